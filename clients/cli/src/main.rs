@@ -1,0 +1,2 @@
+//! Command line for operators of tenant-auth.
+fn main() {}

@@ -1,0 +1,62 @@
+//! `Debug` for the messages that carry a plaintext key. One line too many in a log must not give a key away.
+
+use std::fmt;
+
+use super::{
+    BindSessionRequest, IssueKeyResponse, RotateKeyResponse, ValidateKeyRequest,
+    ValidateSessionRequest,
+};
+
+/// Stands where the key would be; tells only whether there was one.
+fn redacted(secret: &str) -> &'static str {
+    if secret.is_empty() { "" } else { "[redacted]" }
+}
+
+impl fmt::Debug for ValidateKeyRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ValidateKeyRequest")
+            .field("key", &redacted(&self.key))
+            .field("required_scopes", &self.required_scopes)
+            .finish()
+    }
+}
+
+impl fmt::Debug for ValidateSessionRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ValidateSessionRequest")
+            .field("session_id", &self.session_id)
+            .field("key", &redacted(&self.key))
+            .field("required_scopes", &self.required_scopes)
+            .finish()
+    }
+}
+
+impl fmt::Debug for BindSessionRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BindSessionRequest")
+            .field("session_id", &self.session_id)
+            .field("key", &redacted(&self.key))
+            .field("ttl", &self.ttl)
+            .field("expiry", &self.expiry)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for IssueKeyResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssueKeyResponse")
+            .field("key", &self.key)
+            .field("plaintext", &redacted(&self.plaintext))
+            .finish()
+    }
+}
+
+impl fmt::Debug for RotateKeyResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RotateKeyResponse")
+            .field("key", &self.key)
+            .field("plaintext", &redacted(&self.plaintext))
+            .field("replaced", &self.replaced)
+            .finish()
+    }
+}
