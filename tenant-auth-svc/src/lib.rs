@@ -1,1 +1,10 @@
-//! x
+//! tenant-auth: one gRPC service that owns every tenant decision of a SaaS.
+//!
+//! Start with `ARCHITECTURE.md` beside `Cargo.toml`; then [`app`], which puts everything together.
+
+pub mod build;
+pub mod config;
+pub mod domain;
+pub mod grpc;
+pub mod store;
+pub mod telemetry;

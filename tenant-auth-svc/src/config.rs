@@ -1,0 +1,70 @@
+//! The configuration: read once, checked as a whole, explained in full.
+//!
+//! One struct per concern; each field's documentation names its variable, unit and default. A flag of the command line
+//! stands for the variable of the same name and wins over it.
+
+mod cache;
+mod database;
+mod keys;
+mod listen;
+mod log;
+mod reader;
+
+pub use self::{
+    database::{DatabaseConfig, Location},
+    keys::KeysConfig,
+    listen::ListenConfig,
+    log::{LogConfig, LogFormat},
+    reader::{Origin, Problem, Reader, Setting, Settings},
+};
+use crate::store::cached::CacheConfig;
+
+/// Everything that `serve` needs to know.
+#[derive(Debug)]
+pub struct ServiceConfig {
+    /// Where to listen.
+    pub listen: ListenConfig,
+    /// What to decide against.
+    pub database: DatabaseConfig,
+    /// How keys look and are hashed.
+    pub keys: KeysConfig,
+    /// What to remember, and how long.
+    pub cache: CacheConfig,
+    /// What to log.
+    pub log: LogConfig,
+}
+
+/// The configuration cannot be used. Every problem is listed, not only the first.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration cannot be used:\n{}", .0.iter().map(|p| format!("  {p}")).collect::<Vec<_>>().join("\n"))]
+pub struct Invalid(pub Vec<Problem>);
+
+impl ServiceConfig {
+    /// Reads everything; also tells where each value came from.
+    ///
+    /// # Errors
+    /// [`Invalid`] lists every value that is missing or wrong.
+    pub fn read(settings: Settings) -> Result<(Self, Vec<Setting>), Invalid> {
+        let mut reader = Reader::new(settings);
+        let listen = ListenConfig::read(&mut reader);
+        let database = DatabaseConfig::read(&mut reader);
+        let keys = KeysConfig::read(&mut reader);
+        let cache = cache::read(&mut reader);
+        let log = LogConfig::read(&mut reader);
+        let read = reader.finish().map_err(Invalid)?;
+        match (listen, database, keys, cache, log) {
+            (Some(listen), Some(database), Some(keys), Some(cache), Some(log)) => Ok((
+                Self {
+                    listen,
+                    database,
+                    keys,
+                    cache,
+                    log,
+                },
+                read,
+            )),
+            // A reader without problems has a value for everything.
+            _ => Err(Invalid(Vec::new())),
+        }
+    }
+}

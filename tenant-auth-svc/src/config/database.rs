@@ -1,0 +1,217 @@
+//! What to decide against.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use url::Url;
+
+use super::reader::{Reader, duration, flag, number};
+use crate::store::{bounded::Allowances, hrana::TokenFile, retried::Timing};
+
+/// What to decide against, and with how much patience.
+#[derive(Debug)]
+pub struct DatabaseConfig {
+    /// `TENANT_AUTH_DATABASE_URL` and `TENANT_AUTH_DATABASE_TOKEN_FILE`. No default.
+    pub location: Location,
+    /// `TENANT_AUTH_DATABASE_CONNECT_TIMEOUT`: how long a new connection may take. Default `500ms`.
+    pub connect_timeout: Duration,
+    /// `TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT` (default `300ms`): the first attempt of a validation's read;
+    /// `TENANT_AUTH_DATABASE_TIMEOUT` (default `800ms`): all attempts together.
+    pub timing: Timing,
+    /// `TENANT_AUTH_DATABASE_MAX_IN_FLIGHT`: calls at once, shared out over the lanes. Default `64`.
+    pub in_flight: usize,
+    /// `TENANT_AUTH_MIGRATE`: whether `serve` brings the schema up to date. Default `true`; with `false` it waits
+    /// until somebody else has.
+    pub migrate: bool,
+}
+
+/// Where the database is.
+#[derive(Debug)]
+pub enum Location {
+    /// A local file: `file:PATH`.
+    Embedded(PathBuf),
+    /// A remote server: `libsql://`, `https://` or `http://`.
+    Remote {
+        /// The server.
+        url: Url,
+        /// Its token; `None` for a server without one.
+        token: Option<TokenFile>,
+    },
+}
+
+const URL: &str = "TENANT_AUTH_DATABASE_URL";
+const TOKEN_FILE: &str = "TENANT_AUTH_DATABASE_TOKEN_FILE";
+const URL_HINT: &str =
+    "libsql://… or https://… for Turso, http://… for a sqld nearby, file:PATH for a local file";
+
+impl DatabaseConfig {
+    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+        let address = reader.required(URL, URL_HINT, address);
+        let token = reader.optional(TOKEN_FILE, |path| TokenFile::open(Path::new(path)));
+        let connect = reader.value("TENANT_AUTH_DATABASE_CONNECT_TIMEOUT", "500ms", timeout);
+        let attempt = reader.value("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", "300ms", timeout);
+        let total = reader.value("TENANT_AUTH_DATABASE_TIMEOUT", "800ms", timeout);
+        let least = Allowances::MIN_TOTAL as u64;
+        let in_flight = reader.value(
+            "TENANT_AUTH_DATABASE_MAX_IN_FLIGHT",
+            "64",
+            number(least..=4_096),
+        );
+        let migrate = reader.value("TENANT_AUTH_MIGRATE", "true", flag);
+
+        let location = located(reader, address, token);
+        let (attempt, total) = (attempt?, total?);
+        if attempt > total {
+            reader.problem(
+                "TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT",
+                "must not be longer than TENANT_AUTH_DATABASE_TIMEOUT",
+            );
+        }
+        Some(Self {
+            location: location?,
+            connect_timeout: connect?,
+            timing: Timing { attempt, total },
+            in_flight: usize::try_from(in_flight?).ok()?,
+            migrate: migrate?,
+        })
+    }
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if (Duration::from_millis(1)..=Duration::from_secs(60)).contains(&time) {
+        Ok(time)
+    } else {
+        Err(format!("must be from 1ms to 60s, not {text:?}"))
+    }
+}
+
+enum Address {
+    File(PathBuf),
+    Http(Url),
+}
+
+fn address(text: &str) -> Result<Address, String> {
+    if let Some(path) = text.strip_prefix("file:") {
+        // file:///a, file:/a and file:a are all in use.
+        let path = path.strip_prefix("//").unwrap_or(path);
+        return if path.is_empty() || path.contains('?') {
+            Err("must name a file behind file:, without options".to_owned())
+        } else {
+            Ok(Address::File(path.into()))
+        };
+    }
+    let shown = || format!("must be {URL_HINT}");
+    let mut url = Url::parse(text).map_err(|_| shown())?;
+    if !url.username().is_empty() || url.password().is_some() || text.contains("authToken") {
+        // Not repeated in the message: it may be a secret.
+        return Err(format!(
+            "must hold no credentials: put the token into a file and name it in {TOKEN_FILE}"
+        ));
+    }
+    let plain = url
+        .query_pairs()
+        .any(|(name, value)| name == "tls" && value == "0");
+    let scheme = match (url.scheme(), plain) {
+        ("libsql", false) => "https",
+        ("libsql", true) => "http",
+        ("https", false) => "https",
+        ("http", _) => "http",
+        _ => return Err(shown()),
+    };
+    // The url crate refuses to turn a scheme it does not know into one it does.
+    let rest = url
+        .as_str()
+        .split_once(':')
+        .map_or("", |(_, rest)| rest)
+        .to_owned();
+    url = Url::parse(&format!("{scheme}:{rest}")).map_err(|_| shown())?;
+    url.set_query(None);
+    url.set_fragment(None);
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(shown());
+    }
+    Ok(Address::Http(url))
+}
+
+#[expect(
+    clippy::option_option,
+    reason = "as the reader gives it: left out and wrong differ"
+)]
+fn located(
+    reader: &mut Reader,
+    address: Option<Address>,
+    token: Option<Option<TokenFile>>,
+) -> Option<Location> {
+    match (address?, token?) {
+        (Address::File(_), Some(_)) => {
+            reader.problem(
+                TOKEN_FILE,
+                format!("is of no use with a local file in {URL}"),
+            );
+            None
+        }
+        (Address::File(path), None) => Some(Location::Embedded(path)),
+        (Address::Http(url), None) if url.scheme() == "https" => {
+            reader.problem(
+                TOKEN_FILE,
+                format!("must be set: {URL} is {url}, and a remote database needs a token"),
+            );
+            None
+        }
+        (Address::Http(url), token) => Some(Location::Remote { url, token }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn http(text: &str) -> String {
+        match address(text) {
+            Ok(Address::Http(url)) => url.to_string(),
+            Ok(Address::File(path)) => format!("file {}", path.display()),
+            Err(error) => format!("error {error}"),
+        }
+    }
+
+    #[test]
+    fn every_spelling_in_use_is_understood() {
+        assert_eq!(
+            http("libsql://db-acme.turso.io"),
+            "https://db-acme.turso.io/"
+        );
+        assert_eq!(
+            http("libsql://localhost:8080?tls=0"),
+            "http://localhost:8080/"
+        );
+        assert_eq!(http("https://db.example/base/"), "https://db.example/base/");
+        assert_eq!(http("http://127.0.0.1:8080"), "http://127.0.0.1:8080/");
+        assert_eq!(http("file:auth.db"), "file auth.db");
+        assert_eq!(http("file:///var/lib/auth.db"), "file /var/lib/auth.db");
+    }
+
+    #[test]
+    fn anything_else_is_refused_without_repeating_a_secret() {
+        for bad in [
+            "",
+            "turso.io",
+            "postgres://x",
+            "wss://x",
+            "file:",
+            "https://",
+            "libsql:",
+        ] {
+            assert!(http(bad).starts_with("error must"), "{bad}: {}", http(bad));
+        }
+        for secret in ["libsql://x?authToken=hush", "https://user:hush@x"] {
+            let error = http(secret);
+            assert!(
+                error.contains(TOKEN_FILE) && !error.contains("hush"),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! How keys look and are hashed.
+
+use std::{fs, sync::Arc};
+
+use zeroize::Zeroizing;
+
+use super::reader::Reader;
+use crate::domain::key::{KeyFormat, Peppers};
+
+/// How keys look and are hashed.
+#[derive(Clone, Debug)]
+pub struct KeysConfig {
+    /// `TENANT_AUTH_KEY_PREFIX`: what issued keys start with. Default `ta`. Keys issued under another prefix, or
+    /// imported from elsewhere, stay good.
+    pub format: KeyFormat,
+    /// `TENANT_AUTH_PEPPER_FILE`: a file with one line `<id> <secret>`, or two during a rotation, the new one first.
+    /// Default none: keys are stored as plain SHA-256.
+    pub peppers: Arc<Peppers>,
+}
+
+impl KeysConfig {
+    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+        let format = reader.value("TENANT_AUTH_KEY_PREFIX", "ta", KeyFormat::new);
+        let peppers = reader.optional("TENANT_AUTH_PEPPER_FILE", |path| {
+            let text = fs::read_to_string(path)
+                .map(Zeroizing::new)
+                .map_err(|error| format!("cannot be read: {path}: {error}"))?;
+            Peppers::parse(&text).map_err(|error| format!("{path}: {error}"))
+        });
+        Some(Self {
+            format: format?,
+            peppers: Arc::new(peppers?.unwrap_or_default()),
+        })
+    }
+}

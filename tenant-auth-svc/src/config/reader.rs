@@ -1,0 +1,277 @@
+//! Reading variables, and collecting everything that is wrong with them.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Display},
+};
+
+/// What all variables of the service start with.
+const PREFIX: &str = "TENANT_AUTH_";
+/// What Kubernetes puts into every container's environment for a Service called tenant-auth or tenant-auth-svc:
+/// `TENANT_AUTH_SERVICE_HOST`, `TENANT_AUTH_PORT_50051_TCP_ADDR` and the like. No variable of ours has such a part.
+const KUBERNETES: [&str; 2] = ["_SERVICE_HOST", "_PORT"];
+/// For the test suite.
+const TESTS: &str = "TENANT_AUTH_TEST_";
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was not set.
+    Default,
+    /// A variable.
+    Environment,
+    /// A flag.
+    Flag,
+}
+
+impl Origin {
+    /// For people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Environment => "environment",
+            Self::Flag => "flag",
+        }
+    }
+}
+
+/// The values that were given, by variable.
+#[derive(Clone, Debug, Default)]
+pub struct Settings(BTreeMap<String, (String, Origin)>);
+
+impl Settings {
+    /// Those of the process's environment that concern the service.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        let mut settings = Self::default();
+        for (name, value) in std::env::vars_os() {
+            if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string())
+                && name.starts_with(PREFIX)
+            {
+                settings.0.insert(name, (value, Origin::Environment));
+            }
+        }
+        settings
+    }
+
+    /// Sets a value as a flag would.
+    #[must_use]
+    pub fn with_flag(mut self, variable: &str, value: Option<String>) -> Self {
+        if let Some(value) = value {
+            self.0.insert(variable.to_owned(), (value, Origin::Flag));
+        }
+        self
+    }
+}
+
+/// A variable and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The variable.
+    pub variable: String,
+    /// What is wrong; completes the sentence "the value …".
+    pub message: String,
+}
+
+impl Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.variable, self.message)
+    }
+}
+
+/// A variable and the value in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The variable.
+    pub variable: String,
+    /// The value. Never a secret: those come from files, and this is the file's name.
+    pub value: String,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+/// Reads values one after the other.
+#[derive(Debug)]
+pub struct Reader {
+    given: Settings,
+    read: Vec<Setting>,
+    problems: Vec<Problem>,
+}
+
+impl Reader {
+    /// Reads from what was given.
+    #[must_use]
+    pub fn new(given: Settings) -> Self {
+        Self {
+            given,
+            read: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// A value, or its default; `None` after noting a problem.
+    pub fn value<T, E: Display>(
+        &mut self,
+        variable: &str,
+        default: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let (value, origin) = self
+            .take(variable)
+            .unwrap_or_else(|| (default.to_owned(), Origin::Default));
+        self.parsed(variable, value, origin, parse)
+    }
+
+    /// A value that may be left out: the inner `None`. The outer `None` comes after noting a problem.
+    #[expect(
+        clippy::option_option,
+        reason = "left out and wrong are different things"
+    )]
+    pub fn optional<T, E: Display>(
+        &mut self,
+        variable: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<Option<T>> {
+        match self.take(variable) {
+            Some((value, origin)) => self.parsed(variable, value, origin, parse).map(Some),
+            None => {
+                self.note(variable, "(none)".to_owned(), Origin::Default);
+                Some(None)
+            }
+        }
+    }
+
+    /// A value that must be given; `hint` tells what for.
+    pub fn required<T, E: Display>(
+        &mut self,
+        variable: &str,
+        hint: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        match self.take(variable) {
+            Some((value, origin)) => self.parsed(variable, value, origin, parse),
+            None => {
+                self.problem(variable, format!("must be set: {hint}"));
+                None
+            }
+        }
+    }
+
+    /// Notes that a value is wrong.
+    pub fn problem(&mut self, variable: &str, message: impl Into<String>) {
+        self.problems.push(Problem {
+            variable: variable.to_owned(),
+            message: message.into(),
+        });
+    }
+
+    /// Ends the reading: the values in force, or every problem. A variable that nobody asked for is a problem: it is
+    /// most likely a misspelt one.
+    ///
+    /// # Errors
+    /// Every problem noted.
+    pub fn finish(mut self) -> Result<Vec<Setting>, Vec<Problem>> {
+        let known: Vec<_> = self
+            .read
+            .iter()
+            .map(|setting| setting.variable.clone())
+            .collect();
+        let ours = |name: &String| {
+            !name.starts_with(TESTS) && !KUBERNETES.iter().any(|part| name.contains(part))
+        };
+        let unknown: Vec<_> = self.given.0.into_keys().filter(ours).collect();
+        for variable in unknown {
+            let near = known.iter().min_by_key(|known| distance(known, &variable));
+            let near = near.map_or("", String::as_str);
+            let message = format!("is no variable of tenant-auth; did you mean {near}?");
+            self.problems.push(Problem { variable, message });
+        }
+        if self.problems.is_empty() {
+            Ok(self.read)
+        } else {
+            Err(self.problems)
+        }
+    }
+
+    fn take(&mut self, variable: &str) -> Option<(String, Origin)> {
+        let (value, origin) = self.given.0.remove(variable)?;
+        // An empty variable is how a deployment file says "not set".
+        (!value.trim().is_empty()).then(|| (value.trim().to_owned(), origin))
+    }
+
+    fn parsed<T, E: Display>(
+        &mut self,
+        variable: &str,
+        value: String,
+        origin: Origin,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let parsed = parse(&value);
+        self.note(variable, value, origin);
+        parsed
+            .map_err(|error| self.problem(variable, error.to_string()))
+            .ok()
+    }
+
+    fn note(&mut self, variable: &str, value: String, origin: Origin) {
+        self.read.push(Setting {
+            variable: variable.to_owned(),
+            value,
+            origin,
+        });
+    }
+}
+
+/// How many letters differ, roughly: enough to find the variable that was meant.
+fn distance(a: &str, b: &str) -> usize {
+    let mut previous: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut current = vec![i + 1];
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = previous[j] + usize::from(x != y);
+            current.push(replaced.min(previous[j + 1] + 1).min(current[j] + 1));
+        }
+        previous = current;
+    }
+    previous.last().copied().unwrap_or_default()
+}
+
+/// Parses a duration such as `300ms`, `5s` or `4h`.
+///
+/// # Errors
+/// Completes the sentence "the value …".
+pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| format!("is no duration such as 300ms, 5s or 4h: {text:?}"))
+}
+
+/// Parses a whole number within bounds.
+///
+/// # Errors
+/// Completes the sentence "the value …".
+pub(super) fn number(
+    bounds: std::ops::RangeInclusive<u64>,
+) -> impl FnOnce(&str) -> Result<u64, String> {
+    move |text| {
+        text.parse()
+            .ok()
+            .filter(|number| bounds.contains(number))
+            .ok_or_else(|| {
+                format!(
+                    "must be a whole number from {} to {}, not {text:?}",
+                    bounds.start(),
+                    bounds.end()
+                )
+            })
+    }
+}
+
+/// Parses `true` or `false`.
+///
+/// # Errors
+/// Completes the sentence "the value …".
+pub(super) fn flag(text: &str) -> Result<bool, String> {
+    text.parse()
+        .map_err(|_| format!("must be true or false, not {text:?}"))
+}

@@ -1,0 +1,17 @@
+//! What the service is about, in its own words: tenants, keys, scopes, verdicts, and the use cases over them.
+//!
+//! Nothing here knows how requests arrive or where data lives: no gRPC, SQL, HTTP or cache library is named below
+//! this module. `tests/architecture.rs` holds it to that.
+
+pub mod admin;
+pub mod audit;
+pub mod clock;
+pub mod id;
+pub mod key;
+pub mod page;
+pub mod scope;
+pub mod store;
+pub mod tenant;
+pub mod text;
+pub mod validate;
+pub mod verdict;

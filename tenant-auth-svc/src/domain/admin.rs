@@ -1,0 +1,388 @@
+//! The use cases of operators: tenants, keys, and the audit log.
+
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use super::{
+    audit::{Actor, AuditEvent, AuditFilter},
+    clock::{SharedClock, UnixMillis},
+    id::{KeyId, TenantId},
+    key::{
+        ApiKey, ImportOutcome, KeyFormat, KeyHash, KeyToImport, NewKey, PresentedKey,
+        RandomnessUnavailable, Rotated, Rotation,
+    },
+    page::{Page, PageRequest},
+    scope::ScopeSet,
+    store::{Call, Change, Lane, Store, StoreError},
+    tenant::{NewTenant, Tenant, TenantStatus},
+    text::{KeyName, Plan, PrefixHint, Reason, TenantName},
+};
+
+/// How long a replaced key stays good unless told otherwise.
+pub const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a replaced key may stay good at most.
+pub const MAX_OVERLAP: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// Why an operator's wish was not carried out.
+#[derive(Debug, Error)]
+pub enum AdminError {
+    /// There is no such tenant.
+    #[error("there is no tenant {0}")]
+    NoSuchTenant(TenantId),
+    /// There is no such key.
+    #[error("there is no key {0}")]
+    NoSuchKey(KeyId),
+    /// The id is taken by a tenant with another name or plan.
+    #[error("tenant {0} exists with another name or plan")]
+    TenantExists(TenantId),
+    /// A key to import belongs to somebody else already.
+    #[error("another tenant holds this key")]
+    KeyHeldByAnotherTenant,
+    /// The key cannot be replaced.
+    #[error("key {key} cannot be rotated: it {because}")]
+    NotRotatable {
+        /// The key.
+        key: KeyId,
+        /// What rules it out, completing the sentence.
+        because: &'static str,
+    },
+    /// The end lies in the past.
+    #[error("the expiry must be in the future")]
+    ExpiryNotInFuture,
+    /// The overlap is longer than [`MAX_OVERLAP`].
+    #[error("the overlap must be at most 90 days")]
+    OverlapTooLong,
+    /// No key can be made.
+    #[error(transparent)]
+    NoRandomness(#[from] RandomnessUnavailable),
+    /// The database gave no answer. A change may have happened all the same; repeating it is safe.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a replica has just changed, so that its own memory need not wait to hear of it.
+#[derive(Clone, Copy, Debug)]
+pub enum Changed<'a> {
+    /// These keys may have been unknown before.
+    Added(&'a [KeyHash]),
+    /// This key.
+    Key(&'a KeyId),
+    /// This tenant, and so all its keys.
+    Tenant(&'a TenantId),
+}
+
+/// A memory that can be told to forget.
+pub trait Forget: Send + Sync + 'static {
+    /// Makes sure that nothing read before this call is served after it.
+    fn forget(&self, changed: Changed<'_>);
+}
+
+/// A key that was just made: the only moment at which its plaintext exists here.
+#[derive(Debug)]
+pub struct Issued {
+    /// Its public side.
+    pub key: ApiKey,
+    /// The key itself.
+    pub plaintext: PresentedKey,
+}
+
+/// A key to issue.
+#[derive(Clone, Debug)]
+pub struct KeyOrder {
+    /// The tenant that will own it.
+    pub tenant_id: TenantId,
+    /// What a person calls it.
+    pub name: KeyName,
+    /// What it may do.
+    pub scopes: ScopeSet,
+    /// When it ends by itself.
+    pub expires_at: Option<UnixMillis>,
+}
+
+/// Manages tenants and keys.
+#[derive(Debug)]
+pub struct Admin<S, M> {
+    store: S,
+    memory: M,
+    format: KeyFormat,
+    clock: SharedClock,
+}
+
+impl<S: Store, M: Forget> Admin<S, M> {
+    /// Manages what is in `store`; `memory` is told of every change.
+    pub fn new(store: S, memory: M, format: KeyFormat, clock: SharedClock) -> Self {
+        Self {
+            store,
+            memory,
+            format,
+            clock,
+        }
+    }
+
+    /// Creates a tenant. Repeating the call with the same id, name and plan finds the one that is there.
+    ///
+    /// # Errors
+    /// [`AdminError::TenantExists`] when the id belongs to a different tenant; [`AdminError::Store`].
+    pub async fn create_tenant(
+        &self,
+        id: Option<TenantId>,
+        name: TenantName,
+        plan: Plan,
+        actor: Actor,
+        deadline: Instant,
+    ) -> Result<Tenant, AdminError> {
+        let tenant = NewTenant {
+            id: id.unwrap_or_else(TenantId::generate),
+            name,
+            plan,
+        };
+        let stored = self
+            .store
+            .create_tenant(call(deadline), &tenant, &self.change(actor))
+            .await?;
+        if stored.name == tenant.name && stored.plan == tenant.plan {
+            Ok(stored)
+        } else {
+            Err(AdminError::TenantExists(tenant.id))
+        }
+    }
+
+    /// Reads a tenant.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchTenant`]; [`AdminError::Store`].
+    pub async fn get_tenant(&self, id: TenantId, deadline: Instant) -> Result<Tenant, AdminError> {
+        let tenant = self.store.get_tenant(call(deadline), &id).await?;
+        tenant.ok_or(AdminError::NoSuchTenant(id))
+    }
+
+    /// Lists tenants by id.
+    ///
+    /// # Errors
+    /// [`AdminError::Store`].
+    pub async fn list_tenants(
+        &self,
+        page: PageRequest<TenantId>,
+        deadline: Instant,
+    ) -> Result<Page<Tenant, TenantId>, AdminError> {
+        Ok(self.store.list_tenants(call(deadline), &page).await?)
+    }
+
+    /// Suspends a tenant with a reason, or resumes it without one.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchTenant`]; [`AdminError::Store`].
+    pub async fn set_tenant_suspended(
+        &self,
+        id: TenantId,
+        reason: Option<Reason>,
+        actor: Actor,
+        deadline: Instant,
+    ) -> Result<Tenant, AdminError> {
+        let status = if reason.is_some() {
+            TenantStatus::Suspended
+        } else {
+            TenantStatus::Active
+        };
+        let change = self.change(actor);
+        let outcome = self
+            .store
+            .set_tenant_status(call(deadline), &id, status, reason.as_ref(), &change)
+            .await;
+        // Even after a failure: its answer may have been lost after the commit.
+        self.memory.forget(Changed::Tenant(&id));
+        outcome?.ok_or(AdminError::NoSuchTenant(id))
+    }
+
+    /// Issues a key.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchTenant`]; [`AdminError::ExpiryNotInFuture`]; [`AdminError::NoRandomness`];
+    /// [`AdminError::Store`], after which a key that nobody knows may exist.
+    pub async fn issue_key(
+        &self,
+        order: KeyOrder,
+        actor: Actor,
+        deadline: Instant,
+    ) -> Result<Issued, AdminError> {
+        let change = self.change(actor);
+        must_be_after(order.expires_at, change.at)?;
+        let (plaintext, hash, prefix_hint) = self.make_key()?;
+        let key = NewKey {
+            id: KeyId::generate(),
+            tenant_id: order.tenant_id,
+            hash,
+            name: order.name,
+            prefix_hint,
+            scopes: order.scopes,
+            expires_at: order.expires_at,
+        };
+        let stored = self.store.insert_key(call(deadline), &key, &change).await?;
+        let key = stored.ok_or(AdminError::NoSuchTenant(key.tenant_id))?;
+        Ok(Issued { key, plaintext })
+    }
+
+    /// Takes over keys; one outcome each, in order.
+    ///
+    /// # Errors
+    /// [`AdminError::Store`]: then none was taken over, or all were and the answer was lost.
+    pub async fn import_keys(
+        &self,
+        keys: Vec<KeyToImport>,
+        actor: Actor,
+        deadline: Instant,
+    ) -> Result<Vec<ImportOutcome>, AdminError> {
+        let outcome = self
+            .store
+            .import_keys(call(deadline), &keys, &self.change(actor))
+            .await;
+        let hashes: Vec<_> = keys.iter().map(|import| import.key.hash).collect();
+        self.memory.forget(Changed::Added(&hashes));
+        Ok(outcome?)
+    }
+
+    /// Replaces a key; the old one ends after the overlap. The second value is the old key.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchKey`]; [`AdminError::NotRotatable`]; [`AdminError::OverlapTooLong`];
+    /// [`AdminError::ExpiryNotInFuture`]; [`AdminError::NoRandomness`]; [`AdminError::Store`].
+    pub async fn rotate_key(
+        &self,
+        old: KeyId,
+        overlap: Option<Duration>,
+        expires_at: Option<UnixMillis>,
+        actor: Actor,
+        deadline: Instant,
+    ) -> Result<(Issued, ApiKey), AdminError> {
+        let change = self.change(actor);
+        must_be_after(expires_at, change.at)?;
+        let overlap = overlap.unwrap_or(DEFAULT_OVERLAP);
+        if overlap > MAX_OVERLAP {
+            return Err(AdminError::OverlapTooLong);
+        }
+        let (plaintext, hash, prefix_hint) = self.make_key()?;
+        let rotation = Rotation {
+            old: old.clone(),
+            old_ends_at: change.at.plus(overlap),
+            id: KeyId::generate(),
+            hash,
+            prefix_hint,
+            expires_at,
+        };
+        let outcome = self
+            .store
+            .rotate_key(call(deadline), &rotation, &change)
+            .await;
+        self.memory.forget(Changed::Key(&old));
+        match outcome? {
+            Rotated::Done { new, old } => Ok((
+                Issued {
+                    key: *new,
+                    plaintext,
+                },
+                *old,
+            )),
+            Rotated::NoSuchKey => Err(AdminError::NoSuchKey(old)),
+            Rotated::Refused(key) => {
+                let because = if key.revoked_at.is_some() {
+                    "is revoked"
+                } else if key.replaced_by.is_some() {
+                    "was rotated before"
+                } else {
+                    "has expired"
+                };
+                Err(AdminError::NotRotatable {
+                    key: key.id,
+                    because,
+                })
+            }
+        }
+    }
+
+    /// Withdraws a key for good.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchKey`]; [`AdminError::Store`].
+    pub async fn revoke_key(
+        &self,
+        id: KeyId,
+        reason: Reason,
+        actor: Actor,
+        deadline: Instant,
+    ) -> Result<ApiKey, AdminError> {
+        let change = self.change(actor);
+        let outcome = self
+            .store
+            .revoke_key(call(deadline), &id, &reason, &change)
+            .await;
+        self.memory.forget(Changed::Key(&id));
+        outcome?.ok_or(AdminError::NoSuchKey(id))
+    }
+
+    /// Lists a tenant's keys by id.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchTenant`] when the list is empty because there is no such tenant; [`AdminError::Store`].
+    pub async fn list_keys(
+        &self,
+        tenant: TenantId,
+        page: PageRequest<KeyId>,
+        include_inactive: bool,
+        deadline: Instant,
+    ) -> Result<Page<ApiKey, KeyId>, AdminError> {
+        let live_at = (!include_inactive).then(|| self.clock.now());
+        let keys = self
+            .store
+            .list_keys(call(deadline), &tenant, &page, live_at)
+            .await?;
+        if keys.items.is_empty() && page.after.is_none() {
+            self.get_tenant(tenant, deadline).await?;
+        }
+        Ok(keys)
+    }
+
+    /// Lists the audit log, newest first.
+    ///
+    /// # Errors
+    /// [`AdminError::Store`].
+    pub async fn list_audit(
+        &self,
+        filter: AuditFilter,
+        page: PageRequest<i64>,
+        deadline: Instant,
+    ) -> Result<Page<AuditEvent, i64>, AdminError> {
+        Ok(self
+            .store
+            .list_audit(call(deadline), &filter, &page)
+            .await?)
+    }
+
+    fn change(&self, actor: Actor) -> Change {
+        Change {
+            actor,
+            at: self.clock.now(),
+        }
+    }
+
+    fn make_key(&self) -> Result<(PresentedKey, KeyHash, PrefixHint), RandomnessUnavailable> {
+        let plaintext = self.format.generate()?;
+        let hash = KeyHash::of(&plaintext);
+        let hint = self.format.hint(&plaintext);
+        Ok((plaintext, hash, hint))
+    }
+}
+
+fn call(deadline: Instant) -> Call {
+    Call {
+        lane: Lane::Admin,
+        deadline,
+    }
+}
+
+fn must_be_after(expires_at: Option<UnixMillis>, now: UnixMillis) -> Result<(), AdminError> {
+    match expires_at {
+        Some(end) if end <= now => Err(AdminError::ExpiryNotInFuture),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,106 @@
+//! Time, injected: nothing else in the service asks the operating system what time it is to decide something.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+/// A moment, in milliseconds since the Unix epoch, as the database stores it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnixMillis(pub i64);
+
+impl UnixMillis {
+    /// The latest moment that every client can represent: the end of the year 9999.
+    pub const MAX: Self = Self(253_402_300_799_999);
+
+    /// This moment plus a duration, at most [`Self::MAX`].
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self(self.0.saturating_add(millis).min(Self::MAX.0))
+    }
+}
+
+/// Where the service gets the time from.
+pub trait Clock: Send + Sync + fmt::Debug + 'static {
+    /// The wall clock, for moments that people and databases agree on. It may jump.
+    fn now(&self) -> UnixMillis;
+
+    /// Time since some fixed moment of this process, for ages. It never goes back.
+    fn monotonic(&self) -> Duration;
+}
+
+/// A clock shared by everything that needs one.
+pub type SharedClock = Arc<dyn Clock>;
+
+/// The operating system's clocks.
+#[derive(Debug)]
+pub struct SystemClock {
+    started: Instant,
+}
+
+impl SystemClock {
+    /// A clock whose monotonic time starts now.
+    #[must_use]
+    pub fn shared() -> SharedClock {
+        Arc::new(Self {
+            started: Instant::now(),
+        })
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> UnixMillis {
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        UnixMillis(0).plus(since_epoch.unwrap_or_default())
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+/// A clock that moves only when told to, for tests and simulations.
+#[derive(Debug)]
+pub struct ManualClock {
+    wall: AtomicI64,
+    monotonic_millis: AtomicU64,
+}
+
+impl ManualClock {
+    /// A clock that shows `now` until it is moved.
+    #[must_use]
+    pub fn at(now: UnixMillis) -> Arc<Self> {
+        Arc::new(Self {
+            wall: AtomicI64::new(now.0),
+            monotonic_millis: AtomicU64::new(0),
+        })
+    }
+
+    /// Lets time pass.
+    pub fn advance(&self, by: Duration) {
+        let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.wall
+            .fetch_add(i64::try_from(millis).unwrap_or(i64::MAX), Ordering::SeqCst);
+        self.monotonic_millis.fetch_add(millis, Ordering::SeqCst);
+    }
+
+    /// Sets the wall clock, as an operator or NTP would; no time passes.
+    pub fn jump_to(&self, now: UnixMillis) {
+        self.wall.store(now.0, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> UnixMillis {
+        UnixMillis(self.wall.load(Ordering::SeqCst))
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.monotonic_millis.load(Ordering::SeqCst))
+    }
+}

@@ -1,0 +1,99 @@
+//! Ids of tenants and keys: safe to log, to show and to put into a URL.
+
+use std::fmt;
+
+use thiserror::Error;
+use uuid::Uuid;
+
+/// An id's greatest length, in bytes.
+pub const MAX_ID_LEN: usize = 64;
+
+/// Why a text is no id. The message completes the sentence "the value …".
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum InvalidId {
+    /// Nothing was given.
+    #[error("must not be empty")]
+    Empty,
+    /// Longer than [`MAX_ID_LEN`].
+    #[error("must have at most {MAX_ID_LEN} characters")]
+    TooLong,
+    /// A character outside the allowed ones.
+    #[error("may hold only A-Z a-z 0-9 _ and -")]
+    Character,
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// A new id: a type prefix and a UUIDv7, so that ids sort by age.
+            #[must_use]
+            pub fn generate() -> Self {
+                Self(format!(concat!($prefix, "_{}"), Uuid::now_v7().simple()).into())
+            }
+
+            /// Accepts 1 to 64 characters of `A-Z a-z 0-9 _ -`: ids of ours, or ones brought from elsewhere.
+            ///
+            /// # Errors
+            /// When it is empty, too long, or holds another character.
+            pub fn parse(text: &str) -> Result<Self, InvalidId> {
+                if text.is_empty() {
+                    return Err(InvalidId::Empty);
+                }
+                if text.len() > MAX_ID_LEN {
+                    return Err(InvalidId::TooLong);
+                }
+                if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
+                    return Err(InvalidId::Character);
+                }
+                Ok(Self(text.into()))
+            }
+
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+id!(
+    /// Names a tenant. Made here as `ten_…`, or chosen by whoever creates the tenant.
+    TenantId, "ten"
+);
+id!(
+    /// Names a key without being one: `key_…`.
+    KeyId, "key"
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_ids_parse_and_sort_by_age() {
+        let ids: Vec<_> = (0..100).map(|_| KeyId::generate()).collect();
+        assert!(ids.is_sorted());
+        for id in &ids {
+            assert_eq!(KeyId::parse(id.as_str()).as_ref(), Ok(id));
+        }
+    }
+
+    #[test]
+    fn refusals_say_what_is_wrong() {
+        assert_eq!(TenantId::parse(""), Err(InvalidId::Empty));
+        assert_eq!(TenantId::parse(&"x".repeat(65)), Err(InvalidId::TooLong));
+        assert_eq!(TenantId::parse("a b"), Err(InvalidId::Character));
+        assert_eq!(TenantId::parse("té"), Err(InvalidId::Character));
+    }
+}

@@ -1,0 +1,134 @@
+//! What is known of a key.
+
+use super::KeyHash;
+use crate::domain::{
+    clock::UnixMillis,
+    id::{KeyId, TenantId},
+    scope::ScopeSet,
+    tenant::TenantStatus,
+    text::{KeyName, PrefixHint},
+};
+
+/// What a verdict depends on: a key together with its tenant, as of one read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// The key's public id.
+    pub key_id: KeyId,
+    /// Its tenant.
+    pub tenant_id: TenantId,
+    /// The tenant's display name.
+    pub tenant_name: Box<str>,
+    /// The tenant's plan.
+    pub plan: Box<str>,
+    /// Whether the tenant's keys are honoured.
+    pub tenant_status: TenantStatus,
+    /// What the key may do.
+    pub scopes: ScopeSet,
+    /// When it ends by itself.
+    pub expires_at: Option<UnixMillis>,
+    /// When it was withdrawn.
+    pub revoked_at: Option<UnixMillis>,
+}
+
+/// A key's public side as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKey {
+    /// Its public id.
+    pub id: KeyId,
+    /// Its tenant.
+    pub tenant_id: TenantId,
+    /// What a person calls it.
+    pub name: String,
+    /// Its first characters.
+    pub prefix_hint: String,
+    /// What it may do.
+    pub scopes: ScopeSet,
+    /// When it was issued.
+    pub created_at: UnixMillis,
+    /// When it ends by itself.
+    pub expires_at: Option<UnixMillis>,
+    /// When it was withdrawn.
+    pub revoked_at: Option<UnixMillis>,
+    /// Why it was withdrawn.
+    pub revoke_reason: String,
+    /// About when it was last validated.
+    pub last_used_at: Option<UnixMillis>,
+    /// The key that replaced it.
+    pub replaced_by: Option<KeyId>,
+    /// The pepper its digest was made with.
+    pub pepper_id: Option<String>,
+}
+
+/// A key to store.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// Its public id.
+    pub id: KeyId,
+    /// Its tenant, which must exist.
+    pub tenant_id: TenantId,
+    /// SHA-256 of the key.
+    pub hash: KeyHash,
+    /// What a person calls it.
+    pub name: KeyName,
+    /// Its first characters.
+    pub prefix_hint: PrefixHint,
+    /// What it may do.
+    pub scopes: ScopeSet,
+    /// When it ends by itself.
+    pub expires_at: Option<UnixMillis>,
+}
+
+/// A key to take over from elsewhere.
+#[derive(Clone, Debug)]
+pub struct KeyToImport {
+    /// The key.
+    pub key: NewKey,
+    /// When it was issued there; `None` means now.
+    pub created_at: Option<UnixMillis>,
+}
+
+/// What became of a key to take over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImportOutcome {
+    /// It is stored under this id now.
+    Imported(KeyId),
+    /// The same tenant had it already, under this id.
+    Existing(KeyId),
+    /// There is no such tenant.
+    NoSuchTenant(TenantId),
+    /// Another tenant holds it.
+    HeldByAnotherTenant,
+}
+
+/// A key to replace.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// The old key.
+    pub old: KeyId,
+    /// When the old key ends, unless it ends sooner.
+    pub old_ends_at: UnixMillis,
+    /// Public id of the successor.
+    pub id: KeyId,
+    /// SHA-256 of the successor.
+    pub hash: KeyHash,
+    /// The successor's first characters.
+    pub prefix_hint: PrefixHint,
+    /// When the successor ends by itself.
+    pub expires_at: Option<UnixMillis>,
+}
+
+/// What became of a rotation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rotated {
+    /// The key has a successor.
+    Done {
+        /// The successor.
+        new: Box<ApiKey>,
+        /// The old key with its new end.
+        old: Box<ApiKey>,
+    },
+    /// The old key is withdrawn, over, or was replaced before; nothing was changed.
+    Refused(Box<ApiKey>),
+    /// There is no such key.
+    NoSuchKey,
+}

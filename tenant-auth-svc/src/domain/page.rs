@@ -1,0 +1,92 @@
+//! Pages of long lists.
+
+use thiserror::Error;
+
+/// How many entries a page holds: 50 unless asked otherwise, 500 at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageSize(u16);
+
+/// A negative page size.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("must not be negative")]
+pub struct NegativePageSize;
+
+impl PageSize {
+    /// The default.
+    pub const DEFAULT: Self = Self(50);
+    /// The largest.
+    pub const MAX: Self = Self(500);
+
+    /// Takes a caller's wish: 0 is the default, more than the largest is the largest.
+    ///
+    /// # Errors
+    /// When it is negative.
+    pub fn requested(size: i32) -> Result<Self, NegativePageSize> {
+        match size {
+            ..0 => Err(NegativePageSize),
+            0 => Ok(Self::DEFAULT),
+            _ => Ok(Self(
+                u16::try_from(size).unwrap_or(u16::MAX).min(Self::MAX.0),
+            )),
+        }
+    }
+
+    /// The size.
+    #[must_use]
+    pub fn get(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A page to read: how much, and after which entry.
+#[derive(Clone, Debug)]
+pub struct PageRequest<Cursor> {
+    /// How many entries at most.
+    pub size: PageSize,
+    /// The last entry of the page before; `None` for the first page.
+    pub after: Option<Cursor>,
+}
+
+/// A page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<Item, Cursor> {
+    /// The entries.
+    pub items: Vec<Item>,
+    /// Where the next page starts; `None` when this is the last.
+    pub next: Option<Cursor>,
+}
+
+impl<Item, Cursor> Page<Item, Cursor> {
+    /// Makes a page of what was read with a limit of one more than the page's size.
+    pub fn from_overread(
+        mut items: Vec<Item>,
+        size: PageSize,
+        cursor: impl Fn(&Item) -> Cursor,
+    ) -> Self {
+        let more = items.len() > size.get();
+        items.truncate(size.get());
+        let next = if more { items.last().map(cursor) } else { None };
+        Self { items, next }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_bounded() {
+        assert_eq!(PageSize::requested(-1), Err(NegativePageSize));
+        assert_eq!(PageSize::requested(0), Ok(PageSize::DEFAULT));
+        assert_eq!(PageSize::requested(7).unwrap().get(), 7);
+        assert_eq!(PageSize::requested(i32::MAX), Ok(PageSize::MAX));
+    }
+
+    #[test]
+    fn only_an_overfull_read_has_a_next_page() {
+        let size = PageSize::requested(2).unwrap();
+        assert_eq!(Page::from_overread(vec![1, 2], size, |i| *i).next, None);
+        let page = Page::from_overread(vec![1, 2, 3], size, |i| *i);
+        assert_eq!((page.items, page.next), (vec![1, 2], Some(2)));
+    }
+}

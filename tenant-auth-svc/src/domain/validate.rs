@@ -1,0 +1,181 @@
+//! The use case on the hot path: deciding about keys.
+
+use std::{future::Future, sync::Arc, time::Instant};
+
+use super::{
+    clock::SharedClock,
+    key::{KeyFormat, KeyHash, KeyRecord, PresentedKey},
+    scope::ScopeSet,
+    store::{FailureKind, StoreError},
+    verdict::{Decision, Provenance, Verdict},
+};
+
+/// What is known about a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Knowledge {
+    /// The key; `None` when it is known not to exist.
+    pub record: Option<Arc<KeyRecord>>,
+    /// What the knowledge is worth.
+    pub provenance: Provenance,
+}
+
+/// Where knowledge about keys comes from.
+pub trait KeySource: Send + Sync + 'static {
+    /// What memory says, if it may still be used.
+    fn recall(&self, hash: &KeyHash) -> Option<Knowledge>;
+
+    /// Asks for what memory could not say: one outcome per hash, in order.
+    ///
+    /// Each fails with [`StoreError`] when the database gives no complete answer before the deadline.
+    fn fetch(
+        &self,
+        hashes: &[KeyHash],
+        deadline: Instant,
+    ) -> impl Future<Output = Vec<Result<Knowledge, StoreError>>> + Send;
+}
+
+/// A question: this key, for that.
+#[derive(Debug)]
+pub struct Question {
+    /// The key as presented.
+    pub key: PresentedKey,
+    /// What it must be allowed to do.
+    pub required_scopes: ScopeSet,
+}
+
+/// Decides about keys.
+#[derive(Debug)]
+pub struct Validator<S> {
+    source: S,
+    format: KeyFormat,
+    clock: SharedClock,
+}
+
+impl<S: KeySource> Validator<S> {
+    /// Decides by what `source` knows.
+    pub fn new(source: S, format: KeyFormat, clock: SharedClock) -> Self {
+        Self {
+            source,
+            format,
+            clock,
+        }
+    }
+
+    /// Decides about one key.
+    ///
+    /// # Errors
+    /// When it cannot be decided: memory has no usable answer and the database gives none before the deadline.
+    pub async fn decide(
+        &self,
+        question: &Question,
+        deadline: Instant,
+    ) -> Result<Decision, StoreError> {
+        let Ok(shape) = self.format.inspect(&question.key) else {
+            return Ok(MALFORMED);
+        };
+        let hash = shape.hash();
+        let knowledge = match self.source.recall(&hash) {
+            Some(knowledge) => knowledge,
+            None => single(self.source.fetch(&[hash], deadline).await)?,
+        };
+        Ok(self.judge(knowledge, &question.required_scopes))
+    }
+
+    /// Decides about several keys; what memory does not know is asked for together.
+    ///
+    /// One outcome per question, in order. An outcome is an error under the same conditions as for a single key.
+    pub async fn decide_all(
+        &self,
+        questions: &[Question],
+        deadline: Instant,
+    ) -> Vec<Result<Decision, StoreError>> {
+        let mut unknown = Vec::new();
+        let recalled: Vec<Recalled> = questions
+            .iter()
+            .map(|question| match self.format.inspect(&question.key) {
+                Err(_) => Recalled::Malformed,
+                Ok(shape) => self.source.recall(&shape.hash()).map_or_else(
+                    || {
+                        unknown.push(shape.hash());
+                        Recalled::Nothing
+                    },
+                    Recalled::Known,
+                ),
+            })
+            .collect();
+
+        let mut fetched = if unknown.is_empty() {
+            Vec::new()
+        } else {
+            self.source.fetch(&unknown, deadline).await
+        }
+        .into_iter();
+        questions
+            .iter()
+            .zip(recalled)
+            .map(|(question, recalled)| {
+                let knowledge = match recalled {
+                    Recalled::Malformed => return Ok(MALFORMED),
+                    Recalled::Known(knowledge) => knowledge,
+                    Recalled::Nothing => fetched.next().unwrap_or_else(no_outcome)?,
+                };
+                Ok(self.judge(knowledge, &question.required_scopes))
+            })
+            .collect()
+    }
+
+    fn judge(&self, knowledge: Knowledge, required: &ScopeSet) -> Decision {
+        let Knowledge { record, provenance } = knowledge;
+        let Some(key) = record else {
+            return Decision {
+                verdict: Verdict::Unknown,
+                key: None,
+                missing_scopes: ScopeSet::default(),
+                provenance,
+            };
+        };
+        let now = self.clock.now();
+        let verdict = Verdict::on(&key, required, now);
+        let missing_scopes = match verdict {
+            Verdict::InsufficientScope => key.scopes.missing(required),
+            Verdict::Valid
+            | Verdict::Unknown
+            | Verdict::Malformed
+            | Verdict::Expired
+            | Verdict::Revoked
+            | Verdict::TenantSuspended => ScopeSet::default(),
+        };
+        let provenance = provenance.capped_by(key.expires_at, now);
+        Decision {
+            verdict,
+            key: Some(key),
+            missing_scopes,
+            provenance,
+        }
+    }
+}
+
+enum Recalled {
+    Malformed,
+    Known(Knowledge),
+    Nothing,
+}
+
+const MALFORMED: Decision = Decision {
+    verdict: Verdict::Malformed,
+    key: None,
+    missing_scopes: ScopeSet::EMPTY,
+    provenance: Provenance::BY_LOOKS,
+};
+
+fn single(outcomes: Vec<Result<Knowledge, StoreError>>) -> Result<Knowledge, StoreError> {
+    outcomes.into_iter().next().unwrap_or_else(no_outcome)
+}
+
+/// A source that breaks its promise of one outcome per hash must not turn into "unknown".
+fn no_outcome<T>() -> Result<T, StoreError> {
+    Err(StoreError::new(
+        FailureKind::Broken,
+        "the key source gave fewer outcomes than asked for",
+    ))
+}

@@ -1,0 +1,207 @@
+//! The decision about a key, and what it is worth.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{clock::UnixMillis, key::KeyRecord, scope::ScopeSet, tenant::TenantStatus};
+
+/// The decision about a key. Only [`Verdict::Valid`] admits a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Known, live, and holding every required scope.
+    Valid,
+    /// A complete read of the database did not find it.
+    Unknown,
+    /// Its looks rule it out.
+    Malformed,
+    /// Its lifetime is over.
+    Expired,
+    /// It was withdrawn.
+    Revoked,
+    /// Its tenant is suspended.
+    TenantSuspended,
+    /// It lacks a required scope.
+    InsufficientScope,
+}
+
+impl Verdict {
+    /// Judges a known key.
+    ///
+    /// What can never be lifted comes first: a withdrawn key says so even after its lifetime, and a scope is only
+    /// asked about once the key would be honoured.
+    #[must_use]
+    pub fn on(key: &KeyRecord, required: &ScopeSet, now: UnixMillis) -> Self {
+        if key.revoked_at.is_some() {
+            Self::Revoked
+        } else if key.expires_at.is_some_and(|end| end <= now) {
+            Self::Expired
+        } else if key.tenant_status == TenantStatus::Suspended {
+            Self::TenantSuspended
+        } else if key.scopes.missing(required).is_empty() {
+            Self::Valid
+        } else {
+            Self::InsufficientScope
+        }
+    }
+
+    /// As logs and metrics write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Unknown => "unknown",
+            Self::Malformed => "malformed",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::TenantSuspended => "tenant_suspended",
+            Self::InsufficientScope => "insufficient_scope",
+        }
+    }
+}
+
+/// Where an answer came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// It needed no lookup.
+    None,
+    /// It was read for this request.
+    Database,
+    /// It was in memory and recent.
+    Fresh,
+    /// Its absence was in memory and recent.
+    Negative,
+}
+
+impl Source {
+    /// As logs and metrics write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Database => "database",
+            Self::Fresh => "fresh",
+            Self::Negative => "negative",
+        }
+    }
+}
+
+/// A position in the database's change log. Higher is later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Revision(pub i64);
+
+/// What an answer is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Provenance {
+    /// Where it came from.
+    pub source: Source,
+    /// Time since the database was asked, counted from before the read.
+    pub age: Duration,
+    /// The change-log position that it reflects.
+    pub revision: Revision,
+    /// How long a caller may reuse it.
+    pub cacheable_for: Duration,
+}
+
+impl Provenance {
+    /// Of what was decided by looks alone.
+    pub const BY_LOOKS: Self = Self {
+        source: Source::None,
+        age: Duration::ZERO,
+        revision: Revision(0),
+        cacheable_for: Duration::ZERO,
+    };
+
+    /// Shortens the reuse so that it never outlives the key itself.
+    #[must_use]
+    pub fn capped_by(mut self, end: Option<UnixMillis>, now: UnixMillis) -> Self {
+        if let Some(left) = end
+            .and_then(|end| u64::try_from(end.0 - now.0).ok())
+            .filter(|l| *l > 0)
+        {
+            self.cacheable_for = self.cacheable_for.min(Duration::from_millis(left));
+        }
+        self
+    }
+}
+
+/// A verdict with everything a caller may want to know about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The key, when there is one.
+    pub key: Option<Arc<KeyRecord>>,
+    /// Required scopes that the key lacks; empty unless the verdict is [`Verdict::InsufficientScope`].
+    pub missing_scopes: ScopeSet,
+    /// What the answer is worth.
+    pub provenance: Provenance,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{
+        id::{KeyId, TenantId},
+        scope::Scope,
+    };
+
+    fn scopes(names: &[&str]) -> ScopeSet {
+        ScopeSet::new(
+            names
+                .iter()
+                .map(|name| Scope::parse(name).unwrap())
+                .collect(),
+        )
+        .unwrap()
+    }
+
+    fn key(revoked: bool, expires_at: Option<i64>, status: TenantStatus) -> KeyRecord {
+        KeyRecord {
+            key_id: KeyId::parse("key_1").unwrap(),
+            tenant_id: TenantId::parse("ten_1").unwrap(),
+            tenant_name: "Acme".into(),
+            plan: "pro".into(),
+            tenant_status: status,
+            scopes: scopes(&["a"]),
+            expires_at: expires_at.map(UnixMillis),
+            revoked_at: revoked.then_some(UnixMillis(1)),
+        }
+    }
+
+    /// Every combination of the four facts, so that the order of precedence cannot change unnoticed.
+    #[test]
+    fn precedence_over_all_combinations() {
+        let now = UnixMillis(100);
+        for revoked in [false, true] {
+            for expires_at in [None, Some(99), Some(100), Some(101)] {
+                for status in [TenantStatus::Active, TenantStatus::Suspended] {
+                    for required in [&[][..], &["a"], &["a", "b"]] {
+                        let expected = match (revoked, expires_at, status, required.len()) {
+                            (true, _, _, _) => Verdict::Revoked,
+                            (_, Some(99 | 100), _, _) => Verdict::Expired,
+                            (_, _, TenantStatus::Suspended, _) => Verdict::TenantSuspended,
+                            (_, _, _, 2) => Verdict::InsufficientScope,
+                            _ => Verdict::Valid,
+                        };
+                        let key = key(revoked, expires_at, status);
+                        assert_eq!(Verdict::on(&key, &scopes(required), now), expected);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn reuse_never_outlives_the_key() {
+        let provenance = Provenance {
+            cacheable_for: Duration::from_secs(5),
+            ..Provenance::BY_LOOKS
+        };
+        let now = UnixMillis(1_000);
+        let capped = |end| provenance.capped_by(end, now).cacheable_for;
+        assert_eq!(capped(None), Duration::from_secs(5));
+        assert_eq!(capped(Some(UnixMillis(1_200))), Duration::from_millis(200));
+        assert_eq!(capped(Some(UnixMillis(60_000))), Duration::from_secs(5));
+        // An expired key stays expired: that verdict may be reused like any other.
+        assert_eq!(capped(Some(UnixMillis(500))), Duration::from_secs(5));
+    }
+}

@@ -1,0 +1,119 @@
+//! What the layers know about a request and the handlers want to know.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::domain::{
+    audit::Actor,
+    store::FailureKind,
+    verdict::{Source, Verdict},
+};
+
+/// Names a request in logs, in the audit log, and to the caller (`x-request-id`).
+#[derive(Clone, Debug)]
+pub struct RequestId(pub Arc<str>);
+
+/// Who calls.
+///
+/// Callers are not authenticated yet, so this is where they call from, marked as such.
+#[derive(Clone, Debug)]
+pub struct Caller(pub Arc<str>);
+
+/// When the caller stops waiting.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline(pub Instant);
+
+/// What an RPC came to, filled in by its handler and read by the log line at its end.
+#[derive(Clone, Debug, Default)]
+pub struct RpcRecord(Arc<Record>);
+
+#[derive(Debug, Default)]
+struct Record {
+    first: OnceLock<(Verdict, Source)>,
+    failure: OnceLock<FailureKind>,
+    decided: AtomicU64,
+    undecided: AtomicU64,
+}
+
+impl RpcRecord {
+    /// A decision was made. The first one stands for the RPC, further ones are counted.
+    pub fn decided(&self, verdict: Verdict, source: Source) {
+        let _ = self.0.first.set((verdict, source));
+        self.0.decided.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The database gave no answer.
+    pub fn failed(&self, kind: FailureKind) {
+        let _ = self.0.failure.set(kind);
+        self.0.undecided.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The verdict, if the RPC was about exactly one key; how it was reached.
+    #[must_use]
+    pub fn verdict(&self) -> Option<(Verdict, Source)> {
+        self.0
+            .first
+            .get()
+            .copied()
+            .filter(|_| self.decisions() == 1)
+    }
+
+    /// How many keys were decided about.
+    #[must_use]
+    pub fn decisions(&self) -> u64 {
+        self.0.decided.load(Ordering::Relaxed)
+    }
+
+    /// How many keys could not be decided about.
+    #[must_use]
+    pub fn undecided(&self) -> u64 {
+        self.0.undecided.load(Ordering::Relaxed)
+    }
+
+    /// Why the database gave no answer, the first time.
+    #[must_use]
+    pub fn failure(&self) -> Option<FailureKind> {
+        self.0.failure.get().copied()
+    }
+}
+
+/// Reads a request's context. What a layer has not set (in a test without layers) has a plain stand-in.
+pub(super) trait Context {
+    /// When to give up: the caller's deadline, or after `limit`, whichever comes first.
+    fn deadline(&self, limit: Duration) -> Instant;
+
+    /// Who asks for a change.
+    fn actor(&self) -> Actor;
+
+    /// Where to note what the RPC comes to.
+    fn record(&self) -> RpcRecord;
+}
+
+impl<T> Context for tonic::Request<T> {
+    fn deadline(&self, limit: Duration) -> Instant {
+        let own = Instant::now() + limit;
+        self.extensions()
+            .get::<Deadline>()
+            .map_or(own, |deadline| deadline.0.min(own))
+    }
+
+    fn actor(&self) -> Actor {
+        let text = |text: Option<&Arc<str>>| text.map_or("unknown", |text| text).to_owned();
+        Actor {
+            caller: text(self.extensions().get::<Caller>().map(|caller| &caller.0)),
+            request_id: text(self.extensions().get::<RequestId>().map(|id| &id.0)),
+        }
+    }
+
+    fn record(&self) -> RpcRecord {
+        self.extensions()
+            .get::<RpcRecord>()
+            .cloned()
+            .unwrap_or_default()
+    }
+}

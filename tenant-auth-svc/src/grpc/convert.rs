@@ -1,0 +1,17 @@
+//! From the contract's messages to the domain's types, and back: each request is parsed once, here.
+
+mod admin;
+mod fields;
+mod time;
+mod validation;
+
+pub(super) use self::{
+    admin::{
+        api_key_message, audit_request, audit_response, create_tenant_request, import_request,
+        import_response, issue_request, key_id_request, list_keys_request, list_keys_response,
+        list_tenants_request, list_tenants_response, reason_request, rotate_request,
+        tenant_id_request, tenant_message,
+    },
+    time::timestamp,
+    validation::{batch_questions, decision_message, question},
+};

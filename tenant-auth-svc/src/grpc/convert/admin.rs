@@ -1,0 +1,295 @@
+//! Administration.
+
+use std::time::Duration;
+
+use prost_types::Timestamp;
+use tenant_auth_proto::v1;
+
+use super::{
+    fields::{Fields, page_token},
+    time::{moment, span, timestamp},
+    validation::scope_names,
+};
+use crate::{
+    domain::{
+        admin::{AdminError, KeyOrder},
+        audit::{AuditEvent, AuditFilter},
+        clock::UnixMillis,
+        id::{KeyId, TenantId},
+        key::{ApiKey, ImportOutcome, KeyHash, KeyToImport, NewKey},
+        page::{Page, PageRequest},
+        tenant::{Tenant, TenantStatus},
+        text::{KeyName, Plan, PrefixHint, Reason, TenantName},
+    },
+    grpc::{error::ApiError, status},
+};
+
+/// The most keys in one import.
+const MAX_IMPORT: usize = 500;
+
+type Read<T> = Result<T, ApiError>;
+
+pub(in crate::grpc) fn create_tenant_request(
+    request: &v1::CreateTenantRequest,
+) -> Read<(Option<TenantId>, TenantName, Plan)> {
+    let mut fields = Fields::new();
+    let id = match request.tenant_id.as_str() {
+        "" => Some(None),
+        id => fields.take("tenant_id", TenantId::parse(id)).map(Some),
+    };
+    let name = fields.take("name", TenantName::parse(&request.name));
+    let plan = fields.take("plan", Plan::parse(&request.plan));
+    match (id, name, plan) {
+        (Some(id), Some(name), Some(plan)) => Ok((id, name, plan)),
+        _ => Err(fields.error()),
+    }
+}
+
+pub(in crate::grpc) fn tenant_id_request(tenant_id: &str) -> Read<TenantId> {
+    let mut fields = Fields::new();
+    fields
+        .take("tenant_id", TenantId::parse(tenant_id))
+        .ok_or_else(|| fields.error())
+}
+
+pub(in crate::grpc) fn key_id_request(key_id: &str) -> Read<KeyId> {
+    let mut fields = Fields::new();
+    fields
+        .take("key_id", KeyId::parse(key_id))
+        .ok_or_else(|| fields.error())
+}
+
+/// A change that wants a reason: the parsed id of the target, and the reason.
+pub(in crate::grpc) fn reason_request<Id>(id: Read<Id>, reason: &str) -> Read<(Id, Reason)> {
+    let mut fields = Fields::new();
+    let reason = fields.take("reason", Reason::parse(reason));
+    match (id, reason) {
+        (Ok(id), Some(reason)) => Ok((id, reason)),
+        (Err(ApiError::Invalid(mut violations)), None) => {
+            if let ApiError::Invalid(more) = fields.error() {
+                violations.extend(more);
+            }
+            Err(ApiError::Invalid(violations))
+        }
+        (Err(error), _) => Err(error),
+        (Ok(_), None) => Err(fields.error()),
+    }
+}
+
+pub(in crate::grpc) fn list_tenants_request(
+    request: &v1::ListTenantsRequest,
+) -> Read<PageRequest<TenantId>> {
+    let mut fields = Fields::new();
+    fields
+        .page(request.page_size, &request.page_token, |text| {
+            TenantId::parse(text).ok()
+        })
+        .ok_or_else(|| fields.error())
+}
+
+pub(in crate::grpc) fn list_tenants_response(
+    page: Page<Tenant, TenantId>,
+) -> v1::ListTenantsResponse {
+    v1::ListTenantsResponse {
+        next_page_token: page_token(page.next),
+        tenants: page.items.into_iter().map(tenant_message).collect(),
+    }
+}
+
+pub(in crate::grpc) fn tenant_message(tenant: Tenant) -> v1::Tenant {
+    let status = match tenant.status {
+        TenantStatus::Active => v1::TenantStatus::Active,
+        TenantStatus::Suspended => v1::TenantStatus::Suspended,
+    };
+    v1::Tenant {
+        tenant_id: tenant.id.as_str().to_owned(),
+        name: tenant.name.as_str().to_owned(),
+        plan: tenant.plan.as_str().to_owned(),
+        status: status.into(),
+        created_at: Some(timestamp(tenant.created_at)),
+        updated_at: Some(timestamp(tenant.updated_at)),
+        suspend_reason: tenant.suspend_reason,
+    }
+}
+
+pub(in crate::grpc) fn issue_request(request: &v1::IssueKeyRequest) -> Read<KeyOrder> {
+    let mut fields = Fields::new();
+    let tenant_id = fields.take("tenant_id", TenantId::parse(&request.tenant_id));
+    let name = fields.take("name", KeyName::parse(&request.name));
+    let scopes = fields.scopes("scopes", &request.scopes);
+    let expires_at = optional_moment(&mut fields, "expires_at", request.expires_at);
+    match (tenant_id, name, scopes, expires_at) {
+        (Some(tenant_id), Some(name), Some(scopes), Some(expires_at)) => Ok(KeyOrder {
+            tenant_id,
+            name,
+            scopes,
+            expires_at,
+        }),
+        _ => Err(fields.error()),
+    }
+}
+
+pub(in crate::grpc) fn rotate_request(
+    request: &v1::RotateKeyRequest,
+) -> Read<(KeyId, Option<Duration>, Option<UnixMillis>)> {
+    let mut fields = Fields::new();
+    let key_id = fields.take("key_id", KeyId::parse(&request.key_id));
+    let overlap = match request.overlap {
+        Some(overlap) => fields.take("overlap", span(overlap)).map(Some),
+        None => Some(None),
+    };
+    let expires_at = optional_moment(&mut fields, "expires_at", request.expires_at);
+    match (key_id, overlap, expires_at) {
+        (Some(key_id), Some(overlap), Some(expires_at)) => Ok((key_id, overlap, expires_at)),
+        _ => Err(fields.error()),
+    }
+}
+
+pub(in crate::grpc) fn import_request(request: &v1::ImportKeysRequest) -> Read<Vec<KeyToImport>> {
+    let mut fields = Fields::new();
+    let count = request.keys.len();
+    if !(1..=MAX_IMPORT).contains(&count) {
+        fields.violation(
+            "keys",
+            format!("must hold 1 to {MAX_IMPORT} entries, not {count}"),
+        );
+        return Err(fields.error());
+    }
+    let mut keys = Vec::with_capacity(count);
+    for (index, key) in request.keys.iter().enumerate() {
+        fields.enter(format!("keys[{index}]."));
+        keys.extend(key_to_import(&mut fields, key));
+    }
+    if fields.is_valid() {
+        Ok(keys)
+    } else {
+        Err(fields.error())
+    }
+}
+
+fn key_to_import(fields: &mut Fields, key: &v1::ImportKey) -> Option<KeyToImport> {
+    let tenant_id = fields.take("tenant_id", TenantId::parse(&key.tenant_id));
+    let digest = <[u8; 32]>::try_from(key.sha256.as_slice());
+    let digest = digest.map_err(|_| format!("must be 32 bytes, not {}", key.sha256.len()));
+    let digest = fields.take("sha256", digest);
+    let name = fields.take("name", KeyName::parse(&key.name));
+    let prefix_hint = fields.take("prefix_hint", PrefixHint::parse(&key.prefix_hint));
+    let scopes = fields.scopes("scopes", &key.scopes);
+    let created_at = optional_moment(fields, "created_at", key.created_at);
+    let expires_at = optional_moment(fields, "expires_at", key.expires_at);
+    let key = NewKey {
+        id: KeyId::generate(),
+        tenant_id: tenant_id?,
+        hash: KeyHash::from_bytes(digest?),
+        name: name?,
+        prefix_hint: prefix_hint?,
+        scopes: scopes?,
+        expires_at: expires_at?,
+    };
+    Some(KeyToImport {
+        key,
+        created_at: created_at?,
+    })
+}
+
+pub(in crate::grpc) fn import_response(outcomes: Vec<ImportOutcome>) -> v1::ImportKeysResponse {
+    use v1::import_key_result::Result as Outcome;
+
+    let refused = |error: AdminError| Outcome::Error(status::as_message(error.into()));
+    let result = |outcome| match outcome {
+        ImportOutcome::Imported(id) => Outcome::ImportedKeyId(id.to_string()),
+        ImportOutcome::Existing(id) => Outcome::ExistingKeyId(id.to_string()),
+        ImportOutcome::NoSuchTenant(tenant) => refused(AdminError::NoSuchTenant(tenant)),
+        ImportOutcome::HeldByAnotherTenant => refused(AdminError::KeyHeldByAnotherTenant),
+    };
+    let results = outcomes.into_iter().map(|outcome| v1::ImportKeyResult {
+        result: Some(result(outcome)),
+    });
+    v1::ImportKeysResponse {
+        results: results.collect(),
+    }
+}
+
+pub(in crate::grpc) fn list_keys_request(
+    request: &v1::ListKeysRequest,
+) -> Read<(TenantId, PageRequest<KeyId>)> {
+    let mut fields = Fields::new();
+    let tenant = fields.take("tenant_id", TenantId::parse(&request.tenant_id));
+    let page = fields.page(request.page_size, &request.page_token, |text| {
+        KeyId::parse(text).ok()
+    });
+    tenant.zip(page).ok_or_else(|| fields.error())
+}
+
+pub(in crate::grpc) fn list_keys_response(page: Page<ApiKey, KeyId>) -> v1::ListKeysResponse {
+    v1::ListKeysResponse {
+        next_page_token: page_token(page.next),
+        keys: page.items.into_iter().map(api_key_message).collect(),
+    }
+}
+
+pub(in crate::grpc) fn api_key_message(key: ApiKey) -> v1::ApiKey {
+    v1::ApiKey {
+        key_id: key.id.to_string(),
+        tenant_id: key.tenant_id.to_string(),
+        name: key.name,
+        prefix_hint: key.prefix_hint,
+        scopes: scope_names(&key.scopes),
+        created_at: Some(timestamp(key.created_at)),
+        expires_at: key.expires_at.map(timestamp),
+        revoked_at: key.revoked_at.map(timestamp),
+        revoke_reason: key.revoke_reason,
+        last_used_at: key.last_used_at.map(timestamp),
+        replaced_by_key_id: key.replaced_by.map(|id| id.to_string()).unwrap_or_default(),
+        pepper_id: key.pepper_id.unwrap_or_default(),
+    }
+}
+
+pub(in crate::grpc) fn audit_request(
+    request: &v1::ListAuditEventsRequest,
+) -> Read<(AuditFilter, PageRequest<i64>)> {
+    let mut fields = Fields::new();
+    let tenant = match request.tenant_id.as_str() {
+        "" => Some(None),
+        id => fields.take("tenant_id", TenantId::parse(id)).map(Some),
+    };
+    let page = fields.page(request.page_size, &request.page_token, |text| {
+        text.parse().ok()
+    });
+    match (tenant, page) {
+        (Some(tenant), Some(page)) => Ok((AuditFilter { tenant }, page)),
+        _ => Err(fields.error()),
+    }
+}
+
+pub(in crate::grpc) fn audit_response(page: Page<AuditEvent, i64>) -> v1::ListAuditEventsResponse {
+    let event = |event: AuditEvent| v1::AuditEvent {
+        seq: event.seq,
+        at: Some(timestamp(event.at)),
+        caller: event.caller,
+        action: event.action,
+        target: event.target,
+        tenant_id: event.tenant_id,
+        request_id: event.request_id,
+        detail: event.detail,
+    };
+    v1::ListAuditEventsResponse {
+        next_page_token: page_token(page.next),
+        events: page.items.into_iter().map(event).collect(),
+    }
+}
+
+#[expect(
+    clippy::option_option,
+    reason = "absent and wrong are different things"
+)]
+fn optional_moment(
+    fields: &mut Fields,
+    field: &str,
+    timestamp: Option<Timestamp>,
+) -> Option<Option<UnixMillis>> {
+    match timestamp {
+        Some(timestamp) => fields.take(field, moment(timestamp)).map(Some),
+        None => Some(None),
+    }
+}

@@ -1,0 +1,207 @@
+//! `AdminService`.
+
+use std::{sync::Arc, time::Duration};
+
+use tenant_auth_proto::v1::{self, admin_service_server::AdminService};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    domain::{
+        admin::{Admin, AdminError, Forget, Issued},
+        store::Store,
+    },
+    grpc::{
+        context::{Context as _, RpcRecord},
+        convert::{
+            api_key_message, audit_request, audit_response, create_tenant_request, import_request,
+            import_response, issue_request, key_id_request, list_keys_request, list_keys_response,
+            list_tenants_request, list_tenants_response, reason_request, rotate_request,
+            tenant_id_request, tenant_message,
+        },
+        error::ApiError,
+    },
+};
+
+/// How long a change may take when the caller sets no deadline.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// `AdminService` over an [`Admin`].
+#[derive(Debug)]
+pub struct AdminRpc<S, M>(Arc<Admin<S, M>>);
+
+impl<S: Store, M: Forget> AdminRpc<S, M> {
+    /// Serves an operator's wishes.
+    pub fn new(admin: Arc<Admin<S, M>>) -> Self {
+        Self(admin)
+    }
+}
+
+#[tonic::async_trait]
+impl<S: Store, M: Forget> AdminService for AdminRpc<S, M> {
+    async fn create_tenant(
+        &self,
+        request: Request<v1::CreateTenantRequest>,
+    ) -> Result<Response<v1::CreateTenantResponse>, Status> {
+        let (id, name, plan) = create_tenant_request(request.get_ref())?;
+        let (actor, deadline) = (request.actor(), request.deadline(LIMIT));
+        let tenant = self.0.create_tenant(id, name, plan, actor, deadline).await;
+        let tenant = noted(&request.record(), tenant)?;
+        Ok(Response::new(v1::CreateTenantResponse {
+            tenant: Some(tenant_message(tenant)),
+        }))
+    }
+
+    async fn get_tenant(
+        &self,
+        request: Request<v1::GetTenantRequest>,
+    ) -> Result<Response<v1::GetTenantResponse>, Status> {
+        let id = tenant_id_request(&request.get_ref().tenant_id)?;
+        let tenant = self.0.get_tenant(id, request.deadline(LIMIT)).await;
+        let tenant = noted(&request.record(), tenant)?;
+        Ok(Response::new(v1::GetTenantResponse {
+            tenant: Some(tenant_message(tenant)),
+        }))
+    }
+
+    async fn list_tenants(
+        &self,
+        request: Request<v1::ListTenantsRequest>,
+    ) -> Result<Response<v1::ListTenantsResponse>, Status> {
+        let page = list_tenants_request(request.get_ref())?;
+        let tenants = self.0.list_tenants(page, request.deadline(LIMIT)).await;
+        Ok(Response::new(list_tenants_response(noted(
+            &request.record(),
+            tenants,
+        )?)))
+    }
+
+    async fn suspend_tenant(
+        &self,
+        request: Request<v1::SuspendTenantRequest>,
+    ) -> Result<Response<v1::SuspendTenantResponse>, Status> {
+        let wish = request.get_ref();
+        let (id, reason) = reason_request(tenant_id_request(&wish.tenant_id), &wish.reason)?;
+        let (actor, deadline) = (request.actor(), request.deadline(LIMIT));
+        let tenant = self
+            .0
+            .set_tenant_suspended(id, Some(reason), actor, deadline)
+            .await;
+        let tenant = noted(&request.record(), tenant)?;
+        Ok(Response::new(v1::SuspendTenantResponse {
+            tenant: Some(tenant_message(tenant)),
+        }))
+    }
+
+    async fn resume_tenant(
+        &self,
+        request: Request<v1::ResumeTenantRequest>,
+    ) -> Result<Response<v1::ResumeTenantResponse>, Status> {
+        let id = tenant_id_request(&request.get_ref().tenant_id)?;
+        let (actor, deadline) = (request.actor(), request.deadline(LIMIT));
+        let tenant = self.0.set_tenant_suspended(id, None, actor, deadline).await;
+        let tenant = noted(&request.record(), tenant)?;
+        Ok(Response::new(v1::ResumeTenantResponse {
+            tenant: Some(tenant_message(tenant)),
+        }))
+    }
+
+    async fn issue_key(
+        &self,
+        request: Request<v1::IssueKeyRequest>,
+    ) -> Result<Response<v1::IssueKeyResponse>, Status> {
+        let order = issue_request(request.get_ref())?;
+        let (actor, deadline) = (request.actor(), request.deadline(LIMIT));
+        let issued = self.0.issue_key(order, actor, deadline).await;
+        let Issued { key, plaintext } = noted(&request.record(), issued)?;
+        Ok(Response::new(v1::IssueKeyResponse {
+            key: Some(api_key_message(key)),
+            plaintext: plaintext.expose().to_owned(),
+        }))
+    }
+
+    async fn import_keys(
+        &self,
+        request: Request<v1::ImportKeysRequest>,
+    ) -> Result<Response<v1::ImportKeysResponse>, Status> {
+        let keys = import_request(request.get_ref())?;
+        let (actor, deadline) = (request.actor(), request.deadline(LIMIT));
+        let outcomes = self.0.import_keys(keys, actor, deadline).await;
+        Ok(Response::new(import_response(noted(
+            &request.record(),
+            outcomes,
+        )?)))
+    }
+
+    async fn rotate_key(
+        &self,
+        request: Request<v1::RotateKeyRequest>,
+    ) -> Result<Response<v1::RotateKeyResponse>, Status> {
+        let (key_id, overlap, expires_at) = rotate_request(request.get_ref())?;
+        let (actor, deadline) = (request.actor(), request.deadline(LIMIT));
+        let rotated = self
+            .0
+            .rotate_key(key_id, overlap, expires_at, actor, deadline)
+            .await;
+        let (Issued { key, plaintext }, old) = noted(&request.record(), rotated)?;
+        Ok(Response::new(v1::RotateKeyResponse {
+            key: Some(api_key_message(key)),
+            plaintext: plaintext.expose().to_owned(),
+            replaced: Some(api_key_message(old)),
+        }))
+    }
+
+    async fn revoke_key(
+        &self,
+        request: Request<v1::RevokeKeyRequest>,
+    ) -> Result<Response<v1::RevokeKeyResponse>, Status> {
+        let wish = request.get_ref();
+        let (id, reason) = reason_request(key_id_request(&wish.key_id), &wish.reason)?;
+        let (actor, deadline) = (request.actor(), request.deadline(LIMIT));
+        let key = noted(
+            &request.record(),
+            self.0.revoke_key(id, reason, actor, deadline).await,
+        )?;
+        Ok(Response::new(v1::RevokeKeyResponse {
+            key: Some(api_key_message(key)),
+        }))
+    }
+
+    async fn list_keys(
+        &self,
+        request: Request<v1::ListKeysRequest>,
+    ) -> Result<Response<v1::ListKeysResponse>, Status> {
+        let (tenant, page) = list_keys_request(request.get_ref())?;
+        let inactive = request.get_ref().include_inactive;
+        let keys = self
+            .0
+            .list_keys(tenant, page, inactive, request.deadline(LIMIT))
+            .await;
+        Ok(Response::new(list_keys_response(noted(
+            &request.record(),
+            keys,
+        )?)))
+    }
+
+    async fn list_audit_events(
+        &self,
+        request: Request<v1::ListAuditEventsRequest>,
+    ) -> Result<Response<v1::ListAuditEventsResponse>, Status> {
+        let (filter, page) = audit_request(request.get_ref())?;
+        let events = self
+            .0
+            .list_audit(filter, page, request.deadline(LIMIT))
+            .await;
+        Ok(Response::new(audit_response(noted(
+            &request.record(),
+            events,
+        )?)))
+    }
+}
+
+/// Notes a database failure for the log line of its RPC.
+fn noted<T>(record: &RpcRecord, outcome: Result<T, AdminError>) -> Result<T, ApiError> {
+    if let Err(AdminError::Store(error)) = &outcome {
+        record.failed(error.kind);
+    }
+    Ok(outcome?)
+}

@@ -1,0 +1,63 @@
+//! `InfoService`.
+
+use std::{fmt, time::Duration};
+
+use tenant_auth_proto::v1::{self, info_service_server::InfoService};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    domain::{clock::SharedClock, verdict::Revision},
+    store::migrate::KNOWN_VERSION,
+};
+
+/// What the process says about itself.
+pub struct ServerInfo {
+    /// The build.
+    pub build: crate::build::Build,
+    /// Whether it decides against a remote database.
+    pub remote: bool,
+    /// By the monotonic clock.
+    pub started_at: Duration,
+    /// The process's clock.
+    pub clock: SharedClock,
+    /// The highest change-log position seen so far.
+    pub revision: Box<dyn Fn() -> Revision + Send + Sync>,
+}
+
+impl fmt::Debug for ServerInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerInfo")
+            .field("build", &self.build)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `InfoService`.
+#[derive(Debug)]
+pub struct InfoRpc(pub ServerInfo);
+
+#[tonic::async_trait]
+impl InfoService for InfoRpc {
+    async fn get_server_info(
+        &self,
+        _: Request<v1::GetServerInfoRequest>,
+    ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
+        let info = &self.0;
+        let kind = match info.remote {
+            true => v1::DatabaseKind::Remote,
+            false => v1::DatabaseKind::Embedded,
+        };
+        let uptime = info.clock.monotonic().saturating_sub(info.started_at);
+        Ok(Response::new(v1::GetServerInfoResponse {
+            version: info.build.version.to_owned(),
+            commit: info.build.commit.to_owned(),
+            dirty: info.build.dirty,
+            branch: info.build.branch.to_owned(),
+            database_kind: kind.into(),
+            revision: (info.revision)().0,
+            uptime: prost_types::Duration::try_from(uptime).ok(),
+            now: Some(crate::grpc::convert::timestamp(info.clock.now())),
+            schema_version: i32::try_from(KNOWN_VERSION).unwrap_or(i32::MAX),
+        }))
+    }
+}

@@ -1,0 +1,139 @@
+//! `ValidationService`.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt as _};
+use tenant_auth_proto::v1::{
+    self, batch_validate_keys_result, stream_validate_keys_response,
+    validation_service_server::ValidationService,
+};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    domain::{
+        store::StoreError,
+        validate::{KeySource, Validator},
+        verdict::Decision,
+    },
+    grpc::{
+        context::{Context as _, RpcRecord},
+        convert::{batch_questions, decision_message, question},
+        error::ApiError,
+        status::as_message,
+    },
+};
+
+/// How long a decision may take when the caller sets no deadline. The database hop gives up well before.
+const LIMIT: Duration = Duration::from_secs(2);
+/// How many requests of one stream are worked on at once; beyond that the stream is not read.
+const STREAM_CONCURRENCY: usize = 256;
+
+/// `ValidationService` over a [`Validator`].
+#[derive(Debug)]
+pub struct ValidationRpc<S>(Arc<Validator<S>>);
+
+impl<S: KeySource> ValidationRpc<S> {
+    /// Serves a validator's decisions.
+    pub fn new(validator: Arc<Validator<S>>) -> Self {
+        Self(validator)
+    }
+}
+
+#[tonic::async_trait]
+impl<S: KeySource> ValidationService for ValidationRpc<S> {
+    type StreamValidateKeysStream =
+        Pin<Box<dyn Stream<Item = Result<v1::StreamValidateKeysResponse, Status>> + Send>>;
+
+    async fn validate_key(
+        &self,
+        request: Request<v1::ValidateKeyRequest>,
+    ) -> Result<Response<v1::ValidateKeyResponse>, Status> {
+        let (deadline, record) = (request.deadline(LIMIT), request.record());
+        let question = question(request.into_inner())?;
+        let decision = noted(&record, self.0.decide(&question, deadline).await)?;
+        Ok(Response::new(decision_message(decision)))
+    }
+
+    async fn batch_validate_keys(
+        &self,
+        request: Request<v1::BatchValidateKeysRequest>,
+    ) -> Result<Response<v1::BatchValidateKeysResponse>, Status> {
+        use batch_validate_keys_result::Result as Outcome;
+
+        let (deadline, record) = (request.deadline(LIMIT), request.record());
+        let questions = batch_questions(request.into_inner())?;
+        let decisions = self.0.decide_all(&questions, deadline).await;
+        let result = |decision| match noted(&record, decision) {
+            Ok(decision) => Outcome::Response(decision_message(decision)),
+            Err(error) => Outcome::Error(as_message(error)),
+        };
+        let results = decisions
+            .into_iter()
+            .map(|decision| v1::BatchValidateKeysResult {
+                result: Some(result(decision)),
+            });
+        Ok(Response::new(v1::BatchValidateKeysResponse {
+            results: results.collect(),
+        }))
+    }
+
+    async fn stream_validate_keys(
+        &self,
+        request: Request<Streaming<v1::StreamValidateKeysRequest>>,
+    ) -> Result<Response<Self::StreamValidateKeysStream>, Status> {
+        let record = request.record();
+        let validator = Arc::clone(&self.0);
+        // Answers leave as they are ready. The caller's reading drives the whole: while it does not read, nothing
+        // more than these is taken in.
+        let answers = request.into_inner().map(move |item| {
+            let (validator, record) = (Arc::clone(&validator), record.clone());
+            async move {
+                match item {
+                    Ok(item) => Ok(answer(&validator, &record, item).await),
+                    Err(status) => Err(status),
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(
+            answers.buffer_unordered(STREAM_CONCURRENCY),
+        )))
+    }
+
+    async fn validate_session(
+        &self,
+        _: Request<v1::ValidateSessionRequest>,
+    ) -> Result<Response<v1::ValidateSessionResponse>, Status> {
+        Err(ApiError::Unserved("ValidateSession").into())
+    }
+}
+
+async fn answer<S: KeySource>(
+    validator: &Validator<S>,
+    record: &RpcRecord,
+    item: v1::StreamValidateKeysRequest,
+) -> v1::StreamValidateKeysResponse {
+    use stream_validate_keys_response::Result as Outcome;
+
+    let deadline = std::time::Instant::now() + LIMIT;
+    let decision = match question(item.request.unwrap_or_default()) {
+        Ok(question) => noted(record, validator.decide(&question, deadline).await),
+        Err(error) => Err(error),
+    };
+    let result = match decision {
+        Ok(decision) => Outcome::Response(decision_message(decision)),
+        Err(error) => Outcome::Error(as_message(error)),
+    };
+    v1::StreamValidateKeysResponse {
+        correlation_id: item.correlation_id,
+        result: Some(result),
+    }
+}
+
+/// Notes an outcome for the log line of its RPC.
+fn noted(record: &RpcRecord, outcome: Result<Decision, StoreError>) -> Result<Decision, ApiError> {
+    match &outcome {
+        Ok(decision) => record.decided(decision.verdict, decision.provenance.source),
+        Err(error) => record.failed(error.kind),
+    }
+    Ok(outcome?)
+}

@@ -1,0 +1,212 @@
+//! The only place where an error becomes a gRPC status.
+//!
+//! | situation | code | details |
+//! |---|---|---|
+//! | the request breaks the contract | INVALID_ARGUMENT | BadRequest |
+//! | the database gave no answer | UNAVAILABLE | ErrorInfo, RetryInfo |
+//! | too much at once | RESOURCE_EXHAUSTED | ErrorInfo, RetryInfo |
+//! | no such tenant or key | NOT_FOUND | ErrorInfo |
+//! | the id is taken | ALREADY_EXISTS | ErrorInfo |
+//! | the key cannot be rotated | FAILED_PRECONDITION | ErrorInfo |
+//! | not served | UNIMPLEMENTED | ErrorInfo |
+//! | a defect | INTERNAL | ErrorInfo |
+//!
+//! Messages are for the developer on the other side. They never hold what the database said: the log does.
+
+use std::{collections::HashMap, time::Duration};
+
+use prost::Message as _;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::error::ApiError;
+use crate::domain::{
+    admin::AdminError,
+    store::{FailureKind, StoreError},
+};
+
+/// The `domain` of every ErrorInfo.
+pub const ERROR_DOMAIN: &str = "tenantauth.v1";
+
+/// When to call again, unless the database said.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// When to call again after we were asked too much at once.
+const RETRY_AFTER_OVERLOAD: Duration = Duration::from_millis(200);
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Invalid(violations) => {
+                let mut details = ErrorDetails::new();
+                for violation in &violations {
+                    details.add_bad_request_violation(&violation.field, &violation.description);
+                }
+                let all: Vec<_> = violations
+                    .iter()
+                    .map(|v| format!("{}: {}", v.field, v.description))
+                    .collect();
+                Self::with_error_details(Code::InvalidArgument, all.join("; "), details)
+            }
+            ApiError::Undecidable(error) | ApiError::Admin(AdminError::Store(error)) => {
+                unavailable(&error)
+            }
+            ApiError::Admin(error) => refused(&error),
+            ApiError::Unserved(_) => {
+                with_reason(Code::Unimplemented, "NOT_SERVED", error.to_string())
+            }
+            ApiError::Panicked => with_reason(
+                Code::Internal,
+                "DEFECT",
+                "the request met a defect of tenant-auth; its log says where".to_owned(),
+            ),
+        }
+    }
+}
+
+fn refused(error: &AdminError) -> Status {
+    let (code, reason) = match error {
+        AdminError::NoSuchTenant(_) => (Code::NotFound, "NO_SUCH_TENANT"),
+        AdminError::NoSuchKey(_) => (Code::NotFound, "NO_SUCH_KEY"),
+        AdminError::TenantExists(_) => (Code::AlreadyExists, "TENANT_EXISTS"),
+        AdminError::KeyHeldByAnotherTenant => (Code::AlreadyExists, "KEY_HELD_BY_ANOTHER_TENANT"),
+        AdminError::NotRotatable { .. } => (Code::FailedPrecondition, "KEY_NOT_ROTATABLE"),
+        AdminError::ExpiryNotInFuture => {
+            return violation("expires_at", "must be in the future");
+        }
+        AdminError::OverlapTooLong => return violation("overlap", "must be at most 90 days"),
+        AdminError::NoRandomness(_) => (Code::Internal, "NO_RANDOMNESS"),
+        AdminError::Store(error) => return unavailable(error),
+    };
+    with_reason(code, reason, error.to_string())
+}
+
+fn unavailable(error: &StoreError) -> Status {
+    let (code, message, retry_after) = match error.kind {
+        FailureKind::Overloaded => (
+            Code::ResourceExhausted,
+            "too many requests are waiting for the database",
+            RETRY_AFTER_OVERLOAD,
+        ),
+        FailureKind::Unreachable
+        | FailureKind::TimedOut
+        | FailureKind::Throttled
+        | FailureKind::Busy
+        | FailureKind::Denied
+        | FailureKind::Garbled
+        | FailureKind::Misplaced
+        | FailureKind::Conflict
+        | FailureKind::Broken => (
+            Code::Unavailable,
+            "the database gave no usable answer, so nothing was decided",
+            RETRY_AFTER,
+        ),
+    };
+    let reason = format!("DATABASE_{}", error.kind.as_str().to_ascii_uppercase());
+    let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
+    details.set_retry_info(Some(error.retry_after.unwrap_or(retry_after)));
+    Status::with_error_details(code, message, details)
+}
+
+fn violation(field: &str, description: &str) -> Status {
+    let details = ErrorDetails::with_bad_request_violation(field, description);
+    Status::with_error_details(
+        Code::InvalidArgument,
+        format!("{field}: {description}"),
+        details,
+    )
+}
+
+fn with_reason(code: Code, reason: &str, message: String) -> Status {
+    let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
+    Status::with_error_details(code, message, details)
+}
+
+/// The status as a message, for one item of a batch or stream.
+pub(super) fn as_message(error: ApiError) -> tonic_types::Status {
+    let status = Status::from(error);
+    // With details the whole message is in there already; without, or unreadable, code and text remain.
+    tonic_types::Status::decode(status.details())
+        .ok()
+        .filter(|message| message.code != 0)
+        .unwrap_or_else(|| tonic_types::Status {
+            code: status.code().into(),
+            message: status.message().to_owned(),
+            details: Vec::new(),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{domain::id::KeyId, grpc::error::Violation};
+
+    fn status(error: impl Into<ApiError>) -> Status {
+        Status::from(error.into())
+    }
+
+    const KINDS: [FailureKind; 10] = [
+        FailureKind::Unreachable,
+        FailureKind::TimedOut,
+        FailureKind::Throttled,
+        FailureKind::Busy,
+        FailureKind::Denied,
+        FailureKind::Garbled,
+        FailureKind::Misplaced,
+        FailureKind::Overloaded,
+        FailureKind::Conflict,
+        FailureKind::Broken,
+    ];
+
+    #[test]
+    fn a_database_without_an_answer_is_never_a_verdict_and_never_silent() {
+        for kind in KINDS {
+            let status = status(StoreError::new(kind, "secret detail of the database"));
+            let expected = match kind {
+                FailureKind::Overloaded => Code::ResourceExhausted,
+                _ => Code::Unavailable,
+            };
+            assert_eq!(status.code(), expected, "{kind:?}");
+            let details = status.get_error_details();
+            let info = details.error_info().unwrap();
+            assert_eq!(info.domain, ERROR_DOMAIN);
+            assert!(info.reason.starts_with("DATABASE_"), "{}", info.reason);
+            assert!(details.retry_info().unwrap().retry_delay.is_some());
+            assert!(!format!("{status:?}").contains("secret detail"));
+        }
+    }
+
+    #[test]
+    fn the_databases_own_wish_is_passed_on() {
+        let mut error = StoreError::new(FailureKind::Throttled, "");
+        error.retry_after = Some(Duration::from_secs(7));
+        let details = status(error).get_error_details();
+        assert_eq!(
+            details.retry_info().unwrap().retry_delay,
+            Some(Duration::from_secs(7))
+        );
+    }
+
+    #[test]
+    fn every_violation_is_named() {
+        let violations = ["key", "required_scopes[2]"].map(|field| Violation {
+            field: field.to_owned(),
+            description: "must not be empty".to_owned(),
+        });
+        let status = status(ApiError::Invalid(violations.into()));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(
+            status.message(),
+            "key: must not be empty; required_scopes[2]: must not be empty"
+        );
+        let details = status.get_error_details();
+        assert_eq!(details.bad_request().unwrap().field_violations.len(), 2);
+    }
+
+    #[test]
+    fn an_item_carries_the_same_details_as_a_call() {
+        let message = as_message(AdminError::NoSuchKey(KeyId::parse("key_1").unwrap()).into());
+        assert_eq!(message.code, i32::from(Code::NotFound));
+        assert_eq!(message.message, "there is no key key_1");
+        assert_eq!(message.details.len(), 1);
+    }
+}

@@ -1,0 +1,12 @@
+//! The database: two engines that run SQL, the statements that make a [`Store`](crate::domain::store::Store) of
+//! either, and the decorators around them.
+
+pub mod bounded;
+pub mod cached;
+pub mod engine;
+pub mod hrana;
+pub mod libsql;
+pub mod migrate;
+pub mod observed;
+pub mod retried;
+pub mod sql;

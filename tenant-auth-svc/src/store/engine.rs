@@ -1,0 +1,239 @@
+//! The seam between statements and whatever runs them.
+//!
+//! An engine knows SQL and nothing of tenants: two methods, so that a decorator around the database hop can be honest
+//! about both, and so that every statement is written once for all engines.
+
+use std::{future::Future, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::domain::store::{Call, FailureKind, StoreError};
+
+/// A value of a row or an argument.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// SQL NULL.
+    Null,
+    /// A 64-bit integer.
+    Integer(i64),
+    /// A floating-point number.
+    Real(f64),
+    /// UTF-8 text.
+    Text(Arc<str>),
+    /// Bytes.
+    Blob(Bytes),
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Self::Integer(value)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Self {
+        Self::Text(value.into())
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Self::Text(value.into())
+    }
+}
+
+impl<T: Into<Self>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// One SQL statement with its arguments, bound to `?1`, `?2`, …
+#[derive(Clone, Debug)]
+pub struct Statement {
+    /// The text; always one statement.
+    pub sql: Arc<str>,
+    /// The arguments, in order.
+    pub args: Vec<Value>,
+}
+
+impl Statement {
+    /// A statement without arguments.
+    pub fn new(sql: impl Into<Arc<str>>) -> Self {
+        Self {
+            sql: sql.into(),
+            args: Vec::new(),
+        }
+    }
+
+    /// Adds the next argument.
+    #[must_use]
+    pub fn bind(mut self, value: impl Into<Value>) -> Self {
+        self.args.push(value.into());
+        self
+    }
+}
+
+/// One row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row(pub Vec<Value>);
+
+/// The rows that a statement gave.
+pub type Rows = Vec<Row>;
+
+impl Row {
+    fn value(&self, column: usize) -> Result<&Value, StoreError> {
+        self.0.get(column).ok_or_else(|| garbled(column, "a value"))
+    }
+
+    /// A text.
+    ///
+    /// # Errors
+    /// [`FailureKind::Garbled`] when the column holds anything else.
+    pub fn text(&self, column: usize) -> Result<&str, StoreError> {
+        match self.value(column)? {
+            Value::Text(text) => Ok(text),
+            _ => Err(garbled(column, "text")),
+        }
+    }
+
+    /// A text or NULL.
+    ///
+    /// # Errors
+    /// [`FailureKind::Garbled`] when the column holds anything else.
+    pub fn optional_text(&self, column: usize) -> Result<Option<&str>, StoreError> {
+        match self.value(column)? {
+            Value::Null => Ok(None),
+            _ => self.text(column).map(Some),
+        }
+    }
+
+    /// An integer.
+    ///
+    /// # Errors
+    /// [`FailureKind::Garbled`] when the column holds anything else.
+    pub fn integer(&self, column: usize) -> Result<i64, StoreError> {
+        match self.value(column)? {
+            Value::Integer(integer) => Ok(*integer),
+            _ => Err(garbled(column, "an integer")),
+        }
+    }
+
+    /// An integer or NULL.
+    ///
+    /// # Errors
+    /// [`FailureKind::Garbled`] when the column holds anything else.
+    pub fn optional_integer(&self, column: usize) -> Result<Option<i64>, StoreError> {
+        match self.value(column)? {
+            Value::Null => Ok(None),
+            _ => self.integer(column).map(Some),
+        }
+    }
+}
+
+fn garbled(column: usize, expected: &str) -> StoreError {
+    StoreError::new(
+        FailureKind::Garbled,
+        format!("column {column} of a row is not {expected}"),
+    )
+}
+
+/// Runs SQL.
+///
+/// Both methods fail with a [`StoreError`] whose kind says what to do next. Neither waits past `call.deadline`.
+pub trait Engine: Send + Sync + 'static {
+    /// Runs one statement that only reads.
+    fn query(
+        &self,
+        call: Call,
+        statement: Statement,
+    ) -> impl Future<Output = Result<Rows, StoreError>> + Send;
+
+    /// Runs statements as one transaction: all of them take effect, or none. Gives the rows of each.
+    ///
+    /// The statements must be safe to repeat together: when the answer to a commit is lost, nobody can tell whether
+    /// it happened, and a decorator may send them once more.
+    fn transaction(
+        &self,
+        call: Call,
+        statements: Vec<Statement>,
+    ) -> impl Future<Output = Result<Vec<Rows>, StoreError>> + Send;
+}
+
+impl<E: Engine> Engine for Arc<E> {
+    async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
+        (**self).query(call, statement).await
+    }
+
+    async fn transaction(
+        &self,
+        call: Call,
+        statements: Vec<Statement>,
+    ) -> Result<Vec<Rows>, StoreError> {
+        (**self).transaction(call, statements).await
+    }
+}
+
+/// Sorts an SQL error by what it means. The codes are SQLite's names, in the spelling of the Hrana protocol.
+#[must_use]
+pub fn sql_error(code: &str, message: &str) -> StoreError {
+    let kind = if code.starts_with("SQLITE_CONSTRAINT") {
+        FailureKind::Conflict
+    } else if code.starts_with("SQLITE_BUSY") || code.starts_with("SQLITE_LOCKED") {
+        FailureKind::Busy
+    } else if code.starts_with("SQLITE_CORRUPT") || code == "SQLITE_NOTADB" {
+        FailureKind::Garbled
+    } else if code == "BLOCKED" || code.starts_with("SQLITE_READONLY") || code == "SQLITE_AUTH" {
+        FailureKind::Denied
+    } else if code.starts_with("SQLITE_IOERR")
+        || code == "SQLITE_FULL"
+        || code == "SQLITE_INTERRUPT"
+        || code == "SQLITE_NOMEM"
+    {
+        FailureKind::Unreachable
+    } else if message.contains("no such table") || message.contains("no such column") {
+        FailureKind::Misplaced
+    } else {
+        FailureKind::Broken
+    };
+    StoreError::new(kind, format!("{code}: {message}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sql_errors_are_sorted_by_meaning() {
+        let kind = |code, message| sql_error(code, message).kind;
+        assert_eq!(kind("SQLITE_CONSTRAINT_UNIQUE", ""), FailureKind::Conflict);
+        assert_eq!(kind("SQLITE_BUSY", "database is locked"), FailureKind::Busy);
+        assert_eq!(kind("SQLITE_LOCKED_SHAREDCACHE", ""), FailureKind::Busy);
+        assert_eq!(kind("SQLITE_CORRUPT", ""), FailureKind::Garbled);
+        assert_eq!(kind("BLOCKED", "reads are blocked"), FailureKind::Denied);
+        assert_eq!(kind("SQLITE_FULL", ""), FailureKind::Unreachable);
+        assert_eq!(
+            kind("SQLITE_ERROR", "no such table: tenants"),
+            FailureKind::Misplaced
+        );
+        assert_eq!(
+            kind("SQLITE_ERROR", "near \"SELEC\": syntax error"),
+            FailureKind::Broken
+        );
+        assert_eq!(kind("SQL_PARSE_ERROR", ""), FailureKind::Broken);
+    }
+
+    #[test]
+    fn a_row_of_another_shape_is_garbled() {
+        let row = Row(vec![Value::Null, Value::Integer(7)]);
+        assert_eq!(row.optional_text(0), Ok(None));
+        assert_eq!(row.integer(1), Ok(7));
+        for result in [
+            row.text(0).map(|_| ()),
+            row.text(1).map(|_| ()),
+            row.integer(2).map(|_| ()),
+        ] {
+            assert_eq!(result.unwrap_err().kind, FailureKind::Garbled);
+        }
+    }
+}

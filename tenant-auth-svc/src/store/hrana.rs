@@ -1,0 +1,282 @@
+//! The remote engine: SQL over HTTP (the Hrana protocol), one stateless request per call.
+//!
+//! Every request opens a stream, does all its work and closes it: no baton is kept, so nothing can expire while a
+//! replica idles, and nothing on the server waits for us. See
+//! <https://github.com/tursodatabase/libsql/blob/main/docs/HTTP_V2_SPEC.md>.
+
+mod answer;
+mod token;
+mod wire;
+
+use std::time::{Duration, Instant};
+
+use reqwest::{
+    StatusCode, Url,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+};
+use thiserror::Error;
+
+pub use self::token::{TokenError, TokenFile};
+use self::wire::{Batch, Condition, PipelineRequest, Stmt, StreamRequest};
+use super::engine::{Engine, Rows, Statement};
+use crate::domain::store::{Call, FailureKind, StoreError};
+
+/// The largest answer that is read; a page of 500 keys is well below 1 MiB.
+const MAX_ANSWER: usize = 8 * 1024 * 1024;
+/// How much of an error's text goes into the log.
+const MAX_ERROR_TEXT: usize = 200;
+
+/// How to reach a remote database.
+#[derive(Debug)]
+pub struct RemoteConfig {
+    /// `http://` or `https://`, and the path in front of `/v2/pipeline`, if any.
+    pub url: Url,
+    /// Where the token is; `None` for a server without one.
+    pub token: Option<TokenFile>,
+    /// How long a new connection may take.
+    pub connect_timeout: Duration,
+}
+
+/// The HTTP client could not be built.
+#[derive(Debug, Error)]
+#[error("cannot set up HTTP to the database: {0}")]
+pub struct SetupError(reqwest::Error);
+
+/// The remote engine.
+#[derive(Debug)]
+pub struct RemoteEngine {
+    http: reqwest::Client,
+    pipeline: Url,
+    token: Option<TokenFile>,
+}
+
+impl RemoteEngine {
+    /// Prepares a client; connects to nothing yet.
+    ///
+    /// # Errors
+    /// When the TLS roots of the machine cannot be read.
+    pub fn new(config: RemoteConfig) -> Result<Self, SetupError> {
+        // Whoever comes first decides for the process; both choices would be ours.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .connect_timeout(config.connect_timeout)
+            .tcp_nodelay(true)
+            .tcp_keepalive(Duration::from_secs(15))
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .http2_keep_alive_timeout(Duration::from_secs(2))
+            .http2_keep_alive_while_idle(true)
+            .pool_max_idle_per_host(64)
+            // A redirect would carry the token to wherever it points.
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("tenant-auth/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(SetupError)?;
+        let mut pipeline = config.url;
+        let path = format!("{}/v2/pipeline", pipeline.path().trim_end_matches('/'));
+        pipeline.set_path(&path);
+        Ok(Self {
+            http,
+            pipeline,
+            token: config.token,
+        })
+    }
+
+    /// Sends one request on a stream of its own and gives the answer to it.
+    async fn send(&self, call: Call, request: StreamRequest) -> Result<Vec<u8>, StoreError> {
+        let body = serde_json::to_vec(&PipelineRequest::alone(request)).map_err(|error| {
+            StoreError::new(
+                FailureKind::Broken,
+                format!("a request is no JSON: {error}"),
+            )
+        })?;
+        let first = self.token.as_ref().map(TokenFile::current);
+        match self.post(call, body.clone(), first.as_ref()).await {
+            // The token may have been rotated since it was last read.
+            Err(error) if error.kind == FailureKind::Denied => {
+                match self.token.as_ref().and_then(TokenFile::reread) {
+                    Some(newer) => self.post(call, body, Some(&newer)).await,
+                    None => Err(error),
+                }
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn post(
+        &self,
+        call: Call,
+        body: Vec<u8>,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Vec<u8>, StoreError> {
+        let left = call.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(StoreError::new(
+                FailureKind::TimedOut,
+                "no time was left to ask",
+            ));
+        }
+        let mut request = self
+            .http
+            .post(self.pipeline.clone())
+            .timeout(left)
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .body(body);
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let response = request
+            .send()
+            .await
+            .map_err(|error| transport_error(&error))?;
+        let status = response.status();
+        let retry_after = response
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(Duration::from_secs);
+        let body = read(response).await;
+        if status.is_success() {
+            return body;
+        }
+        let mut error = refusal(status, &body.unwrap_or_default());
+        error.retry_after = retry_after;
+        Err(error)
+    }
+}
+
+impl Engine for RemoteEngine {
+    async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
+        let body = self
+            .send(
+                call,
+                StreamRequest::Execute {
+                    stmt: Stmt::of(&statement),
+                },
+            )
+            .await?;
+        answer::rows(&body)
+    }
+
+    async fn transaction(
+        &self,
+        call: Call,
+        statements: Vec<Statement>,
+    ) -> Result<Vec<Rows>, StoreError> {
+        let batch = transaction_batch(&statements);
+        let body = self.send(call, StreamRequest::Batch { batch }).await?;
+        answer::transaction(&body, statements.len())
+    }
+}
+
+/// `BEGIN IMMEDIATE`, the statements, `COMMIT`, each only if the one before succeeded; and `ROLLBACK` if the
+/// transaction began but did not commit. A pipeline without conditions would carry on after an error.
+fn transaction_batch(statements: &[Statement]) -> Batch {
+    let mut batch = Batch::default();
+    batch.push(None, Stmt::bare("BEGIN IMMEDIATE"));
+    for statement in statements {
+        let before = batch.last();
+        batch.push(Some(Condition::ok(before)), Stmt::of(statement));
+    }
+    let before = batch.last();
+    batch.push(Some(Condition::ok(before)), Stmt::bare("COMMIT"));
+    let commit = batch.last();
+    let began_in_vain = Condition::all([Condition::ok(0), Condition::not(Condition::ok(commit))]);
+    batch.push(Some(began_in_vain), Stmt::bare("ROLLBACK"));
+    batch
+}
+
+async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, StoreError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|error| transport_error(&error))?
+    {
+        if body.len() + chunk.len() > MAX_ANSWER {
+            return Err(StoreError::new(
+                FailureKind::Garbled,
+                "the answer is longer than 8 MiB",
+            ));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn transport_error(error: &reqwest::Error) -> StoreError {
+    let kind = if error.is_timeout() {
+        FailureKind::TimedOut
+    } else if error.is_builder() {
+        FailureKind::Broken
+    } else {
+        FailureKind::Unreachable
+    };
+    // Without the URL: it says nothing new, and some put credentials into theirs.
+    StoreError::new(kind, chain(error))
+}
+
+/// An error with its causes; the outermost alone says little more than "error sending request".
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = String::from("the HTTP request failed");
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> StoreError {
+    let kind = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PAYMENT_REQUIRED => {
+            FailureKind::Denied
+        }
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => FailureKind::Misplaced,
+        StatusCode::TOO_MANY_REQUESTS => FailureKind::Throttled,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => FailureKind::TimedOut,
+        _ if status.is_server_error() => FailureKind::Unreachable,
+        // Redirects too: whatever answers there is not the database.
+        _ => FailureKind::Garbled,
+    };
+    StoreError::new(
+        kind,
+        format!("HTTP {}: {}", status.as_u16(), answer::excerpt(body)),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_sorted_by_what_to_do() {
+        let kind = |code: u16| refusal(StatusCode::from_u16(code).unwrap(), b"").kind;
+        assert_eq!(kind(401), FailureKind::Denied);
+        assert_eq!(kind(403), FailureKind::Denied);
+        assert_eq!(kind(404), FailureKind::Misplaced);
+        assert_eq!(kind(429), FailureKind::Throttled);
+        assert_eq!(kind(503), FailureKind::Unreachable);
+        assert_eq!(kind(302), FailureKind::Garbled);
+        assert_eq!(kind(400), FailureKind::Garbled);
+    }
+
+    #[test]
+    fn each_step_waits_for_the_one_before() {
+        let statements = [Statement::new("INSERT"), Statement::new("SELECT")];
+        let batch = serde_json::to_value(transaction_batch(&statements)).unwrap();
+        let conditions: Vec<_> = batch["steps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|step| step["condition"].to_string())
+            .collect();
+        assert_eq!(conditions[0], "null");
+        assert_eq!(conditions[1], r#"{"step":0,"type":"ok"}"#);
+        assert_eq!(conditions[3], r#"{"step":2,"type":"ok"}"#);
+        assert_eq!(
+            conditions[4],
+            r#"{"conds":[{"step":0,"type":"ok"},{"cond":{"step":3,"type":"ok"},"type":"not"}],"type":"and"}"#
+        );
+    }
+}

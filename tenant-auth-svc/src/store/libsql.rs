@@ -1,0 +1,171 @@
+//! The embedded engine: a local file that belongs to this process alone.
+//!
+//! The `libsql` crate's local calls are async in name and block the thread that polls them, so they run on threads of
+//! their own: a slow disk must not stall a single RPC that is answered from memory.
+
+mod lock;
+mod run;
+
+use std::{path::Path, sync::Arc, thread};
+
+use futures::executor::block_on;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::lock::{DatabaseLock, LockError};
+use super::engine::{Engine, Rows, Statement};
+use crate::domain::store::{Call, FailureKind, StoreError};
+
+/// Readers see the last commit while one writer works: the write-ahead log allows any number of them.
+const READERS: usize = 2;
+/// Waiting calls per kind; more are refused, since they would wait in vain.
+const QUEUE: usize = 1_024;
+
+/// Why the embedded database could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Somebody else has it, or the lock cannot be made.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The engine refuses the file.
+    #[error("cannot open the embedded database {path}: {source}")]
+    Engine {
+        /// The file.
+        path: String,
+        /// What the engine says.
+        source: libsql::Error,
+    },
+    /// The operating system refuses threads.
+    #[error("cannot start the embedded database's threads: {0}")]
+    Threads(std::io::Error),
+}
+
+/// The embedded engine.
+#[derive(Debug)]
+pub struct EmbeddedEngine {
+    reads: mpsc::Sender<Job>,
+    writes: mpsc::Sender<Job>,
+    _lock: DatabaseLock,
+}
+
+/// What a thread does next, and whom it tells.
+struct Job {
+    work: Work,
+    answer: oneshot::Sender<Result<Vec<Rows>, StoreError>>,
+}
+
+enum Work {
+    Query(Statement),
+    Transaction(Vec<Statement>),
+}
+
+impl EmbeddedEngine {
+    /// Opens a database file, creating it and its folder when they are not there.
+    ///
+    /// # Errors
+    /// [`OpenError::Lock`] when another process has it.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let lock = DatabaseLock::acquire(path)?;
+        let failed = |source| OpenError::Engine {
+            path: path.display().to_string(),
+            source,
+        };
+        let database = block_on(libsql::Builder::new_local(path).build()).map_err(failed)?;
+
+        let (reads, read_jobs) = mpsc::channel::<Job>(QUEUE);
+        let (writes, mut write_jobs) = mpsc::channel::<Job>(QUEUE);
+        let read_jobs = Arc::new(std::sync::Mutex::new(read_jobs));
+        let writer = run::connect(&database).map_err(failed)?;
+        spawn("libsql-write", move || {
+            while let Some(job) = write_jobs.blocking_recv() {
+                job.run(&writer);
+            }
+        })?;
+        for _ in 0..READERS {
+            let reader = run::connect(&database).map_err(failed)?;
+            let jobs = Arc::clone(&read_jobs);
+            // Whoever holds the mutex waits for the next job; the others wait for the mutex.
+            spawn("libsql-read", move || {
+                while let Some(job) = jobs.lock().ok().and_then(|mut jobs| jobs.blocking_recv()) {
+                    job.run(&reader);
+                }
+            })?;
+        }
+        Ok(Self {
+            reads,
+            writes,
+            _lock: lock,
+        })
+    }
+
+    async fn run(
+        &self,
+        queue: &mpsc::Sender<Job>,
+        call: Call,
+        work: Work,
+    ) -> Result<Vec<Rows>, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        queue
+            .try_send(Job { work, answer })
+            .map_err(|refused| match refused {
+                mpsc::error::TrySendError::Full(_) => StoreError::new(
+                    FailureKind::Overloaded,
+                    "too many calls wait for the embedded database",
+                ),
+                mpsc::error::TrySendError::Closed(_) => thread_gone(),
+            })?;
+        match tokio::time::timeout_at(call.deadline.into(), answered).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(thread_gone())),
+            Err(_) => Err(StoreError::new(
+                FailureKind::TimedOut,
+                "the embedded database did not answer in time",
+            )),
+        }
+    }
+}
+
+impl Job {
+    fn run(self, connection: &libsql::Connection) {
+        // Nobody waits any longer: what has not begun need not be done.
+        if self.answer.is_closed() {
+            return;
+        }
+        let outcome = match &self.work {
+            Work::Query(statement) => run::query(connection, statement).map(|rows| vec![rows]),
+            Work::Transaction(statements) => run::transaction(connection, statements),
+        };
+        // The caller may have left meanwhile.
+        let _ = self.answer.send(outcome);
+    }
+}
+
+impl Engine for EmbeddedEngine {
+    async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
+        let rows = self.run(&self.reads, call, Work::Query(statement)).await?;
+        rows.into_iter().next().ok_or_else(thread_gone)
+    }
+
+    async fn transaction(
+        &self,
+        call: Call,
+        statements: Vec<Statement>,
+    ) -> Result<Vec<Rows>, StoreError> {
+        self.run(&self.writes, call, Work::Transaction(statements))
+            .await
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
+    thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map(|_| ())
+        .map_err(OpenError::Threads)
+}
+
+fn thread_gone() -> StoreError {
+    StoreError::new(
+        FailureKind::Broken,
+        "the embedded database's thread is gone",
+    )
+}

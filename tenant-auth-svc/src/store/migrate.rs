@@ -1,0 +1,280 @@
+//! Brings the schema up to what this build knows.
+//!
+//! Each migration is one transaction that starts by claiming its number in `schema_migrations`: of two replicas that
+//! start together, the second finds the number taken, changes nothing, and reads what the first has done.
+
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use super::engine::{Engine, Statement};
+use crate::domain::{
+    clock::SharedClock,
+    key::Peppers,
+    store::{Call, FailureKind, Lane, StoreError},
+};
+
+/// How long one migration may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A numbered change of the schema.
+struct Migration {
+    version: i64,
+    name: &'static str,
+    sql: &'static str,
+}
+
+const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "initial",
+    sql: include_str!("../../migrations/0001_initial.sql"),
+}];
+
+/// The schema version that this build knows.
+pub const KNOWN_VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;
+
+/// Why the schema cannot be used.
+#[derive(Debug, Error)]
+pub enum SchemaError {
+    /// A newer build was here.
+    #[error(
+        "the database has schema version {found}, this build knows {KNOWN_VERSION}: it was migrated by a newer \
+         tenant-auth; run that one, or a later one"
+    )]
+    Newer {
+        /// The database's version.
+        found: i64,
+    },
+    /// The database was never migrated this far.
+    #[error(
+        "the database has schema version {found}, this build needs {KNOWN_VERSION}: run `tenant-auth-svc migrate`"
+    )]
+    Older {
+        /// The database's version.
+        found: i64,
+    },
+    /// A migration was edited after it was applied.
+    #[error(
+        "migration {version} was applied with another text: a migration must not be edited once released"
+    )]
+    Edited {
+        /// Its number.
+        version: i64,
+    },
+    /// Keys are stored under a pepper that is not configured, and would all be reported as unknown.
+    #[error(
+        "live keys are stored under the pepper {id}, which is not configured: add it to TENANT_AUTH_PEPPER_FILE as \
+         the second line"
+    )]
+    UnknownPepper {
+        /// The pepper's id.
+        id: String,
+    },
+    /// The database gave no answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl SchemaError {
+    /// Whether waiting may help; otherwise somebody has to do something.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Store(error) => error.kind != FailureKind::Broken,
+            Self::Newer { .. }
+            | Self::Older { .. }
+            | Self::Edited { .. }
+            | Self::UnknownPepper { .. } => false,
+        }
+    }
+}
+
+/// Applies what is missing; gives the names of the migrations that this call applied.
+///
+/// # Errors
+/// [`SchemaError::Newer`] and [`SchemaError::Edited`] before anything is changed.
+pub async fn migrate<E: Engine>(
+    engine: &E,
+    clock: &SharedClock,
+) -> Result<Vec<&'static str>, SchemaError> {
+    let create = Statement::new(
+        "CREATE TABLE IF NOT EXISTS schema_migrations \
+         (version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL)",
+    );
+    // Only where needed: a token that may only read must be able to start on a finished schema.
+    if !has_table(engine).await? {
+        engine.transaction(call(), vec![create]).await?;
+    }
+    let mut applied = Vec::new();
+    let found = version(engine).await?;
+    for migration in MIGRATIONS
+        .iter()
+        .filter(|migration| migration.version > found)
+    {
+        if apply(engine, migration, clock).await? {
+            applied.push(migration.name);
+        }
+    }
+    verify(engine).await?;
+    Ok(applied)
+}
+
+/// Checks that the schema is exactly the one that this build knows.
+///
+/// # Errors
+/// As [`migrate`], and [`SchemaError::Older`].
+pub async fn verify<E: Engine>(engine: &E) -> Result<(), SchemaError> {
+    if !has_table(engine).await? {
+        return Err(SchemaError::Older { found: 0 });
+    }
+    let found = version(engine).await?;
+    if found < KNOWN_VERSION {
+        Err(SchemaError::Older { found })
+    } else {
+        Ok(())
+    }
+}
+
+/// Checks that every live key is stored under a configured pepper, or under none.
+///
+/// # Errors
+/// [`SchemaError::UnknownPepper`] names the first that is missing.
+pub async fn verify_peppers<E: Engine>(engine: &E, peppers: &Peppers) -> Result<(), SchemaError> {
+    // Hops from one pepper to the next through the index, instead of reading an entry per key.
+    let statement = Statement::new(
+        "WITH RECURSIVE used (id) AS ( \
+             SELECT min(pepper_id) FROM api_keys WHERE pepper_id IS NOT NULL AND revoked_at IS NULL \
+             UNION ALL \
+             SELECT (SELECT min(pepper_id) FROM api_keys \
+                     WHERE pepper_id IS NOT NULL AND revoked_at IS NULL AND pepper_id > used.id) \
+             FROM used WHERE used.id IS NOT NULL) \
+         SELECT id FROM used",
+    );
+    for row in engine.query(call(), statement).await? {
+        if let Some(id) = row.optional_text(0)?
+            && !peppers.ids().any(|known| known.as_str() == id)
+        {
+            return Err(SchemaError::UnknownPepper { id: id.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+async fn has_table<E: Engine>(engine: &E) -> Result<bool, SchemaError> {
+    let statement = Statement::new(
+        "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'schema_migrations'",
+    );
+    let rows = engine.query(call(), statement).await?;
+    match rows.as_slice() {
+        [row] => Ok(row.integer(0)? > 0),
+        _ => Err(StoreError::new(FailureKind::Garbled, "a count is not one row").into()),
+    }
+}
+
+/// The version of the schema, after comparing what was applied with what this build holds.
+async fn version<E: Engine>(engine: &E) -> Result<i64, SchemaError> {
+    let statement =
+        Statement::new("SELECT version, checksum FROM schema_migrations ORDER BY version");
+    let mut found = 0;
+    for row in engine.query(call(), statement).await? {
+        let version = row.integer(0)?;
+        let Some(known) = MIGRATIONS
+            .iter()
+            .find(|migration| migration.version == version)
+        else {
+            return Err(SchemaError::Newer { found: version });
+        };
+        if row.text(1)? != checksum(known.sql) {
+            return Err(SchemaError::Edited { version });
+        }
+        found = version;
+    }
+    Ok(found)
+}
+
+async fn apply<E: Engine>(
+    engine: &E,
+    migration: &Migration,
+    clock: &SharedClock,
+) -> Result<bool, SchemaError> {
+    let claim = Statement::new(
+        "INSERT INTO schema_migrations (version, name, checksum, applied_at) VALUES (?1, ?2, ?3, ?4)",
+    )
+    .bind(migration.version)
+    .bind(migration.name)
+    .bind(checksum(migration.sql))
+    .bind(clock.now().0);
+    let mut statements = vec![claim];
+    statements.extend(split(migration.sql).into_iter().map(Statement::new));
+    match engine.transaction(call(), statements).await {
+        Ok(_) => Ok(true),
+        // Somebody else has applied it, or the answer to our own first attempt was lost.
+        Err(error) if error.kind == FailureKind::Conflict => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Splits a migration into statements: one ends where a line ends with a semicolon, a trigger where a line is `END;`.
+fn split(sql: &str) -> Vec<String> {
+    let mut statements = Vec::new();
+    let mut statement = String::new();
+    let code = sql
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("--"));
+    for line in code.filter(|line| !line.trim().is_empty()) {
+        statement.push_str(line);
+        statement.push('\n');
+        let ends = if statement.starts_with("CREATE TRIGGER") {
+            line == "END;"
+        } else {
+            line.ends_with(';')
+        };
+        if ends {
+            statements.push(std::mem::take(&mut statement));
+        }
+    }
+    statements
+}
+
+fn checksum(sql: &str) -> String {
+    hex::encode(Sha256::digest(sql.as_bytes()))
+}
+
+fn call() -> Call {
+    Call::within(Lane::Maintenance, PATIENCE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_rise_without_gaps() {
+        let versions: Vec<_> = MIGRATIONS
+            .iter()
+            .map(|migration| migration.version)
+            .collect();
+        assert_eq!(versions, (1..=KNOWN_VERSION).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn statements_are_split_whole() {
+        for migration in MIGRATIONS {
+            let statements = split(migration.sql);
+            assert!(statements.len() > 1);
+            let rejoined: usize = statements
+                .iter()
+                .map(|statement| statement.lines().count())
+                .sum();
+            let code = migration
+                .sql
+                .lines()
+                .filter(|l| !l.starts_with("--") && !l.trim().is_empty());
+            assert_eq!(rejoined, code.count(), "nothing may be left over");
+            for statement in statements {
+                assert!(statement.starts_with("CREATE "), "{statement}");
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The statements: a [`Store`] over any [`Engine`].
+
+mod audit;
+mod keys;
+mod lookup;
+mod rows;
+mod tenants;
+mod write;
+
+use std::sync::Arc;
+
+use super::engine::{Engine, Row};
+use crate::domain::{
+    audit::{AuditEvent, AuditFilter},
+    clock::UnixMillis,
+    id::{KeyId, TenantId},
+    key::{ApiKey, ImportOutcome, KeyHash, KeyToImport, NewKey, Peppers, Rotated, Rotation},
+    page::{Page, PageRequest},
+    store::{Call, Change, FailureKind, Lookup, Store, StoreError},
+    tenant::{NewTenant, Tenant, TenantStatus},
+    text::Reason,
+};
+
+/// A store that writes SQL.
+#[derive(Debug)]
+pub struct SqlStore<E> {
+    engine: E,
+    peppers: Arc<Peppers>,
+}
+
+impl<E: Engine> SqlStore<E> {
+    /// Writes SQL for `engine`; keys are stored and found under digests made with `peppers`.
+    pub fn new(engine: E, peppers: Arc<Peppers>) -> Self {
+        Self { engine, peppers }
+    }
+}
+
+impl<E: Engine> Store for SqlStore<E> {
+    async fn lookup_keys(&self, call: Call, hashes: &[KeyHash]) -> Result<Lookup, StoreError> {
+        lookup::run(&self.engine, &self.peppers, call, hashes).await
+    }
+
+    async fn create_tenant(
+        &self,
+        call: Call,
+        tenant: &NewTenant,
+        change: &Change,
+    ) -> Result<Tenant, StoreError> {
+        tenants::create(&self.engine, call, tenant, change).await
+    }
+
+    async fn get_tenant(&self, call: Call, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
+        tenants::get(&self.engine, call, id).await
+    }
+
+    async fn list_tenants(
+        &self,
+        call: Call,
+        page: &PageRequest<TenantId>,
+    ) -> Result<Page<Tenant, TenantId>, StoreError> {
+        tenants::list(&self.engine, call, page).await
+    }
+
+    async fn set_tenant_status(
+        &self,
+        call: Call,
+        id: &TenantId,
+        status: TenantStatus,
+        reason: Option<&Reason>,
+        change: &Change,
+    ) -> Result<Option<Tenant>, StoreError> {
+        tenants::set_status(&self.engine, call, id, status, reason, change).await
+    }
+
+    async fn insert_key(
+        &self,
+        call: Call,
+        key: &NewKey,
+        change: &Change,
+    ) -> Result<Option<ApiKey>, StoreError> {
+        write::insert(&self.engine, &self.peppers, call, key, change).await
+    }
+
+    async fn import_keys(
+        &self,
+        call: Call,
+        keys: &[KeyToImport],
+        change: &Change,
+    ) -> Result<Vec<ImportOutcome>, StoreError> {
+        write::import(&self.engine, &self.peppers, call, keys, change).await
+    }
+
+    async fn rotate_key(
+        &self,
+        call: Call,
+        rotation: &Rotation,
+        change: &Change,
+    ) -> Result<Rotated, StoreError> {
+        write::rotate(&self.engine, &self.peppers, call, rotation, change).await
+    }
+
+    async fn revoke_key(
+        &self,
+        call: Call,
+        id: &KeyId,
+        reason: &Reason,
+        change: &Change,
+    ) -> Result<Option<ApiKey>, StoreError> {
+        write::revoke(&self.engine, call, id, reason, change).await
+    }
+
+    async fn list_keys(
+        &self,
+        call: Call,
+        tenant: &TenantId,
+        page: &PageRequest<KeyId>,
+        live_at: Option<UnixMillis>,
+    ) -> Result<Page<ApiKey, KeyId>, StoreError> {
+        keys::list(&self.engine, call, tenant, page, live_at).await
+    }
+
+    async fn list_audit(
+        &self,
+        call: Call,
+        filter: &AuditFilter,
+        page: &PageRequest<i64>,
+    ) -> Result<Page<AuditEvent, i64>, StoreError> {
+        audit::list(&self.engine, call, filter, page).await
+    }
+}
+
+/// One more than the page, to learn whether there is a next one.
+fn overread(size: crate::domain::page::PageSize) -> i64 {
+    i64::try_from(size.get())
+        .unwrap_or(i64::MAX)
+        .saturating_add(1)
+}
+
+/// A stored value that the types refuse: somebody wrote it past them, or the answer is damaged.
+fn unreadable(what: &str, why: impl std::fmt::Display) -> StoreError {
+    StoreError::new(
+        FailureKind::Garbled,
+        format!("a stored {what} cannot be read: {why}"),
+    )
+}
+
+/// Takes the rows of the last statement of a transaction.
+fn last_rows(results: Vec<Vec<Row>>) -> Result<Vec<Row>, StoreError> {
+    results
+        .into_iter()
+        .next_back()
+        .ok_or_else(|| StoreError::new(FailureKind::Garbled, "a transaction gave no result at all"))
+}

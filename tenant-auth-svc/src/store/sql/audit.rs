@@ -1,0 +1,81 @@
+//! The audit log.
+
+use super::{
+    Engine, overread,
+    rows::{listed, listing},
+};
+use crate::{
+    domain::{
+        audit::{AuditAction, AuditEvent, AuditFilter},
+        clock::UnixMillis,
+        id::TenantId,
+        page::{Page, PageRequest},
+        store::{Call, Change, StoreError},
+    },
+    store::engine::{Row, Statement, Value},
+};
+
+/// Writes an entry if the statement before it, in the same transaction, changed anything.
+///
+/// So a repeated change leaves one entry, and a change that did nothing leaves none.
+pub(super) fn audited(
+    change: &Change,
+    action: AuditAction,
+    target: &str,
+    tenant_id: impl Into<Value>,
+    detail: &str,
+) -> Statement {
+    Statement::new(
+        "INSERT INTO audit_log (at, caller, action, target, tenant_id, request_id, detail) \
+         SELECT ?1, ?2, ?3, ?4, coalesce(?5, (SELECT tenant_id FROM api_keys WHERE id = ?4), ''), ?6, ?7 \
+         WHERE changes() > 0",
+    )
+    .bind(change.at.0)
+    .bind(change.actor.caller.as_str())
+    .bind(action.as_str())
+    .bind(target)
+    .bind(tenant_id)
+    .bind(change.actor.request_id.as_str())
+    .bind(detail)
+}
+
+pub(super) async fn list<E: Engine>(
+    engine: &E,
+    call: Call,
+    filter: &AuditFilter,
+    page: &PageRequest<i64>,
+) -> Result<Page<AuditEvent, i64>, StoreError> {
+    let statement = Statement::new(listing(
+        "seq, at, caller, action, target, tenant_id, request_id, detail",
+        // Two indexes, one statement: SQLite tells which to use only when the condition is there or not.
+        match &filter.tenant {
+            Some(_) => {
+                "FROM audit_log WHERE seq < ?1 AND tenant_id = ?3 ORDER BY seq DESC LIMIT ?2"
+            }
+            None => "FROM audit_log WHERE seq < ?1 AND ?3 IS NULL ORDER BY seq DESC LIMIT ?2",
+        },
+        "seq DESC",
+    ))
+    .bind(page.after.unwrap_or(i64::MAX))
+    .bind(overread(page.size))
+    .bind(filter.tenant.as_ref().map(TenantId::as_str));
+    let rows = engine.query(call, statement).await?;
+    let events = listed(&rows)?
+        .iter()
+        .map(event)
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Page::from_overread(events, page.size, |event| event.seq))
+}
+
+fn event(row: &Row) -> Result<AuditEvent, StoreError> {
+    Ok(AuditEvent {
+        seq: row.integer(0)?,
+        at: UnixMillis(row.integer(1)?),
+        caller: row.text(2)?.to_owned(),
+        action: row.text(3)?.to_owned(),
+        target: row.text(4)?.to_owned(),
+        tenant_id: row.text(5)?.to_owned(),
+        request_id: row.text(6)?.to_owned(),
+        detail: row.text(7)?.to_owned(),
+    })
+}
