@@ -6,13 +6,7 @@
 /// Messages and services of the package `tenantauth.v1`.
 pub mod v1 {
     // Generated code: its documentation comes from the .proto comments, its style from the generator.
-    #![allow(
-        clippy::all,
-        missing_docs,
-        rustdoc::invalid_html_tags,
-        unreachable_pub,
-        unused_qualifications
-    )]
+    #![allow(clippy::all, missing_docs, rustdoc::invalid_html_tags, unreachable_pub, unused_qualifications)]
 
     include!(concat!(env!("OUT_DIR"), "/tenantauth.v1.rs"));
 
@@ -20,5 +14,4 @@ pub mod v1 {
 }
 
 /// The encoded `FileDescriptorSet` of the whole contract, for server reflection.
-pub const FILE_DESCRIPTOR_SET: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/tenantauth.v1.bin"));
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tenantauth.v1.bin"));

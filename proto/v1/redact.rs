@@ -3,8 +3,7 @@
 use std::fmt;
 
 use super::{
-    BindSessionRequest, IssueKeyResponse, RotateKeyResponse, ValidateKeyRequest,
-    ValidateSessionRequest,
+    BindSessionRequest, IssueKeyResponse, RotateKeyResponse, ValidateKeyRequest, ValidateSessionRequest,
 };
 
 /// Stands where the key would be; tells only whether there was one.

@@ -53,16 +53,9 @@ impl ServiceConfig {
         let log = LogConfig::read(&mut reader);
         let read = reader.finish().map_err(Invalid)?;
         match (listen, database, keys, cache, log) {
-            (Some(listen), Some(database), Some(keys), Some(cache), Some(log)) => Ok((
-                Self {
-                    listen,
-                    database,
-                    keys,
-                    cache,
-                    log,
-                },
-                read,
-            )),
+            (Some(listen), Some(database), Some(keys), Some(cache), Some(log)) => {
+                Ok((Self { listen, database, keys, cache, log }, read))
+            }
             // A reader without problems has a value for everything.
             _ => Err(Invalid(Vec::new())),
         }

@@ -2,9 +2,12 @@
 //!
 //! Start with `ARCHITECTURE.md` beside `Cargo.toml`; then [`app`], which puts everything together.
 
+pub mod app;
 pub mod build;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod grpc;
+pub mod layer;
 pub mod store;
 pub mod telemetry;

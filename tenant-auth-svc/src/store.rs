@@ -1,6 +1,7 @@
 //! The database: two engines that run SQL, the statements that make a [`Store`](crate::domain::store::Store) of
 //! either, and the decorators around them.
 
+pub mod backend;
 pub mod bounded;
 pub mod cached;
 pub mod engine;

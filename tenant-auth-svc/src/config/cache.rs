@@ -21,13 +21,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<CacheConfig> {
     let absences = reader.value("TENANT_AUTH_CACHE_ABSENCES", "100000", entries());
     let fresh = reader.value("TENANT_AUTH_CACHE_FRESH", "5s", lifetime);
     let absent = reader.value("TENANT_AUTH_CACHE_ABSENT", "5s", lifetime);
-    Some(CacheConfig {
-        keys: keys?,
-        absences: absences?,
-        fresh: fresh?,
-        absent: absent?,
-        load: LOAD,
-    })
+    Some(CacheConfig { keys: keys?, absences: absences?, fresh: fresh?, absent: absent?, load: LOAD })
 }
 
 fn lifetime(text: &str) -> Result<Duration, String> {
@@ -35,8 +29,6 @@ fn lifetime(text: &str) -> Result<Duration, String> {
     if (Duration::from_millis(100)..=Duration::from_secs(300)).contains(&time) {
         Ok(time)
     } else {
-        Err(format!(
-            "must be from 100ms to 5m, not {text:?}: it bounds how long a revoked key lives"
-        ))
+        Err(format!("must be from 100ms to 5m, not {text:?}: it bounds how long a revoked key lives"))
     }
 }

@@ -54,11 +54,7 @@ impl DatabaseConfig {
         let attempt = reader.value("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", "300ms", timeout);
         let total = reader.value("TENANT_AUTH_DATABASE_TIMEOUT", "800ms", timeout);
         let least = Allowances::MIN_TOTAL as u64;
-        let in_flight = reader.value(
-            "TENANT_AUTH_DATABASE_MAX_IN_FLIGHT",
-            "64",
-            number(least..=4_096),
-        );
+        let in_flight = reader.value("TENANT_AUTH_DATABASE_MAX_IN_FLIGHT", "64", number(least..=4_096));
         let migrate = reader.value("TENANT_AUTH_MIGRATE", "true", flag);
 
         let location = located(reader, address, token);
@@ -111,9 +107,7 @@ fn address(text: &str) -> Result<Address, String> {
             "must hold no credentials: put the token into a file and name it in {TOKEN_FILE}"
         ));
     }
-    let plain = url
-        .query_pairs()
-        .any(|(name, value)| name == "tls" && value == "0");
+    let plain = url.query_pairs().any(|(name, value)| name == "tls" && value == "0");
     let scheme = match (url.scheme(), plain) {
         ("libsql", false) => "https",
         ("libsql", true) => "http",
@@ -122,11 +116,7 @@ fn address(text: &str) -> Result<Address, String> {
         _ => return Err(shown()),
     };
     // The url crate refuses to turn a scheme it does not know into one it does.
-    let rest = url
-        .as_str()
-        .split_once(':')
-        .map_or("", |(_, rest)| rest)
-        .to_owned();
+    let rest = url.as_str().split_once(':').map_or("", |(_, rest)| rest).to_owned();
     url = Url::parse(&format!("{scheme}:{rest}")).map_err(|_| shown())?;
     url.set_query(None);
     url.set_fragment(None);
@@ -135,11 +125,6 @@ fn address(text: &str) -> Result<Address, String> {
     }
     Ok(Address::Http(url))
 }
-
-#[expect(
-    clippy::option_option,
-    reason = "as the reader gives it: left out and wrong differ"
-)]
 fn located(
     reader: &mut Reader,
     address: Option<Address>,
@@ -147,10 +132,7 @@ fn located(
 ) -> Option<Location> {
     match (address?, token?) {
         (Address::File(_), Some(_)) => {
-            reader.problem(
-                TOKEN_FILE,
-                format!("is of no use with a local file in {URL}"),
-            );
+            reader.problem(TOKEN_FILE, format!("is of no use with a local file in {URL}"));
             None
         }
         (Address::File(path), None) => Some(Location::Embedded(path)),
@@ -179,14 +161,8 @@ mod tests {
 
     #[test]
     fn every_spelling_in_use_is_understood() {
-        assert_eq!(
-            http("libsql://db-acme.turso.io"),
-            "https://db-acme.turso.io/"
-        );
-        assert_eq!(
-            http("libsql://localhost:8080?tls=0"),
-            "http://localhost:8080/"
-        );
+        assert_eq!(http("libsql://db-acme.turso.io"), "https://db-acme.turso.io/");
+        assert_eq!(http("libsql://localhost:8080?tls=0"), "http://localhost:8080/");
         assert_eq!(http("https://db.example/base/"), "https://db.example/base/");
         assert_eq!(http("http://127.0.0.1:8080"), "http://127.0.0.1:8080/");
         assert_eq!(http("file:auth.db"), "file auth.db");
@@ -195,23 +171,12 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_without_repeating_a_secret() {
-        for bad in [
-            "",
-            "turso.io",
-            "postgres://x",
-            "wss://x",
-            "file:",
-            "https://",
-            "libsql:",
-        ] {
+        for bad in ["", "turso.io", "postgres://x", "wss://x", "file:", "https://", "libsql:"] {
             assert!(http(bad).starts_with("error must"), "{bad}: {}", http(bad));
         }
         for secret in ["libsql://x?authToken=hush", "https://user:hush@x"] {
             let error = http(secret);
-            assert!(
-                error.contains(TOKEN_FILE) && !error.contains("hush"),
-                "{error}"
-            );
+            assert!(error.contains(TOKEN_FILE) && !error.contains("hush"), "{error}");
         }
     }
 }

@@ -27,9 +27,6 @@ impl KeysConfig {
                 .map_err(|error| format!("cannot be read: {path}: {error}"))?;
             Peppers::parse(&text).map_err(|error| format!("{path}: {error}"))
         });
-        Some(Self {
-            format: format?,
-            peppers: Arc::new(peppers?.unwrap_or_default()),
-        })
+        Some(Self { format: format?, peppers: Arc::new(peppers?.unwrap_or_default()) })
     }
 }

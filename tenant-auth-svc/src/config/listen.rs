@@ -19,9 +19,8 @@ impl ListenConfig {
     /// are not authenticated and nothing is encrypted, so that belongs behind a mesh or a private network.
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
         let address = reader.value(ADDRESS, "127.0.0.1:50051", |text| {
-            text.parse::<SocketAddr>().map_err(|_| {
-                format!("must be an address and a port such as 0.0.0.0:50051, not {text:?}")
-            })
+            text.parse::<SocketAddr>()
+                .map_err(|_| format!("must be an address and a port such as 0.0.0.0:50051, not {text:?}"))
         });
         let allowed = reader.value(ALLOW_PLAINTEXT, "false", flag);
         let (address, allowed) = (address?, allowed?);

@@ -28,11 +28,9 @@ pub enum LogFormat {
 impl LogConfig {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
         let filter = reader.value("TENANT_AUTH_LOG", "info", |text| {
-            EnvFilter::try_new(text)
-                .map(|_| text.to_owned())
-                .map_err(|error| {
-                    format!("is no log filter such as info or info,tenant_auth::rpc=warn: {error}")
-                })
+            EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| {
+                format!("is no log filter such as info or info,tenant_auth::rpc=warn: {error}")
+            })
         });
         let format = reader.value("TENANT_AUTH_LOG_FORMAT", "auto", |text| match text {
             "text" => Ok(LogFormat::Text),
@@ -41,9 +39,6 @@ impl LogConfig {
             "auto" => Ok(LogFormat::Json),
             _ => Err(format!("must be text, json or auto, not {text:?}")),
         });
-        Some(Self {
-            filter: filter?,
-            format: format?,
-        })
+        Some(Self { filter: filter?, format: format? })
     }
 }

@@ -55,6 +55,13 @@ impl Settings {
         settings
     }
 
+    /// Keeps only some variables.
+    #[must_use]
+    pub fn restricted_to(mut self, keep: impl Fn(&str) -> bool) -> Self {
+        self.0.retain(|name, _| keep(name));
+        self
+    }
+
     /// Sets a value as a flag would.
     #[must_use]
     pub fn with_flag(mut self, variable: &str, value: Option<String>) -> Self {
@@ -103,11 +110,7 @@ impl Reader {
     /// Reads from what was given.
     #[must_use]
     pub fn new(given: Settings) -> Self {
-        Self {
-            given,
-            read: Vec::new(),
-            problems: Vec::new(),
-        }
+        Self { given, read: Vec::new(), problems: Vec::new() }
     }
 
     /// A value, or its default; `None` after noting a problem.
@@ -117,17 +120,11 @@ impl Reader {
         default: &str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
-        let (value, origin) = self
-            .take(variable)
-            .unwrap_or_else(|| (default.to_owned(), Origin::Default));
+        let (value, origin) = self.take(variable).unwrap_or_else(|| (default.to_owned(), Origin::Default));
         self.parsed(variable, value, origin, parse)
     }
 
     /// A value that may be left out: the inner `None`. The outer `None` comes after noting a problem.
-    #[expect(
-        clippy::option_option,
-        reason = "left out and wrong are different things"
-    )]
     pub fn optional<T, E: Display>(
         &mut self,
         variable: &str,
@@ -160,10 +157,7 @@ impl Reader {
 
     /// Notes that a value is wrong.
     pub fn problem(&mut self, variable: &str, message: impl Into<String>) {
-        self.problems.push(Problem {
-            variable: variable.to_owned(),
-            message: message.into(),
-        });
+        self.problems.push(Problem { variable: variable.to_owned(), message: message.into() });
     }
 
     /// Ends the reading: the values in force, or every problem. A variable that nobody asked for is a problem: it is
@@ -172,14 +166,9 @@ impl Reader {
     /// # Errors
     /// Every problem noted.
     pub fn finish(mut self) -> Result<Vec<Setting>, Vec<Problem>> {
-        let known: Vec<_> = self
-            .read
-            .iter()
-            .map(|setting| setting.variable.clone())
-            .collect();
-        let ours = |name: &String| {
-            !name.starts_with(TESTS) && !KUBERNETES.iter().any(|part| name.contains(part))
-        };
+        let known: Vec<_> = self.read.iter().map(|setting| setting.variable.clone()).collect();
+        let ours =
+            |name: &String| !name.starts_with(TESTS) && !KUBERNETES.iter().any(|part| name.contains(part));
         let unknown: Vec<_> = self.given.0.into_keys().filter(ours).collect();
         for variable in unknown {
             let near = known.iter().min_by_key(|known| distance(known, &variable));
@@ -187,11 +176,7 @@ impl Reader {
             let message = format!("is no variable of tenant-auth; did you mean {near}?");
             self.problems.push(Problem { variable, message });
         }
-        if self.problems.is_empty() {
-            Ok(self.read)
-        } else {
-            Err(self.problems)
-        }
+        if self.problems.is_empty() { Ok(self.read) } else { Err(self.problems) }
     }
 
     fn take(&mut self, variable: &str) -> Option<(String, Origin)> {
@@ -209,17 +194,11 @@ impl Reader {
     ) -> Option<T> {
         let parsed = parse(&value);
         self.note(variable, value, origin);
-        parsed
-            .map_err(|error| self.problem(variable, error.to_string()))
-            .ok()
+        parsed.map_err(|error| self.problem(variable, error.to_string())).ok()
     }
 
     fn note(&mut self, variable: &str, value: String, origin: Origin) {
-        self.read.push(Setting {
-            variable: variable.to_owned(),
-            value,
-            origin,
-        });
+        self.read.push(Setting { variable: variable.to_owned(), value, origin });
     }
 }
 
@@ -242,28 +221,18 @@ fn distance(a: &str, b: &str) -> usize {
 /// # Errors
 /// Completes the sentence "the value …".
 pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| format!("is no duration such as 300ms, 5s or 4h: {text:?}"))
+    humantime::parse_duration(text).map_err(|_| format!("is no duration such as 300ms, 5s or 4h: {text:?}"))
 }
 
 /// Parses a whole number within bounds.
 ///
 /// # Errors
 /// Completes the sentence "the value …".
-pub(super) fn number(
-    bounds: std::ops::RangeInclusive<u64>,
-) -> impl FnOnce(&str) -> Result<u64, String> {
+pub(super) fn number(bounds: std::ops::RangeInclusive<u64>) -> impl FnOnce(&str) -> Result<u64, String> {
     move |text| {
-        text.parse()
-            .ok()
-            .filter(|number| bounds.contains(number))
-            .ok_or_else(|| {
-                format!(
-                    "must be a whole number from {} to {}, not {text:?}",
-                    bounds.start(),
-                    bounds.end()
-                )
-            })
+        text.parse().ok().filter(|number| bounds.contains(number)).ok_or_else(|| {
+            format!("must be a whole number from {} to {}, not {text:?}", bounds.start(), bounds.end())
+        })
     }
 }
 
@@ -272,6 +241,5 @@ pub(super) fn number(
 /// # Errors
 /// Completes the sentence "the value …".
 pub(super) fn flag(text: &str) -> Result<bool, String> {
-    text.parse()
-        .map_err(|_| format!("must be true or false, not {text:?}"))
+    text.parse().map_err(|_| format!("must be true or false, not {text:?}"))
 }

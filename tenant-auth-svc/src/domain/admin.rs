@@ -9,8 +9,8 @@ use super::{
     clock::{SharedClock, UnixMillis},
     id::{KeyId, TenantId},
     key::{
-        ApiKey, ImportOutcome, KeyFormat, KeyHash, KeyToImport, NewKey, PresentedKey,
-        RandomnessUnavailable, Rotated, Rotation,
+        ApiKey, ImportOutcome, KeyFormat, KeyHash, KeyToImport, NewKey, PresentedKey, RandomnessUnavailable,
+        Rotated, Rotation,
     },
     page::{Page, PageRequest},
     scope::ScopeSet,
@@ -112,12 +112,7 @@ pub struct Admin<S, M> {
 impl<S: Store, M: Forget> Admin<S, M> {
     /// Manages what is in `store`; `memory` is told of every change.
     pub fn new(store: S, memory: M, format: KeyFormat, clock: SharedClock) -> Self {
-        Self {
-            store,
-            memory,
-            format,
-            clock,
-        }
+        Self { store, memory, format, clock }
     }
 
     /// Creates a tenant. Repeating the call with the same id, name and plan finds the one that is there.
@@ -132,15 +127,8 @@ impl<S: Store, M: Forget> Admin<S, M> {
         actor: Actor,
         deadline: Instant,
     ) -> Result<Tenant, AdminError> {
-        let tenant = NewTenant {
-            id: id.unwrap_or_else(TenantId::generate),
-            name,
-            plan,
-        };
-        let stored = self
-            .store
-            .create_tenant(call(deadline), &tenant, &self.change(actor))
-            .await?;
+        let tenant = NewTenant { id: id.unwrap_or_else(TenantId::generate), name, plan };
+        let stored = self.store.create_tenant(call(deadline), &tenant, &self.change(actor)).await?;
         if stored.name == tenant.name && stored.plan == tenant.plan {
             Ok(stored)
         } else {
@@ -180,16 +168,10 @@ impl<S: Store, M: Forget> Admin<S, M> {
         actor: Actor,
         deadline: Instant,
     ) -> Result<Tenant, AdminError> {
-        let status = if reason.is_some() {
-            TenantStatus::Suspended
-        } else {
-            TenantStatus::Active
-        };
+        let status = if reason.is_some() { TenantStatus::Suspended } else { TenantStatus::Active };
         let change = self.change(actor);
-        let outcome = self
-            .store
-            .set_tenant_status(call(deadline), &id, status, reason.as_ref(), &change)
-            .await;
+        let outcome =
+            self.store.set_tenant_status(call(deadline), &id, status, reason.as_ref(), &change).await;
         // Even after a failure: its answer may have been lost after the commit.
         self.memory.forget(Changed::Tenant(&id));
         outcome?.ok_or(AdminError::NoSuchTenant(id))
@@ -233,10 +215,7 @@ impl<S: Store, M: Forget> Admin<S, M> {
         actor: Actor,
         deadline: Instant,
     ) -> Result<Vec<ImportOutcome>, AdminError> {
-        let outcome = self
-            .store
-            .import_keys(call(deadline), &keys, &self.change(actor))
-            .await;
+        let outcome = self.store.import_keys(call(deadline), &keys, &self.change(actor)).await;
         let hashes: Vec<_> = keys.iter().map(|import| import.key.hash).collect();
         self.memory.forget(Changed::Added(&hashes));
         Ok(outcome?)
@@ -270,19 +249,10 @@ impl<S: Store, M: Forget> Admin<S, M> {
             prefix_hint,
             expires_at,
         };
-        let outcome = self
-            .store
-            .rotate_key(call(deadline), &rotation, &change)
-            .await;
+        let outcome = self.store.rotate_key(call(deadline), &rotation, &change).await;
         self.memory.forget(Changed::Key(&old));
         match outcome? {
-            Rotated::Done { new, old } => Ok((
-                Issued {
-                    key: *new,
-                    plaintext,
-                },
-                *old,
-            )),
+            Rotated::Done { new, old } => Ok((Issued { key: *new, plaintext }, *old)),
             Rotated::NoSuchKey => Err(AdminError::NoSuchKey(old)),
             Rotated::Refused(key) => {
                 let because = if key.revoked_at.is_some() {
@@ -292,10 +262,7 @@ impl<S: Store, M: Forget> Admin<S, M> {
                 } else {
                     "has expired"
                 };
-                Err(AdminError::NotRotatable {
-                    key: key.id,
-                    because,
-                })
+                Err(AdminError::NotRotatable { key: key.id, because })
             }
         }
     }
@@ -312,10 +279,7 @@ impl<S: Store, M: Forget> Admin<S, M> {
         deadline: Instant,
     ) -> Result<ApiKey, AdminError> {
         let change = self.change(actor);
-        let outcome = self
-            .store
-            .revoke_key(call(deadline), &id, &reason, &change)
-            .await;
+        let outcome = self.store.revoke_key(call(deadline), &id, &reason, &change).await;
         self.memory.forget(Changed::Key(&id));
         outcome?.ok_or(AdminError::NoSuchKey(id))
     }
@@ -332,10 +296,7 @@ impl<S: Store, M: Forget> Admin<S, M> {
         deadline: Instant,
     ) -> Result<Page<ApiKey, KeyId>, AdminError> {
         let live_at = (!include_inactive).then(|| self.clock.now());
-        let keys = self
-            .store
-            .list_keys(call(deadline), &tenant, &page, live_at)
-            .await?;
+        let keys = self.store.list_keys(call(deadline), &tenant, &page, live_at).await?;
         if keys.items.is_empty() && page.after.is_none() {
             self.get_tenant(tenant, deadline).await?;
         }
@@ -352,17 +313,11 @@ impl<S: Store, M: Forget> Admin<S, M> {
         page: PageRequest<i64>,
         deadline: Instant,
     ) -> Result<Page<AuditEvent, i64>, AdminError> {
-        Ok(self
-            .store
-            .list_audit(call(deadline), &filter, &page)
-            .await?)
+        Ok(self.store.list_audit(call(deadline), &filter, &page).await?)
     }
 
     fn change(&self, actor: Actor) -> Change {
-        Change {
-            actor,
-            at: self.clock.now(),
-        }
+        Change { actor, at: self.clock.now() }
     }
 
     fn make_key(&self) -> Result<(PresentedKey, KeyHash, PrefixHint), RandomnessUnavailable> {
@@ -374,10 +329,7 @@ impl<S: Store, M: Forget> Admin<S, M> {
 }
 
 fn call(deadline: Instant) -> Call {
-    Call {
-        lane: Lane::Admin,
-        deadline,
-    }
+    Call { lane: Lane::Admin, deadline }
 }
 
 fn must_be_after(expires_at: Option<UnixMillis>, now: UnixMillis) -> Result<(), AdminError> {

@@ -47,9 +47,7 @@ impl SystemClock {
     /// A clock whose monotonic time starts now.
     #[must_use]
     pub fn shared() -> SharedClock {
-        Arc::new(Self {
-            started: Instant::now(),
-        })
+        Arc::new(Self { started: Instant::now() })
     }
 }
 
@@ -75,17 +73,13 @@ impl ManualClock {
     /// A clock that shows `now` until it is moved.
     #[must_use]
     pub fn at(now: UnixMillis) -> Arc<Self> {
-        Arc::new(Self {
-            wall: AtomicI64::new(now.0),
-            monotonic_millis: AtomicU64::new(0),
-        })
+        Arc::new(Self { wall: AtomicI64::new(now.0), monotonic_millis: AtomicU64::new(0) })
     }
 
     /// Lets time pass.
     pub fn advance(&self, by: Duration) {
         let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-        self.wall
-            .fetch_add(i64::try_from(millis).unwrap_or(i64::MAX), Ordering::SeqCst);
+        self.wall.fetch_add(i64::try_from(millis).unwrap_or(i64::MAX), Ordering::SeqCst);
         self.monotonic_millis.fetch_add(millis, Ordering::SeqCst);
     }
 

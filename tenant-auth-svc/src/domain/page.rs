@@ -25,9 +25,7 @@ impl PageSize {
         match size {
             ..0 => Err(NegativePageSize),
             0 => Ok(Self::DEFAULT),
-            _ => Ok(Self(
-                u16::try_from(size).unwrap_or(u16::MAX).min(Self::MAX.0),
-            )),
+            _ => Ok(Self(u16::try_from(size).unwrap_or(u16::MAX).min(Self::MAX.0))),
         }
     }
 
@@ -58,11 +56,7 @@ pub struct Page<Item, Cursor> {
 
 impl<Item, Cursor> Page<Item, Cursor> {
     /// Makes a page of what was read with a limit of one more than the page's size.
-    pub fn from_overread(
-        mut items: Vec<Item>,
-        size: PageSize,
-        cursor: impl Fn(&Item) -> Cursor,
-    ) -> Self {
+    pub fn from_overread(mut items: Vec<Item>, size: PageSize, cursor: impl Fn(&Item) -> Cursor) -> Self {
         let more = items.len() > size.get();
         items.truncate(size.get());
         let next = if more { items.last().map(cursor) } else { None };

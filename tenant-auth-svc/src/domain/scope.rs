@@ -104,14 +104,7 @@ impl ScopeSet {
     /// Those of `required` that are not among these.
     #[must_use]
     pub fn missing(&self, required: &Self) -> Self {
-        Self(
-            required
-                .0
-                .iter()
-                .filter(|scope| !self.contains(scope))
-                .cloned()
-                .collect(),
-        )
+        Self(required.0.iter().filter(|scope| !self.contains(scope)).cloned().collect())
     }
 
     /// Whether there are none.
@@ -134,19 +127,12 @@ mod tests {
         let held = set(&["orders:read", "orders:write"]);
         assert!(held.missing(&set(&["orders:read"])).is_empty());
         assert!(held.missing(&ScopeSet::default()).is_empty());
-        assert_eq!(
-            held.missing(&set(&["users:read", "orders:read"])),
-            set(&["users:read"])
-        );
+        assert_eq!(held.missing(&set(&["users:read", "orders:read"])), set(&["users:read"]));
     }
 
     #[test]
     fn a_star_is_only_a_character() {
-        assert!(
-            !set(&["orders:*"])
-                .missing(&set(&["orders:read"]))
-                .is_empty()
-        );
+        assert!(!set(&["orders:*"]).missing(&set(&["orders:read"])).is_empty());
     }
 
     #[test]

@@ -57,10 +57,7 @@ impl Call {
     /// A call that may take this long.
     #[must_use]
     pub fn within(lane: Lane, time: Duration) -> Self {
-        Self {
-            lane,
-            deadline: Instant::now() + time,
-        }
+        Self { lane, deadline: Instant::now() + time }
     }
 }
 
@@ -137,11 +134,7 @@ pub struct StoreError {
 impl StoreError {
     /// An error without a wish for the next call.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            retry_after: None,
-        }
+        Self { kind, message: message.into(), retry_after: None }
     }
 }
 

@@ -94,10 +94,7 @@ mod tests {
     #[test]
     fn limits_are_counted_in_characters() {
         assert!(TenantName::parse(&"ü".repeat(64)).is_ok());
-        assert_eq!(
-            TenantName::parse(&"ü".repeat(65)),
-            Err(InvalidText::TooLong { max: 64 })
-        );
+        assert_eq!(TenantName::parse(&"ü".repeat(65)), Err(InvalidText::TooLong { max: 64 }));
     }
 
     #[test]

@@ -54,22 +54,14 @@ pub struct Validator<S> {
 impl<S: KeySource> Validator<S> {
     /// Decides by what `source` knows.
     pub fn new(source: S, format: KeyFormat, clock: SharedClock) -> Self {
-        Self {
-            source,
-            format,
-            clock,
-        }
+        Self { source, format, clock }
     }
 
     /// Decides about one key.
     ///
     /// # Errors
     /// When it cannot be decided: memory has no usable answer and the database gives none before the deadline.
-    pub async fn decide(
-        &self,
-        question: &Question,
-        deadline: Instant,
-    ) -> Result<Decision, StoreError> {
+    pub async fn decide(&self, question: &Question, deadline: Instant) -> Result<Decision, StoreError> {
         let Ok(shape) = self.format.inspect(&question.key) else {
             return Ok(MALFORMED);
         };
@@ -104,12 +96,9 @@ impl<S: KeySource> Validator<S> {
             })
             .collect();
 
-        let mut fetched = if unknown.is_empty() {
-            Vec::new()
-        } else {
-            self.source.fetch(&unknown, deadline).await
-        }
-        .into_iter();
+        let mut fetched =
+            if unknown.is_empty() { Vec::new() } else { self.source.fetch(&unknown, deadline).await }
+                .into_iter();
         questions
             .iter()
             .zip(recalled)
@@ -146,12 +135,7 @@ impl<S: KeySource> Validator<S> {
             | Verdict::TenantSuspended => ScopeSet::default(),
         };
         let provenance = provenance.capped_by(key.expires_at, now);
-        Decision {
-            verdict,
-            key: Some(key),
-            missing_scopes,
-            provenance,
-        }
+        Decision { verdict, key: Some(key), missing_scopes, provenance }
     }
 }
 
@@ -174,8 +158,5 @@ fn single(outcomes: Vec<Result<Knowledge, StoreError>>) -> Result<Knowledge, Sto
 
 /// A source that breaks its promise of one outcome per hash must not turn into "unknown".
 fn no_outcome<T>() -> Result<T, StoreError> {
-    Err(StoreError::new(
-        FailureKind::Broken,
-        "the key source gave fewer outcomes than asked for",
-    ))
+    Err(StoreError::new(FailureKind::Broken, "the key source gave fewer outcomes than asked for"))
 }

@@ -113,10 +113,7 @@ impl Provenance {
     /// Shortens the reuse so that it never outlives the key itself.
     #[must_use]
     pub fn capped_by(mut self, end: Option<UnixMillis>, now: UnixMillis) -> Self {
-        if let Some(left) = end
-            .and_then(|end| u64::try_from(end.0 - now.0).ok())
-            .filter(|l| *l > 0)
-        {
+        if let Some(left) = end.and_then(|end| u64::try_from(end.0 - now.0).ok()).filter(|l| *l > 0) {
             self.cacheable_for = self.cacheable_for.min(Duration::from_millis(left));
         }
         self
@@ -145,13 +142,7 @@ mod tests {
     };
 
     fn scopes(names: &[&str]) -> ScopeSet {
-        ScopeSet::new(
-            names
-                .iter()
-                .map(|name| Scope::parse(name).unwrap())
-                .collect(),
-        )
-        .unwrap()
+        ScopeSet::new(names.iter().map(|name| Scope::parse(name).unwrap()).collect()).unwrap()
     }
 
     fn key(revoked: bool, expires_at: Option<i64>, status: TenantStatus) -> KeyRecord {
@@ -192,10 +183,7 @@ mod tests {
 
     #[test]
     fn reuse_never_outlives_the_key() {
-        let provenance = Provenance {
-            cacheable_for: Duration::from_secs(5),
-            ..Provenance::BY_LOOKS
-        };
+        let provenance = Provenance { cacheable_for: Duration::from_secs(5), ..Provenance::BY_LOOKS };
         let now = UnixMillis(1_000);
         let capped = |end| provenance.capped_by(end, now).cacheable_for;
         assert_eq!(capped(None), Duration::from_secs(5));

@@ -56,11 +56,7 @@ impl RpcRecord {
     /// The verdict, if the RPC was about exactly one key; how it was reached.
     #[must_use]
     pub fn verdict(&self) -> Option<(Verdict, Source)> {
-        self.0
-            .first
-            .get()
-            .copied()
-            .filter(|_| self.decisions() == 1)
+        self.0.first.get().copied().filter(|_| self.decisions() == 1)
     }
 
     /// How many keys were decided about.
@@ -97,9 +93,7 @@ pub(super) trait Context {
 impl<T> Context for tonic::Request<T> {
     fn deadline(&self, limit: Duration) -> Instant {
         let own = Instant::now() + limit;
-        self.extensions()
-            .get::<Deadline>()
-            .map_or(own, |deadline| deadline.0.min(own))
+        self.extensions().get::<Deadline>().map_or(own, |deadline| deadline.0.min(own))
     }
 
     fn actor(&self) -> Actor {
@@ -111,9 +105,6 @@ impl<T> Context for tonic::Request<T> {
     }
 
     fn record(&self) -> RpcRecord {
-        self.extensions()
-            .get::<RpcRecord>()
-            .cloned()
-            .unwrap_or_default()
+        self.extensions().get::<RpcRecord>().cloned().unwrap_or_default()
     }
 }

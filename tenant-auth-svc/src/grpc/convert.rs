@@ -9,8 +9,8 @@ pub(super) use self::{
     admin::{
         api_key_message, audit_request, audit_response, create_tenant_request, import_request,
         import_response, issue_request, key_id_request, list_keys_request, list_keys_response,
-        list_tenants_request, list_tenants_response, reason_request, rotate_request,
-        tenant_id_request, tenant_message,
+        list_tenants_request, list_tenants_response, reason_request, rotate_request, tenant_id_request,
+        tenant_message,
     },
     time::timestamp,
     validation::{batch_questions, decision_message, question},

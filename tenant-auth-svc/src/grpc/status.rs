@@ -41,19 +41,13 @@ impl From<ApiError> for Status {
                 for violation in &violations {
                     details.add_bad_request_violation(&violation.field, &violation.description);
                 }
-                let all: Vec<_> = violations
-                    .iter()
-                    .map(|v| format!("{}: {}", v.field, v.description))
-                    .collect();
+                let all: Vec<_> =
+                    violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
                 Self::with_error_details(Code::InvalidArgument, all.join("; "), details)
             }
-            ApiError::Undecidable(error) | ApiError::Admin(AdminError::Store(error)) => {
-                unavailable(&error)
-            }
+            ApiError::Undecidable(error) | ApiError::Admin(AdminError::Store(error)) => unavailable(&error),
             ApiError::Admin(error) => refused(&error),
-            ApiError::Unserved(_) => {
-                with_reason(Code::Unimplemented, "NOT_SERVED", error.to_string())
-            }
+            ApiError::Unserved(_) => with_reason(Code::Unimplemented, "NOT_SERVED", error.to_string()),
             ApiError::Panicked => with_reason(
                 Code::Internal,
                 "DEFECT",
@@ -82,11 +76,9 @@ fn refused(error: &AdminError) -> Status {
 
 fn unavailable(error: &StoreError) -> Status {
     let (code, message, retry_after) = match error.kind {
-        FailureKind::Overloaded => (
-            Code::ResourceExhausted,
-            "too many requests are waiting for the database",
-            RETRY_AFTER_OVERLOAD,
-        ),
+        FailureKind::Overloaded => {
+            (Code::ResourceExhausted, "too many requests are waiting for the database", RETRY_AFTER_OVERLOAD)
+        }
         FailureKind::Unreachable
         | FailureKind::TimedOut
         | FailureKind::Throttled
@@ -95,11 +87,9 @@ fn unavailable(error: &StoreError) -> Status {
         | FailureKind::Garbled
         | FailureKind::Misplaced
         | FailureKind::Conflict
-        | FailureKind::Broken => (
-            Code::Unavailable,
-            "the database gave no usable answer, so nothing was decided",
-            RETRY_AFTER,
-        ),
+        | FailureKind::Broken => {
+            (Code::Unavailable, "the database gave no usable answer, so nothing was decided", RETRY_AFTER)
+        }
     };
     let reason = format!("DATABASE_{}", error.kind.as_str().to_ascii_uppercase());
     let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
@@ -109,11 +99,7 @@ fn unavailable(error: &StoreError) -> Status {
 
 fn violation(field: &str, description: &str) -> Status {
     let details = ErrorDetails::with_bad_request_violation(field, description);
-    Status::with_error_details(
-        Code::InvalidArgument,
-        format!("{field}: {description}"),
-        details,
-    )
+    Status::with_error_details(Code::InvalidArgument, format!("{field}: {description}"), details)
 }
 
 fn with_reason(code: Code, reason: &str, message: String) -> Status {
@@ -125,14 +111,13 @@ fn with_reason(code: Code, reason: &str, message: String) -> Status {
 pub(super) fn as_message(error: ApiError) -> tonic_types::Status {
     let status = Status::from(error);
     // With details the whole message is in there already; without, or unreadable, code and text remain.
-    tonic_types::Status::decode(status.details())
-        .ok()
-        .filter(|message| message.code != 0)
-        .unwrap_or_else(|| tonic_types::Status {
+    tonic_types::Status::decode(status.details()).ok().filter(|message| message.code != 0).unwrap_or_else(
+        || tonic_types::Status {
             code: status.code().into(),
             message: status.message().to_owned(),
             details: Vec::new(),
-        })
+        },
+    )
 }
 
 #[cfg(test)]
@@ -180,24 +165,16 @@ mod tests {
         let mut error = StoreError::new(FailureKind::Throttled, "");
         error.retry_after = Some(Duration::from_secs(7));
         let details = status(error).get_error_details();
-        assert_eq!(
-            details.retry_info().unwrap().retry_delay,
-            Some(Duration::from_secs(7))
-        );
+        assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(7)));
     }
 
     #[test]
     fn every_violation_is_named() {
-        let violations = ["key", "required_scopes[2]"].map(|field| Violation {
-            field: field.to_owned(),
-            description: "must not be empty".to_owned(),
-        });
+        let violations = ["key", "required_scopes[2]"]
+            .map(|field| Violation { field: field.to_owned(), description: "must not be empty".to_owned() });
         let status = status(ApiError::Invalid(violations.into()));
         assert_eq!(status.code(), Code::InvalidArgument);
-        assert_eq!(
-            status.message(),
-            "key: must not be empty; required_scopes[2]: must not be empty"
-        );
+        assert_eq!(status.message(), "key: must not be empty; required_scopes[2]: must not be empty");
         let details = status.get_error_details();
         assert_eq!(details.bad_request().unwrap().field_violations.len(), 2);
     }

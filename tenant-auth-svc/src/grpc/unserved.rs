@@ -23,24 +23,15 @@ pub struct SessionRpc;
 
 #[tonic::async_trait]
 impl SessionService for SessionRpc {
-    async fn bind_session(
-        &self,
-        _: Request<v1::BindSessionRequest>,
-    ) -> Reply<v1::BindSessionResponse> {
+    async fn bind_session(&self, _: Request<v1::BindSessionRequest>) -> Reply<v1::BindSessionResponse> {
         unserved("BindSession")
     }
 
-    async fn unbind_session(
-        &self,
-        _: Request<v1::UnbindSessionRequest>,
-    ) -> Reply<v1::UnbindSessionResponse> {
+    async fn unbind_session(&self, _: Request<v1::UnbindSessionRequest>) -> Reply<v1::UnbindSessionResponse> {
         unserved("UnbindSession")
     }
 
-    async fn list_sessions(
-        &self,
-        _: Request<v1::ListSessionsRequest>,
-    ) -> Reply<v1::ListSessionsResponse> {
+    async fn list_sessions(&self, _: Request<v1::ListSessionsRequest>) -> Reply<v1::ListSessionsResponse> {
         unserved("ListSessions")
     }
 }
@@ -51,17 +42,11 @@ pub struct UsageRpc;
 
 #[tonic::async_trait]
 impl UsageService for UsageRpc {
-    async fn record_usage(
-        &self,
-        _: Request<v1::RecordUsageRequest>,
-    ) -> Reply<v1::RecordUsageResponse> {
+    async fn record_usage(&self, _: Request<v1::RecordUsageRequest>) -> Reply<v1::RecordUsageResponse> {
         unserved("RecordUsage")
     }
 
-    async fn query_usage(
-        &self,
-        _: Request<v1::QueryUsageRequest>,
-    ) -> Reply<v1::QueryUsageResponse> {
+    async fn query_usage(&self, _: Request<v1::QueryUsageRequest>) -> Reply<v1::QueryUsageResponse> {
         unserved("QueryUsage")
     }
 }

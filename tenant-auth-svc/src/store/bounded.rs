@@ -26,11 +26,7 @@ impl Allowances {
         let total = total.max(Self::MIN_TOTAL);
         let maintenance = (total / 16).max(1);
         let validation = (total * 3 / 4).clamp(1, total - maintenance - 1);
-        Self {
-            validation,
-            admin: total - maintenance - validation,
-            maintenance,
-        }
+        Self { validation, admin: total - maintenance - validation, maintenance }
     }
 
     fn of(&self, lane: Lane) -> usize {
@@ -81,11 +77,7 @@ impl<E: Engine> Engine for Bounded<E> {
         self.inner.query(call, statement).await
     }
 
-    async fn transaction(
-        &self,
-        call: Call,
-        statements: Vec<Statement>,
-    ) -> Result<Vec<Rows>, StoreError> {
+    async fn transaction(&self, call: Call, statements: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
         let _room = self.room(call).await?;
         self.inner.transaction(call, statements).await
     }
@@ -104,13 +96,6 @@ mod tests {
             assert!(each.iter().all(|share| *share >= 1), "{total}: {each:?}");
         }
         let default = Allowances::of_total(64);
-        assert_eq!(
-            default,
-            Allowances {
-                validation: 48,
-                admin: 12,
-                maintenance: 4
-            }
-        );
+        assert_eq!(default, Allowances { validation: 48, admin: 12, maintenance: 4 });
     }
 }

@@ -137,20 +137,9 @@ impl<S> Inner<S> {
 impl Entry {
     fn knowledge(&self, now: Duration, source: Source) -> Option<Knowledge> {
         let age = now.saturating_sub(self.loaded_at);
-        let left = self
-            .lifetime
-            .checked_sub(age)
-            .filter(|left| !left.is_zero())?;
-        let provenance = Provenance {
-            source,
-            age,
-            revision: self.revision,
-            cacheable_for: left,
-        };
-        Some(Knowledge {
-            record: self.record.clone(),
-            provenance,
-        })
+        let left = self.lifetime.checked_sub(age).filter(|left| !left.is_zero())?;
+        let provenance = Provenance { source, age, revision: self.revision, cacheable_for: left };
+        Some(Knowledge { record: self.record.clone(), provenance })
     }
 }
 
@@ -161,13 +150,9 @@ impl<S: Store> Inner<S> {
         let call = Call::within(Lane::Validation, self.config.load);
         let lookup = self.store.lookup_keys(call, hashes).await?;
         if lookup.records.len() != hashes.len() {
-            return Err(StoreError::new(
-                FailureKind::Broken,
-                "a lookup gave too few records",
-            ));
+            return Err(StoreError::new(FailureKind::Broken, "a lookup gave too few records"));
         }
-        self.revision
-            .fetch_max(lookup.revision.0, Ordering::Relaxed);
+        self.revision.fetch_max(lookup.revision.0, Ordering::Relaxed);
         let age = self.clock.monotonic().saturating_sub(loaded_at);
         let entries: Vec<_> = hashes
             .iter()
@@ -177,12 +162,7 @@ impl<S: Store> Inner<S> {
                     Some(_) => jittered(self.config.fresh, hash),
                     None => self.config.absent,
                 };
-                Entry {
-                    record: record.map(Arc::new),
-                    loaded_at,
-                    lifetime,
-                    revision: lookup.revision,
-                }
+                Entry { record: record.map(Arc::new), loaded_at, lifetime, revision: lookup.revision }
             })
             .collect();
         let now = self.epoch();
@@ -216,11 +196,7 @@ impl<S: Store> KeySource for Cached<S> {
         self.0.recall(hash)
     }
 
-    async fn fetch(
-        &self,
-        hashes: &[KeyHash],
-        deadline: Instant,
-    ) -> Vec<Result<Knowledge, StoreError>> {
+    async fn fetch(&self, hashes: &[KeyHash], deadline: Instant) -> Vec<Result<Knowledge, StoreError>> {
         let waits = self.join(hashes);
         let mut outcomes = Vec::with_capacity(hashes.len());
         for (hash, wait) in hashes.iter().zip(waits) {
@@ -265,22 +241,14 @@ impl<S: Store> Cached<S> {
             flights.extend(together.iter().map(|hash| (*hash, flight.clone())));
         }
         let departed = |hash| Wait::For(flights[hash].clone());
-        hashes
-            .iter()
-            .zip(waits)
-            .map(|(hash, wait)| wait.unwrap_or_else(|| departed(hash)))
-            .collect()
+        hashes.iter().zip(waits).map(|(hash, wait)| wait.unwrap_or_else(|| departed(hash))).collect()
     }
 
     /// Starts a load in a task of its own: a caller that gives up must not end it for the others.
     fn depart(&self, hashes: Arc<[KeyHash]>, epoch: u64) -> Flight {
         let inner = Arc::clone(&self.0);
         Flight::depart(epoch, Arc::clone(&hashes), async move {
-            let _landed = Landed {
-                inner: &inner,
-                hashes: &hashes,
-                epoch,
-            };
+            let _landed = Landed { inner: &inner, hashes: &hashes, epoch };
             inner.load(&hashes, epoch).await
         })
     }
@@ -298,10 +266,7 @@ impl<S> Drop for Landed<'_, S> {
         let mut flights = self.inner.flights();
         for hash in self.hashes {
             // A later load, under a higher epoch, may have taken the place.
-            if flights
-                .get(hash)
-                .is_some_and(|flight| flight.epoch == self.epoch)
-            {
+            if flights.get(hash).is_some_and(|flight| flight.epoch == self.epoch) {
                 flights.remove(hash);
             }
         }

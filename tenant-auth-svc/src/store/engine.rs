@@ -60,10 +60,7 @@ pub struct Statement {
 impl Statement {
     /// A statement without arguments.
     pub fn new(sql: impl Into<Arc<str>>) -> Self {
-        Self {
-            sql: sql.into(),
-            args: Vec::new(),
-        }
+        Self { sql: sql.into(), args: Vec::new() }
     }
 
     /// Adds the next argument.
@@ -132,10 +129,7 @@ impl Row {
 }
 
 fn garbled(column: usize, expected: &str) -> StoreError {
-    StoreError::new(
-        FailureKind::Garbled,
-        format!("column {column} of a row is not {expected}"),
-    )
+    StoreError::new(FailureKind::Garbled, format!("column {column} of a row is not {expected}"))
 }
 
 /// Runs SQL.
@@ -165,11 +159,7 @@ impl<E: Engine> Engine for Arc<E> {
         (**self).query(call, statement).await
     }
 
-    async fn transaction(
-        &self,
-        call: Call,
-        statements: Vec<Statement>,
-    ) -> Result<Vec<Rows>, StoreError> {
+    async fn transaction(&self, call: Call, statements: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
         (**self).transaction(call, statements).await
     }
 }
@@ -212,14 +202,8 @@ mod tests {
         assert_eq!(kind("SQLITE_CORRUPT", ""), FailureKind::Garbled);
         assert_eq!(kind("BLOCKED", "reads are blocked"), FailureKind::Denied);
         assert_eq!(kind("SQLITE_FULL", ""), FailureKind::Unreachable);
-        assert_eq!(
-            kind("SQLITE_ERROR", "no such table: tenants"),
-            FailureKind::Misplaced
-        );
-        assert_eq!(
-            kind("SQLITE_ERROR", "near \"SELEC\": syntax error"),
-            FailureKind::Broken
-        );
+        assert_eq!(kind("SQLITE_ERROR", "no such table: tenants"), FailureKind::Misplaced);
+        assert_eq!(kind("SQLITE_ERROR", "near \"SELEC\": syntax error"), FailureKind::Broken);
         assert_eq!(kind("SQL_PARSE_ERROR", ""), FailureKind::Broken);
     }
 
@@ -228,11 +212,7 @@ mod tests {
         let row = Row(vec![Value::Null, Value::Integer(7)]);
         assert_eq!(row.optional_text(0), Ok(None));
         assert_eq!(row.integer(1), Ok(7));
-        for result in [
-            row.text(0).map(|_| ()),
-            row.text(1).map(|_| ()),
-            row.integer(2).map(|_| ()),
-        ] {
+        for result in [row.text(0).map(|_| ()), row.text(1).map(|_| ()), row.integer(2).map(|_| ())] {
             assert_eq!(result.unwrap_err().kind, FailureKind::Garbled);
         }
     }

@@ -74,20 +74,13 @@ impl RemoteEngine {
         let mut pipeline = config.url;
         let path = format!("{}/v2/pipeline", pipeline.path().trim_end_matches('/'));
         pipeline.set_path(&path);
-        Ok(Self {
-            http,
-            pipeline,
-            token: config.token,
-        })
+        Ok(Self { http, pipeline, token: config.token })
     }
 
     /// Sends one request on a stream of its own and gives the answer to it.
     async fn send(&self, call: Call, request: StreamRequest) -> Result<Vec<u8>, StoreError> {
         let body = serde_json::to_vec(&PipelineRequest::alone(request)).map_err(|error| {
-            StoreError::new(
-                FailureKind::Broken,
-                format!("a request is no JSON: {error}"),
-            )
+            StoreError::new(FailureKind::Broken, format!("a request is no JSON: {error}"))
         })?;
         let first = self.token.as_ref().map(TokenFile::current);
         match self.post(call, body.clone(), first.as_ref()).await {
@@ -110,10 +103,7 @@ impl RemoteEngine {
     ) -> Result<Vec<u8>, StoreError> {
         let left = call.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(StoreError::new(
-                FailureKind::TimedOut,
-                "no time was left to ask",
-            ));
+            return Err(StoreError::new(FailureKind::TimedOut, "no time was left to ask"));
         }
         let mut request = self
             .http
@@ -124,10 +114,7 @@ impl RemoteEngine {
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let response = request
-            .send()
-            .await
-            .map_err(|error| transport_error(&error))?;
+        let response = request.send().await.map_err(|error| transport_error(&error))?;
         let status = response.status();
         let retry_after = response
             .headers()
@@ -146,22 +133,11 @@ impl RemoteEngine {
 
 impl Engine for RemoteEngine {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
-        let body = self
-            .send(
-                call,
-                StreamRequest::Execute {
-                    stmt: Stmt::of(&statement),
-                },
-            )
-            .await?;
+        let body = self.send(call, StreamRequest::Execute { stmt: Stmt::of(&statement) }).await?;
         answer::rows(&body)
     }
 
-    async fn transaction(
-        &self,
-        call: Call,
-        statements: Vec<Statement>,
-    ) -> Result<Vec<Rows>, StoreError> {
+    async fn transaction(&self, call: Call, statements: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
         let batch = transaction_batch(&statements);
         let body = self.send(call, StreamRequest::Batch { batch }).await?;
         answer::transaction(&body, statements.len())
@@ -187,16 +163,9 @@ fn transaction_batch(statements: &[Statement]) -> Batch {
 
 async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, StoreError> {
     let mut body = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|error| transport_error(&error))?
-    {
+    while let Some(chunk) = response.chunk().await.map_err(|error| transport_error(&error))? {
         if body.len() + chunk.len() > MAX_ANSWER {
-            return Err(StoreError::new(
-                FailureKind::Garbled,
-                "the answer is longer than 8 MiB",
-            ));
+            return Err(StoreError::new(FailureKind::Garbled, "the answer is longer than 8 MiB"));
         }
         body.extend_from_slice(&chunk);
     }
@@ -239,10 +208,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> StoreError {
         // Redirects too: whatever answers there is not the database.
         _ => FailureKind::Garbled,
     };
-    StoreError::new(
-        kind,
-        format!("HTTP {}: {}", status.as_u16(), answer::excerpt(body)),
-    )
+    StoreError::new(kind, format!("HTTP {}: {}", status.as_u16(), answer::excerpt(body)))
 }
 
 #[cfg(test)]
@@ -265,12 +231,8 @@ mod tests {
     fn each_step_waits_for_the_one_before() {
         let statements = [Statement::new("INSERT"), Statement::new("SELECT")];
         let batch = serde_json::to_value(transaction_batch(&statements)).unwrap();
-        let conditions: Vec<_> = batch["steps"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|step| step["condition"].to_string())
-            .collect();
+        let conditions: Vec<_> =
+            batch["steps"].as_array().unwrap().iter().map(|step| step["condition"].to_string()).collect();
         assert_eq!(conditions[0], "null");
         assert_eq!(conditions[1], r#"{"step":0,"type":"ok"}"#);
         assert_eq!(conditions[3], r#"{"step":2,"type":"ok"}"#);

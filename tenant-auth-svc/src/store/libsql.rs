@@ -66,10 +66,7 @@ impl EmbeddedEngine {
     /// [`OpenError::Lock`] when another process has it.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let lock = DatabaseLock::acquire(path)?;
-        let failed = |source| OpenError::Engine {
-            path: path.display().to_string(),
-            source,
-        };
+        let failed = |source| OpenError::Engine { path: path.display().to_string(), source };
         let database = block_on(libsql::Builder::new_local(path).build()).map_err(failed)?;
 
         let (reads, read_jobs) = mpsc::channel::<Job>(QUEUE);
@@ -91,35 +88,22 @@ impl EmbeddedEngine {
                 }
             })?;
         }
-        Ok(Self {
-            reads,
-            writes,
-            _lock: lock,
-        })
+        Ok(Self { reads, writes, _lock: lock })
     }
 
-    async fn run(
-        &self,
-        queue: &mpsc::Sender<Job>,
-        call: Call,
-        work: Work,
-    ) -> Result<Vec<Rows>, StoreError> {
+    async fn run(&self, queue: &mpsc::Sender<Job>, call: Call, work: Work) -> Result<Vec<Rows>, StoreError> {
         let (answer, answered) = oneshot::channel();
-        queue
-            .try_send(Job { work, answer })
-            .map_err(|refused| match refused {
-                mpsc::error::TrySendError::Full(_) => StoreError::new(
-                    FailureKind::Overloaded,
-                    "too many calls wait for the embedded database",
-                ),
-                mpsc::error::TrySendError::Closed(_) => thread_gone(),
-            })?;
+        queue.try_send(Job { work, answer }).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => {
+                StoreError::new(FailureKind::Overloaded, "too many calls wait for the embedded database")
+            }
+            mpsc::error::TrySendError::Closed(_) => thread_gone(),
+        })?;
         match tokio::time::timeout_at(call.deadline.into(), answered).await {
             Ok(answer) => answer.unwrap_or_else(|_| Err(thread_gone())),
-            Err(_) => Err(StoreError::new(
-                FailureKind::TimedOut,
-                "the embedded database did not answer in time",
-            )),
+            Err(_) => {
+                Err(StoreError::new(FailureKind::TimedOut, "the embedded database did not answer in time"))
+            }
         }
     }
 }
@@ -145,27 +129,15 @@ impl Engine for EmbeddedEngine {
         rows.into_iter().next().ok_or_else(thread_gone)
     }
 
-    async fn transaction(
-        &self,
-        call: Call,
-        statements: Vec<Statement>,
-    ) -> Result<Vec<Rows>, StoreError> {
-        self.run(&self.writes, call, Work::Transaction(statements))
-            .await
+    async fn transaction(&self, call: Call, statements: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
+        self.run(&self.writes, call, Work::Transaction(statements)).await
     }
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
-    thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(body)
-        .map(|_| ())
-        .map_err(OpenError::Threads)
+    thread::Builder::new().name(name.to_owned()).spawn(body).map(|_| ()).map_err(OpenError::Threads)
 }
 
 fn thread_gone() -> StoreError {
-    StoreError::new(
-        FailureKind::Broken,
-        "the embedded database's thread is gone",
-    )
+    StoreError::new(FailureKind::Broken, "the embedded database's thread is gone")
 }

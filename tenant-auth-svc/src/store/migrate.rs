@@ -25,11 +25,8 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "initial",
-    sql: include_str!("../../migrations/0001_initial.sql"),
-}];
+const MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, name: "initial", sql: include_str!("../../migrations/0001_initial.sql") }];
 
 /// The schema version that this build knows.
 pub const KNOWN_VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;
@@ -82,10 +79,9 @@ impl SchemaError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Store(error) => error.kind != FailureKind::Broken,
-            Self::Newer { .. }
-            | Self::Older { .. }
-            | Self::Edited { .. }
-            | Self::UnknownPepper { .. } => false,
+            Self::Newer { .. } | Self::Older { .. } | Self::Edited { .. } | Self::UnknownPepper { .. } => {
+                false
+            }
         }
     }
 }
@@ -94,10 +90,7 @@ impl SchemaError {
 ///
 /// # Errors
 /// [`SchemaError::Newer`] and [`SchemaError::Edited`] before anything is changed.
-pub async fn migrate<E: Engine>(
-    engine: &E,
-    clock: &SharedClock,
-) -> Result<Vec<&'static str>, SchemaError> {
+pub async fn migrate<E: Engine>(engine: &E, clock: &SharedClock) -> Result<Vec<&'static str>, SchemaError> {
     let create = Statement::new(
         "CREATE TABLE IF NOT EXISTS schema_migrations \
          (version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL)",
@@ -108,10 +101,7 @@ pub async fn migrate<E: Engine>(
     }
     let mut applied = Vec::new();
     let found = version(engine).await?;
-    for migration in MIGRATIONS
-        .iter()
-        .filter(|migration| migration.version > found)
-    {
+    for migration in MIGRATIONS.iter().filter(|migration| migration.version > found) {
         if apply(engine, migration, clock).await? {
             applied.push(migration.name);
         }
@@ -129,11 +119,7 @@ pub async fn verify<E: Engine>(engine: &E) -> Result<(), SchemaError> {
         return Err(SchemaError::Older { found: 0 });
     }
     let found = version(engine).await?;
-    if found < KNOWN_VERSION {
-        Err(SchemaError::Older { found })
-    } else {
-        Ok(())
-    }
+    if found < KNOWN_VERSION { Err(SchemaError::Older { found }) } else { Ok(()) }
 }
 
 /// Checks that every live key is stored under a configured pepper, or under none.
@@ -174,15 +160,11 @@ async fn has_table<E: Engine>(engine: &E) -> Result<bool, SchemaError> {
 
 /// The version of the schema, after comparing what was applied with what this build holds.
 async fn version<E: Engine>(engine: &E) -> Result<i64, SchemaError> {
-    let statement =
-        Statement::new("SELECT version, checksum FROM schema_migrations ORDER BY version");
+    let statement = Statement::new("SELECT version, checksum FROM schema_migrations ORDER BY version");
     let mut found = 0;
     for row in engine.query(call(), statement).await? {
         let version = row.integer(0)?;
-        let Some(known) = MIGRATIONS
-            .iter()
-            .find(|migration| migration.version == version)
-        else {
+        let Some(known) = MIGRATIONS.iter().find(|migration| migration.version == version) else {
             return Err(SchemaError::Newer { found: version });
         };
         if row.text(1)? != checksum(known.sql) {
@@ -219,17 +201,11 @@ async fn apply<E: Engine>(
 fn split(sql: &str) -> Vec<String> {
     let mut statements = Vec::new();
     let mut statement = String::new();
-    let code = sql
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("--"));
+    let code = sql.lines().filter(|line| !line.trim_start().starts_with("--"));
     for line in code.filter(|line| !line.trim().is_empty()) {
         statement.push_str(line);
         statement.push('\n');
-        let ends = if statement.starts_with("CREATE TRIGGER") {
-            line == "END;"
-        } else {
-            line.ends_with(';')
-        };
+        let ends = if statement.starts_with("CREATE TRIGGER") { line == "END;" } else { line.ends_with(';') };
         if ends {
             statements.push(std::mem::take(&mut statement));
         }
@@ -251,10 +227,7 @@ mod tests {
 
     #[test]
     fn numbers_rise_without_gaps() {
-        let versions: Vec<_> = MIGRATIONS
-            .iter()
-            .map(|migration| migration.version)
-            .collect();
+        let versions: Vec<_> = MIGRATIONS.iter().map(|migration| migration.version).collect();
         assert_eq!(versions, (1..=KNOWN_VERSION).collect::<Vec<_>>());
     }
 
@@ -263,14 +236,8 @@ mod tests {
         for migration in MIGRATIONS {
             let statements = split(migration.sql);
             assert!(statements.len() > 1);
-            let rejoined: usize = statements
-                .iter()
-                .map(|statement| statement.lines().count())
-                .sum();
-            let code = migration
-                .sql
-                .lines()
-                .filter(|l| !l.starts_with("--") && !l.trim().is_empty());
+            let rejoined: usize = statements.iter().map(|statement| statement.lines().count()).sum();
+            let code = migration.sql.lines().filter(|l| !l.starts_with("--") && !l.trim().is_empty());
             assert_eq!(rejoined, code.count(), "nothing may be left over");
             for statement in statements {
                 assert!(statement.starts_with("CREATE "), "{statement}");

@@ -1,51 +1,33 @@
-//! Tells how the database hop fares: one event per failed call, and counts.
+//! Tells how the database hop fares: an event per failed call, and whether the last one worked.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Instant,
-};
+use std::time::Instant;
+
+use tokio::sync::watch;
 
 use super::engine::{Engine, Rows, Statement};
 use crate::domain::store::{Call, FailureKind, StoreError};
 
-/// An engine whose calls are counted and whose failures are logged.
+/// An engine whose failures are logged, and whose state can be watched.
 #[derive(Debug)]
 pub struct Observed<E> {
     inner: E,
-    counts: Counts,
-}
-
-/// What has happened so far.
-#[derive(Debug, Default)]
-pub struct Counts {
-    calls: AtomicU64,
-    failures: AtomicU64,
-}
-
-impl Counts {
-    /// Calls that came to an end.
-    pub fn calls(&self) -> u64 {
-        self.calls.load(Ordering::Relaxed)
-    }
-
-    /// Those of them that failed.
-    pub fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
-    }
+    works: watch::Sender<Option<bool>>,
 }
 
 impl<E: Engine> Observed<E> {
     /// Observes `inner`.
     pub fn new(inner: E) -> Self {
-        Self {
-            inner,
-            counts: Counts::default(),
-        }
+        Self { inner, works: watch::Sender::new(None) }
     }
 
-    /// What has happened so far.
-    pub fn counts(&self) -> &Counts {
-        &self.counts
+    /// The engine that is observed.
+    pub fn inner(&self) -> &E {
+        &self.inner
+    }
+
+    /// Whether the database gave an answer the last time it was asked; `None` before the first time.
+    pub fn works(&self) -> watch::Receiver<Option<bool>> {
+        self.works.subscribe()
     }
 
     async fn observe<T>(
@@ -56,12 +38,31 @@ impl<E: Engine> Observed<E> {
     ) -> Result<T, StoreError> {
         let started = Instant::now();
         let outcome = run.await;
-        self.counts.calls.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = &outcome {
-            self.counts.failures.fetch_add(1, Ordering::Relaxed);
             report(call, operation, started, error);
         }
+        if let Some(works) = says_it_works(&outcome) {
+            self.works.send_if_modified(|last| last.replace(works) != Some(works));
+        }
         outcome
+    }
+}
+
+/// What an outcome says about the database; `None` when it says nothing, because it was never asked.
+fn says_it_works<T>(outcome: &Result<T, StoreError>) -> Option<bool> {
+    match outcome.as_ref().map_err(|error| error.kind) {
+        Ok(_) | Err(FailureKind::Conflict) => Some(true),
+        Err(FailureKind::Overloaded) => None,
+        Err(
+            FailureKind::Unreachable
+            | FailureKind::TimedOut
+            | FailureKind::Throttled
+            | FailureKind::Busy
+            | FailureKind::Denied
+            | FailureKind::Garbled
+            | FailureKind::Misplaced
+            | FailureKind::Broken,
+        ) => Some(false),
     }
 }
 
@@ -72,25 +73,11 @@ fn report(call: Call, operation: &'static str, started: Instant, error: &StoreEr
     match error.kind {
         // The configuration is at fault, and nothing gets better by itself.
         FailureKind::Denied | FailureKind::Misplaced | FailureKind::Broken => {
-            tracing::error!(
-                lane,
-                operation,
-                kind,
-                message,
-                elapsed_ms,
-                "database call failed"
-            );
+            tracing::error!(lane, operation, kind, message, elapsed_ms, "database call failed");
         }
         // A repeated write finds its own first run; whoever sent it decides what that means.
         FailureKind::Conflict => {
-            tracing::debug!(
-                lane,
-                operation,
-                kind,
-                message,
-                elapsed_ms,
-                "database call failed"
-            );
+            tracing::debug!(lane, operation, kind, message, elapsed_ms, "database call failed");
         }
         FailureKind::Unreachable
         | FailureKind::TimedOut
@@ -98,34 +85,17 @@ fn report(call: Call, operation: &'static str, started: Instant, error: &StoreEr
         | FailureKind::Busy
         | FailureKind::Garbled
         | FailureKind::Overloaded => {
-            tracing::warn!(
-                lane,
-                operation,
-                kind,
-                message,
-                elapsed_ms,
-                "database call failed"
-            );
+            tracing::warn!(lane, operation, kind, message, elapsed_ms, "database call failed");
         }
     }
 }
 
 impl<E: Engine> Engine for Observed<E> {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
-        self.observe(call, "query", self.inner.query(call, statement))
-            .await
+        self.observe(call, "query", self.inner.query(call, statement)).await
     }
 
-    async fn transaction(
-        &self,
-        call: Call,
-        statements: Vec<Statement>,
-    ) -> Result<Vec<Rows>, StoreError> {
-        self.observe(
-            call,
-            "transaction",
-            self.inner.transaction(call, statements),
-        )
-        .await
+    async fn transaction(&self, call: Call, statements: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
+        self.observe(call, "transaction", self.inner.transaction(call, statements)).await
     }
 }

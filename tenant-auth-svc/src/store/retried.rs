@@ -19,10 +19,7 @@ pub struct Timing {
 }
 
 /// For administration: an operator waits gladly for a page of 500 imported keys to be committed far away.
-const ADMIN: Timing = Timing {
-    attempt: Duration::from_secs(2),
-    total: Duration::from_secs(5),
-};
+const ADMIN: Timing = Timing { attempt: Duration::from_secs(2), total: Duration::from_secs(5) };
 /// The longest wait before the second attempt; drawn at random from zero up, so that callers spread out.
 const MAX_PAUSE: Duration = Duration::from_millis(50);
 /// One call earns a tenth of a retry, so retries add at most 10 % to the load of a failing database.
@@ -44,11 +41,12 @@ pub struct Retried<E> {
 impl<E: Engine> Retried<E> {
     /// Repeats calls of `inner`; `validation` is the timing of that lane.
     pub fn new(inner: E, validation: Timing) -> Self {
-        Self {
-            inner,
-            validation,
-            budget: AtomicI64::new(MOST),
-        }
+        Self { inner, validation, budget: AtomicI64::new(MOST) }
+    }
+
+    /// The engine whose calls are repeated.
+    pub fn inner(&self) -> &E {
+        &self.inner
     }
 
     async fn attempts<T, F>(&self, call: Call, run: impl Fn(Call) -> F) -> Result<T, StoreError>
@@ -62,14 +60,8 @@ impl<E: Engine> Retried<E> {
             Lane::Maintenance => return run(call).await,
         };
         let now = Instant::now();
-        let last = Call {
-            deadline: call.deadline.min(now + timing.total),
-            ..call
-        };
-        let first = Call {
-            deadline: last.deadline.min(now + timing.attempt),
-            ..call
-        };
+        let last = Call { deadline: call.deadline.min(now + timing.total), ..call };
+        let first = Call { deadline: last.deadline.min(now + timing.attempt), ..call };
         self.earn();
         match run(first).await {
             Err(error) if error.kind.is_transient() && self.spend(last) => {
@@ -83,18 +75,13 @@ impl<E: Engine> Retried<E> {
     fn earn(&self) {
         let more = |budget: i64| (budget < MOST).then_some(budget + EARNED);
         // Refused only when it is full already.
-        let _ = self
-            .budget
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        let _ = self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 
     fn spend(&self, call: Call) -> bool {
         let less = |budget: i64| (budget >= COST).then(|| budget - COST);
         Instant::now() + MAX_PAUSE < call.deadline
-            && self
-                .budget
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
-                .is_ok()
+            && self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
     }
 }
 
@@ -106,19 +93,11 @@ fn pause() -> Duration {
 
 impl<E: Engine> Engine for Retried<E> {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
-        self.attempts(call, |call| self.inner.query(call, statement.clone()))
-            .await
+        self.attempts(call, |call| self.inner.query(call, statement.clone())).await
     }
 
-    async fn transaction(
-        &self,
-        call: Call,
-        statements: Vec<Statement>,
-    ) -> Result<Vec<Rows>, StoreError> {
-        self.attempts(call, |call| {
-            self.inner.transaction(call, statements.clone())
-        })
-        .await
+    async fn transaction(&self, call: Call, statements: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
+        self.attempts(call, |call| self.inner.transaction(call, statements.clone())).await
     }
 }
 
@@ -144,39 +123,18 @@ mod tests {
             Err(StoreError::new(self.kind, "test"))
         }
 
-        async fn transaction(
-            &self,
-            call: Call,
-            _: Vec<Statement>,
-        ) -> Result<Vec<Rows>, StoreError> {
-            self.query(call, Statement::new(""))
-                .await
-                .map(|rows| vec![rows])
+        async fn transaction(&self, call: Call, _: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
+            self.query(call, Statement::new("")).await.map(|rows| vec![rows])
         }
     }
 
     fn retried(kind: FailureKind, well_after: usize) -> Retried<Failing> {
-        let timing = Timing {
-            attempt: Duration::from_millis(300),
-            total: Duration::from_millis(800),
-        };
-        Retried::new(
-            Failing {
-                kind,
-                well_after,
-                calls: AtomicUsize::new(0),
-            },
-            timing,
-        )
+        let timing = Timing { attempt: Duration::from_millis(300), total: Duration::from_millis(800) };
+        Retried::new(Failing { kind, well_after, calls: AtomicUsize::new(0) }, timing)
     }
 
     async fn ask(engine: &Retried<Failing>, lane: Lane) -> Result<Rows, StoreError> {
-        engine
-            .query(
-                Call::within(lane, Duration::from_secs(5)),
-                Statement::new("SELECT 1"),
-            )
-            .await
+        engine.query(Call::within(lane, Duration::from_secs(5)), Statement::new("SELECT 1")).await
     }
 
     #[tokio::test(start_paused = true)]
@@ -188,11 +146,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_cannot_pass_is_not() {
-        for kind in [
-            FailureKind::Denied,
-            FailureKind::Throttled,
-            FailureKind::Conflict,
-        ] {
+        for kind in [FailureKind::Denied, FailureKind::Throttled, FailureKind::Conflict] {
             let engine = retried(kind, usize::MAX);
             assert!(ask(&engine, Lane::Admin).await.is_err());
             assert_eq!(engine.inner.calls.load(Ordering::SeqCst), 1, "{kind:?}");

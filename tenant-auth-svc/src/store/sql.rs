@@ -21,8 +21,8 @@ use crate::domain::{
     text::Reason,
 };
 
-/// A store that writes SQL.
-#[derive(Debug)]
+/// A store that writes SQL. Cheap to clone when the engine is.
+#[derive(Clone, Debug)]
 pub struct SqlStore<E> {
     engine: E,
     peppers: Arc<Peppers>,
@@ -131,17 +131,12 @@ impl<E: Engine> Store for SqlStore<E> {
 
 /// One more than the page, to learn whether there is a next one.
 fn overread(size: crate::domain::page::PageSize) -> i64 {
-    i64::try_from(size.get())
-        .unwrap_or(i64::MAX)
-        .saturating_add(1)
+    i64::try_from(size.get()).unwrap_or(i64::MAX).saturating_add(1)
 }
 
 /// A stored value that the types refuse: somebody wrote it past them, or the answer is damaged.
 fn unreadable(what: &str, why: impl std::fmt::Display) -> StoreError {
-    StoreError::new(
-        FailureKind::Garbled,
-        format!("a stored {what} cannot be read: {why}"),
-    )
+    StoreError::new(FailureKind::Garbled, format!("a stored {what} cannot be read: {why}"))
 }
 
 /// Takes the rows of the last statement of a transaction.

@@ -5,8 +5,7 @@
 
 use tracing::Subscriber;
 use tracing_subscriber::{
-    EnvFilter, Layer as _, Registry, fmt, fmt::MakeWriter, layer::SubscriberExt as _,
-    registry::LookupSpan,
+    EnvFilter, Layer as _, Registry, fmt, fmt::MakeWriter, layer::SubscriberExt as _, registry::LookupSpan,
 };
 
 use crate::config::{LogConfig, LogFormat};
@@ -32,9 +31,7 @@ where
 {
     let layer = fmt::layer().with_writer(writer);
     match format {
-        LogFormat::Text => layer
-            .with_ansi(std::env::var_os("NO_COLOR").is_none())
-            .boxed(),
+        LogFormat::Text => layer.with_ansi(std::env::var_os("NO_COLOR").is_none()).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     }
 }

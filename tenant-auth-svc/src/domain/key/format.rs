@@ -68,9 +68,7 @@ pub enum Malformed {
 
 /// Why a text is no key prefix. The message completes the sentence "the value …".
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error(
-    "must be 1 to {MAX_PREFIX_LEN} characters of a-z 0-9 _, start with a letter and not end with _"
-)]
+#[error("must be 1 to {MAX_PREFIX_LEN} characters of a-z 0-9 _, start with a letter and not end with _")]
 pub struct InvalidPrefix;
 
 /// The operating system gave no random bytes, so no key can be made.
@@ -87,15 +85,11 @@ impl KeyFormat {
         let fits = (1..=MAX_PREFIX_LEN).contains(&prefix.len())
             && prefix.starts_with(|c: char| c.is_ascii_lowercase())
             && !prefix.ends_with('_')
-            && prefix
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+            && prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
         if !fits {
             return Err(InvalidPrefix);
         }
-        Ok(Self {
-            prefix: prefix.into(),
-        })
+        Ok(Self { prefix: prefix.into() })
     }
 
     /// Makes a new key.
@@ -128,9 +122,7 @@ impl KeyFormat {
     /// When it cannot be a key at all.
     pub fn inspect(&self, key: &PresentedKey) -> Result<Shape, Malformed> {
         let text = key.expose();
-        let own = text
-            .strip_prefix(&*self.prefix)
-            .and_then(|rest| rest.strip_prefix('_'));
+        let own = text.strip_prefix(&*self.prefix).and_then(|rest| rest.strip_prefix('_'));
         match own {
             Some(body) => {
                 check_own(text, body)?;
@@ -159,11 +151,7 @@ fn check_own(text: &str, body: &str) -> Result<(), Malformed> {
         return Err(Malformed::Digit);
     }
     let (signed, checksum) = text.as_bytes().split_at(text.len() - CHECKSUM_DIGITS);
-    if checksum == checksum_digits(crc32fast::hash(signed)) {
-        Ok(())
-    } else {
-        Err(Malformed::Checksum)
-    }
+    if checksum == checksum_digits(crc32fast::hash(signed)) { Ok(()) } else { Err(Malformed::Checksum) }
 }
 
 fn check_foreign(text: &str) -> Result<(), Malformed> {
@@ -213,33 +201,20 @@ mod tests {
 
     #[test]
     fn keys_do_not_repeat() {
-        let keys: std::collections::HashSet<_> = (0..1_000)
-            .map(|_| format().generate().unwrap().expose().to_owned())
-            .collect();
+        let keys: std::collections::HashSet<_> =
+            (0..1_000).map(|_| format().generate().unwrap().expose().to_owned()).collect();
         assert_eq!(keys.len(), 1_000);
     }
 
     #[test]
     fn refusals_say_what_is_wrong() {
         assert_eq!(inspect("acme_live_short"), Err(Malformed::Length));
-        assert_eq!(
-            inspect(&format!("acme_live_{}", "-".repeat(36))),
-            Err(Malformed::Digit)
-        );
-        assert_eq!(
-            inspect(&format!("acme_live_{}", "a".repeat(36))),
-            Err(Malformed::Checksum)
-        );
+        assert_eq!(inspect(&format!("acme_live_{}", "-".repeat(36))), Err(Malformed::Digit));
+        assert_eq!(inspect(&format!("acme_live_{}", "a".repeat(36))), Err(Malformed::Checksum));
         assert_eq!(inspect("short"), Err(Malformed::ForeignLength));
         assert_eq!(inspect(&"x".repeat(257)), Err(Malformed::ForeignLength));
-        assert_eq!(
-            inspect("with a space in it"),
-            Err(Malformed::ForeignCharacter)
-        );
-        assert_eq!(
-            inspect("schlüssel-von-früher"),
-            Err(Malformed::ForeignCharacter)
-        );
+        assert_eq!(inspect("with a space in it"), Err(Malformed::ForeignCharacter));
+        assert_eq!(inspect("schlüssel-von-früher"), Err(Malformed::ForeignCharacter));
         assert!(matches!(inspect("sk_live_51H8abc"), Ok(Shape::Foreign(_))));
     }
 

@@ -52,9 +52,7 @@ pub struct StoredHash {
 
 impl fmt::Debug for StoredHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoredHash")
-            .field("pepper", &self.pepper)
-            .finish_non_exhaustive()
+        f.debug_struct("StoredHash").field("pepper", &self.pepper).finish_non_exhaustive()
     }
 }
 

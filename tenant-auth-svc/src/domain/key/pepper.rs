@@ -77,32 +77,22 @@ impl Peppers {
         if lines.next().is_some() {
             return Err(InvalidPepper::Lines);
         }
-        if previous
-            .as_ref()
-            .is_some_and(|previous| previous.id == current.id)
-        {
+        if previous.as_ref().is_some_and(|previous| previous.id == current.id) {
             return Err(InvalidPepper::SameId(current.id));
         }
-        Ok(Self {
-            current: Some(current),
-            previous,
-        })
+        Ok(Self { current: Some(current), previous })
     }
 
     /// The digest to store for a key.
     #[must_use]
     pub fn stored(&self, hash: &KeyHash) -> StoredHash {
-        self.current
-            .as_ref()
-            .map_or_else(|| plain(hash), |pepper| pepper.digest(hash))
+        self.current.as_ref().map_or_else(|| plain(hash), |pepper| pepper.digest(hash))
     }
 
     /// Every digest under which a key may be stored: the current pepper's, the previous one's, and the plain one.
     pub fn candidates(&self, hash: &KeyHash) -> impl Iterator<Item = StoredHash> {
         let peppered = [&self.current, &self.previous].into_iter().flatten();
-        peppered
-            .map(|pepper| pepper.digest(hash))
-            .chain([plain(hash)])
+        peppered.map(|pepper| pepper.digest(hash)).chain([plain(hash)])
     }
 
     /// How many digests [`Self::candidates`] gives: 1 to 3, the same for every key.
@@ -113,33 +103,23 @@ impl Peppers {
 
     /// The names of the peppers in force.
     pub fn ids(&self) -> impl Iterator<Item = &PepperId> {
-        [&self.current, &self.previous]
-            .into_iter()
-            .flatten()
-            .map(|pepper| &pepper.id)
+        [&self.current, &self.previous].into_iter().flatten().map(|pepper| &pepper.id)
     }
 }
 
 impl Pepper {
     fn parse(number: usize, line: &str) -> Result<Self, InvalidPepper> {
-        let (id, secret) = line
-            .split_once(char::is_whitespace)
-            .ok_or(InvalidPepper::Form(number))?;
+        let (id, secret) = line.split_once(char::is_whitespace).ok_or(InvalidPepper::Form(number))?;
         let secret = secret.trim();
         let id_fits = (1..=32).contains(&id.len())
-            && id
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         if !id_fits || secret.contains(char::is_whitespace) {
             return Err(InvalidPepper::Form(number));
         }
         if secret.len() < 32 {
             return Err(InvalidPepper::Short(number));
         }
-        Ok(Self {
-            id: PepperId(id.into()),
-            secret: Zeroizing::new(secret.as_bytes().to_vec()),
-        })
+        Ok(Self { id: PepperId(id.into()), secret: Zeroizing::new(secret.as_bytes().to_vec()) })
     }
 
     /// HMAC over the key's SHA-256 rather than over the key, so that the digests of imported keys, whose plaintext
@@ -148,25 +128,17 @@ impl Pepper {
         #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("any length is fine");
         mac.update(hash.as_bytes());
-        StoredHash {
-            digest: mac.finalize().into_bytes().into(),
-            pepper: Some(self.id.clone()),
-        }
+        StoredHash { digest: mac.finalize().into_bytes().into(), pepper: Some(self.id.clone()) }
     }
 }
 
 fn plain(hash: &KeyHash) -> StoredHash {
-    StoredHash {
-        digest: *hash.as_bytes(),
-        pepper: None,
-    }
+    StoredHash { digest: *hash.as_bytes(), pepper: None }
 }
 
 impl fmt::Debug for Pepper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pepper")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("Pepper").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -191,10 +163,7 @@ mod tests {
     fn without_a_pepper_the_digest_is_the_hash() {
         let peppers = Peppers::default();
         assert_eq!(peppers.stored(&hash()), plain(&hash()));
-        assert_eq!(
-            peppers.candidates(&hash()).collect::<Vec<_>>(),
-            [plain(&hash())]
-        );
+        assert_eq!(peppers.candidates(&hash()).collect::<Vec<_>>(), [plain(&hash())]);
     }
 
     #[test]
@@ -204,21 +173,9 @@ mod tests {
         let after = Peppers::parse(NEW).unwrap();
 
         let stored = before.stored(&hash());
-        assert!(
-            during
-                .candidates(&hash())
-                .any(|candidate| candidate == stored)
-        );
-        assert!(
-            !after
-                .candidates(&hash())
-                .any(|candidate| candidate == stored)
-        );
-        assert!(
-            during
-                .candidates(&hash())
-                .any(|candidate| candidate == plain(&hash()))
-        );
+        assert!(during.candidates(&hash()).any(|candidate| candidate == stored));
+        assert!(!after.candidates(&hash()).any(|candidate| candidate == stored));
+        assert!(during.candidates(&hash()).any(|candidate| candidate == plain(&hash())));
         assert_eq!(during.stored(&hash()), after.stored(&hash()));
         assert_eq!(during.candidates(&hash()).count(), during.candidate_count());
     }
@@ -229,22 +186,10 @@ mod tests {
         assert_eq!(refused(""), InvalidPepper::Lines);
         assert_eq!(refused("onlyone"), InvalidPepper::Form(1));
         assert_eq!(refused("2026 short"), InvalidPepper::Short(1));
-        assert_eq!(
-            refused(&format!("{NEW}\n2025 short")),
-            InvalidPepper::Short(2)
-        );
-        assert_eq!(
-            refused(&format!("{NEW}\n{OLD}\n{OLD}")),
-            InvalidPepper::Lines
-        );
-        assert!(matches!(
-            refused(&format!("{NEW}\n{NEW}")),
-            InvalidPepper::SameId(_)
-        ));
-        assert_eq!(
-            refused("a b cccccccccccccccccccccccccccccccccc"),
-            InvalidPepper::Form(1)
-        );
+        assert_eq!(refused(&format!("{NEW}\n2025 short")), InvalidPepper::Short(2));
+        assert_eq!(refused(&format!("{NEW}\n{OLD}\n{OLD}")), InvalidPepper::Lines);
+        assert!(matches!(refused(&format!("{NEW}\n{NEW}")), InvalidPepper::SameId(_)));
+        assert_eq!(refused("a b cccccccccccccccccccccccccccccccccc"), InvalidPepper::Form(1));
     }
 
     #[test]

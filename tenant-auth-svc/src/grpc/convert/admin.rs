@@ -47,16 +47,12 @@ pub(in crate::grpc) fn create_tenant_request(
 
 pub(in crate::grpc) fn tenant_id_request(tenant_id: &str) -> Read<TenantId> {
     let mut fields = Fields::new();
-    fields
-        .take("tenant_id", TenantId::parse(tenant_id))
-        .ok_or_else(|| fields.error())
+    fields.take("tenant_id", TenantId::parse(tenant_id)).ok_or_else(|| fields.error())
 }
 
 pub(in crate::grpc) fn key_id_request(key_id: &str) -> Read<KeyId> {
     let mut fields = Fields::new();
-    fields
-        .take("key_id", KeyId::parse(key_id))
-        .ok_or_else(|| fields.error())
+    fields.take("key_id", KeyId::parse(key_id)).ok_or_else(|| fields.error())
 }
 
 /// A change that wants a reason: the parsed id of the target, and the reason.
@@ -76,20 +72,14 @@ pub(in crate::grpc) fn reason_request<Id>(id: Read<Id>, reason: &str) -> Read<(I
     }
 }
 
-pub(in crate::grpc) fn list_tenants_request(
-    request: &v1::ListTenantsRequest,
-) -> Read<PageRequest<TenantId>> {
+pub(in crate::grpc) fn list_tenants_request(request: &v1::ListTenantsRequest) -> Read<PageRequest<TenantId>> {
     let mut fields = Fields::new();
     fields
-        .page(request.page_size, &request.page_token, |text| {
-            TenantId::parse(text).ok()
-        })
+        .page(request.page_size, &request.page_token, |text| TenantId::parse(text).ok())
         .ok_or_else(|| fields.error())
 }
 
-pub(in crate::grpc) fn list_tenants_response(
-    page: Page<Tenant, TenantId>,
-) -> v1::ListTenantsResponse {
+pub(in crate::grpc) fn list_tenants_response(page: Page<Tenant, TenantId>) -> v1::ListTenantsResponse {
     v1::ListTenantsResponse {
         next_page_token: page_token(page.next),
         tenants: page.items.into_iter().map(tenant_message).collect(),
@@ -119,12 +109,9 @@ pub(in crate::grpc) fn issue_request(request: &v1::IssueKeyRequest) -> Read<KeyO
     let scopes = fields.scopes("scopes", &request.scopes);
     let expires_at = optional_moment(&mut fields, "expires_at", request.expires_at);
     match (tenant_id, name, scopes, expires_at) {
-        (Some(tenant_id), Some(name), Some(scopes), Some(expires_at)) => Ok(KeyOrder {
-            tenant_id,
-            name,
-            scopes,
-            expires_at,
-        }),
+        (Some(tenant_id), Some(name), Some(scopes), Some(expires_at)) => {
+            Ok(KeyOrder { tenant_id, name, scopes, expires_at })
+        }
         _ => Err(fields.error()),
     }
 }
@@ -149,10 +136,7 @@ pub(in crate::grpc) fn import_request(request: &v1::ImportKeysRequest) -> Read<V
     let mut fields = Fields::new();
     let count = request.keys.len();
     if !(1..=MAX_IMPORT).contains(&count) {
-        fields.violation(
-            "keys",
-            format!("must hold 1 to {MAX_IMPORT} entries, not {count}"),
-        );
+        fields.violation("keys", format!("must hold 1 to {MAX_IMPORT} entries, not {count}"));
         return Err(fields.error());
     }
     let mut keys = Vec::with_capacity(count);
@@ -160,11 +144,7 @@ pub(in crate::grpc) fn import_request(request: &v1::ImportKeysRequest) -> Read<V
         fields.enter(format!("keys[{index}]."));
         keys.extend(key_to_import(&mut fields, key));
     }
-    if fields.is_valid() {
-        Ok(keys)
-    } else {
-        Err(fields.error())
-    }
+    if fields.is_valid() { Ok(keys) } else { Err(fields.error()) }
 }
 
 fn key_to_import(fields: &mut Fields, key: &v1::ImportKey) -> Option<KeyToImport> {
@@ -186,10 +166,7 @@ fn key_to_import(fields: &mut Fields, key: &v1::ImportKey) -> Option<KeyToImport
         scopes: scopes?,
         expires_at: expires_at?,
     };
-    Some(KeyToImport {
-        key,
-        created_at: created_at?,
-    })
+    Some(KeyToImport { key, created_at: created_at? })
 }
 
 pub(in crate::grpc) fn import_response(outcomes: Vec<ImportOutcome>) -> v1::ImportKeysResponse {
@@ -202,12 +179,8 @@ pub(in crate::grpc) fn import_response(outcomes: Vec<ImportOutcome>) -> v1::Impo
         ImportOutcome::NoSuchTenant(tenant) => refused(AdminError::NoSuchTenant(tenant)),
         ImportOutcome::HeldByAnotherTenant => refused(AdminError::KeyHeldByAnotherTenant),
     };
-    let results = outcomes.into_iter().map(|outcome| v1::ImportKeyResult {
-        result: Some(result(outcome)),
-    });
-    v1::ImportKeysResponse {
-        results: results.collect(),
-    }
+    let results = outcomes.into_iter().map(|outcome| v1::ImportKeyResult { result: Some(result(outcome)) });
+    v1::ImportKeysResponse { results: results.collect() }
 }
 
 pub(in crate::grpc) fn list_keys_request(
@@ -215,9 +188,7 @@ pub(in crate::grpc) fn list_keys_request(
 ) -> Read<(TenantId, PageRequest<KeyId>)> {
     let mut fields = Fields::new();
     let tenant = fields.take("tenant_id", TenantId::parse(&request.tenant_id));
-    let page = fields.page(request.page_size, &request.page_token, |text| {
-        KeyId::parse(text).ok()
-    });
+    let page = fields.page(request.page_size, &request.page_token, |text| KeyId::parse(text).ok());
     tenant.zip(page).ok_or_else(|| fields.error())
 }
 
@@ -253,9 +224,7 @@ pub(in crate::grpc) fn audit_request(
         "" => Some(None),
         id => fields.take("tenant_id", TenantId::parse(id)).map(Some),
     };
-    let page = fields.page(request.page_size, &request.page_token, |text| {
-        text.parse().ok()
-    });
+    let page = fields.page(request.page_size, &request.page_token, |text| text.parse().ok());
     match (tenant, page) {
         (Some(tenant), Some(page)) => Ok((AuditFilter { tenant }, page)),
         _ => Err(fields.error()),
@@ -278,11 +247,6 @@ pub(in crate::grpc) fn audit_response(page: Page<AuditEvent, i64>) -> v1::ListAu
         events: page.items.into_iter().map(event).collect(),
     }
 }
-
-#[expect(
-    clippy::option_option,
-    reason = "absent and wrong are different things"
-)]
 fn optional_moment(
     fields: &mut Fields,
     field: &str,

@@ -81,24 +81,17 @@ impl Fields {
             Some(None)
         } else {
             let text = BASE64_URL_SAFE_NO_PAD.decode(token).ok();
-            let cursor = text
-                .and_then(|text| String::from_utf8(text).ok())
-                .and_then(|t| cursor(&t));
+            let cursor = text.and_then(|text| String::from_utf8(text).ok()).and_then(|t| cursor(&t));
             if cursor.is_none() {
                 self.violation("page_token", "is not from a page of this list");
             }
             cursor.map(Some)
         };
-        Some(PageRequest {
-            size: size?,
-            after: after?,
-        })
+        Some(PageRequest { size: size?, after: after? })
     }
 }
 
 /// Hides a cursor in a token: callers must not build on how it looks.
 pub(super) fn page_token(cursor: Option<impl Display>) -> String {
-    cursor.map_or_else(String::new, |cursor| {
-        BASE64_URL_SAFE_NO_PAD.encode(cursor.to_string())
-    })
+    cursor.map_or_else(String::new, |cursor| BASE64_URL_SAFE_NO_PAD.encode(cursor.to_string()))
 }

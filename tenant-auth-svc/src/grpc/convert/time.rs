@@ -23,21 +23,13 @@ pub(super) fn moment(timestamp: Timestamp) -> Result<UnixMillis, InvalidTime> {
         .checked_mul(1_000)
         .and_then(|millis| millis.checked_add(i64::from(timestamp.nanos.div_euclid(1_000_000))))
         .ok_or(InvalidTime::OutOfRange)?;
-    let fits =
-        (0..1_000_000_000).contains(&timestamp.nanos) && (0..=UnixMillis::MAX.0).contains(&millis);
-    if fits {
-        Ok(UnixMillis(millis))
-    } else {
-        Err(InvalidTime::OutOfRange)
-    }
+    let fits = (0..1_000_000_000).contains(&timestamp.nanos) && (0..=UnixMillis::MAX.0).contains(&millis);
+    if fits { Ok(UnixMillis(millis)) } else { Err(InvalidTime::OutOfRange) }
 }
 
 pub(in crate::grpc) fn timestamp(at: UnixMillis) -> Timestamp {
     let nanos = at.0.rem_euclid(1_000) * 1_000_000;
-    Timestamp {
-        seconds: at.0.div_euclid(1_000),
-        nanos: i32::try_from(nanos).unwrap_or(0),
-    }
+    Timestamp { seconds: at.0.div_euclid(1_000), nanos: i32::try_from(nanos).unwrap_or(0) }
 }
 
 pub(super) fn span(duration: prost_types::Duration) -> Result<Duration, InvalidTime> {
@@ -56,32 +48,18 @@ mod tests {
     #[test]
     fn moments_survive_the_trip() {
         for millis in [0, 1, 999, 1_000, 1_763_700_000_123, UnixMillis::MAX.0] {
-            assert_eq!(
-                moment(timestamp(UnixMillis(millis))),
-                Ok(UnixMillis(millis))
-            );
+            assert_eq!(moment(timestamp(UnixMillis(millis))), Ok(UnixMillis(millis)));
         }
     }
 
     #[test]
     fn impossible_moments_are_refused() {
-        for (seconds, nanos) in [
-            (-1, 0),
-            (i64::MAX, 0),
-            (i64::MIN, 0),
-            (0, -1),
-            (0, i32::MAX),
-            (253_402_300_800, 0),
-        ] {
-            assert_eq!(
-                moment(Timestamp { seconds, nanos }),
-                Err(InvalidTime::OutOfRange)
-            );
+        for (seconds, nanos) in
+            [(-1, 0), (i64::MAX, 0), (i64::MIN, 0), (0, -1), (0, i32::MAX), (253_402_300_800, 0)]
+        {
+            assert_eq!(moment(Timestamp { seconds, nanos }), Err(InvalidTime::OutOfRange));
         }
-        let negative = prost_types::Duration {
-            seconds: -1,
-            nanos: 0,
-        };
+        let negative = prost_types::Duration { seconds: -1, nanos: 0 };
         assert_eq!(span(negative), Err(InvalidTime::Negative));
     }
 }

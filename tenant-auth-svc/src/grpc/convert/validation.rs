@@ -38,10 +38,7 @@ pub(in crate::grpc) fn batch_questions(
     let mut fields = Fields::new();
     let count = request.requests.len();
     if !(1..=MAX_BATCH).contains(&count) {
-        fields.violation(
-            "requests",
-            format!("must hold 1 to {MAX_BATCH} entries, not {count}"),
-        );
+        fields.violation("requests", format!("must hold 1 to {MAX_BATCH} entries, not {count}"));
         return Err(fields.error());
     }
     let mut questions = Vec::with_capacity(count);
@@ -49,11 +46,7 @@ pub(in crate::grpc) fn batch_questions(
         fields.enter(format!("requests[{index}]."));
         questions.extend(read(&mut fields, request));
     }
-    if fields.is_valid() {
-        Ok(questions)
-    } else {
-        Err(fields.error())
-    }
+    if fields.is_valid() { Ok(questions) } else { Err(fields.error()) }
 }
 
 fn read(fields: &mut Fields, request: v1::ValidateKeyRequest) -> Option<Question> {
@@ -62,20 +55,12 @@ fn read(fields: &mut Fields, request: v1::ValidateKeyRequest) -> Option<Question
         fields.violation("key", "must not be empty");
     }
     let required_scopes = fields.scopes("required_scopes", &request.required_scopes)?;
-    fields.is_valid().then_some(Question {
-        key,
-        required_scopes,
-    })
+    fields.is_valid().then_some(Question { key, required_scopes })
 }
 
 /// A decision as it travels.
 pub(in crate::grpc) fn decision_message(decision: Decision) -> v1::ValidateKeyResponse {
-    let Decision {
-        verdict,
-        key,
-        missing_scopes,
-        provenance,
-    } = decision;
+    let Decision { verdict, key, missing_scopes, provenance } = decision;
     let mut message = v1::ValidateKeyResponse {
         verdict: verdict_number(verdict).into(),
         provenance: Some(provenance_message(provenance)),
@@ -121,11 +106,7 @@ fn verdict_number(verdict: Verdict) -> v1::Verdict {
 }
 
 pub(super) fn scope_names(scopes: &ScopeSet) -> Vec<String> {
-    scopes
-        .as_slice()
-        .iter()
-        .map(|scope: &Scope| scope.as_str().to_owned())
-        .collect()
+    scopes.as_slice().iter().map(|scope: &Scope| scope.as_str().to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -149,20 +130,11 @@ mod tests {
             key: key.to_owned(),
             required_scopes: vec!["fine".to_owned(), scope.to_owned()],
         };
-        let requests = vec![
-            request("a-good-key", "a"),
-            request("", "b"),
-            request("k", "B!"),
-        ];
+        let requests = vec![request("a-good-key", "a"), request("", "b"), request("k", "B!")];
         let error = batch_questions(v1::BatchValidateKeysRequest { requests }).unwrap_err();
-        let ApiError::Invalid(violations) = error else {
-            panic!("{error:?}")
-        };
+        let ApiError::Invalid(violations) = error else { panic!("{error:?}") };
         let fields: Vec<_> = violations.iter().map(|v| v.field.as_str()).collect();
-        assert_eq!(
-            fields,
-            ["requests[1].key", "requests[2].required_scopes[1]"]
-        );
+        assert_eq!(fields, ["requests[1].key", "requests[2].required_scopes[1]"]);
     }
 
     /// h2 sends a frame of more than 256 bytes in two parts and flushes in between, at 2.2 times the cost.

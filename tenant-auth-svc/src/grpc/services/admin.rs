@@ -15,8 +15,8 @@ use crate::{
         convert::{
             api_key_message, audit_request, audit_response, create_tenant_request, import_request,
             import_response, issue_request, key_id_request, list_keys_request, list_keys_response,
-            list_tenants_request, list_tenants_response, reason_request, rotate_request,
-            tenant_id_request, tenant_message,
+            list_tenants_request, list_tenants_response, reason_request, rotate_request, tenant_id_request,
+            tenant_message,
         },
         error::ApiError,
     },
@@ -46,9 +46,7 @@ impl<S: Store, M: Forget> AdminService for AdminRpc<S, M> {
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT));
         let tenant = self.0.create_tenant(id, name, plan, actor, deadline).await;
         let tenant = noted(&request.record(), tenant)?;
-        Ok(Response::new(v1::CreateTenantResponse {
-            tenant: Some(tenant_message(tenant)),
-        }))
+        Ok(Response::new(v1::CreateTenantResponse { tenant: Some(tenant_message(tenant)) }))
     }
 
     async fn get_tenant(
@@ -58,9 +56,7 @@ impl<S: Store, M: Forget> AdminService for AdminRpc<S, M> {
         let id = tenant_id_request(&request.get_ref().tenant_id)?;
         let tenant = self.0.get_tenant(id, request.deadline(LIMIT)).await;
         let tenant = noted(&request.record(), tenant)?;
-        Ok(Response::new(v1::GetTenantResponse {
-            tenant: Some(tenant_message(tenant)),
-        }))
+        Ok(Response::new(v1::GetTenantResponse { tenant: Some(tenant_message(tenant)) }))
     }
 
     async fn list_tenants(
@@ -69,10 +65,7 @@ impl<S: Store, M: Forget> AdminService for AdminRpc<S, M> {
     ) -> Result<Response<v1::ListTenantsResponse>, Status> {
         let page = list_tenants_request(request.get_ref())?;
         let tenants = self.0.list_tenants(page, request.deadline(LIMIT)).await;
-        Ok(Response::new(list_tenants_response(noted(
-            &request.record(),
-            tenants,
-        )?)))
+        Ok(Response::new(list_tenants_response(noted(&request.record(), tenants)?)))
     }
 
     async fn suspend_tenant(
@@ -82,14 +75,9 @@ impl<S: Store, M: Forget> AdminService for AdminRpc<S, M> {
         let wish = request.get_ref();
         let (id, reason) = reason_request(tenant_id_request(&wish.tenant_id), &wish.reason)?;
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT));
-        let tenant = self
-            .0
-            .set_tenant_suspended(id, Some(reason), actor, deadline)
-            .await;
+        let tenant = self.0.set_tenant_suspended(id, Some(reason), actor, deadline).await;
         let tenant = noted(&request.record(), tenant)?;
-        Ok(Response::new(v1::SuspendTenantResponse {
-            tenant: Some(tenant_message(tenant)),
-        }))
+        Ok(Response::new(v1::SuspendTenantResponse { tenant: Some(tenant_message(tenant)) }))
     }
 
     async fn resume_tenant(
@@ -100,9 +88,7 @@ impl<S: Store, M: Forget> AdminService for AdminRpc<S, M> {
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT));
         let tenant = self.0.set_tenant_suspended(id, None, actor, deadline).await;
         let tenant = noted(&request.record(), tenant)?;
-        Ok(Response::new(v1::ResumeTenantResponse {
-            tenant: Some(tenant_message(tenant)),
-        }))
+        Ok(Response::new(v1::ResumeTenantResponse { tenant: Some(tenant_message(tenant)) }))
     }
 
     async fn issue_key(
@@ -126,10 +112,7 @@ impl<S: Store, M: Forget> AdminService for AdminRpc<S, M> {
         let keys = import_request(request.get_ref())?;
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT));
         let outcomes = self.0.import_keys(keys, actor, deadline).await;
-        Ok(Response::new(import_response(noted(
-            &request.record(),
-            outcomes,
-        )?)))
+        Ok(Response::new(import_response(noted(&request.record(), outcomes)?)))
     }
 
     async fn rotate_key(
@@ -138,10 +121,7 @@ impl<S: Store, M: Forget> AdminService for AdminRpc<S, M> {
     ) -> Result<Response<v1::RotateKeyResponse>, Status> {
         let (key_id, overlap, expires_at) = rotate_request(request.get_ref())?;
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT));
-        let rotated = self
-            .0
-            .rotate_key(key_id, overlap, expires_at, actor, deadline)
-            .await;
+        let rotated = self.0.rotate_key(key_id, overlap, expires_at, actor, deadline).await;
         let (Issued { key, plaintext }, old) = noted(&request.record(), rotated)?;
         Ok(Response::new(v1::RotateKeyResponse {
             key: Some(api_key_message(key)),
@@ -157,13 +137,8 @@ impl<S: Store, M: Forget> AdminService for AdminRpc<S, M> {
         let wish = request.get_ref();
         let (id, reason) = reason_request(key_id_request(&wish.key_id), &wish.reason)?;
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT));
-        let key = noted(
-            &request.record(),
-            self.0.revoke_key(id, reason, actor, deadline).await,
-        )?;
-        Ok(Response::new(v1::RevokeKeyResponse {
-            key: Some(api_key_message(key)),
-        }))
+        let key = noted(&request.record(), self.0.revoke_key(id, reason, actor, deadline).await)?;
+        Ok(Response::new(v1::RevokeKeyResponse { key: Some(api_key_message(key)) }))
     }
 
     async fn list_keys(
@@ -172,14 +147,8 @@ impl<S: Store, M: Forget> AdminService for AdminRpc<S, M> {
     ) -> Result<Response<v1::ListKeysResponse>, Status> {
         let (tenant, page) = list_keys_request(request.get_ref())?;
         let inactive = request.get_ref().include_inactive;
-        let keys = self
-            .0
-            .list_keys(tenant, page, inactive, request.deadline(LIMIT))
-            .await;
-        Ok(Response::new(list_keys_response(noted(
-            &request.record(),
-            keys,
-        )?)))
+        let keys = self.0.list_keys(tenant, page, inactive, request.deadline(LIMIT)).await;
+        Ok(Response::new(list_keys_response(noted(&request.record(), keys)?)))
     }
 
     async fn list_audit_events(
@@ -187,14 +156,8 @@ impl<S: Store, M: Forget> AdminService for AdminRpc<S, M> {
         request: Request<v1::ListAuditEventsRequest>,
     ) -> Result<Response<v1::ListAuditEventsResponse>, Status> {
         let (filter, page) = audit_request(request.get_ref())?;
-        let events = self
-            .0
-            .list_audit(filter, page, request.deadline(LIMIT))
-            .await;
-        Ok(Response::new(audit_response(noted(
-            &request.record(),
-            events,
-        )?)))
+        let events = self.0.list_audit(filter, page, request.deadline(LIMIT)).await;
+        Ok(Response::new(audit_response(noted(&request.record(), events)?)))
     }
 }
 

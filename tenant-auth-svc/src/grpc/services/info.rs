@@ -26,9 +26,7 @@ pub struct ServerInfo {
 
 impl fmt::Debug for ServerInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerInfo")
-            .field("build", &self.build)
-            .finish_non_exhaustive()
+        f.debug_struct("ServerInfo").field("build", &self.build).finish_non_exhaustive()
     }
 }
 

@@ -69,12 +69,8 @@ impl<S: KeySource> ValidationService for ValidationRpc<S> {
         };
         let results = decisions
             .into_iter()
-            .map(|decision| v1::BatchValidateKeysResult {
-                result: Some(result(decision)),
-            });
-        Ok(Response::new(v1::BatchValidateKeysResponse {
-            results: results.collect(),
-        }))
+            .map(|decision| v1::BatchValidateKeysResult { result: Some(result(decision)) });
+        Ok(Response::new(v1::BatchValidateKeysResponse { results: results.collect() }))
     }
 
     async fn stream_validate_keys(
@@ -94,9 +90,7 @@ impl<S: KeySource> ValidationService for ValidationRpc<S> {
                 }
             }
         });
-        Ok(Response::new(Box::pin(
-            answers.buffer_unordered(STREAM_CONCURRENCY),
-        )))
+        Ok(Response::new(Box::pin(answers.buffer_unordered(STREAM_CONCURRENCY))))
     }
 
     async fn validate_session(
@@ -123,10 +117,7 @@ async fn answer<S: KeySource>(
         Ok(decision) => Outcome::Response(decision_message(decision)),
         Err(error) => Outcome::Error(as_message(error)),
     };
-    v1::StreamValidateKeysResponse {
-        correlation_id: item.correlation_id,
-        result: Some(result),
-    }
+    v1::StreamValidateKeysResponse { correlation_id: item.correlation_id, result: Some(result) }
 }
 
 /// Notes an outcome for the log line of its RPC.

@@ -34,25 +34,14 @@ impl Flight {
         let task = tokio::spawn(load);
         let outcome = async move {
             Arc::new(task.await.unwrap_or_else(|_| {
-                Err(StoreError::new(
-                    FailureKind::Broken,
-                    "the load ended without an outcome",
-                ))
+                Err(StoreError::new(FailureKind::Broken, "the load ended without an outcome"))
             }))
         };
-        Self {
-            epoch,
-            hashes,
-            outcome: outcome.boxed().shared(),
-        }
+        Self { epoch, hashes, outcome: outcome.boxed().shared() }
     }
 
     /// Waits for what is known about one key.
-    pub(super) async fn land(
-        self,
-        hash: &KeyHash,
-        deadline: Instant,
-    ) -> Result<Knowledge, StoreError> {
+    pub(super) async fn land(self, hash: &KeyHash, deadline: Instant) -> Result<Knowledge, StoreError> {
         let waited = tokio::time::timeout_at(deadline.into(), self.outcome).await;
         let Ok(outcome) = waited else {
             return Err(StoreError::new(

@@ -22,19 +22,13 @@ pub(super) fn transaction(body: &[u8], statements: usize) -> Result<Vec<Rows>, S
     let StreamResponse::Batch { result } = first_response(body)? else {
         return Err(not_the_answer());
     };
-    let BatchResult {
-        step_results,
-        step_errors,
-    } = result;
+    let BatchResult { step_results, step_errors } = result;
     // BEGIN, the statements, COMMIT, ROLLBACK.
     let steps = statements + 3;
     if step_results.len() != steps || step_errors.len() != steps {
         return Err(StoreError::new(
             FailureKind::Garbled,
-            format!(
-                "asked for {steps} steps, got the results of {}",
-                step_results.len()
-            ),
+            format!("asked for {steps} steps, got the results of {}", step_results.len()),
         ));
     }
     // The first error is the cause; a failed ROLLBACK after it says nothing new.
@@ -47,10 +41,7 @@ pub(super) fn transaction(body: &[u8], statements: usize) -> Result<Vec<Rows>, S
     let commit = results.next().flatten();
     match (begin, rows, commit) {
         (Some(_), Some(rows), Some(_)) => rows.into_iter().map(statement_rows).collect(),
-        _ => Err(StoreError::new(
-            FailureKind::Garbled,
-            "a step has neither a result nor an error",
-        )),
+        _ => Err(StoreError::new(FailureKind::Garbled, "a step has neither a result nor an error")),
     }
 }
 
@@ -67,10 +58,7 @@ fn first_response(body: &[u8]) -> Result<StreamResponse<'_>, StoreError> {
     // Ours and that of the close.
     if response.results.len() != 2 {
         let got = response.results.len();
-        return Err(StoreError::new(
-            FailureKind::Garbled,
-            format!("expected 2 results, got {got}"),
-        ));
+        return Err(StoreError::new(FailureKind::Garbled, format!("expected 2 results, got {got}")));
     }
     match response.results.into_iter().next() {
         Some(StreamResult::Ok { response }) => Ok(response),
@@ -80,13 +68,7 @@ fn first_response(body: &[u8]) -> Result<StreamResponse<'_>, StoreError> {
 }
 
 fn statement_rows(result: StmtResult<'_>) -> Result<Rows, StoreError> {
-    let row = |values: Vec<_>| {
-        values
-            .into_iter()
-            .map(Value::try_from)
-            .collect::<Result<_, _>>()
-            .map(Row)
-    };
+    let row = |values: Vec<_>| values.into_iter().map(Value::try_from).collect::<Result<_, _>>().map(Row);
     result.rows.into_iter().map(row).collect()
 }
 
@@ -102,9 +84,7 @@ fn not_the_answer() -> StoreError {
 /// The beginning of a body of unknown kind, fit for a log: one line, no control characters.
 pub(super) fn excerpt(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body.get(..MAX_ERROR_TEXT).unwrap_or(body));
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -145,9 +125,8 @@ mod tests {
     #[test]
     fn anything_else_is_garbled_and_never_an_empty_result() {
         let whole = execute(r#"[[{"type":"integer","value":"1"}]]"#);
-        let mut bodies: Vec<Vec<u8>> = (0..whole.len())
-            .map(|length| whole.as_bytes()[..length].to_vec())
-            .collect();
+        let mut bodies: Vec<Vec<u8>> =
+            (0..whole.len()).map(|length| whole.as_bytes()[..length].to_vec()).collect();
         bodies.extend(
             [
                 "<html><body>Bad gateway</body></html>".to_owned(),
@@ -197,10 +176,7 @@ mod tests {
         let without_commit = batch(&format!("{DONE},{DONE},null,null"), "null,null,null,null");
         let too_short = batch(&format!("{DONE},{DONE}"), "null,null");
         for body in [without_commit, too_short] {
-            assert_eq!(
-                transaction(body.as_bytes(), 1).unwrap_err().kind,
-                FailureKind::Garbled
-            );
+            assert_eq!(transaction(body.as_bytes(), 1).unwrap_err().kind, FailureKind::Garbled);
         }
     }
 
@@ -210,10 +186,7 @@ mod tests {
             &format!("{DONE},null,null,null"),
             r#"null,{"message":"UNIQUE","code":"SQLITE_CONSTRAINT_UNIQUE"},null,{"message":"cannot rollback","code":"SQLITE_ERROR"}"#,
         );
-        assert_eq!(
-            transaction(body.as_bytes(), 1).unwrap_err().kind,
-            FailureKind::Conflict
-        );
+        assert_eq!(transaction(body.as_bytes(), 1).unwrap_err().kind, FailureKind::Conflict);
     }
 
     proptest! {

@@ -57,15 +57,8 @@ impl TokenFile {
     pub fn open(path: &Path) -> Result<Self, TokenError> {
         let stamp = stamp(path);
         let header = read(path)?;
-        let state = State {
-            header,
-            stamp,
-            looked_at: Instant::now(),
-        };
-        Ok(Self {
-            path: path.to_owned(),
-            state: Mutex::new(state),
-        })
+        let state = State { header, stamp, looked_at: Instant::now() };
+        Ok(Self { path: path.to_owned(), state: Mutex::new(state) })
     }
 
     /// The header that carries the token in force.
@@ -117,10 +110,7 @@ fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
 
 fn read(path: &Path) -> Result<HeaderValue, TokenError> {
     let shown = || path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|source| TokenError::Unreadable {
-        path: shown(),
-        source,
-    })?;
+    let text = fs::read_to_string(path).map_err(|source| TokenError::Unreadable { path: shown(), source })?;
     let token = text.trim();
     if token.is_empty() || token.contains(char::is_whitespace) {
         return Err(TokenError::NoToken { path: shown() });
@@ -170,16 +160,8 @@ mod tests {
     fn an_unusable_file_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("missing");
-        assert!(
-            TokenFile::open(&missing)
-                .unwrap_err()
-                .to_string()
-                .contains("missing")
-        );
+        assert!(TokenFile::open(&missing).unwrap_err().to_string().contains("missing"));
         fs::write(&missing, "\n").unwrap();
-        assert!(matches!(
-            TokenFile::open(&missing),
-            Err(TokenError::NoToken { .. })
-        ));
+        assert!(matches!(TokenFile::open(&missing), Err(TokenError::NoToken { .. })));
     }
 }

@@ -36,10 +36,7 @@ impl PipelineRequest {
     /// One request on a stream of its own. Left open, the stream would hold one of the server's few permits until it
     /// expires ten seconds later.
     pub(super) fn alone(request: StreamRequest) -> Self {
-        Self {
-            baton: None,
-            requests: [request, StreamRequest::Close],
-        }
+        Self { baton: None, requests: [request, StreamRequest::Close] }
     }
 }
 
@@ -68,11 +65,7 @@ impl Stmt {
     }
 
     pub(super) fn bare(sql: &'static str) -> Self {
-        Self {
-            sql: sql.into(),
-            args: Vec::new(),
-            want_rows: false,
-        }
+        Self { sql: sql.into(), args: Vec::new(), want_rows: false }
     }
 }
 
@@ -112,15 +105,11 @@ impl Condition {
     }
 
     pub(super) fn not(condition: Self) -> Self {
-        Self::Not {
-            cond: Box::new(condition),
-        }
+        Self::Not { cond: Box::new(condition) }
     }
 
     pub(super) fn all(conditions: [Self; 2]) -> Self {
-        Self::And {
-            conds: conditions.into(),
-        }
+        Self::And { conds: conditions.into() }
     }
 }
 
@@ -148,16 +137,10 @@ impl Value<'static> {
     fn of(value: &engine::Value) -> Self {
         match value {
             engine::Value::Null => Self::Null,
-            engine::Value::Integer(integer) => Self::Integer {
-                value: integer.to_string().into(),
-            },
+            engine::Value::Integer(integer) => Self::Integer { value: integer.to_string().into() },
             engine::Value::Real(real) => Self::Float { value: *real },
-            engine::Value::Text(text) => Self::Text {
-                value: text.to_string().into(),
-            },
-            engine::Value::Blob(bytes) => Self::Blob {
-                base64: BASE64.encode(bytes).into(),
-            },
+            engine::Value::Text(text) => Self::Text { value: text.to_string().into() },
+            engine::Value::Blob(bytes) => Self::Blob { base64: BASE64.encode(bytes).into() },
         }
     }
 }
@@ -169,17 +152,13 @@ impl TryFrom<Value<'_>> for engine::Value {
         let garbled = |what| StoreError::new(FailureKind::Garbled, what);
         Ok(match value {
             Value::Null => Self::Null,
-            Value::Integer { value } => Self::Integer(
-                value
-                    .parse()
-                    .map_err(|_| garbled("an integer is no integer"))?,
-            ),
+            Value::Integer { value } => {
+                Self::Integer(value.parse().map_err(|_| garbled("an integer is no integer"))?)
+            }
             Value::Float { value } => Self::Real(value),
             Value::Text { value } => Self::Text(value.into()),
             Value::Blob { base64 } => Self::Blob(Bytes::from(
-                BASE64
-                    .decode(base64.as_bytes())
-                    .map_err(|_| garbled("a blob is no base64"))?,
+                BASE64.decode(base64.as_bytes()).map_err(|_| garbled("a blob is no base64"))?,
             )),
         })
     }

@@ -51,10 +51,7 @@ impl DatabaseLock {
     /// [`LockError::Held`] names the process that has it.
     pub fn acquire(database: &Path) -> Result<Self, LockError> {
         let path = lock_path(database)?;
-        let io_error = |source| LockError::Io {
-            path: path.display().to_string(),
-            source,
-        };
+        let io_error = |source| LockError::Io { path: path.display().to_string(), source };
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -77,11 +74,7 @@ impl DatabaseLock {
                 let holder = holder.trim();
                 Err(LockError::Held {
                     path: database.display().to_string(),
-                    holder: if holder.is_empty() {
-                        "(unknown)".into()
-                    } else {
-                        holder.into()
-                    },
+                    holder: if holder.is_empty() { "(unknown)".into() } else { holder.into() },
                 })
             }
             Err(TryLockError::Error(source)) => Err(io_error(source)),
@@ -91,21 +84,15 @@ impl DatabaseLock {
 
 /// Where the lock of a database is, whichever way and through whatever links it is named.
 fn lock_path(database: &Path) -> Result<PathBuf, LockError> {
-    let io_error = |source| LockError::Io {
-        path: database.display().to_string(),
-        source,
-    };
+    let io_error = |source| LockError::Io { path: database.display().to_string(), source };
     let resolved = match fs::canonicalize(database) {
         Ok(path) => path,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let folder = database
-                .parent()
-                .filter(|folder| !folder.as_os_str().is_empty());
+            let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());
             let folder = folder.unwrap_or(Path::new("."));
             fs::create_dir_all(folder).map_err(io_error)?;
-            let name = database
-                .file_name()
-                .ok_or_else(|| io_error(io::Error::from(io::ErrorKind::InvalidInput)))?;
+            let name =
+                database.file_name().ok_or_else(|| io_error(io::Error::from(io::ErrorKind::InvalidInput)))?;
             fs::canonicalize(folder).map_err(io_error)?.join(name)
         }
         Err(error) => return Err(io_error(error)),
@@ -126,10 +113,7 @@ mod tests {
         let held = DatabaseLock::acquire(&database).unwrap();
 
         let refused = DatabaseLock::acquire(&database).unwrap_err().to_string();
-        assert!(
-            refused.contains(&format!("in use by process {}", std::process::id())),
-            "{refused}"
-        );
+        assert!(refused.contains(&format!("in use by process {}", std::process::id())), "{refused}");
         assert!(refused.contains("TENANT_AUTH_DATABASE_URL"), "{refused}");
 
         drop(held);
@@ -146,9 +130,6 @@ mod tests {
         std::os::unix::fs::symlink(&database, &link).unwrap();
 
         let _held = DatabaseLock::acquire(&database).unwrap();
-        assert!(matches!(
-            DatabaseLock::acquire(&link),
-            Err(LockError::Held { .. })
-        ));
+        assert!(matches!(DatabaseLock::acquire(&link), Err(LockError::Held { .. })));
     }
 }

@@ -28,10 +28,7 @@ pub(super) fn connect(database: &libsql::Database) -> libsql::Result<libsql::Con
     Ok(connection)
 }
 
-pub(super) fn query(
-    connection: &libsql::Connection,
-    statement: &Statement,
-) -> Result<Rows, StoreError> {
+pub(super) fn query(connection: &libsql::Connection, statement: &Statement) -> Result<Rows, StoreError> {
     block_on(async {
         let args: Vec<libsql::Value> = statement.args.iter().map(argument).collect();
         let mut rows = connection.query(&statement.sql, args).await?;

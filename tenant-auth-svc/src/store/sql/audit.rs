@@ -49,9 +49,7 @@ pub(super) async fn list<E: Engine>(
         "seq, at, caller, action, target, tenant_id, request_id, detail",
         // Two indexes, one statement: SQLite tells which to use only when the condition is there or not.
         match &filter.tenant {
-            Some(_) => {
-                "FROM audit_log WHERE seq < ?1 AND tenant_id = ?3 ORDER BY seq DESC LIMIT ?2"
-            }
+            Some(_) => "FROM audit_log WHERE seq < ?1 AND tenant_id = ?3 ORDER BY seq DESC LIMIT ?2",
             None => "FROM audit_log WHERE seq < ?1 AND ?3 IS NULL ORDER BY seq DESC LIMIT ?2",
         },
         "seq DESC",
@@ -60,10 +58,7 @@ pub(super) async fn list<E: Engine>(
     .bind(overread(page.size))
     .bind(filter.tenant.as_ref().map(TenantId::as_str));
     let rows = engine.query(call, statement).await?;
-    let events = listed(&rows)?
-        .iter()
-        .map(event)
-        .collect::<Result<Vec<_>, _>>()?;
+    let events = listed(&rows)?.iter().map(event).collect::<Result<Vec<_>, _>>()?;
     Ok(Page::from_overread(events, page.size, |event| event.seq))
 }
 

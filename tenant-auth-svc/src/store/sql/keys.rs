@@ -40,18 +40,13 @@ pub(super) async fn list<E: Engine>(
     .bind(overread(page.size))
     .bind(live_at.map(|at| at.0));
     let rows = engine.query(call, statement).await?;
-    let keys = listed(&rows)?
-        .iter()
-        .map(api_key)
-        .collect::<Result<Vec<_>, _>>()?;
+    let keys = listed(&rows)?.iter().map(api_key).collect::<Result<Vec<_>, _>>()?;
     Ok(Page::from_overread(keys, page.size, |key| key.id.clone()))
 }
 
 pub(super) fn select(id: &KeyId) -> Statement {
-    Statement::new(format!(
-        "SELECT {COLUMNS} FROM (SELECT 1) LEFT JOIN api_keys ON api_keys.id = ?1"
-    ))
-    .bind(id.as_str())
+    Statement::new(format!("SELECT {COLUMNS} FROM (SELECT 1) LEFT JOIN api_keys ON api_keys.id = ?1"))
+        .bind(id.as_str())
 }
 
 pub(super) fn key_in(rows: &[Row]) -> Result<Option<ApiKey>, StoreError> {

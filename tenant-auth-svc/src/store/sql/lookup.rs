@@ -53,10 +53,7 @@ fn decode(rows: &[Row], digests: usize, per_key: usize) -> Result<Lookup, StoreE
         let mut found = None;
         for (offset, row) in candidates.iter().enumerate() {
             if usize::try_from(row.integer(0)?) != Ok(index * per_key + offset) {
-                return Err(StoreError::new(
-                    FailureKind::Garbled,
-                    "rows are out of order",
-                ));
+                return Err(StoreError::new(FailureKind::Garbled, "rows are out of order"));
             }
             revision = revision.max(Revision(row.integer(9)?));
             if found.is_none() {
@@ -89,21 +86,14 @@ pub(super) fn status_of(stored: &str) -> Result<TenantStatus, StoreError> {
 }
 
 pub(super) fn scopes_of(stored: &str) -> Result<ScopeSet, StoreError> {
-    let names: Vec<String> =
-        serde_json::from_str(stored).map_err(|why| unreadable("list of scopes", why))?;
+    let names: Vec<String> = serde_json::from_str(stored).map_err(|why| unreadable("list of scopes", why))?;
     let scopes: Result<Vec<_>, _> = names.iter().map(|name| Scope::parse(name)).collect();
-    scopes
-        .and_then(ScopeSet::new)
-        .map_err(|why| unreadable("list of scopes", why))
+    scopes.and_then(ScopeSet::new).map_err(|why| unreadable("list of scopes", why))
 }
 
 pub(super) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|why| {
-        StoreError::new(
-            FailureKind::Broken,
-            format!("an argument is no JSON: {why}"),
-        )
-    })
+    serde_json::to_string(value)
+        .map_err(|why| StoreError::new(FailureKind::Broken, format!("an argument is no JSON: {why}")))
 }
 
 #[cfg(test)]
@@ -135,39 +125,18 @@ mod tests {
 
     #[test]
     fn one_row_per_digest_or_it_is_no_answer() {
-        for rows in [
-            vec![],
-            vec![absent(0)],
-            vec![absent(0), absent(1), absent(2)],
-        ] {
+        for rows in [vec![], vec![absent(0)], vec![absent(0), absent(1), absent(2)]] {
             assert_eq!(decode(&rows, 2, 1).unwrap_err().kind, FailureKind::Garbled);
         }
         let swapped = [absent(1), absent(0)];
-        assert_eq!(
-            decode(&swapped, 2, 1).unwrap_err().kind,
-            FailureKind::Garbled
-        );
+        assert_eq!(decode(&swapped, 2, 1).unwrap_err().kind, FailureKind::Garbled);
     }
 
     #[test]
     fn any_of_a_keys_digests_finds_it() {
-        let rows = [
-            absent(0),
-            absent(1),
-            absent(2),
-            absent(3),
-            absent(4),
-            present(5, "[]"),
-        ];
+        let rows = [absent(0), absent(1), absent(2), absent(3), absent(4), present(5, "[]")];
         let lookup = decode(&rows, 6, 3).unwrap();
-        assert_eq!(
-            lookup
-                .records
-                .iter()
-                .map(Option::is_some)
-                .collect::<Vec<_>>(),
-            [false, true]
-        );
+        assert_eq!(lookup.records.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true]);
         assert_eq!(lookup.revision, Revision(4));
     }
 

@@ -23,9 +23,7 @@ pub(super) fn only(rows: &[Row]) -> Result<Option<&Row>, StoreError> {
 
 /// A listing that gives one row of NULLs when there is nothing to list.
 pub(super) fn listing(columns: &str, from: &str, order: &str) -> String {
-    format!(
-        "SELECT {columns} FROM (SELECT 1) LEFT JOIN (SELECT {columns} {from}) ON TRUE ORDER BY {order}"
-    )
+    format!("SELECT {columns} FROM (SELECT 1) LEFT JOIN (SELECT {columns} {from}) ON TRUE ORDER BY {order}")
 }
 
 /// The rows of a [`listing`].
@@ -34,10 +32,7 @@ pub(super) fn listing(columns: &str, from: &str, order: &str) -> String {
 /// [`FailureKind::Garbled`] when there is no row at all.
 pub(super) fn listed(rows: &[Row]) -> Result<&[Row], StoreError> {
     match rows {
-        [] => Err(StoreError::new(
-            FailureKind::Garbled,
-            "a listing gave no row at all",
-        )),
+        [] => Err(StoreError::new(FailureKind::Garbled, "a listing gave no row at all")),
         [row] if is_absent(row) => Ok(&[]),
         _ => Ok(rows),
     }
@@ -60,9 +55,6 @@ mod tests {
         assert_eq!(only(std::slice::from_ref(&absent)), Ok(None));
         assert_eq!(listed(&[absent]), Ok(&[][..]));
         assert_eq!(only(std::slice::from_ref(&present)), Ok(Some(&present)));
-        assert_eq!(
-            only(&[present.clone(), present]).unwrap_err().kind,
-            FailureKind::Garbled
-        );
+        assert_eq!(only(&[present.clone(), present]).unwrap_err().kind, FailureKind::Garbled);
     }
 }

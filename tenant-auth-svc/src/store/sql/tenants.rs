@@ -39,19 +39,10 @@ pub(super) async fn create<E: Engine>(
     .bind(tenant.name.as_str())
     .bind(tenant.plan.as_str())
     .bind(change.at.0);
-    let audit = audited(
-        change,
-        AuditAction::TenantCreate,
-        id.as_str(),
-        id.as_str(),
-        "",
-    );
-    let results = engine
-        .transaction(call, vec![insert, audit, select(id)])
-        .await?;
-    tenant_in(&last_rows(results)?)?.ok_or_else(|| {
-        StoreError::new(FailureKind::Garbled, "the tenant just written is not there")
-    })
+    let audit = audited(change, AuditAction::TenantCreate, id.as_str(), id.as_str(), "");
+    let results = engine.transaction(call, vec![insert, audit, select(id)]).await?;
+    tenant_in(&last_rows(results)?)?
+        .ok_or_else(|| StoreError::new(FailureKind::Garbled, "the tenant just written is not there"))
 }
 
 pub(super) async fn get<E: Engine>(
@@ -67,21 +58,12 @@ pub(super) async fn list<E: Engine>(
     call: Call,
     page: &PageRequest<TenantId>,
 ) -> Result<Page<Tenant, TenantId>, StoreError> {
-    let statement = Statement::new(listing(
-        COLUMNS,
-        "FROM tenants WHERE id > ?1 ORDER BY id LIMIT ?2",
-        "id",
-    ))
-    .bind(page.after.as_ref().map_or("", TenantId::as_str))
-    .bind(overread(page.size));
+    let statement = Statement::new(listing(COLUMNS, "FROM tenants WHERE id > ?1 ORDER BY id LIMIT ?2", "id"))
+        .bind(page.after.as_ref().map_or("", TenantId::as_str))
+        .bind(overread(page.size));
     let rows = engine.query(call, statement).await?;
-    let tenants = listed(&rows)?
-        .iter()
-        .map(tenant)
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(Page::from_overread(tenants, page.size, |tenant| {
-        tenant.id.clone()
-    }))
+    let tenants = listed(&rows)?.iter().map(tenant).collect::<Result<Vec<_>, _>>()?;
+    Ok(Page::from_overread(tenants, page.size, |tenant| tenant.id.clone()))
 }
 
 pub(super) async fn set_status<E: Engine>(
@@ -106,17 +88,13 @@ pub(super) async fn set_status<E: Engine>(
         TenantStatus::Suspended => AuditAction::TenantSuspend,
     };
     let audit = audited(change, action, id.as_str(), id.as_str(), reason);
-    let results = engine
-        .transaction(call, vec![update, audit, select(id)])
-        .await?;
+    let results = engine.transaction(call, vec![update, audit, select(id)]).await?;
     tenant_in(&last_rows(results)?)
 }
 
 fn select(id: &TenantId) -> Statement {
-    Statement::new(format!(
-        "SELECT {COLUMNS} FROM (SELECT 1) LEFT JOIN tenants ON tenants.id = ?1"
-    ))
-    .bind(id.as_str())
+    Statement::new(format!("SELECT {COLUMNS} FROM (SELECT 1) LEFT JOIN tenants ON tenants.id = ?1"))
+        .bind(id.as_str())
 }
 
 fn tenant_in(rows: &[Row]) -> Result<Option<Tenant>, StoreError> {

@@ -43,16 +43,9 @@ pub(super) async fn insert<E: Engine>(
     .bind(pepper_id(&stored))
     .bind(change.at.0)
     .bind(key.expires_at.map(|at| at.0));
-    let audit = audited(
-        change,
-        AuditAction::KeyIssue,
-        key.id.as_str(),
-        key.tenant_id.as_str(),
-        key.name.as_str(),
-    );
-    let results = engine
-        .transaction(call, vec![insert, audit, select(&key.id)])
-        .await?;
+    let audit =
+        audited(change, AuditAction::KeyIssue, key.id.as_str(), key.tenant_id.as_str(), key.name.as_str());
+    let results = engine.transaction(call, vec![insert, audit, select(&key.id)]).await?;
     key_in(&last_rows(results)?)
 }
 
@@ -87,37 +80,14 @@ pub(super) async fn rotate<E: Engine>(
     .bind(rotation.id.as_str())
     .bind(rotation.old_ends_at.0);
     let detail = format!("replaced by {}", rotation.id);
-    let audit = audited(
-        change,
-        AuditAction::KeyRotate,
-        rotation.old.as_str(),
-        Value::Null,
-        &detail,
-    );
-    let steps = vec![
-        successor,
-        old_ends,
-        audit,
-        select(&rotation.id),
-        select(&rotation.old),
-    ];
+    let audit = audited(change, AuditAction::KeyRotate, rotation.old.as_str(), Value::Null, &detail);
+    let steps = vec![successor, old_ends, audit, select(&rotation.id), select(&rotation.old)];
 
     let mut results = engine.transaction(call, steps).await?;
-    let old = results
-        .pop()
-        .map(|rows| key_in(&rows))
-        .transpose()?
-        .flatten();
-    let new = results
-        .pop()
-        .map(|rows| key_in(&rows))
-        .transpose()?
-        .flatten();
+    let old = results.pop().map(|rows| key_in(&rows)).transpose()?.flatten();
+    let new = results.pop().map(|rows| key_in(&rows)).transpose()?.flatten();
     Ok(match (new, old) {
-        (Some(new), Some(old)) => Rotated::Done {
-            new: Box::new(new),
-            old: Box::new(old),
-        },
+        (Some(new), Some(old)) => Rotated::Done { new: Box::new(new), old: Box::new(old) },
         (None, Some(old)) => Rotated::Refused(Box::new(old)),
         (_, None) => Rotated::NoSuchKey,
     })
@@ -136,16 +106,8 @@ pub(super) async fn revoke<E: Engine>(
     .bind(id.as_str())
     .bind(change.at.0)
     .bind(reason.as_str());
-    let audit = audited(
-        change,
-        AuditAction::KeyRevoke,
-        id.as_str(),
-        Value::Null,
-        reason.as_str(),
-    );
-    let results = engine
-        .transaction(call, vec![update, audit, select(id)])
-        .await?;
+    let audit = audited(change, AuditAction::KeyRevoke, id.as_str(), Value::Null, reason.as_str());
+    let results = engine.transaction(call, vec![update, audit, select(id)]).await?;
     key_in(&last_rows(results)?)
 }
 
@@ -173,10 +135,7 @@ pub(super) async fn import<E: Engine>(
     keys: &[KeyToImport],
     change: &Change,
 ) -> Result<Vec<ImportOutcome>, StoreError> {
-    let rows: Vec<_> = keys
-        .iter()
-        .map(|import| import_row(peppers, import, change))
-        .collect();
+    let rows: Vec<_> = keys.iter().map(|import| import_row(peppers, import, change)).collect();
     let rows: Value = json(&rows)?.into();
     let insert = Statement::new(
         "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at) \
@@ -211,20 +170,12 @@ pub(super) async fn import<E: Engine>(
     )
     .bind(rows);
 
-    let results = engine
-        .transaction(call, vec![insert, audit, outcome])
-        .await?;
+    let results = engine.transaction(call, vec![insert, audit, outcome]).await?;
     let holders = last_rows(results)?;
     if holders.len() != keys.len() {
-        return Err(StoreError::new(
-            FailureKind::Garbled,
-            "an import gave too few outcomes",
-        ));
+        return Err(StoreError::new(FailureKind::Garbled, "an import gave too few outcomes"));
     }
-    keys.iter()
-        .zip(&holders)
-        .map(|(import, holder)| outcome_of(import, holder))
-        .collect()
+    keys.iter().zip(&holders).map(|(import, holder)| outcome_of(import, holder)).collect()
 }
 
 fn import_row<'a>(peppers: &Peppers, import: &'a KeyToImport, change: &Change) -> ImportRow<'a> {
@@ -232,10 +183,7 @@ fn import_row<'a>(peppers: &Peppers, import: &'a KeyToImport, change: &Change) -
     let stored = peppers.stored(&key.hash);
     ImportRow {
         digest: hex::encode(stored.digest),
-        known_as: peppers
-            .candidates(&key.hash)
-            .map(|known| hex::encode(known.digest))
-            .collect(),
+        known_as: peppers.candidates(&key.hash).map(|known| hex::encode(known.digest)).collect(),
         id: key.id.as_str(),
         tenant_id: key.tenant_id.as_str(),
         name: key.name.as_str(),
@@ -267,10 +215,7 @@ fn blob(stored: &StoredHash) -> Value {
 }
 
 fn pepper_id(stored: &StoredHash) -> Option<String> {
-    stored
-        .pepper
-        .as_ref()
-        .map(|pepper| pepper.as_str().to_owned())
+    stored.pepper.as_ref().map(|pepper| pepper.as_str().to_owned())
 }
 
 fn scopes_json(scopes: &ScopeSet) -> Result<String, StoreError> {

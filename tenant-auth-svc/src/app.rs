@@ -1,0 +1,212 @@
+//! The composition root: the only place that names every concrete type, and where the orders are written down.
+
+mod listening;
+mod readiness;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use thiserror::Error;
+use tokio::{sync::watch, task::JoinHandle};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use self::{
+    listening::Services,
+    readiness::{Preparation, State},
+};
+use crate::{
+    build,
+    config::{DatabaseConfig, Location, ServiceConfig},
+    domain::{admin::Admin, clock::SharedClock, validate::Validator},
+    grpc::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
+    store::{
+        backend::Backend,
+        bounded::{Allowances, Bounded},
+        cached::Cached,
+        hrana::{RemoteConfig, RemoteEngine, SetupError},
+        libsql::{EmbeddedEngine, OpenError},
+        migrate::SchemaError,
+        observed::Observed,
+        retried::Retried,
+        sql::SqlStore,
+    },
+};
+
+/// The database hop, outermost first: what fails is tried once more, each attempt is observed, and the number of
+/// attempts in flight is bounded.
+pub type Hop = Arc<Retried<Observed<Bounded<Backend>>>>;
+/// What the use cases write to.
+pub type Database = SqlStore<Hop>;
+/// What the use cases read from.
+pub type Memory = Cached<Database>;
+
+/// How long requests that are under way may take after the service was told to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Why the service could not start, or had to stop.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The address cannot be had.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The embedded database cannot be had.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The remote database cannot be prepared for.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The database cannot be used as it is.
+    #[error(transparent)]
+    Schema(Arc<SchemaError>),
+    /// The server broke.
+    #[error("the server ended unexpectedly: {0}")]
+    Server(String),
+}
+
+/// A running service. It serves until it is told to stop, or dropped.
+#[derive(Debug)]
+pub struct Running {
+    address: SocketAddr,
+    admin: Arc<Admin<Database, Memory>>,
+    validator: Arc<Validator<Memory>>,
+    health: HealthReporter,
+    state: watch::Receiver<State>,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<Result<(), tonic::transport::Error>>,
+    preparation: JoinHandle<()>,
+}
+
+/// Prepares the database hop that a configuration asks for. Connects to nothing remote yet.
+///
+/// # Errors
+/// [`StartError::Open`] when an embedded database is in use or broken; [`StartError::Setup`].
+pub fn hop(config: DatabaseConfig) -> Result<Hop, StartError> {
+    let backend = match config.location {
+        Location::Embedded(path) => Backend::Embedded(EmbeddedEngine::open(&path)?),
+        Location::Remote { url, token } => Backend::Remote(RemoteEngine::new(RemoteConfig {
+            url,
+            token,
+            connect_timeout: config.connect_timeout,
+        })?),
+    };
+    let bounded = Bounded::new(backend, Allowances::of_total(config.in_flight));
+    Ok(Arc::new(Retried::new(Observed::new(bounded), config.timing)))
+}
+
+/// Starts the service. It listens at once and is ready when the database was reached and its schema found right,
+/// which may be long after: until then it says NOT_SERVING, and what it is asked is tried all the same.
+///
+/// # Errors
+/// [`StartError::Listen`]; those of [`hop`].
+pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running, StartError> {
+    let remote = matches!(config.database.location, Location::Remote { .. });
+    let migrate = config.database.migrate;
+    let listener = listening::bind(config.listen.address).await?;
+    let address = listener.address;
+    let hop = hop(config.database)?;
+
+    let database = SqlStore::new(Arc::clone(&hop), Arc::clone(&config.keys.peppers));
+    let memory = Cached::new(database.clone(), config.cache, Arc::clone(&clock));
+    let format = config.keys.format;
+    let admin = Arc::new(Admin::new(database, memory.clone(), format.clone(), Arc::clone(&clock)));
+    let revision = memory.clone();
+    let validator = Arc::new(Validator::new(memory, format, Arc::clone(&clock)));
+
+    let health = HealthReporter::new();
+    let (stop, stopped) = watch::channel(false);
+    let services = Services {
+        validation: ValidationRpc::new(Arc::clone(&validator)),
+        admin: AdminRpc::new(Arc::clone(&admin)),
+        info: InfoRpc(ServerInfo {
+            build: build::THIS,
+            remote,
+            started_at: clock.monotonic(),
+            clock: Arc::clone(&clock),
+            revision: Box::new(move || revision.revision()),
+        }),
+        session: SessionRpc,
+        usage: UsageRpc,
+        watch: WatchRpc,
+        health: health.clone(),
+    };
+    readiness::announce_not_ready(&health).await;
+    let server = tokio::spawn(listener.serve(services, stopped));
+    health.set_service_status(readiness::PROCESS, ServingStatus::Serving).await;
+
+    let preparation = Preparation { hop, peppers: config.keys.peppers, migrate, clock };
+    let (preparation, state) = preparation.begin(health.clone());
+    Ok(Running { address, admin, validator, health, state, stop, server, preparation })
+}
+
+impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The operator's use cases, for what runs in the same process.
+    #[must_use]
+    pub fn admin(&self) -> &Admin<Database, Memory> {
+        &self.admin
+    }
+
+    /// The decisions, for what runs in the same process.
+    #[must_use]
+    pub fn validator(&self) -> &Validator<Memory> {
+        &self.validator
+    }
+
+    /// Waits until the database was reached and its schema found right.
+    ///
+    /// # Errors
+    /// [`StartError::Schema`] when it cannot be used as it is.
+    pub async fn ready(&mut self) -> Result<(), StartError> {
+        let state = self.state.wait_for(|state| !matches!(state, State::Waiting)).await;
+        match state.as_deref() {
+            Ok(State::Unusable(error)) => Err(StartError::Schema(Arc::clone(error))),
+            Ok(State::Waiting | State::Ready) => Ok(()),
+            Err(_) => Err(StartError::Server("the preparation ended".to_owned())),
+        }
+    }
+
+    /// Waits until the service has to stop by itself, and says why.
+    pub async fn failed(&mut self) -> StartError {
+        let unusable = async {
+            match self.state.wait_for(|state| matches!(state, State::Unusable(_))).await.as_deref() {
+                Ok(State::Unusable(error)) => StartError::Schema(Arc::clone(error)),
+                // The preparation is over once the service is ready: then only the server can fail.
+                Ok(State::Waiting | State::Ready) | Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            error = unusable => error,
+            ended = &mut self.server => StartError::Server(match ended {
+                Ok(Ok(())) => "it was told to stop".to_owned(),
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            }),
+        }
+    }
+
+    /// Says NOT_SERVING, takes no new connections, and lets requests that are under way end, for a while.
+    pub async fn stop(mut self) {
+        readiness::announce_not_ready(&self.health).await;
+        // Nobody listens any more when the server has ended by itself.
+        let _ = self.stop.send(true);
+        if tokio::time::timeout(DRAIN, &mut self.server).await.is_err() {
+            tracing::warn!("requests were still under way after {DRAIN:?} and were cut off");
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.preparation.abort();
+        self.server.abort();
+    }
+}

@@ -1,0 +1,115 @@
+//! From started to ready: reach the database, bring its schema up to date, check that keys can be found in it.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, task::JoinHandle};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use super::Hop;
+use crate::{
+    domain::{clock::SharedClock, key::Peppers},
+    store::migrate::{self, SchemaError},
+};
+
+/// The health name of the process itself.
+pub(super) const PROCESS: &str = "";
+/// The health name that says whether to send requests here.
+pub(super) const READY: &str = "tenantauth.v1.ValidationService";
+/// The health name of the database, for monitoring: it follows what the last call met.
+pub(super) const DATABASE: &str = "tenantauth.Database";
+
+/// The first wait before another look at a database that does not answer; it doubles up to [`LAST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// How far the preparation has come.
+#[derive(Clone, Debug)]
+pub(super) enum State {
+    /// The database has not answered yet.
+    Waiting,
+    /// Everything is in place.
+    Ready,
+    /// Somebody has to do something.
+    Unusable(Arc<SchemaError>),
+}
+
+/// What it takes to get ready.
+pub(super) struct Preparation {
+    pub(super) hop: Hop,
+    pub(super) peppers: Arc<Peppers>,
+    pub(super) migrate: bool,
+    pub(super) clock: SharedClock,
+}
+
+/// Sets every health name to NOT_SERVING: at the start, and again before the end.
+pub(super) async fn announce_not_ready(health: &HealthReporter) {
+    for name in [PROCESS, READY, DATABASE] {
+        health.set_service_status(name, ServingStatus::NotServing).await;
+    }
+}
+
+impl Preparation {
+    /// Begins, in a task of its own, which goes on to keep the database's health name true.
+    pub(super) fn begin(self, health: HealthReporter) -> (JoinHandle<()>, watch::Receiver<State>) {
+        let (tell, state) = watch::channel(State::Waiting);
+        let task = tokio::spawn(async move {
+            match self.run().await {
+                Ok(()) => {
+                    health.set_service_status(READY, ServingStatus::Serving).await;
+                    // Nobody has to listen.
+                    tell.send_replace(State::Ready);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the database cannot be used");
+                    tell.send_replace(State::Unusable(Arc::new(error)));
+                }
+            }
+            self.follow_database(&health).await;
+        });
+        (task, state)
+    }
+
+    async fn run(&self) -> Result<(), SchemaError> {
+        let mut wait = FIRST_WAIT;
+        loop {
+            match self.attempt().await {
+                Err(error) if error.is_passing() || self.may_be_migrated_by_another(&error) => {
+                    tracing::warn!(%error, ?wait, "not ready yet: the database is looked at again");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(LAST_WAIT);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn attempt(&self) -> Result<(), SchemaError> {
+        if self.migrate {
+            let applied = migrate::migrate(&self.hop, &self.clock).await?;
+            if !applied.is_empty() {
+                tracing::info!(?applied, "the schema was brought up to date");
+            }
+        } else {
+            migrate::verify(&self.hop).await?;
+        }
+        migrate::verify_peppers(&self.hop, &self.peppers).await
+    }
+
+    fn may_be_migrated_by_another(&self, error: &SchemaError) -> bool {
+        !self.migrate && matches!(error, SchemaError::Older { .. })
+    }
+
+    async fn follow_database(&self, health: &HealthReporter) {
+        let mut works = self.hop.inner().works();
+        loop {
+            let status = match *works.borrow_and_update() {
+                Some(true) => ServingStatus::Serving,
+                Some(false) | None => ServingStatus::NotServing,
+            };
+            health.set_service_status(DATABASE, status).await;
+            if works.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}

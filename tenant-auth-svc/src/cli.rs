@@ -1,0 +1,124 @@
+//! The command line of the service.
+
+mod check_config;
+mod dev;
+mod healthcheck;
+mod migrate;
+mod serve;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::settings::SettingsArgs;
+use crate::{
+    app::{Running, StartError},
+    config::LogConfig,
+    telemetry::logging,
+};
+
+/// The gRPC service that owns every tenant decision: customer keys, session bindings, usage.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 the command line or the configuration is wrong.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run on this machine for trying out: embedded database, demo tenant and key.
+    Dev(dev::DevArgs),
+    /// Run in production, configured by TENANT_AUTH_* variables and flags.
+    Serve(SettingsArgs),
+    /// Bring the database's schema up to date, and end.
+    Migrate(SettingsArgs),
+    /// Show the configuration in force, or everything that is wrong with it.
+    CheckConfig(check_config::CheckArgs),
+    /// Ask a running service whether it is ready; for containers.
+    Healthcheck(healthcheck::HealthArgs),
+}
+
+impl Cli {
+    /// Runs the command to its end.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return fail(1, &format!("cannot start threads: {error}")),
+        };
+        runtime.block_on(async {
+            match self.command {
+                Command::Dev(args) => dev::run(args).await,
+                Command::Serve(args) => serve::run(args).await,
+                Command::Migrate(args) => migrate::run(args).await,
+                Command::CheckConfig(args) => check_config::run(args).await,
+                Command::Healthcheck(args) => healthcheck::run(args).await,
+            }
+        })
+    }
+}
+
+/// Ends with a message for a person.
+fn fail(code: u8, message: &str) -> ExitCode {
+    #[expect(clippy::print_stderr, reason = "the last words of a command")]
+    {
+        eprintln!("error: {message}");
+    }
+    ExitCode::from(code)
+}
+
+/// Tells a person something; the log goes elsewhere.
+fn say(text: &str) {
+    use std::io::Write as _;
+    // Whoever reads may have gone, as in `… | head`: no reason to fail.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn start_logging(config: &LogConfig) {
+    // Refused only when a log is set up already, which nobody does before this.
+    let _ = tracing::subscriber::set_global_default(logging::subscriber(config, std::io::stderr));
+}
+
+/// Serves until a signal asks to stop, or the service has to.
+async fn serve_until_stopped(mut running: Running) -> Result<(), StartError> {
+    tokio::select! {
+        error = running.failed() => {
+            running.stop().await;
+            Err(error)
+        }
+        name = stop_signal() => {
+            tracing::info!(signal = name, "stopping: requests under way may end");
+            running.stop().await;
+            tracing::info!("stopped");
+            Ok(())
+        }
+    }
+}
+
+async fn stop_signal() -> &'static str {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => tokio::select! {
+                _ = interrupt => "SIGINT",
+                _ = terminate.recv() => "SIGTERM",
+            },
+            Err(error) => {
+                tracing::warn!(%error, "SIGTERM cannot be heard; SIGINT still works");
+                let _ = interrupt.await;
+                "SIGINT"
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = interrupt.await;
+        "interrupt"
+    }
+}

@@ -1,0 +1,150 @@
+//! `dev`: a working service in one command.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::{fail, say, serve_until_stopped, start_logging};
+use crate::{
+    app::{self, Running},
+    build,
+    config::{ServiceConfig, Settings},
+    domain::{
+        admin::KeyOrder,
+        audit::Actor,
+        clock::SystemClock,
+        id::TenantId,
+        key::PresentedKey,
+        scope::{Scope, ScopeSet},
+        text::{KeyName, Plan, TenantName},
+        validate::Question,
+        verdict::Verdict,
+    },
+};
+
+const TENANT: &str = "ten_demo";
+const SCOPES: [&str; 2] = ["demo:read", "demo:write"];
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where to run, and where to keep the data.
+#[derive(Args, Debug)]
+pub(super) struct DevArgs {
+    /// Address and port for gRPC, on loopback
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:50051")]
+    listen: String,
+    /// Folder for the database and the demo key; delete it to start over
+    #[arg(long, value_name = "DIR", default_value = ".tenant-auth")]
+    data_dir: PathBuf,
+}
+
+pub(super) async fn run(args: DevArgs) -> ExitCode {
+    let database = args.data_dir.join("dev.db");
+    // Not the whole environment: what is set up for a production database must not be written to from here.
+    let settings = Settings::from_environment()
+        .restricted_to(|name| name.starts_with("TENANT_AUTH_LOG") || name.starts_with("TENANT_AUTH_CACHE_"))
+        .with_flag("TENANT_AUTH_LISTEN", Some(args.listen.clone()))
+        .with_flag("TENANT_AUTH_DATABASE_URL", Some(format!("file:{}", database.display())));
+    let config = match ServiceConfig::read(settings) {
+        Ok((config, _)) => config,
+        Err(error) => return fail(2, &error.to_string()),
+    };
+    start_logging(&config.log);
+    let mut running = match app::start(config, SystemClock::shared()).await {
+        Ok(running) => running,
+        Err(error @ app::StartError::Listen { .. }) => {
+            return fail(
+                1,
+                &format!("{error}. Is one running already? Another port: --listen 127.0.0.1:50052"),
+            );
+        }
+        Err(error) => return fail(1, &error.to_string()),
+    };
+    if let Err(error) = running.ready().await {
+        return fail(1, &error.to_string());
+    }
+    match demo_key(&running, &args.data_dir.join("demo-key")).await {
+        Ok(key) => say(&welcome(&running, &database, &key)),
+        Err(error) => return fail(1, &format!("{error:#}")),
+    }
+    match serve_until_stopped(running).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &error.to_string()),
+    }
+}
+
+/// The demo key: that of the last run while it is good, else a new one.
+async fn demo_key(running: &Running, file: &Path) -> anyhow::Result<String> {
+    if let Ok(text) = fs::read_to_string(file) {
+        let key = PresentedKey::new(text.trim().to_owned());
+        let question = Question { key, required_scopes: ScopeSet::EMPTY };
+        let decision = running.validator().decide(&question, Instant::now() + PATIENCE).await?;
+        if decision.verdict == Verdict::Valid {
+            return Ok(question.key.expose().to_owned());
+        }
+    }
+    let actor = || Actor { caller: "dev".to_owned(), request_id: "dev".to_owned() };
+    let deadline = Instant::now() + PATIENCE;
+    let tenant_id = TenantId::parse(TENANT)?;
+    let (name, plan) = (TenantName::parse("Demo")?, Plan::parse("dev")?);
+    let admin = running.admin();
+    let tenant = admin.create_tenant(Some(tenant_id.clone()), name, plan, actor(), deadline).await?;
+    let scopes = SCOPES.iter().map(|scope| Scope::parse(scope)).collect::<Result<_, _>>()?;
+    let order = KeyOrder {
+        tenant_id: tenant.id,
+        name: KeyName::parse("demo key")?,
+        scopes: ScopeSet::new(scopes)?,
+        expires_at: None,
+    };
+    let issued = admin.issue_key(order, actor(), deadline).await?;
+    let key = issued.plaintext.expose();
+    write_private(file, key).with_context(|| format!("cannot keep the key in {}", file.display()))?;
+    Ok(key.to_owned())
+}
+
+/// Writes a file that only its owner can read.
+fn write_private(file: &Path, text: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    writeln!(options.open(file)?, "{text}")
+}
+
+fn welcome(running: &Running, database: &Path, key: &str) -> String {
+    let address = running.address();
+    // Started by cargo, there is a checkout to run tenantctl from; else it is installed beside this program.
+    let tenantctl = match std::env::var_os("CARGO") {
+        Some(_) => "cargo run -q --release -p tenantctl --",
+        None => "tenantctl",
+    };
+    let endpoint = match address.to_string().as_str() {
+        "127.0.0.1:50051" => String::new(),
+        other => format!(" --endpoint http://{other}"),
+    };
+    let (version, database) = (build::THIS.version, database.display());
+    format!(
+        "\
+tenant-auth {version} is ready
+  endpoint  {address} (plaintext, this machine only)
+  database  {database} (embedded, for this process alone)
+  tenant    {TENANT}
+  key       {key}
+
+With grpcurl:
+  grpcurl -plaintext {address} list
+  grpcurl -plaintext -d '{{\"key\":\"{key}\",\"required_scopes\":[\"demo:read\"]}}' {address} tenantauth.v1.ValidationService/ValidateKey
+
+With tenantctl:
+  echo '{key}' | {tenantctl}{endpoint} validate --scope demo:read
+  {tenantctl}{endpoint} key list --tenant {TENANT}
+
+Ctrl-C stops it; the data stays in the folder of the database."
+    )
+}

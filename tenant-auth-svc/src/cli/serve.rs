@@ -1,0 +1,29 @@
+//! `serve`.
+
+use std::process::ExitCode;
+
+use super::{fail, serve_until_stopped, settings::SettingsArgs, start_logging};
+use crate::{app, build, domain::clock::SystemClock};
+
+pub(super) async fn run(args: SettingsArgs) -> ExitCode {
+    let config = match args.read() {
+        Ok((config, _)) => config,
+        Err(error) => return fail(2, &error.to_string()),
+    };
+    start_logging(&config.log);
+    let running = match app::start(config, SystemClock::shared()).await {
+        Ok(running) => running,
+        Err(error) => return fail(1, &error.to_string()),
+    };
+    tracing::info!(
+        address = %running.address(),
+        version = build::THIS.version,
+        commit = build::THIS.commit,
+        dirty = build::THIS.dirty,
+        "serving"
+    );
+    match serve_until_stopped(running).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &error.to_string()),
+    }
+}

@@ -1,0 +1,47 @@
+//! Flags that stand for variables.
+
+use clap::Args;
+
+use crate::config::{Invalid, ServiceConfig, Setting, Settings};
+
+/// The most used settings as flags; each wins over its variable. Everything else is set by variables alone:
+/// `check-config` lists them.
+#[derive(Args, Debug, Default)]
+pub(super) struct SettingsArgs {
+    /// Address and port for gRPC [TENANT_AUTH_LISTEN]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
+    /// The database: libsql://…, https://…, http://… or file:PATH [TENANT_AUTH_DATABASE_URL]
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
+    /// File with the database's token [TENANT_AUTH_DATABASE_TOKEN_FILE]
+    #[arg(long, value_name = "PATH")]
+    database_token_file: Option<String>,
+    /// What issued keys start with [TENANT_AUTH_KEY_PREFIX]
+    #[arg(long, value_name = "PREFIX")]
+    key_prefix: Option<String>,
+    /// File with one or two peppers [TENANT_AUTH_PEPPER_FILE]
+    #[arg(long, value_name = "PATH")]
+    pepper_file: Option<String>,
+    /// Which events to log [TENANT_AUTH_LOG]
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// text, json or auto [TENANT_AUTH_LOG_FORMAT]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+impl SettingsArgs {
+    /// Reads environment and flags.
+    pub(super) fn read(self) -> Result<(ServiceConfig, Vec<Setting>), Invalid> {
+        let settings = Settings::from_environment()
+            .with_flag("TENANT_AUTH_LISTEN", self.listen)
+            .with_flag("TENANT_AUTH_DATABASE_URL", self.database_url)
+            .with_flag("TENANT_AUTH_DATABASE_TOKEN_FILE", self.database_token_file)
+            .with_flag("TENANT_AUTH_KEY_PREFIX", self.key_prefix)
+            .with_flag("TENANT_AUTH_PEPPER_FILE", self.pepper_file)
+            .with_flag("TENANT_AUTH_LOG", self.log)
+            .with_flag("TENANT_AUTH_LOG_FORMAT", self.log_format);
+        ServiceConfig::read(settings)
+    }
+}

@@ -1,0 +1,108 @@
+//! Reads how long the caller waits.
+
+use std::{
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use http::Request;
+use tower::{Layer, Service};
+
+use crate::grpc::context::Deadline;
+
+/// What is kept back for the answer's way home: a caller is better off with "the database is down" in time than with
+/// its own timer running out.
+const MARGIN: Duration = Duration::from_millis(5);
+
+/// Turns `grpc-timeout` into a [`Deadline`] that handlers pass on to the database hop.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeadlineLayer;
+
+impl<S> Layer<S> for DeadlineLayer {
+    type Service = WithDeadline<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        WithDeadline { inner }
+    }
+}
+
+/// The service of [`DeadlineLayer`].
+#[derive(Clone, Debug)]
+pub struct WithDeadline<S> {
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for WithDeadline<S>
+where
+    S: Service<Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let timeout = request.headers().get("grpc-timeout").and_then(|value| value.to_str().ok());
+        if let Some(timeout) = timeout.and_then(parse) {
+            let kept_back = MARGIN.min(timeout / 10);
+            let deadline = Deadline(Instant::now() + (timeout - kept_back));
+            request.extensions_mut().insert(deadline);
+        }
+        self.inner.call(request)
+    }
+}
+
+/// Reads `grpc-timeout`: at most eight digits and a unit. What is no such value means no deadline, as if it were
+/// absent. Longer than a day is as good as a day, and cannot overflow a clock.
+fn parse(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    let timeout = match unit {
+        "H" => Duration::from_secs(number * 3_600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    };
+    Some(timeout.min(Duration::from_secs(86_400)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_unit_is_read() {
+        assert_eq!(parse("1H"), Some(Duration::from_secs(3_600)));
+        assert_eq!(parse("2M"), Some(Duration::from_secs(120)));
+        assert_eq!(parse("3S"), Some(Duration::from_secs(3)));
+        assert_eq!(parse("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(parse("9u"), Some(Duration::from_micros(9)));
+        assert_eq!(parse("9n"), Some(Duration::from_nanos(9)));
+        assert_eq!(parse("99999999H"), Some(Duration::from_secs(86_400)));
+    }
+
+    #[test]
+    fn anything_else_is_no_deadline() {
+        for text in ["", "S", "1", "1x", "-1S", "123456789S", "1.5S", "1é"] {
+            assert_eq!(parse(text), None, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text in any::<String>()) {
+            let _ = parse(&text);
+        }
+    }
+}

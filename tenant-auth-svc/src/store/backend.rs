@@ -1,0 +1,44 @@
+//! Either engine, chosen by the configuration.
+
+use super::{
+    engine::{Engine, Rows, Statement},
+    hrana::RemoteEngine,
+    libsql::EmbeddedEngine,
+};
+use crate::domain::store::{Call, StoreError};
+
+/// The engine in use.
+#[derive(Debug)]
+pub enum Backend {
+    /// A local file of this process alone.
+    Embedded(EmbeddedEngine),
+    /// A remote server.
+    Remote(RemoteEngine),
+}
+
+impl Backend {
+    /// Whether replicas can share it.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        match self {
+            Self::Embedded(_) => false,
+            Self::Remote(_) => true,
+        }
+    }
+}
+
+impl Engine for Backend {
+    async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
+        match self {
+            Self::Embedded(engine) => engine.query(call, statement).await,
+            Self::Remote(engine) => engine.query(call, statement).await,
+        }
+    }
+
+    async fn transaction(&self, call: Call, statements: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
+        match self {
+            Self::Embedded(engine) => engine.transaction(call, statements).await,
+            Self::Remote(engine) => engine.transaction(call, statements).await,
+        }
+    }
+}
