@@ -1,0 +1,207 @@
+//! One TCP connection: HTTP on it, and its violent or peaceful end.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, header};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, watch},
+};
+
+use crate::{
+    fault::Fault,
+    pipeline::{self, Answer},
+    server::{End, Shared},
+};
+
+/// Serves one connection until either side ends it.
+pub(crate) async fn serve(shared: Arc<Shared>, socket: TcpStream, mut end: watch::Receiver<End>) {
+    shared.tally.count(|counters| {
+        counters.connections += 1;
+        counters.open_connections += 1;
+    });
+    // A second handle on the socket: what makes a close a reset is set on it just before.
+    let handle = socket2::SockRef::from(&socket).try_clone();
+    let reset = Arc::new(Notify::new());
+    let service = {
+        let (shared, reset) = (Arc::clone(&shared), Arc::clone(&reset));
+        service_fn(move |request| {
+            let (shared, reset) = (Arc::clone(&shared), Arc::clone(&reset));
+            async move { Ok::<_, Infallible>(answer(&shared, request, &reset).await) }
+        })
+    };
+    let mut http = Box::pin(http1::Builder::new().serve_connection(TokioIo::new(socket), service));
+    let violent = loop {
+        tokio::select! {
+            // Errors are the other side's going away.
+            _ = http.as_mut() => break false,
+            () = reset.notified() => break true,
+            changed = end.changed() => match changed.map(|()| *end.borrow_and_update()) {
+                Ok(End::WhenIdle) => http.as_mut().graceful_shutdown(),
+                Ok(End::Never) => {}
+                Ok(End::Reset) | Err(_) => break true,
+            },
+        }
+    };
+    if violent && let Ok(handle) = &handle {
+        // Without it the other side would see an orderly end.
+        let _ = handle.set_linger(Some(Duration::ZERO));
+    }
+    drop(http);
+    drop(handle);
+    shared.tally.count(|counters| counters.open_connections -= 1);
+}
+
+async fn answer(shared: &Arc<Shared>, request: Request<Incoming>, reset: &Arc<Notify>) -> Response<Sent> {
+    match (request.method(), request.uri().path()) {
+        (&Method::GET, "/health") => plain(200, "text/plain", ""),
+        (&Method::GET, "/version") => plain(200, "text/plain", "hrana-test-server"),
+        (&Method::GET, "/v2" | "/v3") => {
+            plain(200, "text/plain", "Hello, this is HTTP API v2 (Hrana over HTTP)")
+        }
+        (&Method::POST, "/v2/pipeline" | "/v3/pipeline") => pipeline(shared, request, reset).await,
+        _ => plain(404, "text/plain", ""),
+    }
+}
+
+async fn pipeline(shared: &Arc<Shared>, request: Request<Incoming>, reset: &Arc<Notify>) -> Response<Sent> {
+    let may_write = match shared.tokens.judge(request.headers()) {
+        Ok(may_write) => may_write,
+        Err(body) => {
+            shared.tally.count(|counters| {
+                counters.requests += 1;
+                counters.unauthorized += 1;
+            });
+            return plain(401, "application/json", body);
+        }
+    };
+    let Ok(body) = request.into_body().collect().await else {
+        return plain(400, "text/plain", "Could not read request body");
+    };
+    let body = body.to_bytes();
+    shared.tally.count(|counters| {
+        counters.requests += 1;
+        counters.open_requests += 1;
+        counters.max_open_requests = counters.max_open_requests.max(counters.open_requests);
+    });
+    let _open = Open(shared);
+    let fault = shared.faults.meet(&String::from_utf8_lossy(&body));
+    match &fault {
+        Some(Fault::Hang) => shared.faults.changed().await,
+        // The one fault that is made of time. Tests that run on paused time pass it at once.
+        Some(Fault::Latency(latency)) => {
+            let _ = tokio::time::timeout(*latency, std::future::pending::<()>()).await;
+        }
+        Some(Fault::ResetBeforeExecute) => return gone(reset).await,
+        Some(Fault::Status { code, content_type, body, retry_after }) => {
+            let mut response = plain(*code, content_type, body.clone());
+            if let Some(seconds) = retry_after {
+                response.headers_mut().insert(header::RETRY_AFTER, (*seconds).into());
+            }
+            return response;
+        }
+        _ => {}
+    }
+    let run = {
+        let (shared, fault) = (Arc::clone(shared), fault.clone());
+        move || pipeline::run(&shared.streams, &shared.tally, &body, may_write, fault.as_ref())
+    };
+    let Ok(Answer { status, content_type, mut body }) = tokio::task::spawn_blocking(run).await else {
+        return plain(500, "application/json", r#"{"error":"Internal Error"}"#);
+    };
+    match fault {
+        Some(Fault::ResetAfterCommit) => gone(reset).await,
+        Some(Fault::ResetMidBody) => {
+            let body = Bytes::from(body);
+            let half = body.slice(..body.len() / 2);
+            respond(status, content_type, Sent::cut(half, body.len(), reset))
+        }
+        Some(Fault::TruncatedJson) => {
+            body.truncate(body.len() / 2);
+            plain(status, content_type, body)
+        }
+        _ => plain(status, content_type, body),
+    }
+}
+
+/// Ends the connection instead of answering.
+async fn gone(reset: &Arc<Notify>) -> Response<Sent> {
+    reset.notify_one();
+    std::future::pending().await
+}
+
+struct Open<'a>(&'a Shared);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.tally.count(|counters| counters.open_requests -= 1);
+    }
+}
+
+fn plain(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Response<Sent> {
+    respond(status, content_type, Sent::whole(body.into()))
+}
+
+fn respond(status: u16, content_type: &'static str, body: Sent) -> Response<Sent> {
+    let mut response = Response::new(body);
+    // Codes come from this crate's own tables.
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
+    let headers: &mut HeaderMap = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+    response
+}
+
+/// A body that is sent whole, or cut off by a reset after its first part.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    part: Option<Bytes>,
+    announced: u64,
+    then_reset: Option<Arc<Notify>>,
+}
+
+impl Sent {
+    fn whole(body: Bytes) -> Self {
+        Self { announced: body.len() as u64, part: Some(body), then_reset: None }
+    }
+
+    fn cut(part: Bytes, announced: usize, reset: &Arc<Notify>) -> Self {
+        Self { part: Some(part), announced: announced as u64, then_reset: Some(Arc::clone(reset)) }
+    }
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if let Some(part) = self.part.take() {
+            return Poll::Ready(Some(Ok(Frame::data(part))));
+        }
+        match &self.then_reset {
+            // The rest never comes: the connection is reset under it.
+            Some(reset) => {
+                reset.notify_one();
+                Poll::Pending
+            }
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.announced)
+    }
+}

@@ -1,0 +1,15 @@
+//! A small Hrana server over the real libSQL engine, for tests.
+//!
+//! It speaks SQL over HTTP as sqld 0.24 does (status codes, bodies, error codes, and the rewriting of each statement
+//! by the same SQL parser), and it misbehaves on demand: see [`Fault`]. What it has done can be counted: see
+//! [`Counters`]. It is a stand-in for tests only: no replication, no namespaces, no rate limits.
+
+mod connection;
+mod counters;
+mod fault;
+mod pipeline;
+mod server;
+mod sql;
+mod streams;
+
+pub use self::{counters::Counters, fault::Fault, fault::FaultPlan, server::Builder, server::HranaServer};

@@ -1,0 +1,216 @@
+//! One pipeline request: a stream, the requests on it in order, the results.
+
+use std::collections::HashMap;
+
+use libsql::Connection;
+use serde_json::{Value as Json, json};
+
+use crate::{
+    counters::Tally,
+    fault::Fault,
+    sql::{self, SqlError},
+    streams::{NoStream, Streams},
+};
+
+/// What a pipeline request is answered with.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) content_type: &'static str,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    fn json(status: u16, body: &Json) -> Self {
+        Self { status, content_type: "application/json", body: body.to_string().into_bytes() }
+    }
+
+    /// A breach of the protocol.
+    fn text(message: impl Into<String>) -> Self {
+        Self { status: 400, content_type: "text/plain", body: message.into().into_bytes() }
+    }
+}
+
+/// Runs a pipeline, on the calling thread.
+pub(crate) fn run(
+    streams: &Streams,
+    tally: &Tally,
+    body: &[u8],
+    may_write: bool,
+    fault: Option<&Fault>,
+) -> Answer {
+    let request: Json = match serde_json::from_slice(body) {
+        Ok(request) => request,
+        Err(error) => {
+            return Answer::text(format!("Could not deserialize JSON request body: {error}"));
+        }
+    };
+    let Some(requests) = request.get("requests").and_then(Json::as_array) else {
+        return Answer::text("Could not deserialize JSON request body: missing field `requests`");
+    };
+    let connection = match streams.take(request.get("baton").and_then(Json::as_str)) {
+        Ok(connection) => connection,
+        Err(NoStream::Expired) => {
+            let message = "The stream has expired due to inactivity";
+            return Answer::json(400, &json!({ "message": message, "code": "STREAM_EXPIRED" }));
+        }
+        Err(NoStream::BadBaton) => return Answer::text("Received an invalid baton"),
+        Err(NoStream::Full) => {
+            let error = json!({ "error": "Timed out while opening database connection" });
+            return Answer::json(503, &error);
+        }
+        Err(NoStream::Engine(error)) => return Answer::json(500, &json!({ "error": error })),
+    };
+    let mut stream = Stream { connection: Some(connection), stored: HashMap::new(), tally, may_write, fault };
+    let mut results = Vec::with_capacity(requests.len());
+    for request in requests {
+        // After an SQL error the rest runs all the same; a breach of the protocol ends everything.
+        match stream.handle(request) {
+            Ok(response) => results.push(json!({ "type": "ok", "response": response })),
+            Err(Failure::Sql(error)) => {
+                results.push(json!({ "type": "error", "error": error.json() }));
+            }
+            Err(Failure::Protocol(message)) => return Answer::text(message),
+        }
+    }
+    let baton = stream.connection.take().map(|connection| streams.keep(connection));
+    Answer::json(200, &json!({ "baton": baton, "base_url": null, "results": results }))
+}
+
+enum Failure {
+    Sql(SqlError),
+    Protocol(String),
+}
+
+impl From<SqlError> for Failure {
+    fn from(error: SqlError) -> Self {
+        Self::Sql(error)
+    }
+}
+
+struct Stream<'a> {
+    connection: Option<Connection>,
+    stored: HashMap<i64, String>,
+    tally: &'a Tally,
+    may_write: bool,
+    fault: Option<&'a Fault>,
+}
+
+impl Stream<'_> {
+    fn handle(&mut self, request: &Json) -> Result<Json, Failure> {
+        let field = |name: &str| request.get(name).ok_or_else(|| missing(name));
+        match request.get("type").and_then(Json::as_str) {
+            Some("close") => {
+                self.connection = None;
+                Ok(json!({ "type": "close" }))
+            }
+            Some("execute") => {
+                let result = self.statement(field("stmt")?)?;
+                Ok(json!({ "type": "execute", "result": result }))
+            }
+            Some("batch") => {
+                let result = self.batch(field("batch")?)?;
+                Ok(json!({ "type": "batch", "result": result }))
+            }
+            Some("store_sql") => {
+                let id = field("sql_id")?.as_i64().ok_or_else(|| missing("sql_id"))?;
+                let sql = field("sql")?.as_str().ok_or_else(|| missing("sql"))?;
+                self.stored.insert(id, sql.to_owned());
+                Ok(json!({ "type": "store_sql" }))
+            }
+            Some("get_autocommit") => {
+                let is_autocommit = self.connection()?.is_autocommit();
+                Ok(json!({ "type": "get_autocommit", "is_autocommit": is_autocommit }))
+            }
+            other => Err(Failure::Protocol(format!(
+                "The request type {other:?} is not implemented by the test server"
+            ))),
+        }
+    }
+
+    fn connection(&self) -> Result<&Connection, Failure> {
+        let closed = || Failure::Protocol("The stream has been closed".to_owned());
+        self.connection.as_ref().ok_or_else(closed)
+    }
+
+    fn statement(&self, statement: &Json) -> Result<Json, Failure> {
+        let connection = self.connection()?;
+        let sql = match (statement.get("sql"), statement.get("sql_id").and_then(Json::as_i64)) {
+            (Some(sql), None) => sql.as_str().ok_or_else(|| missing("sql"))?,
+            (_, Some(id)) => self.stored.get(&id).map(String::as_str).ok_or_else(|| missing("sql"))?,
+            (None, None) => return Err(missing("sql")),
+        };
+        let prepared = sql::prepare(sql)?;
+        let args = statement.get("args").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
+        let args: Option<Vec<_>> = args.iter().map(sql::incoming).collect();
+        let args = args.ok_or_else(|| Failure::Protocol("invalid value in `args`".to_owned()))?;
+        if prepared.writes && !self.may_write {
+            let message = "SQLite error: attempt to write a readonly database";
+            return Err(SqlError::new("SQLITE_READONLY", message).into());
+        }
+        self.tally.count(|counters| counters.statements += 1);
+        if let Some(Fault::Sql { code, message }) = self.fault {
+            return Err(SqlError::new(code, *message).into());
+        }
+        let want_rows = statement.get("want_rows").and_then(Json::as_bool).unwrap_or(true)
+            && self.fault != Some(&Fault::MissingRows);
+        Ok(sql::run(connection, &prepared, args, want_rows)?)
+    }
+
+    fn batch(&self, batch: &Json) -> Result<Json, Failure> {
+        let steps = batch.get("steps").and_then(Json::as_array).ok_or_else(|| missing("steps"))?;
+        // The whole batch is parsed before any of it runs.
+        for step in steps {
+            let sql = step.pointer("/stmt/sql").and_then(Json::as_str);
+            sql::prepare(sql.ok_or_else(|| missing("sql"))?)?;
+        }
+        let mut results: Vec<Json> = Vec::with_capacity(steps.len());
+        let mut errors: Vec<Json> = Vec::with_capacity(steps.len());
+        for step in steps {
+            let runs = match step.get("condition") {
+                None | Some(Json::Null) => true,
+                Some(condition) => holds(condition, &results, &errors)?,
+            };
+            let (result, error) = if !runs {
+                (Json::Null, Json::Null)
+            } else {
+                let statement = step.get("stmt").ok_or_else(|| missing("stmt"))?;
+                match self.statement(statement) {
+                    Ok(result) => (result, Json::Null),
+                    Err(Failure::Sql(error)) => (Json::Null, error.json()),
+                    Err(breach) => return Err(breach),
+                }
+            };
+            results.push(result);
+            errors.push(error);
+        }
+        Ok(json!({ "step_results": results, "step_errors": errors, "replication_index": "1" }))
+    }
+}
+
+/// Whether a step's condition holds. `is_autocommit` belongs to version 3 of the protocol: refused, as on `/v2`.
+fn holds(condition: &Json, results: &[Json], errors: &[Json]) -> Result<bool, Failure> {
+    let step = || {
+        let step = condition.get("step").and_then(Json::as_u64);
+        let step = step.and_then(|step| usize::try_from(step).ok());
+        step.filter(|step| *step < results.len())
+            .ok_or_else(|| Failure::Protocol("Invalid reference to step in a condition".to_owned()))
+    };
+    let inner = |name: &str| condition.get(name).ok_or_else(|| missing(name));
+    let all = || {
+        let conditions = inner("conds")?.as_array().ok_or_else(|| missing("conds"))?;
+        conditions.iter().map(|condition| holds(condition, results, errors)).collect::<Result<Vec<_>, _>>()
+    };
+    match condition.get("type").and_then(Json::as_str) {
+        Some("ok") => Ok(!results[step()?].is_null()),
+        Some("error") => Ok(!errors[step()?].is_null()),
+        Some("not") => Ok(!holds(inner("cond")?, results, errors)?),
+        Some("and") => Ok(all()?.into_iter().all(|held| held)),
+        Some("or") => Ok(all()?.into_iter().any(|held| held)),
+        other => Err(Failure::Protocol(format!("unsupported batch condition {other:?}"))),
+    }
+}
+
+fn missing(field: &str) -> Failure {
+    Failure::Protocol(format!("Could not deserialize JSON request body: missing field `{field}`"))
+}

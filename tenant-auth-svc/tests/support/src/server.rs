@@ -1,0 +1,269 @@
+//! The server: its address, its data, its switches.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::executor::block_on;
+use http::{HeaderMap, header::AUTHORIZATION};
+use serde_json::Value as Json;
+use tempfile::TempDir;
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::watch,
+    task::JoinHandle,
+};
+
+use crate::{
+    connection,
+    counters::{Counters, Tally},
+    fault::FaultPlan,
+    sql,
+    streams::{Streams, connect},
+};
+
+/// What every connection shares.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) streams: Streams,
+    pub(crate) tally: Tally,
+    pub(crate) faults: FaultPlan,
+    pub(crate) tokens: Tokens,
+}
+
+/// How the connections end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Not by us.
+    Never,
+    /// In an orderly way, once no request is under way.
+    WhenIdle,
+    /// By a reset, now.
+    Reset,
+}
+
+/// Who may do what.
+#[derive(Debug, Default)]
+pub(crate) struct Tokens {
+    full: Mutex<Option<String>>,
+    read_only: Option<String>,
+}
+
+impl Tokens {
+    /// Whether the sender may write; the body of a refusal otherwise.
+    pub(crate) fn judge(&self, headers: &HeaderMap) -> Result<bool, &'static str> {
+        let full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(full) = full.as_deref() else { return Ok(true) };
+        let Some(header) = headers.get(AUTHORIZATION) else {
+            return Err(r#"{"error":"Unauthorized: `Expected authorization header but none given`"}"#);
+        };
+        let token = header.to_str().ok().and_then(|header| header.strip_prefix("Bearer "));
+        match token {
+            Some(token) if token == full => Ok(true),
+            Some(token) if Some(token) == self.read_only.as_deref() => Ok(false),
+            _ => Err(r#"{"error":"Unauthorized: `The JWT is invalid`"}"#),
+        }
+    }
+}
+
+/// A server to be.
+#[derive(Debug, Default)]
+pub struct Builder {
+    token: Option<String>,
+    read_only_token: Option<String>,
+    database: Option<PathBuf>,
+    address: Option<SocketAddr>,
+}
+
+impl Builder {
+    /// Asks for this bearer token.
+    #[must_use]
+    pub fn token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
+        self
+    }
+
+    /// Accepts this one too, for reading.
+    #[must_use]
+    pub fn read_only_token(mut self, token: &str) -> Self {
+        self.read_only_token = Some(token.to_owned());
+        self
+    }
+
+    /// Keeps its data in this file, instead of in a folder that goes with the server.
+    #[must_use]
+    pub fn database(mut self, path: PathBuf) -> Self {
+        self.database = Some(path);
+        self
+    }
+
+    /// Listens here, instead of on a free port of loopback.
+    #[must_use]
+    pub fn address(mut self, address: SocketAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When there is no address, no folder or no database to be had.
+    pub async fn start(self) -> io::Result<HranaServer> {
+        let folder = TempDir::new()?;
+        let path = self.database.unwrap_or_else(|| folder.path().join("data.db"));
+        let database = libsql::Builder::new_local(path).build().await.map_err(io::Error::other)?;
+        let database = Arc::new(database);
+        let setup = connect(&database).map_err(io::Error::other)?;
+        let pragma = setup.query("PRAGMA journal_mode = WAL", ()).await.map_err(io::Error::other)?;
+        drop(pragma);
+        let tally = Tally::new();
+        let shared = Arc::new(Shared {
+            streams: Streams::new(Arc::clone(&database), tally.clone()),
+            tally,
+            faults: FaultPlan::new(),
+            tokens: Tokens { full: Mutex::new(self.token), read_only: self.read_only_token },
+        });
+        let wanted = self.address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let listener = listen(wanted)?;
+        let address = listener.local_addr()?;
+        let end = watch::Sender::new(End::Never);
+        let accepting = Some(accept(listener, Arc::clone(&shared), end.clone()));
+        Ok(HranaServer { shared, database, address, end, accepting, _folder: folder })
+    }
+}
+
+/// A running server. It ends with this value.
+#[derive(Debug)]
+pub struct HranaServer {
+    shared: Arc<Shared>,
+    database: Arc<libsql::Database>,
+    address: SocketAddr,
+    end: watch::Sender<End>,
+    accepting: Option<JoinHandle<()>>,
+    _folder: TempDir,
+}
+
+impl HranaServer {
+    /// A server to be.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What goes wrong.
+    #[must_use]
+    pub fn faults(&self) -> &FaultPlan {
+        &self.shared.faults
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.shared.tally.snapshot()
+    }
+
+    /// Waits, without polling, until the counters look as wanted.
+    pub async fn wait_for(&self, wanted: impl FnMut(&Counters) -> bool) -> Counters {
+        self.shared.tally.wait_for(wanted).await
+    }
+
+    /// Asks for another token from now on.
+    pub fn set_token(&self, token: &str) {
+        let mut full = self.shared.tokens.full.lock().unwrap_or_else(PoisonError::into_inner);
+        *full = Some(token.to_owned());
+    }
+
+    /// Lets time pass for the streams that are left open.
+    pub fn advance(&self, by: Duration) {
+        self.shared.streams.advance(by);
+    }
+
+    /// Ends every connection without a request under way, in the orderly way of an idle timeout.
+    pub async fn close_idle_connections(&self) {
+        self.end.send_replace(End::WhenIdle);
+        self.wait_for(|counters| counters.open_connections <= counters.open_requests).await;
+        self.end.send_replace(End::Never);
+    }
+
+    /// Resets every connection and refuses new ones. The data stays.
+    pub async fn stop(&mut self) {
+        if let Some(accepting) = self.accepting.take() {
+            accepting.abort();
+            // Ends with the listener closed; that it was aborted is no news.
+            let _ = accepting.await;
+        }
+        self.end.send_replace(End::Reset);
+        self.wait_for(|counters| counters.open_connections == 0).await;
+        self.shared.streams.forget();
+    }
+
+    /// Listens again where it did.
+    ///
+    /// # Errors
+    /// When somebody else has taken the port.
+    pub fn start_again(&mut self) -> io::Result<()> {
+        self.end.send_replace(End::Never);
+        let listener = listen(self.address)?;
+        self.accepting = Some(accept(listener, Arc::clone(&self.shared), self.end.clone()));
+        Ok(())
+    }
+
+    /// Runs a statement by another hand, past the protocol and every switch, as a person at the database's shell.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn execute(&self, sql: &str) -> Result<u64, String> {
+        let connection = connect(&self.database).map_err(|error| error.to_string())?;
+        block_on(connection.execute(sql, ())).map_err(|error| error.to_string())
+    }
+
+    /// Reads by another hand: the rows as the protocol writes them.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn query(&self, sql: &str) -> Result<Vec<Json>, String> {
+        let connection = connect(&self.database).map_err(|error| error.to_string())?;
+        let statement = sql::prepare(sql).map_err(|error| error.message)?;
+        let result = sql::run(&connection, &statement, Vec::new(), true);
+        let result = result.map_err(|error| error.message)?;
+        Ok(result.get("rows").and_then(Json::as_array).cloned().unwrap_or_default())
+    }
+}
+
+impl Drop for HranaServer {
+    fn drop(&mut self) {
+        if let Some(accepting) = &self.accepting {
+            accepting.abort();
+        }
+        self.end.send_replace(End::Reset);
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    // A port whose old connections linger in TIME_WAIT can be had at once.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(1_024)
+}
+
+fn accept(listener: TcpListener, shared: Arc<Shared>, end: watch::Sender<End>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        // An error concerns the one connection, or the descriptors of the whole test: either way there is a next.
+        loop {
+            if let Ok((socket, _)) = listener.accept().await {
+                tokio::spawn(connection::serve(Arc::clone(&shared), socket, end.subscribe()));
+            }
+        }
+    })
+}

@@ -1,0 +1,116 @@
+//! Streams that a pipeline left open: each a database connection that waits for its baton.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use libsql::{Connection, Database};
+
+use crate::counters::Tally;
+
+/// After this long without a request a stream expires.
+const EXPIRY: Duration = Duration::from_secs(10);
+/// The most streams at once.
+const MOST: usize = 128;
+
+/// Why there is no stream for a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoStream {
+    /// It waited too long.
+    Expired,
+    /// There never was one, or it is in use, or was closed.
+    BadBaton,
+    /// Too many are open.
+    Full,
+    /// The engine gives no connection.
+    Engine(String),
+}
+
+#[derive(Debug)]
+pub(crate) struct Streams {
+    database: Arc<Database>,
+    state: Mutex<State>,
+    tally: Tally,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    now: Duration,
+    next: u64,
+    waiting: HashMap<String, (Duration, Connection)>,
+    expired: Vec<String>,
+}
+
+impl Streams {
+    pub(crate) fn new(database: Arc<Database>, tally: Tally) -> Self {
+        Self { database, state: Mutex::default(), tally }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The stream of a baton, or a new one.
+    pub(crate) fn take(&self, baton: Option<&str>) -> Result<Connection, NoStream> {
+        let mut state = self.state();
+        let Some(baton) = baton else {
+            if state.waiting.len() >= MOST {
+                return Err(NoStream::Full);
+            }
+            drop(state);
+            return connect(&self.database).map_err(|error| NoStream::Engine(error.to_string()));
+        };
+        if state.expired.iter().any(|expired| expired == baton) {
+            return Err(NoStream::Expired);
+        }
+        let (_, connection) = state.waiting.remove(baton).ok_or(NoStream::BadBaton)?;
+        self.tally.count(|counters| counters.open_streams -= 1);
+        Ok(connection)
+    }
+
+    /// Keeps a stream for its next request; gives the baton.
+    pub(crate) fn keep(&self, connection: Connection) -> String {
+        let mut state = self.state();
+        state.next += 1;
+        let baton = format!("baton-{}", state.next);
+        let until = state.now + EXPIRY;
+        state.waiting.insert(baton.clone(), (until, connection));
+        self.tally.count(|counters| counters.open_streams += 1);
+        baton
+    }
+
+    /// Lets time pass. What expires is rolled back by the engine when its connection closes.
+    pub(crate) fn advance(&self, by: Duration) {
+        let mut state = self.state();
+        state.now += by;
+        let now = state.now;
+        let over: Vec<String> = state
+            .waiting
+            .iter()
+            .filter(|(_, (until, _))| *until <= now)
+            .map(|(baton, _)| baton.clone())
+            .collect();
+        for baton in over {
+            state.waiting.remove(&baton);
+            state.expired.push(baton);
+            self.tally.count(|counters| counters.open_streams -= 1);
+        }
+    }
+
+    /// Forgets every stream, as a restart does.
+    pub(crate) fn forget(&self) {
+        let mut state = self.state();
+        let open = state.waiting.len() as u64;
+        state.waiting.clear();
+        self.tally.count(|counters| counters.open_streams -= open);
+    }
+}
+
+/// A connection that waits for locks as long as the real server's do.
+pub(crate) fn connect(database: &Database) -> libsql::Result<Connection> {
+    let connection = database.connect()?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    Ok(connection)
+}
