@@ -69,6 +69,8 @@ impl Listener {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                // So that tools show the details of an error in words.
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         // Both: tools from before 2023 know only v1alpha. Without them the service is as good, only less friendly.
         let v1 = reflection().build_v1().inspect_err(no_reflection).ok();

@@ -169,8 +169,8 @@ impl Line {
         // A body dropped before its trailers: the caller did not wait for the end.
         let name = code.map_or("Cancelled(by caller)".to_owned(), |code| format!("{code:?}"));
         match code {
-            // What probes and tools ask all the time.
-            Some(Code::Ok) if line.rpc.starts_with("grpc.") => event!(debug, line, name),
+            // What probes and tools ask all the time, and what reflection answers in the course of things.
+            Some(Code::Ok | Code::NotFound) if line.rpc.starts_with("grpc.") => event!(debug, line, name),
             Some(Code::Internal | Code::Unknown | Code::DataLoss) => event!(error, line, name),
             Some(
                 Code::Unavailable

@@ -169,7 +169,10 @@ impl<E: Engine> Engine for Arc<E> {
 pub fn sql_error(code: &str, message: &str) -> StoreError {
     let kind = if code.starts_with("SQLITE_CONSTRAINT") {
         FailureKind::Conflict
-    } else if code.starts_with("SQLITE_BUSY") || code.starts_with("SQLITE_LOCKED") {
+    } else if code.starts_with("SQLITE_BUSY")
+        || code.starts_with("SQLITE_LOCKED")
+        || code.starts_with("TRANSACTION_")
+    {
         FailureKind::Busy
     } else if code.starts_with("SQLITE_CORRUPT") || code == "SQLITE_NOTADB" {
         FailureKind::Garbled
@@ -199,10 +202,11 @@ mod tests {
         assert_eq!(kind("SQLITE_CONSTRAINT_UNIQUE", ""), FailureKind::Conflict);
         assert_eq!(kind("SQLITE_BUSY", "database is locked"), FailureKind::Busy);
         assert_eq!(kind("SQLITE_LOCKED_SHAREDCACHE", ""), FailureKind::Busy);
+        assert_eq!(kind("TRANSACTION_TIMEOUT", ""), FailureKind::Busy);
         assert_eq!(kind("SQLITE_CORRUPT", ""), FailureKind::Garbled);
         assert_eq!(kind("BLOCKED", "reads are blocked"), FailureKind::Denied);
         assert_eq!(kind("SQLITE_FULL", ""), FailureKind::Unreachable);
-        assert_eq!(kind("SQLITE_ERROR", "no such table: tenants"), FailureKind::Misplaced);
+        assert_eq!(kind("SQL_INPUT_ERROR", "no such table: tenants"), FailureKind::Misplaced);
         assert_eq!(kind("SQLITE_ERROR", "near \"SELEC\": syntax error"), FailureKind::Broken);
         assert_eq!(kind("SQL_PARSE_ERROR", ""), FailureKind::Broken);
     }

@@ -205,7 +205,9 @@ fn refusal(status: StatusCode, body: &[u8]) -> StoreError {
         StatusCode::TOO_MANY_REQUESTS => FailureKind::Throttled,
         StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => FailureKind::TimedOut,
         _ if status.is_server_error() => FailureKind::Unreachable,
-        // Redirects too: whatever answers there is not the database.
+        // Our own request is at fault.
+        _ if status.is_client_error() => FailureKind::Broken,
+        // A redirect, say: whatever answers there is not the database.
         _ => FailureKind::Garbled,
     };
     StoreError::new(kind, format!("HTTP {}: {}", status.as_u16(), answer::excerpt(body)))
@@ -224,7 +226,7 @@ mod tests {
         assert_eq!(kind(429), FailureKind::Throttled);
         assert_eq!(kind(503), FailureKind::Unreachable);
         assert_eq!(kind(302), FailureKind::Garbled);
-        assert_eq!(kind(400), FailureKind::Garbled);
+        assert_eq!(kind(400), FailureKind::Broken);
     }
 
     #[test]

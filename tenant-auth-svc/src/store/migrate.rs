@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A numbered change of the schema.
 struct Migration {
-    version: i64,
+    version: i32,
     name: &'static str,
     sql: &'static str,
 }
@@ -29,7 +29,7 @@ const MIGRATIONS: &[Migration] =
     &[Migration { version: 1, name: "initial", sql: include_str!("../../migrations/0001_initial.sql") }];
 
 /// The schema version that this build knows.
-pub const KNOWN_VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;
+pub const KNOWN_VERSION: i32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 
 /// Why the schema cannot be used.
 #[derive(Debug, Error)]
@@ -101,7 +101,7 @@ pub async fn migrate<E: Engine>(engine: &E, clock: &SharedClock) -> Result<Vec<&
     }
     let mut applied = Vec::new();
     let found = version(engine).await?;
-    for migration in MIGRATIONS.iter().filter(|migration| migration.version > found) {
+    for migration in MIGRATIONS.iter().filter(|migration| i64::from(migration.version) > found) {
         if apply(engine, migration, clock).await? {
             applied.push(migration.name);
         }
@@ -119,7 +119,7 @@ pub async fn verify<E: Engine>(engine: &E) -> Result<(), SchemaError> {
         return Err(SchemaError::Older { found: 0 });
     }
     let found = version(engine).await?;
-    if found < KNOWN_VERSION { Err(SchemaError::Older { found }) } else { Ok(()) }
+    if found < i64::from(KNOWN_VERSION) { Err(SchemaError::Older { found }) } else { Ok(()) }
 }
 
 /// Checks that every live key is stored under a configured pepper, or under none.
@@ -164,7 +164,7 @@ async fn version<E: Engine>(engine: &E) -> Result<i64, SchemaError> {
     let mut found = 0;
     for row in engine.query(call(), statement).await? {
         let version = row.integer(0)?;
-        let Some(known) = MIGRATIONS.iter().find(|migration| migration.version == version) else {
+        let Some(known) = MIGRATIONS.iter().find(|migration| i64::from(migration.version) == version) else {
             return Err(SchemaError::Newer { found: version });
         };
         if row.text(1)? != checksum(known.sql) {
@@ -183,7 +183,7 @@ async fn apply<E: Engine>(
     let claim = Statement::new(
         "INSERT INTO schema_migrations (version, name, checksum, applied_at) VALUES (?1, ?2, ?3, ?4)",
     )
-    .bind(migration.version)
+    .bind(i64::from(migration.version))
     .bind(migration.name)
     .bind(checksum(migration.sql))
     .bind(clock.now().0);

@@ -5,10 +5,7 @@ use std::{fmt, time::Duration};
 use tenant_auth_proto::v1::{self, info_service_server::InfoService};
 use tonic::{Request, Response, Status};
 
-use crate::{
-    domain::{clock::SharedClock, verdict::Revision},
-    store::migrate::KNOWN_VERSION,
-};
+use crate::domain::{clock::SharedClock, verdict::Revision};
 
 /// What the process says about itself.
 pub struct ServerInfo {
@@ -16,6 +13,8 @@ pub struct ServerInfo {
     pub build: crate::build::Build,
     /// Whether it decides against a remote database.
     pub remote: bool,
+    /// The schema version that the build knows.
+    pub schema_version: i32,
     /// By the monotonic clock.
     pub started_at: Duration,
     /// The process's clock.
@@ -55,7 +54,7 @@ impl InfoService for InfoRpc {
             revision: (info.revision)().0,
             uptime: prost_types::Duration::try_from(uptime).ok(),
             now: Some(crate::grpc::convert::timestamp(info.clock.now())),
-            schema_version: i32::try_from(KNOWN_VERSION).unwrap_or(i32::MAX),
+            schema_version: info.schema_version,
         }))
     }
 }

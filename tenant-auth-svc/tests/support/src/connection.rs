@@ -120,6 +120,9 @@ async fn pipeline(shared: &Arc<Shared>, request: Request<Incoming>, reset: &Arc<
     let Ok(Answer { status, content_type, mut body }) = tokio::task::spawn_blocking(run).await else {
         return plain(500, "application/json", r#"{"error":"Internal Error"}"#);
     };
+    if fault == Some(Fault::HangAfterExecute) {
+        shared.faults.changed().await;
+    }
     match fault {
         Some(Fault::ResetAfterCommit) => gone(reset).await,
         Some(Fault::ResetMidBody) => {

@@ -14,6 +14,8 @@ pub enum Fault {
     Latency(Duration),
     /// No answer comes until the plan changes; then the request is answered as if nothing had been.
     Hang,
+    /// The statements ran; their answer comes only when the plan changes. What it says may be out of date by then.
+    HangAfterExecute,
     /// The connection is reset before anything ran.
     ResetBeforeExecute,
     /// The statements ran; the connection is reset in the middle of the answer's body.

@@ -1,0 +1,345 @@
+//! One suite over every engine and every decorator of the database hop.
+
+use std::{sync::Arc, time::Duration};
+
+use tenant_auth_svc::{
+    config::{Location, ServiceConfig},
+    domain::{
+        audit::AuditFilter,
+        clock::{SharedClock, SystemClock, UnixMillis},
+        id::{KeyId, TenantId},
+        key::{ImportOutcome, KeyHash, KeyToImport, NewKey, Peppers, Rotated, Rotation},
+        page::{PageRequest, PageSize},
+        scope::{Scope, ScopeSet},
+        store::{Lane, Store},
+        tenant::{NewTenant, TenantStatus},
+        text::{KeyName, Plan, PrefixHint, Reason, TenantName},
+    },
+    store::{
+        backend::Backend,
+        bounded::{Allowances, Bounded},
+        engine::Engine,
+        hrana::{RemoteConfig, RemoteEngine},
+        libsql::EmbeddedEngine,
+        migrate,
+        observed::Observed,
+        retried::{Retried, Timing},
+        sql::SqlStore,
+    },
+};
+
+use crate::harness::{Database, NOW, call, change};
+
+const PEPPERS: &str = "new nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn\nold oooooooooooooooooooooooooooooooo";
+
+#[tokio::test]
+async fn every_engine_alone() {
+    for database in Database::all().await {
+        suite(&database, "bare", Arc::new(backend(&database))).await;
+    }
+}
+
+#[tokio::test]
+async fn every_decorator_alone() {
+    let timing = Timing { attempt: Duration::from_secs(2), total: Duration::from_secs(5) };
+    for database in [Database::embedded(), Database::test_server().await] {
+        let engine = Arc::new(backend(&database));
+        suite(&database, "observed", Arc::new(Observed::new(Arc::clone(&engine)))).await;
+        suite(&database, "retried", Arc::new(Retried::new(Arc::clone(&engine), timing))).await;
+        let bounded = Bounded::new(engine, Allowances::of_total(Allowances::MIN_TOTAL));
+        suite(&database, "bounded", Arc::new(bounded)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_hop_of_the_service() {
+    for database in Database::all().await {
+        suite(&database, "whole hop", database.hop()).await;
+    }
+}
+
+fn backend(database: &Database) -> Backend {
+    let config = ServiceConfig::read(database.settings()).unwrap().0.database;
+    match config.location {
+        Location::Embedded(path) => Backend::Embedded(EmbeddedEngine::open(&path).unwrap()),
+        Location::Remote { url, token } => {
+            let config = RemoteConfig { url, token, connect_timeout: config.connect_timeout };
+            Backend::Remote(RemoteEngine::new(config).unwrap())
+        }
+    }
+}
+
+async fn suite<E: Engine>(database: &Database, what: &str, engine: Arc<E>) {
+    println!("conformance: {}, {what}", database.name());
+    let clock: SharedClock = SystemClock::shared();
+    migrate::migrate(&engine, &clock).await.unwrap();
+    let mut configured = vec![Peppers::default()];
+    // Keys under a pepper would keep services of other tests, which have none, from starting on the same database.
+    if !database.is_shared() {
+        configured.push(Peppers::parse(PEPPERS).unwrap());
+        pepper_rotation(&engine).await;
+    }
+    for peppers in configured {
+        let store = SqlStore::new(Arc::clone(&engine), Arc::new(peppers));
+        tenants(&store).await;
+        keys(&store).await;
+        rotation(&store).await;
+        import(&store).await;
+        pages(&store).await;
+    }
+}
+
+async fn tenants(store: &impl Store) {
+    let new = new_tenant();
+    let created = store.create_tenant(call(Lane::Admin), &new, &change()).await.unwrap();
+    assert_eq!((&created.name, created.status, created.created_at), (&new.name, TenantStatus::Active, NOW));
+    // A second run after a lost answer: the same result, and one audit entry.
+    let again = store.create_tenant(call(Lane::Admin), &new, &change()).await.unwrap();
+    assert_eq!(again, created);
+    assert_eq!(store.get_tenant(call(Lane::Admin), &new.id).await.unwrap(), Some(created));
+    assert_eq!(actions(store, &new.id).await, ["tenant.create"]);
+
+    let reason = Reason::parse("unpaid; DROP TABLE tenants; --'\"").unwrap();
+    let suspend = TenantStatus::Suspended;
+    for _ in 0..2 {
+        let tenant = store
+            .set_tenant_status(call(Lane::Admin), &new.id, suspend, Some(&reason), &change())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!((tenant.status, tenant.suspend_reason.as_str()), (suspend, reason.as_str()));
+    }
+    let resumed = store
+        .set_tenant_status(call(Lane::Admin), &new.id, TenantStatus::Active, None, &change())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((resumed.status, resumed.suspend_reason.as_str()), (TenantStatus::Active, ""));
+    assert_eq!(actions(store, &new.id).await, ["tenant.resume", "tenant.suspend", "tenant.create"]);
+
+    let nobody = TenantId::generate();
+    assert_eq!(store.get_tenant(call(Lane::Admin), &nobody).await.unwrap(), None);
+    let outcome =
+        store.set_tenant_status(call(Lane::Admin), &nobody, suspend, Some(&reason), &change()).await;
+    assert_eq!(outcome.unwrap(), None);
+}
+
+async fn keys(store: &impl Store) {
+    let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
+    let key = new_key(&tenant.id, &["b", "a"], Some(UnixMillis(NOW.0 + 5)));
+    let stranger = random_hash();
+    let before = store.lookup_keys(call(Lane::Validation), &[key.hash]).await.unwrap();
+    assert_eq!(before.records, [None]);
+
+    let stored = store.insert_key(call(Lane::Admin), &key, &change()).await.unwrap().unwrap();
+    assert_eq!(store.insert_key(call(Lane::Admin), &key, &change()).await.unwrap(), Some(stored.clone()));
+    assert_eq!((&stored.id, &stored.scopes, stored.created_at), (&key.id, &key.scopes, NOW));
+
+    // In order, absences in their places, one key twice.
+    let found =
+        store.lookup_keys(call(Lane::Validation), &[stranger, key.hash, stranger, key.hash]).await.unwrap();
+    assert!(found.revision > before.revision, "a stored key must show in the change log");
+    let record = found.records[1].clone().unwrap();
+    assert_eq!(found.records, [None, Some(record.clone()), None, Some(record.clone())]);
+    assert_eq!((&record.key_id, &record.tenant_id), (&key.id, &tenant.id));
+    assert_eq!((&*record.tenant_name, &*record.plan), ("Müller & Söhne", "pro"));
+    assert_eq!((record.expires_at, record.revoked_at), (key.expires_at, None));
+    assert_eq!(record.scopes, key.scopes);
+
+    let (first, second) = (Reason::parse("leaked").unwrap(), Reason::parse("again").unwrap());
+    for reason in [&first, &second] {
+        let revoked = store.revoke_key(call(Lane::Admin), &key.id, reason, &change()).await.unwrap().unwrap();
+        assert_eq!((revoked.revoked_at, revoked.revoke_reason.as_str()), (Some(NOW), "leaked"));
+    }
+    let after = store.lookup_keys(call(Lane::Validation), &[key.hash]).await.unwrap();
+    assert_eq!(after.records[0].as_ref().unwrap().revoked_at, Some(NOW));
+    assert!(after.revision > found.revision, "a revocation must show in the change log");
+    assert_eq!(actions(store, &tenant.id).await, ["key.revoke", "key.issue", "tenant.create"]);
+
+    let homeless = new_key(&TenantId::generate(), &[], None);
+    assert_eq!(store.insert_key(call(Lane::Admin), &homeless, &change()).await.unwrap(), None);
+    let outcome = store.revoke_key(call(Lane::Admin), &KeyId::generate(), &first, &change()).await;
+    assert_eq!(outcome.unwrap(), None);
+}
+
+async fn rotation(store: &impl Store) {
+    let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
+    let old = new_key(&tenant.id, &["a"], None);
+    store.insert_key(call(Lane::Admin), &old, &change()).await.unwrap();
+    let rotate = |old: &KeyId| Rotation {
+        old: old.clone(),
+        old_ends_at: UnixMillis(NOW.0 + 1_000),
+        id: KeyId::generate(),
+        hash: random_hash(),
+        prefix_hint: PrefixHint::parse("ta_1234").unwrap(),
+        expires_at: None,
+    };
+    let rotation = rotate(&old.id);
+    // Twice, as after a lost answer.
+    for _ in 0..2 {
+        match store.rotate_key(call(Lane::Admin), &rotation, &change()).await.unwrap() {
+            Rotated::Done { new, old: ended } => {
+                assert_eq!((&new.id, &new.tenant_id, &new.scopes), (&rotation.id, &tenant.id, &old.scopes));
+                assert_eq!(ended.expires_at, Some(rotation.old_ends_at));
+                assert_eq!(ended.replaced_by.as_ref(), Some(&rotation.id));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(actions(store, &tenant.id).await, ["key.rotate", "key.issue", "tenant.create"]);
+    let found = store.lookup_keys(call(Lane::Validation), &[old.hash, rotation.hash]).await.unwrap();
+    assert_eq!(found.records.iter().flatten().count(), 2, "both are good during the overlap");
+
+    let refused = store.rotate_key(call(Lane::Admin), &rotate(&old.id), &change()).await.unwrap();
+    assert!(matches!(refused, Rotated::Refused(_)), "{refused:?}");
+    let nobody = store.rotate_key(call(Lane::Admin), &rotate(&KeyId::generate()), &change()).await.unwrap();
+    assert_eq!(nobody, Rotated::NoSuchKey);
+    let reason = Reason::parse("gone").unwrap();
+    store.revoke_key(call(Lane::Admin), &rotation.id, &reason, &change()).await.unwrap();
+    let refused = store.rotate_key(call(Lane::Admin), &rotate(&rotation.id), &change()).await.unwrap();
+    assert!(matches!(refused, Rotated::Refused(_)), "{refused:?}");
+}
+
+async fn import(store: &impl Store) {
+    let ours = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
+    let theirs = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
+    let held = new_key(&theirs.id, &[], None);
+    store.insert_key(call(Lane::Admin), &held, &change()).await.unwrap();
+
+    let good = to_import(new_key(&ours.id, &["read"], Some(NOW)));
+    let mut same_hash = to_import(new_key(&ours.id, &[], None));
+    same_hash.key.hash = good.key.hash;
+    let mut taken = to_import(new_key(&ours.id, &[], None));
+    taken.key.hash = held.hash;
+    let homeless = to_import(new_key(&TenantId::generate(), &[], None));
+    let nowhere = homeless.key.tenant_id.clone();
+    let batch = [good.clone(), same_hash, taken, homeless];
+    let expected = [
+        ImportOutcome::Imported(good.key.id.clone()),
+        ImportOutcome::Existing(good.key.id.clone()),
+        ImportOutcome::HeldByAnotherTenant,
+        ImportOutcome::NoSuchTenant(nowhere),
+    ];
+    // Twice, as after a lost answer: with the ids of the first run, the outcome is that of the first run.
+    for _ in 0..2 {
+        let outcomes = store.import_keys(call(Lane::Admin), &batch, &change()).await.unwrap();
+        assert_eq!(outcomes, expected);
+    }
+    assert_eq!(actions(store, &ours.id).await, ["key.import", "tenant.create"]);
+    let mut later = good.clone();
+    later.key.id = KeyId::generate();
+    let outcomes = store.import_keys(call(Lane::Admin), &[later], &change()).await.unwrap();
+    assert_eq!(outcomes, [ImportOutcome::Existing(good.key.id.clone())]);
+
+    let found = store.lookup_keys(call(Lane::Validation), &[good.key.hash]).await.unwrap();
+    let record = found.records[0].as_ref().unwrap();
+    assert_eq!((&record.key_id, &record.scopes), (&good.key.id, &good.key.scopes));
+}
+
+async fn pages(store: &impl Store) {
+    let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
+    let mut keys: Vec<KeyToImport> = (0..7).map(|_| to_import(new_key(&tenant.id, &[], None))).collect();
+    keys[6].key.expires_at = Some(NOW);
+    store.import_keys(call(Lane::Admin), &keys, &change()).await.unwrap();
+    let mut ids: Vec<_> = keys.iter().map(|import| import.key.id.clone()).collect();
+    let expired = ids[6].clone();
+    ids.sort();
+
+    let size = PageSize::requested(3).unwrap();
+    let mut listed = Vec::new();
+    let mut after = None;
+    loop {
+        let request = PageRequest { size, after: after.take() };
+        let page = store.list_keys(call(Lane::Admin), &tenant.id, &request, None).await.unwrap();
+        assert!(page.items.len() <= 3);
+        listed.extend(page.items.into_iter().map(|key| key.id));
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    assert_eq!(listed, ids);
+    let all = PageRequest { size: PageSize::MAX, after: None };
+    let live = store.list_keys(call(Lane::Admin), &tenant.id, &all, Some(NOW)).await.unwrap();
+    assert!(live.items.len() == 6 && live.items.iter().all(|key| key.id != expired));
+    let nobody = store.list_keys(call(Lane::Admin), &TenantId::generate(), &all, None).await.unwrap();
+    assert_eq!((nobody.items.len(), nobody.next), (0, None));
+
+    let request = PageRequest { size: PageSize::MAX, after: Some(tenant.id.clone()) };
+    let tenants = store.list_tenants(call(Lane::Admin), &request).await.unwrap();
+    assert!(tenants.items.iter().all(|listed| listed.id > tenant.id));
+    let filter = AuditFilter { tenant: Some(tenant.id.clone()) };
+    let two = PageRequest { size: PageSize::requested(2).unwrap(), after: None };
+    let newest = store.list_audit(call(Lane::Admin), &filter, &two).await.unwrap();
+    assert!(newest.items[0].seq > newest.items[1].seq && newest.next == Some(newest.items[1].seq));
+    assert_eq!(newest.items[0].request_id, "req-1");
+}
+
+/// Keys stored before, during and after a change of peppers are found as long as their pepper is configured.
+async fn pepper_rotation<E: Engine>(engine: &Arc<E>) {
+    let store = |text: Option<&str>| {
+        let peppers = text.map_or_else(Peppers::default, |text| Peppers::parse(text).unwrap());
+        SqlStore::new(Arc::clone(engine), Arc::new(peppers))
+    };
+    let (new, old) = PEPPERS.split_once('\n').unwrap();
+    let plain = store(None);
+    let tenant = plain.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
+    let mut hashes = Vec::new();
+    for (writer, pepper) in
+        [(&plain, None), (&store(Some(old)), Some("old")), (&store(Some(PEPPERS)), Some("new"))]
+    {
+        let key = new_key(&tenant.id, &[], None);
+        let stored = writer.insert_key(call(Lane::Admin), &key, &change()).await.unwrap().unwrap();
+        assert_eq!(stored.pepper_id.as_deref(), pepper, "the row names its pepper");
+        hashes.push(key.hash);
+    }
+    let found = async |store: &SqlStore<Arc<E>>| {
+        let lookup = store.lookup_keys(call(Lane::Validation), &hashes).await.unwrap();
+        lookup.records.iter().map(Option::is_some).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&store(Some(PEPPERS))).await, [true, true, true]);
+    assert_eq!(found(&store(Some(new))).await, [true, false, true]);
+    // A start without a pepper that is in use is refused: its keys would all be reported as unknown.
+    let both = Peppers::parse(PEPPERS).unwrap();
+    migrate::verify_peppers(engine, &both).await.unwrap();
+    let refused = migrate::verify_peppers(engine, &Peppers::parse(new).unwrap()).await.unwrap_err();
+    assert!(refused.to_string().contains("pepper old"), "{refused}");
+}
+
+fn new_tenant() -> NewTenant {
+    NewTenant {
+        id: TenantId::generate(),
+        name: TenantName::parse("Müller & Söhne").unwrap(),
+        plan: Plan::parse("pro").unwrap(),
+    }
+}
+
+fn new_key(tenant: &TenantId, scopes: &[&str], expires_at: Option<UnixMillis>) -> NewKey {
+    let scopes = scopes.iter().map(|scope| Scope::parse(scope).unwrap()).collect();
+    NewKey {
+        id: KeyId::generate(),
+        tenant_id: tenant.clone(),
+        hash: random_hash(),
+        name: KeyName::parse("O'Brien's \"key\"").unwrap(),
+        prefix_hint: PrefixHint::parse("ta_abcd").unwrap(),
+        scopes: ScopeSet::new(scopes).unwrap(),
+        expires_at,
+    }
+}
+
+fn to_import(key: NewKey) -> KeyToImport {
+    KeyToImport { key, created_at: Some(UnixMillis(1_600_000_000_000)) }
+}
+
+fn random_hash() -> KeyHash {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).unwrap();
+    KeyHash::from_bytes(bytes)
+}
+
+async fn actions(store: &impl Store, tenant: &TenantId) -> Vec<String> {
+    let filter = AuditFilter { tenant: Some(tenant.clone()) };
+    let page = PageRequest { size: PageSize::DEFAULT, after: None };
+    let events = store.list_audit(call(Lane::Admin), &filter, &page).await.unwrap();
+    events.items.into_iter().map(|event| event.action).collect()
+}

@@ -1,0 +1,169 @@
+//! Every way in which the database can misbehave, one call at a time: what the engine makes of it, and that no caller
+//! is ever told that a key is unknown because of it.
+
+use std::time::{Duration, Instant};
+
+use tenant_auth_proto::v1;
+use tenant_auth_svc::{
+    domain::{
+        clock::SystemClock,
+        store::{Call, FailureKind, Lane},
+    },
+    store::engine::{Engine as _, Statement},
+};
+use tenant_auth_testkit::Fault;
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use crate::harness::{Database, Service, outcome, strange_key};
+
+fn faults() -> Vec<(Fault, FailureKind)> {
+    vec![
+        (Fault::Hang, FailureKind::TimedOut),
+        (Fault::Latency(Duration::from_secs(60)), FailureKind::TimedOut),
+        (Fault::ResetBeforeExecute, FailureKind::Unreachable),
+        (Fault::ResetMidBody, FailureKind::Unreachable),
+        (Fault::ResetAfterCommit, FailureKind::Unreachable),
+        (Fault::unauthorized(), FailureKind::Denied),
+        (Fault::forbidden(), FailureKind::Denied),
+        (Fault::namespace_not_found(), FailureKind::Misplaced),
+        (Fault::too_many_requests(7), FailureKind::Throttled),
+        (Fault::service_unavailable(), FailureKind::Unreachable),
+        (Fault::html_ok(), FailureKind::Garbled),
+        (Fault::binary_error(), FailureKind::Unreachable),
+        (Fault::TruncatedJson, FailureKind::Garbled),
+        (Fault::blocked(), FailureKind::Denied),
+        (Fault::locked(), FailureKind::Busy),
+        (Fault::Sql { code: "SQLITE_CORRUPT", message: "malformed" }, FailureKind::Garbled),
+        (Fault::Sql { code: "SQL_INPUT_ERROR", message: "no such table: api_keys" }, FailureKind::Misplaced),
+    ]
+}
+
+fn quick(database: &Database) -> tenant_auth_svc::config::Settings {
+    database
+        .settings()
+        .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("60ms".to_owned()))
+        .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("150ms".to_owned()))
+}
+
+#[tokio::test]
+async fn each_fault_is_of_its_kind() {
+    let database = Database::test_server().await;
+    let hop = database.hop();
+    for (fault, expected) in faults() {
+        database.server().faults().set(fault.clone());
+        let call = || Call { lane: Lane::Maintenance, deadline: Instant::now() + Duration::from_millis(100) };
+        let read = hop.query(call(), Statement::new("SELECT 1")).await.unwrap_err();
+        assert_eq!(read.kind, expected, "{fault:?}: {read}");
+        let write = hop.transaction(call(), vec![Statement::new("SELECT 1")]).await.unwrap_err();
+        assert_eq!(write.kind, expected, "{fault:?}: {write}");
+        assert!(!read.message.chars().any(char::is_control), "fit for a log: {}", read.message);
+    }
+}
+
+#[tokio::test]
+async fn a_key_never_seen_is_unavailable_and_never_unknown() {
+    let database = Database::test_server().await;
+    let service = Service::start_with(quick(&database), SystemClock::shared()).await;
+    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+    let mut faults = faults();
+    // A well-formed answer without rows: the one that a careless reader takes for "no such key".
+    faults.push((Fault::MissingRows, FailureKind::Garbled));
+
+    for (fault, kind) in faults {
+        database.server().faults().set(fault.clone());
+        for key in [&key, &strange_key()] {
+            let answer = service.validate(key).await;
+            assert_eq!(outcome(&answer), "Unavailable", "{fault:?}");
+            let details = answer.unwrap_err().get_error_details();
+            let reason = &details.error_info().unwrap().reason;
+            assert_eq!(*reason, format!("DATABASE_{}", kind.as_str().to_uppercase()), "{fault:?}");
+            let wait = details.retry_info().unwrap().retry_delay.unwrap();
+            let asked_for = matches!(kind, FailureKind::Throttled);
+            assert_eq!(wait, Duration::from_secs(if asked_for { 7 } else { 1 }), "{fault:?}");
+        }
+    }
+    database.server().faults().clear();
+    assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Valid, "and then all is well");
+}
+
+#[tokio::test]
+async fn an_administrative_wish_is_unavailable_and_never_not_found() {
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let tenant = service.tenant("Acme").await;
+    let (_, key_id) = service.key(&tenant, &[]).await;
+    for fault in [Fault::MissingRows, Fault::html_ok(), Fault::service_unavailable(), Fault::blocked()] {
+        database.server().faults().set(fault.clone());
+        let get = service.admin().get_tenant(v1::GetTenantRequest { tenant_id: tenant.clone() }).await;
+        assert_eq!(get.unwrap_err().code(), Code::Unavailable, "{fault:?}");
+        let list = v1::ListKeysRequest { tenant_id: tenant.clone(), ..Default::default() };
+        assert_eq!(service.admin().list_keys(list).await.unwrap_err().code(), Code::Unavailable, "{fault:?}");
+        let revoke = v1::RevokeKeyRequest { key_id: key_id.clone(), reason: "x".to_owned() };
+        assert_eq!(
+            service.admin().revoke_key(revoke).await.unwrap_err().code(),
+            Code::Unavailable,
+            "{fault:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_passing_fault_is_not_seen_by_the_caller() {
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let (key, key_id) = service.key(&service.tenant("Acme").await, &[]).await;
+    database.server().faults().set_for(1, Fault::ResetBeforeExecute);
+    assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Valid);
+
+    // A lost answer to a commit: repeated, done once, told once.
+    database.server().faults().set_for(1, Fault::ResetAfterCommit);
+    service.revoke(&key_id).await;
+    let audit =
+        database.server().query("SELECT count(*) FROM audit_log WHERE action = 'key.revoke'").unwrap();
+    assert_eq!(audit[0][0]["value"], "1");
+
+    database.server().faults().set_for(1, Fault::ResetAfterCommit);
+    service.key(&service.tenant("Other").await, &[]).await;
+    let twins = database.server().query("SELECT count(*) FROM tenants WHERE name = 'Other'").unwrap();
+    assert_eq!(twins[0][0]["value"], "1", "created once");
+}
+
+#[tokio::test]
+async fn a_failed_statement_takes_the_whole_transaction_back() {
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let hop = database.hop();
+    let insert = "INSERT INTO tenants (id, name, created_at, updated_at) VALUES ('half', 'x', 1, 1)";
+    let steps = vec![Statement::new(insert), Statement::new("INSERT INTO nowhere VALUES (1)")];
+    let call = Call::within(Lane::Admin, Duration::from_secs(5));
+    assert_eq!(hop.transaction(call, steps).await.unwrap_err().kind, FailureKind::Misplaced);
+    let request = v1::GetTenantRequest { tenant_id: "half".to_owned() };
+    assert_eq!(service.admin().get_tenant(request).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_token_that_may_only_read_reads() {
+    let database = Database::test_server().await;
+    let (key, _) = {
+        let service = Service::start(&database).await;
+        service.key(&service.tenant("Acme").await, &[]).await
+    };
+    std::fs::write(database.token_file(), "reader").unwrap();
+    let service = Service::start(&database).await;
+    assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Valid);
+    let create = v1::CreateTenantRequest { name: "x".to_owned(), ..Default::default() };
+    assert_eq!(service.admin().create_tenant(create).await.unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn a_rotated_token_comes_into_force_without_a_restart() {
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    database.server().set_token("rotated-token");
+    assert_eq!(outcome(&service.validate(&strange_key()).await), "Unavailable");
+    std::fs::write(database.token_file(), "rotated-token\n").unwrap();
+    assert_eq!(service.validate(&strange_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
+    let info = database.server().counters();
+    assert!(info.unauthorized >= 1);
+}

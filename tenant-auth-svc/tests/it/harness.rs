@@ -1,0 +1,228 @@
+//! What the tests share: databases to run against, and a service on one of them.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tempfile::TempDir;
+use tenant_auth_proto::v1::{
+    self, admin_service_client::AdminServiceClient, validation_service_client::ValidationServiceClient,
+};
+use tenant_auth_svc::{
+    app::{self, Hop, Running},
+    config::{ServiceConfig, Settings},
+    domain::{
+        audit::Actor,
+        clock::{ManualClock, SharedClock, SystemClock, UnixMillis},
+        store::{Call, Change, Lane},
+    },
+};
+use tenant_auth_testkit::HranaServer;
+use tonic::{Status, transport::Channel};
+
+/// A moment in 2026.
+pub(crate) const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
+/// The token of every test server.
+pub(crate) const TOKEN: &str = "test-token";
+
+/// A database of the kinds that the service knows.
+pub(crate) enum Database {
+    Embedded(TempDir),
+    /// Boxed: it is far larger than the others.
+    TestServer(Box<HranaServer>, TempDir),
+    Real(String, Option<TempDir>),
+}
+
+impl Database {
+    pub(crate) fn embedded() -> Self {
+        Self::Embedded(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) async fn test_server() -> Self {
+        let server = HranaServer::builder().token(TOKEN).read_only_token("reader").start().await.unwrap();
+        Self::TestServer(Box::new(server), token_folder(TOKEN))
+    }
+
+    /// The real remote database that the environment names, if any.
+    pub(crate) fn real() -> Option<Self> {
+        let url = std::env::var("TENANT_AUTH_TEST_REMOTE_URL").ok()?;
+        let token = std::env::var("TENANT_AUTH_TEST_REMOTE_TOKEN").ok();
+        Some(Self::Real(url, token.map(|token| token_folder(&token))))
+    }
+
+    /// One of each kind that is there.
+    pub(crate) async fn all() -> Vec<Self> {
+        let mut all = vec![Self::embedded(), Self::test_server().await];
+        all.extend(Self::real());
+        all
+    }
+
+    /// Whether others may use it at the same time.
+    pub(crate) fn is_shared(&self) -> bool {
+        match self {
+            Self::Embedded(_) | Self::TestServer(..) => false,
+            Self::Real(..) => true,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Embedded(_) => "embedded",
+            Self::TestServer(..) => "test server",
+            Self::Real(..) => "real server",
+        }
+    }
+
+    pub(crate) fn server(&self) -> &HranaServer {
+        match self {
+            Self::TestServer(server, _) => server,
+            Self::Embedded(_) | Self::Real(..) => panic!("only the test server has switches"),
+        }
+    }
+
+    pub(crate) fn server_mut(&mut self) -> &mut HranaServer {
+        match self {
+            Self::TestServer(server, _) => server,
+            Self::Embedded(_) | Self::Real(..) => panic!("only the test server has switches"),
+        }
+    }
+
+    /// The settings that lead to it.
+    pub(crate) fn settings(&self) -> Settings {
+        let (url, token) = match self {
+            Self::Embedded(folder) => (format!("file:{}", folder.path().join("auth.db").display()), None),
+            Self::TestServer(server, folder) => (server.url(), Some(folder)),
+            Self::Real(url, folder) => (url.clone(), folder.as_ref()),
+        };
+        let token = token.map(|folder| token_file(folder).display().to_string());
+        Settings::default()
+            .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
+            .with_flag("TENANT_AUTH_DATABASE_URL", Some(url))
+            .with_flag("TENANT_AUTH_DATABASE_TOKEN_FILE", token)
+    }
+
+    pub(crate) fn token_file(&self) -> PathBuf {
+        match self {
+            Self::TestServer(_, folder) => token_file(folder),
+            Self::Embedded(_) | Self::Real(..) => panic!("only the test server's token can change"),
+        }
+    }
+
+    /// The way to it, as the service takes it.
+    pub(crate) fn hop(&self) -> Hop {
+        app::hop(ServiceConfig::read(self.settings()).unwrap().0.database).unwrap()
+    }
+}
+
+fn token_folder(token: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    // With the line break that most token files end with.
+    std::fs::write(token_file(&folder), format!("{token}\n")).unwrap();
+    folder
+}
+
+fn token_file(folder: &TempDir) -> PathBuf {
+    folder.path().join("token")
+}
+
+/// A service, and clients of it.
+pub(crate) struct Service {
+    pub(crate) running: Running,
+    pub(crate) channel: Channel,
+}
+
+impl Service {
+    /// Starts one on a database and waits until it is ready.
+    pub(crate) async fn start(database: &Database) -> Self {
+        Self::start_with(database.settings(), SystemClock::shared()).await
+    }
+
+    /// Starts one that sees the time of a clock.
+    pub(crate) async fn start_at(database: &Database, clock: &Arc<ManualClock>) -> Self {
+        let clock: SharedClock = Arc::clone(clock) as SharedClock;
+        Self::start_with(database.settings(), clock).await
+    }
+
+    pub(crate) async fn start_with(settings: Settings, clock: SharedClock) -> Self {
+        let mut service = Self::start_unready(settings, clock).await;
+        service.running.ready().await.unwrap();
+        service
+    }
+
+    /// Starts one without waiting for its database.
+    pub(crate) async fn start_unready(settings: Settings, clock: SharedClock) -> Self {
+        let config = ServiceConfig::read(settings).unwrap().0;
+        let running = app::start(config, clock).await.unwrap();
+        let channel = Channel::from_shared(format!("http://{}", running.address())).unwrap().connect_lazy();
+        Self { running, channel }
+    }
+
+    pub(crate) fn validation(&self) -> ValidationServiceClient<Channel> {
+        ValidationServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn admin(&self) -> AdminServiceClient<Channel> {
+        AdminServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) async fn validate(&self, key: &str) -> Result<v1::ValidateKeyResponse, Status> {
+        self.validate_for(key, &[]).await
+    }
+
+    pub(crate) async fn validate_for(
+        &self,
+        key: &str,
+        scopes: &[&str],
+    ) -> Result<v1::ValidateKeyResponse, Status> {
+        let request = v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: owned(scopes) };
+        Ok(self.validation().validate_key(request).await?.into_inner())
+    }
+
+    /// A new tenant's id.
+    pub(crate) async fn tenant(&self, name: &str) -> String {
+        let request =
+            v1::CreateTenantRequest { name: name.to_owned(), plan: "pro".to_owned(), ..Default::default() };
+        self.admin().create_tenant(request).await.unwrap().into_inner().tenant.unwrap().tenant_id
+    }
+
+    /// A new key: its plaintext and its id.
+    pub(crate) async fn key(&self, tenant: &str, scopes: &[&str]) -> (String, String) {
+        let request = v1::IssueKeyRequest {
+            tenant_id: tenant.to_owned(),
+            name: "test".to_owned(),
+            scopes: owned(scopes),
+            expires_at: None,
+        };
+        let issued = self.admin().issue_key(request).await.unwrap().into_inner();
+        (issued.plaintext, issued.key.unwrap().key_id)
+    }
+
+    pub(crate) async fn revoke(&self, key_id: &str) {
+        let request = v1::RevokeKeyRequest { key_id: key_id.to_owned(), reason: "test".to_owned() };
+        self.admin().revoke_key(request).await.unwrap();
+    }
+}
+
+pub(crate) fn owned(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+pub(crate) fn change() -> Change {
+    Change { actor: Actor { caller: "test".to_owned(), request_id: "req-1".to_owned() }, at: NOW }
+}
+
+pub(crate) fn call(lane: Lane) -> Call {
+    Call::within(lane, Duration::from_secs(10))
+}
+
+/// The verdict, or the status code of the failure: what a caller acts on.
+pub(crate) fn outcome(result: &Result<v1::ValidateKeyResponse, Status>) -> String {
+    match result {
+        Ok(response) => response.verdict().as_str_name().to_owned(),
+        Err(status) => format!("{:?}", status.code()),
+    }
+}
+
+/// A well-formed key that nobody was ever given.
+pub(crate) fn strange_key() -> String {
+    use tenant_auth_svc::domain::key::KeyFormat;
+    KeyFormat::new("ta").unwrap().generate().unwrap().expose().to_owned()
+}

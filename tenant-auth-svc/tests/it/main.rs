@@ -1,0 +1,18 @@
+//! The service as a whole, in one process: against the embedded database, against the test server with its faults,
+//! and, when `TENANT_AUTH_TEST_REMOTE_URL` (and `…_TOKEN`) name one, against a real remote database.
+
+mod admin;
+mod architecture;
+mod cache;
+mod canary;
+mod cli;
+mod conformance;
+mod cost;
+mod faults;
+mod grpcurl;
+mod harness;
+mod input;
+mod migrations;
+mod outage;
+mod stream;
+mod validation;
