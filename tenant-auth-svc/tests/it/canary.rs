@@ -1,1 +1,85 @@
-//! To come.
+//! A planted key must not show up in any log, at any level, in any format, nor in any error.
+
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex},
+};
+
+use tenant_auth_proto::v1;
+use tenant_auth_svc::{
+    config::{LogConfig, LogFormat},
+    domain::key::{KeyHash, PresentedKey},
+    telemetry::logging,
+};
+use tenant_auth_testkit::Fault;
+
+use crate::harness::{Database, Service, TOKEN, strange_key};
+
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The only test of this binary that sets a log up: it hears all the others as well, which can only help.
+#[tokio::test]
+async fn a_planted_key_is_in_no_log_and_no_error() {
+    let captured = Captured::default();
+    let config = LogConfig { filter: "trace".to_owned(), format: LogFormat::Json };
+    let writer = captured.clone();
+    tracing::subscriber::set_global_default(logging::subscriber(&config, move || writer.clone())).unwrap();
+
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let tenant = service.tenant("Acme").await;
+    let (issued, key_id) = service.key(&tenant, &["a"]).await;
+    let foreign = format!("canary-{}", strange_key());
+    let malformed = format!("{issued}x");
+    let hash = KeyHash::of(&PresentedKey::new(foreign.clone()));
+    let import = v1::ImportKey { tenant_id: tenant, sha256: hash.as_bytes().to_vec(), ..Default::default() };
+    service.admin().import_keys(v1::ImportKeysRequest { keys: vec![import] }).await.unwrap();
+    let rotate = v1::RotateKeyRequest { key_id, ..Default::default() };
+    let rotated = service.admin().rotate_key(rotate).await.unwrap().into_inner();
+
+    let keys = [issued, foreign, malformed, rotated.plaintext.clone()];
+    let mut errors = vec![format!("{rotated:?}")];
+    for fault in [None, Some(Fault::html_ok()), Some(Fault::ResetMidBody), Some(Fault::TruncatedJson)] {
+        if let Some(fault) = fault {
+            database.server().faults().set(fault);
+        }
+        for key in &keys {
+            let request = v1::ValidateKeyRequest { key: key.clone(), required_scopes: vec!["B".to_owned()] };
+            errors.push(format!("{request:?}"));
+            errors.push(format!("{:?}", service.validation().validate_key(request).await));
+            errors.push(format!("{:?}", service.validate(&format!("{key}-unseen")).await));
+            let request = v1::ValidateKeyRequest { key: key.clone(), required_scopes: Vec::new() };
+            let batch = v1::BatchValidateKeysRequest { requests: vec![request.clone(); 2] };
+            errors.push(format!("{:?}", service.validation().batch_validate_keys(batch).await));
+            let item = v1::StreamValidateKeysRequest { correlation_id: 1, request: Some(request) };
+            let stream = service.validation().stream_validate_keys(tokio_stream::iter([item])).await;
+            errors.push(format!("{:?}", stream.unwrap().into_inner().message().await));
+        }
+    }
+
+    let log = String::from_utf8_lossy(&captured.0.lock().unwrap()).into_owned();
+    let line =
+        log.lines().find(|line| line.contains("tenant_auth::rpc") && line.contains("\"verdict\":\"valid\""));
+    let line = line.expect("the log was heard, or it proves nothing");
+    for field in ["request_id", "caller", "source", "duration_us", "code"] {
+        assert!(line.contains(&format!("\"{field}\":")), "{line}");
+    }
+    for secret in keys.iter().map(String::as_str).chain([TOKEN]) {
+        let shown = log.lines().find(|line| line.contains(secret));
+        assert!(shown.is_none(), "a secret is in the log: {shown:?}");
+        let shown = errors.iter().find(|error| error.contains(secret));
+        assert!(shown.is_none(), "a secret is in an error: {shown:?}");
+    }
+}

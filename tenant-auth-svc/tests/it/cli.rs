@@ -1,1 +1,218 @@
-//! To come.
+//! The program: what a person types, and what they read when it goes wrong.
+
+use std::{
+    process::{Output, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use tenant_auth_proto::v1::{self, validation_service_client::ValidationServiceClient};
+use tenant_auth_testkit::HranaServer;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+};
+use tonic::transport::Channel;
+
+use crate::harness::TOKEN;
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tenant-auth-svc"));
+    command.env_clear().kill_on_drop(true).stdin(Stdio::null());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+async fn run(command: &mut Command) -> Output {
+    tokio::time::timeout(Duration::from_secs(30), command.output()).await.expect("it must end").unwrap()
+}
+
+/// A `dev` service on a free port: the child, its further lines, and what it printed as its endpoint and key.
+async fn dev(folder: &TempDir) -> (Child, Lines<BufReader<ChildStdout>>, String, String) {
+    let mut child = program()
+        .args(["dev", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (mut endpoint, mut key) = (String::new(), String::new());
+    while key.is_empty() {
+        let line = lines.next_line().await.unwrap().expect("it says what to try");
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("endpoint") => endpoint = words.next().unwrap().to_owned(),
+            Some("key") => key = words.next().unwrap().to_owned(),
+            _ => {}
+        }
+    }
+    (child, lines, endpoint, key)
+}
+
+async fn validate(endpoint: &str, key: &str) -> v1::ValidateKeyResponse {
+    let channel = Channel::from_shared(format!("http://{endpoint}")).unwrap().connect_lazy();
+    let request =
+        v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: vec!["demo:read".to_owned()] };
+    ValidationServiceClient::new(channel).validate_key(request).await.unwrap().into_inner()
+}
+
+fn signal(child: &Child, name: &str) {
+    let id = child.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn dev_works_and_keeps_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut child, mut lines, endpoint, key) = dev(&folder).await;
+    assert_eq!(validate(&endpoint, &key).await.verdict(), v1::Verdict::Valid);
+    let mut printed = String::new();
+    while !printed.contains("Ctrl-C") {
+        printed.push_str(&lines.next_line().await.unwrap().unwrap());
+        printed.push('\n');
+    }
+    let call = format!(
+        "grpcurl -plaintext -d '{{\"key\":\"{key}\",\"required_scopes\":[\"demo:read\"]}}' {endpoint}"
+    );
+    assert!(printed.contains(&call), "{printed}");
+    assert!(
+        printed.contains(&format!("--endpoint http://{endpoint} validate --scope demo:read")),
+        "{printed}"
+    );
+
+    // A second one on the same data is refused at once, by the name of the first.
+    let second =
+        run(program().args(["dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(folder.path())).await;
+    assert_eq!(second.status.code(), Some(1));
+    let told = text(&second.stderr);
+    assert!(told.contains(&format!("in use by process {}", child.id().unwrap())), "{told}");
+    assert!(told.contains("choose another file"), "{told}");
+    // On the same port, too.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let third = run(program().args(["dev", "--listen", &endpoint, "--data-dir"]).arg(elsewhere.path())).await;
+    assert!(text(&third.stderr).contains("cannot listen on"), "{}", text(&third.stderr));
+
+    signal(&child, "TERM");
+    assert!(child.wait().await.unwrap().success(), "an orderly end");
+    let (mut child, _, endpoint, again) = dev(&folder).await;
+    assert_eq!(again, key, "made once");
+    assert_eq!(validate(&endpoint, &key).await.verdict(), v1::Verdict::Valid);
+    // Killed without a word, it leaves nothing behind that would keep the next one from starting.
+    child.kill().await.unwrap();
+    let (_child, _, endpoint, again) = dev(&folder).await;
+    assert_eq!(validate(&endpoint, &again).await.verdict(), v1::Verdict::Valid);
+}
+
+#[tokio::test]
+async fn serve_refuses_half_a_configuration_and_names_each_bad_value() {
+    let output = run(program().arg("serve")).await;
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output.stderr).contains("TENANT_AUTH_DATABASE_URL must be set"),
+        "{}",
+        text(&output.stderr)
+    );
+
+    let output = run(program()
+        .arg("serve")
+        .env("TENANT_AUTH_DATABASE_URL", "libsql://db.example")
+        .env("TENANT_AUTH_LISTEN", "0.0.0.0:50051")
+        .env("TENANT_AUTH_KEY_PREFIX", "Bad Prefix")
+        .env("TENANT_AUTH_CACHE_FRESH", "5")
+        .env("TENANT_AUTH_DATABASE_MAX_IN_FLIGHT", "1")
+        .env("TENANT_AUTH_PEPPER_FILE", "/nowhere/pepper")
+        .env("TENANT_AUTH_DATABSE_TIMEOUT", "1s")
+        .env("TENANT_AUTH_LOG_FORMAT", "xml")
+        // As Kubernetes sets for a Service of that name: not ours.
+        .env("TENANT_AUTH_PORT", "tcp://10.0.0.1:50051")
+        .env("TENANT_AUTH_SERVICE_HOST", "10.0.0.1"))
+    .await;
+    assert_eq!(output.status.code(), Some(2));
+    let told = text(&output.stderr);
+    for (variable, problem) in [
+        ("TENANT_AUTH_DATABASE_TOKEN_FILE", "must be set"),
+        ("TENANT_AUTH_LISTEN", "beyond loopback"),
+        ("TENANT_AUTH_KEY_PREFIX", "must be 1 to 18 characters"),
+        ("TENANT_AUTH_CACHE_FRESH", "is no duration"),
+        ("TENANT_AUTH_DATABASE_MAX_IN_FLIGHT", "must be a whole number from 3"),
+        ("TENANT_AUTH_PEPPER_FILE", "cannot be read"),
+        ("TENANT_AUTH_DATABSE_TIMEOUT", "did you mean TENANT_AUTH_DATABASE_TIMEOUT?"),
+        ("TENANT_AUTH_LOG_FORMAT", "must be text, json or auto"),
+    ] {
+        let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{variable} ")));
+        assert!(line.is_some_and(|line| line.contains(problem)), "{variable}: {told}");
+    }
+    assert!(!told.contains("TENANT_AUTH_PORT") && !told.contains("SERVICE_HOST"), "{told}");
+}
+
+#[tokio::test]
+async fn check_config_migrate_serve_and_healthcheck_on_a_remote_database() {
+    let database = HranaServer::builder().token(TOKEN).start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, format!("{TOKEN}\n")).unwrap();
+    let configured = |command: &str| {
+        let mut program = program();
+        program
+            .arg(command)
+            .env("TENANT_AUTH_DATABASE_URL", database.url())
+            .env("TENANT_AUTH_DATABASE_TOKEN_FILE", &token)
+            .env("TENANT_AUTH_LOG", "off");
+        program
+    };
+    let shown = run(configured("check-config").args(["--listen", "127.0.0.1:0"])).await;
+    assert!(shown.status.success());
+    let shown = text(&shown.stdout);
+    assert!(shown.contains("TENANT_AUTH_LISTEN") && shown.contains("127.0.0.1:0  (flag)"), "{shown}");
+    assert!(shown.contains(&format!("{}  (environment)", database.url())), "{shown}");
+    assert!(!shown.contains(TOKEN), "{shown}");
+
+    let early = run(configured("check-config").arg("--connect")).await;
+    assert!(text(&early.stderr).contains("run `tenant-auth-svc migrate`"), "{}", text(&early.stderr));
+    let migrated = run(&mut configured("migrate")).await;
+    assert!(text(&migrated.stdout).contains("applied initial"), "{}", text(&migrated.stdout));
+    let again = run(&mut configured("migrate")).await;
+    assert!(text(&again.stdout).contains("up to date"), "{}", text(&again.stdout));
+    assert!(run(configured("check-config").arg("--connect")).await.status.success());
+
+    let mut serve = configured("serve")
+        .args(["--listen", "127.0.0.1:0", "--log", "info", "--log-format", "json"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(serve.stderr.take().unwrap()).lines();
+    let address = loop {
+        let line = log.next_line().await.unwrap().unwrap();
+        if let Some((_, rest)) = line.split_once("\"address\":\"") {
+            break rest.split('"').next().unwrap().to_owned();
+        }
+    };
+    let endpoint = format!("http://{address}");
+    let healthy = run(program().args(["healthcheck", "--endpoint", &endpoint, "--service", ""])).await;
+    assert!(healthy.status.success(), "{}", text(&healthy.stderr));
+    signal(&serve, "TERM");
+    assert!(serve.wait().await.unwrap().success());
+    let gone = run(program().args(["healthcheck", "--endpoint", &endpoint])).await;
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(text(&gone.stderr).contains("does not answer"), "{}", text(&gone.stderr));
+}
+
+#[tokio::test]
+async fn a_wrong_token_is_said_by_name_and_not_shown() {
+    let database = HranaServer::builder().token(TOKEN).start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "not-the-token").unwrap();
+    let output = run(program()
+        .args(["migrate", "--log", "off", "--database-url", &database.url(), "--database-token-file"])
+        .arg(&token))
+    .await;
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stderr);
+    assert!(told.contains("the database is denied: HTTP 401"), "{told}");
+    assert!(!told.contains("not-the-token"), "{told}");
+}

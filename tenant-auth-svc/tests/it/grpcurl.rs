@@ -1,1 +1,61 @@
-//! To come.
+//! The tool that people have in their hands: a current grpcurl, and one from before reflection was version 1.
+
+use std::{path::PathBuf, process::Command};
+
+use crate::harness::{Database, Service};
+
+const CURRENT: &str = "v1.9.3";
+/// Asks for reflection v1alpha only.
+const OLD: &str = "v1.8.1";
+
+/// The tool, built by the Go toolchain; `None` without one, which is a failure where `CI` is set.
+fn grpcurl(version: &str) -> Option<PathBuf> {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("grpcurl-{version}"));
+    let tool = folder.join("grpcurl");
+    if tool.exists() {
+        return Some(tool);
+    }
+    let package = format!("github.com/fullstorydev/grpcurl/cmd/grpcurl@{version}");
+    match Command::new("go").args(["install", &package]).env("GOBIN", &folder).output() {
+        Ok(output) if output.status.success() => Some(tool),
+        other => {
+            let told = match other {
+                Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+                Err(error) => error.to_string(),
+            };
+            assert!(std::env::var_os("CI").is_none(), "no grpcurl {version}: {told}");
+            println!("SKIPPED: no grpcurl {version} could be built: {told}");
+            None
+        }
+    }
+}
+
+async fn run(tool: &PathBuf, args: &[&str]) -> (bool, String) {
+    let output = tokio::process::Command::new(tool).args(args).output().await.unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[tokio::test]
+async fn lists_and_calls() {
+    let database = Database::embedded();
+    let service = Service::start(&database).await;
+    let (key, _) = service.key(&service.tenant("Acme").await, &["a"]).await;
+    let address = service.running.address().to_string();
+    for version in [CURRENT, OLD] {
+        let build = tokio::task::spawn_blocking(move || grpcurl(version));
+        let Some(tool) = build.await.unwrap() else { continue };
+        let (done, listed) = run(&tool, &["-plaintext", &address, "list"]).await;
+        assert!(done && listed.contains("tenantauth.v1.ValidationService"), "{version}: {listed}");
+        let (done, described) =
+            run(&tool, &["-plaintext", &address, "describe", "tenantauth.v1.Verdict"]).await;
+        assert!(done && described.contains("VERDICT_VALID"), "{version}: {described}");
+
+        let data = format!("{{\"key\":\"{key}\",\"required_scopes\":[\"a\"]}}");
+        let method = "tenantauth.v1.ValidationService/ValidateKey";
+        let (done, answer) = run(&tool, &["-plaintext", "-d", &data, &address, method]).await;
+        assert!(done && answer.contains("\"verdict\": \"VERDICT_VALID\""), "{version}: {answer}");
+        let (done, refused) = run(&tool, &["-plaintext", "-d", "{}", &address, method]).await;
+        assert!(!done && refused.contains("key: must not be empty"), "{version}: {refused}");
+    }
+}

@@ -1,1 +1,118 @@
-//! To come.
+//! The schema: two starters at once, a newer one, an edited one.
+
+use tenant_auth_svc::{
+    app::StartError,
+    domain::{
+        clock::{SharedClock, SystemClock},
+        store::{FailureKind, Lane},
+    },
+    store::{
+        engine::{Engine as _, Statement},
+        migrate::{self, KNOWN_VERSION, SchemaError},
+    },
+};
+use tenant_auth_testkit::Fault;
+
+use crate::harness::{Database, Service, call};
+
+fn clock() -> SharedClock {
+    SystemClock::shared()
+}
+
+#[tokio::test]
+async fn of_many_starters_at_once_one_migrates() {
+    for _ in 0..10 {
+        let database = Database::test_server().await;
+        let hops: Vec<_> = (0..6).map(|_| database.hop()).collect();
+        let clock = clock();
+        let runs = hops.iter().map(|hop| migrate::migrate(hop, &clock));
+        let applied: usize =
+            futures::future::join_all(runs).await.into_iter().map(|run| run.unwrap().len()).sum();
+        assert_eq!(applied, usize::try_from(KNOWN_VERSION).unwrap(), "each migration by exactly one");
+    }
+}
+
+#[tokio::test]
+async fn a_second_start_changes_nothing() {
+    for database in Database::all().await {
+        let hop = database.hop();
+        migrate::migrate(&hop, &clock()).await.unwrap();
+        assert!(migrate::migrate(&hop, &clock()).await.unwrap().is_empty());
+        migrate::verify(&hop).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_a_migration_is_found_done() {
+    let database = Database::test_server().await;
+    let hop = database.hop();
+    database.server().faults().set_where("INSERT INTO schema_migrations", 1, Fault::ResetAfterCommit);
+    let lost = migrate::migrate(&hop, &clock()).await.unwrap_err();
+    assert!(lost.is_passing(), "a start-up tries again: {lost}");
+    migrate::migrate(&hop, &clock()).await.unwrap();
+    migrate::verify(&hop).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_by_migrate_and_by_a_start() {
+    let database = Database::test_server().await;
+    let hop = database.hop();
+    migrate::migrate(&hop, &clock()).await.unwrap();
+    database.server().execute("INSERT INTO schema_migrations VALUES (99, 'later', 'x', 1)").unwrap();
+    let refused = migrate::migrate(&hop, &clock()).await.unwrap_err();
+    assert!(matches!(refused, SchemaError::Newer { found: 99 }), "{refused}");
+    assert!(refused.to_string().contains("newer tenant-auth"), "{refused}");
+
+    let mut service = Service::start_unready(database.settings(), clock()).await;
+    assert!(matches!(service.running.ready().await, Err(StartError::Schema(_))));
+    assert!(matches!(service.running.failed().await, StartError::Schema(_)), "and the process ends");
+}
+
+#[tokio::test]
+async fn an_edited_migration_is_refused() {
+    let database = Database::test_server().await;
+    let hop = database.hop();
+    migrate::migrate(&hop, &clock()).await.unwrap();
+    database.server().execute("UPDATE schema_migrations SET checksum = 'other' WHERE version = 1").unwrap();
+    let refused = migrate::verify(&hop).await.unwrap_err();
+    assert!(matches!(refused, SchemaError::Edited { version: 1 }), "{refused}");
+}
+
+#[tokio::test]
+async fn a_database_without_a_schema_says_what_to_do() {
+    let database = Database::test_server().await;
+    let hop = database.hop();
+    let refused = migrate::verify(&hop).await.unwrap_err();
+    assert!(refused.to_string().contains("tenant-auth-svc migrate"), "{refused}");
+    let read = hop.query(call(Lane::Maintenance), Statement::new("SELECT id FROM tenants")).await;
+    assert_eq!(read.unwrap_err().kind, FailureKind::Misplaced);
+}
+
+/// A change by any hand, that of a person at the database's shell too, must leave its mark in the change log.
+#[tokio::test]
+async fn every_change_that_a_verdict_depends_on_is_logged() {
+    let database = Database::test_server().await;
+    migrate::migrate(&database.hop(), &clock()).await.unwrap();
+    let server = database.server();
+    let seen = || server.query("SELECT kind, ref FROM changes ORDER BY seq").unwrap().len();
+    let insert_key =
+        "INSERT INTO api_keys (key_hash, id, tenant_id, created_at) VALUES (zeroblob(32), 'k', 't', 1)";
+    for (statement, events) in [
+        ("INSERT INTO tenants (id, name, created_at, updated_at) VALUES ('t', 'T', 1, 1)", 1),
+        ("INSERT INTO tenants (id, name, created_at, updated_at) VALUES ('u', 'U', 1, 1)", 1),
+        (insert_key, 1),
+        ("UPDATE tenants SET status = 'suspended' WHERE id = 't'", 1),
+        ("UPDATE tenants SET name = 'New' WHERE id = 't'", 1),
+        ("UPDATE api_keys SET revoked_at = 5", 1),
+        ("UPDATE api_keys SET scopes = '[\"a\"]'", 1),
+        ("UPDATE api_keys SET expires_at = 7", 1),
+        ("UPDATE api_keys SET tenant_id = 'u'", 2),
+        ("UPDATE api_keys SET last_used_at = 9", 0),
+        ("DELETE FROM api_keys", 1),
+        ("DELETE FROM tenants WHERE id = 'u'", 1),
+    ] {
+        let before = seen();
+        server.execute(statement).unwrap();
+        assert_eq!(seen() - before, events, "{statement}");
+    }
+}
