@@ -216,3 +216,36 @@ async fn a_wrong_token_is_said_by_name_and_not_shown() {
     assert!(told.contains("the database is denied: HTTP 401"), "{told}");
     assert!(!told.contains("not-the-token"), "{told}");
 }
+
+/// The file that operators start from knows every variable, and is accepted once its two blanks are filled in.
+#[tokio::test]
+async fn the_example_configuration_is_complete() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    let example = include_str!("../../../deploy/config/tenant-auth.env");
+    let mut check = program();
+    check.arg("check-config");
+    let mut named = Vec::new();
+    for line in example.lines() {
+        let Some((name, value)) = line.trim_start_matches('#').split_once('=') else { continue };
+        if name.starts_with("TENANT_AUTH_") && !name.contains(' ') {
+            named.push(name.to_owned());
+            check.env(name, value);
+        }
+    }
+    check.env("TENANT_AUTH_DATABASE_TOKEN_FILE", &token);
+    let output = run(&mut check).await;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
+    let known: Vec<_> = shown
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|word| word.starts_with("TENANT_AUTH_"))
+        .map(str::to_owned)
+        .collect();
+    named.sort();
+    let mut sorted = known;
+    sorted.sort();
+    assert_eq!(named, sorted, "the example and the program know the same variables");
+}
