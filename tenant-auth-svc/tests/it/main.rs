@@ -1,6 +1,9 @@
 //! The service as a whole, in one process: against the embedded database, against the test server with its faults,
 //! and, when `TENANT_AUTH_TEST_REMOTE_URL` (and `…_TOKEN`) name one, against a real remote database.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "shown when a test fails")]
+
 mod admin;
 mod architecture;
 mod cache;

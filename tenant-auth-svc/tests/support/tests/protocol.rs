@@ -1,5 +1,7 @@
 //! The test server against its own promises: the protocol, the real server's refusals, the faults, the counters.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
