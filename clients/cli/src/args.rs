@@ -1,0 +1,103 @@
+//! The command line.
+
+mod expiry;
+mod limit;
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+pub(crate) use self::{expiry::Expiry, limit::Limit};
+use crate::{
+    command::{audit::AuditCommand, key::KeyCommand, tenant::TenantCommand, validate::Validate},
+    exit, time,
+};
+
+/// Manages the tenants and keys of a tenant-auth service.
+#[derive(Debug, Parser)]
+#[command(name = "tenantctl", version, after_help = exit::HELP, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Globals {
+    /// Where the service listens: http:// or https://
+    #[arg(
+        long,
+        global = true,
+        env = "TENANTCTL_ENDPOINT",
+        default_value = "http://127.0.0.1:50051",
+        value_name = "URL"
+    )]
+    pub(crate) endpoint: String,
+
+    /// How long to wait for one answer, such as 500ms or 1m
+    #[arg(long, global = true, default_value = "5s", value_parser = time::wait, value_name = "TIME")]
+    pub(crate) timeout: Duration,
+
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create, look at, suspend and resume tenants
+    #[command(subcommand)]
+    Tenant(TenantCommand),
+
+    /// Issue, import, rotate, revoke and list keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+
+    /// Look at who changed what
+    #[command(subcommand)]
+    Audit(AuditCommand),
+
+    /// Ask whether a key is good
+    ///
+    /// The key is read from standard input, or asked for without echo on a terminal.
+    Validate(Validate),
+
+    /// Describe the service that answers
+    Info,
+
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell to complete for
+        shell: Shell,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// What is on a command line is in the shell's history and in the process list.
+    #[test]
+    fn no_argument_takes_a_key() {
+        fn check(command: &clap::Command) {
+            for arg in command.get_arguments() {
+                let id = arg.get_id().as_str();
+                let suspicious = ["key", "plaintext", "secret", "token", "api_key"].contains(&id);
+                assert!(!suspicious, "{} takes {id}", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

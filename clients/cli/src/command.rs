@@ -1,0 +1,71 @@
+//! What can be asked for: one file per group of commands.
+
+pub(crate) mod audit;
+pub(crate) mod import;
+pub(crate) mod key;
+pub(crate) mod tenant;
+pub(crate) mod validate;
+
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+use tenant_auth_client::Client;
+
+use crate::{
+    args::{Cli, Command, Globals},
+    exit::Exit,
+    failure::Failure,
+    output::Output,
+    view::InfoView,
+};
+
+/// What every command needs: where to ask and where to tell.
+pub(crate) struct Context {
+    globals: Globals,
+    pub(crate) output: Output,
+}
+
+impl Context {
+    pub(crate) fn new(globals: Globals) -> Self {
+        Self { output: Output::new(globals.json), globals }
+    }
+
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        Client::builder(&self.globals.endpoint)
+            .timeout(self.globals.timeout)
+            .user_agent(concat!("tenantctl/", env!("CARGO_PKG_VERSION")))
+            .connect_lazy()
+            .map_err(Failure::naming(&[]))
+    }
+
+    pub(crate) fn tell(&self, failure: &Failure) {
+        let told = failure.told(&self.globals.endpoint, self.globals.timeout);
+        self.output.tell(&told);
+    }
+}
+
+/// Does what was asked for.
+pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Tenant(command) => tenant::run(context, command).await,
+        Command::Key(command) => key::run(context, command).await,
+        Command::Audit(command) => audit::run(context, command).await,
+        Command::Validate(command) => validate::run(context, command).await,
+        Command::Info => info(context).await,
+        Command::Completions { shell } => completions(context, shell),
+    }
+}
+
+async fn info(context: &Context) -> Result<Exit, Failure> {
+    let info = context.client()?.server_info().await.map_err(Failure::naming(&[]))?;
+    context.output.show(&InfoView::new(&context.globals.endpoint, info)?)?;
+    Ok(Exit::Done)
+}
+
+fn completions(context: &Context, shell: Shell) -> Result<Exit, Failure> {
+    // Into memory first: the generator panics when a pipe breaks.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "tenantctl", &mut script);
+    let script = String::from_utf8_lossy(&script);
+    context.output.line(script.trim_end())?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,195 @@
+//! `tenantctl key import`
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use tenant_auth_client::{AdminClient, Error, ImportedKey, Violation};
+
+use super::Context;
+use crate::{
+    exit::Exit,
+    failure::Failure,
+    import::{self, Format, Problem, Row},
+    output::Output,
+    retry,
+    view::{ImportView, RefusedRow},
+};
+
+/// What the service takes at once.
+const PAGE: usize = 500;
+/// Nobody reads more; the first ones mostly explain the rest.
+const SHOWN_PROBLEMS: usize = 20;
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The file, or - for standard input
+    file: PathBuf,
+
+    /// How it is written
+    #[arg(long, value_enum, default_value_t = Format::Auto)]
+    format: Format,
+
+    /// The tenant of rows that name none
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
+    tenant: String,
+
+    /// Check the file and send nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) async fn run(context: &Context, command: Import) -> Result<Exit, Failure> {
+    let name = if command.file == Path::new("-") {
+        "<stdin>".to_owned()
+    } else {
+        command.file.display().to_string()
+    };
+    let bytes =
+        read(&command.file).map_err(|error| Failure::usage(format!("cannot read {name}: {error}")))?;
+    let format = command.format.of(&command.file, &bytes);
+    let rows =
+        import::parse(&bytes, format, &command.tenant).map_err(|problems| unusable(&name, &problems))?;
+    let mut view = ImportView {
+        file: name,
+        dry_run: command.dry_run,
+        rows: rows.len(),
+        imported: 0,
+        already_there: 0,
+        refused: Vec::new(),
+    };
+    if !command.dry_run {
+        send(&context.client()?.admin(), context.output, &rows, &mut view).await?;
+    }
+    context.output.show(&view)?;
+    Ok(if view.refused.is_empty() { Exit::Done } else { Exit::Denied })
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        io::stdin().lock().read_to_end(&mut bytes)?;
+        Ok(bytes)
+    } else {
+        fs::read(path)
+    }
+}
+
+fn unusable(name: &str, problems: &[Problem]) -> Failure {
+    let mut details: Vec<_> =
+        problems.iter().take(SHOWN_PROBLEMS).map(|problem| format!("{name}:{problem}")).collect();
+    if problems.len() > SHOWN_PROBLEMS {
+        details.push(format!("… and {} more", problems.len() - SHOWN_PROBLEMS));
+    }
+    Failure::Usage {
+        sentence: format!("{name} cannot be imported as it is; nothing was sent"),
+        details,
+        hint: None,
+    }
+}
+
+async fn send(
+    admin: &AdminClient,
+    output: Output,
+    rows: &[Row],
+    view: &mut ImportView,
+) -> Result<(), Failure> {
+    // Draws nothing where standard error is no terminal.
+    let bar = ProgressBar::new(rows.len() as u64).with_style(style());
+    for page in rows.chunks(PAGE) {
+        let keys: Vec<_> = page.iter().map(|row| row.key.clone()).collect();
+        let sent = retry::patiently(async || admin.import_keys(keys.clone()).await).await;
+        let outcomes = sent.map_err(|error| {
+            bar.abandon();
+            let done = view.imported + view.already_there + view.refused.len();
+            if done > 0 {
+                output
+                    .note(&format!("{done} of {} rows were sent before; run it again to go on", rows.len()));
+            }
+            refused_page(error, page, &view.file)
+        })?;
+        for (row, outcome) in page.iter().zip(outcomes) {
+            note(row, outcome, view);
+        }
+        bar.inc(page.len() as u64);
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{wide_bar} {human_pos} of {human_len} rows, {eta} to go")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+fn note(row: &Row, outcome: Result<ImportedKey, Error>, view: &mut ImportView) {
+    match outcome {
+        Ok(ImportedKey::New { .. }) => view.imported += 1,
+        Ok(ImportedKey::Existing { .. }) => view.already_there += 1,
+        Err(error) => view.refused.push(RefusedRow {
+            line: row.line,
+            tenant_id: row.key.tenant_id.clone(),
+            problem: words(error),
+        }),
+    }
+}
+
+fn words(error: Error) -> String {
+    match error {
+        Error::NotFound { message, .. } | Error::AlreadyExists { message, .. } => message,
+        error => error.to_string(),
+    }
+}
+
+/// The service counts a page's keys from 0; the user counts the file's lines.
+fn refused_page(error: Error, page: &[Row], file: &str) -> Failure {
+    let Error::Invalid { message, violations } = error else {
+        return Failure::naming(&[])(error);
+    };
+    let violations = violations.into_iter().map(|violation| {
+        let place = place(&violation.field, page, file);
+        Violation { field: place.unwrap_or(violation.field), ..violation }
+    });
+    Failure::naming(&[])(Error::Invalid { message, violations: violations.collect() })
+}
+
+/// `keys[3].sha256` is `keys.csv:5: sha256`.
+fn place(field: &str, page: &[Row], file: &str) -> Option<String> {
+    let (index, column) = field.strip_prefix("keys[")?.split_once("].")?;
+    let row = page.get(index.parse::<usize>().ok()?)?;
+    Some(format!("{file}:{}: {column}", row.line))
+}
+
+#[cfg(test)]
+mod tests {
+    use tenant_auth_client::proto;
+
+    use super::*;
+
+    #[test]
+    fn a_refused_field_is_found_in_the_file() {
+        let row = |line| Row { line, key: proto::ImportKey::default() };
+        let page = [row(2), row(5)];
+        let place = |field| place(field, &page, "keys.csv");
+        assert_eq!(place("keys[1].sha256").unwrap(), "keys.csv:5: sha256");
+        assert_eq!(place("keys[0].scopes[3]").unwrap(), "keys.csv:2: scopes[3]");
+        for field in ["keys", "keys[2].name", "keys[x].name", "name"] {
+            assert_eq!(place(field), None, "{field}");
+        }
+    }
+
+    #[test]
+    fn problems_beyond_the_first_are_counted() {
+        let problems: Vec<_> = (1..=25).map(|line| Problem::new(line, "name", "is bad")).collect();
+        let Failure::Usage { details, .. } = unusable("keys.csv", &problems) else {
+            panic!("a file's problem is the user's");
+        };
+        assert_eq!(details.len(), 21);
+        assert_eq!(details[0], "keys.csv:1: name: is bad");
+        assert_eq!(details[20], "… and 5 more");
+    }
+}

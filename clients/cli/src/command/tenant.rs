@@ -1,0 +1,89 @@
+//! `tenantctl tenant …`
+
+use clap::Subcommand;
+use tenant_auth_client::proto;
+
+use super::Context;
+use crate::{
+    args::Limit,
+    exit::Exit,
+    failure::{Failure, Names},
+    page,
+    view::{TenantView, TenantsView},
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TenantCommand {
+    /// Create a tenant
+    Create {
+        /// Display name, 1 to 64 characters
+        #[arg(long)]
+        name: String,
+
+        /// An opaque label that is handed out with every validation
+        #[arg(long, default_value = "", hide_default_value = true)]
+        plan: String,
+
+        /// An id of your own; with one, creating the same tenant twice is harmless
+        #[arg(long, default_value = "", hide_default_value = true)]
+        id: String,
+    },
+
+    /// Show a tenant
+    Get {
+        /// The tenant's id
+        id: String,
+    },
+
+    /// List tenants by id
+    List {
+        #[command(flatten)]
+        limit: Limit,
+    },
+
+    /// Suspend a tenant: its keys are denied until it is resumed
+    Suspend {
+        /// The tenant's id
+        id: String,
+
+        /// Why, for whoever asks later
+        #[arg(long)]
+        reason: String,
+    },
+
+    /// Lift a suspension
+    Resume {
+        /// The tenant's id
+        id: String,
+    },
+}
+
+const CREATE: Names = &[("tenant_id", "--id"), ("name", "--name"), ("plan", "--plan")];
+const NAMES: Names = &[("tenant_id", "ID"), ("reason", "--reason")];
+
+pub(super) async fn run(context: &Context, command: TenantCommand) -> Result<Exit, Failure> {
+    let admin = context.client()?.admin();
+    let tenant = match command {
+        TenantCommand::Create { name, plan, id } => {
+            let request = proto::CreateTenantRequest { tenant_id: id, name, plan };
+            admin.create_tenant(request).await.map_err(Failure::naming(CREATE))
+        }
+        TenantCommand::Get { id } => admin.get_tenant(&id).await.map_err(Failure::naming(NAMES)),
+        TenantCommand::Suspend { id, reason } => {
+            admin.suspend_tenant(&id, &reason).await.map_err(Failure::naming(NAMES))
+        }
+        TenantCommand::Resume { id } => admin.resume_tenant(&id).await.map_err(Failure::naming(NAMES)),
+        TenantCommand::List { limit } => {
+            let listing = page::read(limit.cap(), async |page_size, page_token| {
+                let request = proto::ListTenantsRequest { page_size, page_token };
+                let page = admin.list_tenants(request).await?;
+                Ok((page.tenants, page.next_page_token))
+            });
+            let listing = listing.await.map_err(Failure::naming(NAMES))?;
+            context.output.show(&TenantsView::new(listing)?)?;
+            return Ok(Exit::Done);
+        }
+    };
+    context.output.show(&TenantView::new(tenant?)?)?;
+    Ok(Exit::Done)
+}

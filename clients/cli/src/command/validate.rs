@@ -1,0 +1,33 @@
+//! `tenantctl validate`
+
+use clap::Args;
+
+use super::Context;
+use crate::{
+    exit::Exit,
+    failure::{Failure, Names},
+    secret::KeySource,
+    view::ValidationView,
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Validate {
+    /// A scope the key must hold; repeat for more
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<String>,
+
+    #[command(flatten)]
+    source: KeySource,
+}
+
+const NAMES: Names = &[("key", "the key"), ("required_scopes", "--scope")];
+
+pub(super) async fn run(context: &Context, command: Validate) -> Result<Exit, Failure> {
+    let client = context.client()?;
+    let key = command.source.read()?;
+    let scopes: Vec<_> = command.scopes.iter().map(String::as_str).collect();
+    let validation = client.validate(&key, &scopes).await.map_err(Failure::naming(NAMES))?;
+    let exit = if validation.is_valid() { Exit::Done } else { Exit::Denied };
+    context.output.show(&ValidationView::new(validation)?)?;
+    Ok(exit)
+}

@@ -1,0 +1,85 @@
+//! What the exit code says.
+
+use tenant_auth_client::Error;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// What was asked for is done; of `validate`: the key is good.
+    Done,
+    /// The key was denied, or rows of an import were refused.
+    Denied,
+    /// The command line, the input, or a field of the request is wrong.
+    Usage,
+    /// There is no such thing, something is there already, or its state does not allow the change.
+    State,
+    /// The service gave no answer now; later it may.
+    Unavailable,
+    /// The caller may not do this.
+    NotAllowed,
+    /// Anything else.
+    Unexpected,
+}
+
+/// The table for `--help`.
+pub(crate) const HELP: &str = "\
+Exit codes:
+  0   done; validate: the key is VALID
+  1   validate: the key was denied; key import: rows were refused
+  2   wrong usage, wrong input, or the service found a field invalid
+  3   not found, already exists, or not possible in the present state
+  4   the service cannot be reached, is overloaded, or gave no answer in time
+  5   not allowed
+  70  anything unexpected";
+
+impl Exit {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Denied => 1,
+            Self::Usage => 2,
+            Self::State => 3,
+            Self::Unavailable => 4,
+            Self::NotAllowed => 5,
+            Self::Unexpected => 70,
+        }
+    }
+}
+
+impl From<&Error> for Exit {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::Setup { .. } | Error::Invalid { .. } => Self::Usage,
+            Error::NotFound { .. } | Error::AlreadyExists { .. } | Error::FailedPrecondition { .. } => {
+                Self::State
+            }
+            Error::Unreachable { .. }
+            | Error::Unavailable { .. }
+            | Error::Overloaded { .. }
+            | Error::DeadlineExceeded => Self::Unavailable,
+            Error::Unauthenticated { .. } | Error::PermissionDenied { .. } => Self::NotAllowed,
+            _ => Self::Unexpected,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_lists_every_code() {
+        let every = [
+            Exit::Done,
+            Exit::Denied,
+            Exit::Usage,
+            Exit::State,
+            Exit::Unavailable,
+            Exit::NotAllowed,
+            Exit::Unexpected,
+        ];
+        for exit in every {
+            assert!(HELP.contains(&format!("\n  {:<4}", exit.code())), "{exit:?}");
+        }
+    }
+}

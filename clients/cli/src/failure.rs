@@ -1,0 +1,179 @@
+//! What went wrong, told so that somebody can act on it.
+
+use std::time::Duration;
+
+use tenant_auth_client::{Error, Violation};
+
+use crate::{exit::Exit, time::coarse};
+
+/// A field of the request, and what the user knows it as.
+pub(crate) type Names = &'static [(&'static str, &'static str)];
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The command line or the input is wrong.
+    Usage {
+        /// What is wrong.
+        sentence: String,
+        /// Where, a line each.
+        details: Vec<String>,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// The service did not do it.
+    Service {
+        /// What it said.
+        error: Error,
+        /// What its fields are called here.
+        names: Names,
+    },
+    /// Anything else.
+    Unexpected(String),
+}
+
+/// A failure in words.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// One sentence, without a full stop.
+    pub(crate) sentence: String,
+    /// What is wrong where, a line each.
+    pub(crate) details: Vec<String>,
+    /// What to do.
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn usage(sentence: impl Into<String>) -> Self {
+        Self::Usage { sentence: sentence.into(), details: Vec::new(), hint: None }
+    }
+
+    /// Turns the service's errors into failures that name fields as the user knows them.
+    pub(crate) fn naming(names: Names) -> impl Fn(Error) -> Self {
+        move |error| Self::Service { error, names }
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Usage { .. } => Exit::Usage,
+            Self::Service { error, .. } => Exit::from(error),
+            Self::Unexpected(_) => Exit::Unexpected,
+        }
+    }
+
+    /// The failure in words, for a service at `endpoint` that was given `timeout` to answer.
+    pub(crate) fn told(&self, endpoint: &str, timeout: Duration) -> Told {
+        match self {
+            Self::Usage { sentence, details, hint } => {
+                Told { sentence: sentence.clone(), details: details.clone(), hint: hint.clone() }
+            }
+            Self::Service { error, names } => Told {
+                sentence: sentence(error, endpoint, timeout),
+                details: details(error, names),
+                hint: hint(error, endpoint),
+            },
+            Self::Unexpected(sentence) => {
+                Told { sentence: sentence.clone(), details: Vec::new(), hint: None }
+            }
+        }
+    }
+}
+
+fn sentence(error: &Error, endpoint: &str, timeout: Duration) -> String {
+    match error {
+        Error::Setup { message } => format!("--endpoint: {message}"),
+        Error::Unreachable { message } => format!("cannot reach {endpoint}: {message}"),
+        Error::Unavailable { message, reason: Some(reason), .. } => format!("{message} ({reason})"),
+        Error::DeadlineExceeded => format!("{endpoint} gave no answer within {}", coarse(timeout)),
+        Error::Invalid { violations, .. } if !violations.is_empty() => {
+            "the service found the request invalid".to_owned()
+        }
+        Error::Unavailable { message, .. }
+        | Error::Overloaded { message, .. }
+        | Error::Invalid { message, .. }
+        | Error::NotFound { message, .. }
+        | Error::AlreadyExists { message, .. }
+        | Error::FailedPrecondition { message, .. }
+            if !message.is_empty() =>
+        {
+            message.clone()
+        }
+        error => error.to_string(),
+    }
+}
+
+fn details(error: &Error, names: Names) -> Vec<String> {
+    let Error::Invalid { violations, .. } = error else {
+        return Vec::new();
+    };
+    let detail =
+        |violation: &Violation| format!("{}: {}", name(&violation.field, names), violation.description);
+    violations.iter().map(detail).collect()
+}
+
+/// `scopes[1]` is the second `--scope`.
+fn name(field: &str, names: Names) -> String {
+    let (base, rest) = field.split_once('[').unwrap_or((field, ""));
+    let Some((_, known)) = names.iter().find(|(field, _)| *field == base) else {
+        return field.to_owned();
+    };
+    match rest.strip_suffix(']').and_then(|index| index.parse::<u32>().ok()) {
+        Some(index) => format!("{known} (no. {})", u64::from(index) + 1),
+        None => (*known).to_owned(),
+    }
+}
+
+fn hint(error: &Error, endpoint: &str) -> Option<String> {
+    match error {
+        Error::Unreachable { .. } => {
+            Some(format!("is tenant-auth running at {endpoint}? start one with `cargo run --release -- dev`"))
+        }
+        Error::Unavailable { retry_after, .. } | Error::Overloaded { retry_after, .. } => {
+            let when = retry_after.map_or_else(|| "later".to_owned(), |time| format!("in {}", coarse(time)));
+            Some(format!("try again {when}; the service's log says why"))
+        }
+        Error::DeadlineExceeded => {
+            Some("a change may have been made all the same; --timeout sets how long to wait".to_owned())
+        }
+        Error::Unimplemented { .. } => Some(format!(
+            "tenantctl and the service at {endpoint} may be of different versions; see `tenantctl info`"
+        )),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMES: Names = &[("tenant_id", "--tenant"), ("scopes", "--scope")];
+
+    fn told(error: Error) -> Told {
+        Failure::naming(NAMES)(error).told("http://host:1", Duration::from_secs(5))
+    }
+
+    #[test]
+    fn fields_are_named_as_the_user_knows_them() {
+        let violation =
+            |field: &str| Violation { field: field.to_owned(), description: "must not be empty".to_owned() };
+        let violations = ["tenant_id", "scopes[1]", "scopes", "odd[x]", "page_token"];
+        let told =
+            told(Error::Invalid { message: String::new(), violations: violations.map(violation).into() });
+        let expected = ["--tenant", "--scope (no. 2)", "--scope", "odd[x]", "page_token"];
+        assert_eq!(told.details, expected.map(|name| format!("{name}: must not be empty")));
+    }
+
+    #[test]
+    fn nobody_at_home_comes_with_what_to_do() {
+        let told = told(Error::Unreachable { message: "refused".to_owned() });
+        assert_eq!(told.sentence, "cannot reach http://host:1: refused");
+        assert!(told.hint.unwrap().contains("cargo run --release -- dev"));
+    }
+
+    #[test]
+    fn the_services_own_words_stand_alone() {
+        let told = told(Error::NotFound { message: "there is no key k".to_owned(), reason: None });
+        assert_eq!(told.sentence, "there is no key k");
+        assert_eq!(told.hint, None);
+    }
+}

@@ -1,0 +1,130 @@
+//! Comma-separated values under a header.
+
+use csv::{ByteRecord, Position, ReaderBuilder, Trim};
+
+use super::row::{COLUMNS, Cells, Problem, Row, unknown_column};
+
+pub(super) fn parse(bytes: &[u8], default_tenant: &str) -> (Vec<Row>, Vec<Problem>) {
+    let mut reader = ReaderBuilder::new()
+        .has_headers(false)
+        // Rows of another length get a message of ours.
+        .flexible(true)
+        .trim(Trim::All)
+        .from_reader(bytes);
+    let (mut rows, mut problems) = (Vec::new(), Vec::new());
+    let mut header: Option<Vec<&'static str>> = None;
+    for record in reader.byte_records() {
+        let Ok(record) = record else {
+            // Reading from memory, with rows of any length, leaves nothing to go wrong.
+            problems.push(Problem::of_row(1, "is no CSV"));
+            break;
+        };
+        let line = record.position().map_or(1, |start| line(bytes, start));
+        let Some(columns) = &header else {
+            match read_header(&record, line) {
+                Ok(columns) => header = Some(columns),
+                Err(found) => return (rows, found),
+            }
+            continue;
+        };
+        match read_row(&record, columns, line, default_tenant) {
+            Ok(row) => rows.push(row),
+            Err(found) => problems.extend(found),
+        }
+    }
+    if header.is_none() && problems.is_empty() {
+        problems.push(Problem::of_row(1, "is empty; a header with sha256 must be there"));
+    }
+    (rows, problems)
+}
+
+/// The line a record begins on. The reader's own count stops before the empty lines in front of it.
+fn line(bytes: &[u8], start: &Position) -> u64 {
+    let start_byte = usize::try_from(start.byte()).unwrap_or(usize::MAX);
+    let ahead = bytes.get(start_byte..).unwrap_or_default().iter();
+    let skipped = ahead.take_while(|byte| matches!(byte, b'\r' | b'\n'));
+    skipped.fold(start.line(), |line, byte| line + u64::from(*byte == b'\n'))
+}
+
+fn read_header(record: &ByteRecord, line: u64) -> Result<Vec<&'static str>, Vec<Problem>> {
+    let mut columns = Vec::new();
+    let mut problems = Vec::new();
+    for cell in record {
+        let name = str::from_utf8(cell).unwrap_or_default();
+        match COLUMNS.into_iter().find(|column| *column == name) {
+            Some(column) if columns.contains(&column) => {
+                problems.push(Problem::new(line, column, "is there twice"));
+            }
+            Some(column) => columns.push(column),
+            None => problems.push(Problem::of_row(line, unknown_column(name))),
+        }
+    }
+    if problems.is_empty() && !columns.contains(&"sha256") {
+        problems.push(Problem::new(line, "sha256", "is not in the header"));
+    }
+    if problems.is_empty() { Ok(columns) } else { Err(problems) }
+}
+
+fn read_row(
+    record: &ByteRecord,
+    columns: &[&'static str],
+    line: u64,
+    default_tenant: &str,
+) -> Result<Row, Vec<Problem>> {
+    if record.len() != columns.len() {
+        let text = format!("has {} cells under {} columns", record.len(), columns.len());
+        return Err(vec![Problem::of_row(line, text)]);
+    }
+    let mut cells = Cells::default();
+    let mut problems = Vec::new();
+    for (column, cell) in columns.iter().zip(record) {
+        match str::from_utf8(cell) {
+            Ok(text) => {
+                cells.set(column, text);
+            }
+            Err(_) => problems.push(Problem::new(line, column, "is not UTF-8")),
+        }
+    }
+    if problems.is_empty() { cells.check(line, default_tenant) } else { Err(problems) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHA: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    fn problems(file: &str) -> Vec<String> {
+        let (_, problems) = parse(file.as_bytes(), "t");
+        problems.iter().map(Problem::to_string).collect()
+    }
+
+    #[test]
+    fn lines_are_those_of_the_file() {
+        let file = format!("\n\nsha256, name\r\n\r\n{SHA},\"two\nlines\"\n{SHA},x,y\n\n\n{SHA},fine\nbad,\n");
+        let (rows, problems) = parse(file.as_bytes(), "t");
+        assert_eq!(rows.iter().map(|row| row.line).collect::<Vec<_>>(), [10]);
+        let lines: Vec<_> = problems.iter().map(Problem::line).collect();
+        assert_eq!(lines, [5, 7, 11]);
+    }
+
+    #[test]
+    fn headers_are_checked_first() {
+        assert_eq!(problems("name\nx\n"), ["1: sha256: is not in the header"]);
+        assert_eq!(problems("sha256,sha256\n"), ["1: sha256: is there twice"]);
+        assert!(problems("sha256,key\n")[0].contains("never imported in plaintext"));
+        assert_eq!(problems(""), ["1: is empty; a header with sha256 must be there"]);
+        assert_eq!(problems("sha256\n"), [""; 0]);
+    }
+
+    #[test]
+    fn rows_of_another_length_are_refused() {
+        assert_eq!(problems(&format!("sha256,name\n{SHA}\n")), ["2: has 1 cells under 2 columns"]);
+    }
+
+    #[test]
+    fn text_that_is_no_text_is_refused() {
+        let (_, problems) = parse(b"sha256,name\n00,\xff\n", "t");
+        assert_eq!(problems[0].to_string(), "2: name: is not UTF-8");
+    }
+}

@@ -1,0 +1,51 @@
+//! How a file is written.
+
+use std::path::Path;
+
+use clap::ValueEnum;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// By the file's name, or else by its beginning
+    Auto,
+    /// Comma-separated values under a header
+    Csv,
+    /// One JSON object per line
+    Jsonl,
+}
+
+impl Format {
+    /// What `Auto` stands for with this file.
+    pub(crate) fn of(self, path: &Path, bytes: &[u8]) -> Self {
+        if self != Self::Auto {
+            return self;
+        }
+        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+        match extension.to_str() {
+            Some("csv") => Self::Csv,
+            Some("jsonl" | "ndjson") => Self::Jsonl,
+            _ if begins_like_json(bytes) => Self::Jsonl,
+            _ => Self::Csv,
+        }
+    }
+}
+
+fn begins_like_json(bytes: &[u8]) -> bool {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    bytes.trim_ascii_start().starts_with(b"{")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_decides_before_the_beginning() {
+        let of = |path: &str, bytes: &[u8]| Format::Auto.of(Path::new(path), bytes);
+        assert_eq!(of("keys.CSV", b"{"), Format::Csv);
+        assert_eq!(of("keys.ndjson", b""), Format::Jsonl);
+        assert_eq!(of("-", b"\n {\"sha256\""), Format::Jsonl);
+        assert_eq!(of("-", b"sha256,"), Format::Csv);
+        assert_eq!(Format::Jsonl.of(Path::new("keys.csv"), b""), Format::Jsonl);
+    }
+}

@@ -1,0 +1,120 @@
+//! The only place that writes: results to standard output, everything else to standard error.
+
+mod table;
+
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+
+pub(crate) use self::table::{details, list};
+use crate::failure::{Failure, Told};
+
+/// A result: its fields are the JSON document.
+pub(crate) trait View: Serialize {
+    /// The same for people, without a line's end at its end.
+    fn text(&self) -> String;
+
+    /// What people should know besides.
+    fn note(&self) -> Option<&'static str> {
+        None
+    }
+}
+
+/// Where results go, and in which form.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    json: bool,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Writes a result. A reader that went away, as `head` does, is no failure.
+    pub(crate) fn show(self, view: &impl View) -> Result<(), Failure> {
+        forgiving(write_line(&self.rendered(view)?))?;
+        if let Some(note) = view.note().filter(|_| !self.json) {
+            self.note(note);
+        }
+        Ok(())
+    }
+
+    /// Writes a result that nobody can ask for again: any obstacle is a failure.
+    pub(crate) fn show_or_fail(self, view: &impl View) -> Result<(), Failure> {
+        self.rendered(view).and_then(|text| write_line(&text).map_err(unwritten))
+    }
+
+    /// Writes one line as it is, whatever the form.
+    pub(crate) fn line(self, text: &str) -> Result<(), Failure> {
+        forgiving(write_line(text))
+    }
+
+    /// Writes one line as it is, and any obstacle is a failure.
+    pub(crate) fn line_or_fail(self, text: &str) -> Result<(), Failure> {
+        write_line(text).map_err(unwritten)
+    }
+
+    /// Tells something besides the result.
+    pub(crate) fn note(self, text: &str) {
+        // There is nobody to tell that standard error is gone.
+        let _ = writeln!(io::stderr().lock(), "{}", printable(text));
+    }
+
+    /// Tells what went wrong.
+    pub(crate) fn tell(self, told: &Told) {
+        self.note(&format!("error: {}", told.sentence));
+        for detail in &told.details {
+            self.note(&format!("  {detail}"));
+        }
+        if let Some(hint) = &told.hint {
+            self.note(&format!("hint: {hint}"));
+        }
+    }
+
+    fn rendered(self, view: &impl View) -> Result<String, Failure> {
+        if !self.json {
+            return Ok(view.text());
+        }
+        serde_json::to_string_pretty(view)
+            .map_err(|error| Failure::Unexpected(format!("the result is no JSON: {error}")))
+    }
+}
+
+fn write_line(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()
+}
+
+fn unwritten(error: io::Error) -> Failure {
+    Failure::Unexpected(format!("cannot write to standard output: {error}"))
+}
+
+fn forgiving(written: io::Result<()>) -> Result<(), Failure> {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(unwritten(error)),
+        _ => Ok(()),
+    }
+}
+
+/// What came from elsewhere must not steer the terminal.
+fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        assert_eq!(printable("a\u{1b}[31m\r\nb"), "a\u{fffd}[31m\u{fffd}\u{fffd}b");
+    }
+
+    #[test]
+    fn only_a_reader_that_went_away_is_forgiven() {
+        assert!(forgiving(Err(io::ErrorKind::BrokenPipe.into())).is_ok());
+        assert!(forgiving(Err(io::ErrorKind::StorageFull.into())).is_err());
+    }
+}

@@ -1,0 +1,100 @@
+//! Reads a key: from standard input, from a file, or from a prompt that does not echo. Never from the command line,
+//! which shells remember and other users can see.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Read},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use tenant_auth_client::PresentedKey;
+use zeroize::Zeroizing;
+
+use crate::failure::Failure;
+
+/// No key of any origin is longer than 256 bytes; this is not the place to judge, only to stop reading.
+const LONGEST: usize = 4_096;
+
+#[derive(Debug, Args)]
+pub(crate) struct KeySource {
+    /// Read the key from this file (- for standard input) instead of standard input or a prompt
+    #[arg(long, value_name = "PATH")]
+    key_file: Option<PathBuf>,
+}
+
+impl KeySource {
+    pub(crate) fn read(&self) -> Result<PresentedKey, Failure> {
+        match self.key_file.as_deref() {
+            Some(path) if path != Path::new("-") => {
+                let name = path.display().to_string();
+                let file = File::open(path).map_err(|error| unreadable(&name, &error))?;
+                key(file, &name)
+            }
+            None if io::stdin().is_terminal() => prompt(),
+            _ => key(io::stdin().lock(), "standard input"),
+        }
+    }
+}
+
+fn prompt() -> Result<PresentedKey, Failure> {
+    let typed = rpassword::prompt_password("Key (not shown): ");
+    let typed = typed.map_err(|error| unreadable("the terminal", &error))?;
+    key(Zeroizing::new(typed).as_bytes(), "the terminal")
+}
+
+fn unreadable(name: &str, error: &io::Error) -> Failure {
+    Failure::usage(format!("cannot read the key from {name}: {error}"))
+}
+
+/// One line is the key; the line's end is not part of it.
+fn key(source: impl Read, name: &str) -> Result<PresentedKey, Failure> {
+    // Room for everything: growing would leave copies behind in freed memory.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
+    source.take(LONGEST as u64 + 1).read_to_end(&mut bytes).map_err(|error| unreadable(name, &error))?;
+    let refused = |why: &str| Failure::usage(format!("{name} {why}"));
+    if bytes.len() > LONGEST {
+        return Err(refused("holds more than a key"));
+    }
+    let text = str::from_utf8(&bytes).map_err(|_| refused("holds no text, so no key"))?;
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.is_empty() {
+        return Err(refused("holds no key"));
+    }
+    if line.contains('\n') {
+        return Err(refused("holds more than one line; give one key"));
+    }
+    Ok(PresentedKey::new(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_lines_end_is_not_part_of_the_key() {
+        for input in ["ta_x", "ta_x\n", "ta_x\r\n"] {
+            assert_eq!(key(input.as_bytes(), "input").unwrap().expose(), "ta_x");
+        }
+        assert_eq!(key(" ta x \n".as_bytes(), "input").unwrap().expose(), " ta x ");
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_without_showing_it() {
+        let long = "canary".repeat(1_000);
+        for input in ["", "\n", "canary\ncanary\n", "canary\n\n", &long] {
+            let failure = key(input.as_bytes(), "input").unwrap_err();
+            assert!(!format!("{failure:?}").contains("canary"), "{failure:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in any::<Vec<u8>>()) {
+            let _ = key(bytes.as_slice(), "input");
+        }
+    }
+}

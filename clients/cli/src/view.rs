@@ -1,0 +1,44 @@
+//! Results, as they are shown.
+
+mod audit;
+mod import;
+mod info;
+mod key;
+mod tenant;
+mod validation;
+
+use prost_types::Timestamp;
+
+pub(crate) use self::{
+    audit::AuditView,
+    import::{ImportView, RefusedRow},
+    info::InfoView,
+    key::{IssuedView, KeyView, KeysView, RotatedView},
+    tenant::{TenantView, TenantsView},
+    validation::ValidationView,
+};
+use crate::{failure::Failure, time::Moment};
+
+/// A moment in a reply. One that cannot be shown must not turn into "never".
+fn moment(timestamp: Option<Timestamp>) -> Result<Option<Moment>, Failure> {
+    timestamp.map(shown).transpose()
+}
+
+fn shown<T: TryInto<Moment>>(time: T) -> Result<Moment, Failure> {
+    let moment = time.try_into();
+    moment.map_err(|_| Failure::Unexpected("the reply holds a time that cannot be shown".to_owned()))
+}
+
+/// Empty means "there is none".
+fn filled(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+fn or_empty(value: Option<impl ToString>) -> String {
+    value.map_or_else(String::new, |value| value.to_string())
+}
+
+/// With a list that is not complete.
+fn rest(more: bool) -> Option<&'static str> {
+    more.then_some("there is more: --all lists everything")
+}

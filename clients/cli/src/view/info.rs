@@ -1,0 +1,67 @@
+//! The service that answers.
+
+use serde::Serialize;
+use tenant_auth_client::{DatabaseKind, ServerInfo};
+
+use super::shown;
+use crate::{
+    failure::Failure,
+    output::{self, View},
+    time::{Moment, coarse},
+};
+
+#[derive(Debug, Serialize)]
+pub(crate) struct InfoView {
+    endpoint: String,
+    version: String,
+    commit: String,
+    dirty: bool,
+    branch: String,
+    database: &'static str,
+    revision: i64,
+    schema_version: i32,
+    uptime_seconds: u64,
+    now: Moment,
+    #[serde(skip)]
+    uptime: String,
+}
+
+impl InfoView {
+    pub(crate) fn new(endpoint: &str, info: ServerInfo) -> Result<Self, Failure> {
+        let database = match info.database {
+            DatabaseKind::Embedded => "embedded",
+            DatabaseKind::Remote => "remote",
+            _ => "unknown",
+        };
+        Ok(Self {
+            endpoint: endpoint.to_owned(),
+            version: info.version,
+            commit: info.commit,
+            dirty: info.dirty,
+            branch: info.branch,
+            database,
+            revision: info.revision,
+            schema_version: info.schema_version,
+            uptime_seconds: info.uptime.as_secs(),
+            now: shown(info.now)?,
+            uptime: coarse(info.uptime),
+        })
+    }
+}
+
+impl View for InfoView {
+    fn text(&self) -> String {
+        let changed = if self.dirty { " with changes" } else { "" };
+        output::details(&[
+            ("endpoint", self.endpoint.clone()),
+            ("version", self.version.clone()),
+            ("commit", format!("{}{changed}", self.commit)),
+            ("branch", self.branch.clone()),
+            ("database", self.database.to_owned()),
+            ("revision", self.revision.to_string()),
+            ("schema", self.schema_version.to_string()),
+            ("uptime", self.uptime.clone()),
+            ("its clock", self.now.to_string()),
+        ])
+    }
+}

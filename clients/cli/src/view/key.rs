@@ -1,0 +1,203 @@
+//! Keys.
+
+use serde::Serialize;
+use tenant_auth_client::{IssuedKey, PresentedKey, RotatedKey, proto};
+
+use super::{filled, moment, or_empty, rest};
+use crate::{
+    failure::Failure,
+    output::{self, View},
+    page::Listing,
+    time::Moment,
+};
+
+#[derive(Debug, Serialize)]
+pub(crate) struct KeyView {
+    pub(crate) key_id: String,
+    tenant_id: String,
+    name: Option<String>,
+    prefix_hint: Option<String>,
+    scopes: Vec<String>,
+    created_at: Option<Moment>,
+    expires_at: Option<Moment>,
+    revoked_at: Option<Moment>,
+    revoke_reason: Option<String>,
+    last_used_at: Option<Moment>,
+    replaced_by_key_id: Option<String>,
+    pepper_id: Option<String>,
+}
+
+impl KeyView {
+    pub(crate) fn new(key: proto::ApiKey) -> Result<Self, Failure> {
+        Ok(Self {
+            key_id: key.key_id,
+            tenant_id: key.tenant_id,
+            name: filled(key.name),
+            prefix_hint: filled(key.prefix_hint),
+            scopes: key.scopes,
+            created_at: moment(key.created_at)?,
+            expires_at: moment(key.expires_at)?,
+            revoked_at: moment(key.revoked_at)?,
+            revoke_reason: filled(key.revoke_reason),
+            last_used_at: moment(key.last_used_at)?,
+            replaced_by_key_id: filled(key.replaced_by_key_id),
+            pepper_id: filled(key.pepper_id),
+        })
+    }
+
+    /// By this machine's clock; the service judges by its own.
+    fn state(&self, now: Moment) -> &'static str {
+        if self.revoked_at.is_some() {
+            "revoked"
+        } else if self.expires_at.is_some_and(|end| end <= now) {
+            "expired"
+        } else if self.replaced_by_key_id.is_some() {
+            "replaced"
+        } else {
+            "active"
+        }
+    }
+
+    fn rows(&self) -> Vec<(&'static str, String)> {
+        let now = Moment::now();
+        let end = self.expires_at.map(|end| end.with_distance(now));
+        vec![
+            ("key", self.key_id.clone()),
+            ("tenant", self.tenant_id.clone()),
+            ("name", or_empty(self.name.as_ref())),
+            ("begins with", or_empty(self.prefix_hint.as_ref())),
+            ("scopes", self.scopes.join(" ")),
+            ("state", self.state(now).to_owned()),
+            ("created", or_empty(self.created_at)),
+            ("expires", end.unwrap_or_else(|| "never".to_owned())),
+            ("revoked", or_empty(self.revoked_at)),
+            ("reason", or_empty(self.revoke_reason.as_ref())),
+            ("last used", or_empty(self.last_used_at)),
+            ("replaced by", or_empty(self.replaced_by_key_id.as_ref())),
+        ]
+    }
+}
+
+impl View for KeyView {
+    fn text(&self) -> String {
+        output::details(&self.rows())
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct KeysView {
+    keys: Vec<KeyView>,
+    more: bool,
+}
+
+impl KeysView {
+    pub(crate) fn new(listing: Listing<proto::ApiKey>) -> Result<Self, Failure> {
+        let keys = listing.items.into_iter().map(KeyView::new);
+        Ok(Self { keys: keys.collect::<Result<_, _>>()?, more: listing.more })
+    }
+}
+
+impl View for KeysView {
+    fn text(&self) -> String {
+        let now = Moment::now();
+        let row = |key: &KeyView| {
+            vec![
+                key.key_id.clone(),
+                or_empty(key.name.as_ref()),
+                or_empty(key.prefix_hint.as_ref()),
+                key.scopes.join(" "),
+                key.state(now).to_owned(),
+                or_empty(key.expires_at),
+                or_empty(key.last_used_at),
+            ]
+        };
+        let header = ["KEY", "NAME", "BEGINS WITH", "SCOPES", "STATE", "EXPIRES", "LAST USED"];
+        output::list(&header, self.keys.iter().map(row))
+    }
+
+    fn note(&self) -> Option<&'static str> {
+        rest(self.more)
+    }
+}
+
+/// A new key: the only view that holds a plaintext, with [`RotatedView`].
+#[derive(Serialize)]
+pub(crate) struct IssuedView<'a> {
+    key: KeyView,
+    plaintext: &'a str,
+}
+
+impl<'a> IssuedView<'a> {
+    pub(crate) fn new(issued: &'a IssuedKey) -> Result<Self, Failure> {
+        let key = KeyView::new(issued.key.clone())?;
+        Ok(Self { key, plaintext: issued.plaintext.expose() })
+    }
+}
+
+impl View for IssuedView<'_> {
+    fn text(&self) -> String {
+        let mut rows = self.key.rows();
+        rows.push(("plaintext", self.plaintext.to_owned()));
+        output::details(&rows)
+    }
+}
+
+/// A key's successor.
+#[derive(Serialize)]
+pub(crate) struct RotatedView<'a> {
+    key: KeyView,
+    plaintext: &'a str,
+    replaced: KeyView,
+}
+
+impl<'a> RotatedView<'a> {
+    pub(crate) fn new(rotated: &'a RotatedKey) -> Result<Self, Failure> {
+        Ok(Self {
+            key: KeyView::new(rotated.key.clone())?,
+            plaintext: PresentedKey::expose(&rotated.plaintext),
+            replaced: KeyView::new(rotated.replaced.clone())?,
+        })
+    }
+}
+
+impl View for RotatedView<'_> {
+    fn text(&self) -> String {
+        let end = self.replaced.expires_at.map(|end| end.with_distance(Moment::now()));
+        let mut rows = self.key.rows();
+        rows.push(("replaces", self.replaced.key_id.clone()));
+        rows.push(("which ends", or_empty(end)));
+        rows.push(("plaintext", self.plaintext.to_owned()));
+        output::details(&rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(change: impl FnOnce(&mut KeyView)) -> KeyView {
+        let mut key = KeyView::new(proto::ApiKey { key_id: "key_1".to_owned(), ..Default::default() });
+        change(key.as_mut().unwrap());
+        key.unwrap()
+    }
+
+    #[test]
+    fn the_state_is_what_matters_most() {
+        let now = crate::time::moment("2030-01-31T00:00:00Z").unwrap();
+        assert_eq!(key(|_| {}).state(now), "active");
+        assert_eq!(key(|key| key.expires_at = Some(now)).state(now), "expired");
+        let replaced = key(|key| key.replaced_by_key_id = Some("key_2".to_owned()));
+        assert_eq!(replaced.state(now), "replaced");
+        let revoked = key(|key| {
+            key.expires_at = Some(now);
+            key.revoked_at = Some(now);
+        });
+        assert_eq!(revoked.state(now), "revoked");
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_shown_is_not_never() {
+        let expires_at = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 });
+        assert!(KeyView::new(proto::ApiKey { expires_at, ..Default::default() }).is_err());
+    }
+}

@@ -1,0 +1,95 @@
+//! Decisions.
+
+use serde::Serialize;
+use tenant_auth_client::{Source, Validation};
+
+use super::{filled, or_empty, shown};
+use crate::{
+    failure::Failure,
+    output::{self, View},
+    time::{Moment, coarse},
+};
+
+#[derive(Debug, Serialize)]
+pub(crate) struct ValidationView {
+    valid: bool,
+    verdict: String,
+    tenant_id: Option<String>,
+    tenant_name: Option<String>,
+    plan: Option<String>,
+    key_id: Option<String>,
+    scopes: Vec<String>,
+    missing_scopes: Vec<String>,
+    expires_at: Option<Moment>,
+    provenance: ProvenanceView,
+}
+
+#[derive(Debug, Serialize)]
+struct ProvenanceView {
+    source: &'static str,
+    age_ms: u128,
+    revision: i64,
+    cacheable_for_ms: u128,
+    #[serde(skip)]
+    text: String,
+}
+
+impl ValidationView {
+    pub(crate) fn new(validation: Validation) -> Result<Self, Failure> {
+        let provenance = validation.provenance;
+        let source = match provenance.source {
+            Source::NoLookup => "no lookup",
+            Source::Database => "database",
+            Source::Fresh => "fresh",
+            Source::Refreshing => "refreshing",
+            Source::Stale => "stale",
+            Source::Negative => "negative",
+            _ => "unknown",
+        };
+        let text = match provenance.source {
+            Source::NoLookup => "decided without a lookup".to_owned(),
+            _ => format!(
+                "{source}, {} old, revision {}, good for another {}",
+                coarse(provenance.age),
+                provenance.revision,
+                coarse(provenance.cacheable_for)
+            ),
+        };
+        Ok(Self {
+            valid: validation.is_valid(),
+            verdict: validation.verdict.to_string(),
+            tenant_id: filled(validation.tenant_id),
+            tenant_name: filled(validation.tenant_name),
+            plan: filled(validation.plan),
+            key_id: filled(validation.key_id),
+            scopes: validation.scopes,
+            missing_scopes: validation.missing_scopes,
+            expires_at: validation.expires_at.map(shown).transpose()?,
+            provenance: ProvenanceView {
+                source,
+                age_ms: provenance.age.as_millis(),
+                revision: provenance.revision,
+                cacheable_for_ms: provenance.cacheable_for.as_millis(),
+                text,
+            },
+        })
+    }
+}
+
+impl View for ValidationView {
+    fn text(&self) -> String {
+        let never = || if self.key_id.is_some() { "never".to_owned() } else { String::new() };
+        let end = self.expires_at.map(|end| end.with_distance(Moment::now()));
+        output::details(&[
+            ("verdict", self.verdict.clone()),
+            ("tenant", or_empty(self.tenant_id.as_ref())),
+            ("name", or_empty(self.tenant_name.as_ref())),
+            ("plan", or_empty(self.plan.as_ref())),
+            ("key", or_empty(self.key_id.as_ref())),
+            ("scopes", self.scopes.join(" ")),
+            ("missing", self.missing_scopes.join(" ")),
+            ("expires", end.unwrap_or_else(never)),
+            ("answer", self.provenance.text.clone()),
+        ])
+    }
+}

@@ -1,0 +1,146 @@
+//! The binary as a user meets it, without a service.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    io::Write as _,
+    net::TcpListener,
+    process::{Command, Stdio},
+};
+
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn tenantctl(args: &[&str], stdin: &[u8]) -> Ran {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tenantctl"))
+        .args(args)
+        .env_remove("TENANTCTL_ENDPOINT")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A run that does not read its input may be over by now.
+    let _ = child.stdin.take().unwrap().write_all(stdin);
+    let output = child.wait_with_output().unwrap();
+    Ran {
+        code: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// An address where nobody listens.
+fn nowhere() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+#[test]
+fn help_tells_the_exit_codes() {
+    let ran = tenantctl(&["--help"], b"");
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    for part in ["Exit codes:", "70", "tenant", "key", "audit", "validate", "info", "completions"] {
+        assert!(ran.stdout.contains(part), "{part}");
+    }
+}
+
+#[test]
+fn completions_are_there_for_every_shell() {
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = tenantctl(&["completions", shell], b"");
+        assert_eq!(ran.code, 0, "{shell}");
+        assert!(ran.stdout.contains("tenantctl") && ran.stdout.contains("issue"), "{shell}");
+    }
+}
+
+#[test]
+fn nobody_at_home_comes_with_a_hint() {
+    let endpoint = nowhere();
+    for args in [&["info"][..], &["tenant", "list"], &["validate"], &["key", "revoke", "k", "--reason", "r"]]
+    {
+        let ran = tenantctl(&[args, &["--endpoint", &endpoint]].concat(), b"ta_x\n");
+        assert_eq!((ran.code, ran.stdout.as_str()), (4, ""), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.starts_with(&format!("error: cannot reach {endpoint}: ")), "{}", ran.stderr);
+        assert!(ran.stderr.contains("hint: is tenant-auth running at"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    for args in [
+        &["--nonsense"][..],
+        &[],
+        &["tenant", "suspend", "acme"],
+        &["info", "--timeout", "0s"],
+        &["info", "--endpoint", "localhost:50051"],
+        &["tenant", "list", "--all", "--limit", "5"],
+        &["key", "issue", "--tenant", "t", "--expires-in", "1 month"],
+        &["key", "issue", "--tenant", "t", "--quiet", "--json"],
+        &["key", "issue", "--tenant", "t", "--expires-in", "1d", "--expires-at", "2030-01-01T00:00:00Z"],
+        &["key", "import", "/nowhere/keys.csv"],
+        &["validate", "--key-file", "/nowhere/key"],
+    ] {
+        let ran = tenantctl(args, b"");
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains("error: ") || args.is_empty(), "{args:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_key_on_the_command_line_is_refused() {
+    for args in [&["validate", "--key", "ta_x"][..], &["validate", "ta_x"], &["key", "hash", "ta_x"]] {
+        assert_eq!(tenantctl(args, b"").code, 2, "{args:?}");
+    }
+}
+
+#[test]
+fn a_bad_row_is_named_and_nothing_is_sent() {
+    let file = tempfile::Builder::new().suffix(".csv").tempfile().unwrap();
+    let sha = "ab".repeat(32);
+    let rows = format!("tenant_id,sha256,name\nacme,{sha},fine\nacme,ta_canary,bad\n");
+    std::fs::write(file.path(), rows).unwrap();
+    let path = file.path().to_str().unwrap();
+    // With anything sent this would be 4.
+    let ran = tenantctl(&["key", "import", path, "--endpoint", &nowhere()], b"");
+    assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
+    assert!(ran.stderr.contains(&format!("{path}:3: sha256: must be 64 hex digits")), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("canary"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_dry_run_checks_standard_input_and_needs_no_service() {
+    let row = format!("{{\"sha256\":\"{}\"}}\n", "ab".repeat(32));
+    let args = ["key", "import", "-", "--tenant", "acme", "--dry-run"];
+    let ran = tenantctl(&args, row.as_bytes());
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "<stdin>: 1 row is fine; nothing was sent\n"));
+    let ran = tenantctl(&[&args[..], &["--json"]].concat(), row.as_bytes());
+    let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!((json["dry_run"].as_bool(), json["rows"].as_u64()), (Some(true), Some(1)));
+}
+
+#[test]
+fn a_hash_is_that_of_the_key_without_its_line_end() {
+    let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n";
+    for stdin in [&b"abc"[..], b"abc\n", b"abc\r\n"] {
+        let ran = tenantctl(&["key", "hash"], stdin);
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, expected));
+    }
+    assert_eq!(tenantctl(&["key", "hash"], b"\n").code, 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let script =
+        format!("{:?} completions bash | true; {:?} completions bash 2>&1 >/dev/null | cat", bin(), bin());
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b""[..], &b""[..]));
+}
+
+#[cfg(unix)]
+fn bin() -> &'static str {
+    env!("CARGO_BIN_EXE_tenantctl")
+}

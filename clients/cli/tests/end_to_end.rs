@@ -1,0 +1,235 @@
+//! The binary against a real service with an embedded database, both as a user has them.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tenant_auth_svc::{
+    app::{self, Running},
+    config::{ServiceConfig, Settings},
+    domain::clock::SystemClock,
+};
+use tokio::runtime::Runtime;
+
+struct Service {
+    runtime: Runtime,
+    running: Option<Running>,
+    endpoint: String,
+    _folder: TempDir,
+}
+
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Service {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = format!("file:{}", folder.path().join("test.db").display());
+        let settings = Settings::from_environment()
+            .restricted_to(|_| false)
+            .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
+            .with_flag("TENANT_AUTH_DATABASE_URL", Some(database));
+        let (config, _) = ServiceConfig::read(settings).unwrap();
+        let runtime = Runtime::new().unwrap();
+        let running = runtime.block_on(async {
+            let mut running = app::start(config, SystemClock::shared()).await.unwrap();
+            running.ready().await.unwrap();
+            running
+        });
+        let endpoint = format!("http://{}", running.address());
+        Self { runtime, running: Some(running), endpoint, _folder: folder }
+    }
+
+    fn run(&self, args: &[&str], stdin: &str) -> Ran {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tenantctl"))
+            .args(args)
+            .env("TENANTCTL_ENDPOINT", &self.endpoint)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A run that does not read its input may be over by now.
+        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        Ran {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Runs what must succeed, and reads its JSON.
+    fn json(&self, args: &[&str]) -> Value {
+        let ran = self.run(&[args, &["--json"]].concat(), "");
+        assert_eq!(ran.code, 0, "{args:?}: {}", ran.stderr);
+        serde_json::from_str(&ran.stdout).unwrap()
+    }
+
+    /// What `validate` says about a key.
+    fn verdict(&self, key: &str, args: &[&str]) -> (i32, String) {
+        let ran = self.run(&[&["validate", "--json"], args].concat(), key);
+        let json: Value = serde_json::from_str(&ran.stdout).unwrap();
+        (ran.code, json["verdict"].as_str().unwrap().to_owned())
+    }
+
+    fn tenant(&self, id: &str) {
+        self.json(&["tenant", "create", "--name", "Acme", "--plan", "pro", "--id", id]);
+    }
+
+    /// Issues a key that may read orders.
+    fn key(&self, tenant: &str) -> String {
+        let ran = self.run(&["key", "issue", "--tenant", tenant, "--scope", "orders:read", "-q"], "");
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+        ran.stdout
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.runtime.block_on(self.running.take().unwrap().stop());
+    }
+}
+
+fn denied(verdict: &str) -> (i32, String) {
+    (1, verdict.to_owned())
+}
+
+fn valid() -> (i32, String) {
+    (0, "VALID".to_owned())
+}
+
+#[test]
+fn tenants_come_and_are_suspended_and_resumed() {
+    let service = Service::start();
+    service.tenant("acme");
+    // The same again is harmless; something else under the same id is not.
+    service.tenant("acme");
+    let taken = service.run(&["tenant", "create", "--name", "Other", "--id", "acme"], "");
+    assert_eq!(taken.code, 3, "{}", taken.stderr);
+
+    let key = service.key("acme");
+    assert_eq!(service.verdict(&key, &[]), valid());
+    let suspended = service.json(&["tenant", "suspend", "acme", "--reason", "unpaid"]);
+    assert_eq!((&suspended["status"], &suspended["suspend_reason"]), (&"suspended".into(), &"unpaid".into()));
+    assert_eq!(service.verdict(&key, &[]), denied("TENANT_SUSPENDED"));
+    service.json(&["tenant", "resume", "acme"]);
+    assert_eq!(service.verdict(&key, &[]), valid());
+
+    let text = service.run(&["tenant", "get", "acme"], "").stdout;
+    assert!(text.starts_with("tenant   acme\nname     Acme\nplan     pro\nstatus   active\n"), "{text}");
+    let missing = service.run(&["tenant", "get", "nobody"], "");
+    assert_eq!((missing.code, missing.stderr.as_str()), (3, "error: there is no tenant nobody\n"));
+}
+
+#[test]
+fn violations_name_the_options_of_this_program() {
+    let service = Service::start();
+    let ran = service.run(&["tenant", "create", "--name", "", "--id", "a b"], "");
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("\n  --id: may hold only"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("\n  --name: must not be empty"), "{}", ran.stderr);
+    service.tenant("acme");
+    let ran = service.run(&["key", "issue", "--tenant", "acme", "--scope", "a", "--scope", "B"], "");
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("\n  --scope (no. 2): may hold only"), "{}", ran.stderr);
+    let past = ["key", "issue", "--tenant", "acme", "--expires-at", "2001-01-01T00:00:00Z"];
+    let ran = service.run(&past, "");
+    assert!(ran.stderr.contains("--expires-at: must be in the future"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_key_lives_and_is_replaced_and_withdrawn() {
+    let service = Service::start();
+    service.tenant("acme");
+    let key = service.key("acme");
+    assert_eq!(service.verdict(&key, &["--scope", "orders:read"]), valid());
+    assert_eq!(service.verdict(&key, &["--scope", "orders:write"]), denied("INSUFFICIENT_SCOPE"));
+    assert_eq!(service.verdict("ta_short", &[]), denied("MALFORMED"));
+    assert_eq!(service.verdict("some-strange-key", &[]), denied("UNKNOWN"));
+
+    let keys = service.json(&["key", "list", "--tenant", "acme"]);
+    let id = keys["keys"][0]["key_id"].as_str().unwrap();
+    let rotated = service.run(&["key", "rotate", id, "--overlap", "1h", "--expires-in", "90d"], "");
+    assert_eq!(rotated.code, 0, "{}", rotated.stderr);
+    assert!(rotated.stderr.starts_with("warning: the key is stored nowhere"), "{}", rotated.stderr);
+    let successor = rotated.stdout.lines().last().unwrap();
+    let successor = successor.strip_prefix("plaintext").unwrap().trim();
+    assert_eq!(service.verdict(successor, &["--scope", "orders:read"]), valid());
+    assert_eq!(service.verdict(&key, &[]), valid());
+    let again = service.run(&["key", "rotate", id], "");
+    assert_eq!(again.code, 3, "{}", again.stderr);
+
+    let revoked = service.json(&["key", "revoke", id, "--reason", "leaked"]);
+    assert_eq!(revoked["revoke_reason"], "leaked");
+    assert_eq!(service.verdict(&key, &[]), denied("REVOKED"));
+    let listed = |args: &[&str]| {
+        let args = [&["key", "list", "--tenant", "acme"], args].concat();
+        service.json(&args)["keys"].as_array().unwrap().len()
+    };
+    assert_eq!((listed(&[]), listed(&["--include-inactive"])), (1, 2));
+    let capped = service.json(&["key", "list", "--tenant", "acme", "--include-inactive", "--limit", "1"]);
+    assert_eq!((capped["keys"].as_array().unwrap().len(), &capped["more"]), (1, &true.into()));
+}
+
+#[test]
+fn an_import_may_be_repeated_and_names_what_was_refused() {
+    let service = Service::start();
+    service.tenant("acme");
+    let customers_key = "sk_from_elsewhere_1";
+    let hash = service.run(&["key", "hash"], customers_key).stdout;
+    let mut file = "tenant_id,sha256,scopes,expires_at\n".to_owned();
+    file += &format!("acme,{},orders:read,2099-01-01T00:00:00Z\n", hash.trim());
+    for number in 0..1_100 {
+        file += &format!(",{number:064x},,\n");
+    }
+    file += &format!("nobody,{:064x},,\n", 1_100);
+
+    let import = |file: &str| service.run(&["key", "import", "-", "--tenant", "acme", "--json"], file);
+    let first = import(&file);
+    assert_eq!(first.code, 1, "{}", first.stderr);
+    let json: Value = serde_json::from_str(&first.stdout).unwrap();
+    assert_eq!((&json["imported"], &json["already_there"]), (&1_101.into(), &0.into()));
+    assert_eq!(
+        (&json["refused"][0]["line"], &json["refused"][0]["tenant_id"]),
+        (&1_103.into(), &"nobody".into())
+    );
+    assert_eq!(service.verdict(customers_key, &["--scope", "orders:read"]), valid());
+
+    let again: Value = serde_json::from_str(&import(&file).stdout).unwrap();
+    assert_eq!((&again["imported"], &again["already_there"]), (&0.into(), &1_101.into()));
+    // More than a page.
+    let all = service.json(&["key", "list", "--tenant", "acme", "--all"]);
+    assert_eq!((all["keys"].as_array().unwrap().len(), &all["more"]), (1_101, &false.into()));
+}
+
+#[test]
+fn the_audit_log_tells_what_was_done_and_no_secret() {
+    let service = Service::start();
+    service.tenant("acme");
+    let key = service.key("acme");
+    let log = service.run(&["audit", "list", "--tenant", "acme", "--json"], "");
+    assert!(!log.stdout.contains(key.trim()));
+    let log: Value = serde_json::from_str(&log.stdout).unwrap();
+    assert_eq!(log["events"].as_array().unwrap().len(), 2);
+    let text = service.run(&["audit", "list"], "").stdout;
+    assert!(text.starts_with("AT "), "{text}");
+    assert_eq!(text.lines().count(), 3, "{text}");
+}
+
+#[test]
+fn info_describes_the_service() {
+    let service = Service::start();
+    let info = service.json(&["info"]);
+    assert_eq!(
+        (&info["database"], &info["endpoint"]),
+        (&"embedded".into(), &service.endpoint.as_str().into())
+    );
+}

@@ -1,0 +1,208 @@
+//! Administration: tenants, keys, and the record of who changed what.
+
+use std::time::Duration;
+
+use tenant_auth_proto::v1::{self, admin_service_client::AdminServiceClient};
+use tonic::transport::Channel;
+
+use crate::{
+    Error, PresentedKey,
+    call::{broken, present, within},
+};
+
+/// Manages tenants and keys; see [`Client::admin`](crate::Client::admin). Clones share the connection.
+///
+/// Each call may be repeated after a failure, except that a new key's plaintext is shown once: a repeated
+/// [`issue_key`](Self::issue_key) makes another key.
+#[derive(Clone, Debug)]
+pub struct AdminClient {
+    rpc: AdminServiceClient<Channel>,
+    timeout: Duration,
+}
+
+/// A key that was just issued.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct IssuedKey {
+    /// Its public side.
+    pub key: v1::ApiKey,
+    /// The key itself, which is stored nowhere.
+    pub plaintext: PresentedKey,
+}
+
+/// A key that was just replaced.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct RotatedKey {
+    /// The successor's public side.
+    pub key: v1::ApiKey,
+    /// The successor itself, which is stored nowhere.
+    pub plaintext: PresentedKey,
+    /// The old key, with its new end.
+    pub replaced: v1::ApiKey,
+}
+
+impl AdminClient {
+    pub(crate) fn new(channel: Channel, timeout: Duration) -> Self {
+        Self { rpc: AdminServiceClient::new(channel), timeout }
+    }
+
+    /// Creates a tenant. Repeating it with an id of your own is answered with the existing tenant.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] when the id has another name or plan.
+    pub async fn create_tenant(&self, request: v1::CreateTenantRequest) -> Result<v1::Tenant, Error> {
+        let mut rpc = self.rpc.clone();
+        let send = async move |request| rpc.create_tenant(request).await;
+        present(within(self.timeout, request, send).await?.tenant, "tenant")
+    }
+
+    /// Reads one tenant.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none.
+    pub async fn get_tenant(&self, tenant_id: &str) -> Result<v1::Tenant, Error> {
+        let request = v1::GetTenantRequest { tenant_id: tenant_id.to_owned() };
+        let mut rpc = self.rpc.clone();
+        let send = async move |request| rpc.get_tenant(request).await;
+        present(within(self.timeout, request, send).await?.tenant, "tenant")
+    }
+
+    /// Lists a page of tenants by id.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a token of another list.
+    pub async fn list_tenants(
+        &self,
+        request: v1::ListTenantsRequest,
+    ) -> Result<v1::ListTenantsResponse, Error> {
+        let mut rpc = self.rpc.clone();
+        let send = async move |request| rpc.list_tenants(request).await;
+        within(self.timeout, request, send).await
+    }
+
+    /// Suspends a tenant: its keys are denied until it is resumed. Idempotent.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none.
+    pub async fn suspend_tenant(&self, tenant_id: &str, reason: &str) -> Result<v1::Tenant, Error> {
+        let request = v1::SuspendTenantRequest { tenant_id: tenant_id.to_owned(), reason: reason.to_owned() };
+        let mut rpc = self.rpc.clone();
+        let send = async move |request| rpc.suspend_tenant(request).await;
+        present(within(self.timeout, request, send).await?.tenant, "tenant")
+    }
+
+    /// Lifts a suspension. Idempotent.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such tenant.
+    pub async fn resume_tenant(&self, tenant_id: &str) -> Result<v1::Tenant, Error> {
+        let request = v1::ResumeTenantRequest { tenant_id: tenant_id.to_owned() };
+        let mut rpc = self.rpc.clone();
+        let send = async move |request| rpc.resume_tenant(request).await;
+        present(within(self.timeout, request, send).await?.tenant, "tenant")
+    }
+
+    /// Issues a key. Only this reply ever holds its plaintext.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such tenant.
+    pub async fn issue_key(&self, request: v1::IssueKeyRequest) -> Result<IssuedKey, Error> {
+        let mut rpc = self.rpc.clone();
+        let send = async move |request| rpc.issue_key(request).await;
+        let reply = within(self.timeout, request, send).await?;
+        let plaintext = PresentedKey::new(reply.plaintext);
+        Ok(IssuedKey { key: present(reply.key, "key")?, plaintext })
+    }
+
+    /// Takes over 1 to 500 keys by their SHA-256. Outcomes keep their order; what is there already is skipped.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when any of them breaks the contract: then none is taken over.
+    pub async fn import_keys(
+        &self,
+        keys: Vec<v1::ImportKey>,
+    ) -> Result<Vec<Result<ImportedKey, Error>>, Error> {
+        use v1::import_key_result::Result as Outcome;
+
+        let count = keys.len();
+        let mut rpc = self.rpc.clone();
+        let send = async move |request| rpc.import_keys(request).await;
+        let request = v1::ImportKeysRequest { keys };
+        let results = within(self.timeout, request, send).await?.results;
+        if results.len() != count {
+            return Err(broken(format!("{count} keys were sent and {} answered", results.len())));
+        }
+        let outcome = |result: v1::ImportKeyResult| match present(result.result, "outcome")? {
+            Outcome::ImportedKeyId(key_id) => Ok(ImportedKey::New { key_id }),
+            Outcome::ExistingKeyId(key_id) => Ok(ImportedKey::Existing { key_id }),
+            Outcome::Error(item) => Err(Error::from_item(&item)),
+        };
+        Ok(results.into_iter().map(outcome).collect())
+    }
+
+    /// Issues a successor and lets the old key end after an overlap.
+    ///
+    /// # Errors
+    /// [`Error::FailedPrecondition`] when the old key is revoked, expired, or was rotated before.
+    pub async fn rotate_key(&self, request: v1::RotateKeyRequest) -> Result<RotatedKey, Error> {
+        let mut rpc = self.rpc.clone();
+        let send = async move |request| rpc.rotate_key(request).await;
+        let reply = within(self.timeout, request, send).await?;
+        let plaintext = PresentedKey::new(reply.plaintext);
+        Ok(RotatedKey {
+            key: present(reply.key, "key")?,
+            plaintext,
+            replaced: present(reply.replaced, "replaced key")?,
+        })
+    }
+
+    /// Withdraws a key for good. Idempotent: the first reason and time stay.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none.
+    pub async fn revoke_key(&self, key_id: &str, reason: &str) -> Result<v1::ApiKey, Error> {
+        let request = v1::RevokeKeyRequest { key_id: key_id.to_owned(), reason: reason.to_owned() };
+        let mut rpc = self.rpc.clone();
+        let send = async move |request| rpc.revoke_key(request).await;
+        present(within(self.timeout, request, send).await?.key, "key")
+    }
+
+    /// Lists a page of a tenant's keys by id, which is by age.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a token of another list.
+    pub async fn list_keys(&self, request: v1::ListKeysRequest) -> Result<v1::ListKeysResponse, Error> {
+        let mut rpc = self.rpc.clone();
+        let send = async move |request| rpc.list_keys(request).await;
+        within(self.timeout, request, send).await
+    }
+
+    /// Lists a page of the audit log, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a token of another list.
+    pub async fn list_audit_events(
+        &self,
+        request: v1::ListAuditEventsRequest,
+    ) -> Result<v1::ListAuditEventsResponse, Error> {
+        let mut rpc = self.rpc.clone();
+        let send = async move |request| rpc.list_audit_events(request).await;
+        within(self.timeout, request, send).await
+    }
+}
+
+/// A key that is there after an import.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImportedKey {
+    /// It was taken over.
+    New {
+        /// Its public id.
+        key_id: String,
+    },
+    /// The same tenant held it already; nothing was changed.
+    Existing {
+        /// Its public id.
+        key_id: String,
+    },
+}

@@ -1,0 +1,283 @@
+//! Why there is no answer: the only place where a gRPC status becomes an error of this crate.
+
+use std::{error::Error as StdError, fmt, time::Duration};
+
+use prost::Message as _;
+use thiserror::Error;
+use tonic::{Code, Status, TimeoutExpired};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// Why there is no answer. Never means "no such key": that is a verdict.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The client was set up with something that cannot work, such as an endpoint without a host.
+    #[error("{message}")]
+    Setup {
+        /// What is wrong.
+        message: String,
+    },
+    /// The service was not reached, or the connection broke before its answer came.
+    #[error("no answer from the service: {message}")]
+    Unreachable {
+        /// What the connection said.
+        message: String,
+    },
+    /// The service answered that it cannot decide now, mostly because its database gives no answer.
+    #[error("unavailable: {message}")]
+    Unavailable {
+        /// The service's own words.
+        message: String,
+        /// Machine-readable, such as `DATABASE_UNREACHABLE`.
+        reason: Option<String>,
+        /// When the service wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// The service has too much to do.
+    #[error("overloaded: {message}")]
+    Overloaded {
+        /// The service's own words.
+        message: String,
+        /// When the service wants to be asked again.
+        retry_after: Option<Duration>,
+    },
+    /// The call took longer than its limit. Whether a change was made is not known.
+    #[error("no answer in time")]
+    DeadlineExceeded,
+    /// The request breaks the contract.
+    #[error("invalid request: {message}")]
+    Invalid {
+        /// The service's own words, about all fields together.
+        message: String,
+        /// What is wrong, field by field; empty when the service did not say.
+        violations: Vec<Violation>,
+    },
+    /// No such tenant or key.
+    #[error("not found: {message}")]
+    NotFound {
+        /// The service's own words.
+        message: String,
+        /// Machine-readable, such as `NO_SUCH_TENANT`.
+        reason: Option<String>,
+    },
+    /// Something else is there already under this id or hash.
+    #[error("already exists: {message}")]
+    AlreadyExists {
+        /// The service's own words.
+        message: String,
+        /// Machine-readable, such as `TENANT_EXISTS`.
+        reason: Option<String>,
+    },
+    /// The present state does not allow the change.
+    #[error("not possible now: {message}")]
+    FailedPrecondition {
+        /// The service's own words.
+        message: String,
+        /// Machine-readable, such as `KEY_NOT_ROTATABLE`.
+        reason: Option<String>,
+    },
+    /// The service does not know who calls.
+    #[error("not authenticated: {message}")]
+    Unauthenticated {
+        /// The service's own words.
+        message: String,
+    },
+    /// The caller may not do this.
+    #[error("not allowed: {message}")]
+    PermissionDenied {
+        /// The service's own words.
+        message: String,
+    },
+    /// The contract has this call, the service does not serve it.
+    #[error("not served: {message}")]
+    Unimplemented {
+        /// The service's own words.
+        message: String,
+    },
+    /// Anything else, such as a defect of the service or a reply that breaks the contract.
+    #[error("unexpected ({code:?}): {message}")]
+    Other {
+        /// The status code.
+        code: Code,
+        /// What happened.
+        message: String,
+    },
+}
+
+/// A field of the request and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The field, as a path in the request: `requests[3].key`.
+    pub field: String,
+    /// What is wrong; completes the sentence "the field …".
+    pub description: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.description)
+    }
+}
+
+impl Error {
+    /// Whether asking again later may be answered.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::Unavailable { .. }
+                | Self::Overloaded { .. }
+                | Self::DeadlineExceeded
+        )
+    }
+
+    /// When the service wants to be asked again, if it said so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Unavailable { retry_after, .. } | Self::Overloaded { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// One item's status within a reply.
+    pub(crate) fn from_item(item: &tonic_types::Status) -> Self {
+        Status::with_details(Code::from_i32(item.code), item.message.clone(), item.encode_to_vec().into())
+            .into()
+    }
+
+    /// What the connection said before there was any call.
+    pub(crate) fn from_transport(error: &(dyn StdError + 'static)) -> Self {
+        Self::Unreachable { message: innermost(error).to_string() }
+    }
+}
+
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        // A status with a source was made on this side; the service had no part in it.
+        if let Some(source) = status.source() {
+            return local(source);
+        }
+        let message = status.message().to_owned();
+        let details = status.get_error_details();
+        let reason = reason(&details);
+        let retry_after = details.retry_info().and_then(|info| info.retry_delay);
+        match status.code() {
+            Code::Unavailable => Self::Unavailable { message, reason, retry_after },
+            Code::ResourceExhausted => Self::Overloaded { message, retry_after },
+            Code::DeadlineExceeded => Self::DeadlineExceeded,
+            Code::InvalidArgument => Self::Invalid { message, violations: violations(&details) },
+            Code::NotFound => Self::NotFound { message, reason },
+            Code::AlreadyExists => Self::AlreadyExists { message, reason },
+            Code::FailedPrecondition => Self::FailedPrecondition { message, reason },
+            Code::Unauthenticated => Self::Unauthenticated { message },
+            Code::PermissionDenied => Self::PermissionDenied { message },
+            Code::Unimplemented => Self::Unimplemented { message },
+            code => Self::Other { code, message },
+        }
+    }
+}
+
+fn local(source: &(dyn StdError + 'static)) -> Error {
+    let mut link = Some(source);
+    while let Some(error) = link {
+        if error.is::<TimeoutExpired>() {
+            return Error::DeadlineExceeded;
+        }
+        link = error.source();
+    }
+    Error::from_transport(source)
+}
+
+/// The outer layers only say "transport error"; the last one says what happened.
+fn innermost<'a>(mut error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error
+}
+
+fn reason(details: &ErrorDetails) -> Option<String> {
+    details.error_info().map(|info| info.reason.clone())
+}
+
+fn violations(details: &ErrorDetails) -> Vec<Violation> {
+    let violations = details.bad_request().map(|request| &request.field_violations);
+    let violation = |violation: &tonic_types::FieldViolation| Violation {
+        field: violation.field.clone(),
+        description: violation.description.clone(),
+    };
+    violations.into_iter().flatten().map(violation).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn unavailable() -> Status {
+        let mut details = ErrorDetails::with_error_info("DATABASE_BUSY", "tenantauth.v1", HashMap::new());
+        details.set_retry_info(Some(Duration::from_millis(1_500)));
+        Status::with_error_details(Code::Unavailable, "busy", details)
+    }
+
+    #[test]
+    fn details_are_read() {
+        let error = Error::from(unavailable());
+        let expected = Error::Unavailable {
+            message: "busy".to_owned(),
+            reason: Some("DATABASE_BUSY".to_owned()),
+            retry_after: Some(Duration::from_millis(1_500)),
+        };
+        assert_eq!(error, expected);
+        assert!(error.is_transient());
+        assert_eq!(error.retry_after(), Some(Duration::from_millis(1_500)));
+    }
+
+    #[test]
+    fn an_item_reads_like_a_call() {
+        let item = tonic_types::Status::decode(unavailable().details()).unwrap();
+        assert_eq!(Error::from_item(&item), Error::from(unavailable()));
+        let bare = tonic_types::Status { code: 5, message: "none".to_owned(), details: vec![] };
+        let expected = Error::NotFound { message: "none".to_owned(), reason: None };
+        assert_eq!(Error::from_item(&bare), expected);
+    }
+
+    #[test]
+    fn violations_name_their_fields() {
+        let details = ErrorDetails::with_bad_request_violation("keys[3].name", "is too long");
+        let status = Status::with_error_details(Code::InvalidArgument, "no", details);
+        let Error::Invalid { violations, .. } = Error::from(status) else { unreachable!() };
+        assert_eq!(violations.len(), 1);
+        assert_eq!(violations[0].to_string(), "keys[3].name: is too long");
+    }
+
+    #[test]
+    fn garbage_in_the_details_is_no_harm() {
+        let status = Status::with_details(Code::NotFound, "none", vec![0xff; 9].into());
+        let expected = Error::NotFound { message: "none".to_owned(), reason: None };
+        assert_eq!(Error::from(status), expected);
+    }
+
+    #[test]
+    fn every_code_has_a_kind_and_only_four_are_transient() {
+        let transient: Vec<_> = (0..=16)
+            .map(|code| Status::new(Code::from_i32(code), ""))
+            .filter(|status| Error::from(Status::new(status.code(), "")).is_transient())
+            .map(|status| status.code())
+            .collect();
+        let expected = [Code::DeadlineExceeded, Code::ResourceExhausted, Code::Unavailable];
+        assert_eq!(transient, expected);
+    }
+
+    #[test]
+    fn what_this_side_made_is_not_taken_for_the_services_answer() {
+        let broken = std::io::Error::other("connection refused");
+        let error = Error::from(Status::from_error(Box::new(broken)));
+        assert_eq!(error, Error::Unreachable { message: "connection refused".to_owned() });
+        let late = Status::from_error(Box::new(TimeoutExpired(())));
+        assert_eq!(Error::from(late), Error::DeadlineExceeded);
+    }
+}
