@@ -1,5 +1,6 @@
 //! The composition root: the only place that names every concrete type, and where the orders are written down.
 
+mod following;
 mod listening;
 mod readiness;
 
@@ -16,12 +17,15 @@ use self::{
 use crate::{
     build,
     config::{DatabaseConfig, Location, ServiceConfig},
-    domain::{admin::Admin, clock::SharedClock, validate::Validator},
+    domain::{admin::Admin, clock::SharedClock, freshness::World, validate::Validator},
+    freshness::feed::{Feed, Heard},
     grpc::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
     store::{
         backend::Backend,
         bounded::{Allowances, Bounded},
-        cached::Cached,
+        breaker::Breaker,
+        cached::{Cached, Outlook},
+        coalesced::Coalesced,
         hrana::{RemoteConfig, RemoteEngine, SetupError},
         libsql::{EmbeddedEngine, OpenError},
         migrate::{KNOWN_VERSION, SchemaError},
@@ -31,16 +35,20 @@ use crate::{
     },
 };
 
-/// The database hop, outermost first: what fails is tried once more, each attempt is observed, and the number of
-/// attempts in flight is bounded.
-pub type Hop = Arc<Retried<Observed<Bounded<Backend>>>>;
+/// The database hop, outermost first: what fails is tried once more; a database that does not answer is not asked; each
+/// call that leaves is observed; and the number of calls in flight is bounded.
+pub type Hop = Arc<Retried<Breaker<Observed<Bounded<Backend>>>>>;
 /// What the use cases write to.
 pub type Database = SqlStore<Hop>;
 /// What the use cases read from.
 pub type Memory = Cached<Database>;
+/// How this replica learns what others have changed.
+pub type ChangeFeed = Feed<Hop, Memory>;
 
 /// How long requests that are under way may take after the service was told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long one load may take, whoever waits for it; the hop has limits of its own well below.
+const LOAD: Duration = Duration::from_secs(2);
 
 /// Why the service could not start, or had to stop.
 #[derive(Debug, Error)]
@@ -73,18 +81,20 @@ pub struct Running {
     address: SocketAddr,
     admin: Arc<Admin<Database, Memory>>,
     validator: Arc<Validator<Memory>>,
+    feed: Arc<ChangeFeed>,
     health: HealthReporter,
     state: watch::Receiver<State>,
     stop: watch::Sender<bool>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     preparation: JoinHandle<()>,
+    following: Option<JoinHandle<()>>,
 }
 
 /// Prepares the database hop that a configuration asks for. Connects to nothing remote yet.
 ///
 /// # Errors
 /// [`StartError::Open`] when an embedded database is in use or broken; [`StartError::Setup`].
-pub fn hop(config: DatabaseConfig) -> Result<Hop, StartError> {
+pub fn hop(config: DatabaseConfig, clock: &SharedClock) -> Result<Hop, StartError> {
     let backend = match config.location {
         Location::Embedded(path) => Backend::Embedded(EmbeddedEngine::open(&path)?),
         Location::Remote { url, token } => Backend::Remote(RemoteEngine::new(RemoteConfig {
@@ -94,7 +104,8 @@ pub fn hop(config: DatabaseConfig) -> Result<Hop, StartError> {
         })?),
     };
     let bounded = Bounded::new(backend, Allowances::of_total(config.in_flight));
-    Ok(Arc::new(Retried::new(Observed::new(bounded), config.timing)))
+    let breaker = Breaker::new(Observed::new(bounded), Arc::clone(clock));
+    Ok(Arc::new(Retried::new(breaker, config.timing)))
 }
 
 /// Starts the service. It listens at once and is ready when the database was reached and its schema found right,
@@ -107,10 +118,17 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let migrate = config.database.migrate;
     let listener = listening::bind(config.listen.address).await?;
     let address = listener.address;
-    let hop = hop(config.database)?;
+    let hop = hop(config.database, &clock)?;
 
     let database = SqlStore::new(Arc::clone(&hop), Arc::clone(&config.keys.peppers));
-    let memory = Cached::new(database.clone(), config.cache, Arc::clone(&clock));
+    let heard = Arc::new(Heard::default());
+    let memory = Cached::new(
+        Coalesced::new(database.clone(), LOAD),
+        config.memory.cache,
+        Arc::clone(&clock),
+        outlook(&hop, &heard),
+    );
+    let feed = Arc::new(Feed::new(Arc::clone(&hop), memory.clone(), Arc::clone(&clock), heard));
     let format = config.keys.format;
     let admin = Arc::new(Admin::new(database, memory.clone(), format.clone(), Arc::clone(&clock)));
     let revision = memory.clone();
@@ -140,7 +158,25 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
 
     let preparation = Preparation { hop, peppers: config.keys.peppers, migrate, clock };
     let (preparation, state) = preparation.begin(health.clone());
-    Ok(Running { address, admin, validator, health, state, stop, server, preparation })
+    let following = config
+        .memory
+        .feed_interval
+        .map(|interval| tokio::spawn(following::follow(Arc::clone(&feed), interval, state.clone())));
+    Ok(Running { address, admin, validator, feed, health, state, stop, server, preparation, following })
+}
+
+/// How the database and its feed fare, as memory wants to know it.
+fn outlook(hop: &Hop, heard: &Arc<Heard>) -> Outlook {
+    let (hop, heard) = (Arc::clone(hop), Arc::clone(heard));
+    Box::new(move |now| {
+        if hop.inner().is_open() {
+            World::Failing
+        } else if heard.recently(now) {
+            World::Heard
+        } else {
+            World::Silent
+        }
+    })
 }
 
 impl Running {
@@ -160,6 +196,12 @@ impl Running {
     #[must_use]
     pub fn validator(&self) -> &Validator<Memory> {
         &self.validator
+    }
+
+    /// The change feed, to be read at a moment of one's own.
+    #[must_use]
+    pub fn feed(&self) -> &ChangeFeed {
+        &self.feed
     }
 
     /// Waits until the database was reached and its schema found right.
@@ -208,6 +250,9 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.preparation.abort();
+        if let Some(following) = &self.following {
+            following.abort();
+        }
         self.server.abort();
     }
 }

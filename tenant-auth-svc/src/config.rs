@@ -11,13 +11,13 @@ mod log;
 mod reader;
 
 pub use self::{
+    cache::MemoryConfig,
     database::{DatabaseConfig, Location},
     keys::KeysConfig,
     listen::ListenConfig,
     log::{LogConfig, LogFormat},
     reader::{Origin, Problem, Reader, Setting, Settings},
 };
-use crate::store::cached::CacheConfig;
 
 /// Everything that `serve` needs to know.
 #[derive(Debug)]
@@ -28,8 +28,8 @@ pub struct ServiceConfig {
     pub database: DatabaseConfig,
     /// How keys look and are hashed.
     pub keys: KeysConfig,
-    /// What to remember, and how long.
-    pub cache: CacheConfig,
+    /// What to remember, and how to learn what has changed.
+    pub memory: MemoryConfig,
     /// What to log.
     pub log: LogConfig,
 }
@@ -49,12 +49,12 @@ impl ServiceConfig {
         let listen = ListenConfig::read(&mut reader);
         let database = DatabaseConfig::read(&mut reader);
         let keys = KeysConfig::read(&mut reader);
-        let cache = cache::read(&mut reader);
+        let memory = cache::read(&mut reader);
         let log = LogConfig::read(&mut reader);
         let read = reader.finish().map_err(Invalid)?;
-        match (listen, database, keys, cache, log) {
-            (Some(listen), Some(database), Some(keys), Some(cache), Some(log)) => {
-                Ok((Self { listen, database, keys, cache, log }, read))
+        match (listen, database, keys, memory, log) {
+            (Some(listen), Some(database), Some(keys), Some(memory), Some(log)) => {
+                Ok((Self { listen, database, keys, memory, log }, read))
             }
             // A reader without problems has a value for everything.
             _ => Err(Invalid(Vec::new())),

@@ -7,6 +7,7 @@ pub mod build;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod freshness;
 pub mod grpc;
 pub mod layer;
 pub mod store;

@@ -3,7 +3,9 @@
 
 pub mod backend;
 pub mod bounded;
+pub mod breaker;
 pub mod cached;
+pub mod coalesced;
 pub mod engine;
 pub mod hrana;
 pub mod libsql;

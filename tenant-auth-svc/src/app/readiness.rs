@@ -100,7 +100,7 @@ impl Preparation {
     }
 
     async fn follow_database(&self, health: &HealthReporter) {
-        let mut works = self.hop.inner().works();
+        let mut works = self.hop.inner().inner().works();
         loop {
             let status = match *works.borrow_and_update() {
                 Some(true) => ServingStatus::Serving,

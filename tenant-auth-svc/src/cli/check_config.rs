@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{fail, say, settings::SettingsArgs, start_logging};
-use crate::{app, store::migrate};
+use crate::{app, domain::clock::SystemClock, store::migrate};
 
 /// What to check.
 #[derive(Args, Debug)]
@@ -33,7 +33,7 @@ pub(super) async fn run(args: CheckArgs) -> ExitCode {
     }
     start_logging(&config.log);
     let peppers = config.keys.peppers;
-    let hop = match app::hop(config.database) {
+    let hop = match app::hop(config.database, &SystemClock::shared()) {
         Ok(hop) => hop,
         Err(error) => return fail(1, &error.to_string()),
     };

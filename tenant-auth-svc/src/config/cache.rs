@@ -5,23 +5,59 @@
 //! | `TENANT_AUTH_CACHE_KEYS` | keys in memory | `100000` |
 //! | `TENANT_AUTH_CACHE_ABSENCES` | unknown keys in memory | `100000` |
 //! | `TENANT_AUTH_CACHE_FRESH` | duration, ±20 % per key | `5s` |
+//! | `TENANT_AUTH_CACHE_REFRESH` | duration: served while a reload runs, if the change feed is heard | `60s` |
+//! | `TENANT_AUTH_CACHE_GRACE` | duration: served while the database does not answer; `0s` for never | `4h` |
 //! | `TENANT_AUTH_CACHE_ABSENT` | duration | `5s` |
+//! | `TENANT_AUTH_FEED_INTERVAL` | duration between two reads of the change log, ±10 %; `off` for none | `250ms` |
 
 use std::time::Duration;
 
 use super::reader::{Reader, duration, number};
-use crate::store::cached::CacheConfig;
+use crate::{domain::freshness::Lifetimes, store::cached::CacheConfig};
 
-/// A load outlives the caller that started it; the database hop has limits of its own well below this.
-const LOAD: Duration = Duration::from_secs(2);
+/// What to remember, and how to learn what has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryConfig {
+    /// What to remember, and how long.
+    pub cache: CacheConfig,
+    /// `TENANT_AUTH_FEED_INTERVAL`: the time between two reads of the change log; `None` for no reads.
+    pub feed_interval: Option<Duration>,
+}
 
-pub(super) fn read(reader: &mut Reader) -> Option<CacheConfig> {
+pub(super) fn read(reader: &mut Reader) -> Option<MemoryConfig> {
     let entries = || number(1..=100_000_000);
     let keys = reader.value("TENANT_AUTH_CACHE_KEYS", "100000", entries());
     let absences = reader.value("TENANT_AUTH_CACHE_ABSENCES", "100000", entries());
     let fresh = reader.value("TENANT_AUTH_CACHE_FRESH", "5s", lifetime);
+    let refresh = reader.value("TENANT_AUTH_CACHE_REFRESH", "60s", |text| within(text, 3_600));
+    let grace = reader.value("TENANT_AUTH_CACHE_GRACE", "4h", |text| within(text, 7 * 86_400));
     let absent = reader.value("TENANT_AUTH_CACHE_ABSENT", "5s", lifetime);
-    Some(CacheConfig { keys: keys?, absences: absences?, fresh: fresh?, absent: absent?, load: LOAD })
+    let feed_interval = reader.value("TENANT_AUTH_FEED_INTERVAL", "250ms", interval);
+    let lifetimes = Lifetimes { fresh: fresh?, refresh: refresh?, grace: grace? };
+    let cache = CacheConfig { keys: keys?, absences: absences?, lifetimes, absent: absent? };
+    Some(MemoryConfig { cache, feed_interval: feed_interval? })
+}
+
+fn within(text: &str, most: u64) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time <= Duration::from_secs(most) {
+        Ok(time)
+    } else {
+        Err(format!("must be at most {most}s, not {text:?}"))
+    }
+}
+
+fn interval(text: &str) -> Result<Option<Duration>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let time = duration(text)?;
+    // Above that, a single lost read would make the feed count as silent.
+    if (Duration::from_millis(10)..=Duration::from_millis(500)).contains(&time) {
+        Ok(Some(time))
+    } else {
+        Err(format!("must be from 10ms to 500ms, or off, not {text:?}"))
+    }
 }
 
 fn lifetime(text: &str) -> Result<Duration, String> {

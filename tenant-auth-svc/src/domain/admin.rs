@@ -1,9 +1,14 @@
 //! The use cases of operators: tenants, keys, and the audit log.
 
+mod change;
+mod error;
+
 use std::time::{Duration, Instant};
 
-use thiserror::Error;
-
+pub use self::{
+    change::{Changed, Forget},
+    error::AdminError,
+};
 use super::{
     audit::{Actor, AuditEvent, AuditFilter},
     clock::{SharedClock, UnixMillis},
@@ -14,7 +19,7 @@ use super::{
     },
     page::{Page, PageRequest},
     scope::ScopeSet,
-    store::{Call, Change, Lane, Store, StoreError},
+    store::{Call, Change, Lane, Store},
     tenant::{NewTenant, Tenant, TenantStatus},
     text::{KeyName, Plan, PrefixHint, Reason, TenantName},
 };
@@ -23,60 +28,6 @@ use super::{
 pub const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a replaced key may stay good at most.
 pub const MAX_OVERLAP: Duration = Duration::from_secs(90 * 24 * 60 * 60);
-
-/// Why an operator's wish was not carried out.
-#[derive(Debug, Error)]
-pub enum AdminError {
-    /// There is no such tenant.
-    #[error("there is no tenant {0}")]
-    NoSuchTenant(TenantId),
-    /// There is no such key.
-    #[error("there is no key {0}")]
-    NoSuchKey(KeyId),
-    /// The id is taken by a tenant with another name or plan.
-    #[error("tenant {0} exists with another name or plan")]
-    TenantExists(TenantId),
-    /// A key to import belongs to somebody else already.
-    #[error("another tenant holds this key")]
-    KeyHeldByAnotherTenant,
-    /// The key cannot be replaced.
-    #[error("key {key} cannot be rotated: it {because}")]
-    NotRotatable {
-        /// The key.
-        key: KeyId,
-        /// What rules it out, completing the sentence.
-        because: &'static str,
-    },
-    /// The end lies in the past.
-    #[error("the expiry must be in the future")]
-    ExpiryNotInFuture,
-    /// The overlap is longer than [`MAX_OVERLAP`].
-    #[error("the overlap must be at most 90 days")]
-    OverlapTooLong,
-    /// No key can be made.
-    #[error(transparent)]
-    NoRandomness(#[from] RandomnessUnavailable),
-    /// The database gave no answer. A change may have happened all the same; repeating it is safe.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// What a replica has just changed, so that its own memory need not wait to hear of it.
-#[derive(Clone, Copy, Debug)]
-pub enum Changed<'a> {
-    /// These keys may have been unknown before.
-    Added(&'a [KeyHash]),
-    /// This key.
-    Key(&'a KeyId),
-    /// This tenant, and so all its keys.
-    Tenant(&'a TenantId),
-}
-
-/// A memory that can be told to forget.
-pub trait Forget: Send + Sync + 'static {
-    /// Makes sure that nothing read before this call is served after it.
-    fn forget(&self, changed: Changed<'_>);
-}
 
 /// A key that was just made: the only moment at which its plaintext exists here.
 #[derive(Debug)]

@@ -21,24 +21,30 @@ use super::{
 /// What a database call is for. Each lane has an allowance of its own, so that none can starve another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
-    /// Deciding about keys.
-    Validation,
+    /// Reloading keys that are in memory.
+    Known,
+    /// Looking for keys that are not: a flood of made-up ones must not hold up the others.
+    Unknown,
     /// Managing tenants and keys.
     Admin,
-    /// Migrations, start-up checks, probes.
+    /// Reading the change log.
+    Feed,
+    /// Migrations and start-up checks.
     Maintenance,
 }
 
 impl Lane {
     /// Every lane.
-    pub const ALL: [Self; 3] = [Self::Validation, Self::Admin, Self::Maintenance];
+    pub const ALL: [Self; 5] = [Self::Known, Self::Unknown, Self::Admin, Self::Feed, Self::Maintenance];
 
     /// As logs and metrics write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Validation => "validation",
+            Self::Known => "known",
+            Self::Unknown => "unknown",
             Self::Admin => "admin",
+            Self::Feed => "feed",
             Self::Maintenance => "maintenance",
         }
     }
@@ -78,6 +84,8 @@ pub enum FailureKind {
     Garbled,
     /// The database lacks a table or namespace that we need: not migrated, or the wrong one.
     Misplaced,
+    /// It was not asked, because it has not answered for a while: the breaker is open.
+    CircuitOpen,
     /// Too many calls of ours are waiting already.
     Overloaded,
     /// A rule of the schema forbids it.
@@ -98,6 +106,7 @@ impl FailureKind {
             Self::Denied => "denied",
             Self::Garbled => "garbled",
             Self::Misplaced => "misplaced",
+            Self::CircuitOpen => "circuit_open",
             Self::Overloaded => "overloaded",
             Self::Conflict => "conflict",
             Self::Broken => "broken",
@@ -112,6 +121,7 @@ impl FailureKind {
             Self::Throttled
             | Self::Denied
             | Self::Misplaced
+            | Self::CircuitOpen
             | Self::Overloaded
             | Self::Conflict
             | Self::Broken => false,

@@ -67,6 +67,10 @@ pub enum Source {
     Database,
     /// It was in memory and recent.
     Fresh,
+    /// It was in memory and is being reloaded; the change feed has not heard of a change.
+    Refreshing,
+    /// It was in memory, and the database does not answer.
+    Stale,
     /// Its absence was in memory and recent.
     Negative,
 }
@@ -79,6 +83,8 @@ impl Source {
             Self::None => "none",
             Self::Database => "database",
             Self::Fresh => "fresh",
+            Self::Refreshing => "refreshing",
+            Self::Stale => "stale",
             Self::Negative => "negative",
         }
     }
@@ -87,6 +93,11 @@ impl Source {
 /// A position in the database's change log. Higher is later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Revision(pub i64);
+
+impl Revision {
+    /// After everything.
+    pub const MAX: Self = Self(i64::MAX);
+}
 
 /// What an answer is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

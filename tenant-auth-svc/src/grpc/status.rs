@@ -86,6 +86,7 @@ fn unavailable(error: &StoreError) -> Status {
         | FailureKind::Denied
         | FailureKind::Garbled
         | FailureKind::Misplaced
+        | FailureKind::CircuitOpen
         | FailureKind::Conflict
         | FailureKind::Broken => {
             (Code::Unavailable, "the database gave no usable answer, so nothing was decided", RETRY_AFTER)
@@ -129,7 +130,7 @@ mod tests {
         Status::from(error.into())
     }
 
-    const KINDS: [FailureKind; 10] = [
+    const KINDS: [FailureKind; 11] = [
         FailureKind::Unreachable,
         FailureKind::TimedOut,
         FailureKind::Throttled,
@@ -137,6 +138,7 @@ mod tests {
         FailureKind::Denied,
         FailureKind::Garbled,
         FailureKind::Misplaced,
+        FailureKind::CircuitOpen,
         FailureKind::Overloaded,
         FailureKind::Conflict,
         FailureKind::Broken,

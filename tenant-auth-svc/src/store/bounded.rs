@@ -1,7 +1,5 @@
 //! Bounds the calls in flight, with an allowance for each lane.
 
-use std::sync::Arc;
-
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::engine::{Engine, Rows, Statement};
@@ -9,32 +7,43 @@ use crate::domain::store::{Call, FailureKind, Lane, StoreError};
 
 /// How many calls each lane may have in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowances {
-    validation: usize,
-    admin: usize,
-    maintenance: usize,
-}
+pub struct Allowances([usize; Lane::ALL.len()]);
 
 impl Allowances {
     /// The least that can be shared out: one call per lane.
     pub const MIN_TOTAL: usize = Lane::ALL.len();
 
-    /// Shares a total of at least [`Self::MIN_TOTAL`] out: three quarters for validation, a sixteenth (but at least
-    /// one call) for maintenance, the rest for administration.
+    /// Shares a total of at least [`Self::MIN_TOTAL`] out: an eighth for administration, a sixteenth each for the
+    /// change feed and for maintenance, a quarter for keys that are not in memory, and the rest, about a half, for
+    /// those that are. Each lane gets at least one call.
     #[must_use]
     pub fn of_total(total: usize) -> Self {
-        let total = total.max(Self::MIN_TOTAL);
-        let maintenance = (total / 16).max(1);
-        let validation = (total * 3 / 4).clamp(1, total - maintenance - 1);
-        Self { validation, admin: total - maintenance - validation, maintenance }
-    }
-
-    fn of(&self, lane: Lane) -> usize {
-        match lane {
-            Lane::Validation => self.validation,
-            Lane::Admin => self.admin,
-            Lane::Maintenance => self.maintenance,
+        let mut shares = [0; Lane::ALL.len()];
+        let mut left = total.max(Self::MIN_TOTAL);
+        // Each lane leaves one call for every lane after it.
+        for (after, (lane, part)) in
+            [(Lane::Feed, 16), (Lane::Maintenance, 16), (Lane::Admin, 8), (Lane::Unknown, 4)]
+                .into_iter()
+                .enumerate()
+                .map(|(index, share)| (Lane::ALL.len() - 1 - index, share))
+        {
+            let share = (total / part).clamp(1, left - after);
+            shares[position(lane)] = share;
+            left -= share;
         }
+        shares[position(Lane::Known)] = left;
+        Self(shares)
+    }
+}
+
+/// A lane's place in an array over all lanes.
+fn position(lane: Lane) -> usize {
+    match lane {
+        Lane::Known => 0,
+        Lane::Unknown => 1,
+        Lane::Admin => 2,
+        Lane::Feed => 3,
+        Lane::Maintenance => 4,
     }
 }
 
@@ -42,13 +51,13 @@ impl Allowances {
 #[derive(Debug)]
 pub struct Bounded<E> {
     inner: E,
-    lanes: [Arc<Semaphore>; Lane::ALL.len()],
+    lanes: [Semaphore; Lane::ALL.len()],
 }
 
 impl<E: Engine> Bounded<E> {
     /// Bounds `inner`.
     pub fn new(inner: E, allowances: Allowances) -> Self {
-        let lanes = Lane::ALL.map(|lane| Arc::new(Semaphore::new(allowances.of(lane))));
+        let lanes = allowances.0.map(Semaphore::new);
         Self { inner, lanes }
     }
 
@@ -59,11 +68,7 @@ impl<E: Engine> Bounded<E> {
                 format!("no room for another {} call", call.lane.as_str()),
             )
         };
-        let lane = match call.lane {
-            Lane::Validation => &self.lanes[0],
-            Lane::Admin => &self.lanes[1],
-            Lane::Maintenance => &self.lanes[2],
-        };
+        let lane = &self.lanes[position(call.lane)];
         tokio::time::timeout_at(call.deadline.into(), lane.acquire())
             .await
             .map_err(|_| full())?
@@ -90,12 +95,11 @@ mod tests {
     #[test]
     fn the_shares_add_up_and_starve_nobody() {
         for total in 0..200 {
-            let shares = Allowances::of_total(total);
-            let each = Lane::ALL.map(|lane| shares.of(lane));
-            assert_eq!(each.iter().sum::<usize>(), total.max(3), "{total}");
-            assert!(each.iter().all(|share| *share >= 1), "{total}: {each:?}");
+            let Allowances(shares) = Allowances::of_total(total);
+            assert_eq!(shares.iter().sum::<usize>(), total.max(5), "{total}");
+            assert!(shares.iter().all(|share| *share >= 1), "{total}: {shares:?}");
         }
-        let default = Allowances::of_total(64);
-        assert_eq!(default, Allowances { validation: 48, admin: 12, maintenance: 4 });
+        assert_eq!(Allowances::of_total(64), Allowances([32, 16, 8, 4, 4]));
+        assert_eq!(Lane::ALL.map(position), [0, 1, 2, 3, 4]);
     }
 }

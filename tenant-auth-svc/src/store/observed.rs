@@ -20,11 +20,6 @@ impl<E: Engine> Observed<E> {
         Self { inner, works: watch::Sender::new(None) }
     }
 
-    /// The engine that is observed.
-    pub fn inner(&self) -> &E {
-        &self.inner
-    }
-
     /// Whether the database gave an answer the last time it was asked; `None` before the first time.
     pub fn works(&self) -> watch::Receiver<Option<bool>> {
         self.works.subscribe()
@@ -52,7 +47,7 @@ impl<E: Engine> Observed<E> {
 fn says_it_works<T>(outcome: &Result<T, StoreError>) -> Option<bool> {
     match outcome.as_ref().map_err(|error| error.kind) {
         Ok(_) | Err(FailureKind::Conflict) => Some(true),
-        Err(FailureKind::Overloaded) => None,
+        Err(FailureKind::Overloaded | FailureKind::CircuitOpen) => None,
         Err(
             FailureKind::Unreachable
             | FailureKind::TimedOut
@@ -84,6 +79,7 @@ fn report(call: Call, operation: &'static str, started: Instant, error: &StoreEr
         | FailureKind::Throttled
         | FailureKind::Busy
         | FailureKind::Garbled
+        | FailureKind::CircuitOpen
         | FailureKind::Overloaded => {
             tracing::warn!(lane, operation, kind, message, elapsed_ms, "database call failed");
         }

@@ -1,5 +1,8 @@
 //! One suite over every engine and every decorator of the database hop.
 
+mod make;
+mod peppers;
+
 use std::{sync::Arc, time::Duration};
 
 use tenant_auth_svc::{
@@ -8,16 +11,16 @@ use tenant_auth_svc::{
         audit::AuditFilter,
         clock::{SharedClock, SystemClock, UnixMillis},
         id::{KeyId, TenantId},
-        key::{ImportOutcome, KeyHash, KeyToImport, NewKey, Peppers, Rotated, Rotation},
+        key::{ImportOutcome, KeyToImport, Peppers, Rotated, Rotation},
         page::{PageRequest, PageSize},
-        scope::{Scope, ScopeSet},
         store::{Lane, Store},
-        tenant::{NewTenant, TenantStatus},
-        text::{KeyName, Plan, PrefixHint, Reason, TenantName},
+        tenant::TenantStatus,
+        text::{PrefixHint, Reason},
     },
     store::{
         backend::Backend,
         bounded::{Allowances, Bounded},
+        breaker::Breaker,
         engine::Engine,
         hrana::{RemoteConfig, RemoteEngine},
         libsql::EmbeddedEngine,
@@ -28,9 +31,10 @@ use tenant_auth_svc::{
     },
 };
 
+use self::make::{new_key, new_tenant, random_hash, to_import};
 use crate::harness::{Database, NOW, call, change};
 
-const PEPPERS: &str = "new nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn\nold oooooooooooooooooooooooooooooooo";
+pub(crate) const PEPPERS: &str = "new nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn\nold oooooooooooooooooooooooooooooooo";
 
 #[tokio::test]
 async fn every_engine_alone() {
@@ -45,6 +49,8 @@ async fn every_decorator_alone() {
     for database in [Database::embedded(), Database::test_server().await] {
         let engine = Arc::new(backend(&database));
         suite(&database, "observed", Arc::new(Observed::new(Arc::clone(&engine)))).await;
+        let breaker = Breaker::new(Arc::clone(&engine), SystemClock::shared());
+        suite(&database, "breaker", Arc::new(breaker)).await;
         suite(&database, "retried", Arc::new(Retried::new(Arc::clone(&engine), timing))).await;
         let bounded = Bounded::new(engine, Allowances::of_total(Allowances::MIN_TOTAL));
         suite(&database, "bounded", Arc::new(bounded)).await;
@@ -58,7 +64,7 @@ async fn the_hop_of_the_service() {
     }
 }
 
-fn backend(database: &Database) -> Backend {
+pub(crate) fn backend(database: &Database) -> Backend {
     let config = ServiceConfig::read(database.settings()).unwrap().0.database;
     match config.location {
         Location::Embedded(path) => Backend::Embedded(EmbeddedEngine::open(&path).unwrap()),
@@ -77,7 +83,7 @@ async fn suite<E: Engine>(database: &Database, what: &str, engine: Arc<E>) {
     // Keys under a pepper would keep services of other tests, which have none, from starting on the same database.
     if !database.is_shared() {
         configured.push(Peppers::parse(PEPPERS).unwrap());
-        pepper_rotation(&engine).await;
+        peppers::rotation(&engine).await;
     }
     for peppers in configured {
         let store = SqlStore::new(Arc::clone(&engine), Arc::new(peppers));
@@ -128,7 +134,7 @@ async fn keys(store: &impl Store) {
     let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
     let key = new_key(&tenant.id, &["b", "a"], Some(UnixMillis(NOW.0 + 5)));
     let stranger = random_hash();
-    let before = store.lookup_keys(call(Lane::Validation), &[key.hash]).await.unwrap();
+    let before = store.lookup_keys(call(Lane::Unknown), &[key.hash]).await.unwrap();
     assert_eq!(before.records, [None]);
 
     let stored = store.insert_key(call(Lane::Admin), &key, &change()).await.unwrap().unwrap();
@@ -137,7 +143,7 @@ async fn keys(store: &impl Store) {
 
     // In order, absences in their places, one key twice.
     let found =
-        store.lookup_keys(call(Lane::Validation), &[stranger, key.hash, stranger, key.hash]).await.unwrap();
+        store.lookup_keys(call(Lane::Unknown), &[stranger, key.hash, stranger, key.hash]).await.unwrap();
     assert!(found.revision > before.revision, "a stored key must show in the change log");
     let record = found.records[1].clone().unwrap();
     assert_eq!(found.records, [None, Some(record.clone()), None, Some(record.clone())]);
@@ -151,7 +157,7 @@ async fn keys(store: &impl Store) {
         let revoked = store.revoke_key(call(Lane::Admin), &key.id, reason, &change()).await.unwrap().unwrap();
         assert_eq!((revoked.revoked_at, revoked.revoke_reason.as_str()), (Some(NOW), "leaked"));
     }
-    let after = store.lookup_keys(call(Lane::Validation), &[key.hash]).await.unwrap();
+    let after = store.lookup_keys(call(Lane::Unknown), &[key.hash]).await.unwrap();
     assert_eq!(after.records[0].as_ref().unwrap().revoked_at, Some(NOW));
     assert!(after.revision > found.revision, "a revocation must show in the change log");
     assert_eq!(actions(store, &tenant.id).await, ["key.revoke", "key.issue", "tenant.create"]);
@@ -187,7 +193,7 @@ async fn rotation(store: &impl Store) {
         }
     }
     assert_eq!(actions(store, &tenant.id).await, ["key.rotate", "key.issue", "tenant.create"]);
-    let found = store.lookup_keys(call(Lane::Validation), &[old.hash, rotation.hash]).await.unwrap();
+    let found = store.lookup_keys(call(Lane::Unknown), &[old.hash, rotation.hash]).await.unwrap();
     assert_eq!(found.records.iter().flatten().count(), 2, "both are good during the overlap");
 
     let refused = store.rotate_key(call(Lane::Admin), &rotate(&old.id), &change()).await.unwrap();
@@ -231,7 +237,7 @@ async fn import(store: &impl Store) {
     let outcomes = store.import_keys(call(Lane::Admin), &[later], &change()).await.unwrap();
     assert_eq!(outcomes, [ImportOutcome::Existing(good.key.id.clone())]);
 
-    let found = store.lookup_keys(call(Lane::Validation), &[good.key.hash]).await.unwrap();
+    let found = store.lookup_keys(call(Lane::Unknown), &[good.key.hash]).await.unwrap();
     let record = found.records[0].as_ref().unwrap();
     assert_eq!((&record.key_id, &record.scopes), (&good.key.id, &good.key.scopes));
 }
@@ -273,68 +279,6 @@ async fn pages(store: &impl Store) {
     let newest = store.list_audit(call(Lane::Admin), &filter, &two).await.unwrap();
     assert!(newest.items[0].seq > newest.items[1].seq && newest.next == Some(newest.items[1].seq));
     assert_eq!(newest.items[0].request_id, "req-1");
-}
-
-/// Keys stored before, during and after a change of peppers are found as long as their pepper is configured.
-async fn pepper_rotation<E: Engine>(engine: &Arc<E>) {
-    let store = |text: Option<&str>| {
-        let peppers = text.map_or_else(Peppers::default, |text| Peppers::parse(text).unwrap());
-        SqlStore::new(Arc::clone(engine), Arc::new(peppers))
-    };
-    let (new, old) = PEPPERS.split_once('\n').unwrap();
-    let plain = store(None);
-    let tenant = plain.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
-    let mut hashes = Vec::new();
-    for (writer, pepper) in
-        [(&plain, None), (&store(Some(old)), Some("old")), (&store(Some(PEPPERS)), Some("new"))]
-    {
-        let key = new_key(&tenant.id, &[], None);
-        let stored = writer.insert_key(call(Lane::Admin), &key, &change()).await.unwrap().unwrap();
-        assert_eq!(stored.pepper_id.as_deref(), pepper, "the row names its pepper");
-        hashes.push(key.hash);
-    }
-    let found = async |store: &SqlStore<Arc<E>>| {
-        let lookup = store.lookup_keys(call(Lane::Validation), &hashes).await.unwrap();
-        lookup.records.iter().map(Option::is_some).collect::<Vec<_>>()
-    };
-    assert_eq!(found(&store(Some(PEPPERS))).await, [true, true, true]);
-    assert_eq!(found(&store(Some(new))).await, [true, false, true]);
-    // A start without a pepper that is in use is refused: its keys would all be reported as unknown.
-    let both = Peppers::parse(PEPPERS).unwrap();
-    migrate::verify_peppers(engine, &both).await.unwrap();
-    let refused = migrate::verify_peppers(engine, &Peppers::parse(new).unwrap()).await.unwrap_err();
-    assert!(refused.to_string().contains("pepper old"), "{refused}");
-}
-
-fn new_tenant() -> NewTenant {
-    NewTenant {
-        id: TenantId::generate(),
-        name: TenantName::parse("Müller & Söhne").unwrap(),
-        plan: Plan::parse("pro").unwrap(),
-    }
-}
-
-fn new_key(tenant: &TenantId, scopes: &[&str], expires_at: Option<UnixMillis>) -> NewKey {
-    let scopes = scopes.iter().map(|scope| Scope::parse(scope).unwrap()).collect();
-    NewKey {
-        id: KeyId::generate(),
-        tenant_id: tenant.clone(),
-        hash: random_hash(),
-        name: KeyName::parse("O'Brien's \"key\"").unwrap(),
-        prefix_hint: PrefixHint::parse("ta_abcd").unwrap(),
-        scopes: ScopeSet::new(scopes).unwrap(),
-        expires_at,
-    }
-}
-
-fn to_import(key: NewKey) -> KeyToImport {
-    KeyToImport { key, created_at: Some(UnixMillis(1_600_000_000_000)) }
-}
-
-fn random_hash() -> KeyHash {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).unwrap();
-    KeyHash::from_bytes(bytes)
 }
 
 async fn actions(store: &impl Store, tenant: &TenantId) -> Vec<String> {

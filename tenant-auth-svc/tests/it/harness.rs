@@ -95,6 +95,8 @@ impl Database {
         let token = token.map(|folder| token_file(folder).display().to_string());
         Settings::default()
             .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
+            // Tests that count requests, or are about time, read the feed when they want it read.
+            .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("off".to_owned()))
             .with_flag("TENANT_AUTH_DATABASE_URL", Some(url))
             .with_flag("TENANT_AUTH_DATABASE_TOKEN_FILE", token)
     }
@@ -108,7 +110,7 @@ impl Database {
 
     /// The way to it, as the service takes it.
     pub(crate) fn hop(&self) -> Hop {
-        app::hop(ServiceConfig::read(self.settings()).unwrap().0.database).unwrap()
+        app::hop(ServiceConfig::read(self.settings()).unwrap().0.database, &SystemClock::shared()).unwrap()
     }
 }
 

@@ -12,6 +12,7 @@ mod cli;
 mod conformance;
 mod cost;
 mod faults;
+mod freshness;
 mod grpcurl;
 mod harness;
 mod input;

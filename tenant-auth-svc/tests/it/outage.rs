@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tenant_auth_proto::v1::Verdict;
+use tenant_auth_proto::v1::{Source, Verdict};
 use tenant_auth_svc::domain::clock::{ManualClock, SharedClock, SystemClock};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -27,7 +27,7 @@ const READY: &str = "tenantauth.v1.ValidationService";
 const DATABASE: &str = "tenantauth.Database";
 
 #[tokio::test]
-async fn a_killed_database_is_unavailable_and_what_is_fresh_goes_on() {
+async fn a_killed_database_is_unavailable_and_what_is_known_goes_on() {
     let mut database = Database::test_server().await;
     let clock = ManualClock::at(NOW);
     let service = Service::start_with(database.settings(), clock.clone() as SharedClock).await;
@@ -49,8 +49,15 @@ async fn a_killed_database_is_unavailable_and_what_is_fresh_goes_on() {
         "or every replica would be drained at once"
     );
 
-    clock.advance(Duration::from_secs(7));
-    assert_eq!(outcome(&service.validate(&known).await), "Unavailable", "past its fresh time");
+    // Past its fresh time the known key is answered all the same, and says how old the answer is; until the grace ends.
+    clock.advance(Duration::from_secs(14_399));
+    let stale = service.validate(&known).await.unwrap();
+    assert_eq!(stale.verdict(), Verdict::Valid);
+    let provenance = stale.provenance.unwrap();
+    assert_eq!(provenance.source(), Source::Stale);
+    assert_eq!(provenance.age.unwrap().seconds, 14_399);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(outcome(&service.validate(&known).await), "Unavailable", "beyond the grace");
 
     database.server_mut().start_again().unwrap();
     assert_eq!(service.validate(&known).await.unwrap().verdict(), Verdict::Valid);

@@ -82,5 +82,5 @@ async fn a_flood_is_held_back_and_every_question_answered_once() {
     ids.sort_unstable();
     assert_eq!(ids, (0..COUNT).collect::<Vec<_>>());
     let most = database.server().counters().max_open_requests;
-    assert!(most <= 48, "the allowance of validations is 48, seen {most}");
+    assert!(most <= 16, "the allowance of keys that are not in memory is 16, seen {most}");
 }

@@ -83,6 +83,8 @@ fn provenance_message(provenance: Provenance) -> v1::Provenance {
         Source::None => v1::Source::Unspecified,
         Source::Database => v1::Source::Database,
         Source::Fresh => v1::Source::Fresh,
+        Source::Refreshing => v1::Source::Refreshing,
+        Source::Stale => v1::Source::Stale,
         Source::Negative => v1::Source::Negative,
     };
     v1::Provenance {

@@ -1,0 +1,36 @@
+//! Reads the change feed again and again.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+
+use super::{ChangeFeed, readiness::State};
+
+/// How often one of the replicas, whichever comes first, shortens the log.
+const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
+
+/// Follows the feed from the moment the schema is in place, for as long as the service runs.
+pub(super) async fn follow(feed: Arc<ChangeFeed>, interval: Duration, mut state: watch::Receiver<State>) {
+    if state.wait_for(|state| matches!(state, State::Ready)).await.is_err() {
+        return;
+    }
+    let mut pruned = Instant::now();
+    loop {
+        // A failure is logged where it happens, and shows as silence.
+        let _ = feed.poll().await;
+        if pruned.elapsed() > PRUNE_EVERY {
+            pruned = Instant::now();
+            let _ = feed.prune().await;
+        }
+        tokio::time::sleep(spread(interval)).await;
+    }
+}
+
+/// Up to 10 % shorter or longer, so that replicas do not read in step.
+fn spread(interval: Duration) -> Duration {
+    let chance = getrandom::u32().map_or(0.5, |drawn| f64::from(drawn) / f64::from(u32::MAX));
+    interval.mul_f64(0.9 + 0.2 * chance)
+}

@@ -1,0 +1,3 @@
+//! How a replica learns what others have changed.
+
+pub mod feed;

@@ -1,0 +1,194 @@
+//! The change feed: reads the database's change log every quarter of a second and makes memory forget.
+//!
+//! One read over the log's primary key per poll, whatever happened: at the default interval 14,400 an hour and replica,
+//! of three index entries each while idle.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Mutex;
+
+use crate::{
+    domain::{
+        admin::{Changed, Forget},
+        clock::SharedClock,
+        id::{KeyId, TenantId},
+        store::{Call, FailureKind, Lane, StoreError},
+        verdict::Revision,
+    },
+    store::engine::{Engine, Row, Statement},
+};
+
+/// After this long without a successful read the feed vouches for nothing.
+pub const SILENCE: Duration = Duration::from_secs(1);
+/// How long one read may take. Shorter than [`SILENCE`]: a hanging one must not be the reason for it.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// The most events of one read. More are read at once after it.
+const MOST: usize = 1_000;
+/// How many entries of the log are kept. Replicas that were away for longer verify what they have.
+pub const KEPT: i64 = 100_000;
+
+/// Everything after a position, and whether the log is still the one that the position was taken from: the entry at
+/// it, and the log's first and last. One row at least, so that an answer without rows is no answer.
+const READ: &str = "\
+SELECT log.seq, log.kind, log.ref, log.tenant_id, \
+       (SELECT coalesce(max(seq), 0) FROM changes), (SELECT coalesce(min(seq), 0) FROM changes), \
+       (SELECT kind || ' ' || ref || ' ' || at FROM changes WHERE seq = ?1), \
+       log.kind || ' ' || log.ref || ' ' || log.at \
+FROM (SELECT 1) LEFT JOIN (SELECT seq, kind, ref, tenant_id, at FROM changes WHERE seq > ?1 ORDER BY seq LIMIT ?2) AS log \
+ON TRUE ORDER BY log.seq";
+
+/// Where the reading stands.
+#[derive(Debug, Default)]
+struct Position {
+    seq: i64,
+    /// The entry at `seq`, to recognise the log by. `None` when it was not there.
+    mark: Option<String>,
+    /// Whether the log was ever read.
+    begun: bool,
+}
+
+/// The feed of one replica.
+#[derive(Debug)]
+pub struct Feed<E, M> {
+    engine: E,
+    memory: M,
+    clock: SharedClock,
+    heard: Arc<Heard>,
+    position: Mutex<Position>,
+}
+
+/// When the feed was last heard.
+#[derive(Debug, Default)]
+pub struct Heard(AtomicU64);
+
+impl Heard {
+    /// Whether the feed was heard within [`SILENCE`] of a moment of the monotonic clock.
+    #[must_use]
+    pub fn recently(&self, now: Duration) -> bool {
+        // Zero stands for never, so that moments are kept one millisecond later than they are.
+        let at = self.0.load(Ordering::Acquire);
+        at > 0 && now.saturating_sub(Duration::from_millis(at - 1)) <= SILENCE
+    }
+
+    fn note(&self, at: Duration) {
+        let millis = u64::try_from(at.as_millis()).unwrap_or(u64::MAX - 1);
+        self.0.store(millis + 1, Ordering::Release);
+    }
+}
+
+impl<E: Engine, M: Forget> Feed<E, M> {
+    /// Reads the log through `engine`, makes `memory` forget, and tells through `heard` that it did.
+    pub fn new(engine: E, memory: M, clock: SharedClock, heard: Arc<Heard>) -> Self {
+        Self { engine, memory, clock, heard, position: Mutex::default() }
+    }
+
+    /// Reads everything new, and only then counts as heard.
+    ///
+    /// # Errors
+    /// When the database gives no complete answer; the position stays, and the next read starts there.
+    pub async fn poll(&self) -> Result<(), StoreError> {
+        let mut position = self.position.lock().await;
+        loop {
+            // From before the read: a change that commits during it may be missing from it.
+            let at = self.clock.monotonic();
+            let statement =
+                Statement::new(READ).bind(position.seq).bind(i64::try_from(MOST).unwrap_or(i64::MAX));
+            let rows = self.engine.query(Call::within(Lane::Feed, PATIENCE), statement).await?;
+            let news = News::read(&rows)?;
+            let more = news.count == MOST;
+            self.apply(&mut position, news);
+            if !more {
+                self.heard.note(at);
+                return Ok(());
+            }
+        }
+    }
+
+    fn apply(&self, position: &mut Position, news: News) {
+        let cut_off = news.oldest > position.seq + 1 && news.newest > position.seq;
+        let another_log = news.newest < position.seq
+            || (position.mark.is_some() && news.mark.is_some() && news.mark != position.mark);
+        if !position.begun {
+            // What is in memory by now was read without anybody listening.
+            self.memory.forget(Changed::Unclear);
+        } else if another_log || cut_off {
+            tracing::warn!(
+                position = position.seq,
+                oldest = news.oldest,
+                newest = news.newest,
+                "the change log does not go on from where it was read (restored, or pruned): memory is verified"
+            );
+            self.memory.forget(Changed::Unclear);
+        }
+        if another_log || !position.begun {
+            *position = Position { seq: news.newest, mark: None, begun: true };
+            return;
+        }
+        if !news.keys.is_empty() || !news.tenants.is_empty() {
+            self.memory.forget(Changed::Many { keys: &news.keys, tenants: &news.tenants });
+        }
+        match news.last {
+            Some((seq, mark)) => *position = Position { seq, mark: Some(mark), begun: true },
+            None => position.mark = news.mark,
+        }
+    }
+
+    /// Deletes all but the newest entries of the log. Any replica may, at any time.
+    ///
+    /// # Errors
+    /// When the database gives no answer; nothing depends on it.
+    pub async fn prune(&self) -> Result<(), StoreError> {
+        let prune =
+            Statement::new("DELETE FROM changes WHERE seq <= (SELECT max(seq) FROM changes) - ?1").bind(KEPT);
+        self.engine
+            .transaction(Call::within(Lane::Maintenance, Duration::from_secs(10)), vec![prune])
+            .await?;
+        Ok(())
+    }
+}
+
+/// What one read told.
+#[derive(Debug, Default)]
+struct News {
+    count: usize,
+    last: Option<(i64, String)>,
+    newest: i64,
+    oldest: i64,
+    mark: Option<String>,
+    keys: HashMap<KeyId, Revision>,
+    tenants: HashMap<TenantId, Revision>,
+}
+
+impl News {
+    fn read(rows: &[Row]) -> Result<Self, StoreError> {
+        let Some(first) = rows.first() else {
+            return Err(StoreError::new(FailureKind::Garbled, "the change log gave no row at all"));
+        };
+        let mut news = Self {
+            newest: first.integer(4)?,
+            oldest: first.integer(5)?,
+            mark: first.optional_text(6)?.map(str::to_owned),
+            ..Self::default()
+        };
+        for row in rows {
+            let Some(seq) = row.optional_integer(0)? else { continue };
+            news.count += 1;
+            news.last = Some((seq, row.text(7)?.to_owned()));
+            let id = row.text(2)?;
+            match row.text(1)? {
+                "key" => news.keys.extend(KeyId::parse(id).ok().map(|id| (id, Revision(seq)))),
+                "tenant" => news.tenants.extend(TenantId::parse(id).ok().map(|id| (id, Revision(seq)))),
+                // Of a newer version: whatever it is about, no verdict here depends on it.
+                _ => {}
+            }
+        }
+        Ok(news)
+    }
+}

@@ -1,0 +1,48 @@
+//! Peppers come and go; keys stay findable.
+
+use std::sync::Arc;
+
+use tenant_auth_svc::{
+    domain::{
+        key::Peppers,
+        store::{Lane, Store as _},
+    },
+    store::{engine::Engine, migrate, sql::SqlStore},
+};
+
+use super::{
+    PEPPERS,
+    make::{new_key, new_tenant},
+};
+use crate::harness::{call, change};
+
+/// Keys stored before, during and after a change of peppers are found as long as their pepper is configured.
+pub(super) async fn rotation<E: Engine>(engine: &Arc<E>) {
+    let store = |text: Option<&str>| {
+        let peppers = text.map_or_else(Peppers::default, |text| Peppers::parse(text).unwrap());
+        SqlStore::new(Arc::clone(engine), Arc::new(peppers))
+    };
+    let (new, old) = PEPPERS.split_once('\n').unwrap();
+    let plain = store(None);
+    let tenant = plain.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
+    let mut hashes = Vec::new();
+    for (writer, pepper) in
+        [(&plain, None), (&store(Some(old)), Some("old")), (&store(Some(PEPPERS)), Some("new"))]
+    {
+        let key = new_key(&tenant.id, &[], None);
+        let stored = writer.insert_key(call(Lane::Admin), &key, &change()).await.unwrap().unwrap();
+        assert_eq!(stored.pepper_id.as_deref(), pepper, "the row names its pepper");
+        hashes.push(key.hash);
+    }
+    let found = async |store: &SqlStore<Arc<E>>| {
+        let lookup = store.lookup_keys(call(Lane::Unknown), &hashes).await.unwrap();
+        lookup.records.iter().map(Option::is_some).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&store(Some(PEPPERS))).await, [true, true, true]);
+    assert_eq!(found(&store(Some(new))).await, [true, false, true]);
+    // A start without a pepper that is in use is refused: its keys would all be reported as unknown.
+    let both = Peppers::parse(PEPPERS).unwrap();
+    migrate::verify_peppers(engine, &both).await.unwrap();
+    let refused = migrate::verify_peppers(engine, &Peppers::parse(new).unwrap()).await.unwrap_err();
+    assert!(refused.to_string().contains("pepper old"), "{refused}");
+}
