@@ -118,6 +118,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let migrate = config.database.migrate;
     let listener = listening::bind(config.listen.address).await?;
     let address = listener.address;
+    let timeout = config.database.timing.total;
     let hop = hop(config.database, &clock)?;
 
     let database = SqlStore::new(Arc::clone(&hop), Arc::clone(&config.keys.peppers));
@@ -128,7 +129,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         Arc::clone(&clock),
         outlook(&hop, &heard),
     );
-    let feed = Arc::new(Feed::new(Arc::clone(&hop), memory.clone(), Arc::clone(&clock), heard));
+    let feed = Arc::new(Feed::new(Arc::clone(&hop), memory.clone(), Arc::clone(&clock), heard, timeout));
     let format = config.keys.format;
     let admin = Arc::new(Admin::new(database, memory.clone(), format.clone(), Arc::clone(&clock)));
     let revision = memory.clone();

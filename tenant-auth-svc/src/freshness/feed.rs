@@ -27,7 +27,7 @@ use crate::{
 
 /// After this long without a successful read the feed vouches for nothing.
 pub const SILENCE: Duration = Duration::from_secs(1);
-/// How long one read may take. Shorter than [`SILENCE`]: a hanging one must not be the reason for it.
+/// How long one read may take at most. Shorter than [`SILENCE`]: a hanging one must not be the reason for it.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The most events of one read. More are read at once after it.
 const MOST: usize = 1_000;
@@ -61,6 +61,7 @@ pub struct Feed<E, M> {
     memory: M,
     clock: SharedClock,
     heard: Arc<Heard>,
+    patience: Duration,
     position: Mutex<Position>,
 }
 
@@ -84,9 +85,10 @@ impl Heard {
 }
 
 impl<E: Engine, M: Forget> Feed<E, M> {
-    /// Reads the log through `engine`, makes `memory` forget, and tells through `heard` that it did.
-    pub fn new(engine: E, memory: M, clock: SharedClock, heard: Arc<Heard>) -> Self {
-        Self { engine, memory, clock, heard, position: Mutex::default() }
+    /// Reads the log through `engine`, makes `memory` forget, and tells through `heard` that it did. A read may take as
+    /// long as any call may, `timeout`, or half a second.
+    pub fn new(engine: E, memory: M, clock: SharedClock, heard: Arc<Heard>, timeout: Duration) -> Self {
+        Self { engine, memory, clock, heard, patience: timeout.min(PATIENCE), position: Mutex::default() }
     }
 
     /// Reads everything new, and only then counts as heard.
@@ -100,7 +102,7 @@ impl<E: Engine, M: Forget> Feed<E, M> {
             let at = self.clock.monotonic();
             let statement =
                 Statement::new(READ).bind(position.seq).bind(i64::try_from(MOST).unwrap_or(i64::MAX));
-            let rows = self.engine.query(Call::within(Lane::Feed, PATIENCE), statement).await?;
+            let rows = self.engine.query(Call::within(Lane::Feed, self.patience), statement).await?;
             let news = News::read(&rows)?;
             let more = news.count == MOST;
             self.apply(&mut position, news);

@@ -136,7 +136,8 @@ fn garbled(column: usize, expected: &str) -> StoreError {
 ///
 /// Both methods fail with a [`StoreError`] whose kind says what to do next. Neither waits past `call.deadline`.
 pub trait Engine: Send + Sync + 'static {
-    /// Runs one statement that only reads.
+    /// Runs one statement that only reads, and that is written to give at least one row, whatever there is to be found:
+    /// an answer without rows is a broken answer ([`FailureKind::Garbled`]).
     fn query(
         &self,
         call: Call,
@@ -161,6 +162,18 @@ impl<E: Engine> Engine for Arc<E> {
 
     async fn transaction(&self, call: Call, statements: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
         (**self).transaction(call, statements).await
+    }
+}
+
+/// Takes the rows of a read, if there are any: see [`Engine::query`].
+///
+/// # Errors
+/// [`FailureKind::Garbled`] when there are none.
+pub(super) fn some_rows(rows: Rows) -> Result<Rows, StoreError> {
+    if rows.is_empty() {
+        Err(StoreError::new(FailureKind::Garbled, "a read gave no row at all"))
+    } else {
+        Ok(rows)
     }
 }
 

@@ -18,7 +18,7 @@ use thiserror::Error;
 
 pub use self::token::{TokenError, TokenFile};
 use self::wire::{Batch, Condition, PipelineRequest, Stmt, StreamRequest};
-use super::engine::{Engine, Rows, Statement};
+use super::engine::{Engine, Rows, Statement, some_rows};
 use crate::domain::store::{Call, FailureKind, StoreError};
 
 /// The largest answer that is read; a page of 500 keys is well below 1 MiB.
@@ -134,7 +134,7 @@ impl RemoteEngine {
 impl Engine for RemoteEngine {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
         let body = self.send(call, StreamRequest::Execute { stmt: Stmt::of(&statement) }).await?;
-        answer::rows(&body)
+        answer::rows(&body).and_then(some_rows)
     }
 
     async fn transaction(&self, call: Call, statements: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {

@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::lock::{DatabaseLock, LockError};
-use super::engine::{Engine, Rows, Statement};
+use super::engine::{Engine, Rows, Statement, some_rows};
 use crate::domain::store::{Call, FailureKind, StoreError};
 
 /// Readers see the last commit while one writer works: the write-ahead log allows any number of them.
@@ -126,7 +126,7 @@ impl Job {
 impl Engine for EmbeddedEngine {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
         let rows = self.run(&self.reads, call, Work::Query(statement)).await?;
-        rows.into_iter().next().ok_or_else(thread_gone)
+        rows.into_iter().next().ok_or_else(thread_gone).and_then(some_rows)
     }
 
     async fn transaction(&self, call: Call, statements: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {

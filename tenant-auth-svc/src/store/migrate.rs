@@ -160,10 +160,12 @@ async fn has_table<E: Engine>(engine: &E) -> Result<bool, SchemaError> {
 
 /// The version of the schema, after comparing what was applied with what this build holds.
 async fn version<E: Engine>(engine: &E) -> Result<i64, SchemaError> {
-    let statement = Statement::new("SELECT version, checksum FROM schema_migrations ORDER BY version");
+    let statement = Statement::new(
+        "SELECT version, checksum FROM (SELECT 1) LEFT JOIN schema_migrations ON TRUE ORDER BY version",
+    );
     let mut found = 0;
     for row in engine.query(call(), statement).await? {
-        let version = row.integer(0)?;
+        let Some(version) = row.optional_integer(0)? else { break };
         let Some(known) = MIGRATIONS.iter().find(|migration| i64::from(migration.version) == version) else {
             return Err(SchemaError::Newer { found: version });
         };

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// A module, what it may name of this crate, and which libraries it must not name.
-const RULES: [(&str, &[&str], &[&str]); 6] = [
+const RULES: [(&str, &[&str], &[&str]); 7] = [
     (
         "domain",
         &["domain"],
@@ -24,6 +24,11 @@ const RULES: [(&str, &[&str], &[&str]); 6] = [
         ],
     ),
     ("store", &["domain", "store"], &["tonic", "prost", "tower", "tenant_auth_proto"]),
+    (
+        "freshness",
+        &["domain", "store"],
+        &["tonic", "prost", "libsql", "moka", "reqwest", "tower", "tenant_auth_proto"],
+    ),
     ("grpc", &["build", "domain", "grpc"], &["libsql", "moka", "reqwest", "tower"]),
     ("layer", &["domain", "grpc", "layer", "telemetry"], &["libsql", "moka", "reqwest", "tenant_auth_proto"]),
     ("config", &["config", "domain", "store"], &["tonic", "prost", "libsql", "tower", "tenant_auth_proto"]),
