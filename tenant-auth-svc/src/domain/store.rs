@@ -113,6 +113,24 @@ impl FailureKind {
         }
     }
 
+    /// What such a failure says about the database: that it answers all the same, that it does not, or (`None`)
+    /// nothing, because it was not asked.
+    #[must_use]
+    pub fn database_works(self) -> Option<bool> {
+        match self {
+            Self::Conflict => Some(true),
+            Self::CircuitOpen | Self::Overloaded => None,
+            Self::Unreachable
+            | Self::TimedOut
+            | Self::Throttled
+            | Self::Busy
+            | Self::Denied
+            | Self::Garbled
+            | Self::Misplaced
+            | Self::Broken => Some(false),
+        }
+    }
+
     /// Whether the same call may well succeed a moment later.
     #[must_use]
     pub fn is_transient(self) -> bool {

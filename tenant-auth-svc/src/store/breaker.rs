@@ -80,21 +80,8 @@ impl<E: Engine> Breaker<E> {
     }
 
     fn note(&self, error: Option<&StoreError>) {
-        let failed = match error.map(|error| error.kind) {
-            // It answered, whatever it said.
-            None | Some(FailureKind::Conflict | FailureKind::Broken) => false,
-            // It was not asked.
-            Some(FailureKind::Overloaded | FailureKind::CircuitOpen) => return,
-            Some(
-                FailureKind::Unreachable
-                | FailureKind::TimedOut
-                | FailureKind::Throttled
-                | FailureKind::Busy
-                | FailureKind::Denied
-                | FailureKind::Garbled
-                | FailureKind::Misplaced,
-            ) => true,
-        };
+        let works = error.map_or(Some(true), |error| error.kind.database_works());
+        let Some(failed) = works.map(|works| !works) else { return };
         let now = self.clock.monotonic();
         let mut state = self.state();
         if self.is_open() {

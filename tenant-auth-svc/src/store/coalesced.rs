@@ -2,7 +2,7 @@
 //!
 //! While nothing is under way, a lookup leaves at once. While something is, lookups wait for company: until there are
 //! [`MAX_LOOKUP`] keys, or what is under way has landed, or 5 ms have passed, so that one hanging call does not hold up
-//! the rest. 64 keys in one statement are many times cheaper than 64 statements.
+//! the rest.
 
 use std::{
     mem,

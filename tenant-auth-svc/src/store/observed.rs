@@ -36,28 +36,11 @@ impl<E: Engine> Observed<E> {
         if let Err(error) = &outcome {
             report(call, operation, started, error);
         }
-        if let Some(works) = says_it_works(&outcome) {
+        let works = outcome.as_ref().map_or_else(|error| error.kind.database_works(), |_| Some(true));
+        if let Some(works) = works {
             self.works.send_if_modified(|last| last.replace(works) != Some(works));
         }
         outcome
-    }
-}
-
-/// What an outcome says about the database; `None` when it says nothing, because it was never asked.
-fn says_it_works<T>(outcome: &Result<T, StoreError>) -> Option<bool> {
-    match outcome.as_ref().map_err(|error| error.kind) {
-        Ok(_) | Err(FailureKind::Conflict) => Some(true),
-        Err(FailureKind::Overloaded | FailureKind::CircuitOpen) => None,
-        Err(
-            FailureKind::Unreachable
-            | FailureKind::TimedOut
-            | FailureKind::Throttled
-            | FailureKind::Busy
-            | FailureKind::Denied
-            | FailureKind::Garbled
-            | FailureKind::Misplaced
-            | FailureKind::Broken,
-        ) => Some(false),
     }
 }
 

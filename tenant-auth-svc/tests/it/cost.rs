@@ -78,6 +78,19 @@ async fn fifteen_idle_seconds_cost_nothing_and_break_nothing() {
     assert_eq!(database.server().counters().statements - after.statements, 1);
 }
 
+/// On a server with a clock of its own, where idle streams and connections end when it wants them to. Without one
+/// there is nothing to wait for: the test server's clock is moved by the test above.
+#[tokio::test]
+async fn fifteen_idle_seconds_on_a_real_server() {
+    let Some(database) = Database::real() else { return };
+    let service = Service::start(&database).await;
+    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+    let idle = tokio::time::timeout(Duration::from_secs(15), std::future::pending::<()>());
+    assert!(idle.await.is_err());
+    assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Valid);
+    assert_eq!(service.validate(&strange_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
+}
+
 #[tokio::test]
 async fn an_administrative_change_is_one_request() {
     let database = Database::test_server().await;

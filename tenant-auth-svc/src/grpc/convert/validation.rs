@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(fields, ["requests[1].key", "requests[2].required_scopes[1]"]);
     }
 
-    /// h2 sends a frame of more than 256 bytes in two parts and flushes in between, at 2.2 times the cost.
+    /// h2 sends a frame of 256 bytes and more in two parts, and flushes in between.
     #[test]
     fn a_typical_answer_stays_below_256_bytes() {
         let scopes = ["orders:read", "orders:write"].map(|name| Scope::parse(name).unwrap());
