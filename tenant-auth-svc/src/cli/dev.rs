@@ -27,6 +27,7 @@ use crate::{
         validate::Question,
         verdict::Verdict,
     },
+    store::libsql::OpenError,
 };
 
 const TENANT: &str = "ten_demo";
@@ -63,6 +64,9 @@ pub(super) async fn run(args: DevArgs) -> ExitCode {
                 1,
                 &format!("{error}. Is one running already? Another port: --listen 127.0.0.1:50052"),
             );
+        }
+        Err(error @ app::StartError::Open(OpenError::Lock(_))) => {
+            return fail(1, &format!("{error}. Another folder: --data-dir .tenant-auth-2"));
         }
         Err(error) => return fail(1, &error.to_string()),
     };

@@ -100,8 +100,9 @@ impl<E: Engine, M: Forget> Feed<E, M> {
         loop {
             // From before the read: a change that commits during it may be missing from it.
             let at = self.clock.monotonic();
-            let statement =
-                Statement::new(READ).bind(position.seq).bind(i64::try_from(MOST).unwrap_or(i64::MAX));
+            // The first reading wants to know where the log ends, and nothing of what is in it.
+            let after = if position.begun { position.seq } else { i64::MAX };
+            let statement = Statement::new(READ).bind(after).bind(i64::try_from(MOST).unwrap_or(i64::MAX));
             let rows = self.engine.query(Call::within(Lane::Feed, self.patience), statement).await?;
             let news = News::read(&rows)?;
             let more = news.count == MOST;

@@ -286,11 +286,9 @@ impl<S: Store> Cached<S> {
         Flight::depart(epoch, Arc::clone(&hashes), async move {
             let _landed = Landed { inner: &inner, hashes: &hashes, epoch };
             let outcome = inner.load(known, Arc::clone(&hashes), epoch).await;
-            if outcome.is_err() {
-                // What is still there may be asked for anew by the next who needs it.
-                for entry in hashes.iter().filter_map(|hash| inner.keys.get(hash)) {
-                    entry.release_reload();
-                }
+            // What is still there was not replaced, after a failure or a change meanwhile: the next who needs it asks.
+            for entry in hashes.iter().filter_map(|hash| inner.keys.get(hash)) {
+                entry.release_reload();
             }
             outcome
         })
