@@ -3,6 +3,7 @@
 mod following;
 mod listening;
 mod readiness;
+mod upkeep;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,7 +18,10 @@ use self::{
 use crate::{
     build,
     config::{DatabaseConfig, Location, ServiceConfig},
-    domain::{admin::Admin, clock::SharedClock, freshness::World, validate::Validator},
+    domain::{
+        admin::Admin, clock::SharedClock, freshness::World, store::StoreError, used::Uses,
+        validate::Validator,
+    },
     freshness::feed::{Feed, Heard},
     grpc::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
     store::{
@@ -28,6 +32,7 @@ use crate::{
         coalesced::Coalesced,
         hrana::{RemoteConfig, RemoteEngine, SetupError},
         libsql::{EmbeddedEngine, OpenError},
+        lookup::Keys,
         migrate::{KNOWN_VERSION, SchemaError},
         observed::Observed,
         retried::Retried,
@@ -41,12 +46,14 @@ pub type Hop = Arc<Retried<Breaker<Observed<Bounded<Backend>>>>>;
 /// What the use cases write to.
 pub type Database = SqlStore<Hop>;
 /// What the use cases read from.
-pub type Memory = Cached<Database>;
+pub type Memory = Cached<Keys<Database>>;
 /// How this replica learns what others have changed.
 pub type ChangeFeed = Feed<Hop, Memory>;
 
 /// How long requests that are under way may take after the service was told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long writing down the last uses may hold up the end.
+const LAST_WRITES: Duration = Duration::from_secs(2);
 /// How long one load may take, whoever waits for it; the hop has limits of its own well below.
 const LOAD: Duration = Duration::from_secs(2);
 
@@ -82,12 +89,22 @@ pub struct Running {
     admin: Arc<Admin<Database, Memory>>,
     validator: Arc<Validator<Memory>>,
     feed: Arc<ChangeFeed>,
+    upkeep: Upkeep,
     health: HealthReporter,
     state: watch::Receiver<State>,
     stop: watch::Sender<bool>,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     preparation: JoinHandle<()>,
     following: Option<JoinHandle<()>>,
+}
+
+/// What goes on in the background.
+#[derive(Debug)]
+struct Upkeep {
+    database: Database,
+    uses: Arc<Uses>,
+    reading: JoinHandle<()>,
+    writing: JoinHandle<()>,
 }
 
 /// Prepares the database hop that a configuration asks for. Connects to nothing remote yet.
@@ -123,17 +140,19 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
 
     let database = SqlStore::new(Arc::clone(&hop), Arc::clone(&config.keys.peppers));
     let heard = Arc::new(Heard::default());
+    let uses = Arc::new(Uses::new(Arc::clone(&clock)));
+    let keys = Keys::new(database.clone(), Arc::clone(&config.keys.peppers), Arc::clone(&uses));
     let memory = Cached::new(
-        Coalesced::new(database.clone(), LOAD),
+        Coalesced::new(keys, LOAD),
         config.memory.cache,
         Arc::clone(&clock),
         outlook(&hop, &heard),
     );
     let feed = Arc::new(Feed::new(Arc::clone(&hop), memory.clone(), Arc::clone(&clock), heard, timeout));
     let format = config.keys.format;
-    let admin = Arc::new(Admin::new(database, memory.clone(), format.clone(), Arc::clone(&clock)));
+    let admin = Arc::new(Admin::new(database.clone(), memory.clone(), format.clone(), Arc::clone(&clock)));
     let revision = memory.clone();
-    let validator = Arc::new(Validator::new(memory, format, Arc::clone(&clock)));
+    let validator = Arc::new(Validator::new(memory.clone(), format, Arc::clone(&clock)));
 
     let health = HealthReporter::new();
     let (stop, stopped) = watch::channel(false);
@@ -163,7 +182,23 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         .memory
         .feed_interval
         .map(|interval| tokio::spawn(following::follow(Arc::clone(&feed), interval, state.clone())));
-    Ok(Running { address, admin, validator, feed, health, state, stop, server, preparation, following })
+    let capacity = config.memory.cache.keys;
+    let reading = tokio::spawn(upkeep::read_ahead(database.clone(), memory, capacity, state.clone()));
+    let writing = tokio::spawn(upkeep::write_uses(Arc::clone(&uses), database.clone()));
+    let upkeep = Upkeep { database, uses, reading, writing };
+    Ok(Running {
+        address,
+        admin,
+        validator,
+        feed,
+        upkeep,
+        health,
+        state,
+        stop,
+        server,
+        preparation,
+        following,
+    })
 }
 
 /// How the database and its feed fare, as memory wants to know it.
@@ -203,6 +238,20 @@ impl Running {
     #[must_use]
     pub fn feed(&self) -> &ChangeFeed {
         &self.feed
+    }
+
+    /// Waits until the keys in use were read ahead.
+    pub async fn read_ahead(&mut self) {
+        // It ends by itself, or with the service.
+        let _ = (&mut self.upkeep.reading).await;
+    }
+
+    /// Writes down which keys are in use, at a moment of one's own.
+    ///
+    /// # Errors
+    /// When the database gives no answer; what was not written is written the next time.
+    pub async fn write_uses(&self) -> Result<(), StoreError> {
+        upkeep::write_uses_now(&self.upkeep.uses, &self.upkeep.database).await
     }
 
     /// Waits until the database was reached and its schema found right.
@@ -245,6 +294,8 @@ impl Running {
         if tokio::time::timeout(DRAIN, &mut self.server).await.is_err() {
             tracing::warn!("requests were still under way after {DRAIN:?} and were cut off");
         }
+        // Without an answer they are lost: the next use of each key is noted again.
+        let _ = tokio::time::timeout(LAST_WRITES, self.write_uses()).await;
     }
 }
 
@@ -254,6 +305,8 @@ impl Drop for Running {
         if let Some(following) = &self.following {
             following.abort();
         }
+        self.upkeep.reading.abort();
+        self.upkeep.writing.abort();
         self.server.abort();
     }
 }

@@ -5,14 +5,17 @@
 
 pub mod admin;
 pub mod audit;
+pub mod change;
 pub mod clock;
 pub mod freshness;
 pub mod id;
 pub mod key;
+pub mod knowledge;
 pub mod page;
 pub mod scope;
 pub mod store;
 pub mod tenant;
 pub mod text;
+pub mod used;
 pub mod validate;
 pub mod verdict;

@@ -9,6 +9,7 @@ pub mod coalesced;
 pub mod engine;
 pub mod hrana;
 pub mod libsql;
+pub mod lookup;
 pub mod migrate;
 pub mod observed;
 pub mod retried;

@@ -1,16 +1,13 @@
 //! The use cases of operators: tenants, keys, and the audit log.
 
-mod change;
 mod error;
 
 use std::time::{Duration, Instant};
 
-pub use self::{
-    change::{Changed, Forget},
-    error::AdminError,
-};
+pub use self::error::AdminError;
 use super::{
     audit::{Actor, AuditEvent, AuditFilter},
+    change::{BySubject, Fate, Forget, ForgetAbsence, News},
     clock::{SharedClock, UnixMillis},
     id::{KeyId, TenantId},
     key::{
@@ -51,6 +48,11 @@ pub struct KeyOrder {
     pub expires_at: Option<UnixMillis>,
 }
 
+/// The memory of keys, and of whatever else ends with them.
+pub trait Keeper: Forget + ForgetAbsence<KeyHash> {}
+
+impl<M: Forget + ForgetAbsence<KeyHash>> Keeper for M {}
+
 /// Manages tenants and keys.
 #[derive(Debug)]
 pub struct Admin<S, M> {
@@ -60,7 +62,7 @@ pub struct Admin<S, M> {
     clock: SharedClock,
 }
 
-impl<S: Store, M: Forget> Admin<S, M> {
+impl<S: Store, M: Keeper> Admin<S, M> {
     /// Manages what is in `store`; `memory` is told of every change.
     pub fn new(store: S, memory: M, format: KeyFormat, clock: SharedClock) -> Self {
         Self { store, memory, format, clock }
@@ -124,7 +126,11 @@ impl<S: Store, M: Forget> Admin<S, M> {
         let outcome =
             self.store.set_tenant_status(call(deadline), &id, status, reason.as_ref(), &change).await;
         // Even after a failure: its answer may have been lost after the commit.
-        self.memory.forget(Changed::Tenant(&id));
+        let fate = match &outcome {
+            Ok(Some(tenant)) if tenant.status == TenantStatus::Suspended => Fate::Suspended,
+            _ => Fate::Changed,
+        };
+        self.memory.heard(&BySubject::tenant(&id, by_ourselves(fate)));
         outcome?.ok_or(AdminError::NoSuchTenant(id))
     }
 
@@ -168,7 +174,7 @@ impl<S: Store, M: Forget> Admin<S, M> {
     ) -> Result<Vec<ImportOutcome>, AdminError> {
         let outcome = self.store.import_keys(call(deadline), &keys, &self.change(actor)).await;
         let hashes: Vec<_> = keys.iter().map(|import| import.key.hash).collect();
-        self.memory.forget(Changed::Added(&hashes));
+        self.memory.added(&hashes);
         Ok(outcome?)
     }
 
@@ -201,7 +207,7 @@ impl<S: Store, M: Forget> Admin<S, M> {
             expires_at,
         };
         let outcome = self.store.rotate_key(call(deadline), &rotation, &change).await;
-        self.memory.forget(Changed::Key(&old));
+        self.memory.heard(&BySubject::key(&old, by_ourselves(Fate::Changed)));
         match outcome? {
             Rotated::Done { new, old } => Ok((Issued { key: *new, plaintext }, *old)),
             Rotated::NoSuchKey => Err(AdminError::NoSuchKey(old)),
@@ -231,7 +237,9 @@ impl<S: Store, M: Forget> Admin<S, M> {
     ) -> Result<ApiKey, AdminError> {
         let change = self.change(actor);
         let outcome = self.store.revoke_key(call(deadline), &id, &reason, &change).await;
-        self.memory.forget(Changed::Key(&id));
+        let revoked_at = outcome.as_ref().ok().and_then(Option::as_ref).and_then(|key| key.revoked_at);
+        let fate = revoked_at.map_or(Fate::Changed, Fate::Revoked);
+        self.memory.heard(&BySubject::key(&id, by_ourselves(fate)));
         outcome?.ok_or(AdminError::NoSuchKey(id))
     }
 
@@ -281,6 +289,11 @@ impl<S: Store, M: Forget> Admin<S, M> {
 
 fn call(deadline: Instant) -> Call {
     Call { lane: Lane::Admin, deadline }
+}
+
+/// A change that this replica has made, whose position in the log nobody has told it.
+fn by_ourselves(fate: Fate) -> News {
+    News { fate, revision: None }
 }
 
 fn must_be_after(expires_at: Option<UnixMillis>, now: UnixMillis) -> Result<(), AdminError> {

@@ -177,12 +177,24 @@ pub struct Change {
 
 /// The answer to a lookup: complete, or it would be an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lookup {
-    /// As many as were asked for, in that order; `None` where there is no such key.
-    pub records: Vec<Option<KeyRecord>>,
+pub struct Found<R> {
+    /// As many as were asked for, in that order; `None` where there is none.
+    pub records: Vec<Option<R>>,
     /// The change-log position that they reflect.
     pub revision: Revision,
 }
+
+/// Keys in use, the most recently used ones first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InUse {
+    /// Each with the digest it is stored under.
+    pub keys: Vec<(StoredDigest, KeyRecord)>,
+    /// The change-log position that they reflect.
+    pub revision: Revision,
+}
+
+/// The digest under which a key is stored.
+pub type StoredDigest = [u8; 32];
 
 /// The database, as the use cases see it.
 ///
@@ -195,7 +207,22 @@ pub trait Store: Send + Sync + 'static {
         &self,
         call: Call,
         hashes: &[KeyHash],
-    ) -> impl Future<Output = Result<Lookup, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Found<KeyRecord>, StoreError>> + Send;
+
+    /// Lists keys that were used and not withdrawn, the most recently used first: up to `limit` after the given one.
+    fn keys_in_use(
+        &self,
+        call: Call,
+        after: Option<(UnixMillis, KeyId)>,
+        limit: usize,
+    ) -> impl Future<Output = Result<InUse, StoreError>> + Send;
+
+    /// Writes when keys were last used, up to [`MAX_USED`] of them. What is known to be later stays.
+    fn note_uses(
+        &self,
+        call: Call,
+        uses: &[(KeyId, UnixMillis)],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Creates a tenant, or finds the one that has its id; the caller compares.
     fn create_tenant(
@@ -282,3 +309,5 @@ pub trait Store: Send + Sync + 'static {
 
 /// The most keys in one [`Store::lookup_keys`].
 pub const MAX_LOOKUP: usize = 64;
+/// The most keys in one [`Store::note_uses`].
+pub const MAX_USED: usize = 500;

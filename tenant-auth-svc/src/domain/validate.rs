@@ -1,38 +1,15 @@
 //! The use case on the hot path: deciding about keys.
 
-use std::{future::Future, sync::Arc, time::Instant};
+use std::time::Instant;
 
 use super::{
     clock::SharedClock,
     key::{KeyFormat, KeyHash, KeyRecord, PresentedKey},
+    knowledge::{Knowledge, RecordSource},
     scope::ScopeSet,
     store::{FailureKind, StoreError},
     verdict::{Decision, Provenance, Verdict},
 };
-
-/// What is known about a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Knowledge {
-    /// The key; `None` when it is known not to exist.
-    pub record: Option<Arc<KeyRecord>>,
-    /// What the knowledge is worth.
-    pub provenance: Provenance,
-}
-
-/// Where knowledge about keys comes from.
-pub trait KeySource: Send + Sync + 'static {
-    /// What memory says, if it may still be used.
-    fn recall(&self, hash: &KeyHash) -> Option<Knowledge>;
-
-    /// Asks for what memory could not say: one outcome per hash, in order.
-    ///
-    /// Each fails with [`StoreError`] when the database gives no complete answer before the deadline.
-    fn fetch(
-        &self,
-        hashes: &[KeyHash],
-        deadline: Instant,
-    ) -> impl Future<Output = Vec<Result<Knowledge, StoreError>>> + Send;
-}
 
 /// A question: this key, for that.
 #[derive(Debug)]
@@ -42,6 +19,11 @@ pub struct Question {
     /// What it must be allowed to do.
     pub required_scopes: ScopeSet,
 }
+
+/// Where knowledge about keys comes from.
+pub trait KeySource: RecordSource<Id = KeyHash, Record = KeyRecord> {}
+
+impl<S: RecordSource<Id = KeyHash, Record = KeyRecord>> KeySource for S {}
 
 /// Decides about keys.
 #[derive(Debug)]
@@ -113,7 +95,7 @@ impl<S: KeySource> Validator<S> {
             .collect()
     }
 
-    fn judge(&self, knowledge: Knowledge, required: &ScopeSet) -> Decision {
+    fn judge(&self, knowledge: Knowledge<KeyRecord>, required: &ScopeSet) -> Decision {
         let Knowledge { record, provenance } = knowledge;
         let Some(key) = record else {
             return Decision {
@@ -141,7 +123,7 @@ impl<S: KeySource> Validator<S> {
 
 enum Recalled {
     Malformed,
-    Known(Knowledge),
+    Known(Knowledge<KeyRecord>),
     Nothing,
 }
 
@@ -152,7 +134,7 @@ const MALFORMED: Decision = Decision {
     provenance: Provenance::BY_LOOKS,
 };
 
-fn single(outcomes: Vec<Result<Knowledge, StoreError>>) -> Result<Knowledge, StoreError> {
+fn single<T>(outcomes: Vec<Result<T, StoreError>>) -> Result<T, StoreError> {
     outcomes.into_iter().next().unwrap_or_else(no_outcome)
 }
 

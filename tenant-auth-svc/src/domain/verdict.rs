@@ -166,6 +166,7 @@ mod tests {
             scopes: scopes(&["a"]),
             expires_at: expires_at.map(UnixMillis),
             revoked_at: revoked.then_some(UnixMillis(1)),
+            last_used_at: None,
         }
     }
 

@@ -4,7 +4,6 @@
 //! of three index entries each while idle.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,8 +15,8 @@ use tokio::sync::Mutex;
 
 use crate::{
     domain::{
-        admin::{Changed, Forget},
-        clock::SharedClock,
+        change::{BySubject, Fate, Forget, News},
+        clock::{SharedClock, UnixMillis},
         id::{KeyId, TenantId},
         store::{Call, FailureKind, Lane, StoreError},
         verdict::Revision,
@@ -35,12 +34,15 @@ const MOST: usize = 1_000;
 pub const KEPT: i64 = 100_000;
 
 /// Everything after a position, and whether the log is still the one that the position was taken from: the entry at
-/// it, and the log's first and last. One row at least, so that an answer without rows is no answer.
+/// it, and the log's first and last; for what has ended, its end. One row at least, so that an answer without rows is
+/// no answer.
 const READ: &str = "\
 SELECT log.seq, log.kind, log.ref, log.tenant_id, \
        (SELECT coalesce(max(seq), 0) FROM changes), (SELECT coalesce(min(seq), 0) FROM changes), \
        (SELECT kind || ' ' || ref || ' ' || at FROM changes WHERE seq = ?1), \
-       log.kind || ' ' || log.ref || ' ' || log.at \
+       log.kind || ' ' || log.ref || ' ' || log.at, \
+       CASE log.kind WHEN 'key' THEN (SELECT revoked_at FROM api_keys WHERE id = log.ref) END, \
+       CASE log.kind WHEN 'tenant' THEN (SELECT status = 'suspended' FROM tenants WHERE id = log.ref) END \
 FROM (SELECT 1) LEFT JOIN (SELECT seq, kind, ref, tenant_id, at FROM changes WHERE seq > ?1 ORDER BY seq LIMIT ?2) AS log \
 ON TRUE ORDER BY log.seq";
 
@@ -104,7 +106,7 @@ impl<E: Engine, M: Forget> Feed<E, M> {
             let after = if position.begun { position.seq } else { i64::MAX };
             let statement = Statement::new(READ).bind(after).bind(i64::try_from(MOST).unwrap_or(i64::MAX));
             let rows = self.engine.query(Call::within(Lane::Feed, self.patience), statement).await?;
-            let news = News::read(&rows)?;
+            let news = Reading::read(&rows)?;
             let more = news.count == MOST;
             self.apply(&mut position, news);
             if !more {
@@ -114,13 +116,13 @@ impl<E: Engine, M: Forget> Feed<E, M> {
         }
     }
 
-    fn apply(&self, position: &mut Position, news: News) {
+    fn apply(&self, position: &mut Position, news: Reading) {
         let cut_off = news.oldest > position.seq + 1 && news.newest > position.seq;
         let another_log = news.newest < position.seq
             || (position.mark.is_some() && news.mark.is_some() && news.mark != position.mark);
         if !position.begun {
             // What is in memory by now was read without anybody listening.
-            self.memory.forget(Changed::Unclear);
+            self.memory.verify_all();
         } else if another_log || cut_off {
             tracing::warn!(
                 position = position.seq,
@@ -128,14 +130,14 @@ impl<E: Engine, M: Forget> Feed<E, M> {
                 newest = news.newest,
                 "the change log does not go on from where it was read (restored, or pruned): memory is verified"
             );
-            self.memory.forget(Changed::Unclear);
+            self.memory.verify_all();
         }
         if another_log || !position.begun {
             *position = Position { seq: news.newest, mark: None, begun: true };
             return;
         }
-        if !news.keys.is_empty() || !news.tenants.is_empty() {
-            self.memory.forget(Changed::Many { keys: &news.keys, tenants: &news.tenants });
+        if !news.about.is_empty() {
+            self.memory.heard(&news.about);
         }
         match news.last {
             Some((seq, mark)) => *position = Position { seq, mark: Some(mark), begun: true },
@@ -159,22 +161,21 @@ impl<E: Engine, M: Forget> Feed<E, M> {
 
 /// What one read told.
 #[derive(Debug, Default)]
-struct News {
+struct Reading {
     count: usize,
     last: Option<(i64, String)>,
     newest: i64,
     oldest: i64,
     mark: Option<String>,
-    keys: HashMap<KeyId, Revision>,
-    tenants: HashMap<TenantId, Revision>,
+    about: BySubject<News>,
 }
 
-impl News {
+impl Reading {
     fn read(rows: &[Row]) -> Result<Self, StoreError> {
         let Some(first) = rows.first() else {
             return Err(StoreError::new(FailureKind::Garbled, "the change log gave no row at all"));
         };
-        let mut news = Self {
+        let mut reading = Self {
             newest: first.integer(4)?,
             oldest: first.integer(5)?,
             mark: first.optional_text(6)?.map(str::to_owned),
@@ -182,16 +183,31 @@ impl News {
         };
         for row in rows {
             let Some(seq) = row.optional_integer(0)? else { continue };
-            news.count += 1;
-            news.last = Some((seq, row.text(7)?.to_owned()));
-            let id = row.text(2)?;
-            match row.text(1)? {
-                "key" => news.keys.extend(KeyId::parse(id).ok().map(|id| (id, Revision(seq)))),
-                "tenant" => news.tenants.extend(TenantId::parse(id).ok().map(|id| (id, Revision(seq)))),
-                // Of a newer version: whatever it is about, no verdict here depends on it.
-                _ => {}
-            }
+            reading.count += 1;
+            reading.last = Some((seq, row.text(7)?.to_owned()));
+            reading.note(row, Revision(seq))?;
         }
-        Ok(news)
+        Ok(reading)
+    }
+
+    /// Of several changes of one subject the last one counts: its end, if it has one, is that of the moment of the read.
+    fn note(&mut self, row: &Row, revision: Revision) -> Result<(), StoreError> {
+        let news = |fate| News { fate, revision: Some(revision) };
+        let id = row.text(2)?;
+        match row.text(1)? {
+            "key" => {
+                let revoked_at = row.optional_integer(8)?.map(UnixMillis);
+                let news = news(revoked_at.map_or(Fate::Changed, Fate::Revoked));
+                self.about.keys.extend(KeyId::parse(id).ok().map(|id| (id, news)));
+            }
+            "tenant" => {
+                let suspended = row.optional_integer(9)? == Some(1);
+                let news = news(if suspended { Fate::Suspended } else { Fate::Changed });
+                self.about.tenants.extend(TenantId::parse(id).ok().map(|id| (id, news)));
+            }
+            // Of a newer version: whatever it is about, no verdict here depends on it.
+            _ => {}
+        }
+        Ok(())
     }
 }

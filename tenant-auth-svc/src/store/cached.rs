@@ -1,45 +1,47 @@
-//! Keys in memory: found ones, and the absence of others.
+//! Memory in front of the database: what is found there, and the absence of what is not.
 //!
-//! Each entry is decided about by its age, the injected clock and the state of the world (`domain::freshness`); moka
-//! gives capacity and throws out what nobody asks for. Absences have a pool of their own, so that a flood of unknown
-//! keys cannot push known ones out, and are never used beyond their short time.
+//! [`pool`] is what is remembered, [`fence`] keeps changes and loads apart, [`flight`] is a load that many wait for.
 
 mod entry;
+mod fence;
 mod flight;
-mod forget;
+mod pool;
+mod sync;
 
 use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use moka::sync::Cache;
-
-use self::{entry::Entry, flight::Flight};
-use super::coalesced::Coalesced;
+use self::{
+    fence::Epoch,
+    flight::Flight,
+    pool::{Loaded, Pool, Recalled, Settled},
+};
+use super::{coalesced::Coalesced, lookup::Lookup};
 use crate::domain::{
+    change::{BySubject, Forget, ForgetAbsence, News},
     clock::SharedClock,
-    freshness::{Lifetimes, Use, World},
-    key::{KeyHash, KeyRecord},
-    store::{MAX_LOOKUP, Store, StoreError},
-    validate::{KeySource, Knowledge},
-    verdict::{Revision, Source},
+    freshness::{Lifetimes, World},
+    knowledge::{Knowledge, RecordSource},
+    store::{MAX_LOOKUP, StoreError, StoredDigest},
+    verdict::Revision,
 };
 
 /// How much is remembered, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheConfig {
-    /// Most keys in memory.
+    /// Most records in memory.
     pub keys: u64,
     /// Most absences in memory.
     pub absences: u64,
-    /// For how long a key is good for what. Each entry's own fresh time is up to 20 % shorter or longer, so that what
-    /// was loaded together is not reloaded together.
+    /// For how long a record is good for what. Each entry's own fresh time is up to 20 % shorter or longer, so that
+    /// what was loaded together is not reloaded together.
     pub lifetimes: Lifetimes,
     /// How long an absence is used without asking again.
     pub absent: Duration,
@@ -48,56 +50,42 @@ pub struct CacheConfig {
 /// Tells how the database and its change feed fare.
 pub type Outlook = Box<dyn Fn(Duration) -> World + Send + Sync>;
 
-/// A memory in front of a store. Cheap to clone; clones share everything.
-pub struct Cached<S>(Arc<Inner<S>>);
+/// A memory in front of what can be looked up. Cheap to clone; clones share everything.
+pub struct Cached<L: Lookup>(Arc<Inner<L>>);
 
-struct Inner<S> {
-    store: Coalesced<S>,
+/// The loads under way.
+type Flights<L> = HashMap<<L as Lookup>::Id, Flight<<L as Lookup>::Id, <L as Lookup>::Record>>;
+
+struct Inner<L: Lookup> {
+    store: Coalesced<L>,
     clock: SharedClock,
-    config: CacheConfig,
     outlook: Outlook,
-    keys: Cache<KeyHash, Arc<Entry>>,
-    absences: Cache<KeyHash, Arc<Entry>>,
-    flights: Mutex<HashMap<KeyHash, Flight>>,
-    /// Raised by every [`Forget::forget`]. A load that began under a lower one may have read what was since changed:
-    /// its answer goes to those who asked before, and nowhere else. Who writes entries holds it for reading, so that
-    /// none can slip in between the raise and the removal.
-    epoch: RwLock<u64>,
-    /// Entries whose load began under a lower epoch must be verified.
-    verify_below: AtomicU64,
+    pool: Pool<L::Id, L::Record>,
+    flights: Mutex<Flights<L>>,
     revision: AtomicI64,
 }
 
-impl<S> Clone for Cached<S> {
+impl<L: Lookup> Clone for Cached<L> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<S> fmt::Debug for Cached<S> {
+impl<L: Lookup> fmt::Debug for Cached<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cached").field("config", &self.0.config).finish_non_exhaustive()
+        f.debug_struct("Cached").finish_non_exhaustive()
     }
 }
 
-impl<S: Store> Cached<S> {
+impl<L: Lookup> Cached<L> {
     /// Remembers what `store` says.
-    pub fn new(store: Coalesced<S>, config: CacheConfig, clock: SharedClock, outlook: Outlook) -> Self {
-        let pool = |capacity, lifetime: Duration| {
-            // The outer bound; entries are decided about well before.
-            Cache::builder().max_capacity(capacity).time_to_live(lifetime).build()
-        };
-        let Lifetimes { fresh, refresh, grace } = config.lifetimes;
+    pub fn new(store: Coalesced<L>, config: CacheConfig, clock: SharedClock, outlook: Outlook) -> Self {
         Self(Arc::new(Inner {
-            keys: pool(config.keys, (fresh * 2).max(refresh).max(grace)),
-            absences: pool(config.absences, config.absent * 2),
             store,
             clock,
-            config,
             outlook,
+            pool: Pool::new(config),
             flights: Mutex::default(),
-            epoch: RwLock::new(0),
-            verify_below: AtomicU64::new(0),
             revision: AtomicI64::new(0),
         }))
     }
@@ -106,165 +94,146 @@ impl<S: Store> Cached<S> {
     pub fn revision(&self) -> Revision {
         Revision(self.0.revision.load(Ordering::Relaxed))
     }
-}
 
-/// What memory has for a key.
-enum Recalled {
-    Known(Knowledge),
-    /// Good for this answer; a reload is due.
-    Due(Knowledge),
-    Nothing,
-}
+    /// Before a read ahead: the moment and the epoch from which its answer counts.
+    pub fn reading_ahead(&self) -> ReadingAhead {
+        ReadingAhead { loaded_at: self.0.clock.monotonic(), began: self.0.pool.epoch() }
+    }
 
-impl<S> Inner<S> {
-    fn recall(&self, hash: &KeyHash) -> Recalled {
-        let now = self.clock.monotonic();
-        if let Some(entry) = self.keys.get(hash) {
-            return match self.decide(&entry, now) {
-                Use::Serve(source) => Recalled::Known(entry.knowledge(now, source)),
-                Use::ServeAndReload if entry.claim_reload() => {
-                    Recalled::Due(entry.knowledge(now, Source::Refreshing))
-                }
-                Use::ServeAndReload => Recalled::Known(entry.knowledge(now, Source::Refreshing)),
-                Use::Reload => Recalled::Nothing,
-            };
+    /// Takes in what was read ahead.
+    pub fn read_ahead(
+        &self,
+        reading: ReadingAhead,
+        revision: Revision,
+        records: Vec<(StoredDigest, L::Record)>,
+    ) {
+        let ReadingAhead { loaded_at, began } = reading;
+        for (digest, record) in records {
+            let loaded = Loaded { record: Some(record), revision, loaded_at, began };
+            self.0.pool.settle_ahead(digest, loaded);
         }
-        match self.absences.get(hash) {
-            Some(entry) if entry.age(now) < entry.fresh && !self.must_verify(&entry) => {
-                Recalled::Known(entry.knowledge(now, Source::Negative))
+    }
+}
+
+/// A read ahead that is under way.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadingAhead {
+    loaded_at: Duration,
+    began: Epoch,
+}
+
+impl<L: Lookup> Inner<L> {
+    fn recall(&self, id: &L::Id) -> Recalled<L::Record> {
+        let now = self.clock.monotonic();
+        let world = || (self.outlook)(now);
+        match self.pool.recall(id, now, world) {
+            Recalled::Nothing if self.pool.take_ahead(id, || self.store.table().digests(id)) => {
+                self.pool.recall(id, now, world)
             }
-            _ => Recalled::Nothing,
+            recalled => recalled,
         }
     }
 
-    fn decide(&self, entry: &Entry, now: Duration) -> Use {
-        let lifetimes = Lifetimes { fresh: entry.fresh, ..self.config.lifetimes };
-        lifetimes.decide(entry.age(now), self.must_verify(entry), (self.outlook)(now))
-    }
-
-    /// What may stand in for an answer that the database did not give.
-    fn stopgap(&self, hash: &KeyHash) -> Option<Knowledge> {
-        let now = self.clock.monotonic();
-        let entry = self.keys.get(hash)?;
-        let lifetimes = Lifetimes { fresh: entry.fresh, ..self.config.lifetimes };
-        lifetimes.tides_over(entry.age(now)).then(|| entry.knowledge(now, Source::Stale))
-    }
-
-    fn must_verify(&self, entry: &Entry) -> bool {
-        entry.epoch < self.verify_below.load(Ordering::Acquire)
-    }
-
-    fn epoch(&self) -> RwLockReadGuard<'_, u64> {
-        self.epoch.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn flights(&self) -> MutexGuard<'_, HashMap<KeyHash, Flight>> {
+    fn flights(&self) -> MutexGuard<'_, Flights<L>> {
         // Every change to the map is one call that cannot be left half-done.
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remember(&self, hash: KeyHash, entry: Arc<Entry>) {
-        if entry.record.is_some() {
-            self.absences.invalidate(&hash);
-            self.keys.insert(hash, entry);
-        } else {
-            self.keys.invalidate(&hash);
-            self.absences.insert(hash, entry);
-        }
-    }
-}
-
-impl<S: Store> Inner<S> {
-    /// Reads up to [`MAX_LOOKUP`] keys, and remembers them unless something was forgotten meanwhile.
-    async fn load(
-        &self,
-        known: bool,
-        hashes: Arc<[KeyHash]>,
-        epoch: u64,
-    ) -> Result<Vec<Knowledge>, StoreError> {
-        let loaded_at = self.clock.monotonic();
-        let found = self.store.lookup(known, Arc::clone(&hashes)).await?;
+    /// Reads up to [`MAX_LOOKUP`] records, and remembers what news have not overtaken.
+    async fn load(&self, known: bool, ids: &Arc<[L::Id]>) -> Result<Vec<Settled<L::Record>>, StoreError> {
+        let (began, loaded_at) = (self.pool.epoch(), self.clock.monotonic());
+        let found = self.store.lookup(known, Arc::clone(ids)).await?;
         let now = self.clock.monotonic();
-        let entry = |(hash, (record, revision)): (&KeyHash, (Option<KeyRecord>, Revision))| {
+        let settle = |(id, (record, revision)): (&L::Id, (Option<L::Record>, Revision))| {
             self.revision.fetch_max(revision.0, Ordering::Relaxed);
-            let fresh = match record {
-                Some(_) => jittered(self.config.lifetimes.fresh, hash),
-                None => self.config.absent,
-            };
-            Arc::new(Entry::new(record, revision, loaded_at, fresh, epoch))
-        };
-        let entries: Vec<_> = hashes.iter().zip(found).map(entry).collect();
-        let current = self.epoch();
-        if *current == epoch {
-            for (hash, entry) in hashes.iter().zip(&entries) {
-                self.remember(*hash, Arc::clone(entry));
+            if let Some(record) = &record {
+                self.store.table().used(record);
             }
-        }
-        drop(current);
-        Ok(entries.iter().map(|entry| entry.knowledge(now, Source::Database)).collect())
+            self.pool.settle(id, Loaded { record, revision, loaded_at, began }, L::drawn(id), now)
+        };
+        Ok(ids.iter().zip(found).map(settle).collect())
     }
 }
 
-/// Up to 20 % shorter or longer, by the key's own hash: spread out, and the same on every run.
-fn jittered(lifetime: Duration, hash: &KeyHash) -> Duration {
-    let [.., drawn] = *hash.as_bytes();
-    lifetime.mul_f64(0.8 + 0.4 * f64::from(drawn) / 255.0)
-}
+impl<L: Lookup> RecordSource for Cached<L> {
+    type Id = L::Id;
+    type Record = L::Record;
 
-impl<S: Store> KeySource for Cached<S> {
-    fn recall(&self, hash: &KeyHash) -> Option<Knowledge> {
-        match self.0.recall(hash) {
+    fn recall(&self, id: &L::Id) -> Option<Knowledge<L::Record>> {
+        match self.0.recall(id) {
             Recalled::Known(knowledge) => Some(knowledge),
             Recalled::Due(knowledge) => {
                 // The load runs by itself; nobody waits for it here.
-                drop(self.join(&[*hash], true));
+                drop(self.join(std::slice::from_ref(id), true));
                 Some(knowledge)
             }
             Recalled::Nothing => None,
         }
     }
 
-    async fn fetch(&self, hashes: &[KeyHash], deadline: Instant) -> Vec<Result<Knowledge, StoreError>> {
-        let waits = self.join(hashes, false);
-        let mut outcomes = Vec::with_capacity(hashes.len());
-        for (hash, wait) in hashes.iter().zip(waits) {
-            outcomes.push(match wait {
-                Wait::Known(knowledge) => Ok(knowledge),
-                Wait::For(flight) => match flight.land(hash, deadline).await {
-                    Ok(knowledge) => Ok(knowledge),
-                    Err(error) => self.0.stopgap(hash).ok_or(error),
-                },
-            });
+    async fn fetch(&self, ids: &[L::Id], deadline: Instant) -> Vec<Result<Knowledge<L::Record>, StoreError>> {
+        let asked = self.0.pool.epoch();
+        let waits = self.join(ids, false);
+        let mut outcomes = Vec::with_capacity(ids.len());
+        for (id, wait) in ids.iter().zip(waits) {
+            let outcome = self.await_answer(id, wait, asked, deadline).await;
+            outcomes.push(
+                outcome.or_else(|error| self.0.pool.stopgap(id, self.0.clock.monotonic()).ok_or(error)),
+            );
         }
         outcomes
     }
 }
 
-enum Wait {
-    Known(Knowledge),
-    For(Flight),
+enum Wait<L: Lookup> {
+    Known(Knowledge<L::Record>),
+    For(Flight<L::Id, L::Record>),
 }
 
-impl<S: Store> Cached<S> {
-    /// Finds for each key the load under way, or starts one; keys that nobody has asked for yet share theirs.
+impl<L: Lookup> Cached<L> {
+    /// Waits for an answer that reflects everything heard of before it was `asked` for.
+    async fn await_answer(
+        &self,
+        id: &L::Id,
+        mut wait: Wait<L>,
+        asked: Epoch,
+        deadline: Instant,
+    ) -> Result<Knowledge<L::Record>, StoreError> {
+        loop {
+            let flight = match wait {
+                Wait::Known(knowledge) => return Ok(knowledge),
+                Wait::For(flight) => flight,
+            };
+            let settled = flight.land(id, deadline).await?;
+            if settled.overtaken.is_none_or(|overtaken| asked < overtaken) {
+                return Ok(settled.knowledge);
+            }
+            // It joined a load that had begun before a change which was heard of before it asked.
+            let Some(again) = self.join(std::slice::from_ref(id), false).pop() else {
+                return Ok(settled.knowledge);
+            };
+            wait = again;
+        }
+    }
+
+    /// Finds for each id the load under way, or starts one; ids that nobody has asked for yet share theirs.
     /// `anyway`: even if memory has an answer.
-    fn join(&self, hashes: &[KeyHash], anyway: bool) -> Vec<Wait> {
-        let epoch = *self.0.epoch();
+    fn join(&self, ids: &[L::Id], anyway: bool) -> Vec<Wait<L>> {
         let mut flights = self.0.flights();
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
-        let waits: Vec<Option<Wait>> = hashes
+        let waits: Vec<Option<Wait<L>>> = ids
             .iter()
-            .map(|hash| {
-                if let Some(flight) = flights.get(hash).filter(|flight| flight.epoch == epoch) {
+            .map(|id| {
+                if let Some(flight) = flights.get(id) {
                     return Some(Wait::For(flight.clone()));
                 }
                 // A load may have ended between the look into memory and this one.
-                match self.0.recall(hash) {
+                match self.0.recall(id) {
                     Recalled::Known(knowledge) if !anyway => return Some(Wait::Known(knowledge)),
                     Recalled::Known(_) | Recalled::Due(_) | Recalled::Nothing => {}
                 }
-                let lane = if self.0.keys.contains_key(hash) { &mut known } else { &mut unknown };
-                lane.push(*hash);
+                let lane = if self.0.pool.is_known(id) { &mut known } else { &mut unknown };
+                lane.push(id.clone());
                 None
             })
             .collect();
@@ -272,44 +241,52 @@ impl<S: Store> Cached<S> {
             missing.sort_unstable();
             missing.dedup();
             for together in missing.chunks(MAX_LOOKUP) {
-                let flight = self.depart(is_known, together.into(), epoch);
-                flights.extend(together.iter().map(|hash| (*hash, flight.clone())));
+                let flight = self.depart(is_known, together.into());
+                flights.extend(together.iter().map(|id| (id.clone(), flight.clone())));
             }
         }
-        let departed = |hash| Wait::For(flights[hash].clone());
-        hashes.iter().zip(waits).map(|(hash, wait)| wait.unwrap_or_else(|| departed(hash))).collect()
+        let departed = |id| Wait::For(flights[id].clone());
+        ids.iter().zip(waits).map(|(id, wait)| wait.unwrap_or_else(|| departed(id))).collect()
     }
 
     /// Starts a load in a task of its own: a caller that gives up must not end it for the others.
-    fn depart(&self, known: bool, hashes: Arc<[KeyHash]>, epoch: u64) -> Flight {
+    fn depart(&self, known: bool, ids: Arc<[L::Id]>) -> Flight<L::Id, L::Record> {
         let inner = Arc::clone(&self.0);
-        Flight::depart(epoch, Arc::clone(&hashes), async move {
-            let _landed = Landed { inner: &inner, hashes: &hashes, epoch };
-            let outcome = inner.load(known, Arc::clone(&hashes), epoch).await;
-            // What is still there was not replaced, after a failure or a change meanwhile: the next who needs it asks.
-            for entry in hashes.iter().filter_map(|hash| inner.keys.get(hash)) {
-                entry.release_reload();
-            }
-            outcome
+        Flight::depart(Arc::clone(&ids), async move {
+            let _landed = Landed { inner: &inner, ids: &ids };
+            inner.load(known, &ids).await
         })
     }
 }
 
 /// Takes a load off the list when it ends, however it ends.
-struct Landed<'a, S> {
-    inner: &'a Inner<S>,
-    hashes: &'a [KeyHash],
-    epoch: u64,
+struct Landed<'a, L: Lookup> {
+    inner: &'a Inner<L>,
+    ids: &'a [L::Id],
 }
 
-impl<S> Drop for Landed<'_, S> {
+impl<L: Lookup> Drop for Landed<'_, L> {
     fn drop(&mut self) {
         let mut flights = self.inner.flights();
-        for hash in self.hashes {
-            // A later load, under a higher epoch, may have taken the place.
-            if flights.get(hash).is_some_and(|flight| flight.epoch == self.epoch) {
-                flights.remove(hash);
-            }
+        for id in self.ids {
+            flights.remove(id);
+            self.inner.pool.release_reload(id);
         }
+    }
+}
+
+impl<L: Lookup> Forget for Cached<L> {
+    fn heard(&self, news: &BySubject<News>) {
+        self.0.pool.hear(news);
+    }
+
+    fn verify_all(&self) {
+        self.0.pool.verify_all();
+    }
+}
+
+impl<L: Lookup> ForgetAbsence<L::Id> for Cached<L> {
+    fn added(&self, ids: &[L::Id]) {
+        self.0.pool.added(ids);
     }
 }

@@ -1,7 +1,7 @@
 //! Lets lookups that arrive together leave as one statement.
 //!
 //! While nothing is under way, a lookup leaves at once. While something is, lookups wait for company: until there are
-//! [`MAX_LOOKUP`] keys, or what is under way has landed, or 5 ms have passed, so that one hanging call does not hold up
+//! [`MAX_LOOKUP`] ids, or what is under way has landed, or 5 ms have passed, so that one hanging call does not hold up
 //! the rest.
 
 use std::{
@@ -12,72 +12,81 @@ use std::{
 
 use tokio::sync::oneshot;
 
+use super::lookup::Lookup;
 use crate::domain::{
-    key::{KeyHash, KeyRecord},
-    store::{Call, FailureKind, Lane, MAX_LOOKUP, Store, StoreError},
+    store::{Call, FailureKind, Lane, MAX_LOOKUP, StoreError},
     verdict::Revision,
 };
 
 /// The longest wait for company.
 const LINGER: Duration = Duration::from_millis(5);
 
-/// A key as found, or its absence, and the change-log position that this reflects.
-pub type Found = (Option<KeyRecord>, Revision);
+/// Records as found, or their absences, and the change-log position that each reflects.
+type Answer<R> = Result<Vec<(Option<R>, Revision)>, StoreError>;
 
-type Answer = Result<Vec<Found>, StoreError>;
-
-/// A store whose lookups travel together. Cheap to clone; clones share everything.
+/// Lookups that travel together. Cheap to clone; clones share everything.
 #[derive(Debug)]
-pub struct Coalesced<S>(Arc<Inner<S>>);
+pub struct Coalesced<L: Lookup>(Arc<Inner<L>>);
 
 #[derive(Debug)]
-struct Inner<S> {
-    store: S,
+struct Inner<L: Lookup> {
+    table: L,
     /// How long one statement may take, whoever waits for it.
     patience: Duration,
-    known: Mutex<Queue>,
-    unknown: Mutex<Queue>,
+    known: Mutex<Queue<L>>,
+    unknown: Mutex<Queue<L>>,
 }
 
 /// What waits, and how much is under way, in one lane.
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: Vec<Group>,
-    keys: usize,
+#[derive(Debug)]
+struct Queue<L: Lookup> {
+    waiting: Vec<Group<L>>,
+    ids: usize,
     under_way: usize,
     lingering: bool,
 }
 
-/// Keys that one caller asked for, at most [`MAX_LOOKUP`].
-#[derive(Debug)]
-struct Group {
-    hashes: Arc<[KeyHash]>,
-    answer: oneshot::Sender<Answer>,
+impl<L: Lookup> Default for Queue<L> {
+    fn default() -> Self {
+        Self { waiting: Vec::new(), ids: 0, under_way: 0, lingering: false }
+    }
 }
 
-impl<S> Clone for Coalesced<S> {
+/// Ids that one caller asked for, at most [`MAX_LOOKUP`].
+#[derive(Debug)]
+struct Group<L: Lookup> {
+    ids: Arc<[L::Id]>,
+    answer: oneshot::Sender<Answer<L::Record>>,
+}
+
+impl<L: Lookup> Clone for Coalesced<L> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<S: Store> Coalesced<S> {
-    /// Brings lookups in `store` together; each statement may take `patience`.
-    pub fn new(store: S, patience: Duration) -> Self {
-        Self(Arc::new(Inner { store, patience, known: Mutex::default(), unknown: Mutex::default() }))
+impl<L: Lookup> Coalesced<L> {
+    /// Brings lookups in `table` together; each statement may take `patience`.
+    pub fn new(table: L, patience: Duration) -> Self {
+        Self(Arc::new(Inner { table, patience, known: Mutex::default(), unknown: Mutex::default() }))
     }
 
-    /// Finds up to [`MAX_LOOKUP`] keys; one outcome each, in order.
+    /// What it looks up in.
+    pub fn table(&self) -> &L {
+        &self.0.table
+    }
+
+    /// Finds up to [`MAX_LOOKUP`] records; one outcome each, in order.
     ///
     /// # Errors
-    /// When the database gives no complete answer. It is then that of every key in the statement.
-    pub async fn lookup(&self, known: bool, hashes: Arc<[KeyHash]>) -> Answer {
+    /// When the database gives no complete answer. It is then that of every record in the statement.
+    pub async fn lookup(&self, known: bool, ids: Arc<[L::Id]>) -> Answer<L::Record> {
         let (answer, answered) = oneshot::channel();
         {
             let mut queue = self.queue(known);
-            queue.keys += hashes.len();
-            queue.waiting.push(Group { hashes, answer });
-            if queue.under_way == 0 || queue.keys >= MAX_LOOKUP {
+            queue.ids += ids.len();
+            queue.waiting.push(Group { ids, answer });
+            if queue.under_way == 0 || queue.ids >= MAX_LOOKUP {
                 self.depart(known, &mut queue);
             } else if !mem::replace(&mut queue.lingering, true) {
                 let this = self.clone();
@@ -94,28 +103,28 @@ impl<S: Store> Coalesced<S> {
         })
     }
 
-    fn queue(&self, known: bool) -> MutexGuard<'_, Queue> {
+    fn queue(&self, known: bool) -> MutexGuard<'_, Queue<L>> {
         let queue = if known { &self.0.known } else { &self.0.unknown };
         // Every change to it is made of steps that leave it usable.
         queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends what waits on its way, as many groups as fit into one statement.
-    fn depart(&self, known: bool, queue: &mut Queue) {
-        let mut keys = 0;
+    fn depart(&self, known: bool, queue: &mut Queue<L>) {
+        let mut ids = 0;
         let fitting = queue
             .waiting
             .iter()
             .take_while(|group| {
-                keys += group.hashes.len();
-                keys <= MAX_LOOKUP
+                ids += group.ids.len();
+                ids <= MAX_LOOKUP
             })
             .count();
         if fitting == 0 {
             return;
         }
         let groups: Vec<_> = queue.waiting.drain(..fitting).collect();
-        queue.keys -= groups.iter().map(|group| group.hashes.len()).sum::<usize>();
+        queue.ids -= groups.iter().map(|group| group.ids.len()).sum::<usize>();
         queue.under_way += 1;
         let this = self.clone();
         tokio::spawn(async move {
@@ -125,22 +134,22 @@ impl<S: Store> Coalesced<S> {
         });
     }
 
-    async fn run(&self, known: bool, groups: Vec<Group>) {
-        let hashes: Vec<KeyHash> = groups.iter().flat_map(|group| group.hashes.iter().copied()).collect();
+    async fn run(&self, known: bool, groups: Vec<Group<L>>) {
+        let ids: Vec<L::Id> = groups.iter().flat_map(|group| group.ids.iter().cloned()).collect();
         let lane = if known { Lane::Known } else { Lane::Unknown };
         let call = Call::within(lane, self.0.patience);
-        let outcome = self.0.store.lookup_keys(call, &hashes).await.and_then(|lookup| {
-            if lookup.records.len() == hashes.len() {
-                Ok(lookup)
+        let outcome = self.0.table.lookup(call, &ids).await.and_then(|found| {
+            if found.records.len() == ids.len() {
+                Ok(found)
             } else {
                 Err(StoreError::new(FailureKind::Broken, "a lookup gave too few records"))
             }
         });
         match outcome {
-            Ok(lookup) => {
-                let mut found = lookup.records.into_iter().map(|record| (record, lookup.revision));
+            Ok(found) => {
+                let mut found = found.records.into_iter().map(|record| (record, found.revision));
                 for group in groups {
-                    let share = found.by_ref().take(group.hashes.len()).collect();
+                    let share = found.by_ref().take(group.ids.len()).collect();
                     // Whoever asked may have gone.
                     let _ = group.answer.send(Ok(share));
                 }
@@ -155,12 +164,12 @@ impl<S: Store> Coalesced<S> {
 }
 
 /// Makes room when a statement ends, however it ends, and sends on what has gathered meanwhile.
-struct Landed<'a, S: Store> {
-    coalesced: &'a Coalesced<S>,
+struct Landed<'a, L: Lookup> {
+    coalesced: &'a Coalesced<L>,
     known: bool,
 }
 
-impl<S: Store> Drop for Landed<'_, S> {
+impl<L: Lookup> Drop for Landed<'_, L> {
     fn drop(&mut self) {
         let mut queue = self.coalesced.queue(self.known);
         queue.under_way -= 1;

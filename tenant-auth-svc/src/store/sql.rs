@@ -5,6 +5,7 @@ mod keys;
 mod lookup;
 mod rows;
 mod tenants;
+mod used;
 mod write;
 
 use std::sync::Arc;
@@ -14,9 +15,9 @@ use crate::domain::{
     audit::{AuditEvent, AuditFilter},
     clock::UnixMillis,
     id::{KeyId, TenantId},
-    key::{ApiKey, ImportOutcome, KeyHash, KeyToImport, NewKey, Peppers, Rotated, Rotation},
+    key::{ApiKey, ImportOutcome, KeyHash, KeyRecord, KeyToImport, NewKey, Peppers, Rotated, Rotation},
     page::{Page, PageRequest},
-    store::{Call, Change, FailureKind, Lookup, Store, StoreError},
+    store::{Call, Change, FailureKind, Found, InUse, Store, StoreError},
     tenant::{NewTenant, Tenant, TenantStatus},
     text::Reason,
 };
@@ -36,8 +37,21 @@ impl<E: Engine> SqlStore<E> {
 }
 
 impl<E: Engine> Store for SqlStore<E> {
-    async fn lookup_keys(&self, call: Call, hashes: &[KeyHash]) -> Result<Lookup, StoreError> {
+    async fn lookup_keys(&self, call: Call, hashes: &[KeyHash]) -> Result<Found<KeyRecord>, StoreError> {
         lookup::run(&self.engine, &self.peppers, call, hashes).await
+    }
+
+    async fn keys_in_use(
+        &self,
+        call: Call,
+        after: Option<(UnixMillis, KeyId)>,
+        limit: usize,
+    ) -> Result<InUse, StoreError> {
+        used::list(&self.engine, call, after, limit).await
+    }
+
+    async fn note_uses(&self, call: Call, uses: &[(KeyId, UnixMillis)]) -> Result<(), StoreError> {
+        used::note(&self.engine, call, uses).await
     }
 
     async fn create_tenant(

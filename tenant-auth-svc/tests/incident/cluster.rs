@@ -84,6 +84,7 @@ impl Cluster {
             let config = ServiceConfig::read(settings).unwrap().0;
             let mut running = app::start(config, Arc::clone(&clock) as SharedClock).await.unwrap();
             running.ready().await.unwrap();
+            running.read_ahead().await;
             replicas.push(running);
         }
         let questions = (0..KEYS).map(|number| question(&key(number))).collect();

@@ -1,18 +1,19 @@
 //! Memory: what is asked again and when, and who waits for whom.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::future::join_all;
+use futures::{future::join_all, poll};
 use tenant_auth_proto::v1::{self, Source, Verdict};
 use tenant_auth_svc::{
     config::Settings,
     domain::{
         clock::{ManualClock, SharedClock, SystemClock},
         key::PresentedKey,
-        scope::ScopeSet,
+        scope::{Scope, ScopeSet},
         store::FailureKind,
         validate::Question,
         verdict,
@@ -148,27 +149,118 @@ async fn a_caller_that_gives_up_does_not_end_the_load_for_the_others() {
 /// A read that began before a revocation must not be remembered after it, nor answer those who ask after it.
 #[tokio::test]
 async fn a_load_that_overlaps_a_revocation_is_not_remembered() {
-    let database = Database::test_server().await;
-    let clock = ManualClock::at(NOW);
-    let service = Service::start_with(patient(&database), Arc::clone(&clock) as SharedClock).await;
-    let (key, key_id) = service.key(&service.tenant("Acme").await, &[]).await;
-    let statements = database.server().counters().statements;
-    database.server().faults().set_where(LOOKUP, 1, Fault::HangAfterExecute);
-
-    let question = question(&key);
-    let before = service.running.validator().decide(&question, Instant::now() + Duration::from_secs(30));
+    let overlap = Overlap::start().await;
+    let before = overlap.question();
+    let before = overlap.service.running.validator().decide(&before, soon());
     let meanwhile = async {
-        // The old row has been read; its answer is under way.
-        database.server().wait_for(|counters| counters.statements > statements).await;
-        service.revoke(&key_id).await;
-        let after = service.validate(&key).await.unwrap();
-        assert_eq!((after.verdict(), source(&after)), (Verdict::Revoked, Source::Database));
-        database.server().faults().clear();
+        overlap.old_row_is_read().await;
+        overlap.service.revoke(&overlap.key_id).await;
+        overlap.ask_while_it_is_under_way().await
     };
-    let (before, ()) = tokio::join!(before, meanwhile);
-    assert_eq!(before.unwrap().verdict, verdict::Verdict::Valid, "it asked before the revocation");
-    let later = service.validate(&key).await.unwrap();
-    assert_eq!((later.verdict(), source(&later)), (Verdict::Revoked, Source::Fresh));
+    let (before, after) = tokio::join!(before, meanwhile);
+    assert_eq!(before.unwrap().verdict, verdict::Verdict::Revoked, "what is known wins over what was read");
+    assert_eq!(after.verdict, verdict::Verdict::Revoked);
+    assert_eq!(after.provenance.cacheable_for, Duration::ZERO);
+    assert_eq!(
+        overlap.requests(),
+        2,
+        "the lookup and the revocation: the end is known, nobody has to ask for it"
+    );
+    for expected in [Source::Database, Source::Fresh] {
+        let later = overlap.service.validate(&overlap.key).await.unwrap();
+        assert_eq!((later.verdict(), source(&later)), (Verdict::Revoked, expected));
+    }
+}
+
+/// The same for a change that only the database knows the outcome of: whoever asks after it asks again.
+#[tokio::test]
+async fn a_load_that_overlaps_another_change_is_repeated_for_those_who_ask_after_it() {
+    let overlap = Overlap::start().await;
+    let before = overlap.question();
+    let before = overlap.service.running.validator().decide(&before, soon());
+    let meanwhile = async {
+        overlap.old_row_is_read().await;
+        overlap.database.server().execute("UPDATE api_keys SET scopes = '[]'").unwrap();
+        overlap.service.running.feed().poll().await.unwrap();
+        overlap.ask_while_it_is_under_way().await
+    };
+    let (before, after) = tokio::join!(before, meanwhile);
+    let before = before.unwrap();
+    assert_eq!(before.verdict, verdict::Verdict::Valid, "it asked before the change");
+    assert_eq!(before.provenance.cacheable_for, Duration::ZERO, "and may not keep the answer");
+    assert_eq!(after.verdict, verdict::Verdict::InsufficientScope);
+    assert_eq!(overlap.requests(), 3, "a lookup, a read of the feed, a lookup");
+    let later = overlap.service.validate_for(&overlap.key, &["a"]).await.unwrap();
+    assert_eq!((later.verdict(), source(&later)), (Verdict::InsufficientScope, Source::Fresh));
+}
+
+/// A database whose answer lags behind what the change log has told already must not bring the old row back.
+#[tokio::test]
+async fn a_read_that_lags_behind_the_news_is_not_remembered() {
+    let overlap = Overlap::start().await;
+    let server = overlap.database.server();
+    server.faults().clear();
+    // Heard of at a position that no read of this database reaches yet.
+    server.execute("UPDATE api_keys SET revoked_at = 1").unwrap();
+    server.execute("UPDATE changes SET seq = seq + 1000 WHERE seq = (SELECT max(seq) FROM changes)").unwrap();
+    overlap.service.running.feed().poll().await.unwrap();
+    server.execute("UPDATE changes SET seq = seq - 1000 WHERE seq > 1000").unwrap();
+    server.execute("DROP TRIGGER api_keys_updated").unwrap();
+    server.execute("UPDATE api_keys SET revoked_at = NULL").unwrap();
+    for _ in 0..2 {
+        let answer = overlap.service.validate_for(&overlap.key, &["a"]).await.unwrap();
+        assert_eq!((answer.verdict(), source(&answer)), (Verdict::Revoked, Source::Database));
+        assert_eq!(answer.provenance.unwrap().cacheable_for, Some(prost_types::Duration::default()));
+    }
+}
+
+/// A key whose old row has been read while the answer is still under way.
+struct Overlap {
+    database: Database,
+    service: Service,
+    key: String,
+    key_id: String,
+    statements: u64,
+    requests: u64,
+}
+
+impl Overlap {
+    async fn start() -> Self {
+        let database = Database::test_server().await;
+        let clock = ManualClock::at(NOW);
+        let service = Service::start_with(patient(&database), Arc::clone(&clock) as SharedClock).await;
+        let (key, key_id) = service.key(&service.tenant("Acme").await, &["a"]).await;
+        service.running.feed().poll().await.unwrap();
+        let counters = database.server().counters();
+        database.server().faults().set_where(LOOKUP, 1, Fault::HangAfterExecute);
+        Self { database, service, key, key_id, statements: counters.statements, requests: counters.requests }
+    }
+
+    fn question(&self) -> Question {
+        let required_scopes = ScopeSet::new(vec![Scope::parse("a").unwrap()]).unwrap();
+        Question { key: PresentedKey::new(self.key.clone()), required_scopes }
+    }
+
+    async fn old_row_is_read(&self) {
+        self.database.server().wait_for(|counters| counters.statements > self.statements).await;
+    }
+
+    async fn ask_while_it_is_under_way(&self) -> verdict::Decision {
+        let question = self.question();
+        let mut asking = pin!(self.service.running.validator().decide(&question, soon()));
+        assert!(poll!(asking.as_mut()).is_pending(), "it joins the load");
+        self.database.server().faults().clear();
+        asking.await.unwrap()
+    }
+
+    /// Requests so far.
+    fn requests(&self) -> u64 {
+        self.database.server().counters().requests - self.requests
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(30)
 }
 
 #[tokio::test]

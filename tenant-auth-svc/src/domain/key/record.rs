@@ -2,6 +2,7 @@
 
 use super::KeyHash;
 use crate::domain::{
+    change::{BySubject, Fate, Record},
     clock::UnixMillis,
     id::{KeyId, TenantId},
     scope::ScopeSet,
@@ -28,6 +29,30 @@ pub struct KeyRecord {
     pub expires_at: Option<UnixMillis>,
     /// When it was withdrawn.
     pub revoked_at: Option<UnixMillis>,
+    /// About when it was last validated, as of the read.
+    pub last_used_at: Option<UnixMillis>,
+}
+
+impl Record for KeyRecord {
+    fn among<'m, T>(&self, values: &'m BySubject<T>) -> impl Iterator<Item = &'m T> {
+        values.keys.get(&self.key_id).into_iter().chain(values.tenants.get(&self.tenant_id))
+    }
+
+    fn is_itself_among<T>(&self, values: &BySubject<T>) -> bool {
+        values.keys.contains_key(&self.key_id)
+    }
+
+    fn of_this_kind<T>(values: &BySubject<T>) -> impl Iterator<Item = &T> {
+        values.keys.values()
+    }
+
+    fn end(&mut self, fate: Fate) {
+        match fate {
+            Fate::Changed => {}
+            Fate::Revoked(at) => self.revoked_at = Some(at),
+            Fate::Suspended => self.tenant_status = TenantStatus::Suspended,
+        }
+    }
 }
 
 /// A key's public side as stored.

@@ -152,6 +152,7 @@ mod tests {
             scopes: ScopeSet::new(scopes.into()).unwrap(),
             expires_at: Some(UnixMillis(1_793_000_000_123)),
             revoked_at: None,
+            last_used_at: None,
         };
         let decision = Decision {
             verdict: Verdict::Valid,

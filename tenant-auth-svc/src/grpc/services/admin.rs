@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     domain::{
-        admin::{Admin, AdminError, Forget, Issued},
+        admin::{Admin, AdminError, Issued, Keeper},
         store::Store,
     },
     grpc::{
@@ -29,7 +29,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct AdminRpc<S, M>(Arc<Admin<S, M>>);
 
-impl<S: Store, M: Forget> AdminRpc<S, M> {
+impl<S: Store, M: Keeper> AdminRpc<S, M> {
     /// Serves an operator's wishes.
     pub fn new(admin: Arc<Admin<S, M>>) -> Self {
         Self(admin)
@@ -37,7 +37,7 @@ impl<S: Store, M: Forget> AdminRpc<S, M> {
 }
 
 #[tonic::async_trait]
-impl<S: Store, M: Forget> AdminService for AdminRpc<S, M> {
+impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
     async fn create_tenant(
         &self,
         request: Request<v1::CreateTenantRequest>,

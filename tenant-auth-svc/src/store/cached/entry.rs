@@ -1,44 +1,49 @@
-//! What is remembered of a key.
+//! What is remembered of one id.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    fence::Epoch,
+    sync::{AtomicBool, Ordering},
 };
-
 use crate::domain::{
-    key::KeyRecord,
-    validate::Knowledge,
+    knowledge::Knowledge,
     verdict::{Provenance, Revision, Source},
 };
 
-/// A key, or its absence, as of one read.
+/// A record, or its absence, as of one read.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) record: Option<Arc<KeyRecord>>,
+pub(super) struct Entry<R> {
+    pub(super) record: Option<Arc<R>>,
     /// By the monotonic clock, from before the read.
     pub(super) loaded_at: Duration,
     /// This entry's own fresh time.
     pub(super) fresh: Duration,
-    /// The memory's epoch when the load began.
-    pub(super) epoch: u64,
+    /// The epoch under which the load began.
+    pub(super) began: Epoch,
     pub(super) revision: Revision,
+    /// Whether more has been heard since than the record says: it is then only a stopgap.
+    pub(super) outdated: bool,
     /// Whether somebody sees to its reload already.
     reloading: AtomicBool,
 }
 
-impl Entry {
+impl<R> Entry<R> {
     pub(super) fn new(
-        record: Option<KeyRecord>,
+        record: Option<R>,
         revision: Revision,
         loaded_at: Duration,
         fresh: Duration,
-        epoch: u64,
+        began: Epoch,
     ) -> Self {
         let reloading = AtomicBool::new(false);
-        Self { record: record.map(Arc::new), loaded_at, fresh, epoch, revision, reloading }
+        Self { record: record.map(Arc::new), loaded_at, fresh, began, revision, outdated: false, reloading }
+    }
+
+    /// The same read with another record, after which more was heard.
+    pub(super) fn outdated_by(&self, record: R) -> Self {
+        let reloading = AtomicBool::new(false);
+        Self { record: Some(Arc::new(record)), outdated: true, reloading, ..*self }
     }
 
     pub(super) fn age(&self, now: Duration) -> Duration {
@@ -46,11 +51,13 @@ impl Entry {
     }
 
     /// As an answer. Only what is fresh may be reused by callers: the rest is good for this answer alone.
-    pub(super) fn knowledge(&self, now: Duration, source: Source) -> Knowledge {
+    pub(super) fn knowledge(&self, now: Duration, source: Source) -> Knowledge<R> {
         let age = self.age(now);
         let cacheable_for = match source {
-            Source::Database | Source::Fresh | Source::Negative => self.fresh.saturating_sub(age),
-            Source::None | Source::Refreshing | Source::Stale => Duration::ZERO,
+            Source::Database | Source::Fresh | Source::Negative if !self.outdated => {
+                self.fresh.saturating_sub(age)
+            }
+            _ => Duration::ZERO,
         };
         let provenance = Provenance { source, age, revision: self.revision, cacheable_for };
         Knowledge { record: self.record.clone(), provenance }

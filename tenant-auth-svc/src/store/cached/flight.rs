@@ -7,29 +7,29 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 
-use crate::domain::{
-    key::KeyHash,
-    store::{FailureKind, StoreError},
-    validate::Knowledge,
-};
+use super::pool::Settled;
+use crate::domain::store::{FailureKind, StoreError};
 
-type Outcome = Arc<Result<Vec<Knowledge>, StoreError>>;
+type Outcome<R> = Arc<Result<Vec<Settled<R>>, StoreError>>;
 
-/// A load of some keys, running in a task of its own. Clones wait for the same one.
-#[derive(Clone, Debug)]
-pub(super) struct Flight {
-    /// The memory's epoch when the load began.
-    pub(super) epoch: u64,
-    hashes: Arc<[KeyHash]>,
-    outcome: Shared<BoxFuture<'static, Outcome>>,
+/// A load of some ids, running in a task of its own. Clones wait for the same one.
+#[derive(Debug)]
+pub(super) struct Flight<I, R> {
+    ids: Arc<[I]>,
+    outcome: Shared<BoxFuture<'static, Outcome<R>>>,
 }
 
-impl Flight {
-    /// Starts `load`, which gives what is known about each of `hashes`, in order.
+impl<I, R> Clone for Flight<I, R> {
+    fn clone(&self) -> Self {
+        Self { ids: Arc::clone(&self.ids), outcome: self.outcome.clone() }
+    }
+}
+
+impl<I: PartialEq, R: Send + Sync + 'static> Flight<I, R> {
+    /// Starts `load`, which gives what became of each of `ids`, in order.
     pub(super) fn depart(
-        epoch: u64,
-        hashes: Arc<[KeyHash]>,
-        load: impl Future<Output = Result<Vec<Knowledge>, StoreError>> + Send + 'static,
+        ids: Arc<[I]>,
+        load: impl Future<Output = Result<Vec<Settled<R>>, StoreError>> + Send + 'static,
     ) -> Self {
         let task = tokio::spawn(load);
         let outcome = async move {
@@ -37,11 +37,11 @@ impl Flight {
                 Err(StoreError::new(FailureKind::Broken, "the load ended without an outcome"))
             }))
         };
-        Self { epoch, hashes, outcome: outcome.boxed().shared() }
+        Self { ids, outcome: outcome.boxed().shared() }
     }
 
-    /// Waits for what is known about one key.
-    pub(super) async fn land(self, hash: &KeyHash, deadline: Instant) -> Result<Knowledge, StoreError> {
+    /// Waits for what became of one id.
+    pub(super) async fn land(self, id: &I, deadline: Instant) -> Result<Settled<R>, StoreError> {
         let waited = tokio::time::timeout_at(deadline.into(), self.outcome).await;
         let Ok(outcome) = waited else {
             return Err(StoreError::new(
@@ -49,11 +49,11 @@ impl Flight {
                 "the caller's deadline came before the database's answer",
             ));
         };
-        let knowledge = outcome.as_ref().as_ref().map_err(Clone::clone)?;
-        let position = self.hashes.iter().position(|loaded| loaded == hash);
+        let settled = outcome.as_ref().as_ref().map_err(Clone::clone)?;
+        let position = self.ids.iter().position(|loaded| loaded == id);
         position
-            .and_then(|position| knowledge.get(position))
+            .and_then(|position| settled.get(position))
             .cloned()
-            .ok_or_else(|| StoreError::new(FailureKind::Broken, "the load was for other keys"))
+            .ok_or_else(|| StoreError::new(FailureKind::Broken, "the load was for other ids"))
     }
 }

@@ -7,7 +7,7 @@ use crate::{
         id::{KeyId, TenantId},
         key::{KeyHash, KeyRecord, Peppers},
         scope::{Scope, ScopeSet},
-        store::{Call, FailureKind, Lookup, StoreError},
+        store::{Call, FailureKind, Found, StoreError},
         tenant::TenantStatus,
         verdict::Revision,
     },
@@ -18,7 +18,7 @@ use crate::{
 /// for an absence. A key whose tenant was deleted counts as absent: there is nobody it could belong to.
 const LOOKUP: &str = "\
 SELECT digests.key, keys.id, keys.tenant_id, tenants.name, tenants.plan, tenants.status, keys.scopes, \
-       keys.expires_at, keys.revoked_at, (SELECT coalesce(max(seq), 0) FROM changes) \
+       keys.expires_at, keys.revoked_at, keys.last_used_at, (SELECT coalesce(max(seq), 0) FROM changes) \
 FROM json_each(?1) AS digests \
 LEFT JOIN api_keys AS keys ON keys.key_hash = unhex(digests.value) \
 LEFT JOIN tenants ON tenants.id = keys.tenant_id \
@@ -29,7 +29,7 @@ pub(super) async fn run<E: Engine>(
     peppers: &Peppers,
     call: Call,
     hashes: &[KeyHash],
-) -> Result<Lookup, StoreError> {
+) -> Result<Found<KeyRecord>, StoreError> {
     let digests: Vec<String> = hashes
         .iter()
         .flat_map(|hash| peppers.candidates(hash))
@@ -40,7 +40,7 @@ pub(super) async fn run<E: Engine>(
     decode(&rows, digests.len(), peppers.candidate_count())
 }
 
-fn decode(rows: &[Row], digests: usize, per_key: usize) -> Result<Lookup, StoreError> {
+fn decode(rows: &[Row], digests: usize, per_key: usize) -> Result<Found<KeyRecord>, StoreError> {
     if rows.len() != digests {
         return Err(StoreError::new(
             FailureKind::Garbled,
@@ -55,17 +55,17 @@ fn decode(rows: &[Row], digests: usize, per_key: usize) -> Result<Lookup, StoreE
             if usize::try_from(row.integer(0)?) != Ok(index * per_key + offset) {
                 return Err(StoreError::new(FailureKind::Garbled, "rows are out of order"));
             }
-            revision = revision.max(Revision(row.integer(9)?));
+            revision = revision.max(Revision(row.integer(10)?));
             if found.is_none() {
                 found = record(row)?;
             }
         }
         records.push(found);
     }
-    Ok(Lookup { records, revision })
+    Ok(Found { records, revision })
 }
 
-fn record(row: &Row) -> Result<Option<KeyRecord>, StoreError> {
+pub(super) fn record(row: &Row) -> Result<Option<KeyRecord>, StoreError> {
     let (Some(key_id), Some(status)) = (row.optional_text(1)?, row.optional_text(5)?) else {
         return Ok(None);
     };
@@ -78,6 +78,7 @@ fn record(row: &Row) -> Result<Option<KeyRecord>, StoreError> {
         scopes: scopes_of(row.text(6)?)?,
         expires_at: row.optional_integer(7)?.map(UnixMillis),
         revoked_at: row.optional_integer(8)?.map(UnixMillis),
+        last_used_at: row.optional_integer(9)?.map(UnixMillis),
     }))
 }
 
@@ -103,7 +104,7 @@ mod tests {
 
     fn absent(position: i64) -> Row {
         let mut values = vec![Value::Integer(position)];
-        values.extend(std::iter::repeat_n(Value::Null, 8));
+        values.extend(std::iter::repeat_n(Value::Null, 9));
         values.push(Value::Integer(3));
         Row(values)
     }
@@ -117,6 +118,7 @@ mod tests {
             "pro".into(),
             "active".into(),
             scopes.into(),
+            Value::Null,
             Value::Null,
             Value::Null,
             Value::Integer(4),

@@ -1,0 +1,100 @@
+//! What memory has to be told.
+
+use std::{collections::HashMap, fmt::Debug};
+
+use super::{
+    clock::UnixMillis,
+    id::{KeyId, TenantId},
+    verdict::Revision,
+};
+
+/// What is known to have become of a key or a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It has changed; how, the database knows.
+    Changed,
+    /// The key was withdrawn then. It says so even while the database does not answer.
+    Revoked(UnixMillis),
+    /// The tenant was suspended. Its keys say so even while the database does not answer.
+    Suspended,
+}
+
+/// One piece of news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct News {
+    /// What it says.
+    pub fate: Fate,
+    /// The change's position in the log: what was read at or after it reflects the change. `None` for a change that
+    /// this replica has made itself: every read that began before it was told may lack it.
+    pub revision: Option<Revision>,
+}
+
+/// Something for each of some keys and tenants.
+#[derive(Clone, Debug)]
+pub struct BySubject<T> {
+    /// For keys.
+    pub keys: HashMap<KeyId, T>,
+    /// For tenants, and so for all that is theirs.
+    pub tenants: HashMap<TenantId, T>,
+}
+
+impl<T> Default for BySubject<T> {
+    fn default() -> Self {
+        Self { keys: HashMap::new(), tenants: HashMap::new() }
+    }
+}
+
+impl<T> BySubject<T> {
+    /// For one key.
+    pub fn key(id: &KeyId, value: T) -> Self {
+        Self { keys: HashMap::from([(id.clone(), value)]), ..Self::default() }
+    }
+
+    /// For one tenant.
+    pub fn tenant(id: &TenantId, value: T) -> Self {
+        Self { tenants: HashMap::from([(id.clone(), value)]), ..Self::default() }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len() + self.tenants.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What a verdict depends on, as of one read.
+pub trait Record: Clone + Debug + Send + Sync + 'static {
+    /// Those of the values that are for something this record depends on.
+    fn among<'m, T>(&self, values: &'m BySubject<T>) -> impl Iterator<Item = &'m T>;
+
+    /// Whether one of the values is for this very record.
+    fn is_itself_among<T>(&self, values: &BySubject<T>) -> bool;
+
+    /// Those of the values that are for records of this kind.
+    fn of_this_kind<T>(values: &BySubject<T>) -> impl Iterator<Item = &T>;
+
+    /// Writes an end into the record; nothing for [`Fate::Changed`].
+    fn end(&mut self, fate: Fate);
+}
+
+/// A memory that can be told to forget.
+pub trait Forget: Send + Sync + 'static {
+    /// Makes sure that nothing which the news contradict is served after this call.
+    fn heard(&self, news: &BySubject<News>);
+
+    /// Nobody knows what has changed: the change log has a gap, or is another one. What is in memory must be verified
+    /// before it is relied on; while the database does not answer, it may still stand in.
+    fn verify_all(&self);
+}
+
+/// A memory that also knows what is not there.
+pub trait ForgetAbsence<I>: Send + Sync + 'static {
+    /// These may have been absent before, and are there now.
+    fn added(&self, ids: &[I]);
+}

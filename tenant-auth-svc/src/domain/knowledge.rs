@@ -1,0 +1,40 @@
+//! What memory and database tell the use cases.
+
+use std::{future::Future, sync::Arc, time::Instant};
+
+use super::{store::StoreError, verdict::Provenance};
+
+/// What is known about a key or a session.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Knowledge<R> {
+    /// The record; `None` when it is known that there is none.
+    pub record: Option<Arc<R>>,
+    /// What the knowledge is worth.
+    pub provenance: Provenance,
+}
+
+impl<R> Clone for Knowledge<R> {
+    fn clone(&self) -> Self {
+        Self { record: self.record.clone(), provenance: self.provenance }
+    }
+}
+
+/// Where knowledge about records comes from.
+pub trait RecordSource: Send + Sync + 'static {
+    /// By what records are found.
+    type Id: Send + Sync;
+    /// What is found.
+    type Record;
+
+    /// What memory says, if it may still be used.
+    fn recall(&self, id: &Self::Id) -> Option<Knowledge<Self::Record>>;
+
+    /// Asks for what memory could not say: one outcome per id, in order.
+    ///
+    /// Each fails with [`StoreError`] when the database gives no complete answer before the deadline.
+    fn fetch(
+        &self,
+        ids: &[Self::Id],
+        deadline: Instant,
+    ) -> impl Future<Output = Vec<Result<Knowledge<Self::Record>, StoreError>>> + Send;
+}

@@ -1,0 +1,279 @@
+//! What is in memory: found records, absences, and what was read ahead at the start.
+//!
+//! Nothing here waits. moka gives capacity and throws out what nobody asks for; what an entry is still good for is
+//! decided by its age, the injected clock and the state of the world (`domain::freshness`). Absences have a pool of
+//! their own, so that a flood of unknown keys cannot push known ones out, and are never used beyond their short time.
+
+use std::{hash::Hash, sync::Arc, time::Duration};
+
+use moka::sync::Cache;
+
+use super::{
+    CacheConfig,
+    entry::Entry,
+    fence::{Epoch, Fence, Judgement},
+};
+use crate::domain::{
+    change::{BySubject, Fate, News, Record},
+    freshness::{Lifetimes, Use, World},
+    knowledge::Knowledge,
+    verdict::{Revision, Source},
+};
+
+/// How many bytes name a record in the database.
+pub(super) type Digest = [u8; 32];
+
+/// Entries by id, and the fence around them.
+pub(super) struct Pool<I, R> {
+    config: CacheConfig,
+    fence: Fence,
+    found: Cache<I, Arc<Entry<R>>>,
+    absent: Cache<I, Arc<Entry<R>>>,
+    /// Read ahead, by the digest under which the database knows it; moves to `found` when asked for.
+    ahead: Cache<Digest, Arc<Entry<R>>>,
+}
+
+/// What memory has for an id.
+#[derive(Debug)]
+pub(super) enum Recalled<R> {
+    Known(Knowledge<R>),
+    /// Good for this answer; a reload is due, and the caller has claimed it.
+    Due(Knowledge<R>),
+    Nothing,
+}
+
+/// One record, or its absence, as read.
+#[derive(Clone, Debug)]
+pub(super) struct Loaded<R> {
+    pub(super) record: Option<R>,
+    pub(super) revision: Revision,
+    /// By the monotonic clock, from before the read.
+    pub(super) loaded_at: Duration,
+    /// The epoch, from before the read.
+    pub(super) began: Epoch,
+}
+
+/// What came of a load.
+#[derive(Debug)]
+pub(super) struct Settled<R> {
+    pub(super) knowledge: Knowledge<R>,
+    /// Whoever asked under this epoch or a higher one has to ask again.
+    pub(super) overtaken: Option<Epoch>,
+}
+
+impl<R> Clone for Settled<R> {
+    fn clone(&self) -> Self {
+        Self { knowledge: self.knowledge.clone(), overtaken: self.overtaken }
+    }
+}
+
+impl<I, R> Pool<I, R>
+where
+    I: Clone + Eq + Hash + Send + Sync + 'static,
+    R: Record,
+{
+    pub(super) fn new(config: CacheConfig) -> Self {
+        // The outer bound; entries are decided about well before.
+        let Lifetimes { fresh, refresh, grace } = config.lifetimes;
+        let longest = (fresh * 2).max(refresh).max(grace);
+        Self {
+            config,
+            fence: Fence::new(),
+            found: Cache::builder().max_capacity(config.keys).time_to_live(longest).build(),
+            absent: Cache::builder().max_capacity(config.absences).time_to_live(config.absent * 2).build(),
+            ahead: Cache::builder().max_capacity(config.keys).time_to_live(longest).build(),
+        }
+    }
+
+    /// The epoch, to be taken before a read begins and by whoever asks.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.fence.epoch()
+    }
+
+    pub(super) fn recall(&self, id: &I, now: Duration, world: impl FnOnce() -> World) -> Recalled<R> {
+        if let Some(entry) = self.found.get(id) {
+            return match self.decide(&entry, now, world()) {
+                Use::Serve(source) => Recalled::Known(entry.knowledge(now, source)),
+                Use::ServeAndReload if entry.claim_reload() => {
+                    Recalled::Due(entry.knowledge(now, Source::Refreshing))
+                }
+                Use::ServeAndReload => Recalled::Known(entry.knowledge(now, Source::Refreshing)),
+                Use::Reload => Recalled::Nothing,
+            };
+        }
+        match self.absent.get(id) {
+            Some(entry) if entry.age(now) < entry.fresh && self.fence.may_be_absent(entry.began) => {
+                Recalled::Known(entry.knowledge(now, Source::Negative))
+            }
+            _ => Recalled::Nothing,
+        }
+    }
+
+    fn decide(&self, entry: &Entry<R>, now: Duration, world: World) -> Use {
+        let lifetimes = Lifetimes { fresh: entry.fresh, ..self.config.lifetimes };
+        lifetimes.decide(entry.age(now), entry.outdated || self.fence.must_verify(entry.began), world)
+    }
+
+    /// What may stand in for an answer that the database did not give.
+    pub(super) fn stopgap(&self, id: &I, now: Duration) -> Option<Knowledge<R>> {
+        let entry = self.found.get(id)?;
+        let lifetimes = Lifetimes { fresh: entry.fresh, ..self.config.lifetimes };
+        lifetimes.tides_over(entry.age(now)).then(|| entry.knowledge(now, Source::Stale))
+    }
+
+    /// Whether there is a record in memory, good or not.
+    pub(super) fn is_known(&self, id: &I) -> bool {
+        self.found.contains_key(id)
+    }
+
+    /// Says that a reload is over. What is still there was not replaced, after a failure or a change meanwhile: the next
+    /// who needs it asks.
+    pub(super) fn release_reload(&self, id: &I) {
+        if let Some(entry) = self.found.get(id) {
+            entry.release_reload();
+        }
+    }
+
+    /// Takes in what was read, unless news have overtaken it. `drawn` spreads the entry's fresh time by up to 20 %, so
+    /// that what was loaded together is not reloaded together.
+    pub(super) fn settle(&self, id: &I, loaded: Loaded<R>, drawn: u8, now: Duration) -> Settled<R> {
+        let ledger = self.fence.settling();
+        let judgement = match &loaded.record {
+            Some(record) => ledger.judge(record, loaded.began, loaded.revision),
+            None => ledger.judge_absence(loaded.began, loaded.revision),
+        };
+        let mut entry = self.entry(loaded, drawn);
+        let entry = match &judgement {
+            Judgement::Holds => self.remember(id, Arc::new(entry)),
+            Judgement::Ended(fates) => match ended(&entry, fates) {
+                Some(entry) => self.remember(id, Arc::new(entry)),
+                None => Arc::new(entry),
+            },
+            // It answers those who asked before the change, and is good for nothing else.
+            Judgement::Overtaken(_) | Judgement::Lags => {
+                entry.outdated = true;
+                Arc::new(entry)
+            }
+        };
+        drop(ledger);
+        let overtaken = match judgement {
+            Judgement::Overtaken(epoch) => Some(epoch),
+            Judgement::Holds | Judgement::Ended(_) | Judgement::Lags => None,
+        };
+        Settled { knowledge: entry.knowledge(now, Source::Database), overtaken }
+    }
+
+    fn entry(&self, loaded: Loaded<R>, drawn: u8) -> Entry<R> {
+        let Loaded { record, revision, loaded_at, began } = loaded;
+        let fresh = match record {
+            Some(_) => self.config.lifetimes.fresh.mul_f64(0.8 + 0.4 * f64::from(drawn) / 255.0),
+            None => self.config.absent,
+        };
+        Entry::new(record, revision, loaded_at, fresh, began)
+    }
+
+    fn remember(&self, id: &I, entry: Arc<Entry<R>>) -> Arc<Entry<R>> {
+        if entry.record.is_some() {
+            self.absent.invalidate(id);
+            self.found.insert(id.clone(), Arc::clone(&entry));
+        } else {
+            self.found.invalidate(id);
+            self.absent.insert(id.clone(), Arc::clone(&entry));
+        }
+        entry
+    }
+
+    /// Takes in what was read ahead, unless news have overtaken it or there is no room left.
+    pub(super) fn settle_ahead(&self, digest: Digest, loaded: Loaded<R>) {
+        let ledger = self.fence.settling();
+        let Some(record) = &loaded.record else { return };
+        if ledger.judge(record, loaded.began, loaded.revision) == Judgement::Holds {
+            let [.., drawn] = digest;
+            self.ahead.insert(digest, Arc::new(self.entry(loaded, drawn)));
+        }
+    }
+
+    /// Moves what was read ahead to where it is found. Whether there was anything.
+    pub(super) fn take_ahead(&self, id: &I, digests: impl FnOnce() -> Vec<Digest>) -> bool {
+        if self.ahead.entry_count() == 0 || self.found.contains_key(id) {
+            return false;
+        }
+        // News would miss an entry that is in neither place.
+        let _ledger = self.fence.settling();
+        let entry = digests().iter().find_map(|digest| self.ahead.remove(digest));
+        entry.map(|entry| self.found.insert(id.clone(), entry)).is_some()
+    }
+
+    /// Removes what the news contradict, or writes the end that they tell into it.
+    pub(super) fn hear(&self, news: &BySubject<News>) {
+        let guard = self.fence.mark(news);
+        let mut seen = 0;
+        for (id, entry) in &self.found {
+            seen += usize::from(entry.record.as_deref().is_some_and(|record| record.is_itself_among(news)));
+            match self.hear_of(&entry, news) {
+                Heard::Nothing => {}
+                Heard::End(entry) => self.found.insert((*id).clone(), entry),
+                Heard::Change => self.found.invalidate(&*id),
+            }
+        }
+        for (digest, entry) in &self.ahead {
+            match self.hear_of(&entry, news) {
+                Heard::Nothing => {}
+                // It is read again when it is asked for.
+                Heard::End(_) | Heard::Change => self.ahead.invalidate(&*digest),
+            }
+        }
+        drop(guard);
+        // One that is not here may be a new one, whose absence is; nobody can tell which.
+        let arrivals = || R::of_this_kind(news).filter(|news| news.fate == Fate::Changed);
+        let revision = arrivals().filter_map(|news| news.revision).max();
+        if revision.is_some() && seen < arrivals().count() {
+            drop(self.fence.mark_arrival(revision));
+        }
+    }
+
+    fn hear_of(&self, entry: &Entry<R>, news: &BySubject<News>) -> Heard<R> {
+        let Some(record) = entry.record.as_deref() else { return Heard::Nothing };
+        let unreflected = |news: &&News| {
+            // Positions of what must be verified may be those of another log.
+            news.revision.is_none_or(|at| entry.revision < at) || self.fence.must_verify(entry.began)
+        };
+        let fates: Vec<_> = record.among(news).filter(unreflected).map(|news| news.fate).collect();
+        if fates.is_empty() {
+            return Heard::Nothing;
+        }
+        ended(entry, &fates).map_or(Heard::Change, |entry| Heard::End(Arc::new(entry)))
+    }
+
+    /// Makes absences end: these are there now.
+    pub(super) fn added(&self, ids: &[I]) {
+        let _guard = self.fence.mark_arrival(None);
+        for id in ids {
+            self.absent.invalidate(id);
+        }
+    }
+
+    /// Makes everything in memory a stopgap until it is read again.
+    pub(super) fn verify_all(&self) {
+        self.fence.verify_all();
+    }
+}
+
+enum Heard<R> {
+    Nothing,
+    End(Arc<Entry<R>>),
+    Change,
+}
+
+/// The entry with the ends that are known written into it; `None` if no end is among the fates.
+fn ended<R: Record>(entry: &Entry<R>, fates: &[Fate]) -> Option<Entry<R>> {
+    let is_end = |fate: &Fate| *fate != Fate::Changed;
+    if !fates.iter().any(is_end) {
+        return None;
+    }
+    let mut record = entry.record.as_deref()?.clone();
+    for fate in fates {
+        record.end(*fate);
+    }
+    Some(entry.outdated_by(record))
+}
