@@ -102,6 +102,7 @@ pub struct Running {
 #[derive(Debug)]
 struct Upkeep {
     database: Database,
+    memory: Memory,
     uses: Arc<Uses>,
     reading: JoinHandle<()>,
     writing: JoinHandle<()>,
@@ -183,9 +184,9 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         .feed_interval
         .map(|interval| tokio::spawn(following::follow(Arc::clone(&feed), interval, state.clone())));
     let capacity = config.memory.cache.keys;
-    let reading = tokio::spawn(upkeep::read_ahead(database.clone(), memory, capacity, state.clone()));
+    let reading = tokio::spawn(upkeep::read_ahead(database.clone(), memory.clone(), capacity, state.clone()));
     let writing = tokio::spawn(upkeep::write_uses(Arc::clone(&uses), database.clone()));
-    let upkeep = Upkeep { database, uses, reading, writing };
+    let upkeep = Upkeep { database, memory, uses, reading, writing };
     Ok(Running {
         address,
         admin,
@@ -238,6 +239,12 @@ impl Running {
     #[must_use]
     pub fn feed(&self) -> &ChangeFeed {
         &self.feed
+    }
+
+    /// The memory of keys.
+    #[must_use]
+    pub fn memory(&self) -> &Memory {
+        &self.upkeep.memory
     }
 
     /// Waits until the keys in use were read ahead.

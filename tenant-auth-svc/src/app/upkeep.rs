@@ -15,7 +15,7 @@ const PAGE: usize = 500;
 /// How long one statement of upkeep may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The wait before reading ahead goes on after a failure.
-const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(1);
 /// How often uses are written.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
 

@@ -95,6 +95,12 @@ impl<L: Lookup> Cached<L> {
         Revision(self.0.revision.load(Ordering::Relaxed))
     }
 
+    /// How much there is in memory.
+    pub fn size(&self) -> Size {
+        let (records, absences) = self.0.pool.size();
+        Size { records, absences, loads: self.0.flights().len() }
+    }
+
     /// Before a read ahead: the moment and the epoch from which its answer counts.
     pub fn reading_ahead(&self) -> ReadingAhead {
         ReadingAhead { loaded_at: self.0.clock.monotonic(), began: self.0.pool.epoch() }
@@ -113,6 +119,17 @@ impl<L: Lookup> Cached<L> {
             self.0.pool.settle_ahead(digest, loaded);
         }
     }
+}
+
+/// How much there is in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Records, those read ahead included.
+    pub records: u64,
+    /// Absences.
+    pub absences: u64,
+    /// Ids that are being loaded.
+    pub loads: usize,
 }
 
 /// A read ahead that is under way.

@@ -2,6 +2,7 @@
 
 mod make;
 mod peppers;
+mod used;
 
 use std::{sync::Arc, time::Duration};
 
@@ -86,7 +87,9 @@ async fn suite<E: Engine>(database: &Database, what: &str, engine: Arc<E>) {
         peppers::rotation(&engine).await;
     }
     for peppers in configured {
-        let store = SqlStore::new(Arc::clone(&engine), Arc::new(peppers));
+        let peppers = Arc::new(peppers);
+        let store = SqlStore::new(Arc::clone(&engine), Arc::clone(&peppers));
+        used::uses(&store, &peppers).await;
         tenants(&store).await;
         keys(&store).await;
         rotation(&store).await;

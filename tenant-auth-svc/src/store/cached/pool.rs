@@ -12,6 +12,7 @@ use super::{
     CacheConfig,
     entry::Entry,
     fence::{Epoch, Fence, Judgement},
+    sync::{AtomicBool, Ordering},
 };
 use crate::domain::{
     change::{BySubject, Fate, News, Record},
@@ -31,6 +32,8 @@ pub(super) struct Pool<I, R> {
     absent: Cache<I, Arc<Entry<R>>>,
     /// Read ahead, by the digest under which the database knows it; moves to `found` when asked for.
     ahead: Cache<Digest, Arc<Entry<R>>>,
+    /// Whether there ever was anything: without, no digest has to be made to look for it.
+    was_ahead: AtomicBool,
 }
 
 /// What memory has for an id.
@@ -82,6 +85,7 @@ where
             found: Cache::builder().max_capacity(config.keys).time_to_live(longest).build(),
             absent: Cache::builder().max_capacity(config.absences).time_to_live(config.absent * 2).build(),
             ahead: Cache::builder().max_capacity(config.keys).time_to_live(longest).build(),
+            was_ahead: AtomicBool::new(false),
         }
     }
 
@@ -190,12 +194,13 @@ where
         if ledger.judge(record, loaded.began, loaded.revision) == Judgement::Holds {
             let [.., drawn] = digest;
             self.ahead.insert(digest, Arc::new(self.entry(loaded, drawn)));
+            self.was_ahead.store(true, Ordering::Release);
         }
     }
 
     /// Moves what was read ahead to where it is found. Whether there was anything.
     pub(super) fn take_ahead(&self, id: &I, digests: impl FnOnce() -> Vec<Digest>) -> bool {
-        if self.ahead.entry_count() == 0 || self.found.contains_key(id) {
+        if !self.was_ahead.load(Ordering::Acquire) || self.found.contains_key(id) {
             return false;
         }
         // News would miss an entry that is in neither place.
@@ -251,6 +256,15 @@ where
         for id in ids {
             self.absent.invalidate(id);
         }
+    }
+
+    /// How many records and absences there are.
+    pub(super) fn size(&self) -> (u64, u64) {
+        // What is due to go does not count.
+        self.ahead.run_pending_tasks();
+        self.found.run_pending_tasks();
+        self.absent.run_pending_tasks();
+        (self.found.entry_count() + self.ahead.entry_count(), self.absent.entry_count())
     }
 
     /// Makes everything in memory a stopgap until it is read again.
