@@ -7,6 +7,7 @@
 mod entry;
 mod flight;
 mod forget;
+pub mod oldest;
 
 use std::{
     collections::HashMap,
