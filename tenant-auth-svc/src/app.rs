@@ -3,32 +3,35 @@
 mod following;
 mod listening;
 mod readiness;
+mod running;
+mod status;
 mod upkeep;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use thiserror::Error;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::sync::{oneshot, watch};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use self::{
-    listening::Services,
-    readiness::{Preparation, State},
-};
+pub use self::running::Running;
+use self::{listening::Services, readiness::Preparation, status::Witnesses, upkeep::Upkeep};
 use crate::{
     build,
     config::{DatabaseConfig, Location, ServiceConfig},
-    domain::{
-        admin::Admin, clock::SharedClock, freshness::World, store::StoreError, used::Uses,
-        validate::Validator,
-    },
+    domain::{admin::Admin, clock::SharedClock, freshness::World, used::Uses, validate::Validator},
     freshness::feed::{Feed, Heard},
     grpc::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
+    ops,
     store::{
         backend::Backend,
         bounded::{Allowances, Bounded},
         breaker::Breaker,
-        cached::{Cached, Outlook},
+        cached::{Cached, Outlook, oldest::Oldest},
         coalesced::Coalesced,
         hrana::{RemoteConfig, RemoteEngine, SetupError},
         libsql::{EmbeddedEngine, OpenError},
@@ -50,10 +53,6 @@ pub type Memory = Cached<Keys<Database>>;
 /// How this replica learns what others have changed.
 pub type ChangeFeed = Feed<Hop, Memory>;
 
-/// How long requests that are under way may take after the service was told to stop.
-const DRAIN: Duration = Duration::from_secs(10);
-/// How long writing down the last uses may hold up the end.
-const LAST_WRITES: Duration = Duration::from_secs(2);
 /// How long one load may take, whoever waits for it; the hop has limits of its own well below.
 const LOAD: Duration = Duration::from_secs(2);
 
@@ -63,6 +62,14 @@ pub enum StartError {
     /// The address cannot be had.
     #[error("cannot listen on {address}: {source}")]
     Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// The address for health over HTTP cannot be had.
+    #[error("cannot listen on {address} for health over HTTP (TENANT_AUTH_OPS_LISTEN): {source}")]
+    OpsListen {
         /// The address.
         address: SocketAddr,
         /// What the operating system says.
@@ -82,32 +89,6 @@ pub enum StartError {
     Server(String),
 }
 
-/// A running service. It serves until it is told to stop, or dropped.
-#[derive(Debug)]
-pub struct Running {
-    address: SocketAddr,
-    admin: Arc<Admin<Database, Memory>>,
-    validator: Arc<Validator<Memory>>,
-    feed: Arc<ChangeFeed>,
-    upkeep: Upkeep,
-    health: HealthReporter,
-    state: watch::Receiver<State>,
-    stop: watch::Sender<bool>,
-    server: JoinHandle<Result<(), tonic::transport::Error>>,
-    preparation: JoinHandle<()>,
-    following: Option<JoinHandle<()>>,
-}
-
-/// What goes on in the background.
-#[derive(Debug)]
-struct Upkeep {
-    database: Database,
-    memory: Memory,
-    uses: Arc<Uses>,
-    reading: JoinHandle<()>,
-    writing: JoinHandle<()>,
-}
-
 /// Prepares the database hop that a configuration asks for. Connects to nothing remote yet.
 ///
 /// # Errors
@@ -122,7 +103,7 @@ pub fn hop(config: DatabaseConfig, clock: &SharedClock) -> Result<Hop, StartErro
         })?),
     };
     let bounded = Bounded::new(backend, Allowances::of_total(config.in_flight));
-    let breaker = Breaker::new(Observed::new(bounded), Arc::clone(clock));
+    let breaker = Breaker::new(Observed::new(bounded, Arc::clone(clock)), Arc::clone(clock));
     Ok(Arc::new(Retried::new(breaker, config.timing)))
 }
 
@@ -130,7 +111,7 @@ pub fn hop(config: DatabaseConfig, clock: &SharedClock) -> Result<Hop, StartErro
 /// which may be long after: until then it says NOT_SERVING, and what it is asked is tried all the same.
 ///
 /// # Errors
-/// [`StartError::Listen`]; those of [`hop`].
+/// [`StartError::Listen`]; [`StartError::OpsListen`]; those of [`hop`].
 pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running, StartError> {
     let remote = matches!(config.database.location, Location::Remote { .. });
     let migrate = config.database.migrate;
@@ -138,17 +119,28 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let address = listener.address;
     let timeout = config.database.timing.total;
     let hop = hop(config.database, &clock)?;
+    // After the database: of two processes on one embedded database, the second one is to hear of that.
+    let ops = match config.ops.listen {
+        Some(address) => {
+            Some(ops::bind(address).await.map_err(|source| StartError::OpsListen { address, source })?)
+        }
+        None => None,
+    };
+    let ops_address = ops.as_ref().map(ops::Listener::address);
 
     let database = SqlStore::new(Arc::clone(&hop), Arc::clone(&config.keys.peppers));
     let heard = Arc::new(Heard::default());
     let uses = Arc::new(Uses::new(Arc::clone(&clock)));
     let keys = Keys::new(database.clone(), Arc::clone(&config.keys.peppers), Arc::clone(&uses));
+    let oldest = Arc::new(Oldest::default());
     let memory = Cached::new(
         Coalesced::new(keys, LOAD),
         config.memory.cache,
         Arc::clone(&clock),
         outlook(&hop, &heard),
+        Arc::clone(&oldest),
     );
+    let told = config.memory.feed_interval.map(|_| Arc::clone(&heard));
     let feed = Arc::new(Feed::new(Arc::clone(&hop), memory.clone(), Arc::clone(&clock), heard, timeout));
     let format = config.keys.format;
     let admin = Arc::new(Admin::new(database.clone(), memory.clone(), format.clone(), Arc::clone(&clock)));
@@ -177,25 +169,50 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let server = tokio::spawn(listener.serve(services, stopped));
     health.set_service_status(readiness::PROCESS, ServingStatus::Serving).await;
 
-    let preparation = Preparation { hop, peppers: config.keys.peppers, migrate, clock };
-    let (preparation, state) = preparation.begin(health.clone());
+    let preparation = Preparation {
+        hop: Arc::clone(&hop),
+        peppers: config.keys.peppers,
+        migrate,
+        clock: Arc::clone(&clock),
+    };
+    let (preparation, readiness) = preparation.begin(health.clone());
     let following = config
         .memory
         .feed_interval
-        .map(|interval| tokio::spawn(following::follow(Arc::clone(&feed), interval, state.clone())));
-    let capacity = config.memory.cache.keys;
-    let reading = tokio::spawn(upkeep::read_ahead(database.clone(), memory.clone(), capacity, state.clone()));
-    let writing = tokio::spawn(upkeep::write_uses(Arc::clone(&uses), database.clone()));
-    let upkeep = Upkeep { database, memory, uses, reading, writing };
+        .map(|interval| tokio::spawn(following::follow(Arc::clone(&feed), interval, readiness.clone())));
+
+    let upkeep = Upkeep::begin(database, memory, config.memory.cache.keys, uses, readiness.clone());
+
+    let stopping = Arc::new(OnceLock::new());
+    let (alive, ended) = oneshot::channel();
+    if let Some(ops) = ops {
+        let witnesses = Witnesses {
+            clock: Arc::clone(&clock),
+            readiness: readiness.clone(),
+            stopping: Arc::clone(&stopping),
+            hop,
+            heard: told,
+            oldest,
+        };
+        tokio::spawn(ops.serve(witnesses.look(), async move {
+            // Nothing is ever sent: it ends with its sender.
+            let _: Result<Infallible, _> = ended.await;
+        }));
+    }
     Ok(Running {
         address,
+        ops_address,
+        clock,
         admin,
         validator,
         feed,
         upkeep,
         health,
-        state,
+        readiness,
+        drain_delay: config.ops.drain_delay,
+        stopping,
         stop,
+        _alive: alive,
         server,
         preparation,
         following,
@@ -214,106 +231,4 @@ fn outlook(hop: &Hop, heard: &Arc<Heard>) -> Outlook {
             World::Silent
         }
     })
-}
-
-impl Running {
-    /// Where it listens.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// The operator's use cases, for what runs in the same process.
-    #[must_use]
-    pub fn admin(&self) -> &Admin<Database, Memory> {
-        &self.admin
-    }
-
-    /// The decisions, for what runs in the same process.
-    #[must_use]
-    pub fn validator(&self) -> &Validator<Memory> {
-        &self.validator
-    }
-
-    /// The change feed, to be read at a moment of one's own.
-    #[must_use]
-    pub fn feed(&self) -> &ChangeFeed {
-        &self.feed
-    }
-
-    /// The memory of keys.
-    #[must_use]
-    pub fn memory(&self) -> &Memory {
-        &self.upkeep.memory
-    }
-
-    /// Waits until the keys in use were read ahead.
-    pub async fn read_ahead(&mut self) {
-        // It ends by itself, or with the service.
-        let _ = (&mut self.upkeep.reading).await;
-    }
-
-    /// Writes down which keys are in use, at a moment of one's own.
-    ///
-    /// # Errors
-    /// When the database gives no answer; what was not written is written the next time.
-    pub async fn write_uses(&self) -> Result<(), StoreError> {
-        upkeep::write_uses_now(&self.upkeep.uses, &self.upkeep.database).await
-    }
-
-    /// Waits until the database was reached and its schema found right.
-    ///
-    /// # Errors
-    /// [`StartError::Schema`] when it cannot be used as it is.
-    pub async fn ready(&mut self) -> Result<(), StartError> {
-        let state = self.state.wait_for(|state| !matches!(state, State::Waiting)).await;
-        match state.as_deref() {
-            Ok(State::Unusable(error)) => Err(StartError::Schema(Arc::clone(error))),
-            Ok(State::Waiting | State::Ready) => Ok(()),
-            Err(_) => Err(StartError::Server("the preparation ended".to_owned())),
-        }
-    }
-
-    /// Waits until the service has to stop by itself, and says why.
-    pub async fn failed(&mut self) -> StartError {
-        let unusable = async {
-            match self.state.wait_for(|state| matches!(state, State::Unusable(_))).await.as_deref() {
-                Ok(State::Unusable(error)) => StartError::Schema(Arc::clone(error)),
-                // The preparation is over once the service is ready: then only the server can fail.
-                Ok(State::Waiting | State::Ready) | Err(_) => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            error = unusable => error,
-            ended = &mut self.server => StartError::Server(match ended {
-                Ok(Ok(())) => "it was told to stop".to_owned(),
-                Ok(Err(error)) => error.to_string(),
-                Err(error) => error.to_string(),
-            }),
-        }
-    }
-
-    /// Says NOT_SERVING, takes no new connections, and lets requests that are under way end, for a while.
-    pub async fn stop(mut self) {
-        readiness::announce_not_ready(&self.health).await;
-        // Nobody listens any more when the server has ended by itself.
-        let _ = self.stop.send(true);
-        if tokio::time::timeout(DRAIN, &mut self.server).await.is_err() {
-            tracing::warn!("requests were still under way after {DRAIN:?} and were cut off");
-        }
-        // Without an answer they are lost: the next use of each key is noted again.
-        let _ = tokio::time::timeout(LAST_WRITES, self.write_uses()).await;
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.preparation.abort();
-        if let Some(following) = &self.following {
-            following.abort();
-        }
-        self.upkeep.reading.abort();
-        self.upkeep.writing.abort();
-        self.server.abort();
-    }
 }

@@ -6,12 +6,13 @@ mod healthcheck;
 mod migrate;
 mod serve;
 mod settings;
+mod signals;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use self::settings::SettingsArgs;
+use self::{settings::SettingsArgs, signals::StopSignals};
 use crate::{
     app::{Running, StartError},
     config::LogConfig,
@@ -83,42 +84,20 @@ fn start_logging(config: &LogConfig) {
     let _ = tracing::subscriber::set_global_default(logging::subscriber(config, std::io::stderr));
 }
 
-/// Serves until a signal asks to stop, or the service has to.
+/// Serves until a signal asks to stop, or the service has to. A second signal ends the wait for load balancers.
 async fn serve_until_stopped(mut running: Running) -> Result<(), StartError> {
+    let mut signals = StopSignals::listen();
     tokio::select! {
         error = running.failed() => {
             running.stop().await;
             Err(error)
         }
-        name = stop_signal() => {
-            tracing::info!(signal = name, "stopping: requests under way may end");
-            running.stop().await;
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopping: no longer ready; requests are served until load balancers know");
+            let again = async { tracing::info!(signal = signals.next().await, "told again to stop") };
+            running.stop_hurried_by(again).await;
             tracing::info!("stopped");
             Ok(())
         }
-    }
-}
-
-async fn stop_signal() -> &'static str {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => tokio::select! {
-                _ = interrupt => "SIGINT",
-                _ = terminate.recv() => "SIGTERM",
-            },
-            Err(error) => {
-                tracing::warn!(%error, "SIGTERM cannot be heard; SIGINT still works");
-                let _ = interrupt.await;
-                "SIGINT"
-            }
-        }
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = interrupt.await;
-        "interrupt"
     }
 }

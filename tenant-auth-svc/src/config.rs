@@ -8,6 +8,7 @@ mod database;
 mod keys;
 mod listen;
 mod log;
+mod ops;
 mod reader;
 
 pub use self::{
@@ -16,6 +17,7 @@ pub use self::{
     keys::KeysConfig,
     listen::ListenConfig,
     log::{LogConfig, LogFormat},
+    ops::OpsConfig,
     reader::{Origin, Problem, Reader, Setting, Settings},
 };
 
@@ -30,6 +32,8 @@ pub struct ServiceConfig {
     pub keys: KeysConfig,
     /// What to remember, and how to learn what has changed.
     pub memory: MemoryConfig,
+    /// What those who run the service see of it, and how it ends.
+    pub ops: OpsConfig,
     /// What to log.
     pub log: LogConfig,
 }
@@ -50,11 +54,12 @@ impl ServiceConfig {
         let database = DatabaseConfig::read(&mut reader);
         let keys = KeysConfig::read(&mut reader);
         let memory = cache::read(&mut reader);
+        let ops = OpsConfig::read(&mut reader);
         let log = LogConfig::read(&mut reader);
         let read = reader.finish().map_err(Invalid)?;
-        match (listen, database, keys, memory, log) {
-            (Some(listen), Some(database), Some(keys), Some(memory), Some(log)) => {
-                Ok((Self { listen, database, keys, memory, log }, read))
+        match (listen, database, keys, memory, ops, log) {
+            (Some(listen), Some(database), Some(keys), Some(memory), Some(ops), Some(log)) => {
+                Ok((Self { listen, database, keys, memory, ops, log }, read))
             }
             // A reader without problems has a value for everything.
             _ => Err(Invalid(Vec::new())),

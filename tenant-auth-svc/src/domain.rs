@@ -7,6 +7,7 @@ pub mod admin;
 pub mod audit;
 pub mod change;
 pub mod clock;
+pub mod condition;
 pub mod freshness;
 pub mod id;
 pub mod key;

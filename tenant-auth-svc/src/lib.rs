@@ -10,5 +10,6 @@ pub mod domain;
 pub mod freshness;
 pub mod grpc;
 pub mod layer;
+pub mod ops;
 pub mod store;
 pub mod telemetry;

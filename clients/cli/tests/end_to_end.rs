@@ -35,6 +35,8 @@ impl Service {
         let settings = Settings::from_environment()
             .restricted_to(|_| false)
             .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
+            .with_flag("TENANT_AUTH_OPS_LISTEN", Some("off".to_owned()))
+            .with_flag("TENANT_AUTH_DRAIN_DELAY", Some("0s".to_owned()))
             .with_flag("TENANT_AUTH_DATABASE_URL", Some(database));
         let (config, _) = ServiceConfig::read(settings).unwrap();
         let runtime = Runtime::new().unwrap();

@@ -7,14 +7,21 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{ChangeFeed, readiness::State};
+use super::{
+    ChangeFeed,
+    readiness::{Readiness, State},
+};
 
 /// How often one of the replicas, whichever comes first, shortens the log.
 const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Follows the feed from the moment the schema is in place, for as long as the service runs.
-pub(super) async fn follow(feed: Arc<ChangeFeed>, interval: Duration, mut state: watch::Receiver<State>) {
-    if state.wait_for(|state| matches!(state, State::Ready)).await.is_err() {
+pub(super) async fn follow(
+    feed: Arc<ChangeFeed>,
+    interval: Duration,
+    mut readiness: watch::Receiver<Readiness>,
+) {
+    if readiness.wait_for(|readiness| matches!(readiness.state, State::Ready)).await.is_err() {
         return;
     }
     let mut pruned = Instant::now();

@@ -7,7 +7,10 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use super::Hop;
 use crate::{
-    domain::{clock::SharedClock, key::Peppers},
+    domain::{
+        clock::{Moment, SharedClock},
+        key::Peppers,
+    },
     store::migrate::{self, SchemaError},
 };
 
@@ -33,6 +36,13 @@ pub(super) enum State {
     Unusable(Arc<SchemaError>),
 }
 
+/// How far the preparation has come, and since when it has been that far.
+#[derive(Clone, Debug)]
+pub(super) struct Readiness {
+    pub(super) state: State,
+    pub(super) since: Moment,
+}
+
 /// What it takes to get ready.
 pub(super) struct Preparation {
     pub(super) hop: Hop,
@@ -48,25 +58,36 @@ pub(super) async fn announce_not_ready(health: &HealthReporter) {
     }
 }
 
+/// Ends the streams of those who watch a health name. They have heard what it was set to last.
+pub(super) async fn end_watches(health: &mut HealthReporter) {
+    for name in [PROCESS, READY, DATABASE] {
+        health.clear_service_status(name).await;
+    }
+}
+
 impl Preparation {
     /// Begins, in a task of its own, which goes on to keep the database's health name true.
-    pub(super) fn begin(self, health: HealthReporter) -> (JoinHandle<()>, watch::Receiver<State>) {
-        let (tell, state) = watch::channel(State::Waiting);
+    pub(super) fn begin(self, health: HealthReporter) -> (JoinHandle<()>, watch::Receiver<Readiness>) {
+        let (tell, readiness) = watch::channel(self.now(State::Waiting));
         let task = tokio::spawn(async move {
             match self.run().await {
                 Ok(()) => {
                     health.set_service_status(READY, ServingStatus::Serving).await;
                     // Nobody has to listen.
-                    tell.send_replace(State::Ready);
+                    tell.send_replace(self.now(State::Ready));
                 }
                 Err(error) => {
                     tracing::error!(%error, "the database cannot be used");
-                    tell.send_replace(State::Unusable(Arc::new(error)));
+                    tell.send_replace(self.now(State::Unusable(Arc::new(error))));
                 }
             }
             self.follow_database(&health).await;
         });
-        (task, state)
+        (task, readiness)
+    }
+
+    fn now(&self, state: State) -> Readiness {
+        Readiness { state, since: Moment::now(&self.clock) }
     }
 
     async fn run(&self) -> Result<(), SchemaError> {
@@ -100,14 +121,16 @@ impl Preparation {
     }
 
     async fn follow_database(&self, health: &HealthReporter) {
-        let mut works = self.hop.inner().inner().works();
+        let mut conditions = self.hop.inner().inner().watch();
+        let mut said = None;
         loop {
-            let status = match *works.borrow_and_update() {
-                Some(true) => ServingStatus::Serving,
-                Some(false) | None => ServingStatus::NotServing,
-            };
-            health.set_service_status(DATABASE, status).await;
-            if works.changed().await.is_err() {
+            let works = conditions.borrow_and_update().is_some_and(|condition| condition.works());
+            // Those who watch the name would be told of every other kind of failure.
+            if said.replace(works) != Some(works) {
+                let status = if works { ServingStatus::Serving } else { ServingStatus::NotServing };
+                health.set_service_status(DATABASE, status).await;
+            }
+            if conditions.changed().await.is_err() {
                 return;
             }
         }

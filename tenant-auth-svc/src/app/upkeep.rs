@@ -2,9 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 
-use super::{Database, Memory, readiness::State};
+use super::{
+    Database, Memory,
+    readiness::{Readiness, State},
+};
 use crate::domain::{
     store::{Call, Lane, Store as _, StoreError},
     used::Uses,
@@ -19,15 +22,58 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How often uses are written.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
 
+/// What goes on in the background.
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    pub(super) memory: Memory,
+    database: Database,
+    uses: Arc<Uses>,
+    reading: JoinHandle<()>,
+    writing: JoinHandle<()>,
+}
+
+impl Upkeep {
+    /// Begins, as soon as the service is ready. Memory has room for `capacity` keys.
+    pub(super) fn begin(
+        database: Database,
+        memory: Memory,
+        capacity: u64,
+        uses: Arc<Uses>,
+        readiness: watch::Receiver<Readiness>,
+    ) -> Self {
+        let reading = tokio::spawn(read_ahead(database.clone(), memory.clone(), capacity, readiness));
+        let writing = tokio::spawn(write_uses(Arc::clone(&uses), database.clone()));
+        Self { memory, database, uses, reading, writing }
+    }
+
+    /// Waits until the keys in use were read ahead.
+    pub(super) async fn have_read_ahead(&mut self) {
+        // It ends by itself, or with the service.
+        let _ = (&mut self.reading).await;
+    }
+
+    /// Writes down the uses noted so far.
+    pub(super) async fn write_uses(&self) -> Result<(), StoreError> {
+        self.uses.flush(&self.database, call).await
+    }
+}
+
+impl Drop for Upkeep {
+    fn drop(&mut self) {
+        self.reading.abort();
+        self.writing.abort();
+    }
+}
+
 /// Fills an empty memory with the keys that were used most recently, up to its capacity, so that a replica which has just
 /// started can tide over an outage too. Nothing waits for it.
-pub(super) async fn read_ahead(
+async fn read_ahead(
     database: Database,
     memory: Memory,
     capacity: u64,
-    mut state: watch::Receiver<State>,
+    mut readiness: watch::Receiver<Readiness>,
 ) {
-    if state.wait_for(|state| matches!(state, State::Ready)).await.is_err() {
+    if readiness.wait_for(|now| matches!(now.state, State::Ready)).await.is_err() {
         return;
     }
     let mut left = usize::try_from(capacity).unwrap_or(usize::MAX);
@@ -52,17 +98,12 @@ pub(super) async fn read_ahead(
 }
 
 /// Writes down uses, again and again.
-pub(super) async fn write_uses(uses: Arc<Uses>, database: Database) {
+async fn write_uses(uses: Arc<Uses>, database: Database) {
     loop {
         tokio::time::sleep(WRITE_EVERY).await;
         // A failure is logged where it happens; what was not written is written the next time.
-        let _ = write_uses_now(&uses, &database).await;
+        let _ = uses.flush(&database, call).await;
     }
-}
-
-/// Writes down the uses noted so far.
-pub(super) async fn write_uses_now(uses: &Uses, database: &Database) -> Result<(), StoreError> {
-    uses.flush(database, call).await
 }
 
 fn call() -> Call {

@@ -51,6 +51,10 @@ pub(super) async fn run(args: DevArgs) -> ExitCode {
     let settings = Settings::from_environment()
         .restricted_to(|name| name.starts_with("TENANT_AUTH_LOG") || name.starts_with("TENANT_AUTH_CACHE_"))
         .with_flag("TENANT_AUTH_LISTEN", Some(args.listen.clone()))
+        // Any free one: the port next to another `dev` is where people start a second one.
+        .with_flag("TENANT_AUTH_OPS_LISTEN", Some("127.0.0.1:0".to_owned()))
+        // No load balancer looks.
+        .with_flag("TENANT_AUTH_DRAIN_DELAY", Some("0s".to_owned()))
         .with_flag("TENANT_AUTH_DATABASE_URL", Some(format!("file:{}", database.display())));
     let config = match ServiceConfig::read(settings) {
         Ok((config, _)) => config,
@@ -133,6 +137,10 @@ fn welcome(running: &Running, database: &Path, key: &str) -> String {
         other => format!(" --endpoint http://{other}"),
     };
     let (version, database) = (build::THIS.version, database.display());
+    let status = running.ops_address().map_or_else(String::new, |ops| {
+        // Quoted: some shells take the question mark for a pattern.
+        format!("How it fares:\n  curl 'http://{ops}/readyz?verbose'\n\n")
+    });
     format!(
         "\
 tenant-auth {version} is ready
@@ -149,6 +157,6 @@ With tenantctl:
   echo '{key}' | {tenantctl}{endpoint} validate --scope demo:read
   {tenantctl}{endpoint} key list --tenant {TENANT}
 
-Ctrl-C stops it; the data stays in the folder of the database."
+{status}Ctrl-C stops it; the data stays in the folder of the database."
     )
 }

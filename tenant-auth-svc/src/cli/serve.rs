@@ -17,6 +17,7 @@ pub(super) async fn run(args: SettingsArgs) -> ExitCode {
     };
     tracing::info!(
         address = %running.address(),
+        ops = running.ops_address().map(tracing::field::display),
         version = build::THIS.version,
         commit = build::THIS.commit,
         dirty = build::THIS.dirty,

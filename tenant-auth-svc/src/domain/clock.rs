@@ -25,6 +25,39 @@ impl UnixMillis {
     }
 }
 
+/// A moment on both clocks: one to show, one to count from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// By the wall clock.
+    pub wall: UnixMillis,
+    /// By the monotonic clock.
+    pub monotonic: Duration,
+}
+
+impl Moment {
+    /// The present one.
+    #[must_use]
+    pub fn now(clock: &SharedClock) -> Self {
+        Self { wall: clock.now(), monotonic: clock.monotonic() }
+    }
+
+    /// The one that lay this long before, had the wall clock not jumped.
+    #[must_use]
+    pub fn before(self, ago: Duration) -> Self {
+        let millis = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+        Self {
+            wall: UnixMillis(self.wall.0.saturating_sub(millis)),
+            monotonic: self.monotonic.saturating_sub(ago),
+        }
+    }
+
+    /// How much time lies between an earlier moment and this one, whatever the wall clock did meanwhile.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        self.monotonic.saturating_sub(earlier.monotonic)
+    }
+}
+
 /// Where the service gets the time from.
 pub trait Clock: Send + Sync + fmt::Debug + 'static {
     /// The wall clock, for moments that people and databases agree on. It may jump.

@@ -72,12 +72,17 @@ pub struct Feed<E, M> {
 pub struct Heard(AtomicU64);
 
 impl Heard {
+    /// When the feed was last heard, by the monotonic clock; `None` when it never was.
+    #[must_use]
+    pub fn last(&self) -> Option<Duration> {
+        // Zero stands for never, so that moments are kept one millisecond later than they are.
+        self.0.load(Ordering::Acquire).checked_sub(1).map(Duration::from_millis)
+    }
+
     /// Whether the feed was heard within [`SILENCE`] of a moment of the monotonic clock.
     #[must_use]
     pub fn recently(&self, now: Duration) -> bool {
-        // Zero stands for never, so that moments are kept one millisecond later than they are.
-        let at = self.0.load(Ordering::Acquire);
-        at > 0 && now.saturating_sub(Duration::from_millis(at - 1)) <= SILENCE
+        self.last().is_some_and(|at| now.saturating_sub(at) <= SILENCE)
     }
 
     fn note(&self, at: Duration) {

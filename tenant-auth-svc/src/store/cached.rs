@@ -5,6 +5,7 @@
 mod entry;
 mod fence;
 mod flight;
+pub mod oldest;
 mod pool;
 mod sync;
 
@@ -21,6 +22,7 @@ use std::{
 use self::{
     fence::Epoch,
     flight::Flight,
+    oldest::Oldest,
     pool::{Loaded, Pool, Recalled, Settled},
 };
 use super::{coalesced::Coalesced, lookup::Lookup};
@@ -30,7 +32,7 @@ use crate::domain::{
     freshness::{Lifetimes, World},
     knowledge::{Knowledge, RecordSource},
     store::{MAX_LOOKUP, StoreError, StoredDigest},
-    verdict::Revision,
+    verdict::{Revision, Source},
 };
 
 /// How much is remembered, and how long.
@@ -60,6 +62,7 @@ struct Inner<L: Lookup> {
     store: Coalesced<L>,
     clock: SharedClock,
     outlook: Outlook,
+    oldest: Arc<Oldest>,
     pool: Pool<L::Id, L::Record>,
     flights: Mutex<Flights<L>>,
     revision: AtomicI64,
@@ -78,12 +81,19 @@ impl<L: Lookup> fmt::Debug for Cached<L> {
 }
 
 impl<L: Lookup> Cached<L> {
-    /// Remembers what `store` says.
-    pub fn new(store: Coalesced<L>, config: CacheConfig, clock: SharedClock, outlook: Outlook) -> Self {
+    /// Remembers what `store` says; `oldest` is told how old the answers are that are no longer fresh.
+    pub fn new(
+        store: Coalesced<L>,
+        config: CacheConfig,
+        clock: SharedClock,
+        outlook: Outlook,
+        oldest: Arc<Oldest>,
+    ) -> Self {
         Self(Arc::new(Inner {
             store,
             clock,
             outlook,
+            oldest,
             pool: Pool::new(config),
             flights: Mutex::default(),
             revision: AtomicI64::new(0),
@@ -151,6 +161,13 @@ impl<L: Lookup> Inner<L> {
         }
     }
 
+    /// Fresh answers are most answers, and leave no trace: nothing is shared on their path.
+    fn note_age(&self, knowledge: &Knowledge<L::Record>) {
+        if matches!(knowledge.provenance.source, Source::Refreshing | Source::Stale) {
+            self.oldest.note(knowledge.provenance.age, self.clock.monotonic());
+        }
+    }
+
     fn flights(&self) -> MutexGuard<'_, Flights<L>> {
         // Every change to the map is one call that cannot be left half-done.
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
@@ -177,15 +194,17 @@ impl<L: Lookup> RecordSource for Cached<L> {
     type Record = L::Record;
 
     fn recall(&self, id: &L::Id) -> Option<Knowledge<L::Record>> {
-        match self.0.recall(id) {
-            Recalled::Known(knowledge) => Some(knowledge),
+        let knowledge = match self.0.recall(id) {
+            Recalled::Known(knowledge) => knowledge,
             Recalled::Due(knowledge) => {
                 // The load runs by itself; nobody waits for it here.
                 drop(self.join(std::slice::from_ref(id), true));
-                Some(knowledge)
+                knowledge
             }
-            Recalled::Nothing => None,
-        }
+            Recalled::Nothing => return None,
+        };
+        self.0.note_age(&knowledge);
+        Some(knowledge)
     }
 
     async fn fetch(&self, ids: &[L::Id], deadline: Instant) -> Vec<Result<Knowledge<L::Record>, StoreError>> {
@@ -194,9 +213,9 @@ impl<L: Lookup> RecordSource for Cached<L> {
         let mut outcomes = Vec::with_capacity(ids.len());
         for (id, wait) in ids.iter().zip(waits) {
             let outcome = self.await_answer(id, wait, asked, deadline).await;
-            outcomes.push(
-                outcome.or_else(|error| self.0.pool.stopgap(id, self.0.clock.monotonic()).ok_or(error)),
-            );
+            let outcome =
+                outcome.or_else(|error| self.0.pool.stopgap(id, self.0.clock.monotonic()).ok_or(error));
+            outcomes.push(outcome.inspect(|knowledge| self.0.note_age(knowledge)));
         }
         outcomes
     }

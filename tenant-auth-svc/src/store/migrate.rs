@@ -76,6 +76,18 @@ pub enum SchemaError {
 }
 
 impl SchemaError {
+    /// The kind of it, in a word that can be shown anywhere.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Newer { .. } => "schema_newer",
+            Self::Older { .. } => "schema_older",
+            Self::Edited { .. } => "schema_edited",
+            Self::UnknownPepper { .. } => "pepper_missing",
+            Self::Store(error) => error.kind.as_str(),
+        }
+    }
+
     /// Whether waiting may help; otherwise somebody has to do something.
     #[must_use]
     pub fn is_passing(&self) -> bool {

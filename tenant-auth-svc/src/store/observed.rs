@@ -1,28 +1,38 @@
-//! Tells how the database hop fares: an event per failed call, and whether the last one worked.
+//! Tells how the database hop fares: an event per failed call, and how the last one went.
 
 use std::time::Instant;
 
 use tokio::sync::watch;
 
 use super::engine::{Engine, Rows, Statement};
-use crate::domain::store::{Call, FailureKind, StoreError};
+use crate::domain::{
+    clock::{Moment, SharedClock},
+    condition::Condition,
+    store::{Call, FailureKind, StoreError},
+};
 
 /// An engine whose failures are logged, and whose state can be watched.
 #[derive(Debug)]
 pub struct Observed<E> {
     inner: E,
-    works: watch::Sender<Option<bool>>,
+    clock: SharedClock,
+    condition: watch::Sender<Option<Condition>>,
 }
 
 impl<E: Engine> Observed<E> {
     /// Observes `inner`.
-    pub fn new(inner: E) -> Self {
-        Self { inner, works: watch::Sender::new(None) }
+    pub fn new(inner: E, clock: SharedClock) -> Self {
+        Self { inner, clock, condition: watch::Sender::new(None) }
     }
 
-    /// Whether the database gave an answer the last time it was asked; `None` before the first time.
-    pub fn works(&self) -> watch::Receiver<Option<bool>> {
-        self.works.subscribe()
+    /// How the database fared the last time it was asked; `None` before the first time.
+    pub fn condition(&self) -> Option<Condition> {
+        *self.condition.borrow()
+    }
+
+    /// The same, to be told when it changes.
+    pub fn watch(&self) -> watch::Receiver<Option<Condition>> {
+        self.condition.subscribe()
     }
 
     async fn observe<T>(
@@ -36,11 +46,19 @@ impl<E: Engine> Observed<E> {
         if let Err(error) = &outcome {
             report(call, operation, started, error);
         }
-        let works = outcome.as_ref().map_or_else(|error| error.kind.database_works(), |_| Some(true));
-        if let Some(works) = works {
-            self.works.send_if_modified(|last| last.replace(works) != Some(works));
+        let kind = outcome.as_ref().err().map(|error| error.kind);
+        // A call that never left tells nothing, and a refusal by the schema is an answer.
+        if let Some(works) = kind.map_or(Some(true), FailureKind::database_works) {
+            self.note(kind.filter(|_| !works));
         }
         outcome
+    }
+
+    fn note(&self, failure: Option<FailureKind>) {
+        self.condition.send_if_modified(|last| {
+            let next = Condition::after(*last, failure, Moment::now(&self.clock));
+            last.replace(next) != Some(next)
+        });
     }
 }
 

@@ -74,6 +74,7 @@ impl Cluster {
         for _ in 0..REPLICAS {
             let settings = Settings::default()
                 .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
+                .with_flag("TENANT_AUTH_OPS_LISTEN", Some("off".to_owned()))
                 .with_flag("TENANT_AUTH_DATABASE_URL", Some(database.url()))
                 .with_flag("TENANT_AUTH_DATABASE_TOKEN_FILE", Some(file.display().to_string()))
                 // The one wait that is real: how long a call hangs before it is given up.

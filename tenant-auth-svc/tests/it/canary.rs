@@ -16,7 +16,13 @@ use tenant_auth_testkit::Fault;
 use crate::harness::{Database, Service, TOKEN, strange_key};
 
 #[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Captured {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
 
 impl Write for Captured {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -29,7 +35,7 @@ impl Write for Captured {
     }
 }
 
-/// The only test of this binary that sets a log up: it hears all the others as well, which can only help.
+/// The only test of this binary that sets a log up for all threads: it hears all the others as well, which can only help.
 #[tokio::test]
 async fn a_planted_key_is_in_no_log_and_no_error() {
     let captured = Captured::default();
@@ -69,7 +75,7 @@ async fn a_planted_key_is_in_no_log_and_no_error() {
         }
     }
 
-    let log = String::from_utf8_lossy(&captured.0.lock().unwrap()).into_owned();
+    let log = captured.text();
     let line =
         log.lines().find(|line| line.contains("tenant_auth::rpc") && line.contains("\"verdict\":\"valid\""));
     let line = line.expect("the log was heard, or it proves nothing");

@@ -1,6 +1,7 @@
 //! The program: what a person types, and what they read when it goes wrong.
 
 use std::{
+    net::SocketAddr,
     process::{Output, Stdio},
     time::Duration,
 };
@@ -10,11 +11,11 @@ use tenant_auth_proto::v1::{self, validation_service_client::ValidationServiceCl
 use tenant_auth_testkit::HranaServer;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
+    process::{Child, ChildStderr, ChildStdout, Command},
 };
 use tonic::transport::Channel;
 
-use crate::harness::TOKEN;
+use crate::harness::{TOKEN, http, http_until, strange_key};
 
 fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenant-auth-svc"));
@@ -79,6 +80,9 @@ async fn dev_works_and_keeps_its_key() {
         "grpcurl -plaintext -d '{{\"key\":\"{key}\",\"required_scopes\":[\"demo:read\"]}}' {endpoint}"
     );
     assert!(printed.contains(&call), "{printed}");
+    let shown = printed.split("http://").find_map(|rest| rest.split_once("/readyz?verbose"));
+    let answer = http(shown.unwrap().0.parse().unwrap(), "GET /readyz").await.unwrap();
+    assert_eq!(answer.body, "ready");
     assert!(
         printed.contains(&format!("--endpoint http://{endpoint} validate --scope demo:read")),
         "{printed}"
@@ -126,6 +130,8 @@ async fn serve_refuses_half_a_configuration_and_names_each_bad_value() {
         .env("TENANT_AUTH_DATABASE_MAX_IN_FLIGHT", "1")
         .env("TENANT_AUTH_PEPPER_FILE", "/nowhere/pepper")
         .env("TENANT_AUTH_DATABSE_TIMEOUT", "1s")
+        .env("TENANT_AUTH_OPS_LISTEN", "50052")
+        .env("TENANT_AUTH_DRAIN_DELAY", "1h")
         .env("TENANT_AUTH_LOG_FORMAT", "xml")
         // As Kubernetes sets for a Service of that name: not ours.
         .env("TENANT_AUTH_PORT", "tcp://10.0.0.1:50051")
@@ -141,6 +147,8 @@ async fn serve_refuses_half_a_configuration_and_names_each_bad_value() {
         ("TENANT_AUTH_DATABASE_MAX_IN_FLIGHT", "must be a whole number from 5"),
         ("TENANT_AUTH_PEPPER_FILE", "cannot be read"),
         ("TENANT_AUTH_DATABSE_TIMEOUT", "did you mean TENANT_AUTH_DATABASE_TIMEOUT?"),
+        ("TENANT_AUTH_OPS_LISTEN", "must be an address and a port"),
+        ("TENANT_AUTH_DRAIN_DELAY", "must be at most 300s"),
         ("TENANT_AUTH_LOG_FORMAT", "must be text, json or auto"),
     ] {
         let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{variable} ")));
@@ -161,6 +169,8 @@ async fn check_config_migrate_serve_and_healthcheck_on_a_remote_database() {
             .arg(command)
             .env("TENANT_AUTH_DATABASE_URL", database.url())
             .env("TENANT_AUTH_DATABASE_TOKEN_FILE", &token)
+            .env("TENANT_AUTH_OPS_LISTEN", "127.0.0.1:0")
+            .env("TENANT_AUTH_DRAIN_DELAY", "0s")
             .env("TENANT_AUTH_LOG", "off");
         program
     };
@@ -185,12 +195,7 @@ async fn check_config_migrate_serve_and_healthcheck_on_a_remote_database() {
         .spawn()
         .unwrap();
     let mut log = BufReader::new(serve.stderr.take().unwrap()).lines();
-    let address = loop {
-        let line = log.next_line().await.unwrap().unwrap();
-        if let Some((_, rest)) = line.split_once("\"address\":\"") {
-            break rest.split('"').next().unwrap().to_owned();
-        }
-    };
+    let (address, _) = addresses(&mut log).await;
     let endpoint = format!("http://{address}");
     let healthy = run(program().args(["healthcheck", "--endpoint", &endpoint, "--service", ""])).await;
     assert!(healthy.status.success(), "{}", text(&healthy.stderr));
@@ -199,6 +204,49 @@ async fn check_config_migrate_serve_and_healthcheck_on_a_remote_database() {
     let gone = run(program().args(["healthcheck", "--endpoint", &endpoint])).await;
     assert_eq!(gone.status.code(), Some(1));
     assert!(text(&gone.stderr).contains("does not answer"), "{}", text(&gone.stderr));
+}
+
+/// Where a `serve` that logs as JSON listens: for gRPC, and for health over HTTP.
+async fn addresses(log: &mut Lines<BufReader<ChildStderr>>) -> (String, SocketAddr) {
+    loop {
+        let line = log.next_line().await.unwrap().unwrap();
+        let field = |name: &str| {
+            let (_, rest) = line.split_once(&format!("\"{name}\":\""))?;
+            rest.split('"').next().map(str::to_owned)
+        };
+        if let (Some(address), Some(ops)) = (field("address"), field("ops")) {
+            return (address, ops.parse().unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_signal_makes_it_unready_at_once_and_a_second_one_ends_the_wait() {
+    let database = HranaServer::builder().start().await.unwrap();
+    let mut serve = program()
+        .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
+        .env("TENANT_AUTH_DATABASE_URL", database.url())
+        .env("TENANT_AUTH_OPS_LISTEN", "127.0.0.1:0")
+        .env("TENANT_AUTH_DRAIN_DELAY", "300s")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(serve.stderr.take().unwrap()).lines();
+    let (address, ops) = addresses(&mut log).await;
+    http_until(ops, "GET /readyz", |answer| answer.status == 200).await;
+
+    signal(&serve, "TERM");
+    let answer = http_until(ops, "GET /readyz", |answer| answer.status == 503).await;
+    assert_eq!(answer.body, "stopping");
+    assert_eq!(http(ops, "GET /livez").await.unwrap().status, 200);
+    assert_eq!(validate(&address, &strange_key()).await.verdict(), v1::Verdict::Unknown);
+    let unready = run(program().args(["healthcheck", "--endpoint", &format!("http://{address}")])).await;
+    assert!(text(&unready.stderr).contains("NOT_SERVING"), "{}", text(&unready.stderr));
+    assert!(serve.try_wait().unwrap().is_none(), "the delay is longer than this test");
+
+    signal(&serve, "INT");
+    let ended = tokio::time::timeout(Duration::from_secs(30), serve.wait()).await;
+    assert!(ended.expect("the second signal is not waited on").unwrap().success());
 }
 
 #[tokio::test]

@@ -49,7 +49,8 @@ async fn every_decorator_alone() {
     let timing = Timing { attempt: Duration::from_secs(2), total: Duration::from_secs(5) };
     for database in [Database::embedded(), Database::test_server().await] {
         let engine = Arc::new(backend(&database));
-        suite(&database, "observed", Arc::new(Observed::new(Arc::clone(&engine)))).await;
+        suite(&database, "observed", Arc::new(Observed::new(Arc::clone(&engine), SystemClock::shared())))
+            .await;
         let breaker = Breaker::new(Arc::clone(&engine), SystemClock::shared());
         suite(&database, "breaker", Arc::new(breaker)).await;
         suite(&database, "retried", Arc::new(Retried::new(Arc::clone(&engine), timing))).await;

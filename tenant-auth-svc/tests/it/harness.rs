@@ -1,6 +1,6 @@
 //! What the tests share: databases to run against, and a service on one of them.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tempfile::TempDir;
 use tenant_auth_proto::v1::{
@@ -16,6 +16,10 @@ use tenant_auth_svc::{
     },
 };
 use tenant_auth_testkit::HranaServer;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tonic::{Status, transport::Channel};
 
 /// A moment in 2026.
@@ -95,6 +99,8 @@ impl Database {
         let token = token.map(|folder| token_file(folder).display().to_string());
         Settings::default()
             .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
+            .with_flag("TENANT_AUTH_OPS_LISTEN", Some("127.0.0.1:0".to_owned()))
+            .with_flag("TENANT_AUTH_DRAIN_DELAY", Some("0s".to_owned()))
             // Tests that count requests, or are about time, read the feed when they want it read.
             .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("off".to_owned()))
             .with_flag("TENANT_AUTH_DATABASE_URL", Some(url))
@@ -203,6 +209,43 @@ impl Service {
         let request = v1::RevokeKeyRequest { key_id: key_id.to_owned(), reason: "test".to_owned() };
         self.admin().revoke_key(request).await.unwrap();
     }
+}
+
+/// An answer over plain HTTP.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// Everything before the body, in lower case.
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+/// Sends a request without a body, as `GET /livez`, on a connection of its own.
+pub(crate) async fn http(address: SocketAddr, request: &str) -> std::io::Result<Answer> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("{request} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Ok(Answer { status, head: head.to_lowercase(), body: body.to_owned() })
+}
+
+/// Asks again and again until the answer is as wanted.
+pub(crate) async fn http_until(
+    address: SocketAddr,
+    request: &str,
+    wanted: impl Fn(&Answer) -> bool,
+) -> Answer {
+    let asking = async {
+        loop {
+            let answer = http(address, request).await.unwrap();
+            if wanted(&answer) {
+                return answer;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), asking).await.expect("it must come to that")
 }
 
 pub(crate) fn owned(texts: &[&str]) -> Vec<String> {

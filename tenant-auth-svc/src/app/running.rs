@@ -1,0 +1,189 @@
+//! The service while it runs, and how it ends: say so, let load balancers notice, let requests under way end.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+};
+use tonic_health::server::HealthReporter;
+
+use super::{
+    ChangeFeed, Database, Memory, StartError,
+    readiness::{self, Readiness, State},
+    upkeep::Upkeep,
+};
+use crate::domain::{
+    admin::Admin,
+    clock::{Moment, SharedClock},
+    store::StoreError,
+    validate::Validator,
+};
+
+/// How long requests that are under way may take once no new ones are accepted.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// How long writing down the last uses may hold up the end.
+const LAST_WRITES: Duration = Duration::from_secs(2);
+
+/// A running service. It serves until it is told to stop, or dropped.
+#[derive(Debug)]
+pub struct Running {
+    pub(super) address: SocketAddr,
+    pub(super) ops_address: Option<SocketAddr>,
+    pub(super) clock: SharedClock,
+    pub(super) admin: Arc<Admin<Database, Memory>>,
+    pub(super) validator: Arc<Validator<Memory>>,
+    pub(super) feed: Arc<ChangeFeed>,
+    pub(super) upkeep: Upkeep,
+    pub(super) health: HealthReporter,
+    pub(super) readiness: watch::Receiver<Readiness>,
+    pub(super) drain_delay: Duration,
+    /// When it was told to stop.
+    pub(super) stopping: Arc<OnceLock<Moment>>,
+    pub(super) stop: watch::Sender<bool>,
+    /// Health is served over HTTP for as long as this exists: to the end of the drain.
+    pub(super) _alive: oneshot::Sender<Infallible>,
+    pub(super) server: JoinHandle<Result<(), tonic::transport::Error>>,
+    pub(super) preparation: JoinHandle<()>,
+    pub(super) following: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it serves health over HTTP, if it does.
+    #[must_use]
+    pub fn ops_address(&self) -> Option<SocketAddr> {
+        self.ops_address
+    }
+
+    /// The operator's use cases, for what runs in the same process.
+    #[must_use]
+    pub fn admin(&self) -> &Admin<Database, Memory> {
+        &self.admin
+    }
+
+    /// The decisions, for what runs in the same process.
+    #[must_use]
+    pub fn validator(&self) -> &Validator<Memory> {
+        &self.validator
+    }
+
+    /// The change feed, to be read at a moment of one's own.
+    #[must_use]
+    pub fn feed(&self) -> &ChangeFeed {
+        &self.feed
+    }
+
+    /// The memory of keys.
+    #[must_use]
+    pub fn memory(&self) -> &Memory {
+        &self.upkeep.memory
+    }
+
+    /// Waits until the keys in use were read ahead.
+    pub async fn read_ahead(&mut self) {
+        self.upkeep.have_read_ahead().await;
+    }
+
+    /// Writes down which keys are in use, at a moment of one's own.
+    ///
+    /// # Errors
+    /// When the database gives no answer; what was not written is written the next time.
+    pub async fn write_uses(&self) -> Result<(), StoreError> {
+        self.upkeep.write_uses().await
+    }
+
+    /// Waits until the database was reached and its schema found right.
+    ///
+    /// # Errors
+    /// [`StartError::Schema`] when it cannot be used as it is.
+    pub async fn ready(&mut self) -> Result<(), StartError> {
+        let readiness = self.readiness.wait_for(|now| !matches!(now.state, State::Waiting)).await;
+        match readiness.as_deref().map(|now| &now.state) {
+            Ok(State::Unusable(error)) => Err(StartError::Schema(Arc::clone(error))),
+            Ok(State::Waiting | State::Ready) => Ok(()),
+            Err(_) => Err(StartError::Server("the preparation ended".to_owned())),
+        }
+    }
+
+    fn was_ready(&self) -> bool {
+        matches!(self.readiness.borrow().state, State::Ready)
+    }
+
+    /// Waits until the service has to stop by itself, and says why.
+    pub async fn failed(&mut self) -> StartError {
+        let unusable = async {
+            let unusable = self.readiness.wait_for(|now| matches!(now.state, State::Unusable(_))).await;
+            match unusable.as_deref().map(|now| &now.state) {
+                Ok(State::Unusable(error)) => StartError::Schema(Arc::clone(error)),
+                // The preparation is over once the service is ready: then only the server can fail.
+                Ok(State::Waiting | State::Ready) | Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            error = unusable => error,
+            ended = &mut self.server => StartError::Server(match ended {
+                Ok(Ok(())) => "it was told to stop".to_owned(),
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            }),
+        }
+    }
+
+    /// Says that it is not ready and goes on serving for the drain delay; then takes nothing new, and lets requests
+    /// that are under way end, for 10 s at most.
+    pub async fn stop(self) {
+        self.stop_hurried_by(std::future::pending()).await;
+    }
+
+    /// Like [`stop`](Self::stop), but the drain delay ends with `again`, if that comes first.
+    pub async fn stop_hurried_by(mut self, again: impl Future<Output = ()>) {
+        // First of all: it could say SERVING once more after everything else has said that it is not.
+        self.preparation.abort();
+        // That it was aborted is no news.
+        let _ = (&mut self.preparation).await;
+        // Told to stop only once: it is consumed.
+        let _ = self.stopping.set(Moment::now(&self.clock));
+        readiness::announce_not_ready(&self.health).await;
+
+        // Nobody sends requests to what was never ready, or has ended by itself: nobody has to notice anything.
+        if self.was_ready() && !self.server.is_finished() {
+            tokio::select! {
+                () = tokio::time::sleep(self.drain_delay) => {}
+                () = again => {}
+            }
+        }
+
+        // Nobody listens any more when the server has ended by itself.
+        let _ = self.stop.send(true);
+        // A watched health name is a request that never ends.
+        readiness::end_watches(&mut self.health).await;
+        if !self.server.is_finished() && tokio::time::timeout(DRAIN, &mut self.server).await.is_err() {
+            tracing::warn!("requests were still under way after {DRAIN:?} and were cut off");
+        }
+        // Without an answer they are lost: the next use of each key is noted again.
+        let _ = tokio::time::timeout(LAST_WRITES, self.write_uses()).await;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.preparation.abort();
+        if let Some(following) = &self.following {
+            following.abort();
+        }
+        self.server.abort();
+    }
+}

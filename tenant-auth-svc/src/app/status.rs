@@ -1,0 +1,81 @@
+//! Gathers what `/readyz` tells from those who know it.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::watch;
+
+use super::{
+    Hop,
+    readiness::{Readiness, State},
+};
+use crate::{
+    domain::clock::{Moment, SharedClock},
+    freshness::feed::Heard,
+    ops::{
+        Look,
+        facts::{Facts, Feed, Phase},
+    },
+    store::cached::oldest::Oldest,
+};
+
+/// Those who know.
+pub(super) struct Witnesses {
+    pub(super) clock: SharedClock,
+    pub(super) readiness: watch::Receiver<Readiness>,
+    /// When the service was told to stop.
+    pub(super) stopping: Arc<OnceLock<Moment>>,
+    pub(super) hop: Hop,
+    /// `None` when the change feed is off.
+    pub(super) heard: Option<Arc<Heard>>,
+    pub(super) oldest: Arc<Oldest>,
+}
+
+impl Witnesses {
+    /// For whoever wants to know, as often as they like.
+    pub(super) fn look(self) -> Look {
+        Arc::new(move || self.facts())
+    }
+
+    fn facts(&self) -> Facts {
+        let now = Moment::now(&self.clock);
+        let (phase, since) = self.phase();
+        let breaker = self.hop.inner();
+        Facts {
+            now,
+            phase,
+            since,
+            database: breaker.inner().condition(),
+            breaker_open: breaker.is_open(),
+            feed: self.feed(now),
+            oldest_answer: self.oldest.within_last_minute(now.monotonic),
+        }
+    }
+
+    fn phase(&self) -> (Phase, Moment) {
+        if let Some(since) = self.stopping.get() {
+            return (Phase::Stopping, *since);
+        }
+        let readiness = self.readiness.borrow();
+        let phase = match &readiness.state {
+            State::Waiting => Phase::Waiting,
+            State::Ready => Phase::Ready,
+            State::Unusable(error) => Phase::Unusable(error.kind()),
+        };
+        (phase, readiness.since)
+    }
+
+    fn feed(&self, now: Moment) -> Feed {
+        let Some(heard) = &self.heard else { return Feed::Off };
+        match heard.last() {
+            None => Feed::NotHeard,
+            Some(at) => {
+                let ago = now.monotonic.saturating_sub(at);
+                if heard.recently(now.monotonic) {
+                    Feed::Heard(ago)
+                } else {
+                    Feed::SilentSince(now.before(ago))
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The signals that ask the service to stop.
+
+#[cfg(unix)]
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// SIGTERM and SIGINT, heard from the moment this is made: none is lost between two waits.
+pub(super) struct StopSignals {
+    #[cfg(unix)]
+    terminate: Option<Signal>,
+    #[cfg(unix)]
+    interrupt: Option<Signal>,
+}
+
+#[cfg(unix)]
+impl StopSignals {
+    /// Listens from now on.
+    pub(super) fn listen() -> Self {
+        let listen = |kind: SignalKind| {
+            let unheard = |error: &_| tracing::warn!(?kind, %error, "a signal to stop cannot be heard");
+            signal(kind).inspect_err(unheard).ok()
+        };
+        Self { terminate: listen(SignalKind::terminate()), interrupt: listen(SignalKind::interrupt()) }
+    }
+
+    /// Waits for the next one, and gives its name.
+    pub(super) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            () = heard(&mut self.terminate) => "SIGTERM",
+            () = heard(&mut self.interrupt) => "SIGINT",
+        }
+    }
+}
+
+#[cfg(unix)]
+async fn heard(signal: &mut Option<Signal>) {
+    match signal {
+        // It never ends before the process does.
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(not(unix))]
+impl StopSignals {
+    /// Listens from now on.
+    pub(super) fn listen() -> Self {
+        Self {}
+    }
+
+    /// Waits for the next one, and gives its name.
+    pub(super) async fn next(&mut self) -> &'static str {
+        if let Err(error) = tokio::signal::ctrl_c().await {
+            tracing::warn!(%error, "the signal to stop cannot be heard");
+            std::future::pending::<()>().await;
+        }
+        "interrupt"
+    }
+}

@@ -1,0 +1,73 @@
+//! What those who run the service see of it, and how it ends.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::reader::{Reader, duration};
+
+/// What those who run the service see of it, and how it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpsConfig {
+    /// `TENANT_AUTH_OPS_LISTEN`: address and port for `/livez` and `/readyz` over HTTP; `None` (`off`) for neither.
+    /// Default `127.0.0.1:50052`. Port 0 takes any free one. There is no secret in what they say, so that it may be
+    /// beyond loopback.
+    pub listen: Option<SocketAddr>,
+    /// `TENANT_AUTH_DRAIN_DELAY`: for how long everything is still served after the service has begun to say that it
+    /// is not ready, so that load balancers notice. Default `5s`, at most 300 s.
+    pub drain_delay: Duration,
+}
+
+/// The longest drain delay: longer than any load balancer looks away.
+const LONGEST: Duration = Duration::from_secs(300);
+
+impl OpsConfig {
+    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+        let listen = reader.value("TENANT_AUTH_OPS_LISTEN", "127.0.0.1:50052", listen);
+        let drain_delay = reader.value("TENANT_AUTH_DRAIN_DELAY", "5s", delay);
+        Some(Self { listen: listen?, drain_delay: drain_delay? })
+    }
+}
+
+fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let address = text
+        .parse()
+        .map_err(|_| format!("must be an address and a port such as 0.0.0.0:50052, or off, not {text:?}"))?;
+    Ok(Some(address))
+}
+
+fn delay(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time <= LONGEST {
+        Ok(time)
+    } else {
+        Err(format!("must be at most {}s, not {text:?}", LONGEST.as_secs()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+
+    fn read(listen: Option<&str>, delay: Option<&str>) -> Result<OpsConfig, usize> {
+        let settings = Settings::default()
+            .with_flag("TENANT_AUTH_OPS_LISTEN", listen.map(str::to_owned))
+            .with_flag("TENANT_AUTH_DRAIN_DELAY", delay.map(str::to_owned));
+        let mut reader = Reader::new(settings);
+        let config = OpsConfig::read(&mut reader);
+        reader.finish().map_err(|problems| problems.len()).map(|_| config.unwrap())
+    }
+
+    #[test]
+    fn bounds_and_defaults() {
+        let default = read(None, None).unwrap();
+        assert_eq!(default.listen, Some("127.0.0.1:50052".parse().unwrap()));
+        assert_eq!(default.drain_delay, Duration::from_secs(5));
+        assert_eq!(read(Some("off"), Some("0s")).unwrap().listen, None);
+        assert!(read(Some("0.0.0.0:0"), Some("300s")).is_ok(), "beyond loopback, without another word");
+        assert_eq!(read(Some("50052"), Some("301s")), Err(2));
+        assert_eq!(read(Some("localhost:50052"), Some("5")), Err(2));
+    }
+}

@@ -1,0 +1,57 @@
+//! How the database fared the last time that it was asked.
+
+use super::{clock::Moment, store::FailureKind};
+
+/// How the database fared the last time that it was asked, and since when it has been so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// How the last call failed; `None` if it was answered.
+    pub failure: Option<FailureKind>,
+    /// When it began to work, or to fail, in whatever way.
+    pub since: Moment,
+}
+
+impl Condition {
+    /// The condition after a call, given the one before it.
+    #[must_use]
+    pub fn after(before: Option<Self>, failure: Option<FailureKind>, now: Moment) -> Self {
+        match before {
+            // One outage, however its calls fail.
+            Some(before) if before.works() == failure.is_none() => Self { failure, since: before.since },
+            Some(_) | None => Self { failure, since: now },
+        }
+    }
+
+    /// Whether the last call was answered.
+    #[must_use]
+    pub fn works(&self) -> bool {
+        self.failure.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::clock::UnixMillis;
+
+    fn at(seconds: u64) -> Moment {
+        let monotonic = Duration::from_secs(seconds);
+        Moment { wall: UnixMillis(0).plus(monotonic), monotonic }
+    }
+
+    #[test]
+    fn an_outage_begins_with_its_first_failure_and_shows_its_last() {
+        let (slow, away) = (Some(FailureKind::TimedOut), Some(FailureKind::Unreachable));
+        let mut condition = None;
+        for (second, failure, since) in
+            [(1, None, 1), (2, None, 1), (3, slow, 3), (4, away, 3), (5, None, 5), (6, away, 6)]
+        {
+            let now = Condition::after(condition, failure, at(second));
+            assert_eq!(now, Condition { failure, since: at(since) }, "at {second} s");
+            assert_eq!(now.works(), failure.is_none());
+            condition = Some(now);
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! For those who run the service, over plain HTTP on a port of its own: is it alive, is it ready, and how does what it
+//! depends on fare.
+//!
+//! Readiness goes on through an outage of the database, since memory answers: if it followed the database, all
+//! replicas would be taken out of service at once, at the moment when their memories are all there is.
+
+pub mod facts;
+mod json;
+mod server;
+mod text;
+
+pub use self::server::{Listener, Look, bind};

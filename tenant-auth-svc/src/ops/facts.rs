@@ -1,0 +1,70 @@
+//! What there is to say, before anybody puts it into words: kinds, moments and ages, and never a message of the
+//! database's.
+
+use std::time::Duration;
+
+use crate::domain::{clock::Moment, condition::Condition};
+
+/// How the service and what it depends on fare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// When it was looked at.
+    pub now: Moment,
+    /// How far the process has come.
+    pub phase: Phase,
+    /// Since when it has been that far.
+    pub since: Moment,
+    /// How the database fared when it was last asked; `None` before the first time.
+    pub database: Option<Condition>,
+    /// Whether the breaker is open: the database is asked only now and then.
+    pub breaker_open: bool,
+    /// How the change feed fares.
+    pub feed: Feed,
+    /// The age of the oldest answer that was given in the last minute; `None` when none was.
+    pub oldest_answer: Option<Duration>,
+}
+
+/// How far the process has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The database has not been reached yet, or its schema is brought up to date.
+    Waiting,
+    /// It answers. It stays so through an outage of the database.
+    Ready,
+    /// The database cannot be used as it is, for this kind of reason.
+    Unusable(&'static str),
+    /// It was told to stop.
+    Stopping,
+}
+
+impl Phase {
+    /// In a word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Ready => "ready",
+            Self::Unusable(_) => "unusable",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    /// Whether requests should be sent here.
+    #[must_use]
+    pub fn is_ready(self) -> bool {
+        self == Self::Ready
+    }
+}
+
+/// How the change feed fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feed {
+    /// It is configured to be off.
+    Off,
+    /// It was never heard so far.
+    NotHeard,
+    /// It was heard this long ago, and vouches for what is in memory.
+    Heard(Duration),
+    /// It was last heard at this moment, which is too long ago.
+    SilentSince(Moment),
+}

@@ -1,0 +1,123 @@
+//! The facts for a machine: those of the text, durations in milliseconds.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{
+    facts::{Facts, Feed, Phase},
+    text::moment,
+};
+use crate::domain::clock::Moment;
+
+/// An object with one member for the process and for each thing that it depends on. What does not apply is `null`.
+pub(super) fn of(facts: &Facts) -> String {
+    let reason = match facts.phase {
+        Phase::Unusable(why) => Some(why),
+        Phase::Waiting | Phase::Ready | Phase::Stopping => None,
+    };
+    let (state, failure) = match facts.database.map(|condition| condition.failure) {
+        None => ("not_asked", None),
+        Some(None) => ("works", None),
+        Some(Some(kind)) => ("failing", Some(kind.as_str())),
+    };
+    let (since, for_ms) = lasting(facts, facts.database.map(|condition| condition.since));
+    let database = json!({ "state": state, "failure": failure, "since": since, "for_ms": for_ms });
+    let (since, for_ms) = lasting(facts, Some(facts.since));
+    let process =
+        json!({ "state": facts.phase.as_str(), "reason": reason, "since": since, "for_ms": for_ms });
+    let breaker = if facts.breaker_open { "open" } else { "closed" };
+    let (feed, ago) = match facts.feed {
+        Feed::Off => ("off", None),
+        Feed::NotHeard => ("not_heard", None),
+        Feed::Heard(ago) => ("heard", Some(ago)),
+        Feed::SilentSince(at) => ("silent", Some(facts.now.since(at))),
+    };
+    let (heard, ago_ms) = lasting(facts, ago.map(|ago| facts.now.before(ago)));
+    let mut text = json!({
+        "ready": facts.phase.is_ready(),
+        "now": moment(facts.now.wall),
+        "process": process,
+        "database": database,
+        "breaker": { "state": breaker },
+        "feed": { "state": feed, "last_heard": heard, "ago_ms": ago_ms },
+        "memory": { "oldest_answer_ms": facts.oldest_answer.map(millis) },
+    })
+    .to_string();
+    text.push('\n');
+    text
+}
+
+/// A moment, and how long ago it was.
+fn lasting(facts: &Facts, at: Option<Moment>) -> (Value, Value) {
+    match at {
+        Some(at) => (moment(at.wall).into(), millis(facts.now.since(at)).into()),
+        None => (Value::Null, Value::Null),
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{clock::UnixMillis, condition::Condition, store::FailureKind};
+
+    fn at(seconds: u64) -> Moment {
+        let monotonic = Duration::from_secs(seconds);
+        Moment { wall: UnixMillis(1_795_245_600_000).plus(monotonic), monotonic }
+    }
+
+    fn read(facts: &Facts) -> Value {
+        serde_json::from_str(&of(facts)).unwrap()
+    }
+
+    #[test]
+    fn every_fact_is_told() {
+        let facts = Facts {
+            now: at(320),
+            phase: Phase::Stopping,
+            since: at(319),
+            database: Some(Condition { failure: Some(FailureKind::TimedOut), since: at(8) }),
+            breaker_open: true,
+            feed: Feed::SilentSince(at(7)),
+            oldest_answer: Some(Duration::from_millis(313_900)),
+        };
+        let expected = json!({
+            "ready": false,
+            "now": "2026-11-21T07:25:20Z",
+            "process": { "state": "stopping", "reason": null, "since": "2026-11-21T07:25:19Z", "for_ms": 1_000 },
+            "database": {
+                "state": "failing", "failure": "timed_out", "since": "2026-11-21T07:20:08Z", "for_ms": 312_000,
+            },
+            "breaker": { "state": "open" },
+            "feed": { "state": "silent", "last_heard": "2026-11-21T07:20:07Z", "ago_ms": 313_000 },
+            "memory": { "oldest_answer_ms": 313_900 },
+        });
+        assert_eq!(read(&facts), expected);
+    }
+
+    #[test]
+    fn what_is_not_known_is_null() {
+        let facts = Facts {
+            now: at(0),
+            phase: Phase::Unusable("schema_newer"),
+            since: at(0),
+            database: None,
+            breaker_open: false,
+            feed: Feed::Off,
+            oldest_answer: None,
+        };
+        let told = read(&facts);
+        assert_eq!(told["process"]["reason"], "schema_newer");
+        let nothing = json!({ "state": "not_asked", "failure": null, "since": null, "for_ms": null });
+        assert_eq!(told["database"], nothing);
+        assert_eq!(told["feed"], json!({ "state": "off", "last_heard": null, "ago_ms": null }));
+        assert_eq!(told["memory"]["oldest_answer_ms"], Value::Null);
+        let heard = Facts { feed: Feed::Heard(Duration::ZERO), database: None, ..facts };
+        assert_eq!(read(&heard)["feed"]["state"], "heard");
+        assert_eq!(read(&Facts { feed: Feed::NotHeard, ..facts })["feed"]["state"], "not_heard");
+    }
+}

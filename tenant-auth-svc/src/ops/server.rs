@@ -1,0 +1,104 @@
+//! The server: two paths, and what is said about all others.
+
+use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{RawQuery, State},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{
+    StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE},
+};
+use tokio::net::TcpListener;
+use url::form_urlencoded;
+
+use super::{facts::Facts, json, text};
+
+/// What is said to whoever asks for something else.
+const CONTENTS: &str = "there is: /livez, /readyz, /readyz?verbose, /readyz?verbose&format=json\n";
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// Looks how everything fares. Asks nobody: what is known is told.
+pub type Look = Arc<dyn Fn() -> Facts + Send + Sync>;
+
+/// A bound address, not served yet.
+#[derive(Debug)]
+pub struct Listener {
+    address: SocketAddr,
+    listener: TcpListener,
+}
+
+/// Takes the address.
+///
+/// # Errors
+/// What the operating system says.
+pub async fn bind(address: SocketAddr) -> io::Result<Listener> {
+    let listener = TcpListener::bind(address).await?;
+    Ok(Listener { address: listener.local_addr()?, listener })
+}
+
+impl Listener {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `end`, then lets what is under way finish.
+    pub async fn serve(self, look: Look, end: impl Future<Output = ()> + Send + 'static) {
+        let routes = Router::new()
+            .route("/livez", get(livez))
+            .route("/readyz", get(readyz))
+            .fallback(nothing_here)
+            .with_state(Looking(look));
+        if let Err(error) = axum::serve(self.listener, routes).with_graceful_shutdown(end).await {
+            tracing::error!(%error, "health over HTTP ended; gRPC goes on");
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Looking(Look);
+
+impl fmt::Debug for Looking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Looking").finish_non_exhaustive()
+    }
+}
+
+async fn livez() -> Response {
+    answer(StatusCode::OK, TEXT, "ok".to_owned())
+}
+
+async fn readyz(State(Looking(look)): State<Looking>, RawQuery(query): RawQuery) -> Response {
+    let facts = look();
+    let status = match facts.phase.is_ready() {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let query = query.unwrap_or_default();
+    let asks = |name: &str, value: Option<&str>| {
+        form_urlencoded::parse(query.as_bytes())
+            .any(|(found, with)| found == name && value.is_none_or(|value| value == with))
+    };
+    if !asks("verbose", None) {
+        answer(status, TEXT, facts.phase.as_str().to_owned())
+    } else if asks("format", Some("json")) {
+        answer(status, JSON, json::of(&facts))
+    } else {
+        answer(status, TEXT, text::of(&facts))
+    }
+}
+
+async fn nothing_here() -> Response {
+    answer(StatusCode::NOT_FOUND, TEXT, CONTENTS.to_owned())
+}
+
+/// True for this moment only: no proxy may keep it.
+fn answer(status: StatusCode, kind: &'static str, body: String) -> Response {
+    (status, [(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store")], body).into_response()
+}

@@ -1,0 +1,156 @@
+//! The facts for a person, one line each, at three in the morning.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::facts::{Facts, Feed, Phase};
+use crate::domain::clock::{Moment, UnixMillis};
+
+/// A line for the process and for each thing that it depends on.
+pub(super) fn of(facts: &Facts) -> String {
+    let lines = [
+        ("process", process(facts)),
+        ("database", database(facts)),
+        ("breaker", breaker(facts).to_owned()),
+        ("feed", feed(facts)),
+        ("memory", memory(facts)),
+    ];
+    lines.map(|(name, state)| format!("{name:8}  {state}\n")).concat()
+}
+
+/// As RFC 3339 writes a moment, to the second. One before 1970 is shown as 1970.
+pub(super) fn moment(at: UnixMillis) -> String {
+    let at = UNIX_EPOCH + Duration::from_millis(u64::try_from(at.0).unwrap_or_default());
+    humantime::format_rfc3339_seconds(at).to_string()
+}
+
+fn process(facts: &Facts) -> String {
+    let since = since(facts, facts.since);
+    match facts.phase {
+        Phase::Waiting => format!("waiting for the database {since}"),
+        Phase::Ready => format!("ready {since}"),
+        Phase::Unusable(why) => format!("unusable ({why}) {since}; the log says what to do"),
+        Phase::Stopping => format!("stopping {since}"),
+    }
+}
+
+fn database(facts: &Facts) -> String {
+    match facts.database {
+        None => "not asked yet".to_owned(),
+        Some(condition) => {
+            let since = since(facts, condition.since);
+            match condition.failure {
+                None => format!("works {since}"),
+                Some(kind) => format!("failing ({}) {since}", kind.as_str()),
+            }
+        }
+    }
+}
+
+fn breaker(facts: &Facts) -> &'static str {
+    match facts.breaker_open {
+        true => "open: the database is asked once or twice a second, to see whether it is back",
+        false => "closed",
+    }
+}
+
+fn feed(facts: &Facts) -> String {
+    match facts.feed {
+        Feed::Off => "off".to_owned(),
+        Feed::NotHeard => "not heard yet".to_owned(),
+        Feed::Heard(ago) => format!("heard {} ago", length(ago)),
+        Feed::SilentSince(at) => format!("silent {}", since(facts, at)),
+    }
+}
+
+fn memory(facts: &Facts) -> String {
+    match facts.oldest_answer {
+        None => "no answer in the last minute".to_owned(),
+        Some(age) => format!("oldest answer in the last minute: {}", length(age)),
+    }
+}
+
+fn since(facts: &Facts, at: Moment) -> String {
+    format!("since {}, {}", moment(at.wall), length(facts.now.since(at)))
+}
+
+/// In one unit, so that two of them can be compared at a glance.
+fn length(time: Duration) -> String {
+    match time.as_secs() {
+        0 => format!("{} ms", time.as_millis()),
+        seconds => format!("{seconds} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{condition::Condition, store::FailureKind};
+
+    fn at(seconds: u64) -> Moment {
+        // 2026-11-21T07:20:00Z
+        Moment {
+            wall: UnixMillis(1_795_245_600_000).plus(Duration::from_secs(seconds)),
+            monotonic: Duration::from_secs(seconds),
+        }
+    }
+
+    #[test]
+    fn an_outage_at_three_in_the_morning() {
+        let facts = Facts {
+            now: at(320),
+            phase: Phase::Ready,
+            since: at(0),
+            database: Some(Condition { failure: Some(FailureKind::TimedOut), since: at(8) }),
+            breaker_open: true,
+            feed: Feed::SilentSince(at(7)),
+            oldest_answer: Some(Duration::from_millis(313_900)),
+        };
+        assert_eq!(
+            of(&facts),
+            "\
+process   ready since 2026-11-21T07:20:00Z, 320 s
+database  failing (timed_out) since 2026-11-21T07:20:08Z, 312 s
+breaker   open: the database is asked once or twice a second, to see whether it is back
+feed      silent since 2026-11-21T07:20:07Z, 313 s
+memory    oldest answer in the last minute: 313 s
+"
+        );
+    }
+
+    #[test]
+    fn a_young_process_knows_little_and_says_so() {
+        let facts = Facts {
+            now: at(0),
+            phase: Phase::Waiting,
+            since: at(0),
+            database: None,
+            breaker_open: false,
+            feed: Feed::NotHeard,
+            oldest_answer: None,
+        };
+        assert_eq!(
+            of(&facts),
+            "\
+process   waiting for the database since 2026-11-21T07:20:00Z, 0 ms
+database  not asked yet
+breaker   closed
+feed      not heard yet
+memory    no answer in the last minute
+"
+        );
+        let healthy = Facts {
+            phase: Phase::Unusable("schema_newer"),
+            database: Some(Condition { failure: None, since: at(0) }),
+            feed: Feed::Heard(Duration::from_millis(120)),
+            ..facts
+        };
+        let told = of(&healthy);
+        for line in [
+            "process   unusable (schema_newer) since 2026-11-21T07:20:00Z, 0 ms; the log says what to do",
+            "database  works since 2026-11-21T07:20:00Z, 0 ms",
+            "feed      heard 120 ms ago",
+        ] {
+            assert!(told.lines().any(|told| told == line), "{line}: {told}");
+        }
+    }
+}
