@@ -176,3 +176,107 @@ impl<B: Body> Body for PlacedBody<B> {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, future::pending};
+
+    use futures::{FutureExt as _, future::poll_fn};
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::*;
+
+    const VALIDATE: &str = "/tenantauth.v1.ValidationService/ValidateKey";
+
+    fn to(path: &str) -> Request<()> {
+        Request::builder().uri(path).body(()).unwrap()
+    }
+
+    /// What the inner service does is told by the method's name; its answer is a body of one frame.
+    async fn inner(request: Request<()>) -> Result<Response<String>, &'static str> {
+        match request.uri().path().rsplit('/').next() {
+            Some("Hang") => pending().await,
+            Some("Panic") => panic!("as asked"),
+            Some("Fail") => Err("as asked"),
+            Some("Open") => {
+                request.extensions().get::<Arc<Place>>().unwrap().release();
+                Ok(Response::new("answer".to_owned()))
+            }
+            _ => Ok(Response::new("answer".to_owned())),
+        }
+    }
+
+    fn shed(places: &Places) -> Shed<impl Service<Request<()>, Response = Response<String>, Future: Send>> {
+        ShedLayer::new(places.clone()).layer(service_fn(inner))
+    }
+
+    fn is_free(places: &Places) -> bool {
+        places.take().is_some()
+    }
+
+    #[tokio::test]
+    async fn a_place_is_kept_until_the_body_ends() {
+        let places = Places::new(1);
+        let response = shed(&places).oneshot(to(VALIDATE)).await.unwrap_or_else(|_| panic!("it answers"));
+        let mut body = response.into_body();
+        let mut frame = async || poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+        assert!(frame().await.unwrap().unwrap().is_data());
+        assert!(!is_free(&places));
+        assert!(frame().await.is_none());
+        assert!(is_free(&places), "though the body is still there");
+    }
+
+    #[tokio::test]
+    async fn without_a_place_a_request_is_refused_and_does_not_come_through() {
+        let places = Places::new(1);
+        let _taken = places.take();
+        let must_not = service_fn(async |_: Request<()>| -> Result<Response<String>, Infallible> {
+            panic!("it came through")
+        });
+        let refused = ShedLayer::new(places).layer(must_not).oneshot(to(VALIDATE)).await.unwrap();
+        assert_eq!(refused.headers()["grpc-status"], "8", "RESOURCE_EXHAUSTED, in the headers");
+        assert!(refused.body().is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn however_a_request_ends_its_place_is_free() {
+        let places = Places::new(1);
+        let call = |method: &str| shed(&places).oneshot(to(&format!("/tenantauth.v1.UsageService/{method}")));
+        let answered = call("Answer").await;
+        assert!(!is_free(&places));
+        drop(answered);
+        assert!(is_free(&places), "the answer was not read to its end");
+        assert!(call("Fail").await.is_err());
+        assert!(is_free(&places));
+        let hanging = call("Hang").now_or_never();
+        assert!(hanging.is_none() && is_free(&places), "the caller has left");
+        assert!(std::panic::AssertUnwindSafe(call("Panic")).catch_unwind().await.is_err());
+        assert!(is_free(&places));
+        let open = call("Open").await;
+        assert!(open.is_ok() && is_free(&places), "a stream gave its place back");
+        let other = places.take();
+        drop(open);
+        assert!(!is_free(&places), "and not for a second time at its end");
+        drop(other);
+    }
+
+    #[tokio::test]
+    async fn probes_and_operators_need_no_place() {
+        let places = Places::new(1);
+        let _taken = places.take();
+        let free = SERVICES.iter().filter(|(_, side)| *side == Side::Free);
+        for (service, _) in free {
+            let answer = shed(&places).oneshot(to(&format!("/{service}/Any"))).await;
+            assert!(answer.is_ok_and(|answer| answer.body().body == "answer"), "{service}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_knows_is_bounded() {
+        assert_eq!(side("/grpc.health.v1.Health/Check"), Side::Free);
+        for path in ["/", "", "/grpc.health.v1.Health", "/grpc.health.v1.HealthX/Check", "/made.up.Service/X"]
+        {
+            assert_eq!(side(path), Side::Bounded, "{path}");
+        }
+    }
+}
