@@ -115,7 +115,7 @@ pub fn hop(config: DatabaseConfig, clock: &SharedClock) -> Result<Hop, StartErro
 pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running, StartError> {
     let remote = matches!(config.database.location, Location::Remote { .. });
     let migrate = config.database.migrate;
-    let listener = listening::bind(config.listen.address).await?;
+    let listener = listening::bind(&config.listen).await?;
     let address = listener.address;
     let timeout = config.database.timing.total;
     let hop = hop(config.database, &clock)?;

@@ -3,6 +3,7 @@
 pub mod context;
 mod convert;
 mod error;
+pub mod places;
 mod services;
 pub mod status;
 mod unserved;

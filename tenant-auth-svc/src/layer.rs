@@ -1,4 +1,5 @@
-//! What every RPC passes through, outermost first: request id and caller, the log line, panics, the deadline.
+//! What every RPC passes through, outermost first: request id and caller, the log line, panics, the bound of
+//! what is in work, the deadline.
 //!
 //! One layer a file; the order is written down once, in [`stack`](crate::app). They are ours rather than tonic's own
 //! limits, because those sit outside every layer and what they refuse would be seen by nobody.
@@ -7,3 +8,4 @@ pub mod access_log;
 pub mod catch_panic;
 pub mod deadline;
 pub mod identify;
+pub mod shed;

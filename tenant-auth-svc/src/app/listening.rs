@@ -20,8 +20,12 @@ use tower::ServiceBuilder;
 
 use super::{Database, Memory, StartError};
 use crate::{
-    grpc::{AdminRpc, InfoRpc, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
-    layer::{access_log::AccessLogLayer, catch_panic, deadline::DeadlineLayer, identify::IdentifyLayer},
+    config::ListenConfig,
+    grpc::{AdminRpc, InfoRpc, SessionRpc, UsageRpc, ValidationRpc, WatchRpc, places::Places},
+    layer::{
+        access_log::AccessLogLayer, catch_panic, deadline::DeadlineLayer, identify::IdentifyLayer,
+        shed::ShedLayer,
+    },
 };
 
 /// The largest request where one key is in it.
@@ -48,14 +52,20 @@ pub(super) struct Services {
 pub(super) struct Listener {
     pub(super) address: SocketAddr,
     incoming: TcpIncoming,
+    places: Places,
 }
 
 /// Takes the address, so that a second service on it is refused before anything else happens.
-pub(super) async fn bind(address: SocketAddr) -> Result<Listener, StartError> {
+pub(super) async fn bind(config: &ListenConfig) -> Result<Listener, StartError> {
+    let address = config.address;
     let failed = |source| StartError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    Ok(Listener { address, incoming: TcpIncoming::from(listener).with_nodelay(Some(true)) })
+    Ok(Listener {
+        address,
+        incoming: TcpIncoming::from(listener).with_nodelay(Some(true)),
+        places: Places::new(config.max_requests),
+    })
 }
 
 impl Listener {
@@ -81,6 +91,7 @@ impl Listener {
             .layer(IdentifyLayer)
             .layer(AccessLogLayer)
             .layer(catch_panic::layer())
+            .layer(ShedLayer::new(self.places))
             .layer(DeadlineLayer);
 
         Server::builder()

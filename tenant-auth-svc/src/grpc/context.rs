@@ -8,6 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::{
+    error::ApiError,
+    places::{Place, Places},
+};
 use crate::domain::{
     audit::Actor,
     store::FailureKind,
@@ -27,6 +31,35 @@ pub struct Caller(pub Arc<str>);
 /// When the caller stops waiting.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(pub Instant);
+
+impl Deadline {
+    /// Nobody waits any longer: there is no point in beginning.
+    ///
+    /// # Errors
+    /// [`ApiError::Expired`] when that is so.
+    pub fn ahead(self) -> Result<(), ApiError> {
+        if self.0 > Instant::now() { Ok(()) } else { Err(ApiError::Expired) }
+    }
+}
+
+/// How long a handler may take for each thing it is asked: a limit of its own, and the caller's deadline.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    limit: Duration,
+    caller: Option<Deadline>,
+}
+
+impl Budget {
+    /// When to give up on what begins now: the caller's deadline, or after the limit, whichever comes first.
+    ///
+    /// # Errors
+    /// [`ApiError::Expired`] when the caller's deadline has passed.
+    pub(super) fn deadline(self) -> Result<Instant, ApiError> {
+        let own = Instant::now() + self.limit;
+        let Some(caller) = self.caller else { return Ok(own) };
+        caller.ahead().map(|()| own.min(caller.0))
+    }
+}
 
 /// What an RPC came to, filled in by its handler and read by the log line at its end.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +83,11 @@ impl RpcRecord {
     /// The database gave no answer.
     pub fn failed(&self, kind: FailureKind) {
         let _ = self.0.failure.set(kind);
+        self.0.undecided.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A key was not looked at: there was no place for it, or no time.
+    pub fn not_tried(&self) {
         self.0.undecided.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -80,8 +118,19 @@ impl RpcRecord {
 
 /// Reads a request's context. What a layer has not set (in a test without layers) has a plain stand-in.
 pub(super) trait Context {
+    /// How long to take for each thing that is asked, at most `limit`.
+    fn budget(&self, limit: Duration) -> Budget;
+
     /// When to give up: the caller's deadline, or after `limit`, whichever comes first.
-    fn deadline(&self, limit: Duration) -> Instant;
+    ///
+    /// # Errors
+    /// [`ApiError::Expired`] when the caller's deadline has passed.
+    fn deadline(&self, limit: Duration) -> Result<Instant, ApiError> {
+        self.budget(limit).deadline()
+    }
+
+    /// Gives the request's own place back, and the places for what comes later on its stream.
+    fn leave_place(&self) -> Places;
 
     /// Who asks for a change.
     fn actor(&self) -> Actor;
@@ -91,9 +140,14 @@ pub(super) trait Context {
 }
 
 impl<T> Context for tonic::Request<T> {
-    fn deadline(&self, limit: Duration) -> Instant {
-        let own = Instant::now() + limit;
-        self.extensions().get::<Deadline>().map_or(own, |deadline| deadline.0.min(own))
+    fn budget(&self, limit: Duration) -> Budget {
+        Budget { limit, caller: self.extensions().get::<Deadline>().copied() }
+    }
+
+    fn leave_place(&self) -> Places {
+        let Some(place) = self.extensions().get::<Arc<Place>>() else { return Places::new(usize::MAX) };
+        place.release();
+        place.places().clone()
     }
 
     fn actor(&self) -> Actor {

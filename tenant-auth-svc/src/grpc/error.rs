@@ -19,6 +19,15 @@ pub enum ApiError {
     /// The contract has it, this version does not serve it.
     #[error("{0} is not served by this version")]
     Unserved(&'static str),
+    /// There is no place for it: as many requests as may be are in work.
+    #[error("{limit} requests are in work already, so this one was not begun")]
+    Overloaded {
+        /// How many may be in work at once, in the whole process.
+        limit: usize,
+    },
+    /// The caller's deadline had passed before the work began.
+    #[error("the deadline had passed before the work began, so nothing was asked or changed")]
+    Expired,
     /// A defect: a request made the code panic.
     #[error("the request met a defect")]
     Panicked,

@@ -4,12 +4,18 @@
 //! |---|---|---|
 //! | the request breaks the contract | INVALID_ARGUMENT | BadRequest |
 //! | the database gave no answer | UNAVAILABLE | ErrorInfo, RetryInfo |
-//! | too much at once | RESOURCE_EXHAUSTED | ErrorInfo, RetryInfo |
+//! | the caller's deadline came before the database's answer | UNAVAILABLE | ErrorInfo, RetryInfo |
+//! | the caller's deadline had passed before the work began | DEADLINE_EXCEEDED | ErrorInfo |
+//! | too many calls wait for the database | RESOURCE_EXHAUSTED | ErrorInfo, RetryInfo |
+//! | too many requests are in work | RESOURCE_EXHAUSTED | ErrorInfo, RetryInfo |
 //! | no such tenant or key | NOT_FOUND | ErrorInfo |
 //! | the id is taken | ALREADY_EXISTS | ErrorInfo |
 //! | the key cannot be rotated | FAILED_PRECONDITION | ErrorInfo |
 //! | not served | UNIMPLEMENTED | ErrorInfo |
 //! | a defect | INTERNAL | ErrorInfo |
+//!
+//! A deadline that comes during the wait is UNAVAILABLE, because it is the database that was slow, and the caller, who
+//! still listens for a moment, learns that. DEADLINE_EXCEEDED says that the database was not asked at all.
 //!
 //! Messages are for the developer on the other side. They never hold what the database said: the log does.
 
@@ -48,6 +54,12 @@ impl From<ApiError> for Status {
             ApiError::Undecidable(error) | ApiError::Admin(AdminError::Store(error)) => unavailable(&error),
             ApiError::Admin(error) => refused(&error),
             ApiError::Unserved(_) => with_reason(Code::Unimplemented, "NOT_SERVED", error.to_string()),
+            ApiError::Overloaded { .. } => {
+                let mut details = ErrorDetails::with_error_info("OVERLOADED", ERROR_DOMAIN, HashMap::new());
+                details.set_retry_info(Some(RETRY_AFTER_OVERLOAD));
+                Self::with_error_details(Code::ResourceExhausted, error.to_string(), details)
+            }
+            ApiError::Expired => with_reason(Code::DeadlineExceeded, "DEADLINE_PASSED", error.to_string()),
             ApiError::Panicked => with_reason(
                 Code::Internal,
                 "DEFECT",
@@ -168,6 +180,20 @@ mod tests {
         error.retry_after = Some(Duration::from_secs(7));
         let details = status(error).get_error_details();
         assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn what_was_not_begun_says_why_and_when_to_come_again() {
+        let overloaded = status(ApiError::Overloaded { limit: 7 });
+        assert_eq!(overloaded.code(), Code::ResourceExhausted);
+        let details = overloaded.get_error_details();
+        assert_eq!(details.error_info().unwrap().reason, "OVERLOADED");
+        assert_eq!(details.error_info().unwrap().domain, ERROR_DOMAIN);
+        assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_millis(200)));
+
+        let expired = status(ApiError::Expired);
+        assert_eq!(expired.code(), Code::DeadlineExceeded);
+        assert_eq!(expired.get_error_details().error_info().unwrap().reason, "DEADLINE_PASSED");
     }
 
     #[test]

@@ -26,7 +26,8 @@ use crate::harness::{Database, NOW, Service, strange_key};
 /// Part of the text of the one statement on the path of a validation.
 const LOOKUP: &str = "AS digests";
 
-fn patient(database: &Database) -> Settings {
+/// So much time for the hop that a database that hangs is what the test says it is.
+pub(crate) fn patient(database: &Database) -> Settings {
     database
         .settings()
         .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("30s".to_owned()))

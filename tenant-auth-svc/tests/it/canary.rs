@@ -1,47 +1,16 @@
 //! A planted key must not show up in any log, at any level, in any format, nor in any error.
 
-use std::{
-    io::{self, Write},
-    sync::{Arc, Mutex},
-};
-
 use tenant_auth_proto::v1;
-use tenant_auth_svc::{
-    config::{LogConfig, LogFormat},
-    domain::key::{KeyHash, PresentedKey},
-    telemetry::logging,
-};
+use tenant_auth_svc::domain::key::{KeyHash, PresentedKey};
 use tenant_auth_testkit::Fault;
 
+use crate::captured::Captured;
 use crate::harness::{Database, Service, TOKEN, strange_key};
 
-#[derive(Clone, Default)]
-pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
-
-impl Captured {
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}
-
-impl Write for Captured {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The only test of this binary that sets a log up for all threads: it hears all the others as well, which can only help.
+/// It hears all the other tests as well, which can only help.
 #[tokio::test]
 async fn a_planted_key_is_in_no_log_and_no_error() {
-    let captured = Captured::default();
-    let config = LogConfig { filter: "trace".to_owned(), format: LogFormat::Json };
-    let writer = captured.clone();
-    tracing::subscriber::set_global_default(logging::subscriber(&config, move || writer.clone())).unwrap();
+    let captured = Captured::log();
 
     let database = Database::test_server().await;
     let service = Service::start(&database).await;

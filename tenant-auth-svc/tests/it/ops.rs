@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
-    canary::Captured,
+    captured::Captured,
     harness::{Answer, Database, NOW, Service, http, http_until, outcome, strange_key},
 };
 

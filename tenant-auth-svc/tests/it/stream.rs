@@ -10,9 +10,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
+use crate::cache::patient;
 use crate::harness::{Database, Service, strange_key};
 
-fn ask(correlation_id: u64, key: &str) -> v1::StreamValidateKeysRequest {
+pub(crate) fn ask(correlation_id: u64, key: &str) -> v1::StreamValidateKeysRequest {
     let request = v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() };
     v1::StreamValidateKeysRequest { correlation_id, request: Some(request) }
 }
@@ -49,11 +50,7 @@ async fn each_answer_finds_its_question_and_errors_leave_the_stream_open() {
 #[tokio::test]
 async fn an_answer_from_memory_overtakes_one_from_the_database() {
     let database = Database::test_server().await;
-    let settings = database
-        .settings()
-        .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("30s".to_owned()))
-        .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("30s".to_owned()));
-    let service = Service::start_with(settings, SystemClock::shared()).await;
+    let service = Service::start_with(patient(&database), SystemClock::shared()).await;
     let (known, _) = service.key(&service.tenant("Acme").await, &[]).await;
     service.validate(&known).await.unwrap();
     database.server().faults().set(Fault::Hang);

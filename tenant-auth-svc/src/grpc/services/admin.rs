@@ -43,7 +43,7 @@ impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
         request: Request<v1::CreateTenantRequest>,
     ) -> Result<Response<v1::CreateTenantResponse>, Status> {
         let (id, name, plan) = create_tenant_request(request.get_ref())?;
-        let (actor, deadline) = (request.actor(), request.deadline(LIMIT));
+        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
         let tenant = self.0.create_tenant(id, name, plan, actor, deadline).await;
         let tenant = noted(&request.record(), tenant)?;
         Ok(Response::new(v1::CreateTenantResponse { tenant: Some(tenant_message(tenant)) }))
@@ -54,7 +54,7 @@ impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
         request: Request<v1::GetTenantRequest>,
     ) -> Result<Response<v1::GetTenantResponse>, Status> {
         let id = tenant_id_request(&request.get_ref().tenant_id)?;
-        let tenant = self.0.get_tenant(id, request.deadline(LIMIT)).await;
+        let tenant = self.0.get_tenant(id, request.deadline(LIMIT)?).await;
         let tenant = noted(&request.record(), tenant)?;
         Ok(Response::new(v1::GetTenantResponse { tenant: Some(tenant_message(tenant)) }))
     }
@@ -64,7 +64,7 @@ impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
         request: Request<v1::ListTenantsRequest>,
     ) -> Result<Response<v1::ListTenantsResponse>, Status> {
         let page = list_tenants_request(request.get_ref())?;
-        let tenants = self.0.list_tenants(page, request.deadline(LIMIT)).await;
+        let tenants = self.0.list_tenants(page, request.deadline(LIMIT)?).await;
         Ok(Response::new(list_tenants_response(noted(&request.record(), tenants)?)))
     }
 
@@ -74,7 +74,7 @@ impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
     ) -> Result<Response<v1::SuspendTenantResponse>, Status> {
         let wish = request.get_ref();
         let (id, reason) = reason_request(tenant_id_request(&wish.tenant_id), &wish.reason)?;
-        let (actor, deadline) = (request.actor(), request.deadline(LIMIT));
+        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
         let tenant = self.0.set_tenant_suspended(id, Some(reason), actor, deadline).await;
         let tenant = noted(&request.record(), tenant)?;
         Ok(Response::new(v1::SuspendTenantResponse { tenant: Some(tenant_message(tenant)) }))
@@ -85,7 +85,7 @@ impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
         request: Request<v1::ResumeTenantRequest>,
     ) -> Result<Response<v1::ResumeTenantResponse>, Status> {
         let id = tenant_id_request(&request.get_ref().tenant_id)?;
-        let (actor, deadline) = (request.actor(), request.deadline(LIMIT));
+        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
         let tenant = self.0.set_tenant_suspended(id, None, actor, deadline).await;
         let tenant = noted(&request.record(), tenant)?;
         Ok(Response::new(v1::ResumeTenantResponse { tenant: Some(tenant_message(tenant)) }))
@@ -96,7 +96,7 @@ impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
         request: Request<v1::IssueKeyRequest>,
     ) -> Result<Response<v1::IssueKeyResponse>, Status> {
         let order = issue_request(request.get_ref())?;
-        let (actor, deadline) = (request.actor(), request.deadline(LIMIT));
+        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
         let issued = self.0.issue_key(order, actor, deadline).await;
         let Issued { key, plaintext } = noted(&request.record(), issued)?;
         Ok(Response::new(v1::IssueKeyResponse {
@@ -110,7 +110,7 @@ impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
         request: Request<v1::ImportKeysRequest>,
     ) -> Result<Response<v1::ImportKeysResponse>, Status> {
         let keys = import_request(request.get_ref())?;
-        let (actor, deadline) = (request.actor(), request.deadline(LIMIT));
+        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
         let outcomes = self.0.import_keys(keys, actor, deadline).await;
         Ok(Response::new(import_response(noted(&request.record(), outcomes)?)))
     }
@@ -120,7 +120,7 @@ impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
         request: Request<v1::RotateKeyRequest>,
     ) -> Result<Response<v1::RotateKeyResponse>, Status> {
         let (key_id, overlap, expires_at) = rotate_request(request.get_ref())?;
-        let (actor, deadline) = (request.actor(), request.deadline(LIMIT));
+        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
         let rotated = self.0.rotate_key(key_id, overlap, expires_at, actor, deadline).await;
         let (Issued { key, plaintext }, old) = noted(&request.record(), rotated)?;
         Ok(Response::new(v1::RotateKeyResponse {
@@ -136,7 +136,7 @@ impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
     ) -> Result<Response<v1::RevokeKeyResponse>, Status> {
         let wish = request.get_ref();
         let (id, reason) = reason_request(key_id_request(&wish.key_id), &wish.reason)?;
-        let (actor, deadline) = (request.actor(), request.deadline(LIMIT));
+        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
         let key = noted(&request.record(), self.0.revoke_key(id, reason, actor, deadline).await)?;
         Ok(Response::new(v1::RevokeKeyResponse { key: Some(api_key_message(key)) }))
     }
@@ -147,7 +147,7 @@ impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
     ) -> Result<Response<v1::ListKeysResponse>, Status> {
         let (tenant, page) = list_keys_request(request.get_ref())?;
         let inactive = request.get_ref().include_inactive;
-        let keys = self.0.list_keys(tenant, page, inactive, request.deadline(LIMIT)).await;
+        let keys = self.0.list_keys(tenant, page, inactive, request.deadline(LIMIT)?).await;
         Ok(Response::new(list_keys_response(noted(&request.record(), keys)?)))
     }
 
@@ -156,7 +156,7 @@ impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
         request: Request<v1::ListAuditEventsRequest>,
     ) -> Result<Response<v1::ListAuditEventsResponse>, Status> {
         let (filter, page) = audit_request(request.get_ref())?;
-        let events = self.0.list_audit(filter, page, request.deadline(LIMIT)).await;
+        let events = self.0.list_audit(filter, page, request.deadline(LIMIT)?).await;
         Ok(Response::new(audit_response(noted(&request.record(), events)?)))
     }
 }

@@ -1,14 +1,14 @@
 //! `ValidationService`.
 
+mod stream;
+
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _};
-use tenant_auth_proto::v1::{
-    self, batch_validate_keys_result, stream_validate_keys_response,
-    validation_service_server::ValidationService,
-};
+use tenant_auth_proto::v1::{self, batch_validate_keys_result, validation_service_server::ValidationService};
 use tonic::{Request, Response, Status, Streaming};
 
+use self::stream::Messages;
 use crate::{
     domain::{
         store::StoreError,
@@ -48,7 +48,7 @@ impl<S: KeySource> ValidationService for ValidationRpc<S> {
         &self,
         request: Request<v1::ValidateKeyRequest>,
     ) -> Result<Response<v1::ValidateKeyResponse>, Status> {
-        let (deadline, record) = (request.deadline(LIMIT), request.record());
+        let (deadline, record) = (request.deadline(LIMIT)?, request.record());
         let question = question(request.into_inner())?;
         let decision = noted(&record, self.0.decide(&question, deadline).await)?;
         Ok(Response::new(decision_message(decision)))
@@ -60,7 +60,7 @@ impl<S: KeySource> ValidationService for ValidationRpc<S> {
     ) -> Result<Response<v1::BatchValidateKeysResponse>, Status> {
         use batch_validate_keys_result::Result as Outcome;
 
-        let (deadline, record) = (request.deadline(LIMIT), request.record());
+        let (deadline, record) = (request.deadline(LIMIT)?, request.record());
         let questions = batch_questions(request.into_inner())?;
         let decisions = self.0.decide_all(&questions, deadline).await;
         let result = |decision| match noted(&record, decision) {
@@ -77,18 +77,17 @@ impl<S: KeySource> ValidationService for ValidationRpc<S> {
         &self,
         request: Request<Streaming<v1::StreamValidateKeysRequest>>,
     ) -> Result<Response<Self::StreamValidateKeysStream>, Status> {
-        let record = request.record();
-        let validator = Arc::clone(&self.0);
+        let messages = Messages {
+            validator: Arc::clone(&self.0),
+            record: request.record(),
+            budget: request.budget(LIMIT),
+            places: request.leave_place(),
+        };
         // Answers leave as they are ready. The caller's reading drives the whole: while it does not read, nothing
         // more than these is taken in.
         let answers = request.into_inner().map(move |item| {
-            let (validator, record) = (Arc::clone(&validator), record.clone());
-            async move {
-                match item {
-                    Ok(item) => Ok(answer(&validator, &record, item).await),
-                    Err(status) => Err(status),
-                }
-            }
+            let messages = messages.clone();
+            async move { Ok(messages.answer(item?).await) }
         });
         Ok(Response::new(Box::pin(answers.buffer_unordered(STREAM_CONCURRENCY))))
     }
@@ -99,25 +98,6 @@ impl<S: KeySource> ValidationService for ValidationRpc<S> {
     ) -> Result<Response<v1::ValidateSessionResponse>, Status> {
         Err(ApiError::Unserved("ValidateSession").into())
     }
-}
-
-async fn answer<S: KeySource>(
-    validator: &Validator<S>,
-    record: &RpcRecord,
-    item: v1::StreamValidateKeysRequest,
-) -> v1::StreamValidateKeysResponse {
-    use stream_validate_keys_response::Result as Outcome;
-
-    let deadline = std::time::Instant::now() + LIMIT;
-    let decision = match question(item.request.unwrap_or_default()) {
-        Ok(question) => noted(record, validator.decide(&question, deadline).await),
-        Err(error) => Err(error),
-    };
-    let result = match decision {
-        Ok(decision) => Outcome::Response(decision_message(decision)),
-        Err(error) => Outcome::Error(as_message(error)),
-    };
-    v1::StreamValidateKeysResponse { correlation_id: item.correlation_id, result: Some(result) }
 }
 
 /// Notes an outcome for the log line of its RPC.

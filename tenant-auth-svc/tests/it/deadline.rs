@@ -1,0 +1,176 @@
+//! The caller's deadline, from the wire to the database. The clients here have no timer of their own: only the service
+//! can end what they wait for.
+
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use tenant_auth_proto::v1::{
+    self, Verdict, admin_service_client::AdminServiceClient,
+    batch_validate_keys_result::Result as BatchOutcome, stream_validate_keys_response::Result as Outcome,
+    validation_service_client::ValidationServiceClient,
+};
+use tenant_auth_svc::domain::clock::SystemClock;
+use tenant_auth_testkit::Fault;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Status, body::Body};
+use tonic_types::StatusExt as _;
+
+use crate::cache::patient;
+use crate::harness::{Database, Service, strange_key};
+use crate::stream::ask;
+
+/// tonic's own channel would read the header that these tests set by hand, and set a timer by it.
+type Untimed = Client<HttpConnector, Body>;
+
+fn untimed() -> Untimed {
+    Client::builder(TokioExecutor::new()).http2_only(true).build_http()
+}
+
+fn validation(service: &Service) -> ValidationServiceClient<Untimed> {
+    let origin = format!("http://{}", service.running.address());
+    ValidationServiceClient::with_origin(untimed(), origin.parse().unwrap())
+}
+
+fn admin(service: &Service) -> AdminServiceClient<Untimed> {
+    let origin = format!("http://{}", service.running.address());
+    AdminServiceClient::with_origin(untimed(), origin.parse().unwrap())
+}
+
+fn within<T>(timeout: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
+    request
+}
+
+fn question(key: &str) -> v1::ValidateKeyRequest {
+    v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() }
+}
+
+/// A service in front of a database that hangs, and a key that only the database knows.
+async fn hanging() -> (Database, Service, String) {
+    let database = Database::test_server().await;
+    let service = Service::start_with(patient(&database), SystemClock::shared()).await;
+    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+    database.server().faults().set(Fault::Hang);
+    (database, service, key)
+}
+
+fn assert_timed_out(status: &Status) {
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    let details = status.get_error_details();
+    assert_eq!(details.error_info().unwrap().reason, "DATABASE_TIMED_OUT");
+    assert!(details.retry_info().unwrap().retry_delay.is_some());
+}
+
+fn assert_expired(status: &Status) {
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    assert_eq!(status.get_error_details().error_info().unwrap().reason, "DEADLINE_PASSED");
+}
+
+fn item(error: tonic_types::Status) -> Status {
+    use prost::Message as _;
+    let details = error.encode_to_vec().into();
+    Status::with_details(Code::from_i32(error.code), error.message, details)
+}
+
+#[tokio::test]
+async fn a_validation_ends_with_its_caller_and_its_load_goes_on_for_the_others() {
+    let (database, service, key) = hanging().await;
+    let before = database.server().counters().requests;
+    let other = tokio::spawn({
+        let (mut client, request) = (validation(&service), question(&key));
+        async move { client.validate_key(request).await }
+    });
+    let timed_out = validation(&service).validate_key(within("100m", question(&key))).await.unwrap_err();
+    assert_timed_out(&timed_out);
+    assert_eq!(database.server().counters().open_requests, 1, "the load goes on");
+    database.server().faults().clear();
+    let answer = other.await.unwrap().unwrap().into_inner();
+    assert_eq!(answer.verdict(), Verdict::Valid);
+    assert_eq!(answer.provenance.unwrap().source(), v1::Source::Database, "it waited for that load");
+    assert_eq!(database.server().counters().requests - before, 1);
+    assert_eq!(service.validate(&key).await.unwrap().provenance.unwrap().source(), v1::Source::Fresh);
+}
+
+#[tokio::test]
+async fn a_batch_ends_with_its_caller_and_says_so_for_each_key() {
+    let (database, service, key) = hanging().await;
+    let requests = vec![question(&key), question("!"), question(&strange_key())];
+    let batch = within("100m", v1::BatchValidateKeysRequest { requests });
+    let results = validation(&service).batch_validate_keys(batch).await.unwrap().into_inner().results;
+    assert!(database.server().counters().open_requests >= 1, "it was the caller who stopped waiting");
+    let outcomes: Vec<_> = results.into_iter().map(|result| result.result.unwrap()).collect();
+    let [BatchOutcome::Error(first), BatchOutcome::Response(looks), BatchOutcome::Error(last)] = &*outcomes
+    else {
+        panic!("{outcomes:?}")
+    };
+    assert_eq!(looks.verdict(), Verdict::Malformed);
+    assert_timed_out(&item(first.clone()));
+    assert_timed_out(&item(last.clone()));
+}
+
+#[tokio::test]
+async fn a_streams_deadline_is_that_of_each_message() {
+    let (database, service, key) = hanging().await;
+    let (questions, asked) = mpsc::channel(8);
+    let opened = within("200m", ReceiverStream::new(asked));
+    let mut answers = validation(&service).stream_validate_keys(opened).await.unwrap().into_inner();
+    let mut ask = async |id, key: &str| {
+        questions.send(ask(id, key)).await.unwrap();
+        match answers.message().await.unwrap().unwrap().result.unwrap() {
+            Outcome::Error(error) => item(error),
+            Outcome::Response(response) => panic!("{response:?}"),
+        }
+    };
+    assert_timed_out(&ask(1, &key).await);
+    assert_eq!(database.server().counters().open_requests, 1, "it was the caller who stopped waiting");
+
+    // It has passed by now: what comes is not begun.
+    let requests = database.server().counters().requests;
+    assert_expired(&ask(2, &strange_key()).await);
+    assert_eq!(database.server().counters().requests, requests);
+}
+
+#[tokio::test]
+async fn a_change_ends_with_its_caller_and_so_does_its_call_to_the_database() {
+    let (database, service, _) = hanging().await;
+    let before = database.server().counters().requests;
+    let create = v1::CreateTenantRequest { name: "Late".to_owned(), ..Default::default() };
+    let timed_out = admin(&service).create_tenant(within("100m", create.clone())).await.unwrap_err();
+    assert_timed_out(&timed_out);
+    database.server().wait_for(|counters| counters.open_requests == 0).await;
+    assert_eq!(database.server().counters().requests - before, 1, "left to itself it would be tried again");
+
+    database.server().faults().clear();
+    let created = admin(&service).create_tenant(within("30S", create)).await.unwrap();
+    assert_eq!(created.into_inner().tenant.unwrap().name, "Late");
+}
+
+#[tokio::test]
+async fn what_comes_too_late_asks_nothing_and_changes_nothing() {
+    let (database, service, key) = hanging().await;
+    let before = database.server().counters();
+    for timeout in ["0S", "0m", "1n"] {
+        let validate = validation(&service).validate_key(within(timeout, question(&key))).await;
+        assert_expired(&validate.unwrap_err());
+        let create = v1::CreateTenantRequest { name: "Late".to_owned(), ..Default::default() };
+        assert_expired(&admin(&service).create_tenant(within(timeout, create)).await.unwrap_err());
+    }
+    assert_eq!(database.server().counters(), before);
+}
+
+#[tokio::test]
+async fn garbage_is_no_deadline() {
+    for garbage in ["soon", "12", "-5m", "1.5S", "123456789m", "5x"] {
+        let (database, service, key) = hanging().await;
+        let mut client = validation(&service);
+        let request = within(garbage, question(&key));
+        let asked = tokio::spawn(async move { client.validate_key(request).await });
+        database.server().wait_for(|counters| counters.open_requests == 1).await;
+        database.server().faults().clear();
+        let answer = asked.await.unwrap().unwrap().into_inner();
+        assert_eq!(answer.verdict(), Verdict::Valid, "{garbage}");
+    }
+}

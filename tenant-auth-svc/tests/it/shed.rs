@@ -1,0 +1,285 @@
+//! Too much at once: who is refused, who gets through, and that every place is given back.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use futures::{
+    StreamExt as _,
+    stream::{self, FuturesUnordered},
+};
+use http::uri::PathAndQuery;
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use tenant_auth_proto::v1::{
+    self, Verdict, info_service_client::InfoServiceClient, session_service_client::SessionServiceClient,
+    stream_validate_keys_response::Result as Outcome, validation_service_client::ValidationServiceClient,
+};
+use tenant_auth_svc::{domain::clock::SystemClock, layer::shed::SERVICES};
+use tenant_auth_testkit::Fault;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status, Streaming, client::Grpc, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_prost::ProstCodec;
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
+use tonic_types::StatusExt as _;
+
+use crate::cache::patient;
+use crate::captured::Captured;
+use crate::harness::{Database, Service, outcome, strange_key};
+use crate::stream::ask;
+
+type Answer = Result<v1::ValidateKeyResponse, Status>;
+
+/// A service with so many places, in front of a database that takes its time.
+async fn limited(database: &Database, places: usize) -> Service {
+    let settings = patient(database).with_flag("TENANT_AUTH_MAX_REQUESTS", Some(places.to_string()));
+    Service::start_with(settings, SystemClock::shared()).await
+}
+
+/// Begins a validation whose request ends only when told: until then nothing but its caller can end it.
+fn begin(service: &Service, told: &watch::Sender<bool>) -> JoinHandle<Answer> {
+    let (mut client, mut told) = (Grpc::new(service.channel.clone()), told.subscribe());
+    let request = v1::ValidateKeyRequest { key: strange_key(), required_scopes: Vec::new() };
+    let body = stream::once(async move {
+        told.wait_for(|told| *told).await.unwrap();
+        request
+    });
+    tokio::spawn(async move {
+        client.ready().await.unwrap();
+        let path = PathAndQuery::from_static("/tenantauth.v1.ValidationService/ValidateKey");
+        client
+            .client_streaming(Request::new(body), path, ProstCodec::default())
+            .await
+            .map(Response::into_inner)
+    })
+}
+
+/// Begins validations in all places: one more than there are, of which the first to be answered is the refused one.
+async fn fill(
+    service: &Service,
+    places: usize,
+    told: &watch::Sender<bool>,
+) -> FuturesUnordered<JoinHandle<Answer>> {
+    let mut begun: FuturesUnordered<_> = (0..=places).map(|_| begin(service, told)).collect();
+    assert_overloaded(&begun.next().await.unwrap().unwrap().unwrap_err());
+    begun
+}
+
+/// Asks until there is a place: that one is given back reaches the server when it does.
+async fn served(service: &Service, key: &str) -> Answer {
+    let served = async {
+        loop {
+            let answer = service.validate(key).await;
+            if outcome(&answer) != "ResourceExhausted" {
+                return answer;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), served).await.unwrap()
+}
+
+fn assert_overloaded(status: &Status) {
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    let details = status.get_error_details();
+    let info = details.error_info().unwrap();
+    assert_eq!((&*info.reason, &*info.domain), ("OVERLOADED", "tenantauth.v1"));
+    assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_millis(200)));
+}
+
+/// What reflection says that there is.
+async fn reflected(service: &Service) -> BTreeSet<String> {
+    let list = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut client = ServerReflectionClient::new(service.channel.clone());
+    let answers = client.server_reflection_info(tokio_stream::iter([list])).await.unwrap();
+    let answer = answers.into_inner().message().await.unwrap().unwrap();
+    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+        panic!("{answer:?}")
+    };
+    list.service.into_iter().map(|service| service.name).collect()
+}
+
+#[tokio::test]
+async fn over_the_limit_a_validation_is_refused_and_operators_get_through() {
+    let database = Database::test_server().await;
+    let service = limited(&database, 2).await;
+    let log = Captured::log();
+    let told = watch::Sender::new(false);
+    let begun = fill(&service, 2, &told).await;
+
+    let mut request = Request::new(v1::ValidateKeyRequest { key: strange_key(), ..Default::default() });
+    request.metadata_mut().insert("x-request-id", "one-too-many".parse().unwrap());
+    assert_overloaded(&service.validation().validate_key(request).await.unwrap_err());
+    let line = |line: &&str| line.contains("one-too-many") && line.contains(r#""target":"tenant_auth::rpc""#);
+    let lines: Vec<_> = log.text().lines().filter(line).map(str::to_owned).collect();
+    assert!(lines.len() == 1 && lines[0].contains(r#""code":"ResourceExhausted""#), "{lines:?}");
+    let mut sessions = SessionServiceClient::new(service.channel.clone());
+    assert_overloaded(&sessions.bind_session(v1::BindSessionRequest::default()).await.unwrap_err());
+
+    let name = HealthCheckRequest { service: "tenantauth.v1.ValidationService".to_owned() };
+    HealthClient::new(service.channel.clone()).check(name).await.unwrap();
+    assert!(reflected(&service).await.contains("tenantauth.v1.ValidationService"));
+    let mut info = InfoServiceClient::new(service.channel.clone());
+    info.get_server_info(v1::GetServerInfoRequest::default()).await.unwrap();
+    service.tenant("Acme").await;
+
+    told.send_replace(true);
+    for answer in begun {
+        assert_eq!(answer.await.unwrap().unwrap().verdict(), Verdict::Unknown);
+    }
+    assert_eq!(served(&service, &strange_key()).await.unwrap().verdict(), Verdict::Unknown);
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_makes_room() {
+    let database = Database::test_server().await;
+    let service = limited(&database, 2).await;
+    database.server().faults().set(Fault::Hang);
+    let mut waiting = Vec::new();
+    for count in 1..=2 {
+        let mut client = service.validation();
+        let request = v1::ValidateKeyRequest { key: strange_key(), ..Default::default() };
+        waiting.push(tokio::spawn(async move { client.validate_key(request).await }));
+        database.server().wait_for(|counters| counters.open_requests == count).await;
+    }
+    assert_overloaded(&service.validate(&strange_key()).await.unwrap_err());
+    for waiting in &waiting {
+        waiting.abort();
+    }
+    let malformed = served(&service, "!").await.unwrap();
+    assert_eq!(malformed.verdict(), Verdict::Malformed);
+    assert_eq!(database.server().counters().open_requests, 2, "and ends no load");
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_before_it_has_asked_makes_room() {
+    let database = Database::test_server().await;
+    let service = limited(&database, 2).await;
+    let told = watch::Sender::new(false);
+    for begun in fill(&service, 2, &told).await {
+        begun.abort();
+    }
+    assert_eq!(served(&service, "!").await.unwrap().verdict(), Verdict::Malformed);
+}
+
+#[tokio::test]
+async fn two_hundred_at_once_on_eight_places_are_eight_served_and_the_rest_refused() {
+    let database = Database::test_server().await;
+    let service = limited(&database, 8).await;
+    for round in 0..2 {
+        let told = watch::Sender::new(false);
+        let mut answers: FuturesUnordered<_> = (0..200).map(|_| begin(&service, &told)).collect();
+        for _ in 0..192 {
+            assert_overloaded(&answers.next().await.unwrap().unwrap().unwrap_err());
+        }
+        told.send_replace(true);
+        assert_eq!(answers.len(), 8, "as many fit again in round {round}");
+        while let Some(answer) = answers.next().await {
+            assert_eq!(answer.unwrap().unwrap().verdict(), Verdict::Unknown);
+        }
+    }
+}
+
+/// A stream, both ends.
+async fn open(
+    channel: &Channel,
+) -> Result<(mpsc::Sender<v1::StreamValidateKeysRequest>, Streaming<v1::StreamValidateKeysResponse>), Status>
+{
+    let (questions, asked) = mpsc::channel(8);
+    let mut client = ValidationServiceClient::new(channel.clone());
+    let answers = client.stream_validate_keys(ReceiverStream::new(asked)).await?;
+    Ok((questions, answers.into_inner()))
+}
+
+async fn next(answers: &mut Streaming<v1::StreamValidateKeysResponse>) -> Outcome {
+    answers.message().await.unwrap().unwrap().result.unwrap()
+}
+
+#[tokio::test]
+async fn an_idle_stream_has_no_place_and_each_of_its_messages_needs_one() {
+    let database = Database::test_server().await;
+    let service = limited(&database, 2).await;
+    let mut streams = Vec::new();
+    for _ in 0..5 {
+        streams.push(open(&service.channel).await.unwrap());
+    }
+    database.server().faults().set(Fault::Hang);
+    for (index, (questions, _)) in (1..=2).zip(&streams) {
+        questions.send(ask(index, &strange_key())).await.unwrap();
+        database.server().wait_for(|counters| counters.open_requests == index).await;
+    }
+
+    let (questions, answers) = &mut streams[4];
+    questions.send(ask(3, &strange_key())).await.unwrap();
+    match next(answers).await {
+        Outcome::Error(error) => {
+            let details = error.encode_to_vec().into();
+            let code = Code::from_i32(error.code);
+            assert_overloaded(&Status::with_details(code, error.message, details));
+        }
+        Outcome::Response(response) => panic!("{response:?}"),
+    }
+    assert_overloaded(&service.validate(&strange_key()).await.unwrap_err());
+    assert_overloaded(&open(&service.channel).await.err().unwrap());
+
+    database.server().faults().clear();
+    for (_, answers) in &mut streams[..2] {
+        assert!(matches!(next(answers).await, Outcome::Response(_)));
+    }
+    let (questions, answers) = &mut streams[4];
+    questions.send(ask(4, &strange_key())).await.unwrap();
+    assert!(matches!(next(answers).await, Outcome::Response(_)), "the stream lived on");
+}
+
+#[tokio::test]
+async fn a_caller_that_stops_reading_its_stream_keeps_no_place() {
+    let database = Database::test_server().await;
+    let service = limited(&database, 1).await;
+    let (known, _) = service.key(&service.tenant("Acme").await, &[]).await;
+    service.validate(&known).await.unwrap();
+    let address = format!("http://{}", service.running.address());
+    // So small a window that one answer fills it.
+    let narrow = Channel::from_shared(address).unwrap().initial_stream_window_size(16).connect_lazy();
+    let (questions, _unread) = open(&narrow).await.unwrap();
+
+    database.server().faults().set(Fault::Hang);
+    questions.send(ask(1, &strange_key())).await.unwrap();
+    database.server().wait_for(|counters| counters.open_requests == 1).await;
+    // Refusals fill the window, and what is behind it. A call on the same connection comes after the question before it.
+    let mut others = ValidationServiceClient::new(narrow);
+    for id in 2..10 {
+        questions.send(ask(id, &known)).await.unwrap();
+        let request = v1::ValidateKeyRequest { key: known.clone(), required_scopes: Vec::new() };
+        assert_overloaded(&others.validate_key(request).await.unwrap_err());
+    }
+    database.server().faults().clear();
+    assert_eq!(served(&service, &known).await.unwrap().verdict(), Verdict::Valid);
+}
+
+#[tokio::test]
+async fn every_service_is_on_one_side() {
+    let ours = FileDescriptorSet::decode(tenant_auth_proto::FILE_DESCRIPTOR_SET).unwrap();
+    let ours = ours
+        .file
+        .iter()
+        .flat_map(|file| file.service.iter().map(|service| format!("{}.{}", file.package(), service.name())));
+    let listed: BTreeSet<_> = SERVICES.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(listed.len(), SERVICES.len(), "each once");
+    let missing: Vec<_> = ours.filter(|service| !listed.contains(service)).collect();
+    assert!(missing.is_empty(), "put these on one side in layer/shed.rs: {missing:?}");
+
+    // And nothing is listed that is not there.
+    let service = limited(&Database::embedded(), 1).await;
+    let mut served = reflected(&service).await;
+    // Reflection lists the one version of itself that is asked.
+    served.insert("grpc.reflection.v1alpha.ServerReflection".to_owned());
+    assert_eq!(listed, served);
+}
