@@ -19,11 +19,19 @@ use tokio::sync::{oneshot, watch};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 pub use self::running::Running;
-use self::{listening::Services, readiness::Preparation, status::Witnesses, upkeep::Upkeep};
+use self::{
+    listening::Services,
+    readiness::Preparation,
+    status::Witnesses,
+    upkeep::{Pending, Upkeep},
+};
 use crate::{
     build,
     config::{DatabaseConfig, Location, ServiceConfig},
-    domain::{admin::Admin, clock::SharedClock, freshness::World, used::Uses, validate::Validator},
+    domain::{
+        admin::Admin, clock::SharedClock, freshness::World, session::Slides, sessions::Sessions, used::Uses,
+        validate::Validator,
+    },
     freshness::feed::{Feed, Heard},
     grpc::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
     ops,
@@ -31,11 +39,11 @@ use crate::{
         backend::Backend,
         bounded::{Allowances, Bounded},
         breaker::Breaker,
-        cached::{Cached, Outlook, oldest::Oldest},
+        cached::{CacheConfig, Cached, Outlook, oldest::Oldest},
         coalesced::Coalesced,
         hrana::{RemoteConfig, RemoteEngine, SetupError},
         libsql::{EmbeddedEngine, OpenError},
-        lookup::Keys,
+        lookup::{Keys, Sessions as SessionTable},
         migrate::{KNOWN_VERSION, SchemaError},
         observed::Observed,
         retried::Retried,
@@ -50,8 +58,12 @@ pub type Hop = Arc<Retried<Breaker<Observed<Bounded<Backend>>>>>;
 pub type Database = SqlStore<Hop>;
 /// What the use cases read from.
 pub type Memory = Cached<Keys<Database>>;
+/// … of sessions.
+pub type SessionMemory = Cached<SessionTable<Database>>;
+/// What has to hear of every change.
+pub type Memories = (Memory, SessionMemory);
 /// How this replica learns what others have changed.
-pub type ChangeFeed = Feed<Hop, Memory>;
+pub type ChangeFeed = Feed<Hop, Memories>;
 
 /// How long one load may take, whoever waits for it; the hop has limits of its own well below.
 const LOAD: Duration = Duration::from_secs(2);
@@ -140,17 +152,35 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         outlook(&hop, &heard),
         Arc::clone(&oldest),
     );
+    let session_memory = Cached::new(
+        Coalesced::new(SessionTable::new(database.clone()), LOAD),
+        CacheConfig { keys: config.sessions.in_memory, ..config.memory.cache },
+        Arc::clone(&clock),
+        outlook(&hop, &heard),
+        Arc::clone(&oldest),
+    );
+    let memories = (memory.clone(), session_memory.clone());
     let told = config.memory.feed_interval.map(|_| Arc::clone(&heard));
-    let feed = Arc::new(Feed::new(Arc::clone(&hop), memory.clone(), Arc::clone(&clock), heard, timeout));
+    let feed = Arc::new(Feed::new(Arc::clone(&hop), memories.clone(), Arc::clone(&clock), heard, timeout));
     let format = config.keys.format;
-    let admin = Arc::new(Admin::new(database.clone(), memory.clone(), format.clone(), Arc::clone(&clock)));
+    let admin = Arc::new(Admin::new(database.clone(), memories, format.clone(), Arc::clone(&clock)));
     let revision = memory.clone();
     let validator = Arc::new(Validator::new(memory.clone(), format, Arc::clone(&clock)));
+
+    let slides = Arc::new(Slides::default());
+    let sessions = Arc::new(Sessions::new(
+        database.clone(),
+        Arc::clone(&validator),
+        session_memory,
+        Arc::clone(&slides),
+        config.sessions.per_tenant,
+        Arc::clone(&clock),
+    ));
 
     let health = HealthReporter::new();
     let (stop, stopped) = watch::channel(false);
     let services = Services {
-        validation: ValidationRpc::new(Arc::clone(&validator)),
+        validation: ValidationRpc::new(Arc::clone(&validator), Arc::clone(&sessions)),
         admin: AdminRpc::new(Arc::clone(&admin)),
         info: InfoRpc(ServerInfo {
             build: build::THIS,
@@ -160,7 +190,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
             clock: Arc::clone(&clock),
             revision: Box::new(move || revision.revision()),
         }),
-        session: SessionRpc,
+        session: SessionRpc::new(Arc::clone(&sessions)),
         usage: UsageRpc,
         watch: WatchRpc,
         health: health.clone(),
@@ -181,7 +211,14 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         .feed_interval
         .map(|interval| tokio::spawn(following::follow(Arc::clone(&feed), interval, readiness.clone())));
 
-    let upkeep = Upkeep::begin(database, memory, config.memory.cache.keys, uses, readiness.clone());
+    let upkeep = Upkeep::begin(
+        database,
+        memory,
+        config.memory.cache.keys,
+        Pending { uses, slides },
+        Arc::clone(&clock),
+        readiness.clone(),
+    );
 
     let stopping = Arc::new(OnceLock::new());
     let (alive, ended) = oneshot::channel();

@@ -10,6 +10,7 @@ mod listen;
 mod log;
 mod ops;
 mod reader;
+mod sessions;
 
 pub use self::{
     cache::MemoryConfig,
@@ -19,6 +20,7 @@ pub use self::{
     log::{LogConfig, LogFormat},
     ops::OpsConfig,
     reader::{Origin, Problem, Reader, Setting, Settings},
+    sessions::SessionsConfig,
 };
 
 /// Everything that `serve` needs to know.
@@ -32,6 +34,8 @@ pub struct ServiceConfig {
     pub keys: KeysConfig,
     /// What to remember, and how to learn what has changed.
     pub memory: MemoryConfig,
+    /// How many sessions there may be.
+    pub sessions: SessionsConfig,
     /// What those who run the service see of it, and how it ends.
     pub ops: OpsConfig,
     /// What to log.
@@ -54,13 +58,20 @@ impl ServiceConfig {
         let database = DatabaseConfig::read(&mut reader);
         let keys = KeysConfig::read(&mut reader);
         let memory = cache::read(&mut reader);
+        let sessions = SessionsConfig::read(&mut reader);
         let ops = OpsConfig::read(&mut reader);
         let log = LogConfig::read(&mut reader);
         let read = reader.finish().map_err(Invalid)?;
-        match (listen, database, keys, memory, ops, log) {
-            (Some(listen), Some(database), Some(keys), Some(memory), Some(ops), Some(log)) => {
-                Ok((Self { listen, database, keys, memory, ops, log }, read))
-            }
+        match (listen, database, keys, memory, sessions, ops, log) {
+            (
+                Some(listen),
+                Some(database),
+                Some(keys),
+                Some(memory),
+                Some(sessions),
+                Some(ops),
+                Some(log),
+            ) => Ok((Self { listen, database, keys, memory, sessions, ops, log }, read)),
             // A reader without problems has a value for everything.
             _ => Err(Invalid(Vec::new())),
         }

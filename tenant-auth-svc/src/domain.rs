@@ -14,6 +14,8 @@ pub mod key;
 pub mod knowledge;
 pub mod page;
 pub mod scope;
+pub mod session;
+pub mod sessions;
 pub mod store;
 pub mod tenant;
 pub mod text;

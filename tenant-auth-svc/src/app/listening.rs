@@ -18,7 +18,7 @@ use tonic_health::{
 };
 use tower::ServiceBuilder;
 
-use super::{Database, Memory, StartError};
+use super::{Database, Memories, Memory, SessionMemory, StartError};
 use crate::{
     config::ListenConfig,
     grpc::{AdminRpc, InfoRpc, SessionRpc, UsageRpc, ValidationRpc, WatchRpc, places::Places},
@@ -39,10 +39,10 @@ const HEADERS: u32 = 16 * 1024;
 
 /// Everything that is served.
 pub(super) struct Services {
-    pub(super) validation: ValidationRpc<Memory>,
-    pub(super) admin: AdminRpc<Database, Memory>,
+    pub(super) validation: ValidationRpc<Database, Memory, SessionMemory>,
+    pub(super) admin: AdminRpc<Database, Memories>,
     pub(super) info: InfoRpc,
-    pub(super) session: SessionRpc,
+    pub(super) session: SessionRpc<Database, Memory, SessionMemory>,
     pub(super) usage: UsageRpc,
     pub(super) watch: WatchRpc,
     pub(super) health: HealthReporter,

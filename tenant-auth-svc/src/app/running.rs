@@ -15,7 +15,7 @@ use tokio::{
 use tonic_health::server::HealthReporter;
 
 use super::{
-    ChangeFeed, Database, Memory, StartError,
+    ChangeFeed, Database, Memories, Memory, StartError,
     readiness::{self, Readiness, State},
     upkeep::Upkeep,
 };
@@ -38,7 +38,7 @@ pub struct Running {
     pub(super) address: SocketAddr,
     pub(super) ops_address: Option<SocketAddr>,
     pub(super) clock: SharedClock,
-    pub(super) admin: Arc<Admin<Database, Memory>>,
+    pub(super) admin: Arc<Admin<Database, Memories>>,
     pub(super) validator: Arc<Validator<Memory>>,
     pub(super) feed: Arc<ChangeFeed>,
     pub(super) upkeep: Upkeep,
@@ -70,7 +70,7 @@ impl Running {
 
     /// The operator's use cases, for what runs in the same process.
     #[must_use]
-    pub fn admin(&self) -> &Admin<Database, Memory> {
+    pub fn admin(&self) -> &Admin<Database, Memories> {
         &self.admin
     }
 
@@ -97,12 +97,20 @@ impl Running {
         self.upkeep.have_read_ahead().await;
     }
 
-    /// Writes down which keys are in use, at a moment of one's own.
+    /// Writes down which keys and sliding sessions are in use, at a moment of one's own.
     ///
     /// # Errors
     /// When the database gives no answer; what was not written is written the next time.
     pub async fn write_uses(&self) -> Result<(), StoreError> {
         self.upkeep.write_uses().await
+    }
+
+    /// Deletes sessions that have been over for a while, at a moment of one's own. How many.
+    ///
+    /// # Errors
+    /// When the database gives no answer.
+    pub async fn sweep(&self) -> Result<u64, StoreError> {
+        self.upkeep.sweep().await
     }
 
     /// Waits until the database was reached and its schema found right.

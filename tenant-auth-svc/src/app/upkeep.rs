@@ -9,6 +9,9 @@ use super::{
     readiness::{Readiness, State},
 };
 use crate::domain::{
+    clock::SharedClock,
+    session::Slides,
+    sessions::SWEPT_AFTER,
     store::{Call, Lane, Store as _, StoreError},
     used::Uses,
 };
@@ -19,17 +22,36 @@ const PAGE: usize = 500;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The wait before reading ahead goes on after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How often uses are written.
+/// How often uses of keys are written, and sessions swept.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
+/// How often the moved ends of sessions are written. Well below the shortest time to live of a sliding one.
+const SLIDE_EVERY: Duration = Duration::from_secs(5);
+/// How many sessions are swept in one statement.
+const SWEPT_AT_ONCE: usize = 500;
+
+/// What waits to be written.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    pub(super) uses: Arc<Uses>,
+    pub(super) slides: Arc<Slides>,
+}
+
+impl Pending {
+    async fn write(&self, database: &Database) -> Result<(), StoreError> {
+        let uses = self.uses.flush(database, call).await;
+        self.slides.flush(database, call).await.and(uses)
+    }
+}
 
 /// What goes on in the background.
 #[derive(Debug)]
 pub(super) struct Upkeep {
     pub(super) memory: Memory,
     database: Database,
-    uses: Arc<Uses>,
+    pending: Pending,
+    clock: SharedClock,
+    tasks: [JoinHandle<()>; 3],
     reading: JoinHandle<()>,
-    writing: JoinHandle<()>,
 }
 
 impl Upkeep {
@@ -38,12 +60,18 @@ impl Upkeep {
         database: Database,
         memory: Memory,
         capacity: u64,
-        uses: Arc<Uses>,
+        pending: Pending,
+        clock: SharedClock,
         readiness: watch::Receiver<Readiness>,
     ) -> Self {
         let reading = tokio::spawn(read_ahead(database.clone(), memory.clone(), capacity, readiness));
-        let writing = tokio::spawn(write_uses(Arc::clone(&uses), database.clone()));
-        Self { memory, database, uses, reading, writing }
+        let (uses, slides) = (Arc::clone(&pending.uses), Arc::clone(&pending.slides));
+        let tasks = [
+            tokio::spawn(write_uses(uses, database.clone())),
+            tokio::spawn(write_slides(slides, database.clone())),
+            tokio::spawn(keep_swept(Arc::clone(&clock), database.clone())),
+        ];
+        Self { memory, database, pending, clock, tasks, reading }
     }
 
     /// Waits until the keys in use were read ahead.
@@ -54,14 +82,21 @@ impl Upkeep {
 
     /// Writes down the uses noted so far.
     pub(super) async fn write_uses(&self) -> Result<(), StoreError> {
-        self.uses.flush(&self.database, call).await
+        self.pending.write(&self.database).await
+    }
+
+    /// Deletes sessions that have been over for a while.
+    pub(super) async fn sweep(&self) -> Result<u64, StoreError> {
+        sweep(&self.database, &self.clock).await
     }
 }
 
 impl Drop for Upkeep {
     fn drop(&mut self) {
         self.reading.abort();
-        self.writing.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }
 
@@ -97,12 +132,42 @@ async fn read_ahead(
     }
 }
 
-/// Writes down uses, again and again.
+// A failure is logged where it happens; what was not done is done the next time.
+
+/// Writes down which keys are in use, again and again.
 async fn write_uses(uses: Arc<Uses>, database: Database) {
     loop {
         tokio::time::sleep(WRITE_EVERY).await;
-        // A failure is logged where it happens; what was not written is written the next time.
         let _ = uses.flush(&database, call).await;
+    }
+}
+
+/// Writes down how far the ends of sessions have moved, again and again.
+async fn write_slides(slides: Arc<Slides>, database: Database) {
+    loop {
+        tokio::time::sleep(SLIDE_EVERY).await;
+        let _ = slides.flush(&database, call).await;
+    }
+}
+
+/// Sweeps, again and again.
+async fn keep_swept(clock: SharedClock, database: Database) {
+    loop {
+        tokio::time::sleep(WRITE_EVERY).await;
+        let _ = sweep(&database, &clock).await;
+    }
+}
+
+/// Deletes sessions that have been over for a while, page by page. Any replica may, at any time.
+async fn sweep(database: &Database, clock: &SharedClock) -> Result<u64, StoreError> {
+    let before = clock.now().minus(SWEPT_AFTER);
+    let mut swept = 0;
+    loop {
+        let deleted = database.sweep_sessions(call(), before, SWEPT_AT_ONCE).await?;
+        swept += deleted;
+        if deleted < SWEPT_AT_ONCE as u64 {
+            return Ok(swept);
+        }
     }
 }
 

@@ -292,7 +292,7 @@ fn call(deadline: Instant) -> Call {
 }
 
 /// A change that this replica has made, whose position in the log nobody has told it.
-fn by_ourselves(fate: Fate) -> News {
+pub(super) fn by_ourselves(fate: Fate) -> News {
     News { fate, revision: None }
 }
 

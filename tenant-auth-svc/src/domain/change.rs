@@ -5,18 +5,21 @@ use std::{collections::HashMap, fmt::Debug};
 use super::{
     clock::UnixMillis,
     id::{KeyId, TenantId},
+    session::SessionId,
     verdict::Revision,
 };
 
-/// What is known to have become of a key or a tenant.
+/// What is known to have become of a key, a tenant or a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// It has changed; how, the database knows.
     Changed,
     /// The key was withdrawn then. It says so even while the database does not answer.
     Revoked(UnixMillis),
-    /// The tenant was suspended. Its keys say so even while the database does not answer.
+    /// The tenant was suspended. Its keys and sessions say so even while the database does not answer.
     Suspended,
+    /// The session was ended. It says so even while the database does not answer.
+    Unbound,
 }
 
 /// One piece of news.
@@ -29,18 +32,20 @@ pub struct News {
     pub revision: Option<Revision>,
 }
 
-/// Something for each of some keys and tenants.
+/// Something for each of some keys, tenants and sessions.
 #[derive(Clone, Debug)]
 pub struct BySubject<T> {
-    /// For keys.
+    /// For keys, and so for the sessions that they have opened.
     pub keys: HashMap<KeyId, T>,
     /// For tenants, and so for all that is theirs.
     pub tenants: HashMap<TenantId, T>,
+    /// For sessions.
+    pub sessions: HashMap<SessionId, T>,
 }
 
 impl<T> Default for BySubject<T> {
     fn default() -> Self {
-        Self { keys: HashMap::new(), tenants: HashMap::new() }
+        Self { keys: HashMap::new(), tenants: HashMap::new(), sessions: HashMap::new() }
     }
 }
 
@@ -55,10 +60,15 @@ impl<T> BySubject<T> {
         Self { tenants: HashMap::from([(id.clone(), value)]), ..Self::default() }
     }
 
+    /// For one session.
+    pub fn session(id: &SessionId, value: T) -> Self {
+        Self { sessions: HashMap::from([(id.clone(), value)]), ..Self::default() }
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.keys.len() + self.tenants.len()
+        self.keys.len() + self.tenants.len() + self.sessions.len()
     }
 
     /// Whether there is none.
@@ -70,20 +80,31 @@ impl<T> BySubject<T> {
 
 /// What a verdict depends on, as of one read.
 pub trait Record: Clone + Debug + Send + Sync + 'static {
+    /// By what it is found.
+    type Id;
+
     /// Those of the values that are for something this record depends on.
     fn among<'m, T>(&self, values: &'m BySubject<T>) -> impl Iterator<Item = &'m T>;
 
     /// Whether one of the values is for this very record.
     fn is_itself_among<T>(&self, values: &BySubject<T>) -> bool;
 
-    /// Those of the values that are for records of this kind.
-    fn of_this_kind<T>(values: &BySubject<T>) -> impl Iterator<Item = &T>;
+    /// Those of the values that are for records of this kind whose ids cannot be told from them.
+    fn without_id<T>(values: &BySubject<T>) -> impl Iterator<Item = &T>;
+
+    /// Those of the values that are for records of this kind, by id.
+    fn by_id<T>(values: &BySubject<T>) -> impl Iterator<Item = (&Self::Id, &T)>;
+
+    /// The value for the record with an id, if that is how the values name it.
+    fn of_id<'m, T>(id: &Self::Id, values: &'m BySubject<T>) -> Option<&'m T>;
 
     /// Writes an end into the record; nothing for [`Fate::Changed`].
     fn end(&mut self, fate: Fate);
 }
 
 /// A memory that can be told to forget.
+///
+/// Two memories are one, as far as news are concerned.
 pub trait Forget: Send + Sync + 'static {
     /// Makes sure that nothing which the news contradict is served after this call.
     fn heard(&self, news: &BySubject<News>);
@@ -97,4 +118,22 @@ pub trait Forget: Send + Sync + 'static {
 pub trait ForgetAbsence<I>: Send + Sync + 'static {
     /// These may have been absent before, and are there now.
     fn added(&self, ids: &[I]);
+}
+
+impl<A: Forget, B: Forget> Forget for (A, B) {
+    fn heard(&self, news: &BySubject<News>) {
+        self.0.heard(news);
+        self.1.heard(news);
+    }
+
+    fn verify_all(&self) {
+        self.0.verify_all();
+        self.1.verify_all();
+    }
+}
+
+impl<I, A: ForgetAbsence<I>, B: Send + Sync + 'static> ForgetAbsence<I> for (A, B) {
+    fn added(&self, ids: &[I]) {
+        self.0.added(ids);
+    }
 }

@@ -17,6 +17,12 @@ impl UnixMillis {
     /// The latest moment that every client can represent: the end of the year 9999.
     pub const MAX: Self = Self(253_402_300_799_999);
 
+    /// This moment less a duration.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+    }
+
     /// This moment plus a duration, at most [`Self::MAX`].
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {

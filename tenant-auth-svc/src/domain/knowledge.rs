@@ -37,4 +37,13 @@ pub trait RecordSource: Send + Sync + 'static {
         ids: &[Self::Id],
         deadline: Instant,
     ) -> impl Future<Output = Vec<Result<Knowledge<Self::Record>, StoreError>>> + Send;
+
+    /// Asks the database about one record, whatever memory says. Nothing stands in for its answer.
+    ///
+    /// Fails with [`StoreError`] when the database gives no complete answer before the deadline.
+    fn verify(
+        &self,
+        id: &Self::Id,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Knowledge<Self::Record>, StoreError>> + Send;
 }

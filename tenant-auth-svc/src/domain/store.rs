@@ -1,170 +1,25 @@
 //! What the use cases need of a database: one trait, and errors by kind.
 
-use std::{
-    future::Future,
-    time::{Duration, Instant},
+mod call;
+mod failure;
+
+use std::future::Future;
+
+pub use self::{
+    call::{Call, Lane},
+    failure::{FailureKind, StoreError},
 };
-
-use thiserror::Error;
-
 use super::{
     audit::{Actor, AuditEvent, AuditFilter},
     clock::UnixMillis,
     id::{KeyId, TenantId},
     key::{ApiKey, ImportOutcome, KeyHash, KeyRecord, KeyToImport, NewKey, Rotated, Rotation},
     page::{Page, PageRequest},
+    session::{Binding, NewSession, Session, SessionId, SessionRecord},
     tenant::{NewTenant, Tenant, TenantStatus},
     text::Reason,
     verdict::Revision,
 };
-
-/// What a database call is for. Each lane has an allowance of its own, so that none can starve another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Lane {
-    /// Reloading keys that are in memory.
-    Known,
-    /// Looking for keys that are not: a flood of made-up ones must not hold up the others.
-    Unknown,
-    /// Managing tenants and keys.
-    Admin,
-    /// Reading the change log.
-    Feed,
-    /// Migrations and start-up checks.
-    Maintenance,
-}
-
-impl Lane {
-    /// Every lane.
-    pub const ALL: [Self; 5] = [Self::Known, Self::Unknown, Self::Admin, Self::Feed, Self::Maintenance];
-
-    /// As logs and metrics write it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Known => "known",
-            Self::Unknown => "unknown",
-            Self::Admin => "admin",
-            Self::Feed => "feed",
-            Self::Maintenance => "maintenance",
-        }
-    }
-}
-
-/// The circumstances of a database call.
-#[derive(Clone, Copy, Debug)]
-pub struct Call {
-    /// What it is for.
-    pub lane: Lane,
-    /// When nobody waits for it any longer. The database hop may give up sooner, never later.
-    pub deadline: Instant,
-}
-
-impl Call {
-    /// A call that may take this long.
-    #[must_use]
-    pub fn within(lane: Lane, time: Duration) -> Self {
-        Self { lane, deadline: Instant::now() + time }
-    }
-}
-
-/// What went wrong between the service and its database: the kind decides what happens next, never the engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FailureKind {
-    /// No connection, or one that broke.
-    Unreachable,
-    /// No answer in time.
-    TimedOut,
-    /// The database asks for fewer calls.
-    Throttled,
-    /// The database is locked by somebody else for the moment.
-    Busy,
-    /// The database refuses our credentials, or has been suspended.
-    Denied,
-    /// The answer makes no sense: not the protocol, cut short, or rows that cannot be.
-    Garbled,
-    /// The database lacks a table or namespace that we need: not migrated, or the wrong one.
-    Misplaced,
-    /// It was not asked, because it has not answered for a while: the breaker is open.
-    CircuitOpen,
-    /// Too many calls of ours are waiting already.
-    Overloaded,
-    /// A rule of the schema forbids it.
-    Conflict,
-    /// Anything else: a defect on one of the two sides.
-    Broken,
-}
-
-impl FailureKind {
-    /// As logs, metrics and error details write it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unreachable => "unreachable",
-            Self::TimedOut => "timed_out",
-            Self::Throttled => "throttled",
-            Self::Busy => "busy",
-            Self::Denied => "denied",
-            Self::Garbled => "garbled",
-            Self::Misplaced => "misplaced",
-            Self::CircuitOpen => "circuit_open",
-            Self::Overloaded => "overloaded",
-            Self::Conflict => "conflict",
-            Self::Broken => "broken",
-        }
-    }
-
-    /// What such a failure says about the database: that it answers all the same, that it does not, or (`None`)
-    /// nothing, because it was not asked.
-    #[must_use]
-    pub fn database_works(self) -> Option<bool> {
-        match self {
-            Self::Conflict => Some(true),
-            Self::CircuitOpen | Self::Overloaded => None,
-            Self::Unreachable
-            | Self::TimedOut
-            | Self::Throttled
-            | Self::Busy
-            | Self::Denied
-            | Self::Garbled
-            | Self::Misplaced
-            | Self::Broken => Some(false),
-        }
-    }
-
-    /// Whether the same call may well succeed a moment later.
-    #[must_use]
-    pub fn is_transient(self) -> bool {
-        match self {
-            Self::Unreachable | Self::TimedOut | Self::Busy | Self::Garbled => true,
-            Self::Throttled
-            | Self::Denied
-            | Self::Misplaced
-            | Self::CircuitOpen
-            | Self::Overloaded
-            | Self::Conflict
-            | Self::Broken => false,
-        }
-    }
-}
-
-/// The database gave no answer. It says nothing about the key, the tenant, or whatever was asked for.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("the database is {}: {message}", kind.as_str())]
-pub struct StoreError {
-    /// What went wrong.
-    pub kind: FailureKind,
-    /// For the log; holds no secret and is not shown to callers.
-    pub message: String,
-    /// When the database asked to be called again.
-    pub retry_after: Option<Duration>,
-}
-
-impl StoreError {
-    /// An error without a wish for the next call.
-    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), retry_after: None }
-    }
-}
 
 /// Who changes something, and when.
 #[derive(Clone, Debug)]
@@ -223,6 +78,53 @@ pub trait Store: Send + Sync + 'static {
         call: Call,
         uses: &[(KeyId, UnixMillis)],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Finds the records of up to [`MAX_LOOKUP`] sessions in one statement.
+    fn lookup_sessions(
+        &self,
+        call: Call,
+        ids: &[SessionId],
+    ) -> impl Future<Output = Result<Found<SessionRecord>, StoreError>> + Send;
+
+    /// Binds a session, or finds it bound. Sessions that are over make room if the tenant has too many.
+    fn bind_session(
+        &self,
+        call: Call,
+        new: &NewSession,
+    ) -> impl Future<Output = Result<Binding, StoreError>> + Send;
+
+    /// Ends a session of a tenant; whether there was one that was not over at that moment.
+    fn unbind_session(
+        &self,
+        call: Call,
+        id: &SessionId,
+        tenant: &TenantId,
+        now: UnixMillis,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Lists a tenant's sessions that are not over at a moment, newest first.
+    fn list_sessions(
+        &self,
+        call: Call,
+        tenant: &TenantId,
+        now: UnixMillis,
+        page: &PageRequest<(UnixMillis, SessionId)>,
+    ) -> impl Future<Output = Result<Page<Session, (UnixMillis, SessionId)>, StoreError>> + Send;
+
+    /// Moves the ends of sliding sessions, up to [`MAX_USED`] of them: each was validated at its moment.
+    fn slide_sessions(
+        &self,
+        call: Call,
+        uses: &[(SessionId, UnixMillis)],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Deletes up to `limit` sessions that were over before a moment. How many it deleted.
+    fn sweep_sessions(
+        &self,
+        call: Call,
+        before: UnixMillis,
+        limit: usize,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Creates a tenant, or finds the one that has its id; the caller compares.
     fn create_tenant(
@@ -307,7 +209,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Page<AuditEvent, i64>, StoreError>> + Send;
 }
 
-/// The most keys in one [`Store::lookup_keys`].
+/// The most ids in one [`Store::lookup_keys`] or [`Store::lookup_sessions`].
 pub const MAX_LOOKUP: usize = 64;
-/// The most keys in one [`Store::note_uses`].
+/// The most uses in one [`Store::note_uses`] or [`Store::slide_sessions`].
 pub const MAX_USED: usize = 500;

@@ -121,6 +121,13 @@ impl Provenance {
         cacheable_for: Duration::ZERO,
     };
 
+    /// Of an answer that rests on two: the older one's source, age and revision, and the shorter reuse.
+    #[must_use]
+    pub fn weaker(self, other: Self) -> Self {
+        let older = if other.age > self.age { other } else { self };
+        Self { cacheable_for: self.cacheable_for.min(other.cacheable_for), ..older }
+    }
+
     /// Shortens the reuse so that it never outlives the key itself.
     #[must_use]
     pub fn capped_by(mut self, end: Option<UnixMillis>, now: UnixMillis) -> Self {

@@ -18,6 +18,7 @@ use crate::{
         change::{BySubject, Fate, Forget, News},
         clock::{SharedClock, UnixMillis},
         id::{KeyId, TenantId},
+        session::SessionId,
         store::{Call, FailureKind, Lane, StoreError},
         verdict::Revision,
     },
@@ -42,7 +43,8 @@ SELECT log.seq, log.kind, log.ref, log.tenant_id, \
        (SELECT kind || ' ' || ref || ' ' || at FROM changes WHERE seq = ?1), \
        log.kind || ' ' || log.ref || ' ' || log.at, \
        CASE log.kind WHEN 'key' THEN (SELECT revoked_at FROM api_keys WHERE id = log.ref) END, \
-       CASE log.kind WHEN 'tenant' THEN (SELECT status = 'suspended' FROM tenants WHERE id = log.ref) END \
+       CASE log.kind WHEN 'tenant' THEN (SELECT status = 'suspended' FROM tenants WHERE id = log.ref) END, \
+       CASE log.kind WHEN 'session' THEN EXISTS (SELECT 1 FROM session_bindings WHERE session_id = log.ref) END \
 FROM (SELECT 1) LEFT JOIN (SELECT seq, kind, ref, tenant_id, at FROM changes WHERE seq > ?1 ORDER BY seq LIMIT ?2) AS log \
 ON TRUE ORDER BY log.seq";
 
@@ -209,6 +211,11 @@ impl Reading {
                 let suspended = row.optional_integer(9)? == Some(1);
                 let news = news(if suspended { Fate::Suspended } else { Fate::Changed });
                 self.about.tenants.extend(TenantId::parse(id).ok().map(|id| (id, news)));
+            }
+            "session" => {
+                let bound = row.optional_integer(10)? == Some(1);
+                let news = news(if bound { Fate::Changed } else { Fate::Unbound });
+                self.about.sessions.extend(SessionId::parse(id).ok().map(|id| (id, news)));
             }
             // Of a newer version: whatever it is about, no verdict here depends on it.
             _ => {}

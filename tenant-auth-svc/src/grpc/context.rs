@@ -12,11 +12,7 @@ use super::{
     error::ApiError,
     places::{Place, Places},
 };
-use crate::domain::{
-    audit::Actor,
-    store::FailureKind,
-    verdict::{Source, Verdict},
-};
+use crate::domain::{audit::Actor, session::SessionVerdict, store::FailureKind, verdict::Source};
 
 /// Names a request in logs, in the audit log, and to the caller (`x-request-id`).
 #[derive(Clone, Debug)]
@@ -67,7 +63,7 @@ pub struct RpcRecord(Arc<Record>);
 
 #[derive(Debug, Default)]
 struct Record {
-    first: OnceLock<(Verdict, Source)>,
+    first: OnceLock<(SessionVerdict, Source)>,
     failure: OnceLock<FailureKind>,
     decided: AtomicU64,
     undecided: AtomicU64,
@@ -75,8 +71,8 @@ struct Record {
 
 impl RpcRecord {
     /// A decision was made. The first one stands for the RPC, further ones are counted.
-    pub fn decided(&self, verdict: Verdict, source: Source) {
-        let _ = self.0.first.set((verdict, source));
+    pub fn decided(&self, verdict: impl Into<SessionVerdict>, source: Source) {
+        let _ = self.0.first.set((verdict.into(), source));
         self.0.decided.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -93,7 +89,7 @@ impl RpcRecord {
 
     /// The verdict, if the RPC was about exactly one key; how it was reached.
     #[must_use]
-    pub fn verdict(&self) -> Option<(Verdict, Source)> {
+    pub fn verdict(&self) -> Option<(SessionVerdict, Source)> {
         self.0.first.get().copied().filter(|_| self.decisions() == 1)
     }
 

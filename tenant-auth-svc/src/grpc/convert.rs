@@ -2,6 +2,7 @@
 
 mod admin;
 mod fields;
+mod session;
 mod time;
 mod validation;
 
@@ -11,6 +12,10 @@ pub(super) use self::{
         import_response, issue_request, key_id_request, list_keys_request, list_keys_response,
         list_tenants_request, list_tenants_response, reason_request, rotate_request, tenant_id_request,
         tenant_message,
+    },
+    session::{
+        bind_request, bind_response, list_sessions_request, list_sessions_response, session_decision_message,
+        session_question, unbind_request,
     },
     time::timestamp,
     validation::{batch_questions, decision_message, question},

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::domain::{admin::AdminError, store::StoreError};
+use crate::domain::{admin::AdminError, sessions::SessionError, store::StoreError};
 
 /// Why an RPC fails. [`status`](super::status) turns it into what travels.
 #[derive(Debug, Error)]
@@ -16,6 +16,9 @@ pub enum ApiError {
     /// A change was not made.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// A session was not bound, ended or listed.
+    #[error(transparent)]
+    Session(#[from] SessionError),
     /// The contract has it, this version does not serve it.
     #[error("{0} is not served by this version")]
     Unserved(&'static str),

@@ -2,10 +2,12 @@
 
 mod admin;
 mod info;
+mod session;
 mod validation;
 
 pub use self::{
     admin::AdminRpc,
     info::{InfoRpc, ServerInfo},
+    session::SessionRpc,
     validation::ValidationRpc,
 };

@@ -28,6 +28,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use super::error::ApiError;
 use crate::domain::{
     admin::AdminError,
+    sessions::SessionError,
     store::{FailureKind, StoreError},
 };
 
@@ -52,7 +53,15 @@ impl From<ApiError> for Status {
                 Self::with_error_details(Code::InvalidArgument, all.join("; "), details)
             }
             ApiError::Undecidable(error) | ApiError::Admin(AdminError::Store(error)) => unavailable(&error),
+            ApiError::Session(SessionError::Store(error)) => unavailable(&error),
             ApiError::Admin(error) => refused(&error),
+            // Without a time to retry: only the end of another session makes room.
+            ApiError::Session(SessionError::TooMany { .. }) => {
+                with_reason(Code::ResourceExhausted, "TOO_MANY_SESSIONS", error.to_string())
+            }
+            ApiError::Session(SessionError::NoSuchTenant(_)) => {
+                with_reason(Code::NotFound, "NO_SUCH_TENANT", error.to_string())
+            }
             ApiError::Unserved(_) => with_reason(Code::Unimplemented, "NOT_SERVED", error.to_string()),
             ApiError::Overloaded { .. } => {
                 let mut details = ErrorDetails::with_error_info("OVERLOADED", ERROR_DOMAIN, HashMap::new());

@@ -3,10 +3,7 @@
 use std::pin::Pin;
 
 use futures::Stream;
-use tenant_auth_proto::v1::{
-    self, session_service_server::SessionService, usage_service_server::UsageService,
-    watch_service_server::WatchService,
-};
+use tenant_auth_proto::v1::{self, usage_service_server::UsageService, watch_service_server::WatchService};
 use tonic::{Request, Response, Status};
 
 use super::error::ApiError;
@@ -15,25 +12,6 @@ type Reply<T> = Result<Response<T>, Status>;
 
 fn unserved<T>(rpc: &'static str) -> Reply<T> {
     Err(ApiError::Unserved(rpc).into())
-}
-
-/// `SessionService`.
-#[derive(Debug)]
-pub struct SessionRpc;
-
-#[tonic::async_trait]
-impl SessionService for SessionRpc {
-    async fn bind_session(&self, _: Request<v1::BindSessionRequest>) -> Reply<v1::BindSessionResponse> {
-        unserved("BindSession")
-    }
-
-    async fn unbind_session(&self, _: Request<v1::UnbindSessionRequest>) -> Reply<v1::UnbindSessionResponse> {
-        unserved("UnbindSession")
-    }
-
-    async fn list_sessions(&self, _: Request<v1::ListSessionsRequest>) -> Reply<v1::ListSessionsResponse> {
-        unserved("ListSessions")
-    }
 }
 
 /// `UsageService`.

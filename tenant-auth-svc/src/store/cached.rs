@@ -31,7 +31,7 @@ use crate::domain::{
     clock::SharedClock,
     freshness::{Lifetimes, World},
     knowledge::{Knowledge, RecordSource},
-    store::{MAX_LOOKUP, StoreError, StoredDigest},
+    store::{FailureKind, MAX_LOOKUP, StoreError, StoredDigest},
     verdict::{Revision, Source},
 };
 
@@ -218,6 +218,14 @@ impl<L: Lookup> RecordSource for Cached<L> {
             outcomes.push(outcome.inspect(|knowledge| self.0.note_age(knowledge)));
         }
         outcomes
+    }
+
+    async fn verify(&self, id: &L::Id, deadline: Instant) -> Result<Knowledge<L::Record>, StoreError> {
+        let asked = self.0.pool.epoch();
+        match self.join(std::slice::from_ref(id), true).pop() {
+            Some(wait) => self.await_answer(id, wait, asked, deadline).await,
+            None => Err(StoreError::new(FailureKind::Broken, "a load did not depart")),
+        }
     }
 }
 

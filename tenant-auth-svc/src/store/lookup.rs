@@ -5,6 +5,7 @@ use std::{fmt::Debug, future::Future, hash::Hash, sync::Arc};
 use crate::domain::{
     change::Record,
     key::{KeyHash, KeyRecord, Peppers},
+    session::{SessionId, SessionRecord},
     store::{Call, Found, Store, StoreError},
     used::Uses,
 };
@@ -14,7 +15,7 @@ pub trait Lookup: Send + Sync + 'static {
     /// By what it is found.
     type Id: Clone + Debug + Eq + Hash + Ord + Send + Sync + 'static;
     /// What is found.
-    type Record: Record;
+    type Record: Record<Id = Self::Id>;
 
     /// Finds up to [`MAX_LOOKUP`](crate::domain::store::MAX_LOOKUP) records in one statement.
     ///
@@ -33,6 +34,39 @@ pub trait Lookup: Send + Sync + 'static {
 
     /// Is told of each record that was read because somebody asked for it.
     fn used(&self, record: &Self::Record);
+}
+
+/// Sessions, by their id.
+#[derive(Debug)]
+pub struct Sessions<S>(S);
+
+impl<S: Store> Sessions<S> {
+    /// Looks sessions up in `store`.
+    pub fn new(store: S) -> Self {
+        Self(store)
+    }
+}
+
+impl<S: Store> Lookup for Sessions<S> {
+    type Id = SessionId;
+    type Record = SessionRecord;
+
+    async fn lookup(&self, call: Call, ids: &[SessionId]) -> Result<Found<SessionRecord>, StoreError> {
+        self.0.lookup_sessions(call, ids).await
+    }
+
+    fn digests(&self, _: &SessionId) -> Vec<[u8; 32]> {
+        // Sessions are not read ahead.
+        Vec::new()
+    }
+
+    fn drawn(id: &SessionId) -> u8 {
+        id.as_str().bytes().fold(0, |drawn, byte| drawn.wrapping_mul(31).wrapping_add(byte))
+    }
+
+    fn used(&self, _: &SessionRecord) {
+        // Whether it was used is known once it is judged.
+    }
 }
 
 /// Keys, by their SHA-256.

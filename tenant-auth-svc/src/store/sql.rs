@@ -4,6 +4,7 @@ mod audit;
 mod keys;
 mod lookup;
 mod rows;
+mod sessions;
 mod tenants;
 mod used;
 mod write;
@@ -17,6 +18,7 @@ use crate::domain::{
     id::{KeyId, TenantId},
     key::{ApiKey, ImportOutcome, KeyHash, KeyRecord, KeyToImport, NewKey, Peppers, Rotated, Rotation},
     page::{Page, PageRequest},
+    session::{Binding, NewSession, Session, SessionId, SessionRecord},
     store::{Call, Change, FailureKind, Found, InUse, Store, StoreError},
     tenant::{NewTenant, Tenant, TenantStatus},
     text::Reason,
@@ -52,6 +54,46 @@ impl<E: Engine> Store for SqlStore<E> {
 
     async fn note_uses(&self, call: Call, uses: &[(KeyId, UnixMillis)]) -> Result<(), StoreError> {
         used::note(&self.engine, call, uses).await
+    }
+
+    async fn lookup_sessions(
+        &self,
+        call: Call,
+        ids: &[SessionId],
+    ) -> Result<Found<SessionRecord>, StoreError> {
+        sessions::lookup(&self.engine, call, ids).await
+    }
+
+    async fn bind_session(&self, call: Call, new: &NewSession) -> Result<Binding, StoreError> {
+        sessions::bind(&self.engine, call, new).await
+    }
+
+    async fn unbind_session(
+        &self,
+        call: Call,
+        id: &SessionId,
+        tenant: &TenantId,
+        now: UnixMillis,
+    ) -> Result<bool, StoreError> {
+        sessions::unbind(&self.engine, call, id, tenant, now).await
+    }
+
+    async fn list_sessions(
+        &self,
+        call: Call,
+        tenant: &TenantId,
+        now: UnixMillis,
+        page: &PageRequest<(UnixMillis, SessionId)>,
+    ) -> Result<Page<Session, (UnixMillis, SessionId)>, StoreError> {
+        sessions::list(&self.engine, call, tenant, now, page).await
+    }
+
+    async fn slide_sessions(&self, call: Call, uses: &[(SessionId, UnixMillis)]) -> Result<(), StoreError> {
+        sessions::slide(&self.engine, call, uses).await
+    }
+
+    async fn sweep_sessions(&self, call: Call, before: UnixMillis, limit: usize) -> Result<u64, StoreError> {
+        sessions::sweep(&self.engine, call, before, limit).await
     }
 
     async fn create_tenant(

@@ -2,6 +2,7 @@
 
 mod make;
 mod peppers;
+mod sessions;
 mod used;
 
 use std::{sync::Arc, time::Duration};
@@ -91,6 +92,7 @@ async fn suite<E: Engine>(database: &Database, what: &str, engine: Arc<E>) {
         let peppers = Arc::new(peppers);
         let store = SqlStore::new(Arc::clone(&engine), Arc::clone(&peppers));
         used::uses(&store, &peppers).await;
+        sessions::sessions(&store).await;
         tenants(&store).await;
         keys(&store).await;
         rotation(&store).await;

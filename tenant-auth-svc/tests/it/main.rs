@@ -24,6 +24,7 @@ mod input;
 mod migrations;
 mod ops;
 mod outage;
+mod sessions;
 mod shed;
 mod stream;
 mod validation;

@@ -34,6 +34,8 @@ pub struct KeyRecord {
 }
 
 impl Record for KeyRecord {
+    type Id = KeyHash;
+
     fn among<'m, T>(&self, values: &'m BySubject<T>) -> impl Iterator<Item = &'m T> {
         values.keys.get(&self.key_id).into_iter().chain(values.tenants.get(&self.tenant_id))
     }
@@ -42,13 +44,22 @@ impl Record for KeyRecord {
         values.keys.contains_key(&self.key_id)
     }
 
-    fn of_this_kind<T>(values: &BySubject<T>) -> impl Iterator<Item = &T> {
+    fn without_id<T>(values: &BySubject<T>) -> impl Iterator<Item = &T> {
         values.keys.values()
+    }
+
+    fn by_id<T>(_: &BySubject<T>) -> impl Iterator<Item = (&KeyHash, &T)> {
+        // The log names keys by their public id.
+        std::iter::empty()
+    }
+
+    fn of_id<'m, T>(_: &KeyHash, _: &'m BySubject<T>) -> Option<&'m T> {
+        None
     }
 
     fn end(&mut self, fate: Fate) {
         match fate {
-            Fate::Changed => {}
+            Fate::Changed | Fate::Unbound => {}
             Fate::Revoked(at) => self.revoked_at = Some(at),
             Fate::Suspended => self.tenant_status = TenantStatus::Suspended,
         }

@@ -78,7 +78,7 @@ pub(in crate::grpc) fn decision_message(decision: Decision) -> v1::ValidateKeyRe
     message
 }
 
-fn provenance_message(provenance: Provenance) -> v1::Provenance {
+pub(super) fn provenance_message(provenance: Provenance) -> v1::Provenance {
     let source = match provenance.source {
         Source::None => v1::Source::Unspecified,
         Source::Database => v1::Source::Database,
@@ -95,7 +95,7 @@ fn provenance_message(provenance: Provenance) -> v1::Provenance {
     }
 }
 
-fn verdict_number(verdict: Verdict) -> v1::Verdict {
+pub(super) fn verdict_number(verdict: Verdict) -> v1::Verdict {
     match verdict {
         Verdict::Valid => v1::Verdict::Valid,
         Verdict::Unknown => v1::Verdict::Unknown,

@@ -11,13 +11,14 @@ use tonic::{Request, Response, Status, Streaming};
 use self::stream::Messages;
 use crate::{
     domain::{
-        store::StoreError,
+        sessions::{SessionMemory, Sessions},
+        store::{Store, StoreError},
         validate::{KeySource, Validator},
         verdict::Decision,
     },
     grpc::{
         context::{Context as _, RpcRecord},
-        convert::{batch_questions, decision_message, question},
+        convert::{batch_questions, decision_message, question, session_decision_message, session_question},
         error::ApiError,
         status::as_message,
     },
@@ -28,19 +29,22 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// How many requests of one stream are worked on at once; beyond that the stream is not read.
 const STREAM_CONCURRENCY: usize = 256;
 
-/// `ValidationService` over a [`Validator`].
+/// `ValidationService` over a [`Validator`] and [`Sessions`].
 #[derive(Debug)]
-pub struct ValidationRpc<S>(Arc<Validator<S>>);
+pub struct ValidationRpc<S, K, M> {
+    keys: Arc<Validator<K>>,
+    sessions: Arc<Sessions<S, K, M>>,
+}
 
-impl<S: KeySource> ValidationRpc<S> {
-    /// Serves a validator's decisions.
-    pub fn new(validator: Arc<Validator<S>>) -> Self {
-        Self(validator)
+impl<S: Store, K: KeySource, M: SessionMemory> ValidationRpc<S, K, M> {
+    /// Serves decisions about keys and about sessions.
+    pub fn new(keys: Arc<Validator<K>>, sessions: Arc<Sessions<S, K, M>>) -> Self {
+        Self { keys, sessions }
     }
 }
 
 #[tonic::async_trait]
-impl<S: KeySource> ValidationService for ValidationRpc<S> {
+impl<S: Store, K: KeySource, M: SessionMemory> ValidationService for ValidationRpc<S, K, M> {
     type StreamValidateKeysStream =
         Pin<Box<dyn Stream<Item = Result<v1::StreamValidateKeysResponse, Status>> + Send>>;
 
@@ -50,7 +54,7 @@ impl<S: KeySource> ValidationService for ValidationRpc<S> {
     ) -> Result<Response<v1::ValidateKeyResponse>, Status> {
         let (deadline, record) = (request.deadline(LIMIT)?, request.record());
         let question = question(request.into_inner())?;
-        let decision = noted(&record, self.0.decide(&question, deadline).await)?;
+        let decision = noted(&record, self.keys.decide(&question, deadline).await)?;
         Ok(Response::new(decision_message(decision)))
     }
 
@@ -62,7 +66,7 @@ impl<S: KeySource> ValidationService for ValidationRpc<S> {
 
         let (deadline, record) = (request.deadline(LIMIT)?, request.record());
         let questions = batch_questions(request.into_inner())?;
-        let decisions = self.0.decide_all(&questions, deadline).await;
+        let decisions = self.keys.decide_all(&questions, deadline).await;
         let result = |decision| match noted(&record, decision) {
             Ok(decision) => Outcome::Response(decision_message(decision)),
             Err(error) => Outcome::Error(as_message(error)),
@@ -78,7 +82,7 @@ impl<S: KeySource> ValidationService for ValidationRpc<S> {
         request: Request<Streaming<v1::StreamValidateKeysRequest>>,
     ) -> Result<Response<Self::StreamValidateKeysStream>, Status> {
         let messages = Messages {
-            validator: Arc::clone(&self.0),
+            validator: Arc::clone(&self.keys),
             record: request.record(),
             budget: request.budget(LIMIT),
             places: request.leave_place(),
@@ -94,9 +98,14 @@ impl<S: KeySource> ValidationService for ValidationRpc<S> {
 
     async fn validate_session(
         &self,
-        _: Request<v1::ValidateSessionRequest>,
+        request: Request<v1::ValidateSessionRequest>,
     ) -> Result<Response<v1::ValidateSessionResponse>, Status> {
-        Err(ApiError::Unserved("ValidateSession").into())
+        let (deadline, record) = (request.deadline(LIMIT)?, request.record());
+        let question = session_question(request.into_inner())?;
+        let decision = self.sessions.decide(question, deadline).await;
+        let decision = decision.inspect_err(|error| record.failed(error.kind)).map_err(ApiError::from)?;
+        record.decided(decision.verdict, decision.provenance.source);
+        Ok(Response::new(session_decision_message(decision)))
     }
 }
 

@@ -101,6 +101,7 @@ impl Fence {
         let mark = |news: &News| Mark { epoch, news: *news };
         put(&mut ledger.recent.keys, &news.keys, mark);
         put(&mut ledger.recent.tenants, &news.tenants, mark);
+        put(&mut ledger.recent.sessions, &news.sessions, mark);
         ledger
     }
 
@@ -150,7 +151,7 @@ impl Ledger {
                 continue;
             }
             match mark.news.fate {
-                Fate::Revoked(_) | Fate::Suspended => ends.push(mark.news.fate),
+                Fate::Revoked(_) | Fate::Suspended | Fate::Unbound => ends.push(mark.news.fate),
                 Fate::Changed if began < mark.epoch => overtaken = overtaken.max(Some(mark.epoch)),
                 Fate::Changed => lags = true,
             }
@@ -164,15 +165,23 @@ impl Ledger {
         }
     }
 
-    /// Judges an absence.
-    pub(super) fn judge_absence(&self, began: Epoch, revision: Revision) -> Judgement {
-        match self.arrival {
-            _ if began < self.floor => Judgement::Overtaken(self.floor),
-            Some(mark) if mark.is_reflected(began, revision) => Judgement::Holds,
-            Some(mark) if began < mark.epoch => Judgement::Overtaken(mark.epoch),
-            Some(_) => Judgement::Lags,
-            None => Judgement::Holds,
+    /// Judges the absence of an id.
+    pub(super) fn judge_absence<R: Record>(&self, id: &R::Id, began: Epoch, revision: Revision) -> Judgement {
+        if began < self.floor {
+            return Judgement::Overtaken(self.floor);
         }
+        let named = [&self.recent, &self.older].into_iter().filter_map(|marks| R::of_id(id, marks));
+        let mut lags = false;
+        for mark in named.chain(&self.arrival) {
+            if mark.is_reflected(began, revision) {
+                continue;
+            }
+            if began < mark.epoch {
+                return Judgement::Overtaken(mark.epoch);
+            }
+            lags = true;
+        }
+        if lags { Judgement::Lags } else { Judgement::Holds }
     }
 }
 

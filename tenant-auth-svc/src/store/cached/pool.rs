@@ -73,7 +73,7 @@ impl<R> Clone for Settled<R> {
 impl<I, R> Pool<I, R>
 where
     I: Clone + Eq + Hash + Send + Sync + 'static,
-    R: Record,
+    R: Record<Id = I>,
 {
     pub(super) fn new(config: CacheConfig) -> Self {
         // The outer bound; entries are decided about well before.
@@ -144,7 +144,7 @@ where
         let ledger = self.fence.settling();
         let judgement = match &loaded.record {
             Some(record) => ledger.judge(record, loaded.began, loaded.revision),
-            None => ledger.judge_absence(loaded.began, loaded.revision),
+            None => ledger.judge_absence::<R>(id, loaded.began, loaded.revision),
         };
         let mut entry = self.entry(loaded, drawn);
         let entry = match &judgement {
@@ -212,42 +212,45 @@ where
     /// Removes what the news contradict, or writes the end that they tell into it.
     pub(super) fn hear(&self, news: &BySubject<News>) {
         let guard = self.fence.mark(news);
-        let mut seen = 0;
-        for (id, entry) in &self.found {
-            seen += usize::from(entry.record.as_deref().is_some_and(|record| record.is_itself_among(news)));
-            match self.hear_of(&entry, news) {
-                Heard::Nothing => {}
-                Heard::End(entry) => self.found.insert((*id).clone(), entry),
-                Heard::Change => self.found.invalidate(&*id),
+        for (id, _) in R::by_id(news) {
+            self.absent.invalidate(id);
+            if let Some(entry) = self.found.get(id) {
+                self.hear_of(id, &entry, news);
             }
         }
-        for (digest, entry) in &self.ahead {
-            match self.hear_of(&entry, news) {
-                Heard::Nothing => {}
+        let mut seen = 0;
+        // All entries have to be looked at: changes are rare, and a second index would cost every load.
+        if !(news.keys.is_empty() && news.tenants.is_empty()) {
+            for (id, entry) in &self.found {
+                let is_itself = entry.record.as_deref().is_some_and(|record| record.is_itself_among(news));
+                seen += usize::from(is_itself);
+                self.hear_of(&id, &entry, news);
+            }
+            for (digest, entry) in &self.ahead {
                 // It is read again when it is asked for.
-                Heard::End(_) | Heard::Change => self.ahead.invalidate(&*digest),
+                if !unreflected(&entry, news, &self.fence).is_empty() {
+                    self.ahead.invalidate(&*digest);
+                }
             }
         }
         drop(guard);
         // One that is not here may be a new one, whose absence is; nobody can tell which.
-        let arrivals = || R::of_this_kind(news).filter(|news| news.fate == Fate::Changed);
+        let arrivals = || R::without_id(news).filter(|news| news.fate == Fate::Changed);
         let revision = arrivals().filter_map(|news| news.revision).max();
         if revision.is_some() && seen < arrivals().count() {
             drop(self.fence.mark_arrival(revision));
         }
     }
 
-    fn hear_of(&self, entry: &Entry<R>, news: &BySubject<News>) -> Heard<R> {
-        let Some(record) = entry.record.as_deref() else { return Heard::Nothing };
-        let unreflected = |news: &&News| {
-            // Positions of what must be verified may be those of another log.
-            news.revision.is_none_or(|at| entry.revision < at) || self.fence.must_verify(entry.began)
-        };
-        let fates: Vec<_> = record.among(news).filter(unreflected).map(|news| news.fate).collect();
+    fn hear_of(&self, id: &I, entry: &Entry<R>, news: &BySubject<News>) {
+        let fates = unreflected(entry, news, &self.fence);
         if fates.is_empty() {
-            return Heard::Nothing;
+            return;
         }
-        ended(entry, &fates).map_or(Heard::Change, |entry| Heard::End(Arc::new(entry)))
+        match ended(entry, &fates) {
+            Some(entry) => self.found.insert(id.clone(), Arc::new(entry)),
+            None => self.found.invalidate(id),
+        }
     }
 
     /// Makes absences end: these are there now.
@@ -273,10 +276,13 @@ where
     }
 }
 
-enum Heard<R> {
-    Nothing,
-    End(Arc<Entry<R>>),
-    Change,
+/// Of the news about an entry, those that it does not reflect.
+fn unreflected<R: Record>(entry: &Entry<R>, news: &BySubject<News>, fence: &Fence) -> Vec<Fate> {
+    let Some(record) = entry.record.as_deref() else { return Vec::new() };
+    // Positions of what must be verified may be those of another log.
+    let is_new =
+        |news: &&News| news.revision.is_none_or(|at| entry.revision < at) || fence.must_verify(entry.began);
+    record.among(news).filter(is_new).map(|news| news.fate).collect()
 }
 
 /// The entry with the ends that are known written into it; `None` if no end is among the fates.

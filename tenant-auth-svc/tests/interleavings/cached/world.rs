@@ -20,14 +20,13 @@ use crate::domain::{
     clock::UnixMillis,
     freshness::{self, Lifetimes},
     id::{KeyId, TenantId},
-    key::KeyRecord,
+    key::{KeyHash, KeyRecord},
     knowledge::Knowledge,
     scope::{Scope, ScopeSet},
     tenant::TenantStatus,
     verdict::Revision,
 };
 
-const ID: u32 = 1;
 const DIGEST: [u8; 32] = [7; 32];
 
 /// What an answer says, as far as the scenarios care.
@@ -46,7 +45,7 @@ pub(super) enum Answer {
 pub(super) struct World(Arc<Inner>);
 
 struct Inner {
-    pool: Pool<u32, KeyRecord>,
+    pool: Pool<KeyHash, KeyRecord>,
     database: Mutex<Database>,
     told: AtomicBool,
     now: AtomicU64,
@@ -134,7 +133,7 @@ impl World {
     }
 
     fn settle(&self, loaded: Loaded<KeyRecord>) -> Settled<KeyRecord> {
-        self.0.pool.settle(&ID, loaded, 128, self.now())
+        self.0.pool.settle(&id(), loaded, 128, self.now())
     }
 
     /// As a caller does: memory, or a load; again, if news have overtaken that.
@@ -153,10 +152,10 @@ impl World {
     }
 
     pub(super) fn recall(&self) -> Answer {
-        match self.0.pool.recall(&ID, self.now(), || freshness::World::Heard) {
+        match self.0.pool.recall(&id(), self.now(), || freshness::World::Heard) {
             Recalled::Known(knowledge) => said(&knowledge),
             Recalled::Due(knowledge) => {
-                self.0.pool.release_reload(&ID);
+                self.0.pool.release_reload(&id());
                 said(&knowledge)
             }
             Recalled::Nothing => Answer::Nothing,
@@ -168,7 +167,7 @@ impl World {
     }
 
     pub(super) fn recall_and_claim(&self) -> bool {
-        matches!(self.0.pool.recall(&ID, self.now(), || freshness::World::Heard), Recalled::Due(_))
+        matches!(self.0.pool.recall(&id(), self.now(), || freshness::World::Heard), Recalled::Due(_))
     }
 
     pub(super) fn reload(&self) {
@@ -179,7 +178,7 @@ impl World {
             self.load();
         }
         self.0.reloads.fetch_sub(1, Ordering::SeqCst);
-        self.0.pool.release_reload(&ID);
+        self.0.pool.release_reload(&id());
     }
 
     pub(super) fn most_reloads_at_once(&self) -> u64 {
@@ -194,7 +193,7 @@ impl World {
     }
 
     pub(super) fn take_ahead(&self) {
-        self.0.pool.take_ahead(&ID, || vec![DIGEST]);
+        self.0.pool.take_ahead(&id(), || vec![DIGEST]);
     }
 
     // Changes.
@@ -241,7 +240,7 @@ impl World {
 
     pub(super) fn appear_by_ourselves(&self) {
         self.appear();
-        self.0.pool.added(&[ID]);
+        self.0.pool.added(&[id()]);
         self.0.told.store(true, Ordering::SeqCst);
     }
 
@@ -270,6 +269,10 @@ impl World {
 
 fn key_news(fate: Fate, revision: Option<Revision>) -> BySubject<News> {
     BySubject::key(&KeyId::parse("key_1").unwrap(), News { fate, revision })
+}
+
+fn id() -> KeyHash {
+    KeyHash::from_bytes([1; 32])
 }
 
 fn tenant() -> TenantId {

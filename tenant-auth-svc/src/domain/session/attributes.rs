@@ -1,0 +1,85 @@
+//! What a caller attaches to a session.
+
+use std::{collections::BTreeMap, fmt};
+
+use thiserror::Error;
+
+/// Names and values that are handed back at every validation: at most 16 entries and 2 KiB together.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Attributes(BTreeMap<Box<str>, Box<str>>);
+
+/// Why attributes were refused. The message completes the sentence "the value …".
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum InvalidAttributes {
+    /// More than [`Attributes::MAX_ENTRIES`].
+    #[error("must have at most {} entries", Attributes::MAX_ENTRIES)]
+    TooMany,
+    /// Longer than [`Attributes::MAX_BYTES`] together.
+    #[error("must have at most {} bytes in all names and values together", Attributes::MAX_BYTES)]
+    TooLong,
+    /// An entry without a name.
+    #[error("must not have an entry without a name")]
+    Unnamed,
+}
+
+impl Attributes {
+    /// The most entries.
+    pub const MAX_ENTRIES: usize = 16;
+    /// The greatest length of all names and values together, in bytes.
+    pub const MAX_BYTES: usize = 2_048;
+
+    /// Accepts what a caller attaches.
+    ///
+    /// # Errors
+    /// When it is too much, or an entry has no name.
+    pub fn new(entries: impl IntoIterator<Item = (String, String)>) -> Result<Self, InvalidAttributes> {
+        let entries: BTreeMap<Box<str>, Box<str>> =
+            entries.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        if entries.len() > Self::MAX_ENTRIES {
+            return Err(InvalidAttributes::TooMany);
+        }
+        if entries.keys().any(|name| name.is_empty()) {
+            return Err(InvalidAttributes::Unnamed);
+        }
+        if entries.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > Self::MAX_BYTES {
+            return Err(InvalidAttributes::TooLong);
+        }
+        Ok(Self(entries))
+    }
+
+    /// The entries, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+}
+
+impl fmt::Debug for Attributes {
+    /// Names only: nobody knows what callers put into the values.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(count: usize, len: usize) -> impl Iterator<Item = (String, String)> {
+        (0..count).map(move |number| (format!("{number:04}"), "v".repeat(len)))
+    }
+
+    #[test]
+    fn the_limits_hold() {
+        assert_eq!(Attributes::new(entries(17, 0)), Err(InvalidAttributes::TooMany));
+        assert_eq!(Attributes::new(entries(16, 125)), Err(InvalidAttributes::TooLong));
+        assert!(Attributes::new(entries(16, 124)).is_ok(), "16 × 128 bytes");
+        let unnamed = [(String::new(), "x".to_owned())];
+        assert_eq!(Attributes::new(unnamed), Err(InvalidAttributes::Unnamed));
+    }
+
+    #[test]
+    fn debug_shows_no_values() {
+        let attributes = Attributes::new([("user".to_owned(), "alice".to_owned())]).unwrap();
+        assert_eq!(format!("{attributes:?}"), r#"{"user"}"#);
+    }
+}

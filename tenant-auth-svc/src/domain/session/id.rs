@@ -1,0 +1,82 @@
+//! What a session is called.
+
+use std::{fmt, sync::Arc};
+
+use thiserror::Error;
+
+/// The id that the caller's protocol gave a session: 1 to 128 visible ASCII characters.
+///
+/// Whoever knows one may be able to speak in its name, depending on the protocol, so `Debug` shows its first four
+/// characters only.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(Arc<str>);
+
+/// Why a text is no session id. The message completes the sentence "the value …".
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum InvalidSessionId {
+    /// Nothing was given.
+    #[error("must not be empty")]
+    Empty,
+    /// Longer than [`SessionId::MAX_LEN`].
+    #[error("must have at most {} characters", SessionId::MAX_LEN)]
+    TooLong,
+    /// A space, a control character, or one beyond ASCII.
+    #[error("may hold only visible ASCII characters")]
+    Character,
+}
+
+impl SessionId {
+    /// The greatest length, in bytes.
+    pub const MAX_LEN: usize = 128;
+
+    /// Accepts an id.
+    ///
+    /// # Errors
+    /// When it is empty, too long, or holds anything but visible ASCII characters.
+    pub fn parse(text: &str) -> Result<Self, InvalidSessionId> {
+        if text.is_empty() {
+            return Err(InvalidSessionId::Empty);
+        }
+        if text.len() > Self::MAX_LEN {
+            return Err(InvalidSessionId::TooLong);
+        }
+        if !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(InvalidSessionId::Character);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown: String = self.0.chars().take(4).collect();
+        write!(f, "SessionId({shown}…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_say_what_is_wrong() {
+        assert_eq!(SessionId::parse(""), Err(InvalidSessionId::Empty));
+        assert_eq!(SessionId::parse(&"x".repeat(129)), Err(InvalidSessionId::TooLong));
+        for bad in ["a b", "a\n", "é"] {
+            assert_eq!(SessionId::parse(bad), Err(InvalidSessionId::Character), "{bad:?}");
+        }
+        assert_eq!(SessionId::parse(&"~".repeat(128)).unwrap().as_str().len(), 128);
+    }
+
+    #[test]
+    fn debug_shows_the_beginning_only() {
+        let id = SessionId::parse("0123456789").unwrap();
+        assert_eq!(format!("{id:?}"), "SessionId(0123…)");
+    }
+}

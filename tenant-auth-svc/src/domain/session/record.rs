@@ -1,0 +1,169 @@
+//! What is known of a session.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::{Attributes, SessionId};
+use crate::domain::{
+    change::{BySubject, Fate, Record},
+    clock::UnixMillis,
+    id::{KeyId, TenantId},
+    key::KeyRecord,
+};
+
+/// How a session's end moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// It ends its time to live after it was bound.
+    Fixed,
+    /// It ends its time to live after it was last validated.
+    Sliding,
+}
+
+/// How long a session lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttl(Duration);
+
+/// Why a time to live was refused. The message completes the sentence "the value …".
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum InvalidTtl {
+    /// Too short or too long.
+    #[error("must be from 1s to 30 days")]
+    OutOfRange,
+    /// A sliding end is written down every few seconds, so it must not be nearer than that.
+    #[error("must be at least 60s for a sliding session")]
+    TooShortToSlide,
+}
+
+impl Ttl {
+    /// Accepts 1 s to 30 days, and 60 s at least where the end slides.
+    ///
+    /// # Errors
+    /// When it is outside of that.
+    pub fn new(ttl: Duration, expiry: Expiry) -> Result<Self, InvalidTtl> {
+        if !(Duration::from_secs(1)..=Duration::from_secs(30 * 86_400)).contains(&ttl) {
+            return Err(InvalidTtl::OutOfRange);
+        }
+        if expiry == Expiry::Sliding && ttl < Duration::from_secs(60) {
+            return Err(InvalidTtl::TooShortToSlide);
+        }
+        Ok(Self(ttl))
+    }
+
+    /// What was stored, which was accepted once.
+    #[must_use]
+    pub fn stored(ttl: Duration) -> Self {
+        Self(ttl)
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn get(self) -> Duration {
+        self.0
+    }
+
+    /// How coarse a sliding end is: a tenth of the time to live, a minute at most.
+    #[must_use]
+    pub fn coarseness(self) -> Duration {
+        (self.0 / 10).min(Duration::from_secs(60))
+    }
+}
+
+/// A session as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// The tenant that it is bound to.
+    pub tenant_id: TenantId,
+    /// The key that opened it.
+    pub key_id: KeyId,
+    /// When it was bound.
+    pub created_at: UnixMillis,
+    /// When it ends by itself.
+    pub expires_at: UnixMillis,
+    /// How that end moves.
+    pub expiry: Expiry,
+    /// How long it lives.
+    pub ttl: Ttl,
+    /// What the caller attached.
+    pub attributes: Attributes,
+}
+
+/// A session to bind.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// The session; `created_at` is the moment of the binding.
+    pub session: Session,
+    /// Names this call: one that is repeated after a lost answer knows its own work by it.
+    pub bind_id: String,
+    /// The most sessions that the tenant may have.
+    pub cap: u32,
+}
+
+/// What became of a binding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// It is bound; as it was, if it had been bound before this call.
+    Bound {
+        /// The session as stored.
+        session: Box<Session>,
+        /// Whether it was bound before.
+        already: bool,
+    },
+    /// Another tenant holds the id.
+    HeldByAnotherTenant,
+    /// The tenant has as many as it may have.
+    TooMany,
+}
+
+/// What a verdict depends on: a session together with its key and tenant, as of one read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRecord {
+    /// The session.
+    pub session: Session,
+    /// The key that opened it, and its tenant.
+    pub key: KeyRecord,
+    /// Whether it was ended since.
+    pub unbound: bool,
+}
+
+impl SessionRecord {
+    /// When it ends by itself: never later than its key.
+    #[must_use]
+    pub fn ends_at(&self) -> UnixMillis {
+        self.key.expires_at.map_or(self.session.expires_at, |end| end.min(self.session.expires_at))
+    }
+}
+
+impl Record for SessionRecord {
+    type Id = SessionId;
+
+    fn among<'m, T>(&self, values: &'m BySubject<T>) -> impl Iterator<Item = &'m T> {
+        self.key.among(values).chain(values.sessions.get(&self.session.id))
+    }
+
+    fn is_itself_among<T>(&self, values: &BySubject<T>) -> bool {
+        values.sessions.contains_key(&self.session.id)
+    }
+
+    fn without_id<T>(_: &BySubject<T>) -> impl Iterator<Item = &T> {
+        std::iter::empty()
+    }
+
+    fn by_id<T>(values: &BySubject<T>) -> impl Iterator<Item = (&SessionId, &T)> {
+        values.sessions.iter()
+    }
+
+    fn of_id<'m, T>(id: &SessionId, values: &'m BySubject<T>) -> Option<&'m T> {
+        values.sessions.get(id)
+    }
+
+    fn end(&mut self, fate: Fate) {
+        match fate {
+            Fate::Unbound => self.unbound = true,
+            Fate::Changed | Fate::Revoked(_) | Fate::Suspended => self.key.end(fate),
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! The use cases of sessions.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use thiserror::Error;
+
+use super::{
+    admin::by_ourselves,
+    change::{BySubject, Fate, Forget},
+    clock::{SharedClock, UnixMillis},
+    id::TenantId,
+    key::PresentedKey,
+    knowledge::{Knowledge, RecordSource},
+    page::{Page, PageRequest},
+    scope::ScopeSet,
+    session::{
+        Attributes, Binding, Expiry, NewSession, Session, SessionId, SessionRecord, SessionVerdict, Slides,
+        Ttl,
+    },
+    store::{Call, FailureKind, Lane, Store, StoreError},
+    validate::{KeySource, Question, Validator},
+    verdict::{Decision, Provenance, Source, Verdict},
+};
+
+/// The memory of sessions.
+pub trait SessionMemory: RecordSource<Id = SessionId, Record = SessionRecord> + Forget {}
+
+impl<M: RecordSource<Id = SessionId, Record = SessionRecord> + Forget> SessionMemory for M {}
+
+/// A session to bind to the tenant of a key.
+#[derive(Debug)]
+pub struct BindOrder {
+    /// The session.
+    pub id: SessionId,
+    /// The key that opens it, as presented.
+    pub key: PresentedKey,
+    /// How long it lives.
+    pub ttl: Ttl,
+    /// How its end moves.
+    pub expiry: Expiry,
+    /// What to hand back at every validation.
+    pub attributes: Attributes,
+}
+
+/// What became of a binding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// It is bound; as it was, if it had been bound before this call.
+    Done {
+        /// The session as stored.
+        session: Box<Session>,
+        /// Whether it was bound before.
+        already: bool,
+    },
+    /// It is not, because of this.
+    Denied(SessionVerdict),
+}
+
+/// A question: this session, with that key, for that.
+#[derive(Debug)]
+pub struct SessionQuestion {
+    /// The session.
+    pub id: SessionId,
+    /// The key presented along with it, if any.
+    pub key: Option<PresentedKey>,
+    /// What the session's key must be allowed to do.
+    pub required_scopes: ScopeSet,
+}
+
+/// A verdict on a session with everything a caller may want to know about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionDecision {
+    /// The verdict.
+    pub verdict: SessionVerdict,
+    /// The session, when the caller may know of it.
+    pub session: Option<Arc<SessionRecord>>,
+    /// When it ends by itself.
+    pub ends_at: Option<UnixMillis>,
+    /// Required scopes that its key lacks.
+    pub missing_scopes: ScopeSet,
+    /// What the answer is worth.
+    pub provenance: Provenance,
+}
+
+/// Why a session could not be bound, ended or listed.
+#[derive(Debug, Error)]
+pub enum SessionError {
+    /// The tenant has as many as it may have.
+    #[error("the tenant has {cap} sessions, which is as many as it may have")]
+    TooMany {
+        /// How many it may have.
+        cap: u32,
+    },
+    /// There is no such tenant.
+    #[error("there is no tenant {0}")]
+    NoSuchTenant(TenantId),
+    /// The database gave no answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Binds, ends, lists and decides about sessions.
+#[derive(Debug)]
+pub struct Sessions<S, K, M> {
+    store: S,
+    validator: Arc<Validator<K>>,
+    memory: M,
+    slides: Arc<Slides>,
+    /// The most sessions of one tenant.
+    cap: u32,
+    clock: SharedClock,
+}
+
+impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
+    /// Keeps sessions in `store` and decides by what `memory` knows of them; `validator` decides about presented keys,
+    /// and `slides` about how far ends have moved. A tenant may have up to `cap` sessions.
+    pub fn new(
+        store: S,
+        validator: Arc<Validator<K>>,
+        memory: M,
+        slides: Arc<Slides>,
+        cap: u32,
+        clock: SharedClock,
+    ) -> Self {
+        Self { store, validator, memory, slides, cap, clock }
+    }
+
+    /// Binds a session to the tenant of a key. One that the same tenant has bound already stays as it is, unless it, or
+    /// the key that opened it, is over. It never moves to another tenant.
+    ///
+    /// # Errors
+    /// [`SessionError::TooMany`]; [`SessionError::Store`], after which it may be bound: repeating the call finds it.
+    pub async fn bind(&self, order: BindOrder, deadline: Instant) -> Result<Bound, SessionError> {
+        let question = Question { key: order.key, required_scopes: ScopeSet::EMPTY };
+        let decision = self.validator.decide(&question, deadline).await?;
+        let (Verdict::Valid, Some(key)) = (decision.verdict, decision.key) else {
+            return Ok(Bound::Denied(SessionVerdict::Key(decision.verdict)));
+        };
+        let now = self.clock.now();
+        let new = NewSession {
+            session: Session {
+                id: order.id.clone(),
+                tenant_id: key.tenant_id.clone(),
+                key_id: key.key_id.clone(),
+                created_at: now,
+                expires_at: now.plus(order.ttl.get()),
+                expiry: order.expiry,
+                ttl: order.ttl,
+                attributes: order.attributes,
+            },
+            bind_id: uuid::Uuid::now_v7().simple().to_string(),
+            cap: self.cap,
+        };
+        let outcome = self.store.bind_session(call(deadline), &new).await;
+        // Even after a failure: its answer may have been lost after the commit.
+        self.memory.heard(&BySubject::session(&order.id, by_ourselves(Fate::Changed)));
+        match outcome? {
+            Binding::Bound { session, already } => Ok(Bound::Done { session, already }),
+            Binding::HeldByAnotherTenant => Ok(Bound::Denied(SessionVerdict::TenantMismatch)),
+            Binding::TooMany => Err(SessionError::TooMany { cap: self.cap }),
+        }
+    }
+
+    /// Ends a session of a tenant. Whether it was bound until now.
+    ///
+    /// # Errors
+    /// [`SessionError::Store`], after which it may be ended.
+    pub async fn unbind(
+        &self,
+        id: SessionId,
+        tenant: TenantId,
+        deadline: Instant,
+    ) -> Result<bool, SessionError> {
+        let outcome = self.store.unbind_session(call(deadline), &id, &tenant, self.clock.now()).await;
+        let fate = if matches!(outcome, Ok(true)) { Fate::Unbound } else { Fate::Changed };
+        self.memory.heard(&BySubject::session(&id, by_ourselves(fate)));
+        Ok(outcome?)
+    }
+
+    /// Lists a tenant's sessions that are not over, newest first.
+    ///
+    /// # Errors
+    /// [`SessionError::NoSuchTenant`] when the list is empty because there is no such tenant; [`SessionError::Store`].
+    pub async fn list(
+        &self,
+        tenant: TenantId,
+        page: PageRequest<(UnixMillis, SessionId)>,
+        deadline: Instant,
+    ) -> Result<Page<Session, (UnixMillis, SessionId)>, SessionError> {
+        let sessions = self.store.list_sessions(call(deadline), &tenant, self.clock.now(), &page).await?;
+        let nothing = sessions.items.is_empty() && page.after.is_none();
+        if nothing && self.store.get_tenant(call(deadline), &tenant).await?.is_none() {
+            return Err(SessionError::NoSuchTenant(tenant));
+        }
+        Ok(sessions)
+    }
+
+    /// Decides about a session.
+    ///
+    /// # Errors
+    /// When it cannot be decided: memory has no usable answer and the database gives none before the deadline.
+    pub async fn decide(
+        &self,
+        question: SessionQuestion,
+        deadline: Instant,
+    ) -> Result<SessionDecision, StoreError> {
+        let SessionQuestion { id, key, required_scopes } = question;
+        let presented = async {
+            match key {
+                None => Ok(None),
+                Some(key) => {
+                    let question = Question { key, required_scopes: ScopeSet::EMPTY };
+                    self.validator.decide(&question, deadline).await.map(Some)
+                }
+            }
+        };
+        let (session, presented) = futures::future::join(self.known(&id, deadline), presented).await;
+        Ok(self.judge(session?, presented?, &required_scopes))
+    }
+
+    async fn known(&self, id: &SessionId, deadline: Instant) -> Result<Knowledge<SessionRecord>, StoreError> {
+        let knowledge = match self.memory.recall(id) {
+            Some(knowledge) => knowledge,
+            None => {
+                let outcome = self.memory.fetch(std::slice::from_ref(id), deadline).await.pop();
+                let nothing = || Err(StoreError::new(FailureKind::Broken, "a fetch gave no outcome"));
+                outcome.unwrap_or_else(nothing)?
+            }
+        };
+        // Another replica may have seen it used, and so moved its end: then memory must not be what ends it.
+        let slid_elsewhere = knowledge.record.as_deref().is_some_and(|record| {
+            record.session.expiry == Expiry::Sliding
+                && self.slides.expires_at(&record.session) <= self.clock.now()
+        });
+        if slid_elsewhere && knowledge.provenance.source != Source::Database {
+            return self.memory.verify(id, deadline).await;
+        }
+        Ok(knowledge)
+    }
+
+    fn judge(
+        &self,
+        session: Knowledge<SessionRecord>,
+        presented: Option<Decision>,
+        required: &ScopeSet,
+    ) -> SessionDecision {
+        let now = self.clock.now();
+        let provenance = match &presented {
+            Some(decision) => session.provenance.weaker(decision.provenance),
+            None => session.provenance,
+        };
+        let denied = |verdict| SessionDecision {
+            verdict,
+            session: None,
+            ends_at: None,
+            missing_scopes: ScopeSet::EMPTY,
+            provenance,
+        };
+        let Some(mut record) = session.record else {
+            return denied(SessionVerdict::Unbound);
+        };
+        if let Some(Decision { verdict, key, .. }) = presented {
+            if key.is_some_and(|key| key.tenant_id != record.session.tenant_id) {
+                // Whose it is, is nothing that another tenant may learn.
+                return denied(SessionVerdict::TenantMismatch);
+            }
+            if verdict != Verdict::Valid {
+                return denied(SessionVerdict::Key(verdict));
+            }
+        }
+        let slid_to = self.slides.expires_at(&record.session);
+        if slid_to != record.session.expires_at {
+            Arc::make_mut(&mut record).session.expires_at = slid_to;
+        }
+        let verdict = SessionVerdict::on(&record, required, now);
+        if verdict == SessionVerdict::VALID {
+            self.slides.note(&record.session, now);
+        }
+        let missing_scopes = match verdict {
+            SessionVerdict::Key(Verdict::InsufficientScope) => record.key.scopes.missing(required),
+            _ => ScopeSet::EMPTY,
+        };
+        let ends_at = record.ends_at();
+        let provenance = provenance.capped_by(Some(ends_at), now);
+        SessionDecision { verdict, session: Some(record), ends_at: Some(ends_at), missing_scopes, provenance }
+    }
+}
+
+fn call(deadline: Instant) -> Call {
+    Call { lane: Lane::Sessions, deadline }
+}
+
+/// How long a session that is over stays in the database: what another replica has noted of its use arrives within
+/// seconds, or soon after an outage.
+pub const SWEPT_AFTER: Duration = Duration::from_secs(10 * 60);

@@ -1,0 +1,104 @@
+//! What goes wrong between the service and its database.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// What went wrong between the service and its database: the kind decides what happens next, never the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// No connection, or one that broke.
+    Unreachable,
+    /// No answer in time.
+    TimedOut,
+    /// The database asks for fewer calls.
+    Throttled,
+    /// The database is locked by somebody else for the moment.
+    Busy,
+    /// The database refuses our credentials, or has been suspended.
+    Denied,
+    /// The answer makes no sense: not the protocol, cut short, or rows that cannot be.
+    Garbled,
+    /// The database lacks a table or namespace that we need: not migrated, or the wrong one.
+    Misplaced,
+    /// It was not asked, because it has not answered for a while: the breaker is open.
+    CircuitOpen,
+    /// Too many calls of ours are waiting already.
+    Overloaded,
+    /// A rule of the schema forbids it.
+    Conflict,
+    /// Anything else: a defect on one of the two sides.
+    Broken,
+}
+
+impl FailureKind {
+    /// As logs, metrics and error details write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::TimedOut => "timed_out",
+            Self::Throttled => "throttled",
+            Self::Busy => "busy",
+            Self::Denied => "denied",
+            Self::Garbled => "garbled",
+            Self::Misplaced => "misplaced",
+            Self::CircuitOpen => "circuit_open",
+            Self::Overloaded => "overloaded",
+            Self::Conflict => "conflict",
+            Self::Broken => "broken",
+        }
+    }
+
+    /// What such a failure says about the database: that it answers all the same, that it does not, or (`None`)
+    /// nothing, because it was not asked.
+    #[must_use]
+    pub fn database_works(self) -> Option<bool> {
+        match self {
+            Self::Conflict => Some(true),
+            Self::CircuitOpen | Self::Overloaded => None,
+            Self::Unreachable
+            | Self::TimedOut
+            | Self::Throttled
+            | Self::Busy
+            | Self::Denied
+            | Self::Garbled
+            | Self::Misplaced
+            | Self::Broken => Some(false),
+        }
+    }
+
+    /// Whether the same call may well succeed a moment later.
+    #[must_use]
+    pub fn is_transient(self) -> bool {
+        match self {
+            Self::Unreachable | Self::TimedOut | Self::Busy | Self::Garbled => true,
+            Self::Throttled
+            | Self::Denied
+            | Self::Misplaced
+            | Self::CircuitOpen
+            | Self::Overloaded
+            | Self::Conflict
+            | Self::Broken => false,
+        }
+    }
+}
+
+/// The database gave no answer. It says nothing about the key, the tenant, or whatever was asked for.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("the database is {}: {message}", kind.as_str())]
+pub struct StoreError {
+    /// What went wrong.
+    pub kind: FailureKind,
+    /// For the log; holds no secret and is not shown to callers.
+    pub message: String,
+    /// When the database asked to be called again.
+    pub retry_after: Option<Duration>,
+}
+
+impl StoreError {
+    /// An error without a wish for the next call.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), retry_after: None }
+    }
+}

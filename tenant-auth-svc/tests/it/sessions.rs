@@ -1,0 +1,232 @@
+//! Sessions: who may bind what, and what it costs.
+
+mod ends;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tenant_auth_proto::v1::{
+    self, SessionExpiry, Source, Verdict, session_service_client::SessionServiceClient,
+};
+use tenant_auth_svc::{
+    config::Settings,
+    domain::clock::{ManualClock, SharedClock},
+};
+use tenant_auth_testkit::Fault;
+use tonic::{Code, Status, transport::Channel};
+use tonic_types::StatusExt as _;
+
+use crate::harness::{Database, NOW, Service, owned, strange_key};
+
+struct Replicas {
+    database: Database,
+    clock: Arc<ManualClock>,
+    one: Service,
+    two: Service,
+    tenant: String,
+    key: String,
+    key_id: String,
+}
+
+impl Replicas {
+    async fn start() -> Self {
+        Self::start_with(|settings| settings).await
+    }
+
+    async fn start_with(adjust: impl Fn(Settings) -> Settings) -> Self {
+        let database = Database::test_server().await;
+        let clock = ManualClock::at(NOW);
+        let shared = || Arc::clone(&clock) as SharedClock;
+        let one = Service::start_with(adjust(database.settings()), shared()).await;
+        let two = Service::start_with(adjust(database.settings()), shared()).await;
+        let tenant = one.tenant("Acme").await;
+        let (key, key_id) = one.key(&tenant, &["a", "b"]).await;
+        let replicas = Self { database, clock, one, two, tenant, key, key_id };
+        replicas.two_hears().await;
+        replicas
+    }
+
+    async fn two_hears(&self) {
+        self.two.running.feed().poll().await.unwrap();
+    }
+
+    async fn bind(&self, id: &str) {
+        let bound = bind(&self.one, id, &self.key, 60, SessionExpiry::Fixed).await.unwrap();
+        assert_eq!((bound.verdict(), bound.already_bound), (Verdict::Valid, false));
+    }
+
+    async fn two_says(&self, id: &str) -> (Verdict, Source) {
+        said(validate(&self.two, id, "", &[]).await)
+    }
+}
+
+fn client(service: &Service) -> SessionServiceClient<Channel> {
+    SessionServiceClient::new(service.channel.clone())
+}
+
+fn said(answer: Result<v1::ValidateSessionResponse, Status>) -> (Verdict, Source) {
+    let answer = answer.unwrap();
+    (answer.verdict(), answer.provenance.unwrap().source())
+}
+
+async fn bind(
+    service: &Service,
+    id: &str,
+    key: &str,
+    seconds: i64,
+    expiry: SessionExpiry,
+) -> Result<v1::BindSessionResponse, Status> {
+    let request = v1::BindSessionRequest {
+        session_id: id.to_owned(),
+        key: key.to_owned(),
+        ttl: Some(prost_types::Duration { seconds, nanos: 0 }),
+        expiry: expiry.into(),
+        attributes: HashMap::from([("user".to_owned(), "alice".to_owned())]),
+    };
+    Ok(client(service).bind_session(request).await?.into_inner())
+}
+
+async fn validate(
+    service: &Service,
+    id: &str,
+    key: &str,
+    scopes: &[&str],
+) -> Result<v1::ValidateSessionResponse, Status> {
+    let request = v1::ValidateSessionRequest {
+        session_id: id.to_owned(),
+        key: key.to_owned(),
+        required_scopes: owned(scopes),
+    };
+    Ok(service.validation().validate_session(request).await?.into_inner())
+}
+
+#[tokio::test]
+async fn a_bound_session_says_whose_it_is_and_what_it_may_do() {
+    for database in Database::all().await {
+        let service = Service::start(&database).await;
+        let tenant = service.tenant("Acme").await;
+        let (key, key_id) = service.key(&tenant, &["a", "b"]).await;
+        let id = format!("mcp-{}", strange_key());
+        assert_eq!(said(validate(&service, &id, "", &[]).await).0, Verdict::Unbound);
+        let bound = bind(&service, &id, &key, 60, SessionExpiry::Unspecified).await.unwrap();
+        assert_eq!(bound.verdict(), Verdict::Valid);
+        let session = bound.session.unwrap();
+        assert_eq!((session.tenant_id, session.key_id), (tenant.clone(), key_id.clone()));
+        assert_eq!(session.expiry, i32::from(SessionExpiry::Fixed));
+
+        let answer = validate(&service, &id, "", &["a"]).await.unwrap();
+        assert_eq!(answer.verdict(), Verdict::Valid, "the absence of a moment ago is forgotten");
+        assert_eq!((&answer.tenant_id, &*answer.tenant_name, &*answer.plan), (&tenant, "Acme", "pro"));
+        assert_eq!((answer.key_id, answer.scopes), (key_id, owned(&["a", "b"])));
+        assert_eq!(answer.expires_at, session.expires_at);
+        assert_eq!(answer.attributes["user"], "alice");
+        assert_eq!(said(validate(&service, &id, &key, &["b"]).await), (Verdict::Valid, Source::Fresh));
+        let lacking = validate(&service, &id, "", &["a", "c"]).await.unwrap();
+        assert_eq!((lacking.verdict(), lacking.missing_scopes), (Verdict::InsufficientScope, owned(&["c"])));
+
+        let again = bind(&service, &id, &key, 3_600, SessionExpiry::Sliding).await.unwrap();
+        assert!(again.already_bound);
+        assert_eq!(again.session.unwrap().expires_at, session.expires_at, "it stays as it is");
+    }
+}
+
+#[tokio::test]
+async fn another_tenant_neither_takes_a_session_nor_learns_of_it() {
+    let replicas = Replicas::start().await;
+    replicas.bind("session-1").await;
+    let stranger = replicas.two.tenant("Mallory").await;
+    let (key, _) = replicas.two.key(&stranger, &["a"]).await;
+    let taken = bind(&replicas.two, "session-1", &key, 60, SessionExpiry::Fixed).await.unwrap();
+    assert_eq!((taken.verdict(), taken.session), (Verdict::TenantMismatch, None));
+    let asked = validate(&replicas.two, "session-1", &key, &[]).await.unwrap();
+    assert_eq!(asked.verdict(), Verdict::TenantMismatch);
+    assert_eq!((&*asked.tenant_id, &*asked.key_id, asked.expires_at), ("", "", None));
+    assert!(asked.attributes.is_empty());
+    let unbind = v1::UnbindSessionRequest { session_id: "session-1".to_owned(), tenant_id: stranger };
+    assert!(!client(&replicas.two).unbind_session(unbind).await.unwrap().into_inner().was_bound);
+    assert_eq!(replicas.two_says("session-1").await.0, Verdict::Valid);
+
+    // A key that is no good says so, of whatever tenant.
+    for (key, verdict) in [(strange_key(), Verdict::Unknown), (format!("{key}x"), Verdict::Malformed)] {
+        assert_eq!(said(validate(&replicas.two, "session-1", &key, &[]).await).0, verdict);
+        let bound = bind(&replicas.two, "session-2", &key, 60, SessionExpiry::Fixed).await.unwrap();
+        assert_eq!((bound.verdict(), bound.session), (verdict, None));
+    }
+}
+
+#[tokio::test]
+async fn a_validation_in_memory_costs_no_read_and_no_write() {
+    let replicas = Replicas::start().await;
+    bind(&replicas.one, "fixed", &replicas.key, 60, SessionExpiry::Fixed).await.unwrap();
+    bind(&replicas.one, "sliding", &replicas.key, 60, SessionExpiry::Sliding).await.unwrap();
+    for id in ["fixed", "sliding"] {
+        replicas.two_says(id).await;
+    }
+    let requests = replicas.database.server().counters().requests;
+    for id in ["fixed", "sliding"].repeat(100) {
+        assert_eq!(replicas.two_says(id).await, (Verdict::Valid, Source::Fresh));
+    }
+    replicas.two.running.write_uses().await.unwrap();
+    assert_eq!(replicas.database.server().counters().requests, requests);
+}
+
+#[tokio::test]
+async fn a_tenant_has_no_more_sessions_than_it_may_and_is_told_so() {
+    let capped =
+        |settings: Settings| settings.with_flag("TENANT_AUTH_SESSIONS_PER_TENANT", Some("2".to_owned()));
+    let replicas = Replicas::start_with(capped).await;
+    replicas.bind("one").await;
+    replicas.bind("two").await;
+    let refused = bind(&replicas.one, "three", &replicas.key, 60, SessionExpiry::Fixed).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let details = refused.get_error_details();
+    assert_eq!(details.error_info().unwrap().reason, "TOO_MANY_SESSIONS");
+    assert!(details.retry_info().is_none(), "trying again would not help");
+    replicas.clock.advance(Duration::from_secs(60));
+    replicas.bind("three").await;
+}
+
+#[tokio::test]
+async fn sessions_are_listed_newest_first_and_swept_when_they_are_long_over() {
+    let replicas = Replicas::start().await;
+    for number in 0..5 {
+        replicas.bind(&format!("session-{number}")).await;
+        replicas.clock.advance(Duration::from_secs(1));
+    }
+    let (mut listed, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let tenant_id = replicas.tenant.clone();
+        let request = v1::ListSessionsRequest { tenant_id, page_size: 2, page_token };
+        let page = client(&replicas.one).list_sessions(request).await.unwrap().into_inner();
+        listed.extend(page.sessions.into_iter().map(|session| session.session_id));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(listed, ["session-4", "session-3", "session-2", "session-1", "session-0"]);
+    let nobody = v1::ListSessionsRequest { tenant_id: "nobody".to_owned(), ..Default::default() };
+    assert_eq!(client(&replicas.one).list_sessions(nobody).await.unwrap_err().code(), Code::NotFound);
+
+    assert_eq!(replicas.one.running.sweep().await.unwrap(), 0);
+    replicas.clock.advance(Duration::from_secs(60 + 10 * 60 - 2));
+    assert_eq!(replicas.one.running.sweep().await.unwrap(), 3, "ten minutes after their end");
+    assert_eq!(said(validate(&replicas.two, "session-0", "", &[]).await).0, Verdict::Unbound);
+    assert_eq!(said(validate(&replicas.two, "session-4", "", &[]).await).0, Verdict::SessionExpired);
+}
+
+/// What the database does to a binding, the caller can make good by asking again.
+#[tokio::test]
+async fn a_binding_whose_answer_is_lost_is_made_once() {
+    let replicas = Replicas::start().await;
+    replicas.database.server().faults().set_where("INSERT INTO session_bindings", 1, Fault::ResetAfterCommit);
+    let bound = bind(&replicas.one, "lost", &replicas.key, 60, SessionExpiry::Fixed).await.unwrap();
+    assert_eq!((bound.verdict(), bound.already_bound), (Verdict::Valid, false), "its own work");
+    replicas.database.server().faults().set(Fault::html_ok());
+    let failed = bind(&replicas.one, "broken", &replicas.key, 60, SessionExpiry::Fixed).await.unwrap_err();
+    assert_eq!(failed.code(), Code::Unavailable);
+    let failed = validate(&replicas.one, "broken", "", &[]).await.unwrap_err();
+    assert_eq!(failed.code(), Code::Unavailable, "and never unbound");
+    replicas.database.server().faults().clear();
+    replicas.clock.advance(Duration::from_secs(1));
+    assert_eq!(said(validate(&replicas.one, "broken", "", &[]).await).0, Verdict::Unbound);
+}

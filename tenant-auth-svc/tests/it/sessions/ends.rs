@@ -1,0 +1,161 @@
+//! What ends a session, and how soon everybody knows.
+
+use std::time::Duration;
+
+use tenant_auth_proto::v1::{self, SessionExpiry, Source, Verdict};
+use tenant_auth_svc::config::Settings;
+use tenant_auth_testkit::Fault;
+use tonic::Code;
+
+use super::{Replicas, bind, client, said, validate};
+use crate::harness::NOW;
+
+/// Part of the statement that looks sessions up.
+const LOOKUP: &str = "AS wanted";
+
+/// Whatever ends it on one replica, the other knows after one read of the feed, in an outage too.
+#[tokio::test]
+async fn what_ends_a_session_ends_it_everywhere() {
+    for (what, verdict) in [
+        ("unbound", Verdict::Unbound),
+        ("its key revoked", Verdict::Revoked),
+        ("its tenant suspended", Verdict::TenantSuspended),
+        ("deleted by another hand", Verdict::Unbound),
+    ] {
+        let replicas = Replicas::start().await;
+        replicas.bind("session-1").await;
+        replicas.bind("session-2").await;
+        replicas.two_hears().await;
+        for id in ["session-1", "session-2"] {
+            assert_eq!(replicas.two_says(id).await, (Verdict::Valid, Source::Database));
+            assert_eq!(said(validate(&replicas.one, id, "", &[]).await).0, Verdict::Valid);
+        }
+        let tenant_id = replicas.tenant.clone();
+        match what {
+            "unbound" => {
+                let request = v1::UnbindSessionRequest { session_id: "session-1".to_owned(), tenant_id };
+                let ended = client(&replicas.one).unbind_session(request).await.unwrap();
+                assert!(ended.into_inner().was_bound);
+            }
+            "its key revoked" => replicas.one.revoke(&replicas.key_id).await,
+            "its tenant suspended" => {
+                let request = v1::SuspendTenantRequest { tenant_id, reason: "unpaid".to_owned() };
+                replicas.one.admin().suspend_tenant(request).await.unwrap();
+            }
+            _ => {
+                let server = replicas.database.server();
+                server.execute("DELETE FROM session_bindings WHERE session_id = 'session-1'").unwrap();
+                replicas.one.running.feed().poll().await.unwrap();
+            }
+        }
+        assert_eq!(said(validate(&replicas.one, "session-1", "", &[]).await).0, verdict, "{what}: here");
+        replicas.two_hears().await;
+        replicas.database.server().faults().set(Fault::ResetBeforeExecute);
+        assert_eq!(replicas.two_says("session-1").await, (verdict, Source::Stale), "{what}: in an outage");
+        replicas.database.server().faults().clear();
+        replicas.clock.advance(Duration::from_secs(1));
+        assert_eq!(replicas.two_says("session-1").await.0, verdict, "{what}: there");
+        let other = replicas.two_says("session-2").await;
+        if verdict == Verdict::Unbound {
+            assert_eq!(other, (Verdict::Valid, Source::Fresh), "{what}: others are left alone");
+        } else {
+            assert_eq!(other.0, verdict, "{what}: all of them");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_time_or_with_its_key_whichever_comes_first() {
+    let replicas = Replicas::start().await;
+    let request = v1::IssueKeyRequest {
+        tenant_id: replicas.tenant.clone(),
+        expires_at: Some(prost_types::Timestamp { seconds: NOW.0 / 1_000 + 30, nanos: 0 }),
+        ..Default::default()
+    };
+    let short = replicas.one.admin().issue_key(request).await.unwrap().into_inner().plaintext;
+    replicas.bind("by-its-time").await;
+    bind(&replicas.one, "by-its-key", &short, 60, SessionExpiry::Fixed).await.unwrap();
+    let answer = validate(&replicas.two, "by-its-key", "", &[]).await.unwrap();
+    assert_eq!(answer.expires_at.unwrap().seconds, NOW.0 / 1_000 + 30);
+    assert_eq!(replicas.two_says("by-its-time").await.0, Verdict::Valid);
+
+    // Known before an outage, it ends in it as ever.
+    replicas.database.server().faults().set(Fault::ResetBeforeExecute);
+    replicas.clock.advance(Duration::from_secs(30));
+    assert_eq!(replicas.two_says("by-its-key").await, (Verdict::Expired, Source::Stale));
+    assert_eq!(replicas.two_says("by-its-time").await, (Verdict::Valid, Source::Stale));
+    replicas.clock.advance(Duration::from_secs(30));
+    assert_eq!(replicas.two_says("by-its-time").await, (Verdict::SessionExpired, Source::Stale));
+
+    replicas.database.server().faults().clear();
+    replicas.clock.advance(Duration::from_secs(1));
+    let again = bind(&replicas.one, "by-its-time", &replicas.key, 60, SessionExpiry::Fixed).await.unwrap();
+    assert!(!again.already_bound, "what is over is bound anew");
+    replicas.two_hears().await;
+    assert_eq!(replicas.two_says("by-its-time").await.0, Verdict::Valid);
+}
+
+#[tokio::test]
+async fn a_sliding_session_lives_as_long_as_it_is_used_on_any_replica() {
+    let replicas = Replicas::start().await;
+    bind(&replicas.one, "sliding", &replicas.key, 60, SessionExpiry::Sliding).await.unwrap();
+    // Used on one replica only, for ten times its time to live.
+    for _ in 0..30 {
+        replicas.clock.advance(Duration::from_secs(20));
+        assert_eq!(said(validate(&replicas.one, "sliding", "", &[]).await).0, Verdict::Valid);
+        replicas.one.running.write_uses().await.unwrap();
+    }
+    assert_eq!(replicas.two_says("sliding").await.0, Verdict::Valid, "the other one reads how far it moved");
+    // The other one has it in memory with an end that moves on elsewhere.
+    for _ in 0..4 {
+        replicas.clock.advance(Duration::from_secs(20));
+        validate(&replicas.one, "sliding", "", &[]).await.unwrap();
+        replicas.one.running.write_uses().await.unwrap();
+    }
+    assert_eq!(replicas.two_says("sliding").await, (Verdict::Valid, Source::Database), "asked, not assumed");
+
+    // Through an outage it lives where it is used, and where nobody can tell, nobody denies it.
+    replicas.database.server().faults().set(Fault::ResetBeforeExecute);
+    for _ in 0..10 {
+        replicas.clock.advance(Duration::from_secs(20));
+        let here = said(validate(&replicas.one, "sliding", "", &[]).await);
+        assert_eq!(here, (Verdict::Valid, Source::Stale));
+    }
+    let there = validate(&replicas.two, "sliding", "", &[]).await.unwrap_err();
+    assert_eq!(there.code(), Code::Unavailable);
+    replicas.database.server().faults().clear();
+    replicas.clock.advance(Duration::from_secs(1));
+    assert_eq!(said(validate(&replicas.one, "sliding", "", &[]).await).0, Verdict::Valid);
+    replicas.one.running.write_uses().await.unwrap();
+    assert_eq!(replicas.two_says("sliding").await.0, Verdict::Valid);
+
+    replicas.clock.advance(Duration::from_secs(61));
+    for service in [&replicas.one, &replicas.two] {
+        assert_eq!(said(validate(service, "sliding", "", &[]).await).0, Verdict::SessionExpired);
+    }
+}
+
+#[tokio::test]
+async fn a_load_that_overlaps_an_unbinding_does_not_bring_the_session_back() {
+    let patient = |settings: Settings| {
+        settings
+            .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("30s".to_owned()))
+            .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("30s".to_owned()))
+    };
+    let replicas = Replicas::start_with(patient).await;
+    replicas.bind("session-1").await;
+    let server = replicas.database.server();
+    let statements = server.counters().statements;
+    server.faults().set_where(LOOKUP, 1, Fault::HangAfterExecute);
+    let loading = validate(&replicas.one, "session-1", "", &[]);
+    let meanwhile = async {
+        server.wait_for(|counters| counters.statements > statements).await;
+        let tenant_id = replicas.tenant.clone();
+        let request = v1::UnbindSessionRequest { session_id: "session-1".to_owned(), tenant_id };
+        client(&replicas.one).unbind_session(request).await.unwrap();
+        server.faults().clear();
+    };
+    let (loaded, ()) = tokio::join!(loading, meanwhile);
+    assert_eq!(said(loaded).0, Verdict::Unbound, "what is known wins over what was read");
+    assert_eq!(said(validate(&replicas.one, "session-1", "", &[]).await).0, Verdict::Unbound);
+}
