@@ -96,9 +96,9 @@ async fn pipeline(shared: &Arc<Shared>, request: Request<Incoming>, reset: &Arc<
         counters.max_open_requests = counters.max_open_requests.max(counters.open_requests);
     });
     let _open = Open(shared);
-    let fault = shared.faults.meet(&String::from_utf8_lossy(&body));
+    let (fault, mut change) = shared.faults.meet(&String::from_utf8_lossy(&body));
     match &fault {
-        Some(Fault::Hang) => shared.faults.changed().await,
+        Some(Fault::Hang) => change.happened().await,
         // The one fault that is made of time. Tests that run on paused time pass it at once.
         Some(Fault::Latency(latency)) => {
             let _ = tokio::time::timeout(*latency, std::future::pending::<()>()).await;
@@ -121,7 +121,7 @@ async fn pipeline(shared: &Arc<Shared>, request: Request<Incoming>, reset: &Arc<
         return plain(500, "application/json", r#"{"error":"Internal Error"}"#);
     };
     if fault == Some(Fault::HangAfterExecute) {
-        shared.faults.changed().await;
+        change.happened().await;
     }
     match fault {
         Some(Fault::ResetAfterCommit) => gone(reset).await,

@@ -154,13 +154,20 @@ impl FaultPlan {
     }
 
     fn change(&self, state: State) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        let mut current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = state;
+        // Under the lock: whoever met the plan before is told, and nobody who meets the new one.
         self.generation.send_modify(|generation| *generation += 1);
     }
 
-    /// What the request with this body meets.
-    pub(crate) fn meet(&self, body: &str) -> Option<Fault> {
+    /// What the request with this body meets, and what tells when the plan changes after that.
+    pub(crate) fn meet(&self, body: &str) -> (Option<Fault>, Change) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let change = Change(self.generation.subscribe());
+        (Self::met(&mut state, body), change)
+    }
+
+    fn met(state: &mut State, body: &str) -> Option<Fault> {
         if state.only.as_ref().is_some_and(|text| !body.contains(text)) || state.left == Some(0) {
             return None;
         }
@@ -169,11 +176,15 @@ impl FaultPlan {
         }
         state.fault.clone()
     }
+}
 
-    /// Waits until the plan changes.
-    pub(crate) async fn changed(&self) {
-        let mut receiver = self.generation.subscribe();
-        // The sender lives as long as `self`.
-        let _ = receiver.changed().await;
+/// Tells when the plan changes.
+pub(crate) struct Change(watch::Receiver<u64>);
+
+impl Change {
+    /// Waits until it has.
+    pub(crate) async fn happened(&mut self) {
+        // The sender lives as long as the server.
+        let _ = self.0.changed().await;
     }
 }
