@@ -290,7 +290,7 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
 }
 
 fn call(deadline: Instant) -> Call {
-    Call { lane: Lane::Sessions, deadline }
+    Call::until(Lane::Sessions, deadline)
 }
 
 /// How long a session that is over stays in the database: what another replica has noted of its use arrives within

@@ -79,8 +79,8 @@ impl<E: Engine> Breaker<E> {
         Ok(())
     }
 
-    fn note(&self, error: Option<&StoreError>) {
-        let works = error.map_or(Some(true), |error| error.kind.database_works());
+    fn note(&self, call: Call, error: Option<&StoreError>) {
+        let works = call.tells(error.map(|error| error.kind));
         let Some(failed) = works.map(|works| !works) else { return };
         let now = self.clock.monotonic();
         let mut state = self.state();
@@ -122,14 +122,14 @@ impl<E: Engine> Engine for Breaker<E> {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
         self.admit()?;
         let outcome = self.inner.query(call, statement).await;
-        self.note(outcome.as_ref().err());
+        self.note(call, outcome.as_ref().err());
         outcome
     }
 
     async fn transaction(&self, call: Call, statements: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
         self.admit()?;
         let outcome = self.inner.transaction(call, statements).await;
-        self.note(outcome.as_ref().err());
+        self.note(call, outcome.as_ref().err());
         outcome
     }
 }
@@ -231,6 +231,17 @@ mod tests {
         setup.clock.advance(Duration::from_secs(6));
         setup.call().await;
         assert!(!setup.breaker.is_open(), "the nineteen are forgotten");
+    }
+
+    #[tokio::test]
+    async fn callers_who_do_not_wait_prove_nothing() {
+        let setup = Setup::new();
+        setup.fail(Some(FailureKind::TimedOut));
+        for _ in 0..100 {
+            let call = Call { hurried: true, ..Call::within(Lane::Admin, Duration::from_millis(1)) };
+            assert!(setup.breaker.query(call, Statement::new("SELECT 1")).await.is_err());
+        }
+        assert!(!setup.breaker.is_open());
     }
 
     #[tokio::test]

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::FailureKind;
+
 /// What a database call is for. Each lane has an allowance of its own, so that none can starve another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
@@ -45,12 +47,31 @@ pub struct Call {
     pub lane: Lane,
     /// When nobody waits for it any longer. The database hop may give up sooner, never later.
     pub deadline: Instant,
+    /// Whether it was given less time than such a call needs, because somebody waits no longer.
+    pub hurried: bool,
 }
 
 impl Call {
+    /// A call that must be over at a moment.
+    #[must_use]
+    pub fn until(lane: Lane, deadline: Instant) -> Self {
+        Self { lane, deadline, hurried: false }
+    }
+
+    /// What the outcome of this call says about the database: that it answers, that it does not, or nothing.
+    #[must_use]
+    pub fn tells(&self, failure: Option<FailureKind>) -> Option<bool> {
+        match failure {
+            None => Some(true),
+            // A caller that waits for a millisecond proves nothing.
+            Some(FailureKind::TimedOut) if self.hurried => None,
+            Some(kind) => kind.database_works(),
+        }
+    }
+
     /// A call that may take this long.
     #[must_use]
     pub fn within(lane: Lane, time: Duration) -> Self {
-        Self { lane, deadline: Instant::now() + time }
+        Self::until(lane, Instant::now() + time)
     }
 }
