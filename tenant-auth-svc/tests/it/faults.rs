@@ -53,7 +53,7 @@ async fn each_fault_is_of_its_kind() {
     let engine = backend(&database);
     for (fault, expected) in faults() {
         database.server().faults().set(fault.clone());
-        let call = || Call { lane: Lane::Maintenance, deadline: Instant::now() + Duration::from_millis(100) };
+        let call = || Call::within(Lane::Maintenance, Duration::from_millis(100));
         let read = engine.query(call(), Statement::new("SELECT 1")).await.unwrap_err();
         assert_eq!(read.kind, expected, "{fault:?}: {read}");
         let write = engine.transaction(call(), vec![Statement::new("SELECT 1")]).await.unwrap_err();
