@@ -1,7 +1,7 @@
 //! Every way in which the database can misbehave, one call at a time: what the engine makes of it, and that no caller
 //! is ever told that a key is unknown because of it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tenant_auth_proto::v1;
 use tenant_auth_svc::{
