@@ -51,6 +51,16 @@ impl Replicas {
         self.two.running.feed().poll().await.unwrap();
     }
 
+    async fn one_imports(&self, key: &str) {
+        let hash = KeyHash::of(&PresentedKey::new(key.to_owned()));
+        let import = v1::ImportKey {
+            tenant_id: self.tenant.clone(),
+            sha256: hash.as_bytes().to_vec(),
+            ..Default::default()
+        };
+        self.one.admin().import_keys(v1::ImportKeysRequest { keys: vec![import] }).await.unwrap();
+    }
+
     async fn two_says(&self, key: &str) -> (Verdict, Source) {
         let response = self.two.validate(key).await.unwrap();
         (response.verdict(), response.provenance.unwrap().source())
@@ -88,15 +98,25 @@ async fn an_absence_ends_when_the_key_appears_elsewhere() {
     let replicas = Replicas::start().await;
     let key = "a-key-of-another-system";
     assert_eq!(replicas.two_says(key).await.0, Verdict::Unknown);
-    let hash = KeyHash::of(&PresentedKey::new(key.to_owned()));
-    let import = v1::ImportKey {
-        tenant_id: replicas.tenant.clone(),
-        sha256: hash.as_bytes().to_vec(),
-        ..Default::default()
-    };
-    replicas.one.admin().import_keys(v1::ImportKeysRequest { keys: vec![import] }).await.unwrap();
+    replicas.one_imports(key).await;
     replicas.two_hears().await;
     assert_eq!(replicas.two_says(key).await, (Verdict::Valid, Source::Database));
+}
+
+/// One reading tells of a known key's end and of a new key: the one that is in memory is not the one that arrived.
+#[tokio::test]
+async fn an_absence_ends_beside_the_end_of_a_known_key() {
+    let replicas = Replicas::start().await;
+    let (known, known_id) = replicas.one.key(&replicas.tenant, &[]).await;
+    replicas.two_hears().await;
+    let key = "a-key-of-another-system";
+    assert_eq!(replicas.two_says(key).await.0, Verdict::Unknown);
+    assert_eq!(replicas.two_says(&known).await.0, Verdict::Valid);
+    replicas.one.revoke(&known_id).await;
+    replicas.one_imports(key).await;
+    replicas.two_hears().await;
+    assert_eq!(replicas.two_says(key).await, (Verdict::Valid, Source::Database));
+    assert_eq!(replicas.two_says(&known).await.0, Verdict::Revoked);
 }
 
 #[tokio::test]

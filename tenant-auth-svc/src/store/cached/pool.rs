@@ -214,7 +214,8 @@ where
         let guard = self.fence.mark(news);
         let mut seen = 0;
         for (id, entry) in &self.found {
-            seen += usize::from(entry.record.as_deref().is_some_and(|record| record.is_itself_among(news)));
+            let itself = entry.record.as_deref().and_then(|record| record.itself_among(news));
+            seen += usize::from(itself.is_some_and(may_be_new));
             match self.hear_of(&entry, news) {
                 Heard::Nothing => {}
                 Heard::End(entry) => self.found.insert((*id).clone(), entry),
@@ -230,7 +231,7 @@ where
         }
         drop(guard);
         // One that is not here may be a new one, whose absence is; nobody can tell which.
-        let arrivals = || R::of_this_kind(news).filter(|news| news.fate == Fate::Changed);
+        let arrivals = || R::of_this_kind(news).filter(|news| may_be_new(news));
         let revision = arrivals().filter_map(|news| news.revision).max();
         if revision.is_some() && seen < arrivals().count() {
             drop(self.fence.mark_arrival(revision));
@@ -271,6 +272,11 @@ where
     pub(super) fn verify_all(&self) {
         self.fence.verify_all();
     }
+}
+
+/// Whether news may be about something that was absent before. Of what has ended meanwhile, either answer is a denial.
+fn may_be_new(news: &News) -> bool {
+    news.fate == Fate::Changed
 }
 
 enum Heard<R> {
