@@ -12,6 +12,7 @@ mod cli;
 mod conformance;
 mod cost;
 mod faults;
+mod feed;
 mod flood;
 mod freshness;
 mod grpcurl;
