@@ -35,12 +35,12 @@ const MOST: usize = 1_000;
 pub const KEPT: i64 = 100_000;
 
 /// Everything after a position, and whether the log is still the one that the position was taken from: the entry at
-/// it, and the log's first and last; for what has ended, its end. One row at least, so that an answer without rows is
+/// it (if it is gone, the last one before it), and the log's first and last; for what has ended, its end. One row at least, so that an answer without rows is
 /// no answer.
 const READ: &str = "\
 SELECT log.seq, log.kind, log.ref, log.tenant_id, \
        (SELECT coalesce(max(seq), 0) FROM changes), (SELECT coalesce(min(seq), 0) FROM changes), \
-       (SELECT kind || ' ' || ref || ' ' || at FROM changes WHERE seq = ?1), \
+       (SELECT kind || ' ' || ref || ' ' || at FROM changes WHERE seq <= ?1 ORDER BY seq DESC LIMIT 1), \
        log.kind || ' ' || log.ref || ' ' || log.at, \
        CASE log.kind WHEN 'key' THEN (SELECT revoked_at FROM api_keys WHERE id = log.ref) END, \
        CASE log.kind WHEN 'tenant' THEN (SELECT status = 'suspended' FROM tenants WHERE id = log.ref) END, \
@@ -52,7 +52,7 @@ ON TRUE ORDER BY log.seq";
 #[derive(Debug, Default)]
 struct Position {
     seq: i64,
-    /// The entry at `seq`, to recognise the log by. `None` when it was not there.
+    /// The entry at `seq`, to recognise the log by. `None` when the log was empty up to there.
     mark: Option<String>,
     /// Whether the log was ever read.
     begun: bool,
@@ -139,17 +139,16 @@ impl<E: Engine, M: Forget> Feed<E, M> {
             );
             self.memory.verify_all();
         }
-        if another_log || !position.begun {
-            *position = Position { seq: news.newest, mark: None, begun: true };
-            return;
-        }
-        if !news.about.is_empty() {
+        if !another_log && position.begun && !news.about.is_empty() {
             self.memory.heard(&news.about);
         }
-        match news.last {
-            Some((seq, mark)) => *position = Position { seq, mark: Some(mark), begun: true },
-            None => position.mark = news.mark,
-        }
+        *position = match news.last {
+            Some((seq, mark)) => Position { seq, mark: Some(mark), begun: true },
+            None if another_log || !position.begun => {
+                Position { seq: news.newest, mark: news.mark, begun: true }
+            }
+            None => Position { seq: position.seq, mark: news.mark, begun: true },
+        };
     }
 
     /// Deletes all but the newest entries of the log. Any replica may, at any time.

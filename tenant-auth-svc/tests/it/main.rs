@@ -14,6 +14,7 @@ mod conformance;
 mod cost;
 mod deadline;
 mod faults;
+mod feed;
 mod flood;
 mod freshness;
 mod grpcurl;
