@@ -32,7 +32,10 @@ use crate::{
         admin::Admin, clock::SharedClock, freshness::World, session::Slides, sessions::Sessions, used::Uses,
         validate::Validator,
     },
-    freshness::feed::{Feed, Heard},
+    freshness::{
+        feed::{Feed, Heard},
+        hub::Hub,
+    },
     grpc::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
     ops,
     store::{
@@ -161,7 +164,9 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     );
     let memories = (memory.clone(), session_memory.clone());
     let told = config.memory.feed_interval.map(|_| Arc::clone(&heard));
-    let feed = Arc::new(Feed::new(Arc::clone(&hop), memories.clone(), Arc::clone(&clock), heard, timeout));
+    let hub = Hub::new(Arc::clone(&clock), told.is_some());
+    let feed =
+        Arc::new(Feed::new(Arc::clone(&hop), memories.clone(), Arc::clone(&clock), heard, hub, timeout));
     let format = config.keys.format;
     let admin = Arc::new(Admin::new(database.clone(), memories, format.clone(), Arc::clone(&clock)));
     let revision = memory.clone();
@@ -192,7 +197,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         }),
         session: SessionRpc::new(Arc::clone(&sessions)),
         usage: UsageRpc,
-        watch: WatchRpc,
+        watch: WatchRpc::new(feed.hub().clone()),
         health: health.clone(),
     };
     readiness::announce_not_ready(&health).await;

@@ -22,3 +22,4 @@ pub mod text;
 pub mod used;
 pub mod validate;
 pub mod verdict;
+pub mod watch;

@@ -10,6 +10,6 @@ mod unserved;
 
 pub use self::{
     error::ApiError,
-    services::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, ValidationRpc},
-    unserved::{UsageRpc, WatchRpc},
+    services::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, ValidationRpc, WatchRpc},
+    unserved::UsageRpc,
 };

@@ -21,6 +21,7 @@ use tower::ServiceBuilder;
 use super::{Database, Memories, Memory, SessionMemory, StartError};
 use crate::{
     config::ListenConfig,
+    freshness::hub::Hub,
     grpc::{AdminRpc, InfoRpc, SessionRpc, UsageRpc, ValidationRpc, WatchRpc, places::Places},
     layer::{
         access_log::AccessLogLayer, catch_panic, deadline::DeadlineLayer, identify::IdentifyLayer,
@@ -44,7 +45,7 @@ pub(super) struct Services {
     pub(super) info: InfoRpc,
     pub(super) session: SessionRpc<Database, Memory, SessionMemory>,
     pub(super) usage: UsageRpc,
-    pub(super) watch: WatchRpc,
+    pub(super) watch: WatchRpc<Hub>,
     pub(super) health: HealthReporter,
 }
 

@@ -176,7 +176,8 @@ impl Running {
 
         // Nobody listens any more when the server has ended by itself.
         let _ = self.stop.send(true);
-        // A watched health name is a request that never ends.
+        // A subscription, or a watched health name, is a request that never ends.
+        self.feed.hub().close();
         readiness::end_watches(&mut self.health).await;
         if !self.server.is_finished() && tokio::time::timeout(DRAIN, &mut self.server).await.is_err() {
             tracing::warn!("requests were still under way after {DRAIN:?} and were cut off");

@@ -5,6 +5,7 @@ mod fields;
 mod session;
 mod time;
 mod validation;
+mod watch;
 
 pub(super) use self::{
     admin::{
@@ -19,4 +20,5 @@ pub(super) use self::{
     },
     time::timestamp,
     validation::{batch_questions, decision_message, question},
+    watch::{told_messages, watch_request},
 };

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::domain::{admin::AdminError, sessions::SessionError, store::StoreError};
+use crate::domain::{admin::AdminError, sessions::SessionError, store::StoreError, watch::WatchError};
 
 /// Why an RPC fails. [`status`](super::status) turns it into what travels.
 #[derive(Debug, Error)]
@@ -19,6 +19,9 @@ pub enum ApiError {
     /// A session was not bound, ended or listed.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// There is nothing to subscribe to, or no longer.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
     /// The contract has it, this version does not serve it.
     #[error("{0} is not served by this version")]
     Unserved(&'static str),

@@ -30,6 +30,7 @@ use crate::domain::{
     admin::AdminError,
     sessions::SessionError,
     store::{FailureKind, StoreError},
+    watch::WatchError,
 };
 
 /// The `domain` of every ErrorInfo.
@@ -54,6 +55,7 @@ impl From<ApiError> for Status {
             }
             ApiError::Undecidable(error) | ApiError::Admin(AdminError::Store(error)) => unavailable(&error),
             ApiError::Session(SessionError::Store(error)) => unavailable(&error),
+            ApiError::Watch(error) => cut_off(error),
             ApiError::Admin(error) => refused(&error),
             // Without a time to retry: only the end of another session makes room.
             ApiError::Session(SessionError::TooMany { .. }) => {
@@ -76,6 +78,17 @@ impl From<ApiError> for Status {
             ),
         }
     }
+}
+
+fn cut_off(error: WatchError) -> Status {
+    let (code, reason) = match error {
+        WatchError::TooSlow(_) => (Code::ResourceExhausted, "WATCH_TOO_SLOW"),
+        WatchError::Going => (Code::Unavailable, "REPLICA_GOING"),
+        WatchError::NoFeed => return with_reason(Code::FailedPrecondition, "NO_FEED", error.to_string()),
+    };
+    let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
+    details.set_retry_info(Some(RETRY_AFTER_OVERLOAD));
+    Status::with_error_details(code, error.to_string(), details)
 }
 
 fn refused(error: &AdminError) -> Status {

@@ -1,9 +1,6 @@
 //! Services that the contract has and this version does not serve: they say so, instead of being unknown.
 
-use std::pin::Pin;
-
-use futures::Stream;
-use tenant_auth_proto::v1::{self, usage_service_server::UsageService, watch_service_server::WatchService};
+use tenant_auth_proto::v1::{self, usage_service_server::UsageService};
 use tonic::{Request, Response, Status};
 
 use super::error::ApiError;
@@ -26,18 +23,5 @@ impl UsageService for UsageRpc {
 
     async fn query_usage(&self, _: Request<v1::QueryUsageRequest>) -> Reply<v1::QueryUsageResponse> {
         unserved("QueryUsage")
-    }
-}
-
-/// `WatchService`.
-#[derive(Debug)]
-pub struct WatchRpc;
-
-#[tonic::async_trait]
-impl WatchService for WatchRpc {
-    type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::WatchResponse, Status>> + Send>>;
-
-    async fn watch(&self, _: Request<v1::WatchRequest>) -> Reply<Self::WatchStream> {
-        unserved("Watch")
     }
 }

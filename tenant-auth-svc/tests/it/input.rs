@@ -181,9 +181,7 @@ async fn sessions() {
 
 #[tokio::test]
 async fn what_is_not_served_says_so() {
-    use tenant_auth_proto::v1::{
-        usage_service_client::UsageServiceClient, watch_service_client::WatchServiceClient,
-    };
+    use tenant_auth_proto::v1::usage_service_client::UsageServiceClient;
     let database = Database::embedded();
     let service = Service::start(&database).await;
     let channel = || service.channel.clone();
@@ -191,7 +189,6 @@ async fn what_is_not_served_says_so() {
     let statuses = [
         usage.record_usage(v1::RecordUsageRequest::default()).await.map(|_| ()),
         usage.query_usage(v1::QueryUsageRequest::default()).await.map(|_| ()),
-        WatchServiceClient::new(channel()).watch(v1::WatchRequest::default()).await.map(|_| ()),
     ];
     for status in statuses {
         let status = status.unwrap_err();

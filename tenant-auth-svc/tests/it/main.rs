@@ -29,3 +29,4 @@ mod sessions;
 mod shed;
 mod stream;
 mod validation;
+mod watch;
