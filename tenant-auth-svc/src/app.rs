@@ -2,6 +2,7 @@
 
 mod following;
 mod listening;
+mod metering;
 mod readiness;
 mod running;
 mod status;
@@ -19,11 +20,15 @@ use tokio::sync::{oneshot, watch};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 pub use self::running::Running;
-use self::{listening::Services, readiness::Preparation, status::Witnesses, upkeep::Upkeep};
+use self::{
+    listening::Services, metering::Metering, readiness::Preparation, status::Witnesses, upkeep::Upkeep,
+};
 use crate::{
     build,
     config::{DatabaseConfig, Location, ServiceConfig},
-    domain::{admin::Admin, clock::SharedClock, freshness::World, used::Uses, validate::Validator},
+    domain::{
+        admin::Admin, clock::SharedClock, freshness::World, usage::Meter, used::Uses, validate::Validator,
+    },
     freshness::feed::{Feed, Heard},
     grpc::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
     ops,
@@ -33,6 +38,7 @@ use crate::{
         breaker::Breaker,
         cached::{Cached, Outlook, oldest::Oldest},
         coalesced::Coalesced,
+        grouped::Grouped,
         hrana::{RemoteConfig, RemoteEngine, SetupError},
         libsql::{EmbeddedEngine, OpenError},
         lookup::Keys,
@@ -50,6 +56,8 @@ pub type Hop = Arc<Retried<Breaker<Observed<Bounded<Backend>>>>>;
 pub type Database = SqlStore<Hop>;
 /// What the use cases read from.
 pub type Memory = Cached<Keys<Database>>;
+/// What records and sums usage.
+pub type UsageMeter = Meter<Grouped, Database>;
 /// How this replica learns what others have changed.
 pub type ChangeFeed = Feed<Hop, Memory>;
 
@@ -147,6 +155,8 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let revision = memory.clone();
     let validator = Arc::new(Validator::new(memory.clone(), format, Arc::clone(&clock)));
 
+    let (meter, mut metering) = Metering::begin(database.clone(), config.usage, Arc::clone(&clock));
+
     let health = HealthReporter::new();
     let (stop, stopped) = watch::channel(false);
     let services = Services {
@@ -161,7 +171,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
             revision: Box::new(move || revision.revision()),
         }),
         session: SessionRpc,
-        usage: UsageRpc,
+        usage: UsageRpc::new(meter),
         watch: WatchRpc,
         health: health.clone(),
     };
@@ -181,6 +191,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         .feed_interval
         .map(|interval| tokio::spawn(following::follow(Arc::clone(&feed), interval, readiness.clone())));
 
+    metering.begin_sweeping(readiness.clone());
     let upkeep = Upkeep::begin(database, memory, config.memory.cache.keys, uses, readiness.clone());
 
     let stopping = Arc::new(OnceLock::new());
@@ -207,6 +218,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         validator,
         feed,
         upkeep,
+        metering,
         health,
         readiness,
         drain_delay: config.ops.drain_delay,

@@ -10,6 +10,7 @@ mod listen;
 mod log;
 mod ops;
 mod reader;
+mod usage;
 
 pub use self::{
     cache::MemoryConfig,
@@ -19,6 +20,7 @@ pub use self::{
     log::{LogConfig, LogFormat},
     ops::OpsConfig,
     reader::{Origin, Problem, Reader, Setting, Settings},
+    usage::UsageConfig,
 };
 
 /// Everything that `serve` needs to know.
@@ -32,6 +34,8 @@ pub struct ServiceConfig {
     pub keys: KeysConfig,
     /// What to remember, and how to learn what has changed.
     pub memory: MemoryConfig,
+    /// How usage is metered.
+    pub usage: UsageConfig,
     /// What those who run the service see of it, and how it ends.
     pub ops: OpsConfig,
     /// What to log.
@@ -54,12 +58,13 @@ impl ServiceConfig {
         let database = DatabaseConfig::read(&mut reader);
         let keys = KeysConfig::read(&mut reader);
         let memory = cache::read(&mut reader);
+        let usage = UsageConfig::read(&mut reader);
         let ops = OpsConfig::read(&mut reader);
         let log = LogConfig::read(&mut reader);
         let read = reader.finish().map_err(Invalid)?;
-        match (listen, database, keys, memory, ops, log) {
-            (Some(listen), Some(database), Some(keys), Some(memory), Some(ops), Some(log)) => {
-                Ok((Self { listen, database, keys, memory, ops, log }, read))
+        match (listen, database, keys, memory, usage, ops, log) {
+            (Some(listen), Some(database), Some(keys), Some(memory), Some(usage), Some(ops), Some(log)) => {
+                Ok((Self { listen, database, keys, memory, usage, ops, log }, read))
             }
             // A reader without problems has a value for everything.
             _ => Err(Invalid(Vec::new())),

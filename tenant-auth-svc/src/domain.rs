@@ -17,6 +17,7 @@ pub mod scope;
 pub mod store;
 pub mod tenant;
 pub mod text;
+pub mod usage;
 pub mod used;
 pub mod validate;
 pub mod verdict;

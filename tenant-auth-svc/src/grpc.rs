@@ -9,6 +9,6 @@ mod unserved;
 
 pub use self::{
     error::ApiError,
-    services::{AdminRpc, InfoRpc, ServerInfo, ValidationRpc},
-    unserved::{SessionRpc, UsageRpc, WatchRpc},
+    services::{AdminRpc, InfoRpc, ServerInfo, UsageRpc, ValidationRpc},
+    unserved::{SessionRpc, WatchRpc},
 };

@@ -22,6 +22,7 @@ use super::{Database, Memory, StartError};
 use crate::{
     grpc::{AdminRpc, InfoRpc, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
     layer::{access_log::AccessLogLayer, catch_panic, deadline::DeadlineLayer, identify::IdentifyLayer},
+    store::grouped::Grouped,
 };
 
 /// The largest request where one key is in it.
@@ -39,7 +40,7 @@ pub(super) struct Services {
     pub(super) admin: AdminRpc<Database, Memory>,
     pub(super) info: InfoRpc,
     pub(super) session: SessionRpc,
-    pub(super) usage: UsageRpc,
+    pub(super) usage: UsageRpc<Grouped, Database>,
     pub(super) watch: WatchRpc,
     pub(super) health: HealthReporter,
 }

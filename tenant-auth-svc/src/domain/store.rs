@@ -29,13 +29,16 @@ pub enum Lane {
     Admin,
     /// Reading the change log.
     Feed,
+    /// Recording and summing usage.
+    Usage,
     /// Migrations and start-up checks.
     Maintenance,
 }
 
 impl Lane {
     /// Every lane.
-    pub const ALL: [Self; 5] = [Self::Known, Self::Unknown, Self::Admin, Self::Feed, Self::Maintenance];
+    pub const ALL: [Self; 6] =
+        [Self::Known, Self::Unknown, Self::Admin, Self::Feed, Self::Usage, Self::Maintenance];
 
     /// As logs and metrics write it.
     #[must_use]
@@ -45,6 +48,7 @@ impl Lane {
             Self::Unknown => "unknown",
             Self::Admin => "admin",
             Self::Feed => "feed",
+            Self::Usage => "usage",
             Self::Maintenance => "maintenance",
         }
     }

@@ -3,6 +3,7 @@
 mod admin;
 mod fields;
 mod time;
+mod usage;
 mod validation;
 
 pub(super) use self::{
@@ -13,5 +14,6 @@ pub(super) use self::{
         tenant_message,
     },
     time::timestamp,
+    usage::{query_usage_request, query_usage_response, record_usage_request, record_usage_response},
     validation::{batch_questions, decision_message, question},
 };

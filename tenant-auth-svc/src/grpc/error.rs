@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::domain::{admin::AdminError, store::StoreError};
+use crate::domain::{admin::AdminError, store::StoreError, usage::UsageError};
 
 /// Why an RPC fails. [`status`](super::status) turns it into what travels.
 #[derive(Debug, Error)]
@@ -16,6 +16,9 @@ pub enum ApiError {
     /// A change was not made.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// Usage was not recorded or told.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
     /// The contract has it, this version does not serve it.
     #[error("{0} is not served by this version")]
     Unserved(&'static str),

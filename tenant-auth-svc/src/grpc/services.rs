@@ -2,10 +2,12 @@
 
 mod admin;
 mod info;
+mod usage;
 mod validation;
 
 pub use self::{
     admin::AdminRpc,
     info::{InfoRpc, ServerInfo},
+    usage::UsageRpc,
     validation::ValidationRpc,
 };

@@ -6,7 +6,7 @@
 //! | the database gave no answer | UNAVAILABLE | ErrorInfo, RetryInfo |
 //! | too much at once | RESOURCE_EXHAUSTED | ErrorInfo, RetryInfo |
 //! | no such tenant or key | NOT_FOUND | ErrorInfo |
-//! | the id is taken | ALREADY_EXISTS | ErrorInfo |
+//! | the id is taken, or a request id was used for other events | ALREADY_EXISTS | ErrorInfo |
 //! | the key cannot be rotated | FAILED_PRECONDITION | ErrorInfo |
 //! | not served | UNIMPLEMENTED | ErrorInfo |
 //! | a defect | INTERNAL | ErrorInfo |
@@ -23,6 +23,7 @@ use super::error::ApiError;
 use crate::domain::{
     admin::AdminError,
     store::{FailureKind, StoreError},
+    usage::{Refusal, UsageError},
 };
 
 /// The `domain` of every ErrorInfo.
@@ -47,6 +48,7 @@ impl From<ApiError> for Status {
             }
             ApiError::Undecidable(error) | ApiError::Admin(AdminError::Store(error)) => unavailable(&error),
             ApiError::Admin(error) => refused(&error),
+            ApiError::Usage(error) => unmetered(&error),
             ApiError::Unserved(_) => with_reason(Code::Unimplemented, "NOT_SERVED", error.to_string()),
             ApiError::Panicked => with_reason(
                 Code::Internal,
@@ -72,6 +74,37 @@ fn refused(error: &AdminError) -> Status {
         AdminError::Store(error) => return unavailable(error),
     };
     with_reason(code, reason, error.to_string())
+}
+
+fn unmetered(error: &UsageError) -> Status {
+    let (code, reason, retry_after) = match error {
+        UsageError::AnotherPayload(_) => (Code::AlreadyExists, "REQUEST_ID_REUSED".to_owned(), None),
+        UsageError::QueueFull => {
+            (Code::ResourceExhausted, "USAGE_QUEUE_FULL".to_owned(), Some(RETRY_AFTER_OVERLOAD))
+        }
+        UsageError::Stopping => (Code::Unavailable, "STOPPING".to_owned(), Some(RETRY_AFTER_OVERLOAD)),
+        UsageError::NoSuchTenant(_) => (Code::NotFound, "NO_SUCH_TENANT".to_owned(), None),
+        UsageError::Refused(refusal) => (code_of(*refusal), refusal.as_str().to_ascii_uppercase(), None),
+        UsageError::Store(error) => return unavailable(error),
+    };
+    let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
+    if retry_after.is_some() {
+        details.set_retry_info(retry_after);
+    }
+    Status::with_error_details(code, error.to_string(), details)
+}
+
+fn code_of(refusal: Refusal) -> Code {
+    match refusal {
+        Refusal::UnknownTenant => Code::NotFound,
+        Refusal::TenantId
+        | Refusal::Metric
+        | Refusal::Negative
+        | Refusal::TooLarge
+        | Refusal::Time
+        | Refusal::TooOld
+        | Refusal::TooFarAhead => Code::InvalidArgument,
+    }
 }
 
 fn unavailable(error: &StoreError) -> Status {

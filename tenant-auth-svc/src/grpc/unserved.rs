@@ -4,8 +4,7 @@ use std::pin::Pin;
 
 use futures::Stream;
 use tenant_auth_proto::v1::{
-    self, session_service_server::SessionService, usage_service_server::UsageService,
-    watch_service_server::WatchService,
+    self, session_service_server::SessionService, watch_service_server::WatchService,
 };
 use tonic::{Request, Response, Status};
 
@@ -33,21 +32,6 @@ impl SessionService for SessionRpc {
 
     async fn list_sessions(&self, _: Request<v1::ListSessionsRequest>) -> Reply<v1::ListSessionsResponse> {
         unserved("ListSessions")
-    }
-}
-
-/// `UsageService`.
-#[derive(Debug)]
-pub struct UsageRpc;
-
-#[tonic::async_trait]
-impl UsageService for UsageRpc {
-    async fn record_usage(&self, _: Request<v1::RecordUsageRequest>) -> Reply<v1::RecordUsageResponse> {
-        unserved("RecordUsage")
-    }
-
-    async fn query_usage(&self, _: Request<v1::QueryUsageRequest>) -> Reply<v1::QueryUsageResponse> {
-        unserved("QueryUsage")
     }
 }
 

@@ -14,18 +14,23 @@ impl Allowances {
     pub const MIN_TOTAL: usize = Lane::ALL.len();
 
     /// Shares a total of at least [`Self::MIN_TOTAL`] out: an eighth for administration, a sixteenth each for the
-    /// change feed and for maintenance, a quarter for keys that are not in memory, and the rest, about a half, for
-    /// those that are. Each lane gets at least one call.
+    /// change feed, for usage and for maintenance, a quarter for keys that are not in memory, and the rest, nearly a
+    /// half, for those that are. Each lane gets at least one call.
     #[must_use]
     pub fn of_total(total: usize) -> Self {
         let mut shares = [0; Lane::ALL.len()];
         let mut left = total.max(Self::MIN_TOTAL);
         // Each lane leaves one call for every lane after it.
-        for (after, (lane, part)) in
-            [(Lane::Feed, 16), (Lane::Maintenance, 16), (Lane::Admin, 8), (Lane::Unknown, 4)]
-                .into_iter()
-                .enumerate()
-                .map(|(index, share)| (Lane::ALL.len() - 1 - index, share))
+        for (after, (lane, part)) in [
+            (Lane::Feed, 16),
+            (Lane::Usage, 16),
+            (Lane::Maintenance, 16),
+            (Lane::Admin, 8),
+            (Lane::Unknown, 4),
+        ]
+        .into_iter()
+        .enumerate()
+        .map(|(index, share)| (Lane::ALL.len() - 1 - index, share))
         {
             let share = (total / part).clamp(1, left - after);
             shares[position(lane)] = share;
@@ -43,7 +48,8 @@ fn position(lane: Lane) -> usize {
         Lane::Unknown => 1,
         Lane::Admin => 2,
         Lane::Feed => 3,
-        Lane::Maintenance => 4,
+        Lane::Usage => 4,
+        Lane::Maintenance => 5,
     }
 }
 
@@ -96,10 +102,10 @@ mod tests {
     fn the_shares_add_up_and_starve_nobody() {
         for total in 0..200 {
             let Allowances(shares) = Allowances::of_total(total);
-            assert_eq!(shares.iter().sum::<usize>(), total.max(5), "{total}");
+            assert_eq!(shares.iter().sum::<usize>(), total.max(Allowances::MIN_TOTAL), "{total}");
             assert!(shares.iter().all(|share| *share >= 1), "{total}: {shares:?}");
         }
-        assert_eq!(Allowances::of_total(64), Allowances([32, 16, 8, 4, 4]));
-        assert_eq!(Lane::ALL.map(position), [0, 1, 2, 3, 4]);
+        assert_eq!(Allowances::of_total(64), Allowances([28, 16, 8, 4, 4, 4]));
+        assert_eq!(Lane::ALL.map(position), [0, 1, 2, 3, 4, 5]);
     }
 }

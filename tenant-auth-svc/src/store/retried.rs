@@ -18,8 +18,8 @@ pub struct Timing {
     pub total: Duration,
 }
 
-/// For administration: an operator waits gladly for a page of 500 imported keys to be committed far away.
-const ADMIN: Timing = Timing { attempt: Duration::from_secs(2), total: Duration::from_secs(5) };
+/// For administration and usage: whoever sends them waits gladly for 500 rows to be committed far away.
+const PATIENT: Timing = Timing { attempt: Duration::from_secs(2), total: Duration::from_secs(5) };
 /// The longest wait before the second attempt; drawn at random from zero up, so that callers spread out.
 const MAX_PAUSE: Duration = Duration::from_millis(50);
 /// One call earns a tenth of a retry, so retries add at most 10 % to the load of a failing database.
@@ -55,7 +55,7 @@ impl<E: Engine> Retried<E> {
     {
         let timing = match call.lane {
             Lane::Known | Lane::Unknown => self.validation,
-            Lane::Admin => ADMIN,
+            Lane::Admin | Lane::Usage => PATIENT,
             // The next poll is the second attempt.
             Lane::Feed => return run(call).await,
             // It has the time its caller gives it: a migration may take longer than any validation.

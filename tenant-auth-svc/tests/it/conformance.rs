@@ -2,6 +2,7 @@
 
 mod make;
 mod peppers;
+mod usage;
 mod used;
 
 use std::{sync::Arc, time::Duration};
@@ -96,6 +97,7 @@ async fn suite<E: Engine>(database: &Database, what: &str, engine: Arc<E>) {
         rotation(&store).await;
         import(&store).await;
         pages(&store).await;
+        usage::usage(&store).await;
     }
 }
 

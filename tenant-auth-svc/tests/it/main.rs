@@ -23,4 +23,5 @@ mod migrations;
 mod ops;
 mod outage;
 mod stream;
+mod usage;
 mod validation;
