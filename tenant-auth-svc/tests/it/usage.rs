@@ -11,7 +11,7 @@ use std::time::Duration;
 use prost_types::Timestamp;
 use tenant_auth_proto::v1::{self, usage_service_client::UsageServiceClient};
 use tenant_auth_svc::domain::clock::{ManualClock, UnixMillis};
-use tonic::{Code, Request, Status, transport::Channel};
+use tonic::{Code, Status, transport::Channel};
 use tonic_types::{RpcStatusExt as _, StatusExt as _};
 
 use crate::harness::{Database, NOW, Service};
@@ -37,11 +37,18 @@ async fn record(
     Ok(client(service).record_usage(request).await?.into_inner())
 }
 
-/// Records for a caller that leaves soon.
-async fn record_briefly(service: &Service, id: &str, events: Vec<v1::UsageEvent>) -> Status {
-    let mut request = Request::new(v1::RecordUsageRequest { request_id: id.to_owned(), events });
-    request.set_timeout(Duration::from_millis(150));
-    client(service).record_usage(request).await.expect_err("it must take longer")
+/// Waits until this many events wait to be committed.
+async fn until_waiting(service: &Service, wanted: usize) {
+    let reached = service.running.committing().has_waiting(|waiting| waiting == wanted);
+    tokio::time::timeout(Duration::from_secs(30), reached).await.expect("they must come to wait");
+}
+
+/// Records for a caller that leaves as soon as this many events wait.
+async fn leave(service: &Service, id: &str, event: v1::UsageEvent, waiting: usize) {
+    tokio::select! {
+        outcome = record(service, id, vec![event]) => panic!("{outcome:?}"),
+        () = until_waiting(service, waiting) => {}
+    }
 }
 
 /// Everything that a tenant ever consumed of a metric, as callers see it.

@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tenant_auth_proto::v1;
 use tenant_auth_testkit::Fault;
-use tonic::Code;
+use tonic::{Code, Request};
 
-use super::{WRITE, event, record, record_briefly, total};
+use super::{WRITE, client, event, leave, record, total, until_waiting};
 use crate::harness::{Database, Service};
 
 #[tokio::test]
@@ -63,15 +64,32 @@ async fn a_caller_that_leaves_finds_it_done_when_it_asks_again() {
     let tenant = service.tenant("Acme").await;
     for (id, fault) in [("before", Fault::Hang), ("after", Fault::HangAfterExecute)] {
         database.server().faults().set_where(WRITE, 1, fault);
-        let left = record_briefly(&service, id, vec![event(&tenant, id, 1, None)]).await;
-        assert!(matches!(left.code(), Code::Unavailable | Code::DeadlineExceeded), "{left:?}");
+        leave(&service, id, event(&tenant, id, 1, None), 1).await;
         database.server().faults().clear();
-        let done = service.running.committing().has_waiting(|waiting| waiting == 0);
-        tokio::time::timeout(Duration::from_secs(30), done).await.expect("it must be committed");
+        until_waiting(&service, 0).await;
         let again = record(&service, id, vec![event(&tenant, id, 1, None)]).await.unwrap();
         assert_eq!((again.accepted, again.already_recorded), (1, true));
         assert_eq!(total(&service, &tenant, id).await, 1);
     }
+}
+
+#[tokio::test]
+async fn a_deadline_ends_the_wait_of_its_caller() {
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let tenant = service.tenant("Acme").await;
+    database.server().faults().set_where(WRITE, u64::MAX, Fault::Hang);
+    let events = vec![event(&tenant, "calls", 1, None)];
+    let mut request =
+        Request::new(v1::RecordUsageRequest { request_id: "r".to_owned(), events: events.clone() });
+    request.set_timeout(Duration::from_millis(100));
+    let ended = client(&service).record_usage(request).await.unwrap_err();
+    // Ours, or the transport's own.
+    let codes = [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled];
+    assert!(codes.contains(&ended.code()), "{ended:?}");
+    database.server().faults().clear();
+    assert_eq!(record(&service, "r", events).await.unwrap().accepted, 1);
+    assert_eq!(total(&service, &tenant, "calls").await, 1);
 }
 
 #[tokio::test]

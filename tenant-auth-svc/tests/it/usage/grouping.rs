@@ -1,6 +1,6 @@
 //! Many requests, one transaction; and nobody suffers for somebody else's.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tenant_auth_proto::v1;
 use tenant_auth_svc::domain::clock::SystemClock;
@@ -8,14 +8,8 @@ use tenant_auth_testkit::Fault;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use super::{WRITE, event, reason, record, record_briefly, total};
+use super::{WRITE, event, leave, reason, record, total, until_waiting};
 use crate::harness::{Database, Service, strange_key};
-
-/// Waits until this many events wait to be committed.
-async fn until_waiting(service: &Service, wanted: usize) {
-    let reached = service.running.committing().has_waiting(|waiting| waiting == wanted);
-    tokio::time::timeout(Duration::from_secs(30), reached).await.expect("they must come to wait");
-}
 
 #[tokio::test]
 async fn however_many_wait_one_transaction_commits_them() {
@@ -52,7 +46,8 @@ async fn a_thousand_events_cost_few_rows() {
     let tenant = service.tenant("Acme").await;
     let server = database.server();
     let before = server.counters().requests;
-    let now = Some(super::UnixMillis(1_000 * (std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64)));
+    // One moment, so that all is of one hour.
+    let now = Some(SystemClock::shared().now());
     for half in ["a", "b"] {
         let events = (0..500).map(|n| event(&tenant, if n % 2 == 0 { "calls" } else { "tokens" }, 1, now));
         assert_eq!(record(&service, half, events.collect()).await.unwrap().accepted, 500);
@@ -133,7 +128,7 @@ async fn while_usage_hangs_validation_does_not() {
     let tenant = service.tenant("Acme").await;
     database.server().faults().set_where(WRITE, u64::MAX, Fault::Hang);
     let events: Vec<_> =
-        (0..200).map(|number| (format!("r-{number}"), event(&tenant, "calls", 1, None))).collect();
+        (0..100).map(|number| (format!("r-{number}"), event(&tenant, "calls", 1, None))).collect();
     let tasks: Vec<_> = events
         .into_iter()
         .map(|(id, event)| {
@@ -141,7 +136,7 @@ async fn while_usage_hangs_validation_does_not() {
             tokio::spawn(async move { record(&service, &id, vec![event]).await })
         })
         .collect();
-    until_waiting(&service, 200).await;
+    until_waiting(&service, 100).await;
     let before = database.server().counters();
     for _ in 0..50 {
         let verdict = service.validate(&strange_key()).await.unwrap().verdict();
@@ -167,10 +162,9 @@ async fn told_to_stop_it_commits_what_waits() {
     let tenant = service.tenant("Acme").await;
     database.server().faults().set_where(WRITE, 1, Fault::Hang);
     // Both callers have left by the time it is told to stop.
-    for id in ["under way", "waiting"] {
-        record_briefly(&service, id, vec![event(&tenant, "calls", 1, None)]).await;
+    for (id, waiting) in [("under way", 1), ("waiting", 2)] {
+        leave(&service, id, event(&tenant, "calls", 1, None), waiting).await;
     }
-    assert_eq!(service.running.committing().waiting(), 2);
     let stop = service.running.stop();
     let repair = async { database.server().faults().clear() };
     tokio::join!(stop, repair);

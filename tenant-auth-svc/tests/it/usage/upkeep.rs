@@ -69,8 +69,10 @@ async fn reconcile_tells_every_total_that_is_not_its_sum() {
     let database = Database::test_server().await;
     let service = Service::start_with(database.settings(), SystemClock::shared()).await;
     let (tenant, other) = (service.tenant("Acme").await, service.tenant("Other").await);
+    // One moment, so that all is of one hour.
+    let at = Some(SystemClock::shared().now());
     for number in 0..5 {
-        let events = vec![event(&tenant, "calls", 2, None), event(&other, "tokens", 7, None)];
+        let events = vec![event(&tenant, "calls", 2, at), event(&other, "tokens", 7, at)];
         record(&service, &format!("r-{number}"), events).await.unwrap();
     }
     let good = reconcile(&database, &[]).await;
