@@ -57,10 +57,9 @@ async fn run(
         }
     }
     database.server().faults().clear();
-    for index in 0..requests.len() {
+    for (index, events) in requests.iter().enumerate() {
         let (_, response) = send(index).await.unwrap().unwrap();
-        let counts =
-            requests[index].iter().filter(|(metric, quantity)| *metric < 2 && *quantity >= 0).count();
+        let counts = events.iter().filter(|(metric, quantity)| *metric < 2 && *quantity >= 0).count();
         prop_assert_eq!(usize::try_from(response.accepted).unwrap(), counts);
         if let Some(before) = acknowledged.get(&index) {
             prop_assert!(response.already_recorded);
