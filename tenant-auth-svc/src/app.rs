@@ -2,6 +2,7 @@
 
 mod following;
 mod listening;
+mod metering;
 mod readiness;
 mod running;
 mod status;
@@ -21,6 +22,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 pub use self::running::Running;
 use self::{
     listening::Services,
+    metering::Metering,
     readiness::Preparation,
     status::Witnesses,
     upkeep::{Pending, Upkeep},
@@ -29,8 +31,8 @@ use crate::{
     build,
     config::{DatabaseConfig, Location, ServiceConfig},
     domain::{
-        admin::Admin, clock::SharedClock, freshness::World, session::Slides, sessions::Sessions, used::Uses,
-        validate::Validator,
+        admin::Admin, clock::SharedClock, freshness::World, session::Slides, sessions::Sessions,
+        usage::Meter, used::Uses, validate::Validator,
     },
     freshness::{
         feed::{Feed, Heard},
@@ -44,6 +46,7 @@ use crate::{
         breaker::Breaker,
         cached::{CacheConfig, Cached, Outlook, oldest::Oldest},
         coalesced::Coalesced,
+        grouped::Grouped,
         hrana::{RemoteConfig, RemoteEngine, SetupError},
         libsql::{EmbeddedEngine, OpenError},
         lookup::{Keys, Sessions as SessionTable},
@@ -65,6 +68,8 @@ pub type Memory = Cached<Keys<Database>>;
 pub type SessionMemory = Cached<SessionTable<Database>>;
 /// What has to hear of every change.
 pub type Memories = (Memory, SessionMemory);
+/// What records and sums usage.
+pub type UsageMeter = Meter<Grouped, Database>;
 /// How this replica learns what others have changed.
 pub type ChangeFeed = Feed<Hop, Memories>;
 
@@ -182,6 +187,8 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         Arc::clone(&clock),
     ));
 
+    let (meter, mut metering) = Metering::begin(database.clone(), config.usage, Arc::clone(&clock));
+
     let health = HealthReporter::new();
     let (stop, stopped) = watch::channel(false);
     let services = Services {
@@ -196,7 +203,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
             revision: Box::new(move || revision.revision()),
         }),
         session: SessionRpc::new(Arc::clone(&sessions)),
-        usage: UsageRpc,
+        usage: UsageRpc::new(meter),
         watch: WatchRpc::new(feed.hub().clone()),
         health: health.clone(),
     };
@@ -216,6 +223,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         .feed_interval
         .map(|interval| tokio::spawn(following::follow(Arc::clone(&feed), interval, readiness.clone())));
 
+    metering.begin_sweeping(readiness.clone());
     let upkeep = Upkeep::begin(
         database,
         memory,
@@ -249,6 +257,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         validator,
         feed,
         upkeep,
+        metering,
         health,
         readiness,
         drain_delay: config.ops.drain_delay,

@@ -10,7 +10,9 @@ use clap_complete::Shell;
 
 pub(crate) use self::{expiry::Expiry, limit::Limit};
 use crate::{
-    command::{audit::AuditCommand, key::KeyCommand, tenant::TenantCommand, validate::Validate},
+    command::{
+        audit::AuditCommand, key::KeyCommand, tenant::TenantCommand, usage::UsageCommand, validate::Validate,
+    },
     exit, time,
 };
 
@@ -60,6 +62,10 @@ pub(crate) enum Command {
     /// Look at who changed what
     #[command(subcommand)]
     Audit(AuditCommand),
+
+    /// Show and record what tenants consumed
+    #[command(subcommand)]
+    Usage(UsageCommand),
 
     /// Ask whether a key is good
     ///

@@ -5,6 +5,7 @@ mod import;
 mod info;
 mod key;
 mod tenant;
+mod usage;
 mod validation;
 
 use prost_types::Timestamp;
@@ -15,6 +16,7 @@ pub(crate) use self::{
     info::InfoView,
     key::{IssuedView, KeyView, KeysView, RotatedView},
     tenant::{TenantView, TenantsView},
+    usage::{RecordedView, UsageView},
     validation::ValidationView,
 };
 use crate::{failure::Failure, time::Moment};

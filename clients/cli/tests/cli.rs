@@ -42,7 +42,7 @@ fn nowhere() -> String {
 fn help_tells_the_exit_codes() {
     let ran = tenantctl(&["--help"], b"");
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
-    for part in ["Exit codes:", "70", "tenant", "key", "audit", "validate", "info", "completions"] {
+    for part in ["Exit codes:", "70", "tenant", "key", "audit", "usage", "validate", "info", "completions"] {
         assert!(ran.stdout.contains(part), "{part}");
     }
 }
@@ -82,6 +82,9 @@ fn wrong_usage_is_2() {
         &["key", "issue", "--tenant", "t", "--expires-in", "1d", "--expires-at", "2030-01-01T00:00:00Z"],
         &["key", "import", "/nowhere/keys.csv"],
         &["validate", "--key-file", "/nowhere/key"],
+        &["usage", "show", "acme", "--csv", "--json"],
+        &["usage", "show", "acme", "--bucket", "week"],
+        &["usage", "record", "acme", "--metric", "calls", "--quantity", "1"],
     ] {
         let ran = tenantctl(args, b"");
         assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{args:?}: {}", ran.stderr);

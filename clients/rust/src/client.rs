@@ -114,6 +114,14 @@ impl Client {
         AdminClient::new(self.channel.clone(), self.timeout)
     }
 
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     fn validation(&self) -> ValidationServiceClient<Channel> {
         ValidationServiceClient::new(self.channel.clone())
     }
@@ -131,6 +139,8 @@ mod tests {
         spawnable(client.validate(&key, &[]));
         spawnable(client.validate_batch(&[]));
         spawnable(client.validate_stream(futures::stream::empty()));
+        spawnable(client.record_usage("id", Vec::new()));
+        spawnable(client.query_usage(v1::QueryUsageRequest::default()));
         spawnable(client.admin().revoke_key("key", "reason"));
     }
 }

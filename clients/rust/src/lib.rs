@@ -9,10 +9,11 @@ mod info;
 mod key;
 mod question;
 mod stream;
+mod usage;
 mod validation;
 mod verdict;
 
-/// The contract's own messages, for what [`AdminClient`] takes and gives.
+/// The contract's own messages, for what [`AdminClient`] and usage take and give.
 pub use tenant_auth_proto::v1 as proto;
 /// The code in [`Error::Other`].
 pub use tonic::Code;
@@ -26,6 +27,7 @@ pub use self::{
     key::PresentedKey,
     question::Question,
     stream::{Answer, Answers},
+    usage::RecordedUsage,
     validation::{Provenance, Source, Validation},
     verdict::Verdict,
 };

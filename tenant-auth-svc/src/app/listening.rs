@@ -27,6 +27,7 @@ use crate::{
         access_log::AccessLogLayer, catch_panic, deadline::DeadlineLayer, identify::IdentifyLayer,
         shed::ShedLayer,
     },
+    store::grouped::Grouped,
 };
 
 /// The largest request where one key is in it.
@@ -44,7 +45,7 @@ pub(super) struct Services {
     pub(super) admin: AdminRpc<Database, Memories>,
     pub(super) info: InfoRpc,
     pub(super) session: SessionRpc<Database, Memory, SessionMemory>,
-    pub(super) usage: UsageRpc,
+    pub(super) usage: UsageRpc<Grouped, Database>,
     pub(super) watch: WatchRpc<Hub>,
     pub(super) health: HealthReporter,
 }

@@ -3,6 +3,7 @@
 mod admin;
 mod info;
 mod session;
+mod usage;
 mod validation;
 mod watch;
 
@@ -10,6 +11,7 @@ pub use self::{
     admin::AdminRpc,
     info::{InfoRpc, ServerInfo},
     session::SessionRpc,
+    usage::UsageRpc,
     validation::ValidationRpc,
     watch::WatchRpc,
 };

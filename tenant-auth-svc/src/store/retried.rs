@@ -57,7 +57,7 @@ impl<E: Engine> Retried<E> {
     {
         let timing = match call.lane {
             Lane::Known | Lane::Unknown => self.validation,
-            Lane::Admin | Lane::Sessions => WRITES,
+            Lane::Admin | Lane::Sessions | Lane::Usage => WRITES,
             // The next poll is the second attempt.
             Lane::Feed => return run(call).await,
             // It has the time its caller gives it: a migration may take longer than any validation.

@@ -28,5 +28,6 @@ mod outage;
 mod sessions;
 mod shed;
 mod stream;
+mod usage;
 mod validation;
 mod watch;

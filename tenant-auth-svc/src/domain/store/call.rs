@@ -13,6 +13,8 @@ pub enum Lane {
     Unknown,
     /// Binding and ending sessions.
     Sessions,
+    /// Recording and summing usage.
+    Usage,
     /// Managing tenants and keys.
     Admin,
     /// Reading the change log.
@@ -23,8 +25,8 @@ pub enum Lane {
 
 impl Lane {
     /// Every lane.
-    pub const ALL: [Self; 6] =
-        [Self::Known, Self::Unknown, Self::Sessions, Self::Admin, Self::Feed, Self::Maintenance];
+    pub const ALL: [Self; 7] =
+        [Self::Known, Self::Unknown, Self::Sessions, Self::Usage, Self::Admin, Self::Feed, Self::Maintenance];
 
     /// As logs and metrics write it.
     #[must_use]
@@ -33,6 +35,7 @@ impl Lane {
             Self::Known => "known",
             Self::Unknown => "unknown",
             Self::Sessions => "sessions",
+            Self::Usage => "usage",
             Self::Admin => "admin",
             Self::Feed => "feed",
             Self::Maintenance => "maintenance",

@@ -1,0 +1,63 @@
+//! Usage: what tenants consumed.
+
+use tenant_auth_proto::v1::{self, usage_service_client::UsageServiceClient};
+
+use crate::{
+    Client, Error,
+    call::{broken, present, within},
+};
+
+/// What became of a request to record usage.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct RecordedUsage {
+    /// How many of its events are counted.
+    pub accepted: usize,
+    /// The others, by their place: they can never be counted, and why.
+    pub rejected: Vec<(usize, Error)>,
+    /// Whether an earlier call with this id had recorded them.
+    pub already_recorded: bool,
+}
+
+impl Client {
+    /// Records 1 to 500 events. `Ok` means that they are committed, or can never be counted.
+    ///
+    /// After a failure that is transient, send the same events under the same id again, within 35 days unless the service is
+    /// told otherwise: they are counted once, whatever became of the first call.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] when the id was used for other events. [`Error::Overloaded`] when too many wait.
+    pub async fn record_usage(
+        &self,
+        request_id: &str,
+        events: Vec<v1::UsageEvent>,
+    ) -> Result<RecordedUsage, Error> {
+        let count = events.len();
+        let mut rpc = UsageServiceClient::new(self.channel());
+        let send = async move |request| rpc.record_usage(request).await;
+        let request = v1::RecordUsageRequest { request_id: request_id.to_owned(), events };
+        let reply = within(self.timeout(), request, send).await?;
+        let number =
+            |number: i32| usize::try_from(number).map_err(|_| broken("the reply holds a negative number"));
+        let rejected = |event: v1::RejectedUsageEvent| {
+            Ok((number(event.index)?, Error::from_item(&present(event.error, "error")?)))
+        };
+        let accepted = number(reply.accepted)?;
+        let rejected = reply.rejected.into_iter().map(rejected).collect::<Result<Vec<_>, Error>>()?;
+        if accepted + rejected.len() != count {
+            let answered = accepted + rejected.len();
+            return Err(broken(format!("{count} events were sent and {answered} answered")));
+        }
+        Ok(RecordedUsage { accepted, rejected, already_recorded: reply.already_recorded })
+    }
+
+    /// Reads a page of a tenant's sums, by time and then by metric.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such tenant.
+    pub async fn query_usage(&self, request: v1::QueryUsageRequest) -> Result<v1::QueryUsageResponse, Error> {
+        let mut rpc = UsageServiceClient::new(self.channel());
+        let send = async move |request| rpc.query_usage(request).await;
+        within(self.timeout(), request, send).await
+    }
+}
