@@ -58,11 +58,12 @@ func (c *Client) RecordUsage(ctx context.Context, batch UsageBatch) (UsageReceip
 		request.RequestId = rand.Text()
 	}
 	for _, event := range batch.Events {
-		message := &tenantauthv1.UsageEvent{TenantId: event.TenantID, Metric: event.Metric, Quantity: event.Quantity}
-		if !event.At.IsZero() {
-			message.OccurredAt = timestamppb.New(event.At)
-		}
-		request.Events = append(request.Events, message)
+		request.Events = append(request.Events, &tenantauthv1.UsageEvent{
+			TenantId:   event.TenantID,
+			Metric:     event.Metric,
+			Quantity:   event.Quantity,
+			OccurredAt: timestamp(event.At),
+		})
 	}
 	reply, err := invoke(ctx, c, c.usage.RecordUsage, request)
 	if err != nil {
@@ -120,8 +121,8 @@ func (c *Client) QueryUsage(ctx context.Context, query UsageQuery) iter.Seq2[Usa
 		request := &tenantauthv1.QueryUsageRequest{
 			TenantId:  query.TenantID,
 			Metric:    query.Metric,
-			StartTime: timestamppb.New(query.Start),
-			EndTime:   timestamppb.New(query.End),
+			StartTime: timestamp(query.Start),
+			EndTime:   timestamp(query.End),
 			Bucket:    tenantauthv1.UsageBucket(query.Bucket),
 			PageToken: token,
 		}
@@ -131,4 +132,12 @@ func (c *Client) QueryUsage(ctx context.Context, query UsageQuery) iter.Seq2[Usa
 		start, err := moment(message.GetBucketStart())
 		return UsageSum{Metric: message.GetMetric(), BucketStart: start, Quantity: message.GetQuantity()}, err
 	})
+}
+
+// timestamp leaves a zero time out: the year 1 is not what anybody means.
+func timestamp(at time.Time) *timestamppb.Timestamp {
+	if at.IsZero() {
+		return nil
+	}
+	return timestamppb.New(at)
 }
