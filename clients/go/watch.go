@@ -90,9 +90,9 @@ func (c *Client) listen(ctx context.Context) (heard bool, err error) {
 			return heard, err
 		}
 		heard = true
+		c.handle(event)
 		stop()
 		stop = c.options.clock.AfterFunc(watchSilence, cancel)
-		c.handle(event)
 	}
 }
 

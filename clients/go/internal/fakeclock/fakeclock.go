@@ -64,7 +64,7 @@ func (c *Clock) Advance(d time.Duration) {
 	c.mu.Unlock()
 }
 
-// AwaitTimer waits until somebody waits for a moment that is exactly d away, or less far.
+// AwaitTimer waits until somebody waits for a moment that is at most d away.
 func (c *Clock) AwaitTimer(ctx context.Context, d time.Duration) error {
 	for {
 		c.mu.Lock()
@@ -79,6 +79,16 @@ func (c *Clock) AwaitTimer(ctx context.Context, d time.Duration) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// Farthest is how far away the last moment is that anybody waits for.
+func (c *Clock) Farthest() (farthest time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for set := range c.timers {
+		farthest = max(farthest, set.at.Sub(c.now))
+	}
+	return farthest
 }
 
 func (c *Clock) within(d time.Duration) bool {
