@@ -22,8 +22,8 @@ type Server struct {
 	usage
 	watch
 
-	address string
-	server  *grpc.Server
+	listener net.Listener
+	server   *grpc.Server
 
 	mu     sync.Mutex
 	calls  map[string]int
@@ -38,7 +38,7 @@ func Start(t testing.TB, options ...grpc.ServerOption) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{address: listener.Addr().String(), calls: map[string]int{}, header: map[string]metadata.MD{}}
+	s := &Server{listener: listener, calls: map[string]int{}, header: map[string]metadata.MD{}}
 	s.validation.init()
 	s.sessions.init(&s.validation)
 	s.usage.init()
@@ -50,15 +50,18 @@ func Start(t testing.TB, options ...grpc.ServerOption) *Server {
 	tenantauthv1.RegisterUsageServiceServer(s.server, s)
 	tenantauthv1.RegisterWatchServiceServer(s.server, s)
 	go func() { _ = s.server.Serve(listener) }()
-	t.Cleanup(s.server.Stop)
+	t.Cleanup(s.Stop)
 	return s
 }
 
 // Address is where it listens.
-func (s *Server) Address() string { return s.address }
+func (s *Server) Address() string { return s.listener.Addr().String() }
 
-// Stop ends it at once.
-func (s *Server) Stop() { s.server.Stop() }
+// Stop ends it at once. The port is closed first, even if serving has not begun: nobody must wait for it.
+func (s *Server) Stop() {
+	_ = s.listener.Close()
+	s.server.Stop()
+}
 
 // Calls is how often a method, such as ValidateKey, was called.
 func (s *Server) Calls(method string) int {
