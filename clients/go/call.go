@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/clock"
+	"github.com/tenant-auth/tenant-auth/clients/go/internal/near"
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/retry"
 )
 
@@ -51,6 +52,7 @@ func invoke[Request, Response any](
 		if !c.budget.Take() {
 			return response, err
 		}
+		near.Note(ctx, err)
 		if clock.Sleep(ctx, c.options.clock, wait) != nil {
 			return response, err
 		}

@@ -67,9 +67,7 @@ func (Builder) Build(target resolver.Target, conn resolver.ClientConn, options r
 			merged.Close()
 			return nil, err
 		}
-		merged.mu.Lock()
 		merged.children = append(merged.children, child)
-		merged.mu.Unlock()
 	}
 	return merged, nil
 }
@@ -85,27 +83,22 @@ func serverName(host string) string {
 
 type merged struct {
 	conn resolver.ClientConn
-
-	mu       sync.Mutex
+	// children are complete before anybody gets to see this.
 	children []resolver.Resolver
-	found    [][]resolver.Address
-	failed   []error
+
+	mu     sync.Mutex
+	found  [][]resolver.Address
+	failed []error
 }
 
 func (m *merged) ResolveNow(options resolver.ResolveNowOptions) {
-	m.mu.Lock()
-	children := m.children
-	m.mu.Unlock()
-	for _, child := range children {
+	for _, child := range m.children {
 		child.ResolveNow(options)
 	}
 }
 
 func (m *merged) Close() {
-	m.mu.Lock()
-	children := m.children
-	m.mu.Unlock()
-	for _, child := range children {
+	for _, child := range m.children {
 		child.Close()
 	}
 }

@@ -35,6 +35,8 @@ type flight[V any] struct {
 	fence int64
 	// void flights are answered but not remembered.
 	void bool
+	// last is why it is still under way: the failure before the attempt that is being made.
+	last error
 
 	done  chan struct{}
 	value V
@@ -51,7 +53,7 @@ func (c *Cache[V]) Ask(ctx context.Context, question Question, ask func(context.
 		select {
 		case <-joined.done:
 		case <-ctx.Done():
-			return Result[V]{}, ctx.Err()
+			return Result[V]{}, c.gaveUp(ctx, joined)
 		}
 		if joined.err == nil {
 			return Result[V]{Value: joined.value}, nil
@@ -59,6 +61,25 @@ func (c *Cache[V]) Ask(ctx context.Context, question Question, ask func(context.
 		if !outlives(ctx, joined) {
 			return Result[V]{}, joined.err
 		}
+	}
+}
+
+// gaveUp is why a caller has no answer in time: what it is known to wait for says more than that time is over.
+func (c *Cache[V]) gaveUp(ctx context.Context, joined *flight[V]) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if joined.last != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return joined.last
+	}
+	return ctx.Err()
+}
+
+type noteKey struct{}
+
+// Note tells those who wait for the question of this context that an attempt has failed and another one will be made.
+func Note(ctx context.Context, err error) {
+	if note, ok := ctx.Value(noteKey{}).(func(error)); ok {
+		note(err)
 	}
 }
 
@@ -105,6 +126,11 @@ func (c *Cache[V]) join(ctx context.Context, question Question, ask func(context
 		until:   until,
 		done:    make(chan struct{}),
 	}
+	detached = context.WithValue(detached, noteKey{}, func(err error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		started.last = err
+	})
 	c.flights[question.Digest] = started
 	c.running[started] = struct{}{}
 	go func() {

@@ -107,6 +107,29 @@ func TestOneWithMoreTimeAsksAgainWhenTheSharedQuestionRunsOutOfIt(t *testing.T) 
 	})
 }
 
+func TestOneWhoseTimeIsOverLearnsWhatItWaitedFor(t *testing.T) {
+	inBubble(t, func(t *testing.T, cache *near.Cache[string], question near.Question) {
+		failure := errors.New("failure")
+		ask := func(ctx context.Context) (near.Answer[string], error) {
+			near.Note(ctx, failure)
+			<-ctx.Done()
+			return near.Answer[string]{}, ctx.Err()
+		}
+		short, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if _, err := cache.Ask(short, question, ask); !errors.Is(err, failure) {
+			t.Errorf("late: %v", err)
+		}
+		cancelled, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := cache.Ask(cancelled, question, ask); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled: %v", err)
+		}
+		// The question itself goes on, until its own time is over.
+		time.Sleep(2 * time.Second)
+	})
+}
+
 func TestNobodyJoinsAQuestionFromBeforeAChange(t *testing.T) {
 	inBubble(t, func(t *testing.T, cache *near.Cache[string], question near.Question) {
 		release := make(chan struct{})
