@@ -120,10 +120,11 @@ func TestAFullQueueRefusesAndNothingIsLost(t *testing.T) {
 	r.service.Before(func(context.Context, string, any) error { return status.Error(codes.Unavailable, "gone") })
 	recorder := r.client.NewRecorder(tenantauth.WithRecorderQueue(600))
 	r.record(recorder, "calls", 600)
+	r.await("an attempt", func() bool { return r.service.Calls("RecordUsage") > 0 })
+	// What is being sent counts, too.
 	if err := recorder.Record(event("calls")); !errors.Is(err, tenantauth.ErrQueueFull) {
 		t.Errorf("%v", err)
 	}
-	r.await("an attempt", func() bool { return r.service.Calls("RecordUsage") > 0 })
 	ended, cancel := context.WithCancel(r.ctx)
 	cancel()
 	if err := recorder.Flush(ended); !errors.Is(err, context.Canceled) {
