@@ -116,18 +116,29 @@ export class Client {
     const { scopes = [], timeoutMs, signal } = options;
     const request = create(ValidateKeyRequestSchema, { key: text("key", key), requiredScopes: [...scopes] });
     const ask = async (limits: CallOptions): Promise<Validation> => {
-      return validationFromWire(await this.#caller.call(ValidationService.method.validateKey, request, limits));
+      return validationFromWire(
+        await this.#caller.call(ValidationService.method.validateKey, request, limits),
+      );
     };
     if (this.#near === undefined) return await ask({ timeoutMs, signal });
     const digest = this.#near.digests.key(key);
-    return await this.#near.answer({ digest, scopes, timeoutMs, signal, ask: (ms) => ask({ timeoutMs: ms }) });
+    return await this.#near.answer({
+      digest,
+      scopes,
+      timeoutMs,
+      signal,
+      ask: (ms) => ask({ timeoutMs: ms }),
+    });
   }
 
   /**
    * Decides about 1 to 1,000 keys in one call. Outcomes keep the order of the keys; a key that cannot be decided about
    * fails alone. Always asks the service.
    */
-  async validateKeys(keys: readonly (string | KeyQuestion)[], options: CallOptions = {}): Promise<KeyOutcome[]> {
+  async validateKeys(
+    keys: readonly (string | KeyQuestion)[],
+    options: CallOptions = {},
+  ): Promise<KeyOutcome[]> {
     const requests = keys.map((question) => {
       const { key, scopes = [] } = typeof question === "string" ? { key: question } : question;
       return create(ValidateKeyRequestSchema, { key: text("key", key), requiredScopes: [...scopes] });

@@ -101,5 +101,9 @@ export function codeName(code: number): Code {
 }
 
 export function deadlineExceeded(requestId?: string): TenantAuthError {
-  return new TenantAuthError("DEADLINE_EXCEEDED", "no answer in time", requestId === undefined ? {} : { requestId });
+  return new TenantAuthError(
+    "DEADLINE_EXCEEDED",
+    "no answer in time",
+    requestId === undefined ? {} : { requestId },
+  );
 }

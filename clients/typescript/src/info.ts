@@ -1,5 +1,5 @@
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import { DatabaseKind as WireKind, type GetServerInfoResponse } from "./gen/tenantauth/v1/info_pb.js";
+import { type GetServerInfoResponse, DatabaseKind as WireKind } from "./gen/tenantauth/v1/info_pb.js";
 import { milliseconds } from "./wire.js";
 
 /** Which kind of database the process decides against. */

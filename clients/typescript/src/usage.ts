@@ -5,9 +5,9 @@ import type { TenantAuthError } from "./error.js";
 import {
   QueryUsageRequestSchema,
   RecordUsageRequestSchema,
-  UsageBucket as WireBucket,
   UsageEventSchema,
   UsageService,
+  UsageBucket as WireBucket,
 } from "./gen/tenantauth/v1/usage_pb.js";
 import { pages } from "./pages.js";
 import type { Caller, CallOptions } from "./rpc/caller.js";

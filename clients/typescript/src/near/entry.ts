@@ -31,7 +31,12 @@ export interface Entry<V extends Validation> {
 }
 
 /** Whether an entry may still be used. */
-export function usable(entry: Entry<Validation>, clock: Clock, coverage: Coverage, watchedForMs: number): boolean {
+export function usable(
+  entry: Entry<Validation>,
+  clock: Clock,
+  coverage: Coverage,
+  watchedForMs: number,
+): boolean {
   if (entry.endsAt !== undefined && clock.now() >= entry.endsAt) return false;
   const age = elapsed(clock, entry.asked.at);
   if (age < entry.answer.cacheableForMs) return true;
@@ -40,7 +45,11 @@ export function usable(entry: Entry<Validation>, clock: Clock, coverage: Coverag
 }
 
 /** The answer from memory for some scopes. */
-export function fromMemory<V extends Validation>(entry: Entry<V>, scopes: readonly string[], clock: Clock): V {
+export function fromMemory<V extends Validation>(
+  entry: Entry<V>,
+  scopes: readonly string[],
+  clock: Clock,
+): V {
   const age = elapsed(clock, entry.asked.at);
   const { answer } = entry;
   return {

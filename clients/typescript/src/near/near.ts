@@ -41,7 +41,8 @@ export class Near {
     signal?.throwIfAborted();
     const end = this.#clock.monotonic() + timeoutMs;
     // What the service may refuse is the service's to refuse.
-    if (!scopesAreSound(scopes)) return await patiently(question.ask(timeoutMs), this.#clock, timeoutMs, signal);
+    if (!scopesAreSound(scopes))
+      return await patiently(question.ask(timeoutMs), this.#clock, timeoutMs, signal);
     for (;;) {
       const near = this.#cache.lookup<V>(digest, scopes);
       if (near !== undefined) return near;

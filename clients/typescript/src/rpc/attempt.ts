@@ -1,13 +1,19 @@
 import {
   type DescMessage,
+  type DescMethod,
   type DescMethodStreaming,
   type DescMethodUnary,
-  type DescMethod,
   fromBinary,
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
-import { type Client as GrpcClient, Metadata, type ServiceError, type StatusObject, status } from "@grpc/grpc-js";
+import {
+  type Client as GrpcClient,
+  Metadata,
+  type ServiceError,
+  type StatusObject,
+  status,
+} from "@grpc/grpc-js";
 import type { TenantAuthError } from "../error.js";
 import { errorFromStatus } from "./details.js";
 

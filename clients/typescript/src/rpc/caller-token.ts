@@ -23,7 +23,8 @@ export class CallerTokens {
 
   async header(): Promise<string> {
     const token = (await this.#current()).trim();
-    if (!HEADER_SAFE.test(token)) throw new TypeError("callerToken must be printable ASCII without spaces, and not empty");
+    if (!HEADER_SAFE.test(token))
+      throw new TypeError("callerToken must be printable ASCII without spaces, and not empty");
     return `Bearer ${token}`;
   }
 

@@ -61,7 +61,12 @@ export class Caller {
         const authorization = await this.#authorization(requestId);
         const timeoutMs = end - clock.monotonic();
         if (timeoutMs <= 0) throw deadlineExceeded(requestId);
-        return await unary(endpoints.next(), method, message, { requestId, authorization, timeoutMs, signal });
+        return await unary(endpoints.next(), method, message, {
+          requestId,
+          authorization,
+          timeoutMs,
+          signal,
+        });
       } catch (error) {
         if (!(error instanceof TenantAuthError)) throw error;
         if (error.kind === "unauthenticated") this.#shared.tokens?.refused();
@@ -83,7 +88,11 @@ export class Caller {
   ): AsyncGenerator<MessageShape<O>, void, undefined> {
     const requestId = randomUUID();
     const authorization = await this.#authorization(requestId);
-    yield* serverStreaming(this.#shared.endpoints.next(), method, message, { requestId, authorization, signal });
+    yield* serverStreaming(this.#shared.endpoints.next(), method, message, {
+      requestId,
+      authorization,
+      signal,
+    });
   }
 
   async #authorization(requestId: string): Promise<string | undefined> {

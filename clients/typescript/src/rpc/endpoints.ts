@@ -1,5 +1,11 @@
 import { isIP } from "node:net";
-import { type ChannelCredentials, type ChannelOptions, Client as GrpcClient, connectivityState, credentials } from "@grpc/grpc-js";
+import {
+  type ChannelCredentials,
+  type ChannelOptions,
+  connectivityState,
+  credentials,
+  Client as GrpcClient,
+} from "@grpc/grpc-js";
 
 /** How the connections are secured: PEM texts. */
 export interface TlsOptions {
@@ -112,6 +118,8 @@ function channelOptions(options: ConnectionOptions): ChannelOptions {
     "grpc.max_receive_message_length": 16 * 1024 * 1024,
     // Connections of one client are not shared with another's: closing one must not depend on the other.
     "grpc.use_local_subchannel_pool": 1,
-    ...(serverName === undefined ? {} : { "grpc.ssl_target_name_override": serverName, "grpc.default_authority": serverName }),
+    ...(serverName === undefined
+      ? {}
+      : { "grpc.ssl_target_name_override": serverName, "grpc.default_authority": serverName }),
   };
 }

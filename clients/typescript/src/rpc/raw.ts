@@ -9,7 +9,7 @@ import {
   type MessageShape,
 } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
-import type { CallOptions, Caller } from "./caller.js";
+import type { Caller, CallOptions } from "./caller.js";
 
 /** The calls of a service as the contract has them: messages in, messages out. */
 export type RawService<S extends DescService> =
@@ -19,7 +19,11 @@ export type RawService<S extends DescService> =
 
 type ServerStreaming = DescMethodStreaming & { methodKind: "server_streaming" };
 
-type RawMethod<M> = M extends { methodKind: "unary"; input: infer I extends DescMessage; output: infer O extends DescMessage }
+type RawMethod<M> = M extends {
+  methodKind: "unary";
+  input: infer I extends DescMessage;
+  output: infer O extends DescMessage;
+}
   ? (request: MessageInitShape<I>, options?: CallOptions) => Promise<MessageShape<O>>
   : M extends {
         methodKind: "server_streaming";
@@ -37,7 +41,8 @@ export function rawService<S extends DescService>(service: S, caller: Caller): R
   const calls: Record<string, unknown> = {};
   for (const method of service.methods as readonly DescMethod[]) {
     if (method.methodKind === "unary") calls[method.localName] = rawUnary(method as DescMethodUnary, caller);
-    if (method.methodKind === "server_streaming") calls[method.localName] = rawStream(method as ServerStreaming, caller);
+    if (method.methodKind === "server_streaming")
+      calls[method.localName] = rawStream(method as ServerStreaming, caller);
   }
   return Object.freeze(calls) as RawService<S>;
 }
