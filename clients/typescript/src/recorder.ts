@@ -150,15 +150,17 @@ export class UsageRecorder {
     if (this.#open.length === 0) return;
     this.#batches.push({ requestId: randomUUID(), events: this.#open });
     this.#open = [];
-    this.#sending ??= this.#send().finally(() => {
-      this.#sending = undefined;
-    });
+    this.#sending ??= this.#send();
   }
 
   async #send(): Promise<void> {
     for (let failures = 0; ; ) {
       const [batch] = this.#batches;
-      if (batch === undefined) return;
+      if (batch === undefined) {
+        // In the same breath, or a batch made meanwhile would wait for a loop that has ended.
+        this.#sending = undefined;
+        return;
+      }
       const error = await this.#attempt(batch);
       if (this.#stop.signal.aborted && error !== undefined) return;
       if (error === undefined) {

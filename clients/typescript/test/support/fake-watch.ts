@@ -43,7 +43,7 @@ export class FakeWatch {
   }
 
   fail(error: Error): void {
-    this.#stream.destroy(error);
+    this.#stream.emit("error", error);
   }
 
   end(): void {
