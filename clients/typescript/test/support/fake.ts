@@ -107,6 +107,11 @@ export class Fake {
     this.#answers.set(method.name, answer as unknown as Answer<DescMessage, DescMessage>);
   }
 
+  /** Answers a method with UNIMPLEMENTED again. */
+  forget(method: { readonly name: string }): void {
+    this.#answers.delete(method.name);
+  }
+
   /** The calls of one method. */
   callsOf<I extends DescMessage>(method: { readonly name: string; readonly input: I }): Call<I>[] {
     return this.calls.filter((call) => call.method === method.name) as Call<I>[];
