@@ -192,7 +192,7 @@ export class Client {
     return this.#watcher?.state() ?? { live: false, revision: 0n };
   }
 
-  /** Stops listening and closes all connections. Calls under way fail. */
+  /** Stops listening, and closes each connection once its calls under way are answered. New calls fail. */
   close(): void {
     this.#watcher?.close();
     this.#endpoints.close();

@@ -200,6 +200,37 @@ test("a caller token that no header can carry is refused without being quoted", 
   assert.equal(fake.calls.length, 0);
 });
 
+test("a token that does not come ends with the deadline, and one that cannot be read is not quoted", async (t) => {
+  let token: () => Promise<string> = () => gate<never>().passed;
+  const { fake, client, clock } = await connected(t, { ...plain, callerToken: () => token() });
+  const late = failure(client.serverInfo({ timeoutMs: 50 }));
+  await until("the client waits", () => clock.waiting === 1);
+  clock.advance(50);
+  assert.equal((await late).kind, "deadline");
+  token = () => Promise.reject(new TypeError("bad secret"));
+  const unread = await failure(client.serverInfo());
+  assert.deepEqual(
+    [unread.kind, unread.message],
+    ["unauthenticated", "UNAUTHENTICATED: callerToken could not be read"],
+  );
+  assert.equal(fake.calls.length, 0);
+});
+
+test("a closed client answers what is under way, and nothing new", async (t) => {
+  const { fake, client } = await connected(t);
+  const hold = gate();
+  fake.answer(validateKey, async () => {
+    await hold.passed;
+    return keyAnswer();
+  });
+  const under = client.validateKey("k");
+  await until("the call is there", () => fake.calls.length === 1);
+  client.close();
+  assert.match((await failure(client.validateKey("other"))).message, /the client is closed/);
+  hold.open();
+  assert.equal((await under).verdict, "VALID");
+});
+
 test("the services are there as the contract has them, and are called once", async (t) => {
   const { fake, client } = await connected(t, plain);
   const error = await failure(client.raw.admin.getTenant({ tenantId: "ten_1" }));

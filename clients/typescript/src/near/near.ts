@@ -1,11 +1,11 @@
 import type { Clock } from "../clock.js";
 import { TenantAuthError } from "../error.js";
 import { limit } from "../rpc/caller.js";
+import { patiently } from "../rpc/patience.js";
 import { forScopes, type Validation } from "../validation.js";
 import { type NearCache, subject } from "./cache.js";
 import { Digests } from "./digest.js";
 import { Flights } from "./flights.js";
-import { patiently } from "./patience.js";
 
 /** A question that memory may answer. */
 export interface Question<V extends Validation> {

@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { type Clock, elapsed, type Moment, moment } from "../clock.js";
+import { TenantAuthError } from "../error.js";
 
 /** Who calls, as a bearer token: itself, a function that gives it, or a file that holds it. */
 export type CallerToken = string | (() => string | Promise<string>) | { readonly file: string };
@@ -21,11 +22,16 @@ export class CallerTokens {
     this.#clock = clock;
   }
 
+  /** What went wrong in a function or a file of the caller's is not repeated: it may hold the token. */
   async header(): Promise<string> {
-    const token = (await this.#current()).trim();
-    if (!HEADER_SAFE.test(token))
-      throw new TypeError("callerToken must be printable ASCII without spaces, and not empty");
-    return `Bearer ${token}`;
+    const token = await this.#current().catch(() => {
+      throw new TenantAuthError("UNAUTHENTICATED", "callerToken could not be read");
+    });
+    if (HEADER_SAFE.test(token.trim())) return `Bearer ${token.trim()}`;
+    throw new TenantAuthError(
+      "UNAUTHENTICATED",
+      "callerToken must be printable ASCII without spaces, and not empty",
+    );
   }
 
   /** The service refused the token: a file may hold another one by now. */

@@ -5,6 +5,7 @@ import { deadlineExceeded, TenantAuthError } from "../error.js";
 import { serverStreaming, unary } from "./attempt.js";
 import type { CallerTokens } from "./caller-token.js";
 import type { Endpoints } from "./endpoints.js";
+import { patiently } from "./patience.js";
 import { type RetryBudget, retriable, retryDelay } from "./retry.js";
 
 /** Limits of one call. */
@@ -51,25 +52,22 @@ export class Caller {
     message: MessageShape<I>,
     options: CallerOptions = {},
   ): Promise<MessageShape<O>> {
-    const { clock, budget, endpoints } = this.#shared;
+    const { clock, budget, endpoints, tokens } = this.#shared;
     const requestId = randomUUID();
     const end = clock.monotonic() + limit(options.timeoutMs, this.timeoutMs);
     const { signal } = options;
     budget.deposit();
     for (let retries = 0; ; retries += 1) {
       try {
-        const authorization = await this.#authorization(requestId);
-        const timeoutMs = end - clock.monotonic();
-        if (timeoutMs <= 0) throw deadlineExceeded(requestId);
-        return await unary(endpoints.next(), method, message, {
-          requestId,
-          authorization,
-          timeoutMs,
-          signal,
-        });
+        const left = (): number => end - clock.monotonic();
+        // Whoever gives the token may take their time, but not more than there is.
+        const authorization = tokens && (await patiently(tokens.header(), clock, left(), signal));
+        if (left() <= 0) throw deadlineExceeded(requestId);
+        const attempt = { requestId, authorization, timeoutMs: left(), signal };
+        return await unary(endpoints.next(), method, message, attempt);
       } catch (error) {
         if (!(error instanceof TenantAuthError)) throw error;
-        if (error.kind === "unauthenticated") this.#shared.tokens?.refused();
+        if (error.kind === "unauthenticated") tokens?.refused();
         if (options.once || !retriable(error)) throw error;
         const delay = retryDelay(error, retries);
         // Waiting past the deadline would only hide what went wrong.
@@ -86,21 +84,13 @@ export class Caller {
     message: MessageShape<I>,
     signal?: AbortSignal,
   ): AsyncGenerator<MessageShape<O>, void, undefined> {
-    const requestId = randomUUID();
-    const authorization = await this.#authorization(requestId);
-    yield* serverStreaming(this.#shared.endpoints.next(), method, message, {
-      requestId,
-      authorization,
-      signal,
-    });
-  }
-
-  async #authorization(requestId: string): Promise<string | undefined> {
+    const { endpoints, tokens } = this.#shared;
     try {
-      return await this.#shared.tokens?.header();
+      const opening = { requestId: randomUUID(), authorization: await tokens?.header(), signal };
+      yield* serverStreaming(endpoints.next(), method, message, opening);
     } catch (error) {
-      const why = error instanceof TypeError ? error.message : "callerToken could not be read";
-      throw new TenantAuthError("UNAUTHENTICATED", why, { requestId });
+      if (error instanceof TenantAuthError && error.kind === "unauthenticated") tokens?.refused();
+      throw error;
     }
   }
 }

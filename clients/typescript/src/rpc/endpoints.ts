@@ -6,6 +6,7 @@ import {
   credentials,
   Client as GrpcClient,
 } from "@grpc/grpc-js";
+import { TenantAuthError } from "../error.js";
 
 /** How the connections are secured: PEM texts. */
 export interface TlsOptions {
@@ -40,6 +41,7 @@ const ROUND_ROBIN = JSON.stringify({ loadBalancingConfig: [{ round_robin: {} }] 
 export class Endpoints {
   readonly #clients: readonly GrpcClient[];
   #turn = 0;
+  #closed = false;
 
   constructor(endpoints: readonly string[], options: ConnectionOptions) {
     if (endpoints.length === 0) throw new TypeError("endpoints must name at least one");
@@ -54,6 +56,7 @@ export class Endpoints {
    * the next one, to hear what is wrong. Looking at one makes it connect.
    */
   next(): GrpcClient {
+    if (this.#closed) throw new TenantAuthError("CANCELLED", "the client is closed");
     const states = this.#clients.map((_, step) => this.#at(step).getChannel().getConnectivityState(true));
     const connected = states.indexOf(connectivityState.READY);
     const hopeful = states.findIndex((state) => state !== connectivityState.TRANSIENT_FAILURE);
@@ -62,7 +65,9 @@ export class Endpoints {
     return this.#clients[chosen % this.#clients.length] as GrpcClient;
   }
 
+  /** Calls under way go on; there are no new ones. */
   close(): void {
+    this.#closed = true;
     for (const client of this.#clients) client.close();
   }
 

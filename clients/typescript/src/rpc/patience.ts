@@ -1,7 +1,7 @@
 import type { Clock } from "../clock.js";
 import { deadlineExceeded } from "../error.js";
 
-/** Waits for a shared answer no longer than one caller wants; the answer itself goes on for the others. */
+/** Waits for something no longer than one caller wants; what is waited for goes on, maybe for others. */
 export function patiently<T>(
   answer: Promise<T>,
   clock: Clock,
