@@ -156,6 +156,25 @@ test("an answer that an invalidation overtook is handed out and not kept", async
   assert.equal((await client.validateKey("1")).source, "NEAR");
 });
 
+test("who asks after the news of a change is not answered with what was asked before it", async (t) => {
+  const { fake, client, watch } = await watched(t);
+  const holds = [gate(), gate()];
+  fake.answer(validateKey, async () => {
+    const call = fake.calls.length;
+    await holds[call - 1]?.passed;
+    return call === 1 ? keyAnswer() : keyAnswer({ verdict: Verdict.REVOKED, revision: 11n });
+  });
+  const before = client.validateKey("1");
+  await until("the call is there", () => fake.calls.length === 1);
+  watch.invalidate(InvalidationScope.KEY, "key_1", 11n);
+  await heartbeat(client, watch, 12n);
+  const after = [client.validateKey("1"), client.validateKey("1")];
+  for (const hold of holds) hold.open();
+  assert.equal((await before).verdict, "VALID");
+  for (const answer of await Promise.all(after)) assert.equal(answer.verdict, "REVOKED");
+  assert.equal(fake.calls.length, 2);
+});
+
 test("a replica that lags behind an invalidation is not remembered either", async (t) => {
   const { fake, client, watch } = await watched(t);
   watch.invalidate(InvalidationScope.KEY, "key_1", 11n);

@@ -58,14 +58,15 @@ export class NearCache {
     return { at: moment(clock), stretch: coverage.stretch(), position: this.#fences.position };
   }
 
+  /** Whether nothing is known to have changed since an answer was asked for. */
+  current(answer: Validation, asked: Asked, sessionDigest?: string): boolean {
+    return this.#fences.admit(subjectsOf(answer, sessionDigest), answer.revision, asked.position);
+  }
+
   /** Keeps an answer if the service allows it and nothing has changed since. */
   keep(digest: string, answer: Validation, asked: Asked, sessionDigest?: string): void {
-    const subjects = [
-      ...(answer.keyId === "" ? [] : [subject.key(answer.keyId)]),
-      ...(answer.tenantId === "" ? [] : [subject.tenant(answer.tenantId)]),
-      ...(sessionDigest === undefined ? [] : [subject.session(sessionDigest)]),
-    ];
-    if (answer.cacheableForMs <= 0 || !this.#fences.admit(subjects, answer.revision, asked.position)) return;
+    if (answer.cacheableForMs <= 0 || !this.current(answer, asked, sessionDigest)) return;
+    const subjects = subjectsOf(answer, sessionDigest);
     const before = this.#entries.get(digest);
     if (before !== undefined) this.#remove(before);
     const entry = { digest, answer, asked, subjects, endsAt: endOf(answer, asked.at) };
@@ -106,4 +107,12 @@ export class NearCache {
       if (about?.size === 0) this.#bySubject.delete(name);
     }
   }
+}
+
+function subjectsOf(answer: Validation, sessionDigest: string | undefined): string[] {
+  return [
+    ...(answer.keyId === "" ? [] : [subject.key(answer.keyId)]),
+    ...(answer.tenantId === "" ? [] : [subject.tenant(answer.tenantId)]),
+    ...(sessionDigest === undefined ? [] : [subject.session(sessionDigest)]),
+  ];
 }

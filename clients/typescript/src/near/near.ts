@@ -5,6 +5,7 @@ import { patiently } from "../rpc/patience.js";
 import { forScopes, type Validation } from "../validation.js";
 import { type NearCache, subject } from "./cache.js";
 import { Digests } from "./digest.js";
+import type { Asked } from "./entry.js";
 import { Flights } from "./flights.js";
 
 /** A question that memory may answer. */
@@ -18,6 +19,12 @@ export interface Question<V extends Validation> {
   readonly ask: (timeoutMs: number) => Promise<V>;
 }
 
+/** An answer of the service, and when it was asked for. */
+interface Landed {
+  readonly answer: Validation;
+  readonly asked: Asked;
+}
+
 const MOST_SCOPES = 32;
 const SCOPE = /^[a-z0-9:._\-/*]{1,64}$/;
 
@@ -27,7 +34,7 @@ export class Near {
   readonly #cache: NearCache;
   readonly #clock: Clock;
   readonly #timeoutMs: number;
-  readonly #flights = new Flights<Validation>();
+  readonly #flights = new Flights<Landed>();
 
   constructor(cache: NearCache, clock: Clock, timeoutMs: number) {
     this.#cache = cache;
@@ -47,10 +54,15 @@ export class Near {
       const near = this.#cache.lookup<V>(digest, scopes);
       if (near !== undefined) return near;
       const left = end - this.#clock.monotonic();
-      const { answer, joined } = this.#flights.join(digest, () => this.#ask(question, left));
+      const { position } = this.#cache.asking();
+      const { answer: landing, joined } = this.#flights.join(digest, () => this.#ask(question, left));
       try {
-        const shared = (await patiently(answer, this.#clock, left, signal)) as V;
-        return joined ? forScopes(shared, scopes) : shared;
+        const { answer, asked } = await patiently(landing, this.#clock, left, signal);
+        if (!joined) return answer as V;
+        // Who asks after the news of a change is not answered with what was asked before it.
+        const outdated =
+          asked.position < position && !this.#cache.current(answer, asked, question.sessionDigest);
+        if (!outdated) return forScopes(answer as V, scopes);
       } catch (error) {
         // The one who asked had less time than we have.
         const late = error instanceof TenantAuthError && error.kind === "deadline";
@@ -65,11 +77,11 @@ export class Near {
   }
 
   /** It goes on when its first caller gives up: it has the default time at least. */
-  async #ask<V extends Validation>(question: Question<V>, left: number): Promise<V> {
+  async #ask(question: Question<Validation>, left: number): Promise<Landed> {
     const asked = this.#cache.asking();
     const answer = await question.ask(Math.max(left, this.#timeoutMs));
     this.#cache.keep(question.digest, answer, asked, question.sessionDigest);
-    return answer;
+    return { answer, asked };
   }
 }
 
