@@ -54,7 +54,7 @@ class Watch:
                 self._call = call
             if self._stop.is_set():
                 # It was closed just before there was a call to cancel.
-                call.cancel()
+                call.cancel()  # type: ignore[no-untyped-call]
             for event in call:
                 self._pauses.succeeded()
                 take_in(self._near, event)
@@ -72,4 +72,4 @@ class Watch:
     def _cancel(self) -> None:
         with self._lock:
             if self._call is not None:
-                self._call.cancel()
+                self._call.cancel()  # type: ignore[no-untyped-call]
