@@ -337,6 +337,21 @@ async def test_no_error_no_repr_and_no_log_holds_a_key(
     assert "caller-secret-token" not in "".join(shown) + caplog.text
 
 
+async def test_a_key_that_is_no_text_is_refused_without_showing_it(connect: Connect, fake: Fake) -> None:
+    client, odd = connect(), KEY + "\udcff"
+    for call, field in (
+        (client.validate_key(odd), "key"),
+        (client.validate_session("s", odd), "key"),
+        (client.validate_keys(["a", odd]), "requests[1].key"),
+        (client.bind_session("s", odd, 1), "key"),
+    ):
+        with pytest.raises(InvalidRequestError) as caught:
+            await call
+        assert [violation.field for violation in caught.value.violations] == [field]
+        assert KEY not in "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value))
+    assert not fake.requests
+
+
 async def test_an_end_that_cannot_be_read_is_an_error(connect: Connect, fake: Fake) -> None:
     fake.keys[KEY] = answer(expires_at=Timestamp(seconds=2**62))
     with pytest.raises(TenantAuthError, match="time outside"):

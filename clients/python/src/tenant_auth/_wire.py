@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from . import _status
+from .errors import InvalidRequestError, Violation
 from .proto import info_pb2, session_pb2, usage_pb2, validation_pb2, verdict_pb2
 from .results import Outcome, Provenance, Question, ServerInfo, SessionValidation, Validation
 from .sessions import Binding, Session, SessionExpiry
@@ -84,8 +85,21 @@ def session_validation(message: validation_pb2.ValidateSessionResponse) -> Sessi
     )
 
 
+def presentable(text: str, field: str) -> str:
+    """Refuses a text that no message can hold: the library's own error would show it, and it may be a key."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        violation = Violation(field, "must be text that UTF-8 can hold")
+        raise InvalidRequestError(str(violation), code="INVALID_ARGUMENT", violations=[violation])
+    return text
+
+
 def batch_request(questions: Sequence[Question]) -> validation_pb2.BatchValidateKeysRequest:
-    requests = [validation_pb2.ValidateKeyRequest(key=q.key, required_scopes=q.scopes) for q in questions]
+    requests = [
+        validation_pb2.ValidateKeyRequest(
+            key=presentable(question.key, f"requests[{index}].key"), required_scopes=question.scopes
+        )
+        for index, question in enumerate(questions)
+    ]
     return validation_pb2.BatchValidateKeysRequest(requests=requests)
 
 

@@ -50,7 +50,7 @@ class AsyncClient:
         """Decides about a key, without a `Bearer ` in front. It must hold all scopes; none: any live key is good."""
 
         async def ask(required: Sequence[str], timeout: float | None) -> Validation:
-            request = validation_pb2.ValidateKeyRequest(key=key, required_scopes=required)
+            request = validation_pb2.ValidateKeyRequest(key=_wire.presentable(key, "key"), required_scopes=required)
             reply, _ = await self._call(self.raw.validation.ValidateKey, request, timeout, (key,))
             return _wire.validation(reply)
 
@@ -63,7 +63,9 @@ class AsyncClient:
 
         async def ask(required: Sequence[str], timeout: float | None) -> SessionValidation:
             request = validation_pb2.ValidateSessionRequest(
-                session_id=session_id, key=key or "", required_scopes=required
+                session_id=_wire.presentable(session_id, "session_id"),
+                key=_wire.presentable(key or "", "key"),
+                required_scopes=required,
             )
             reply, _ = await self._call(self.raw.validation.ValidateSession, request, timeout, (key or "",))
             return _wire.session_validation(reply)
@@ -97,7 +99,7 @@ class AsyncClient:
         """Binds a session to the tenant of a key for `ttl` seconds. Repeating it changes nothing."""
         request = session_pb2.BindSessionRequest(
             session_id=session_id,
-            key=key,
+            key=_wire.presentable(key, "key"),
             ttl=_wire.duration(ttl),
             expiry=session_pb2.SessionExpiry.ValueType(expiry),
             attributes=attributes,
