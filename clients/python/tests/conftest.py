@@ -12,6 +12,9 @@ import pytest_asyncio
 
 from fake import PATIENCE, Fake
 from tenant_auth import AsyncClient, Client, Options
+from tenant_auth import NearCache as Limits
+from tenant_auth._near_cache import NearCache
+from tenant_auth.testing import ManualClock
 
 
 class Threaded:
@@ -51,6 +54,16 @@ def fake() -> Iterator[Fake]:
     fake = Fake()
     yield fake
     fake.stop()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def near(clock: ManualClock) -> NearCache:
+    return NearCache(Limits(), clock)
 
 
 Connect = Callable[..., Any]

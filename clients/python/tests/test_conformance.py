@@ -15,7 +15,8 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import status_pb2
 
-from fake import Failure, Fake, answer
+from fake import Fake
+from replies import Failure, answer
 from tenant_auth.proto import usage_pb2
 
 CONFORMANCE = Path(__file__).parent.parent / "conformance"

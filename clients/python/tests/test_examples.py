@@ -12,7 +12,8 @@ import pytest
 
 import http_api
 import worker
-from fake import Failure, Fake, answer
+from fake import Fake
+from replies import Failure, answer
 from service import dev
 from tenant_auth import AsyncClient, Client
 

@@ -10,7 +10,8 @@ import grpc
 import pytest
 
 from conftest import Connect, until
-from fake import Failure, Fake, answer, session_answer
+from fake import Fake
+from replies import Failure, answer, session_answer
 from tenant_auth import DeadlineExceededError, NearCache, Source, UnavailableError, Verdict
 from tenant_auth._watching import NOT_SERVED_PAUSE, Pauses
 from tenant_auth.proto import watch_pb2

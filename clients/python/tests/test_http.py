@@ -11,7 +11,8 @@ from fastapi import Depends, FastAPI, Request, WebSocket
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
-from fake import Failure, Fake, answer
+from fake import Fake
+from replies import Failure, answer
 from tenant_auth import AsyncClient, Options, Principal
 from tenant_auth._http import bearer
 from tenant_auth.asgi import AnswerErrors, TenantAuthMiddleware

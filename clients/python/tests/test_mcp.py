@@ -19,7 +19,8 @@ from mcp.server.auth.provider import TokenVerifier
 
 import mcp_server
 from conftest import until
-from fake import Failure, Fake, answer, session_answer
+from fake import Fake
+from replies import Failure, answer, session_answer
 from tenant_auth import AsyncClient, Options
 from tenant_auth.mcp import TenantTokenVerifier, current_principal
 

@@ -10,7 +10,8 @@ import grpc
 import pytest
 
 from conftest import Connect, until
-from fake import Failure, Fake
+from fake import Fake
+from replies import Failure
 from tenant_auth import (
     ClosedError,
     DeadlineExceededError,

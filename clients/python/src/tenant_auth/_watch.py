@@ -23,7 +23,7 @@ class Watch:
         self._raw = raw
         self._pauses = Pauses(core.options.jitter)
         self._lock = threading.Lock()
-        self._call: grpc.CallIterator[watch_pb2.WatchResponse] | None = None
+        self._call: grpc.Call | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tenant-auth-watch", daemon=True)
         self._thread.start()
@@ -54,7 +54,7 @@ class Watch:
                 self._call = call
             if self._stop.is_set():
                 # It was closed just before there was a call to cancel.
-                call.cancel()  # type: ignore[no-untyped-call]
+                call.cancel()
             for event in call:
                 self._pauses.succeeded()
                 take_in(self._near, event)
@@ -72,4 +72,4 @@ class Watch:
     def _cancel(self) -> None:
         with self._lock:
             if self._call is not None:
-                self._call.cancel()  # type: ignore[no-untyped-call]
+                self._call.cancel()
