@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import grpc
@@ -21,11 +22,11 @@ import mcp_server
 from conftest import until
 from fake import Fake
 from replies import Failure, answer, session_answer
+from service import dev
 from tenant_auth import AsyncClient, Options
-from tenant_auth.mcp import TenantTokenVerifier, current_principal
+from tenant_auth.mcp import BindSessions, TenantTokenVerifier, current_principal, session_of
 
 KEY = "ta_canary_0123456789abcdef"
-OTHER = "ta_other_0123456789abcdefg"
 INITIALIZE = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -52,29 +53,53 @@ class Server:
             return await http.post(self.url, json=body, headers=HEADERS | headers)
 
     @asynccontextmanager
-    async def client(self, mode: Literal["legacy", "auto"]) -> AsyncIterator[Client]:
+    async def client(self, mode: Literal["legacy", "auto"], key: str = KEY) -> AsyncIterator[Client]:
         async with AsyncExitStack() as stack:
-            http = await stack.enter_async_context(httpx2.AsyncClient(headers={"authorization": f"Bearer {KEY}"}))
+            http = await stack.enter_async_context(httpx2.AsyncClient(headers={"authorization": f"Bearer {key}"}))
             transport = streamable_http_client(self.url, http_client=http)
             yield await stack.enter_async_context(Client(transport, mode=mode))
 
 
-@pytest_asyncio.fixture
-async def server(fake: Fake) -> AsyncIterator[Server]:
-    fake.keys |= {KEY: answer(), OTHER: answer(tenant_id="other", key_id="key_2")}
+@asynccontextmanager
+async def serving(client: AsyncClient, *, sessions: bool = True) -> AsyncIterator[Server]:
     listening = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    async with AsyncClient(fake.endpoint, Options(near_cache=None, retry=None)) as client:
-        recorder = client.usage_recorder()
-        config = uvicorn.Config(mcp_server.make_app(client, recorder, url), log_level="warning")
-        serving = uvicorn.Server(config)
-        task = asyncio.create_task(serving.serve([listening]))
-        await until(lambda: serving.started)
-        yield Server(url, recorder)
-        serving.should_exit = True
-        await task
-        assert await recorder.close() == []
+    recorder = client.usage_recorder()
+    app = mcp_server.make_app(client, recorder, url, sessions=sessions)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    task = asyncio.create_task(server.serve([listening]))
+    await until(lambda: server.started)
+    yield Server(url, recorder)
+    server.should_exit = True
+    await task
     listening.close()
+
+
+@pytest_asyncio.fixture
+async def server(fake: Fake) -> AsyncIterator[Server]:
+    fake.keys[KEY] = answer()
+    async with (
+        AsyncClient(fake.endpoint, Options(near_cache=None, retry=None)) as client,
+        serving(client) as server,
+    ):
+        yield server
+        assert await server.recorder.close() == []
+
+
+async def test_the_example_works_with_the_real_service(tmp_path: Path) -> None:
+    with dev(tmp_path) as service:
+        async with (
+            AsyncClient(service.endpoint, Options(timeout=10.0)) as client,
+            serving(client, sessions=False) as server,
+            server.client("legacy", service.key) as caller,
+        ):
+            result = await caller.call_tool("count_words", {"text": "three small words"})
+            assert result.structured_content == {"result": 3}
+            unsent = await server.recorder.close()
+            recorded = sum(event.quantity for batch in unsent for event in batch.events)
+            # A service that does not serve usage yet loses none of it.
+            assert recorded == 0 or unsent[0].error is not None
+            assert recorded in (0, 3)
 
 
 async def test_a_session_is_bound_a_call_checked_and_usage_recorded(server: Server, fake: Fake) -> None:
@@ -127,6 +152,24 @@ def answer_then_fail(fake: Fake) -> Any:
         return answer()
 
     return respond
+
+
+async def test_a_session_that_cannot_be_bound_is_ended_in_the_sdk_too(fake: Fake) -> None:
+    seen: list[tuple[str, str | None]] = []
+
+    async def sdk(scope: Any, _receive: Any, send: Any) -> None:
+        seen.append((scope["method"], session_of(scope)))
+        headers = [(b"mcp-session-id", b"s1")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with AsyncClient(fake.endpoint, Options(near_cache=None, retry=None)) as client:
+        transport = httpx2.ASGITransport(BindSessions(sdk, client=client))
+        fake.failing = Failure(grpc.StatusCode.UNIMPLEMENTED)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://mcp") as http:
+            response = await http.post("/mcp", headers=HEADERS)
+    assert response.status_code == 503
+    assert seen == [("POST", None), ("DELETE", "s1")]
 
 
 async def test_an_ended_session_and_one_of_another_tenant_are_gone(server: Server, fake: Fake) -> None:

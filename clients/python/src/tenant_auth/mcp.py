@@ -88,7 +88,11 @@ class BindSessions:
             return
         session_id = session_of(scope)
         if session_id is None:
-            await self._app(scope, receive, Opening(self._client, key, self._ttl, scope, send))
+            untouched = dict(scope)
+            opening = Opening(self._client, key, self._ttl, scope, send)
+            await self._app(scope, receive, opening)
+            if opening.refused is not None:
+                await self._discard(untouched, opening.refused)
             return
         session = await self._client.validate_session(session_id, key)
         if session.verdict in GONE:
@@ -99,6 +103,15 @@ class BindSessions:
             await self._app(scope, receive, send)
             if scope["method"] == "DELETE":
                 await self._unbind(session_id, session)
+
+    async def _discard(self, scope: Scope, session_id: str) -> None:
+        """Ends a session that nobody was told of: in a long failure the SDK would come to its limit of sessions."""
+        headers = [*scope["headers"], (SESSION_HEADER, session_id.encode("latin-1"))]
+        try:
+            await self._app({**scope, "method": "DELETE", "headers": headers}, empty, ignore)
+        except (TenantAuthError, DeniedError):
+            # Its key is not good any more; the session ends when it has been idle for long.
+            log.warning("a session that was refused stays open until it is idle")
 
     async def _unbind(self, session_id: str, session: SessionValidation) -> None:
         try:
@@ -117,17 +130,18 @@ class Opening:
         self._ttl = ttl
         self._scope = scope
         self._send = send
-        self._refused = False
+        self.refused: str | None = None
+        """The session that was opened and could not be bound."""
 
     async def __call__(self, message: Message) -> None:
-        if self._refused:
+        if self.refused is not None:
             return
         session_id = session_of(message) if message["type"] == "http.response.start" else None
         refusal = None if session_id is None else await self._bind(session_id)
         if refusal is None:
             await self._send(message)
         else:
-            self._refused = True
+            self.refused = session_id
             await refuse(refusal, self._scope, self._send)
 
     async def _bind(self, session_id: str) -> Refusal | None:
@@ -136,6 +150,14 @@ class Opening:
         except TenantAuthError as error:
             return refusal_of(error)
         return None if binding.is_valid else _http.denial(SessionValidation(verdict=binding.verdict))
+
+
+async def empty() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def ignore(_message: Message) -> None:
+    pass
 
 
 def session_of(scope_or_message: Scope | Message) -> str | None:
