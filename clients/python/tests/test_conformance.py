@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ CONFORMANCE = Path(__file__).parent.parent / "conformance"
 
 class Runner:
     def __init__(self, endpoint: str, **environment: str) -> None:
-        variables = os.environ | {"TENANT_AUTH_ENDPOINTS": endpoint, "PYTHONPATH": str(CONFORMANCE)} | environment
+        path = [str(CONFORMANCE), *filter(None, [os.environ.get("PYTHONPATH")])]
+        variables = os.environ | {"TENANT_AUTH_ENDPOINTS": endpoint, "PYTHONPATH": os.pathsep.join(path)} | environment
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tenant_auth_conformance"],
             env=variables,
@@ -54,12 +56,20 @@ class Runner:
         self.process.communicate()
 
 
+@contextmanager
+def running(endpoint: str, **environment: str) -> Iterator[Runner]:
+    runner = Runner(endpoint, **environment)
+    try:
+        assert runner.read() == {"ready": True}
+        yield runner
+    finally:
+        runner.stop()
+
+
 @pytest.fixture
 def runner(fake: Fake) -> Iterator[Runner]:
-    runner = Runner(fake.endpoint)
-    assert runner.read() == {"ready": True}
-    yield runner
-    runner.stop()
+    with running(fake.endpoint) as runner:
+        yield runner
 
 
 def test_keys(runner: Runner, fake: Fake) -> None:
@@ -134,10 +144,6 @@ def test_answers_overtake_each_other_and_closing_ends_it(runner: Runner, fake: F
 )
 def test_switches(fake: Fake, variable: str, sources: list[str], watches: int) -> None:
     fake.keys["k"] = answer()
-    runner = Runner(fake.endpoint, **{variable: "off"})
-    try:
-        assert runner.read() == {"ready": True}
+    with running(fake.endpoint, **{variable: "off"}) as runner:
         assert [runner.ask(op="validate_key", key="k")["source"] for _ in range(2)] == sources
         fake.until(lambda: fake.calls["Watch"] == watches)
-    finally:
-        runner.stop()
