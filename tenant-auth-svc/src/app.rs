@@ -218,10 +218,10 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         clock: Arc::clone(&clock),
     };
     let (preparation, readiness) = preparation.begin(health.clone());
-    let following = config
-        .memory
-        .feed_interval
-        .map(|interval| tokio::spawn(following::follow(Arc::clone(&feed), interval, readiness.clone())));
+    let following = match config.memory.feed_interval {
+        Some(interval) => tokio::spawn(following::follow(Arc::clone(&feed), interval, readiness.clone())),
+        None => tokio::spawn(following::look(Arc::clone(&hop))),
+    };
 
     metering.begin_sweeping(readiness.clone());
     let upkeep = Upkeep::begin(

@@ -60,7 +60,7 @@ pub struct Running {
     pub(super) _alive: oneshot::Sender<Infallible>,
     pub(super) server: JoinHandle<Result<(), tonic::transport::Error>>,
     pub(super) preparation: JoinHandle<()>,
-    pub(super) following: Option<JoinHandle<()>>,
+    pub(super) following: JoinHandle<()>,
 }
 
 impl Running {
@@ -217,9 +217,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.preparation.abort();
-        if let Some(following) = &self.following {
-            following.abort();
-        }
+        self.following.abort();
         self.server.abort();
     }
 }

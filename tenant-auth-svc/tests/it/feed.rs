@@ -1,8 +1,14 @@
-//! What the feed makes of one reading: cases that the simulation (`tests/simulation`) has found.
+//! The feed in rare cases, which the simulation (`tests/simulation`) has led to; and what happens without one.
+
+use std::time::Duration;
 
 use tenant_auth_proto::v1::{Source, Verdict};
+use tenant_auth_testkit::Fault;
 
-use crate::freshness::Replicas;
+use crate::{
+    freshness::Replicas,
+    harness::{outcome, strange_key},
+};
 
 /// One reading tells of a known key's end and of a new key: the one that is in memory is not the one that arrived.
 #[tokio::test]
@@ -46,4 +52,25 @@ async fn a_log_that_was_restored_after_the_first_reading_is_noticed() {
         let source = response.provenance.unwrap().source();
         assert_eq!((response.verdict(), source), (Verdict::Revoked, Source::Database), "{what}");
     }
+}
+
+/// With `TENANT_AUTH_FEED_INTERVAL=off` no reading of the feed is the call that finds the database back.
+#[tokio::test]
+async fn without_a_feed_the_end_of_an_outage_is_noticed_all_the_same() {
+    let replicas = Replicas::start().await;
+    let (key, _) = replicas.one.key(&replicas.tenant, &[]).await;
+    replicas.two_says(&key).await;
+    let server = replicas.database.server();
+    server.faults().set(Fault::ResetBeforeExecute);
+    for _ in 0..30 {
+        assert_eq!(outcome(&replicas.two.validate(&strange_key()).await), "Unavailable");
+    }
+    server.execute("UPDATE api_keys SET revoked_at = 1").unwrap();
+    replicas.clock.advance(Duration::from_secs(7));
+    assert_eq!(replicas.two_says(&key).await, (Verdict::Valid, Source::Stale));
+
+    // Nobody asks about anything but keys that are in memory.
+    server.faults().clear();
+    let noticed = async { while replicas.two_says(&key).await.0 != Verdict::Revoked {} };
+    tokio::time::timeout(Duration::from_secs(30), noticed).await.expect("the database answers again");
 }

@@ -24,9 +24,9 @@ use crate::harness::{Database, NOW, Service, outcome, strange_key};
 /// Two replicas on one database that see the same time.
 pub(crate) struct Replicas {
     pub(crate) database: Database,
-    clock: Arc<ManualClock>,
+    pub(crate) clock: Arc<ManualClock>,
     pub(crate) one: Service,
-    two: Service,
+    pub(crate) two: Service,
     pub(crate) tenant: String,
 }
 

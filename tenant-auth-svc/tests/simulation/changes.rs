@@ -14,7 +14,8 @@ use tenant_auth_svc::domain::{
 
 use super::{
     random::Random,
-    world::{Credential, SCOPE, TENANTS, World},
+    replica::{Credential, SCOPE},
+    world::{TENANTS, World},
 };
 
 /// The most keys: all of them are asked about at once now and then.

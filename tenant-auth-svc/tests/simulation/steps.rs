@@ -8,7 +8,8 @@ use tenant_auth_testkit::Fault;
 use super::{
     changes::{CHANGES, Change},
     random::Random,
-    world::{Credential, Flaw, REPLICAS, World},
+    replica::{Credential, Flaw},
+    world::{REPLICAS, World},
 };
 
 /// What happened before something went wrong: this many steps are shown.
@@ -20,6 +21,7 @@ const COUNTED: Duration = Duration::from_secs(5);
 const BEFORE: usize = 8;
 /// How much time passes at once.
 const PAUSES: [u64; 12] = [10, 10, 100, 100, 250, 250, 1_000, 3_000, 5_000, 7_000, 61_000, 600_000];
+const LONG: Duration = Duration::from_secs(600);
 
 /// A simulation under way.
 struct Simulation {
@@ -67,7 +69,9 @@ impl Simulation {
                 Ok(heard.join("; "))
             }
             57..69 => {
-                let time = Duration::from_millis(*self.random.pick(&PAUSES));
+                // Outages last: some for longer than the grace.
+                let long = self.world.oracle.is_outage() && self.random.percent(30);
+                let time = if long { LONG } else { Duration::from_millis(*self.random.pick(&PAUSES)) };
                 self.world.pass(time).await;
                 Ok(format!("{time:?} pass"))
             }

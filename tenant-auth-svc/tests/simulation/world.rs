@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,14 +9,10 @@ use std::{
 use serde_json::Value as Json;
 use tempfile::TempDir;
 use tenant_auth_svc::{
-    app::{self, Running},
-    config::{ServiceConfig, Settings},
+    app::Running,
     domain::{
-        clock::{Clock as _, ManualClock, SharedClock, UnixMillis},
-        key::{KeyHash, PresentedKey},
-        scope::{Scope, ScopeSet},
+        clock::{Clock as _, ManualClock, UnixMillis},
         store::{FailureKind, StoreError},
-        validate::Question,
         verdict::{Decision, Verdict},
     },
 };
@@ -26,47 +21,13 @@ use tenant_auth_testkit::{Fault, HranaServer};
 use super::{
     history::{Key, Order},
     oracle::{Now, Oracle, Told},
+    replica::{Credential, Flaw, SCOPE, run},
 };
 
 pub(crate) const REPLICAS: usize = 3;
 pub(crate) const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
-/// What half of the questions ask for.
-pub(crate) const SCOPE: &str = "sim:read";
 /// How long anything real may take: no wait for it is part of a test.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// What is wrong with the service, in the tests that show that the oracle would notice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flaw {
-    None,
-    /// The first replica never reads its feed, and says that it does.
-    Deaf,
-    /// A variable of the configuration has another value than the oracle believes.
-    Configured(&'static str, &'static str),
-}
-
-/// A key somebody may present. Not all of them were ever issued.
-#[derive(Clone, Debug)]
-pub(crate) struct Credential {
-    pub(crate) plaintext: String,
-    /// Its SHA-256, as the database writes it.
-    pub(crate) digest: String,
-}
-
-impl Credential {
-    pub(crate) fn new(plaintext: &str) -> Self {
-        let digest = hex::encode_upper(Self::hash_of(plaintext).as_bytes());
-        Self { plaintext: plaintext.to_owned(), digest }
-    }
-
-    pub(crate) fn hash(&self) -> KeyHash {
-        Self::hash_of(&self.plaintext)
-    }
-
-    fn hash_of(plaintext: &str) -> KeyHash {
-        KeyHash::of(&PresentedKey::new(plaintext.to_owned()))
-    }
-}
 
 pub(crate) struct World {
     pub(crate) server: HranaServer,
@@ -180,7 +141,7 @@ impl World {
         reads: bool,
     ) -> Result<Vec<Option<Verdict>>, String> {
         let mut said = Vec::with_capacity(keys.len());
-        let questions: Vec<_> = keys.iter().map(|key| question(key, reads)).collect();
+        let questions: Vec<_> = keys.iter().map(|key| key.question(reads)).collect();
         let (validator, deadline) = (self.replicas[replica].validator(), Instant::now() + PATIENCE);
         let decisions = match &questions[..] {
             [question] => vec![validator.decide(question, deadline).await],
@@ -201,7 +162,7 @@ impl World {
 
     /// Makes a replica load a key, and leaves it when the load has reached the database.
     pub(crate) async fn begin_to_ask(&mut self, replica: usize, key: &Credential) {
-        let question = question(key, false);
+        let question = key.question(false);
         let soon = Instant::now() + Duration::from_millis(1);
         // What it is told meanwhile is that its time is over, or what is in memory.
         let _ = self.replicas[replica].validator().decide(&question, soon).await;
@@ -287,31 +248,6 @@ impl World {
         }
         self.oracle.outage_ends();
     }
-}
-
-async fn run(server: &HranaServer, folder: &Path, clock: &Arc<ManualClock>, flaw: Flaw) -> Running {
-    let mut settings = Settings::default()
-        .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
-        .with_flag("TENANT_AUTH_OPS_LISTEN", Some("off".to_owned()))
-        .with_flag("TENANT_AUTH_DATABASE_URL", Some(server.url()))
-        .with_flag("TENANT_AUTH_DATABASE_TOKEN_FILE", Some(folder.join("token").display().to_string()))
-        // Nothing hangs for that long: a busy machine must not make a good database look slow.
-        .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("20s".to_owned()))
-        .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("20s".to_owned()))
-        .with_flag("TENANT_AUTH_CACHE_GRACE", Some("20m".to_owned()))
-        // Read by the steps of the simulation.
-        .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("off".to_owned()));
-    if let Flaw::Configured(name, value) = flaw {
-        settings = settings.with_flag(name, Some(value.to_owned()));
-    }
-    let config = ServiceConfig::read(settings).unwrap().0;
-    app::start(config, Arc::clone(clock) as SharedClock).await.unwrap()
-}
-
-fn question(key: &Credential, reads: bool) -> Question {
-    let scopes = if reads { vec![Scope::parse(SCOPE).unwrap()] } else { Vec::new() };
-    let required_scopes = ScopeSet::new(scopes).unwrap();
-    Question { key: PresentedKey::new(key.plaintext.clone()), required_scopes }
 }
 
 fn told(decision: Result<Decision, StoreError>) -> Result<Told, FailureKind> {
