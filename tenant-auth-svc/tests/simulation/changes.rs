@@ -123,7 +123,7 @@ impl World {
         };
         let import = KeyToImport { key, created_at: None };
         let outcome = self.replicas[replica].admin().import_keys(vec![import], actor(), deadline()).await;
-        self.oracle.changed_by(replica, order, &credential.digest);
+        self.oracle.imported_by(replica, order, &credential.digest);
         let what = format!("import {} for {tenant}", credential.plaintext);
         let holds = move |world: &World| world.oracle.key(&credential.digest).is_some();
         (outcome.map(drop), what, Box::new(holds))

@@ -53,6 +53,8 @@ struct View {
     works: bool,
     /// Its own changes, done or attempted, by digest or tenant.
     own: HashMap<String, Order>,
+    /// Keys that it has imported, or tried to: it no longer takes them for absent. A record of before it may still have.
+    imported: HashMap<String, Order>,
     /// When it last read a key from the database.
     read: HashMap<String, (Order, Duration)>,
 }
@@ -137,6 +139,12 @@ impl Oracle {
     pub(crate) fn changed_by(&mut self, replica: usize, order: Order, subject: &str) {
         self.touched(order, subject);
         self.views[replica].own.insert(subject.to_owned(), order);
+    }
+
+    /// A replica has imported a key, or tried to.
+    pub(crate) fn imported_by(&mut self, replica: usize, order: Order, digest: &str) {
+        self.touched(order, digest);
+        self.views[replica].imported.insert(digest.to_owned(), order);
     }
 
     /// What is in the database after event `order`: all keys by digest, and whether each tenant is suspended.
@@ -226,7 +234,8 @@ impl Oracle {
         // A key that came and went between two readings may stay an absence for its few seconds: either is a denial.
         let withdrawn = history.last().as_ref().is_some_and(|key| key.revoked);
         let heard = if withdrawn { view.started } else { view.heard };
-        let told = |order| order <= heard.max(view.own(digest));
+        let imported = view.imported.get(digest).copied().unwrap_or_default();
+        let told = |order| order <= heard.max(view.own(digest)).max(imported);
         history.believable(told, now.monotonic, ABSENT).any(Option::is_none)
     }
 
