@@ -120,7 +120,7 @@ impl Oracle {
     }
 
     /// A replica has read the feed to its end; the reading began as event `order`.
-    pub(crate) fn heard(&mut self, replica: usize, order: Order, now: Now) {
+    pub(crate) fn heard(&mut self, replica: usize, order: Order, now: Now, log_is_empty: bool) {
         let view = &mut self.views[replica];
         // The first one finds what was read without anybody listening.
         if view.log_broken || !view.has_heard {
@@ -128,7 +128,8 @@ impl Oracle {
             view.verified = order;
         }
         (view.heard, view.heard_at) = (order, Some(now.monotonic));
-        (view.log_broken, view.has_heard, view.works) = (false, true, true);
+        // After an empty log, nobody can tell whether what comes next is all there was.
+        (view.log_broken, view.has_heard, view.works) = (log_is_empty, true, true);
     }
 
     pub(crate) fn touched(&mut self, order: Order, subject: &str) {

@@ -129,7 +129,7 @@ impl World {
             self.replicas[replica].feed().poll().await?;
         }
         self.positions[replica] = Some(self.log_end);
-        self.oracle.heard(replica, order, self.now());
+        self.oracle.heard(replica, order, self.now(), self.log_end == 0);
         Ok(())
     }
 
