@@ -117,7 +117,7 @@ fn modules_look_only_in_the_allowed_directions() {
 fn files_hold_one_idea_each() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    for folder in ["src", "tests", "../proto", "../clients"] {
+    for folder in ["src", "tests", "../proto", "../clients", "../deploy"] {
         sources(&root.join(folder), &mut files);
     }
     for file in files {

@@ -1,0 +1,88 @@
+//! Telling whether two addresses of a repository mean the same one.
+
+use std::path::Path;
+
+use url::Url;
+
+/// One form for the spellings of a repository's address: `https://host/a/b.git`, `ssh://git@host:22/a/b` and
+/// `git@host:a/b` are all `host/a/b`. A path on this machine is its absolute form.
+#[must_use]
+pub fn normalised(address: &str) -> String {
+    let address = address.trim();
+    if let Ok(url) = Url::parse(address)
+        && address.contains("://")
+    {
+        if url.scheme() == "file" {
+            return local(url.path());
+        }
+        let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
+        // A port that is not the scheme's own is another server.
+        let port = url.port().filter(|port| !(url.scheme() == "ssh" && *port == 22));
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+        return format!("{host}{port}/{}", path(url.path()));
+    }
+    if let Some((host, rest)) = scp(address) {
+        return format!("{}/{}", host.to_ascii_lowercase(), path(rest));
+    }
+    local(address)
+}
+
+/// `[user@]host:path`, which is how ssh addresses are mostly written. git itself takes what has a slash before the
+/// colon for a path.
+fn scp(address: &str) -> Option<(&str, &str)> {
+    let (host, rest) = address.split_once(':')?;
+    if host.contains('/') {
+        return None;
+    }
+    Some((host.rsplit_once('@').map_or(host, |(_, host)| host), rest))
+}
+
+fn path(path: &str) -> &str {
+    let path = path.trim_matches('/');
+    path.strip_suffix(".git").unwrap_or(path)
+}
+
+fn local(text: &str) -> String {
+    let path = Path::new(text);
+    let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    // Told apart from a host: a relative path that is not there would else look like one.
+    format!("file:{}", absolute.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_of_one_repository_are_one() {
+        for same in [
+            "https://git.example/acme/tenant-auth",
+            "https://git.example/acme/tenant-auth.git",
+            "https://Git.Example/acme/tenant-auth/",
+            "https://someone@git.example/acme/tenant-auth.git",
+            "ssh://git@git.example/acme/tenant-auth.git",
+            "ssh://git@git.example:22/acme/tenant-auth.git",
+            "git@git.example:acme/tenant-auth.git",
+            "git.example:acme/tenant-auth",
+        ] {
+            assert_eq!(normalised(same), "git.example/acme/tenant-auth", "{same}");
+        }
+    }
+
+    #[test]
+    fn other_repositories_stay_others() {
+        let canonical = normalised("https://git.example/acme/tenant-auth");
+        for other in [
+            "https://git.example/mallory/tenant-auth",
+            "https://git.example.evil/acme/tenant-auth",
+            "https://evil/git.example/acme/tenant-auth",
+            "https://git.example:8443/acme/tenant-auth",
+            "https://git.example/acme/tenant-auth2",
+            "git@evil:git.example/acme/tenant-auth",
+            "file:///git.example/acme/tenant-auth",
+            "git.example/acme/tenant-auth",
+        ] {
+            assert_ne!(normalised(other), canonical, "{other}");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What came of it, for people and for machines.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use crate::refusal::Refusal;
+
+/// What came of a check.
+#[derive(Debug)]
+pub struct Report {
+    /// The commit that was to be released.
+    pub commit: String,
+    /// The remote, as it was named.
+    pub remote: String,
+    /// The branch that releases come from.
+    pub branch: String,
+    /// Where that branch is on the remote, if that could be learned.
+    pub tip: Option<String>,
+    /// Everything that is wrong; empty when it may be released.
+    pub refusals: Vec<Refusal>,
+}
+
+impl Report {
+    /// Whether it may be released.
+    #[must_use]
+    pub fn accepted(&self) -> bool {
+        self.refusals.is_empty()
+    }
+
+    /// For machines.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let refusals: Vec<_> = self
+            .refusals
+            .iter()
+            .map(|refusal| {
+            json!({ "code": refusal.code(), "problem": refusal.to_string(), "remedy": refusal.remedy() })
+        }).collect();
+        json!({
+            "accepted": self.accepted(),
+            "commit": self.commit,
+            "remote": self.remote,
+            "branch": self.branch,
+            "tip": self.tip,
+            "refusals": refusals,
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { commit, branch, remote, refusals, .. } = self;
+        if refusals.is_empty() {
+            return write!(f, "{commit} may be released: clean, and on {branch} of {remote}");
+        }
+        write!(f, "{commit} must not be released:")?;
+        for refusal in refusals {
+            write!(f, "\n  {refusal}; {}", refusal.remedy())?;
+        }
+        Ok(())
+    }
+}

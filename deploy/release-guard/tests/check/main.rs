@@ -1,0 +1,256 @@
+//! The command against real repositories: a canonical one, a clone of it, and everything that can be wrong between them.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod world;
+
+use std::fs;
+
+use crate::world::World;
+
+#[test]
+fn a_clean_commit_of_the_canonical_main_is_accepted() {
+    let world = World::new();
+    let answer = world.check(&[]);
+    assert_eq!((answer.code, answer.codes()), (0, vec![]));
+    assert_eq!(answer.json["accepted"], true);
+    assert_eq!(answer.json["commit"], world.head());
+    assert_eq!(answer.json["tip"], world.head());
+
+    let said = world.say(&[]);
+    assert_eq!(said.code, 0);
+    assert!(said.stdout.contains("may be released") && said.stderr.is_empty(), "{said:?}");
+    assert_eq!(world.check(&["--remote", &world.canonical()]).code, 0, "an address instead of a name");
+}
+
+#[test]
+fn an_older_commit_of_main_is_accepted_without_any_local_branch() {
+    let world = World::new();
+    let first = world.head();
+    world.commit_to_main_elsewhere("second");
+    world.git(&["pull", "-q"]);
+    world.git(&["checkout", "-q", "--detach", &first]);
+    world.git(&["branch", "-q", "-D", "main"]);
+    assert_eq!(world.check(&[]).codes(), Vec::<String>::new());
+    assert_eq!(world.check(&["--commit", &first[..12]]).code, 0, "by a short name");
+}
+
+#[test]
+fn a_changed_file_is_refused() {
+    let world = World::new();
+    world.write("readme", "changed");
+    let answer = world.check(&[]);
+    assert_eq!((answer.code, answer.codes()), (1, vec!["dirty".to_owned()]));
+    assert!(answer.problems().contains("readme"), "{}", answer.problems());
+    world.git(&["add", "readme"]);
+    assert_eq!(world.check(&[]).codes(), ["dirty"], "staged");
+}
+
+#[test]
+fn an_untracked_file_is_refused_and_an_ignored_one_is_not() {
+    let world = World::new();
+    world.write("target/out", "ignored");
+    assert_eq!(world.check(&[]).code, 0);
+    world.write("new/left.over", "untracked");
+    let answer = world.check(&[]);
+    assert_eq!(answer.codes(), ["dirty"]);
+    assert!(answer.problems().contains("new/left.over"), "by name: {}", answer.problems());
+    world.git(&["config", "status.showUntrackedFiles", "no"]);
+    assert_eq!(world.check(&[]).codes(), ["dirty"], "whatever git was told to show");
+}
+
+#[test]
+fn a_change_that_git_was_told_to_overlook_is_refused() {
+    for flag in ["--assume-unchanged", "--skip-worktree"] {
+        let world = World::new();
+        world.git(&["update-index", flag, "readme"]);
+        world.write("readme", "changed");
+        let answer = world.check(&[]);
+        assert_eq!(answer.codes(), ["overlooked"], "{flag}");
+        assert!(answer.problems().contains("readme"));
+    }
+}
+
+#[test]
+fn a_commit_that_was_not_pushed_is_refused() {
+    let world = World::new();
+    world.commit("mine");
+    let answer = world.check(&[]);
+    assert_eq!((answer.code, answer.codes()), (1, vec!["not_on_branch".to_owned()]));
+    assert!(answer.problems().contains(&world.head()));
+}
+
+#[test]
+fn a_commit_of_another_branch_is_refused_although_it_was_pushed() {
+    let world = World::new();
+    world.git(&["checkout", "-q", "-b", "feature"]);
+    world.commit("feature");
+    world.git(&["push", "-q", "origin", "feature"]);
+    assert_eq!(world.check(&[]).codes(), ["not_on_branch"]);
+    assert_eq!(world.check(&["--branch", "feature"]).code, 0, "if that is where releases come from");
+}
+
+#[test]
+fn a_local_main_that_is_behind_is_refused() {
+    let world = World::new();
+    world.commit_to_main_elsewhere("second");
+    let answer = world.check(&[]);
+    assert_eq!(answer.codes(), ["behind"]);
+    assert_ne!(answer.json["tip"], world.head(), "the remote was asked, not the memory of it");
+    world.git(&["pull", "-q"]);
+    assert_eq!(world.check(&[]).code, 0);
+}
+
+#[test]
+fn a_local_main_that_went_another_way_is_refused() {
+    let world = World::new();
+    world.commit_to_main_elsewhere("theirs");
+    world.commit("mine");
+    assert_eq!(world.check(&[]).codes(), ["not_on_branch", "diverged"]);
+}
+
+#[test]
+fn a_rewritten_main_is_noticed() {
+    let world = World::new();
+    world.commit("second");
+    world.git(&["push", "-q"]);
+    world.rewrite_main_elsewhere();
+    assert_eq!(world.check(&[]).codes(), ["not_on_branch", "diverged"]);
+}
+
+#[test]
+fn a_shallow_clone_that_cannot_tell_is_refused() {
+    let world = World::new();
+    let first = world.head();
+    world.commit_to_main_elsewhere("second");
+    world.commit_to_main_elsewhere("third");
+    let shallow = world.shallow_clone();
+    // What it has of the history begins at the tip, so the tip itself is the one commit it can tell about.
+    assert_eq!(shallow.check(&[]).code, 0);
+    shallow.git(&["fetch", "-q", "--depth", "1", "origin", &first]);
+    shallow.git(&["checkout", "-q", &first]);
+    assert_eq!(shallow.check(&[]).codes(), ["shallow"]);
+    shallow.git(&["fetch", "-q", "--unshallow"]);
+    assert_eq!(shallow.check(&[]).code, 0, "what the remedy says helps");
+}
+
+#[test]
+fn a_fork_named_origin_is_refused() {
+    let world = World::new();
+    let fork = world.fork();
+    world.git(&["remote", "set-url", "origin", &fork]);
+    world.commit("of the fork");
+    world.git(&["push", "-q", "origin", "main"]);
+    let answer = world.check(&[]);
+    assert_eq!((answer.code, answer.codes()), (1, vec!["not_canonical".to_owned()]));
+    assert!(answer.problems().contains(&fork), "{}", answer.problems());
+    assert_eq!(world.check(&["--remote", &fork]).codes(), ["not_canonical"], "by address either");
+}
+
+#[test]
+fn a_canonical_address_that_leads_elsewhere_is_refused() {
+    let world = World::new();
+    let fork = world.fork();
+    world.git(&["config", &format!("url.{fork}.insteadOf"), &world.canonical()]);
+    assert_eq!(world.check(&[]).codes(), ["not_canonical"]);
+}
+
+#[test]
+fn a_remote_that_cannot_be_reached_is_refused() {
+    let world = World::new();
+    world.remove_canonical();
+    let answer = world.check(&[]);
+    assert_eq!((answer.code, answer.codes()), (1, vec!["unreachable".to_owned()]));
+}
+
+#[test]
+fn a_remote_without_the_branch_is_refused() {
+    let world = World::new();
+    assert_eq!(world.check(&["--branch", "release"]).codes(), ["no_branch"]);
+    // A name that only ends like the branch is not the branch.
+    world.git(&["push", "-q", "origin", "HEAD:refs/other/refs/heads/release"]);
+    assert_eq!(world.check(&["--branch", "release"]).codes(), ["no_branch"]);
+}
+
+#[test]
+fn a_commit_that_is_not_checked_out_is_refused() {
+    let world = World::new();
+    let first = world.head();
+    world.commit("second");
+    world.git(&["push", "-q"]);
+    assert_eq!(world.check(&["--commit", &first]).codes(), ["not_checked_out"]);
+}
+
+#[test]
+fn the_builds_stamp_must_be_that_of_the_commit() {
+    let world = World::new();
+    let head = world.head();
+    let version = |commit: &str, branch: &str, dirty: &str| {
+        format!("tenant-auth-svc 0.1.0\ncommit: {commit}\nbranch: {branch}\ndirty: {dirty}\nbuilt: unknown\n")
+    };
+    let check = |text: &str| world.check(&["--version-output", text]).codes();
+    assert_eq!(check(&version(&head, "main", "false")), Vec::<String>::new());
+    assert_eq!(check(&version(&"0".repeat(40), "main", "false")), ["other_commit"]);
+    assert_eq!(check(&version("", "main", "false")), ["other_commit"], "a build that does not know");
+    assert_eq!(check(&version(&head, "feature", "false")), ["other_branch"]);
+    assert_eq!(check(&version(&head, "main", "true")), ["dirty_build"]);
+    assert_eq!(check(&version("", "", "true")), ["other_commit", "other_branch", "dirty_build"]);
+    assert_eq!(check("tenant-auth-svc 0.1.0"), ["no_stamp"]);
+}
+
+#[test]
+fn the_images_labels_must_be_those_of_the_commit() {
+    let world = World::new();
+    let labels = |dirty: &str| {
+        format!(
+            r#"{{"org.opencontainers.image.revision":"{}","tenant-auth.branch":"main","tenant-auth.dirty":"{dirty}"}}"#,
+            world.head()
+        )
+    };
+    assert_eq!(world.check(&["--image-stamp", &labels("false")]).code, 0);
+    assert_eq!(world.check(&["--image-stamp", &labels("true")]).codes(), ["dirty_build"]);
+    world.write("target/labels.json", &labels("false"));
+    let file = world.path("target/labels.json");
+    assert_eq!(world.check(&["--image-stamp", &file]).code, 0, "from a file");
+    assert_eq!(world.check(&["--image-stamp", "not/there.json"]).codes(), ["no_stamp"]);
+}
+
+#[test]
+fn everything_that_is_wrong_is_listed_each_on_a_line_with_what_to_do() {
+    let world = World::new();
+    world.commit("mine");
+    world.write("readme", "changed");
+    let version = "commit: 1\nbranch: b\ndirty: true";
+    let answer = world.check(&["--version-output", version]);
+    assert_eq!(answer.codes(), ["dirty", "not_on_branch", "other_commit", "other_branch", "dirty_build"]);
+    let said = world.say(&["--version-output", version]);
+    assert_eq!(said.code, 1);
+    assert!(said.stdout.is_empty());
+    assert_eq!(said.stderr.lines().count(), 1 + 5, "{}", said.stderr);
+    for (line, refusal) in said.stderr.lines().skip(1).zip(answer.json["refusals"].as_array().unwrap()) {
+        assert!(line.contains(refusal["problem"].as_str().unwrap()), "{line}");
+        assert!(line.ends_with(refusal["remedy"].as_str().unwrap()), "{line}");
+    }
+}
+
+#[test]
+fn what_cannot_be_checked_is_no_permission() {
+    let world = World::new();
+    let nowhere = tempfile::tempdir().unwrap();
+    let outside = world.run_in(nowhere.path(), &["check"]);
+    assert_eq!(outside.code, 2, "{outside:?}");
+    assert_eq!(world.say(&["--commit", "no-such-commit"]).code, 2);
+    fs::remove_file(world.path("deploy/release-guard/canonical.json")).unwrap();
+    let said = world.run_in(std::path::Path::new(&world.path(".")), &["check"]);
+    assert_eq!(said.code, 2);
+    assert!(said.stderr.contains("canonical.json"), "{}", said.stderr);
+}
+
+#[test]
+fn a_hook_that_points_git_elsewhere_does_not_change_what_is_checked() {
+    let world = World::new();
+    let other = World::new();
+    world.write("readme", "changed");
+    let answer = world.run_with(&[("GIT_DIR", &other.path(".git")), ("GIT_WORK_TREE", &other.path("."))]);
+    assert_eq!(answer.codes(), ["dirty"]);
+}
