@@ -104,6 +104,9 @@ pub enum StartError {
     /// The database cannot be used as it is.
     #[error(transparent)]
     Schema(Arc<SchemaError>),
+    /// A build like this one may not run here.
+    #[error("this build may not run here (TENANT_AUTH_REQUIRE_CANONICAL_BUILD): {0}")]
+    Build(#[from] build::NotCanonical),
     /// The server broke.
     #[error("the server ended unexpectedly: {0}")]
     Server(String),
@@ -131,8 +134,11 @@ pub fn hop(config: DatabaseConfig, clock: &SharedClock) -> Result<Hop, StartErro
 /// which may be long after: until then it says NOT_SERVING, and what it is asked is tried all the same.
 ///
 /// # Errors
-/// [`StartError::Listen`]; [`StartError::OpsListen`]; those of [`hop`].
+/// [`StartError::Build`]; [`StartError::Listen`]; [`StartError::OpsListen`]; those of [`hop`].
 pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running, StartError> {
+    if config.release.require_canonical {
+        build::THIS.require_canonical()?;
+    }
     let remote = matches!(config.database.location, Location::Remote { .. });
     let migrate = config.database.migrate;
     let listener = listening::bind(&config.listen).await?;

@@ -1,5 +1,15 @@
 //! Which build this is, as stamped by the build script.
 
+use std::{
+    sync::LazyLock,
+    time::{Duration, SystemTime},
+};
+
+use thiserror::Error;
+
+/// The branch that releases are built from.
+const CANONICAL_BRANCH: &str = "main";
+
 /// A build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Build {
@@ -11,6 +21,9 @@ pub struct Build {
     pub branch: &'static str,
     /// Whether tracked files differed from the commit.
     pub dirty: bool,
+    /// When it was built, or the time that `SOURCE_DATE_EPOCH` named for it, in seconds since 1970; `None` when
+    /// unknown.
+    pub built_at: Option<u64>,
 }
 
 /// This build.
@@ -19,4 +32,94 @@ pub const THIS: Build = Build {
     commit: env!("TENANT_AUTH_BUILD_COMMIT"),
     branch: env!("TENANT_AUTH_BUILD_BRANCH"),
     dirty: matches!(env!("TENANT_AUTH_BUILD_DIRTY").as_bytes(), b"true"),
+    built_at: match u64::from_str_radix(env!("TENANT_AUTH_BUILD_TIME"), 10) {
+        Ok(seconds) => Some(seconds),
+        Err(_) => None,
+    },
 };
+
+/// What `--version` says of this build.
+pub static LONG_VERSION: LazyLock<String> = LazyLock::new(|| THIS.long_version());
+
+/// Nobody can trace what runs to a commit that was reviewed.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum NotCanonical {
+    /// It was built outside a checkout, and nobody told which commit it was.
+    #[error("it does not know the commit it was built from")]
+    UnknownCommit,
+    /// It was built from changed files.
+    #[error("files differed from commit {0} when it was built")]
+    Dirty(&'static str),
+    /// It was built from another branch, or from none.
+    #[error("commit {commit} was built on branch {branch:?}, not on {CANONICAL_BRANCH}")]
+    OtherBranch {
+        /// The commit.
+        commit: &'static str,
+        /// The branch; empty when unknown.
+        branch: &'static str,
+    },
+}
+
+impl Build {
+    /// Whether it is fit for production: a clean commit of main. Whether that is the main of the canonical repository
+    /// is what the release guard has looked at.
+    ///
+    /// # Errors
+    /// [`NotCanonical`] says why not.
+    pub fn require_canonical(&self) -> Result<(), NotCanonical> {
+        let Self { commit, branch, dirty, .. } = *self;
+        if commit.is_empty() {
+            Err(NotCanonical::UnknownCommit)
+        } else if dirty {
+            Err(NotCanonical::Dirty(commit))
+        } else if branch != CANONICAL_BRANCH {
+            Err(NotCanonical::OtherBranch { commit, branch })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The version, and the stamp with a line for each part, which the release guard reads.
+    #[must_use]
+    pub fn long_version(&self) -> String {
+        let Self { version, commit, branch, dirty, .. } = self;
+        let built = self.built_at.map_or_else(String::new, |seconds| {
+            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            humantime::format_rfc3339_seconds(at).to_string()
+        });
+        format!("{version}\ncommit: {commit}\nbranch: {branch}\ndirty: {dirty}\nbuilt: {built}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RELEASED: Build = Build {
+        version: "1.2.3",
+        commit: "abc",
+        branch: "main",
+        dirty: false,
+        built_at: Some(1_763_683_200),
+    };
+
+    #[test]
+    fn only_a_known_clean_commit_of_main_is_canonical() {
+        assert_eq!(RELEASED.require_canonical(), Ok(()));
+        let unknown = Build { commit: "", ..RELEASED };
+        assert_eq!(unknown.require_canonical(), Err(NotCanonical::UnknownCommit));
+        let dirty = Build { dirty: true, ..RELEASED };
+        assert_eq!(dirty.require_canonical(), Err(NotCanonical::Dirty("abc")));
+        for branch in ["", "feature", "main2"] {
+            let other = Build { branch, ..RELEASED };
+            let commit = "abc";
+            assert_eq!(other.require_canonical(), Err(NotCanonical::OtherBranch { commit, branch }));
+        }
+    }
+
+    #[test]
+    fn the_long_version_has_a_line_for_each_part() {
+        let said = "1.2.3\ncommit: abc\nbranch: main\ndirty: false\nbuilt: 2025-11-21T00:00:00Z";
+        assert_eq!(RELEASED.long_version(), said);
+    }
+}

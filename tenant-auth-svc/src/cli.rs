@@ -16,13 +16,14 @@ use clap::{Parser, Subcommand};
 use self::{settings::SettingsArgs, signals::StopSignals};
 use crate::{
     app::{Running, StartError},
+    build,
     config::LogConfig,
     telemetry::logging,
 };
 
 /// The gRPC service that owns every tenant decision: customer keys, session bindings, usage.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = EXIT_CODES)]
+#[command(version, long_version = build::LONG_VERSION.as_str(), about, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,

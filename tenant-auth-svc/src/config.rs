@@ -10,6 +10,7 @@ mod listen;
 mod log;
 mod ops;
 mod reader;
+mod release;
 mod sessions;
 mod usage;
 
@@ -21,6 +22,7 @@ pub use self::{
     log::{LogConfig, LogFormat},
     ops::OpsConfig,
     reader::{Origin, Problem, Reader, Setting, Settings},
+    release::ReleaseConfig,
     sessions::SessionsConfig,
     usage::UsageConfig,
 };
@@ -44,6 +46,8 @@ pub struct ServiceConfig {
     pub ops: OpsConfig,
     /// What to log.
     pub log: LogConfig,
+    /// Which builds may run.
+    pub release: ReleaseConfig,
 }
 
 /// The configuration cannot be used. Every problem is listed, not only the first.
@@ -66,8 +70,9 @@ impl ServiceConfig {
         let usage = UsageConfig::read(&mut reader);
         let ops = OpsConfig::read(&mut reader);
         let log = LogConfig::read(&mut reader);
+        let release = ReleaseConfig::read(&mut reader);
         let read = reader.finish().map_err(Invalid)?;
-        match (listen, database, keys, memory, sessions, usage, ops, log) {
+        match (listen, database, keys, memory, sessions, usage, ops, log, release) {
             (
                 Some(listen),
                 Some(database),
@@ -77,7 +82,8 @@ impl ServiceConfig {
                 Some(usage),
                 Some(ops),
                 Some(log),
-            ) => Ok((Self { listen, database, keys, memory, sessions, usage, ops, log }, read)),
+                Some(release),
+            ) => Ok((Self { listen, database, keys, memory, sessions, usage, ops, log, release }, read)),
             // A reader without problems has a value for everything.
             _ => Err(Invalid(Vec::new())),
         }

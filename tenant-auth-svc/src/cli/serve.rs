@@ -20,6 +20,7 @@ pub(super) async fn run(args: SettingsArgs) -> ExitCode {
         ops = running.ops_address().map(tracing::field::display),
         version = build::THIS.version,
         commit = build::THIS.commit,
+        branch = build::THIS.branch,
         dirty = build::THIS.dirty,
         "serving"
     );

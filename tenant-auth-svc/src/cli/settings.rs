@@ -29,6 +29,9 @@ pub(super) struct SettingsArgs {
     /// text, json or auto [TENANT_AUTH_LOG_FORMAT]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
+    /// Refuse to start unless built from a clean commit of main [TENANT_AUTH_REQUIRE_CANONICAL_BUILD]
+    #[arg(long)]
+    require_canonical_build: bool,
 }
 
 impl SettingsArgs {
@@ -41,7 +44,11 @@ impl SettingsArgs {
             .with_flag("TENANT_AUTH_KEY_PREFIX", self.key_prefix)
             .with_flag("TENANT_AUTH_PEPPER_FILE", self.pepper_file)
             .with_flag("TENANT_AUTH_LOG", self.log)
-            .with_flag("TENANT_AUTH_LOG_FORMAT", self.log_format);
+            .with_flag("TENANT_AUTH_LOG_FORMAT", self.log_format)
+            .with_flag(
+                "TENANT_AUTH_REQUIRE_CANONICAL_BUILD",
+                self.require_canonical_build.then(|| "true".to_owned()),
+            );
         ServiceConfig::read(settings)
     }
 }

@@ -27,6 +27,7 @@ mod ops;
 mod outage;
 mod sessions;
 mod shed;
+mod stamp;
 mod stream;
 mod usage;
 mod validation;

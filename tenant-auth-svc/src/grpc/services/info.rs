@@ -45,6 +45,7 @@ impl InfoService for InfoRpc {
             false => v1::DatabaseKind::Embedded,
         };
         let uptime = info.clock.monotonic().saturating_sub(info.started_at);
+        let built_at = info.build.built_at.and_then(|seconds| i64::try_from(seconds).ok());
         Ok(Response::new(v1::GetServerInfoResponse {
             version: info.build.version.to_owned(),
             commit: info.build.commit.to_owned(),
@@ -55,6 +56,7 @@ impl InfoService for InfoRpc {
             uptime: prost_types::Duration::try_from(uptime).ok(),
             now: Some(crate::grpc::convert::timestamp(info.clock.now())),
             schema_version: info.schema_version,
+            built_at: built_at.map(|seconds| prost_types::Timestamp { seconds, nanos: 0 }),
         }))
     }
 }
