@@ -59,7 +59,9 @@ async fn server_info_has_the_stamp_too() {
 fn where_only_canonical_builds_may_run_the_stamp_decides() {
     let folder = tempfile::tempdir().unwrap();
     // It cannot be opened, which is noticed after the build was looked at: so this ends, whatever the build.
-    let database = format!("file:{}/no/such/folder.db", folder.path().display());
+    let file = folder.path().join("a-file");
+    std::fs::write(&file, "").unwrap();
+    let database = format!("file:{}/database.db", file.display());
     let serve = ["serve", "--listen", "127.0.0.1:0", "--database-url", &database];
     let free = program(&serve);
     assert_eq!(free.status.code(), Some(1));
