@@ -1,0 +1,67 @@
+"""Where things are, and how to run them. Shared by the tests."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+CHART = DEPLOY / "helm" / "tenant-auth"
+# Where `deploy/check` has installed the tools that are not Python packages, and where cargo has put the programs.
+TOOLS = Path(os.environ["DEPLOY_TOOLS"])
+PROGRAMS = Path(os.environ["DEPLOY_PROGRAMS"])
+# Beside the interpreter: those that are.
+VENV = Path(sys.executable).parent
+
+# After SIGTERM and the drain delay, in seconds: requests under way have 10, usage that waits 5, the rest 2.
+ENDING = 17
+
+# Variables that the deployment sets once they are asked for, and that the service learns to read when it tells callers
+# apart and sends traces. Whoever teaches it one takes it from here: a test makes sure of that.
+ANNOUNCED = {
+    "TENANT_AUTH_CALLERS_FILE",
+    "TENANT_AUTH_OTLP_ENDPOINT",
+    "TENANT_AUTH_TLS_CERT",
+    "TENANT_AUTH_TLS_CLIENT_CA",
+    "TENANT_AUTH_TLS_KEY",
+}
+
+
+def run(*command, env=None, cwd=ROOT, stdin=""):
+    """Runs a command to its end, with nothing in its environment that the service would take for its own."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TENANT_AUTH_")}
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=clean | (env or {}),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def succeeded(result):
+    """What a command printed; it must have done what it was asked."""
+    assert result.returncode == 0, f"{result.args}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+def known_variables():
+    """Every variable that the service reads: deploy/config/tenant-auth.env, which its own tests hold to be complete."""
+    text = (DEPLOY / "config" / "tenant-auth.env").read_text()
+    return set(re.findall(r"^#?(TENANT_AUTH_[A-Z_]+)=", text, re.MULTILINE))
+
+
+def check_config(environment, *flags, folder):
+    """Has the service judge a configuration. Files that it names are made up in a folder."""
+    made_up = {"TENANT_AUTH_DATABASE_TOKEN_FILE": "token", "TENANT_AUTH_PEPPER_FILE": f"p1 {'x' * 40}"}
+    environment = {name: value for name, value in environment.items() if name not in ANNOUNCED}
+    for name in environment.keys() & made_up.keys():
+        path = folder / name
+        path.write_text(made_up[name])
+        environment[name] = str(path)
+    return run(PROGRAMS / "tenant-auth-svc", "check-config", *flags, env=environment)

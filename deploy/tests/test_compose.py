@@ -1,0 +1,146 @@
+"""The stack on one machine: read as Docker Compose reads it, and its seeding run for real."""
+
+import json
+import os
+import stat
+import subprocess
+
+import pytest
+import yaml
+from deployment import DEPLOY, ENDING, PROGRAMS, ROOT, TOOLS, check_config, known_variables, run, succeeded
+
+COMPOSE = DEPLOY / "compose"
+REPLICAS = ["tenant-auth-1", "tenant-auth-2"]
+
+
+def load(**environment):
+    return run(TOOLS / "compose", COMPOSE / "compose.yaml", env=environment)
+
+
+@pytest.fixture(scope="module")
+def stack():
+    return json.loads(succeeded(load(SQLD_IMAGE="sqld:made-up")))["services"]
+
+
+def binds(service):
+    return [volume for volume in service.get("volumes", []) if volume["type"] == "bind"]
+
+
+def test_everything_is_there(stack):
+    others = ["alertmanager", "grafana", "prometheus", "seed", "sqld"]
+    assert sorted(stack) == sorted(REPLICAS + others)
+    assert stack["sqld"]["image"] == "sqld:made-up"
+
+
+def test_a_missing_image_is_asked_for():
+    result = load(SQLD_IMAGE="")
+    assert result.returncode != 0
+    assert "SQLD_IMAGE" in result.stderr and "README" in result.stderr
+
+
+def test_replicas_differ_in_nothing_but_their_ports(stack):
+    first, second = ({key: value for key, value in stack[name].items() if key != "ports"} for name in REPLICAS)
+    assert first == second
+
+
+@pytest.mark.parametrize("name", REPLICAS)
+def test_the_service_takes_the_configuration(stack, name, tmp_path):
+    environment = stack[name]["environment"]
+    assert environment.keys() <= known_variables()
+    # What the image sets.
+    beyond = {"TENANT_AUTH_LISTEN": "0.0.0.0:50051", "TENANT_AUTH_OPS_LISTEN": "0.0.0.0:50052"}
+    shown = succeeded(check_config(environment | beyond, folder=tmp_path))
+    assert "http://sqld:8080" in shown
+
+
+@pytest.mark.parametrize("name", REPLICAS)
+def test_a_replica_keeps_no_state_and_has_the_time_to_drain(stack, name):
+    assert stack[name]["read_only"] is True
+    assert stack[name]["cap_drop"] == ["ALL"]
+    assert not stack[name].get("volumes")
+    assert stack[name]["stop_grace_period"] == "30s" and 30 > 5 + ENDING
+
+
+def test_nothing_is_offered_beyond_this_machine(stack):
+    ports = [port for service in stack.values() for port in service.get("ports") or []]
+    assert len(ports) == 7
+    assert {port["host_ip"] for port in ports} == {"127.0.0.1"}
+    assert len({port["published"] for port in ports}) == len(ports)
+
+
+def test_files_that_are_mounted_are_never_made_up(stack):
+    for name, service in stack.items():
+        for bind in binds(service):
+            assert bind["read_only"] is True, name
+            assert bind["bind"]["create_host_path"] is False, name
+
+
+def test_rules_and_dashboard_are_those_of_observability(stack):
+    observability = DEPLOY / "observability"
+    mounted = {bind["source"]: bind["target"] for service in stack.values() for bind in binds(service)}
+    assert mounted[str(observability / "prometheus.yaml")] == "/etc/prometheus/prometheus.yaml"
+    assert mounted[str(observability / "alerts.yaml")] == "/etc/prometheus/alerts.yaml"
+    dashboard = mounted[str(observability / "dashboard.json")]
+    (provider,) = yaml.safe_load((COMPOSE / "grafana/dashboards/tenant-auth.yaml").read_text())["providers"]
+    assert dashboard.startswith(provider["options"]["path"] + "/")
+    assert stack["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == dashboard
+
+
+def test_grafana_and_the_seed_name_services_that_are_there(stack):
+    (source,) = yaml.safe_load((COMPOSE / "grafana/datasources/prometheus.yaml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090" and "prometheus" in stack
+    assert stack["seed"]["environment"]["TENANTCTL_ENDPOINT"] == "http://tenant-auth-1:50051"
+    assert {name: each["condition"] for name, each in stack["seed"]["depends_on"].items()} == dict.fromkeys(
+        REPLICAS, "service_healthy"
+    )
+    # It ends; starting it over and over would issue keys without end.
+    assert stack["seed"]["restart"] == "no"
+
+
+def test_alerts_go_to_a_receiver_that_is_there():
+    config = yaml.safe_load((COMPOSE / "alertmanager.yaml").read_text())
+    assert config["route"]["receiver"] in [receiver["name"] for receiver in config["receivers"]]
+
+
+@pytest.fixture
+def service(tmp_path):
+    """A service of its own on a free port, with an embedded database. Its address."""
+    command = [PROGRAMS / "tenant-auth-svc", "dev", "--listen", "127.0.0.1:0", "--data-dir", tmp_path / "data"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as dev:
+        try:
+            for line in dev.stdout:
+                words = line.split()
+                if words[:1] == ["endpoint"]:
+                    yield f"http://{words[1]}"
+                    break
+            else:
+                pytest.fail("the service did not start")
+        finally:
+            dev.terminate()
+
+
+def test_seeding_makes_a_key_once(service, tmp_path):
+    kept = tmp_path / "demo-key"
+    # As in the image: tenantctl, and next to nothing else.
+    environment = {
+        "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
+        "SEED_KEY_FILE": str(kept),
+        "TENANTCTL_ENDPOINT": service,
+    }
+
+    def seed():
+        return succeeded(run("/bin/sh", COMPOSE / "seed.sh", env=environment))
+
+    assert "a demo key was issued" in seed()
+    key = kept.read_text()
+    assert key.startswith("ta_")
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert key.strip() not in seed(), "a key is in no log"
+    assert kept.read_text() == key, "found again"
+    validate = [PROGRAMS / "tenantctl", "validate", "--scope", "demo:read"]
+    succeeded(run(*validate, env=environment, stdin=key))
+
+    # A database that was thrown away does not know it.
+    kept.write_text(key.replace("ta_", "tb_"))
+    assert "a demo key was issued" in seed()
+    succeeded(run(*validate, env=environment, stdin=kept.read_text()))

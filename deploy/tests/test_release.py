@@ -1,0 +1,68 @@
+"""The release workflow, and what it and the guard agree on."""
+
+import json
+
+import pytest
+import yaml
+from deployment import PROGRAMS, ROOT, TOOLS, run, succeeded
+
+WORKFLOWS = ROOT / ".github" / "workflows"
+GUARD = "release-guard -- check"
+
+
+@pytest.fixture
+def workflow():
+    return yaml.safe_load((WORKFLOWS / "release.yml").read_text())
+
+
+def scripts(job):
+    return [step.get("run") or step.get("uses") for step in job["steps"]]
+
+
+def first(texts, word):
+    return next(index for index, text in enumerate(texts) if word in text)
+
+
+def test_actionlint_finds_nothing():
+    succeeded(run(TOOLS / "actionlint", *sorted(WORKFLOWS.glob("*.yml"))))
+
+
+def test_nothing_is_built_before_the_guard_or_published_before_its_second_word(workflow):
+    texts = scripts(workflow["jobs"]["release"])
+    guards = [index for index, text in enumerate(texts) if GUARD in text]
+    built = first(texts, "--profile dist")
+    image = first(texts, "docker build")
+    published = first(texts, "gh release create")
+    assert len(guards) == 3, "before the build, of the program, of the image"
+    assert guards[0] < built < guards[1] < image < guards[2] < published
+    assert "--version-output" in texts[guards[1]]
+    assert "--image-stamp" in texts[guards[2]]
+    assert guards[2] < first(texts, "docker push") < len(texts)
+
+
+def test_it_has_the_history_and_leaves_no_credentials_behind(workflow):
+    (checkout,) = [step for step in workflow["jobs"]["release"]["steps"] if "checkout" in step.get("uses", "")]
+    assert checkout["with"]["fetch-depth"] == 0, "a shallow clone cannot tell what is on main"
+    assert checkout["with"]["persist-credentials"] is False
+
+
+def test_it_may_do_no_more_than_it_must(workflow):
+    assert workflow["permissions"] == {}
+    assert set(workflow["jobs"]["release"]["permissions"]) == {"contents", "attestations", "id-token"}
+
+
+def test_the_guard_reads_what_the_program_prints():
+    printed = succeeded(run(PROGRAMS / "tenant-auth-svc", "--version"))
+    check = [PROGRAMS / "release-guard", "check", "--json", "--canonical", str(ROOT), "--branch", "main"]
+    # Of this very repository, whatever state it is in.
+    result = run(*check, "--remote", str(ROOT), "--version-output", printed)
+    assert result.returncode in {0, 1}, result.stderr
+    assert "no_stamp" not in [refusal["code"] for refusal in json.loads(result.stdout)["refusals"]]
+    assert "no_stamp" in run(*check, "--remote", str(ROOT), "--version-output", "nothing").stdout
+
+
+def test_the_canonical_repository_is_written_down():
+    canonical = json.loads((ROOT / "deploy" / "release-guard" / "canonical.json").read_text())
+    assert canonical["branch"] == "main"
+    module = (ROOT / "clients" / "go" / "go.mod").read_text().split()[1]
+    assert canonical["remote"] == f"https://{module.removesuffix('/clients/go')}"
