@@ -32,18 +32,18 @@ def test_nothing_is_built_before_the_guard_or_published_before_its_second_word(w
     guards = [index for index, text in enumerate(texts) if GUARD in text]
     built = first(texts, "--profile dist")
     image = first(texts, "docker build")
+    pushed = first(texts, "docker push")
     published = first(texts, "gh release create")
     assert len(guards) == 3, "before the build, of the program, of the image"
-    assert guards[0] < built < guards[1] < image < guards[2] < published
+    assert guards[0] < built < guards[1] < image < guards[2] < pushed < published
     assert "--version-output" in texts[guards[1]]
     assert "--image-stamp" in texts[guards[2]]
-    assert guards[2] < first(texts, "docker push") < len(texts)
 
 
-def test_it_has_the_history_and_leaves_no_credentials_behind(workflow):
+def test_it_has_the_history_and_may_ask_the_remote_again(workflow):
     (checkout,) = [step for step in workflow["jobs"]["release"]["steps"] if "checkout" in step.get("uses", "")]
     assert checkout["with"]["fetch-depth"] == 0, "a shallow clone cannot tell what is on main"
-    assert checkout["with"]["persist-credentials"] is False
+    assert checkout["with"]["persist-credentials"] is True
 
 
 def test_it_may_do_no_more_than_it_must(workflow):
