@@ -140,6 +140,12 @@ def test_seeding_makes_a_key_once(service, tmp_path):
     validate = [PROGRAMS / "tenantctl", "validate", "--scope", "demo:read"]
     succeeded(run(*validate, env=environment, stdin=key))
 
+    # No answer is no denial.
+    environment["TENANTCTL_ENDPOINT"] = "http://127.0.0.1:1"
+    assert run("/bin/sh", COMPOSE / "seed.sh", env=environment).returncode != 0
+    assert kept.read_text() == key
+    environment["TENANTCTL_ENDPOINT"] = service
+
     # A database that was thrown away does not know it.
     kept.write_text(key.replace("ta_", "tb_"))
     assert "a demo key was issued" in seed()

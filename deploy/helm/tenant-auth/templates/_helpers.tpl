@@ -50,6 +50,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if not .database.url -}}
 {{- fail "database.url must be set: libsql://… or https://… for Turso, http://… for a sqld nearby" -}}
 {{- end -}}
+{{- /* Here and not in the schema, which would repeat what may be a secret. */ -}}
+{{- if not (regexMatch "^(libsql|https?)://[^@?]+([?]tls=0)?$" .database.url) -}}
+{{- fail "database.url must begin with libsql://, https:// or http://, and hold no credentials: those belong into database.tokenSecret" -}}
+{{- end -}}
 {{- if and (not .database.tokenSecret.name) (not (hasPrefix "http://" .database.url)) (not (hasSuffix "?tls=0" .database.url)) -}}
 {{- fail "database.tokenSecret.name must be set: a remote database needs a token" -}}
 {{- end -}}
