@@ -4,11 +4,17 @@ mod admin;
 mod builder;
 mod call;
 mod client;
+mod clock;
 mod error;
 mod info;
 mod key;
+mod near;
+mod principal;
 mod question;
+mod session;
 mod stream;
+mod tls;
+mod transport;
 mod validation;
 mod verdict;
 
@@ -21,11 +27,17 @@ pub use self::{
     admin::{AdminClient, ImportedKey, IssuedKey, RotatedKey},
     builder::ClientBuilder,
     client::Client,
+    clock::Clock,
     error::{Error, Violation},
     info::{DatabaseKind, ServerInfo},
     key::PresentedKey,
+    near::{NearCache, WatchState},
+    principal::Principal,
     question::Question,
+    session::{BindSession, Binding, Session, SessionExpiry, SessionPage},
     stream::{Answer, Answers},
+    tls::Tls,
+    transport::{CallerToken, Transport},
     validation::{Provenance, Source, Validation},
     verdict::Verdict,
 };
