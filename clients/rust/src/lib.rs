@@ -8,6 +8,7 @@ mod clock;
 mod error;
 mod info;
 mod key;
+mod layer;
 mod near;
 mod principal;
 mod question;
@@ -31,6 +32,7 @@ pub use self::{
     error::{Error, Violation},
     info::{DatabaseKind, ServerInfo},
     key::PresentedKey,
+    layer::{Authenticate, AuthenticateLayer},
     near::{NearCache, WatchState},
     principal::Principal,
     question::Question,

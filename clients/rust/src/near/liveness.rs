@@ -34,7 +34,7 @@ impl Liveness {
         // In this order, which is the reverse of the writer's: who sees a new sign of life sees a new beginning, too.
         let last_heard = self.last_heard.load(Ordering::Acquire);
         let unbroken_since = self.unbroken_since.load(Ordering::Acquire);
-        unbroken_since <= self.nanos(since)
+        unbroken_since < self.nanos(since)
             && self.nanos(now).saturating_sub(last_heard) <= LONGEST_SILENCE.as_nanos() as u64
     }
 
@@ -85,16 +85,17 @@ mod tests {
         assert!(!liveness.covers(at(0), at(0)));
         assert!(liveness.heard(at(5), 7));
         assert!(!liveness.covers(at(4), at(5)));
-        assert!(liveness.covers(at(5), at(8)));
-        assert!(!liveness.covers(at(5), at(8) + Duration::from_nanos(1)));
+        assert!(!liveness.covers(at(5), at(8)));
+        assert!(liveness.covers(at(6), at(8)));
+        assert!(!liveness.covers(at(6), at(8) + Duration::from_nanos(1)));
         // A pause of three seconds is none; a longer one is a new beginning.
         assert!(!liveness.heard(at(8), 8));
-        assert!(liveness.covers(at(5), at(11)));
+        assert!(liveness.covers(at(6), at(11)));
         assert!(liveness.heard(at(12), 9));
-        assert!(!liveness.covers(at(5), at(12)));
-        assert!(liveness.covers(at(12), at(12)));
+        assert!(!liveness.covers(at(6), at(12)));
+        assert!(liveness.covers(at(13), at(14)));
         liveness.broken();
-        assert!(!liveness.covers(at(12), at(12)));
-        assert!(liveness.heard(at(13), 9));
+        assert!(!liveness.covers(at(13), at(14)));
+        assert!(liveness.heard(at(14), 9));
     }
 }
