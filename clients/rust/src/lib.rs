@@ -12,6 +12,7 @@ mod layer;
 mod near;
 mod principal;
 mod question;
+mod recorder;
 mod session;
 mod stream;
 mod tls;
@@ -36,6 +37,7 @@ pub use self::{
     near::{NearCache, WatchState},
     principal::Principal,
     question::Question,
+    recorder::{NotRecorded, RecorderSettings, UnsentUsage, UsageRecorder},
     session::{BindSession, Binding, Session, SessionExpiry, SessionPage},
     stream::{Answer, Answers},
     tls::Tls,
