@@ -2,6 +2,7 @@
 
 mod following;
 mod listening;
+mod metering;
 mod readiness;
 mod running;
 mod status;
@@ -21,6 +22,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 pub use self::running::Running;
 use self::{
     listening::Services,
+    metering::Metering,
     readiness::Preparation,
     status::Witnesses,
     upkeep::{Pending, Upkeep},
@@ -29,10 +31,13 @@ use crate::{
     build,
     config::{DatabaseConfig, Location, ServiceConfig},
     domain::{
-        admin::Admin, clock::SharedClock, freshness::World, session::Slides, sessions::Sessions, used::Uses,
-        validate::Validator,
+        admin::Admin, clock::SharedClock, freshness::World, session::Slides, sessions::Sessions,
+        usage::Meter, used::Uses, validate::Validator,
     },
-    freshness::feed::{Feed, Heard},
+    freshness::{
+        feed::{Feed, Heard},
+        hub::Hub,
+    },
     grpc::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
     ops,
     store::{
@@ -41,6 +46,7 @@ use crate::{
         breaker::Breaker,
         cached::{CacheConfig, Cached, Outlook, oldest::Oldest},
         coalesced::Coalesced,
+        grouped::Grouped,
         hrana::{RemoteConfig, RemoteEngine, SetupError},
         libsql::{EmbeddedEngine, OpenError},
         lookup::{Keys, Sessions as SessionTable},
@@ -62,6 +68,8 @@ pub type Memory = Cached<Keys<Database>>;
 pub type SessionMemory = Cached<SessionTable<Database>>;
 /// What has to hear of every change.
 pub type Memories = (Memory, SessionMemory);
+/// What records and sums usage.
+pub type UsageMeter = Meter<Grouped, Database>;
 /// How this replica learns what others have changed.
 pub type ChangeFeed = Feed<Hop, Memories>;
 
@@ -161,7 +169,9 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     );
     let memories = (memory.clone(), session_memory.clone());
     let told = config.memory.feed_interval.map(|_| Arc::clone(&heard));
-    let feed = Arc::new(Feed::new(Arc::clone(&hop), memories.clone(), Arc::clone(&clock), heard, timeout));
+    let hub = Hub::new(Arc::clone(&clock), told.is_some());
+    let feed =
+        Arc::new(Feed::new(Arc::clone(&hop), memories.clone(), Arc::clone(&clock), heard, hub, timeout));
     let format = config.keys.format;
     let admin = Arc::new(Admin::new(database.clone(), memories, format.clone(), Arc::clone(&clock)));
     let revision = memory.clone();
@@ -177,6 +187,8 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         Arc::clone(&clock),
     ));
 
+    let (meter, mut metering) = Metering::begin(database.clone(), config.usage, Arc::clone(&clock));
+
     let health = HealthReporter::new();
     let (stop, stopped) = watch::channel(false);
     let services = Services {
@@ -191,8 +203,8 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
             revision: Box::new(move || revision.revision()),
         }),
         session: SessionRpc::new(Arc::clone(&sessions)),
-        usage: UsageRpc,
-        watch: WatchRpc,
+        usage: UsageRpc::new(meter),
+        watch: WatchRpc::new(feed.hub().clone()),
         health: health.clone(),
     };
     readiness::announce_not_ready(&health).await;
@@ -206,11 +218,12 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         clock: Arc::clone(&clock),
     };
     let (preparation, readiness) = preparation.begin(health.clone());
-    let following = config
-        .memory
-        .feed_interval
-        .map(|interval| tokio::spawn(following::follow(Arc::clone(&feed), interval, readiness.clone())));
+    let following = match config.memory.feed_interval {
+        Some(interval) => tokio::spawn(following::follow(Arc::clone(&feed), interval, readiness.clone())),
+        None => tokio::spawn(following::look(Arc::clone(&hop))),
+    };
 
+    metering.begin_sweeping(readiness.clone());
     let upkeep = Upkeep::begin(
         database,
         memory,
@@ -244,6 +257,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         validator,
         feed,
         upkeep,
+        metering,
         health,
         readiness,
         drain_delay: config.ops.drain_delay,

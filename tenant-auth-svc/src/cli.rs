@@ -4,6 +4,7 @@ mod check_config;
 mod dev;
 mod healthcheck;
 mod migrate;
+mod reconcile;
 mod serve;
 mod settings;
 mod signals;
@@ -39,6 +40,8 @@ enum Command {
     Migrate(SettingsArgs),
     /// Show the configuration in force, or everything that is wrong with it.
     CheckConfig(check_config::CheckArgs),
+    /// Prove that usage totals are the sums of their events; ends with 1 and a line for each that is not.
+    Reconcile(reconcile::ReconcileArgs),
     /// Ask a running service whether it is ready; for containers.
     Healthcheck(healthcheck::HealthArgs),
 }
@@ -57,6 +60,7 @@ impl Cli {
                 Command::Serve(args) => serve::run(args).await,
                 Command::Migrate(args) => migrate::run(args).await,
                 Command::CheckConfig(args) => check_config::run(args).await,
+                Command::Reconcile(args) => reconcile::run(args).await,
                 Command::Healthcheck(args) => healthcheck::run(args).await,
             }
         })

@@ -11,6 +11,7 @@ mod log;
 mod ops;
 mod reader;
 mod sessions;
+mod usage;
 
 pub use self::{
     cache::MemoryConfig,
@@ -21,6 +22,7 @@ pub use self::{
     ops::OpsConfig,
     reader::{Origin, Problem, Reader, Setting, Settings},
     sessions::SessionsConfig,
+    usage::UsageConfig,
 };
 
 /// Everything that `serve` needs to know.
@@ -36,6 +38,8 @@ pub struct ServiceConfig {
     pub memory: MemoryConfig,
     /// How many sessions there may be.
     pub sessions: SessionsConfig,
+    /// How usage is metered.
+    pub usage: UsageConfig,
     /// What those who run the service see of it, and how it ends.
     pub ops: OpsConfig,
     /// What to log.
@@ -59,19 +63,21 @@ impl ServiceConfig {
         let keys = KeysConfig::read(&mut reader);
         let memory = cache::read(&mut reader);
         let sessions = SessionsConfig::read(&mut reader);
+        let usage = UsageConfig::read(&mut reader);
         let ops = OpsConfig::read(&mut reader);
         let log = LogConfig::read(&mut reader);
         let read = reader.finish().map_err(Invalid)?;
-        match (listen, database, keys, memory, sessions, ops, log) {
+        match (listen, database, keys, memory, sessions, usage, ops, log) {
             (
                 Some(listen),
                 Some(database),
                 Some(keys),
                 Some(memory),
                 Some(sessions),
+                Some(usage),
                 Some(ops),
                 Some(log),
-            ) => Ok((Self { listen, database, keys, memory, sessions, ops, log }, read)),
+            ) => Ok((Self { listen, database, keys, memory, sessions, usage, ops, log }, read)),
             // A reader without problems has a value for everything.
             _ => Err(Invalid(Vec::new())),
         }

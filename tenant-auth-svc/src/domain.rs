@@ -19,6 +19,8 @@ pub mod sessions;
 pub mod store;
 pub mod tenant;
 pub mod text;
+pub mod usage;
 pub mod used;
 pub mod validate;
 pub mod verdict;
+pub mod watch;

@@ -6,10 +6,8 @@ mod error;
 pub mod places;
 mod services;
 pub mod status;
-mod unserved;
 
 pub use self::{
     error::ApiError,
-    services::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, ValidationRpc},
-    unserved::{UsageRpc, WatchRpc},
+    services::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
 };

@@ -7,6 +7,7 @@ pub mod breaker;
 pub mod cached;
 pub mod coalesced;
 pub mod engine;
+pub mod grouped;
 pub mod hrana;
 pub mod libsql;
 pub mod lookup;

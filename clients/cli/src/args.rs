@@ -12,7 +12,7 @@ pub(crate) use self::{expiry::Expiry, limit::Limit};
 use crate::{
     command::{
         audit::AuditCommand, key::KeyCommand, session::SessionCommand, tenant::TenantCommand,
-        validate::Validate,
+        usage::UsageCommand, validate::Validate,
     },
     exit, time,
 };
@@ -67,6 +67,10 @@ pub(crate) enum Command {
     /// Look at who changed what
     #[command(subcommand)]
     Audit(AuditCommand),
+
+    /// Show and record what tenants consumed
+    #[command(subcommand)]
+    Usage(UsageCommand),
 
     /// Ask whether a key is good
     ///

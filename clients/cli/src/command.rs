@@ -5,6 +5,7 @@ pub(crate) mod import;
 pub(crate) mod key;
 pub(crate) mod session;
 pub(crate) mod tenant;
+pub(crate) mod usage;
 pub(crate) mod validate;
 
 use clap::CommandFactory as _;
@@ -53,6 +54,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Key(command) => key::run(context, command).await,
         Command::Session(command) => session::run(context, command).await,
         Command::Audit(command) => audit::run(context, command).await,
+        Command::Usage(command) => usage::run(context, command).await,
         Command::Validate(command) => validate::run(context, command).await,
         Command::Info => info(context).await,
         Command::Completions { shell } => completions(context, shell),

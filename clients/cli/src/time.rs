@@ -22,6 +22,11 @@ impl Moment {
         self.0.checked_add(span).ok().map(Self)
     }
 
+    /// Not before 1970.
+    pub(crate) fn before(self, span: Duration) -> Self {
+        Self(self.0.checked_sub(span).unwrap_or(Timestamp::UNIX_EPOCH).max(Timestamp::UNIX_EPOCH))
+    }
+
     /// Whether it lies between 1970 and 9999, which is what the service takes.
     pub(crate) fn is_storable(self) -> bool {
         self.0 >= Timestamp::UNIX_EPOCH

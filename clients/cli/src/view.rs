@@ -6,6 +6,7 @@ mod info;
 mod key;
 mod session;
 mod tenant;
+mod usage;
 mod validation;
 
 use prost_types::Timestamp;
@@ -17,6 +18,7 @@ pub(crate) use self::{
     key::{IssuedView, KeyView, KeysView, RotatedView},
     session::{BindingView, SessionValidationView, SessionsView, UnboundView},
     tenant::{TenantView, TenantsView},
+    usage::{RecordedView, UsageView},
     validation::ValidationView,
 };
 use crate::{failure::Failure, time::Moment};

@@ -42,8 +42,19 @@ fn nowhere() -> String {
 fn help_tells_the_exit_codes() {
     let ran = tenantctl(&["--help"], b"");
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
-    for part in ["Exit codes:", "70", "tenant", "key", "session", "audit", "validate", "info", "completions"]
-    {
+    let parts = [
+        "Exit codes:",
+        "70",
+        "tenant",
+        "key",
+        "session",
+        "audit",
+        "usage",
+        "validate",
+        "info",
+        "completions",
+    ];
+    for part in parts {
         assert!(ran.stdout.contains(part), "{part}");
     }
 }
@@ -86,6 +97,9 @@ fn wrong_usage_is_2() {
         &["session", "bind", "s"],
         &["session", "bind", "s", "--ttl", "1h", "--attribute", "client"],
         &["session", "unbind", "s"],
+        &["usage", "show", "acme", "--csv", "--json"],
+        &["usage", "show", "acme", "--bucket", "week"],
+        &["usage", "record", "acme", "--metric", "calls", "--quantity", "1"],
     ] {
         let ran = tenantctl(args, b"");
         assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{args:?}: {}", ran.stderr);

@@ -227,6 +227,48 @@ fn the_audit_log_tells_what_was_done_and_no_secret() {
 }
 
 #[test]
+fn usage_is_recorded_once_and_shown() {
+    let service = Service::start();
+    service.tenant("acme");
+    let record = |id: &str, metric: &str, quantity: &str| {
+        let args =
+            ["usage", "record", "acme", "--metric", metric, "--quantity", quantity, "--id", id, "--json"];
+        service.run(&args, "")
+    };
+    for already in [false, true] {
+        let ran = record("r-1", "api.calls", "7");
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let json: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(json["already_recorded"], already);
+    }
+    assert_eq!(record("r-2", "tokens", "5").code, 0);
+    assert_eq!(record("r-1", "api.calls", "8").code, 3, "the id is taken");
+    let refused = record("r-3", "Calls", "1");
+    assert_eq!(refused.code, 2);
+    assert!(refused.stderr.contains("the event has a metric that is none"), "{}", refused.stderr);
+
+    let shown = service.json(&["usage", "show", "acme"]);
+    assert_eq!(
+        (&shown["sums"][0]["metric"], &shown["sums"][0]["quantity"]),
+        (&"api.calls".into(), &7.into())
+    );
+    let tokens = service.json(&["usage", "show", "acme", "--metric", "tokens", "--bucket", "hour"]);
+    assert_eq!((tokens["sums"].as_array().unwrap().len(), &tokens["sums"][0]["quantity"]), (1, &5.into()));
+    let text = service.run(&["usage", "show", "acme", "--bucket", "month"], "").stdout;
+    assert!(text.starts_with("START ") && text.is_ascii() && text.lines().count() == 3, "{text}");
+    let csv = service.run(&["usage", "show", "acme", "--csv"], "").stdout;
+    assert!(csv.starts_with("tenant_id,start,metric,quantity\nacme,"), "{csv}");
+    let nothing = service.json(&["usage", "show", "acme", "--to", "2020-01-01T00:00:00Z"]);
+    assert_eq!(nothing["sums"].as_array().unwrap().len(), 0);
+    let nobody = service.run(&["usage", "show", "nobody"], "");
+    assert_eq!((nobody.code, nobody.stderr.as_str()), (3, "error: there is no tenant nobody\n"));
+    let backwards =
+        ["usage", "show", "acme", "--from", "2020-01-02T00:00:00Z", "--to", "2020-01-01T00:00:00Z"];
+    let ran = service.run(&backwards, "");
+    assert!(ran.code == 2 && ran.stderr.contains("--to: must be after"), "{}", ran.stderr);
+}
+
+#[test]
 fn info_describes_the_service() {
     let service = Service::start();
     let info = service.json(&["info"]);

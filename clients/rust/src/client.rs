@@ -189,6 +189,8 @@ mod tests {
         spawnable(client.validate(&key, &[]));
         spawnable(client.validate_batch(&[]));
         spawnable(client.validate_stream(futures::stream::empty()));
+        spawnable(client.record_usage("id", Vec::new()));
+        spawnable(client.query_usage_page(v1::QueryUsageRequest::default()));
         spawnable(client.admin().revoke_key("key", "reason"));
     }
 }

@@ -17,10 +17,11 @@ mod session;
 mod stream;
 mod tls;
 mod transport;
+mod usage;
 mod validation;
 mod verdict;
 
-/// The contract's own messages, for what [`AdminClient`] takes and gives.
+/// The contract's own messages, for what [`AdminClient`] and usage take and give.
 pub use tenant_auth_proto::v1 as proto;
 /// The code in [`Error::Other`].
 pub use tonic::Code;
@@ -42,6 +43,7 @@ pub use self::{
     stream::{Answer, Answers},
     tls::Tls,
     transport::{CallerToken, Transport},
+    usage::RecordedUsage,
     validation::{Provenance, Source, Validation},
     verdict::Verdict,
 };

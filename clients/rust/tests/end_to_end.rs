@@ -160,6 +160,38 @@ async fn administration_says_what_became_of_it() {
 }
 
 #[tokio::test]
+async fn usage_is_counted_once_and_summed() {
+    let service = Service::start().await;
+    service.key().await;
+    let event = |tenant: &str, quantity| proto::UsageEvent {
+        tenant_id: tenant.to_owned(),
+        metric: "api.calls".to_owned(),
+        quantity,
+        occurred_at: None,
+    };
+    let events = vec![event("acme", 2), event("nobody", 1), event("acme", 3)];
+    for already in [false, true] {
+        let recorded = service.client.record_usage("r-1", events.clone()).await.unwrap();
+        assert_eq!((recorded.accepted, recorded.already_recorded), (2, already));
+        assert!(matches!(recorded.rejected[..], [(1, Error::NotFound { .. })]), "{recorded:?}");
+    }
+    let other = service.client.record_usage("r-1", vec![event("acme", 9)]).await;
+    assert!(matches!(other, Err(Error::AlreadyExists { .. })), "{other:?}");
+
+    let mut query = proto::QueryUsageRequest {
+        tenant_id: "acme".to_owned(),
+        start_time: Some(std::time::UNIX_EPOCH.into()),
+        end_time: Some((std::time::SystemTime::now() + Duration::from_secs(3_600)).into()),
+        ..Default::default()
+    };
+    let page = service.client.query_usage_page(query.clone()).await.unwrap();
+    assert_eq!(page.sums.iter().map(|sum| sum.quantity).sum::<i64>(), 5);
+    query.tenant_id = "nobody".to_owned();
+    let missing = service.client.query_usage_page(query).await;
+    assert!(matches!(missing, Err(Error::NotFound { .. })), "{missing:?}");
+}
+
+#[tokio::test]
 async fn a_service_that_stopped_is_unreachable() {
     let service = Service::start().await;
     let info = service.client.server_info().await.unwrap();

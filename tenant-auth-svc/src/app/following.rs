@@ -1,4 +1,4 @@
-//! Reads the change feed again and again.
+//! Reads the change feed again and again; without a feed, looks whether a database that was away is back.
 
 use std::{
     sync::Arc,
@@ -8,8 +8,12 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    ChangeFeed,
+    ChangeFeed, Hop,
     readiness::{Readiness, State},
+};
+use crate::{
+    domain::store::{Call, Lane},
+    store::engine::{Engine as _, Statement},
 };
 
 /// How often one of the replicas, whichever comes first, shortens the log.
@@ -33,6 +37,21 @@ pub(super) async fn follow(
             let _ = feed.prune().await;
         }
         tokio::time::sleep(spread(interval)).await;
+    }
+}
+
+/// How often to look, without a feed, and how long one look may take.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Takes the place of the feed where it is off: while known keys are answered from memory, there may be no other call
+/// that could find the database back.
+pub(super) async fn look(hop: Hop) {
+    loop {
+        tokio::time::sleep(spread(LOOK)).await;
+        if hop.inner().is_open() {
+            // What comes of it, the breaker notes.
+            let _ = hop.query(Call::within(Lane::Feed, LOOK), Statement::new("SELECT 1")).await;
+        }
     }
 }
 

@@ -21,11 +21,13 @@ use tower::ServiceBuilder;
 use super::{Database, Memories, Memory, SessionMemory, StartError};
 use crate::{
     config::ListenConfig,
+    freshness::hub::Hub,
     grpc::{AdminRpc, InfoRpc, SessionRpc, UsageRpc, ValidationRpc, WatchRpc, places::Places},
     layer::{
         access_log::AccessLogLayer, catch_panic, deadline::DeadlineLayer, identify::IdentifyLayer,
         shed::ShedLayer,
     },
+    store::grouped::Grouped,
 };
 
 /// The largest request where one key is in it.
@@ -43,8 +45,8 @@ pub(super) struct Services {
     pub(super) admin: AdminRpc<Database, Memories>,
     pub(super) info: InfoRpc,
     pub(super) session: SessionRpc<Database, Memory, SessionMemory>,
-    pub(super) usage: UsageRpc,
-    pub(super) watch: WatchRpc,
+    pub(super) usage: UsageRpc<Grouped, Database>,
+    pub(super) watch: WatchRpc<Hub>,
     pub(super) health: HealthReporter,
 }
 

@@ -16,18 +16,25 @@ use tonic_health::server::HealthReporter;
 
 use super::{
     ChangeFeed, Database, Memories, Memory, StartError,
+    metering::Metering,
     readiness::{self, Readiness, State},
     upkeep::Upkeep,
 };
-use crate::domain::{
-    admin::Admin,
-    clock::{Moment, SharedClock},
-    store::StoreError,
-    validate::Validator,
+use crate::{
+    domain::{
+        admin::Admin,
+        clock::{Moment, SharedClock},
+        store::StoreError,
+        validate::Validator,
+    },
+    store::grouped::Committing,
 };
 
 /// How long requests that are under way may take once no new ones are accepted.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// How long usage that waits may take to be committed: two attempts.
+const LAST_USAGE: Duration = Duration::from_secs(5);
 
 /// How long writing down the last uses may hold up the end.
 const LAST_WRITES: Duration = Duration::from_secs(2);
@@ -42,6 +49,7 @@ pub struct Running {
     pub(super) validator: Arc<Validator<Memory>>,
     pub(super) feed: Arc<ChangeFeed>,
     pub(super) upkeep: Upkeep,
+    pub(super) metering: Metering,
     pub(super) health: HealthReporter,
     pub(super) readiness: watch::Receiver<Readiness>,
     pub(super) drain_delay: Duration,
@@ -52,7 +60,7 @@ pub struct Running {
     pub(super) _alive: oneshot::Sender<Infallible>,
     pub(super) server: JoinHandle<Result<(), tonic::transport::Error>>,
     pub(super) preparation: JoinHandle<()>,
-    pub(super) following: Option<JoinHandle<()>>,
+    pub(super) following: JoinHandle<()>,
 }
 
 impl Running {
@@ -103,6 +111,20 @@ impl Running {
     /// When the database gives no answer; what was not written is written the next time.
     pub async fn write_uses(&self) -> Result<(), StoreError> {
         self.upkeep.write_uses().await
+    }
+
+    /// The usage that waits to be committed.
+    #[must_use]
+    pub fn committing(&self) -> &Committing {
+        &self.metering.committing
+    }
+
+    /// Forgets old usage requests and events, at a moment of one's own.
+    ///
+    /// # Errors
+    /// When the database gives no answer; what was not forgotten goes the next time.
+    pub async fn sweep_usage(&self) -> Result<(), StoreError> {
+        self.metering.sweep().await
     }
 
     /// Deletes sessions that have been over for a while, at a moment of one's own. How many.
@@ -176,10 +198,16 @@ impl Running {
 
         // Nobody listens any more when the server has ended by itself.
         let _ = self.stop.send(true);
-        // A watched health name is a request that never ends.
+        // A subscription, or a watched health name, is a request that never ends.
+        self.feed.hub().close();
         readiness::end_watches(&mut self.health).await;
         if !self.server.is_finished() && tokio::time::timeout(DRAIN, &mut self.server).await.is_err() {
             tracing::warn!("requests were still under way after {DRAIN:?} and were cut off");
+        }
+        // Of requests that nobody waits for any more: a caller that asks again finds them done.
+        let left = self.metering.committing.finish(LAST_USAGE).await;
+        if left > 0 {
+            tracing::warn!(events = left, "usage could not be committed; none of it was acknowledged");
         }
         // Without an answer they are lost: the next use of each key is noted again.
         let _ = tokio::time::timeout(LAST_WRITES, self.write_uses()).await;
@@ -189,9 +217,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.preparation.abort();
-        if let Some(following) = &self.following {
-            following.abort();
-        }
+        self.following.abort();
         self.server.abort();
     }
 }

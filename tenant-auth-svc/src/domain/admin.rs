@@ -288,7 +288,7 @@ impl<S: Store, M: Keeper> Admin<S, M> {
 }
 
 fn call(deadline: Instant) -> Call {
-    Call { lane: Lane::Admin, deadline }
+    Call::until(Lane::Admin, deadline)
 }
 
 /// A change that this replica has made, whose position in the log nobody has told it.

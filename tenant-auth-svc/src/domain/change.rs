@@ -86,8 +86,8 @@ pub trait Record: Clone + Debug + Send + Sync + 'static {
     /// Those of the values that are for something this record depends on.
     fn among<'m, T>(&self, values: &'m BySubject<T>) -> impl Iterator<Item = &'m T>;
 
-    /// Whether one of the values is for this very record.
-    fn is_itself_among<T>(&self, values: &BySubject<T>) -> bool;
+    /// The value that is for this very record, if one is.
+    fn itself_among<'m, T>(&self, values: &'m BySubject<T>) -> Option<&'m T>;
 
     /// Those of the values that are for records of this kind whose ids cannot be told from them.
     fn without_id<T>(values: &BySubject<T>) -> impl Iterator<Item = &T>;

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-/// How many entries a page holds: 50 unless asked otherwise, 500 at most.
+/// How many entries a page holds: 50 unless asked otherwise, 500 at most, where a list does not say otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageSize(u16);
 
@@ -17,15 +17,29 @@ impl PageSize {
     /// The largest.
     pub const MAX: Self = Self(500);
 
+    /// A size of a list's own.
+    #[must_use]
+    pub const fn of(size: u16) -> Self {
+        Self(size)
+    }
+
     /// Takes a caller's wish: 0 is the default, more than the largest is the largest.
     ///
     /// # Errors
     /// When it is negative.
     pub fn requested(size: i32) -> Result<Self, NegativePageSize> {
+        Self::requested_of(size, (Self::DEFAULT, Self::MAX))
+    }
+
+    /// The same for a list with a default and a largest size of its own.
+    ///
+    /// # Errors
+    /// When it is negative.
+    pub fn requested_of(size: i32, (default, max): (Self, Self)) -> Result<Self, NegativePageSize> {
         match size {
             ..0 => Err(NegativePageSize),
-            0 => Ok(Self::DEFAULT),
-            _ => Ok(Self(u16::try_from(size).unwrap_or(u16::MAX).min(Self::MAX.0))),
+            0 => Ok(default),
+            _ => Ok(Self(u16::try_from(size).unwrap_or(u16::MAX).min(max.0))),
         }
     }
 

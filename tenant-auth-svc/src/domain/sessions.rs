@@ -284,13 +284,21 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
             _ => ScopeSet::EMPTY,
         };
         let ends_at = record.ends_at();
-        let provenance = provenance.capped_by(Some(ends_at), now);
+        let mut provenance = provenance.capped_by(Some(ends_at), now);
+        // A caller that answers from its own memory is not seen here, and would let the session run out in its hands.
+        if record.session.expiry == Expiry::Sliding && record.session.ttl.get() < REUSABLE_FROM {
+            provenance.cacheable_for = Duration::ZERO;
+        }
         SessionDecision { verdict, session: Some(record), ends_at: Some(ends_at), missing_scopes, provenance }
     }
 }
 
+/// From this time to live on, a sliding session may be answered for from a caller's memory: what callers keep an answer
+/// for at most, a minute, is then no more than the coarseness of its end.
+const REUSABLE_FROM: Duration = Duration::from_secs(10 * 60);
+
 fn call(deadline: Instant) -> Call {
-    Call { lane: Lane::Sessions, deadline }
+    Call::until(Lane::Sessions, deadline)
 }
 
 /// How long a session that is over stays in the database: what another replica has noted of its use arrives within

@@ -13,6 +13,7 @@ use std::{
 
 use tokio::sync::Mutex;
 
+use super::hub::Hub;
 use crate::{
     domain::{
         change::{BySubject, Fate, Forget, News},
@@ -21,6 +22,7 @@ use crate::{
         session::SessionId,
         store::{Call, FailureKind, Lane, StoreError},
         verdict::Revision,
+        watch::{Invalidation, Subject},
     },
     store::engine::{Engine, Row, Statement},
 };
@@ -35,12 +37,12 @@ const MOST: usize = 1_000;
 pub const KEPT: i64 = 100_000;
 
 /// Everything after a position, and whether the log is still the one that the position was taken from: the entry at
-/// it, and the log's first and last; for what has ended, its end. One row at least, so that an answer without rows is
+/// it (if it is gone, the last one before it), and the log's first and last; for what has ended, its end. One row at least, so that an answer without rows is
 /// no answer.
 const READ: &str = "\
 SELECT log.seq, log.kind, log.ref, log.tenant_id, \
        (SELECT coalesce(max(seq), 0) FROM changes), (SELECT coalesce(min(seq), 0) FROM changes), \
-       (SELECT kind || ' ' || ref || ' ' || at FROM changes WHERE seq = ?1), \
+       (SELECT kind || ' ' || ref || ' ' || at FROM changes WHERE seq <= ?1 ORDER BY seq DESC LIMIT 1), \
        log.kind || ' ' || log.ref || ' ' || log.at, \
        CASE log.kind WHEN 'key' THEN (SELECT revoked_at FROM api_keys WHERE id = log.ref) END, \
        CASE log.kind WHEN 'tenant' THEN (SELECT status = 'suspended' FROM tenants WHERE id = log.ref) END, \
@@ -52,7 +54,7 @@ ON TRUE ORDER BY log.seq";
 #[derive(Debug, Default)]
 struct Position {
     seq: i64,
-    /// The entry at `seq`, to recognise the log by. `None` when it was not there.
+    /// The entry at `seq`, to recognise the log by. `None` when the log was empty up to there.
     mark: Option<String>,
     /// Whether the log was ever read.
     begun: bool,
@@ -65,6 +67,7 @@ pub struct Feed<E, M> {
     memory: M,
     clock: SharedClock,
     heard: Arc<Heard>,
+    hub: Hub,
     patience: Duration,
     position: Mutex<Position>,
 }
@@ -94,10 +97,30 @@ impl Heard {
 }
 
 impl<E: Engine, M: Forget> Feed<E, M> {
-    /// Reads the log through `engine`, makes `memory` forget, and tells through `heard` that it did. A read may take as
-    /// long as any call may, `timeout`, or half a second.
-    pub fn new(engine: E, memory: M, clock: SharedClock, heard: Arc<Heard>, timeout: Duration) -> Self {
-        Self { engine, memory, clock, heard, patience: timeout.min(PATIENCE), position: Mutex::default() }
+    /// Reads the log through `engine`, makes `memory` forget, tells through `heard` that it did, and passes on through
+    /// `hub` what it read. A read may take as long as any call may, `timeout`, or half a second.
+    pub fn new(
+        engine: E,
+        memory: M,
+        clock: SharedClock,
+        heard: Arc<Heard>,
+        hub: Hub,
+        timeout: Duration,
+    ) -> Self {
+        Self {
+            engine,
+            memory,
+            clock,
+            heard,
+            hub,
+            patience: timeout.min(PATIENCE),
+            position: Mutex::default(),
+        }
+    }
+
+    /// Where to listen to what it reads.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
     }
 
     /// Reads everything new, and only then counts as heard.
@@ -118,6 +141,7 @@ impl<E: Engine, M: Forget> Feed<E, M> {
             self.apply(&mut position, news);
             if !more {
                 self.heard.note(at);
+                self.hub.alive();
                 return Ok(());
             }
         }
@@ -139,17 +163,25 @@ impl<E: Engine, M: Forget> Feed<E, M> {
             );
             self.memory.verify_all();
         }
-        if another_log || !position.begun {
-            *position = Position { seq: news.newest, mark: None, begun: true };
-            return;
-        }
-        if !news.about.is_empty() {
+        if !another_log && position.begun && !news.about.is_empty() {
             self.memory.heard(&news.about);
         }
-        match news.last {
-            Some((seq, mark)) => *position = Position { seq, mark: Some(mark), begun: true },
-            None => position.mark = news.mark,
+        // Memory first: whoever is told and asks at once must not get the old answer.
+        let reached = Revision(news.last.as_ref().map_or(news.newest, |(seq, _)| *seq));
+        if !position.begun {
+            self.hub.started_over(reached, "the change log is read from here on");
+        } else if another_log || cut_off {
+            self.hub.started_over(reached, "the change log does not go on from where it was read");
+        } else {
+            self.hub.changed(news.changes, reached);
         }
+        *position = match news.last {
+            Some((seq, mark)) => Position { seq, mark: Some(mark), begun: true },
+            None if another_log || !position.begun => {
+                Position { seq: news.newest, mark: news.mark, begun: true }
+            }
+            None => Position { seq: position.seq, mark: news.mark, begun: true },
+        };
     }
 
     /// Deletes all but the newest entries of the log. Any replica may, at any time.
@@ -175,6 +207,7 @@ struct Reading {
     oldest: i64,
     mark: Option<String>,
     about: BySubject<News>,
+    changes: Vec<Invalidation>,
 }
 
 impl Reading {
@@ -200,25 +233,35 @@ impl Reading {
     /// Of several changes of one subject the last one counts: its end, if it has one, is that of the moment of the read.
     fn note(&mut self, row: &Row, revision: Revision) -> Result<(), StoreError> {
         let news = |fate| News { fate, revision: Some(revision) };
-        let id = row.text(2)?;
-        match row.text(1)? {
+        let (kind, id) = (row.text(1)?, row.text(2)?);
+        let subject = match kind {
             "key" => {
                 let revoked_at = row.optional_integer(8)?.map(UnixMillis);
-                let news = news(revoked_at.map_or(Fate::Changed, Fate::Revoked));
-                self.about.keys.extend(KeyId::parse(id).ok().map(|id| (id, news)));
+                let Ok(id) = KeyId::parse(id) else { return Ok(()) };
+                self.about.keys.insert(id.clone(), news(revoked_at.map_or(Fate::Changed, Fate::Revoked)));
+                Subject::Key(id)
             }
             "tenant" => {
                 let suspended = row.optional_integer(9)? == Some(1);
-                let news = news(if suspended { Fate::Suspended } else { Fate::Changed });
-                self.about.tenants.extend(TenantId::parse(id).ok().map(|id| (id, news)));
+                let Ok(id) = TenantId::parse(id) else { return Ok(()) };
+                self.about
+                    .tenants
+                    .insert(id.clone(), news(if suspended { Fate::Suspended } else { Fate::Changed }));
+                Subject::Tenant(id)
             }
             "session" => {
                 let bound = row.optional_integer(10)? == Some(1);
-                let news = news(if bound { Fate::Changed } else { Fate::Unbound });
-                self.about.sessions.extend(SessionId::parse(id).ok().map(|id| (id, news)));
+                let Ok(id) = SessionId::parse(id) else { return Ok(()) };
+                self.about
+                    .sessions
+                    .insert(id.clone(), news(if bound { Fate::Changed } else { Fate::Unbound }));
+                Subject::Session(id)
             }
             // Of a newer version: whatever it is about, no verdict here depends on it.
-            _ => {}
+            _ => return Ok(()),
+        };
+        if let Ok(tenant) = TenantId::parse(row.text(3)?) {
+            self.changes.push(Invalidation { revision, subject, tenant });
         }
         Ok(())
     }

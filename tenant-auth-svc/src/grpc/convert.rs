@@ -4,7 +4,9 @@ mod admin;
 mod fields;
 mod session;
 mod time;
+mod usage;
 mod validation;
+mod watch;
 
 pub(super) use self::{
     admin::{
@@ -18,5 +20,7 @@ pub(super) use self::{
         session_question, unbind_request,
     },
     time::timestamp,
+    usage::{query_usage_request, query_usage_response, record_usage_request, record_usage_response},
     validation::{batch_questions, decision_message, question},
+    watch::{told_messages, watch_request},
 };

@@ -2,7 +2,9 @@
 
 use thiserror::Error;
 
-use crate::domain::{admin::AdminError, sessions::SessionError, store::StoreError};
+use crate::domain::{
+    admin::AdminError, sessions::SessionError, store::StoreError, usage::UsageError, watch::WatchError,
+};
 
 /// Why an RPC fails. [`status`](super::status) turns it into what travels.
 #[derive(Debug, Error)]
@@ -19,9 +21,12 @@ pub enum ApiError {
     /// A session was not bound, ended or listed.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// The contract has it, this version does not serve it.
-    #[error("{0} is not served by this version")]
-    Unserved(&'static str),
+    /// There is nothing to subscribe to, or no longer.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    /// Usage was not recorded or told.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
     /// There is no place for it: as many requests as may be are in work.
     #[error("{limit} requests are in work already, so this one was not begun")]
     Overloaded {

@@ -3,11 +3,15 @@
 mod admin;
 mod info;
 mod session;
+mod usage;
 mod validation;
+mod watch;
 
 pub use self::{
     admin::AdminRpc,
     info::{InfoRpc, ServerInfo},
     session::SessionRpc,
+    usage::UsageRpc,
     validation::ValidationRpc,
+    watch::WatchRpc,
 };

@@ -9,9 +9,8 @@
 //! | too many calls wait for the database | RESOURCE_EXHAUSTED | ErrorInfo, RetryInfo |
 //! | too many requests are in work | RESOURCE_EXHAUSTED | ErrorInfo, RetryInfo |
 //! | no such tenant or key | NOT_FOUND | ErrorInfo |
-//! | the id is taken | ALREADY_EXISTS | ErrorInfo |
+//! | the id is taken, or a request id was used for other events | ALREADY_EXISTS | ErrorInfo |
 //! | the key cannot be rotated | FAILED_PRECONDITION | ErrorInfo |
-//! | not served | UNIMPLEMENTED | ErrorInfo |
 //! | a defect | INTERNAL | ErrorInfo |
 //!
 //! A deadline that comes during the wait is UNAVAILABLE, because it is the database that was slow, and the caller, who
@@ -30,6 +29,8 @@ use crate::domain::{
     admin::AdminError,
     sessions::SessionError,
     store::{FailureKind, StoreError},
+    usage::{Refusal, UsageError},
+    watch::WatchError,
 };
 
 /// The `domain` of every ErrorInfo.
@@ -54,6 +55,8 @@ impl From<ApiError> for Status {
             }
             ApiError::Undecidable(error) | ApiError::Admin(AdminError::Store(error)) => unavailable(&error),
             ApiError::Session(SessionError::Store(error)) => unavailable(&error),
+            ApiError::Usage(error) => unmetered(&error),
+            ApiError::Watch(error) => cut_off(error),
             ApiError::Admin(error) => refused(&error),
             // Without a time to retry: only the end of another session makes room.
             ApiError::Session(SessionError::TooMany { .. }) => {
@@ -62,7 +65,6 @@ impl From<ApiError> for Status {
             ApiError::Session(SessionError::NoSuchTenant(_)) => {
                 with_reason(Code::NotFound, "NO_SUCH_TENANT", error.to_string())
             }
-            ApiError::Unserved(_) => with_reason(Code::Unimplemented, "NOT_SERVED", error.to_string()),
             ApiError::Overloaded { .. } => {
                 let mut details = ErrorDetails::with_error_info("OVERLOADED", ERROR_DOMAIN, HashMap::new());
                 details.set_retry_info(Some(RETRY_AFTER_OVERLOAD));
@@ -76,6 +78,17 @@ impl From<ApiError> for Status {
             ),
         }
     }
+}
+
+fn cut_off(error: WatchError) -> Status {
+    let (code, reason) = match error {
+        WatchError::TooSlow(_) => (Code::ResourceExhausted, "WATCH_TOO_SLOW"),
+        WatchError::Going => (Code::Unavailable, "REPLICA_GOING"),
+        WatchError::NoFeed => return with_reason(Code::FailedPrecondition, "NO_FEED", error.to_string()),
+    };
+    let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
+    details.set_retry_info(Some(RETRY_AFTER_OVERLOAD));
+    Status::with_error_details(code, error.to_string(), details)
 }
 
 fn refused(error: &AdminError) -> Status {
@@ -93,6 +106,37 @@ fn refused(error: &AdminError) -> Status {
         AdminError::Store(error) => return unavailable(error),
     };
     with_reason(code, reason, error.to_string())
+}
+
+fn unmetered(error: &UsageError) -> Status {
+    let (code, reason, retry_after) = match error {
+        UsageError::AnotherPayload(_) => (Code::AlreadyExists, "REQUEST_ID_REUSED".to_owned(), None),
+        UsageError::QueueFull => {
+            (Code::ResourceExhausted, "USAGE_QUEUE_FULL".to_owned(), Some(RETRY_AFTER_OVERLOAD))
+        }
+        UsageError::Stopping => (Code::Unavailable, "STOPPING".to_owned(), Some(RETRY_AFTER_OVERLOAD)),
+        UsageError::NoSuchTenant(_) => (Code::NotFound, "NO_SUCH_TENANT".to_owned(), None),
+        UsageError::Refused(refusal) => (code_of(*refusal), refusal.as_str().to_ascii_uppercase(), None),
+        UsageError::Store(error) => return unavailable(error),
+    };
+    let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
+    if retry_after.is_some() {
+        details.set_retry_info(retry_after);
+    }
+    Status::with_error_details(code, error.to_string(), details)
+}
+
+fn code_of(refusal: Refusal) -> Code {
+    match refusal {
+        Refusal::UnknownTenant => Code::NotFound,
+        Refusal::TenantId
+        | Refusal::Metric
+        | Refusal::Negative
+        | Refusal::TooLarge
+        | Refusal::Time
+        | Refusal::TooOld
+        | Refusal::TooFarAhead => Code::InvalidArgument,
+    }
 }
 
 fn unavailable(error: &StoreError) -> Status {

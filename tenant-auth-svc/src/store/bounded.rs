@@ -14,8 +14,8 @@ impl Allowances {
     pub const MIN_TOTAL: usize = Lane::ALL.len();
 
     /// Shares a total of at least [`Self::MIN_TOTAL`] out: an eighth each for administration and for sessions, a
-    /// sixteenth each for the change feed and for maintenance, a quarter for keys that are not in memory, and the rest,
-    /// about three eighths, for those that are. Each lane gets at least one call.
+    /// sixteenth each for usage, for the change feed and for maintenance, a quarter for keys that are not in memory,
+    /// and the rest, about a third, for those that are. Each lane gets at least one call.
     #[must_use]
     pub fn of_total(total: usize) -> Self {
         let mut shares = [0; Lane::ALL.len()];
@@ -23,6 +23,7 @@ impl Allowances {
         // Each lane leaves one call for every lane after it.
         for (after, (lane, part)) in [
             (Lane::Feed, 16),
+            (Lane::Usage, 16),
             (Lane::Maintenance, 16),
             (Lane::Admin, 8),
             (Lane::Sessions, 8),
@@ -47,9 +48,10 @@ fn position(lane: Lane) -> usize {
         Lane::Known => 0,
         Lane::Unknown => 1,
         Lane::Sessions => 2,
-        Lane::Admin => 3,
-        Lane::Feed => 4,
-        Lane::Maintenance => 5,
+        Lane::Usage => 3,
+        Lane::Admin => 4,
+        Lane::Feed => 5,
+        Lane::Maintenance => 6,
     }
 }
 
@@ -102,10 +104,10 @@ mod tests {
     fn the_shares_add_up_and_starve_nobody() {
         for total in 0..200 {
             let Allowances(shares) = Allowances::of_total(total);
-            assert_eq!(shares.iter().sum::<usize>(), total.max(6), "{total}");
+            assert_eq!(shares.iter().sum::<usize>(), total.max(Allowances::MIN_TOTAL), "{total}");
             assert!(shares.iter().all(|share| *share >= 1), "{total}: {shares:?}");
         }
-        assert_eq!(Allowances::of_total(64), Allowances([24, 16, 8, 8, 4, 4]));
-        assert_eq!(Lane::ALL.map(position), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(Allowances::of_total(64), Allowances([20, 16, 8, 4, 8, 4, 4]));
+        assert_eq!(Lane::ALL.map(position), [0, 1, 2, 3, 4, 5, 6]);
     }
 }

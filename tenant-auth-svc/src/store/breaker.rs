@@ -79,8 +79,8 @@ impl<E: Engine> Breaker<E> {
         Ok(())
     }
 
-    fn note(&self, error: Option<&StoreError>) {
-        let works = error.map_or(Some(true), |error| error.kind.database_works());
+    fn note(&self, call: Call, error: Option<&StoreError>) {
+        let works = call.tells(error.map(|error| error.kind));
         let Some(failed) = works.map(|works| !works) else { return };
         let now = self.clock.monotonic();
         let mut state = self.state();
@@ -100,7 +100,8 @@ impl<E: Engine> Breaker<E> {
             state.outcomes.pop_front();
             state.failures -= usize::from(failed);
         }
-        if state.outcomes.len() >= ENOUGH && state.failures * 2 >= state.outcomes.len() {
+        // Never on a success, though it may complete the number: the database has just answered.
+        if failed && state.outcomes.len() >= ENOUGH && state.failures * 2 >= state.outcomes.len() {
             state.next_probe = now + pause();
             self.open.store(true, Ordering::Relaxed);
             tracing::error!(
@@ -122,14 +123,14 @@ impl<E: Engine> Engine for Breaker<E> {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
         self.admit()?;
         let outcome = self.inner.query(call, statement).await;
-        self.note(outcome.as_ref().err());
+        self.note(call, outcome.as_ref().err());
         outcome
     }
 
     async fn transaction(&self, call: Call, statements: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
         self.admit()?;
         let outcome = self.inner.transaction(call, statements).await;
-        self.note(outcome.as_ref().err());
+        self.note(call, outcome.as_ref().err());
         outcome
     }
 }
@@ -196,7 +197,7 @@ mod tests {
         let setup = Setup::new();
         for call in 0..20 {
             assert!(!setup.breaker.is_open(), "after {call} calls");
-            setup.fail((call % 2 == 0).then_some(FailureKind::TimedOut));
+            setup.fail((call % 2 == 1).then_some(FailureKind::TimedOut));
             setup.call().await;
         }
         assert!(setup.breaker.is_open());
@@ -231,6 +232,32 @@ mod tests {
         setup.clock.advance(Duration::from_secs(6));
         setup.call().await;
         assert!(!setup.breaker.is_open(), "the nineteen are forgotten");
+    }
+
+    /// Nineteen calls failed, and then the database is repaired: the answer that shows it must not be the twentieth.
+    #[tokio::test]
+    async fn a_success_never_opens_it() {
+        let setup = Setup::new();
+        setup.fail(Some(FailureKind::Unreachable));
+        for _ in 0..19 {
+            setup.call().await;
+        }
+        setup.fail(None);
+        assert!(setup.call().await && !setup.breaker.is_open());
+        setup.fail(Some(FailureKind::Unreachable));
+        setup.call().await;
+        assert!(setup.breaker.is_open(), "they still count");
+    }
+
+    #[tokio::test]
+    async fn callers_who_do_not_wait_prove_nothing() {
+        let setup = Setup::new();
+        setup.fail(Some(FailureKind::TimedOut));
+        for _ in 0..100 {
+            let call = Call { hurried: true, ..Call::within(Lane::Admin, Duration::from_millis(1)) };
+            assert!(setup.breaker.query(call, Statement::new("SELECT 1")).await.is_err());
+        }
+        assert!(!setup.breaker.is_open());
     }
 
     #[tokio::test]

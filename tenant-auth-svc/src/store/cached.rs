@@ -1,6 +1,6 @@
 //! Memory in front of the database: what is found there, and the absence of what is not.
 //!
-//! [`pool`] is what is remembered, [`fence`] keeps changes and loads apart, [`flight`] is a load that many wait for.
+//! `pool` is what is remembered, `fence` keeps changes and loads apart, `flight` is a load that many wait for.
 
 mod entry;
 mod fence;

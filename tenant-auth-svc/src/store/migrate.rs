@@ -29,6 +29,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "initial", sql: include_str!("../../migrations/0001_initial.sql") },
     Migration { version: 2, name: "keys in use", sql: include_str!("../../migrations/0002_keys_in_use.sql") },
     Migration { version: 3, name: "sessions", sql: include_str!("../../migrations/0003_sessions.sql") },
+    Migration { version: 4, name: "usage", sql: include_str!("../../migrations/0004_usage.sql") },
 ];
 
 /// The schema version that this build knows.

@@ -48,7 +48,7 @@ impl<E: Engine> Observed<E> {
         }
         let kind = outcome.as_ref().err().map(|error| error.kind);
         // A call that never left tells nothing, and a refusal by the schema is an answer.
-        if let Some(works) = kind.map_or(Some(true), FailureKind::database_works) {
+        if let Some(works) = call.tells(kind) {
             self.note(kind.filter(|_| !works));
         }
         outcome

@@ -20,6 +20,8 @@ pub struct Timing {
 
 /// For changes: who makes one waits gladly until it is committed far away, be it a page of 500 imported keys.
 const WRITES: Timing = Timing { attempt: Duration::from_secs(2), total: Duration::from_secs(5) };
+/// Who waits for less than this, and less than an attempt takes, learns nothing about the database.
+const ENOUGH: Duration = Duration::from_secs(1);
 /// The longest wait before the second attempt; drawn at random from zero up, so that callers spread out.
 const MAX_PAUSE: Duration = Duration::from_millis(50);
 /// One call earns a tenth of a retry, so retries add at most 10 % to the load of a failing database.
@@ -55,15 +57,16 @@ impl<E: Engine> Retried<E> {
     {
         let timing = match call.lane {
             Lane::Known | Lane::Unknown => self.validation,
-            Lane::Admin | Lane::Sessions => WRITES,
+            Lane::Admin | Lane::Sessions | Lane::Usage => WRITES,
             // The next poll is the second attempt.
             Lane::Feed => return run(call).await,
             // It has the time its caller gives it: a migration may take longer than any validation.
             Lane::Maintenance => return run(call).await,
         };
         let now = Instant::now();
-        let last = Call { deadline: call.deadline.min(now + timing.total), ..call };
-        let first = Call { deadline: last.deadline.min(now + timing.attempt), ..call };
+        let hurried = call.deadline < now + timing.attempt.min(ENOUGH);
+        let last = Call { deadline: call.deadline.min(now + timing.total), hurried, ..call };
+        let first = Call { deadline: last.deadline.min(now + timing.attempt), ..last };
         self.earn();
         match run(first).await {
             Err(error) if error.kind.is_transient() && self.spend(last) => {

@@ -6,6 +6,7 @@ mod lookup;
 mod rows;
 mod sessions;
 mod tenants;
+mod usage;
 mod used;
 mod write;
 
@@ -22,6 +23,7 @@ use crate::domain::{
     store::{Call, Change, FailureKind, Found, InUse, Store, StoreError},
     tenant::{NewTenant, Tenant, TenantStatus},
     text::Reason,
+    usage::{Claim, Difference, Hour, Kept, UsageCursor, UsageQuery, UsageStore, UsageSum},
 };
 
 /// A store that writes SQL. Cheap to clone when the engine is.
@@ -182,6 +184,34 @@ impl<E: Engine> Store for SqlStore<E> {
         page: &PageRequest<i64>,
     ) -> Result<Page<AuditEvent, i64>, StoreError> {
         audit::list(&self.engine, call, filter, page).await
+    }
+}
+
+impl<E: Engine> UsageStore for SqlStore<E> {
+    async fn record_usage(&self, call: Call, claims: &[Claim]) -> Result<Vec<Kept>, StoreError> {
+        usage::record(&self.engine, call, claims).await
+    }
+
+    async fn sum_usage(
+        &self,
+        call: Call,
+        query: &UsageQuery,
+    ) -> Result<Option<Page<UsageSum, UsageCursor>>, StoreError> {
+        usage::sum(&self.engine, call, query).await
+    }
+
+    async fn compare_usage(
+        &self,
+        call: Call,
+        tenant: &TenantId,
+        hours: (Hour, Hour),
+        limit: usize,
+    ) -> Result<Vec<Difference>, StoreError> {
+        usage::compare(&self.engine, call, tenant, hours, limit).await
+    }
+
+    async fn sweep_usage(&self, call: Call, before: UnixMillis, limit: usize) -> Result<usize, StoreError> {
+        usage::sweep(&self.engine, call, before, limit).await
     }
 }
 

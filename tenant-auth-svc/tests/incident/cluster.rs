@@ -1,7 +1,8 @@
 //! Three replicas, their database, their callers, and a clock that moves when told to.
+//!
+//! Every [`GROUP`] keys there is one of each kind that an outage could make a mistake about.
 
 use std::{
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,7 +14,7 @@ use tenant_auth_svc::{
     config::{ServiceConfig, Settings},
     domain::{
         audit::Actor,
-        clock::{ManualClock, SharedClock, UnixMillis},
+        clock::{Clock as _, ManualClock, SharedClock, UnixMillis},
         id::{KeyId, TenantId},
         key::{KeyHash, KeyToImport, NewKey, PresentedKey},
         scope::ScopeSet,
@@ -22,151 +23,174 @@ use tenant_auth_svc::{
         verdict::{Source, Verdict},
     },
 };
-use tenant_auth_testkit::{Fault, HranaServer};
+use tenant_auth_testkit::HranaServer;
 
-use super::Breakage;
+use super::report::Told;
 
-const REPLICAS: usize = 3;
+pub(crate) const REPLICAS: usize = 3;
 const CALLERS: usize = 5;
 /// How many keys a caller asks each replica about, in each step.
 const ASKS: usize = 20;
-const KEYS: usize = 1_000;
-/// Every this many keys, one is revoked before the outage and must stay so.
-const REVOKED_EVERY: usize = 50;
+pub(crate) const KEYS: usize = 1_000;
+/// Which of that many keys in a row is special, and how.
+pub(crate) const GROUP: usize = 50;
+/// Revoked before the outage, and heard of.
+const REVOKED: usize = 0;
+/// Ends by itself, [`LIFETIME`] after the beginning.
+pub(crate) const ENDING: usize = 1;
+pub(crate) const LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// When everything begins.
+const BEGINNING: UnixMillis = UnixMillis(1_790_000_000_000);
+/// How long anything real may take: no wait for it is part of a test.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What callers were told.
-#[derive(Debug, Default)]
-pub(crate) struct Told {
-    correct: u64,
-    nothing: u64,
-    pub(crate) wrong_allows: u64,
-    pub(crate) wrong_denials: u64,
-}
-
-impl Told {
-    pub(crate) fn answers(&self) -> u64 {
-        self.correct + self.nothing + self.wrong_allows + self.wrong_denials
-    }
-
-    pub(crate) fn share(&self) -> f64 {
-        self.correct as f64 / self.answers().max(1) as f64
-    }
+/// A key and what has become of it.
+struct Key {
+    id: KeyId,
+    question: Question,
+    expires_at: Option<UnixMillis>,
+    is_revoked: bool,
+    /// Which replicas cannot have heard of its revocation.
+    unheard: [bool; REPLICAS],
 }
 
 pub(crate) struct Cluster {
-    database: HranaServer,
-    clock: Arc<ManualClock>,
-    replicas: Vec<Running>,
-    questions: Vec<Question>,
+    pub(crate) database: HranaServer,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) replicas: Vec<Running>,
+    keys: Vec<Key>,
     /// Where the callers are in the list of keys.
     next: usize,
-    _token: TempDir,
+    /// How long the replicas wait for a first answer, and for any.
+    timeouts: (&'static str, &'static str),
+    token: TempDir,
 }
 
+/// Where nothing hangs, nobody waits: a busy machine must not make a good database look slow.
+pub(crate) const PATIENT: (&str, &str) = ("10s", "10s");
+/// Where calls hang: the one wait that is real is how long it takes to give them up.
+pub(crate) const IMPATIENT: (&str, &str) = ("150ms", "400ms");
+
 impl Cluster {
-    pub(crate) async fn start() -> Self {
+    /// Starts everything, and brings the keys into the database and into every memory.
+    pub(crate) async fn start(timeouts: (&'static str, &'static str)) -> Self {
         let database = HranaServer::builder().token("secret").start().await.unwrap();
         let token = tempfile::tempdir().unwrap();
-        let file: PathBuf = token.path().join("token");
-        std::fs::write(&file, "secret").unwrap();
-        let clock = ManualClock::at(UnixMillis(1_790_000_000_000));
-        let mut replicas = Vec::new();
+        std::fs::write(token.path().join("token"), "secret").unwrap();
+        let clock = ManualClock::at(BEGINNING);
+        let mut cluster =
+            Self { database, clock, replicas: Vec::new(), keys: Vec::new(), next: 0, timeouts, token };
         for _ in 0..REPLICAS {
-            let settings = Settings::default()
-                .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
-                .with_flag("TENANT_AUTH_OPS_LISTEN", Some("off".to_owned()))
-                .with_flag("TENANT_AUTH_DATABASE_URL", Some(database.url()))
-                .with_flag("TENANT_AUTH_DATABASE_TOKEN_FILE", Some(file.display().to_string()))
-                // The one wait that is real: how long a call hangs before it is given up.
-                .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("100ms".to_owned()))
-                .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("300ms".to_owned()))
-                // Read by the steps of the simulation.
-                .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("off".to_owned()));
-            let config = ServiceConfig::read(settings).unwrap().0;
-            let mut running = app::start(config, Arc::clone(&clock) as SharedClock).await.unwrap();
+            let mut running = cluster.run().await;
             running.ready().await.unwrap();
             running.read_ahead().await;
-            replicas.push(running);
+            cluster.replicas.push(running);
         }
-        let questions = (0..KEYS).map(|number| question(&key(number))).collect();
-        Self { database, clock, replicas, questions, next: 0, _token: token }
+        cluster.warm_up().await;
+        cluster
     }
 
-    /// Brings the keys into the database and into every memory, and revokes some.
-    pub(crate) async fn warm_up(&mut self) {
-        let deadline = || Instant::now() + Duration::from_secs(30);
-        let actor = || Actor { caller: "incident".to_owned(), request_id: "incident".to_owned() };
-        let admin = self.replicas[0].admin();
+    /// A new replica, which may not be ready yet.
+    pub(crate) async fn run(&self) -> Running {
+        let file = self.token.path().join("token").display().to_string();
+        let settings = Settings::default()
+            .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
+            .with_flag("TENANT_AUTH_OPS_LISTEN", Some("off".to_owned()))
+            .with_flag("TENANT_AUTH_DATABASE_URL", Some(self.database.url()))
+            .with_flag("TENANT_AUTH_DATABASE_TOKEN_FILE", Some(file))
+            .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some(self.timeouts.0.to_owned()))
+            .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some(self.timeouts.1.to_owned()))
+            // Read by the steps of the simulation.
+            .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("off".to_owned()));
+        let config = ServiceConfig::read(settings).unwrap().0;
+        app::start(config, Arc::clone(&self.clock) as SharedClock).await.unwrap()
+    }
+
+    async fn warm_up(&mut self) {
         let tenant_id = TenantId::parse("acme").unwrap();
         let (name, plan) = (TenantName::parse("Acme").unwrap(), Plan::parse("pro").unwrap());
+        let admin = self.replicas[0].admin();
         admin.create_tenant(Some(tenant_id.clone()), name, plan, actor(), deadline()).await.unwrap();
-        let mut ids = Vec::new();
-        let imports: Vec<_> = (0..KEYS)
-            .map(|number| {
-                let id = KeyId::generate();
-                ids.push(id.clone());
-                let hash = KeyHash::of(&PresentedKey::new(key(number)));
+        for number in 0..KEYS {
+            self.keys.push(Key {
+                id: KeyId::generate(),
+                question: question(number),
+                expires_at: (number % GROUP == ENDING).then(|| BEGINNING.plus(LIFETIME)),
+                is_revoked: false,
+                unheard: [false; REPLICAS],
+            });
+        }
+        let imports: Vec<_> = self
+            .keys
+            .iter()
+            .map(|key| {
+                let hash = KeyHash::of(&key.question.key);
+                let (id, tenant_id, expires_at) = (key.id.clone(), tenant_id.clone(), key.expires_at);
                 let (name, prefix_hint) = (KeyName::parse("").unwrap(), PrefixHint::parse("").unwrap());
-                let (tenant_id, scopes) = (tenant_id.clone(), ScopeSet::EMPTY);
-                let key = NewKey { id, tenant_id, hash, name, prefix_hint, scopes, expires_at: None };
+                let scopes = ScopeSet::EMPTY;
+                let key = NewKey { id, tenant_id, hash, name, prefix_hint, scopes, expires_at };
                 KeyToImport { key, created_at: None }
             })
             .collect();
         for page in imports.chunks(500) {
-            admin.import_keys(page.to_vec(), actor(), deadline()).await.unwrap();
+            self.replicas[0].admin().import_keys(page.to_vec(), actor(), deadline()).await.unwrap();
         }
-        for replica in &self.replicas {
-            self.fill(replica).await;
-            self.hear(replica).await;
+        self.fill_and_hear().await;
+        for number in (REVOKED..KEYS).step_by(GROUP) {
+            self.revoke(number).await;
         }
-        for id in ids.into_iter().step_by(REVOKED_EVERY) {
-            let reason = Reason::parse("before the outage").unwrap();
-            self.replicas[0].admin().revoke_key(id, reason, actor(), deadline()).await.unwrap();
-        }
-        for replica in &self.replicas {
-            self.hear(replica).await;
-            self.fill(replica).await;
-        }
+        self.fill_and_hear().await;
+        self.fill_and_hear().await;
     }
 
-    /// Makes a replica know every key, whatever a busy machine does to the short timeouts.
-    async fn fill(&self, replica: &Running) {
-        for some in self.questions.chunks(64) {
-            let deadline = Instant::now() + Duration::from_secs(30);
-            while replica.validator().decide_all(some, deadline).await.iter().any(Result::is_err) {
+    /// Revokes a key on the first replica, which is the only one to know at once.
+    pub(crate) async fn revoke(&mut self, number: usize) {
+        let (id, reason) = (self.keys[number].id.clone(), Reason::parse("test").unwrap());
+        self.replicas[0].admin().revoke_key(id, reason, actor(), deadline()).await.unwrap();
+        self.keys[number].is_revoked = true;
+        self.keys[number].unheard = [false, true, true];
+    }
+
+    /// Revokes a key by another hand, on a way that is not broken.
+    pub(crate) fn revoke_by_another_hand(&mut self, number: usize) {
+        let revoke = format!("UPDATE api_keys SET revoked_at = 1 WHERE id = '{}'", self.keys[number].id);
+        assert_eq!(self.database.execute(&revoke), Ok(1));
+        self.keys[number].is_revoked = true;
+        self.keys[number].unheard = [true; REPLICAS];
+    }
+
+    /// Makes every replica hear the feed and know every key, whatever a busy machine does to the short timeouts.
+    async fn fill_and_hear(&mut self) {
+        for replica in 0..REPLICAS {
+            let deadline = deadline();
+            while !self.hear(replica).await {
                 assert!(Instant::now() < deadline, "the database must answer before it breaks");
-                // Too many timeouts in a row open the breaker, which only simulated time closes.
                 self.clock.advance(Duration::from_millis(100));
+            }
+            for some in self.keys.chunks(64) {
+                let some: Vec<_> = some.iter().map(|key| again(&key.question)).collect();
+                let validator = self.replicas[replica].validator();
+                while validator.decide_all(&some, deadline).await.iter().any(Result::is_err) {
+                    assert!(Instant::now() < deadline, "the database must answer before it breaks");
+                    // Too many timeouts in a row open the breaker, which only simulated time closes.
+                    self.clock.advance(Duration::from_millis(100));
+                }
             }
         }
     }
 
-    async fn hear(&self, replica: &Running) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while replica.feed().poll().await.is_err() {
-            assert!(Instant::now() < deadline, "the database must answer before it breaks");
-            self.clock.advance(Duration::from_millis(100));
+    /// Lets a replica read its feed; whether it could.
+    pub(crate) async fn hear(&mut self, replica: usize) -> bool {
+        let heard = self.replicas[replica].feed().poll().await.is_ok();
+        if heard {
+            self.keys.iter_mut().for_each(|key| key.unheard[replica] = false);
         }
+        heard
     }
 
     pub(crate) fn requests(&self) -> u64 {
         // Whoever refuses connections counts those that were attempted nowhere; then the replicas' own bound holds.
         self.database.counters().requests
-    }
-
-    pub(crate) async fn break_down(&mut self, breakage: &Breakage) {
-        match breakage {
-            Breakage::Constant(fault) => self.database.faults().set(fault.clone()),
-            Breakage::Refusing => self.database.stop().await,
-            Breakage::Flapping(_) => {}
-        }
-    }
-
-    pub(crate) fn set_fault(&self, fault: Option<Fault>) {
-        match fault {
-            Some(fault) => self.database.faults().set(fault),
-            None => self.database.faults().clear(),
-        }
     }
 
     pub(crate) async fn repair(&mut self) {
@@ -178,37 +202,64 @@ impl Cluster {
     /// Lets time pass: every replica reads its feed, every caller asks every replica about some keys.
     pub(crate) async fn step(&mut self, time: Duration, told: &mut Told) {
         self.clock.advance(time);
-        // A failed read is what this is about.
-        let _ = join_all(self.replicas.iter().map(|replica| replica.feed().poll())).await;
+        let readings = join_all(self.replicas.iter().map(|replica| replica.feed().poll())).await;
+        for (replica, reading) in readings.into_iter().enumerate() {
+            if reading.is_ok() {
+                self.keys.iter_mut().for_each(|key| key.unheard[replica] = false);
+            }
+        }
         let numbers: Vec<usize> = (0..CALLERS)
             .flat_map(|caller| (0..ASKS).map(move |ask| caller * 211 + ask))
             .map(|offset| (self.next + offset) % KEYS)
             .collect();
         self.next += ASKS;
+        self.ask(&numbers, told).await;
+    }
+
+    /// Asks every replica about some keys.
+    pub(crate) async fn ask(&self, numbers: &[usize], told: &mut Told) {
         let deadline = Instant::now() + Duration::from_secs(5);
-        let calls = self.replicas.iter().flat_map(|replica| {
-            numbers.iter().map(|number| async {
-                (*number, replica.validator().decide(&self.questions[*number], deadline).await)
+        let calls = self.replicas.iter().enumerate().flat_map(|(replica, running)| {
+            numbers.iter().map(move |number| async move {
+                let key = &self.keys[*number];
+                (replica, key, running.validator().decide(&key.question, deadline).await)
             })
         });
-        for (number, decision) in join_all(calls).await {
-            let revoked = number.is_multiple_of(REVOKED_EVERY);
+        for (replica, key, decision) in join_all(calls).await {
+            let right = match key.expires_at {
+                _ if key.is_revoked => Verdict::Revoked,
+                Some(end) if end <= self.clock.now() => Verdict::Expired,
+                _ => Verdict::Valid,
+            };
             match decision.map(|decision| decision.verdict) {
                 Err(_) => told.nothing += 1,
-                Ok(Verdict::Revoked) if revoked => told.correct += 1,
-                Ok(Verdict::Valid) if !revoked => told.correct += 1,
+                Ok(verdict) if verdict == right => told.correct += 1,
+                Ok(Verdict::Valid) if key.unheard[replica] => told.late_allows += 1,
                 Ok(Verdict::Valid) => told.wrong_allows += 1,
                 Ok(_) => told.wrong_denials += 1,
             }
         }
     }
 
-    /// Whether every replica hears its feed and answers from a database that works.
-    pub(crate) async fn is_normal(&self) -> bool {
-        let deadline = Instant::now() + Duration::from_secs(5);
+    /// How old each replica's answer about each key is; all are answered from memory.
+    pub(crate) async fn ages(&self) -> Vec<Duration> {
+        let mut ages = Vec::new();
         for replica in &self.replicas {
-            let heard = replica.feed().poll().await.is_ok();
-            let answer = replica.validator().decide(&self.questions[1], deadline).await;
+            for key in &self.keys {
+                let decision = replica.validator().decide(&key.question, deadline()).await.unwrap();
+                assert_eq!(decision.provenance.source, Source::Stale);
+                ages.push(decision.provenance.age);
+            }
+        }
+        ages
+    }
+
+    /// Whether every replica hears its feed and answers from a database that works.
+    pub(crate) async fn is_normal(&mut self) -> bool {
+        for replica in 0..REPLICAS {
+            let heard = self.hear(replica).await;
+            let question = &self.keys[2].question;
+            let answer = self.replicas[replica].validator().decide(question, deadline()).await;
             let source = answer.map(|decision| decision.provenance.source);
             if !heard || !matches!(source, Ok(Source::Database | Source::Fresh | Source::Refreshing)) {
                 return false;
@@ -218,10 +269,20 @@ impl Cluster {
     }
 }
 
-fn key(number: usize) -> String {
-    format!("incident-key-number-{number:06}")
+fn actor() -> Actor {
+    Actor { caller: "incident".to_owned(), request_id: "incident".to_owned() }
 }
 
-fn question(key: &str) -> Question {
-    Question { key: PresentedKey::new(key.to_owned()), required_scopes: ScopeSet::EMPTY }
+fn deadline() -> Instant {
+    Instant::now() + PATIENCE
+}
+
+fn question(number: usize) -> Question {
+    let key = PresentedKey::new(format!("incident-key-number-{number:06}"));
+    Question { key, required_scopes: ScopeSet::EMPTY }
+}
+
+fn again(question: &Question) -> Question {
+    let key = PresentedKey::new(question.key.expose().to_owned());
+    Question { key, required_scopes: ScopeSet::EMPTY }
 }

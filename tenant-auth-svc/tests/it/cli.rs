@@ -145,7 +145,7 @@ async fn serve_refuses_half_a_configuration_and_names_each_bad_value() {
         ("TENANT_AUTH_LISTEN", "beyond loopback"),
         ("TENANT_AUTH_KEY_PREFIX", "must be 1 to 18 characters"),
         ("TENANT_AUTH_CACHE_FRESH", "is no duration"),
-        ("TENANT_AUTH_DATABASE_MAX_IN_FLIGHT", "must be a whole number from 6"),
+        ("TENANT_AUTH_DATABASE_MAX_IN_FLIGHT", "must be a whole number from 7"),
         ("TENANT_AUTH_MAX_REQUESTS", "must be a whole number from 1 to 1000000"),
         ("TENANT_AUTH_PEPPER_FILE", "cannot be read"),
         ("TENANT_AUTH_DATABSE_TIMEOUT", "did you mean TENANT_AUTH_DATABASE_TIMEOUT?"),

@@ -3,6 +3,7 @@
 mod make;
 mod peppers;
 mod sessions;
+mod usage;
 mod used;
 
 use std::{sync::Arc, time::Duration};
@@ -98,6 +99,7 @@ async fn suite<E: Engine>(database: &Database, what: &str, engine: Arc<E>) {
         rotation(&store).await;
         import(&store).await;
         pages(&store).await;
+        usage::usage(&store).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every way in which the database can misbehave, one call at a time: what the engine makes of it, and that no caller
 //! is ever told that a key is unknown because of it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tenant_auth_proto::v1;
 use tenant_auth_svc::{
@@ -53,7 +53,7 @@ async fn each_fault_is_of_its_kind() {
     let engine = backend(&database);
     for (fault, expected) in faults() {
         database.server().faults().set(fault.clone());
-        let call = || Call { lane: Lane::Maintenance, deadline: Instant::now() + Duration::from_millis(100) };
+        let call = || Call::within(Lane::Maintenance, Duration::from_millis(100));
         let read = engine.query(call(), Statement::new("SELECT 1")).await.unwrap_err();
         assert_eq!(read.kind, expected, "{fault:?}: {read}");
         let write = engine.transaction(call(), vec![Statement::new("SELECT 1")]).await.unwrap_err();

@@ -22,16 +22,16 @@ use tenant_auth_testkit::Fault;
 use crate::harness::{Database, NOW, Service, outcome, strange_key};
 
 /// Two replicas on one database that see the same time.
-struct Replicas {
-    database: Database,
-    clock: Arc<ManualClock>,
-    one: Service,
-    two: Service,
-    tenant: String,
+pub(crate) struct Replicas {
+    pub(crate) database: Database,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) one: Service,
+    pub(crate) two: Service,
+    pub(crate) tenant: String,
 }
 
 impl Replicas {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(|settings| settings).await
     }
 
@@ -47,11 +47,21 @@ impl Replicas {
         replicas
     }
 
-    async fn two_hears(&self) {
+    pub(crate) async fn two_hears(&self) {
         self.two.running.feed().poll().await.unwrap();
     }
 
-    async fn two_says(&self, key: &str) -> (Verdict, Source) {
+    pub(crate) async fn one_imports(&self, key: &str) {
+        let hash = KeyHash::of(&PresentedKey::new(key.to_owned()));
+        let import = v1::ImportKey {
+            tenant_id: self.tenant.clone(),
+            sha256: hash.as_bytes().to_vec(),
+            ..Default::default()
+        };
+        self.one.admin().import_keys(v1::ImportKeysRequest { keys: vec![import] }).await.unwrap();
+    }
+
+    pub(crate) async fn two_says(&self, key: &str) -> (Verdict, Source) {
         let response = self.two.validate(key).await.unwrap();
         (response.verdict(), response.provenance.unwrap().source())
     }
@@ -88,13 +98,7 @@ async fn an_absence_ends_when_the_key_appears_elsewhere() {
     let replicas = Replicas::start().await;
     let key = "a-key-of-another-system";
     assert_eq!(replicas.two_says(key).await.0, Verdict::Unknown);
-    let hash = KeyHash::of(&PresentedKey::new(key.to_owned()));
-    let import = v1::ImportKey {
-        tenant_id: replicas.tenant.clone(),
-        sha256: hash.as_bytes().to_vec(),
-        ..Default::default()
-    };
-    replicas.one.admin().import_keys(v1::ImportKeysRequest { keys: vec![import] }).await.unwrap();
+    replicas.one_imports(key).await;
     replicas.two_hears().await;
     assert_eq!(replicas.two_says(key).await, (Verdict::Valid, Source::Database));
 }

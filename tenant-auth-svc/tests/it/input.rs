@@ -142,6 +142,54 @@ async fn keys() {
 }
 
 #[tokio::test]
+async fn usage() {
+    use tenant_auth_proto::v1::usage_service_client::UsageServiceClient;
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let requests = database.server().counters().requests;
+    let mut usage = UsageServiceClient::new(service.channel.clone());
+    let record = |id: &str, events| v1::RecordUsageRequest {
+        request_id: id.to_owned(),
+        events: vec![v1::UsageEvent::default(); events],
+    };
+    for (request, expected) in [
+        (record("", 1), &["request_id"][..]),
+        (record("a", 0), &["events"]),
+        (record("a", 501), &["events"]),
+        (record(&"x".repeat(129), 0), &["request_id", "events"]),
+        (record("two\nlines", 1), &["request_id"]),
+    ] {
+        assert_eq!(fields(usage.record_usage(request).await.unwrap_err()), expected);
+    }
+    let moment = |seconds| Some(Timestamp { seconds, nanos: 0 });
+    let query = |metric: &str, start, end| v1::QueryUsageRequest {
+        tenant_id: "acme".to_owned(),
+        metric: metric.to_owned(),
+        start_time: start,
+        end_time: end,
+        ..Default::default()
+    };
+    for (request, expected) in [
+        (v1::QueryUsageRequest::default(), &["tenant_id", "start_time", "end_time"][..]),
+        (query("Calls", moment(1), moment(2)), &["metric"]),
+        (query("", moment(2), moment(2)), &["end_time"]),
+        (query("", moment(-1), None), &["start_time", "end_time"]),
+        (v1::QueryUsageRequest { bucket: 9, ..query("", moment(1), moment(2)) }, &["bucket"]),
+        (
+            v1::QueryUsageRequest {
+                page_size: -1,
+                page_token: "YSBi".to_owned(),
+                ..query("", moment(1), moment(2))
+            },
+            &["page_size", "page_token"],
+        ),
+    ] {
+        assert_eq!(fields(usage.query_usage(request).await.unwrap_err()), expected);
+    }
+    assert_eq!(database.server().counters().requests, requests);
+}
+
+#[tokio::test]
 async fn a_request_beyond_its_size_is_refused() {
     let database = Database::embedded();
     let service = Service::start(&database).await;
@@ -177,25 +225,4 @@ async fn sessions() {
     let request = v1::ValidateSessionRequest { required_scopes: owned(&["A B"]), ..Default::default() };
     let wrong = service.validation().validate_session(request).await.unwrap_err();
     assert_eq!(fields(wrong), ["session_id", "required_scopes[0]"]);
-}
-
-#[tokio::test]
-async fn what_is_not_served_says_so() {
-    use tenant_auth_proto::v1::{
-        usage_service_client::UsageServiceClient, watch_service_client::WatchServiceClient,
-    };
-    let database = Database::embedded();
-    let service = Service::start(&database).await;
-    let channel = || service.channel.clone();
-    let mut usage = UsageServiceClient::new(channel());
-    let statuses = [
-        usage.record_usage(v1::RecordUsageRequest::default()).await.map(|_| ()),
-        usage.query_usage(v1::QueryUsageRequest::default()).await.map(|_| ()),
-        WatchServiceClient::new(channel()).watch(v1::WatchRequest::default()).await.map(|_| ()),
-    ];
-    for status in statuses {
-        let status = status.unwrap_err();
-        assert_eq!(status.code(), Code::Unimplemented);
-        assert!(status.message().ends_with("is not served by this version"), "{status:?}");
-    }
 }

@@ -162,6 +162,11 @@ async fn a_validation_in_memory_costs_no_read_and_no_write() {
         replicas.two_says(id).await;
     }
     let requests = replicas.database.server().counters().requests;
+    for (id, reusable) in [("fixed", true), ("sliding", false)] {
+        let provenance = validate(&replicas.two, id, "", &[]).await.unwrap().provenance.unwrap();
+        let reusable_for = provenance.cacheable_for.unwrap();
+        assert_eq!(reusable_for.nanos > 0 || reusable_for.seconds > 0, reusable, "{id}");
+    }
     for id in ["fixed", "sliding"].repeat(100) {
         assert_eq!(replicas.two_says(id).await, (Verdict::Valid, Source::Fresh));
     }

@@ -40,8 +40,8 @@ impl Record for KeyRecord {
         values.keys.get(&self.key_id).into_iter().chain(values.tenants.get(&self.tenant_id))
     }
 
-    fn is_itself_among<T>(&self, values: &BySubject<T>) -> bool {
-        values.keys.contains_key(&self.key_id)
+    fn itself_among<'m, T>(&self, values: &'m BySubject<T>) -> Option<&'m T> {
+        values.keys.get(&self.key_id)
     }
 
     fn without_id<T>(values: &BySubject<T>) -> impl Iterator<Item = &T> {

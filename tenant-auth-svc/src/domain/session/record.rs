@@ -144,8 +144,8 @@ impl Record for SessionRecord {
         self.key.among(values).chain(values.sessions.get(&self.session.id))
     }
 
-    fn is_itself_among<T>(&self, values: &BySubject<T>) -> bool {
-        values.sessions.contains_key(&self.session.id)
+    fn itself_among<'m, T>(&self, values: &'m BySubject<T>) -> Option<&'m T> {
+        values.sessions.get(&self.session.id)
     }
 
     fn without_id<T>(_: &BySubject<T>) -> impl Iterator<Item = &T> {

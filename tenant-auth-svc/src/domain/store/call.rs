@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::FailureKind;
+
 /// What a database call is for. Each lane has an allowance of its own, so that none can starve another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
@@ -11,6 +13,8 @@ pub enum Lane {
     Unknown,
     /// Binding and ending sessions.
     Sessions,
+    /// Recording and summing usage.
+    Usage,
     /// Managing tenants and keys.
     Admin,
     /// Reading the change log.
@@ -21,8 +25,8 @@ pub enum Lane {
 
 impl Lane {
     /// Every lane.
-    pub const ALL: [Self; 6] =
-        [Self::Known, Self::Unknown, Self::Sessions, Self::Admin, Self::Feed, Self::Maintenance];
+    pub const ALL: [Self; 7] =
+        [Self::Known, Self::Unknown, Self::Sessions, Self::Usage, Self::Admin, Self::Feed, Self::Maintenance];
 
     /// As logs and metrics write it.
     #[must_use]
@@ -31,6 +35,7 @@ impl Lane {
             Self::Known => "known",
             Self::Unknown => "unknown",
             Self::Sessions => "sessions",
+            Self::Usage => "usage",
             Self::Admin => "admin",
             Self::Feed => "feed",
             Self::Maintenance => "maintenance",
@@ -45,12 +50,31 @@ pub struct Call {
     pub lane: Lane,
     /// When nobody waits for it any longer. The database hop may give up sooner, never later.
     pub deadline: Instant,
+    /// Whether it was given less time than such a call needs, because somebody waits no longer.
+    pub hurried: bool,
 }
 
 impl Call {
+    /// A call that must be over at a moment.
+    #[must_use]
+    pub fn until(lane: Lane, deadline: Instant) -> Self {
+        Self { lane, deadline, hurried: false }
+    }
+
+    /// What the outcome of this call says about the database: that it answers, that it does not, or nothing.
+    #[must_use]
+    pub fn tells(&self, failure: Option<FailureKind>) -> Option<bool> {
+        match failure {
+            None => Some(true),
+            // A caller that waits for a millisecond proves nothing.
+            Some(FailureKind::TimedOut) if self.hurried => None,
+            Some(kind) => kind.database_works(),
+        }
+    }
+
     /// A call that may take this long.
     #[must_use]
     pub fn within(lane: Lane, time: Duration) -> Self {
-        Self { lane, deadline: Instant::now() + time }
+        Self::until(lane, Instant::now() + time)
     }
 }

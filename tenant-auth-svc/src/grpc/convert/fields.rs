@@ -76,7 +76,18 @@ impl Fields {
         token: &str,
         cursor: impl FnOnce(&str) -> Option<C>,
     ) -> Option<PageRequest<C>> {
-        let size = self.take("page_size", PageSize::requested(size));
+        self.page_of((PageSize::DEFAULT, PageSize::MAX), size, token, cursor)
+    }
+
+    /// The same for a list with a default and a largest size of its own.
+    pub(super) fn page_of<C>(
+        &mut self,
+        sizes: (PageSize, PageSize),
+        size: i32,
+        token: &str,
+        cursor: impl FnOnce(&str) -> Option<C>,
+    ) -> Option<PageRequest<C>> {
+        let size = self.take("page_size", PageSize::requested_of(size, sizes));
         let after = if token.is_empty() {
             Some(None)
         } else {

@@ -222,8 +222,8 @@ where
         // All entries have to be looked at: changes are rare, and a second index would cost every load.
         if !(news.keys.is_empty() && news.tenants.is_empty()) {
             for (id, entry) in &self.found {
-                let is_itself = entry.record.as_deref().is_some_and(|record| record.is_itself_among(news));
-                seen += usize::from(is_itself);
+                let itself = entry.record.as_deref().and_then(|record| record.itself_among(news));
+                seen += usize::from(itself.is_some_and(may_be_new));
                 self.hear_of(&id, &entry, news);
             }
             for (digest, entry) in &self.ahead {
@@ -235,7 +235,7 @@ where
         }
         drop(guard);
         // One that is not here may be a new one, whose absence is; nobody can tell which.
-        let arrivals = || R::without_id(news).filter(|news| news.fate == Fate::Changed);
+        let arrivals = || R::without_id(news).filter(|news| may_be_new(news));
         let revision = arrivals().filter_map(|news| news.revision).max();
         if revision.is_some() && seen < arrivals().count() {
             drop(self.fence.mark_arrival(revision));
@@ -283,6 +283,11 @@ fn unreflected<R: Record>(entry: &Entry<R>, news: &BySubject<News>, fence: &Fenc
     let is_new =
         |news: &&News| news.revision.is_none_or(|at| entry.revision < at) || fence.must_verify(entry.began);
     record.among(news).filter(is_new).map(|news| news.fate).collect()
+}
+
+/// Whether news may be about something that was absent before. Of what has ended meanwhile, either answer is a denial.
+fn may_be_new(news: &News) -> bool {
+    news.fate == Fate::Changed
 }
 
 /// The entry with the ends that are known written into it; `None` if no end is among the fates.

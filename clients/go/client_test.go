@@ -1,0 +1,290 @@
+package tenantauth_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
+	"github.com/tenant-auth/tenant-auth/clients/go/internal/fake"
+	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
+)
+
+func asError(t *testing.T, err error) *tenantauth.Error {
+	t.Helper()
+	var made *tenantauth.Error
+	if !errors.As(err, &made) {
+		t.Fatalf("%v is no *tenantauth.Error", err)
+	}
+	return made
+}
+
+func TestAnErrorTellsAllThatTheServiceSaid(t *testing.T) {
+	r := start(t, tenantauth.WithAttempts(1))
+	r.service.Before(func(context.Context, string, any) error {
+		return fake.Unavailable("DATABASE_TIMED_OUT", 1_500*time.Millisecond)
+	})
+	_, err := r.client.ValidateKey(r.ctx, key)
+	made := asError(t, err)
+	if !errors.Is(err, tenantauth.ErrUnavailable) || errors.Is(err, tenantauth.ErrOverloaded) || !made.Transient() {
+		t.Errorf("kind %v", made.Kind)
+	}
+	if made.Code != codes.Unavailable || made.Reason != "DATABASE_TIMED_OUT" || made.RetryAfter != 1_500*time.Millisecond ||
+		made.RequestID != "request-of-ValidateKey" {
+		t.Errorf("%+v", made)
+	}
+	// A gRPC server that returns this error must not pass off the service's code as its own.
+	if code := status.Code(err); code != codes.Unknown {
+		t.Errorf("it carries the code %v", code)
+	}
+}
+
+func TestEachCodeHasItsKind(t *testing.T) {
+	kinds := map[codes.Code]error{
+		codes.Unavailable:       tenantauth.ErrUnavailable,
+		codes.ResourceExhausted: tenantauth.ErrOverloaded,
+		codes.InvalidArgument:   tenantauth.ErrInvalid,
+		codes.Unauthenticated:   tenantauth.ErrUnauthenticated,
+		codes.PermissionDenied:  tenantauth.ErrPermissionDenied,
+		codes.DeadlineExceeded:  tenantauth.ErrDeadline,
+	}
+	r := start(t, tenantauth.WithAttempts(1))
+	for code := codes.Canceled; code <= codes.Unauthenticated; code++ {
+		r.service.Before(func(context.Context, string, any) error { return status.Error(code, "because") })
+		_, err := r.client.ServerInfo(r.ctx)
+		kind, ok := kinds[code]
+		if !ok {
+			kind = tenantauth.ErrOther
+		}
+		if !errors.Is(err, kind) || asError(t, err).Code != code {
+			t.Errorf("%v: %v", code, err)
+		}
+	}
+}
+
+func TestACallThatIsNotAnsweredInTimeIsGivenUp(t *testing.T) {
+	for name, options := range map[string][]tenantauth.Option{
+		"near cache": {tenantauth.WithTimeout(30 * time.Millisecond)},
+		"without":    {tenantauth.WithTimeout(30 * time.Millisecond), tenantauth.WithoutNearCache()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, options...)
+			r.service.Before(func(ctx context.Context, _ string, _ any) error {
+				<-ctx.Done()
+				return ctx.Err()
+			})
+			// No deadline of its own: the client's holds.
+			_, err := r.client.ValidateKey(context.Background(), key)
+			if !errors.Is(err, tenantauth.ErrDeadline) || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%v", err)
+			}
+			ctx, cancel := context.WithCancel(r.ctx)
+			cancel()
+			if _, err = r.client.ValidateKey(ctx, key); !errors.Is(err, context.Canceled) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+func TestAnUnavailableServiceIsAskedAgainAndAVerdictNot(t *testing.T) {
+	for name, failure := range map[string]error{
+		"unavailable":           status.Error(codes.Unavailable, "gone"),
+		"unavailable, and when": fake.Unavailable("DATABASE_BUSY", 10*time.Millisecond),
+		"overloaded, and when":  fake.Overloaded(10 * time.Millisecond),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, tenantauth.WithTimeout(patience), tenantauth.WithoutWatch())
+			var failures atomic.Int32
+			r.service.Before(func(context.Context, string, any) error {
+				if failures.Add(1) <= 2 {
+					return failure
+				}
+				return nil
+			})
+			r.service.Put(key, fake.Denied(tenantauthv1.Verdict_VERDICT_REVOKED, "key_1"))
+			done := make(chan tenantauth.Verdict)
+			go func() {
+				validation, err := r.client.ValidateKey(context.Background(), key)
+				if err != nil {
+					t.Error(err)
+				}
+				done <- validation.Verdict
+			}()
+			r.advance(60 * time.Millisecond)
+			r.advance(110 * time.Millisecond)
+			if verdict := <-done; verdict != tenantauth.Revoked {
+				t.Errorf("%v", verdict)
+			}
+			r.expectCalls("ValidateKey", 3)
+		})
+	}
+}
+
+func TestWhatWillNotPassIsNotAskedAgain(t *testing.T) {
+	for name, failure := range map[string]error{
+		"overloaded":               status.Error(codes.ResourceExhausted, "too much"),
+		"invalid":                  fake.Invalid("key", "must not be empty"),
+		"a defect":                 status.Error(codes.Internal, "a defect"),
+		"later than there is time": fake.Unavailable("DATABASE_BUSY", time.Hour),
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t)
+			r.service.Before(func(context.Context, string, any) error { return failure })
+			if _, err := r.client.ValidateKey(r.ctx, key); err == nil {
+				t.Error("there is no error")
+			}
+			r.expectCalls("ValidateKey", 1)
+		})
+	}
+}
+
+func TestABudgetBoundsTheRetries(t *testing.T) {
+	r := start(t, tenantauth.WithTimeout(patience), tenantauth.WithoutNearCache(), tenantauth.WithAttempts(2))
+	r.service.Before(func(context.Context, string, any) error { return status.Error(codes.Unavailable, "gone") })
+	const calls = 100
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range calls {
+			if _, err := r.client.ServerInfo(context.Background()); !errors.Is(err, tenantauth.ErrUnavailable) {
+				t.Error(err)
+			}
+		}
+	}()
+	r.await("the last call", func() bool {
+		r.clock.Advance(time.Second)
+		select {
+		case <-done:
+			return true
+		default:
+			return false
+		}
+	})
+	// Ten at once, and one for ten calls.
+	if made := r.service.Calls("GetServerInfo"); made < calls+15 || made > calls+20 {
+		t.Errorf("%d calls became %d", calls, made)
+	}
+}
+
+func TestABatchKeepsItsOrderAndAKeyFailsAlone(t *testing.T) {
+	r := start(t)
+	outcomes, err := r.client.ValidateKeys(r.ctx, []tenantauth.Question{
+		{Key: "nobody's"}, {Key: key, Scopes: []string{"admin"}}, {Key: "\xff"}, {Key: "undecidable"}, {Key: key},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	verdicts := make([]string, len(outcomes))
+	for index, outcome := range outcomes {
+		verdicts[index] = outcome.Verdict.String()
+	}
+	want := []string{"UNKNOWN", "INSUFFICIENT_SCOPE", "MALFORMED", "UNRECOGNIZED(0)", "VALID"}
+	if !slices.Equal(verdicts, want) {
+		t.Errorf("%v", verdicts)
+	}
+	if made := asError(t, outcomes[3].Err); made.Kind != tenantauth.ErrUnavailable || made.Reason != "DATABASE_TIMED_OUT" {
+		t.Errorf("%+v", made)
+	}
+	if outcomes[4].Err != nil || outcomes[4].TenantName != "Acme" || outcomes[4].Plan != "pro" {
+		t.Errorf("%+v", outcomes[4])
+	}
+}
+
+func TestAnUnknownVerdictIsADenial(t *testing.T) {
+	r := start(t)
+	for number := range tenantauthv1.Verdict(100) {
+		if admitted := tenantauth.Verdict(number).IsValid(); admitted != (number == 1) {
+			t.Errorf("%d: admitted is %t", number, admitted)
+		}
+	}
+	r.service.Put(key, fake.Denied(42, "key_1"))
+	if validation := r.validate(); validation.IsValid() || validation.Verdict.String() != "UNRECOGNIZED(42)" {
+		t.Errorf("%v", validation.Verdict)
+	}
+}
+
+func TestAllEndpointsAreUsedAndADeadOneIsDoneWithout(t *testing.T) {
+	first, second := fake.Start(t), fake.Start(t)
+	client, err := tenantauth.New(first.Address()+","+second.Address(), tenantauth.WithoutNearCache(), tenantauth.WithTimeout(patience))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	ask := func() {
+		if _, err := client.ValidateKey(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for first.Calls("ValidateKey") == 0 || second.Calls("ValidateKey") == 0 {
+		ask()
+	}
+	first.Stop()
+	for range 50 {
+		ask()
+	}
+}
+
+func TestTheCallerTokenIsReadForEachCall(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	r := start(t, tenantauth.WithCallerTokenFile(path))
+	for _, token := range []string{"one", "two"} {
+		if err := os.WriteFile(path, []byte(token+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.client.ServerInfo(r.ctx); err != nil {
+			t.Fatal(err)
+		}
+		if sent := r.service.Header("GetServerInfo").Get("authorization"); !slices.Equal(sent, []string{"Bearer " + token}) {
+			t.Errorf("%v was sent", sent)
+		}
+	}
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.client.ServerInfo(r.ctx); err == nil {
+		t.Error("a call was made without the token")
+	}
+}
+
+func TestWhatCannotWorkIsRefusedAtOnce(t *testing.T) {
+	for _, endpoints := range []string{"", "host", "ftp://host:1", "http://a:1,https://b:1", "a:1,,b:1", ":1", "a:"} {
+		if _, err := tenantauth.New(endpoints); err == nil {
+			t.Errorf("%q was taken", endpoints)
+		}
+	}
+	for number, option := range []tenantauth.Option{
+		tenantauth.WithTimeout(0), tenantauth.WithAttempts(0), tenantauth.WithNearCacheEntries(-1), tenantauth.WithWatchedFor(-1),
+	} {
+		if _, err := tenantauth.New("127.0.0.1:1", option); err == nil {
+			t.Errorf("option %d was taken", number)
+		}
+	}
+}
+
+func TestTheConnectionIsThereForTheGeneratedClients(t *testing.T) {
+	r := start(t)
+	reply, err := tenantauthv1.NewInfoServiceClient(r.client.Raw()).GetServerInfo(r.ctx, &tenantauthv1.GetServerInfoRequest{})
+	if err != nil || reply.GetVersion() != "0.0.0-fake" {
+		t.Errorf("%v, %v", reply, err)
+	}
+}
+
+func TestAfterClosingNothingIsAsked(t *testing.T) {
+	r := start(t)
+	if err := r.client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.client.ValidateKey(r.ctx, key); !errors.Is(err, context.Canceled) {
+		t.Error(fmt.Sprint(err))
+	}
+}

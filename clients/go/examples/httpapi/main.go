@@ -1,0 +1,127 @@
+// Command httpapi is an HTTP API for customers with keys: it lists and places orders, and counts each call.
+//
+//	go run ./examples/httpapi -tenant-auth 127.0.0.1:50051 -listen 127.0.0.1:8080
+//	curl -H "Authorization: Bearer $KEY" 127.0.0.1:8080/orders
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
+	"github.com/tenant-auth/tenant-auth/clients/go/httpauth"
+)
+
+func main() {
+	endpoints := flag.String("tenant-auth", "127.0.0.1:50051", "where tenant-auth is: host:port,host:port")
+	listen := flag.String("listen", "127.0.0.1:8080", "where to serve")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	listener, err := net.Listen("tcp", *listen)
+	if err == nil {
+		slog.Info("serving", "address", listener.Addr().String())
+		err = run(ctx, *endpoints, listener)
+	}
+	if err != nil {
+		slog.Error("ended", "error", err)
+		os.Exit(1)
+	}
+}
+
+// run serves until the context ends, and then sends what was counted.
+func run(ctx context.Context, endpoints string, listener net.Listener) error {
+	client, err := tenantauth.New(endpoints, tenantauth.WithUserAgent("orders-api"), tenantauth.WithLogger(slog.Default()))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = client.Close() }()
+	recorder := client.NewRecorder()
+	server := &http.Server{Handler: handler(client, recorder), ReadHeaderTimeout: 5 * time.Second}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		err = server.Shutdown(grace)
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if unsent := recorder.Close(last); len(unsent) > 0 {
+		// A real service would put them on disk, and resend them with their ids.
+		err = errors.Join(err, fmt.Errorf("%d batches of usage were not sent", len(unsent)))
+	}
+	return err
+}
+
+func handler(validator httpauth.Validator, recorder *tenantauth.Recorder) http.Handler {
+	auth := httpauth.New(validator)
+	all := &orders{recorder: recorder, byTenant: map[string][]order{}}
+	mux := http.NewServeMux()
+	mux.Handle("GET /orders", auth.Require("demo:read")(http.HandlerFunc(all.list)))
+	mux.Handle("POST /orders", auth.Require("demo:write")(http.HandlerFunc(all.place)))
+	return mux
+}
+
+type order struct {
+	Item string `json:"item"`
+}
+
+// orders are each tenant's own: the principal says whose they are, never the request.
+type orders struct {
+	recorder *tenantauth.Recorder
+
+	mu       sync.Mutex
+	byTenant map[string][]order
+}
+
+func (o *orders) list(w http.ResponseWriter, r *http.Request) {
+	principal, _ := tenantauth.PrincipalFrom(r.Context())
+	o.mu.Lock()
+	listed := append([]order{}, o.byTenant[principal.TenantID]...)
+	o.mu.Unlock()
+	o.count(principal, "api.orders.list")
+	reply(w, http.StatusOK, map[string]any{"tenant": principal.TenantName, "orders": listed})
+}
+
+func (o *orders) place(w http.ResponseWriter, r *http.Request) {
+	principal, _ := tenantauth.PrincipalFrom(r.Context())
+	var placed order
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<10)).Decode(&placed); err != nil || placed.Item == "" {
+		reply(w, http.StatusBadRequest, map[string]any{"title": "an order needs an item"})
+		return
+	}
+	o.mu.Lock()
+	o.byTenant[principal.TenantID] = append(o.byTenant[principal.TenantID], placed)
+	o.mu.Unlock()
+	o.count(principal, "api.orders.place")
+	reply(w, http.StatusCreated, placed)
+}
+
+func (o *orders) count(principal tenantauth.Principal, metric string) {
+	err := o.recorder.Record(tenantauth.UsageEvent{TenantID: principal.TenantID, Metric: metric, Quantity: 1})
+	if err != nil {
+		// The customer is served all the same; somebody has to look at this.
+		slog.Error("usage was not recorded", "tenant_id", principal.TenantID, "metric", metric, "error", err)
+	}
+}
+
+func reply(w http.ResponseWriter, status int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	// The customer may be gone: nobody is left to tell.
+	_ = json.NewEncoder(w).Encode(body)
+}

@@ -1,0 +1,120 @@
+// Command worker does jobs for customers with keys, and counts what they consume. Jobs are lines on stdin:
+//
+//	echo "{\"id\":\"1\",\"key\":\"$KEY\",\"text\":\"count these four words\"}" | go run ./examples/worker -tenant-auth 127.0.0.1:50051
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
+)
+
+func main() {
+	endpoints := flag.String("tenant-auth", "127.0.0.1:50051", "where tenant-auth is: host:port,host:port")
+	patience := flag.Duration("patience", 30*time.Second, "how long to wait for tenant-auth in an outage, a job, and for usage at the end")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *endpoints, *patience, os.Stdin, os.Stdout); err != nil {
+		slog.Error("ended", "error", err)
+		os.Exit(1)
+	}
+}
+
+type job struct {
+	ID   string         `json:"id"`
+	Key  tenantauth.Key `json:"key"`
+	Text string         `json:"text"`
+}
+
+type result struct {
+	ID       string `json:"id"`
+	TenantID string `json:"tenant_id,omitempty"`
+	Words    int    `json:"words,omitempty"`
+	Denied   string `json:"denied,omitempty"`
+}
+
+// run does all jobs, and then sends what was counted.
+func run(ctx context.Context, endpoints string, patience time.Duration, jobs io.Reader, results io.Writer) error {
+	client, err := tenantauth.New(endpoints, tenantauth.WithUserAgent("word-counter"), tenantauth.WithLogger(slog.Default()))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = client.Close() }()
+	worker := &worker{client: client, recorder: client.NewRecorder(), patience: patience}
+	err = worker.all(ctx, jobs, json.NewEncoder(results))
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	for _, batch := range worker.recorder.Close(last) {
+		// A real worker would put it on disk, and resend it with its id.
+		err = errors.Join(err, fmt.Errorf("usage was not sent: %d events under the id %s", len(batch.Events), batch.RequestID))
+	}
+	return err
+}
+
+type worker struct {
+	client   *tenantauth.Client
+	recorder *tenantauth.Recorder
+	patience time.Duration
+}
+
+func (w *worker) all(ctx context.Context, jobs io.Reader, results *json.Encoder) error {
+	lines := bufio.NewScanner(jobs)
+	for lines.Scan() && ctx.Err() == nil {
+		var next job
+		if err := json.Unmarshal(lines.Bytes(), &next); err != nil {
+			return fmt.Errorf("a line is no job: %w", err)
+		}
+		done, err := w.do(ctx, next)
+		if err != nil {
+			return fmt.Errorf("job %s: %w", next.ID, err)
+		}
+		if err := results.Encode(done); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}
+
+// do does one job. A denial is a result; that nobody knows is an error, and the job stays to be done.
+func (w *worker) do(ctx context.Context, next job) (result, error) {
+	// Nobody waits for a worker: in an outage it waits itself, instead of taking it for a denial.
+	ctx, cancel := context.WithTimeout(ctx, w.patience)
+	defer cancel()
+	validation, err := w.client.ValidateKey(ctx, next.Key, "demo:write")
+	if err != nil {
+		return result{}, err
+	}
+	if !validation.IsValid() {
+		return result{ID: next.ID, Denied: validation.Verdict.String()}, nil
+	}
+	words := len(strings.Fields(next.Text))
+	if err := w.count(ctx, tenantauth.UsageEvent{TenantID: validation.TenantID, Metric: "words.counted", Quantity: int64(words)}); err != nil {
+		return result{}, err
+	}
+	return result{ID: next.ID, TenantID: validation.TenantID, Words: words}, nil
+}
+
+// count waits for room when there is none: work that cannot be counted is not done.
+func (w *worker) count(ctx context.Context, usage tenantauth.UsageEvent) error {
+	err := w.recorder.Record(usage)
+	if !errors.Is(err, tenantauth.ErrQueueFull) {
+		return err
+	}
+	if err := w.recorder.Flush(ctx); err != nil {
+		return err
+	}
+	return w.recorder.Record(usage)
+}

@@ -1,0 +1,117 @@
+// Package fake is a tenant-auth service for tests: it does as it is told, and counts.
+package fake
+
+import (
+	"context"
+	"net"
+	"path"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
+)
+
+// Server is a service in this process, on a port of its own.
+type Server struct {
+	tenantauthv1.UnimplementedInfoServiceServer
+	validation
+	sessions
+	usage
+	watch
+
+	listener net.Listener
+	server   *grpc.Server
+
+	mu     sync.Mutex
+	calls  map[string]int
+	header map[string]metadata.MD
+	before func(ctx context.Context, method string, request any) error
+}
+
+// Start serves until the test ends.
+func Start(t testing.TB, options ...grpc.ServerOption) *Server {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{listener: listener, calls: map[string]int{}, header: map[string]metadata.MD{}}
+	s.validation.init()
+	s.sessions.init(&s.validation)
+	s.usage.init()
+	s.watch.init()
+	s.server = grpc.NewServer(append(options, grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream))...)
+	tenantauthv1.RegisterInfoServiceServer(s.server, s)
+	tenantauthv1.RegisterValidationServiceServer(s.server, s)
+	tenantauthv1.RegisterSessionServiceServer(s.server, s)
+	tenantauthv1.RegisterUsageServiceServer(s.server, s)
+	tenantauthv1.RegisterWatchServiceServer(s.server, s)
+	go func() { _ = s.server.Serve(listener) }()
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// Address is where it listens.
+func (s *Server) Address() string { return s.listener.Addr().String() }
+
+// Stop ends it at once. The port is closed first, even if serving has not begun: nobody must wait for it.
+func (s *Server) Stop() {
+	_ = s.listener.Close()
+	s.server.Stop()
+}
+
+// Calls is how often a method, such as ValidateKey, was called.
+func (s *Server) Calls(method string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls[method]
+}
+
+// Header is the metadata of the last call of a method.
+func (s *Server) Header(method string) metadata.MD {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.header[method]
+}
+
+// Before runs in front of each unary call, which fails if it returns an error, and waits while it does not return.
+func (s *Server) Before(hook func(ctx context.Context, method string, request any) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = hook
+}
+
+func (s *Server) count(ctx context.Context, fullMethod string) (string, func(context.Context, string, any) error) {
+	method := path.Base(fullMethod)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls[method]++
+	s.header[method], _ = metadata.FromIncomingContext(ctx)
+	return method, s.before
+}
+
+func (s *Server) unary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	method, before := s.count(ctx, info.FullMethod)
+	if err := grpc.SetHeader(ctx, metadata.Pairs("x-request-id", "request-of-"+method)); err != nil {
+		return nil, err
+	}
+	if before != nil {
+		if err := before(ctx, method, request); err != nil {
+			return nil, err
+		}
+	}
+	return handler(ctx, request)
+}
+
+func (s *Server) stream(service any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	s.count(stream.Context(), info.FullMethod)
+	return handler(service, stream)
+}
+
+// GetServerInfo tells a fixed version.
+func (s *Server) GetServerInfo(context.Context, *tenantauthv1.GetServerInfoRequest) (*tenantauthv1.GetServerInfoResponse, error) {
+	return &tenantauthv1.GetServerInfoResponse{Version: "0.0.0-fake"}, nil
+}

@@ -1,0 +1,164 @@
+package fake
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
+)
+
+type validation struct {
+	tenantauthv1.UnimplementedValidationServiceServer
+
+	keysMu   sync.Mutex
+	keys     map[string]*tenantauthv1.ValidateKeyResponse
+	unknown  *tenantauthv1.ValidateKeyResponse
+	sessions *sessions
+}
+
+// DefaultCacheableFor is what answers allow unless set otherwise.
+const DefaultCacheableFor = 5 * time.Second
+
+func provenance() *tenantauthv1.Provenance {
+	return &tenantauthv1.Provenance{
+		Source:       tenantauthv1.Source_SOURCE_DATABASE,
+		Revision:     1,
+		CacheableFor: durationpb.New(DefaultCacheableFor),
+	}
+}
+
+// Valid is an answer for a live key of the tenant ten_1.
+func Valid(keyID string, scopes ...string) *tenantauthv1.ValidateKeyResponse {
+	return &tenantauthv1.ValidateKeyResponse{
+		Verdict:    tenantauthv1.Verdict_VERDICT_VALID,
+		TenantId:   "ten_1",
+		TenantName: "Acme",
+		Plan:       "pro",
+		KeyId:      keyID,
+		Scopes:     scopes,
+		Provenance: provenance(),
+	}
+}
+
+// Denied is an answer with another verdict.
+func Denied(verdict tenantauthv1.Verdict, keyID string) *tenantauthv1.ValidateKeyResponse {
+	answer := Valid(keyID)
+	answer.Verdict = verdict
+	return answer
+}
+
+func (v *validation) init() {
+	v.keys = map[string]*tenantauthv1.ValidateKeyResponse{}
+	v.unknown = &tenantauthv1.ValidateKeyResponse{Verdict: tenantauthv1.Verdict_VERDICT_UNKNOWN, Provenance: provenance()}
+}
+
+// Put makes a key known by an answer; required scopes are seen to when it is asked about.
+func (v *validation) Put(key string, answer *tenantauthv1.ValidateKeyResponse) {
+	v.keysMu.Lock()
+	defer v.keysMu.Unlock()
+	v.keys[key] = answer
+}
+
+// PutUnknown is the answer for all keys that are not known.
+func (v *validation) PutUnknown(answer *tenantauthv1.ValidateKeyResponse) {
+	v.keysMu.Lock()
+	defer v.keysMu.Unlock()
+	v.unknown = answer
+}
+
+func (v *validation) decide(key string, required []string) *tenantauthv1.ValidateKeyResponse {
+	v.keysMu.Lock()
+	defer v.keysMu.Unlock()
+	known, ok := v.keys[key]
+	if !ok {
+		known = v.unknown
+	}
+	answer := proto.Clone(known).(*tenantauthv1.ValidateKeyResponse)
+	if answer.GetVerdict() != tenantauthv1.Verdict_VERDICT_VALID {
+		return answer
+	}
+	answer.MissingScopes = missing(answer.GetScopes(), required)
+	if len(answer.GetMissingScopes()) > 0 {
+		answer.Verdict = tenantauthv1.Verdict_VERDICT_INSUFFICIENT_SCOPE
+	}
+	return answer
+}
+
+func missing(held, required []string) (lacking []string) {
+	for _, scope := range required {
+		if !slices.Contains(held, scope) {
+			lacking = append(lacking, scope)
+		}
+	}
+	return lacking
+}
+
+// ValidateKey answers with what was put.
+func (v *validation) ValidateKey(_ context.Context, request *tenantauthv1.ValidateKeyRequest) (*tenantauthv1.ValidateKeyResponse, error) {
+	if request.GetKey() == "" {
+		return nil, Invalid("key", "must not be empty")
+	}
+	if slices.Contains(request.GetRequiredScopes(), "") {
+		return nil, Invalid("required_scopes[0]", "must not be empty")
+	}
+	return v.decide(request.GetKey(), request.GetRequiredScopes()), nil
+}
+
+// BatchValidateKeys answers with what was put; the key "undecidable" has no decision.
+func (v *validation) BatchValidateKeys(_ context.Context, request *tenantauthv1.BatchValidateKeysRequest) (*tenantauthv1.BatchValidateKeysResponse, error) {
+	reply := &tenantauthv1.BatchValidateKeysResponse{}
+	for _, question := range request.GetRequests() {
+		result := &tenantauthv1.BatchValidateKeysResult{}
+		if question.GetKey() == "undecidable" {
+			result.Result = &tenantauthv1.BatchValidateKeysResult_Error{
+				Error: status.Convert(Unavailable("DATABASE_TIMED_OUT", time.Second)).Proto(),
+			}
+		} else {
+			answer := v.decide(question.GetKey(), question.GetRequiredScopes())
+			result.Result = &tenantauthv1.BatchValidateKeysResult_Response{Response: answer}
+		}
+		reply.Results = append(reply.Results, result)
+	}
+	return reply, nil
+}
+
+// Unavailable is an error as the service makes it when its database gives no answer.
+func Unavailable(reason string, retryAfter time.Duration) error {
+	return detailed(codes.Unavailable, "nothing was decided", reason, retryAfter)
+}
+
+// Overloaded is an error as the service makes it when it has too much to do.
+func Overloaded(retryAfter time.Duration) error {
+	return detailed(codes.ResourceExhausted, "too much at once", "DATABASE_OVERLOADED", retryAfter)
+}
+
+func detailed(code codes.Code, message, reason string, retryAfter time.Duration) error {
+	made, err := status.New(code, message).WithDetails(
+		&errdetails.ErrorInfo{Reason: reason, Domain: "tenantauth.v1"},
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(retryAfter)},
+	)
+	if err != nil {
+		panic(err)
+	}
+	return made.Err()
+}
+
+// Invalid is an error about one field.
+func Invalid(field, description string) error {
+	violation := &errdetails.BadRequest_FieldViolation{Field: field, Description: description}
+	made, err := status.New(codes.InvalidArgument, field+": "+description).WithDetails(
+		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{violation}},
+	)
+	if err != nil {
+		panic(err)
+	}
+	return made.Err()
+}

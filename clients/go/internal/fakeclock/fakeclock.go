@@ -1,0 +1,116 @@
+// Package fakeclock is a clock that moves only when told to.
+package fakeclock
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Clock stands still between calls of Advance.
+type Clock struct {
+	mu      sync.Mutex
+	now     time.Time
+	timers  map[*timer]struct{}
+	changed chan struct{}
+}
+
+type timer struct {
+	at time.Time
+	f  func()
+}
+
+// New starts at a moment without significance.
+func New() *Clock {
+	start := time.Date(2030, time.January, 2, 3, 4, 5, 0, time.UTC)
+	return &Clock{now: start, timers: map[*timer]struct{}{}, changed: make(chan struct{})}
+}
+
+// Now is the moment at which the clock stands.
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// AfterFunc remembers f for the Advance that passes its time.
+func (c *Clock) AfterFunc(d time.Duration, f func()) func() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	set := &timer{at: c.now.Add(d), f: f}
+	c.timers[set] = struct{}{}
+	c.notify()
+	return func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		_, pending := c.timers[set]
+		delete(c.timers, set)
+		c.notify()
+		return pending
+	}
+}
+
+// Advance moves the clock and calls what is due, each in its turn.
+func (c *Clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	c.now = c.now.Add(d)
+	for next := c.due(); next != nil; next = c.due() {
+		delete(c.timers, next)
+		c.notify()
+		c.mu.Unlock()
+		next.f()
+		c.mu.Lock()
+	}
+	c.mu.Unlock()
+}
+
+// AwaitTimer waits until somebody waits for a moment that is at most d away.
+func (c *Clock) AwaitTimer(ctx context.Context, d time.Duration) error {
+	for {
+		c.mu.Lock()
+		found, changed := c.within(d), c.changed
+		c.mu.Unlock()
+		if found {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Farthest is how far away the last moment is that anybody waits for.
+func (c *Clock) Farthest() (farthest time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for set := range c.timers {
+		farthest = max(farthest, set.at.Sub(c.now))
+	}
+	return farthest
+}
+
+func (c *Clock) within(d time.Duration) bool {
+	for set := range c.timers {
+		if !set.at.After(c.now.Add(d)) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Clock) due() *timer {
+	var first *timer
+	for set := range c.timers {
+		if !set.at.After(c.now) && (first == nil || set.at.Before(first.at)) {
+			first = set
+		}
+	}
+	return first
+}
+
+func (c *Clock) notify() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}

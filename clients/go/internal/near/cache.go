@@ -1,0 +1,167 @@
+// Package near is the memory of a client: what was answered, for how long that may be relied on, and who is asking.
+package near
+
+import (
+	"sync"
+	"time"
+
+	"github.com/tenant-auth/tenant-auth/clients/go/internal/clock"
+)
+
+// Answer is what came back, with all that decides about its reuse.
+type Answer[V any] struct {
+	Value V
+	// CacheableFor is how long it may be reused, counted from before the question was sent. Zero: not at all.
+	CacheableFor time.Duration
+	// Lasting answers may be reused for longer while the stream of invalidations lives.
+	Lasting bool
+	// Ends is when it ends whatever else is allowed; zero: never.
+	Ends time.Time
+	// Revision is the position in the change log that it reflects.
+	Revision int64
+	// About are the things that it depends on.
+	About []Subject
+	// Unattributed answers depend on things without a name here, such as the absence of a key: any change may be theirs.
+	Unattributed bool
+}
+
+// Config are the bounds of a cache.
+type Config struct {
+	// Entries is how many answers are kept.
+	Entries int
+	// WatchedFor is how long lasting answers are reused while the stream lives.
+	WatchedFor time.Duration
+	// Patience is how long a question may take at least, even if the one who asked first gives up sooner.
+	Patience time.Duration
+}
+
+// Cache remembers answers and joins those who ask the same at the same time.
+type Cache[V any] struct {
+	clock  clock.Clock
+	config Config
+
+	mu      sync.Mutex
+	held    entries[V]
+	floors  floors
+	pulse   pulse
+	flights map[Digest]*flight[V]
+	// running are all flights, also those that nobody may join any more.
+	running map[*flight[V]]struct{}
+}
+
+// New is an empty cache.
+func New[V any](clock clock.Clock, config Config) *Cache[V] {
+	cache := &Cache[V]{
+		clock:   clock,
+		config:  config,
+		floors:  newFloors(),
+		flights: map[Digest]*flight[V]{},
+		running: map[*flight[V]]struct{}{},
+	}
+	cache.held.init(config.Entries)
+	return cache
+}
+
+// find is to be called with the lock held.
+func (c *Cache[V]) find(digest Digest, now time.Time) *entry[V] {
+	found, ok := c.held.all[digest]
+	if !ok {
+		return nil
+	}
+	if !c.usable(found, now) {
+		c.held.drop(found)
+		return nil
+	}
+	c.held.used(found)
+	return found
+}
+
+func (c *Cache[V]) usable(e *entry[V], now time.Time) bool {
+	if !e.answer.Ends.IsZero() && !now.Before(e.answer.Ends) {
+		return false
+	}
+	age := now.Sub(e.asked)
+	if age < e.answer.CacheableFor {
+		return true
+	}
+	return e.answer.Lasting && age < c.config.WatchedFor && e.life != 0 && e.life == c.pulse.current(now)
+}
+
+// Heard is to be called for each word of the stream: after what it says was heeded.
+func (c *Cache[V]) Heard(revision int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pulse.hear(c.clock.Now(), revision)
+}
+
+// Broken is to be called when the stream ended in a way after which changes may have been missed.
+func (c *Cache[V]) Broken() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pulse.end()
+}
+
+// Watched tells whether the stream lives, and the last revision it told of.
+func (c *Cache[V]) Watched() (live bool, revision int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pulse.live(c.clock.Now()), c.pulse.revision
+}
+
+// Invalidate forgets what was answered about a thing before a revision, and does not learn it anew from questions that
+// were under way.
+func (c *Cache[V]) Invalidate(subject Subject, revision int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.floors.raise(subject, revision)
+	for held := range c.held.about[subject] {
+		if held.answer.Revision < revision {
+			c.held.drop(held)
+		}
+	}
+	for flight := range c.running {
+		flight.fence = max(flight.fence, revision)
+	}
+	// Whoever asks from now on must not get an answer from before.
+	clear(c.flights)
+}
+
+// StartOver forgets everything: nobody knows what has changed.
+func (c *Cache[V]) StartOver(revision int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held.clear()
+	c.floors = newFloors()
+	c.voidFlights(func(*flight[V]) bool { return true })
+	c.pulse.end()
+	// The log may have begun anew, below what was heard before.
+	c.pulse.revision = revision
+}
+
+// Forget forgets what was answered about a thing that this client itself has just changed.
+func (c *Cache[V]) Forget(subject Subject) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for held := range c.held.about[subject] {
+		c.held.drop(held)
+	}
+	c.voidFlights(func(flight *flight[V]) bool { return flight.subject == subject })
+}
+
+func (c *Cache[V]) voidFlights(about func(*flight[V]) bool) {
+	for flight := range c.running {
+		if about(flight) {
+			flight.void = true
+			if c.flights[flight.digest] == flight {
+				delete(c.flights, flight.digest)
+			}
+		}
+	}
+}
+
+// Len is how many answers are kept.
+func (c *Cache[V]) Len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.held.all)
+}

@@ -1,0 +1,109 @@
+package tenantauth_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
+	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
+)
+
+// shown is a value in every way in which a program prints one.
+func shown(t *testing.T, value any) string {
+	t.Helper()
+	var text bytes.Buffer
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
+		fmt.Fprintf(&text, verb+"\n", value)
+	}
+	slog.New(slog.NewTextHandler(&text, nil)).Info("text", "value", value)
+	return text.String()
+}
+
+func hides(t *testing.T, name, text string) {
+	t.Helper()
+	for _, secret := range []string{key, fmt.Sprintf("%x", key), fmt.Sprintf("%X", key)} {
+		if strings.Contains(text, secret) {
+			t.Errorf("%s shows the key: %s", name, text)
+		}
+	}
+}
+
+func TestNothingPrintsAKey(t *testing.T) {
+	plain := tenantauth.Key(key)
+	for name, value := range map[string]any{
+		"a key":      plain,
+		"a pointer":  &plain,
+		"a question": tenantauth.Question{Key: key, Scopes: []string{scope}},
+		"a binding":  tenantauth.Bind{SessionID: session, Key: key},
+		"keys":       []tenantauth.Key{key},
+	} {
+		encoded, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hides(t, name, shown(t, value)+string(encoded))
+	}
+	hides(t, "a JSON log", func() string {
+		var text bytes.Buffer
+		slog.New(slog.NewJSONHandler(&text, nil)).Info("json", "key", plain, "question", tenantauth.Question{Key: key})
+		return text.String()
+	}())
+	if string(plain) != key {
+		t.Error("the key itself is lost")
+	}
+}
+
+func TestNoGeneratedMessagePrintsAKey(t *testing.T) {
+	question := &tenantauthv1.ValidateKeyRequest{Key: key, RequiredScopes: []string{scope}}
+	for name, message := range map[string]fmt.Stringer{
+		"a key":      question,
+		"a batch":    &tenantauthv1.BatchValidateKeysRequest{Requests: []*tenantauthv1.ValidateKeyRequest{question}},
+		"a stream":   &tenantauthv1.StreamValidateKeysRequest{Request: question},
+		"a session":  &tenantauthv1.ValidateSessionRequest{SessionId: session, Key: key},
+		"a binding":  &tenantauthv1.BindSessionRequest{SessionId: session, Key: key},
+		"an issue":   &tenantauthv1.IssueKeyResponse{Plaintext: key, Key: &tenantauthv1.ApiKey{KeyId: "key_1"}},
+		"a rotation": &tenantauthv1.RotateKeyResponse{Plaintext: key},
+	} {
+		text := fmt.Sprintf("%v %+v %#v %s", message, message, message, message)
+		hides(t, name, text)
+		if !strings.Contains(text, "[redacted]") {
+			t.Errorf("%s does not even tell that there was a key: %s", name, text)
+		}
+	}
+	if question.GetKey() != key {
+		t.Error("printing changed the message")
+	}
+	if none := (*tenantauthv1.ValidateKeyRequest)(nil); fmt.Sprint(none) != "<nil>" {
+		t.Errorf("%v", none)
+	}
+}
+
+func TestNoErrorOrLogHoldsAKeyEvenIfTheServiceSendsItBack(t *testing.T) {
+	var log bytes.Buffer
+	r := start(t, tenantauth.WithAttempts(1), tenantauth.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	r.service.Before(func(context.Context, string, any) error {
+		return status.Error(codes.Internal, "cannot decide about "+key)
+	})
+	_, single := r.client.ValidateKey(r.ctx, key)
+	_, batch := r.client.ValidateKeys(r.ctx, []tenantauth.Question{{Key: key}})
+	_, session := r.client.ValidateSession(r.ctx, session, key)
+	_, binding := r.client.BindSession(r.ctx, tenantauth.Bind{Key: key})
+	for name, err := range map[string]error{"single": single, "batch": batch, "session": session, "binding": binding} {
+		made := asError(t, err)
+		hides(t, name, shown(t, err)+fmt.Sprintf("%+v", *made))
+		if made.Message != "cannot decide about [redacted]" {
+			t.Errorf("%s: %s", name, made.Message)
+		}
+	}
+	r.await("the log of the stream", func() bool { return r.service.Calls("Watch") > 0 })
+	_ = r.client.Close()
+	hides(t, "the log", log.String())
+}

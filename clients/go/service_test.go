@@ -1,0 +1,129 @@
+package tenantauth_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
+	"github.com/tenant-auth/tenant-auth/clients/go/internal/fakeclock"
+	"github.com/tenant-auth/tenant-auth/clients/go/internal/service"
+	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
+)
+
+// These tests ask the real service.
+
+func connect(t *testing.T, options ...tenantauth.Option) (*tenantauth.Client, *service.Service) {
+	t.Helper()
+	real := service.Start(t)
+	client, err := tenantauth.New(real.Address, append([]tenantauth.Option{tenantauth.WithTimeout(patience)}, options...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return client, real
+}
+
+func TestTheServiceDecidesAboutItsKeys(t *testing.T) {
+	// With a clock that stands still, what was answered stays near however slow the machine is.
+	client, real := connect(t, tenantauth.WithClock(fakeclock.New()))
+	validation, err := client.ValidateKey(t.Context(), tenantauth.Key(real.Key), "demo:read")
+	if err != nil || !validation.IsValid() || validation.TenantID != "ten_demo" || validation.TenantName != "Demo" || !validation.Principal().Has("demo:write") {
+		t.Fatalf("%+v, %v", validation, err)
+	}
+	near, err := client.ValidateKey(t.Context(), tenantauth.Key(real.Key), "demo:delete")
+	if err != nil || near.Verdict != tenantauth.InsufficientScope || near.Provenance.Source != tenantauth.SourceNear || near.MissingScopes[0] != "demo:delete" {
+		t.Errorf("%+v, %v", near, err)
+	}
+	last := real.Key[len(real.Key)-1]
+	other := byte('a')
+	if last == other {
+		other = 'b'
+	}
+	malformed, err := client.ValidateKey(t.Context(), tenantauth.Key(real.Key[:len(real.Key)-1]+string(other)))
+	if err != nil || malformed.Verdict != tenantauth.Malformed {
+		t.Errorf("%+v, %v", malformed, err)
+	}
+	unknown, err := client.ValidateKey(t.Context(), "somebody-elses-key")
+	if err != nil || unknown.Verdict != tenantauth.Unknown {
+		t.Errorf("%+v, %v", unknown, err)
+	}
+	_, err = client.ValidateKey(t.Context(), "")
+	if made := asError(t, err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != "key" || made.RequestID == "" {
+		t.Errorf("%+v", made)
+	}
+	_, err = client.ValidateKey(t.Context(), tenantauth.Key(real.Key), "No Scope")
+	if made := asError(t, err); made.Kind != tenantauth.ErrInvalid || len(made.Violations) != 1 {
+		t.Errorf("%+v", made)
+	}
+}
+
+func TestTheServiceDecidesAboutBatches(t *testing.T) {
+	client, real := connect(t)
+	outcomes, err := client.ValidateKeys(t.Context(), []tenantauth.Question{
+		{Key: "somebody-elses-key"}, {Key: tenantauth.Key(real.Key), Scopes: []string{"demo:delete"}}, {Key: tenantauth.Key(real.Key)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for index, verdict := range []tenantauth.Verdict{tenantauth.Unknown, tenantauth.InsufficientScope, tenantauth.Valid} {
+		if outcomes[index].Verdict != verdict || outcomes[index].Err != nil {
+			t.Errorf("%d: %+v", index, outcomes[index])
+		}
+	}
+	_, err = client.ValidateKeys(t.Context(), nil)
+	if made := asError(t, err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != "requests" {
+		t.Errorf("%+v", made)
+	}
+}
+
+func TestTheServicesRevocationIsSeenWithoutTheNearCache(t *testing.T) {
+	client, real := connect(t, tenantauth.WithoutNearCache())
+	admin := tenantauthv1.NewAdminServiceClient(client.Raw())
+	issued, err := admin.IssueKey(t.Context(), &tenantauthv1.IssueKeyRequest{
+		TenantId: "ten_demo", Name: "short-lived", Scopes: []string{"demo:read"}, ExpiresAt: timestamppb.New(time.Now().Add(time.Hour)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plaintext := tenantauth.Key(issued.GetPlaintext())
+	validation, err := client.ValidateKey(t.Context(), plaintext)
+	if err != nil || !validation.IsValid() || validation.KeyID != issued.GetKey().GetKeyId() || validation.ExpiresAt.IsZero() {
+		t.Errorf("%+v, %v", validation, err)
+	}
+	if _, err := admin.RevokeKey(t.Context(), &tenantauthv1.RevokeKeyRequest{KeyId: validation.KeyID, Reason: "a test"}); err != nil {
+		t.Fatal(err)
+	}
+	if revoked, err := client.ValidateKey(t.Context(), plaintext); err != nil || revoked.Verdict != tenantauth.Revoked {
+		t.Errorf("%+v, %v", revoked, err)
+	}
+	if other, err := client.ValidateKey(t.Context(), tenantauth.Key(real.Key)); err != nil || !other.IsValid() {
+		t.Errorf("%+v, %v", other, err)
+	}
+}
+
+func TestTheServiceDescribesItself(t *testing.T) {
+	client, _ := connect(t)
+	info, err := client.ServerInfo(t.Context())
+	if err != nil || info.Version == "" || info.Database != tenantauthv1.DatabaseKind_DATABASE_KIND_EMBEDDED || info.Now.IsZero() || info.SchemaVersion == 0 {
+		t.Errorf("%+v, %v", info, err)
+	}
+}
+
+func TestWhatTheServiceDoesNotServeIsAnErrorAndNoVerdict(t *testing.T) {
+	client, _ := connect(t)
+	validation, err := client.ValidateSession(t.Context(), "session-1", "")
+	if err == nil {
+		// A service that serves sessions knows that nobody has bound this one.
+		if validation.Verdict != tenantauth.Unbound {
+			t.Errorf("%+v", validation)
+		}
+		return
+	}
+	if made := asError(t, err); !errors.Is(err, tenantauth.ErrOther) || made.Code != codes.Unimplemented || made.Reason != "NOT_SERVED" {
+		t.Errorf("%+v", made)
+	}
+}

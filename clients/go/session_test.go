@@ -1,0 +1,180 @@
+package tenantauth_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
+	"github.com/tenant-auth/tenant-auth/clients/go/internal/fake"
+)
+
+const session = "mcp-session-1"
+
+func (r *rig) bind(bind tenantauth.Bind) tenantauth.Binding {
+	r.t.Helper()
+	binding, err := r.client.BindSession(r.ctx, bind)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return binding
+}
+
+func (r *rig) validateSession(withKey tenantauth.Key, scopes ...string) tenantauth.SessionValidation {
+	r.t.Helper()
+	validation, err := r.client.ValidateSession(r.ctx, session, withKey, scopes...)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return validation
+}
+
+func TestASessionIsBoundValidatedAndUnbound(t *testing.T) {
+	r := start(t)
+	if unbound := r.validateSession(""); unbound.Verdict != tenantauth.Unbound {
+		t.Errorf("before: %v", unbound.Verdict)
+	}
+	bind := tenantauth.Bind{SessionID: session, Key: key, TTL: time.Hour, Sliding: true, Attributes: map[string]string{"client": "cli"}}
+	binding := r.bind(bind)
+	made := binding.Session
+	if binding.Verdict != tenantauth.Valid || binding.AlreadyBound || made.ID != session || made.TenantID != "ten_1" || made.KeyID != "key_1" ||
+		!made.Sliding || !made.CreatedAt.Equal(r.clock.Now()) || !made.ExpiresAt.Equal(r.clock.Now().Add(time.Hour)) {
+		t.Errorf("%+v", binding)
+	}
+	// What was remembered of the session from before was forgotten.
+	valid := r.validateSession("", scope)
+	if valid.Verdict != tenantauth.Valid || valid.Attributes["client"] != "cli" || valid.Provenance.Source == tenantauth.SourceNear {
+		t.Errorf("bound: %+v", valid)
+	}
+	if again := r.validateSession("", scope); again.Provenance.Source != tenantauth.SourceNear || again.Attributes["client"] != "cli" {
+		t.Errorf("again: %+v", again)
+	}
+	if lacking := r.validateSession("", "admin"); lacking.Verdict != tenantauth.InsufficientScope || !slices.Equal(lacking.MissingScopes, []string{"admin"}) {
+		t.Errorf("lacking: %+v", lacking)
+	}
+	if binding = r.bind(bind); !binding.AlreadyBound {
+		t.Errorf("%+v", binding)
+	}
+	for _, bound := range []bool{true, false} {
+		if was, err := r.client.UnbindSession(r.ctx, session, "ten_1"); err != nil || was != bound {
+			t.Errorf("was bound: %t, %v", was, err)
+		}
+	}
+	if unbound := r.validateSession("", scope); unbound.Verdict != tenantauth.Unbound {
+		t.Errorf("after: %v", unbound.Verdict)
+	}
+}
+
+func TestASessionOfAnotherTenantIsNeverMoved(t *testing.T) {
+	r := start(t)
+	other := fake.Valid("key_2")
+	other.TenantId = "ten_2"
+	r.service.Put("another tenant's", other)
+	r.bind(tenantauth.Bind{SessionID: session, Key: key, TTL: time.Hour})
+	binding := r.bind(tenantauth.Bind{SessionID: session, Key: "another tenant's", TTL: time.Hour})
+	if binding.Verdict != tenantauth.TenantMismatch || binding.Session.ID != "" {
+		t.Errorf("%+v", binding)
+	}
+	if validation := r.validateSession("another tenant's"); validation.Verdict != tenantauth.TenantMismatch {
+		t.Errorf("%v", validation.Verdict)
+	}
+	if validation := r.validateSession(key); validation.Verdict != tenantauth.Valid {
+		t.Errorf("%v", validation.Verdict)
+	}
+}
+
+func TestAnUnbindingWinsOverAValidationUnderWay(t *testing.T) {
+	r := start(t, tenantauth.WithTimeout(patience))
+	r.bind(tenantauth.Bind{SessionID: session, Key: key, TTL: time.Hour})
+	started, release := make(chan struct{}), make(chan struct{})
+	r.service.Before(func(_ context.Context, method string, _ any) error {
+		if method == "ValidateSession" {
+			close(started)
+			<-release
+		}
+		return nil
+	})
+	var under sync.WaitGroup
+	under.Go(func() { _, _ = r.client.ValidateSession(r.ctx, session, "") })
+	<-started
+	if _, err := r.client.UnbindSession(r.ctx, session, "ten_1"); err != nil {
+		t.Fatal(err)
+	}
+	close(release)
+	under.Wait()
+	r.service.Before(nil)
+	if validation := r.validateSession(""); validation.Provenance.Source == tenantauth.SourceNear {
+		t.Errorf("%v was remembered from before", validation.Verdict)
+	}
+}
+
+func TestAWatchedSessionLastsUntilItIsInvalidated(t *testing.T) {
+	r, stream := startWatched(t)
+	r.bind(tenantauth.Bind{SessionID: session, Key: key, TTL: time.Hour})
+	r.validateSession("")
+	r.validateSession(key)
+	r.beat(stream, 30*time.Second, 11)
+	if validation := r.validateSession(""); validation.Provenance.Source != tenantauth.SourceNear {
+		t.Errorf("from %v", validation.Provenance.Source)
+	}
+	// The answer does not name the key that was presented along, so nobody could tell us of its end.
+	if validation := r.validateSession(key); validation.Provenance.Source != tenantauth.SourceDatabase {
+		t.Errorf("with a key from %v", validation.Provenance.Source)
+	}
+	stream.Invalidate(12, scopeSession, session)
+	r.await("the event is handled", func() bool { return r.client.WatchState().Revision == 12 })
+	if validation := r.validateSession(""); validation.Provenance.Source != tenantauth.SourceDatabase {
+		t.Errorf("after the event from %v", validation.Provenance.Source)
+	}
+}
+
+func TestASlidingSessionInUseIsHeardOfBeforeItEnds(t *testing.T) {
+	r, stream := startWatched(t)
+	r.bind(tenantauth.Bind{SessionID: session, Key: key, TTL: 40 * time.Second, Sliding: true})
+	r.validateSession("")
+	r.beat(stream, 19*time.Second, 11)
+	if validation := r.validateSession(""); validation.Provenance.Source != tenantauth.SourceNear {
+		t.Errorf("from %v", validation.Provenance.Source)
+	}
+	r.beat(stream, time.Second, 11)
+	if validation := r.validateSession(""); validation.Provenance.Source != tenantauth.SourceDatabase {
+		t.Errorf("half way from %v: the service never heard that it is in use", validation.Provenance.Source)
+	}
+}
+
+func TestSessionsAreListedPageByPage(t *testing.T) {
+	r := start(t)
+	var want []string
+	for n := range 5 {
+		id := fmt.Sprint("session-", n)
+		r.bind(tenantauth.Bind{SessionID: id, Key: key, TTL: time.Hour})
+		want = slices.Insert(want, 0, id)
+	}
+	var listed []string
+	for session, err := range r.client.ListSessions(r.ctx, "ten_1") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed = append(listed, session.ID)
+	}
+	if !slices.Equal(listed, want) {
+		t.Errorf("%v", listed)
+	}
+	r.expectCalls("ListSessions", 3)
+	for range r.client.ListSessions(r.ctx, "ten_1") {
+		break
+	}
+	r.expectCalls("ListSessions", 4)
+	r.service.Before(func(context.Context, string, any) error { return fake.Invalid("tenant_id", "must not be empty") })
+	var failures int
+	for _, err := range r.client.ListSessions(r.ctx, "") {
+		failures++
+		asError(t, err)
+	}
+	if failures != 1 {
+		t.Errorf("%d errors", failures)
+	}
+}

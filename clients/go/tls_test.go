@@ -1,0 +1,155 @@
+package tenantauth_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
+	"github.com/tenant-auth/tenant-auth/clients/go/internal/fake"
+)
+
+// authority issues certificates, and keeps them in files as operators do.
+type authority struct {
+	t           *testing.T
+	folder      string
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T) *authority {
+	a := &authority{t: t, folder: t.TempDir()}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		NotAfter: time.Now().Add(time.Hour),
+	}
+	a.certificate, a.key = a.sign("ca", template, nil, nil)
+	return a
+}
+
+func (a *authority) sign(name string, template, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+	a.t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	if parent == nil {
+		parent, signer = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.write(name+".pem", "CERTIFICATE", der)
+	a.write(name+".key", "PRIVATE KEY", private)
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return certificate, key
+}
+
+func (a *authority) write(name, kind string, der []byte) {
+	a.t.Helper()
+	if err := os.WriteFile(a.file(name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+func (a *authority) file(name string) string { return filepath.Join(a.folder, name) }
+
+func (a *authority) issue(name string, usage x509.ExtKeyUsage) {
+	a.sign(name, &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{usage}, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}, a.certificate, a.key)
+}
+
+func TestTLSWithOurOwnAuthorityAndAClientCertificate(t *testing.T) {
+	a := newAuthority(t)
+	a.issue("server", x509.ExtKeyUsageServerAuth)
+	a.issue("client", x509.ExtKeyUsageClientAuth)
+	pair, err := tls.LoadX509KeyPair(a.file("server.pem"), a.file("server.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(a.certificate)
+	service := fake.Start(t, grpc.Creds(credentials.NewTLS(&tls.Config{
+		Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: roots,
+	})))
+	_, port, _ := strings.Cut(service.Address(), ":")
+	full, err := tenantauth.TLSFromFiles(a.file("ca.pem"), a.file("client.pem"), a.file("client.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nameless, err := tenantauth.TLSFromFiles(a.file("ca.pem"), "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		endpoints string
+		options   []tenantauth.Option
+		answered  bool
+	}{
+		// Each address is checked against the name by which it was found.
+		"by name and address":         {"localhost:" + port + ",127.0.0.1:" + port, []tenantauth.Option{tenantauth.WithTLS(full)}, true},
+		"https":                       {"https://localhost:" + port, []tenantauth.Option{tenantauth.WithTLS(full)}, true},
+		"without a certificate":       {"localhost:" + port, []tenantauth.Option{tenantauth.WithTLS(nameless)}, false},
+		"with the machine's roots":    {"https://localhost:" + port, nil, false},
+		"in plaintext":                {"localhost:" + port, nil, false},
+		"by an address that is wrong": {"127.0.0.2:" + port, []tenantauth.Option{tenantauth.WithTLS(full)}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, err := tenantauth.New(test.endpoints, append(test.options, tenantauth.WithoutNearCache(), tenantauth.WithAttempts(1), tenantauth.WithTimeout(patience))...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = client.Close() }()
+			for range 4 {
+				_, err = client.ServerInfo(t.Context())
+				if answered := err == nil; answered != test.answered {
+					t.Fatalf("answered is %t: %v", answered, err)
+				}
+			}
+			if !test.answered && !errors.Is(err, tenantauth.ErrUnavailable) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+func TestFilesThatHoldNoCertificateAreRefused(t *testing.T) {
+	a := newAuthority(t)
+	for name, files := range map[string][3]string{
+		"no such authority": {a.file("none.pem"), "", ""},
+		"a key as one":      {a.file("ca.key"), "", ""},
+		"half a pair":       {"", a.file("ca.pem"), ""},
+	} {
+		if _, err := tenantauth.TLSFromFiles(files[0], files[1], files[2]); err == nil {
+			t.Errorf("%s was taken", name)
+		}
+	}
+	if _, err := tenantauth.New("http://localhost:1", tenantauth.WithTLS(&tls.Config{MinVersion: tls.VersionTLS12})); err == nil {
+		t.Error("http:// was taken together with TLS")
+	}
+}

@@ -1,0 +1,146 @@
+"""What a driver can ask for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from tenant_auth import AsyncClient, TenantAuthError, UsageBucket, UsageEvent, Validation
+
+Command = dict[str, Any]
+Answer = dict[str, Any]
+
+
+def error_of(error: TenantAuthError) -> Answer:
+    return {
+        "error": error.code,
+        "reason": error.reason,
+        "fields": [violation.field for violation in error.violations],
+    }
+
+
+def decision(validation: Validation) -> Answer:
+    return {
+        "verdict": validation.verdict.name,
+        "tenant_id": validation.tenant_id,
+        "key_id": validation.key_id,
+        "missing_scopes": list(validation.missing_scopes),
+        "source": validation.provenance.source.name,
+    }
+
+
+def timeout(command: Command) -> float | None:
+    return command["timeout_ms"] / 1e3 if "timeout_ms" in command else None
+
+
+async def validate_key(client: AsyncClient, command: Command) -> Answer:
+    scopes = command.get("scopes", [])
+    return decision(await client.validate_key(command["key"], scopes, timeout=timeout(command)))
+
+
+async def validate_key_concurrently(client: AsyncClient, command: Command) -> Answer:
+    limit = timeout(command)
+    calls = [client.validate_key(command["key"], timeout=limit) for _ in range(command["times"])]
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    verdicts: Counter[str] = Counter()
+    errors: Counter[str] = Counter()
+    for outcome in outcomes:
+        if isinstance(outcome, Validation):
+            verdicts[outcome.verdict.name] += 1
+        elif isinstance(outcome, TenantAuthError):
+            errors[outcome.code] += 1
+        else:
+            raise outcome
+    return {"verdicts": verdicts, "errors": errors}
+
+
+async def validate_keys(client: AsyncClient, command: Command) -> Answer:
+    outcomes = await client.validate_keys(command["keys"], command.get("scopes", []), timeout=timeout(command))
+    return {"items": [decision(one) if isinstance(one, Validation) else error_of(one) for one in outcomes]}
+
+
+async def bind_session(client: AsyncClient, command: Command) -> Answer:
+    binding = await client.bind_session(
+        command["session_id"],
+        command["key"],
+        command["ttl_ms"] / 1e3,
+        attributes=command.get("attributes"),
+        timeout=timeout(command),
+    )
+    session = binding.session
+    return {
+        "verdict": binding.verdict.name,
+        "already_bound": binding.already_bound,
+        "tenant_id": session.tenant_id if session else "",
+        "key_id": session.key_id if session else "",
+    }
+
+
+async def validate_session(client: AsyncClient, command: Command) -> Answer:
+    validation = await client.validate_session(
+        command["session_id"], command.get("key"), command.get("scopes", []), timeout=timeout(command)
+    )
+    return decision(validation) | {"attributes": dict(validation.attributes)}
+
+
+async def unbind_session(client: AsyncClient, command: Command) -> Answer:
+    was_bound = await client.unbind_session(command["session_id"], command["tenant_id"], timeout=timeout(command))
+    return {"was_bound": was_bound}
+
+
+async def record_usage(client: AsyncClient, command: Command) -> Answer:
+    events = [UsageEvent(event["tenant_id"], event["metric"], event["quantity"]) for event in command["events"]]
+    receipt = await client.record_usage(events, command["request_id"], timeout=timeout(command))
+    return {
+        "accepted": receipt.accepted,
+        "rejected": [{"index": one.index, "error": one.error.code} for one in receipt.rejected],
+        "already_recorded": receipt.already_recorded,
+    }
+
+
+async def query_usage(client: AsyncClient, command: Command) -> Answer:
+    def moment(name: str) -> datetime:
+        return datetime.fromtimestamp(command[name] / 1e3, UTC)
+
+    sums = client.query_usage(
+        command["tenant_id"],
+        moment("start_ms"),
+        moment("end_ms"),
+        metric=command.get("metric") or "",
+        bucket=UsageBucket[command.get("bucket", "DAY")],
+        timeout=timeout(command),
+    )
+    return {
+        "sums": [
+            {"metric": s.metric, "bucket_start_ms": round(s.bucket_start.timestamp() * 1e3), "quantity": s.quantity}
+            async for s in sums
+        ]
+    }
+
+
+async def watch_state(client: AsyncClient, _command: Command) -> Answer:
+    return {"live": client.watch_state.live, "revision": client.watch_state.revision}
+
+
+async def server_info(client: AsyncClient, command: Command) -> Answer:
+    return {"version": (await client.server_info(timeout=timeout(command))).version}
+
+
+OPERATIONS: dict[str, Callable[[AsyncClient, Command], Awaitable[Answer]]] = {
+    operation.__name__: operation
+    for operation in (
+        validate_key,
+        validate_key_concurrently,
+        validate_keys,
+        bind_session,
+        validate_session,
+        unbind_session,
+        record_usage,
+        query_usage,
+        watch_state,
+        server_info,
+    )
+}

@@ -1,0 +1,56 @@
+"""An MCP server whose callers are tenants: `python examples/mcp_server.py`, then connect to http://127.0.0.1:8001/mcp.
+
+Each session is bound to the tenant whose key opened it, each call is checked, and each use of the tool is recorded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+import uvicorn
+from mcp.server.auth.settings import AuthSettings
+from mcp.server.mcpserver import MCPServer
+from pydantic import AnyHttpUrl
+from starlette.applications import Starlette
+
+from tenant_auth import AsyncClient, AsyncUsageRecorder
+from tenant_auth.mcp import TenantTokenVerifier, current_principal, protect
+
+
+def make_app(client: AsyncClient, recorder: AsyncUsageRecorder, url: str, *, sessions: bool = True) -> Starlette:
+    # Keys are issued by tenant-auth and not by an OAuth server, so there is no audience in them to check.
+    auth = AuthSettings(issuer_url=AnyHttpUrl(url), resource_server_url=AnyHttpUrl(url), validate_token_resource=False)
+    server = MCPServer("orders", token_verifier=TenantTokenVerifier(client), auth=auth)
+
+    @server.tool()
+    async def count_words(text: str) -> int:
+        """Counts the words of a text."""
+        principal = current_principal()
+        count = len(text.split())
+        recorder.record(principal.tenant_id, "words.counted", count)
+        return count
+
+    return protect(server.streamable_http_app(), client, sessions=sessions)
+
+
+async def serve(tenant_auth: str, port: int, *, sessions: bool) -> None:
+    async with AsyncClient(tenant_auth) as client:
+        recorder = client.usage_recorder()
+        app = make_app(client, recorder, f"http://127.0.0.1:{port}", sessions=sessions)
+        await uvicorn.Server(uvicorn.Config(app, port=port)).serve()
+        for batch in await recorder.close():
+            print(f"{len(batch.events)} usage events were not recorded: {batch.error}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tenant-auth", default="127.0.0.1:50051")
+    parser.add_argument("--port", type=int, default=8001)
+    parser.add_argument("--no-sessions", action="store_true", help="for a tenant-auth that does not serve sessions")
+    arguments = parser.parse_args()
+    asyncio.run(serve(arguments.tenant_auth, arguments.port, sessions=not arguments.no_sessions))
+
+
+if __name__ == "__main__":
+    main()

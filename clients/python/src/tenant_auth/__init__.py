@@ -1,0 +1,84 @@
+"""Asks tenant-auth whether a customer's key or session is good, and records usage.
+
+`AsyncClient` is for asyncio, `Client` for threads; they offer the same.
+"""
+
+from ._usage_buffer import RecorderOptions
+from ._version import __version__
+from .async_client import AsyncClient
+from .async_recorder import AsyncUsageRecorder
+from .client import Client
+from .errors import (
+    ClosedError,
+    DeadlineExceededError,
+    ErrorKind,
+    InvalidRequestError,
+    NotServedError,
+    OverloadedError,
+    PermissionDeniedError,
+    QueueFullError,
+    TenantAuthError,
+    UnauthenticatedError,
+    UnavailableError,
+    Violation,
+)
+from .options import NearCache, Options, Retry, Tls, TokenFile
+from .recorder import UsageRecorder
+from .results import (
+    Outcome,
+    Principal,
+    Provenance,
+    Question,
+    ServerInfo,
+    SessionValidation,
+    Validation,
+    WatchState,
+)
+from .sessions import Binding, Session, SessionExpiry
+from .usage import RejectedEvent, UnsentUsage, UsageBucket, UsageEvent, UsageReceipt, UsageSum
+from .verdict import Source, Verdict
+
+__all__ = [
+    "AsyncClient",
+    "AsyncUsageRecorder",
+    "Binding",
+    "Client",
+    "ClosedError",
+    "DeadlineExceededError",
+    "ErrorKind",
+    "InvalidRequestError",
+    "NearCache",
+    "NotServedError",
+    "Options",
+    "Outcome",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "Principal",
+    "Provenance",
+    "Question",
+    "QueueFullError",
+    "RecorderOptions",
+    "RejectedEvent",
+    "Retry",
+    "ServerInfo",
+    "Session",
+    "SessionExpiry",
+    "SessionValidation",
+    "Source",
+    "TenantAuthError",
+    "Tls",
+    "TokenFile",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "UnsentUsage",
+    "UsageBucket",
+    "UsageEvent",
+    "UsageReceipt",
+    "UsageRecorder",
+    "UsageSum",
+    "Validation",
+    "Verdict",
+    "Violation",
+    "WatchState",
+    "__version__",
+]

@@ -1,0 +1,196 @@
+"""Which answers may be used again, and for how long. Does no I/O; safe among threads."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import threading
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import Enum
+
+from ._feed import Feed
+from ._marks import Marks, Subject
+from ._shelf import Digest, Entry, Shelf
+from .clock import Clock
+from .options import NearCache as NearCacheOptions
+from .results import Validation, WatchState
+from .verdict import Source, Verdict
+
+# These stay true until an invalidation says otherwise. UNKNOWN does not: nobody can announce a key by an id that this
+# process never learnt.
+WATCHABLE = frozenset(
+    {
+        Verdict.VALID,
+        Verdict.INSUFFICIENT_SCOPE,
+        Verdict.REVOKED,
+        Verdict.EXPIRED,
+        Verdict.TENANT_SUSPENDED,
+    }
+)
+# These turn into something else when the key's or the session's own end has come.
+MORTAL = frozenset({Verdict.VALID, Verdict.INSUFFICIENT_SCOPE, Verdict.TENANT_SUSPENDED})
+
+
+class About(Enum):
+    """What an invalidation can be about."""
+
+    KEY = "key"
+    TENANT = "tenant"
+    SESSION = "session"
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """Taken before a question is sent: what was known then."""
+
+    sent_at: float
+    epoch: int
+
+
+class NearCache:
+    """Answers about keys and sessions, and what the service's stream of invalidations says about them."""
+
+    def __init__(self, options: NearCacheOptions, clock: Clock) -> None:
+        self._options = options
+        self._clock = clock
+        # Digests under a secret that dies with the process: memory holds no key, and a dump of it no help in guessing.
+        self._secret = secrets.token_bytes(32)
+        self._lock = threading.Lock()
+        self._shelf = Shelf(options.max_entries)
+        self._marks = Marks(capacity=max(1_000, options.max_entries))
+        self._feed = Feed()
+        self._epoch = 0
+        self._oldest_epoch = 0
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._shelf)
+
+    def digest(self, *texts: str) -> Digest:
+        """Stands for a key, or for a session and a key."""
+        mac = hmac.new(self._secret, digestmod=hashlib.sha256)
+        for text in texts:
+            data = text.encode("utf-8", "surrogatepass")
+            mac.update(len(data).to_bytes(8, "big"))
+            mac.update(data)
+        return mac.digest()
+
+    @property
+    def epoch(self) -> int:
+        """Changes with everything that is heard: who asks after a change must not share an answer from before it."""
+        return self._epoch
+
+    def ticket(self) -> Ticket:
+        with self._lock:
+            return Ticket(self._clock.monotonic(), self._epoch)
+
+    def get(self, digest: Digest) -> Validation | None:
+        """An answer that may be used now."""
+        now, wall = self._clock.monotonic(), self._clock.time()
+        with self._lock:
+            entry = self._shelf.get(digest)
+            if entry is None:
+                return None
+            if self._left(entry, now, wall) <= 0:
+                self._shelf.drop(digest)
+                return None
+        provenance = entry.answer.provenance
+        passed = now - entry.sent_at
+        # The caller hears of no invalidation, so the service's own word is all that is passed on.
+        rest = max(0.0, provenance.cacheable_for - passed)
+        near = replace(provenance, source=Source.NEAR, age=provenance.age + passed, cacheable_for=rest)
+        return replace(entry.answer, provenance=near)
+
+    def put(self, digest: Digest, ticket: Ticket, answer: Validation, session_id: str | None = None) -> None:
+        """Keeps an answer, unless it may not be kept or something newer was heard meanwhile."""
+        provenance = answer.provenance
+        if provenance.cacheable_for <= 0:
+            return
+        subjects = self._subjects(answer, session_id)
+        entry = Entry(answer, ticket.sent_at, subjects)
+        now, wall = self._clock.monotonic(), self._clock.time()
+        with self._lock:
+            if ticket.epoch < self._oldest_epoch:
+                return
+            if self._marks.overtake(subjects, revision=provenance.revision, epoch=ticket.epoch):
+                return
+            old = self._shelf.get(digest)
+            newer = old is not None and old.answer.provenance.revision > provenance.revision
+            if old is not None and newer and self._left(old, now, wall) > 0:
+                return
+            self._shelf.put(digest, entry)
+
+    def heartbeat(self, revision: int) -> None:
+        with self._lock:
+            self._feed.heard(revision, self._clock.monotonic())
+
+    def invalidate(self, about: About, name: str, revision: int) -> None:
+        """Something changed at this revision."""
+        with self._lock:
+            self._feed.heard(revision, self._clock.monotonic())
+            self._epoch += 1
+            subject = self._subject(about, name)
+            self._shelf.drop_about(subject, below=revision)
+            forgotten = self._marks.note(subject, revision=revision)
+            # Without its mark a late answer about that thing looks like any other: none this old is trusted for long.
+            self._feed.floor = max(self._feed.floor, forgotten)
+
+    def start_over(self, revision: int) -> None:
+        """What is known may miss anything: forget everything, and what is under way as well."""
+        with self._lock:
+            self._feed.started_over(revision, self._clock.monotonic())
+            self._epoch += 1
+            self._oldest_epoch = self._epoch
+            self._shelf.clear()
+            self._marks.clear()
+
+    def forget_session(self, session_id: str) -> None:
+        """This process changed the session itself, at a revision that it does not know."""
+        with self._lock:
+            self._epoch += 1
+            subject = self._subject(About.SESSION, session_id)
+            self._shelf.drop_about(subject)
+            forgotten = self._marks.note(subject, epoch=self._epoch)
+            self._feed.floor = max(self._feed.floor, forgotten)
+
+    def watch_opening(self) -> int:
+        """A stream is being opened; the revision to go on from."""
+        with self._lock:
+            return self._feed.opening(self._clock.monotonic())
+
+    def watch_closed(self) -> None:
+        with self._lock:
+            self._feed.closed()
+
+    def watch_hangs(self) -> bool:
+        """Whether the stream is open and silent for too long."""
+        with self._lock:
+            return self._feed.hangs(self._clock.monotonic())
+
+    def watch_state(self) -> WatchState:
+        with self._lock:
+            return WatchState(live=self._feed.alive(self._clock.monotonic()), revision=self._feed.revision)
+
+    def _left(self, entry: Entry, now: float, wall: float) -> float:
+        """For how long the entry may be used from now on."""
+        answer = entry.answer
+        left = entry.sent_at + answer.provenance.cacheable_for - now
+        if answer.verdict in WATCHABLE and self._feed.covers(entry.sent_at, answer.provenance.revision, now):
+            left = max(left, entry.sent_at + self._options.watched_for - now)
+        if answer.verdict in MORTAL and answer.expires_at is not None:
+            left = min(left, seconds_until(answer.expires_at, wall))
+        return left
+
+    def _subjects(self, answer: Validation, session_id: str | None) -> tuple[Subject, ...]:
+        named = ((About.KEY, answer.key_id), (About.TENANT, answer.tenant_id), (About.SESSION, session_id))
+        return tuple(self._subject(about, name) for about, name in named if name)
+
+    def _subject(self, about: About, name: str) -> Subject:
+        # A session's id admits whoever presents it along with a key, so it is kept like one.
+        return (about, self.digest(name) if about is About.SESSION else name)
+
+
+def seconds_until(moment: datetime, wall: float) -> float:
+    return moment.timestamp() - wall

@@ -1,0 +1,79 @@
+"""Whether and when to try again. Does no I/O."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+
+from . import _status
+from .errors import ErrorKind, TenantAuthError
+from .options import Options, Retry
+
+
+class Budget:
+    """A bucket of tokens: each call puts a part of one in, each retry takes one out."""
+
+    def __init__(self, retry: Retry) -> None:
+        self._lock = threading.Lock()
+        self._share = retry.budget
+        self._most = float(retry.burst)
+        self._tokens = self._most
+
+    def earn(self) -> None:
+        with self._lock:
+            self._tokens = min(self._most, self._tokens + self._share)
+
+    def spend(self) -> bool:
+        with self._lock:
+            # Tenths do not add up exactly.
+            if self._tokens < 1 - 1e-9:
+                return False
+            self._tokens -= 1
+            return True
+
+
+class Attempts:
+    """The attempts of one call, until it is answered, pointless, or too late."""
+
+    def __init__(self, options: Options, budget: Budget | None, timeout: float | None) -> None:
+        self._clock = options.clock
+        self._jitter = options.jitter
+        self._retry = options.retry
+        self._budget = budget
+        self._deadline = self._clock.monotonic() + (options.timeout if timeout is None else timeout)
+        self._made = 0
+        self.request_id = uuid.uuid4().hex
+        if budget is not None:
+            budget.earn()
+
+    def next_timeout(self) -> float:
+        """How long the next attempt may take."""
+        left = self._deadline - self._clock.monotonic()
+        if left <= 0:
+            raise _status.late(self.request_id)
+        self._made += 1
+        return left
+
+    def pause_after(self, error: TenantAuthError) -> float | None:
+        """How long to wait before the next attempt; `None`: the error is final."""
+        retry, budget = self._retry, self._budget
+        if retry is None or budget is None or self._made >= retry.max_attempts or not worth_retrying(error):
+            return None
+        pause = self._jitter() * min(retry.longest, retry.base * 2 ** (self._made - 1))
+        # The service's wish is the least; the jitter on top keeps its callers from coming back all at once.
+        pause += error.retry_after or 0.0
+        if self._clock.monotonic() + pause >= self._deadline:
+            return None
+        return pause if budget.spend() else None
+
+
+def worth_retrying(error: TenantAuthError) -> bool:
+    """An overloaded service is only asked again if it said when."""
+    if error.kind is ErrorKind.OVERLOADED:
+        return error.retry_after is not None
+    return error.kind is ErrorKind.UNAVAILABLE
+
+
+def backoff(failures: int, jitter: float, *, base: float = 0.1, longest: float = 5.0) -> float:
+    """A random pause that grows with each failure in a row."""
+    return float(jitter * min(longest, base * 2 ** min(failures, 16)))

@@ -1,0 +1,109 @@
+"""The only place where a gRPC status becomes an error of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+
+from . import errors
+from .errors import TenantAuthError, Violation
+
+DETAILS = "grpc-status-details-bin"
+REQUEST_ID = "x-request-id"
+
+KINDS: dict[str, type[TenantAuthError]] = {
+    "UNAVAILABLE": errors.UnavailableError,
+    "RESOURCE_EXHAUSTED": errors.OverloadedError,
+    "DEADLINE_EXCEEDED": errors.DeadlineExceededError,
+    "INVALID_ARGUMENT": errors.InvalidRequestError,
+    "UNAUTHENTICATED": errors.UnauthenticatedError,
+    "PERMISSION_DENIED": errors.PermissionDeniedError,
+    "UNIMPLEMENTED": errors.NotServedError,
+}
+CODES: dict[int, str] = {code.value[0]: code.name for code in grpc.StatusCode}
+# Shorter texts are no secrets, and blotting them out would garble every message.
+SHORTEST_SECRET = 8
+
+
+def from_rpc(error: grpc.RpcError, request_id: str, secrets: Iterable[str] = ()) -> TenantAuthError:
+    """What a failed call says. `secrets` are blotted out, wherever they come from."""
+    code = error.code()
+    message = error.details() or ""
+    status = status_pb2.Status()
+    for key, value in metadata(error):
+        if key == REQUEST_ID and isinstance(value, str):
+            request_id = value
+        if key == DETAILS and isinstance(value, bytes):
+            status = parsed(value)
+    return make(code.name, message, status, request_id, secrets)
+
+
+def from_item(item: status_pb2.Status, request_id: str, secrets: Iterable[str] = ()) -> TenantAuthError:
+    """What one item of a reply says."""
+    return make(CODES.get(item.code, "UNKNOWN"), item.message, item, request_id, secrets)
+
+
+def broken(message: str) -> TenantAuthError:
+    """A reply that breaks the contract."""
+    return TenantAuthError(message, code="INTERNAL")
+
+
+def late(request_id: str | None = None) -> errors.DeadlineExceededError:
+    """This side stopped waiting."""
+    return errors.DeadlineExceededError("no answer in time", code="DEADLINE_EXCEEDED", request_id=request_id)
+
+
+def closed(what: str = "client") -> errors.ClosedError:
+    """There is nobody left to do it."""
+    return errors.ClosedError(f"the {what} was closed", code="CANCELLED")
+
+
+def make(
+    code: str, message: str, status: status_pb2.Status, request_id: str, secrets: Iterable[str]
+) -> TenantAuthError:
+    known = tuple(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)
+
+    def clean(text: str) -> str:
+        for secret in known:
+            text = text.replace(secret, "[redacted]")
+        return text
+
+    reason: str | None = None
+    retry_after: float | None = None
+    violations: list[Violation] = []
+    info, retry, bad = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo(), error_details_pb2.BadRequest()
+    for detail in status.details:
+        try:
+            if detail.Unpack(info):
+                reason = clean(info.reason)
+            elif detail.Unpack(retry):
+                retry_after = max(0.0, retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9)
+            elif detail.Unpack(bad):
+                violations += [Violation(clean(v.field), clean(v.description)) for v in bad.field_violations]
+        except DecodeError:
+            # The code and the message are worth having without it.
+            continue
+    return KINDS.get(code, TenantAuthError)(
+        clean(message),
+        code=code,
+        reason=reason,
+        retry_after=retry_after,
+        violations=violations,
+        request_id=clean(request_id),
+    )
+
+
+def metadata(error: grpc.RpcError) -> Iterable[tuple[str, str | bytes]]:
+    for part in ("initial_metadata", "trailing_metadata"):
+        read = getattr(error, part, None)
+        yield from (read() or ()) if read else ()
+
+
+def parsed(data: bytes) -> status_pb2.Status:
+    try:
+        return status_pb2.Status.FromString(data)
+    except DecodeError:
+        return status_pb2.Status()

@@ -1,0 +1,106 @@
+"""Recording usage in the background of an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+
+from . import _status
+from ._retry import backoff
+from ._usage_buffer import Batch, OnRejected, RecorderOptions, UsageBuffer
+from .errors import TenantAuthError
+from .options import Options
+from .usage import UnsentUsage, UsageEvent, UsageReceipt
+
+Send = Callable[[Sequence[UsageEvent], str, float], Awaitable[UsageReceipt]]
+
+
+class AsyncUsageRecorder:
+    """Collects events and records them in batches; see `AsyncClient.usage_recorder`.
+
+    Nothing is dropped in silence: `record` raises when there is no room, what the service rejects goes to
+    `on_rejected`, and `close` returns what could not be sent.
+    """
+
+    def __init__(self, send: Send, client: Options, options: RecorderOptions, on_rejected: OnRejected | None) -> None:
+        self._send = send
+        self._clock = client.clock
+        self._jitter = client.jitter
+        self._options = options
+        self._buffer = UsageBuffer(client.clock, options, on_rejected)
+        self._wake = asyncio.Event()
+        self._upto = 0
+        self._last_try = asyncio.Event()
+        self._progress = asyncio.Condition()
+        self._task = asyncio.create_task(self._run())
+
+    def record(self, tenant_id: str, metric: str, quantity: int, at: datetime | None = None) -> None:
+        """Takes one event, now unless `at` says otherwise. Does not wait. For the event loop's own thread.
+
+        Raises `QueueFullError` when there is no room, `InvalidRequestError` for what could never be counted.
+        """
+        # The moment is that of the event, not that of its arrival after an outage.
+        occurred_at = at if at is not None else datetime.fromtimestamp(self._clock.time(), UTC)
+        if self._buffer.add(UsageEvent(tenant_id, metric, quantity, occurred_at)):
+            self._wake.set()
+
+    async def flush(self, timeout: float | None = None) -> None:
+        """Returns when everything taken so far is recorded, rejected or set aside; late: `DeadlineExceededError`."""
+        upto = self._buffer.taken
+        self._upto = upto
+        self._wake.set()
+        try:
+            async with asyncio.timeout(timeout), self._progress:
+                await self._progress.wait_for(lambda: self._buffer.done >= upto)
+        except TimeoutError:
+            raise _status.late() from None
+
+    async def close(self, timeout: float = 5.0) -> list[UnsentUsage]:
+        """Sends what is left, for at most `timeout` seconds, and returns what could not be sent."""
+        self._buffer.close()
+        self._last_try.set()
+        try:
+            await self.flush(timeout)
+        except TenantAuthError:
+            pass
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        return self._buffer.unsent()
+
+    async def _run(self) -> None:
+        while True:
+            batch = self._buffer.next_batch(hurry=self._buffer.done < self._upto)
+            if batch is not None:
+                await self._deliver(batch)
+                continue
+            self._wake.clear()
+            await self._wait(self._wake, self._buffer.patience())
+
+    async def _deliver(self, batch: Batch) -> None:
+        failure: TenantAuthError | None = None
+        try:
+            receipt = await self._send(batch.events, batch.request_id, self._options.timeout)
+            self._buffer.recorded(batch, receipt)
+        except TenantAuthError as error:
+            failure = error
+        except Exception as error:
+            # A defect, or the user's own source of tokens: the events are kept for `close`.
+            failure = TenantAuthError(f"{type(error).__name__} while sending")
+        if failure is not None and self._buffer.failed(batch, failure):
+            pause = backoff(batch.failures - 1, self._jitter(), longest=self._options.longest_pause)
+            self._last_try.clear()
+            await self._wait(self._last_try, pause + (failure.retry_after or 0.0))
+            return
+        async with self._progress:
+            self._progress.notify_all()
+
+    async def _wait(self, event: asyncio.Event, seconds: float | None) -> None:
+        waits: set[asyncio.Future[object]] = {asyncio.ensure_future(event.wait())}
+        if seconds is not None:
+            waits.add(asyncio.ensure_future(self._clock.sleep(seconds)))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()

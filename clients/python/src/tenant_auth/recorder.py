@@ -1,0 +1,105 @@
+"""Recording usage in a background thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from . import _status
+from ._retry import backoff
+from ._usage_buffer import Batch, OnRejected, RecorderOptions, UsageBuffer
+from .errors import TenantAuthError
+from .options import Options
+from .usage import UnsentUsage, UsageEvent, UsageReceipt
+
+Send = Callable[[Sequence[UsageEvent], str, float], UsageReceipt]
+
+
+class UsageRecorder:
+    """Collects events and records them in batches; see `Client.usage_recorder`. Safe among threads.
+
+    Nothing is dropped in silence: `record` raises when there is no room, what the service rejects goes to
+    `on_rejected`, and `close` returns what could not be sent.
+    """
+
+    def __init__(self, send: Send, client: Options, options: RecorderOptions, on_rejected: OnRejected | None) -> None:
+        self._send = send
+        self._clock = client.clock
+        self._jitter = client.jitter
+        self._options = options
+        self._buffer = UsageBuffer(client.clock, options, on_rejected)
+        self._wake = threading.Event()
+        self._upto = 0
+        self._last_try = threading.Event()
+        self._stop = threading.Event()
+        self._progress = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="tenant-auth-usage", daemon=True)
+        self._thread.start()
+
+    def record(self, tenant_id: str, metric: str, quantity: int, at: datetime | None = None) -> None:
+        """Takes one event, now unless `at` says otherwise. Does not wait.
+
+        Raises `QueueFullError` when there is no room, `InvalidRequestError` for what could never be counted.
+        """
+        # The moment is that of the event, not that of its arrival after an outage.
+        occurred_at = at if at is not None else datetime.fromtimestamp(self._clock.time(), UTC)
+        if self._buffer.add(UsageEvent(tenant_id, metric, quantity, occurred_at)):
+            self._wake.set()
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Returns when everything taken so far is recorded, rejected or set aside; late: `DeadlineExceededError`."""
+        upto = self._buffer.taken
+        self._upto = upto
+        self._wake.set()
+        with self._progress:
+            if not self._progress.wait_for(lambda: self._buffer.done >= upto, timeout):
+                raise _status.late()
+
+    def close(self, timeout: float = 5.0) -> list[UnsentUsage]:
+        """Sends what is left, for at most `timeout` seconds, and returns what could not be sent."""
+        self._buffer.close()
+        self._last_try.set()
+        try:
+            self.flush(timeout)
+        except TenantAuthError:
+            pass
+        self._stop.set()
+        self._wake.set()
+        self._last_try.set()
+        # A call under way ends by its own deadline; what it sends must not be returned as unsent before that.
+        self._thread.join()
+        return self._buffer.unsent()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            # Cleared before looking: what comes in meanwhile sets it again.
+            self._wake.clear()
+            batch = self._buffer.next_batch(hurry=self._buffer.done < self._upto)
+            if batch is not None:
+                self._deliver(batch)
+                continue
+            patience = self._buffer.patience()
+            if patience is None:
+                self._wake.wait()
+            else:
+                self._clock.wait(self._wake, patience)
+
+    def _deliver(self, batch: Batch) -> None:
+        failure: TenantAuthError | None = None
+        try:
+            receipt = self._send(batch.events, batch.request_id, self._options.timeout)
+            self._buffer.recorded(batch, receipt)
+        except TenantAuthError as error:
+            failure = error
+        except Exception as error:
+            # A defect, or the user's own source of tokens: the events are kept for `close`.
+            failure = TenantAuthError(f"{type(error).__name__} while sending")
+        if failure is not None and self._buffer.failed(batch, failure):
+            pause = backoff(batch.failures - 1, self._jitter(), longest=self._options.longest_pause)
+            self._clock.wait(self._last_try, pause + (failure.retry_after or 0.0))
+            if not self._stop.is_set():
+                self._last_try.clear()
+            return
+        with self._progress:
+            self._progress.notify_all()

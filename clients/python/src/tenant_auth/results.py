@@ -1,0 +1,124 @@
+"""What is answered. Durations are seconds, moments are aware datetimes in UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+
+from .errors import TenantAuthError
+from .verdict import Source, Verdict
+
+NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """How much an answer is worth."""
+
+    source: Source = Source.UNSPECIFIED
+    age: float = 0.0
+    """Time since the database was asked."""
+    revision: int = 0
+    """The database's change-log sequence number that the answer reflects."""
+    cacheable_for: float = 0.0
+    """How long the answer may be reused; zero: not at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """Who was let in: what a handler needs to know about its caller."""
+
+    tenant_id: str
+    tenant_name: str
+    plan: str
+    key_id: str
+    """The key's public id, safe to log."""
+    scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """The decision about a key, and whose key it is.
+
+    For `UNKNOWN` and `MALFORMED` nothing but the verdict and its provenance is known.
+    """
+
+    verdict: Verdict
+    tenant_id: str = ""
+    tenant_name: str = ""
+    plan: str = ""
+    key_id: str = ""
+    """The key's public id, safe to log."""
+    scopes: tuple[str, ...] = ()
+    """Every scope the key holds, sorted."""
+    expires_at: datetime | None = None
+    """When it ends by itself; `None`: never."""
+    missing_scopes: tuple[str, ...] = ()
+    """With `INSUFFICIENT_SCOPE`: the required scopes that the key lacks."""
+    provenance: Provenance = field(default_factory=Provenance)
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the request may proceed."""
+        return self.verdict.is_valid
+
+    @property
+    def principal(self) -> Principal:
+        """Who is calling. Only a valid answer has one: a denied caller must not be taken for a tenant."""
+        if not self.is_valid:
+            raise ValueError(f"a verdict of {self.verdict} admits nobody")
+        return Principal(
+            tenant_id=self.tenant_id,
+            tenant_name=self.tenant_name,
+            plan=self.plan,
+            key_id=self.key_id,
+            scopes=self.scopes,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionValidation(Validation):
+    """The decision about a session, and whose session it is."""
+
+    attributes: Mapping[str, str] = field(default_factory=lambda: NO_ATTRIBUTES)
+    """What was attached when the session was bound."""
+
+
+Outcome = Validation | TenantAuthError
+"""One key's place in a batch: a decision, or why there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A key to decide about in a batch, with scopes of its own."""
+
+    key: str = field(repr=False)
+    scopes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerInfo:
+    """The process that answered."""
+
+    version: str
+    commit: str
+    dirty: bool
+    branch: str
+    database: str
+    """`EMBEDDED`, `REMOTE`, or the number of a kind that this version does not know."""
+    revision: int
+    uptime: float
+    now: datetime | None
+    schema_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchState:
+    """How the near-cache is kept informed."""
+
+    live: bool
+    """Whether invalidations arrive, so that answers may be used beyond their `cacheable_for`."""
+    revision: int
+    """The last revision that was handled."""

@@ -1,0 +1,79 @@
+"""For tests of what uses these clients."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass
+
+
+@dataclass(eq=False)
+class Sleeper:
+    until: float
+    loop: asyncio.AbstractEventLoop
+    woken: asyncio.Future[None]
+
+
+class ManualClock:
+    """Time that only passes when the test says so, or when somebody sleeps if `auto` is set."""
+
+    def __init__(self, *, auto: bool = False, start: float = 1_800_000_000.0) -> None:
+        self._auto = auto
+        self._start = start
+        self._passed = 0.0
+        self._lock = threading.Lock()
+        self._sleepers: list[Sleeper] = []
+        self.pauses: list[float] = []
+        """What was slept for, in order."""
+
+    def monotonic(self) -> float:
+        return self._passed
+
+    def time(self) -> float:
+        return self._start + self._passed
+
+    def advance(self, seconds: float) -> None:
+        """Lets time pass, and wakes whose time has come."""
+        with self._lock:
+            self._passed += seconds
+            due = [sleeper for sleeper in self._sleepers if sleeper.until <= self._passed]
+            self._sleepers = [sleeper for sleeper in self._sleepers if sleeper.until > self._passed]
+        for sleeper in due:
+            sleeper.loop.call_soon_threadsafe(wake, sleeper.woken)
+
+    async def sleep(self, seconds: float) -> None:
+        self._note(seconds)
+        if self._auto:
+            self.advance(seconds)
+            await asyncio.sleep(0)
+            return
+        loop = asyncio.get_running_loop()
+        sleeper = Sleeper(self._passed + seconds, loop, loop.create_future())
+        with self._lock:
+            self._sleepers.append(sleeper)
+        self.advance(0)
+        try:
+            await sleeper.woken
+        finally:
+            with self._lock:
+                self._sleepers = [other for other in self._sleepers if other is not sleeper]
+
+    def wait(self, stop: threading.Event, seconds: float) -> bool:
+        self._note(seconds)
+        if self._auto:
+            self.advance(seconds)
+            return stop.is_set()
+        until = self._passed + seconds
+        # An event cannot be awaited together with this clock, so one of the two is looked at again and again.
+        while self._passed < until and not stop.wait(0.002):
+            pass
+        return stop.is_set()
+
+    def _note(self, seconds: float) -> None:
+        with self._lock:
+            self.pauses.append(seconds)
+
+
+def wake(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)

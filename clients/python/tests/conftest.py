@@ -1,0 +1,92 @@
+"""What the tests share: the fake service, and both clients behind one face."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from fake import PATIENCE, Fake
+from tenant_auth import AsyncClient, Client, Options
+from tenant_auth import NearCache as Limits
+from tenant_auth._near_cache import NearCache
+from tenant_auth.testing import ManualClock
+
+
+class Threaded:
+    """A `Client`, called from threads, so that one test can be about both clients."""
+
+    def __init__(self, client: Client, executor: ThreadPoolExecutor) -> None:
+        self.client = client
+        self._executor = executor
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("watch_state", "raw", "_core"):
+            return getattr(self.client, name)
+        method = getattr(self.client, name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            run = asyncio.get_running_loop().run_in_executor
+            result = await run(self._executor, lambda: method(*args, **kwargs))
+            return await run(self._executor, list, result) if isinstance(result, Iterator) else result
+
+        return call
+
+
+async def collect(items: Any) -> list[Any]:
+    """What an async iterator gives, or what a thread has collected."""
+    return [item async for item in items] if isinstance(items, AsyncIterator) else list(await items)
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    """Waits for something in this process that nobody announces."""
+    async with asyncio.timeout(PATIENCE):
+        while not happened():
+            await asyncio.sleep(0.002)
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    fake = Fake()
+    yield fake
+    fake.stop()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def near(clock: ManualClock) -> NearCache:
+    return NearCache(Limits(), clock)
+
+
+Connect = Callable[..., Any]
+
+
+@pytest_asyncio.fixture(params=["async", "threads"])
+async def connect(request: pytest.FixtureRequest, fake: Fake) -> AsyncIterator[Connect]:
+    """Makes clients of either kind, for the fake unless told otherwise, and closes them."""
+    clients: list[Any] = []
+    executor = ThreadPoolExecutor(64)
+
+    def make(endpoint: Any = None, **options: Any) -> Any:
+        endpoint = endpoint or fake.endpoint
+        made: Any
+        if request.param == "async":
+            made = AsyncClient(endpoint, Options(**options))
+        else:
+            made = Threaded(Client(endpoint, Options(**options)), executor)
+        _ = made.raw
+        clients.append(made)
+        return made
+
+    yield make
+    for client in clients:
+        await client.close()
+    executor.shutdown()

@@ -1,0 +1,34 @@
+"""Helpers for tests of the near-cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tenant_auth import Provenance, Source, Validation, Verdict
+from tenant_auth._near_cache import NearCache, Ticket
+from tenant_auth.testing import ManualClock
+
+
+def validation(verdict: Verdict = Verdict.VALID, *, revision: int = 10, reuse: float = 5.0, **more: Any) -> Validation:
+    known: dict[str, Any] = {} if verdict is Verdict.UNKNOWN else {"tenant_id": "acme", "key_id": "key_1"}
+    provenance = Provenance(source=Source.FRESH, age=1.0, revision=revision, cacheable_for=reuse)
+    return Validation(verdict=verdict, provenance=provenance, **(known | more))
+
+
+def keep(near: NearCache, name: str = "k", ticket: Ticket | None = None, **more: Any) -> bytes:
+    digest = near.digest("key", name)
+    near.put(digest, ticket or near.ticket(), validation(**more))
+    return digest
+
+
+def live(near: NearCache, revision: int = 10) -> None:
+    """The stream begins and says what it reaches."""
+    near.watch_opening()
+    near.heartbeat(revision)
+
+
+def watch_for(near: NearCache, clock: ManualClock, seconds: int, revision: int = 10) -> None:
+    """The stream goes on for a while."""
+    for _ in range(seconds):
+        clock.advance(1)
+        near.heartbeat(revision)

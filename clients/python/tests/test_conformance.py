@@ -1,0 +1,149 @@
+"""The program that a conformance driver talks to, as the driver starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import status_pb2
+
+from fake import Fake
+from replies import Failure, answer
+from tenant_auth.proto import usage_pb2
+
+CONFORMANCE = Path(__file__).parent.parent / "conformance"
+
+
+class Runner:
+    def __init__(self, endpoint: str, **environment: str) -> None:
+        path = [str(CONFORMANCE), *filter(None, [os.environ.get("PYTHONPATH")])]
+        variables = os.environ | {"TENANT_AUTH_ENDPOINTS": endpoint, "PYTHONPATH": os.pathsep.join(path)} | environment
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tenant_auth_conformance"],
+            env=variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return answer
+
+    def send(self, **command: Any) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+
+    def ask(self, **command: Any) -> dict[str, Any]:
+        self.send(id=7, **command)
+        answer = self.read()
+        assert answer.pop("id") == 7
+        return answer
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@contextmanager
+def running(endpoint: str, **environment: str) -> Iterator[Runner]:
+    runner = Runner(endpoint, **environment)
+    try:
+        assert runner.read() == {"ready": True}
+        yield runner
+    finally:
+        runner.stop()
+
+
+@pytest.fixture
+def runner(fake: Fake) -> Iterator[Runner]:
+    with running(fake.endpoint) as runner:
+        yield runner
+
+
+def test_keys(runner: Runner, fake: Fake) -> None:
+    fake.keys |= {"k": answer(scopes=["a"]), "b": status_pb2.Status(code=14)}
+    asked = runner.ask(op="validate_key", key="k", scopes=["b"], timeout_ms=5_000)
+    known = {"tenant_id": "acme", "key_id": "key_1"}
+    assert asked == {"verdict": "INSUFFICIENT_SCOPE", **known, "missing_scopes": ["b"], "source": "DATABASE"}
+    assert runner.ask(op="validate_key", key="k")["source"] == "NEAR"
+    items = runner.ask(op="validate_keys", keys=["k", "b"], scopes=[])["items"]
+    assert [items[0]["verdict"], items[1]["error"]] == ["VALID", "UNAVAILABLE"]
+    assert runner.ask(op="validate_key_concurrently", key="new", times=1_000, timeout_ms=20_000) == {
+        "verdicts": {"UNKNOWN": 1_000},
+        "errors": {},
+    }
+    assert fake.calls["ValidateKey"] == 2
+
+
+def test_errors(runner: Runner, fake: Fake) -> None:
+    fake.failing = Failure(grpc.StatusCode.INVALID_ARGUMENT, reason="WRONG", violations=[("key", "is odd")])
+    failed = {"error": "INVALID_ARGUMENT", "reason": "WRONG", "fields": ["key"]}
+    assert runner.ask(op="validate_key", key="k") == failed
+    assert runner.ask(op="server_info") == failed
+    assert runner.ask(op="sing") == {"error": "UNSUPPORTED"}
+    assert runner.ask(op="validate_key")["error"] == "BAD_COMMAND"
+
+
+def test_sessions(runner: Runner, fake: Fake) -> None:
+    fake.keys["k"] = answer()
+    bind = {"op": "bind_session", "session_id": "s", "key": "k", "ttl_ms": 60_000, "attributes": {"a": "b"}}
+    bound = {"verdict": "VALID", "tenant_id": "acme", "key_id": "key_1"}
+    assert runner.ask(**bind) == bound | {"already_bound": False}
+    assert runner.ask(**bind) == bound | {"already_bound": True}
+    assert runner.ask(op="validate_session", session_id="s", key="k")["attributes"] == {"a": "b"}
+    assert runner.ask(op="unbind_session", session_id="s", tenant_id="acme") == {"was_bound": True}
+    assert runner.ask(op="validate_session", session_id="s")["verdict"] == "UNBOUND"
+
+
+def test_usage(runner: Runner, fake: Fake) -> None:
+    fake.refused_metrics = {"bad"}
+    events = [{"tenant_id": "acme", "metric": metric, "quantity": 1} for metric in ("bad", "good")]
+    assert runner.ask(op="record_usage", request_id="r", events=events) == {
+        "accepted": 1,
+        "rejected": [{"index": 0, "error": "NOT_FOUND"}],
+        "already_recorded": False,
+    }
+    fake.pages = [[usage_pb2.UsageSum(metric="good", bucket_start=Timestamp(seconds=3_600), quantity=4)]]
+    query = {"op": "query_usage", "tenant_id": "acme", "metric": "good", "start_ms": 0, "end_ms": 9, "bucket": "HOUR"}
+    assert runner.ask(**query) == {"sums": [{"metric": "good", "bucket_start_ms": 3_600_000, "quantity": 4}]}
+
+
+def test_answers_overtake_each_other_and_closing_ends_it(runner: Runner, fake: Fake) -> None:
+    fake.keys["k"] = answer()
+    fake.open.clear()
+    runner.send(id="slow", op="validate_key", key="k", timeout_ms=60_000)
+    fake.until(lambda: fake.calls["ValidateKey"] == 1)
+    state = runner.ask(op="watch_state")
+    assert state == {"live": False, "revision": 0}
+    fake.open.set()
+    assert runner.read()["id"] == "slow"
+    runner.send(op="close")
+    assert runner.read() == {"closed": True}
+    assert runner.process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "sources", "watches"),
+    [
+        ("TENANT_AUTH_NEAR_CACHE", ["DATABASE"] * 2, 0),
+        ("TENANT_AUTH_WATCH", ["DATABASE", "NEAR"], 0),
+        ("X", ["DATABASE", "NEAR"], 1),
+    ],
+)
+def test_switches(fake: Fake, variable: str, sources: list[str], watches: int) -> None:
+    fake.keys["k"] = answer()
+    with running(fake.endpoint, **{variable: "off"}) as runner:
+        assert [runner.ask(op="validate_key", key="k")["source"] for _ in range(2)] == sources
+        fake.until(lambda: fake.calls["Watch"] == watches)

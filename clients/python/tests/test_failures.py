@@ -1,0 +1,197 @@
+"""Both clients when there is no answer: errors, retries, deadlines, and no key in any of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+
+import grpc
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from conftest import Connect
+from fake import Fake
+from replies import Failure, answer
+from tenant_auth import (
+    ClosedError,
+    DeadlineExceededError,
+    ErrorKind,
+    InvalidRequestError,
+    OverloadedError,
+    Question,
+    Retry,
+    TenantAuthError,
+    UnavailableError,
+    Violation,
+)
+from tenant_auth.testing import ManualClock
+
+KEY = "ta_canary_0123456789abcdef"
+
+
+@pytest.mark.parametrize("number", [0, 13, -1, 2**31 - 1])
+async def test_a_number_that_nobody_knows_denies(connect: Connect, fake: Fake, number: int) -> None:
+    fake.keys[KEY] = answer(number)
+    verdict = (await connect().validate_key(KEY)).verdict
+    assert not verdict.is_valid
+    assert verdict == number
+    assert str(verdict) == f"UNRECOGNIZED({number})"
+
+
+@pytest.mark.parametrize("scopes", [["x"] * 33, [""], ["UPPER"], ["a" * 65]])
+async def test_scopes_against_the_contract_are_for_the_service_to_judge(
+    connect: Connect, fake: Fake, scopes: list[str]
+) -> None:
+    fake.failing = Failure(grpc.StatusCode.INVALID_ARGUMENT, violations=[("required_scopes[0]", "is wrong")])
+    with pytest.raises(InvalidRequestError) as caught:
+        await connect().validate_key(KEY, scopes)
+    assert caught.value.violations == (Violation("required_scopes[0]", "is wrong"),)
+    assert list(fake.requests[0].required_scopes) == scopes
+
+
+async def test_an_error_says_all_that_the_service_said(connect: Connect, fake: Fake) -> None:
+    fake.failing = Failure(
+        grpc.StatusCode.UNAVAILABLE, "the database is away", reason="DATABASE_TIMED_OUT", retry_after=1.5
+    )
+    with pytest.raises(UnavailableError) as caught:
+        await connect().validate_key(KEY)
+    error = caught.value
+    assert error.kind is ErrorKind.UNAVAILABLE
+    assert error.is_transient
+    assert (error.code, error.message) == ("UNAVAILABLE", "the database is away")
+    assert (error.reason, error.retry_after) == ("DATABASE_TIMED_OUT", 1.5)
+    assert error.request_id == "fake-ValidateKey"
+    assert "request fake-ValidateKey" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (grpc.StatusCode.UNAUTHENTICATED, ErrorKind.UNAUTHENTICATED),
+        (grpc.StatusCode.PERMISSION_DENIED, ErrorKind.PERMISSION_DENIED),
+        (grpc.StatusCode.UNIMPLEMENTED, ErrorKind.NOT_SERVED),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, ErrorKind.OVERLOADED),
+        (grpc.StatusCode.NOT_FOUND, ErrorKind.OTHER),
+        (grpc.StatusCode.INTERNAL, ErrorKind.OTHER),
+    ],
+)
+async def test_every_code_has_a_kind(connect: Connect, fake: Fake, code: grpc.StatusCode, kind: ErrorKind) -> None:
+    fake.failing = Failure(code)
+    with pytest.raises(TenantAuthError) as caught:
+        await connect().validate_key(KEY)
+    assert (caught.value.kind, caught.value.code) == (kind, code.name)
+    assert fake.calls["ValidateKey"] == 1
+
+
+async def test_what_failed_in_passing_is_repeated(connect: Connect, fake: Fake) -> None:
+    fake.keys[KEY] = answer()
+    fake.failures.extend([Failure(grpc.StatusCode.UNAVAILABLE)] * 2)
+    clock = ManualClock(auto=True)
+    assert (await connect(clock=clock, jitter=lambda: 0.5).validate_key(KEY)).is_valid
+    assert [pause for pause in clock.pauses if pause in (0.025, 0.05)] == [0.025, 0.05]
+    assert fake.calls["ValidateKey"] == 3
+    assert len({metadata["x-request-id"] for metadata in fake.metadata}) == 1
+
+
+async def test_the_services_wish_is_honoured_within_the_deadline(connect: Connect, fake: Fake) -> None:
+    fake.keys[KEY] = answer()
+    clock = ManualClock(auto=True)
+    client = connect(clock=clock, jitter=lambda: 0.0, near_cache=None)
+    fake.failures.append(Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_after=0.2))
+    assert (await client.validate_key(KEY)).is_valid
+    assert clock.pauses == [pytest.approx(0.2)]
+    fake.failures.append(Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_after=2))
+    with pytest.raises(OverloadedError):
+        await client.validate_key(KEY)
+    assert fake.calls["ValidateKey"] == 3
+
+
+async def test_an_outage_does_not_multiply_the_load(connect: Connect, fake: Fake) -> None:
+    fake.failing = Failure(grpc.StatusCode.UNAVAILABLE)
+    client = connect(clock=ManualClock(auto=True), near_cache=None, timeout=100.0)
+    for _ in range(40):
+        with pytest.raises(UnavailableError):
+            await client.validate_key(KEY)
+    assert fake.calls["ValidateKey"] == 40 + 10 + 3, "each call, the burst, and a tenth of the calls"
+
+
+async def test_retries_can_be_switched_off(connect: Connect, fake: Fake) -> None:
+    fake.failing = Failure(grpc.StatusCode.UNAVAILABLE)
+    with pytest.raises(UnavailableError):
+        await connect(retry=None).validate_key(KEY)
+    assert fake.calls["ValidateKey"] == 1
+
+
+@pytest.mark.parametrize("near", [True, False])
+async def test_nobody_waits_beyond_the_deadline(connect: Connect, fake: Fake, near: bool) -> None:
+    fake.open.clear()
+    client = connect(timeout=60.0) if near else connect(timeout=60.0, near_cache=None)
+    with pytest.raises(DeadlineExceededError):
+        await client.validate_key(KEY, timeout=0.05)
+
+
+async def test_nobody_there_is_unavailable(connect: Connect, fake: Fake) -> None:
+    fake.stop()
+    with pytest.raises(UnavailableError):
+        await connect(retry=Retry(max_attempts=1)).validate_key(KEY)
+
+
+async def test_a_closed_client_says_so(connect: Connect, fake: Fake) -> None:
+    client = connect()
+    fake.open.clear()
+    waiting = asyncio.ensure_future(client.validate_key(KEY, timeout=60.0))
+    await asyncio.to_thread(fake.until, lambda: fake.calls["ValidateKey"] == 1)
+    await client.close()
+    with pytest.raises(TenantAuthError) as caught:
+        await waiting
+    assert caught.value.code == "CANCELLED"
+    with pytest.raises(ClosedError):
+        await client.validate_key(KEY)
+
+
+async def test_no_error_no_repr_and_no_log_holds_a_key(
+    connect: Connect, fake: Fake, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    client = connect(token="caller-secret-token")
+    fake.keys["ok" + KEY] = answer()
+    shown = [repr(await client.validate_key("ok" + KEY)), repr(Question(KEY)), repr(client._core.options)]
+    fake.failing = Failure(
+        grpc.StatusCode.INVALID_ARGUMENT, f"what is {KEY}?", reason=KEY, violations=[("key", f"{KEY} is odd")]
+    )
+    for call in (
+        client.validate_key(KEY),
+        client.validate_session("s", KEY),
+        client.validate_keys([KEY]),
+        client.bind_session("s", KEY, 1),
+    ):
+        with pytest.raises(TenantAuthError) as caught:
+            await call
+        error = caught.value
+        shown += ["".join(traceback.format_exception(error)), repr(error), repr(vars(error))]
+        assert "what is [redacted]?" in str(error)
+        assert error.__context__ is None
+    assert KEY not in "".join(shown) + caplog.text
+    assert "caller-secret-token" not in "".join(shown) + caplog.text
+
+
+async def test_a_key_that_is_no_text_is_refused_without_showing_it(connect: Connect, fake: Fake) -> None:
+    client, odd = connect(), KEY + "\udcff"
+    for call, field in (
+        (client.validate_key(odd), "key"),
+        (client.validate_session("s", odd), "key"),
+        (client.validate_keys(["a", odd]), "requests[1].key"),
+        (client.bind_session("s", odd, 1), "key"),
+    ):
+        with pytest.raises(InvalidRequestError) as caught:
+            await call
+        assert [violation.field for violation in caught.value.violations] == [field]
+        assert KEY not in "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value))
+    assert not fake.requests
+
+
+async def test_an_end_that_cannot_be_read_is_an_error(connect: Connect, fake: Fake) -> None:
+    fake.keys[KEY] = answer(expires_at=Timestamp(seconds=2**62))
+    with pytest.raises(TenantAuthError, match="time outside"):
+        await connect().validate_key(KEY)

@@ -1,0 +1,265 @@
+"""Both clients' near-caches against a service that announces changes: the stream, its breaks, and shared calls."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import grpc
+import pytest
+
+from conftest import Connect, until
+from fake import Fake
+from replies import Failure, answer, session_answer
+from tenant_auth import DeadlineExceededError, NearCache, Source, UnavailableError, Verdict
+from tenant_auth._watching import NOT_SERVED_PAUSE, Pauses
+from tenant_auth.proto import watch_pb2
+from tenant_auth.testing import ManualClock
+
+
+async def follow(client: Any, fake: Fake, revision: int = 10) -> None:
+    """Waits until the client has heard of a revision from a stream."""
+    await asyncio.to_thread(fake.until, lambda: bool(fake.streams))
+    fake.heartbeat(revision)
+    await until(lambda: client.watch_state.live and client.watch_state.revision >= revision)
+
+
+async def beat(client: Any, fake: Fake, clock: ManualClock, seconds: int, revision: int) -> int:
+    """Seconds pass, with a heartbeat each, which tests tell apart by their revision."""
+    for _ in range(seconds):
+        clock.advance(1)
+        revision += 1
+        fake.heartbeat(revision)
+        await until(lambda wanted=revision: client.watch_state.revision == wanted)  # type: ignore[misc]
+    return revision
+
+
+async def test_an_answer_is_asked_for_once_and_used_while_watched(connect: Connect, fake: Fake) -> None:
+    fake.keys["k"] = answer(scopes=["a"])
+    clock = ManualClock()
+    client = connect(clock=clock)
+    await follow(client, fake)
+    assert (await client.validate_key("k")).provenance.source is Source.DATABASE
+    await beat(client, fake, clock, 30, 10)
+    near = await client.validate_key("k", ["a"])
+    assert (near.verdict, near.provenance.source, near.provenance.age) == (Verdict.VALID, Source.NEAR, 30.0)
+    assert (await client.validate_key("k", ["b"])).verdict is Verdict.INSUFFICIENT_SCOPE
+    assert fake.calls["ValidateKey"] == 1
+
+
+async def test_a_revocation_is_heard_of(connect: Connect, fake: Fake) -> None:
+    fake.keys["k"] = answer()
+    client = connect(clock=ManualClock())
+    await follow(client, fake)
+    assert (await client.validate_key("k")).is_valid
+    fake.keys["k"] = answer(5, revision=11)
+    fake.invalidate("KEY", "key_1", 11)
+    await until(lambda: client.watch_state.revision == 11)
+    assert (await client.validate_key("k")).verdict is Verdict.REVOKED
+    assert (await client.validate_key("k")).provenance.source is Source.NEAR
+
+
+async def test_a_session_is_heard_of(connect: Connect, fake: Fake) -> None:
+    fake.sessions["s"] = session_answer()
+    client = connect(clock=ManualClock())
+    await follow(client, fake)
+    assert (await client.validate_session("s", "k")).is_valid
+    fake.invalidate("SESSION", "s", 11)
+    await until(lambda: client.watch_state.revision == 11)
+    fake.sessions["s"] = session_answer(10, revision=11)
+    assert (await client.validate_session("s", "k")).verdict is Verdict.UNBOUND
+
+
+async def test_an_answer_that_the_news_overtook_is_given_but_not_kept(connect: Connect, fake: Fake) -> None:
+    fake.keys["k"] = answer(revision=10)
+    client = connect(clock=ManualClock(), timeout=60.0)
+    await follow(client, fake)
+    fake.open.clear()
+    asked = asyncio.ensure_future(client.validate_key("k"))
+    await asyncio.to_thread(fake.until, lambda: fake.calls["ValidateKey"] == 1)
+    fake.invalidate("KEY", "key_1", 11)
+    await until(lambda: client.watch_state.revision == 11)
+    # Whoever asks after the news must not get the answer from before it.
+    later = asyncio.ensure_future(client.validate_key("k"))
+    await asyncio.to_thread(fake.until, lambda: fake.calls["ValidateKey"] == 2)
+    fake.open.set()
+    assert (await asked).is_valid
+    await later
+    assert (await client.validate_key("k")).provenance.source is Source.DATABASE
+    assert fake.calls["ValidateKey"] == 3
+
+
+@pytest.mark.parametrize("event", ["start_over", "of another kind", "about another thing"])
+async def test_starting_over_and_news_that_nobody_can_read_forget_everything(
+    connect: Connect, fake: Fake, event: str
+) -> None:
+    fake.keys["k"] = answer()
+    client = connect(clock=ManualClock())
+    await follow(client, fake)
+    await client.validate_key("k")
+    if event == "start_over":
+        fake.start_over(20)
+    elif event == "of another kind":
+        fake.emit(revision=20)
+    else:
+        fake.emit(revision=20, invalidation=watch_pb2.Invalidation(scope=9, id="x"))  # type: ignore[arg-type]
+    await until(lambda: client.watch_state.revision == 20)
+    assert (await client.validate_key("k")).provenance.source is Source.DATABASE
+
+
+async def test_a_broken_stream_is_resumed_where_it_was(connect: Connect, fake: Fake) -> None:
+    fake.keys["k"] = answer()
+    clock = ManualClock()
+    client = connect(clock=clock, jitter=lambda: 1.0)
+    await follow(client, fake)
+    await client.validate_key("k")
+    last = await beat(client, fake, clock, 10, 10)
+    fake.break_streams()
+    await until(lambda: 0.1 in clock.pauses)
+    clock.advance(0.1)
+    await asyncio.to_thread(fake.until, lambda: fake.calls["Watch"] == 2 and bool(fake.streams))
+    assert fake.streams[0].resumed_after == last
+    await follow(client, fake, last + 1)
+    assert (await client.validate_key("k")).provenance.source is Source.NEAR
+
+
+async def test_a_silent_stream_is_not_relied_on_and_made_anew(connect: Connect, fake: Fake) -> None:
+    fake.keys["k"] = answer()
+    clock = ManualClock()
+    client = connect(clock=clock, jitter=lambda: 1.0)
+    await follow(client, fake)
+    await client.validate_key("k")
+    last = await beat(client, fake, clock, 5, 10)
+    clock.advance(3.1)
+    assert not client.watch_state.live
+    assert (await client.validate_key("k")).provenance.source is Source.DATABASE
+    await until(lambda: 0.1 in clock.pauses)
+    clock.advance(0.1)
+    await asyncio.to_thread(fake.until, lambda: fake.calls["Watch"] == 2 and bool(fake.streams))
+    await follow(client, fake, last + 1)
+
+
+async def test_without_the_stream_the_near_cache_works_by_the_services_word(connect: Connect, fake: Fake) -> None:
+    fake.watched = False
+    fake.keys["k"] = answer(cacheable_for=5)
+    clock = ManualClock()
+    client = connect(clock=clock)
+    await until(lambda: NOT_SERVED_PAUSE in clock.pauses)
+    await client.validate_key("k")
+    clock.advance(4.9)
+    assert (await client.validate_key("k")).provenance.source is Source.NEAR
+    clock.advance(0.1)
+    assert (await client.validate_key("k")).provenance.source is Source.DATABASE
+    assert fake.calls["Watch"] == 1
+    fake.watched = True
+    clock.advance(55)
+    await asyncio.to_thread(fake.until, lambda: fake.calls["Watch"] == 2)
+    await follow(client, fake)
+
+
+async def test_the_stream_and_the_near_cache_can_be_switched_off(connect: Connect, fake: Fake) -> None:
+    fake.keys["k"] = answer()
+    for near, sources in (
+        (NearCache(watch=False), [Source.DATABASE, Source.NEAR]),
+        (None, [Source.DATABASE, Source.DATABASE]),
+    ):
+        client = connect(near_cache=near)
+        assert [(await client.validate_key("k")).provenance.source for _ in range(2)] == sources
+        assert not client.watch_state.live
+    assert fake.calls["Watch"] == 0
+
+
+async def test_a_stream_that_fails_again_and_again_is_asked_for_less_and_less() -> None:
+    pauses = Pauses(lambda: 1.0)
+    assert [pauses.after("UNAVAILABLE") for _ in range(7)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.0, 3.0]
+    pauses.succeeded()
+    assert pauses.after("OK") == 0.1
+    assert pauses.after("UNIMPLEMENTED") == 60.0
+
+
+async def test_many_callers_on_one_key_are_one_call(connect: Connect, fake: Fake) -> None:
+    fake.keys["k"] = answer(scopes=["a"])
+    client = connect(timeout=60.0)
+    fake.open.clear()
+    # As many as there are threads in the test's pool.
+    scopes = [["a"], ["b"], []] * 20
+    asked = [asyncio.ensure_future(client.validate_key("k", one)) for one in scopes]
+    await asyncio.to_thread(fake.until, lambda: fake.calls["ValidateKey"] == 1)
+    fake.open.set()
+    verdicts = [validation.verdict for validation in await asyncio.gather(*asked)]
+    assert verdicts == [Verdict.VALID, Verdict.INSUFFICIENT_SCOPE, Verdict.VALID] * 20
+    assert fake.calls["ValidateKey"] == 1
+
+
+async def test_a_caller_that_gives_up_does_not_end_the_call_for_the_others(connect: Connect, fake: Fake) -> None:
+    fake.keys["k"] = answer()
+    client = connect(timeout=60.0)
+    fake.open.clear()
+    patient = asyncio.ensure_future(client.validate_key("k"))
+    await asyncio.to_thread(fake.until, lambda: fake.calls["ValidateKey"] == 1)
+    with pytest.raises(DeadlineExceededError):
+        await client.validate_key("k", timeout=0.05)
+    fake.open.set()
+    assert (await patient).is_valid
+    assert fake.calls["ValidateKey"] == 1
+
+
+async def test_a_hasty_first_caller_costs_a_patient_one_nothing(connect: Connect, fake: Fake) -> None:
+    fake.keys["k"] = answer()
+    client = connect(timeout=0.5)
+    fake.open.clear()
+    hasty = asyncio.ensure_future(client.validate_key("k", timeout=0.3))
+    await asyncio.to_thread(fake.until, lambda: fake.calls["ValidateKey"] == 1)
+    patient = asyncio.ensure_future(client.validate_key("k", timeout=60.0))
+    with pytest.raises(DeadlineExceededError):
+        await hasty
+    # Its own call, or the hasty one's successor, is answered at last.
+    await asyncio.to_thread(fake.until, lambda: fake.calls["ValidateKey"] == 2)
+    fake.open.set()
+    assert (await patient).is_valid
+
+
+async def test_a_cancelled_task_leaves_the_call_to_the_others(fake: Fake) -> None:
+    from tenant_auth import AsyncClient, Options
+
+    fake.keys["k"] = answer()
+    fake.open.clear()
+    async with AsyncClient(fake.endpoint, Options(timeout=60.0)) as client:
+        first = asyncio.ensure_future(client.validate_key("k"))
+        await asyncio.to_thread(fake.until, lambda: fake.calls["ValidateKey"] == 1)
+        second = asyncio.ensure_future(client.validate_key("k"))
+        await asyncio.sleep(0)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        fake.open.set()
+        assert (await second).is_valid
+    assert fake.calls["ValidateKey"] == 1
+
+
+async def test_an_error_is_shared_but_not_kept(connect: Connect, fake: Fake) -> None:
+    fake.keys["k"] = answer()
+    fake.failing = Failure(grpc.StatusCode.UNAVAILABLE, reason="DATABASE_BUSY")
+    client = connect(retry=None, timeout=60.0)
+    fake.open.clear()
+    asked = [asyncio.ensure_future(client.validate_key("k")) for _ in range(20)]
+    await asyncio.to_thread(fake.until, lambda: fake.calls["ValidateKey"] == 1)
+    # Threads join one by one; all of them are there when the call's own thread is the only one at work.
+    await until(lambda: joined(client, 20))
+    fake.open.set()
+    errors = await asyncio.gather(*asked, return_exceptions=True)
+    assert all(isinstance(error, UnavailableError) and error.reason == "DATABASE_BUSY" for error in errors)
+    assert len({id(error) for error in errors}) == 20, "each has a trace of its own"
+    assert fake.calls["ValidateKey"] == 1
+    fake.failing = None
+    assert (await client.validate_key("k")).provenance.source is Source.DATABASE
+
+
+def joined(client: Any, count: int) -> bool:
+    """Whether all callers wait: tasks do as soon as they ran once, threads when they are in the flight's event."""
+    if not hasattr(client, "client"):
+        return True
+    waiting = [t for t in threading.enumerate() if t.name.startswith("ThreadPoolExecutor")]
+    flights = client.client._flights._flights
+    return len(waiting) >= count and all(len(flight.landed._cond._waiters) == count - 1 for flight in flights.values())

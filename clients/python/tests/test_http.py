@@ -1,0 +1,192 @@
+"""What callers of an HTTP API get for each verdict and each failure."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import grpc
+import httpx
+import pytest
+import pytest_asyncio
+from fastapi import Depends, FastAPI, Request, WebSocket
+from starlette.testclient import TestClient, WebSocketDenialResponse
+from starlette.websockets import WebSocketDisconnect
+
+from fake import Fake
+from replies import Failure, answer
+from tenant_auth import AsyncClient, Options, Principal
+from tenant_auth._http import bearer
+from tenant_auth.asgi import AnswerErrors, TenantAuthMiddleware
+from tenant_auth.fastapi import RequireTenant
+
+KEY = "ta_canary_0123456789abcdef"
+Call = Any
+
+
+@pytest_asyncio.fixture
+async def client(fake: Fake) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(fake.endpoint, Options(near_cache=None, retry=None)) as client:
+        yield client
+
+
+def behind_the_middleware(client: AsyncClient) -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(TenantAuthMiddleware, client=client, scopes=["orders:read"], exempt={"/healthz"})
+
+    @app.get("/")
+    async def root(request: Request) -> Principal:
+        principal: Principal = request.state.principal
+        return principal
+
+    @app.get("/healthz")
+    async def healthz() -> str:
+        return "ok"
+
+    return app
+
+
+def with_the_dependency(client: AsyncClient) -> FastAPI:
+    app = FastAPI()
+    require = RequireTenant(client, "orders:read")
+
+    @app.get("/")
+    async def root(principal: Annotated[Principal, Depends(require)]) -> Principal:
+        return principal
+
+    return app
+
+
+@pytest.fixture(params=[behind_the_middleware, with_the_dependency])
+def call(request: pytest.FixtureRequest, client: AsyncClient) -> Call:
+    """Makes a request to either app; the code of a refusal is `code`."""
+    app = request.param(client)
+
+    async def call(authorization: str | None = f"Bearer {KEY}") -> tuple[httpx.Response, str | None]:
+        headers = {} if authorization is None else {"authorization": authorization}
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as http:
+            response = await http.get("/", headers=headers)
+        body = response.json()
+        return response, body.get("code") or body.get("detail", {}).get("code")
+
+    return call
+
+
+async def test_the_handler_knows_its_caller(call: Call, fake: Fake) -> None:
+    fake.keys[KEY] = answer()
+    response, _ = await call()
+    assert response.status_code == 200
+    assert response.json() == {
+        "tenant_id": "acme",
+        "tenant_name": "Acme",
+        "plan": "pro",
+        "key_id": "key_1",
+        "scopes": ["orders:read"],
+    }
+    assert list(fake.requests[0].required_scopes) == ["orders:read"]
+    assert (await call(f"bearer  {KEY}"))[0].status_code == 200
+
+
+@pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer ", f"Basic {KEY}", KEY])
+async def test_without_a_key_nobody_is_asked(call: Call, fake: Fake, authorization: str | None) -> None:
+    response, code = await call(authorization)
+    assert (response.status_code, code) == (401, "MISSING")
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert not fake.calls["ValidateKey"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "status", "code", "challenge"),
+    [
+        (2, 401, "UNKNOWN", 'Bearer error="invalid_token"'),
+        (3, 401, "MALFORMED", 'Bearer error="invalid_token"'),
+        (4, 401, "EXPIRED", 'Bearer error="invalid_token"'),
+        (5, 401, "REVOKED", 'Bearer error="invalid_token"'),
+        (6, 403, "TENANT_SUSPENDED", None),
+        (7, 403, "INSUFFICIENT_SCOPE", 'Bearer error="insufficient_scope", scope="orders:read"'),
+        (8, 429, "QUOTA_EXCEEDED", None),
+        (9, 429, "RATE_LIMITED", None),
+        (99, 403, "UNRECOGNIZED(99)", None),
+    ],
+)
+async def test_each_denial_has_its_status(
+    call: Call, fake: Fake, verdict: int, status: int, code: str, challenge: str | None
+) -> None:
+    fake.keys[KEY] = answer(verdict, missing_scopes=["orders:read"] if verdict == 7 else [])
+    response, given = await call()
+    assert (response.status_code, given) == (status, code)
+    assert response.headers.get("www-authenticate") == challenge
+
+
+@pytest.mark.parametrize(
+    ("failure", "wait"),
+    [
+        (Failure(grpc.StatusCode.UNAVAILABLE), "1"),
+        (Failure(grpc.StatusCode.UNAVAILABLE, retry_after=2.1), "3"),
+        (Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, retry_after=0.2), "1"),
+        (Failure(grpc.StatusCode.DEADLINE_EXCEEDED), "1"),
+        # This API's own standing with the service is none of its callers' faults.
+        (Failure(grpc.StatusCode.UNAUTHENTICATED), "1"),
+        (Failure(grpc.StatusCode.PERMISSION_DENIED), "1"),
+        (Failure(grpc.StatusCode.INTERNAL), "1"),
+        (Failure(grpc.StatusCode.INVALID_ARGUMENT, violations=[("required_scopes[0]", "is wrong")]), "1"),
+    ],
+)
+async def test_a_broken_service_is_never_the_callers_fault(call: Call, fake: Fake, failure: Failure, wait: str) -> None:
+    fake.failing = failure
+    response, code = await call()
+    assert (response.status_code, code) == (503, "UNAVAILABLE")
+    assert response.headers["retry-after"] == wait
+    assert KEY not in response.text
+
+
+async def test_a_key_that_cannot_even_be_asked_about_is_malformed(call: Call, fake: Fake) -> None:
+    fake.failing = Failure(grpc.StatusCode.INVALID_ARGUMENT, violations=[("key", "is odd")])
+    response, code = await call()
+    assert (response.status_code, code) == (401, "MALFORMED")
+
+
+async def test_exempt_paths_need_no_key(client: AsyncClient) -> None:
+    transport = httpx.ASGITransport(behind_the_middleware(client))
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
+        assert (await http.get("/healthz")).status_code == 200
+
+
+async def test_errors_in_handlers_are_answered_too(client: AsyncClient, fake: Fake) -> None:
+    app = FastAPI()
+    app.add_middleware(AnswerErrors)
+
+    @app.get("/")
+    async def root() -> None:
+        await client.server_info()
+
+    fake.failing = Failure(grpc.StatusCode.UNAVAILABLE)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as http:
+        response = await http.get("/")
+    assert (response.status_code, response.headers["content-type"]) == (503, "application/problem+json")
+
+
+@pytest.mark.parametrize(("verdict", "code"), [(5, 1008), (None, 1013)])
+def test_a_websocket_is_closed_before_it_opens(fake: Fake, verdict: int | None, code: int) -> None:
+    if verdict is None:
+        fake.failing = Failure(grpc.StatusCode.UNAVAILABLE)
+    else:
+        fake.keys[KEY] = answer(verdict)
+    app = FastAPI()
+    client = AsyncClient(fake.endpoint, Options(near_cache=None, retry=None))
+    app.add_middleware(TenantAuthMiddleware, client=client)
+
+    @app.websocket("/")
+    async def root(socket: WebSocket) -> None:
+        await socket.accept()
+
+    http = TestClient(app, headers={"authorization": f"Bearer {KEY}"})
+    with (
+        pytest.raises((WebSocketDisconnect, WebSocketDenialResponse)) as caught,
+        http.websocket_connect("/"),
+    ):
+        pass
+    assert getattr(caught.value, "code", None) == code
+
+
+def test_two_keys_are_none() -> None:
+    assert bearer([(b"authorization", b"Bearer a")]) == "a"
+    assert bearer([(b"authorization", b"Bearer a"), (b"Authorization", b"Bearer b")]) is None

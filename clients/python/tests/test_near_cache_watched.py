@@ -1,0 +1,179 @@
+"""What invalidations change: longer use while they arrive, and what they end."""
+
+from __future__ import annotations
+
+import pytest
+
+from near import keep, live, validation, watch_for
+from tenant_auth import NearCache as Limits
+from tenant_auth import Verdict
+from tenant_auth._near_cache import About, NearCache
+from tenant_auth.testing import ManualClock
+
+WATCHABLE = [
+    Verdict.VALID,
+    Verdict.INSUFFICIENT_SCOPE,
+    Verdict.REVOKED,
+    Verdict.EXPIRED,
+    Verdict.TENANT_SUSPENDED,
+]
+OTHERS = [verdict for verdict in Verdict if verdict not in WATCHABLE]
+
+
+@pytest.mark.parametrize("verdict", WATCHABLE)
+def test_while_watched_an_answer_is_used_for_longer(near: NearCache, clock: ManualClock, verdict: Verdict) -> None:
+    live(near)
+    digest = keep(near, verdict=verdict)
+    watch_for(near, clock, 59)
+    answer = near.get(digest)
+    assert answer is not None
+    assert answer.provenance.cacheable_for == 0, "who hears no invalidations must not keep it any longer"
+    watch_for(near, clock, 1)
+    assert near.get(digest) is None
+
+
+@pytest.mark.parametrize("verdict", OTHERS)
+def test_other_verdicts_are_not(near: NearCache, clock: ManualClock, verdict: Verdict) -> None:
+    live(near)
+    digest = keep(near, verdict=verdict)
+    watch_for(near, clock, 4)
+    assert near.get(digest) is not None
+    watch_for(near, clock, 1)
+    assert near.get(digest) is None
+
+
+def test_silence_ends_the_longer_time(near: NearCache, clock: ManualClock) -> None:
+    live(near)
+    digest = keep(near)
+    watch_for(near, clock, 6)
+    clock.advance(3)
+    assert near.get(digest) is not None
+    clock.advance(0.001)
+    assert near.get(digest) is None
+
+
+def test_a_question_from_before_the_stream_gets_no_longer_time(near: NearCache, clock: ManualClock) -> None:
+    ticket = near.ticket()
+    clock.advance(1)
+    live(near)
+    digest = keep(near, ticket=ticket)
+    watch_for(near, clock, 3)
+    assert near.get(digest) is not None
+    watch_for(near, clock, 1)
+    assert near.get(digest) is None
+
+
+def test_an_answer_that_is_older_than_the_stream_gets_no_longer_time(near: NearCache, clock: ManualClock) -> None:
+    # A replica may hold the answer since before the stream began: news from in between never comes.
+    live(near, revision=10)
+    digest = keep(near, revision=9)
+    watch_for(near, clock, 4)
+    assert near.get(digest) is not None
+    watch_for(near, clock, 1)
+    assert near.get(digest) is None
+
+
+def test_a_stream_resumed_within_the_silence_is_unbroken(near: NearCache, clock: ManualClock) -> None:
+    live(near)
+    digest = keep(near)
+    watch_for(near, clock, 6)
+    near.watch_closed()
+    clock.advance(2.9)
+    assert near.watch_opening() == 10
+    near.heartbeat(10)
+    assert near.get(digest) is not None
+
+
+def test_a_stream_resumed_later_starts_a_new_time(near: NearCache, clock: ManualClock) -> None:
+    live(near)
+    old = keep(near, "old")
+    near.watch_closed()
+    clock.advance(3.1)
+    near.watch_opening()
+    near.heartbeat(10)
+    new = keep(near, "new")
+    watch_for(near, clock, 6)
+    assert near.get(old) is None
+    assert near.get(new) is not None
+
+
+def test_starting_over_forgets_everything(near: NearCache) -> None:
+    live(near)
+    ticket = near.ticket()
+    digest = keep(near)
+    near.start_over(3)
+    assert len(near) == 0
+    assert near.watch_state().revision == 3, "a database restored from a backup counts from where it was"
+    assert near.get(keep(near, ticket=ticket)) is None, "its question was under way"
+    assert near.get(digest) is None
+    assert near.get(keep(near, revision=3)) is not None
+
+
+@pytest.mark.parametrize(
+    ("about", "name", "dropped"),
+    [
+        (About.KEY, "key_1", True),
+        (About.KEY, "key_2", False),
+        (About.TENANT, "acme", True),
+        (About.TENANT, "key_1", False),
+        (About.SESSION, "key_1", False),
+    ],
+)
+def test_an_invalidation_drops_what_it_is_about(near: NearCache, about: About, name: str, dropped: bool) -> None:
+    live(near)
+    digest = keep(near, revision=10)
+    near.invalidate(about, name, 11)
+    assert (near.get(digest) is None) is dropped
+
+
+def test_an_invalidation_drops_a_session_with_any_key(near: NearCache) -> None:
+    live(near)
+    digests = [near.digest("session", "s1", key) for key in ("", "a", "b")]
+    for digest in digests:
+        near.put(digest, near.ticket(), validation(), "s1")
+    near.invalidate(About.SESSION, "s1", 11)
+    assert [near.get(digest) for digest in digests] == [None] * 3
+
+
+def test_an_answer_that_reflects_the_change_stays(near: NearCache) -> None:
+    live(near)
+    digest = keep(near, revision=11)
+    near.invalidate(About.KEY, "key_1", 11)
+    assert near.get(digest) is not None
+
+
+@pytest.mark.parametrize(("about", "name"), [(About.KEY, "key_1"), (About.TENANT, "acme")])
+def test_an_answer_under_way_that_is_older_than_the_news_is_not_kept(near: NearCache, about: About, name: str) -> None:
+    live(near)
+    ticket = near.ticket()
+    near.invalidate(about, name, 11)
+    assert near.get(keep(near, ticket=ticket, revision=10)) is None
+    assert near.get(keep(near, ticket=ticket, revision=11)) is not None
+
+
+def test_nor_is_one_asked_for_later_of_a_replica_that_lags(near: NearCache) -> None:
+    live(near)
+    near.invalidate(About.KEY, "key_1", 11)
+    assert near.get(keep(near, revision=10)) is None
+
+
+def test_without_its_mark_old_news_still_ends_the_longer_time(clock: ManualClock) -> None:
+    near = NearCache(Limits(max_entries=1), clock)
+    live(near)
+    near.invalidate(About.KEY, "key_1", 11)
+    for number in range(1_000):
+        near.invalidate(About.KEY, f"other_{number}", 12 + number)
+    digest = keep(near, revision=10)
+    watch_for(near, clock, 5, revision=1_011)
+    assert near.get(digest) is None
+
+
+def test_a_hanging_stream_is_noticed(near: NearCache, clock: ManualClock) -> None:
+    assert not near.watch_hangs()
+    near.watch_opening()
+    clock.advance(3)
+    assert not near.watch_hangs()
+    clock.advance(0.1)
+    assert near.watch_hangs()
+    near.watch_closed()
+    assert not near.watch_hangs()

@@ -1,0 +1,176 @@
+"""Recording usage in the background: in batches, under one id each, and nothing lost in silence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from conftest import Connect, until
+from fake import Fake
+from replies import Failure
+from tenant_auth import (
+    ClosedError,
+    DeadlineExceededError,
+    InvalidRequestError,
+    QueueFullError,
+    RecorderOptions,
+    TenantAuthError,
+    UsageEvent,
+)
+from tenant_auth.testing import ManualClock
+
+Rejections = list[tuple[UsageEvent, TenantAuthError]]
+
+
+class Recorder:
+    """A recorder of either client."""
+
+    def __init__(self, client: Any, **options: Any) -> None:
+        self.rejected: Rejections = []
+        kind = getattr(client, "client", client)
+        limits = RecorderOptions(**options)
+        self._recorder = kind.usage_recorder(
+            limits, on_rejected=lambda event, error: self.rejected.append((event, error))
+        )
+        self._threaded = kind is not client
+
+    def record(self, *args: Any) -> None:
+        self._recorder.record(*args)
+
+    async def flush(self, timeout: float | None = None) -> None:
+        await self._await(self._recorder.flush, timeout)
+
+    async def close(self, timeout: float = 5.0) -> Any:
+        return await self._await(self._recorder.close, timeout)
+
+    async def _await(self, method: Callable[..., Any], *args: Any) -> Any:
+        return await (asyncio.to_thread(method, *args) if self._threaded else method(*args))
+
+
+def quantities(fake: Fake) -> list[list[int]]:
+    return [[event.quantity for event in events] for events in fake.usage.values()]
+
+
+async def test_events_wait_for_others_up_to_a_second(connect: Connect, fake: Fake) -> None:
+    clock = ManualClock()
+    recorder = Recorder(connect(clock=clock, near_cache=None))
+    recorder.record("acme", "a", 1)
+    await until(lambda: 1.0 in clock.pauses)
+    recorder.record("acme", "a", 2)
+    assert not fake.usage
+    clock.advance(1)
+    await asyncio.to_thread(fake.until, lambda: len(fake.usage) == 1)
+    assert quantities(fake) == [[1, 2]]
+    event = next(iter(fake.usage.values()))[0]
+    assert event.occurred_at.seconds == clock.time() - 1, "the time of the event, not of its arrival"
+    assert await recorder.close() == []
+
+
+async def test_a_full_batch_goes_at_once(connect: Connect, fake: Fake) -> None:
+    recorder = Recorder(connect(clock=ManualClock(), near_cache=None), batch_size=3)
+    for quantity in range(7):
+        recorder.record("acme", "a", quantity)
+    await asyncio.to_thread(fake.until, lambda: len(fake.usage) == 2)
+    assert quantities(fake) == [[0, 1, 2], [3, 4, 5]]
+    await recorder.flush()
+    assert quantities(fake)[2:] == [[6]]
+    assert await recorder.close() == []
+
+
+async def test_a_failed_batch_is_repeated_as_it_was(connect: Connect, fake: Fake) -> None:
+    clock = ManualClock(auto=True)
+    recorder = Recorder(connect(clock=clock, near_cache=None, retry=None))
+    fake.failures.extend([Failure(grpc.StatusCode.UNAVAILABLE), Failure(grpc.StatusCode.DEADLINE_EXCEEDED)])
+    recorder.record("acme", "a", 1)
+    await recorder.flush()
+    assert fake.calls["RecordUsage"] == 3
+    assert len({request.SerializeToString() for request in fake.requests}) == 1
+    assert await recorder.close() == []
+
+
+async def test_a_full_queue_says_so_and_close_returns_the_rest(connect: Connect, fake: Fake) -> None:
+    fake.failing = Failure(grpc.StatusCode.UNAVAILABLE, retry_after=3600)
+    recorder = Recorder(connect(clock=ManualClock(), near_cache=None), batch_size=2, max_events=5)
+    for quantity in range(5):
+        recorder.record("acme", "a", quantity)
+    with pytest.raises(QueueFullError):
+        recorder.record("acme", "a", 5)
+    await asyncio.to_thread(fake.until, lambda: fake.calls["RecordUsage"] >= 1)
+    with pytest.raises(DeadlineExceededError):
+        await recorder.flush(0.05)
+    unsent = await recorder.close(0.05)
+    assert [[event.quantity for event in one.events] for one in unsent] == [[0, 1], [2, 3], [4]]
+    assert unsent[0].request_id == fake.requests[0].request_id
+    assert unsent[0].error is not None
+    assert unsent[0].error.code == "UNAVAILABLE"
+    assert (unsent[2].error, len({one.request_id for one in unsent})) == (None, 3)
+    with pytest.raises(ClosedError):
+        recorder.record("acme", "a", 6)
+
+
+async def test_what_the_service_rejects_is_handed_back(connect: Connect, fake: Fake) -> None:
+    fake.refused_metrics = {"bad"}
+    recorder = Recorder(connect(clock=ManualClock(), near_cache=None))
+    recorder.record("acme", "bad", 1)
+    recorder.record("acme", "good", 2)
+    await recorder.flush()
+    assert quantities(fake) == [[2]]
+    assert [(event.metric, error.message) for event, error in recorder.rejected] == [("bad", "no such tenant")]
+    assert await recorder.close() == []
+
+
+async def test_one_wrong_event_does_not_take_the_others_with_it(connect: Connect, fake: Fake) -> None:
+    fake.failures.append(Failure(grpc.StatusCode.INVALID_ARGUMENT, violations=[("events[1].metric", "is odd")]))
+    recorder = Recorder(connect(clock=ManualClock(), near_cache=None))
+    for quantity in range(3):
+        recorder.record("acme", "a", quantity)
+    await recorder.flush()
+    assert quantities(fake) == [[0, 2]]
+    assert [event.quantity for event, _ in recorder.rejected] == [1]
+    assert fake.requests[0].request_id != fake.requests[1].request_id
+    assert await recorder.close() == []
+
+
+async def test_what_can_never_be_sent_is_kept_and_takes_room(connect: Connect, fake: Fake) -> None:
+    fake.failing = Failure(grpc.StatusCode.UNIMPLEMENTED)
+    recorder = Recorder(connect(clock=ManualClock(), near_cache=None), batch_size=1, max_events=2)
+    recorder.record("acme", "a", 1)
+    recorder.record("acme", "a", 2)
+    await recorder.flush()
+    with pytest.raises(QueueFullError):
+        recorder.record("acme", "a", 3)
+    unsent = await recorder.close()
+    assert [one.events[0].quantity for one in unsent] == [1, 2]
+    assert all(one.error is not None and one.error.code == "UNIMPLEMENTED" for one in unsent)
+
+
+@pytest.mark.parametrize(
+    ("tenant", "metric", "quantity", "field"),
+    [
+        ("", "a", 1, "tenant_id"),
+        ("acme", "", 1, "metric"),
+        ("acme", "a", -1, "quantity"),
+        ("a", "a", 2**63, "quantity"),
+    ],
+)
+async def test_what_could_never_count_is_refused_at_once(
+    connect: Connect, tenant: str, metric: str, quantity: int, field: str
+) -> None:
+    recorder = Recorder(connect(near_cache=None))
+    with pytest.raises(InvalidRequestError) as caught:
+        recorder.record(tenant, metric, quantity)
+    assert [violation.field for violation in caught.value.violations] == [field]
+    assert await recorder.close() == []
+
+
+async def test_a_closed_client_loses_no_events(connect: Connect, fake: Fake) -> None:
+    client = connect(clock=ManualClock(), near_cache=None)
+    recorder = Recorder(client)
+    recorder.record("acme", "a", 1)
+    await client.close()
+    unsent = await recorder.close()
+    assert [one.events[0].quantity for one in unsent] == [1]

@@ -1,0 +1,82 @@
+"""Whether and when a call is tried again."""
+
+from __future__ import annotations
+
+import pytest
+
+from tenant_auth import (
+    DeadlineExceededError,
+    Options,
+    OverloadedError,
+    Retry,
+    TenantAuthError,
+    UnavailableError,
+    errors,
+)
+from tenant_auth._retry import Attempts, Budget, backoff
+from tenant_auth._status import KINDS
+from tenant_auth.testing import ManualClock
+
+UNAVAILABLE = UnavailableError("no", code="UNAVAILABLE")
+
+
+def attempts(*, timeout: float = 1.0, jitter: float = 1.0, retry: Retry | None = None, made: int = 1) -> Attempts:
+    options = Options(clock=ManualClock(), jitter=lambda: jitter, retry=retry or Retry())
+    attempts = Attempts(options, Budget(options.retry or Retry()), timeout)
+    for _ in range(made):
+        attempts.next_timeout()
+    return attempts
+
+
+def test_pauses_grow_and_are_random_down_to_nothing() -> None:
+    assert [attempts(made=made).pause_after(UNAVAILABLE) for made in (1, 2, 3)] == [0.05, 0.1, 0.2]
+    assert [attempts(made=made, jitter=0.0).pause_after(UNAVAILABLE) for made in (1, 2, 3)] == [0.0, 0.0, 0.0]
+
+
+def test_attempts_end() -> None:
+    assert attempts(made=4).pause_after(UNAVAILABLE) is None
+
+
+def test_the_services_wish_is_the_least() -> None:
+    error = UnavailableError("no", retry_after=0.3)
+    assert attempts(jitter=0.0).pause_after(error) == pytest.approx(0.3)
+    assert attempts(jitter=1.0).pause_after(error) == pytest.approx(0.35)
+
+
+def test_a_pause_beyond_the_deadline_is_not_begun() -> None:
+    assert attempts(timeout=1.0).pause_after(UnavailableError("no", retry_after=0.95)) is None
+    assert attempts(timeout=1.1).pause_after(UnavailableError("no", retry_after=0.95)) == pytest.approx(1.0)
+
+
+def test_an_overloaded_service_is_asked_again_only_if_it_says_when() -> None:
+    assert attempts().pause_after(OverloadedError("no")) is None
+    assert attempts().pause_after(OverloadedError("no", retry_after=0.2)) is not None
+
+
+def test_nothing_else_is_tried_again() -> None:
+    others = set(KINDS.values()) | {TenantAuthError, errors.ClosedError} - {UnavailableError, OverloadedError}
+    for kind in others - {UnavailableError, OverloadedError}:
+        assert attempts().pause_after(kind("no", retry_after=0.1)) is None, kind
+
+
+def test_retries_are_a_tenth_of_the_calls() -> None:
+    budget = Budget(Retry(burst=10, budget=0.1))
+    assert sum(budget.spend() for _ in range(50)) == 10
+    for _ in range(95):
+        budget.earn()
+    assert sum(budget.spend() for _ in range(50)) == 9
+
+
+def test_an_attempt_gets_the_time_that_is_left() -> None:
+    clock = ManualClock()
+    attempts = Attempts(Options(clock=clock), None, 2.0)
+    assert attempts.next_timeout() == pytest.approx(2.0)
+    clock.advance(1.5)
+    assert attempts.next_timeout() == pytest.approx(0.5)
+    clock.advance(0.5)
+    with pytest.raises(DeadlineExceededError):
+        attempts.next_timeout()
+
+
+def test_the_backoff_is_bounded() -> None:
+    assert [backoff(failures, 1.0, longest=3.0) for failures in (0, 1, 5, 10_000)] == [0.1, 0.2, 3.0, 3.0]

@@ -1,0 +1,100 @@
+/**
+ * An MCP server whose customers hold API keys: `npm run example:mcp`, then connect to http://127.0.0.1:3000/mcp with
+ * the header `authorization: Bearer <key>`.
+ *
+ * A session is bound to the key's tenant when it is opened; every later request is refused unless its key belongs to the
+ * same tenant. Each tool call is counted as usage of the tenant.
+ */
+import { randomUUID } from "node:crypto";
+import type { AddressInfo } from "node:net";
+import { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js";
+import { StreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/streamableHttp.js";
+import { isInitializeRequest } from "@modelcontextprotocol/sdk/types.js";
+import { Client } from "@tenant-auth/client";
+import { principalFrom, requireBearerAuth, requireSession } from "@tenant-auth/client/mcp";
+import express, { type Request, type Response } from "express";
+import { z } from "zod";
+
+const SESSION_TTL_MS = 24 * 3600 * 1000;
+
+const client = new Client((process.env.TENANT_AUTH_ENDPOINTS ?? "127.0.0.1:50051").split(","), {
+  userAgent: "mcp-example/1.0",
+});
+const usage = client.usageRecorder();
+const transports = new Map<string, StreamableHTTPServerTransport>();
+
+function tools(): McpServer {
+  const server = new McpServer({ name: "word-counter", version: "1.0.0" });
+  const tool = { description: "Counts the words of a text", inputSchema: { text: z.string() } };
+  server.registerTool("count_words", tool, ({ text }, { authInfo }) => {
+    const words = text.split(/\s+/).filter(Boolean).length;
+    const principal = principalFrom(authInfo);
+    if (principal === undefined) throw new Error("a tool was called without a principal");
+    usage.record(principal.tenantId, "mcp.tool_calls", 1);
+    return { content: [{ type: "text", text: `${words} words, counted for ${principal.tenantName}` }] };
+  });
+  return server;
+}
+
+/** Binds first and opens then: a session that nobody owns never exists. */
+async function open(request: Request, response: Response): Promise<void> {
+  const sessionId = randomUUID();
+  const key = request.auth?.token ?? "";
+  const attributes = { client: String(request.body.params?.clientInfo?.name ?? "").slice(0, 64) };
+  const binding = await client.sessions.bind({
+    sessionId,
+    key,
+    ttlMs: SESSION_TTL_MS,
+    sliding: true,
+    attributes,
+  });
+  if (binding.verdict !== "VALID") {
+    response
+      .status(403)
+      .json({ error: "session_not_bound", message: `the session was not bound: ${binding.verdict}` });
+    return;
+  }
+  const tenantId = principalFrom(request.auth)?.tenantId ?? "";
+  const transport = new StreamableHTTPServerTransport({
+    sessionIdGenerator: () => sessionId,
+    onsessioninitialized: () => void transports.set(sessionId, transport),
+    onsessionclosed: async () => {
+      transports.delete(sessionId);
+      await client.sessions.unbind(sessionId, tenantId);
+    },
+  });
+  await tools().connect(transport as Parameters<McpServer["connect"]>[0]);
+  await transport.handleRequest(request, response, request.body);
+}
+
+async function mcp(request: Request, response: Response): Promise<void> {
+  const sessionId = request.headers["mcp-session-id"];
+  const transport = transports.get(String(sessionId));
+  if (transport !== undefined) await transport.handleRequest(request, response, request.body);
+  else if (sessionId !== undefined)
+    response.status(404).json({ error: "no_session", message: "not on this replica" });
+  else if (isInitializeRequest(request.body)) await open(request, response);
+  else response.status(400).json({ error: "no_session", message: "the first request must be initialize" });
+}
+
+const onError = (error: unknown): void => console.error("nobody could decide:", error);
+const app = express();
+app.use(express.json());
+app.all("/mcp", requireBearerAuth(client, { onError }), requireSession(client, { onError }), mcp);
+app.use((error: unknown, _request: Request, response: Response, _next: unknown) => {
+  onError(error);
+  response.status(503).set("retry-after", "1").json({ error: "unavailable", message: "try again" });
+});
+
+const server = app.listen(Number(process.env.PORT ?? 3000), "127.0.0.1", () => {
+  console.log(`listening on http://127.0.0.1:${(server.address() as AddressInfo).port}/mcp`);
+});
+
+process.once("SIGTERM", async () => {
+  server.close();
+  server.closeAllConnections();
+  const unsent = await usage.close();
+  for (const { requestId, events } of unsent)
+    console.error(`not recorded: ${events.length} events of ${requestId}`);
+  client.close();
+});

@@ -1,0 +1,55 @@
+/**
+ * A worker that meters what it does for tenants. It takes one job a line from standard input:
+ *
+ *   echo '{"tenant_id":"ten_demo","text":"to be or not to be"}' | npm run example:worker
+ *
+ * What could not be recorded is printed at the end with its request ids, so that it can be recorded later, once.
+ */
+import { createInterface } from "node:readline";
+import { Client, UsageNotTakenError } from "@tenant-auth/client";
+
+interface Job {
+  readonly tenant_id: string;
+  readonly text: string;
+}
+
+const client = new Client((process.env.TENANT_AUTH_ENDPOINTS ?? "127.0.0.1:50051").split(","), {
+  userAgent: "worker-example/1.0",
+  // It asks about no keys.
+  nearCache: false,
+});
+const recorder = client.usageRecorder({
+  onRejected: (event, error) =>
+    console.error(`never counted: ${event.tenantId} ${event.metric}:`, error.message),
+});
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const job = JSON.parse(line) as Job;
+  const words = job.text.split(/\s+/).filter(Boolean).length;
+  console.log(JSON.stringify({ tenant_id: job.tenant_id, words }));
+  await meter(job.tenant_id, words);
+}
+
+const unsent = await recorder.close(Number(process.env.PATIENCE_MS ?? 5000));
+client.close();
+for (const batch of unsent)
+  console.error(
+    "not recorded:",
+    JSON.stringify(batch, (_, value) => plain(value)),
+  );
+process.exitCode = unsent.length > 0 ? 1 : 0;
+
+/** A full queue holds the worker back: work that is not metered is not done. */
+async function meter(tenantId: string, words: number): Promise<void> {
+  try {
+    recorder.record(tenantId, "words.counted", words);
+  } catch (error) {
+    if (!(error instanceof UsageNotTakenError)) throw error;
+    await recorder.flush();
+    recorder.record(tenantId, "words.counted", words);
+  }
+}
+
+function plain(value: unknown): unknown {
+  return typeof value === "bigint" ? String(value) : value;
+}

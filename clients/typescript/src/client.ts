@@ -1,0 +1,200 @@
+import { create } from "@bufbuild/protobuf";
+import { TenantAuthError } from "./error.js";
+import { AdminService } from "./gen/tenantauth/v1/admin_pb.js";
+import { InfoService } from "./gen/tenantauth/v1/info_pb.js";
+import { SessionService } from "./gen/tenantauth/v1/session_pb.js";
+import { UsageService } from "./gen/tenantauth/v1/usage_pb.js";
+import {
+  BatchValidateKeysRequestSchema,
+  ValidateKeyRequestSchema,
+  ValidateSessionRequestSchema,
+  ValidationService,
+} from "./gen/tenantauth/v1/validation_pb.js";
+import { WatchService } from "./gen/tenantauth/v1/watch_pb.js";
+import { type ServerInfo, serverInfoFromWire } from "./info.js";
+import { NearCache } from "./near/cache.js";
+import { Coverage } from "./near/coverage.js";
+import { Near } from "./near/near.js";
+import { Watcher, type WatchState } from "./near/watch.js";
+import { type ClientOptions, settings } from "./options.js";
+import { type RecorderOptions, UsageRecorder } from "./recorder.js";
+import { Caller, type CallOptions } from "./rpc/caller.js";
+import { CallerTokens } from "./rpc/caller-token.js";
+import { errorFromItem } from "./rpc/details.js";
+import { Endpoints } from "./rpc/endpoints.js";
+import { type RawService, rawService } from "./rpc/raw.js";
+import { RetryBudget } from "./rpc/retry.js";
+import { Sessions } from "./sessions.js";
+import { Usage } from "./usage.js";
+import {
+  type SessionValidation,
+  sessionValidationFromWire,
+  type Validation,
+  validationFromWire,
+} from "./validation.js";
+import { text } from "./wire.js";
+
+/** A question about a key. */
+export interface ValidateKey extends CallOptions {
+  /** Scopes that the key must hold, all of them; matched exactly, at most 32. */
+  readonly scopes?: readonly string[];
+}
+
+/** A question about a session. */
+export interface ValidateSession extends ValidateKey {
+  /** The key presented along with the session, if any: it must belong to the session's tenant. */
+  readonly key?: string;
+}
+
+/** One key of several. */
+export interface KeyQuestion {
+  readonly key: string;
+  readonly scopes?: readonly string[];
+}
+
+/** One key's outcome among several: a decision, or why there is none. */
+export type KeyOutcome = Validation | TenantAuthError;
+
+/** The services as the contract has them. */
+export interface RawServices {
+  readonly admin: RawService<typeof AdminService>;
+  readonly info: RawService<typeof InfoService>;
+  readonly sessions: RawService<typeof SessionService>;
+  readonly usage: RawService<typeof UsageService>;
+  readonly validation: RawService<typeof ValidationService>;
+  readonly watch: RawService<typeof WatchService>;
+}
+
+/**
+ * Asks tenant-auth. Make one for the whole process, and close it at the end: it holds connections, remembers answers,
+ * and listens for changes.
+ */
+export class Client {
+  /** Binds sessions to tenants. */
+  readonly sessions: Sessions;
+  /** Meters tenants. */
+  readonly usage: Usage;
+  /** The services as the contract has them, administration among them. */
+  readonly raw: RawServices;
+  readonly #endpoints: Endpoints;
+  readonly #caller: Caller;
+  readonly #near: Near | undefined;
+  readonly #watcher: Watcher | undefined;
+
+  /** `endpoints` are `host:port`, `http://host:port` or `https://host:port`; calls take turns among them. */
+  constructor(endpoints: string | readonly string[], options: ClientOptions = {}) {
+    const set = settings(options);
+    const { clock, timeoutMs } = set;
+    this.#endpoints = new Endpoints(typeof endpoints === "string" ? [endpoints] : endpoints, set);
+    const tokens = set.callerToken === undefined ? undefined : new CallerTokens(set.callerToken, clock);
+    const budget = new RetryBudget(set.retryBudget);
+    const caller = new Caller({ endpoints: this.#endpoints, tokens, budget, timeoutMs, clock });
+    this.#caller = caller;
+    if (set.nearCache !== undefined) {
+      const coverage = new Coverage(clock);
+      const cache = new NearCache({ ...set.nearCache, clock, coverage });
+      this.#near = new Near(cache, clock, timeoutMs);
+      if (set.nearCache.watch) {
+        this.#watcher = new Watcher(caller, cache, coverage, this.#near.digests);
+        void this.#watcher.run();
+      }
+    }
+    this.sessions = new Sessions(caller, this.#near);
+    this.usage = new Usage(caller);
+    this.raw = Object.freeze({
+      admin: rawService(AdminService, caller),
+      info: rawService(InfoService, caller),
+      sessions: rawService(SessionService, caller),
+      usage: rawService(UsageService, caller),
+      validation: rawService(ValidationService, caller),
+      watch: rawService(WatchService, caller),
+    });
+  }
+
+  /** Decides about one key, exactly as the customer presented it, without a "Bearer " in front. */
+  async validateKey(key: string, options: ValidateKey = {}): Promise<Validation> {
+    const { scopes = [], timeoutMs, signal } = options;
+    const request = create(ValidateKeyRequestSchema, { key: text("key", key), requiredScopes: [...scopes] });
+    const ask = async (limits: CallOptions): Promise<Validation> => {
+      return validationFromWire(
+        await this.#caller.call(ValidationService.method.validateKey, request, limits),
+      );
+    };
+    if (this.#near === undefined) return await ask({ timeoutMs, signal });
+    const digest = this.#near.digests.key(key);
+    return await this.#near.answer({
+      digest,
+      scopes,
+      timeoutMs,
+      signal,
+      ask: (ms) => ask({ timeoutMs: ms }),
+    });
+  }
+
+  /**
+   * Decides about 1 to 1,000 keys in one call. Outcomes keep the order of the keys; a key that cannot be decided about
+   * fails alone. Always asks the service.
+   */
+  async validateKeys(
+    keys: readonly (string | KeyQuestion)[],
+    options: CallOptions = {},
+  ): Promise<KeyOutcome[]> {
+    const requests = keys.map((question) => {
+      const { key, scopes = [] } = typeof question === "string" ? { key: question } : question;
+      return create(ValidateKeyRequestSchema, { key: text("key", key), requiredScopes: [...scopes] });
+    });
+    const request = create(BatchValidateKeysRequestSchema, { requests });
+    const method = ValidationService.method.batchValidateKeys;
+    const { results } = await this.#caller.call(method, request, options);
+    if (results.length !== keys.length) {
+      throw new TenantAuthError("INTERNAL", `${keys.length} keys were sent and ${results.length} answered`);
+    }
+    return results.map(({ result }) => {
+      if (result.case === "response") return validationFromWire(result.value);
+      if (result.case === "error") return errorFromItem(result.value);
+      return new TenantAuthError("INTERNAL", "the service answered neither a decision nor an error");
+    });
+  }
+
+  /** Decides about one session. */
+  async validateSession(sessionId: string, options: ValidateSession = {}): Promise<SessionValidation> {
+    const { key, scopes = [], timeoutMs, signal } = options;
+    const request = create(ValidateSessionRequestSchema, {
+      sessionId: text("sessionId", sessionId),
+      key: text("key", key ?? ""),
+      requiredScopes: [...scopes],
+    });
+    const ask = async (limits: CallOptions): Promise<SessionValidation> => {
+      const method = ValidationService.method.validateSession;
+      return sessionValidationFromWire(await this.#caller.call(method, request, limits));
+    };
+    const near = this.#near;
+    if (near === undefined) return await ask({ timeoutMs, signal });
+    const digest = near.digests.presented(sessionId, key);
+    const sessionDigest = near.digests.session(sessionId);
+    const limits = { scopes, timeoutMs, signal };
+    return await near.answer({ digest, sessionDigest, ...limits, ask: (ms) => ask({ timeoutMs: ms }) });
+  }
+
+  /** Collects usage events and sends them in batches. Close it before the client. */
+  usageRecorder(options: RecorderOptions = {}): UsageRecorder {
+    return new UsageRecorder(this.usage, this.#caller.clock, options);
+  }
+
+  /** Describes the process that answers. */
+  async serverInfo(options: CallOptions = {}): Promise<ServerInfo> {
+    const method = InfoService.method.getServerInfo;
+    return serverInfoFromWire(await this.#caller.call(method, create(method.input), options));
+  }
+
+  /** Whether this process hears of changes as they happen. */
+  watchState(): WatchState {
+    return this.#watcher?.state() ?? { live: false, revision: 0n };
+  }
+
+  /** Stops listening, and closes each connection once its calls under way are answered. New calls fail. */
+  close(): void {
+    this.#watcher?.close();
+    this.#endpoints.close();
+  }
+}

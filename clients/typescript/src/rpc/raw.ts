@@ -1,0 +1,58 @@
+import {
+  create,
+  type DescMessage,
+  type DescMethod,
+  type DescMethodStreaming,
+  type DescMethodUnary,
+  type DescService,
+  type MessageInitShape,
+  type MessageShape,
+} from "@bufbuild/protobuf";
+import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
+import type { Caller, CallOptions } from "./caller.js";
+
+/** The calls of a service as the contract has them: messages in, messages out. */
+export type RawService<S extends DescService> =
+  S extends GenService<infer Methods extends GenServiceMethods>
+    ? { readonly [Name in keyof Methods]: RawMethod<Methods[Name]> }
+    : never;
+
+type ServerStreaming = DescMethodStreaming & { methodKind: "server_streaming" };
+
+type RawMethod<M> = M extends {
+  methodKind: "unary";
+  input: infer I extends DescMessage;
+  output: infer O extends DescMessage;
+}
+  ? (request: MessageInitShape<I>, options?: CallOptions) => Promise<MessageShape<O>>
+  : M extends {
+        methodKind: "server_streaming";
+        input: infer I extends DescMessage;
+        output: infer O extends DescMessage;
+      }
+    ? (request: MessageInitShape<I>, signal?: AbortSignal) => AsyncIterable<MessageShape<O>>
+    : never;
+
+/**
+ * A service's unary and server-streaming calls, with this client's connections, token and deadlines. They are made
+ * once: some, such as the one that issues a key, would be done twice by a retry.
+ */
+export function rawService<S extends DescService>(service: S, caller: Caller): RawService<S> {
+  const calls: Record<string, unknown> = {};
+  for (const method of service.methods as readonly DescMethod[]) {
+    if (method.methodKind === "unary") calls[method.localName] = rawUnary(method as DescMethodUnary, caller);
+    if (method.methodKind === "server_streaming")
+      calls[method.localName] = rawStream(method as ServerStreaming, caller);
+  }
+  return Object.freeze(calls) as RawService<S>;
+}
+
+function rawUnary(method: DescMethodUnary, caller: Caller): unknown {
+  return (request: MessageInitShape<DescMessage>, options?: CallOptions) =>
+    caller.call(method, create(method.input, request), { ...options, once: true });
+}
+
+function rawStream(method: ServerStreaming, caller: Caller): unknown {
+  return (request: MessageInitShape<DescMessage>, signal?: AbortSignal) =>
+    caller.stream(method, create(method.input, request), signal);
+}

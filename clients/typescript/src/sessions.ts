@@ -1,0 +1,130 @@
+import { create } from "@bufbuild/protobuf";
+import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
+import {
+  BindSessionRequestSchema,
+  ListSessionsRequestSchema,
+  SessionExpiry,
+  SessionService,
+  UnbindSessionRequestSchema,
+  type Session as WireSession,
+} from "./gen/tenantauth/v1/session_pb.js";
+import type { Near } from "./near/near.js";
+import { pages } from "./pages.js";
+import type { Caller, CallOptions } from "./rpc/caller.js";
+import { type Verdict, verdictFromWire } from "./verdict.js";
+import { duration, text } from "./wire.js";
+
+/** A session, bound to a tenant through the key that opened it. */
+export interface Session {
+  /** The id the protocol gave it. */
+  readonly sessionId: string;
+  /** The tenant it belongs to. */
+  readonly tenantId: string;
+  /** Public id of the key that opened it. */
+  readonly keyId: string;
+  /** When it was bound. */
+  readonly createdAt: Date | undefined;
+  /** When it ends by itself. */
+  readonly expiresAt: Date | undefined;
+  /** Whether its end moves each time it is validated. */
+  readonly sliding: boolean;
+  /** What was attached to it. */
+  readonly attributes: Readonly<Record<string, string>>;
+}
+
+/** A session to bind. */
+export interface BindSession extends CallOptions {
+  /** The id the protocol gave it; 1 to 128 printable characters. */
+  readonly sessionId: string;
+  /** The key that the customer presented. */
+  readonly key: string;
+  /** How long the session lives, in milliseconds. */
+  readonly ttlMs: number;
+  /** Whether it lives that long from when it was last validated; otherwise from now. */
+  readonly sliding?: boolean;
+  /** Anything to hand back at validation; at most 16 entries and 2 KiB together. */
+  readonly attributes?: Readonly<Record<string, string>>;
+}
+
+/** The outcome of a binding. */
+export interface Binding {
+  /** `VALID` when bound; `TENANT_MISMATCH` when another tenant holds it; else the verdict on the key. */
+  readonly verdict: Verdict;
+  /** The session, when the verdict is `VALID`. */
+  readonly session: Session | undefined;
+  /** Whether it was bound before this call. */
+  readonly alreadyBound: boolean;
+}
+
+/** Which sessions to list. */
+export interface ListSessions extends CallOptions {
+  /** How many to fetch at once; the service's choice unless set. */
+  readonly pageSize?: number;
+}
+
+/** Binds sessions to tenants. */
+export class Sessions {
+  readonly #caller: Caller;
+  readonly #near: Near | undefined;
+
+  constructor(caller: Caller, near: Near | undefined) {
+    this.#caller = caller;
+    this.#near = near;
+  }
+
+  /** Binds a session to the tenant of a key. Repeating it changes nothing; it never moves a session to another tenant. */
+  async bind(options: BindSession): Promise<Binding> {
+    const request = create(BindSessionRequestSchema, {
+      sessionId: text("sessionId", options.sessionId),
+      key: text("key", options.key),
+      ttl: duration("ttlMs", options.ttlMs),
+      expiry: options.sliding ? SessionExpiry.SLIDING : SessionExpiry.FIXED,
+      attributes: { ...options.attributes },
+    });
+    try {
+      const reply = await this.#caller.call(SessionService.method.bindSession, request, options);
+      const session = reply.session === undefined ? undefined : sessionFromWire(reply.session);
+      return { verdict: verdictFromWire(reply.verdict), session, alreadyBound: reply.alreadyBound };
+    } finally {
+      // Without an answer it may have been bound all the same.
+      this.#near?.forgetSession(options.sessionId);
+    }
+  }
+
+  /** Ends a session. Says whether it was bound until now. */
+  async unbind(sessionId: string, tenantId: string, options?: CallOptions): Promise<boolean> {
+    const ids = { sessionId: text("sessionId", sessionId), tenantId: text("tenantId", tenantId) };
+    const request = create(UnbindSessionRequestSchema, ids);
+    try {
+      return (await this.#caller.call(SessionService.method.unbindSession, request, options)).wasBound;
+    } finally {
+      this.#near?.forgetSession(sessionId);
+    }
+  }
+
+  /** A tenant's sessions, newest first; pages are fetched as they are needed. */
+  list(tenantId: string, options: ListSessions = {}): AsyncIterable<Session> {
+    const asked = { tenantId: text("tenantId", tenantId), pageSize: options.pageSize ?? 0 };
+    return pages(async (pageToken) => {
+      const request = create(ListSessionsRequestSchema, { ...asked, pageToken });
+      const page = await this.#caller.call(SessionService.method.listSessions, request, options);
+      return { items: page.sessions.map(sessionFromWire), nextPageToken: page.nextPageToken };
+    });
+  }
+}
+
+function sessionFromWire(wire: WireSession): Session {
+  return {
+    sessionId: wire.sessionId,
+    tenantId: wire.tenantId,
+    keyId: wire.keyId,
+    createdAt: date(wire.createdAt),
+    expiresAt: date(wire.expiresAt),
+    sliding: wire.expiry === SessionExpiry.SLIDING,
+    attributes: { ...wire.attributes },
+  };
+}
+
+function date(wire: Timestamp | undefined): Date | undefined {
+  return wire === undefined ? undefined : timestampDate(wire);
+}

@@ -1,0 +1,138 @@
+import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { InfoService } from "../src/gen/tenantauth/v1/info_pb.js";
+import { SessionService } from "../src/gen/tenantauth/v1/session_pb.js";
+import { UsageService } from "../src/gen/tenantauth/v1/usage_pb.js";
+import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
+import { Verdict } from "../src/gen/tenantauth/v1/verdict_pb.js";
+import { invalid, keyAnswer, unavailable } from "./support/answers.js";
+import { Fake } from "./support/fake.js";
+import { ours, type Program } from "./support/process.js";
+import { gate, until } from "./support/until.js";
+
+const { validateKey, validateSession, batchValidateKeys } = ValidationService.method;
+
+type Ask = (command: object) => Promise<unknown>;
+
+async function running(
+  t: TestContext,
+  environment: NodeJS.ProcessEnv = {},
+): Promise<{ fake: Fake; runner: Program; ask: Ask }> {
+  const fake = await Fake.start();
+  t.after(() => fake.close());
+  const runner = ours(t, "conformance/runner", { TENANT_AUTH_ENDPOINTS: fake.endpoint, ...environment });
+  await runner.said(/^(\{"ready":true\})$/);
+  let id = 0;
+  const ask: Ask = async (command) => {
+    id += 1;
+    const mine = id;
+    runner.write(`${JSON.stringify({ id: mine, ...command })}\n`);
+    const line = await runner.said(new RegExp(`^(\\{"id":${mine},.*)$`));
+    const { id: _id, age_ms: _age, ...answer } = JSON.parse(line) as Record<string, unknown>;
+    return answer;
+  };
+  return { fake, runner, ask };
+}
+
+const good = { verdict: "VALID", tenant_id: "ten_1", key_id: "key_1", missing_scopes: [] };
+
+test("conformance: keys", async (t) => {
+  const { fake, ask } = await running(t, { TENANT_AUTH_WATCH: "off" });
+  fake.answer(validateKey, () => keyAnswer());
+  const asked = { op: "validate_key", key: "k", timeout_ms: 5000 };
+  assert.deepEqual(await ask({ ...asked, scopes: [] }), { ...good, source: "FRESH" });
+  const lacking = { ...good, verdict: "INSUFFICIENT_SCOPE", missing_scopes: ["a"], source: "NEAR" };
+  assert.deepEqual(await ask({ ...asked, scopes: ["a"] }), lacking);
+  fake.answer(validateKey, () => Promise.reject(unavailable(60_000)));
+  assert.deepEqual(await ask({ ...asked, key: "l" }), { error: "UNAVAILABLE", reason: "DATABASE_TIMED_OUT" });
+  fake.answer(validateKey, () => Promise.reject(invalid("key")));
+  assert.deepEqual(await ask({ ...asked, key: "" }), { error: "INVALID_ARGUMENT", fields: ["key"] });
+  assert.equal(fake.watches.length, 0);
+});
+
+test("conformance: many at once", async (t) => {
+  const { fake, ask } = await running(t);
+  fake.answer(validateKey, () => keyAnswer());
+  const many = { op: "validate_key_concurrently", key: "k", times: 1000, timeout_ms: 5000 };
+  assert.deepEqual(await ask(many), { verdicts: { VALID: 1000 }, errors: {} });
+  assert.equal(fake.calls.length, 1);
+  fake.answer(batchValidateKeys, () => ({
+    results: [
+      { result: { case: "response" as const, value: keyAnswer() } },
+      { result: { case: "error" as const, value: { code: 14, message: "no answer" } } },
+    ],
+  }));
+  const batch = { op: "validate_keys", keys: ["k", "l"], scopes: [], timeout_ms: 5000 };
+  const items = [{ ...good, source: "FRESH", age_ms: 0 }, { error: "UNAVAILABLE" }];
+  assert.deepEqual(await ask(batch), { items });
+});
+
+test("conformance: sessions, usage, and the rest", async (t) => {
+  const { fake, ask } = await running(t);
+  fake.answer(SessionService.method.bindSession, ({ sessionId }) => ({
+    verdict: Verdict.VALID,
+    session: { sessionId, tenantId: "ten_1", keyId: "key_1" },
+  }));
+  const bind = { op: "bind_session", session_id: "s", key: "k", ttl_ms: 60_000, attributes: {} };
+  const { missing_scopes: _, ...bound } = good;
+  assert.deepEqual(await ask(bind), { ...bound, already_bound: false });
+  fake.answer(validateSession, () => ({ ...keyAnswer(), attributes: { a: "b" } }));
+  assert.deepEqual(await ask({ op: "validate_session", session_id: "s", key: "k" }), {
+    ...good,
+    source: "FRESH",
+    attributes: { a: "b" },
+  });
+  fake.answer(SessionService.method.unbindSession, () => ({ wasBound: true }));
+  assert.deepEqual(await ask({ op: "unbind_session", session_id: "s", tenant_id: "ten_1" }), {
+    was_bound: true,
+  });
+  fake.answer(UsageService.method.recordUsage, () => ({
+    accepted: 1,
+    rejected: [{ index: 0, error: { code: 5, message: "no such tenant" } }],
+  }));
+  const event = { tenant_id: "ten_1", metric: "api.calls", quantity: 1 };
+  const recorded = { accepted: 1, rejected: [{ index: 0, error: "NOT_FOUND" }], already_recorded: false };
+  assert.deepEqual(await ask({ op: "record_usage", request_id: "r", events: [event, event] }), recorded);
+  assert.equal(fake.callsOf(UsageService.method.recordUsage)[0]?.request.requestId, "r");
+  fake.answer(UsageService.method.queryUsage, () => ({
+    sums: [{ metric: "api.calls", bucketStart: timestampFromMs(3600_000), quantity: 7n }],
+  }));
+  const query = {
+    op: "query_usage",
+    tenant_id: "ten_1",
+    metric: "api.calls",
+    start_ms: 0,
+    end_ms: 7200_000,
+    bucket: "HOUR",
+  };
+  assert.deepEqual(await ask(query), {
+    sums: [{ metric: "api.calls", bucket_start_ms: 3600_000, quantity: 7 }],
+  });
+  await until("a watch is opened", () => fake.watches.length === 1);
+  fake.watches[0]?.heartbeat(12n);
+  await until("it is live", async () => {
+    const state = (await ask({ op: "watch_state" })) as { live: boolean };
+    return state.live;
+  });
+  assert.deepEqual(await ask({ op: "watch_state" }), { live: true, revision: 12 });
+  fake.answer(InfoService.method.getServerInfo, () => ({ version: "1.2.3" }));
+  assert.equal(((await ask({ op: "server_info" })) as { version: string }).version, "1.2.3");
+  assert.deepEqual(await ask({ op: "juggle" }), { error: "UNSUPPORTED" });
+});
+
+test("conformance: commands do not wait for each other, and close waits for all", async (t) => {
+  const { fake, runner, ask } = await running(t, { TENANT_AUTH_NEAR_CACHE: "off" });
+  const hold = gate();
+  fake.answer(validateKey, async ({ key }) => {
+    if (key === "slow") await hold.passed;
+    return keyAnswer();
+  });
+  const slow = ask({ op: "validate_key", key: "slow", timeout_ms: 20_000 });
+  assert.deepEqual(await ask({ op: "validate_key", key: "quick" }), { ...good, source: "FRESH" });
+  runner.write('{"op":"close"}\n');
+  hold.open();
+  await slow;
+  assert.equal(await runner.ended, 0);
+  assert.equal(runner.lines.at(-1), '{"closed":true}');
+});

@@ -1,0 +1,54 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import * as published from "@tenant-auth/client";
+import { VERSION } from "../src/version.js";
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+
+interface Manifest {
+  readonly version: string;
+  readonly exports: Readonly<Record<string, string | { readonly types: string; readonly default: string }>>;
+}
+
+const manifest = JSON.parse(await readFile(`${root}package.json`, "utf8")) as Manifest;
+
+test("the version is that of the package", () => {
+  assert.equal(VERSION, manifest.version);
+});
+
+test("the package holds what it exports, and nothing else", async () => {
+  const pack = ["pack", "--dry-run", "--json", "--ignore-scripts"];
+  const { stdout } = await promisify(execFile)("npm", pack, { cwd: root });
+  const [{ files }] = Object.values(JSON.parse(stdout)) as [{ files: { path: string }[] }];
+  const packed = files.map(({ path }) => path);
+  for (const entry of Object.values(manifest.exports)) {
+    const paths = typeof entry === "string" ? [entry] : [entry.types, entry.default];
+    for (const path of paths) assert.ok(packed.includes(path.replace("./", "")), path);
+  }
+  const strangers = packed.filter(
+    (path) => !/^(dist\/.*\.(js|d\.ts)|README\.md|LICENSE|package\.json)$/.test(path),
+  );
+  assert.deepEqual(strangers, []);
+});
+
+test("whoever imports the client alone needs none of the optional packages", async () => {
+  const reached = new Set<string>();
+  const packages = new Set<string>();
+  const follow = async (file: URL): Promise<void> => {
+    if (reached.has(file.href)) return;
+    reached.add(file.href);
+    for (const [, name = ""] of (await readFile(file, "utf8")).matchAll(/(?:from|import) "([^"]+)"/g)) {
+      if (name.startsWith(".")) await follow(new URL(name, file));
+      else if (!name.startsWith("node:")) packages.add(name.split("/").slice(0, 2).join("/"));
+    }
+  };
+  await follow(new URL("../../dist/index.js", import.meta.url));
+  assert.ok(reached.size > 20);
+  assert.deepEqual([...packages].sort(), ["@bufbuild/protobuf", "@grpc/grpc-js"]);
+  const offered = ["Client", "TenantAuthError", "UsageNotTakenError", "UsageRecorder", "systemClock"];
+  assert.deepEqual(Object.keys(published).sort(), offered);
+});

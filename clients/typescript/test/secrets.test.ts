@@ -1,0 +1,113 @@
+import assert from "node:assert/strict";
+import type { Runtime } from "node:inspector";
+import { Session } from "node:inspector/promises";
+import { type TestContext, test } from "node:test";
+import { inspect } from "node:util";
+import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
+import { keyAnswer, unavailable } from "./support/answers.js";
+import { connected, failure } from "./support/setup.js";
+
+const { validateKey, validateSession } = ValidationService.method;
+const CANARY = "ta_canary-4f1c9d";
+
+/** Everything that printing, logging or serialising a value may show. */
+function shown(value: unknown): string {
+  const seen = new Set<unknown>();
+  const json = JSON.stringify(value, (_, part: unknown) => {
+    if (typeof part === "bigint") return String(part);
+    if (typeof part === "object" && part !== null) {
+      if (seen.has(part)) return undefined;
+      seen.add(part);
+    }
+    return part;
+  });
+  const stack = value instanceof Error ? value.stack : "";
+  return `${inspect(value, { depth: Infinity, showHidden: true })}${json}${stack}${String(value)}`;
+}
+
+async function setup(t: TestContext): ReturnType<typeof connected> {
+  return await connected(t, { nearCache: { watch: false }, retryBudget: 0, callerToken: `${CANARY}-token` });
+}
+
+test("no client and no answer shows a key or a token", async (t) => {
+  const { fake, client } = await setup(t);
+  fake.answer(validateKey, () => keyAnswer());
+  fake.answer(validateSession, () => keyAnswer());
+  const answers = [
+    await client.validateKey(CANARY),
+    await client.validateKey(CANARY),
+    await client.validateSession("s", { key: CANARY }),
+  ];
+  assert.equal(fake.callsOf(validateKey)[0]?.request.key, CANARY);
+  for (const value of [client, ...answers]) assert.ok(!shown(value).includes(CANARY));
+});
+
+test("no error shows a key or a token", async (t) => {
+  const { fake, client } = await setup(t);
+  fake.answer(validateKey, () => {
+    throw unavailable();
+  });
+  const unserved = { sessionId: "s", key: CANARY, ttlMs: 1000 };
+  const errors: unknown[] = [
+    await failure(client.validateKey(CANARY)),
+    await failure(client.validateSession("s", { key: CANARY })),
+    await failure(client.validateKeys([CANARY])),
+    await failure(client.sessions.bind(unserved)),
+  ];
+  // A key that is no text must not be quoted by whoever cannot encode it.
+  for (const wrong of [[CANARY], { key: CANARY }, Buffer.from(CANARY)] as unknown as string[]) {
+    errors.push(await client.validateKey(wrong).catch((error: unknown) => error));
+    errors.push(await client.validateSession("s", { key: wrong }).catch((error: unknown) => error));
+  }
+  errors.push(await client.validateKey(`${CANARY}\ud800`).catch((error: unknown) => error));
+  assert.equal(errors.length, 11);
+  for (const error of errors) {
+    assert.ok(error instanceof Error);
+    assert.ok(!shown(error).includes(CANARY), shown(error));
+  }
+});
+
+test("the near-cache holds no key: a debugger that looks into it finds digests", async (t) => {
+  const { fake, client } = await setup(t);
+  fake.answer(validateKey, () => keyAnswer());
+  await client.validateKey(CANARY);
+  (globalThis as { inspected?: unknown }).inspected = client;
+  const session = new Session();
+  session.connect();
+  const seen = await privateTexts(session);
+  session.disconnect();
+  assert.ok(
+    seen.some((text) => /^[\w-]{43}$/.test(text)),
+    "the digest is there",
+  );
+  assert.ok(
+    seen.some((text) => text === "key_1"),
+    "the answer is there",
+  );
+  assert.ok(!seen.some((text) => text === CANARY));
+});
+
+/** What the debugger answers; the types of Node.js do not know of private properties. */
+interface Properties extends Runtime.GetPropertiesReturnType {
+  readonly privateProperties?: Runtime.InternalPropertyDescriptor[];
+}
+
+/** Every text that is reachable from the client through properties, private ones and entries of maps included. */
+async function privateTexts(session: Session): Promise<string[]> {
+  const { result } = await session.post("Runtime.evaluate", { expression: "globalThis.inspected" });
+  const queue = [{ id: result.objectId, depth: 0 }];
+  const texts: string[] = [];
+  for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+    const { id: objectId, depth } = next;
+    if (objectId === undefined || depth > 7) continue;
+    const all: Properties = await session.post("Runtime.getProperties", { objectId, ownProperties: true });
+    const named = [...all.result, ...(all.privateProperties ?? []), ...(all.internalProperties ?? [])];
+    for (const { name, value } of named) {
+      if (name === "[[Prototype]]" || /^(raw|#endpoints|#caller|sessions|usage|constructor)$/.test(name))
+        continue;
+      if (typeof value?.value === "string") texts.push(value.value);
+      else if (value?.type === "object") queue.push({ id: value.objectId, depth: depth + 1 });
+    }
+  }
+  return texts;
+}

@@ -1,0 +1,287 @@
+import assert from "node:assert/strict";
+import { type TestContext, test } from "node:test";
+import { status } from "@grpc/grpc-js";
+import { Client } from "../src/client.js";
+import { SessionService } from "../src/gen/tenantauth/v1/session_pb.js";
+import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
+import { Verdict } from "../src/gen/tenantauth/v1/verdict_pb.js";
+import { keyAnswer, unknownKey } from "./support/answers.js";
+import { Fake, Refused } from "./support/fake.js";
+import { type FakeWatch, InvalidationScope } from "./support/fake-watch.js";
+import { ManualClock } from "./support/manual-clock.js";
+import { connected } from "./support/setup.js";
+import { gate, until } from "./support/until.js";
+
+const { validateKey, validateSession } = ValidationService.method;
+
+/** A client whose watch is alive at revision 10, and whose answers are reusable for a second. */
+async function watched(
+  t: TestContext,
+): Promise<{ fake: Fake; client: Client; clock: ManualClock; watch: FakeWatch }> {
+  const { fake, client, clock } = await connected(t);
+  fake.answer(validateKey, ({ key }) => keyAnswer({ keyId: `key_${key}`, cacheableForMs: 1000 }));
+  const watch = await opened(fake, 0);
+  await heartbeat(client, watch, 10n);
+  return { fake, client, clock, watch };
+}
+
+async function opened(fake: Fake, before: number, clock?: ManualClock): Promise<FakeWatch> {
+  await until("a watch is opened", () => {
+    clock?.advance(10);
+    return fake.watches.length > before;
+  });
+  return fake.watches.at(-1) as FakeWatch;
+}
+
+async function heartbeat(client: Client, watch: FakeWatch, revision: bigint): Promise<void> {
+  watch.heartbeat(revision);
+  await until("the heartbeat is heard", () => client.watchState().revision === revision);
+}
+
+/** Lets time pass with a heartbeat each second. */
+async function pass(client: Client, watch: FakeWatch, clock: ManualClock, seconds: number): Promise<void> {
+  for (let second = 0; second < seconds; second += 1) {
+    clock.advance(1000);
+    await heartbeat(client, watch, client.watchState().revision + 1n);
+  }
+}
+
+test("while the watch is alive an answer is used for a minute, and no longer", async (t) => {
+  const { fake, client, clock, watch } = await watched(t);
+  await client.validateKey("1");
+  await pass(client, watch, clock, 59);
+  const near = await client.validateKey("1");
+  assert.deepEqual([near.source, near.ageMs, near.cacheableForMs], ["NEAR", 59_000, 0]);
+  await pass(client, watch, clock, 1);
+  assert.equal((await client.validateKey("1")).source, "FRESH");
+  assert.equal(fake.calls.length, 2);
+});
+
+test("an answer that was asked for before the watch was alive is not prolonged", async (t) => {
+  const { fake, client, clock } = await connected(t);
+  fake.answer(validateKey, () => keyAnswer({ cacheableForMs: 1000 }));
+  await client.validateKey("1");
+  const watch = await opened(fake, 0);
+  await heartbeat(client, watch, 10n);
+  clock.advance(1000);
+  assert.equal((await client.validateKey("1")).source, "FRESH");
+});
+
+test("an unknown key is never used beyond what the service said", async (t) => {
+  const { fake, client, clock } = await watched(t);
+  fake.answer(validateKey, () => unknownKey(1000));
+  await client.validateKey("u");
+  clock.advance(1000);
+  await client.validateKey("u");
+  assert.equal(fake.calls.length, 2);
+});
+
+for (const verdict of ["REVOKED", "EXPIRED", "TENANT_SUSPENDED"] as const) {
+  test(`${verdict} is used while the watch is alive`, async (t) => {
+    const { fake, client, clock } = await watched(t);
+    fake.answer(validateKey, () => keyAnswer({ verdict: Verdict[verdict], cacheableForMs: 1000 }));
+    await client.validateKey("r");
+    clock.advance(2999);
+    const near = await client.validateKey("r");
+    assert.deepEqual([near.verdict, near.source], [verdict, "NEAR"]);
+  });
+}
+
+test("three seconds of silence end the trust, and the watch is opened anew", async (t) => {
+  const { fake, client, clock } = await watched(t);
+  await client.validateKey("1");
+  clock.advance(3000);
+  const next = await opened(fake, 1, clock);
+  assert.equal(next.resumeAfter, 10n);
+  assert.equal(client.watchState().live, false);
+  // Heard again, but not without a gap.
+  await heartbeat(client, next, 11n);
+  assert.equal(client.watchState().live, true);
+  assert.equal((await client.validateKey("1")).source, "FRESH");
+});
+
+test("an invalidation drops what is older than it, and nothing else", async (t) => {
+  const { fake, client, watch } = await watched(t);
+  for (const key of ["1", "2"]) await client.validateKey(key);
+  watch.invalidate(InvalidationScope.KEY, "key_1", 10n);
+  await heartbeat(client, watch, 11n);
+  assert.equal((await client.validateKey("1")).source, "NEAR");
+  watch.invalidate(InvalidationScope.KEY, "key_1", 12n);
+  await heartbeat(client, watch, 13n);
+  fake.answer(validateKey, () => keyAnswer({ verdict: Verdict.REVOKED, revision: 12n }));
+  const revoked = await client.validateKey("1");
+  assert.deepEqual([revoked.verdict, revoked.source], ["REVOKED", "FRESH"]);
+  assert.equal((await client.validateKey("2")).source, "NEAR");
+});
+
+test("a tenant's change drops all its keys and sessions", async (t) => {
+  const { fake, client, watch } = await watched(t);
+  fake.answer(validateSession, () => keyAnswer());
+  for (const key of ["1", "2"]) await client.validateKey(key);
+  await client.validateSession("s");
+  watch.invalidate(InvalidationScope.TENANT, "ten_1", 11n);
+  await heartbeat(client, watch, 12n);
+  for (const key of ["1", "2"]) assert.equal((await client.validateKey(key)).source, "FRESH");
+  assert.equal((await client.validateSession("s")).source, "FRESH");
+});
+
+test("a session's change drops it, with whatever key it was asked about", async (t) => {
+  const { fake, client, watch } = await watched(t);
+  fake.answer(validateSession, () => keyAnswer());
+  await client.validateSession("s");
+  await client.validateSession("s", { key: "k" });
+  await client.validateSession("other");
+  watch.invalidate(InvalidationScope.SESSION, "s", 11n);
+  await heartbeat(client, watch, 12n);
+  assert.equal((await client.validateSession("s")).source, "FRESH");
+  assert.equal((await client.validateSession("s", { key: "k" })).source, "FRESH");
+  assert.equal((await client.validateSession("other")).source, "NEAR");
+});
+
+test("an answer that an invalidation overtook is handed out and not kept", async (t) => {
+  const { fake, client, watch } = await watched(t);
+  const hold = gate();
+  fake.answer(validateKey, async () => {
+    await hold.passed;
+    return keyAnswer({ revision: 10n });
+  });
+  const asked = client.validateKey("1");
+  await until("the call is there", () => fake.calls.length === 1);
+  watch.invalidate(InvalidationScope.KEY, "key_1", 11n);
+  await heartbeat(client, watch, 12n);
+  hold.open();
+  assert.equal((await asked).verdict, "VALID");
+  fake.answer(validateKey, () => keyAnswer({ revision: 11n }));
+  assert.equal((await client.validateKey("1")).source, "FRESH");
+  assert.equal((await client.validateKey("1")).source, "NEAR");
+});
+
+test("who asks after the news of a change is not answered with what was asked before it", async (t) => {
+  const { fake, client, watch } = await watched(t);
+  const holds = [gate(), gate()];
+  fake.answer(validateKey, async () => {
+    const call = fake.calls.length;
+    await holds[call - 1]?.passed;
+    return call === 1 ? keyAnswer() : keyAnswer({ verdict: Verdict.REVOKED, revision: 11n });
+  });
+  const before = client.validateKey("1");
+  await until("the call is there", () => fake.calls.length === 1);
+  watch.invalidate(InvalidationScope.KEY, "key_1", 11n);
+  await heartbeat(client, watch, 12n);
+  const after = [client.validateKey("1"), client.validateKey("1")];
+  for (const hold of holds) hold.open();
+  assert.equal((await before).verdict, "VALID");
+  for (const answer of await Promise.all(after)) assert.equal(answer.verdict, "REVOKED");
+  assert.equal(fake.calls.length, 2);
+});
+
+test("a replica that lags behind an invalidation is not remembered either", async (t) => {
+  const { fake, client, watch } = await watched(t);
+  watch.invalidate(InvalidationScope.KEY, "key_1", 11n);
+  await heartbeat(client, watch, 12n);
+  for (let ask = 0; ask < 2; ask += 1) assert.equal((await client.validateKey("1")).source, "FRESH");
+  assert.equal(fake.calls.length, 2);
+});
+
+test("a watch that is resumed soon is unbroken, and starts where it ended", async (t) => {
+  const { fake, client, clock, watch } = await watched(t);
+  await client.validateKey("1");
+  clock.advance(1000);
+  watch.fail(new Refused(status.UNAVAILABLE, "drained"));
+  await until("the client waits a moment", () => clock.nextIn <= 100);
+  clock.advance(100);
+  const next = await opened(fake, 1);
+  assert.equal(next.resumeAfter, 10n);
+  await heartbeat(client, next, 11n);
+  assert.equal((await client.validateKey("1")).source, "NEAR");
+});
+
+test("without a revision to resume from, a new watch is a new beginning", async (t) => {
+  const { fake, client, clock } = await connected(t);
+  fake.answer(validateKey, () => keyAnswer({ revision: 0n, cacheableForMs: 100 }));
+  const watch = await opened(fake, 0);
+  watch.heartbeat(0n);
+  await until("the heartbeat is heard", () => client.watchState().live);
+  await client.validateKey("1");
+  watch.end();
+  const next = await opened(fake, 1, clock);
+  next.heartbeat(0n);
+  await until("the heartbeat is heard", () => client.watchState().live);
+  clock.advance(100);
+  assert.equal((await client.validateKey("1")).source, "FRESH");
+});
+
+for (const event of ["startOver", "unheardOf"] as const) {
+  test(`${event}: everything is forgotten, and what is under way is not kept`, async (t) => {
+    const { fake, client, watch } = await watched(t);
+    const hold = gate();
+    await client.validateKey("1");
+    fake.answer(validateKey, async () => {
+      await hold.passed;
+      return keyAnswer({ revision: 99n });
+    });
+    const asked = client.validateKey("2");
+    await until("the call is there", () => fake.calls.length === 2);
+    watch[event](5n);
+    await until("the event is heard", () => client.watchState().revision === 5n);
+    hold.open();
+    await asked;
+    assert.equal((await client.validateKey("2")).source, "FRESH");
+    assert.equal((await client.validateKey("1")).source, "FRESH");
+  });
+}
+
+test("a scope of invalidations that is not known forgets everything", async (t) => {
+  const { client, watch } = await watched(t);
+  await client.validateKey("1");
+  watch.invalidate(99 as InvalidationScope, "x", 11n);
+  await until("it is heard", () => client.watchState().revision === 11n);
+  assert.equal((await client.validateKey("1")).source, "FRESH");
+});
+
+test("a service without a watch is asked for it once a minute, and answers are used as long as it said", async (t) => {
+  const fake = await Fake.start();
+  fake.servesWatch = false;
+  const clock = new ManualClock();
+  const client = new Client(fake.endpoint, { clock, timeoutMs: 10_000 });
+  t.after(() => {
+    client.close();
+    fake.close();
+  });
+  fake.answer(validateKey, () => keyAnswer({ cacheableForMs: 1000 }));
+  await opened(fake, 0);
+  await until("the client waits", () => clock.nextIn === 60_000);
+  await client.validateKey("1");
+  assert.equal((await client.validateKey("1")).source, "NEAR");
+  clock.advance(1000);
+  assert.equal((await client.validateKey("1")).source, "FRESH");
+  clock.advance(58_999);
+  assert.equal(fake.watches.length, 1);
+  fake.servesWatch = true;
+  clock.advance(1);
+  const watch = await opened(fake, 1);
+  await heartbeat(client, watch, 10n);
+  assert.equal(client.watchState().live, true);
+});
+
+test("what this process does to a session it knows at once", async (t) => {
+  const { fake, client } = await watched(t);
+  fake.answer(validateSession, () => keyAnswer());
+  fake.answer(SessionService.method.unbindSession, () => ({ wasBound: true }));
+  fake.answer(SessionService.method.bindSession, () => ({ verdict: Verdict.VALID }));
+  await client.validateSession("s");
+  assert.equal((await client.validateSession("s")).source, "NEAR");
+  assert.equal(await client.sessions.unbind("s", "ten_1"), true);
+  assert.equal((await client.validateSession("s")).source, "FRESH");
+  await client.sessions.bind({ sessionId: "s", key: "k", ttlMs: 1000 });
+  assert.equal((await client.validateSession("s")).source, "FRESH");
+  assert.equal((await client.validateSession("s")).source, "NEAR");
+});
+
+test("a closed client has ended its watch", async (t) => {
+  const { client, clock, watch } = await watched(t);
+  client.close();
+  await until("the watch is cancelled", () => watch.cancelled);
+  assert.equal(client.watchState().live, false);
+  assert.equal(clock.waiting, 0);
+});

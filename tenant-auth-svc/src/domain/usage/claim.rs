@@ -1,0 +1,106 @@
+//! A request as it is written down.
+
+use std::collections::BTreeMap;
+
+use super::{Hour, Metric, Payload, Recorded, Refusal, RequestId, UsageError, UsageRequest};
+use crate::domain::{clock::UnixMillis, id::TenantId};
+
+/// A sum that a request counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// For whom.
+    pub tenant_id: TenantId,
+    /// Of which hour.
+    pub hour: Hour,
+    /// Of what.
+    pub metric: Metric,
+    /// How much: the sum of up to 500 quantities, so far below the largest integer.
+    pub quantity: i64,
+}
+
+/// A request to write down, judged by the clock at its arrival. It takes effect only if its id is new.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Its id.
+    pub id: RequestId,
+    /// What it says.
+    pub payload: Payload,
+    /// When it arrived.
+    pub at: UnixMillis,
+    /// The events that can never be counted, by their place.
+    pub refused: Vec<(usize, Refusal)>,
+    /// What to count for those of its tenants that there are.
+    pub counted: Vec<Counted>,
+    /// How many events it has.
+    pub events: usize,
+}
+
+impl Claim {
+    /// Judges a request that arrives at `now`.
+    pub(super) fn new(request: &UsageRequest, now: UnixMillis) -> Self {
+        let mut refused = Vec::new();
+        let mut sums = BTreeMap::new();
+        for (index, event) in request.events.iter().enumerate() {
+            let judged = event.as_ref().map_err(|refusal| *refusal);
+            match judged.and_then(|event| Ok((event, event.hour(now)?))) {
+                Ok((event, hour)) => {
+                    *sums.entry((&event.tenant_id, hour, &event.metric)).or_insert(0) += event.quantity.get();
+                }
+                Err(refusal) => refused.push((index, refusal)),
+            }
+        }
+        let counted = sums.into_iter().map(|((tenant_id, hour, metric), quantity)| Counted {
+            tenant_id: tenant_id.clone(),
+            hour,
+            metric: metric.clone(),
+            quantity,
+        });
+        Self {
+            id: request.id.clone(),
+            payload: request.payload,
+            at: now,
+            refused,
+            counted: counted.collect(),
+            events: request.events.len(),
+        }
+    }
+}
+
+/// What is written down under a request's id: by this claim, or by an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// What it said.
+    pub payload: Payload,
+    /// Its events that were refused when it was first seen.
+    pub refused: Vec<(usize, Refusal)>,
+    /// The tenants that its events named and that were not there.
+    pub unknown_tenants: Vec<TenantId>,
+    /// Whether an earlier claim wrote it.
+    pub already_recorded: bool,
+}
+
+impl Kept {
+    /// The answer to a request: by what was kept, whatever the clock says by now.
+    pub(super) fn answer(self, request: &UsageRequest) -> Result<Recorded, UsageError> {
+        if self.payload != request.payload {
+            return Err(UsageError::AnotherPayload(request.id.clone()));
+        }
+        let refusal = |(index, event): (usize, &Result<_, _>)| {
+            let kept =
+                self.refused.iter().find(|(refused, _)| *refused == index).map(|(_, refusal)| *refusal);
+            kept.or_else(|| match event {
+                Ok(super::UsageEvent { tenant_id, .. }) => {
+                    self.unknown_tenants.contains(tenant_id).then_some(Refusal::UnknownTenant)
+                }
+                Err(refusal) => Some(*refusal),
+            })
+            .map(|refusal| (index, refusal))
+        };
+        let rejected: Vec<_> = request.events.iter().enumerate().filter_map(refusal).collect();
+        Ok(Recorded {
+            accepted: request.events.len() - rejected.len(),
+            rejected,
+            already_recorded: self.already_recorded,
+        })
+    }
+}

@@ -1,0 +1,29 @@
+//! What can keep usage from being recorded or told.
+
+use thiserror::Error;
+
+use super::{Refusal, RequestId};
+use crate::domain::{id::TenantId, store::StoreError};
+
+/// Why usage was not recorded or told.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum UsageError {
+    /// The id was used for other events.
+    #[error("request_id {:?} was used for other events", .0.as_str())]
+    AnotherPayload(RequestId),
+    /// Too many events wait to be committed. Nothing of the request was recorded.
+    #[error("too many events wait to be committed")]
+    QueueFull,
+    /// The replica ends. Nothing of the request was recorded.
+    #[error("this replica is stopping")]
+    Stopping,
+    /// There is no such tenant.
+    #[error("there is no tenant {0}")]
+    NoSuchTenant(TenantId),
+    /// One event can never be counted; the others are.
+    #[error("the event {0}")]
+    Refused(Refusal),
+    /// The database gave no answer. The request may have been recorded all the same; repeating it is safe.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,88 @@
+//! What a request says, in 32 bytes: two requests with the same id must say the same.
+
+use sha2::{Digest as _, Sha256};
+
+/// SHA-256 over a request's events in a canonical form, as they were sent, refused ones included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payload([u8; 32]);
+
+impl Payload {
+    /// Takes over a hash made earlier.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The hash.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// Takes in events one after the other. Their order counts: a reply names events by their place.
+#[derive(Debug, Default)]
+pub struct PayloadHasher(Sha256);
+
+impl PayloadHasher {
+    /// Takes in the next event. `occurred_at` is in seconds and nanoseconds; absence differs from every moment.
+    pub fn event(&mut self, tenant_id: &str, metric: &str, quantity: i64, occurred_at: Option<(i64, i32)>) {
+        for text in [tenant_id, metric] {
+            // With its length, so that no two pairs of texts give the same bytes.
+            self.0.update((text.len() as u64).to_be_bytes());
+            self.0.update(text.as_bytes());
+        }
+        self.0.update(quantity.to_be_bytes());
+        match occurred_at {
+            None => self.0.update([0]),
+            Some((seconds, nanos)) => {
+                self.0.update([1]);
+                self.0.update(seconds.to_be_bytes());
+                self.0.update(nanos.to_be_bytes());
+            }
+        }
+    }
+
+    /// The hash of all.
+    #[must_use]
+    pub fn finish(self) -> Payload {
+        Payload(self.0.finalize().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Event<'a> = (&'a str, &'a str, i64, Option<(i64, i32)>);
+
+    fn payload(events: &[Event<'_>]) -> Payload {
+        let mut hasher = PayloadHasher::default();
+        for (tenant, metric, quantity, at) in events {
+            hasher.event(tenant, metric, *quantity, *at);
+        }
+        hasher.finish()
+    }
+
+    #[test]
+    fn different_requests_are_told_apart() {
+        let a: Event<'_> = ("ten", "calls", 1, None);
+        let b: Event<'_> = ("ten", "calls", 2, None);
+        let all = [
+            payload(&[]),
+            payload(&[a]),
+            payload(&[b]),
+            payload(&[a, b]),
+            payload(&[b, a]),
+            payload(&[a, a]),
+            payload(&[("tenc", "alls", 1, None)]),
+            payload(&[("ten", "calls", 1, Some((0, 0)))]),
+            payload(&[("ten", "calls", 1, Some((0, 1)))]),
+            payload(&[("ten", "calls", 1, Some((1, 0)))]),
+        ];
+        for (index, one) in all.iter().enumerate() {
+            assert!(!all[..index].contains(one), "{index}");
+        }
+        assert_eq!(payload(&[a, b]), payload(&[a, b]));
+    }
+}

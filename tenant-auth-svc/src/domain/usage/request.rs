@@ -1,0 +1,75 @@
+//! A request to record usage, and what became of it.
+
+use thiserror::Error;
+
+use super::{Payload, Refusal, UsageEvent};
+
+/// The most events in one request.
+pub const MAX_EVENTS: usize = 500;
+
+/// Names a set of events, so that sending it again counts it once: 1 to 128 printable ASCII characters.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(Box<str>);
+
+/// Why a text is no request id. The message completes the sentence "the value …".
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("must have 1 to 128 printable ASCII characters")]
+pub struct InvalidRequestId;
+
+impl RequestId {
+    /// Accepts an id.
+    ///
+    /// # Errors
+    /// When it is empty, too long, or holds another character.
+    pub fn parse(text: &str) -> Result<Self, InvalidRequestId> {
+        let printable = text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+        if printable && (1..=128).contains(&text.len()) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidRequestId)
+        }
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Events to record together.
+#[derive(Clone, Debug)]
+pub struct UsageRequest {
+    /// Unique to this set of events.
+    pub id: RequestId,
+    /// What it says.
+    pub payload: Payload,
+    /// Each event, or why its fields rule it out.
+    pub events: Vec<Result<UsageEvent, Refusal>>,
+}
+
+/// What became of a request: the same each time it is sent, except for `already_recorded`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// How many of its events are counted.
+    pub accepted: usize,
+    /// The others, by their place, in order.
+    pub rejected: Vec<(usize, Refusal)>,
+    /// Whether an earlier request with this id had recorded them.
+    pub already_recorded: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_short_and_printable() {
+        for good in ["1", "a b/c:d~", &"x".repeat(128)] {
+            assert_eq!(RequestId::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "\n", "é", &"x".repeat(129)] {
+            assert_eq!(RequestId::parse(bad), Err(InvalidRequestId), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Forgetting old requests and events.
+
+use std::time::Duration;
+
+use super::{Hour, UsageStore};
+use crate::domain::{
+    clock::UnixMillis,
+    store::{Call, StoreError},
+};
+
+/// How many rows of each table go in one transaction, so that none holds up the writes for long.
+const AT_ONCE: usize = 1_000;
+
+/// How long requests and events are kept: longer than an event may be old when it arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention(Duration);
+
+impl Retention {
+    /// The shortest: a day more than the age at which events are refused.
+    pub const SHORTEST: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+    /// The longest.
+    pub const LONGEST: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+
+    /// Accepts a time within the bounds.
+    #[must_use]
+    pub fn new(time: Duration) -> Option<Self> {
+        (Self::SHORTEST..=Self::LONGEST).contains(&time).then_some(Self(time))
+    }
+
+    /// The first hour whose events are all there, on whatever replica's clock: an hour to spare.
+    #[must_use]
+    pub fn complete_from(self, now: UnixMillis) -> Hour {
+        Hour::from(self.ends(now)).next()
+    }
+
+    fn ends(self, now: UnixMillis) -> UnixMillis {
+        UnixMillis(now.0.saturating_sub(i64::try_from(self.0.as_millis()).unwrap_or(i64::MAX)))
+    }
+}
+
+/// Forgets what is older than the retention, batch by batch.
+///
+/// # Errors
+/// When the database gives no answer; what was not forgotten goes the next time.
+pub async fn sweep<S: UsageStore>(
+    store: &S,
+    retention: Retention,
+    now: UnixMillis,
+    call: impl Fn() -> Call,
+) -> Result<(), StoreError> {
+    while store.sweep_usage(call(), retention.ends(now), AT_ONCE).await? >= AT_ONCE {}
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds() {
+        assert_eq!(Retention::new(Retention::SHORTEST - Duration::from_secs(1)), None);
+        assert_eq!(Retention::new(Retention::LONGEST + Duration::from_secs(1)), None);
+        let retention = Retention::new(Retention::SHORTEST).unwrap();
+        let now = UnixMillis(1_790_000_000_000);
+        let end = retention.ends(now).0;
+        let complete = retention.complete_from(now).start().0;
+        assert!((end + 3_600_000..end + 2 * 3_600_000).contains(&complete));
+    }
+}

@@ -1,0 +1,143 @@
+//! Subscribers that come back, fall behind, are ahead, and stay.
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+
+use super::*;
+use crate::domain::{
+    clock::{ManualClock, UnixMillis},
+    id::{KeyId, TenantId},
+    watch::Subject,
+};
+
+struct Setup {
+    clock: Arc<ManualClock>,
+    hub: Hub,
+}
+
+fn change(revision: i64) -> Invalidation {
+    Invalidation {
+        revision: Revision(revision),
+        subject: Subject::Key(KeyId::parse("key_1").unwrap()),
+        tenant: TenantId::parse("ten_1").unwrap(),
+    }
+}
+
+fn changed(revisions: &[i64]) -> Told {
+    Told::Changed(revisions.iter().copied().map(change).collect())
+}
+
+impl Setup {
+    /// Has read a log up to 100, and then these, one reading each.
+    fn having_read(revisions: impl IntoIterator<Item = i64>) -> Self {
+        let clock = ManualClock::at(UnixMillis(5));
+        let hub = Hub::new(Arc::clone(&clock) as SharedClock, true);
+        hub.started_over(Revision(100), "begun");
+        let setup = Self { clock, hub };
+        revisions.into_iter().for_each(|revision| setup.read(revision));
+        setup
+    }
+
+    fn read(&self, revision: i64) {
+        self.hub.changed(vec![change(revision)], Revision(revision));
+    }
+
+    fn beat(&self) {
+        self.clock.advance(HEARTBEAT);
+        self.hub.alive();
+    }
+
+    async fn subscribe(&self, after: i64) -> impl FnMut() -> Option<Result<Told, WatchError>> {
+        let after = (after > 0).then_some(Revision(after));
+        let mut stream = Box::pin(self.hub.watch(after).await.unwrap());
+        move || stream.next().now_or_never().flatten()
+    }
+}
+
+fn revision_of(told: Option<Result<Told, WatchError>>) -> Option<i64> {
+    match told?.unwrap() {
+        Told::Alive { revision, .. } => Some(revision.0),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn who_comes_back_is_told_what_was_missed_and_then_what_happens() {
+    let setup = Setup::having_read([101, 102, 103]);
+    let mut next = setup.subscribe(101).await;
+    setup.read(104);
+    setup.beat();
+    assert_eq!(next(), Some(Ok(changed(&[102, 103]))));
+    assert_eq!(next(), Some(Ok(changed(&[104]))));
+    assert_eq!(revision_of(next()), Some(104));
+    assert_eq!(next(), None, "and then nothing");
+    let mut from_now = setup.subscribe(0).await;
+    assert_eq!(from_now(), None);
+}
+
+#[tokio::test]
+async fn who_was_away_for_too_long_starts_over() {
+    let setup = Setup::having_read([101]);
+    let mut before_the_first = setup.subscribe(99).await;
+    assert!(matches!(before_the_first(), Some(Ok(Told::StartOver { revision: Revision(101), .. }))));
+    let kept = i64::try_from(KEPT).unwrap();
+    let setup = Setup::having_read(101..=101 + kept);
+    let mut just_too_long = setup.subscribe(100).await;
+    assert!(matches!(just_too_long(), Some(Ok(Told::StartOver { .. }))));
+    let mut just_in_time = setup.subscribe(101).await;
+    match just_in_time() {
+        Some(Ok(Told::Changed(missed))) => assert_eq!(missed.len(), KEPT),
+        other => panic!("{other:?}"),
+    }
+    let unread = Hub::new(Arc::clone(&setup.clock) as SharedClock, true);
+    let mut first = Box::pin(unread.watch(Some(Revision(5))).await.unwrap());
+    assert!(matches!(first.next().now_or_never(), Some(Some(Ok(Told::StartOver { .. })))));
+}
+
+#[tokio::test]
+async fn who_is_ahead_is_waited_for_or_starts_over_in_another_log() {
+    let setup = Setup::having_read([101]);
+    let mut ahead = setup.subscribe(103).await;
+    setup.read(102);
+    setup.beat();
+    assert_eq!(ahead(), None, "it knows that, and the reading may have begun before");
+    setup.read(103);
+    setup.read(104);
+    assert_eq!(ahead(), Some(Ok(changed(&[104]))));
+
+    let mut elsewhere = setup.subscribe(9_000).await;
+    setup.beat();
+    assert_eq!(elsewhere(), None);
+    setup.beat();
+    assert!(matches!(elsewhere(), Some(Ok(Told::StartOver { revision: Revision(104), .. }))));
+    setup.read(105);
+    assert_eq!(elsewhere(), Some(Ok(changed(&[105]))));
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_cut_off_and_costs_nothing() {
+    let setup = Setup::having_read([]);
+    let mut slow = setup.subscribe(0).await;
+    let ring = i64::try_from(RING).unwrap();
+    (101..=101 + ring).for_each(|revision| setup.read(revision));
+    assert_eq!(slow(), Some(Err(WatchError::TooSlow(1))));
+    assert_eq!(slow(), None, "and that is the end");
+}
+
+#[tokio::test]
+async fn signs_of_life_come_once_a_second_and_end_with_the_replica() {
+    let setup = Setup::having_read([]);
+    let mut next = setup.subscribe(0).await;
+    for _ in 0..40 {
+        setup.clock.advance(Duration::from_millis(250));
+        setup.hub.alive();
+    }
+    let beats = std::iter::from_fn(|| revision_of(next())).count();
+    assert_eq!(beats, 10);
+    setup.hub.close();
+    assert_eq!(next(), Some(Err(WatchError::Going)));
+    assert_eq!(setup.hub.watch(None).await.err(), Some(WatchError::Going));
+    let unfollowed = Hub::new(Arc::clone(&setup.clock) as SharedClock, false);
+    assert_eq!(unfollowed.watch(None).await.err(), Some(WatchError::NoFeed));
+}

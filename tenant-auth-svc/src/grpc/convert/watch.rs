@@ -1,0 +1,57 @@
+//! Invalidations.
+
+use tenant_auth_proto::v1::{self, watch_response::Event};
+
+use super::{fields::Fields, time::timestamp};
+use crate::{
+    domain::{
+        verdict::Revision,
+        watch::{Invalidation, Subject, Told},
+    },
+    grpc::error::ApiError,
+};
+
+/// After which revision to begin; `None` for now.
+pub(in crate::grpc) fn watch_request(request: &v1::WatchRequest) -> Result<Option<Revision>, ApiError> {
+    match request.resume_after_revision {
+        0 => Ok(None),
+        revision @ 1.. => Ok(Some(Revision(revision))),
+        ..0 => {
+            let mut fields = Fields::new();
+            fields.violation("resume_after_revision", "must not be negative");
+            Err(fields.error())
+        }
+    }
+}
+
+pub(in crate::grpc) fn told_messages(told: Told) -> Box<dyn Iterator<Item = v1::WatchResponse> + Send> {
+    let one = |revision: Revision, event| {
+        Box::new(std::iter::once(v1::WatchResponse { revision: revision.0, event: Some(event) }))
+    };
+    match told {
+        Told::Alive { revision, at } => {
+            one(revision, Event::Heartbeat(v1::Heartbeat { sent_at: Some(timestamp(at)) }))
+        }
+        Told::StartOver { revision, reason } => {
+            one(revision, Event::StartOver(v1::StartOver { reason: reason.to_owned() }))
+        }
+        Told::Changed(changes) => {
+            let messages: Vec<_> = changes.iter().map(invalidation_message).collect();
+            Box::new(messages.into_iter())
+        }
+    }
+}
+
+fn invalidation_message(change: &Invalidation) -> v1::WatchResponse {
+    let (scope, id) = match &change.subject {
+        Subject::Key(id) => (v1::InvalidationScope::Key, id.as_str()),
+        Subject::Tenant(id) => (v1::InvalidationScope::Tenant, id.as_str()),
+        Subject::Session(id) => (v1::InvalidationScope::Session, id.as_str()),
+    };
+    let invalidation = v1::Invalidation {
+        scope: scope.into(),
+        id: id.to_owned(),
+        tenant_id: change.tenant.as_str().to_owned(),
+    };
+    v1::WatchResponse { revision: change.revision.0, event: Some(Event::Invalidation(invalidation)) }
+}

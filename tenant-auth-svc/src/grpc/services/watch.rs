@@ -1,0 +1,47 @@
+//! `WatchService`.
+
+use std::pin::Pin;
+
+use futures::{Stream, StreamExt as _, stream};
+use tenant_auth_proto::v1::{self, watch_service_server::WatchService};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    domain::watch::Watchable,
+    grpc::{
+        context::Context as _,
+        convert::{told_messages, watch_request},
+        error::ApiError,
+    },
+};
+
+/// `WatchService` over what can be subscribed to.
+#[derive(Debug)]
+pub struct WatchRpc<H>(H);
+
+impl<H: Watchable> WatchRpc<H> {
+    /// Passes on what `hub` tells.
+    pub fn new(hub: H) -> Self {
+        Self(hub)
+    }
+}
+
+#[tonic::async_trait]
+impl<H: Watchable> WatchService for WatchRpc<H> {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::WatchResponse, Status>> + Send>>;
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let after = watch_request(request.get_ref())?;
+        // It lives for days, and works only when there is something to tell.
+        request.leave_place();
+        let told = self.0.watch(after).await.map_err(ApiError::from)?;
+        let messages = told.flat_map(move |told| {
+            let messages: Vec<_> = match told {
+                Ok(told) => told_messages(told).map(Ok).collect(),
+                Err(error) => vec![Err(ApiError::from(error).into())],
+            };
+            stream::iter(messages)
+        });
+        Ok(Response::new(Box::pin(messages)))
+    }
+}

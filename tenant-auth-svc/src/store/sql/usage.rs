@@ -1,0 +1,138 @@
+//! What tenants consumed.
+
+mod rows;
+mod sums;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+pub(super) use self::sums::{compare, sum};
+use super::{Engine, lookup::json};
+use crate::{
+    domain::{
+        clock::UnixMillis,
+        store::{Call, FailureKind, StoreError},
+        usage::{Claim, Kept},
+    },
+    store::engine::{Row, Statement},
+};
+
+/// Takes the ids that are new.
+const REQUESTS: &str = "\
+INSERT INTO usage_requests (request_id, payload_hash, first_seen_at, batch, refused, unknown_tenants) \
+SELECT heads.value ->> 'id', unhex(heads.value ->> 'payload'), heads.value ->> 'at', ?2, heads.value -> 'refused', \
+       (SELECT json_group_array(named.value) FROM json_each(heads.value -> 'tenants') AS named \
+        WHERE NOT EXISTS (SELECT 1 FROM tenants WHERE tenants.id = named.value)) \
+FROM json_each(?1) AS heads WHERE TRUE \
+ON CONFLICT (request_id) DO NOTHING";
+
+/// Counts for the ids that this very batch has taken: an earlier claim may have been judged by another clock. Nor for
+/// tenants that came since the batch ran first.
+const EVENTS: &str = "\
+INSERT INTO usage_events (tenant_id, hour, metric, request, quantity) \
+SELECT tenants.id, sums.value ->> '$[1]', sums.value ->> '$[2]', requests.seq, sums.value ->> '$[3]' \
+FROM json_each(?1) AS bodies \
+JOIN usage_requests AS requests ON requests.request_id = bodies.value ->> 'id' AND requests.batch = ?2 \
+JOIN json_each(bodies.value -> 'counted') AS sums \
+JOIN tenants ON tenants.id = sums.value ->> '$[0]' \
+WHERE NOT EXISTS (SELECT 1 FROM json_each(requests.unknown_tenants) AS missing WHERE missing.value = tenants.id) \
+ON CONFLICT DO NOTHING";
+
+/// What is kept under each id: one row each.
+const KEPT: &str = "\
+SELECT ids.key, hex(requests.payload_hash), requests.batch = ?2, requests.refused, requests.unknown_tenants \
+FROM json_each(?1) AS ids LEFT JOIN usage_requests AS requests ON requests.request_id = ids.value \
+ORDER BY ids.key";
+
+/// Tenant by tenant, since the oldest events of one tenant lie together.
+const SWEEP_EVENTS: &str = "\
+DELETE FROM usage_events WHERE (tenant_id, hour, metric, request) IN ( \
+    SELECT old.tenant_id, old.hour, old.metric, old.request \
+    FROM tenants JOIN usage_events AS old ON old.tenant_id = tenants.id AND old.hour < ?1 LIMIT ?2)";
+
+/// In the order in which they came, which needs no index by time.
+const SWEEP_REQUESTS: &str = "\
+DELETE FROM usage_requests \
+WHERE seq IN (SELECT seq FROM usage_requests ORDER BY seq LIMIT ?2) AND first_seen_at < ?1";
+
+#[derive(Serialize)]
+struct Head<'a> {
+    id: &'a str,
+    payload: String,
+    at: i64,
+    refused: Vec<(usize, &'a str)>,
+    tenants: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    id: &'a str,
+    counted: Vec<(&'a str, i64, &'a str, i64)>,
+}
+
+pub(super) async fn record<E: Engine>(
+    engine: &E,
+    call: Call,
+    claims: &[Claim],
+) -> Result<Vec<Kept>, StoreError> {
+    let heads: Vec<_> = claims.iter().map(head).collect();
+    let bodies: Vec<_> = claims.iter().filter(|claim| !claim.counted.is_empty()).map(body).collect();
+    let ids: Vec<_> = claims.iter().map(|claim| claim.id.as_str()).collect();
+    let batch = batch();
+    let statement = |sql: &str, json: String| Statement::new(sql).bind(json).bind(batch);
+    let steps = vec![
+        statement(REQUESTS, json(&heads)?),
+        statement(EVENTS, json(&bodies)?),
+        statement(KEPT, json(&ids)?),
+    ];
+    let rows = super::last_rows(engine.transaction(call, steps).await?)?;
+    if rows.len() != claims.len() {
+        return Err(StoreError::new(FailureKind::Garbled, "a batch of usage gave too few outcomes"));
+    }
+    rows.iter().map(rows::kept).collect()
+}
+
+/// Names a batch: whoever sends it again after a lost answer finds its own.
+fn batch() -> i64 {
+    let (_, chance) = Uuid::now_v7().as_u64_pair();
+    i64::try_from(chance & (u64::MAX >> 1)).unwrap_or(i64::MAX)
+}
+
+fn head(claim: &Claim) -> Head<'_> {
+    let mut tenants: Vec<_> = claim.counted.iter().map(|counted| counted.tenant_id.as_str()).collect();
+    // They are sorted already.
+    tenants.dedup();
+    Head {
+        id: claim.id.as_str(),
+        payload: hex::encode(claim.payload.as_bytes()),
+        at: claim.at.0,
+        refused: claim.refused.iter().map(|(index, refusal)| (*index, refusal.as_str())).collect(),
+        tenants,
+    }
+}
+
+fn body(claim: &Claim) -> Body<'_> {
+    let counted = claim
+        .counted
+        .iter()
+        .map(|sum| (sum.tenant_id.as_str(), sum.hour.start().0, sum.metric.as_str(), sum.quantity));
+    Body { id: claim.id.as_str(), counted: counted.collect() }
+}
+
+pub(super) async fn sweep<E: Engine>(
+    engine: &E,
+    call: Call,
+    before: UnixMillis,
+    limit: usize,
+) -> Result<usize, StoreError> {
+    let delete =
+        |sql: &str| Statement::new(sql).bind(before.0).bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    let gone = || Statement::new("SELECT changes()");
+    let steps = vec![delete(SWEEP_EVENTS), gone(), delete(SWEEP_REQUESTS), gone()];
+    let results = engine.transaction(call, steps).await?;
+    let count = |position: usize| match results.get(position).map(Vec::as_slice) {
+        Some([row]) => Row::integer(row, 0),
+        _ => Err(StoreError::new(FailureKind::Garbled, "a count is not one row")),
+    };
+    Ok(usize::try_from(count(1)?.max(count(3)?)).unwrap_or_default())
+}

@@ -1,0 +1,109 @@
+//! Reading totals.
+
+use crate::{
+    domain::{
+        clock::UnixMillis,
+        id::TenantId,
+        page::Page,
+        store::{Call, FailureKind, StoreError},
+        usage::{Bucket, Difference, Hour, Metric, UsageCursor, UsageQuery, UsageSum},
+    },
+    store::{
+        engine::{Engine, Row, Statement},
+        sql::{overread, rows::listed, unreadable},
+    },
+};
+
+/// Where the bucket of an hour starts.
+fn start_of(bucket: Bucket) -> &'static str {
+    match bucket {
+        Bucket::Hour => "hour",
+        Bucket::Day => "hour - hour % 86400000",
+        Bucket::Month => "unixepoch(hour / 1000, 'unixepoch', 'start of month') * 1000",
+    }
+}
+
+pub(in crate::store::sql) async fn sum<E: Engine>(
+    engine: &E,
+    call: Call,
+    query: &UsageQuery,
+) -> Result<Option<Page<UsageSum, UsageCursor>>, StoreError> {
+    let after = query.page.after.as_ref();
+    let after_start = after.map_or(UnixMillis(i64::MIN), |after| after.start);
+    let statement = Statement::new(format!(
+        "SELECT tenants.id, sums.start, sums.metric, sums.quantity \
+         FROM (SELECT 1) LEFT JOIN tenants ON tenants.id = ?1 \
+         LEFT JOIN (SELECT {} AS start, metric, sum(quantity) AS quantity FROM usage_totals \
+                    WHERE tenant_id = ?1 AND hour >= ?2 AND hour < ?3 AND (?4 IS NULL OR metric = ?4) \
+                    GROUP BY 1, 2 HAVING start > ?5 OR (start = ?5 AND metric > ?6) \
+                    ORDER BY 1, 2 LIMIT ?7) AS sums ON TRUE \
+         ORDER BY sums.start, sums.metric",
+        start_of(query.bucket)
+    ))
+    .bind(query.tenant_id.as_str())
+    // What lies before the page need not be summed again.
+    .bind(query.start.start().max(after_start).0)
+    .bind(query.end.start().0)
+    .bind(query.metric.as_ref().map(Metric::as_str))
+    .bind(after_start.0)
+    .bind(after.map_or("", |after| after.metric.as_str()))
+    .bind(overread(query.page.size));
+    let rows = engine.query(call, statement).await?;
+    let Some(first) = rows.first() else {
+        return Err(StoreError::new(FailureKind::Garbled, "a listing gave no row at all"));
+    };
+    if first.optional_text(0)?.is_none() {
+        return Ok(None);
+    }
+    let mut sums = Vec::with_capacity(rows.len());
+    for row in &rows {
+        // The one row of an empty list.
+        let Some(start) = row.optional_integer(1)? else { break };
+        let metric = metric_of(row.text(2)?)?;
+        sums.push(UsageSum { start: UnixMillis(start), metric, quantity: row.integer(3)? });
+    }
+    let cursor = |sum: &UsageSum| UsageCursor { start: sum.start, metric: sum.metric.clone() };
+    Ok(Some(Page::from_overread(sums, query.page.size, cursor)))
+}
+
+/// One statement, so that no event is committed between the reading of the two tables.
+const COMPARE: &str = "\
+SELECT found.hour, found.metric, found.total, found.events FROM (SELECT 1) LEFT JOIN ( \
+    SELECT hour, metric, sum(total) AS total, sum(events) AS events FROM ( \
+        SELECT hour, metric, quantity AS total, 0 AS events FROM usage_totals \
+        WHERE tenant_id = ?1 AND hour >= ?2 AND hour < ?3 \
+        UNION ALL \
+        SELECT hour, metric, 0, quantity FROM usage_events \
+        WHERE tenant_id = ?1 AND hour >= ?2 AND hour < ?3) \
+    GROUP BY hour, metric HAVING sum(total) <> sum(events) ORDER BY hour, metric LIMIT ?4) AS found ON TRUE \
+ORDER BY found.hour, found.metric";
+
+pub(in crate::store::sql) async fn compare<E: Engine>(
+    engine: &E,
+    call: Call,
+    tenant: &TenantId,
+    (start, end): (Hour, Hour),
+    limit: usize,
+) -> Result<Vec<Difference>, StoreError> {
+    let statement = Statement::new(COMPARE)
+        .bind(tenant.as_str())
+        .bind(start.start().0)
+        .bind(end.start().0)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    let rows = engine.query(call, statement).await?;
+    listed(&rows)?.iter().map(|row| difference(tenant, row)).collect()
+}
+
+fn difference(tenant: &TenantId, row: &Row) -> Result<Difference, StoreError> {
+    Ok(Difference {
+        tenant_id: tenant.clone(),
+        hour: Hour::of(UnixMillis(row.integer(0)?)),
+        metric: metric_of(row.text(1)?)?,
+        total: row.integer(2)?,
+        events: row.integer(3)?,
+    })
+}
+
+fn metric_of(text: &str) -> Result<Metric, StoreError> {
+    Metric::parse(text).map_err(|why| unreadable("metric", why))
+}

@@ -1,0 +1,97 @@
+//! What the feed does at its default interval: how soon a revocation is known everywhere, and what being idle costs.
+//!
+//! The service's own loop waits by a real clock. Here the same waits, the configured interval up to 10 % shorter or
+//! longer, are made of simulated time, and the very same reading follows each of them.
+
+use std::time::Duration;
+
+use tenant_auth_svc::config::{ServiceConfig, Settings};
+
+use super::{
+    cluster::{Cluster, PATIENT, REPLICAS},
+    report::{Told, print},
+};
+
+/// How many keys are revoked, each at another moment between two readings.
+const REVOCATIONS: usize = 40;
+/// How finely time passes.
+const TICK: Duration = Duration::from_millis(5);
+
+/// `TENANT_AUTH_FEED_INTERVAL` when nobody sets it.
+fn default_interval() -> Duration {
+    let settings = Settings::default()
+        .with_flag("TENANT_AUTH_DATABASE_URL", Some("file:unused.db".to_owned()))
+        .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()));
+    ServiceConfig::read(settings)
+        .unwrap()
+        .0
+        .memory
+        .feed_interval
+        .expect("the feed is read unless told otherwise")
+}
+
+/// The waits between readings: 10 % shorter to 10 % longer, evenly, in an order of their own for each replica.
+fn wait(replica: usize, reading: usize) -> Duration {
+    let place = (reading * 37 + replica * 11) % 101;
+    default_interval().mul_f64(0.9 + 0.002 * place as f64)
+}
+
+#[tokio::test]
+async fn a_revocation_reaches_the_other_replicas_within_a_second() {
+    let mut cluster = Cluster::start(PATIENT).await;
+    let mut next_reading = [Duration::ZERO; REPLICAS];
+    let mut readings = [0; REPLICAS];
+    let mut now = Duration::ZERO;
+    let mut slowest = Duration::ZERO;
+    for revocation in 0..REVOCATIONS {
+        let number = 2 + revocation;
+        cluster.revoke(number).await;
+        let revoked_at = now;
+        loop {
+            for replica in 0..REPLICAS {
+                if next_reading[replica] <= now && cluster.hear(replica).await {
+                    next_reading[replica] = now + wait(replica, readings[replica]);
+                    readings[replica] += 1;
+                }
+            }
+            let mut told = Told::default();
+            cluster.ask(&[number], &mut told).await;
+            assert_eq!((told.wrong_allows, told.wrong_denials, told.nothing), (0, 0, 0), "{told:?}");
+            if told.correct == REPLICAS as u64 {
+                break;
+            }
+            cluster.clock.advance(TICK);
+            now += TICK;
+        }
+        slowest = slowest.max(now - revoked_at);
+        // The next one is at another moment between two readings.
+        cluster.clock.advance(TICK * 7);
+        now += TICK * 7;
+    }
+    print(&format!("\nrevoked on one replica, refused by all: within {slowest:?} of simulated time\n"));
+    assert!(slowest <= Duration::from_secs(1), "{slowest:?}");
+    assert!(slowest >= default_interval() / 2, "nothing was ever waited for: {slowest:?}");
+}
+
+/// Six minutes, times ten.
+#[tokio::test]
+async fn a_tenth_of_an_idle_hour_costs_a_tenth_of_14_400_requests() {
+    let mut cluster = Cluster::start(PATIENT).await;
+    let before = cluster.requests();
+    let mut readings = 0;
+    let mut elapsed = Duration::ZERO;
+    while elapsed < Duration::from_secs(360) {
+        let wait = wait(0, readings);
+        cluster.clock.advance(wait);
+        elapsed += wait;
+        cluster.hear(0).await;
+        readings += 1;
+    }
+    let requests = cluster.requests() - before;
+    // Uses are written once a minute by the real clock, by each replica.
+    let besides = requests - readings as u64;
+    assert!(besides <= 30, "a reading is one request: {requests} for {readings}");
+    let hourly = requests * 10;
+    print(&format!("\nidle: {hourly} requests an hour and replica (six minutes simulated, times ten)\n"));
+    assert!((12_960..=15_840).contains(&hourly), "{hourly}");
+}

@@ -1,0 +1,78 @@
+//! Usage, written down and summed.
+
+use tenant_auth_svc::domain::{
+    clock::UnixMillis,
+    id::TenantId,
+    page::{PageRequest, PageSize},
+    store::{Lane, Store},
+    usage::{
+        Bucket, Claim, Counted, Hour, Metric, PayloadHasher, Refusal, RequestId, UsageQuery, UsageStore,
+    },
+};
+
+use super::make::new_tenant;
+use crate::harness::{NOW, call, change};
+
+fn claim(tenants: &[&TenantId], quantity: i64) -> Claim {
+    let mut hasher = PayloadHasher::default();
+    hasher.event("ten", "calls", quantity, None);
+    let counted = tenants.iter().map(|tenant| Counted {
+        tenant_id: (*tenant).clone(),
+        hour: Hour::of(NOW),
+        metric: Metric::parse("calls").unwrap(),
+        quantity,
+    });
+    Claim {
+        id: RequestId::parse(TenantId::generate().as_str()).unwrap(),
+        payload: hasher.finish(),
+        at: NOW,
+        refused: vec![(7, Refusal::TooOld)],
+        counted: counted.collect(),
+        events: tenants.len() + 1,
+    }
+}
+
+async fn sum(store: &impl UsageStore, tenant: &TenantId) -> Option<i64> {
+    let query = UsageQuery {
+        tenant_id: tenant.clone(),
+        metric: None,
+        start: Hour::of(NOW),
+        end: Hour::of(NOW).next(),
+        bucket: Bucket::Hour,
+        page: PageRequest { size: PageSize::DEFAULT, after: None },
+    };
+    let page = store.sum_usage(call(Lane::Usage), &query).await.unwrap()?;
+    Some(page.items.iter().map(|sum| sum.quantity).sum())
+}
+
+pub(super) async fn usage(store: &(impl Store + UsageStore)) {
+    let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().id;
+    let nobody = TenantId::generate();
+    let (first, second) = (claim(&[&tenant, &nobody], 5), claim(&[&tenant], 1_000_000_000_000));
+    let kept = store.record_usage(call(Lane::Usage), &[first.clone(), second.clone()]).await.unwrap();
+    assert_eq!(kept.len(), 2);
+    assert_eq!((kept[0].payload, &kept[0].refused), (first.payload, &first.refused));
+    assert_eq!(kept[0].unknown_tenants, std::slice::from_ref(&nobody));
+    assert_eq!((kept[1].payload, kept[1].unknown_tenants.len()), (second.payload, 0));
+    assert!(!kept[0].already_recorded && !kept[1].already_recorded);
+    assert_eq!(sum(store, &tenant).await, Some(1_000_000_000_005));
+    assert_eq!(sum(store, &nobody).await, None);
+
+    // Again, with something new, and judged otherwise.
+    let mut other = first.clone();
+    other.at = UnixMillis(NOW.0 + 1);
+    other.refused.clear();
+    other.counted[0].hour = Hour::of(NOW).next();
+    let third = claim(&[&tenant], 0);
+    let again = store.record_usage(call(Lane::Usage), &[other, third]).await.unwrap();
+    assert!(again[0].already_recorded && !again[1].already_recorded);
+    assert_eq!(again[0].refused, first.refused);
+    assert_eq!(sum(store, &tenant).await, Some(1_000_000_000_005));
+
+    let hours = (Hour::of(UnixMillis(0)), Hour::of(UnixMillis::MAX));
+    let differences = store.compare_usage(call(Lane::Maintenance), &tenant, hours, 10).await.unwrap();
+    assert_eq!(differences, []);
+    // Nothing is as old as that, whoever else writes here.
+    let swept = store.sweep_usage(call(Lane::Maintenance), UnixMillis(1), 1_000).await.unwrap();
+    assert_eq!(swept, 0);
+}

@@ -1,0 +1,94 @@
+//! However requests are cut, repeated, mixed and cut off: sums are the sums of the distinct accepted events.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use proptest::{collection::vec, prelude::*};
+use tenant_auth_testkit::Fault;
+use tokio::runtime::Runtime;
+
+use super::{WRITE, event, record, total};
+use crate::harness::{Database, Service};
+
+const METRICS: [&str; 3] = ["calls", "tokens", "Not.A.Metric"];
+
+/// Metric and quantity of each event of one request.
+type Events = Vec<(usize, i64)>;
+
+/// Requests; and which of them are sent together in each round, with what goes wrong.
+fn plans() -> impl Strategy<Value = (Vec<Events>, Vec<(Vec<usize>, u8)>)> {
+    let requests = vec(vec((0..METRICS.len(), -5..1_000_i64), 1..8), 1..8);
+    requests.prop_flat_map(|requests| {
+        let rounds = vec((vec(0..requests.len(), 1..8), 0..4_u8), 1..6);
+        (Just(requests), rounds)
+    })
+}
+
+async fn run(
+    database: &Database,
+    service: &Arc<Service>,
+    (requests, rounds): (Vec<Events>, Vec<(Vec<usize>, u8)>),
+) -> Result<(), TestCaseError> {
+    let tenant = service.tenant("Acme").await;
+    let send = |index: usize| {
+        let (service, tenant, events) = (Arc::clone(service), tenant.clone(), requests[index].clone());
+        let events = events
+            .iter()
+            .map(|(metric, quantity)| event(&tenant, METRICS[*metric], *quantity, None))
+            .collect();
+        let id = format!("{tenant}-{index}");
+        tokio::spawn(async move { record(&service, &id, events).await.map(|response| (index, response)) })
+    };
+    let mut acknowledged = BTreeMap::new();
+    for (together, fault) in rounds {
+        match fault {
+            1 => database.server().faults().set_where(WRITE, 1, Fault::ResetAfterCommit),
+            2 => database.server().faults().set_where(WRITE, 2, Fault::ResetAfterCommit),
+            3 => database.server().faults().set_where(WRITE, 1, Fault::ResetBeforeExecute),
+            _ => database.server().faults().clear(),
+        }
+        let tasks: Vec<_> = together.into_iter().map(send).collect();
+        for task in tasks {
+            // Whoever was not answered asks again below.
+            if let Ok((index, response)) = task.await.unwrap() {
+                let outcome = (response.accepted, response.rejected);
+                let before = acknowledged.insert(index, outcome.clone());
+                prop_assert!(before.is_none_or(|before| before == outcome), "one request, two answers");
+            }
+        }
+    }
+    database.server().faults().clear();
+    for (index, events) in requests.iter().enumerate() {
+        let (_, response) = send(index).await.unwrap().unwrap();
+        let counts = events.iter().filter(|(metric, quantity)| *metric < 2 && *quantity >= 0).count();
+        prop_assert_eq!(usize::try_from(response.accepted).unwrap(), counts);
+        if let Some(before) = acknowledged.get(&index) {
+            prop_assert!(response.already_recorded);
+            prop_assert_eq!(before, &(response.accepted, response.rejected));
+        }
+    }
+    for (number, metric) in METRICS[..2].iter().enumerate() {
+        let distinct: i64 = requests
+            .iter()
+            .flatten()
+            .filter(|(metric, _)| *metric == number)
+            .map(|(_, quantity)| (*quantity).max(0))
+            .sum();
+        prop_assert_eq!(total(service, &tenant, metric).await, distinct);
+    }
+    Ok(())
+}
+
+#[test]
+fn sums_are_the_sums_of_distinct_events() {
+    let runtime = Runtime::new().unwrap();
+    let (database, service) = runtime.block_on(async {
+        let database = Database::test_server().await;
+        let service = Arc::new(Service::start(&database).await);
+        (database, service)
+    });
+    let config = ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(plan in plans())| {
+        runtime.block_on(run(&database, &service, plan))?;
+    });
+    runtime.block_on(async { drop(service) });
+}

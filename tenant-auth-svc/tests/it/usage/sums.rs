@@ -1,0 +1,114 @@
+//! Asking for sums.
+
+use prost_types::Timestamp;
+use tenant_auth_proto::v1;
+use tenant_auth_svc::domain::clock::{ManualClock, UnixMillis};
+use tenant_auth_testkit::Fault;
+use tonic::Code;
+
+use super::{client, event, reason, record};
+use crate::harness::{Database, Service};
+
+/// 2026-10-02T00:00:00Z.
+const DAY: i64 = 1_790_899_200;
+
+fn query(tenant: &str, start: i64, end: i64, bucket: v1::UsageBucket) -> v1::QueryUsageRequest {
+    let moment = |seconds| Some(Timestamp { seconds, nanos: 0 });
+    v1::QueryUsageRequest {
+        tenant_id: tenant.to_owned(),
+        start_time: moment(start),
+        end_time: moment(end),
+        bucket: bucket.into(),
+        ..Default::default()
+    }
+}
+
+/// Every sum of all pages: seconds, metric, quantity.
+async fn sums(service: &Service, mut request: v1::QueryUsageRequest) -> Vec<(i64, String, i64)> {
+    let mut sums = Vec::new();
+    loop {
+        let page = client(service).query_usage(request.clone()).await.unwrap().into_inner();
+        assert!(request.page_size == 0 || page.sums.len() <= usize::try_from(request.page_size).unwrap());
+        sums.extend(
+            page.sums.into_iter().map(|sum| (sum.bucket_start.unwrap().seconds, sum.metric, sum.quantity)),
+        );
+        if page.next_page_token.is_empty() {
+            return sums;
+        }
+        request.page_token = page.next_page_token;
+    }
+}
+
+#[tokio::test]
+async fn by_hour_day_and_month_in_utc() {
+    for database in Database::all().await {
+        let clock = ManualClock::at(UnixMillis((DAY + 3 * 3_600) * 1_000));
+        let service = Service::start_at(&database, &clock).await;
+        let (tenant, other) = (service.tenant("Acme").await, service.tenant("Other").await);
+        let at = |seconds: i64| Some(UnixMillis(seconds * 1_000));
+        let (hour, last_month) = (3_600, DAY - 2 * 86_400);
+        let events = vec![
+            event(&tenant, "b", 1, at(DAY)),
+            event(&tenant, "b", 2, at(DAY + hour - 1)),
+            event(&tenant, "a", 4, at(DAY)),
+            event(&tenant, "b", 8, at(DAY + hour)),
+            event(&tenant, "b", 16, at(DAY - 1)),
+            event(&tenant, "b", 32, at(last_month)),
+            event(&other, "b", 64, at(DAY)),
+        ];
+        let id = format!("sums-{tenant}");
+        assert_eq!(record(&service, &id, events).await.unwrap().accepted, 7);
+
+        let (from, to) = (DAY - 20 * 86_400, DAY + 86_400);
+        let row = |start: i64, metric: &str, quantity: i64| (start, metric.to_owned(), quantity);
+        let by_hour = [
+            row(last_month, "b", 32),
+            row(DAY - hour, "b", 16),
+            row(DAY, "a", 4),
+            row(DAY, "b", 3),
+            row(DAY + hour, "b", 8),
+        ];
+        let by_day =
+            [row(last_month, "b", 32), row(DAY - 86_400, "b", 16), row(DAY, "a", 4), row(DAY, "b", 11)];
+        let (september, october) = (DAY - 31 * 86_400, DAY - 86_400);
+        let by_month = [row(september, "b", 32), row(october, "a", 4), row(october, "b", 27)];
+        for page_size in [0, 1, 2] {
+            for (bucket, expected) in [
+                (v1::UsageBucket::Hour, &by_hour[..]),
+                (v1::UsageBucket::Day, &by_day),
+                (v1::UsageBucket::Unspecified, &by_day),
+                (v1::UsageBucket::Month, &by_month),
+            ] {
+                let request = v1::QueryUsageRequest { page_size, ..query(&tenant, from, to, bucket) };
+                assert_eq!(sums(&service, request).await, expected, "{bucket:?} {page_size}");
+            }
+        }
+        let only_a = v1::QueryUsageRequest {
+            metric: "a".to_owned(),
+            ..query(&tenant, from, to, v1::UsageBucket::Day)
+        };
+        assert_eq!(sums(&service, only_a).await, [row(DAY, "a", 4)]);
+        // Hours that a range touches count whole; those at its end do not.
+        let part = query(&tenant, DAY + 1, DAY + hour, v1::UsageBucket::Hour);
+        assert_eq!(sums(&service, part).await, [row(DAY, "a", 4), row(DAY, "b", 3)]);
+        let nothing = query(&tenant, DAY + 7_200, DAY + 7_201, v1::UsageBucket::Hour);
+        assert_eq!(sums(&service, nothing).await, []);
+
+        let nobody = query("nobody-at-all", from, to, v1::UsageBucket::Day);
+        let missing = client(&service).query_usage(nobody).await.unwrap_err();
+        assert_eq!((missing.code(), &*reason(&missing)), (Code::NotFound, "NO_SUCH_TENANT"));
+    }
+}
+
+#[tokio::test]
+async fn no_answer_is_never_an_empty_sum() {
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let tenant = service.tenant("Acme").await;
+    for fault in [Fault::MissingRows, Fault::html_ok(), Fault::service_unavailable()] {
+        database.server().faults().set(fault.clone());
+        let request = query(&tenant, 0, DAY, v1::UsageBucket::Day);
+        let failed = client(&service).query_usage(request).await.unwrap_err();
+        assert_eq!(failed.code(), Code::Unavailable, "{fault:?}");
+    }
+}

@@ -1,0 +1,96 @@
+//! Retention, and the proof that totals are the sums of their events.
+
+use std::{process::Command, time::Duration};
+
+use tenant_auth_svc::domain::clock::{ManualClock, SystemClock};
+
+use super::{event, record, total};
+use crate::harness::{Database, NOW, Service};
+
+#[tokio::test]
+async fn old_requests_and_events_go_and_totals_stay() {
+    let database = Database::test_server().await;
+    let clock = ManualClock::at(NOW);
+    let service = Service::start_at(&database, &clock).await;
+    let tenant = service.tenant("Acme").await;
+    // More than goes in one batch.
+    let server = database.server();
+    for number in 0..3 {
+        let events = (0..500).map(|n| event(&tenant, &format!("m{n}"), 1, None)).collect();
+        record(&service, &format!("old-{number}"), events).await.unwrap();
+    }
+    clock.advance(Duration::from_secs(34 * 86_400));
+    record(&service, "new", vec![event(&tenant, "m0", 1, None)]).await.unwrap();
+    let left = || {
+        let count = |table: &str| {
+            server.query(&format!("SELECT count(*) FROM {table}")).unwrap()[0][0]["value"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        [count("usage_requests"), count("usage_events"), count("usage_totals")]
+    };
+    service.running.sweep_usage().await.unwrap();
+    assert_eq!(left(), ["4", "1501", "501"], "everything is younger than 35 days");
+
+    clock.advance(Duration::from_secs(2 * 86_400));
+    let before = server.counters().requests;
+    service.running.sweep_usage().await.unwrap();
+    assert_eq!(left(), ["1", "1", "501"]);
+    assert_eq!(server.counters().requests - before, 2, "in batches of a thousand");
+    assert_eq!(total(&service, &tenant, "m0").await, 4);
+}
+
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+/// Runs `reconcile` as an operator does.
+async fn reconcile(database: &Database, args: &[&str]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tenant-auth-svc"));
+    command
+        .arg("reconcile")
+        .env_clear()
+        .args(args)
+        .env("TENANT_AUTH_DATABASE_URL", database.server().url())
+        .env("TENANT_AUTH_DATABASE_TOKEN_FILE", database.token_file());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    Ran {
+        code: output.status.code().unwrap(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn reconcile_tells_every_total_that_is_not_its_sum() {
+    let database = Database::test_server().await;
+    let service = Service::start_with(database.settings(), SystemClock::shared()).await;
+    let (tenant, other) = (service.tenant("Acme").await, service.tenant("Other").await);
+    // One moment, so that all is of one hour.
+    let at = Some(SystemClock::shared().now());
+    for number in 0..5 {
+        let events = vec![event(&tenant, "calls", 2, at), event(&other, "tokens", 7, at)];
+        record(&service, &format!("r-{number}"), events).await.unwrap();
+    }
+    let good = reconcile(&database, &[]).await;
+    assert_eq!((good.code, good.stderr.as_str()), (0, ""), "{}", good.stdout);
+    assert_eq!(good.stdout, "totals of 2 tenants compared: all are the sums of their events\n");
+
+    let server = database.server();
+    server.execute("UPDATE usage_totals SET quantity = quantity + 1 WHERE metric = 'calls'").unwrap();
+    server.execute("DELETE FROM usage_totals WHERE metric = 'tokens'").unwrap();
+    let bad = reconcile(&database, &[]).await;
+    assert_eq!(bad.code, 1);
+    assert!(bad.stdout.contains(&format!("{tenant} calls 20")), "{}", bad.stdout);
+    assert!(bad.stdout.contains(": the total is 0, its events add up to 35\n"), "{}", bad.stdout);
+    assert!(bad.stderr.contains("2 differ"), "{}", bad.stderr);
+    let one = reconcile(&database, &["--tenant", &tenant]).await;
+    assert!(one.code == 1 && one.stdout.lines().count() == 1, "{}", one.stdout);
+    let another_time = reconcile(&database, &["--to", "2026-01-01T00:00:00Z", "--tenant", &tenant]).await;
+    assert_eq!(another_time.code, 0, "{}", another_time.stderr);
+    let too_far_back = reconcile(&database, &["--from", "2020-01-01T00:00:00Z"]).await;
+    assert_eq!(too_far_back.code, 2, "{}", too_far_back.stderr);
+}

@@ -1,0 +1,261 @@
+//! Changes: through a replica's use cases, and by another hand.
+
+use std::time::{Duration, Instant};
+
+use tenant_auth_svc::domain::{
+    admin::{AdminError, KeyOrder},
+    audit::Actor,
+    clock::UnixMillis,
+    id::{KeyId, TenantId},
+    key::{KeyToImport, NewKey},
+    scope::{Scope, ScopeSet},
+    text::{KeyName, PrefixHint, Reason},
+};
+
+use super::{
+    random::Random,
+    replica::{Credential, SCOPE},
+    world::{TENANTS, World},
+};
+
+/// The most keys: all of them are asked about at once now and then.
+const MOST_KEYS: usize = 40;
+
+/// A change through a replica.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Change {
+    Issue,
+    Import,
+    Revoke,
+    Rotate,
+    SuspendOrResume,
+}
+
+/// What to draw from. More keys are made than end, so that there are always some that are good.
+pub(crate) const CHANGES: [Change; 10] = [
+    Change::Issue,
+    Change::Issue,
+    Change::Issue,
+    Change::Import,
+    Change::Import,
+    Change::Revoke,
+    Change::Revoke,
+    Change::Rotate,
+    Change::SuspendOrResume,
+    Change::SuspendOrResume,
+];
+
+fn actor() -> Actor {
+    Actor { caller: "simulation".to_owned(), request_id: "simulation".to_owned() }
+}
+
+fn deadline() -> Instant {
+    Instant::now() + Duration::from_secs(30)
+}
+
+fn scopes(random: &mut Random) -> ScopeSet {
+    let scopes = if random.percent(70) { vec![Scope::parse(SCOPE).unwrap()] } else { Vec::new() };
+    ScopeSet::new(scopes).unwrap()
+}
+
+impl World {
+    /// Changes something through a replica. What was acknowledged must be in the database.
+    pub(crate) async fn change(
+        &mut self,
+        replica: usize,
+        change: Change,
+        random: &mut Random,
+    ) -> Result<String, String> {
+        let order = self.oracle.next();
+        let (done, what, holds) = match change {
+            Change::Issue if self.credentials.len() < MOST_KEYS => self.issue(replica, random).await,
+            Change::Issue | Change::Import => self.import(replica, order, random).await,
+            Change::Revoke => self.revoke(replica, order, random).await,
+            Change::Rotate => self.rotate(replica, order, random).await,
+            Change::SuspendOrResume => self.suspend_or_resume(replica, order, random).await,
+        };
+        self.look(order);
+        match done {
+            Ok(()) if !holds(self) => {
+                Err(format!("replica {replica} acknowledged {what}, which did not happen"))
+            }
+            Ok(()) => Ok(format!("replica {replica}: {what}")),
+            Err(AdminError::Store(error)) if !self.oracle.is_outage() && !error.kind.is_transient() => {
+                Err(format!("replica {replica}: {what}: {error}"))
+            }
+            Err(error) => Ok(format!("replica {replica}: {what}: {error}")),
+        }
+    }
+
+    async fn issue(&mut self, replica: usize, random: &mut Random) -> Done {
+        let tenant = *random.pick(&TENANTS);
+        // A third of the keys end soon.
+        let lifetime = Duration::from_millis(500 + 500 * random.below(60) as u64);
+        let order = KeyOrder {
+            tenant_id: TenantId::parse(tenant).unwrap(),
+            name: KeyName::parse("").unwrap(),
+            scopes: scopes(random),
+            expires_at: random.percent(33).then(|| UnixMillis(self.now().wall).plus(lifetime)),
+        };
+        match self.replicas[replica].admin().issue_key(order, actor(), deadline()).await {
+            Ok(issued) => {
+                let credential = Credential::new(issued.plaintext.expose());
+                self.credentials.push(credential.clone());
+                done(format!("issue {} for {tenant}", credential.plaintext), move |world| {
+                    world.oracle.key(&credential.digest).is_some()
+                })
+            }
+            Err(error) => (Err(error), format!("issue a key for {tenant}"), Box::new(|_| true)),
+        }
+    }
+
+    async fn import(&mut self, replica: usize, order: u64, random: &mut Random) -> Done {
+        let credential = random.pick(&self.credentials).clone();
+        let tenant = *random.pick(&TENANTS);
+        let key = NewKey {
+            id: KeyId::generate(),
+            tenant_id: TenantId::parse(tenant).unwrap(),
+            hash: credential.hash(),
+            name: KeyName::parse("").unwrap(),
+            prefix_hint: PrefixHint::parse("").unwrap(),
+            scopes: scopes(random),
+            expires_at: None,
+        };
+        let import = KeyToImport { key, created_at: None };
+        let outcome = self.replicas[replica].admin().import_keys(vec![import], actor(), deadline()).await;
+        self.oracle.imported_by(replica, order, &credential.digest);
+        let what = format!("import {} for {tenant}", credential.plaintext);
+        let holds = move |world: &World| world.oracle.key(&credential.digest).is_some();
+        (outcome.map(drop), what, Box::new(holds))
+    }
+
+    /// A random key that is, or was lately, in the database.
+    fn existing(&self, random: &mut Random) -> (Credential, KeyId) {
+        let there = |credential: &&Credential| self.oracle.key(&credential.digest).is_some();
+        let existing: Vec<_> = self.credentials.iter().filter(there).collect();
+        if existing.is_empty() {
+            return (self.credentials[0].clone(), KeyId::generate());
+        }
+        let credential = (*random.pick(&existing)).clone();
+        let id = KeyId::parse(&self.oracle.key(&credential.digest).unwrap().id).unwrap();
+        (credential, id)
+    }
+
+    async fn revoke(&mut self, replica: usize, order: u64, random: &mut Random) -> Done {
+        let (credential, id) = self.existing(random);
+        let reason = Reason::parse("simulation").unwrap();
+        let outcome = self.replicas[replica].admin().revoke_key(id, reason, actor(), deadline()).await;
+        self.oracle.changed_by(replica, order, &credential.digest);
+        let what = format!("revoke {}", credential.plaintext);
+        let holds = move |world: &World| world.oracle.key(&credential.digest).is_some_and(|key| key.revoked);
+        (outcome.map(drop), what, Box::new(holds))
+    }
+
+    async fn rotate(&mut self, replica: usize, order: u64, random: &mut Random) -> Done {
+        let (credential, id) = self.existing(random);
+        let overlap = Duration::from_millis(250 * random.below(60) as u64);
+        let admin = self.replicas[replica].admin();
+        let outcome = admin.rotate_key(id, Some(overlap), None, actor(), deadline()).await;
+        self.oracle.changed_by(replica, order, &credential.digest);
+        let what = format!("rotate {} with an overlap of {overlap:?}", credential.plaintext);
+        let outcome = outcome.map(|(issued, _)| {
+            self.credentials.push(Credential::new(issued.plaintext.expose()));
+        });
+        let ends = self.now().wall + i64::try_from(overlap.as_millis()).unwrap();
+        let holds = move |world: &World| {
+            let old = world.oracle.key(&credential.digest);
+            old.is_some_and(|key| key.expires_at.is_some_and(|end| end <= ends))
+        };
+        (outcome, what, Box::new(holds))
+    }
+
+    async fn suspend_or_resume(&mut self, replica: usize, order: u64, random: &mut Random) -> Done {
+        let tenant = *random.pick(&TENANTS);
+        let suspend = !self.oracle.is_suspended(tenant) && random.percent(40);
+        let reason = suspend.then(|| Reason::parse("simulation").unwrap());
+        let id = TenantId::parse(tenant).unwrap();
+        let admin = self.replicas[replica].admin();
+        let outcome = admin.set_tenant_suspended(id, reason, actor(), deadline()).await;
+        self.oracle.changed_by(replica, order, tenant);
+        let what = format!("{} {tenant}", if suspend { "suspend" } else { "resume" });
+        let holds = move |world: &World| world.oracle.is_suspended(tenant) == suspend;
+        (outcome.map(drop), what, Box::new(holds))
+    }
+
+    /// Changes something as a person at the database's shell would. Outages are no hindrance: they are on the way
+    /// between the replicas and the database.
+    pub(crate) fn change_by_another_hand(&mut self, random: &mut Random) -> String {
+        let order = self.oracle.next();
+        let (credential, id) = self.existing(random);
+        let tenant = *random.pick(&TENANTS);
+        let wall = self.now().wall;
+        let is = format!("WHERE id = '{id}'");
+        let (subject, sql) = match random.below(10) {
+            0 => (&*credential.digest, format!("UPDATE api_keys SET revoked_at = {wall} {is}")),
+            1..=3 => (
+                &*credential.digest,
+                format!("UPDATE api_keys SET revoked_at = NULL, expires_at = NULL {is}"),
+            ),
+            4 => {
+                let end = wall + 250 * i64::try_from(random.below(100)).unwrap() - 5_000;
+                (&*credential.digest, format!("UPDATE api_keys SET expires_at = {end} {is}"))
+            }
+            5 => {
+                let scopes = if random.percent(50) { "[]".to_owned() } else { format!("[\"{SCOPE}\"]") };
+                (&*credential.digest, format!("UPDATE api_keys SET scopes = '{scopes}' {is}"))
+            }
+            6 => (&*credential.digest, format!("DELETE FROM api_keys {is}")),
+            7 => (&*credential.digest, format!("UPDATE api_keys SET tenant_id = '{tenant}' {is}")),
+            _ => {
+                let suspend = !self.oracle.is_suspended(tenant) && random.percent(40);
+                let status = if suspend { "suspended" } else { "active" };
+                (tenant, format!("UPDATE tenants SET status = '{status}' WHERE id = '{tenant}'"))
+            }
+        };
+        self.server.execute(&sql).unwrap();
+        self.oracle.touched(order, subject);
+        let what = format!("by another hand: {sql} ({})", credential.plaintext);
+        self.look(order);
+        what
+    }
+
+    /// Shortens the log at its beginning, as whoever prunes it does.
+    pub(crate) fn prune(&mut self, random: &mut Random) -> String {
+        let order = self.oracle.next();
+        let kept = 1 + random.below(5);
+        let sql = format!("DELETE FROM changes WHERE seq <= (SELECT max(seq) FROM changes) - {kept}");
+        self.server.execute(&sql).unwrap();
+        self.oracle.log_breaks();
+        self.look(order);
+        format!("the log is pruned to {kept} entries")
+    }
+
+    /// Restores the database from a backup: it changes, the log does not tell, and ends before it did. Only to before
+    /// what every replica has read: otherwise there would be nothing for it to notice.
+    pub(crate) fn restore(&mut self, random: &mut Random) -> String {
+        let read = self.positions.iter().flatten().min().copied().unwrap_or(self.log_end);
+        let Ok(read) = usize::try_from(read) else { return "nothing to restore".to_owned() };
+        if read == 0 {
+            return "nothing to restore".to_owned();
+        }
+        let mut what = String::new();
+        for _ in 0..=random.below(3) {
+            what = format!("{what}; {}", self.change_by_another_hand(random));
+        }
+        let end = random.below(read);
+        let order = self.oracle.next();
+        self.server.execute(&format!("DELETE FROM changes WHERE seq > {end}")).unwrap();
+        let counter = format!("UPDATE sqlite_sequence SET seq = {end} WHERE name = 'changes'");
+        self.server.execute(&counter).unwrap();
+        self.oracle.log_breaks();
+        self.look(order);
+        format!("the database is restored, the log ends at {end} again{what}")
+    }
+}
+
+/// The outcome, what it was about, and how the database must look if it was acknowledged.
+type Done = (Result<(), AdminError>, String, Box<dyn Fn(&World) -> bool>);
+
+fn done(what: String, holds: impl Fn(&World) -> bool + 'static) -> Done {
+    (Ok(()), what, Box::new(holds))
+}

@@ -1,0 +1,120 @@
+//! A few hundred random steps at a time, against a model that knows what every replica may still believe.
+//!
+//! Three replicas, the real service in this process, on one test database, in simulated time. Keys are issued, imported,
+//! revoked, rotated, and expire; tenants are suspended; people change rows by hand; answers get lost, feeds fall silent,
+//! the database goes away, replicas are restarted, the log is pruned or restored. [`oracle`] judges every single answer.
+//!
+//! A seed draws the same steps each time. What runs in the background may still come in another order, and the service
+//! draws some chances of its own, so a failure may need a few runs to be seen again.
+//!
+//! - `TENANT_AUTH_TEST_SEED`: this seed alone.
+//! - `TENANT_AUTH_TEST_SEEDS`: how many seeds, 16 unless told otherwise.
+//! - `TENANT_AUTH_TEST_STEPS`: how many steps for each, 300 unless told otherwise.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod changes;
+mod history;
+mod oracle;
+mod random;
+mod replica;
+mod steps;
+mod world;
+
+use std::{
+    collections::BTreeMap,
+    io::Write as _,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use self::{replica::Flaw, steps::simulate};
+
+/// How many simulations run at once, each in a thread.
+const AT_ONCE: usize = 2;
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")))
+}
+
+fn run(seed: u64, steps: usize, flaw: Flaw) -> Result<Vec<(String, u64)>, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(simulate(seed, steps, flaw))
+}
+
+#[test]
+fn no_answer_is_ever_one_that_the_oracle_forbids() {
+    let steps = usize::try_from(number("TENANT_AUTH_TEST_STEPS").unwrap_or(300)).unwrap();
+    let (first, seeds) = match number("TENANT_AUTH_TEST_SEED") {
+        Some(seed) => (seed, 1),
+        None => (1, number("TENANT_AUTH_TEST_SEEDS").unwrap_or(16)),
+    };
+    let next = AtomicU64::new(first);
+    let answers = Mutex::new(BTreeMap::<String, u64>::new());
+    let failures = Mutex::new(Vec::new());
+    let work = || loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= first + seeds || !failures.lock().unwrap().is_empty() {
+            return;
+        }
+        match run(seed, steps, Flaw::None) {
+            Ok(given) => {
+                let mut answers = answers.lock().unwrap();
+                given.into_iter().for_each(|(name, count)| *answers.entry(name).or_default() += count);
+            }
+            Err(why) => failures.lock().unwrap().push(why),
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(work);
+        }
+    });
+
+    let failures = failures.into_inner().unwrap();
+    assert!(failures.is_empty(), "\n{}\n", failures.join("\n\n"));
+    let answers = answers.into_inner().unwrap();
+    print(&format!("\n{seeds} seeds, {steps} steps each: {answers:?}\n"));
+    if seeds >= 10 && steps >= 300 {
+        for (verdict, sources) in [
+            ("valid", &["database", "fresh", "refreshing", "stale"][..]),
+            ("revoked", &["database", "fresh", "refreshing", "stale"]),
+            ("expired", &["database", "fresh", "stale"]),
+            ("tenant_suspended", &["database", "fresh", "stale"]),
+            ("insufficient_scope", &["database", "fresh", "stale"]),
+            ("unknown", &["database", "negative"]),
+        ] {
+            for source in sources {
+                assert!(
+                    answers.contains_key(&format!("{verdict} {source}")),
+                    "never {verdict} from {source}"
+                );
+            }
+        }
+    }
+}
+
+/// An oracle that allows everything would be of no use: each of these is found out within a few seeds.
+#[test]
+fn a_service_that_is_wrong_is_found_out() {
+    let flaws = [
+        Flaw::Deaf,
+        Flaw::Configured("TENANT_AUTH_CACHE_GRACE", "4h"),
+        Flaw::Configured("TENANT_AUTH_CACHE_FRESH", "60s"),
+        Flaw::Configured("TENANT_AUTH_CACHE_ABSENT", "60s"),
+    ];
+    for flaw in flaws {
+        let found = (1..=20).find_map(|seed| run(seed, 300, flaw).err());
+        let found = found.unwrap_or_else(|| panic!("{flaw:?} passed as right"));
+        print(&format!("{flaw:?}: {}\n", found.lines().next().unwrap_or_default()));
+    }
+}
+
+/// Past the capture of passing tests: it is meant to be seen.
+fn print(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}

@@ -1,0 +1,83 @@
+//! One replica, and the keys that it is asked about.
+
+use std::{path::Path, sync::Arc};
+
+use tenant_auth_svc::{
+    app::{self, Running},
+    config::{ServiceConfig, Settings},
+    domain::{
+        clock::{ManualClock, SharedClock},
+        key::{KeyHash, PresentedKey},
+        scope::{Scope, ScopeSet},
+        validate::Question,
+    },
+};
+use tenant_auth_testkit::HranaServer;
+
+/// What half of the questions ask for.
+pub(crate) const SCOPE: &str = "sim:read";
+
+/// What is wrong with the service, in the tests that show that the oracle would notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    None,
+    /// The first replica never reads its feed, and says that it does.
+    Deaf,
+    /// A variable of the configuration has another value than the oracle believes.
+    Configured(&'static str, &'static str),
+}
+
+/// A key somebody may present. Not all of them were ever issued.
+#[derive(Clone, Debug)]
+pub(crate) struct Credential {
+    pub(crate) plaintext: String,
+    /// Its SHA-256, as the database writes it.
+    pub(crate) digest: String,
+}
+
+impl Credential {
+    pub(crate) fn new(plaintext: &str) -> Self {
+        let digest = hex::encode_upper(Self::hash_of(plaintext).as_bytes());
+        Self { plaintext: plaintext.to_owned(), digest }
+    }
+
+    pub(crate) fn hash(&self) -> KeyHash {
+        Self::hash_of(&self.plaintext)
+    }
+
+    /// The question about it, half of the time for a scope.
+    pub(crate) fn question(&self, reads: bool) -> Question {
+        let scopes = if reads { vec![Scope::parse(SCOPE).unwrap()] } else { Vec::new() };
+        let required_scopes = ScopeSet::new(scopes).unwrap();
+        Question { key: PresentedKey::new(self.plaintext.clone()), required_scopes }
+    }
+
+    fn hash_of(plaintext: &str) -> KeyHash {
+        KeyHash::of(&PresentedKey::new(plaintext.to_owned()))
+    }
+}
+
+/// Starts one, which may not be ready yet.
+pub(crate) async fn run(
+    server: &HranaServer,
+    folder: &Path,
+    clock: &Arc<ManualClock>,
+    flaw: Flaw,
+) -> Running {
+    let mut settings = Settings::default()
+        .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
+        .with_flag("TENANT_AUTH_OPS_LISTEN", Some("off".to_owned()))
+        .with_flag("TENANT_AUTH_DATABASE_URL", Some(server.url()))
+        .with_flag("TENANT_AUTH_DATABASE_TOKEN_FILE", Some(folder.join("token").display().to_string()))
+        // Nothing hangs for that long: a busy machine must not make a good database look slow.
+        .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("20s".to_owned()))
+        .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("20s".to_owned()))
+        .with_flag("TENANT_AUTH_CACHE_GRACE", Some("20m".to_owned()))
+        // Read by the steps of the simulation.
+        .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("off".to_owned()));
+    if let Flaw::Configured(name, value) = flaw {
+        settings = settings.with_flag(name, Some(value.to_owned()));
+    }
+    let config = ServiceConfig::read(settings).unwrap().0;
+    app::start(config, Arc::clone(clock) as SharedClock).await.unwrap()
+}
