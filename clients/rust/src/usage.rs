@@ -36,8 +36,7 @@ impl Client {
     ) -> Result<RecordedUsage, Error> {
         let count = events.len();
         let message = v1::RecordUsageRequest { request_id: request_id.to_owned(), events };
-        let send =
-            async |transport, request| UsageServiceClient::new(transport).record_usage(request).await;
+        let send = async |transport, request| UsageServiceClient::new(transport).record_usage(request).await;
         let reply = self.caller().call(message, send).await?;
         let number =
             |number: i32| usize::try_from(number).map_err(|_| broken("the reply holds a negative number"));

@@ -1,12 +1,7 @@
 //! The examples as people run them, against a real service with an embedded database.
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    env,
-    path::PathBuf,
-    process::Stdio,
-    time::Duration,
-};
+use std::{env, path::PathBuf, process::Stdio, time::Duration};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -123,7 +118,10 @@ async fn the_api_lets_keys_in_and_tells_others_why_not() {
     let answer = get("/whoami", key).await;
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("acme on the plan pro\n"), "{answer}");
     let answer = get("/whoami", None).await;
-    assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("www-authenticate: Bearer\r\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 401 ") && answer.contains("www-authenticate: Bearer\r\n"),
+        "{answer}"
+    );
     assert!(get("/whoami", Some("some-strange-key")).await.starts_with("HTTP/1.1 401 "));
     assert!(get("/everything", key).await.starts_with("HTTP/1.1 403 "));
     service.running.stop().await;
@@ -153,22 +151,32 @@ async fn the_conformance_runner_answers_every_command() {
     assert_eq!(example.line().await, r#"{"ready":true}"#);
     let key = service.key.expose();
 
-    let answer = example.ask(json!({"id": 1, "op": "validate_key", "key": key, "scopes": ["demo:read"]})).await;
-    assert_eq!((&answer["id"], &answer["verdict"], &answer["tenant_id"]), (&json!(1), &json!("VALID"), &json!("acme")));
+    let answer =
+        example.ask(json!({"id": 1, "op": "validate_key", "key": key, "scopes": ["demo:read"]})).await;
+    assert_eq!(
+        (&answer["id"], &answer["verdict"], &answer["tenant_id"]),
+        (&json!(1), &json!("VALID"), &json!("acme"))
+    );
     let again = example.ask(json!({"id": 2, "op": "validate_key", "key": key, "scopes": ["a"]})).await;
     assert_eq!((&again["verdict"], &again["source"]), (&json!("INSUFFICIENT_SCOPE"), &json!("NEAR")));
     assert_eq!(again["missing_scopes"], json!(["a"]));
     let wrong = example.ask(json!({"id": 3, "op": "validate_key", "key": "", "scopes": []})).await;
     assert_eq!((&wrong["error"], &wrong["fields"]), (&json!("INVALID_ARGUMENT"), &json!(["key"])));
-    let many = json!({"id": 4, "op": "validate_key_concurrently", "key": key, "times": 100, "timeout_ms": 5_000});
+    let many =
+        json!({"id": 4, "op": "validate_key_concurrently", "key": key, "times": 100, "timeout_ms": 5_000});
     assert_eq!(example.ask(many).await["verdicts"], json!({"VALID": 100}));
-    let batch = example.ask(json!({"id": 5, "op": "validate_keys", "keys": [key, "stranger"], "scopes": []})).await;
-    assert_eq!((&batch["items"][0]["verdict"], &batch["items"][1]["verdict"]), (&json!("VALID"), &json!("UNKNOWN")));
+    let batch =
+        example.ask(json!({"id": 5, "op": "validate_keys", "keys": [key, "stranger"], "scopes": []})).await;
+    assert_eq!(
+        (&batch["items"][0]["verdict"], &batch["items"][1]["verdict"]),
+        (&json!("VALID"), &json!("UNKNOWN"))
+    );
 
     let bind = json!({"id": 6, "op": "bind_session", "session_id": "s", "key": key, "ttl_ms": 60_000, "attributes": {}});
     let bound = example.ask(bind).await;
     assert_eq!((&bound["verdict"], &bound["already_bound"]), (&json!("VALID"), &json!(false)));
-    let session = example.ask(json!({"id": 7, "op": "validate_session", "session_id": "s", "key": key})).await;
+    let session =
+        example.ask(json!({"id": 7, "op": "validate_session", "session_id": "s", "key": key})).await;
     assert_eq!(session["verdict"], "VALID");
     let unbind = json!({"id": 8, "op": "unbind_session", "session_id": "s", "tenant_id": "acme"});
     assert_eq!(example.ask(unbind).await["was_bound"], true);

@@ -14,8 +14,7 @@ use std::{
 
 use tenant_auth_client::proto::{self as v1, watch_response::Event};
 use tenant_auth_proto::v1::{
-    session_service_server::SessionServiceServer,
-    validation_service_server::ValidationServiceServer,
+    session_service_server::SessionServiceServer, validation_service_server::ValidationServiceServer,
     watch_service_server::WatchServiceServer,
 };
 use tokio::{
