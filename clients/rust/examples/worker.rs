@@ -12,18 +12,13 @@
 use std::{env, error::Error, time::Duration};
 
 use tenant_auth_client::{Client, RecorderSettings, UsageRecorder};
-use tenant_auth_proto::v1::usage_service_client::UsageServiceClient;
 use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let endpoint = env::var("TENANT_AUTH_ENDPOINT").unwrap_or_else(|_| "http://127.0.0.1:50051".to_owned());
     let client = Client::builder(endpoint).user_agent("example-worker/1.0").connect_lazy()?;
-    let transport = client.transport();
-    let recorder = UsageRecorder::start(RecorderSettings::new(), move |request| {
-        let mut rpc = UsageServiceClient::new(transport.clone());
-        async move { Ok(rpc.record_usage(request).await?.into_inner()) }
-    });
+    let recorder = UsageRecorder::start(client.clone(), RecorderSettings::new());
 
     let mut jobs = BufReader::new(stdin()).lines();
     while let Some(job) = jobs.next_line().await? {

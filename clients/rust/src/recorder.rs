@@ -1,6 +1,8 @@
 //! Usage, recorded behind the caller's back: in batches, each sent until it is answered.
 
 mod batches;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt,
@@ -9,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tenant_auth_proto::v1::{self, UsageEvent};
+use tenant_auth_proto::v1::UsageEvent;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
@@ -17,7 +19,7 @@ use tokio::{
 };
 
 use self::batches::{Batches, Item};
-use crate::Error;
+use crate::{Client, Error, RecordedUsage};
 
 const CAPACITY: usize = 10_000;
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -119,15 +121,22 @@ impl fmt::Debug for RecorderSettings {
 }
 
 impl UsageRecorder {
-    /// Starts a recorder that sends each request with `send`, which need not try again by itself.
-    ///
-    /// Must be called within a Tokio runtime.
-    pub fn start<F>(
+    /// Starts a recorder. Must be called within a Tokio runtime.
+    #[must_use]
+    pub fn start(client: Client, settings: RecorderSettings) -> Self {
+        let send = move |request_id: String, events| {
+            let client = client.clone();
+            async move { client.record_usage(&request_id, events).await }
+        };
+        Self::sending(settings, send)
+    }
+
+    fn sending<F>(
         settings: RecorderSettings,
-        send: impl Fn(v1::RecordUsageRequest) -> F + Send + Sync + 'static,
+        send: impl Fn(String, Vec<UsageEvent>) -> F + Send + Sync + 'static,
     ) -> Self
     where
-        F: Future<Output = Result<v1::RecordUsageResponse, Error>> + Send + 'static,
+        F: Future<Output = Result<RecordedUsage, Error>> + Send + 'static,
     {
         let (queue, items) = mpsc::channel(settings.capacity);
         let (deadline, ends) = watch::channel(None);

@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use tenant_auth_proto::v1::{self, UsageEvent};
+use tenant_auth_proto::v1::UsageEvent;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{self, Instant},
@@ -10,7 +10,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::UnsentUsage;
-use crate::{Error, call::jittered};
+use crate::{Error, RecordedUsage, call::jittered};
 
 /// What the service takes at once.
 const MOST_EVENTS: usize = 500;
@@ -47,8 +47,8 @@ struct Batch {
 
 impl<S, F> Batches<S>
 where
-    S: Fn(v1::RecordUsageRequest) -> F,
-    F: Future<Output = Result<v1::RecordUsageResponse, Error>>,
+    S: Fn(String, Vec<UsageEvent>) -> F,
+    F: Future<Output = Result<RecordedUsage, Error>>,
 {
     pub(super) fn new(
         items: mpsc::Receiver<Item>,
@@ -120,45 +120,43 @@ where
 
     /// Sends a batch until it is answered or the time is up. Gives it back in the latter case.
     async fn deliver(&mut self, events: Vec<UsageEvent>) -> Option<UnsentUsage> {
-        let request = v1::RecordUsageRequest { request_id: Uuid::now_v7().to_string(), events };
-        let mut error = None;
+        let mut unsent = UnsentUsage { request_id: Uuid::now_v7().to_string(), events, error: None };
         for tries in 1.. {
-            let sending = (self.send)(request.clone());
+            let sending = (self.send)(unsent.request_id.clone(), unsent.events.clone());
             let outcome = tokio::select! {
                 biased;
                 () = given_up(&mut self.deadline) => break,
                 outcome = sending => outcome,
             };
             let failure = match outcome {
-                Ok(reply) => {
-                    self.refuse(&request, reply);
+                Ok(recorded) => {
+                    self.refuse(unsent, recorded.rejected);
                     return None;
                 }
                 Err(failure) if is_lasting(&failure) => {
-                    let v1::RecordUsageRequest { request_id, events } = request;
-                    (self.on_refused)(UnsentUsage { request_id, events, error: Some(failure) });
+                    unsent.error = Some(failure);
+                    (self.on_refused)(unsent);
                     return None;
                 }
                 Err(failure) => failure,
             };
             let wait = failure.retry_after().unwrap_or_default() + jittered(FIRST_WAIT, LONGEST_WAIT, tries);
-            error = Some(failure);
+            unsent.error = Some(failure);
             tokio::select! {
                 biased;
                 () = given_up(&mut self.deadline) => break,
                 () = time::sleep(wait) => {}
             }
         }
-        Some(UnsentUsage { request_id: request.request_id, events: request.events, error })
+        Some(unsent)
     }
 
-    fn refuse(&self, request: &v1::RecordUsageRequest, reply: v1::RecordUsageResponse) {
-        for rejected in reply.rejected {
-            let event = usize::try_from(rejected.index).ok().and_then(|index| request.events.get(index));
+    fn refuse(&self, sent: UnsentUsage, rejected: Vec<(usize, Error)>) {
+        for (place, error) in rejected {
             (self.on_refused)(UnsentUsage {
-                request_id: request.request_id.clone(),
-                events: event.cloned().into_iter().collect(),
-                error: rejected.error.as_ref().map(Error::from_item),
+                request_id: sent.request_id.clone(),
+                events: sent.events.get(place).cloned().into_iter().collect(),
+                error: Some(error),
             });
         }
     }

@@ -1,25 +1,23 @@
 //! Batches of usage, against a service in the hands of the test.
-#![allow(clippy::unwrap_used)]
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::collections::{BTreeSet, VecDeque};
 
-use tenant_auth_client::{
-    Error, NotRecorded, RecorderSettings, UnsentUsage, UsageRecorder,
-    proto::{RecordUsageRequest, RecordUsageResponse, RejectedUsageEvent},
-};
+use super::*;
+
+type Request = (String, Vec<UsageEvent>);
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What was sent, and what is answered next; OK if nothing is.
 #[derive(Clone, Default)]
 struct Service {
-    requests: Arc<Mutex<Vec<RecordUsageRequest>>>,
-    answers: Arc<Mutex<VecDeque<Result<RecordUsageResponse, Error>>>>,
+    requests: Arc<Mutex<Vec<Request>>>,
+    answers: Arc<Mutex<VecDeque<Result<RecordedUsage, Error>>>>,
     is_away: Arc<Mutex<bool>>,
+}
+
+fn recorded(rejected: Vec<(usize, Error)>) -> RecordedUsage {
+    RecordedUsage { accepted: 0, rejected, already_recorded: false }
 }
 
 fn away() -> Error {
@@ -29,29 +27,29 @@ fn away() -> Error {
 impl Service {
     fn recorder(&self, settings: RecorderSettings) -> UsageRecorder {
         let service = self.clone();
-        UsageRecorder::start(settings, move |request| {
+        UsageRecorder::sending(settings, move |request_id, events| {
             let service = service.clone();
-            async move { service.answer(request) }
+            async move { service.answer((request_id, events)) }
         })
     }
 
-    fn answer(&self, request: RecordUsageRequest) -> Result<RecordUsageResponse, Error> {
+    fn answer(&self, request: Request) -> Result<RecordedUsage, Error> {
         self.requests.lock().unwrap().push(request);
         if *self.is_away.lock().unwrap() {
             return Err(away());
         }
-        self.answers.lock().unwrap().pop_front().unwrap_or_else(|| Ok(RecordUsageResponse::default()))
+        self.answers.lock().unwrap().pop_front().unwrap_or_else(|| Ok(recorded(Vec::new())))
     }
 
-    fn requests(&self) -> Vec<RecordUsageRequest> {
+    fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
 
     fn sizes(&self) -> Vec<usize> {
-        self.requests().iter().map(|request| request.events.len()).collect()
+        self.requests().iter().map(|(_, events)| events.len()).collect()
     }
 
-    fn will_answer(&self, answer: Result<RecordUsageResponse, Error>) {
+    fn will_answer(&self, answer: Result<RecordedUsage, Error>) {
         self.answers.lock().unwrap().push_back(answer);
     }
 }
@@ -67,16 +65,16 @@ async fn events_leave_together_after_a_second_or_when_there_are_enough() {
     assert!(service.requests().is_empty());
     tokio::time::sleep(SECOND / 5).await;
     assert_eq!(service.sizes(), [3]);
-    let quantities: Vec<_> = service.requests()[0].events.iter().map(|event| event.quantity).collect();
+    let quantities: Vec<_> = service.requests()[0].1.iter().map(|event| event.quantity).collect();
     assert_eq!(quantities, [0, 1, 2]);
-    assert!(service.requests()[0].events.iter().all(|event| event.occurred_at.is_some()));
+    assert!(service.requests()[0].1.iter().all(|event| event.occurred_at.is_some()));
 
     for _ in 0..1_100 {
         recorder.record("acme", "calls", 1).unwrap();
     }
     recorder.flush().await.unwrap();
     assert_eq!(service.sizes(), [3, 500, 500, 100]);
-    let ids: BTreeSet<_> = service.requests().into_iter().map(|request| request.request_id).collect();
+    let ids: BTreeSet<_> = service.requests().into_iter().map(|(id, _)| id).collect();
     assert_eq!(ids.len(), 4);
 }
 
@@ -106,7 +104,7 @@ async fn what_does_not_fit_is_said_and_nothing_is_dropped() {
     assert_eq!(recorder.record("acme", "calls", 1), Err(NotRecorded::Full));
     *service.is_away.lock().unwrap() = false;
     recorder.flush().await.unwrap();
-    assert_eq!(service.requests().last().unwrap().events.len(), 10);
+    assert_eq!(service.sizes().last().copied().unwrap(), 10);
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,7 +128,7 @@ async fn closing_sends_what_waits_and_gives_back_what_it_could_not() {
     assert_eq!(sizes, [500, 200]);
     // The first was sent several times, always as what is given back; the second was not.
     let sent = service.requests();
-    assert!(sent.len() > 1 && sent.iter().all(|request| request.request_id == unsent[0].request_id));
+    assert!(sent.len() > 1 && sent.iter().all(|(id, _)| *id == unsent[0].request_id));
     assert_eq!((&unsent[0].error, &unsent[1].error), (&Some(away()), &None));
 }
 
@@ -143,8 +141,8 @@ async fn what_can_never_be_counted_is_handed_over_and_the_rest_goes_on() {
         RecorderSettings::new().on_refused(move |usage| refused.lock().unwrap().push(usage))
     };
     let recorder = service.recorder(settings);
-    let rejected = RejectedUsageEvent { index: 1, error: None };
-    service.will_answer(Ok(RecordUsageResponse { rejected: vec![rejected], ..Default::default() }));
+    let missing = Error::NotFound { message: String::new(), reason: None };
+    service.will_answer(Ok(recorded(vec![(1, missing.clone())])));
     recorder.record("acme", "calls", 1).unwrap();
     recorder.record("nobody", "calls", 2).unwrap();
     recorder.flush().await.unwrap();
@@ -158,7 +156,8 @@ async fn what_can_never_be_counted_is_handed_over_and_the_rest_goes_on() {
     assert_eq!(service.sizes(), [2, 1, 1]);
     let refused = refused.lock().unwrap();
     let quantities: Vec<_> = refused.iter().map(|usage| usage.events[0].quantity).collect();
-    assert_eq!((quantities, &refused[1].error), (vec![2, 3], &Some(invalid)));
+    let errors = (&refused[0].error, &refused[1].error);
+    assert_eq!((quantities, errors), (vec![2, 3], (&Some(missing), &Some(invalid))));
 }
 
 #[tokio::test(start_paused = true)]
