@@ -18,15 +18,9 @@ VENV = Path(sys.executable).parent
 # After SIGTERM and the drain delay, in seconds: requests under way have 10, usage that waits 5, the rest 2.
 ENDING = 17
 
-# Variables that the deployment sets once they are asked for, and that the service learns to read when it tells callers
-# apart and sends traces. Whoever teaches it one takes it from here: a test makes sure of that.
-ANNOUNCED = {
-    "TENANT_AUTH_CALLERS_FILE",
-    "TENANT_AUTH_OTLP_ENDPOINT",
-    "TENANT_AUTH_TLS_CERT",
-    "TENANT_AUTH_TLS_CLIENT_CA",
-    "TENANT_AUTH_TLS_KEY",
-}
+# Variables that the deployment sets once they are asked for, and that the service learns to read when it sends traces.
+# Whoever teaches it one takes it from here: a test makes sure of that.
+ANNOUNCED = {"TENANT_AUTH_OTLP_ENDPOINT"}
 
 
 def run(*command, env=None, cwd=ROOT, stdin=""):
@@ -56,10 +50,26 @@ def known_variables():
     return set(re.findall(r"^#?(TENANT_AUTH_[A-Z_]+)=", text, re.MULTILINE))
 
 
+def self_signed(folder):
+    """A certificate and its key."""
+    files = ["-keyout", folder / "self-signed.key", "-out", folder / "self-signed.crt"]
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    succeeded(run("openssl", "req", "-x509", *curve, *files, "-subj", "/CN=tenant-auth", "-days", "1"))
+    return (folder / "self-signed.crt").read_text(), (folder / "self-signed.key").read_text()
+
+
 def check_config(environment, *flags, folder):
     """Has the service judge a configuration. Files that it names are made up in a folder."""
-    made_up = {"TENANT_AUTH_DATABASE_TOKEN_FILE": "token", "TENANT_AUTH_PEPPER_FILE": f"p1 {'x' * 40}"}
     environment = {name: value for name, value in environment.items() if name not in ANNOUNCED}
+    made_up = {
+        "TENANT_AUTH_CALLERS_FILE": (DEPLOY / "config" / "callers.toml").read_text(),
+        "TENANT_AUTH_DATABASE_TOKEN_FILE": "token",
+        "TENANT_AUTH_PEPPER_FILE": f"p1 {'x' * 40}",
+    }
+    if "TENANT_AUTH_TLS_CERT_FILE" in environment:
+        certificate, key = self_signed(folder)
+        made_up["TENANT_AUTH_TLS_CERT_FILE"] = made_up["TENANT_AUTH_TLS_CLIENT_CA_FILE"] = certificate
+        made_up["TENANT_AUTH_TLS_KEY_FILE"] = key
     for name in environment.keys() & made_up.keys():
         path = folder / name
         path.write_text(made_up[name])

@@ -167,9 +167,9 @@ def test_secrets_are_files_of_secrets_made_by_others(rendered, case):
         "TENANT_AUTH_CALLERS_FILE",
         "TENANT_AUTH_DATABASE_TOKEN_FILE",
         "TENANT_AUTH_PEPPER_FILE",
-        "TENANT_AUTH_TLS_CERT",
-        "TENANT_AUTH_TLS_CLIENT_CA",
-        "TENANT_AUTH_TLS_KEY",
+        "TENANT_AUTH_TLS_CERT_FILE",
+        "TENANT_AUTH_TLS_CLIENT_CA_FILE",
+        "TENANT_AUTH_TLS_KEY_FILE",
     }
     if case == "everything-on":
         assert files.keys() == everything
@@ -179,9 +179,6 @@ def test_secrets_are_files_of_secrets_made_by_others(rendered, case):
 def test_the_service_knows_every_variable_and_takes_its_value(rendered, case, tmp_path):
     environment = rendered[case].environment()
     assert environment.keys() <= known_variables() | ANNOUNCED
-    if "TENANT_AUTH_CALLERS_FILE" in ANNOUNCED:
-        # Until it tells callers apart, only this lets it listen beyond loopback.
-        environment["TENANT_AUTH_ALLOW_PLAINTEXT"] = "true"
     shown = succeeded(check_config(environment, folder=tmp_path))
     drain = environment["TENANT_AUTH_DRAIN_DELAY"]
     (line,) = [line for line in shown.splitlines() if line.startswith("TENANT_AUTH_DRAIN_DELAY")]
@@ -204,11 +201,17 @@ def test_settings_are_handed_on_as_they_are(chart):
     [
         ([], "database.url must be set"),
         (["--set", "database.url=libsql://db.example"], "database.tokenSecret.name must be set"),
-        (["--set", "database.url=http://sqld:8080"], "callers must be known"),
+        (["--set", "database.url=http://sqld:8080"], "it must be encrypted"),
+        ([*values("minimal"), "--set", "callersSecret.name="], "callers must be known"),
+        ([*values("minimal"), "--set", "tls.secretName="], "it must be encrypted"),
+        (
+            [*values("everything-on"), "--set", "callersSecret.name=", "--set", "allowAnonymous=true"],
+            "tls.clientCaSecret needs callersSecret",
+        ),
         (["--set", "database.url=libsql://db.example?authToken=hush"], "hold no credentials"),
         (["--set", "database.url=https://user:hush@db.example"], "hold no credentials"),
         (["--set", "database.url=file:auth.db"], "must begin with libsql://"),
-        ([*values("minimal"), "--set", "tls.clientCaSecret.name=ca"], "needs tls.secretName"),
+        ([*values("everything-off"), "--set", "tls.clientCaSecret.name=ca"], "needs tls.secretName"),
         ([*values("minimal"), "--set", "settings.TENANT_AUTH_LISTEN=[::]:1"], "settings.TENANT_AUTH_LISTEN"),
         ([*values("minimal"), "--set", "settings.GRACE=1h"], "GRACE"),
         ([*values("minimal"), "--set", "replicas=4"], "replicas"),
@@ -323,6 +326,6 @@ def test_the_notes_warn_of_what_is_open(chart, tmp_path):
     def told(case):
         return Rendered(succeeded(template(quoting, *values(case)))).one("ConfigMap")["data"]["notes"]
 
-    assert told("everything-off").count("WARNING") == 2
+    assert told("everything-off").count("WARNING") == 3
     assert "WARNING" not in told("minimal")
     assert "dns:///auth-tenant-auth-headless.prod.svc:50051" in told("minimal")

@@ -3,6 +3,7 @@
 //! One struct per concern; each field's documentation names its variable, unit and default. A flag of the command line
 //! stands for the variable of the same name and wins over it.
 
+mod access;
 mod cache;
 mod database;
 mod keys;
@@ -12,9 +13,11 @@ mod ops;
 mod reader;
 mod release;
 mod sessions;
+mod tls;
 mod usage;
 
 pub use self::{
+    access::{AccessConfig, CallersFile, callers},
     cache::MemoryConfig,
     database::{DatabaseConfig, Location},
     keys::KeysConfig,
@@ -24,6 +27,7 @@ pub use self::{
     reader::{Origin, Problem, Reader, Setting, Settings},
     release::ReleaseConfig,
     sessions::SessionsConfig,
+    tls::TlsConfig,
     usage::UsageConfig,
 };
 
@@ -32,6 +36,10 @@ pub use self::{
 pub struct ServiceConfig {
     /// Where to listen.
     pub listen: ListenConfig,
+    /// How connections are encrypted.
+    pub tls: TlsConfig,
+    /// Who may call.
+    pub access: AccessConfig,
     /// What to decide against.
     pub database: DatabaseConfig,
     /// How keys look and are hashed.
@@ -62,7 +70,9 @@ impl ServiceConfig {
     /// [`Invalid`] lists every value that is missing or wrong.
     pub fn read(settings: Settings) -> Result<(Self, Vec<Setting>), Invalid> {
         let mut reader = Reader::new(settings);
-        let listen = ListenConfig::read(&mut reader);
+        let tls = TlsConfig::read(&mut reader);
+        let access = AccessConfig::read(&mut reader);
+        let listen = ListenConfig::read(&mut reader, tls.as_ref(), access.as_ref());
         let database = DatabaseConfig::read(&mut reader);
         let keys = KeysConfig::read(&mut reader);
         let memory = cache::read(&mut reader);
@@ -72,9 +82,11 @@ impl ServiceConfig {
         let log = LogConfig::read(&mut reader);
         let release = ReleaseConfig::read(&mut reader);
         let read = reader.finish().map_err(Invalid)?;
-        match (listen, database, keys, memory, sessions, usage, ops, log, release) {
+        match (listen, tls, access, database, keys, memory, sessions, usage, ops, log, release) {
             (
                 Some(listen),
+                Some(tls),
+                Some(access),
                 Some(database),
                 Some(keys),
                 Some(memory),
@@ -83,7 +95,10 @@ impl ServiceConfig {
                 Some(ops),
                 Some(log),
                 Some(release),
-            ) => Ok((Self { listen, database, keys, memory, sessions, usage, ops, log, release }, read)),
+            ) => Ok((
+                Self { listen, tls, access, database, keys, memory, sessions, usage, ops, log, release },
+                read,
+            )),
             // A reader without problems has a value for everything.
             _ => Err(Invalid(Vec::new())),
         }

@@ -11,12 +11,13 @@ use clap_complete::Shell;
 pub(crate) use self::{expiry::Expiry, limit::Limit};
 use crate::{
     command::{
-        audit::AuditCommand, key::KeyCommand, tenant::TenantCommand, usage::UsageCommand, validate::Validate,
+        audit::AuditCommand, key::KeyCommand, session::SessionCommand, tenant::TenantCommand,
+        usage::UsageCommand, validate::Validate,
     },
     exit, time,
 };
 
-/// Manages the tenants and keys of a tenant-auth service.
+/// Manages the tenants, keys and sessions of a tenant-auth service.
 #[derive(Debug, Parser)]
 #[command(name = "tenantctl", version, after_help = exit::HELP, propagate_version = true)]
 pub(crate) struct Cli {
@@ -58,6 +59,10 @@ pub(crate) enum Command {
     /// Issue, import, rotate, revoke and list keys
     #[command(subcommand)]
     Key(KeyCommand),
+
+    /// Bind, validate, end and list sessions
+    #[command(subcommand)]
+    Session(SessionCommand),
 
     /// Look at who changed what
     #[command(subcommand)]

@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod import;
 pub(crate) mod key;
+pub(crate) mod session;
 pub(crate) mod tenant;
 pub(crate) mod usage;
 pub(crate) mod validate;
@@ -33,6 +34,8 @@ impl Context {
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         Client::builder(&self.globals.endpoint)
             .timeout(self.globals.timeout)
+            // One question, one answer: nothing is asked twice.
+            .without_near_cache()
             .user_agent(concat!("tenantctl/", env!("CARGO_PKG_VERSION")))
             .connect_lazy()
             .map_err(Failure::naming(&[]))
@@ -49,6 +52,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
     match command {
         Command::Tenant(command) => tenant::run(context, command).await,
         Command::Key(command) => key::run(context, command).await,
+        Command::Session(command) => session::run(context, command).await,
         Command::Audit(command) => audit::run(context, command).await,
         Command::Usage(command) => usage::run(context, command).await,
         Command::Validate(command) => validate::run(context, command).await,

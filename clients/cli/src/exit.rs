@@ -5,9 +5,9 @@ use tenant_auth_client::Error;
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// What was asked for is done; of `validate`: the key is good.
+    /// What was asked for is done; of `validate` and of `session bind` and `validate`: the verdict is VALID.
     Done,
-    /// The key was denied, or rows of an import were refused.
+    /// The key or session was denied, or rows of an import were refused.
     Denied,
     /// The command line, the input, or a field of the request is wrong.
     Usage,
@@ -24,8 +24,8 @@ pub(crate) enum Exit {
 /// The table for `--help`.
 pub(crate) const HELP: &str = "\
 Exit codes:
-  0   done; validate: the key is VALID
-  1   validate: the key was denied; key import: rows were refused
+  0   done; validate, session validate, session bind: VALID
+  1   the key or session was denied; key import: rows were refused
   2   wrong usage, wrong input, or the service found a field invalid
   3   not found, already exists, or not possible in the present state
   4   the service cannot be reached, is overloaded, or gave no answer in time

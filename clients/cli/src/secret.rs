@@ -24,6 +24,11 @@ pub(crate) struct KeySource {
 }
 
 impl KeySource {
+    /// Whether a key is given without being typed or piped.
+    pub(crate) fn names_a_file(&self) -> bool {
+        self.key_file.is_some()
+    }
+
     pub(crate) fn read(&self) -> Result<PresentedKey, Failure> {
         match self.key_file.as_deref() {
             Some(path) if path != Path::new("-") => {

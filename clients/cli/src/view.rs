@@ -4,6 +4,7 @@ mod audit;
 mod import;
 mod info;
 mod key;
+mod session;
 mod tenant;
 mod usage;
 mod validation;
@@ -15,6 +16,7 @@ pub(crate) use self::{
     import::{ImportView, RefusedRow},
     info::InfoView,
     key::{IssuedView, KeyView, KeysView, RotatedView},
+    session::{BindingView, SessionValidationView, SessionsView, UnboundView},
     tenant::{TenantView, TenantsView},
     usage::{RecordedView, UsageView},
     validation::ValidationView,

@@ -42,7 +42,19 @@ fn nowhere() -> String {
 fn help_tells_the_exit_codes() {
     let ran = tenantctl(&["--help"], b"");
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
-    for part in ["Exit codes:", "70", "tenant", "key", "audit", "usage", "validate", "info", "completions"] {
+    let parts = [
+        "Exit codes:",
+        "70",
+        "tenant",
+        "key",
+        "session",
+        "audit",
+        "usage",
+        "validate",
+        "info",
+        "completions",
+    ];
+    for part in parts {
         assert!(ran.stdout.contains(part), "{part}");
     }
 }
@@ -82,6 +94,9 @@ fn wrong_usage_is_2() {
         &["key", "issue", "--tenant", "t", "--expires-in", "1d", "--expires-at", "2030-01-01T00:00:00Z"],
         &["key", "import", "/nowhere/keys.csv"],
         &["validate", "--key-file", "/nowhere/key"],
+        &["session", "bind", "s"],
+        &["session", "bind", "s", "--ttl", "1h", "--attribute", "client"],
+        &["session", "unbind", "s"],
         &["usage", "show", "acme", "--csv", "--json"],
         &["usage", "show", "acme", "--bucket", "week"],
         &["usage", "record", "acme", "--metric", "calls", "--quantity", "1"],
@@ -94,7 +109,12 @@ fn wrong_usage_is_2() {
 
 #[test]
 fn a_key_on_the_command_line_is_refused() {
-    for args in [&["validate", "--key", "ta_x"][..], &["validate", "ta_x"], &["key", "hash", "ta_x"]] {
+    for args in [
+        &["validate", "--key", "ta_x"][..],
+        &["validate", "ta_x"],
+        &["key", "hash", "ta_x"],
+        &["session", "bind", "s", "--ttl", "1h", "--key", "ta_x"],
+    ] {
         assert_eq!(tenantctl(args, b"").code, 2, "{args:?}");
     }
 }

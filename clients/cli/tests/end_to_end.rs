@@ -277,3 +277,60 @@ fn info_describes_the_service() {
         (&"embedded".into(), &service.endpoint.as_str().into())
     );
 }
+
+#[test]
+fn a_session_is_bound_and_validated_and_ends() {
+    let service = Service::start();
+    service.tenant("acme");
+    service.tenant("other");
+    let (key, stranger) = (service.key("acme"), service.key("other"));
+
+    let bind = |session: &str, key: &str| {
+        let args = ["session", "bind", session, "--ttl", "1h", "--attribute", "client=desktop", "--json"];
+        let ran = service.run(&args, key);
+        (ran.code, serde_json::from_str::<Value>(&ran.stdout).unwrap())
+    };
+    let (code, bound) = bind("s-1", &key);
+    assert_eq!((code, &bound["verdict"], &bound["already_bound"]), (0, &"VALID".into(), &false.into()));
+    assert_eq!(bound["session"]["attributes"]["client"], "desktop");
+    let (code, bound) = bind("s-1", &key);
+    assert_eq!((code, &bound["already_bound"]), (0, &true.into()));
+    let (code, bound) = bind("s-1", &stranger);
+    assert_eq!((code, &bound["verdict"]), (1, &"TENANT_MISMATCH".into()));
+
+    let validate = |session: &str, args: &[&str], stdin: &str| {
+        let ran = service.run(&[&["session", "validate", session, "--json"], args].concat(), stdin);
+        let json: Value = serde_json::from_str(&ran.stdout).unwrap();
+        (ran.code, json["verdict"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(validate("s-1", &["--scope", "orders:read"], ""), valid());
+    assert_eq!(validate("s-1", &["--scope", "orders:write"], ""), denied("INSUFFICIENT_SCOPE"));
+    assert_eq!(validate("s-1", &["--with-key"], &key), valid());
+    assert_eq!(validate("s-1", &["--with-key"], &stranger), denied("TENANT_MISMATCH"));
+    assert_eq!(validate("s-2", &[], ""), denied("UNBOUND"));
+    let text = service.run(&["session", "validate", "s-1"], "").stdout;
+    assert!(text.starts_with("session     s-1\nverdict     VALID\ntenant      acme\n"), "{text}");
+    assert!(text.ends_with("attributes  client=desktop\n"), "{text}");
+
+    bind("s-2", &key);
+    let page = service.json(&["session", "list", "--tenant", "acme", "--limit", "1"]);
+    assert_eq!((page["sessions"].as_array().unwrap().len(), &page["more"]), (1, &true.into()));
+    let text = service.run(&["session", "list", "--tenant", "acme"], "").stdout;
+    assert_eq!(text.lines().count(), 3, "{text}");
+
+    let unbind = ["session", "unbind", "s-1", "--tenant", "acme"];
+    assert_eq!(service.json(&unbind)["was_bound"], true);
+    assert_eq!(service.json(&unbind)["was_bound"], false);
+    assert_eq!(validate("s-1", &[], ""), denied("UNBOUND"));
+}
+
+#[test]
+fn a_sessions_violations_name_the_options_of_this_program() {
+    let service = Service::start();
+    service.tenant("acme");
+    let key = service.key("acme");
+    let ran = service.run(&["session", "bind", "a b", "--ttl", "31d"], &key);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("\n  SESSION_ID: "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("\n  --ttl: "), "{}", ran.stderr);
+}

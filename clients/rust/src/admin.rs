@@ -1,13 +1,11 @@
 //! Administration: tenants, keys, and the record of who changed what.
 
-use std::time::Duration;
-
 use tenant_auth_proto::v1::{self, admin_service_client::AdminServiceClient};
-use tonic::transport::Channel;
 
 use crate::{
     Error, PresentedKey,
-    call::{broken, present, within},
+    call::{Caller, broken, present},
+    near::{About, Memory},
 };
 
 /// Manages tenants and keys; see [`Client::admin`](crate::Client::admin). Clones share the connection.
@@ -16,8 +14,8 @@ use crate::{
 /// [`issue_key`](Self::issue_key) makes another key.
 #[derive(Clone, Debug)]
 pub struct AdminClient {
-    rpc: AdminServiceClient<Channel>,
-    timeout: Duration,
+    caller: Caller,
+    memory: Option<Memory>,
 }
 
 /// A key that was just issued.
@@ -43,8 +41,8 @@ pub struct RotatedKey {
 }
 
 impl AdminClient {
-    pub(crate) fn new(channel: Channel, timeout: Duration) -> Self {
-        Self { rpc: AdminServiceClient::new(channel), timeout }
+    pub(crate) fn new(caller: Caller, memory: Option<Memory>) -> Self {
+        Self { caller, memory }
     }
 
     /// Creates a tenant. Repeating it with an id of your own is answered with the existing tenant.
@@ -52,9 +50,8 @@ impl AdminClient {
     /// # Errors
     /// [`Error::AlreadyExists`] when the id has another name or plan.
     pub async fn create_tenant(&self, request: v1::CreateTenantRequest) -> Result<v1::Tenant, Error> {
-        let mut rpc = self.rpc.clone();
-        let send = async move |request| rpc.create_tenant(request).await;
-        present(within(self.timeout, request, send).await?.tenant, "tenant")
+        let send = async |transport, request| AdminServiceClient::new(transport).create_tenant(request).await;
+        present(self.caller.call_once(request, send).await?.tenant, "tenant")
     }
 
     /// Reads one tenant.
@@ -63,9 +60,8 @@ impl AdminClient {
     /// [`Error::NotFound`] when there is none.
     pub async fn get_tenant(&self, tenant_id: &str) -> Result<v1::Tenant, Error> {
         let request = v1::GetTenantRequest { tenant_id: tenant_id.to_owned() };
-        let mut rpc = self.rpc.clone();
-        let send = async move |request| rpc.get_tenant(request).await;
-        present(within(self.timeout, request, send).await?.tenant, "tenant")
+        let send = async |transport, request| AdminServiceClient::new(transport).get_tenant(request).await;
+        present(self.caller.call_once(request, send).await?.tenant, "tenant")
     }
 
     /// Lists a page of tenants by id.
@@ -76,9 +72,8 @@ impl AdminClient {
         &self,
         request: v1::ListTenantsRequest,
     ) -> Result<v1::ListTenantsResponse, Error> {
-        let mut rpc = self.rpc.clone();
-        let send = async move |request| rpc.list_tenants(request).await;
-        within(self.timeout, request, send).await
+        let send = async |transport, request| AdminServiceClient::new(transport).list_tenants(request).await;
+        self.caller.call_once(request, send).await
     }
 
     /// Suspends a tenant: its keys are denied until it is resumed. Idempotent.
@@ -87,9 +82,11 @@ impl AdminClient {
     /// [`Error::NotFound`] when there is none.
     pub async fn suspend_tenant(&self, tenant_id: &str, reason: &str) -> Result<v1::Tenant, Error> {
         let request = v1::SuspendTenantRequest { tenant_id: tenant_id.to_owned(), reason: reason.to_owned() };
-        let mut rpc = self.rpc.clone();
-        let send = async move |request| rpc.suspend_tenant(request).await;
-        present(within(self.timeout, request, send).await?.tenant, "tenant")
+        let send =
+            async |transport, request| AdminServiceClient::new(transport).suspend_tenant(request).await;
+        let reply = self.caller.call_once(request, send).await;
+        self.changed(&About::Tenant(tenant_id.to_owned()));
+        present(reply?.tenant, "tenant")
     }
 
     /// Lifts a suspension. Idempotent.
@@ -98,9 +95,10 @@ impl AdminClient {
     /// [`Error::NotFound`] when there is no such tenant.
     pub async fn resume_tenant(&self, tenant_id: &str) -> Result<v1::Tenant, Error> {
         let request = v1::ResumeTenantRequest { tenant_id: tenant_id.to_owned() };
-        let mut rpc = self.rpc.clone();
-        let send = async move |request| rpc.resume_tenant(request).await;
-        present(within(self.timeout, request, send).await?.tenant, "tenant")
+        let send = async |transport, request| AdminServiceClient::new(transport).resume_tenant(request).await;
+        let reply = self.caller.call_once(request, send).await;
+        self.changed(&About::Tenant(tenant_id.to_owned()));
+        present(reply?.tenant, "tenant")
     }
 
     /// Issues a key. Only this reply ever holds its plaintext.
@@ -108,9 +106,8 @@ impl AdminClient {
     /// # Errors
     /// [`Error::NotFound`] when there is no such tenant.
     pub async fn issue_key(&self, request: v1::IssueKeyRequest) -> Result<IssuedKey, Error> {
-        let mut rpc = self.rpc.clone();
-        let send = async move |request| rpc.issue_key(request).await;
-        let reply = within(self.timeout, request, send).await?;
+        let send = async |transport, request| AdminServiceClient::new(transport).issue_key(request).await;
+        let reply = self.caller.call_once(request, send).await?;
         let plaintext = PresentedKey::new(reply.plaintext);
         Ok(IssuedKey { key: present(reply.key, "key")?, plaintext })
     }
@@ -126,10 +123,9 @@ impl AdminClient {
         use v1::import_key_result::Result as Outcome;
 
         let count = keys.len();
-        let mut rpc = self.rpc.clone();
-        let send = async move |request| rpc.import_keys(request).await;
+        let send = async |transport, request| AdminServiceClient::new(transport).import_keys(request).await;
         let request = v1::ImportKeysRequest { keys };
-        let results = within(self.timeout, request, send).await?.results;
+        let results = self.caller.call_once(request, send).await?.results;
         if results.len() != count {
             return Err(broken(format!("{count} keys were sent and {} answered", results.len())));
         }
@@ -146,9 +142,11 @@ impl AdminClient {
     /// # Errors
     /// [`Error::FailedPrecondition`] when the old key is revoked, expired, or was rotated before.
     pub async fn rotate_key(&self, request: v1::RotateKeyRequest) -> Result<RotatedKey, Error> {
-        let mut rpc = self.rpc.clone();
-        let send = async move |request| rpc.rotate_key(request).await;
-        let reply = within(self.timeout, request, send).await?;
+        let send = async |transport, request| AdminServiceClient::new(transport).rotate_key(request).await;
+        let about = About::Key(request.key_id.clone());
+        let reply = self.caller.call_once(request, send).await;
+        self.changed(&about);
+        let reply = reply?;
         let plaintext = PresentedKey::new(reply.plaintext);
         Ok(RotatedKey {
             key: present(reply.key, "key")?,
@@ -163,9 +161,10 @@ impl AdminClient {
     /// [`Error::NotFound`] when there is none.
     pub async fn revoke_key(&self, key_id: &str, reason: &str) -> Result<v1::ApiKey, Error> {
         let request = v1::RevokeKeyRequest { key_id: key_id.to_owned(), reason: reason.to_owned() };
-        let mut rpc = self.rpc.clone();
-        let send = async move |request| rpc.revoke_key(request).await;
-        present(within(self.timeout, request, send).await?.key, "key")
+        let send = async |transport, request| AdminServiceClient::new(transport).revoke_key(request).await;
+        let reply = self.caller.call_once(request, send).await;
+        self.changed(&About::Key(key_id.to_owned()));
+        present(reply?.key, "key")
     }
 
     /// Lists a page of a tenant's keys by id, which is by age.
@@ -173,9 +172,8 @@ impl AdminClient {
     /// # Errors
     /// [`Error::Invalid`] for a token of another list.
     pub async fn list_keys(&self, request: v1::ListKeysRequest) -> Result<v1::ListKeysResponse, Error> {
-        let mut rpc = self.rpc.clone();
-        let send = async move |request| rpc.list_keys(request).await;
-        within(self.timeout, request, send).await
+        let send = async |transport, request| AdminServiceClient::new(transport).list_keys(request).await;
+        self.caller.call_once(request, send).await
     }
 
     /// Lists a page of the audit log, newest first.
@@ -186,9 +184,16 @@ impl AdminClient {
         &self,
         request: v1::ListAuditEventsRequest,
     ) -> Result<v1::ListAuditEventsResponse, Error> {
-        let mut rpc = self.rpc.clone();
-        let send = async move |request| rpc.list_audit_events(request).await;
-        within(self.timeout, request, send).await
+        let send =
+            async |transport, request| AdminServiceClient::new(transport).list_audit_events(request).await;
+        self.caller.call_once(request, send).await
+    }
+
+    /// Even a change whose answer was lost may have been made.
+    fn changed(&self, about: &About) {
+        if let Some(memory) = &self.memory {
+            memory.near().changed(about);
+        }
     }
 }
 

@@ -1,38 +1,56 @@
 //! How to connect.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use tonic::transport::{ClientTlsConfig, Endpoint};
+use crate::{
+    CallerToken, Client, Clock, Error, NearCache, Tls,
+    call::Caller,
+    clock::SystemClock,
+    near::{Memory, Near},
+    transport::{Pool, Target, Transport},
+};
 
-use crate::{Client, Error};
-
-const TIMEOUT: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(1);
 /// Longer than this cannot be said in a `grpc-timeout` of all precisions, and nobody waits longer.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(86_400);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often a silent connection is asked whether it is alive: a peer that vanished without a word is noticed before
-/// a caller runs into it.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+const LONGEST_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
 /// Settings of a [`Client`]; see [`Client::builder`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ClientBuilder {
-    endpoint: String,
+    endpoints: Vec<String>,
     timeout: Duration,
     user_agent: String,
+    tls: Tls,
+    token: Option<CallerToken>,
+    near_cache: Option<NearCache>,
+    clock: Arc<dyn Clock>,
 }
 
 impl ClientBuilder {
     pub(crate) fn new(endpoint: String) -> Self {
-        Self { endpoint, timeout: TIMEOUT, user_agent: USER_AGENT.to_owned() }
+        Self {
+            endpoints: vec![endpoint],
+            timeout: TIMEOUT,
+            user_agent: USER_AGENT.to_owned(),
+            tls: Tls::new(),
+            token: None,
+            near_cache: Some(NearCache::new()),
+            clock: Arc::new(SystemClock),
+        }
     }
 
-    /// How long a call may take, connecting included; 2 s unless set, 24 h at most.
+    /// One more endpoint. Calls go round all addresses of all endpoints.
+    pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
+        self.endpoints.push(endpoint.into());
+        self
+    }
+
+    /// How long a call may take, connecting and further tries included; 1 s unless set, 24 h at most.
     ///
-    /// On a stream this bounds its opening only.
+    /// On a stream this bounds its opening only. [`Client::with_timeout`] sets another one for some calls.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout.min(LONGEST_TIMEOUT);
         self
@@ -44,52 +62,75 @@ impl ClientBuilder {
         self
     }
 
-    /// A client that connects when it is first used, and again whenever the connection is lost.
+    /// How `https://` endpoints are verified; with the machine's own roots unless set.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// What proves to the service who calls.
+    pub fn caller_token(mut self, token: CallerToken) -> Self {
+        self.token = Some(token);
+        self
+    }
+
+    /// How much is kept in this process, and for how long.
+    pub fn near_cache(mut self, near_cache: NearCache) -> Self {
+        self.near_cache = Some(near_cache);
+        self
+    }
+
+    /// Keeps nothing in this process: each validation is a question to the service.
+    pub fn without_near_cache(mut self) -> Self {
+        self.near_cache = None;
+        self
+    }
+
+    /// Another clock for the near-cache, for tests.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// A client that connects when it is first used, and again whenever a connection is lost.
     ///
     /// Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Setup`] when the endpoint or the user agent cannot be used.
+    /// [`Error::Setup`] when an endpoint, the user agent, the TLS settings or the caller token cannot be used.
     pub fn connect_lazy(self) -> Result<Client, Error> {
-        Ok(Client::new(self.endpoint()?.connect_lazy(), self.timeout))
+        let transport = self.transport()?;
+        self.client(transport)
     }
 
-    /// A client that is connected already; it connects again whenever the connection is lost.
+    /// A client that is connected already; it connects again whenever a connection is lost.
     ///
     /// # Errors
     /// [`Error::Setup`] as for [`Self::connect_lazy`], [`Error::Unreachable`] when nobody answers within 1 s.
     pub async fn connect(self) -> Result<Client, Error> {
-        let channel = self.endpoint()?.connect().await;
-        let channel = channel.map_err(|error| Error::from_transport(&error))?;
-        Ok(Client::new(channel, self.timeout))
+        let transport = self.transport()?;
+        transport.connect().await?;
+        self.client(transport)
     }
 
-    fn endpoint(&self) -> Result<Endpoint, Error> {
-        let unusable = |what: &str| Error::Setup { message: format!("{:?} {what}", self.endpoint) };
-        let secure = match self.endpoint.split_once("://") {
-            Some(("http", _)) => false,
-            Some(("https", _)) => true,
-            _ => return Err(unusable("must start with http:// or https://")),
+    fn transport(&self) -> Result<Transport, Error> {
+        let tls = self.tls.config();
+        // A replica that does not answer leaves half of the time to try another one.
+        let connect_timeout = (self.timeout / 2).min(LONGEST_CONNECT_TIMEOUT);
+        let target = |url: &String| Target::new(url, &self.user_agent, connect_timeout, &tls);
+        let targets = self.endpoints.iter().map(target).collect::<Result<_, _>>()?;
+        Transport::new(Pool::new(targets), self.token.clone())
+    }
+
+    fn client(self, transport: Transport) -> Result<Client, Error> {
+        let memory = match self.near_cache {
+            Some(settings) => {
+                let near = Arc::new(Near::new(settings.limits(), self.clock)?);
+                Some(Memory::new(near, settings.is_watched().then(|| transport.clone())))
+            }
+            None => None,
         };
-        let endpoint = Endpoint::from_shared(self.endpoint.clone())
-            .map_err(|_| unusable("is not a URL such as http://127.0.0.1:50051"))?;
-        if endpoint.uri().host().is_none_or(str::is_empty) {
-            return Err(unusable("names no host, such as http://127.0.0.1:50051 does"));
-        }
-        let endpoint = endpoint
-            .user_agent(self.user_agent.as_str())
-            .map_err(|_| Error::Setup { message: format!("{:?} is no user agent", self.user_agent) })?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .keep_alive_while_idle(true);
-        if !secure {
-            return Ok(endpoint);
-        }
-        endpoint
-            .tls_config(ClientTlsConfig::new().with_native_roots().timeout(CONNECT_TIMEOUT))
-            .map_err(|_| unusable("needs TLS, and this machine has no usable roots"))
+        Ok(Client::new(Caller::new(transport, self.timeout), memory))
     }
 }
 
@@ -99,7 +140,8 @@ mod tests {
 
     #[tokio::test]
     async fn plain_and_tls_endpoints_are_taken() {
-        for endpoint in ["http://127.0.0.1:50051", "http://[::1]:50051", "http://tenant-auth"] {
+        for endpoint in ["http://127.0.0.1:50051", "http://[::1]:50051", "http://tenant-auth", "https://host"]
+        {
             assert!(Client::builder(endpoint).connect_lazy().is_ok(), "{endpoint}");
         }
     }
@@ -110,6 +152,8 @@ mod tests {
             ["", "127.0.0.1:50051", "localhost", "ftp://host", "http://", "unix:/tmp/x", "http://a b"];
         for endpoint in endpoints {
             let error = Client::builder(endpoint).connect_lazy().unwrap_err();
+            assert!(matches!(error, Error::Setup { .. }), "{endpoint}: {error:?}");
+            let error = Client::builder("http://host").endpoint(endpoint).connect_lazy().unwrap_err();
             assert!(matches!(error, Error::Setup { .. }), "{endpoint}: {error:?}");
         }
         let bad = Client::builder("http://host").user_agent("two\nlines").connect_lazy();

@@ -7,18 +7,20 @@ use tenant_auth_proto::v1::{
     self, batch_validate_keys_result::Result as Outcome, info_service_client::InfoServiceClient,
     validation_service_client::ValidationServiceClient,
 };
-use tonic::{Request, transport::Channel};
+use tonic::Request;
 
 use crate::{
     AdminClient, Answers, ClientBuilder, Error, PresentedKey, Question, ServerInfo, Validation,
-    call::{broken, present, within},
+    call::{Caller, broken, present},
+    near::{Kind, Memory, WatchState, requiring},
+    transport::Transport,
 };
 
-/// A connection to tenant-auth. Clones share it.
+/// A connection to tenant-auth, and what it has answered so far. Clones share both.
 #[derive(Clone, Debug)]
 pub struct Client {
-    channel: Channel,
-    timeout: Duration,
+    caller: Caller,
+    memory: Option<Memory>,
 }
 
 impl Client {
@@ -27,8 +29,14 @@ impl Client {
         ClientBuilder::new(endpoint.into())
     }
 
-    pub(crate) fn new(channel: Channel, timeout: Duration) -> Self {
-        Self { channel, timeout }
+    pub(crate) fn new(caller: Caller, memory: Option<Memory>) -> Self {
+        Self { caller, memory }
+    }
+
+    /// The same client for calls that may take longer, or must not take as long.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self { caller: self.caller.with_timeout(timeout), memory: self.memory.clone() }
     }
 
     /// Decides about one key. It must hold all of `required_scopes`; none means that any live key is good.
@@ -36,13 +44,22 @@ impl Client {
     /// # Errors
     /// When nothing could be decided. A denial is not an error.
     pub async fn validate(&self, key: &PresentedKey, required_scopes: &[&str]) -> Result<Validation, Error> {
-        let message = v1::ValidateKeyRequest {
-            key: key.expose().to_owned(),
-            required_scopes: required_scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        let Some(memory) = &self.memory else {
+            return ask(self.caller.clone(), key_message(key, required_scopes)).await;
         };
-        let mut rpc = self.validation();
-        let send = async move |request| rpc.validate_key(request).await;
-        Validation::from_wire(within(self.timeout, message, send).await?)
+        let near = memory.near();
+        let tag = near.key(key.expose());
+        if let Some(validation) = near.get(tag, required_scopes) {
+            return Ok(validation);
+        }
+        // Without scopes: one answer serves all who ask about this key.
+        let question = || ask(self.caller.clone(), key_message(key, &[]));
+        let validation = self.in_time(near.ask(Kind::Key, tag, question)).await?;
+        match requiring(validation, required_scopes) {
+            Some(validation) => Ok(validation),
+            // What is wrong with these scopes is the service's to say.
+            None => ask(self.caller.clone(), key_message(key, required_scopes)).await,
+        }
     }
 
     /// Decides about 1 to 1,000 keys at once. Outcomes keep the order of the questions.
@@ -55,9 +72,10 @@ impl Client {
     ) -> Result<Vec<Result<Validation, Error>>, Error> {
         let message =
             v1::BatchValidateKeysRequest { requests: questions.iter().map(Question::message).collect() };
-        let mut rpc = self.validation();
-        let send = async move |request| rpc.batch_validate_keys(request).await;
-        let results = within(self.timeout, message, send).await?.results;
+        let send = async |transport, request| {
+            ValidationServiceClient::new(transport).batch_validate_keys(request).await
+        };
+        let results = self.caller.call(message, send).await?.results;
         // Outcomes are matched by their place: one too few would give a key the verdict of another.
         if results.len() != questions.len() {
             return Err(broken(format!(
@@ -67,7 +85,7 @@ impl Client {
             )));
         }
         let outcome = |result: v1::BatchValidateKeysResult| match present(result.result, "outcome")? {
-            Outcome::Response(message) => Validation::from_wire(message),
+            Outcome::Response(message) => Validation::of_key(message),
             Outcome::Error(item) => Err(Error::from_item(&item)),
         };
         Ok(results.into_iter().map(outcome).collect())
@@ -88,10 +106,10 @@ impl Client {
             correlation_id,
             request: Some(question.message()),
         });
-        let mut rpc = self.validation();
+        let mut rpc = ValidationServiceClient::new(self.transport());
         // No `grpc-timeout`: it would end the stream, not only its opening.
         let opening = rpc.stream_validate_keys(Request::new(messages));
-        match tokio::time::timeout(self.timeout, opening).await {
+        match tokio::time::timeout(self.caller.timeout(), opening).await {
             Ok(reply) => Ok(Answers::new(reply?.into_inner())),
             Err(_) => Err(Error::DeadlineExceeded),
         }
@@ -102,29 +120,61 @@ impl Client {
     /// # Errors
     /// When it did not answer.
     pub async fn server_info(&self) -> Result<ServerInfo, Error> {
-        let mut rpc = InfoServiceClient::new(self.channel.clone());
-        let send = async move |request| rpc.get_server_info(request).await;
-        let reply = within(self.timeout, v1::GetServerInfoRequest {}, send).await?;
-        ServerInfo::from_wire(reply)
+        let send =
+            async |transport, request| InfoServiceClient::new(transport).get_server_info(request).await;
+        ServerInfo::from_wire(self.caller.call(v1::GetServerInfoRequest {}, send).await?)
+    }
+
+    /// What is known from the service's stream of invalidations; `None` without a near-cache.
+    #[must_use]
+    pub fn watch_state(&self) -> Option<WatchState> {
+        self.memory.as_ref().map(|memory| memory.near().watch_state())
     }
 
     /// Administration, over the same connection.
     #[must_use]
     pub fn admin(&self) -> AdminClient {
-        AdminClient::new(self.channel.clone(), self.timeout)
+        AdminClient::new(self.caller.clone(), self.memory.clone())
     }
 
-    pub(crate) fn channel(&self) -> Channel {
-        self.channel.clone()
+    /// The connections themselves, for a client of the generated code
+    /// (`tenantauth::v1::…_client::…Client::new(client.transport())`): with the endpoints, TLS and caller token of this
+    /// client, without its deadlines and retries.
+    #[must_use]
+    pub fn transport(&self) -> Transport {
+        self.caller.transport()
     }
 
-    pub(crate) fn timeout(&self) -> Duration {
-        self.timeout
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
     }
 
-    fn validation(&self) -> ValidationServiceClient<Channel> {
-        ValidationServiceClient::new(self.channel.clone())
+    pub(crate) fn memory(&self) -> Option<&Memory> {
+        self.memory.as_ref()
     }
+
+    /// Waits at most as long as a call may take.
+    pub(crate) async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        match tokio::time::timeout(self.caller.timeout(), answer).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::DeadlineExceeded),
+        }
+    }
+}
+
+fn key_message(key: &PresentedKey, required_scopes: &[&str]) -> v1::ValidateKeyRequest {
+    v1::ValidateKeyRequest {
+        key: key.expose().to_owned(),
+        required_scopes: required_scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+    }
+}
+
+async fn ask(caller: Caller, message: v1::ValidateKeyRequest) -> Result<Validation, Error> {
+    let send = async |transport, request| ValidationServiceClient::new(transport).validate_key(request).await;
+    Validation::of_key(caller.call(message, send).await?)
 }
 
 #[cfg(test)]
@@ -140,7 +190,7 @@ mod tests {
         spawnable(client.validate_batch(&[]));
         spawnable(client.validate_stream(futures::stream::empty()));
         spawnable(client.record_usage("id", Vec::new()));
-        spawnable(client.query_usage(v1::QueryUsageRequest::default()));
+        spawnable(client.query_usage_page(v1::QueryUsageRequest::default()));
         spawnable(client.admin().revoke_key("key", "reason"));
     }
 }

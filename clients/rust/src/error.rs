@@ -182,6 +182,9 @@ impl From<Status> for Error {
 fn local(source: &(dyn StdError + 'static)) -> Error {
     let mut link = Some(source);
     while let Some(error) = link {
+        if let Some(error) = error.downcast_ref::<Error>() {
+            return error.clone();
+        }
         if error.is::<TimeoutExpired>() {
             return Error::DeadlineExceeded;
         }

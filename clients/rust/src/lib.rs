@@ -4,11 +4,19 @@ mod admin;
 mod builder;
 mod call;
 mod client;
+mod clock;
 mod error;
 mod info;
 mod key;
+mod layer;
+mod near;
+mod principal;
 mod question;
+mod recorder;
+mod session;
 mod stream;
+mod tls;
+mod transport;
 mod usage;
 mod validation;
 mod verdict;
@@ -22,11 +30,19 @@ pub use self::{
     admin::{AdminClient, ImportedKey, IssuedKey, RotatedKey},
     builder::ClientBuilder,
     client::Client,
+    clock::Clock,
     error::{Error, Violation},
     info::{DatabaseKind, ServerInfo},
     key::PresentedKey,
+    layer::{Authenticate, AuthenticateLayer},
+    near::{NearCache, WatchState},
+    principal::Principal,
     question::Question,
+    recorder::{NotRecorded, RecorderSettings, UnsentUsage, UsageRecorder},
+    session::{BindSession, Binding, Session, SessionExpiry, SessionPage},
     stream::{Answer, Answers},
+    tls::Tls,
+    transport::{CallerToken, Transport},
     usage::RecordedUsage,
     validation::{Provenance, Source, Validation},
     verdict::Verdict,

@@ -42,7 +42,7 @@ impl Stream for Answers {
 
 fn answer(message: v1::StreamValidateKeysResponse) -> Answer {
     let outcome = present(message.result, "outcome").and_then(|outcome| match outcome {
-        Outcome::Response(message) => Validation::from_wire(message),
+        Outcome::Response(message) => Validation::of_key(message),
         Outcome::Error(item) => Err(Error::from_item(&item)),
     });
     Answer { correlation_id: message.correlation_id, outcome }

@@ -1,10 +1,11 @@
 //! Usage: what tenants consumed.
 
+use futures::{Stream, TryStreamExt as _, stream};
 use tenant_auth_proto::v1::{self, usage_service_client::UsageServiceClient};
 
 use crate::{
     Client, Error,
-    call::{broken, present, within},
+    call::{broken, present},
 };
 
 /// What became of a request to record usage.
@@ -23,7 +24,8 @@ impl Client {
     /// Records 1 to 500 events. `Ok` means that they are committed, or can never be counted.
     ///
     /// After a failure that is transient, send the same events under the same id again, within 35 days unless the service is
-    /// told otherwise: they are counted once, whatever became of the first call.
+    /// told otherwise: they are counted once, whatever became of the first call. A
+    /// [`UsageRecorder`](crate::UsageRecorder) does that by itself.
     ///
     /// # Errors
     /// [`Error::AlreadyExists`] when the id was used for other events. [`Error::Overloaded`] when too many wait.
@@ -33,10 +35,9 @@ impl Client {
         events: Vec<v1::UsageEvent>,
     ) -> Result<RecordedUsage, Error> {
         let count = events.len();
-        let mut rpc = UsageServiceClient::new(self.channel());
-        let send = async move |request| rpc.record_usage(request).await;
-        let request = v1::RecordUsageRequest { request_id: request_id.to_owned(), events };
-        let reply = within(self.timeout(), request, send).await?;
+        let message = v1::RecordUsageRequest { request_id: request_id.to_owned(), events };
+        let send = async |transport, request| UsageServiceClient::new(transport).record_usage(request).await;
+        let reply = self.caller().call(message, send).await?;
         let number =
             |number: i32| usize::try_from(number).map_err(|_| broken("the reply holds a negative number"));
         let rejected = |event: v1::RejectedUsageEvent| {
@@ -51,13 +52,37 @@ impl Client {
         Ok(RecordedUsage { accepted, rejected, already_recorded: reply.already_recorded })
     }
 
-    /// Reads a page of a tenant's sums, by time and then by metric.
+    /// A tenant's sums, by time and then by metric, read page by page as they are taken. The request's own page is where
+    /// it begins.
+    ///
+    /// Ends after the first error.
+    pub fn query_usage(
+        &self,
+        request: v1::QueryUsageRequest,
+    ) -> impl Stream<Item = Result<v1::UsageSum, Error>> + Send + Unpin + use<> {
+        let client = self.clone();
+        let next = move |request: Option<v1::QueryUsageRequest>| {
+            let client = client.clone();
+            async move {
+                let Some(request) = request else { return Ok(None) };
+                let page = client.query_usage_page(request.clone()).await?;
+                let token = Some(page.next_page_token).filter(|token| !token.is_empty());
+                let rest = token.map(|page_token| v1::QueryUsageRequest { page_token, ..request });
+                Ok::<_, Error>(Some((stream::iter(page.sums.into_iter().map(Ok)), rest)))
+            }
+        };
+        Box::pin(stream::try_unfold(Some(request), next).try_flatten())
+    }
+
+    /// One page of those sums.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is no such tenant.
-    pub async fn query_usage(&self, request: v1::QueryUsageRequest) -> Result<v1::QueryUsageResponse, Error> {
-        let mut rpc = UsageServiceClient::new(self.channel());
-        let send = async move |request| rpc.query_usage(request).await;
-        within(self.timeout(), request, send).await
+    /// [`Error::NotFound`] when there is no such tenant. [`Error::Invalid`] for a token of another query.
+    pub async fn query_usage_page(
+        &self,
+        request: v1::QueryUsageRequest,
+    ) -> Result<v1::QueryUsageResponse, Error> {
+        let send = async |transport, request| UsageServiceClient::new(transport).query_usage(request).await;
+        self.caller().call(request, send).await
     }
 }

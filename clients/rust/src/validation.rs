@@ -1,34 +1,24 @@
 //! What is answered.
 
-use std::time::{Duration, SystemTime};
+use std::{collections::BTreeMap, time::Duration};
 
 use tenant_auth_proto::v1;
 
 use crate::{
-    Error, Verdict,
+    Error, Principal, Verdict,
     call::{duration, time},
+    principal::Facts,
 };
 
-/// The decision about a key, and whose key it is.
-///
-/// For [`Verdict::Unknown`] and [`Verdict::Malformed`] nothing but the verdict and its provenance is known.
+/// The decision about a key or a session, and whose it is. Clones are cheap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Validation {
     /// The decision.
     pub verdict: Verdict,
-    /// The tenant that owns the key.
-    pub tenant_id: String,
-    /// The tenant's display name.
-    pub tenant_name: String,
-    /// The tenant's plan, an opaque label.
-    pub plan: String,
-    /// The key's public id, safe to log.
-    pub key_id: String,
-    /// Every scope the key holds, sorted.
-    pub scopes: Vec<String>,
-    /// When the key ends by itself; `None`: never.
-    pub expires_at: Option<SystemTime>,
+    /// Whose key or session it is; names nobody for [`Verdict::Unknown`], [`Verdict::Malformed`] and
+    /// [`Verdict::Unbound`].
+    pub principal: Principal,
     /// With [`Verdict::InsufficientScope`]: the required scopes that the key lacks.
     pub missing_scopes: Vec<String>,
     /// Where the answer came from and how long it may be reused.
@@ -65,6 +55,8 @@ pub enum Source {
     Stale,
     /// From its memory: the database was found not to hold it a moment ago.
     Negative,
+    /// From this client's own memory: the service was not asked.
+    Near,
     /// A number this client does not know.
     Unrecognized(i32),
 }
@@ -76,9 +68,8 @@ impl Validation {
         self.verdict.is_valid()
     }
 
-    pub(crate) fn from_wire(message: v1::ValidateKeyResponse) -> Result<Self, Error> {
-        Ok(Self {
-            verdict: Verdict::from_wire(message.verdict),
+    pub(crate) fn of_key(message: v1::ValidateKeyResponse) -> Result<Self, Error> {
+        let facts = Facts {
             tenant_id: message.tenant_id,
             tenant_name: message.tenant_name,
             plan: message.plan,
@@ -86,6 +77,34 @@ impl Validation {
             scopes: message.scopes,
             // An end that cannot be read must not turn into "never ends".
             expires_at: message.expires_at.map(time).transpose()?,
+            session_id: None,
+            attributes: BTreeMap::new(),
+        };
+        Ok(Self {
+            verdict: Verdict::from_wire(message.verdict),
+            principal: Principal::new(facts),
+            missing_scopes: message.missing_scopes,
+            provenance: Provenance::from_wire(message.provenance.unwrap_or_default())?,
+        })
+    }
+
+    pub(crate) fn of_session(
+        session_id: String,
+        message: v1::ValidateSessionResponse,
+    ) -> Result<Self, Error> {
+        let facts = Facts {
+            tenant_id: message.tenant_id,
+            tenant_name: message.tenant_name,
+            plan: message.plan,
+            key_id: message.key_id,
+            scopes: message.scopes,
+            expires_at: message.expires_at.map(time).transpose()?,
+            session_id: Some(session_id),
+            attributes: message.attributes.into_iter().collect(),
+        };
+        Ok(Self {
+            verdict: Verdict::from_wire(message.verdict),
+            principal: Principal::new(facts),
             missing_scopes: message.missing_scopes,
             provenance: Provenance::from_wire(message.provenance.unwrap_or_default())?,
         })
@@ -123,7 +142,7 @@ mod tests {
 
     #[test]
     fn an_empty_answer_denies_and_may_not_be_kept() {
-        let validation = Validation::from_wire(v1::ValidateKeyResponse::default()).unwrap();
+        let validation = Validation::of_key(v1::ValidateKeyResponse::default()).unwrap();
         assert!(!validation.is_valid());
         assert_eq!(validation.provenance.cacheable_for, Duration::ZERO);
     }
@@ -134,6 +153,6 @@ mod tests {
         message.expires_at = Some(Default::default());
         message.expires_at.as_mut().unwrap().seconds = i64::MIN;
         message.expires_at.as_mut().unwrap().nanos = -1;
-        assert!(matches!(Validation::from_wire(message), Err(Error::Other { .. })));
+        assert!(matches!(Validation::of_key(message), Err(Error::Other { .. })));
     }
 }

@@ -1,12 +1,13 @@
 //! The client against a real service with an embedded database.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tempfile::TempDir;
 use tenant_auth_client::{
-    AdminClient, Client, DatabaseKind, Error, ImportedKey, PresentedKey, Question, Source, Verdict, proto,
+    AdminClient, BindSession, Client, DatabaseKind, Error, ImportedKey, PresentedKey, Question, Source,
+    Verdict, proto,
 };
 use tenant_auth_svc::{
     app::{self, Running},
@@ -65,8 +66,9 @@ async fn one_key_is_decided_about() {
     let key = service.key().await;
     let validation = service.client.validate(&key, &["orders:read"]).await.unwrap();
     assert!(validation.is_valid());
-    assert_eq!((validation.tenant_id.as_str(), validation.plan.as_str()), ("acme", "pro"));
-    assert_eq!(validation.expires_at, None);
+    let principal = validation.principal;
+    assert_eq!((principal.tenant_id(), principal.plan()), ("acme", "pro"));
+    assert_eq!(principal.expires_at(), None);
     assert_ne!(validation.provenance.source, Source::NoLookup);
 
     let denied = service.client.validate(&key, &["orders:write"]).await.unwrap();
@@ -179,13 +181,13 @@ async fn usage_is_counted_once_and_summed() {
     let mut query = proto::QueryUsageRequest {
         tenant_id: "acme".to_owned(),
         start_time: Some(std::time::UNIX_EPOCH.into()),
-        end_time: Some((std::time::SystemTime::now() + std::time::Duration::from_secs(3_600)).into()),
+        end_time: Some((std::time::SystemTime::now() + Duration::from_secs(3_600)).into()),
         ..Default::default()
     };
-    let page = service.client.query_usage(query.clone()).await.unwrap();
+    let page = service.client.query_usage_page(query.clone()).await.unwrap();
     assert_eq!(page.sums.iter().map(|sum| sum.quantity).sum::<i64>(), 5);
     query.tenant_id = "nobody".to_owned();
-    let missing = service.client.query_usage(query).await;
+    let missing = service.client.query_usage_page(query).await;
     assert!(matches!(missing, Err(Error::NotFound { .. })), "{missing:?}");
 }
 
@@ -197,4 +199,43 @@ async fn a_service_that_stopped_is_unreachable() {
     service.running.stop().await;
     let gone = service.client.server_info().await.unwrap_err();
     assert!(matches!(gone, Error::Unreachable { .. }), "{gone:?}");
+}
+
+#[tokio::test]
+async fn sessions_are_bound_and_validated_and_listed_and_end() {
+    let service = Service::start().await;
+    let (client, key) = (&service.client, service.key().await);
+    let hour = Duration::from_secs(3_600);
+    let session = |id: &str| BindSession::new(id, hour).sliding().attribute("client", "desktop");
+    let bound = client.bind_session(session("s-0"), &key).await.unwrap();
+    assert_eq!((bound.verdict, bound.already_bound), (Verdict::Valid, false));
+    let bound = bound.session.unwrap();
+    assert_eq!((bound.session_id.as_str(), bound.tenant_id.as_str()), ("s-0", "acme"));
+    assert_eq!(bound.expires_at.duration_since(bound.created_at).unwrap(), hour);
+    assert!(client.bind_session(session("s-0"), &key).await.unwrap().already_bound);
+
+    let validation = client.validate_session("s-0", Some(&key), &["orders:read"]).await.unwrap();
+    assert!(validation.is_valid());
+    assert_eq!(validation.principal.attributes()["client"], "desktop");
+    let denied = client.validate_session("s-0", None, &["orders:write"]).await.unwrap();
+    assert_eq!(denied.missing_scopes, ["orders:write"]);
+    let stranger = PresentedKey::new("some-strange-key");
+    let refused = client.bind_session(session("s-9"), &stranger).await.unwrap();
+    assert_eq!((refused.verdict, refused.session), (Verdict::Unknown, None));
+
+    // More than a page of the stream.
+    for number in 1..=501 {
+        client.bind_session(session(&format!("s-{number}")), &key).await.unwrap();
+    }
+    let sessions: Vec<_> = client.list_sessions("acme").try_collect().await.unwrap();
+    assert_eq!(sessions.len(), 502);
+    let page = client.list_sessions_page("acme", 2, String::new()).await.unwrap();
+    assert_eq!(page.sessions, sessions[..2]);
+    let bad: Result<Vec<_>, _> = client.list_sessions("not a tenant").try_collect().await;
+    assert!(matches!(bad, Err(Error::Invalid { .. })), "{bad:?}");
+
+    assert!(client.unbind_session("s-0", "acme").await.unwrap());
+    assert!(!client.unbind_session("s-0", "acme").await.unwrap());
+    let over = client.validate_session("s-0", None, &[]).await.unwrap();
+    assert_eq!((over.verdict, over.principal.tenant_id()), (Verdict::Unbound, ""));
 }

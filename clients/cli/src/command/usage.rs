@@ -109,7 +109,7 @@ async fn show(context: &Context, command: Show) -> Result<Exit, Failure> {
             page_size,
             page_token,
         };
-        let page = client.query_usage(request).await?;
+        let page = client.query_usage_page(request).await?;
         Ok((page.sums, page.next_page_token))
     });
     let listing = listing.await.map_err(Failure::naming(SHOW))?;

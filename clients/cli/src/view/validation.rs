@@ -36,7 +36,7 @@ struct ProvenanceView {
 
 impl ValidationView {
     pub(crate) fn new(validation: Validation) -> Result<Self, Failure> {
-        let provenance = validation.provenance;
+        let (provenance, principal) = (validation.provenance, &validation.principal);
         let source = match provenance.source {
             Source::NoLookup => "no lookup",
             Source::Database => "database",
@@ -44,6 +44,7 @@ impl ValidationView {
             Source::Refreshing => "refreshing",
             Source::Stale => "stale",
             Source::Negative => "negative",
+            Source::Near => "near",
             _ => "unknown",
         };
         let text = match provenance.source {
@@ -58,13 +59,13 @@ impl ValidationView {
         Ok(Self {
             valid: validation.is_valid(),
             verdict: validation.verdict.to_string(),
-            tenant_id: filled(validation.tenant_id),
-            tenant_name: filled(validation.tenant_name),
-            plan: filled(validation.plan),
-            key_id: filled(validation.key_id),
-            scopes: validation.scopes,
+            tenant_id: filled(principal.tenant_id().to_owned()),
+            tenant_name: filled(principal.tenant_name().to_owned()),
+            plan: filled(principal.plan().to_owned()),
+            key_id: filled(principal.key_id().to_owned()),
+            scopes: principal.scopes().to_vec(),
             missing_scopes: validation.missing_scopes,
-            expires_at: validation.expires_at.map(shown).transpose()?,
+            expires_at: principal.expires_at().map(shown).transpose()?,
             provenance: ProvenanceView {
                 source,
                 age_ms: provenance.age.as_millis(),
@@ -76,11 +77,11 @@ impl ValidationView {
     }
 }
 
-impl View for ValidationView {
-    fn text(&self) -> String {
+impl ValidationView {
+    pub(super) fn rows(&self) -> [(&'static str, String); 9] {
         let never = || if self.key_id.is_some() { "never".to_owned() } else { String::new() };
         let end = self.expires_at.map(|end| end.with_distance(Moment::now()));
-        output::details(&[
+        [
             ("verdict", self.verdict.clone()),
             ("tenant", or_empty(self.tenant_id.as_ref())),
             ("name", or_empty(self.tenant_name.as_ref())),
@@ -90,6 +91,12 @@ impl View for ValidationView {
             ("missing", self.missing_scopes.join(" ")),
             ("expires", end.unwrap_or_else(never)),
             ("answer", self.provenance.text.clone()),
-        ])
+        ]
+    }
+}
+
+impl View for ValidationView {
+    fn text(&self) -> String {
+        output::details(&self.rows())
     }
 }

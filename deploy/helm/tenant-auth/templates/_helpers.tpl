@@ -57,11 +57,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if and (not .database.tokenSecret.name) (not (hasPrefix "http://" .database.url)) (not (hasSuffix "?tls=0" .database.url)) -}}
 {{- fail "database.tokenSecret.name must be set: a remote database needs a token" -}}
 {{- end -}}
-{{- if and (not .callersSecret.name) (not .tls.clientCaSecret.name) (not .allowPlaintext) -}}
-{{- fail "callers must be known: set callersSecret.name, or tls.clientCaSecret.name; or allowPlaintext=true if the network in front of it is trusted" -}}
+{{- if and (not .tls.secretName) (not .allowPlaintext) -}}
+{{- fail "it must be encrypted: set tls.secretName; or allowPlaintext=true if the network in front of it is trusted" -}}
+{{- end -}}
+{{- if and (not .callersSecret.name) (not .allowAnonymous) -}}
+{{- fail "callers must be known: set callersSecret.name; or allowAnonymous=true if the network in front of it is trusted" -}}
 {{- end -}}
 {{- if and .tls.clientCaSecret.name (not .tls.secretName) -}}
 {{- fail "tls.clientCaSecret needs tls.secretName: without TLS nobody shows a certificate" -}}
+{{- end -}}
+{{- if and .tls.clientCaSecret.name (not .callersSecret.name) -}}
+{{- fail "tls.clientCaSecret needs callersSecret.name: it says what the names in certificates may do" -}}
 {{- end -}}
 {{- if and .autoscaling.enabled (gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) -}}
 {{- fail "autoscaling.minReplicas must not be more than autoscaling.maxReplicas" -}}
@@ -100,6 +106,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - name: TENANT_AUTH_ALLOW_PLAINTEXT
   value: "true"
 {{- end }}
+{{- if .allowAnonymous }}
+- name: TENANT_AUTH_ALLOW_ANONYMOUS
+  value: "true"
+{{- end }}
 {{- if .pepperSecret.name }}
 - name: TENANT_AUTH_PEPPER_FILE
   value: {{ printf "/run/tenant-auth/pepper/%s" .pepperSecret.key | quote }}
@@ -109,13 +119,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   value: {{ printf "/run/tenant-auth/callers/%s" .callersSecret.key | quote }}
 {{- end }}
 {{- if .tls.secretName }}
-- name: TENANT_AUTH_TLS_CERT
+- name: TENANT_AUTH_TLS_CERT_FILE
   value: /run/tenant-auth/tls/tls.crt
-- name: TENANT_AUTH_TLS_KEY
+- name: TENANT_AUTH_TLS_KEY_FILE
   value: /run/tenant-auth/tls/tls.key
 {{- end }}
 {{- if .tls.clientCaSecret.name }}
-- name: TENANT_AUTH_TLS_CLIENT_CA
+- name: TENANT_AUTH_TLS_CLIENT_CA_FILE
   value: {{ printf "/run/tenant-auth/client-ca/%s" .tls.clientCaSecret.key | quote }}
 {{- end }}
 {{- if .otlpEndpoint }}

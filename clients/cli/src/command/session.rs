@@ -1,0 +1,171 @@
+//! `tenantctl session …`
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use tenant_auth_client::{BindSession, Verdict};
+
+use super::Context;
+use crate::{
+    args::Limit,
+    exit::Exit,
+    failure::{Failure, Names},
+    page,
+    secret::KeySource,
+    time,
+    view::{BindingView, SessionValidationView, SessionsView, UnboundView},
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SessionCommand {
+    /// Bind a session to the tenant of a key
+    ///
+    /// The key is read from standard input, or asked for without echo on a terminal.
+    Bind(Bind),
+
+    /// Ask whether a session is good
+    Validate(Validate),
+
+    /// End a session
+    Unbind {
+        /// The session's id
+        session_id: String,
+
+        /// The tenant it must belong to
+        #[arg(long, value_name = "ID")]
+        tenant: String,
+    },
+
+    /// List a tenant's sessions, newest first
+    List {
+        /// The tenant
+        #[arg(long, value_name = "ID")]
+        tenant: String,
+
+        #[command(flatten)]
+        limit: Limit,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bind {
+    /// The session's id, 1 to 128 visible ASCII characters
+    session_id: String,
+
+    /// How long it lives, 1s to 30d
+    #[arg(long, value_parser = time::wait, value_name = "TIME")]
+    ttl: Duration,
+
+    /// Count that time from when it was last validated; it must be 60s at least
+    #[arg(long)]
+    sliding: bool,
+
+    /// Something to hand back at validation; repeat for more
+    #[arg(long = "attribute", value_parser = attribute, value_name = "NAME=VALUE")]
+    attributes: Vec<(String, String)>,
+
+    #[command(flatten)]
+    source: KeySource,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Validate {
+    /// The session's id
+    session_id: String,
+
+    /// A scope that the session's key must hold; repeat for more
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<String>,
+
+    /// Present a key along with it, read from standard input or asked for without echo
+    #[arg(long)]
+    with_key: bool,
+
+    #[command(flatten)]
+    source: KeySource,
+}
+
+const NAMES: Names = &[
+    ("session_id", "SESSION_ID"),
+    ("key", "the key"),
+    ("ttl", "--ttl"),
+    ("attributes", "--attribute"),
+    ("required_scopes", "--scope"),
+    ("tenant_id", "--tenant"),
+];
+
+pub(super) async fn run(context: &Context, command: SessionCommand) -> Result<Exit, Failure> {
+    match command {
+        SessionCommand::Bind(command) => bind(context, command).await,
+        SessionCommand::Validate(command) => validate(context, command).await,
+        SessionCommand::Unbind { session_id, tenant } => {
+            let unbound = context.client()?.unbind_session(&session_id, &tenant).await;
+            let was_bound = unbound.map_err(Failure::naming(NAMES))?;
+            context.output.show(&UnboundView::new(session_id, was_bound))?;
+            Ok(Exit::Done)
+        }
+        SessionCommand::List { tenant, limit } => {
+            let client = context.client()?;
+            let listing = page::read(limit.cap(), async |size, token| {
+                let size = usize::try_from(size).unwrap_or(usize::MAX);
+                let page = client.list_sessions_page(&tenant, size, token).await?;
+                Ok((page.sessions, page.next_page_token))
+            });
+            let listing = listing.await.map_err(Failure::naming(NAMES))?;
+            context.output.show(&SessionsView::new(listing)?)?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+async fn bind(context: &Context, command: Bind) -> Result<Exit, Failure> {
+    let client = context.client()?;
+    let key = command.source.read()?;
+    let mut session = BindSession::new(&command.session_id, command.ttl);
+    if command.sliding {
+        session = session.sliding();
+    }
+    for (name, value) in command.attributes {
+        session = session.attribute(name, value);
+    }
+    let binding = client.bind_session(session, &key).await.map_err(Failure::naming(NAMES))?;
+    let exit = exit(binding.verdict);
+    context.output.show(&BindingView::new(binding)?)?;
+    Ok(exit)
+}
+
+async fn validate(context: &Context, command: Validate) -> Result<Exit, Failure> {
+    let client = context.client()?;
+    let presents = command.with_key || command.source.names_a_file();
+    let key = presents.then(|| command.source.read()).transpose()?;
+    let scopes: Vec<_> = command.scopes.iter().map(String::as_str).collect();
+    let validation = client.validate_session(&command.session_id, key.as_ref(), &scopes).await;
+    let validation = validation.map_err(Failure::naming(NAMES))?;
+    let exit = exit(validation.verdict);
+    context.output.show(&SessionValidationView::new(command.session_id, validation)?)?;
+    Ok(exit)
+}
+
+fn exit(verdict: Verdict) -> Exit {
+    if verdict.is_valid() { Exit::Done } else { Exit::Denied }
+}
+
+fn attribute(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("must be a name and a value, such as client=desktop"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attribute_is_split_at_its_first_sign() {
+        let pair = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
+        assert_eq!(attribute("a=b=c"), pair("a", "b=c"));
+        assert_eq!(attribute("a="), pair("a", ""));
+        assert!(attribute("a").is_err() && attribute("=b").is_err());
+    }
+}

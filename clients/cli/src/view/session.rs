@@ -1,0 +1,168 @@
+//! Sessions.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use tenant_auth_client::{Binding, Session, SessionExpiry, Validation};
+
+use super::{ValidationView, rest, shown};
+use crate::{
+    failure::Failure,
+    output::{self, View},
+    page::Listing,
+    time::Moment,
+};
+
+#[derive(Debug, Serialize)]
+pub(crate) struct SessionView {
+    session_id: String,
+    tenant_id: String,
+    key_id: String,
+    expiry: &'static str,
+    created_at: Moment,
+    expires_at: Moment,
+    attributes: BTreeMap<String, String>,
+}
+
+impl SessionView {
+    fn new(session: Session) -> Result<Self, Failure> {
+        let expiry = match session.expiry {
+            SessionExpiry::Fixed => "fixed",
+            SessionExpiry::Sliding => "sliding",
+            _ => "unknown",
+        };
+        Ok(Self {
+            session_id: session.session_id,
+            tenant_id: session.tenant_id,
+            key_id: session.key_id,
+            expiry,
+            created_at: shown(session.created_at)?,
+            expires_at: shown(session.expires_at)?,
+            attributes: session.attributes,
+        })
+    }
+
+    fn rows(&self) -> [(&'static str, String); 7] {
+        [
+            ("session", self.session_id.clone()),
+            ("tenant", self.tenant_id.clone()),
+            ("key", self.key_id.clone()),
+            ("expiry", self.expiry.to_owned()),
+            ("created", self.created_at.to_string()),
+            ("expires", self.expires_at.with_distance(Moment::now())),
+            ("attributes", attributes(&self.attributes)),
+        ]
+    }
+}
+
+fn attributes(attributes: &BTreeMap<String, String>) -> String {
+    attributes.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct BindingView {
+    bound: bool,
+    verdict: String,
+    already_bound: bool,
+    session: Option<SessionView>,
+}
+
+impl BindingView {
+    pub(crate) fn new(binding: Binding) -> Result<Self, Failure> {
+        Ok(Self {
+            bound: binding.verdict.is_valid(),
+            verdict: binding.verdict.to_string(),
+            already_bound: binding.already_bound,
+            session: binding.session.map(SessionView::new).transpose()?,
+        })
+    }
+}
+
+impl View for BindingView {
+    fn text(&self) -> String {
+        let mut rows = vec![("verdict", self.verdict.clone())];
+        rows.extend(self.session.iter().flat_map(SessionView::rows));
+        output::details(&rows)
+    }
+
+    fn note(&self) -> Option<&'static str> {
+        self.already_bound.then_some("it was bound before; nothing was changed")
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct SessionValidationView {
+    session_id: String,
+    #[serde(flatten)]
+    validation: ValidationView,
+    attributes: BTreeMap<String, String>,
+}
+
+impl SessionValidationView {
+    pub(crate) fn new(session_id: String, validation: Validation) -> Result<Self, Failure> {
+        let attributes = validation.principal.attributes().clone();
+        Ok(Self { session_id, validation: ValidationView::new(validation)?, attributes })
+    }
+}
+
+impl View for SessionValidationView {
+    fn text(&self) -> String {
+        let mut rows = vec![("session", self.session_id.clone())];
+        rows.extend(self.validation.rows());
+        rows.push(("attributes", attributes(&self.attributes)));
+        output::details(&rows)
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct UnboundView {
+    session_id: String,
+    was_bound: bool,
+}
+
+impl UnboundView {
+    pub(crate) fn new(session_id: String, was_bound: bool) -> Self {
+        Self { session_id, was_bound }
+    }
+}
+
+impl View for UnboundView {
+    fn text(&self) -> String {
+        let outcome = if self.was_bound { "unbound" } else { "was not bound" };
+        output::details(&[("session", self.session_id.clone()), ("outcome", outcome.to_owned())])
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct SessionsView {
+    sessions: Vec<SessionView>,
+    more: bool,
+}
+
+impl SessionsView {
+    pub(crate) fn new(listing: Listing<Session>) -> Result<Self, Failure> {
+        let sessions = listing.items.into_iter().map(SessionView::new);
+        Ok(Self { sessions: sessions.collect::<Result<_, _>>()?, more: listing.more })
+    }
+}
+
+impl View for SessionsView {
+    fn text(&self) -> String {
+        let row = |session: &SessionView| {
+            vec![
+                session.session_id.clone(),
+                session.key_id.clone(),
+                session.expiry.to_owned(),
+                session.created_at.to_string(),
+                session.expires_at.to_string(),
+                attributes(&session.attributes),
+            ]
+        };
+        let header = ["SESSION", "KEY", "EXPIRY", "CREATED", "EXPIRES", "ATTRIBUTES"];
+        output::list(&header, self.sessions.iter().map(row))
+    }
+
+    fn note(&self) -> Option<&'static str> {
+        rest(self.more)
+    }
+}

@@ -1,0 +1,35 @@
+//! Commands about sessions.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tenant_auth_client::{BindSession, Client, Error, PresentedKey};
+
+use crate::answers::{self, text, texts};
+
+pub(crate) async fn bind(client: &Client, command: &Value) -> Result<Value, Error> {
+    let ttl = Duration::from_millis(command["ttl_ms"].as_u64().unwrap_or_default());
+    let mut session = BindSession::new(text(command, "session_id"), ttl);
+    if command["sliding"] == true {
+        session = session.sliding();
+    }
+    for (name, value) in command["attributes"].as_object().into_iter().flatten() {
+        session = session.attribute(name, value.as_str().unwrap_or_default());
+    }
+    let binding = client.bind_session(session, &PresentedKey::new(text(command, "key"))).await?;
+    Ok(json!({"verdict": binding.verdict.to_string(), "already_bound": binding.already_bound}))
+}
+
+pub(crate) async fn validate(client: &Client, command: &Value) -> Result<Value, Error> {
+    let key = command["key"].as_str().map(PresentedKey::new);
+    let scopes = texts(command, "scopes");
+    let validation = client.validate_session(text(command, "session_id"), key.as_ref(), &scopes).await?;
+    let mut answer = answers::validation(&validation);
+    answer["attributes"] = json!(validation.principal.attributes());
+    Ok(answer)
+}
+
+pub(crate) async fn unbind(client: &Client, command: &Value) -> Result<Value, Error> {
+    let was_bound = client.unbind_session(text(command, "session_id"), text(command, "tenant_id")).await?;
+    Ok(json!({"was_bound": was_bound}))
+}

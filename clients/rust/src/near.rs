@@ -1,0 +1,226 @@
+//! Answers kept in this process, so that most questions cost nothing.
+
+mod entry;
+mod fence;
+mod flight;
+mod liveness;
+mod settings;
+mod tag;
+mod watch;
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use quick_cache::{UnitWeighter, sync::Cache};
+
+pub use self::settings::NearCache;
+use self::{
+    entry::Entry,
+    fence::Fence,
+    flight::Flights,
+    liveness::Liveness,
+    tag::{TagHasher, Tagger},
+    watch::Watching,
+};
+pub(crate) use self::{
+    entry::{Kind, requiring},
+    fence::About,
+    settings::Limits,
+    tag::Tag,
+};
+use crate::{Clock, Error, Validation, transport::Transport};
+
+/// What the service answered, for as long as it may be used. No plaintext key is in it.
+pub(crate) struct Near {
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    tagger: Tagger,
+    entries: Cache<Tag, Entry, UnitWeighter, TagHasher>,
+    liveness: Liveness,
+    /// Held whenever entries are added or dropped, so that no answer slips in behind the news about it.
+    fence: Mutex<Fence>,
+    /// How much was told so far.
+    news: AtomicU64,
+    flights: Flights,
+}
+
+/// A client's memory, and the task that keeps it true. Clones share both.
+#[derive(Clone, Debug)]
+pub(crate) struct Memory {
+    near: Arc<Near>,
+    _watching: Option<Arc<Watching>>,
+}
+
+impl Memory {
+    /// With a connection to listen on, invalidations are listened to.
+    pub(crate) fn new(near: Arc<Near>, transport: Option<Transport>) -> Self {
+        let watch = |transport| Arc::new(Watching::spawn(Arc::clone(&near), transport));
+        let _watching = transport.map(watch);
+        Self { near, _watching }
+    }
+
+    pub(crate) fn near(&self) -> &Arc<Near> {
+        &self.near
+    }
+}
+
+/// When a question was sent.
+#[derive(Clone, Copy, Debug)]
+struct Began {
+    at: Instant,
+    epoch: u64,
+}
+
+impl Near {
+    pub(crate) fn new(limits: Limits, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        Ok(Self {
+            limits,
+            tagger: Tagger::new()?,
+            entries: Cache::with(
+                limits.entries,
+                limits.entries as u64,
+                UnitWeighter,
+                TagHasher::default(),
+                Default::default(),
+            ),
+            liveness: Liveness::new(clock.now()),
+            fence: Mutex::default(),
+            news: AtomicU64::new(0),
+            flights: Flights::default(),
+            clock,
+        })
+    }
+
+    pub(crate) fn key(&self, key: &str) -> Tag {
+        self.tagger.key(key)
+    }
+
+    pub(crate) fn session(&self, session_id: &str, key: Option<&str>) -> Tag {
+        self.tagger.session(session_id, key)
+    }
+
+    /// The answer in memory, if there is one that may be used. Allocates nothing when all scopes are held.
+    pub(crate) fn get(&self, tag: Tag, required_scopes: &[&str]) -> Option<Validation> {
+        let entry = self.entries.get(&tag)?;
+        let now = self.clock.now();
+        if !entry.is_good(now, &self.liveness, || self.clock.wall()) {
+            return None;
+        }
+        entry.answer(required_scopes, now)
+    }
+
+    /// Asks, or waits with those who asked already, and keeps the answer. The question must be one without scopes.
+    ///
+    /// # Errors
+    /// Those of the question, for all who wait. They are not kept.
+    pub(crate) async fn ask<F>(
+        self: &Arc<Self>,
+        kind: Kind,
+        tag: Tag,
+        ask: impl Fn() -> F,
+    ) -> Result<Validation, Error>
+    where
+        F: Future<Output = Result<Validation, Error>> + Send + 'static,
+    {
+        loop {
+            let news = self.news.load(Ordering::Acquire);
+            let (outcome, is_anothers) = self.flights.join(tag, news, || {
+                let (near, began, question) = (Arc::clone(self), self.begin(), ask());
+                async move {
+                    let outcome = question.await;
+                    if let Ok(validation) = &outcome {
+                        near.settle(kind, tag, began, validation);
+                    }
+                    near.flights.land(tag, news);
+                    outcome
+                }
+            });
+            match outcome.await {
+                // Whoever asked first may have had less time.
+                Err(Error::DeadlineExceeded) if is_anothers => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn begin(&self) -> Began {
+        Began { epoch: self.fence().epoch(), at: self.clock.now() }
+    }
+
+    fn settle(&self, kind: Kind, tag: Tag, began: Began, validation: &Validation) {
+        let revision = validation.provenance.revision;
+        let fence = self.fence();
+        if began.epoch != fence.epoch() || fence.overtakes(&validation.principal, revision) {
+            return;
+        }
+        let follows_up = fence.follows_up(revision);
+        let wall = self.clock.wall();
+        if let Some(entry) = Entry::new(kind, validation, began.at, follows_up, wall, &self.limits) {
+            self.entries.insert(tag, entry);
+        }
+    }
+
+    /// Notes a sign of life of the stream, after what it told was done.
+    fn heard(&self, revision: i64) {
+        let mut fence = self.fence();
+        if self.liveness.heard(self.clock.now(), revision) {
+            fence.begin(revision);
+        }
+    }
+
+    /// Forgets what is older than the news about it.
+    fn invalidate(&self, about: About, revision: i64) {
+        let mut fence = self.fence();
+        self.entries.retain(|_, entry| entry.revision() >= revision || !about.concerns(entry.principal()));
+        fence.mark(about, revision);
+        self.news.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Forgets everything, and what is under way.
+    fn start_over(&self, revision: i64) {
+        let mut fence = self.fence();
+        self.liveness.broken();
+        self.entries.clear();
+        fence.start_over(revision);
+        self.news.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Forgets something that this client has changed itself, so that the next question is asked anew.
+    pub(crate) fn changed(&self, about: &About) {
+        let mut fence = self.fence();
+        self.entries.retain(|_, entry| !about.concerns(entry.principal()));
+        fence.turn();
+        self.news.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether the stream is relied on, and up to which revision it told.
+    pub(crate) fn watch_state(&self) -> WatchState {
+        WatchState { live: self.liveness.is_unbroken(self.clock.now()), revision: self.liveness.revision() }
+    }
+
+    fn fence(&self) -> MutexGuard<'_, Fence> {
+        self.fence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Near {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Near").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// What a client knows from the invalidation stream; see [`Client::watch_state`](crate::Client::watch_state).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WatchState {
+    /// Whether it is heard: then answers are used for longer than the service allows without it.
+    pub live: bool,
+    /// The last revision it told of; 0 before the first.
+    pub revision: i64,
+}

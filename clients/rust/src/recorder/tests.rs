@@ -1,0 +1,171 @@
+//! Batches of usage, against a service in the hands of the test.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::*;
+
+type Request = (String, Vec<UsageEvent>);
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What was sent, and what is answered next; OK if nothing is.
+#[derive(Clone, Default)]
+struct Service {
+    requests: Arc<Mutex<Vec<Request>>>,
+    answers: Arc<Mutex<VecDeque<Result<RecordedUsage, Error>>>>,
+    is_away: Arc<Mutex<bool>>,
+}
+
+fn recorded(rejected: Vec<(usize, Error)>) -> RecordedUsage {
+    RecordedUsage { accepted: 0, rejected, already_recorded: false }
+}
+
+fn away() -> Error {
+    Error::Unavailable { message: String::new(), reason: None, retry_after: None }
+}
+
+impl Service {
+    fn recorder(&self, settings: RecorderSettings) -> UsageRecorder {
+        let service = self.clone();
+        UsageRecorder::sending(settings, move |request_id, events| {
+            let service = service.clone();
+            async move { service.answer((request_id, events)) }
+        })
+    }
+
+    fn answer(&self, request: Request) -> Result<RecordedUsage, Error> {
+        self.requests.lock().unwrap().push(request);
+        if *self.is_away.lock().unwrap() {
+            return Err(away());
+        }
+        self.answers.lock().unwrap().pop_front().unwrap_or_else(|| Ok(recorded(Vec::new())))
+    }
+
+    fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    fn sizes(&self) -> Vec<usize> {
+        self.requests().iter().map(|(_, events)| events.len()).collect()
+    }
+
+    fn will_answer(&self, answer: Result<RecordedUsage, Error>) {
+        self.answers.lock().unwrap().push_back(answer);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_leave_together_after_a_second_or_when_there_are_enough() {
+    let service = Service::default();
+    let recorder = service.recorder(RecorderSettings::new());
+    for number in 0..3 {
+        recorder.record("acme", "calls", number).unwrap();
+    }
+    tokio::time::sleep(SECOND * 9 / 10).await;
+    assert!(service.requests().is_empty());
+    tokio::time::sleep(SECOND / 5).await;
+    assert_eq!(service.sizes(), [3]);
+    let quantities: Vec<_> = service.requests()[0].1.iter().map(|event| event.quantity).collect();
+    assert_eq!(quantities, [0, 1, 2]);
+    assert!(service.requests()[0].1.iter().all(|event| event.occurred_at.is_some()));
+
+    for _ in 0..1_100 {
+        recorder.record("acme", "calls", 1).unwrap();
+    }
+    recorder.flush().await.unwrap();
+    assert_eq!(service.sizes(), [3, 500, 500, 100]);
+    let ids: BTreeSet<_> = service.requests().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(ids.len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_sent_again_as_it_was_until_it_is_answered() {
+    let service = Service::default();
+    let recorder = service.recorder(RecorderSettings::new());
+    for error in [away(), Error::DeadlineExceeded, Error::Unauthenticated { message: String::new() }] {
+        service.will_answer(Err(error));
+    }
+    recorder.record("acme", "calls", 1).unwrap();
+    recorder.flush().await.unwrap();
+    let requests = service.requests();
+    assert_eq!(requests.len(), 4);
+    assert!(requests.iter().all(|request| *request == requests[0]));
+    assert!(recorder.close(SECOND).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_fit_is_said_and_nothing_is_dropped() {
+    let service = Service::default();
+    *service.is_away.lock().unwrap() = true;
+    let recorder = service.recorder(RecorderSettings::new().capacity(10));
+    for _ in 0..10 {
+        recorder.record("acme", "calls", 1).unwrap();
+    }
+    assert_eq!(recorder.record("acme", "calls", 1), Err(NotRecorded::Full));
+    *service.is_away.lock().unwrap() = false;
+    recorder.flush().await.unwrap();
+    assert_eq!(service.sizes().last().copied().unwrap(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_sends_what_waits_and_gives_back_what_it_could_not() {
+    let service = Service::default();
+    let recorder = service.recorder(RecorderSettings::new());
+    recorder.record("acme", "calls", 1).unwrap();
+    assert_eq!(recorder.clone().close(SECOND).await, []);
+    assert_eq!(service.sizes(), [1]);
+    assert_eq!(recorder.record("acme", "calls", 1), Err(NotRecorded::Closed));
+    assert_eq!(recorder.flush().await, Err(NotRecorded::Closed));
+
+    let service = Service::default();
+    *service.is_away.lock().unwrap() = true;
+    let recorder = service.recorder(RecorderSettings::new());
+    for _ in 0..700 {
+        recorder.record("acme", "calls", 1).unwrap();
+    }
+    let unsent = recorder.close(10 * SECOND).await;
+    let sizes: Vec<_> = unsent.iter().map(|unsent| unsent.events.len()).collect();
+    assert_eq!(sizes, [500, 200]);
+    // The first was sent several times, always as what is given back; the second was not.
+    let sent = service.requests();
+    assert!(sent.len() > 1 && sent.iter().all(|(id, _)| *id == unsent[0].request_id));
+    assert_eq!((&unsent[0].error, &unsent[1].error), (&Some(away()), &None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_never_be_counted_is_handed_over_and_the_rest_goes_on() {
+    let service = Service::default();
+    let refused: Arc<Mutex<Vec<UnsentUsage>>> = Arc::default();
+    let settings = {
+        let refused = refused.clone();
+        RecorderSettings::new().on_refused(move |usage| refused.lock().unwrap().push(usage))
+    };
+    let recorder = service.recorder(settings);
+    let missing = Error::NotFound { message: String::new(), reason: None };
+    service.will_answer(Ok(recorded(vec![(1, missing.clone())])));
+    recorder.record("acme", "calls", 1).unwrap();
+    recorder.record("nobody", "calls", 2).unwrap();
+    recorder.flush().await.unwrap();
+    let invalid = Error::Invalid { message: String::new(), violations: Vec::new() };
+    service.will_answer(Err(invalid.clone()));
+    recorder.record("acme", "Not A Metric", 3).unwrap();
+    recorder.flush().await.unwrap();
+    recorder.record("acme", "calls", 4).unwrap();
+    recorder.flush().await.unwrap();
+
+    assert_eq!(service.sizes(), [2, 1, 1]);
+    let refused = refused.lock().unwrap();
+    let quantities: Vec<_> = refused.iter().map(|usage| usage.events[0].quantity).collect();
+    let errors = (&refused[0].error, &refused[1].error);
+    assert_eq!((quantities, errors), (vec![2, 3], (&Some(missing), &Some(invalid))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_recorder_sends_what_it_has() {
+    let service = Service::default();
+    let recorder = service.recorder(RecorderSettings::new());
+    recorder.record("acme", "calls", 1).unwrap();
+    drop(recorder);
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(service.sizes(), [1]);
+}

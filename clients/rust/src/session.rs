@@ -1,0 +1,270 @@
+//! Sessions: an MCP or CLI session id, bound to a tenant through the key that opened it.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use futures::{Stream, TryStreamExt as _, stream};
+use tenant_auth_proto::v1::{
+    self, session_service_client::SessionServiceClient, validation_service_client::ValidationServiceClient,
+};
+
+use crate::{
+    Client, Error, PresentedKey, Validation, Verdict,
+    call::{Caller, broken, present, time},
+    near::{About, Kind, requiring},
+};
+
+/// What the service gives at most on one page.
+const PAGE: usize = 500;
+
+/// A session to bind.
+#[derive(Clone, Debug)]
+pub struct BindSession {
+    session_id: String,
+    ttl: Duration,
+    expiry: SessionExpiry,
+    attributes: BTreeMap<String, String>,
+}
+
+/// How a session's end moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SessionExpiry {
+    /// Ends its lifetime after it was bound.
+    Fixed,
+    /// Ends its lifetime after it was last validated, to a tenth of it or a minute, whichever is shorter.
+    Sliding,
+}
+
+/// The outcome of a binding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Binding {
+    /// [`Verdict::Valid`] when bound; [`Verdict::TenantMismatch`] when another tenant holds it; else the verdict on the
+    /// key.
+    pub verdict: Verdict,
+    /// The session, when it is bound.
+    pub session: Option<Session>,
+    /// Whether it was bound before this call. After a retry, true may mean that the first attempt bound it.
+    pub already_bound: bool,
+}
+
+/// A bound session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Session {
+    /// The id the caller's protocol gave it.
+    pub session_id: String,
+    /// The tenant it belongs to.
+    pub tenant_id: String,
+    /// The public id of the key that opened it.
+    pub key_id: String,
+    /// When it was bound.
+    pub created_at: SystemTime,
+    /// When it ends by itself.
+    pub expires_at: SystemTime,
+    /// How that end moves.
+    pub expiry: SessionExpiry,
+    /// What the caller attached.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// A page of a tenant's sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionPage {
+    /// Newest first.
+    pub sessions: Vec<Session>,
+    /// For the next page; empty on the last.
+    pub next_page_token: String,
+}
+
+impl BindSession {
+    /// A session of 1 to 128 visible ASCII characters that lives for 1 s to 30 days.
+    #[must_use]
+    pub fn new(session_id: impl Into<String>, ttl: Duration) -> Self {
+        let session_id = session_id.into();
+        Self { session_id, ttl, expiry: SessionExpiry::Fixed, attributes: BTreeMap::new() }
+    }
+
+    /// Lets each validation move the end; the lifetime must be 60 s at least.
+    #[must_use]
+    pub fn sliding(mut self) -> Self {
+        self.expiry = SessionExpiry::Sliding;
+        self
+    }
+
+    /// Attaches something to be handed back at validation; at most 16 entries and 2 KiB together.
+    #[must_use]
+    pub fn attribute(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.attributes.insert(name.into(), value.into());
+        self
+    }
+
+    fn message(self, key: &PresentedKey) -> Result<v1::BindSessionRequest, Error> {
+        let too_long = |_| Error::Setup { message: "the session's lifetime is too long".to_owned() };
+        let expiry = match self.expiry {
+            SessionExpiry::Fixed => v1::SessionExpiry::Fixed,
+            SessionExpiry::Sliding => v1::SessionExpiry::Sliding,
+        };
+        Ok(v1::BindSessionRequest {
+            session_id: self.session_id,
+            key: key.expose().to_owned(),
+            ttl: Some(self.ttl.try_into().map_err(too_long)?),
+            expiry: expiry.into(),
+            attributes: self.attributes.into_iter().collect(),
+        })
+    }
+}
+
+impl Session {
+    fn from_wire(message: v1::Session) -> Result<Self, Error> {
+        let expiry = match message.expiry() {
+            v1::SessionExpiry::Sliding => SessionExpiry::Sliding,
+            v1::SessionExpiry::Fixed | v1::SessionExpiry::Unspecified => SessionExpiry::Fixed,
+        };
+        Ok(Self {
+            session_id: message.session_id,
+            tenant_id: message.tenant_id,
+            key_id: message.key_id,
+            created_at: time(present(message.created_at, "time of the binding")?)?,
+            expires_at: time(present(message.expires_at, "end of the session")?)?,
+            expiry,
+            attributes: message.attributes.into_iter().collect(),
+        })
+    }
+}
+
+impl Client {
+    /// Binds a session to the tenant of a key. Idempotent for the same tenant; never moves a session to another.
+    ///
+    /// # Errors
+    /// When nothing could be decided; [`Error::Overloaded`] without a time to retry when the tenant has as many
+    /// sessions as it may have. A denial is not an error.
+    pub async fn bind_session(&self, session: BindSession, key: &PresentedKey) -> Result<Binding, Error> {
+        let message = session.message(key)?;
+        let about = About::Session(message.session_id.clone());
+        let send =
+            async |transport, request| SessionServiceClient::new(transport).bind_session(request).await;
+        let reply = self.caller().call(message, send).await;
+        self.changed(&about);
+        let reply = reply?;
+        let verdict = Verdict::from_wire(reply.verdict);
+        if verdict.is_valid() && reply.session.is_none() {
+            return Err(broken("the reply holds no session"));
+        }
+        let session = reply.session.map(Session::from_wire).transpose()?;
+        Ok(Binding { verdict, session, already_bound: reply.already_bound })
+    }
+
+    /// Decides about one session: about its binding first, then about the key presented along with it, if any, then
+    /// about the key that opened it, which must hold all of `required_scopes`.
+    ///
+    /// # Errors
+    /// When nothing could be decided. A denial is not an error.
+    pub async fn validate_session(
+        &self,
+        session_id: &str,
+        key: Option<&PresentedKey>,
+        required_scopes: &[&str],
+    ) -> Result<Validation, Error> {
+        let key = key.map(PresentedKey::expose);
+        let question = |scopes| ask(self.caller().clone(), message(session_id, key, scopes));
+        let Some(memory) = self.memory() else {
+            return question(required_scopes).await;
+        };
+        let near = memory.near();
+        let tag = near.session(session_id, key);
+        if let Some(validation) = near.get(tag, required_scopes) {
+            return Ok(validation);
+        }
+        let kind = if key.is_some() { Kind::SessionAndKey } else { Kind::Session };
+        let validation = self.in_time(near.ask(kind, tag, || question(&[]))).await?;
+        match requiring(validation, required_scopes) {
+            Some(validation) => Ok(validation),
+            None => question(required_scopes).await,
+        }
+    }
+
+    /// Ends a session of a tenant. Idempotent. Says whether it was bound until now; after a retry, false may mean that
+    /// the first attempt ended it.
+    ///
+    /// # Errors
+    /// When the service did not answer, or found a field invalid.
+    pub async fn unbind_session(&self, session_id: &str, tenant_id: &str) -> Result<bool, Error> {
+        let message =
+            v1::UnbindSessionRequest { session_id: session_id.to_owned(), tenant_id: tenant_id.to_owned() };
+        let about = About::Session(session_id.to_owned());
+        let send =
+            async |transport, request| SessionServiceClient::new(transport).unbind_session(request).await;
+        let reply = self.caller().call(message, send).await;
+        self.changed(&about);
+        Ok(reply?.was_bound)
+    }
+
+    /// A tenant's sessions, newest first, read page by page as they are taken.
+    ///
+    /// Ends after the first error.
+    pub fn list_sessions(
+        &self,
+        tenant_id: &str,
+    ) -> impl Stream<Item = Result<Session, Error>> + Send + Unpin + use<> {
+        let (client, tenant_id) = (self.clone(), tenant_id.to_owned());
+        let next = move |token: Option<String>| {
+            let (client, tenant_id) = (client.clone(), tenant_id.clone());
+            async move {
+                let Some(token) = token else { return Ok(None) };
+                let page = client.list_sessions_page(&tenant_id, PAGE, token).await?;
+                let token = Some(page.next_page_token).filter(|token| !token.is_empty());
+                Ok::<_, Error>(Some((stream::iter(page.sessions.into_iter().map(Ok)), token)))
+            }
+        };
+        Box::pin(stream::try_unfold(Some(String::new()), next).try_flatten())
+    }
+
+    /// One page of at most `page_size` (500 at most) of a tenant's sessions; an empty token is the first page.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a token of another list.
+    pub async fn list_sessions_page(
+        &self,
+        tenant_id: &str,
+        page_size: usize,
+        page_token: String,
+    ) -> Result<SessionPage, Error> {
+        let message = v1::ListSessionsRequest {
+            tenant_id: tenant_id.to_owned(),
+            page_size: i32::try_from(page_size.min(PAGE)).unwrap_or(i32::MAX),
+            page_token,
+        };
+        let send =
+            async |transport, request| SessionServiceClient::new(transport).list_sessions(request).await;
+        let reply = self.caller().call(message, send).await?;
+        let sessions = reply.sessions.into_iter().map(Session::from_wire).collect::<Result<_, _>>()?;
+        Ok(SessionPage { sessions, next_page_token: reply.next_page_token })
+    }
+
+    /// Even a change whose answer was lost may have been made.
+    fn changed(&self, about: &About) {
+        if let Some(memory) = self.memory() {
+            memory.near().changed(about);
+        }
+    }
+}
+
+fn message(session_id: &str, key: Option<&str>, required_scopes: &[&str]) -> v1::ValidateSessionRequest {
+    v1::ValidateSessionRequest {
+        session_id: session_id.to_owned(),
+        key: key.unwrap_or_default().to_owned(),
+        required_scopes: required_scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+    }
+}
+
+async fn ask(caller: Caller, message: v1::ValidateSessionRequest) -> Result<Validation, Error> {
+    let session_id = message.session_id.clone();
+    let send =
+        async |transport, request| ValidationServiceClient::new(transport).validate_session(request).await;
+    Validation::of_session(session_id, caller.call(message, send).await?)
+}

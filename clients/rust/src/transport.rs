@@ -1,0 +1,94 @@
+//! Carries requests to one of several replicas, in turn, with the caller's own credentials.
+
+mod pool;
+mod target;
+mod token;
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response, header::AUTHORIZATION};
+use tonic::{body::Body, transport::Channel};
+use tower_service::Service;
+
+pub use self::token::CallerToken;
+use self::token::CurrentToken;
+pub(crate) use self::{pool::Pool, target::Target};
+use crate::Error;
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// The connections, for clients of the generated code; see [`Client::transport`](crate::Client::transport). Clones
+/// share them.
+#[derive(Clone)]
+pub struct Transport(Arc<Shared>);
+
+struct Shared {
+    pool: Pool,
+    token: Option<CurrentToken>,
+}
+
+impl Transport {
+    /// # Errors
+    /// [`Error::Setup`] when the token cannot be read.
+    pub(crate) fn new(pool: Pool, token: Option<CallerToken>) -> Result<Self, Error> {
+        let token = token.map(CurrentToken::new).transpose()?;
+        Ok(Self(Arc::new(Shared { pool, token })))
+    }
+
+    /// Connects to any of the replicas.
+    pub(crate) async fn connect(&self) -> Result<(), Error> {
+        self.0.pool.connect().await
+    }
+}
+
+impl Service<Request<Body>> for Transport {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        // Which replica has to be ready is decided with the request.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let shared = Arc::clone(&self.0);
+        Box::pin(async move {
+            if let Some(token) = &shared.token {
+                request.headers_mut().insert(AUTHORIZATION, token.header());
+            }
+            let replica = shared.pool.next().await?;
+            match send(replica.channel(), request).await {
+                Ok(reply) => {
+                    replica.answered();
+                    Ok(reply)
+                }
+                Err(error) => {
+                    replica.failed();
+                    Err(error.into())
+                }
+            }
+        })
+    }
+}
+
+async fn send(
+    mut channel: Channel,
+    request: Request<Body>,
+) -> Result<Response<Body>, tonic::transport::Error> {
+    poll_fn(|cx| channel.poll_ready(cx)).await?;
+    channel.call(request).await
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport").field("pool", &self.0.pool).finish_non_exhaustive()
+    }
+}

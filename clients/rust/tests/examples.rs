@@ -1,0 +1,187 @@
+//! The examples as people run them, against a real service with an embedded database.
+#![allow(clippy::unwrap_used)]
+
+use std::{env, path::PathBuf, process::Stdio, time::Duration};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tenant_auth_client::{Client, PresentedKey, proto};
+use tenant_auth_svc::{
+    app::{self, Running},
+    config::{ServiceConfig, Settings},
+    domain::clock::SystemClock,
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    net::TcpStream,
+    process::{Child, ChildStdin, ChildStdout, Command},
+    time::timeout,
+};
+
+/// As long as a busy machine may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Service {
+    running: Running,
+    key: PresentedKey,
+    _folder: TempDir,
+}
+
+impl Service {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = format!("file:{}", folder.path().join("test.db").display());
+        let settings = Settings::from_environment()
+            .restricted_to(|_| false)
+            .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
+            .with_flag("TENANT_AUTH_OPS_LISTEN", Some("off".to_owned()))
+            .with_flag("TENANT_AUTH_DRAIN_DELAY", Some("0s".to_owned()))
+            .with_flag("TENANT_AUTH_DATABASE_URL", Some(database));
+        let (config, _) = ServiceConfig::read(settings).unwrap();
+        let mut running = app::start(config, SystemClock::shared()).await.unwrap();
+        running.ready().await.unwrap();
+        let admin = Client::builder(format!("http://{}", running.address())).connect_lazy().unwrap().admin();
+        let tenant = proto::CreateTenantRequest {
+            tenant_id: "acme".to_owned(),
+            name: "Acme".to_owned(),
+            plan: "pro".to_owned(),
+        };
+        admin.create_tenant(tenant).await.unwrap();
+        let order = proto::IssueKeyRequest {
+            tenant_id: "acme".to_owned(),
+            scopes: vec!["demo:read".to_owned()],
+            ..Default::default()
+        };
+        let key = admin.issue_key(order).await.unwrap().plaintext;
+        Self { running, key, _folder: folder }
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://{}", self.running.address())
+    }
+}
+
+/// An example under way; it ends with this.
+struct Example {
+    _child: Child,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Example {
+    /// Starts what `cargo test` has built beside this test.
+    fn start(name: &str, environment: &[(&str, &str)]) -> Self {
+        let deps: PathBuf = env::current_exe().unwrap();
+        let program = deps.parent().unwrap().with_file_name("examples").join(name);
+        let mut child = Command::new(&program)
+            .envs(environment.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Self { _child: child, stdin, lines: BufReader::new(stdout).lines() }
+    }
+
+    async fn line(&mut self) -> String {
+        timeout(PATIENCE, self.lines.next_line()).await.unwrap().unwrap().unwrap()
+    }
+
+    async fn say(&mut self, line: &str) {
+        self.stdin.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+    }
+
+    async fn ask(&mut self, command: Value) -> Value {
+        self.say(&command.to_string()).await;
+        serde_json::from_str(&self.line().await).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn the_api_lets_keys_in_and_tells_others_why_not() {
+    let service = Service::start().await;
+    let environment = [("TENANT_AUTH_ENDPOINT", service.endpoint()), ("LISTEN", "127.0.0.1:0".to_owned())];
+    let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let mut example = Example::start("http_api", &environment);
+    let address = example.line().await.strip_prefix("listening on http://").unwrap().to_owned();
+    let get = async |path: &str, key: Option<&str>| {
+        let key = key.map_or_else(String::new, |key| format!("authorization: Bearer {key}\r\n"));
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{key}\r\n");
+        let mut connection = TcpStream::connect(&address).await.unwrap();
+        connection.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let key = Some(service.key.expose());
+    let answer = get("/whoami", key).await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("acme on the plan pro\n"), "{answer}");
+    let answer = get("/whoami", None).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 401 ") && answer.contains("www-authenticate: Bearer\r\n"),
+        "{answer}"
+    );
+    assert!(get("/whoami", Some("some-strange-key")).await.starts_with("HTTP/1.1 401 "));
+    assert!(get("/everything", key).await.starts_with("HTTP/1.1 403 "));
+    service.running.stop().await;
+    // What is known goes on for its time; what is not is nobody's fault but ours.
+    let answer = get("/whoami", Some("another-strange-key")).await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_worker_does_the_jobs_of_good_sessions() {
+    let service = Service::start().await;
+    let client = Client::builder(service.endpoint()).connect_lazy().unwrap();
+    let session = tenant_auth_client::BindSession::new("s-1", PATIENCE);
+    assert!(client.bind_session(session, &service.key).await.unwrap().verdict.is_valid());
+    let mut example = Example::start("worker", &[("TENANT_AUTH_ENDPOINT", &service.endpoint())]);
+    example.say("s-1 3").await;
+    assert_eq!(example.line().await, "done: 3 units for acme");
+    example.say("s-2 4").await;
+    assert_eq!(example.line().await, "refused: s-2 is UNBOUND");
+}
+
+#[tokio::test]
+async fn the_conformance_runner_answers_every_command() {
+    let service = Service::start().await;
+    let endpoint = service.running.address().to_string();
+    let mut example = Example::start("conformance", &[("TENANT_AUTH_ENDPOINTS", &endpoint)]);
+    assert_eq!(example.line().await, r#"{"ready":true}"#);
+    let key = service.key.expose();
+
+    let answer =
+        example.ask(json!({"id": 1, "op": "validate_key", "key": key, "scopes": ["demo:read"]})).await;
+    assert_eq!(
+        (&answer["id"], &answer["verdict"], &answer["tenant_id"]),
+        (&json!(1), &json!("VALID"), &json!("acme"))
+    );
+    let again = example.ask(json!({"id": 2, "op": "validate_key", "key": key, "scopes": ["a"]})).await;
+    assert_eq!((&again["verdict"], &again["source"]), (&json!("INSUFFICIENT_SCOPE"), &json!("NEAR")));
+    assert_eq!(again["missing_scopes"], json!(["a"]));
+    let wrong = example.ask(json!({"id": 3, "op": "validate_key", "key": "", "scopes": []})).await;
+    assert_eq!((&wrong["error"], &wrong["fields"]), (&json!("INVALID_ARGUMENT"), &json!(["key"])));
+    let many =
+        json!({"id": 4, "op": "validate_key_concurrently", "key": key, "times": 100, "timeout_ms": 5_000});
+    assert_eq!(example.ask(many).await["verdicts"], json!({"VALID": 100}));
+    let batch =
+        example.ask(json!({"id": 5, "op": "validate_keys", "keys": [key, "stranger"], "scopes": []})).await;
+    assert_eq!(
+        (&batch["items"][0]["verdict"], &batch["items"][1]["verdict"]),
+        (&json!("VALID"), &json!("UNKNOWN"))
+    );
+
+    let bind = json!({"id": 6, "op": "bind_session", "session_id": "s", "key": key, "ttl_ms": 60_000, "attributes": {}});
+    let bound = example.ask(bind).await;
+    assert_eq!((&bound["verdict"], &bound["already_bound"]), (&json!("VALID"), &json!(false)));
+    let session =
+        example.ask(json!({"id": 7, "op": "validate_session", "session_id": "s", "key": key})).await;
+    assert_eq!(session["verdict"], "VALID");
+    let unbind = json!({"id": 8, "op": "unbind_session", "session_id": "s", "tenant_id": "acme"});
+    assert_eq!(example.ask(unbind).await["was_bound"], true);
+    assert!(example.ask(json!({"id": 9, "op": "watch_state"})).await["live"].is_boolean());
+    assert!(example.ask(json!({"id": 10, "op": "server_info"})).await["version"].is_string());
+    assert_eq!(example.ask(json!({"id": 11, "op": "dance"})).await["error"], "UNSUPPORTED");
+    assert_eq!(example.ask(json!({"id": 12, "op": "close"})).await, json!({"id": 12, "closed": true}));
+}

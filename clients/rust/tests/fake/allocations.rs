@@ -1,0 +1,33 @@
+//! What a hit costs.
+
+use std::future::Future as _;
+
+use futures::task::noop_waker_ref;
+use tenant_auth_client::PresentedKey;
+
+use super::{Pair, server::valid};
+
+#[tokio::test]
+async fn a_hit_allocates_nothing_and_waits_for_nobody() {
+    let pair = Pair::watched().await;
+    let end = pair.clock.start.1 + super::SECOND * 60;
+    let answer = valid("k");
+    pair.fake.answer(
+        "k",
+        tenant_auth_client::proto::ValidateKeyResponse { expires_at: Some(end.into()), ..answer },
+    );
+    let key = PresentedKey::new("k");
+    pair.client.validate(&key, &[]).await.unwrap();
+    let mut context = std::task::Context::from_waker(noop_waker_ref());
+    let allocations = allocation_counter::measure(|| {
+        for _ in 0..1_000 {
+            let hit = std::pin::pin!(pair.client.validate(&key, &["orders:read"]));
+            let std::task::Poll::Ready(Ok(validation)) = hit.poll(&mut context) else {
+                unreachable!("a hit is ready at once");
+            };
+            assert!(validation.is_valid());
+        }
+    });
+    assert_eq!((allocations.count_total, allocations.bytes_total), (0, 0));
+    assert_eq!(pair.fake.asked(), 1);
+}

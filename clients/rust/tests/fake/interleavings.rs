@@ -1,0 +1,108 @@
+//! News that arrives while an answer is under way.
+
+use tenant_auth_client::{Error, PresentedKey, Source, Validation, Verdict, proto as v1};
+use tokio::task::JoinHandle;
+use v1::InvalidationScope::Key;
+
+use super::{
+    Pair,
+    server::{provenance, valid},
+    until,
+};
+
+fn ask(pair: &Pair) -> JoinHandle<Result<Validation, Error>> {
+    let client = pair.client.clone();
+    tokio::spawn(async move { client.validate(&PresentedKey::new("k"), &[]).await })
+}
+
+fn revoked(revision: i64) -> v1::ValidateKeyResponse {
+    let verdict = v1::Verdict::Revoked.into();
+    v1::ValidateKeyResponse { verdict, provenance: Some(provenance(revision)), ..valid("k") }
+}
+
+/// A pair with a question under way whose answer is that the key is good, as of revision 1.
+async fn under_way() -> (Pair, JoinHandle<Result<Validation, Error>>) {
+    let pair = Pair::watched().await;
+    pair.fake.answer("k", valid("k"));
+    pair.fake.hold(true);
+    let asking = ask(&pair);
+    until(|| pair.fake.asked() == 1).await;
+    (pair, asking)
+}
+
+#[tokio::test]
+async fn an_older_answer_is_given_to_who_asked_before_and_not_kept() {
+    let (pair, asking) = under_way().await;
+    pair.fake.answer("k", revoked(2));
+    pair.fake.invalidate(2, Key, "key_k");
+    pair.heard(2).await;
+    pair.fake.hold(false);
+    assert!(asking.await.unwrap().unwrap().is_valid());
+    assert_eq!(pair.validate("k", &[]).await.verdict, Verdict::Revoked);
+    assert_eq!(pair.fake.asked(), 2);
+}
+
+#[tokio::test]
+async fn who_asks_after_the_news_does_not_wait_for_an_answer_from_before() {
+    let (pair, asking) = under_way().await;
+    pair.fake.answer("k", revoked(2));
+    pair.fake.invalidate(2, Key, "key_k");
+    pair.heard(2).await;
+    let later = ask(&pair);
+    until(|| pair.fake.asked() == 2).await;
+    pair.fake.hold(false);
+    assert_eq!(later.await.unwrap().unwrap().verdict, Verdict::Revoked);
+    assert!(asking.await.unwrap().unwrap().is_valid());
+    // Whichever came last, what is kept is the newer one.
+    assert_eq!(pair.validate("k", &[]).await.verdict, Verdict::Revoked);
+    assert_eq!(pair.fake.asked(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_knows_the_news_is_kept() {
+    let pair = Pair::watched().await;
+    pair.fake.answer("k", revoked(2));
+    pair.fake.hold(true);
+    let asking = ask(&pair);
+    until(|| pair.fake.asked() == 1).await;
+    pair.fake.invalidate(2, Key, "key_k");
+    pair.heard(2).await;
+    pair.fake.hold(false);
+    assert_eq!(asking.await.unwrap().unwrap().verdict, Verdict::Revoked);
+    assert_eq!(pair.validate("k", &[]).await.provenance.source, Source::Near);
+}
+
+#[tokio::test]
+async fn news_about_others_does_not_matter() {
+    let (pair, asking) = under_way().await;
+    pair.fake.invalidate(2, Key, "key_other");
+    pair.heard(2).await;
+    pair.fake.hold(false);
+    asking.await.unwrap().unwrap();
+    assert_eq!(pair.validate("k", &[]).await.provenance.source, Source::Near);
+}
+
+/// A replica that has not heard of the change yet.
+#[tokio::test]
+async fn an_answer_that_lags_behind_the_news_is_not_kept() {
+    let pair = Pair::watched().await;
+    pair.fake.invalidate(2, Key, "key_k");
+    pair.heard(2).await;
+    pair.fake.answer("k", valid("k"));
+    assert!(pair.validate("k", &[]).await.is_valid());
+    pair.fake.answer("k", revoked(2));
+    assert_eq!(pair.validate("k", &[]).await.verdict, Verdict::Revoked);
+}
+
+#[tokio::test]
+async fn starting_over_overtakes_everything_under_way() {
+    let (pair, asking) = under_way().await;
+    // The revisions of a restored database may be lower.
+    pair.fake.answer("k", revoked(1));
+    pair.fake.start_over(1);
+    pair.fake.heartbeat(2);
+    pair.heard(2).await;
+    pair.fake.hold(false);
+    assert!(asking.await.unwrap().unwrap().is_valid());
+    assert_eq!(pair.validate("k", &[]).await.verdict, Verdict::Revoked);
+}

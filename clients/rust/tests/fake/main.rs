@@ -1,0 +1,108 @@
+//! The client against a service whose every answer, delay and invalidation the test decides.
+#![allow(clippy::unwrap_used)]
+
+mod allocations;
+mod connections;
+mod interleavings;
+mod layer;
+mod memory;
+mod server;
+mod sessions;
+mod watch;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant, SystemTime},
+};
+
+use tenant_auth_client::{Client, ClientBuilder, Clock, PresentedKey, Validation};
+
+use self::server::Fake;
+
+const SECOND: Duration = Duration::from_secs(1);
+/// A silence that a live stream may have.
+const SILENCE: Duration = Duration::from_millis(2_900);
+
+/// A clock that stands still until it is moved.
+#[derive(Debug)]
+struct ManualClock {
+    start: (Instant, SystemTime),
+    passed: Mutex<Duration>,
+}
+
+impl ManualClock {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { start: (Instant::now(), SystemTime::now()), passed: Mutex::default() })
+    }
+
+    fn pass(&self, time: Duration) {
+        *self.passed.lock().unwrap() += time;
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Instant {
+        self.start.0 + *self.passed.lock().unwrap()
+    }
+
+    fn wall(&self) -> SystemTime {
+        self.start.1 + *self.passed.lock().unwrap()
+    }
+}
+
+/// A fake service and a client of it that share a clock.
+struct Pair {
+    fake: Fake,
+    client: Client,
+    clock: Arc<ManualClock>,
+}
+
+impl Pair {
+    async fn start() -> Self {
+        Self::with(|builder| builder).await
+    }
+
+    async fn with(settings: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Self {
+        let (fake, clock) = (Fake::start().await, ManualClock::new());
+        // As long as a busy machine may take: no test waits for it.
+        let builder = Client::builder(fake.endpoint()).timeout(SECOND * 60).clock(clock.clone());
+        let client = settings(builder).connect_lazy().unwrap();
+        Self { fake, client, clock }
+    }
+
+    /// A pair whose stream of invalidations has told of revision 1.
+    async fn watched() -> Self {
+        let pair = Self::start().await;
+        pair.fake.watched(1).await;
+        pair.told(1).await;
+        // What is asked next is asked after the stream began.
+        pair.clock.pass(Duration::from_nanos(1));
+        pair
+    }
+
+    /// Sends a heartbeat and waits until the client has heard it.
+    async fn told(&self, revision: i64) {
+        self.fake.heartbeat(revision);
+        self.heard(revision).await;
+    }
+
+    /// Waits until the client knows a revision.
+    async fn heard(&self, revision: i64) {
+        until(|| self.client.watch_state().is_some_and(|state| state.live && state.revision == revision))
+            .await;
+    }
+
+    async fn validate(&self, key: &str, scopes: &[&str]) -> Validation {
+        self.client.validate(&PresentedKey::new(key), scopes).await.unwrap()
+    }
+}
+
+/// Waits for a condition, for as long as a busy machine may take.
+async fn until(condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SECOND * 60, waiting).await.unwrap();
+}

@@ -1,0 +1,190 @@
+//! What is kept, and for how long.
+
+use std::time::Duration;
+
+use tenant_auth_client::{Error, NearCache, PresentedKey, Source, Verdict, proto as v1};
+use tonic::Status;
+
+use super::{
+    Pair, SECOND,
+    server::{provenance, valid},
+    until,
+};
+
+#[tokio::test]
+async fn a_second_question_costs_nothing_and_says_so() {
+    let pair = Pair::start().await;
+    pair.fake.answer("k", valid("k"));
+    let first = pair.validate("k", &[]).await;
+    assert_eq!((first.provenance.source, first.provenance.age), (Source::Fresh, 2 * SECOND));
+    pair.clock.pass(3 * SECOND);
+    let second = pair.validate("k", &[]).await;
+    assert_eq!((second.provenance.source, second.provenance.age), (Source::Near, 5 * SECOND));
+    assert_eq!(second.provenance.cacheable_for, 2 * SECOND);
+    assert_eq!((second.verdict, second.principal), (Verdict::Valid, first.principal));
+    assert_eq!(pair.fake.asked(), 1);
+}
+
+#[tokio::test]
+async fn one_answer_serves_all_scopes() {
+    let pair = Pair::start().await;
+    pair.fake.answer("k", valid("k"));
+    assert!(pair.validate("k", &["orders:read"]).await.is_valid());
+    let denied = pair.validate("k", &["orders:read", "orders:write", "a"]).await;
+    assert_eq!(denied.verdict, Verdict::InsufficientScope);
+    assert_eq!(denied.missing_scopes, ["orders:write", "a"]);
+    assert!(pair.validate("k", &[]).await.is_valid());
+    assert_eq!(pair.fake.asked(), 1);
+    // What is no scope is not "missing": the service says what is wrong with it.
+    let error = pair.client.validate(&PresentedKey::new("k"), &["not a scope"]).await.unwrap_err();
+    assert!(matches!(error, Error::Invalid { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_answer_ends_when_the_service_said_however_often_it_was_used() {
+    let pair = Pair::start().await;
+    pair.fake.answer("k", valid("k"));
+    for asked in 1..=3 {
+        for _ in 0..5 {
+            pair.validate("k", &[]).await;
+            assert_eq!(pair.fake.asked(), asked);
+            pair.clock.pass(SECOND);
+        }
+    }
+}
+
+#[tokio::test]
+async fn its_time_counts_from_before_the_question() {
+    let pair = Pair::start().await;
+    pair.fake.answer("k", valid("k"));
+    pair.fake.hold(true);
+    let asking = {
+        let client = pair.client.clone();
+        tokio::spawn(async move { client.validate(&PresentedKey::new("k"), &[]).await })
+    };
+    until(|| pair.fake.asked() == 1).await;
+    pair.clock.pass(4 * SECOND);
+    pair.fake.hold(false);
+    asking.await.unwrap().unwrap();
+    assert_eq!(pair.validate("k", &[]).await.provenance.source, Source::Near);
+    pair.clock.pass(SECOND);
+    pair.validate("k", &[]).await;
+    assert_eq!(pair.fake.asked(), 2);
+}
+
+#[tokio::test]
+async fn what_may_not_be_kept_is_not() {
+    let pair = Pair::start().await;
+    let provenance = v1::Provenance { cacheable_for: None, ..provenance(1) };
+    pair.fake.answer("k", v1::ValidateKeyResponse { provenance: Some(provenance), ..valid("k") });
+    for asked in 1..=3 {
+        assert!(pair.validate("k", &[]).await.is_valid());
+        assert_eq!(pair.fake.asked(), asked);
+    }
+}
+
+#[tokio::test]
+async fn an_error_is_not_kept() {
+    let pair = Pair::start().await;
+    pair.fake.answer("k", valid("k"));
+    pair.fake.fail(Status::internal("a defect"));
+    let error = pair.client.validate(&PresentedKey::new("k"), &[]).await.unwrap_err();
+    assert!(matches!(error, Error::Other { .. }), "{error:?}");
+    assert!(pair.validate("k", &[]).await.is_valid());
+}
+
+#[tokio::test]
+async fn a_key_is_not_honoured_past_its_own_end() {
+    let pair = Pair::start().await;
+    let end = pair.clock.start.1 + 2 * SECOND;
+    pair.fake.answer("k", v1::ValidateKeyResponse { expires_at: Some(end.into()), ..valid("k") });
+    pair.validate("k", &[]).await;
+    pair.clock.pass(2 * SECOND - Duration::from_nanos(1));
+    assert_eq!(pair.validate("k", &[]).await.provenance.source, Source::Near);
+    pair.clock.pass(Duration::from_nanos(1));
+    pair.validate("k", &[]).await;
+    assert_eq!(pair.fake.asked(), 2);
+}
+
+#[tokio::test]
+async fn a_thousand_at_once_are_one_question_and_one_who_leaves_ends_it_for_nobody() {
+    let pair = Pair::start().await;
+    pair.fake.answer("k", valid("k"));
+    pair.fake.hold(true);
+    let ask = |scopes: &'static [&'static str]| {
+        let client = pair.client.clone();
+        tokio::spawn(async move { client.validate(&PresentedKey::new("k"), scopes).await })
+    };
+    let first = ask(&[]);
+    until(|| pair.fake.asked() == 1).await;
+    let others: Vec<_> =
+        (0..1_000).map(|n| ask(if n % 2 == 0 { &["orders:read"] } else { &["a"] })).collect();
+    tokio::task::yield_now().await;
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    pair.fake.hold(false);
+    for (number, asking) in others.into_iter().enumerate() {
+        assert_eq!(asking.await.unwrap().unwrap().is_valid(), number % 2 == 0);
+    }
+    assert_eq!(pair.fake.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_failure_is_shared_by_those_who_wait_for_it() {
+    let pair = Pair::start().await;
+    pair.fake.fail(Status::internal("a defect"));
+    pair.fake.hold(true);
+    let ask = || {
+        let client = pair.client.clone();
+        tokio::spawn(async move { client.validate(&PresentedKey::new("k"), &[]).await })
+    };
+    let askers = [ask(), ask(), ask()];
+    until(|| pair.fake.asked() == 1).await;
+    tokio::task::yield_now().await;
+    pair.fake.hold(false);
+    for asking in askers {
+        assert!(asking.await.unwrap().is_err());
+    }
+    assert_eq!(pair.fake.asked(), 1);
+}
+
+#[tokio::test]
+async fn no_more_is_kept_than_allowed_and_strangers_do_not_push_a_key_in_use_out() {
+    let pair = Pair::with(|builder| builder.near_cache(NearCache::new().entries(64))).await;
+    pair.fake.answer("k", valid("k"));
+    for stranger in 0..2_000 {
+        pair.validate("k", &[]).await;
+        pair.validate(&format!("stranger-{stranger}"), &[]).await;
+    }
+    let asked = pair.fake.asked();
+    assert!((2_001..2_020).contains(&asked), "{asked}");
+    // Of the strangers, few are left.
+    for stranger in 0..2_000 {
+        pair.validate(&format!("stranger-{stranger}"), &[]).await;
+    }
+    assert!(pair.fake.asked() - asked >= 2_000 - 64, "{}", pair.fake.asked() - asked);
+}
+
+#[tokio::test]
+async fn without_it_each_question_is_asked() {
+    let pair = Pair::with(|builder| builder.without_near_cache()).await;
+    pair.fake.answer("k", valid("k"));
+    for asked in 1..=3 {
+        pair.validate("k", &["orders:read"]).await;
+        assert_eq!(pair.fake.asked(), asked);
+    }
+    assert_eq!(pair.client.watch_state(), None);
+    assert!(pair.fake.resumed().is_empty());
+}
+
+#[tokio::test]
+async fn nothing_prints_a_key() {
+    let pair = Pair::start().await;
+    pair.fake.answer("ta_canary", valid("k"));
+    let validation = pair.validate("ta_canary", &[]).await;
+    pair.fake.fail(Status::internal("a defect"));
+    pair.clock.pass(60 * SECOND);
+    let error = pair.client.validate(&PresentedKey::new("ta_canary"), &[]).await.unwrap_err();
+    let printed = format!("{:?} {validation:?} {error:?} {error}", pair.client);
+    assert!(!printed.contains("canary"), "{printed}");
+}

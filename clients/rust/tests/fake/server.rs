@@ -1,0 +1,215 @@
+//! The service in the hands of the test.
+
+mod serving;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use tenant_auth_client::proto::{self as v1, watch_response::Event};
+use tenant_auth_proto::v1::{
+    session_service_server::SessionServiceServer, validation_service_server::ValidationServiceServer,
+    watch_service_server::WatchServiceServer,
+};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{
+    Status,
+    transport::{Server, ServerTlsConfig},
+};
+
+use super::until;
+
+/// A running fake; it ends with this.
+pub(crate) struct Fake {
+    state: Arc<State>,
+    address: SocketAddr,
+    /// Of its own, so that its connections end with it.
+    runtime: Option<Runtime>,
+}
+
+#[derive(Default)]
+struct State {
+    keys: Mutex<HashMap<String, v1::ValidateKeyResponse>>,
+    sessions: Mutex<HashMap<String, v1::ValidateSessionResponse>>,
+    /// Told instead of the next answers.
+    failures: Mutex<VecDeque<Status>>,
+    /// Questions that arrived.
+    asked: AtomicU32,
+    /// Whether answers are held back.
+    held: AtomicBool,
+    /// The last request's `authorization`.
+    authorization: Mutex<Option<String>>,
+    /// Told to those who resume.
+    log: Mutex<Vec<v1::WatchResponse>>,
+    watchers: Mutex<Vec<mpsc::UnboundedSender<Result<v1::WatchResponse, Status>>>>,
+    /// From where each stream was resumed.
+    resumed: Mutex<Vec<i64>>,
+    unserved: AtomicBool,
+}
+
+impl Fake {
+    pub(crate) async fn start() -> Self {
+        Self::serve(None).await
+    }
+
+    pub(crate) async fn with_tls(tls: ServerTlsConfig) -> Self {
+        Self::serve(Some(tls)).await
+    }
+
+    async fn serve(tls: Option<ServerTlsConfig>) -> Self {
+        let state = Arc::new(State::default());
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let bound = runtime.spawn(tokio::net::TcpListener::bind("127.0.0.1:0"));
+        let listener = bound.await.unwrap().unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut server = Server::builder();
+        if let Some(tls) = tls {
+            server = server.tls_config(tls).unwrap();
+        }
+        let serving = server
+            .add_service(ValidationServiceServer::from_arc(state.clone()))
+            .add_service(SessionServiceServer::from_arc(state.clone()))
+            .add_service(WatchServiceServer::from_arc(state.clone()))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        runtime.spawn(async move { serving.await.unwrap() });
+        Self { state, address, runtime: Some(runtime) }
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends it, connections included.
+    pub(crate) async fn kill(&mut self) {
+        self.runtime.take().unwrap().shutdown_background();
+        // The server and each connection hold it.
+        until(|| Arc::strong_count(&self.state) == 1).await;
+    }
+
+    /// How many questions have arrived.
+    pub(crate) fn asked(&self) -> u32 {
+        self.state.asked.load(Ordering::SeqCst)
+    }
+
+    /// What is answered about a key from now on.
+    pub(crate) fn answer(&self, key: &str, answer: v1::ValidateKeyResponse) {
+        self.state.keys.lock().unwrap().insert(key.to_owned(), answer);
+    }
+
+    pub(crate) fn answer_session(&self, id: &str, answer: v1::ValidateSessionResponse) {
+        self.state.sessions.lock().unwrap().insert(id.to_owned(), answer);
+    }
+
+    /// What is told instead of the next answer.
+    pub(crate) fn fail(&self, status: Status) {
+        self.state.failures.lock().unwrap().push_back(status);
+    }
+
+    /// Holds answers back, as they are when the question arrives, or lets them go.
+    pub(crate) fn hold(&self, held: bool) {
+        self.state.held.store(held, Ordering::SeqCst);
+    }
+
+    pub(crate) fn authorization(&self) -> Option<String> {
+        self.state.authorization.lock().unwrap().clone()
+    }
+
+    /// Does not serve the stream of invalidations.
+    pub(crate) fn without_watch(&self) {
+        self.state.unserved.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits for the stream to have been opened so many times.
+    pub(crate) async fn watched(&self, times: usize) {
+        until(|| self.resumed().len() >= times).await;
+    }
+
+    pub(crate) fn resumed(&self) -> Vec<i64> {
+        self.state.resumed.lock().unwrap().clone()
+    }
+
+    /// Ends all streams.
+    pub(crate) fn cut(&self) {
+        self.state.watchers.lock().unwrap().clear();
+    }
+
+    pub(crate) fn heartbeat(&self, revision: i64) {
+        self.tell(revision, Event::Heartbeat(v1::Heartbeat::default()));
+    }
+
+    pub(crate) fn invalidate(&self, revision: i64, scope: v1::InvalidationScope, id: &str) {
+        let news = v1::Invalidation { scope: scope.into(), id: id.to_owned(), tenant_id: String::new() };
+        self.tell(revision, Event::Invalidation(news));
+    }
+
+    pub(crate) fn start_over(&self, revision: i64) {
+        self.tell(revision, Event::StartOver(v1::StartOver::default()));
+    }
+
+    fn tell(&self, revision: i64, event: Event) {
+        let event = v1::WatchResponse { revision, event: Some(event) };
+        self.state.log.lock().unwrap().push(event.clone());
+        let mut watchers = self.state.watchers.lock().unwrap();
+        watchers.retain(|watcher| watcher.send(Ok(event.clone())).is_ok());
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A live key of the tenant `acme` with the id `key_<key>`, as of revision 1, for five seconds.
+pub(crate) fn valid(key: &str) -> v1::ValidateKeyResponse {
+    v1::ValidateKeyResponse {
+        verdict: v1::Verdict::Valid.into(),
+        tenant_id: "acme".to_owned(),
+        tenant_name: "Acme".to_owned(),
+        plan: "pro".to_owned(),
+        key_id: format!("key_{key}"),
+        scopes: vec!["orders:read".to_owned()],
+        provenance: Some(provenance(1)),
+        ..Default::default()
+    }
+}
+
+/// A session of that tenant that was opened with `key_k`.
+pub(crate) fn session(ends_at: SystemTime) -> v1::ValidateSessionResponse {
+    let of_key = valid("k");
+    v1::ValidateSessionResponse {
+        verdict: of_key.verdict,
+        tenant_id: of_key.tenant_id,
+        key_id: of_key.key_id,
+        scopes: of_key.scopes,
+        expires_at: Some(ends_at.into()),
+        provenance: of_key.provenance,
+        attributes: HashMap::from([("client".to_owned(), "desktop".to_owned())]),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn provenance(revision: i64) -> v1::Provenance {
+    v1::Provenance {
+        source: v1::Source::Fresh.into(),
+        age: Some(Duration::from_secs(2).try_into().unwrap()),
+        revision,
+        cacheable_for: Some(Duration::from_secs(5).try_into().unwrap()),
+    }
+}

@@ -1,0 +1,126 @@
+//! What it answers.
+
+use std::{pin::Pin, sync::atomic::Ordering};
+
+use futures::Stream;
+use tenant_auth_client::proto as v1;
+use tenant_auth_proto::v1::{
+    session_service_server::SessionService, validation_service_server::ValidationService,
+    watch_service_server::WatchService,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{State, provenance};
+use crate::until;
+
+type Events = UnboundedReceiverStream<Result<v1::WatchResponse, Status>>;
+type Answers = Pin<Box<dyn Stream<Item = Result<v1::StreamValidateKeysResponse, Status>> + Send>>;
+
+impl State {
+    /// Notes a question; its answer is what it was at that time, however long it is held back.
+    async fn asked<T, R>(&self, request: &Request<T>, answer: R) -> Result<Response<R>, Status> {
+        let authorization = request.metadata().get("authorization");
+        *self.authorization.lock().unwrap() = authorization.map(|value| value.to_str().unwrap().to_owned());
+        let failure = self.failures.lock().unwrap().pop_front();
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        until(|| !self.held.load(Ordering::SeqCst)).await;
+        failure.map_or_else(|| Ok(Response::new(answer)), Err)
+    }
+}
+
+#[tonic::async_trait]
+impl ValidationService for State {
+    async fn validate_key(
+        &self,
+        request: Request<v1::ValidateKeyRequest>,
+    ) -> Result<Response<v1::ValidateKeyResponse>, Status> {
+        let question = request.get_ref();
+        if question.required_scopes.iter().any(|scope| scope.contains(' ')) {
+            return Err(Status::invalid_argument("required_scopes[0]"));
+        }
+        let known = self.keys.lock().unwrap().get(&question.key).cloned();
+        let unknown = v1::ValidateKeyResponse {
+            verdict: v1::Verdict::Unknown.into(),
+            provenance: Some(provenance(1)),
+            ..Default::default()
+        };
+        self.asked(&request, known.unwrap_or(unknown)).await
+    }
+
+    async fn batch_validate_keys(
+        &self,
+        _: Request<v1::BatchValidateKeysRequest>,
+    ) -> Result<Response<v1::BatchValidateKeysResponse>, Status> {
+        Err(Status::unimplemented("no batches"))
+    }
+
+    type StreamValidateKeysStream = Answers;
+
+    async fn stream_validate_keys(
+        &self,
+        _: Request<Streaming<v1::StreamValidateKeysRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        Err(Status::unimplemented("no streams"))
+    }
+
+    async fn validate_session(
+        &self,
+        request: Request<v1::ValidateSessionRequest>,
+    ) -> Result<Response<v1::ValidateSessionResponse>, Status> {
+        let known = self.sessions.lock().unwrap().get(&request.get_ref().session_id).cloned();
+        let unbound = v1::ValidateSessionResponse {
+            verdict: v1::Verdict::Unbound.into(),
+            provenance: Some(provenance(1)),
+            ..Default::default()
+        };
+        self.asked(&request, known.unwrap_or(unbound)).await
+    }
+}
+
+#[tonic::async_trait]
+impl SessionService for State {
+    async fn bind_session(
+        &self,
+        _: Request<v1::BindSessionRequest>,
+    ) -> Result<Response<v1::BindSessionResponse>, Status> {
+        Err(Status::unimplemented("no bindings"))
+    }
+
+    async fn unbind_session(
+        &self,
+        request: Request<v1::UnbindSessionRequest>,
+    ) -> Result<Response<v1::UnbindSessionResponse>, Status> {
+        let was_bound = self.sessions.lock().unwrap().remove(&request.get_ref().session_id).is_some();
+        Ok(Response::new(v1::UnbindSessionResponse { was_bound }))
+    }
+
+    async fn list_sessions(
+        &self,
+        _: Request<v1::ListSessionsRequest>,
+    ) -> Result<Response<v1::ListSessionsResponse>, Status> {
+        Err(Status::unimplemented("no lists"))
+    }
+}
+
+#[tonic::async_trait]
+impl WatchService for State {
+    type WatchStream = Events;
+
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Events>, Status> {
+        let from = request.get_ref().resume_after_revision;
+        if self.unserved.load(Ordering::SeqCst) {
+            self.resumed.lock().unwrap().push(from);
+            return Err(Status::unimplemented("not served by this version"));
+        }
+        let (watcher, events) = mpsc::unbounded_channel();
+        let log = self.log.lock().unwrap();
+        for event in log.iter().filter(|event| from > 0 && event.revision > from) {
+            watcher.send(Ok(event.clone())).unwrap();
+        }
+        self.watchers.lock().unwrap().push(watcher);
+        self.resumed.lock().unwrap().push(from);
+        Ok(Response::new(UnboundedReceiverStream::new(events)))
+    }
+}
