@@ -37,6 +37,8 @@ impl Database {
         command
             .args(["--exact", "database::what_was_committed_outlives_a_kill", "--nocapture"])
             .env(LISTEN, address.to_string())
+            // What it leaves behind when it is killed goes with the folder.
+            .env("TMPDIR", folder)
             .env(FILE, &file);
         let process = Process::start(command, folder, "database");
         Self { process, url: format!("http://{address}"), file }
