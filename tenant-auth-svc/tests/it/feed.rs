@@ -74,3 +74,12 @@ async fn without_a_feed_the_end_of_an_outage_is_noticed_all_the_same() {
     let noticed = async { while replicas.two_says(&key).await.0 != Verdict::Revoked {} };
     tokio::time::timeout(Duration::from_secs(30), noticed).await.expect("the database answers again");
 }
+
+#[tokio::test]
+async fn a_silent_or_lying_log_is_not_heard() {
+    let replicas = Replicas::start().await;
+    for fault in [Fault::MissingRows, Fault::TruncatedJson, Fault::html_ok(), Fault::unauthorized()] {
+        replicas.database.server().faults().set(fault.clone());
+        assert!(replicas.two.running.feed().poll().await.is_err(), "{fault:?}");
+    }
+}
