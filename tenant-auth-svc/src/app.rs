@@ -75,7 +75,8 @@ pub type UsageMeter = Meter<Grouped, Database>;
 /// How this replica learns what others have changed.
 pub type ChangeFeed = Feed<Hop, Memories>;
 
-/// How long one load may take, whoever waits for it; the hop has limits of its own well below.
+/// How long one load, or one decision, may take at least, whoever waits for it; the hop gives up well before, unless it was
+/// given longer: then that holds for these too.
 const LOAD: Duration = Duration::from_secs(2);
 
 /// Why the service could not start, or had to stop.
@@ -149,6 +150,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let listener = listening::bind(&config.listen).await?;
     let address = listener.address;
     let timeout = config.database.timing.total;
+    let load = LOAD.max(timeout);
     let hop = hop(config.database, &clock)?;
     // After the database: of two processes on one embedded database, the second one is to hear of that.
     let ops = match config.ops.listen {
@@ -165,14 +167,14 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let keys = Keys::new(database.clone(), Arc::clone(&config.keys.peppers), Arc::clone(&uses));
     let oldest = Arc::new(Oldest::default());
     let memory = Cached::new(
-        Coalesced::new(keys, LOAD),
+        Coalesced::new(keys, load),
         config.memory.cache,
         Arc::clone(&clock),
         outlook(&hop, &heard),
         Arc::clone(&oldest),
     );
     let session_memory = Cached::new(
-        Coalesced::new(SessionTable::new(database.clone()), LOAD),
+        Coalesced::new(SessionTable::new(database.clone()), load),
         CacheConfig { keys: config.sessions.in_memory, ..config.memory.cache },
         Arc::clone(&clock),
         outlook(&hop, &heard),
@@ -202,7 +204,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
 
     let health = HealthReporter::new();
     let services = Services {
-        validation: ValidationRpc::new(Arc::clone(&validator), Arc::clone(&sessions)),
+        validation: ValidationRpc::new(Arc::clone(&validator), Arc::clone(&sessions), load),
         admin: AdminRpc::new(Arc::clone(&admin)),
         info: InfoRpc(ServerInfo {
             build: build::THIS,

@@ -18,7 +18,7 @@ pub struct Timing {
     pub total: Duration,
 }
 
-/// For changes: who makes one waits gladly until it is committed far away, be it a page of 500 imported keys.
+/// For changes, at least: who makes one waits gladly until it is committed far away, be it a page of 500 imported keys.
 const WRITES: Timing = Timing { attempt: Duration::from_secs(2), total: Duration::from_secs(5) };
 /// Who waits for less than this, and less than an attempt takes, learns nothing about the database.
 const ENOUGH: Duration = Duration::from_secs(1);
@@ -37,13 +37,19 @@ const MOST: i64 = 100;
 pub struct Retried<E> {
     inner: E,
     validation: Timing,
+    writes: Timing,
     budget: AtomicI64,
 }
 
 impl<E: Engine> Retried<E> {
-    /// Repeats calls of `inner`; `validation` is the timing of that lane.
+    /// Repeats calls of `inner`; `validation` is the timing of that lane. A database that is given longer than usual to be
+    /// read has as long to commit.
     pub fn new(inner: E, validation: Timing) -> Self {
-        Self { inner, validation, budget: AtomicI64::new(MOST) }
+        let writes = Timing {
+            attempt: WRITES.attempt.max(validation.attempt),
+            total: WRITES.total.max(validation.total),
+        };
+        Self { inner, validation, writes, budget: AtomicI64::new(MOST) }
     }
 
     /// The engine whose calls are repeated.
@@ -57,7 +63,7 @@ impl<E: Engine> Retried<E> {
     {
         let timing = match call.lane {
             Lane::Known | Lane::Unknown => self.validation,
-            Lane::Admin | Lane::Sessions | Lane::Usage => WRITES,
+            Lane::Admin | Lane::Sessions | Lane::Usage => self.writes,
             // The next poll is the second attempt.
             Lane::Feed => return run(call).await,
             // It has the time its caller gives it: a migration may take longer than any validation.
@@ -166,6 +172,18 @@ mod tests {
         }
         let calls = engine.inner.calls.load(Ordering::SeqCst);
         assert!((1_100..=1_111).contains(&calls), "{calls}");
+    }
+
+    #[test]
+    fn a_database_that_is_far_away_has_as_long_to_commit_as_to_be_read() {
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let timing = |attempt, total| Timing { attempt, total };
+        let of = |validation| {
+            let well = Failing { kind: FailureKind::Broken, well_after: 0, calls: AtomicUsize::new(0) };
+            Retried::new(well, validation).writes
+        };
+        assert_eq!(of(timing(second / 3, second)), timing(second * 2, second * 5));
+        assert_eq!(of(timing(second * 3, minute)), timing(second * 3, minute));
     }
 
     #[tokio::test(start_paused = true)]

@@ -182,7 +182,7 @@ async fn a_load_that_overlaps_another_change_is_repeated_for_those_who_ask_after
     let meanwhile = async {
         overlap.old_row_is_read().await;
         overlap.database.server().execute("UPDATE api_keys SET scopes = '[]'").unwrap();
-        overlap.service.running.feed().poll().await.unwrap();
+        overlap.service.hears().await;
         overlap.ask_while_it_is_under_way().await
     };
     let (before, after) = tokio::join!(before, meanwhile);
@@ -204,7 +204,7 @@ async fn a_read_that_lags_behind_the_news_is_not_remembered() {
     // Heard of at a position that no read of this database reaches yet.
     server.execute("UPDATE api_keys SET revoked_at = 1").unwrap();
     server.execute("UPDATE changes SET seq = seq + 1000 WHERE seq = (SELECT max(seq) FROM changes)").unwrap();
-    overlap.service.running.feed().poll().await.unwrap();
+    overlap.service.hears().await;
     server.execute("UPDATE changes SET seq = seq - 1000 WHERE seq > 1000").unwrap();
     server.execute("DROP TRIGGER api_keys_updated").unwrap();
     server.execute("UPDATE api_keys SET revoked_at = NULL").unwrap();
@@ -231,7 +231,7 @@ impl Overlap {
         let clock = ManualClock::at(NOW);
         let service = Service::start_with(patient(&database), Arc::clone(&clock) as SharedClock).await;
         let (key, key_id) = service.key(&service.tenant("Acme").await, &["a"]).await;
-        service.running.feed().poll().await.unwrap();
+        service.hears().await;
         let counters = database.server().counters();
         database.server().faults().set_where(LOOKUP, 1, Fault::HangAfterExecute);
         Self { database, service, key, key_id, statements: counters.statements, requests: counters.requests }

@@ -33,7 +33,7 @@ async fn a_log_that_was_restored_after_the_first_reading_is_noticed() {
     for (what, grown) in [("as far", 0), ("farther", 2)] {
         let replicas = Replicas::start().await;
         let (key, _) = replicas.one.key(&replicas.tenant, &[]).await;
-        replicas.one.running.feed().poll().await.unwrap();
+        replicas.one.hears().await;
         assert_eq!(replicas.one.validate(&key).await.unwrap().verdict(), Verdict::Valid);
 
         let server = replicas.database.server();
@@ -47,7 +47,7 @@ async fn a_log_that_was_restored_after_the_first_reading_is_noticed() {
                 .execute("INSERT INTO changes (kind, ref, tenant_id, at) VALUES ('key', 'x', 'y', 1)")
                 .unwrap();
         }
-        replicas.one.running.feed().poll().await.unwrap();
+        replicas.one.hears().await;
         let response = replicas.one.validate(&key).await.unwrap();
         let source = response.provenance.unwrap().source();
         assert_eq!((response.verdict(), source), (Verdict::Revoked, Source::Database), "{what}");
@@ -73,4 +73,13 @@ async fn without_a_feed_the_end_of_an_outage_is_noticed_all_the_same() {
     server.faults().clear();
     let noticed = async { while replicas.two_says(&key).await.0 != Verdict::Revoked {} };
     tokio::time::timeout(Duration::from_secs(30), noticed).await.expect("the database answers again");
+}
+
+#[tokio::test]
+async fn a_silent_or_lying_log_is_not_heard() {
+    let replicas = Replicas::start().await;
+    for fault in [Fault::MissingRows, Fault::TruncatedJson, Fault::html_ok(), Fault::unauthorized()] {
+        replicas.database.server().faults().set(fault.clone());
+        assert!(replicas.two.running.feed().poll().await.is_err(), "{fault:?}");
+    }
 }

@@ -13,6 +13,7 @@ use tenant_auth_svc::{
         clock::{ManualClock, SharedClock, SystemClock},
         key::{KeyHash, PresentedKey},
         scope::ScopeSet,
+        store::FailureKind,
         validate::Question,
         verdict,
     },
@@ -48,7 +49,7 @@ impl Replicas {
     }
 
     pub(crate) async fn two_hears(&self) {
-        self.two.running.feed().poll().await.unwrap();
+        self.two.hears().await;
     }
 
     pub(crate) async fn one_imports(&self, key: &str) {
@@ -65,6 +66,10 @@ impl Replicas {
         let response = self.two.validate(key).await.unwrap();
         (response.verdict(), response.provenance.unwrap().source())
     }
+}
+
+fn question(key: String) -> Question {
+    Question { key: PresentedKey::new(key), required_scopes: ScopeSet::EMPTY }
 }
 
 #[tokio::test]
@@ -119,7 +124,7 @@ async fn while_the_feed_is_heard_an_older_answer_is_served_and_reloaded_once() {
     let requests = replicas.database.server().counters().requests;
     replicas.database.server().faults().set(Fault::Hang);
     // In the process itself: a busy machine must not make the reload hang for longer than a load may take.
-    let question = Question { key: PresentedKey::new(key.clone()), required_scopes: ScopeSet::EMPTY };
+    let question = question(key.clone());
     for _ in 0..100 {
         let deadline = Instant::now() + Duration::from_secs(30);
         let decision = replicas.two.running.validator().decide(&question, deadline).await.unwrap();
@@ -259,20 +264,17 @@ async fn a_log_that_does_not_go_on_makes_memory_verify_everything() {
     }
 }
 
-#[tokio::test]
-async fn a_silent_or_lying_log_is_not_heard() {
-    let replicas = Replicas::start().await;
-    for fault in [Fault::MissingRows, Fault::TruncatedJson, Fault::html_ok(), Fault::unauthorized()] {
-        replicas.database.server().faults().set(fault.clone());
-        assert!(replicas.two.running.feed().poll().await.is_err(), "{fault:?}");
-    }
-}
-
 /// With the feed running by itself, as in production, on all replicas.
 #[tokio::test]
 async fn three_replicas_refuse_a_revoked_key_without_being_asked_to_look() {
     let database = Database::test_server().await;
-    let settings = || database.settings().with_flag("TENANT_AUTH_FEED_INTERVAL", Some("10ms".to_owned()));
+    let settings = || {
+        database
+            .settings()
+            .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("10ms".to_owned()))
+            // Longer than the wait below: what is noticed in that is noticed by the feed.
+            .with_flag("TENANT_AUTH_CACHE_FRESH", Some("60s".to_owned()))
+    };
     let one = Service::start_with(settings(), SystemClock::shared()).await;
     let others = [
         Service::start_with(settings(), SystemClock::shared()).await,
@@ -289,8 +291,7 @@ async fn three_replicas_refuse_a_revoked_key_without_being_asked_to_look() {
                 tokio::task::yield_now().await;
             }
         };
-        // The fresh time alone would take four seconds at least.
-        tokio::time::timeout(Duration::from_secs(3), refused).await.expect("by the feed");
+        tokio::time::timeout(Duration::from_secs(30), refused).await.expect("by the feed");
     }
 }
 
@@ -306,11 +307,16 @@ async fn a_database_that_does_not_answer_is_asked_less_and_less_and_known_keys_d
         assert_eq!(outcome(&replicas.two.validate(&strange_key()).await), "Unavailable");
     }
     let requests = server.counters().requests;
+    // In the process itself: a minute of a busy machine would bring upkeep, which asks too.
+    let (validator, deadline) = (replicas.two.running.validator(), Instant::now() + Duration::from_secs(30));
     for _ in 0..1_000 {
-        assert_eq!(replicas.two_says(&key).await, (Verdict::Valid, Source::Stale));
+        let decision = validator.decide(&question(key.clone()), deadline).await.unwrap();
+        assert_eq!(decision.verdict, verdict::Verdict::Valid);
+        assert_eq!(decision.provenance.source, verdict::Source::Stale);
     }
     for _ in 0..100 {
-        assert_eq!(outcome(&replicas.two.validate(&strange_key()).await), "Unavailable");
+        let error = validator.decide(&question(strange_key()), deadline).await.unwrap_err();
+        assert_eq!(error.kind, FailureKind::CircuitOpen);
     }
     assert_eq!(server.counters().requests, requests, "the breaker is open: nothing is asked");
     server.faults().clear();
@@ -327,10 +333,7 @@ async fn different_cold_keys_asked_for_at_once_are_two_queries_at_most() {
         keys.push(replicas.one.key(&replicas.tenant, &[]).await.0);
     }
     let requests = replicas.database.server().counters().requests;
-    let questions: Vec<_> = keys
-        .into_iter()
-        .map(|key| Question { key: PresentedKey::new(key), required_scopes: ScopeSet::EMPTY })
-        .collect();
+    let questions: Vec<_> = keys.into_iter().map(question).collect();
     let deadline = Instant::now() + Duration::from_secs(30);
     let calls = questions.iter().map(|question| replicas.two.running.validator().decide(question, deadline));
     for decision in join_all(calls).await {

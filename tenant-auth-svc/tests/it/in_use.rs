@@ -122,9 +122,9 @@ async fn a_replica_that_starts_knows_the_keys_in_use() {
 
         // What was read ahead hears the news like everything else.
         clock.advance(Duration::from_secs(1));
-        three.running.feed().poll().await.unwrap();
+        three.hears().await;
         one.revoke(&keys[1].1).await;
-        three.running.feed().poll().await.unwrap();
+        three.hears().await;
         assert_eq!(three.validate(&keys[1].0).await.unwrap().verdict(), Verdict::Revoked);
     }
 }

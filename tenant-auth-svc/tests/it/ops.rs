@@ -91,7 +91,12 @@ async fn a_service_is_alive_before_it_is_ready() {
 async fn readiness_outlives_an_outage_and_says_what_is_wrong() {
     let database = Database::test_server().await;
     let clock = ManualClock::at(NOW);
-    let service = Service::start_at(&database, &clock).await;
+    // One of the calls takes all of it.
+    let settings = database
+        .settings()
+        .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("5s".to_owned()))
+        .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("5s".to_owned()));
+    let service = Service::start_with(settings, shared(&clock)).await;
     let (known, _) = service.key(&service.tenant("Acme").await, &[]).await;
     service.validate(&known).await.unwrap();
     clock.advance(Duration::from_secs(8));

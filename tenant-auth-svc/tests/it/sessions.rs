@@ -46,7 +46,7 @@ impl Replicas {
     }
 
     async fn two_hears(&self) {
-        self.two.running.feed().poll().await.unwrap();
+        self.two.hears().await;
     }
 
     async fn bind(&self, id: &str) {

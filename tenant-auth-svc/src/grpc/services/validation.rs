@@ -24,8 +24,6 @@ use crate::{
     },
 };
 
-/// How long a decision may take when the caller sets no deadline. The database hop gives up well before.
-const LIMIT: Duration = Duration::from_secs(2);
 /// How many requests of one stream are worked on at once; beyond that the stream is not read.
 const STREAM_CONCURRENCY: usize = 256;
 
@@ -34,12 +32,13 @@ const STREAM_CONCURRENCY: usize = 256;
 pub struct ValidationRpc<S, K, M> {
     keys: Arc<Validator<K>>,
     sessions: Arc<Sessions<S, K, M>>,
+    limit: Duration,
 }
 
 impl<S: Store, K: KeySource, M: SessionMemory> ValidationRpc<S, K, M> {
-    /// Serves decisions about keys and about sessions.
-    pub fn new(keys: Arc<Validator<K>>, sessions: Arc<Sessions<S, K, M>>) -> Self {
-        Self { keys, sessions }
+    /// Serves decisions about keys and about sessions. Each may take `limit`, or less if its caller says so.
+    pub fn new(keys: Arc<Validator<K>>, sessions: Arc<Sessions<S, K, M>>, limit: Duration) -> Self {
+        Self { keys, sessions, limit }
     }
 }
 
@@ -52,7 +51,7 @@ impl<S: Store, K: KeySource, M: SessionMemory> ValidationService for ValidationR
         &self,
         request: Request<v1::ValidateKeyRequest>,
     ) -> Result<Response<v1::ValidateKeyResponse>, Status> {
-        let (deadline, record) = (request.deadline(LIMIT)?, request.record());
+        let (deadline, record) = (request.deadline(self.limit)?, request.record());
         let question = question(request.into_inner())?;
         let decision = noted(&record, self.keys.decide(&question, deadline).await)?;
         Ok(Response::new(decision_message(decision)))
@@ -64,7 +63,7 @@ impl<S: Store, K: KeySource, M: SessionMemory> ValidationService for ValidationR
     ) -> Result<Response<v1::BatchValidateKeysResponse>, Status> {
         use batch_validate_keys_result::Result as Outcome;
 
-        let (deadline, record) = (request.deadline(LIMIT)?, request.record());
+        let (deadline, record) = (request.deadline(self.limit)?, request.record());
         let questions = batch_questions(request.into_inner())?;
         let decisions = self.keys.decide_all(&questions, deadline).await;
         let result = |decision| match noted(&record, decision) {
@@ -84,7 +83,7 @@ impl<S: Store, K: KeySource, M: SessionMemory> ValidationService for ValidationR
         let messages = Messages {
             validator: Arc::clone(&self.keys),
             record: request.record(),
-            budget: request.budget(LIMIT),
+            budget: request.budget(self.limit),
             places: request.leave_place(),
         };
         // Answers leave as they are ready. The caller's reading drives the whole: while it does not read, nothing
@@ -100,7 +99,7 @@ impl<S: Store, K: KeySource, M: SessionMemory> ValidationService for ValidationR
         &self,
         request: Request<v1::ValidateSessionRequest>,
     ) -> Result<Response<v1::ValidateSessionResponse>, Status> {
-        let (deadline, record) = (request.deadline(LIMIT)?, request.record());
+        let (deadline, record) = (request.deadline(self.limit)?, request.record());
         let question = session_question(request.into_inner())?;
         let decision = self.sessions.decide(question, deadline).await;
         let decision = decision.inspect_err(|error| record.failed(error.kind)).map_err(ApiError::from)?;

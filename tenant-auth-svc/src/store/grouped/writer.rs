@@ -15,8 +15,8 @@ use crate::domain::{
 
 /// The most events in one transaction, so that its statement stays well below what servers accept.
 const MOST: usize = 5_000;
-/// How long one transaction may take; the hop has a limit of its own.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long one transaction may take at most; the hop gives up before.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Commits what waits.
 pub(super) struct Writer<S> {

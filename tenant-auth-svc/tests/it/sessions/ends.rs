@@ -45,7 +45,7 @@ async fn what_ends_a_session_ends_it_everywhere() {
             _ => {
                 let server = replicas.database.server();
                 server.execute("DELETE FROM session_bindings WHERE session_id = 'session-1'").unwrap();
-                replicas.one.running.feed().poll().await.unwrap();
+                replicas.one.hears().await;
             }
         }
         assert_eq!(said(validate(&replicas.one, "session-1", "", &[]).await).0, verdict, "{what}: here");

@@ -1,0 +1,147 @@
+//! Acknowledged usage is stored, once, whoever is killed and whenever.
+//!
+//! The program itself runs as a process, sixteen clients record usage, each request under its id until it is acknowledged, and
+//! at random moments SIGKILL ends the service, or the database, which are started again on the same port and file. In the
+//! end, what was acknowledged is compared with what is stored, request by request, and with what callers are told; and
+//! `reconcile` has to agree.
+//!
+//! A seed draws the same requests and the same moments, but what happens in between is up to the machine: the same seed need
+//! not find the same thing again.
+//!
+//! - `TENANT_AUTH_TEST_SEED`: this seed; without it, another one each time.
+//! - `TENANT_AUTH_TEST_CRASHES`: how many kills in each scenario, 50 unless told otherwise.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod database;
+mod ledger;
+mod process;
+#[path = "../simulation/random.rs"]
+mod random;
+mod report;
+mod traffic;
+mod world;
+
+use std::thread;
+
+use self::{
+    database::execute,
+    ledger::Ledger,
+    random::Random,
+    report::{Report, print, print_head},
+    traffic::Traffic,
+    world::{Kind, Victim, World},
+};
+
+const SCENARIOS: [(&str, Kind, Victim); 3] = [
+    ("service, embedded database", Kind::Embedded, Victim::Service),
+    ("service, remote database", Kind::Remote, Victim::Service),
+    ("remote database", Kind::Remote, Victim::Database),
+];
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")))
+}
+
+async fn run((name, kind, victim): (&'static str, Kind, Victim), kills: usize, seed: u64) -> Report {
+    let mut random = Random::new(seed);
+    let mut world = World::start(kind).await;
+    let mut traffic = Traffic::begin(&world.endpoint(), &mut random);
+    let (mut mid_flight, mut in_flight) = (0, 0);
+    for _ in 0..kills {
+        let found = world.strike(victim, &mut traffic, &mut random).await;
+        mid_flight += usize::from(found > 0);
+        in_flight += found;
+    }
+    world.proceed(&mut traffic, 1).await;
+    let diary = traffic.finish().await;
+    let told = world.told().await;
+    world.stop().await;
+    let reconcile = world.reconcile().await;
+    let stored = Ledger::stored(&world.file()).await;
+    Report {
+        name,
+        kills,
+        mid_flight,
+        in_flight,
+        acknowledged: diary.ledger.requests.len(),
+        retried: diary.retried,
+        already_recorded: diary.already_recorded,
+        events_acknowledged: diary.ledger.events,
+        events_stored: stored.events,
+        differences: diary.ledger.compare(&stored, &told),
+        reconcile,
+    }
+}
+
+#[test]
+fn no_acknowledged_usage_is_lost_or_counted_twice() {
+    let kills = usize::try_from(number("TENANT_AUTH_TEST_CRASHES").unwrap_or(50)).unwrap();
+    let seed = number("TENANT_AUTH_TEST_SEED").unwrap_or_else(|| getrandom::u64().unwrap());
+    print(&format!("\nTENANT_AUTH_TEST_SEED={seed} TENANT_AUTH_TEST_CRASHES={kills}\n"));
+    let reports = thread::scope(|scope| {
+        let running = SCENARIOS.map(|scenario| {
+            scope.spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(run(scenario, kills, seed))
+            })
+        });
+        running.map(|scenario| scenario.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    print_head();
+    reports.iter().for_each(Report::print);
+    reports.iter().for_each(Report::check);
+    // With a remote database, answers are made to get lost after the commit, twice in a row too: the service gives up then.
+    let [_, service, database] = &reports;
+    if kills >= 50 {
+        assert!(service.already_recorded > 0 && database.already_recorded > 0, "no kill came after a commit");
+    }
+}
+
+/// A comparison that sees nothing would be of no use.
+#[tokio::test]
+async fn what_is_lost_or_counted_twice_is_noticed() {
+    let mut world = World::start(Kind::Embedded).await;
+    let mut traffic = Traffic::begin(&world.endpoint(), &mut Random::new(1));
+    world.proceed(&mut traffic, 50).await;
+    let acknowledged = traffic.finish().await.ledger;
+    let (told, file) = (world.told().await, world.file());
+    world.stop().await;
+    let stored = Ledger::stored(&file).await;
+    let right = acknowledged.compare(&stored, &told);
+    assert!(right.lost.is_empty() && right.twice.is_empty(), "{right:?}");
+    assert_eq!(stored.events, acknowledged.events);
+    let (id, sums) = acknowledged.requests.first_key_value().unwrap();
+    let (account, quantity) = sums.first_key_value().unwrap();
+
+    // Acknowledged, and never sent.
+    let mut doctored = acknowledged.clone();
+    doctored.requests.insert("never-sent".to_owned(), sums.clone());
+    let found = doctored.compare(&stored, &told);
+    assert!(found.lost.iter().any(|line| line == "request \"never-sent\" itself"), "{found:?}");
+    assert!(found.lost.iter().any(|line| line.starts_with("total told")), "{found:?}");
+    assert!(found.twice.is_empty(), "{found:?}");
+
+    // As much again stored under its id: that of the request, its account's in the database, and what callers are told.
+    let mut doctored = acknowledged.clone();
+    *doctored.requests.get_mut(id).unwrap().get_mut(account).unwrap() -= quantity;
+    let found = doctored.compare(&stored, &told);
+    assert!(found.lost.is_empty() && found.twice.len() == 3, "{found:?}");
+
+    // Counted under a second id, in perfect order: `reconcile` cannot know.
+    let again = "INSERT INTO usage_requests (request_id, payload_hash, first_seen_at, batch, refused, unknown_tenants) \
+                 SELECT 'again', payload_hash, first_seen_at, batch, refused, unknown_tenants FROM usage_requests LIMIT 1";
+    execute(&file, again).await;
+    let events = "INSERT INTO usage_events SELECT tenant_id, hour, metric, (SELECT max(seq) FROM usage_requests), quantity \
+                  FROM usage_events WHERE request = (SELECT min(seq) FROM usage_requests)";
+    assert!(execute(&file, events).await > 0);
+    assert_eq!(world.reconcile().await.0, Some(0));
+    let found = acknowledged.compare(&Ledger::stored(&file).await, &told);
+    assert!(found.twice.iter().any(|line| line == "request \"again\" itself"), "{found:?}");
+    assert!(found.twice.iter().any(|line| line.starts_with("total stored")), "{found:?}");
+
+    // A total that is not the sum of its events.
+    assert!(execute(&file, "UPDATE usage_totals SET quantity = quantity + 1").await > 0);
+    assert_eq!(world.reconcile().await.0, Some(1));
+}

@@ -1,0 +1,172 @@
+//! Sixteen clients that record usage, each request under its id until it is acknowledged.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use tenant_auth_proto::v1::{self, usage_service_client::UsageServiceClient};
+use tokio::{sync::watch, task::JoinSet};
+use tonic::{Code, Request, Status, transport::Channel};
+use tonic_types::StatusExt as _;
+
+use crate::{ledger::Ledger, process::PATIENCE, random::Random};
+
+const CLIENTS: usize = 16;
+/// More than events in a request, each of which is of another tenant: so each event is one row.
+pub(crate) const TENANTS: usize = 5;
+const EVENTS: usize = 4;
+const METRICS: [&str; 3] = ["api.calls", "tokens", "bytes"];
+
+/// What the clients and the killer share.
+#[derive(Debug, Default)]
+struct Shared {
+    acknowledged: watch::Sender<usize>,
+    in_flight: AtomicUsize,
+    ending: AtomicBool,
+}
+
+/// Clients at work.
+pub(crate) struct Traffic {
+    shared: Arc<Shared>,
+    clients: JoinSet<Diary>,
+}
+
+/// What a client has seen.
+#[derive(Debug, Default)]
+pub(crate) struct Diary {
+    /// What was acknowledged.
+    pub(crate) ledger: Ledger,
+    /// How many requests were sent more than once.
+    pub(crate) retried: usize,
+    /// How many of these had been recorded before their acknowledgement.
+    pub(crate) already_recorded: usize,
+}
+
+impl Traffic {
+    pub(crate) fn begin(endpoint: &str, random: &mut Random) -> Self {
+        let shared = Arc::new(Shared::default());
+        let mut clients = JoinSet::new();
+        for client in 0..CLIENTS {
+            // Each has a connection of its own.
+            let channel = Channel::from_shared(endpoint.to_owned()).unwrap().connect_lazy();
+            let client = Client {
+                name: format!("client-{client}"),
+                rpc: UsageServiceClient::new(channel),
+                random: Random::new(random.below(usize::MAX) as u64),
+                shared: Arc::clone(&shared),
+            };
+            clients.spawn(client.run());
+        }
+        Self { shared, clients }
+    }
+
+    /// How many requests are under way.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.shared.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Waits until this many more requests are acknowledged.
+    pub(crate) async fn proceed(&mut self, more: usize) {
+        let mut acknowledged = self.shared.acknowledged.subscribe();
+        let wanted = *acknowledged.borrow() + more;
+        tokio::select! {
+            reached = acknowledged.wait_for(|count| *count >= wanted) => drop(reached.unwrap()),
+            // None ends by itself: it panicked.
+            Some(client) = self.clients.join_next() => drop(client.unwrap()),
+        }
+    }
+
+    /// Lets each client drive its last request to its acknowledgement.
+    pub(crate) async fn finish(self) -> Diary {
+        self.shared.ending.store(true, Ordering::Relaxed);
+        let mut all = Diary::default();
+        for diary in self.clients.join_all().await {
+            all.ledger.merge(diary.ledger);
+            all.retried += diary.retried;
+            all.already_recorded += diary.already_recorded;
+        }
+        all
+    }
+}
+
+struct Client {
+    name: String,
+    rpc: UsageServiceClient<Channel>,
+    random: Random,
+    shared: Arc<Shared>,
+}
+
+impl Client {
+    async fn run(mut self) -> Diary {
+        let mut diary = Diary::default();
+        for number in 0_usize.. {
+            if self.shared.ending.load(Ordering::Relaxed) {
+                break;
+            }
+            let request = self.draw(number);
+            let (response, attempts) = self.drive(&request).await;
+            assert!(response.rejected.is_empty(), "{response:?}");
+            assert_eq!(usize::try_from(response.accepted).unwrap(), request.events.len());
+            assert!(
+                attempts > 1 || !response.already_recorded,
+                "{} was never sent before",
+                request.request_id
+            );
+            diary.retried += usize::from(attempts > 1);
+            diary.already_recorded += usize::from(response.already_recorded);
+            diary.ledger.acknowledged(request);
+            self.shared.acknowledged.send_modify(|count| *count += 1);
+        }
+        diary
+    }
+
+    fn draw(&mut self, number: usize) -> v1::RecordUsageRequest {
+        let first = self.random.below(TENANTS);
+        let events = (0..=self.random.below(EVENTS)).map(|event| {
+            let ago = Duration::from_secs(self.random.below(4 * 3_600) as u64);
+            v1::UsageEvent {
+                tenant_id: tenant((first + event) % TENANTS),
+                metric: (*self.random.pick(&METRICS)).to_owned(),
+                quantity: 1 + i64::try_from(self.random.below(1_000)).unwrap(),
+                occurred_at: self.random.percent(50).then(|| (SystemTime::now() - ago).into()),
+            }
+        });
+        v1::RecordUsageRequest { request_id: format!("{}-{number}", self.name), events: events.collect() }
+    }
+
+    /// Sends a request until it is acknowledged; also how often that was.
+    async fn drive(&mut self, request: &v1::RecordUsageRequest) -> (v1::RecordUsageResponse, usize) {
+        for attempt in 1.. {
+            let mut message = Request::new(request.clone());
+            message.set_timeout(PATIENCE);
+            self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
+            let answer = self.rpc.record_usage(message).await;
+            self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+            match answer {
+                Ok(response) => return (response.into_inner(), attempt),
+                Err(status) => assert!(may_be_repeated(&status), "{}: {status:?}", request.request_id),
+            }
+            // As clients do, so that a dead service is not all that the machine is busy with.
+            let pause = Duration::from_millis(5 + self.random.below(20) as u64);
+            tokio::time::sleep(pause).await;
+        }
+        unreachable!("attempts do not end")
+    }
+}
+
+/// What the contract says may be sent again, and what the client's own side says about a connection that broke.
+fn may_be_repeated(status: &Status) -> bool {
+    match status.code() {
+        Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded => true,
+        Code::Unknown | Code::Cancelled | Code::Internal => status.get_error_details().error_info().is_none(),
+        _ => false,
+    }
+}
+
+pub(crate) fn tenant(number: usize) -> String {
+    format!("tenant-{number}")
+}
