@@ -98,11 +98,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_machines_clock_moves_forward_and_lags_no_more_than_it_says() {
-        let (clock, exact) = (SystemClock, SystemTime::now());
+    fn the_machines_clock_moves_forward_and_may_only_be_behind() {
+        let clock = SystemClock;
         let (first, wall) = (clock.now(), clock.wall());
-        assert!(clock.now() >= first);
-        assert!(wall + clock.lag() >= exact);
+        assert!(clock.now() >= first && wall <= SystemTime::now());
     }
 
     #[test]
