@@ -4,6 +4,7 @@
 mod examples;
 mod keys;
 mod outage;
+mod secrecy;
 mod sessions;
 mod usage;
 mod watch;
