@@ -4,6 +4,7 @@ mod following;
 mod listening;
 mod metering;
 mod readiness;
+mod reloading;
 mod running;
 mod status;
 mod upkeep;
@@ -16,7 +17,7 @@ use std::{
 };
 
 use thiserror::Error;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 pub use self::running::Running;
@@ -24,6 +25,7 @@ use self::{
     listening::Services,
     metering::Metering,
     readiness::Preparation,
+    reloading::Reloading,
     status::Witnesses,
     upkeep::{Pending, Upkeep},
 };
@@ -95,6 +97,9 @@ pub enum StartError {
         /// What the operating system says.
         source: std::io::Error,
     },
+    /// There is nothing to serve with.
+    #[error("cannot start the threads that serve connections: {0}")]
+    Threads(std::io::Error),
     /// The embedded database cannot be had.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -190,7 +195,6 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let (meter, mut metering) = Metering::begin(database.clone(), config.usage, Arc::clone(&clock));
 
     let health = HealthReporter::new();
-    let (stop, stopped) = watch::channel(false);
     let services = Services {
         validation: ValidationRpc::new(Arc::clone(&validator), Arc::clone(&sessions)),
         admin: AdminRpc::new(Arc::clone(&admin)),
@@ -208,7 +212,8 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         health: health.clone(),
     };
     readiness::announce_not_ready(&health).await;
-    let server = tokio::spawn(listener.serve(services, stopped));
+    let (files, callers, certificates) = Reloading::new(config.access, config.tls);
+    let server = listener.serve(services, callers, certificates)?;
     health.set_service_status(readiness::PROCESS, ServingStatus::Serving).await;
 
     let preparation = Preparation {
@@ -243,6 +248,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
             hop,
             heard: told,
             oldest,
+            files: files.clone(),
         };
         tokio::spawn(ops.serve(witnesses.look(), async move {
             // Nothing is ever sent: it ends with its sender.
@@ -262,7 +268,8 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         readiness,
         drain_delay: config.ops.drain_delay,
         stopping,
-        stop,
+        looking: tokio::spawn(files.clone().keep_looking()),
+        files,
         _alive: alive,
         server,
         preparation,

@@ -1,5 +1,6 @@
 //! The command line of the service.
 
+mod caller_token;
 mod check_config;
 mod dev;
 mod healthcheck;
@@ -13,7 +14,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use self::{settings::SettingsArgs, signals::StopSignals};
+use self::{
+    settings::SettingsArgs,
+    signals::{Hangup, StopSignals},
+};
 use crate::{
     app::{Running, StartError},
     config::LogConfig,
@@ -42,6 +46,8 @@ enum Command {
     CheckConfig(check_config::CheckArgs),
     /// Prove that usage totals are the sums of their events; ends with 1 and a line for each that is not.
     Reconcile(reconcile::ReconcileArgs),
+    /// Make a token for a service that calls, and its hash for the callers file.
+    CallerToken,
     /// Ask a running service whether it is ready; for containers.
     Healthcheck(healthcheck::HealthArgs),
 }
@@ -50,7 +56,9 @@ impl Cli {
     /// Runs the command to its end.
     #[must_use]
     pub fn run(self) -> ExitCode {
-        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        // For everything but connections, which have threads of their own: two are enough to stay answerable.
+        let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+        {
             Ok(runtime) => runtime,
             Err(error) => return fail(1, &format!("cannot start threads: {error}")),
         };
@@ -61,6 +69,7 @@ impl Cli {
                 Command::Migrate(args) => migrate::run(args).await,
                 Command::CheckConfig(args) => check_config::run(args).await,
                 Command::Reconcile(args) => reconcile::run(args).await,
+                Command::CallerToken => caller_token::run(),
                 Command::Healthcheck(args) => healthcheck::run(args).await,
             }
         })
@@ -88,10 +97,21 @@ fn start_logging(config: &LogConfig) {
     let _ = tracing::subscriber::set_global_default(logging::subscriber(config, std::io::stderr));
 }
 
-/// Serves until a signal asks to stop, or the service has to. A second signal ends the wait for load balancers.
+/// Serves until a signal asks to stop, or the service has to. A second signal ends the wait for load balancers. SIGHUP
+/// has files read anew.
 async fn serve_until_stopped(mut running: Running) -> Result<(), StartError> {
     let mut signals = StopSignals::listen();
+    let mut hangup = Hangup::listen();
+    let reload = running.reloader();
+    let reloading = async {
+        loop {
+            hangup.next().await;
+            tracing::info!(signal = "SIGHUP", "looking at certificates and callers");
+            reload();
+        }
+    };
     tokio::select! {
+        never = reloading => never,
         error = running.failed() => {
             running.stop().await;
             Err(error)

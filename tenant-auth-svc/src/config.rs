@@ -3,6 +3,7 @@
 //! One struct per concern; each field's documentation names its variable, unit and default. A flag of the command line
 //! stands for the variable of the same name and wins over it.
 
+mod access;
 mod cache;
 mod database;
 mod keys;
@@ -11,9 +12,11 @@ mod log;
 mod ops;
 mod reader;
 mod sessions;
+mod tls;
 mod usage;
 
 pub use self::{
+    access::{AccessConfig, CallersFile, callers},
     cache::MemoryConfig,
     database::{DatabaseConfig, Location},
     keys::KeysConfig,
@@ -22,6 +25,7 @@ pub use self::{
     ops::OpsConfig,
     reader::{Origin, Problem, Reader, Setting, Settings},
     sessions::SessionsConfig,
+    tls::TlsConfig,
     usage::UsageConfig,
 };
 
@@ -30,6 +34,10 @@ pub use self::{
 pub struct ServiceConfig {
     /// Where to listen.
     pub listen: ListenConfig,
+    /// How connections are encrypted.
+    pub tls: TlsConfig,
+    /// Who may call.
+    pub access: AccessConfig,
     /// What to decide against.
     pub database: DatabaseConfig,
     /// How keys look and are hashed.
@@ -58,7 +66,9 @@ impl ServiceConfig {
     /// [`Invalid`] lists every value that is missing or wrong.
     pub fn read(settings: Settings) -> Result<(Self, Vec<Setting>), Invalid> {
         let mut reader = Reader::new(settings);
-        let listen = ListenConfig::read(&mut reader);
+        let tls = TlsConfig::read(&mut reader);
+        let access = AccessConfig::read(&mut reader);
+        let listen = ListenConfig::read(&mut reader, tls.as_ref(), access.as_ref());
         let database = DatabaseConfig::read(&mut reader);
         let keys = KeysConfig::read(&mut reader);
         let memory = cache::read(&mut reader);
@@ -67,9 +77,11 @@ impl ServiceConfig {
         let ops = OpsConfig::read(&mut reader);
         let log = LogConfig::read(&mut reader);
         let read = reader.finish().map_err(Invalid)?;
-        match (listen, database, keys, memory, sessions, usage, ops, log) {
+        match (listen, tls, access, database, keys, memory, sessions, usage, ops, log) {
             (
                 Some(listen),
+                Some(tls),
+                Some(access),
                 Some(database),
                 Some(keys),
                 Some(memory),
@@ -77,7 +89,7 @@ impl ServiceConfig {
                 Some(usage),
                 Some(ops),
                 Some(log),
-            ) => Ok((Self { listen, database, keys, memory, sessions, usage, ops, log }, read)),
+            ) => Ok((Self { listen, tls, access, database, keys, memory, sessions, usage, ops, log }, read)),
             // A reader without problems has a value for everything.
             _ => Err(Invalid(Vec::new())),
         }

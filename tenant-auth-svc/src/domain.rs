@@ -3,6 +3,7 @@
 //! Nothing here knows how requests arrive or where data lives: no gRPC, SQL, HTTP or cache library is named below
 //! this module. `tests/architecture.rs` holds it to that.
 
+pub mod access;
 pub mod admin;
 pub mod audit;
 pub mod change;

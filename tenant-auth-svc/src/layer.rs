@@ -1,10 +1,11 @@
 //! What every RPC passes through, outermost first: request id and caller, the log line, panics, the bound of
-//! what is in work, the deadline.
+//! what is in work, the deadline, what the caller may do.
 //!
 //! One layer a file; the order is written down once, in [`stack`](crate::app). They are ours rather than tonic's own
 //! limits, because those sit outside every layer and what they refuse would be seen by nobody.
 
 pub mod access_log;
+pub mod authorize;
 pub mod catch_panic;
 pub mod deadline;
 pub mod identify;

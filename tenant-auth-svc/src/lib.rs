@@ -13,3 +13,4 @@ pub mod layer;
 pub mod ops;
 pub mod store;
 pub mod telemetry;
+pub mod transport;

@@ -18,6 +18,7 @@ use super::{
     ChangeFeed, Database, Memories, Memory, StartError,
     metering::Metering,
     readiness::{self, Readiness, State},
+    reloading::Reloading,
     upkeep::Upkeep,
 };
 use crate::{
@@ -28,6 +29,7 @@ use crate::{
         validate::Validator,
     },
     store::grouped::Committing,
+    transport::Server,
 };
 
 /// How long requests that are under way may take once no new ones are accepted.
@@ -55,10 +57,11 @@ pub struct Running {
     pub(super) drain_delay: Duration,
     /// When it was told to stop.
     pub(super) stopping: Arc<OnceLock<Moment>>,
-    pub(super) stop: watch::Sender<bool>,
+    pub(super) files: Reloading,
+    pub(super) looking: JoinHandle<()>,
     /// Health is served over HTTP for as long as this exists: to the end of the drain.
     pub(super) _alive: oneshot::Sender<Infallible>,
-    pub(super) server: JoinHandle<Result<(), tonic::transport::Error>>,
+    pub(super) server: Server,
     pub(super) preparation: JoinHandle<()>,
     pub(super) following: JoinHandle<()>,
 }
@@ -86,6 +89,19 @@ impl Running {
     #[must_use]
     pub fn validator(&self) -> &Validator<Memory> {
         &self.validator
+    }
+
+    /// Has certificates and callers read anew, if they have changed: at a moment of one's own, besides every few
+    /// seconds. What cannot be used leaves what was before it in force.
+    pub fn reloader(&self) -> impl Fn() + use<> {
+        let files = self.files.clone();
+        move || files.look()
+    }
+
+    /// Connections of each worker at this moment.
+    #[must_use]
+    pub fn connections(&self) -> Vec<usize> {
+        self.server.connections()
     }
 
     /// The change feed, to be read at a moment of one's own.
@@ -164,11 +180,7 @@ impl Running {
         };
         tokio::select! {
             error = unusable => error,
-            ended = &mut self.server => StartError::Server(match ended {
-                Ok(Ok(())) => "it was told to stop".to_owned(),
-                Ok(Err(error)) => error.to_string(),
-                Err(error) => error.to_string(),
-            }),
+            () = self.server.drained() => StartError::Server("the threads that serve connections ended".to_owned()),
         }
     }
 
@@ -189,19 +201,18 @@ impl Running {
         readiness::announce_not_ready(&self.health).await;
 
         // Nobody sends requests to what was never ready, or has ended by itself: nobody has to notice anything.
-        if self.was_ready() && !self.server.is_finished() {
+        if self.was_ready() {
             tokio::select! {
                 () = tokio::time::sleep(self.drain_delay) => {}
                 () = again => {}
             }
         }
 
-        // Nobody listens any more when the server has ended by itself.
-        let _ = self.stop.send(true);
+        self.server.drain();
         // A subscription, or a watched health name, is a request that never ends.
         self.feed.hub().close();
         readiness::end_watches(&mut self.health).await;
-        if !self.server.is_finished() && tokio::time::timeout(DRAIN, &mut self.server).await.is_err() {
+        if tokio::time::timeout(DRAIN, self.server.drained()).await.is_err() {
             tracing::warn!("requests were still under way after {DRAIN:?} and were cut off");
         }
         // Of requests that nobody waits for any more: a caller that asks again finds them done.
@@ -218,6 +229,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.preparation.abort();
         self.following.abort();
-        self.server.abort();
+        self.looking.abort();
     }
 }

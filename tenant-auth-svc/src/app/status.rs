@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::{
     Hop,
     readiness::{Readiness, State},
+    reloading::Reloading,
 };
 use crate::{
     domain::clock::{Moment, SharedClock},
@@ -28,6 +29,7 @@ pub(super) struct Witnesses {
     /// `None` when the change feed is off.
     pub(super) heard: Option<Arc<Heard>>,
     pub(super) oldest: Arc<Oldest>,
+    pub(super) files: Reloading,
 }
 
 impl Witnesses {
@@ -48,6 +50,7 @@ impl Witnesses {
             breaker_open: breaker.is_open(),
             feed: self.feed(now),
             oldest_answer: self.oldest.within_last_minute(now.monotonic),
+            files: self.files.refused(),
         }
     }
 

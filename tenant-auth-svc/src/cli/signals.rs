@@ -1,4 +1,4 @@
-//! The signals that ask the service to stop.
+//! The signals that ask the service to stop, or to look at its files.
 
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -28,6 +28,32 @@ impl StopSignals {
             () = heard(&mut self.terminate) => "SIGTERM",
             () = heard(&mut self.interrupt) => "SIGINT",
         }
+    }
+}
+
+/// SIGHUP, which has files read anew.
+pub(super) struct Hangup(#[cfg(unix)] Option<Signal>);
+
+impl Hangup {
+    /// Listens from now on; without this, the signal would end the process.
+    #[cfg(unix)]
+    pub(super) fn listen() -> Self {
+        let unheard = |error: &_| tracing::warn!(%error, "SIGHUP cannot be heard");
+        Self(signal(SignalKind::hangup()).inspect_err(unheard).ok())
+    }
+
+    /// There is no such signal here.
+    #[cfg(not(unix))]
+    pub(super) fn listen() -> Self {
+        Self()
+    }
+
+    /// Waits for the next one.
+    pub(super) async fn next(&mut self) {
+        #[cfg(unix)]
+        heard(&mut self.0).await;
+        #[cfg(not(unix))]
+        std::future::pending::<()>().await;
     }
 }
 

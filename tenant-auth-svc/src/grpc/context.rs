@@ -18,9 +18,7 @@ use crate::domain::{audit::Actor, session::SessionVerdict, store::FailureKind, v
 #[derive(Clone, Debug)]
 pub struct RequestId(pub Arc<str>);
 
-/// Who calls.
-///
-/// Callers are not authenticated yet, so this is where they call from, marked as such.
+/// Who calls: the caller's name, or where it calls from, marked as such, if it is not known.
 #[derive(Clone, Debug)]
 pub struct Caller(pub Arc<str>);
 

@@ -36,6 +36,23 @@ pub enum ApiError {
     /// The caller's deadline had passed before the work began.
     #[error("the deadline had passed before the work began, so nothing was asked or changed")]
     Expired,
+    /// The work had begun, and was not done when its time was over.
+    #[error("there was no answer in time; a change that was asked for may have been made or not")]
+    CutOff,
+    /// Nobody knows who calls.
+    #[error("callers need a known token (authorization: Bearer ...) or certificate")]
+    UnknownCaller,
+    /// The caller has not the role for it.
+    #[error("the caller {caller} may not do this: it needs one of the roles {needs}")]
+    NotAllowed {
+        /// Its name.
+        caller: String,
+        /// What it would have to be.
+        needs: String,
+    },
+    /// There is no such RPC, or no rule who may call it.
+    #[error("there is no such RPC, or nobody may call it")]
+    NoSuchRpc,
     /// A defect: a request made the code panic.
     #[error("the request met a defect")]
     Panicked,

@@ -6,15 +6,19 @@
 //! | the database gave no answer | UNAVAILABLE | ErrorInfo, RetryInfo |
 //! | the caller's deadline came before the database's answer | UNAVAILABLE | ErrorInfo, RetryInfo |
 //! | the caller's deadline had passed before the work began | DEADLINE_EXCEEDED | ErrorInfo |
+//! | no answer in time for another reason | DEADLINE_EXCEEDED | ErrorInfo |
 //! | too many calls wait for the database | RESOURCE_EXHAUSTED | ErrorInfo, RetryInfo |
 //! | too many requests are in work | RESOURCE_EXHAUSTED | ErrorInfo, RetryInfo |
 //! | no such tenant or key | NOT_FOUND | ErrorInfo |
 //! | the id is taken, or a request id was used for other events | ALREADY_EXISTS | ErrorInfo |
 //! | the key cannot be rotated | FAILED_PRECONDITION | ErrorInfo |
+//! | the caller is not known | UNAUTHENTICATED | ErrorInfo |
+//! | the caller has not the role for it | PERMISSION_DENIED | ErrorInfo |
 //! | a defect | INTERNAL | ErrorInfo |
 //!
 //! A deadline that comes during the wait is UNAVAILABLE, because it is the database that was slow, and the caller, who
-//! still listens for a moment, learns that. DEADLINE_EXCEEDED says that the database was not asked at all.
+//! still listens for a moment, learns that. DEADLINE_EXCEEDED with DEADLINE_PASSED says that the database was not asked at
+//! all; with DEADLINE_REACHED, that the request was cut off, most likely because its message never arrived whole.
 //!
 //! Messages are for the developer on the other side. They never hold what the database said: the log does.
 
@@ -71,6 +75,14 @@ impl From<ApiError> for Status {
                 Self::with_error_details(Code::ResourceExhausted, error.to_string(), details)
             }
             ApiError::Expired => with_reason(Code::DeadlineExceeded, "DEADLINE_PASSED", error.to_string()),
+            ApiError::UnknownCaller => {
+                with_reason(Code::Unauthenticated, "UNKNOWN_CALLER", error.to_string())
+            }
+            ApiError::NotAllowed { .. } => {
+                with_reason(Code::PermissionDenied, "ROLE_MISSING", error.to_string())
+            }
+            ApiError::NoSuchRpc => with_reason(Code::Unimplemented, "NO_SUCH_RPC", error.to_string()),
+            ApiError::CutOff => with_reason(Code::DeadlineExceeded, "DEADLINE_REACHED", error.to_string()),
             ApiError::Panicked => with_reason(
                 Code::Internal,
                 "DEFECT",

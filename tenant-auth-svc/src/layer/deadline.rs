@@ -1,23 +1,32 @@
-//! Reads how long the caller waits.
+//! How long a request may take: as long as its caller waits, and never for ever.
 
 use std::{
+    future::Future,
+    pin::Pin,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use futures::future::{Either, Ready, ready};
 use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tokio::time::Sleep;
 use tonic::Status;
 use tower::{Layer, Service};
 
-use crate::grpc::context::Deadline;
+use crate::grpc::{ApiError, context::Deadline};
 
 /// What is kept back for the answer's way home: a caller is better off with "the database is down" in time than with
 /// its own timer running out.
 const MARGIN: Duration = Duration::from_millis(5);
 
-/// Turns `grpc-timeout` into a [`Deadline`] that handlers pass on to the database hop. What arrives when its time is
-/// over is answered DEADLINE_EXCEEDED here: tonic's own timer, outside of our layers, would cut it off without a word.
+/// How long any answer may be in coming, for callers that do not say how long they wait: longer than every limit of the
+/// handlers. What is left is a request whose message never arrives, which must not keep its place.
+const LONGEST: Duration = Duration::from_secs(15);
+
+/// Turns `grpc-timeout` into a [`Deadline`] that handlers pass on to the database hop, and answers DEADLINE_EXCEEDED for
+/// what arrives when its time is over, and for what has no answer in time. Once an answer has begun, as a stream's has
+/// at once, it may go on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DeadlineLayer;
 
@@ -42,7 +51,7 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = Either<Ready<Result<S::Response, S::Error>>, S::Future>;
+    type Future = Either<Ready<Result<S::Response, S::Error>>, Timed<S::Future>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -50,15 +59,47 @@ where
 
     fn call(&mut self, mut request: Request<In>) -> Self::Future {
         let timeout = request.headers().get("grpc-timeout").and_then(|value| value.to_str().ok());
-        if let Some(timeout) = timeout.and_then(parse) {
+        let timeout = timeout.and_then(parse);
+        let now = Instant::now();
+        if let Some(timeout) = timeout {
             let kept_back = MARGIN.min(timeout / 10);
-            let deadline = Deadline(Instant::now() + (timeout - kept_back));
+            let deadline = Deadline(now + (timeout - kept_back));
             if let Err(expired) = deadline.ahead() {
                 return Either::Left(ready(Ok(Status::from(expired).into_http())));
             }
             request.extensions_mut().insert(deadline);
         }
-        Either::Right(self.inner.call(request))
+        let until = now + timeout.unwrap_or(LONGEST).min(LONGEST);
+        Either::Right(Timed { answer: self.inner.call(request), until, timer: None })
+    }
+}
+
+pin_project! {
+    /// The future of [`WithDeadline`].
+    pub struct Timed<F> {
+        #[pin]
+        answer: F,
+        until: Instant,
+        // Only for an answer that is not there at once: most are.
+        timer: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl<F, Out, E> Future for Timed<F>
+where
+    F: Future<Output = Result<Response<Out>, E>>,
+    Out: Default,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(answer) = this.answer.poll(cx) {
+            return Poll::Ready(answer);
+        }
+        let until = *this.until;
+        let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until.into())));
+        timer.as_mut().poll(cx).map(|()| Ok(Status::from(ApiError::CutOff).into_http()))
     }
 }
 

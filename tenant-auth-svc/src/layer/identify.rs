@@ -5,27 +5,53 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderName, HeaderValue, Request, Response};
-use tonic::transport::server::TcpConnectInfo;
+use arc_swap::ArcSwapOption;
+use http::{HeaderName, HeaderValue, Request, Response, header::AUTHORIZATION};
 use tower::{Layer, Service};
 use uuid::Uuid;
 
-use crate::grpc::context::{Caller, RequestId, RpcRecord};
+use crate::{
+    domain::access::{Caller as KnownCaller, Callers},
+    grpc::context::{Caller, RequestId, RpcRecord},
+    transport::Peer,
+};
 
 /// Carries the request id in both directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id taken over from a caller.
 const MAX_REQUEST_ID: usize = 64;
 
+/// Who calls, as far as what it may do is concerned.
+#[derive(Clone, Debug)]
+pub enum Identity {
+    /// Nobody has said who may call, so everybody may.
+    Anyone,
+    /// A caller with roles.
+    Known(Arc<KnownCaller>),
+    /// Somebody without a token or certificate that is known.
+    Unknown,
+}
+
+/// The callers in force; none for everybody. It changes with its file.
+pub type Directory = Arc<ArcSwapOption<Callers>>;
+
 /// Gives each request an id (the caller's own, if it sends a sensible one), says who calls, and sends the id back.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct IdentifyLayer;
+#[derive(Clone, Debug)]
+pub struct IdentifyLayer(Directory);
+
+impl IdentifyLayer {
+    /// Knows these callers.
+    #[must_use]
+    pub fn new(callers: Directory) -> Self {
+        Self(callers)
+    }
+}
 
 impl<S> Layer<S> for IdentifyLayer {
     type Service = Identify<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Identify { inner }
+        Identify { inner, callers: Arc::clone(&self.0) }
     }
 }
 
@@ -33,6 +59,7 @@ impl<S> Layer<S> for IdentifyLayer {
 #[derive(Clone, Debug)]
 pub struct Identify<S> {
     inner: S,
+    callers: Directory,
 }
 
 impl<S, In, Out> Service<Request<In>> for Identify<S>
@@ -50,10 +77,15 @@ where
 
     fn call(&mut self, mut request: Request<In>) -> Self::Future {
         let id = request_id(&request);
-        let caller = caller(&request);
+        let identity = identity(self.callers.load().as_deref(), &request);
+        let caller = match &identity {
+            Identity::Known(caller) => Arc::clone(&caller.name),
+            Identity::Anyone | Identity::Unknown => stranger(&request),
+        };
         let extensions = request.extensions_mut();
         extensions.insert(RequestId(Arc::clone(&id)));
         extensions.insert(Caller(caller));
+        extensions.insert(identity);
         extensions.insert(RpcRecord::default());
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -74,9 +106,33 @@ fn request_id<B>(request: &Request<B>) -> Arc<str> {
     given.map_or_else(|| Uuid::now_v7().simple().to_string().into(), Into::into)
 }
 
-fn caller<B>(request: &Request<B>) -> Arc<str> {
-    let peer = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-    peer.map_or_else(|| "unauthenticated".into(), |peer| format!("unauthenticated@{}", peer.ip()).into())
+/// A token that is sent has to be good: nobody falls back to what its certificate allows.
+fn identity<B>(callers: Option<&Callers>, request: &Request<B>) -> Identity {
+    let Some(callers) = callers else { return Identity::Anyone };
+    let found = match request.headers().get(AUTHORIZATION) {
+        Some(value) => value.to_str().ok().and_then(bearer).and_then(|token| callers.with_token(token)),
+        None => request
+            .extensions()
+            .get::<Peer>()
+            .and_then(|peer| peer.certificate.as_ref())
+            .and_then(|names| callers.with_names(&names.dns, &names.uris)),
+    };
+    found.map_or(Identity::Unknown, |caller| Identity::Known(Arc::clone(caller)))
+}
+
+/// The token of `Bearer <token>`; the word in any case, as HTTP has it.
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
+}
+
+/// Where somebody without a name calls from.
+fn stranger<B>(request: &Request<B>) -> Arc<str> {
+    let peer = request.extensions().get::<Peer>();
+    peer.map_or_else(
+        || "unauthenticated".into(),
+        |peer| format!("unauthenticated@{}", peer.address.ip()).into(),
+    )
 }
 
 #[cfg(test)]

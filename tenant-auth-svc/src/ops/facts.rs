@@ -22,6 +22,17 @@ pub struct Facts {
     pub feed: Feed,
     /// The age of the oldest answer that was given in the last minute; `None` when none was.
     pub oldest_answer: Option<Duration>,
+    /// Files that have changed into something that cannot be used: what was before it stays in force.
+    pub files: Files,
+}
+
+/// Which files have changed into something that cannot be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// That of the callers.
+    pub callers_refused: bool,
+    /// Those of the certificates.
+    pub certificates_refused: bool,
 }
 
 /// How far the process has come.

@@ -41,6 +41,10 @@ pub(super) fn of(facts: &Facts) -> String {
         "database": database,
         "breaker": { "state": breaker },
         "feed": { "state": feed, "last_heard": heard, "ago_ms": ago_ms },
+        "files": {
+            "callers_refused": facts.files.callers_refused,
+            "certificates_refused": facts.files.certificates_refused,
+        },
         "memory": { "oldest_answer_ms": facts.oldest_answer.map(millis) },
     })
     .to_string();
@@ -64,6 +68,7 @@ fn millis(time: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::domain::{clock::UnixMillis, condition::Condition, store::FailureKind};
+    use crate::ops::facts::Files;
 
     fn at(seconds: u64) -> Moment {
         let monotonic = Duration::from_secs(seconds);
@@ -84,6 +89,7 @@ mod tests {
             breaker_open: true,
             feed: Feed::SilentSince(at(7)),
             oldest_answer: Some(Duration::from_millis(313_900)),
+            files: Files::default(),
         };
         let expected = json!({
             "ready": false,
@@ -94,7 +100,11 @@ mod tests {
             },
             "breaker": { "state": "open" },
             "feed": { "state": "silent", "last_heard": "2026-11-21T07:20:07Z", "ago_ms": 313_000 },
-            "memory": { "oldest_answer_ms": 313_900 },
+            "files": {
+            "callers_refused": facts.files.callers_refused,
+            "certificates_refused": facts.files.certificates_refused,
+        },
+        "memory": { "oldest_answer_ms": 313_900 },
         });
         assert_eq!(read(&facts), expected);
     }
@@ -109,6 +119,7 @@ mod tests {
             breaker_open: false,
             feed: Feed::Off,
             oldest_answer: None,
+            files: Files::default(),
         };
         let told = read(&facts);
         assert_eq!(told["process"]["reason"], "schema_newer");

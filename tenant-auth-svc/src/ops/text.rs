@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::facts::{Facts, Feed, Phase};
+use super::facts::{Facts, Feed, Files, Phase};
 use crate::domain::clock::{Moment, UnixMillis};
 
 /// A line for the process and for each thing that it depends on.
@@ -13,6 +13,7 @@ pub(super) fn of(facts: &Facts) -> String {
         ("breaker", breaker(facts).to_owned()),
         ("feed", feed(facts)),
         ("memory", memory(facts)),
+        ("files", files(facts.files).to_owned()),
     ];
     lines.map(|(name, state)| format!("{name:8}  {state}\n")).concat()
 }
@@ -69,6 +70,17 @@ fn memory(facts: &Facts) -> String {
     }
 }
 
+fn files(files: Files) -> &'static str {
+    match (files.callers_refused, files.certificates_refused) {
+        (false, false) => "in force",
+        (true, false) => "the new callers cannot be used, the old ones stay; the log says why",
+        (false, true) => "the new certificates cannot be used, the old ones stay; the log says why",
+        (true, true) => {
+            "the new callers and certificates cannot be used, the old ones stay; the log says why"
+        }
+    }
+}
+
 fn since(facts: &Facts, at: Moment) -> String {
     format!("since {}, {}", moment(at.wall), length(facts.now.since(at)))
 }
@@ -104,6 +116,7 @@ mod tests {
             breaker_open: true,
             feed: Feed::SilentSince(at(7)),
             oldest_answer: Some(Duration::from_millis(313_900)),
+            files: Files::default(),
         };
         assert_eq!(
             of(&facts),
@@ -113,6 +126,7 @@ database  failing (timed_out) since 2026-11-21T07:20:08Z, 312 s
 breaker   open: the database is asked once or twice a second, to see whether it is back
 feed      silent since 2026-11-21T07:20:07Z, 313 s
 memory    oldest answer in the last minute: 313 s
+files     in force
 "
         );
     }
@@ -127,6 +141,7 @@ memory    oldest answer in the last minute: 313 s
             breaker_open: false,
             feed: Feed::NotHeard,
             oldest_answer: None,
+            files: Files::default(),
         };
         assert_eq!(
             of(&facts),
@@ -136,6 +151,7 @@ database  not asked yet
 breaker   closed
 feed      not heard yet
 memory    no answer in the last minute
+files     in force
 "
         );
         let healthy = Facts {

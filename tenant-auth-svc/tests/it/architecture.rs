@@ -6,7 +6,7 @@ use std::{
 };
 
 /// A module, what it may name of this crate, and which libraries it must not name.
-const RULES: [(&str, &[&str], &[&str]); 8] = [
+const RULES: [(&str, &[&str], &[&str]); 9] = [
     (
         "domain",
         &["domain"],
@@ -30,8 +30,17 @@ const RULES: [(&str, &[&str], &[&str]); 8] = [
         &["tonic", "prost", "libsql", "moka", "reqwest", "tower", "tenant_auth_proto"],
     ),
     ("grpc", &["build", "domain", "grpc"], &["libsql", "moka", "reqwest", "tower"]),
-    ("layer", &["domain", "grpc", "layer", "telemetry"], &["libsql", "moka", "reqwest", "tenant_auth_proto"]),
-    ("config", &["config", "domain", "store"], &["tonic", "prost", "libsql", "tower", "tenant_auth_proto"]),
+    ("transport", &["transport"], &["prost", "libsql", "moka", "reqwest", "tenant_auth_proto"]),
+    (
+        "layer",
+        &["domain", "grpc", "layer", "telemetry", "transport"],
+        &["libsql", "moka", "reqwest", "tenant_auth_proto"],
+    ),
+    (
+        "config",
+        &["config", "domain", "store", "transport"],
+        &["tonic", "prost", "libsql", "tower", "tenant_auth_proto"],
+    ),
     // What the others know reaches it as facts, filled in by `app`.
     (
         "ops",

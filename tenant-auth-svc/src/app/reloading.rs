@@ -1,0 +1,147 @@
+//! Files that may change while the service runs: certificates and callers. (The database's token looks after itself.)
+//!
+//! They are compared by content, every few seconds and when told: dates and sizes lie where files are links that a
+//! deployment switches over. What cannot be used leaves what was before it in force, and says so until it is mended.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    config::{AccessConfig, TlsConfig, callers},
+    layer::identify::Directory,
+    ops::facts::Files,
+    transport::tls::Certificates,
+};
+
+/// How often the files are looked at.
+pub(super) const EVERY: Duration = Duration::from_secs(5);
+
+const CALLERS: &str = "callers";
+const CERTIFICATES: &str = "certificates";
+
+/// What is to be done with files that have changed.
+type Load = Box<dyn Fn() -> Result<(), String> + Send>;
+
+/// Some files that are good together or not at all.
+struct Source {
+    /// What they are, in words.
+    what: &'static str,
+    paths: Vec<PathBuf>,
+    /// What was in them when they were last looked at.
+    seen: [u8; 32],
+    load: Load,
+    /// What is in them is not in force.
+    refused: bool,
+}
+
+/// All of them.
+#[derive(Clone)]
+pub(super) struct Reloading(Arc<Mutex<Vec<Source>>>);
+
+impl std::fmt::Debug for Reloading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reloading").finish_non_exhaustive()
+    }
+}
+
+impl Reloading {
+    /// The files that a configuration names, and what is in force of them.
+    pub(super) fn new(access: AccessConfig, tls: TlsConfig) -> (Self, Directory, Option<Arc<Certificates>>) {
+        let mut sources = Vec::new();
+        let directory: Directory = Arc::new(ArcSwapOption::empty());
+        if let Some(file) = access.callers {
+            directory.store(Some(Arc::new(file.callers)));
+            let (directory, path) = (Arc::clone(&directory), file.path);
+            let paths = vec![path.clone()];
+            let load = move || callers(&path).map(|callers| directory.store(Some(Arc::new(callers))));
+            sources.push(Source::new(CALLERS, paths, Box::new(load)));
+        }
+        let certificates = tls.certificates.map(|(files, config)| {
+            let certificates = Arc::new(Certificates::new(config));
+            let to_replace = Arc::clone(&certificates);
+            let paths = files.paths().map(ToOwned::to_owned).collect();
+            let load = move || match files.load() {
+                Ok(config) => {
+                    to_replace.replace(config);
+                    Ok(())
+                }
+                Err(error) => Err(error.to_string()),
+            };
+            sources.push(Source::new(CERTIFICATES, paths, Box::new(load)));
+            certificates
+        });
+        (Self(Arc::new(Mutex::new(sources))), directory, certificates)
+    }
+
+    /// Looks at every file now, and puts what has changed in force.
+    pub(super) fn look(&self) {
+        for source in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            source.look();
+        }
+    }
+
+    /// What could not be put in force.
+    pub(super) fn refused(&self) -> Files {
+        let sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = |what| sources.iter().any(|source| source.what == what && source.refused);
+        Files { callers_refused: refused(CALLERS), certificates_refused: refused(CERTIFICATES) }
+    }
+
+    /// Looks again and again.
+    pub(super) async fn keep_looking(self) {
+        loop {
+            tokio::time::sleep(EVERY).await;
+            let files = self.clone();
+            // A file may be on a disk that hangs. That the thread ended early is said by its panic.
+            let _ = tokio::task::spawn_blocking(move || files.look()).await;
+        }
+    }
+}
+
+impl Source {
+    fn new(what: &'static str, paths: Vec<PathBuf>, load: Load) -> Self {
+        let seen = content(&paths);
+        Self { what, paths, seen, load, refused: false }
+    }
+
+    fn look(&mut self) {
+        let now = content(&self.paths);
+        if now == self.seen {
+            return;
+        }
+        self.seen = now;
+        match (self.load)() {
+            Ok(()) => {
+                self.refused = false;
+                tracing::info!(what = self.what, "read anew, and in force");
+            }
+            Err(error) => {
+                tracing::error!(what = self.what, %error, "cannot be used; what was before it stays in force");
+                self.refused = true;
+            }
+        }
+    }
+}
+
+/// What is in some files: a digest, because a private key is among them. A file that cannot be read differs from all
+/// that can.
+fn content(paths: &[PathBuf]) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for path in paths {
+        match std::fs::read(path).map(zeroize::Zeroizing::new) {
+            Ok(bytes) => {
+                digest.update([1]);
+                digest.update((bytes.len() as u64).to_le_bytes());
+                digest.update(&*bytes);
+            }
+            Err(_) => digest.update([0]),
+        }
+    }
+    digest.finalize().into()
+}

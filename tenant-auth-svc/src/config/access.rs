@@ -1,0 +1,131 @@
+//! Who may call.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use super::reader::Reader;
+use crate::domain::access::{CallerEntry, Callers, Role, Roles, TokenHash};
+
+/// Who may call.
+#[derive(Clone, Debug)]
+pub struct AccessConfig {
+    /// `TENANT_AUTH_CALLERS_FILE`: a TOML file with one `[[caller]]` for each service that may call. Default none:
+    /// everybody who can connect may do everything.
+    pub callers: Option<CallersFile>,
+}
+
+/// A file of callers, as it was at the start.
+#[derive(Clone, Debug)]
+pub struct CallersFile {
+    /// The file. It is read again when it changes.
+    pub path: PathBuf,
+    /// Who was in it.
+    pub callers: Callers,
+}
+
+impl AccessConfig {
+    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+        let callers = reader.optional("TENANT_AUTH_CALLERS_FILE", |path| {
+            let path = PathBuf::from(path);
+            callers(&path).map(|callers| CallersFile { path, callers })
+        });
+        Some(Self { callers: callers? })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default, rename = "caller")]
+    callers: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    roles: Vec<String>,
+    #[serde(default)]
+    token_sha256: Vec<String>,
+    #[serde(default)]
+    dns: Vec<String>,
+    #[serde(default)]
+    uri: Vec<String>,
+}
+
+/// Reads a file of callers.
+///
+/// # Errors
+/// What is wrong with it, with the line where that is known; completes the sentence "the value …".
+pub fn callers(path: &Path) -> Result<Callers, String> {
+    let shown = path.display();
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot be read: {shown}: {error}"))?;
+    let file: File =
+        toml::from_str(&text).map_err(|error| format!("is no list of callers: {shown}: {error}"))?;
+    let entries = file.callers.into_iter().map(entry).collect::<Result<_, _>>();
+    entries
+        .and_then(|entries| Callers::new(entries).map_err(|error| error.to_string()))
+        .map_err(|error| format!("{shown}: {error}"))
+}
+
+fn entry(entry: Entry) -> Result<CallerEntry, String> {
+    let name = entry.name;
+    let role = |text: &String| {
+        let known: Vec<_> = Role::ALL.into_iter().map(Role::as_str).collect();
+        Role::parse(text).ok_or_else(|| {
+            format!("the caller {name} has the role {text:?}, but there are only {}", known.join(", "))
+        })
+    };
+    let roles = entry.roles.iter().map(role).collect::<Result<Vec<_>, _>>()?;
+    let token = |text: &String| {
+        TokenHash::parse(text).ok_or_else(|| {
+            // Not the text itself: it may be the token, put there by mistake.
+            format!("the caller {name} has a token_sha256 that is not 64 hexadecimal digits")
+        })
+    };
+    let tokens = entry.token_sha256.iter().map(token).collect::<Result<_, _>>()?;
+    Ok(CallerEntry { roles: Roles::of(&roles), tokens, dns: entry.dns, uris: entry.uri, name })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Callers, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("callers.toml");
+        fs::write(&path, text).unwrap();
+        callers(&path)
+    }
+
+    #[test]
+    fn the_example_is_good() {
+        let example = include_str!("../../../deploy/config/callers.toml");
+        assert_eq!(read(example).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let wrong = |text: &str, says: &str| {
+            let error = read(text).unwrap_err();
+            assert!(error.contains("callers.toml") && error.contains(says), "{error}");
+        };
+        wrong("", "names no caller");
+        wrong("[[caller]]\nname = 'a'\nroles = ['king']\ndns = ['x']", "only validator, sessions, meter");
+        wrong(
+            "[[caller]]\nname = 'a'\nroles = ['meter']\ntoken_sha256 = ['secret']",
+            "64 hexadecimal digits",
+        );
+        wrong("[[caller]]\nname = 'a'\nroles = []\ndns = ['x']", "has no role");
+        wrong("[[caller]]\nname = 'a'\nrole = ['meter']", "line 3");
+        assert!(
+            !read("[[caller]]\nname='a'\nroles=['meter']\ntoken_sha256=['secret']")
+                .unwrap_err()
+                .contains("secret")
+        );
+    }
+}

@@ -1,0 +1,51 @@
+//! Encryption.
+
+use std::{path::PathBuf, sync::Arc};
+
+use super::reader::Reader;
+use crate::transport::tls::TlsFiles;
+
+/// Encryption.
+#[derive(Clone, Debug)]
+pub struct TlsConfig {
+    /// `TENANT_AUTH_TLS_CERT_FILE` and `TENANT_AUTH_TLS_KEY_FILE`: PEM files with the certificate, those between it and
+    /// its root, and the private key. Default none: plaintext. `TENANT_AUTH_TLS_CLIENT_CA_FILE`: PEM file with the roots
+    /// of the certificates that callers may show. Default none: they are not asked for one.
+    pub certificates: Option<(TlsFiles, Arc<rustls::ServerConfig>)>,
+}
+
+const CERT: &str = "TENANT_AUTH_TLS_CERT_FILE";
+const KEY: &str = "TENANT_AUTH_TLS_KEY_FILE";
+const CLIENT_CA: &str = "TENANT_AUTH_TLS_CLIENT_CA_FILE";
+
+impl TlsConfig {
+    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+        let mut file = |variable| reader.optional(variable, |path| Ok::<_, String>(PathBuf::from(path)));
+        let (certificate, key, client_ca) = (file(CERT)?, file(KEY)?, file(CLIENT_CA)?);
+        let (certificate, key) = match (certificate, key) {
+            (Some(certificate), Some(key)) => (certificate, key),
+            (None, None) if client_ca.is_none() => return Some(Self { certificates: None }),
+            (None, _) => {
+                reader.problem(CERT, "must be set: there is no encryption without a certificate");
+                return None;
+            }
+            (Some(_), None) => {
+                reader.problem(KEY, "must be set: the certificate is of no use without its private key");
+                return None;
+            }
+        };
+        let files = TlsFiles { certificate, key, client_ca };
+        match files.load() {
+            Ok(config) => Some(Self { certificates: Some((files, config)) }),
+            Err(error) => {
+                reader.problem(CERT, format!("cannot be used: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Whether callers may show certificates.
+    pub(super) fn knows_callers(&self) -> bool {
+        self.certificates.as_ref().is_some_and(|(files, _)| files.client_ca.is_some())
+    }
+}

@@ -1,0 +1,230 @@
+//! The callers that are known, and how each is recognised.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
+
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use super::role::Roles;
+
+/// A service that may call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Its name in logs and in the audit log.
+    pub name: Arc<str>,
+    /// What it may do.
+    pub roles: Roles,
+}
+
+/// SHA-256 of a caller's token. The token itself is known to the caller alone.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenHash([u8; 32]);
+
+impl TokenHash {
+    /// That of a token.
+    #[must_use]
+    pub fn of(token: &str) -> Self {
+        Self(Sha256::digest(token.as_bytes()).into())
+    }
+
+    /// Reads 64 hexadecimal digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut hash = [0; 32];
+        hex::decode_to_slice(text, &mut hash).ok()?;
+        Some(Self(hash))
+    }
+}
+
+impl fmt::Display for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A caller and everything it is recognised by.
+#[derive(Clone, Debug)]
+pub struct CallerEntry {
+    /// Its name: 1 to 64 characters of `a-z 0-9 . _ -`.
+    pub name: String,
+    /// What it may do.
+    pub roles: Roles,
+    /// Hashes of its tokens: one, or two while a new one is rolled out.
+    pub tokens: Vec<TokenHash>,
+    /// DNS names in its certificate.
+    pub dns: Vec<String>,
+    /// URIs in its certificate, such as a SPIFFE id.
+    pub uris: Vec<String>,
+}
+
+/// Why a list of callers is refused.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum InvalidCallers {
+    /// There is nobody on it.
+    #[error("names no caller: nobody could call")]
+    Empty,
+    /// A name that would garble a log.
+    #[error("the caller {0:?} must have a name of 1 to 64 characters of a-z 0-9 . _ -")]
+    Name(String),
+    /// Two of one name.
+    #[error("there are two callers named {0}")]
+    TwoOfOneName(String),
+    /// It can never call.
+    #[error("the caller {0} has neither a token nor a name in a certificate")]
+    Unrecognisable(String),
+    /// It may do nothing.
+    #[error("the caller {0} has no role")]
+    NoRole(String),
+    /// Who of the two calls could not be told.
+    #[error("the callers {0} and {1} are recognised by the same {2}")]
+    SharedBy(String, String, &'static str),
+}
+
+/// The callers that are known.
+#[derive(Clone, Debug, Default)]
+pub struct Callers {
+    all: Vec<Arc<Caller>>,
+    tokens: HashMap<TokenHash, Arc<Caller>>,
+    dns: HashMap<String, Arc<Caller>>,
+    uris: HashMap<String, Arc<Caller>>,
+}
+
+impl Callers {
+    /// Those of a list.
+    ///
+    /// # Errors
+    /// [`InvalidCallers`] for the first entry that is wrong.
+    pub fn new(entries: Vec<CallerEntry>) -> Result<Self, InvalidCallers> {
+        let mut callers = Self::default();
+        let mut names = BTreeMap::new();
+        for entry in entries {
+            if !is_name(&entry.name) {
+                return Err(InvalidCallers::Name(entry.name));
+            }
+            if names.insert(entry.name.clone(), ()).is_some() {
+                return Err(InvalidCallers::TwoOfOneName(entry.name));
+            }
+            callers.add(entry)?;
+        }
+        if callers.all.is_empty() { Err(InvalidCallers::Empty) } else { Ok(callers) }
+    }
+
+    fn add(&mut self, entry: CallerEntry) -> Result<(), InvalidCallers> {
+        if entry.tokens.is_empty() && entry.dns.is_empty() && entry.uris.is_empty() {
+            return Err(InvalidCallers::Unrecognisable(entry.name));
+        }
+        if entry.roles == Roles::default() {
+            return Err(InvalidCallers::NoRole(entry.name));
+        }
+        let caller = Arc::new(Caller { name: entry.name.into(), roles: entry.roles });
+        for token in entry.tokens {
+            own(&mut self.tokens, token, &caller, "token")?;
+        }
+        for name in entry.dns {
+            own(&mut self.dns, name.to_ascii_lowercase(), &caller, "DNS name")?;
+        }
+        for uri in entry.uris {
+            own(&mut self.uris, uri, &caller, "URI")?;
+        }
+        self.all.push(caller);
+        Ok(())
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The caller that has this token.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Option<&Arc<Caller>> {
+        // Hashed first: how long the comparison takes says nothing about a token.
+        self.tokens.get(&TokenHash::of(token))
+    }
+
+    /// The caller that has these names in its certificate. None when they belong to several callers.
+    #[must_use]
+    pub fn with_names(&self, dns: &[String], uris: &[String]) -> Option<&Arc<Caller>> {
+        let by_dns = dns.iter().filter_map(|name| self.dns.get(&name.to_ascii_lowercase()));
+        let mut found = by_dns.chain(uris.iter().filter_map(|uri| self.uris.get(uri)));
+        let first = found.next()?;
+        found.all(|other| Arc::ptr_eq(first, other)).then_some(first)
+    }
+}
+
+fn own<K: Eq + std::hash::Hash>(
+    table: &mut HashMap<K, Arc<Caller>>,
+    key: K,
+    caller: &Arc<Caller>,
+    kind: &'static str,
+) -> Result<(), InvalidCallers> {
+    match table.insert(key, Arc::clone(caller)) {
+        Some(other) if !Arc::ptr_eq(&other, caller) => {
+            Err(InvalidCallers::SharedBy(other.name.to_string(), caller.name.to_string(), kind))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'.' | b'_' | b'-');
+    (1..=64).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::access::Role;
+
+    fn entry(name: &str, token: &str, dns: &[&str]) -> CallerEntry {
+        CallerEntry {
+            name: name.to_owned(),
+            roles: Roles::of(&[Role::Meter]),
+            tokens: if token.is_empty() { Vec::new() } else { vec![TokenHash::of(token)] },
+            dns: dns.iter().map(|name| (*name).to_owned()).collect(),
+            uris: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_caller_is_known_by_its_token_or_its_names() {
+        let callers = Callers::new(vec![entry("api", "one", &[]), entry("worker", "", &["Worker.internal"])]);
+        let callers = callers.unwrap();
+        assert_eq!(&*callers.with_token("one").unwrap().name, "api");
+        assert_eq!(callers.with_token("two"), None);
+        let names = ["other".to_owned(), "worker.INTERNAL".to_owned()];
+        assert_eq!(&*callers.with_names(&names, &[]).unwrap().name, "worker");
+        assert_eq!(callers.with_names(&names[..1], &[]), None);
+    }
+
+    #[test]
+    fn a_certificate_of_two_callers_is_nobodys() {
+        let callers = Callers::new(vec![entry("a", "", &["a"]), entry("b", "", &["b"])]).unwrap();
+        assert_eq!(callers.with_names(&["a".to_owned(), "b".to_owned()], &[]), None);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        let refused = |entries| Callers::new(entries).unwrap_err();
+        assert_eq!(refused(Vec::new()), InvalidCallers::Empty);
+        assert_eq!(refused(vec![entry("a b", "t", &[])]), InvalidCallers::Name("a b".to_owned()));
+        let twice = vec![entry("a", "t", &[]), entry("a", "u", &[])];
+        assert_eq!(refused(twice), InvalidCallers::TwoOfOneName("a".to_owned()));
+        assert_eq!(refused(vec![entry("a", "", &[])]), InvalidCallers::Unrecognisable("a".to_owned()));
+        let shared = vec![entry("a", "t", &[]), entry("b", "t", &[])];
+        assert_eq!(refused(shared), InvalidCallers::SharedBy("a".to_owned(), "b".to_owned(), "token"));
+        let idle = CallerEntry { roles: Roles::default(), ..entry("a", "t", &[]) };
+        assert_eq!(refused(vec![idle]), InvalidCallers::NoRole("a".to_owned()));
+    }
+}

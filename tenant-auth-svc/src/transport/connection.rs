@@ -1,0 +1,109 @@
+//! One connection, from its first bytes to its end.
+
+mod greeting;
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower::Service;
+
+use super::{limits::Limits, peer::Peer};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Serves one connection to its end. When `stop` completes, the peer is asked to open no more requests, and those
+/// under way go on.
+pub(super) async fn serve<Io, S, B>(
+    io: Io,
+    peer: Peer,
+    service: S,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+) where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<tonic::body::Body>, Response = Response<B>, Error = Infallible> + Clone + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let read = Arc::new(AtomicUsize::new(0));
+    let io = greeting::Counted::new(io, Arc::clone(&read));
+    let requests = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(tonic::body::Body::new);
+        request.extensions_mut().insert(peer.clone());
+        let mut service = service.clone();
+        // Layers are always ready: none of them waits for anything before a request has come.
+        service.call(request)
+    });
+    let mut connection = pin!(builder(&limits).serve_connection(TokioIo::new(io), requests));
+    let mut stop = pin!(stop);
+    let mut greeting = pin!(tokio::time::sleep(limits.greeting));
+    let mut age = pin!(tokio::time::sleep(spread(limits.age)));
+    let mut greeted = false;
+    let mut ending = false;
+    let mut aged = false;
+    loop {
+        tokio::select! {
+            // An error is the peer's, or the network's; each request under way has noticed for itself.
+            ended = &mut connection => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended early");
+                }
+                return;
+            }
+            () = &mut greeting, if !greeted => {
+                if read.load(Ordering::Relaxed) < greeting::LENGTH {
+                    tracing::debug!("a connection was closed: it did not begin to speak HTTP/2");
+                    return;
+                }
+                greeted = true;
+            }
+            () = &mut stop, if !ending => {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = &mut age => {
+                if aged {
+                    return;
+                }
+                aged = true;
+                age.as_mut().reset(tokio::time::Instant::now() + limits.age_grace);
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+fn builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .max_pending_accept_reset_streams(limits.pending_resets)
+        .max_local_error_reset_streams(limits.caused_resets)
+        .max_header_list_size(limits.head)
+        .keep_alive_interval(limits.ping_after)
+        .keep_alive_timeout(limits.ping_timeout);
+    builder
+}
+
+/// Once to twice as long: connections opened together do not end together.
+fn spread(age: std::time::Duration) -> std::time::Duration {
+    let mut byte = [0_u8; 1];
+    // Without random numbers, all at the same age: that is no reason to serve nobody.
+    let _ = getrandom::fill(&mut byte);
+    age + age.mul_f64(f64::from(byte[0]) / 255.0)
+}

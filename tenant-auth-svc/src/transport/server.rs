@@ -1,0 +1,166 @@
+//! The acceptor, and the server's life.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use http_body::Body;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use tower::Service;
+
+use super::{
+    limits::Limits,
+    tls::Certificates,
+    worker::{self, Counted, Handed, Orders, Phase, Worker},
+};
+
+/// How long to wait after the operating system could not give a connection: it is out of file descriptors, most likely,
+/// and asking at once would only burn a core.
+const BREATHE: Duration = Duration::from_millis(100);
+
+/// How to serve.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerConfig {
+    /// Threads that serve connections.
+    pub workers: usize,
+    /// Most connections at once; more are closed at once, so that their callers go to another replica.
+    pub max_connections: usize,
+    /// What one connection may ask for.
+    pub limits: Limits,
+}
+
+/// A server while it runs. Dropped, it cuts everything off.
+#[derive(Debug)]
+pub struct Server {
+    phase: watch::Sender<Phase>,
+    drained: mpsc::Receiver<Infallible>,
+    acceptor: JoinHandle<()>,
+    workers: Arc<[Worker]>,
+}
+
+impl Server {
+    /// Starts the workers and takes connections; encrypted ones, if there are certificates.
+    ///
+    /// # Errors
+    /// When the operating system gives no threads.
+    pub fn start<S, B>(
+        listener: TcpListener,
+        certificates: Option<Arc<Certificates>>,
+        service: S,
+        config: ServerConfig,
+    ) -> io::Result<Self>
+    where
+        S: Service<Request<tonic::body::Body>, Response = Response<B>, Error = Infallible>,
+        S: Clone + Send + 'static,
+        S::Future: Send + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (phase, seen) = watch::channel(Phase::Serving);
+        let (open, drained) = mpsc::channel(1);
+        let orders = Orders { service, certificates, limits: config.limits, phase: seen, drained: open };
+        let workers = (0..config.workers.max(1))
+            .map(|number| worker::start(number, orders.clone()))
+            .collect::<io::Result<Arc<[_]>>>()?;
+        let acceptor =
+            Acceptor { listener, workers: Arc::clone(&workers), max_connections: config.max_connections };
+        let mut stop = orders.phase.clone();
+        let acceptor = tokio::spawn(async move {
+            tokio::select! {
+                never = acceptor.run() => match never {},
+                // An error means that nobody is left to say it.
+                _ = stop.wait_for(|now| *now >= Phase::Draining) => {}
+            }
+        });
+        Ok(Self { phase, drained, acceptor, workers })
+    }
+
+    /// Takes no more connections, and asks the callers of those there are to begin nothing more on them.
+    pub fn drain(&self) {
+        self.phase.send_if_modified(|now| {
+            let before = *now;
+            *now = before.max(Phase::Draining);
+            before != *now
+        });
+    }
+
+    /// Waits until the last connection has ended, which is never before [`drain`](Self::drain).
+    pub async fn drained(&mut self) {
+        // Nothing is ever sent: it closes with the last worker's end of it.
+        while self.drained.recv().await.is_some() {}
+    }
+
+    /// Connections of each worker at this moment.
+    #[must_use]
+    pub fn connections(&self) -> Vec<usize> {
+        self.workers.iter().map(|worker| worker.live.load(Ordering::Relaxed)).collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.phase.send_replace(Phase::Over);
+        self.acceptor.abort();
+    }
+}
+
+struct Acceptor {
+    listener: TcpListener,
+    workers: Arc<[Worker]>,
+    max_connections: usize,
+}
+
+impl Acceptor {
+    async fn run(self) -> Infallible {
+        let mut full = false;
+        let mut turn = 0_usize;
+        loop {
+            let (stream, address) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(BREATHE).await;
+                    continue;
+                }
+            };
+            let live = self.workers.iter().map(|worker| worker.live.load(Ordering::Relaxed)).sum::<usize>();
+            if live >= self.max_connections {
+                // Said once, not for each of a flood.
+                if !std::mem::replace(&mut full, true) {
+                    tracing::warn!(live, "as many connections as may be are open: more are closed at once");
+                }
+                continue;
+            }
+            full = false;
+            turn = turn.wrapping_add(1);
+            if let Err(error) = self.hand_out(stream, address, turn) {
+                tracing::debug!(%error, "a connection ended before it was handed to a worker");
+            }
+        }
+    }
+
+    /// To the worker that has the fewest; among equals, to the next one in turn.
+    fn hand_out(&self, stream: TcpStream, address: SocketAddr, turn: usize) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let stream = stream.into_std()?;
+        let count = self.workers.len();
+        let in_turn = (0..count).filter_map(|i| self.workers.get((turn + i) % count));
+        let Some(worker) = in_turn.min_by_key(|worker| worker.live.load(Ordering::Relaxed)) else {
+            return Ok(());
+        };
+        let place = Counted::one_more(&worker.live);
+        // Refused only when the worker has ended, and then so has the server.
+        let _ = worker.handed.send(Handed { stream, address, place });
+        Ok(())
+    }
+}

@@ -1,0 +1,185 @@
+//! A thread that serves connections.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use http::{Request, Response};
+use http_body::Body;
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tower::Service;
+
+use super::{
+    connection,
+    limits::Limits,
+    peer::Peer,
+    tls::{self, Certificates},
+};
+
+/// How far the server's life has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// Connections are taken.
+    Serving,
+    /// No new ones; requests under way go on.
+    Draining,
+    /// Nothing goes on.
+    Over,
+}
+
+/// A connection on its way to its worker.
+pub(super) struct Handed {
+    pub(super) stream: std::net::TcpStream,
+    pub(super) address: SocketAddr,
+    /// Counts it for as long as it lives.
+    pub(super) place: Counted,
+}
+
+/// One more, until it is dropped.
+pub(super) struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    pub(super) fn one_more(live: &Arc<AtomicUsize>) -> Self {
+        live.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(live))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The end of a worker that the acceptor holds.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) handed: mpsc::UnboundedSender<Handed>,
+    pub(super) live: Arc<AtomicUsize>,
+}
+
+/// What every worker is told.
+#[derive(Clone)]
+pub(super) struct Orders<S> {
+    pub(super) service: S,
+    pub(super) certificates: Option<Arc<Certificates>>,
+    pub(super) limits: Limits,
+    pub(super) phase: watch::Receiver<Phase>,
+    /// Never sent to: it closes when every worker has let its last connection go.
+    pub(super) drained: mpsc::Sender<Infallible>,
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// When the operating system gives no thread, or nothing to wait for sockets with.
+pub(super) fn start<S, B>(number: usize, orders: Orders<S>) -> io::Result<Worker>
+where
+    S: Service<Request<tonic::body::Body>, Response = Response<B>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (handed, received) = mpsc::unbounded_channel();
+    thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || runtime.block_on(work(received, orders)))?;
+    Ok(Worker { handed, live: Arc::default() })
+}
+
+async fn work<S, B>(mut received: mpsc::UnboundedReceiver<Handed>, orders: Orders<S>)
+where
+    S: Service<Request<tonic::body::Body>, Response = Response<B>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let Orders { service, certificates, limits, phase, drained } = orders;
+    let mut connections = JoinSet::new();
+    let mut draining = std::pin::pin!(reached(phase.clone(), Phase::Draining));
+    loop {
+        tokio::select! {
+            () = &mut draining => break,
+            handed = received.recv() => match handed {
+                Some(handed) => {
+                    let stop = reached(phase.clone(), Phase::Draining);
+                    connections.spawn(one(handed, certificates.clone(), service.clone(), limits, stop));
+                }
+                // The acceptor is gone before it said so: it was cut off.
+                None => break,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(received);
+    let end = async { while connections.join_next().await.is_some() {} };
+    let mut over = std::pin::pin!(reached(phase, Phase::Over));
+    tokio::select! {
+        () = end => {
+            drop(drained);
+            // Connections to the database may live on this thread, and others may still need them.
+            over.await;
+        }
+        () = &mut over => {}
+    }
+}
+
+/// Serves what was handed over.
+async fn one<S, B>(
+    handed: Handed,
+    certificates: Option<Arc<Certificates>>,
+    service: S,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+) where
+    S: Service<Request<tonic::body::Body>, Response = Response<B>, Error = Infallible>,
+    S: Clone + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let Handed { stream, address, place } = handed;
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => return tracing::warn!(%error, "a connection could not be taken over by its worker"),
+    };
+    match certificates {
+        None => connection::serve(stream, Peer { address, certificate: None }, service, limits, stop).await,
+        Some(certificates) => {
+            match tokio::time::timeout(limits.greeting, certificates.handshake(stream)).await {
+                Ok(Ok(stream)) => {
+                    let peer = Peer { address, certificate: tls::shown_by(&stream) };
+                    connection::serve(stream, peer, service, limits, stop).await;
+                }
+                Ok(Err(error)) => {
+                    tracing::info!(%address, %error, "a caller and we could not agree on encryption")
+                }
+                Err(_) => tracing::info!(%address, "a caller did not end its TLS handshake"),
+            }
+        }
+    }
+    drop(place);
+}
+
+/// Waits for a phase, or a later one. That nobody is there to announce it means that everything is over.
+async fn reached(mut phase: watch::Receiver<Phase>, wanted: Phase) {
+    let _ = phase.wait_for(|now| *now >= wanted).await;
+}
