@@ -73,7 +73,8 @@ fn main() {
     let one = &keys[..1];
     for (name, keys) in [("one key", one), ("100,000 keys", &keys)] {
         for threads in [1, 2] {
-            println!("{name}, {threads} thread(s): {:.1} ns per hit", measure(&client, keys, threads));
+            let (median, best) = measure(&client, keys, threads);
+            println!("{name}, {threads} thread(s): {median:.1} ns per hit, at best {best:.1}");
         }
     }
     let allocations = allocation_counter::measure(|| {
@@ -107,8 +108,9 @@ async fn filled() -> (Client, Vec<PresentedKey>) {
     (client, keys)
 }
 
-/// Nanoseconds per hit, as each thread sees them: the median of short slices, which a busy machine seldom interrupts.
-fn measure(client: &Client, keys: &[PresentedKey], threads: usize) -> f64 {
+/// Nanoseconds per hit, as each thread sees them: the median of short slices, and the best
+/// of them, which nobody else on the machine disturbed.
+fn measure(client: &Client, keys: &[PresentedKey], threads: usize) -> (f64, f64) {
     let run = || {
         let mut slices = Vec::with_capacity(SLICES);
         // A stride that meets every key in an order that no prefetcher guesses.
@@ -127,7 +129,7 @@ fn measure(client: &Client, keys: &[PresentedKey], threads: usize) -> f64 {
         running.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     slices.sort_by(f64::total_cmp);
-    slices[slices.len() / 2]
+    (slices[slices.len() / 2], slices[0])
 }
 
 fn hit(client: &Client, key: &PresentedKey) {
@@ -135,5 +137,5 @@ fn hit(client: &Client, key: &PresentedKey) {
     let Poll::Ready(Ok(validation)) = pin!(client.validate(key, &["orders:read"])).poll(&mut context) else {
         unreachable!("a hit is ready at once");
     };
-    black_box(validation);
+    black_box(&validation);
 }

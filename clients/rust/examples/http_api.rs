@@ -3,7 +3,7 @@
 //! With `cargo run --release -- dev` in another terminal:
 //!
 //! ```console
-//! $ cargo run --example http_api
+//! $ cargo run -p tenant-auth-client --example http_api
 //! listening on http://127.0.0.1:8081
 //! $ curl -H "authorization: Bearer $(cat .tenant-auth/demo-key)" 127.0.0.1:8081/whoami
 //! ten_demo on the plan demo

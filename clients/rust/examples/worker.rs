@@ -4,7 +4,7 @@
 //!
 //! ```console
 //! $ tenantctl session bind my-session --ttl 1h < .tenant-auth/demo-key
-//! $ echo 'my-session 3' | cargo run --example worker
+//! $ echo 'my-session 3' | cargo run -p tenant-auth-client --example worker
 //! done: 3 units for ten_demo
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr)]

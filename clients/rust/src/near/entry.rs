@@ -1,9 +1,9 @@
 //! One answer in memory.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use super::{Limits, liveness::Liveness};
-use crate::{Principal, Provenance, Source, Validation, Verdict};
+use crate::{Principal, Provenance, Source, Validation, Verdict, clock::Moment};
 
 /// What the service takes at most, and what one of them may look like: what breaks this is for the service to refuse.
 const MOST_SCOPES: usize = 32;
@@ -15,13 +15,13 @@ pub(crate) struct Entry {
     verdict: Verdict,
     principal: Principal,
     /// Before the request was sent: whatever happened later may be missing from the answer.
-    asked_at: Instant,
+    asked_at: Moment,
     /// How old the answer was when it came.
     age: Duration,
     revision: i64,
-    good_until: Instant,
+    good_until: Moment,
     /// How long it may be used while the stream tells of every change; not before `good_until`.
-    watched_until: Instant,
+    watched_until: Moment,
 }
 
 /// What was asked about.
@@ -41,7 +41,7 @@ impl Entry {
     pub(crate) fn new(
         kind: Kind,
         validation: &Validation,
-        asked_at: Instant,
+        asked_at: Moment,
         followed_up: bool,
         wall: SystemTime,
         limits: &Limits,
@@ -50,7 +50,7 @@ impl Entry {
         if provenance.cacheable_for.is_zero() {
             return None;
         }
-        let good_until = asked_at.checked_add(provenance.cacheable_for)?;
+        let good_until = asked_at.after(provenance.cacheable_for);
         let lasting = matches!(
             validation.verdict,
             Verdict::Valid
@@ -75,7 +75,7 @@ impl Entry {
             age: provenance.age,
             revision: provenance.revision,
             good_until,
-            watched_until: good_until.max(asked_at.checked_add(watched_for)?),
+            watched_until: good_until.max(asked_at.after(watched_for)),
         })
     }
 
@@ -88,9 +88,10 @@ impl Entry {
     }
 
     /// Whether it may be used now. The time of day is only read when something ends by it.
+    #[inline]
     pub(crate) fn is_good(
         &self,
-        now: Instant,
+        now: Moment,
         liveness: &Liveness,
         wall: impl FnOnce() -> SystemTime,
     ) -> bool {
@@ -102,20 +103,24 @@ impl Entry {
     }
 
     /// The decision for these scopes. `None` when they are not as scopes must be.
-    pub(crate) fn answer(self, required_scopes: &[&str], now: Instant) -> Option<Validation> {
-        let provenance = Provenance {
-            source: Source::Near,
-            age: self.age + now.saturating_duration_since(self.asked_at),
-            revision: self.revision,
-            cacheable_for: self.good_until.saturating_duration_since(now),
-        };
+    #[inline]
+    pub(crate) fn answer(&self, required_scopes: &[&str], now: Moment) -> Option<Validation> {
+        let holds_all = self.verdict == Verdict::Valid
+            && required_scopes.len() <= MOST_SCOPES
+            && required_scopes.iter().all(|scope| self.principal.holds(scope));
         let validation = Validation {
             verdict: self.verdict,
-            principal: self.principal,
             missing_scopes: Vec::new(),
-            provenance,
+            provenance: Provenance {
+                source: Source::Near,
+                age: self.age + now.since(self.asked_at),
+                revision: self.revision,
+                cacheable_for: self.good_until.since(now),
+            },
+            principal: self.principal.clone(),
         };
-        requiring(validation, required_scopes)
+        // What most callers get, made where they want it.
+        if holds_all { Some(validation) } else { requiring(validation, required_scopes) }
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::{
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use crate::clock::Moment;
 
 /// A stream that is silent for longer is dead: heartbeats come each second.
 pub(crate) const LONGEST_SILENCE: Duration = Duration::from_secs(3);
@@ -12,17 +14,14 @@ const NEVER: u64 = u64::MAX;
 /// Since when the stream has told everything, and until when. Read on every hit, so it takes no lock.
 #[derive(Debug)]
 pub(crate) struct Liveness {
-    /// Moments are nanoseconds since this one.
-    start: Instant,
     unbroken_since: AtomicU64,
     last_heard: AtomicU64,
     revision: AtomicI64,
 }
 
 impl Liveness {
-    pub(crate) fn new(start: Instant) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            start,
             unbroken_since: AtomicU64::new(NEVER),
             last_heard: AtomicU64::new(0),
             revision: AtomicI64::new(0),
@@ -30,23 +29,21 @@ impl Liveness {
     }
 
     /// Whether the stream has told everything that happened since a moment.
-    pub(crate) fn covers(&self, since: Instant, now: Instant) -> bool {
+    pub(crate) fn covers(&self, since: Moment, now: Moment) -> bool {
         // In this order, which is the reverse of the writer's: who sees a new sign of life sees a new beginning, too.
         let last_heard = self.last_heard.load(Ordering::Acquire);
         let unbroken_since = self.unbroken_since.load(Ordering::Acquire);
-        unbroken_since < self.nanos(since)
-            && self.nanos(now).saturating_sub(last_heard) <= LONGEST_SILENCE.as_nanos() as u64
+        unbroken_since < since.0 && now.since(Moment(last_heard)) <= LONGEST_SILENCE
     }
 
     /// Notes a sign of life. Says whether the stream begins anew with it.
-    pub(crate) fn heard(&self, now: Instant, revision: i64) -> bool {
+    pub(crate) fn heard(&self, now: Moment, revision: i64) -> bool {
         let begins = !self.is_unbroken(now);
-        let now = self.nanos(now);
         if begins {
-            self.unbroken_since.store(now, Ordering::Release);
+            self.unbroken_since.store(now.0, Ordering::Release);
         }
         self.revision.store(revision, Ordering::Release);
-        self.last_heard.store(now, Ordering::Release);
+        self.last_heard.store(now.0, Ordering::Release);
         begins
     }
 
@@ -56,18 +53,14 @@ impl Liveness {
     }
 
     /// Whether the stream, which may have to be resumed, has left nothing out so far.
-    pub(crate) fn is_unbroken(&self, now: Instant) -> bool {
-        let silence = self.nanos(now).saturating_sub(self.last_heard.load(Ordering::Acquire));
-        self.unbroken_since.load(Ordering::Acquire) != NEVER && silence <= LONGEST_SILENCE.as_nanos() as u64
+    pub(crate) fn is_unbroken(&self, now: Moment) -> bool {
+        let silence = now.since(Moment(self.last_heard.load(Ordering::Acquire)));
+        self.unbroken_since.load(Ordering::Acquire) != NEVER && silence <= LONGEST_SILENCE
     }
 
     /// The last revision that was told; 0 before the first.
     pub(crate) fn revision(&self) -> i64 {
         self.revision.load(Ordering::Acquire)
-    }
-
-    fn nanos(&self, moment: Instant) -> u64 {
-        u64::try_from(moment.saturating_duration_since(self.start).as_nanos()).unwrap_or(NEVER - 1)
     }
 }
 
@@ -79,15 +72,14 @@ mod tests {
 
     #[test]
     fn it_covers_what_began_after_it_and_only_while_it_is_heard() {
-        let start = Instant::now();
-        let at = |seconds: u32| start + SECOND * seconds;
-        let liveness = Liveness::new(start);
+        let at = |seconds: u32| Moment::from(SECOND * seconds);
+        let liveness = Liveness::new();
         assert!(!liveness.covers(at(0), at(0)));
         assert!(liveness.heard(at(5), 7));
         assert!(!liveness.covers(at(4), at(5)));
         assert!(!liveness.covers(at(5), at(8)));
         assert!(liveness.covers(at(6), at(8)));
-        assert!(!liveness.covers(at(6), at(8) + Duration::from_nanos(1)));
+        assert!(!liveness.covers(at(6), at(8).after(Duration::from_nanos(1))));
         // A pause of three seconds is none; a longer one is a new beginning.
         assert!(!liveness.heard(at(8), 8));
         assert!(liveness.covers(at(6), at(11)));

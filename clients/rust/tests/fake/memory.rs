@@ -96,7 +96,7 @@ async fn an_error_is_not_kept() {
 #[tokio::test]
 async fn a_key_is_not_honoured_past_its_own_end() {
     let pair = Pair::start().await;
-    let end = pair.clock.start.1 + 2 * SECOND;
+    let end = pair.clock.start + 2 * SECOND;
     pair.fake.answer("k", v1::ValidateKeyResponse { expires_at: Some(end.into()), ..valid("k") });
     pair.validate("k", &[]).await;
     pair.clock.pass(2 * SECOND - Duration::from_nanos(1));

@@ -15,7 +15,7 @@ impl Pair {
 #[tokio::test]
 async fn a_session_is_kept_with_what_was_attached() {
     let pair = Pair::start().await;
-    pair.fake.answer_session("s", session(pair.clock.start.1 + 3_600 * SECOND));
+    pair.fake.answer_session("s", session(pair.clock.start + 3_600 * SECOND));
     pair.source("s", None).await;
     let kept = pair.client.validate_session("s", None, &["orders:read"]).await.unwrap();
     assert_eq!((kept.verdict, kept.provenance.source), (Verdict::Valid, Source::Near));
@@ -32,7 +32,7 @@ async fn a_session_is_kept_with_what_was_attached() {
 #[tokio::test]
 async fn news_about_the_session_its_key_or_its_tenant_drops_it() {
     let pair = Pair::watched().await;
-    pair.fake.answer_session("s", session(pair.clock.start.1 + 3_600 * SECOND));
+    pair.fake.answer_session("s", session(pair.clock.start + 3_600 * SECOND));
     for (revision, scope, id) in [(2, Session, "s"), (3, Key, "key_k"), (4, Tenant, "acme")] {
         let asked = pair.fake.asked();
         pair.source("s", None).await;
@@ -63,7 +63,7 @@ async fn the_service_sees_a_session_in_use_often_enough_to_slide_its_end() {
 #[tokio::test]
 async fn no_news_can_name_a_key_presented_along_with_a_session() {
     let pair = Pair::watched().await;
-    pair.fake.answer_session("s", session(pair.clock.start.1 + 3_600 * SECOND));
+    pair.fake.answer_session("s", session(pair.clock.start + 3_600 * SECOND));
     pair.source("s", Some("k")).await;
     pair.source("s", None).await;
     for revision in [2, 3] {
@@ -77,7 +77,7 @@ async fn no_news_can_name_a_key_presented_along_with_a_session() {
 #[tokio::test]
 async fn a_session_ended_by_this_client_is_asked_about_anew() {
     let pair = Pair::start().await;
-    pair.fake.answer_session("s", session(pair.clock.start.1 + 3_600 * SECOND));
+    pair.fake.answer_session("s", session(pair.clock.start + 3_600 * SECOND));
     pair.source("s", None).await;
     assert!(pair.client.unbind_session("s", "acme").await.unwrap());
     let over = pair.client.validate_session("s", None, &[]).await.unwrap();

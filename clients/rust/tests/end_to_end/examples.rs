@@ -1,16 +1,9 @@
-//! The examples as people run them, against a real service with an embedded database.
-#![allow(clippy::unwrap_used)]
+//! The examples as people run them.
 
-use std::{env, path::PathBuf, process::Stdio, time::Duration};
+use std::{env, process::Stdio, time::SystemTime};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tenant_auth_client::{Client, PresentedKey, proto};
-use tenant_auth_svc::{
-    app::{self, Running},
-    config::{ServiceConfig, Settings},
-    domain::clock::SystemClock,
-};
+use tenant_auth_client::BindSession;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     net::TcpStream,
@@ -18,52 +11,13 @@ use tokio::{
     time::timeout,
 };
 
-/// As long as a busy machine may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::{PATIENCE, Service, usage};
 
-struct Service {
-    running: Running,
-    key: PresentedKey,
-    _folder: TempDir,
-}
-
-impl Service {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let database = format!("file:{}", folder.path().join("test.db").display());
-        let settings = Settings::from_environment()
-            .restricted_to(|_| false)
-            .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
-            .with_flag("TENANT_AUTH_OPS_LISTEN", Some("off".to_owned()))
-            .with_flag("TENANT_AUTH_DRAIN_DELAY", Some("0s".to_owned()))
-            .with_flag("TENANT_AUTH_DATABASE_URL", Some(database));
-        let (config, _) = ServiceConfig::read(settings).unwrap();
-        let mut running = app::start(config, SystemClock::shared()).await.unwrap();
-        running.ready().await.unwrap();
-        let admin = Client::builder(format!("http://{}", running.address())).connect_lazy().unwrap().admin();
-        let tenant = proto::CreateTenantRequest {
-            tenant_id: "acme".to_owned(),
-            name: "Acme".to_owned(),
-            plan: "pro".to_owned(),
-        };
-        admin.create_tenant(tenant).await.unwrap();
-        let order = proto::IssueKeyRequest {
-            tenant_id: "acme".to_owned(),
-            scopes: vec!["demo:read".to_owned()],
-            ..Default::default()
-        };
-        let key = admin.issue_key(order).await.unwrap().plaintext;
-        Self { running, key, _folder: folder }
-    }
-
-    fn endpoint(&self) -> String {
-        format!("http://{}", self.running.address())
-    }
-}
+const HOUR: u64 = 3_600_000;
 
 /// An example under way; it ends with this.
 struct Example {
-    _child: Child,
+    child: Child,
     stdin: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
 }
@@ -71,17 +25,19 @@ struct Example {
 impl Example {
     /// Starts what `cargo test` has built beside this test.
     fn start(name: &str, environment: &[(&str, &str)]) -> Self {
-        let deps: PathBuf = env::current_exe().unwrap();
-        let program = deps.parent().unwrap().with_file_name("examples").join(name);
+        let test = env::current_exe().unwrap();
+        let program = test.parent().unwrap().with_file_name("examples").join(name);
         let mut child = Command::new(&program)
             .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .unwrap();
+            .unwrap_or_else(|error| {
+                unreachable!("cargo build --examples, then {}: {error}", program.display())
+            });
         let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Self { _child: child, stdin, lines: BufReader::new(stdout).lines() }
+        Self { child, stdin, lines: BufReader::new(stdout).lines() }
     }
 
     async fn line(&mut self) -> String {
@@ -90,6 +46,12 @@ impl Example {
 
     async fn say(&mut self, line: &str) {
         self.stdin.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+    }
+
+    /// Ends its input and waits for it. Says whether it was content.
+    async fn ended(mut self) -> bool {
+        drop(self.stdin);
+        timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap().success()
     }
 
     async fn ask(&mut self, command: Value) -> Value {
@@ -101,6 +63,7 @@ impl Example {
 #[tokio::test]
 async fn the_api_lets_keys_in_and_tells_others_why_not() {
     let service = Service::start().await;
+    let key = service.key().await;
     let environment = [("TENANT_AUTH_ENDPOINT", service.endpoint()), ("LISTEN", "127.0.0.1:0".to_owned())];
     let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
     let mut example = Example::start("http_api", &environment);
@@ -114,7 +77,7 @@ async fn the_api_lets_keys_in_and_tells_others_why_not() {
         connection.read_to_string(&mut answer).await.unwrap();
         answer
     };
-    let key = Some(service.key.expose());
+    let key = Some(key.expose());
     let answer = get("/whoami", key).await;
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("acme on the plan pro\n"), "{answer}");
     let answer = get("/whoami", None).await;
@@ -125,7 +88,7 @@ async fn the_api_lets_keys_in_and_tells_others_why_not() {
     assert!(get("/whoami", Some("some-strange-key")).await.starts_with("HTTP/1.1 401 "));
     assert!(get("/everything", key).await.starts_with("HTTP/1.1 403 "));
     service.running.stop().await;
-    // What is known goes on for its time; what is not is nobody's fault but ours.
+    // Nobody's fault but ours.
     let answer = get("/whoami", Some("another-strange-key")).await;
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1\r\n"), "{answer}");
 }
@@ -133,23 +96,26 @@ async fn the_api_lets_keys_in_and_tells_others_why_not() {
 #[tokio::test]
 async fn the_worker_does_the_jobs_of_good_sessions() {
     let service = Service::start().await;
-    let client = Client::builder(service.endpoint()).connect_lazy().unwrap();
-    let session = tenant_auth_client::BindSession::new("s-1", PATIENCE);
-    assert!(client.bind_session(session, &service.key).await.unwrap().verdict.is_valid());
+    let key = service.key().await;
+    let session = BindSession::new("s-1", PATIENCE);
+    assert!(service.client.bind_session(session, &key).await.unwrap().verdict.is_valid());
     let mut example = Example::start("worker", &[("TENANT_AUTH_ENDPOINT", &service.endpoint())]);
     example.say("s-1 3").await;
     assert_eq!(example.line().await, "done: 3 units for acme");
     example.say("s-2 4").await;
     assert_eq!(example.line().await, "refused: s-2 is UNBOUND");
+    assert!(example.ended().await);
+    assert_eq!(usage::sum(&service.client, "acme").await, Ok(3));
 }
 
 #[tokio::test]
 async fn the_conformance_runner_answers_every_command() {
     let service = Service::start().await;
+    let key = service.key().await;
     let endpoint = service.running.address().to_string();
     let mut example = Example::start("conformance", &[("TENANT_AUTH_ENDPOINTS", &endpoint)]);
     assert_eq!(example.line().await, r#"{"ready":true}"#);
-    let key = service.key.expose();
+    let key = key.expose();
 
     let answer =
         example.ask(json!({"id": 1, "op": "validate_key", "key": key, "scopes": ["demo:read"]})).await;
@@ -180,6 +146,20 @@ async fn the_conformance_runner_answers_every_command() {
     assert_eq!(session["verdict"], "VALID");
     let unbind = json!({"id": 8, "op": "unbind_session", "session_id": "s", "tenant_id": "acme"});
     assert_eq!(example.ask(unbind).await["was_bound"], true);
+
+    let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as u64;
+    let hour = at / HOUR * HOUR;
+    let event =
+        |tenant: &str| json!({"tenant_id": tenant, "metric": "calls", "quantity": 2, "occurred_at_ms": at});
+    let events = [event("acme"), event("nobody"), event("acme")];
+    let record = json!({"id": 13, "op": "record_usage", "request_id": "r", "events": events});
+    let recorded = example.ask(record).await;
+    assert_eq!((&recorded["accepted"], &recorded["already_recorded"]), (&json!(2), &json!(false)));
+    assert_eq!(recorded["rejected"], json!([{"index": 1, "error": "NOT_FOUND"}]));
+    let query = json!({"id": 14, "op": "query_usage", "tenant_id": "acme", "metric": "calls", "start_ms": hour, "end_ms": hour + HOUR, "bucket": "HOUR"});
+    let sums = json!([{"metric": "calls", "bucket_start_ms": hour, "quantity": 4}]);
+    assert_eq!(example.ask(query).await["sums"], sums);
+
     assert!(example.ask(json!({"id": 9, "op": "watch_state"})).await["live"].is_boolean());
     assert!(example.ask(json!({"id": 10, "op": "server_info"})).await["version"].is_string());
     assert_eq!(example.ask(json!({"id": 11, "op": "dance"})).await["error"], "UNSUPPORTED");

@@ -1,0 +1,107 @@
+//! Keys, and their administration.
+
+use std::collections::BTreeMap;
+
+use futures::{StreamExt as _, stream};
+use tenant_auth_client::{Error, ImportedKey, PresentedKey, Question, Source, Verdict, proto};
+
+use super::Service;
+
+#[tokio::test]
+async fn one_key_is_decided_about() {
+    let service = Service::start().await;
+    let key = service.key().await;
+    let validation = service.client.validate(&key, &["orders:read"]).await.unwrap();
+    assert!(validation.is_valid());
+    let principal = validation.principal;
+    assert_eq!((principal.tenant_id(), principal.plan()), ("acme", "pro"));
+    assert_eq!(principal.expires_at(), None);
+    assert_ne!(validation.provenance.source, Source::NoLookup);
+
+    let denied = service.client.validate(&key, &["orders:write"]).await.unwrap();
+    assert_eq!(denied.verdict, Verdict::InsufficientScope);
+    assert_eq!(denied.missing_scopes, ["orders:write"]);
+
+    let error = service.client.validate(&key, &["Not A Scope"]).await.unwrap_err();
+    let Error::Invalid { violations, .. } = error else {
+        unreachable!("{error:?}");
+    };
+    assert_eq!(violations[0].field, "required_scopes[0]");
+}
+
+#[tokio::test]
+async fn a_batch_keeps_its_order() {
+    let service = Service::start().await;
+    let key = service.key().await;
+    let question = |text: &str| Question::new(PresentedKey::new(text));
+    let questions = [
+        question("some-strange-key"),
+        question(key.expose()).requires("orders:read"),
+        question("ta_short"),
+        question(key.expose()).requires("orders:write"),
+    ];
+    let outcomes = service.client.validate_batch(&questions).await.unwrap();
+    let verdicts: Vec<_> = outcomes.into_iter().map(|outcome| outcome.unwrap().verdict).collect();
+    let expected = [Verdict::Unknown, Verdict::Valid, Verdict::Malformed, Verdict::InsufficientScope];
+    assert_eq!(verdicts, expected);
+    let empty = service.client.validate_batch(&[]).await;
+    assert!(matches!(empty, Err(Error::Invalid { .. })), "{empty:?}");
+}
+
+#[tokio::test]
+async fn a_stream_answers_every_question_and_survives_a_bad_one() {
+    let service = Service::start().await;
+    let key = service.key().await;
+    let text = key.expose().to_owned();
+    let questions = stream::iter(0..1_000).map(move |number| match number % 3 {
+        0 => (number, Question::new(PresentedKey::new(text.as_str()))),
+        1 => (number, Question::new(PresentedKey::new(format!("strange-key-{number}")))),
+        _ => (number, Question::new(PresentedKey::new(""))),
+    });
+    let mut answers = service.client.validate_stream(questions).await.unwrap();
+    let mut seen = BTreeMap::new();
+    while let Some(answer) = answers.next().await {
+        let answer = answer.unwrap();
+        let previous = seen.insert(answer.correlation_id, answer.outcome);
+        assert!(previous.is_none(), "{} twice", answer.correlation_id);
+    }
+    assert_eq!(seen.len(), 1_000);
+    for (number, outcome) in seen {
+        match number % 3 {
+            0 => assert_eq!(outcome.unwrap().verdict, Verdict::Valid),
+            1 => assert_eq!(outcome.unwrap().verdict, Verdict::Unknown),
+            _ => assert!(matches!(outcome, Err(Error::Invalid { .. })), "{outcome:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn administration_says_what_became_of_it() {
+    let service = Service::start().await;
+    let admin = service.admin();
+    let missing = admin.get_tenant("nobody").await.unwrap_err();
+    let Error::NotFound { reason, .. } = missing else {
+        unreachable!("{missing:?}");
+    };
+    assert_eq!(reason.as_deref(), Some("NO_SUCH_TENANT"));
+
+    service.key().await;
+    let row = |tenant: &str, byte| proto::ImportKey {
+        tenant_id: tenant.to_owned(),
+        sha256: vec![byte; 32],
+        ..Default::default()
+    };
+    let rows = vec![row("acme", 1), row("nobody", 2)];
+    let outcomes = admin.import_keys(rows.clone()).await.unwrap();
+    assert!(matches!(outcomes[0], Ok(ImportedKey::New { .. })), "{outcomes:?}");
+    assert!(matches!(outcomes[1], Err(Error::NotFound { .. })), "{outcomes:?}");
+    let outcomes = admin.import_keys(rows).await.unwrap();
+    assert!(matches!(outcomes[0], Ok(ImportedKey::Existing { .. })), "{outcomes:?}");
+
+    let page = proto::ListKeysRequest { tenant_id: "acme".to_owned(), ..Default::default() };
+    let key_id = admin.list_keys(page).await.unwrap().keys[0].key_id.clone();
+    admin.revoke_key(&key_id, "test").await.unwrap();
+    let rotation = proto::RotateKeyRequest { key_id, ..Default::default() };
+    let refused = admin.rotate_key(rotation).await;
+    assert!(matches!(refused, Err(Error::FailedPrecondition { .. })), "{refused:?}");
+}

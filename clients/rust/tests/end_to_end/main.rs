@@ -1,0 +1,102 @@
+//! The client against a real service with an embedded database.
+#![allow(clippy::unwrap_used)]
+
+mod examples;
+mod keys;
+mod outage;
+mod secrecy;
+mod sessions;
+mod usage;
+mod watch;
+
+use std::{net::SocketAddr, time::Duration};
+
+use tempfile::TempDir;
+use tenant_auth_client::{AdminClient, Client, PresentedKey, proto};
+use tenant_auth_svc::{
+    app::{self, Running},
+    config::{ServiceConfig, Settings},
+    domain::clock::SystemClock,
+};
+
+/// As long as a busy machine may take: no test waits for it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running service and a client of it.
+struct Service {
+    client: Client,
+    running: Running,
+    folder: TempDir,
+}
+
+/// What is left of a service that stopped.
+struct Stopped {
+    address: SocketAddr,
+    folder: TempDir,
+}
+
+impl Service {
+    async fn start() -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        Stopped { address, folder: tempfile::tempdir().unwrap() }.start().await
+    }
+
+    async fn stop(self) -> Stopped {
+        let address = self.running.address();
+        self.running.stop().await;
+        Stopped { address, folder: self.folder }
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://{}", self.running.address())
+    }
+
+    fn admin(&self) -> AdminClient {
+        self.client.admin()
+    }
+
+    /// A key of the tenant `acme` that may read orders.
+    async fn key(&self) -> PresentedKey {
+        let tenant = proto::CreateTenantRequest {
+            tenant_id: "acme".to_owned(),
+            name: "Acme".to_owned(),
+            plan: "pro".to_owned(),
+        };
+        let tenant = self.admin().create_tenant(tenant).await.unwrap();
+        let order = proto::IssueKeyRequest {
+            tenant_id: tenant.tenant_id,
+            scopes: vec!["demo:read".to_owned(), "orders:read".to_owned()],
+            ..Default::default()
+        };
+        self.admin().issue_key(order).await.unwrap().plaintext
+    }
+}
+
+impl Stopped {
+    /// Starts it with the same database, and where it was.
+    async fn start(self) -> Service {
+        let database = format!("file:{}", self.folder.path().join("test.db").display());
+        let settings = Settings::from_environment()
+            .restricted_to(|_| false)
+            .with_flag("TENANT_AUTH_LISTEN", Some(self.address.to_string()))
+            .with_flag("TENANT_AUTH_OPS_LISTEN", Some("off".to_owned()))
+            .with_flag("TENANT_AUTH_DRAIN_DELAY", Some("0s".to_owned()))
+            .with_flag("TENANT_AUTH_DATABASE_URL", Some(database));
+        let (config, _) = ServiceConfig::read(settings).unwrap();
+        let mut running = app::start(config, SystemClock::shared()).await.unwrap();
+        running.ready().await.unwrap();
+        let endpoint = format!("http://{}", running.address());
+        let client = Client::builder(endpoint).timeout(PATIENCE).connect().await.unwrap();
+        Service { client, running, folder: self.folder }
+    }
+}
+
+/// Waits for a condition.
+async fn until(mut condition: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !condition().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap();
+}

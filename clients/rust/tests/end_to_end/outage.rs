@@ -1,0 +1,64 @@
+//! A service that goes away and comes back.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tenant_auth_client::{
+    Client, Clock, DatabaseKind, Error, PresentedKey, RecorderSettings, Source, UsageRecorder, Verdict,
+};
+
+use super::{PATIENCE, Service, until, usage};
+
+/// Stands still, so that no answer ends on a slow machine.
+#[derive(Debug)]
+struct Still(SystemTime);
+
+impl Clock for Still {
+    fn now(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    fn wall(&self) -> SystemTime {
+        self.0
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_stopped_is_unreachable() {
+    let service = Service::start().await;
+    let info = service.client.server_info().await.unwrap();
+    assert_eq!(info.database, DatabaseKind::Embedded);
+    service.running.stop().await;
+    let gone = service.client.server_info().await.unwrap_err();
+    assert!(matches!(gone, Error::Unreachable { .. }), "{gone:?}");
+}
+
+#[tokio::test]
+async fn what_is_known_outlives_the_service_and_usage_waits_for_it() {
+    let service = Service::start().await;
+    let (key, stranger) = (service.key().await, PresentedKey::new("some-strange-key"));
+    let client = Client::builder(service.endpoint()).clock(Arc::new(Still(SystemTime::now())));
+    let client = client.timeout(PATIENCE).connect_lazy().unwrap();
+    let recorder = UsageRecorder::start(client.clone(), RecorderSettings::new());
+    assert!(client.validate(&key, &[]).await.unwrap().is_valid());
+    recorder.record("acme", "calls", 1).unwrap();
+    recorder.flush().await.unwrap();
+
+    let stopped = service.stop().await;
+    let known = client.validate(&key, &["orders:read"]).await.unwrap();
+    assert_eq!((known.verdict, known.provenance.source), (Verdict::Valid, Source::Near));
+    let unknown = client.validate(&stranger, &[]).await.unwrap_err();
+    assert!(matches!(unknown, Error::Unreachable { .. }) && unknown.is_transient(), "{unknown:?}");
+    recorder.record("acme", "calls", 2).unwrap();
+
+    let service = stopped.start().await;
+    recorder.flush().await.unwrap();
+    assert_eq!(usage::sum(&service.client, "acme").await, Ok(3));
+    // The client finds the service by itself.
+    let back =
+        async || client.validate(&stranger, &[]).await.is_ok_and(|answer| answer.verdict == Verdict::Unknown);
+    until(back).await;
+    until(async || client.watch_state().is_some_and(|state| state.live)).await;
+}

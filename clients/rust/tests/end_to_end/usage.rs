@@ -1,0 +1,61 @@
+//! Usage.
+
+use std::time::{Duration, SystemTime};
+
+use futures::TryStreamExt as _;
+use tenant_auth_client::{Client, Error, RecorderSettings, UsageRecorder, proto};
+
+use super::{PATIENCE, Service};
+
+/// All that a tenant has consumed until soon.
+pub(crate) async fn sum(client: &Client, tenant: &str) -> Result<i64, Error> {
+    let query = proto::QueryUsageRequest {
+        tenant_id: tenant.to_owned(),
+        start_time: Some(SystemTime::UNIX_EPOCH.into()),
+        end_time: Some((SystemTime::now() + Duration::from_secs(3_600)).into()),
+        page_size: 1,
+        ..Default::default()
+    };
+    let sums: Vec<_> = client.query_usage(query).try_collect().await?;
+    Ok(sums.iter().map(|sum| sum.quantity).sum())
+}
+
+#[tokio::test]
+async fn usage_is_counted_once_and_summed() {
+    let service = Service::start().await;
+    service.key().await;
+    let event = |tenant: &str, metric: &str, quantity| proto::UsageEvent {
+        tenant_id: tenant.to_owned(),
+        metric: metric.to_owned(),
+        quantity,
+        occurred_at: None,
+    };
+    let events = vec![event("acme", "calls", 2), event("nobody", "calls", 1), event("acme", "tokens", 3)];
+    for already in [false, true] {
+        let recorded = service.client.record_usage("r-1", events.clone()).await.unwrap();
+        assert_eq!((recorded.accepted, recorded.already_recorded), (2, already));
+        assert!(matches!(recorded.rejected[..], [(1, Error::NotFound { .. })]), "{recorded:?}");
+    }
+    let other = service.client.record_usage("r-1", vec![event("acme", "calls", 9)]).await;
+    assert!(matches!(other, Err(Error::AlreadyExists { .. })), "{other:?}");
+
+    // Two metrics, so two pages.
+    assert_eq!(sum(&service.client, "acme").await, Ok(5));
+    let missing = sum(&service.client, "nobody").await;
+    assert!(matches!(missing, Err(Error::NotFound { .. })), "{missing:?}");
+}
+
+#[tokio::test]
+async fn what_a_recorder_took_is_counted() {
+    let service = Service::start().await;
+    service.key().await;
+    let recorder = UsageRecorder::start(service.client.clone(), RecorderSettings::new());
+    for _ in 0..1_200 {
+        recorder.record("acme", "calls", 1).unwrap();
+    }
+    recorder.flush().await.unwrap();
+    assert_eq!(sum(&service.client, "acme").await, Ok(1_200));
+    recorder.record("acme", "calls", 1).unwrap();
+    assert_eq!(recorder.close(PATIENCE).await, []);
+    assert_eq!(sum(&service.client, "acme").await, Ok(1_201));
+}

@@ -1,0 +1,42 @@
+//! What one client changes and another has in memory.
+
+use tenant_auth_client::{BindSession, Client, Source, Verdict};
+
+use super::{PATIENCE, Service, until};
+
+#[tokio::test]
+async fn a_revocation_is_seen_as_soon_as_it_was_told() {
+    let service = Service::start().await;
+    let (key, watching) = (service.key().await, &service.client);
+    let other = Client::builder(service.endpoint()).without_near_cache().timeout(PATIENCE).connect_lazy();
+    let other = other.unwrap();
+    assert!(other.bind_session(BindSession::new("s", PATIENCE), &key).await.unwrap().verdict.is_valid());
+    until(async || watching.watch_state().is_some_and(|state| state.live)).await;
+
+    let first = watching.validate(&key, &["orders:read"]).await.unwrap();
+    assert_ne!(first.provenance.source, Source::Near);
+    let again = watching.validate(&key, &["orders:read"]).await.unwrap();
+    assert_eq!((again.verdict, again.provenance.source), (Verdict::Valid, Source::Near));
+    assert!(watching.validate_session("s", None, &[]).await.unwrap().is_valid());
+
+    other.admin().revoke_key(first.principal.key_id(), "test").await.unwrap();
+    let revoked = other.validate(&key, &[]).await.unwrap();
+    assert_eq!(revoked.verdict, Verdict::Revoked);
+    let told = revoked.provenance.revision;
+    assert!(told > first.provenance.revision);
+    until(async || watching.watch_state().is_some_and(|state| state.revision >= told)).await;
+    assert_eq!(watching.validate(&key, &[]).await.unwrap().verdict, Verdict::Revoked);
+    let session = watching.validate_session("s", None, &[]).await.unwrap();
+    assert!(!session.is_valid(), "{session:?}");
+}
+
+#[tokio::test]
+async fn a_tenant_that_this_client_suspends_is_refused_at_once() {
+    let service = Service::start().await;
+    let (client, key) = (&service.client, service.key().await);
+    assert!(client.validate(&key, &[]).await.unwrap().is_valid());
+    service.admin().suspend_tenant("acme", "test").await.unwrap();
+    assert_eq!(client.validate(&key, &[]).await.unwrap().verdict, Verdict::TenantSuspended);
+    service.admin().resume_tenant("acme").await.unwrap();
+    assert!(client.validate(&key, &[]).await.unwrap().is_valid());
+}
