@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "shown when a test fails")]
 
+mod access;
 mod admin;
 mod architecture;
 mod cache;
@@ -25,9 +26,11 @@ mod input;
 mod migrations;
 mod ops;
 mod outage;
+mod pki;
 mod sessions;
 mod shed;
 mod stream;
 mod usage;
 mod validation;
 mod watch;
+mod wire;
