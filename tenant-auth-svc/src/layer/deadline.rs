@@ -125,7 +125,11 @@ fn parse(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::{convert::Infallible, future::pending};
+
+    use http::HeaderValue;
     use proptest::prelude::*;
+    use tonic::Code;
 
     use super::*;
 
@@ -144,6 +148,28 @@ mod tests {
     fn anything_else_is_no_deadline() {
         for text in ["", "S", "1", "1x", "-1S", "123456789S", "1.5S", "1é"] {
             assert_eq!(parse(text), None, "{text:?}");
+        }
+    }
+
+    /// Its clock is tokio's own, which jumps to what is waited for.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_never_answered_is_cut_off_whatever_its_caller_says() {
+        let never = tower::service_fn(|_: Request<()>| pending::<Result<Response<()>, Infallible>>());
+        let mut service = DeadlineLayer.layer(never);
+        for (timeout, most) in [(None, LONGEST), (Some("1H"), LONGEST), (Some("2S"), Duration::from_secs(2))]
+        {
+            let mut request = Request::new(());
+            if let Some(timeout) = timeout {
+                request.headers_mut().insert("grpc-timeout", HeaderValue::from_static(timeout));
+            }
+            let before = tokio::time::Instant::now();
+            let answer = service.call(request).await.unwrap();
+            assert_eq!(Status::from_header_map(answer.headers()).unwrap().code(), Code::DeadlineExceeded);
+            assert!(
+                before.elapsed().abs_diff(most) < Duration::from_secs(1),
+                "{timeout:?}: {:?}",
+                before.elapsed()
+            );
         }
     }
 

@@ -3,17 +3,27 @@
 use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
-use tenant_auth_svc::transport::{
-    ServerConfig,
-    limits::Limits,
-    tls::{Certificates, TlsFiles},
+use tenant_auth_proto::v1;
+use tenant_auth_svc::{
+    domain::clock::SystemClock,
+    transport::{
+        ServerConfig,
+        limits::Limits,
+        tls::{Certificates, TlsFiles},
+    },
 };
+use tenant_auth_testkit::Fault;
 use tokio::net::TcpStream;
 
 use super::{AT_ONCE, Client, HELD, Host, PATIENCE, closed, patient, post, until};
-use crate::pki::{Authority, connect};
+use crate::{
+    cache,
+    harness::{Database, Service},
+    pki::{Authority, connect},
+};
 
-const SOON: Duration = Duration::from_millis(50);
+/// Sooner than anything else ends a connection here, and late enough for a busy machine to begin a request.
+const SOON: Duration = Duration::from_secs(1);
 
 async fn drained(host: &mut Host) {
     tokio::time::timeout(PATIENCE, host.server.drained()).await.expect("the last one has ended");
@@ -74,6 +84,28 @@ async fn a_drain_lets_requests_end_and_takes_nothing_new() {
 }
 
 #[tokio::test]
+async fn a_service_told_to_stop_answers_what_it_was_asked() {
+    let database = Database::test_server().await;
+    let service = Service::start_with(cache::patient(&database), SystemClock::shared()).await;
+    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+    database.server().faults().set(Fault::Hang);
+    let request = v1::ValidateKeyRequest { key, required_scopes: Vec::new() };
+    let mut client = service.validation();
+    let under_way = tokio::spawn(async move { client.validate_key(request).await });
+    database.server().wait_for(|counters| counters.open_requests == 1).await;
+
+    let Service { running, channel: _open } = service;
+    let address = running.address();
+    let stopping = tokio::spawn(running.stop());
+    let ends = async { while TcpStream::connect(address).await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, ends).await.expect("nobody listens");
+    database.server().faults().clear();
+    let answer = under_way.await.unwrap().unwrap().into_inner();
+    assert_eq!(answer.verdict(), v1::Verdict::Valid);
+    tokio::time::timeout(PATIENCE, stopping).await.expect("that was the last one").unwrap();
+}
+
+#[tokio::test]
 async fn a_server_that_is_dropped_cuts_everything_off() {
     let host = Host::start(patient()).await;
     let mut client = host.client().await;
@@ -98,11 +130,9 @@ async fn encrypted(authority: &Authority, limits: Limits) -> Host {
 async fn a_handshake_that_does_not_end_is_ended() {
     let authority = Authority::new();
     let host = encrypted(&authority, Limits { greeting: SOON, ..patient() }).await;
-    closed(&mut TcpStream::connect(host.address).await.unwrap()).await;
+    closed(TcpStream::connect(host.address).await.unwrap()).await;
     // One that ends is nothing said yet.
-    let mut silent = connect(host.address, &authority.connector(None)).await.unwrap();
-    let reading = tokio::io::AsyncReadExt::read_to_end(&mut silent, &mut Vec::new());
-    let _ = tokio::time::timeout(PATIENCE, reading).await.expect("it is closed");
+    closed(connect(host.address, &authority.connector(None)).await.unwrap()).await;
     until(|| host.live() == 0).await;
 }
 
@@ -113,10 +143,10 @@ async fn a_drain_waits_for_no_handshake() {
     let stream = connect(host.address, &authority.connector(None)).await.unwrap();
     let mut client = Client::over(stream).await.unwrap();
     client.ask(AT_ONCE).await.unwrap();
-    let mut silent = TcpStream::connect(host.address).await.unwrap();
+    let silent = TcpStream::connect(host.address).await.unwrap();
     until(|| host.live() == 2).await;
     host.server.drain();
-    closed(&mut silent).await;
+    closed(silent).await;
     client.ended().await.expect("in order");
     drained(&mut host).await;
 }

@@ -1,11 +1,16 @@
 //! What one connection may ask for: who asks for more harms itself alone.
 
+use std::time::Duration;
+
 use http::{HeaderValue, StatusCode};
 use tenant_auth_svc::transport::limits::Limits;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use super::{AT_ONCE, Client, HELD, Host, closed, patient, post, until};
 use crate::frames::{ENHANCE_YOUR_CALM, Frames, REFUSED_STREAM, Said};
+
+/// Sooner than anything else ends a connection here, and late enough for a busy machine to say something.
+const SOON: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn one_request_too_many_at_once_is_refused_and_the_others_go_on() {
@@ -98,22 +103,21 @@ async fn a_head_that_is_too_large_is_refused_and_others_go_on() {
 
 #[tokio::test]
 async fn who_says_nothing_is_closed() {
-    let host = Host::start(Limits { greeting: std::time::Duration::from_millis(50), ..patient() }).await;
+    let host = Host::start(Limits { greeting: SOON, ..patient() }).await;
     let mut polite = host.client().await;
     polite.ask(AT_ONCE).await.unwrap();
-    let mut silent = TcpStream::connect(host.address).await.unwrap();
+    let silent = TcpStream::connect(host.address).await.unwrap();
     let mut halting = TcpStream::connect(host.address).await.unwrap();
     halting.write_all(b"PRI * HTTP/2.0\r\n").await.unwrap();
-    closed(&mut silent).await;
-    closed(&mut halting).await;
+    closed(silent).await;
+    closed(halting).await;
     until(|| host.live() == 1).await;
     assert_eq!(polite.ask(AT_ONCE).await.unwrap(), StatusCode::OK, "it has spoken, and may be silent");
 }
 
 #[tokio::test]
 async fn who_does_not_answer_pings_is_closed() {
-    let soon = std::time::Duration::from_millis(50);
-    let host = Host::start(Limits { ping_after: soon, ping_timeout: soon, ..patient() }).await;
+    let host = Host::start(Limits { ping_after: SOON, ping_timeout: SOON, ..patient() }).await;
     let mut polite = host.client().await;
     polite.ask(AT_ONCE).await.unwrap();
     let mut deaf = Frames::connect(host.address).await;
@@ -129,7 +133,7 @@ async fn who_speaks_another_protocol_is_closed() {
     let host = Host::start(patient()).await;
     let mut http1 = TcpStream::connect(host.address).await.unwrap();
     http1.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
-    closed(&mut http1).await;
+    closed(http1).await;
     let mut client = Client::over(TcpStream::connect(host.address).await.unwrap()).await.unwrap();
     client.ask(AT_ONCE).await.unwrap();
 }
