@@ -19,6 +19,7 @@ const END_HEADERS: u8 = 4;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Error codes of RFC 9113.
+pub(crate) const NO_ERROR: u32 = 0x0;
 pub(crate) const REFUSED_STREAM: u32 = 0x7;
 pub(crate) const CANCEL: u32 = 0x8;
 pub(crate) const ENHANCE_YOUR_CALM: u32 = 0xb;
