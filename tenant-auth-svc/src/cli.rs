@@ -63,7 +63,7 @@ impl Cli {
             Ok(runtime) => runtime,
             Err(error) => return fail(1, &format!("cannot start threads: {error}")),
         };
-        runtime.block_on(async {
+        let code = runtime.block_on(async {
             match self.command {
                 Command::Dev(args) => dev::run(args).await,
                 Command::Serve(args) => serve::run(args).await,
@@ -73,7 +73,10 @@ impl Cli {
                 Command::CallerToken => caller_token::run(),
                 Command::Healthcheck(args) => healthcheck::run(args).await,
             }
-        })
+        });
+        // A look at files on a disk that hangs must not hold up the end.
+        runtime.shutdown_background();
+        code
     }
 }
 
@@ -98,17 +101,18 @@ fn start_logging(config: &LogConfig) {
     let _ = tracing::subscriber::set_global_default(logging::subscriber(config, std::io::stderr));
 }
 
-/// Serves until a signal asks to stop, or the service has to. A second signal ends the wait for load balancers. SIGHUP
-/// has files read anew.
-async fn serve_until_stopped(mut running: Running) -> Result<(), StartError> {
+/// Serves until a signal asks to stop, or the service has to. A second signal ends the wait for load balancers. A
+/// hangup, where one is listened for, has files read anew.
+async fn serve_until_stopped(mut running: Running, hangup: Option<Hangup>) -> Result<(), StartError> {
     let mut signals = StopSignals::listen();
-    let mut hangup = Hangup::listen();
     let reload = running.reloader();
     let reloading = async {
+        let Some(mut hangup) = hangup else { return std::future::pending().await };
         loop {
             hangup.next().await;
             tracing::info!(signal = "SIGHUP", "looking at certificates and callers");
-            reload();
+            // Elsewhere: a disk that hangs must not keep a signal to stop from being heard.
+            let _ = tokio::task::spawn_blocking(reload.clone()).await;
         }
     };
     tokio::select! {

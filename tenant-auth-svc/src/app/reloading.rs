@@ -5,7 +5,10 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,9 +25,6 @@ use crate::{
 /// How often the files are looked at.
 pub(super) const EVERY: Duration = Duration::from_secs(5);
 
-const CALLERS: &str = "callers";
-const CERTIFICATES: &str = "certificates";
-
 /// What is to be done with files that have changed.
 type Load = Box<dyn Fn() -> Result<(), String> + Send>;
 
@@ -33,16 +33,22 @@ struct Source {
     /// What they are, in words.
     what: &'static str,
     paths: Vec<PathBuf>,
-    /// What was in them when they were last looked at.
-    seen: [u8; 32],
+    /// What was in them when they were last looked at. Nothing at first: they may have changed since the configuration
+    /// was read.
+    seen: Option<[u8; 32]>,
     load: Load,
     /// What is in them is not in force.
-    refused: bool,
+    refused: Arc<AtomicBool>,
 }
 
 /// All of them.
 #[derive(Clone)]
-pub(super) struct Reloading(Arc<Mutex<Vec<Source>>>);
+pub(super) struct Reloading {
+    sources: Arc<Mutex<Vec<Source>>>,
+    // Beside the lock, which is held while a disk is read: whoever asks how the service fares must not wait for that.
+    callers_refused: Arc<AtomicBool>,
+    certificates_refused: Arc<AtomicBool>,
+}
 
 impl std::fmt::Debug for Reloading {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -54,13 +60,14 @@ impl Reloading {
     /// The files that a configuration names, and what is in force of them.
     pub(super) fn new(access: AccessConfig, tls: TlsConfig) -> (Self, Directory, Option<Arc<Certificates>>) {
         let mut sources = Vec::new();
+        let (callers_refused, certificates_refused) = (Arc::default(), Arc::default());
         let directory: Directory = Arc::new(ArcSwapOption::empty());
         if let Some(file) = access.callers {
             directory.store(Some(Arc::new(file.callers)));
             let (directory, path) = (Arc::clone(&directory), file.path);
             let paths = vec![path.clone()];
             let load = move || callers(&path).map(|callers| directory.store(Some(Arc::new(callers))));
-            sources.push(Source::new(CALLERS, paths, Box::new(load)));
+            sources.push(Source::new("callers", paths, Box::new(load), &callers_refused));
         }
         let certificates = tls.certificates.map(|(files, config)| {
             let certificates = Arc::new(Certificates::new(config));
@@ -73,57 +80,61 @@ impl Reloading {
                 }
                 Err(error) => Err(error.to_string()),
             };
-            sources.push(Source::new(CERTIFICATES, paths, Box::new(load)));
+            sources.push(Source::new("certificates", paths, Box::new(load), &certificates_refused));
             certificates
         });
-        (Self(Arc::new(Mutex::new(sources))), directory, certificates)
+        let sources = Arc::new(Mutex::new(sources));
+        (Self { sources, callers_refused, certificates_refused }, directory, certificates)
     }
 
     /// Looks at every file now, and puts what has changed in force.
     pub(super) fn look(&self) {
-        for source in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+        for source in self.sources.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
             source.look();
         }
     }
 
     /// What could not be put in force.
     pub(super) fn refused(&self) -> Files {
-        let sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let refused = |what| sources.iter().any(|source| source.what == what && source.refused);
-        Files { callers_refused: refused(CALLERS), certificates_refused: refused(CERTIFICATES) }
+        Files {
+            callers_refused: self.callers_refused.load(Ordering::Relaxed),
+            certificates_refused: self.certificates_refused.load(Ordering::Relaxed),
+        }
     }
 
     /// Looks again and again.
     pub(super) async fn keep_looking(self) {
         loop {
-            tokio::time::sleep(EVERY).await;
             let files = self.clone();
             // A file may be on a disk that hangs. That the thread ended early is said by its panic.
             let _ = tokio::task::spawn_blocking(move || files.look()).await;
+            tokio::time::sleep(EVERY).await;
         }
     }
 }
 
 impl Source {
-    fn new(what: &'static str, paths: Vec<PathBuf>, load: Load) -> Self {
-        let seen = content(&paths);
-        Self { what, paths, seen, load, refused: false }
+    fn new(what: &'static str, paths: Vec<PathBuf>, load: Load, refused: &Arc<AtomicBool>) -> Self {
+        Self { what, paths, seen: None, load, refused: Arc::clone(refused) }
     }
 
     fn look(&mut self) {
         let now = content(&self.paths);
-        if now == self.seen {
+        let changed = self.seen.replace(now) != Some(now);
+        // What was refused is tried again as it is: not all that can be wrong is in the files.
+        if !changed && !self.refused.load(Ordering::Relaxed) {
             return;
         }
-        self.seen = now;
         match (self.load)() {
             Ok(()) => {
-                self.refused = false;
-                tracing::info!(what = self.what, "read anew, and in force");
+                self.refused.store(false, Ordering::Relaxed);
+                tracing::info!(what = self.what, "read, and in force");
             }
             Err(error) => {
-                tracing::error!(what = self.what, %error, "cannot be used; what was before it stays in force");
-                self.refused = true;
+                self.refused.store(true, Ordering::Relaxed);
+                if changed {
+                    tracing::error!(what = self.what, %error, "cannot be used; what was before it stays in force");
+                }
             }
         }
     }

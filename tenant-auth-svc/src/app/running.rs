@@ -92,8 +92,8 @@ impl Running {
     }
 
     /// Has certificates and callers read anew, if they have changed: at a moment of one's own, besides every few
-    /// seconds. What cannot be used leaves what was before it in force.
-    pub fn reloader(&self) -> impl Fn() + use<> {
+    /// seconds. What cannot be used leaves what was before it in force. It reads files, so it may block.
+    pub fn reloader(&self) -> impl Fn() + Clone + Send + use<> {
         let files = self.files.clone();
         move || files.look()
     }

@@ -81,7 +81,8 @@ pub(super) async fn run(args: DevArgs) -> ExitCode {
         Ok(key) => say(&welcome(&running, &database, &key)),
         Err(error) => return fail(1, &format!("{error:#}")),
     }
-    match serve_until_stopped(running).await {
+    // It has no files to read anew, and a terminal that is closed has to end it.
+    match serve_until_stopped(running, None).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &error.to_string()),
     }

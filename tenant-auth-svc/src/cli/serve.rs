@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{fail, serve_until_stopped, settings::SettingsArgs, start_logging};
+use super::{fail, serve_until_stopped, settings::SettingsArgs, signals::Hangup, start_logging};
 use crate::{app, build, domain::clock::SystemClock};
 
 pub(super) async fn run(args: SettingsArgs) -> ExitCode {
@@ -11,6 +11,8 @@ pub(super) async fn run(args: SettingsArgs) -> ExitCode {
         Err(error) => return fail(2, &error.to_string()),
     };
     start_logging(&config.log);
+    // From the start: until it is listened for, it ends the process.
+    let hangup = Hangup::listen();
     let running = match app::start(config, SystemClock::shared()).await {
         Ok(running) => running,
         Err(error) => return fail(1, &error.to_string()),
@@ -24,7 +26,7 @@ pub(super) async fn run(args: SettingsArgs) -> ExitCode {
         dirty = build::THIS.dirty,
         "serving"
     );
-    match serve_until_stopped(running).await {
+    match serve_until_stopped(running, Some(hangup)).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &error.to_string()),
     }

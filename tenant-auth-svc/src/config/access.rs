@@ -49,8 +49,8 @@ struct File {
 struct Entry {
     name: String,
     roles: Vec<String>,
-    #[serde(default)]
-    token_sha256: Vec<String>,
+    // Any value: what serde says of a wrong one would show it, and it may be the token, put there by mistake.
+    token_sha256: Option<toml::Value>,
     #[serde(default)]
     dns: Vec<String>,
     #[serde(default)]
@@ -64,12 +64,19 @@ struct Entry {
 pub fn callers(path: &Path) -> Result<Callers, String> {
     let shown = path.display();
     let text = fs::read_to_string(path).map_err(|error| format!("cannot be read: {shown}: {error}"))?;
-    let file: File =
-        toml::from_str(&text).map_err(|error| format!("is no list of callers: {shown}: {error}"))?;
+    let file: File = toml::from_str(&text)
+        .map_err(|error| format!("is no list of callers: {shown}: {}", explained(&error, &text)))?;
     let entries = file.callers.into_iter().map(entry).collect::<Result<_, _>>();
     entries
         .and_then(|entries| Callers::new(entries).map_err(|error| error.to_string()))
         .map_err(|error| format!("{shown}: {error}"))
+}
+
+/// Without the line itself, which the error would show: a token may be in it.
+fn explained(error: &toml::de::Error, text: &str) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map(|before| format!("line {}: ", before.matches('\n').count() + 1));
+    format!("{}{}", line.unwrap_or_default(), error.message())
 }
 
 fn entry(entry: Entry) -> Result<CallerEntry, String> {
@@ -81,14 +88,20 @@ fn entry(entry: Entry) -> Result<CallerEntry, String> {
         })
     };
     let roles = entry.roles.iter().map(role).collect::<Result<Vec<_>, _>>()?;
-    let token = |text: &String| {
-        TokenHash::parse(text).ok_or_else(|| {
-            // Not the text itself: it may be the token, put there by mistake.
-            format!("the caller {name} has a token_sha256 that is not 64 hexadecimal digits")
-        })
-    };
-    let tokens = entry.token_sha256.iter().map(token).collect::<Result<_, _>>()?;
+    let tokens = hashes(entry.token_sha256).ok_or_else(|| {
+        format!("the caller {name} has a token_sha256 that is no list of 64 hexadecimal digits each")
+    })?;
     Ok(CallerEntry { roles: Roles::of(&roles), tokens, dns: entry.dns, uris: entry.uri, name })
+}
+
+fn hashes(value: Option<toml::Value>) -> Option<Vec<TokenHash>> {
+    match value {
+        None => Some(Vec::new()),
+        Some(toml::Value::Array(hashes)) => {
+            hashes.iter().map(|hash| hash.as_str().and_then(TokenHash::parse)).collect()
+        }
+        Some(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -122,10 +135,23 @@ mod tests {
         );
         wrong("[[caller]]\nname = 'a'\nroles = []\ndns = ['x']", "has no role");
         wrong("[[caller]]\nname = 'a'\nrole = ['meter']", "line 3");
-        assert!(
-            !read("[[caller]]\nname='a'\nroles=['meter']\ntoken_sha256=['secret']")
-                .unwrap_err()
-                .contains("secret")
-        );
+    }
+
+    #[test]
+    fn a_token_put_there_by_mistake_is_not_shown() {
+        for line in [
+            "token_sha256 = ['tac_secret']",
+            "token_sha256 = 'tac_secret'",
+            "token_sha256 = [['tac_secret']]",
+            "token_sha256 = [tac_secret]",
+            "token_sha256 = tac_secret",
+            "token_sha256 = ['tac_secret",
+            "token = 'tac_secret'",
+            "token_sha256 = []\ntoken_sha256 = ['tac_secret']",
+        ] {
+            let error = read(&format!("[[caller]]\nname = 'a'\nroles = ['meter']\n{line}")).unwrap_err();
+            assert!(!error.contains("tac_secret"), "{error}");
+            assert!(error.contains("the caller a ") || error.contains("line "), "{error}");
+        }
     }
 }

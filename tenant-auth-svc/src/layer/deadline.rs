@@ -20,6 +20,10 @@ use crate::grpc::{ApiError, context::Deadline};
 /// its own timer running out.
 const MARGIN: Duration = Duration::from_millis(5);
 
+/// How long after its deadline a request is cut off. Its handler ends by the same deadline and knows more to say, so even
+/// on a machine that is busy it has to come first; its caller has most likely gone.
+const LATE: Duration = Duration::from_millis(500);
+
 /// How long any answer may be in coming, for callers that do not say how long they wait: longer than every limit of the
 /// handlers. What is left is a request whose message never arrives, which must not keep its place.
 const LONGEST: Duration = Duration::from_secs(15);
@@ -69,7 +73,7 @@ where
             }
             request.extensions_mut().insert(deadline);
         }
-        let until = now + timeout.unwrap_or(LONGEST).min(LONGEST);
+        let until = now + timeout.map_or(LONGEST, |timeout| (timeout + LATE).min(LONGEST));
         Either::Right(Timed { answer: self.inner.call(request), until, timer: None })
     }
 }
@@ -125,7 +129,11 @@ fn parse(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::{convert::Infallible, future::pending};
+
+    use http::HeaderValue;
     use proptest::prelude::*;
+    use tonic::Code;
 
     use super::*;
 
@@ -144,6 +152,31 @@ mod tests {
     fn anything_else_is_no_deadline() {
         for text in ["", "S", "1", "1x", "-1S", "123456789S", "1.5S", "1é"] {
             assert_eq!(parse(text), None, "{text:?}");
+        }
+    }
+
+    /// How long a request with this `grpc-timeout` that nothing answers is waited for. The clock is tokio's own, which
+    /// jumps to what is waited for.
+    fn cut_off_after(timeout: Option<&'static str>) -> Duration {
+        let clock = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        clock.unwrap().block_on(async {
+            let never = tower::service_fn(|_: Request<()>| pending::<Result<Response<()>, Infallible>>());
+            let mut request = Request::new(());
+            if let Some(timeout) = timeout {
+                request.headers_mut().insert("grpc-timeout", HeaderValue::from_static(timeout));
+            }
+            let before = tokio::time::Instant::now();
+            let answer = DeadlineLayer.layer(never).call(request).await.unwrap();
+            assert_eq!(Status::from_header_map(answer.headers()).unwrap().code(), Code::DeadlineExceeded);
+            before.elapsed()
+        })
+    }
+
+    #[test]
+    fn what_is_never_answered_is_cut_off_whatever_its_caller_says() {
+        for (timeout, seconds) in [(None, 15), (Some("1H"), 15), (Some("3500m"), 4)] {
+            // Deadlines are of the real clock, which goes on a little meanwhile.
+            assert_eq!(cut_off_after(timeout).as_secs_f64().round(), f64::from(seconds), "{timeout:?}");
         }
     }
 

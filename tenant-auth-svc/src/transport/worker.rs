@@ -164,7 +164,14 @@ async fn one<S, B>(
     match certificates {
         None => connection::serve(stream, Peer { address, certificate: None }, service, limits, stop).await,
         Some(certificates) => {
-            match tokio::time::timeout(limits.greeting, certificates.handshake(stream)).await {
+            let mut stop = std::pin::pin!(stop);
+            let handshake = tokio::time::timeout(limits.greeting, certificates.handshake(stream));
+            let done = tokio::select! {
+                // Nothing was asked on it yet, so there is nothing to wait for.
+                () = &mut stop => return,
+                done = handshake => done,
+            };
+            match done {
                 Ok(Ok(stream)) => {
                     let peer = Peer { address, certificate: tls::shown_by(&stream) };
                     connection::serve(stream, peer, service, limits, stop).await;

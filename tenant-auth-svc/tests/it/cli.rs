@@ -17,7 +17,7 @@ use tonic::transport::Channel;
 
 use crate::harness::{TOKEN, http, http_until, strange_key};
 
-fn program() -> Command {
+pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenant-auth-svc"));
     command.env_clear().kill_on_drop(true).stdin(Stdio::null());
     command
@@ -61,7 +61,7 @@ async fn validate(endpoint: &str, key: &str) -> v1::ValidateKeyResponse {
     ValidationServiceClient::new(channel).validate_key(request).await.unwrap().into_inner()
 }
 
-fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     let id = child.id().unwrap().to_string();
     assert!(std::process::Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
 }
@@ -209,7 +209,7 @@ async fn check_config_migrate_serve_and_healthcheck_on_a_remote_database() {
 }
 
 /// Where a `serve` that logs as JSON listens: for gRPC, and for health over HTTP.
-async fn addresses(log: &mut Lines<BufReader<ChildStderr>>) -> (String, SocketAddr) {
+pub(crate) async fn addresses(log: &mut Lines<BufReader<ChildStderr>>) -> (String, SocketAddr) {
     loop {
         let line = log.next_line().await.unwrap().unwrap();
         let field = |name: &str| {

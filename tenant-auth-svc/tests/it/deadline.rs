@@ -1,6 +1,7 @@
 //! The caller's deadline, from the wire to the database. The clients here have no timer of their own: only the service
 //! can end what they wait for.
 
+use http::uri::PathAndQuery;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
@@ -14,7 +15,8 @@ use tenant_auth_svc::domain::clock::SystemClock;
 use tenant_auth_testkit::Fault;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Status, body::Body};
+use tonic::{Code, Request, Status, body::Body, client::Grpc};
+use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
 
 use crate::cache::patient;
@@ -173,4 +175,23 @@ async fn garbage_is_no_deadline() {
         let answer = asked.await.unwrap().unwrap().into_inner();
         assert_eq!(answer.verdict(), Verdict::Valid, "{garbage}");
     }
+}
+
+/// Nothing but its deadline ends it: neither the caller, nor the message, nor a database.
+#[tokio::test]
+async fn a_message_that_never_ends_is_cut_off_and_gives_its_place_back() {
+    let database = Database::embedded();
+    let settings = database.settings().with_flag("TENANT_AUTH_MAX_REQUESTS", Some("1".to_owned()));
+    let service = Service::start_with(settings, SystemClock::shared()).await;
+    let mut client =
+        Grpc::with_origin(untimed(), format!("http://{}", service.running.address()).parse().unwrap());
+    let path = PathAndQuery::from_static("/tenantauth.v1.ValidationService/ValidateKey");
+    let codec = ProstCodec::<v1::ValidateKeyRequest, v1::ValidateKeyResponse>::default();
+    client.ready().await.unwrap();
+    let request = within("300m", futures::stream::pending());
+    let cut_off = client.client_streaming(request, path, codec).await.unwrap_err();
+    assert_eq!(cut_off.code(), Code::DeadlineExceeded, "{cut_off:?}");
+    assert_eq!(cut_off.get_error_details().error_info().unwrap().reason, "DEADLINE_REACHED");
+    // The one place there is.
+    assert_eq!(service.validate("!").await.unwrap().verdict(), Verdict::Malformed);
 }

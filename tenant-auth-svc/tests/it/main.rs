@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "shown when a test fails")]
 
+mod access;
 mod admin;
 mod architecture;
 mod cache;
@@ -11,11 +12,13 @@ mod canary;
 mod captured;
 mod cli;
 mod conformance;
+mod connections;
 mod cost;
 mod deadline;
 mod faults;
 mod feed;
 mod flood;
+mod frames;
 mod freshness;
 mod grpcurl;
 mod harness;
@@ -25,10 +28,13 @@ mod input;
 mod migrations;
 mod ops;
 mod outage;
+mod pki;
 mod sessions;
 mod shed;
 mod stamp;
 mod stream;
+mod tls;
 mod usage;
 mod validation;
 mod watch;
+mod wire;

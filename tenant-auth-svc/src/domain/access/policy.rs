@@ -50,7 +50,6 @@ const RULES: &[(&str, Access)] = &[
     ("/tenantauth.v1.AdminService/ListAuditEvents", SEE),
     ("/tenantauth.v1.InfoService/GetServerInfo", Access::Known),
     ("/grpc.health.v1.Health/Check", Access::Anyone),
-    ("/grpc.health.v1.Health/List", Access::Anyone),
     ("/grpc.health.v1.Health/Watch", Access::Anyone),
     ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Access::Anyone),
     ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Access::Anyone),

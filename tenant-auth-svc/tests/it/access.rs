@@ -1,0 +1,220 @@
+//! Who may call, and what.
+
+mod exposure;
+mod reload;
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use tempfile::TempDir;
+use tenant_auth_proto::v1::{self, info_service_client::InfoServiceClient};
+use tenant_auth_svc::{
+    config::Settings,
+    domain::{
+        access::{Access, Role, TokenHash, rules},
+        clock::SystemClock,
+    },
+};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::{
+    captured::Captured,
+    harness::{Database, Service},
+    wire::{call, paths, with_token},
+};
+
+/// A callers file that can be written anew.
+struct CallersFile(TempDir);
+
+impl CallersFile {
+    /// Callers by name, with a role and the tokens of each.
+    fn new(callers: &[(&str, Role, &[&str])]) -> Self {
+        let file = Self(tempfile::tempdir().unwrap());
+        file.write(callers);
+        file
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("callers.toml")
+    }
+
+    fn write(&self, callers: &[(&str, Role, &[&str])]) {
+        let entry = |(name, role, tokens): &(&str, Role, &[&str])| {
+            let hashes: Vec<_> = tokens.iter().map(|token| format!("'{}'", TokenHash::of(token))).collect();
+            let (role, hashes) = (role.as_str(), hashes.join(", "));
+            format!("[[caller]]\nname = '{name}'\nroles = ['{role}']\ntoken_sha256 = [{hashes}]\n")
+        };
+        std::fs::write(self.path(), callers.iter().map(entry).collect::<String>()).unwrap();
+    }
+
+    fn settings(&self, database: &Database) -> Settings {
+        let path = self.path().display().to_string();
+        database.settings().with_flag("TENANT_AUTH_CALLERS_FILE", Some(path))
+    }
+
+    async fn service(&self, database: &Database) -> Service {
+        Service::start_with(self.settings(database), SystemClock::shared()).await
+    }
+}
+
+/// One caller for each role, named after it, whose token is its name with something before it.
+async fn of_each_role() -> (CallersFile, Service) {
+    let tokens = Role::ALL.map(token_of);
+    let tokens: Vec<_> = tokens.iter().map(|token| [&**token]).collect();
+    let named = Role::ALL.into_iter().zip(&tokens).map(|(role, token)| (role.as_str(), role, &token[..]));
+    let callers: Vec<_> = named.collect();
+    let file = CallersFile::new(&callers);
+    let service = file.service(&Database::embedded()).await;
+    (file, service)
+}
+
+fn token_of(role: Role) -> String {
+    format!("tac_of-the-{}", role.as_str())
+}
+
+fn reason(status: &Status) -> String {
+    status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
+}
+
+#[track_caller]
+fn assert_unknown(answer: Result<(), Status>) {
+    let status = answer.unwrap_err();
+    assert_eq!((status.code(), &*reason(&status)), (Code::Unauthenticated, "UNKNOWN_CALLER"), "{status:?}");
+}
+
+const INFO: &str = "/tenantauth.v1.InfoService/GetServerInfo";
+
+#[test]
+fn every_rpc_has_one_rule_and_every_rule_an_rpc() {
+    let ruled: Vec<_> = rules().map(|(path, _)| path.to_owned()).collect();
+    let each_once: BTreeSet<_> = ruled.iter().cloned().collect();
+    assert_eq!(each_once.len(), ruled.len(), "one rule each");
+    assert_eq!(each_once, paths(), "rules for what is served, in domain/access/policy.rs");
+    assert!(rules().all(|(_, access)| access != Access::Nobody), "what nobody may do needs no rule");
+}
+
+#[tokio::test]
+async fn each_role_may_call_what_the_policy_says_and_nothing_else() {
+    let (_file, service) = of_each_role().await;
+    let (mut refused, mut allowed) = (0, 0);
+    for (path, access) in rules() {
+        for role in Role::ALL {
+            let may = match access {
+                Access::Anyone | Access::Known => true,
+                Access::Roles(roles) => roles.iter().any(|one| one == role),
+                Access::Nobody => false,
+            };
+            let answer = call(&service.channel, path, Some(&format!("Bearer {}", token_of(role)))).await;
+            let code = answer.as_ref().err().map_or(Code::Ok, Status::code);
+            if may {
+                assert!(
+                    !matches!(code, Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented),
+                    "{path} as {role:?}: {answer:?}"
+                );
+                allowed += 1;
+            } else {
+                let status = answer.unwrap_err();
+                assert_eq!(code, Code::PermissionDenied, "{path} as {role:?}: {status:?}");
+                assert_eq!(reason(&status), "ROLE_MISSING");
+                let Access::Roles(roles) = access else { panic!("{path}") };
+                assert!(status.message().contains(&roles.to_string()), "it says which: {}", status.message());
+                refused += 1;
+            }
+        }
+        let nobody = call(&service.channel, path, None).await;
+        match access {
+            Access::Anyone => assert!(nobody.is_ok() || reason(&nobody.unwrap_err()).is_empty(), "{path}"),
+            Access::Known | Access::Roles(_) | Access::Nobody => assert_unknown(nobody),
+        }
+    }
+    assert!(allowed > 50 && refused > 50, "{allowed} and {refused}");
+}
+
+#[tokio::test]
+async fn what_is_no_known_token_is_nobodys() {
+    let (_file, service) = of_each_role().await;
+    let good = token_of(Role::Admin);
+    for authorization in [
+        "Bearer tac_of-nobody".to_owned(),
+        format!("Bearer {good}x"),
+        format!("Bearer {}", &good[..good.len() - 1]),
+        format!("Bearer {}", good.to_uppercase()),
+        format!("Bearer {}", TokenHash::of(&good)),
+        format!("Basic {good}"),
+        format!("Bearer{good}"),
+        "Bearer ".to_owned(),
+        "Bearer".to_owned(),
+        good.clone(),
+        String::new(),
+    ] {
+        assert_unknown(call(&service.channel, INFO, Some(&authorization)).await);
+    }
+    for authorization in [format!("Bearer {good}"), format!("bearer {good}"), format!("BEARER  {good} ")] {
+        call(&service.channel, INFO, Some(&authorization)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_served_is_told_to_known_callers_alone() {
+    let (_file, service) = of_each_role().await;
+    for path in ["/tenantauth.v1.AdminService/DeleteTenant", "/tenantauth.v2.InfoService/GetServerInfo", "/"]
+    {
+        assert_unknown(call(&service.channel, path, None).await);
+        let admin = format!("Bearer {}", token_of(Role::Admin));
+        let status = call(&service.channel, path, Some(&admin)).await.unwrap_err();
+        assert_eq!((status.code(), &*reason(&status)), (Code::Unimplemented, "NO_SUCH_RPC"));
+    }
+}
+
+#[tokio::test]
+async fn the_logs_name_the_caller_and_never_its_token() {
+    let log = Captured::log();
+    let tokens = ["tac_canary-of-the-operator", "tac_canary-of-nobody"];
+    let file = CallersFile::new(&[("operator", Role::Admin, &tokens[..1])]);
+    let service = file.service(&Database::embedded()).await;
+    let create = |token, id: &str| {
+        let message = v1::CreateTenantRequest { name: "Acme".to_owned(), ..Default::default() };
+        let mut request = with_token(token, message);
+        request.metadata_mut().insert("x-request-id", id.parse().unwrap());
+        request
+    };
+    let created = service.admin().create_tenant(create(tokens[0], "by-the-operator")).await.unwrap();
+    let refused = service.admin().create_tenant(create(tokens[1], "by-nobody")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+
+    let tenant_id = created.into_inner().tenant.unwrap().tenant_id;
+    let list = v1::ListAuditEventsRequest { tenant_id, ..Default::default() };
+    let events =
+        service.admin().list_audit_events(with_token(tokens[0], list)).await.unwrap().into_inner().events;
+    assert_eq!(events.iter().map(|event| &*event.caller).collect::<Vec<_>>(), ["operator"]);
+
+    // A token that landed in the file by mistake.
+    std::fs::write(file.path(), format!("[[caller]]\nname = 'a'\nroles = []\ntoken = '{}'\n", tokens[1]))
+        .unwrap();
+    service.running.reloader()();
+
+    let text = log.text();
+    let line = |id: &str| {
+        let of_it = |line: &&str| line.contains(id) && line.contains(r#""target":"tenant_auth::rpc""#);
+        text.lines().find(of_it).unwrap_or_else(|| panic!("no line of {id}")).to_owned()
+    };
+    assert!(line("by-the-operator").contains(r#""caller":"operator""#), "{}", line("by-the-operator"));
+    assert!(line("by-nobody").contains(r#""caller":"unauthenticated@127.0.0.1""#), "{}", line("by-nobody"));
+    assert!(text.contains("cannot be used; what was before it stays in force"));
+    for token in tokens {
+        let shown = text.lines().find(|line| line.contains(token));
+        assert!(shown.is_none(), "a token is in the log: {shown:?}");
+    }
+    assert!(!format!("{refused:?}").contains("canary"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn without_a_callers_file_everybody_may() {
+    let service = Service::start(&Database::embedded()).await;
+    for authorization in [None, Some("Bearer whatever")] {
+        call(&service.channel, INFO, authorization).await.unwrap();
+    }
+    let request = v1::GetServerInfoRequest::default();
+    InfoServiceClient::new(service.channel.clone()).get_server_info(request).await.unwrap();
+    service.tenant("Acme").await;
+}

@@ -1,0 +1,112 @@
+//! HTTP/2 frame by frame, for peers that behave as no library would.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// How long what has to happen may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Error codes of RFC 9113.
+pub(crate) const NO_ERROR: u32 = 0x0;
+pub(crate) const REFUSED_STREAM: u32 = 0x7;
+pub(crate) const CANCEL: u32 = 0x8;
+pub(crate) const ENHANCE_YOUR_CALM: u32 = 0xb;
+
+/// What the service says that ends something.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// A stream was reset, with this code.
+    Reset(u32, u32),
+    /// The connection ends, with this code.
+    GoAway(u32),
+    /// It has ended.
+    Closed,
+}
+
+/// A connection whose frames are written by hand. Nothing is sent before [`send`](Self::send), and then all at once.
+pub(crate) struct Frames {
+    stream: TcpStream,
+    waiting: Vec<u8>,
+}
+
+impl Frames {
+    /// Connects, and begins with what every client says first.
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut frames = Self { stream, waiting: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec() };
+        frames.frame(SETTINGS, 0, 0, &[]);
+        frames
+    }
+
+    fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        self.waiting.extend_from_slice(&length[1..]);
+        self.waiting.extend_from_slice(&[kind, flags]);
+        self.waiting.extend_from_slice(&stream.to_be_bytes());
+        self.waiting.extend_from_slice(payload);
+    }
+
+    /// Opens a stream with a request for `path` that goes on, and promises no body if `empty`.
+    pub(crate) fn open(&mut self, stream: u32, path: &str, empty: bool) {
+        // :method POST and :scheme http from the static table, :path and content-length as literals.
+        let mut head = vec![0x83, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
+        head.extend_from_slice(path.as_bytes());
+        if empty {
+            head.extend_from_slice(&[0x0f, 0x0d, 1, b'0']);
+        }
+        self.frame(HEADERS, END_HEADERS, stream, &head);
+    }
+
+    /// A byte of a request's body, and its end.
+    pub(crate) fn byte(&mut self, stream: u32) {
+        self.frame(DATA, END_STREAM, stream, &[0]);
+    }
+
+    pub(crate) fn reset(&mut self, stream: u32) {
+        self.frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes());
+    }
+
+    /// Sends everything that waits, at once.
+    pub(crate) async fn send(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        // It may be closed by now: what it has said tells.
+        let _ = self.stream.write_all(&waiting).await;
+    }
+
+    /// The next thing said that ends something.
+    pub(crate) async fn said(&mut self) -> Said {
+        tokio::time::timeout(PATIENCE, self.next()).await.expect("it says something")
+    }
+
+    async fn next(&mut self) -> Said {
+        loop {
+            let mut head = [0; 9];
+            if self.stream.read_exact(&mut head).await.is_err() {
+                return Said::Closed;
+            }
+            let mut payload =
+                vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
+            if self.stream.read_exact(&mut payload).await.is_err() {
+                return Said::Closed;
+            }
+            let word = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
+            match head[3] {
+                RST_STREAM => return Said::Reset(word(&head[5..]), word(&payload)),
+                GOAWAY => return Said::GoAway(word(&payload[4..8])),
+                _ => {}
+            }
+        }
+    }
+}

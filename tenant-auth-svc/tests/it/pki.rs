@@ -1,0 +1,150 @@
+//! Certificates made on the spot, and clients that use them.
+
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+use hyper_util::rt::TokioIo;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tonic::transport::{Channel, Endpoint};
+
+/// Signs certificates.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+/// A certificate and its key, as PEM.
+#[derive(Clone)]
+pub(crate) struct Pair {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        Self::named("tests")
+    }
+
+    /// One of this name, which proves nothing.
+    pub(crate) fn named(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// A certificate with these names.
+    pub(crate) fn sign(&self, names: Vec<SanType>) -> Pair {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.subject_alt_names = names;
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Pair { certificate, key: key.serialize_pem() }
+    }
+
+    /// A certificate for `localhost`.
+    pub(crate) fn server(&self) -> Pair {
+        self.sign(vec![dns("localhost")])
+    }
+
+    /// Its own certificate in a file.
+    pub(crate) fn write(&self) -> Files {
+        Pair { certificate: self.pem.clone(), key: String::new() }.write()
+    }
+
+    /// What a client needs to trust it and, if it has one, show a certificate.
+    pub(crate) fn connector(&self, shown: Option<&Pair>) -> TlsConnector {
+        self.connector_for(b"h2", shown)
+    }
+
+    /// The same, for a protocol.
+    pub(crate) fn connector_for(&self, protocol: &[u8], shown: Option<&Pair>) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match shown {
+            None => builder.with_no_client_auth(),
+            Some(pair) => {
+                let chain = vec![CertificateDer::from_pem_slice(pair.certificate.as_bytes()).unwrap()];
+                let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+                builder.with_client_auth_cert(chain, key).unwrap()
+            }
+        };
+        config.alpn_protocols = vec![protocol.to_vec()];
+        TlsConnector::from(Arc::new(config))
+    }
+}
+
+pub(crate) fn dns(name: &str) -> SanType {
+    SanType::DnsName(name.try_into().unwrap())
+}
+
+pub(crate) fn uri(name: &str) -> SanType {
+    SanType::URI(name.try_into().unwrap())
+}
+
+/// A pair in files, which can be written anew.
+pub(crate) struct Files(TempDir);
+
+impl Pair {
+    pub(crate) fn write(&self) -> Files {
+        let files = Files(tempfile::tempdir().unwrap());
+        std::fs::write(files.certificate(), &self.certificate).unwrap();
+        std::fs::write(files.key(), &self.key).unwrap();
+        files
+    }
+
+    /// As it comes over the wire.
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()
+    }
+}
+
+impl Files {
+    pub(crate) fn certificate(&self) -> String {
+        self.0.path().join("certificate.pem").display().to_string()
+    }
+
+    pub(crate) fn key(&self) -> String {
+        self.0.path().join("key.pem").display().to_string()
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+/// An encrypted connection.
+pub(crate) async fn connect(
+    address: SocketAddr,
+    connector: &TlsConnector,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await?;
+    connector.connect("localhost".try_into().unwrap(), stream).await
+}
+
+/// A channel of one encrypted connection, which exists when this returns.
+pub(crate) async fn channel(
+    address: SocketAddr,
+    connector: &TlsConnector,
+) -> Result<Channel, tonic::transport::Error> {
+    let connector = connector.clone();
+    let connecting = tower::service_fn(move |_| {
+        let connector = connector.clone();
+        async move { connect(address, &connector).await.map(TokioIo::new) }
+    });
+    // Encrypted all the same: by the connector.
+    Endpoint::from_static("http://localhost").connect_with_connector(connecting).await
+}
