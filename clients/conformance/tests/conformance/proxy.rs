@@ -11,7 +11,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use http_body_util::BodyExt as _;
+use http_body_util::BodyExt;
 use hyper::{body::Incoming, client::conn::http2::SendRequest, server, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{

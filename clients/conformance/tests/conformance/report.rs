@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
+use comfy_table::{Table, presets};
 use tenant_auth_conformance::language::LANGUAGES;
 
 /// What became of a case, or of all cases of a language.
@@ -52,7 +52,7 @@ impl Report {
     /// Prints the table of the cases in the given order, and then what went wrong.
     pub(crate) fn print(&self, order: &[&str], took: Duration) {
         let mut table = Table::new();
-        table.load_preset(UTF8_FULL_CONDENSED);
+        table.load_style(presets::UTF8_FULL_CONDENSED);
         table.set_header(std::iter::once("case").chain(LANGUAGES.iter().map(|language| language.name)));
         let mut order = order.to_vec();
         order.dedup();
