@@ -8,11 +8,12 @@ use std::{
 use anyhow::Context as _;
 use tenant_auth_proto::v1::{
     CreateTenantRequest, IssueKeyRequest, ResumeTenantRequest, RevokeKeyRequest, SuspendTenantRequest,
-    admin_service_client::AdminServiceClient,
+    WatchRequest, WatchResponse, admin_service_client::AdminServiceClient, watch_response::Event,
+    watch_service_client::WatchServiceClient,
 };
 use tokio::time::{interval, timeout};
 use tonic::{
-    Code,
+    Code, Streaming,
     transport::{Channel, Endpoint},
 };
 
@@ -27,12 +28,44 @@ pub(crate) struct Issued {
 
 /// An operator's connection.
 #[derive(Clone, Debug)]
-pub(crate) struct Administration(AdminServiceClient<Channel>);
+pub(crate) struct Administration {
+    admin: AdminServiceClient<Channel>,
+    watch: WatchServiceClient<Channel>,
+}
+
+/// The news, as the service tells it. `None` from a service that follows none.
+#[derive(Debug)]
+pub(crate) struct News(Option<Streaming<WatchResponse>>);
+
+impl News {
+    /// Waits until the service has read of a tenant.
+    pub(crate) async fn of(&mut self, tenant: &str) -> anyhow::Result<()> {
+        let Some(stream) = &mut self.0 else { return Ok(()) };
+        let reading = async {
+            while let Some(told) = stream.message().await? {
+                if matches!(told.event, Some(Event::Invalidation(about)) if about.id == tenant) {
+                    return Ok(());
+                }
+            }
+            anyhow::bail!("the news ended before that of {tenant}")
+        };
+        timeout(PATIENCE, reading).await.with_context(|| format!("no news of {tenant}"))?
+    }
+}
 
 impl Administration {
     pub(crate) fn of(service: SocketAddr) -> anyhow::Result<Self> {
         let channel = Endpoint::from_shared(format!("http://{service}"))?.connect_lazy();
-        Ok(Self(AdminServiceClient::new(channel)))
+        Ok(Self { admin: AdminServiceClient::new(channel.clone()), watch: WatchServiceClient::new(channel) })
+    }
+
+    /// The news from now on.
+    pub(crate) async fn news(&mut self) -> anyhow::Result<News> {
+        match self.watch.watch(WatchRequest { resume_after_revision: 0 }).await {
+            Ok(stream) => Ok(News(Some(stream.into_inner()))),
+            Err(status) if status.code() == Code::FailedPrecondition => Ok(News(None)),
+            Err(status) => Err(status.into()),
+        }
     }
 
     /// Makes a tenant. A service that has just been started is given the time to get ready.
@@ -46,7 +79,7 @@ impl Administration {
             let mut turns = interval(Duration::from_millis(20));
             loop {
                 turns.tick().await;
-                match self.0.create_tenant(request.clone()).await {
+                match self.admin.create_tenant(request.clone()).await {
                     Err(status) if status.code() == Code::Unavailable => {}
                     other => return other,
                 }
@@ -64,25 +97,25 @@ impl Administration {
             scopes: key.scopes.clone(),
             expires_at: end.map(Into::into),
         };
-        let issued = self.0.issue_key(request).await?.into_inner();
+        let issued = self.admin.issue_key(request).await?.into_inner();
         let key_id = issued.key.context("a key without a description")?.key_id;
         Ok(Issued { plaintext: issued.plaintext, key_id })
     }
 
     pub(crate) async fn revoke(&mut self, key_id: &str) -> anyhow::Result<()> {
         let request = RevokeKeyRequest { key_id: key_id.to_owned(), reason: "a case".to_owned() };
-        self.0.revoke_key(request).await?;
+        self.admin.revoke_key(request).await?;
         Ok(())
     }
 
     pub(crate) async fn suspend(&mut self, tenant: &str) -> anyhow::Result<()> {
         let request = SuspendTenantRequest { tenant_id: tenant.to_owned(), reason: "a case".to_owned() };
-        self.0.suspend_tenant(request).await?;
+        self.admin.suspend_tenant(request).await?;
         Ok(())
     }
 
     pub(crate) async fn resume(&mut self, tenant: &str) -> anyhow::Result<()> {
-        self.0.resume_tenant(ResumeTenantRequest { tenant_id: tenant.to_owned() }).await?;
+        self.admin.resume_tenant(ResumeTenantRequest { tenant_id: tenant.to_owned() }).await?;
         Ok(())
     }
 }

@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
-    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -147,12 +146,6 @@ pub(crate) enum Answer {
     },
     /// A `ValidateKeyResponse` with this verdict and nothing else.
     Verdict(i32),
-}
-
-impl Answer {
-    pub(crate) fn retry_after(millis: Option<u64>) -> Option<Duration> {
-        millis.map(Duration::from_millis)
-    }
 }
 
 /// Reads all cases of a folder: each file holds a list.

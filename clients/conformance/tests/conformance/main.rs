@@ -28,7 +28,7 @@ use tenant_auth_conformance::language::{LANGUAGES, Language, all_required};
 /// Where runners are built.
 const OUT: &str = env!("CARGO_TARGET_TMPDIR");
 /// Cases at once: they wait for processes more than they compute.
-const AT_ONCE: usize = 3;
+const AT_ONCE: usize = 6;
 /// No case waits longer than this for anything, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -14,12 +14,14 @@ use tokio::{
 use crate::PATIENCE;
 
 /// What every service here is told.
-const SETTINGS: [(&str, &str); 8] = [
+const SETTINGS: [(&str, &str); 9] = [
     ("TENANT_AUTH_LISTEN", "127.0.0.1:0"),
     ("TENANT_AUTH_OPS_LISTEN", "off"),
     ("TENANT_AUTH_DRAIN_DELAY", "0s"),
     ("TENANT_AUTH_LOG", "info,tenant_auth::rpc=off"),
     ("TENANT_AUTH_LOG_FORMAT", "json"),
+    // Changes that are soon known are soon waited for.
+    ("TENANT_AUTH_FEED_INTERVAL", "50ms"),
     // A busy machine must not look like a slow database.
     ("TENANT_AUTH_DATABASE_CONNECT_TIMEOUT", "10s"),
     ("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", "5s"),

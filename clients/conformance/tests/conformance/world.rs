@@ -36,16 +36,11 @@ struct World<'a> {
 pub(crate) async fn play(case: &Case, language: &Language, out: &Path) -> anyhow::Result<()> {
     let database = HranaServer::builder().start().await?;
     let service = Service::start(&database.url(), &case.service).await?;
-    let mut operator = Administration::of(service.address)?;
-    for tenant in &case.tenants {
-        operator.create(tenant).await?;
-    }
     let proxy = Proxy::start(service.address)?;
-    let runner = Runner::start(language, out, proxy.address, &case.client).await?;
-    let mut keys = BTreeMap::new();
-    for (name, key) in &case.keys {
-        keys.insert(name.as_str(), operator.issue(name, key).await?);
-    }
+    let mut operator = Administration::of(service.address)?;
+    let (runner, keys) =
+        tokio::join!(Runner::start(language, out, proxy.address, &case.client), furnish(case, &mut operator));
+    let (runner, keys) = (runner?, keys?);
     let mut world = World { case, database, service: Some(service), proxy, operator, keys, runner };
     for (number, step) in case.steps.iter().enumerate() {
         let done = match step {
@@ -55,6 +50,28 @@ pub(crate) async fn play(case: &Case, language: &Language, out: &Path) -> anyhow
         done.with_context(|| format!("step {} of {}", number + 1, case.steps.len()))?;
     }
     world.runner.close().await
+}
+
+/// Makes what a case begins with. Then the service has read of all of it, and remembers what it answers from now on.
+async fn furnish<'a>(
+    case: &'a Case,
+    operator: &mut Administration,
+) -> anyhow::Result<BTreeMap<&'a str, Issued>> {
+    operator.create("first").await?;
+    let mut news = operator.news().await?;
+    // What follows the beginning of a log is verified once more.
+    operator.create("second").await?;
+    news.of("second").await?;
+    for tenant in &case.tenants {
+        operator.create(tenant).await?;
+    }
+    let mut keys = BTreeMap::new();
+    for (name, key) in &case.keys {
+        keys.insert(name.as_str(), operator.issue(name, key).await?);
+    }
+    operator.create("last").await?;
+    news.of("last").await?;
+    Ok(keys)
 }
 
 impl World<'_> {
@@ -127,9 +144,7 @@ impl World<'_> {
                 let service = Service::start(&self.database.url(), &self.case.service).await?;
                 self.operator = Administration::of(service.address)?;
                 // Making what is there already changes nothing; it succeeds once the service is ready.
-                for tenant in &self.case.tenants {
-                    self.operator.create(tenant).await?;
-                }
+                self.operator.create("first").await?;
                 self.proxy.start_again(service.address)?;
                 self.service = Some(service);
                 Ok(())

@@ -1,6 +1,6 @@
 //! Answers in the service's place.
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures::stream;
@@ -44,7 +44,9 @@ impl Disturbances {
             Answer::Silence => InPlace::Silence,
             Answer::Status { code, retry_after_ms } => {
                 let mut details = ErrorDetails::new();
-                details.set_retry_info(Answer::retry_after(*retry_after_ms));
+                if let Some(millis) = retry_after_ms {
+                    details.set_retry_info(Some(Duration::from_millis(*millis)));
+                }
                 let status = Status::with_error_details(Code::from_i32(*code), "disturbed", details);
                 let (parts, ()) = status.into_http::<()>().into_parts();
                 InPlace::Response(Response::from_parts(parts, Empty::new().map_err(never).boxed()))
