@@ -59,13 +59,16 @@ impl Administration {
         Ok(Self { admin: AdminServiceClient::new(channel.clone()), watch: WatchServiceClient::new(channel) })
     }
 
-    /// The news from now on.
+    /// The news from now on, of a service that has begun to follow them.
     pub(crate) async fn news(&mut self) -> anyhow::Result<News> {
-        match self.watch.watch(WatchRequest { resume_after_revision: 0 }).await {
-            Ok(stream) => Ok(News(Some(stream.into_inner()))),
-            Err(status) if status.code() == Code::FailedPrecondition => Ok(News(None)),
-            Err(status) => Err(status.into()),
-        }
+        let mut stream = match self.watch.watch(WatchRequest { resume_after_revision: 0 }).await {
+            Ok(stream) => stream.into_inner(),
+            Err(status) if status.code() == Code::FailedPrecondition => return Ok(News(None)),
+            Err(status) => return Err(status.into()),
+        };
+        // Where it begins is the first thing that it tells; then come changes, one by one.
+        timeout(PATIENCE, stream.message()).await.context("no sign of life")??;
+        Ok(News(Some(stream)))
     }
 
     /// Makes a tenant. A service that has just been started is given the time to get ready.
