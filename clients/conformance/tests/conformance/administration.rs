@@ -38,13 +38,13 @@ pub(crate) struct Administration {
 pub(crate) struct News(Option<Streaming<WatchResponse>>);
 
 impl News {
-    /// Waits until the service has read of a tenant.
-    pub(crate) async fn of(&mut self, tenant: &str) -> anyhow::Result<()> {
-        let Some(stream) = &mut self.0 else { return Ok(()) };
+    /// Waits until the service has read of a tenant; the revision at which it has.
+    pub(crate) async fn of(&mut self, tenant: &str) -> anyhow::Result<Option<i64>> {
+        let Some(stream) = &mut self.0 else { return Ok(None) };
         let reading = async {
             while let Some(told) = stream.message().await? {
                 if matches!(told.event, Some(Event::Invalidation(about)) if about.id == tenant) {
-                    return Ok(());
+                    return Ok(Some(told.revision));
                 }
             }
             anyhow::bail!("the news ended before that of {tenant}")

@@ -127,7 +127,7 @@ pub(crate) enum Service {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Disturbance {
     pub(crate) method: String,
-    /// How many calls; without, all of them.
+    /// How many calls; without, all of them; none ends what was said about the method before.
     pub(crate) times: Option<u64>,
     pub(crate) with: Answer,
 }

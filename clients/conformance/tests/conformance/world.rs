@@ -40,7 +40,12 @@ pub(crate) async fn play(case: &Case, language: &Language, out: &Path) -> anyhow
     let mut operator = Administration::of(service.address)?;
     let (runner, keys) =
         tokio::join!(Runner::start(language, out, proxy.address, &case.client), furnish(case, &mut operator));
-    let (runner, keys) = (runner?, keys?);
+    let (mut runner, (keys, revision)) = (runner?, keys?);
+    // News that come later would, rightly, cost calls.
+    if let (true, true, Some(revision)) = (case.client.near_cache, case.client.watch, revision) {
+        let heard = json!({ "live": true, "revision": { "at_least": revision } });
+        until(&mut runner, &json!({ "op": "watch_state" }), &heard, PATIENCE).await?;
+    }
     let mut world = World { case, database, service: Some(service), proxy, operator, keys, runner };
     for (number, step) in case.steps.iter().enumerate() {
         let done = match step {
@@ -52,11 +57,12 @@ pub(crate) async fn play(case: &Case, language: &Language, out: &Path) -> anyhow
     world.runner.close().await
 }
 
-/// Makes what a case begins with. Then the service has read of all of it, and remembers what it answers from now on.
+/// Makes what a case begins with: its keys, and the revision at which the service has read of all of it, from when on it
+/// remembers what it answers.
 async fn furnish<'a>(
     case: &'a Case,
     operator: &mut Administration,
-) -> anyhow::Result<BTreeMap<&'a str, Issued>> {
+) -> anyhow::Result<(BTreeMap<&'a str, Issued>, Option<i64>)> {
     operator.create("first").await?;
     let mut news = operator.news().await?;
     // What follows the beginning of a log is verified once more.
@@ -70,29 +76,38 @@ async fn furnish<'a>(
         keys.insert(name.as_str(), operator.issue(name, key).await?);
     }
     operator.create("last").await?;
-    news.of("last").await?;
-    Ok(keys)
+    Ok((keys, news.of("last").await?))
+}
+
+/// Asks, again and again for some time, until the answer is as expected.
+async fn until(
+    runner: &mut Runner,
+    command: &Value,
+    expected: &Value,
+    patience: Duration,
+) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let mut turns = interval(LOOK);
+    loop {
+        turns.tick().await;
+        let answer = runner.ask(command.clone()).await?;
+        if expect::met(expected, &answer) {
+            return Ok(());
+        }
+        ensure!(
+            began.elapsed() < patience,
+            "asked {command}\nexpected {expected}\nand was answered {answer}"
+        );
+    }
 }
 
 impl World<'_> {
     async fn call(&mut self, call: &Call) -> anyhow::Result<()> {
         let command = self.filled_in(&call.call)?;
         let expected = self.filled_in(&call.answer)?;
-        let began = Instant::now();
-        let mut turns = interval(LOOK);
+        let patience = if call.until { PATIENCE } else { Duration::ZERO };
         self.proxy.take_calls();
-        loop {
-            turns.tick().await;
-            let answer = self.runner.ask(command.clone()).await?;
-            if expect::met(&expected, &answer) {
-                break;
-            }
-            ensure!(
-                call.until && began.elapsed() < PATIENCE,
-                "asked {}\nexpected {expected}\nand was answered {answer}",
-                call.call
-            );
-        }
+        until(&mut self.runner, &command, &expected, patience).await?;
         match &call.rpcs {
             Some(rpcs) => expect::counted(rpcs, self.proxy.take_calls())
                 .map_err(|told| anyhow::anyhow!("asked {}\n{told}", call.call)),
