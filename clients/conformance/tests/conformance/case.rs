@@ -95,8 +95,6 @@ pub(crate) enum Deed {
     Service(Service),
     /// What the proxy does with calls of a method, in place of the service.
     Network(Disturbance),
-    /// Waits until every open `Watch` of the client is gone, or one is open.
-    Watching(bool),
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

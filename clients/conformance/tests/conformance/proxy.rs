@@ -16,7 +16,6 @@ use hyper::{body::Incoming, client::conn::http2::SendRequest, server, service::s
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::watch,
     task::{JoinHandle, JoinSet},
 };
 
@@ -38,8 +37,6 @@ struct Shared {
     disturbances: Disturbances,
     /// Calls that have arrived since they were last asked for, by method.
     calls: Mutex<BTreeMap<String, u64>>,
-    /// `Watch` calls whose answer has begun and not ended.
-    watching: watch::Sender<usize>,
 }
 
 impl Proxy {
@@ -48,7 +45,6 @@ impl Proxy {
             service: Mutex::new(service),
             disturbances: Disturbances::default(),
             calls: Mutex::default(),
-            watching: watch::Sender::new(0),
         });
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let address = listener.local_addr()?;
@@ -79,13 +75,6 @@ impl Proxy {
 
     pub(crate) fn disturb(&self, disturbance: Disturbance) {
         self.shared.disturbances.add(disturbance);
-    }
-
-    /// Waits until the client watches, or does not.
-    pub(crate) async fn watching(&self, wanted: bool) {
-        let mut watching = self.shared.watching.subscribe();
-        // The sender lives as long as this.
-        let _ = watching.wait_for(|open| (*open > 0) == wanted).await;
     }
 }
 
@@ -140,35 +129,7 @@ async fn forward(
     match shared.disturbances.meet(&method) {
         Some(InPlace::Response(response)) => Ok(response),
         Some(InPlace::Silence) => std::future::pending().await,
-        None if method == "Watch" => {
-            let response = sender.send_request(request).await?;
-            let open = Open::one_of(&shared.watching);
-            Ok(response.map(|body| {
-                // Told to be open for as long as somebody has the body.
-                body.map_frame(move |frame| {
-                    let _ = &open;
-                    frame
-                })
-                .boxed()
-            }))
-        }
         None => Ok(sender.send_request(request).await?.map(BodyExt::boxed)),
-    }
-}
-
-/// Counts while it lives.
-struct Open(watch::Sender<usize>);
-
-impl Open {
-    fn one_of(count: &watch::Sender<usize>) -> Self {
-        count.send_modify(|open| *open += 1);
-        Self(count.clone())
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.send_modify(|open| *open -= 1);
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 use tenant_auth_conformance::language::Language;
 use tenant_auth_testkit::{Fault, HranaServer};
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, interval};
 
 use crate::{
     PATIENCE,
@@ -129,9 +129,6 @@ impl World<'_> {
                 self.proxy.disturb(disturbance.clone());
                 Ok(())
             }
-            Deed::Watching(wanted) => timeout(PATIENCE, self.proxy.watching(*wanted))
-                .await
-                .with_context(|| format!("watching did not become {wanted}")),
         }
     }
 
