@@ -185,3 +185,15 @@ func TestAServiceWithoutTheStreamIsAskedAgainAMinuteLater(t *testing.T) {
 	r.nextStream().Heartbeat(1)
 	r.await("the stream is live", func() bool { return r.client.WatchState().Live })
 }
+
+func TestAReplicaThatDoesNotFollowTheChangeLogIsAskedAgainAMinuteLater(t *testing.T) {
+	r, stream := startWatched(t)
+	stream.End(status.Error(codes.FailedPrecondition, "no feed"))
+	if err := r.clock.AwaitTimer(r.ctx, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	r.expectCalls("Watch", 1)
+	if r.client.WatchState().Live {
+		t.Error("nobody tells of changes")
+	}
+}
