@@ -189,9 +189,7 @@ func TestAServiceWithoutTheStreamIsAskedAgainAMinuteLater(t *testing.T) {
 func TestAReplicaThatDoesNotFollowTheChangeLogIsAskedAgainAMinuteLater(t *testing.T) {
 	r, stream := startWatched(t)
 	stream.End(status.Error(codes.FailedPrecondition, "no feed"))
-	if err := r.clock.AwaitTimer(r.ctx, time.Minute); err != nil {
-		t.Fatal(err)
-	}
+	r.await("it waits a minute", func() bool { return r.clock.Farthest() == time.Minute })
 	r.expectCalls("Watch", 1)
 	if r.client.WatchState().Live {
 		t.Error("nobody tells of changes")

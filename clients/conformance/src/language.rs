@@ -19,7 +19,7 @@ pub struct Language {
     runner: &'static [&'static str],
 }
 
-/// All of them.
+/// All of them. Rust is one more line: its runner is an example of its crate, `clients/rust/examples/conformance`.
 pub const LANGUAGES: [Language; 3] = [
     Language {
         name: "typescript",
