@@ -7,6 +7,7 @@
 mod administration;
 mod case;
 mod expect;
+mod port;
 mod proxy;
 mod report;
 mod runner;

@@ -19,7 +19,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use crate::case::Disturbance;
+use crate::{case::Disturbance, port};
 use disturb::{Body, Disturbances, InPlace};
 
 /// A proxy that listens.
@@ -46,7 +46,7 @@ impl Proxy {
             disturbances: Disturbances::default(),
             calls: Mutex::default(),
         });
-        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let listener = listen(port::take()?)?;
         let address = listener.local_addr()?;
         let accepting = Some(accept(listener, Arc::clone(&shared)));
         Ok(Self { address, shared, accepting })

@@ -12,7 +12,7 @@ use crate::{
     PATIENCE,
     administration::{Administration, Issued},
     case::{self, Call, Case, Deed, Step},
-    expect,
+    expect, port,
     proxy::Proxy,
     runner::Runner,
     service::Service,
@@ -34,7 +34,7 @@ struct World<'a> {
 
 /// Plays a case with the client of a language. `out` is where runners are built.
 pub(crate) async fn play(case: &Case, language: &Language, out: &Path) -> anyhow::Result<()> {
-    let database = HranaServer::builder().start().await?;
+    let database = HranaServer::builder().address(port::take()?).start().await?;
     let service = Service::start(&database.url(), &case.service).await?;
     let proxy = Proxy::start(service.address)?;
     let mut operator = Administration::of(service.address)?;
