@@ -1,11 +1,9 @@
 package tenantauth_test
 
 import (
-	"errors"
 	"testing"
 	"time"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
@@ -113,17 +111,98 @@ func TestTheServiceDescribesItself(t *testing.T) {
 	}
 }
 
-func TestWhatTheServiceDoesNotServeIsAnErrorAndNoVerdict(t *testing.T) {
-	client, _ := connect(t)
-	validation, err := client.ValidateSession(t.Context(), "session-1", "")
-	if err == nil {
-		// A service that serves sessions knows that nobody has bound this one.
-		if validation.Verdict != tenantauth.Unbound {
-			t.Errorf("%+v", validation)
+func TestTheServiceKeepsSessions(t *testing.T) {
+	client, real := connect(t)
+	bind := tenantauth.Bind{SessionID: "session-1", Key: tenantauth.Key(real.Key), TTL: time.Hour, Attributes: map[string]string{"client": "cli"}}
+	for _, already := range []bool{false, true} {
+		binding, err := client.BindSession(t.Context(), bind)
+		if err != nil || binding.Verdict != tenantauth.Valid || binding.AlreadyBound != already || binding.Session.TenantID != "ten_demo" {
+			t.Fatalf("%+v, %v", binding, err)
 		}
-		return
 	}
-	if made := asError(t, err); !errors.Is(err, tenantauth.ErrOther) || made.Code != codes.Unimplemented || made.Reason != "NOT_SERVED" {
-		t.Errorf("%+v", made)
+	validation, err := client.ValidateSession(t.Context(), "session-1", tenantauth.Key(real.Key), "demo:read")
+	if err != nil || !validation.IsValid() || validation.TenantID != "ten_demo" || validation.Attributes["client"] != "cli" {
+		t.Errorf("%+v, %v", validation, err)
+	}
+	var listed []string
+	for session, err := range client.ListSessions(t.Context(), "ten_demo") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed = append(listed, session.ID)
+	}
+	if len(listed) != 1 || listed[0] != "session-1" {
+		t.Errorf("%v", listed)
+	}
+	for _, was := range []bool{true, false} {
+		if wasBound, err := client.UnbindSession(t.Context(), "session-1", "ten_demo"); err != nil || wasBound != was {
+			t.Errorf("%v, %v", wasBound, err)
+		}
+	}
+	if ended, err := client.ValidateSession(t.Context(), "session-1", ""); err != nil || ended.Verdict != tenantauth.Unbound {
+		t.Errorf("%+v, %v", ended, err)
+	}
+}
+
+func TestTheServiceCountsUsageOnce(t *testing.T) {
+	client, _ := connect(t)
+	batch := tenantauth.UsageBatch{RequestID: "request-1", Events: []tenantauth.UsageEvent{
+		{TenantID: "ten_demo", Metric: "api.calls", Quantity: 3}, {TenantID: "nobody", Metric: "api.calls", Quantity: 1},
+	}}
+	for _, already := range []bool{false, true} {
+		receipt, err := client.RecordUsage(t.Context(), batch)
+		if err != nil || receipt.Accepted != 1 || receipt.AlreadyRecorded != already || len(receipt.Rejected) != 1 || receipt.Rejected[0].Index != 1 {
+			t.Fatalf("%+v, %v", receipt, err)
+		}
+	}
+	recorder := client.NewRecorder()
+	if err := recorder.Record(tenantauth.UsageEvent{TenantID: "ten_demo", Metric: "api.calls", Quantity: 4}); err != nil {
+		t.Fatal(err)
+	}
+	if unsent := recorder.Close(t.Context()); len(unsent) != 0 {
+		t.Fatalf("%v", unsent)
+	}
+	query := tenantauth.UsageQuery{
+		TenantID: "ten_demo", Start: time.Now().Add(-2 * time.Hour), End: time.Now().Add(2 * time.Hour), Bucket: tenantauth.Month,
+	}
+	var total int64
+	for sum, err := range client.QueryUsage(t.Context(), query) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += sum.Quantity
+	}
+	if total != 7 {
+		t.Errorf("%d", total)
+	}
+}
+
+func TestTheServiceTellsOfARevocation(t *testing.T) {
+	// With a clock that stands still, nothing but the stream can empty the near-cache.
+	client, real := connect(t, tenantauth.WithClock(fakeclock.New()))
+	eventually(t, func() bool { return client.WatchState().Live })
+	validation, err := client.ValidateKey(t.Context(), tenantauth.Key(real.Key))
+	if err != nil || !validation.IsValid() {
+		t.Fatalf("%+v, %v", validation, err)
+	}
+	request := &tenantauthv1.RevokeKeyRequest{KeyId: validation.KeyID, Reason: "a test"}
+	if _, err := tenantauthv1.NewAdminServiceClient(client.Raw()).RevokeKey(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool {
+		revoked, err := client.ValidateKey(t.Context(), tenantauth.Key(real.Key))
+		return err == nil && revoked.Verdict == tenantauth.Revoked
+	})
+}
+
+// eventually asks again and again, until it is so.
+func eventually(t *testing.T, so func() bool) {
+	t.Helper()
+	turns := time.NewTicker(2 * time.Millisecond)
+	defer turns.Stop()
+	for end := time.Now().Add(patience); !so(); <-turns.C {
+		if time.Now().After(end) {
+			t.Fatal("it did not come to that")
+		}
 	}
 }

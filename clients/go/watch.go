@@ -53,7 +53,8 @@ func (c *Client) watch(ctx context.Context) {
 		wait := watchBackoff.Wait(failures)
 		code := status.Code(err)
 		switch {
-		case code == codes.Unimplemented:
+		case code == codes.Unimplemented || code == codes.FailedPrecondition:
+			// It has no stream, or does not follow the change log that the stream would tell of.
 			c.near.Broken()
 			wait = watchUnserved
 		case code == codes.ResourceExhausted && heard:

@@ -185,3 +185,13 @@ func TestAServiceWithoutTheStreamIsAskedAgainAMinuteLater(t *testing.T) {
 	r.nextStream().Heartbeat(1)
 	r.await("the stream is live", func() bool { return r.client.WatchState().Live })
 }
+
+func TestAReplicaThatDoesNotFollowTheChangeLogIsAskedAgainAMinuteLater(t *testing.T) {
+	r, stream := startWatched(t)
+	stream.End(status.Error(codes.FailedPrecondition, "no feed"))
+	r.await("it waits a minute", func() bool { return r.clock.Farthest() == time.Minute })
+	r.expectCalls("Watch", 1)
+	if r.client.WatchState().Live {
+		t.Error("nobody tells of changes")
+	}
+}

@@ -33,7 +33,7 @@ const (
 	SessionExpiry_SESSION_EXPIRY_UNSPECIFIED SessionExpiry = 0
 	// Ends ttl after it was bound.
 	SessionExpiry_SESSION_EXPIRY_FIXED SessionExpiry = 1
-	// Ends ttl after it was last validated, to the coarseness of the last-used bookkeeping.
+	// Ends ttl after it was last validated, to a tenth of the ttl or a minute, whichever is shorter.
 	SessionExpiry_SESSION_EXPIRY_SLIDING SessionExpiry = 2
 )
 
@@ -185,11 +185,11 @@ func (x *Session) GetAttributes() map[string]string {
 // A session to bind.
 type BindSessionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The id the caller's protocol gave it; 1 to 128 printable characters. Required.
+	// The id the caller's protocol gave it; 1 to 128 visible ASCII characters. Required.
 	SessionId string `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
 	// The key the customer presented. Required.
 	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
-	// How long the session lives. Required.
+	// How long the session lives: 1 s to 30 days, 60 s at least if its end slides. Required.
 	Ttl *durationpb.Duration `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	// How its end moves.
 	Expiry SessionExpiry `protobuf:"varint,4,opt,name=expiry,proto3,enum=tenantauth.v1.SessionExpiry" json:"expiry,omitempty"`
@@ -271,7 +271,8 @@ func (x *BindSessionRequest) GetAttributes() map[string]string {
 // The outcome of a binding.
 type BindSessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// VERDICT_VALID when bound; VERDICT_TENANT_MISMATCH when another tenant holds it; else the verdict on the key.
+	// VERDICT_VALID when bound; VERDICT_TENANT_MISMATCH when another tenant holds it, even if its time is over; else the
+	// verdict on the key.
 	Verdict Verdict `protobuf:"varint,1,opt,name=verdict,proto3,enum=tenantauth.v1.Verdict" json:"verdict,omitempty"`
 	// The binding, when the verdict is VERDICT_VALID.
 	Session *Session `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
@@ -398,7 +399,7 @@ func (x *UnbindSessionRequest) GetTenantId() string {
 // The outcome of an unbinding.
 type UnbindSessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Whether it was bound until now.
+	// Whether it was bound until now. After a retried call, false may mean that the first attempt ended it.
 	WasBound      bool `protobuf:"varint,1,opt,name=was_bound,json=wasBound,proto3" json:"was_bound,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -30,9 +30,14 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Binds sessions to tenants. Not served by this version: every call answers UNIMPLEMENTED.
+// Binds sessions to tenants.
+//
+// A session ends with its own lifetime, when it is unbound, when its key is withdrawn or over, and is not honoured while
+// its tenant is suspended. It never outlives the key that opened it.
 type SessionServiceClient interface {
-	// Binds a session to the tenant of a key. Idempotent for the same tenant; never moves a session to another.
+	// Binds a session to the tenant of a key. Idempotent for the same tenant, for which a live binding stays as it is;
+	// one that is over, or whose key is, is bound anew. Never moves a session to another tenant. RESOURCE_EXHAUSTED
+	// without a time to retry when the tenant has as many sessions as it may have.
 	BindSession(ctx context.Context, in *BindSessionRequest, opts ...grpc.CallOption) (*BindSessionResponse, error)
 	// Ends a session. Idempotent.
 	UnbindSession(ctx context.Context, in *UnbindSessionRequest, opts ...grpc.CallOption) (*UnbindSessionResponse, error)
@@ -82,9 +87,14 @@ func (c *sessionServiceClient) ListSessions(ctx context.Context, in *ListSession
 // All implementations must embed UnimplementedSessionServiceServer
 // for forward compatibility.
 //
-// Binds sessions to tenants. Not served by this version: every call answers UNIMPLEMENTED.
+// Binds sessions to tenants.
+//
+// A session ends with its own lifetime, when it is unbound, when its key is withdrawn or over, and is not honoured while
+// its tenant is suspended. It never outlives the key that opened it.
 type SessionServiceServer interface {
-	// Binds a session to the tenant of a key. Idempotent for the same tenant; never moves a session to another.
+	// Binds a session to the tenant of a key. Idempotent for the same tenant, for which a live binding stays as it is;
+	// one that is over, or whose key is, is bound anew. Never moves a session to another tenant. RESOURCE_EXHAUSTED
+	// without a time to retry when the tenant has as many sessions as it may have.
 	BindSession(context.Context, *BindSessionRequest) (*BindSessionResponse, error)
 	// Ends a session. Idempotent.
 	UnbindSession(context.Context, *UnbindSessionRequest) (*UnbindSessionResponse, error)

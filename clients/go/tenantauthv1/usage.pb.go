@@ -87,11 +87,12 @@ type UsageEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Who consumed it. Required.
 	TenantId string `protobuf:"bytes,1,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
-	// What was consumed: a lower-case name such as "api.calls". Required.
+	// What was consumed: a lower-case name such as "api.calls"; a letter, then up to 63 of a-z 0-9 _ and the full stop.
+	// Required.
 	Metric string `protobuf:"bytes,2,opt,name=metric,proto3" json:"metric,omitempty"`
-	// How much, in the metric's own unit; not negative.
+	// How much, in the metric's own unit; 0 to 1,000,000,000,000.
 	Quantity int64 `protobuf:"varint,3,opt,name=quantity,proto3" json:"quantity,omitempty"`
-	// When; absent means on arrival.
+	// When; absent means on arrival. At most 30 days before and 5 minutes after the request is first seen.
 	OccurredAt    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=occurred_at,json=occurredAt,proto3" json:"occurred_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -162,7 +163,8 @@ func (x *UsageEvent) GetOccurredAt() *timestamppb.Timestamp {
 // Events to record.
 type RecordUsageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Unique to this set of events; resend the same id with the same events after a failure. Required.
+	// Unique to this set of events, 1 to 128 printable ASCII characters; resend the same id with the same events, in the same
+	// order, after a failure. Required.
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Between 1 and 500.
 	Events        []*UsageEvent `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
@@ -223,7 +225,8 @@ type RecordUsageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Events that are counted now, by this call or by an earlier one with the same request_id.
 	Accepted int32 `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"`
-	// Events that can never be counted, and why. The others are counted all the same.
+	// Events that can never be counted, and why, by index. The others are counted all the same. A request that is sent
+	// again is answered as it was the first time, even if it would be judged otherwise by then.
 	Rejected []*RejectedUsageEvent `protobuf:"bytes,2,rep,name=rejected,proto3" json:"rejected,omitempty"`
 	// Whether an earlier call with this request_id had recorded them already.
 	AlreadyRecorded bool `protobuf:"varint,3,opt,name=already_recorded,json=alreadyRecorded,proto3" json:"already_recorded,omitempty"`
@@ -291,7 +294,7 @@ type RejectedUsageEvent struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its position in the request, from 0.
 	Index int32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	// Why.
+	// Why: NOT_FOUND for a tenant that did not exist, else INVALID_ARGUMENT; ErrorInfo has the reason.
 	Error         *status.Status `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -352,9 +355,9 @@ type QueryUsageRequest struct {
 	TenantId string `protobuf:"bytes,1,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
 	// One metric, or empty for all.
 	Metric string `protobuf:"bytes,2,opt,name=metric,proto3" json:"metric,omitempty"`
-	// First moment, inclusive. Required.
+	// First moment, inclusive. Sums are kept by the hour: the hour it lies in counts whole. Required.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// Last moment, exclusive. Required.
+	// Last moment, exclusive. The hour it lies in counts whole. Required.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// The width of a bucket.
 	Bucket UsageBucket `protobuf:"varint,5,opt,name=bucket,proto3,enum=tenantauth.v1.UsageBucket" json:"bucket,omitempty"`
@@ -513,7 +516,7 @@ type UsageSum struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The metric.
 	Metric string `protobuf:"bytes,1,opt,name=metric,proto3" json:"metric,omitempty"`
-	// Where the bucket starts.
+	// Where the bucket starts, which may be before start_time.
 	BucketStart *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=bucket_start,json=bucketStart,proto3" json:"bucket_start,omitempty"`
 	// The sum.
 	Quantity      int64 `protobuf:"varint,3,opt,name=quantity,proto3" json:"quantity,omitempty"`

@@ -29,9 +29,12 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Meters tenants. Not served by this version: every call answers UNIMPLEMENTED.
+// Meters tenants.
 type UsageServiceClient interface {
-	// Records events. An OK means that they are committed to the database.
+	// Records events. An OK means that they are committed to the database, or, if rejected, can never be counted.
+	//
+	// After UNAVAILABLE, RESOURCE_EXHAUSTED or DEADLINE_EXCEEDED send the same request again, within 30 days: whatever became
+	// of the first one, its events are counted once. ALREADY_EXISTS: the request_id was used for other events.
 	RecordUsage(ctx context.Context, in *RecordUsageRequest, opts ...grpc.CallOption) (*RecordUsageResponse, error)
 	// Sums a tenant's usage by hour, day or month.
 	QueryUsage(ctx context.Context, in *QueryUsageRequest, opts ...grpc.CallOption) (*QueryUsageResponse, error)
@@ -69,9 +72,12 @@ func (c *usageServiceClient) QueryUsage(ctx context.Context, in *QueryUsageReque
 // All implementations must embed UnimplementedUsageServiceServer
 // for forward compatibility.
 //
-// Meters tenants. Not served by this version: every call answers UNIMPLEMENTED.
+// Meters tenants.
 type UsageServiceServer interface {
-	// Records events. An OK means that they are committed to the database.
+	// Records events. An OK means that they are committed to the database, or, if rejected, can never be counted.
+	//
+	// After UNAVAILABLE, RESOURCE_EXHAUSTED or DEADLINE_EXCEEDED send the same request again, within 30 days: whatever became
+	// of the first one, its events are counted once. ALREADY_EXISTS: the request_id was used for other events.
 	RecordUsage(context.Context, *RecordUsageRequest) (*RecordUsageResponse, error)
 	// Sums a tenant's usage by hour, day or month.
 	QueryUsage(context.Context, *QueryUsageRequest) (*QueryUsageResponse, error)

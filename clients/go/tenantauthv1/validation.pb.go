@@ -391,7 +391,7 @@ type BatchValidateKeysResult_Response struct {
 }
 
 type BatchValidateKeysResult_Error struct {
-	// Why this key could not be decided: UNAVAILABLE, as for a single call.
+	// Why this key could not be decided: UNAVAILABLE or RESOURCE_EXHAUSTED, as for a single call.
 	Error *status.Status `protobuf:"bytes,2,opt,name=error,proto3,oneof"`
 }
 
@@ -550,7 +550,8 @@ type StreamValidateKeysResponse_Response struct {
 }
 
 type StreamValidateKeysResponse_Error struct {
-	// Why this key could not be decided: INVALID_ARGUMENT for a malformed request, UNAVAILABLE otherwise.
+	// Why this key could not be decided: INVALID_ARGUMENT for a malformed request, RESOURCE_EXHAUSTED when the server
+	// has too much to do, DEADLINE_EXCEEDED when the stream's deadline has passed, UNAVAILABLE otherwise.
 	Error *status.Status `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
 }
 

@@ -41,9 +41,11 @@ type ValidationServiceClient interface {
 	//
 	// Answers may overtake each other: match them by correlation_id. The server stops reading while it has 256
 	// undelivered answers for the stream, so a slow reader is held back, never buffered for without bound.
+	// The deadline of the stream is that of each message on it. A long-lived stream sets none.
 	// Closing the sending side ends the stream once the last answer is out.
 	StreamValidateKeys(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamValidateKeysRequest, StreamValidateKeysResponse], error)
-	// Decides about one session. Not served by this version: answers UNIMPLEMENTED.
+	// Decides about one session: about its binding first, then about the key presented along with it, then about the
+	// key that opened it. A session nobody knows is VERDICT_UNBOUND.
 	ValidateSession(ctx context.Context, in *ValidateSessionRequest, opts ...grpc.CallOption) (*ValidateSessionResponse, error)
 }
 
@@ -112,9 +114,11 @@ type ValidationServiceServer interface {
 	//
 	// Answers may overtake each other: match them by correlation_id. The server stops reading while it has 256
 	// undelivered answers for the stream, so a slow reader is held back, never buffered for without bound.
+	// The deadline of the stream is that of each message on it. A long-lived stream sets none.
 	// Closing the sending side ends the stream once the last answer is out.
 	StreamValidateKeys(grpc.BidiStreamingServer[StreamValidateKeysRequest, StreamValidateKeysResponse]) error
-	// Decides about one session. Not served by this version: answers UNIMPLEMENTED.
+	// Decides about one session: about its binding first, then about the key presented along with it, then about the
+	// key that opened it. A session nobody knows is VERDICT_UNBOUND.
 	ValidateSession(context.Context, *ValidateSessionRequest) (*ValidateSessionResponse, error)
 	mustEmbedUnimplementedValidationServiceServer()
 }

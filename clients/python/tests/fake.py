@@ -65,6 +65,7 @@ class Fake(
         self.open = threading.Event()
         self.open.set()
         self.watched = True
+        self.unwatched = grpc.StatusCode.UNIMPLEMENTED
         self.streams: list[Stream] = []
         self.version = "1.2.3"
         # Each stream and each answer held back keeps a thread.
@@ -209,7 +210,7 @@ class Fake(
             with self._changed:
                 self.calls["Watch"] += 1
                 self._changed.notify_all()
-            context.abort(grpc.StatusCode.UNIMPLEMENTED, "not served")
+            context.abort(self.unwatched, "not served")
         stream = Stream(request.resume_after_revision)
         # Counted once it can be spoken to.
         context.add_callback(lambda: stream.events.put(None))

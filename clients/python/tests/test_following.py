@@ -140,8 +140,11 @@ async def test_a_silent_stream_is_not_relied_on_and_made_anew(connect: Connect, 
     await follow(client, fake, last + 1)
 
 
-async def test_without_the_stream_the_near_cache_works_by_the_services_word(connect: Connect, fake: Fake) -> None:
-    fake.watched = False
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.FAILED_PRECONDITION])
+async def test_without_the_stream_the_near_cache_works_by_the_services_word(
+    connect: Connect, fake: Fake, code: grpc.StatusCode
+) -> None:
+    fake.watched, fake.unwatched = False, code
     fake.keys["k"] = answer(cacheable_for=5)
     clock = ManualClock()
     client = connect(clock=clock)

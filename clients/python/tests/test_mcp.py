@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,10 +21,10 @@ from mcp.server.auth.provider import TokenVerifier
 
 import mcp_server
 from conftest import until
-from fake import Fake
+from fake import PATIENCE, Fake
 from replies import Failure, answer, session_answer
 from service import dev
-from tenant_auth import AsyncClient, Options
+from tenant_auth import AsyncClient, Options, UsageBucket
 from tenant_auth.mcp import BindSessions, TenantTokenVerifier, current_principal, session_of
 
 KEY = "ta_canary_0123456789abcdef"
@@ -88,18 +89,23 @@ async def server(fake: Fake) -> AsyncIterator[Server]:
 
 async def test_the_example_works_with_the_real_service(tmp_path: Path) -> None:
     with dev(tmp_path) as service:
-        async with (
-            AsyncClient(service.endpoint, Options(timeout=10.0)) as client,
-            serving(client, sessions=False) as server,
-            server.client("legacy", service.key) as caller,
-        ):
-            result = await caller.call_tool("count_words", {"text": "three small words"})
-            assert result.structured_content == {"result": 3}
-            unsent = await server.recorder.close()
-            recorded = sum(event.quantity for batch in unsent for event in batch.events)
-            # A service that does not serve usage yet loses none of it.
-            assert recorded == 0 or unsent[0].error is not None
-            assert recorded in (0, 3)
+        async with AsyncClient(service.endpoint, Options(timeout=10.0)) as client, serving(client) as server:
+
+            async def sessions() -> list[str]:
+                return [session.tenant_id async for session in client.list_sessions(service.tenant)]
+
+            async with server.client("legacy", service.key) as caller:
+                assert await sessions() == [service.tenant]
+                result = await caller.call_tool("count_words", {"text": "three small words"})
+                assert result.structured_content == {"result": 3}
+            # The client ended its session; that is passed on once the client has its answer.
+            async with asyncio.timeout(PATIENCE):
+                while await sessions():
+                    await asyncio.sleep(0.002)
+            assert await server.recorder.close() == []
+            now, hours = datetime.now(UTC), timedelta(hours=2)
+            sums = client.query_usage(service.tenant, now - hours, now + hours, bucket=UsageBucket.MONTH)
+            assert [(one.metric, one.quantity) async for one in sums] == [("words.counted", 3)]
 
 
 async def test_a_session_is_bound_a_call_checked_and_usage_recorded(server: Server, fake: Fake) -> None:

@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
-import grpc
 import pytest
 
-from conftest import Connect, until
+from conftest import Connect, collect, until
+from fake import PATIENCE
 from service import Service, dev
-from tenant_auth import InvalidRequestError, NotServedError, Source, TenantAuthError, Validation, Verdict
-from tenant_auth.proto import admin_pb2, watch_pb2
+from tenant_auth import (
+    InvalidRequestError,
+    Source,
+    TenantAuthError,
+    UsageBucket,
+    UsageEvent,
+    Validation,
+    Verdict,
+)
+from tenant_auth.proto import admin_pb2
+from tenant_auth.testing import ManualClock
+
+
+async def administer(method: object, request: object) -> object:
+    """What a stub answers, that of either client."""
+    reply = method(request, timeout=10.0)  # type: ignore[operator]
+    return await reply if hasattr(reply, "__await__") else reply
+
+
+@pytest.fixture
+def session_id() -> str:
+    """An id of this test's own: the service is shared."""
+    return f"s{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +91,6 @@ async def test_a_batch(service: Service, connect: Connect) -> None:
 
 async def test_a_key_issued_and_revoked_by_the_stubs(service: Service, connect: Connect) -> None:
     client = connect(service.endpoint, near_cache=None)
-
-    async def administer(method: object, request: object) -> object:
-        reply = method(request, timeout=10.0)  # type: ignore[operator]
-        return await reply if hasattr(reply, "__await__") else reply
-
     request = admin_pb2.IssueKeyRequest(tenant_id=service.tenant, name="test", scopes=["demo:read"])
     issued: admin_pb2.IssueKeyResponse = await administer(client.raw.admin.IssueKey, request)  # type: ignore[assignment]
     assert (await client.validate_key(issued.plaintext, timeout=10.0)).key_id == issued.key.key_id
@@ -86,30 +104,44 @@ async def test_the_server_describes_itself(service: Service, connect: Connect) -
     assert info.database == "EMBEDDED"
 
 
-async def test_sessions_work_or_are_plainly_not_served(service: Service, connect: Connect) -> None:
+async def test_a_session_from_its_binding_to_its_end(service: Service, connect: Connect, session_id: str) -> None:
     client = connect(service.endpoint)
-    try:
-        binding = await client.bind_session("s1", service.key, 60, timeout=10.0)
-    except NotServedError as error:
-        assert error.reason == "NOT_SERVED"
-        return
-    assert binding.is_valid
-    assert (await client.validate_session("s1", service.key)).tenant_id == service.tenant
-    assert await client.unbind_session("s1", service.tenant)
-    assert (await client.validate_session("s1", service.key)).verdict is Verdict.UNBOUND
+    for already in (False, True):
+        binding = await client.bind_session(session_id, service.key, 60, attributes={"client": "cli"}, timeout=10.0)
+        assert (binding.is_valid, binding.already_bound) == (True, already)
+    validation = await client.validate_session(session_id, service.key, ["demo:read"], timeout=10.0)
+    assert (validation.tenant_id, validation.attributes) == (service.tenant, {"client": "cli"})
+    listed = await collect(client.list_sessions(service.tenant, timeout=10.0))
+    assert [session.session_id for session in listed] == [session_id]
+    assert await client.unbind_session(session_id, service.tenant, timeout=10.0)
+    assert not await client.unbind_session(session_id, service.tenant, timeout=10.0)
+    assert (await client.validate_session(session_id, service.key, timeout=10.0)).verdict is Verdict.UNBOUND
 
 
-async def test_the_stream_is_followed_or_plainly_not_served(service: Service, connect: Connect) -> None:
+async def test_usage_is_counted_once(service: Service, connect: Connect, session_id: str) -> None:
     client = connect(service.endpoint)
-    reply = client.raw.watch.Watch(watch_pb2.WatchRequest())
-    try:
-        await (reply.read() if hasattr(reply, "read") else asyncio.to_thread(next, reply))
-    except grpc.RpcError as error:
-        assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-        assert not client.watch_state.live
-        return
-    reply.cancel()
+    metric = f"calls.{session_id}"
+    events = [UsageEvent(service.tenant, metric, 3), UsageEvent("nobody", metric, 1)]
+    for already in (False, True):
+        receipt = await client.record_usage(events, session_id, timeout=10.0)
+        assert (receipt.accepted, receipt.already_recorded) == (1, already)
+        assert [(one.index, one.error.code) for one in receipt.rejected] == [(1, "NOT_FOUND")]
+    now, hours = datetime.now(UTC), timedelta(hours=2)
+    sums = client.query_usage(service.tenant, now - hours, now + hours, metric=metric, bucket=UsageBucket.MONTH)
+    assert [one.quantity for one in await collect(sums)] == [3]
+
+
+async def test_a_revocation_empties_the_near_cache(service: Service, connect: Connect) -> None:
+    # With a clock that stands still, nothing but the stream can.
+    client = connect(service.endpoint, clock=ManualClock())
     await until(lambda: client.watch_state.live)
+    request = admin_pb2.IssueKeyRequest(tenant_id=service.tenant, name="test")
+    issued: admin_pb2.IssueKeyResponse = await administer(client.raw.admin.IssueKey, request)  # type: ignore[assignment]
+    assert (await client.validate_key(issued.plaintext, timeout=10.0)).is_valid
+    await administer(client.raw.admin.RevokeKey, admin_pb2.RevokeKeyRequest(key_id=issued.key.key_id, reason="test"))
+    async with asyncio.timeout(PATIENCE):
+        while (await client.validate_key(issued.plaintext, timeout=10.0)).verdict is not Verdict.REVOKED:
+            await asyncio.sleep(0.002)
 
 
 async def test_nothing_is_decided_once_it_is_gone(tmp_path_factory: pytest.TempPathFactory, connect: Connect) -> None:

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { Client } from "../src/client.js";
+import { ManualClock } from "./support/manual-clock.js";
 import { startService, withService } from "./support/service.js";
 import { failure } from "./support/setup.js";
+import { until } from "./support/until.js";
 
 async function service(t: TestContext): Promise<{ client: Client; key: string }> {
   const { endpoint, key } = await startService(t);
@@ -93,4 +95,62 @@ test("service: it describes itself", withService, async (t) => {
   const info = await client.serverInfo();
   assert.match(info.version, /^\d+\.\d+\.\d+/);
   assert.equal(info.database, "EMBEDDED");
+});
+
+test("service: a session, from its binding to its end", withService, async (t) => {
+  const { client, key } = await service(t);
+  const wanted = { sessionId: "s", key, ttlMs: 60_000, attributes: { client: "cli" } };
+  for (const already of [false, true]) {
+    const { verdict, alreadyBound, session } = await client.sessions.bind(wanted);
+    assert.deepEqual([verdict, alreadyBound, session?.tenantId], ["VALID", already, "ten_demo"]);
+  }
+  const answer = await client.validateSession("s", { key, scopes: ["demo:read"] });
+  assert.deepEqual(
+    [answer.verdict, answer.tenantId, answer.attributes],
+    ["VALID", "ten_demo", { client: "cli" }],
+  );
+  const listed: string[] = [];
+  for await (const { sessionId } of client.sessions.list("ten_demo")) listed.push(sessionId);
+  assert.deepEqual(listed, ["s"]);
+  assert.equal(await client.sessions.unbind("s", "ten_demo"), true);
+  assert.equal(await client.sessions.unbind("s", "ten_demo"), false);
+  assert.equal((await client.validateSession("s", { key })).verdict, "UNBOUND");
+});
+
+test("service: usage is counted once", withService, async (t) => {
+  const { client } = await service(t);
+  const events = [
+    { tenantId: "ten_demo", metric: "api.calls", quantity: 3 },
+    { tenantId: "nobody", metric: "api.calls", quantity: 1 },
+  ];
+  for (const already of [false, true]) {
+    const outcome = await client.usage.record(events, { requestId: "r" });
+    assert.deepEqual([outcome.accepted, outcome.alreadyRecorded], [1, already]);
+    assert.deepEqual(
+      outcome.rejected.map(({ index, error }) => [index, error.code]),
+      [[1, "NOT_FOUND"]],
+    );
+  }
+  const span = { start: new Date(Date.now() - 7_200_000), end: new Date(Date.now() + 7_200_000) };
+  const sums: [string, bigint][] = [];
+  for await (const { metric, quantity } of client.usage.query({
+    tenantId: "ten_demo",
+    bucket: "MONTH",
+    ...span,
+  })) {
+    sums.push([metric, BigInt(quantity)]);
+  }
+  assert.deepEqual(sums, [["api.calls", 3n]]);
+});
+
+test("service: a revocation empties the near-cache", withService, async (t) => {
+  const { endpoint, key } = await startService(t);
+  // With a clock that stands still, nothing but the stream can.
+  const client = new Client(endpoint, { timeoutMs: 10_000, clock: new ManualClock() });
+  t.after(() => client.close());
+  await until("the client watches", () => client.watchState().live);
+  const { verdict, keyId } = await client.validateKey(key);
+  assert.equal(verdict, "VALID");
+  await client.raw.admin.revokeKey({ keyId, reason: "leaked" });
+  await until("it is refused", async () => (await client.validateKey(key)).verdict === "REVOKED");
 });

@@ -264,6 +264,21 @@ test("a service without a watch is asked for it once a minute, and answers are u
   assert.equal(client.watchState().live, true);
 });
 
+test("a replica that does not follow the change log is asked again once a minute", async (t) => {
+  const fake = await Fake.start();
+  fake.servesWatch = false;
+  fake.withoutWatch = status.FAILED_PRECONDITION;
+  const clock = new ManualClock();
+  const client = new Client(fake.endpoint, { clock });
+  t.after(() => {
+    client.close();
+    fake.close();
+  });
+  await opened(fake, 0);
+  await until("the client waits", () => clock.nextIn === 60_000);
+  assert.equal(client.watchState().live, false);
+});
+
 test("what this process does to a session it knows at once", async (t) => {
   const { fake, client } = await watched(t);
   fake.answer(validateSession, () => keyAnswer());

@@ -12,7 +12,7 @@ from ._retry import backoff
 log = logging.getLogger("tenant_auth")
 
 NOT_SERVED_PAUSE = 60.0
-"""A service without the stream may be replaced by one that has it."""
+"""A service without the stream, or one that does not follow the change log, may be replaced by one that does."""
 # Not longer than the silence after which the near-cache stops trusting the stream.
 LONGEST_PAUSE = 3.0
 
@@ -30,7 +30,7 @@ class Pauses:
 
     def after(self, code: str) -> float:
         """A connection ended with this status code."""
-        if code == "UNIMPLEMENTED":
+        if code in ("UNIMPLEMENTED", "FAILED_PRECONDITION"):
             return NOT_SERVED_PAUSE
         self._failures += 1
         return backoff(self._failures - 1, self._jitter(), longest=LONGEST_PAUSE)

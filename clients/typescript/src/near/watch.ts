@@ -85,7 +85,9 @@ export class Watcher {
       }
       return true;
     } catch (error) {
-      return !(error instanceof TenantAuthError && error.code === "UNIMPLEMENTED");
+      // It has no stream, or does not follow the change log that the stream would tell of.
+      const unserved = ["UNIMPLEMENTED", "FAILED_PRECONDITION"];
+      return !(error instanceof TenantAuthError && unserved.includes(error.code));
     } finally {
       cancelSilence();
       this.#closed.signal.removeEventListener("abort", giveUp);

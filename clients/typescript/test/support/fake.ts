@@ -62,6 +62,8 @@ export class Fake {
   readonly watches: FakeWatch[] = [];
   /** Whether watches are served. */
   servesWatch = true;
+  /** What a watch ends with where none is served. */
+  withoutWatch = grpc.status.UNIMPLEMENTED;
   readonly #answers = new Map<string, Answer<DescMessage, DescMessage>>();
   readonly #server = new grpc.Server();
   #port = 0;
@@ -158,7 +160,7 @@ export class Fake {
   ): void {
     const watch = new FakeWatch(stream);
     this.watches.push(watch);
-    if (!this.servesWatch) watch.fail(new Refused(grpc.status.UNIMPLEMENTED, "not served"));
+    if (!this.servesWatch) watch.fail(new Refused(this.withoutWatch, "not served"));
   }
 }
 

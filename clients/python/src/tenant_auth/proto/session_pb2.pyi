@@ -33,7 +33,7 @@ class _SessionExpiryEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Session
     SESSION_EXPIRY_FIXED: _SessionExpiry.ValueType  # 1
     """Ends ttl after it was bound."""
     SESSION_EXPIRY_SLIDING: _SessionExpiry.ValueType  # 2
-    """Ends ttl after it was last validated, to the coarseness of the last-used bookkeeping."""
+    """Ends ttl after it was last validated, to a tenth of the ttl or a minute, whichever is shorter."""
 
 class SessionExpiry(_SessionExpiry, metaclass=_SessionExpiryEnumTypeWrapper):
     """How a session's end moves."""
@@ -43,7 +43,7 @@ SESSION_EXPIRY_UNSPECIFIED: SessionExpiry.ValueType  # 0
 SESSION_EXPIRY_FIXED: SessionExpiry.ValueType  # 1
 """Ends ttl after it was bound."""
 SESSION_EXPIRY_SLIDING: SessionExpiry.ValueType  # 2
-"""Ends ttl after it was last validated, to the coarseness of the last-used bookkeeping."""
+"""Ends ttl after it was last validated, to a tenth of the ttl or a minute, whichever is shorter."""
 Global___SessionExpiry: _TypeAlias = SessionExpiry  # noqa: Y015
 
 @_typing.final
@@ -150,14 +150,14 @@ class BindSessionRequest(_message.Message):
     EXPIRY_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The id the caller's protocol gave it; 1 to 128 printable characters. Required."""
+    """The id the caller's protocol gave it; 1 to 128 visible ASCII characters. Required."""
     key: _builtins.str
     """The key the customer presented. Required."""
     expiry: Global___SessionExpiry.ValueType
     """How its end moves."""
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """How long the session lives. Required."""
+        """How long the session lives: 1 s to 30 days, 60 s at least if its end slides. Required."""
 
     @_builtins.property
     def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -190,7 +190,9 @@ class BindSessionResponse(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     ALREADY_BOUND_FIELD_NUMBER: _builtins.int
     verdict: _verdict_pb2.Verdict.ValueType
-    """VERDICT_VALID when bound; VERDICT_TENANT_MISMATCH when another tenant holds it; else the verdict on the key."""
+    """VERDICT_VALID when bound; VERDICT_TENANT_MISMATCH when another tenant holds it, even if its time is over; else the
+    verdict on the key.
+    """
     already_bound: _builtins.bool
     """Whether it was bound before this call."""
     @_builtins.property
@@ -246,7 +248,7 @@ class UnbindSessionResponse(_message.Message):
 
     WAS_BOUND_FIELD_NUMBER: _builtins.int
     was_bound: _builtins.bool
-    """Whether it was bound until now."""
+    """Whether it was bound until now. After a retried call, false may mean that the first attempt ended it."""
     def __init__(
         self,
         *,

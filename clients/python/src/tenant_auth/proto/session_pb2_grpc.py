@@ -26,7 +26,10 @@ if _version_not_supported:
 
 
 class SessionServiceStub(object):
-    """Binds sessions to tenants. Not served by this version: every call answers UNIMPLEMENTED.
+    """Binds sessions to tenants.
+
+    A session ends with its own lifetime, when it is unbound, when its key is withdrawn or over, and is not honoured while
+    its tenant is suspended. It never outlives the key that opened it.
     """
 
     def __init__(self, channel):
@@ -53,11 +56,16 @@ class SessionServiceStub(object):
 
 
 class SessionServiceServicer(object):
-    """Binds sessions to tenants. Not served by this version: every call answers UNIMPLEMENTED.
+    """Binds sessions to tenants.
+
+    A session ends with its own lifetime, when it is unbound, when its key is withdrawn or over, and is not honoured while
+    its tenant is suspended. It never outlives the key that opened it.
     """
 
     def BindSession(self, request, context):
-        """Binds a session to the tenant of a key. Idempotent for the same tenant; never moves a session to another.
+        """Binds a session to the tenant of a key. Idempotent for the same tenant, for which a live binding stays as it is;
+        one that is over, or whose key is, is bound anew. Never moves a session to another tenant. RESOURCE_EXHAUSTED
+        without a time to retry when the tenant has as many sessions as it may have.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,7 +112,10 @@ def add_SessionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SessionService(object):
-    """Binds sessions to tenants. Not served by this version: every call answers UNIMPLEMENTED.
+    """Binds sessions to tenants.
+
+    A session ends with its own lifetime, when it is unbound, when its key is withdrawn or over, and is not honoured while
+    its tenant is suspended. It never outlives the key that opened it.
     """
 
     @staticmethod

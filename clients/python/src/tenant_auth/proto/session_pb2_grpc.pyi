@@ -27,14 +27,21 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SessionServiceStub:
-    """Binds sessions to tenants. Not served by this version: every call answers UNIMPLEMENTED."""
+    """Binds sessions to tenants.
+
+    A session ends with its own lifetime, when it is unbound, when its key is withdrawn or over, and is not honoured while
+    its tenant is suspended. It never outlives the key that opened it.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SessionServiceAsyncStub: ...
     BindSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.BindSessionRequest, _session_pb2.BindSessionResponse]
-    """Binds a session to the tenant of a key. Idempotent for the same tenant; never moves a session to another."""
+    """Binds a session to the tenant of a key. Idempotent for the same tenant, for which a live binding stays as it is;
+    one that is over, or whose key is, is bound anew. Never moves a session to another tenant. RESOURCE_EXHAUSTED
+    without a time to retry when the tenant has as many sessions as it may have.
+    """
     UnbindSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.UnbindSessionRequest, _session_pb2.UnbindSessionResponse]
     """Ends a session. Idempotent."""
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_pb2.ListSessionsRequest, _session_pb2.ListSessionsResponse]
@@ -42,18 +49,29 @@ class SessionServiceStub:
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
-    """Binds sessions to tenants. Not served by this version: every call answers UNIMPLEMENTED."""
+    """Binds sessions to tenants.
+
+    A session ends with its own lifetime, when it is unbound, when its key is withdrawn or over, and is not honoured while
+    its tenant is suspended. It never outlives the key that opened it.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     BindSession: _aio.UnaryUnaryMultiCallable[_session_pb2.BindSessionRequest, _session_pb2.BindSessionResponse]  # type: ignore[assignment]
-    """Binds a session to the tenant of a key. Idempotent for the same tenant; never moves a session to another."""
+    """Binds a session to the tenant of a key. Idempotent for the same tenant, for which a live binding stays as it is;
+    one that is over, or whose key is, is bound anew. Never moves a session to another tenant. RESOURCE_EXHAUSTED
+    without a time to retry when the tenant has as many sessions as it may have.
+    """
     UnbindSession: _aio.UnaryUnaryMultiCallable[_session_pb2.UnbindSessionRequest, _session_pb2.UnbindSessionResponse]  # type: ignore[assignment]
     """Ends a session. Idempotent."""
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_pb2.ListSessionsRequest, _session_pb2.ListSessionsResponse]  # type: ignore[assignment]
     """Lists a tenant's sessions, newest first."""
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Binds sessions to tenants. Not served by this version: every call answers UNIMPLEMENTED."""
+    """Binds sessions to tenants.
+
+    A session ends with its own lifetime, when it is unbound, when its key is withdrawn or over, and is not honoured while
+    its tenant is suspended. It never outlives the key that opened it.
+    """
 
     @_abc_1.abstractmethod
     def BindSession(
@@ -61,7 +79,10 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.BindSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.BindSessionResponse, _abc.Awaitable[_session_pb2.BindSessionResponse]]:
-        """Binds a session to the tenant of a key. Idempotent for the same tenant; never moves a session to another."""
+        """Binds a session to the tenant of a key. Idempotent for the same tenant, for which a live binding stays as it is;
+        one that is over, or whose key is, is bound anew. Never moves a session to another tenant. RESOURCE_EXHAUSTED
+        without a time to retry when the tenant has as many sessions as it may have.
+        """
 
     @_abc_1.abstractmethod
     def UnbindSession(

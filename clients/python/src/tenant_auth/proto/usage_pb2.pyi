@@ -62,12 +62,14 @@ class UsageEvent(_message.Message):
     tenant_id: _builtins.str
     """Who consumed it. Required."""
     metric: _builtins.str
-    """What was consumed: a lower-case name such as "api.calls". Required."""
+    """What was consumed: a lower-case name such as "api.calls"; a letter, then up to 63 of a-z 0-9 _ and the full stop.
+    Required.
+    """
     quantity: _builtins.int
-    """How much, in the metric's own unit; not negative."""
+    """How much, in the metric's own unit; 0 to 1,000,000,000,000."""
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
-        """When; absent means on arrival."""
+        """When; absent means on arrival. At most 30 days before and 5 minutes after the request is first seen."""
 
     def __init__(
         self,
@@ -94,7 +96,9 @@ class RecordUsageRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Unique to this set of events; resend the same id with the same events after a failure. Required."""
+    """Unique to this set of events, 1 to 128 printable ASCII characters; resend the same id with the same events, in the same
+    order, after a failure. Required.
+    """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___UsageEvent]:
         """Between 1 and 500."""
@@ -128,7 +132,9 @@ class RecordUsageResponse(_message.Message):
     """Whether an earlier call with this request_id had recorded them already."""
     @_builtins.property
     def rejected(self) -> _containers.RepeatedCompositeFieldContainer[Global___RejectedUsageEvent]:
-        """Events that can never be counted, and why. The others are counted all the same."""
+        """Events that can never be counted, and why, by index. The others are counted all the same. A request that is sent
+        again is answered as it was the first time, even if it would be judged otherwise by then.
+        """
 
     def __init__(
         self,
@@ -157,7 +163,7 @@ class RejectedUsageEvent(_message.Message):
     """Its position in the request, from 0."""
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """Why."""
+        """Why: NOT_FOUND for a tenant that did not exist, else INVALID_ARGUMENT; ErrorInfo has the reason."""
 
     def __init__(
         self,
@@ -198,11 +204,11 @@ class QueryUsageRequest(_message.Message):
     """From the page before; empty for the first."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """First moment, inclusive. Required."""
+        """First moment, inclusive. Sums are kept by the hour: the hour it lies in counts whole. Required."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """Last moment, exclusive. Required."""
+        """Last moment, exclusive. The hour it lies in counts whole. Required."""
 
     def __init__(
         self,
@@ -266,7 +272,7 @@ class UsageSum(_message.Message):
     """The sum."""
     @_builtins.property
     def bucket_start(self) -> _timestamp_pb2.Timestamp:
-        """Where the bucket starts."""
+        """Where the bucket starts, which may be before start_time."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class UsageServiceStub(object):
-    """Meters tenants. Not served by this version: every call answers UNIMPLEMENTED.
+    """Meters tenants.
     """
 
     def __init__(self, channel):
@@ -48,11 +48,14 @@ class UsageServiceStub(object):
 
 
 class UsageServiceServicer(object):
-    """Meters tenants. Not served by this version: every call answers UNIMPLEMENTED.
+    """Meters tenants.
     """
 
     def RecordUsage(self, request, context):
-        """Records events. An OK means that they are committed to the database.
+        """Records events. An OK means that they are committed to the database, or, if rejected, can never be counted.
+
+        After UNAVAILABLE, RESOURCE_EXHAUSTED or DEADLINE_EXCEEDED send the same request again, within 30 days: whatever became
+        of the first one, its events are counted once. ALREADY_EXISTS: the request_id was used for other events.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,7 +90,7 @@ def add_UsageServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class UsageService(object):
-    """Meters tenants. Not served by this version: every call answers UNIMPLEMENTED.
+    """Meters tenants.
     """
 
     @staticmethod

@@ -27,29 +27,37 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class UsageServiceStub:
-    """Meters tenants. Not served by this version: every call answers UNIMPLEMENTED."""
+    """Meters tenants."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> UsageServiceAsyncStub: ...
     RecordUsage: _grpc.UnaryUnaryMultiCallable[_usage_pb2.RecordUsageRequest, _usage_pb2.RecordUsageResponse]
-    """Records events. An OK means that they are committed to the database."""
+    """Records events. An OK means that they are committed to the database, or, if rejected, can never be counted.
+
+    After UNAVAILABLE, RESOURCE_EXHAUSTED or DEADLINE_EXCEEDED send the same request again, within 30 days: whatever became
+    of the first one, its events are counted once. ALREADY_EXISTS: the request_id was used for other events.
+    """
     QueryUsage: _grpc.UnaryUnaryMultiCallable[_usage_pb2.QueryUsageRequest, _usage_pb2.QueryUsageResponse]
     """Sums a tenant's usage by hour, day or month."""
 
 @_typing.type_check_only
 class UsageServiceAsyncStub(UsageServiceStub):
-    """Meters tenants. Not served by this version: every call answers UNIMPLEMENTED."""
+    """Meters tenants."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RecordUsage: _aio.UnaryUnaryMultiCallable[_usage_pb2.RecordUsageRequest, _usage_pb2.RecordUsageResponse]  # type: ignore[assignment]
-    """Records events. An OK means that they are committed to the database."""
+    """Records events. An OK means that they are committed to the database, or, if rejected, can never be counted.
+
+    After UNAVAILABLE, RESOURCE_EXHAUSTED or DEADLINE_EXCEEDED send the same request again, within 30 days: whatever became
+    of the first one, its events are counted once. ALREADY_EXISTS: the request_id was used for other events.
+    """
     QueryUsage: _aio.UnaryUnaryMultiCallable[_usage_pb2.QueryUsageRequest, _usage_pb2.QueryUsageResponse]  # type: ignore[assignment]
     """Sums a tenant's usage by hour, day or month."""
 
 class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Meters tenants. Not served by this version: every call answers UNIMPLEMENTED."""
+    """Meters tenants."""
 
     @_abc_1.abstractmethod
     def RecordUsage(
@@ -57,7 +65,11 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _usage_pb2.RecordUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_usage_pb2.RecordUsageResponse, _abc.Awaitable[_usage_pb2.RecordUsageResponse]]:
-        """Records events. An OK means that they are committed to the database."""
+        """Records events. An OK means that they are committed to the database, or, if rejected, can never be counted.
+
+        After UNAVAILABLE, RESOURCE_EXHAUSTED or DEADLINE_EXCEEDED send the same request again, within 30 days: whatever became
+        of the first one, its events are counted once. ALREADY_EXISTS: the request_id was used for other events.
+        """
 
     @_abc_1.abstractmethod
     def QueryUsage(

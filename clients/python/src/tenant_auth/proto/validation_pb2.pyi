@@ -176,7 +176,7 @@ class BatchValidateKeysResult(_message.Message):
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """Why this key could not be decided: UNAVAILABLE, as for a single call."""
+        """Why this key could not be decided: UNAVAILABLE or RESOURCE_EXHAUSTED, as for a single call."""
 
     def __init__(
         self,
@@ -239,7 +239,9 @@ class StreamValidateKeysResponse(_message.Message):
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """Why this key could not be decided: INVALID_ARGUMENT for a malformed request, UNAVAILABLE otherwise."""
+        """Why this key could not be decided: INVALID_ARGUMENT for a malformed request, RESOURCE_EXHAUSTED when the server
+        has too much to do, DEADLINE_EXCEEDED when the stream's deadline has passed, UNAVAILABLE otherwise.
+        """
 
     def __init__(
         self,

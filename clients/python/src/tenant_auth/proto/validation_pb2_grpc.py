@@ -80,6 +80,7 @@ class ValidationServiceServicer(object):
 
         Answers may overtake each other: match them by correlation_id. The server stops reading while it has 256
         undelivered answers for the stream, so a slow reader is held back, never buffered for without bound.
+        The deadline of the stream is that of each message on it. A long-lived stream sets none.
         Closing the sending side ends the stream once the last answer is out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -87,7 +88,8 @@ class ValidationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ValidateSession(self, request, context):
-        """Decides about one session. Not served by this version: answers UNIMPLEMENTED.
+        """Decides about one session: about its binding first, then about the key presented along with it, then about the
+        key that opened it. A session nobody knows is VERDICT_UNBOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,10 +42,13 @@ class ValidationServiceStub:
 
     Answers may overtake each other: match them by correlation_id. The server stops reading while it has 256
     undelivered answers for the stream, so a slow reader is held back, never buffered for without bound.
+    The deadline of the stream is that of each message on it. A long-lived stream sets none.
     Closing the sending side ends the stream once the last answer is out.
     """
     ValidateSession: _grpc.UnaryUnaryMultiCallable[_validation_pb2.ValidateSessionRequest, _validation_pb2.ValidateSessionResponse]
-    """Decides about one session. Not served by this version: answers UNIMPLEMENTED."""
+    """Decides about one session: about its binding first, then about the key presented along with it, then about the
+    key that opened it. A session nobody knows is VERDICT_UNBOUND.
+    """
 
 @_typing.type_check_only
 class ValidationServiceAsyncStub(ValidationServiceStub):
@@ -61,10 +64,13 @@ class ValidationServiceAsyncStub(ValidationServiceStub):
 
     Answers may overtake each other: match them by correlation_id. The server stops reading while it has 256
     undelivered answers for the stream, so a slow reader is held back, never buffered for without bound.
+    The deadline of the stream is that of each message on it. A long-lived stream sets none.
     Closing the sending side ends the stream once the last answer is out.
     """
     ValidateSession: _aio.UnaryUnaryMultiCallable[_validation_pb2.ValidateSessionRequest, _validation_pb2.ValidateSessionResponse]  # type: ignore[assignment]
-    """Decides about one session. Not served by this version: answers UNIMPLEMENTED."""
+    """Decides about one session: about its binding first, then about the key presented along with it, then about the
+    key that opened it. A session nobody knows is VERDICT_UNBOUND.
+    """
 
 class ValidationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Decides about keys and sessions. Safe to retry: no call here changes anything."""
@@ -95,6 +101,7 @@ class ValidationServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Answers may overtake each other: match them by correlation_id. The server stops reading while it has 256
         undelivered answers for the stream, so a slow reader is held back, never buffered for without bound.
+        The deadline of the stream is that of each message on it. A long-lived stream sets none.
         Closing the sending side ends the stream once the last answer is out.
         """
 
@@ -104,6 +111,8 @@ class ValidationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _validation_pb2.ValidateSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_validation_pb2.ValidateSessionResponse, _abc.Awaitable[_validation_pb2.ValidateSessionResponse]]:
-        """Decides about one session. Not served by this version: answers UNIMPLEMENTED."""
+        """Decides about one session: about its binding first, then about the key presented along with it, then about the
+        key that opened it. A session nobody knows is VERDICT_UNBOUND.
+        """
 
 def add_ValidationServiceServicer_to_server(servicer: ValidationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

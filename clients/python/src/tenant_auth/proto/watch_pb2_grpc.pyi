@@ -36,9 +36,12 @@ class WatchServiceStub:
     Watch: _grpc.UnaryStreamMultiCallable[_watch_pb2.WatchRequest, _watch_pb2.WatchResponse]
     """Streams invalidations from a revision on, and a heartbeat each second.
 
-    A stream that stays silent for more than three seconds is dead: stop trusting cached answers beyond their
-    cacheable_for. A subscriber that reads too slowly is cut off with RESOURCE_EXHAUSTED and starts over.
-    Not served by this version: answers UNIMPLEMENTED.
+    A heartbeat says that everything up to its revision was told. A stream that stays silent for more than three seconds
+    is dead, or its replica cannot read the change log: stop trusting cached answers beyond their cacheable_for.
+    An answer whose revision is below that of an invalidation about the same thing is older than the change: do not
+    cache it, whenever it arrives. A subscriber that reads too slowly is cut off with RESOURCE_EXHAUSTED, one whose
+    replica ends with UNAVAILABLE; both come back with the last revision that they have handled. FAILED_PRECONDITION
+    where the replica does not follow the change log.
     """
 
 @_typing.type_check_only
@@ -49,9 +52,12 @@ class WatchServiceAsyncStub(WatchServiceStub):
     Watch: _aio.UnaryStreamMultiCallable[_watch_pb2.WatchRequest, _watch_pb2.WatchResponse]  # type: ignore[assignment]
     """Streams invalidations from a revision on, and a heartbeat each second.
 
-    A stream that stays silent for more than three seconds is dead: stop trusting cached answers beyond their
-    cacheable_for. A subscriber that reads too slowly is cut off with RESOURCE_EXHAUSTED and starts over.
-    Not served by this version: answers UNIMPLEMENTED.
+    A heartbeat says that everything up to its revision was told. A stream that stays silent for more than three seconds
+    is dead, or its replica cannot read the change log: stop trusting cached answers beyond their cacheable_for.
+    An answer whose revision is below that of an invalidation about the same thing is older than the change: do not
+    cache it, whenever it arrives. A subscriber that reads too slowly is cut off with RESOURCE_EXHAUSTED, one whose
+    replica ends with UNAVAILABLE; both come back with the last revision that they have handled. FAILED_PRECONDITION
+    where the replica does not follow the change log.
     """
 
 class WatchServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -65,9 +71,12 @@ class WatchServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_watch_pb2.WatchResponse], _abc.AsyncIterator[_watch_pb2.WatchResponse]]:
         """Streams invalidations from a revision on, and a heartbeat each second.
 
-        A stream that stays silent for more than three seconds is dead: stop trusting cached answers beyond their
-        cacheable_for. A subscriber that reads too slowly is cut off with RESOURCE_EXHAUSTED and starts over.
-        Not served by this version: answers UNIMPLEMENTED.
+        A heartbeat says that everything up to its revision was told. A stream that stays silent for more than three seconds
+        is dead, or its replica cannot read the change log: stop trusting cached answers beyond their cacheable_for.
+        An answer whose revision is below that of an invalidation about the same thing is older than the change: do not
+        cache it, whenever it arrives. A subscriber that reads too slowly is cut off with RESOURCE_EXHAUSTED, one whose
+        replica ends with UNAVAILABLE; both come back with the last revision that they have handled. FAILED_PRECONDITION
+        where the replica does not follow the change log.
         """
 
 def add_WatchServiceServicer_to_server(servicer: WatchServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -88,7 +88,7 @@ export const SessionSchema: GenMessage<Session> = /*@__PURE__*/
  */
 export type BindSessionRequest = Message<"tenantauth.v1.BindSessionRequest"> & {
   /**
-   * The id the caller's protocol gave it; 1 to 128 printable characters. Required.
+   * The id the caller's protocol gave it; 1 to 128 visible ASCII characters. Required.
    *
    * @generated from field: string session_id = 1;
    */
@@ -102,7 +102,7 @@ export type BindSessionRequest = Message<"tenantauth.v1.BindSessionRequest"> & {
   key: string;
 
   /**
-   * How long the session lives. Required.
+   * How long the session lives: 1 s to 30 days, 60 s at least if its end slides. Required.
    *
    * @generated from field: google.protobuf.Duration ttl = 3;
    */
@@ -137,7 +137,8 @@ export const BindSessionRequestSchema: GenMessage<BindSessionRequest> = /*@__PUR
  */
 export type BindSessionResponse = Message<"tenantauth.v1.BindSessionResponse"> & {
   /**
-   * VERDICT_VALID when bound; VERDICT_TENANT_MISMATCH when another tenant holds it; else the verdict on the key.
+   * VERDICT_VALID when bound; VERDICT_TENANT_MISMATCH when another tenant holds it, even if its time is over; else the
+   * verdict on the key.
    *
    * @generated from field: tenantauth.v1.Verdict verdict = 1;
    */
@@ -200,7 +201,7 @@ export const UnbindSessionRequestSchema: GenMessage<UnbindSessionRequest> = /*@_
  */
 export type UnbindSessionResponse = Message<"tenantauth.v1.UnbindSessionResponse"> & {
   /**
-   * Whether it was bound until now.
+   * Whether it was bound until now. After a retried call, false may mean that the first attempt ended it.
    *
    * @generated from field: bool was_bound = 1;
    */
@@ -298,7 +299,7 @@ export enum SessionExpiry {
   FIXED = 1,
 
   /**
-   * Ends ttl after it was last validated, to the coarseness of the last-used bookkeeping.
+   * Ends ttl after it was last validated, to a tenth of the ttl or a minute, whichever is shorter.
    *
    * @generated from enum value: SESSION_EXPIRY_SLIDING = 2;
    */
@@ -312,13 +313,18 @@ export const SessionExpirySchema: GenEnum<SessionExpiry> = /*@__PURE__*/
   enumDesc(file_tenantauth_v1_session, 0);
 
 /**
- * Binds sessions to tenants. Not served by this version: every call answers UNIMPLEMENTED.
+ * Binds sessions to tenants.
+ *
+ * A session ends with its own lifetime, when it is unbound, when its key is withdrawn or over, and is not honoured while
+ * its tenant is suspended. It never outlives the key that opened it.
  *
  * @generated from service tenantauth.v1.SessionService
  */
 export const SessionService: GenService<{
   /**
-   * Binds a session to the tenant of a key. Idempotent for the same tenant; never moves a session to another.
+   * Binds a session to the tenant of a key. Idempotent for the same tenant, for which a live binding stays as it is;
+   * one that is over, or whose key is, is bound anew. Never moves a session to another tenant. RESOURCE_EXHAUSTED
+   * without a time to retry when the tenant has as many sessions as it may have.
    *
    * @generated from rpc tenantauth.v1.SessionService.BindSession
    */

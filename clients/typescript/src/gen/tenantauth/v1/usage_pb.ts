@@ -32,21 +32,22 @@ export type UsageEvent = Message<"tenantauth.v1.UsageEvent"> & {
   tenantId: string;
 
   /**
-   * What was consumed: a lower-case name such as "api.calls". Required.
+   * What was consumed: a lower-case name such as "api.calls"; a letter, then up to 63 of a-z 0-9 _ and the full stop.
+   * Required.
    *
    * @generated from field: string metric = 2;
    */
   metric: string;
 
   /**
-   * How much, in the metric's own unit; not negative.
+   * How much, in the metric's own unit; 0 to 1,000,000,000,000.
    *
    * @generated from field: int64 quantity = 3;
    */
   quantity: bigint;
 
   /**
-   * When; absent means on arrival.
+   * When; absent means on arrival. At most 30 days before and 5 minutes after the request is first seen.
    *
    * @generated from field: google.protobuf.Timestamp occurred_at = 4;
    */
@@ -67,7 +68,8 @@ export const UsageEventSchema: GenMessage<UsageEvent> = /*@__PURE__*/
  */
 export type RecordUsageRequest = Message<"tenantauth.v1.RecordUsageRequest"> & {
   /**
-   * Unique to this set of events; resend the same id with the same events after a failure. Required.
+   * Unique to this set of events, 1 to 128 printable ASCII characters; resend the same id with the same events, in the same
+   * order, after a failure. Required.
    *
    * @generated from field: string request_id = 1;
    */
@@ -102,7 +104,8 @@ export type RecordUsageResponse = Message<"tenantauth.v1.RecordUsageResponse"> &
   accepted: number;
 
   /**
-   * Events that can never be counted, and why. The others are counted all the same.
+   * Events that can never be counted, and why, by index. The others are counted all the same. A request that is sent
+   * again is answered as it was the first time, even if it would be judged otherwise by then.
    *
    * @generated from field: repeated tenantauth.v1.RejectedUsageEvent rejected = 2;
    */
@@ -137,7 +140,7 @@ export type RejectedUsageEvent = Message<"tenantauth.v1.RejectedUsageEvent"> & {
   index: number;
 
   /**
-   * Why.
+   * Why: NOT_FOUND for a tenant that did not exist, else INVALID_ARGUMENT; ErrorInfo has the reason.
    *
    * @generated from field: google.rpc.Status error = 2;
    */
@@ -172,14 +175,14 @@ export type QueryUsageRequest = Message<"tenantauth.v1.QueryUsageRequest"> & {
   metric: string;
 
   /**
-   * First moment, inclusive. Required.
+   * First moment, inclusive. Sums are kept by the hour: the hour it lies in counts whole. Required.
    *
    * @generated from field: google.protobuf.Timestamp start_time = 3;
    */
   startTime?: Timestamp | undefined;
 
   /**
-   * Last moment, exclusive. Required.
+   * Last moment, exclusive. The hour it lies in counts whole. Required.
    *
    * @generated from field: google.protobuf.Timestamp end_time = 4;
    */
@@ -256,7 +259,7 @@ export type UsageSum = Message<"tenantauth.v1.UsageSum"> & {
   metric: string;
 
   /**
-   * Where the bucket starts.
+   * Where the bucket starts, which may be before start_time.
    *
    * @generated from field: google.protobuf.Timestamp bucket_start = 2;
    */
@@ -319,13 +322,16 @@ export const UsageBucketSchema: GenEnum<UsageBucket> = /*@__PURE__*/
   enumDesc(file_tenantauth_v1_usage, 0);
 
 /**
- * Meters tenants. Not served by this version: every call answers UNIMPLEMENTED.
+ * Meters tenants.
  *
  * @generated from service tenantauth.v1.UsageService
  */
 export const UsageService: GenService<{
   /**
-   * Records events. An OK means that they are committed to the database.
+   * Records events. An OK means that they are committed to the database, or, if rejected, can never be counted.
+   *
+   * After UNAVAILABLE, RESOURCE_EXHAUSTED or DEADLINE_EXCEEDED send the same request again, within 30 days: whatever became
+   * of the first one, its events are counted once. ALREADY_EXISTS: the request_id was used for other events.
    *
    * @generated from rpc tenantauth.v1.UsageService.RecordUsage
    */

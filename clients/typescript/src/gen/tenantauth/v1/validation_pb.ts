@@ -190,7 +190,7 @@ export type BatchValidateKeysResult = Message<"tenantauth.v1.BatchValidateKeysRe
     case: "response";
   } | {
     /**
-     * Why this key could not be decided: UNAVAILABLE, as for a single call.
+     * Why this key could not be decided: UNAVAILABLE or RESOURCE_EXHAUSTED, as for a single call.
      *
      * @generated from field: google.rpc.Status error = 2;
      */
@@ -262,7 +262,8 @@ export type StreamValidateKeysResponse = Message<"tenantauth.v1.StreamValidateKe
     case: "response";
   } | {
     /**
-     * Why this key could not be decided: INVALID_ARGUMENT for a malformed request, UNAVAILABLE otherwise.
+     * Why this key could not be decided: INVALID_ARGUMENT for a malformed request, RESOURCE_EXHAUSTED when the server
+     * has too much to do, DEADLINE_EXCEEDED when the stream's deadline has passed, UNAVAILABLE otherwise.
      *
      * @generated from field: google.rpc.Status error = 3;
      */
@@ -428,6 +429,7 @@ export const ValidationService: GenService<{
    *
    * Answers may overtake each other: match them by correlation_id. The server stops reading while it has 256
    * undelivered answers for the stream, so a slow reader is held back, never buffered for without bound.
+   * The deadline of the stream is that of each message on it. A long-lived stream sets none.
    * Closing the sending side ends the stream once the last answer is out.
    *
    * @generated from rpc tenantauth.v1.ValidationService.StreamValidateKeys
@@ -438,7 +440,8 @@ export const ValidationService: GenService<{
     output: typeof StreamValidateKeysResponseSchema;
   },
   /**
-   * Decides about one session. Not served by this version: answers UNIMPLEMENTED.
+   * Decides about one session: about its binding first, then about the key presented along with it, then about the
+   * key that opened it. A session nobody knows is VERDICT_UNBOUND.
    *
    * @generated from rpc tenantauth.v1.ValidationService.ValidateSession
    */

@@ -216,9 +216,12 @@ export const WatchService: GenService<{
   /**
    * Streams invalidations from a revision on, and a heartbeat each second.
    *
-   * A stream that stays silent for more than three seconds is dead: stop trusting cached answers beyond their
-   * cacheable_for. A subscriber that reads too slowly is cut off with RESOURCE_EXHAUSTED and starts over.
-   * Not served by this version: answers UNIMPLEMENTED.
+   * A heartbeat says that everything up to its revision was told. A stream that stays silent for more than three seconds
+   * is dead, or its replica cannot read the change log: stop trusting cached answers beyond their cacheable_for.
+   * An answer whose revision is below that of an invalidation about the same thing is older than the change: do not
+   * cache it, whenever it arrives. A subscriber that reads too slowly is cut off with RESOURCE_EXHAUSTED, one whose
+   * replica ends with UNAVAILABLE; both come back with the last revision that they have handled. FAILED_PRECONDITION
+   * where the replica does not follow the change log.
    *
    * @generated from rpc tenantauth.v1.WatchService.Watch
    */

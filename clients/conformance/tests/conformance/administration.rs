@@ -1,0 +1,124 @@
+//! What an operator does: past the proxy, so that it is not counted.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context as _;
+use tenant_auth_proto::v1::{
+    CreateTenantRequest, IssueKeyRequest, ResumeTenantRequest, RevokeKeyRequest, SuspendTenantRequest,
+    WatchRequest, WatchResponse, admin_service_client::AdminServiceClient, watch_response::Event,
+    watch_service_client::WatchServiceClient,
+};
+use tokio::time::{interval, timeout};
+use tonic::{
+    Code, Streaming,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{PATIENCE, case};
+
+/// A key that was issued.
+#[derive(Clone, Debug)]
+pub(crate) struct Issued {
+    pub(crate) plaintext: String,
+    pub(crate) key_id: String,
+}
+
+/// An operator's connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Administration {
+    admin: AdminServiceClient<Channel>,
+    watch: WatchServiceClient<Channel>,
+}
+
+/// The news, as the service tells it. `None` from a service that follows none.
+#[derive(Debug)]
+pub(crate) struct News(Option<Streaming<WatchResponse>>);
+
+impl News {
+    /// Waits until the service has read of a tenant; the revision at which it has.
+    pub(crate) async fn of(&mut self, tenant: &str) -> anyhow::Result<Option<i64>> {
+        let Some(stream) = &mut self.0 else { return Ok(None) };
+        let reading = async {
+            while let Some(told) = stream.message().await? {
+                if matches!(told.event, Some(Event::Invalidation(about)) if about.id == tenant) {
+                    return Ok(Some(told.revision));
+                }
+            }
+            anyhow::bail!("the news ended before that of {tenant}")
+        };
+        timeout(PATIENCE, reading).await.with_context(|| format!("no news of {tenant}"))?
+    }
+}
+
+impl Administration {
+    pub(crate) fn of(service: SocketAddr) -> anyhow::Result<Self> {
+        let channel = Endpoint::from_shared(format!("http://{service}"))?.connect_lazy();
+        Ok(Self { admin: AdminServiceClient::new(channel.clone()), watch: WatchServiceClient::new(channel) })
+    }
+
+    /// The news from now on, of a service that has begun to follow them.
+    pub(crate) async fn news(&mut self) -> anyhow::Result<News> {
+        let mut stream = match self.watch.watch(WatchRequest { resume_after_revision: 0 }).await {
+            Ok(stream) => stream.into_inner(),
+            Err(status) if status.code() == Code::FailedPrecondition => return Ok(News(None)),
+            Err(status) => return Err(status.into()),
+        };
+        // Where it begins is the first thing that it tells; then come changes, one by one.
+        timeout(PATIENCE, stream.message()).await.context("no sign of life")??;
+        Ok(News(Some(stream)))
+    }
+
+    /// Makes a tenant. A service that has just been started is given the time to get ready.
+    pub(crate) async fn create(&mut self, tenant: &str) -> anyhow::Result<()> {
+        let request = CreateTenantRequest {
+            tenant_id: tenant.to_owned(),
+            name: tenant.to_owned(),
+            plan: "pro".to_owned(),
+        };
+        let creating = async {
+            let mut turns = interval(Duration::from_millis(20));
+            loop {
+                turns.tick().await;
+                match self.admin.create_tenant(request.clone()).await {
+                    Err(status) if status.code() == Code::Unavailable => {}
+                    other => return other,
+                }
+            }
+        };
+        timeout(PATIENCE, creating).await.context("the service does not get ready")??;
+        Ok(())
+    }
+
+    pub(crate) async fn issue(&mut self, name: &str, key: &case::Key) -> anyhow::Result<Issued> {
+        let end = key.expires_in_ms.map(|millis| SystemTime::now() + Duration::from_millis(millis));
+        let request = IssueKeyRequest {
+            tenant_id: key.tenant.clone(),
+            name: name.to_owned(),
+            scopes: key.scopes.clone(),
+            expires_at: end.map(Into::into),
+        };
+        let issued = self.admin.issue_key(request).await?.into_inner();
+        let key_id = issued.key.context("a key without a description")?.key_id;
+        Ok(Issued { plaintext: issued.plaintext, key_id })
+    }
+
+    pub(crate) async fn revoke(&mut self, key_id: &str) -> anyhow::Result<()> {
+        let request = RevokeKeyRequest { key_id: key_id.to_owned(), reason: "a case".to_owned() };
+        self.admin.revoke_key(request).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn suspend(&mut self, tenant: &str) -> anyhow::Result<()> {
+        let request = SuspendTenantRequest { tenant_id: tenant.to_owned(), reason: "a case".to_owned() };
+        self.admin.suspend_tenant(request).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn resume(&mut self, tenant: &str) -> anyhow::Result<()> {
+        self.admin.resume_tenant(ResumeTenantRequest { tenant_id: tenant.to_owned() }).await?;
+        Ok(())
+    }
+}

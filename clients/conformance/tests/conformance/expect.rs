@@ -1,0 +1,59 @@
+//! Whether what came is what had to come.
+//!
+//! An object must hold the fields that are expected of it, and may hold more; a list has exactly the expected items, in
+//! their order; everything else is equal. `{"one_of": [...]}`, `{"not": ...}`, `{"at_least": n}` and `{"at_most": n}` are
+//! conditions instead; null is also met by a field that is not there.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+/// Whether it is.
+pub(crate) fn met(expected: &Value, came: &Value) -> bool {
+    match (expected, came) {
+        (Value::Object(expected), came) => match condition(expected, came) {
+            Some(met) => met,
+            None => expected.iter().all(|(name, expected)| met(expected, &came[name])),
+        },
+        (Value::Array(expected), Value::Array(came)) => {
+            expected.len() == came.len()
+                && expected.iter().zip(came).all(|(expected, came)| met(expected, came))
+        }
+        _ => expected == came,
+    }
+}
+
+fn condition(expected: &Map<String, Value>, came: &Value) -> Option<bool> {
+    let number = |value: &Value| value.as_i64().unwrap_or_default();
+    let mut held = None;
+    for (name, bound) in expected {
+        let holds = match name.as_str() {
+            "one_of" => {
+                bound.as_array().is_some_and(|options| options.iter().any(|option| met(option, came)))
+            }
+            "not" => !met(bound, came),
+            "at_least" => came.is_i64() && number(came) >= number(bound),
+            "at_most" => came.is_i64() && number(came) <= number(bound),
+            _ => return None,
+        };
+        held = Some(held.unwrap_or(true) && holds);
+    }
+    held
+}
+
+/// Whether so many calls had to be made; what is expected and what came, as text, if not.
+pub(crate) fn counted(
+    expected: &BTreeMap<String, Value>,
+    mut came: BTreeMap<String, u64>,
+) -> Result<(), String> {
+    if !expected.contains_key("Watch") {
+        came.remove("Watch");
+    }
+    let unexpected = came.keys().any(|method| !expected.contains_key(method));
+    let differing =
+        expected.iter().any(|(method, bound)| !met(bound, &json!(came.get(method).copied().unwrap_or(0))));
+    if unexpected || differing {
+        return Err(format!("expected the calls {}, and there were {}", json!(expected), json!(came)));
+    }
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! Ports that nobody else gets while a server is away.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+/// Below the ports that systems give to those who ask for any: a database of another case, at the port of one that is
+/// stopped, would answer in its place.
+const FIRST: u32 = 10_000;
+const COUNT: u32 = 20_000;
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A free address of loopback that is given out once.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn take() -> io::Result<SocketAddr> {
+    for _ in 0..COUNT {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Two runs at once begin at different ones.
+        let port = FIRST + std::process::id().wrapping_mul(331).wrapping_add(next) % COUNT;
+        let Ok(port) = u16::try_from(port) else { continue };
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return listener.local_addr();
+        }
+    }
+    Err(io::Error::other("there is no free port"))
+}

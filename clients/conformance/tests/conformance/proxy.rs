@@ -1,0 +1,139 @@
+//! A proxy in front of the service: it counts calls, can answer in the service's place, and can go away and come back.
+
+mod disturb;
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::{body::Incoming, client::conn::http2::SendRequest, server, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    task::{JoinHandle, JoinSet},
+};
+
+use crate::{case::Disturbance, port};
+use disturb::{Body, Disturbances, InPlace};
+
+/// A proxy that listens.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    /// Where it listens, always.
+    pub(crate) address: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    service: Mutex<SocketAddr>,
+    disturbances: Disturbances,
+    /// Calls that have arrived since they were last asked for, by method.
+    calls: Mutex<BTreeMap<String, u64>>,
+}
+
+impl Proxy {
+    pub(crate) fn start(service: SocketAddr) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            service: Mutex::new(service),
+            disturbances: Disturbances::default(),
+            calls: Mutex::default(),
+        });
+        let listener = listen(port::take()?)?;
+        let address = listener.local_addr()?;
+        let accepting = Some(accept(listener, Arc::clone(&shared)));
+        Ok(Self { address, shared, accepting })
+    }
+
+    /// Resets every connection and refuses new ones.
+    pub(crate) async fn stop(&mut self) {
+        if let Some(accepting) = self.accepting.take() {
+            accepting.abort();
+            // Ends with the listener closed; that it was aborted is no news.
+            let _ = accepting.await;
+        }
+    }
+
+    /// Listens again where it did, in front of a service that may be elsewhere.
+    pub(crate) fn start_again(&mut self, service: SocketAddr) -> io::Result<()> {
+        *locked(&self.shared.service) = service;
+        self.accepting = Some(accept(listen(self.address)?, Arc::clone(&self.shared)));
+        Ok(())
+    }
+
+    /// The calls that have arrived since this was last asked.
+    pub(crate) fn take_calls(&self) -> BTreeMap<String, u64> {
+        std::mem::take(&mut *locked(&self.shared.calls))
+    }
+
+    pub(crate) fn disturb(&self, disturbance: Disturbance) {
+        self.shared.disturbances.add(disturbance);
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    // A port whose old connections linger in TIME_WAIT can be had at once.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(1_024)
+}
+
+fn accept(listener: TcpListener, shared: Arc<Shared>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        // They end with this task.
+        let mut connections = JoinSet::new();
+        loop {
+            if let Ok((socket, _)) = listener.accept().await {
+                connections.spawn(connection(Arc::clone(&shared), socket));
+            }
+        }
+    })
+}
+
+/// A connection of the client has one of its own to the service, and ends with it.
+async fn connection(shared: Arc<Shared>, client: TcpStream) {
+    let address = *locked(&shared.service);
+    let Ok(service) = TcpStream::connect(address).await else { return };
+    // Small messages are not to wait for each other. Without that it is only slower.
+    let _ = (client.set_nodelay(true), service.set_nodelay(true));
+    let shaken = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(service)).await;
+    let Ok((sender, onward)) = shaken else { return };
+    let forwarding = service_fn(move |request| forward(Arc::clone(&shared), sender.clone(), request));
+    let mut http2 = server::conn::http2::Builder::new(TokioExecutor::new());
+    let serving = http2.max_concurrent_streams(None).serve_connection(TokioIo::new(client), forwarding);
+    tokio::select! {
+        _ = serving => {}
+        _ = onward => {}
+    }
+}
+
+async fn forward(
+    shared: Arc<Shared>,
+    mut sender: SendRequest<Incoming>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, hyper::Error> {
+    let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+    *locked(&shared.calls).entry(method.clone()).or_default() += 1;
+    match shared.disturbances.meet(&method) {
+        Some(InPlace::Response(response)) => Ok(response),
+        Some(InPlace::Silence) => std::future::pending().await,
+        None => Ok(sender.send_request(request).await?.map(BodyExt::boxed)),
+    }
+}
+
+/// What a body without a failure of its own says of failures.
+fn never(error: Infallible) -> hyper::Error {
+    match error {}
+}

@@ -1,0 +1,50 @@
+//! Each client's own tests, format, lint and types, by its own command.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+use std::{
+    io::Write as _,
+    process::Stdio,
+    sync::{Mutex, PoisonError},
+};
+
+use tenant_auth_conformance::language::{LANGUAGES, all_required};
+
+/// One after the other: each of them takes the whole machine.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn run(name: &str) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let language = LANGUAGES.iter().find(|language| language.name == name).unwrap();
+    if let Some(tool) = language.missing_tool() {
+        assert!(!all_required(), "{name}: `{tool}` does not work here");
+        // Not by eprintln: what a passing test prints is kept quiet.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: the tests of {name}: `{tool}` does not work here");
+        return;
+    }
+    let mut suite = language.suite();
+    suite.env("TENANT_AUTH_SVC_BIN", env!("CARGO_BIN_EXE_tenant-auth-svc-under-test"));
+    let output = suite.stdin(Stdio::null()).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+}
+
+#[test]
+fn typescript() {
+    run("typescript");
+}
+
+#[test]
+fn go() {
+    run("go");
+}
+
+#[test]
+fn python() {
+    run("python");
+}
+
+#[test]
+fn no_language_is_left_out() {
+    let names = LANGUAGES.map(|language| language.name);
+    assert_eq!(names, ["typescript", "go", "python"], "each has a test above");
+}
