@@ -1,3 +1,4 @@
 //! How the service tells what it does.
 
 pub mod logging;
+pub mod names;
