@@ -8,5 +8,8 @@ pub mod access_log;
 pub mod authorize;
 pub mod catch_panic;
 pub mod deadline;
+pub mod follow;
 pub mod identify;
+pub mod metrics;
 pub mod shed;
+pub mod trace;
