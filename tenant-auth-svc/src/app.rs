@@ -13,7 +13,6 @@ mod upkeep;
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -58,10 +57,10 @@ use crate::{
         cached::{CacheConfig, Cached, Outlook, oldest::Oldest},
         coalesced::Coalesced,
         grouped::Grouped,
-        hrana::{RemoteConfig, RemoteEngine, SetupError},
-        libsql::{EmbeddedEngine, OpenError},
+        hrana::{RemoteConfig, RemoteEngine},
+        libsql::EmbeddedEngine,
         lookup::{Keys, Sessions as SessionTable},
-        migrate::{KNOWN_VERSION, SchemaError},
+        migrate::KNOWN_VERSION,
         observed::Observed,
         retried::Retried,
         sql::SqlStore,
