@@ -13,6 +13,7 @@ mod ops;
 mod reader;
 mod release;
 mod sessions;
+mod telemetry;
 mod tls;
 mod usage;
 
@@ -27,6 +28,7 @@ pub use self::{
     reader::{Origin, Problem, Reader, Setting, Settings},
     release::ReleaseConfig,
     sessions::SessionsConfig,
+    telemetry::{OtlpConfig, TelemetryConfig},
     tls::TlsConfig,
     usage::UsageConfig,
 };
@@ -52,6 +54,8 @@ pub struct ServiceConfig {
     pub usage: UsageConfig,
     /// What those who run the service see of it, and how it ends.
     pub ops: OpsConfig,
+    /// Where spans and metrics are sent.
+    pub telemetry: TelemetryConfig,
     /// What to log.
     pub log: LogConfig,
     /// Which builds may run.
@@ -79,10 +83,11 @@ impl ServiceConfig {
         let sessions = SessionsConfig::read(&mut reader);
         let usage = UsageConfig::read(&mut reader);
         let ops = OpsConfig::read(&mut reader);
+        let telemetry = TelemetryConfig::read(&mut reader);
         let log = LogConfig::read(&mut reader);
         let release = ReleaseConfig::read(&mut reader);
         let read = reader.finish().map_err(Invalid)?;
-        match (listen, tls, access, database, keys, memory, sessions, usage, ops, log, release) {
+        match (listen, tls, access, database, keys, memory, sessions, usage, ops, telemetry, log, release) {
             (
                 Some(listen),
                 Some(tls),
@@ -93,12 +98,26 @@ impl ServiceConfig {
                 Some(sessions),
                 Some(usage),
                 Some(ops),
+                Some(telemetry),
                 Some(log),
                 Some(release),
-            ) => Ok((
-                Self { listen, tls, access, database, keys, memory, sessions, usage, ops, log, release },
-                read,
-            )),
+            ) => {
+                let all = Self {
+                    listen,
+                    tls,
+                    access,
+                    database,
+                    keys,
+                    memory,
+                    sessions,
+                    usage,
+                    ops,
+                    telemetry,
+                    log,
+                    release,
+                };
+                Ok((all, read))
+            }
             // A reader without problems has a value for everything.
             _ => Err(Invalid(Vec::new())),
         }

@@ -6,6 +6,7 @@ mod error;
 pub mod places;
 mod services;
 pub mod status;
+pub mod tally;
 
 pub use self::{
     error::ApiError,

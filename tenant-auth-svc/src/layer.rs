@@ -1,5 +1,5 @@
-//! What every RPC passes through, outermost first: request id and caller, the log line, panics, the bound of
-//! what is in work, the deadline, what the caller may do.
+//! What every RPC passes through, outermost first: request id and caller, the span, the log line, the metrics, panics, the
+//! bound of what is in work, the deadline, what the caller may do.
 //!
 //! One layer a file; the order is written down once, in [`stack`](crate::app). They are ours rather than tonic's own
 //! limits, because those sit outside every layer and what they refuse would be seen by nobody.
@@ -8,5 +8,8 @@ pub mod access_log;
 pub mod authorize;
 pub mod catch_panic;
 pub mod deadline;
+pub mod follow;
 pub mod identify;
+pub mod metrics;
 pub mod shed;
+pub mod trace;

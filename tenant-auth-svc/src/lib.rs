@@ -10,6 +10,7 @@ pub mod domain;
 pub mod freshness;
 pub mod grpc;
 pub mod layer;
+pub mod measure;
 pub mod ops;
 pub mod store;
 pub mod telemetry;

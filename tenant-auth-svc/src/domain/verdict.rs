@@ -24,6 +24,17 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Every verdict, in order.
+    pub const ALL: [Self; 7] = [
+        Self::Valid,
+        Self::Unknown,
+        Self::Malformed,
+        Self::Expired,
+        Self::Revoked,
+        Self::TenantSuspended,
+        Self::InsufficientScope,
+    ];
+
     /// Judges a known key.
     ///
     /// What can never be lifted comes first: a withdrawn key says so even after its lifetime, and a scope is only
@@ -76,6 +87,10 @@ pub enum Source {
 }
 
 impl Source {
+    /// Every source, in order.
+    pub const ALL: [Self; 6] =
+        [Self::None, Self::Database, Self::Fresh, Self::Refreshing, Self::Stale, Self::Negative];
+
     /// As logs and metrics write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -11,6 +11,7 @@ use std::{
 use super::{
     error::ApiError,
     places::{Place, Places},
+    tally::Tally,
 };
 use crate::domain::{audit::Actor, session::SessionVerdict, store::FailureKind, verdict::Source};
 
@@ -65,24 +66,35 @@ struct Record {
     failure: OnceLock<FailureKind>,
     decided: AtomicU64,
     undecided: AtomicU64,
+    tally: Tally,
 }
 
 impl RpcRecord {
     /// A decision was made. The first one stands for the RPC, further ones are counted.
     pub fn decided(&self, verdict: impl Into<SessionVerdict>, source: Source) {
-        let _ = self.0.first.set((verdict.into(), source));
+        let verdict = verdict.into();
+        self.0.tally.decided(verdict, source);
+        let _ = self.0.first.set((verdict, source));
         self.0.decided.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The database gave no answer.
     pub fn failed(&self, kind: FailureKind) {
+        self.0.tally.failed(kind);
         let _ = self.0.failure.set(kind);
         self.0.undecided.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A key was not looked at: there was no place for it, or no time.
     pub fn not_tried(&self) {
+        self.0.tally.not_tried();
         self.0.undecided.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was decided about each of its keys, not counted so far.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.0.tally
     }
 
     /// The verdict, if the RPC was about exactly one key; how it was reached.

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::engine::{Engine, Rows, Statement};
-use crate::domain::store::{Call, Lane, StoreError};
+use crate::{
+    domain::store::{Call, Lane, StoreError},
+    measure::counts::Counter,
+};
 
 /// How long the calls of one lane may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,7 @@ pub struct Retried<E> {
     validation: Timing,
     writes: Timing,
     budget: AtomicI64,
+    retries: Counter,
 }
 
 impl<E: Engine> Retried<E> {
@@ -49,7 +53,12 @@ impl<E: Engine> Retried<E> {
             attempt: WRITES.attempt.max(validation.attempt),
             total: WRITES.total.max(validation.total),
         };
-        Self { inner, validation, writes, budget: AtomicI64::new(MOST) }
+        Self { inner, validation, writes, budget: AtomicI64::new(MOST), retries: Counter::default() }
+    }
+
+    /// How many calls were tried once more.
+    pub fn retries(&self) -> u64 {
+        self.retries.get()
     }
 
     /// The engine whose calls are repeated.
@@ -77,6 +86,7 @@ impl<E: Engine> Retried<E> {
         match run(first).await {
             Err(error) if error.kind.is_transient() && self.spend(last) => {
                 tokio::time::sleep(pause()).await;
+                self.retries.one();
                 run(last).await
             }
             outcome => outcome,

@@ -26,6 +26,26 @@ impl SessionVerdict {
     /// The one that admits.
     pub const VALID: Self = Self::Key(Verdict::Valid);
 
+    /// How many verdicts there are: those of a key, and three of its own.
+    pub const COUNT: usize = Verdict::ALL.len() + 3;
+
+    /// Every verdict, in order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let own = [Self::Unbound, Self::Expired, Self::TenantMismatch];
+        Verdict::ALL.into_iter().map(Self::Key).chain(own)
+    }
+
+    /// Its place among [all](Self::all).
+    #[must_use]
+    pub fn place(self) -> usize {
+        match self {
+            Self::Key(verdict) => verdict as usize,
+            Self::Unbound => Verdict::ALL.len(),
+            Self::Expired => Verdict::ALL.len() + 1,
+            Self::TenantMismatch => Verdict::ALL.len() + 2,
+        }
+    }
+
     /// Judges a known session.
     ///
     /// A session never outlives its key: a withdrawn key says so first, and its own end ends the session too.

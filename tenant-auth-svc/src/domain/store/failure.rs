@@ -32,6 +32,21 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// Every kind, in order.
+    pub const ALL: [Self; 11] = [
+        Self::Unreachable,
+        Self::TimedOut,
+        Self::Throttled,
+        Self::Busy,
+        Self::Denied,
+        Self::Garbled,
+        Self::Misplaced,
+        Self::CircuitOpen,
+        Self::Overloaded,
+        Self::Conflict,
+        Self::Broken,
+    ];
+
     /// As logs, metrics and error details write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

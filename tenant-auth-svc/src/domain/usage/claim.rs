@@ -16,6 +16,8 @@ pub struct Counted {
     pub metric: Metric,
     /// How much: the sum of up to 500 quantities, so far below the largest integer.
     pub quantity: i64,
+    /// How many of the request's events it is the sum of.
+    pub events: usize,
 }
 
 /// A request to write down, judged by the clock at its arrival. It takes effect only if its id is new.
@@ -44,16 +46,20 @@ impl Claim {
             let judged = event.as_ref().map_err(|refusal| *refusal);
             match judged.and_then(|event| Ok((event, event.hour(now)?))) {
                 Ok((event, hour)) => {
-                    *sums.entry((&event.tenant_id, hour, &event.metric)).or_insert(0) += event.quantity.get();
+                    let sum: &mut (i64, usize) =
+                        sums.entry((&event.tenant_id, hour, &event.metric)).or_default();
+                    sum.0 += event.quantity.get();
+                    sum.1 += 1;
                 }
                 Err(refusal) => refused.push((index, refusal)),
             }
         }
-        let counted = sums.into_iter().map(|((tenant_id, hour, metric), quantity)| Counted {
+        let counted = sums.into_iter().map(|((tenant_id, hour, metric), (quantity, events))| Counted {
             tenant_id: tenant_id.clone(),
             hour,
             metric: metric.clone(),
             quantity,
+            events,
         });
         Self {
             id: request.id.clone(),

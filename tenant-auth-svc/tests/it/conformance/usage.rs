@@ -21,6 +21,7 @@ fn claim(tenants: &[&TenantId], quantity: i64) -> Claim {
         hour: Hour::of(NOW),
         metric: Metric::parse("calls").unwrap(),
         quantity,
+        events: 1,
     });
     Claim {
         id: RequestId::parse(TenantId::generate().as_str()).unwrap(),

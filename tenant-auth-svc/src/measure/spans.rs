@@ -1,0 +1,75 @@
+//! Spans of requests that are traced.
+//!
+//! What a request is traced with is in the context that its layer attaches while it runs, together with the tracer: whoever
+//! does something on its behalf finds both there, and needs to be told of neither. Most requests are not traced, and
+//! then there is nothing to find.
+
+use std::borrow::Cow;
+
+use opentelemetry::{
+    Context, KeyValue,
+    context::FutureExt as _,
+    trace::{Span as _, SpanBuilder, SpanKind, Status, TraceContextExt as _, Tracer as _},
+};
+use opentelemetry_sdk::trace::{SdkTracer, Span};
+
+/// On whose behalf something runs.
+#[derive(Clone, Debug, Default)]
+pub struct Within(Context);
+
+impl Within {
+    /// A span that is traced, and the tracer for those below it.
+    #[must_use]
+    pub fn of(parent: &Context, span: Span, tracer: SdkTracer) -> Self {
+        Self(parent.with_span(span).with_value(tracer))
+    }
+
+    /// On whose behalf this runs.
+    #[must_use]
+    pub fn current() -> Self {
+        Self(Context::current())
+    }
+
+    /// Whether that is traced.
+    #[must_use]
+    pub fn is_traced(&self) -> bool {
+        self.0.get::<SdkTracer>().is_some()
+    }
+
+    /// The context.
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        &self.0
+    }
+
+    /// Has something run on the same behalf, in a task of its own too.
+    pub fn run<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
+        future.with_context(self.0)
+    }
+}
+
+/// Begins a span below that of the request on whose behalf this runs, if that is traced.
+#[must_use]
+pub fn begin(name: &'static str) -> Option<Below> {
+    Context::map_current(|context| {
+        let tracer = context.get::<SdkTracer>()?;
+        let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Client);
+        Some(Below(tracer.build_with_context(builder, context)))
+    })
+}
+
+/// A span below that of a request. It ends when dropped, as what it is about does.
+#[derive(Debug)]
+pub struct Below(Span);
+
+impl Below {
+    /// Says something about it. Never a secret, and nothing that a customer sent.
+    pub fn say(&mut self, name: &'static str, value: &'static str) {
+        self.0.set_attribute(KeyValue::new(name, value));
+    }
+
+    /// Says that it failed.
+    pub fn failed(&mut self, kind: &'static str) {
+        self.0.set_status(Status::Error { description: Cow::Borrowed(kind) });
+    }
+}

@@ -1,0 +1,243 @@
+//! Every metric by name: what it counts or measures, in what unit, under which labels.
+//!
+//! Nothing is exposed that is not here, and `METRICS.md` is made of this table; tests hold both. No label ever names a
+//! tenant, a key, a session or a caller: their number has no end, and what a monitoring system stores is read by many.
+
+/// What kind of number it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It only grows, until the process ends.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// How many of its observations were at most as long as each of a row of bounds, their number and their sum.
+    Histogram,
+}
+
+impl Kind {
+    /// As the exposition formats write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// A metric.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name; a counter's ends with `_total`, one with a unit bears it before that.
+    pub name: &'static str,
+    /// What kind of number it is.
+    pub kind: Kind,
+    /// By UCUM, as OTLP has it: `s`, `By`, or `1` for a plain number.
+    pub unit: &'static str,
+    /// The names of its labels, in order.
+    pub labels: &'static [&'static str],
+    /// What it says.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident = $kind:ident $name:literal $unit:literal [$($label:literal),*] $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $constant: Metric =
+                Metric { name: $name, kind: Kind::$kind, unit: $unit, labels: &[$($label),*], help: $help };
+        )*
+
+        /// All of them, in the order in which they are told.
+        pub const ALL: &[Metric] = &[$($constant),*];
+    };
+}
+
+metrics! {
+    // Requests.
+    REQUESTS = Counter "tenant_auth_requests_total" "1" ["rpc", "code"]
+        "RPCs that have ended, those that were refused or not answered included; code CANCELLED: the caller did not wait for the end.";
+    REQUEST_DURATION = Histogram "tenant_auth_request_duration_seconds" "s" ["rpc"]
+        "Time from a request's head to the end of its answer; of a stream, its whole life.";
+    REQUESTS_IN_FLIGHT = Gauge "tenant_auth_requests_in_flight" "1" ["rpc"]
+        "RPCs that have begun and not ended.";
+    REQUESTS_SHED = Counter "tenant_auth_requests_shed_total" "1" []
+        "Requests, and messages of validation streams, refused because every place was taken.";
+    PLACES = Gauge "tenant_auth_request_places" "1" []
+        "Requests that may be in work at once (TENANT_AUTH_MAX_REQUESTS).";
+    PLACES_TAKEN = Gauge "tenant_auth_request_places_taken" "1" []
+        "Of these places, those that are taken.";
+    // Connections.
+    CONNECTIONS = Gauge "tenant_auth_connections" "1" ["worker"]
+        "Connections open, by the worker thread that serves them.";
+    CONNECTIONS_LIMIT = Gauge "tenant_auth_connections_limit" "1" []
+        "Connections that may be open at once (TENANT_AUTH_MAX_CONNECTIONS).";
+    CONNECTIONS_OPENED = Counter "tenant_auth_connections_opened_total" "1" []
+        "Connections accepted and handed to a worker.";
+    CONNECTIONS_REFUSED = Counter "tenant_auth_connections_refused_total" "1" []
+        "Connections closed at once because as many as may be were open.";
+    TLS_HANDSHAKES_FAILED = Counter "tenant_auth_tls_handshakes_failed_total" "1" ["reason"]
+        "TLS handshakes that came to nothing: reason error or timeout.";
+    // Decisions.
+    VERDICTS = Counter "tenant_auth_verdicts_total" "1" ["verdict"]
+        "Decisions about keys and sessions, each item of a batch or stream by itself. A denial is a good answer.";
+    ANSWERS = Counter "tenant_auth_answers_total" "1" ["source"]
+        "The same decisions by where the answer came from: database, fresh, refreshing, stale, negative, or none where looks were enough.";
+    UNDECIDED = Counter "tenant_auth_undecided_total" "1" ["reason"]
+        "Keys and sessions about which nothing could be said, each item by itself: the kind of the database's failure, or not_tried.";
+    // Memory.
+    CACHE_ENTRIES = Gauge "tenant_auth_cache_entries" "1" ["pool", "kind"]
+        "Entries in memory: pool keys or sessions, kind record or absence.";
+    CACHE_CAPACITY = Gauge "tenant_auth_cache_capacity" "1" ["pool", "kind"]
+        "Entries for which there is room.";
+    CACHE_MISSES = Counter "tenant_auth_cache_misses_total" "1" ["pool"]
+        "Look-ups that memory could not answer, so that the database was asked and waited for.";
+    CACHE_EVICTIONS = Counter "tenant_auth_cache_evictions_total" "1" ["pool", "kind"]
+        "Entries that had to go for want of room.";
+    CACHE_LOADS = Gauge "tenant_auth_cache_loads_in_flight" "1" ["pool"]
+        "Keys or sessions that are being loaded.";
+    CACHE_OLDEST = Gauge "tenant_auth_cache_oldest_answer_seconds" "s" []
+        "Age of the oldest answer given from memory within the last minute, of those no longer fresh; 0 when there was none.";
+    CACHE_GRACE = Gauge "tenant_auth_cache_grace_seconds" "s" []
+        "Age up to which memory may answer while the database does not (TENANT_AUTH_CACHE_GRACE).";
+    // The change feed, and who listens to it.
+    FEED_ENABLED = Gauge "tenant_auth_feed_enabled" "1" []
+        "1 where the change feed is followed (TENANT_AUTH_FEED_INTERVAL).";
+    FEED_LAG = Gauge "tenant_auth_feed_lag_seconds" "s" []
+        "Time since the change log was last read to its end; since the start, when it never was. Absent where the feed is off.";
+    FEED_EVENTS = Counter "tenant_auth_feed_events_total" "1" []
+        "Changes read from the log.";
+    FEED_START_OVERS = Counter "tenant_auth_feed_start_overs_total" "1" []
+        "Times that the log did not go on from where it was read, so that all of memory is verified; the first reading is none.";
+    WATCH_SUBSCRIBERS = Gauge "tenant_auth_watch_subscribers" "1" []
+        "Callers subscribed to Watch.";
+    WATCH_CUT_OFF = Counter "tenant_auth_watch_cut_off_total" "1" []
+        "Subscribers cut off because they fell too far behind.";
+    // The database.
+    DATABASE_UP = Gauge "tenant_auth_database_up" "1" []
+        "1 when the database answered the last call that tells, 0 when it did not or was never asked.";
+    DATABASE_CALL_DURATION = Histogram "tenant_auth_database_call_duration_seconds" "s" ["lane", "outcome"]
+        "Time of each call to the database, every attempt by itself, the wait for room included: outcome ok or the kind of failure.";
+    DATABASE_FAILURES = Counter "tenant_auth_database_failures_total" "1" ["kind"]
+        "Calls that failed, every attempt by itself. denied: credentials are refused (401, 403) or the database is suspended; circuit_open: not asked.";
+    DATABASE_RETRIES = Counter "tenant_auth_database_retries_total" "1" []
+        "Second attempts.";
+    DATABASE_CALLS = Gauge "tenant_auth_database_calls_in_flight" "1" ["lane"]
+        "Calls that are under way.";
+    DATABASE_CALLS_LIMIT = Gauge "tenant_auth_database_calls_limit" "1" ["lane"]
+        "Calls that may be under way at once: the lane's share of TENANT_AUTH_DATABASE_MAX_IN_FLIGHT.";
+    BREAKER_OPEN = Gauge "tenant_auth_database_breaker_open" "1" []
+        "1 while the database is asked only once or twice a second, because it did not answer.";
+    BREAKER_OPENED = Counter "tenant_auth_database_breaker_opened_total" "1" []
+        "Times that the breaker opened.";
+    // Usage.
+    USAGE_QUEUE = Gauge "tenant_auth_usage_queue_events" "1" []
+        "Usage events that wait or are being committed.";
+    USAGE_QUEUE_CAPACITY = Gauge "tenant_auth_usage_queue_capacity_events" "1" []
+        "Usage events for which there is room (TENANT_AUTH_USAGE_QUEUE).";
+    USAGE_EVENTS = Counter "tenant_auth_usage_events_total" "1" ["outcome"]
+        "Usage events by what became of them: counted, rejected (never countable), repeated (their request was counted before), refused (the queue was full), failed (not committed).";
+    USAGE_ROWS = Counter "tenant_auth_usage_rows_written_total" "1" ["table"]
+        "Rows inserted or updated by counting usage: usage_requests, usage_events, usage_totals.";
+    USAGE_FLUSH_DURATION = Histogram "tenant_auth_usage_flush_duration_seconds" "s" []
+        "Time to commit what waited together, its retry included.";
+    // The process.
+    READY = Gauge "tenant_auth_ready" "1" []
+        "1 when requests should be sent here; an outage of the database does not change it.";
+    RELOAD_REFUSED = Gauge "tenant_auth_reload_refused" "1" ["file"]
+        "1 while callers or certificates have changed into something that cannot be used; what was before it is in force.";
+    BUILD_INFO = Gauge "tenant_auth_build_info" "1" ["version", "commit", "branch", "dirty"]
+        "Always 1: which build this is. dirty is true when tracked files differed from the commit.";
+    UPTIME = Gauge "tenant_auth_uptime_seconds" "s" []
+        "Time since the service started.";
+    PROCESS_START = Gauge "tenant_auth_process_start_time_seconds" "s" []
+        "When the service started, in seconds since 1970 by the clock of its host.";
+    PROCESS_CPU = Counter "tenant_auth_process_cpu_seconds_total" "s" []
+        "Processor time spent, in user and system mode (Linux only).";
+    PROCESS_MEMORY = Gauge "tenant_auth_process_resident_memory_bytes" "By" []
+        "Memory in RAM (Linux only).";
+    PROCESS_FDS = Gauge "tenant_auth_process_open_fds" "1" []
+        "File descriptors open (Linux only).";
+    PROCESS_MAX_FDS = Gauge "tenant_auth_process_max_fds" "1" []
+        "File descriptors that may be open (Linux only).";
+    PROCESS_THREADS = Gauge "tenant_auth_process_threads" "1" []
+        "Threads (Linux only).";
+    // What is sent by OTLP.
+    OTLP_SPANS = Counter "tenant_auth_otlp_spans_total" "1" ["outcome"]
+        "Spans that ended: exported, dropped (the queue was full) or failed (the collector did not take them). 0 where OTLP is off.";
+    OTLP_EXPORTS = Counter "tenant_auth_otlp_exports_total" "1" ["signal", "outcome"]
+        "Requests sent to the collector: signal traces or metrics, outcome ok or failed. 0 where OTLP is off.";
+}
+
+/// The upper bounds of every histogram, in seconds: 50 µs, and twice as much each time, up to 13 s.
+pub const BUCKETS: [f64; 19] = [
+    0.000_05, 0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_6, 0.003_2, 0.006_4, 0.012_8, 0.025_6, 0.051_2,
+    0.102_4, 0.204_8, 0.409_6, 0.819_2, 1.638_4, 3.276_8, 6.553_6, 13.107_2,
+];
+
+/// The table as Markdown: `METRICS.md`.
+#[must_use]
+pub fn document() -> String {
+    let mut text = String::from(
+        "# Metrics\n\n\
+         Made of the table in `src/telemetry/names.rs` by `UPDATE_DOCS=1 cargo test -p tenant-auth-svc --lib telemetry::names`; \
+         do not edit.\n\n\
+         `GET /metrics` of the port for operators (`TENANT_AUTH_OPS_LISTEN`) tells them in the Prometheus text format; with \
+         `TENANT_AUTH_OTLP_ENDPOINT` the same numbers are sent by OTLP each 30 s. No label names a tenant, a key, a session \
+         or a caller.\n\n\
+         | name | kind | unit | labels | |\n|---|---|---|---|---|\n",
+    );
+    for metric in ALL {
+        let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let unit = match metric.unit {
+            "s" => "seconds",
+            "By" => "bytes",
+            _ => "",
+        };
+        let row =
+            [&format!("`{}`", metric.name), metric.kind.as_str(), unit, &labels.join(", "), metric.help];
+        text.push_str(&format!("| {} |\n", row.join(" | ")));
+    }
+    let bounds: Vec<_> = BUCKETS.iter().map(f64::to_string).collect();
+    text.push_str(&format!("\nThe buckets of every histogram, in seconds: {}.\n", bounds.join(", ")));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn names_follow_the_rules() {
+        let mut seen = BTreeSet::new();
+        for metric in ALL {
+            let Metric { name, kind, unit, labels, help } = metric;
+            assert!(seen.insert(name), "{name}: twice");
+            let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            assert!(name.starts_with("tenant_auth_") && plain, "{name}");
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            let bare = name.trim_end_matches("_total");
+            assert_eq!(bare.ends_with("_seconds"), *unit == "s", "{name}");
+            assert_eq!(bare.ends_with("_bytes"), *unit == "By", "{name}");
+            assert!(["s", "By", "1"].contains(unit) && help.ends_with('.') && !help.contains('|'), "{name}");
+            for label in *labels {
+                let personal = ["tenant", "key", "session", "caller"].iter().any(|word| label.contains(word));
+                assert!(!personal, "{name}: {label} has no end");
+            }
+        }
+    }
+
+    #[test]
+    fn the_document_is_made_of_the_table() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("METRICS.md");
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            fs::write(&path, document()).unwrap();
+        }
+        let again = "UPDATE_DOCS=1 cargo test -p tenant-auth-svc --lib telemetry::names";
+        let written = fs::read_to_string(&path).unwrap_or_default();
+        assert!(written == document(), "METRICS.md is out of date; to make it anew: {again}");
+    }
+}

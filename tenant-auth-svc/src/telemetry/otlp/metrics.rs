@@ -1,0 +1,168 @@
+//! Metrics, all of them each time.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use opentelemetry_proto::{
+    tonic::{
+        collector::metrics::v1::{ExportMetricsServiceRequest, metrics_service_client::MetricsServiceClient},
+        common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value},
+        metrics::v1::{
+            AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint,
+            ResourceMetrics, ScopeMetrics, Sum, metric::Data, number_data_point,
+        },
+        resource::v1::Resource as SentResource,
+    },
+    transform::common::tonic::ResourceAttributesWithSchema,
+};
+use opentelemetry_sdk::Resource;
+use tokio::{sync::watch, time::MissedTickBehavior};
+use tonic::transport::Channel;
+
+use super::{Gather, OtlpCounts};
+use crate::{
+    measure::durations::BOUNDS,
+    telemetry::{
+        names::{self, Kind},
+        snapshot::{Family, Sample, Snapshot, Value},
+    },
+};
+
+/// How often.
+const EVERY: Duration = Duration::from_secs(30);
+
+/// Sends metrics.
+pub(super) struct Metrics {
+    client: MetricsServiceClient<Channel>,
+    resource: ResourceAttributesWithSchema,
+    gather: Gather,
+    counts: Arc<OtlpCounts>,
+    /// From when on it was counted.
+    since: SystemTime,
+}
+
+impl Metrics {
+    pub(super) fn new(
+        channel: Channel,
+        resource: &Resource,
+        gather: Gather,
+        counts: Arc<OtlpCounts>,
+        since: SystemTime,
+    ) -> Self {
+        Self { client: MetricsServiceClient::new(channel), resource: resource.into(), gather, counts, since }
+    }
+
+    /// Until told to end; then once more.
+    pub(super) async fn send(mut self, mut ending: watch::Receiver<bool>) {
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut goes_on = true;
+        while goes_on {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                // An error means that nobody is left to say it.
+                _ = ending.wait_for(|end| *end) => goes_on = false,
+            }
+            let snapshot = (self.gather)();
+            let request = self.request(&snapshot);
+            let outcome = self.client.export(request).await;
+            self.counts.metrics.note("metrics", outcome.as_ref().map(drop));
+        }
+    }
+
+    fn request(&self, snapshot: &Snapshot) -> ExportMetricsServiceRequest {
+        let times = Times { since: nanos(self.since), now: nanos(SystemTime::now()) };
+        let scope = InstrumentationScope { name: "tenant-auth-svc".to_owned(), ..Default::default() };
+        let metrics = snapshot.families.iter().map(|family| times.metric(family)).collect();
+        let scope_metrics = vec![ScopeMetrics { scope: Some(scope), metrics, schema_url: String::new() }];
+        let resource =
+            SentResource { attributes: self.resource.attributes.0.clone(), ..SentResource::default() };
+        ExportMetricsServiceRequest {
+            resource_metrics: vec![ResourceMetrics {
+                resource: Some(resource),
+                scope_metrics,
+                schema_url: String::new(),
+            }],
+        }
+    }
+}
+
+fn nanos(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// From when to when was counted.
+struct Times {
+    since: u64,
+    now: u64,
+}
+
+impl Times {
+    fn metric(&self, family: &Family) -> Metric {
+        let of = family.metric;
+        let numbers = || family.samples.iter().map(|sample| self.number(of, sample)).collect();
+        let temporality = AggregationTemporality::Cumulative.into();
+        let data = match of.kind {
+            Kind::Counter => Data::Sum(Sum {
+                data_points: numbers(),
+                aggregation_temporality: temporality,
+                is_monotonic: true,
+            }),
+            Kind::Gauge => Data::Gauge(Gauge { data_points: numbers() }),
+            Kind::Histogram => Data::Histogram(Histogram {
+                data_points: family.samples.iter().filter_map(|sample| self.times(of, sample)).collect(),
+                aggregation_temporality: temporality,
+            }),
+        };
+        Metric {
+            name: of.name.to_owned(),
+            description: of.help.to_owned(),
+            unit: of.unit.to_owned(),
+            data: Some(data),
+            ..Metric::default()
+        }
+    }
+
+    fn number(&self, of: &names::Metric, sample: &Sample) -> NumberDataPoint {
+        let value = match &sample.value {
+            Value::Number(number) => *number,
+            Value::Times(times) => times.sum,
+        };
+        NumberDataPoint {
+            attributes: attributes(of, sample),
+            start_time_unix_nano: self.since,
+            time_unix_nano: self.now,
+            value: Some(number_data_point::Value::AsDouble(value)),
+            ..NumberDataPoint::default()
+        }
+    }
+
+    fn times(&self, of: &names::Metric, sample: &Sample) -> Option<HistogramDataPoint> {
+        let Value::Times(times) = &sample.value else { return None };
+        Some(HistogramDataPoint {
+            attributes: attributes(of, sample),
+            start_time_unix_nano: self.since,
+            time_unix_nano: self.now,
+            count: times.count(),
+            sum: Some(times.sum),
+            bucket_counts: times.buckets.to_vec(),
+            explicit_bounds: BOUNDS.to_vec(),
+            ..HistogramDataPoint::default()
+        })
+    }
+}
+
+fn attributes(of: &names::Metric, sample: &Sample) -> Vec<KeyValue> {
+    let text = |value: &str| AnyValue { value: Some(any_value::Value::StringValue(value.to_owned())) };
+    let labels = of.labels.iter().zip(&sample.labels);
+    labels
+        .map(|(name, value)| KeyValue {
+            key: (*name).to_owned(),
+            value: Some(text(value)),
+            ..Default::default()
+        })
+        .collect()
+}

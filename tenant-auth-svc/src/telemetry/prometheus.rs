@@ -1,0 +1,113 @@
+//! A snapshot in the Prometheus text format, version 0.0.4.
+//!
+//! That format has no exemplars; a trace is found by its id in the access log instead.
+
+use prometheus::{
+    TextEncoder,
+    proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
+};
+
+use super::{
+    names::{self, Kind},
+    snapshot::{Sample, Snapshot, Value},
+};
+use crate::measure::durations::{BOUNDS, Distribution};
+
+/// The type of what [`text`] gives.
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// Writes it.
+#[must_use]
+pub fn text(snapshot: &Snapshot) -> String {
+    let families: Vec<_> = snapshot
+        .families
+        .iter()
+        .map(|family| {
+            let mut told = MetricFamily::default();
+            told.set_name(family.metric.name.to_owned());
+            told.set_help(family.metric.help.to_owned());
+            told.set_field_type(match family.metric.kind {
+                Kind::Counter => MetricType::COUNTER,
+                Kind::Gauge => MetricType::GAUGE,
+                Kind::Histogram => MetricType::HISTOGRAM,
+            });
+            told.set_metric(family.samples.iter().map(|sample| metric(family.metric, sample)).collect());
+            told
+        })
+        .collect();
+    // It fails for families without a name or without samples only, and there are none.
+    TextEncoder::new().encode_to_string(&families).unwrap_or_default()
+}
+
+fn metric(of: &names::Metric, sample: &Sample) -> Metric {
+    let mut metric = Metric::default();
+    let labels = of.labels.iter().zip(&sample.labels).map(|(name, value)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value(value.to_string());
+        pair
+    });
+    metric.set_label(labels.collect());
+    match (&sample.value, of.kind) {
+        (Value::Times(times), _) => metric.set_histogram(histogram(times)),
+        (Value::Number(number), Kind::Counter) => {
+            let mut counter = Counter::default();
+            counter.set_value(*number);
+            metric.set_counter(counter);
+        }
+        (Value::Number(number), Kind::Gauge | Kind::Histogram) => {
+            let mut gauge = Gauge::default();
+            gauge.set_value(*number);
+            metric.set_gauge(gauge);
+        }
+    }
+    metric
+}
+
+/// Each bucket here counts all that were at most as long.
+fn histogram(times: &Distribution) -> Histogram {
+    let mut so_far = 0;
+    let buckets = BOUNDS.iter().zip(times.buckets).map(|(bound, count)| {
+        so_far += count;
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(*bound);
+        bucket.set_cumulative_count(so_far);
+        bucket
+    });
+    let mut histogram = Histogram::default();
+    histogram.set_bucket(buckets.collect());
+    histogram.set_sample_count(times.count());
+    histogram.set_sample_sum(times.sum);
+    histogram
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_labels_and_times_are_written() {
+        let mut snapshot = Snapshot::default();
+        snapshot.number(&names::READY, 1.0);
+        snapshot.numbers(&names::VERDICTS, [("valid", 3.0), ("odd \"label\"\n", 0.5)]);
+        let mut times = Distribution { sum: 20.000_1, ..Distribution::default() };
+        (times.buckets[1], times.buckets[BOUNDS.len()]) = (1, 1);
+        snapshot.tell(&names::USAGE_FLUSH_DURATION, [(Vec::new(), Value::Times(times))]);
+        let text = text(&snapshot);
+        for line in [
+            "# TYPE tenant_auth_ready gauge",
+            "tenant_auth_ready 1",
+            "# TYPE tenant_auth_verdicts_total counter",
+            "tenant_auth_verdicts_total{verdict=\"valid\"} 3",
+            "tenant_auth_verdicts_total{verdict=\"odd \\\"label\\\"\\n\"} 0.5",
+            "tenant_auth_usage_flush_duration_seconds_bucket{le=\"0.00005\"} 0",
+            "tenant_auth_usage_flush_duration_seconds_bucket{le=\"0.0001\"} 1",
+            "tenant_auth_usage_flush_duration_seconds_bucket{le=\"13.1072\"} 1",
+            "tenant_auth_usage_flush_duration_seconds_bucket{le=\"+Inf\"} 2",
+            "tenant_auth_usage_flush_duration_seconds_sum 20.0001",
+            "tenant_auth_usage_flush_duration_seconds_count 2",
+        ] {
+            assert!(text.lines().any(|written| written == line), "{line}\n{text}");
+        }
+    }
+}
