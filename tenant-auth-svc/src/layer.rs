@@ -1,4 +1,4 @@
-//! What every RPC passes through, outermost first: request id and caller, the log line, panics, the bound of
+//! What every RPC passes through, unless it is a plain hit and takes the shortcut; outermost first: request id and caller, the log line, panics, the bound of
 //! what is in work, the deadline, what the caller may do.
 //!
 //! One layer a file; the order is written down once, in [`stack`](crate::app). They are ours rather than tonic's own
@@ -10,3 +10,4 @@ pub mod catch_panic;
 pub mod deadline;
 pub mod identify;
 pub mod shed;
+pub mod shortcut;

@@ -21,8 +21,9 @@ use tower::ServiceBuilder;
 use super::{Database, Memories, Memory, SessionMemory, StartError};
 use crate::{
     config::ListenConfig,
+    domain::validate::Validator,
     freshness::hub::Hub,
-    grpc::{AdminRpc, InfoRpc, SessionRpc, UsageRpc, ValidationRpc, WatchRpc, places::Places},
+    grpc::{AdminRpc, InfoRpc, SessionRpc, UsageRpc, ValidationRpc, WatchRpc, hits::Hits, places::Places},
     layer::{
         access_log::AccessLogLayer,
         authorize::AuthorizeLayer,
@@ -30,6 +31,7 @@ use crate::{
         deadline::DeadlineLayer,
         identify::{Directory, IdentifyLayer},
         shed::ShedLayer,
+        shortcut::Shortcut,
     },
     store::grouped::Grouped,
     transport::{Server, ServerConfig, tls::Certificates},
@@ -42,6 +44,7 @@ const LARGE: usize = 1024 * 1024;
 
 /// Everything that is served.
 pub(super) struct Services {
+    pub(super) hits: Arc<Validator<Memory>>,
     pub(super) validation: ValidationRpc<Database, Memory, SessionMemory>,
     pub(super) admin: AdminRpc<Database, Memories>,
     pub(super) info: InfoRpc,
@@ -103,16 +106,18 @@ impl Listener {
             routes.add_service(v1alpha);
         }
 
+        let hits = Hits::new(services.hits);
         // Outermost first.
-        let stack = ServiceBuilder::new()
-            .layer(IdentifyLayer::new(callers))
+        let whole = ServiceBuilder::new()
+            .layer(IdentifyLayer::new(Arc::clone(&callers)))
             .layer(AccessLogLayer)
             .layer(catch_panic::layer())
             .layer(ShedLayer::new(self.places))
             .layer(DeadlineLayer)
             .layer(AuthorizeLayer)
             .service(routes.routes().prepare());
-        Server::start(self.listener, certificates, stack, self.config).map_err(StartError::Threads)
+        let service = Shortcut::new(hits, callers, whole);
+        Server::start(self.listener, certificates, service, self.config).map_err(StartError::Threads)
     }
 }
 

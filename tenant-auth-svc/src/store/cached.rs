@@ -105,6 +105,11 @@ impl<L: Lookup> Cached<L> {
         Revision(self.0.revision.load(Ordering::Relaxed))
     }
 
+    /// Lets go of what is too old for everything, and only takes up room. To be done now and then.
+    pub fn sweep(&self) {
+        self.0.pool.sweep(self.0.clock.monotonic());
+    }
+
     /// How much there is in memory.
     pub fn size(&self) -> Size {
         let (records, absences) = self.0.pool.size();

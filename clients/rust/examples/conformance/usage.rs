@@ -20,8 +20,7 @@ pub(crate) async fn record(client: &Client, command: &Value) -> Result<Value, Er
     };
     let events = command["events"].as_array().into_iter().flatten().map(event).collect();
     let recorded = client.record_usage(text(command, "request_id"), events).await?;
-    let rejected =
-        |(index, error): &(usize, Error)| json!({"index": index, "error": code_name(code(error))});
+    let rejected = |(index, error): &(usize, Error)| json!({"index": index, "error": code_name(code(error))});
     Ok(json!({
         "accepted": recorded.accepted,
         "rejected": recorded.rejected.iter().map(rejected).collect::<Vec<_>>(),
