@@ -166,7 +166,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let feed =
         Arc::new(Feed::new(Arc::clone(&hop), memories.clone(), Arc::clone(&clock), heard, hub, timeout));
     let format = config.keys.format;
-    let admin = Arc::new(Admin::new(database.clone(), memories, format.clone(), Arc::clone(&clock)));
+    let admin = Arc::new(Admin::new(database.clone(), memories.clone(), format.clone(), Arc::clone(&clock)));
     let revision = memory.clone();
     let validator = Arc::new(Validator::new(memory.clone(), format, Arc::clone(&clock)));
 
@@ -184,6 +184,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
 
     let health = HealthReporter::new();
     let services = Services {
+        hits: Arc::clone(&validator),
         validation: ValidationRpc::new(Arc::clone(&validator), Arc::clone(&sessions), load),
         admin: AdminRpc::new(Arc::clone(&admin)),
         info: InfoRpc(ServerInfo {
@@ -221,7 +222,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     metering.begin_sweeping(readiness.clone());
     let upkeep = Upkeep::begin(
         database,
-        memory.clone(),
+        memories.clone(),
         config.memory.cache.keys,
         Pending { uses, slides },
         Arc::clone(&clock),

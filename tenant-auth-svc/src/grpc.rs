@@ -3,6 +3,7 @@
 pub mod context;
 mod convert;
 mod error;
+pub mod hits;
 pub mod places;
 mod services;
 pub mod status;

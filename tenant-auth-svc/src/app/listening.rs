@@ -21,8 +21,9 @@ use tower::ServiceBuilder;
 use super::{Database, Memories, Memory, SessionMemory, StartError};
 use crate::{
     config::ListenConfig,
+    domain::validate::Validator,
     freshness::hub::Hub,
-    grpc::{AdminRpc, InfoRpc, SessionRpc, UsageRpc, ValidationRpc, WatchRpc, places::Places},
+    grpc::{AdminRpc, InfoRpc, SessionRpc, UsageRpc, ValidationRpc, WatchRpc, hits::Hits, places::Places},
     layer::{
         access_log::AccessLogLayer,
         authorize::AuthorizeLayer,
@@ -31,6 +32,7 @@ use crate::{
         identify::{Directory, IdentifyLayer},
         metrics::{MetricsLayer, Rpcs},
         shed::ShedLayer,
+        shortcut::Shortcut,
         trace::TraceLayer,
     },
     store::grouped::Grouped,
@@ -45,6 +47,7 @@ const LARGE: usize = 1024 * 1024;
 
 /// Everything that is served.
 pub(super) struct Services {
+    pub(super) hits: Arc<Validator<Memory>>,
     pub(super) validation: ValidationRpc<Database, Memory, SessionMemory>,
     pub(super) admin: AdminRpc<Database, Memories>,
     pub(super) info: InfoRpc,
@@ -114,18 +117,20 @@ impl Listener {
             routes.add_service(v1alpha);
         }
 
+        let hits = Hits::new(services.hits);
         // Outermost first.
-        let stack = ServiceBuilder::new()
-            .layer(IdentifyLayer::new(callers))
-            .layer(TraceLayer::new(watching.tracing))
+        let whole = ServiceBuilder::new()
+            .layer(IdentifyLayer::new(Arc::clone(&callers)))
+            .layer(TraceLayer::new(watching.tracing.clone()))
             .layer(AccessLogLayer)
-            .layer(MetricsLayer::new(watching.rpcs))
+            .layer(MetricsLayer::new(Arc::clone(&watching.rpcs)))
             .layer(catch_panic::layer())
             .layer(ShedLayer::new(self.places))
             .layer(DeadlineLayer)
             .layer(AuthorizeLayer)
             .service(routes.routes().prepare());
-        Server::start(self.listener, certificates, stack, self.config).map_err(StartError::Threads)
+        let service = Shortcut::new(hits, callers, watching.rpcs, watching.tracing, whole);
+        Server::start(self.listener, certificates, service, self.config).map_err(StartError::Threads)
     }
 }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
-    Database, Memory,
+    Database, Memories, Memory,
     readiness::{Readiness, State},
 };
 use crate::domain::{
@@ -26,6 +26,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const WRITE_EVERY: Duration = Duration::from_secs(60);
 /// How often the moved ends of sessions are written. Well below the shortest time to live of a sliding one.
 const SLIDE_EVERY: Duration = Duration::from_secs(5);
+/// How often memory lets go of what is too old for everything.
+const TIDY_EVERY: Duration = Duration::from_secs(15 * 60);
 /// How many sessions are swept in one statement.
 const SWEPT_AT_ONCE: usize = 500;
 
@@ -50,7 +52,7 @@ pub(super) struct Upkeep {
     database: Database,
     pending: Pending,
     clock: SharedClock,
-    tasks: [JoinHandle<()>; 3],
+    tasks: [JoinHandle<()>; 4],
     reading: JoinHandle<()>,
 }
 
@@ -58,18 +60,20 @@ impl Upkeep {
     /// Begins, as soon as the service is ready. Memory has room for `capacity` keys.
     pub(super) fn begin(
         database: Database,
-        memory: Memory,
+        memories: Memories,
         capacity: u64,
         pending: Pending,
         clock: SharedClock,
         readiness: watch::Receiver<Readiness>,
     ) -> Self {
+        let memory = memories.0.clone();
         let reading = tokio::spawn(read_ahead(database.clone(), memory.clone(), capacity, readiness));
         let (uses, slides) = (Arc::clone(&pending.uses), Arc::clone(&pending.slides));
         let tasks = [
             tokio::spawn(write_uses(uses, database.clone())),
             tokio::spawn(write_slides(slides, database.clone())),
             tokio::spawn(keep_swept(Arc::clone(&clock), database.clone())),
+            tokio::spawn(keep_tidy(memories)),
         ];
         Self { memory, database, pending, clock, tasks, reading }
     }
@@ -155,6 +159,15 @@ async fn keep_swept(clock: SharedClock, database: Database) {
     loop {
         tokio::time::sleep(WRITE_EVERY).await;
         let _ = sweep(&database, &clock).await;
+    }
+}
+
+/// Lets go of what memory holds in vain, again and again.
+async fn keep_tidy((keys, sessions): Memories) {
+    loop {
+        tokio::time::sleep(TIDY_EVERY).await;
+        keys.sweep();
+        sessions.sweep();
     }
 }
 

@@ -55,6 +55,16 @@ impl<S: KeySource> Validator<S> {
         Ok(self.judge(knowledge, &question.required_scopes))
     }
 
+    /// Decides about one key by what is in memory; `None` when that is not enough. Waits for nothing.
+    #[must_use]
+    pub fn recall(&self, question: &Question) -> Option<Decision> {
+        let Ok(shape) = self.format.inspect(&question.key) else {
+            return Some(MALFORMED);
+        };
+        let knowledge = self.source.recall(&shape.hash())?;
+        Some(self.judge(knowledge, &question.required_scopes))
+    }
+
     /// Decides about several keys; what memory does not know is asked for together.
     ///
     /// One outcome per question, in order. An outcome is an error under the same conditions as for a single key.

@@ -55,7 +55,7 @@ where
 }
 
 /// Whether a caller may call the RPC at a path.
-fn allowed(identity: &Identity, path: &str) -> Result<(), ApiError> {
+pub(super) fn allowed(identity: &Identity, path: &str) -> Result<(), ApiError> {
     let caller = match identity {
         Identity::Anyone => return Ok(()),
         Identity::Known(caller) => Some(caller),

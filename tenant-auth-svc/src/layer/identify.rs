@@ -98,16 +98,20 @@ where
     }
 }
 
-/// The caller's id if it is short and printable without spaces, so that it cannot garble a log; else a new one.
+/// The caller's id if it is sensible; else a new one.
 fn request_id<B>(request: &Request<B>) -> Arc<str> {
-    let sensible =
-        |id: &&str| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
-    let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(sensible);
+    let given = request.headers().get(REQUEST_ID).filter(|id| is_sensible(id.as_bytes()));
+    let given = given.and_then(|id| id.to_str().ok());
     given.map_or_else(|| Uuid::now_v7().simple().to_string().into(), Into::into)
 }
 
+/// Whether an id is short and printable without spaces, so that it cannot garble a log.
+pub(super) fn is_sensible(id: &[u8]) -> bool {
+    (1..=MAX_REQUEST_ID).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
+}
+
 /// A token that is sent has to be good: nobody falls back to what its certificate allows.
-fn identity<B>(callers: Option<&Callers>, request: &Request<B>) -> Identity {
+pub(super) fn identity<B>(callers: Option<&Callers>, request: &Request<B>) -> Identity {
     let Some(callers) = callers else { return Identity::Anyone };
     let found = match request.headers().get(AUTHORIZATION) {
         Some(value) => value.to_str().ok().and_then(bearer).and_then(|token| callers.with_token(token)),

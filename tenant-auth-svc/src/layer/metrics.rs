@@ -16,7 +16,10 @@ use tower::{Layer, Service};
 
 use super::follow::{Followed, FollowedBody, Follower};
 use crate::{
-    domain::access,
+    domain::{
+        access,
+        verdict::{Source, Verdict},
+    },
     grpc::{
         context::RpcRecord,
         tally::{Tallied, Tally},
@@ -95,6 +98,19 @@ impl Rpcs {
             let in_flight = begun.saturating_sub(ended.iter().sum());
             Numbers { name, in_flight, ended, took: durations::read(&self.0, first + TOOK) }
         })
+    }
+
+    /// Counts an RPC that was answered from memory at once.
+    pub fn hit(&self, path: &str, decisions: &[(Verdict, Source)], started: Instant) {
+        let slots = slots(rpc(path));
+        let shard = self.0.mine();
+        for (verdict, source) in decisions {
+            shard.add(Tallied::Verdict((*verdict).into()).place(), 1);
+            shard.add(Tallied::Source(*source).place(), 1);
+        }
+        shard.add(slots, 1);
+        shard.add(slots + ENDED + Code::Ok as usize, 1);
+        durations::note(shard, slots + TOOK, started.elapsed());
     }
 
     /// How many keys and sessions came to this.

@@ -30,6 +30,10 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct TraceId(pub opentelemetry::trace::TraceId);
 
+/// What chance has decided about a request whose caller says nothing about traces.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chance(pub(super) bool);
+
 /// Traces RPCs, if there is anything to trace with.
 #[derive(Clone, Debug)]
 pub struct TraceLayer(Option<Tracing>);
@@ -77,7 +81,8 @@ where
 }
 
 fn begin<In>(tracing: &Tracing, request: &mut Request<In>) -> Option<Traced> {
-    let (id, within) = tracing.begin(request.headers(), || name(request.uri().path()));
+    let chance = request.extensions().get::<Chance>().map(|chance| chance.0);
+    let (id, within) = tracing.begin(request.headers(), chance, || name(request.uri().path()));
     if let Some(id) = id {
         request.extensions_mut().insert(TraceId(id));
     }

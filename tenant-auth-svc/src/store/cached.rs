@@ -111,6 +111,11 @@ impl<L: Lookup> Cached<L> {
         Revision(self.0.revision.load(Ordering::Relaxed))
     }
 
+    /// Lets go of what is too old for everything, and only takes up room. To be done now and then.
+    pub fn sweep(&self) {
+        self.0.pool.sweep(self.0.clock.monotonic());
+    }
+
     /// Before a read ahead: the moment and the epoch from which its answer counts.
     pub fn reading_ahead(&self) -> ReadingAhead {
         ReadingAhead { loaded_at: self.0.clock.monotonic(), began: self.0.pool.epoch() }

@@ -1,6 +1,7 @@
 //! Logs: one event a line on standard error, for a person or for a collector.
 //!
-//! An RPC leaves one line, target `tenant_auth::rpc`; trouble with the database leaves lines of its own. No line ever
+//! An RPC leaves one line, target `tenant_auth::rpc`: those of the daily traffic that went well at `debug`, since there
+//! are thousands a second and metrics count them; trouble with the database leaves lines of its own. No line ever
 //! holds a key, a token or a pepper: they live in types without a readable `Debug`, and a test looks for a planted one.
 
 use tracing::Subscriber;

@@ -57,10 +57,11 @@ impl Tracing {
     }
 
     /// The trace that a request belongs to, if there is one, and its span, if that is traced here.
-    /// `name` is asked for only then.
+    /// `name` is asked for only then. `chance` is what chance has decided already, if it was asked.
     pub fn begin(
         &self,
         headers: &HeaderMap,
+        chance: Option<bool>,
         name: impl FnOnce() -> &'static str,
     ) -> (Option<TraceId>, Option<Within>) {
         let parent = match headers.get(PARENT) {
@@ -69,7 +70,8 @@ impl Tracing {
             None => Context::new(),
         };
         let said = parent.has_active_span().then(|| parent.span().span_context().clone());
-        let traced = said.as_ref().map_or_else(|| self.draw(), |said| said.is_sampled());
+        let traced =
+            said.as_ref().map_or_else(|| chance.unwrap_or_else(|| self.draw()), |said| said.is_sampled());
         if !traced {
             return (said.map(|said| said.trace_id()), None);
         }
@@ -86,8 +88,15 @@ impl Tracing {
         (Some(id), Some(within))
     }
 
+    /// Whether the caller says that a request is traced, as far as can be told at a glance; `None` if it says nothing.
+    #[must_use]
+    pub fn said(&self, headers: &HeaderMap) -> Option<bool> {
+        // The flags are last; without the one for "sampled" they are zero.
+        headers.get(PARENT).map(|parent| !parent.as_bytes().ends_with(b"-00"))
+    }
+
     /// One in so many, at random. Before there is a span: those that are not traced must cost nothing.
-    fn draw(&self) -> bool {
+    pub fn draw(&self) -> bool {
         if self.share <= 0.0 {
             return false;
         }
@@ -168,7 +177,7 @@ mod tests {
             (0.0, &HeaderMap::new(), false, false),
             (1.0, &HeaderMap::new(), false, true),
         ] {
-            let (found, within) = tracing(share).0.begin(headers, || RPC);
+            let (found, within) = tracing(share).0.begin(headers, None, || RPC);
             assert_eq!(within.is_some(), traced, "{headers:?}, {share}");
             assert_eq!(found.is_some_and(|found| found.to_string() == TRACE), id, "{headers:?}, {share}");
         }

@@ -3,6 +3,7 @@
 mod greeting;
 
 use std::{
+    cell::RefCell,
     convert::Infallible,
     future::Future,
     pin::pin,
@@ -33,7 +34,7 @@ pub(super) async fn serve<Io, S, B>(
     stop: impl Future<Output = ()>,
 ) where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<tonic::body::Body>, Response = Response<B>, Error = Infallible> + Clone + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + 'static,
     S::Future: Send + 'static,
     B: Body + Send + 'static,
     B::Data: Send,
@@ -41,12 +42,12 @@ pub(super) async fn serve<Io, S, B>(
 {
     let read = Arc::new(AtomicUsize::new(0));
     let io = greeting::Counted::new(io, Arc::clone(&read));
-    let requests = service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(tonic::body::Body::new);
+    // Borrowed for the length of a call, on one thread. Layers are always ready: none of them waits for anything before
+    // a request has come.
+    let service = RefCell::new(service);
+    let requests = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
-        let mut service = service.clone();
-        // Layers are always ready: none of them waits for anything before a request has come.
-        service.call(request)
+        service.borrow_mut().call(request)
     });
     let mut connection = pin!(builder(&limits).serve_connection(TokioIo::new(io), requests));
     let mut stop = pin!(stop);

@@ -10,6 +10,7 @@ use std::{
 
 use http::{Request, Response};
 use http_body::Body;
+use hyper::body::Incoming;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
@@ -100,7 +101,7 @@ impl Server {
         config: ServerConfig,
     ) -> io::Result<Self>
     where
-        S: Service<Request<tonic::body::Body>, Response = Response<B>, Error = Infallible>,
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
         S: Clone + Send + 'static,
         S::Future: Send + 'static,
         B: Body + Send + 'static,

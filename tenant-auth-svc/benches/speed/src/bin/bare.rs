@@ -1,0 +1,28 @@
+//! A handler that does nothing, in our own build and on our own transport: what is left is what the decision costs, and
+//! what every request passes through.
+
+use std::net::SocketAddr;
+
+use http::Request;
+use hyper::body::Incoming;
+use tenant_auth_bench::empty::Empty;
+use tenant_auth_proto::v1::validation_service_server::ValidationServiceServer;
+use tenant_auth_svc::transport::{Server, ServerConfig, limits::Limits};
+use tokio::net::TcpListener;
+use tower::ServiceBuilder;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let address: SocketAddr = std::env::args().nth(1).unwrap_or_default().parse()?;
+    let routes = tonic::service::Routes::new(ValidationServiceServer::new(Empty)).prepare();
+    let service = ServiceBuilder::new()
+        .map_request(|request: Request<Incoming>| request.map(tonic::body::Body::new))
+        .service(routes);
+    let config = ServerConfig { workers: 1, max_connections: 1_000, limits: Limits::default() };
+    let mut server = Server::start(TcpListener::bind(address).await?, None, service, config)?;
+    server.drained().await;
+    Ok(())
+}

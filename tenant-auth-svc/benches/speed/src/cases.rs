@@ -1,0 +1,113 @@
+//! What is measured.
+
+mod batches;
+mod latency;
+mod memory;
+mod unary;
+
+use std::time::Duration;
+
+use crate::{process::Process, programs::Programs, stats::Rounds, table::say};
+
+/// How to measure.
+#[derive(Debug)]
+pub struct Plan {
+    /// What.
+    pub programs: Programs,
+    /// How often.
+    pub rounds: usize,
+    /// How long each time.
+    pub time: Duration,
+    /// Only cases whose name holds this.
+    pub only: Option<String>,
+}
+
+impl Plan {
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+    }
+}
+
+/// The core that a measured server has for itself; the load comes from the other one, where there is one.
+const SERVER_CORE: usize = 0;
+/// The core of the load.
+const LOAD_CORE: usize = 1;
+/// Keys in memory, where it is about many.
+const MANY: usize = 100_000;
+
+/// Measures everything that is wanted, and prints a table for each case.
+///
+/// # Errors
+/// When a server does not start, or an answer is wrong.
+pub async fn run(plan: &Plan) -> anyhow::Result<()> {
+    let cores = std::thread::available_parallelism()?.get();
+    bind_to(LOAD_CORE.min(cores - 1))?;
+    say(&format!(
+        "{cores} cores; the server on core {SERVER_CORE}, the load on core {}; {} rounds of {:?}; medians ± half the spread",
+        LOAD_CORE.min(cores - 1),
+        plan.rounds,
+        plan.time
+    ));
+    let mut peak = None;
+    if plan.wants("unary") {
+        peak = Some(unary::run(plan).await?);
+    }
+    if plan.wants("batches") {
+        batches::run(plan).await?;
+    }
+    if plan.wants("latency") {
+        latency::run(plan, peak).await?;
+    }
+    if plan.wants("memory") {
+        memory::run(plan).await?;
+    }
+    Ok(())
+}
+
+/// Binds this process to a core.
+fn bind_to(core: usize) -> anyhow::Result<()> {
+    let this = std::process::id().to_string();
+    let status = std::process::Command::new("taskset")
+        .args(["-a", "-p", "-c", &core.to_string(), &this])
+        .stdout(std::process::Stdio::null())
+        .status()?;
+    anyhow::ensure!(status.success(), "taskset cannot bind this process to core {core}");
+    Ok(())
+}
+
+/// What one round of a closed loop came to.
+#[derive(Clone, Debug, Default)]
+struct Measured {
+    /// Requests a second.
+    rate: Rounds,
+    /// Microseconds of the server's processor time for a request.
+    cpu: Rounds,
+    /// Share of the core that the server used: below 1, the load was the bottleneck.
+    busy: Rounds,
+}
+
+impl Measured {
+    async fn round(
+        &mut self,
+        process: &Process,
+        load: &crate::load::Load,
+        time: Duration,
+    ) -> anyhow::Result<()> {
+        let before = process.cpu()?;
+        let outcome = load.flat_out(time).await?;
+        let cpu = process.cpu()? - before;
+        let took = outcome.took.as_secs_f64();
+        self.rate.add(outcome.requests as f64 / took);
+        self.cpu.add(cpu.as_secs_f64() * 1e6 / outcome.requests as f64);
+        self.busy.add(cpu.as_secs_f64() / took);
+        Ok(())
+    }
+}
+
+fn shown(rounds: &Rounds, digits: usize) -> String {
+    format!("{:.digits$} ±{:.0} %", rounds.median(), rounds.uncertainty() * 100.0)
+}
+
+fn ratio(subject: f64, baseline: f64) -> String {
+    format!("{:.2}×", subject / baseline)
+}

@@ -1,0 +1,67 @@
+//! Latency at half of the highest rate: an open loop, corrected for coordinated omission.
+
+use hdrhistogram::Histogram;
+
+use super::{Plan, SERVER_CORE, ratio};
+use crate::{load::Load, process::Process, service::Service, stats::Rounds, table};
+
+const PATH: &str = "/tenantauth.v1.ValidationService/ValidateKey";
+const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
+
+/// Measures at half of `peak`, or of what is found to be the peak.
+pub(super) async fn run(plan: &Plan, peak: Option<f64>) -> anyhow::Result<()> {
+    let core = Some(SERVER_CORE);
+    let bare = Process::start(core, &plan.programs.bare, |command, address| {
+        command.arg(address.to_string());
+    })?;
+    let service = Service::start(&plan.programs.service, core, 1).await?;
+    let bodies = service.requests();
+    let load = |process: &Process| Load {
+        address: process.address,
+        path: PATH,
+        bodies: bodies.clone(),
+        connections: 4,
+        streams: 16,
+    };
+    let peak = match peak {
+        Some(peak) => peak,
+        None => {
+            let outcome = load(&service.process).flat_out(plan.time).await?;
+            outcome.requests as f64 / outcome.took.as_secs_f64()
+        }
+    };
+    let rate = peak / 2.0;
+    let subjects = [("our transport, empty handler", &bare), ("ValidateKey, one key", &service.process)];
+    let mut measured: [[Rounds; 3]; 2] = Default::default();
+    for round in 0..=plan.rounds {
+        for ((_, process), measured) in subjects.iter().zip(&mut measured) {
+            let latencies: Histogram<u64> = load(process).at_rate(rate, plan.time).await?.latencies;
+            if round > 0 {
+                for ((_, quantile), rounds) in QUANTILES.iter().zip(measured) {
+                    rounds.add(latencies.value_at_quantile(*quantile) as f64 / 1e3);
+                }
+            }
+        }
+    }
+    let [bare, _] = &measured;
+    let lines: Vec<_> = subjects
+        .iter()
+        .zip(&measured)
+        .map(|((name, _), these)| {
+            let mut line = vec![(*name).to_owned()];
+            line.extend(these.iter().zip(bare).map(|(this, bare)| {
+                format!("{} ({})", super::shown(this, 0), ratio(this.median(), bare.median()))
+            }));
+            line
+        })
+        .collect();
+    let mut head = vec!["server"];
+    let named = QUANTILES.map(|(name, _)| format!("{name}, µs"));
+    head.extend(named.iter().map(String::as_str));
+    table::print(
+        &format!("Latency at {rate:.0} requests/s, and its ratio to the empty handler's"),
+        &head,
+        &lines,
+    );
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! One key a request: against tonic as it comes, and against a handler that does nothing on our transport.
+
+use super::{Measured, Plan, SERVER_CORE, ratio, shown};
+use crate::{load::Load, process::Process, service::Service, table};
+
+const PATH: &str = "/tenantauth.v1.ValidationService/ValidateKey";
+/// As from a few replicas of a busy API.
+const CONNECTIONS: usize = 4;
+/// Requests at once on each connection.
+const STREAMS: usize = 16;
+
+/// Measures, and gives the highest rate of the service with one key.
+pub(super) async fn run(plan: &Plan) -> anyhow::Result<f64> {
+    let core = Some(SERVER_CORE);
+    let with_address = |command: &mut std::process::Command, address: std::net::SocketAddr| {
+        command.arg(address.to_string());
+    };
+    let stock = Process::start(core, &plan.programs.stock, with_address)?;
+    let bare = Process::start(core, &plan.programs.bare, with_address)?;
+    let hot = Service::start(&plan.programs.service, core, 1).await?;
+    let many = Service::start(&plan.programs.service, core, super::MANY).await?;
+    let one = hot.requests();
+    let subjects = [
+        ("stock tonic, empty handler", &stock, one.clone()),
+        ("our transport, empty handler", &bare, one.clone()),
+        ("ValidateKey, one key", &hot.process, one.clone()),
+        ("ValidateKey, 100,000 keys at random", &many.process, many.requests()),
+    ];
+    let mut measured: [Measured; 4] = Default::default();
+    for round in 0..=plan.rounds {
+        for ((_, process, bodies), measured) in subjects.iter().zip(&mut measured) {
+            let load = Load {
+                address: process.address,
+                path: PATH,
+                bodies: bodies.clone(),
+                connections: CONNECTIONS,
+                streams: STREAMS,
+            };
+            // The first round only warms up.
+            let mut warm_up = Measured::default();
+            let into = if round == 0 { &mut warm_up } else { measured };
+            into.round(process, &load, plan.time).await?;
+        }
+    }
+    let [stock, bare, hot, _] = &measured;
+    let lines: Vec<_> = subjects
+        .iter()
+        .zip(&measured)
+        .map(|((name, ..), this)| {
+            vec![
+                (*name).to_owned(),
+                shown(&this.rate, 0),
+                format!("{:.0} %", this.busy.median() * 100.0),
+                shown(&this.cpu, 2),
+                ratio(this.rate.median(), stock.rate.median()),
+                ratio(stock.cpu.median(), this.cpu.median()),
+                ratio(bare.cpu.median(), this.cpu.median()),
+                ratio(hot.cpu.median(), this.cpu.median()),
+            ]
+        })
+        .collect();
+    table::print(
+        &format!("One key a request, {CONNECTIONS} connections of {STREAMS} requests at once"),
+        &[
+            "server",
+            "requests/s",
+            "core used",
+            "µs CPU/request",
+            "rate/stock",
+            "stock/CPU",
+            "bare/CPU",
+            "hot/CPU",
+        ],
+        &lines,
+    );
+    Ok(hot.rate.median())
+}

@@ -1,0 +1,52 @@
+//! `cargo run --release -p tenant-auth-bench`: builds what is measured, measures it, prints the tables.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use tenant_auth_bench::{cases, programs::Programs};
+
+/// Measures tenant-auth against servers that do nothing, round by round in one run.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Rounds of each case; baseline and subject take turns
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// Seconds of each round
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Only cases whose name holds this
+    #[arg(long)]
+    only: Option<String>,
+    /// Use programs that were built before, in this target folder, instead of building them
+    #[arg(long, value_name = "DIR")]
+    built: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[expect(clippy::print_stderr, reason = "the last words of a command")]
+            {
+                eprintln!("error: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> anyhow::Result<()> {
+    let programs = match args.built {
+        Some(folder) => Programs::in_folder(&folder),
+        None => Programs::build()?,
+    };
+    // The load comes from one thread, so that it can be bound to one core.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let plan = cases::Plan {
+        programs,
+        rounds: args.rounds,
+        time: Duration::from_secs_f64(args.seconds),
+        only: args.only,
+    };
+    runtime.block_on(cases::run(&plan))
+}

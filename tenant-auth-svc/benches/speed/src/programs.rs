@@ -1,0 +1,52 @@
+//! The programs that are measured, each built as it is meant to be.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, ensure};
+
+/// Where the programs are.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// tonic as it comes: the default release profile.
+    pub stock: PathBuf,
+    /// A handler that does nothing, on our transport and in our build.
+    pub bare: PathBuf,
+    /// The service, as it ships.
+    pub service: PathBuf,
+}
+
+impl Programs {
+    /// Those in a target folder.
+    #[must_use]
+    pub fn in_folder(folder: &Path) -> Self {
+        let program = |profile: &str, name: &str| folder.join(profile).join(name);
+        Self {
+            stock: program("release", "stock"),
+            bare: program("dist", "bare"),
+            service: program("dist", "tenant-auth-svc"),
+        }
+    }
+
+    /// Builds them: the stock server by the default release profile, the others by the one that ships.
+    ///
+    /// # Errors
+    /// When cargo cannot be run, or fails.
+    pub fn build() -> anyhow::Result<Self> {
+        build(&["--release", "-p", "tenant-auth-bench", "--bin", "stock"])?;
+        build(&["--profile", "dist", "-p", "tenant-auth-bench", "--bin", "bare"])?;
+        build(&["--profile", "dist", "-p", "tenant-auth-svc"])?;
+        let this = std::env::current_exe()?;
+        let folder = this.parent().and_then(Path::parent).context("this program is in no target folder")?;
+        Ok(Self::in_folder(folder))
+    }
+}
+
+fn build(args: &[&str]) -> anyhow::Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo).arg("build").arg("--quiet").args(args).status()?;
+    ensure!(status.success(), "cargo build {} failed", args.join(" "));
+    Ok(())
+}

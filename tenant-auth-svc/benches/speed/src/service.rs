@@ -1,0 +1,139 @@
+//! A service with keys to ask about.
+
+use std::{net::SocketAddr, path::Path, process::Command, sync::Arc};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+use tenant_auth_proto::v1::{
+    self, admin_service_client::AdminServiceClient, validation_service_client::ValidationServiceClient,
+};
+use tonic::transport::Channel;
+
+use crate::{load::framed, process::Process};
+
+/// How many keys one request imports.
+const AT_ONCE: usize = 500;
+
+/// A service on an embedded database, with keys in memory.
+#[derive(Debug)]
+pub struct Service {
+    /// The process.
+    pub process: Process,
+    /// The keys it knows.
+    pub keys: Vec<String>,
+    _folder: TempDir,
+}
+
+impl Service {
+    /// Starts one on a core, and lets it see so many keys.
+    ///
+    /// # Errors
+    /// When it does not start, or does not honour one of the keys.
+    pub async fn start(program: &Path, core: Option<usize>, count: usize) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let database = folder.path().join("bench.db");
+        let configure = |command: &mut Command, address: SocketAddr| {
+            command.arg("serve").envs([
+                ("TENANT_AUTH_LISTEN", address.to_string()),
+                ("TENANT_AUTH_OPS_LISTEN", "off".to_owned()),
+                ("TENANT_AUTH_DATABASE_URL", format!("file:{}", database.display())),
+                ("TENANT_AUTH_WORKERS", "1".to_owned()),
+                ("TENANT_AUTH_LOG", "warn".to_owned()),
+                // What is measured is answers from memory; reloads of 100,000 keys would be another thing.
+                ("TENANT_AUTH_CACHE_FRESH", "1h".to_owned()),
+                ("TENANT_AUTH_CACHE_REFRESH", "2h".to_owned()),
+            ]);
+        };
+        let process = Process::start(core, program, configure)?;
+        let channel = Channel::from_shared(format!("http://{}", process.address))?.connect().await?;
+        let mut admin = AdminServiceClient::new(channel.clone()).max_encoding_message_size(1 << 20);
+        let tenant = v1::CreateTenantRequest {
+            name: "Acme Corporation".to_owned(),
+            plan: "enterprise".to_owned(),
+            ..Default::default()
+        };
+        let tenant = admin.create_tenant(tenant).await?.into_inner().tenant.context("no tenant")?.tenant_id;
+        let first = v1::IssueKeyRequest {
+            tenant_id: tenant.clone(),
+            name: "bench".to_owned(),
+            scopes: vec!["orders:read".to_owned(), "orders:write".to_owned()],
+            expires_at: None,
+        };
+        let mut keys = vec![admin.issue_key(first).await?.into_inner().plaintext];
+        let mut validation = ValidationServiceClient::new(channel)
+            .max_encoding_message_size(1 << 20)
+            .max_decoding_message_size(1 << 22);
+        while keys.len() < count {
+            let new: Vec<_> = (keys.len()..count.min(keys.len() + AT_ONCE)).map(strange_key).collect();
+            import(&mut admin, &tenant, &new).await?;
+            keys.extend(new);
+        }
+        for keys in keys.chunks(AT_ONCE) {
+            let requests = keys.iter().map(|key| question(key)).collect();
+            let answer = validation.batch_validate_keys(v1::BatchValidateKeysRequest { requests }).await?;
+            for result in answer.into_inner().results {
+                use v1::batch_validate_keys_result::Result as Outcome;
+                let Some(Outcome::Response(decision)) = result.result else {
+                    anyhow::bail!("a key was not decided about")
+                };
+                anyhow::ensure!(
+                    decision.verdict() == v1::Verdict::Valid,
+                    "a key is not honoured: {decision:?}"
+                );
+            }
+        }
+        Ok(Self { process, keys, _folder: folder })
+    }
+
+    /// A request for each key, in an order that no cache of the processor can foresee.
+    #[must_use]
+    pub fn requests(&self) -> Arc<[Bytes]> {
+        let mut order: Vec<_> = (0..self.keys.len()).collect();
+        shuffle(&mut order);
+        order.iter().filter_map(|index| self.keys.get(*index)).map(|key| framed(&question(key))).collect()
+    }
+
+    /// A batch of the first so many keys.
+    #[must_use]
+    pub fn batch(&self, size: usize) -> Arc<[Bytes]> {
+        let requests = self.keys.iter().take(size).map(|key| question(key)).collect();
+        Arc::new([framed(&v1::BatchValidateKeysRequest { requests })])
+    }
+}
+
+async fn import(
+    admin: &mut AdminServiceClient<Channel>,
+    tenant: &str,
+    keys: &[String],
+) -> anyhow::Result<()> {
+    let key = |key: &String| v1::ImportKey {
+        sha256: Sha256::digest(key.as_bytes()).to_vec(),
+        tenant_id: tenant.to_owned(),
+        name: "bench".to_owned(),
+        scopes: vec!["orders:read".to_owned(), "orders:write".to_owned()],
+        ..Default::default()
+    };
+    let request = v1::ImportKeysRequest { keys: keys.iter().map(key).collect() };
+    admin.import_keys(request).await?;
+    Ok(())
+}
+
+fn question(key: &str) -> v1::ValidateKeyRequest {
+    v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: vec!["orders:read".to_owned()] }
+}
+
+/// A key of somebody else's shape, as long as ours: 41 characters.
+fn strange_key(number: usize) -> String {
+    format!("bench-{number:035}")
+}
+
+/// Fisher and Yates, with a generator that is the same on every run.
+fn shuffle(order: &mut [usize]) {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    for index in (1..order.len()).rev() {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        order.swap(index, (state >> 33) as usize % (index + 1));
+    }
+}

@@ -1,0 +1,30 @@
+//! Tables for people, as Markdown.
+
+/// Prints a table: a head and lines of as many cells.
+pub fn print(title: &str, head: &[&str], lines: &[Vec<String>]) {
+    let width = |column: usize| {
+        let cells = lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count());
+        cells.chain(head.get(column).map(|name| name.chars().count())).max().unwrap_or_default()
+    };
+    let row = |cells: &mut dyn Iterator<Item = &str>| {
+        let cells: Vec<_> =
+            cells.enumerate().map(|(i, cell)| format!("{cell:<width$}", width = width(i))).collect();
+        format!("| {} |", cells.join(" | "))
+    };
+    let mut text = format!("\n{title}\n\n");
+    text += &row(&mut head.iter().copied());
+    let rules: Vec<_> = (0..head.len()).map(|column| "-".repeat(width(column))).collect();
+    text += &format!("\n| {} |\n", rules.join(" | "));
+    for line in lines {
+        text += &row(&mut line.iter().map(String::as_str));
+        text.push('\n');
+    }
+    say(&text);
+}
+
+/// Says something to whoever waits.
+pub fn say(text: &str) {
+    use std::io::Write as _;
+    // Whoever reads may have gone: no reason to fail.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

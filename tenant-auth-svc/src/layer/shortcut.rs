@@ -1,0 +1,295 @@
+//! Answers from memory before anything is set up for a request that may have to wait.
+//!
+//! Nearly every request asks about a key that is in memory. Its answer takes less time than naming the request, taking
+//! a place for it and setting its timer; so those are for the requests that need them. A hit is in work for a
+//! microsecond, on the thread of its connection: it can neither pile up nor be late. Who may call is looked at here as
+//! everywhere. What is no plain hit goes the whole way as if this were not here.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header::CONTENT_TYPE};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use tower::Service;
+
+use super::{
+    authorize::allowed,
+    identify::{Directory, REQUEST_ID, identity, is_sensible},
+    metrics::Rpcs,
+    trace::Chance,
+};
+use crate::{
+    domain::validate::KeySource,
+    grpc::hits::Hits,
+    telemetry::{logging::RPC_TARGET, traces::Tracing},
+};
+
+/// The service that takes the shortcut where it can. A clone shares nothing that is counted: each connection has one, and
+/// no two threads wait for each other's count.
+#[derive(Debug)]
+pub struct Shortcut<S, K>(Arc<Ways<S, K>>);
+
+/// Where a request may go.
+#[derive(Debug)]
+pub struct Ways<S, K> {
+    hits: Hits<K>,
+    callers: Directory,
+    rpcs: Arc<Rpcs>,
+    tracing: Option<Tracing>,
+    whole: S,
+}
+
+impl<S, K: KeySource> Shortcut<S, K> {
+    /// Answers what `hits` can for `callers`, and leaves everything else to `whole`.
+    /// They are counted in `rpcs`. What is traced by `tracing` is left to `whole` too.
+    pub fn new(
+        hits: Hits<K>,
+        callers: Directory,
+        rpcs: Arc<Rpcs>,
+        tracing: Option<Tracing>,
+        whole: S,
+    ) -> Self {
+        Self(Arc::new(Ways { hits, callers, rpcs, tracing, whole }))
+    }
+}
+
+impl<S: Clone, K: KeySource> Clone for Shortcut<S, K> {
+    fn clone(&self) -> Self {
+        let Ways { hits, callers, rpcs, tracing, whole } = &*self.0;
+        let (hits, callers, rpcs) = (hits.clone(), Arc::clone(callers), Arc::clone(rpcs));
+        Self(Arc::new(Ways { hits, callers, rpcs, tracing: tracing.clone(), whole: whole.clone() }))
+    }
+}
+
+impl<S, K, Out> Service<Request<Incoming>> for Shortcut<S, K>
+where
+    S: Service<Request<tonic::body::Body>, Response = Response<Out>> + Clone,
+    K: KeySource,
+{
+    type Response = Response<ShortcutBody<Out>>;
+    type Error = S::Error;
+    type Future = Answering<S, K, S::Future>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+        let started = Instant::now();
+        if self.0.applies(&request) && !self.0.is_traced(&mut request) {
+            Answering { way: Way::Trying { ways: Arc::clone(&self.0), request: Some(request), started } }
+        } else {
+            let answer = self.0.whole.clone().call(request.map(tonic::body::Body::new));
+            Answering { way: Way::Whole { answer } }
+        }
+    }
+}
+
+impl<S, K: KeySource> Ways<S, K> {
+    fn applies(&self, request: &Request<Incoming>) -> bool {
+        let path = request.uri().path();
+        Hits::<K>::concerns(path)
+            && request.method() == Method::POST
+            && request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == GRPC || kind == "application/grpc+proto")
+            // Who reads the lines of these RPCs wants to see all of them.
+            && !tracing::enabled!(target: RPC_TARGET, tracing::Level::DEBUG)
+            && allowed(&identity(self.callers.load().as_deref(), request), path).is_ok()
+    }
+}
+
+impl<S, K> Ways<S, K> {
+    /// Whether a request may be traced: chance decides here about those whose caller says nothing, so that it is not
+    /// asked twice.
+    fn is_traced(&self, request: &mut Request<Incoming>) -> bool {
+        let Some(tracing) = &self.tracing else { return false };
+        match tracing.said(request.headers()) {
+            Some(said) => said,
+            None => {
+                let drawn = tracing.draw();
+                request.extensions_mut().insert(Chance(drawn));
+                drawn
+            }
+        }
+    }
+}
+
+const GRPC: &str = "application/grpc";
+
+pin_project! {
+    /// The future of [`Shortcut`].
+    pub struct Answering<S, K, F> {
+        #[pin]
+        way: Way<S, K, F>,
+    }
+}
+
+pin_project! {
+    #[project = WayProjection]
+    enum Way<S, K, F> {
+        // The request's message is read, if it is there already.
+        Trying { ways: Arc<Ways<S, K>>, request: Option<Request<Incoming>>, started: Instant },
+        Whole { #[pin] answer: F },
+    }
+}
+
+impl<S, K, Out> Future for Answering<S, K, S::Future>
+where
+    S: Service<Request<tonic::body::Body>, Response = Response<Out>> + Clone,
+    K: KeySource,
+{
+    type Output = Result<Response<ShortcutBody<Out>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut way = self.project().way;
+        if let WayProjection::Trying { ways, request, started } = way.as_mut().project() {
+            let Some(mut request) = request.take() else { return Poll::Pending };
+            let read = read(request.body_mut(), cx);
+            let path = request.uri().path();
+            if let (Some(frame), true) = (&read.frame, read.is_whole)
+                && let Some(answer) = ways.hits.answer(path, frame)
+            {
+                ways.rpcs.hit(path, &answer.decisions, *started);
+                return Poll::Ready(Ok(response(answer.frame, request.headers())));
+            }
+            let request = request.map(|rest| tonic::body::Body::new(Resumed { read, rest }));
+            let answer = ways.whole.clone().call(request);
+            way.set(Way::Whole { answer });
+        }
+        match way.project() {
+            WayProjection::Whole { answer } => {
+                let response = ready!(answer.poll(cx))?;
+                Poll::Ready(Ok(response.map(|body| ShortcutBody { kind: Kind::Whole { body } })))
+            }
+            WayProjection::Trying { .. } => Poll::Pending,
+        }
+    }
+}
+
+/// What of a request's body was there at once.
+struct Read {
+    frame: Option<Bytes>,
+    /// Whether it is all there will be.
+    is_whole: bool,
+    /// What ended the reading early, to be told to whoever reads on.
+    failure: Option<hyper::Error>,
+}
+
+/// Reads what is there: a message of the usual size has come with its head.
+fn read(body: &mut Incoming, cx: &mut Context<'_>) -> Read {
+    let mut read = Read { frame: None, is_whole: false, failure: None };
+    match Pin::new(&mut *body).poll_frame(cx) {
+        Poll::Ready(Some(Ok(frame))) => {
+            // Trailers of a request mean nothing in gRPC.
+            read.frame = frame.into_data().ok();
+            read.is_whole = body.is_end_stream();
+        }
+        Poll::Ready(Some(Err(error))) => read.failure = Some(error),
+        Poll::Ready(None) => read.is_whole = true,
+        Poll::Pending => {}
+    }
+    read
+}
+
+pin_project! {
+    /// A body of which something was read already.
+    struct Resumed {
+        read: Read,
+        #[pin]
+        rest: Incoming,
+    }
+}
+
+impl Body for Resumed {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.project();
+        if let Some(frame) = this.read.frame.take() {
+            return Poll::Ready(Some(Ok(Frame::data(frame))));
+        }
+        if let Some(failure) = this.read.failure.take() {
+            return Poll::Ready(Some(Err(failure)));
+        }
+        this.rest.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.read.frame.is_none() && self.read.failure.is_none() && self.rest.is_end_stream()
+    }
+}
+
+fn response<Out>(frame: Bytes, request: &HeaderMap) -> Response<ShortcutBody<Out>> {
+    let mut response = Response::new(ShortcutBody { kind: Kind::Hit { frame: Some(frame), is_over: false } });
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
+    // Only one that the caller has given: without, nobody will look for it.
+    if let Some(id) = request.get(REQUEST_ID).filter(|id| is_sensible(id.as_bytes())) {
+        response.headers_mut().insert(REQUEST_ID, id.clone());
+    }
+    response
+}
+
+pin_project! {
+    /// The body of an answer.
+    pub struct ShortcutBody<B> {
+        #[pin]
+        kind: Kind<B>,
+    }
+}
+
+pin_project! {
+    #[project = KindProjection]
+    enum Kind<B> {
+        // One frame, and the status OK.
+        Hit { frame: Option<Bytes>, is_over: bool },
+        Whole { #[pin] body: B },
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for ShortcutBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match self.project().kind.project() {
+            KindProjection::Whole { body } => body.poll_frame(cx),
+            KindProjection::Hit { frame, is_over } => match (frame.take(), *is_over) {
+                (Some(frame), _) => Poll::Ready(Some(Ok(Frame::data(frame)))),
+                (None, false) => {
+                    *is_over = true;
+                    let mut trailers = HeaderMap::with_capacity(1);
+                    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+                    Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+                }
+                (None, true) => Poll::Ready(None),
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Whole { body } => body.is_end_stream(),
+            Kind::Hit { is_over, .. } => *is_over,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Whole { body } => body.size_hint(),
+            Kind::Hit { .. } => SizeHint::default(),
+        }
+    }
+}
