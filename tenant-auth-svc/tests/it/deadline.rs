@@ -85,6 +85,7 @@ async fn a_validation_ends_with_its_caller_and_its_load_goes_on_for_the_others()
         let (mut client, request) = (validation(&service), question(&key));
         async move { client.validate_key(request).await }
     });
+    database.server().wait_for(|counters| counters.open_requests == 1).await;
     let timed_out = validation(&service).validate_key(within("100m", question(&key))).await.unwrap_err();
     assert_timed_out(&timed_out);
     assert_eq!(database.server().counters().open_requests, 1, "the load goes on");
