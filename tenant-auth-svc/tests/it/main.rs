@@ -31,6 +31,7 @@ mod migrations;
 mod ops;
 mod outage;
 mod pki;
+mod scrape;
 mod sessions;
 mod shed;
 mod stamp;
