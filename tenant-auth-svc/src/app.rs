@@ -1,7 +1,9 @@
 //! The composition root: the only place that names every concrete type, and where the orders are written down.
 
+mod error;
 mod following;
 mod listening;
+mod measuring;
 mod metering;
 mod readiness;
 mod reloading;
@@ -11,18 +13,17 @@ mod upkeep;
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use thiserror::Error;
 use tokio::sync::oneshot;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-pub use self::running::Running;
+pub use self::{error::StartError, running::Running};
 use self::{
-    listening::Services,
+    listening::{Services, Watching},
+    measuring::Meters,
     metering::Metering,
     readiness::Preparation,
     reloading::Reloading,
@@ -33,14 +34,21 @@ use crate::{
     build,
     config::{DatabaseConfig, Location, ServiceConfig},
     domain::{
-        admin::Admin, clock::SharedClock, freshness::World, session::Slides, sessions::Sessions,
-        usage::Meter, used::Uses, validate::Validator,
+        admin::Admin,
+        clock::{Moment, SharedClock},
+        freshness::World,
+        session::Slides,
+        sessions::Sessions,
+        usage::Meter,
+        used::Uses,
+        validate::Validator,
     },
     freshness::{
         feed::{Feed, Heard},
         hub::Hub,
     },
     grpc::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
+    layer::metrics::Rpcs,
     ops,
     store::{
         backend::Backend,
@@ -49,13 +57,17 @@ use crate::{
         cached::{CacheConfig, Cached, Outlook, oldest::Oldest},
         coalesced::Coalesced,
         grouped::Grouped,
-        hrana::{RemoteConfig, RemoteEngine, SetupError},
-        libsql::{EmbeddedEngine, OpenError},
+        hrana::{RemoteConfig, RemoteEngine},
+        libsql::EmbeddedEngine,
         lookup::{Keys, Sessions as SessionTable},
-        migrate::{KNOWN_VERSION, SchemaError},
+        migrate::KNOWN_VERSION,
         observed::Observed,
         retried::Retried,
         sql::SqlStore,
+    },
+    telemetry::{
+        otlp::{Otlp, OtlpCounts},
+        prometheus,
     },
 };
 
@@ -77,42 +89,6 @@ pub type ChangeFeed = Feed<Hop, Memories>;
 
 /// How long one load may take, whoever waits for it; the hop has limits of its own well below.
 const LOAD: Duration = Duration::from_secs(2);
-
-/// Why the service could not start, or had to stop.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// The address cannot be had.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the operating system says.
-        source: std::io::Error,
-    },
-    /// The address for health over HTTP cannot be had.
-    #[error("cannot listen on {address} for health over HTTP (TENANT_AUTH_OPS_LISTEN): {source}")]
-    OpsListen {
-        /// The address.
-        address: SocketAddr,
-        /// What the operating system says.
-        source: std::io::Error,
-    },
-    /// There is nothing to serve with.
-    #[error("cannot start the threads that serve connections: {0}")]
-    Threads(std::io::Error),
-    /// The embedded database cannot be had.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// The remote database cannot be prepared for.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
-    /// The database cannot be used as it is.
-    #[error(transparent)]
-    Schema(Arc<SchemaError>),
-    /// The server broke.
-    #[error("the server ended unexpectedly: {0}")]
-    Server(String),
-}
 
 /// Prepares the database hop that a configuration asks for. Connects to nothing remote yet.
 ///
@@ -153,6 +129,12 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     };
     let ops_address = ops.as_ref().map(ops::Listener::address);
 
+    let rpcs = Arc::new(Rpcs::default());
+    let counts = Arc::new(OtlpCounts::default());
+    let otlp = config.telemetry.otlp.as_ref();
+    let otlp = otlp.map(|config| Otlp::new(config, build::THIS.version, Arc::clone(&counts))).transpose();
+    let otlp = otlp.map_err(|error| StartError::Collector(error.to_string()))?;
+
     let database = SqlStore::new(Arc::clone(&hop), Arc::clone(&config.keys.peppers));
     let heard = Arc::new(Heard::default());
     let uses = Arc::new(Uses::new(Arc::clone(&clock)));
@@ -165,9 +147,10 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         outlook(&hop, &heard),
         Arc::clone(&oldest),
     );
+    let session_cache = CacheConfig { keys: config.sessions.in_memory, ..config.memory.cache };
     let session_memory = Cached::new(
         Coalesced::new(SessionTable::new(database.clone()), LOAD),
-        CacheConfig { keys: config.sessions.in_memory, ..config.memory.cache },
+        session_cache,
         Arc::clone(&clock),
         outlook(&hop, &heard),
         Arc::clone(&oldest),
@@ -186,13 +169,13 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let sessions = Arc::new(Sessions::new(
         database.clone(),
         Arc::clone(&validator),
-        session_memory,
+        session_memory.clone(),
         Arc::clone(&slides),
         config.sessions.per_tenant,
         Arc::clone(&clock),
     ));
 
-    let (meter, mut metering) = Metering::begin(database.clone(), config.usage, Arc::clone(&clock));
+    let (meter, grouped, mut metering) = Metering::begin(database.clone(), config.usage, Arc::clone(&clock));
 
     let health = HealthReporter::new();
     let services = Services {
@@ -213,7 +196,9 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     };
     readiness::announce_not_ready(&health).await;
     let (files, callers, certificates) = Reloading::new(config.access, config.tls);
-    let server = listener.serve(services, callers, certificates)?;
+    let places = listener.places.clone();
+    let watching = Watching { rpcs: Arc::clone(&rpcs), tracing: otlp.as_ref().map(Otlp::tracing) };
+    let server = listener.serve(services, watching, callers, certificates)?;
     health.set_service_status(readiness::PROCESS, ServingStatus::Serving).await;
 
     let preparation = Preparation {
@@ -231,7 +216,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     metering.begin_sweeping(readiness.clone());
     let upkeep = Upkeep::begin(
         database,
-        memory,
+        memory.clone(),
         config.memory.cache.keys,
         Pending { uses, slides },
         Arc::clone(&clock),
@@ -240,17 +225,35 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
 
     let stopping = Arc::new(OnceLock::new());
     let (alive, ended) = oneshot::channel();
+    let witnesses = Witnesses {
+        clock: Arc::clone(&clock),
+        readiness: readiness.clone(),
+        stopping: Arc::clone(&stopping),
+        hop,
+        heard: told,
+        oldest,
+        files: files.clone(),
+    };
+    let meters = Arc::new(Meters {
+        witnesses: witnesses.clone(),
+        began: Moment::now(&clock),
+        rpcs,
+        places,
+        connections: server.connections().clone(),
+        keys: (memory, config.memory.cache),
+        sessions: (session_memory, session_cache),
+        feed: Arc::clone(&feed),
+        usage: grouped,
+        otlp: counts,
+    });
+    let sending = otlp.map(|otlp| {
+        let meters = Arc::clone(&meters);
+        otlp.send(Box::new(move || meters.snapshot()))
+    });
     if let Some(ops) = ops {
-        let witnesses = Witnesses {
-            clock: Arc::clone(&clock),
-            readiness: readiness.clone(),
-            stopping: Arc::clone(&stopping),
-            hop,
-            heard: told,
-            oldest,
-            files: files.clone(),
-        };
-        tokio::spawn(ops.serve(witnesses.look(), async move {
+        let metrics = Arc::new(move || prometheus::text(&meters.snapshot()));
+        let told = ops::Told { look: witnesses.look(), metrics };
+        tokio::spawn(ops.serve(told, async move {
             // Nothing is ever sent: it ends with its sender.
             let _: Result<Infallible, _> = ended.await;
         }));
@@ -271,6 +274,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         looking: tokio::spawn(files.clone().keep_looking()),
         files,
         _alive: alive,
+        sending,
         server,
         preparation,
         following,

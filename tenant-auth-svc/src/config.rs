@@ -12,6 +12,7 @@ mod log;
 mod ops;
 mod reader;
 mod sessions;
+mod telemetry;
 mod tls;
 mod usage;
 
@@ -25,6 +26,7 @@ pub use self::{
     ops::OpsConfig,
     reader::{Origin, Problem, Reader, Setting, Settings},
     sessions::SessionsConfig,
+    telemetry::{OtlpConfig, TelemetryConfig},
     tls::TlsConfig,
     usage::UsageConfig,
 };
@@ -50,6 +52,8 @@ pub struct ServiceConfig {
     pub usage: UsageConfig,
     /// What those who run the service see of it, and how it ends.
     pub ops: OpsConfig,
+    /// Where spans and metrics are sent.
+    pub telemetry: TelemetryConfig,
     /// What to log.
     pub log: LogConfig,
 }
@@ -75,9 +79,10 @@ impl ServiceConfig {
         let sessions = SessionsConfig::read(&mut reader);
         let usage = UsageConfig::read(&mut reader);
         let ops = OpsConfig::read(&mut reader);
+        let telemetry = TelemetryConfig::read(&mut reader);
         let log = LogConfig::read(&mut reader);
         let read = reader.finish().map_err(Invalid)?;
-        match (listen, tls, access, database, keys, memory, sessions, usage, ops, log) {
+        match (listen, tls, access, database, keys, memory, sessions, usage, ops, telemetry, log) {
             (
                 Some(listen),
                 Some(tls),
@@ -88,8 +93,24 @@ impl ServiceConfig {
                 Some(sessions),
                 Some(usage),
                 Some(ops),
+                Some(telemetry),
                 Some(log),
-            ) => Ok((Self { listen, tls, access, database, keys, memory, sessions, usage, ops, log }, read)),
+            ) => {
+                let all = Self {
+                    listen,
+                    tls,
+                    access,
+                    database,
+                    keys,
+                    memory,
+                    sessions,
+                    usage,
+                    ops,
+                    telemetry,
+                    log,
+                };
+                Ok((all, read))
+            }
             // A reader without problems has a value for everything.
             _ => Err(Invalid(Vec::new())),
         }

@@ -1,5 +1,5 @@
-//! What every RPC passes through, outermost first: request id and caller, the log line, panics, the bound of
-//! what is in work, the deadline, what the caller may do.
+//! What every RPC passes through, outermost first: request id and caller, the span, the log line, the metrics, panics, the
+//! bound of what is in work, the deadline, what the caller may do.
 //!
 //! One layer a file; the order is written down once, in [`stack`](crate::app). They are ours rather than tonic's own
 //! limits, because those sit outside every layer and what they refuse would be seen by nobody.

@@ -1,5 +1,5 @@
-//! For those who run the service, over plain HTTP on a port of its own: is it alive, is it ready, and how does what it
-//! depends on fare.
+//! For those who run the service, over plain HTTP on a port of its own: is it alive, is it ready, how does what it
+//! depends on fare, and what do its metrics say.
 //!
 //! Readiness goes on through an outage of the database, since memory answers: if it followed the database, all
 //! replicas would be taken out of service at once, at the moment when their memories are all there is.
@@ -9,4 +9,4 @@ mod json;
 mod server;
 mod text;
 
-pub use self::server::{Listener, Look, bind};
+pub use self::server::{Listener, Look, Told, bind};

@@ -14,5 +14,5 @@ mod worker;
 
 pub use self::{
     peer::Peer,
-    server::{Server, ServerConfig},
+    server::{ConnectionCounts, Connections, Server, ServerConfig},
 };

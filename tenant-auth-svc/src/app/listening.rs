@@ -29,9 +29,12 @@ use crate::{
         catch_panic,
         deadline::DeadlineLayer,
         identify::{Directory, IdentifyLayer},
+        metrics::{MetricsLayer, Rpcs},
         shed::ShedLayer,
+        trace::TraceLayer,
     },
     store::grouped::Grouped,
+    telemetry::traces::Tracing,
     transport::{Server, ServerConfig, tls::Certificates},
 };
 
@@ -51,11 +54,18 @@ pub(super) struct Services {
     pub(super) health: HealthReporter,
 }
 
+/// What watches them.
+pub(super) struct Watching {
+    pub(super) rpcs: Arc<Rpcs>,
+    /// `None` where no request is traced.
+    pub(super) tracing: Option<Tracing>,
+}
+
 /// A bound address, not served yet.
 pub(super) struct Listener {
     pub(super) address: SocketAddr,
+    pub(super) places: Places,
     listener: TcpListener,
-    places: Places,
     config: ServerConfig,
 }
 
@@ -76,6 +86,7 @@ impl Listener {
     pub(super) fn serve(
         self,
         services: Services,
+        watching: Watching,
         callers: Directory,
         certificates: Option<Arc<Certificates>>,
     ) -> Result<Server, StartError> {
@@ -106,7 +117,9 @@ impl Listener {
         // Outermost first.
         let stack = ServiceBuilder::new()
             .layer(IdentifyLayer::new(callers))
+            .layer(TraceLayer::new(watching.tracing))
             .layer(AccessLogLayer)
+            .layer(MetricsLayer::new(watching.rpcs))
             .layer(catch_panic::layer())
             .layer(ShedLayer::new(self.places))
             .layer(DeadlineLayer)

@@ -44,11 +44,11 @@ impl Metering {
         database: Database,
         config: UsageConfig,
         clock: SharedClock,
-    ) -> (Arc<UsageMeter>, Self) {
+    ) -> (Arc<UsageMeter>, Grouped, Self) {
         let (grouped, committing) = Grouped::begin(database.clone(), config.group);
-        let meter = Arc::new(Meter::new(grouped, database.clone(), Arc::clone(&clock)));
+        let meter = Arc::new(Meter::new(grouped.clone(), database.clone(), Arc::clone(&clock)));
         let sweeper = Arc::new(Sweeper { database, retention: config.retention, clock });
-        (meter, Self { committing, sweeper, sweeping: None })
+        (meter, grouped, Self { committing, sweeper, sweeping: None })
     }
 
     /// Sweeps now and then from the moment the schema is in place.

@@ -29,6 +29,7 @@ use crate::{
         validate::Validator,
     },
     store::grouped::Committing,
+    telemetry::otlp::Sending,
     transport::Server,
 };
 
@@ -40,6 +41,9 @@ const LAST_USAGE: Duration = Duration::from_secs(5);
 
 /// How long writing down the last uses may hold up the end.
 const LAST_WRITES: Duration = Duration::from_secs(2);
+
+/// How long the last spans and metrics may.
+const LAST_TOLD: Duration = Duration::from_secs(2);
 
 /// A running service. It serves until it is told to stop, or dropped.
 #[derive(Debug)]
@@ -61,6 +65,8 @@ pub struct Running {
     pub(super) looking: JoinHandle<()>,
     /// Health is served over HTTP for as long as this exists: to the end of the drain.
     pub(super) _alive: oneshot::Sender<Infallible>,
+    /// Nothing is sent where no collector is named.
+    pub(super) sending: Option<Sending>,
     pub(super) server: Server,
     pub(super) preparation: JoinHandle<()>,
     pub(super) following: JoinHandle<()>,
@@ -101,7 +107,7 @@ impl Running {
     /// Connections of each worker at this moment.
     #[must_use]
     pub fn connections(&self) -> Vec<usize> {
-        self.server.connections()
+        self.server.connections().live().collect()
     }
 
     /// The change feed, to be read at a moment of one's own.
@@ -222,6 +228,9 @@ impl Running {
         }
         // Without an answer they are lost: the next use of each key is noted again.
         let _ = tokio::time::timeout(LAST_WRITES, self.write_uses()).await;
+        if let Some(sending) = self.sending.take() {
+            sending.finish(LAST_TOLD).await;
+        }
     }
 }
 

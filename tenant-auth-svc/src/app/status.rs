@@ -20,6 +20,7 @@ use crate::{
 };
 
 /// Those who know.
+#[derive(Clone)]
 pub(super) struct Witnesses {
     pub(super) clock: SharedClock,
     pub(super) readiness: watch::Receiver<Readiness>,
@@ -38,7 +39,7 @@ impl Witnesses {
         Arc::new(move || self.facts())
     }
 
-    fn facts(&self) -> Facts {
+    pub(super) fn facts(&self) -> Facts {
         let now = Moment::now(&self.clock);
         let (phase, since) = self.phase();
         let breaker = self.hop.inner();

@@ -7,7 +7,7 @@ use super::reader::{Reader, duration};
 /// What those who run the service see of it, and how it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpsConfig {
-    /// `TENANT_AUTH_OPS_LISTEN`: address and port for `/livez` and `/readyz` over HTTP; `None` (`off`) for neither.
+    /// `TENANT_AUTH_OPS_LISTEN`: address and port for `/livez`, `/readyz` and `/metrics` over HTTP; `None` (`off`) for none.
     /// Default `127.0.0.1:50052`. Port 0 takes any free one. There is no secret in what they say, so that it may be
     /// beyond loopback.
     pub listen: Option<SocketAddr>,

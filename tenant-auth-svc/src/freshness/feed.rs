@@ -24,6 +24,7 @@ use crate::{
         verdict::Revision,
         watch::{Invalidation, Subject},
     },
+    measure::counts::Counter,
     store::engine::{Engine, Row, Statement},
 };
 
@@ -70,6 +71,8 @@ pub struct Feed<E, M> {
     hub: Hub,
     patience: Duration,
     position: Mutex<Position>,
+    events: Counter,
+    start_overs: Counter,
 }
 
 /// When the feed was last heard.
@@ -115,12 +118,24 @@ impl<E: Engine, M: Forget> Feed<E, M> {
             hub,
             patience: timeout.min(PATIENCE),
             position: Mutex::default(),
+            events: Counter::default(),
+            start_overs: Counter::default(),
         }
     }
 
     /// Where to listen to what it reads.
     pub fn hub(&self) -> &Hub {
         &self.hub
+    }
+
+    /// How many changes were read.
+    pub fn events(&self) -> u64 {
+        self.events.get()
+    }
+
+    /// How often the log did not go on from where it was read.
+    pub fn start_overs(&self) -> u64 {
+        self.start_overs.get()
     }
 
     /// Reads everything new, and only then counts as heard.
@@ -151,10 +166,12 @@ impl<E: Engine, M: Forget> Feed<E, M> {
         let cut_off = news.oldest > position.seq + 1 && news.newest > position.seq;
         let another_log = news.newest < position.seq
             || (position.mark.is_some() && news.mark.is_some() && news.mark != position.mark);
+        self.events.add(news.count as u64);
         if !position.begun {
             // What is in memory by now was read without anybody listening.
             self.memory.verify_all();
         } else if another_log || cut_off {
+            self.start_overs.one();
             tracing::warn!(
                 position = position.seq,
                 oldest = news.oldest,

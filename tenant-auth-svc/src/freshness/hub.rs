@@ -13,10 +13,13 @@ use std::{
 use futures::{Stream, StreamExt as _, stream};
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use crate::domain::{
-    clock::SharedClock,
-    verdict::Revision,
-    watch::{Invalidation, Told, WatchError, Watchable},
+use crate::{
+    domain::{
+        clock::SharedClock,
+        verdict::Revision,
+        watch::{Invalidation, Told, WatchError, Watchable},
+    },
+    measure::counts::Counter,
 };
 
 /// How many events the ring holds. At four readings of the feed and one sign of life a second, minutes.
@@ -36,6 +39,7 @@ struct Inner {
     /// Whether the feed is followed at all.
     followed: bool,
     past: Mutex<Past>,
+    cut_off: Counter,
 }
 
 #[derive(Debug)]
@@ -61,7 +65,7 @@ impl Hub {
             complete_after: None,
             last_heartbeat: None,
         };
-        Self(Arc::new(Inner { clock, followed, past: Mutex::new(past) }))
+        Self(Arc::new(Inner { clock, followed, past: Mutex::new(past), cut_off: Counter::default() }))
     }
 
     /// The log goes on with these.
@@ -101,6 +105,18 @@ impl Hub {
     /// Ends every subscription: this replica is going.
     pub fn close(&self) {
         self.past().ring = None;
+    }
+
+    /// How many have subscribed.
+    #[must_use]
+    pub fn subscribers(&self) -> usize {
+        self.past().ring.as_ref().map_or(0, broadcast::Sender::receiver_count)
+    }
+
+    /// How many were cut off because they fell too far behind.
+    #[must_use]
+    pub fn cut_off(&self) -> u64 {
+        self.0.cut_off.get()
     }
 
     fn past(&self) -> MutexGuard<'_, Past> {
@@ -147,18 +163,20 @@ impl Watchable for Hub {
             let ahead = after.filter(|after| *after > past.position).map(Ahead::of);
             (after.and_then(|after| past.missed(after)), ring, ahead)
         };
-        let live = stream::unfold((Some(ring), ahead), |(ring, mut ahead)| async move {
+        let hub = self.clone();
+        let live = stream::unfold((Some(ring), ahead, hub), |(ring, mut ahead, hub)| async move {
             let mut ring = ring?;
             loop {
                 let told = match ring.recv().await {
                     Ok(told) => told,
                     Err(RecvError::Lagged(behind)) => {
-                        return Some((Err(WatchError::TooSlow(behind)), (None, None)));
+                        hub.0.cut_off.one();
+                        return Some((Err(WatchError::TooSlow(behind)), (None, None, hub)));
                     }
-                    Err(RecvError::Closed) => return Some((Err(WatchError::Going), (None, None))),
+                    Err(RecvError::Closed) => return Some((Err(WatchError::Going), (None, None, hub))),
                 };
                 if let Some(told) = Ahead::catch_up(&mut ahead, told) {
-                    return Some((Ok(told), (Some(ring), ahead)));
+                    return Some((Ok(told), (Some(ring), ahead, hub)));
                 }
             }
         });

@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
+use crate::measure::counts::Counts;
+
 /// The places for what is in work, counted over the whole process, whatever connection it comes on. Cheap to clone;
 /// clones share everything.
 #[derive(Clone, Debug)]
@@ -14,13 +16,15 @@ pub struct Places(Arc<Count>);
 struct Count {
     limit: usize,
     taken: AtomicUsize,
+    /// How often there was none left, in the one slot. Under a flood every thread refuses.
+    refused: Counts,
 }
 
 impl Places {
     /// As many as this.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Count { limit, taken: AtomicUsize::new(0) }))
+        Self(Arc::new(Count { limit, taken: AtomicUsize::new(0), refused: Counts::new(1) }))
     }
 
     /// How many there are, free or taken.
@@ -29,13 +33,28 @@ impl Places {
         self.0.limit
     }
 
+    /// How many are taken.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.0.taken.load(Ordering::Relaxed)
+    }
+
+    /// How often one was asked for and there was none.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.0.refused.get(0)
+    }
+
     /// Takes one, if there is any left. Never waits: what has to wait for a place is refused, so that it can try
     /// another replica.
     #[must_use]
     pub fn take(&self) -> Option<Place> {
         let one_more = |taken: usize| (taken < self.0.limit).then_some(taken + 1);
         // It counts, and orders nothing else.
-        self.0.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        if self.0.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+            self.0.refused.add(0, 1);
+            return None;
+        }
         Some(Place { places: self.clone(), held: AtomicBool::new(true) })
     }
 }
@@ -82,6 +101,7 @@ mod tests {
         let third = places.take().unwrap();
         drop(first);
         assert!(places.take().is_none(), "given back three times, it was one place");
+        assert_eq!(places.refused(), 2);
         drop((second, third));
         assert_eq!(places.0.taken.load(Ordering::Relaxed), 0);
     }

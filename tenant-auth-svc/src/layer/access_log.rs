@@ -12,6 +12,7 @@ use pin_project_lite::pin_project;
 use tonic::Code;
 use tower::{Layer, Service};
 
+use super::trace::TraceId;
 use crate::{
     grpc::context::{Caller, RequestId, RpcRecord},
     telemetry::logging::RPC_TARGET,
@@ -53,6 +54,7 @@ where
             rpc: request.uri().path().trim_start_matches('/').to_owned(),
             request_id: extensions.get::<RequestId>().cloned(),
             caller: extensions.get::<Caller>().cloned(),
+            trace_id: extensions.get::<TraceId>().copied(),
             record: extensions.get::<RpcRecord>().cloned().unwrap_or_default(),
             started: Instant::now(),
             written: false,
@@ -133,6 +135,7 @@ struct Line {
     rpc: String,
     request_id: Option<RequestId>,
     caller: Option<Caller>,
+    trace_id: Option<TraceId>,
     record: RpcRecord,
     started: Instant,
     written: bool,
@@ -148,6 +151,7 @@ macro_rules! event {
             rpc = $line.rpc,
             request_id = $line.request_id.as_ref().map(|id| &*id.0),
             caller = $line.caller.as_ref().map(|caller| &*caller.0),
+            trace_id = $line.trace_id.map(|TraceId(id)| tracing::field::display(id)),
             code = $code,
             verdict = verdict.map(|(verdict, _)| verdict.as_str()),
             source = verdict.map(|(_, source)| source.as_str()),

@@ -37,6 +37,11 @@ impl<T: Follower> Tail<T> {
         self.0.as_ref().map(T::enter)
     }
 
+    /// Whether anybody follows, still.
+    fn is_there(&self) -> bool {
+        self.0.is_some()
+    }
+
     fn end(&mut self, code: Option<Code>) {
         if let Some(mut follower) = self.0.take() {
             follower.end(code);
@@ -80,11 +85,13 @@ where
         let response = ready!(this.answer.poll(cx))?;
         drop(held);
         let mut tail = mem::replace(this.tail, Tail(None));
-        if let Some(code) = code_in(response.headers()) {
-            tail.end(Some(code));
-        } else if response.body().is_end_stream() {
-            // No gRPC: what was refused as a request of another kind.
-            tail.end(Some(Code::Unknown));
+        if tail.is_there() {
+            if let Some(code) = code_in(response.headers()) {
+                tail.end(Some(code));
+            } else if response.body().is_end_stream() {
+                // No gRPC: what was refused as a request of another kind.
+                tail.end(Some(Code::Unknown));
+            }
         }
         Poll::Ready(Ok(response.map(|body| FollowedBody { body, tail })))
     }
@@ -111,6 +118,9 @@ impl<B: Body, T: Follower> Body for FollowedBody<B, T> {
         let held = this.tail.enter();
         let frame = ready!(this.body.poll_frame(cx));
         drop(held);
+        if !this.tail.is_there() {
+            return Poll::Ready(frame);
+        }
         match &frame {
             Some(Ok(frame)) => match frame.trailers_ref() {
                 Some(trailers) => this.tail.end(Some(code_in(trailers).unwrap_or(Code::Unknown))),

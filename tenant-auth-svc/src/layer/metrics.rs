@@ -221,7 +221,10 @@ mod tests {
     #[test]
     fn a_made_up_path_has_no_name_of_its_own() {
         let names: Vec<_> = names().collect();
-        assert_eq!(names[rpc("/tenantauth.v1.ValidationService/ValidateKey")], "tenantauth.v1.ValidationService/ValidateKey");
+        assert_eq!(
+            names[rpc("/tenantauth.v1.ValidationService/ValidateKey")],
+            "tenantauth.v1.ValidationService/ValidateKey"
+        );
         for made_up in ["", "/", "/other", "/tenantauth.v1.ValidationService/validatekey", "/a.b/C"] {
             assert_eq!(names[rpc(made_up)], OTHER, "{made_up}");
         }

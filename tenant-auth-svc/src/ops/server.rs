@@ -1,4 +1,4 @@
-//! The server: two paths, and what is said about all others.
+//! The server: three paths, and what is said about all others.
 
 use std::{fmt, future::Future, io, net::SocketAddr, sync::Arc};
 
@@ -18,12 +18,24 @@ use url::form_urlencoded;
 use super::{facts::Facts, json, text};
 
 /// What is said to whoever asks for something else.
-const CONTENTS: &str = "there is: /livez, /readyz, /readyz?verbose, /readyz?verbose&format=json\n";
+const CONTENTS: &str = "there is: /livez, /metrics, /readyz, /readyz?verbose, /readyz?verbose&format=json\n";
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
 /// Looks how everything fares. Asks nobody: what is known is told.
 pub type Look = Arc<dyn Fn() -> Facts + Send + Sync>;
+
+/// What is told to those who look.
+#[derive(Clone)]
+pub struct Told {
+    /// How everything fares.
+    pub look: Look,
+    /// The metrics of this moment, in the format of [`METRICS`].
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+/// The Prometheus text format.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// A bound address, not served yet.
 #[derive(Debug)]
@@ -49,24 +61,22 @@ impl Listener {
     }
 
     /// Serves until `end`, then lets what is under way finish.
-    pub async fn serve(self, look: Look, end: impl Future<Output = ()> + Send + 'static) {
+    pub async fn serve(self, told: Told, end: impl Future<Output = ()> + Send + 'static) {
         let routes = Router::new()
             .route("/livez", get(livez))
+            .route("/metrics", get(metrics))
             .route("/readyz", get(readyz))
             .fallback(nothing_here)
-            .with_state(Looking(look));
+            .with_state(told);
         if let Err(error) = axum::serve(self.listener, routes).with_graceful_shutdown(end).await {
             tracing::error!(%error, "health over HTTP ended; gRPC goes on");
         }
     }
 }
 
-#[derive(Clone)]
-struct Looking(Look);
-
-impl fmt::Debug for Looking {
+impl fmt::Debug for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Looking").finish_non_exhaustive()
+        f.debug_struct("Told").finish_non_exhaustive()
     }
 }
 
@@ -74,8 +84,12 @@ async fn livez() -> Response {
     answer(StatusCode::OK, TEXT, "ok".to_owned())
 }
 
-async fn readyz(State(Looking(look)): State<Looking>, RawQuery(query): RawQuery) -> Response {
-    let facts = look();
+async fn metrics(State(told): State<Told>) -> Response {
+    answer(StatusCode::OK, METRICS, (told.metrics)())
+}
+
+async fn readyz(State(told): State<Told>, RawQuery(query): RawQuery) -> Response {
+    let facts = (told.look)();
     let status = match facts.phase.is_ready() {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,

@@ -59,6 +59,7 @@ fn position(lane: Lane) -> usize {
 #[derive(Debug)]
 pub struct Bounded<E> {
     inner: E,
+    allowances: Allowances,
     lanes: [Semaphore; Lane::ALL.len()],
 }
 
@@ -66,7 +67,17 @@ impl<E: Engine> Bounded<E> {
     /// Bounds `inner`.
     pub fn new(inner: E, allowances: Allowances) -> Self {
         let lanes = allowances.0.map(Semaphore::new);
-        Self { inner, lanes }
+        Self { inner, allowances, lanes }
+    }
+
+    /// How many calls a lane may have in flight.
+    pub fn allowance(&self, lane: Lane) -> usize {
+        self.allowances.0[position(lane)]
+    }
+
+    /// How many it has.
+    pub fn in_flight(&self, lane: Lane) -> usize {
+        self.allowance(lane).saturating_sub(self.lanes[position(lane)].available_permits())
     }
 
     async fn room(&self, call: Call) -> Result<SemaphorePermit<'_>, StoreError> {

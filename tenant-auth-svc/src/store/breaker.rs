@@ -13,9 +13,12 @@ use std::{
 };
 
 use super::engine::{Engine, Rows, Statement};
-use crate::domain::{
-    clock::SharedClock,
-    store::{Call, FailureKind, StoreError},
+use crate::{
+    domain::{
+        clock::SharedClock,
+        store::{Call, FailureKind, StoreError},
+    },
+    measure::counts::{Counter, Counts},
 };
 
 /// Over how much time calls are counted.
@@ -32,6 +35,9 @@ pub struct Breaker<E> {
     clock: SharedClock,
     open: AtomicBool,
     state: Mutex<State>,
+    opened: Counter,
+    /// Calls not let through, in the one slot. Open, it may be asked at the rate of the traffic.
+    refused: Counts,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +52,14 @@ struct State {
 impl<E: Engine> Breaker<E> {
     /// Stands in front of `inner`.
     pub fn new(inner: E, clock: SharedClock) -> Self {
-        Self { inner, clock, open: AtomicBool::new(false), state: Mutex::default() }
+        Self {
+            inner,
+            clock,
+            open: AtomicBool::new(false),
+            state: Mutex::default(),
+            opened: Counter::default(),
+            refused: Counts::new(1),
+        }
     }
 
     /// The engine behind.
@@ -57,6 +70,16 @@ impl<E: Engine> Breaker<E> {
     /// Whether calls fail at once.
     pub fn is_open(&self) -> bool {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// How often it opened.
+    pub fn opened(&self) -> u64 {
+        self.opened.get()
+    }
+
+    /// How many calls failed at once.
+    pub fn refused(&self) -> u64 {
+        self.refused.get(0)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -71,6 +94,7 @@ impl<E: Engine> Breaker<E> {
         let now = self.clock.monotonic();
         let mut state = self.state();
         if now < state.next_probe {
+            self.refused.add(0, 1);
             let mut error = StoreError::new(FailureKind::CircuitOpen, "the database has not answered lately");
             error.retry_after = Some(PROBE * 2);
             return Err(error);
@@ -104,6 +128,7 @@ impl<E: Engine> Breaker<E> {
         if failed && state.outcomes.len() >= ENOUGH && state.failures * 2 >= state.outcomes.len() {
             state.next_probe = now + pause();
             self.open.store(true, Ordering::Relaxed);
+            self.opened.one();
             tracing::error!(
                 calls = state.outcomes.len(),
                 failures = state.failures,
@@ -207,6 +232,7 @@ mod tests {
             assert!(!setup.call().await);
         }
         assert_eq!(setup.calls(), 20, "nothing got through");
+        assert_eq!((setup.breaker.opened(), setup.breaker.refused()), (1, 1_000));
         // An hour of outage under load: one or two probes a second.
         for _ in 0..36_000 {
             setup.clock.advance(Duration::from_millis(100));

@@ -4,6 +4,7 @@
 
 mod entry;
 mod fence;
+mod figures;
 mod flight;
 pub mod oldest;
 mod pool;
@@ -19,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use self::figures::Size;
 use self::{
     fence::Epoch,
     flight::Flight,
@@ -34,6 +36,7 @@ use crate::domain::{
     store::{FailureKind, MAX_LOOKUP, StoreError, StoredDigest},
     verdict::{Revision, Source},
 };
+use crate::measure::{counts::Counts, spans::Within};
 
 /// How much is remembered, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +69,8 @@ struct Inner<L: Lookup> {
     pool: Pool<L::Id, L::Record>,
     flights: Mutex<Flights<L>>,
     revision: AtomicI64,
+    /// Look-ups that memory could not answer, in the one slot.
+    misses: Counts,
 }
 
 impl<L: Lookup> Clone for Cached<L> {
@@ -97,18 +102,13 @@ impl<L: Lookup> Cached<L> {
             pool: Pool::new(config),
             flights: Mutex::default(),
             revision: AtomicI64::new(0),
+            misses: Counts::new(1),
         }))
     }
 
     /// The highest change-log position seen so far.
     pub fn revision(&self) -> Revision {
         Revision(self.0.revision.load(Ordering::Relaxed))
-    }
-
-    /// How much there is in memory.
-    pub fn size(&self) -> Size {
-        let (records, absences) = self.0.pool.size();
-        Size { records, absences, loads: self.0.flights().len() }
     }
 
     /// Before a read ahead: the moment and the epoch from which its answer counts.
@@ -129,17 +129,6 @@ impl<L: Lookup> Cached<L> {
             self.0.pool.settle_ahead(digest, loaded);
         }
     }
-}
-
-/// How much there is in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
-    /// Records, those read ahead included.
-    pub records: u64,
-    /// Absences.
-    pub absences: u64,
-    /// Ids that are being loaded.
-    pub loads: usize,
 }
 
 /// A read ahead that is under way.
@@ -201,7 +190,10 @@ impl<L: Lookup> RecordSource for Cached<L> {
                 drop(self.join(std::slice::from_ref(id), true));
                 knowledge
             }
-            Recalled::Nothing => return None,
+            Recalled::Nothing => {
+                self.0.misses.add(0, 1);
+                return None;
+            }
         };
         self.0.note_age(&knowledge);
         Some(knowledge)
@@ -296,10 +288,15 @@ impl<L: Lookup> Cached<L> {
     /// Starts a load in a task of its own: a caller that gives up must not end it for the others.
     fn depart(&self, known: bool, ids: Arc<[L::Id]>) -> Flight<L::Id, L::Record> {
         let inner = Arc::clone(&self.0);
-        Flight::depart(Arc::clone(&ids), async move {
-            let _landed = Landed { inner: &inner, ids: &ids };
-            inner.load(known, &ids).await
-        })
+        // On behalf of the one who asked first; the others wait for a span that is not theirs.
+        let load = Within::current().run({
+            let ids = Arc::clone(&ids);
+            async move {
+                let _landed = Landed { inner: &inner, ids: &ids };
+                inner.load(known, &ids).await
+            }
+        });
+        Flight::depart(ids, load)
     }
 }
 

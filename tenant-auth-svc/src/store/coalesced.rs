@@ -13,9 +13,12 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::lookup::Lookup;
-use crate::domain::{
-    store::{Call, FailureKind, Lane, MAX_LOOKUP, StoreError},
-    verdict::Revision,
+use crate::{
+    domain::{
+        store::{Call, FailureKind, Lane, MAX_LOOKUP, StoreError},
+        verdict::Revision,
+    },
+    measure::spans::Within,
 };
 
 /// The longest wait for company.
@@ -56,6 +59,8 @@ impl<L: Lookup> Default for Queue<L> {
 #[derive(Debug)]
 struct Group<L: Lookup> {
     ids: Arc<[L::Id]>,
+    /// On whose behalf.
+    within: Within,
     answer: oneshot::Sender<Answer<L::Record>>,
 }
 
@@ -85,7 +90,7 @@ impl<L: Lookup> Coalesced<L> {
         {
             let mut queue = self.queue(known);
             queue.ids += ids.len();
-            queue.waiting.push(Group { ids, answer });
+            queue.waiting.push(Group { ids, within: Within::current(), answer });
             if queue.under_way == 0 || queue.ids >= MAX_LOOKUP {
                 self.depart(known, &mut queue);
             } else if !mem::replace(&mut queue.lingering, true) {
@@ -127,11 +132,14 @@ impl<L: Lookup> Coalesced<L> {
         queue.ids -= groups.iter().map(|group| group.ids.len()).sum::<usize>();
         queue.under_way += 1;
         let this = self.clone();
-        tokio::spawn(async move {
+        // One statement for many: its span is that of the first one that is traced.
+        let traced = groups.iter().find(|group| group.within.is_traced());
+        let within = traced.map(|group| group.within.clone()).unwrap_or_default();
+        tokio::spawn(within.run(async move {
             let landed = Landed { coalesced: &this, known };
             this.run(known, groups).await;
             drop(landed);
-        });
+        }));
     }
 
     async fn run(&self, known: bool, groups: Vec<Group<L>>) {

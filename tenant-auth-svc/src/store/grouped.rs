@@ -4,6 +4,7 @@
 //! milliseconds for company; so a slow database gets larger transactions, not more of them. The queue is bounded by
 //! events: who finds no room is refused, nothing is dropped.
 
+mod counts;
 mod queue;
 mod writer;
 
@@ -17,6 +18,7 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub use self::counts::{Fate, Table, UsageCounts};
 use self::{
     queue::{Places, Waiting},
     writer::Writer,
@@ -44,6 +46,7 @@ impl GroupConfig {
 #[derive(Clone, Debug)]
 pub struct Grouped {
     places: Arc<Places>,
+    counts: Arc<UsageCounts>,
     sender: mpsc::UnboundedSender<Waiting>,
 }
 
@@ -60,14 +63,40 @@ impl Grouped {
         let places = Arc::new(Places::new(config.events));
         // Bounded by the places: a sender has one before it sends.
         let (sender, receiver) = mpsc::unbounded_channel();
-        let task = tokio::spawn(Writer::new(store, config.linger, receiver).run());
-        (Self { places: Arc::clone(&places), sender }, Committing { places, task })
+        let counts = Arc::<UsageCounts>::default();
+        let task = tokio::spawn(Writer::new(store, config.linger, receiver, Arc::clone(&counts)).run());
+        (Self { places: Arc::clone(&places), counts, sender }, Committing { places, task })
+    }
+}
+
+impl Grouped {
+    /// What became of what was recorded.
+    #[must_use]
+    pub fn counts(&self) -> &UsageCounts {
+        &self.counts
+    }
+
+    /// How many events wait or are being committed.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.places.taken()
+    }
+
+    /// How many may.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.places.most()
     }
 }
 
 impl Recorder for Grouped {
     async fn record(&self, claim: Claim, deadline: Instant) -> Result<Kept, UsageError> {
-        let place = Places::take(&self.places, claim.events)?;
+        let refused = |error: &UsageError| {
+            if *error == UsageError::QueueFull {
+                self.counts.fate(Fate::Refused, claim.events);
+            }
+        };
+        let place = Places::take(&self.places, claim.events).inspect_err(refused)?;
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting { claim, arrived: tokio::time::Instant::now(), answer, _place: place };
         self.sender.send(waiting).map_err(|_| UsageError::Stopping)?;

@@ -1,15 +1,25 @@
-//! Tells how the database hop fares: an event per failed call, and how the last one went.
+//! Tells how the database hop fares: an event per failed call, how the last one went, how long each took, and a span
+//! where its request is traced.
 
 use std::time::Instant;
 
 use tokio::sync::watch;
 
 use super::engine::{Engine, Rows, Statement};
-use crate::domain::{
-    clock::{Moment, SharedClock},
-    condition::Condition,
-    store::{Call, FailureKind, StoreError},
+use crate::{
+    domain::{
+        clock::{Moment, SharedClock},
+        condition::Condition,
+        store::{Call, FailureKind, Lane, StoreError},
+    },
+    measure::{
+        durations::{Distribution, Durations},
+        spans,
+    },
 };
+
+/// Success, and every kind of failure.
+const OUTCOMES: usize = 1 + FailureKind::ALL.len();
 
 /// An engine whose failures are logged, and whose state can be watched.
 #[derive(Debug)]
@@ -17,12 +27,24 @@ pub struct Observed<E> {
     inner: E,
     clock: SharedClock,
     condition: watch::Sender<Option<Condition>>,
+    took: Durations,
 }
 
 impl<E: Engine> Observed<E> {
     /// Observes `inner`.
     pub fn new(inner: E, clock: SharedClock) -> Self {
-        Self { inner, clock, condition: watch::Sender::new(None) }
+        let took = Durations::new(Lane::ALL.len() * OUTCOMES);
+        Self { inner, clock, condition: watch::Sender::new(None), took }
+    }
+
+    /// The engine that is observed.
+    pub fn inner(&self) -> &E {
+        &self.inner
+    }
+
+    /// How long calls of a lane took that failed in a way, or did not.
+    pub fn took(&self, lane: Lane, failure: Option<FailureKind>) -> Distribution {
+        self.took.read(series(lane, failure))
     }
 
     /// How the database fared the last time it was asked; `None` before the first time.
@@ -42,11 +64,16 @@ impl<E: Engine> Observed<E> {
         run: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
         let started = Instant::now();
+        let span = spans::begin(operation);
         let outcome = run.await;
         if let Err(error) = &outcome {
             report(call, operation, started, error);
         }
         let kind = outcome.as_ref().err().map(|error| error.kind);
+        self.took.note(series(call.lane, kind), started.elapsed());
+        if let Some(span) = span {
+            describe(span, call, kind);
+        }
         // A call that never left tells nothing, and a refusal by the schema is an answer.
         if let Some(works) = call.tells(kind) {
             self.note(kind.filter(|_| !works));
@@ -59,6 +86,23 @@ impl<E: Engine> Observed<E> {
             let next = Condition::after(*last, failure, Moment::now(&self.clock));
             last.replace(next) != Some(next)
         });
+    }
+}
+
+const QUERY: &str = "database query";
+const TRANSACTION: &str = "database transaction";
+
+fn series(lane: Lane, failure: Option<FailureKind>) -> usize {
+    lane as usize * OUTCOMES + failure.map_or(0, |kind| 1 + kind as usize)
+}
+
+/// What is said is ours alone: neither a statement nor its arguments.
+fn describe(mut span: spans::Below, call: Call, failure: Option<FailureKind>) {
+    span.say("db.system.name", "sqlite");
+    span.say("tenant_auth.lane", call.lane.as_str());
+    span.say("tenant_auth.outcome", failure.map_or("ok", FailureKind::as_str));
+    if let Some(kind) = failure {
+        span.failed(kind.as_str());
     }
 }
 
@@ -89,10 +133,10 @@ fn report(call: Call, operation: &'static str, started: Instant, error: &StoreEr
 
 impl<E: Engine> Engine for Observed<E> {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
-        self.observe(call, "query", self.inner.query(call, statement)).await
+        self.observe(call, QUERY, self.inner.query(call, statement)).await
     }
 
     async fn transaction(&self, call: Call, statements: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
-        self.observe(call, "transaction", self.inner.transaction(call, statements)).await
+        self.observe(call, TRANSACTION, self.inner.transaction(call, statements)).await
     }
 }

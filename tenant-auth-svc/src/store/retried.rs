@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::engine::{Engine, Rows, Statement};
-use crate::domain::store::{Call, Lane, StoreError};
+use crate::{
+    domain::store::{Call, Lane, StoreError},
+    measure::counts::Counter,
+};
 
 /// How long the calls of one lane may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +41,18 @@ pub struct Retried<E> {
     inner: E,
     validation: Timing,
     budget: AtomicI64,
+    retries: Counter,
 }
 
 impl<E: Engine> Retried<E> {
     /// Repeats calls of `inner`; `validation` is the timing of that lane.
     pub fn new(inner: E, validation: Timing) -> Self {
-        Self { inner, validation, budget: AtomicI64::new(MOST) }
+        Self { inner, validation, budget: AtomicI64::new(MOST), retries: Counter::default() }
+    }
+
+    /// How many calls were tried once more.
+    pub fn retries(&self) -> u64 {
+        self.retries.get()
     }
 
     /// The engine whose calls are repeated.
@@ -71,6 +80,7 @@ impl<E: Engine> Retried<E> {
         match run(first).await {
             Err(error) if error.kind.is_transient() && self.spend(last) => {
                 tokio::time::sleep(pause()).await;
+                self.retries.one();
                 run(last).await
             }
             outcome => outcome,

@@ -98,7 +98,8 @@ impl Otlp {
         version: &'static str,
         counts: Arc<OtlpCounts>,
     ) -> Result<Self, tonic::transport::Error> {
-        let mut endpoint = Endpoint::from(config.endpoint.clone()).connect_timeout(PATIENCE).timeout(PATIENCE);
+        let mut endpoint =
+            Endpoint::from(config.endpoint.clone()).connect_timeout(PATIENCE).timeout(PATIENCE);
         if config.endpoint.scheme_str() == Some("https") {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
         }
@@ -121,8 +122,10 @@ impl Otlp {
     #[must_use]
     pub fn send(self, gather: Gather) -> Sending {
         let (end, ending) = watch::channel(false);
-        let spans = spans::Spans::new(self.channel.clone(), &self.resource, self.ended, Arc::clone(&self.counts));
-        let metrics = metrics::Metrics::new(self.channel, &self.resource, gather, self.counts, SystemTime::now());
+        let spans =
+            spans::Spans::new(self.channel.clone(), &self.resource, self.ended, Arc::clone(&self.counts));
+        let metrics =
+            metrics::Metrics::new(self.channel, &self.resource, gather, self.counts, SystemTime::now());
         let tasks = [tokio::spawn(spans.send(ending.clone())), tokio::spawn(metrics.send(ending))];
         Sending { end, tasks }
     }

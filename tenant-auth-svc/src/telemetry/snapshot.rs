@@ -48,6 +48,11 @@ impl Snapshot {
         self.tell(metric, [(Vec::new(), Value::Number(number))]);
     }
 
+    /// Tells a number that has no labels, if there is one.
+    pub fn perhaps(&mut self, metric: &'static Metric, number: Option<f64>) {
+        self.tell(metric, number.map(|number| (Vec::new(), Value::Number(number))));
+    }
+
     /// Tells a number for each value of the only label.
     pub fn numbers<L: Into<Label>>(
         &mut self,
@@ -59,11 +64,7 @@ impl Snapshot {
     }
 
     /// Tells values under any labels.
-    pub fn tell(
-        &mut self,
-        metric: &'static Metric,
-        values: impl IntoIterator<Item = (Vec<Label>, Value)>,
-    ) {
+    pub fn tell(&mut self, metric: &'static Metric, values: impl IntoIterator<Item = (Vec<Label>, Value)>) {
         let samples: Vec<_> = values.into_iter().map(|(labels, value)| Sample { labels, value }).collect();
         if !samples.is_empty() {
             self.families.push(Family { metric, samples });

@@ -1,9 +1,6 @@
 //! Which requests are traced, and the queue of spans that wait to be sent.
 
-use std::{
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderMap;
 use opentelemetry::{
@@ -15,7 +12,9 @@ use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
     propagation::TraceContextPropagator,
-    trace::{IdGenerator as _, RandomIdGenerator, SdkTracer, SdkTracerProvider, Span, SpanData, SpanProcessor},
+    trace::{
+        IdGenerator as _, RandomIdGenerator, SdkTracer, SdkTracerProvider, Span, SpanData, SpanProcessor,
+    },
 };
 use tokio::sync::mpsc;
 

@@ -22,6 +22,7 @@ use super::{
     tls::Certificates,
     worker::{self, Counted, Handed, Orders, Phase, Worker},
 };
+use crate::measure::counts::Counter;
 
 /// How long to wait after the operating system could not give a connection: it is out of file descriptors, most likely,
 /// and asking at once would only burn a core.
@@ -44,7 +45,47 @@ pub struct Server {
     phase: watch::Sender<Phase>,
     drained: mpsc::Receiver<Infallible>,
     acceptor: JoinHandle<()>,
+    connections: Connections,
+}
+
+/// The connections of a server, to be looked at. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Connections {
     workers: Arc<[Worker]>,
+    counts: Arc<ConnectionCounts>,
+    limit: usize,
+}
+
+/// What became of connections.
+#[derive(Debug, Default)]
+pub struct ConnectionCounts {
+    /// They were handed to a worker.
+    pub opened: Counter,
+    /// They were closed at once, for there were as many as may be.
+    pub refused: Counter,
+    /// Their TLS handshake failed.
+    pub handshakes_failed: Counter,
+    /// … or did not end in time.
+    pub handshakes_timed_out: Counter,
+}
+
+impl Connections {
+    /// How many each worker has at this moment.
+    pub fn live(&self) -> impl Iterator<Item = usize> {
+        self.workers.iter().map(|worker| worker.live.load(Ordering::Relaxed))
+    }
+
+    /// How many there may be.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// What became of those there were.
+    #[must_use]
+    pub fn counts(&self) -> &ConnectionCounts {
+        &self.counts
+    }
 }
 
 impl Server {
@@ -68,12 +109,20 @@ impl Server {
     {
         let (phase, seen) = watch::channel(Phase::Serving);
         let (open, drained) = mpsc::channel(1);
-        let orders = Orders { service, certificates, limits: config.limits, phase: seen, drained: open };
+        let counts = Arc::new(ConnectionCounts::default());
+        let orders = Orders {
+            service,
+            certificates,
+            limits: config.limits,
+            counts: Arc::clone(&counts),
+            phase: seen,
+            drained: open,
+        };
         let workers = (0..config.workers.max(1))
             .map(|number| worker::start(number, orders.clone()))
             .collect::<io::Result<Arc<[_]>>>()?;
-        let acceptor =
-            Acceptor { listener, workers: Arc::clone(&workers), max_connections: config.max_connections };
+        let connections = Connections { workers, counts, limit: config.max_connections };
+        let acceptor = Acceptor { listener, connections: connections.clone() };
         let mut stop = orders.phase.clone();
         let acceptor = tokio::spawn(async move {
             tokio::select! {
@@ -82,7 +131,7 @@ impl Server {
                 _ = stop.wait_for(|now| *now >= Phase::Draining) => {}
             }
         });
-        Ok(Self { phase, drained, acceptor, workers })
+        Ok(Self { phase, drained, acceptor, connections })
     }
 
     /// Takes no more connections, and asks the callers of those there are to begin nothing more on them.
@@ -100,10 +149,10 @@ impl Server {
         while self.drained.recv().await.is_some() {}
     }
 
-    /// Connections of each worker at this moment.
+    /// Its connections.
     #[must_use]
-    pub fn connections(&self) -> Vec<usize> {
-        self.workers.iter().map(|worker| worker.live.load(Ordering::Relaxed)).collect()
+    pub fn connections(&self) -> &Connections {
+        &self.connections
     }
 }
 
@@ -116,8 +165,7 @@ impl Drop for Server {
 
 struct Acceptor {
     listener: TcpListener,
-    workers: Arc<[Worker]>,
-    max_connections: usize,
+    connections: Connections,
 }
 
 impl Acceptor {
@@ -133,8 +181,9 @@ impl Acceptor {
                     continue;
                 }
             };
-            let live = self.workers.iter().map(|worker| worker.live.load(Ordering::Relaxed)).sum::<usize>();
-            if live >= self.max_connections {
+            let live = self.connections.live().sum::<usize>();
+            if live >= self.connections.limit {
+                self.connections.counts.refused.one();
                 // Said once, not for each of a flood.
                 if !std::mem::replace(&mut full, true) {
                     tracing::warn!(live, "as many connections as may be are open: more are closed at once");
@@ -153,12 +202,14 @@ impl Acceptor {
     fn hand_out(&self, stream: TcpStream, address: SocketAddr, turn: usize) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let stream = stream.into_std()?;
-        let count = self.workers.len();
-        let in_turn = (0..count).filter_map(|i| self.workers.get((turn + i) % count));
+        let workers = &self.connections.workers;
+        let count = workers.len();
+        let in_turn = (0..count).filter_map(|i| workers.get((turn + i) % count));
         let Some(worker) = in_turn.min_by_key(|worker| worker.live.load(Ordering::Relaxed)) else {
             return Ok(());
         };
         let place = Counted::one_more(&worker.live);
+        self.connections.counts.opened.one();
         // Refused only when the worker has ended, and then so has the server.
         let _ = worker.handed.send(Handed { stream, address, place });
         Ok(())

@@ -25,6 +25,7 @@ use super::{
     connection,
     limits::Limits,
     peer::Peer,
+    server::ConnectionCounts,
     tls::{self, Certificates},
 };
 
@@ -76,6 +77,7 @@ pub(super) struct Orders<S> {
     pub(super) service: S,
     pub(super) certificates: Option<Arc<Certificates>>,
     pub(super) limits: Limits,
+    pub(super) counts: Arc<ConnectionCounts>,
     pub(super) phase: watch::Receiver<Phase>,
     /// Never sent to: it closes when every worker has let its last connection go.
     pub(super) drained: mpsc::Sender<Infallible>,
@@ -111,7 +113,7 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let Orders { service, certificates, limits, phase, drained } = orders;
+    let Orders { service, certificates, limits, counts, phase, drained } = orders;
     let mut connections = JoinSet::new();
     let mut draining = std::pin::pin!(reached(phase.clone(), Phase::Draining));
     loop {
@@ -120,7 +122,8 @@ where
             handed = received.recv() => match handed {
                 Some(handed) => {
                     let stop = reached(phase.clone(), Phase::Draining);
-                    connections.spawn(one(handed, certificates.clone(), service.clone(), limits, stop));
+                    let encryption = certificates.clone().map(|certificates| (certificates, Arc::clone(&counts)));
+                    connections.spawn(one(handed, encryption, service.clone(), limits, stop));
                 }
                 // The acceptor is gone before it said so: it was cut off.
                 None => break,
@@ -144,7 +147,7 @@ where
 /// Serves what was handed over.
 async fn one<S, B>(
     handed: Handed,
-    certificates: Option<Arc<Certificates>>,
+    encryption: Option<(Arc<Certificates>, Arc<ConnectionCounts>)>,
     service: S,
     limits: Limits,
     stop: impl Future<Output = ()>,
@@ -161,18 +164,22 @@ async fn one<S, B>(
         Ok(stream) => stream,
         Err(error) => return tracing::warn!(%error, "a connection could not be taken over by its worker"),
     };
-    match certificates {
+    match encryption {
         None => connection::serve(stream, Peer { address, certificate: None }, service, limits, stop).await,
-        Some(certificates) => {
+        Some((certificates, counts)) => {
             match tokio::time::timeout(limits.greeting, certificates.handshake(stream)).await {
                 Ok(Ok(stream)) => {
                     let peer = Peer { address, certificate: tls::shown_by(&stream) };
                     connection::serve(stream, peer, service, limits, stop).await;
                 }
                 Ok(Err(error)) => {
-                    tracing::info!(%address, %error, "a caller and we could not agree on encryption")
+                    counts.handshakes_failed.one();
+                    tracing::info!(%address, %error, "a caller and we could not agree on encryption");
                 }
-                Err(_) => tracing::info!(%address, "a caller did not end its TLS handshake"),
+                Err(_) => {
+                    counts.handshakes_timed_out.one();
+                    tracing::info!(%address, "a caller did not end its TLS handshake");
+                }
             }
         }
     }

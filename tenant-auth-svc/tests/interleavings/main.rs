@@ -9,3 +9,6 @@ mod cached;
 mod domain {
     pub(crate) use tenant_auth_svc::domain::*;
 }
+mod measure {
+    pub(crate) use tenant_auth_svc::measure::*;
+}

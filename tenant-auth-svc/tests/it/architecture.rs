@@ -6,7 +6,7 @@ use std::{
 };
 
 /// A module, what it may name of this crate, and which libraries it must not name.
-const RULES: [(&str, &[&str], &[&str]); 9] = [
+const RULES: [(&str, &[&str], &[&str]); 10] = [
     (
         "domain",
         &["domain"],
@@ -23,17 +23,17 @@ const RULES: [(&str, &[&str], &[&str]); 9] = [
             "tenant_auth_proto",
         ],
     ),
-    ("store", &["domain", "store"], &["tonic", "prost", "tower", "tenant_auth_proto"]),
+    ("store", &["domain", "measure", "store"], &["tonic", "prost", "tower", "tenant_auth_proto"]),
     (
         "freshness",
-        &["domain", "store"],
+        &["domain", "measure", "store"],
         &["tonic", "prost", "libsql", "moka", "reqwest", "tower", "tenant_auth_proto"],
     ),
-    ("grpc", &["build", "domain", "grpc"], &["libsql", "moka", "reqwest", "tower"]),
-    ("transport", &["transport"], &["prost", "libsql", "moka", "reqwest", "tenant_auth_proto"]),
+    ("grpc", &["build", "domain", "grpc", "measure"], &["libsql", "moka", "reqwest", "tower"]),
+    ("transport", &["measure", "transport"], &["prost", "libsql", "moka", "reqwest", "tenant_auth_proto"]),
     (
         "layer",
-        &["domain", "grpc", "layer", "telemetry", "transport"],
+        &["domain", "grpc", "layer", "measure", "telemetry", "transport"],
         &["libsql", "moka", "reqwest", "tenant_auth_proto"],
     ),
     (
@@ -47,7 +47,28 @@ const RULES: [(&str, &[&str], &[&str]); 9] = [
         &["domain", "ops"],
         &["tonic", "prost", "libsql", "moka", "reqwest", "tower", "tenant_auth_proto"],
     ),
-    ("telemetry", &["config", "telemetry"], &["tonic", "prost", "libsql", "moka", "tower"]),
+    (
+        "telemetry",
+        &["config", "measure", "telemetry"],
+        &["prost", "libsql", "moka", "tower", "tenant_auth_proto"],
+    ),
+    // Everything may measure with it, so that it knows nothing of anything.
+    (
+        "measure",
+        &["measure"],
+        &[
+            "tonic",
+            "prost",
+            "libsql",
+            "moka",
+            "http",
+            "reqwest",
+            "tower",
+            "tokio",
+            "hyper",
+            "tenant_auth_proto",
+        ],
+    ),
 ];
 
 fn sources(root: &Path, found: &mut Vec<PathBuf>) {

@@ -6,7 +6,7 @@
 
 use std::{hash::Hash, sync::Arc, time::Duration};
 
-use moka::sync::Cache;
+use moka::{notification::RemovalCause, sync::Cache};
 
 use super::{
     CacheConfig,
@@ -20,6 +20,7 @@ use crate::domain::{
     knowledge::Knowledge,
     verdict::{Revision, Source},
 };
+use crate::measure::counts::Counter;
 
 /// How many bytes name a record in the database.
 pub(super) type Digest = [u8; 32];
@@ -34,6 +35,8 @@ pub(super) struct Pool<I, R> {
     ahead: Cache<Digest, Arc<Entry<R>>>,
     /// Whether there ever was anything: without, no digest has to be made to look for it.
     was_ahead: AtomicBool,
+    /// Records and absences that had to go for want of room.
+    evicted: Arc<(Counter, Counter)>,
 }
 
 /// What memory has for an id.
@@ -79,13 +82,24 @@ where
         // The outer bound; entries are decided about well before.
         let Lifetimes { fresh, refresh, grace } = config.lifetimes;
         let longest = (fresh * 2).max(refresh).max(grace);
+        let evicted = Arc::<(Counter, Counter)>::default();
+        let (record, absence) = (Arc::clone(&evicted), Arc::clone(&evicted));
         Self {
             config,
             fence: Fence::new(),
-            found: Cache::builder().max_capacity(config.keys).time_to_live(longest).build(),
-            absent: Cache::builder().max_capacity(config.absences).time_to_live(config.absent * 2).build(),
+            found: Cache::builder()
+                .max_capacity(config.keys)
+                .time_to_live(longest)
+                .eviction_listener(move |_, _, cause| count(cause, &record.0))
+                .build(),
+            absent: Cache::builder()
+                .max_capacity(config.absences)
+                .time_to_live(config.absent * 2)
+                .eviction_listener(move |_, _, cause| count(cause, &absence.1))
+                .build(),
             ahead: Cache::builder().max_capacity(config.keys).time_to_live(longest).build(),
             was_ahead: AtomicBool::new(false),
+            evicted,
         }
     }
 
@@ -270,9 +284,20 @@ where
         (self.found.entry_count() + self.ahead.entry_count(), self.absent.entry_count())
     }
 
+    /// How many records and absences had to go for want of room.
+    pub(super) fn evicted(&self) -> (u64, u64) {
+        (self.evicted.0.get(), self.evicted.1.get())
+    }
+
     /// Makes everything in memory a stopgap until it is read again.
     pub(super) fn verify_all(&self) {
         self.fence.verify_all();
+    }
+}
+
+fn count(cause: RemovalCause, evicted: &Counter) {
+    if cause == RemovalCause::Size {
+        evicted.one();
     }
 }
 

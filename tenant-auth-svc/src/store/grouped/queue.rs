@@ -68,6 +68,10 @@ impl Places {
         self.state.send_modify(|state| state.closed = true);
     }
 
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
     pub(super) fn taken(&self) -> usize {
         self.state.borrow().taken
     }

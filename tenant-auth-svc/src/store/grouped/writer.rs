@@ -2,12 +2,16 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
 
-use super::queue::Waiting;
+use super::{
+    counts::{Fate, UsageCounts},
+    queue::Waiting,
+};
 use crate::domain::{
     store::{Call, FailureKind, Lane, StoreError},
     usage::UsageStore,
@@ -24,11 +28,17 @@ pub(super) struct Writer<S> {
     linger: Duration,
     arriving: mpsc::UnboundedReceiver<Waiting>,
     waiting: VecDeque<Waiting>,
+    counts: Arc<UsageCounts>,
 }
 
 impl<S: UsageStore> Writer<S> {
-    pub(super) fn new(store: S, linger: Duration, arriving: mpsc::UnboundedReceiver<Waiting>) -> Self {
-        Self { store, linger, arriving, waiting: VecDeque::new() }
+    pub(super) fn new(
+        store: S,
+        linger: Duration,
+        arriving: mpsc::UnboundedReceiver<Waiting>,
+        counts: Arc<UsageCounts>,
+    ) -> Self {
+        Self { store, linger, arriving, waiting: VecDeque::new(), counts }
     }
 
     /// Runs until nobody can send any more, and everything sent is answered.
@@ -79,9 +89,13 @@ impl<S: UsageStore> Writer<S> {
         while let Some(mut part) = parts.pop() {
             let claims: Vec<_> = part.iter().map(|waiting| waiting.claim.clone()).collect();
             let call = Call::within(Lane::Usage, PATIENCE);
-            match self.store.record_usage(call, &claims).await {
+            let started = Instant::now();
+            let outcome = self.store.record_usage(call, &claims).await;
+            self.counts.took(started.elapsed());
+            match outcome {
                 Ok(kept) => {
                     for (waiting, kept) in part.into_iter().zip(kept) {
+                        self.counts.committed(&waiting.claim, &kept);
                         // An answer to somebody who has left is dropped.
                         let _ = waiting.answer.send(Ok(kept));
                     }
@@ -95,6 +109,7 @@ impl<S: UsageStore> Writer<S> {
                         tracing::error!(%error, "a usage request cannot be committed");
                     }
                     for waiting in part {
+                        self.counts.fate(Fate::Failed, waiting.claim.events);
                         let _ = waiting.answer.send(Err(error.clone()));
                     }
                 }

@@ -10,8 +10,8 @@ use opentelemetry_proto::{
         collector::metrics::v1::{ExportMetricsServiceRequest, metrics_service_client::MetricsServiceClient},
         common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value},
         metrics::v1::{
-            AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint, ResourceMetrics,
-            ScopeMetrics, Sum, metric::Data, number_data_point,
+            AggregationTemporality, Gauge, Histogram, HistogramDataPoint, Metric, NumberDataPoint,
+            ResourceMetrics, ScopeMetrics, Sum, metric::Data, number_data_point,
         },
         resource::v1::Resource as SentResource,
     },
@@ -159,6 +159,10 @@ fn attributes(of: &names::Metric, sample: &Sample) -> Vec<KeyValue> {
     let text = |value: &str| AnyValue { value: Some(any_value::Value::StringValue(value.to_owned())) };
     let labels = of.labels.iter().zip(&sample.labels);
     labels
-        .map(|(name, value)| KeyValue { key: (*name).to_owned(), value: Some(text(value)), ..Default::default() })
+        .map(|(name, value)| KeyValue {
+            key: (*name).to_owned(),
+            value: Some(text(value)),
+            ..Default::default()
+        })
         .collect()
 }

@@ -67,7 +67,9 @@ impl Spans {
         };
         let outcome = self.client.export(request).await;
         let refused = match &outcome {
-            Ok(answer) => answer.get_ref().partial_success.as_ref().map_or(0, |partial| partial.rejected_spans),
+            Ok(answer) => {
+                answer.get_ref().partial_success.as_ref().map_or(0, |partial| partial.rejected_spans)
+            }
             Err(_) => i64::MAX,
         };
         let refused = u64::try_from(refused).unwrap_or_default().min(sent);

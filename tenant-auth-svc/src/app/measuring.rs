@@ -1,0 +1,244 @@
+//! Gathers what the metrics tell from those who measure it, when somebody wants to know.
+
+use std::{iter, sync::Arc, time::Duration};
+
+use super::{ChangeFeed, Hop, Memory, SessionMemory, status::Witnesses};
+use crate::{
+    build,
+    domain::{
+        clock::Moment,
+        store::{FailureKind, Lane},
+    },
+    grpc::{places::Places, tally::Tallied},
+    layer::metrics::{CODES, Rpcs},
+    ops::facts::{Facts, Feed},
+    store::{
+        cached::CacheConfig,
+        grouped::{Fate, Grouped, Table},
+    },
+    telemetry::{
+        names,
+        otlp::{OtlpCounts, Outcomes},
+        process::Process,
+        snapshot::{Label, Snapshot, Value, float},
+    },
+    transport::Connections,
+};
+
+/// Codes that are told from the start: what an alert compares has to be there before it grows.
+const BAD: [&str; 4] = ["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL"];
+
+/// Those who measure.
+pub(super) struct Meters {
+    pub(super) witnesses: Witnesses,
+    pub(super) began: Moment,
+    pub(super) rpcs: Arc<Rpcs>,
+    pub(super) places: Places,
+    pub(super) connections: Connections,
+    pub(super) keys: (Memory, CacheConfig),
+    pub(super) sessions: (SessionMemory, CacheConfig),
+    pub(super) feed: Arc<ChangeFeed>,
+    pub(super) usage: Grouped,
+    pub(super) otlp: Arc<OtlpCounts>,
+}
+
+impl Meters {
+    /// The numbers of this moment.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let facts = self.witnesses.facts();
+        let mut told = Snapshot::default();
+        self.requests(&mut told);
+        self.connections(&mut told);
+        self.decisions(&mut told);
+        self.memory(&mut told, &facts);
+        self.feed(&mut told, &facts);
+        database(&mut told, &self.witnesses.hop, &facts);
+        self.usage(&mut told);
+        self.process(&mut told, &facts);
+        self.otlp(&mut told);
+        told
+    }
+
+    fn requests(&self, told: &mut Snapshot) {
+        let rpcs: Vec<_> = self.rpcs.numbers().collect();
+        let ended = rpcs.iter().flat_map(|rpc| {
+            CODES.iter().zip(rpc.ended).filter_map(|(code, ended)| {
+                let ours = rpc.name.starts_with("tenantauth.") && (*code == "OK" || BAD.contains(code));
+                (ended > 0 || ours).then(|| (labels([rpc.name, code]), Value::Number(float(ended))))
+            })
+        });
+        told.tell(&names::REQUESTS, ended);
+        let took = rpcs.iter().filter(|rpc| rpc.took.count() > 0);
+        told.tell(
+            &names::REQUEST_DURATION,
+            took.map(|rpc| (labels([rpc.name]), Value::Times(rpc.took.clone()))),
+        );
+        let in_flight = rpcs.iter().map(|rpc| (rpc.name, float(rpc.in_flight)));
+        told.numbers(&names::REQUESTS_IN_FLIGHT, in_flight);
+        told.number(&names::REQUESTS_SHED, float(self.places.refused()));
+        told.number(&names::PLACES, size(self.places.limit()));
+        told.number(&names::PLACES_TAKEN, size(self.places.taken()));
+    }
+
+    fn connections(&self, told: &mut Snapshot) {
+        let counts = self.connections.counts();
+        let live = self.connections.live().enumerate();
+        told.numbers(&names::CONNECTIONS, live.map(|(worker, live)| (worker.to_string(), size(live))));
+        told.number(&names::CONNECTIONS_LIMIT, size(self.connections.limit()));
+        told.number(&names::CONNECTIONS_OPENED, float(counts.opened.get()));
+        told.number(&names::CONNECTIONS_REFUSED, float(counts.refused.get()));
+        let failed =
+            [("error", counts.handshakes_failed.get()), ("timeout", counts.handshakes_timed_out.get())];
+        told.numbers(&names::TLS_HANDSHAKES_FAILED, failed.map(|(reason, count)| (reason, float(count))));
+    }
+
+    fn decisions(&self, told: &mut Snapshot) {
+        let count = |what| float(self.rpcs.tallied(what));
+        let (mut verdicts, mut sources, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
+        for what in Tallied::all() {
+            match what {
+                Tallied::Verdict(verdict) => verdicts.push((verdict.as_str(), count(what))),
+                Tallied::Source(source) => sources.push((source.as_str(), count(what))),
+                Tallied::Failure(kind) => reasons.push((kind.as_str(), count(what))),
+                Tallied::NotTried => reasons.push(("not_tried", count(what))),
+            }
+        }
+        told.numbers(&names::VERDICTS, verdicts);
+        told.numbers(&names::ANSWERS, sources);
+        told.numbers(&names::UNDECIDED, reasons);
+    }
+
+    fn memory(&self, told: &mut Snapshot, facts: &Facts) {
+        let ((keys, key_room), (sessions, session_room)) = (&self.keys, &self.sessions);
+        let pools = [
+            ("keys", keys.size(), keys.evicted(), keys.misses(), key_room),
+            ("sessions", sessions.size(), sessions.evicted(), sessions.misses(), session_room),
+        ];
+        let kinds = |pool, (records, absences): (u64, u64)| {
+            [("record", records), ("absence", absences)]
+                .map(|(kind, count)| (labels([pool, kind]), Value::Number(float(count))))
+        };
+        let entries = pools.iter().flat_map(|(pool, size, ..)| kinds(pool, (size.records, size.absences)));
+        told.tell(&names::CACHE_ENTRIES, entries);
+        let room = pools.iter().flat_map(|(pool, .., room)| kinds(pool, (room.keys, room.absences)));
+        told.tell(&names::CACHE_CAPACITY, room);
+        told.numbers(
+            &names::CACHE_MISSES,
+            pools.iter().map(|(pool, _, _, misses, _)| (*pool, float(*misses))),
+        );
+        let evicted = pools.iter().flat_map(|(pool, _, evicted, ..)| kinds(pool, *evicted));
+        told.tell(&names::CACHE_EVICTIONS, evicted);
+        told.numbers(&names::CACHE_LOADS, pools.iter().map(|(pool, now, ..)| (*pool, size(now.loads))));
+        told.number(&names::CACHE_OLDEST, facts.oldest_answer.unwrap_or_default().as_secs_f64());
+        told.number(&names::CACHE_GRACE, key_room.lifetimes.grace.as_secs_f64());
+    }
+
+    fn feed(&self, told: &mut Snapshot, facts: &Facts) {
+        let lag = match facts.feed {
+            Feed::Off => None,
+            Feed::NotHeard => Some(self.uptime(facts)),
+            Feed::Heard(ago) => Some(ago),
+            Feed::SilentSince(at) => Some(facts.now.since(at)),
+        };
+        told.number(&names::FEED_ENABLED, truth(lag.is_some()));
+        told.perhaps(&names::FEED_LAG, lag.map(|lag| lag.as_secs_f64()));
+        told.number(&names::FEED_EVENTS, float(self.feed.events()));
+        told.number(&names::FEED_START_OVERS, float(self.feed.start_overs()));
+        told.number(&names::WATCH_SUBSCRIBERS, size(self.feed.hub().subscribers()));
+        told.number(&names::WATCH_CUT_OFF, float(self.feed.hub().cut_off()));
+    }
+
+    fn usage(&self, told: &mut Snapshot) {
+        let counts = self.usage.counts();
+        told.number(&names::USAGE_QUEUE, size(self.usage.waiting()));
+        told.number(&names::USAGE_QUEUE_CAPACITY, size(self.usage.room()));
+        let events = Fate::ALL.map(|fate| (fate.as_str(), float(counts.events(fate))));
+        told.numbers(&names::USAGE_EVENTS, events);
+        let rows = Table::ALL.map(|table| (table.as_str(), float(counts.rows(table))));
+        told.numbers(&names::USAGE_ROWS, rows);
+        told.tell(&names::USAGE_FLUSH_DURATION, [(Vec::new(), Value::Times(counts.flushes()))]);
+    }
+
+    fn process(&self, told: &mut Snapshot, facts: &Facts) {
+        told.number(&names::READY, truth(facts.phase.is_ready()));
+        let refused =
+            [("callers", facts.files.callers_refused), ("certificates", facts.files.certificates_refused)];
+        told.numbers(&names::RELOAD_REFUSED, refused.map(|(file, refused)| (file, truth(refused))));
+        let dirty = if build::THIS.dirty { "true" } else { "false" };
+        let build = labels([build::THIS.version, build::THIS.commit, build::THIS.branch, dirty]);
+        told.tell(&names::BUILD_INFO, [(build, Value::Number(1.0))]);
+        told.number(&names::UPTIME, self.uptime(facts).as_secs_f64());
+        let began = u32::try_from(self.began.wall.0 / 1_000).map_or(0.0, f64::from);
+        told.number(&names::PROCESS_START, began);
+        let process = Process::look();
+        told.perhaps(&names::PROCESS_CPU, process.cpu_seconds);
+        told.perhaps(&names::PROCESS_MEMORY, process.resident_bytes);
+        told.perhaps(&names::PROCESS_FDS, process.open_fds);
+        told.perhaps(&names::PROCESS_MAX_FDS, process.max_fds);
+        told.perhaps(&names::PROCESS_THREADS, process.threads);
+    }
+
+    fn otlp(&self, told: &mut Snapshot) {
+        let spans = &self.otlp.spans;
+        let outcomes =
+            [("exported", &spans.exported), ("dropped", &spans.dropped), ("failed", &spans.failed)];
+        told.numbers(&names::OTLP_SPANS, outcomes.map(|(outcome, count)| (outcome, float(count.get()))));
+        let signal = |signal, outcomes: &Outcomes| {
+            [("ok", outcomes.ok.get()), ("failed", outcomes.failed.get())]
+                .map(|(outcome, count)| (labels([signal, outcome]), Value::Number(float(count))))
+        };
+        let exports = signal("traces", &self.otlp.traces).into_iter();
+        told.tell(&names::OTLP_EXPORTS, exports.chain(signal("metrics", &self.otlp.metrics)));
+    }
+
+    fn uptime(&self, facts: &Facts) -> Duration {
+        facts.now.since(self.began)
+    }
+}
+
+fn database(told: &mut Snapshot, hop: &Hop, facts: &Facts) {
+    let breaker = hop.inner();
+    let observed = breaker.inner();
+    let bounded = observed.inner();
+    told.number(&names::DATABASE_UP, truth(facts.database.is_some_and(|condition| condition.works())));
+    let outcomes = || iter::once(None).chain(FailureKind::ALL.map(Some));
+    let mut failures = FailureKind::ALL.map(|kind| (kind, 0));
+    let mut times = Vec::new();
+    for lane in Lane::ALL {
+        for failure in outcomes() {
+            let took = observed.took(lane, failure);
+            for (_, count) in failures.iter_mut().filter(|(kind, _)| Some(*kind) == failure) {
+                *count += took.count();
+            }
+            if took.count() > 0 {
+                let outcome = failure.map_or("ok", FailureKind::as_str);
+                times.push((labels([lane.as_str(), outcome]), Value::Times(took)));
+            }
+        }
+    }
+    told.tell(&names::DATABASE_CALL_DURATION, times);
+    let refused = |kind| if kind == FailureKind::CircuitOpen { breaker.refused() } else { 0 };
+    let failures = failures.map(|(kind, count)| (kind.as_str(), float(count + refused(kind))));
+    told.numbers(&names::DATABASE_FAILURES, failures);
+    told.number(&names::DATABASE_RETRIES, float(hop.retries()));
+    told.numbers(
+        &names::DATABASE_CALLS,
+        Lane::ALL.map(|lane| (lane.as_str(), size(bounded.in_flight(lane)))),
+    );
+    let limits = Lane::ALL.map(|lane| (lane.as_str(), size(bounded.allowance(lane))));
+    told.numbers(&names::DATABASE_CALLS_LIMIT, limits);
+    told.number(&names::BREAKER_OPEN, truth(facts.breaker_open));
+    told.number(&names::BREAKER_OPENED, float(breaker.opened()));
+}
+
+fn labels<const N: usize>(labels: [&'static str; N]) -> Vec<Label> {
+    labels.map(Label::from).into()
+}
+
+fn truth(what: bool) -> f64 {
+    f64::from(u8::from(what))
+}
+
+fn size(count: usize) -> f64 {
+    float(count as u64)
+}

@@ -1,0 +1,136 @@
+//! A collector for tests: it keeps what it gets, or never answers.
+
+use std::sync::Arc;
+
+use opentelemetry_proto::tonic::{
+    collector::{
+        metrics::v1::{
+            ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+            metrics_service_server::{MetricsService, MetricsServiceServer},
+        },
+        trace::v1::{
+            ExportTraceServiceRequest, ExportTraceServiceResponse,
+            trace_service_server::{TraceService, TraceServiceServer},
+        },
+    },
+    common::v1::{KeyValue, any_value},
+    metrics::v1::Metric,
+    trace::v1::Span,
+};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status, transport::Server};
+
+/// What it has got.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Got {
+    /// Requests that came, answered or not.
+    pub(crate) requests: usize,
+    pub(crate) spans: Vec<Span>,
+    /// Of the last time.
+    pub(crate) metrics: Vec<Metric>,
+}
+
+/// A collector while it listens.
+pub(crate) struct Collector {
+    pub(crate) endpoint: String,
+    got: watch::Receiver<Got>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Clone)]
+struct Taking {
+    got: Arc<watch::Sender<Got>>,
+    hangs: bool,
+}
+
+impl Collector {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(false).await
+    }
+
+    /// One that never answers.
+    pub(crate) async fn hanging() -> Self {
+        Self::start_with(true).await
+    }
+
+    async fn start_with(hangs: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let (sender, got) = watch::channel(Got::default());
+        let taking = Taking { got: Arc::new(sender), hangs };
+        let server = Server::builder()
+            .add_service(TraceServiceServer::new(taking.clone()))
+            .add_service(MetricsServiceServer::new(taking))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        let task = tokio::spawn(async move { server.await.unwrap() });
+        Self { endpoint, got, task }
+    }
+
+    /// What it has got by now.
+    pub(crate) fn got(&self) -> Got {
+        self.got.borrow().clone()
+    }
+
+    /// Waits until it has got what is wanted.
+    pub(crate) async fn until(&self, wanted: impl FnMut(&Got) -> bool) -> Got {
+        let mut got = self.got.clone();
+        let reached = got.wait_for(wanted);
+        let got = tokio::time::timeout(std::time::Duration::from_secs(30), reached).await;
+        got.expect("it must get that").unwrap().clone()
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Taking {
+    async fn take(&self, take: impl FnOnce(&mut Got)) {
+        self.got.send_modify(|got| {
+            got.requests += 1;
+            take(got);
+        });
+        if self.hangs {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl TraceService for Taking {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let all = request.into_inner().resource_spans.into_iter();
+        let spans = all.flat_map(|of| of.scope_spans).flat_map(|of| of.spans);
+        self.take(|got| got.spans.extend(spans)).await;
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl MetricsService for Taking {
+    async fn export(
+        &self,
+        request: Request<ExportMetricsServiceRequest>,
+    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
+        let all = request.into_inner().resource_metrics.into_iter();
+        let metrics = all.flat_map(|of| of.scope_metrics).flat_map(|of| of.metrics).collect();
+        self.take(|got| got.metrics = metrics).await;
+        Ok(Response::new(ExportMetricsServiceResponse::default()))
+    }
+}
+
+/// The value of an attribute, as text.
+pub(crate) fn attribute(attributes: &[KeyValue], name: &str) -> Option<String> {
+    let found = attributes.iter().find(|attribute| attribute.key == name)?;
+    match found.value.as_ref()?.value.as_ref()? {
+        any_value::Value::StringValue(text) => Some(text.clone()),
+        any_value::Value::IntValue(number) => Some(number.to_string()),
+        other => Some(format!("{other:?}")),
+    }
+}

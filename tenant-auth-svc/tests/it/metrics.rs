@@ -1,0 +1,353 @@
+//! What `/metrics` tells: everything that is documented, nothing else, and the truth.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tenant_auth_proto::v1::{self, usage_service_client::UsageServiceClient};
+use tenant_auth_svc::{
+    config::Settings,
+    domain::clock::{ManualClock, SharedClock, SystemClock},
+    telemetry::names,
+};
+use tenant_auth_testkit::Fault;
+use tonic::{Code, Request, client::Grpc, metadata::MetadataValue};
+use tonic_prost::ProstCodec;
+
+use crate::{
+    harness::{Database, NOW, Service, http, outcome, strange_key},
+    stream::ask,
+};
+
+const VALIDATE: &str = "tenantauth.v1.ValidationService/ValidateKey";
+
+/// What one scrape told: each number by its name with labels, and the text.
+pub(crate) struct Scrape {
+    numbers: BTreeMap<String, f64>,
+    pub(crate) text: String,
+}
+
+impl Scrape {
+    pub(crate) async fn of(service: &Service) -> Self {
+        let answer = http(service.running.ops_address().unwrap(), "GET /metrics").await.unwrap();
+        assert_eq!(answer.status, 200);
+        assert!(answer.head.contains("content-type: text/plain; version=0.0.4"), "{}", answer.head);
+        let samples = answer.body.lines().filter(|line| !line.starts_with('#'));
+        let numbers = samples.map(|line| {
+            let (name, number) = line.rsplit_once(' ').unwrap();
+            (name.to_owned(), number.parse().unwrap())
+        });
+        Self { numbers: numbers.collect(), text: answer.body }
+    }
+
+    /// A number, by its name as `name{label="value"}`. What is not told is zero to those who count.
+    #[track_caller]
+    pub(crate) fn is(&self, name: &str, expected: f64) {
+        let told = self.numbers.get(name).copied();
+        assert_eq!(told.unwrap_or(0.0), expected, "{name} ({told:?}):\n{}", self.text);
+    }
+
+    pub(crate) fn number(&self, name: &str) -> f64 {
+        self.numbers.get(name).copied().unwrap_or_else(|| panic!("{name}:\n{}", self.text))
+    }
+}
+
+fn requests(rpc: &str, code: &str) -> String {
+    format!("tenant_auth_requests_total{{rpc=\"{rpc}\",code=\"{code}\"}}")
+}
+
+fn verdicts(verdict: &str) -> String {
+    format!("tenant_auth_verdicts_total{{verdict=\"{verdict}\"}}")
+}
+
+fn answers(source: &str) -> String {
+    format!("tenant_auth_answers_total{{source=\"{source}\"}}")
+}
+
+fn undecided(reason: &str) -> String {
+    format!("tenant_auth_undecided_total{{reason=\"{reason}\"}}")
+}
+
+async fn record(service: &Service, id: &str, tenants: &[&str]) -> Code {
+    let event = |tenant: &&str| v1::UsageEvent {
+        tenant_id: (*tenant).to_owned(),
+        metric: "calls".to_owned(),
+        quantity: 1,
+        occurred_at: None,
+    };
+    let request =
+        v1::RecordUsageRequest { request_id: id.to_owned(), events: tenants.iter().map(event).collect() };
+    let answer = UsageServiceClient::new(service.channel.clone()).record_usage(request).await;
+    answer.map_or_else(|status| status.code(), |_| Code::Ok)
+}
+
+async fn batch(service: &Service, keys: &[&str]) {
+    let request = |key: &&str| v1::ValidateKeyRequest { key: (*key).to_owned(), required_scopes: Vec::new() };
+    let requests = keys.iter().map(request).collect();
+    service.validation().batch_validate_keys(v1::BatchValidateKeysRequest { requests }).await.unwrap();
+}
+
+fn on(clock: &Arc<ManualClock>) -> SharedClock {
+    Arc::clone(clock) as SharedClock
+}
+
+#[tokio::test]
+async fn everything_documented_is_told_and_nothing_else() {
+    let database = Database::test_server().await;
+    let settings = database.settings().with_flag("TENANT_AUTH_FEED_INTERVAL", Some("250ms".to_owned()));
+    let service = Service::start_with(settings, SystemClock::shared()).await;
+    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+    service.validate(&key).await.unwrap();
+
+    let text = Scrape::of(&service).await.text;
+    let after = |mark: &str| -> Vec<String> {
+        text.lines().filter_map(|line| line.strip_prefix(mark)).map(str::to_owned).collect()
+    };
+    // Processes are known to Linux only.
+    let told = |metric: &&names::Metric| cfg!(target_os = "linux") || !metric.name.contains("_process_");
+    let all: Vec<_> = names::ALL.iter().filter(told).collect();
+    let types: Vec<_> =
+        all.iter().map(|metric| format!("{} {}", metric.name, metric.kind.as_str())).collect();
+    assert_eq!(after("# TYPE "), types);
+    let helps: Vec<_> = all.iter().map(|metric| format!("{} {}", metric.name, metric.help)).collect();
+    assert_eq!(after("# HELP "), helps);
+
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, rest) = line.split_once(['{', ' ']).unwrap();
+        let metric = names::ALL.iter().filter(|metric| name.starts_with(metric.name));
+        let metric = metric.max_by_key(|metric| metric.name.len()).unwrap();
+        let labels = rest.rsplit_once('}').map_or("", |(labels, _)| labels);
+        let labels: Vec<_> = labels.split("\",").filter_map(|label| label.split_once('=')).collect();
+        let named: Vec<_> = labels.iter().map(|(name, _)| *name).filter(|name| *name != "le").collect();
+        assert_eq!(named, metric.labels, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn every_request_is_counted_once_and_every_item_by_itself() {
+    let database = Database::test_server().await;
+    let clock = ManualClock::at(NOW);
+    let service = Service::start_with(database.settings(), on(&clock)).await;
+    let tenant = service.tenant("Acme").await;
+    let (key, key_id) = service.key(&tenant, &[]).await;
+    let unknown = strange_key();
+    for _ in 0..7 {
+        service.validate(&key).await.unwrap();
+    }
+    service.validate(&unknown).await.unwrap();
+    service.validate("!").await.unwrap();
+    assert_eq!(
+        service.validation().validate_key(v1::ValidateKeyRequest::default()).await.unwrap_err().code(),
+        Code::InvalidArgument
+    );
+
+    let scrape = Scrape::of(&service).await;
+    // Denials are answers like any other.
+    scrape.is(&requests(VALIDATE, "OK"), 9.0);
+    scrape.is(&requests(VALIDATE, "INVALID_ARGUMENT"), 1.0);
+    scrape.is(&requests(VALIDATE, "UNAVAILABLE"), 0.0);
+    assert!(scrape.text.contains(&requests(VALIDATE, "UNAVAILABLE")), "it is there before it grows");
+    scrape.is(&format!("tenant_auth_requests_in_flight{{rpc=\"{VALIDATE}\"}}"), 0.0);
+    let took = |suffix: &str| format!("tenant_auth_request_duration_seconds_{suffix}");
+    scrape.is(&took(&format!("count{{rpc=\"{VALIDATE}\"}}")), 10.0);
+    scrape.is(&took(&format!("bucket{{rpc=\"{VALIDATE}\",le=\"+Inf\"}}")), 10.0);
+    assert!(scrape.number(&took(&format!("sum{{rpc=\"{VALIDATE}\"}}"))) > 0.0);
+    for (verdict, count) in [("valid", 7.0), ("unknown", 1.0), ("malformed", 1.0), ("revoked", 0.0)] {
+        scrape.is(&verdicts(verdict), count);
+    }
+    for (source, count) in [("database", 2.0), ("fresh", 6.0), ("none", 1.0), ("stale", 0.0)] {
+        scrape.is(&answers(source), count);
+    }
+    scrape.is("tenant_auth_cache_misses_total{pool=\"keys\"}", 2.0);
+    scrape.is("tenant_auth_cache_entries{pool=\"keys\",kind=\"record\"}", 1.0);
+    scrape.is("tenant_auth_cache_entries{pool=\"keys\",kind=\"absence\"}", 1.0);
+
+    batch(&service, &[&key, &key, &unknown, "!"]).await;
+    let asked: Vec<_> = (0..3).map(|id| ask(id, &key)).collect();
+    let stream = service.validation().stream_validate_keys(tokio_stream::iter(asked)).await;
+    let mut stream = stream.unwrap().into_inner();
+    while stream.message().await.unwrap().is_some() {}
+    service.revoke(&key_id).await;
+    service.validate(&key).await.unwrap();
+    let scrape = Scrape::of(&service).await;
+    scrape.is(&requests("tenantauth.v1.ValidationService/BatchValidateKeys", "OK"), 1.0);
+    scrape.is(&requests("tenantauth.v1.ValidationService/StreamValidateKeys", "OK"), 1.0);
+    for (verdict, count) in [("valid", 12.0), ("unknown", 2.0), ("malformed", 2.0), ("revoked", 1.0)] {
+        scrape.is(&verdicts(verdict), count);
+    }
+    scrape.is(&answers("negative"), 1.0);
+}
+
+#[tokio::test]
+async fn what_is_on_a_stream_is_counted_while_it_lives() {
+    let service = Service::start(&Database::embedded()).await;
+    let (questions, asked) = tokio::sync::mpsc::channel(1);
+    let asked = tokio_stream::wrappers::ReceiverStream::new(asked);
+    let mut stream = service.validation().stream_validate_keys(asked).await.unwrap().into_inner();
+    for id in 1..=3_u32 {
+        questions.send(ask(id.into(), "!")).await.unwrap();
+        stream.message().await.unwrap().unwrap();
+        let scrape = Scrape::of(&service).await;
+        scrape.is(&verdicts("malformed"), f64::from(id));
+        scrape.is(
+            "tenant_auth_requests_in_flight{rpc=\"tenantauth.v1.ValidationService/StreamValidateKeys\"}",
+            1.0,
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_is_counted() {
+    let database = Database::test_server().await;
+    let folder = tempfile::tempdir().unwrap();
+    let callers = folder.path().join("callers.toml");
+    let hash = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"; // "secret"
+    std::fs::write(
+        &callers,
+        format!("[[caller]]\nname = \"api\"\nroles = [\"meter\"]\ntoken_sha256 = [\"{hash}\"]\n"),
+    )
+    .unwrap();
+    let settings = database
+        .settings()
+        .with_flag("TENANT_AUTH_CALLERS_FILE", Some(callers.display().to_string()))
+        .with_flag("TENANT_AUTH_MAX_REQUESTS", Some("1".to_owned()));
+    let service = Service::start_with(settings, SystemClock::shared()).await;
+
+    assert_eq!(outcome(&service.validate("!").await), "Unauthenticated");
+    let mut request = Request::new(v1::ValidateKeyRequest::default());
+    let token = MetadataValue::from_static("Bearer secret");
+    request.metadata_mut().insert("authorization", token.clone());
+    let denied = service.validation().validate_key(request).await.unwrap_err();
+    assert_eq!(denied.code(), Code::PermissionDenied);
+    let mut client = Grpc::new(service.channel.clone());
+    client.ready().await.unwrap();
+    let path = http::uri::PathAndQuery::from_static("/made.up.Service/Method");
+    let codec: ProstCodec<v1::ValidateKeyRequest, v1::ValidateKeyResponse> = ProstCodec::default();
+    let made_up =
+        client.unary(Request::new(v1::ValidateKeyRequest::default()), path, codec).await.unwrap_err();
+
+    // One that takes the only place, for as long as its body does not end.
+    let (held, body) = tokio::sync::mpsc::channel::<v1::RecordUsageRequest>(1);
+    let mut client = Grpc::new(service.channel.clone());
+    let holding = tokio::spawn(async move {
+        client.ready().await.unwrap();
+        let body = tokio_stream::wrappers::ReceiverStream::new(body);
+        let mut request = Request::new(body);
+        request.metadata_mut().insert("authorization", token);
+        let path = http::uri::PathAndQuery::from_static("/tenantauth.v1.UsageService/RecordUsage");
+        let codec: ProstCodec<v1::RecordUsageRequest, v1::RecordUsageResponse> = ProstCodec::default();
+        client.client_streaming(request, path, codec).await.map(drop)
+    });
+    let holds =
+        async { while Scrape::of(&service).await.number("tenant_auth_request_places_taken") < 1.0 {} };
+    tokio::time::timeout(Duration::from_secs(30), holds).await.expect("it takes the place");
+    for _ in 0..3 {
+        assert_eq!(outcome(&service.validate("!").await), "ResourceExhausted");
+    }
+    let scrape = Scrape::of(&service).await;
+    scrape.is("tenant_auth_requests_in_flight{rpc=\"tenantauth.v1.UsageService/RecordUsage\"}", 1.0);
+    drop(held);
+    assert!(holding.await.unwrap().is_err(), "it was none");
+
+    scrape.is(&requests(VALIDATE, "UNAUTHENTICATED"), 1.0);
+    scrape.is(&requests(VALIDATE, "PERMISSION_DENIED"), 1.0);
+    scrape.is(&requests(VALIDATE, "RESOURCE_EXHAUSTED"), 3.0);
+    scrape.is("tenant_auth_requests_shed_total", 3.0);
+    scrape.is("tenant_auth_request_places", 1.0);
+    let code =
+        format!("{:?}", made_up.code()).to_uppercase().replace("PERMISSIONDENIED", "PERMISSION_DENIED");
+    scrape.is(&requests("other", &code), 1.0);
+    assert!(!scrape.text.contains("made.up"), "callers make no names");
+}
+
+#[tokio::test]
+async fn an_outage_shows() {
+    let database = Database::test_server().await;
+    let clock = ManualClock::at(NOW);
+    let settings = database.settings().with_flag("TENANT_AUTH_FEED_INTERVAL", Some("500ms".to_owned()));
+    let settings: Settings = settings.with_flag("TENANT_AUTH_CACHE_GRACE", Some("100s".to_owned()));
+    let service = Service::start_with(settings, on(&clock)).await;
+    // The breaker forgets the calls of the start.
+    clock.advance(Duration::from_secs(10));
+    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+    service.validate(&key).await.unwrap();
+    service.running.feed().poll().await.unwrap();
+    let scrape = Scrape::of(&service).await;
+    scrape.is("tenant_auth_feed_lag_seconds", 0.0);
+    scrape.is("tenant_auth_database_up", 1.0);
+    scrape.is("tenant_auth_database_breaker_open", 0.0);
+    scrape.is("tenant_auth_cache_grace_seconds", 100.0);
+    scrape.is("tenant_auth_cache_oldest_answer_seconds", 0.0);
+    assert!(scrape.number("tenant_auth_feed_events_total") >= 2.0, "a tenant and a key are new");
+
+    database.server().faults().set(Fault::unauthorized());
+    for _ in 0..40 {
+        assert_eq!(outcome(&service.validate(&strange_key()).await), "Unavailable");
+    }
+    clock.advance(Duration::from_secs(60));
+    // Past its fresh time; that the database fails is found out by asking it, or known already.
+    assert_eq!(outcome(&service.validate(&key).await), "VERDICT_VALID");
+    batch(&service, &[&key, &strange_key()]).await;
+    let scrape = Scrape::of(&service).await;
+    scrape.is("tenant_auth_database_up", 0.0);
+    scrape.is("tenant_auth_database_breaker_open", 1.0);
+    scrape.is("tenant_auth_database_breaker_opened_total", 1.0);
+    scrape.is("tenant_auth_feed_lag_seconds", 60.0);
+    scrape.is("tenant_auth_cache_oldest_answer_seconds", 60.0);
+    scrape.is("tenant_auth_ready", 1.0);
+    scrape.is(&requests(VALIDATE, "UNAVAILABLE"), 40.0);
+    scrape.is(&requests("tenantauth.v1.ValidationService/BatchValidateKeys", "OK"), 1.0);
+    scrape.is(&answers("stale"), 2.0);
+    let failures =
+        |kind: &str| scrape.number(&format!("tenant_auth_database_failures_total{{kind=\"{kind}\"}}"));
+    assert!(failures("denied") >= 1.0 && failures("circuit_open") >= 1.0, "{}", scrape.text);
+    let items: f64 = ["denied", "circuit_open"].iter().map(|kind| scrape.number(&undecided(kind))).sum();
+    assert_eq!(items, 41.0, "an item of a batch by itself");
+
+    database.server().faults().clear();
+    clock.advance(Duration::from_secs(2));
+    service.running.feed().poll().await.unwrap();
+    let scrape = Scrape::of(&service).await;
+    scrape.is("tenant_auth_database_up", 1.0);
+    scrape.is("tenant_auth_database_breaker_open", 0.0);
+    scrape.is("tenant_auth_feed_lag_seconds", 0.0);
+}
+
+#[tokio::test]
+async fn usage_is_counted_by_what_became_of_it() {
+    let database = Database::test_server().await;
+    let settings = database.settings().with_flag("TENANT_AUTH_USAGE_QUEUE", Some("500".to_owned()));
+    let service = Service::start_with(settings, SystemClock::shared()).await;
+    let tenant = service.tenant("Acme").await;
+    assert_eq!(record(&service, "one", &[&tenant, &tenant, "nobody"]).await, Code::Ok);
+    assert_eq!(record(&service, "one", &[&tenant, &tenant, "nobody"]).await, Code::Ok);
+    database.server().faults().set(Fault::unauthorized());
+    assert_eq!(record(&service, "two", &[&tenant]).await, Code::Unavailable);
+    let none_left = service.running.committing().has_waiting(|waiting| waiting == 0);
+    tokio::time::timeout(Duration::from_secs(30), none_left).await.expect("all are answered");
+    let scrape = Scrape::of(&service).await;
+    for (fate, count) in
+        [("counted", 2.0), ("rejected", 1.0), ("repeated", 3.0), ("failed", 1.0), ("refused", 0.0)]
+    {
+        scrape.is(&format!("tenant_auth_usage_events_total{{outcome=\"{fate}\"}}"), count);
+    }
+    for table in ["usage_requests", "usage_events", "usage_totals"] {
+        scrape.is(&format!("tenant_auth_usage_rows_written_total{{table=\"{table}\"}}"), 1.0);
+    }
+    scrape.is("tenant_auth_usage_flush_duration_seconds_count", 3.0);
+    scrape.is("tenant_auth_usage_queue_events", 0.0);
+    scrape.is("tenant_auth_usage_queue_capacity_events", 500.0);
+}
+
+#[tokio::test]
+async fn nothing_of_customers_is_told() {
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let tenant = service.tenant("Canary Limited").await;
+    let (key, key_id) = service.key(&tenant, &["canary:read"]).await;
+    service.validate(&key).await.unwrap();
+    service.validate("canary-of-another-system").await.unwrap();
+    assert_eq!(record(&service, "canary-request", &[&tenant]).await, Code::Ok);
+    let text = Scrape::of(&service).await.text;
+    for secret in [&*key, &*key_id, &*tenant, "anary"] {
+        assert!(!text.contains(secret), "{secret}:\n{text}");
+    }
+}

@@ -1,0 +1,186 @@
+//! What is sent to a collector: spans of the requests that are traced, metrics; and what happens when it is not there.
+
+use opentelemetry_proto::tonic::{
+    metrics::v1::{metric::Data, number_data_point::Value},
+    trace::v1::{Span, status::StatusCode},
+};
+use tenant_auth_proto::v1;
+use tenant_auth_svc::{domain::clock::SystemClock, telemetry::names};
+use tenant_auth_testkit::Fault;
+use tonic::Request;
+
+use crate::{
+    captured::Captured,
+    collector::{Collector, attribute},
+    harness::{Database, Service, TOKEN, outcome, strange_key},
+    metrics::Scrape,
+};
+
+const PARENT: &str = "b7ad6b7169203331";
+
+/// A service that sends to a collector.
+async fn sending(database: &Database, endpoint: &str, share: &str) -> Service {
+    let settings = database
+        .settings()
+        .with_flag("TENANT_AUTH_OTLP_ENDPOINT", Some(endpoint.to_owned()))
+        .with_flag("TENANT_AUTH_TRACE_SAMPLE", Some(share.to_owned()));
+    Service::start_with(settings, SystemClock::shared()).await
+}
+
+/// Validates as a caller does that traces, or says that it does not.
+async fn validate(service: &Service, key: &str, trace: &str, sampled: bool) {
+    let mut request =
+        Request::new(v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() });
+    let parent = format!("00-{trace}-{PARENT}-0{}", u8::from(sampled));
+    request.metadata_mut().insert("traceparent", parent.parse().unwrap());
+    // What comes of it is in the span.
+    let _ = service.validation().validate_key(request).await;
+}
+
+fn of<'a>(spans: &'a [Span], trace: &str) -> Vec<&'a Span> {
+    spans.iter().filter(|span| hex::encode(&span.trace_id) == trace).collect()
+}
+
+#[tokio::test]
+async fn a_traced_request_is_followed_to_the_database() {
+    let captured = Captured::log();
+    let (database, collector) = (Database::test_server().await, Collector::start().await);
+    let service = sending(&database, &collector.endpoint, "0").await;
+    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+    let trace = "0af7651916cd43dd8448eb211c803101";
+    validate(&service, &key, trace, true).await;
+    let got = collector.until(|got| of(&got.spans, trace).len() == 2).await;
+
+    let spans = of(&got.spans, trace);
+    let find = |name: &str| *spans.iter().find(|span| span.name == name).unwrap();
+    let rpc = find("tenantauth.v1.ValidationService/ValidateKey");
+    assert_eq!(hex::encode(&rpc.parent_span_id), PARENT);
+    let says = |span: &Span, name: &str| attribute(&span.attributes, name).unwrap();
+    assert_eq!(says(rpc, "rpc.method"), "ValidateKey");
+    assert_eq!(says(rpc, "rpc.grpc.status_code"), "0");
+    assert_eq!(says(rpc, "tenant_auth.verdict"), "valid");
+    assert_eq!(says(rpc, "tenant_auth.source"), "database");
+    let call = find("database query");
+    assert_eq!(call.parent_span_id, rpc.span_id);
+    assert_eq!((&*says(call, "tenant_auth.lane"), &*says(call, "tenant_auth.outcome")), ("unknown", "ok"));
+    assert_eq!(got.spans.len(), 2, "nobody asked for the others: {:?}", got.spans);
+    let log = captured.text();
+    let line = log
+        .lines()
+        .find(|line| line.contains(trace) && line.contains("tenant_auth::rpc"))
+        .expect("the trace is in the access log");
+    assert!(line.contains(&format!("\"trace_id\":\"{trace}\"")) && line.contains("ValidateKey"), "{line}");
+
+    // From memory, and then not at all.
+    let (memory, failed) = ("0af7651916cd43dd8448eb211c803102", "0af7651916cd43dd8448eb211c803103");
+    validate(&service, &key, memory, true).await;
+    validate(&service, &key, "0af7651916cd43dd8448eb211c803104", false).await;
+    database.server().faults().set(Fault::unauthorized());
+    validate(&service, &strange_key(), failed, true).await;
+    let got = collector.until(|got| got.spans.len() >= 5).await;
+    assert_eq!((of(&got.spans, memory).len(), got.spans.len()), (1, 5));
+    let spans = of(&got.spans, failed);
+    assert_eq!(spans.len(), 2);
+    for span in spans {
+        assert_eq!(span.status.as_ref().unwrap().code(), StatusCode::Error, "{span:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_share_of_the_others_is_traced_and_the_rest_is_sent_at_the_end() {
+    let (database, collector) = (Database::test_server().await, Collector::start().await);
+    let service = sending(&database, &collector.endpoint, "1").await;
+    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+    for _ in 0..5 {
+        service.validate(&key).await.unwrap();
+    }
+    validate(&service, &key, "0af7651916cd43dd8448eb211c803201", false).await;
+    service.running.stop().await;
+    let got = collector.got();
+    let validations = got.spans.iter().filter(|span| span.name.ends_with("/ValidateKey"));
+    assert_eq!(validations.count(), 5);
+    let admin = got.spans.iter().find(|span| span.name.ends_with("/IssueKey")).unwrap();
+    assert!(admin.parent_span_id.is_empty());
+    let below = |span: &&Span| span.parent_span_id == admin.span_id;
+    assert!(got.spans.iter().any(|span| below(&span) && span.name == "database transaction"));
+
+    let metric = |name: &str| got.metrics.iter().find(|metric| metric.name == name).unwrap();
+    let Some(Data::Sum(sum)) = &metric(names::VERDICTS.name).data else { panic!("a counter is a sum") };
+    let valid = sum
+        .data_points
+        .iter()
+        .find(|point| attribute(&point.attributes, "verdict").as_deref() == Some("valid"));
+    assert_eq!(valid.unwrap().value, Some(Value::AsDouble(6.0)));
+    assert!(sum.is_monotonic);
+    let Some(Data::Histogram(times)) = &metric(names::REQUEST_DURATION.name).data else {
+        panic!("as it says")
+    };
+    for point in &times.data_points {
+        assert_eq!(point.bucket_counts.iter().sum::<u64>(), point.count);
+        assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
+    }
+    let Some(Data::Gauge(_)) = &metric(names::UPTIME.name).data else { panic!("as it says") };
+}
+
+#[tokio::test]
+async fn without_a_collector_in_reach_requests_are_as_ever() {
+    let database = Database::test_server().await;
+    let hanging = Collector::hanging().await;
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let away = format!("http://{}", nobody.local_addr().unwrap());
+    drop(nobody);
+    for endpoint in [hanging.endpoint.clone(), away] {
+        let service = sending(&database, &endpoint, "1").await;
+        if endpoint == hanging.endpoint {
+            hanging.until(|got| got.requests > 0).await;
+        }
+        for _ in 0..10 {
+            let request = v1::ValidateKeyRequest { key: "!".to_owned(), required_scopes: Vec::new() };
+            let batches = (0..100).map(|_| service.validate(&request.key));
+            for answer in futures::future::join_all(batches).await {
+                assert_eq!(outcome(&answer), "VERDICT_MALFORMED");
+            }
+        }
+        let scrape = Scrape::of(&service).await;
+        scrape.is("tenant_auth_verdicts_total{verdict=\"malformed\"}", 1_000.0);
+        scrape.is("tenant_auth_otlp_spans_total{outcome=\"exported\"}", 0.0);
+        service.running.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn no_secret_is_in_a_span() {
+    let (database, collector) = (Database::test_server().await, Collector::start().await);
+    let service = sending(&database, &collector.endpoint, "1").await;
+    let tenant = service.tenant("Canary Limited").await;
+    let (key, _) = service.key(&tenant, &["a"]).await;
+    let session = v1::BindSessionRequest {
+        session_id: "canary-session".to_owned(),
+        key: key.clone(),
+        ..v1::BindSessionRequest::default()
+    };
+    let mut sessions = v1::session_service_client::SessionServiceClient::new(service.channel.clone());
+    let bound = sessions.bind_session(session).await;
+    for fault in [None, Some(Fault::html_ok()), Some(Fault::TruncatedJson), Some(Fault::unauthorized())] {
+        if let Some(fault) = fault {
+            database.server().faults().set(fault);
+        }
+        let request = v1::ValidateSessionRequest {
+            session_id: "canary-session".to_owned(),
+            key: key.clone(),
+            ..v1::ValidateSessionRequest::default()
+        };
+        // What it comes to is not the question here.
+        let _ = service.validation().validate_session(request).await;
+        let _ = service.validate(&format!("{key}-unseen")).await;
+        let _ = service.validate(&strange_key()).await;
+    }
+    assert!(bound.is_ok(), "{bound:?}");
+    service.running.stop().await;
+    let got = collector.got();
+    assert!(got.spans.len() > 10, "or it proves nothing");
+    let sent = format!("{:?}{:?}", got.spans, got.metrics);
+    for secret in [&*key, "anary", TOKEN, &*tenant] {
+        assert!(!sent.contains(secret), "{secret} was sent to the collector");
+    }
+}
