@@ -13,9 +13,6 @@ use super::{
 };
 use crate::measure::durations::{BOUNDS, Distribution};
 
-/// The type of what [`text`] gives.
-pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
-
 /// Writes it.
 #[must_use]
 pub fn text(snapshot: &Snapshot) -> String {

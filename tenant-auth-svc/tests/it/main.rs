@@ -27,6 +27,7 @@ mod metrics;
 mod migrations;
 mod ops;
 mod outage;
+mod scrape;
 mod sessions;
 mod shed;
 mod stream;

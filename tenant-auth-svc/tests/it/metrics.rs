@@ -1,6 +1,6 @@
 //! What `/metrics` tells: everything that is documented, nothing else, and the truth.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tenant_auth_proto::v1::{self, usage_service_client::UsageServiceClient};
 use tenant_auth_svc::{
@@ -13,42 +13,12 @@ use tonic::{Code, Request, client::Grpc, metadata::MetadataValue};
 use tonic_prost::ProstCodec;
 
 use crate::{
-    harness::{Database, NOW, Service, http, outcome, strange_key},
+    harness::{Database, NOW, Service, outcome, strange_key},
+    scrape::Scrape,
     stream::ask,
 };
 
 const VALIDATE: &str = "tenantauth.v1.ValidationService/ValidateKey";
-
-/// What one scrape told: each number by its name with labels, and the text.
-pub(crate) struct Scrape {
-    numbers: BTreeMap<String, f64>,
-    pub(crate) text: String,
-}
-
-impl Scrape {
-    pub(crate) async fn of(service: &Service) -> Self {
-        let answer = http(service.running.ops_address().unwrap(), "GET /metrics").await.unwrap();
-        assert_eq!(answer.status, 200);
-        assert!(answer.head.contains("content-type: text/plain; version=0.0.4"), "{}", answer.head);
-        let samples = answer.body.lines().filter(|line| !line.starts_with('#'));
-        let numbers = samples.map(|line| {
-            let (name, number) = line.rsplit_once(' ').unwrap();
-            (name.to_owned(), number.parse().unwrap())
-        });
-        Self { numbers: numbers.collect(), text: answer.body }
-    }
-
-    /// A number, by its name as `name{label="value"}`. What is not told is zero to those who count.
-    #[track_caller]
-    pub(crate) fn is(&self, name: &str, expected: f64) {
-        let told = self.numbers.get(name).copied();
-        assert_eq!(told.unwrap_or(0.0), expected, "{name} ({told:?}):\n{}", self.text);
-    }
-
-    pub(crate) fn number(&self, name: &str) -> f64 {
-        self.numbers.get(name).copied().unwrap_or_else(|| panic!("{name}:\n{}", self.text))
-    }
-}
 
 fn requests(rpc: &str, code: &str) -> String {
     format!("tenant_auth_requests_total{{rpc=\"{rpc}\",code=\"{code}\"}}")

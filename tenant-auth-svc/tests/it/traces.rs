@@ -13,7 +13,7 @@ use crate::{
     captured::Captured,
     collector::{Collector, attribute},
     harness::{Database, Service, TOKEN, outcome, strange_key},
-    metrics::Scrape,
+    scrape::Scrape,
 };
 
 const PARENT: &str = "b7ad6b7169203331";
@@ -157,6 +157,8 @@ async fn no_secret_is_in_a_span() {
     let session = v1::BindSessionRequest {
         session_id: "canary-session".to_owned(),
         key: key.clone(),
+        ttl: Some(prost_types::Duration { seconds: 600, nanos: 0 }),
+        expiry: v1::SessionExpiry::Fixed.into(),
         ..v1::BindSessionRequest::default()
     };
     let mut sessions = v1::session_service_client::SessionServiceClient::new(service.channel.clone());
