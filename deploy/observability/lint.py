@@ -108,7 +108,7 @@ def check_alerts():
     hold(set(there) == set(alerts), f"pages and alerts differ: {sorted(set(there) ^ set(alerts))}")
     for name, page in there.items():
         text = page.read_text()
-        severity = re.search(r"severity: (\w+)", alerts.get(name, "severity: ?")).group(1)
+        severity = re.search(r"severity: (\w+)", alerts.get(name, "severity: none")).group(1)
         hold(text.startswith(f"# {name}\n\nSeverity: {severity}."), f"{page.name}: another name or severity")
         wanted = ["What it means", "What users see", "What to look at first", "What to do", "When to escalate", "How to silence it safely"]
         hold(re.findall(r"^## (.*)", text, re.M) == wanted, f"{page.name}: other sections")
@@ -124,6 +124,14 @@ def check_tests(alerts):
     fires, quiet = ({name for name, expected in told if bool(expected) == firing} for firing in (True, False))
     hold(fires == alerts, f"fires in no test, or is no alert: {sorted(alerts ^ fires)}")
     hold(quiet == alerts, f"is quiet in no test, or is no alert: {sorted(alerts ^ quiet)}")
+
+
+def check_copies():
+    """The chart may read only what is in its folder, and follows links. Not every checkout and archive keeps them."""
+    for name in ("alerts.yaml", "dashboard.json"):
+        linked = ROOT / "deploy/helm/tenant-auth/files" / name
+        same = linked.exists() and linked.read_bytes() == (HERE / name).read_bytes()
+        hold(same, f"{linked.relative_to(ROOT)} is not {name}: it has to be a link to it")
 
 
 def check_promql(promtool):
@@ -197,6 +205,7 @@ def main():
     known = metrics()
     check_names(known)
     check_tests(check_alerts())
+    check_copies()
     check_promql(options.promtool)
     if options.scrape:
         check_scrape(known, options.scrape, options.promtool)
