@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_span_is_below_its_callers_and_those_of_its_calls_below_it() {
         let (tracing, mut spans, _) = tracing(0.0);
-        let (_, within) = tracing.begin(&from(&format!("00-{TRACE}-b7ad6b7169203331-01")), || RPC);
+        let (_, within) = tracing.begin(&from(&format!("00-{TRACE}-b7ad6b7169203331-01")), None, || RPC);
         let within = within.unwrap();
         assert!(crate::measure::spans::begin("call").is_none(), "outside of it, nothing is traced");
         let held = within.context().clone().attach();
@@ -208,7 +208,7 @@ mod tests {
     fn what_finds_no_room_is_dropped_and_counted() {
         let (tracing, spans, counts) = tracing(1.0);
         for _ in 0..QUEUE + 3 {
-            let (_, within) = tracing.begin(&HeaderMap::new(), || RPC);
+            let (_, within) = tracing.begin(&HeaderMap::new(), None, || RPC);
             within.unwrap().context().span().end();
         }
         assert_eq!((counts.dropped.get(), spans.len()), (3, QUEUE));
