@@ -5,7 +5,7 @@ import shutil
 import kubernetes_validate
 import pytest
 import yaml
-from deployment import ANNOUNCED, CHART, ENDING, TOOLS, check_config, known_variables, run, succeeded
+from deployment import CHART, ENDING, TOOLS, check_config, known_variables, run, succeeded
 
 CASES = ["minimal", "everything-on", "everything-off", "autoscaling"]
 # The oldest version that Chart.yaml promises and the newest that there are schemas for.
@@ -178,15 +178,11 @@ def test_secrets_are_files_of_secrets_made_by_others(rendered, case):
 @pytest.mark.parametrize("case", CASES)
 def test_the_service_knows_every_variable_and_takes_its_value(rendered, case, tmp_path):
     environment = rendered[case].environment()
-    assert environment.keys() <= known_variables() | ANNOUNCED
+    assert environment.keys() <= known_variables()
     shown = succeeded(check_config(environment, folder=tmp_path))
     drain = environment["TENANT_AUTH_DRAIN_DELAY"]
     (line,) = [line for line in shown.splitlines() if line.startswith("TENANT_AUTH_DRAIN_DELAY")]
     assert line.split()[1:] == [drain, "(environment)"]
-
-
-def test_announced_variables_are_not_read_yet():
-    assert not ANNOUNCED & known_variables(), "taught to the service: take them from ANNOUNCED"
 
 
 def test_settings_are_handed_on_as_they_are(chart):

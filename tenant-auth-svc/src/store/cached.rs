@@ -3,6 +3,7 @@
 //! `pool` is what is remembered, `fence` keeps changes and loads apart, `flight` is a load that many wait for.
 
 mod entry;
+mod evicted;
 mod fence;
 mod figures;
 mod flight;

@@ -10,12 +10,13 @@
 
 use std::{hash::Hash, sync::Arc, time::Duration};
 
-use moka::{notification::RemovalCause, sync::Cache};
-use quick_cache::{DefaultHashBuilder, Lifecycle, UnitWeighter, sync::Cache as Found};
+use moka::sync::Cache;
+use quick_cache::{DefaultHashBuilder, UnitWeighter, sync::Cache as Found};
 
 use super::{
     CacheConfig,
     entry::Entry,
+    evicted::Evicted,
     fence::{Epoch, Fence, Judgement},
     sync::{AtomicBool, Ordering},
 };
@@ -25,7 +26,6 @@ use crate::domain::{
     knowledge::Knowledge,
     verdict::{Revision, Source},
 };
-use crate::measure::counts::Counter;
 
 /// How many bytes name a record in the database.
 pub(super) type Digest = [u8; 32];
@@ -34,14 +34,14 @@ pub(super) type Digest = [u8; 32];
 pub(super) struct Pool<I, R> {
     config: CacheConfig,
     fence: Fence,
-    found: Found<I, Arc<Entry<R>>, UnitWeighter, DefaultHashBuilder, CountEvicted>,
+    found: Found<I, Arc<Entry<R>>, UnitWeighter, DefaultHashBuilder, Evicted>,
     absent: Cache<I, Arc<Entry<R>>>,
     /// Read ahead, by the digest under which the database knows it; moves to `found` when asked for.
     ahead: Cache<Digest, Arc<Entry<R>>>,
     /// Whether there ever was anything: without, no digest has to be made to look for it.
     was_ahead: AtomicBool,
     /// Records and absences that had to go for want of room.
-    evicted: Arc<(Counter, Counter)>,
+    evicted: Evicted,
 }
 
 /// What memory has for an id.
@@ -85,8 +85,8 @@ where
 {
     pub(super) fn new(config: CacheConfig) -> Self {
         let longest = longest(config.lifetimes);
-        let evicted = Arc::<(Counter, Counter)>::default();
-        let absence = Arc::clone(&evicted);
+        let evicted = Evicted::default();
+        let absences = evicted.clone();
         let most = usize::try_from(config.keys).unwrap_or(usize::MAX);
         Self {
             config,
@@ -96,12 +96,12 @@ where
                 config.keys,
                 UnitWeighter,
                 DefaultHashBuilder::default(),
-                CountEvicted(Arc::clone(&evicted)),
+                evicted.clone(),
             ),
             absent: Cache::builder()
                 .max_capacity(config.absences)
                 .time_to_live(config.absent * 2)
-                .eviction_listener(move |_, _, cause| count(cause, &absence.1))
+                .eviction_listener(move |_, _, cause| absences.absence(cause))
                 .build(),
             ahead: Cache::builder().max_capacity(config.keys).time_to_live(longest).build(),
             was_ahead: AtomicBool::new(false),
@@ -297,30 +297,12 @@ where
 
     /// How many records and absences had to go for want of room.
     pub(super) fn evicted(&self) -> (u64, u64) {
-        (self.evicted.0.get(), self.evicted.1.get())
+        self.evicted.counts()
     }
 
     /// Makes everything in memory a stopgap until it is read again.
     pub(super) fn verify_all(&self) {
         self.fence.verify_all();
-    }
-}
-
-fn count(cause: RemovalCause, evicted: &Counter) {
-    if cause == RemovalCause::Size {
-        evicted.one();
-    }
-}
-
-/// Counts the records that have to go for want of room.
-#[derive(Clone)]
-struct CountEvicted(Arc<(Counter, Counter)>);
-
-impl<I, R> Lifecycle<I, R> for CountEvicted {
-    type RequestState = ();
-
-    fn on_evict(&self, (): &mut (), _: I, _: R) {
-        self.0.0.one();
     }
 }
 
