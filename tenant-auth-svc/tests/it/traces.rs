@@ -5,14 +5,14 @@ use opentelemetry_proto::tonic::{
     trace::v1::{Span, status::StatusCode},
 };
 use tenant_auth_proto::v1;
-use tenant_auth_svc::{domain::clock::SystemClock, telemetry::names};
+use tenant_auth_svc::{domain::clock::ManualClock, telemetry::names};
 use tenant_auth_testkit::Fault;
 use tonic::Request;
 
 use crate::{
     captured::Captured,
     collector::{Collector, attribute},
-    harness::{Database, Service, TOKEN, outcome, strange_key},
+    harness::{Database, NOW, Service, TOKEN, outcome, strange_key},
     scrape::Scrape,
 };
 
@@ -24,7 +24,8 @@ async fn sending(database: &Database, endpoint: &str, share: &str) -> Service {
         .settings()
         .with_flag("TENANT_AUTH_OTLP_ENDPOINT", Some(endpoint.to_owned()))
         .with_flag("TENANT_AUTH_TRACE_SAMPLE", Some(share.to_owned()));
-    Service::start_with(settings, SystemClock::shared()).await
+    // What is fresh stays fresh, however busy the machine is.
+    Service::start_with(settings, ManualClock::at(NOW)).await
 }
 
 /// Validates as a caller does that traces, or says that it does not.
