@@ -212,8 +212,10 @@ class Fake(
                 self._changed.notify_all()
             context.abort(self.unwatched, "not served")
         stream = Stream(request.resume_after_revision)
+        if not context.add_callback(lambda: stream.events.put(None)):
+            # It has ended already: nobody would ever end the wait below, and the process waits for its threads.
+            return
         # Counted once it can be spoken to.
-        context.add_callback(lambda: stream.events.put(None))
         with self._changed:
             self.streams.append(stream)
             self.calls["Watch"] += 1
