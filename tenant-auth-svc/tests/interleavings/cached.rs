@@ -4,6 +4,9 @@
 #[path = "../../src/store/cached/entry.rs"]
 mod entry;
 #[allow(dead_code, reason = "not every part is needed here")]
+#[path = "../../src/store/cached/evicted.rs"]
+mod evicted;
+#[allow(dead_code, reason = "not every part is needed here")]
 #[path = "../../src/store/cached/fence.rs"]
 mod fence;
 #[allow(dead_code, reason = "not every part is needed here")]
