@@ -9,7 +9,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, header::CONTENT_TY
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
+use tokio::time::Sleep;
 use tower::Service;
 
 use super::{
@@ -84,7 +85,15 @@ where
     fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
         let started = Instant::now();
         if self.0.applies(&request) && !self.0.is_traced(&mut request) {
-            Answering { way: Way::Trying { ways: Arc::clone(&self.0), request: Some(request), started } }
+            Answering {
+                way: Way::Trying {
+                    ways: Arc::clone(&self.0),
+                    request: Some(request),
+                    read: Read::default(),
+                    patience: None,
+                    started,
+                },
+            }
         } else {
             let answer = self.0.whole.clone().call(request.map(tonic::body::Body::new));
             Answering { way: Way::Whole { answer } }
@@ -133,8 +142,15 @@ pin_project! {
 pin_project! {
     #[project = WayProjection]
     enum Way<S, K, F> {
-        // The request's message is read, if it is there already.
-        Trying { ways: Arc<Ways<S, K>>, request: Option<Request<Incoming>>, started: Instant },
+        // The request's message is read.
+        Trying {
+            ways: Arc<Ways<S, K>>,
+            request: Option<Request<Incoming>>,
+            read: Read,
+            // Only for a message that does not come with its head.
+            patience: Option<Pin<Box<Sleep>>>,
+            started: Instant,
+        },
         Whole { #[pin] answer: F },
     }
 }
@@ -148,16 +164,21 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut way = self.project().way;
-        if let WayProjection::Trying { ways, request, started } = way.as_mut().project() {
-            let Some(mut request) = request.take() else { return Poll::Pending };
-            let read = read(request.body_mut(), cx);
+        if let WayProjection::Trying { ways, request, read, patience, started } = way.as_mut().project() {
+            let Some(asked) = request.as_mut() else { return Poll::Pending };
+            if read.on(asked.body_mut(), cx).is_pending() {
+                let patience = patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(PATIENCE)));
+                ready!(patience.as_mut().poll(cx));
+            }
+            let Some(request) = request.take() else { return Poll::Pending };
             let path = request.uri().path();
-            if let (Some(frame), true) = (&read.frame, read.is_whole)
+            if let Some(frame) = read.whole()
                 && let Some(answer) = ways.hits.answer(path, frame)
             {
                 ways.rpcs.hit(path, &answer.decisions, *started);
                 return Poll::Ready(Ok(response(answer.frame, request.headers())));
             }
+            let read = std::mem::take(read);
             let request = request.map(|rest| tonic::body::Body::new(Resumed { read, rest }));
             let answer = ways.whole.clone().call(request);
             way.set(Way::Whole { answer });
@@ -172,29 +193,45 @@ where
     }
 }
 
-/// What of a request's body was there at once.
+/// How long a message may be in coming after its head. What takes longer goes the whole way, which has limits for that.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// What was read of a request's body.
+#[derive(Default)]
 struct Read {
     frame: Option<Bytes>,
-    /// Whether it is all there will be.
-    is_whole: bool,
+    /// Another one: it is more than fits the shortcut.
+    more: Option<Bytes>,
+    has_ended: bool,
     /// What ended the reading early, to be told to whoever reads on.
     failure: Option<hyper::Error>,
 }
 
-/// Reads what is there: a message of the usual size has come with its head.
-fn read(body: &mut Incoming, cx: &mut Context<'_>) -> Read {
-    let mut read = Read { frame: None, is_whole: false, failure: None };
-    match Pin::new(&mut *body).poll_frame(cx) {
-        Poll::Ready(Some(Ok(frame))) => {
-            // Trailers of a request mean nothing in gRPC.
-            read.frame = frame.into_data().ok();
-            read.is_whole = body.is_end_stream();
+impl Read {
+    /// Reads until it is clear whether the message has come whole in one frame, as those of the usual size do.
+    fn on(&mut self, body: &mut Incoming, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.has_ended && self.more.is_none() && self.failure.is_none() {
+            match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if self.frame.is_none() => self.frame = Some(data),
+                    // Clients may end a request with a frame of nothing.
+                    Ok(data) if data.is_empty() => {}
+                    Ok(data) => self.more = Some(data),
+                    // Trailers of a request mean nothing in gRPC.
+                    Err(_) => {}
+                },
+                Some(Err(error)) => self.failure = Some(error),
+                None => self.has_ended = true,
+            }
+            self.has_ended |= body.is_end_stream();
         }
-        Poll::Ready(Some(Err(error))) => read.failure = Some(error),
-        Poll::Ready(None) => read.is_whole = true,
-        Poll::Pending => {}
+        Poll::Ready(())
     }
-    read
+
+    /// The frame, if it is all there is.
+    fn whole(&self) -> Option<&Bytes> {
+        self.frame.as_ref().filter(|_| self.has_ended && self.more.is_none() && self.failure.is_none())
+    }
 }
 
 pin_project! {
@@ -215,7 +252,7 @@ impl Body for Resumed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.project();
-        if let Some(frame) = this.read.frame.take() {
+        if let Some(frame) = this.read.frame.take().or_else(|| this.read.more.take()) {
             return Poll::Ready(Some(Ok(Frame::data(frame))));
         }
         if let Some(failure) = this.read.failure.take() {
@@ -225,7 +262,8 @@ impl Body for Resumed {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.read.frame.is_none() && self.read.failure.is_none() && self.rest.is_end_stream()
+        let Read { frame, more, failure, .. } = &self.read;
+        frame.is_none() && more.is_none() && failure.is_none() && self.rest.is_end_stream()
     }
 }
 

@@ -141,7 +141,7 @@ pub(in crate::grpc) fn import_request(request: &v1::ImportKeysRequest) -> Read<V
     }
     let mut keys = Vec::with_capacity(count);
     for (index, key) in request.keys.iter().enumerate() {
-        fields.enter(format!("keys[{index}]."));
+        fields.enter("keys", index);
         keys.extend(key_to_import(&mut fields, key));
     }
     if fields.is_valid() { Ok(keys) } else { Err(fields.error()) }

@@ -15,8 +15,9 @@ use crate::{
 /// The fields of one request, and everything that is wrong with them.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
-    /// In front of every field's name: `requests[3].`.
-    within: String,
+    /// The entry of a list that is being read: `requests[3].` stands in front of every field's name. Put into words only
+    /// for what is wrong: most requests are right.
+    within: Option<(&'static str, usize)>,
     violations: Vec<Violation>,
 }
 
@@ -26,9 +27,9 @@ impl Fields {
         Self::default()
     }
 
-    /// Goes on with another part of the message.
-    pub(super) fn enter(&mut self, within: String) {
-        self.within = within;
+    /// Goes on with an entry of a list.
+    pub(super) fn enter(&mut self, list: &'static str, index: usize) {
+        self.within = Some((list, index));
     }
 
     /// A field's value, or a violation.
@@ -38,10 +39,11 @@ impl Fields {
 
     /// Notes what is wrong with a field.
     pub(super) fn violation(&mut self, field: &str, description: impl Display) {
-        self.violations.push(Violation {
-            field: format!("{}{field}", self.within),
-            description: description.to_string(),
-        });
+        let field = match self.within {
+            None => field.to_owned(),
+            Some((list, index)) => format!("{list}[{index}].{field}"),
+        };
+        self.violations.push(Violation { field, description: description.to_string() });
     }
 
     /// Everything that is wrong.
@@ -62,8 +64,13 @@ impl Fields {
         }
         let mut parsed = Vec::with_capacity(scopes.len());
         for (index, scope) in scopes.iter().enumerate() {
-            let scope = Scope::parse(scope);
-            parsed.push(self.take(&format!("{field}[{index}]"), scope)?);
+            match Scope::parse(scope) {
+                Ok(scope) => parsed.push(scope),
+                Err(error) => {
+                    self.violation(&format!("{field}[{index}]"), error);
+                    return None;
+                }
+            }
         }
         let set = ScopeSet::new(parsed);
         self.take(field, set)

@@ -43,7 +43,7 @@ pub(in crate::grpc) fn batch_questions(
     }
     let mut questions = Vec::with_capacity(count);
     for (index, request) in request.requests.into_iter().enumerate() {
-        fields.enter(format!("requests[{index}]."));
+        fields.enter("requests", index);
         questions.extend(read(&mut fields, request));
     }
     if fields.is_valid() { Ok(questions) } else { Err(fields.error()) }

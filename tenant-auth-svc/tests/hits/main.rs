@@ -1,0 +1,168 @@
+//! The shortcut for hits. In a process of its own: a log that shows every RPC turns the shortcut off, and other tests
+//! listen to such a log.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod allocations;
+#[allow(dead_code, reason = "not every part is needed here")]
+#[path = "../it/harness.rs"]
+mod harness;
+mod raw;
+
+use prost::Message as _;
+use tenant_auth_proto::v1;
+use tenant_auth_svc::domain::clock::ManualClock;
+use tenant_auth_testkit::Fault;
+
+use self::{
+    harness::{Database, NOW, Service, http, strange_key},
+    raw::Connection,
+};
+
+const UNARY: &str = "/tenantauth.v1.ValidationService/ValidateKey";
+const BATCH: &str = "/tenantauth.v1.ValidationService/BatchValidateKeys";
+
+fn question(key: &str, scopes: &[&str]) -> v1::ValidateKeyRequest {
+    v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: harness::owned(scopes) }
+}
+
+/// A service at a standing moment, so that all that differs in two answers is the way they took.
+async fn standing(database: &Database) -> Service {
+    Service::start_at(database, &ManualClock::at(NOW)).await
+}
+
+#[tokio::test]
+async fn what_comes_in_pieces_takes_the_whole_way_to_the_same_answer() {
+    let database = Database::test_server().await;
+    let service = standing(&database).await;
+    let (key, _) = service.key(&service.tenant("Acme").await, &["a", "b"]).await;
+    service.validate(&key).await.unwrap();
+    let connection = Connection::open(service.running.address()).await;
+    for message in [question(&key, &[]), question(&key, &["a", "c"]), question("ta_wrong", &[])] {
+        let message = message.encode_to_vec();
+        let short = connection.ask(UNARY, &message, &[]).await;
+        let whole = connection.ask_in_pieces(UNARY, &message).await;
+        assert_eq!((short.status, &short.message), (0, &whole.message));
+        assert!(!whole.message.is_empty());
+        // Only the whole way names a request that came without a name.
+        assert_eq!((short.request_id.is_some(), whole.request_id.is_some()), (false, true));
+    }
+    let requests = vec![question(&key, &["b"]), question(&key, &["z"]), question(&key, &[])];
+    let batch = v1::BatchValidateKeysRequest { requests }.encode_to_vec();
+    let short = connection.ask(BATCH, &batch, &[]).await;
+    let whole = connection.ask_in_pieces(BATCH, &batch).await;
+    assert_eq!((short.status, &short.message), (0, &whole.message));
+    assert!(short.request_id.is_none() && whole.request_id.is_some());
+}
+
+#[tokio::test]
+async fn what_memory_cannot_answer_or_is_wrong_goes_the_whole_way() {
+    let database = Database::test_server().await;
+    let service = standing(&database).await;
+    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+    service.validate(&key).await.unwrap();
+    let connection = Connection::open(service.running.address()).await;
+    let unknown = connection.ask(UNARY, &question(&strange_key(), &[]).encode_to_vec(), &[]).await;
+    assert!(unknown.status == 0 && unknown.request_id.is_some());
+    let mixed = vec![question(&key, &[]), question(&strange_key(), &[])];
+    let mixed = v1::BatchValidateKeysRequest { requests: mixed }.encode_to_vec();
+    assert!(connection.ask(BATCH, &mixed, &[]).await.request_id.is_some());
+    for (path, wrong) in
+        [(UNARY, question("", &[]).encode_to_vec()), (UNARY, vec![0xff]), (BATCH, Vec::new())]
+    {
+        let refused = connection.ask(path, &wrong, &[]).await;
+        assert!(refused.status != 0 && refused.request_id.is_some(), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_the_caller_gives_comes_back() {
+    let database = Database::embedded();
+    let service = standing(&database).await;
+    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+    service.validate(&key).await.unwrap();
+    let connection = Connection::open(service.running.address()).await;
+    let message = question(&key, &[]).encode_to_vec();
+    let named = connection.ask(UNARY, &message, &[("x-request-id", "order-17")]).await;
+    assert_eq!(named.request_id.as_deref(), Some("order-17"));
+    let unfit = connection.ask(UNARY, &message, &[("x-request-id", "two words")]).await;
+    assert_eq!(unfit.request_id, None);
+}
+
+#[tokio::test]
+async fn a_hit_needs_no_place() {
+    let database = Database::test_server().await;
+    let settings = database.settings().with_flag("TENANT_AUTH_MAX_REQUESTS", Some("1".to_owned()));
+    let clock = ManualClock::at(NOW);
+    let service = Service::start_with(settings, clock).await;
+    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+    service.validate(&key).await.unwrap();
+    database.server().faults().set(Fault::Hang);
+    // Of two that need one, whichever comes second is refused; the other one holds it.
+    let (one, other) = (strange_key(), strange_key());
+    let (one, other) = (Box::pin(service.validate(&one)), Box::pin(service.validate(&other)));
+    let (refused, held) = futures::future::select(one, other).await.factor_first();
+    assert_eq!(refused.unwrap_err().code(), tonic::Code::ResourceExhausted);
+    assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Valid);
+    drop(held);
+}
+
+#[tokio::test]
+async fn who_may_not_call_has_no_shortcut() {
+    let database = Database::test_server().await;
+    let folder = tempfile::tempdir().unwrap();
+    let callers = folder.path().join("callers.toml");
+    let hash = tenant_auth_svc::domain::access::TokenHash::of("known");
+    std::fs::write(
+        &callers,
+        format!("[[caller]]\nname = 'all'\nroles = ['admin', 'validator']\ntoken_sha256 = ['{hash}']\n"),
+    )
+    .unwrap();
+    // Made while everybody may.
+    let key = {
+        let service = Service::start(&database).await;
+        let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+        service.running.stop().await;
+        key
+    };
+    let settings =
+        database.settings().with_flag("TENANT_AUTH_CALLERS_FILE", Some(callers.display().to_string()));
+    let service = Service::start_with(settings, ManualClock::at(NOW)).await;
+    let connection = Connection::open(service.running.address()).await;
+    let message = question(&key, &[]).encode_to_vec();
+    let known = [("authorization", "Bearer known")];
+    for _ in 0..2 {
+        assert_eq!(connection.ask(UNARY, &message, &known).await.status, 0);
+    }
+    assert!(connection.ask(UNARY, &message, &known).await.request_id.is_none(), "it was the shortcut");
+    for stranger in [&[][..], &[("authorization", "Bearer unknown")]] {
+        assert_eq!(
+            connection.ask(UNARY, &message, stranger).await.status,
+            tonic::Code::Unauthenticated as i32
+        );
+    }
+}
+
+#[tokio::test]
+async fn hits_are_counted_like_everything_else() {
+    let database = Database::embedded();
+    let service = standing(&database).await;
+    let (key, _) = service.key(&service.tenant("Acme").await, &["a"]).await;
+    service.validate(&key).await.unwrap();
+    let connection = Connection::open(service.running.address()).await;
+    for _ in 0..3 {
+        connection.ask(UNARY, &question(&key, &[]).encode_to_vec(), &[]).await;
+    }
+    connection.ask(UNARY, &question(&key, &["z"]).encode_to_vec(), &[]).await;
+    let requests = vec![question(&key, &[]); 5];
+    connection.ask(BATCH, &v1::BatchValidateKeysRequest { requests }.encode_to_vec(), &[]).await;
+    let told = http(service.running.ops_address().unwrap(), "GET /metrics").await.unwrap().body;
+    let is = |sample: &str| assert!(told.lines().any(|line| line == sample), "{sample}:\n{told}");
+    let rpc = |name: &str| format!("rpc=\"tenantauth.v1.ValidationService/{name}\"");
+    is(&format!("tenant_auth_requests_total{{{},code=\"OK\"}} 5", rpc("ValidateKey")));
+    is(&format!("tenant_auth_requests_total{{{},code=\"OK\"}} 1", rpc("BatchValidateKeys")));
+    is(&format!("tenant_auth_request_duration_seconds_count{{{}}} 5", rpc("ValidateKey")));
+    is("tenant_auth_verdicts_total{verdict=\"valid\"} 9");
+    is("tenant_auth_verdicts_total{verdict=\"insufficient_scope\"} 1");
+    is("tenant_auth_answers_total{source=\"fresh\"} 9");
+}

@@ -1,0 +1,96 @@
+//! HTTP/2 by hand: what is asked leaves in one piece, or in two.
+
+use std::net::SocketAddr;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use h2::client::{ResponseFuture, SendRequest};
+use http::Request;
+use tokio::net::TcpStream;
+
+/// A connection to a service.
+pub(crate) struct Connection {
+    address: SocketAddr,
+    sender: SendRequest<Bytes>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: i32,
+    pub(crate) message: Bytes,
+    pub(crate) request_id: Option<String>,
+}
+
+impl Connection {
+    pub(crate) async fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        Self { address, sender }
+    }
+
+    /// Asks with head and message at once.
+    pub(crate) async fn ask(&self, path: &str, message: &[u8], headers: &[(&str, &str)]) -> Answer {
+        let (response, mut stream) = self.begin(path, headers).await;
+        stream.send_data(framed(message), true).unwrap();
+        answered(response).await
+    }
+
+    /// Asks with the last byte of the message coming when the rest has long been there.
+    pub(crate) async fn ask_in_pieces(&self, path: &str, message: &[u8]) -> Answer {
+        let (response, mut stream) = self.begin(path, &[]).await;
+        let mut first = framed(message);
+        let last = first.split_off(first.len() - 1);
+        stream.send_data(first, false).unwrap();
+        // A ping comes back when everything before it was read.
+        self.round_trip().await;
+        stream.send_data(last, true).unwrap();
+        answered(response).await
+    }
+
+    /// Another request, from its head to its end, on the same connection.
+    async fn round_trip(&self) {
+        let message = framed(&[]);
+        let (response, mut stream) = self.begin("/tenantauth.v1.InfoService/GetServerInfo", &[]).await;
+        stream.send_data(message, true).unwrap();
+        answered(response).await;
+    }
+
+    async fn begin(&self, path: &str, headers: &[(&str, &str)]) -> (ResponseFuture, h2::SendStream<Bytes>) {
+        let mut request = Request::post(format!("http://{}{path}", self.address))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut sender = self.sender.clone().ready().await.unwrap();
+        sender.send_request(request.body(()).unwrap(), false).unwrap()
+    }
+}
+
+fn framed(message: &[u8]) -> Bytes {
+    let mut frame = BytesMut::new();
+    frame.put_u8(0);
+    frame.put_u32(message.len().try_into().unwrap());
+    frame.put_slice(message);
+    frame.freeze()
+}
+
+async fn answered(response: ResponseFuture) -> Answer {
+    let response = response.await.unwrap();
+    let text = |headers: &http::HeaderMap, name: &str| {
+        headers.get(name).map(|value| value.to_str().unwrap().to_owned())
+    };
+    let request_id = text(response.headers(), "x-request-id");
+    // An error is told in the head, for it has no message.
+    let mut status = text(response.headers(), "grpc-status");
+    let mut body = response.into_body();
+    let mut message = BytesMut::new();
+    while let Some(data) = body.data().await {
+        message.extend_from_slice(&data.unwrap());
+    }
+    if let Some(trailers) = body.trailers().await.unwrap() {
+        status = text(&trailers, "grpc-status");
+    }
+    Answer { status: status.unwrap().parse().unwrap(), message: message.freeze(), request_id }
+}
