@@ -1,5 +1,6 @@
 //! The command line.
 
+mod credentials;
 mod expiry;
 mod limit;
 
@@ -8,7 +9,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub(crate) use self::{expiry::Expiry, limit::Limit};
+pub(crate) use self::{
+    credentials::{Credentials, is_secure},
+    expiry::Expiry,
+    limit::Limit,
+};
 use crate::{
     command::{
         audit::AuditCommand, key::KeyCommand, session::SessionCommand, tenant::TenantCommand,
@@ -40,6 +45,9 @@ pub(crate) struct Globals {
         value_name = "URL"
     )]
     pub(crate) endpoint: String,
+
+    #[command(flatten)]
+    pub(crate) credentials: Credentials,
 
     /// How long to wait for one answer, such as 500ms or 1m
     #[arg(long, global = true, default_value = "5s", value_parser = time::wait, value_name = "TIME")]

@@ -32,17 +32,16 @@ impl Context {
     }
 
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        Client::builder(&self.globals.endpoint)
+        let builder = Client::builder(&self.globals.endpoint)
             .timeout(self.globals.timeout)
             // One question, one answer: nothing is asked twice.
             .without_near_cache()
-            .user_agent(concat!("tenantctl/", env!("CARGO_PKG_VERSION")))
-            .connect_lazy()
-            .map_err(Failure::naming(&[]))
+            .user_agent(concat!("tenantctl/", env!("CARGO_PKG_VERSION")));
+        self.globals.credentials.connect(builder, &self.globals.endpoint)
     }
 
     pub(crate) fn tell(&self, failure: &Failure) {
-        let told = failure.told(&self.globals.endpoint, self.globals.timeout);
+        let told = failure.told(&self.globals);
         self.output.tell(&told);
     }
 }

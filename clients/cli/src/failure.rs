@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use tenant_auth_client::{Error, Violation};
 
-use crate::{exit::Exit, time::coarse};
+use crate::{
+    args::{Globals, is_secure},
+    exit::Exit,
+    time::coarse,
+};
 
 /// A field of the request, and what the user knows it as.
 pub(crate) type Names = &'static [(&'static str, &'static str)];
@@ -61,16 +65,16 @@ impl Failure {
         }
     }
 
-    /// The failure in words, for a service at `endpoint` that was given `timeout` to answer.
-    pub(crate) fn told(&self, endpoint: &str, timeout: Duration) -> Told {
+    /// The failure in words, for somebody who gave these options.
+    pub(crate) fn told(&self, globals: &Globals) -> Told {
         match self {
             Self::Usage { sentence, details, hint } => {
                 Told { sentence: sentence.clone(), details: details.clone(), hint: hint.clone() }
             }
             Self::Service { error, names } => Told {
-                sentence: sentence(error, endpoint, timeout),
+                sentence: sentence(error, &globals.endpoint, globals.timeout),
                 details: details(error, names),
-                hint: hint(error, endpoint),
+                hint: hint(error, globals),
             },
             Self::Unexpected(sentence) => {
                 Told { sentence: sentence.clone(), details: Vec::new(), hint: None }
@@ -123,17 +127,31 @@ fn name(field: &str, names: Names) -> String {
     }
 }
 
-fn hint(error: &Error, endpoint: &str) -> Option<String> {
+fn hint(error: &Error, globals: &Globals) -> Option<String> {
+    let endpoint = &globals.endpoint;
     match error {
-        Error::Unreachable { .. } => {
-            Some(format!("is tenant-auth running at {endpoint}? start one with `cargo run --release -- dev`"))
-        }
+        Error::Unreachable { .. } if is_secure(endpoint) => Some(format!(
+            "is tenant-auth running at {endpoint}, with a certificate for this name that --ca, or else this machine, trusts?"
+        )),
+        Error::Unreachable { .. } => Some(format!(
+            "is tenant-auth running at {endpoint}, without TLS? start one with `cargo run --release -- dev`"
+        )),
         Error::Unavailable { retry_after, .. } | Error::Overloaded { retry_after, .. } => {
             let when = retry_after.map_or_else(|| "later".to_owned(), |time| format!("in {}", coarse(time)));
             Some(format!("try again {when}; the service's log says why"))
         }
         Error::DeadlineExceeded => {
             Some("a change may have been made all the same; --timeout sets how long to wait".to_owned())
+        }
+        Error::Unauthenticated { .. } if globals.credentials.are_given() => Some(
+            "the service's callers file must list this token's hash, or a name in this certificate"
+                .to_owned(),
+        ),
+        Error::Unauthenticated { .. } => Some(
+            "the service wants to know who calls: it needs --token-file, or --cert and --cert-key".to_owned(),
+        ),
+        Error::PermissionDenied { .. } => {
+            Some("the service's callers file says which roles a caller has".to_owned())
         }
         Error::Unimplemented { .. } => Some(format!(
             "tenantctl and the service at {endpoint} may be of different versions; see `tenantctl info`"
@@ -144,12 +162,20 @@ fn hint(error: &Error, endpoint: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::args::Cli;
 
     const NAMES: Names = &[("tenant_id", "--tenant"), ("scopes", "--scope")];
 
     fn told(error: Error) -> Told {
-        Failure::naming(NAMES)(error).told("http://host:1", Duration::from_secs(5))
+        told_with(&[], error)
+    }
+
+    fn told_with(options: &[&str], error: Error) -> Told {
+        let line = [&["tenantctl", "info", "--endpoint", "http://host:1"], options].concat();
+        Failure::naming(NAMES)(error).told(&Cli::parse_from(line).globals)
     }
 
     #[test]
@@ -175,5 +201,13 @@ mod tests {
         let told = told(Error::NotFound { message: "there is no key k".to_owned(), reason: None });
         assert_eq!(told.sentence, "there is no key k");
         assert_eq!(told.hint, None);
+    }
+
+    #[test]
+    fn who_is_not_known_is_told_what_is_missing() {
+        let unknown = || Error::Unauthenticated { message: "who calls?".to_owned() };
+        assert!(told(unknown()).hint.unwrap().contains("it needs --token-file"));
+        let hint = told_with(&["--token-file", "/token"], unknown()).hint.unwrap();
+        assert!(hint.contains("must list this token's hash"), "{hint}");
     }
 }

@@ -17,6 +17,10 @@ fn tenantctl(args: &[&str], stdin: &[u8]) -> Ran {
     let mut child = Command::new(env!("CARGO_BIN_EXE_tenantctl"))
         .args(args)
         .env_remove("TENANTCTL_ENDPOINT")
+        .env_remove("TENANTCTL_TOKEN_FILE")
+        .env_remove("TENANTCTL_CA_FILE")
+        .env_remove("TENANTCTL_CERT_FILE")
+        .env_remove("TENANTCTL_CERT_KEY_FILE")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -104,6 +108,30 @@ fn wrong_usage_is_2() {
         let ran = tenantctl(args, b"");
         assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{args:?}: {}", ran.stderr);
         assert!(ran.stderr.contains("error: ") || args.is_empty(), "{args:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_credential_that_cannot_be_used_is_named_with_its_option() {
+    let file = |text: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    };
+    let (empty, two) = (file("\n"), file("canary canary\n"));
+    let (empty, two) = (empty.path().to_str().unwrap(), two.path().to_str().unwrap());
+    for (args, told) in [
+        (&["--token-file", "/nowhere/token"][..], "--token-file: cannot read /nowhere/token: ".to_owned()),
+        (&["--token-file", empty], format!("--token-file: {empty} holds no token")),
+        (&["--token-file", two], format!("--token-file: {two} holds more than a token")),
+        (&["--ca", empty], format!("--ca: {empty} holds no certificate")),
+        (&["--cert", two], "--cert needs --cert-key".to_owned()),
+        (&["--cert-key", two], "--cert-key needs --cert".to_owned()),
+        (&["--cert", two, "--cert-key", two], format!("--cert: {two} holds no certificate")),
+    ] {
+        let ran = tenantctl(&[&["info", "--endpoint", "https://localhost:1"], args].concat(), b"");
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(&told) && !ran.stderr.contains("canary"), "{args:?}: {}", ran.stderr);
     }
 }
 

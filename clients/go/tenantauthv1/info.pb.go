@@ -140,6 +140,8 @@ type GetServerInfoResponse struct {
 	Now *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=now,proto3" json:"now,omitempty"`
 	// The schema version this build knows.
 	SchemaVersion int32 `protobuf:"varint,9,opt,name=schema_version,json=schemaVersion,proto3" json:"schema_version,omitempty"`
+	// When the answering build was made, or the time that SOURCE_DATE_EPOCH named for it; absent when unknown.
+	BuiltAt       *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=built_at,json=builtAt,proto3" json:"built_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -241,12 +243,19 @@ func (x *GetServerInfoResponse) GetSchemaVersion() int32 {
 	return 0
 }
 
+func (x *GetServerInfoResponse) GetBuiltAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BuiltAt
+	}
+	return nil
+}
+
 var File_tenantauth_v1_info_proto protoreflect.FileDescriptor
 
 const file_tenantauth_v1_info_proto_rawDesc = "" +
 	"\n" +
 	"\x18tenantauth/v1/info.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n" +
-	"\x14GetServerInfoRequest\"\xdd\x02\n" +
+	"\x14GetServerInfoRequest\"\x94\x03\n" +
 	"\x15GetServerInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x16\n" +
 	"\x06commit\x18\x02 \x01(\tR\x06commit\x12\x14\n" +
@@ -256,7 +265,9 @@ const file_tenantauth_v1_info_proto_rawDesc = "" +
 	"\brevision\x18\x06 \x01(\x03R\brevision\x121\n" +
 	"\x06uptime\x18\a \x01(\v2\x19.google.protobuf.DurationR\x06uptime\x12,\n" +
 	"\x03now\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x03now\x12%\n" +
-	"\x0eschema_version\x18\t \x01(\x05R\rschemaVersion*c\n" +
+	"\x0eschema_version\x18\t \x01(\x05R\rschemaVersion\x125\n" +
+	"\bbuilt_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\abuiltAt*c\n" +
 	"\fDatabaseKind\x12\x1d\n" +
 	"\x19DATABASE_KIND_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16DATABASE_KIND_EMBEDDED\x10\x01\x12\x18\n" +
@@ -289,13 +300,14 @@ var file_tenantauth_v1_info_proto_depIdxs = []int32{
 	0, // 0: tenantauth.v1.GetServerInfoResponse.database_kind:type_name -> tenantauth.v1.DatabaseKind
 	3, // 1: tenantauth.v1.GetServerInfoResponse.uptime:type_name -> google.protobuf.Duration
 	4, // 2: tenantauth.v1.GetServerInfoResponse.now:type_name -> google.protobuf.Timestamp
-	1, // 3: tenantauth.v1.InfoService.GetServerInfo:input_type -> tenantauth.v1.GetServerInfoRequest
-	2, // 4: tenantauth.v1.InfoService.GetServerInfo:output_type -> tenantauth.v1.GetServerInfoResponse
-	4, // [4:5] is the sub-list for method output_type
-	3, // [3:4] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	4, // 3: tenantauth.v1.GetServerInfoResponse.built_at:type_name -> google.protobuf.Timestamp
+	1, // 4: tenantauth.v1.InfoService.GetServerInfo:input_type -> tenantauth.v1.GetServerInfoRequest
+	2, // 5: tenantauth.v1.InfoService.GetServerInfo:output_type -> tenantauth.v1.GetServerInfoResponse
+	5, // [5:6] is the sub-list for method output_type
+	4, // [4:5] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_tenantauth_v1_info_proto_init() }

@@ -21,6 +21,8 @@ pub struct ServerInfo {
     pub dirty: bool,
     /// Git branch it was built from; empty when unknown.
     pub branch: String,
+    /// When it was built, or the time that `SOURCE_DATE_EPOCH` named for it; `None` when unknown.
+    pub built_at: Option<SystemTime>,
     /// What it decides against.
     pub database: DatabaseKind,
     /// Highest change-log sequence number it has seen; 0 before its first read.
@@ -57,6 +59,7 @@ impl ServerInfo {
             commit: message.commit,
             dirty: message.dirty,
             branch: message.branch,
+            built_at: message.built_at.map(time).transpose()?,
             database,
             revision: message.revision,
             schema_version: message.schema_version,

@@ -75,6 +75,7 @@ class GetServerInfoResponse(_message.Message):
     UPTIME_FIELD_NUMBER: _builtins.int
     NOW_FIELD_NUMBER: _builtins.int
     SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    BUILT_AT_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Semantic version of the service."""
     commit: _builtins.str
@@ -97,6 +98,10 @@ class GetServerInfoResponse(_message.Message):
     def now(self) -> _timestamp_pb2.Timestamp:
         """The process's own clock, to tell skew."""
 
+    @_builtins.property
+    def built_at(self) -> _timestamp_pb2.Timestamp:
+        """When the answering build was made, or the time that SOURCE_DATE_EPOCH named for it; absent when unknown."""
+
     def __init__(
         self,
         *,
@@ -109,10 +114,11 @@ class GetServerInfoResponse(_message.Message):
         uptime: _duration_pb2.Duration | None = ...,
         now: _timestamp_pb2.Timestamp | None = ...,
         schema_version: _builtins.int = ...,
+        built_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["now", b"now", "uptime", b"uptime"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["built_at", b"built_at", "now", b"now", "uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "commit", b"commit", "database_kind", b"database_kind", "dirty", b"dirty", "now", b"now", "revision", b"revision", "schema_version", b"schema_version", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["branch", b"branch", "built_at", b"built_at", "commit", b"commit", "database_kind", b"database_kind", "dirty", b"dirty", "now", b"now", "revision", b"revision", "schema_version", b"schema_version", "uptime", b"uptime", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

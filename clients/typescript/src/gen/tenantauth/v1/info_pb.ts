@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tenantauth/v1/info.proto.
  */
 export const file_tenantauth_v1_info: GenFile = /*@__PURE__*/
-  fileDesc("Chh0ZW5hbnRhdXRoL3YxL2luZm8ucHJvdG8SDXRlbmFudGF1dGgudjEiFgoUR2V0U2VydmVySW5mb1JlcXVlc3QiiQIKFUdldFNlcnZlckluZm9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEg4KBmNvbW1pdBgCIAEoCRINCgVkaXJ0eRgDIAEoCBIOCgZicmFuY2gYBCABKAkSMgoNZGF0YWJhc2Vfa2luZBgFIAEoDjIbLnRlbmFudGF1dGgudjEuRGF0YWJhc2VLaW5kEhAKCHJldmlzaW9uGAYgASgDEikKBnVwdGltZRgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhInCgNub3cYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhYKDnNjaGVtYV92ZXJzaW9uGAkgASgFKmMKDERhdGFiYXNlS2luZBIdChlEQVRBQkFTRV9LSU5EX1VOU1BFQ0lGSUVEEAASGgoWREFUQUJBU0VfS0lORF9FTUJFRERFRBABEhgKFERBVEFCQVNFX0tJTkRfUkVNT1RFEAIyaQoLSW5mb1NlcnZpY2USWgoNR2V0U2VydmVySW5mbxIjLnRlbmFudGF1dGgudjEuR2V0U2VydmVySW5mb1JlcXVlc3QaJC50ZW5hbnRhdXRoLnYxLkdldFNlcnZlckluZm9SZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("Chh0ZW5hbnRhdXRoL3YxL2luZm8ucHJvdG8SDXRlbmFudGF1dGgudjEiFgoUR2V0U2VydmVySW5mb1JlcXVlc3QitwIKFUdldFNlcnZlckluZm9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEg4KBmNvbW1pdBgCIAEoCRINCgVkaXJ0eRgDIAEoCBIOCgZicmFuY2gYBCABKAkSMgoNZGF0YWJhc2Vfa2luZBgFIAEoDjIbLnRlbmFudGF1dGgudjEuRGF0YWJhc2VLaW5kEhAKCHJldmlzaW9uGAYgASgDEikKBnVwdGltZRgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhInCgNub3cYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhYKDnNjaGVtYV92ZXJzaW9uGAkgASgFEiwKCGJ1aWx0X2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCpjCgxEYXRhYmFzZUtpbmQSHQoZREFUQUJBU0VfS0lORF9VTlNQRUNJRklFRBAAEhoKFkRBVEFCQVNFX0tJTkRfRU1CRURERUQQARIYChREQVRBQkFTRV9LSU5EX1JFTU9URRACMmkKC0luZm9TZXJ2aWNlEloKDUdldFNlcnZlckluZm8SIy50ZW5hbnRhdXRoLnYxLkdldFNlcnZlckluZm9SZXF1ZXN0GiQudGVuYW50YXV0aC52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Asks for the description of the answering process.
@@ -99,6 +99,13 @@ export type GetServerInfoResponse = Message<"tenantauth.v1.GetServerInfoResponse
    * @generated from field: int32 schema_version = 9;
    */
   schemaVersion: number;
+
+  /**
+   * When the answering build was made, or the time that SOURCE_DATE_EPOCH named for it; absent when unknown.
+   *
+   * @generated from field: google.protobuf.Timestamp built_at = 10;
+   */
+  builtAt?: Timestamp | undefined;
 };
 
 /**

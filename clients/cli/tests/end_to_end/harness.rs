@@ -1,0 +1,113 @@
+//! A service in this process, and the program beside it.
+
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tenant_auth_svc::{
+    app::{self, Running},
+    config::{ServiceConfig, Settings},
+    domain::clock::SystemClock,
+};
+use tokio::runtime::Runtime;
+
+pub(crate) struct Service {
+    runtime: Runtime,
+    running: Option<Running>,
+    pub(crate) endpoint: String,
+    _folder: TempDir,
+}
+
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Service {
+    pub(crate) fn start() -> Self {
+        Self::start_with("http://", |settings| settings)
+    }
+
+    /// One with further settings, whose endpoint begins like this.
+    pub(crate) fn start_with(scheme: &str, set: impl FnOnce(Settings) -> Settings) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = format!("file:{}", folder.path().join("test.db").display());
+        let settings = Settings::from_environment()
+            .restricted_to(|_| false)
+            .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
+            .with_flag("TENANT_AUTH_OPS_LISTEN", Some("off".to_owned()))
+            .with_flag("TENANT_AUTH_DRAIN_DELAY", Some("0s".to_owned()))
+            .with_flag("TENANT_AUTH_DATABASE_URL", Some(database));
+        let (config, _) = ServiceConfig::read(set(settings)).unwrap();
+        let runtime = Runtime::new().unwrap();
+        let running = runtime.block_on(async {
+            let mut running = app::start(config, SystemClock::shared()).await.unwrap();
+            running.ready().await.unwrap();
+            running
+        });
+        let endpoint = format!("{scheme}{}", running.address());
+        Self { runtime, running: Some(running), endpoint, _folder: folder }
+    }
+
+    pub(crate) fn run(&self, args: &[&str], stdin: &str) -> Ran {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tenantctl"))
+            .args(args)
+            .env("TENANTCTL_ENDPOINT", &self.endpoint)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A run that does not read its input may be over by now.
+        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        Ran {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Runs what must succeed, and reads its JSON.
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        let ran = self.run(&[args, &["--json"]].concat(), "");
+        assert_eq!(ran.code, 0, "{args:?}: {}", ran.stderr);
+        serde_json::from_str(&ran.stdout).unwrap()
+    }
+
+    /// What `validate` says about a key.
+    pub(crate) fn verdict(&self, key: &str, args: &[&str]) -> (i32, String) {
+        let ran = self.run(&[&["validate", "--json"], args].concat(), key);
+        let json: Value = serde_json::from_str(&ran.stdout).unwrap();
+        (ran.code, json["verdict"].as_str().unwrap().to_owned())
+    }
+
+    pub(crate) fn tenant(&self, id: &str) {
+        self.json(&["tenant", "create", "--name", "Acme", "--plan", "pro", "--id", id]);
+    }
+
+    /// Issues a key that may read orders.
+    pub(crate) fn key(&self, tenant: &str) -> String {
+        let ran = self.run(&["key", "issue", "--tenant", tenant, "--scope", "orders:read", "-q"], "");
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+        ran.stdout
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.runtime.block_on(self.running.take().unwrap().stop());
+    }
+}
+
+pub(crate) fn denied(verdict: &str) -> (i32, String) {
+    (1, verdict.to_owned())
+}
+
+pub(crate) fn valid() -> (i32, String) {
+    (0, "VALID".to_owned())
+}
