@@ -75,7 +75,7 @@ async fn a_rolling_restart_is_not_seen_by_callers() {
     let keys = cluster.keys(24).await;
     let load = Load::begin(&cluster.client(), &keys, TASKS);
     load.proceed(500).await;
-    let mut restarts = 0;
+    let mut starts = Vec::new();
     for _ in 0..ROUNDS {
         for number in 0..REPLICAS {
             let replica = &mut cluster.replicas[number];
@@ -86,13 +86,14 @@ async fn a_rolling_restart_is_not_seen_by_callers() {
             replica.until_ready().await;
             // And come back to it.
             replica.until_asked(50).await;
-            restarts += 1;
+            starts.push(replica.scrape().await.calls("maintenance"));
         }
     }
     let told = load.end().await;
     print(&format!(
-        "\n{restarts} restarts under load of {TASKS} tasks: {} calls answered, {} errors, {} wrong verdicts; the slowest call \
-         took {:?}\n",
+        "\n{} restarts under load of {TASKS} tasks: {} calls answered, {} errors, {} wrong verdicts; the slowest call \
+         took {:?}; a start is {starts:?} HTTP requests to the database\n",
+        starts.len(),
         told.answered,
         told.errors.len(),
         told.wrong.len(),
