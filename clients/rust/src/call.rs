@@ -53,7 +53,7 @@ impl Caller {
         F: Future<Output = Result<Response<R>, Status>>,
     {
         let attempt = |left| within(left, message.clone(), |request| send(self.transport.clone(), request));
-        patiently(self.timeout, &self.budget, attempt).await
+        patiently(self.timeout, &self.budget, || self.transport.is_served(), attempt).await
     }
 
     /// Sends a message once.
@@ -70,9 +70,13 @@ impl Caller {
 }
 
 /// Tries until there is an answer, a lasting error, or neither time nor budget left.
+///
+/// A replica that goes away takes leave of all who are about to ask it at once: more than the budget has, and to ask another
+/// one is no more load than there was. So one more try after that costs nothing, as long as others serve (`is_served`).
 async fn patiently<R, F>(
     limit: Duration,
     budget: &Budget,
+    is_served: impl Fn() -> bool,
     attempt: impl Fn(Duration) -> F,
 ) -> Result<R, Error>
 where
@@ -88,7 +92,8 @@ where
         let Some(wait) = wait(&error, tries).filter(|wait| Instant::now() + *wait < deadline) else {
             return Err(error);
         };
-        if tries == MOST_TRIES || !budget.may_retry() {
+        let moves_on = tries == 1 && matches!(error, Error::Unreachable { .. }) && is_served();
+        if tries == MOST_TRIES || !(moves_on || budget.may_retry()) {
             return Err(error);
         }
         tokio::time::sleep(wait).await;
@@ -160,12 +165,21 @@ mod tests {
     use super::*;
 
     async fn tries(error: impl Fn() -> Error, succeeds_at: u32, budget: &Budget) -> (u32, bool) {
+        tries_where(true, error, succeeds_at, budget).await
+    }
+
+    async fn tries_where(
+        is_served: bool,
+        error: impl Fn() -> Error,
+        succeeds_at: u32,
+        budget: &Budget,
+    ) -> (u32, bool) {
         let count = AtomicU32::new(0);
         let attempt = async |_| {
             let number = count.fetch_add(1, Ordering::Relaxed) + 1;
             if number == succeeds_at { Ok(()) } else { Err(error()) }
         };
-        let outcome = patiently(Duration::from_secs(3), budget, attempt).await;
+        let outcome = patiently(Duration::from_secs(3), budget, || is_served, attempt).await;
         (count.into_inner(), outcome.is_ok())
     }
 
@@ -209,6 +223,22 @@ mod tests {
             sent += tries(|| unavailable(None), 99, &budget).await.0;
         }
         // A tenth, and what was saved up before.
+        assert!((1_100..=1_110).contains(&sent), "{sent}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn to_move_on_from_a_replica_that_went_away_costs_nothing_while_there_are_others() {
+        let away = || Error::Unreachable { message: String::new() };
+        let budget = Budget::new();
+        for _ in 0..100 {
+            assert_eq!(tries_where(true, away, 2, &budget).await, (2, true));
+        }
+        // Nothing was taken; all who run into a second one that is away pay for it.
+        assert_eq!(tries_where(true, away, 99, &budget).await, (MOST_TRIES, false));
+        let mut sent = 0;
+        for _ in 0..1_000 {
+            sent += tries_where(false, away, 99, &budget).await.0;
+        }
         assert!((1_100..=1_110).contains(&sent), "{sent}");
     }
 }

@@ -14,6 +14,7 @@ use std::{
 };
 
 use http::{Request, Response, header::AUTHORIZATION};
+use tokio::time::Instant;
 use tonic::{body::Body, transport::Channel};
 use tower_service::Service;
 
@@ -42,6 +43,11 @@ impl Transport {
         Ok(Self(Arc::new(Shared { pool, token })))
     }
 
+    /// Whether some replica is not known to be away.
+    pub(crate) fn is_served(&self) -> bool {
+        self.0.pool.is_served()
+    }
+
     /// Connects to any of the replicas.
     pub(crate) async fn connect(&self) -> Result<(), Error> {
         self.0.pool.connect().await
@@ -65,9 +71,10 @@ impl Service<Request<Body>> for Transport {
                 request.headers_mut().insert(AUTHORIZATION, token.header());
             }
             let replica = shared.pool.next().await?;
+            let asked_at = Instant::now();
             match send(replica.channel(), request).await {
                 Ok(reply) => {
-                    replica.answered();
+                    replica.answered(asked_at);
                     Ok(reply)
                 }
                 Err(error) => {

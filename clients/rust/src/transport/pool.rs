@@ -54,8 +54,12 @@ impl Replica {
         self.channel.clone()
     }
 
-    pub(crate) fn answered(&self) {
-        *self.left_out() = None;
+    pub(crate) fn answered(&self, asked_at: Instant) {
+        let mut left_out = self.left_out();
+        // One that drains answers what it was asked before it failed others: that says nothing about now.
+        if left_out.is_some_and(|until| until <= asked_at + LEFT_OUT_FOR) {
+            *left_out = None;
+        }
     }
 
     pub(crate) fn failed(&self) {
@@ -103,6 +107,12 @@ impl Pool {
             in_turn().next()
         });
         chosen.cloned().ok_or_else(|| nowhere("no endpoint has an address"))
+    }
+
+    /// Whether there is a replica that did not just fail.
+    pub(crate) fn is_served(&self) -> bool {
+        let now = Instant::now();
+        self.known().0.iter().any(|replica| !replica.is_left_out(now))
     }
 
     /// Connects to the first replica that can be reached.

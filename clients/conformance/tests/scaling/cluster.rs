@@ -1,0 +1,100 @@
+//! Three replicas, their database, and those who call.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use tempfile::TempDir;
+use tenant_auth_client::{Client, PresentedKey, Verdict};
+use tenant_auth_proto::v1;
+use tenant_auth_testkit::HranaServer;
+
+use crate::{
+    PATIENCE,
+    load::Known,
+    replica::{Replica, Scrape},
+};
+
+pub(crate) const REPLICAS: usize = 3;
+const TENANT: &str = "acme";
+const SCOPE: &str = "orders:read";
+
+pub(crate) struct Cluster {
+    pub(crate) replicas: Vec<Replica>,
+    pub(crate) database: HranaServer,
+    _folder: TempDir,
+}
+
+impl Cluster {
+    /// Starts everything; all replicas are ready, and there is a tenant.
+    pub(crate) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = HranaServer::builder().start().await.unwrap();
+        let replicas: Vec<_> =
+            (0..REPLICAS).map(|_| Replica::start(&database.url(), folder.path())).collect();
+        join_all(replicas.iter().map(Replica::until_ready)).await;
+        let cluster = Self { replicas, database, _folder: folder };
+        let request = v1::CreateTenantRequest {
+            tenant_id: TENANT.to_owned(),
+            name: TENANT.to_owned(),
+            plan: "pro".to_owned(),
+        };
+        cluster.client_of(0).admin().create_tenant(request).await.unwrap();
+        cluster
+    }
+
+    /// A client of all replicas: it goes round them by itself.
+    pub(crate) fn client(&self) -> Client {
+        client(&self.replicas)
+    }
+
+    /// A client of one of them.
+    pub(crate) fn client_of(&self, number: usize) -> Client {
+        client(&self.replicas[number..=number])
+    }
+
+    /// So many good keys, and with them one that was withdrawn, one that lacks a scope, and one that is nobody's.
+    pub(crate) async fn keys(&self, good: usize) -> Vec<Known> {
+        let admin = self.client_of(0).admin();
+        let mut keys = Vec::new();
+        for number in 0..=good {
+            let request = v1::IssueKeyRequest {
+                tenant_id: TENANT.to_owned(),
+                name: format!("key {number}"),
+                scopes: vec![SCOPE.to_owned()],
+                expires_at: None,
+            };
+            let issued = admin.issue_key(request).await.unwrap();
+            let mut verdict = Verdict::Valid;
+            if number == good {
+                admin.revoke_key(&issued.key.key_id, "a test").await.unwrap();
+                verdict = Verdict::Revoked;
+            }
+            keys.push(Known { key: Arc::new(issued.plaintext), scope: SCOPE, verdict });
+        }
+        let lacking = Known { scope: "orders:write", verdict: Verdict::InsufficientScope, ..keys[0].clone() };
+        keys.extend([lacking, nobodys(0)]);
+        keys
+    }
+
+    /// What each replica counts.
+    pub(crate) async fn scrapes(&self) -> Vec<Scrape> {
+        join_all(self.replicas.iter().map(Replica::scrape)).await
+    }
+
+    /// How many validations each replica has answered.
+    pub(crate) async fn validations(&self) -> Vec<u64> {
+        self.scrapes().await.iter().map(Scrape::validations).collect()
+    }
+}
+
+/// A key that was never issued.
+pub(crate) fn nobodys(number: usize) -> Known {
+    let key = PresentedKey::new(format!("a-key-that-is-nobodys-{number}"));
+    Known { key: Arc::new(key), scope: SCOPE, verdict: Verdict::Unknown }
+}
+
+fn client(replicas: &[Replica]) -> Client {
+    let (first, others) = replicas.split_first().unwrap();
+    let builder = Client::builder(first.endpoint()).timeout(PATIENCE / 2).without_near_cache();
+    others.iter().fold(builder, |builder, other| builder.endpoint(other.endpoint())).connect_lazy().unwrap()
+}

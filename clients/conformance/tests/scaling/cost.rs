@@ -1,0 +1,123 @@
+//! What a replica costs the database.
+//!
+//! Each replica tells the calls it made, by lane; the database tells the HTTP requests that came. The two must agree.
+
+use std::time::Instant;
+
+use tenant_auth_client::{PresentedKey, Question};
+
+use crate::{
+    TURN,
+    cluster::{Cluster, REPLICAS, nobodys},
+    load::{Known, ask},
+    print,
+    replica::Scrape,
+};
+
+/// Readings of the change log in an hour, at `TENANT_AUTH_FEED_INTERVAL` of 250 ms.
+const READINGS_AN_HOUR: u64 = 14_400;
+const VALIDATIONS: usize = 1_000;
+/// The shortest time that a key is used without asking again: 5 s less a fifth.
+const SHORTEST_FRESH_SECONDS: u64 = 4;
+
+/// Calls that validations make.
+fn lookups(scrape: &Scrape) -> u64 {
+    scrape.calls("known") + scrape.calls("unknown")
+}
+
+/// What one replica asks the database while this goes on.
+async fn costs(cluster: &Cluster, number: usize, doing: impl Future<Output = ()>) -> u64 {
+    let replica = &cluster.replicas[number];
+    let before = lookups(&replica.scrape().await);
+    doing.await;
+    lookups(&replica.scrape().await) - before
+}
+
+async fn asked_in_turn(cluster: &Cluster, number: usize, keys: &[Known], calls: usize) {
+    let client = cluster.client_of(number);
+    for known in keys.iter().cycle().take(calls) {
+        assert!(ask(&client, known).await.unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_replica_costs_the_database() {
+    const IDLE_READINGS: u64 = 20;
+    const KEYS: usize = 97;
+
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::start().await;
+    let started: Vec<_> = cluster.scrapes().await.iter().map(|told| told.calls("maintenance")).collect();
+
+    // Idle. The readings are the clock: how long they take is the machine's affair.
+    let (before, requests_before) = (cluster.scrapes().await, cluster.database.counters().requests);
+    for (replica, told) in cluster.replicas.iter().zip(&before) {
+        replica.until_read(told.calls("feed") + IDLE_READINGS).await;
+    }
+    let (after, requests_after) = (cluster.scrapes().await, cluster.database.counters().requests);
+    let mut made = 0;
+    let mut hourly = Vec::new();
+    for (before, after) in before.iter().zip(&after) {
+        let readings = after.calls("feed") - before.calls("feed");
+        let calls = after.all_calls() - before.all_calls();
+        assert!(calls - readings <= 4, "idle, {calls} calls for {readings} readings");
+        made += calls;
+        hourly.push(calls * READINGS_AN_HOUR / readings);
+    }
+    let came = requests_after - requests_before;
+    assert!(came.abs_diff(made) <= 2 * REPLICAS as u64, "{made} calls were made, and {came} requests came");
+
+    // A hundred keys, new to the second replica; then in constant use; and new to the third one.
+    let keys = cluster.keys(KEYS).await;
+    let began = Instant::now();
+    let cold = costs(&cluster, 1, asked_in_turn(&cluster, 1, &keys, VALIDATIONS)).await;
+    let distinct = keys.len() as u64 - 1; // Two questions are about one key.
+    let reloads = distinct * (began.elapsed().as_secs() / SHORTEST_FRESH_SECONDS);
+    assert!((distinct..=distinct + reloads).contains(&cold), "{cold} for {distinct} keys");
+
+    let (readings_before, asked_before) = {
+        let told = cluster.replicas[1].scrape().await;
+        (told.calls("feed"), told.validations())
+    };
+    let began = Instant::now();
+    let until = readings_before + 2 * IDLE_READINGS;
+    let used = costs(&cluster, 1, async {
+        tokio::select! {
+            () = cluster.replicas[1].until_read(until) => {}
+            () = asked_in_turn(&cluster, 1, &keys, usize::MAX) => {}
+        }
+    })
+    .await;
+    let told = cluster.replicas[1].scrape().await;
+    let (readings, asked) = (told.calls("feed") - readings_before, told.validations() - asked_before);
+    let most = distinct * (began.elapsed().as_secs() / SHORTEST_FRESH_SECONDS + 2);
+    assert!(used <= most, "{used} reloads of {distinct} keys, {most} at most");
+
+    // As many keys as validations: nothing can be remembered.
+    let strange: Vec<_> = (1..=VALIDATIONS).map(nobodys).collect();
+    let single = costs(&cluster, 2, asked_in_turn(&cluster, 2, &strange, VALIDATIONS)).await;
+    assert_eq!(single, VALIDATIONS as u64);
+    let others: Vec<_> = (1..=VALIDATIONS).map(|number| nobodys(VALIDATIONS + number)).collect();
+    let question = |known: &Known| Question::new(PresentedKey::new(known.key.expose()));
+    let questions: Vec<_> = others.iter().map(question).collect();
+    let batched = costs(&cluster, 2, async {
+        for batch in questions.chunks(100) {
+            let outcomes = cluster.client_of(2).validate_batch(batch).await.unwrap();
+            assert!(outcomes.iter().all(Result::is_ok));
+        }
+    })
+    .await;
+    assert!(batched * 10 <= single, "{batched} for batches of 100");
+
+    print(&format!(
+        "\nHTTP requests to the database\n\
+         a start, when the schema is new, by replica                    {started:?}\n\
+         idle, an hour, by replica                                      {hourly:?}\n\
+         1,000 validations, {distinct} keys new to the replica, in turn           {cold}\n\
+         the same keys in constant use, {readings} readings of the feed long      {used}, for {asked} validations\n\
+         … an hour                                                      {}\n\
+         1,000 validations, 1,000 keys new to the replica, in turn      {single}\n\
+         … in batches of 100                                            {batched}\n",
+        used * READINGS_AN_HOUR / readings,
+    ));
+}

@@ -1,0 +1,101 @@
+//! Callers that never pause, and what they were told.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tenant_auth_client::{Client, Error, PresentedKey, Verdict};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
+
+use crate::PATIENCE;
+
+/// A question, and the only right answer.
+#[derive(Clone)]
+pub(crate) struct Known {
+    pub(crate) key: Arc<PresentedKey>,
+    pub(crate) scope: &'static str,
+    pub(crate) verdict: Verdict,
+}
+
+/// Asks once.
+pub(crate) async fn ask(client: &Client, known: &Known) -> Result<bool, Error> {
+    let validation = client.validate(&known.key, &[known.scope]).await?;
+    Ok(validation.verdict == known.verdict)
+}
+
+/// What callers were told.
+#[derive(Default)]
+pub(crate) struct Told {
+    pub(crate) answered: u64,
+    pub(crate) errors: Vec<String>,
+    pub(crate) wrong: Vec<String>,
+    pub(crate) slowest: Duration,
+}
+
+impl Told {
+    async fn ask(&mut self, client: &Client, known: &Known) {
+        let began = Instant::now();
+        match ask(client, known).await {
+            Ok(true) => self.answered += 1,
+            Ok(false) => self.wrong.push(format!("not {:?}", known.verdict)),
+            Err(error) => self.errors.push(format!("after {:?}: {error:?}", began.elapsed())),
+        }
+        self.slowest = self.slowest.max(began.elapsed());
+    }
+
+    fn add(&mut self, other: Self) {
+        self.answered += other.answered;
+        self.errors.extend(other.errors);
+        self.wrong.extend(other.wrong);
+        self.slowest = self.slowest.max(other.slowest);
+    }
+}
+
+/// Callers at work.
+pub(crate) struct Load {
+    over: Arc<AtomicBool>,
+    calls: watch::Sender<u64>,
+    tasks: JoinSet<Told>,
+}
+
+impl Load {
+    /// Begins with so many tasks, each of which asks again as soon as it is answered.
+    pub(crate) fn begin(client: &Client, keys: &[Known], tasks: usize) -> Self {
+        let (over, calls) = (Arc::new(AtomicBool::new(false)), watch::Sender::new(0));
+        let mut running = JoinSet::new();
+        for number in 0..tasks {
+            let (client, keys) = (client.clone(), keys.to_vec());
+            let (over, calls) = (Arc::clone(&over), calls.clone());
+            running.spawn(async move {
+                let mut told = Told::default();
+                for known in keys.iter().cycle().skip(number) {
+                    if over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    told.ask(&client, known).await;
+                    calls.send_modify(|calls| *calls += 1);
+                }
+                told
+            });
+        }
+        Self { over, calls, tasks: running }
+    }
+
+    /// Waits until this many more calls have ended.
+    pub(crate) async fn proceed(&self, more: u64) {
+        let mut calls = self.calls.subscribe();
+        let wanted = *calls.borrow_and_update() + more;
+        timeout(PATIENCE, calls.wait_for(|calls| *calls >= wanted)).await.expect("calls end").unwrap();
+    }
+
+    pub(crate) async fn end(self) -> Told {
+        self.over.store(true, Ordering::Relaxed);
+        let mut told = Told::default();
+        self.tasks.join_all().await.into_iter().for_each(|more| told.add(more));
+        told
+    }
+}
