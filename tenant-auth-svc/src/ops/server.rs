@@ -30,7 +30,7 @@ pub type Look = Arc<dyn Fn() -> Facts + Send + Sync>;
 pub struct Told {
     /// How everything fares.
     pub look: Look,
-    /// The metrics of this moment, in the format of [`METRICS`].
+    /// The metrics of this moment, as Prometheus text, version 0.0.4.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
