@@ -5,6 +5,8 @@
 //! microsecond, on the thread of its connection: it can neither pile up nor be late. Who may call is looked at here as
 //! everywhere. What is no plain hit goes the whole way as if this were not here.
 
+mod read;
+
 use std::{
     pin::Pin,
     sync::Arc,
@@ -20,6 +22,7 @@ use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 use tower::Service;
 
+use self::read::{Read, Resumed};
 use super::{
     authorize::allowed,
     identify::{Directory, REQUEST_ID, identity, is_sensible},
@@ -179,7 +182,7 @@ where
                 return Poll::Ready(Ok(response(answer.frame, request.headers())));
             }
             let read = std::mem::take(read);
-            let request = request.map(|rest| tonic::body::Body::new(Resumed { read, rest }));
+            let request = request.map(|rest| tonic::body::Body::new(Resumed::new(read, rest)));
             let answer = ways.whole.clone().call(request);
             way.set(Way::Whole { answer });
         }
@@ -195,77 +198,6 @@ where
 
 /// How long a message may be in coming after its head. What takes longer goes the whole way, which has limits for that.
 const PATIENCE: Duration = Duration::from_millis(100);
-
-/// What was read of a request's body.
-#[derive(Default)]
-struct Read {
-    frame: Option<Bytes>,
-    /// Another one: it is more than fits the shortcut.
-    more: Option<Bytes>,
-    has_ended: bool,
-    /// What ended the reading early, to be told to whoever reads on.
-    failure: Option<hyper::Error>,
-}
-
-impl Read {
-    /// Reads until it is clear whether the message has come whole in one frame, as those of the usual size do.
-    fn on(&mut self, body: &mut Incoming, cx: &mut Context<'_>) -> Poll<()> {
-        while !self.has_ended && self.more.is_none() && self.failure.is_none() {
-            match ready!(Pin::new(&mut *body).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if self.frame.is_none() => self.frame = Some(data),
-                    // Clients may end a request with a frame of nothing.
-                    Ok(data) if data.is_empty() => {}
-                    Ok(data) => self.more = Some(data),
-                    // Trailers of a request mean nothing in gRPC.
-                    Err(_) => {}
-                },
-                Some(Err(error)) => self.failure = Some(error),
-                None => self.has_ended = true,
-            }
-            self.has_ended |= body.is_end_stream();
-        }
-        Poll::Ready(())
-    }
-
-    /// The frame, if it is all there is.
-    fn whole(&self) -> Option<&Bytes> {
-        self.frame.as_ref().filter(|_| self.has_ended && self.more.is_none() && self.failure.is_none())
-    }
-}
-
-pin_project! {
-    /// A body of which something was read already.
-    struct Resumed {
-        read: Read,
-        #[pin]
-        rest: Incoming,
-    }
-}
-
-impl Body for Resumed {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = self.project();
-        if let Some(frame) = this.read.frame.take().or_else(|| this.read.more.take()) {
-            return Poll::Ready(Some(Ok(Frame::data(frame))));
-        }
-        if let Some(failure) = this.read.failure.take() {
-            return Poll::Ready(Some(Err(failure)));
-        }
-        this.rest.poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        let Read { frame, more, failure, .. } = &self.read;
-        frame.is_none() && more.is_none() && failure.is_none() && self.rest.is_end_stream()
-    }
-}
 
 fn response<Out>(frame: Bytes, request: &HeaderMap) -> Response<ShortcutBody<Out>> {
     let mut response = Response::new(ShortcutBody { kind: Kind::Hit { frame: Some(frame), is_over: false } });
