@@ -19,8 +19,15 @@ pub struct Language {
     runner: &'static [&'static str],
 }
 
-/// All of them. Rust is one more line: its runner is an example of its crate, `clients/rust/examples/conformance`.
-pub const LANGUAGES: [Language; 3] = [
+/// All of them.
+pub const LANGUAGES: [Language; 4] = [
+    Language {
+        name: "rust",
+        tools: &[],
+        // An example of the client's crate, which is a program of this one too: cargo has built it.
+        prepare: &[],
+        runner: &["{programs}/conformance-rust"],
+    },
     Language {
         name: "typescript",
         tools: &[&["node", "--version"], &["npm", "--version"]],
@@ -63,6 +70,9 @@ impl Language {
     /// # Errors
     /// When it cannot be started; when it ends badly, with what it said.
     pub fn prepare(&self, out: &Path) -> io::Result<()> {
+        if self.prepare.is_empty() {
+            return Ok(());
+        }
         let output = self.command(self.prepare, out).stdin(Stdio::null()).output()?;
         if output.status.success() {
             return Ok(());
@@ -84,7 +94,8 @@ impl Language {
     }
 
     fn command(&self, words: &[&str], out: &Path) -> Command {
-        let mut words = words.iter().map(|word| word.replace("{out}", &out.display().to_string()));
+        let (out, programs) = (out.display().to_string(), programs().display().to_string());
+        let mut words = words.iter().map(|word| word.replace("{out}", &out).replace("{programs}", &programs));
         let program = words.next().unwrap_or_default();
         let folder = self.folder();
         // A program with a folder is the client's own, unless its path is complete; others are found by the system.
@@ -99,6 +110,12 @@ impl Language {
         }
         command
     }
+}
+
+/// Where cargo has put this crate's programs: beside the folder of its tests.
+fn programs() -> PathBuf {
+    let test = env::current_exe().unwrap_or_default();
+    test.ancestors().nth(2).map_or_else(PathBuf::new, Path::to_owned)
 }
 
 /// Whether a missing tool is a failure: where changes are judged, nothing may go untested.

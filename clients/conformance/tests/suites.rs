@@ -46,5 +46,6 @@ fn python() {
 #[test]
 fn no_language_is_left_out() {
     let names = LANGUAGES.map(|language| language.name);
-    assert_eq!(names, ["typescript", "go", "python"], "each has a test above");
+    // Those of Rust are run by cargo itself.
+    assert_eq!(names, ["rust", "typescript", "go", "python"], "each of the others has a test above");
 }

@@ -134,7 +134,10 @@ pub(crate) fn requiring(mut validation: Validation, required_scopes: &[&str]) ->
         return None;
     }
     if decides {
-        let missing: Vec<_> = missing.map(|scope| (*scope).to_owned()).collect();
+        let mut missing: Vec<_> = missing.map(|scope| (*scope).to_owned()).collect();
+        // As the service tells them.
+        missing.sort_unstable();
+        missing.dedup();
         validation.verdict = if missing.is_empty() { Verdict::Valid } else { Verdict::InsufficientScope };
         validation.missing_scopes = missing;
     }
