@@ -1,48 +1,61 @@
 //! `healthcheck`.
 
+mod grpc;
+mod http;
+
 use std::{process::ExitCode, time::Duration};
 
 use clap::Args;
-use tonic::{Request, transport::Endpoint};
-use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
 
 use super::{fail, say};
+use crate::config::{OpsConfig, Settings};
 
 /// Whom to ask, and about what.
+///
+/// Asks `/readyz` on the port for operators (TENANT_AUTH_OPS_LISTEN), which is there whether or not gRPC is encrypted.
+/// Asks over gRPC, without TLS, when told whom or about what, or when that port is off.
 #[derive(Args, Debug)]
 pub(super) struct HealthArgs {
-    /// The service to ask
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
-    endpoint: String,
-    /// The health name: empty for the process, tenantauth.v1.ValidationService for readiness, tenantauth.Database
-    #[arg(long, value_name = "NAME", default_value = "tenantauth.v1.ValidationService")]
-    service: String,
+    /// The service to ask over gRPC [default: http://127.0.0.1:50051]
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
+    /// The health name to ask about over gRPC: empty for the process, tenantauth.Database, or
+    /// tenantauth.v1.ValidationService for readiness, which is the default
+    #[arg(long, value_name = "NAME")]
+    service: Option<String>,
     /// How long to wait for the answer, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 1_000)]
     timeout_ms: u64,
 }
 
+/// Why there is no good news.
+enum Failure {
+    /// The command line or the configuration is wrong.
+    Usage(String),
+    /// The service says so, or nothing.
+    Unhealthy(String),
+}
+
 pub(super) async fn run(args: HealthArgs) -> ExitCode {
-    let timeout = Duration::from_millis(args.timeout_ms);
-    let endpoint = match Endpoint::from_shared(args.endpoint.clone()) {
-        Ok(endpoint) => endpoint.connect_timeout(timeout).timeout(timeout),
-        Err(_) => {
-            return fail(2, &format!("{} is no URL such as http://127.0.0.1:50051", args.endpoint));
-        }
-    };
-    let request = Request::new(HealthCheckRequest { service: args.service.clone() });
-    let answer = HealthClient::new(endpoint.connect_lazy()).check(request).await;
-    match answer.map(|answer| answer.into_inner().status()) {
-        Ok(ServingStatus::Serving) => {
-            say("SERVING");
+    match check(args).await {
+        Ok(answer) => {
+            say(&answer);
             ExitCode::SUCCESS
         }
-        Ok(ServingStatus::NotServing) => fail(1, "NOT_SERVING"),
-        Ok(ServingStatus::Unknown | ServingStatus::ServiceUnknown) => {
-            fail(1, &format!("the service knows nothing of {:?}", args.service))
-        }
-        Err(status) => fail(1, &format!("{} does not answer: {}", args.endpoint, status.message())),
+        Err(Failure::Usage(message)) => fail(2, &message),
+        Err(Failure::Unhealthy(message)) => fail(1, &message),
     }
+}
+
+async fn check(args: HealthArgs) -> Result<String, Failure> {
+    let timeout = Duration::from_millis(args.timeout_ms);
+    if args.endpoint.is_none() && args.service.is_none() {
+        let listen = OpsConfig::listen_alone(Settings::from_environment());
+        if let Some(listen) = listen.map_err(|invalid| Failure::Usage(invalid.to_string()))? {
+            return http::check(listen, timeout).await;
+        }
+    }
+    let endpoint = args.endpoint.as_deref().unwrap_or("http://127.0.0.1:50051");
+    let service = args.service.as_deref().unwrap_or("tenantauth.v1.ValidationService");
+    grpc::check(endpoint, service, timeout).await
 }

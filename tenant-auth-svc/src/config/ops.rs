@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::reader::{Reader, duration};
+use super::{
+    Invalid,
+    reader::{Reader, Settings, duration},
+};
 
 /// What those who run the service see of it, and how it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,11 +22,28 @@ pub struct OpsConfig {
 /// The longest drain delay: longer than any load balancer looks away.
 const LONGEST: Duration = Duration::from_secs(300);
 
+const LISTEN: &str = "TENANT_AUTH_OPS_LISTEN";
+
 impl OpsConfig {
+    /// Where a service with these settings tells how it is, whatever else is set.
+    ///
+    /// # Errors
+    /// [`Invalid`] when that is no address.
+    pub fn listen_alone(settings: Settings) -> Result<Option<SocketAddr>, Invalid> {
+        let mut reader = Reader::new(settings.restricted_to(|name| name == LISTEN));
+        let address = Self::read_listen(&mut reader);
+        reader.finish().map_err(Invalid)?;
+        Ok(address.flatten())
+    }
+
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let listen = reader.value("TENANT_AUTH_OPS_LISTEN", "127.0.0.1:50052", listen);
+        let listen = Self::read_listen(reader);
         let drain_delay = reader.value("TENANT_AUTH_DRAIN_DELAY", "5s", delay);
         Some(Self { listen: listen?, drain_delay: drain_delay? })
+    }
+
+    fn read_listen(reader: &mut Reader) -> Option<Option<SocketAddr>> {
+        reader.value(LISTEN, "127.0.0.1:50052", listen)
     }
 }
 

@@ -197,8 +197,13 @@ async fn check_config_migrate_serve_and_healthcheck_on_a_remote_database() {
         .spawn()
         .unwrap();
     let mut log = BufReader::new(serve.stderr.take().unwrap()).lines();
-    let (address, _) = addresses(&mut log).await;
+    let (address, ops) = addresses(&mut log).await;
     let endpoint = format!("http://{address}");
+    let mut ask_ops = program();
+    ask_ops.arg("healthcheck").env("TENANT_AUTH_OPS_LISTEN", ops.to_string());
+    let ready = run(&mut ask_ops).await;
+    assert!(ready.status.success(), "{}", text(&ready.stderr));
+    assert_eq!(text(&ready.stdout), "ready\n");
     let healthy = run(program().args(["healthcheck", "--endpoint", &endpoint, "--service", ""])).await;
     assert!(healthy.status.success(), "{}", text(&healthy.stderr));
     signal(&serve, "TERM");
@@ -206,6 +211,14 @@ async fn check_config_migrate_serve_and_healthcheck_on_a_remote_database() {
     let gone = run(program().args(["healthcheck", "--endpoint", &endpoint])).await;
     assert_eq!(gone.status.code(), Some(1));
     assert!(text(&gone.stderr).contains("does not answer"), "{}", text(&gone.stderr));
+    let gone = run(&mut ask_ops).await;
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(text(&gone.stderr).contains("/readyz does not answer"), "{}", text(&gone.stderr));
+    for unusable in ["nowhere", "127.0.0.1:0"] {
+        let refused = run(program().arg("healthcheck").env("TENANT_AUTH_OPS_LISTEN", unusable)).await;
+        assert_eq!(refused.status.code(), Some(2), "{unusable}");
+        assert!(text(&refused.stderr).contains("TENANT_AUTH_OPS_LISTEN"), "{}", text(&refused.stderr));
+    }
 }
 
 /// Where a `serve` that logs as JSON listens: for gRPC, and for health over HTTP.
@@ -244,6 +257,9 @@ async fn a_signal_makes_it_unready_at_once_and_a_second_one_ends_the_wait() {
     assert_eq!(validate(&address, &strange_key()).await.verdict(), v1::Verdict::Unknown);
     let unready = run(program().args(["healthcheck", "--endpoint", &format!("http://{address}")])).await;
     assert!(text(&unready.stderr).contains("NOT_SERVING"), "{}", text(&unready.stderr));
+    let unready = run(program().arg("healthcheck").env("TENANT_AUTH_OPS_LISTEN", ops.to_string())).await;
+    assert_eq!(unready.status.code(), Some(1));
+    assert!(text(&unready.stderr).contains("stopping (HTTP 503)"), "{}", text(&unready.stderr));
     assert!(serve.try_wait().unwrap().is_none(), "the delay is longer than this test");
 
     signal(&serve, "INT");
