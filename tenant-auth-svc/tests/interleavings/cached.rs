@@ -112,6 +112,22 @@ fn a_key_that_appears_is_found_by_whoever_asks_after_the_news() {
     }
 }
 
+/// The order of the above that is rarest, and was once wrong: the news find the record in memory, so they end no absence,
+/// and an absence that was read before it appeared comes in last.
+#[test]
+fn a_late_absence_does_not_take_the_place_of_a_record() {
+    let late = || {
+        let world = World::empty();
+        let absence = world.read();
+        let revision = world.appear();
+        world.load();
+        world.tell_of_it(revision);
+        world.settle(absence);
+        assert_eq!(world.recall(), Answer::Old, "the record stays");
+    };
+    shuttle::check_random(late, 1);
+}
+
 /// What was read ahead moves while news arrive: it must be in one of the two places when they look.
 #[test]
 fn what_was_read_ahead_does_not_slip_past_the_news() {

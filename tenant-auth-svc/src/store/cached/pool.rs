@@ -196,15 +196,29 @@ where
         Entry::new(record, revision, loaded_at, fresh, began)
     }
 
+    /// Writes an entry, and gives what is in memory then.
+    ///
+    /// Two answers about one id can come at once, and the news tell only of the record once that is here: an absence must
+    /// not take the place of a record that was read at a later position of the log.
     fn remember(&self, id: &I, entry: Arc<Entry<R>>) -> Arc<Entry<R>> {
         if entry.record.is_some() {
-            self.absent.invalidate(id);
             self.found.insert(id.clone(), Arc::clone(&entry));
-        } else {
-            self.found.remove(id);
-            self.absent.insert(id.clone(), Arc::clone(&entry));
+            self.absent.invalidate(id);
+            return entry;
         }
-        entry
+        let is_older =
+            |found: &Arc<Entry<R>>| found.revision <= entry.revision || self.fence.must_verify(found.began);
+        self.found.remove_if(id, is_older);
+        self.absent.insert(id.clone(), Arc::clone(&entry));
+        // Looked for after the absence was written, as the absence of a record is removed after that was written: whichever
+        // comes second sees the other.
+        match self.found.peek(id) {
+            Some(found) => {
+                self.absent.invalidate(id);
+                found
+            }
+            None => entry,
+        }
     }
 
     /// Takes in what was read ahead, unless news have overtaken it or there is no room left.

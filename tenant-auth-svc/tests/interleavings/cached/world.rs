@@ -107,9 +107,13 @@ impl World {
     // Loads and answers.
 
     pub(super) fn load(&self) -> Settled<KeyRecord> {
+        self.settle(self.read())
+    }
+
+    pub(super) fn read(&self) -> Loaded<KeyRecord> {
         let (began, loaded_at) = (self.0.pool.epoch(), self.now());
         let Database { revision, row, .. } = self.0.database.lock().unwrap().clone();
-        self.settle(Loaded { record: row, revision: Revision(revision), loaded_at, began })
+        Loaded { record: row, revision: Revision(revision), loaded_at, began }
     }
 
     pub(super) fn load_wrongly(&self) {
@@ -132,7 +136,7 @@ impl World {
         said(&settled.knowledge)
     }
 
-    fn settle(&self, loaded: Loaded<KeyRecord>) -> Settled<KeyRecord> {
+    pub(super) fn settle(&self, loaded: Loaded<KeyRecord>) -> Settled<KeyRecord> {
         self.0.pool.settle(&id(), loaded, 128, self.now())
     }
 
@@ -186,9 +190,7 @@ impl World {
     }
 
     pub(super) fn read_ahead(&self) {
-        let (began, loaded_at) = (self.0.pool.epoch(), self.now());
-        let Database { revision, row, .. } = self.0.database.lock().unwrap().clone();
-        let loaded = Loaded { record: row, revision: Revision(revision), loaded_at, began };
+        let loaded = self.read();
         self.0.pool.settle_ahead(DIGEST, loaded);
     }
 
@@ -235,6 +237,10 @@ impl World {
 
     pub(super) fn appear_and_tell(&self) {
         let revision = self.appear();
+        self.tell_of_it(revision);
+    }
+
+    pub(super) fn tell_of_it(&self, revision: Revision) {
         self.tell(&key_news(Fate::Changed, Some(revision)));
     }
 
@@ -244,7 +250,7 @@ impl World {
         self.0.told.store(true, Ordering::SeqCst);
     }
 
-    fn appear(&self) -> Revision {
+    pub(super) fn appear(&self) -> Revision {
         let mut database = self.0.database.lock().unwrap();
         database.revision += 1;
         database.row = Some(row());
