@@ -72,6 +72,7 @@ impl Preparation {
         let task = tokio::spawn(async move {
             match self.run().await {
                 Ok(()) => {
+                    tracing::info!("ready: the database was reached, and its schema is right");
                     health.set_service_status(READY, ServingStatus::Serving).await;
                     // Nobody has to listen.
                     tell.send_replace(self.now(State::Ready));

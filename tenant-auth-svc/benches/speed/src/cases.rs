@@ -1,13 +1,20 @@
 //! What is measured.
 
-mod batches;
+mod cross_check;
 mod latency;
+mod many;
 mod memory;
+mod misses;
+mod near;
+mod profile;
 mod unary;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use crate::{process::Process, programs::Programs, stats::Rounds, table::say};
+use prost::Message as _;
+use tenant_auth_proto::v1;
+
+use crate::{load::Outcome, process::Process, programs::Programs, stats::Rounds, table::say};
 
 /// How to measure.
 #[derive(Debug)]
@@ -20,6 +27,10 @@ pub struct Plan {
     pub time: Duration,
     /// Only cases whose name holds this.
     pub only: Option<String>,
+    /// Where `h2load` is, to compare our own load with.
+    pub h2load: Option<PathBuf>,
+    /// Where to write samples of the service under load.
+    pub samples: Option<PathBuf>,
 }
 
 impl Plan {
@@ -32,6 +43,13 @@ impl Plan {
 const SERVER_CORE: usize = 0;
 /// The core of the load.
 const LOAD_CORE: usize = 1;
+const VALIDATE_KEY: &str = "/tenantauth.v1.ValidationService/ValidateKey";
+const BATCH_VALIDATE_KEYS: &str = "/tenantauth.v1.ValidationService/BatchValidateKeys";
+const STREAM_VALIDATE_KEYS: &str = "/tenantauth.v1.ValidationService/StreamValidateKeys";
+/// Connections, as from a few replicas of a busy API.
+const CONNECTIONS: usize = 4;
+/// Requests at once on each connection.
+const STREAMS: usize = 16;
 /// Keys in memory, where it is about many.
 const MANY: usize = 100_000;
 
@@ -52,14 +70,26 @@ pub async fn run(plan: &Plan) -> anyhow::Result<()> {
     if plan.wants("unary") {
         peak = Some(unary::run(plan).await?);
     }
-    if plan.wants("batches") {
-        batches::run(plan).await?;
+    if let Some(h2load) = plan.h2load.as_ref().filter(|_| plan.wants("cross-check")) {
+        cross_check::run(plan, h2load).await?;
+    }
+    if plan.wants("many") {
+        many::run(plan).await?;
     }
     if plan.wants("latency") {
         latency::run(plan, peak).await?;
     }
+    if plan.wants("misses") {
+        misses::run(plan).await?;
+    }
     if plan.wants("memory") {
         memory::run(plan).await?;
+    }
+    if let Some(samples) = plan.samples.as_ref().filter(|_| plan.wants("profile")) {
+        profile::run(plan, samples).await?;
+    }
+    if plan.wants("near") {
+        near::run()?;
     }
     Ok(())
 }
@@ -87,18 +117,17 @@ struct Measured {
 }
 
 impl Measured {
-    async fn round(
+    fn round(
         &mut self,
         process: &Process,
-        load: &crate::load::Load,
-        time: Duration,
+        load: impl FnOnce() -> anyhow::Result<Outcome>,
     ) -> anyhow::Result<()> {
         let before = process.cpu()?;
-        let outcome = load.flat_out(time).await?;
+        let outcome = load()?;
         let cpu = process.cpu()? - before;
         let took = outcome.took.as_secs_f64();
-        self.rate.add(outcome.requests as f64 / took);
-        self.cpu.add(cpu.as_secs_f64() * 1e6 / outcome.requests as f64);
+        self.rate.add(outcome.answers as f64 / took);
+        self.cpu.add(cpu.as_secs_f64() * 1e6 / outcome.answers as f64);
         self.busy.add(cpu.as_secs_f64() / took);
         Ok(())
     }
@@ -110,4 +139,13 @@ fn shown(rounds: &Rounds, digits: usize) -> String {
 
 fn ratio(subject: f64, baseline: f64) -> String {
     format!("{:.2}×", subject / baseline)
+}
+
+/// What a handler that does nothing answers.
+fn is_empty(message: &[u8]) -> bool {
+    message.is_empty()
+}
+
+fn is_valid(message: &[u8]) -> bool {
+    v1::ValidateKeyResponse::decode(message).is_ok_and(|answer| answer.verdict() == v1::Verdict::Valid)
 }

@@ -14,12 +14,18 @@ struct Args {
     /// Seconds of each round
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Only cases whose name holds this
+    /// Only cases whose name holds this: unary, cross-check, many, latency, misses, memory, profile, near
     #[arg(long)]
     only: Option<String>,
     /// Use programs that were built before, in this target folder, instead of building them
     #[arg(long, value_name = "DIR")]
     built: Option<PathBuf>,
+    /// Compare our own load with that of this program (of Debian's nghttp2-client)
+    #[arg(long, value_name = "PATH")]
+    h2load: Option<PathBuf>,
+    /// Have `perf` sample the service under load into this file
+    #[arg(long, value_name = "FILE")]
+    samples: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -40,13 +46,15 @@ fn run(args: Args) -> anyhow::Result<()> {
         Some(folder) => Programs::in_folder(&folder),
         None => Programs::build()?,
     };
-    // The load comes from one thread, so that it can be bound to one core.
+    // The load comes from one thread, bound to one core.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let plan = cases::Plan {
         programs,
         rounds: args.rounds,
         time: Duration::from_secs_f64(args.seconds),
         only: args.only,
+        h2load: args.h2load,
+        samples: args.samples,
     };
     runtime.block_on(cases::run(&plan))
 }

@@ -57,6 +57,12 @@ impl Process {
         Ok(process)
     }
 
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What all its threads have used of the processors, by the scheduler's own books.
     ///
     /// # Errors

@@ -10,11 +10,17 @@ use tenant_auth_proto::v1::{
     self, admin_service_client::AdminServiceClient, validation_service_client::ValidationServiceClient,
 };
 use tonic::transport::Channel;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 use crate::{load::framed, process::Process};
 
 /// How many keys one request imports.
 const AT_ONCE: usize = 500;
+
+/// The name in gRPC health that says whether a service decides.
+const READY: &str = "tenantauth.v1.ValidationService";
 
 /// A service on an embedded database, with keys in memory.
 #[derive(Debug)]
@@ -33,43 +39,13 @@ impl Service {
     /// When it does not start, or does not honour one of the keys.
     pub async fn start(program: &Path, core: Option<usize>, count: usize) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let database = folder.path().join("bench.db");
-        let configure = |command: &mut Command, address: SocketAddr| {
-            command.arg("serve").envs([
-                ("TENANT_AUTH_LISTEN", address.to_string()),
-                ("TENANT_AUTH_OPS_LISTEN", "off".to_owned()),
-                ("TENANT_AUTH_DATABASE_URL", format!("file:{}", database.display())),
-                ("TENANT_AUTH_WORKERS", "1".to_owned()),
-                ("TENANT_AUTH_LOG", "warn".to_owned()),
-                // What is measured is answers from memory; reloads of 100,000 keys would be another thing.
-                ("TENANT_AUTH_CACHE_FRESH", "1h".to_owned()),
-                ("TENANT_AUTH_CACHE_REFRESH", "2h".to_owned()),
-            ]);
-        };
-        let process = Process::start(core, program, configure)?;
-        let channel = Channel::from_shared(format!("http://{}", process.address))?.connect().await?;
-        let mut admin = AdminServiceClient::new(channel.clone()).max_encoding_message_size(1 << 20);
-        let tenant = v1::CreateTenantRequest {
-            name: "Acme Corporation".to_owned(),
-            plan: "enterprise".to_owned(),
-            ..Default::default()
-        };
-        let tenant = admin.create_tenant(tenant).await?.into_inner().tenant.context("no tenant")?.tenant_id;
-        let first = v1::IssueKeyRequest {
-            tenant_id: tenant.clone(),
-            name: "bench".to_owned(),
-            scopes: vec!["orders:read".to_owned(), "orders:write".to_owned()],
-            expires_at: None,
-        };
-        let mut keys = vec![admin.issue_key(first).await?.into_inner().plaintext];
+        let url = format!("file:{}", folder.path().join("bench.db").display());
+        let process = process(program, core, &url)?;
+        let channel = channel(&process).await?;
+        let keys = imported(&channel, count).await?;
         let mut validation = ValidationServiceClient::new(channel)
             .max_encoding_message_size(1 << 20)
             .max_decoding_message_size(1 << 22);
-        while keys.len() < count {
-            let new: Vec<_> = (keys.len()..count.min(keys.len() + AT_ONCE)).map(strange_key).collect();
-            import(&mut admin, &tenant, &new).await?;
-            keys.extend(new);
-        }
         for keys in keys.chunks(AT_ONCE) {
             let requests = keys.iter().map(|key| question(key)).collect();
             let answer = validation.batch_validate_keys(v1::BatchValidateKeysRequest { requests }).await?;
@@ -92,15 +68,99 @@ impl Service {
     pub fn requests(&self) -> Arc<[Bytes]> {
         let mut order: Vec<_> = (0..self.keys.len()).collect();
         shuffle(&mut order);
-        order.iter().filter_map(|index| self.keys.get(*index)).map(|key| framed(&question(key))).collect()
+        order.iter().filter_map(|index| self.keys.get(*index)).map(|key| request(key)).collect()
     }
 
     /// A batch of the first so many keys.
     #[must_use]
     pub fn batch(&self, size: usize) -> Arc<[Bytes]> {
-        let requests = self.keys.iter().take(size).map(|key| question(key)).collect();
-        Arc::new([framed(&v1::BatchValidateKeysRequest { requests })])
+        Arc::new([batch(self.keys.get(..size).unwrap_or(&self.keys))])
     }
+
+    /// A message of a stream for each key.
+    #[must_use]
+    pub fn messages(&self) -> Arc<[Bytes]> {
+        let message = |(number, key): (usize, &String)| {
+            let correlation_id = number as u64;
+            framed(&v1::StreamValidateKeysRequest { correlation_id, request: Some(question(key)) })
+        };
+        self.keys.iter().enumerate().map(message).collect()
+    }
+}
+
+/// Starts a service on a database, with memory that keeps what it has seen.
+///
+/// # Errors
+/// When it does not start.
+pub fn process(program: &Path, core: Option<usize>, database: &str) -> anyhow::Result<Process> {
+    Process::start(core, program, |command: &mut Command, address: SocketAddr| {
+        command.arg("serve").envs([
+            ("TENANT_AUTH_LISTEN", address.to_string().as_str()),
+            ("TENANT_AUTH_OPS_LISTEN", "off"),
+            ("TENANT_AUTH_DATABASE_URL", database),
+            ("TENANT_AUTH_WORKERS", "1"),
+            ("TENANT_AUTH_LOG", "warn"),
+            // What is measured is answers from memory; reloads of 100,000 keys would be another thing. No more is allowed:
+            // all rounds of a case have to be over four minutes after the keys were loaded.
+            ("TENANT_AUTH_CACHE_FRESH", "5m"),
+            ("TENANT_AUTH_CACHE_KEYS", "200000"),
+        ]);
+    })
+}
+
+/// A channel to a service, once it is ready.
+///
+/// # Errors
+/// When it cannot be reached, or ends before it is ready.
+pub async fn channel(process: &Process) -> anyhow::Result<Channel> {
+    let channel = Channel::from_shared(format!("http://{}", process.address))?.connect().await?;
+    let request = HealthCheckRequest { service: READY.to_owned() };
+    let mut told = HealthClient::new(channel.clone()).watch(request).await?.into_inner();
+    while let Some(health) = told.message().await? {
+        if health.status() == ServingStatus::Serving {
+            return Ok(channel);
+        }
+    }
+    anyhow::bail!("the service is not ready")
+}
+
+/// Makes a tenant and so many keys: one of our own, the others imported.
+///
+/// # Errors
+/// When the service refuses.
+pub async fn imported(channel: &Channel, count: usize) -> anyhow::Result<Vec<String>> {
+    let mut admin = AdminServiceClient::new(channel.clone()).max_encoding_message_size(1 << 20);
+    let tenant = v1::CreateTenantRequest {
+        name: "Acme Corporation".to_owned(),
+        plan: "enterprise".to_owned(),
+        ..Default::default()
+    };
+    let tenant = admin.create_tenant(tenant).await?.into_inner().tenant.context("no tenant")?.tenant_id;
+    let first = v1::IssueKeyRequest {
+        tenant_id: tenant.clone(),
+        name: "bench".to_owned(),
+        scopes: vec!["orders:read".to_owned(), "orders:write".to_owned()],
+        expires_at: None,
+    };
+    let mut keys = vec![admin.issue_key(first).await?.into_inner().plaintext];
+    while keys.len() < count {
+        let new: Vec<_> = (keys.len()..count.min(keys.len() + AT_ONCE)).map(strange_key).collect();
+        import(&mut admin, &tenant, &new).await?;
+        keys.extend(new);
+    }
+    Ok(keys)
+}
+
+/// A framed batch.
+#[must_use]
+pub fn batch(keys: &[String]) -> Bytes {
+    framed(&v1::BatchValidateKeysRequest { requests: keys.iter().map(|key| question(key)).collect() })
+}
+
+/// A framed request for one key.
+#[must_use]
+pub fn request(key: &str) -> Bytes {
+    framed(&question(key))
 }
 
 async fn import(

@@ -2,10 +2,11 @@
 
 use hdrhistogram::Histogram;
 
-use super::{Plan, SERVER_CORE, ratio};
+use super::{CONNECTIONS, Plan, SERVER_CORE, VALIDATE_KEY, is_empty, is_valid, ratio};
 use crate::{load::Load, process::Process, service::Service, stats::Rounds, table};
 
-const PATH: &str = "/tenantauth.v1.ValidationService/ValidateKey";
+/// As many as a server of ours allows on one connection.
+const AT_MOST: usize = 200;
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 
 /// Measures at half of `peak`, or of what is found to be the peak.
@@ -16,26 +17,30 @@ pub(super) async fn run(plan: &Plan, peak: Option<f64>) -> anyhow::Result<()> {
     })?;
     let service = Service::start(&plan.programs.service, core, 1).await?;
     let bodies = service.requests();
-    let load = |process: &Process| Load {
+    let load = |process: &Process, expect| Load {
         address: process.address,
-        path: PATH,
+        path: VALIDATE_KEY,
         bodies: bodies.clone(),
-        connections: 4,
-        streams: 16,
+        connections: CONNECTIONS,
+        streams: AT_MOST,
+        expect,
     };
     let peak = match peak {
         Some(peak) => peak,
         None => {
-            let outcome = load(&service.process).flat_out(plan.time).await?;
-            outcome.requests as f64 / outcome.took.as_secs_f64()
+            let outcome = load(&service.process, is_valid).flat_out(plan.time)?;
+            outcome.answers as f64 / outcome.took.as_secs_f64()
         }
     };
     let rate = peak / 2.0;
-    let subjects = [("our transport, empty handler", &bare), ("ValidateKey, one key", &service.process)];
+    let subjects = [
+        ("our transport, empty handler", &bare, is_empty as fn(&[u8]) -> bool),
+        ("ValidateKey, one key", &service.process, is_valid),
+    ];
     let mut measured: [[Rounds; 3]; 2] = Default::default();
     for round in 0..=plan.rounds {
-        for ((_, process), measured) in subjects.iter().zip(&mut measured) {
-            let latencies: Histogram<u64> = load(process).at_rate(rate, plan.time).await?.latencies;
+        for ((_, process, expect), measured) in subjects.iter().zip(&mut measured) {
+            let latencies: Histogram<u64> = load(process, *expect).at_rate(rate, plan.time)?.latencies;
             if round > 0 {
                 for ((_, quantile), rounds) in QUANTILES.iter().zip(measured) {
                     rounds.add(latencies.value_at_quantile(*quantile) as f64 / 1e3);
@@ -47,7 +52,7 @@ pub(super) async fn run(plan: &Plan, peak: Option<f64>) -> anyhow::Result<()> {
     let lines: Vec<_> = subjects
         .iter()
         .zip(&measured)
-        .map(|((name, _), these)| {
+        .map(|((name, ..), these)| {
             let mut line = vec![(*name).to_owned()];
             line.extend(these.iter().zip(bare).map(|(this, bare)| {
                 format!("{} ({})", super::shown(this, 0), ratio(this.median(), bare.median()))

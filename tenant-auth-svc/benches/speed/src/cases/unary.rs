@@ -1,13 +1,9 @@
 //! One key a request: against tonic as it comes, and against a handler that does nothing on our transport.
 
-use super::{Measured, Plan, SERVER_CORE, ratio, shown};
+use super::{
+    CONNECTIONS, Measured, Plan, SERVER_CORE, STREAMS, VALIDATE_KEY, is_empty, is_valid, ratio, shown,
+};
 use crate::{load::Load, process::Process, service::Service, table};
-
-const PATH: &str = "/tenantauth.v1.ValidationService/ValidateKey";
-/// As from a few replicas of a busy API.
-const CONNECTIONS: usize = 4;
-/// Requests at once on each connection.
-const STREAMS: usize = 16;
 
 /// Measures, and gives the highest rate of the service with one key.
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<f64> {
@@ -21,25 +17,26 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<f64> {
     let many = Service::start(&plan.programs.service, core, super::MANY).await?;
     let one = hot.requests();
     let subjects = [
-        ("stock tonic, empty handler", &stock, one.clone()),
-        ("our transport, empty handler", &bare, one.clone()),
-        ("ValidateKey, one key", &hot.process, one.clone()),
-        ("ValidateKey, 100,000 keys at random", &many.process, many.requests()),
+        ("stock tonic, empty handler", &stock, one.clone(), is_empty as fn(&[u8]) -> bool),
+        ("our transport, empty handler", &bare, one.clone(), is_empty),
+        ("ValidateKey, one key", &hot.process, one.clone(), is_valid),
+        ("ValidateKey, 100,000 keys at random", &many.process, many.requests(), is_valid),
     ];
     let mut measured: [Measured; 4] = Default::default();
     for round in 0..=plan.rounds {
-        for ((_, process, bodies), measured) in subjects.iter().zip(&mut measured) {
+        for ((_, process, bodies, expect), measured) in subjects.iter().zip(&mut measured) {
             let load = Load {
                 address: process.address,
-                path: PATH,
+                path: VALIDATE_KEY,
                 bodies: bodies.clone(),
                 connections: CONNECTIONS,
                 streams: STREAMS,
+                expect: *expect,
             };
             // The first round only warms up.
             let mut warm_up = Measured::default();
             let into = if round == 0 { &mut warm_up } else { measured };
-            into.round(process, &load, plan.time).await?;
+            into.round(process, || load.flat_out(plan.time))?;
         }
     }
     let [stock, bare, hot, _] = &measured;

@@ -1,0 +1,85 @@
+//! The same with a load generator of somebody else's: if ours were what is measured, the two would disagree.
+
+use std::{io::Write as _, path::Path, process::Command};
+
+use anyhow::{Context as _, ensure};
+
+use super::{
+    CONNECTIONS, LOAD_CORE, Plan, SERVER_CORE, STREAMS, VALIDATE_KEY, is_empty, is_valid, ratio, shown,
+};
+use crate::{load::Load, process::Process, service::Service, stats::Rounds, table};
+
+pub(super) async fn run(plan: &Plan, h2load: &Path) -> anyhow::Result<()> {
+    let core = Some(SERVER_CORE);
+    let with_address = |command: &mut Command, address: std::net::SocketAddr| {
+        command.arg(address.to_string());
+    };
+    let stock = Process::start(core, &plan.programs.stock, with_address)?;
+    let bare = Process::start(core, &plan.programs.bare, with_address)?;
+    let service = Service::start(&plan.programs.service, core, 1).await?;
+    let bodies = service.requests();
+    let body = bodies.first().context("no request")?;
+    let mut file = tempfile::NamedTempFile::new()?;
+    file.write_all(body)?;
+    let subjects = [
+        ("stock tonic, empty handler", &stock, is_empty as fn(&[u8]) -> bool),
+        ("our transport, empty handler", &bare, is_empty),
+        ("ValidateKey, one key", &service.process, is_valid),
+    ];
+    let mut rates: [[Rounds; 2]; 3] = Default::default();
+    for round in 0..=plan.rounds {
+        for ((_, process, expect), [ours, theirs]) in subjects.iter().zip(&mut rates) {
+            let load = Load {
+                address: process.address,
+                path: VALIDATE_KEY,
+                bodies: bodies.clone(),
+                connections: CONNECTIONS,
+                streams: STREAMS,
+                expect: *expect,
+            };
+            let outcome = load.flat_out(plan.time)?;
+            let theirs_now = theirs_in(plan, h2load, file.path(), process)?;
+            if round > 0 {
+                ours.add(outcome.answers as f64 / outcome.took.as_secs_f64());
+                theirs.add(theirs_now);
+            }
+        }
+    }
+    let [stock, ..] = &rates;
+    let lines: Vec<_> = subjects
+        .iter()
+        .zip(&rates)
+        .map(|((name, ..), these)| {
+            let mut line = vec![(*name).to_owned()];
+            for (this, stock) in these.iter().zip(stock) {
+                line.push(shown(this, 0));
+                line.push(ratio(this.median(), stock.median()));
+            }
+            line
+        })
+        .collect();
+    let head = ["server", "our load, requests/s", "rate/stock", "h2load, requests/s", "rate/stock"];
+    table::print("The same by two load generators", &head, &lines);
+    Ok(())
+}
+
+/// Requests a second by h2load.
+fn theirs_in(plan: &Plan, h2load: &Path, body: &Path, process: &Process) -> anyhow::Result<f64> {
+    let seconds = plan.time.as_secs_f64().max(1.0);
+    let output = Command::new("taskset")
+        .args(["-c", &LOAD_CORE.to_string()])
+        .arg(h2load)
+        .args(["-c", &CONNECTIONS.to_string(), "-m", &STREAMS.to_string(), "-t", "1"])
+        .args(["--warm-up-time", "1", "-D", &format!("{seconds:.0}"), "-d"])
+        .arg(body)
+        .args(["-H", "content-type: application/grpc", "-H", "te: trailers"])
+        .arg(format!("http://{}{VALIDATE_KEY}", process.address))
+        .output()
+        .context("h2load cannot be run")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "h2load failed: {}", String::from_utf8_lossy(&output.stderr));
+    // "finished in 3.00s, 123456.78 req/s, 12.34MB/s"
+    let rate = text.lines().find_map(|line| line.strip_prefix("finished in ")?.split(", ").nth(1));
+    let rate = rate.and_then(|rate| rate.strip_suffix(" req/s"));
+    Ok(rate.with_context(|| format!("h2load said something else: {text}"))?.parse()?)
+}

@@ -1,0 +1,94 @@
+//! Many keys a request, and many on a stream.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message as _;
+use tenant_auth_proto::v1;
+
+use super::{
+    BATCH_VALIDATE_KEYS, CONNECTIONS, Measured, Plan, SERVER_CORE, STREAM_VALIDATE_KEYS, STREAMS,
+    VALIDATE_KEY, is_valid, ratio, shown,
+};
+use crate::{load::Load, service::Service, table};
+
+const SIZES: [usize; 3] = [8, 64, 256];
+/// Messages under way on each stream.
+const WINDOW: usize = 64;
+const KEYS: usize = 1_000;
+
+struct Subject {
+    name: String,
+    path: &'static str,
+    bodies: Arc<[Bytes]>,
+    expect: fn(&[u8]) -> bool,
+    /// Keys of one answer.
+    keys: usize,
+    measured: Measured,
+}
+
+pub(super) async fn run(plan: &Plan) -> anyhow::Result<()> {
+    let service = Service::start(&plan.programs.service, Some(SERVER_CORE), KEYS).await?;
+    let subject = |name: &str, path, bodies, expect, keys| {
+        let measured = Measured::default();
+        Subject { name: name.to_owned(), path, bodies, expect, keys, measured }
+    };
+    let mut subjects = vec![subject("ValidateKey", VALIDATE_KEY, service.requests(), is_valid, 1)];
+    subjects.extend(SIZES.map(|size| {
+        let name = format!("BatchValidateKeys of {size}");
+        subject(&name, BATCH_VALIDATE_KEYS, service.batch(size), is_batch, size)
+    }));
+    let name = format!("StreamValidateKeys, {WINDOW} under way");
+    subjects.push(subject(&name, STREAM_VALIDATE_KEYS, service.messages(), is_answer, 1));
+    for round in 0..=plan.rounds {
+        for Subject { path, bodies, expect, measured, .. } in &mut subjects {
+            let is_stream = *path == STREAM_VALIDATE_KEYS;
+            let load = Load {
+                address: service.process.address,
+                path,
+                bodies: bodies.clone(),
+                connections: CONNECTIONS,
+                streams: if is_stream { WINDOW } else { STREAMS },
+                expect: *expect,
+            };
+            let mut warm_up = Measured::default();
+            let into = if round == 0 { &mut warm_up } else { measured };
+            into.round(&service.process, || {
+                if is_stream { load.streaming(plan.time) } else { load.flat_out(plan.time) }
+            })?;
+        }
+    }
+    let per_key = |subject: &Subject| subject.measured.cpu.median() / subject.keys as f64;
+    let rate = |subject: &Subject| subject.measured.rate.median() * subject.keys as f64;
+    let Some(unary) = subjects.first() else { return Ok(()) };
+    let line = |this: &Subject| {
+        vec![
+            this.name.clone(),
+            format!("{:.0}", rate(this)),
+            shown(&this.measured.rate, 0),
+            format!("{:.0} %", this.measured.busy.median() * 100.0),
+            format!("{:.3}", per_key(this)),
+            ratio(rate(this), rate(unary)),
+            ratio(per_key(unary), per_key(this)),
+        ]
+    };
+    let lines: Vec<_> = subjects.iter().map(line).collect();
+    let head =
+        ["request", "keys/s", "answers/s", "core used", "µs CPU/key", "keys/s against one by one", "by CPU"];
+    table::print("Many keys a request, all in memory", &head, &lines);
+    Ok(())
+}
+
+fn is_batch(message: &[u8]) -> bool {
+    use v1::batch_validate_keys_result::Result as Outcome;
+    let Ok(answer) = v1::BatchValidateKeysResponse::decode(message) else { return false };
+    answer.results.iter().all(
+        |item| matches!(&item.result, Some(Outcome::Response(answer)) if answer.verdict() == v1::Verdict::Valid),
+    )
+}
+
+fn is_answer(message: &[u8]) -> bool {
+    use v1::stream_validate_keys_response::Result as Outcome;
+    let answer = v1::StreamValidateKeysResponse::decode(message).ok().and_then(|answer| answer.result);
+    matches!(answer, Some(Outcome::Response(answer)) if answer.verdict() == v1::Verdict::Valid)
+}

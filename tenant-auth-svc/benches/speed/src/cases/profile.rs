@@ -1,0 +1,35 @@
+//! Where the time of a hit goes: samples of the service under load, taken by the kernel's profiler.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, ensure};
+
+use super::{CONNECTIONS, Plan, SERVER_CORE, STREAMS, VALIDATE_KEY, is_valid};
+use crate::{load::Load, service::Service, table::say};
+
+pub(super) async fn run(plan: &Plan, samples: &Path) -> anyhow::Result<()> {
+    let service = Service::start(&plan.programs.service, Some(SERVER_CORE), 1).await?;
+    let load = Load {
+        address: service.process.address,
+        path: VALIDATE_KEY,
+        bodies: service.requests(),
+        connections: CONNECTIONS,
+        streams: STREAMS,
+        expect: is_valid,
+    };
+    load.flat_out(plan.time)?;
+    let mut perf = Command::new("perf")
+        .args(["record", "--quiet", "-F", "1999", "-g", "-p", &service.process.id().to_string(), "-o"])
+        .arg(samples)
+        .args(["--", "sleep", &format!("{}", plan.time.as_secs_f64())])
+        .stdout(Stdio::null())
+        .spawn()
+        .context("perf cannot be run")?;
+    load.flat_out(plan.time)?;
+    ensure!(perf.wait()?.success(), "perf failed");
+    say(&format!("samples of ValidateKey, one key: {}", samples.display()));
+    Ok(())
+}

@@ -1,0 +1,267 @@
+//! One connection, by hand: no tasks, no wakers, no copies but those of the socket.
+
+use std::{
+    io::{ErrorKind, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+
+use super::{answers::Answers, wire};
+
+/// How long a server may take to say its first words.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Of what the peer sends, it is told in steps of this what may follow.
+const STEP: u32 = 1 << 24;
+/// As much as it may send at once, of one stream and of all.
+const OURS: u32 = 1 << 30;
+
+/// A connection to a server.
+pub(super) struct Connection {
+    socket: TcpStream,
+    out: Vec<u8>,
+    input: Vec<u8>,
+    /// What the server lets us send: on the connection, and on each new stream.
+    window: i64,
+    first_window: i64,
+    /// … and on the stream that stays open, if one does.
+    open: Option<(u32, i64)>,
+    /// Of `OURS`, what the server has used up.
+    used: u32,
+    next_stream: u32,
+    /// The head of every request but the first one.
+    head: Vec<u8>,
+    first_head: Option<Vec<u8>>,
+    answers: Answers,
+}
+
+/// What has come.
+pub(super) enum Event<'a> {
+    /// A piece of an answer.
+    Data(&'a [u8]),
+    /// The end of an answer that went well.
+    End(u32),
+}
+
+impl Connection {
+    /// Connects, and waits for the server's first words.
+    ///
+    /// # Errors
+    /// When nobody listens, or what listens does not speak HTTP/2.
+    pub(super) fn open(address: SocketAddr, path: &str) -> anyhow::Result<Self> {
+        let socket = TcpStream::connect(address).with_context(|| format!("nobody listens on {address}"))?;
+        socket.set_nodelay(true)?;
+        socket.set_nonblocking(true)?;
+        let (first_head, head) = heads(&address.to_string(), path);
+        let mut this = Self {
+            socket,
+            out: wire::PREFACE.to_vec(),
+            input: Vec::new(),
+            window: wire::FIRST_WINDOW,
+            first_window: 0,
+            open: None,
+            used: 0,
+            next_stream: 1,
+            head,
+            first_head: Some(first_head),
+            answers: Answers::default(),
+        };
+        let mut ours = Vec::new();
+        for (name, value) in [(wire::ENABLE_PUSH, 0), (wire::INITIAL_WINDOW, OURS)] {
+            ours.extend(name.to_be_bytes());
+            ours.extend(u32::to_be_bytes(value));
+        }
+        wire::put(&mut this.out, wire::SETTINGS, 0, 0, &ours);
+        wire::put(&mut this.out, wire::WINDOW_UPDATE, 0, 0, &OURS.to_be_bytes());
+        let begun = Instant::now();
+        while this.first_window == 0 {
+            this.flush()?;
+            this.poll(|_| Ok(()))?;
+            ensure!(begun.elapsed() < PATIENCE, "{address} does not speak HTTP/2");
+        }
+        Ok(this)
+    }
+
+    /// Asks, if the server lets us at this moment: the stream of the answer.
+    pub(super) fn ask(&mut self, body: &[u8]) -> Option<u32> {
+        let len = body.len() as i64;
+        if self.window < len || self.first_window < len {
+            return None;
+        }
+        let stream = self.begin();
+        self.window -= len;
+        let mut pieces = body.chunks(wire::LONGEST).peekable();
+        while let Some(piece) = pieces.next() {
+            let flags = if pieces.peek().is_none() { wire::END_STREAM } else { 0 };
+            wire::put(&mut self.out, wire::DATA, flags, stream, piece);
+        }
+        Some(stream)
+    }
+
+    /// Begins a request that stays open.
+    pub(super) fn keep_open(&mut self) {
+        let stream = self.begin();
+        self.open = Some((stream, self.first_window));
+    }
+
+    /// Sends on the request that stays open, if the server lets us at this moment.
+    pub(super) fn send(&mut self, body: &[u8]) -> bool {
+        let len = body.len() as i64;
+        let Some((stream, window)) = self.open.as_mut().filter(|(_, window)| *window >= len) else {
+            return false;
+        };
+        if self.window < len {
+            return false;
+        }
+        *window -= len;
+        self.window -= len;
+        for piece in body.chunks(wire::LONGEST) {
+            wire::put(&mut self.out, wire::DATA, 0, *stream, piece);
+        }
+        true
+    }
+
+    /// Ends the request that stayed open.
+    pub(super) fn finish(&mut self) {
+        if let Some((stream, _)) = self.open.take() {
+            wire::put(&mut self.out, wire::DATA, wire::END_STREAM, stream, &[]);
+        }
+    }
+
+    fn begin(&mut self) -> u32 {
+        let stream = self.next_stream;
+        self.next_stream += 2;
+        let first = self.first_head.take();
+        let head = first.as_ref().unwrap_or(&self.head);
+        wire::put(&mut self.out, wire::HEADERS, wire::END_HEADERS, stream, head);
+        stream
+    }
+
+    /// Writes what waits, as far as the socket takes it.
+    pub(super) fn flush(&mut self) -> anyhow::Result<()> {
+        let mut written = 0;
+        while let Some(rest) = self.out.get(written..).filter(|rest| !rest.is_empty()) {
+            match self.socket.write(rest) {
+                Ok(count) => written += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.out.drain(..written);
+        Ok(())
+    }
+
+    /// Takes in what has come, without waiting.
+    ///
+    /// # Errors
+    /// When the connection breaks, or an answer did not go well.
+    pub(super) fn poll(&mut self, mut on: impl FnMut(Event<'_>) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        let held = self.input.len();
+        self.input.resize(held + (1 << 16), 0);
+        let space = self.input.get_mut(held..).unwrap_or_default();
+        let count = match self.socket.read(space) {
+            Ok(0) => bail!("the server has closed the connection"),
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error.into()),
+        };
+        self.input.truncate(held + count);
+        if count == 0 {
+            return Ok(());
+        }
+        let input = std::mem::take(&mut self.input);
+        let mut rest = &input[..];
+        while let Some((head, after)) = rest.split_first_chunk::<{ wire::HEAD }>() {
+            let head = wire::Head::read(*head);
+            let Some((payload, after)) = after.split_at_checked(head.len) else { break };
+            self.frame(head, payload, &mut on)?;
+            rest = after;
+        }
+        let done = input.len() - rest.len();
+        self.input = input;
+        self.input.drain(..done);
+        Ok(())
+    }
+
+    fn frame(
+        &mut self,
+        head: wire::Head,
+        payload: &[u8],
+        on: &mut impl FnMut(Event<'_>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        ensure!(head.is_plain(), "a padded frame");
+        match head.kind {
+            wire::DATA => {
+                self.used += u32::try_from(payload.len())?;
+                if self.used >= STEP {
+                    wire::put(&mut self.out, wire::WINDOW_UPDATE, 0, 0, &self.used.to_be_bytes());
+                    // The stream that stays open is the only one on which that much can come.
+                    if let Some((stream, _)) = self.open {
+                        wire::put(&mut self.out, wire::WINDOW_UPDATE, 0, stream, &self.used.to_be_bytes());
+                    }
+                    self.used = 0;
+                }
+                on(Event::Data(payload))?;
+                ensure!(!head.has(wire::END_STREAM), "an answer ended without a status");
+            }
+            wire::HEADERS => {
+                ensure!(head.has(wire::END_HEADERS), "a header block in pieces");
+                let ends = head.has(wire::END_STREAM);
+                self.answers.see(payload, ends)?;
+                if ends {
+                    on(Event::End(head.stream))?;
+                }
+            }
+            wire::SETTINGS if !head.has(wire::ACK) => {
+                self.first_window =
+                    if self.first_window == 0 { wire::FIRST_WINDOW } else { self.first_window };
+                for (name, value) in wire::settings(payload)? {
+                    if name == wire::INITIAL_WINDOW {
+                        self.first_window = i64::from(value);
+                    }
+                }
+                wire::put(&mut self.out, wire::SETTINGS, wire::ACK, 0, &[]);
+            }
+            wire::PING if !head.has(wire::ACK) => wire::put(&mut self.out, wire::PING, wire::ACK, 0, payload),
+            wire::WINDOW_UPDATE => {
+                let more = i64::from(wire::number(payload, 0)?);
+                match &mut self.open {
+                    Some((stream, window)) if *stream == head.stream => *window += more,
+                    _ if head.stream == 0 => self.window += more,
+                    // Of a request that was sent whole.
+                    _ => {}
+                }
+            }
+            wire::RESET => bail!("a request was reset: error {}", wire::number(payload, 0)?),
+            wire::GO_AWAY => bail!("the server wants no more requests: error {}", wire::number(payload, 4)?),
+            wire::CONTINUATION => bail!("a header block in pieces"),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The head of a connection's first request, which fills the server's table (RFC 7541), and that of all others, which
+/// names what is there: as the clients of gRPC do it.
+fn heads(authority: &str, path: &str) -> (Vec<u8>, Vec<u8>) {
+    const POST: u8 = 0x83;
+    const HTTP: u8 = 0x86;
+    let text = |block: &mut Vec<u8>, text: &str| {
+        // Shorter than 127 bytes, all of them.
+        block.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
+        block.extend(text.bytes());
+    };
+    let mut first = vec![POST, HTTP];
+    // Literals that are to be kept; the names of the first three stand in the fixed table, at 4, 1 and 31.
+    for (name, value) in [(4, path), (1, authority), (31, "application/grpc")] {
+        first.push(0x40 | name);
+        text(&mut first, value);
+    }
+    first.push(0x40);
+    text(&mut first, "te");
+    text(&mut first, "trailers");
+    // The newest one is number 62.
+    let later = vec![POST, HTTP, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62];
+    (first, later)
+}

@@ -1,0 +1,80 @@
+//! HTTP/2 frames, as far as a load needs them (RFC 9113, section 4 and 6).
+
+use anyhow::{Context as _, ensure};
+
+/// What a client says first.
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Length, type, flags, stream.
+pub(super) const HEAD: usize = 9;
+/// The longest payload that every peer takes.
+pub(super) const LONGEST: usize = 16_384;
+/// What may be sent before the peer has allowed more, on a stream as on a connection.
+pub(super) const FIRST_WINDOW: i64 = 65_535;
+
+pub(super) const DATA: u8 = 0;
+pub(super) const HEADERS: u8 = 1;
+pub(super) const RESET: u8 = 3;
+pub(super) const SETTINGS: u8 = 4;
+pub(super) const PING: u8 = 6;
+pub(super) const GO_AWAY: u8 = 7;
+pub(super) const WINDOW_UPDATE: u8 = 8;
+pub(super) const CONTINUATION: u8 = 9;
+
+pub(super) const ACK: u8 = 1;
+pub(super) const END_STREAM: u8 = 1;
+pub(super) const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+const PRIORITY: u8 = 32;
+
+pub(super) const ENABLE_PUSH: u16 = 2;
+pub(super) const INITIAL_WINDOW: u16 = 4;
+
+/// The head of a frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    pub(super) len: usize,
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) stream: u32,
+}
+
+impl Head {
+    pub(super) fn read(bytes: [u8; HEAD]) -> Self {
+        let [a, b, c, kind, flags, stream @ ..] = bytes;
+        let len = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        Self { len, kind, flags, stream: u32::from_be_bytes(stream) & 0x7fff_ffff }
+    }
+
+    pub(super) fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// No server that is measured pads its frames or gives them priorities.
+    pub(super) fn is_plain(&self) -> bool {
+        !(matches!(self.kind, DATA | HEADERS) && self.has(PADDED)
+            || self.kind == HEADERS && self.has(PRIORITY))
+    }
+}
+
+/// Appends a frame.
+pub(super) fn put(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    // Payloads are cut to fit beforehand.
+    let [_, len @ ..] = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
+    out.extend(len);
+    out.extend([kind, flags]);
+    out.extend(stream.to_be_bytes());
+    out.extend(payload);
+}
+
+/// Four bytes of a payload as a number.
+pub(super) fn number(payload: &[u8], at: usize) -> anyhow::Result<u32> {
+    let bytes = payload.get(at..).and_then(|rest| rest.first_chunk()).context("a frame is too short")?;
+    Ok(u32::from_be_bytes(*bytes))
+}
+
+/// The settings in a payload.
+pub(super) fn settings(payload: &[u8]) -> anyhow::Result<impl Iterator<Item = (u16, u32)>> {
+    let (settings, rest) = payload.as_chunks::<6>();
+    ensure!(rest.is_empty(), "settings of a length that cannot be");
+    Ok(settings.iter().map(|[a, b, value @ ..]| (u16::from_be_bytes([*a, *b]), u32::from_be_bytes(*value))))
+}
