@@ -13,6 +13,6 @@ pub mod tls;
 mod worker;
 
 pub use self::{
-    peer::Peer,
+    peer::{Arrived, Peer},
     server::{ConnectionCounts, Connections, Server, ServerConfig},
 };

@@ -1,7 +1,8 @@
 //! Ids of tenants and keys: safe to log, to show and to put into a URL.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
+use arrayvec::ArrayString;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -26,13 +27,16 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Box<str>);
+        pub struct $name(ArrayString<MAX_ID_LEN>);
 
         impl $name {
             /// A new id: a type prefix and a UUIDv7, so that ids sort by age.
             #[must_use]
             pub fn generate() -> Self {
-                Self(format!(concat!($prefix, "_{}"), Uuid::now_v7().simple()).into())
+                let mut id = ArrayString::new();
+                // A prefix and 32 digits are shorter than the longest id.
+                let _ = write!(id, concat!($prefix, "_{}"), Uuid::now_v7().simple());
+                Self(id)
             }
 
             /// Accepts 1 to 64 characters of `A-Z a-z 0-9 _ -`: ids of ours, or ones brought from elsewhere.
@@ -43,13 +47,11 @@ macro_rules! id {
                 if text.is_empty() {
                     return Err(InvalidId::Empty);
                 }
-                if text.len() > MAX_ID_LEN {
-                    return Err(InvalidId::TooLong);
-                }
+                let id = ArrayString::from(text).map_err(|_| InvalidId::TooLong)?;
                 if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
                     return Err(InvalidId::Character);
                 }
-                Ok(Self(text.into()))
+                Ok(Self(id))
             }
 
             /// The id as text.

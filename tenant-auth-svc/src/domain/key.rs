@@ -11,5 +11,5 @@ pub use self::{
     hash::{KeyHash, StoredHash},
     pepper::{InvalidPepper, Pepper, PepperId, Peppers},
     record::{ApiKey, ImportOutcome, KeyRecord, KeyToImport, NewKey, Rotated, Rotation},
-    secret::PresentedKey,
+    secret::{BorrowedKey, PresentedKey},
 };

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
+use compact_str::CompactString;
 use thiserror::Error;
 
 /// One permission, such as `orders:read`. Matched exactly: `*` has no meaning of its own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Scope(Box<str>);
+pub struct Scope(CompactString);
 
 /// Why a text is no scope. The message completes the sentence "the value …".
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -34,6 +35,10 @@ impl Scope {
     /// # Errors
     /// When it is empty, too long, or holds another character.
     pub fn parse(text: &str) -> Result<Self, InvalidScope> {
+        Self::check(text).map(|()| Self(text.into()))
+    }
+
+    fn check(text: &str) -> Result<(), InvalidScope> {
         if text.is_empty() {
             return Err(InvalidScope::Empty);
         }
@@ -48,7 +53,7 @@ impl Scope {
         if !text.bytes().all(allowed) {
             return Err(InvalidScope::Character);
         }
-        Ok(Self(text.into()))
+        Ok(())
     }
 
     /// The scope as text.
@@ -65,15 +70,26 @@ impl fmt::Display for Scope {
 }
 
 /// Scopes, sorted and without repetition.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ScopeSet(Vec<Scope>);
+///
+/// They are one text, with a space between two of them, which no scope holds: a set is small, is read from its beginning to
+/// its end, and takes one piece of memory, or none of its own while it is short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScopeSet(CompactString);
+
+const BETWEEN: char = ' ';
+
+impl Default for ScopeSet {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
 
 impl ScopeSet {
     /// The most scopes a key may hold or a caller may require.
     pub const MAX_SCOPES: usize = 32;
 
     /// No scopes.
-    pub const EMPTY: Self = Self(Vec::new());
+    pub const EMPTY: Self = Self(CompactString::const_new(""));
 
     /// Collects scopes.
     ///
@@ -85,26 +101,59 @@ impl ScopeSet {
         }
         scopes.sort_unstable();
         scopes.dedup();
-        scopes.shrink_to_fit();
-        Ok(Self(scopes))
+        Ok(Self::joined(scopes.iter().map(Scope::as_str)))
+    }
+
+    /// Collects scopes by their names, which are left sorted.
+    ///
+    /// # Errors
+    /// When one of them is no scope, or there are more than [`Self::MAX_SCOPES`], counted before repetitions are dropped.
+    pub fn parse(names: &mut [&str]) -> Result<Self, InvalidScope> {
+        if names.len() > Self::MAX_SCOPES {
+            return Err(InvalidScope::TooMany);
+        }
+        names.iter().try_for_each(|name| Scope::check(name))?;
+        names.sort_unstable();
+        let repeated = |place: usize| place > 0 && names.get(place - 1) == names.get(place);
+        let once = names.iter().enumerate().filter(|(place, _)| !repeated(*place));
+        Ok(Self::joined(once.map(|(_, name)| *name)))
+    }
+
+    /// Joins scopes that are sorted already.
+    fn joined<'a>(scopes: impl Iterator<Item = &'a str>) -> Self {
+        let mut all = CompactString::const_new("");
+        for scope in scopes {
+            if !all.is_empty() {
+                all.push(BETWEEN);
+            }
+            all.push_str(scope);
+        }
+        all.shrink_to_fit();
+        Self(all)
     }
 
     /// The scopes, sorted.
-    #[must_use]
-    pub fn as_slice(&self) -> &[Scope] {
-        &self.0
+    pub fn iter(&self) -> impl Iterator<Item = &str> + Clone {
+        // An empty text has one empty part.
+        self.0.split(BETWEEN).filter(|scope| !scope.is_empty())
     }
 
     /// Whether a scope is among them.
     #[must_use]
-    pub fn contains(&self, scope: &Scope) -> bool {
-        self.0.binary_search(scope).is_ok()
+    pub fn contains(&self, scope: &str) -> bool {
+        self.iter().any(|held| held == scope)
+    }
+
+    /// Whether all of `required` are among these.
+    #[must_use]
+    pub fn cover(&self, required: &Self) -> bool {
+        required.iter().all(|scope| self.contains(scope))
     }
 
     /// Those of `required` that are not among these.
     #[must_use]
     pub fn missing(&self, required: &Self) -> Self {
-        Self(required.0.iter().filter(|scope| !self.contains(scope)).cloned().collect())
+        Self::joined(required.iter().filter(|scope| !self.contains(scope)))
     }
 
     /// Whether there are none.
@@ -131,6 +180,15 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_a_scope_is_none() {
+        let held = set(&["orders:read", "orders:write"]);
+        for other in ["orders", "orders:", "read", "orders:read orders:write", ""] {
+            assert!(!held.contains(other), "{other}");
+        }
+        assert!(held.cover(&set(&["orders:write"])) && !held.cover(&set(&["orders:write", "orders"])));
+    }
+
+    #[test]
     fn a_star_is_only_a_character() {
         assert!(!set(&["orders:*"]).missing(&set(&["orders:read"])).is_empty());
     }
@@ -138,6 +196,12 @@ mod tests {
     #[test]
     fn sets_are_sorted_and_bounded() {
         assert_eq!(set(&["b", "a", "b"]), set(&["a", "b"]));
+        assert!(set(&["b", "a", "b"]).iter().eq(["a", "b"]));
+        assert_eq!(ScopeSet::parse(&mut ["b", "a", "b"]), Ok(set(&["a", "b"])));
+        assert_eq!(ScopeSet::parse(&mut []), Ok(ScopeSet::EMPTY));
+        assert_eq!(ScopeSet::parse(&mut ["a", "B"]), Err(InvalidScope::Character));
+        assert_eq!(ScopeSet::parse(&mut ["a"; 33]), Err(InvalidScope::TooMany));
+        assert!(ScopeSet::EMPTY.is_empty() && ScopeSet::EMPTY.iter().next().is_none());
         let many = vec![Scope::parse("a").unwrap(); 33];
         assert_eq!(ScopeSet::new(many), Err(InvalidScope::TooMany));
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{
     clock::SharedClock,
-    key::{KeyFormat, KeyHash, KeyRecord, PresentedKey},
+    key::{BorrowedKey, KeyFormat, KeyHash, KeyRecord, PresentedKey},
     knowledge::{Knowledge, RecordSource},
     scope::ScopeSet,
     store::{FailureKind, StoreError},
@@ -57,12 +57,12 @@ impl<S: KeySource> Validator<S> {
 
     /// Decides about one key by what is in memory; `None` when that is not enough. Waits for nothing.
     #[must_use]
-    pub fn recall(&self, question: &Question) -> Option<Decision> {
-        let Ok(shape) = self.format.inspect(&question.key) else {
+    pub fn recall<'a>(&self, key: impl Into<BorrowedKey<'a>>, required: &ScopeSet) -> Option<Decision> {
+        let Ok(shape) = self.format.inspect(key) else {
             return Some(MALFORMED);
         };
         let knowledge = self.source.recall(&shape.hash())?;
-        Some(self.judge(knowledge, &question.required_scopes))
+        Some(self.judge(knowledge, required))
     }
 
     /// Decides about several keys; what memory does not know is asked for together.

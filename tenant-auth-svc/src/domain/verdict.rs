@@ -47,7 +47,7 @@ impl Verdict {
             Self::Expired
         } else if key.tenant_status == TenantStatus::Suspended {
             Self::TenantSuspended
-        } else if key.scopes.missing(required).is_empty() {
+        } else if key.scopes.cover(required) {
             Self::Valid
         } else {
             Self::InsufficientScope

@@ -23,6 +23,6 @@ pub(super) use self::{
     },
     time::timestamp,
     usage::{query_usage_request, query_usage_response, record_usage_request, record_usage_response},
-    validation::{batch_questions, decision_message, question},
+    validation::{MAX_BATCH, batch_questions, decision_message, question},
     watch::{told_messages, watch_request},
 };

@@ -1,12 +1,13 @@
 //! What can be answered from memory at once, from the request's bytes to the answer's.
 
+mod asked;
+
 use std::{ops::Deref, sync::Arc};
 
 use bytes::Bytes;
-use prost::Message as _;
-use tenant_auth_proto::v1;
 
-use super::convert::{FRAME_HEAD, batch_questions, framed_decision, framed_decisions, question};
+use self::asked::Asked;
+use super::convert::{FRAME_HEAD, MAX_BATCH, framed_decision, framed_decisions};
 use crate::domain::{
     validate::{KeySource, Validator},
     verdict::{Decision, Source, Verdict},
@@ -77,17 +78,21 @@ impl<K: KeySource> Hits<K> {
     pub fn answer(&self, path: &str, frame: &[u8]) -> Option<Hit> {
         let message = whole_message(frame)?;
         if path == VALIDATE_KEY {
-            let question = question(v1::ValidateKeyRequest::decode(message).ok()?).ok()?;
-            let decision = self.0.recall(&question)?;
+            let decision = self.recall(&Asked::read(message)?)?;
             Some(Hit { frame: framed_decision(&decision), decisions: Outcomes::One([outcome(&decision)]) })
         } else {
-            let questions = batch_questions(v1::BatchValidateKeysRequest::decode(message).ok()?).ok()?;
-            let decisions: Option<Vec<_>> =
-                questions.iter().map(|question| self.0.recall(question)).collect();
-            let decisions = decisions?;
+            let asked = asked::batch(message).take(MAX_BATCH + 1);
+            let decisions = asked.map(|asked| self.recall(&asked?)).collect::<Option<Vec<_>>>()?;
+            if !(1..=MAX_BATCH).contains(&decisions.len()) {
+                return None;
+            }
             let outcomes = decisions.iter().map(outcome).collect();
             Some(Hit { frame: framed_decisions(&decisions), decisions: Outcomes::Many(outcomes) })
         }
+    }
+
+    fn recall(&self, asked: &Asked<'_>) -> Option<Decision> {
+        self.0.recall(asked.key, &asked.required_scopes)
     }
 }
 

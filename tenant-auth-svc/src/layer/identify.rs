@@ -6,7 +6,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use http::{HeaderName, HeaderValue, Request, Response, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header::AUTHORIZATION};
 use tower::{Layer, Service};
 use uuid::Uuid;
 
@@ -77,7 +77,8 @@ where
 
     fn call(&mut self, mut request: Request<In>) -> Self::Future {
         let id = request_id(&request);
-        let identity = identity(self.callers.load().as_deref(), &request);
+        let identity =
+            identity(self.callers.load().as_deref(), request.extensions().get(), request.headers());
         let caller = match &identity {
             Identity::Known(caller) => Arc::clone(&caller.name),
             Identity::Anyone | Identity::Unknown => stranger(&request),
@@ -111,13 +112,11 @@ pub(super) fn is_sensible(id: &[u8]) -> bool {
 }
 
 /// A token that is sent has to be good: nobody falls back to what its certificate allows.
-pub(super) fn identity<B>(callers: Option<&Callers>, request: &Request<B>) -> Identity {
+pub(super) fn identity(callers: Option<&Callers>, peer: Option<&Peer>, headers: &HeaderMap) -> Identity {
     let Some(callers) = callers else { return Identity::Anyone };
-    let found = match request.headers().get(AUTHORIZATION) {
+    let found = match headers.get(AUTHORIZATION) {
         Some(value) => value.to_str().ok().and_then(bearer).and_then(|token| callers.with_token(token)),
-        None => request
-            .extensions()
-            .get::<Peer>()
+        None => peer
             .and_then(|peer| peer.certificate.as_ref())
             .and_then(|names| callers.with_names(&names.dns, &names.uris)),
     };

@@ -33,6 +33,7 @@ use crate::{
     domain::validate::KeySource,
     grpc::hits::Hits,
     telemetry::{logging::RPC_TARGET, traces::Tracing},
+    transport::Arrived,
 };
 
 /// The service that takes the shortcut where it can. A clone shares nothing that is counted: each connection has one, and
@@ -72,7 +73,7 @@ impl<S: Clone, K: KeySource> Clone for Shortcut<S, K> {
     }
 }
 
-impl<S, K, Out> Service<Request<Incoming>> for Shortcut<S, K>
+impl<S, K, Out> Service<Arrived> for Shortcut<S, K>
 where
     S: Service<Request<tonic::body::Body>, Response = Response<Out>> + Clone,
     K: KeySource,
@@ -85,34 +86,35 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, mut arrived: Arrived) -> Self::Future {
         let started = Instant::now();
-        if self.0.applies(&request) && !self.0.is_traced(&mut request) {
+        if self.0.applies(&arrived) && !self.0.is_traced(&mut arrived.request) {
             Answering {
                 way: Way::Trying {
                     ways: Arc::clone(&self.0),
-                    request: Some(request),
+                    arrived: Some(arrived),
                     read: Read::default(),
                     patience: None,
                     started,
                 },
             }
         } else {
-            let answer = self.0.whole.clone().call(request.map(tonic::body::Body::new));
-            Answering { way: Way::Whole { answer } }
+            let answer = self.0.whole.clone().call(arrived.into_request().map(tonic::body::Body::new));
+            Answering { way: Way::Whole { answer: Box::pin(answer) } }
         }
     }
 }
 
 impl<S, K: KeySource> Ways<S, K> {
-    fn applies(&self, request: &Request<Incoming>) -> bool {
+    fn applies(&self, arrived: &Arrived) -> bool {
+        let Arrived { peer, request } = arrived;
         let path = request.uri().path();
         Hits::<K>::concerns(path)
             && request.method() == Method::POST
             && request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == GRPC || kind == "application/grpc+proto")
             // Who reads the lines of these RPCs wants to see all of them.
             && !tracing::enabled!(target: RPC_TARGET, tracing::Level::DEBUG)
-            && allowed(&identity(self.callers.load().as_deref(), request), path).is_ok()
+            && allowed(&identity(self.callers.load().as_deref(), Some(peer), request.headers()), path).is_ok()
     }
 }
 
@@ -148,13 +150,14 @@ pin_project! {
         // The request's message is read.
         Trying {
             ways: Arc<Ways<S, K>>,
-            request: Option<Request<Incoming>>,
+            arrived: Option<Arrived>,
             read: Read,
             // Only for a message that does not come with its head.
             patience: Option<Pin<Box<Sleep>>>,
             started: Instant,
         },
-        Whole { #[pin] answer: F },
+        // Apart: it is many times as large, and every hit would be moved about with room for it.
+        Whole { answer: Pin<Box<F>> },
     }
 }
 
@@ -167,28 +170,28 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut way = self.project().way;
-        if let WayProjection::Trying { ways, request, read, patience, started } = way.as_mut().project() {
-            let Some(asked) = request.as_mut() else { return Poll::Pending };
-            if read.on(asked.body_mut(), cx).is_pending() {
+        if let WayProjection::Trying { ways, arrived, read, patience, started } = way.as_mut().project() {
+            let Some(asking) = arrived.as_mut() else { return Poll::Pending };
+            if read.on(asking.request.body_mut(), cx).is_pending() {
                 let patience = patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(PATIENCE)));
                 ready!(patience.as_mut().poll(cx));
             }
-            let Some(request) = request.take() else { return Poll::Pending };
-            let path = request.uri().path();
+            let Some(arrived) = arrived.take() else { return Poll::Pending };
+            let path = arrived.request.uri().path();
             if let Some(frame) = read.whole()
                 && let Some(answer) = ways.hits.answer(path, frame)
             {
                 ways.rpcs.hit(path, &answer.decisions, *started);
-                return Poll::Ready(Ok(response(answer.frame, request.headers())));
+                return Poll::Ready(Ok(response(answer.frame, arrived.request.headers())));
             }
             let read = std::mem::take(read);
-            let request = request.map(|rest| tonic::body::Body::new(Resumed::new(read, rest)));
+            let request = arrived.into_request().map(|rest| tonic::body::Body::new(Resumed::new(read, rest)));
             let answer = ways.whole.clone().call(request);
-            way.set(Way::Whole { answer });
+            way.set(Way::Whole { answer: Box::pin(answer) });
         }
         match way.project() {
             WayProjection::Whole { answer } => {
-                let response = ready!(answer.poll(cx))?;
+                let response = ready!(answer.as_mut().poll(cx))?;
                 Poll::Ready(Ok(response.map(|body| ShortcutBody { kind: Kind::Whole { body } })))
             }
             WayProjection::Trying { .. } => Poll::Pending,

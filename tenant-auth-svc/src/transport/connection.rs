@@ -20,7 +20,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
-use super::{limits::Limits, peer::Peer};
+use super::{
+    limits::Limits,
+    peer::{Arrived, Peer},
+};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -34,7 +37,7 @@ pub(super) async fn serve<Io, S, B>(
     stop: impl Future<Output = ()>,
 ) where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + 'static,
+    S: Service<Arrived, Response = Response<B>, Error = Infallible> + 'static,
     S::Future: Send + 'static,
     B: Body + Send + 'static,
     B::Data: Send,
@@ -45,9 +48,8 @@ pub(super) async fn serve<Io, S, B>(
     // Borrowed for the length of a call, on one thread. Layers are always ready: none of them waits for anything before
     // a request has come.
     let service = RefCell::new(service);
-    let requests = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        service.borrow_mut().call(request)
+    let requests = service_fn(move |request: Request<Incoming>| {
+        service.borrow_mut().call(Arrived { peer: peer.clone(), request })
     });
     let mut connection = pin!(builder(&limits).serve_connection(TokioIo::new(io), requests));
     let mut stop = pin!(stop);
@@ -97,7 +99,9 @@ fn builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
         .max_local_error_reset_streams(limits.caused_resets)
         .max_header_list_size(limits.head)
         .keep_alive_interval(limits.ping_after)
-        .keep_alive_timeout(limits.ping_timeout);
+        .keep_alive_timeout(limits.ping_timeout)
+        // gRPC has no use for it, and it would be written for every answer.
+        .auto_date_header(false);
     builder
 }
 

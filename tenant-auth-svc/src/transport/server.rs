@@ -8,9 +8,8 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::Response;
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
@@ -20,6 +19,7 @@ use tower::Service;
 
 use super::{
     limits::Limits,
+    peer::Arrived,
     tls::Certificates,
     worker::{self, Counted, Handed, Orders, Phase, Worker},
 };
@@ -101,7 +101,7 @@ impl Server {
         config: ServerConfig,
     ) -> io::Result<Self>
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+        S: Service<Arrived, Response = Response<B>, Error = Infallible>,
         S: Clone + Send + 'static,
         S::Future: Send + 'static,
         B: Body + Send + 'static,

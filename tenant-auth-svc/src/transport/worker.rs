@@ -12,9 +12,8 @@ use std::{
     thread,
 };
 
-use http::{Request, Response};
+use http::Response;
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio::{
     net::TcpStream,
     sync::{mpsc, watch},
@@ -25,7 +24,7 @@ use tower::Service;
 use super::{
     connection,
     limits::Limits,
-    peer::Peer,
+    peer::{Arrived, Peer},
     server::ConnectionCounts,
     tls::{self, Certificates},
 };
@@ -90,7 +89,7 @@ pub(super) struct Orders<S> {
 /// When the operating system gives no thread, or nothing to wait for sockets with.
 pub(super) fn start<S, B>(number: usize, orders: Orders<S>) -> io::Result<Worker>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Service<Arrived, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + 'static,
     S::Future: Send + 'static,
     B: Body + Send + 'static,
@@ -107,7 +106,7 @@ where
 
 async fn work<S, B>(mut received: mpsc::UnboundedReceiver<Handed>, orders: Orders<S>)
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Service<Arrived, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + 'static,
     S::Future: Send + 'static,
     B: Body + Send + 'static,
@@ -153,7 +152,7 @@ async fn one<S, B>(
     limits: Limits,
     stop: impl Future<Output = ()>,
 ) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Service<Arrived, Response = Response<B>, Error = Infallible>,
     S: Clone + 'static,
     S::Future: Send + 'static,
     B: Body + Send + 'static,

@@ -8,8 +8,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
-use tenant_auth_svc::transport::{Server, ServerConfig, limits::Limits, tls::Certificates};
+use tenant_auth_svc::transport::{Arrived, Server, ServerConfig, limits::Limits, tls::Certificates};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -59,7 +58,7 @@ impl Host {
         let address = listener.local_addr().unwrap();
         let released = watch::Sender::new(false);
         let waiting = released.subscribe();
-        let service = tower::service_fn(move |request: Request<Incoming>| {
+        let service = tower::service_fn(move |Arrived { request, .. }: Arrived| {
             let mut waiting = waiting.clone();
             async move {
                 if request.uri().path() == HELD {

@@ -4,7 +4,7 @@
 
 use thiserror::Error;
 
-use super::{PresentedKey, hash::KeyHash};
+use super::{BorrowedKey, PresentedKey, hash::KeyHash};
 use crate::domain::text::PrefixHint;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -119,7 +119,8 @@ impl KeyFormat {
     ///
     /// # Errors
     /// When it cannot be a key at all.
-    pub fn inspect(&self, key: &PresentedKey) -> Result<Shape, Malformed> {
+    pub fn inspect<'a>(&self, key: impl Into<BorrowedKey<'a>>) -> Result<Shape, Malformed> {
+        let key = key.into();
         let text = key.expose();
         let own = text.strip_prefix(&*self.prefix).and_then(|rest| rest.strip_prefix('_'));
         match own {

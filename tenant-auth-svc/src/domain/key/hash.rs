@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{PepperId, PresentedKey};
+use super::{BorrowedKey, PepperId};
 
 /// SHA-256 of a key: what names it in memory. Made once per request.
 ///
@@ -16,8 +16,8 @@ pub struct KeyHash([u8; 32]);
 impl KeyHash {
     /// Hashes a key.
     #[must_use]
-    pub fn of(key: &PresentedKey) -> Self {
-        Self(Sha256::digest(key.expose().as_bytes()).into())
+    pub fn of<'a>(key: impl Into<BorrowedKey<'a>>) -> Self {
+        Self(Sha256::digest(key.into().expose().as_bytes()).into())
     }
 
     /// Takes over a hash made elsewhere.
@@ -59,6 +59,7 @@ impl fmt::Debug for StoredHash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::key::PresentedKey;
 
     #[test]
     fn the_hash_is_sha_256() {

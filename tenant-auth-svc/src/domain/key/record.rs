@@ -1,5 +1,7 @@
 //! What is known of a key.
 
+use compact_str::CompactString;
+
 use super::KeyHash;
 use crate::domain::{
     change::{BySubject, Fate, Record},
@@ -11,6 +13,8 @@ use crate::domain::{
 };
 
 /// What a verdict depends on: a key together with its tenant, as of one read.
+///
+/// Its texts are in place as long as they are short, which nearly all are: what is read of a key for an answer lies together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRecord {
     /// The key's public id.
@@ -18,9 +22,9 @@ pub struct KeyRecord {
     /// Its tenant.
     pub tenant_id: TenantId,
     /// The tenant's display name.
-    pub tenant_name: Box<str>,
+    pub tenant_name: CompactString,
     /// The tenant's plan.
-    pub plan: Box<str>,
+    pub plan: CompactString,
     /// Whether the tenant's keys are honoured.
     pub tenant_status: TenantStatus,
     /// What the key may do.

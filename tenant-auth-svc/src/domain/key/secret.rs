@@ -29,6 +29,35 @@ impl fmt::Debug for PresentedKey {
     }
 }
 
+/// A key where it lies, in the bytes of a request: as secret as one that is owned.
+#[derive(Clone, Copy)]
+pub struct BorrowedKey<'a>(&'a str);
+
+impl<'a> BorrowedKey<'a> {
+    /// Takes a look at a key that is not ours to wipe.
+    #[must_use]
+    pub fn new(text: &'a str) -> Self {
+        Self(text)
+    }
+
+    /// The plaintext.
+    pub(super) fn expose(self) -> &'a str {
+        self.0
+    }
+}
+
+impl<'a> From<&'a PresentedKey> for BorrowedKey<'a> {
+    fn from(key: &'a PresentedKey) -> Self {
+        Self(key.expose())
+    }
+}
+
+impl fmt::Debug for BorrowedKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BorrowedKey([redacted])")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,5 +66,6 @@ mod tests {
     fn debug_shows_nothing() {
         let key = PresentedKey::new("ta_canary".to_owned());
         assert_eq!(format!("{key:?}"), "PresentedKey([redacted])");
+        assert_eq!(format!("{:?}", BorrowedKey::from(&key)), "BorrowedKey([redacted])");
     }
 }

@@ -67,8 +67,8 @@ fn decision_len(decision: &Decision) -> usize {
         + scopes_len(MISSING_SCOPES, &decision.missing_scopes);
     if let Some(key) = &decision.key {
         len += text_len(TENANT_ID, key.tenant_id.as_str())
-            + text_len(TENANT_NAME, key.tenant_name.as_ref())
-            + text_len(PLAN, key.plan.as_ref())
+            + text_len(TENANT_NAME, &key.tenant_name)
+            + text_len(PLAN, &key.plan)
             + text_len(KEY_ID, key.key_id.as_str())
             + scopes_len(SCOPES, &key.scopes);
         if let Some(end) = key.expires_at {
@@ -82,8 +82,8 @@ fn put_decision(decision: &Decision, buf: &mut BytesMut) {
     int32::encode(VERDICT, &verdict_number(decision.verdict).into(), buf);
     if let Some(key) = &decision.key {
         put_text(TENANT_ID, key.tenant_id.as_str(), buf);
-        put_text(TENANT_NAME, key.tenant_name.as_ref(), buf);
-        put_text(PLAN, key.plan.as_ref(), buf);
+        put_text(TENANT_NAME, &key.tenant_name, buf);
+        put_text(PLAN, &key.plan, buf);
         put_text(KEY_ID, key.key_id.as_str(), buf);
         put_scopes(SCOPES, &key.scopes, buf);
         if let Some(end) = key.expires_at {
@@ -104,7 +104,7 @@ fn text_len(field: u32, text: &str) -> usize {
 }
 
 fn scopes_len(field: u32, scopes: &ScopeSet) -> usize {
-    scopes.as_slice().iter().map(|scope| nested_len(field, scope.as_str().len())).sum()
+    scopes.iter().map(|scope| nested_len(field, scope.len())).sum()
 }
 
 fn put_head(field: u32, len: usize, buf: &mut BytesMut) {
@@ -120,9 +120,9 @@ fn put_text(field: u32, text: &str, buf: &mut BytesMut) {
 }
 
 fn put_scopes(field: u32, scopes: &ScopeSet, buf: &mut BytesMut) {
-    for scope in scopes.as_slice() {
-        put_head(field, scope.as_str().len(), buf);
-        buf.put_slice(scope.as_str().as_bytes());
+    for scope in scopes.iter() {
+        put_head(field, scope.len(), buf);
+        buf.put_slice(scope.as_bytes());
     }
 }
 

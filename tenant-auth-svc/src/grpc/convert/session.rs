@@ -131,8 +131,8 @@ pub(in crate::grpc) fn session_decision_message(decision: SessionDecision) -> v1
     };
     if let Some(session) = session {
         message.tenant_id = session.key.tenant_id.as_str().to_owned();
-        message.tenant_name = session.key.tenant_name.as_ref().to_owned();
-        message.plan = session.key.plan.as_ref().to_owned();
+        message.tenant_name = session.key.tenant_name.as_str().to_owned();
+        message.plan = session.key.plan.as_str().to_owned();
         message.key_id = session.key.key_id.as_str().to_owned();
         message.scopes = scope_names(&session.key.scopes);
         message.attributes = attributes_message(&session.session.attributes);

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     domain::{
         key::PresentedKey,
-        scope::{Scope, ScopeSet},
+        scope::ScopeSet,
         validate::Question,
         verdict::{Decision, Provenance, Source, Verdict},
     },
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The most keys in one batch.
-const MAX_BATCH: usize = 1_000;
+pub(in crate::grpc) const MAX_BATCH: usize = 1_000;
 
 /// One question.
 ///
@@ -69,8 +69,8 @@ pub(in crate::grpc) fn decision_message(decision: Decision) -> v1::ValidateKeyRe
     };
     if let Some(key) = key {
         message.tenant_id = key.tenant_id.as_str().to_owned();
-        message.tenant_name = key.tenant_name.as_ref().to_owned();
-        message.plan = key.plan.as_ref().to_owned();
+        message.tenant_name = key.tenant_name.as_str().to_owned();
+        message.plan = key.plan.as_str().to_owned();
         message.key_id = key.key_id.as_str().to_owned();
         message.scopes = scope_names(&key.scopes);
         message.expires_at = key.expires_at.map(timestamp);
@@ -108,7 +108,7 @@ pub(super) fn verdict_number(verdict: Verdict) -> v1::Verdict {
 }
 
 pub(super) fn scope_names(scopes: &ScopeSet) -> Vec<String> {
-    scopes.as_slice().iter().map(|scope: &Scope| scope.as_str().to_owned()).collect()
+    scopes.iter().map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -122,6 +122,7 @@ mod tests {
         clock::UnixMillis,
         id::{KeyId, TenantId},
         key::KeyRecord,
+        scope::Scope,
         tenant::TenantStatus,
         verdict::Revision,
     };

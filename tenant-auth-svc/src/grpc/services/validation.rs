@@ -4,11 +4,11 @@ mod stream;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt as _};
+use futures::Stream;
 use tenant_auth_proto::v1::{self, batch_validate_keys_result, validation_service_server::ValidationService};
 use tonic::{Request, Response, Status, Streaming};
 
-use self::stream::Messages;
+use self::stream::{Answers, Messages};
 use crate::{
     domain::{
         sessions::{SessionMemory, Sessions},
@@ -23,9 +23,6 @@ use crate::{
         status::as_message,
     },
 };
-
-/// How many requests of one stream are worked on at once; beyond that the stream is not read.
-const STREAM_CONCURRENCY: usize = 256;
 
 /// `ValidationService` over a [`Validator`] and [`Sessions`].
 #[derive(Debug)]
@@ -86,13 +83,7 @@ impl<S: Store, K: KeySource, M: SessionMemory> ValidationService for ValidationR
             budget: request.budget(self.limit),
             places: request.leave_place(),
         };
-        // Answers leave as they are ready. The caller's reading drives the whole: while it does not read, nothing
-        // more than these is taken in.
-        let answers = request.into_inner().map(move |item| {
-            let messages = messages.clone();
-            async move { Ok(messages.answer(item?).await) }
-        });
-        Ok(Response::new(Box::pin(answers.buffer_unordered(STREAM_CONCURRENCY))))
+        Ok(Response::new(Box::pin(Answers::new(messages, request.into_inner()))))
     }
 
     async fn validate_session(

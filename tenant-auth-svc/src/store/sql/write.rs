@@ -14,7 +14,7 @@ use crate::{
         audit::AuditAction,
         id::{KeyId, TenantId},
         key::{ApiKey, ImportOutcome, KeyToImport, NewKey, Peppers, Rotated, Rotation, StoredHash},
-        scope::{Scope, ScopeSet},
+        scope::ScopeSet,
         store::{Call, Change, FailureKind, StoreError},
         text::Reason,
     },
@@ -188,7 +188,7 @@ fn import_row<'a>(peppers: &Peppers, import: &'a KeyToImport, change: &Change) -
         tenant_id: key.tenant_id.as_str(),
         name: key.name.as_str(),
         prefix_hint: key.prefix_hint.as_str(),
-        scopes: key.scopes.as_slice().iter().map(Scope::as_str).collect(),
+        scopes: key.scopes.iter().collect(),
         pepper_id: pepper_id(&stored),
         created_at: import.created_at.unwrap_or(change.at).0,
         expires_at: key.expires_at.map(|at| at.0),
@@ -219,6 +219,6 @@ fn pepper_id(stored: &StoredHash) -> Option<String> {
 }
 
 fn scopes_json(scopes: &ScopeSet) -> Result<String, StoreError> {
-    let names: Vec<_> = scopes.as_slice().iter().map(Scope::as_str).collect();
+    let names: Vec<_> = scopes.iter().collect();
     json(&names)
 }

@@ -3,11 +3,9 @@
 
 use std::net::SocketAddr;
 
-use http::Request;
-use hyper::body::Incoming;
 use tenant_auth_bench::empty::Empty;
 use tenant_auth_proto::v1::validation_service_server::ValidationServiceServer;
-use tenant_auth_svc::transport::{Server, ServerConfig, limits::Limits};
+use tenant_auth_svc::transport::{Arrived, Server, ServerConfig, limits::Limits};
 use tokio::net::TcpListener;
 use tower::ServiceBuilder;
 
@@ -19,7 +17,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = std::env::args().nth(1).unwrap_or_default().parse()?;
     let routes = tonic::service::Routes::new(ValidationServiceServer::new(Empty)).prepare();
     let service = ServiceBuilder::new()
-        .map_request(|request: Request<Incoming>| request.map(tonic::body::Body::new))
+        .map_request(|arrived: Arrived| arrived.request.map(tonic::body::Body::new))
         .service(routes);
     let config = ServerConfig { workers: 1, max_connections: 1_000, limits: Limits::default() };
     let mut server = Server::start(TcpListener::bind(address).await?, None, service, config)?;

@@ -1,13 +1,21 @@
 //! The messages of one `StreamValidateKeys`.
 
-use std::{sync::Arc, task::Poll};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
+use futures::{Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tenant_auth_proto::v1::{self, stream_validate_keys_response::Result as Outcome};
 use tokio::task::JoinSet;
+use tonic::Status;
 
 use super::noted;
 use crate::{
     domain::{
+        key::BorrowedKey,
+        scope::ScopeSet,
         validate::{KeySource, Validator},
         verdict::Decision,
     },
@@ -19,6 +27,9 @@ use crate::{
         status::as_message,
     },
 };
+
+/// How many requests of one stream are worked on at once; beyond that the stream is not read.
+const AT_ONCE: usize = 256;
 
 /// What all messages of one stream share.
 ///
@@ -45,14 +56,19 @@ impl<S> Clone for Messages<S> {
 }
 
 impl<S: KeySource> Messages<S> {
-    /// Answers one.
-    pub(super) async fn answer(self, item: v1::StreamValidateKeysRequest) -> v1::StreamValidateKeysResponse {
-        let decision = decided(self.decide(item.request.unwrap_or_default())).await;
-        let result = match decision {
-            Ok(decision) => Outcome::Response(decision_message(decision)),
-            Err(error) => Outcome::Error(as_message(error)),
-        };
-        v1::StreamValidateKeysResponse { correlation_id: item.correlation_id, result: Some(result) }
+    /// Answers one at once, if that takes no waiting. As for a plain request, such an answer needs no place: it is in work
+    /// for a microsecond.
+    fn answer_at_once(&self, item: &v1::StreamValidateKeysRequest) -> Option<v1::StreamValidateKeysResponse> {
+        let request = item.request.as_ref().filter(|request| !request.key.is_empty())?;
+        let mut scopes: Vec<_> = request.required_scopes.iter().map(String::as_str).collect();
+        let required_scopes = ScopeSet::parse(&mut scopes).ok()?;
+        let decision = self.validator.recall(BorrowedKey::new(&request.key), &required_scopes)?;
+        self.record.decided(decision.verdict, decision.provenance.source);
+        Some(answer(item.correlation_id, Ok(decision)))
+    }
+
+    async fn answer(self, item: v1::StreamValidateKeysRequest) -> v1::StreamValidateKeysResponse {
+        answer(item.correlation_id, decided(self.decide(item.request.unwrap_or_default())).await)
     }
 
     async fn decide(self, request: v1::ValidateKeyRequest) -> Result<Decision, ApiError> {
@@ -67,8 +83,61 @@ impl<S: KeySource> Messages<S> {
     }
 }
 
-/// Waits for a decision. Most come from memory, at once. The others go on in a task: what is on a stream only moves
-/// while the caller reads, and one that stopped reading would keep its places for as long as it likes.
+fn answer(correlation_id: u64, outcome: Result<Decision, ApiError>) -> v1::StreamValidateKeysResponse {
+    let result = match outcome {
+        Ok(decision) => Outcome::Response(decision_message(decision)),
+        Err(error) => Outcome::Error(as_message(error)),
+    };
+    v1::StreamValidateKeysResponse { correlation_id, result: Some(result) }
+}
+
+/// The answers of one stream: those from memory as their questions come, the others when they are ready.
+///
+/// The caller's reading drives the whole: while it does not read, nothing more than [`AT_ONCE`] is taken in.
+pub(super) struct Answers<S, Asked> {
+    messages: Messages<S>,
+    asked: Asked,
+    waiting: FuturesUnordered<BoxFuture<'static, v1::StreamValidateKeysResponse>>,
+    has_ended: bool,
+}
+
+impl<S, Asked> Answers<S, Asked> {
+    pub(super) fn new(messages: Messages<S>, asked: Asked) -> Self {
+        Self { messages, asked, waiting: FuturesUnordered::new(), has_ended: false }
+    }
+}
+
+impl<S, Asked> Stream for Answers<S, Asked>
+where
+    S: KeySource,
+    Asked: Stream<Item = Result<v1::StreamValidateKeysRequest, Status>> + Unpin,
+{
+    type Item = Result<v1::StreamValidateKeysResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            if let Poll::Ready(Some(answer)) = this.waiting.poll_next_unpin(cx) {
+                return Poll::Ready(Some(Ok(answer)));
+            }
+            if this.has_ended || this.waiting.len() >= AT_ONCE {
+                // All of them may be over by now.
+                return if this.waiting.is_empty() { Poll::Ready(None) } else { Poll::Pending };
+            }
+            match ready!(this.asked.poll_next_unpin(cx)) {
+                Some(Ok(item)) => match this.messages.answer_at_once(&item) {
+                    Some(answer) => return Poll::Ready(Some(Ok(answer))),
+                    None => this.waiting.push(Box::pin(this.messages.clone().answer(item))),
+                },
+                Some(Err(status)) => return Poll::Ready(Some(Err(status))),
+                None => this.has_ended = true,
+            }
+        }
+    }
+}
+
+/// Waits for a decision. What is not there at once goes on in a task: what is on a stream only moves while the caller
+/// reads, and one that stopped reading would keep its places for as long as it likes.
 async fn decided(
     decision: impl Future<Output = Result<Decision, ApiError>> + Send + 'static,
 ) -> Result<Decision, ApiError> {
