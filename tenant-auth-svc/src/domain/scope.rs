@@ -120,22 +120,22 @@ impl ScopeSet {
     }
 
     /// Joins scopes that are sorted already.
-    fn joined<'a>(scopes: impl Iterator<Item = &'a str>) -> Self {
-        let mut all = CompactString::const_new("");
+    fn joined<'a>(scopes: impl Iterator<Item = &'a str> + Clone) -> Self {
+        let len = scopes.clone().map(|scope| scope.len() + 1).sum::<usize>();
+        let mut all = CompactString::with_capacity(len.saturating_sub(1));
         for scope in scopes {
             if !all.is_empty() {
                 all.push(BETWEEN);
             }
             all.push_str(scope);
         }
-        all.shrink_to_fit();
         Self(all)
     }
 
     /// The scopes, sorted.
     pub fn iter(&self) -> impl Iterator<Item = &str> + Clone {
-        // An empty text has one empty part.
-        self.0.split(BETWEEN).filter(|scope| !scope.is_empty())
+        // No other white space is in it, and this is several times as fast as looking for a character.
+        self.0.split_ascii_whitespace()
     }
 
     /// Whether a scope is among them.

@@ -137,8 +137,10 @@ fn shown(rounds: &Rounds, digits: usize) -> String {
     format!("{:.digits$} ±{:.0} %", rounds.median(), rounds.uncertainty() * 100.0)
 }
 
-fn ratio(subject: f64, baseline: f64) -> String {
-    format!("{:.2}×", subject / baseline)
+/// The median of the rounds' ratios, and their spread.
+fn ratio(subject: &Rounds, baseline: &Rounds) -> String {
+    let ratios = subject.over(baseline);
+    format!("{:.2}× ±{:.0} %", ratios.median(), ratios.uncertainty() * 100.0)
 }
 
 /// What a handler that does nothing answers.
@@ -148,4 +150,12 @@ fn is_empty(message: &[u8]) -> bool {
 
 fn is_valid(message: &[u8]) -> bool {
     v1::ValidateKeyResponse::decode(message).is_ok_and(|answer| answer.verdict() == v1::Verdict::Valid)
+}
+
+fn is_valid_batch(message: &[u8]) -> bool {
+    use v1::batch_validate_keys_result::Result as Outcome;
+    let Ok(answer) = v1::BatchValidateKeysResponse::decode(message) else { return false };
+    let is_valid =
+        |outcome: &_| matches!(outcome, Outcome::Response(answer) if answer.verdict() == v1::Verdict::Valid);
+    answer.results.iter().all(|item| item.result.as_ref().is_some_and(is_valid))
 }

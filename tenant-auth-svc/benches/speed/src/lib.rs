@@ -1,6 +1,7 @@
 //! Measures the speed of tenant-auth against servers that do nothing, in one run, round by round.
 
 pub mod cases;
+pub mod database;
 pub mod empty;
 pub mod load;
 pub mod process;

@@ -40,7 +40,7 @@ impl Service {
     pub async fn start(program: &Path, core: Option<usize>, count: usize) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let url = format!("file:{}", folder.path().join("bench.db").display());
-        let process = process(program, core, &url)?;
+        let process = process(program, core, &url, &[])?;
         let channel = channel(&process).await?;
         let keys = imported(&channel, count).await?;
         let mut validation = ValidationServiceClient::new(channel)
@@ -88,11 +88,16 @@ impl Service {
     }
 }
 
-/// Starts a service on a database, with memory that keeps what it has seen.
+/// Starts a service on a database, with memory that keeps what it has seen, and with more settings.
 ///
 /// # Errors
 /// When it does not start.
-pub fn process(program: &Path, core: Option<usize>, database: &str) -> anyhow::Result<Process> {
+pub fn process(
+    program: &Path,
+    core: Option<usize>,
+    database: &str,
+    more: &[(&str, &str)],
+) -> anyhow::Result<Process> {
     Process::start(core, program, |command: &mut Command, address: SocketAddr| {
         command.arg("serve").envs([
             ("TENANT_AUTH_LISTEN", address.to_string().as_str()),
@@ -105,6 +110,7 @@ pub fn process(program: &Path, core: Option<usize>, database: &str) -> anyhow::R
             ("TENANT_AUTH_CACHE_FRESH", "5m"),
             ("TENANT_AUTH_CACHE_KEYS", "200000"),
         ]);
+        command.envs(more.iter().copied());
     })
 }
 

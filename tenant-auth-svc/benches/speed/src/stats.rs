@@ -1,6 +1,6 @@
 //! Medians and spread.
 
-/// Values of several rounds.
+/// Values of several rounds, in their order.
 #[derive(Clone, Debug, Default)]
 pub struct Rounds(Vec<f64>);
 
@@ -8,14 +8,33 @@ impl Rounds {
     /// One more.
     pub fn add(&mut self, value: f64) {
         self.0.push(value);
-        self.0.sort_by(f64::total_cmp);
+    }
+
+    /// The ratio to a baseline's value of the same round, of each round: what disturbs the machine for longer than a round
+    /// disturbs both alike.
+    #[must_use]
+    pub fn over(&self, baseline: &Self) -> Self {
+        Self(self.0.iter().zip(&baseline.0).map(|(this, baseline)| this / baseline).collect())
+    }
+
+    /// Each of them so many times.
+    #[must_use]
+    pub fn times(&self, factor: f64) -> Self {
+        Self(self.0.iter().map(|value| value * factor).collect())
+    }
+
+    fn sorted(&self) -> Vec<f64> {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted
     }
 
     /// The middle one; of an even number, between the two in the middle. 0 without any.
     #[must_use]
     pub fn median(&self) -> f64 {
-        let last = self.0.len().saturating_sub(1);
-        let at = |index: usize| self.0.get(index).copied().unwrap_or_default();
+        let sorted = self.sorted();
+        let last = sorted.len().saturating_sub(1);
+        let at = |index: usize| sorted.get(index).copied().unwrap_or_default();
         f64::midpoint(at(last / 2), at(last.div_ceil(2)))
     }
 
@@ -23,7 +42,8 @@ impl Rounds {
     #[must_use]
     pub fn spread(&self) -> (f64, f64) {
         let end = |value: Option<&f64>| value.copied().unwrap_or_default();
-        (end(self.0.first()), end(self.0.last()))
+        let sorted = self.sorted();
+        (end(sorted.first()), end(sorted.last()))
     }
 
     /// Half of the distance between the highest and the lowest, as a share of the median.
@@ -49,5 +69,10 @@ mod tests {
         rounds.add(10.0);
         assert!((rounds.median() - 2.5).abs() < 1e-9);
         assert_eq!(rounds.spread(), (1.0, 10.0));
+        let mut baseline = Rounds::default();
+        for value in [6.0, 1.0, 4.0, 20.0] {
+            baseline.add(value);
+        }
+        assert!((rounds.over(&baseline).median() - 0.5).abs() < 1e-9);
     }
 }

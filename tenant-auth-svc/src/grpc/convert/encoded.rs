@@ -3,127 +3,175 @@
 //! The bytes are those that prost would write for [`decision_message`](super::validation::decision_message); a test
 //! compares them. What is saved is a copy of every text of the record, for each answer.
 
-use bytes::{BufMut, Bytes, BytesMut};
-use prost::{
-    Message as _,
-    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, int32, key_len, message},
-};
+use std::{cell::RefCell, time::Duration};
+
+use bytes::Bytes;
 
 use super::{
-    time::timestamp,
-    validation::{provenance_message, verdict_number},
+    time::{duration, timestamp},
+    validation::{source_number, verdict_number},
 };
-use crate::domain::{scope::ScopeSet, verdict::Decision};
+use crate::domain::{
+    scope::ScopeSet,
+    verdict::{Decision, Provenance},
+};
 
 /// What precedes each message on the wire: whether it is compressed, and its length.
 pub(in crate::grpc) const FRAME_HEAD: usize = 5;
 
 // The fields of ValidateKeyResponse.
-const VERDICT: u32 = 1;
-const TENANT_ID: u32 = 2;
-const TENANT_NAME: u32 = 3;
-const PLAN: u32 = 4;
-const KEY_ID: u32 = 5;
-const SCOPES: u32 = 6;
-const EXPIRES_AT: u32 = 7;
-const PROVENANCE: u32 = 8;
-const MISSING_SCOPES: u32 = 9;
-/// `results` of BatchValidateKeysResponse, and `response` of each.
-const RESULTS: u32 = 1;
-const RESPONSE: u32 = 1;
+const VERDICT: u8 = 1;
+const TENANT_ID: u8 = 2;
+const TENANT_NAME: u8 = 3;
+const PLAN: u8 = 4;
+const KEY_ID: u8 = 5;
+const SCOPES: u8 = 6;
+const EXPIRES_AT: u8 = 7;
+const PROVENANCE: u8 = 8;
+const MISSING_SCOPES: u8 = 9;
+// Those of Provenance.
+const SOURCE: u8 = 1;
+const AGE: u8 = 2;
+const REVISION: u8 = 3;
+const CACHEABLE_FOR: u8 = 4;
+// Those of Timestamp and of Duration.
+const SECONDS: u8 = 1;
+const NANOS: u8 = 2;
+// `results` of BatchValidateKeysResponse, and `response` of each.
+const RESULTS: u8 = 1;
+const RESPONSE: u8 = 1;
+
+thread_local! {
+    /// Where messages are written whose length has to come before them.
+    static DRAFTS: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
+
+/// No draft keeps more memory than this for the next one.
+const LARGEST_DRAFT: usize = 1 << 18;
 
 /// A decision as a whole frame.
 pub(in crate::grpc) fn framed_decision(decision: &Decision) -> Bytes {
-    frame(decision_len(decision), |frame| put_decision(decision, frame))
+    framed(|frame, _| put_decision(decision, frame))
 }
 
 /// The decisions of a batch as a whole frame.
 pub(in crate::grpc) fn framed_decisions(decisions: &[Decision]) -> Bytes {
-    let lengths = || decisions.iter().map(decision_len);
-    let total = lengths().map(|len| nested_len(RESULTS, nested_len(RESPONSE, len))).sum();
-    frame(total, |frame| {
-        for (decision, len) in decisions.iter().zip(lengths()) {
-            put_head(RESULTS, nested_len(RESPONSE, len), frame);
-            put_head(RESPONSE, len, frame);
-            put_decision(decision, frame);
+    framed(|frame, draft| {
+        for decision in decisions {
+            draft.clear();
+            put_decision(decision, draft);
+            let len = 1 + varint_len(draft.len()) + draft.len();
+            put_head(RESULTS, len, frame);
+            put_bytes(RESPONSE, draft, frame);
         }
     })
 }
 
-fn frame(len: usize, put: impl FnOnce(&mut BytesMut)) -> Bytes {
-    let mut frame = BytesMut::with_capacity(FRAME_HEAD + len);
-    frame.put_u8(0);
-    // Answers are bounded far below four gigabytes.
-    frame.put_u32(u32::try_from(len).unwrap_or(u32::MAX));
-    put(&mut frame);
-    frame.freeze()
+fn framed(put: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) -> Bytes {
+    DRAFTS.with_borrow_mut(|(frame, draft)| {
+        frame.clear();
+        frame.extend_from_slice(&[0; FRAME_HEAD]);
+        put(frame, draft);
+        // Answers are bounded far below four gigabytes.
+        let len = u32::try_from(frame.len() - FRAME_HEAD).unwrap_or(u32::MAX).to_be_bytes();
+        if let Some(head) = frame.get_mut(1..FRAME_HEAD) {
+            head.copy_from_slice(&len);
+        }
+        let framed = Bytes::copy_from_slice(frame);
+        frame.clear();
+        frame.shrink_to(LARGEST_DRAFT);
+        framed
+    })
 }
 
-fn decision_len(decision: &Decision) -> usize {
-    let verdict = i32::from(verdict_number(decision.verdict));
-    let provenance = provenance_message(decision.provenance).encoded_len();
-    let mut len = int32::encoded_len(VERDICT, &verdict)
-        + nested_len(PROVENANCE, provenance)
-        + scopes_len(MISSING_SCOPES, &decision.missing_scopes);
+fn put_decision(decision: &Decision, out: &mut Vec<u8>) {
+    put_number(VERDICT, i32::from(verdict_number(decision.verdict)).into(), out);
     if let Some(key) = &decision.key {
-        len += text_len(TENANT_ID, key.tenant_id.as_str())
-            + text_len(TENANT_NAME, &key.tenant_name)
-            + text_len(PLAN, &key.plan)
-            + text_len(KEY_ID, key.key_id.as_str())
-            + scopes_len(SCOPES, &key.scopes);
-        if let Some(end) = key.expires_at {
-            len += nested_len(EXPIRES_AT, timestamp(end).encoded_len());
+        put_text(TENANT_ID, key.tenant_id.as_str(), out);
+        put_text(TENANT_NAME, &key.tenant_name, out);
+        put_text(PLAN, &key.plan, out);
+        put_text(KEY_ID, key.key_id.as_str(), out);
+        put_scopes(SCOPES, &key.scopes, out);
+        if let Some(end) = key.expires_at.map(timestamp) {
+            put_small(EXPIRES_AT, out, |out| put_time(end.seconds, end.nanos, out));
         }
     }
-    len
+    put_small(PROVENANCE, out, |out| put_provenance(decision.provenance, out));
+    put_scopes(MISSING_SCOPES, &decision.missing_scopes, out);
 }
 
-fn put_decision(decision: &Decision, buf: &mut BytesMut) {
-    int32::encode(VERDICT, &verdict_number(decision.verdict).into(), buf);
-    if let Some(key) = &decision.key {
-        put_text(TENANT_ID, key.tenant_id.as_str(), buf);
-        put_text(TENANT_NAME, &key.tenant_name, buf);
-        put_text(PLAN, &key.plan, buf);
-        put_text(KEY_ID, key.key_id.as_str(), buf);
-        put_scopes(SCOPES, &key.scopes, buf);
-        if let Some(end) = key.expires_at {
-            message::encode(EXPIRES_AT, &timestamp(end), buf);
-        }
+fn put_provenance(provenance: Provenance, out: &mut Vec<u8>) {
+    put_number(SOURCE, i32::from(source_number(provenance.source)).into(), out);
+    put_small(AGE, out, |out| put_duration(provenance.age, out));
+    put_number(REVISION, provenance.revision.0, out);
+    put_small(CACHEABLE_FOR, out, |out| put_duration(provenance.cacheable_for, out));
+}
+
+fn put_duration(span: Duration, out: &mut Vec<u8>) {
+    let span = duration(span);
+    put_time(span.seconds, span.nanos, out);
+}
+
+fn put_time(seconds: i64, nanos: i32, out: &mut Vec<u8>) {
+    put_number(SECONDS, seconds, out);
+    put_number(NANOS, nanos.into(), out);
+}
+
+/// A message of less than 128 bytes, whose length is one byte: it is filled in afterwards.
+fn put_small(field: u8, out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
+    put_head(field, 0, out);
+    let begin = out.len();
+    put(out);
+    let len = u8::try_from(out.len() - begin).unwrap_or(u8::MAX);
+    if let Some(place) = out.get_mut(begin - 1) {
+        *place = len;
     }
-    message::encode(PROVENANCE, &provenance_message(decision.provenance), buf);
-    put_scopes(MISSING_SCOPES, &decision.missing_scopes, buf);
-}
-
-fn nested_len(field: u32, len: usize) -> usize {
-    key_len(field) + encoded_len_varint(len as u64) + len
 }
 
 /// An empty text is left out, as always in proto3.
-fn text_len(field: u32, text: &str) -> usize {
-    if text.is_empty() { 0 } else { nested_len(field, text.len()) }
-}
-
-fn scopes_len(field: u32, scopes: &ScopeSet) -> usize {
-    scopes.iter().map(|scope| nested_len(field, scope.len())).sum()
-}
-
-fn put_head(field: u32, len: usize, buf: &mut BytesMut) {
-    encode_key(field, WireType::LengthDelimited, buf);
-    encode_varint(len as u64, buf);
-}
-
-fn put_text(field: u32, text: &str, buf: &mut BytesMut) {
+fn put_text(field: u8, text: &str, out: &mut Vec<u8>) {
     if !text.is_empty() {
-        put_head(field, text.len(), buf);
-        buf.put_slice(text.as_bytes());
+        put_bytes(field, text.as_bytes(), out);
     }
 }
 
-fn put_scopes(field: u32, scopes: &ScopeSet, buf: &mut BytesMut) {
+fn put_scopes(field: u8, scopes: &ScopeSet, out: &mut Vec<u8>) {
     for scope in scopes.iter() {
-        put_head(field, scope.len(), buf);
-        buf.put_slice(scope.as_bytes());
+        put_bytes(field, scope.as_bytes(), out);
     }
+}
+
+fn put_bytes(field: u8, bytes: &[u8], out: &mut Vec<u8>) {
+    put_head(field, bytes.len(), out);
+    out.extend_from_slice(bytes);
+}
+
+fn put_head(field: u8, len: usize, out: &mut Vec<u8>) {
+    const LENGTH_DELIMITED: u8 = 2;
+    out.push(field << 3 | LENGTH_DELIMITED);
+    put_varint(len as u64, out);
+}
+
+/// A zero is left out, too.
+fn put_number(field: u8, number: i64, out: &mut Vec<u8>) {
+    const VARINT: u8 = 0;
+    if number != 0 {
+        out.push(field << 3 | VARINT);
+        put_varint(number.cast_unsigned(), out);
+    }
+}
+
+fn put_varint(mut number: u64, out: &mut Vec<u8>) {
+    // Seven bits a byte, the lowest ones first; all but the last byte are marked.
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn varint_len(number: usize) -> usize {
+    (number.max(1).ilog2() / 7 + 1) as usize
 }
 
 #[cfg(test)]
@@ -131,6 +179,7 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use proptest::prelude::*;
+    use prost::Message as _;
     use tenant_auth_proto::v1;
 
     use super::*;

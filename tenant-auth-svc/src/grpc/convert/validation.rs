@@ -79,19 +79,22 @@ pub(in crate::grpc) fn decision_message(decision: Decision) -> v1::ValidateKeyRe
 }
 
 pub(super) fn provenance_message(provenance: Provenance) -> v1::Provenance {
-    let source = match provenance.source {
+    v1::Provenance {
+        source: source_number(provenance.source).into(),
+        age: Some(duration(provenance.age)),
+        revision: provenance.revision.0,
+        cacheable_for: Some(duration(provenance.cacheable_for)),
+    }
+}
+
+pub(super) fn source_number(source: Source) -> v1::Source {
+    match source {
         Source::None => v1::Source::Unspecified,
         Source::Database => v1::Source::Database,
         Source::Fresh => v1::Source::Fresh,
         Source::Refreshing => v1::Source::Refreshing,
         Source::Stale => v1::Source::Stale,
         Source::Negative => v1::Source::Negative,
-    };
-    v1::Provenance {
-        source: source.into(),
-        age: Some(duration(provenance.age)),
-        revision: provenance.revision.0,
-        cacheable_for: Some(duration(provenance.cacheable_for)),
     }
 }
 

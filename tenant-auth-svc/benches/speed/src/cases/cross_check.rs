@@ -53,7 +53,7 @@ pub(super) async fn run(plan: &Plan, h2load: &Path) -> anyhow::Result<()> {
             let mut line = vec![(*name).to_owned()];
             for (this, stock) in these.iter().zip(stock) {
                 line.push(shown(this, 0));
-                line.push(ratio(this.median(), stock.median()));
+                line.push(ratio(this, stock));
             }
             line
         })

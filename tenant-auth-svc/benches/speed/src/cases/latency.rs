@@ -54,9 +54,12 @@ pub(super) async fn run(plan: &Plan, peak: Option<f64>) -> anyhow::Result<()> {
         .zip(&measured)
         .map(|((name, ..), these)| {
             let mut line = vec![(*name).to_owned()];
-            line.extend(these.iter().zip(bare).map(|(this, bare)| {
-                format!("{} ({})", super::shown(this, 0), ratio(this.median(), bare.median()))
-            }));
+            line.extend(
+                these
+                    .iter()
+                    .zip(bare)
+                    .map(|(this, bare)| format!("{} ({})", super::shown(this, 0), ratio(this, bare))),
+            );
             line
         })
         .collect();

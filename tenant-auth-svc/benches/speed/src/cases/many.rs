@@ -8,7 +8,7 @@ use tenant_auth_proto::v1;
 
 use super::{
     BATCH_VALIDATE_KEYS, CONNECTIONS, Measured, Plan, SERVER_CORE, STREAM_VALIDATE_KEYS, STREAMS,
-    VALIDATE_KEY, is_valid, ratio, shown,
+    VALIDATE_KEY, is_valid, is_valid_batch, ratio, shown,
 };
 use crate::{load::Load, service::Service, table};
 
@@ -36,7 +36,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<()> {
     let mut subjects = vec![subject("ValidateKey", VALIDATE_KEY, service.requests(), is_valid, 1)];
     subjects.extend(SIZES.map(|size| {
         let name = format!("BatchValidateKeys of {size}");
-        subject(&name, BATCH_VALIDATE_KEYS, service.batch(size), is_batch, size)
+        subject(&name, BATCH_VALIDATE_KEYS, service.batch(size), is_valid_batch, size)
     }));
     let name = format!("StreamValidateKeys, {WINDOW} under way");
     subjects.push(subject(&name, STREAM_VALIDATE_KEYS, service.messages(), is_answer, 1));
@@ -58,33 +58,26 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<()> {
             })?;
         }
     }
-    let per_key = |subject: &Subject| subject.measured.cpu.median() / subject.keys as f64;
-    let rate = |subject: &Subject| subject.measured.rate.median() * subject.keys as f64;
-    let Some(unary) = subjects.first() else { return Ok(()) };
-    let line = |this: &Subject| {
+    // By key, so that they can be compared.
+    for Subject { keys, measured, .. } in &mut subjects {
+        measured.rate = measured.rate.times(*keys as f64);
+        measured.cpu = measured.cpu.times(1.0 / *keys as f64);
+    }
+    let Some(Subject { measured: unary, .. }) = subjects.first() else { return Ok(()) };
+    let line = |Subject { name, measured: this, .. }: &Subject| {
         vec![
-            this.name.clone(),
-            format!("{:.0}", rate(this)),
-            shown(&this.measured.rate, 0),
-            format!("{:.0} %", this.measured.busy.median() * 100.0),
-            format!("{:.3}", per_key(this)),
-            ratio(rate(this), rate(unary)),
-            ratio(per_key(unary), per_key(this)),
+            name.clone(),
+            shown(&this.rate, 0),
+            format!("{:.0} %", this.busy.median() * 100.0),
+            shown(&this.cpu, 3),
+            ratio(&this.rate, &unary.rate),
+            ratio(&unary.cpu, &this.cpu),
         ]
     };
     let lines: Vec<_> = subjects.iter().map(line).collect();
-    let head =
-        ["request", "keys/s", "answers/s", "core used", "µs CPU/key", "keys/s against one by one", "by CPU"];
+    let head = ["request", "keys/s", "core used", "µs CPU/key", "keys/s against one by one", "by CPU"];
     table::print("Many keys a request, all in memory", &head, &lines);
     Ok(())
-}
-
-fn is_batch(message: &[u8]) -> bool {
-    use v1::batch_validate_keys_result::Result as Outcome;
-    let Ok(answer) = v1::BatchValidateKeysResponse::decode(message) else { return false };
-    answer.results.iter().all(
-        |item| matches!(&item.result, Some(Outcome::Response(answer)) if answer.verdict() == v1::Verdict::Valid),
-    )
 }
 
 fn is_answer(message: &[u8]) -> bool {

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tenant_auth_testkit::{Counters, HranaServer};
+use tenant_auth_testkit::Counters;
 
-use super::{BATCH_VALIDATE_KEYS, Plan, SERVER_CORE, VALIDATE_KEY};
+use super::{BATCH_VALIDATE_KEYS, Plan, SERVER_CORE, VALIDATE_KEY, is_valid, is_valid_batch};
 use crate::{
+    database::Database,
     load::Load,
     service::{batch, channel, imported, process, request},
     table,
@@ -16,28 +17,32 @@ use crate::{
 const KEYS: usize = 1_000;
 
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<()> {
-    // A runtime of its own: the load leaves this one no time.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let database = runtime.spawn(HranaServer::builder().start()).await??;
-    let url = database.url();
-    let writer = process(&plan.programs.service, Some(SERVER_CORE), &url)?;
+    let database = Database::start()?;
+    let writer = process(&plan.programs.service, Some(SERVER_CORE), &database.url, &[])?;
     let keys = imported(&channel(&writer).await?, 3 * KEYS).await?;
     drop(writer);
-    // One that has seen none of them.
-    let cold = process(&plan.programs.service, Some(SERVER_CORE), &url)?;
+    // One that has seen none of them, and asks for nothing else meanwhile.
+    let alone = [("TENANT_AUTH_FEED_INTERVAL", "off")];
+    let cold = process(&plan.programs.service, Some(SERVER_CORE), &database.url, &alone)?;
     channel(&cold).await?;
 
     let (one, rest) = keys.split_at(KEYS);
     let (many, together) = rest.split_at(KEYS);
     let each = |keys: &[String]| keys.iter().map(|key| request(key)).collect::<Arc<[Bytes]>>();
     let subjects = [
-        ("one after the other", VALIDATE_KEY, each(one), 1),
-        ("64 at once, each for another key", VALIDATE_KEY, each(many), 64),
-        ("batches of 100 keys", BATCH_VALIDATE_KEYS, together.chunks(100).map(batch).collect(), 1),
+        ("one after the other", VALIDATE_KEY, each(one), 1, is_valid as fn(&[u8]) -> bool),
+        ("64 at once, each for another key", VALIDATE_KEY, each(many), 64, is_valid),
+        (
+            "batches of 100 keys",
+            BATCH_VALIDATE_KEYS,
+            together.chunks(100).map(batch).collect(),
+            1,
+            is_valid_batch,
+        ),
     ];
     let mut lines = Vec::new();
-    for (name, path, bodies, streams) in subjects {
-        let load = Load { address: cold.address, path, bodies, connections: 1, streams, expect: |_| true };
+    for (name, path, bodies, streams, expect) in subjects {
+        let load = Load { address: cold.address, path, bodies, connections: 1, streams, expect };
         let before = database.counters();
         load.once()?;
         let Counters { requests, connections, statements, .. } = database.counters();
@@ -51,6 +56,5 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<()> {
     }
     let head = ["misses", "requests per key", "statements per key", "new connections in all"];
     table::print(&format!("Misses: {KEYS} keys of which nothing is in memory, each case"), &head, &lines);
-    runtime.shutdown_background();
     Ok(())
 }

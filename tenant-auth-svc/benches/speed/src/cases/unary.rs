@@ -49,10 +49,10 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<f64> {
                 shown(&this.rate, 0),
                 format!("{:.0} %", this.busy.median() * 100.0),
                 shown(&this.cpu, 2),
-                ratio(this.rate.median(), stock.rate.median()),
-                ratio(stock.cpu.median(), this.cpu.median()),
-                ratio(bare.cpu.median(), this.cpu.median()),
-                ratio(hot.cpu.median(), this.cpu.median()),
+                ratio(&this.rate, &stock.rate),
+                ratio(&stock.cpu, &this.cpu),
+                ratio(&bare.cpu, &this.cpu),
+                ratio(&hot.cpu, &this.cpu),
             ]
         })
         .collect();
