@@ -198,6 +198,7 @@ async fn check_config_migrate_serve_and_healthcheck_on_a_remote_database() {
         .unwrap();
     let mut log = BufReader::new(serve.stderr.take().unwrap()).lines();
     let (address, ops) = addresses(&mut log).await;
+    http_until(ops, "GET /readyz", |answer| answer.status == 200).await;
     let endpoint = format!("http://{address}");
     let mut ask_ops = program();
     ask_ops.arg("healthcheck").env("TENANT_AUTH_OPS_LISTEN", ops.to_string());

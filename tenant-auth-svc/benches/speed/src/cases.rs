@@ -3,6 +3,7 @@
 mod cross_check;
 mod latency;
 mod many;
+mod maps;
 mod memory;
 mod misses;
 mod near;
@@ -87,6 +88,9 @@ pub async fn run(plan: &Plan) -> anyhow::Result<()> {
     }
     if let Some(samples) = plan.samples.as_ref().filter(|_| plan.wants("profile")) {
         profile::run(plan, samples).await?;
+    }
+    if plan.wants("maps") {
+        maps::run(plan);
     }
     if plan.wants("near") {
         near::run()?;

@@ -14,7 +14,8 @@ struct Args {
     /// Seconds of each round
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Only cases whose name holds this: unary, cross-check, many, latency, misses, memory, profile, near
+    /// Only cases whose name holds this: unary, cross-check, many, latency, misses, memory, maps,
+    /// near, profile
     #[arg(long)]
     only: Option<String>,
     /// Use programs that were built before, in this target folder, instead of building them

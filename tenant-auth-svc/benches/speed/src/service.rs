@@ -66,9 +66,11 @@ impl Service {
     /// A request for each key, in an order that no cache of the processor can foresee.
     #[must_use]
     pub fn requests(&self) -> Arc<[Bytes]> {
-        let mut order: Vec<_> = (0..self.keys.len()).collect();
-        shuffle(&mut order);
-        order.iter().filter_map(|index| self.keys.get(*index)).map(|key| request(key)).collect()
+        shuffled(self.keys.len())
+            .into_iter()
+            .filter_map(|index| self.keys.get(index))
+            .map(|key| request(key))
+            .collect()
     }
 
     /// A batch of the first so many keys.
@@ -195,11 +197,14 @@ fn strange_key(number: usize) -> String {
     format!("bench-{number:035}")
 }
 
-/// Fisher and Yates, with a generator that is the same on every run.
-fn shuffle(order: &mut [usize]) {
+/// The numbers below `count` in an order without order, the same on every run (Fisher and Yates).
+#[must_use]
+pub fn shuffled(count: usize) -> Vec<usize> {
+    let mut order: Vec<_> = (0..count).collect();
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    for index in (1..order.len()).rev() {
+    for index in (1..count).rev() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         order.swap(index, (state >> 33) as usize % (index + 1));
     }
+    order
 }

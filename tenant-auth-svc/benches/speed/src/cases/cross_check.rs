@@ -26,9 +26,9 @@ pub(super) async fn run(plan: &Plan, h2load: &Path) -> anyhow::Result<()> {
         ("our transport, empty handler", &bare, is_empty),
         ("ValidateKey, one key", &service.process, is_valid),
     ];
-    let mut rates: [[Rounds; 2]; 3] = Default::default();
+    let mut rates: [[Rounds; 3]; 3] = Default::default();
     for round in 0..=plan.rounds {
-        for ((_, process, expect), [ours, theirs]) in subjects.iter().zip(&mut rates) {
+        for ((_, process, expect), [ours, theirs, busy]) in subjects.iter().zip(&mut rates) {
             let load = Load {
                 address: process.address,
                 path: VALIDATE_KEY,
@@ -38,10 +38,12 @@ pub(super) async fn run(plan: &Plan, h2load: &Path) -> anyhow::Result<()> {
                 expect: *expect,
             };
             let outcome = load.flat_out(plan.time)?;
-            let theirs_now = theirs_in(plan, h2load, file.path(), process)?;
+            let before = process.cpu()?;
+            let (rate, took) = theirs_in(plan, h2load, file.path(), process)?;
             if round > 0 {
                 ours.add(outcome.answers as f64 / outcome.took.as_secs_f64());
-                theirs.add(theirs_now);
+                theirs.add(rate);
+                busy.add((process.cpu()? - before).as_secs_f64() / took);
             }
         }
     }
@@ -51,26 +53,29 @@ pub(super) async fn run(plan: &Plan, h2load: &Path) -> anyhow::Result<()> {
         .zip(&rates)
         .map(|((name, ..), these)| {
             let mut line = vec![(*name).to_owned()];
-            for (this, stock) in these.iter().zip(stock) {
+            for (this, stock) in these.iter().zip(stock).take(2) {
                 line.push(shown(this, 0));
                 line.push(ratio(this, stock));
             }
+            line.extend(these.last().map(|busy| format!("{:.0} %", busy.median() * 100.0)));
             line
         })
         .collect();
-    let head = ["server", "our load, requests/s", "rate/stock", "h2load, requests/s", "rate/stock"];
+    let head =
+        ["server", "our load, requests/s", "rate/stock", "h2load, requests/s", "rate/stock", "core used"];
     table::print("The same by two load generators", &head, &lines);
     Ok(())
 }
 
-/// Requests a second by h2load.
-fn theirs_in(plan: &Plan, h2load: &Path, body: &Path, process: &Process) -> anyhow::Result<f64> {
+/// Requests a second by h2load, and how many seconds it sent them, its warm-up included.
+fn theirs_in(plan: &Plan, h2load: &Path, body: &Path, process: &Process) -> anyhow::Result<(f64, f64)> {
+    const WARM_UP: f64 = 1.0;
     let seconds = plan.time.as_secs_f64().max(1.0);
     let output = Command::new("taskset")
         .args(["-c", &LOAD_CORE.to_string()])
         .arg(h2load)
         .args(["-c", &CONNECTIONS.to_string(), "-m", &STREAMS.to_string(), "-t", "1"])
-        .args(["--warm-up-time", "1", "-D", &format!("{seconds:.0}"), "-d"])
+        .args(["--warm-up-time", &WARM_UP.to_string(), "-D", &format!("{seconds:.0}"), "-d"])
         .arg(body)
         .args(["-H", "content-type: application/grpc", "-H", "te: trailers"])
         .arg(format!("http://{}{VALIDATE_KEY}", process.address))
@@ -81,5 +86,6 @@ fn theirs_in(plan: &Plan, h2load: &Path, body: &Path, process: &Process) -> anyh
     // "finished in 3.00s, 123456.78 req/s, 12.34MB/s"
     let rate = text.lines().find_map(|line| line.strip_prefix("finished in ")?.split(", ").nth(1));
     let rate = rate.and_then(|rate| rate.strip_suffix(" req/s"));
-    Ok(rate.with_context(|| format!("h2load said something else: {text}"))?.parse()?)
+    let rate = rate.with_context(|| format!("h2load said something else: {text}"))?.parse()?;
+    Ok((rate, seconds.round() + WARM_UP))
 }
