@@ -68,6 +68,8 @@ impl Uses {
                 }
             }
         }
+        // After a start all keys are noted at once, and hardly ever again as many.
+        self.pending().shrink_to_fit();
         Ok(())
     }
 

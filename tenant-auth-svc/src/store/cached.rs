@@ -4,6 +4,7 @@
 
 mod entry;
 mod evicted;
+mod fates;
 mod fence;
 mod figures;
 mod flight;

@@ -7,6 +7,9 @@ mod entry;
 #[path = "../../src/store/cached/evicted.rs"]
 mod evicted;
 #[allow(dead_code, reason = "not every part is needed here")]
+#[path = "../../src/store/cached/fates.rs"]
+mod fates;
+#[allow(dead_code, reason = "not every part is needed here")]
 #[path = "../../src/store/cached/fence.rs"]
 mod fence;
 #[allow(dead_code, reason = "not every part is needed here")]

@@ -104,7 +104,7 @@ impl Entry {
 
     /// The decision for these scopes. `None` when they are not as scopes must be.
     #[inline]
-    pub(crate) fn answer(&self, required_scopes: &[&str], now: Moment) -> Option<Validation> {
+    pub(crate) fn into_answer(self, required_scopes: &[&str], now: Moment) -> Option<Validation> {
         let holds_all = self.verdict == Verdict::Valid
             && required_scopes.len() <= MOST_SCOPES
             && required_scopes.iter().all(|scope| self.principal.holds(scope));
@@ -117,7 +117,7 @@ impl Entry {
                 revision: self.revision,
                 cacheable_for: self.good_until.since(now),
             },
-            principal: self.principal.clone(),
+            principal: self.principal,
         };
         // What most callers get, made where they want it.
         if holds_all { Some(validation) } else { requiring(validation, required_scopes) }

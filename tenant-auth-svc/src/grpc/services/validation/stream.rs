@@ -14,9 +14,7 @@ use tonic::Status;
 use super::noted;
 use crate::{
     domain::{
-        key::BorrowedKey,
-        scope::ScopeSet,
-        validate::{KeySource, Validator},
+        validate::{KeySource, Question, Validator},
         verdict::Decision,
     },
     grpc::{
@@ -56,29 +54,21 @@ impl<S> Clone for Messages<S> {
 }
 
 impl<S: KeySource> Messages<S> {
-    /// Answers one at once, if that takes no waiting. As for a plain request, such an answer needs no place: it is in work
-    /// for a microsecond.
-    fn answer_at_once(&self, item: &v1::StreamValidateKeysRequest) -> Option<v1::StreamValidateKeysResponse> {
-        let request = item.request.as_ref().filter(|request| !request.key.is_empty())?;
-        let mut scopes: Vec<_> = request.required_scopes.iter().map(String::as_str).collect();
-        let required_scopes = ScopeSet::parse(&mut scopes).ok()?;
-        let decision = self.validator.recall(BorrowedKey::new(&request.key), &required_scopes)?;
+    /// Decides at once, if that takes no waiting. As for a plain request, such an answer needs no place: it is in work for a
+    /// microsecond.
+    fn recall(&self, question: &Question) -> Option<Decision> {
+        let decision = self.validator.recall(&question.key, &question.required_scopes)?;
         self.record.decided(decision.verdict, decision.provenance.source);
-        Some(answer(item.correlation_id, Ok(decision)))
+        Some(decision)
     }
 
-    async fn answer(self, item: v1::StreamValidateKeysRequest) -> v1::StreamValidateKeysResponse {
-        answer(item.correlation_id, decided(self.decide(item.request.unwrap_or_default())).await)
-    }
-
-    async fn decide(self, request: v1::ValidateKeyRequest) -> Result<Decision, ApiError> {
+    async fn decide(self, question: Question) -> Result<Decision, ApiError> {
         let overloaded = || ApiError::Overloaded { limit: self.places.limit() };
         let begun = self.places.take().ok_or_else(overloaded).and_then(|place| {
             let deadline = self.budget.deadline()?;
             Ok((place, deadline))
         });
         let (_place, deadline) = begun.inspect_err(|_| self.record.not_tried())?;
-        let question = question(request)?;
         noted(&self.record, self.validator.decide(&question, deadline).await)
     }
 }
@@ -107,6 +97,23 @@ impl<S, Asked> Answers<S, Asked> {
     }
 }
 
+impl<S: KeySource, Asked> Answers<S, Asked> {
+    /// Answers, or has the answer come later.
+    fn begin(&mut self, item: v1::StreamValidateKeysRequest) -> Option<v1::StreamValidateKeysResponse> {
+        let id = item.correlation_id;
+        let question = match question(item.request.unwrap_or_default()) {
+            Ok(question) => question,
+            Err(error) => return Some(answer(id, Err(error))),
+        };
+        if let Some(decision) = self.messages.recall(&question) {
+            return Some(answer(id, Ok(decision)));
+        }
+        let decision = self.messages.clone().decide(question);
+        self.waiting.push(Box::pin(async move { answer(id, decided(decision).await) }));
+        None
+    }
+}
+
 impl<S, Asked> Stream for Answers<S, Asked>
 where
     S: KeySource,
@@ -125,10 +132,11 @@ where
                 return if this.waiting.is_empty() { Poll::Ready(None) } else { Poll::Pending };
             }
             match ready!(this.asked.poll_next_unpin(cx)) {
-                Some(Ok(item)) => match this.messages.answer_at_once(&item) {
-                    Some(answer) => return Poll::Ready(Some(Ok(answer))),
-                    None => this.waiting.push(Box::pin(this.messages.clone().answer(item))),
-                },
+                Some(Ok(item)) => {
+                    if let Some(answer) = this.begin(item) {
+                        return Poll::Ready(Some(Ok(answer)));
+                    }
+                }
                 Some(Err(status)) => return Poll::Ready(Some(Err(status))),
                 None => this.has_ended = true,
             }
