@@ -95,13 +95,12 @@ impl ScopeSet {
     ///
     /// # Errors
     /// When there are more than [`Self::MAX_SCOPES`], counted before repetitions are dropped.
-    pub fn new(mut scopes: Vec<Scope>) -> Result<Self, InvalidScope> {
+    pub fn new(scopes: Vec<Scope>) -> Result<Self, InvalidScope> {
         if scopes.len() > Self::MAX_SCOPES {
             return Err(InvalidScope::TooMany);
         }
-        scopes.sort_unstable();
-        scopes.dedup();
-        Ok(Self::joined(scopes.iter().map(Scope::as_str)))
+        let mut names: Vec<_> = scopes.iter().map(Scope::as_str).collect();
+        Ok(Self::of(&mut names))
     }
 
     /// Collects scopes by their names, which are left sorted.
@@ -113,10 +112,14 @@ impl ScopeSet {
             return Err(InvalidScope::TooMany);
         }
         names.iter().try_for_each(|name| Scope::check(name))?;
+        Ok(Self::of(names))
+    }
+
+    fn of(names: &mut [&str]) -> Self {
         names.sort_unstable();
         let repeated = |place: usize| place > 0 && names.get(place - 1) == names.get(place);
         let once = names.iter().enumerate().filter(|(place, _)| !repeated(*place));
-        Ok(Self::joined(once.map(|(_, name)| *name)))
+        Self::joined(once.map(|(_, name)| *name))
     }
 
     /// Joins scopes that are sorted already.

@@ -63,6 +63,16 @@ impl Process {
         self.child.id()
     }
 
+    /// Starts one that takes its address as its only argument: those that do nothing.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn start_empty(core: Option<usize>, program: &Path) -> anyhow::Result<Self> {
+        Self::start(core, program, |command, address| {
+            command.arg(address.to_string());
+        })
+    }
+
     /// What all its threads have used of the processors, by the scheduler's own books.
     ///
     /// # Errors

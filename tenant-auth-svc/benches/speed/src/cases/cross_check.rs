@@ -11,11 +11,8 @@ use crate::{load::Load, process::Process, service::Service, stats::Rounds, table
 
 pub(super) async fn run(plan: &Plan, h2load: &Path) -> anyhow::Result<()> {
     let core = Some(SERVER_CORE);
-    let with_address = |command: &mut Command, address: std::net::SocketAddr| {
-        command.arg(address.to_string());
-    };
-    let stock = Process::start(core, &plan.programs.stock, with_address)?;
-    let bare = Process::start(core, &plan.programs.bare, with_address)?;
+    let stock = Process::start_empty(core, &plan.programs.stock)?;
+    let bare = Process::start_empty(core, &plan.programs.bare)?;
     let service = Service::start(&plan.programs.service, core, 1).await?;
     let bodies = service.requests();
     let body = bodies.first().context("no request")?;

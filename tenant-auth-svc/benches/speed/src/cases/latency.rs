@@ -12,9 +12,7 @@ const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.99
 /// Measures at half of `peak`, or of what is found to be the peak.
 pub(super) async fn run(plan: &Plan, peak: Option<f64>) -> anyhow::Result<()> {
     let core = Some(SERVER_CORE);
-    let bare = Process::start(core, &plan.programs.bare, |command, address| {
-        command.arg(address.to_string());
-    })?;
+    let bare = Process::start_empty(core, &plan.programs.bare)?;
     let service = Service::start(&plan.programs.service, core, 1).await?;
     let bodies = service.requests();
     let load = |process: &Process, expect| Load {

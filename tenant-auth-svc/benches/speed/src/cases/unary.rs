@@ -8,11 +8,8 @@ use crate::{load::Load, process::Process, service::Service, table};
 /// Measures, and gives the highest rate of the service with one key.
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<f64> {
     let core = Some(SERVER_CORE);
-    let with_address = |command: &mut std::process::Command, address: std::net::SocketAddr| {
-        command.arg(address.to_string());
-    };
-    let stock = Process::start(core, &plan.programs.stock, with_address)?;
-    let bare = Process::start(core, &plan.programs.bare, with_address)?;
+    let stock = Process::start_empty(core, &plan.programs.stock)?;
+    let bare = Process::start_empty(core, &plan.programs.bare)?;
     let hot = Service::start(&plan.programs.service, core, 1).await?;
     let many = Service::start(&plan.programs.service, core, super::MANY).await?;
     let one = hot.requests();
