@@ -39,6 +39,7 @@ use crate::{
         freshness::World,
         session::Slides,
         sessions::Sessions,
+        store::Circuit,
         usage::Meter,
         used::Uses,
         validate::Validator,
@@ -52,17 +53,15 @@ use crate::{
     ops,
     store::{
         backend::Backend,
-        bounded::{Allowances, Bounded},
-        breaker::Breaker,
+        bounded::Allowances,
         cached::{CacheConfig, Cached, Outlook, oldest::Oldest},
+        client::{ClientConfig, DatabaseClient},
         coalesced::Coalesced,
         grouped::Grouped,
         hrana::{RemoteConfig, RemoteEngine},
         libsql::EmbeddedEngine,
         lookup::{Keys, Sessions as SessionTable},
         migrate::KNOWN_VERSION,
-        observed::Observed,
-        retried::Retried,
         sql::SqlStore,
     },
     telemetry::{
@@ -71,9 +70,8 @@ use crate::{
     },
 };
 
-/// The database hop, outermost first: what fails is tried once more; a database that does not answer is not asked; each
-/// call that leaves is observed; and the number of calls in flight is bounded.
-pub type Hop = Arc<Retried<Breaker<Observed<Bounded<Backend>>>>>;
+/// The way to the database.
+pub type Hop = DatabaseClient;
 /// What the use cases write to.
 pub type Database = SqlStore<Hop>;
 /// What the use cases read from.
@@ -104,9 +102,12 @@ pub fn hop(config: DatabaseConfig, clock: &SharedClock) -> Result<Hop, StartErro
             connect_timeout: config.connect_timeout,
         })?),
     };
-    let bounded = Bounded::new(backend, Allowances::of_total(config.in_flight));
-    let breaker = Breaker::new(Observed::new(bounded, Arc::clone(clock)), Arc::clone(clock));
-    Ok(Arc::new(Retried::new(breaker, config.timing)))
+    let client = ClientConfig {
+        timing: config.timing,
+        write_timeout: config.write_timeout,
+        allowances: Allowances::of_total(config.in_flight),
+    };
+    Ok(DatabaseClient::new(backend, client, clock))
 }
 
 /// Starts the service. It listens at once and is ready when the database was reached and its schema found right,
@@ -140,7 +141,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let otlp = otlp.map(|config| Otlp::new(config, build::THIS.version, Arc::clone(&counts))).transpose();
     let otlp = otlp.map_err(|error| StartError::Collector(error.to_string()))?;
 
-    let database = SqlStore::new(Arc::clone(&hop), Arc::clone(&config.keys.peppers));
+    let database = SqlStore::new(hop.clone(), Arc::clone(&config.keys.peppers));
     let heard = Arc::new(Heard::default());
     let uses = Arc::new(Uses::new(Arc::clone(&clock)));
     let keys = Keys::new(database.clone(), Arc::clone(&config.keys.peppers), Arc::clone(&uses));
@@ -163,8 +164,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let memories = (memory.clone(), session_memory.clone());
     let told = config.memory.feed_interval.map(|_| Arc::clone(&heard));
     let hub = Hub::new(Arc::clone(&clock), told.is_some());
-    let feed =
-        Arc::new(Feed::new(Arc::clone(&hop), memories.clone(), Arc::clone(&clock), heard, hub, timeout));
+    let feed = Arc::new(Feed::new(hop.clone(), memories.clone(), Arc::clone(&clock), heard, hub, timeout));
     let format = config.keys.format;
     let admin = Arc::new(Admin::new(database.clone(), memories.clone(), format.clone(), Arc::clone(&clock)));
     let revision = memory.clone();
@@ -207,16 +207,12 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let server = listener.serve(services, watching, callers, certificates)?;
     health.set_service_status(readiness::PROCESS, ServingStatus::Serving).await;
 
-    let preparation = Preparation {
-        hop: Arc::clone(&hop),
-        peppers: config.keys.peppers,
-        migrate,
-        clock: Arc::clone(&clock),
-    };
+    let preparation =
+        Preparation { hop: hop.clone(), peppers: config.keys.peppers, migrate, clock: Arc::clone(&clock) };
     let (preparation, readiness) = preparation.begin(health.clone());
     let following = match config.memory.feed_interval {
         Some(interval) => tokio::spawn(following::follow(Arc::clone(&feed), interval, readiness.clone())),
-        None => tokio::spawn(following::look(Arc::clone(&hop))),
+        None => tokio::spawn(following::look(hop.clone())),
     };
 
     metering.begin_sweeping(readiness.clone());
@@ -289,10 +285,11 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
 
 /// How the database and its feed fare, as memory wants to know it.
 fn outlook(hop: &Hop, heard: &Arc<Heard>) -> Outlook {
-    let (hop, heard) = (Arc::clone(hop), Arc::clone(heard));
+    let (hop, heard) = (hop.clone(), Arc::clone(heard));
     Box::new(move |now| {
-        if hop.inner().is_open() {
-            World::Failing
+        let breaker = hop.breaker();
+        if breaker.is_open(Circuit::Lookups) {
+            World::Failing { probe: breaker.is_probe_due(Circuit::Lookups) }
         } else if heard.recently(now) {
             World::Heard
         } else {

@@ -12,7 +12,7 @@ use super::{
     readiness::{Readiness, State},
 };
 use crate::{
-    domain::store::{Call, Lane},
+    domain::store::{Call, Circuit, Lane},
     store::engine::{Engine as _, Statement},
 };
 
@@ -43,14 +43,14 @@ pub(super) async fn follow(
 /// How often to look, without a feed, and how long one look may take.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Takes the place of the feed where it is off: while known keys are answered from memory, there may be no other call
-/// that could find the database back.
+/// Takes the place of the feed where it is off: while nobody asks for anything, there is no other call that could find the
+/// database back.
 pub(super) async fn look(hop: Hop) {
     loop {
         tokio::time::sleep(spread(LOOK)).await;
-        if hop.inner().is_open() {
+        if hop.breaker().is_open(Circuit::Lookups) {
             // What comes of it, the breaker notes.
-            let _ = hop.query(Call::within(Lane::Feed, LOOK), Statement::new("SELECT 1")).await;
+            let _ = hop.query(Call::within(Lane::Known, LOOK), Statement::new("SELECT 1")).await;
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     build,
     domain::{
         clock::Moment,
-        store::{FailureKind, Lane},
+        store::{Circuit, FailureKind, Lane},
     },
     grpc::{places::Places, tally::Tallied},
     layer::metrics::{CODES, Rpcs},
@@ -197,10 +197,16 @@ impl Meters {
 }
 
 fn database(told: &mut Snapshot, hop: &Hop, facts: &Facts) {
-    let breaker = hop.inner();
-    let observed = breaker.inner();
-    let bounded = observed.inner();
+    let (breaker, observed, bounded) = (hop.breaker(), hop.observed(), hop.bounded());
     told.number(&names::DATABASE_UP, truth(facts.database.is_some_and(|condition| condition.works())));
+    let writes = facts.writes;
+    told.number(&names::DATABASE_WRITABLE, truth(writes.condition.is_none_or(|condition| condition.works())));
+    let stalled = writes.condition.is_some_and(|last| last.failure == Some(FailureKind::TimedOut));
+    told.number(&names::DATABASE_WRITES_STALLED, truth(stalled));
+    let waiting = Lane::WRITING.map(|lane| (lane.as_str(), size(hop.writes().waiting(lane))));
+    told.numbers(&names::DATABASE_WRITES_WAITING, waiting);
+    let oldest = writes.under_way_for.unwrap_or_default();
+    told.number(&names::DATABASE_WRITE_UNDER_WAY, oldest.as_secs_f64());
     let outcomes = || iter::once(None).chain(FailureKind::ALL.map(Some));
     let mut failures = FailureKind::ALL.map(|kind| (kind, 0));
     let mut times = Vec::new();
@@ -220,15 +226,17 @@ fn database(told: &mut Snapshot, hop: &Hop, facts: &Facts) {
     let refused = |kind| if kind == FailureKind::CircuitOpen { breaker.refused() } else { 0 };
     let failures = failures.map(|(kind, count)| (kind.as_str(), float(count + refused(kind))));
     told.numbers(&names::DATABASE_FAILURES, failures);
-    told.number(&names::DATABASE_RETRIES, float(hop.retries()));
+    told.number(&names::DATABASE_RETRIES, float(hop.attempts().retries()));
     told.numbers(
         &names::DATABASE_CALLS,
         Lane::ALL.map(|lane| (lane.as_str(), size(bounded.in_flight(lane)))),
     );
     let limits = Lane::ALL.map(|lane| (lane.as_str(), size(bounded.allowance(lane))));
     told.numbers(&names::DATABASE_CALLS_LIMIT, limits);
-    told.number(&names::BREAKER_OPEN, truth(facts.breaker_open));
-    told.number(&names::BREAKER_OPENED, float(breaker.opened()));
+    let open = Circuit::ALL.into_iter().zip(facts.open_circuits);
+    told.numbers(&names::BREAKER_OPEN, open.map(|(circuit, open)| (circuit.as_str(), truth(open))));
+    let opened = Circuit::ALL.map(|circuit| (circuit.as_str(), float(breaker.opened(circuit))));
+    told.numbers(&names::BREAKER_OPENED, opened);
 }
 
 fn labels<const N: usize>(labels: [&'static str; N]) -> Vec<Label> {

@@ -10,6 +10,7 @@ use crate::{
     domain::{
         clock::{Moment, SharedClock},
         key::Peppers,
+        store::Operation,
     },
     store::migrate::{self, SchemaError},
 };
@@ -18,8 +19,12 @@ use crate::{
 pub(super) const PROCESS: &str = "";
 /// The health name that says whether to send requests here.
 pub(super) const READY: &str = "tenantauth.v1.ValidationService";
-/// The health name of the database, for monitoring: it follows what the last call met.
+/// The health name of the database, for monitoring: it follows what the last read met.
 pub(super) const DATABASE: &str = "tenantauth.Database";
+/// The same for changes: it follows what the last write met.
+pub(super) const DATABASE_WRITES: &str = "tenantauth.DatabaseWrites";
+/// Every health name.
+const NAMES: [&str; 4] = [PROCESS, READY, DATABASE, DATABASE_WRITES];
 
 /// The first wait before another look at a database that does not answer; it doubles up to [`LAST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -53,14 +58,14 @@ pub(super) struct Preparation {
 
 /// Sets every health name to NOT_SERVING: at the start, and again before the end.
 pub(super) async fn announce_not_ready(health: &HealthReporter) {
-    for name in [PROCESS, READY, DATABASE] {
+    for name in NAMES {
         health.set_service_status(name, ServingStatus::NotServing).await;
     }
 }
 
 /// Ends the streams of those who watch a health name. They have heard what it was set to last.
 pub(super) async fn end_watches(health: &mut HealthReporter) {
-    for name in [PROCESS, READY, DATABASE] {
+    for name in NAMES {
         health.clear_service_status(name).await;
     }
 }
@@ -82,7 +87,9 @@ impl Preparation {
                     tell.send_replace(self.now(State::Unusable(Arc::new(error))));
                 }
             }
-            self.follow_database(&health).await;
+            let reads = self.follow_database(&health, DATABASE, Operation::Read);
+            let writes = self.follow_database(&health, DATABASE_WRITES, Operation::Write);
+            futures::join!(reads, writes);
         });
         (task, readiness)
     }
@@ -121,15 +128,15 @@ impl Preparation {
         !self.migrate && matches!(error, SchemaError::Older { .. })
     }
 
-    async fn follow_database(&self, health: &HealthReporter) {
-        let mut conditions = self.hop.inner().inner().watch();
+    async fn follow_database(&self, health: &HealthReporter, name: &'static str, operation: Operation) {
+        let mut conditions = self.hop.observed().watch(operation);
         let mut said = None;
         loop {
             let works = conditions.borrow_and_update().is_some_and(|condition| condition.works());
             // Those who watch the name would be told of every other kind of failure.
             if said.replace(works) != Some(works) {
                 let status = if works { ServingStatus::Serving } else { ServingStatus::NotServing };
-                health.set_service_status(DATABASE, status).await;
+                health.set_service_status(name, status).await;
             }
             if conditions.changed().await.is_err() {
                 return;

@@ -10,11 +10,14 @@ use super::{
     reloading::Reloading,
 };
 use crate::{
-    domain::clock::{Moment, SharedClock},
+    domain::{
+        clock::{Moment, SharedClock},
+        store::{Circuit, Lane, Operation},
+    },
     freshness::feed::Heard,
     ops::{
         Look,
-        facts::{Facts, Feed, Phase},
+        facts::{Facts, Feed, Phase, Writes},
     },
     store::cached::oldest::Oldest,
 };
@@ -42,13 +45,18 @@ impl Witnesses {
     pub(super) fn facts(&self) -> Facts {
         let now = Moment::now(&self.clock);
         let (phase, since) = self.phase();
-        let breaker = self.hop.inner();
+        let (breaker, observed, writes) = (self.hop.breaker(), self.hop.observed(), self.hop.writes());
         Facts {
             now,
             phase,
             since,
-            database: breaker.inner().condition(),
-            breaker_open: breaker.is_open(),
+            database: observed.condition(Operation::Read),
+            writes: Writes {
+                condition: observed.condition(Operation::Write),
+                waiting: Lane::ALL.iter().map(|lane| writes.waiting(*lane)).sum(),
+                under_way_for: writes.under_way_for(),
+            },
+            open_circuits: Circuit::ALL.map(|circuit| breaker.is_open(circuit)),
             feed: self.feed(now),
             oldest_answer: self.oldest.within_last_minute(now.monotonic),
             files: self.files.refused(),

@@ -20,7 +20,11 @@ pub struct DatabaseConfig {
     /// `TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT` (default `300ms`): the first attempt of a validation's read;
     /// `TENANT_AUTH_DATABASE_TIMEOUT` (default `800ms`): all attempts together.
     pub timing: Timing,
-    /// `TENANT_AUTH_DATABASE_MAX_IN_FLIGHT`: calls at once, shared out over the lanes. Default `64`.
+    /// `TENANT_AUTH_DATABASE_WRITE_TIMEOUT`: for how long a change that was sent is waited for, whether or not its caller
+    /// still does; one is under way at a time, and the next one begins after it. Default `10s`: longer than the 5 s after
+    /// which a sqld gives up a transaction itself.
+    pub write_timeout: Duration,
+    /// `TENANT_AUTH_DATABASE_MAX_IN_FLIGHT`: reads at once, shared out over the lanes. Default `64`.
     pub in_flight: usize,
     /// `TENANT_AUTH_MIGRATE`: whether `serve` brings the schema up to date. Default `true`; with `false` it waits
     /// until somebody else has.
@@ -53,6 +57,7 @@ impl DatabaseConfig {
         let connect = reader.value("TENANT_AUTH_DATABASE_CONNECT_TIMEOUT", "500ms", timeout);
         let attempt = reader.value("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", "300ms", timeout);
         let total = reader.value("TENANT_AUTH_DATABASE_TIMEOUT", "800ms", timeout);
+        let write = reader.value("TENANT_AUTH_DATABASE_WRITE_TIMEOUT", "10s", timeout);
         let least = Allowances::MIN_TOTAL as u64;
         let in_flight = reader.value("TENANT_AUTH_DATABASE_MAX_IN_FLIGHT", "64", number(least..=4_096));
         let migrate = reader.value("TENANT_AUTH_MIGRATE", "true", flag);
@@ -69,6 +74,7 @@ impl DatabaseConfig {
             location: location?,
             connect_timeout: connect?,
             timing: Timing { attempt, total },
+            write_timeout: write?,
             in_flight: usize::try_from(in_flight?).ok()?,
             migrate: migrate?,
         })

@@ -7,6 +7,9 @@
 //! | older, ≤ grace | reload and wait | reload and wait | serve, STALE |
 //! | beyond the grace | reload and wait | reload and wait | nothing |
 //!
+//! While the database fails, one answer a second or two is followed by a reload that nobody waits for: the probe that finds it
+//! back.
+//!
 //! Where a reload is waited for and fails for the database's sake, the entry is served as STALE if it is within the
 //! grace. An entry that must be verified (the change log has a gap, or went backwards) is never FRESH or REFRESHING.
 
@@ -33,8 +36,11 @@ pub enum World {
     Heard,
     /// The feed is silent; the database may answer all the same.
     Silent,
-    /// The database does not answer, and asking it would only cost time.
-    Failing,
+    /// The database does not answer look-ups, and asking it would only cost time.
+    Failing {
+        /// Whether one look-up should be tried all the same, behind an answer from memory, to see whether it does again.
+        probe: bool,
+    },
 }
 
 /// What to do with an entry.
@@ -43,7 +49,7 @@ pub enum Use {
     /// Serve it.
     Serve(Source),
     /// Serve it, and see to it that it is reloaded.
-    ServeAndReload,
+    ServeAndReload(Source),
     /// Reload it, and wait.
     Reload,
 }
@@ -56,9 +62,10 @@ impl Lifetimes {
             return Use::Serve(Source::Fresh);
         }
         match world {
-            World::Heard if age < self.refresh && !must_verify => Use::ServeAndReload,
-            World::Failing if self.tides_over(age) => Use::Serve(Source::Stale),
-            World::Heard | World::Silent | World::Failing => Use::Reload,
+            World::Heard if age < self.refresh && !must_verify => Use::ServeAndReload(Source::Refreshing),
+            World::Failing { probe: true } if self.tides_over(age) => Use::ServeAndReload(Source::Stale),
+            World::Failing { probe: false } if self.tides_over(age) => Use::Serve(Source::Stale),
+            World::Heard | World::Silent | World::Failing { .. } => Use::Reload,
         }
     }
 
@@ -78,7 +85,9 @@ mod tests {
         refresh: Duration::from_secs(60),
         grace: Duration::from_secs(14_400),
     };
-    const WORLDS: [World; 3] = [World::Heard, World::Silent, World::Failing];
+    const WORLDS: [World; 4] =
+        [World::Heard, World::Silent, World::Failing { probe: false }, World::Failing { probe: true }];
+    const FAILING: World = World::Failing { probe: false };
 
     fn at(seconds: u64, must_verify: bool, world: World) -> Use {
         LIFETIMES.decide(Duration::from_secs(seconds), must_verify, world)
@@ -87,9 +96,9 @@ mod tests {
     /// Every row and column of the table above, on both sides of each boundary.
     #[test]
     fn the_whole_table() {
-        use World::{Failing, Heard, Silent};
+        use World::{Heard, Silent};
         let (fresh, stale) = (Use::Serve(Source::Fresh), Use::Serve(Source::Stale));
-        let refreshing = Use::ServeAndReload;
+        let refreshing = Use::ServeAndReload(Source::Refreshing);
         let reload = Use::Reload;
         for (ages, heard, silent, failing) in [
             ([0, 4], fresh, fresh, fresh),
@@ -100,7 +109,13 @@ mod tests {
             for age in ages {
                 assert_eq!(at(age, false, Heard), heard, "{age} s, heard");
                 assert_eq!(at(age, false, Silent), silent, "{age} s, silent");
-                assert_eq!(at(age, false, Failing), failing, "{age} s, failing");
+                assert_eq!(at(age, false, FAILING), failing, "{age} s, failing");
+                let probing = if failing == stale { Use::ServeAndReload(Source::Stale) } else { failing };
+                assert_eq!(
+                    at(age, false, World::Failing { probe: true }),
+                    probing,
+                    "{age} s, a probe is due"
+                );
             }
         }
     }
@@ -110,9 +125,9 @@ mod tests {
         for age in [0, 4, 5, 59, 60, 14_399] {
             assert_eq!(at(age, true, World::Heard), Use::Reload);
             assert_eq!(at(age, true, World::Silent), Use::Reload);
-            assert_eq!(at(age, true, World::Failing), Use::Serve(Source::Stale));
+            assert_eq!(at(age, true, FAILING), Use::Serve(Source::Stale));
         }
-        assert_eq!(at(14_400, true, World::Failing), Use::Reload);
+        assert_eq!(at(14_400, true, FAILING), Use::Reload);
     }
 
     /// A strict configuration serves nothing beyond the fresh time for the database's sake.
@@ -121,7 +136,7 @@ mod tests {
         let strict = Lifetimes { grace: Duration::ZERO, ..LIFETIMES };
         for seconds in [5, 59, 60, 14_399] {
             let age = Duration::from_secs(seconds);
-            assert_eq!(strict.decide(age, false, World::Failing), Use::Reload);
+            assert_eq!(strict.decide(age, false, FAILING), Use::Reload);
             assert!(!strict.tides_over(age));
         }
     }
@@ -131,8 +146,8 @@ mod tests {
     fn age_never_helps() {
         let rank = |decided: Use| match decided {
             Use::Serve(Source::Fresh) => 3,
-            Use::ServeAndReload => 2,
-            Use::Serve(_) => 1,
+            Use::ServeAndReload(Source::Refreshing) => 2,
+            Use::Serve(_) | Use::ServeAndReload(_) => 1,
             Use::Reload => 0,
         };
         for world in WORLDS {

@@ -1,12 +1,14 @@
 //! What the use cases need of a database: one trait, and errors by kind.
 
 mod call;
+mod circuit;
 mod failure;
 
 use std::future::Future;
 
 pub use self::{
-    call::{Call, Lane},
+    call::{Call, Lane, Operation},
+    circuit::Circuit,
     failure::{FailureKind, StoreError},
 };
 use super::{

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{clock::Moment, condition::Condition};
+use crate::domain::{clock::Moment, condition::Condition, store::Circuit};
 
 /// How the service and what it depends on fare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,16 +14,29 @@ pub struct Facts {
     pub phase: Phase,
     /// Since when it has been that far.
     pub since: Moment,
-    /// How the database fared when it was last asked; `None` before the first time.
+    /// How the database fared when it was last read; `None` before the first time.
     pub database: Option<Condition>,
-    /// Whether the breaker is open: the database is asked only now and then.
-    pub breaker_open: bool,
+    /// How changes fare.
+    pub writes: Writes,
+    /// Which circuits are open, in the order of [`Circuit::ALL`]: of their calls, one is sent now and then.
+    pub open_circuits: [bool; Circuit::ALL.len()],
     /// How the change feed fares.
     pub feed: Feed,
     /// The age of the oldest answer that was given in the last minute; `None` when none was.
     pub oldest_answer: Option<Duration>,
     /// Files that have changed into something that cannot be used: what was before it stays in force.
     pub files: Files,
+}
+
+/// How changes fare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Writes {
+    /// How the last one that was sent fared; `None` before the first one.
+    pub condition: Option<Condition>,
+    /// How many wait for their turn.
+    pub waiting: usize,
+    /// For how long the one that is under way has been; `None` when none is.
+    pub under_way_for: Option<Duration>,
 }
 
 /// Which files have changed into something that cannot be used.

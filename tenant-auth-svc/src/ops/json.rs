@@ -8,7 +8,7 @@ use super::{
     facts::{Facts, Feed, Phase},
     text::moment,
 };
-use crate::domain::clock::Moment;
+use crate::domain::{clock::Moment, condition::Condition, store::Circuit};
 
 /// An object with one member for the process and for each thing that it depends on. What does not apply is `null`.
 pub(super) fn of(facts: &Facts) -> String {
@@ -16,17 +16,16 @@ pub(super) fn of(facts: &Facts) -> String {
         Phase::Unusable(why) => Some(why),
         Phase::Waiting | Phase::Ready | Phase::Stopping => None,
     };
-    let (state, failure) = match facts.database.map(|condition| condition.failure) {
-        None => ("not_asked", None),
-        Some(None) => ("works", None),
-        Some(Some(kind)) => ("failing", Some(kind.as_str())),
-    };
-    let (since, for_ms) = lasting(facts, facts.database.map(|condition| condition.since));
-    let database = json!({ "state": state, "failure": failure, "since": since, "for_ms": for_ms });
+    let database = condition(facts, facts.database);
+    let mut writes = condition(facts, facts.writes.condition);
+    writes["waiting"] = facts.writes.waiting.into();
+    writes["under_way_ms"] = facts.writes.under_way_for.map(millis).into();
     let (since, for_ms) = lasting(facts, Some(facts.since));
     let process =
         json!({ "state": facts.phase.as_str(), "reason": reason, "since": since, "for_ms": for_ms });
-    let breaker = if facts.breaker_open { "open" } else { "closed" };
+    let open = Circuit::ALL.into_iter().zip(facts.open_circuits).filter(|(_, open)| *open);
+    let open: Vec<_> = open.map(|(circuit, _)| circuit.as_str()).collect();
+    let breaker = if open.is_empty() { "closed" } else { "open" };
     let (feed, ago) = match facts.feed {
         Feed::Off => ("off", None),
         Feed::NotHeard => ("not_heard", None),
@@ -39,7 +38,8 @@ pub(super) fn of(facts: &Facts) -> String {
         "now": moment(facts.now.wall),
         "process": process,
         "database": database,
-        "breaker": { "state": breaker },
+        "writes": writes,
+        "breaker": { "state": breaker, "open": open },
         "feed": { "state": feed, "last_heard": heard, "ago_ms": ago_ms },
         "files": {
             "callers_refused": facts.files.callers_refused,
@@ -50,6 +50,17 @@ pub(super) fn of(facts: &Facts) -> String {
     .to_string();
     text.push('\n');
     text
+}
+
+/// How the database fares, in one respect.
+fn condition(facts: &Facts, condition: Option<Condition>) -> Value {
+    let (state, failure) = match condition.map(|condition| condition.failure) {
+        None => ("not_asked", None),
+        Some(None) => ("works", None),
+        Some(Some(kind)) => ("failing", Some(kind.as_str())),
+    };
+    let (since, for_ms) = lasting(facts, condition.map(|condition| condition.since));
+    json!({ "state": state, "failure": failure, "since": since, "for_ms": for_ms })
 }
 
 /// A moment, and how long ago it was.
@@ -67,8 +78,8 @@ fn millis(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{clock::UnixMillis, condition::Condition, store::FailureKind};
-    use crate::ops::facts::Files;
+    use crate::domain::{clock::UnixMillis, store::FailureKind};
+    use crate::ops::facts::{Files, Writes};
 
     fn at(seconds: u64) -> Moment {
         let monotonic = Duration::from_secs(seconds);
@@ -86,7 +97,12 @@ mod tests {
             phase: Phase::Stopping,
             since: at(319),
             database: Some(Condition { failure: Some(FailureKind::TimedOut), since: at(8) }),
-            breaker_open: true,
+            writes: Writes {
+                condition: Some(Condition { failure: None, since: at(9) }),
+                waiting: 3,
+                under_way_for: Some(Duration::from_millis(40)),
+            },
+            open_circuits: [true, false, false, false, false, true],
             feed: Feed::SilentSince(at(7)),
             oldest_answer: Some(Duration::from_millis(313_900)),
             files: Files::default(),
@@ -98,7 +114,11 @@ mod tests {
             "database": {
                 "state": "failing", "failure": "timed_out", "since": "2026-11-21T07:20:08Z", "for_ms": 312_000,
             },
-            "breaker": { "state": "open" },
+            "writes": {
+                "state": "works", "failure": null, "since": "2026-11-21T07:20:09Z", "for_ms": 311_000,
+                "waiting": 3, "under_way_ms": 40,
+            },
+            "breaker": { "state": "open", "open": ["lookups", "writes"] },
             "feed": { "state": "silent", "last_heard": "2026-11-21T07:20:07Z", "ago_ms": 313_000 },
             "files": {
             "callers_refused": facts.files.callers_refused,
@@ -116,7 +136,8 @@ mod tests {
             phase: Phase::Unusable("schema_newer"),
             since: at(0),
             database: None,
-            breaker_open: false,
+            writes: Writes::default(),
+            open_circuits: [false; 6],
             feed: Feed::Off,
             oldest_answer: None,
             files: Files::default(),

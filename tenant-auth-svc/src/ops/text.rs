@@ -3,14 +3,19 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::facts::{Facts, Feed, Files, Phase};
-use crate::domain::clock::{Moment, UnixMillis};
+use crate::domain::{
+    clock::{Moment, UnixMillis},
+    condition::Condition,
+    store::Circuit,
+};
 
 /// A line for the process and for each thing that it depends on.
 pub(super) fn of(facts: &Facts) -> String {
     let lines = [
         ("process", process(facts)),
-        ("database", database(facts)),
-        ("breaker", breaker(facts).to_owned()),
+        ("database", condition(facts, facts.database)),
+        ("writes", writes(facts)),
+        ("breaker", breaker(facts)),
         ("feed", feed(facts)),
         ("memory", memory(facts)),
         ("files", files(facts.files).to_owned()),
@@ -34,8 +39,8 @@ fn process(facts: &Facts) -> String {
     }
 }
 
-fn database(facts: &Facts) -> String {
-    match facts.database {
+fn condition(facts: &Facts, condition: Option<Condition>) -> String {
+    match condition {
         None => "not asked yet".to_owned(),
         Some(condition) => {
             let since = since(facts, condition.since);
@@ -47,10 +52,28 @@ fn database(facts: &Facts) -> String {
     }
 }
 
-fn breaker(facts: &Facts) -> &'static str {
-    match facts.breaker_open {
-        true => "open: the database is asked once or twice a second, to see whether it is back",
-        false => "closed",
+fn writes(facts: &Facts) -> String {
+    let mut line = condition(facts, facts.writes.condition);
+    let (waiting, under_way) = (facts.writes.waiting, facts.writes.under_way_for);
+    // One that is answered in a moment is no news.
+    if let Some(time) = under_way.filter(|time| *time >= Duration::from_secs(1)) {
+        line.push_str(&format!("; one has been under way for {}", length(time)));
+    }
+    if waiting > 0 {
+        line.push_str(&format!("; {waiting} waiting for their turn"));
+    }
+    line
+}
+
+fn breaker(facts: &Facts) -> String {
+    let open = Circuit::ALL.into_iter().zip(facts.open_circuits).filter(|(_, open)| *open);
+    let open: Vec<_> = open.map(|(circuit, _)| circuit.as_str()).collect();
+    match open.as_slice() {
+        [] => "closed".to_owned(),
+        open => format!(
+            "open for {}: one such call is sent now and then, to see whether it gets through",
+            open.join(", ")
+        ),
     }
 }
 
@@ -96,7 +119,8 @@ fn length(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{condition::Condition, store::FailureKind};
+    use crate::domain::store::FailureKind;
+    use crate::ops::facts::Writes;
 
     fn at(seconds: u64) -> Moment {
         // 2026-11-21T07:20:00Z
@@ -113,7 +137,12 @@ mod tests {
             phase: Phase::Ready,
             since: at(0),
             database: Some(Condition { failure: Some(FailureKind::TimedOut), since: at(8) }),
-            breaker_open: true,
+            writes: Writes {
+                condition: Some(Condition { failure: Some(FailureKind::Denied), since: at(9) }),
+                waiting: 3,
+                under_way_for: Some(Duration::from_secs(4)),
+            },
+            open_circuits: [true, false, false, false, false, true],
             feed: Feed::SilentSince(at(7)),
             oldest_answer: Some(Duration::from_millis(313_900)),
             files: Files::default(),
@@ -123,7 +152,8 @@ mod tests {
             "\
 process   ready since 2026-11-21T07:20:00Z, 320 s
 database  failing (timed_out) since 2026-11-21T07:20:08Z, 312 s
-breaker   open: the database is asked once or twice a second, to see whether it is back
+writes    failing (denied) since 2026-11-21T07:20:09Z, 311 s; one has been under way for 4 s; 3 waiting for their turn
+breaker   open for lookups, writes: one such call is sent now and then, to see whether it gets through
 feed      silent since 2026-11-21T07:20:07Z, 313 s
 memory    oldest answer in the last minute: 313 s
 files     in force
@@ -138,7 +168,8 @@ files     in force
             phase: Phase::Waiting,
             since: at(0),
             database: None,
-            breaker_open: false,
+            writes: Writes::default(),
+            open_circuits: [false; 6],
             feed: Feed::NotHeard,
             oldest_answer: None,
             files: Files::default(),
@@ -148,6 +179,7 @@ files     in force
             "\
 process   waiting for the database since 2026-11-21T07:20:00Z, 0 ms
 database  not asked yet
+writes    not asked yet
 breaker   closed
 feed      not heard yet
 memory    no answer in the last minute

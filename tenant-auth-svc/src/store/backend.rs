@@ -1,7 +1,7 @@
 //! Either engine, chosen by the configuration.
 
 use super::{
-    engine::{Engine, Rows, Statement},
+    engine::{Engine, Outcome, Rows, Statement, Transaction},
     hrana::RemoteEngine,
     libsql::EmbeddedEngine,
 };
@@ -35,10 +35,10 @@ impl Engine for Backend {
         }
     }
 
-    async fn transaction(&self, call: Call, statements: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
+    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
         match self {
-            Self::Embedded(engine) => engine.transaction(call, statements).await,
-            Self::Remote(engine) => engine.transaction(call, statements).await,
+            Self::Embedded(engine) => engine.transactions(call, transactions).await,
+            Self::Remote(engine) => engine.transactions(call, transactions).await,
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Bounds the calls in flight, with an allowance for each lane.
+//! Bounds the reads in flight, with an allowance for each lane.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::engine::{Engine, Rows, Statement};
+use super::engine::{Engine, Outcome, Rows, Statement, Transaction};
 use crate::domain::store::{Call, FailureKind, Lane, StoreError};
 
-/// How many calls each lane may have in flight.
+/// How many reads each lane may have in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowances([usize; Lane::ALL.len()]);
 
@@ -55,7 +55,7 @@ fn position(lane: Lane) -> usize {
     }
 }
 
-/// An engine with a bounded number of calls in flight. Who finds no room before the deadline is refused.
+/// An engine with a bounded number of reads in flight. Who finds no room before the deadline is refused.
 #[derive(Debug)]
 pub struct Bounded<E> {
     inner: E,
@@ -101,9 +101,10 @@ impl<E: Engine> Engine for Bounded<E> {
         self.inner.query(call, statement).await
     }
 
-    async fn transaction(&self, call: Call, statements: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
-        let _room = self.room(call).await?;
-        self.inner.transaction(call, statements).await
+    /// Writes need no room of a lane: they wait for their turn elsewhere, and one call is under way at a time. A lane whose
+    /// reads hang must not hold them up.
+    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+        self.inner.transactions(call, transactions).await
     }
 }
 

@@ -1,65 +1,34 @@
 //! Stops asking a database that does not answer, and looks now and then whether it does again.
 //!
-//! Open, it fails calls at once, so that memory can answer in their place without a wait, and lets one call through
-//! every half to one second. The first one that succeeds closes it.
+//! Calls that say something about each other share a circuit. Open, it fails calls at once, so that memory can answer in
+//! their place without a wait, and lets one call through every half to one second. The first one that succeeds closes it.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+mod circuit;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use self::circuit::CircuitState;
+use super::engine::{Engine, Outcome, Rows, Statement, Transaction, first_failure};
+use crate::domain::{
+    clock::SharedClock,
+    store::{Call, Circuit, FailureKind, Lane, Operation, StoreError},
 };
-
-use super::engine::{Engine, Rows, Statement};
-use crate::{
-    domain::{
-        clock::SharedClock,
-        store::{Call, FailureKind, StoreError},
-    },
-    measure::counts::{Counter, Counts},
-};
-
-/// Over how much time calls are counted.
-const WINDOW: Duration = Duration::from_secs(5);
-/// With fewer calls than this in the window, nothing can be concluded.
-const ENOUGH: usize = 20;
-/// The shortest wait between two probes; the longest is twice that. Drawn at random, so that replicas spread out.
-const PROBE: Duration = Duration::from_millis(500);
 
 /// An engine that is not asked while it does not answer.
 #[derive(Debug)]
 pub struct Breaker<E> {
     inner: E,
     clock: SharedClock,
-    open: AtomicBool,
-    state: Mutex<State>,
-    opened: Counter,
-    /// Calls not let through, in the one slot. Open, it may be asked at the rate of the traffic.
-    refused: Counts,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// When each call of the window ended, and whether the database failed it.
-    outcomes: VecDeque<(Duration, bool)>,
-    failures: usize,
-    /// When the next call is let through; only while open.
-    next_probe: Duration,
+    circuits: [CircuitState; Circuit::ALL.len()],
+    /// Whether the change feed's last reading failed.
+    feed_failed: AtomicBool,
 }
 
 impl<E: Engine> Breaker<E> {
     /// Stands in front of `inner`.
     pub fn new(inner: E, clock: SharedClock) -> Self {
-        Self {
-            inner,
-            clock,
-            open: AtomicBool::new(false),
-            state: Mutex::default(),
-            opened: Counter::default(),
-            refused: Counts::new(1),
-        }
+        let circuits = Circuit::ALL.map(CircuitState::new);
+        Self { inner, clock, circuits, feed_failed: AtomicBool::new(false) }
     }
 
     /// The engine behind.
@@ -67,108 +36,87 @@ impl<E: Engine> Breaker<E> {
         &self.inner
     }
 
-    /// Whether calls fail at once.
-    pub fn is_open(&self) -> bool {
-        self.open.load(Ordering::Relaxed)
+    /// Whether the calls of a circuit fail at once.
+    pub fn is_open(&self, circuit: Circuit) -> bool {
+        self.circuit(circuit).is_open()
     }
 
-    /// How often it opened.
-    pub fn opened(&self) -> u64 {
-        self.opened.get()
+    /// Whether a circuit is open, and its next call would be let through all the same.
+    pub fn is_probe_due(&self, circuit: Circuit) -> bool {
+        self.circuit(circuit).is_probe_due(self.clock.monotonic())
     }
 
-    /// How many calls failed at once.
+    /// How often a circuit opened.
+    pub fn opened(&self, circuit: Circuit) -> u64 {
+        self.circuit(circuit).opened()
+    }
+
+    /// How many calls failed at once, in all circuits.
     pub fn refused(&self) -> u64 {
-        self.refused.get(0)
+        self.circuits.iter().map(CircuitState::refused).sum()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Every change is made of steps that leave it usable.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn circuit(&self, circuit: Circuit) -> &CircuitState {
+        &self.circuits[circuit as usize]
     }
 
-    fn admit(&self) -> Result<(), StoreError> {
-        if !self.is_open() {
-            return Ok(());
-        }
-        let now = self.clock.monotonic();
-        let mut state = self.state();
-        if now < state.next_probe {
-            self.refused.add(0, 1);
-            let mut error = StoreError::new(FailureKind::CircuitOpen, "the database has not answered lately");
-            error.retry_after = Some(PROBE * 2);
-            return Err(error);
-        }
-        state.next_probe = now + pause();
-        Ok(())
-    }
-
-    fn note(&self, call: Call, error: Option<&StoreError>) {
-        let works = call.tells(error.map(|error| error.kind));
-        let Some(failed) = works.map(|works| !works) else { return };
-        let now = self.clock.monotonic();
-        let mut state = self.state();
-        if self.is_open() {
-            if !failed {
-                *state = State::default();
-                self.open.store(false, Ordering::Relaxed);
-                tracing::info!("the database answers again");
-            }
-            return;
-        }
-        state.outcomes.push_back((now, failed));
-        state.failures += usize::from(failed);
-        while let Some(&(at, failed)) = state.outcomes.front()
-            && now.saturating_sub(at) > WINDOW
-        {
-            state.outcomes.pop_front();
-            state.failures -= usize::from(failed);
-        }
-        // Never on a success, though it may complete the number: the database has just answered.
-        if failed && state.outcomes.len() >= ENOUGH && state.failures * 2 >= state.outcomes.len() {
-            state.next_probe = now + pause();
-            self.open.store(true, Ordering::Relaxed);
-            self.opened.one();
-            tracing::error!(
-                calls = state.outcomes.len(),
-                failures = state.failures,
-                "the database does not answer: it is asked once or twice a second until it does"
-            );
+    fn admit(&self, call: Call, operation: Operation) -> Result<(), StoreError> {
+        match Circuit::of(call.lane, operation) {
+            Some(circuit) => self.circuit(circuit).admit(self.clock.monotonic()),
+            None => Ok(()),
         }
     }
-}
 
-fn pause() -> Duration {
-    // Without randomness everybody waits the longest: worse, not wrong.
-    let chance = getrandom::u32().map_or(1.0, |drawn| f64::from(drawn) / f64::from(u32::MAX));
-    PROBE.mul_f64(1.0 + chance)
+    fn note(&self, call: Call, operation: Operation, failure: Option<FailureKind>) {
+        let Some(works) = call.tells(failure) else { return };
+        let failure = failure.filter(|_| !works);
+        match Circuit::of(call.lane, operation) {
+            Some(circuit) => self.circuit(circuit).note(failure, self.clock.monotonic()),
+            None => self.note_feed(failure.is_some()),
+        }
+    }
+
+    /// A feed that is heard again has found the database back: what reads may look for itself at once.
+    fn note_feed(&self, failed: bool) {
+        if self.feed_failed.swap(failed, Ordering::Relaxed) && !failed {
+            let reads = Lane::ALL.into_iter().filter_map(|lane| Circuit::of(lane, Operation::Read));
+            reads.for_each(|circuit| self.circuit(circuit).probe_now());
+        }
+    }
 }
 
 impl<E: Engine> Engine for Breaker<E> {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
-        self.admit()?;
+        self.admit(call, Operation::Read)?;
         let outcome = self.inner.query(call, statement).await;
-        self.note(call, outcome.as_ref().err());
+        self.note(call, Operation::Read, outcome.as_ref().err().map(|error| error.kind));
         outcome
     }
 
-    async fn transaction(&self, call: Call, statements: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
-        self.admit()?;
-        let outcome = self.inner.transaction(call, statements).await;
-        self.note(call, outcome.as_ref().err());
-        outcome
+    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+        if let Err(refused) = self.admit(call, Operation::Write) {
+            return transactions.iter().map(|_| Err(refused.clone())).collect();
+        }
+        let outcomes = self.inner.transactions(call, transactions).await;
+        // One that was done says that the next one may be, whatever has become of the others.
+        let failure = match outcomes.iter().any(Result::is_ok) {
+            true => None,
+            false => first_failure(&outcomes).map(|error| error.kind),
+        };
+        self.note(call, Operation::Write, failure);
+        outcomes
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, atomic::AtomicUsize};
+    use std::{
+        sync::{Arc, Mutex, atomic::AtomicUsize},
+        time::Duration,
+    };
 
     use super::*;
-    use crate::domain::{
-        clock::{ManualClock, UnixMillis},
-        store::Lane,
-    };
+    use crate::domain::clock::{ManualClock, UnixMillis};
 
     /// Answers, or fails with a kind, and counts.
     #[derive(Default)]
@@ -186,8 +134,9 @@ mod tests {
             }
         }
 
-        async fn transaction(&self, call: Call, _: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
-            self.query(call, Statement::new("")).await.map(|rows| vec![rows])
+        async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+            let outcome = self.query(call, Statement::new("")).await.map(|rows| vec![rows]);
+            transactions.iter().map(|_| outcome.clone()).collect()
         }
     }
 
@@ -208,8 +157,21 @@ mod tests {
         }
 
         async fn call(&self) -> bool {
-            let call = Call::within(Lane::Known, Duration::from_secs(1));
+            self.read(Lane::Known).await
+        }
+
+        async fn read(&self, lane: Lane) -> bool {
+            let call = Call::within(lane, Duration::from_secs(1));
             self.breaker.query(call, Statement::new("SELECT 1")).await.is_ok()
+        }
+
+        async fn write(&self) -> bool {
+            let call = Call::within(Lane::Usage, Duration::from_secs(1));
+            self.breaker.transaction(call, Vec::new()).await.is_ok()
+        }
+
+        fn open(&self) -> Vec<Circuit> {
+            Circuit::ALL.into_iter().filter(|circuit| self.breaker.is_open(*circuit)).collect()
         }
 
         fn calls(&self) -> usize {
@@ -221,18 +183,18 @@ mod tests {
     async fn half_of_twenty_failed_calls_open_it_and_a_probe_closes_it() {
         let setup = Setup::new();
         for call in 0..20 {
-            assert!(!setup.breaker.is_open(), "after {call} calls");
+            assert!(!setup.breaker.is_open(Circuit::Lookups), "after {call} calls");
             setup.fail((call % 2 == 1).then_some(FailureKind::TimedOut));
             setup.call().await;
         }
-        assert!(setup.breaker.is_open());
+        assert!(setup.breaker.is_open(Circuit::Lookups));
 
         setup.fail(Some(FailureKind::TimedOut));
         for _ in 0..1_000 {
             assert!(!setup.call().await);
         }
         assert_eq!(setup.calls(), 20, "nothing got through");
-        assert_eq!((setup.breaker.opened(), setup.breaker.refused()), (1, 1_000));
+        assert_eq!((setup.breaker.opened(Circuit::Lookups), setup.breaker.refused()), (1, 1_000));
         // An hour of outage under load: one or two probes a second.
         for _ in 0..36_000 {
             setup.clock.advance(Duration::from_millis(100));
@@ -243,7 +205,10 @@ mod tests {
 
         setup.fail(None);
         setup.clock.advance(Duration::from_secs(1));
-        assert!(setup.call().await && !setup.breaker.is_open(), "the first success closes it");
+        assert!(
+            setup.call().await && !setup.breaker.is_open(Circuit::Lookups),
+            "the first success closes it"
+        );
         assert!(setup.call().await);
     }
 
@@ -254,10 +219,10 @@ mod tests {
         for _ in 0..19 {
             setup.call().await;
         }
-        assert!(!setup.breaker.is_open());
+        assert!(!setup.breaker.is_open(Circuit::Lookups));
         setup.clock.advance(Duration::from_secs(6));
         setup.call().await;
-        assert!(!setup.breaker.is_open(), "the nineteen are forgotten");
+        assert!(!setup.breaker.is_open(Circuit::Lookups), "the nineteen are forgotten");
     }
 
     /// Nineteen calls failed, and then the database is repaired: the answer that shows it must not be the twentieth.
@@ -269,10 +234,10 @@ mod tests {
             setup.call().await;
         }
         setup.fail(None);
-        assert!(setup.call().await && !setup.breaker.is_open());
+        assert!(setup.call().await && !setup.breaker.is_open(Circuit::Lookups));
         setup.fail(Some(FailureKind::Unreachable));
         setup.call().await;
-        assert!(setup.breaker.is_open(), "they still count");
+        assert!(setup.breaker.is_open(Circuit::Lookups), "they still count");
     }
 
     #[tokio::test]
@@ -283,7 +248,7 @@ mod tests {
             let call = Call { hurried: true, ..Call::within(Lane::Admin, Duration::from_millis(1)) };
             assert!(setup.breaker.query(call, Statement::new("SELECT 1")).await.is_err());
         }
-        assert!(!setup.breaker.is_open());
+        assert!(!setup.breaker.is_open(Circuit::Lookups));
     }
 
     #[tokio::test]
@@ -293,6 +258,76 @@ mod tests {
         for _ in 0..100 {
             setup.call().await;
         }
-        assert!(!setup.breaker.is_open());
+        assert!(!setup.breaker.is_open(Circuit::Lookups));
+    }
+
+    #[tokio::test]
+    async fn writes_that_are_refused_say_nothing_about_reads_and_reads_nothing_about_writes() {
+        let setup = Setup::new();
+        setup.fail(Some(FailureKind::Denied));
+        for _ in 0..100 {
+            setup.write().await;
+        }
+        assert_eq!(setup.open(), [Circuit::Writes]);
+        assert_eq!(setup.calls(), 20, "and no more writes get through");
+        setup.fail(None);
+        assert!(setup.read(Lane::Known).await && setup.read(Lane::Feed).await && !setup.write().await);
+
+        let setup = Setup::new();
+        setup.fail(Some(FailureKind::TimedOut));
+        for _ in 0..100 {
+            setup.read(Lane::Unknown).await;
+        }
+        assert_eq!(setup.open(), [Circuit::Lookups]);
+        setup.fail(None);
+        assert!(setup.write().await);
+        assert_eq!(setup.open(), [Circuit::Lookups], "a write says nothing about reads");
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_reads_slowly_says_nothing_about_the_others() {
+        for lane in [Lane::Sessions, Lane::Usage, Lane::Admin, Lane::Maintenance] {
+            let setup = Setup::new();
+            setup.fail(Some(FailureKind::TimedOut));
+            for _ in 0..100 {
+                setup.read(lane).await;
+            }
+            assert_eq!(setup.open().len(), 1);
+            setup.fail(None);
+            assert!(setup.read(Lane::Known).await && !setup.read(lane).await, "{lane:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_feed_waits_behind_no_probe_and_its_return_is_followed_by_one_at_once() {
+        let setup = Setup::new();
+        setup.fail(Some(FailureKind::Unreachable));
+        for _ in 0..40 {
+            setup.call().await;
+        }
+        for _ in 0..100 {
+            setup.read(Lane::Feed).await;
+        }
+        assert_eq!(setup.calls(), 120, "every reading of the feed was tried");
+        assert!(!setup.breaker.is_probe_due(Circuit::Lookups));
+
+        setup.fail(None);
+        assert!(setup.read(Lane::Feed).await);
+        assert_eq!(setup.open(), [Circuit::Lookups], "it says that reads may work, not that these do");
+        assert!(setup.breaker.is_probe_due(Circuit::Lookups));
+        assert!(setup.call().await && setup.open().is_empty());
+    }
+
+    #[tokio::test]
+    async fn one_write_without_an_answer_is_enough_and_the_next_one_waits() {
+        let setup = Setup::new();
+        setup.fail(Some(FailureKind::TimedOut));
+        assert!(!setup.write().await);
+        assert_eq!(setup.open(), [Circuit::Writes]);
+        setup.fail(None);
+        setup.clock.advance(Duration::from_millis(4_999));
+        assert!(!setup.write().await, "the first one may still be under way");
+        setup.clock.advance(Duration::from_millis(5_001));
+        assert!(setup.write().await && setup.open().is_empty());
     }
 }

@@ -144,15 +144,35 @@ pub trait Engine: Send + Sync + 'static {
         statement: Statement,
     ) -> impl Future<Output = Result<Rows, StoreError>> + Send;
 
-    /// Runs statements as one transaction: all of them take effect, or none. Gives the rows of each.
+    /// Runs transactions one after the other, in one call: of the statements of one, all take effect, or none. One
+    /// outcome each, in order; one that fails by itself does not keep the next from running.
     ///
-    /// The statements must be safe to repeat together: when the answer to a commit is lost, nobody can tell whether
+    /// The statements of each must be safe to repeat together: when the answer to a commit is lost, nobody can tell whether
     /// it happened, and a decorator may send them once more.
-    fn transaction(
+    fn transactions(
         &self,
         call: Call,
-        statements: Vec<Statement>,
-    ) -> impl Future<Output = Result<Vec<Rows>, StoreError>> + Send;
+        transactions: Vec<Transaction>,
+    ) -> impl Future<Output = Vec<Outcome>> + Send;
+
+    /// Runs statements as one transaction: all of them take effect, or none. Gives the rows of each.
+    fn transaction(&self, call: Call, statements: Transaction) -> impl Future<Output = Outcome> + Send {
+        async move {
+            self.transactions(call, vec![statements]).await.pop().unwrap_or_else(|| {
+                Err(StoreError::new(FailureKind::Broken, "a transaction ended without an outcome"))
+            })
+        }
+    }
+}
+
+/// The statements of one transaction.
+pub type Transaction = Vec<Statement>;
+/// What came of one transaction: the rows of each of its statements.
+pub type Outcome = Result<Vec<Rows>, StoreError>;
+
+/// The first failure among outcomes.
+pub(super) fn first_failure(outcomes: &[Outcome]) -> Option<&StoreError> {
+    outcomes.iter().find_map(|outcome| outcome.as_ref().err())
 }
 
 impl<E: Engine> Engine for Arc<E> {
@@ -160,8 +180,8 @@ impl<E: Engine> Engine for Arc<E> {
         (**self).query(call, statement).await
     }
 
-    async fn transaction(&self, call: Call, statements: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
-        (**self).transaction(call, statements).await
+    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+        (**self).transactions(call, transactions).await
     }
 }
 

@@ -1,5 +1,7 @@
 //! The remote engine: SQL over HTTP (the Hrana protocol), one stateless request per call.
 //!
+//! Transactions that are sent together are batches of one request on one stream: the server runs them one after the other.
+//!
 //! Every request opens a stream, does all its work and closes it: no baton is kept, so nothing can expire while a
 //! replica idles, and nothing on the server waits for us. See
 //! <https://github.com/tursodatabase/libsql/blob/main/docs/HTTP_V2_SPEC.md>.
@@ -18,7 +20,7 @@ use thiserror::Error;
 
 pub use self::token::{TokenError, TokenFile};
 use self::wire::{Batch, Condition, PipelineRequest, Stmt, StreamRequest};
-use super::engine::{Engine, Rows, Statement, some_rows};
+use super::engine::{Engine, Outcome, Rows, Statement, Transaction, some_rows};
 use crate::domain::store::{Call, FailureKind, StoreError};
 
 /// The largest answer that is read; a page of 500 keys is well below 1 MiB.
@@ -77,9 +79,9 @@ impl RemoteEngine {
         Ok(Self { http, pipeline, token: config.token })
     }
 
-    /// Sends one request on a stream of its own and gives the answer to it.
-    async fn send(&self, call: Call, request: StreamRequest) -> Result<Vec<u8>, StoreError> {
-        let body = serde_json::to_vec(&PipelineRequest::alone(request)).map_err(|error| {
+    /// Sends requests on a stream of their own, to be run one after the other, and gives the answer to them.
+    async fn send(&self, call: Call, requests: Vec<StreamRequest>) -> Result<Vec<u8>, StoreError> {
+        let body = serde_json::to_vec(&PipelineRequest::of(requests)).map_err(|error| {
             StoreError::new(FailureKind::Broken, format!("a request is no JSON: {error}"))
         })?;
         let first = self.token.as_ref().map(TokenFile::current);
@@ -133,14 +135,18 @@ impl RemoteEngine {
 
 impl Engine for RemoteEngine {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
-        let body = self.send(call, StreamRequest::Execute { stmt: Stmt::of(&statement) }).await?;
+        let body = self.send(call, vec![StreamRequest::Execute { stmt: Stmt::of(&statement) }]).await?;
         answer::rows(&body).and_then(some_rows)
     }
 
-    async fn transaction(&self, call: Call, statements: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
-        let batch = transaction_batch(&statements);
-        let body = self.send(call, StreamRequest::Batch { batch }).await?;
-        answer::transaction(&body, statements.len())
+    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+        let batch = |statements: &Transaction| StreamRequest::Batch { batch: transaction_batch(statements) };
+        let sizes: Vec<usize> = transactions.iter().map(Vec::len).collect();
+        let sent = self.send(call, transactions.iter().map(batch).collect()).await;
+        match sent.and_then(|body| answer::transactions(&body, &sizes)) {
+            Ok(outcomes) => outcomes,
+            Err(error) => sizes.iter().map(|_| Err(error.clone())).collect(),
+        }
     }
 }
 

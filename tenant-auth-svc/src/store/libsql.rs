@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::lock::{DatabaseLock, LockError};
-use super::engine::{Engine, Rows, Statement, some_rows};
+use super::engine::{Engine, Outcome, Rows, Statement, Transaction, some_rows};
 use crate::domain::store::{Call, FailureKind, StoreError};
 
 /// Readers see the last commit while one writer works: the write-ahead log allows any number of them.
@@ -51,12 +51,12 @@ pub struct EmbeddedEngine {
 /// What a thread does next, and whom it tells.
 struct Job {
     work: Work,
-    answer: oneshot::Sender<Result<Vec<Rows>, StoreError>>,
+    answer: oneshot::Sender<Outcome>,
 }
 
 enum Work {
     Query(Statement),
-    Transaction(Vec<Statement>),
+    Transaction(Transaction),
 }
 
 impl EmbeddedEngine {
@@ -91,7 +91,7 @@ impl EmbeddedEngine {
         Ok(Self { reads, writes, _lock: lock })
     }
 
-    async fn run(&self, queue: &mpsc::Sender<Job>, call: Call, work: Work) -> Result<Vec<Rows>, StoreError> {
+    async fn run(&self, queue: &mpsc::Sender<Job>, call: Call, work: Work) -> Outcome {
         let (answer, answered) = oneshot::channel();
         queue.try_send(Job { work, answer }).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => {
@@ -129,8 +129,12 @@ impl Engine for EmbeddedEngine {
         rows.into_iter().next().ok_or_else(thread_gone).and_then(some_rows)
     }
 
-    async fn transaction(&self, call: Call, statements: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
-        self.run(&self.writes, call, Work::Transaction(statements)).await
+    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(transactions.len());
+        for statements in transactions {
+            outcomes.push(self.run(&self.writes, call, Work::Transaction(statements)).await);
+        }
+        outcomes
     }
 }
 

@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-use super::engine::{Engine, Rows, Statement};
+use super::engine::{Engine, Outcome, Rows, Statement, Transaction, first_failure};
 use crate::{
     domain::{
         clock::{Moment, SharedClock},
         condition::Condition,
-        store::{Call, FailureKind, Lane, StoreError},
+        store::{Call, FailureKind, Lane, Operation, StoreError},
     },
     measure::{
         durations::{Distribution, Durations},
@@ -26,7 +26,8 @@ const OUTCOMES: usize = 1 + FailureKind::ALL.len();
 pub struct Observed<E> {
     inner: E,
     clock: SharedClock,
-    condition: watch::Sender<Option<Condition>>,
+    /// Of reads and of writes: the one says nothing about the other.
+    conditions: [watch::Sender<Option<Condition>>; Operation::ALL.len()],
     took: Durations,
 }
 
@@ -34,7 +35,7 @@ impl<E: Engine> Observed<E> {
     /// Observes `inner`.
     pub fn new(inner: E, clock: SharedClock) -> Self {
         let took = Durations::new(Lane::ALL.len() * OUTCOMES);
-        Self { inner, clock, condition: watch::Sender::new(None), took }
+        Self { inner, clock, conditions: Operation::ALL.map(|_| watch::Sender::new(None)), took }
     }
 
     /// The engine that is observed.
@@ -47,42 +48,58 @@ impl<E: Engine> Observed<E> {
         self.took.read(series(lane, failure))
     }
 
-    /// How the database fared the last time it was asked; `None` before the first time.
-    pub fn condition(&self) -> Option<Condition> {
-        *self.condition.borrow()
+    /// How the database fared the last time it was asked to read, or to write; `None` before the first time.
+    pub fn condition(&self, operation: Operation) -> Option<Condition> {
+        *self.conditions[operation as usize].borrow()
     }
 
     /// The same, to be told when it changes.
-    pub fn watch(&self) -> watch::Receiver<Option<Condition>> {
-        self.condition.subscribe()
+    pub fn watch(&self, operation: Operation) -> watch::Receiver<Option<Condition>> {
+        self.conditions[operation as usize].subscribe()
     }
 
+    /// Sees to what a call leaves behind; `failure` tells how it failed.
     async fn observe<T>(
         &self,
         call: Call,
-        operation: &'static str,
-        run: impl Future<Output = Result<T, StoreError>> + Send,
-    ) -> Result<T, StoreError> {
+        operation: Operation,
+        run: impl Future<Output = T> + Send,
+        failure: impl Fn(&T) -> Option<&StoreError>,
+    ) -> T {
         let started = Instant::now();
-        let span = spans::begin(operation);
+        let name = match operation {
+            Operation::Read => QUERY,
+            Operation::Write => TRANSACTION,
+        };
+        let span = spans::begin(name);
         let outcome = run.await;
-        if let Err(error) = &outcome {
-            report(call, operation, started, error);
+        let error = failure(&outcome);
+        if let Some(error) = error {
+            report(call, name, started, error);
         }
-        let kind = outcome.as_ref().err().map(|error| error.kind);
+        let kind = error.map(|error| error.kind);
         self.took.note(series(call.lane, kind), started.elapsed());
         if let Some(span) = span {
             describe(span, call, kind);
         }
         // A call that never left tells nothing, and a refusal by the schema is an answer.
         if let Some(works) = call.tells(kind) {
-            self.note(kind.filter(|_| !works));
+            self.note(call, operation, kind.filter(|_| !works));
         }
         outcome
     }
 
-    fn note(&self, failure: Option<FailureKind>) {
-        self.condition.send_if_modified(|last| {
+    fn note(&self, call: Call, operation: Operation, failure: Option<FailureKind>) {
+        let speaks_for_all = match (operation, call.lane) {
+            (Operation::Write, _) | (Operation::Read, Lane::Known | Lane::Unknown | Lane::Feed) => true,
+            // A long listing that takes too long is no sign that lookups do.
+            (Operation::Read, Lane::Sessions | Lane::Usage | Lane::Admin | Lane::Maintenance) => false,
+        };
+        self.conditions[operation as usize].send_if_modified(|last| {
+            let is_known_to_work = last.is_some_and(|last| last.works());
+            if !speaks_for_all && failure.is_some() && is_known_to_work {
+                return false;
+            }
             let next = Condition::after(*last, failure, Moment::now(&self.clock));
             last.replace(next) != Some(next)
         });
@@ -133,10 +150,12 @@ fn report(call: Call, operation: &'static str, started: Instant, error: &StoreEr
 
 impl<E: Engine> Engine for Observed<E> {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
-        self.observe(call, QUERY, self.inner.query(call, statement)).await
+        let run = self.inner.query(call, statement);
+        self.observe(call, Operation::Read, run, |outcome| outcome.as_ref().err()).await
     }
 
-    async fn transaction(&self, call: Call, statements: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
-        self.observe(call, TRANSACTION, self.inner.transaction(call, statements)).await
+    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+        let run = self.inner.transactions(call, transactions);
+        self.observe(call, Operation::Write, run, |outcomes: &Vec<Outcome>| first_failure(outcomes)).await
     }
 }

@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::engine::{Engine, Rows, Statement};
+use super::engine::{Engine, Outcome, Rows, Statement, Transaction, first_failure};
 use crate::{
-    domain::store::{Call, Lane, StoreError},
+    domain::store::{Call, FailureKind, Lane, Operation, StoreError},
     measure::counts::Counter,
 };
 
@@ -21,8 +21,8 @@ pub struct Timing {
     pub total: Duration,
 }
 
-/// For changes, at least: who makes one waits gladly until it is committed far away, be it a page of 500 imported keys.
-const WRITES: Timing = Timing { attempt: Duration::from_secs(2), total: Duration::from_secs(5) };
+/// For the reads of operators, at least: who makes one waits gladly.
+const LISTINGS: Timing = Timing { attempt: Duration::from_secs(2), total: Duration::from_secs(5) };
 /// Who waits for less than this, and less than an attempt takes, learns nothing about the database.
 const ENOUGH: Duration = Duration::from_secs(1);
 /// The longest wait before the second attempt; drawn at random from zero up, so that callers spread out.
@@ -35,25 +35,28 @@ const MOST: i64 = 100;
 
 /// An engine whose calls are repeated once when that may help.
 ///
-/// Writes too: every transaction given to an [`Engine`] is safe to repeat.
+/// Writes too: every transaction given to an [`Engine`] is safe to repeat. But not one that got no answer in time: nobody
+/// knows whether it is still under way, and a second one beside it is what wedges a server.
 #[derive(Debug)]
 pub struct Retried<E> {
     inner: E,
     validation: Timing,
-    writes: Timing,
-    budget: AtomicI64,
+    listings: Timing,
+    /// Of reads and of writes: a database that refuses the ones must not use up what the others may need.
+    budgets: [AtomicI64; Operation::ALL.len()],
     retries: Counter,
 }
 
 impl<E: Engine> Retried<E> {
-    /// Repeats calls of `inner`; `validation` is the timing of that lane. A database that is given longer than usual to be
-    /// read has as long to commit.
+    /// Repeats calls of `inner`; `validation` is the timing of that lane. A database that is given longer than usual for a
+    /// validation has as long for a listing.
     pub fn new(inner: E, validation: Timing) -> Self {
-        let writes = Timing {
-            attempt: WRITES.attempt.max(validation.attempt),
-            total: WRITES.total.max(validation.total),
+        let listings = Timing {
+            attempt: LISTINGS.attempt.max(validation.attempt),
+            total: LISTINGS.total.max(validation.total),
         };
-        Self { inner, validation, writes, budget: AtomicI64::new(MOST), retries: Counter::default() }
+        let budgets = Operation::ALL.map(|_| AtomicI64::new(MOST));
+        Self { inner, validation, listings, budgets, retries: Counter::default() }
     }
 
     /// How many calls were tried once more.
@@ -66,43 +69,68 @@ impl<E: Engine> Retried<E> {
         &self.inner
     }
 
-    async fn attempts<T, F>(&self, call: Call, run: impl Fn(Call) -> F) -> Result<T, StoreError>
-    where
-        F: Future<Output = Result<T, StoreError>> + Send,
-    {
+    async fn read(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
         let timing = match call.lane {
             Lane::Known | Lane::Unknown => self.validation,
-            Lane::Admin | Lane::Sessions | Lane::Usage => self.writes,
+            Lane::Admin | Lane::Sessions | Lane::Usage => self.listings,
             // The next poll is the second attempt.
-            Lane::Feed => return run(call).await,
+            Lane::Feed => return self.inner.query(call, statement).await,
             // It has the time its caller gives it: a migration may take longer than any validation.
-            Lane::Maintenance => return run(call).await,
+            Lane::Maintenance => return self.inner.query(call, statement).await,
         };
         let now = Instant::now();
         let hurried = call.deadline < now + timing.attempt.min(ENOUGH);
         let last = Call { deadline: call.deadline.min(now + timing.total), hurried, ..call };
         let first = Call { deadline: last.deadline.min(now + timing.attempt), ..last };
-        self.earn();
-        match run(first).await {
-            Err(error) if error.kind.is_transient() && self.spend(last) => {
+        self.earn(Operation::Read);
+        match self.inner.query(first, statement.clone()).await {
+            Err(error) if error.kind.is_transient() && self.spend(Operation::Read, last) => {
                 tokio::time::sleep(pause()).await;
                 self.retries.one();
-                run(last).await
+                self.inner.query(last, statement).await
             }
             outcome => outcome,
         }
     }
 
-    fn earn(&self) {
-        let more = |budget: i64| (budget < MOST).then_some(budget + EARNED);
-        // Refused only when it is full already.
-        let _ = self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    /// Each that failed is sent once more, after the others of its call have run.
+    async fn write(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+        if call.lane == Lane::Maintenance {
+            return self.inner.transactions(call, transactions).await;
+        }
+        self.earn(Operation::Write);
+        let mut outcomes = self.inner.transactions(call, transactions.clone()).await;
+        let may_pass = |error: &StoreError| error.kind.is_transient() && error.kind != FailureKind::TimedOut;
+        let again: Vec<usize> = (0..outcomes.len())
+            .filter(|index| matches!(outcomes.get(*index), Some(Err(error)) if may_pass(error)))
+            .collect();
+        let unanswered = first_failure(&outcomes).is_some_and(|error| error.kind == FailureKind::TimedOut);
+        if again.is_empty() || unanswered || !self.spend(Operation::Write, call) {
+            return outcomes;
+        }
+        tokio::time::sleep(pause()).await;
+        self.retries.one();
+        let repeated = again.iter().filter_map(|index| transactions.get(*index).cloned()).collect();
+        for (index, outcome) in again.into_iter().zip(self.inner.transactions(call, repeated).await) {
+            outcomes[index] = outcome;
+        }
+        outcomes
     }
 
-    fn spend(&self, call: Call) -> bool {
+    fn budget(&self, operation: Operation) -> &AtomicI64 {
+        &self.budgets[operation as usize]
+    }
+
+    fn earn(&self, operation: Operation) {
+        let more = |budget: i64| (budget < MOST).then_some(budget + EARNED);
+        // Refused only when it is full already.
+        let _ = self.budget(operation).fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+
+    fn spend(&self, operation: Operation, call: Call) -> bool {
         let less = |budget: i64| (budget >= COST).then(|| budget - COST);
         Instant::now() + MAX_PAUSE < call.deadline
-            && self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+            && self.budget(operation).fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
     }
 }
 
@@ -114,11 +142,11 @@ fn pause() -> Duration {
 
 impl<E: Engine> Engine for Retried<E> {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
-        self.attempts(call, |call| self.inner.query(call, statement.clone())).await
+        self.read(call, statement).await
     }
 
-    async fn transaction(&self, call: Call, statements: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
-        self.attempts(call, |call| self.inner.transaction(call, statements.clone())).await
+    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+        self.write(call, transactions).await
     }
 }
 
@@ -127,7 +155,6 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
-    use crate::domain::store::FailureKind;
 
     /// Fails with one kind until it is told to be well.
     struct Failing {
@@ -144,8 +171,9 @@ mod tests {
             Err(StoreError::new(self.kind, "test"))
         }
 
-        async fn transaction(&self, call: Call, _: Vec<Statement>) -> Result<Vec<Rows>, StoreError> {
-            self.query(call, Statement::new("")).await.map(|rows| vec![rows])
+        async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+            let outcome = self.query(call, Statement::new("")).await.map(|rows| vec![rows]);
+            transactions.iter().map(|_| outcome.clone()).collect()
         }
     }
 
@@ -184,13 +212,37 @@ mod tests {
         assert!((1_100..=1_111).contains(&calls), "{calls}");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_broke_is_sent_once_more_and_one_without_an_answer_is_not() {
+        for (kind, calls) in
+            [(FailureKind::Unreachable, 2), (FailureKind::Busy, 2), (FailureKind::TimedOut, 1)]
+        {
+            let engine = retried(kind, usize::MAX);
+            let call = Call::within(Lane::Admin, Duration::from_secs(5));
+            assert_eq!(engine.transaction(call, Vec::new()).await.unwrap_err().kind, kind);
+            assert_eq!(engine.inner.calls.load(Ordering::SeqCst), calls, "{kind:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn writes_that_fail_use_up_nothing_that_reads_need() {
+        let engine = retried(FailureKind::Unreachable, usize::MAX);
+        for _ in 0..100 {
+            let call = Call::within(Lane::Usage, Duration::from_secs(5));
+            assert!(engine.transaction(call, Vec::new()).await.is_err());
+        }
+        let before = engine.inner.calls.load(Ordering::SeqCst);
+        assert!(ask(&engine, Lane::Known).await.is_err());
+        assert_eq!(engine.inner.calls.load(Ordering::SeqCst) - before, 2, "it was tried once more");
+    }
+
     #[test]
-    fn a_database_that_is_far_away_has_as_long_to_commit_as_to_be_read() {
+    fn a_database_that_is_far_away_has_as_long_for_a_listing() {
         let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
         let timing = |attempt, total| Timing { attempt, total };
         let of = |validation| {
             let well = Failing { kind: FailureKind::Broken, well_after: 0, calls: AtomicUsize::new(0) };
-            Retried::new(well, validation).writes
+            Retried::new(well, validation).listings
         };
         assert_eq!(of(timing(second / 3, second)), timing(second * 2, second * 5));
         assert_eq!(of(timing(second * 3, minute)), timing(second * 3, minute));

@@ -116,7 +116,15 @@ metrics! {
         "Subscribers cut off because they fell too far behind.";
     // The database.
     DATABASE_UP = Gauge "tenant_auth_database_up" "1" []
-        "1 when the database answered the last call that tells, 0 when it did not or was never asked.";
+        "1 when the database answered the last read that tells, 0 when it did not or was never asked. Writes say nothing about it.";
+    DATABASE_WRITABLE = Gauge "tenant_auth_database_writable" "1" []
+        "0 when the last change that was sent was not made: refused, failed, or without an answer. 1 before the first one.";
+    DATABASE_WRITES_STALLED = Gauge "tenant_auth_database_writes_stalled" "1" []
+        "1 when the last change that was sent got no answer in time (TENANT_AUTH_DATABASE_WRITE_TIMEOUT): nobody knows whether it was made.";
+    DATABASE_WRITES_WAITING = Gauge "tenant_auth_database_writes_waiting" "1" ["lane"]
+        "Changes that wait for their turn: one call is under way at a time.";
+    DATABASE_WRITE_UNDER_WAY = Gauge "tenant_auth_database_write_under_way_seconds" "s" []
+        "For how long the change that is under way has been; 0 when none is.";
     DATABASE_CALL_DURATION = Histogram "tenant_auth_database_call_duration_seconds" "s" ["lane", "outcome"]
         "Time of each call to the database, every attempt by itself, the wait for room included: outcome ok or the kind of failure.";
     DATABASE_FAILURES = Counter "tenant_auth_database_failures_total" "1" ["kind"]
@@ -124,13 +132,13 @@ metrics! {
     DATABASE_RETRIES = Counter "tenant_auth_database_retries_total" "1" []
         "Second attempts.";
     DATABASE_CALLS = Gauge "tenant_auth_database_calls_in_flight" "1" ["lane"]
-        "Calls that are under way.";
+        "Reads that are under way.";
     DATABASE_CALLS_LIMIT = Gauge "tenant_auth_database_calls_limit" "1" ["lane"]
-        "Calls that may be under way at once: the lane's share of TENANT_AUTH_DATABASE_MAX_IN_FLIGHT.";
-    BREAKER_OPEN = Gauge "tenant_auth_database_breaker_open" "1" []
-        "1 while the database is asked only once or twice a second, because it did not answer.";
-    BREAKER_OPENED = Counter "tenant_auth_database_breaker_opened_total" "1" []
-        "Times that the breaker opened.";
+        "Reads that may be under way at once: the lane's share of TENANT_AUTH_DATABASE_MAX_IN_FLIGHT.";
+    BREAKER_OPEN = Gauge "tenant_auth_database_breaker_open" "1" ["circuit"]
+        "1 while calls of a circuit are sent only now and then, because they did not get through. Circuit lookups: keys and sessions, without which only memory answers; writes: every change; the others: listings.";
+    BREAKER_OPENED = Counter "tenant_auth_database_breaker_opened_total" "1" ["circuit"]
+        "Times that a circuit opened.";
     // Usage.
     USAGE_QUEUE = Gauge "tenant_auth_usage_queue_events" "1" []
         "Usage events that wait or are being committed.";

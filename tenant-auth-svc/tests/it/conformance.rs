@@ -31,6 +31,7 @@ use tenant_auth_svc::{
         observed::Observed,
         retried::{Retried, Timing},
         sql::SqlStore,
+        write_queue::WriteQueue,
     },
 };
 
@@ -56,15 +57,17 @@ async fn every_decorator_alone() {
         let breaker = Breaker::new(Arc::clone(&engine), SystemClock::shared());
         suite(&database, "breaker", Arc::new(breaker)).await;
         suite(&database, "retried", Arc::new(Retried::new(Arc::clone(&engine), timing))).await;
-        let bounded = Bounded::new(engine, Allowances::of_total(Allowances::MIN_TOTAL));
+        let bounded = Bounded::new(Arc::clone(&engine), Allowances::of_total(Allowances::MIN_TOTAL));
         suite(&database, "bounded", Arc::new(bounded)).await;
+        let queued = WriteQueue::new(engine, Duration::from_secs(10));
+        suite(&database, "write queue", Arc::new(queued)).await;
     }
 }
 
 #[tokio::test]
 async fn the_hop_of_the_service() {
     for database in Database::all().await {
-        suite(&database, "whole hop", database.hop()).await;
+        suite(&database, "whole hop", Arc::new(database.hop())).await;
     }
 }
 

@@ -42,3 +42,4 @@ mod usage;
 mod validation;
 mod watch;
 mod wire;
+mod writes;

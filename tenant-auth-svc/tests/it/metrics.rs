@@ -243,7 +243,7 @@ async fn an_outage_shows() {
     let scrape = Scrape::of(&service).await;
     scrape.is("tenant_auth_feed_lag_seconds", 0.0);
     scrape.is("tenant_auth_database_up", 1.0);
-    scrape.is("tenant_auth_database_breaker_open", 0.0);
+    scrape.is("tenant_auth_database_breaker_open{circuit=\"lookups\"}", 0.0);
     scrape.is("tenant_auth_cache_grace_seconds", 100.0);
     scrape.is("tenant_auth_cache_oldest_answer_seconds", 0.0);
     assert!(scrape.number("tenant_auth_feed_events_total") >= 2.0, "a tenant and a key are new");
@@ -258,8 +258,8 @@ async fn an_outage_shows() {
     batch(&service, &[&key, &strange_key()]).await;
     let scrape = Scrape::of(&service).await;
     scrape.is("tenant_auth_database_up", 0.0);
-    scrape.is("tenant_auth_database_breaker_open", 1.0);
-    scrape.is("tenant_auth_database_breaker_opened_total", 1.0);
+    scrape.is("tenant_auth_database_breaker_open{circuit=\"lookups\"}", 1.0);
+    scrape.is("tenant_auth_database_breaker_opened_total{circuit=\"lookups\"}", 1.0);
     scrape.is("tenant_auth_feed_lag_seconds", 60.0);
     scrape.is("tenant_auth_cache_oldest_answer_seconds", 60.0);
     scrape.is("tenant_auth_ready", 1.0);
@@ -275,9 +275,10 @@ async fn an_outage_shows() {
     database.server().faults().clear();
     clock.advance(Duration::from_secs(2));
     service.running.feed().poll().await.unwrap();
+    assert_eq!(outcome(&service.validate(&strange_key()).await), "VERDICT_UNKNOWN");
     let scrape = Scrape::of(&service).await;
     scrape.is("tenant_auth_database_up", 1.0);
-    scrape.is("tenant_auth_database_breaker_open", 0.0);
+    scrape.is("tenant_auth_database_breaker_open{circuit=\"lookups\"}", 0.0);
     scrape.is("tenant_auth_feed_lag_seconds", 0.0);
 }
 

@@ -125,7 +125,7 @@ async fn readiness_outlives_an_outage_and_says_what_is_wrong() {
     let (status, _, verbose) = readyz(&service).await;
     assert_eq!(status, 200);
     says(&verbose, "database  failing (denied) since 2026-09-21T14:13:28Z, 312 s");
-    assert!(verbose.contains("\nbreaker   open: "), "{verbose}");
+    assert!(verbose.contains("\nbreaker   open for lookups: "), "{verbose}");
     let told = facts(&service).await;
     assert_eq!(told["ready"], true);
     assert_eq!(told["now"], "2026-09-21T14:18:40Z");

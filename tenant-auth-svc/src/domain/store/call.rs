@@ -28,6 +28,9 @@ impl Lane {
     pub const ALL: [Self; 7] =
         [Self::Known, Self::Unknown, Self::Sessions, Self::Usage, Self::Admin, Self::Feed, Self::Maintenance];
 
+    /// The lanes that change something.
+    pub const WRITING: [Self; 4] = [Self::Sessions, Self::Usage, Self::Admin, Self::Maintenance];
+
     /// As logs and metrics write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -39,6 +42,30 @@ impl Lane {
             Self::Admin => "admin",
             Self::Feed => "feed",
             Self::Maintenance => "maintenance",
+        }
+    }
+}
+
+/// What a database call does. The one says nothing about the other: a database over its quota, or with a full disk, answers
+/// every read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// It reads.
+    Read,
+    /// It changes something.
+    Write,
+}
+
+impl Operation {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Read, Self::Write];
+
+    /// As logs and metrics write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
         }
     }
 }

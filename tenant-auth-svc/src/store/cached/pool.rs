@@ -119,10 +119,10 @@ where
         if let Some(entry) = self.found.get(id) {
             return match self.decide(&entry, now, world()) {
                 Use::Serve(source) => Recalled::Known(entry.knowledge(now, source)),
-                Use::ServeAndReload if entry.claim_reload() => {
-                    Recalled::Due(entry.knowledge(now, Source::Refreshing))
+                Use::ServeAndReload(source) if entry.claim_reload() => {
+                    Recalled::Due(entry.knowledge(now, source))
                 }
-                Use::ServeAndReload => Recalled::Known(entry.knowledge(now, Source::Refreshing)),
+                Use::ServeAndReload(source) => Recalled::Known(entry.knowledge(now, source)),
                 Use::Reload => Recalled::Nothing,
             };
         }

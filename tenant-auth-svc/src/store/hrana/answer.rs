@@ -6,22 +6,30 @@ use super::{
 };
 use crate::{
     domain::store::{FailureKind, StoreError},
-    store::engine::{Row, Rows, Value, sql_error},
+    store::engine::{Outcome, Row, Rows, Value, sql_error},
 };
 
 /// The rows of a single statement.
 pub(super) fn rows(body: &[u8]) -> Result<Rows, StoreError> {
-    match first_response(body)? {
-        StreamResponse::Execute { result } => statement_rows(result),
-        StreamResponse::Batch { .. } | StreamResponse::Other => Err(not_the_answer()),
+    match responses(body, 1)?.pop() {
+        Some(Ok(StreamResponse::Execute { result })) => statement_rows(result),
+        Some(Ok(StreamResponse::Batch { .. } | StreamResponse::Other)) | None => Err(not_the_answer()),
+        Some(Err(error)) => Err(error),
     }
 }
 
-/// The rows of each statement of a committed transaction.
-pub(super) fn transaction(body: &[u8], statements: usize) -> Result<Vec<Rows>, StoreError> {
-    let StreamResponse::Batch { result } = first_response(body)? else {
-        return Err(not_the_answer());
-    };
+/// What came of each transaction: the rows of each statement of one that was committed. `sizes`: how many statements each
+/// has.
+pub(super) fn transactions(body: &[u8], sizes: &[usize]) -> Result<Vec<Outcome>, StoreError> {
+    let responses = responses(body, sizes.len())?;
+    let outcomes = responses.into_iter().zip(sizes).map(|(response, statements)| match response? {
+        StreamResponse::Batch { result } => transaction(result, *statements),
+        StreamResponse::Execute { .. } | StreamResponse::Other => Err(not_the_answer()),
+    });
+    Ok(outcomes.collect())
+}
+
+fn transaction(result: BatchResult<'_>, statements: usize) -> Outcome {
     let BatchResult { step_results, step_errors } = result;
     // BEGIN, the statements, COMMIT, ROLLBACK.
     let steps = statements + 3;
@@ -45,7 +53,11 @@ pub(super) fn transaction(body: &[u8], statements: usize) -> Result<Vec<Rows>, S
     }
 }
 
-fn first_response(body: &[u8]) -> Result<StreamResponse<'_>, StoreError> {
+/// The responses to as many requests of ours; the one to the close comes after them.
+fn responses(
+    body: &[u8],
+    requests: usize,
+) -> Result<Vec<Result<StreamResponse<'_>, StoreError>>, StoreError> {
     let response: PipelineResponse<'_> = serde_json::from_slice(body).map_err(|error| {
         // The position, not serde's quotation: rows may be in it.
         let (line, column) = (error.line(), error.column());
@@ -55,16 +67,18 @@ fn first_response(body: &[u8]) -> Result<StreamResponse<'_>, StoreError> {
         );
         StoreError::new(FailureKind::Garbled, what)
     })?;
-    // Ours and that of the close.
-    if response.results.len() != 2 {
-        let got = response.results.len();
-        return Err(StoreError::new(FailureKind::Garbled, format!("expected 2 results, got {got}")));
+    let (expected, got) = (requests + 1, response.results.len());
+    if got != expected {
+        let what = format!("expected {expected} results, got {got}");
+        return Err(StoreError::new(FailureKind::Garbled, what));
     }
-    match response.results.into_iter().next() {
-        Some(StreamResult::Ok { response }) => Ok(response),
-        Some(StreamResult::Error { error }) => Err(error_of(&error)),
-        None => Err(not_the_answer()),
-    }
+    let ours = response.results.into_iter().take(requests);
+    Ok(ours
+        .map(|result| match result {
+            StreamResult::Ok { response } => Ok(response),
+            StreamResult::Error { error } => Err(error_of(&error)),
+        })
+        .collect())
 }
 
 fn statement_rows(result: StmtResult<'_>) -> Result<Rows, StoreError> {
@@ -166,17 +180,21 @@ mod tests {
         ))
     }
 
+    fn alone(body: &str, statements: usize) -> Outcome {
+        transactions(body.as_bytes(), &[statements]).unwrap().pop().unwrap()
+    }
+
     const DONE: &str = r#"{"cols":[],"rows":[],"affected_row_count":0,"last_insert_rowid":null}"#;
 
     #[test]
     fn a_transaction_is_done_only_with_every_step_and_its_commit() {
         let committed = batch(&format!("{DONE},{DONE},{DONE},null"), "null,null,null,null");
-        assert_eq!(transaction(committed.as_bytes(), 1), Ok(vec![vec![]]));
+        assert_eq!(alone(&committed, 1), Ok(vec![vec![]]));
 
         let without_commit = batch(&format!("{DONE},{DONE},null,null"), "null,null,null,null");
         let too_short = batch(&format!("{DONE},{DONE}"), "null,null");
         for body in [without_commit, too_short] {
-            assert_eq!(transaction(body.as_bytes(), 1).unwrap_err().kind, FailureKind::Garbled);
+            assert_eq!(alone(&body, 1).unwrap_err().kind, FailureKind::Garbled);
         }
     }
 
@@ -186,14 +204,34 @@ mod tests {
             &format!("{DONE},null,null,null"),
             r#"null,{"message":"UNIQUE","code":"SQLITE_CONSTRAINT_UNIQUE"},null,{"message":"cannot rollback","code":"SQLITE_ERROR"}"#,
         );
-        assert_eq!(transaction(body.as_bytes(), 1).unwrap_err().kind, FailureKind::Conflict);
+        assert_eq!(alone(&body, 1).unwrap_err().kind, FailureKind::Conflict);
+    }
+
+    #[test]
+    fn a_transaction_that_fails_leaves_its_neighbours_alone() {
+        let result = |body: String| {
+            let json: serde_json::Value = serde_json::from_str(&body).unwrap();
+            json["results"][0].to_string()
+        };
+        let committed = result(batch(&format!("{DONE},{DONE},{DONE},null"), "null,null,null,null"));
+        let refused = r#"{"type":"error","error":{"message":"locked","code":"SQLITE_BUSY"}}"#;
+        let body = pipeline(&format!("{committed},{refused},{committed}"));
+        let outcomes = transactions(body.as_bytes(), &[1, 1, 1]).unwrap();
+        let kinds: Vec<_> =
+            outcomes.iter().map(|outcome| outcome.as_ref().err().map(|error| error.kind)).collect();
+        assert_eq!(kinds, [None, Some(FailureKind::Busy), None]);
+        assert_eq!(
+            transactions(body.as_bytes(), &[1, 1]).unwrap_err().kind,
+            FailureKind::Garbled,
+            "one too many"
+        );
     }
 
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..500)) {
             let _ = rows(&body);
-            let _ = transaction(&body, 2);
+            let _ = transactions(&body, &[2, 1]);
             let _ = excerpt(&body);
         }
     }

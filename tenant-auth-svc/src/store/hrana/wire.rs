@@ -29,14 +29,15 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 #[derive(Debug, Serialize)]
 pub(super) struct PipelineRequest {
     baton: Option<String>,
-    requests: [StreamRequest; 2],
+    requests: Vec<StreamRequest>,
 }
 
 impl PipelineRequest {
-    /// One request on a stream of its own. Left open, the stream would hold one of the server's few permits until it
+    /// Requests on a stream of their own. Left open, the stream would hold one of the server's few permits until it
     /// expires ten seconds later.
-    pub(super) fn alone(request: StreamRequest) -> Self {
-        Self { baton: None, requests: [request, StreamRequest::Close] }
+    pub(super) fn of(mut requests: Vec<StreamRequest>) -> Self {
+        requests.push(StreamRequest::Close);
+        Self { baton: None, requests }
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
     fault::Fault,
     pipeline::{self, Answer},
     server::{End, Shared},
+    write_lock::Client,
 };
 
 /// Serves one connection until either side ends it.
@@ -113,9 +114,11 @@ async fn pipeline(shared: &Arc<Shared>, request: Request<Incoming>, reset: &Arc<
         }
         _ => {}
     }
+    let client = Client::default();
+    let _leaves = Leaves(client.clone());
     let run = {
         let (shared, fault) = (Arc::clone(shared), fault.clone());
-        move || pipeline::run(&shared.streams, &shared.tally, &body, may_write, fault.as_ref())
+        move || pipeline::run(&shared, &body, may_write, fault.as_ref(), &client)
     };
     let Ok(Answer { status, content_type, mut body }) = tokio::task::spawn_blocking(run).await else {
         return plain(500, "application/json", r#"{"error":"Internal Error"}"#);
@@ -142,6 +145,15 @@ async fn pipeline(shared: &Arc<Shared>, request: Request<Incoming>, reset: &Arc<
 async fn gone(reset: &Arc<Notify>) -> Response<Sent> {
     reset.notify_one();
     std::future::pending().await
+}
+
+/// Says that the client has gone when the request ends; nobody asks any more if it was answered.
+struct Leaves(Client);
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
 }
 
 struct Open<'a>(&'a Shared);

@@ -19,6 +19,10 @@ pub struct Counters {
     pub statements: u64,
     /// Streams left open by a pipeline without a close.
     pub open_streams: u64,
+    /// Transactions that wait for the lock for writing, those of clients that have gone included.
+    pub waiting_writers: u64,
+    /// The most that waited at once.
+    pub max_waiting_writers: u64,
     /// Requests refused for their token.
     pub unauthorized: u64,
 }

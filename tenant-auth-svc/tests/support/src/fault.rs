@@ -124,8 +124,31 @@ struct State {
     fault: Option<Fault>,
     /// How many requests it still applies to; `None` for all.
     left: Option<u64>,
-    /// Only requests whose SQL holds this text.
-    only: Option<String>,
+    only: Only,
+}
+
+/// Which requests a fault applies to.
+#[derive(Clone, Debug, Default)]
+enum Only {
+    #[default]
+    All,
+    /// Those whose SQL holds this text.
+    Holding(String),
+    Reads,
+    Writes,
+}
+
+impl Only {
+    fn includes(&self, body: &str) -> bool {
+        // What changes something is a transaction; what reads is a lone statement.
+        let writes = || body.contains("BEGIN IMMEDIATE");
+        match self {
+            Self::All => true,
+            Self::Holding(text) => body.contains(text),
+            Self::Reads => !writes(),
+            Self::Writes => writes(),
+        }
+    }
 }
 
 impl FaultPlan {
@@ -135,17 +158,27 @@ impl FaultPlan {
 
     /// Every request meets this, until the plan changes.
     pub fn set(&self, fault: Fault) {
-        self.change(State { fault: Some(fault), left: None, only: None });
+        self.change(State { fault: Some(fault), ..State::default() });
     }
 
     /// The next `count` requests meet this, the ones after them nothing.
     pub fn set_for(&self, count: u64, fault: Fault) {
-        self.change(State { fault: Some(fault), left: Some(count), only: None });
+        self.change(State { fault: Some(fault), left: Some(count), only: Only::All });
     }
 
     /// The next `count` requests whose SQL holds `text` meet this.
     pub fn set_where(&self, text: &str, count: u64, fault: Fault) {
-        self.change(State { fault: Some(fault), left: Some(count), only: Some(text.to_owned()) });
+        self.change(State { fault: Some(fault), left: Some(count), only: Only::Holding(text.to_owned()) });
+    }
+
+    /// Every request that changes something meets this, and no other.
+    pub fn set_writes(&self, fault: Fault) {
+        self.change(State { fault: Some(fault), left: None, only: Only::Writes });
+    }
+
+    /// Every request that only reads meets this.
+    pub fn set_reads(&self, fault: Fault) {
+        self.change(State { fault: Some(fault), left: None, only: Only::Reads });
     }
 
     /// Everything is well again.
@@ -168,7 +201,7 @@ impl FaultPlan {
     }
 
     fn met(state: &mut State, body: &str) -> Option<Fault> {
-        if state.only.as_ref().is_some_and(|text| !body.contains(text)) || state.left == Some(0) {
+        if !state.only.includes(body) || state.left == Some(0) {
             return None;
         }
         if let Some(left) = &mut state.left {

@@ -11,5 +11,6 @@ mod pipeline;
 mod server;
 mod sql;
 mod streams;
+mod write_lock;
 
 pub use self::{counters::Counters, fault::Fault, fault::FaultPlan, server::Builder, server::HranaServer};

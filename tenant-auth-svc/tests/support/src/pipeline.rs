@@ -6,10 +6,11 @@ use libsql::Connection;
 use serde_json::{Value as Json, json};
 
 use crate::{
-    counters::Tally,
     fault::Fault,
+    server::Shared,
     sql::{self, SqlError},
-    streams::{NoStream, Streams},
+    streams::NoStream,
+    write_lock::{Client, Held},
 };
 
 /// What a pipeline request is answered with.
@@ -33,12 +34,13 @@ impl Answer {
 
 /// Runs a pipeline, on the calling thread.
 pub(crate) fn run(
-    streams: &Streams,
-    tally: &Tally,
+    shared: &Shared,
     body: &[u8],
     may_write: bool,
     fault: Option<&Fault>,
+    client: &Client,
 ) -> Answer {
+    let streams = &shared.streams;
     let request: Json = match serde_json::from_slice(body) {
         Ok(request) => request,
         Err(error) => {
@@ -61,7 +63,9 @@ pub(crate) fn run(
         }
         Err(NoStream::Engine(error)) => return Answer::json(500, &json!({ "error": error })),
     };
-    let mut stream = Stream { connection: Some(connection), stored: HashMap::new(), tally, may_write, fault };
+    let stored = HashMap::new();
+    let mut stream =
+        Stream { connection: Some(connection), stored, shared, may_write, fault, client, held: None };
     let mut results = Vec::with_capacity(requests.len());
     for request in requests {
         // After an SQL error the rest runs all the same; a breach of the protocol ends everything.
@@ -91,9 +95,12 @@ impl From<SqlError> for Failure {
 struct Stream<'a> {
     connection: Option<Connection>,
     stored: HashMap<i64, String>,
-    tally: &'a Tally,
+    shared: &'a Shared,
     may_write: bool,
     fault: Option<&'a Fault>,
+    client: &'a Client,
+    /// The lock for writing, from the begin of a transaction to its end.
+    held: Option<Held>,
 }
 
 impl Stream<'_> {
@@ -133,8 +140,8 @@ impl Stream<'_> {
         self.connection.as_ref().ok_or_else(closed)
     }
 
-    fn statement(&self, statement: &Json) -> Result<Json, Failure> {
-        let connection = self.connection()?;
+    fn statement(&mut self, statement: &Json) -> Result<Json, Failure> {
+        self.connection()?;
         let sql = match (statement.get("sql"), statement.get("sql_id").and_then(Json::as_i64)) {
             (Some(sql), None) => sql.as_str().ok_or_else(|| missing("sql"))?,
             (_, Some(id)) => self.stored.get(&id).map(String::as_str).ok_or_else(|| missing("sql"))?,
@@ -148,16 +155,25 @@ impl Stream<'_> {
             let message = "SQLite error: attempt to write a readonly database";
             return Err(SqlError::new("SQLITE_READONLY", message).into());
         }
-        self.tally.count(|counters| counters.statements += 1);
+        self.shared.tally.count(|counters| counters.statements += 1);
         if let Some(Fault::Sql { code, message }) = self.fault {
             return Err(SqlError::new(code, *message).into());
         }
         let want_rows = statement.get("want_rows").and_then(Json::as_bool).unwrap_or(true)
             && self.fault != Some(&Fault::MissingRows);
-        Ok(sql::run(connection, &prepared, args, want_rows)?)
+        if prepared.locks && self.held.is_none() {
+            let restarted = || SqlError::new("SQLITE_INTERRUPT", "SQLite error: interrupted");
+            self.held = Some(self.shared.write_lock.take(self.client).ok_or_else(restarted)?);
+        }
+        let connection = self.connection()?;
+        let result = sql::run(connection, &prepared, args, want_rows);
+        if connection.is_autocommit() {
+            self.held = None;
+        }
+        Ok(result?)
     }
 
-    fn batch(&self, batch: &Json) -> Result<Json, Failure> {
+    fn batch(&mut self, batch: &Json) -> Result<Json, Failure> {
         let steps = batch.get("steps").and_then(Json::as_array).ok_or_else(|| missing("steps"))?;
         // The whole batch is parsed before any of it runs.
         for step in steps {

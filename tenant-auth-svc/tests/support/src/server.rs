@@ -24,6 +24,7 @@ use crate::{
     fault::FaultPlan,
     sql,
     streams::{Streams, connect},
+    write_lock::WriteLock,
 };
 
 /// What every connection shares.
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) tally: Tally,
     pub(crate) faults: FaultPlan,
     pub(crate) tokens: Tokens,
+    pub(crate) write_lock: Arc<WriteLock>,
 }
 
 /// How the connections end.
@@ -123,6 +125,7 @@ impl Builder {
         let tally = Tally::new();
         let shared = Arc::new(Shared {
             streams: Streams::new(Arc::clone(&database), tally.clone()),
+            write_lock: WriteLock::new(tally.clone()),
             tally,
             faults: FaultPlan::new(),
             tokens: Tokens { full: Mutex::new(self.token), read_only: self.read_only_token },
@@ -177,6 +180,17 @@ impl HranaServer {
         self.shared.tally.wait_for(wanted).await
     }
 
+    /// Whether no transaction begins any more: a client left while it waited for the lock for writing.
+    #[must_use]
+    pub fn is_wedged(&self) -> bool {
+        self.shared.write_lock.is_wedged()
+    }
+
+    /// Has whoever holds the lock for writing keep it, as during a long checkpoint; or lets it go on.
+    pub fn hold_writes(&self, hold: bool) {
+        self.shared.write_lock.freeze(hold);
+    }
+
     /// Asks for another token from now on.
     pub fn set_token(&self, token: &str) {
         let mut full = self.shared.tokens.full.lock().unwrap_or_else(PoisonError::into_inner);
@@ -203,6 +217,7 @@ impl HranaServer {
             let _ = accepting.await;
         }
         self.end.send_replace(End::Reset);
+        self.shared.write_lock.restart();
         self.wait_for(|counters| counters.open_connections == 0).await;
         self.shared.streams.forget();
     }
@@ -246,6 +261,8 @@ impl Drop for HranaServer {
             accepting.abort();
         }
         self.end.send_replace(End::Reset);
+        // Threads that wait would keep the test's runtime from ending.
+        self.shared.write_lock.restart();
     }
 }
 

@@ -4,7 +4,7 @@ use fallible_iterator::FallibleIterator as _;
 use futures::executor::block_on;
 use libsql::{Connection, Value};
 use libsql_sqlite3_parser::{
-    ast::{Cmd, Stmt},
+    ast::{Cmd, Stmt, TransactionType},
     lexer::sql::Parser,
 };
 use serde_json::{Value as Json, json};
@@ -33,6 +33,8 @@ impl SqlError {
 pub(crate) struct Prepared {
     sql: String,
     pub(crate) writes: bool,
+    /// Whether it takes the lock for writing, to keep it until the transaction ends.
+    pub(crate) locks: bool,
 }
 
 /// Parses one statement. The text that is run is the parser's own, as on the real server: SQL that this parser does
@@ -52,12 +54,13 @@ pub(crate) fn prepare(sql: &str) -> Result<Prepared, SqlError> {
     let Some(writes) = allowed(&command) else {
         return Err(parse_error(format!("unsupported statement: {sql}")));
     };
+    let locks = matches!(command, Cmd::Stmt(Stmt::Begin(Some(TransactionType::Immediate), _)));
     // The real server, too, leaves a lone CREATE TABLE as it was written.
     let sql = match command {
         Cmd::Stmt(Stmt::CreateTable { .. }) => sql.to_owned(),
         other => other.to_string(),
     };
-    Ok(Prepared { sql, writes })
+    Ok(Prepared { sql, writes, locks })
 }
 
 /// Whether a statement may be run at all, and if so whether it writes.

@@ -203,3 +203,33 @@ async fn faults_come_as_asked_and_go() {
     assert_eq!(client.send(&server, "secret", body).await.unwrap().0, 200);
     assert_eq!(rows(&server), "4", "the data outlives a restart");
 }
+
+/// What sqld 0.24 does when several writers wait and some of them are given up.
+#[tokio::test]
+async fn a_writer_that_leaves_the_line_wedges_the_server_until_it_is_restarted() {
+    let (mut server, client) = (server().await, Client::new());
+    server.execute("CREATE TABLE t (a INTEGER)").unwrap();
+    let write =
+        json!([execute("BEGIN IMMEDIATE"), execute("INSERT INTO t VALUES (1)"), execute("COMMIT"), close()]);
+    let body = json!({ "requests": write }).to_string();
+    server.hold_writes(true);
+    let (waits, leaves) = tokio::join!(
+        tokio::time::timeout(Duration::from_millis(100), client.send(&server, "secret", body.clone())),
+        tokio::time::timeout(Duration::from_millis(100), client.send(&server, "secret", body.clone())),
+    );
+    assert!(waits.is_err() && leaves.is_err(), "one holds the lock, one waits for it, and both leave");
+    server.wait_for(|counters| counters.open_requests == 0).await;
+    server.hold_writes(false);
+    let next = client.send(&server, "secret", body.clone());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(300), next).await.is_err(),
+        "it has the lock for nobody"
+    );
+    assert!(server.is_wedged());
+    let read = json!({ "requests": [execute("SELECT count(*) FROM t"), close()] }).to_string();
+    assert_eq!(client.send(&server, "secret", read).await.unwrap().0, 200, "reads go on");
+
+    server.stop().await;
+    server.start_again().unwrap();
+    assert_eq!(client.send(&server, "secret", body).await.unwrap().0, 200);
+}

@@ -1,0 +1,183 @@
+//! Changes: one call at a time, and nothing that becomes of them says anything about reads.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use tenant_auth_proto::v1::{self, usage_service_client::UsageServiceClient};
+use tenant_auth_svc::domain::clock::{ManualClock, SharedClock};
+use tenant_auth_testkit::Fault;
+use tonic::{Code, Request};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tonic_types::StatusExt as _;
+
+use crate::{
+    freshness::Replicas,
+    harness::{Database, NOW, Service, http, outcome, strange_key},
+};
+
+async fn health(service: &Service, name: &str) -> ServingStatus {
+    let request = HealthCheckRequest { service: name.to_owned() };
+    HealthClient::new(service.channel.clone()).check(request).await.unwrap().into_inner().status()
+}
+
+async fn record(service: &Service, tenant: &str, id: usize) -> Result<(), Code> {
+    let event = v1::UsageEvent {
+        tenant_id: tenant.to_owned(),
+        metric: "calls".to_owned(),
+        quantity: 1,
+        ..Default::default()
+    };
+    let request = v1::RecordUsageRequest { request_id: format!("r-{id}"), events: vec![event] };
+    let answer = UsageServiceClient::new(service.channel.clone()).record_usage(request).await;
+    answer.map(drop).map_err(|status| status.code())
+}
+
+/// A database over its quota, under usage traffic.
+#[tokio::test]
+async fn changes_that_are_refused_leave_every_read_alone() {
+    for fault in
+        [Fault::blocked(), Fault::forbidden(), Fault::Sql { code: "SQLITE_FULL", message: "disk is full" }]
+    {
+        let replicas = Replicas::start().await;
+        let mut keys = Vec::new();
+        for _ in 0..20 {
+            keys.push(replicas.one.key(&replicas.tenant, &[]).await);
+        }
+        replicas.two_hears().await;
+        let server = replicas.database.server();
+        server.faults().set_writes(fault.clone());
+        for id in 0..40 {
+            assert_eq!(record(&replicas.two, &replicas.tenant, id).await, Err(Code::Unavailable));
+        }
+        for (key, key_id) in &keys {
+            let cold = replicas.two_says(key).await;
+            assert_eq!(cold.0, v1::Verdict::Valid, "{fault:?}");
+            // By another hand: the service can change nothing.
+            server.execute(&format!("UPDATE api_keys SET revoked_at = 1 WHERE id = '{key_id}'")).unwrap();
+            replicas.two_hears().await;
+            assert_eq!(replicas.two_says(key).await.0, v1::Verdict::Revoked, "{fault:?}");
+        }
+        assert_eq!(outcome(&replicas.two.validate(&strange_key()).await), "VERDICT_UNKNOWN");
+        assert_eq!(health(&replicas.two, "tenantauth.Database").await, ServingStatus::Serving);
+        assert_eq!(health(&replicas.two, "tenantauth.DatabaseWrites").await, ServingStatus::NotServing);
+        let ops = replicas.two.running.ops_address().unwrap();
+        let verbose = http(ops, "GET /readyz?verbose").await.unwrap().body;
+        assert!(verbose.contains("\ndatabase  works since "), "{verbose}");
+        assert!(verbose.contains("\nwrites    failing ("), "{verbose}");
+        assert!(verbose.contains("\nbreaker   open for writes: "), "{verbose}");
+        let metrics = http(ops, "GET /metrics").await.unwrap().body;
+        for line in [
+            "tenant_auth_database_up 1",
+            "tenant_auth_database_writable 0",
+            "tenant_auth_database_breaker_open{circuit=\"lookups\"} 0",
+            "tenant_auth_database_breaker_open{circuit=\"writes\"} 1",
+        ] {
+            assert!(metrics.contains(line), "{line} of {metrics}");
+        }
+
+        server.faults().clear();
+        replicas.clock.advance(Duration::from_secs(1));
+        assert_eq!(record(&replicas.two, &replicas.tenant, 1_000).await, Ok(()), "the first probe");
+        assert_eq!(health(&replicas.two, "tenantauth.DatabaseWrites").await, ServingStatus::Serving);
+    }
+}
+
+#[tokio::test]
+async fn reads_that_are_refused_leave_changes_alone() {
+    let replicas = Replicas::start().await;
+    let server = replicas.database.server();
+    server.faults().set_reads(Fault::service_unavailable());
+    for id in 0..40 {
+        assert_eq!(outcome(&replicas.two.validate(&strange_key()).await), "Unavailable");
+        assert_eq!(record(&replicas.two, &replicas.tenant, id).await, Ok(()));
+    }
+    assert_eq!(health(&replicas.two, "tenantauth.Database").await, ServingStatus::NotServing);
+    assert_eq!(health(&replicas.two, "tenantauth.DatabaseWrites").await, ServingStatus::Serving);
+}
+
+/// Listings that take too long, for an operator, a report or a console.
+#[tokio::test]
+async fn a_lane_that_reads_slowly_leaves_validations_alone() {
+    let replicas = Replicas::start().await;
+    let (key, key_id) = replicas.one.key(&replicas.tenant, &[]).await;
+    replicas.two_hears().await;
+    let server = replicas.database.server();
+    server.faults().set_where("FROM audit_log", u64::MAX, Fault::locked());
+    for _ in 0..30 {
+        let list = v1::ListAuditEventsRequest { page_size: 1, ..Default::default() };
+        assert_eq!(replicas.two.admin().list_audit_events(list).await.unwrap_err().code(), Code::Unavailable);
+    }
+    assert_eq!(replicas.two_says(&key).await.0, v1::Verdict::Valid);
+    assert_eq!(health(&replicas.two, "tenantauth.Database").await, ServingStatus::Serving);
+    replicas.one.revoke(&key_id).await;
+    replicas.two_hears().await;
+    assert_eq!(replicas.two_says(&key).await.0, v1::Verdict::Revoked);
+}
+
+/// Sixteen callers who wait a fifth of a second each, in front of a database that takes longer: those of a service which
+/// sends them all at once and gives them up leave its lock for writing to nobody.
+#[tokio::test]
+async fn callers_who_leave_do_not_wedge_the_database() {
+    let database = Database::test_server().await;
+    let service = Arc::new(Service::start(&database).await);
+    let tenant = service.tenant("Acme").await;
+    let server = database.server();
+    let issue = |timeout: Duration| {
+        let (service, tenant) = (Arc::clone(&service), tenant.clone());
+        async move {
+            let request =
+                v1::IssueKeyRequest { tenant_id: tenant, name: "test".to_owned(), ..Default::default() };
+            let mut request = Request::new(request);
+            request.set_timeout(timeout);
+            service.admin().issue_key(request).await.map(drop).map_err(|status| status.code())
+        }
+    };
+    for _ in 0..3 {
+        server.hold_writes(true);
+        let outcomes = join_all((0..16).map(|_| issue(Duration::from_millis(200)))).await;
+        assert!(outcomes.iter().all(Result::is_err), "{outcomes:?}");
+        server.hold_writes(false);
+        assert_eq!(issue(Duration::from_secs(30)).await, Ok(()), "it goes on at once");
+    }
+    assert!(!server.is_wedged());
+    assert_eq!(server.counters().max_waiting_writers, 1, "nobody waits but the one whose turn it is");
+}
+
+/// A database that is wedged by somebody else, or that answers no change for another reason, while reads work.
+#[tokio::test]
+async fn changes_without_an_answer_are_a_state_of_their_own() {
+    let database = Database::test_server().await;
+    let clock = ManualClock::at(NOW);
+    let settings =
+        database.settings().with_flag("TENANT_AUTH_DATABASE_WRITE_TIMEOUT", Some("300ms".to_owned()));
+    let service = Service::start_with(settings, clock.clone() as SharedClock).await;
+    let tenant = service.tenant("Acme").await;
+    let (key, _) = service.key(&tenant, &[]).await;
+    let server = database.server();
+    server.faults().set_writes(Fault::Hang);
+
+    let before = server.counters().requests;
+    let create = || v1::CreateTenantRequest { name: "Late".to_owned(), ..Default::default() };
+    let unanswered = service.admin().create_tenant(create()).await.unwrap_err();
+    assert_eq!(unanswered.get_error_details().error_info().unwrap().reason, "DATABASE_TIMED_OUT");
+    // The next one does not add to what may be under way.
+    let refused = service.admin().create_tenant(create()).await.unwrap_err();
+    assert_eq!(refused.get_error_details().error_info().unwrap().reason, "DATABASE_CIRCUIT_OPEN");
+    assert_eq!(server.counters().requests - before, 1);
+
+    assert_eq!(outcome(&service.validate(&key).await), "VERDICT_VALID");
+    assert_eq!(outcome(&service.validate(&strange_key()).await), "VERDICT_UNKNOWN");
+    assert_eq!(health(&service, "tenantauth.Database").await, ServingStatus::Serving);
+    assert_eq!(health(&service, "tenantauth.DatabaseWrites").await, ServingStatus::NotServing);
+    let ops = service.running.ops_address().unwrap();
+    let verbose = http(ops, "GET /readyz?verbose").await.unwrap().body;
+    assert!(verbose.contains("\nwrites    failing (timed_out) since "), "{verbose}");
+    assert!(http(ops, "GET /metrics").await.unwrap().body.contains("tenant_auth_database_writes_stalled 1"));
+
+    server.faults().clear();
+    clock.advance(Duration::from_secs(10));
+    assert!(service.admin().create_tenant(create()).await.is_ok(), "the probe");
+    assert!(http(ops, "GET /metrics").await.unwrap().body.contains("tenant_auth_database_writes_stalled 0"));
+}

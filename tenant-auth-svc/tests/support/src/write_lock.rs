@@ -1,0 +1,128 @@
+//! The lock for writing, as a sqld 0.24 keeps it: a line of connections, served in order.
+//!
+//! It has the real one's flaw, too. A connection whose client goes away keeps its place in the line. When its turn comes, the
+//! lock is handed to it, and nobody is there to give it back: from then on no transaction begins until the server is
+//! restarted, while every read works and `/health` says that all is well.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::counters::Tally;
+
+/// Whether the client of a request is still there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Client(Arc<AtomicBool>);
+
+impl Client {
+    /// It has gone.
+    pub(crate) fn leave(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    fn has_left(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// The lock.
+#[derive(Debug)]
+pub(crate) struct WriteLock {
+    state: Mutex<State>,
+    moved: Condvar,
+    tally: Tally,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    line: VecDeque<u64>,
+    next: u64,
+    held: bool,
+    /// Whoever holds it keeps it until this is taken back.
+    frozen: bool,
+    wedged: bool,
+    /// Raised by a restart: who waited before it gets an error.
+    restarts: u64,
+}
+
+/// Whoever has it may write. It is given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Held(Arc<WriteLock>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        while state.frozen {
+            state = self.0.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.held = false;
+        self.0.moved.notify_all();
+    }
+}
+
+impl WriteLock {
+    pub(crate) fn new(tally: Tally) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), moved: Condvar::new(), tally })
+    }
+
+    /// Waits in the line; `None` when the server was restarted meanwhile.
+    pub(crate) fn take(self: &Arc<Self>, client: &Client) -> Option<Held> {
+        let mut state = self.state();
+        let (place, restarts) = (state.next, state.restarts);
+        state.next += 1;
+        state.line.push_back(place);
+        self.count(&state);
+        loop {
+            if state.restarts != restarts {
+                return None;
+            }
+            let is_next = state.line.front() == Some(&place);
+            if is_next && !state.held && !state.wedged {
+                state.line.pop_front();
+                self.count(&state);
+                if !client.has_left() {
+                    state.held = true;
+                    return Some(Held(Arc::clone(self)));
+                }
+                // Handed to nobody.
+                state.wedged = true;
+            }
+            state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Whoever holds it, or takes it, keeps it for now, as during a long checkpoint.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        self.state().frozen = frozen;
+        self.moved.notify_all();
+    }
+
+    pub(crate) fn is_wedged(&self) -> bool {
+        self.state().wedged
+    }
+
+    /// As after a restart: nobody waits, nobody has it.
+    pub(crate) fn restart(&self) {
+        let mut state = self.state();
+        let restarts = state.restarts + 1;
+        *state = State { restarts, next: state.next, held: state.held, ..State::default() };
+        self.count(&state);
+        self.moved.notify_all();
+    }
+
+    fn count(&self, state: &State) {
+        let waiting = state.line.len() as u64;
+        self.tally.count(|counters| {
+            counters.waiting_writers = waiting;
+            counters.max_waiting_writers = counters.max_waiting_writers.max(waiting);
+        });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
