@@ -2,6 +2,7 @@
 
 mod error;
 mod following;
+mod heartbeat;
 mod listening;
 mod measuring;
 mod metering;
@@ -22,6 +23,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 pub use self::{error::StartError, running::Running};
 use self::{
+    heartbeat::Heartbeat,
     listening::{Services, Watching},
     measuring::Meters,
     metering::Metering,
@@ -37,6 +39,7 @@ use crate::{
         admin::Admin,
         clock::{Moment, SharedClock},
         freshness::World,
+        recovery::Recovery,
         session::Slides,
         sessions::Sessions,
         store::Circuit,
@@ -55,7 +58,7 @@ use crate::{
         backend::Backend,
         bounded::Allowances,
         cached::{CacheConfig, Cached, Outlook, oldest::Oldest},
-        client::{ClientConfig, DatabaseClient},
+        client::{Attempts, ClientConfig, DatabaseClient},
         coalesced::Coalesced,
         grouped::Grouped,
         hrana::{RemoteConfig, RemoteEngine},
@@ -63,6 +66,7 @@ use crate::{
         lookup::{Keys, Sessions as SessionTable},
         migrate::KNOWN_VERSION,
         sql::SqlStore,
+        write_queue::WriteQueue,
     },
     telemetry::{
         otlp::{Otlp, OtlpCounts},
@@ -82,6 +86,8 @@ pub type SessionMemory = Cached<SessionTable<Database>>;
 pub type Memories = (Memory, SessionMemory);
 /// What records and sums usage.
 pub type UsageMeter = Meter<Grouped, Database>;
+/// What an operator accepts the database through.
+pub type AnyDatabase = SqlStore<WriteQueue<Attempts>>;
 /// How this replica learns what others have changed.
 pub type ChangeFeed = Feed<Hop, Memories>;
 
@@ -120,7 +126,8 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         build::THIS.require_canonical()?;
     }
     let remote = matches!(config.database.location, Location::Remote { .. });
-    let migrate = config.database.migrate;
+    let (migrate, create_schema) = (config.database.migrate, config.database.create_schema);
+    let heartbeat = config.database.heartbeat;
     let listener = listening::bind(&config.listen).await?;
     let address = listener.address;
     let timeout = config.database.timing.total;
@@ -147,24 +154,31 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let keys = Keys::new(database.clone(), Arc::clone(&config.keys.peppers), Arc::clone(&uses));
     let oldest = Arc::new(Oldest::default());
     let memory = Cached::new(
-        Coalesced::new(keys, load),
+        Coalesced::new(keys, Arc::clone(hop.known()), load),
         config.memory.cache,
         Arc::clone(&clock),
         outlook(&hop, &heard),
+        Arc::clone(hop.known()),
         Arc::clone(&oldest),
     );
     let session_cache = CacheConfig { keys: config.sessions.in_memory, ..config.memory.cache };
     let session_memory = Cached::new(
-        Coalesced::new(SessionTable::new(database.clone()), load),
+        Coalesced::new(SessionTable::new(database.clone()), Arc::clone(hop.known()), load),
         session_cache,
         Arc::clone(&clock),
         outlook(&hop, &heard),
+        Arc::clone(hop.known()),
         Arc::clone(&oldest),
     );
     let memories = (memory.clone(), session_memory.clone());
     let told = config.memory.feed_interval.map(|_| Arc::clone(&heard));
     let hub = Hub::new(Arc::clone(&clock), told.is_some());
-    let feed = Arc::new(Feed::new(hop.clone(), memories.clone(), Arc::clone(&clock), heard, hub, timeout));
+    let known = Arc::clone(hop.known());
+    let feed = Feed::new(hop.clone(), memories.clone(), Arc::clone(&clock), heard, known, hub, timeout);
+    let feed = Arc::new(feed);
+    // It writes to a database that is not believed: that is what it is for.
+    let any_database = SqlStore::new(hop.writes().clone(), Arc::clone(&config.keys.peppers));
+    let recovery = Recovery::new(any_database, Arc::clone(&feed), Arc::clone(&clock));
     let format = config.keys.format;
     let admin = Arc::new(Admin::new(database.clone(), memories.clone(), format.clone(), Arc::clone(&clock)));
     let revision = memory.clone();
@@ -186,7 +200,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let services = Services {
         hits: Arc::clone(&validator),
         validation: ValidationRpc::new(Arc::clone(&validator), Arc::clone(&sessions), load),
-        admin: AdminRpc::new(Arc::clone(&admin)),
+        admin: AdminRpc::new(Arc::clone(&admin), recovery),
         info: InfoRpc(ServerInfo {
             build: build::THIS,
             remote,
@@ -208,13 +222,20 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     health.set_service_status(readiness::PROCESS, ServingStatus::Serving).await;
 
     let preparation =
-        Preparation { hop: hop.clone(), peppers: config.keys.peppers, migrate, clock: Arc::clone(&clock) };
+        Preparation { hop: hop.clone(), peppers: config.keys.peppers, migrate, create_schema, clock: Arc::clone(&clock) };
     let (preparation, readiness) = preparation.begin(health.clone());
     let following = match config.memory.feed_interval {
         Some(interval) => tokio::spawn(following::follow(Arc::clone(&feed), interval, readiness.clone())),
         None => tokio::spawn(following::look(hop.clone())),
     };
 
+    let heartbeat = heartbeat.map(|interval| Heartbeat {
+        hop: hop.clone(),
+        database: database.clone(),
+        clock: Arc::clone(&clock),
+        interval,
+    });
+    let beating = heartbeat.clone().map(|heartbeat| tokio::spawn(heartbeat.keep_beating(readiness.clone())));
     metering.begin_sweeping(readiness.clone());
     let upkeep = Upkeep::begin(
         database,
@@ -280,6 +301,8 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         server,
         preparation,
         following,
+        heartbeat,
+        beating,
     })
 }
 
@@ -288,7 +311,9 @@ fn outlook(hop: &Hop, heard: &Arc<Heard>) -> Outlook {
     let (hop, heard) = (hop.clone(), Arc::clone(heard));
     Box::new(move |now| {
         let breaker = hop.breaker();
-        if breaker.is_open(Circuit::Lookups) {
+        if hop.known().is_out_of_reach() {
+            World::Failing { probe: false }
+        } else if breaker.is_open(Circuit::Lookups) {
             World::Failing { probe: breaker.is_probe_due(Circuit::Lookups) }
         } else if heard.recently(now) {
             World::Heard

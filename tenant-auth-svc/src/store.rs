@@ -10,6 +10,7 @@ pub mod coalesced;
 pub mod engine;
 pub mod grouped;
 pub mod hrana;
+pub mod known;
 pub mod libsql;
 pub mod lookup;
 pub mod migrate;

@@ -16,7 +16,7 @@ pub(crate) use self::{
 };
 use crate::{
     command::{
-        audit::AuditCommand, key::KeyCommand, session::SessionCommand, tenant::TenantCommand,
+        audit::AuditCommand, database::DatabaseCommand, key::KeyCommand, session::SessionCommand, tenant::TenantCommand,
         usage::UsageCommand, validate::Validate,
     },
     exit, time,
@@ -75,6 +75,10 @@ pub(crate) enum Command {
     /// Look at who changed what
     #[command(subcommand)]
     Audit(AuditCommand),
+
+    /// Look whether the database is believed, and accept it after a restore
+    #[command(subcommand)]
+    Database(DatabaseCommand),
 
     /// Show and record what tenants consumed
     #[command(subcommand)]

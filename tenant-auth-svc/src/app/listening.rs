@@ -18,7 +18,7 @@ use tonic_health::{
 };
 use tower::ServiceBuilder;
 
-use super::{Database, Memories, Memory, SessionMemory, StartError};
+use super::{AnyDatabase, ChangeFeed, Database, Memories, Memory, SessionMemory, StartError};
 use crate::{
     config::ListenConfig,
     domain::validate::Validator,
@@ -49,7 +49,7 @@ const LARGE: usize = 1024 * 1024;
 pub(super) struct Services {
     pub(super) hits: Arc<Validator<Memory>>,
     pub(super) validation: ValidationRpc<Database, Memory, SessionMemory>,
-    pub(super) admin: AdminRpc<Database, Memories>,
+    pub(super) admin: AdminRpc<Database, Memories, AnyDatabase, Arc<ChangeFeed>>,
     pub(super) info: InfoRpc,
     pub(super) session: SessionRpc<Database, Memory, SessionMemory>,
     pub(super) usage: UsageRpc<Grouped, Database>,

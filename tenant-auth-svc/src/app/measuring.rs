@@ -144,6 +144,7 @@ impl Meters {
         told.perhaps(&names::FEED_LAG, lag.map(|lag| lag.as_secs_f64()));
         told.number(&names::FEED_EVENTS, float(self.feed.events()));
         told.number(&names::FEED_START_OVERS, float(self.feed.start_overs()));
+        told.number(&names::HELD_ENDS, size(self.feed.held().len()));
         told.number(&names::WATCH_SUBSCRIBERS, size(self.feed.hub().subscribers()));
         told.number(&names::WATCH_CUT_OFF, float(self.feed.hub().cut_off()));
     }
@@ -199,6 +200,9 @@ impl Meters {
 fn database(told: &mut Snapshot, hop: &Hop, facts: &Facts) {
     let (breaker, observed, bounded) = (hop.breaker(), hop.observed(), hop.bounded());
     told.number(&names::DATABASE_UP, truth(facts.database.is_some_and(|condition| condition.works())));
+    told.number(&names::DATABASE_TRUSTED, truth(facts.doubt.is_none()));
+    told.number(&names::DATABASE_STANDSTILL, facts.standstill.unwrap_or_default().as_secs_f64());
+    told.perhaps(&names::CLOCK_OFFSET, facts.clock_offset.map(seconds));
     let writes = facts.writes;
     told.number(&names::DATABASE_WRITABLE, truth(writes.condition.is_none_or(|condition| condition.works())));
     let stalled = writes.condition.is_some_and(|last| last.failure == Some(FailureKind::TimedOut));
@@ -245,6 +249,11 @@ fn labels<const N: usize>(labels: [&'static str; N]) -> Vec<Label> {
 
 fn truth(what: bool) -> f64 {
     f64::from(u8::from(what))
+}
+
+fn seconds(millis: i64) -> f64 {
+    let length = Duration::from_millis(millis.unsigned_abs()).as_secs_f64();
+    if millis < 0 { -length } else { length }
 }
 
 fn size(count: usize) -> f64 {

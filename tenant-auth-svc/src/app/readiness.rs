@@ -10,9 +10,13 @@ use crate::{
     domain::{
         clock::{Moment, SharedClock},
         key::Peppers,
-        store::Operation,
+        store::{Call, Lane, Operation},
+        verdict::Revision,
     },
-    store::migrate::{self, SchemaError},
+    store::{
+        migrate::{self, SchemaError},
+        sql::identity,
+    },
 };
 
 /// The health name of the process itself.
@@ -29,6 +33,9 @@ const NAMES: [&str; 4] = [PROCESS, READY, DATABASE, DATABASE_WRITES];
 /// The first wait before another look at a database that does not answer; it doubles up to [`LAST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// How long it may take to ask which database it is.
+const IDENTITY: Duration = Duration::from_secs(5);
 
 /// How far the preparation has come.
 #[derive(Clone, Debug)]
@@ -53,6 +60,7 @@ pub(super) struct Preparation {
     pub(super) hop: Hop,
     pub(super) peppers: Arc<Peppers>,
     pub(super) migrate: bool,
+    pub(super) create_schema: bool,
     pub(super) clock: SharedClock,
 }
 
@@ -114,13 +122,20 @@ impl Preparation {
 
     async fn attempt(&self) -> Result<(), SchemaError> {
         if self.migrate {
-            let applied = migrate::migrate(&self.hop, &self.clock).await?;
+            let applied = match self.create_schema {
+                true => migrate::migrate(&self.hop, &self.clock).await?,
+                false => migrate::upgrade(&self.hop, &self.clock).await?,
+            };
             if !applied.is_empty() {
                 tracing::info!(?applied, "the schema was brought up to date");
             }
         } else {
             migrate::verify(&self.hop).await?;
         }
+        // Without a feed nobody else would learn which database it is.
+        let call = Call::within(Lane::Maintenance, IDENTITY);
+        let identity = identity::read(&self.hop, call).await?;
+        self.hop.known().believe(&identity, Revision::default());
         migrate::verify_peppers(&self.hop, &self.peppers).await
     }
 
@@ -130,16 +145,19 @@ impl Preparation {
 
     async fn follow_database(&self, health: &HealthReporter, name: &'static str, operation: Operation) {
         let mut conditions = self.hop.observed().watch(operation);
+        let mut trust = self.hop.known().watch();
         let mut said = None;
         loop {
-            let works = conditions.borrow_and_update().is_some_and(|condition| condition.works());
+            let answers = conditions.borrow_and_update().is_some_and(|condition| condition.works());
+            let works = answers && trust.borrow_and_update().doubt.is_none();
             // Those who watch the name would be told of every other kind of failure.
             if said.replace(works) != Some(works) {
                 let status = if works { ServingStatus::Serving } else { ServingStatus::NotServing };
                 health.set_service_status(name, status).await;
             }
-            if conditions.changed().await.is_err() {
-                return;
+            tokio::select! {
+                changed = conditions.changed() => if changed.is_err() { return },
+                changed = trust.changed() => if changed.is_err() { return },
             }
         }
     }

@@ -16,6 +16,7 @@ use tonic_health::server::HealthReporter;
 
 use super::{
     ChangeFeed, Database, Memories, Memory, StartError,
+    heartbeat::Heartbeat,
     metering::Metering,
     readiness::{self, Readiness, State},
     reloading::Reloading,
@@ -70,6 +71,8 @@ pub struct Running {
     pub(super) server: Server,
     pub(super) preparation: JoinHandle<()>,
     pub(super) following: JoinHandle<()>,
+    pub(super) heartbeat: Option<Heartbeat>,
+    pub(super) beating: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -114,6 +117,17 @@ impl Running {
     #[must_use]
     pub fn feed(&self) -> &ChangeFeed {
         &self.feed
+    }
+
+    /// Gives a sign of life if one is due, at a moment of one's own; nothing where none is given.
+    ///
+    /// # Errors
+    /// When the database gives no answer.
+    pub async fn beat_if_due(&self) -> Result<(), StoreError> {
+        match &self.heartbeat {
+            Some(heartbeat) => heartbeat.beat_if_due().await,
+            None => Ok(()),
+        }
     }
 
     /// The memory of keys.
@@ -239,5 +253,8 @@ impl Drop for Running {
         self.preparation.abort();
         self.following.abort();
         self.looking.abort();
+        if let Some(beating) = &self.beating {
+            beating.abort();
+        }
     }
 }

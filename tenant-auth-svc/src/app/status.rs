@@ -51,6 +51,9 @@ impl Witnesses {
             phase,
             since,
             database: observed.condition(Operation::Read),
+            doubt: self.hop.known().trust().doubt,
+            standstill: self.hop.known().standstill(now.monotonic),
+            clock_offset: self.heard.as_ref().and_then(|heard| heard.clock_offset()),
             writes: Writes {
                 condition: observed.condition(Operation::Write),
                 waiting: Lane::ALL.iter().map(|lane| writes.waiting(*lane)).sum(),

@@ -119,7 +119,7 @@ async fn read_ahead(
     let mut after = None;
     while left > 0 {
         let limit = left.min(PAGE);
-        let reading = memory.reading_ahead();
+        let reading = memory.reading();
         let Ok(page) = database.keys_in_use(call(), after.clone(), limit).await else {
             // It is logged where it happens.
             tokio::time::sleep(PAUSE).await;

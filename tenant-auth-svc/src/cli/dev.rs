@@ -55,6 +55,7 @@ pub(super) async fn run(args: DevArgs) -> ExitCode {
         .with_flag("TENANT_AUTH_OPS_LISTEN", Some("127.0.0.1:0".to_owned()))
         // No load balancer looks.
         .with_flag("TENANT_AUTH_DRAIN_DELAY", Some("0s".to_owned()))
+        .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
         .with_flag("TENANT_AUTH_DATABASE_URL", Some(format!("file:{}", database.display())));
     let config = match ServiceConfig::read(settings) {
         Ok((config, _)) => config,

@@ -26,6 +26,13 @@ pub struct DatabaseConfig {
     pub write_timeout: Duration,
     /// `TENANT_AUTH_DATABASE_MAX_IN_FLIGHT`: reads at once, shared out over the lanes. Default `64`.
     pub in_flight: usize,
+    /// `TENANT_AUTH_CREATE_SCHEMA`: whether `serve` makes the schema in a database that is empty. Default `false`: a database
+    /// that is empty by mistake must not be taken for one without keys. `tenant-auth-svc migrate` always makes it.
+    pub create_schema: bool,
+    /// `TENANT_AUTH_HEARTBEAT_INTERVAL`: how often one of the replicas changes a row, so that all notice when the copy of the
+    /// database that they read stands still. Default `1s`; `off` where the URL is that of the primary itself, or the database
+    /// is embedded.
+    pub heartbeat: Option<Duration>,
     /// `TENANT_AUTH_MIGRATE`: whether `serve` brings the schema up to date. Default `true`; with `false` it waits
     /// until somebody else has.
     pub migrate: bool,
@@ -61,6 +68,8 @@ impl DatabaseConfig {
         let least = Allowances::MIN_TOTAL as u64;
         let in_flight = reader.value("TENANT_AUTH_DATABASE_MAX_IN_FLIGHT", "64", number(least..=4_096));
         let migrate = reader.value("TENANT_AUTH_MIGRATE", "true", flag);
+        let create_schema = reader.value("TENANT_AUTH_CREATE_SCHEMA", "false", flag);
+        let heartbeat = reader.value("TENANT_AUTH_HEARTBEAT_INTERVAL", "1s", heartbeat);
 
         let location = located(reader, address, token);
         let (attempt, total) = (attempt?, total?);
@@ -70,8 +79,13 @@ impl DatabaseConfig {
                 "must not be longer than TENANT_AUTH_DATABASE_TIMEOUT",
             );
         }
+        let location = location?;
+        // What belongs to this process alone has no copies.
+        let heartbeat = heartbeat?.filter(|_| matches!(location, Location::Remote { .. }));
         Some(Self {
-            location: location?,
+            location,
+            create_schema: create_schema?,
+            heartbeat,
             connect_timeout: connect?,
             timing: Timing { attempt, total },
             write_timeout: write?,
@@ -87,6 +101,18 @@ fn timeout(text: &str) -> Result<Duration, String> {
         Ok(time)
     } else {
         Err(format!("must be from 1ms to 60s, not {text:?}"))
+    }
+}
+
+fn heartbeat(text: &str) -> Result<Option<Duration>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let time = duration(text)?;
+    if (Duration::from_secs(1)..=Duration::from_secs(60)).contains(&time) {
+        Ok(Some(time))
+    } else {
+        Err(format!("must be from 1s to 60s, or off, not {text:?}"))
     }
 }
 

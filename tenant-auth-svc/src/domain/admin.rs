@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 pub use self::error::AdminError;
 use super::{
     audit::{Actor, AuditEvent, AuditFilter},
-    change::{BySubject, Fate, Forget, ForgetAbsence, News},
+    change::{BySubject, Fate, Forget, ForgetAbsence, News, WriteThrough},
     clock::{SharedClock, UnixMillis},
     id::{KeyId, TenantId},
     key::{
-        ApiKey, ImportOutcome, KeyFormat, KeyHash, KeyToImport, NewKey, PresentedKey, RandomnessUnavailable,
+        ApiKey, ImportOutcome, KeyFormat, KeyHash, KeyRecord, KeyToImport, NewKey, PresentedKey, RandomnessUnavailable,
         Rotated, Rotation,
     },
     page::{Page, PageRequest},
     scope::ScopeSet,
-    store::{Call, Change, Lane, Store},
+    store::{Call, Change, Committed, Lane, Store, StoreError},
     tenant::{NewTenant, Tenant, TenantStatus},
     text::{KeyName, Plan, PrefixHint, Reason, TenantName},
 };
@@ -49,9 +49,9 @@ pub struct KeyOrder {
 }
 
 /// The memory of keys, and of whatever else ends with them.
-pub trait Keeper: Forget + ForgetAbsence<KeyHash> {}
+pub trait Keeper: Forget + ForgetAbsence<KeyHash> + WriteThrough<KeyHash, KeyRecord> {}
 
-impl<M: Forget + ForgetAbsence<KeyHash>> Keeper for M {}
+impl<M: Forget + ForgetAbsence<KeyHash> + WriteThrough<KeyHash, KeyRecord>> Keeper for M {}
 
 /// Manages tenants and keys.
 #[derive(Debug)]
@@ -127,11 +127,13 @@ impl<S: Store, M: Keeper> Admin<S, M> {
             self.store.set_tenant_status(call(deadline), &id, status, reason.as_ref(), &change).await;
         // Even after a failure: its answer may have been lost after the commit.
         let fate = match &outcome {
-            Ok(Some(tenant)) if tenant.status == TenantStatus::Suspended => Fate::Suspended,
+            Ok(Committed { outcome: Some(tenant), .. }) if tenant.status == TenantStatus::Suspended => {
+                Fate::Suspended
+            }
             _ => Fate::Changed,
         };
-        self.memory.heard(&BySubject::tenant(&id, by_ourselves(fate)));
-        outcome?.ok_or(AdminError::NoSuchTenant(id))
+        self.memory.heard(&BySubject::tenant(&id, by_ourselves(fate, &outcome)));
+        outcome?.outcome.ok_or(AdminError::NoSuchTenant(id))
     }
 
     /// Issues a key.
@@ -157,9 +159,12 @@ impl<S: Store, M: Keeper> Admin<S, M> {
             scopes: order.scopes,
             expires_at: order.expires_at,
         };
-        let stored = self.store.insert_key(call(deadline), &key, &change).await?;
-        let key = stored.ok_or(AdminError::NoSuchTenant(key.tenant_id))?;
-        Ok(Issued { key, plaintext })
+        let begun = self.memory.begin();
+        let Committed { outcome, revision } = self.store.insert_key(call(deadline), &key, &change).await?;
+        let (stored, record) = outcome.ok_or(AdminError::NoSuchTenant(key.tenant_id))?;
+        self.memory.added(std::slice::from_ref(&hash), Some(revision));
+        self.memory.put(begun, &hash, record, revision);
+        Ok(Issued { key: stored, plaintext })
     }
 
     /// Takes over keys; one outcome each, in order.
@@ -174,8 +179,8 @@ impl<S: Store, M: Keeper> Admin<S, M> {
     ) -> Result<Vec<ImportOutcome>, AdminError> {
         let outcome = self.store.import_keys(call(deadline), &keys, &self.change(actor)).await;
         let hashes: Vec<_> = keys.iter().map(|import| import.key.hash).collect();
-        self.memory.added(&hashes);
-        Ok(outcome?)
+        self.memory.added(&hashes, outcome.as_ref().ok().map(|committed| committed.revision));
+        Ok(outcome?.outcome)
     }
 
     /// Replaces a key; the old one ends after the overlap. The second value is the old key.
@@ -206,10 +211,16 @@ impl<S: Store, M: Keeper> Admin<S, M> {
             prefix_hint,
             expires_at,
         };
+        let begun = self.memory.begin();
         let outcome = self.store.rotate_key(call(deadline), &rotation, &change).await;
-        self.memory.heard(&BySubject::key(&old, by_ourselves(Fate::Changed)));
-        match outcome? {
-            Rotated::Done { new, old } => Ok((Issued { key: *new, plaintext }, *old)),
+        self.memory.heard(&BySubject::key(&old, by_ourselves(Fate::Changed, &outcome)));
+        let Committed { outcome, revision } = outcome?;
+        match outcome {
+            Rotated::Done { new, old, record } => {
+                self.memory.added(std::slice::from_ref(&hash), Some(revision));
+                self.memory.put(begun, &hash, *record, revision);
+                Ok((Issued { key: *new, plaintext }, *old))
+            }
             Rotated::NoSuchKey => Err(AdminError::NoSuchKey(old)),
             Rotated::Refused(key) => {
                 let because = if key.revoked_at.is_some() {
@@ -237,10 +248,10 @@ impl<S: Store, M: Keeper> Admin<S, M> {
     ) -> Result<ApiKey, AdminError> {
         let change = self.change(actor);
         let outcome = self.store.revoke_key(call(deadline), &id, &reason, &change).await;
-        let revoked_at = outcome.as_ref().ok().and_then(Option::as_ref).and_then(|key| key.revoked_at);
-        let fate = revoked_at.map_or(Fate::Changed, Fate::Revoked);
-        self.memory.heard(&BySubject::key(&id, by_ourselves(fate)));
-        outcome?.ok_or(AdminError::NoSuchKey(id))
+        let revoked = outcome.as_ref().ok().and_then(|committed| committed.outcome.as_ref());
+        let fate = revoked.and_then(|key| key.revoked_at).map_or(Fate::Changed, Fate::Revoked);
+        self.memory.heard(&BySubject::key(&id, by_ourselves(fate, &outcome)));
+        outcome?.outcome.ok_or(AdminError::NoSuchKey(id))
     }
 
     /// Lists a tenant's keys by id.
@@ -291,9 +302,9 @@ fn call(deadline: Instant) -> Call {
     Call::until(Lane::Admin, deadline)
 }
 
-/// A change that this replica has made, whose position in the log nobody has told it.
-pub(super) fn by_ourselves(fate: Fate) -> News {
-    News { fate, revision: None }
+/// A change that this replica has made, or has tried to make: then nobody knows its position in the log.
+pub(super) fn by_ourselves<T>(fate: Fate, outcome: &Result<Committed<T>, StoreError>) -> News {
+    News { fate, revision: outcome.as_ref().ok().map(|committed| committed.revision) }
 }
 
 fn must_be_after(expires_at: Option<UnixMillis>, now: UnixMillis) -> Result<(), AdminError> {

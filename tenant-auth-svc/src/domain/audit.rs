@@ -28,6 +28,8 @@ pub enum AuditAction {
     KeyRotate,
     /// A key was withdrawn.
     KeyRevoke,
+    /// The database was accepted as it is, instead of one that was known.
+    DatabaseAccept,
 }
 
 impl AuditAction {
@@ -42,6 +44,7 @@ impl AuditAction {
             Self::KeyImport => "key.import",
             Self::KeyRotate => "key.rotate",
             Self::KeyRevoke => "key.revoke",
+            Self::DatabaseAccept => "database.accept",
         }
     }
 }

@@ -28,7 +28,7 @@ pub struct News {
     /// What it says.
     pub fate: Fate,
     /// The change's position in the log: what was read at or after it reflects the change. `None` for a change that
-    /// this replica has made itself: every read that began before it was told may lack it.
+    /// this replica has tried to make and has had no answer to: every read that began before it was told may lack it.
     pub revision: Option<Revision>,
 }
 
@@ -98,6 +98,9 @@ pub trait Record: Clone + Debug + Send + Sync + 'static {
     /// The value for the record with an id, if that is how the values name it.
     fn of_id<'m, T>(id: &Self::Id, values: &'m BySubject<T>) -> Option<&'m T>;
 
+    /// Whether the record shows an end by itself; a change is nothing to be shown.
+    fn shows(&self, fate: Fate) -> bool;
+
     /// Writes an end into the record; nothing for [`Fate::Changed`].
     fn end(&mut self, fate: Fate);
 }
@@ -112,12 +115,29 @@ pub trait Forget: Send + Sync + 'static {
     /// Nobody knows what has changed: the change log has a gap, or is another one. What is in memory must be verified
     /// before it is relied on; while the database does not answer, it may still stand in.
     fn verify_all(&self);
+
+    /// These ends are known, and the database that is read from now on may lack them: it was restored from before they came.
+    /// They hold until it tells of a change of what they are about.
+    fn hold(&self, ends: &BySubject<News>);
 }
 
 /// A memory that also knows what is not there.
 pub trait ForgetAbsence<I>: Send + Sync + 'static {
-    /// These may have been absent before, and are there now.
-    fn added(&self, ids: &[I]);
+    /// These may have been absent before, and are there now; since a position of the log, if that is known: what was read
+    /// before it is not believed about them.
+    fn added(&self, ids: &[I], revision: Option<Revision>);
+}
+
+/// A memory that can be told what this replica has just written: it knows better then than a copy of the database that lags.
+pub trait WriteThrough<I, R>: Send + Sync + 'static {
+    /// A write that is under way.
+    type Begun: Send;
+
+    /// Before it begins: the moment from which its outcome counts.
+    fn begin(&self) -> Self::Begun;
+
+    /// What is there now, as of a position of the log.
+    fn put(&self, begun: Self::Begun, id: &I, record: R, revision: Revision);
 }
 
 impl<A: Forget, B: Forget> Forget for (A, B) {
@@ -130,10 +150,27 @@ impl<A: Forget, B: Forget> Forget for (A, B) {
         self.0.verify_all();
         self.1.verify_all();
     }
+
+    fn hold(&self, ends: &BySubject<News>) {
+        self.0.hold(ends);
+        self.1.hold(ends);
+    }
 }
 
 impl<I, A: ForgetAbsence<I>, B: Send + Sync + 'static> ForgetAbsence<I> for (A, B) {
-    fn added(&self, ids: &[I]) {
-        self.0.added(ids);
+    fn added(&self, ids: &[I], revision: Option<Revision>) {
+        self.0.added(ids, revision);
+    }
+}
+
+impl<I, R, A: WriteThrough<I, R>, B: Send + Sync + 'static> WriteThrough<I, R> for (A, B) {
+    type Begun = A::Begun;
+
+    fn begin(&self) -> A::Begun {
+        self.0.begin()
+    }
+
+    fn put(&self, begun: A::Begun, id: &I, record: R, revision: Revision) {
+        self.0.put(begun, id, record, revision);
     }
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::{
     admin::by_ourselves,
-    change::{BySubject, Fate, Forget},
+    change::{BySubject, Fate, Forget, WriteThrough},
     clock::{SharedClock, UnixMillis},
     id::TenantId,
     key::PresentedKey,
@@ -20,15 +20,21 @@ use super::{
         Attributes, Binding, Expiry, NewSession, Session, SessionId, SessionRecord, SessionVerdict, Slides,
         Ttl,
     },
-    store::{Call, FailureKind, Lane, Store, StoreError},
+    store::{Call, Committed, FailureKind, Lane, Store, StoreError},
     validate::{KeySource, Question, Validator},
     verdict::{Decision, Provenance, Source, Verdict},
 };
 
 /// The memory of sessions.
-pub trait SessionMemory: RecordSource<Id = SessionId, Record = SessionRecord> + Forget {}
+pub trait SessionMemory:
+    RecordSource<Id = SessionId, Record = SessionRecord> + Forget + WriteThrough<SessionId, SessionRecord>
+{
+}
 
-impl<M: RecordSource<Id = SessionId, Record = SessionRecord> + Forget> SessionMemory for M {}
+impl<M> SessionMemory for M where
+    M: RecordSource<Id = SessionId, Record = SessionRecord> + Forget + WriteThrough<SessionId, SessionRecord>
+{
+}
 
 /// A session to bind to the tenant of a key.
 #[derive(Debug)]
@@ -154,10 +160,15 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
             bind_id: uuid::Uuid::now_v7().simple().to_string(),
             cap: self.cap,
         };
+        let begun = self.memory.begin();
         let outcome = self.store.bind_session(call(deadline), &new).await;
         // Even after a failure: its answer may have been lost after the commit.
-        self.memory.heard(&BySubject::session(&order.id, by_ourselves(Fate::Changed)));
-        match outcome? {
+        self.memory.heard(&BySubject::session(&order.id, by_ourselves(Fate::Changed, &outcome)));
+        let Committed { outcome: (binding, record), revision } = outcome?;
+        if let Some(record) = record {
+            self.memory.put(begun, &order.id, record, revision);
+        }
+        match binding {
             Binding::Bound { session, already } => Ok(Bound::Done { session, already }),
             Binding::HeldByAnotherTenant => Ok(Bound::Denied(SessionVerdict::TenantMismatch)),
             Binding::TooMany => Err(SessionError::TooMany { cap: self.cap }),
@@ -175,9 +186,10 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
         deadline: Instant,
     ) -> Result<bool, SessionError> {
         let outcome = self.store.unbind_session(call(deadline), &id, &tenant, self.clock.now()).await;
-        let fate = if matches!(outcome, Ok(true)) { Fate::Unbound } else { Fate::Changed };
-        self.memory.heard(&BySubject::session(&id, by_ourselves(fate)));
-        Ok(outcome?)
+        let was_bound = outcome.as_ref().is_ok_and(|committed| committed.outcome);
+        let fate = if was_bound { Fate::Unbound } else { Fate::Changed };
+        self.memory.heard(&BySubject::session(&id, by_ourselves(fate, &outcome)));
+        Ok(outcome?.outcome)
     }
 
     /// Lists a tenant's sessions that are not over, newest first.

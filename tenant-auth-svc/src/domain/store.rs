@@ -4,7 +4,7 @@ mod call;
 mod circuit;
 mod failure;
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 pub use self::{
     call::{Call, Lane, Operation},
@@ -15,6 +15,7 @@ use super::{
     audit::{Actor, AuditEvent, AuditFilter},
     clock::UnixMillis,
     id::{KeyId, TenantId},
+    identity::DatabaseIdentity,
     key::{ApiKey, ImportOutcome, KeyHash, KeyRecord, KeyToImport, NewKey, Rotated, Rotation},
     page::{Page, PageRequest},
     session::{Binding, NewSession, Session, SessionId, SessionRecord},
@@ -39,6 +40,8 @@ pub struct Found<R> {
     pub records: Vec<Option<R>>,
     /// The change-log position that they reflect.
     pub revision: Revision,
+    /// Of which database they are.
+    pub database: DatabaseIdentity,
 }
 
 /// Keys in use, the most recently used ones first.
@@ -47,6 +50,17 @@ pub struct InUse {
     /// Each with the digest it is stored under.
     pub keys: Vec<(StoredDigest, KeyRecord)>,
     /// The change-log position that they reflect.
+    pub revision: Revision,
+    /// Of which database they are.
+    pub database: DatabaseIdentity,
+}
+
+/// A change that is committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed<T> {
+    /// What it came to.
+    pub outcome: T,
+    /// Where the change log ended with it: what was read before that lacks it.
     pub revision: Revision,
 }
 
@@ -88,12 +102,13 @@ pub trait Store: Send + Sync + 'static {
         ids: &[SessionId],
     ) -> impl Future<Output = Result<Found<SessionRecord>, StoreError>> + Send;
 
-    /// Binds a session, or finds it bound. Sessions that are over make room if the tenant has too many.
+    /// Binds a session, or finds it bound, and gives what a lookup would find. Sessions that are over make room if the tenant has
+    /// too many.
     fn bind_session(
         &self,
         call: Call,
         new: &NewSession,
-    ) -> impl Future<Output = Result<Binding, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Committed<(Binding, Option<SessionRecord>)>, StoreError>> + Send;
 
     /// Ends a session of a tenant; whether there was one that was not over at that moment.
     fn unbind_session(
@@ -102,7 +117,7 @@ pub trait Store: Send + Sync + 'static {
         id: &SessionId,
         tenant: &TenantId,
         now: UnixMillis,
-    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Committed<bool>, StoreError>> + Send;
 
     /// Lists a tenant's sessions that are not over at a moment, newest first.
     fn list_sessions(
@@ -158,15 +173,15 @@ pub trait Store: Send + Sync + 'static {
         status: TenantStatus,
         reason: Option<&Reason>,
         change: &Change,
-    ) -> impl Future<Output = Result<Option<Tenant>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Committed<Option<Tenant>>, StoreError>> + Send;
 
-    /// Stores an issued key; `None` when there is no such tenant.
+    /// Stores an issued key, and gives what a lookup would find; `None` when there is no such tenant.
     fn insert_key(
         &self,
         call: Call,
         key: &NewKey,
         change: &Change,
-    ) -> impl Future<Output = Result<Option<ApiKey>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Committed<Option<(ApiKey, KeyRecord)>>, StoreError>> + Send;
 
     /// Takes over keys; one outcome each, in order.
     fn import_keys(
@@ -174,7 +189,7 @@ pub trait Store: Send + Sync + 'static {
         call: Call,
         keys: &[KeyToImport],
         change: &Change,
-    ) -> impl Future<Output = Result<Vec<ImportOutcome>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Committed<Vec<ImportOutcome>>, StoreError>> + Send;
 
     /// Replaces a key.
     fn rotate_key(
@@ -182,7 +197,7 @@ pub trait Store: Send + Sync + 'static {
         call: Call,
         rotation: &Rotation,
         change: &Change,
-    ) -> impl Future<Output = Result<Rotated, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Committed<Rotated>, StoreError>> + Send;
 
     /// Withdraws a key; `None` when there is no such key.
     fn revoke_key(
@@ -191,7 +206,7 @@ pub trait Store: Send + Sync + 'static {
         id: &KeyId,
         reason: &Reason,
         change: &Change,
-    ) -> impl Future<Output = Result<Option<ApiKey>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Committed<Option<ApiKey>>, StoreError>> + Send;
 
     /// Lists a tenant's keys by id; with `live_at`, only those not withdrawn and not over at that moment.
     fn list_keys(
@@ -201,6 +216,23 @@ pub trait Store: Send + Sync + 'static {
         page: &PageRequest<KeyId>,
         live_at: Option<UnixMillis>,
     ) -> impl Future<Output = Result<Page<ApiKey, KeyId>, StoreError>> + Send;
+
+    /// Accepts the database as it is, instead of one that a replica knows: from now on its epoch is higher than that one's.
+    /// Gives what it is then.
+    fn accept_database(
+        &self,
+        call: Call,
+        known: &DatabaseIdentity,
+        reason: &Reason,
+        change: &Change,
+    ) -> impl Future<Output = Result<DatabaseIdentity, StoreError>> + Send;
+
+    /// Changes the heartbeat, unless it was changed within the interval; gives it as it is then.
+    fn beat(
+        &self,
+        call: Call,
+        interval: Duration,
+    ) -> impl Future<Output = Result<i64, StoreError>> + Send;
 
     /// Lists the audit log, newest first.
     fn list_audit(

@@ -3,29 +3,40 @@
 //! One read over the log's primary key per poll, whatever happened: at the default interval 14,400 an hour and replica,
 //! of three index entries each while idle.
 
+mod ends;
+mod heard;
+mod position;
+mod reading;
+
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex as StdMutex, PoisonError},
     time::Duration,
 };
 
 use tokio::sync::Mutex;
 
+pub use self::heard::{Heard, MAX_CLOCK_OFFSET, is_wrong};
+
+use self::{
+    ends::Ends,
+    position::{Continuity, Position},
+    reading::{READ, Reading},
+};
 use super::hub::Hub;
 use crate::{
     domain::{
-        change::{BySubject, Fate, Forget, News},
-        clock::{SharedClock, UnixMillis},
-        id::{KeyId, TenantId},
-        session::SessionId,
+        change::Forget,
+        clock::SharedClock,
+        identity::{DatabaseIdentity, Doubt},
+        recovery::{DatabaseState, DatabaseWatch, HeldEnd},
         store::{Call, FailureKind, Lane, StoreError},
         verdict::Revision,
-        watch::{Invalidation, Subject},
     },
     measure::counts::Counter,
-    store::engine::{Engine, Row, Statement},
+    store::{
+        engine::{Engine, Statement},
+        known::{KnownDatabase, lagging, untrusted},
+    },
 };
 
 /// After this long without a successful read the feed vouches for nothing.
@@ -37,30 +48,6 @@ const MOST: usize = 1_000;
 /// How many entries of the log are kept. Replicas that were away for longer verify what they have.
 pub const KEPT: i64 = 100_000;
 
-/// Everything after a position, and whether the log is still the one that the position was taken from: the entry at
-/// it (if it is gone, the last one before it), and the log's first and last; for what has ended, its end. One row at least, so that an answer without rows is
-/// no answer.
-const READ: &str = "\
-SELECT log.seq, log.kind, log.ref, log.tenant_id, \
-       (SELECT coalesce(max(seq), 0) FROM changes), (SELECT coalesce(min(seq), 0) FROM changes), \
-       (SELECT kind || ' ' || ref || ' ' || at FROM changes WHERE seq <= ?1 ORDER BY seq DESC LIMIT 1), \
-       log.kind || ' ' || log.ref || ' ' || log.at, \
-       CASE log.kind WHEN 'key' THEN (SELECT revoked_at FROM api_keys WHERE id = log.ref) END, \
-       CASE log.kind WHEN 'tenant' THEN (SELECT status = 'suspended' FROM tenants WHERE id = log.ref) END, \
-       CASE log.kind WHEN 'session' THEN EXISTS (SELECT 1 FROM session_bindings WHERE session_id = log.ref) END \
-FROM (SELECT 1) LEFT JOIN (SELECT seq, kind, ref, tenant_id, at FROM changes WHERE seq > ?1 ORDER BY seq LIMIT ?2) AS log \
-ON TRUE ORDER BY log.seq";
-
-/// Where the reading stands.
-#[derive(Debug, Default)]
-struct Position {
-    seq: i64,
-    /// The entry at `seq`, to recognise the log by. `None` when the log was empty up to there.
-    mark: Option<String>,
-    /// Whether the log was ever read.
-    begun: bool,
-}
-
 /// The feed of one replica.
 #[derive(Debug)]
 pub struct Feed<E, M> {
@@ -68,45 +55,26 @@ pub struct Feed<E, M> {
     memory: M,
     clock: SharedClock,
     heard: Arc<Heard>,
+    known: Arc<KnownDatabase>,
     hub: Hub,
     patience: Duration,
     position: Mutex<Position>,
+    ends: StdMutex<Ends>,
+    /// Ends that the database may lack, and that hold all the same.
+    held: StdMutex<Vec<HeldEnd>>,
     events: Counter,
     start_overs: Counter,
 }
 
-/// When the feed was last heard.
-#[derive(Debug, Default)]
-pub struct Heard(AtomicU64);
-
-impl Heard {
-    /// When the feed was last heard, by the monotonic clock; `None` when it never was.
-    #[must_use]
-    pub fn last(&self) -> Option<Duration> {
-        // Zero stands for never, so that moments are kept one millisecond later than they are.
-        self.0.load(Ordering::Acquire).checked_sub(1).map(Duration::from_millis)
-    }
-
-    /// Whether the feed was heard within [`SILENCE`] of a moment of the monotonic clock.
-    #[must_use]
-    pub fn recently(&self, now: Duration) -> bool {
-        self.last().is_some_and(|at| now.saturating_sub(at) <= SILENCE)
-    }
-
-    fn note(&self, at: Duration) {
-        let millis = u64::try_from(at.as_millis()).unwrap_or(u64::MAX - 1);
-        self.0.store(millis + 1, Ordering::Release);
-    }
-}
-
 impl<E: Engine, M: Forget> Feed<E, M> {
-    /// Reads the log through `engine`, makes `memory` forget, tells through `heard` that it did, and passes on through
-    /// `hub` what it read. A read may take as long as any call may, `timeout`, or half a second.
+    /// Reads the log of the database that is `known` through `engine`, makes `memory` forget, tells through `heard` that it did,
+    /// and passes on through `hub` what it read. A read may take as long as any call may, `timeout`, or half a second.
     pub fn new(
         engine: E,
         memory: M,
         clock: SharedClock,
         heard: Arc<Heard>,
+        known: Arc<KnownDatabase>,
         hub: Hub,
         timeout: Duration,
     ) -> Self {
@@ -115,9 +83,12 @@ impl<E: Engine, M: Forget> Feed<E, M> {
             memory,
             clock,
             heard,
+            known,
             hub,
             patience: timeout.min(PATIENCE),
             position: Mutex::default(),
+            ends: StdMutex::default(),
+            held: StdMutex::default(),
             events: Counter::default(),
             start_overs: Counter::default(),
         }
@@ -138,23 +109,35 @@ impl<E: Engine, M: Forget> Feed<E, M> {
         self.start_overs.get()
     }
 
+    /// Ends that hold although the database may lack them: it was rolled back, and accepted as it is. They are to be made again.
+    pub fn held(&self) -> Vec<HeldEnd> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Reads everything new, and only then counts as heard.
     ///
     /// # Errors
-    /// When the database gives no complete answer; the position stays, and the next read starts there.
+    /// When the database gives no complete answer; the position stays, and the next read starts there. When it is not the one
+    /// that this replica knows, or a copy that lags or stands still.
     pub async fn poll(&self) -> Result<(), StoreError> {
         let mut position = self.position.lock().await;
         loop {
             // From before the read: a change that commits during it may be missing from it.
-            let at = self.clock.monotonic();
+            let (at, asked_at) = (self.clock.monotonic(), self.clock.now());
             // The first reading wants to know where the log ends, and nothing of what is in it.
             let after = if position.begun { position.seq } else { i64::MAX };
             let statement = Statement::new(READ).bind(after).bind(i64::try_from(MOST).unwrap_or(i64::MAX));
-            let rows = self.engine.query(Call::within(Lane::Feed, self.patience), statement).await?;
-            let news = Reading::read(&rows)?;
-            let more = news.count == MOST;
-            self.apply(&mut position, news);
+            let answer = self.engine.query(Call::within(Lane::Feed, self.patience), statement).await;
+            let reading = Reading::read(&answer.inspect_err(|error| self.doubt_if_empty(error))?)?;
+            self.heard.compare_clocks(asked_at, self.clock.now(), reading.heartbeat.now);
+            let database = self.recognise(&mut position, &reading, at)?;
+            let more = reading.entries.len() == MOST;
+            self.apply(&mut position, reading, &database);
             if !more {
+                if self.known.is_out_of_reach() {
+                    // A copy that stands still says nothing about what has changed since.
+                    return Err(lagging());
+                }
                 self.heard.note(at);
                 self.hub.alive();
                 return Ok(());
@@ -162,43 +145,89 @@ impl<E: Engine, M: Forget> Feed<E, M> {
         }
     }
 
-    fn apply(&self, position: &mut Position, news: Reading) {
-        let cut_off = news.oldest > position.seq + 1 && news.newest > position.seq;
-        let another_log = news.newest < position.seq
-            || (position.mark.is_some() && news.mark.is_some() && news.mark != position.mark);
-        self.events.add(news.count as u64);
+    /// A database without our tables is none that could be known.
+    fn doubt_if_empty(&self, error: &StoreError) {
+        if error.kind == FailureKind::Misplaced {
+            self.known.doubt(Doubt::Empty, None, Revision(0));
+        }
+    }
+
+    /// Whether what was read comes from the database that this replica knows, and goes on from where it has read.
+    fn recognise(
+        &self,
+        position: &mut Position,
+        reading: &Reading,
+        at: Duration,
+    ) -> Result<DatabaseIdentity, StoreError> {
+        let log_end = Revision(reading.newest);
+        let doubt = |doubt| {
+            self.known.doubt(doubt, reading.database.clone(), log_end);
+            Err(untrusted())
+        };
+        let Some(found) = &reading.database else { return doubt(Doubt::Another) };
+        let known = self.known.trust().known;
+        if known.as_ref().is_some_and(|known| found.epoch > known.epoch) {
+            self.accept(position, reading);
+            return Ok(found.clone());
+        }
+        if known.is_some_and(|known| known != *found) {
+            return doubt(Doubt::Another);
+        }
+        match position.follows(reading, at) {
+            Continuity::Broken => doubt(Doubt::RolledBack),
+            Continuity::Behind => Err(lagging()),
+            Continuity::GoesOn => Ok(found.clone()),
+            Continuity::Pruned => {
+                self.start_over(position.seq, reading, "the change log does not reach back to where it was read");
+                Ok(found.clone())
+            }
+        }
+    }
+
+    /// An operator has accepted the database as it is. What has ended since holds, whatever it says.
+    fn accept(&self, position: &mut Position, reading: &Reading) {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = ends.after(Revision(position.common_end()));
+        ends.clear();
+        self.memory.hold(&ends::by_subject(&held));
+        tracing::warn!(held = held.len(), "the database was accepted as it is; ends that it may lack are held");
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).extend(held);
+        self.start_over(position.seq, reading, "the database was accepted as it is");
+        position.restart(reading);
+    }
+
+    fn start_over(&self, position: i64, reading: &Reading, reason: &'static str) {
+        self.start_overs.one();
+        let (oldest, newest) = (reading.oldest, reading.newest);
+        tracing::warn!(position, oldest, newest, reason, "everything in memory is verified");
+        self.memory.verify_all();
+        self.hub.started_over(Revision(reading.last().map_or(newest, |(seq, _)| *seq)), reason);
+    }
+
+    fn apply(&self, position: &mut Position, reading: Reading, database: &DatabaseIdentity) {
+        self.events.add(reading.entries.len() as u64);
+        let reached = Revision(reading.last().map_or(reading.newest, |(seq, _)| *seq));
         if !position.begun {
             // What is in memory by now was read without anybody listening.
             self.memory.verify_all();
-        } else if another_log || cut_off {
-            self.start_overs.one();
-            tracing::warn!(
-                position = position.seq,
-                oldest = news.oldest,
-                newest = news.newest,
-                "the change log does not go on from where it was read (restored, or pruned): memory is verified"
-            );
-            self.memory.verify_all();
+            self.hub.started_over(reached, "the change log is read from here on");
+        } else if !reading.about.is_empty() {
+            self.memory.heard(&reading.about);
+            self.ends.lock().unwrap_or_else(PoisonError::into_inner).note(&reading.changes, &reading.about);
+            let is_told = |(held, _): &HeldEnd| {
+                reading.changes.iter().any(|change| change.subject == held.subject)
+            };
+            self.held.lock().unwrap_or_else(PoisonError::into_inner).retain(|held| !is_told(held));
         }
-        if !another_log && position.begun && !news.about.is_empty() {
-            self.memory.heard(&news.about);
+        position.advance(&reading);
+        self.known.believe(database, Revision(position.seq));
+        let heartbeat = reading.heartbeat;
+        if let Some(beat) = heartbeat.beat {
+            let age = u64::try_from(heartbeat.now.0 - heartbeat.at.0).unwrap_or_default();
+            self.known.saw_heartbeat(beat, Duration::from_millis(age), self.clock.monotonic());
         }
         // Memory first: whoever is told and asks at once must not get the old answer.
-        let reached = Revision(news.last.as_ref().map_or(news.newest, |(seq, _)| *seq));
-        if !position.begun {
-            self.hub.started_over(reached, "the change log is read from here on");
-        } else if another_log || cut_off {
-            self.hub.started_over(reached, "the change log does not go on from where it was read");
-        } else {
-            self.hub.changed(news.changes, reached);
-        }
-        *position = match news.last {
-            Some((seq, mark)) => Position { seq, mark: Some(mark), begun: true },
-            None if another_log || !position.begun => {
-                Position { seq: news.newest, mark: news.mark, begun: true }
-            }
-            None => Position { seq: position.seq, mark: news.mark, begun: true },
-        };
+        self.hub.changed(reading.changes, reached);
     }
 
     /// Deletes all but the newest entries of the log. Any replica may, at any time.
@@ -215,71 +244,16 @@ impl<E: Engine, M: Forget> Feed<E, M> {
     }
 }
 
-/// What one read told.
-#[derive(Debug, Default)]
-struct Reading {
-    count: usize,
-    last: Option<(i64, String)>,
-    newest: i64,
-    oldest: i64,
-    mark: Option<String>,
-    about: BySubject<News>,
-    changes: Vec<Invalidation>,
-}
-
-impl Reading {
-    fn read(rows: &[Row]) -> Result<Self, StoreError> {
-        let Some(first) = rows.first() else {
-            return Err(StoreError::new(FailureKind::Garbled, "the change log gave no row at all"));
-        };
-        let mut reading = Self {
-            newest: first.integer(4)?,
-            oldest: first.integer(5)?,
-            mark: first.optional_text(6)?.map(str::to_owned),
-            ..Self::default()
-        };
-        for row in rows {
-            let Some(seq) = row.optional_integer(0)? else { continue };
-            reading.count += 1;
-            reading.last = Some((seq, row.text(7)?.to_owned()));
-            reading.note(row, Revision(seq))?;
+impl<E: Engine, M: Forget> DatabaseWatch for Arc<Feed<E, M>> {
+    fn state(&self) -> DatabaseState {
+        DatabaseState {
+            trust: self.known.trust(),
+            standstill: self.known.standstill(self.clock.monotonic()),
+            held: self.held(),
         }
-        Ok(reading)
     }
 
-    /// Of several changes of one subject the last one counts: its end, if it has one, is that of the moment of the read.
-    fn note(&mut self, row: &Row, revision: Revision) -> Result<(), StoreError> {
-        let news = |fate| News { fate, revision: Some(revision) };
-        let (kind, id) = (row.text(1)?, row.text(2)?);
-        let subject = match kind {
-            "key" => {
-                let revoked_at = row.optional_integer(8)?.map(UnixMillis);
-                let Ok(id) = KeyId::parse(id) else { return Ok(()) };
-                self.about.keys.insert(id.clone(), news(revoked_at.map_or(Fate::Changed, Fate::Revoked)));
-                Subject::Key(id)
-            }
-            "tenant" => {
-                let suspended = row.optional_integer(9)? == Some(1);
-                let Ok(id) = TenantId::parse(id) else { return Ok(()) };
-                self.about
-                    .tenants
-                    .insert(id.clone(), news(if suspended { Fate::Suspended } else { Fate::Changed }));
-                Subject::Tenant(id)
-            }
-            "session" => {
-                let bound = row.optional_integer(10)? == Some(1);
-                let Ok(id) = SessionId::parse(id) else { return Ok(()) };
-                self.about
-                    .sessions
-                    .insert(id.clone(), news(if bound { Fate::Changed } else { Fate::Unbound }));
-                Subject::Session(id)
-            }
-            // Of a newer version: whatever it is about, no verdict here depends on it.
-            _ => return Ok(()),
-        };
-        if let Ok(tenant) = TenantId::parse(row.text(3)?) {
-            self.changes.push(Invalidation { revision, subject, tenant });
-        }
-        Ok(())
+    async fn look(&self) -> Result<(), StoreError> {
+        self.poll().await
     }
 }

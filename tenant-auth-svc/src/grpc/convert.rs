@@ -1,6 +1,7 @@
 //! From the contract's messages to the domain's types, and back: each request is parsed once, here.
 
 mod admin;
+mod database;
 mod encoded;
 mod fields;
 mod session;
@@ -16,6 +17,7 @@ pub(super) use self::{
         list_tenants_request, list_tenants_response, reason_request, rotate_request, tenant_id_request,
         tenant_message,
     },
+    database::{database_identity_message, database_state_message, held_end_message, reason},
     encoded::{FRAME_HEAD, framed_decision, framed_decisions},
     session::{
         bind_request, bind_response, list_sessions_request, list_sessions_response, session_decision_message,

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::domain::{
-    admin::AdminError, sessions::SessionError, store::StoreError, usage::UsageError, watch::WatchError,
+    admin::AdminError, recovery::RecoveryError, sessions::SessionError, store::StoreError, usage::UsageError, watch::WatchError,
 };
 
 /// Why an RPC fails. [`status`](super::status) turns it into what travels.
@@ -18,6 +18,9 @@ pub enum ApiError {
     /// A change was not made.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The database was not accepted as it is.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
     /// A session was not bound, ended or listed.
     #[error(transparent)]
     Session(#[from] SessionError),

@@ -11,7 +11,7 @@
 //! | too many requests are in work | RESOURCE_EXHAUSTED | ErrorInfo, RetryInfo |
 //! | no such tenant or key | NOT_FOUND | ErrorInfo |
 //! | the id is taken, or a request id was used for other events | ALREADY_EXISTS | ErrorInfo |
-//! | the key cannot be rotated | FAILED_PRECONDITION | ErrorInfo |
+//! | the key cannot be rotated, or no database is known that could be replaced | FAILED_PRECONDITION | ErrorInfo |
 //! | the caller is not known | UNAUTHENTICATED | ErrorInfo |
 //! | the caller has not the role for it | PERMISSION_DENIED | ErrorInfo |
 //! | a defect | INTERNAL | ErrorInfo |
@@ -31,6 +31,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use super::error::ApiError;
 use crate::domain::{
     admin::AdminError,
+    recovery::RecoveryError,
     sessions::SessionError,
     store::{FailureKind, StoreError},
     usage::{Refusal, UsageError},
@@ -58,7 +59,12 @@ impl From<ApiError> for Status {
                 Self::with_error_details(Code::InvalidArgument, all.join("; "), details)
             }
             ApiError::Undecidable(error) | ApiError::Admin(AdminError::Store(error)) => unavailable(&error),
-            ApiError::Session(SessionError::Store(error)) => unavailable(&error),
+            ApiError::Session(SessionError::Store(error)) | ApiError::Recovery(RecoveryError::Store(error)) => {
+                unavailable(&error)
+            }
+            ApiError::Recovery(RecoveryError::NoneKnown) => {
+                with_reason(Code::FailedPrecondition, "NO_DATABASE_KNOWN", error.to_string())
+            }
             ApiError::Usage(error) => unmetered(&error),
             ApiError::Watch(error) => cut_off(error),
             ApiError::Admin(error) => refused(&error),
@@ -165,7 +171,9 @@ fn unavailable(error: &StoreError) -> Status {
         | FailureKind::Misplaced
         | FailureKind::CircuitOpen
         | FailureKind::Conflict
-        | FailureKind::Broken => {
+        | FailureKind::Broken
+        | FailureKind::Untrusted
+        | FailureKind::Lagging => {
             (Code::Unavailable, "the database gave no usable answer, so nothing was decided", RETRY_AFTER)
         }
     };
@@ -207,23 +215,9 @@ mod tests {
         Status::from(error.into())
     }
 
-    const KINDS: [FailureKind; 11] = [
-        FailureKind::Unreachable,
-        FailureKind::TimedOut,
-        FailureKind::Throttled,
-        FailureKind::Busy,
-        FailureKind::Denied,
-        FailureKind::Garbled,
-        FailureKind::Misplaced,
-        FailureKind::CircuitOpen,
-        FailureKind::Overloaded,
-        FailureKind::Conflict,
-        FailureKind::Broken,
-    ];
-
     #[test]
     fn a_database_without_an_answer_is_never_a_verdict_and_never_silent() {
-        for kind in KINDS {
+        for kind in FailureKind::ALL {
             let status = status(StoreError::new(kind, "secret detail of the database"));
             let expected = match kind {
                 FailureKind::Overloaded => Code::ResourceExhausted,

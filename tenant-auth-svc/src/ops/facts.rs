@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{clock::Moment, condition::Condition, store::Circuit};
+use crate::domain::{clock::Moment, condition::Condition, identity::Doubt, store::Circuit};
 
 /// How the service and what it depends on fare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,12 @@ pub struct Facts {
     pub since: Moment,
     /// How the database fared when it was last read; `None` before the first time.
     pub database: Option<Condition>,
+    /// Why the database is not believed, and since when, if it is not.
+    pub doubt: Option<(Doubt, Moment)>,
+    /// For how long the copy of the database that is read has stood still; `None` while it moves.
+    pub standstill: Option<Duration>,
+    /// This replica's clock less the database's, in milliseconds; `None` before they were compared.
+    pub clock_offset: Option<i64>,
     /// How changes fare.
     pub writes: Writes,
     /// Which circuits are open, in the order of [`Circuit::ALL`]: of their calls, one is sent now and then.
@@ -27,6 +33,9 @@ pub struct Facts {
     /// Files that have changed into something that cannot be used: what was before it stays in force.
     pub files: Files,
 }
+
+/// Above this many milliseconds a clock counts as wrong: keys and sessions end at the wrong moment by it.
+pub const MAX_CLOCK_OFFSET: i64 = 5_000;
 
 /// How changes fare.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -16,7 +16,11 @@ pub(super) fn of(facts: &Facts) -> String {
         Phase::Unusable(why) => Some(why),
         Phase::Waiting | Phase::Ready | Phase::Stopping => None,
     };
-    let database = condition(facts, facts.database);
+    let mut database = condition(facts, facts.database);
+    let (doubted_since, _) = lasting(facts, facts.doubt.map(|(_, since)| since));
+    database["doubt"] = facts.doubt.map(|(doubt, _)| doubt.as_str()).into();
+    database["doubted_since"] = doubted_since;
+    database["standstill_ms"] = facts.standstill.map(millis).into();
     let mut writes = condition(facts, facts.writes.condition);
     writes["waiting"] = facts.writes.waiting.into();
     writes["under_way_ms"] = facts.writes.under_way_for.map(millis).into();
@@ -41,6 +45,7 @@ pub(super) fn of(facts: &Facts) -> String {
         "writes": writes,
         "breaker": { "state": breaker, "open": open },
         "feed": { "state": feed, "last_heard": heard, "ago_ms": ago_ms },
+        "clock": { "offset_ms": facts.clock_offset },
         "files": {
             "callers_refused": facts.files.callers_refused,
             "certificates_refused": facts.files.certificates_refused,
@@ -78,7 +83,7 @@ fn millis(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{clock::UnixMillis, store::FailureKind};
+    use crate::domain::{clock::UnixMillis, identity::Doubt, store::FailureKind};
     use crate::ops::facts::{Files, Writes};
 
     fn at(seconds: u64) -> Moment {
@@ -97,6 +102,9 @@ mod tests {
             phase: Phase::Stopping,
             since: at(319),
             database: Some(Condition { failure: Some(FailureKind::TimedOut), since: at(8) }),
+            doubt: Some((Doubt::RolledBack, at(11))),
+            standstill: Some(Duration::from_secs(9)),
+            clock_offset: Some(-3),
             writes: Writes {
                 condition: Some(Condition { failure: None, since: at(9) }),
                 waiting: 3,
@@ -113,6 +121,7 @@ mod tests {
             "process": { "state": "stopping", "reason": null, "since": "2026-11-21T07:25:19Z", "for_ms": 1_000 },
             "database": {
                 "state": "failing", "failure": "timed_out", "since": "2026-11-21T07:20:08Z", "for_ms": 312_000,
+                "doubt": "rolled_back", "doubted_since": "2026-11-21T07:20:11Z", "standstill_ms": 9_000,
             },
             "writes": {
                 "state": "works", "failure": null, "since": "2026-11-21T07:20:09Z", "for_ms": 311_000,
@@ -120,6 +129,7 @@ mod tests {
             },
             "breaker": { "state": "open", "open": ["lookups", "writes"] },
             "feed": { "state": "silent", "last_heard": "2026-11-21T07:20:07Z", "ago_ms": 313_000 },
+            "clock": { "offset_ms": -3 },
             "files": {
             "callers_refused": facts.files.callers_refused,
             "certificates_refused": facts.files.certificates_refused,
@@ -136,6 +146,9 @@ mod tests {
             phase: Phase::Unusable("schema_newer"),
             since: at(0),
             database: None,
+            doubt: None,
+            standstill: None,
+            clock_offset: None,
             writes: Writes::default(),
             open_circuits: [false; 6],
             feed: Feed::Off,
@@ -144,7 +157,10 @@ mod tests {
         };
         let told = read(&facts);
         assert_eq!(told["process"]["reason"], "schema_newer");
-        let nothing = json!({ "state": "not_asked", "failure": null, "since": null, "for_ms": null });
+        let nothing = json!({
+            "state": "not_asked", "failure": null, "since": null, "for_ms": null,
+            "doubt": null, "doubted_since": null, "standstill_ms": null,
+        });
         assert_eq!(told["database"], nothing);
         assert_eq!(told["feed"], json!({ "state": "off", "last_heard": null, "ago_ms": null }));
         assert_eq!(told["memory"]["oldest_answer_ms"], Value::Null);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::facts::{Facts, Feed, Files, Phase};
+use super::facts::{Facts, Feed, Files, MAX_CLOCK_OFFSET, Phase};
 use crate::domain::{
     clock::{Moment, UnixMillis},
     condition::Condition,
@@ -13,11 +13,12 @@ use crate::domain::{
 pub(super) fn of(facts: &Facts) -> String {
     let lines = [
         ("process", process(facts)),
-        ("database", condition(facts, facts.database)),
+        ("database", database(facts)),
         ("writes", writes(facts)),
         ("breaker", breaker(facts)),
         ("feed", feed(facts)),
         ("memory", memory(facts)),
+        ("clock", clock(facts)),
         ("files", files(facts.files).to_owned()),
     ];
     lines.map(|(name, state)| format!("{name:8}  {state}\n")).concat()
@@ -48,6 +49,30 @@ fn condition(facts: &Facts, condition: Option<Condition>) -> String {
                 None => format!("works {since}"),
                 Some(kind) => format!("failing ({}) {since}", kind.as_str()),
             }
+        }
+    }
+}
+
+fn database(facts: &Facts) -> String {
+    let mut line = condition(facts, facts.database);
+    if let Some((doubt, at)) = facts.doubt {
+        let since = since(facts, at);
+        line.push_str(&format!("; NOT BELIEVED ({}) {since}: see `tenantctl database status`", doubt.as_str()));
+    }
+    if let Some(time) = facts.standstill {
+        line.push_str(&format!("; this copy of it has stood still for {}", length(time)));
+    }
+    line
+}
+
+fn clock(facts: &Facts) -> String {
+    match facts.clock_offset {
+        None => "not compared with the database's yet".to_owned(),
+        Some(offset) if offset.abs() <= MAX_CLOCK_OFFSET => "agrees with the database's".to_owned(),
+        Some(offset) => {
+            let way = if offset > 0 { "ahead of" } else { "behind" };
+            let by = length(Duration::from_millis(offset.unsigned_abs()));
+            format!("{by} {way} the database's: keys and sessions end at the wrong moment here")
         }
     }
 }
@@ -119,7 +144,7 @@ fn length(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::store::FailureKind;
+    use crate::domain::{identity::Doubt, store::FailureKind};
     use crate::ops::facts::Writes;
 
     fn at(seconds: u64) -> Moment {
@@ -137,6 +162,9 @@ mod tests {
             phase: Phase::Ready,
             since: at(0),
             database: Some(Condition { failure: Some(FailureKind::TimedOut), since: at(8) }),
+            doubt: Some((Doubt::RolledBack, at(11))),
+            standstill: Some(Duration::from_secs(9)),
+            clock_offset: Some(-7_000),
             writes: Writes {
                 condition: Some(Condition { failure: Some(FailureKind::Denied), since: at(9) }),
                 waiting: 3,
@@ -151,11 +179,13 @@ mod tests {
             of(&facts),
             "\
 process   ready since 2026-11-21T07:20:00Z, 320 s
-database  failing (timed_out) since 2026-11-21T07:20:08Z, 312 s
+database  failing (timed_out) since 2026-11-21T07:20:08Z, 312 s; NOT BELIEVED (rolled_back) since \
+2026-11-21T07:20:11Z, 309 s: see `tenantctl database status`; this copy of it has stood still for 9 s
 writes    failing (denied) since 2026-11-21T07:20:09Z, 311 s; one has been under way for 4 s; 3 waiting for their turn
 breaker   open for lookups, writes: one such call is sent now and then, to see whether it gets through
 feed      silent since 2026-11-21T07:20:07Z, 313 s
 memory    oldest answer in the last minute: 313 s
+clock     7 s behind the database's: keys and sessions end at the wrong moment here
 files     in force
 "
         );
@@ -168,6 +198,9 @@ files     in force
             phase: Phase::Waiting,
             since: at(0),
             database: None,
+            doubt: None,
+            standstill: None,
+            clock_offset: None,
             writes: Writes::default(),
             open_circuits: [false; 6],
             feed: Feed::NotHeard,
@@ -183,6 +216,7 @@ writes    not asked yet
 breaker   closed
 feed      not heard yet
 memory    no answer in the last minute
+clock     not compared with the database's yet
 files     in force
 "
         );
@@ -190,6 +224,7 @@ files     in force
             phase: Phase::Unusable("schema_newer"),
             database: Some(Condition { failure: None, since: at(0) }),
             feed: Feed::Heard(Duration::from_millis(120)),
+            clock_offset: Some(4_000),
             ..facts
         };
         let told = of(&healthy);
@@ -197,6 +232,7 @@ files     in force
             "process   unusable (schema_newer) since 2026-11-21T07:20:00Z, 0 ms; the log says what to do",
             "database  works since 2026-11-21T07:20:00Z, 0 ms",
             "feed      heard 120 ms ago",
+            "clock     agrees with the database's",
         ] {
             assert!(told.lines().any(|told| told == line), "{line}: {told}");
         }

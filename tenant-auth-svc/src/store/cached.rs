@@ -8,9 +8,11 @@ mod fates;
 mod fence;
 mod figures;
 mod flight;
+mod news;
 pub mod oldest;
 mod pool;
 mod sync;
+mod written;
 
 use std::{
     collections::HashMap,
@@ -29,9 +31,13 @@ use self::{
     oldest::Oldest,
     pool::{Loaded, Pool, Recalled, Settled},
 };
-use super::{coalesced::Coalesced, lookup::Lookup};
+use super::{
+    coalesced::Coalesced,
+    known::{KnownDatabase, lagging},
+    lookup::Lookup,
+};
 use crate::domain::{
-    change::{BySubject, Forget, ForgetAbsence, News},
+    change::{BySubject, Forget, ForgetAbsence, News, WriteThrough},
     clock::SharedClock,
     freshness::{Lifetimes, World},
     knowledge::{Knowledge, RecordSource},
@@ -54,6 +60,11 @@ pub struct CacheConfig {
     pub absent: Duration,
 }
 
+/// How long a load is repeated whose answer was older than what is known.
+const LAG_PATIENCE: Duration = Duration::from_millis(500);
+/// The wait before that.
+const LAG_PAUSE: Duration = Duration::from_millis(50);
+
 /// Tells how the database and its change feed fare.
 pub type Outlook = Box<dyn Fn(Duration) -> World + Send + Sync>;
 
@@ -67,6 +78,7 @@ struct Inner<L: Lookup> {
     store: Coalesced<L>,
     clock: SharedClock,
     outlook: Outlook,
+    known: Arc<KnownDatabase>,
     oldest: Arc<Oldest>,
     pool: Pool<L::Id, L::Record>,
     flights: Mutex<Flights<L>>,
@@ -88,18 +100,21 @@ impl<L: Lookup> fmt::Debug for Cached<L> {
 }
 
 impl<L: Lookup> Cached<L> {
-    /// Remembers what `store` says; `oldest` is told how old the answers are that are no longer fresh.
+    /// Remembers what `store` says of the database that is `known`; `oldest` is told how old the answers are that are no longer
+    /// fresh.
     pub fn new(
         store: Coalesced<L>,
         config: CacheConfig,
         clock: SharedClock,
         outlook: Outlook,
+        known: Arc<KnownDatabase>,
         oldest: Arc<Oldest>,
     ) -> Self {
         Self(Arc::new(Inner {
             store,
             clock,
             outlook,
+            known,
             oldest,
             pool: Pool::new(config),
             flights: Mutex::default(),
@@ -118,29 +133,24 @@ impl<L: Lookup> Cached<L> {
         self.0.pool.sweep(self.0.clock.monotonic());
     }
 
-    /// Before a read ahead: the moment and the epoch from which its answer counts.
-    pub fn reading_ahead(&self) -> ReadingAhead {
-        ReadingAhead { loaded_at: self.0.clock.monotonic(), began: self.0.pool.epoch() }
+    /// Before a read ahead, or a write: the moment and the epoch from which its answer counts.
+    pub fn reading(&self) -> Reading {
+        Reading { loaded_at: self.0.clock.monotonic(), began: self.0.pool.epoch() }
     }
 
     /// Takes in what was read ahead.
-    pub fn read_ahead(
-        &self,
-        reading: ReadingAhead,
-        revision: Revision,
-        records: Vec<(StoredDigest, L::Record)>,
-    ) {
-        let ReadingAhead { loaded_at, began } = reading;
+    pub fn read_ahead(&self, reading: Reading, revision: Revision, records: Vec<(StoredDigest, L::Record)>) {
+        let Reading { loaded_at, began } = reading;
         for (digest, record) in records {
-            let loaded = Loaded { record: Some(record), revision, loaded_at, began };
+            let loaded = Loaded { record: Some(record), revision, loaded_at, began, lags: false };
             self.0.pool.settle_ahead(digest, loaded);
         }
     }
 }
 
-/// A read ahead that is under way.
+/// A read ahead, or a write, that is under way.
 #[derive(Clone, Copy, Debug)]
-pub struct ReadingAhead {
+pub struct Reading {
     loaded_at: Duration,
     began: Epoch,
 }
@@ -171,15 +181,22 @@ impl<L: Lookup> Inner<L> {
 
     /// Reads up to [`MAX_LOOKUP`] records, and remembers what news have not overtaken.
     async fn load(&self, known: bool, ids: &Arc<[L::Id]>) -> Result<Vec<Settled<L::Record>>, StoreError> {
-        let (began, loaded_at) = (self.pool.epoch(), self.clock.monotonic());
+        let (began, asked_at) = (self.pool.epoch(), self.clock.monotonic());
+        // What is older than what was known before it was asked for is not believed.
+        let known_before = self.known.position();
         let found = self.store.lookup(known, Arc::clone(ids)).await?;
         let now = self.clock.monotonic();
+        let loaded_at = self.known.counts_from(asked_at)?;
+        let stands_still = loaded_at < asked_at;
         let settle = |(id, (record, revision)): (&L::Id, (Option<L::Record>, Revision))| {
             self.revision.fetch_max(revision.0, Ordering::Relaxed);
             if let Some(record) = &record {
                 self.store.table().used(record);
             }
-            self.pool.settle(id, Loaded { record, revision, loaded_at, began }, L::drawn(id), now)
+            let lags = revision < known_before;
+            let loaded = Loaded { record, revision, loaded_at, began, lags };
+            let settled = self.pool.settle(id, loaded, L::drawn(id), now);
+            if stands_still { self.pool.as_of_then(settled) } else { settled }
         };
         Ok(ids.iter().zip(found).map(settle).collect())
     }
@@ -241,20 +258,35 @@ impl<L: Lookup> Cached<L> {
         asked: Epoch,
         deadline: Instant,
     ) -> Result<Knowledge<L::Record>, StoreError> {
+        // A copy that lags may have caught up in a moment, or another one may answer.
+        let patience = deadline.min(Instant::now() + LAG_PATIENCE);
         loop {
             let flight = match wait {
                 Wait::Known(knowledge) => return Ok(knowledge),
                 Wait::For(flight) => flight,
             };
-            let settled = flight.land(id, deadline).await?;
-            if settled.overtaken.is_none_or(|overtaken| asked < overtaken) {
-                return Ok(settled.knowledge);
-            }
-            // It joined a load that had begun before a change which was heard of before it asked.
-            let Some(again) = self.join(std::slice::from_ref(id), false).pop() else {
-                return Ok(settled.knowledge);
+            let outcome = match flight.land(id, deadline).await {
+                Ok(settled) if settled.lags => Err(lagging()),
+                outcome => outcome,
             };
-            wait = again;
+            match outcome {
+                Ok(settled) if settled.overtaken.is_none_or(|overtaken| asked < overtaken) => {
+                    return Ok(settled.knowledge);
+                }
+                // It joined a load that had begun before a change which was heard of before it asked.
+                Ok(_) => {}
+                Err(error) if error.kind == FailureKind::Lagging && !self.0.known.is_out_of_reach() => {
+                    if Instant::now() + LAG_PAUSE >= patience {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(LAG_PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+            wait = match self.join(std::slice::from_ref(id), false).pop() {
+                Some(again) => again,
+                None => return Err(StoreError::new(FailureKind::Broken, "a load did not depart")),
+            };
         }
     }
 
@@ -330,10 +362,28 @@ impl<L: Lookup> Forget for Cached<L> {
     fn verify_all(&self) {
         self.0.pool.verify_all();
     }
+
+    fn hold(&self, ends: &BySubject<News>) {
+        self.0.pool.hold(ends);
+    }
 }
 
 impl<L: Lookup> ForgetAbsence<L::Id> for Cached<L> {
-    fn added(&self, ids: &[L::Id]) {
-        self.0.pool.added(ids);
+    fn added(&self, ids: &[L::Id], revision: Option<Revision>) {
+        self.0.pool.added(ids, revision);
+    }
+}
+
+impl<L: Lookup> WriteThrough<L::Id, L::Record> for Cached<L> {
+    type Begun = Reading;
+
+    fn begin(&self) -> Reading {
+        self.reading()
+    }
+
+    fn put(&self, begun: Reading, id: &L::Id, record: L::Record, revision: Revision) {
+        let Reading { loaded_at, began } = begun;
+        let loaded = Loaded { record: Some(record), revision, loaded_at, began, lags: false };
+        self.0.pool.put(id, loaded);
     }
 }

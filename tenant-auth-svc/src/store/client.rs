@@ -3,13 +3,14 @@
 //! Writes take turns; what fails is tried once more; calls that do not get through are not sent; each call that leaves is
 //! observed; and the number of reads in flight is bounded.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     backend::Backend,
     bounded::{Allowances, Bounded},
     breaker::Breaker,
     engine::{Engine, Outcome, Rows, Statement, Transaction},
+    known::{KnownDatabase, untrusted},
     observed::Observed,
     retried::{Retried, Timing},
     write_queue::WriteQueue,
@@ -22,11 +23,15 @@ use crate::domain::{
 type Calls = Bounded<Backend>;
 type Watched = Observed<Calls>;
 type Guarded = Breaker<Watched>;
-type Attempts = Retried<Guarded>;
+/// What is tried once more, breaker and all.
+pub type Attempts = Retried<Guarded>;
 
 /// The database as the service uses it. Cheap to clone; clones share everything.
 #[derive(Clone, Debug)]
-pub struct DatabaseClient(WriteQueue<Attempts>);
+pub struct DatabaseClient {
+    writes: WriteQueue<Attempts>,
+    known: Arc<KnownDatabase>,
+}
 
 /// With how much patience a database is used.
 #[derive(Clone, Copy, Debug)]
@@ -45,19 +50,26 @@ impl DatabaseClient {
     pub fn new(backend: Backend, config: ClientConfig, clock: &SharedClock) -> Self {
         let observed = Observed::new(Bounded::new(backend, config.allowances), clock.clone());
         let attempts = Retried::new(Breaker::new(observed, clock.clone()), config.timing);
-        Self(WriteQueue::new(attempts, config.write_timeout))
+        let writes = WriteQueue::new(attempts, config.write_timeout);
+        Self { writes, known: Arc::new(KnownDatabase::new(clock.clone())) }
     }
 
-    /// What waits to be written.
+    /// Which database it is, and whether it is believed.
+    #[must_use]
+    pub fn known(&self) -> &Arc<KnownDatabase> {
+        &self.known
+    }
+
+    /// What waits to be written. As an engine it writes whatever is thought of the database: to accept it.
     #[must_use]
     pub fn writes(&self) -> &WriteQueue<Attempts> {
-        &self.0
+        &self.writes
     }
 
     /// What is tried once more.
     #[must_use]
     pub fn attempts(&self) -> &Attempts {
-        self.0.inner()
+        self.writes.inner()
     }
 
     /// Which calls are let through.
@@ -81,14 +93,14 @@ impl DatabaseClient {
 
 impl Engine for DatabaseClient {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
-        self.0.query(call, statement).await
+        self.writes.query(call, statement).await
     }
 
+    /// Nothing is written to a database that is not believed: what is acknowledged would not be in the known one.
     async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
-        self.0.transactions(call, transactions).await
-    }
-
-    async fn transaction(&self, call: Call, statements: Transaction) -> Outcome {
-        self.0.transaction(call, statements).await
+        if self.known.is_doubted() {
+            return transactions.iter().map(|_| Err(untrusted())).collect();
+        }
+        self.writes.transactions(call, transactions).await
     }
 }

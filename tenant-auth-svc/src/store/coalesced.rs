@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::lookup::Lookup;
+use super::{known::KnownDatabase, lookup::Lookup};
 use crate::{
     domain::{
         store::{Call, FailureKind, Lane, MAX_LOOKUP, StoreError},
@@ -34,10 +34,11 @@ pub struct Coalesced<L: Lookup>(Arc<Inner<L>>);
 #[derive(Debug)]
 struct Inner<L: Lookup> {
     table: L,
+    known: Arc<KnownDatabase>,
     /// How long one statement may take, whoever waits for it.
     patience: Duration,
-    known: Mutex<Queue<L>>,
-    unknown: Mutex<Queue<L>>,
+    /// Of ids that are not in memory, and of those that are.
+    queues: [Mutex<Queue<L>>; 2],
 }
 
 /// What waits, and how much is under way, in one lane.
@@ -71,9 +72,11 @@ impl<L: Lookup> Clone for Coalesced<L> {
 }
 
 impl<L: Lookup> Coalesced<L> {
-    /// Brings lookups in `table` together; each statement may take `patience`.
-    pub fn new(table: L, patience: Duration) -> Self {
-        Self(Arc::new(Inner { table, patience, known: Mutex::default(), unknown: Mutex::default() }))
+    /// Brings lookups in `table` together; each statement may take `patience`, and is believed if it is of the database that is
+    /// `known`.
+    pub fn new(table: L, known: Arc<KnownDatabase>, patience: Duration) -> Self {
+        let queues = Default::default();
+        Self(Arc::new(Inner { table, known, patience, queues }))
     }
 
     /// What it looks up in.
@@ -109,7 +112,7 @@ impl<L: Lookup> Coalesced<L> {
     }
 
     fn queue(&self, known: bool) -> MutexGuard<'_, Queue<L>> {
-        let queue = if known { &self.0.known } else { &self.0.unknown };
+        let queue = &self.0.queues[usize::from(known)];
         // Every change to it is made of steps that leave it usable.
         queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -147,6 +150,7 @@ impl<L: Lookup> Coalesced<L> {
         let lane = if known { Lane::Known } else { Lane::Unknown };
         let call = Call::within(lane, self.0.patience);
         let outcome = self.0.table.lookup(call, &ids).await.and_then(|found| {
+            self.0.known.check(&found.database)?;
             if found.records.len() == ids.len() {
                 Ok(found)
             } else {

@@ -30,6 +30,11 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, name: "keys in use", sql: include_str!("../../migrations/0002_keys_in_use.sql") },
     Migration { version: 3, name: "sessions", sql: include_str!("../../migrations/0003_sessions.sql") },
     Migration { version: 4, name: "usage", sql: include_str!("../../migrations/0004_usage.sql") },
+    Migration {
+        version: 5,
+        name: "identity and heartbeat",
+        sql: include_str!("../../migrations/0005_identity_and_heartbeat.sql"),
+    },
 ];
 
 /// The schema version that this build knows.
@@ -55,6 +60,13 @@ pub enum SchemaError {
         /// The database's version.
         found: i64,
     },
+    /// There is no schema at all.
+    #[error(
+        "the database has no schema: if it should be a new one, run `tenant-auth-svc migrate`, or set \
+         TENANT_AUTH_CREATE_SCHEMA=true for the first start; if it should not, TENANT_AUTH_DATABASE_URL names the wrong one, or \
+         it was emptied"
+    )]
+    Empty,
     /// A migration was edited after it was applied.
     #[error(
         "migration {version} was applied with another text: a migration must not be edited once released"
@@ -84,6 +96,7 @@ impl SchemaError {
         match self {
             Self::Newer { .. } => "schema_newer",
             Self::Older { .. } => "schema_older",
+            Self::Empty => "schema_missing",
             Self::Edited { .. } => "schema_edited",
             Self::UnknownPepper { .. } => "pepper_missing",
             Self::Store(error) => error.kind.as_str(),
@@ -95,6 +108,8 @@ impl SchemaError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Store(error) => error.kind != FailureKind::Broken,
+            // Somebody may be about to make it, and a database that was emptied by mistake may come back.
+            Self::Empty => true,
             Self::Newer { .. } | Self::Older { .. } | Self::Edited { .. } | Self::UnknownPepper { .. } => {
                 false
             }
@@ -107,12 +122,31 @@ impl SchemaError {
 /// # Errors
 /// [`SchemaError::Newer`] and [`SchemaError::Edited`] before anything is changed.
 pub async fn migrate<E: Engine>(engine: &E, clock: &SharedClock) -> Result<Vec<&'static str>, SchemaError> {
+    apply_missing(engine, clock, true).await
+}
+
+/// Like [`migrate`], but makes no schema where there is none.
+///
+/// # Errors
+/// As [`migrate`], and [`SchemaError::Empty`].
+pub async fn upgrade<E: Engine>(engine: &E, clock: &SharedClock) -> Result<Vec<&'static str>, SchemaError> {
+    apply_missing(engine, clock, false).await
+}
+
+async fn apply_missing<E: Engine>(
+    engine: &E,
+    clock: &SharedClock,
+    create_schema: bool,
+) -> Result<Vec<&'static str>, SchemaError> {
     let create = Statement::new(
         "CREATE TABLE IF NOT EXISTS schema_migrations \
          (version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL)",
     );
     // Only where needed: a token that may only read must be able to start on a finished schema.
     if !has_table(engine).await? {
+        if !create_schema {
+            return Err(SchemaError::Empty);
+        }
         engine.transaction(call(), vec![create]).await?;
     }
     let mut applied = Vec::new();
@@ -129,10 +163,10 @@ pub async fn migrate<E: Engine>(engine: &E, clock: &SharedClock) -> Result<Vec<&
 /// Checks that the schema is exactly the one that this build knows.
 ///
 /// # Errors
-/// As [`migrate`], and [`SchemaError::Older`].
+/// As [`migrate`], [`SchemaError::Empty`], and [`SchemaError::Older`].
 pub async fn verify<E: Engine>(engine: &E) -> Result<(), SchemaError> {
     if !has_table(engine).await? {
-        return Err(SchemaError::Older { found: 0 });
+        return Err(SchemaError::Empty);
     }
     let found = version(engine).await?;
     if found < i64::from(KNOWN_VERSION) { Err(SchemaError::Older { found }) } else { Ok(()) }
@@ -258,7 +292,8 @@ mod tests {
             let code = migration.sql.lines().filter(|l| !l.starts_with("--") && !l.trim().is_empty());
             assert_eq!(rejoined, code.count(), "nothing may be left over");
             for statement in statements {
-                assert!(statement.starts_with("CREATE "), "{statement}");
+                let begins = ["CREATE ", "INSERT "].iter().any(|word| statement.starts_with(word));
+                assert!(begins, "{statement}");
             }
         }
     }

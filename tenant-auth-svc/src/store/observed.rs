@@ -142,7 +142,9 @@ fn report(call: Call, operation: &'static str, started: Instant, error: &StoreEr
         | FailureKind::Busy
         | FailureKind::Garbled
         | FailureKind::CircuitOpen
-        | FailureKind::Overloaded => {
+        | FailureKind::Overloaded
+        | FailureKind::Untrusted
+        | FailureKind::Lagging => {
             tracing::warn!(lane, operation, kind, message, elapsed_ms, "database call failed");
         }
     }

@@ -1,6 +1,7 @@
 //! The statements: a [`Store`] over any [`Engine`].
 
 mod audit;
+pub mod identity;
 mod keys;
 mod lookup;
 mod rows;
@@ -10,20 +11,22 @@ mod usage;
 mod used;
 mod write;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::engine::{Engine, Row};
+use super::engine::{Engine, Row, Rows, Statement};
 use crate::domain::{
     audit::{AuditEvent, AuditFilter},
     clock::UnixMillis,
     id::{KeyId, TenantId},
+    identity::DatabaseIdentity,
     key::{ApiKey, ImportOutcome, KeyHash, KeyRecord, KeyToImport, NewKey, Peppers, Rotated, Rotation},
     page::{Page, PageRequest},
     session::{Binding, NewSession, Session, SessionId, SessionRecord},
-    store::{Call, Change, FailureKind, Found, InUse, Store, StoreError},
+    store::{Call, Change, Committed, FailureKind, Found, InUse, Store, StoreError},
     tenant::{NewTenant, Tenant, TenantStatus},
     text::Reason,
     usage::{Claim, Difference, Hour, Kept, UsageCursor, UsageQuery, UsageStore, UsageSum},
+    verdict::Revision,
 };
 
 /// A store that writes SQL. Cheap to clone when the engine is.
@@ -66,7 +69,7 @@ impl<E: Engine> Store for SqlStore<E> {
         sessions::lookup(&self.engine, call, ids).await
     }
 
-    async fn bind_session(&self, call: Call, new: &NewSession) -> Result<Binding, StoreError> {
+    async fn bind_session(&self, call: Call, new: &NewSession) -> Result<Committed<(Binding, Option<SessionRecord>)>, StoreError> {
         sessions::bind(&self.engine, call, new).await
     }
 
@@ -76,7 +79,7 @@ impl<E: Engine> Store for SqlStore<E> {
         id: &SessionId,
         tenant: &TenantId,
         now: UnixMillis,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Committed<bool>, StoreError> {
         sessions::unbind(&self.engine, call, id, tenant, now).await
     }
 
@@ -126,7 +129,7 @@ impl<E: Engine> Store for SqlStore<E> {
         status: TenantStatus,
         reason: Option<&Reason>,
         change: &Change,
-    ) -> Result<Option<Tenant>, StoreError> {
+    ) -> Result<Committed<Option<Tenant>>, StoreError> {
         tenants::set_status(&self.engine, call, id, status, reason, change).await
     }
 
@@ -135,7 +138,7 @@ impl<E: Engine> Store for SqlStore<E> {
         call: Call,
         key: &NewKey,
         change: &Change,
-    ) -> Result<Option<ApiKey>, StoreError> {
+    ) -> Result<Committed<Option<(ApiKey, KeyRecord)>>, StoreError> {
         write::insert(&self.engine, &self.peppers, call, key, change).await
     }
 
@@ -144,7 +147,7 @@ impl<E: Engine> Store for SqlStore<E> {
         call: Call,
         keys: &[KeyToImport],
         change: &Change,
-    ) -> Result<Vec<ImportOutcome>, StoreError> {
+    ) -> Result<Committed<Vec<ImportOutcome>>, StoreError> {
         write::import(&self.engine, &self.peppers, call, keys, change).await
     }
 
@@ -153,7 +156,7 @@ impl<E: Engine> Store for SqlStore<E> {
         call: Call,
         rotation: &Rotation,
         change: &Change,
-    ) -> Result<Rotated, StoreError> {
+    ) -> Result<Committed<Rotated>, StoreError> {
         write::rotate(&self.engine, &self.peppers, call, rotation, change).await
     }
 
@@ -163,7 +166,7 @@ impl<E: Engine> Store for SqlStore<E> {
         id: &KeyId,
         reason: &Reason,
         change: &Change,
-    ) -> Result<Option<ApiKey>, StoreError> {
+    ) -> Result<Committed<Option<ApiKey>>, StoreError> {
         write::revoke(&self.engine, call, id, reason, change).await
     }
 
@@ -175,6 +178,20 @@ impl<E: Engine> Store for SqlStore<E> {
         live_at: Option<UnixMillis>,
     ) -> Result<Page<ApiKey, KeyId>, StoreError> {
         keys::list(&self.engine, call, tenant, page, live_at).await
+    }
+
+    async fn accept_database(
+        &self,
+        call: Call,
+        known: &DatabaseIdentity,
+        reason: &Reason,
+        change: &Change,
+    ) -> Result<DatabaseIdentity, StoreError> {
+        identity::accept(&self.engine, call, known, reason, change).await
+    }
+
+    async fn beat(&self, call: Call, interval: Duration) -> Result<i64, StoreError> {
+        identity::beat(&self.engine, call, interval).await
     }
 
     async fn list_audit(
@@ -223,6 +240,26 @@ fn overread(size: crate::domain::page::PageSize) -> i64 {
 /// A stored value that the types refuse: somebody wrote it past them, or the answer is damaged.
 fn unreadable(what: &str, why: impl std::fmt::Display) -> StoreError {
     StoreError::new(FailureKind::Garbled, format!("a stored {what} cannot be read: {why}"))
+}
+
+/// Runs a change as one transaction; gives the rows of each statement, and where the change log ends with it.
+async fn commit<E: Engine>(
+    engine: &E,
+    call: Call,
+    mut statements: Vec<Statement>,
+) -> Result<Committed<Vec<Rows>>, StoreError> {
+    statements.push(Statement::new("SELECT coalesce(max(seq), 0) FROM changes"));
+    let mut outcome = engine.transaction(call, statements).await?;
+    let last = outcome.pop().and_then(|rows| rows.into_iter().next());
+    let revision = last.ok_or_else(|| StoreError::new(FailureKind::Garbled, "a change log has no end"))?.integer(0)?;
+    Ok(Committed { outcome, revision: Revision(revision) })
+}
+
+/// Reads `<id> <epoch>` of the database.
+fn database_in(row: &Row, column: usize) -> Result<DatabaseIdentity, StoreError> {
+    let missing = || StoreError::new(FailureKind::Misplaced, "the database has no identity");
+    let text = row.optional_text(column)?.ok_or_else(missing)?;
+    DatabaseIdentity::parse(text).ok_or_else(|| unreadable("identity", text))
 }
 
 /// Takes the rows of the last statement of a transaction.

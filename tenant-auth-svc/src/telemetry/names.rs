@@ -110,6 +110,8 @@ metrics! {
         "Changes read from the log.";
     FEED_START_OVERS = Counter "tenant_auth_feed_start_overs_total" "1" []
         "Times that the log did not go on from where it was read, so that all of memory is verified; the first reading is none.";
+    HELD_ENDS = Gauge "tenant_auth_held_ends" "1" []
+        "Revocations, suspensions and unbindings that are held although the database may lack them: it was rolled back and accepted as it is.";
     WATCH_SUBSCRIBERS = Gauge "tenant_auth_watch_subscribers" "1" []
         "Callers subscribed to Watch.";
     WATCH_CUT_OFF = Counter "tenant_auth_watch_cut_off_total" "1" []
@@ -125,6 +127,12 @@ metrics! {
         "Changes that wait for their turn: one call is under way at a time.";
     DATABASE_WRITE_UNDER_WAY = Gauge "tenant_auth_database_write_under_way_seconds" "s" []
         "For how long the change that is under way has been; 0 when none is.";
+    DATABASE_TRUSTED = Gauge "tenant_auth_database_trusted" "1" []
+        "0 while the database is not the one that this replica knows (another one, an emptied one, one that was rolled back), so that it is not believed and memory answers; else 1.";
+    DATABASE_STANDSTILL = Gauge "tenant_auth_database_standstill_seconds" "s" []
+        "For how long the copy of the database that is read has stood still while its primary went on; 0 while it moves.";
+    CLOCK_OFFSET = Gauge "tenant_auth_clock_offset_seconds" "s" []
+        "This machine's clock less the database's, give or take half of a read of the change log. Absent before the first one.";
     DATABASE_CALL_DURATION = Histogram "tenant_auth_database_call_duration_seconds" "s" ["lane", "outcome"]
         "Time of each call to the database, every attempt by itself, the wait for room included: outcome ok or the kind of failure.";
     DATABASE_FAILURES = Counter "tenant_auth_database_failures_total" "1" ["kind"]

@@ -80,6 +80,7 @@ pub(crate) fn program(command: &str, database: &str) -> Command {
         .env_clear()
         .arg(command)
         .env("TENANT_AUTH_DATABASE_URL", database)
+        .env("TENANT_AUTH_CREATE_SCHEMA", "true")
         .env("TENANT_AUTH_OPS_LISTEN", "off")
         .env("TENANT_AUTH_LOG", "warn");
     program

@@ -100,6 +100,8 @@ impl Cluster {
             .with_flag("TENANT_AUTH_DATABASE_TOKEN_FILE", Some(file))
             .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some(self.timeouts.0.to_owned()))
             .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some(self.timeouts.1.to_owned()))
+            .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
+            .with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some("off".to_owned()))
             // Read by the steps of the simulation.
             .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("off".to_owned()));
         let config = ServiceConfig::read(settings).unwrap().0;

@@ -13,8 +13,14 @@ mod fates;
 #[path = "../../src/store/cached/fence.rs"]
 mod fence;
 #[allow(dead_code, reason = "not every part is needed here")]
+#[path = "../../src/store/cached/news.rs"]
+mod news;
+#[allow(dead_code, reason = "not every part is needed here")]
 #[path = "../../src/store/cached/pool.rs"]
 mod pool;
+#[allow(dead_code, reason = "not every part is needed here")]
+#[path = "../../src/store/cached/written.rs"]
+mod written;
 mod world;
 
 mod sync {

@@ -242,6 +242,7 @@ async fn a_signal_makes_it_unready_at_once_and_a_second_one_ends_the_wait() {
     let mut serve = program()
         .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
         .env("TENANT_AUTH_DATABASE_URL", database.url())
+        .env("TENANT_AUTH_CREATE_SCHEMA", "true")
         .env("TENANT_AUTH_OPS_LISTEN", "127.0.0.1:0")
         .env("TENANT_AUTH_DRAIN_DELAY", "300s")
         .stderr(Stdio::piped())

@@ -123,6 +123,7 @@ async fn tenants(store: &impl Store) {
             .set_tenant_status(call(Lane::Admin), &new.id, suspend, Some(&reason), &change())
             .await
             .unwrap()
+            .outcome
             .unwrap();
         assert_eq!((tenant.status, tenant.suspend_reason.as_str()), (suspend, reason.as_str()));
     }
@@ -130,6 +131,7 @@ async fn tenants(store: &impl Store) {
         .set_tenant_status(call(Lane::Admin), &new.id, TenantStatus::Active, None, &change())
         .await
         .unwrap()
+        .outcome
         .unwrap();
     assert_eq!((resumed.status, resumed.suspend_reason.as_str()), (TenantStatus::Active, ""));
     assert_eq!(actions(store, &new.id).await, ["tenant.resume", "tenant.suspend", "tenant.create"]);
@@ -138,7 +140,7 @@ async fn tenants(store: &impl Store) {
     assert_eq!(store.get_tenant(call(Lane::Admin), &nobody).await.unwrap(), None);
     let outcome =
         store.set_tenant_status(call(Lane::Admin), &nobody, suspend, Some(&reason), &change()).await;
-    assert_eq!(outcome.unwrap(), None);
+    assert_eq!(outcome.unwrap().outcome, None);
 }
 
 async fn keys(store: &impl Store) {
@@ -148,8 +150,9 @@ async fn keys(store: &impl Store) {
     let before = store.lookup_keys(call(Lane::Unknown), &[key.hash]).await.unwrap();
     assert_eq!(before.records, [None]);
 
-    let stored = store.insert_key(call(Lane::Admin), &key, &change()).await.unwrap().unwrap();
-    assert_eq!(store.insert_key(call(Lane::Admin), &key, &change()).await.unwrap(), Some(stored.clone()));
+    let inserted = store.insert_key(call(Lane::Admin), &key, &change()).await.unwrap();
+    assert_eq!(store.insert_key(call(Lane::Admin), &key, &change()).await.unwrap().outcome, inserted.outcome);
+    let (stored, written) = inserted.outcome.unwrap();
     assert_eq!((&stored.id, &stored.scopes, stored.created_at), (&key.id, &key.scopes, NOW));
 
     // In order, absences in their places, one key twice.
@@ -157,6 +160,8 @@ async fn keys(store: &impl Store) {
         store.lookup_keys(call(Lane::Unknown), &[stranger, key.hash, stranger, key.hash]).await.unwrap();
     assert!(found.revision > before.revision, "a stored key must show in the change log");
     let record = found.records[1].clone().unwrap();
+    assert_eq!(written, record, "what a write gives is what a lookup finds");
+    assert!(inserted.revision > before.revision && inserted.revision <= found.revision);
     assert_eq!(found.records, [None, Some(record.clone()), None, Some(record.clone())]);
     assert_eq!((&record.key_id, &record.tenant_id), (&key.id, &tenant.id));
     assert_eq!((&*record.tenant_name, &*record.plan), ("Müller & Söhne", "pro"));
@@ -165,7 +170,8 @@ async fn keys(store: &impl Store) {
 
     let (first, second) = (Reason::parse("leaked").unwrap(), Reason::parse("again").unwrap());
     for reason in [&first, &second] {
-        let revoked = store.revoke_key(call(Lane::Admin), &key.id, reason, &change()).await.unwrap().unwrap();
+        let revoked = store.revoke_key(call(Lane::Admin), &key.id, reason, &change()).await.unwrap();
+        let revoked = revoked.outcome.unwrap();
         assert_eq!((revoked.revoked_at, revoked.revoke_reason.as_str()), (Some(NOW), "leaked"));
     }
     let after = store.lookup_keys(call(Lane::Unknown), &[key.hash]).await.unwrap();
@@ -174,9 +180,9 @@ async fn keys(store: &impl Store) {
     assert_eq!(actions(store, &tenant.id).await, ["key.revoke", "key.issue", "tenant.create"]);
 
     let homeless = new_key(&TenantId::generate(), &[], None);
-    assert_eq!(store.insert_key(call(Lane::Admin), &homeless, &change()).await.unwrap(), None);
+    assert_eq!(store.insert_key(call(Lane::Admin), &homeless, &change()).await.unwrap().outcome, None);
     let outcome = store.revoke_key(call(Lane::Admin), &KeyId::generate(), &first, &change()).await;
-    assert_eq!(outcome.unwrap(), None);
+    assert_eq!(outcome.unwrap().outcome, None);
 }
 
 async fn rotation(store: &impl Store) {
@@ -194,8 +200,9 @@ async fn rotation(store: &impl Store) {
     let rotation = rotate(&old.id);
     // Twice, as after a lost answer.
     for _ in 0..2 {
-        match store.rotate_key(call(Lane::Admin), &rotation, &change()).await.unwrap() {
-            Rotated::Done { new, old: ended } => {
+        match store.rotate_key(call(Lane::Admin), &rotation, &change()).await.unwrap().outcome {
+            Rotated::Done { new, old: ended, record } => {
+                assert_eq!((&record.key_id, &record.scopes), (&rotation.id, &old.scopes));
                 assert_eq!((&new.id, &new.tenant_id, &new.scopes), (&rotation.id, &tenant.id, &old.scopes));
                 assert_eq!(ended.expires_at, Some(rotation.old_ends_at));
                 assert_eq!(ended.replaced_by.as_ref(), Some(&rotation.id));
@@ -207,13 +214,13 @@ async fn rotation(store: &impl Store) {
     let found = store.lookup_keys(call(Lane::Unknown), &[old.hash, rotation.hash]).await.unwrap();
     assert_eq!(found.records.iter().flatten().count(), 2, "both are good during the overlap");
 
-    let refused = store.rotate_key(call(Lane::Admin), &rotate(&old.id), &change()).await.unwrap();
+    let refused = store.rotate_key(call(Lane::Admin), &rotate(&old.id), &change()).await.unwrap().outcome;
     assert!(matches!(refused, Rotated::Refused(_)), "{refused:?}");
-    let nobody = store.rotate_key(call(Lane::Admin), &rotate(&KeyId::generate()), &change()).await.unwrap();
+    let nobody = store.rotate_key(call(Lane::Admin), &rotate(&KeyId::generate()), &change()).await.unwrap().outcome;
     assert_eq!(nobody, Rotated::NoSuchKey);
     let reason = Reason::parse("gone").unwrap();
     store.revoke_key(call(Lane::Admin), &rotation.id, &reason, &change()).await.unwrap();
-    let refused = store.rotate_key(call(Lane::Admin), &rotate(&rotation.id), &change()).await.unwrap();
+    let refused = store.rotate_key(call(Lane::Admin), &rotate(&rotation.id), &change()).await.unwrap().outcome;
     assert!(matches!(refused, Rotated::Refused(_)), "{refused:?}");
 }
 
@@ -239,13 +246,13 @@ async fn import(store: &impl Store) {
     ];
     // Twice, as after a lost answer: with the ids of the first run, the outcome is that of the first run.
     for _ in 0..2 {
-        let outcomes = store.import_keys(call(Lane::Admin), &batch, &change()).await.unwrap();
+        let outcomes = store.import_keys(call(Lane::Admin), &batch, &change()).await.unwrap().outcome;
         assert_eq!(outcomes, expected);
     }
     assert_eq!(actions(store, &ours.id).await, ["key.import", "tenant.create"]);
     let mut later = good.clone();
     later.key.id = KeyId::generate();
-    let outcomes = store.import_keys(call(Lane::Admin), &[later], &change()).await.unwrap();
+    let outcomes = store.import_keys(call(Lane::Admin), &[later], &change()).await.unwrap().outcome;
     assert_eq!(outcomes, [ImportOutcome::Existing(good.key.id.clone())]);
 
     let found = store.lookup_keys(call(Lane::Unknown), &[good.key.hash]).await.unwrap();

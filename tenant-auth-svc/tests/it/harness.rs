@@ -103,6 +103,9 @@ impl Database {
             .with_flag("TENANT_AUTH_DRAIN_DELAY", Some("0s".to_owned()))
             // Tests that count requests, or are about time, read the feed when they want it read.
             .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("off".to_owned()))
+            // … and give no sign of life by themselves.
+            .with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some("off".to_owned()))
+            .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
             // A busy machine must not look like a slow database: what is tried again is counted again.
             .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("10s".to_owned()))
             .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("20s".to_owned()))

@@ -129,10 +129,11 @@ async fn readiness_outlives_an_outage_and_says_what_is_wrong() {
     let told = facts(&service).await;
     assert_eq!(told["ready"], true);
     assert_eq!(told["now"], "2026-09-21T14:18:40Z");
-    assert_eq!(
-        told["database"],
-        json!({ "state": "failing", "failure": "denied", "since": "2026-09-21T14:13:28Z", "for_ms": 312_000 })
-    );
+    let expected = json!({
+        "state": "failing", "failure": "denied", "since": "2026-09-21T14:13:28Z", "for_ms": 312_000,
+        "doubt": null, "doubted_since": null, "standstill_ms": null,
+    });
+    assert_eq!(told["database"], expected);
     assert_eq!(told["breaker"]["state"], "open");
     assert_eq!(told["feed"]["state"], "off");
 

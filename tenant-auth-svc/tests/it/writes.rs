@@ -1,6 +1,9 @@
 //! Changes: one call at a time, and nothing that becomes of them says anything about reads.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::join_all;
 use tenant_auth_proto::v1::{self, usage_service_client::UsageServiceClient};
@@ -180,4 +183,34 @@ async fn changes_without_an_answer_are_a_state_of_their_own() {
     clock.advance(Duration::from_secs(10));
     assert!(service.admin().create_tenant(create()).await.is_ok(), "the probe");
     assert!(http(ops, "GET /metrics").await.unwrap().body.contains("tenant_auth_database_writes_stalled 0"));
+}
+
+/// On every kind of database, a real one too if one is named: as many changes as fit into a moment, by one caller and by
+/// sixteen. `TENANT_AUTH_TEST_WRITE_SECONDS` makes the moment longer.
+#[tokio::test]
+async fn sixteen_callers_at_once_are_all_served_and_change_no_less_than_one() {
+    let seconds = std::env::var("TENANT_AUTH_TEST_WRITE_SECONDS").ok().and_then(|text| text.parse().ok());
+    let moment = Duration::from_secs_f64(seconds.unwrap_or(0.5));
+    for database in Database::all().await {
+        let service = Service::start(&database).await;
+        let tenant = service.tenant("Acme").await;
+        let mut rates = Vec::new();
+        for callers in [1, 16] {
+            let began = Instant::now();
+            let change = || async {
+                let mut changes = 0_u32;
+                while began.elapsed() < moment {
+                    service.key(&tenant, &[]).await;
+                    changes += 1;
+                }
+                changes
+            };
+            let changes: u32 = join_all((0..callers).map(|_| change())).await.into_iter().sum();
+            assert!(changes >= callers, "every caller is served");
+            rates.push(f64::from(changes) / began.elapsed().as_secs_f64());
+        }
+        let ratio = rates[1] / rates[0];
+        let name = database.name();
+        println!("{name}: {:.0} changes a second by one caller, {:.0} by sixteen: {ratio:.2}x", rates[0], rates[1]);
+    }
 }

@@ -73,6 +73,8 @@ pub(crate) async fn run(
         .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("20s".to_owned()))
         .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("20s".to_owned()))
         .with_flag("TENANT_AUTH_CACHE_GRACE", Some("20m".to_owned()))
+        .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
+        .with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some("off".to_owned()))
         // Read by the steps of the simulation.
         .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("off".to_owned()));
     if let Flaw::Configured(name, value) = flaw {

@@ -41,6 +41,7 @@ impl Service {
             .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
             .with_flag("TENANT_AUTH_OPS_LISTEN", Some("off".to_owned()))
             .with_flag("TENANT_AUTH_DRAIN_DELAY", Some("0s".to_owned()))
+            .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
             .with_flag("TENANT_AUTH_DATABASE_URL", Some(database));
         let (config, _) = ServiceConfig::read(set(settings)).unwrap();
         let runtime = Runtime::new().unwrap();

@@ -42,7 +42,7 @@ impl Service {
     pub(crate) async fn start(database: &str, settings: &BTreeMap<String, String>) -> anyhow::Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tenant-auth-svc-under-test"));
         command.arg("serve").env_clear().envs(SETTINGS).envs(settings);
-        command.env("TENANT_AUTH_DATABASE_URL", database);
+        command.env("TENANT_AUTH_DATABASE_URL", database).env("TENANT_AUTH_CREATE_SCHEMA", "true");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn()?;
         let Some(log) = child.stderr.take() else { bail!("a service without a log") };

@@ -48,7 +48,7 @@ impl Replica {
         let file = File::options().create(true).append(true).open(&log).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tenant-auth-svc-under-test"));
         command.arg("serve").env_clear().envs(SETTINGS);
-        command.env("TENANT_AUTH_DATABASE_URL", database);
+        command.env("TENANT_AUTH_DATABASE_URL", database).env("TENANT_AUTH_CREATE_SCHEMA", "true");
         command.env("TENANT_AUTH_LISTEN", address.to_string()).env("TENANT_AUTH_OPS_LISTEN", ops.to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).kill_on_drop(true);
         let child = command.spawn().unwrap();

@@ -81,6 +81,7 @@ impl Stopped {
             .with_flag("TENANT_AUTH_LISTEN", Some(self.address.to_string()))
             .with_flag("TENANT_AUTH_OPS_LISTEN", Some("off".to_owned()))
             .with_flag("TENANT_AUTH_DRAIN_DELAY", Some("0s".to_owned()))
+            .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
             .with_flag("TENANT_AUTH_DATABASE_URL", Some(database));
         let (config, _) = ServiceConfig::read(settings).unwrap();
         let mut running = app::start(config, SystemClock::shared()).await.unwrap();

@@ -92,6 +92,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 - name: TENANT_AUTH_MIGRATE
   value: {{ .database.migrate | quote }}
+- name: TENANT_AUTH_CREATE_SCHEMA
+  value: {{ .database.createSchema | quote }}
 - name: TENANT_AUTH_LISTEN
   value: 0.0.0.0:50051
 - name: TENANT_AUTH_OPS_LISTEN

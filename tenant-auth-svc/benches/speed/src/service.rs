@@ -105,6 +105,7 @@ pub fn process(
             ("TENANT_AUTH_LISTEN", address.to_string().as_str()),
             ("TENANT_AUTH_OPS_LISTEN", "off"),
             ("TENANT_AUTH_DATABASE_URL", database),
+            ("TENANT_AUTH_CREATE_SCHEMA", "true"),
             ("TENANT_AUTH_WORKERS", "1"),
             ("TENANT_AUTH_LOG", "warn"),
             // What is measured is answers from memory; reloads of 100,000 keys would be another thing. No more is allowed:

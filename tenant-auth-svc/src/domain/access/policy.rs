@@ -48,6 +48,8 @@ const RULES: &[(&str, Access)] = &[
     ("/tenantauth.v1.AdminService/RevokeKey", CHANGE),
     ("/tenantauth.v1.AdminService/ListKeys", SEE),
     ("/tenantauth.v1.AdminService/ListAuditEvents", SEE),
+    ("/tenantauth.v1.AdminService/GetDatabaseState", SEE),
+    ("/tenantauth.v1.AdminService/AcceptDatabase", CHANGE),
     ("/tenantauth.v1.InfoService/GetServerInfo", Access::Known),
     ("/grpc.health.v1.Health/Check", Access::Anyone),
     ("/grpc.health.v1.Health/Watch", Access::Anyone),

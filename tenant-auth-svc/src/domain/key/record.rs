@@ -61,6 +61,14 @@ impl Record for KeyRecord {
         None
     }
 
+    fn shows(&self, fate: Fate) -> bool {
+        match fate {
+            Fate::Changed | Fate::Unbound => true,
+            Fate::Revoked(_) => self.revoked_at.is_some(),
+            Fate::Suspended => self.tenant_status == TenantStatus::Suspended,
+        }
+    }
+
     fn end(&mut self, fate: Fate) {
         match fate {
             Fate::Changed | Fate::Unbound => {}
@@ -166,6 +174,8 @@ pub enum Rotated {
         new: Box<ApiKey>,
         /// The old key with its new end.
         old: Box<ApiKey>,
+        /// What a lookup of the successor finds.
+        record: Box<KeyRecord>,
     },
     /// The old key is withdrawn, over, or was replaced before; nothing was changed.
     Refused(Box<ApiKey>),

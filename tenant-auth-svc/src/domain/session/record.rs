@@ -160,6 +160,13 @@ impl Record for SessionRecord {
         values.sessions.get(id)
     }
 
+    fn shows(&self, fate: Fate) -> bool {
+        match fate {
+            Fate::Unbound => self.unbound,
+            Fate::Changed | Fate::Revoked(_) | Fate::Suspended => self.key.shows(fate),
+        }
+    }
+
     fn end(&mut self, fate: Fate) {
         match fate {
             Fate::Unbound => self.unbound = true,

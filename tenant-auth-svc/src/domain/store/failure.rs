@@ -29,11 +29,15 @@ pub enum FailureKind {
     Conflict,
     /// Anything else: a defect on one of the two sides.
     Broken,
+    /// It is not the database that this replica knows: another one, an emptied one, one that was rolled back.
+    Untrusted,
+    /// The copy of the database that answered is older than what is known.
+    Lagging,
 }
 
 impl FailureKind {
     /// Every kind, in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Unreachable,
         Self::TimedOut,
         Self::Throttled,
@@ -45,6 +49,8 @@ impl FailureKind {
         Self::Overloaded,
         Self::Conflict,
         Self::Broken,
+        Self::Untrusted,
+        Self::Lagging,
     ];
 
     /// As logs, metrics and error details write it.
@@ -62,6 +68,8 @@ impl FailureKind {
             Self::Overloaded => "overloaded",
             Self::Conflict => "conflict",
             Self::Broken => "broken",
+            Self::Untrusted => "untrusted",
+            Self::Lagging => "lagging",
         }
     }
 
@@ -71,7 +79,7 @@ impl FailureKind {
     pub fn database_works(self) -> Option<bool> {
         match self {
             Self::Conflict => Some(true),
-            Self::CircuitOpen | Self::Overloaded => None,
+            Self::CircuitOpen | Self::Overloaded | Self::Untrusted | Self::Lagging => None,
             Self::Unreachable
             | Self::TimedOut
             | Self::Throttled
@@ -94,7 +102,9 @@ impl FailureKind {
             | Self::CircuitOpen
             | Self::Overloaded
             | Self::Conflict
-            | Self::Broken => false,
+            | Self::Broken
+            | Self::Untrusted
+            | Self::Lagging => false,
         }
     }
 }

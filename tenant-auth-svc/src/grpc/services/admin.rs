@@ -8,15 +8,16 @@ use tonic::{Request, Response, Status};
 use crate::{
     domain::{
         admin::{Admin, AdminError, Issued, Keeper},
+        recovery::{DatabaseWatch, Recovery, RecoveryError},
         store::Store,
     },
     grpc::{
         context::{Context as _, RpcRecord},
         convert::{
-            api_key_message, audit_request, audit_response, create_tenant_request, import_request,
-            import_response, issue_request, key_id_request, list_keys_request, list_keys_response,
-            list_tenants_request, list_tenants_response, reason_request, rotate_request, tenant_id_request,
-            tenant_message,
+            api_key_message, audit_request, audit_response, create_tenant_request, database_identity_message,
+            database_state_message, held_end_message, import_request, import_response, issue_request,
+            key_id_request, list_keys_request, list_keys_response, list_tenants_request, list_tenants_response,
+            reason, reason_request, rotate_request, tenant_id_request, tenant_message,
         },
         error::ApiError,
     },
@@ -27,17 +28,41 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// `AdminService` over an [`Admin`].
 #[derive(Debug)]
-pub struct AdminRpc<S, M>(Arc<Admin<S, M>>);
+pub struct AdminRpc<S, M, R, W>(Arc<Admin<S, M>>, Recovery<R, W>);
 
-impl<S: Store, M: Keeper> AdminRpc<S, M> {
+impl<S: Store, M: Keeper, R: Store, W: DatabaseWatch> AdminRpc<S, M, R, W> {
     /// Serves an operator's wishes.
-    pub fn new(admin: Arc<Admin<S, M>>) -> Self {
-        Self(admin)
+    pub fn new(admin: Arc<Admin<S, M>>, recovery: Recovery<R, W>) -> Self {
+        Self(admin, recovery)
     }
 }
 
 #[tonic::async_trait]
-impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
+impl<S: Store, M: Keeper, R: Store, W: DatabaseWatch> AdminService for AdminRpc<S, M, R, W> {
+    async fn get_database_state(
+        &self,
+        _: Request<v1::GetDatabaseStateRequest>,
+    ) -> Result<Response<v1::GetDatabaseStateResponse>, Status> {
+        Ok(Response::new(database_state_message(self.1.state())))
+    }
+
+    async fn accept_database(
+        &self,
+        request: Request<v1::AcceptDatabaseRequest>,
+    ) -> Result<Response<v1::AcceptDatabaseResponse>, Status> {
+        let reason = reason(&request.get_ref().reason)?;
+        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
+        let accepted = self.1.accept(&reason, actor, deadline).await;
+        if let Err(RecoveryError::Store(error)) = &accepted {
+            request.record().failed(error.kind);
+        }
+        let (database, held) = accepted.map_err(ApiError::from)?;
+        Ok(Response::new(v1::AcceptDatabaseResponse {
+            database: Some(database_identity_message(database)),
+            held: held.into_iter().map(held_end_message).collect(),
+        }))
+    }
+
     async fn create_tenant(
         &self,
         request: Request<v1::CreateTenantRequest>,

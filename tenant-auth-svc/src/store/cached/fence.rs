@@ -38,6 +38,8 @@ pub(super) struct Ledger {
     floor: Epoch,
     /// The last news about something that was not in memory.
     arrival: Option<Mark>,
+    /// Ends that are known of what the database may show without them.
+    held: BySubject<Fate>,
 }
 
 /// News, and the epoch they were heard under.
@@ -98,6 +100,7 @@ impl Fence {
             ledger.older = std::mem::take(&mut ledger.recent);
             ledger.floor = epoch;
         }
+        ledger.release(news);
         let mark = |news: &News| Mark { epoch, news: *news };
         put(&mut ledger.recent.keys, &news.keys, mark);
         put(&mut ledger.recent.tenants, &news.tenants, mark);
@@ -120,8 +123,19 @@ impl Fence {
     pub(super) fn verify_all(&self) {
         let (mut ledger, epoch) = self.raise();
         // Their positions may be those of another log.
-        *ledger = Ledger { floor: epoch, ..Ledger::default() };
+        let held = std::mem::take(&mut ledger.held);
+        *ledger = Ledger { floor: epoch, held, ..Ledger::default() };
         self.verify_below.store(epoch, Ordering::Release);
+    }
+
+    /// Makes ends hold, whatever is read without them.
+    pub(super) fn hold(&self, ends: &BySubject<News>) -> RwLockWriteGuard<'_, Ledger> {
+        let (mut ledger, _) = self.raise();
+        let fate = |news: &News| news.fate;
+        put(&mut ledger.held.keys, &ends.keys, fate);
+        put(&mut ledger.held.tenants, &ends.tenants, fate);
+        put(&mut ledger.held.sessions, &ends.sessions, fate);
+        ledger
     }
 
     fn raise(&self) -> (RwLockWriteGuard<'_, Ledger>, Epoch) {
@@ -131,15 +145,22 @@ impl Fence {
     }
 }
 
-fn put<I: Clone + Eq + Hash>(
-    marks: &mut HashMap<I, Mark>,
+fn put<I: Clone + Eq + Hash, T>(
+    marks: &mut HashMap<I, T>,
     news: &HashMap<I, News>,
-    mark: impl Fn(&News) -> Mark,
+    mark: impl Fn(&News) -> T,
 ) {
     marks.extend(news.iter().map(|(id, news)| (id.clone(), mark(news))));
 }
 
 impl Ledger {
+    /// The database tells of a change: from here on it is right about what it is about.
+    fn release(&mut self, news: &BySubject<News>) {
+        self.held.keys.retain(|id, _| !news.keys.contains_key(id));
+        self.held.tenants.retain(|id, _| !news.tenants.contains_key(id));
+        self.held.sessions.retain(|id, _| !news.sessions.contains_key(id));
+    }
+
     /// Judges a record that a load which began under an epoch read at a revision.
     pub(super) fn judge<R: Record>(&self, record: &R, began: Epoch, revision: Revision) -> Judgement {
         if began < self.floor {
@@ -156,6 +177,7 @@ impl Ledger {
                 Fate::Changed => lags = true,
             }
         }
+        ends.extend(record.among(&self.held).filter(|fate| !record.shows(**fate)));
         match overtaken {
             // An end is an end, whatever else may have changed.
             _ if !ends.is_empty() => Judgement::Ended(ends),

@@ -17,12 +17,13 @@ use super::{
     CacheConfig,
     entry::Entry,
     evicted::Evicted,
-    fates::{ended, may_be_new, unreflected},
+    fates::ended,
     fence::{Epoch, Fence, Judgement},
     sync::{AtomicBool, Ordering},
+    written::Written,
 };
 use crate::domain::{
-    change::{BySubject, News, Record},
+    change::Record,
     freshness::{Lifetimes, Use, World},
     knowledge::Knowledge,
     verdict::{Revision, Source},
@@ -34,13 +35,15 @@ pub(super) type Digest = [u8; 32];
 /// Entries by id, and the fence around them.
 pub(super) struct Pool<I, R> {
     config: CacheConfig,
-    fence: Fence,
-    found: Found<I, Arc<Entry<R>>, UnitWeighter, DefaultHashBuilder, Evicted>,
-    absent: Cache<I, Arc<Entry<R>>>,
+    pub(super) fence: Fence,
+    pub(super) found: Found<I, Arc<Entry<R>>, UnitWeighter, DefaultHashBuilder, Evicted>,
+    pub(super) absent: Cache<I, Arc<Entry<R>>>,
     /// Read ahead, by the digest under which the database knows it; moves to `found` when asked for.
-    ahead: Cache<Digest, Arc<Entry<R>>>,
+    pub(super) ahead: Cache<Digest, Arc<Entry<R>>>,
     /// Whether there ever was anything: without, no digest has to be made to look for it.
     was_ahead: AtomicBool,
+    /// What this replica has written, and where the log ended with it: nothing read before that is believed about it.
+    pub(super) written: Written<I, R>,
     /// Records and absences that had to go for want of room.
     evicted: Evicted,
 }
@@ -63,6 +66,8 @@ pub(super) struct Loaded<R> {
     pub(super) loaded_at: Duration,
     /// The epoch, from before the read.
     pub(super) began: Epoch,
+    /// Whether it is older than what was known before the read.
+    pub(super) lags: bool,
 }
 
 /// What came of a load.
@@ -71,11 +76,13 @@ pub(super) struct Settled<R> {
     pub(super) knowledge: Knowledge<R>,
     /// Whoever asked under this epoch or a higher one has to ask again.
     pub(super) overtaken: Option<Epoch>,
+    /// It is older than what is known, and not to be believed.
+    pub(super) lags: bool,
 }
 
 impl<R> Clone for Settled<R> {
     fn clone(&self) -> Self {
-        Self { knowledge: self.knowledge.clone(), overtaken: self.overtaken }
+        Self { knowledge: self.knowledge.clone(), overtaken: self.overtaken, lags: self.lags }
     }
 }
 
@@ -106,6 +113,7 @@ where
                 .build(),
             ahead: Cache::builder().max_capacity(config.keys).time_to_live(longest).build(),
             was_ahead: AtomicBool::new(false),
+            written: Written::new(),
             evicted,
         }
     }
@@ -163,9 +171,21 @@ where
     /// that what was loaded together is not reloaded together.
     pub(super) fn settle(&self, id: &I, loaded: Loaded<R>, drawn: u8, now: Duration) -> Settled<R> {
         let ledger = self.fence.settling();
+        let loaded = match self.written.after(id, loaded.revision) {
+            None => loaded,
+            // This replica knows better than the copy that it has read from.
+            Some(Some(own)) => Loaded { began: loaded.began, ..own },
+            Some(None) => Loaded { lags: true, ..loaded },
+        };
         let judgement = match &loaded.record {
             Some(record) => ledger.judge(record, loaded.began, loaded.revision),
             None => ledger.judge_absence::<R>(id, loaded.began, loaded.revision),
+        };
+        // An end is an end, however old the rest is.
+        let judgement = match judgement {
+            Judgement::Ended(fates) => Judgement::Ended(fates),
+            Judgement::Holds | Judgement::Overtaken(_) | Judgement::Lags if loaded.lags => Judgement::Lags,
+            judgement => judgement,
         };
         let mut entry = self.entry(loaded, drawn);
         let entry = match &judgement {
@@ -185,11 +205,22 @@ where
             Judgement::Overtaken(epoch) => Some(epoch),
             Judgement::Holds | Judgement::Ended(_) | Judgement::Lags => None,
         };
-        Settled { knowledge: entry.knowledge(now, Source::Database), overtaken }
+        let lags = judgement == Judgement::Lags;
+        Settled { knowledge: entry.knowledge(now, Source::Database), overtaken, lags }
+    }
+
+    /// What came of a load from a copy that stands still: a record stands in for an answer while it is within the grace, and an
+    /// absence is none.
+    pub(super) fn as_of_then(&self, mut settled: Settled<R>) -> Settled<R> {
+        let Knowledge { record, provenance } = &mut settled.knowledge;
+        let usable = record.is_some() && self.config.lifetimes.tides_over(provenance.age);
+        (provenance.source, provenance.cacheable_for) = (Source::Stale, Duration::ZERO);
+        settled.lags |= !usable;
+        settled
     }
 
     fn entry(&self, loaded: Loaded<R>, drawn: u8) -> Entry<R> {
-        let Loaded { record, revision, loaded_at, began } = loaded;
+        let Loaded { record, revision, loaded_at, began, .. } = loaded;
         let fresh = match record {
             Some(_) => self.config.lifetimes.fresh.mul_f64(0.8 + 0.4 * f64::from(drawn) / 255.0),
             None => self.config.absent,
@@ -244,58 +275,6 @@ where
         entry.map(|entry| self.found.insert(id.clone(), entry)).is_some()
     }
 
-    /// Removes what the news contradict, or writes the end that they tell into it.
-    pub(super) fn hear(&self, news: &BySubject<News>) {
-        let guard = self.fence.mark(news);
-        for (id, _) in R::by_id(news) {
-            self.absent.invalidate(id);
-            if let Some(entry) = self.found.get(id) {
-                self.hear_of(id, &entry, news);
-            }
-        }
-        let mut seen = 0;
-        // All entries have to be looked at: changes are rare, and a second index would cost every load.
-        if !(news.keys.is_empty() && news.tenants.is_empty()) {
-            for (id, entry) in self.found.iter() {
-                let itself = entry.record.as_deref().and_then(|record| record.itself_among(news));
-                seen += usize::from(itself.is_some_and(may_be_new));
-                self.hear_of(&id, &entry, news);
-            }
-            for (digest, entry) in &self.ahead {
-                // It is read again when it is asked for.
-                if !unreflected(&entry, news, &self.fence).is_empty() {
-                    self.ahead.invalidate(&*digest);
-                }
-            }
-        }
-        drop(guard);
-        // One that is not here may be a new one, whose absence is; nobody can tell which.
-        let arrivals = || R::without_id(news).filter(|news| may_be_new(news));
-        let revision = arrivals().filter_map(|news| news.revision).max();
-        if revision.is_some() && seen < arrivals().count() {
-            drop(self.fence.mark_arrival(revision));
-        }
-    }
-
-    fn hear_of(&self, id: &I, entry: &Entry<R>, news: &BySubject<News>) {
-        let fates = unreflected(entry, news, &self.fence);
-        if fates.is_empty() {
-            return;
-        }
-        match ended(entry, &fates) {
-            Some(entry) => self.found.insert(id.clone(), Arc::new(entry)),
-            None => drop(self.found.remove(id)),
-        }
-    }
-
-    /// Makes absences end: these are there now.
-    pub(super) fn added(&self, ids: &[I]) {
-        let _guard = self.fence.mark_arrival(None);
-        for id in ids {
-            self.absent.invalidate(id);
-        }
-    }
-
     /// Lets go of what is too old for everything, and only takes up room.
     pub(super) fn sweep(&self, now: Duration) {
         let longest = longest(self.config.lifetimes);
@@ -313,11 +292,6 @@ where
     /// How many records and absences had to go for want of room.
     pub(super) fn evicted(&self) -> (u64, u64) {
         self.evicted.counts()
-    }
-
-    /// Makes everything in memory a stopgap until it is read again.
-    pub(super) fn verify_all(&self) {
-        self.fence.verify_all();
     }
 }
 

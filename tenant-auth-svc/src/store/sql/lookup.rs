@@ -1,6 +1,6 @@
 //! The one statement on the path of a validation.
 
-use super::{Engine, Row, unreadable};
+use super::{Engine, Row, database_in, unreadable};
 use crate::{
     domain::{
         clock::UnixMillis,
@@ -18,7 +18,8 @@ use crate::{
 /// for an absence. A key whose tenant was deleted counts as absent: there is nobody it could belong to.
 const LOOKUP: &str = "\
 SELECT digests.key, keys.id, keys.tenant_id, tenants.name, tenants.plan, tenants.status, keys.scopes, \
-       keys.expires_at, keys.revoked_at, keys.last_used_at, (SELECT coalesce(max(seq), 0) FROM changes) \
+       keys.expires_at, keys.revoked_at, keys.last_used_at, (SELECT coalesce(max(seq), 0) FROM changes), \
+       (SELECT id || ' ' || epoch FROM database_identity) \
 FROM json_each(?1) AS digests \
 LEFT JOIN api_keys AS keys ON keys.key_hash = unhex(digests.value) \
 LEFT JOIN tenants ON tenants.id = keys.tenant_id \
@@ -30,14 +31,21 @@ pub(super) async fn run<E: Engine>(
     call: Call,
     hashes: &[KeyHash],
 ) -> Result<Found<KeyRecord>, StoreError> {
-    let digests: Vec<String> = hashes
-        .iter()
-        .flat_map(|hash| peppers.candidates(hash))
-        .map(|candidate| hex::encode(candidate.digest))
-        .collect();
-    let statement = Statement::new(LOOKUP).bind(json(&digests)?);
-    let rows = engine.query(call, statement).await?;
-    decode(&rows, digests.len(), peppers.candidate_count())
+    let rows = engine.query(call, statement(peppers, hashes)?).await?;
+    decode(&rows, hashes.len() * peppers.candidate_count(), peppers.candidate_count())
+}
+
+/// Looks keys up, also within a transaction.
+pub(super) fn statement(peppers: &Peppers, hashes: &[KeyHash]) -> Result<Statement, StoreError> {
+    let candidates = hashes.iter().flat_map(|hash| peppers.candidates(hash));
+    let digests: Vec<String> = candidates.map(|candidate| hex::encode(candidate.digest)).collect();
+    Ok(Statement::new(LOOKUP).bind(json(&digests)?))
+}
+
+/// The one record of a [`statement`] about one key.
+pub(super) fn only(rows: &[Row], peppers: &Peppers) -> Result<Option<KeyRecord>, StoreError> {
+    let per_key = peppers.candidate_count();
+    Ok(decode(rows, per_key, per_key)?.records.pop().flatten())
 }
 
 fn decode(rows: &[Row], digests: usize, per_key: usize) -> Result<Found<KeyRecord>, StoreError> {
@@ -49,6 +57,8 @@ fn decode(rows: &[Row], digests: usize, per_key: usize) -> Result<Found<KeyRecor
     }
     let mut records = Vec::with_capacity(digests / per_key);
     let mut revision = Revision::default();
+    let first = rows.first().ok_or_else(|| StoreError::new(FailureKind::Garbled, "no digest was asked for"))?;
+    let database = database_in(first, 11)?;
     for (index, candidates) in rows.chunks(per_key).enumerate() {
         let mut found = None;
         for (offset, row) in candidates.iter().enumerate() {
@@ -62,7 +72,7 @@ fn decode(rows: &[Row], digests: usize, per_key: usize) -> Result<Found<KeyRecor
         }
         records.push(found);
     }
-    Ok(Found { records, revision })
+    Ok(Found { records, revision, database })
 }
 
 pub(super) fn record(row: &Row) -> Result<Option<KeyRecord>, StoreError> {
@@ -105,7 +115,7 @@ mod tests {
     fn absent(position: i64) -> Row {
         let mut values = vec![Value::Integer(position)];
         values.extend(std::iter::repeat_n(Value::Null, 9));
-        values.push(Value::Integer(3));
+        values.extend([Value::Integer(3), "db 1".into()]);
         Row(values)
     }
 
@@ -122,6 +132,7 @@ mod tests {
             Value::Null,
             Value::Null,
             Value::Integer(4),
+            "db 1".into(),
         ])
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Engine,
+    Engine, commit, database_in,
     lookup::{json, scopes_of, status_of},
     overread,
     rows::{listed, listing, only},
@@ -16,7 +16,7 @@ use crate::{
         key::KeyRecord,
         page::{Page, PageRequest},
         session::{Attributes, Binding, Expiry, NewSession, Session, SessionId, SessionRecord, Ttl},
-        store::{Call, FailureKind, Found, StoreError},
+        store::{Call, Committed, FailureKind, Found, StoreError},
         verdict::Revision,
     },
     store::engine::{Row, Statement},
@@ -30,7 +30,7 @@ const COLUMNS: &str = "session_id, tenant_id, key_id, created_at, expires_at, tt
 const LOOKUP: &str = "\
 SELECT bound.session_id, bound.tenant_id, bound.key_id, bound.created_at, bound.expires_at, bound.ttl, bound.sliding, \
        bound.attributes, tenants.name, tenants.plan, tenants.status, keys.scopes, keys.expires_at, keys.revoked_at, \
-       wanted.key, (SELECT coalesce(max(seq), 0) FROM changes) \
+       wanted.key, (SELECT coalesce(max(seq), 0) FROM changes), (SELECT id || ' ' || epoch FROM database_identity) \
 FROM json_each(?1) AS wanted \
 LEFT JOIN session_bindings AS bound ON bound.session_id = wanted.value \
 LEFT JOIN api_keys AS keys ON keys.id = bound.key_id \
@@ -70,13 +70,22 @@ pub(super) async fn lookup<E: Engine>(
     call: Call,
     ids: &[SessionId],
 ) -> Result<Found<SessionRecord>, StoreError> {
+    decode(&engine.query(call, statement(ids)?).await?, ids.len())
+}
+
+/// Looks sessions up, also within a transaction.
+fn statement(ids: &[SessionId]) -> Result<Statement, StoreError> {
     let wanted: Vec<_> = ids.iter().map(SessionId::as_str).collect();
-    let rows = engine.query(call, Statement::new(LOOKUP).bind(json(&wanted)?)).await?;
-    if rows.len() != ids.len() {
-        let message = format!("asked for {} sessions, got {} rows", ids.len(), rows.len());
+    Ok(Statement::new(LOOKUP).bind(json(&wanted)?))
+}
+
+fn decode(rows: &[Row], ids: usize) -> Result<Found<SessionRecord>, StoreError> {
+    let (Some(first), true) = (rows.first(), rows.len() == ids) else {
+        let message = format!("asked for {ids} sessions, got {} rows", rows.len());
         return Err(StoreError::new(FailureKind::Garbled, message));
-    }
-    let mut found = Found { records: Vec::with_capacity(rows.len()), revision: Revision::default() };
+    };
+    let (revision, database) = (Revision::default(), database_in(first, 16)?);
+    let mut found = Found { records: Vec::with_capacity(rows.len()), revision, database };
     for (index, row) in rows.iter().enumerate() {
         if usize::try_from(row.integer(14)?) != Ok(index) {
             return Err(StoreError::new(FailureKind::Garbled, "rows are out of order"));
@@ -87,7 +96,11 @@ pub(super) async fn lookup<E: Engine>(
     Ok(found)
 }
 
-pub(super) async fn bind<E: Engine>(engine: &E, call: Call, new: &NewSession) -> Result<Binding, StoreError> {
+pub(super) async fn bind<E: Engine>(
+    engine: &E,
+    call: Call,
+    new: &NewSession,
+) -> Result<Committed<(Binding, Option<SessionRecord>)>, StoreError> {
     let session = &new.session;
     let attributes: BTreeMap<_, _> = session.attributes.iter().collect();
     let make_room = Statement::new(MAKE_ROOM)
@@ -109,17 +122,20 @@ pub(super) async fn bind<E: Engine>(engine: &E, call: Call, new: &NewSession) ->
         "SELECT {COLUMNS}, bind_id FROM (SELECT 1) LEFT JOIN session_bindings ON session_id = ?1"
     ))
     .bind(session.id.as_str());
-    let results = engine.transaction(call, vec![make_room, bind, read]).await?;
-    let rows = super::last_rows(results)?;
+    let found = statement(std::slice::from_ref(&session.id))?;
+    let Committed { outcome: mut results, revision } =
+        commit(engine, call, vec![make_room, bind, read, found]).await?;
+    let record = decode(&results.pop().unwrap_or_default(), 1)?.records.pop().flatten();
+    let rows = results.pop().unwrap_or_default();
     let Some(row) = only(&rows)? else {
-        return Ok(Binding::TooMany);
+        return Ok(Committed { outcome: (Binding::TooMany, None), revision });
     };
     let stored = session_in(row)?;
     if stored.tenant_id != session.tenant_id {
-        return Ok(Binding::HeldByAnotherTenant);
+        return Ok(Committed { outcome: (Binding::HeldByAnotherTenant, None), revision });
     }
     let already = row.text(8)? != new.bind_id;
-    Ok(Binding::Bound { session: Box::new(stored), already })
+    Ok(Committed { outcome: (Binding::Bound { session: Box::new(stored), already }, record), revision })
 }
 
 pub(super) async fn unbind<E: Engine>(
@@ -128,7 +144,7 @@ pub(super) async fn unbind<E: Engine>(
     id: &SessionId,
     tenant: &TenantId,
     now: UnixMillis,
-) -> Result<bool, StoreError> {
+) -> Result<Committed<bool>, StoreError> {
     let was = Statement::new(
         "SELECT EXISTS (SELECT 1 FROM session_bindings WHERE session_id = ?1 AND tenant_id = ?2 AND expires_at > ?3)",
     )
@@ -138,8 +154,9 @@ pub(super) async fn unbind<E: Engine>(
     let delete = Statement::new("DELETE FROM session_bindings WHERE session_id = ?1 AND tenant_id = ?2")
         .bind(id.as_str())
         .bind(tenant.as_str());
-    let results = engine.transaction(call, vec![was, delete]).await?;
-    first_integer(results.first().map(Vec::as_slice)).map(|was| was == 1)
+    let Committed { outcome: results, revision } = commit(engine, call, vec![was, delete]).await?;
+    let was = first_integer(results.first().map(Vec::as_slice))?;
+    Ok(Committed { outcome: was == 1, revision })
 }
 
 pub(super) async fn list<E: Engine>(

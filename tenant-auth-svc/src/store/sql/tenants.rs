@@ -3,7 +3,7 @@
 use super::{
     Engine, Row,
     audit::audited,
-    last_rows,
+    commit, last_rows,
     lookup::status_of,
     overread,
     rows::{listed, listing, only},
@@ -15,7 +15,7 @@ use crate::{
         clock::UnixMillis,
         id::TenantId,
         page::{Page, PageRequest},
-        store::{Call, Change, FailureKind, StoreError},
+        store::{Call, Change, Committed, FailureKind, StoreError},
         tenant::{NewTenant, Tenant, TenantStatus},
         text::{Plan, Reason, TenantName},
     },
@@ -73,7 +73,7 @@ pub(super) async fn set_status<E: Engine>(
     status: TenantStatus,
     reason: Option<&Reason>,
     change: &Change,
-) -> Result<Option<Tenant>, StoreError> {
+) -> Result<Committed<Option<Tenant>>, StoreError> {
     let reason = reason.map_or("", Reason::as_str);
     let update = Statement::new(
         "UPDATE tenants SET status = ?2, suspend_reason = ?3, updated_at = ?4 \
@@ -88,8 +88,8 @@ pub(super) async fn set_status<E: Engine>(
         TenantStatus::Suspended => AuditAction::TenantSuspend,
     };
     let audit = audited(change, action, id.as_str(), id.as_str(), reason);
-    let results = engine.transaction(call, vec![update, audit, select(id)]).await?;
-    tenant_in(&last_rows(results)?)
+    let Committed { outcome: results, revision } = commit(engine, call, vec![update, audit, select(id)]).await?;
+    Ok(Committed { outcome: tenant_in(&last_rows(results)?)?, revision })
 }
 
 fn select(id: &TenantId) -> Statement {

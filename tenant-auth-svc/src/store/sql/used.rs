@@ -1,7 +1,7 @@
 //! Which keys are in use.
 
 use super::{
-    Engine,
+    Engine, database_in,
     lookup::{json, record},
     unreadable,
 };
@@ -18,7 +18,8 @@ use crate::{
 /// The columns of a lookup, so that both are read by the same code; the digest takes the place of the position.
 const IN_USE: &str = "\
 SELECT hex(keys.key_hash), keys.id, keys.tenant_id, tenants.name, tenants.plan, tenants.status, keys.scopes, \
-       keys.expires_at, keys.revoked_at, keys.last_used_at, (SELECT coalesce(max(seq), 0) FROM changes) \
+       keys.expires_at, keys.revoked_at, keys.last_used_at, (SELECT coalesce(max(seq), 0) FROM changes), \
+       (SELECT id || ' ' || epoch FROM database_identity) \
 FROM (SELECT 1) LEFT JOIN ( \
     SELECT * FROM api_keys \
     WHERE revoked_at IS NULL AND last_used_at IS NOT NULL AND tenant_id IN (SELECT id FROM tenants) \
@@ -42,9 +43,10 @@ pub(super) async fn list<E: Engine>(
     let (at, id) = after.map_or((i64::MAX, String::new()), |(at, id)| (at.0, id.as_str().to_owned()));
     let statement = Statement::new(IN_USE).bind(at).bind(id).bind(i64::try_from(limit).unwrap_or(i64::MAX));
     let rows = engine.query(call, statement).await?;
-    let mut in_use = InUse { keys: Vec::with_capacity(rows.len()), revision: Revision::default() };
+    let first = rows.first().ok_or_else(|| unreadable("page of keys", "it has no row"))?;
+    let (database, revision) = (database_in(first, 11)?, Revision(first.integer(10)?));
+    let mut in_use = InUse { keys: Vec::with_capacity(rows.len()), revision, database };
     for row in &rows {
-        in_use.revision = Revision(row.integer(10)?);
         // The one row of an empty list.
         let Some(record) = record(row)? else { continue };
         let mut digest = [0; 32];

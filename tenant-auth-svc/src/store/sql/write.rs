@@ -5,17 +5,18 @@ use serde::Serialize;
 use super::{
     Engine,
     audit::audited,
+    commit,
     keys::{key_in, select},
     last_rows,
-    lookup::json,
+    lookup::{self, json},
 };
 use crate::{
     domain::{
         audit::AuditAction,
         id::{KeyId, TenantId},
-        key::{ApiKey, ImportOutcome, KeyToImport, NewKey, Peppers, Rotated, Rotation, StoredHash},
+        key::{ApiKey, ImportOutcome, KeyRecord, KeyToImport, NewKey, Peppers, Rotated, Rotation, StoredHash},
         scope::ScopeSet,
-        store::{Call, Change, FailureKind, StoreError},
+        store::{Call, Change, Committed, FailureKind, StoreError},
         text::Reason,
     },
     store::engine::{Row, Statement, Value},
@@ -27,7 +28,7 @@ pub(super) async fn insert<E: Engine>(
     call: Call,
     key: &NewKey,
     change: &Change,
-) -> Result<Option<ApiKey>, StoreError> {
+) -> Result<Committed<Option<(ApiKey, KeyRecord)>>, StoreError> {
     let stored = peppers.stored(&key.hash);
     let insert = Statement::new(
         "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at) \
@@ -45,8 +46,12 @@ pub(super) async fn insert<E: Engine>(
     .bind(key.expires_at.map(|at| at.0));
     let audit =
         audited(change, AuditAction::KeyIssue, key.id.as_str(), key.tenant_id.as_str(), key.name.as_str());
-    let results = engine.transaction(call, vec![insert, audit, select(&key.id)]).await?;
-    key_in(&last_rows(results)?)
+    let found = lookup::statement(peppers, std::slice::from_ref(&key.hash))?;
+    let Committed { outcome: mut results, revision } =
+        commit(engine, call, vec![insert, audit, select(&key.id), found]).await?;
+    let record = lookup::only(&results.pop().unwrap_or_default(), peppers)?;
+    let key = key_in(&results.pop().unwrap_or_default())?;
+    Ok(Committed { outcome: key.zip(record), revision })
 }
 
 pub(super) async fn rotate<E: Engine>(
@@ -55,7 +60,7 @@ pub(super) async fn rotate<E: Engine>(
     call: Call,
     rotation: &Rotation,
     change: &Change,
-) -> Result<Rotated, StoreError> {
+) -> Result<Committed<Rotated>, StoreError> {
     let stored = peppers.stored(&rotation.hash);
     let successor = Statement::new(
         "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at) \
@@ -81,16 +86,21 @@ pub(super) async fn rotate<E: Engine>(
     .bind(rotation.old_ends_at.0);
     let detail = format!("replaced by {}", rotation.id);
     let audit = audited(change, AuditAction::KeyRotate, rotation.old.as_str(), Value::Null, &detail);
-    let steps = vec![successor, old_ends, audit, select(&rotation.id), select(&rotation.old)];
+    let found = lookup::statement(peppers, std::slice::from_ref(&rotation.hash))?;
+    let steps = vec![successor, old_ends, audit, found, select(&rotation.id), select(&rotation.old)];
 
-    let mut results = engine.transaction(call, steps).await?;
+    let Committed { outcome: mut results, revision } = commit(engine, call, steps).await?;
     let old = results.pop().map(|rows| key_in(&rows)).transpose()?.flatten();
     let new = results.pop().map(|rows| key_in(&rows)).transpose()?.flatten();
-    Ok(match (new, old) {
-        (Some(new), Some(old)) => Rotated::Done { new: Box::new(new), old: Box::new(old) },
+    let record = lookup::only(&results.pop().unwrap_or_default(), peppers)?;
+    let outcome = match (new.zip(record), old) {
+        (Some((new, record)), Some(old)) => {
+            Rotated::Done { new: Box::new(new), old: Box::new(old), record: Box::new(record) }
+        }
         (None, Some(old)) => Rotated::Refused(Box::new(old)),
         (_, None) => Rotated::NoSuchKey,
-    })
+    };
+    Ok(Committed { outcome, revision })
 }
 
 pub(super) async fn revoke<E: Engine>(
@@ -99,7 +109,7 @@ pub(super) async fn revoke<E: Engine>(
     id: &KeyId,
     reason: &Reason,
     change: &Change,
-) -> Result<Option<ApiKey>, StoreError> {
+) -> Result<Committed<Option<ApiKey>>, StoreError> {
     let update = Statement::new(
         "UPDATE api_keys SET revoked_at = ?2, revoke_reason = ?3 WHERE id = ?1 AND revoked_at IS NULL",
     )
@@ -107,8 +117,8 @@ pub(super) async fn revoke<E: Engine>(
     .bind(change.at.0)
     .bind(reason.as_str());
     let audit = audited(change, AuditAction::KeyRevoke, id.as_str(), Value::Null, reason.as_str());
-    let results = engine.transaction(call, vec![update, audit, select(id)]).await?;
-    key_in(&last_rows(results)?)
+    let Committed { outcome: results, revision } = commit(engine, call, vec![update, audit, select(id)]).await?;
+    Ok(Committed { outcome: key_in(&last_rows(results)?)?, revision })
 }
 
 /// A key to take over, as the import statements read it.
@@ -134,7 +144,7 @@ pub(super) async fn import<E: Engine>(
     call: Call,
     keys: &[KeyToImport],
     change: &Change,
-) -> Result<Vec<ImportOutcome>, StoreError> {
+) -> Result<Committed<Vec<ImportOutcome>>, StoreError> {
     let rows: Vec<_> = keys.iter().map(|import| import_row(peppers, import, change)).collect();
     let rows: Value = json(&rows)?.into();
     let insert = Statement::new(
@@ -170,12 +180,13 @@ pub(super) async fn import<E: Engine>(
     )
     .bind(rows);
 
-    let results = engine.transaction(call, vec![insert, audit, outcome]).await?;
+    let Committed { outcome: results, revision } = commit(engine, call, vec![insert, audit, outcome]).await?;
     let holders = last_rows(results)?;
     if holders.len() != keys.len() {
         return Err(StoreError::new(FailureKind::Garbled, "an import gave too few outcomes"));
     }
-    keys.iter().zip(&holders).map(|(import, holder)| outcome_of(import, holder)).collect()
+    let outcomes = keys.iter().zip(&holders).map(|(import, holder)| outcome_of(import, holder));
+    Ok(Committed { outcome: outcomes.collect::<Result<_, _>>()?, revision })
 }
 
 fn import_row<'a>(peppers: &Peppers, import: &'a KeyToImport, change: &Change) -> ImportRow<'a> {

@@ -113,7 +113,7 @@ impl World {
     pub(super) fn read(&self) -> Loaded<KeyRecord> {
         let (began, loaded_at) = (self.0.pool.epoch(), self.now());
         let Database { revision, row, .. } = self.0.database.lock().unwrap().clone();
-        Loaded { record: row, revision: Revision(revision), loaded_at, began }
+        Loaded { record: row, revision: Revision(revision), loaded_at, began, lags: false }
     }
 
     pub(super) fn load_wrongly(&self) {
@@ -122,7 +122,7 @@ impl World {
         let began = self.0.pool.epoch();
         // As if the log's position were unknown: by it alone the fence would still hold.
         let revision = Revision(revision + 100);
-        self.settle(Loaded { record: row, revision, loaded_at, began });
+        self.settle(Loaded { record: row, revision, loaded_at, began, lags: false });
     }
 
     pub(super) fn load_from_a_copy(&self) -> Answer {
@@ -132,7 +132,7 @@ impl World {
             Some(before) if shuttle::rand::thread_rng().gen_bool(0.5) => before,
             _ => (database.revision, database.row),
         };
-        let settled = self.settle(Loaded { record, revision: Revision(revision), loaded_at, began });
+        let settled = self.settle(Loaded { record, revision: Revision(revision), loaded_at, began, lags: false });
         said(&settled.knowledge)
     }
 
@@ -246,7 +246,7 @@ impl World {
 
     pub(super) fn appear_by_ourselves(&self) {
         self.appear();
-        self.0.pool.added(&[id()]);
+        self.0.pool.added(&[id()], None);
         self.0.told.store(true, Ordering::SeqCst);
     }
 

@@ -150,6 +150,7 @@ async fn a_hangup_has_the_real_program_read_its_files_anew() {
     let mut serve = program()
         .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
         .env("TENANT_AUTH_DATABASE_URL", format!("file:{}", folder.path().join("auth.db").display()))
+        .env("TENANT_AUTH_CREATE_SCHEMA", "true")
         .env("TENANT_AUTH_CALLERS_FILE", file.path())
         .env("TENANT_AUTH_OPS_LISTEN", "127.0.0.1:0")
         .env("TENANT_AUTH_DRAIN_DELAY", "0s")

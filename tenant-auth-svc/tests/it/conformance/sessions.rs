@@ -54,7 +54,7 @@ async fn tenant_with_key(store: &impl Store) -> (TenantId, NewKey) {
 }
 
 async fn bind(store: &impl Store, new: &NewSession) -> Binding {
-    store.bind_session(call(Lane::Sessions), new).await.unwrap()
+    store.bind_session(call(Lane::Sessions), new).await.unwrap().outcome.0
 }
 
 fn bound(new: &NewSession, already: bool) -> Binding {
@@ -158,7 +158,7 @@ async fn caps(store: &impl Store) {
     no_room.session.created_at = at(MINUTE);
     assert_eq!(bind(store, &no_room).await, Binding::TooMany);
     let ended = store.unbind_session(call(Lane::Sessions), &second.session.id, &tenant, at(2)).await;
-    assert!(ended.unwrap());
+    assert!(ended.unwrap().outcome);
     later.session.id = SessionId::parse(&format!("{}-2", later.session.id.as_str())).unwrap();
     assert_eq!(bind(store, &later).await, bound(&later, false));
 }
@@ -172,7 +172,7 @@ async fn ends(store: &impl Store) {
         assert_eq!(bind(store, new).await, bound(new, false));
     }
     let unbind = |id: SessionId, tenant: TenantId, now: UnixMillis| async move {
-        store.unbind_session(call(Lane::Sessions), &id, &tenant, now).await.unwrap()
+        store.unbind_session(call(Lane::Sessions), &id, &tenant, now).await.unwrap().outcome
     };
     let stranger = TenantId::generate();
     assert!(!unbind(gone.session.id.clone(), stranger, NOW).await, "of another tenant");

@@ -117,7 +117,10 @@ async fn pipeline(shared: &Arc<Shared>, request: Request<Incoming>, reset: &Arc<
     let client = Client::default();
     let _leaves = Leaves(client.clone());
     let run = {
-        let (shared, fault) = (Arc::clone(shared), fault.clone());
+        // A copy passes changes on to its primary.
+        let writes = || String::from_utf8_lossy(&body).contains("BEGIN IMMEDIATE");
+        let primary = shared.primary.as_ref().filter(|_| writes());
+        let (shared, fault) = (Arc::clone(primary.unwrap_or(shared)), fault.clone());
         move || pipeline::run(&shared, &body, may_write, fault.as_ref(), &client)
     };
     let Ok(Answer { status, content_type, mut body }) = tokio::task::spawn_blocking(run).await else {

@@ -2,7 +2,8 @@
 //!
 //! It speaks SQL over HTTP as sqld 0.24 does (status codes, bodies, error codes, and the rewriting of each statement
 //! by the same SQL parser), and it misbehaves on demand: see [`Fault`]. What it has done can be counted: see
-//! [`Counters`]. It is a stand-in for tests only: no replication, no namespaces, no rate limits.
+//! [`Counters`]. It can be a copy of another one that lags, be restored from a backup, and be wiped. It is a stand-in for tests
+//! only: no namespaces, no rate limits.
 
 mod connection;
 mod counters;
@@ -13,4 +14,4 @@ mod sql;
 mod streams;
 mod write_lock;
 
-pub use self::{counters::Counters, fault::Fault, fault::FaultPlan, server::Builder, server::HranaServer};
+pub use self::{counters::Counters, fault::Fault, fault::FaultPlan, server::Backup, server::Builder, server::HranaServer};

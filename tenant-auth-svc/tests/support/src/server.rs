@@ -3,8 +3,11 @@
 use std::{
     io,
     net::SocketAddr,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -35,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) faults: FaultPlan,
     pub(crate) tokens: Tokens,
     pub(crate) write_lock: Arc<WriteLock>,
+    /// Whose copy this is: changes are made there.
+    pub(crate) primary: Option<Arc<Shared>>,
 }
 
 /// How the connections end.
@@ -79,9 +84,18 @@ pub struct Builder {
     read_only_token: Option<String>,
     database: Option<PathBuf>,
     address: Option<SocketAddr>,
+    primary: Option<Arc<Shared>>,
 }
 
 impl Builder {
+    /// Reads from a copy of another server's data, as it is now and whenever it [catches up](HranaServer::catch_up); passes
+    /// changes on to that one.
+    #[must_use]
+    pub fn copy_of(mut self, primary: &HranaServer) -> Self {
+        self.primary = Some(Arc::clone(&primary.shared));
+        self
+    }
+
     /// Asks for this bearer token.
     #[must_use]
     pub fn token(mut self, token: &str) -> Self {
@@ -117,11 +131,10 @@ impl Builder {
     pub async fn start(self) -> io::Result<HranaServer> {
         let folder = TempDir::new()?;
         let path = self.database.unwrap_or_else(|| folder.path().join("data.db"));
-        let database = libsql::Builder::new_local(path).build().await.map_err(io::Error::other)?;
-        let database = Arc::new(database);
-        let setup = connect(&database).map_err(io::Error::other)?;
-        let pragma = setup.query("PRAGMA journal_mode = WAL", ()).await.map_err(io::Error::other)?;
-        drop(pragma);
+        if let Some(primary) = &self.primary {
+            vacuum_into(&primary.streams.database(), &path).map_err(io::Error::other)?;
+        }
+        let database = open(&path).await?;
         let tally = Tally::new();
         let shared = Arc::new(Shared {
             streams: Streams::new(Arc::clone(&database), tally.clone()),
@@ -129,13 +142,14 @@ impl Builder {
             tally,
             faults: FaultPlan::new(),
             tokens: Tokens { full: Mutex::new(self.token), read_only: self.read_only_token },
+            primary: self.primary,
         });
         let wanted = self.address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
         let listener = listen(wanted)?;
         let address = listener.local_addr()?;
         let end = watch::Sender::new(End::Never);
         let accepting = Some(accept(listener, Arc::clone(&shared), end.clone()));
-        Ok(HranaServer { shared, database, address, end, accepting, _folder: folder })
+        Ok(HranaServer { shared, address, end, accepting, files: AtomicUsize::new(0), folder })
     }
 }
 
@@ -143,12 +157,17 @@ impl Builder {
 #[derive(Debug)]
 pub struct HranaServer {
     shared: Arc<Shared>,
-    database: Arc<libsql::Database>,
     address: SocketAddr,
     end: watch::Sender<End>,
     accepting: Option<JoinHandle<()>>,
-    _folder: TempDir,
+    /// How many files were made so far.
+    files: AtomicUsize,
+    folder: TempDir,
 }
+
+/// A database as it was at a moment.
+#[derive(Debug)]
+pub struct Backup(PathBuf);
 
 impl HranaServer {
     /// A server to be.
@@ -233,12 +252,58 @@ impl HranaServer {
         Ok(())
     }
 
+    /// Takes a backup.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn backup(&self) -> Result<Backup, String> {
+        let path = self.new_file();
+        vacuum_into(&self.shared.streams.database(), &path)?;
+        Ok(Backup(path))
+    }
+
+    /// Goes on with the data of a backup, as after a restore: what was changed since is gone.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub async fn restore(&self, backup: &Backup) -> io::Result<()> {
+        let path = self.new_file();
+        std::fs::copy(&backup.0, &path)?;
+        self.shared.streams.replace(open(&path).await?);
+        Ok(())
+    }
+
+    /// Goes on with nothing, as after the wrong command.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub async fn wipe(&self) -> io::Result<()> {
+        self.shared.streams.replace(open(&self.new_file()).await?);
+        Ok(())
+    }
+
+    /// Reads what its primary holds now, where this is a [copy](Builder::copy_of).
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub async fn catch_up(&self) -> Result<(), String> {
+        let Some(primary) = &self.shared.primary else { return Ok(()) };
+        let path = self.new_file();
+        vacuum_into(&primary.streams.database(), &path)?;
+        self.shared.streams.replace(open(&path).await.map_err(|error| error.to_string())?);
+        Ok(())
+    }
+
+    fn new_file(&self) -> PathBuf {
+        self.folder.path().join(format!("data-{}.db", self.files.fetch_add(1, Ordering::Relaxed)))
+    }
+
     /// Runs a statement by another hand, past the protocol and every switch, as a person at the database's shell.
     ///
     /// # Errors
     /// What the engine says.
     pub fn execute(&self, sql: &str) -> Result<u64, String> {
-        let connection = connect(&self.database).map_err(|error| error.to_string())?;
+        let connection = connect(&self.shared.streams.database()).map_err(|error| error.to_string())?;
         block_on(connection.execute(sql, ())).map_err(|error| error.to_string())
     }
 
@@ -247,7 +312,7 @@ impl HranaServer {
     /// # Errors
     /// What the engine says.
     pub fn query(&self, sql: &str) -> Result<Vec<Json>, String> {
-        let connection = connect(&self.database).map_err(|error| error.to_string())?;
+        let connection = connect(&self.shared.streams.database()).map_err(|error| error.to_string())?;
         let statement = sql::prepare(sql).map_err(|error| error.message)?;
         let result = sql::run(&connection, &statement, Vec::new(), true);
         let result = result.map_err(|error| error.message)?;
@@ -264,6 +329,19 @@ impl Drop for HranaServer {
         // Threads that wait would keep the test's runtime from ending.
         self.shared.write_lock.restart();
     }
+}
+
+async fn open(path: &Path) -> io::Result<Arc<libsql::Database>> {
+    let database = libsql::Builder::new_local(path).build().await.map_err(io::Error::other)?;
+    let setup = connect(&database).map_err(io::Error::other)?;
+    drop(setup.query("PRAGMA journal_mode = WAL", ()).await.map_err(io::Error::other)?);
+    Ok(Arc::new(database))
+}
+
+fn vacuum_into(database: &libsql::Database, path: &Path) -> Result<(), String> {
+    let connection = connect(database).map_err(|error| error.to_string())?;
+    let vacuum = format!("VACUUM INTO '{}'", path.display());
+    block_on(connection.execute(&vacuum, ())).map(drop).map_err(|error| error.to_string())
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -30,7 +30,7 @@ pub(crate) enum NoStream {
 
 #[derive(Debug)]
 pub(crate) struct Streams {
-    database: Arc<Database>,
+    database: Mutex<Arc<Database>>,
     state: Mutex<State>,
     tally: Tally,
 }
@@ -45,7 +45,17 @@ struct State {
 
 impl Streams {
     pub(crate) fn new(database: Arc<Database>, tally: Tally) -> Self {
-        Self { database, state: Mutex::default(), tally }
+        Self { database: Mutex::new(database), state: Mutex::default(), tally }
+    }
+
+    /// The database that new streams are opened on.
+    pub(crate) fn database(&self) -> Arc<Database> {
+        Arc::clone(&self.database.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Opens new streams on another database.
+    pub(crate) fn replace(&self, database: Arc<Database>) {
+        *self.database.lock().unwrap_or_else(PoisonError::into_inner) = database;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -60,7 +70,7 @@ impl Streams {
                 return Err(NoStream::Full);
             }
             drop(state);
-            return connect(&self.database).map_err(|error| NoStream::Engine(error.to_string()));
+            return connect(&self.database()).map_err(|error| NoStream::Engine(error.to_string()));
         };
         if state.expired.iter().any(|expired| expired == baton) {
             return Err(NoStream::Expired);

@@ -1,0 +1,41 @@
+//! What this replica has written lately: it knows better then than a copy of the database that lags.
+
+use std::{hash::Hash, sync::Arc, time::Duration};
+
+use moka::sync::Cache;
+
+use super::pool::Loaded;
+use crate::domain::verdict::Revision;
+
+/// For how long it is kept: a copy that lags for longer counts as standing still.
+const KEPT_FOR: Duration = Duration::from_secs(60);
+/// The most that is kept.
+const MAX_KEPT: u64 = 100_000;
+
+/// By id: where the log ended with the write, and what was there then, if that was read along.
+pub(super) struct Written<I, R>(Cache<I, Arc<(Revision, Option<Loaded<R>>)>>);
+
+impl<I, R> Written<I, R>
+where
+    I: Clone + Eq + Hash + Send + Sync + 'static,
+    R: Clone + Send + Sync + 'static,
+{
+    pub(super) fn new() -> Self {
+        Self(Cache::builder().max_capacity(MAX_KEPT).time_to_live(KEPT_FOR).build())
+    }
+
+    pub(super) fn note(&self, id: &I, revision: Revision, loaded: Option<Loaded<R>>) {
+        self.0.insert(id.clone(), Arc::new((revision, loaded)));
+    }
+
+    /// What was written after a position of the log.
+    pub(super) fn after(&self, id: &I, revision: Revision) -> Option<Option<Loaded<R>>> {
+        let written = self.0.get(id)?;
+        let (at, loaded) = &*written;
+        (*at > revision).then(|| loaded.clone())
+    }
+
+    pub(super) fn clear(&self) {
+        self.0.invalidate_all();
+    }
+}

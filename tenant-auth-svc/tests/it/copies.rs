@@ -1,0 +1,172 @@
+//! A service that reads from a copy of the database, which lags behind or stands still.
+
+use std::{sync::Arc, time::Duration};
+
+use tenant_auth_proto::v1::{self, Source, Verdict};
+use tenant_auth_svc::{
+    config::Settings,
+    domain::clock::{ManualClock, SharedClock},
+};
+use tenant_auth_testkit::HranaServer;
+
+use crate::harness::{Database, NOW, Service, TOKEN, http, outcome, strange_key};
+
+/// Two replicas: one at the primary, one at a copy of it.
+struct Region {
+    primary: Database,
+    copy: HranaServer,
+    clock: Arc<ManualClock>,
+    here: Service,
+    there: Service,
+    tenant: String,
+}
+
+impl Region {
+    async fn start() -> Self {
+        let primary = Database::test_server().await;
+        let clock = ManualClock::at(NOW);
+        let shared = || Arc::clone(&clock) as SharedClock;
+        let beating = |settings: Settings| {
+            settings.with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some("1s".to_owned()))
+        };
+        let here = Service::start_with(beating(primary.settings()), shared()).await;
+        let tenant = here.tenant("Acme").await;
+        let copy = HranaServer::builder().token(TOKEN).copy_of(primary.server()).start().await.unwrap();
+        let settings = primary.settings().with_flag("TENANT_AUTH_DATABASE_URL", Some(copy.url()));
+        let there = Service::start_with(beating(settings), shared()).await;
+        let region = Self { primary, copy, clock, here, there, tenant };
+        region.everybody_hears().await;
+        region
+    }
+
+    async fn everybody_hears(&self) {
+        self.copy.catch_up().await.unwrap();
+        self.here.hears().await;
+        self.there.hears().await;
+    }
+
+    /// A second passes; whoever finds it due gives a sign of life, and both read the log.
+    async fn pass_a_second(&self) {
+        self.clock.advance(Duration::from_secs(1));
+        for service in [&self.here, &self.there] {
+            service.running.beat_if_due().await.unwrap();
+            let _ = service.running.feed().poll().await;
+        }
+    }
+
+    async fn there_says(&self, key: &str) -> (Verdict, Source) {
+        let response = self.there.validate(key).await.unwrap();
+        (response.verdict(), response.provenance.unwrap().source())
+    }
+}
+
+#[tokio::test]
+async fn a_replicas_own_changes_are_never_older_than_they_are_behind_a_copy_that_lags() {
+    let region = Region::start().await;
+    let there = &region.there;
+    // Issued: it is known at once, though the copy lacks it.
+    let (key, key_id) = there.key(&region.tenant, &["a"]).await;
+    assert_eq!(outcome(&there.validate(&key).await), "VERDICT_VALID");
+    // Rotated: so is its successor.
+    let rotate = v1::RotateKeyRequest { key_id, ..Default::default() };
+    let rotated = there.admin().rotate_key(rotate).await.unwrap().into_inner();
+    assert_eq!(outcome(&there.validate(&rotated.plaintext).await), "VERDICT_VALID");
+    // What was changed, and how the copy does not show yet, is not said to be as it was.
+    assert_eq!(outcome(&there.validate(&key).await), "Unavailable");
+    // Revoked.
+    there.revoke(&rotated.key.unwrap().key_id).await;
+    for seconds in [0, 1, 7, 100] {
+        region.clock.advance(Duration::from_secs(seconds));
+        assert_eq!(outcome(&there.validate(&rotated.plaintext).await), "VERDICT_REVOKED", "{seconds}");
+    }
+    region.everybody_hears().await;
+    assert_eq!(outcome(&there.validate(&key).await), "VERDICT_VALID", "during the overlap");
+    assert_eq!(outcome(&there.validate(&rotated.plaintext).await), "VERDICT_REVOKED");
+
+    // A tenant's suspension, and its end.
+    let tenant_id = region.tenant.clone();
+    let suspend = v1::SuspendTenantRequest { tenant_id: tenant_id.clone(), reason: "unpaid".to_owned() };
+    there.admin().suspend_tenant(suspend).await.unwrap();
+    assert_eq!(outcome(&there.validate(&key).await), "VERDICT_TENANT_SUSPENDED");
+    region.everybody_hears().await;
+    there.admin().resume_tenant(v1::ResumeTenantRequest { tenant_id }).await.unwrap();
+    assert_eq!(outcome(&there.validate(&key).await), "Unavailable", "and not that it is suspended");
+    region.everybody_hears().await;
+    assert_eq!(outcome(&there.validate(&key).await), "VERDICT_VALID");
+}
+
+#[tokio::test]
+async fn an_imported_key_is_not_unknown_behind_a_copy_that_lags() {
+    let region = Region::start().await;
+    let key = "a-key-of-another-system";
+    assert_eq!(outcome(&region.there.validate(key).await), "VERDICT_UNKNOWN");
+    let hash = tenant_auth_svc::domain::key::KeyHash::of(&tenant_auth_svc::domain::key::PresentedKey::new(key.to_owned()));
+    let import = v1::ImportKey {
+        tenant_id: region.tenant.clone(),
+        sha256: hash.as_bytes().to_vec(),
+        ..Default::default()
+    };
+    region.there.admin().import_keys(v1::ImportKeysRequest { keys: vec![import] }).await.unwrap();
+    assert_eq!(outcome(&region.there.validate(key).await), "Unavailable");
+    region.everybody_hears().await;
+    assert_eq!(outcome(&region.there.validate(key).await), "VERDICT_VALID");
+}
+
+#[tokio::test]
+async fn a_copy_that_stands_still_is_noticed_and_counts_as_an_outage() {
+    let region = Region::start().await;
+    let (known, known_id) = region.here.key(&region.tenant, &[]).await;
+    let (cold, _) = region.here.key(&region.tenant, &[]).await;
+    region.everybody_hears().await;
+    assert_eq!(region.there_says(&known).await.0, Verdict::Valid);
+    for _ in 0..5 {
+        region.pass_a_second().await;
+        region.copy.catch_up().await.unwrap();
+    }
+    let ops = region.there.running.ops_address().unwrap();
+    let standstill = async || {
+        let metrics = http(ops, "GET /metrics").await.unwrap().body;
+        let line = metrics.lines().find(|line| line.starts_with("tenant_auth_database_standstill_seconds ")).unwrap();
+        line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()
+    };
+    assert_eq!(standstill().await, 0.0, "it moves");
+
+    // From here on it stands still, and its primary goes on.
+    region.here.revoke(&known_id).await;
+    let mut honoured = 0;
+    for second in 0..20 {
+        region.pass_a_second().await;
+        let (verdict, source) = region.there_says(&known).await;
+        assert_eq!(verdict, Verdict::Valid, "nobody can tell it otherwise");
+        if source != Source::Stale {
+            honoured = second;
+        }
+    }
+    assert!(honoured <= 10, "after {honoured} s it was still taken for fresh");
+    assert!(standstill().await >= 15.0);
+    assert!(!region.there.running.feed().poll().await.is_ok(), "it is not heard: nobody who watches is told that all is well");
+    assert_eq!(outcome(&region.there.validate(&strange_key()).await), "Unavailable", "an absence of then is none");
+    assert_eq!(region.there_says(&cold).await, (Verdict::Valid, Source::Stale), "a record of then stands in");
+    let verbose = http(ops, "GET /readyz?verbose").await.unwrap().body;
+    assert!(verbose.contains("this copy of it has stood still for "), "{verbose}");
+
+    region.copy.catch_up().await.unwrap();
+    region.there.hears().await;
+    assert_eq!(region.there_says(&known).await.0, Verdict::Revoked);
+    assert_eq!(outcome(&region.there.validate(&strange_key()).await), "VERDICT_UNKNOWN");
+}
+
+/// One sign of life a second, however many replicas there are, and one row written for each.
+#[tokio::test]
+async fn a_sign_of_life_costs_a_row_a_second_for_all_replicas() {
+    let region = Region::start().await;
+    let beat = || region.primary.server().query("SELECT beat FROM heartbeat").unwrap()[0][0]["value"].clone();
+    let number = |value: serde_json::Value| value.as_str().unwrap().parse::<i64>().unwrap();
+    let before = number(beat());
+    for _ in 0..10 {
+        region.pass_a_second().await;
+        region.copy.catch_up().await.unwrap();
+    }
+    let beats = number(beat()) - before;
+    assert!((1..=10).contains(&beats), "{beats}");
+}

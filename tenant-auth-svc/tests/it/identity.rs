@@ -1,0 +1,267 @@
+//! A database that is not the one that replicas know: emptied, replaced, rolled back.
+
+use std::time::Duration;
+
+use tenant_auth_proto::v1::{self, DatabaseDoubt, Source, Verdict, held_end::Subject};
+use tenant_auth_svc::domain::clock::SharedClock;
+use tenant_auth_testkit::{Backup, Fault};
+use tonic::Code;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tonic_types::StatusExt as _;
+
+use crate::{
+    freshness::Replicas,
+    harness::{Service, http, outcome, strange_key},
+};
+
+/// Longer than a copy may lag before the log counts as rolled back.
+const NOTICED: Duration = Duration::from_secs(3);
+
+async fn health(service: &Service) -> ServingStatus {
+    let request = HealthCheckRequest { service: "tenantauth.Database".to_owned() };
+    HealthClient::new(service.channel.clone()).check(request).await.unwrap().into_inner().status()
+}
+
+async fn state(service: &Service) -> v1::GetDatabaseStateResponse {
+    service.admin().get_database_state(v1::GetDatabaseStateRequest {}).await.unwrap().into_inner()
+}
+
+async fn accept(service: &Service) -> v1::AcceptDatabaseResponse {
+    let request = v1::AcceptDatabaseRequest { reason: "restored".to_owned() };
+    service.admin().accept_database(request).await.unwrap().into_inner()
+}
+
+/// Everybody reads the log for as long as it takes to conclude something.
+async fn all_look(replicas: &Replicas) {
+    for service in [&replicas.one, &replicas.two] {
+        let _ = service.running.feed().poll().await;
+    }
+    replicas.clock.advance(NOTICED);
+    for service in [&replicas.one, &replicas.two] {
+        assert!(service.running.feed().poll().await.is_err(), "it is not believed");
+    }
+}
+
+/// Keys that both replicas have in memory: one that is good, and one that was revoked.
+async fn known_keys(replicas: &Replicas) -> [(String, String); 2] {
+    let keys = [
+        replicas.one.key(&replicas.tenant, &[]).await,
+        replicas.one.key(&replicas.tenant, &[]).await,
+    ];
+    for service in [&replicas.one, &replicas.two] {
+        service.hears().await;
+        for (key, _) in &keys {
+            assert_eq!(outcome(&service.validate(key).await), "VERDICT_VALID");
+        }
+    }
+    keys
+}
+
+enum Disaster {
+    Wiped,
+    WipedAndMadeAnew,
+    Replaced,
+    RolledBack,
+    RolledBackAndGoneOn,
+}
+
+/// Brings it about; what was true before a backup of long ago is what it holds then.
+async fn strike(replicas: &mut Replicas, disaster: &Disaster, old: &Backup) {
+    let server = replicas.database.server();
+    match disaster {
+        Disaster::Wiped => server.wipe().await.unwrap(),
+        Disaster::WipedAndMadeAnew => {
+            server.wipe().await.unwrap();
+            migrate(replicas).await;
+        }
+        Disaster::Replaced => {
+            server.wipe().await.unwrap();
+            migrate(replicas).await;
+            // With a longer log than the known one.
+            for number in 0..50 {
+                let tenant = format!(
+                    "INSERT INTO tenants (id, name, created_at, updated_at) VALUES ('other-{number}', 'x', 0, 0)"
+                );
+                replicas.database.server().execute(&tenant).unwrap();
+            }
+        }
+        Disaster::RolledBack => server.restore(old).await.unwrap(),
+        Disaster::RolledBackAndGoneOn => {
+            server.restore(old).await.unwrap();
+            for number in 0..50 {
+                let tenant = format!(
+                    "INSERT INTO tenants (id, name, created_at, updated_at) VALUES ('later-{number}', 'x', 0, 0)"
+                );
+                server.execute(&tenant).unwrap();
+            }
+        }
+    }
+}
+
+/// What `tenant-auth-svc migrate` does.
+async fn migrate(replicas: &Replicas) {
+    let clock = std::sync::Arc::clone(&replicas.clock) as SharedClock;
+    tenant_auth_svc::store::migrate::migrate(&replicas.database.hop(), &clock).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_the_known_one_is_not_believed_and_memory_goes_on() {
+    for (disaster, doubt) in [
+        (Disaster::Wiped, DatabaseDoubt::Empty),
+        (Disaster::WipedAndMadeAnew, DatabaseDoubt::AnotherDatabase),
+        (Disaster::Replaced, DatabaseDoubt::AnotherDatabase),
+        (Disaster::RolledBack, DatabaseDoubt::RolledBack),
+        (Disaster::RolledBackAndGoneOn, DatabaseDoubt::RolledBack),
+    ] {
+        let mut replicas = Replicas::start().await;
+        let backup = replicas.database.server().backup().unwrap();
+        let [(good, _), (revoked, revoked_id)] = known_keys(&replicas).await;
+        replicas.one.revoke(&revoked_id).await;
+        replicas.two_hears().await;
+        replicas.one.hears().await;
+        strike(&mut replicas, &disaster, &backup).await;
+
+        // From the first moment on, before anybody has read the log: what is in memory stays, and nothing is unknown.
+        replicas.clock.advance(Duration::from_secs(7));
+        for service in [&replicas.one, &replicas.two] {
+            assert_eq!(outcome(&service.validate(&strange_key()).await), "Unavailable", "{doubt:?}");
+            assert_eq!(outcome(&service.validate(&good).await), "VERDICT_VALID", "{doubt:?}");
+            assert_eq!(outcome(&service.validate(&revoked).await), "VERDICT_REVOKED", "{doubt:?}");
+        }
+        all_look(&replicas).await;
+        for service in [&replicas.one, &replicas.two] {
+            for _ in 0..2 {
+                let unknown = service.validate(&strange_key()).await;
+                assert_eq!(outcome(&unknown), "Unavailable", "{doubt:?}");
+                let reason = unknown.unwrap_err().get_error_details().error_info().unwrap().reason.clone();
+                assert!(["DATABASE_UNTRUSTED", "DATABASE_MISPLACED"].contains(&reason.as_str()), "{reason}");
+                let known = service.validate(&good).await.unwrap();
+                assert_eq!((known.verdict(), known.provenance.unwrap().source()), (Verdict::Valid, Source::Stale));
+                assert_eq!(outcome(&service.validate(&revoked).await), "VERDICT_REVOKED");
+                replicas.clock.advance(Duration::from_secs(600));
+            }
+            assert_eq!(state(service).await.doubt(), doubt);
+            assert_eq!(health(service).await, ServingStatus::NotServing);
+            let ops = service.running.ops_address().unwrap();
+            let verbose = http(ops, "GET /readyz?verbose").await.unwrap().body;
+            assert!(verbose.contains("NOT BELIEVED ("), "{verbose}");
+            assert!(http(ops, "GET /metrics").await.unwrap().body.contains("tenant_auth_database_trusted 0"));
+            // Nothing is written to it: what is acknowledged would not be in the known one.
+            let create = v1::CreateTenantRequest { name: "Lost".to_owned(), ..Default::default() };
+            assert_eq!(service.admin().create_tenant(create).await.unwrap_err().code(), Code::Unavailable);
+        }
+    }
+}
+
+#[tokio::test]
+async fn revocations_survive_a_rollback_that_is_accepted() {
+    let replicas = Replicas::start().await;
+    let [(good, _), (revoked, revoked_id)] = known_keys(&replicas).await;
+    let backup = replicas.database.server().backup().unwrap();
+    let (lost, _) = replicas.one.key(&replicas.tenant, &[]).await;
+    replicas.one.revoke(&revoked_id).await;
+    replicas.one.hears().await;
+    replicas.two_hears().await;
+    assert_eq!(replicas.two_says(&lost).await.0, Verdict::Valid);
+    replicas.database.server().restore(&backup).await.unwrap();
+    all_look(&replicas).await;
+
+    let accepted = accept(&replicas.two).await;
+    let held: Vec<_> = accepted.held.iter().map(|held| held.subject.clone().unwrap()).collect();
+    assert_eq!(held, [Subject::KeyId(revoked_id.clone())], "what is to be made again");
+    assert!(accepted.held[0].revoked_at.is_some());
+    // The other one sees it by itself, with its next reading.
+    replicas.one.hears().await;
+    for service in [&replicas.one, &replicas.two] {
+        assert_eq!(state(service).await.doubt(), DatabaseDoubt::Unspecified);
+        assert_eq!(outcome(&service.validate(&good).await), "VERDICT_VALID");
+        assert_eq!(outcome(&service.validate(&lost).await), "VERDICT_UNKNOWN", "what the backup lacks is gone");
+        for _ in 0..3 {
+            assert_eq!(outcome(&service.validate(&revoked).await), "VERDICT_REVOKED", "held against the database");
+            replicas.clock.advance(Duration::from_secs(100));
+        }
+        assert_eq!(state(service).await.held.len(), 1);
+    }
+    // Made again, it is the database's again.
+    replicas.one.revoke(&revoked_id).await;
+    replicas.one.hears().await;
+    replicas.two_hears().await;
+    for service in [&replicas.one, &replicas.two] {
+        assert!(state(service).await.held.is_empty());
+        assert_eq!(outcome(&service.validate(&revoked).await), "VERDICT_REVOKED");
+    }
+    let audit = v1::ListAuditEventsRequest::default();
+    let events = replicas.one.admin().list_audit_events(audit).await.unwrap().into_inner().events;
+    assert!(events.iter().any(|event| event.action == "database.accept"), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_new_database_that_is_accepted_is_believed_by_all() {
+    let replicas = Replicas::start().await;
+    let [(good, _), _] = known_keys(&replicas).await;
+    let before = state(&replicas.one).await.known.unwrap();
+    replicas.database.server().wipe().await.unwrap();
+    migrate(&replicas).await;
+    all_look(&replicas).await;
+    for _ in 0..2 {
+        // Twice, as after a lost answer.
+        let accepted = accept(&replicas.one).await.database.unwrap();
+        assert_ne!(accepted.database_id, before.database_id);
+        assert!(accepted.epoch > before.epoch);
+    }
+    replicas.two_hears().await;
+    for service in [&replicas.one, &replicas.two] {
+        assert_eq!(outcome(&service.validate(&good).await), "VERDICT_UNKNOWN", "it holds no such key");
+        let tenant = service.tenant("New").await;
+        let (key, _) = service.key(&tenant, &[]).await;
+        assert_eq!(outcome(&service.validate(&key).await), "VERDICT_VALID");
+    }
+}
+
+#[tokio::test]
+async fn the_known_database_that_is_back_is_believed_by_itself() {
+    let replicas = Replicas::start().await;
+    let [(good, _), _] = known_keys(&replicas).await;
+    let all = replicas.database.server().backup().unwrap();
+    replicas.database.server().wipe().await.unwrap();
+    all_look(&replicas).await;
+    replicas.database.server().restore(&all).await.unwrap();
+    replicas.two_hears().await;
+    assert_eq!(state(&replicas.two).await.doubt(), DatabaseDoubt::Unspecified);
+    replicas.clock.advance(Duration::from_secs(7));
+    assert_eq!(replicas.two_says(&good).await, (Verdict::Valid, Source::Database));
+    assert_eq!(outcome(&replicas.two.validate(&strange_key()).await), "VERDICT_UNKNOWN");
+}
+
+/// The database is wiped, and a replica starts: it must not make a schema, which would turn every key unknown.
+#[tokio::test]
+async fn a_start_makes_no_schema_unless_it_is_asked_to() {
+    let replicas = Replicas::start().await;
+    replicas.database.server().wipe().await.unwrap();
+    let clock = || std::sync::Arc::clone(&replicas.clock) as SharedClock;
+    let settings =
+        replicas.database.settings().with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("false".to_owned()));
+    let started = Service::start_unready(settings, clock()).await;
+    let server = replicas.database.server();
+    server.wait_for({
+        let before = server.counters().requests;
+        move |counters| counters.requests >= before + 2
+    }).await;
+    assert_eq!(server.query("SELECT count(*) FROM sqlite_master").unwrap()[0][0]["value"], "0");
+    assert_eq!(outcome(&started.validate(&strange_key()).await), "Unavailable");
+}
+
+#[tokio::test]
+async fn nothing_can_be_accepted_before_a_database_is_known() {
+    let replicas = Replicas::start().await;
+    replicas.database.server().faults().set(Fault::service_unavailable());
+    let clock = std::sync::Arc::clone(&replicas.clock) as SharedClock;
+    let started = Service::start_unready(replicas.database.settings(), clock).await;
+    let request = v1::AcceptDatabaseRequest { reason: "restored".to_owned() };
+    let refused = started.admin().accept_database(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    let nameless = v1::AcceptDatabaseRequest { reason: String::new() };
+    assert_eq!(started.admin().accept_database(nameless).await.unwrap_err().code(), Code::InvalidArgument);
+}
