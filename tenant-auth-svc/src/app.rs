@@ -221,8 +221,13 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let server = listener.serve(services, watching, callers, certificates)?;
     health.set_service_status(readiness::PROCESS, ServingStatus::Serving).await;
 
-    let preparation =
-        Preparation { hop: hop.clone(), peppers: config.keys.peppers, migrate, create_schema, clock: Arc::clone(&clock) };
+    let preparation = Preparation {
+        hop: hop.clone(),
+        peppers: config.keys.peppers,
+        migrate,
+        create_schema,
+        clock: Arc::clone(&clock),
+    };
     let (preparation, readiness) = preparation.begin(health.clone());
     let following = match config.memory.feed_interval {
         Some(interval) => tokio::spawn(following::follow(Arc::clone(&feed), interval, readiness.clone())),

@@ -16,8 +16,8 @@ pub(crate) use self::{
 };
 use crate::{
     command::{
-        audit::AuditCommand, database::DatabaseCommand, key::KeyCommand, session::SessionCommand, tenant::TenantCommand,
-        usage::UsageCommand, validate::Validate,
+        audit::AuditCommand, database::DatabaseCommand, key::KeyCommand, session::SessionCommand,
+        tenant::TenantCommand, usage::UsageCommand, validate::Validate,
     },
     exit, time,
 };

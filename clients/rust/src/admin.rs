@@ -60,7 +60,8 @@ impl AdminClient {
     /// Those of any call.
     pub async fn database_state(&self) -> Result<v1::GetDatabaseStateResponse, Error> {
         let request = v1::GetDatabaseStateRequest {};
-        let send = async |transport, request| AdminServiceClient::new(transport).get_database_state(request).await;
+        let send =
+            async |transport, request| AdminServiceClient::new(transport).get_database_state(request).await;
         self.caller.call_once(request, send).await
     }
 
@@ -70,7 +71,8 @@ impl AdminClient {
     /// [`Error::FailedPrecondition`] while the replica that answers knows no database.
     pub async fn accept_database(&self, reason: &str) -> Result<v1::AcceptDatabaseResponse, Error> {
         let request = v1::AcceptDatabaseRequest { reason: reason.to_owned() };
-        let send = async |transport, request| AdminServiceClient::new(transport).accept_database(request).await;
+        let send =
+            async |transport, request| AdminServiceClient::new(transport).accept_database(request).await;
         self.caller.call_once(request, send).await
     }
 

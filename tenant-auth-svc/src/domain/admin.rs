@@ -11,8 +11,8 @@ use super::{
     clock::{SharedClock, UnixMillis},
     id::{KeyId, TenantId},
     key::{
-        ApiKey, ImportOutcome, KeyFormat, KeyHash, KeyRecord, KeyToImport, NewKey, PresentedKey, RandomnessUnavailable,
-        Rotated, Rotation,
+        ApiKey, ImportOutcome, KeyFormat, KeyHash, KeyRecord, KeyToImport, NewKey, PresentedKey,
+        RandomnessUnavailable, Rotated, Rotation,
     },
     page::{Page, PageRequest},
     scope::ScopeSet,

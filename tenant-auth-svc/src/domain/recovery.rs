@@ -1,6 +1,9 @@
 //! The use cases of an operator whose database is not the one that replicas know.
 
-use std::{future::Future, time::{Duration, Instant}};
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
 
 use thiserror::Error;
 
@@ -41,7 +44,9 @@ pub trait DatabaseWatch: Send + Sync + 'static {
 #[derive(Debug, Error)]
 pub enum RecoveryError {
     /// There is none that could be replaced.
-    #[error("this replica knows no database yet, so there is nothing to accept: it believes the first one that it reads")]
+    #[error(
+        "this replica knows no database yet, so there is nothing to accept: it believes the first one that it reads"
+    )]
     NoneKnown,
     /// The database gave no answer.
     #[error(transparent)]

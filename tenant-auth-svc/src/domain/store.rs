@@ -228,11 +228,7 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<DatabaseIdentity, StoreError>> + Send;
 
     /// Changes the heartbeat, unless it was changed within the interval; gives it as it is then.
-    fn beat(
-        &self,
-        call: Call,
-        interval: Duration,
-    ) -> impl Future<Output = Result<i64, StoreError>> + Send;
+    fn beat(&self, call: Call, interval: Duration) -> impl Future<Output = Result<i64, StoreError>> + Send;
 
     /// Lists the audit log, newest first.
     fn list_audit(

@@ -178,7 +178,11 @@ impl<E: Engine, M: Forget> Feed<E, M> {
             Continuity::Behind => Err(lagging()),
             Continuity::GoesOn => Ok(found.clone()),
             Continuity::Pruned => {
-                self.start_over(position.seq, reading, "the change log does not reach back to where it was read");
+                self.start_over(
+                    position.seq,
+                    reading,
+                    "the change log does not reach back to where it was read",
+                );
                 Ok(found.clone())
             }
         }
@@ -190,7 +194,10 @@ impl<E: Engine, M: Forget> Feed<E, M> {
         let held = ends.after(Revision(position.common_end()));
         ends.clear();
         self.memory.hold(&ends::by_subject(&held));
-        tracing::warn!(held = held.len(), "the database was accepted as it is; ends that it may lack are held");
+        tracing::warn!(
+            held = held.len(),
+            "the database was accepted as it is; ends that it may lack are held"
+        );
         self.held.lock().unwrap_or_else(PoisonError::into_inner).extend(held);
         self.start_over(position.seq, reading, "the database was accepted as it is");
         position.restart(reading);
@@ -214,9 +221,8 @@ impl<E: Engine, M: Forget> Feed<E, M> {
         } else if !reading.about.is_empty() {
             self.memory.heard(&reading.about);
             self.ends.lock().unwrap_or_else(PoisonError::into_inner).note(&reading.changes, &reading.about);
-            let is_told = |(held, _): &HeldEnd| {
-                reading.changes.iter().any(|change| change.subject == held.subject)
-            };
+            let is_told =
+                |(held, _): &HeldEnd| reading.changes.iter().any(|change| change.subject == held.subject);
             self.held.lock().unwrap_or_else(PoisonError::into_inner).retain(|held| !is_told(held));
         }
         position.advance(&reading);

@@ -3,7 +3,8 @@
 use thiserror::Error;
 
 use crate::domain::{
-    admin::AdminError, recovery::RecoveryError, sessions::SessionError, store::StoreError, usage::UsageError, watch::WatchError,
+    admin::AdminError, recovery::RecoveryError, sessions::SessionError, store::StoreError, usage::UsageError,
+    watch::WatchError,
 };
 
 /// Why an RPC fails. [`status`](super::status) turns it into what travels.

@@ -59,9 +59,8 @@ impl From<ApiError> for Status {
                 Self::with_error_details(Code::InvalidArgument, all.join("; "), details)
             }
             ApiError::Undecidable(error) | ApiError::Admin(AdminError::Store(error)) => unavailable(&error),
-            ApiError::Session(SessionError::Store(error)) | ApiError::Recovery(RecoveryError::Store(error)) => {
-                unavailable(&error)
-            }
+            ApiError::Session(SessionError::Store(error))
+            | ApiError::Recovery(RecoveryError::Store(error)) => unavailable(&error),
             ApiError::Recovery(RecoveryError::NoneKnown) => {
                 with_reason(Code::FailedPrecondition, "NO_DATABASE_KNOWN", error.to_string())
             }

@@ -57,7 +57,10 @@ fn database(facts: &Facts) -> String {
     let mut line = condition(facts, facts.database);
     if let Some((doubt, at)) = facts.doubt {
         let since = since(facts, at);
-        line.push_str(&format!("; NOT BELIEVED ({}) {since}: see `tenantctl database status`", doubt.as_str()));
+        line.push_str(&format!(
+            "; NOT BELIEVED ({}) {since}: see `tenantctl database status`",
+            doubt.as_str()
+        ));
     }
     if let Some(time) = facts.standstill {
         line.push_str(&format!("; this copy of it has stood still for {}", length(time)));

@@ -8,6 +8,7 @@ mod fates;
 mod fence;
 mod figures;
 mod flight;
+mod loading;
 mod news;
 pub mod oldest;
 mod pool;
@@ -31,20 +32,16 @@ use self::{
     oldest::Oldest,
     pool::{Loaded, Pool, Recalled, Settled},
 };
-use super::{
-    coalesced::Coalesced,
-    known::{KnownDatabase, lagging},
-    lookup::Lookup,
-};
+use super::{coalesced::Coalesced, known::KnownDatabase, lookup::Lookup};
 use crate::domain::{
     change::{BySubject, Forget, ForgetAbsence, News, WriteThrough},
     clock::SharedClock,
     freshness::{Lifetimes, World},
     knowledge::{Knowledge, RecordSource},
-    store::{FailureKind, MAX_LOOKUP, StoreError, StoredDigest},
+    store::{FailureKind, StoreError, StoredDigest},
     verdict::{Revision, Source},
 };
-use crate::measure::{counts::Counts, spans::Within};
+use crate::measure::counts::Counts;
 
 /// How much is remembered, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,11 +56,6 @@ pub struct CacheConfig {
     /// How long an absence is used without asking again.
     pub absent: Duration,
 }
-
-/// How long a load is repeated whose answer was older than what is known.
-const LAG_PATIENCE: Duration = Duration::from_millis(500);
-/// The wait before that.
-const LAG_PAUSE: Duration = Duration::from_millis(50);
 
 /// Tells how the database and its change feed fare.
 pub type Outlook = Box<dyn Fn(Duration) -> World + Send + Sync>;
@@ -240,116 +232,6 @@ impl<L: Lookup> RecordSource for Cached<L> {
         match self.join(std::slice::from_ref(id), true).pop() {
             Some(wait) => self.await_answer(id, wait, asked, deadline).await,
             None => Err(StoreError::new(FailureKind::Broken, "a load did not depart")),
-        }
-    }
-}
-
-enum Wait<L: Lookup> {
-    Known(Knowledge<L::Record>),
-    For(Flight<L::Id, L::Record>),
-}
-
-impl<L: Lookup> Cached<L> {
-    /// Waits for an answer that reflects everything heard of before it was `asked` for.
-    async fn await_answer(
-        &self,
-        id: &L::Id,
-        mut wait: Wait<L>,
-        asked: Epoch,
-        deadline: Instant,
-    ) -> Result<Knowledge<L::Record>, StoreError> {
-        // A copy that lags may have caught up in a moment, or another one may answer.
-        let patience = deadline.min(Instant::now() + LAG_PATIENCE);
-        loop {
-            let flight = match wait {
-                Wait::Known(knowledge) => return Ok(knowledge),
-                Wait::For(flight) => flight,
-            };
-            let outcome = match flight.land(id, deadline).await {
-                Ok(settled) if settled.lags => Err(lagging()),
-                outcome => outcome,
-            };
-            match outcome {
-                Ok(settled) if settled.overtaken.is_none_or(|overtaken| asked < overtaken) => {
-                    return Ok(settled.knowledge);
-                }
-                // It joined a load that had begun before a change which was heard of before it asked.
-                Ok(_) => {}
-                Err(error) if error.kind == FailureKind::Lagging && !self.0.known.is_out_of_reach() => {
-                    if Instant::now() + LAG_PAUSE >= patience {
-                        return Err(error);
-                    }
-                    tokio::time::sleep(LAG_PAUSE).await;
-                }
-                Err(error) => return Err(error),
-            }
-            wait = match self.join(std::slice::from_ref(id), false).pop() {
-                Some(again) => again,
-                None => return Err(StoreError::new(FailureKind::Broken, "a load did not depart")),
-            };
-        }
-    }
-
-    /// Finds for each id the load under way, or starts one; ids that nobody has asked for yet share theirs.
-    /// `anyway`: even if memory has an answer.
-    fn join(&self, ids: &[L::Id], anyway: bool) -> Vec<Wait<L>> {
-        let mut flights = self.0.flights();
-        let (mut known, mut unknown) = (Vec::new(), Vec::new());
-        let waits: Vec<Option<Wait<L>>> = ids
-            .iter()
-            .map(|id| {
-                if let Some(flight) = flights.get(id) {
-                    return Some(Wait::For(flight.clone()));
-                }
-                // A load may have ended between the look into memory and this one.
-                match self.0.recall(id) {
-                    Recalled::Known(knowledge) if !anyway => return Some(Wait::Known(knowledge)),
-                    Recalled::Known(_) | Recalled::Due(_) | Recalled::Nothing => {}
-                }
-                let lane = if self.0.pool.is_known(id) { &mut known } else { &mut unknown };
-                lane.push(id.clone());
-                None
-            })
-            .collect();
-        for (is_known, mut missing) in [(true, known), (false, unknown)] {
-            missing.sort_unstable();
-            missing.dedup();
-            for together in missing.chunks(MAX_LOOKUP) {
-                let flight = self.depart(is_known, together.into());
-                flights.extend(together.iter().map(|id| (id.clone(), flight.clone())));
-            }
-        }
-        let departed = |id| Wait::For(flights[id].clone());
-        ids.iter().zip(waits).map(|(id, wait)| wait.unwrap_or_else(|| departed(id))).collect()
-    }
-
-    /// Starts a load in a task of its own: a caller that gives up must not end it for the others.
-    fn depart(&self, known: bool, ids: Arc<[L::Id]>) -> Flight<L::Id, L::Record> {
-        let inner = Arc::clone(&self.0);
-        // On behalf of the one who asked first; the others wait for a span that is not theirs.
-        let load = Within::current().run({
-            let ids = Arc::clone(&ids);
-            async move {
-                let _landed = Landed { inner: &inner, ids: &ids };
-                inner.load(known, &ids).await
-            }
-        });
-        Flight::depart(ids, load)
-    }
-}
-
-/// Takes a load off the list when it ends, however it ends.
-struct Landed<'a, L: Lookup> {
-    inner: &'a Inner<L>,
-    ids: &'a [L::Id],
-}
-
-impl<L: Lookup> Drop for Landed<'_, L> {
-    fn drop(&mut self) {
-        let mut flights = self.inner.flights();
-        for id in self.ids {
-            flights.remove(id);
-            self.inner.pool.release_reload(id);
         }
     }
 }

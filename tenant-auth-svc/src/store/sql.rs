@@ -69,7 +69,11 @@ impl<E: Engine> Store for SqlStore<E> {
         sessions::lookup(&self.engine, call, ids).await
     }
 
-    async fn bind_session(&self, call: Call, new: &NewSession) -> Result<Committed<(Binding, Option<SessionRecord>)>, StoreError> {
+    async fn bind_session(
+        &self,
+        call: Call,
+        new: &NewSession,
+    ) -> Result<Committed<(Binding, Option<SessionRecord>)>, StoreError> {
         sessions::bind(&self.engine, call, new).await
     }
 
@@ -251,7 +255,8 @@ async fn commit<E: Engine>(
     statements.push(Statement::new("SELECT coalesce(max(seq), 0) FROM changes"));
     let mut outcome = engine.transaction(call, statements).await?;
     let last = outcome.pop().and_then(|rows| rows.into_iter().next());
-    let revision = last.ok_or_else(|| StoreError::new(FailureKind::Garbled, "a change log has no end"))?.integer(0)?;
+    let revision =
+        last.ok_or_else(|| StoreError::new(FailureKind::Garbled, "a change log has no end"))?.integer(0)?;
     Ok(Committed { outcome, revision: Revision(revision) })
 }
 

@@ -18,10 +18,10 @@ mod news;
 #[allow(dead_code, reason = "not every part is needed here")]
 #[path = "../../src/store/cached/pool.rs"]
 mod pool;
+mod world;
 #[allow(dead_code, reason = "not every part is needed here")]
 #[path = "../../src/store/cached/written.rs"]
 mod written;
-mod world;
 
 mod sync {
     pub(super) use shuttle::sync::{

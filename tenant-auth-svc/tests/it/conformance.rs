@@ -216,11 +216,13 @@ async fn rotation(store: &impl Store) {
 
     let refused = store.rotate_key(call(Lane::Admin), &rotate(&old.id), &change()).await.unwrap().outcome;
     assert!(matches!(refused, Rotated::Refused(_)), "{refused:?}");
-    let nobody = store.rotate_key(call(Lane::Admin), &rotate(&KeyId::generate()), &change()).await.unwrap().outcome;
+    let nobody =
+        store.rotate_key(call(Lane::Admin), &rotate(&KeyId::generate()), &change()).await.unwrap().outcome;
     assert_eq!(nobody, Rotated::NoSuchKey);
     let reason = Reason::parse("gone").unwrap();
     store.revoke_key(call(Lane::Admin), &rotation.id, &reason, &change()).await.unwrap();
-    let refused = store.rotate_key(call(Lane::Admin), &rotate(&rotation.id), &change()).await.unwrap().outcome;
+    let refused =
+        store.rotate_key(call(Lane::Admin), &rotate(&rotation.id), &change()).await.unwrap().outcome;
     assert!(matches!(refused, Rotated::Refused(_)), "{refused:?}");
 }
 

@@ -26,9 +26,8 @@ impl Region {
         let primary = Database::test_server().await;
         let clock = ManualClock::at(NOW);
         let shared = || Arc::clone(&clock) as SharedClock;
-        let beating = |settings: Settings| {
-            settings.with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some("1s".to_owned()))
-        };
+        let beating =
+            |settings: Settings| settings.with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some("1s".to_owned()));
         let here = Service::start_with(beating(primary.settings()), shared()).await;
         let tenant = here.tenant("Acme").await;
         let copy = HranaServer::builder().token(TOKEN).copy_of(primary.server()).start().await.unwrap();
@@ -100,7 +99,9 @@ async fn an_imported_key_is_not_unknown_behind_a_copy_that_lags() {
     let region = Region::start().await;
     let key = "a-key-of-another-system";
     assert_eq!(outcome(&region.there.validate(key).await), "VERDICT_UNKNOWN");
-    let hash = tenant_auth_svc::domain::key::KeyHash::of(&tenant_auth_svc::domain::key::PresentedKey::new(key.to_owned()));
+    let hash = tenant_auth_svc::domain::key::KeyHash::of(&tenant_auth_svc::domain::key::PresentedKey::new(
+        key.to_owned(),
+    ));
     let import = v1::ImportKey {
         tenant_id: region.tenant.clone(),
         sha256: hash.as_bytes().to_vec(),
@@ -126,7 +127,10 @@ async fn a_copy_that_stands_still_is_noticed_and_counts_as_an_outage() {
     let ops = region.there.running.ops_address().unwrap();
     let standstill = async || {
         let metrics = http(ops, "GET /metrics").await.unwrap().body;
-        let line = metrics.lines().find(|line| line.starts_with("tenant_auth_database_standstill_seconds ")).unwrap();
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("tenant_auth_database_standstill_seconds "))
+            .unwrap();
         line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()
     };
     assert_eq!(standstill().await, 0.0, "it moves");
@@ -144,8 +148,15 @@ async fn a_copy_that_stands_still_is_noticed_and_counts_as_an_outage() {
     }
     assert!(honoured <= 10, "after {honoured} s it was still taken for fresh");
     assert!(standstill().await >= 15.0);
-    assert!(!region.there.running.feed().poll().await.is_ok(), "it is not heard: nobody who watches is told that all is well");
-    assert_eq!(outcome(&region.there.validate(&strange_key()).await), "Unavailable", "an absence of then is none");
+    assert!(
+        !region.there.running.feed().poll().await.is_ok(),
+        "it is not heard: nobody who watches is told that all is well"
+    );
+    assert_eq!(
+        outcome(&region.there.validate(&strange_key()).await),
+        "Unavailable",
+        "an absence of then is none"
+    );
     assert_eq!(region.there_says(&cold).await, (Verdict::Valid, Source::Stale), "a record of then stands in");
     let verbose = http(ops, "GET /readyz?verbose").await.unwrap().body;
     assert!(verbose.contains("this copy of it has stood still for "), "{verbose}");

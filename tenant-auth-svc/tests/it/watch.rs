@@ -161,7 +161,8 @@ async fn a_log_that_does_not_go_on_is_told_and_so_is_the_end_of_a_replica() {
     watched.heartbeat(&mut stream).await;
     let server = watched.database.server();
     for seq in [9_000, 9_001] {
-        let entry = format!("INSERT INTO changes (seq, kind, ref, tenant_id, at) VALUES ({seq}, 'key', 'x', 'y', 1)");
+        let entry =
+            format!("INSERT INTO changes (seq, kind, ref, tenant_id, at) VALUES ({seq}, 'key', 'x', 'y', 1)");
         // Pruned beyond where this replica has read, in one step.
         server.execute(&entry).unwrap();
         server.execute(&format!("DELETE FROM changes WHERE seq < {seq}")).unwrap();

@@ -211,6 +211,9 @@ async fn sixteen_callers_at_once_are_all_served_and_change_no_less_than_one() {
         }
         let ratio = rates[1] / rates[0];
         let name = database.name();
-        println!("{name}: {:.0} changes a second by one caller, {:.0} by sixteen: {ratio:.2}x", rates[0], rates[1]);
+        println!(
+            "{name}: {:.0} changes a second by one caller, {:.0} by sixteen: {ratio:.2}x",
+            rates[0], rates[1]
+        );
     }
 }

@@ -24,7 +24,9 @@ impl Identity {
     }
 
     fn text(identity: Option<&Self>) -> String {
-        identity.map_or_else(String::new, |identity| format!("{}, epoch {}", identity.database_id, identity.epoch))
+        identity.map_or_else(String::new, |identity| {
+            format!("{}, epoch {}", identity.database_id, identity.epoch)
+        })
     }
 }
 
@@ -99,7 +101,8 @@ impl View for DatabaseView {
             None => "yes".to_owned(),
             Some(why) => format!("no: {why}"),
         };
-        let still = self.standstill_seconds.map(|seconds| coarse(Duration::from_secs(seconds.unsigned_abs())));
+        let still =
+            self.standstill_seconds.map(|seconds| coarse(Duration::from_secs(seconds.unsigned_abs())));
         let found = self.doubt.map(|_| self.found_revision.to_string());
         let details = output::details(&[
             ("believed", believed),
@@ -122,7 +125,10 @@ pub(crate) struct AcceptedView {
 }
 
 impl AcceptedView {
-    pub(crate) fn new(accepted: proto::AcceptDatabaseResponse, made_again: Option<usize>) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        accepted: proto::AcceptDatabaseResponse,
+        made_again: Option<usize>,
+    ) -> Result<Self, Failure> {
         let held = accepted.held.into_iter().map(Held::new).collect::<Result<_, _>>()?;
         Ok(Self { database: accepted.database.map(Identity::new), held, made_again })
     }
@@ -139,7 +145,8 @@ impl View for AcceptedView {
     }
 
     fn note(&self) -> Option<&'static str> {
-        (!self.held.is_empty() && self.made_again.is_none())
-            .then_some("these ends hold as long as this replica runs: --reapply makes them again in the database")
+        (!self.held.is_empty() && self.made_again.is_none()).then_some(
+            "these ends hold as long as this replica runs: --reapply makes them again in the database",
+        )
     }
 }

@@ -55,7 +55,11 @@ impl Position {
             return if is_over { Continuity::Broken } else { Continuity::Behind };
         }
         self.behind = None;
-        if reading.oldest > self.seq + 1 && reading.newest > self.seq { Continuity::Pruned } else { Continuity::GoesOn }
+        if reading.oldest > self.seq + 1 && reading.newest > self.seq {
+            Continuity::Pruned
+        } else {
+            Continuity::GoesOn
+        }
     }
 
     /// Up to where a log that does not go on is surely the one that was read: what came after that may be missing from it.

@@ -16,8 +16,8 @@ use crate::{
         convert::{
             api_key_message, audit_request, audit_response, create_tenant_request, database_identity_message,
             database_state_message, held_end_message, import_request, import_response, issue_request,
-            key_id_request, list_keys_request, list_keys_response, list_tenants_request, list_tenants_response,
-            reason, reason_request, rotate_request, tenant_id_request, tenant_message,
+            key_id_request, list_keys_request, list_keys_response, list_tenants_request,
+            list_tenants_response, reason, reason_request, rotate_request, tenant_id_request, tenant_message,
         },
         error::ApiError,
     },

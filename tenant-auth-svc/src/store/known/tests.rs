@@ -28,7 +28,11 @@ fn the_first_database_is_believed_and_no_other_after_it() {
     let kind = |identity: &DatabaseIdentity| known.check(identity).map_err(|error| error.kind);
     assert_eq!(kind(&one), Ok(()));
     assert_eq!(kind(&two), Err(FailureKind::Untrusted));
-    assert_eq!(kind(&identity("one", 2)), Err(FailureKind::Untrusted), "accepted, but not by this replica yet");
+    assert_eq!(
+        kind(&identity("one", 2)),
+        Err(FailureKind::Untrusted),
+        "accepted, but not by this replica yet"
+    );
 
     known.doubt(Doubt::RolledBack, Some(one.clone()), Revision(8));
     assert!(known.is_out_of_reach());

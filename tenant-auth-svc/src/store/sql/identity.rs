@@ -24,7 +24,8 @@ pub const NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER
 /// [`FailureKind::Misplaced`] when it has no identity; or when it gives no answer.
 pub async fn read<E: Engine>(engine: &E, call: Call) -> Result<DatabaseIdentity, StoreError> {
     let rows = engine.query(call, Statement::new(format!("SELECT {IDENTITY}"))).await?;
-    let row = rows.first().ok_or_else(|| StoreError::new(FailureKind::Garbled, "an identity is not one row"))?;
+    let row =
+        rows.first().ok_or_else(|| StoreError::new(FailureKind::Garbled, "an identity is not one row"))?;
     database_in(row, 0)
 }
 
@@ -36,22 +37,26 @@ pub(super) async fn accept<E: Engine>(
     change: &Change,
 ) -> Result<DatabaseIdentity, StoreError> {
     // Safe to repeat, and once for all replicas that know the same one.
-    let update = Statement::new("UPDATE database_identity SET epoch = ?1 + 1 WHERE epoch <= ?1").bind(known.epoch);
+    let update =
+        Statement::new("UPDATE database_identity SET epoch = ?1 + 1 WHERE epoch <= ?1").bind(known.epoch);
     let instead_of = format!("instead of {known}: {}", reason.as_str());
-    let audit =
-        audited(change, AuditAction::DatabaseAccept, known.id.as_str(), Value::from(""), &instead_of);
+    let audit = audited(change, AuditAction::DatabaseAccept, known.id.as_str(), Value::from(""), &instead_of);
     let read = Statement::new(format!("SELECT {IDENTITY}"));
     let rows = last_rows(engine.transaction(call, vec![update, audit, read]).await?)?;
-    let row = rows.first().ok_or_else(|| StoreError::new(FailureKind::Garbled, "an identity is not one row"))?;
+    let row =
+        rows.first().ok_or_else(|| StoreError::new(FailureKind::Garbled, "an identity is not one row"))?;
     database_in(row, 0)
 }
 
 pub(super) async fn beat<E: Engine>(engine: &E, call: Call, interval: Duration) -> Result<i64, StoreError> {
     // Of several replicas that find it due, one changes it.
-    let update = Statement::new(format!("UPDATE heartbeat SET beat = beat + 1, at = {NOW} WHERE at <= {NOW} - ?1"))
-        .bind(i64::try_from(interval.as_millis()).unwrap_or(i64::MAX));
+    let update =
+        Statement::new(format!("UPDATE heartbeat SET beat = beat + 1, at = {NOW} WHERE at <= {NOW} - ?1"))
+            .bind(i64::try_from(interval.as_millis()).unwrap_or(i64::MAX));
     let read = Statement::new("SELECT beat FROM heartbeat");
     let rows = last_rows(engine.transaction(call, vec![update, read]).await?)?;
-    let row = rows.first().ok_or_else(|| StoreError::new(FailureKind::Misplaced, "the database has no heartbeat"))?;
+    let row = rows
+        .first()
+        .ok_or_else(|| StoreError::new(FailureKind::Misplaced, "the database has no heartbeat"))?;
     row.integer(0)
 }

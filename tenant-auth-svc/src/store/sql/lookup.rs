@@ -57,7 +57,8 @@ fn decode(rows: &[Row], digests: usize, per_key: usize) -> Result<Found<KeyRecor
     }
     let mut records = Vec::with_capacity(digests / per_key);
     let mut revision = Revision::default();
-    let first = rows.first().ok_or_else(|| StoreError::new(FailureKind::Garbled, "no digest was asked for"))?;
+    let first =
+        rows.first().ok_or_else(|| StoreError::new(FailureKind::Garbled, "no digest was asked for"))?;
     let database = database_in(first, 11)?;
     for (index, candidates) in rows.chunks(per_key).enumerate() {
         let mut found = None;

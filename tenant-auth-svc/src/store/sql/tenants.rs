@@ -88,7 +88,8 @@ pub(super) async fn set_status<E: Engine>(
         TenantStatus::Suspended => AuditAction::TenantSuspend,
     };
     let audit = audited(change, action, id.as_str(), id.as_str(), reason);
-    let Committed { outcome: results, revision } = commit(engine, call, vec![update, audit, select(id)]).await?;
+    let Committed { outcome: results, revision } =
+        commit(engine, call, vec![update, audit, select(id)]).await?;
     Ok(Committed { outcome: tenant_in(&last_rows(results)?)?, revision })
 }
 

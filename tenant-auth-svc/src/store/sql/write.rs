@@ -14,7 +14,9 @@ use crate::{
     domain::{
         audit::AuditAction,
         id::{KeyId, TenantId},
-        key::{ApiKey, ImportOutcome, KeyRecord, KeyToImport, NewKey, Peppers, Rotated, Rotation, StoredHash},
+        key::{
+            ApiKey, ImportOutcome, KeyRecord, KeyToImport, NewKey, Peppers, Rotated, Rotation, StoredHash,
+        },
         scope::ScopeSet,
         store::{Call, Change, Committed, FailureKind, StoreError},
         text::Reason,
@@ -117,7 +119,8 @@ pub(super) async fn revoke<E: Engine>(
     .bind(change.at.0)
     .bind(reason.as_str());
     let audit = audited(change, AuditAction::KeyRevoke, id.as_str(), Value::Null, reason.as_str());
-    let Committed { outcome: results, revision } = commit(engine, call, vec![update, audit, select(id)]).await?;
+    let Committed { outcome: results, revision } =
+        commit(engine, call, vec![update, audit, select(id)]).await?;
     Ok(Committed { outcome: key_in(&last_rows(results)?)?, revision })
 }
 

@@ -132,7 +132,8 @@ impl World {
             Some(before) if shuttle::rand::thread_rng().gen_bool(0.5) => before,
             _ => (database.revision, database.row),
         };
-        let settled = self.settle(Loaded { record, revision: Revision(revision), loaded_at, began, lags: false });
+        let settled =
+            self.settle(Loaded { record, revision: Revision(revision), loaded_at, began, lags: false });
         said(&settled.knowledge)
     }
 

@@ -14,4 +14,6 @@ mod sql;
 mod streams;
 mod write_lock;
 
-pub use self::{counters::Counters, fault::Fault, fault::FaultPlan, server::Backup, server::Builder, server::HranaServer};
+pub use self::{
+    counters::Counters, fault::Fault, fault::FaultPlan, server::Backup, server::Builder, server::HranaServer,
+};

@@ -74,6 +74,8 @@ impl WriteLock {
         let mut state = self.state();
         let (place, restarts) = (state.next, state.restarts);
         state.next += 1;
+        // Who need not wait has the lock before anybody could notice that it has left.
+        let waits = state.held || !state.line.is_empty();
         state.line.push_back(place);
         self.count(&state);
         loop {
@@ -84,7 +86,7 @@ impl WriteLock {
             if is_next && !state.held && !state.wedged {
                 state.line.pop_front();
                 self.count(&state);
-                if !client.has_left() {
+                if !(waits && client.has_left()) {
                     state.held = true;
                     return Some(Held(Arc::clone(self)));
                 }
