@@ -219,6 +219,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         None => tokio::spawn(following::look(Arc::clone(&hop))),
     };
 
+    let unreadable = Arc::clone(database.unreadable());
     metering.begin_sweeping(readiness.clone());
     let upkeep = Upkeep::begin(
         database,
@@ -250,6 +251,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         sessions: (session_memory, session_cache),
         feed: Arc::clone(&feed),
         usage: grouped,
+        unreadable,
         otlp: counts,
     });
     let sending = otlp.map(|otlp| {

@@ -20,8 +20,10 @@ use crate::domain::{
 const PAGE: usize = 500;
 /// How long one statement of upkeep may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The wait before reading ahead goes on after a failure.
+/// The wait before reading ahead goes on after a failure; it doubles with each further one.
 const PAUSE: Duration = Duration::from_secs(1);
+/// … up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How often uses of keys are written, and sessions swept.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
 /// How often the moved ends of sessions are written. Well below the shortest time to live of a sliding one.
@@ -116,22 +118,26 @@ async fn read_ahead(
         return;
     }
     let mut left = usize::try_from(capacity).unwrap_or(usize::MAX);
-    let mut after = None;
+    let (mut after, mut pause) = (None, PAUSE);
     while left > 0 {
         let limit = left.min(PAGE);
         let reading = memory.reading_ahead();
-        let Ok(page) = database.keys_in_use(call(), after.clone(), limit).await else {
-            // It is logged where it happens.
-            tokio::time::sleep(PAUSE).await;
-            continue;
+        let page = match database.keys_in_use(call(), after.clone(), limit).await {
+            Ok(page) => page,
+            Err(error) => {
+                let seconds = pause.as_secs();
+                tracing::warn!(%error, seconds, "keys in use cannot be read ahead; it is tried again after a pause");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                continue;
+            }
         };
-        let is_last = page.keys.len() < limit;
-        left -= page.keys.len();
-        let last = page.keys.last().map(|(_, key)| (key.last_used_at, key.key_id.clone()));
+        pause = PAUSE;
+        left = left.saturating_sub(page.keys.len());
+        after = page.next;
         memory.read_ahead(reading, page.revision, page.keys);
-        match last {
-            Some((Some(at), id)) if !is_last => after = Some((at, id)),
-            _ => return,
+        if after.is_none() {
+            return;
         }
     }
 }

@@ -7,7 +7,7 @@ use std::future::Future;
 
 pub use self::{
     call::{Call, Lane},
-    failure::{FailureKind, StoreError},
+    failure::{FailureKind, StoreError, Unreadable},
 };
 use super::{
     audit::{Actor, AuditEvent, AuditFilter},
@@ -30,11 +30,12 @@ pub struct Change {
     pub at: UnixMillis,
 }
 
-/// The answer to a lookup: complete, or it would be an error.
+/// The answer to a lookup: complete, or it would be an error. One outcome per id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found<R> {
-    /// As many as were asked for, in that order; `None` where there is none.
-    pub records: Vec<Option<R>>,
+    /// As many as were asked for, in that order; `None` where there is none. A record that is there and cannot be read is
+    /// an error by itself: never an absence, and nothing to the others.
+    pub records: Vec<Result<Option<R>, Unreadable>>,
     /// The change-log position that they reflect.
     pub revision: Revision,
 }
@@ -42,11 +43,16 @@ pub struct Found<R> {
 /// Keys in use, the most recently used ones first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InUse {
-    /// Each with the digest it is stored under.
+    /// Each with the digest it is stored under. Those that cannot be read are left out.
     pub keys: Vec<(StoredDigest, KeyRecord)>,
+    /// After which key the next page starts; `None` when this is the last.
+    pub next: Option<InUseCursor>,
     /// The change-log position that they reflect.
     pub revision: Revision,
 }
+
+/// When a key was last used, and its id as stored, which need not be one that can be read.
+pub type InUseCursor = (UnixMillis, String);
 
 /// The digest under which a key is stored.
 pub type StoredDigest = [u8; 32];
@@ -55,7 +61,7 @@ pub type StoredDigest = [u8; 32];
 ///
 /// Every change is one transaction that holds its audit entry, and is safe to repeat: a second run after a lost
 /// answer changes nothing and gives the same result. Every method fails with [`StoreError`] when the database gives
-/// no complete answer, and never reports an absence because of a failure.
+/// no complete answer, and never reports an absence because of a failure. Listings leave out what cannot be read, and go on.
 pub trait Store: Send + Sync + 'static {
     /// Finds the records of up to [`MAX_LOOKUP`] keys in one statement.
     fn lookup_keys(
@@ -68,7 +74,7 @@ pub trait Store: Send + Sync + 'static {
     fn keys_in_use(
         &self,
         call: Call,
-        after: Option<(UnixMillis, KeyId)>,
+        after: Option<InUseCursor>,
         limit: usize,
     ) -> impl Future<Output = Result<InUse, StoreError>> + Send;
 

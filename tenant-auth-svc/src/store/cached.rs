@@ -2,6 +2,7 @@
 //!
 //! `pool` is what is remembered, `fence` keeps changes and loads apart, `flight` is a load that many wait for.
 
+mod ahead;
 mod entry;
 mod evicted;
 mod fates;
@@ -22,20 +23,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::figures::Size;
+pub use self::{ahead::ReadingAhead, figures::Size};
 use self::{
     fence::Epoch,
-    flight::Flight,
+    flight::{Flight, Outcome},
     oldest::Oldest,
-    pool::{Loaded, Pool, Recalled, Settled},
+    pool::{Loaded, Pool, Recalled},
 };
-use super::{coalesced::Coalesced, lookup::Lookup};
+use super::{
+    coalesced::{Coalesced, Read},
+    lookup::Lookup,
+};
 use crate::domain::{
     change::{BySubject, Forget, ForgetAbsence, News},
     clock::SharedClock,
     freshness::{Lifetimes, World},
     knowledge::{Knowledge, RecordSource},
-    store::{FailureKind, MAX_LOOKUP, StoreError, StoredDigest},
+    store::{FailureKind, MAX_LOOKUP, StoreError},
     verdict::{Revision, Source},
 };
 use crate::measure::{counts::Counts, spans::Within};
@@ -117,32 +121,6 @@ impl<L: Lookup> Cached<L> {
     pub fn sweep(&self) {
         self.0.pool.sweep(self.0.clock.monotonic());
     }
-
-    /// Before a read ahead: the moment and the epoch from which its answer counts.
-    pub fn reading_ahead(&self) -> ReadingAhead {
-        ReadingAhead { loaded_at: self.0.clock.monotonic(), began: self.0.pool.epoch() }
-    }
-
-    /// Takes in what was read ahead.
-    pub fn read_ahead(
-        &self,
-        reading: ReadingAhead,
-        revision: Revision,
-        records: Vec<(StoredDigest, L::Record)>,
-    ) {
-        let ReadingAhead { loaded_at, began } = reading;
-        for (digest, record) in records {
-            let loaded = Loaded { record: Some(record), revision, loaded_at, began };
-            self.0.pool.settle_ahead(digest, loaded);
-        }
-    }
-}
-
-/// A read ahead that is under way.
-#[derive(Clone, Copy, Debug)]
-pub struct ReadingAhead {
-    loaded_at: Duration,
-    began: Epoch,
 }
 
 impl<L: Lookup> Inner<L> {
@@ -170,16 +148,25 @@ impl<L: Lookup> Inner<L> {
     }
 
     /// Reads up to [`MAX_LOOKUP`] records, and remembers what news have not overtaken.
-    async fn load(&self, known: bool, ids: &Arc<[L::Id]>) -> Result<Vec<Settled<L::Record>>, StoreError> {
+    async fn load(&self, known: bool, ids: &Arc<[L::Id]>) -> Result<Vec<Outcome<L::Record>>, StoreError> {
         let (began, loaded_at) = (self.pool.epoch(), self.clock.monotonic());
         let found = self.store.lookup(known, Arc::clone(ids)).await?;
         let now = self.clock.monotonic();
-        let settle = |(id, (record, revision)): (&L::Id, (Option<L::Record>, Revision))| {
+        let settle = |(id, (read, revision)): (&L::Id, Read<L::Record>)| {
             self.revision.fetch_max(revision.0, Ordering::Relaxed);
+            let record = match read {
+                Ok(record) => record,
+                Err(unreadable) => {
+                    return Err(flight::NotRead {
+                        unreadable,
+                        overtaken: self.pool.not_read(id, began, revision),
+                    });
+                }
+            };
             if let Some(record) = &record {
                 self.store.table().used(record);
             }
-            self.pool.settle(id, Loaded { record, revision, loaded_at, began }, L::drawn(id), now)
+            Ok(self.pool.settle(id, Loaded { record, revision, loaded_at, began }, L::drawn(id), now))
         };
         Ok(ids.iter().zip(found).map(settle).collect())
     }
@@ -247,13 +234,16 @@ impl<L: Lookup> Cached<L> {
                 Wait::Known(knowledge) => return Ok(knowledge),
                 Wait::For(flight) => flight,
             };
-            let settled = flight.land(id, deadline).await?;
-            if settled.overtaken.is_none_or(|overtaken| asked < overtaken) {
-                return Ok(settled.knowledge);
+            let (outcome, overtaken) = match flight.land(id, deadline).await? {
+                Ok(settled) => (Ok(settled.knowledge), settled.overtaken),
+                Err(not_read) => (Err(not_read.unreadable.into()), not_read.overtaken),
+            };
+            if overtaken.is_none_or(|overtaken| asked < overtaken) {
+                return outcome;
             }
             // It joined a load that had begun before a change which was heard of before it asked.
             let Some(again) = self.join(std::slice::from_ref(id), false).pop() else {
-                return Ok(settled.knowledge);
+                return outcome;
             };
             wait = again;
         }

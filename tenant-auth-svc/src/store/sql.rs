@@ -6,13 +6,15 @@ mod lookup;
 mod rows;
 mod sessions;
 mod tenants;
+mod unreadable;
 mod usage;
 mod used;
 mod write;
 
 use std::sync::Arc;
 
-use super::engine::{Engine, Row};
+pub use self::unreadable::{RecordTable, UnreadableRecords};
+use super::engine::{Engine, Row, Value};
 use crate::domain::{
     audit::{AuditEvent, AuditFilter},
     clock::UnixMillis,
@@ -20,7 +22,7 @@ use crate::domain::{
     key::{ApiKey, ImportOutcome, KeyHash, KeyRecord, KeyToImport, NewKey, Peppers, Rotated, Rotation},
     page::{Page, PageRequest},
     session::{Binding, NewSession, Session, SessionId, SessionRecord},
-    store::{Call, Change, FailureKind, Found, InUse, Store, StoreError},
+    store::{Call, Change, FailureKind, Found, InUse, InUseCursor, Store, StoreError, Unreadable},
     tenant::{NewTenant, Tenant, TenantStatus},
     text::Reason,
     usage::{Claim, Difference, Hour, Kept, UsageCursor, UsageQuery, UsageStore, UsageSum},
@@ -31,27 +33,33 @@ use crate::domain::{
 pub struct SqlStore<E> {
     engine: E,
     peppers: Arc<Peppers>,
+    unreadable: Arc<UnreadableRecords>,
 }
 
 impl<E: Engine> SqlStore<E> {
     /// Writes SQL for `engine`; keys are stored and found under digests made with `peppers`.
     pub fn new(engine: E, peppers: Arc<Peppers>) -> Self {
-        Self { engine, peppers }
+        Self { engine, peppers, unreadable: Arc::default() }
+    }
+
+    /// How often which records could not be read.
+    pub fn unreadable(&self) -> &Arc<UnreadableRecords> {
+        &self.unreadable
     }
 }
 
 impl<E: Engine> Store for SqlStore<E> {
     async fn lookup_keys(&self, call: Call, hashes: &[KeyHash]) -> Result<Found<KeyRecord>, StoreError> {
-        lookup::run(&self.engine, &self.peppers, call, hashes).await
+        lookup::run(&self.engine, &self.peppers, &self.unreadable, call, hashes).await
     }
 
     async fn keys_in_use(
         &self,
         call: Call,
-        after: Option<(UnixMillis, KeyId)>,
+        after: Option<InUseCursor>,
         limit: usize,
     ) -> Result<InUse, StoreError> {
-        used::list(&self.engine, call, after, limit).await
+        used::list(&self.engine, &self.unreadable, call, after, limit).await
     }
 
     async fn note_uses(&self, call: Call, uses: &[(KeyId, UnixMillis)]) -> Result<(), StoreError> {
@@ -63,7 +71,7 @@ impl<E: Engine> Store for SqlStore<E> {
         call: Call,
         ids: &[SessionId],
     ) -> Result<Found<SessionRecord>, StoreError> {
-        sessions::lookup(&self.engine, call, ids).await
+        sessions::lookup(&self.engine, &self.unreadable, call, ids).await
     }
 
     async fn bind_session(&self, call: Call, new: &NewSession) -> Result<Binding, StoreError> {
@@ -87,7 +95,7 @@ impl<E: Engine> Store for SqlStore<E> {
         now: UnixMillis,
         page: &PageRequest<(UnixMillis, SessionId)>,
     ) -> Result<Page<Session, (UnixMillis, SessionId)>, StoreError> {
-        sessions::list(&self.engine, call, tenant, now, page).await
+        sessions::list(&self.engine, &self.unreadable, call, tenant, now, page).await
     }
 
     async fn slide_sessions(&self, call: Call, uses: &[(SessionId, UnixMillis)]) -> Result<(), StoreError> {
@@ -108,7 +116,7 @@ impl<E: Engine> Store for SqlStore<E> {
     }
 
     async fn get_tenant(&self, call: Call, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
-        tenants::get(&self.engine, call, id).await
+        tenants::get(&self.engine, &self.unreadable, call, id).await
     }
 
     async fn list_tenants(
@@ -116,7 +124,7 @@ impl<E: Engine> Store for SqlStore<E> {
         call: Call,
         page: &PageRequest<TenantId>,
     ) -> Result<Page<Tenant, TenantId>, StoreError> {
-        tenants::list(&self.engine, call, page).await
+        tenants::list(&self.engine, &self.unreadable, call, page).await
     }
 
     async fn set_tenant_status(
@@ -174,7 +182,7 @@ impl<E: Engine> Store for SqlStore<E> {
         page: &PageRequest<KeyId>,
         live_at: Option<UnixMillis>,
     ) -> Result<Page<ApiKey, KeyId>, StoreError> {
-        keys::list(&self.engine, call, tenant, page, live_at).await
+        keys::list(&self.engine, &self.unreadable, call, tenant, page, live_at).await
     }
 
     async fn list_audit(
@@ -183,13 +191,17 @@ impl<E: Engine> Store for SqlStore<E> {
         filter: &AuditFilter,
         page: &PageRequest<i64>,
     ) -> Result<Page<AuditEvent, i64>, StoreError> {
-        audit::list(&self.engine, call, filter, page).await
+        audit::list(&self.engine, &self.unreadable, call, filter, page).await
     }
 }
 
 impl<E: Engine> UsageStore for SqlStore<E> {
-    async fn record_usage(&self, call: Call, claims: &[Claim]) -> Result<Vec<Kept>, StoreError> {
-        usage::record(&self.engine, call, claims).await
+    async fn record_usage(
+        &self,
+        call: Call,
+        claims: &[Claim],
+    ) -> Result<Vec<Result<Kept, Unreadable>>, StoreError> {
+        usage::record(&self.engine, &self.unreadable, call, claims).await
     }
 
     async fn sum_usage(
@@ -197,7 +209,7 @@ impl<E: Engine> UsageStore for SqlStore<E> {
         call: Call,
         query: &UsageQuery,
     ) -> Result<Option<Page<UsageSum, UsageCursor>>, StoreError> {
-        usage::sum(&self.engine, call, query).await
+        usage::sum(&self.engine, &self.unreadable, call, query).await
     }
 
     async fn compare_usage(
@@ -220,9 +232,9 @@ fn overread(size: crate::domain::page::PageSize) -> i64 {
     i64::try_from(size.get()).unwrap_or(i64::MAX).saturating_add(1)
 }
 
-/// A stored value that the types refuse: somebody wrote it past them, or the answer is damaged.
-fn unreadable(what: &str, why: impl std::fmt::Display) -> StoreError {
-    StoreError::new(FailureKind::Garbled, format!("a stored {what} cannot be read: {why}"))
+/// A stored value that the types refuse. What it is stays out of the message: it may be anybody's.
+fn unreadable(what: &str) -> StoreError {
+    StoreError::new(FailureKind::Garbled, format!("no {what} that can be read"))
 }
 
 /// Takes the rows of the last statement of a transaction.

@@ -131,6 +131,8 @@ metrics! {
         "1 while the database is asked only once or twice a second, because it did not answer.";
     BREAKER_OPENED = Counter "tenant_auth_database_breaker_opened_total" "1" []
         "Times that the breaker opened.";
+    UNREADABLE_RECORDS = Counter "tenant_auth_unreadable_records_total" "1" ["table"]
+        "Reads of a record that is there and cannot be read, so that it is an error by itself; the log names it once an hour.";
     // Usage.
     USAGE_QUEUE = Gauge "tenant_auth_usage_queue_events" "1" []
         "Usage events that wait or are being committed.";

@@ -38,6 +38,7 @@ mod stamp;
 mod stream;
 mod tls;
 mod traces;
+mod unreadable;
 mod usage;
 mod validation;
 mod watch;

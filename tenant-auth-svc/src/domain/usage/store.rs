@@ -7,7 +7,7 @@ use crate::domain::{
     clock::UnixMillis,
     id::TenantId,
     page::Page,
-    store::{Call, StoreError},
+    store::{Call, StoreError, Unreadable},
 };
 
 /// The database, as metering sees it.
@@ -16,12 +16,12 @@ use crate::domain::{
 /// no complete answer.
 pub trait UsageStore: Send + Sync + 'static {
     /// Writes down claims whose ids differ, in one transaction: what one of them says counts if its id is new. Gives what
-    /// is kept under each id, in order.
+    /// is kept under each id, in order: what cannot be read is an error by itself.
     fn record_usage(
         &self,
         call: Call,
         claims: &[Claim],
-    ) -> impl Future<Output = Result<Vec<Kept>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Result<Kept, Unreadable>>, StoreError>> + Send;
 
     /// Sums by bucket, then by metric; `None` when there is no such tenant.
     fn sum_usage(

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Engine,
+    Engine, RecordTable, UnreadableRecords,
     lookup::{json, scopes_of, status_of},
     overread,
-    rows::{listed, listing, only},
+    rows::{Listed, listing, only},
     unreadable,
 };
 use crate::{
@@ -24,6 +24,9 @@ use crate::{
 
 /// A session's own columns, from the first on.
 const COLUMNS: &str = "session_id, tenant_id, key_id, created_at, expires_at, ttl, sliding, attributes";
+
+/// The column of its key's id.
+const KEY_ID: usize = 2;
 
 /// Gives exactly one row per id, whether there is such a session or not. One whose key or tenant was deleted counts as
 /// absent: there is nobody it could belong to.
@@ -67,6 +70,7 @@ WHERE session_bindings.session_id = used.id AND session_bindings.sliding = 1 \
 
 pub(super) async fn lookup<E: Engine>(
     engine: &E,
+    unreadable: &UnreadableRecords,
     call: Call,
     ids: &[SessionId],
 ) -> Result<Found<SessionRecord>, StoreError> {
@@ -82,7 +86,8 @@ pub(super) async fn lookup<E: Engine>(
             return Err(StoreError::new(FailureKind::Garbled, "rows are out of order"));
         }
         found.revision = found.revision.max(Revision(row.integer(15)?));
-        found.records.push(record(row)?);
+        let read = unreadable.check(RecordTable::SessionBindings, (row, KEY_ID), record(row));
+        found.records.push(read);
     }
     Ok(found)
 }
@@ -144,27 +149,36 @@ pub(super) async fn unbind<E: Engine>(
 
 pub(super) async fn list<E: Engine>(
     engine: &E,
+    unreadable: &UnreadableRecords,
     call: Call,
     tenant: &TenantId,
     now: UnixMillis,
     page: &PageRequest<(UnixMillis, SessionId)>,
 ) -> Result<Page<Session, (UnixMillis, SessionId)>, StoreError> {
-    let (at, id) = page.after.as_ref().map_or((i64::MAX, ""), |(at, id)| (at.0, id.as_str()));
-    let statement = Statement::new(listing(
+    let sql = listing(
         COLUMNS,
         "FROM session_bindings WHERE tenant_id = ?1 AND expires_at > ?2 \
          AND (created_at < ?3 OR (created_at = ?3 AND session_id > ?4)) \
          ORDER BY created_at DESC, session_id LIMIT ?5",
         "created_at DESC, session_id",
-    ))
-    .bind(tenant.as_str())
-    .bind(now.0)
-    .bind(at)
-    .bind(id)
-    .bind(overread(page.size));
-    let rows = engine.query(call, statement).await?;
-    let sessions = listed(&rows)?.iter().map(session_in).collect::<Result<Vec<_>, _>>()?;
-    Ok(Page::from_overread(sessions, page.size, |session| (session.created_at, session.id.clone())))
+    );
+    let statement = |(at, id): &(i64, String)| {
+        Statement::new(sql.as_str())
+            .bind(tenant.as_str())
+            .bind(now.0)
+            .bind(*at)
+            .bind(id.as_str())
+            .bind(overread(page.size))
+    };
+    let sessions = Listed {
+        table: RecordTable::SessionBindings,
+        named_by: KEY_ID,
+        position: |row| Ok((row.integer(3)?, row.text(0)?.to_owned())),
+        record: session_in,
+        cursor: |session| (session.created_at, session.id.clone()),
+    };
+    let after = page.after.as_ref().map_or((i64::MAX, ""), |(at, id)| (at.0, id.as_str()));
+    sessions.page((engine, unreadable, call), page.size, (after.0, after.1.to_owned()), statement).await
 }
 
 pub(super) async fn slide<E: Engine>(
@@ -221,17 +235,17 @@ fn record(row: &Row) -> Result<Option<SessionRecord>, StoreError> {
 }
 
 fn session_in(row: &Row) -> Result<Session, StoreError> {
-    let millis = u64::try_from(row.integer(5)?).map_err(|why| unreadable("time to live", why))?;
+    let millis = u64::try_from(row.integer(5)?).map_err(|_| unreadable("time to live"))?;
     let attributes: BTreeMap<String, String> =
-        serde_json::from_str(row.text(7)?).map_err(|why| unreadable("set of attributes", why))?;
+        serde_json::from_str(row.text(7)?).map_err(|_| unreadable("set of attributes"))?;
     Ok(Session {
-        id: SessionId::parse(row.text(0)?).map_err(|why| unreadable("session id", why))?,
-        tenant_id: TenantId::parse(row.text(1)?).map_err(|why| unreadable("tenant id", why))?,
-        key_id: KeyId::parse(row.text(2)?).map_err(|why| unreadable("key id", why))?,
+        id: SessionId::parse(row.text(0)?).map_err(|_| unreadable("session id"))?,
+        tenant_id: TenantId::parse(row.text(1)?).map_err(|_| unreadable("tenant id"))?,
+        key_id: KeyId::parse(row.text(2)?).map_err(|_| unreadable("key id"))?,
         created_at: UnixMillis(row.integer(3)?),
         expires_at: UnixMillis(row.integer(4)?),
         expiry: if row.integer(6)? == 1 { Expiry::Sliding } else { Expiry::Fixed },
         ttl: Ttl::stored(Duration::from_millis(millis)),
-        attributes: Attributes::new(attributes).map_err(|why| unreadable("set of attributes", why))?,
+        attributes: Attributes::new(attributes).map_err(|_| unreadable("set of attributes"))?,
     })
 }

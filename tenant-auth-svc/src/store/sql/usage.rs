@@ -7,11 +7,11 @@ use serde::Serialize;
 use uuid::Uuid;
 
 pub(super) use self::sums::{compare, sum};
-use super::{Engine, lookup::json};
+use super::{Engine, RecordTable, UnreadableRecords, lookup::json};
 use crate::{
     domain::{
         clock::UnixMillis,
-        store::{Call, FailureKind, StoreError},
+        store::{Call, FailureKind, StoreError, Unreadable},
         usage::{Claim, Kept},
     },
     store::engine::{Row, Statement},
@@ -72,9 +72,10 @@ struct Body<'a> {
 
 pub(super) async fn record<E: Engine>(
     engine: &E,
+    unreadable: &UnreadableRecords,
     call: Call,
     claims: &[Claim],
-) -> Result<Vec<Kept>, StoreError> {
+) -> Result<Vec<Result<Kept, Unreadable>>, StoreError> {
     let heads: Vec<_> = claims.iter().map(head).collect();
     let bodies: Vec<_> = claims.iter().filter(|claim| !claim.counted.is_empty()).map(body).collect();
     let ids: Vec<_> = claims.iter().map(|claim| claim.id.as_str()).collect();
@@ -89,7 +90,14 @@ pub(super) async fn record<E: Engine>(
     if rows.len() != claims.len() {
         return Err(StoreError::new(FailureKind::Garbled, "a batch of usage gave too few outcomes"));
     }
-    rows.iter().map(rows::kept).collect()
+    let kept = |row| {
+        if Row::optional_text(row, 1)?.is_none() {
+            return Err(StoreError::new(FailureKind::Garbled, "a request just recorded is not there"));
+        }
+        // Named by its place in the batch: its id is the caller's.
+        Ok(unreadable.check(RecordTable::UsageRequests, (row, 0), rows::kept(row)))
+    };
+    rows.iter().map(kept).collect()
 }
 
 /// Names a batch: whoever sends it again after a lost answer finds its own.

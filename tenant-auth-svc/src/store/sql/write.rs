@@ -199,8 +199,8 @@ fn outcome_of(import: &KeyToImport, holder: &Row) -> Result<ImportOutcome, Store
     let (Some(id), Some(tenant)) = (holder.optional_text(1)?, holder.optional_text(2)?) else {
         return Ok(ImportOutcome::NoSuchTenant(import.key.tenant_id.clone()));
     };
-    let id = KeyId::parse(id).map_err(|why| super::unreadable("key id", why))?;
-    let tenant = TenantId::parse(tenant).map_err(|why| super::unreadable("tenant id", why))?;
+    let id = KeyId::parse(id).map_err(|_| super::unreadable("key id"))?;
+    let tenant = TenantId::parse(tenant).map_err(|_| super::unreadable("tenant id"))?;
     Ok(if id == import.key.id {
         ImportOutcome::Imported(id)
     } else if tenant == import.key.tenant_id {

@@ -6,7 +6,7 @@ use tenant_auth_svc::domain::{
     page::{PageRequest, PageSize},
     store::{Lane, Store},
     usage::{
-        Bucket, Claim, Counted, Hour, Metric, PayloadHasher, Refusal, RequestId, UsageQuery, UsageStore,
+        Bucket, Claim, Counted, Hour, Kept, Metric, PayloadHasher, Refusal, RequestId, UsageQuery, UsageStore,
     },
 };
 
@@ -46,11 +46,16 @@ async fn sum(store: &impl UsageStore, tenant: &TenantId) -> Option<i64> {
     Some(page.items.iter().map(|sum| sum.quantity).sum())
 }
 
+async fn record(store: &impl UsageStore, claims: &[Claim]) -> Vec<Kept> {
+    let kept = store.record_usage(call(Lane::Usage), claims).await.unwrap();
+    kept.into_iter().map(Result::unwrap).collect()
+}
+
 pub(super) async fn usage(store: &(impl Store + UsageStore)) {
     let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().id;
     let nobody = TenantId::generate();
     let (first, second) = (claim(&[&tenant, &nobody], 5), claim(&[&tenant], 1_000_000_000_000));
-    let kept = store.record_usage(call(Lane::Usage), &[first.clone(), second.clone()]).await.unwrap();
+    let kept = record(store, &[first.clone(), second.clone()]).await;
     assert_eq!(kept.len(), 2);
     assert_eq!((kept[0].payload, &kept[0].refused), (first.payload, &first.refused));
     assert_eq!(kept[0].unknown_tenants, std::slice::from_ref(&nobody));
@@ -65,7 +70,7 @@ pub(super) async fn usage(store: &(impl Store + UsageStore)) {
     other.refused.clear();
     other.counted[0].hour = Hour::of(NOW).next();
     let third = claim(&[&tenant], 0);
-    let again = store.record_usage(call(Lane::Usage), &[other, third]).await.unwrap();
+    let again = record(store, &[other, third]).await;
     assert!(again[0].already_recorded && !again[1].already_recorded);
     assert_eq!(again[0].refused, first.refused);
     assert_eq!(sum(store, &tenant).await, Some(1_000_000_000_005));

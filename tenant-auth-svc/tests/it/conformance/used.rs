@@ -34,7 +34,7 @@ pub(super) async fn uses(store: &impl Store, peppers: &Peppers) {
     store.note_uses(call(Lane::Maintenance), &[(keys[0].id.clone(), at(5))]).await.unwrap();
     let reason = Reason::parse("gone").unwrap();
     let after = store.lookup_keys(call(Lane::Known), &[keys[0].hash]).await.unwrap();
-    assert_eq!(after.records[0].as_ref().unwrap().last_used_at, Some(at(30)));
+    assert_eq!(after.records[0].clone().unwrap().unwrap().last_used_at, Some(at(30)));
     assert_eq!(after.revision, before.revision, "a use is no news");
     store.revoke_key(call(Lane::Admin), &keys[2].id, &reason, &change()).await.unwrap();
 
@@ -53,10 +53,10 @@ pub(super) async fn uses(store: &impl Store, peppers: &Peppers) {
     }
     // From one to the next, and to the end.
     let next =
-        store.keys_in_use(call(Lane::Maintenance), Some((at(30), keys[0].id.clone())), 1).await.unwrap();
+        store.keys_in_use(call(Lane::Maintenance), Some((at(30), keys[0].id.to_string())), 1).await.unwrap();
     assert_eq!(mine(next.keys[0].1.key_id.clone()), Some(1));
     let end = store
-        .keys_in_use(call(Lane::Maintenance), Some((UnixMillis(i64::MIN), keys[0].id.clone())), 10)
+        .keys_in_use(call(Lane::Maintenance), Some((UnixMillis(i64::MIN), keys[0].id.to_string())), 10)
         .await
         .unwrap();
     assert!(end.keys.is_empty());
