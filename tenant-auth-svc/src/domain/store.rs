@@ -3,7 +3,7 @@
 mod call;
 mod failure;
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 pub use self::{
     call::{Call, Lane},
@@ -92,43 +92,42 @@ pub trait Store: Send + Sync + 'static {
         ids: &[SessionId],
     ) -> impl Future<Output = Result<Found<SessionRecord>, StoreError>> + Send;
 
-    /// Binds a session, or finds it bound. Sessions that are over make room if the tenant has too many.
+    /// Binds a session from now on, or finds it bound. Sessions that are over make room if the tenant has too many. The
+    /// database's clock says what now is, and what is over.
     fn bind_session(
         &self,
         call: Call,
         new: &NewSession,
     ) -> impl Future<Output = Result<Binding, StoreError>> + Send;
 
-    /// Ends a session of a tenant; whether there was one that was not over at that moment.
+    /// Ends a session of a tenant; whether there was one that was not over.
     fn unbind_session(
         &self,
         call: Call,
         id: &SessionId,
         tenant: &TenantId,
-        now: UnixMillis,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Lists a tenant's sessions that are not over at a moment, newest first.
+    /// Lists a tenant's sessions that are not over, newest first.
     fn list_sessions(
         &self,
         call: Call,
         tenant: &TenantId,
-        now: UnixMillis,
         page: &PageRequest<(UnixMillis, SessionId)>,
     ) -> impl Future<Output = Result<Page<Session, (UnixMillis, SessionId)>, StoreError>> + Send;
 
-    /// Moves the ends of sliding sessions, up to [`MAX_USED`] of them: each was validated at its moment.
+    /// Moves the ends of sliding sessions, up to [`MAX_USED`] of them: each was validated so long ago.
     fn slide_sessions(
         &self,
         call: Call,
-        uses: &[(SessionId, UnixMillis)],
+        uses: &[(SessionId, Duration)],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Deletes up to `limit` sessions that were over before a moment. How many it deleted.
+    /// Deletes up to `limit` sessions that have been over for longer than a time, by the database's clock. How many.
     fn sweep_sessions(
         &self,
         call: Call,
-        before: UnixMillis,
+        over_for: Duration,
         limit: usize,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 

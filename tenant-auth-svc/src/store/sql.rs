@@ -1,4 +1,14 @@
 //! The statements: a [`Store`] over any [`Engine`].
+//!
+//! What is deleted or overwritten for everybody goes by the database's clock, of which there is one: statements are given
+//! durations, never a replica's moment to compare with.
+
+/// The moment by the database's clock, in unix milliseconds, as the schema's triggers write it.
+macro_rules! now {
+    () => {
+        "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
+    };
+}
 
 mod audit;
 mod keys;
@@ -11,7 +21,7 @@ mod usage;
 mod used;
 mod write;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub use self::unreadable::{RecordTable, UnreadableRecords};
 use super::engine::{Engine, Row, Value};
@@ -25,7 +35,7 @@ use crate::domain::{
     store::{Call, Change, FailureKind, Found, InUse, InUseCursor, Store, StoreError, Unreadable},
     tenant::{NewTenant, Tenant, TenantStatus},
     text::Reason,
-    usage::{Claim, Difference, Hour, Kept, UsageCursor, UsageQuery, UsageStore, UsageSum},
+    usage::{Claim, Difference, Hour, Kept, SweptEvents, UsageCursor, UsageQuery, UsageStore, UsageSum},
 };
 
 /// A store that writes SQL. Cheap to clone when the engine is.
@@ -83,27 +93,25 @@ impl<E: Engine> Store for SqlStore<E> {
         call: Call,
         id: &SessionId,
         tenant: &TenantId,
-        now: UnixMillis,
     ) -> Result<bool, StoreError> {
-        sessions::unbind(&self.engine, call, id, tenant, now).await
+        sessions::unbind(&self.engine, call, id, tenant).await
     }
 
     async fn list_sessions(
         &self,
         call: Call,
         tenant: &TenantId,
-        now: UnixMillis,
         page: &PageRequest<(UnixMillis, SessionId)>,
     ) -> Result<Page<Session, (UnixMillis, SessionId)>, StoreError> {
-        sessions::list(&self.engine, &self.unreadable, call, tenant, now, page).await
+        sessions::list(&self.engine, &self.unreadable, call, tenant, page).await
     }
 
-    async fn slide_sessions(&self, call: Call, uses: &[(SessionId, UnixMillis)]) -> Result<(), StoreError> {
+    async fn slide_sessions(&self, call: Call, uses: &[(SessionId, Duration)]) -> Result<(), StoreError> {
         sessions::slide(&self.engine, call, uses).await
     }
 
-    async fn sweep_sessions(&self, call: Call, before: UnixMillis, limit: usize) -> Result<u64, StoreError> {
-        sessions::sweep(&self.engine, call, before, limit).await
+    async fn sweep_sessions(&self, call: Call, over_for: Duration, limit: usize) -> Result<u64, StoreError> {
+        sessions::sweep(&self.engine, call, over_for, limit).await
     }
 
     async fn create_tenant(
@@ -222,8 +230,23 @@ impl<E: Engine> UsageStore for SqlStore<E> {
         usage::compare(&self.engine, call, tenant, hours, limit).await
     }
 
-    async fn sweep_usage(&self, call: Call, before: UnixMillis, limit: usize) -> Result<usize, StoreError> {
-        usage::sweep(&self.engine, call, before, limit).await
+    async fn sweep_requests(
+        &self,
+        call: Call,
+        retention: Duration,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        usage::sweep_requests(&self.engine, call, retention, limit).await
+    }
+
+    async fn sweep_events(
+        &self,
+        call: Call,
+        retention: Duration,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<SweptEvents, StoreError> {
+        usage::sweep_events(&self.engine, call, retention, after, limit).await
     }
 }
 
@@ -235,6 +258,11 @@ fn overread(size: crate::domain::page::PageSize) -> i64 {
 /// A stored value that the types refuse. What it is stays out of the message: it may be anybody's.
 fn unreadable(what: &str) -> StoreError {
     StoreError::new(FailureKind::Garbled, format!("no {what} that can be read"))
+}
+
+/// A duration as statements take it.
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Takes the rows of the last statement of a transaction.

@@ -11,7 +11,7 @@ use tenant_auth_svc::{
     config::{ServiceConfig, Settings},
     domain::{
         audit::Actor,
-        clock::{ManualClock, SharedClock, SystemClock, UnixMillis},
+        clock::{Clock as _, ManualClock, SharedClock, SystemClock, UnixMillis},
         store::{Call, Change, Lane},
     },
 };
@@ -89,6 +89,15 @@ impl Database {
         }
     }
 
+    /// Has its clock show the time of another one. Those of the other kinds go by their machine's.
+    pub(crate) fn follow(&self, clock: &Arc<ManualClock>) {
+        let clock = Arc::clone(clock);
+        match self {
+            Self::TestServer(server, _) => server.set_clock(move || clock.now().0),
+            Self::Embedded(_) | Self::Real(..) => {}
+        }
+    }
+
     /// The settings that lead to it.
     pub(crate) fn settings(&self) -> Settings {
         let (url, token) = match self {
@@ -146,8 +155,9 @@ impl Service {
         Self::start_with(database.settings(), SystemClock::shared()).await
     }
 
-    /// Starts one that sees the time of a clock.
+    /// Starts one that sees the time of a clock, as its database does.
     pub(crate) async fn start_at(database: &Database, clock: &Arc<ManualClock>) -> Self {
+        database.follow(clock);
         let clock: SharedClock = Arc::clone(clock) as SharedClock;
         Self::start_with(database.settings(), clock).await
     }

@@ -11,6 +11,7 @@ mod cache;
 mod canary;
 mod captured;
 mod cli;
+mod clocks;
 mod collector;
 mod conformance;
 mod connections;

@@ -35,6 +35,7 @@ impl Replicas {
     async fn start_with(adjust: impl Fn(Settings) -> Settings) -> Self {
         let database = Database::test_server().await;
         let clock = ManualClock::at(NOW);
+        database.follow(&clock);
         let shared = || Arc::clone(&clock) as SharedClock;
         let one = Service::start_with(adjust(database.settings()), shared()).await;
         let two = Service::start_with(adjust(database.settings()), shared()).await;

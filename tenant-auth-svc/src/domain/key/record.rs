@@ -1,5 +1,7 @@
 //! What is known of a key.
 
+use std::time::Duration;
+
 use compact_str::CompactString;
 
 use super::KeyHash;
@@ -145,8 +147,8 @@ pub enum ImportOutcome {
 pub struct Rotation {
     /// The old key.
     pub old: KeyId,
-    /// When the old key ends, unless it ends sooner.
-    pub old_ends_at: UnixMillis,
+    /// How long the old key goes on, by the database's clock, unless it ends sooner.
+    pub overlap: Duration,
     /// Public id of the successor.
     pub id: KeyId,
     /// SHA-256 of the successor.

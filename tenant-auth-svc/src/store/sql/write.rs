@@ -8,6 +8,7 @@ use super::{
     keys::{key_in, select},
     last_rows,
     lookup::json,
+    millis,
 };
 use crate::{
     domain::{
@@ -57,13 +58,14 @@ pub(super) async fn rotate<E: Engine>(
     change: &Change,
 ) -> Result<Rotated, StoreError> {
     let stored = peppers.stored(&rotation.hash);
-    let successor = Statement::new(
+    let successor = Statement::new(concat!(
         "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at) \
          SELECT ?1, ?2, tenant_id, name, ?4, scopes, ?5, ?6, ?7 FROM api_keys \
          WHERE id = ?3 AND revoked_at IS NULL AND replaced_by IS NULL \
-           AND (expires_at IS NULL OR expires_at > ?6) \
-         ON CONFLICT (id) DO NOTHING",
-    )
+           AND (expires_at IS NULL OR expires_at > ",
+        now!(),
+        ") ON CONFLICT (id) DO NOTHING"
+    ))
     .bind(blob(&stored))
     .bind(rotation.id.as_str())
     .bind(rotation.old.as_str())
@@ -72,13 +74,17 @@ pub(super) async fn rotate<E: Engine>(
     .bind(change.at.0)
     .bind(rotation.expires_at.map(|at| at.0));
     // Only with the successor in place, and never to a later end than the key had anyway.
-    let old_ends = Statement::new(
-        "UPDATE api_keys SET replaced_by = ?2, expires_at = min(coalesce(expires_at, ?3), ?3) \
-         WHERE id = ?1 AND replaced_by IS NULL AND EXISTS (SELECT 1 FROM api_keys WHERE id = ?2)",
-    )
+    let old_ends = Statement::new(concat!(
+        "UPDATE api_keys SET replaced_by = ?2, expires_at = coalesce(min(expires_at, ",
+        now!(),
+        " + ?3), ",
+        now!(),
+        " + ?3) WHERE id = ?1 AND replaced_by IS NULL \
+           AND EXISTS (SELECT 1 FROM api_keys AS new WHERE new.id = ?2 AND new.tenant_id = api_keys.tenant_id)"
+    ))
     .bind(rotation.old.as_str())
     .bind(rotation.id.as_str())
-    .bind(rotation.old_ends_at.0);
+    .bind(millis(rotation.overlap));
     let detail = format!("replaced by {}", rotation.id);
     let audit = audited(change, AuditAction::KeyRotate, rotation.old.as_str(), Value::Null, &detail);
     let steps = vec![successor, old_ends, audit, select(&rotation.id), select(&rotation.old)];

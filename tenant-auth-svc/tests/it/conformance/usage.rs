@@ -1,5 +1,7 @@
 //! Usage, written down and summed.
 
+use std::time::Duration;
+
 use tenant_auth_svc::domain::{
     clock::UnixMillis,
     id::TenantId,
@@ -26,7 +28,6 @@ fn claim(tenants: &[&TenantId], quantity: i64) -> Claim {
     Claim {
         id: RequestId::parse(TenantId::generate().as_str()).unwrap(),
         payload: hasher.finish(),
-        at: NOW,
         refused: vec![(7, Refusal::TooOld)],
         counted: counted.collect(),
         events: tenants.len() + 1,
@@ -66,7 +67,6 @@ pub(super) async fn usage(store: &(impl Store + UsageStore)) {
 
     // Again, with something new, and judged otherwise.
     let mut other = first.clone();
-    other.at = UnixMillis(NOW.0 + 1);
     other.refused.clear();
     other.counted[0].hour = Hour::of(NOW).next();
     let third = claim(&[&tenant], 0);
@@ -79,6 +79,7 @@ pub(super) async fn usage(store: &(impl Store + UsageStore)) {
     let differences = store.compare_usage(call(Lane::Maintenance), &tenant, hours, 10).await.unwrap();
     assert_eq!(differences, []);
     // Nothing is as old as that, whoever else writes here.
-    let swept = store.sweep_usage(call(Lane::Maintenance), UnixMillis(1), 1_000).await.unwrap();
-    assert_eq!(swept, 0);
+    let age = Duration::from_secs(1_000 * 365 * 86_400);
+    assert_eq!(store.sweep_requests(call(Lane::Maintenance), age, 1_000).await.unwrap(), 0);
+    assert_eq!(store.sweep_events(call(Lane::Maintenance), age, None, 1_000).await.unwrap().events, 0);
 }

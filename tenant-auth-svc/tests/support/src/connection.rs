@@ -95,6 +95,7 @@ async fn pipeline(shared: &Arc<Shared>, request: Request<Incoming>, reset: &Arc<
         counters.open_requests += 1;
         counters.max_open_requests = counters.max_open_requests.max(counters.open_requests);
     });
+    shared.seen.note(&body);
     let _open = Open(shared);
     let (fault, mut change) = shared.faults.meet(&String::from_utf8_lossy(&body));
     match &fault {
@@ -115,7 +116,7 @@ async fn pipeline(shared: &Arc<Shared>, request: Request<Incoming>, reset: &Arc<
     }
     let run = {
         let (shared, fault) = (Arc::clone(shared), fault.clone());
-        move || pipeline::run(&shared.streams, &shared.tally, &body, may_write, fault.as_ref())
+        move || pipeline::run(&shared, &body, may_write, fault.as_ref())
     };
     let Ok(Answer { status, content_type, mut body }) = tokio::task::spawn_blocking(run).await else {
         return plain(500, "application/json", r#"{"error":"Internal Error"}"#);

@@ -4,10 +4,12 @@
 //! by the same SQL parser), and it misbehaves on demand: see [`Fault`]. What it has done can be counted: see
 //! [`Counters`]. It is a stand-in for tests only: no replication, no namespaces, no rate limits.
 
+mod clock;
 mod connection;
 mod counters;
 mod fault;
 mod pipeline;
+mod seen;
 mod server;
 mod sql;
 mod streams;

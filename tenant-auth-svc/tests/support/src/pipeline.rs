@@ -6,10 +6,12 @@ use libsql::Connection;
 use serde_json::{Value as Json, json};
 
 use crate::{
+    clock::Clock,
     counters::Tally,
     fault::Fault,
+    server::Shared,
     sql::{self, SqlError},
-    streams::{NoStream, Streams},
+    streams::NoStream,
 };
 
 /// What a pipeline request is answered with.
@@ -32,13 +34,8 @@ impl Answer {
 }
 
 /// Runs a pipeline, on the calling thread.
-pub(crate) fn run(
-    streams: &Streams,
-    tally: &Tally,
-    body: &[u8],
-    may_write: bool,
-    fault: Option<&Fault>,
-) -> Answer {
+pub(crate) fn run(shared: &Shared, body: &[u8], may_write: bool, fault: Option<&Fault>) -> Answer {
+    let Shared { streams, tally, clock, .. } = shared;
     let request: Json = match serde_json::from_slice(body) {
         Ok(request) => request,
         Err(error) => {
@@ -61,7 +58,8 @@ pub(crate) fn run(
         }
         Err(NoStream::Engine(error)) => return Answer::json(500, &json!({ "error": error })),
     };
-    let mut stream = Stream { connection: Some(connection), stored: HashMap::new(), tally, may_write, fault };
+    let mut stream =
+        Stream { connection: Some(connection), stored: HashMap::new(), tally, clock, may_write, fault };
     let mut results = Vec::with_capacity(requests.len());
     for request in requests {
         // After an SQL error the rest runs all the same; a breach of the protocol ends everything.
@@ -92,6 +90,7 @@ struct Stream<'a> {
     connection: Option<Connection>,
     stored: HashMap<i64, String>,
     tally: &'a Tally,
+    clock: &'a Clock,
     may_write: bool,
     fault: Option<&'a Fault>,
 }
@@ -140,7 +139,7 @@ impl Stream<'_> {
             (_, Some(id)) => self.stored.get(&id).map(String::as_str).ok_or_else(|| missing("sql"))?,
             (None, None) => return Err(missing("sql")),
         };
-        let prepared = sql::prepare(sql)?;
+        let prepared = sql::prepare(sql, self.clock.now())?;
         let args = statement.get("args").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
         let args: Option<Vec<_>> = args.iter().map(sql::incoming).collect();
         let args = args.ok_or_else(|| Failure::Protocol("invalid value in `args`".to_owned()))?;
@@ -162,7 +161,7 @@ impl Stream<'_> {
         // The whole batch is parsed before any of it runs.
         for step in steps {
             let sql = step.pointer("/stmt/sql").and_then(Json::as_str);
-            sql::prepare(sql.ok_or_else(|| missing("sql"))?)?;
+            sql::prepare(sql.ok_or_else(|| missing("sql"))?, None)?;
         }
         let mut results: Vec<Json> = Vec::with_capacity(steps.len());
         let mut errors: Vec<Json> = Vec::with_capacity(steps.len());

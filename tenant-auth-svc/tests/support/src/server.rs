@@ -19,9 +19,11 @@ use tokio::{
 };
 
 use crate::{
+    clock::Clock,
     connection,
     counters::{Counters, Tally},
     fault::FaultPlan,
+    seen::Seen,
     sql,
     streams::{Streams, connect},
 };
@@ -33,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) tally: Tally,
     pub(crate) faults: FaultPlan,
     pub(crate) tokens: Tokens,
+    pub(crate) clock: Clock,
+    pub(crate) seen: Seen,
 }
 
 /// How the connections end.
@@ -126,6 +130,8 @@ impl Builder {
             tally,
             faults: FaultPlan::new(),
             tokens: Tokens { full: Mutex::new(self.token), read_only: self.read_only_token },
+            clock: Clock::default(),
+            seen: Seen::default(),
         });
         let wanted = self.address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
         let listener = listen(wanted)?;
@@ -175,6 +181,24 @@ impl HranaServer {
     /// Waits, without polling, until the counters look as wanted.
     pub async fn wait_for(&self, wanted: impl FnMut(&Counters) -> bool) -> Counters {
         self.shared.tally.wait_for(wanted).await
+    }
+
+    /// What statements take for now from now on, in unix milliseconds. What the schema's triggers write goes by the engine's
+    /// clock all the same.
+    pub fn set_clock(&self, now: impl Fn() -> i64 + Send + Sync + 'static) {
+        self.shared.clock.set(now);
+    }
+
+    /// How many requests held a statement in whose text this is, whatever became of them.
+    #[must_use]
+    pub fn requests_with(&self, part: &str) -> u64 {
+        self.shared.seen.holding(part)
+    }
+
+    /// The statements that arrived and in whose text this is.
+    #[must_use]
+    pub fn statements_with(&self, part: &str) -> Vec<String> {
+        self.shared.seen.texts(part)
     }
 
     /// Asks for another token from now on.
@@ -233,7 +257,7 @@ impl HranaServer {
     /// What the engine says.
     pub fn query(&self, sql: &str) -> Result<Vec<Json>, String> {
         let connection = connect(&self.database).map_err(|error| error.to_string())?;
-        let statement = sql::prepare(sql).map_err(|error| error.message)?;
+        let statement = sql::prepare(sql, self.shared.clock.now()).map_err(|error| error.message)?;
         let result = sql::run(&connection, &statement, Vec::new(), true);
         let result = result.map_err(|error| error.message)?;
         Ok(result.get("rows").and_then(Json::as_array).cloned().unwrap_or_default())
