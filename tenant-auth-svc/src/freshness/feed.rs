@@ -3,6 +3,8 @@
 //! One read over the log's primary key per poll, whatever happened: at the default interval 14,400 an hour and replica,
 //! of three index entries each while idle.
 
+mod prune;
+
 use std::{
     sync::{
         Arc,
@@ -34,8 +36,6 @@ pub const SILENCE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The most events of one read. More are read at once after it.
 const MOST: usize = 1_000;
-/// How many entries of the log are kept. Replicas that were away for longer verify what they have.
-pub const KEPT: i64 = 100_000;
 
 /// Everything after a position, and whether the log is still the one that the position was taken from: the entry at
 /// it (if it is gone, the last one before it), and the log's first and last; for what has ended, its end. One row at least, so that an answer without rows is
@@ -199,19 +199,6 @@ impl<E: Engine, M: Forget> Feed<E, M> {
             }
             None => Position { seq: position.seq, mark: news.mark, begun: true },
         };
-    }
-
-    /// Deletes all but the newest entries of the log. Any replica may, at any time.
-    ///
-    /// # Errors
-    /// When the database gives no answer; nothing depends on it.
-    pub async fn prune(&self) -> Result<(), StoreError> {
-        let prune =
-            Statement::new("DELETE FROM changes WHERE seq <= (SELECT max(seq) FROM changes) - ?1").bind(KEPT);
-        self.engine
-            .transaction(Call::within(Lane::Maintenance, Duration::from_secs(10)), vec![prune])
-            .await?;
-        Ok(())
     }
 }
 

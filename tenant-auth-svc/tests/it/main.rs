@@ -32,6 +32,7 @@ mod migrations;
 mod ops;
 mod outage;
 mod pki;
+mod plans;
 mod scrape;
 mod sessions;
 mod shed;
