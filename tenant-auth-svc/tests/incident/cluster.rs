@@ -193,6 +193,11 @@ impl Cluster {
         self.database.counters().requests
     }
 
+    /// Requests that read the change log.
+    pub(crate) fn readings(&self) -> u64 {
+        self.database.requests_with("FROM changes WHERE seq > ?1")
+    }
+
     pub(crate) async fn repair(&mut self) {
         self.database.faults().clear();
         self.database.stop().await;

@@ -27,6 +27,24 @@ pub(crate) const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
 /// The token of every test server.
 pub(crate) const TOKEN: &str = "test-token";
 
+/// Part of the statement that looks keys up.
+pub(crate) const LOOKUP: &str = "AS digests";
+/// Part of the statement that writes which keys are in use.
+pub(crate) const WRITE_USES: &str = "UPDATE api_keys SET last_used_at";
+/// Part of the statement that reads the change log.
+pub(crate) const READ_FEED: &str = "FROM changes WHERE seq > ?1";
+/// Parts of all that replicas ask by themselves, now and then: what moved, what is over, what is old, what is new.
+const BACKGROUND: [&str; 8] = [
+    WRITE_USES,
+    READ_FEED,
+    "UPDATE session_bindings SET expires_at",
+    "DELETE FROM session_bindings WHERE session_id IN",
+    "DELETE FROM usage_requests",
+    "DELETE FROM usage_events",
+    "DELETE FROM changes",
+    "ORDER BY last_used_at DESC",
+];
+
 /// A database of the kinds that the service knows.
 pub(crate) enum Database {
     Embedded(TempDir),
@@ -80,6 +98,11 @@ impl Database {
             Self::TestServer(server, _) => server,
             Self::Embedded(_) | Self::Real(..) => panic!("only the test server has switches"),
         }
+    }
+
+    /// How many requests callers have caused so far. Replicas ask for themselves too, whenever their time has come.
+    pub(crate) fn asked(&self) -> u64 {
+        self.server().requests_without(&BACKGROUND)
     }
 
     pub(crate) fn server_mut(&mut self) -> &mut HranaServer {

@@ -2,15 +2,15 @@
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use serde::Deserialize;
 
-/// How many requests held each statement, by its text. There are few of those, however long the server runs.
+/// How many requests there were, by the texts of their statements. There are few of those, however long the server runs.
 #[derive(Debug, Default)]
-pub(crate) struct Seen(Mutex<HashMap<String, u64>>);
+pub(crate) struct Seen(Mutex<HashMap<Vec<String>, u64>>);
 
 /// A pipeline, as far as its statements go.
 #[derive(Deserialize)]
@@ -43,37 +43,29 @@ impl Seen {
     /// Notes the statements of a request; what is no pipeline has none.
     pub(crate) fn note(&self, body: &[u8]) {
         let Ok(pipeline) = serde_json::from_slice::<Pipeline<'_>>(body) else { return };
-        let mut texts: Vec<_> = pipeline
+        let texts = pipeline
             .requests
             .into_iter()
             .flat_map(|step| {
                 let batch = step.batch.map_or_else(Vec::new, |batch| batch.steps);
                 step.stmt.into_iter().chain(batch.into_iter().filter_map(|step| step.stmt))
             })
-            .filter_map(|statement| statement.sql)
+            .filter_map(|statement| statement.sql.map(Cow::into_owned))
             .collect();
-        texts.sort_unstable();
-        texts.dedup();
-        let mut seen = self.lock();
-        for text in texts {
-            match seen.get_mut(&*text) {
-                Some(count) => *count += 1,
-                None => drop(seen.insert(text.into_owned(), 1)),
-            }
-        }
+        *self.lock().entry(texts).or_default() += 1;
     }
 
-    /// How often statements whose text holds `part` arrived.
-    pub(crate) fn holding(&self, part: &str) -> u64 {
-        self.lock().iter().filter(|(text, _)| text.contains(part)).map(|(_, count)| count).sum()
+    /// How many requests there were whose statements are as wanted.
+    pub(crate) fn count(&self, wanted: impl Fn(&[String]) -> bool) -> u64 {
+        self.lock().iter().filter(|(texts, _)| wanted(texts)).map(|(_, count)| count).sum()
     }
 
     /// The statements whose text holds `part`.
-    pub(crate) fn texts(&self, part: &str) -> Vec<String> {
-        self.lock().keys().filter(|text| text.contains(part)).cloned().collect()
+    pub(crate) fn texts(&self, part: &str) -> BTreeSet<String> {
+        self.lock().keys().flatten().filter(|text| text.contains(part)).cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, u64>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Vec<String>, u64>> {
         // Every change is one call that cannot be left half-done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

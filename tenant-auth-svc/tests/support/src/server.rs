@@ -192,13 +192,20 @@ impl HranaServer {
     /// How many requests held a statement in whose text this is, whatever became of them.
     #[must_use]
     pub fn requests_with(&self, part: &str) -> u64 {
-        self.shared.seen.holding(part)
+        self.shared.seen.count(|statements| statements.iter().any(|statement| statement.contains(part)))
+    }
+
+    /// How many requests held no statement in whose text one of these is.
+    #[must_use]
+    pub fn requests_without(&self, parts: &[&str]) -> u64 {
+        let has = |statement: &String| parts.iter().any(|part| statement.contains(part));
+        self.shared.seen.count(|statements| !statements.iter().any(has))
     }
 
     /// The statements that arrived and in whose text this is.
     #[must_use]
     pub fn statements_with(&self, part: &str) -> Vec<String> {
-        self.shared.seen.texts(part)
+        self.shared.seen.texts(part).into_iter().collect()
     }
 
     /// Asks for another token from now on.
