@@ -78,11 +78,11 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<InUse, StoreError>> + Send;
 
-    /// Writes when keys were last used, up to [`MAX_USED`] of them. What is known to be later stays.
+    /// Writes how long ago keys were last used, up to [`MAX_USED`] of them. What is known to be later stays.
     fn note_uses(
         &self,
         call: Call,
-        uses: &[(KeyId, UnixMillis)],
+        uses: &[(KeyId, Duration)],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Finds the records of up to [`MAX_LOOKUP`] sessions in one statement.

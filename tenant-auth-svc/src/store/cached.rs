@@ -184,16 +184,15 @@ impl<L: Lookup> RecordSource for Cached<L> {
                 drop(self.join(std::slice::from_ref(id), true));
                 knowledge
             }
-            Recalled::Nothing => {
-                self.0.misses.add(0, 1);
-                return None;
-            }
+            Recalled::Nothing => return None,
         };
         self.0.note_age(&knowledge);
         Some(knowledge)
     }
 
     async fn fetch(&self, ids: &[L::Id], deadline: Instant) -> Vec<Result<Knowledge<L::Record>, StoreError>> {
+        // Here, since a fast path may have looked into memory before.
+        self.0.misses.add(0, ids.len() as u64);
         let asked = self.0.pool.epoch();
         let waits = self.join(ids, false);
         let mut outcomes = Vec::with_capacity(ids.len());

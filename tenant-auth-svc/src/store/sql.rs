@@ -72,7 +72,7 @@ impl<E: Engine> Store for SqlStore<E> {
         used::list(&self.engine, &self.unreadable, call, after, limit).await
     }
 
-    async fn note_uses(&self, call: Call, uses: &[(KeyId, UnixMillis)]) -> Result<(), StoreError> {
+    async fn note_uses(&self, call: Call, uses: &[(KeyId, Duration)]) -> Result<(), StoreError> {
         used::note(&self.engine, call, uses).await
     }
 

@@ -147,6 +147,18 @@ async fn an_old_key_ends_an_overlap_after_its_rotation_by_the_databases_clock() 
     assert_eq!(millis(rotated.replaced.unwrap().expires_at), NOW.0 + 60_000);
 }
 
+/// One that is ahead writes no use that is yet to come, after which no other would be later.
+#[tokio::test]
+async fn a_use_is_written_by_the_databases_clock() {
+    for ahead in [-36 * DAY, 36 * DAY] {
+        let skewed = Skewed::start().await;
+        let replica = skewed.that_is_ahead(ahead).await;
+        replica.validate(&skewed.key).await.unwrap();
+        replica.running.write_uses().await.unwrap();
+        assert_eq!(skewed.number("SELECT last_used_at FROM api_keys"), NOW.0);
+    }
+}
+
 #[tokio::test]
 async fn usage_is_counted_once_whatever_replicas_take_for_now() {
     let skewed = Skewed::start().await;

@@ -125,10 +125,23 @@ async fn a_known_end_outlasts_a_row_that_cannot_be_read() {
     let (key, id) = service.key(&tenant, &[]).await;
     service.hears().await;
     service.validate(&key).await.unwrap();
-    let sql = format!("UPDATE api_keys SET scopes = '{BAD_SCOPES}', revoked_at = 1 WHERE id = '{id}'");
+    let sql = format!("UPDATE api_keys SET expires_at = 'soon', revoked_at = 1 WHERE id = '{id}'");
     database.server().execute(&sql).unwrap();
     service.hears().await;
     assert_eq!(outcome(&service.validate(&key).await), "VERDICT_REVOKED");
+    assert_eq!(outcome(&service.validate(&key).await), "VERDICT_REVOKED");
+}
+
+/// What an operator does about one that nobody can honour.
+#[tokio::test]
+async fn a_key_whose_scopes_cannot_be_read_can_be_revoked() {
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let tenant = service.tenant("Acme").await;
+    let (key, id) = service.key(&tenant, &[]).await;
+    set_scopes(&database, &id, BAD_SCOPES);
+    assert_eq!(outcome(&service.validate(&key).await), "Unavailable");
+    service.revoke(&id).await;
     assert_eq!(outcome(&service.validate(&key).await), "VERDICT_REVOKED");
 }
 

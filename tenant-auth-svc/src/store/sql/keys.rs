@@ -65,15 +65,16 @@ pub(super) fn key_in(rows: &[Row]) -> Result<Option<ApiKey>, StoreError> {
 
 fn api_key(row: &Row) -> Result<ApiKey, StoreError> {
     let key_id = |text: &str| KeyId::parse(text).map_err(|_| unreadable("key id"));
+    let revoked_at = row.optional_integer(7)?.map(UnixMillis);
     Ok(ApiKey {
         id: key_id(row.text(0)?)?,
         tenant_id: TenantId::parse(row.text(1)?).map_err(|_| unreadable("tenant id"))?,
         name: row.text(2)?.to_owned(),
         prefix_hint: row.text(3)?.to_owned(),
-        scopes: scopes_of(row.text(4)?)?,
+        scopes: scopes_of(row.text(4)?, revoked_at)?,
         created_at: UnixMillis(row.integer(5)?),
         expires_at: row.optional_integer(6)?.map(UnixMillis),
-        revoked_at: row.optional_integer(7)?.map(UnixMillis),
+        revoked_at,
         revoke_reason: row.text(8)?.to_owned(),
         last_used_at: row.optional_integer(9)?.map(UnixMillis),
         replaced_by: row.optional_text(10)?.map(key_id).transpose()?,

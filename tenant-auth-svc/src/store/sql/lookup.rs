@@ -80,15 +80,16 @@ pub(super) fn record(row: &Row) -> Result<Option<KeyRecord>, StoreError> {
     let (Some(key_id), Some(status)) = (row.optional_text(1)?, row.optional_text(5)?) else {
         return Ok(None);
     };
+    let revoked_at = row.optional_integer(8)?.map(UnixMillis);
     Ok(Some(KeyRecord {
         key_id: KeyId::parse(key_id).map_err(|_| unreadable("key id"))?,
         tenant_id: TenantId::parse(row.text(2)?).map_err(|_| unreadable("tenant id"))?,
         tenant_name: row.text(3)?.into(),
         plan: row.text(4)?.into(),
         tenant_status: status_of(status)?,
-        scopes: scopes_of(row.text(6)?)?,
+        scopes: scopes_of(row.text(6)?, revoked_at)?,
         expires_at: row.optional_integer(7)?.map(UnixMillis),
-        revoked_at: row.optional_integer(8)?.map(UnixMillis),
+        revoked_at,
         last_used_at: row.optional_integer(9)?.map(UnixMillis),
     }))
 }
@@ -97,10 +98,18 @@ pub(super) fn status_of(stored: &str) -> Result<TenantStatus, StoreError> {
     TenantStatus::from_stored(stored).ok_or_else(|| unreadable("tenant status"))
 }
 
-pub(super) fn scopes_of(stored: &str) -> Result<ScopeSet, StoreError> {
-    let names: Vec<String> = serde_json::from_str(stored).map_err(|_| unreadable("list of scopes"))?;
+/// A key that is revoked allows nothing, whatever it says: so one whose scopes cannot be read can be withdrawn, and seen to be.
+pub(super) fn scopes_of(stored: &str, revoked_at: Option<UnixMillis>) -> Result<ScopeSet, StoreError> {
+    match parsed_scopes(stored) {
+        None if revoked_at.is_some() => Ok(ScopeSet::EMPTY),
+        scopes => scopes.ok_or_else(|| unreadable("list of scopes")),
+    }
+}
+
+fn parsed_scopes(stored: &str) -> Option<ScopeSet> {
+    let names: Vec<String> = serde_json::from_str(stored).ok()?;
     let scopes: Result<Vec<_>, _> = names.iter().map(|name| Scope::parse(name)).collect();
-    scopes.and_then(ScopeSet::new).map_err(|_| unreadable("list of scopes"))
+    ScopeSet::new(scopes.ok()?).ok()
 }
 
 pub(super) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {

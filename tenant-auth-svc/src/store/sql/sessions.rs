@@ -228,15 +228,16 @@ fn record(row: &Row) -> Result<Option<SessionRecord>, StoreError> {
         return Ok(None);
     };
     let session = session_in(row)?;
+    let revoked_at = row.optional_integer(13)?.map(UnixMillis);
     let key = KeyRecord {
         key_id: session.key_id.clone(),
         tenant_id: session.tenant_id.clone(),
         tenant_name: row.text(8)?.into(),
         plan: row.text(9)?.into(),
         tenant_status: status_of(status)?,
-        scopes: scopes_of(scopes)?,
+        scopes: scopes_of(scopes, revoked_at)?,
         expires_at: row.optional_integer(12)?.map(UnixMillis),
-        revoked_at: row.optional_integer(13)?.map(UnixMillis),
+        revoked_at,
         last_used_at: None,
     };
     Ok(Some(SessionRecord { session, key, unbound: false }))

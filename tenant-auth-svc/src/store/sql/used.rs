@@ -1,9 +1,11 @@
 //! Which keys are in use.
 
+use std::time::Duration;
+
 use super::{
     Engine, RecordTable, UnreadableRecords,
     lookup::{KEY_ID, json, record},
-    unreadable,
+    millis, unreadable,
 };
 use crate::{
     domain::{
@@ -31,10 +33,15 @@ LEFT JOIN tenants ON tenants.id = keys.tenant_id \
 ORDER BY keys.last_used_at DESC, keys.id DESC";
 
 /// No trigger listens to this column, so the change log stays as it is.
-const NOTE: &str = "\
-UPDATE api_keys SET last_used_at = used.at \
-FROM (SELECT value ->> '$[0]' AS id, value ->> '$[1]' AS at FROM json_each(?1)) AS used \
-WHERE api_keys.id = used.id AND coalesce(api_keys.last_used_at, 0) < used.at";
+///
+/// Counted back from the database's clock: what a replica that is ahead has written would be later than all uses to come.
+const NOTE: &str = concat!(
+    "UPDATE api_keys SET last_used_at = used.at \
+     FROM (SELECT value ->> '$[0]' AS id, ",
+    now!(),
+    " - (value ->> '$[1]') AS at FROM json_each(?1)) AS used \
+     WHERE api_keys.id = used.id AND coalesce(api_keys.last_used_at, 0) < used.at"
+);
 
 pub(super) async fn list<E: Engine>(
     engine: &E,
@@ -74,9 +81,9 @@ fn key(row: &Row) -> Result<Option<(StoredDigest, KeyRecord)>, StoreError> {
 pub(super) async fn note<E: Engine>(
     engine: &E,
     call: Call,
-    uses: &[(KeyId, UnixMillis)],
+    uses: &[(KeyId, Duration)],
 ) -> Result<(), StoreError> {
-    let uses: Vec<_> = uses.iter().map(|(id, at)| (id.as_str(), at.0)).collect();
+    let uses: Vec<_> = uses.iter().map(|(id, ago)| (id.as_str(), millis(*ago))).collect();
     engine.transaction(call, vec![Statement::new(NOTE).bind(json(&uses)?)]).await?;
     Ok(())
 }
