@@ -78,6 +78,10 @@ impl Cluster {
         let token = tempfile::tempdir().unwrap();
         std::fs::write(token.path().join("token"), "secret").unwrap();
         let clock = ManualClock::at(BEGINNING);
+        database.set_clock({
+            let clock = Arc::clone(&clock);
+            move || clock.now().0
+        });
         let mut cluster =
             Self { database, clock, replicas: Vec::new(), keys: Vec::new(), next: 0, timeouts, token };
         for _ in 0..REPLICAS {
