@@ -123,6 +123,7 @@ pub(crate) fn run(
             "affected_row_count": affected,
             "last_insert_rowid": connection.last_insert_rowid().to_string(),
             "replication_index": "1",
+            // The engine counts, and the binding to it does not tell: a number that means nothing.
             "rows_read": 1,
             "rows_written": affected,
             "query_duration_ms": 0.1,
