@@ -161,7 +161,7 @@ impl<E: Engine> Store for SqlStore<E> {
         keys: &[KeyToImport],
         change: &Change,
     ) -> Result<Vec<ImportOutcome>, StoreError> {
-        write::import(&self.engine, &self.peppers, call, keys, change).await
+        write::import(&self.engine, &self.peppers, &self.unreadable, call, keys, change).await
     }
 
     async fn rotate_key(

@@ -218,6 +218,27 @@ async fn listings_leave_out_what_cannot_be_read_and_go_on() {
 }
 
 #[tokio::test]
+async fn a_key_that_cannot_be_read_ends_no_import() {
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let tenant = service.tenant("Acme").await;
+    let import = async || {
+        let key =
+            |byte| v1::ImportKey { tenant_id: tenant.clone(), sha256: vec![byte; 32], ..Default::default() };
+        let request = v1::ImportKeysRequest { keys: (1..=3).map(key).collect() };
+        let results = service.admin().import_keys(request).await.unwrap().into_inner().results;
+        let is_error = |result: v1::ImportKeyResult| {
+            matches!(result.result, Some(v1::import_key_result::Result::Error(_)))
+        };
+        results.into_iter().map(is_error).collect::<Vec<_>>()
+    };
+    assert_eq!(import().await, [false; 3]);
+    let sql = "UPDATE api_keys SET id = 'no id: ' WHERE key_hash = unhex('0202020202020202020202020202020202020202020202020202020202020202')";
+    assert_eq!(database.server().execute(sql), Ok(1));
+    assert_eq!(import().await, [false, true, false]);
+}
+
+#[tokio::test]
 async fn a_session_that_cannot_be_read_harms_no_other() {
     const SECRET: &str = "who-knows-it-may-speak";
     let log = Captured::log();

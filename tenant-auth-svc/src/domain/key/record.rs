@@ -10,6 +10,7 @@ use crate::domain::{
     clock::UnixMillis,
     id::{KeyId, TenantId},
     scope::ScopeSet,
+    store::Unreadable,
     tenant::TenantStatus,
     text::{KeyName, PrefixHint},
 };
@@ -140,6 +141,8 @@ pub enum ImportOutcome {
     NoSuchTenant(TenantId),
     /// Another tenant holds it.
     HeldByAnotherTenant,
+    /// It is there, and the record that holds it cannot be read.
+    Unreadable(Unreadable),
 }
 
 /// A key to replace.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    Engine,
+    Engine, RecordTable, UnreadableRecords,
     audit::audited,
     keys::{key_in, select},
     last_rows,
@@ -137,6 +137,7 @@ struct ImportRow<'a> {
 pub(super) async fn import<E: Engine>(
     engine: &E,
     peppers: &Peppers,
+    unreadable: &UnreadableRecords,
     call: Call,
     keys: &[KeyToImport],
     change: &Change,
@@ -181,7 +182,11 @@ pub(super) async fn import<E: Engine>(
     if holders.len() != keys.len() {
         return Err(StoreError::new(FailureKind::Garbled, "an import gave too few outcomes"));
     }
-    keys.iter().zip(&holders).map(|(import, holder)| outcome_of(import, holder)).collect()
+    let outcome = |(import, holder)| {
+        let outcome = unreadable.check(RecordTable::ApiKeys, (holder, 1), outcome_of(import, holder));
+        outcome.unwrap_or_else(ImportOutcome::Unreadable)
+    };
+    Ok(keys.iter().zip(&holders).map(outcome).collect())
 }
 
 fn import_row<'a>(peppers: &Peppers, import: &'a KeyToImport, change: &Change) -> ImportRow<'a> {
