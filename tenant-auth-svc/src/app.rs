@@ -241,6 +241,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         interval,
     });
     let beating = heartbeat.clone().map(|heartbeat| tokio::spawn(heartbeat.keep_beating(readiness.clone())));
+    let unreadable = Arc::clone(database.unreadable());
     metering.begin_sweeping(readiness.clone());
     let upkeep = Upkeep::begin(
         database,
@@ -272,6 +273,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         sessions: (session_memory, session_cache),
         feed: Arc::clone(&feed),
         usage: grouped,
+        unreadable,
         otlp: counts,
     });
     let sending = otlp.map(|otlp| {

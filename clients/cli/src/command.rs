@@ -18,7 +18,8 @@ use crate::{
     exit::Exit,
     failure::Failure,
     output::Output,
-    view::InfoView,
+    time::Moment,
+    view::{self, InfoView},
 };
 
 /// What every command needs: where to ask and where to tell.
@@ -39,6 +40,12 @@ impl Context {
             .without_near_cache()
             .user_agent(concat!("tenantctl/", env!("CARGO_PKG_VERSION")));
         self.globals.credentials.connect(builder, &self.globals.endpoint)
+    }
+
+    /// What the service takes for now: this machine's clock may be wrong, and decides nothing over there.
+    pub(crate) async fn now(&self) -> Result<Moment, Failure> {
+        let info = self.client()?.server_info().await.map_err(Failure::naming(&[]))?;
+        view::shown(info.now)
     }
 
     pub(crate) fn tell(&self, failure: &Failure) {

@@ -30,7 +30,7 @@ fn moment(timestamp: Option<Timestamp>) -> Result<Option<Moment>, Failure> {
     timestamp.map(shown).transpose()
 }
 
-fn shown<T: TryInto<Moment>>(time: T) -> Result<Moment, Failure> {
+pub(crate) fn shown<T: TryInto<Moment>>(time: T) -> Result<Moment, Failure> {
     let moment = time.try_into();
     moment.map_err(|_| Failure::Unexpected("the reply holds a time that cannot be shown".to_owned()))
 }

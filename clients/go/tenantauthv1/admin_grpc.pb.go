@@ -48,7 +48,7 @@ type AdminServiceClient interface {
 	CreateTenant(ctx context.Context, in *CreateTenantRequest, opts ...grpc.CallOption) (*CreateTenantResponse, error)
 	// Reads one tenant from the database. NOT_FOUND when there is none.
 	GetTenant(ctx context.Context, in *GetTenantRequest, opts ...grpc.CallOption) (*GetTenantResponse, error)
-	// Lists tenants by id.
+	// Lists tenants by id, without what cannot be read: the server's log names it.
 	ListTenants(ctx context.Context, in *ListTenantsRequest, opts ...grpc.CallOption) (*ListTenantsResponse, error)
 	// Suspends a tenant: its keys answer VERDICT_TENANT_SUSPENDED until it is resumed. Idempotent.
 	SuspendTenant(ctx context.Context, in *SuspendTenantRequest, opts ...grpc.CallOption) (*SuspendTenantResponse, error)
@@ -63,9 +63,9 @@ type AdminServiceClient interface {
 	RotateKey(ctx context.Context, in *RotateKeyRequest, opts ...grpc.CallOption) (*RotateKeyResponse, error)
 	// Withdraws a key for good. Idempotent: the first reason and time stay.
 	RevokeKey(ctx context.Context, in *RevokeKeyRequest, opts ...grpc.CallOption) (*RevokeKeyResponse, error)
-	// Lists a tenant's keys by id, which is by age.
+	// Lists a tenant's keys by id, which is by age, without what cannot be read: the server's log names it.
 	ListKeys(ctx context.Context, in *ListKeysRequest, opts ...grpc.CallOption) (*ListKeysResponse, error)
-	// Lists the audit log, newest first.
+	// Lists the audit log, newest first, without what cannot be read: the server's log names it.
 	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
 }
 
@@ -201,7 +201,7 @@ type AdminServiceServer interface {
 	CreateTenant(context.Context, *CreateTenantRequest) (*CreateTenantResponse, error)
 	// Reads one tenant from the database. NOT_FOUND when there is none.
 	GetTenant(context.Context, *GetTenantRequest) (*GetTenantResponse, error)
-	// Lists tenants by id.
+	// Lists tenants by id, without what cannot be read: the server's log names it.
 	ListTenants(context.Context, *ListTenantsRequest) (*ListTenantsResponse, error)
 	// Suspends a tenant: its keys answer VERDICT_TENANT_SUSPENDED until it is resumed. Idempotent.
 	SuspendTenant(context.Context, *SuspendTenantRequest) (*SuspendTenantResponse, error)
@@ -216,9 +216,9 @@ type AdminServiceServer interface {
 	RotateKey(context.Context, *RotateKeyRequest) (*RotateKeyResponse, error)
 	// Withdraws a key for good. Idempotent: the first reason and time stay.
 	RevokeKey(context.Context, *RevokeKeyRequest) (*RevokeKeyResponse, error)
-	// Lists a tenant's keys by id, which is by age.
+	// Lists a tenant's keys by id, which is by age, without what cannot be read: the server's log names it.
 	ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error)
-	// Lists the audit log, newest first.
+	// Lists the audit log, newest first, without what cannot be read: the server's log names it.
 	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }

@@ -41,7 +41,7 @@ type SessionServiceClient interface {
 	BindSession(ctx context.Context, in *BindSessionRequest, opts ...grpc.CallOption) (*BindSessionResponse, error)
 	// Ends a session. Idempotent.
 	UnbindSession(ctx context.Context, in *UnbindSessionRequest, opts ...grpc.CallOption) (*UnbindSessionResponse, error)
-	// Lists a tenant's sessions, newest first.
+	// Lists a tenant's sessions, newest first, without what cannot be read: the server's log names it.
 	ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error)
 }
 
@@ -98,7 +98,7 @@ type SessionServiceServer interface {
 	BindSession(context.Context, *BindSessionRequest) (*BindSessionResponse, error)
 	// Ends a session. Idempotent.
 	UnbindSession(context.Context, *UnbindSessionRequest) (*UnbindSessionResponse, error)
-	// Lists a tenant's sessions, newest first.
+	// Lists a tenant's sessions, newest first, without what cannot be read: the server's log names it.
 	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
 	mustEmbedUnimplementedSessionServiceServer()
 }

@@ -1,9 +1,6 @@
 //! Reads the change feed again and again; without a feed, looks whether a database that was away is back.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -28,16 +25,21 @@ pub(super) async fn follow(
     if readiness.wait_for(|readiness| matches!(readiness.state, State::Ready)).await.is_err() {
         return;
     }
-    let mut pruned = Instant::now();
-    loop {
-        // A failure is logged where it happens, and shows as silence.
-        let _ = feed.poll().await;
-        if pruned.elapsed() > PRUNE_EVERY {
-            pruned = Instant::now();
+    let reading = async {
+        loop {
+            // A failure is logged where it happens, and shows as silence.
+            let _ = feed.poll().await;
+            tokio::time::sleep(spread(interval)).await;
+        }
+    };
+    // Beside the reading, since a long log takes long to shorten.
+    let pruning = async {
+        loop {
+            tokio::time::sleep(spread(PRUNE_EVERY)).await;
             let _ = feed.prune().await;
         }
-        tokio::time::sleep(spread(interval)).await;
-    }
+    };
+    let ((), ()) = tokio::join!(reading, pruning);
 }
 
 /// How often to look, without a feed, and how long one look may take.

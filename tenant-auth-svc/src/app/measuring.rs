@@ -15,6 +15,7 @@ use crate::{
     store::{
         cached::CacheConfig,
         grouped::{Fate, Grouped, Table},
+        sql::{RecordTable, UnreadableRecords},
     },
     telemetry::{
         names,
@@ -39,6 +40,7 @@ pub(super) struct Meters {
     pub(super) sessions: (SessionMemory, CacheConfig),
     pub(super) feed: Arc<ChangeFeed>,
     pub(super) usage: Grouped,
+    pub(super) unreadable: Arc<UnreadableRecords>,
     pub(super) otlp: Arc<OtlpCounts>,
 }
 
@@ -53,6 +55,8 @@ impl Meters {
         self.memory(&mut told, &facts);
         self.feed(&mut told, &facts);
         database(&mut told, &self.witnesses.hop, &facts);
+        let tables = RecordTable::ALL.map(|table| (table.as_str(), float(self.unreadable.count(table))));
+        told.numbers(&names::UNREADABLE_RECORDS, tables);
         self.usage(&mut told);
         self.process(&mut told, &facts);
         self.otlp(&mut told);

@@ -35,7 +35,6 @@ pub(super) struct Metering {
 struct Sweeper {
     database: Database,
     retention: Retention,
-    clock: SharedClock,
 }
 
 impl Metering {
@@ -46,8 +45,8 @@ impl Metering {
         clock: SharedClock,
     ) -> (Arc<UsageMeter>, Grouped, Self) {
         let (grouped, committing) = Grouped::begin(database.clone(), config.group);
-        let meter = Arc::new(Meter::new(grouped.clone(), database.clone(), Arc::clone(&clock)));
-        let sweeper = Arc::new(Sweeper { database, retention: config.retention, clock });
+        let meter = Arc::new(Meter::new(grouped.clone(), database.clone(), clock));
+        let sweeper = Arc::new(Sweeper { database, retention: config.retention });
         (meter, grouped, Self { committing, sweeper, sweeping: None })
     }
 
@@ -73,7 +72,7 @@ impl Drop for Metering {
 impl Sweeper {
     async fn sweep(&self) -> Result<(), StoreError> {
         let call = || Call::within(Lane::Maintenance, PATIENCE);
-        usage::sweep(&self.database, self.retention, self.clock.now(), call).await
+        usage::sweep(&self.database, self.retention, call).await
     }
 }
 

@@ -20,8 +20,10 @@ use crate::domain::{
 const PAGE: usize = 500;
 /// How long one statement of upkeep may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The wait before reading ahead goes on after a failure.
+/// The wait before reading ahead goes on after a failure; it doubles with each further one.
 const PAUSE: Duration = Duration::from_secs(1);
+/// … up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How often uses of keys are written, and sessions swept.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
 /// How often the moved ends of sessions are written. Well below the shortest time to live of a sliding one.
@@ -39,9 +41,9 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    async fn write(&self, database: &Database) -> Result<(), StoreError> {
+    async fn write(&self, database: &Database, clock: &SharedClock) -> Result<(), StoreError> {
         let uses = self.uses.flush(database, call).await;
-        self.slides.flush(database, call).await.and(uses)
+        self.slides.flush(database, || clock.now(), call).await.and(uses)
     }
 }
 
@@ -71,8 +73,8 @@ impl Upkeep {
         let (uses, slides) = (Arc::clone(&pending.uses), Arc::clone(&pending.slides));
         let tasks = [
             tokio::spawn(write_uses(uses, database.clone())),
-            tokio::spawn(write_slides(slides, database.clone())),
-            tokio::spawn(keep_swept(Arc::clone(&clock), database.clone())),
+            tokio::spawn(write_slides(slides, Arc::clone(&clock), database.clone())),
+            tokio::spawn(keep_swept(database.clone())),
             tokio::spawn(keep_tidy(memories)),
         ];
         Self { memory, database, pending, clock, tasks, reading }
@@ -86,12 +88,12 @@ impl Upkeep {
 
     /// Writes down the uses noted so far.
     pub(super) async fn write_uses(&self) -> Result<(), StoreError> {
-        self.pending.write(&self.database).await
+        self.pending.write(&self.database, &self.clock).await
     }
 
     /// Deletes sessions that have been over for a while.
     pub(super) async fn sweep(&self) -> Result<u64, StoreError> {
-        sweep(&self.database, &self.clock).await
+        sweep(&self.database).await
     }
 }
 
@@ -116,22 +118,26 @@ async fn read_ahead(
         return;
     }
     let mut left = usize::try_from(capacity).unwrap_or(usize::MAX);
-    let mut after = None;
+    let (mut after, mut pause) = (None, PAUSE);
     while left > 0 {
         let limit = left.min(PAGE);
         let reading = memory.reading();
-        let Ok(page) = database.keys_in_use(call(), after.clone(), limit).await else {
-            // It is logged where it happens.
-            tokio::time::sleep(PAUSE).await;
-            continue;
+        let page = match database.keys_in_use(call(), after.clone(), limit).await {
+            Ok(page) => page,
+            Err(error) => {
+                let seconds = pause.as_secs();
+                tracing::warn!(%error, seconds, "keys in use cannot be read ahead; it is tried again after a pause");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                continue;
+            }
         };
-        let is_last = page.keys.len() < limit;
-        left -= page.keys.len();
-        let last = page.keys.last().map(|(_, key)| (key.last_used_at, key.key_id.clone()));
-        memory.read_ahead(reading, page.revision, page.keys);
-        match last {
-            Some((Some(at), id)) if !is_last => after = Some((at, id)),
-            _ => return,
+        pause = PAUSE;
+        left = left.saturating_sub(page.keys.len());
+        after = page.next;
+        memory.read_ahead(reading, &page.database, page.revision, page.keys);
+        if after.is_none() {
+            return;
         }
     }
 }
@@ -147,18 +153,18 @@ async fn write_uses(uses: Arc<Uses>, database: Database) {
 }
 
 /// Writes down how far the ends of sessions have moved, again and again.
-async fn write_slides(slides: Arc<Slides>, database: Database) {
+async fn write_slides(slides: Arc<Slides>, clock: SharedClock, database: Database) {
     loop {
         tokio::time::sleep(SLIDE_EVERY).await;
-        let _ = slides.flush(&database, call).await;
+        let _ = slides.flush(&database, || clock.now(), call).await;
     }
 }
 
 /// Sweeps, again and again.
-async fn keep_swept(clock: SharedClock, database: Database) {
+async fn keep_swept(database: Database) {
     loop {
         tokio::time::sleep(WRITE_EVERY).await;
-        let _ = sweep(&database, &clock).await;
+        let _ = sweep(&database).await;
     }
 }
 
@@ -171,12 +177,11 @@ async fn keep_tidy((keys, sessions): Memories) {
     }
 }
 
-/// Deletes sessions that have been over for a while, page by page. Any replica may, at any time.
-async fn sweep(database: &Database, clock: &SharedClock) -> Result<u64, StoreError> {
-    let before = clock.now().minus(SWEPT_AFTER);
+/// Deletes sessions that have been over for a while, page by page. Any replica may, at any time, whatever its clock says.
+async fn sweep(database: &Database) -> Result<u64, StoreError> {
     let mut swept = 0;
     loop {
-        let deleted = database.sweep_sessions(call(), before, SWEPT_AT_ONCE).await?;
+        let deleted = database.sweep_sessions(call(), SWEPT_AFTER, SWEPT_AT_ONCE).await?;
         swept += deleted;
         if deleted < SWEPT_AT_ONCE as u64 {
             return Ok(swept);

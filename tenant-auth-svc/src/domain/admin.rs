@@ -203,14 +203,8 @@ impl<S: Store, M: Keeper> Admin<S, M> {
             return Err(AdminError::OverlapTooLong);
         }
         let (plaintext, hash, prefix_hint) = self.make_key()?;
-        let rotation = Rotation {
-            old: old.clone(),
-            old_ends_at: change.at.plus(overlap),
-            id: KeyId::generate(),
-            hash,
-            prefix_hint,
-            expires_at,
-        };
+        let rotation =
+            Rotation { old: old.clone(), overlap, id: KeyId::generate(), hash, prefix_hint, expires_at };
         let begun = self.memory.begin();
         let outcome = self.store.rotate_key(call(deadline), &rotation, &change).await;
         self.memory.heard(&BySubject::key(&old, by_ourselves(Fate::Changed, &outcome)));

@@ -17,10 +17,10 @@ impl UnixMillis {
     /// The latest moment that every client can represent: the end of the year 9999.
     pub const MAX: Self = Self(253_402_300_799_999);
 
-    /// This moment less a duration.
+    /// How long before this moment another one was; nothing if it comes later.
     #[must_use]
-    pub fn minus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or_default())
     }
 
     /// This moment plus a duration, at most [`Self::MAX`].

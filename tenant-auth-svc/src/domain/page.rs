@@ -68,16 +68,6 @@ pub struct Page<Item, Cursor> {
     pub next: Option<Cursor>,
 }
 
-impl<Item, Cursor> Page<Item, Cursor> {
-    /// Makes a page of what was read with a limit of one more than the page's size.
-    pub fn from_overread(mut items: Vec<Item>, size: PageSize, cursor: impl Fn(&Item) -> Cursor) -> Self {
-        let more = items.len() > size.get();
-        items.truncate(size.get());
-        let next = if more { items.last().map(cursor) } else { None };
-        Self { items, next }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,13 +78,5 @@ mod tests {
         assert_eq!(PageSize::requested(0), Ok(PageSize::DEFAULT));
         assert_eq!(PageSize::requested(7).unwrap().get(), 7);
         assert_eq!(PageSize::requested(i32::MAX), Ok(PageSize::MAX));
-    }
-
-    #[test]
-    fn only_an_overfull_read_has_a_next_page() {
-        let size = PageSize::requested(2).unwrap();
-        assert_eq!(Page::from_overread(vec![1, 2], size, |i| *i).next, None);
-        let page = Page::from_overread(vec![1, 2, 3], size, |i| *i);
-        assert_eq!((page.items, page.next), (vec![1, 2], Some(2)));
     }
 }

@@ -145,18 +145,13 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
         let (Verdict::Valid, Some(key)) = (decision.verdict, decision.key) else {
             return Ok(Bound::Denied(SessionVerdict::Key(decision.verdict)));
         };
-        let now = self.clock.now();
         let new = NewSession {
-            session: Session {
-                id: order.id.clone(),
-                tenant_id: key.tenant_id.clone(),
-                key_id: key.key_id.clone(),
-                created_at: now,
-                expires_at: now.plus(order.ttl.get()),
-                expiry: order.expiry,
-                ttl: order.ttl,
-                attributes: order.attributes,
-            },
+            id: order.id.clone(),
+            tenant_id: key.tenant_id.clone(),
+            key_id: key.key_id.clone(),
+            ttl: order.ttl,
+            expiry: order.expiry,
+            attributes: order.attributes,
             bind_id: uuid::Uuid::now_v7().simple().to_string(),
             cap: self.cap,
         };
@@ -185,7 +180,7 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
         tenant: TenantId,
         deadline: Instant,
     ) -> Result<bool, SessionError> {
-        let outcome = self.store.unbind_session(call(deadline), &id, &tenant, self.clock.now()).await;
+        let outcome = self.store.unbind_session(call(deadline), &id, &tenant).await;
         let was_bound = outcome.as_ref().is_ok_and(|committed| committed.outcome);
         let fate = if was_bound { Fate::Unbound } else { Fate::Changed };
         self.memory.heard(&BySubject::session(&id, by_ourselves(fate, &outcome)));
@@ -202,7 +197,7 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
         page: PageRequest<(UnixMillis, SessionId)>,
         deadline: Instant,
     ) -> Result<Page<Session, (UnixMillis, SessionId)>, SessionError> {
-        let sessions = self.store.list_sessions(call(deadline), &tenant, self.clock.now(), &page).await?;
+        let sessions = self.store.list_sessions(call(deadline), &tenant, &page).await?;
         let nothing = sessions.items.is_empty() && page.after.is_none();
         if nothing && self.store.get_tenant(call(deadline), &tenant).await?.is_none() {
             return Err(SessionError::NoSuchTenant(tenant));

@@ -9,7 +9,7 @@ use std::{future::Future, time::Duration};
 pub use self::{
     call::{Call, Lane, Operation},
     circuit::Circuit,
-    failure::{FailureKind, StoreError},
+    failure::{FailureKind, StoreError, Unreadable},
 };
 use super::{
     audit::{Actor, AuditEvent, AuditFilter},
@@ -33,11 +33,12 @@ pub struct Change {
     pub at: UnixMillis,
 }
 
-/// The answer to a lookup: complete, or it would be an error.
+/// The answer to a lookup: complete, or it would be an error. One outcome per id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found<R> {
-    /// As many as were asked for, in that order; `None` where there is none.
-    pub records: Vec<Option<R>>,
+    /// As many as were asked for, in that order; `None` where there is none. A record that is there and cannot be read is
+    /// an error by itself: never an absence, and nothing to the others.
+    pub records: Vec<Result<Option<R>, Unreadable>>,
     /// The change-log position that they reflect.
     pub revision: Revision,
     /// Of which database they are.
@@ -47,8 +48,10 @@ pub struct Found<R> {
 /// Keys in use, the most recently used ones first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InUse {
-    /// Each with the digest it is stored under.
+    /// Each with the digest it is stored under. Those that cannot be read are left out.
     pub keys: Vec<(StoredDigest, KeyRecord)>,
+    /// After which key the next page starts; `None` when this is the last.
+    pub next: Option<InUseCursor>,
     /// The change-log position that they reflect.
     pub revision: Revision,
     /// Of which database they are.
@@ -64,6 +67,9 @@ pub struct Committed<T> {
     pub revision: Revision,
 }
 
+/// When a key was last used, and its id as stored, which need not be one that can be read.
+pub type InUseCursor = (UnixMillis, String);
+
 /// The digest under which a key is stored.
 pub type StoredDigest = [u8; 32];
 
@@ -71,7 +77,7 @@ pub type StoredDigest = [u8; 32];
 ///
 /// Every change is one transaction that holds its audit entry, and is safe to repeat: a second run after a lost
 /// answer changes nothing and gives the same result. Every method fails with [`StoreError`] when the database gives
-/// no complete answer, and never reports an absence because of a failure.
+/// no complete answer, and never reports an absence because of a failure. Listings leave out what cannot be read, and go on.
 pub trait Store: Send + Sync + 'static {
     /// Finds the records of up to [`MAX_LOOKUP`] keys in one statement.
     fn lookup_keys(
@@ -84,15 +90,15 @@ pub trait Store: Send + Sync + 'static {
     fn keys_in_use(
         &self,
         call: Call,
-        after: Option<(UnixMillis, KeyId)>,
+        after: Option<InUseCursor>,
         limit: usize,
     ) -> impl Future<Output = Result<InUse, StoreError>> + Send;
 
-    /// Writes when keys were last used, up to [`MAX_USED`] of them. What is known to be later stays.
+    /// Writes how long ago keys were last used, up to [`MAX_USED`] of them. What is known to be later stays.
     fn note_uses(
         &self,
         call: Call,
-        uses: &[(KeyId, UnixMillis)],
+        uses: &[(KeyId, Duration)],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Finds the records of up to [`MAX_LOOKUP`] sessions in one statement.
@@ -102,44 +108,42 @@ pub trait Store: Send + Sync + 'static {
         ids: &[SessionId],
     ) -> impl Future<Output = Result<Found<SessionRecord>, StoreError>> + Send;
 
-    /// Binds a session, or finds it bound, and gives what a lookup would find. Sessions that are over make room if the tenant has
-    /// too many.
+    /// Binds a session from now on, or finds it bound, and gives what a lookup would find. Sessions that are over make room if
+    /// the tenant has too many. The database's clock says what now is, and what is over.
     fn bind_session(
         &self,
         call: Call,
         new: &NewSession,
     ) -> impl Future<Output = Result<Committed<(Binding, Option<SessionRecord>)>, StoreError>> + Send;
 
-    /// Ends a session of a tenant; whether there was one that was not over at that moment.
+    /// Ends a session of a tenant; whether there was one that was not over.
     fn unbind_session(
         &self,
         call: Call,
         id: &SessionId,
         tenant: &TenantId,
-        now: UnixMillis,
     ) -> impl Future<Output = Result<Committed<bool>, StoreError>> + Send;
 
-    /// Lists a tenant's sessions that are not over at a moment, newest first.
+    /// Lists a tenant's sessions that are not over, newest first.
     fn list_sessions(
         &self,
         call: Call,
         tenant: &TenantId,
-        now: UnixMillis,
         page: &PageRequest<(UnixMillis, SessionId)>,
     ) -> impl Future<Output = Result<Page<Session, (UnixMillis, SessionId)>, StoreError>> + Send;
 
-    /// Moves the ends of sliding sessions, up to [`MAX_USED`] of them: each was validated at its moment.
+    /// Moves the ends of sliding sessions, up to [`MAX_USED`] of them: each was validated so long ago.
     fn slide_sessions(
         &self,
         call: Call,
-        uses: &[(SessionId, UnixMillis)],
+        uses: &[(SessionId, Duration)],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Deletes up to `limit` sessions that were over before a moment. How many it deleted.
+    /// Deletes up to `limit` sessions that have been over for longer than a time, by the database's clock. How many.
     fn sweep_sessions(
         &self,
         call: Call,
-        before: UnixMillis,
+        over_for: Duration,
         limit: usize,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 

@@ -20,6 +20,6 @@ pub use self::{
     query::{Bucket, InvalidRange, MAX_SUMS, UsageCursor, UsageQuery, UsageSum},
     reconcile::{Difference, Reconciled, reconcile},
     request::{InvalidRequestId, MAX_EVENTS, Recorded, RequestId, UsageRequest},
-    store::UsageStore,
+    store::{SweptEvents, UsageStore},
     sweep::{Retention, sweep},
 };

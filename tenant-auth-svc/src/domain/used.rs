@@ -60,7 +60,9 @@ impl Uses {
     pub async fn flush<S: Store>(&self, store: &S, call: impl Fn() -> Call) -> Result<(), StoreError> {
         let noted: Vec<_> = self.pending().iter().map(|(id, at)| (id.clone(), *at)).collect();
         for batch in noted.chunks(MAX_USED) {
-            store.note_uses(call(), batch).await?;
+            let now = self.clock.now();
+            let uses: Vec<_> = batch.iter().map(|(id, at)| (id.clone(), now.since(*at))).collect();
+            store.note_uses(call(), &uses).await?;
             let mut pending = self.pending();
             for (id, at) in batch {
                 if pending.get(id) == Some(at) {

@@ -6,6 +6,7 @@
 mod ends;
 mod heard;
 mod position;
+mod prune;
 mod reading;
 
 use std::{
@@ -45,8 +46,6 @@ pub const SILENCE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The most events of one read. More are read at once after it.
 const MOST: usize = 1_000;
-/// How many entries of the log are kept. Replicas that were away for longer verify what they have.
-pub const KEPT: i64 = 100_000;
 
 /// The feed of one replica.
 #[derive(Debug)]
@@ -234,19 +233,6 @@ impl<E: Engine, M: Forget> Feed<E, M> {
         }
         // Memory first: whoever is told and asks at once must not get the old answer.
         self.hub.changed(reading.changes, reached);
-    }
-
-    /// Deletes all but the newest entries of the log. Any replica may, at any time.
-    ///
-    /// # Errors
-    /// When the database gives no answer; nothing depends on it.
-    pub async fn prune(&self) -> Result<(), StoreError> {
-        let prune =
-            Statement::new("DELETE FROM changes WHERE seq <= (SELECT max(seq) FROM changes) - ?1").bind(KEPT);
-        self.engine
-            .transaction(Call::within(Lane::Maintenance, Duration::from_secs(10)), vec![prune])
-            .await?;
-        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! `pool` is what is remembered, `fence` keeps changes and loads apart, `flight` is a load that many wait for.
 
+mod ahead;
 mod entry;
 mod evicted;
 mod fates;
@@ -25,20 +26,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::figures::Size;
+pub use self::{ahead::Reading, figures::Size};
 use self::{
-    fence::Epoch,
-    flight::Flight,
+    flight::{Flight, Outcome},
     oldest::Oldest,
-    pool::{Loaded, Pool, Recalled, Settled},
+    pool::{Loaded, Pool, Recalled},
 };
-use super::{coalesced::Coalesced, known::KnownDatabase, lookup::Lookup};
+use super::{
+    coalesced::{Coalesced, Read},
+    known::KnownDatabase,
+    lookup::Lookup,
+};
 use crate::domain::{
-    change::{BySubject, Forget, ForgetAbsence, News, WriteThrough},
+    change::{BySubject, Forget, ForgetAbsence, News},
     clock::SharedClock,
     freshness::{Lifetimes, World},
     knowledge::{Knowledge, RecordSource},
-    store::{FailureKind, StoreError, StoredDigest},
+    store::{FailureKind, StoreError},
     verdict::{Revision, Source},
 };
 use crate::measure::counts::Counts;
@@ -124,27 +128,6 @@ impl<L: Lookup> Cached<L> {
     pub fn sweep(&self) {
         self.0.pool.sweep(self.0.clock.monotonic());
     }
-
-    /// Before a read ahead, or a write: the moment and the epoch from which its answer counts.
-    pub fn reading(&self) -> Reading {
-        Reading { loaded_at: self.0.clock.monotonic(), began: self.0.pool.epoch() }
-    }
-
-    /// Takes in what was read ahead.
-    pub fn read_ahead(&self, reading: Reading, revision: Revision, records: Vec<(StoredDigest, L::Record)>) {
-        let Reading { loaded_at, began } = reading;
-        for (digest, record) in records {
-            let loaded = Loaded { record: Some(record), revision, loaded_at, began, lags: false };
-            self.0.pool.settle_ahead(digest, loaded);
-        }
-    }
-}
-
-/// A read ahead, or a write, that is under way.
-#[derive(Clone, Copy, Debug)]
-pub struct Reading {
-    loaded_at: Duration,
-    began: Epoch,
 }
 
 impl<L: Lookup> Inner<L> {
@@ -172,7 +155,7 @@ impl<L: Lookup> Inner<L> {
     }
 
     /// Reads up to [`MAX_LOOKUP`] records, and remembers what news have not overtaken.
-    async fn load(&self, known: bool, ids: &Arc<[L::Id]>) -> Result<Vec<Settled<L::Record>>, StoreError> {
+    async fn load(&self, known: bool, ids: &Arc<[L::Id]>) -> Result<Vec<Outcome<L::Record>>, StoreError> {
         let (began, asked_at) = (self.pool.epoch(), self.clock.monotonic());
         // What is older than what was known before it was asked for is not believed.
         let known_before = self.known.position();
@@ -180,15 +163,24 @@ impl<L: Lookup> Inner<L> {
         let now = self.clock.monotonic();
         let loaded_at = self.known.counts_from(asked_at)?;
         let stands_still = loaded_at < asked_at;
-        let settle = |(id, (record, revision)): (&L::Id, (Option<L::Record>, Revision))| {
+        let settle = |(id, (read, revision)): (&L::Id, Read<L::Record>)| {
             self.revision.fetch_max(revision.0, Ordering::Relaxed);
+            let record = match read {
+                Ok(record) => record,
+                Err(unreadable) => {
+                    return Err(flight::NotRead {
+                        unreadable,
+                        overtaken: self.pool.not_read(id, began, revision),
+                    });
+                }
+            };
             if let Some(record) = &record {
                 self.store.table().used(record);
             }
             let lags = revision < known_before;
             let loaded = Loaded { record, revision, loaded_at, began, lags };
             let settled = self.pool.settle(id, loaded, L::drawn(id), now);
-            if stands_still { self.pool.as_of_then(settled) } else { settled }
+            Ok(if stands_still { self.pool.as_of_then(settled) } else { settled })
         };
         Ok(ids.iter().zip(found).map(settle).collect())
     }
@@ -213,7 +205,7 @@ impl<L: Lookup> RecordSource for Cached<L> {
     }
 
     async fn fetch(&self, ids: &[L::Id], deadline: Instant) -> Vec<Result<Knowledge<L::Record>, StoreError>> {
-        // Here and not where memory is looked into: the short way and the long way both do that for one request.
+        // Here, since a fast path may have looked into memory before.
         self.0.misses.add(0, ids.len() as u64);
         let asked = self.0.pool.epoch();
         let waits = self.join(ids, false);
@@ -253,19 +245,5 @@ impl<L: Lookup> Forget for Cached<L> {
 impl<L: Lookup> ForgetAbsence<L::Id> for Cached<L> {
     fn added(&self, ids: &[L::Id], revision: Option<Revision>) {
         self.0.pool.added(ids, revision);
-    }
-}
-
-impl<L: Lookup> WriteThrough<L::Id, L::Record> for Cached<L> {
-    type Begun = Reading;
-
-    fn begin(&self) -> Reading {
-        self.reading()
-    }
-
-    fn put(&self, begun: Reading, id: &L::Id, record: L::Record, revision: Revision) {
-        let Reading { loaded_at, began } = begun;
-        let loaded = Loaded { record: Some(record), revision, loaded_at, began, lags: false };
-        self.0.pool.put(id, loaded);
     }
 }

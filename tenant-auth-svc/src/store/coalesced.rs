@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::{known::KnownDatabase, lookup::Lookup};
 use crate::{
     domain::{
-        store::{Call, FailureKind, Lane, MAX_LOOKUP, StoreError},
+        store::{Call, FailureKind, Lane, MAX_LOOKUP, StoreError, Unreadable},
         verdict::Revision,
     },
     measure::spans::Within,
@@ -24,8 +24,10 @@ use crate::{
 /// The longest wait for company.
 const LINGER: Duration = Duration::from_millis(5);
 
-/// Records as found, or their absences, and the change-log position that each reflects.
-type Answer<R> = Result<Vec<(Option<R>, Revision)>, StoreError>;
+/// A record as found, its absence, or that it cannot be read, and the change-log position that this reflects.
+pub(super) type Read<R> = (Result<Option<R>, Unreadable>, Revision);
+
+type Answer<R> = Result<Vec<Read<R>>, StoreError>;
 
 /// Lookups that travel together. Cheap to clone; clones share everything.
 #[derive(Debug)]
@@ -87,7 +89,8 @@ impl<L: Lookup> Coalesced<L> {
     /// Finds up to [`MAX_LOOKUP`] records; one outcome each, in order.
     ///
     /// # Errors
-    /// When the database gives no complete answer. It is then that of every record in the statement.
+    /// When the database gives no complete answer. It is then that of every record in the statement. A record that cannot be
+    /// read is its own error.
     pub async fn lookup(&self, known: bool, ids: Arc<[L::Id]>) -> Answer<L::Record> {
         let (answer, answered) = oneshot::channel();
         {

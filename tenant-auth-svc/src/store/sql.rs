@@ -1,4 +1,14 @@
 //! The statements: a [`Store`] over any [`Engine`].
+//!
+//! What is deleted or overwritten for everybody goes by the database's clock, of which there is one: statements are given
+//! durations, never a replica's moment to compare with.
+
+/// The moment by the database's clock, in unix milliseconds, as the schema's triggers write it.
+macro_rules! now {
+    () => {
+        "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
+    };
+}
 
 mod audit;
 pub mod identity;
@@ -7,13 +17,15 @@ mod lookup;
 mod rows;
 mod sessions;
 mod tenants;
+mod unreadable;
 mod usage;
 mod used;
 mod write;
 
 use std::{sync::Arc, time::Duration};
 
-use super::engine::{Engine, Row, Rows, Statement};
+pub use self::unreadable::{RecordTable, UnreadableRecords};
+use super::engine::{Engine, Row, Rows, Statement, Value};
 use crate::domain::{
     audit::{AuditEvent, AuditFilter},
     clock::UnixMillis,
@@ -22,10 +34,10 @@ use crate::domain::{
     key::{ApiKey, ImportOutcome, KeyHash, KeyRecord, KeyToImport, NewKey, Peppers, Rotated, Rotation},
     page::{Page, PageRequest},
     session::{Binding, NewSession, Session, SessionId, SessionRecord},
-    store::{Call, Change, Committed, FailureKind, Found, InUse, Store, StoreError},
+    store::{Call, Change, Committed, FailureKind, Found, InUse, InUseCursor, Store, StoreError, Unreadable},
     tenant::{NewTenant, Tenant, TenantStatus},
     text::Reason,
-    usage::{Claim, Difference, Hour, Kept, UsageCursor, UsageQuery, UsageStore, UsageSum},
+    usage::{Claim, Difference, Hour, Kept, SweptEvents, UsageCursor, UsageQuery, UsageStore, UsageSum},
     verdict::Revision,
 };
 
@@ -34,30 +46,36 @@ use crate::domain::{
 pub struct SqlStore<E> {
     engine: E,
     peppers: Arc<Peppers>,
+    unreadable: Arc<UnreadableRecords>,
 }
 
 impl<E: Engine> SqlStore<E> {
     /// Writes SQL for `engine`; keys are stored and found under digests made with `peppers`.
     pub fn new(engine: E, peppers: Arc<Peppers>) -> Self {
-        Self { engine, peppers }
+        Self { engine, peppers, unreadable: Arc::default() }
+    }
+
+    /// How often which records could not be read.
+    pub fn unreadable(&self) -> &Arc<UnreadableRecords> {
+        &self.unreadable
     }
 }
 
 impl<E: Engine> Store for SqlStore<E> {
     async fn lookup_keys(&self, call: Call, hashes: &[KeyHash]) -> Result<Found<KeyRecord>, StoreError> {
-        lookup::run(&self.engine, &self.peppers, call, hashes).await
+        lookup::run(&self.engine, &self.peppers, &self.unreadable, call, hashes).await
     }
 
     async fn keys_in_use(
         &self,
         call: Call,
-        after: Option<(UnixMillis, KeyId)>,
+        after: Option<InUseCursor>,
         limit: usize,
     ) -> Result<InUse, StoreError> {
-        used::list(&self.engine, call, after, limit).await
+        used::list(&self.engine, &self.unreadable, call, after, limit).await
     }
 
-    async fn note_uses(&self, call: Call, uses: &[(KeyId, UnixMillis)]) -> Result<(), StoreError> {
+    async fn note_uses(&self, call: Call, uses: &[(KeyId, Duration)]) -> Result<(), StoreError> {
         used::note(&self.engine, call, uses).await
     }
 
@@ -66,7 +84,7 @@ impl<E: Engine> Store for SqlStore<E> {
         call: Call,
         ids: &[SessionId],
     ) -> Result<Found<SessionRecord>, StoreError> {
-        sessions::lookup(&self.engine, call, ids).await
+        sessions::lookup(&self.engine, &self.unreadable, call, ids).await
     }
 
     async fn bind_session(
@@ -74,7 +92,7 @@ impl<E: Engine> Store for SqlStore<E> {
         call: Call,
         new: &NewSession,
     ) -> Result<Committed<(Binding, Option<SessionRecord>)>, StoreError> {
-        sessions::bind(&self.engine, call, new).await
+        sessions::bind(&self.engine, &self.unreadable, call, new).await
     }
 
     async fn unbind_session(
@@ -82,27 +100,25 @@ impl<E: Engine> Store for SqlStore<E> {
         call: Call,
         id: &SessionId,
         tenant: &TenantId,
-        now: UnixMillis,
     ) -> Result<Committed<bool>, StoreError> {
-        sessions::unbind(&self.engine, call, id, tenant, now).await
+        sessions::unbind(&self.engine, call, id, tenant).await
     }
 
     async fn list_sessions(
         &self,
         call: Call,
         tenant: &TenantId,
-        now: UnixMillis,
         page: &PageRequest<(UnixMillis, SessionId)>,
     ) -> Result<Page<Session, (UnixMillis, SessionId)>, StoreError> {
-        sessions::list(&self.engine, call, tenant, now, page).await
+        sessions::list(&self.engine, &self.unreadable, call, tenant, page).await
     }
 
-    async fn slide_sessions(&self, call: Call, uses: &[(SessionId, UnixMillis)]) -> Result<(), StoreError> {
+    async fn slide_sessions(&self, call: Call, uses: &[(SessionId, Duration)]) -> Result<(), StoreError> {
         sessions::slide(&self.engine, call, uses).await
     }
 
-    async fn sweep_sessions(&self, call: Call, before: UnixMillis, limit: usize) -> Result<u64, StoreError> {
-        sessions::sweep(&self.engine, call, before, limit).await
+    async fn sweep_sessions(&self, call: Call, over_for: Duration, limit: usize) -> Result<u64, StoreError> {
+        sessions::sweep(&self.engine, call, over_for, limit).await
     }
 
     async fn create_tenant(
@@ -115,7 +131,7 @@ impl<E: Engine> Store for SqlStore<E> {
     }
 
     async fn get_tenant(&self, call: Call, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
-        tenants::get(&self.engine, call, id).await
+        tenants::get(&self.engine, &self.unreadable, call, id).await
     }
 
     async fn list_tenants(
@@ -123,7 +139,7 @@ impl<E: Engine> Store for SqlStore<E> {
         call: Call,
         page: &PageRequest<TenantId>,
     ) -> Result<Page<Tenant, TenantId>, StoreError> {
-        tenants::list(&self.engine, call, page).await
+        tenants::list(&self.engine, &self.unreadable, call, page).await
     }
 
     async fn set_tenant_status(
@@ -143,7 +159,7 @@ impl<E: Engine> Store for SqlStore<E> {
         key: &NewKey,
         change: &Change,
     ) -> Result<Committed<Option<(ApiKey, KeyRecord)>>, StoreError> {
-        write::insert(&self.engine, &self.peppers, call, key, change).await
+        write::insert(&self.engine, &self.peppers, &self.unreadable, call, key, change).await
     }
 
     async fn import_keys(
@@ -152,7 +168,7 @@ impl<E: Engine> Store for SqlStore<E> {
         keys: &[KeyToImport],
         change: &Change,
     ) -> Result<Committed<Vec<ImportOutcome>>, StoreError> {
-        write::import(&self.engine, &self.peppers, call, keys, change).await
+        write::import(&self.engine, &self.peppers, &self.unreadable, call, keys, change).await
     }
 
     async fn rotate_key(
@@ -161,7 +177,7 @@ impl<E: Engine> Store for SqlStore<E> {
         rotation: &Rotation,
         change: &Change,
     ) -> Result<Committed<Rotated>, StoreError> {
-        write::rotate(&self.engine, &self.peppers, call, rotation, change).await
+        write::rotate(&self.engine, &self.peppers, &self.unreadable, call, rotation, change).await
     }
 
     async fn revoke_key(
@@ -181,7 +197,7 @@ impl<E: Engine> Store for SqlStore<E> {
         page: &PageRequest<KeyId>,
         live_at: Option<UnixMillis>,
     ) -> Result<Page<ApiKey, KeyId>, StoreError> {
-        keys::list(&self.engine, call, tenant, page, live_at).await
+        keys::list(&self.engine, &self.unreadable, call, tenant, page, live_at).await
     }
 
     async fn accept_database(
@@ -204,13 +220,17 @@ impl<E: Engine> Store for SqlStore<E> {
         filter: &AuditFilter,
         page: &PageRequest<i64>,
     ) -> Result<Page<AuditEvent, i64>, StoreError> {
-        audit::list(&self.engine, call, filter, page).await
+        audit::list(&self.engine, &self.unreadable, call, filter, page).await
     }
 }
 
 impl<E: Engine> UsageStore for SqlStore<E> {
-    async fn record_usage(&self, call: Call, claims: &[Claim]) -> Result<Vec<Kept>, StoreError> {
-        usage::record(&self.engine, call, claims).await
+    async fn record_usage(
+        &self,
+        call: Call,
+        claims: &[Claim],
+    ) -> Result<Vec<Result<Kept, Unreadable>>, StoreError> {
+        usage::record(&self.engine, &self.unreadable, call, claims).await
     }
 
     async fn sum_usage(
@@ -218,7 +238,7 @@ impl<E: Engine> UsageStore for SqlStore<E> {
         call: Call,
         query: &UsageQuery,
     ) -> Result<Option<Page<UsageSum, UsageCursor>>, StoreError> {
-        usage::sum(&self.engine, call, query).await
+        usage::sum(&self.engine, &self.unreadable, call, query).await
     }
 
     async fn compare_usage(
@@ -231,8 +251,23 @@ impl<E: Engine> UsageStore for SqlStore<E> {
         usage::compare(&self.engine, call, tenant, hours, limit).await
     }
 
-    async fn sweep_usage(&self, call: Call, before: UnixMillis, limit: usize) -> Result<usize, StoreError> {
-        usage::sweep(&self.engine, call, before, limit).await
+    async fn sweep_requests(
+        &self,
+        call: Call,
+        retention: Duration,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
+        usage::sweep_requests(&self.engine, call, retention, limit).await
+    }
+
+    async fn sweep_events(
+        &self,
+        call: Call,
+        retention: Duration,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<SweptEvents, StoreError> {
+        usage::sweep_events(&self.engine, call, retention, after, limit).await
     }
 }
 
@@ -241,9 +276,14 @@ fn overread(size: crate::domain::page::PageSize) -> i64 {
     i64::try_from(size.get()).unwrap_or(i64::MAX).saturating_add(1)
 }
 
-/// A stored value that the types refuse: somebody wrote it past them, or the answer is damaged.
-fn unreadable(what: &str, why: impl std::fmt::Display) -> StoreError {
-    StoreError::new(FailureKind::Garbled, format!("a stored {what} cannot be read: {why}"))
+/// A stored value that the types refuse. What it is stays out of the message: it may be anybody's.
+fn unreadable(what: &str) -> StoreError {
+    StoreError::new(FailureKind::Garbled, format!("no {what} that can be read"))
+}
+
+/// A duration as statements take it.
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Runs a change as one transaction; gives the rows of each statement, and where the change log ends with it.
@@ -264,7 +304,7 @@ async fn commit<E: Engine>(
 fn database_in(row: &Row, column: usize) -> Result<DatabaseIdentity, StoreError> {
     let missing = || StoreError::new(FailureKind::Misplaced, "the database has no identity");
     let text = row.optional_text(column)?.ok_or_else(missing)?;
-    DatabaseIdentity::parse(text).ok_or_else(|| unreadable("identity", text))
+    DatabaseIdentity::parse(text).ok_or_else(|| unreadable("identity"))
 }
 
 /// Takes the rows of the last statement of a transaction.

@@ -147,6 +147,8 @@ metrics! {
         "1 while calls of a circuit are sent only now and then, because they did not get through. Circuit lookups: keys and sessions, without which only memory answers; writes: every change; the others: listings.";
     BREAKER_OPENED = Counter "tenant_auth_database_breaker_opened_total" "1" ["circuit"]
         "Times that a circuit opened.";
+    UNREADABLE_RECORDS = Counter "tenant_auth_unreadable_records_total" "1" ["table"]
+        "Reads of a record that is there and cannot be read, so that it is an error by itself; the log names it once an hour.";
     // Usage.
     USAGE_QUEUE = Gauge "tenant_auth_usage_queue_events" "1" []
         "Usage events that wait or are being committed.";

@@ -78,6 +78,10 @@ impl Cluster {
         let token = tempfile::tempdir().unwrap();
         std::fs::write(token.path().join("token"), "secret").unwrap();
         let clock = ManualClock::at(BEGINNING);
+        database.set_clock({
+            let clock = Arc::clone(&clock);
+            move || clock.now().0
+        });
         let mut cluster =
             Self { database, clock, replicas: Vec::new(), keys: Vec::new(), next: 0, timeouts, token };
         for _ in 0..REPLICAS {
@@ -193,6 +197,11 @@ impl Cluster {
     pub(crate) fn requests(&self) -> u64 {
         // Whoever refuses connections counts those that were attempted nowhere; then the replicas' own bound holds.
         self.database.counters().requests
+    }
+
+    /// Requests that read the change log.
+    pub(crate) fn readings(&self) -> u64 {
+        self.database.requests_with("FROM changes WHERE seq > ?1")
     }
 
     pub(crate) async fn repair(&mut self) {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tenant_auth_proto::v1::{self, Source, Verdict};
 use tenant_auth_svc::{
     config::Settings,
-    domain::clock::{ManualClock, SharedClock},
+    domain::clock::{Clock as _, ManualClock, SharedClock},
 };
 use tenant_auth_testkit::HranaServer;
 
@@ -25,12 +25,15 @@ impl Region {
     async fn start() -> Self {
         let primary = Database::test_server().await;
         let clock = ManualClock::at(NOW);
+        primary.follow(&clock);
         let shared = || Arc::clone(&clock) as SharedClock;
         let beating =
             |settings: Settings| settings.with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some("1s".to_owned()));
         let here = Service::start_with(beating(primary.settings()), shared()).await;
         let tenant = here.tenant("Acme").await;
         let copy = HranaServer::builder().token(TOKEN).copy_of(primary.server()).start().await.unwrap();
+        let copys = Arc::clone(&clock);
+        copy.set_clock(move || copys.now().0);
         let settings = primary.settings().with_flag("TENANT_AUTH_DATABASE_URL", Some(copy.url()));
         let there = Service::start_with(beating(settings), shared()).await;
         let region = Self { primary, copy, clock, here, there, tenant };

@@ -80,7 +80,7 @@ fn item(error: tonic_types::Status) -> Status {
 #[tokio::test]
 async fn a_validation_ends_with_its_caller_and_its_load_goes_on_for_the_others() {
     let (database, service, key) = hanging().await;
-    let before = database.server().counters().requests;
+    let before = database.asked();
     let other = tokio::spawn({
         let (mut client, request) = (validation(&service), question(&key));
         async move { client.validate_key(request).await }
@@ -93,7 +93,7 @@ async fn a_validation_ends_with_its_caller_and_its_load_goes_on_for_the_others()
     let answer = other.await.unwrap().unwrap().into_inner();
     assert_eq!(answer.verdict(), Verdict::Valid);
     assert_eq!(answer.provenance.unwrap().source(), v1::Source::Database, "it waited for that load");
-    assert_eq!(database.server().counters().requests - before, 1);
+    assert_eq!(database.asked() - before, 1);
     assert_eq!(service.validate(&key).await.unwrap().provenance.unwrap().source(), v1::Source::Fresh);
 }
 
@@ -131,23 +131,23 @@ async fn a_streams_deadline_is_that_of_each_message() {
     assert_eq!(database.server().counters().open_requests, 1, "it was the caller who stopped waiting");
 
     // It has passed by now: what comes is not begun.
-    let requests = database.server().counters().requests;
+    let requests = database.asked();
     assert_expired(&ask(2, &strange_key()).await);
-    assert_eq!(database.server().counters().requests, requests);
+    assert_eq!(database.asked(), requests);
 }
 
 /// What is given up half-way is what a database's lock for writing cannot bear.
 #[tokio::test]
 async fn a_change_that_was_sent_is_waited_for_without_its_caller_and_one_that_was_not_is_never_sent() {
     let (database, service, _) = hanging().await;
-    let before = database.server().counters().requests;
+    let before = database.asked();
     let create = |name: &str| v1::CreateTenantRequest { name: name.to_owned(), ..Default::default() };
     for name in ["Sent", "Waits"] {
         let timed_out = admin(&service).create_tenant(within("100m", create(name))).await.unwrap_err();
         assert_timed_out(&timed_out);
     }
-    let counters = database.server().counters();
-    assert_eq!((counters.requests - before, counters.open_requests), (1, 1), "the first one is waited for");
+    let open = database.server().counters().open_requests;
+    assert_eq!((database.asked() - before, open), (1, 1), "the first one is waited for");
 
     database.server().faults().clear();
     let created = admin(&service).create_tenant(within("30S", create("Late"))).await.unwrap();
@@ -162,14 +162,14 @@ async fn a_change_that_was_sent_is_waited_for_without_its_caller_and_one_that_wa
 #[tokio::test]
 async fn what_comes_too_late_asks_nothing_and_changes_nothing() {
     let (database, service, key) = hanging().await;
-    let before = database.server().counters();
+    let before = database.asked();
     for timeout in ["0S", "0m", "1n"] {
         let validate = validation(&service).validate_key(within(timeout, question(&key))).await;
         assert_expired(&validate.unwrap_err());
         let create = v1::CreateTenantRequest { name: "Late".to_owned(), ..Default::default() };
         assert_expired(&admin(&service).create_tenant(within(timeout, create)).await.unwrap_err());
     }
-    assert_eq!(database.server().counters(), before);
+    assert_eq!(database.asked(), before);
 }
 
 #[tokio::test]

@@ -121,7 +121,7 @@ async fn while_the_feed_is_heard_an_older_answer_is_served_and_reloaded_once() {
     replicas.clock.advance(Duration::from_secs(7));
     replicas.two_hears().await;
 
-    let requests = replicas.database.server().counters().requests;
+    let requests = replicas.database.asked();
     replicas.database.server().faults().set(Fault::Hang);
     // In the process itself: a busy machine must not make the reload hang for longer than a load may take.
     let question = question(key.clone());
@@ -134,11 +134,7 @@ async fn while_the_feed_is_heard_an_older_answer_is_served_and_reloaded_once() {
     replicas.database.server().wait_for(|counters| counters.open_requests == 1).await;
     replicas.database.server().faults().clear();
     replicas.database.server().wait_for(|counters| counters.open_requests == 0).await;
-    assert_eq!(
-        replicas.database.server().counters().requests,
-        requests + 1,
-        "one reload for a hundred answers"
-    );
+    assert_eq!(replicas.database.asked(), requests + 1, "one reload for a hundred answers");
     // The reload lands in a task of its own: whoever asks meanwhile joins it.
     let (verdict, source) = replicas.two_says(&key).await;
     assert_eq!(verdict, Verdict::Valid);
@@ -297,7 +293,7 @@ async fn a_database_that_does_not_answer_is_asked_less_and_less_and_known_keys_d
     for _ in 0..30 {
         assert_eq!(outcome(&replicas.two.validate(&strange_key()).await), "Unavailable");
     }
-    let requests = server.counters().requests;
+    let requests = replicas.database.asked();
     // In the process itself: a minute of a busy machine would bring upkeep, which asks too.
     let (validator, deadline) = (replicas.two.running.validator(), Instant::now() + Duration::from_secs(30));
     for _ in 0..1_000 {
@@ -309,7 +305,7 @@ async fn a_database_that_does_not_answer_is_asked_less_and_less_and_known_keys_d
         let error = validator.decide(&question(strange_key()), deadline).await.unwrap_err();
         assert_eq!(error.kind, FailureKind::CircuitOpen);
     }
-    assert_eq!(server.counters().requests, requests, "the breaker is open: nothing is asked");
+    assert_eq!(replicas.database.asked(), requests, "the breaker is open: nothing is asked");
     server.faults().clear();
     replicas.clock.advance(Duration::from_secs(1));
     assert_eq!(replicas.two.validate(&strange_key()).await.unwrap().verdict(), Verdict::Unknown, "the probe");
@@ -323,12 +319,12 @@ async fn different_cold_keys_asked_for_at_once_are_two_queries_at_most() {
     for _ in 0..64 {
         keys.push(replicas.one.key(&replicas.tenant, &[]).await.0);
     }
-    let requests = replicas.database.server().counters().requests;
+    let requests = replicas.database.asked();
     let questions: Vec<_> = keys.into_iter().map(question).collect();
     let deadline = Instant::now() + Duration::from_secs(30);
     let calls = questions.iter().map(|question| replicas.two.running.validator().decide(question, deadline));
     for decision in join_all(calls).await {
         assert!(decision.unwrap().key.is_some());
     }
-    assert!(replicas.database.server().counters().requests - requests <= 2);
+    assert!(replicas.database.asked() - requests <= 2);
 }

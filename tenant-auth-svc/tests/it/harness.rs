@@ -11,7 +11,7 @@ use tenant_auth_svc::{
     config::{ServiceConfig, Settings},
     domain::{
         audit::Actor,
-        clock::{ManualClock, SharedClock, SystemClock, UnixMillis},
+        clock::{Clock as _, ManualClock, SharedClock, SystemClock, UnixMillis},
         store::{Call, Change, Lane},
     },
 };
@@ -26,6 +26,24 @@ use tonic::{Status, transport::Channel};
 pub(crate) const NOW: UnixMillis = UnixMillis(1_790_000_000_000);
 /// The token of every test server.
 pub(crate) const TOKEN: &str = "test-token";
+
+/// Part of the statement that looks keys up.
+pub(crate) const LOOKUP: &str = "AS digests";
+/// Part of the statement that writes which keys are in use.
+pub(crate) const WRITE_USES: &str = "UPDATE api_keys SET last_used_at";
+/// Part of the statement that reads the change log.
+pub(crate) const READ_FEED: &str = "FROM changes WHERE seq > ?1";
+/// Parts of all that replicas ask by themselves, now and then: what moved, what is over, what is old, what is new.
+const BACKGROUND: [&str; 8] = [
+    WRITE_USES,
+    READ_FEED,
+    "UPDATE session_bindings SET expires_at",
+    "DELETE FROM session_bindings WHERE session_id IN",
+    "DELETE FROM usage_requests",
+    "DELETE FROM usage_events",
+    "DELETE FROM changes",
+    "ORDER BY last_used_at DESC",
+];
 
 /// A database of the kinds that the service knows.
 pub(crate) enum Database {
@@ -82,10 +100,24 @@ impl Database {
         }
     }
 
+    /// How many requests callers have caused so far. Replicas ask for themselves too, whenever their time has come.
+    pub(crate) fn asked(&self) -> u64 {
+        self.server().requests_without(&BACKGROUND)
+    }
+
     pub(crate) fn server_mut(&mut self) -> &mut HranaServer {
         match self {
             Self::TestServer(server, _) => server,
             Self::Embedded(_) | Self::Real(..) => panic!("only the test server has switches"),
+        }
+    }
+
+    /// Has its clock show the time of another one. Those of the other kinds go by their machine's.
+    pub(crate) fn follow(&self, clock: &Arc<ManualClock>) {
+        let clock = Arc::clone(clock);
+        match self {
+            Self::TestServer(server, _) => server.set_clock(move || clock.now().0),
+            Self::Embedded(_) | Self::Real(..) => {}
         }
     }
 
@@ -149,8 +181,9 @@ impl Service {
         Self::start_with(database.settings(), SystemClock::shared()).await
     }
 
-    /// Starts one that sees the time of a clock.
+    /// Starts one that sees the time of a clock, as its database does.
     pub(crate) async fn start_at(database: &Database, clock: &Arc<ManualClock>) -> Self {
+        database.follow(clock);
         let clock: SharedClock = Arc::clone(clock) as SharedClock;
         Self::start_with(database.settings(), clock).await
     }

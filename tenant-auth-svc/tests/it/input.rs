@@ -19,7 +19,7 @@ fn fields(status: Status) -> Vec<String> {
 async fn validation() {
     let database = Database::test_server().await;
     let service = Service::start(&database).await;
-    let requests = database.server().counters().requests;
+    let requests = database.asked();
     let ask = |key: &str, scopes: &[&str]| v1::ValidateKeyRequest {
         key: key.to_owned(),
         required_scopes: owned(scopes),
@@ -45,14 +45,14 @@ async fn validation() {
         let refused = service.validation().batch_validate_keys(request).await.unwrap_err();
         assert_eq!(fields(refused), expected);
     }
-    assert_eq!(database.server().counters().requests, requests);
+    assert_eq!(database.asked(), requests);
 }
 
 #[tokio::test]
 async fn tenants() {
     let database = Database::test_server().await;
     let service = Service::start(&database).await;
-    let requests = database.server().counters().requests;
+    let requests = database.asked();
     let mut admin = service.admin();
     let create = |id: &str, name: &str, plan: &str| v1::CreateTenantRequest {
         tenant_id: id.to_owned(),
@@ -80,7 +80,7 @@ async fn tenants() {
         let list = v1::ListTenantsRequest { page_size, page_token: token.to_owned() };
         assert_eq!(fields(admin.list_tenants(list).await.unwrap_err()), [expected], "{token}");
     }
-    assert_eq!(database.server().counters().requests, requests);
+    assert_eq!(database.asked(), requests);
 }
 
 #[tokio::test]
@@ -88,7 +88,7 @@ async fn keys() {
     let database = Database::test_server().await;
     let service = Service::start(&database).await;
     let tenant = service.tenant("Acme").await;
-    let requests = database.server().counters().requests;
+    let requests = database.asked();
     let mut admin = service.admin();
     let moment = |seconds| Some(Timestamp { seconds, nanos: 0 });
     let issue = |tenant: &str, scopes: &[&str], expires_at| v1::IssueKeyRequest {
@@ -138,7 +138,7 @@ async fn keys() {
     ] {
         assert_eq!(fields(admin.import_keys(request).await.unwrap_err()), expected);
     }
-    assert_eq!(database.server().counters().requests, requests);
+    assert_eq!(database.asked(), requests);
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn usage() {
     use tenant_auth_proto::v1::usage_service_client::UsageServiceClient;
     let database = Database::test_server().await;
     let service = Service::start(&database).await;
-    let requests = database.server().counters().requests;
+    let requests = database.asked();
     let mut usage = UsageServiceClient::new(service.channel.clone());
     let record = |id: &str, events| v1::RecordUsageRequest {
         request_id: id.to_owned(),
@@ -186,7 +186,7 @@ async fn usage() {
     ] {
         assert_eq!(fields(usage.query_usage(request).await.unwrap_err()), expected);
     }
-    assert_eq!(database.server().counters().requests, requests);
+    assert_eq!(database.asked(), requests);
 }
 
 #[tokio::test]

@@ -52,6 +52,10 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("token"), "secret").unwrap();
         let clock = ManualClock::at(UnixMillis(1_790_000_000_000));
+        server.set_clock({
+            let clock = Arc::clone(&clock);
+            move || clock.now().0
+        });
         let mut replicas = Vec::new();
         for _ in 0..REPLICAS {
             replicas.push(run(&server, folder.path(), &clock, flaw).await);

@@ -13,7 +13,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, Args)]
 #[group(multiple = false)]
 pub(crate) struct Expiry {
-    /// Let the key end after this time, such as 90d or 12h; never, unless given
+    /// Let the key end after this time by the service's clock, such as 90d or 12h; never, unless given
     #[arg(long, value_parser = time::span, value_name = "TIME")]
     expires_in: Option<Duration>,
 
@@ -23,11 +23,15 @@ pub(crate) struct Expiry {
 }
 
 impl Expiry {
-    /// When the key ends; `None`: never.
-    pub(crate) fn timestamp(self, now: Moment) -> Result<Option<Timestamp>, Failure> {
+    /// When the key ends; `None`: never. Only a time from now on needs to know what now is, by the service's clock: that is the
+    /// one by which the key will end.
+    pub(crate) async fn timestamp(
+        self,
+        now: impl AsyncFnOnce() -> Result<Moment, Failure>,
+    ) -> Result<Option<Timestamp>, Failure> {
         let end = match self.expires_in {
             Some(span) => {
-                let end = now.after(span);
+                let end = now().await?.after(span);
                 Some(end.ok_or_else(|| Failure::usage("--expires-in reaches too far into the future"))?)
             }
             None => self.expires_at,

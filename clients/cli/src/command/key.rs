@@ -17,7 +17,7 @@ use crate::{
     output::View,
     page,
     secret::KeySource,
-    time::{self, Moment},
+    time,
     view::{IssuedView, KeyView, KeysView, RotatedView},
 };
 
@@ -153,7 +153,7 @@ async fn issue(context: &Context, command: Issue) -> Result<(), Failure> {
         tenant_id: command.tenant,
         name: command.name,
         scopes: command.scopes,
-        expires_at: command.expiry.timestamp(Moment::now())?,
+        expires_at: command.expiry.timestamp(async || context.now().await).await?,
     };
     let issued = context.client()?.admin().issue_key(request).await;
     let issued = issued.map_err(Failure::naming(ISSUE))?;
@@ -166,7 +166,7 @@ async fn rotate(context: &Context, command: Rotate) -> Result<(), Failure> {
     let request = proto::RotateKeyRequest {
         key_id: command.key_id,
         overlap: overlap.map_err(|_| Failure::usage("--overlap is too long"))?,
-        expires_at: command.expiry.timestamp(Moment::now())?,
+        expires_at: command.expiry.timestamp(async || context.now().await).await?,
     };
     let rotated = context.client()?.admin().rotate_key(request).await;
     let rotated = rotated.map_err(Failure::naming(NAMES))?;

@@ -39,7 +39,7 @@ pub(crate) struct Show {
     #[arg(long, value_parser = time::moment, value_name = "RFC3339")]
     from: Option<Moment>,
 
-    /// Until then; unless given, until now
+    /// Until then; unless given, until now by the service's clock
     #[arg(long, value_parser = time::moment, value_name = "RFC3339")]
     to: Option<Moment>,
 
@@ -94,7 +94,10 @@ pub(super) async fn run(context: &Context, command: UsageCommand) -> Result<Exit
 
 async fn show(context: &Context, command: Show) -> Result<Exit, Failure> {
     let client = context.client()?;
-    let to = command.to.unwrap_or_else(Moment::now);
+    let to = match command.to {
+        Some(to) => to,
+        None => context.now().await?,
+    };
     let from = match command.from {
         Some(from) => from,
         None => to.before(command.bucket.usual()),

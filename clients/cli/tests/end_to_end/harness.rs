@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tenant_auth_svc::{
     app::{self, Running},
     config::{ServiceConfig, Settings},
-    domain::clock::SystemClock,
+    domain::clock::{ManualClock, SharedClock, SystemClock, UnixMillis},
 };
 use tokio::runtime::Runtime;
 
@@ -32,8 +32,17 @@ impl Service {
         Self::start_with("http://", |settings| settings)
     }
 
+    /// One whose clock shows another time than this machine's.
+    pub(crate) fn start_at(now: UnixMillis) -> Self {
+        Self::start_by("http://", |settings| settings, ManualClock::at(now))
+    }
+
     /// One with further settings, whose endpoint begins like this.
     pub(crate) fn start_with(scheme: &str, set: impl FnOnce(Settings) -> Settings) -> Self {
+        Self::start_by(scheme, set, SystemClock::shared())
+    }
+
+    fn start_by(scheme: &str, set: impl FnOnce(Settings) -> Settings, clock: SharedClock) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = format!("file:{}", folder.path().join("test.db").display());
         let settings = Settings::from_environment()
@@ -46,7 +55,7 @@ impl Service {
         let (config, _) = ServiceConfig::read(set(settings)).unwrap();
         let runtime = Runtime::new().unwrap();
         let running = runtime.block_on(async {
-            let mut running = app::start(config, SystemClock::shared()).await.unwrap();
+            let mut running = app::start(config, clock).await.unwrap();
             running.ready().await.unwrap();
             running
         });

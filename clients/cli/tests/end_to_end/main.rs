@@ -5,6 +5,7 @@ mod callers;
 mod harness;
 
 use serde_json::Value;
+use tenant_auth_svc::domain::clock::UnixMillis;
 
 use crate::harness::{Service, denied, valid};
 
@@ -233,4 +234,21 @@ fn a_sessions_violations_name_the_options_of_this_program() {
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("\n  SESSION_ID: "), "{}", ran.stderr);
     assert!(ran.stderr.contains("\n  --ttl: "), "{}", ran.stderr);
+}
+
+/// In 2033, by the service's clock: this machine's must not be what a time from now on is counted from.
+#[test]
+fn times_from_now_on_are_counted_by_the_services_clock() {
+    let service = Service::start_at(UnixMillis(2_000_000_000_000));
+    service.tenant("acme");
+    let issued = service.json(&["key", "issue", "--tenant", "acme", "--name", "CI", "--expires-in", "90d"]);
+    assert_eq!(issued["key"]["expires_at"], "2033-08-16T03:33:20Z", "{issued}");
+    let id = issued["key"]["key_id"].as_str().unwrap();
+    let rotated = service.json(&["key", "rotate", id, "--expires-in", "12h"]);
+    assert_eq!(rotated["key"]["expires_at"], "2033-05-18T15:33:20Z", "{rotated}");
+
+    let record = ["usage", "record", "acme", "--metric", "calls", "--quantity", "7", "--id", "r-1"];
+    service.json(&record);
+    let shown = service.json(&["usage", "show", "acme", "--bucket", "hour"]);
+    assert_eq!(shown["sums"].as_array().map(Vec::len), Some(1), "what was counted a moment ago: {shown}");
 }

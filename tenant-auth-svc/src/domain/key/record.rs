@@ -1,5 +1,7 @@
 //! What is known of a key.
 
+use std::time::Duration;
+
 use compact_str::CompactString;
 
 use super::KeyHash;
@@ -8,6 +10,7 @@ use crate::domain::{
     clock::UnixMillis,
     id::{KeyId, TenantId},
     scope::ScopeSet,
+    store::Unreadable,
     tenant::TenantStatus,
     text::{KeyName, PrefixHint},
 };
@@ -146,6 +149,8 @@ pub enum ImportOutcome {
     NoSuchTenant(TenantId),
     /// Another tenant holds it.
     HeldByAnotherTenant,
+    /// It is there, and the record that holds it cannot be read.
+    Unreadable(Unreadable),
 }
 
 /// A key to replace.
@@ -153,8 +158,8 @@ pub enum ImportOutcome {
 pub struct Rotation {
     /// The old key.
     pub old: KeyId,
-    /// When the old key ends, unless it ends sooner.
-    pub old_ends_at: UnixMillis,
+    /// How long the old key goes on, by the database's clock, unless it ends sooner.
+    pub overlap: Duration,
     /// Public id of the successor.
     pub id: KeyId,
     /// SHA-256 of the successor.

@@ -94,8 +94,18 @@ pub struct Session {
 /// A session to bind.
 #[derive(Clone, Debug)]
 pub struct NewSession {
-    /// The session; `created_at` is the moment of the binding.
-    pub session: Session,
+    /// Its id.
+    pub id: SessionId,
+    /// The tenant to bind it to.
+    pub tenant_id: TenantId,
+    /// The key that opens it.
+    pub key_id: KeyId,
+    /// How long it lives, from the moment of the binding by the database's clock.
+    pub ttl: Ttl,
+    /// How its end moves.
+    pub expiry: Expiry,
+    /// What the caller attaches.
+    pub attributes: Attributes,
     /// Names this call: one that is repeated after a lost answer knows its own work by it.
     pub bind_id: String,
     /// The most sessions that the tenant may have.

@@ -52,14 +52,22 @@ impl Slides {
         }
     }
 
-    /// Writes what was noted, in batches. What cannot be written stays noted.
+    /// Writes what was noted, in batches: how long ago by `now`, since the database goes by a clock of its own. What cannot be
+    /// written stays noted.
     ///
     /// # Errors
     /// When the database gives no complete answer. A note written twice is written once.
-    pub async fn flush<S: Store>(&self, store: &S, call: impl Fn() -> Call) -> Result<(), StoreError> {
+    pub async fn flush<S: Store>(
+        &self,
+        store: &S,
+        now: impl Fn() -> UnixMillis,
+        call: impl Fn() -> Call,
+    ) -> Result<(), StoreError> {
         let noted: Vec<_> = self.pending().iter().map(|(id, at)| (id.clone(), *at)).collect();
         for batch in noted.chunks(MAX_USED) {
-            store.slide_sessions(call(), batch).await?;
+            let now = now();
+            let uses: Vec<_> = batch.iter().map(|(id, at)| (id.clone(), now.since(*at))).collect();
+            store.slide_sessions(call(), &uses).await?;
             let mut pending = self.pending();
             for (id, at) in batch {
                 if pending.get(id) == Some(at) {

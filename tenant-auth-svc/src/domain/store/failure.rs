@@ -127,3 +127,17 @@ impl StoreError {
         Self { kind, message: message.into(), retry_after: None }
     }
 }
+
+/// A record that is there, and that the types refuse: somebody wrote it past them. The database has answered.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{0}")]
+pub struct Unreadable(
+    /// What cannot be read; neither a secret nor what is stored.
+    pub String,
+);
+
+impl From<Unreadable> for StoreError {
+    fn from(Unreadable(message): Unreadable) -> Self {
+        Self::new(FailureKind::Garbled, message)
+    }
+}

@@ -27,8 +27,6 @@ pub struct Claim {
     pub id: RequestId,
     /// What it says.
     pub payload: Payload,
-    /// When it arrived.
-    pub at: UnixMillis,
     /// The events that can never be counted, by their place.
     pub refused: Vec<(usize, Refusal)>,
     /// What to count for those of its tenants that there are.
@@ -64,7 +62,6 @@ impl Claim {
         Self {
             id: request.id.clone(),
             payload: request.payload,
-            at: now,
             refused,
             counted: counted.collect(),
             events: request.events.len(),

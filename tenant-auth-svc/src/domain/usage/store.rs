@@ -1,14 +1,22 @@
 //! What metering needs of a database.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use super::{Claim, Difference, Hour, Kept, UsageCursor, UsageQuery, UsageSum};
 use crate::domain::{
-    clock::UnixMillis,
     id::TenantId,
     page::Page,
-    store::{Call, StoreError},
+    store::{Call, StoreError, Unreadable},
 };
+
+/// What one statement has forgotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SweptEvents {
+    /// How many events.
+    pub events: usize,
+    /// The last tenant that was looked at, as stored; `None` when there are no more after it.
+    pub last_tenant: Option<String>,
+}
 
 /// The database, as metering sees it.
 ///
@@ -16,12 +24,12 @@ use crate::domain::{
 /// no complete answer.
 pub trait UsageStore: Send + Sync + 'static {
     /// Writes down claims whose ids differ, in one transaction: what one of them says counts if its id is new. Gives what
-    /// is kept under each id, in order.
+    /// is kept under each id, in order: what cannot be read is an error by itself.
     fn record_usage(
         &self,
         call: Call,
         claims: &[Claim],
-    ) -> impl Future<Output = Result<Vec<Kept>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Result<Kept, Unreadable>>, StoreError>> + Send;
 
     /// Sums by bucket, then by metric; `None` when there is no such tenant.
     fn sum_usage(
@@ -40,12 +48,21 @@ pub trait UsageStore: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Difference>, StoreError>> + Send;
 
-    /// Forgets up to `limit` events of hours before `before`, and as many requests first seen before it. Gives how many
-    /// went, of whichever was more. Totals stay.
-    fn sweep_usage(
+    /// Forgets up to `limit` requests that were first seen longer ago than the retention, by the database's clock. How many.
+    fn sweep_requests(
         &self,
         call: Call,
-        before: UnixMillis,
+        retention: Duration,
         limit: usize,
     ) -> impl Future<Output = Result<usize, StoreError>> + Send;
+
+    /// Forgets up to `limit` events of hours longer ago than the retention, of as many tenants after the given one, where
+    /// their requests are forgotten too: a request sent again must not find its events gone and count them anew. Totals stay.
+    fn sweep_events(
+        &self,
+        call: Call,
+        retention: Duration,
+        after: Option<&str>,
+        limit: usize,
+    ) -> impl Future<Output = Result<SweptEvents, StoreError>> + Send;
 }

@@ -38,18 +38,28 @@ impl Retention {
     }
 }
 
-/// Forgets what is older than the retention, batch by batch.
+/// Forgets what is older than the retention by the database's clock, batch by batch: requests first, since events go only with
+/// theirs.
 ///
 /// # Errors
 /// When the database gives no answer; what was not forgotten goes the next time.
 pub async fn sweep<S: UsageStore>(
     store: &S,
     retention: Retention,
-    now: UnixMillis,
     call: impl Fn() -> Call,
 ) -> Result<(), StoreError> {
-    while store.sweep_usage(call(), retention.ends(now), AT_ONCE).await? >= AT_ONCE {}
-    Ok(())
+    while store.sweep_requests(call(), retention.0, AT_ONCE).await? >= AT_ONCE {}
+    let mut after: Option<String> = None;
+    loop {
+        let swept = store.sweep_events(call(), retention.0, after.as_deref(), AT_ONCE).await?;
+        // The same tenants may have more.
+        if swept.events < AT_ONCE {
+            match swept.last_tenant {
+                Some(tenant) => after = Some(tenant),
+                None => return Ok(()),
+            }
+        }
+    }
 }
 
 #[cfg(test)]

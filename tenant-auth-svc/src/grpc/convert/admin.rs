@@ -178,6 +178,7 @@ pub(in crate::grpc) fn import_response(outcomes: Vec<ImportOutcome>) -> v1::Impo
         ImportOutcome::Existing(id) => Outcome::ExistingKeyId(id.to_string()),
         ImportOutcome::NoSuchTenant(tenant) => refused(AdminError::NoSuchTenant(tenant)),
         ImportOutcome::HeldByAnotherTenant => refused(AdminError::KeyHeldByAnotherTenant),
+        ImportOutcome::Unreadable(unreadable) => refused(AdminError::Store(unreadable.into())),
     };
     let results = outcomes.into_iter().map(|outcome| v1::ImportKeyResult { result: Some(result(outcome)) });
     v1::ImportKeysResponse { results: results.collect() }

@@ -7,16 +7,27 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 
-use super::pool::Settled;
-use crate::domain::store::{FailureKind, StoreError};
+use super::{fence::Epoch, pool::Settled};
+use crate::domain::store::{FailureKind, StoreError, Unreadable};
 
-type Outcome<R> = Arc<Result<Vec<Settled<R>>, StoreError>>;
+/// What became of one id.
+pub(super) type Outcome<R> = Result<Settled<R>, NotRead>;
+
+type Outcomes<R> = Arc<Result<Vec<Outcome<R>>, StoreError>>;
+
+/// There is a record, and nobody can read it.
+#[derive(Clone, Debug)]
+pub(super) struct NotRead {
+    pub(super) unreadable: Unreadable,
+    /// Whoever asked under this epoch or a higher one has to ask again.
+    pub(super) overtaken: Option<Epoch>,
+}
 
 /// A load of some ids, running in a task of its own. Clones wait for the same one.
 #[derive(Debug)]
 pub(super) struct Flight<I, R> {
     ids: Arc<[I]>,
-    outcome: Shared<BoxFuture<'static, Outcome<R>>>,
+    outcome: Shared<BoxFuture<'static, Outcomes<R>>>,
 }
 
 impl<I, R> Clone for Flight<I, R> {
@@ -29,7 +40,7 @@ impl<I: PartialEq, R: Send + Sync + 'static> Flight<I, R> {
     /// Starts `load`, which gives what became of each of `ids`, in order.
     pub(super) fn depart(
         ids: Arc<[I]>,
-        load: impl Future<Output = Result<Vec<Settled<R>>, StoreError>> + Send + 'static,
+        load: impl Future<Output = Result<Vec<Outcome<R>>, StoreError>> + Send + 'static,
     ) -> Self {
         let task = tokio::spawn(load);
         let outcome = async move {
@@ -41,7 +52,7 @@ impl<I: PartialEq, R: Send + Sync + 'static> Flight<I, R> {
     }
 
     /// Waits for what became of one id.
-    pub(super) async fn land(self, id: &I, deadline: Instant) -> Result<Settled<R>, StoreError> {
+    pub(super) async fn land(self, id: &I, deadline: Instant) -> Result<Outcome<R>, StoreError> {
         let waited = tokio::time::timeout_at(deadline.into(), self.outcome).await;
         let Ok(outcome) = waited else {
             return Err(StoreError::new(

@@ -41,24 +41,19 @@ impl<L: Lookup> Cached<L> {
                 Wait::Known(knowledge) => return Ok(knowledge),
                 Wait::For(flight) => flight,
             };
-            let outcome = match flight.land(id, deadline).await {
-                Ok(settled) if settled.lags => Err(lagging()),
-                outcome => outcome,
+            let (outcome, overtaken) = match flight.land(id, deadline).await {
+                Ok(Ok(settled)) if settled.lags => (Err(lagging()), None),
+                Ok(Ok(settled)) => (Ok(settled.knowledge), settled.overtaken),
+                Ok(Err(not_read)) => (Err(not_read.unreadable.into()), not_read.overtaken),
+                Err(error) => (Err(error), None),
             };
-            match outcome {
-                Ok(settled) if settled.overtaken.is_none_or(|overtaken| asked < overtaken) => {
-                    return Ok(settled.knowledge);
-                }
-                // It joined a load that had begun before a change which was heard of before it asked.
-                Ok(_) => {}
-                Err(error) if error.kind == FailureKind::Lagging && !self.0.known.is_out_of_reach() => {
-                    if Instant::now() + LAG_PAUSE >= patience {
-                        return Err(error);
-                    }
-                    tokio::time::sleep(LAG_PAUSE).await;
-                }
-                Err(error) => return Err(error),
+            let lags = outcome.as_ref().is_err_and(|error| error.kind == FailureKind::Lagging);
+            if lags && !self.0.known.is_out_of_reach() && Instant::now() + LAG_PAUSE < patience {
+                tokio::time::sleep(LAG_PAUSE).await;
+            } else if overtaken.is_none_or(|overtaken| asked < overtaken) {
+                return outcome;
             }
+            // Or it joined a load that had begun before a change which was heard of before it asked.
             wait = match self.join(std::slice::from_ref(id), false).pop() {
                 Some(again) => again,
                 None => return Err(StoreError::new(FailureKind::Broken, "a load did not depart")),

@@ -219,6 +219,18 @@ where
         settled
     }
 
+    /// Lets go of what is in memory of a record that a read found and nobody can read: it is not what was known. An end that
+    /// is known stays, and what was read at a later position. Gives the epoch from which on whoever asked has to ask again.
+    pub(super) fn not_read(&self, id: &I, began: Epoch, revision: Revision) -> Option<Epoch> {
+        let _ledger = self.fence.settling();
+        let is_older = |found: &Arc<Entry<R>>| {
+            !found.outdated && (found.revision <= revision || self.fence.must_verify(found.began))
+        };
+        self.found.remove_if(id, is_older);
+        self.absent.invalidate(id);
+        (self.fence.epoch() > began).then_some(began + 1)
+    }
+
     fn entry(&self, loaded: Loaded<R>, drawn: u8) -> Entry<R> {
         let Loaded { record, revision, loaded_at, began, .. } = loaded;
         let fresh = match record {

@@ -95,9 +95,12 @@ impl<S: UsageStore> Writer<S> {
             match outcome {
                 Ok(kept) => {
                     for (waiting, kept) in part.into_iter().zip(kept) {
-                        self.counts.committed(&waiting.claim, &kept);
+                        match &kept {
+                            Ok(kept) => self.counts.committed(&waiting.claim, kept),
+                            Err(_) => self.counts.fate(Fate::Failed, waiting.claim.events),
+                        }
                         // An answer to somebody who has left is dropped.
-                        let _ = waiting.answer.send(Ok(kept));
+                        let _ = waiting.answer.send(kept.map_err(StoreError::from));
                     }
                 }
                 Err(error) if part.len() > 1 && is_about_a_claim(&error) => {

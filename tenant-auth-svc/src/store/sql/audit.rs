@@ -1,8 +1,8 @@
 //! The audit log.
 
 use super::{
-    Engine, overread,
-    rows::{listed, listing},
+    Engine, RecordTable, UnreadableRecords, overread,
+    rows::{Listed, listing},
 };
 use crate::{
     domain::{
@@ -41,11 +41,12 @@ pub(super) fn audited(
 
 pub(super) async fn list<E: Engine>(
     engine: &E,
+    unreadable: &UnreadableRecords,
     call: Call,
     filter: &AuditFilter,
     page: &PageRequest<i64>,
 ) -> Result<Page<AuditEvent, i64>, StoreError> {
-    let statement = Statement::new(listing(
+    let sql = listing(
         "seq, at, caller, action, target, tenant_id, request_id, detail",
         // Two indexes, one statement: SQLite tells which to use only when the condition is there or not.
         match &filter.tenant {
@@ -53,13 +54,21 @@ pub(super) async fn list<E: Engine>(
             None => "FROM audit_log WHERE seq < ?1 AND ?3 IS NULL ORDER BY seq DESC LIMIT ?2",
         },
         "seq DESC",
-    ))
-    .bind(page.after.unwrap_or(i64::MAX))
-    .bind(overread(page.size))
-    .bind(filter.tenant.as_ref().map(TenantId::as_str));
-    let rows = engine.query(call, statement).await?;
-    let events = listed(&rows)?.iter().map(event).collect::<Result<Vec<_>, _>>()?;
-    Ok(Page::from_overread(events, page.size, |event| event.seq))
+    );
+    let statement = |before: &i64| {
+        Statement::new(sql.as_str())
+            .bind(*before)
+            .bind(overread(page.size))
+            .bind(filter.tenant.as_ref().map(TenantId::as_str))
+    };
+    let events = Listed {
+        table: RecordTable::AuditLog,
+        named_by: 0,
+        position: |row| row.integer(0),
+        record: event,
+        cursor: |event| event.seq,
+    };
+    events.page((engine, unreadable, call), page.size, page.after.unwrap_or(i64::MAX), statement).await
 }
 
 fn event(row: &Row) -> Result<AuditEvent, StoreError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Engine, audit::audited, database_in, last_rows};
+use super::{Engine, audit::audited, database_in, last_rows, millis};
 use crate::{
     domain::{
         audit::AuditAction,
@@ -15,9 +15,6 @@ use crate::{
 
 /// `<id> <epoch>`, as one value of any statement.
 pub const IDENTITY: &str = "(SELECT id || ' ' || epoch FROM database_identity)";
-/// The time by the database's clock, in milliseconds since the Unix epoch, as one value of any statement.
-pub const NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
-
 /// What the database is; nothing stands in for an answer.
 ///
 /// # Errors
@@ -50,9 +47,14 @@ pub(super) async fn accept<E: Engine>(
 
 pub(super) async fn beat<E: Engine>(engine: &E, call: Call, interval: Duration) -> Result<i64, StoreError> {
     // Of several replicas that find it due, one changes it.
-    let update =
-        Statement::new(format!("UPDATE heartbeat SET beat = beat + 1, at = {NOW} WHERE at <= {NOW} - ?1"))
-            .bind(i64::try_from(interval.as_millis()).unwrap_or(i64::MAX));
+    let update = Statement::new(concat!(
+        "UPDATE heartbeat SET beat = beat + 1, at = ",
+        now!(),
+        " WHERE at <= ",
+        now!(),
+        " - ?1"
+    ))
+    .bind(millis(interval));
     let read = Statement::new("SELECT beat FROM heartbeat");
     let rows = last_rows(engine.transaction(call, vec![update, read]).await?)?;
     let row = rows

@@ -1,6 +1,6 @@
 //! The one statement on the path of a validation.
 
-use super::{Engine, Row, database_in, unreadable};
+use super::{Engine, RecordTable, Row, UnreadableRecords, database_in, unreadable};
 use crate::{
     domain::{
         clock::UnixMillis,
@@ -25,14 +25,18 @@ LEFT JOIN api_keys AS keys ON keys.key_hash = unhex(digests.value) \
 LEFT JOIN tenants ON tenants.id = keys.tenant_id \
 ORDER BY digests.key";
 
+/// The column of the key's id.
+pub(super) const KEY_ID: usize = 1;
+
 pub(super) async fn run<E: Engine>(
     engine: &E,
     peppers: &Peppers,
+    unreadable: &UnreadableRecords,
     call: Call,
     hashes: &[KeyHash],
 ) -> Result<Found<KeyRecord>, StoreError> {
     let rows = engine.query(call, statement(peppers, hashes)?).await?;
-    decode(&rows, hashes.len() * peppers.candidate_count(), peppers.candidate_count())
+    decode(&rows, hashes.len() * peppers.candidate_count(), peppers.candidate_count(), unreadable)
 }
 
 /// Looks keys up, also within a transaction.
@@ -43,12 +47,24 @@ pub(super) fn statement(peppers: &Peppers, hashes: &[KeyHash]) -> Result<Stateme
 }
 
 /// The one record of a [`statement`] about one key.
-pub(super) fn only(rows: &[Row], peppers: &Peppers) -> Result<Option<KeyRecord>, StoreError> {
+pub(super) fn only(
+    rows: &[Row],
+    peppers: &Peppers,
+    unreadable: &UnreadableRecords,
+) -> Result<Option<KeyRecord>, StoreError> {
     let per_key = peppers.candidate_count();
-    Ok(decode(rows, per_key, per_key)?.records.pop().flatten())
+    let found = decode(rows, per_key, per_key, unreadable)?.records.pop();
+    Ok(found.transpose()?.flatten())
 }
 
-fn decode(rows: &[Row], digests: usize, per_key: usize) -> Result<Found<KeyRecord>, StoreError> {
+/// Whatever is wrong with the frame (how many rows, in which order, how wide) is wrong with the answer as a whole; what is
+/// wrong with a record is that record's own.
+fn decode(
+    rows: &[Row],
+    digests: usize,
+    per_key: usize,
+    unreadable: &UnreadableRecords,
+) -> Result<Found<KeyRecord>, StoreError> {
     if rows.len() != digests {
         return Err(StoreError::new(
             FailureKind::Garbled,
@@ -61,14 +77,14 @@ fn decode(rows: &[Row], digests: usize, per_key: usize) -> Result<Found<KeyRecor
         rows.first().ok_or_else(|| StoreError::new(FailureKind::Garbled, "no digest was asked for"))?;
     let database = database_in(first, 11)?;
     for (index, candidates) in rows.chunks(per_key).enumerate() {
-        let mut found = None;
+        let mut found = Ok(None);
         for (offset, row) in candidates.iter().enumerate() {
             if usize::try_from(row.integer(0)?) != Ok(index * per_key + offset) {
                 return Err(StoreError::new(FailureKind::Garbled, "rows are out of order"));
             }
             revision = revision.max(Revision(row.integer(10)?));
-            if found.is_none() {
-                found = record(row)?;
+            if found == Ok(None) {
+                found = unreadable.check(RecordTable::ApiKeys, (row, KEY_ID), record(row));
             }
         }
         records.push(found);
@@ -80,27 +96,36 @@ pub(super) fn record(row: &Row) -> Result<Option<KeyRecord>, StoreError> {
     let (Some(key_id), Some(status)) = (row.optional_text(1)?, row.optional_text(5)?) else {
         return Ok(None);
     };
+    let revoked_at = row.optional_integer(8)?.map(UnixMillis);
     Ok(Some(KeyRecord {
-        key_id: KeyId::parse(key_id).map_err(|why| unreadable("key id", why))?,
-        tenant_id: TenantId::parse(row.text(2)?).map_err(|why| unreadable("tenant id", why))?,
+        key_id: KeyId::parse(key_id).map_err(|_| unreadable("key id"))?,
+        tenant_id: TenantId::parse(row.text(2)?).map_err(|_| unreadable("tenant id"))?,
         tenant_name: row.text(3)?.into(),
         plan: row.text(4)?.into(),
         tenant_status: status_of(status)?,
-        scopes: scopes_of(row.text(6)?)?,
+        scopes: scopes_of(row.text(6)?, revoked_at)?,
         expires_at: row.optional_integer(7)?.map(UnixMillis),
-        revoked_at: row.optional_integer(8)?.map(UnixMillis),
+        revoked_at,
         last_used_at: row.optional_integer(9)?.map(UnixMillis),
     }))
 }
 
 pub(super) fn status_of(stored: &str) -> Result<TenantStatus, StoreError> {
-    TenantStatus::from_stored(stored).ok_or_else(|| unreadable("tenant status", stored))
+    TenantStatus::from_stored(stored).ok_or_else(|| unreadable("tenant status"))
 }
 
-pub(super) fn scopes_of(stored: &str) -> Result<ScopeSet, StoreError> {
-    let names: Vec<String> = serde_json::from_str(stored).map_err(|why| unreadable("list of scopes", why))?;
+/// A key that is revoked allows nothing, whatever it says: so one whose scopes cannot be read can be withdrawn, and seen to be.
+pub(super) fn scopes_of(stored: &str, revoked_at: Option<UnixMillis>) -> Result<ScopeSet, StoreError> {
+    match parsed_scopes(stored) {
+        None if revoked_at.is_some() => Ok(ScopeSet::EMPTY),
+        scopes => scopes.ok_or_else(|| unreadable("list of scopes")),
+    }
+}
+
+fn parsed_scopes(stored: &str) -> Option<ScopeSet> {
+    let names: Vec<String> = serde_json::from_str(stored).ok()?;
     let scopes: Result<Vec<_>, _> = names.iter().map(|name| Scope::parse(name)).collect();
-    scopes.and_then(ScopeSet::new).map_err(|why| unreadable("list of scopes", why))
+    ScopeSet::new(scopes.ok()?).ok()
 }
 
 pub(super) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
@@ -137,28 +162,40 @@ mod tests {
         ])
     }
 
+    fn decoded(rows: &[Row], digests: usize, per_key: usize) -> Result<Found<KeyRecord>, StoreError> {
+        decode(rows, digests, per_key, &UnreadableRecords::default())
+    }
+
     #[test]
     fn one_row_per_digest_or_it_is_no_answer() {
         for rows in [vec![], vec![absent(0)], vec![absent(0), absent(1), absent(2)]] {
-            assert_eq!(decode(&rows, 2, 1).unwrap_err().kind, FailureKind::Garbled);
+            assert_eq!(decoded(&rows, 2, 1).unwrap_err().kind, FailureKind::Garbled);
         }
         let swapped = [absent(1), absent(0)];
-        assert_eq!(decode(&swapped, 2, 1).unwrap_err().kind, FailureKind::Garbled);
+        assert_eq!(decoded(&swapped, 2, 1).unwrap_err().kind, FailureKind::Garbled);
+        let narrow = [Row(vec![Value::Integer(0)])];
+        assert_eq!(decoded(&narrow, 1, 1).unwrap_err().kind, FailureKind::Garbled);
     }
 
     #[test]
     fn any_of_a_keys_digests_finds_it() {
         let rows = [absent(0), absent(1), absent(2), absent(3), absent(4), present(5, "[]")];
-        let lookup = decode(&rows, 6, 3).unwrap();
-        assert_eq!(lookup.records.iter().map(Option::is_some).collect::<Vec<_>>(), [false, true]);
+        let lookup = decoded(&rows, 6, 3).unwrap();
+        let found = lookup.records.into_iter().map(|record| record.unwrap().is_some());
+        assert_eq!(found.collect::<Vec<_>>(), [false, true]);
         assert_eq!(lookup.revision, Revision(4));
     }
 
     #[test]
-    fn a_record_that_cannot_be_read_is_no_absence() {
+    fn a_record_that_cannot_be_read_is_an_error_for_itself_and_no_absence() {
         for scopes in ["", "{}", "[1]", "[\"UPPER\"]", "nonsense"] {
-            let refused = decode(&[present(0, scopes)], 1, 1).unwrap_err();
+            let rows = [present(0, "[]"), present(1, scopes), absent(2), absent(3), present(4, "[]")];
+            let records = decoded(&rows, 5, 1).unwrap().records;
+            let refused = StoreError::from(records[1].clone().unwrap_err());
             assert_eq!(refused.kind, FailureKind::Garbled, "{scopes}");
+            assert!(scopes.is_empty() || !refused.message.contains(scopes), "what is stored is not shown");
+            let others: Vec<_> = [0, 2, 3, 4].map(|at| records[at].clone().unwrap().is_some()).into();
+            assert_eq!(others, [true, false, false, true], "{scopes}");
         }
     }
 }

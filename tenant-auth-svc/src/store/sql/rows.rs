@@ -1,10 +1,13 @@
 //! Reads that cannot be mistaken: every one gives at least one row, so that an answer without rows is a broken answer
 //! and never "there is none".
 
-use super::Row;
+use super::{Engine, RecordTable, Row, UnreadableRecords};
 use crate::{
-    domain::store::{FailureKind, StoreError},
-    store::engine::Value,
+    domain::{
+        page::{Page, PageSize},
+        store::{Call, FailureKind, StoreError},
+    },
+    store::engine::{Statement, Value},
 };
 
 /// The row of a read by id over `(SELECT 1) LEFT JOIN …`; `None` when it is all NULL.
@@ -35,6 +38,46 @@ pub(super) fn listed(rows: &[Row]) -> Result<&[Row], StoreError> {
         [] => Err(StoreError::new(FailureKind::Garbled, "a listing gave no row at all")),
         [row] if is_absent(row) => Ok(&[]),
         _ => Ok(rows),
+    }
+}
+
+/// How the rows of a listing are read.
+pub(super) struct Listed<Raw, Item, Cursor> {
+    /// Where they are from.
+    pub(super) table: RecordTable,
+    /// The column of what a row is called in the log.
+    pub(super) named_by: usize,
+    /// Where a row stands in the order of the list, as stored.
+    pub(super) position: fn(&Row) -> Result<Raw, StoreError>,
+    /// The record.
+    pub(super) record: fn(&Row) -> Result<Item, StoreError>,
+    /// Where the page goes on after a record.
+    pub(super) cursor: fn(&Item) -> Cursor,
+}
+
+impl<Raw, Item, Cursor> Listed<Raw, Item, Cursor> {
+    /// Reads a page from after a position. Records that cannot be read are left out; where a page would hold nothing else,
+    /// the next one is read at once.
+    pub(super) async fn page<E: Engine>(
+        self,
+        (engine, unreadable, call): (&E, &UnreadableRecords, Call),
+        size: PageSize,
+        mut after: Raw,
+        statement: impl Fn(&Raw) -> Statement,
+    ) -> Result<Page<Item, Cursor>, StoreError> {
+        loop {
+            let rows = engine.query(call, statement(&after)).await?;
+            let rows = listed(&rows)?;
+            let (here, beyond) = rows.split_at(rows.len().min(size.get()));
+            let read = |row| unreadable.check(self.table, (row, self.named_by), (self.record)(row)).ok();
+            let items: Vec<_> = here.iter().filter_map(read).collect();
+            match (items.last(), here.last()) {
+                _ if beyond.is_empty() => return Ok(Page { items, next: None }),
+                (Some(item), _) => return Ok(Page { next: Some((self.cursor)(item)), items }),
+                (None, Some(row)) => after = (self.position)(row)?,
+                (None, None) => return Ok(Page { items, next: None }),
+            }
+        }
     }
 }
 

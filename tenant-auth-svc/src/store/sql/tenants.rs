@@ -1,12 +1,12 @@
 //! Tenants.
 
 use super::{
-    Engine, Row,
+    Engine, RecordTable, Row, UnreadableRecords,
     audit::audited,
     commit, last_rows,
     lookup::status_of,
     overread,
-    rows::{listed, listing, only},
+    rows::{Listed, listing, only},
     unreadable,
 };
 use crate::{
@@ -47,23 +47,33 @@ pub(super) async fn create<E: Engine>(
 
 pub(super) async fn get<E: Engine>(
     engine: &E,
+    unreadable: &UnreadableRecords,
     call: Call,
     id: &TenantId,
 ) -> Result<Option<Tenant>, StoreError> {
-    tenant_in(&engine.query(call, select(id)).await?)
+    let rows = engine.query(call, select(id)).await?;
+    let Some(row) = only(&rows)? else { return Ok(None) };
+    Ok(Some(unreadable.check(RecordTable::Tenants, (row, 0), tenant(row))?))
 }
 
 pub(super) async fn list<E: Engine>(
     engine: &E,
+    unreadable: &UnreadableRecords,
     call: Call,
     page: &PageRequest<TenantId>,
 ) -> Result<Page<Tenant, TenantId>, StoreError> {
-    let statement = Statement::new(listing(COLUMNS, "FROM tenants WHERE id > ?1 ORDER BY id LIMIT ?2", "id"))
-        .bind(page.after.as_ref().map_or("", TenantId::as_str))
-        .bind(overread(page.size));
-    let rows = engine.query(call, statement).await?;
-    let tenants = listed(&rows)?.iter().map(tenant).collect::<Result<Vec<_>, _>>()?;
-    Ok(Page::from_overread(tenants, page.size, |tenant| tenant.id.clone()))
+    let sql = listing(COLUMNS, "FROM tenants WHERE id > ?1 ORDER BY id LIMIT ?2", "id");
+    let statement =
+        |after: &String| Statement::new(sql.as_str()).bind(after.as_str()).bind(overread(page.size));
+    let tenants = Listed {
+        table: RecordTable::Tenants,
+        named_by: 0,
+        position: |row| row.text(0).map(str::to_owned),
+        record: tenant,
+        cursor: |tenant| tenant.id.clone(),
+    };
+    let after = page.after.as_ref().map_or("", TenantId::as_str).to_owned();
+    tenants.page((engine, unreadable, call), page.size, after, statement).await
 }
 
 pub(super) async fn set_status<E: Engine>(
@@ -104,9 +114,9 @@ fn tenant_in(rows: &[Row]) -> Result<Option<Tenant>, StoreError> {
 
 fn tenant(row: &Row) -> Result<Tenant, StoreError> {
     Ok(Tenant {
-        id: TenantId::parse(row.text(0)?).map_err(|why| unreadable("tenant id", why))?,
-        name: TenantName::parse(row.text(1)?).map_err(|why| unreadable("tenant name", why))?,
-        plan: Plan::parse(row.text(2)?).map_err(|why| unreadable("plan", why))?,
+        id: TenantId::parse(row.text(0)?).map_err(|_| unreadable("tenant id"))?,
+        name: TenantName::parse(row.text(1)?).map_err(|_| unreadable("tenant name"))?,
+        plan: Plan::parse(row.text(2)?).map_err(|_| unreadable("plan"))?,
         status: status_of(row.text(3)?)?,
         suspend_reason: row.text(4)?.to_owned(),
         created_at: UnixMillis(row.integer(5)?),

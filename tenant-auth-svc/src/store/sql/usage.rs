@@ -3,28 +3,32 @@
 mod rows;
 mod sums;
 
+use std::time::Duration;
+
 use serde::Serialize;
 use uuid::Uuid;
 
 pub(super) use self::sums::{compare, sum};
-use super::{Engine, lookup::json};
+use super::{Engine, RecordTable, UnreadableRecords, lookup::json, millis};
 use crate::{
     domain::{
-        clock::UnixMillis,
-        store::{Call, FailureKind, StoreError},
-        usage::{Claim, Kept},
+        store::{Call, FailureKind, StoreError, Unreadable},
+        usage::{Claim, Kept, SweptEvents},
     },
     store::engine::{Row, Statement},
 };
 
-/// Takes the ids that are new.
-const REQUESTS: &str = "\
-INSERT INTO usage_requests (request_id, payload_hash, first_seen_at, batch, refused, unknown_tenants) \
-SELECT heads.value ->> 'id', unhex(heads.value ->> 'payload'), heads.value ->> 'at', ?2, heads.value -> 'refused', \
-       (SELECT json_group_array(named.value) FROM json_each(heads.value -> 'tenants') AS named \
-        WHERE NOT EXISTS (SELECT 1 FROM tenants WHERE tenants.id = named.value)) \
-FROM json_each(?1) AS heads WHERE TRUE \
-ON CONFLICT (request_id) DO NOTHING";
+/// Takes the ids that are new. When they were first seen is the database's to say: they are forgotten for all replicas alike.
+const REQUESTS: &str = concat!(
+    "INSERT INTO usage_requests (request_id, payload_hash, first_seen_at, batch, refused, unknown_tenants) \
+     SELECT heads.value ->> 'id', unhex(heads.value ->> 'payload'), ",
+    now!(),
+    ", ?2, heads.value -> 'refused', \
+            (SELECT json_group_array(named.value) FROM json_each(heads.value -> 'tenants') AS named \
+             WHERE NOT EXISTS (SELECT 1 FROM tenants WHERE tenants.id = named.value)) \
+     FROM json_each(?1) AS heads WHERE TRUE \
+     ON CONFLICT (request_id) DO NOTHING"
+);
 
 /// Counts for the ids that this very batch has taken: an earlier claim may have been judged by another clock. Nor for
 /// tenants that came since the batch ran first.
@@ -44,22 +48,35 @@ SELECT ids.key, hex(requests.payload_hash), requests.batch = ?2, requests.refuse
 FROM json_each(?1) AS ids LEFT JOIN usage_requests AS requests ON requests.request_id = ids.value \
 ORDER BY ids.key";
 
-/// Tenant by tenant, since the oldest events of one tenant lie together.
-const SWEEP_EVENTS: &str = "\
-DELETE FROM usage_events WHERE (tenant_id, hour, metric, request) IN ( \
-    SELECT old.tenant_id, old.hour, old.metric, old.request \
-    FROM tenants JOIN usage_events AS old ON old.tenant_id = tenants.id AND old.hour < ?1 LIMIT ?2)";
+/// Tenant by tenant, a page of them, since the oldest events of one tenant lie together. CROSS JOIN keeps SQLite to that order:
+/// by its own estimate it reads all events, and looks each one's tenant up.
+///
+/// Requests are forgotten in the order in which they came, so those before the first that is left are.
+const SWEEP_EVENTS: &str = concat!(
+    "DELETE FROM usage_events WHERE (tenant_id, hour, metric, request) IN ( \
+        SELECT old.tenant_id, old.hour, old.metric, old.request \
+        FROM (SELECT id FROM tenants WHERE id > ?3 ORDER BY id LIMIT ?2) AS page \
+        CROSS JOIN usage_events AS old ON old.tenant_id = page.id AND old.hour < ",
+    now!(),
+    " - ?1 WHERE old.request < (SELECT coalesce(min(seq), 9223372036854775807) FROM usage_requests) LIMIT ?2)"
+);
+
+/// Where the page of tenants ends, if there are more after it.
+const SWEPT_TENANTS: &str = "\
+SELECT CASE WHEN count(*) = ?2 THEN max(id) END FROM (SELECT id FROM tenants WHERE id > ?1 ORDER BY id LIMIT ?2)";
 
 /// In the order in which they came, which needs no index by time.
-const SWEEP_REQUESTS: &str = "\
-DELETE FROM usage_requests \
-WHERE seq IN (SELECT seq FROM usage_requests ORDER BY seq LIMIT ?2) AND first_seen_at < ?1";
+const SWEEP_REQUESTS: &str = concat!(
+    "DELETE FROM usage_requests \
+     WHERE seq IN (SELECT seq FROM usage_requests ORDER BY seq LIMIT ?2) AND first_seen_at < ",
+    now!(),
+    " - ?1"
+);
 
 #[derive(Serialize)]
 struct Head<'a> {
     id: &'a str,
     payload: String,
-    at: i64,
     refused: Vec<(usize, &'a str)>,
     tenants: Vec<&'a str>,
 }
@@ -72,9 +89,10 @@ struct Body<'a> {
 
 pub(super) async fn record<E: Engine>(
     engine: &E,
+    unreadable: &UnreadableRecords,
     call: Call,
     claims: &[Claim],
-) -> Result<Vec<Kept>, StoreError> {
+) -> Result<Vec<Result<Kept, Unreadable>>, StoreError> {
     let heads: Vec<_> = claims.iter().map(head).collect();
     let bodies: Vec<_> = claims.iter().filter(|claim| !claim.counted.is_empty()).map(body).collect();
     let ids: Vec<_> = claims.iter().map(|claim| claim.id.as_str()).collect();
@@ -89,7 +107,14 @@ pub(super) async fn record<E: Engine>(
     if rows.len() != claims.len() {
         return Err(StoreError::new(FailureKind::Garbled, "a batch of usage gave too few outcomes"));
     }
-    rows.iter().map(rows::kept).collect()
+    let kept = |row| {
+        if Row::optional_text(row, 1)?.is_none() {
+            return Err(StoreError::new(FailureKind::Garbled, "a request just recorded is not there"));
+        }
+        // Named by its place in the batch: its id is the caller's.
+        Ok(unreadable.check(RecordTable::UsageRequests, (row, 0), rows::kept(row)))
+    };
+    rows.iter().map(kept).collect()
 }
 
 /// Names a batch: whoever sends it again after a lost answer finds its own.
@@ -105,7 +130,6 @@ fn head(claim: &Claim) -> Head<'_> {
     Head {
         id: claim.id.as_str(),
         payload: hex::encode(claim.payload.as_bytes()),
-        at: claim.at.0,
         refused: claim.refused.iter().map(|(index, refusal)| (*index, refusal.as_str())).collect(),
         tenants,
     }
@@ -119,20 +143,45 @@ fn body(claim: &Claim) -> Body<'_> {
     Body { id: claim.id.as_str(), counted: counted.collect() }
 }
 
-pub(super) async fn sweep<E: Engine>(
+pub(super) async fn sweep_requests<E: Engine>(
     engine: &E,
     call: Call,
-    before: UnixMillis,
+    retention: Duration,
     limit: usize,
 ) -> Result<usize, StoreError> {
-    let delete =
-        |sql: &str| Statement::new(sql).bind(before.0).bind(i64::try_from(limit).unwrap_or(i64::MAX));
-    let gone = || Statement::new("SELECT changes()");
-    let steps = vec![delete(SWEEP_EVENTS), gone(), delete(SWEEP_REQUESTS), gone()];
+    let delete = Statement::new(SWEEP_REQUESTS).bind(millis(retention)).bind(most(limit));
+    let results = engine.transaction(call, vec![delete, Statement::new("SELECT changes()")]).await?;
+    count(&results, 1)
+}
+
+pub(super) async fn sweep_events<E: Engine>(
+    engine: &E,
+    call: Call,
+    retention: Duration,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<SweptEvents, StoreError> {
+    let after = after.unwrap_or_default();
+    let delete = Statement::new(SWEEP_EVENTS).bind(millis(retention)).bind(most(limit)).bind(after);
+    let tenants = Statement::new(SWEPT_TENANTS).bind(after).bind(most(limit));
+    let steps = vec![delete, Statement::new("SELECT changes()"), tenants];
     let results = engine.transaction(call, steps).await?;
-    let count = |position: usize| match results.get(position).map(Vec::as_slice) {
-        Some([row]) => Row::integer(row, 0),
-        _ => Err(StoreError::new(FailureKind::Garbled, "a count is not one row")),
+    let events = count(&results, 1)?;
+    let last = super::last_rows(results)?;
+    let last_tenant = match last.as_slice() {
+        [row] => row.optional_text(0)?.map(str::to_owned),
+        _ => return Err(StoreError::new(FailureKind::Garbled, "a page of tenants has no end")),
     };
-    Ok(usize::try_from(count(1)?.max(count(3)?)).unwrap_or_default())
+    Ok(SweptEvents { events, last_tenant })
+}
+
+fn most(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+fn count(results: &[Vec<Row>], position: usize) -> Result<usize, StoreError> {
+    match results.get(position).map(Vec::as_slice) {
+        Some([row]) => Ok(usize::try_from(row.integer(0)?).unwrap_or_default()),
+        _ => Err(StoreError::new(FailureKind::Garbled, "a count is not one row")),
+    }
 }

@@ -3,12 +3,13 @@
 use serde::Serialize;
 
 use super::{
-    Engine,
+    Engine, RecordTable, UnreadableRecords,
     audit::audited,
     commit,
     keys::{key_in, select},
     last_rows,
     lookup::{self, json},
+    millis,
 };
 use crate::{
     domain::{
@@ -27,6 +28,7 @@ use crate::{
 pub(super) async fn insert<E: Engine>(
     engine: &E,
     peppers: &Peppers,
+    unreadable: &UnreadableRecords,
     call: Call,
     key: &NewKey,
     change: &Change,
@@ -51,7 +53,7 @@ pub(super) async fn insert<E: Engine>(
     let found = lookup::statement(peppers, std::slice::from_ref(&key.hash))?;
     let Committed { outcome: mut results, revision } =
         commit(engine, call, vec![insert, audit, select(&key.id), found]).await?;
-    let record = lookup::only(&results.pop().unwrap_or_default(), peppers)?;
+    let record = lookup::only(&results.pop().unwrap_or_default(), peppers, unreadable)?;
     let key = key_in(&results.pop().unwrap_or_default())?;
     Ok(Committed { outcome: key.zip(record), revision })
 }
@@ -59,18 +61,20 @@ pub(super) async fn insert<E: Engine>(
 pub(super) async fn rotate<E: Engine>(
     engine: &E,
     peppers: &Peppers,
+    unreadable: &UnreadableRecords,
     call: Call,
     rotation: &Rotation,
     change: &Change,
 ) -> Result<Committed<Rotated>, StoreError> {
     let stored = peppers.stored(&rotation.hash);
-    let successor = Statement::new(
+    let successor = Statement::new(concat!(
         "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at) \
          SELECT ?1, ?2, tenant_id, name, ?4, scopes, ?5, ?6, ?7 FROM api_keys \
          WHERE id = ?3 AND revoked_at IS NULL AND replaced_by IS NULL \
-           AND (expires_at IS NULL OR expires_at > ?6) \
-         ON CONFLICT (id) DO NOTHING",
-    )
+           AND (expires_at IS NULL OR expires_at > ",
+        now!(),
+        ") ON CONFLICT (id) DO NOTHING"
+    ))
     .bind(blob(&stored))
     .bind(rotation.id.as_str())
     .bind(rotation.old.as_str())
@@ -79,13 +83,17 @@ pub(super) async fn rotate<E: Engine>(
     .bind(change.at.0)
     .bind(rotation.expires_at.map(|at| at.0));
     // Only with the successor in place, and never to a later end than the key had anyway.
-    let old_ends = Statement::new(
-        "UPDATE api_keys SET replaced_by = ?2, expires_at = min(coalesce(expires_at, ?3), ?3) \
-         WHERE id = ?1 AND replaced_by IS NULL AND EXISTS (SELECT 1 FROM api_keys WHERE id = ?2)",
-    )
+    let old_ends = Statement::new(concat!(
+        "UPDATE api_keys SET replaced_by = ?2, expires_at = coalesce(min(expires_at, ",
+        now!(),
+        " + ?3), ",
+        now!(),
+        " + ?3) WHERE id = ?1 AND replaced_by IS NULL \
+           AND EXISTS (SELECT 1 FROM api_keys AS new WHERE new.id = ?2 AND new.tenant_id = api_keys.tenant_id)"
+    ))
     .bind(rotation.old.as_str())
     .bind(rotation.id.as_str())
-    .bind(rotation.old_ends_at.0);
+    .bind(millis(rotation.overlap));
     let detail = format!("replaced by {}", rotation.id);
     let audit = audited(change, AuditAction::KeyRotate, rotation.old.as_str(), Value::Null, &detail);
     let found = lookup::statement(peppers, std::slice::from_ref(&rotation.hash))?;
@@ -94,7 +102,7 @@ pub(super) async fn rotate<E: Engine>(
     let Committed { outcome: mut results, revision } = commit(engine, call, steps).await?;
     let old = results.pop().map(|rows| key_in(&rows)).transpose()?.flatten();
     let new = results.pop().map(|rows| key_in(&rows)).transpose()?.flatten();
-    let record = lookup::only(&results.pop().unwrap_or_default(), peppers)?;
+    let record = lookup::only(&results.pop().unwrap_or_default(), peppers, unreadable)?;
     let outcome = match (new.zip(record), old) {
         (Some((new, record)), Some(old)) => {
             Rotated::Done { new: Box::new(new), old: Box::new(old), record: Box::new(record) }
@@ -144,6 +152,7 @@ struct ImportRow<'a> {
 pub(super) async fn import<E: Engine>(
     engine: &E,
     peppers: &Peppers,
+    unreadable: &UnreadableRecords,
     call: Call,
     keys: &[KeyToImport],
     change: &Change,
@@ -188,8 +197,11 @@ pub(super) async fn import<E: Engine>(
     if holders.len() != keys.len() {
         return Err(StoreError::new(FailureKind::Garbled, "an import gave too few outcomes"));
     }
-    let outcomes = keys.iter().zip(&holders).map(|(import, holder)| outcome_of(import, holder));
-    Ok(Committed { outcome: outcomes.collect::<Result<_, _>>()?, revision })
+    let outcome = |(import, holder)| {
+        let outcome = unreadable.check(RecordTable::ApiKeys, (holder, 1), outcome_of(import, holder));
+        outcome.unwrap_or_else(ImportOutcome::Unreadable)
+    };
+    Ok(Committed { outcome: keys.iter().zip(&holders).map(outcome).collect(), revision })
 }
 
 fn import_row<'a>(peppers: &Peppers, import: &'a KeyToImport, change: &Change) -> ImportRow<'a> {
@@ -213,8 +225,8 @@ fn outcome_of(import: &KeyToImport, holder: &Row) -> Result<ImportOutcome, Store
     let (Some(id), Some(tenant)) = (holder.optional_text(1)?, holder.optional_text(2)?) else {
         return Ok(ImportOutcome::NoSuchTenant(import.key.tenant_id.clone()));
     };
-    let id = KeyId::parse(id).map_err(|why| super::unreadable("key id", why))?;
-    let tenant = TenantId::parse(tenant).map_err(|why| super::unreadable("tenant id", why))?;
+    let id = KeyId::parse(id).map_err(|_| super::unreadable("key id"))?;
+    let tenant = TenantId::parse(tenant).map_err(|_| super::unreadable("tenant id"))?;
     Ok(if id == import.key.id {
         ImportOutcome::Imported(id)
     } else if tenant == import.key.tenant_id {

@@ -36,7 +36,7 @@ pub(super) async fn rotation<E: Engine>(engine: &Arc<E>) {
     }
     let found = async |store: &SqlStore<Arc<E>>| {
         let lookup = store.lookup_keys(call(Lane::Unknown), &hashes).await.unwrap();
-        lookup.records.iter().map(Option::is_some).collect::<Vec<_>>()
+        lookup.records.iter().map(|record| *record != Ok(None)).collect::<Vec<_>>()
     };
     assert_eq!(found(&store(Some(PEPPERS))).await, [true, true, true]);
     assert_eq!(found(&store(Some(new))).await, [true, false, true]);

@@ -1,12 +1,14 @@
 //! Usage, written down and summed.
 
+use std::time::Duration;
+
 use tenant_auth_svc::domain::{
     clock::UnixMillis,
     id::TenantId,
     page::{PageRequest, PageSize},
     store::{Lane, Store},
     usage::{
-        Bucket, Claim, Counted, Hour, Metric, PayloadHasher, Refusal, RequestId, UsageQuery, UsageStore,
+        Bucket, Claim, Counted, Hour, Kept, Metric, PayloadHasher, Refusal, RequestId, UsageQuery, UsageStore,
     },
 };
 
@@ -26,7 +28,6 @@ fn claim(tenants: &[&TenantId], quantity: i64) -> Claim {
     Claim {
         id: RequestId::parse(TenantId::generate().as_str()).unwrap(),
         payload: hasher.finish(),
-        at: NOW,
         refused: vec![(7, Refusal::TooOld)],
         counted: counted.collect(),
         events: tenants.len() + 1,
@@ -46,11 +47,16 @@ async fn sum(store: &impl UsageStore, tenant: &TenantId) -> Option<i64> {
     Some(page.items.iter().map(|sum| sum.quantity).sum())
 }
 
+async fn record(store: &impl UsageStore, claims: &[Claim]) -> Vec<Kept> {
+    let kept = store.record_usage(call(Lane::Usage), claims).await.unwrap();
+    kept.into_iter().map(Result::unwrap).collect()
+}
+
 pub(super) async fn usage(store: &(impl Store + UsageStore)) {
     let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().id;
     let nobody = TenantId::generate();
     let (first, second) = (claim(&[&tenant, &nobody], 5), claim(&[&tenant], 1_000_000_000_000));
-    let kept = store.record_usage(call(Lane::Usage), &[first.clone(), second.clone()]).await.unwrap();
+    let kept = record(store, &[first.clone(), second.clone()]).await;
     assert_eq!(kept.len(), 2);
     assert_eq!((kept[0].payload, &kept[0].refused), (first.payload, &first.refused));
     assert_eq!(kept[0].unknown_tenants, std::slice::from_ref(&nobody));
@@ -61,11 +67,10 @@ pub(super) async fn usage(store: &(impl Store + UsageStore)) {
 
     // Again, with something new, and judged otherwise.
     let mut other = first.clone();
-    other.at = UnixMillis(NOW.0 + 1);
     other.refused.clear();
     other.counted[0].hour = Hour::of(NOW).next();
     let third = claim(&[&tenant], 0);
-    let again = store.record_usage(call(Lane::Usage), &[other, third]).await.unwrap();
+    let again = record(store, &[other, third]).await;
     assert!(again[0].already_recorded && !again[1].already_recorded);
     assert_eq!(again[0].refused, first.refused);
     assert_eq!(sum(store, &tenant).await, Some(1_000_000_000_005));
@@ -74,6 +79,7 @@ pub(super) async fn usage(store: &(impl Store + UsageStore)) {
     let differences = store.compare_usage(call(Lane::Maintenance), &tenant, hours, 10).await.unwrap();
     assert_eq!(differences, []);
     // Nothing is as old as that, whoever else writes here.
-    let swept = store.sweep_usage(call(Lane::Maintenance), UnixMillis(1), 1_000).await.unwrap();
-    assert_eq!(swept, 0);
+    let age = Duration::from_secs(1_000 * 365 * 86_400);
+    assert_eq!(store.sweep_requests(call(Lane::Maintenance), age, 1_000).await.unwrap(), 0);
+    assert_eq!(store.sweep_events(call(Lane::Maintenance), age, None, 1_000).await.unwrap().events, 0);
 }

@@ -1,5 +1,7 @@
 //! Which keys are in use.
 
+use std::time::Duration;
+
 use tenant_auth_svc::domain::{
     clock::UnixMillis,
     key::Peppers,
@@ -10,31 +12,29 @@ use tenant_auth_svc::domain::{
 use super::make::{new_key, new_tenant};
 use crate::harness::{call, change};
 
-/// Later than any other test writes, so that these come first on a shared database, and different on each run.
-fn far_ahead() -> i64 {
-    let drawn = i64::from(getrandom::u32().unwrap());
-    200_000_000_000_000 + drawn * 1_000
-}
-
 pub(super) async fn uses(store: &impl Store, peppers: &Peppers) {
     let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
     let keys: Vec<_> = (0..4).map(|_| new_key(&tenant.id, &["a"], None)).collect();
     for key in &keys {
         store.insert_key(call(Lane::Admin), key, &change()).await.unwrap();
     }
-    let start = far_ahead();
-    let at = |offset| UnixMillis(start + offset);
+    let ago = Duration::from_secs;
     // The last one is never used, the third one is withdrawn, the first one is used last.
-    let uses = [(keys[0].id.clone(), at(30)), (keys[1].id.clone(), at(20)), (keys[2].id.clone(), at(10))];
+    let uses = [(keys[0].id.clone(), ago(10)), (keys[1].id.clone(), ago(20)), (keys[2].id.clone(), ago(30))];
     let before = store.lookup_keys(call(Lane::Known), &[keys[0].hash]).await.unwrap();
     for _ in 0..2 {
         store.note_uses(call(Lane::Maintenance), &uses).await.unwrap();
     }
     // What is known to be later stays.
-    store.note_uses(call(Lane::Maintenance), &[(keys[0].id.clone(), at(5))]).await.unwrap();
+    let used = async || {
+        let found = store.lookup_keys(call(Lane::Known), &[keys[0].hash]).await.unwrap();
+        found.records[0].clone().unwrap().unwrap().last_used_at.unwrap()
+    };
+    let at = used().await;
+    store.note_uses(call(Lane::Maintenance), &[(keys[0].id.clone(), ago(3_600))]).await.unwrap();
     let reason = Reason::parse("gone").unwrap();
     let after = store.lookup_keys(call(Lane::Known), &[keys[0].hash]).await.unwrap();
-    assert_eq!(after.records[0].as_ref().unwrap().last_used_at, Some(at(30)));
+    assert_eq!(used().await, at);
     assert_eq!(after.revision, before.revision, "a use is no news");
     store.revoke_key(call(Lane::Admin), &keys[2].id, &reason, &change()).await.unwrap();
 
@@ -52,11 +52,12 @@ pub(super) async fn uses(store: &impl Store, peppers: &Peppers) {
         assert_eq!((&key.tenant_id, &key.scopes), (&tenant.id, &keys[position].scopes));
     }
     // From one to the next, and to the end.
-    let next =
-        store.keys_in_use(call(Lane::Maintenance), Some((at(30), keys[0].id.clone())), 1).await.unwrap();
-    assert_eq!(mine(next.keys[0].1.key_id.clone()), Some(1));
+    let after_first = Some((at, keys[0].id.to_string()));
+    let next = store.keys_in_use(call(Lane::Maintenance), after_first, 500).await.unwrap();
+    let next = next.keys.into_iter().find_map(|(_, key)| mine(key.key_id));
+    assert_eq!(next, Some(1));
     let end = store
-        .keys_in_use(call(Lane::Maintenance), Some((UnixMillis(i64::MIN), keys[0].id.clone())), 10)
+        .keys_in_use(call(Lane::Maintenance), Some((UnixMillis(i64::MIN), keys[0].id.to_string())), 10)
         .await
         .unwrap();
     assert!(end.keys.is_empty());

@@ -159,3 +159,26 @@ async fn a_load_that_overlaps_an_unbinding_does_not_bring_the_session_back() {
     assert_eq!(said(loaded).0, Verdict::Unbound, "what is known wins over what was read");
     assert_eq!(said(validate(&replicas.one, "session-1", "", &[]).await).0, Verdict::Unbound);
 }
+
+/// What a key opened is its tenant's. A key that goes to another tenant takes nothing along, and leaves nothing behind.
+#[tokio::test]
+async fn a_session_whose_key_went_to_another_tenant_is_nobodys() {
+    let replicas = Replicas::start().await;
+    replicas.bind("session-1").await;
+    replicas.two_hears().await;
+    assert_eq!(replicas.two_says("session-1").await.0, Verdict::Valid);
+    let other = replicas.one.tenant("Other").await;
+    let (second, second_id) = replicas.one.key(&replicas.tenant, &[]).await;
+    let sql = format!("UPDATE api_keys SET tenant_id = '{other}' WHERE id = '{}'", replicas.key_id);
+    assert_eq!(replicas.database.server().execute(&sql), Ok(1));
+    for replica in [&replicas.one, &replicas.two] {
+        replica.hears().await;
+        assert_eq!(said(validate(replica, "session-1", "", &[]).await).0, Verdict::Unbound);
+    }
+    // Its tenant may bind it anew, as any whose key is gone.
+    let anew = bind(&replicas.one, "session-1", &second, 60, SessionExpiry::Fixed).await.unwrap();
+    assert_eq!((anew.verdict(), anew.already_bound), (Verdict::Valid, false));
+    assert_eq!(anew.session.unwrap().key_id, second_id);
+    replicas.clock.advance(Duration::from_secs(10));
+    assert_eq!(replicas.two_says("session-1").await.0, Verdict::Valid);
+}

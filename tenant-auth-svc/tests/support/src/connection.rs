@@ -96,6 +96,7 @@ async fn pipeline(shared: &Arc<Shared>, request: Request<Incoming>, reset: &Arc<
         counters.open_requests += 1;
         counters.max_open_requests = counters.max_open_requests.max(counters.open_requests);
     });
+    shared.seen.note(&body);
     let _open = Open(shared);
     let (fault, mut change) = shared.faults.meet(&String::from_utf8_lossy(&body));
     match &fault {

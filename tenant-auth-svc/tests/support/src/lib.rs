@@ -5,10 +5,12 @@
 //! [`Counters`]. It can be a copy of another one that lags, be restored from a backup, and be wiped. It is a stand-in for tests
 //! only: no namespaces, no rate limits.
 
+mod clock;
 mod connection;
 mod counters;
 mod fault;
 mod pipeline;
+mod seen;
 mod server;
 mod sql;
 mod streams;

@@ -147,7 +147,7 @@ impl Stream<'_> {
             (_, Some(id)) => self.stored.get(&id).map(String::as_str).ok_or_else(|| missing("sql"))?,
             (None, None) => return Err(missing("sql")),
         };
-        let prepared = sql::prepare(sql)?;
+        let prepared = sql::prepare(sql, self.shared.clock.now())?;
         let args = statement.get("args").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
         let args: Option<Vec<_>> = args.iter().map(sql::incoming).collect();
         let args = args.ok_or_else(|| Failure::Protocol("invalid value in `args`".to_owned()))?;
@@ -178,7 +178,7 @@ impl Stream<'_> {
         // The whole batch is parsed before any of it runs.
         for step in steps {
             let sql = step.pointer("/stmt/sql").and_then(Json::as_str);
-            sql::prepare(sql.ok_or_else(|| missing("sql"))?)?;
+            sql::prepare(sql.ok_or_else(|| missing("sql"))?, None)?;
         }
         let mut results: Vec<Json> = Vec::with_capacity(steps.len());
         let mut errors: Vec<Json> = Vec::with_capacity(steps.len());

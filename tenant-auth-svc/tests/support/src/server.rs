@@ -22,9 +22,11 @@ use tokio::{
 };
 
 use crate::{
+    clock::Clock,
     connection,
     counters::{Counters, Tally},
     fault::FaultPlan,
+    seen::Seen,
     sql,
     streams::{Streams, connect},
     write_lock::WriteLock,
@@ -40,6 +42,8 @@ pub(crate) struct Shared {
     pub(crate) write_lock: Arc<WriteLock>,
     /// Whose copy this is: changes are made there.
     pub(crate) primary: Option<Arc<Shared>>,
+    pub(crate) clock: Clock,
+    pub(crate) seen: Seen,
 }
 
 /// How the connections end.
@@ -143,6 +147,8 @@ impl Builder {
             faults: FaultPlan::new(),
             tokens: Tokens { full: Mutex::new(self.token), read_only: self.read_only_token },
             primary: self.primary,
+            clock: Clock::default(),
+            seen: Seen::default(),
         });
         let wanted = self.address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
         let listener = listen(wanted)?;
@@ -208,6 +214,31 @@ impl HranaServer {
     /// Has whoever holds the lock for writing keep it, as during a long checkpoint; or lets it go on.
     pub fn hold_writes(&self, hold: bool) {
         self.shared.write_lock.freeze(hold);
+    }
+
+    /// What statements take for now from now on, in unix milliseconds. What the schema's triggers write goes by the engine's
+    /// clock all the same.
+    pub fn set_clock(&self, now: impl Fn() -> i64 + Send + Sync + 'static) {
+        self.shared.clock.set(now);
+    }
+
+    /// How many requests held a statement in whose text this is, whatever became of them.
+    #[must_use]
+    pub fn requests_with(&self, part: &str) -> u64 {
+        self.shared.seen.count(|statements| statements.iter().any(|statement| statement.contains(part)))
+    }
+
+    /// How many requests held no statement in whose text one of these is.
+    #[must_use]
+    pub fn requests_without(&self, parts: &[&str]) -> u64 {
+        let has = |statement: &String| parts.iter().any(|part| statement.contains(part));
+        self.shared.seen.count(|statements| !statements.iter().any(has))
+    }
+
+    /// The statements that arrived and in whose text this is.
+    #[must_use]
+    pub fn statements_with(&self, part: &str) -> Vec<String> {
+        self.shared.seen.texts(part).into_iter().collect()
     }
 
     /// Asks for another token from now on.
@@ -313,7 +344,7 @@ impl HranaServer {
     /// What the engine says.
     pub fn query(&self, sql: &str) -> Result<Vec<Json>, String> {
         let connection = connect(&self.shared.streams.database()).map_err(|error| error.to_string())?;
-        let statement = sql::prepare(sql).map_err(|error| error.message)?;
+        let statement = sql::prepare(sql, self.shared.clock.now()).map_err(|error| error.message)?;
         let result = sql::run(&connection, &statement, Vec::new(), true);
         let result = result.map_err(|error| error.message)?;
         Ok(result.get("rows").and_then(Json::as_array).cloned().unwrap_or_default())

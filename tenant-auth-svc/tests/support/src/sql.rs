@@ -39,7 +39,9 @@ pub(crate) struct Prepared {
 
 /// Parses one statement. The text that is run is the parser's own, as on the real server: SQL that this parser does
 /// not give back faithfully would work on SQLite and fail there.
-pub(crate) fn prepare(sql: &str) -> Result<Prepared, SqlError> {
+///
+/// With a moment, in unix milliseconds, it is what the statement takes for now.
+pub(crate) fn prepare(sql: &str, now: Option<i64>) -> Result<Prepared, SqlError> {
     let parse_error = |message: String| {
         SqlError::new("SQL_PARSE_ERROR", format!("SQL string could not be parsed: {message}"))
     };
@@ -58,9 +60,18 @@ pub(crate) fn prepare(sql: &str) -> Result<Prepared, SqlError> {
     // The real server, too, leaves a lone CREATE TABLE as it was written.
     let sql = match command {
         Cmd::Stmt(Stmt::CreateTable { .. }) => sql.to_owned(),
-        other => other.to_string(),
+        // What it creates goes by the engine's own clock.
+        other @ Cmd::Stmt(Stmt::CreateTrigger { .. } | Stmt::CreateView { .. }) => other.to_string(),
+        other => at_moment(other.to_string(), now),
     };
     Ok(Prepared { sql, writes, locks })
+}
+
+/// The statement with a moment in the place of the engine's clock.
+fn at_moment(sql: String, now: Option<i64>) -> String {
+    let Some(now) = now else { return sql };
+    let (seconds, millis) = (now.div_euclid(1_000), now.rem_euclid(1_000));
+    sql.replace("'now'", &format!("{seconds}.{millis:03}, 'unixepoch'"))
 }
 
 /// Whether a statement may be run at all, and if so whether it writes.
@@ -115,6 +126,7 @@ pub(crate) fn run(
             "affected_row_count": affected,
             "last_insert_rowid": connection.last_insert_rowid().to_string(),
             "replication_index": "1",
+            // The engine counts, and the binding to it does not tell: a number that means nothing.
             "rows_read": 1,
             "rows_written": affected,
             "query_duration_ms": 0.1,

@@ -118,7 +118,7 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListTenants(self, request, context):
-        """Lists tenants by id.
+        """Lists tenants by id, without what cannot be read: the server's log names it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,14 +168,14 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListKeys(self, request, context):
-        """Lists a tenant's keys by id, which is by age.
+        """Lists a tenant's keys by id, which is by age, without what cannot be read: the server's log names it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAuditEvents(self, request, context):
-        """Lists the audit log, newest first.
+        """Lists the audit log, newest first, without what cannot be read: the server's log names it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,7 +44,7 @@ class AdminServiceStub:
     GetTenant: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetTenantRequest, _admin_pb2.GetTenantResponse]
     """Reads one tenant from the database. NOT_FOUND when there is none."""
     ListTenants: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListTenantsRequest, _admin_pb2.ListTenantsResponse]
-    """Lists tenants by id."""
+    """Lists tenants by id, without what cannot be read: the server's log names it."""
     SuspendTenant: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SuspendTenantRequest, _admin_pb2.SuspendTenantResponse]
     """Suspends a tenant: its keys answer VERDICT_TENANT_SUSPENDED until it is resumed. Idempotent."""
     ResumeTenant: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ResumeTenantRequest, _admin_pb2.ResumeTenantResponse]
@@ -60,9 +60,9 @@ class AdminServiceStub:
     RevokeKey: _grpc.UnaryUnaryMultiCallable[_admin_pb2.RevokeKeyRequest, _admin_pb2.RevokeKeyResponse]
     """Withdraws a key for good. Idempotent: the first reason and time stay."""
     ListKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListKeysRequest, _admin_pb2.ListKeysResponse]
-    """Lists a tenant's keys by id, which is by age."""
+    """Lists a tenant's keys by id, which is by age, without what cannot be read: the server's log names it."""
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAuditEventsRequest, _admin_pb2.ListAuditEventsResponse]
-    """Lists the audit log, newest first."""
+    """Lists the audit log, newest first, without what cannot be read: the server's log names it."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -80,7 +80,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     GetTenant: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetTenantRequest, _admin_pb2.GetTenantResponse]  # type: ignore[assignment]
     """Reads one tenant from the database. NOT_FOUND when there is none."""
     ListTenants: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListTenantsRequest, _admin_pb2.ListTenantsResponse]  # type: ignore[assignment]
-    """Lists tenants by id."""
+    """Lists tenants by id, without what cannot be read: the server's log names it."""
     SuspendTenant: _aio.UnaryUnaryMultiCallable[_admin_pb2.SuspendTenantRequest, _admin_pb2.SuspendTenantResponse]  # type: ignore[assignment]
     """Suspends a tenant: its keys answer VERDICT_TENANT_SUSPENDED until it is resumed. Idempotent."""
     ResumeTenant: _aio.UnaryUnaryMultiCallable[_admin_pb2.ResumeTenantRequest, _admin_pb2.ResumeTenantResponse]  # type: ignore[assignment]
@@ -96,9 +96,9 @@ class AdminServiceAsyncStub(AdminServiceStub):
     RevokeKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.RevokeKeyRequest, _admin_pb2.RevokeKeyResponse]  # type: ignore[assignment]
     """Withdraws a key for good. Idempotent: the first reason and time stay."""
     ListKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListKeysRequest, _admin_pb2.ListKeysResponse]  # type: ignore[assignment]
-    """Lists a tenant's keys by id, which is by age."""
+    """Lists a tenant's keys by id, which is by age, without what cannot be read: the server's log names it."""
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAuditEventsRequest, _admin_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
-    """Lists the audit log, newest first."""
+    """Lists the audit log, newest first, without what cannot be read: the server's log names it."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages tenants and keys. Every change is written to the audit log in the same transaction.
@@ -131,7 +131,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListTenantsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListTenantsResponse, _abc.Awaitable[_admin_pb2.ListTenantsResponse]]:
-        """Lists tenants by id."""
+        """Lists tenants by id, without what cannot be read: the server's log names it."""
 
     @_abc_1.abstractmethod
     def SuspendTenant(
@@ -189,7 +189,7 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListKeysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListKeysResponse, _abc.Awaitable[_admin_pb2.ListKeysResponse]]:
-        """Lists a tenant's keys by id, which is by age."""
+        """Lists a tenant's keys by id, which is by age, without what cannot be read: the server's log names it."""
 
     @_abc_1.abstractmethod
     def ListAuditEvents(
@@ -197,6 +197,6 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListAuditEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListAuditEventsResponse, _abc.Awaitable[_admin_pb2.ListAuditEventsResponse]]:
-        """Lists the audit log, newest first."""
+        """Lists the audit log, newest first, without what cannot be read: the server's log names it."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

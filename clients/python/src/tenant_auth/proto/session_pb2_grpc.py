@@ -79,7 +79,7 @@ class SessionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListSessions(self, request, context):
-        """Lists a tenant's sessions, newest first.
+        """Lists a tenant's sessions, newest first, without what cannot be read: the server's log names it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,7 @@ class SessionServiceStub:
     UnbindSession: _grpc.UnaryUnaryMultiCallable[_session_pb2.UnbindSessionRequest, _session_pb2.UnbindSessionResponse]
     """Ends a session. Idempotent."""
     ListSessions: _grpc.UnaryUnaryMultiCallable[_session_pb2.ListSessionsRequest, _session_pb2.ListSessionsResponse]
-    """Lists a tenant's sessions, newest first."""
+    """Lists a tenant's sessions, newest first, without what cannot be read: the server's log names it."""
 
 @_typing.type_check_only
 class SessionServiceAsyncStub(SessionServiceStub):
@@ -64,7 +64,7 @@ class SessionServiceAsyncStub(SessionServiceStub):
     UnbindSession: _aio.UnaryUnaryMultiCallable[_session_pb2.UnbindSessionRequest, _session_pb2.UnbindSessionResponse]  # type: ignore[assignment]
     """Ends a session. Idempotent."""
     ListSessions: _aio.UnaryUnaryMultiCallable[_session_pb2.ListSessionsRequest, _session_pb2.ListSessionsResponse]  # type: ignore[assignment]
-    """Lists a tenant's sessions, newest first."""
+    """Lists a tenant's sessions, newest first, without what cannot be read: the server's log names it."""
 
 class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Binds sessions to tenants.
@@ -98,6 +98,6 @@ class SessionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _session_pb2.ListSessionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_session_pb2.ListSessionsResponse, _abc.Awaitable[_session_pb2.ListSessionsResponse]]:
-        """Lists a tenant's sessions, newest first."""
+        """Lists a tenant's sessions, newest first, without what cannot be read: the server's log names it."""
 
 def add_SessionServiceServicer_to_server(servicer: SessionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -10,7 +10,7 @@ use crate::{
     },
     store::{
         engine::{Engine, Row, Statement},
-        sql::{overread, rows::listed, unreadable},
+        sql::{RecordTable, UnreadableRecords, overread, rows::listed, unreadable},
     },
 };
 
@@ -25,6 +25,7 @@ fn start_of(bucket: Bucket) -> &'static str {
 
 pub(in crate::store::sql) async fn sum<E: Engine>(
     engine: &E,
+    unreadable: &UnreadableRecords,
     call: Call,
     query: &UsageQuery,
 ) -> Result<Option<Page<UsageSum, UsageCursor>>, StoreError> {
@@ -56,14 +57,28 @@ pub(in crate::store::sql) async fn sum<E: Engine>(
         return Ok(None);
     }
     let mut sums = Vec::with_capacity(rows.len());
-    for row in &rows {
+    let more = rows.len() > query.page.size.get();
+    for row in rows.iter().take(query.page.size.get()) {
         // The one row of an empty list.
         let Some(start) = row.optional_integer(1)? else { break };
-        let metric = metric_of(row.text(2)?)?;
-        sums.push(UsageSum { start: UnixMillis(start), metric, quantity: row.integer(3)? });
+        // The service has counted nothing under a metric that it cannot read: no bill misses what is left out.
+        let read = unreadable.check(RecordTable::UsageTotals, (row, 0), sum_in(row, UnixMillis(start)));
+        sums.extend(read.ok());
     }
-    let cursor = |sum: &UsageSum| UsageCursor { start: sum.start, metric: sum.metric.clone() };
-    Ok(Some(Page::from_overread(sums, query.page.size, cursor)))
+    let last = sums.last().map(|sum| UsageCursor { start: sum.start, metric: sum.metric.clone() });
+    match (more, last) {
+        (true, None) => Err(unreadable_page()),
+        (true, next) => Ok(Some(Page { items: sums, next })),
+        (false, _) => Ok(Some(Page { items: sums, next: None })),
+    }
+}
+
+fn sum_in(row: &Row, start: UnixMillis) -> Result<UsageSum, StoreError> {
+    Ok(UsageSum { start, metric: metric_of(row.text(2)?)?, quantity: row.integer(3)? })
+}
+
+fn unreadable_page() -> StoreError {
+    StoreError::new(FailureKind::Garbled, "no sum of a whole page can be read")
 }
 
 /// One statement, so that no event is committed between the reading of the two tables.
@@ -105,5 +120,5 @@ fn difference(tenant: &TenantId, row: &Row) -> Result<Difference, StoreError> {
 }
 
 fn metric_of(text: &str) -> Result<Metric, StoreError> {
-    Metric::parse(text).map_err(|why| unreadable("metric", why))
+    Metric::parse(text).map_err(|_| unreadable("metric"))
 }

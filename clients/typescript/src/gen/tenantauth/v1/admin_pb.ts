@@ -1031,7 +1031,7 @@ export const AdminService: GenService<{
     output: typeof GetTenantResponseSchema;
   },
   /**
-   * Lists tenants by id.
+   * Lists tenants by id, without what cannot be read: the server's log names it.
    *
    * @generated from rpc tenantauth.v1.AdminService.ListTenants
    */
@@ -1102,7 +1102,7 @@ export const AdminService: GenService<{
     output: typeof RevokeKeyResponseSchema;
   },
   /**
-   * Lists a tenant's keys by id, which is by age.
+   * Lists a tenant's keys by id, which is by age, without what cannot be read: the server's log names it.
    *
    * @generated from rpc tenantauth.v1.AdminService.ListKeys
    */
@@ -1112,7 +1112,7 @@ export const AdminService: GenService<{
     output: typeof ListKeysResponseSchema;
   },
   /**
-   * Lists the audit log, newest first.
+   * Lists the audit log, newest first, without what cannot be read: the server's log names it.
    *
    * @generated from rpc tenantauth.v1.AdminService.ListAuditEvents
    */

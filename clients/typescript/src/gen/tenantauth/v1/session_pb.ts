@@ -344,7 +344,7 @@ export const SessionService: GenService<{
     output: typeof UnbindSessionResponseSchema;
   },
   /**
-   * Lists a tenant's sessions, newest first.
+   * Lists a tenant's sessions, newest first, without what cannot be read: the server's log names it.
    *
    * @generated from rpc tenantauth.v1.SessionService.ListSessions
    */

@@ -1,0 +1,183 @@
+//! Replicas whose clocks are wrong: what is deleted or overwritten for everybody goes by the database's.
+
+use std::{sync::Arc, time::Duration};
+
+use tenant_auth_proto::v1::{
+    self, SessionExpiry, Verdict, session_service_client::SessionServiceClient,
+    usage_service_client::UsageServiceClient,
+};
+use tenant_auth_svc::domain::clock::{Clock as _, ManualClock, SharedClock, UnixMillis};
+use tonic::{Code, Status};
+
+use crate::harness::{Database, NOW, Service};
+
+const HOUR: i64 = 3_600_000;
+const DAY: i64 = 24 * HOUR;
+
+/// A database, and replicas with clocks of their own.
+struct Skewed {
+    database: Database,
+    /// The database's clock, and that of a replica that has the time right.
+    truth: Arc<ManualClock>,
+    right: Service,
+    tenant: String,
+    key: String,
+    key_id: String,
+}
+
+impl Skewed {
+    async fn start() -> Self {
+        let database = Database::test_server().await;
+        let truth = ManualClock::at(NOW);
+        database.follow(&truth);
+        let right = Self::replica(&database, 0).await;
+        let tenant = right.tenant("Acme").await;
+        let (key, key_id) = right.key(&tenant, &[]).await;
+        Self { database, truth, right, tenant, key, key_id }
+    }
+
+    /// A replica whose clock is ahead by this, or behind.
+    async fn replica(database: &Database, ahead: i64) -> Service {
+        let clock = ManualClock::at(UnixMillis(NOW.0 + ahead)) as SharedClock;
+        let settings = database.settings().with_flag("TENANT_AUTH_SESSIONS_PER_TENANT", Some("2".to_owned()));
+        Service::start_with(settings, clock).await
+    }
+
+    async fn that_is_ahead(&self, by: i64) -> Service {
+        Self::replica(&self.database, by).await
+    }
+
+    async fn bind(
+        &self,
+        by: &Service,
+        id: &str,
+        expiry: SessionExpiry,
+    ) -> Result<v1::BindSessionResponse, Status> {
+        let request = v1::BindSessionRequest {
+            session_id: id.to_owned(),
+            key: self.key.clone(),
+            ttl: Some(prost_types::Duration { seconds: 600, nanos: 0 }),
+            expiry: expiry.into(),
+            ..Default::default()
+        };
+        let mut sessions = SessionServiceClient::new(by.channel.clone());
+        Ok(sessions.bind_session(request).await?.into_inner())
+    }
+
+    async fn record(&self, by: &Service, id: &str) -> v1::RecordUsageResponse {
+        let event = v1::UsageEvent {
+            tenant_id: self.tenant.clone(),
+            metric: "calls".to_owned(),
+            quantity: 7,
+            occurred_at: None,
+        };
+        let request = v1::RecordUsageRequest { request_id: id.to_owned(), events: vec![event] };
+        let mut usage = UsageServiceClient::new(by.channel.clone());
+        usage.record_usage(request).await.unwrap().into_inner()
+    }
+
+    /// The only number that a query gives.
+    fn number(&self, sql: &str) -> i64 {
+        let rows = self.database.server().query(sql).unwrap();
+        rows[0][0]["value"].as_str().unwrap().parse().unwrap()
+    }
+}
+
+fn millis(at: Option<prost_types::Timestamp>) -> i64 {
+    at.map(|at| at.seconds * 1_000 + i64::from(at.nanos) / 1_000_000).unwrap()
+}
+
+#[tokio::test]
+async fn a_replica_ahead_of_its_time_ends_no_session() {
+    for ahead in [HOUR, 36 * DAY] {
+        let skewed = Skewed::start().await;
+        let fast = skewed.that_is_ahead(ahead).await;
+        for (id, expiry) in [("one", SessionExpiry::Fixed), ("two", SessionExpiry::Sliding)] {
+            let bound = skewed.bind(&skewed.right, id, expiry).await.unwrap();
+            assert_eq!((bound.verdict(), bound.already_bound), (Verdict::Valid, false));
+        }
+        // It sweeps nothing, makes no room, and takes nothing that is bound for over.
+        assert_eq!(fast.running.sweep().await.unwrap(), 0);
+        let third = skewed.bind(&fast, "three", SessionExpiry::Fixed).await;
+        assert_eq!(third.unwrap_err().code(), Code::ResourceExhausted);
+        assert!(skewed.bind(&fast, "one", SessionExpiry::Fixed).await.unwrap().already_bound);
+        assert_eq!(skewed.number("SELECT count(*) FROM session_bindings"), 2);
+        let request = v1::ValidateSessionRequest { session_id: "one".to_owned(), ..Default::default() };
+        let said = skewed.right.validation().validate_session(request).await.unwrap().into_inner();
+        assert_eq!(said.verdict(), Verdict::Valid);
+
+        // When they are over, any replica may delete them: one whose clock is far behind too.
+        skewed.truth.advance(Duration::from_secs(1_201));
+        let slow = skewed.that_is_ahead(-ahead).await;
+        assert_eq!(slow.running.sweep().await.unwrap(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_session_begins_ends_and_slides_by_the_databases_clock() {
+    for ahead in [-36 * DAY, -HOUR, HOUR, 36 * DAY] {
+        let skewed = Skewed::start().await;
+        let replica = skewed.that_is_ahead(ahead).await;
+        let session = skewed.bind(&replica, "one", SessionExpiry::Sliding).await.unwrap().session.unwrap();
+        assert_eq!(millis(session.created_at), NOW.0);
+        assert_eq!(millis(session.expires_at), NOW.0 + 600_000);
+        // Used by one whose clock is right, and by this one, five minutes later.
+        skewed.truth.advance(Duration::from_secs(300));
+        for user in [&skewed.right, &replica] {
+            let request = v1::ValidateSessionRequest { session_id: "one".to_owned(), ..Default::default() };
+            user.validation().validate_session(request).await.unwrap();
+            user.running.write_uses().await.unwrap();
+        }
+        let ends = skewed.number("SELECT expires_at FROM session_bindings");
+        let latest = skewed.truth.now().0 + 600_000;
+        assert!((NOW.0 + 600_000..=latest).contains(&ends), "{ahead}: {}", ends - NOW.0);
+    }
+}
+
+#[tokio::test]
+async fn an_old_key_ends_an_overlap_after_its_rotation_by_the_databases_clock() {
+    let skewed = Skewed::start().await;
+    let fast = skewed.that_is_ahead(36 * DAY).await;
+    let request = v1::RotateKeyRequest {
+        key_id: skewed.key_id.clone(),
+        overlap: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+        ..Default::default()
+    };
+    let rotated = fast.admin().rotate_key(request).await.unwrap().into_inner();
+    assert_eq!(millis(rotated.replaced.unwrap().expires_at), NOW.0 + 60_000);
+}
+
+/// One that is ahead writes no use that is yet to come, after which no other would be later.
+#[tokio::test]
+async fn a_use_is_written_by_the_databases_clock() {
+    for ahead in [-36 * DAY, 36 * DAY] {
+        let skewed = Skewed::start().await;
+        let replica = skewed.that_is_ahead(ahead).await;
+        replica.validate(&skewed.key).await.unwrap();
+        replica.running.write_uses().await.unwrap();
+        assert_eq!(skewed.number("SELECT last_used_at FROM api_keys"), NOW.0);
+    }
+}
+
+#[tokio::test]
+async fn usage_is_counted_once_whatever_replicas_take_for_now() {
+    let skewed = Skewed::start().await;
+    let fast = skewed.that_is_ahead(36 * DAY).await;
+    let slow = skewed.that_is_ahead(-36 * DAY).await;
+    for (id, by) in [("by-slow", &slow), ("by-right", &skewed.right), ("by-fast", &fast)] {
+        assert!(!skewed.record(by, id).await.already_recorded);
+    }
+    let first_seen = "SELECT count(*) FROM usage_requests WHERE first_seen_at = ";
+    assert_eq!(skewed.number(&format!("{first_seen}{}", NOW.0)), 3, "whoever recorded them");
+    for replica in [&fast, &slow, &skewed.right] {
+        replica.running.sweep_usage().await.unwrap();
+    }
+    for id in ["by-slow", "by-right", "by-fast"] {
+        for by in [&slow, &skewed.right, &fast] {
+            assert!(skewed.record(by, id).await.already_recorded, "{id}");
+        }
+    }
+    assert_eq!(skewed.number("SELECT sum(quantity) FROM usage_totals"), 21);
+    // What slow counted is of an hour that is long over: its events stay for as long as its request does.
+    assert_eq!(skewed.number("SELECT sum(quantity) FROM usage_events"), 21);
+}

@@ -1,0 +1,105 @@
+//! What runs in the background reads what it needs and no more: the plans of its statements, and the rows that they read.
+//!
+//! The embedded engine does not say how many rows a statement read, so the test server cannot. A real one does: the test that
+//! counts needs its program, `TENANT_AUTH_TEST_SQLD`, and with `TENANT_AUTH_TEST_LONG` it counts in a million keys.
+
+mod before;
+mod counted;
+
+use tenant_auth_svc::domain::clock::ManualClock;
+use tenant_auth_testkit::HranaServer;
+
+use crate::harness::{Database, NOW, Service};
+
+/// Parts of the statements that sweep, read ahead and prune, and of no others.
+const SWEEP_EVENTS: &str = "DELETE FROM usage_events";
+const SWEEP_REQUESTS: &str = "DELETE FROM usage_requests";
+const READ_AHEAD: &str = "ORDER BY last_used_at DESC";
+const PRUNE: &str = "DELETE FROM changes";
+const SWEEP_SESSIONS: &str = "DELETE FROM session_bindings WHERE session_id IN";
+
+/// The statements as the service sends them today.
+async fn statements(parts: &[&str]) -> (Database, Vec<String>) {
+    let database = Database::test_server().await;
+    let service = Service::start_at(&database, &ManualClock::at(NOW)).await;
+    service.running.sweep_usage().await.unwrap();
+    service.running.sweep().await.unwrap();
+    service.running.feed().prune().await.unwrap();
+    let found = parts.iter().map(|part| {
+        let mut found = database.server().statements_with(part);
+        assert_eq!(found.len(), 1, "{part}: {found:?}");
+        found.remove(0)
+    });
+    let found = found.collect();
+    (database, found)
+}
+
+/// What the engine means to do: each step, and whether it is one of the statement itself and not of a part.
+fn plan(server: &HranaServer, statement: &str) -> Vec<(bool, String)> {
+    let steps = server.query(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
+    let text = |value: &serde_json::Value| value["value"].as_str().unwrap().to_owned();
+    steps.iter().map(|step| (text(&step[1]) == "0", text(&step[3]))).collect()
+}
+
+#[tokio::test]
+async fn what_runs_in_the_background_reads_no_table_from_end_to_end() {
+    let parts = [SWEEP_EVENTS, SWEEP_REQUESTS, READ_AHEAD, PRUNE, SWEEP_SESSIONS];
+    let (database, statements) = statements(&parts).await;
+    for statement in statements {
+        let plan = plan(database.server(), &statement);
+        assert!(!plan.is_empty());
+        for (outermost, step) in &plan {
+            for table in ["usage_events", "old", "api_keys", "changes", "session_bindings"] {
+                let scans = step.starts_with(&format!("SCAN {table}"));
+                // In the order of an index, as far as a LIMIT.
+                let is_cut = statement.contains(SWEEP_SESSIONS) && step.contains("USING COVERING INDEX");
+                assert!(!scans || is_cut, "{statement}\n{plan:#?}");
+            }
+            // A page may be sorted, a table may not.
+            let sorts = step.starts_with("USE TEMP B-TREE");
+            assert!(!sorts || (*outermost && statement.contains("LEFT JOIN")), "{statement}\n{plan:#?}");
+        }
+    }
+    let tables = [("usage_events", SWEEP_EVENTS), ("api_keys", READ_AHEAD), ("changes", PRUNE)];
+    for (table, part) in tables {
+        let statement = database.server().statements_with(part).remove(0);
+        let searches = |(_, step): &(bool, String)| step.starts_with(&format!("SEARCH {table}"));
+        assert!(plan(database.server(), &statement).iter().any(searches), "{part}");
+    }
+}
+
+#[tokio::test]
+async fn the_statements_of_before_read_them_from_end_to_end() {
+    let (database, _) = statements(&[]).await;
+    let steps =
+        |statement| plan(database.server(), statement).into_iter().map(|(_, step)| step).collect::<Vec<_>>();
+    let sweep = steps(before::SWEEP_EVENTS);
+    assert!(sweep.iter().any(|step| step.starts_with("SCAN old")), "{sweep:#?}");
+    let ahead = steps(before::READ_AHEAD);
+    let sorts = ahead.iter().filter(|step| step.starts_with("USE TEMP B-TREE"));
+    assert_eq!(sorts.count(), 2, "the page, and all keys in use before it: {ahead:#?}");
+}
+
+#[tokio::test]
+async fn the_log_is_pruned_by_pages_and_the_newest_entries_stay() {
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let server = database.server();
+    server
+        .execute(
+            "WITH RECURSIVE series (seq) AS (SELECT 100 UNION ALL SELECT seq + 1 FROM series WHERE seq < 2599) \
+             INSERT INTO changes (seq, kind, ref, tenant_id, at) SELECT seq, 'key', 'x', 'y', 1 FROM series",
+        )
+        .unwrap();
+    // A hole that is wider than a page, and what is left: the newest hundred thousand, counted from the last one.
+    for seq in [50_000, 60_000, 60_001, 160_000] {
+        let entry =
+            format!("INSERT INTO changes (seq, kind, ref, tenant_id, at) VALUES ({seq}, 'key', 'x', 'y', 1)");
+        server.execute(&entry).unwrap();
+    }
+    service.running.feed().prune().await.unwrap();
+    let left = server.query("SELECT seq FROM changes ORDER BY seq").unwrap();
+    let left: Vec<_> = left.iter().map(|row| row[0]["value"].as_str().unwrap()).collect();
+    assert_eq!(left, ["60001", "160000"]);
+    assert_eq!(server.requests_with(PRUNE), 5, "of a thousand entries at most");
+}

@@ -1,0 +1,305 @@
+//! Rows that somebody wrote past the types: each harms itself and nobody else.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tenant_auth_proto::v1::{self, Source, Verdict};
+use tenant_auth_svc::domain::clock::ManualClock;
+use tenant_auth_testkit::Fault;
+use tonic::Code;
+
+use crate::{
+    captured::Captured,
+    harness::{Database, NOW, Service, outcome},
+    scrape::Scrape,
+};
+
+/// What no scope looks like.
+const BAD_SCOPES: &str = r#"["Orders:Read"]"#;
+
+fn set_scopes(database: &Database, key_id: &str, scopes: &str) {
+    let sql = format!("UPDATE api_keys SET scopes = '{scopes}' WHERE id = '{key_id}'");
+    assert_eq!(database.server().execute(&sql), Ok(1));
+}
+
+async fn batch(service: &Service, keys: &[(String, String)]) -> Vec<String> {
+    let ask = |key: &str| v1::ValidateKeyRequest { key: key.to_owned(), ..Default::default() };
+    let requests = keys.iter().map(|(key, _)| ask(key)).collect();
+    let request = v1::BatchValidateKeysRequest { requests };
+    let answer = service.validation().batch_validate_keys(request).await.unwrap().into_inner();
+    let said = |result: v1::BatchValidateKeysResult| match result.result.unwrap() {
+        v1::batch_validate_keys_result::Result::Response(response) => {
+            response.verdict().as_str_name().to_owned()
+        }
+        v1::batch_validate_keys_result::Result::Error(error) => format!("{:?}", Code::from(error.code)),
+    };
+    answer.results.into_iter().map(said).collect()
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_read_harms_none_of_its_batch_and_is_logged_once() {
+    let log = Captured::log();
+    let database = Database::test_server().await;
+    let clock = ManualClock::at(NOW);
+    let service = Service::start_at(&database, &clock).await;
+    let tenant = service.tenant("Acme").await;
+    let mut keys = Vec::new();
+    for _ in 0..10 {
+        keys.push(service.key(&tenant, &[]).await);
+    }
+    let bad = keys[3].1.clone();
+    set_scopes(&database, &bad, BAD_SCOPES);
+    let expected: Vec<_> = (0..10).map(|at| if at == 3 { "Unavailable" } else { "VERDICT_VALID" }).collect();
+    for _ in 0..5 {
+        assert_eq!(batch(&service, &keys).await, expected);
+        // What was known is due again: every key is read once more.
+        clock.advance(Duration::from_secs(3_600));
+    }
+
+    let scrape = Scrape::of(&service).await;
+    scrape.is(r#"tenant_auth_unreadable_records_total{table="api_keys"}"#, 5.0);
+    scrape.is("tenant_auth_database_up", 1.0);
+    scrape.is("tenant_auth_database_breaker_open", 0.0);
+    scrape.is(r#"tenant_auth_database_failures_total{kind="garbled"}"#, 0.0);
+    let text = log.text();
+    let lines: Vec<_> =
+        text.lines().filter(|line| line.contains("cannot be read") && line.contains(&bad)).collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(!lines[0].contains("Orders:Read"), "what is stored is nobody's business");
+}
+
+#[tokio::test]
+async fn strangers_whose_lookups_travel_together_have_an_outcome_each() {
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let tenant = service.tenant("Acme").await;
+    let (bad, bad_id) = service.key(&tenant, &[]).await;
+    let mut keys = vec![bad];
+    for _ in 0..40 {
+        keys.push(service.key(&tenant, &[]).await.0);
+    }
+    set_scopes(&database, &bad_id, BAD_SCOPES);
+    let answers = futures::future::join_all(keys.iter().map(|key| service.validate(key))).await;
+    let said: Vec<_> = answers.iter().map(outcome).collect();
+    assert_eq!(said[0], "Unavailable");
+    assert!(said[1..].iter().all(|said| said == "VERDICT_VALID"), "{said:?}");
+}
+
+/// The row is there, and is not the one in memory: what was known of it is honoured for its fresh time at most.
+#[tokio::test]
+async fn a_key_that_can_no_longer_be_read_is_not_honoured_by_what_was_known_of_it() {
+    for told in [false, true] {
+        let database = Database::test_server().await;
+        let clock = ManualClock::at(NOW);
+        let service = Service::start_at(&database, &clock).await;
+        let tenant = service.tenant("Acme").await;
+        let (key, id) = service.key(&tenant, &["orders:read"]).await;
+        service.hears().await;
+        let good = service.validate_for(&key, &["orders:read"]).await;
+        assert_eq!(outcome(&good), "VERDICT_VALID");
+        set_scopes(&database, &id, BAD_SCOPES);
+        if told {
+            service.hears().await;
+        } else {
+            clock.advance(Duration::from_secs(30));
+        }
+        assert_eq!(outcome(&service.validate(&key).await), "Unavailable", "told: {told}");
+        // Nor in an outage, in which only what is known can be said.
+        database.server().faults().set(Fault::ResetBeforeExecute);
+        assert_eq!(outcome(&service.validate(&key).await), "Unavailable", "told: {told}");
+        database.server().faults().clear();
+
+        set_scopes(&database, &id, r#"["orders:read"]"#);
+        let mended = service.validate_for(&key, &["orders:read"]).await.unwrap();
+        assert_eq!(mended.verdict(), Verdict::Valid, "it is looked for again each time");
+        assert_eq!(mended.provenance.unwrap().source(), Source::Database);
+    }
+}
+
+/// Whoever read it before is told the end that is known, even if the row cannot be read any more.
+#[tokio::test]
+async fn a_known_end_outlasts_a_row_that_cannot_be_read() {
+    let database = Database::test_server().await;
+    let clock = ManualClock::at(NOW);
+    let service = Service::start_at(&database, &clock).await;
+    let tenant = service.tenant("Acme").await;
+    let (key, id) = service.key(&tenant, &[]).await;
+    service.hears().await;
+    service.validate(&key).await.unwrap();
+    let sql = format!("UPDATE api_keys SET expires_at = 'soon', revoked_at = 1 WHERE id = '{id}'");
+    database.server().execute(&sql).unwrap();
+    service.hears().await;
+    assert_eq!(outcome(&service.validate(&key).await), "VERDICT_REVOKED");
+    assert_eq!(outcome(&service.validate(&key).await), "VERDICT_REVOKED");
+}
+
+/// What an operator does about one that nobody can honour.
+#[tokio::test]
+async fn a_key_whose_scopes_cannot_be_read_can_be_revoked() {
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let tenant = service.tenant("Acme").await;
+    let (key, id) = service.key(&tenant, &[]).await;
+    set_scopes(&database, &id, BAD_SCOPES);
+    assert_eq!(outcome(&service.validate(&key).await), "Unavailable");
+    service.revoke(&id).await;
+    assert_eq!(outcome(&service.validate(&key).await), "VERDICT_REVOKED");
+}
+
+#[tokio::test]
+async fn reading_ahead_goes_on_past_what_cannot_be_read() {
+    let database = Database::test_server().await;
+    let first = Service::start(&database).await;
+    let tenant = first.tenant("Acme").await;
+    // A whole page of them, and more, among those that can be read.
+    let many = format!(
+        "WITH RECURSIVE series (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM series WHERE value < 1201) \
+         INSERT INTO api_keys (key_hash, id, tenant_id, created_at, last_used_at, scopes) \
+         SELECT randomblob(32), CASE WHEN value % 3 = 0 THEN 'no id: ' ELSE 'key_' END || value, '{tenant}', 1, \
+                value / 7, CASE WHEN value BETWEEN 300 AND 899 THEN '{BAD_SCOPES}' ELSE '[]' END FROM series"
+    );
+    database.server().execute(&many).unwrap();
+    // It ends, and waits for nothing.
+    let second = Service::start(&database).await;
+    let readable = (1..=1_201).filter(|value| value % 3 != 0 && !(300..=899).contains(value)).count();
+    assert_eq!(second.running.memory().size().records, readable as u64);
+    let scrape = Scrape::of(&second).await;
+    scrape.is(
+        r#"tenant_auth_unreadable_records_total{table="api_keys"}"#,
+        f64::from(u16::try_from(1_201 - readable).unwrap()),
+    );
+}
+
+#[tokio::test]
+async fn listings_leave_out_what_cannot_be_read_and_go_on() {
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let tenant = service.tenant("Acme").await;
+    let mut ids = Vec::new();
+    for _ in 0..6 {
+        ids.push(service.key(&tenant, &[]).await.1);
+    }
+    for bad in [0, 2, 3, 5] {
+        set_scopes(&database, &ids[bad], BAD_SCOPES);
+    }
+    // Two of them have not even an id.
+    let sql = format!("UPDATE api_keys SET id = ' ' || id WHERE id IN ('{}', '{}')", ids[2], ids[5]);
+    assert_eq!(database.server().execute(&sql), Ok(2));
+    for page_size in [1, 2, 50] {
+        let (mut listed, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = v1::ListKeysRequest {
+                tenant_id: tenant.clone(),
+                page_size,
+                page_token,
+                include_inactive: true,
+            };
+            let page = service.admin().list_keys(request).await.unwrap().into_inner();
+            listed.extend(page.keys.into_iter().map(|key| key.key_id));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(listed, [&*ids[1], &*ids[4]], "by pages of {page_size}");
+    }
+
+    let other = service.tenant("Other").await;
+    database.server().execute(&format!("UPDATE tenants SET name = '' WHERE id = '{tenant}'")).unwrap();
+    let request = v1::ListTenantsRequest { page_size: 1, ..Default::default() };
+    let tenants = service.admin().list_tenants(request).await.unwrap().into_inner().tenants;
+    assert_eq!(tenants.into_iter().map(|tenant| tenant.tenant_id).collect::<Vec<_>>(), [other]);
+    let request = v1::GetTenantRequest { tenant_id: tenant };
+    assert_eq!(service.admin().get_tenant(request).await.unwrap_err().code(), Code::Unavailable);
+
+    database.server().execute("UPDATE audit_log SET detail = x'00' WHERE seq % 2 = 0").unwrap();
+    let request = v1::ListAuditEventsRequest { page_size: 500, ..Default::default() };
+    let events = service.admin().list_audit_events(request).await.unwrap().into_inner().events;
+    assert_eq!(events.len(), 4, "of eight");
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_read_ends_no_import() {
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let tenant = service.tenant("Acme").await;
+    let import = async || {
+        let key =
+            |byte| v1::ImportKey { tenant_id: tenant.clone(), sha256: vec![byte; 32], ..Default::default() };
+        let request = v1::ImportKeysRequest { keys: (1..=3).map(key).collect() };
+        let results = service.admin().import_keys(request).await.unwrap().into_inner().results;
+        let is_error = |result: v1::ImportKeyResult| {
+            matches!(result.result, Some(v1::import_key_result::Result::Error(_)))
+        };
+        results.into_iter().map(is_error).collect::<Vec<_>>()
+    };
+    assert_eq!(import().await, [false; 3]);
+    let sql = "UPDATE api_keys SET id = 'no id: ' WHERE key_hash = unhex('0202020202020202020202020202020202020202020202020202020202020202')";
+    assert_eq!(database.server().execute(sql), Ok(1));
+    assert_eq!(import().await, [false, true, false]);
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_read_harms_no_other() {
+    const SECRET: &str = "who-knows-it-may-speak";
+    let log = Captured::log();
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let tenant = service.tenant("Acme").await;
+    let (key, _) = service.key(&tenant, &[]).await;
+    let sessions = || v1::session_service_client::SessionServiceClient::new(service.channel.clone());
+    for id in ["one", SECRET, "three"] {
+        let request = v1::BindSessionRequest {
+            session_id: id.to_owned(),
+            key: key.clone(),
+            ttl: Some(prost_types::Duration { seconds: 600, nanos: 0 }),
+            attributes: HashMap::new(),
+            ..Default::default()
+        };
+        sessions().bind_session(request).await.unwrap();
+    }
+    database
+        .server()
+        .execute("UPDATE session_bindings SET attributes = '[1]' WHERE session_id = 'who-knows-it-may-speak'")
+        .unwrap();
+    let ask = async |id: &str| {
+        let request = v1::ValidateSessionRequest { session_id: id.to_owned(), ..Default::default() };
+        let answer = service.validation().validate_session(request).await;
+        answer.map(|answer| answer.into_inner().verdict()).map_err(|status| status.code())
+    };
+    let said = tokio::join!(ask("one"), ask(SECRET), ask("three"));
+    assert_eq!(said, (Ok(Verdict::Valid), Err(Code::Unavailable), Ok(Verdict::Valid)));
+    let request = v1::ListSessionsRequest { tenant_id: tenant, page_size: 1, ..Default::default() };
+    let page = sessions().list_sessions(request).await.unwrap().into_inner();
+    assert_eq!(page.sessions.len(), 1);
+    let scrape = Scrape::of(&service).await;
+    assert!(scrape.number(r#"tenant_auth_unreadable_records_total{table="session_bindings"}"#) >= 1.0);
+    let shown = log.text().lines().any(|line| line.contains("cannot be read") && line.contains(SECRET));
+    assert!(!shown, "who knows a session's id may speak in its name");
+}
+
+#[tokio::test]
+async fn a_usage_request_whose_record_cannot_be_read_harms_no_other() {
+    let database = Database::test_server().await;
+    let service = Arc::new(Service::start(&database).await);
+    let tenant = service.tenant("Acme").await;
+    let record = async |id: &str| {
+        let event = v1::UsageEvent {
+            tenant_id: tenant.clone(),
+            metric: "calls".to_owned(),
+            quantity: 1,
+            occurred_at: None,
+        };
+        let request = v1::RecordUsageRequest { request_id: id.to_owned(), events: vec![event] };
+        let mut usage = v1::usage_service_client::UsageServiceClient::new(service.channel.clone());
+        usage
+            .record_usage(request)
+            .await
+            .map(|answer| answer.into_inner().accepted)
+            .map_err(|status| status.code())
+    };
+    assert_eq!(record("bad").await, Ok(1));
+    let sql = "UPDATE usage_requests SET refused = '[\"no such thing\"]' WHERE request_id = 'bad'";
+    assert_eq!(database.server().execute(sql), Ok(1));
+    let said = tokio::join!(record("one"), record("bad"), record("two"));
+    assert_eq!(said, (Ok(1), Err(Code::Unavailable), Ok(1)));
+}
