@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -61,12 +60,11 @@ impl Reloading {
     pub(super) fn new(access: AccessConfig, tls: TlsConfig) -> (Self, Directory, Option<Arc<Certificates>>) {
         let mut sources = Vec::new();
         let (callers_refused, certificates_refused) = (Arc::default(), Arc::default());
-        let directory: Directory = Arc::new(ArcSwapOption::empty());
-        if let Some(file) = access.callers {
-            directory.store(Some(Arc::new(file.callers)));
-            let (directory, path) = (Arc::clone(&directory), file.path);
-            let paths = vec![path.clone()];
-            let load = move || callers(&path).map(|callers| directory.store(Some(Arc::new(callers))));
+        let (path, known) = access.callers.map(|file| (file.path, file.callers)).unzip();
+        let directory = Directory::new(known);
+        if let Some(path) = path {
+            let (directory, paths) = (directory.clone(), vec![path.clone()]);
+            let load = move || callers(&path).map(|callers| directory.replace(callers));
             sources.push(Source::new("callers", paths, Box::new(load), &callers_refused));
         }
         let certificates = tls.certificates.map(|(files, config)| {
