@@ -141,6 +141,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let otlp = otlp.map_err(|error| StartError::Collector(error.to_string()))?;
 
     let database = SqlStore::new(Arc::clone(&hop), Arc::clone(&config.keys.peppers));
+    let peppers = Arc::clone(database.pepper_gap());
     let heard = Arc::new(Heard::default());
     let uses = Arc::new(Uses::new(Arc::clone(&clock)));
     let keys = Keys::new(database.clone(), Arc::clone(&config.keys.peppers), Arc::clone(&uses));
@@ -239,6 +240,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         heard: told,
         oldest,
         files: files.clone(),
+        peppers,
     };
     let meters = Arc::new(Meters {
         witnesses: witnesses.clone(),

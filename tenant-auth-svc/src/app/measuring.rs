@@ -164,6 +164,7 @@ impl Meters {
         let refused =
             [("callers", facts.files.callers_refused), ("certificates", facts.files.certificates_refused)];
         told.numbers(&names::RELOAD_REFUSED, refused.map(|(file, refused)| (file, truth(refused))));
+        told.number(&names::PEPPER_MISSING, truth(facts.pepper_missing.is_some()));
         let dirty = if build::THIS.dirty { "true" } else { "false" };
         let build = labels([build::THIS.version, build::THIS.commit, build::THIS.branch, dirty]);
         told.tell(&names::BUILD_INFO, [(build, Value::Number(1.0))]);

@@ -16,7 +16,7 @@ use crate::{
         Look,
         facts::{Facts, Feed, Phase},
     },
-    store::cached::oldest::Oldest,
+    store::{cached::oldest::Oldest, sql::peppers::PepperGap},
 };
 
 /// Those who know.
@@ -31,6 +31,7 @@ pub(super) struct Witnesses {
     pub(super) heard: Option<Arc<Heard>>,
     pub(super) oldest: Arc<Oldest>,
     pub(super) files: Reloading,
+    pub(super) peppers: Arc<PepperGap>,
 }
 
 impl Witnesses {
@@ -52,6 +53,7 @@ impl Witnesses {
             feed: self.feed(now),
             oldest_answer: self.oldest.within_last_minute(now.monotonic),
             files: self.files.refused(),
+            pepper_missing: self.peppers.id().map(|id| id.as_str().to_owned()),
         }
     }
 

@@ -52,7 +52,7 @@ pub(super) struct Upkeep {
     database: Database,
     pending: Pending,
     clock: SharedClock,
-    tasks: [JoinHandle<()>; 4],
+    tasks: [JoinHandle<()>; 5],
     reading: JoinHandle<()>,
 }
 
@@ -73,6 +73,7 @@ impl Upkeep {
             tokio::spawn(write_uses(uses, database.clone())),
             tokio::spawn(write_slides(slides, database.clone())),
             tokio::spawn(keep_swept(Arc::clone(&clock), database.clone())),
+            tokio::spawn(check_peppers(database.clone())),
             tokio::spawn(keep_tidy(memories)),
         ];
         Self { memory, database, pending, clock, tasks, reading }
@@ -159,6 +160,14 @@ async fn keep_swept(clock: SharedClock, database: Database) {
     loop {
         tokio::time::sleep(WRITE_EVERY).await;
         let _ = sweep(&database, &clock).await;
+    }
+}
+
+/// Looks for peppers that are missing here, again and again: a replica that is asked about nothing new would not notice.
+async fn check_peppers(database: Database) {
+    loop {
+        tokio::time::sleep(WRITE_EVERY).await;
+        let _ = database.check_peppers(call()).await;
     }
 }
 

@@ -37,6 +37,19 @@ pub struct Found<R> {
     pub records: Vec<Option<R>>,
     /// The change-log position that they reflect.
     pub revision: Revision,
+    /// Why nothing can be said about those that were not found: they may be stored in a way that this replica cannot look up.
+    pub doubt: Option<StoreError>,
+}
+
+impl<R> Found<R> {
+    /// One outcome each: the record, its absence, or that neither is known.
+    pub fn into_outcomes(self) -> impl Iterator<Item = Result<Option<R>, StoreError>> {
+        let Self { records, doubt, .. } = self;
+        records.into_iter().map(move |record| match (record, &doubt) {
+            (None, Some(doubt)) => Err(doubt.clone()),
+            (record, _) => Ok(record),
+        })
+    }
 }
 
 /// Keys in use, the most recently used ones first.

@@ -168,6 +168,11 @@ fn unavailable(error: &StoreError) -> Status {
         | FailureKind::Broken => {
             (Code::Unavailable, "the database gave no usable answer, so nothing was decided", RETRY_AFTER)
         }
+        FailureKind::PepperMissing => (
+            Code::Unavailable,
+            "the key was not found, but this replica lacks a pepper that keys are stored under, so nothing was decided",
+            RETRY_AFTER,
+        ),
     };
     let reason = format!("DATABASE_{}", error.kind.as_str().to_ascii_uppercase());
     let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
@@ -207,23 +212,9 @@ mod tests {
         Status::from(error.into())
     }
 
-    const KINDS: [FailureKind; 11] = [
-        FailureKind::Unreachable,
-        FailureKind::TimedOut,
-        FailureKind::Throttled,
-        FailureKind::Busy,
-        FailureKind::Denied,
-        FailureKind::Garbled,
-        FailureKind::Misplaced,
-        FailureKind::CircuitOpen,
-        FailureKind::Overloaded,
-        FailureKind::Conflict,
-        FailureKind::Broken,
-    ];
-
     #[test]
     fn a_database_without_an_answer_is_never_a_verdict_and_never_silent() {
-        for kind in KINDS {
+        for kind in FailureKind::ALL {
             let status = status(StoreError::new(kind, "secret detail of the database"));
             let expected = match kind {
                 FailureKind::Overloaded => Code::ResourceExhausted,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::domain::{clock::Moment, condition::Condition};
 
 /// How the service and what it depends on fare.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// When it was looked at.
     pub now: Moment,
@@ -24,6 +24,8 @@ pub struct Facts {
     pub oldest_answer: Option<Duration>,
     /// Files that have changed into something that cannot be used: what was before it stays in force.
     pub files: Files,
+    /// The id of a pepper that live keys are stored under and that this replica lacks.
+    pub pepper_missing: Option<String>,
 }
 
 /// Which files have changed into something that cannot be used.

@@ -45,6 +45,7 @@ pub(super) fn of(facts: &Facts) -> String {
             "callers_refused": facts.files.callers_refused,
             "certificates_refused": facts.files.certificates_refused,
         },
+        "peppers": { "missing": facts.pepper_missing },
         "memory": { "oldest_answer_ms": facts.oldest_answer.map(millis) },
     })
     .to_string();
@@ -90,6 +91,7 @@ mod tests {
             feed: Feed::SilentSince(at(7)),
             oldest_answer: Some(Duration::from_millis(313_900)),
             files: Files::default(),
+            pepper_missing: None,
         };
         let expected = json!({
             "ready": false,
@@ -104,6 +106,7 @@ mod tests {
             "callers_refused": facts.files.callers_refused,
             "certificates_refused": facts.files.certificates_refused,
         },
+        "peppers": { "missing": null },
         "memory": { "oldest_answer_ms": 313_900 },
         });
         assert_eq!(read(&facts), expected);
@@ -120,6 +123,7 @@ mod tests {
             feed: Feed::Off,
             oldest_answer: None,
             files: Files::default(),
+            pepper_missing: None,
         };
         let told = read(&facts);
         assert_eq!(told["process"]["reason"], "schema_newer");
@@ -127,7 +131,7 @@ mod tests {
         assert_eq!(told["database"], nothing);
         assert_eq!(told["feed"], json!({ "state": "off", "last_heard": null, "ago_ms": null }));
         assert_eq!(told["memory"]["oldest_answer_ms"], Value::Null);
-        let heard = Facts { feed: Feed::Heard(Duration::ZERO), database: None, ..facts };
+        let heard = Facts { feed: Feed::Heard(Duration::ZERO), database: None, ..facts.clone() };
         assert_eq!(read(&heard)["feed"]["state"], "heard");
         assert_eq!(read(&Facts { feed: Feed::NotHeard, ..facts })["feed"]["state"], "not_heard");
     }

@@ -14,6 +14,7 @@ pub(super) fn of(facts: &Facts) -> String {
         ("feed", feed(facts)),
         ("memory", memory(facts)),
         ("files", files(facts.files).to_owned()),
+        ("peppers", peppers(facts)),
     ];
     lines.map(|(name, state)| format!("{name:8}  {state}\n")).concat()
 }
@@ -81,6 +82,15 @@ fn files(files: Files) -> &'static str {
     }
 }
 
+fn peppers(facts: &Facts) -> String {
+    match &facts.pepper_missing {
+        None => "none is missing".to_owned(),
+        Some(id) => format!(
+            "{id} is missing here, and live keys are stored under it: keys that are not found are UNAVAILABLE"
+        ),
+    }
+}
+
 fn since(facts: &Facts, at: Moment) -> String {
     format!("since {}, {}", moment(at.wall), length(facts.now.since(at)))
 }
@@ -117,6 +127,7 @@ mod tests {
             feed: Feed::SilentSince(at(7)),
             oldest_answer: Some(Duration::from_millis(313_900)),
             files: Files::default(),
+            pepper_missing: None,
         };
         assert_eq!(
             of(&facts),
@@ -127,6 +138,7 @@ breaker   open: the database is asked once or twice a second, to see whether it 
 feed      silent since 2026-11-21T07:20:07Z, 313 s
 memory    oldest answer in the last minute: 313 s
 files     in force
+peppers   none is missing
 "
         );
     }
@@ -142,6 +154,7 @@ files     in force
             feed: Feed::NotHeard,
             oldest_answer: None,
             files: Files::default(),
+            pepper_missing: None,
         };
         assert_eq!(
             of(&facts),
@@ -152,6 +165,7 @@ breaker   closed
 feed      not heard yet
 memory    no answer in the last minute
 files     in force
+peppers   none is missing
 "
         );
         let healthy = Facts {

@@ -25,11 +25,14 @@ use std::{
 pub use self::figures::Size;
 use self::{
     fence::Epoch,
-    flight::Flight,
+    flight::{Flight, Outcomes},
     oldest::Oldest,
-    pool::{Loaded, Pool, Recalled, Settled},
+    pool::{Loaded, Pool, Recalled},
 };
-use super::{coalesced::Coalesced, lookup::Lookup};
+use super::{
+    coalesced::{Coalesced, Outcome},
+    lookup::Lookup,
+};
 use crate::domain::{
     change::{BySubject, Forget, ForgetAbsence, News},
     clock::SharedClock,
@@ -170,16 +173,17 @@ impl<L: Lookup> Inner<L> {
     }
 
     /// Reads up to [`MAX_LOOKUP`] records, and remembers what news have not overtaken.
-    async fn load(&self, known: bool, ids: &Arc<[L::Id]>) -> Result<Vec<Settled<L::Record>>, StoreError> {
+    async fn load(&self, known: bool, ids: &Arc<[L::Id]>) -> Outcomes<L::Record> {
         let (began, loaded_at) = (self.pool.epoch(), self.clock.monotonic());
         let found = self.store.lookup(known, Arc::clone(ids)).await?;
         let now = self.clock.monotonic();
-        let settle = |(id, (record, revision)): (&L::Id, (Option<L::Record>, Revision))| {
+        let settle = |(id, (outcome, revision)): (&L::Id, Outcome<L::Record>)| {
             self.revision.fetch_max(revision.0, Ordering::Relaxed);
+            let record = outcome?;
             if let Some(record) = &record {
                 self.store.table().used(record);
             }
-            self.pool.settle(id, Loaded { record, revision, loaded_at, began }, L::drawn(id), now)
+            Ok(self.pool.settle(id, Loaded { record, revision, loaded_at, began }, L::drawn(id), now))
         };
         Ok(ids.iter().zip(found).map(settle).collect())
     }

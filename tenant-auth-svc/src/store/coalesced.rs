@@ -24,8 +24,11 @@ use crate::{
 /// The longest wait for company.
 const LINGER: Duration = Duration::from_millis(5);
 
-/// Records as found, or their absences, and the change-log position that each reflects.
-type Answer<R> = Result<Vec<(Option<R>, Revision)>, StoreError>;
+/// A record as found, or its absence, or that neither is known; and the change-log position that it reflects.
+pub(super) type Outcome<R> = (Result<Option<R>, StoreError>, Revision);
+
+/// One outcome for each id, or that the database gave none.
+type Answer<R> = Result<Vec<Outcome<R>>, StoreError>;
 
 /// Lookups that travel together. Cheap to clone; clones share everything.
 #[derive(Debug)]
@@ -155,7 +158,8 @@ impl<L: Lookup> Coalesced<L> {
         });
         match outcome {
             Ok(found) => {
-                let mut found = found.records.into_iter().map(|record| (record, found.revision));
+                let revision = found.revision;
+                let mut found = found.into_outcomes().map(|record| (record, revision));
                 for group in groups {
                     let share = found.by_ref().take(group.ids.len()).collect();
                     // Whoever asked may have gone.

@@ -8,7 +8,10 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::engine::{Engine, Statement};
+use super::{
+    engine::{Engine, Statement},
+    sql::peppers::ask,
+};
 use crate::domain::{
     clock::SharedClock,
     key::Peppers,
@@ -30,6 +33,11 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, name: "keys in use", sql: include_str!("../../migrations/0002_keys_in_use.sql") },
     Migration { version: 3, name: "sessions", sql: include_str!("../../migrations/0003_sessions.sql") },
     Migration { version: 4, name: "usage", sql: include_str!("../../migrations/0004_usage.sql") },
+    Migration {
+        version: 5,
+        name: "live keys by pepper",
+        sql: include_str!("../../migrations/0005_live_keys_by_pepper.sql"),
+    },
 ];
 
 /// The schema version that this build knows.
@@ -63,14 +71,17 @@ pub enum SchemaError {
         /// Its number.
         version: i64,
     },
-    /// Keys are stored under a pepper that is not configured, and would all be reported as unknown.
+    /// Keys are stored under a pepper that is not configured, and could not be found.
     #[error(
-        "live keys are stored under the pepper {id}, which is not configured: add it to TENANT_AUTH_PEPPER_FILE as \
-         the second line"
+        "live keys are stored under the pepper {id}, which this replica lacks: {}; without it, wait until they have \
+         expired, or revoke them",
+        remedy(id, file.as_deref())
     )]
     UnknownPepper {
         /// The pepper's id.
         id: String,
+        /// The pepper file, if one is configured.
+        file: Option<String>,
     },
     /// The database gave no answer.
     #[error(transparent)]
@@ -138,29 +149,25 @@ pub async fn verify<E: Engine>(engine: &E) -> Result<(), SchemaError> {
     if found < i64::from(KNOWN_VERSION) { Err(SchemaError::Older { found }) } else { Ok(()) }
 }
 
-/// Checks that every live key is stored under a configured pepper, or under none.
+/// Checks that every key that may still be valid is stored under a configured pepper, or under none.
 ///
 /// # Errors
-/// [`SchemaError::UnknownPepper`] names the first that is missing.
+/// [`SchemaError::UnknownPepper`] names one that is missing.
 pub async fn verify_peppers<E: Engine>(engine: &E, peppers: &Peppers) -> Result<(), SchemaError> {
-    // Hops from one pepper to the next through the index, instead of reading an entry per key.
-    let statement = Statement::new(
-        "WITH RECURSIVE used (id) AS ( \
-             SELECT min(pepper_id) FROM api_keys WHERE pepper_id IS NOT NULL AND revoked_at IS NULL \
-             UNION ALL \
-             SELECT (SELECT min(pepper_id) FROM api_keys \
-                     WHERE pepper_id IS NOT NULL AND revoked_at IS NULL AND pepper_id > used.id) \
-             FROM used WHERE used.id IS NOT NULL) \
-         SELECT id FROM used",
-    );
-    for row in engine.query(call(), statement).await? {
-        if let Some(id) = row.optional_text(0)?
-            && !peppers.ids().any(|known| known.as_str() == id)
-        {
-            return Err(SchemaError::UnknownPepper { id: id.to_owned() });
-        }
+    match ask(engine, peppers, call()).await? {
+        Some(id) => Err(SchemaError::UnknownPepper { id, file: peppers.file().map(str::to_owned) }),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// What to do about a pepper that is missing.
+fn remedy(id: &str, file: Option<&str>) -> String {
+    match file {
+        Some(file) => format!("add the line `accept {id} <secret>` to {file} (TENANT_AUTH_PEPPER_FILE)"),
+        None => format!(
+            "name a file with the lines `issue none` and `accept {id} <secret>` in TENANT_AUTH_PEPPER_FILE"
+        ),
+    }
 }
 
 async fn has_table<E: Engine>(engine: &E) -> Result<bool, SchemaError> {
@@ -258,7 +265,8 @@ mod tests {
             let code = migration.sql.lines().filter(|l| !l.starts_with("--") && !l.trim().is_empty());
             assert_eq!(rejoined, code.count(), "nothing may be left over");
             for statement in statements {
-                assert!(statement.starts_with("CREATE "), "{statement}");
+                let begins = ["CREATE ", "DROP INDEX "].iter().any(|word| statement.starts_with(word));
+                assert!(begins, "{statement}");
             }
         }
     }

@@ -3,6 +3,7 @@
 mod audit;
 mod keys;
 mod lookup;
+pub mod peppers;
 mod rows;
 mod sessions;
 mod tenants;
@@ -12,6 +13,7 @@ mod write;
 
 use std::sync::Arc;
 
+use self::peppers::PepperGap;
 use super::engine::{Engine, Row};
 use crate::domain::{
     audit::{AuditEvent, AuditFilter},
@@ -31,18 +33,35 @@ use crate::domain::{
 pub struct SqlStore<E> {
     engine: E,
     peppers: Arc<Peppers>,
+    gap: Arc<PepperGap>,
 }
 
 impl<E: Engine> SqlStore<E> {
     /// Writes SQL for `engine`; keys are stored and found under digests made with `peppers`.
     pub fn new(engine: E, peppers: Arc<Peppers>) -> Self {
-        Self { engine, peppers }
+        Self { engine, peppers, gap: Arc::default() }
+    }
+
+    /// What is known about peppers that this replica lacks: clones share it.
+    #[must_use]
+    pub fn pepper_gap(&self) -> &Arc<PepperGap> {
+        &self.gap
+    }
+
+    /// Looks whether live keys are stored under a pepper that this replica lacks.
+    ///
+    /// # Errors
+    /// When the database gives no complete answer.
+    pub async fn check_peppers(&self, call: Call) -> Result<(), StoreError> {
+        let missing = peppers::ask(&self.engine, &self.peppers, call).await?;
+        self.gap.note(missing.as_deref(), &self.peppers);
+        Ok(())
     }
 }
 
 impl<E: Engine> Store for SqlStore<E> {
     async fn lookup_keys(&self, call: Call, hashes: &[KeyHash]) -> Result<Found<KeyRecord>, StoreError> {
-        lookup::run(&self.engine, &self.peppers, call, hashes).await
+        lookup::run(&self.engine, &self.peppers, &self.gap, call, hashes).await
     }
 
     async fn keys_in_use(

@@ -147,6 +147,8 @@ metrics! {
         "1 when requests should be sent here; an outage of the database does not change it.";
     RELOAD_REFUSED = Gauge "tenant_auth_reload_refused" "1" ["file"]
         "1 while callers or certificates have changed into something that cannot be used; what was before it is in force.";
+    PEPPER_MISSING = Gauge "tenant_auth_pepper_missing" "1" []
+        "1 while live keys are stored under a pepper that this replica lacks: keys that it does not find are UNAVAILABLE.";
     BUILD_INFO = Gauge "tenant_auth_build_info" "1" ["version", "commit", "branch", "dirty"]
         "Always 1: which build this is. dirty is true when tracked files differed from the commit.";
     UPTIME = Gauge "tenant_auth_uptime_seconds" "s" []

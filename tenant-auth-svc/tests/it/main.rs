@@ -30,6 +30,7 @@ mod metrics;
 mod migrations;
 mod ops;
 mod outage;
+mod peppers;
 mod pki;
 mod scrape;
 mod sessions;

@@ -29,11 +29,13 @@ pub enum FailureKind {
     Conflict,
     /// Anything else: a defect on one of the two sides.
     Broken,
+    /// Live keys are stored under a pepper that this replica lacks, so that what it does not find may be there.
+    PepperMissing,
 }
 
 impl FailureKind {
     /// Every kind, in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Unreachable,
         Self::TimedOut,
         Self::Throttled,
@@ -45,6 +47,7 @@ impl FailureKind {
         Self::Overloaded,
         Self::Conflict,
         Self::Broken,
+        Self::PepperMissing,
     ];
 
     /// As logs, metrics and error details write it.
@@ -62,6 +65,7 @@ impl FailureKind {
             Self::Overloaded => "overloaded",
             Self::Conflict => "conflict",
             Self::Broken => "broken",
+            Self::PepperMissing => "pepper_missing",
         }
     }
 
@@ -70,7 +74,7 @@ impl FailureKind {
     #[must_use]
     pub fn database_works(self) -> Option<bool> {
         match self {
-            Self::Conflict => Some(true),
+            Self::Conflict | Self::PepperMissing => Some(true),
             Self::CircuitOpen | Self::Overloaded => None,
             Self::Unreachable
             | Self::TimedOut
@@ -94,7 +98,8 @@ impl FailureKind {
             | Self::CircuitOpen
             | Self::Overloaded
             | Self::Conflict
-            | Self::Broken => false,
+            | Self::Broken
+            | Self::PepperMissing => false,
         }
     }
 }

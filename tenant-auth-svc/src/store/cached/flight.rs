@@ -10,7 +10,10 @@ use futures::{
 use super::pool::Settled;
 use crate::domain::store::{FailureKind, StoreError};
 
-type Outcome<R> = Arc<Result<Vec<Settled<R>>, StoreError>>;
+/// What became of each id of a load, in order; or that nothing is known about any.
+pub(super) type Outcomes<R> = Result<Vec<Result<Settled<R>, StoreError>>, StoreError>;
+
+type Outcome<R> = Arc<Outcomes<R>>;
 
 /// A load of some ids, running in a task of its own. Clones wait for the same one.
 #[derive(Debug)]
@@ -27,10 +30,7 @@ impl<I, R> Clone for Flight<I, R> {
 
 impl<I: PartialEq, R: Send + Sync + 'static> Flight<I, R> {
     /// Starts `load`, which gives what became of each of `ids`, in order.
-    pub(super) fn depart(
-        ids: Arc<[I]>,
-        load: impl Future<Output = Result<Vec<Settled<R>>, StoreError>> + Send + 'static,
-    ) -> Self {
+    pub(super) fn depart(ids: Arc<[I]>, load: impl Future<Output = Outcomes<R>> + Send + 'static) -> Self {
         let task = tokio::spawn(load);
         let outcome = async move {
             Arc::new(task.await.unwrap_or_else(|_| {
@@ -54,6 +54,6 @@ impl<I: PartialEq, R: Send + Sync + 'static> Flight<I, R> {
         position
             .and_then(|position| settled.get(position))
             .cloned()
-            .ok_or_else(|| StoreError::new(FailureKind::Broken, "the load was for other ids"))
+            .unwrap_or_else(|| Err(StoreError::new(FailureKind::Broken, "the load was for other ids")))
     }
 }

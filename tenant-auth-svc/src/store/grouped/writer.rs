@@ -130,6 +130,7 @@ fn is_about_a_claim(error: &StoreError) -> bool {
         | FailureKind::Garbled
         | FailureKind::Misplaced
         | FailureKind::CircuitOpen
-        | FailureKind::Overloaded => false,
+        | FailureKind::Overloaded
+        | FailureKind::PepperMissing => false,
     }
 }

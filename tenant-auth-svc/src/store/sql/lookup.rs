@@ -1,6 +1,12 @@
 //! The one statement on the path of a validation.
 
-use super::{Engine, Row, unreadable};
+use std::sync::LazyLock;
+
+use super::{
+    Engine, Row,
+    peppers::{PepperGap, ids, lacking, missing},
+    unreadable,
+};
 use crate::{
     domain::{
         clock::UnixMillis,
@@ -16,17 +22,27 @@ use crate::{
 
 /// Gives exactly one row per digest, whether there is such a key or not, so that a cut-off answer cannot be taken
 /// for an absence. A key whose tenant was deleted counts as absent: there is nobody it could belong to.
-const LOOKUP: &str = "\
+///
+/// Where there is none, the row tells of a pepper that this replica lacks, if live keys are stored under one: then it may be
+/// one of those. That is asked once per statement, and not at all where everything is found.
+static LOOKUP: LazyLock<String> = LazyLock::new(|| {
+    let missing = missing("?2");
+    format!(
+        "\
 SELECT digests.key, keys.id, keys.tenant_id, tenants.name, tenants.plan, tenants.status, keys.scopes, \
-       keys.expires_at, keys.revoked_at, keys.last_used_at, (SELECT coalesce(max(seq), 0) FROM changes) \
+       keys.expires_at, keys.revoked_at, keys.last_used_at, (SELECT coalesce(max(seq), 0) FROM changes), \
+       CASE WHEN tenants.id IS NULL THEN {missing} END \
 FROM json_each(?1) AS digests \
 LEFT JOIN api_keys AS keys ON keys.key_hash = unhex(digests.value) \
 LEFT JOIN tenants ON tenants.id = keys.tenant_id \
-ORDER BY digests.key";
+ORDER BY digests.key"
+    )
+});
 
 pub(super) async fn run<E: Engine>(
     engine: &E,
     peppers: &Peppers,
+    gap: &PepperGap,
     call: Call,
     hashes: &[KeyHash],
 ) -> Result<Found<KeyRecord>, StoreError> {
@@ -35,9 +51,24 @@ pub(super) async fn run<E: Engine>(
         .flat_map(|hash| peppers.candidates(hash))
         .map(|candidate| hex::encode(candidate.digest))
         .collect();
-    let statement = Statement::new(LOOKUP).bind(json(&digests)?);
+    let statement = Statement::new(LOOKUP.as_str()).bind(json(&digests)?).bind(ids(peppers)?);
     let rows = engine.query(call, statement).await?;
-    decode(&rows, digests.len(), peppers.candidate_count())
+    let found = decode(&rows, digests.len(), peppers.candidate_count())?;
+    let missing = missing_pepper(&rows)?;
+    if let Some(missing) = missing {
+        gap.note(missing, peppers);
+    }
+    Ok(Found { doubt: missing.flatten().map(lacking), ..found })
+}
+
+/// The pepper that is in use and not known, if there is one; `None` where it was not asked for, since nothing was missed.
+fn missing_pepper(rows: &[Row]) -> Result<Option<Option<&str>>, StoreError> {
+    for row in rows {
+        if row.optional_text(5)?.is_none() {
+            return row.optional_text(11).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 fn decode(rows: &[Row], digests: usize, per_key: usize) -> Result<Found<KeyRecord>, StoreError> {
@@ -62,7 +93,7 @@ fn decode(rows: &[Row], digests: usize, per_key: usize) -> Result<Found<KeyRecor
         }
         records.push(found);
     }
-    Ok(Found { records, revision })
+    Ok(Found { records, revision, doubt: None })
 }
 
 pub(super) fn record(row: &Row) -> Result<Option<KeyRecord>, StoreError> {
@@ -105,7 +136,7 @@ mod tests {
     fn absent(position: i64) -> Row {
         let mut values = vec![Value::Integer(position)];
         values.extend(std::iter::repeat_n(Value::Null, 9));
-        values.push(Value::Integer(3));
+        values.extend([Value::Integer(3), Value::Null]);
         Row(values)
     }
 
@@ -122,6 +153,7 @@ mod tests {
             Value::Null,
             Value::Null,
             Value::Integer(4),
+            Value::Null,
         ])
     }
 

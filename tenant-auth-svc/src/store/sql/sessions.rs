@@ -76,7 +76,8 @@ pub(super) async fn lookup<E: Engine>(
         let message = format!("asked for {} sessions, got {} rows", ids.len(), rows.len());
         return Err(StoreError::new(FailureKind::Garbled, message));
     }
-    let mut found = Found { records: Vec::with_capacity(rows.len()), revision: Revision::default() };
+    let mut found =
+        Found { records: Vec::with_capacity(rows.len()), revision: Revision::default(), doubt: None };
     for (index, row) in rows.iter().enumerate() {
         if usize::try_from(row.integer(14)?) != Ok(index) {
             return Err(StoreError::new(FailureKind::Garbled, "rows are out of order"));

@@ -148,13 +148,17 @@ impl Stream<'_> {
             let message = "SQLite error: attempt to write a readonly database";
             return Err(SqlError::new("SQLITE_READONLY", message).into());
         }
-        self.tally.count(|counters| counters.statements += 1);
+        let count = || self.tally.count(|counters| counters.statements += 1);
         if let Some(Fault::Sql { code, message }) = self.fault {
+            count();
             return Err(SqlError::new(code, *message).into());
         }
         let want_rows = statement.get("want_rows").and_then(Json::as_bool).unwrap_or(true)
             && self.fault != Some(&Fault::MissingRows);
-        Ok(sql::run(connection, &prepared, args, want_rows)?)
+        let result = sql::run(connection, &prepared, args, want_rows);
+        // When it is done: who has waited for it may rely on that it has read what was there.
+        count();
+        Ok(result?)
     }
 
     fn batch(&self, batch: &Json) -> Result<Json, Failure> {
