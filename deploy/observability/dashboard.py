@@ -229,6 +229,13 @@ def answers(board):
         (f"max({gauge('tenant_auth_cache_grace_seconds')})", "grace"),
         unit="s",
     )
+    board.graph(
+        "Time until the grace ends",
+        "For the oldest and the median key in use; the whole grace while the database answers, negative when it has ended.",
+        (gauge("tenant_auth_cache_grace_ends_seconds"), "{{instance}} {{of}}"),
+        unit="s",
+    )
+    board.graph("Beyond the grace", "Keys in memory that are too old to answer with while the database is away.", (gauge("tenant_auth_cache_beyond_grace_records"), "{{instance}}"))
     board.graph("Memory is asked in vain", "Look-ups for which the database was waited for, and what is being loaded.", (rate("tenant_auth_cache_misses_total", by="pool"), "{{pool}} missed a second"), (f"sum by (pool) ({gauge('tenant_auth_cache_loads_in_flight')})", "{{pool}} being loaded"))
     board.graph("Memory in use", "Entries, of those for which there is room.", (f"{gauge('tenant_auth_cache_entries')} / {gauge('tenant_auth_cache_capacity')}", "{{instance}} {{pool}} {{kind}}"), unit="percentunit", width=12, most=1)
     board.graph("Pushed out of memory", "For want of room.", (rate("tenant_auth_cache_evictions_total", by="pool, kind"), "{{pool}} {{kind}}"), unit="ops", width=12)

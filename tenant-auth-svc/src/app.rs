@@ -1,5 +1,6 @@
 //! The composition root: the only place that names every concrete type, and where the orders are written down.
 
+mod coverage;
 mod error;
 mod following;
 mod listening;
@@ -20,8 +21,8 @@ use std::{
 use tokio::sync::oneshot;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-pub use self::{error::StartError, running::Running};
 use self::{
+    coverage::CoverageProbe,
     listening::{Services, Watching},
     measuring::Meters,
     metering::Metering,
@@ -30,6 +31,7 @@ use self::{
     status::Witnesses,
     upkeep::{Pending, Upkeep},
 };
+pub use self::{error::StartError, running::Running};
 use crate::{
     build,
     config::{DatabaseConfig, Location, ServiceConfig},
@@ -37,6 +39,7 @@ use crate::{
         admin::Admin,
         clock::{Moment, SharedClock},
         freshness::World,
+        grace::Grace,
         session::Slides,
         sessions::Sessions,
         usage::Meter,
@@ -146,10 +149,12 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let uses = Arc::new(Uses::new(Arc::clone(&clock)));
     let keys = Keys::new(database.clone(), Arc::clone(&config.keys.peppers), Arc::clone(&uses));
     let oldest = Arc::new(Oldest::default());
+    let grace = Arc::new(Grace::new(config.memory.cache.lifetimes.grace));
     let memory = Cached::new(
         Coalesced::new(keys, load),
         config.memory.cache,
         Arc::clone(&clock),
+        Arc::clone(&grace),
         outlook(&hop, &heard),
         Arc::clone(&oldest),
     );
@@ -158,6 +163,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         Coalesced::new(SessionTable::new(database.clone()), load),
         session_cache,
         Arc::clone(&clock),
+        Arc::clone(&grace),
         outlook(&hop, &heard),
         Arc::clone(&oldest),
     );
@@ -241,6 +247,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         oldest,
         files: files.clone(),
         peppers,
+        coverage: CoverageProbe::new(memory.clone(), Arc::clone(&grace)),
     };
     let meters = Arc::new(Meters {
         witnesses: witnesses.clone(),

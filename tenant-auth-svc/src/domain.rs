@@ -10,6 +10,7 @@ pub mod change;
 pub mod clock;
 pub mod condition;
 pub mod freshness;
+pub mod grace;
 pub mod id;
 pub mod key;
 pub mod knowledge;

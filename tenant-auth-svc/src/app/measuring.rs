@@ -11,7 +11,7 @@ use crate::{
     },
     grpc::{places::Places, tally::Tallied},
     layer::metrics::{CODES, Rpcs},
-    ops::facts::{Facts, Feed},
+    ops::facts::{Facts, Feed, Left},
     store::{
         cached::CacheConfig,
         grouped::{Fate, Grouped, Table},
@@ -130,7 +130,16 @@ impl Meters {
         told.tell(&names::CACHE_EVICTIONS, evicted);
         told.numbers(&names::CACHE_LOADS, pools.iter().map(|(pool, now, ..)| (*pool, size(now.loads))));
         told.number(&names::CACHE_OLDEST, facts.oldest_answer.unwrap_or_default().as_secs_f64());
-        told.number(&names::CACHE_GRACE, key_room.lifetimes.grace.as_secs_f64());
+        told.number(&names::CACHE_GRACE, facts.grace.in_force.as_secs_f64());
+        let coverage = facts.grace.coverage;
+        let whole = || facts.grace.in_force.as_secs_f64();
+        let left = |left: Option<Left>| left.map_or_else(whole, Left::seconds);
+        let ends = [
+            ("oldest", left(coverage.and_then(|coverage| coverage.oldest))),
+            ("median", left(coverage.and_then(|coverage| coverage.median))),
+        ];
+        told.numbers(&names::CACHE_GRACE_ENDS, ends);
+        told.number(&names::CACHE_BEYOND_GRACE, float(coverage.map_or(0, |coverage| coverage.beyond)));
     }
 
     fn feed(&self, told: &mut Snapshot, facts: &Facts) {

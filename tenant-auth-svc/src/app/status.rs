@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use super::{
     Hop,
+    coverage::CoverageProbe,
     readiness::{Readiness, State},
     reloading::Reloading,
 };
@@ -32,6 +33,7 @@ pub(super) struct Witnesses {
     pub(super) oldest: Arc<Oldest>,
     pub(super) files: Reloading,
     pub(super) peppers: Arc<PepperGap>,
+    pub(super) coverage: CoverageProbe,
 }
 
 impl Witnesses {
@@ -44,14 +46,16 @@ impl Witnesses {
         let now = Moment::now(&self.clock);
         let (phase, since) = self.phase();
         let breaker = self.hop.inner();
+        let database = breaker.inner().condition();
         Facts {
             now,
             phase,
             since,
-            database: breaker.inner().condition(),
+            database,
             breaker_open: breaker.is_open(),
             feed: self.feed(now),
             oldest_answer: self.oldest.within_last_minute(now.monotonic),
+            grace: self.coverage.facts(now, database),
             files: self.files.refused(),
             pepper_missing: self.peppers.id().map(|id| id.as_str().to_owned()),
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
-    facts::{Facts, Feed, Phase},
+    facts::{Facts, Feed, Grace, Left, Phase},
     text::moment,
 };
 use crate::domain::clock::Moment;
@@ -45,12 +45,30 @@ pub(super) fn of(facts: &Facts) -> String {
             "callers_refused": facts.files.callers_refused,
             "certificates_refused": facts.files.certificates_refused,
         },
+        "grace": grace(facts.grace),
         "peppers": { "missing": facts.pepper_missing },
         "memory": { "oldest_answer_ms": facts.oldest_answer.map(millis) },
     })
     .to_string();
     text.push('\n');
     text
+}
+
+/// Ends are told as the time until then, negative once they are over.
+fn grace(grace: Grace) -> Value {
+    let left = |left: Left| match left {
+        Left::In(left) => Value::from(millis(left)),
+        Left::Over(ago) => Value::from(-i64::try_from(millis(ago)).unwrap_or(i64::MAX)),
+    };
+    let coverage = grace.coverage;
+    json!({
+        "in_force_ms": millis(grace.in_force),
+        "configured_ms": millis(grace.configured),
+        "set_until": grace.set_until.map(moment),
+        "oldest_key_ends_ms": coverage.and_then(|coverage| coverage.oldest).map(left),
+        "median_key_ends_ms": coverage.and_then(|coverage| coverage.median).map(left),
+        "keys_beyond": coverage.map(|coverage| coverage.beyond),
+    })
 }
 
 /// A moment, and how long ago it was.
@@ -69,7 +87,7 @@ fn millis(time: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::domain::{clock::UnixMillis, condition::Condition, store::FailureKind};
-    use crate::ops::facts::Files;
+    use crate::ops::facts::{Coverage, Files};
 
     fn at(seconds: u64) -> Moment {
         let monotonic = Duration::from_secs(seconds);
@@ -90,6 +108,16 @@ mod tests {
             breaker_open: true,
             feed: Feed::SilentSince(at(7)),
             oldest_answer: Some(Duration::from_millis(313_900)),
+            grace: Grace {
+                in_force: Duration::from_secs(60),
+                configured: Duration::from_secs(30),
+                set_until: Some(at(400).wall),
+                coverage: Some(Coverage {
+                    oldest: Some(Left::Over(Duration::from_secs(5))),
+                    median: Some(Left::In(Duration::from_secs(7))),
+                    beyond: 3,
+                }),
+            },
             files: Files::default(),
             pepper_missing: None,
         };
@@ -105,6 +133,11 @@ mod tests {
             "files": {
             "callers_refused": facts.files.callers_refused,
             "certificates_refused": facts.files.certificates_refused,
+        },
+        "grace": grace(facts.grace),
+        "grace": {
+            "in_force_ms": 60_000, "configured_ms": 30_000, "set_until": "2026-11-21T07:26:40Z",
+            "oldest_key_ends_ms": -5_000, "median_key_ends_ms": 7_000, "keys_beyond": 3,
         },
         "peppers": { "missing": null },
         "memory": { "oldest_answer_ms": 313_900 },
@@ -122,6 +155,12 @@ mod tests {
             breaker_open: false,
             feed: Feed::Off,
             oldest_answer: None,
+            grace: Grace {
+                in_force: Duration::ZERO,
+                configured: Duration::ZERO,
+                set_until: None,
+                coverage: None,
+            },
             files: Files::default(),
             pepper_missing: None,
         };
@@ -131,6 +170,7 @@ mod tests {
         assert_eq!(told["database"], nothing);
         assert_eq!(told["feed"], json!({ "state": "off", "last_heard": null, "ago_ms": null }));
         assert_eq!(told["memory"]["oldest_answer_ms"], Value::Null);
+        assert_eq!(told["grace"]["median_key_ends_ms"], Value::Null);
         let heard = Facts { feed: Feed::Heard(Duration::ZERO), database: None, ..facts.clone() };
         assert_eq!(read(&heard)["feed"]["state"], "heard");
         assert_eq!(read(&Facts { feed: Feed::NotHeard, ..facts })["feed"]["state"], "not_heard");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::facts::{Facts, Feed, Files, Phase};
+use super::facts::{Coverage, Facts, Feed, Files, Grace, Left, Phase};
 use crate::domain::clock::{Moment, UnixMillis};
 
 /// A line for the process and for each thing that it depends on.
@@ -13,6 +13,7 @@ pub(super) fn of(facts: &Facts) -> String {
         ("breaker", breaker(facts).to_owned()),
         ("feed", feed(facts)),
         ("memory", memory(facts)),
+        ("grace", grace(facts)),
         ("files", files(facts.files).to_owned()),
         ("peppers", peppers(facts)),
     ];
@@ -71,6 +72,26 @@ fn memory(facts: &Facts) -> String {
     }
 }
 
+fn grace(facts: &Facts) -> String {
+    let Grace { in_force, configured, set_until, coverage } = facts.grace;
+    let mut told = match set_until {
+        None => length(in_force),
+        Some(until) => {
+            format!("{} until {}, {} after that", length(in_force), moment(until), length(configured))
+        }
+    };
+    let Some(Coverage { oldest, median, beyond }) = coverage else { return told };
+    for (end, whose) in [(median, "the median key in use"), (oldest, "the oldest")] {
+        match end {
+            None => {}
+            Some(Left::In(left)) => told += &format!("; ends for {whose} in {}", length(left)),
+            Some(Left::Over(ago)) => told += &format!("; ended for {whose} {} ago", length(ago)),
+        }
+    }
+    told += &format!("; keys beyond it: {beyond}");
+    told
+}
+
 fn files(files: Files) -> &'static str {
     match (files.callers_refused, files.certificates_refused) {
         (false, false) => "in force",
@@ -126,6 +147,16 @@ mod tests {
             breaker_open: true,
             feed: Feed::SilentSince(at(7)),
             oldest_answer: Some(Duration::from_millis(313_900)),
+            grace: Grace {
+                in_force: Duration::from_secs(28_800),
+                configured: Duration::from_secs(14_400),
+                set_until: Some(at(3_600).wall),
+                coverage: Some(Coverage {
+                    oldest: Some(Left::Over(Duration::from_secs(5))),
+                    median: Some(Left::In(Duration::from_secs(700))),
+                    beyond: 3,
+                }),
+            },
             files: Files::default(),
             pepper_missing: None,
         };
@@ -137,6 +168,8 @@ database  failing (timed_out) since 2026-11-21T07:20:08Z, 312 s
 breaker   open: the database is asked once or twice a second, to see whether it is back
 feed      silent since 2026-11-21T07:20:07Z, 313 s
 memory    oldest answer in the last minute: 313 s
+grace     28800 s until 2026-11-21T08:20:00Z, 14400 s after that; ends for the median key in use in 700 s; ended for the \
+oldest 5 s ago; keys beyond it: 3
 files     in force
 peppers   none is missing
 "
@@ -153,6 +186,12 @@ peppers   none is missing
             breaker_open: false,
             feed: Feed::NotHeard,
             oldest_answer: None,
+            grace: Grace {
+                in_force: Duration::from_secs(14_400),
+                configured: Duration::from_secs(14_400),
+                set_until: None,
+                coverage: None,
+            },
             files: Files::default(),
             pepper_missing: None,
         };
@@ -164,6 +203,7 @@ database  not asked yet
 breaker   closed
 feed      not heard yet
 memory    no answer in the last minute
+grace     14400 s
 files     in force
 peppers   none is missing
 "

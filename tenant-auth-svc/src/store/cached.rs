@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::figures::Size;
+pub use self::figures::{Coverage, Size};
 use self::{
     fence::Epoch,
     flight::{Flight, Outcomes},
@@ -37,6 +37,7 @@ use crate::domain::{
     change::{BySubject, Forget, ForgetAbsence, News},
     clock::SharedClock,
     freshness::{Lifetimes, World},
+    grace::Grace,
     knowledge::{Knowledge, RecordSource},
     store::{FailureKind, MAX_LOOKUP, StoreError, StoredDigest},
     verdict::{Revision, Source},
@@ -91,11 +92,12 @@ impl<L: Lookup> fmt::Debug for Cached<L> {
 }
 
 impl<L: Lookup> Cached<L> {
-    /// Remembers what `store` says; `oldest` is told how old the answers are that are no longer fresh.
+    /// Remembers what `store` says, and answers with it in an outage for as long as `grace` allows; `oldest` is told how old the answers are that are no longer fresh.
     pub fn new(
         store: Coalesced<L>,
         config: CacheConfig,
         clock: SharedClock,
+        grace: Arc<Grace>,
         outlook: Outlook,
         oldest: Arc<Oldest>,
     ) -> Self {
@@ -104,7 +106,7 @@ impl<L: Lookup> Cached<L> {
             clock,
             outlook,
             oldest,
-            pool: Pool::new(config),
+            pool: Pool::new(config, grace),
             flights: Mutex::default(),
             revision: AtomicI64::new(0),
             misses: Counts::new(1),

@@ -100,7 +100,11 @@ metrics! {
     CACHE_OLDEST = Gauge "tenant_auth_cache_oldest_answer_seconds" "s" []
         "Age of the oldest answer given from memory within the last minute, of those no longer fresh; 0 when there was none.";
     CACHE_GRACE = Gauge "tenant_auth_cache_grace_seconds" "s" []
-        "Age up to which memory may answer while the database does not (TENANT_AUTH_CACHE_GRACE).";
+        "Age up to which memory may answer while the database does not (TENANT_AUTH_CACHE_GRACE, or what an operator has set).";
+    CACHE_GRACE_ENDS = Gauge "tenant_auth_cache_grace_ends_seconds" "s" ["of"]
+        "Time until the grace ends for the oldest and for the median of the keys in use (loaded within the last hour before the database went away, or since), negative once it has; the whole grace while the database answers.";
+    CACHE_BEYOND_GRACE = Gauge "tenant_auth_cache_beyond_grace_records" "1" []
+        "Keys in memory that the grace does not cover any more while the database is away; 0 while it answers.";
     // The change feed, and who listens to it.
     FEED_ENABLED = Gauge "tenant_auth_feed_enabled" "1" []
         "1 where the change feed is followed (TENANT_AUTH_FEED_INTERVAL).";

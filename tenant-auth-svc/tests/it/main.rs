@@ -21,6 +21,7 @@ mod feed;
 mod flood;
 mod frames;
 mod freshness;
+mod grace;
 mod grpcurl;
 mod harness;
 mod health;
