@@ -40,6 +40,7 @@ use crate::{
         clock::{Moment, SharedClock},
         freshness::World,
         grace::Grace,
+        outage::OutageGrace,
         session::Slides,
         sessions::Sessions,
         usage::Meter,
@@ -177,6 +178,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let revision = memory.clone();
     let validator = Arc::new(Validator::new(memory.clone(), format, Arc::clone(&clock)));
 
+    let outage = Arc::new(OutageGrace::new(Arc::clone(&grace), database.clone(), Arc::clone(&clock)));
     let slides = Arc::new(Slides::default());
     let sessions = Arc::new(Sessions::new(
         database.clone(),
@@ -193,7 +195,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let services = Services {
         hits: Arc::clone(&validator),
         validation: ValidationRpc::new(Arc::clone(&validator), Arc::clone(&sessions), load),
-        admin: AdminRpc::new(Arc::clone(&admin)),
+        admin: AdminRpc::new(Arc::clone(&admin), Arc::clone(&outage)),
         info: InfoRpc(ServerInfo {
             build: build::THIS,
             remote,
@@ -231,7 +233,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         database,
         memories.clone(),
         config.memory.cache.keys,
-        Pending { uses, slides },
+        Pending { uses, slides, outage },
         Arc::clone(&clock),
         readiness.clone(),
     );

@@ -14,6 +14,7 @@ pub mod grace;
 pub mod id;
 pub mod key;
 pub mod knowledge;
+pub mod outage;
 pub mod page;
 pub mod scope;
 pub mod session;

@@ -1,6 +1,7 @@
 //! What can be asked for: one file per group of commands.
 
 pub(crate) mod audit;
+pub(crate) mod grace;
 pub(crate) mod import;
 pub(crate) mod key;
 pub(crate) mod session;
@@ -52,6 +53,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Tenant(command) => tenant::run(context, command).await,
         Command::Key(command) => key::run(context, command).await,
         Command::Session(command) => session::run(context, command).await,
+        Command::Grace(command) => grace::run(context, command).await,
         Command::Audit(command) => audit::run(context, command).await,
         Command::Usage(command) => usage::run(context, command).await,
         Command::Validate(command) => validate::run(context, command).await,

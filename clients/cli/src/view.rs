@@ -1,6 +1,7 @@
 //! Results, as they are shown.
 
 mod audit;
+mod grace;
 mod import;
 mod info;
 mod key;
@@ -13,6 +14,7 @@ use prost_types::Timestamp;
 
 pub(crate) use self::{
     audit::AuditView,
+    grace::GraceView,
     import::{ImportView, RefusedRow},
     info::InfoView,
     key::{IssuedView, KeyView, KeysView, RotatedView},

@@ -1946,6 +1946,411 @@ func (x *AuditEvent) GetDetail() string {
 	return ""
 }
 
+// How long one replica goes by memory while the database is away.
+type OutageGrace struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is in force there now.
+	Grace *durationpb.Duration `protobuf:"bytes,1,opt,name=grace,proto3" json:"grace,omitempty"`
+	// What is configured there.
+	Configured *durationpb.Duration `protobuf:"bytes,2,opt,name=configured,proto3" json:"configured,omitempty"`
+	// When what is configured holds again; unset if it does now.
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// Why another one was set; empty if what is configured holds.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutageGrace) Reset() {
+	*x = OutageGrace{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutageGrace) String() string {
+	return redacted(x)
+}
+
+func (x *OutageGrace) GoString() string {
+	return redacted(x)
+}
+
+func (*OutageGrace) ProtoMessage() {}
+
+func (x *OutageGrace) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutageGrace.ProtoReflect.Descriptor instead.
+func (*OutageGrace) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *OutageGrace) GetGrace() *durationpb.Duration {
+	if x != nil {
+		return x.Grace
+	}
+	return nil
+}
+
+func (x *OutageGrace) GetConfigured() *durationpb.Duration {
+	if x != nil {
+		return x.Configured
+	}
+	return nil
+}
+
+func (x *OutageGrace) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *OutageGrace) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// Asks for the grace of the replica that answers.
+type GetOutageGraceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetOutageGraceRequest) Reset() {
+	*x = GetOutageGraceRequest{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetOutageGraceRequest) String() string {
+	return redacted(x)
+}
+
+func (x *GetOutageGraceRequest) GoString() string {
+	return redacted(x)
+}
+
+func (*GetOutageGraceRequest) ProtoMessage() {}
+
+func (x *GetOutageGraceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetOutageGraceRequest.ProtoReflect.Descriptor instead.
+func (*GetOutageGraceRequest) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{28}
+}
+
+// The grace of the replica that answers.
+type GetOutageGraceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of this replica, and no other.
+	Grace         *OutageGrace `protobuf:"bytes,1,opt,name=grace,proto3" json:"grace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetOutageGraceResponse) Reset() {
+	*x = GetOutageGraceResponse{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetOutageGraceResponse) String() string {
+	return redacted(x)
+}
+
+func (x *GetOutageGraceResponse) GoString() string {
+	return redacted(x)
+}
+
+func (*GetOutageGraceResponse) ProtoMessage() {}
+
+func (x *GetOutageGraceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetOutageGraceResponse.ProtoReflect.Descriptor instead.
+func (*GetOutageGraceResponse) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *GetOutageGraceResponse) GetGrace() *OutageGrace {
+	if x != nil {
+		return x.Grace
+	}
+	return nil
+}
+
+// Another grace for the replica that answers.
+type SetOutageGraceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From 0 to 7 days: up to which age memory may answer while the database is away.
+	Grace *durationpb.Duration `protobuf:"bytes,1,opt,name=grace,proto3" json:"grace,omitempty"`
+	// For how long it holds: more than 0, and at most 7 days.
+	ExpiresIn *durationpb.Duration `protobuf:"bytes,2,opt,name=expires_in,json=expiresIn,proto3" json:"expires_in,omitempty"`
+	// Why, for whoever asks later: 1 to 256 characters.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetOutageGraceRequest) Reset() {
+	*x = SetOutageGraceRequest{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetOutageGraceRequest) String() string {
+	return redacted(x)
+}
+
+func (x *SetOutageGraceRequest) GoString() string {
+	return redacted(x)
+}
+
+func (*SetOutageGraceRequest) ProtoMessage() {}
+
+func (x *SetOutageGraceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetOutageGraceRequest.ProtoReflect.Descriptor instead.
+func (*SetOutageGraceRequest) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *SetOutageGraceRequest) GetGrace() *durationpb.Duration {
+	if x != nil {
+		return x.Grace
+	}
+	return nil
+}
+
+func (x *SetOutageGraceRequest) GetExpiresIn() *durationpb.Duration {
+	if x != nil {
+		return x.ExpiresIn
+	}
+	return nil
+}
+
+func (x *SetOutageGraceRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// What holds now.
+type SetOutageGraceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of this replica, and no other.
+	Grace *OutageGrace `protobuf:"bytes,1,opt,name=grace,proto3" json:"grace,omitempty"`
+	// Whether the audit log holds the change. If not, the service's log does, and the audit log will when the database is back, unless
+	// the process ends before.
+	Audited       bool `protobuf:"varint,2,opt,name=audited,proto3" json:"audited,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetOutageGraceResponse) Reset() {
+	*x = SetOutageGraceResponse{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetOutageGraceResponse) String() string {
+	return redacted(x)
+}
+
+func (x *SetOutageGraceResponse) GoString() string {
+	return redacted(x)
+}
+
+func (*SetOutageGraceResponse) ProtoMessage() {}
+
+func (x *SetOutageGraceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetOutageGraceResponse.ProtoReflect.Descriptor instead.
+func (*SetOutageGraceResponse) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *SetOutageGraceResponse) GetGrace() *OutageGrace {
+	if x != nil {
+		return x.Grace
+	}
+	return nil
+}
+
+func (x *SetOutageGraceResponse) GetAudited() bool {
+	if x != nil {
+		return x.Audited
+	}
+	return false
+}
+
+// The end of what was set.
+type ResetOutageGraceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why, for whoever asks later: 1 to 256 characters.
+	Reason        string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetOutageGraceRequest) Reset() {
+	*x = ResetOutageGraceRequest{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetOutageGraceRequest) String() string {
+	return redacted(x)
+}
+
+func (x *ResetOutageGraceRequest) GoString() string {
+	return redacted(x)
+}
+
+func (*ResetOutageGraceRequest) ProtoMessage() {}
+
+func (x *ResetOutageGraceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetOutageGraceRequest.ProtoReflect.Descriptor instead.
+func (*ResetOutageGraceRequest) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ResetOutageGraceRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// What holds now.
+type ResetOutageGraceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of this replica, and no other.
+	Grace *OutageGrace `protobuf:"bytes,1,opt,name=grace,proto3" json:"grace,omitempty"`
+	// As in SetOutageGraceResponse.
+	Audited       bool `protobuf:"varint,2,opt,name=audited,proto3" json:"audited,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetOutageGraceResponse) Reset() {
+	*x = ResetOutageGraceResponse{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetOutageGraceResponse) String() string {
+	return redacted(x)
+}
+
+func (x *ResetOutageGraceResponse) GoString() string {
+	return redacted(x)
+}
+
+func (*ResetOutageGraceResponse) ProtoMessage() {}
+
+func (x *ResetOutageGraceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetOutageGraceResponse.ProtoReflect.Descriptor instead.
+func (*ResetOutageGraceResponse) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ResetOutageGraceResponse) GetGrace() *OutageGrace {
+	if x != nil {
+		return x.Grace
+	}
+	return nil
+}
+
+func (x *ResetOutageGraceResponse) GetAudited() bool {
+	if x != nil {
+		return x.Audited
+	}
+	return false
+}
+
 var File_tenantauth_v1_admin_proto protoreflect.FileDescriptor
 
 const file_tenantauth_v1_admin_proto_rawDesc = "" +
@@ -2076,11 +2481,35 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\ttenant_id\x18\x06 \x01(\tR\btenantId\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\a \x01(\tR\trequestId\x12\x16\n" +
-	"\x06detail\x18\b \x01(\tR\x06detail*d\n" +
+	"\x06detail\x18\b \x01(\tR\x06detail\"\xcc\x01\n" +
+	"\vOutageGrace\x12/\n" +
+	"\x05grace\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05grace\x129\n" +
+	"\n" +
+	"configured\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"configured\x129\n" +
+	"\n" +
+	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x17\n" +
+	"\x15GetOutageGraceRequest\"J\n" +
+	"\x16GetOutageGraceResponse\x120\n" +
+	"\x05grace\x18\x01 \x01(\v2\x1a.tenantauth.v1.OutageGraceR\x05grace\"\x9a\x01\n" +
+	"\x15SetOutageGraceRequest\x12/\n" +
+	"\x05grace\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05grace\x128\n" +
+	"\n" +
+	"expires_in\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\texpiresIn\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"d\n" +
+	"\x16SetOutageGraceResponse\x120\n" +
+	"\x05grace\x18\x01 \x01(\v2\x1a.tenantauth.v1.OutageGraceR\x05grace\x12\x18\n" +
+	"\aaudited\x18\x02 \x01(\bR\aaudited\"1\n" +
+	"\x17ResetOutageGraceRequest\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"f\n" +
+	"\x18ResetOutageGraceResponse\x120\n" +
+	"\x05grace\x18\x01 \x01(\v2\x1a.tenantauth.v1.OutageGraceR\x05grace\x12\x18\n" +
+	"\aaudited\x18\x02 \x01(\bR\aaudited*d\n" +
 	"\fTenantStatus\x12\x1d\n" +
 	"\x19TENANT_STATUS_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14TENANT_STATUS_ACTIVE\x10\x01\x12\x1b\n" +
-	"\x17TENANT_STATUS_SUSPENDED\x10\x022\xb1\a\n" +
+	"\x17TENANT_STATUS_SUSPENDED\x10\x022\xd4\t\n" +
 	"\fAdminService\x12W\n" +
 	"\fCreateTenant\x12\".tenantauth.v1.CreateTenantRequest\x1a#.tenantauth.v1.CreateTenantResponse\x12N\n" +
 	"\tGetTenant\x12\x1f.tenantauth.v1.GetTenantRequest\x1a .tenantauth.v1.GetTenantResponse\x12T\n" +
@@ -2093,7 +2522,10 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\tRotateKey\x12\x1f.tenantauth.v1.RotateKeyRequest\x1a .tenantauth.v1.RotateKeyResponse\x12N\n" +
 	"\tRevokeKey\x12\x1f.tenantauth.v1.RevokeKeyRequest\x1a .tenantauth.v1.RevokeKeyResponse\x12K\n" +
 	"\bListKeys\x12\x1e.tenantauth.v1.ListKeysRequest\x1a\x1f.tenantauth.v1.ListKeysResponse\x12`\n" +
-	"\x0fListAuditEvents\x12%.tenantauth.v1.ListAuditEventsRequest\x1a&.tenantauth.v1.ListAuditEventsResponseb\x06proto3"
+	"\x0fListAuditEvents\x12%.tenantauth.v1.ListAuditEventsRequest\x1a&.tenantauth.v1.ListAuditEventsResponse\x12]\n" +
+	"\x0eGetOutageGrace\x12$.tenantauth.v1.GetOutageGraceRequest\x1a%.tenantauth.v1.GetOutageGraceResponse\x12]\n" +
+	"\x0eSetOutageGrace\x12$.tenantauth.v1.SetOutageGraceRequest\x1a%.tenantauth.v1.SetOutageGraceResponse\x12c\n" +
+	"\x10ResetOutageGrace\x12&.tenantauth.v1.ResetOutageGraceRequest\x1a'.tenantauth.v1.ResetOutageGraceResponseb\x06proto3"
 
 var (
 	file_tenantauth_v1_admin_proto_rawDescOnce sync.Once
@@ -2108,95 +2540,116 @@ func file_tenantauth_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_tenantauth_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tenantauth_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_tenantauth_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_tenantauth_v1_admin_proto_goTypes = []any{
-	(TenantStatus)(0),               // 0: tenantauth.v1.TenantStatus
-	(*Tenant)(nil),                  // 1: tenantauth.v1.Tenant
-	(*ApiKey)(nil),                  // 2: tenantauth.v1.ApiKey
-	(*CreateTenantRequest)(nil),     // 3: tenantauth.v1.CreateTenantRequest
-	(*CreateTenantResponse)(nil),    // 4: tenantauth.v1.CreateTenantResponse
-	(*GetTenantRequest)(nil),        // 5: tenantauth.v1.GetTenantRequest
-	(*GetTenantResponse)(nil),       // 6: tenantauth.v1.GetTenantResponse
-	(*ListTenantsRequest)(nil),      // 7: tenantauth.v1.ListTenantsRequest
-	(*ListTenantsResponse)(nil),     // 8: tenantauth.v1.ListTenantsResponse
-	(*SuspendTenantRequest)(nil),    // 9: tenantauth.v1.SuspendTenantRequest
-	(*SuspendTenantResponse)(nil),   // 10: tenantauth.v1.SuspendTenantResponse
-	(*ResumeTenantRequest)(nil),     // 11: tenantauth.v1.ResumeTenantRequest
-	(*ResumeTenantResponse)(nil),    // 12: tenantauth.v1.ResumeTenantResponse
-	(*IssueKeyRequest)(nil),         // 13: tenantauth.v1.IssueKeyRequest
-	(*IssueKeyResponse)(nil),        // 14: tenantauth.v1.IssueKeyResponse
-	(*ImportKeysRequest)(nil),       // 15: tenantauth.v1.ImportKeysRequest
-	(*ImportKey)(nil),               // 16: tenantauth.v1.ImportKey
-	(*ImportKeysResponse)(nil),      // 17: tenantauth.v1.ImportKeysResponse
-	(*ImportKeyResult)(nil),         // 18: tenantauth.v1.ImportKeyResult
-	(*RotateKeyRequest)(nil),        // 19: tenantauth.v1.RotateKeyRequest
-	(*RotateKeyResponse)(nil),       // 20: tenantauth.v1.RotateKeyResponse
-	(*RevokeKeyRequest)(nil),        // 21: tenantauth.v1.RevokeKeyRequest
-	(*RevokeKeyResponse)(nil),       // 22: tenantauth.v1.RevokeKeyResponse
-	(*ListKeysRequest)(nil),         // 23: tenantauth.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),        // 24: tenantauth.v1.ListKeysResponse
-	(*ListAuditEventsRequest)(nil),  // 25: tenantauth.v1.ListAuditEventsRequest
-	(*ListAuditEventsResponse)(nil), // 26: tenantauth.v1.ListAuditEventsResponse
-	(*AuditEvent)(nil),              // 27: tenantauth.v1.AuditEvent
-	(*timestamppb.Timestamp)(nil),   // 28: google.protobuf.Timestamp
-	(*status.Status)(nil),           // 29: google.rpc.Status
-	(*durationpb.Duration)(nil),     // 30: google.protobuf.Duration
+	(TenantStatus)(0),                // 0: tenantauth.v1.TenantStatus
+	(*Tenant)(nil),                   // 1: tenantauth.v1.Tenant
+	(*ApiKey)(nil),                   // 2: tenantauth.v1.ApiKey
+	(*CreateTenantRequest)(nil),      // 3: tenantauth.v1.CreateTenantRequest
+	(*CreateTenantResponse)(nil),     // 4: tenantauth.v1.CreateTenantResponse
+	(*GetTenantRequest)(nil),         // 5: tenantauth.v1.GetTenantRequest
+	(*GetTenantResponse)(nil),        // 6: tenantauth.v1.GetTenantResponse
+	(*ListTenantsRequest)(nil),       // 7: tenantauth.v1.ListTenantsRequest
+	(*ListTenantsResponse)(nil),      // 8: tenantauth.v1.ListTenantsResponse
+	(*SuspendTenantRequest)(nil),     // 9: tenantauth.v1.SuspendTenantRequest
+	(*SuspendTenantResponse)(nil),    // 10: tenantauth.v1.SuspendTenantResponse
+	(*ResumeTenantRequest)(nil),      // 11: tenantauth.v1.ResumeTenantRequest
+	(*ResumeTenantResponse)(nil),     // 12: tenantauth.v1.ResumeTenantResponse
+	(*IssueKeyRequest)(nil),          // 13: tenantauth.v1.IssueKeyRequest
+	(*IssueKeyResponse)(nil),         // 14: tenantauth.v1.IssueKeyResponse
+	(*ImportKeysRequest)(nil),        // 15: tenantauth.v1.ImportKeysRequest
+	(*ImportKey)(nil),                // 16: tenantauth.v1.ImportKey
+	(*ImportKeysResponse)(nil),       // 17: tenantauth.v1.ImportKeysResponse
+	(*ImportKeyResult)(nil),          // 18: tenantauth.v1.ImportKeyResult
+	(*RotateKeyRequest)(nil),         // 19: tenantauth.v1.RotateKeyRequest
+	(*RotateKeyResponse)(nil),        // 20: tenantauth.v1.RotateKeyResponse
+	(*RevokeKeyRequest)(nil),         // 21: tenantauth.v1.RevokeKeyRequest
+	(*RevokeKeyResponse)(nil),        // 22: tenantauth.v1.RevokeKeyResponse
+	(*ListKeysRequest)(nil),          // 23: tenantauth.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),         // 24: tenantauth.v1.ListKeysResponse
+	(*ListAuditEventsRequest)(nil),   // 25: tenantauth.v1.ListAuditEventsRequest
+	(*ListAuditEventsResponse)(nil),  // 26: tenantauth.v1.ListAuditEventsResponse
+	(*AuditEvent)(nil),               // 27: tenantauth.v1.AuditEvent
+	(*OutageGrace)(nil),              // 28: tenantauth.v1.OutageGrace
+	(*GetOutageGraceRequest)(nil),    // 29: tenantauth.v1.GetOutageGraceRequest
+	(*GetOutageGraceResponse)(nil),   // 30: tenantauth.v1.GetOutageGraceResponse
+	(*SetOutageGraceRequest)(nil),    // 31: tenantauth.v1.SetOutageGraceRequest
+	(*SetOutageGraceResponse)(nil),   // 32: tenantauth.v1.SetOutageGraceResponse
+	(*ResetOutageGraceRequest)(nil),  // 33: tenantauth.v1.ResetOutageGraceRequest
+	(*ResetOutageGraceResponse)(nil), // 34: tenantauth.v1.ResetOutageGraceResponse
+	(*timestamppb.Timestamp)(nil),    // 35: google.protobuf.Timestamp
+	(*status.Status)(nil),            // 36: google.rpc.Status
+	(*durationpb.Duration)(nil),      // 37: google.protobuf.Duration
 }
 var file_tenantauth_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: tenantauth.v1.Tenant.status:type_name -> tenantauth.v1.TenantStatus
-	28, // 1: tenantauth.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
-	28, // 2: tenantauth.v1.Tenant.updated_at:type_name -> google.protobuf.Timestamp
-	28, // 3: tenantauth.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
-	28, // 4: tenantauth.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
-	28, // 5: tenantauth.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
-	28, // 6: tenantauth.v1.ApiKey.last_used_at:type_name -> google.protobuf.Timestamp
+	35, // 1: tenantauth.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
+	35, // 2: tenantauth.v1.Tenant.updated_at:type_name -> google.protobuf.Timestamp
+	35, // 3: tenantauth.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
+	35, // 4: tenantauth.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
+	35, // 5: tenantauth.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
+	35, // 6: tenantauth.v1.ApiKey.last_used_at:type_name -> google.protobuf.Timestamp
 	1,  // 7: tenantauth.v1.CreateTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
 	1,  // 8: tenantauth.v1.GetTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
 	1,  // 9: tenantauth.v1.ListTenantsResponse.tenants:type_name -> tenantauth.v1.Tenant
 	1,  // 10: tenantauth.v1.SuspendTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
 	1,  // 11: tenantauth.v1.ResumeTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	28, // 12: tenantauth.v1.IssueKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	35, // 12: tenantauth.v1.IssueKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
 	2,  // 13: tenantauth.v1.IssueKeyResponse.key:type_name -> tenantauth.v1.ApiKey
 	16, // 14: tenantauth.v1.ImportKeysRequest.keys:type_name -> tenantauth.v1.ImportKey
-	28, // 15: tenantauth.v1.ImportKey.created_at:type_name -> google.protobuf.Timestamp
-	28, // 16: tenantauth.v1.ImportKey.expires_at:type_name -> google.protobuf.Timestamp
+	35, // 15: tenantauth.v1.ImportKey.created_at:type_name -> google.protobuf.Timestamp
+	35, // 16: tenantauth.v1.ImportKey.expires_at:type_name -> google.protobuf.Timestamp
 	18, // 17: tenantauth.v1.ImportKeysResponse.results:type_name -> tenantauth.v1.ImportKeyResult
-	29, // 18: tenantauth.v1.ImportKeyResult.error:type_name -> google.rpc.Status
-	30, // 19: tenantauth.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	28, // 20: tenantauth.v1.RotateKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	36, // 18: tenantauth.v1.ImportKeyResult.error:type_name -> google.rpc.Status
+	37, // 19: tenantauth.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	35, // 20: tenantauth.v1.RotateKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
 	2,  // 21: tenantauth.v1.RotateKeyResponse.key:type_name -> tenantauth.v1.ApiKey
 	2,  // 22: tenantauth.v1.RotateKeyResponse.replaced:type_name -> tenantauth.v1.ApiKey
 	2,  // 23: tenantauth.v1.RevokeKeyResponse.key:type_name -> tenantauth.v1.ApiKey
 	2,  // 24: tenantauth.v1.ListKeysResponse.keys:type_name -> tenantauth.v1.ApiKey
 	27, // 25: tenantauth.v1.ListAuditEventsResponse.events:type_name -> tenantauth.v1.AuditEvent
-	28, // 26: tenantauth.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
-	3,  // 27: tenantauth.v1.AdminService.CreateTenant:input_type -> tenantauth.v1.CreateTenantRequest
-	5,  // 28: tenantauth.v1.AdminService.GetTenant:input_type -> tenantauth.v1.GetTenantRequest
-	7,  // 29: tenantauth.v1.AdminService.ListTenants:input_type -> tenantauth.v1.ListTenantsRequest
-	9,  // 30: tenantauth.v1.AdminService.SuspendTenant:input_type -> tenantauth.v1.SuspendTenantRequest
-	11, // 31: tenantauth.v1.AdminService.ResumeTenant:input_type -> tenantauth.v1.ResumeTenantRequest
-	13, // 32: tenantauth.v1.AdminService.IssueKey:input_type -> tenantauth.v1.IssueKeyRequest
-	15, // 33: tenantauth.v1.AdminService.ImportKeys:input_type -> tenantauth.v1.ImportKeysRequest
-	19, // 34: tenantauth.v1.AdminService.RotateKey:input_type -> tenantauth.v1.RotateKeyRequest
-	21, // 35: tenantauth.v1.AdminService.RevokeKey:input_type -> tenantauth.v1.RevokeKeyRequest
-	23, // 36: tenantauth.v1.AdminService.ListKeys:input_type -> tenantauth.v1.ListKeysRequest
-	25, // 37: tenantauth.v1.AdminService.ListAuditEvents:input_type -> tenantauth.v1.ListAuditEventsRequest
-	4,  // 38: tenantauth.v1.AdminService.CreateTenant:output_type -> tenantauth.v1.CreateTenantResponse
-	6,  // 39: tenantauth.v1.AdminService.GetTenant:output_type -> tenantauth.v1.GetTenantResponse
-	8,  // 40: tenantauth.v1.AdminService.ListTenants:output_type -> tenantauth.v1.ListTenantsResponse
-	10, // 41: tenantauth.v1.AdminService.SuspendTenant:output_type -> tenantauth.v1.SuspendTenantResponse
-	12, // 42: tenantauth.v1.AdminService.ResumeTenant:output_type -> tenantauth.v1.ResumeTenantResponse
-	14, // 43: tenantauth.v1.AdminService.IssueKey:output_type -> tenantauth.v1.IssueKeyResponse
-	17, // 44: tenantauth.v1.AdminService.ImportKeys:output_type -> tenantauth.v1.ImportKeysResponse
-	20, // 45: tenantauth.v1.AdminService.RotateKey:output_type -> tenantauth.v1.RotateKeyResponse
-	22, // 46: tenantauth.v1.AdminService.RevokeKey:output_type -> tenantauth.v1.RevokeKeyResponse
-	24, // 47: tenantauth.v1.AdminService.ListKeys:output_type -> tenantauth.v1.ListKeysResponse
-	26, // 48: tenantauth.v1.AdminService.ListAuditEvents:output_type -> tenantauth.v1.ListAuditEventsResponse
-	38, // [38:49] is the sub-list for method output_type
-	27, // [27:38] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	35, // 26: tenantauth.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
+	37, // 27: tenantauth.v1.OutageGrace.grace:type_name -> google.protobuf.Duration
+	37, // 28: tenantauth.v1.OutageGrace.configured:type_name -> google.protobuf.Duration
+	35, // 29: tenantauth.v1.OutageGrace.expires_at:type_name -> google.protobuf.Timestamp
+	28, // 30: tenantauth.v1.GetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
+	37, // 31: tenantauth.v1.SetOutageGraceRequest.grace:type_name -> google.protobuf.Duration
+	37, // 32: tenantauth.v1.SetOutageGraceRequest.expires_in:type_name -> google.protobuf.Duration
+	28, // 33: tenantauth.v1.SetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
+	28, // 34: tenantauth.v1.ResetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
+	3,  // 35: tenantauth.v1.AdminService.CreateTenant:input_type -> tenantauth.v1.CreateTenantRequest
+	5,  // 36: tenantauth.v1.AdminService.GetTenant:input_type -> tenantauth.v1.GetTenantRequest
+	7,  // 37: tenantauth.v1.AdminService.ListTenants:input_type -> tenantauth.v1.ListTenantsRequest
+	9,  // 38: tenantauth.v1.AdminService.SuspendTenant:input_type -> tenantauth.v1.SuspendTenantRequest
+	11, // 39: tenantauth.v1.AdminService.ResumeTenant:input_type -> tenantauth.v1.ResumeTenantRequest
+	13, // 40: tenantauth.v1.AdminService.IssueKey:input_type -> tenantauth.v1.IssueKeyRequest
+	15, // 41: tenantauth.v1.AdminService.ImportKeys:input_type -> tenantauth.v1.ImportKeysRequest
+	19, // 42: tenantauth.v1.AdminService.RotateKey:input_type -> tenantauth.v1.RotateKeyRequest
+	21, // 43: tenantauth.v1.AdminService.RevokeKey:input_type -> tenantauth.v1.RevokeKeyRequest
+	23, // 44: tenantauth.v1.AdminService.ListKeys:input_type -> tenantauth.v1.ListKeysRequest
+	25, // 45: tenantauth.v1.AdminService.ListAuditEvents:input_type -> tenantauth.v1.ListAuditEventsRequest
+	29, // 46: tenantauth.v1.AdminService.GetOutageGrace:input_type -> tenantauth.v1.GetOutageGraceRequest
+	31, // 47: tenantauth.v1.AdminService.SetOutageGrace:input_type -> tenantauth.v1.SetOutageGraceRequest
+	33, // 48: tenantauth.v1.AdminService.ResetOutageGrace:input_type -> tenantauth.v1.ResetOutageGraceRequest
+	4,  // 49: tenantauth.v1.AdminService.CreateTenant:output_type -> tenantauth.v1.CreateTenantResponse
+	6,  // 50: tenantauth.v1.AdminService.GetTenant:output_type -> tenantauth.v1.GetTenantResponse
+	8,  // 51: tenantauth.v1.AdminService.ListTenants:output_type -> tenantauth.v1.ListTenantsResponse
+	10, // 52: tenantauth.v1.AdminService.SuspendTenant:output_type -> tenantauth.v1.SuspendTenantResponse
+	12, // 53: tenantauth.v1.AdminService.ResumeTenant:output_type -> tenantauth.v1.ResumeTenantResponse
+	14, // 54: tenantauth.v1.AdminService.IssueKey:output_type -> tenantauth.v1.IssueKeyResponse
+	17, // 55: tenantauth.v1.AdminService.ImportKeys:output_type -> tenantauth.v1.ImportKeysResponse
+	20, // 56: tenantauth.v1.AdminService.RotateKey:output_type -> tenantauth.v1.RotateKeyResponse
+	22, // 57: tenantauth.v1.AdminService.RevokeKey:output_type -> tenantauth.v1.RevokeKeyResponse
+	24, // 58: tenantauth.v1.AdminService.ListKeys:output_type -> tenantauth.v1.ListKeysResponse
+	26, // 59: tenantauth.v1.AdminService.ListAuditEvents:output_type -> tenantauth.v1.ListAuditEventsResponse
+	30, // 60: tenantauth.v1.AdminService.GetOutageGrace:output_type -> tenantauth.v1.GetOutageGraceResponse
+	32, // 61: tenantauth.v1.AdminService.SetOutageGrace:output_type -> tenantauth.v1.SetOutageGraceResponse
+	34, // 62: tenantauth.v1.AdminService.ResetOutageGrace:output_type -> tenantauth.v1.ResetOutageGraceResponse
+	49, // [49:63] is the sub-list for method output_type
+	35, // [35:49] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_tenantauth_v1_admin_proto_init() }
@@ -2215,7 +2668,7 @@ func file_tenantauth_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tenantauth_v1_admin_proto_rawDesc), len(file_tenantauth_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   27,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -3,6 +3,7 @@
 mod admin;
 mod encoded;
 mod fields;
+mod grace;
 mod session;
 mod time;
 mod usage;
@@ -17,6 +18,7 @@ pub(super) use self::{
         tenant_message,
     },
     encoded::{FRAME_HEAD, framed_decision, framed_decisions},
+    grace::{grace_message, reset_grace_request, set_grace_request},
     session::{
         bind_request, bind_response, list_sessions_request, list_sessions_response, session_decision_message,
         session_question, unbind_request,

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use self::peppers::PepperGap;
 use super::engine::{Engine, Row};
 use crate::domain::{
-    audit::{AuditEvent, AuditFilter},
+    audit::{AuditEntry, AuditEvent, AuditFilter, AuditStore},
     clock::UnixMillis,
     id::{KeyId, TenantId},
     key::{ApiKey, ImportOutcome, KeyHash, KeyRecord, KeyToImport, NewKey, Peppers, Rotated, Rotation},
@@ -203,6 +203,12 @@ impl<E: Engine> Store for SqlStore<E> {
         page: &PageRequest<i64>,
     ) -> Result<Page<AuditEvent, i64>, StoreError> {
         audit::list(&self.engine, call, filter, page).await
+    }
+}
+
+impl<E: Engine> AuditStore for SqlStore<E> {
+    async fn write_audit(&self, call: Call, entries: &[Arc<AuditEntry>]) -> Result<(), StoreError> {
+        audit::write(&self.engine, call, entries).await
     }
 }
 

@@ -8,15 +8,17 @@ use tonic::{Request, Response, Status};
 use crate::{
     domain::{
         admin::{Admin, AdminError, Issued, Keeper},
+        audit::AuditStore,
+        outage::{GraceChanged, OutageGrace},
         store::Store,
     },
     grpc::{
         context::{Context as _, RpcRecord},
         convert::{
-            api_key_message, audit_request, audit_response, create_tenant_request, import_request,
-            import_response, issue_request, key_id_request, list_keys_request, list_keys_response,
-            list_tenants_request, list_tenants_response, reason_request, rotate_request, tenant_id_request,
-            tenant_message,
+            api_key_message, audit_request, audit_response, create_tenant_request, grace_message,
+            import_request, import_response, issue_request, key_id_request, list_keys_request,
+            list_keys_response, list_tenants_request, list_tenants_response, reason_request,
+            reset_grace_request, rotate_request, set_grace_request, tenant_id_request, tenant_message,
         },
         error::ApiError,
     },
@@ -27,24 +29,27 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// `AdminService` over an [`Admin`].
 #[derive(Debug)]
-pub struct AdminRpc<S, M>(Arc<Admin<S, M>>);
+pub struct AdminRpc<S, M> {
+    admin: Arc<Admin<S, M>>,
+    grace: Arc<OutageGrace<S>>,
+}
 
 impl<S: Store, M: Keeper> AdminRpc<S, M> {
     /// Serves an operator's wishes.
-    pub fn new(admin: Arc<Admin<S, M>>) -> Self {
-        Self(admin)
+    pub fn new(admin: Arc<Admin<S, M>>, grace: Arc<OutageGrace<S>>) -> Self {
+        Self { admin, grace }
     }
 }
 
 #[tonic::async_trait]
-impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
+impl<S: Store + AuditStore, M: Keeper> AdminService for AdminRpc<S, M> {
     async fn create_tenant(
         &self,
         request: Request<v1::CreateTenantRequest>,
     ) -> Result<Response<v1::CreateTenantResponse>, Status> {
         let (id, name, plan) = create_tenant_request(request.get_ref())?;
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
-        let tenant = self.0.create_tenant(id, name, plan, actor, deadline).await;
+        let tenant = self.admin.create_tenant(id, name, plan, actor, deadline).await;
         let tenant = noted(&request.record(), tenant)?;
         Ok(Response::new(v1::CreateTenantResponse { tenant: Some(tenant_message(tenant)) }))
     }
@@ -54,7 +59,7 @@ impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
         request: Request<v1::GetTenantRequest>,
     ) -> Result<Response<v1::GetTenantResponse>, Status> {
         let id = tenant_id_request(&request.get_ref().tenant_id)?;
-        let tenant = self.0.get_tenant(id, request.deadline(LIMIT)?).await;
+        let tenant = self.admin.get_tenant(id, request.deadline(LIMIT)?).await;
         let tenant = noted(&request.record(), tenant)?;
         Ok(Response::new(v1::GetTenantResponse { tenant: Some(tenant_message(tenant)) }))
     }
@@ -64,7 +69,7 @@ impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
         request: Request<v1::ListTenantsRequest>,
     ) -> Result<Response<v1::ListTenantsResponse>, Status> {
         let page = list_tenants_request(request.get_ref())?;
-        let tenants = self.0.list_tenants(page, request.deadline(LIMIT)?).await;
+        let tenants = self.admin.list_tenants(page, request.deadline(LIMIT)?).await;
         Ok(Response::new(list_tenants_response(noted(&request.record(), tenants)?)))
     }
 
@@ -75,7 +80,7 @@ impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
         let wish = request.get_ref();
         let (id, reason) = reason_request(tenant_id_request(&wish.tenant_id), &wish.reason)?;
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
-        let tenant = self.0.set_tenant_suspended(id, Some(reason), actor, deadline).await;
+        let tenant = self.admin.set_tenant_suspended(id, Some(reason), actor, deadline).await;
         let tenant = noted(&request.record(), tenant)?;
         Ok(Response::new(v1::SuspendTenantResponse { tenant: Some(tenant_message(tenant)) }))
     }
@@ -86,7 +91,7 @@ impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
     ) -> Result<Response<v1::ResumeTenantResponse>, Status> {
         let id = tenant_id_request(&request.get_ref().tenant_id)?;
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
-        let tenant = self.0.set_tenant_suspended(id, None, actor, deadline).await;
+        let tenant = self.admin.set_tenant_suspended(id, None, actor, deadline).await;
         let tenant = noted(&request.record(), tenant)?;
         Ok(Response::new(v1::ResumeTenantResponse { tenant: Some(tenant_message(tenant)) }))
     }
@@ -97,7 +102,7 @@ impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
     ) -> Result<Response<v1::IssueKeyResponse>, Status> {
         let order = issue_request(request.get_ref())?;
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
-        let issued = self.0.issue_key(order, actor, deadline).await;
+        let issued = self.admin.issue_key(order, actor, deadline).await;
         let Issued { key, plaintext } = noted(&request.record(), issued)?;
         Ok(Response::new(v1::IssueKeyResponse {
             key: Some(api_key_message(key)),
@@ -111,7 +116,7 @@ impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
     ) -> Result<Response<v1::ImportKeysResponse>, Status> {
         let keys = import_request(request.get_ref())?;
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
-        let outcomes = self.0.import_keys(keys, actor, deadline).await;
+        let outcomes = self.admin.import_keys(keys, actor, deadline).await;
         Ok(Response::new(import_response(noted(&request.record(), outcomes)?)))
     }
 
@@ -121,7 +126,7 @@ impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
     ) -> Result<Response<v1::RotateKeyResponse>, Status> {
         let (key_id, overlap, expires_at) = rotate_request(request.get_ref())?;
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
-        let rotated = self.0.rotate_key(key_id, overlap, expires_at, actor, deadline).await;
+        let rotated = self.admin.rotate_key(key_id, overlap, expires_at, actor, deadline).await;
         let (Issued { key, plaintext }, old) = noted(&request.record(), rotated)?;
         Ok(Response::new(v1::RotateKeyResponse {
             key: Some(api_key_message(key)),
@@ -137,7 +142,7 @@ impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
         let wish = request.get_ref();
         let (id, reason) = reason_request(key_id_request(&wish.key_id), &wish.reason)?;
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
-        let key = noted(&request.record(), self.0.revoke_key(id, reason, actor, deadline).await)?;
+        let key = noted(&request.record(), self.admin.revoke_key(id, reason, actor, deadline).await)?;
         Ok(Response::new(v1::RevokeKeyResponse { key: Some(api_key_message(key)) }))
     }
 
@@ -147,7 +152,7 @@ impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
     ) -> Result<Response<v1::ListKeysResponse>, Status> {
         let (tenant, page) = list_keys_request(request.get_ref())?;
         let inactive = request.get_ref().include_inactive;
-        let keys = self.0.list_keys(tenant, page, inactive, request.deadline(LIMIT)?).await;
+        let keys = self.admin.list_keys(tenant, page, inactive, request.deadline(LIMIT)?).await;
         Ok(Response::new(list_keys_response(noted(&request.record(), keys)?)))
     }
 
@@ -156,8 +161,37 @@ impl<S: Store, M: Keeper> AdminService for AdminRpc<S, M> {
         request: Request<v1::ListAuditEventsRequest>,
     ) -> Result<Response<v1::ListAuditEventsResponse>, Status> {
         let (filter, page) = audit_request(request.get_ref())?;
-        let events = self.0.list_audit(filter, page, request.deadline(LIMIT)?).await;
+        let events = self.admin.list_audit(filter, page, request.deadline(LIMIT)?).await;
         Ok(Response::new(audit_response(noted(&request.record(), events)?)))
+    }
+
+    async fn get_outage_grace(
+        &self,
+        _: Request<v1::GetOutageGraceRequest>,
+    ) -> Result<Response<v1::GetOutageGraceResponse>, Status> {
+        let grace = Some(grace_message(self.grace.state()));
+        Ok(Response::new(v1::GetOutageGraceResponse { grace }))
+    }
+
+    async fn set_outage_grace(
+        &self,
+        request: Request<v1::SetOutageGraceRequest>,
+    ) -> Result<Response<v1::SetOutageGraceResponse>, Status> {
+        let (grace, expires_in, reason) = set_grace_request(request.get_ref())?;
+        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
+        let GraceChanged { state, audited } =
+            self.grace.set(grace, expires_in, reason, actor, deadline).await;
+        Ok(Response::new(v1::SetOutageGraceResponse { grace: Some(grace_message(state)), audited }))
+    }
+
+    async fn reset_outage_grace(
+        &self,
+        request: Request<v1::ResetOutageGraceRequest>,
+    ) -> Result<Response<v1::ResetOutageGraceResponse>, Status> {
+        let reason = reset_grace_request(request.get_ref())?;
+        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
+        let GraceChanged { state, audited } = self.grace.reset(&reason, actor, deadline).await;
+        Ok(Response::new(v1::ResetOutageGraceResponse { grace: Some(grace_message(state)), audited }))
     }
 }
 

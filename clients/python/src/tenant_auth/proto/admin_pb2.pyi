@@ -911,3 +911,198 @@ class AuditEvent(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuditEvent: _TypeAlias = AuditEvent  # noqa: Y015
+
+@_typing.final
+class OutageGrace(_message.Message):
+    """How long one replica goes by memory while the database is away."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRACE_FIELD_NUMBER: _builtins.int
+    CONFIGURED_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why another one was set; empty if what is configured holds."""
+    @_builtins.property
+    def grace(self) -> _duration_pb2.Duration:
+        """What is in force there now."""
+
+    @_builtins.property
+    def configured(self) -> _duration_pb2.Duration:
+        """What is configured there."""
+
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """When what is configured holds again; unset if it does now."""
+
+    def __init__(
+        self,
+        *,
+        grace: _duration_pb2.Duration | None = ...,
+        configured: _duration_pb2.Duration | None = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["configured", b"configured", "expires_at", b"expires_at", "grace", b"grace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["configured", b"configured", "expires_at", b"expires_at", "grace", b"grace", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutageGrace: _TypeAlias = OutageGrace  # noqa: Y015
+
+@_typing.final
+class GetOutageGraceRequest(_message.Message):
+    """Asks for the grace of the replica that answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOutageGraceRequest: _TypeAlias = GetOutageGraceRequest  # noqa: Y015
+
+@_typing.final
+class GetOutageGraceResponse(_message.Message):
+    """The grace of the replica that answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRACE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def grace(self) -> Global___OutageGrace:
+        """Of this replica, and no other."""
+
+    def __init__(
+        self,
+        *,
+        grace: Global___OutageGrace | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOutageGraceResponse: _TypeAlias = GetOutageGraceResponse  # noqa: Y015
+
+@_typing.final
+class SetOutageGraceRequest(_message.Message):
+    """Another grace for the replica that answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRACE_FIELD_NUMBER: _builtins.int
+    EXPIRES_IN_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, for whoever asks later: 1 to 256 characters."""
+    @_builtins.property
+    def grace(self) -> _duration_pb2.Duration:
+        """From 0 to 7 days: up to which age memory may answer while the database is away."""
+
+    @_builtins.property
+    def expires_in(self) -> _duration_pb2.Duration:
+        """For how long it holds: more than 0, and at most 7 days."""
+
+    def __init__(
+        self,
+        *,
+        grace: _duration_pb2.Duration | None = ...,
+        expires_in: _duration_pb2.Duration | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_in", b"expires_in", "grace", b"grace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_in", b"expires_in", "grace", b"grace", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetOutageGraceRequest: _TypeAlias = SetOutageGraceRequest  # noqa: Y015
+
+@_typing.final
+class SetOutageGraceResponse(_message.Message):
+    """What holds now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRACE_FIELD_NUMBER: _builtins.int
+    AUDITED_FIELD_NUMBER: _builtins.int
+    audited: _builtins.bool
+    """Whether the audit log holds the change. If not, the service's log does, and the audit log will when the database is back, unless
+    the process ends before.
+    """
+    @_builtins.property
+    def grace(self) -> Global___OutageGrace:
+        """Of this replica, and no other."""
+
+    def __init__(
+        self,
+        *,
+        grace: Global___OutageGrace | None = ...,
+        audited: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audited", b"audited", "grace", b"grace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetOutageGraceResponse: _TypeAlias = SetOutageGraceResponse  # noqa: Y015
+
+@_typing.final
+class ResetOutageGraceRequest(_message.Message):
+    """The end of what was set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, for whoever asks later: 1 to 256 characters."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResetOutageGraceRequest: _TypeAlias = ResetOutageGraceRequest  # noqa: Y015
+
+@_typing.final
+class ResetOutageGraceResponse(_message.Message):
+    """What holds now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRACE_FIELD_NUMBER: _builtins.int
+    AUDITED_FIELD_NUMBER: _builtins.int
+    audited: _builtins.bool
+    """As in SetOutageGraceResponse."""
+    @_builtins.property
+    def grace(self) -> Global___OutageGrace:
+        """Of this replica, and no other."""
+
+    def __init__(
+        self,
+        *,
+        grace: Global___OutageGrace | None = ...,
+        audited: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audited", b"audited", "grace", b"grace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResetOutageGraceResponse: _TypeAlias = ResetOutageGraceResponse  # noqa: Y015

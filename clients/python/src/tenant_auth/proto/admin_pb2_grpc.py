@@ -93,6 +93,21 @@ class AdminServiceStub(object):
                 request_serializer=tenantauth_dot_v1_dot_admin__pb2.ListAuditEventsRequest.SerializeToString,
                 response_deserializer=tenantauth_dot_v1_dot_admin__pb2.ListAuditEventsResponse.FromString,
                 _registered_method=True)
+        self.GetOutageGrace = channel.unary_unary(
+                '/tenantauth.v1.AdminService/GetOutageGrace',
+                request_serializer=tenantauth_dot_v1_dot_admin__pb2.GetOutageGraceRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_admin__pb2.GetOutageGraceResponse.FromString,
+                _registered_method=True)
+        self.SetOutageGrace = channel.unary_unary(
+                '/tenantauth.v1.AdminService/SetOutageGrace',
+                request_serializer=tenantauth_dot_v1_dot_admin__pb2.SetOutageGraceRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_admin__pb2.SetOutageGraceResponse.FromString,
+                _registered_method=True)
+        self.ResetOutageGrace = channel.unary_unary(
+                '/tenantauth.v1.AdminService/ResetOutageGrace',
+                request_serializer=tenantauth_dot_v1_dot_admin__pb2.ResetOutageGraceRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_admin__pb2.ResetOutageGraceResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -181,6 +196,29 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetOutageGrace(self, request, context):
+        """Tells how long the replica that answers, and no other, goes by memory while the database is away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetOutageGrace(self, request, context):
+        """Sets how long the replica that answers, and no other, goes by memory while the database is away, for a limited time. It holds at
+        once, works without the database, loses nothing in memory, and ends with the process at the latest. The entry of the audit log
+        is written when the database is back, if it is away; until then it is in the service's log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResetOutageGrace(self, request, context):
+        """Takes back what SetOutageGrace has set on the replica that answers: what is configured holds again. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -238,6 +276,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListAuditEvents,
                     request_deserializer=tenantauth_dot_v1_dot_admin__pb2.ListAuditEventsRequest.FromString,
                     response_serializer=tenantauth_dot_v1_dot_admin__pb2.ListAuditEventsResponse.SerializeToString,
+            ),
+            'GetOutageGrace': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOutageGrace,
+                    request_deserializer=tenantauth_dot_v1_dot_admin__pb2.GetOutageGraceRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_admin__pb2.GetOutageGraceResponse.SerializeToString,
+            ),
+            'SetOutageGrace': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetOutageGrace,
+                    request_deserializer=tenantauth_dot_v1_dot_admin__pb2.SetOutageGraceRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_admin__pb2.SetOutageGraceResponse.SerializeToString,
+            ),
+            'ResetOutageGrace': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResetOutageGrace,
+                    request_deserializer=tenantauth_dot_v1_dot_admin__pb2.ResetOutageGraceRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_admin__pb2.ResetOutageGraceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -541,6 +594,87 @@ class AdminService(object):
             '/tenantauth.v1.AdminService/ListAuditEvents',
             tenantauth_dot_v1_dot_admin__pb2.ListAuditEventsRequest.SerializeToString,
             tenantauth_dot_v1_dot_admin__pb2.ListAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOutageGrace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.AdminService/GetOutageGrace',
+            tenantauth_dot_v1_dot_admin__pb2.GetOutageGraceRequest.SerializeToString,
+            tenantauth_dot_v1_dot_admin__pb2.GetOutageGraceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetOutageGrace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.AdminService/SetOutageGrace',
+            tenantauth_dot_v1_dot_admin__pb2.SetOutageGraceRequest.SerializeToString,
+            tenantauth_dot_v1_dot_admin__pb2.SetOutageGraceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResetOutageGrace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.AdminService/ResetOutageGrace',
+            tenantauth_dot_v1_dot_admin__pb2.ResetOutageGraceRequest.SerializeToString,
+            tenantauth_dot_v1_dot_admin__pb2.ResetOutageGraceResponse.FromString,
             options,
             channel_credentials,
             insecure,

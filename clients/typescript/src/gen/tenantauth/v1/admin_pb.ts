@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tenantauth/v1/admin.proto.
  */
 export const file_tenantauth_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chl0ZW5hbnRhdXRoL3YxL2FkbWluLnByb3RvEg10ZW5hbnRhdXRoLnYxItwBCgZUZW5hbnQSEQoJdGVuYW50X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSDAoEcGxhbhgDIAEoCRIrCgZzdGF0dXMYBCABKA4yGy50ZW5hbnRhdXRoLnYxLlRlbmFudFN0YXR1cxIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5zdXNwZW5kX3JlYXNvbhgHIAEoCSLmAgoGQXBpS2V5Eg4KBmtleV9pZBgBIAEoCRIRCgl0ZW5hbnRfaWQYAiABKAkSDAoEbmFtZRgDIAEoCRITCgtwcmVmaXhfaGludBgEIAEoCRIOCgZzY29wZXMYBSADKAkSLgoKY3JlYXRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKcmV2b2tlZF9hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcmV2b2tlX3JlYXNvbhgJIAEoCRIwCgxsYXN0X3VzZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhoKEnJlcGxhY2VkX2J5X2tleV9pZBgLIAEoCRIRCglwZXBwZXJfaWQYDCABKAkiRAoTQ3JlYXRlVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIMCgRwbGFuGAMgASgJIj0KFENyZWF0ZVRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50IiUKEEdldFRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJIjoKEUdldFRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50IjsKEkxpc3RUZW5hbnRzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJWChNMaXN0VGVuYW50c1Jlc3BvbnNlEiYKB3RlbmFudHMYASADKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiOQoUU3VzcGVuZFRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEg4KBnJlYXNvbhgCIAEoCSI+ChVTdXNwZW5kVGVuYW50UmVzcG9uc2USJQoGdGVuYW50GAEgASgLMhUudGVuYW50YXV0aC52MS5UZW5hbnQiKAoTUmVzdW1lVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkiPQoUUmVzdW1lVGVuYW50UmVzcG9uc2USJQoGdGVuYW50GAEgASgLMhUudGVuYW50YXV0aC52MS5UZW5hbnQicgoPSXNzdWVLZXlSZXF1ZXN0EhEKCXRlbmFudF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEg4KBnNjb3BlcxgDIAMoCRIuCgpleHBpcmVzX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJOChBJc3N1ZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhYKCXBsYWludGV4dBgCIAEoCUIDgAEBIjsKEUltcG9ydEtleXNSZXF1ZXN0EiYKBGtleXMYASADKAsyGC50ZW5hbnRhdXRoLnYxLkltcG9ydEtleSLBAQoJSW1wb3J0S2V5EhEKCXRlbmFudF9pZBgBIAEoCRIOCgZzaGEyNTYYAiABKAwSDAoEbmFtZRgDIAEoCRITCgtwcmVmaXhfaGludBgEIAEoCRIOCgZzY29wZXMYBSADKAkSLgoKY3JlYXRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiRQoSSW1wb3J0S2V5c1Jlc3BvbnNlEi8KB3Jlc3VsdHMYASADKAsyHi50ZW5hbnRhdXRoLnYxLkltcG9ydEtleVJlc3VsdCJ2Cg9JbXBvcnRLZXlSZXN1bHQSGQoPaW1wb3J0ZWRfa2V5X2lkGAEgASgJSAASGQoPZXhpc3Rpbmdfa2V5X2lkGAIgASgJSAASIwoFZXJyb3IYAyABKAsyEi5nb29nbGUucnBjLlN0YXR1c0gAQggKBnJlc3VsdCJ+ChBSb3RhdGVLZXlSZXF1ZXN0Eg4KBmtleV9pZBgBIAEoCRIqCgdvdmVybGFwGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIngKEVJvdGF0ZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhYKCXBsYWludGV4dBgCIAEoCUIDgAEBEicKCHJlcGxhY2VkGAMgASgLMhUudGVuYW50YXV0aC52MS5BcGlLZXkiMgoQUmV2b2tlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSDgoGcmVhc29uGAIgASgJIjcKEVJldm9rZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5ImUKD0xpc3RLZXlzUmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSGAoQaW5jbHVkZV9pbmFjdGl2ZRgEIAEoCCJQChBMaXN0S2V5c1Jlc3BvbnNlEiMKBGtleXMYASADKAsyFS50ZW5hbnRhdXRoLnYxLkFwaUtleRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiUgoWTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiXQoXTGlzdEF1ZGl0RXZlbnRzUmVzcG9uc2USKQoGZXZlbnRzGAEgAygLMhkudGVuYW50YXV0aC52MS5BdWRpdEV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKoAQoKQXVkaXRFdmVudBILCgNzZXEYASABKAMSJgoCYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmNhbGxlchgDIAEoCRIOCgZhY3Rpb24YBCABKAkSDgoGdGFyZ2V0GAUgASgJEhEKCXRlbmFudF9pZBgGIAEoCRISCgpyZXF1ZXN0X2lkGAcgASgJEg4KBmRldGFpbBgIIAEoCSpkCgxUZW5hbnRTdGF0dXMSHQoZVEVOQU5UX1NUQVRVU19VTlNQRUNJRklFRBAAEhgKFFRFTkFOVF9TVEFUVVNfQUNUSVZFEAESGwoXVEVOQU5UX1NUQVRVU19TVVNQRU5ERUQQAjKxBwoMQWRtaW5TZXJ2aWNlElcKDENyZWF0ZVRlbmFudBIiLnRlbmFudGF1dGgudjEuQ3JlYXRlVGVuYW50UmVxdWVzdBojLnRlbmFudGF1dGgudjEuQ3JlYXRlVGVuYW50UmVzcG9uc2USTgoJR2V0VGVuYW50Eh8udGVuYW50YXV0aC52MS5HZXRUZW5hbnRSZXF1ZXN0GiAudGVuYW50YXV0aC52MS5HZXRUZW5hbnRSZXNwb25zZRJUCgtMaXN0VGVuYW50cxIhLnRlbmFudGF1dGgudjEuTGlzdFRlbmFudHNSZXF1ZXN0GiIudGVuYW50YXV0aC52MS5MaXN0VGVuYW50c1Jlc3BvbnNlEloKDVN1c3BlbmRUZW5hbnQSIy50ZW5hbnRhdXRoLnYxLlN1c3BlbmRUZW5hbnRSZXF1ZXN0GiQudGVuYW50YXV0aC52MS5TdXNwZW5kVGVuYW50UmVzcG9uc2USVwoMUmVzdW1lVGVuYW50EiIudGVuYW50YXV0aC52MS5SZXN1bWVUZW5hbnRSZXF1ZXN0GiMudGVuYW50YXV0aC52MS5SZXN1bWVUZW5hbnRSZXNwb25zZRJLCghJc3N1ZUtleRIeLnRlbmFudGF1dGgudjEuSXNzdWVLZXlSZXF1ZXN0Gh8udGVuYW50YXV0aC52MS5Jc3N1ZUtleVJlc3BvbnNlElEKCkltcG9ydEtleXMSIC50ZW5hbnRhdXRoLnYxLkltcG9ydEtleXNSZXF1ZXN0GiEudGVuYW50YXV0aC52MS5JbXBvcnRLZXlzUmVzcG9uc2USTgoJUm90YXRlS2V5Eh8udGVuYW50YXV0aC52MS5Sb3RhdGVLZXlSZXF1ZXN0GiAudGVuYW50YXV0aC52MS5Sb3RhdGVLZXlSZXNwb25zZRJOCglSZXZva2VLZXkSHy50ZW5hbnRhdXRoLnYxLlJldm9rZUtleVJlcXVlc3QaIC50ZW5hbnRhdXRoLnYxLlJldm9rZUtleVJlc3BvbnNlEksKCExpc3RLZXlzEh4udGVuYW50YXV0aC52MS5MaXN0S2V5c1JlcXVlc3QaHy50ZW5hbnRhdXRoLnYxLkxpc3RLZXlzUmVzcG9uc2USYAoPTGlzdEF1ZGl0RXZlbnRzEiUudGVuYW50YXV0aC52MS5MaXN0QXVkaXRFdmVudHNSZXF1ZXN0GiYudGVuYW50YXV0aC52MS5MaXN0QXVkaXRFdmVudHNSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_google_rpc_status]);
+  fileDesc("Chl0ZW5hbnRhdXRoL3YxL2FkbWluLnByb3RvEg10ZW5hbnRhdXRoLnYxItwBCgZUZW5hbnQSEQoJdGVuYW50X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSDAoEcGxhbhgDIAEoCRIrCgZzdGF0dXMYBCABKA4yGy50ZW5hbnRhdXRoLnYxLlRlbmFudFN0YXR1cxIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5zdXNwZW5kX3JlYXNvbhgHIAEoCSLmAgoGQXBpS2V5Eg4KBmtleV9pZBgBIAEoCRIRCgl0ZW5hbnRfaWQYAiABKAkSDAoEbmFtZRgDIAEoCRITCgtwcmVmaXhfaGludBgEIAEoCRIOCgZzY29wZXMYBSADKAkSLgoKY3JlYXRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKcmV2b2tlZF9hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcmV2b2tlX3JlYXNvbhgJIAEoCRIwCgxsYXN0X3VzZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhoKEnJlcGxhY2VkX2J5X2tleV9pZBgLIAEoCRIRCglwZXBwZXJfaWQYDCABKAkiRAoTQ3JlYXRlVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIMCgRwbGFuGAMgASgJIj0KFENyZWF0ZVRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50IiUKEEdldFRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJIjoKEUdldFRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50IjsKEkxpc3RUZW5hbnRzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJWChNMaXN0VGVuYW50c1Jlc3BvbnNlEiYKB3RlbmFudHMYASADKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiOQoUU3VzcGVuZFRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEg4KBnJlYXNvbhgCIAEoCSI+ChVTdXNwZW5kVGVuYW50UmVzcG9uc2USJQoGdGVuYW50GAEgASgLMhUudGVuYW50YXV0aC52MS5UZW5hbnQiKAoTUmVzdW1lVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkiPQoUUmVzdW1lVGVuYW50UmVzcG9uc2USJQoGdGVuYW50GAEgASgLMhUudGVuYW50YXV0aC52MS5UZW5hbnQicgoPSXNzdWVLZXlSZXF1ZXN0EhEKCXRlbmFudF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEg4KBnNjb3BlcxgDIAMoCRIuCgpleHBpcmVzX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJOChBJc3N1ZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhYKCXBsYWludGV4dBgCIAEoCUIDgAEBIjsKEUltcG9ydEtleXNSZXF1ZXN0EiYKBGtleXMYASADKAsyGC50ZW5hbnRhdXRoLnYxLkltcG9ydEtleSLBAQoJSW1wb3J0S2V5EhEKCXRlbmFudF9pZBgBIAEoCRIOCgZzaGEyNTYYAiABKAwSDAoEbmFtZRgDIAEoCRITCgtwcmVmaXhfaGludBgEIAEoCRIOCgZzY29wZXMYBSADKAkSLgoKY3JlYXRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiRQoSSW1wb3J0S2V5c1Jlc3BvbnNlEi8KB3Jlc3VsdHMYASADKAsyHi50ZW5hbnRhdXRoLnYxLkltcG9ydEtleVJlc3VsdCJ2Cg9JbXBvcnRLZXlSZXN1bHQSGQoPaW1wb3J0ZWRfa2V5X2lkGAEgASgJSAASGQoPZXhpc3Rpbmdfa2V5X2lkGAIgASgJSAASIwoFZXJyb3IYAyABKAsyEi5nb29nbGUucnBjLlN0YXR1c0gAQggKBnJlc3VsdCJ+ChBSb3RhdGVLZXlSZXF1ZXN0Eg4KBmtleV9pZBgBIAEoCRIqCgdvdmVybGFwGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIngKEVJvdGF0ZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhYKCXBsYWludGV4dBgCIAEoCUIDgAEBEicKCHJlcGxhY2VkGAMgASgLMhUudGVuYW50YXV0aC52MS5BcGlLZXkiMgoQUmV2b2tlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSDgoGcmVhc29uGAIgASgJIjcKEVJldm9rZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5ImUKD0xpc3RLZXlzUmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSGAoQaW5jbHVkZV9pbmFjdGl2ZRgEIAEoCCJQChBMaXN0S2V5c1Jlc3BvbnNlEiMKBGtleXMYASADKAsyFS50ZW5hbnRhdXRoLnYxLkFwaUtleRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiUgoWTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiXQoXTGlzdEF1ZGl0RXZlbnRzUmVzcG9uc2USKQoGZXZlbnRzGAEgAygLMhkudGVuYW50YXV0aC52MS5BdWRpdEV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKoAQoKQXVkaXRFdmVudBILCgNzZXEYASABKAMSJgoCYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmNhbGxlchgDIAEoCRIOCgZhY3Rpb24YBCABKAkSDgoGdGFyZ2V0GAUgASgJEhEKCXRlbmFudF9pZBgGIAEoCRISCgpyZXF1ZXN0X2lkGAcgASgJEg4KBmRldGFpbBgIIAEoCSKmAQoLT3V0YWdlR3JhY2USKAoFZ3JhY2UYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLQoKY29uZmlndXJlZBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgpleHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZyZWFzb24YBCABKAkiFwoVR2V0T3V0YWdlR3JhY2VSZXF1ZXN0IkMKFkdldE91dGFnZUdyYWNlUmVzcG9uc2USKQoFZ3JhY2UYASABKAsyGi50ZW5hbnRhdXRoLnYxLk91dGFnZUdyYWNlIoABChVTZXRPdXRhZ2VHcmFjZVJlcXVlc3QSKAoFZ3JhY2UYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLQoKZXhwaXJlc19pbhgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIOCgZyZWFzb24YAyABKAkiVAoWU2V0T3V0YWdlR3JhY2VSZXNwb25zZRIpCgVncmFjZRgBIAEoCzIaLnRlbmFudGF1dGgudjEuT3V0YWdlR3JhY2USDwoHYXVkaXRlZBgCIAEoCCIpChdSZXNldE91dGFnZUdyYWNlUmVxdWVzdBIOCgZyZWFzb24YASABKAkiVgoYUmVzZXRPdXRhZ2VHcmFjZVJlc3BvbnNlEikKBWdyYWNlGAEgASgLMhoudGVuYW50YXV0aC52MS5PdXRhZ2VHcmFjZRIPCgdhdWRpdGVkGAIgASgIKmQKDFRlbmFudFN0YXR1cxIdChlURU5BTlRfU1RBVFVTX1VOU1BFQ0lGSUVEEAASGAoUVEVOQU5UX1NUQVRVU19BQ1RJVkUQARIbChdURU5BTlRfU1RBVFVTX1NVU1BFTkRFRBACMtQJCgxBZG1pblNlcnZpY2USVwoMQ3JlYXRlVGVuYW50EiIudGVuYW50YXV0aC52MS5DcmVhdGVUZW5hbnRSZXF1ZXN0GiMudGVuYW50YXV0aC52MS5DcmVhdGVUZW5hbnRSZXNwb25zZRJOCglHZXRUZW5hbnQSHy50ZW5hbnRhdXRoLnYxLkdldFRlbmFudFJlcXVlc3QaIC50ZW5hbnRhdXRoLnYxLkdldFRlbmFudFJlc3BvbnNlElQKC0xpc3RUZW5hbnRzEiEudGVuYW50YXV0aC52MS5MaXN0VGVuYW50c1JlcXVlc3QaIi50ZW5hbnRhdXRoLnYxLkxpc3RUZW5hbnRzUmVzcG9uc2USWgoNU3VzcGVuZFRlbmFudBIjLnRlbmFudGF1dGgudjEuU3VzcGVuZFRlbmFudFJlcXVlc3QaJC50ZW5hbnRhdXRoLnYxLlN1c3BlbmRUZW5hbnRSZXNwb25zZRJXCgxSZXN1bWVUZW5hbnQSIi50ZW5hbnRhdXRoLnYxLlJlc3VtZVRlbmFudFJlcXVlc3QaIy50ZW5hbnRhdXRoLnYxLlJlc3VtZVRlbmFudFJlc3BvbnNlEksKCElzc3VlS2V5Eh4udGVuYW50YXV0aC52MS5Jc3N1ZUtleVJlcXVlc3QaHy50ZW5hbnRhdXRoLnYxLklzc3VlS2V5UmVzcG9uc2USUQoKSW1wb3J0S2V5cxIgLnRlbmFudGF1dGgudjEuSW1wb3J0S2V5c1JlcXVlc3QaIS50ZW5hbnRhdXRoLnYxLkltcG9ydEtleXNSZXNwb25zZRJOCglSb3RhdGVLZXkSHy50ZW5hbnRhdXRoLnYxLlJvdGF0ZUtleVJlcXVlc3QaIC50ZW5hbnRhdXRoLnYxLlJvdGF0ZUtleVJlc3BvbnNlEk4KCVJldm9rZUtleRIfLnRlbmFudGF1dGgudjEuUmV2b2tlS2V5UmVxdWVzdBogLnRlbmFudGF1dGgudjEuUmV2b2tlS2V5UmVzcG9uc2USSwoITGlzdEtleXMSHi50ZW5hbnRhdXRoLnYxLkxpc3RLZXlzUmVxdWVzdBofLnRlbmFudGF1dGgudjEuTGlzdEtleXNSZXNwb25zZRJgCg9MaXN0QXVkaXRFdmVudHMSJS50ZW5hbnRhdXRoLnYxLkxpc3RBdWRpdEV2ZW50c1JlcXVlc3QaJi50ZW5hbnRhdXRoLnYxLkxpc3RBdWRpdEV2ZW50c1Jlc3BvbnNlEl0KDkdldE91dGFnZUdyYWNlEiQudGVuYW50YXV0aC52MS5HZXRPdXRhZ2VHcmFjZVJlcXVlc3QaJS50ZW5hbnRhdXRoLnYxLkdldE91dGFnZUdyYWNlUmVzcG9uc2USXQoOU2V0T3V0YWdlR3JhY2USJC50ZW5hbnRhdXRoLnYxLlNldE91dGFnZUdyYWNlUmVxdWVzdBolLnRlbmFudGF1dGgudjEuU2V0T3V0YWdlR3JhY2VSZXNwb25zZRJjChBSZXNldE91dGFnZUdyYWNlEiYudGVuYW50YXV0aC52MS5SZXNldE91dGFnZUdyYWNlUmVxdWVzdBonLnRlbmFudGF1dGgudjEuUmVzZXRPdXRhZ2VHcmFjZVJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_google_rpc_status]);
 
 /**
  * A customer of the SaaS.
@@ -967,6 +967,197 @@ export const AuditEventSchema: GenMessage<AuditEvent> = /*@__PURE__*/
   messageDesc(file_tenantauth_v1_admin, 26);
 
 /**
+ * How long one replica goes by memory while the database is away.
+ *
+ * @generated from message tenantauth.v1.OutageGrace
+ */
+export type OutageGrace = Message<"tenantauth.v1.OutageGrace"> & {
+  /**
+   * What is in force there now.
+   *
+   * @generated from field: google.protobuf.Duration grace = 1;
+   */
+  grace?: Duration | undefined;
+
+  /**
+   * What is configured there.
+   *
+   * @generated from field: google.protobuf.Duration configured = 2;
+   */
+  configured?: Duration | undefined;
+
+  /**
+   * When what is configured holds again; unset if it does now.
+   *
+   * @generated from field: google.protobuf.Timestamp expires_at = 3;
+   */
+  expiresAt?: Timestamp | undefined;
+
+  /**
+   * Why another one was set; empty if what is configured holds.
+   *
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message tenantauth.v1.OutageGrace.
+ * Use `create(OutageGraceSchema)` to create a new message.
+ */
+export const OutageGraceSchema: GenMessage<OutageGrace> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 27);
+
+/**
+ * Asks for the grace of the replica that answers.
+ *
+ * @generated from message tenantauth.v1.GetOutageGraceRequest
+ */
+export type GetOutageGraceRequest = Message<"tenantauth.v1.GetOutageGraceRequest"> & {
+};
+
+/**
+ * Describes the message tenantauth.v1.GetOutageGraceRequest.
+ * Use `create(GetOutageGraceRequestSchema)` to create a new message.
+ */
+export const GetOutageGraceRequestSchema: GenMessage<GetOutageGraceRequest> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 28);
+
+/**
+ * The grace of the replica that answers.
+ *
+ * @generated from message tenantauth.v1.GetOutageGraceResponse
+ */
+export type GetOutageGraceResponse = Message<"tenantauth.v1.GetOutageGraceResponse"> & {
+  /**
+   * Of this replica, and no other.
+   *
+   * @generated from field: tenantauth.v1.OutageGrace grace = 1;
+   */
+  grace?: OutageGrace | undefined;
+};
+
+/**
+ * Describes the message tenantauth.v1.GetOutageGraceResponse.
+ * Use `create(GetOutageGraceResponseSchema)` to create a new message.
+ */
+export const GetOutageGraceResponseSchema: GenMessage<GetOutageGraceResponse> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 29);
+
+/**
+ * Another grace for the replica that answers.
+ *
+ * @generated from message tenantauth.v1.SetOutageGraceRequest
+ */
+export type SetOutageGraceRequest = Message<"tenantauth.v1.SetOutageGraceRequest"> & {
+  /**
+   * From 0 to 7 days: up to which age memory may answer while the database is away.
+   *
+   * @generated from field: google.protobuf.Duration grace = 1;
+   */
+  grace?: Duration | undefined;
+
+  /**
+   * For how long it holds: more than 0, and at most 7 days.
+   *
+   * @generated from field: google.protobuf.Duration expires_in = 2;
+   */
+  expiresIn?: Duration | undefined;
+
+  /**
+   * Why, for whoever asks later: 1 to 256 characters.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message tenantauth.v1.SetOutageGraceRequest.
+ * Use `create(SetOutageGraceRequestSchema)` to create a new message.
+ */
+export const SetOutageGraceRequestSchema: GenMessage<SetOutageGraceRequest> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 30);
+
+/**
+ * What holds now.
+ *
+ * @generated from message tenantauth.v1.SetOutageGraceResponse
+ */
+export type SetOutageGraceResponse = Message<"tenantauth.v1.SetOutageGraceResponse"> & {
+  /**
+   * Of this replica, and no other.
+   *
+   * @generated from field: tenantauth.v1.OutageGrace grace = 1;
+   */
+  grace?: OutageGrace | undefined;
+
+  /**
+   * Whether the audit log holds the change. If not, the service's log does, and the audit log will when the database is back, unless
+   * the process ends before.
+   *
+   * @generated from field: bool audited = 2;
+   */
+  audited: boolean;
+};
+
+/**
+ * Describes the message tenantauth.v1.SetOutageGraceResponse.
+ * Use `create(SetOutageGraceResponseSchema)` to create a new message.
+ */
+export const SetOutageGraceResponseSchema: GenMessage<SetOutageGraceResponse> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 31);
+
+/**
+ * The end of what was set.
+ *
+ * @generated from message tenantauth.v1.ResetOutageGraceRequest
+ */
+export type ResetOutageGraceRequest = Message<"tenantauth.v1.ResetOutageGraceRequest"> & {
+  /**
+   * Why, for whoever asks later: 1 to 256 characters.
+   *
+   * @generated from field: string reason = 1;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message tenantauth.v1.ResetOutageGraceRequest.
+ * Use `create(ResetOutageGraceRequestSchema)` to create a new message.
+ */
+export const ResetOutageGraceRequestSchema: GenMessage<ResetOutageGraceRequest> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 32);
+
+/**
+ * What holds now.
+ *
+ * @generated from message tenantauth.v1.ResetOutageGraceResponse
+ */
+export type ResetOutageGraceResponse = Message<"tenantauth.v1.ResetOutageGraceResponse"> & {
+  /**
+   * Of this replica, and no other.
+   *
+   * @generated from field: tenantauth.v1.OutageGrace grace = 1;
+   */
+  grace?: OutageGrace | undefined;
+
+  /**
+   * As in SetOutageGraceResponse.
+   *
+   * @generated from field: bool audited = 2;
+   */
+  audited: boolean;
+};
+
+/**
+ * Describes the message tenantauth.v1.ResetOutageGraceResponse.
+ * Use `create(ResetOutageGraceResponseSchema)` to create a new message.
+ */
+export const ResetOutageGraceResponseSchema: GenMessage<ResetOutageGraceResponse> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 33);
+
+/**
  * Whether a tenant's keys are honoured.
  *
  * @generated from enum tenantauth.v1.TenantStatus
@@ -1120,6 +1311,38 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof ListAuditEventsRequestSchema;
     output: typeof ListAuditEventsResponseSchema;
+  },
+  /**
+   * Tells how long the replica that answers, and no other, goes by memory while the database is away.
+   *
+   * @generated from rpc tenantauth.v1.AdminService.GetOutageGrace
+   */
+  getOutageGrace: {
+    methodKind: "unary";
+    input: typeof GetOutageGraceRequestSchema;
+    output: typeof GetOutageGraceResponseSchema;
+  },
+  /**
+   * Sets how long the replica that answers, and no other, goes by memory while the database is away, for a limited time. It holds at
+   * once, works without the database, loses nothing in memory, and ends with the process at the latest. The entry of the audit log
+   * is written when the database is back, if it is away; until then it is in the service's log.
+   *
+   * @generated from rpc tenantauth.v1.AdminService.SetOutageGrace
+   */
+  setOutageGrace: {
+    methodKind: "unary";
+    input: typeof SetOutageGraceRequestSchema;
+    output: typeof SetOutageGraceResponseSchema;
+  },
+  /**
+   * Takes back what SetOutageGrace has set on the replica that answers: what is configured holds again. Idempotent.
+   *
+   * @generated from rpc tenantauth.v1.AdminService.ResetOutageGrace
+   */
+  resetOutageGrace: {
+    methodKind: "unary";
+    input: typeof ResetOutageGraceRequestSchema;
+    output: typeof ResetOutageGraceResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_tenantauth_v1_admin, 0);
