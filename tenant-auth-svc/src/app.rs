@@ -38,6 +38,7 @@ use crate::{
     domain::{
         admin::Admin,
         clock::{Moment, SharedClock},
+        deny::Denied,
         freshness::World,
         grace::Grace,
         outage::OutageGrace,
@@ -175,8 +176,10 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         Arc::new(Feed::new(Arc::clone(&hop), memories.clone(), Arc::clone(&clock), heard, hub, timeout));
     let format = config.keys.format;
     let admin = Arc::new(Admin::new(database.clone(), memories.clone(), format.clone(), Arc::clone(&clock)));
+    let denied = Arc::new(Denied::default());
     let revision = memory.clone();
-    let validator = Arc::new(Validator::new(memory.clone(), format, Arc::clone(&clock)));
+    let validator =
+        Arc::new(Validator::new(memory.clone(), format, Arc::clone(&clock)).denying(Arc::clone(&denied)));
 
     let outage = Arc::new(OutageGrace::new(Arc::clone(&grace), database.clone(), Arc::clone(&clock)));
     let slides = Arc::new(Slides::default());
@@ -210,7 +213,8 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         health: health.clone(),
     };
     readiness::announce_not_ready(&health).await;
-    let (files, callers, certificates) = Reloading::new(config.access, config.tls);
+    let (files, callers, certificates) =
+        Reloading::new(config.access, config.tls, Arc::clone(&denied), feed.hub().clone());
     let places = listener.places.clone();
     let watching = Watching { rpcs: Arc::clone(&rpcs), tracing: otlp.as_ref().map(Otlp::tracing) };
     let server = listener.serve(services, watching, callers, certificates)?;
@@ -249,6 +253,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         oldest,
         files: files.clone(),
         peppers,
+        denied,
         coverage: CoverageProbe::new(memory.clone(), Arc::clone(&grace)),
     };
     let meters = Arc::new(Meters {

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod change;
 pub mod clock;
 pub mod condition;
+pub mod deny;
 pub mod freshness;
 pub mod grace;
 pub mod id;

@@ -170,9 +170,15 @@ impl Meters {
 
     fn process(&self, told: &mut Snapshot, facts: &Facts) {
         told.number(&names::READY, truth(facts.phase.is_ready()));
-        let refused =
-            [("callers", facts.files.callers_refused), ("certificates", facts.files.certificates_refused)];
+        let refused = [
+            ("callers", facts.files.callers_refused),
+            ("certificates", facts.files.certificates_refused),
+            ("deny_list", facts.files.deny_list_refused),
+        ];
         told.numbers(&names::RELOAD_REFUSED, refused.map(|(file, refused)| (file, truth(refused))));
+        let denied = self.witnesses.denied.counts();
+        let denied = [("keys", denied.keys), ("tenants", denied.tenants), ("hashes", denied.hashes)];
+        told.numbers(&names::DENIED, denied.map(|(kind, count)| (kind, size(count))));
         told.number(&names::PEPPER_MISSING, truth(facts.pepper_missing.is_some()));
         let dirty = if build::THIS.dirty { "true" } else { "false" };
         let build = labels([build::THIS.version, build::THIS.commit, build::THIS.branch, dirty]);

@@ -11,7 +11,10 @@ use super::{
     reloading::Reloading,
 };
 use crate::{
-    domain::clock::{Moment, SharedClock},
+    domain::{
+        clock::{Moment, SharedClock},
+        deny::Denied,
+    },
     freshness::feed::Heard,
     ops::{
         Look,
@@ -34,6 +37,7 @@ pub(super) struct Witnesses {
     pub(super) files: Reloading,
     pub(super) peppers: Arc<PepperGap>,
     pub(super) coverage: CoverageProbe,
+    pub(super) denied: Arc<Denied>,
 }
 
 impl Witnesses {
@@ -57,6 +61,7 @@ impl Witnesses {
             oldest_answer: self.oldest.within_last_minute(now.monotonic),
             grace: self.coverage.facts(now, database),
             files: self.files.refused(),
+            denied: self.denied.counts().total(),
             pepper_missing: self.peppers.id().map(|id| id.as_str().to_owned()),
         }
     }

@@ -29,6 +29,8 @@ pub struct Facts {
     pub grace: Grace,
     /// Files that have changed into something that cannot be used: what was before it stays in force.
     pub files: Files,
+    /// How many entries the deny list has.
+    pub denied: usize,
     /// The id of a pepper that live keys are stored under and that this replica lacks.
     pub pepper_missing: Option<String>,
 }
@@ -93,6 +95,8 @@ pub struct Files {
     pub callers_refused: bool,
     /// Those of the certificates.
     pub certificates_refused: bool,
+    /// That of the deny list.
+    pub deny_list_refused: bool,
 }
 
 /// How far the process has come.

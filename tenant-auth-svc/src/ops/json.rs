@@ -44,8 +44,10 @@ pub(super) fn of(facts: &Facts) -> String {
         "files": {
             "callers_refused": facts.files.callers_refused,
             "certificates_refused": facts.files.certificates_refused,
+            "deny_list_refused": facts.files.deny_list_refused,
         },
         "grace": grace(facts.grace),
+        "denied": { "entries": facts.denied },
         "peppers": { "missing": facts.pepper_missing },
         "memory": { "oldest_answer_ms": facts.oldest_answer.map(millis) },
     })
@@ -119,6 +121,7 @@ mod tests {
                 }),
             },
             files: Files::default(),
+            denied: 0,
             pepper_missing: None,
         };
         let expected = json!({
@@ -133,12 +136,14 @@ mod tests {
             "files": {
             "callers_refused": facts.files.callers_refused,
             "certificates_refused": facts.files.certificates_refused,
+            "deny_list_refused": facts.files.deny_list_refused,
         },
         "grace": grace(facts.grace),
         "grace": {
             "in_force_ms": 60_000, "configured_ms": 30_000, "set_until": "2026-11-21T07:26:40Z",
             "oldest_key_ends_ms": -5_000, "median_key_ends_ms": 7_000, "keys_beyond": 3,
         },
+        "denied": { "entries": 0 },
         "peppers": { "missing": null },
         "memory": { "oldest_answer_ms": 313_900 },
         });
@@ -162,6 +167,7 @@ mod tests {
                 coverage: None,
             },
             files: Files::default(),
+            denied: 0,
             pepper_missing: None,
         };
         let told = read(&facts);

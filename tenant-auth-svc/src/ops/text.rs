@@ -14,7 +14,8 @@ pub(super) fn of(facts: &Facts) -> String {
         ("feed", feed(facts)),
         ("memory", memory(facts)),
         ("grace", grace(facts)),
-        ("files", files(facts.files).to_owned()),
+        ("files", files(facts.files)),
+        ("denied", denied(facts)),
         ("peppers", peppers(facts)),
     ];
     lines.map(|(name, state)| format!("{name:8}  {state}\n")).concat()
@@ -92,14 +93,23 @@ fn grace(facts: &Facts) -> String {
     told
 }
 
-fn files(files: Files) -> &'static str {
-    match (files.callers_refused, files.certificates_refused) {
-        (false, false) => "in force",
-        (true, false) => "the new callers cannot be used, the old ones stay; the log says why",
-        (false, true) => "the new certificates cannot be used, the old ones stay; the log says why",
-        (true, true) => {
-            "the new callers and certificates cannot be used, the old ones stay; the log says why"
-        }
+fn files(files: Files) -> String {
+    let refused = [
+        (files.callers_refused, "callers"),
+        (files.certificates_refused, "certificates"),
+        (files.deny_list_refused, "deny list"),
+    ];
+    let refused: Vec<_> = refused.iter().filter(|(refused, _)| *refused).map(|(_, what)| *what).collect();
+    if refused.is_empty() {
+        return "in force".to_owned();
+    }
+    format!("the new {} cannot be used, the old ones stay; the log says why", refused.join(" and "))
+}
+
+fn denied(facts: &Facts) -> String {
+    match facts.denied {
+        0 => "nothing by file".to_owned(),
+        count => format!("{count} entries by file, whatever the database says"),
     }
 }
 
@@ -158,6 +168,7 @@ mod tests {
                 }),
             },
             files: Files::default(),
+            denied: 0,
             pepper_missing: None,
         };
         assert_eq!(
@@ -171,6 +182,7 @@ memory    oldest answer in the last minute: 313 s
 grace     28800 s until 2026-11-21T08:20:00Z, 14400 s after that; ends for the median key in use in 700 s; ended for the \
 oldest 5 s ago; keys beyond it: 3
 files     in force
+denied    nothing by file
 peppers   none is missing
 "
         );
@@ -193,6 +205,7 @@ peppers   none is missing
                 coverage: None,
             },
             files: Files::default(),
+            denied: 0,
             pepper_missing: None,
         };
         assert_eq!(
@@ -205,6 +218,7 @@ feed      not heard yet
 memory    no answer in the last minute
 grace     14400 s
 files     in force
+denied    nothing by file
 peppers   none is missing
 "
         );

@@ -150,7 +150,9 @@ metrics! {
     READY = Gauge "tenant_auth_ready" "1" []
         "1 when requests should be sent here; an outage of the database does not change it.";
     RELOAD_REFUSED = Gauge "tenant_auth_reload_refused" "1" ["file"]
-        "1 while callers or certificates have changed into something that cannot be used; what was before it is in force.";
+        "1 while callers, certificates or the deny list have changed into something that cannot be used; what was before it is in force.";
+    DENIED = Gauge "tenant_auth_denied_entries" "1" ["kind"]
+        "Entries of the deny list in force (TENANT_AUTH_DENY_FILE): keys, tenants, hashes.";
     PEPPER_MISSING = Gauge "tenant_auth_pepper_missing" "1" []
         "1 while live keys are stored under a pepper that this replica lacks: keys that it does not find are UNAVAILABLE.";
     BUILD_INFO = Gauge "tenant_auth_build_info" "1" ["version", "commit", "branch", "dirty"]

@@ -16,6 +16,7 @@ mod conformance;
 mod connections;
 mod cost;
 mod deadline;
+mod denied;
 mod faults;
 mod feed;
 mod flood;
