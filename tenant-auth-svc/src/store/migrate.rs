@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::{
     engine::{Engine, Statement},
-    sql::peppers::ask,
+    sql::peppers::{ask, differing, note},
 };
 use crate::domain::{
     clock::SharedClock,
@@ -33,11 +33,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, name: "keys in use", sql: include_str!("../../migrations/0002_keys_in_use.sql") },
     Migration { version: 3, name: "sessions", sql: include_str!("../../migrations/0003_sessions.sql") },
     Migration { version: 4, name: "usage", sql: include_str!("../../migrations/0004_usage.sql") },
-    Migration {
-        version: 5,
-        name: "live keys by pepper",
-        sql: include_str!("../../migrations/0005_live_keys_by_pepper.sql"),
-    },
+    Migration { version: 5, name: "peppers", sql: include_str!("../../migrations/0005_peppers.sql") },
 ];
 
 /// The schema version that this build knows.
@@ -83,6 +79,17 @@ pub enum SchemaError {
         /// The pepper file, if one is configured.
         file: Option<String>,
     },
+    /// Another replica has another secret under the same id: each would call the other's keys unknown.
+    #[error(
+        "the secret of the pepper {id} in {file} is not the one that was first used under this id: correct it, or give a new secret a \
+         new id"
+    )]
+    PepperDiffers {
+        /// The pepper's id.
+        id: String,
+        /// The pepper file.
+        file: String,
+    },
     /// The database gave no answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -97,6 +104,7 @@ impl SchemaError {
             Self::Older { .. } => "schema_older",
             Self::Edited { .. } => "schema_edited",
             Self::UnknownPepper { .. } => "pepper_missing",
+            Self::PepperDiffers { .. } => "pepper_differs",
             Self::Store(error) => error.kind.as_str(),
         }
     }
@@ -106,9 +114,11 @@ impl SchemaError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Store(error) => error.kind != FailureKind::Broken,
-            Self::Newer { .. } | Self::Older { .. } | Self::Edited { .. } | Self::UnknownPepper { .. } => {
-                false
-            }
+            Self::Newer { .. }
+            | Self::Older { .. }
+            | Self::Edited { .. }
+            | Self::UnknownPepper { .. }
+            | Self::PepperDiffers { .. } => false,
         }
     }
 }
@@ -149,15 +159,28 @@ pub async fn verify<E: Engine>(engine: &E) -> Result<(), SchemaError> {
     if found < i64::from(KNOWN_VERSION) { Err(SchemaError::Older { found }) } else { Ok(()) }
 }
 
-/// Checks that every key that may still be valid is stored under a configured pepper, or under none.
+/// Checks that every key that may still be valid is stored under a configured pepper, or under none, and that each pepper has the
+/// secret that it was first used with.
 ///
 /// # Errors
-/// [`SchemaError::UnknownPepper`] names one that is missing.
+/// [`SchemaError::UnknownPepper`] names one that is missing, [`SchemaError::PepperDiffers`] one that is another.
 pub async fn verify_peppers<E: Engine>(engine: &E, peppers: &Peppers) -> Result<(), SchemaError> {
+    let file = peppers.file().map(str::to_owned);
+    if let Some(id) = differing(engine, peppers, call()).await? {
+        return Err(SchemaError::PepperDiffers { id, file: file.unwrap_or_default() });
+    }
     match ask(engine, peppers, call()).await? {
-        Some(id) => Err(SchemaError::UnknownPepper { id, file: peppers.file().map(str::to_owned) }),
+        Some(id) => Err(SchemaError::UnknownPepper { id, file }),
         None => Ok(()),
     }
+}
+
+/// Notes the peppers that are used for the first time, so that nobody uses their ids with other secrets.
+///
+/// # Errors
+/// When the database does not take it.
+pub async fn note_peppers<E: Engine>(engine: &E, peppers: &Peppers) -> Result<(), SchemaError> {
+    Ok(note(engine, peppers, call()).await?)
 }
 
 /// What to do about a pepper that is missing.

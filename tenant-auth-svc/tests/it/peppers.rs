@@ -166,6 +166,32 @@ async fn a_start_without_a_pepper_in_use_names_the_file_and_the_line_that_it_lac
     Service::start_with(settings(), SystemClock::shared()).await;
 }
 
+/// It would find none of the keys that the others issue under this id, and they none of its own.
+#[tokio::test]
+async fn a_start_with_another_secret_under_the_same_id_is_refused() {
+    let database = Database::test_server().await;
+    Replica::start(&database, &format!("issue {OLD}")).await;
+    Replica::start(&database, &format!("issue {OLD}\naccept {NEW}")).await;
+    let (folder, other) = (tempfile::tempdir().unwrap(), "p".repeat(32));
+    for lines in [format!("issue old {other}"), format!("issue none\naccept new {other}")] {
+        let settings = settings(&database, &folder, &lines);
+        let mut service = Service::start_unready(settings, SystemClock::shared()).await;
+        let Err(StartError::Schema(refused)) = service.running.ready().await else { panic!("{lines}") };
+        let told = refused.to_string();
+        let path = folder.path().join("peppers").display().to_string();
+        assert!(told.contains("is not the one") && told.contains(&path) && !told.contains(&other), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_may_only_read_is_enough_to_start_with_a_new_pepper() {
+    let database = Database::test_server().await;
+    Service::start(&database).await;
+    std::fs::write(database.token_file(), "reader").unwrap();
+    let replica = Replica::start(&database, &format!("issue none\naccept {NEW}")).await;
+    assert_eq!(replica.service.validate(&strange_key()).await.unwrap().verdict(), Verdict::Unknown);
+}
+
 /// Thousands of keys that expired under a pepper which is gone must not be read at each look-up.
 #[tokio::test]
 async fn what_has_expired_under_a_missing_pepper_costs_no_reading() {

@@ -10,7 +10,7 @@ use crate::{
         key::{PepperId, Peppers},
         store::{Call, FailureKind, StoreError},
     },
-    store::engine::{Engine, Statement},
+    store::engine::{Engine, Row, Statement},
 };
 
 /// The id of a pepper that is not among `listed` (a parameter: a JSON array of ids) and under which a key may still be valid: not revoked, not
@@ -47,7 +47,52 @@ pub(crate) async fn ask<E: Engine>(
     call: Call,
 ) -> Result<Option<String>, StoreError> {
     let statement = Statement::new(format!("SELECT {}", missing("?1"))).bind(ids(peppers)?);
-    match engine.query(call, statement).await?.as_slice() {
+    one(&engine.query(call, statement).await?)
+}
+
+/// The checks of the peppers that are known, as JSON.
+fn checks(peppers: &Peppers) -> Result<String, StoreError> {
+    json(&peppers.checks().map(|(id, check)| (id.as_str(), hex::encode(check))).collect::<Vec<_>>())
+}
+
+/// The id of a pepper that was first used with another secret.
+pub(crate) async fn differing<E: Engine>(
+    engine: &E,
+    peppers: &Peppers,
+    call: Call,
+) -> Result<Option<String>, StoreError> {
+    let statement = Statement::new(
+        "SELECT (SELECT noted.pepper_id FROM json_each(?1) AS known \
+                 JOIN pepper_checks AS noted ON noted.pepper_id = known.value ->> 0 \
+                 WHERE noted.value <> unhex(known.value ->> 1) LIMIT 1)",
+    )
+    .bind(checks(peppers)?);
+    one(&engine.query(call, statement).await?)
+}
+
+/// Notes the peppers that are used for the first time. Writes nothing, and needs no right to, where all are noted.
+pub(crate) async fn note<E: Engine>(engine: &E, peppers: &Peppers, call: Call) -> Result<(), StoreError> {
+    let checks = checks(peppers)?;
+    let missing = Statement::new(
+        "SELECT (SELECT known.value ->> 0 FROM json_each(?1) AS known \
+                 WHERE NOT EXISTS (SELECT 1 FROM pepper_checks WHERE pepper_id = known.value ->> 0) LIMIT 1)",
+    )
+    .bind(checks.as_str());
+    if one(&engine.query(call, missing).await?)?.is_some() {
+        let note = Statement::new(
+            "INSERT INTO pepper_checks (pepper_id, value) \
+             SELECT known.value ->> 0, unhex(known.value ->> 1) FROM json_each(?1) AS known WHERE TRUE \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(checks);
+        engine.transaction(call, vec![note]).await?;
+    }
+    Ok(())
+}
+
+/// The one text of an answer.
+fn one(rows: &[Row]) -> Result<Option<String>, StoreError> {
+    match rows {
         [row] => Ok(row.optional_text(0)?.map(str::to_owned)),
         rows => {
             Err(StoreError::new(FailureKind::Garbled, format!("one answer expected, got {}", rows.len())))
