@@ -229,6 +229,13 @@ def answers(board):
         (f"max({gauge('tenant_auth_cache_grace_seconds')})", "grace"),
         unit="s",
     )
+    board.graph(
+        "Time until the grace ends",
+        "For the oldest and the median key in use; the whole grace while the database answers, negative when it has ended.",
+        (gauge("tenant_auth_cache_grace_ends_seconds"), "{{instance}} {{of}}"),
+        unit="s",
+    )
+    board.graph("Beyond the grace", "Keys in memory that are too old to answer with while the database is away.", (gauge("tenant_auth_cache_beyond_grace_records"), "{{instance}}"))
     board.graph("Memory is asked in vain", "Look-ups for which the database was waited for, and what is being loaded.", (rate("tenant_auth_cache_misses_total", by="pool"), "{{pool}} missed a second"), (f"sum by (pool) ({gauge('tenant_auth_cache_loads_in_flight')})", "{{pool}} being loaded"))
     board.graph("Memory in use", "Entries, of those for which there is room.", (f"{gauge('tenant_auth_cache_entries')} / {gauge('tenant_auth_cache_capacity')}", "{{instance}} {{pool}} {{kind}}"), unit="percentunit", width=12, most=1)
     board.graph("Pushed out of memory", "For want of room.", (rate("tenant_auth_cache_evictions_total", by="pool, kind"), "{{pool}} {{kind}}"), unit="ops", width=12)
@@ -277,6 +284,8 @@ def builds(board):
     board.table("Builds", "Which build each replica is. All should be one clean commit of main.", gauge("tenant_auth_build_info"), width=12)
     board.graph("Started", "Starts within half an hour.", (f"changes({gauge('tenant_auth_process_start_time_seconds')}[30m])", "{{instance}}"), width=6)
     board.graph("Reload refused", "1 while the new file cannot be used and the old one stays in force.", (gauge("tenant_auth_reload_refused"), "{{instance}} {{file}}"), most=1, width=6)
+    board.graph("Denied by file", "Entries of the deny list; none but in an emergency.", (gauge("tenant_auth_denied_entries"), "{{instance}} {{kind}}"), width=6)
+    board.graph("Pepper missing", "1 while keys are stored under a pepper that the replica lacks: keys that it does not find are UNAVAILABLE.", (gauge("tenant_auth_pepper_missing"), "{{instance}}"), most=1, width=6)
 
 
 def variable(name, label, query, **more):

@@ -60,6 +60,7 @@ def check_config(environment, *flags, folder):
     made_up = {
         "TENANT_AUTH_CALLERS_FILE": (DEPLOY / "config" / "callers.toml").read_text(),
         "TENANT_AUTH_DATABASE_TOKEN_FILE": "token",
+        "TENANT_AUTH_DENY_FILE": "# nobody\n",
         "TENANT_AUTH_PEPPER_FILE": f"p1 {'x' * 40}",
     }
     if "TENANT_AUTH_TLS_CERT_FILE" in environment:

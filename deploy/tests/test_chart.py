@@ -166,6 +166,7 @@ def test_secrets_are_files_of_secrets_made_by_others(rendered, case):
     everything = {
         "TENANT_AUTH_CALLERS_FILE",
         "TENANT_AUTH_DATABASE_TOKEN_FILE",
+        "TENANT_AUTH_DENY_FILE",
         "TENANT_AUTH_PEPPER_FILE",
         "TENANT_AUTH_TLS_CERT_FILE",
         "TENANT_AUTH_TLS_CLIENT_CA_FILE",

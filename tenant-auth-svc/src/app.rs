@@ -1,5 +1,6 @@
 //! The composition root: the only place that names every concrete type, and where the orders are written down.
 
+mod coverage;
 mod error;
 mod following;
 mod heartbeat;
@@ -21,8 +22,8 @@ use std::{
 use tokio::sync::oneshot;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-pub use self::{error::StartError, running::Running};
 use self::{
+    coverage::CoverageProbe,
     heartbeat::Heartbeat,
     listening::{Services, Watching},
     measuring::Meters,
@@ -32,13 +33,17 @@ use self::{
     status::Witnesses,
     upkeep::{Pending, Upkeep},
 };
+pub use self::{error::StartError, running::Running};
 use crate::{
     build,
     config::{DatabaseConfig, Location, ServiceConfig},
     domain::{
         admin::Admin,
         clock::{Moment, SharedClock},
+        deny::Denied,
         freshness::World,
+        grace::Grace,
+        outage::OutageGrace,
         recovery::Recovery,
         session::Slides,
         sessions::Sessions,
@@ -149,14 +154,17 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let otlp = otlp.map_err(|error| StartError::Collector(error.to_string()))?;
 
     let database = SqlStore::new(hop.clone(), Arc::clone(&config.keys.peppers));
+    let peppers = Arc::clone(database.pepper_gap());
     let heard = Arc::new(Heard::default());
     let uses = Arc::new(Uses::new(Arc::clone(&clock)));
     let keys = Keys::new(database.clone(), Arc::clone(&config.keys.peppers), Arc::clone(&uses));
     let oldest = Arc::new(Oldest::default());
+    let grace = Arc::new(Grace::new(config.memory.cache.lifetimes.grace));
     let memory = Cached::new(
         Coalesced::new(keys, Arc::clone(hop.known()), load),
         config.memory.cache,
         Arc::clone(&clock),
+        Arc::clone(&grace),
         outlook(&hop, &heard),
         Arc::clone(hop.known()),
         Arc::clone(&oldest),
@@ -166,6 +174,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         Coalesced::new(SessionTable::new(database.clone()), Arc::clone(hop.known()), load),
         session_cache,
         Arc::clone(&clock),
+        Arc::clone(&grace),
         outlook(&hop, &heard),
         Arc::clone(hop.known()),
         Arc::clone(&oldest),
@@ -181,9 +190,12 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let recovery = Recovery::new(any_database, Arc::clone(&feed), Arc::clone(&clock));
     let format = config.keys.format;
     let admin = Arc::new(Admin::new(database.clone(), memories.clone(), format.clone(), Arc::clone(&clock)));
+    let denied = Arc::new(Denied::default());
     let revision = memory.clone();
-    let validator = Arc::new(Validator::new(memory.clone(), format, Arc::clone(&clock)));
+    let validator =
+        Arc::new(Validator::new(memory.clone(), format, Arc::clone(&clock)).denying(Arc::clone(&denied)));
 
+    let outage = Arc::new(OutageGrace::new(Arc::clone(&grace), database.clone(), Arc::clone(&clock)));
     let slides = Arc::new(Slides::default());
     let sessions = Arc::new(Sessions::new(
         database.clone(),
@@ -200,7 +212,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let services = Services {
         hits: Arc::clone(&validator),
         validation: ValidationRpc::new(Arc::clone(&validator), Arc::clone(&sessions), load),
-        admin: AdminRpc::new(Arc::clone(&admin), recovery),
+        admin: AdminRpc::new(Arc::clone(&admin), Arc::clone(&outage), recovery),
         info: InfoRpc(ServerInfo {
             build: build::THIS,
             remote,
@@ -215,7 +227,8 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         health: health.clone(),
     };
     readiness::announce_not_ready(&health).await;
-    let (files, callers, certificates) = Reloading::new(config.access, config.tls);
+    let (files, callers, certificates) =
+        Reloading::new(config.access, config.tls, Arc::clone(&denied), feed.hub().clone());
     let places = listener.places.clone();
     let watching = Watching { rpcs: Arc::clone(&rpcs), tracing: otlp.as_ref().map(Otlp::tracing) };
     let server = listener.serve(services, watching, callers, certificates)?;
@@ -247,7 +260,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         database,
         memories.clone(),
         config.memory.cache.keys,
-        Pending { uses, slides },
+        Pending { uses, slides, outage },
         Arc::clone(&clock),
         readiness.clone(),
     );
@@ -262,6 +275,9 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         heard: told,
         oldest,
         files: files.clone(),
+        peppers,
+        denied,
+        coverage: CoverageProbe::new(memory.clone(), Arc::clone(&grace)),
     };
     let meters = Arc::new(Meters {
         witnesses: witnesses.clone(),

@@ -18,7 +18,7 @@ mod tls;
 mod usage;
 
 pub use self::{
-    access::{AccessConfig, CallersFile, callers},
+    access::{AccessConfig, CallersFile, DenyFile, callers, deny_list},
     cache::MemoryConfig,
     database::{DatabaseConfig, Location},
     keys::KeysConfig,

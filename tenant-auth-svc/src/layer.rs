@@ -1,5 +1,6 @@
 //! What every RPC passes through, unless it is a plain hit and takes the shortcut; outermost first: request id and caller, the
-//! span, the log line, the metrics, panics, the bound of what is in work, the deadline, what the caller may do.
+//! span, the log line, the metrics, panics, the bound of what is in work, the deadline, what the caller may do, for streams
+//! again whenever the callers change.
 //!
 //! One layer a file; the order is written down once, in [`stack`](crate::app). They are ours rather than tonic's own
 //! limits, because those sit outside every layer and what they refuse would be seen by nobody.
@@ -11,6 +12,7 @@ pub mod deadline;
 pub mod follow;
 pub mod identify;
 pub mod metrics;
+pub mod recheck;
 pub mod shed;
 pub mod shortcut;
 pub mod trace;

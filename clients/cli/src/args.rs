@@ -16,8 +16,8 @@ pub(crate) use self::{
 };
 use crate::{
     command::{
-        audit::AuditCommand, database::DatabaseCommand, key::KeyCommand, session::SessionCommand,
-        tenant::TenantCommand, usage::UsageCommand, validate::Validate,
+        audit::AuditCommand, database::DatabaseCommand, grace::GraceCommand, key::KeyCommand,
+        session::SessionCommand, tenant::TenantCommand, usage::UsageCommand, validate::Validate,
     },
     exit, time,
 };
@@ -79,6 +79,12 @@ pub(crate) enum Command {
     /// Look whether the database is believed, and accept it after a restore
     #[command(subcommand)]
     Database(DatabaseCommand),
+    /// Show and change how long one replica answers from memory while the database is away
+    ///
+    /// It concerns the replica at --endpoint alone, not others behind the same address: name each replica by an address of its own,
+    /// one after the other. A restart ends what was set, and empties the memory that it was set for.
+    #[command(subcommand)]
+    Grace(GraceCommand),
 
     /// Show and record what tenants consumed
     #[command(subcommand)]

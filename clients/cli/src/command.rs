@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod database;
+pub(crate) mod grace;
 pub(crate) mod import;
 pub(crate) mod key;
 pub(crate) mod session;
@@ -60,6 +61,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
         Command::Tenant(command) => tenant::run(context, command).await,
         Command::Key(command) => key::run(context, command).await,
         Command::Session(command) => session::run(context, command).await,
+        Command::Grace(command) => grace::run(context, command).await,
         Command::Audit(command) => audit::run(context, command).await,
         Command::Database(command) => database::run(context, command).await,
         Command::Usage(command) => usage::run(context, command).await,

@@ -2,6 +2,7 @@
 
 mod audit;
 mod database;
+mod grace;
 mod import;
 mod info;
 mod key;
@@ -15,6 +16,7 @@ use prost_types::Timestamp;
 pub(crate) use self::{
     audit::AuditView,
     database::{AcceptedView, DatabaseView},
+    grace::GraceView,
     import::{ImportView, RefusedRow},
     info::InfoView,
     key::{IssuedView, KeyView, KeysView, RotatedView},

@@ -79,6 +79,63 @@ func (TenantStatus) EnumDescriptor() ([]byte, []int) {
 	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{0}
 }
 
+// Why a replica does not believe its database.
+type DatabaseDoubt int32
+
+const (
+	// It believes it.
+	DatabaseDoubt_DATABASE_DOUBT_UNSPECIFIED DatabaseDoubt = 0
+	// It is another database than the one that it knows.
+	DatabaseDoubt_DATABASE_DOUBT_ANOTHER_DATABASE DatabaseDoubt = 1
+	// It has no schema.
+	DatabaseDoubt_DATABASE_DOUBT_EMPTY DatabaseDoubt = 2
+	// It lacks changes that it had: it was restored from a backup.
+	DatabaseDoubt_DATABASE_DOUBT_ROLLED_BACK DatabaseDoubt = 3
+)
+
+// Enum value maps for DatabaseDoubt.
+var (
+	DatabaseDoubt_name = map[int32]string{
+		0: "DATABASE_DOUBT_UNSPECIFIED",
+		1: "DATABASE_DOUBT_ANOTHER_DATABASE",
+		2: "DATABASE_DOUBT_EMPTY",
+		3: "DATABASE_DOUBT_ROLLED_BACK",
+	}
+	DatabaseDoubt_value = map[string]int32{
+		"DATABASE_DOUBT_UNSPECIFIED":      0,
+		"DATABASE_DOUBT_ANOTHER_DATABASE": 1,
+		"DATABASE_DOUBT_EMPTY":            2,
+		"DATABASE_DOUBT_ROLLED_BACK":      3,
+	}
+)
+
+func (x DatabaseDoubt) Enum() *DatabaseDoubt {
+	p := new(DatabaseDoubt)
+	*p = x
+	return p
+}
+
+func (x DatabaseDoubt) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DatabaseDoubt) Descriptor() protoreflect.EnumDescriptor {
+	return file_tenantauth_v1_admin_proto_enumTypes[1].Descriptor()
+}
+
+func (DatabaseDoubt) Type() protoreflect.EnumType {
+	return &file_tenantauth_v1_admin_proto_enumTypes[1]
+}
+
+func (x DatabaseDoubt) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DatabaseDoubt.Descriptor instead.
+func (DatabaseDoubt) EnumDescriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{1}
+}
+
 // A customer of the SaaS.
 type Tenant struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1946,6 +2003,869 @@ func (x *AuditEvent) GetDetail() string {
 	return ""
 }
 
+// What tells a database from every other one, and from itself before it was last accepted as it is.
+type DatabaseIdentity struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Drawn when its schema was made.
+	DatabaseId string `protobuf:"bytes,1,opt,name=database_id,json=databaseId,proto3" json:"database_id,omitempty"`
+	// How often it was accepted, and one.
+	Epoch         int64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DatabaseIdentity) Reset() {
+	*x = DatabaseIdentity{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DatabaseIdentity) String() string {
+	return redacted(x)
+}
+
+func (x *DatabaseIdentity) GoString() string {
+	return redacted(x)
+}
+
+func (*DatabaseIdentity) ProtoMessage() {}
+
+func (x *DatabaseIdentity) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DatabaseIdentity.ProtoReflect.Descriptor instead.
+func (*DatabaseIdentity) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *DatabaseIdentity) GetDatabaseId() string {
+	if x != nil {
+		return x.DatabaseId
+	}
+	return ""
+}
+
+func (x *DatabaseIdentity) GetEpoch() int64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+// An end that a replica knows and that the database may lack.
+type HeldEnd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What has ended. Exactly one is set.
+	//
+	// Types that are valid to be assigned to Subject:
+	//
+	//	*HeldEnd_KeyId
+	//	*HeldEnd_SuspendedTenantId
+	//	*HeldEnd_SessionId
+	Subject isHeldEnd_Subject `protobuf_oneof:"subject"`
+	// Whose it is.
+	TenantId string `protobuf:"bytes,4,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
+	// When the key was revoked; absent for the others.
+	RevokedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=revoked_at,json=revokedAt,proto3" json:"revoked_at,omitempty"`
+	// Where the end stood in the change log that was known.
+	Revision      int64 `protobuf:"varint,6,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldEnd) Reset() {
+	*x = HeldEnd{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldEnd) String() string {
+	return redacted(x)
+}
+
+func (x *HeldEnd) GoString() string {
+	return redacted(x)
+}
+
+func (*HeldEnd) ProtoMessage() {}
+
+func (x *HeldEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldEnd.ProtoReflect.Descriptor instead.
+func (*HeldEnd) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *HeldEnd) GetSubject() isHeldEnd_Subject {
+	if x != nil {
+		return x.Subject
+	}
+	return nil
+}
+
+func (x *HeldEnd) GetKeyId() string {
+	if x != nil {
+		if x, ok := x.Subject.(*HeldEnd_KeyId); ok {
+			return x.KeyId
+		}
+	}
+	return ""
+}
+
+func (x *HeldEnd) GetSuspendedTenantId() string {
+	if x != nil {
+		if x, ok := x.Subject.(*HeldEnd_SuspendedTenantId); ok {
+			return x.SuspendedTenantId
+		}
+	}
+	return ""
+}
+
+func (x *HeldEnd) GetSessionId() string {
+	if x != nil {
+		if x, ok := x.Subject.(*HeldEnd_SessionId); ok {
+			return x.SessionId
+		}
+	}
+	return ""
+}
+
+func (x *HeldEnd) GetTenantId() string {
+	if x != nil {
+		return x.TenantId
+	}
+	return ""
+}
+
+func (x *HeldEnd) GetRevokedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RevokedAt
+	}
+	return nil
+}
+
+func (x *HeldEnd) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+type isHeldEnd_Subject interface {
+	isHeldEnd_Subject()
+}
+
+type HeldEnd_KeyId struct {
+	// A key that was revoked.
+	KeyId string `protobuf:"bytes,1,opt,name=key_id,json=keyId,proto3,oneof"`
+}
+
+type HeldEnd_SuspendedTenantId struct {
+	// A tenant that was suspended; tenant_id names it too.
+	SuspendedTenantId string `protobuf:"bytes,2,opt,name=suspended_tenant_id,json=suspendedTenantId,proto3,oneof"`
+}
+
+type HeldEnd_SessionId struct {
+	// A session that was unbound.
+	SessionId string `protobuf:"bytes,3,opt,name=session_id,json=sessionId,proto3,oneof"`
+}
+
+func (*HeldEnd_KeyId) isHeldEnd_Subject() {}
+
+func (*HeldEnd_SuspendedTenantId) isHeldEnd_Subject() {}
+
+func (*HeldEnd_SessionId) isHeldEnd_Subject() {}
+
+// Asks what a replica thinks of its database.
+type GetDatabaseStateRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDatabaseStateRequest) Reset() {
+	*x = GetDatabaseStateRequest{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDatabaseStateRequest) String() string {
+	return redacted(x)
+}
+
+func (x *GetDatabaseStateRequest) GoString() string {
+	return redacted(x)
+}
+
+func (*GetDatabaseStateRequest) ProtoMessage() {}
+
+func (x *GetDatabaseStateRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDatabaseStateRequest.ProtoReflect.Descriptor instead.
+func (*GetDatabaseStateRequest) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{29}
+}
+
+// What the replica that answers thinks of its database.
+type GetDatabaseStateResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The one that it knows; absent before it has read one.
+	Known *DatabaseIdentity `protobuf:"bytes,1,opt,name=known,proto3" json:"known,omitempty"`
+	// Up to where it has read that one's change log.
+	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Why it does not believe what it reads, if it does not.
+	Doubt DatabaseDoubt `protobuf:"varint,3,opt,name=doubt,proto3,enum=tenantauth.v1.DatabaseDoubt" json:"doubt,omitempty"`
+	// Since when it does not.
+	DoubtedSince *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=doubted_since,json=doubtedSince,proto3" json:"doubted_since,omitempty"`
+	// What it finds instead; absent where it finds no identity.
+	Found *DatabaseIdentity `protobuf:"bytes,5,opt,name=found,proto3" json:"found,omitempty"`
+	// Where the change log of what it finds ends.
+	FoundRevision int64 `protobuf:"varint,6,opt,name=found_revision,json=foundRevision,proto3" json:"found_revision,omitempty"`
+	// For how long the copy of the database that it reads has stood still; absent while it moves.
+	Standstill *durationpb.Duration `protobuf:"bytes,7,opt,name=standstill,proto3" json:"standstill,omitempty"`
+	// Ends that it holds although the database may lack them, in the order in which they came. Make them again, and they are gone
+	// from here.
+	Held          []*HeldEnd `protobuf:"bytes,8,rep,name=held,proto3" json:"held,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDatabaseStateResponse) Reset() {
+	*x = GetDatabaseStateResponse{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDatabaseStateResponse) String() string {
+	return redacted(x)
+}
+
+func (x *GetDatabaseStateResponse) GoString() string {
+	return redacted(x)
+}
+
+func (*GetDatabaseStateResponse) ProtoMessage() {}
+
+func (x *GetDatabaseStateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDatabaseStateResponse.ProtoReflect.Descriptor instead.
+func (*GetDatabaseStateResponse) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *GetDatabaseStateResponse) GetKnown() *DatabaseIdentity {
+	if x != nil {
+		return x.Known
+	}
+	return nil
+}
+
+func (x *GetDatabaseStateResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *GetDatabaseStateResponse) GetDoubt() DatabaseDoubt {
+	if x != nil {
+		return x.Doubt
+	}
+	return DatabaseDoubt_DATABASE_DOUBT_UNSPECIFIED
+}
+
+func (x *GetDatabaseStateResponse) GetDoubtedSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DoubtedSince
+	}
+	return nil
+}
+
+func (x *GetDatabaseStateResponse) GetFound() *DatabaseIdentity {
+	if x != nil {
+		return x.Found
+	}
+	return nil
+}
+
+func (x *GetDatabaseStateResponse) GetFoundRevision() int64 {
+	if x != nil {
+		return x.FoundRevision
+	}
+	return 0
+}
+
+func (x *GetDatabaseStateResponse) GetStandstill() *durationpb.Duration {
+	if x != nil {
+		return x.Standstill
+	}
+	return nil
+}
+
+func (x *GetDatabaseStateResponse) GetHeld() []*HeldEnd {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+// Accepts the database as it is.
+type AcceptDatabaseRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why, for whoever asks later; 1 to 256 characters. Required.
+	Reason        string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptDatabaseRequest) Reset() {
+	*x = AcceptDatabaseRequest{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptDatabaseRequest) String() string {
+	return redacted(x)
+}
+
+func (x *AcceptDatabaseRequest) GoString() string {
+	return redacted(x)
+}
+
+func (*AcceptDatabaseRequest) ProtoMessage() {}
+
+func (x *AcceptDatabaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptDatabaseRequest.ProtoReflect.Descriptor instead.
+func (*AcceptDatabaseRequest) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *AcceptDatabaseRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// What was accepted.
+type AcceptDatabaseResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What the database is now.
+	Database *DatabaseIdentity `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
+	// Ends that the replica that answers holds although the database may lack them.
+	Held          []*HeldEnd `protobuf:"bytes,2,rep,name=held,proto3" json:"held,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptDatabaseResponse) Reset() {
+	*x = AcceptDatabaseResponse{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptDatabaseResponse) String() string {
+	return redacted(x)
+}
+
+func (x *AcceptDatabaseResponse) GoString() string {
+	return redacted(x)
+}
+
+func (*AcceptDatabaseResponse) ProtoMessage() {}
+
+func (x *AcceptDatabaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptDatabaseResponse.ProtoReflect.Descriptor instead.
+func (*AcceptDatabaseResponse) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *AcceptDatabaseResponse) GetDatabase() *DatabaseIdentity {
+	if x != nil {
+		return x.Database
+	}
+	return nil
+}
+
+func (x *AcceptDatabaseResponse) GetHeld() []*HeldEnd {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+// How long one replica goes by memory while the database is away.
+type OutageGrace struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is in force there now.
+	Grace *durationpb.Duration `protobuf:"bytes,1,opt,name=grace,proto3" json:"grace,omitempty"`
+	// What is configured there.
+	Configured *durationpb.Duration `protobuf:"bytes,2,opt,name=configured,proto3" json:"configured,omitempty"`
+	// When what is configured holds again; unset if it does now.
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// Why another one was set; empty if what is configured holds.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutageGrace) Reset() {
+	*x = OutageGrace{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutageGrace) String() string {
+	return redacted(x)
+}
+
+func (x *OutageGrace) GoString() string {
+	return redacted(x)
+}
+
+func (*OutageGrace) ProtoMessage() {}
+
+func (x *OutageGrace) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutageGrace.ProtoReflect.Descriptor instead.
+func (*OutageGrace) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *OutageGrace) GetGrace() *durationpb.Duration {
+	if x != nil {
+		return x.Grace
+	}
+	return nil
+}
+
+func (x *OutageGrace) GetConfigured() *durationpb.Duration {
+	if x != nil {
+		return x.Configured
+	}
+	return nil
+}
+
+func (x *OutageGrace) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *OutageGrace) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// Asks for the grace of the replica that answers.
+type GetOutageGraceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetOutageGraceRequest) Reset() {
+	*x = GetOutageGraceRequest{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetOutageGraceRequest) String() string {
+	return redacted(x)
+}
+
+func (x *GetOutageGraceRequest) GoString() string {
+	return redacted(x)
+}
+
+func (*GetOutageGraceRequest) ProtoMessage() {}
+
+func (x *GetOutageGraceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetOutageGraceRequest.ProtoReflect.Descriptor instead.
+func (*GetOutageGraceRequest) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{34}
+}
+
+// The grace of the replica that answers.
+type GetOutageGraceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of this replica, and no other.
+	Grace         *OutageGrace `protobuf:"bytes,1,opt,name=grace,proto3" json:"grace,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetOutageGraceResponse) Reset() {
+	*x = GetOutageGraceResponse{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetOutageGraceResponse) String() string {
+	return redacted(x)
+}
+
+func (x *GetOutageGraceResponse) GoString() string {
+	return redacted(x)
+}
+
+func (*GetOutageGraceResponse) ProtoMessage() {}
+
+func (x *GetOutageGraceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetOutageGraceResponse.ProtoReflect.Descriptor instead.
+func (*GetOutageGraceResponse) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *GetOutageGraceResponse) GetGrace() *OutageGrace {
+	if x != nil {
+		return x.Grace
+	}
+	return nil
+}
+
+// Another grace for the replica that answers.
+type SetOutageGraceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From 0 to 7 days: up to which age memory may answer while the database is away.
+	Grace *durationpb.Duration `protobuf:"bytes,1,opt,name=grace,proto3" json:"grace,omitempty"`
+	// For how long it holds: more than 0, and at most 7 days.
+	ExpiresIn *durationpb.Duration `protobuf:"bytes,2,opt,name=expires_in,json=expiresIn,proto3" json:"expires_in,omitempty"`
+	// Why, for whoever asks later: 1 to 256 characters.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetOutageGraceRequest) Reset() {
+	*x = SetOutageGraceRequest{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetOutageGraceRequest) String() string {
+	return redacted(x)
+}
+
+func (x *SetOutageGraceRequest) GoString() string {
+	return redacted(x)
+}
+
+func (*SetOutageGraceRequest) ProtoMessage() {}
+
+func (x *SetOutageGraceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetOutageGraceRequest.ProtoReflect.Descriptor instead.
+func (*SetOutageGraceRequest) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *SetOutageGraceRequest) GetGrace() *durationpb.Duration {
+	if x != nil {
+		return x.Grace
+	}
+	return nil
+}
+
+func (x *SetOutageGraceRequest) GetExpiresIn() *durationpb.Duration {
+	if x != nil {
+		return x.ExpiresIn
+	}
+	return nil
+}
+
+func (x *SetOutageGraceRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// What holds now.
+type SetOutageGraceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of this replica, and no other.
+	Grace *OutageGrace `protobuf:"bytes,1,opt,name=grace,proto3" json:"grace,omitempty"`
+	// Whether the audit log holds the change. If not, the service's log does, and the audit log will when the database is back, unless
+	// the process ends before.
+	Audited       bool `protobuf:"varint,2,opt,name=audited,proto3" json:"audited,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetOutageGraceResponse) Reset() {
+	*x = SetOutageGraceResponse{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetOutageGraceResponse) String() string {
+	return redacted(x)
+}
+
+func (x *SetOutageGraceResponse) GoString() string {
+	return redacted(x)
+}
+
+func (*SetOutageGraceResponse) ProtoMessage() {}
+
+func (x *SetOutageGraceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetOutageGraceResponse.ProtoReflect.Descriptor instead.
+func (*SetOutageGraceResponse) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *SetOutageGraceResponse) GetGrace() *OutageGrace {
+	if x != nil {
+		return x.Grace
+	}
+	return nil
+}
+
+func (x *SetOutageGraceResponse) GetAudited() bool {
+	if x != nil {
+		return x.Audited
+	}
+	return false
+}
+
+// The end of what was set.
+type ResetOutageGraceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why, for whoever asks later: 1 to 256 characters.
+	Reason        string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetOutageGraceRequest) Reset() {
+	*x = ResetOutageGraceRequest{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetOutageGraceRequest) String() string {
+	return redacted(x)
+}
+
+func (x *ResetOutageGraceRequest) GoString() string {
+	return redacted(x)
+}
+
+func (*ResetOutageGraceRequest) ProtoMessage() {}
+
+func (x *ResetOutageGraceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetOutageGraceRequest.ProtoReflect.Descriptor instead.
+func (*ResetOutageGraceRequest) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ResetOutageGraceRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// What holds now.
+type ResetOutageGraceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of this replica, and no other.
+	Grace *OutageGrace `protobuf:"bytes,1,opt,name=grace,proto3" json:"grace,omitempty"`
+	// As in SetOutageGraceResponse.
+	Audited       bool `protobuf:"varint,2,opt,name=audited,proto3" json:"audited,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetOutageGraceResponse) Reset() {
+	*x = ResetOutageGraceResponse{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetOutageGraceResponse) String() string {
+	return redacted(x)
+}
+
+func (x *ResetOutageGraceResponse) GoString() string {
+	return redacted(x)
+}
+
+func (*ResetOutageGraceResponse) ProtoMessage() {}
+
+func (x *ResetOutageGraceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetOutageGraceResponse.ProtoReflect.Descriptor instead.
+func (*ResetOutageGraceResponse) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ResetOutageGraceResponse) GetGrace() *OutageGrace {
+	if x != nil {
+		return x.Grace
+	}
+	return nil
+}
+
+func (x *ResetOutageGraceResponse) GetAudited() bool {
+	if x != nil {
+		return x.Audited
+	}
+	return false
+}
+
 var File_tenantauth_v1_admin_proto protoreflect.FileDescriptor
 
 const file_tenantauth_v1_admin_proto_rawDesc = "" +
@@ -2076,11 +2996,71 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\ttenant_id\x18\x06 \x01(\tR\btenantId\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\a \x01(\tR\trequestId\x12\x16\n" +
-	"\x06detail\x18\b \x01(\tR\x06detail*d\n" +
+	"\x06detail\x18\b \x01(\tR\x06detail\"I\n" +
+	"\x10DatabaseIdentity\x12\x1f\n" +
+	"\vdatabase_id\x18\x01 \x01(\tR\n" +
+	"databaseId\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x03R\x05epoch\"\xf4\x01\n" +
+	"\aHeldEnd\x12\x17\n" +
+	"\x06key_id\x18\x01 \x01(\tH\x00R\x05keyId\x120\n" +
+	"\x13suspended_tenant_id\x18\x02 \x01(\tH\x00R\x11suspendedTenantId\x12\x1f\n" +
+	"\n" +
+	"session_id\x18\x03 \x01(\tH\x00R\tsessionId\x12\x1b\n" +
+	"\ttenant_id\x18\x04 \x01(\tR\btenantId\x129\n" +
+	"\n" +
+	"revoked_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt\x12\x1a\n" +
+	"\brevision\x18\x06 \x01(\x03R\brevisionB\t\n" +
+	"\asubject\"\x19\n" +
+	"\x17GetDatabaseStateRequest\"\xa7\x03\n" +
+	"\x18GetDatabaseStateResponse\x125\n" +
+	"\x05known\x18\x01 \x01(\v2\x1f.tenantauth.v1.DatabaseIdentityR\x05known\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x122\n" +
+	"\x05doubt\x18\x03 \x01(\x0e2\x1c.tenantauth.v1.DatabaseDoubtR\x05doubt\x12?\n" +
+	"\rdoubted_since\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fdoubtedSince\x125\n" +
+	"\x05found\x18\x05 \x01(\v2\x1f.tenantauth.v1.DatabaseIdentityR\x05found\x12%\n" +
+	"\x0efound_revision\x18\x06 \x01(\x03R\rfoundRevision\x129\n" +
+	"\n" +
+	"standstill\x18\a \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"standstill\x12*\n" +
+	"\x04held\x18\b \x03(\v2\x16.tenantauth.v1.HeldEndR\x04held\"/\n" +
+	"\x15AcceptDatabaseRequest\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x81\x01\n" +
+	"\x16AcceptDatabaseResponse\x12;\n" +
+	"\bdatabase\x18\x01 \x01(\v2\x1f.tenantauth.v1.DatabaseIdentityR\bdatabase\x12*\n" +
+	"\x04held\x18\x02 \x03(\v2\x16.tenantauth.v1.HeldEndR\x04held\"\xcc\x01\n" +
+	"\vOutageGrace\x12/\n" +
+	"\x05grace\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05grace\x129\n" +
+	"\n" +
+	"configured\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"configured\x129\n" +
+	"\n" +
+	"expires_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x17\n" +
+	"\x15GetOutageGraceRequest\"J\n" +
+	"\x16GetOutageGraceResponse\x120\n" +
+	"\x05grace\x18\x01 \x01(\v2\x1a.tenantauth.v1.OutageGraceR\x05grace\"\x9a\x01\n" +
+	"\x15SetOutageGraceRequest\x12/\n" +
+	"\x05grace\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05grace\x128\n" +
+	"\n" +
+	"expires_in\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\texpiresIn\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"d\n" +
+	"\x16SetOutageGraceResponse\x120\n" +
+	"\x05grace\x18\x01 \x01(\v2\x1a.tenantauth.v1.OutageGraceR\x05grace\x12\x18\n" +
+	"\aaudited\x18\x02 \x01(\bR\aaudited\"1\n" +
+	"\x17ResetOutageGraceRequest\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"f\n" +
+	"\x18ResetOutageGraceResponse\x120\n" +
+	"\x05grace\x18\x01 \x01(\v2\x1a.tenantauth.v1.OutageGraceR\x05grace\x12\x18\n" +
+	"\aaudited\x18\x02 \x01(\bR\aaudited*d\n" +
 	"\fTenantStatus\x12\x1d\n" +
 	"\x19TENANT_STATUS_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14TENANT_STATUS_ACTIVE\x10\x01\x12\x1b\n" +
-	"\x17TENANT_STATUS_SUSPENDED\x10\x022\xb1\a\n" +
+	"\x17TENANT_STATUS_SUSPENDED\x10\x02*\x8e\x01\n" +
+	"\rDatabaseDoubt\x12\x1e\n" +
+	"\x1aDATABASE_DOUBT_UNSPECIFIED\x10\x00\x12#\n" +
+	"\x1fDATABASE_DOUBT_ANOTHER_DATABASE\x10\x01\x12\x18\n" +
+	"\x14DATABASE_DOUBT_EMPTY\x10\x02\x12\x1e\n" +
+	"\x1aDATABASE_DOUBT_ROLLED_BACK\x10\x032\x98\v\n" +
 	"\fAdminService\x12W\n" +
 	"\fCreateTenant\x12\".tenantauth.v1.CreateTenantRequest\x1a#.tenantauth.v1.CreateTenantResponse\x12N\n" +
 	"\tGetTenant\x12\x1f.tenantauth.v1.GetTenantRequest\x1a .tenantauth.v1.GetTenantResponse\x12T\n" +
@@ -2093,7 +3073,12 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\tRotateKey\x12\x1f.tenantauth.v1.RotateKeyRequest\x1a .tenantauth.v1.RotateKeyResponse\x12N\n" +
 	"\tRevokeKey\x12\x1f.tenantauth.v1.RevokeKeyRequest\x1a .tenantauth.v1.RevokeKeyResponse\x12K\n" +
 	"\bListKeys\x12\x1e.tenantauth.v1.ListKeysRequest\x1a\x1f.tenantauth.v1.ListKeysResponse\x12`\n" +
-	"\x0fListAuditEvents\x12%.tenantauth.v1.ListAuditEventsRequest\x1a&.tenantauth.v1.ListAuditEventsResponseb\x06proto3"
+	"\x0fListAuditEvents\x12%.tenantauth.v1.ListAuditEventsRequest\x1a&.tenantauth.v1.ListAuditEventsResponse\x12c\n" +
+	"\x10GetDatabaseState\x12&.tenantauth.v1.GetDatabaseStateRequest\x1a'.tenantauth.v1.GetDatabaseStateResponse\x12]\n" +
+	"\x0eAcceptDatabase\x12$.tenantauth.v1.AcceptDatabaseRequest\x1a%.tenantauth.v1.AcceptDatabaseResponse\x12]\n" +
+	"\x0eGetOutageGrace\x12$.tenantauth.v1.GetOutageGraceRequest\x1a%.tenantauth.v1.GetOutageGraceResponse\x12]\n" +
+	"\x0eSetOutageGrace\x12$.tenantauth.v1.SetOutageGraceRequest\x1a%.tenantauth.v1.SetOutageGraceResponse\x12c\n" +
+	"\x10ResetOutageGrace\x12&.tenantauth.v1.ResetOutageGraceRequest\x1a'.tenantauth.v1.ResetOutageGraceResponseb\x06proto3"
 
 var (
 	file_tenantauth_v1_admin_proto_rawDescOnce sync.Once
@@ -2107,96 +3092,137 @@ func file_tenantauth_v1_admin_proto_rawDescGZIP() []byte {
 	return file_tenantauth_v1_admin_proto_rawDescData
 }
 
-var file_tenantauth_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tenantauth_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_tenantauth_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_tenantauth_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_tenantauth_v1_admin_proto_goTypes = []any{
-	(TenantStatus)(0),               // 0: tenantauth.v1.TenantStatus
-	(*Tenant)(nil),                  // 1: tenantauth.v1.Tenant
-	(*ApiKey)(nil),                  // 2: tenantauth.v1.ApiKey
-	(*CreateTenantRequest)(nil),     // 3: tenantauth.v1.CreateTenantRequest
-	(*CreateTenantResponse)(nil),    // 4: tenantauth.v1.CreateTenantResponse
-	(*GetTenantRequest)(nil),        // 5: tenantauth.v1.GetTenantRequest
-	(*GetTenantResponse)(nil),       // 6: tenantauth.v1.GetTenantResponse
-	(*ListTenantsRequest)(nil),      // 7: tenantauth.v1.ListTenantsRequest
-	(*ListTenantsResponse)(nil),     // 8: tenantauth.v1.ListTenantsResponse
-	(*SuspendTenantRequest)(nil),    // 9: tenantauth.v1.SuspendTenantRequest
-	(*SuspendTenantResponse)(nil),   // 10: tenantauth.v1.SuspendTenantResponse
-	(*ResumeTenantRequest)(nil),     // 11: tenantauth.v1.ResumeTenantRequest
-	(*ResumeTenantResponse)(nil),    // 12: tenantauth.v1.ResumeTenantResponse
-	(*IssueKeyRequest)(nil),         // 13: tenantauth.v1.IssueKeyRequest
-	(*IssueKeyResponse)(nil),        // 14: tenantauth.v1.IssueKeyResponse
-	(*ImportKeysRequest)(nil),       // 15: tenantauth.v1.ImportKeysRequest
-	(*ImportKey)(nil),               // 16: tenantauth.v1.ImportKey
-	(*ImportKeysResponse)(nil),      // 17: tenantauth.v1.ImportKeysResponse
-	(*ImportKeyResult)(nil),         // 18: tenantauth.v1.ImportKeyResult
-	(*RotateKeyRequest)(nil),        // 19: tenantauth.v1.RotateKeyRequest
-	(*RotateKeyResponse)(nil),       // 20: tenantauth.v1.RotateKeyResponse
-	(*RevokeKeyRequest)(nil),        // 21: tenantauth.v1.RevokeKeyRequest
-	(*RevokeKeyResponse)(nil),       // 22: tenantauth.v1.RevokeKeyResponse
-	(*ListKeysRequest)(nil),         // 23: tenantauth.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),        // 24: tenantauth.v1.ListKeysResponse
-	(*ListAuditEventsRequest)(nil),  // 25: tenantauth.v1.ListAuditEventsRequest
-	(*ListAuditEventsResponse)(nil), // 26: tenantauth.v1.ListAuditEventsResponse
-	(*AuditEvent)(nil),              // 27: tenantauth.v1.AuditEvent
-	(*timestamppb.Timestamp)(nil),   // 28: google.protobuf.Timestamp
-	(*status.Status)(nil),           // 29: google.rpc.Status
-	(*durationpb.Duration)(nil),     // 30: google.protobuf.Duration
+	(TenantStatus)(0),                // 0: tenantauth.v1.TenantStatus
+	(DatabaseDoubt)(0),               // 1: tenantauth.v1.DatabaseDoubt
+	(*Tenant)(nil),                   // 2: tenantauth.v1.Tenant
+	(*ApiKey)(nil),                   // 3: tenantauth.v1.ApiKey
+	(*CreateTenantRequest)(nil),      // 4: tenantauth.v1.CreateTenantRequest
+	(*CreateTenantResponse)(nil),     // 5: tenantauth.v1.CreateTenantResponse
+	(*GetTenantRequest)(nil),         // 6: tenantauth.v1.GetTenantRequest
+	(*GetTenantResponse)(nil),        // 7: tenantauth.v1.GetTenantResponse
+	(*ListTenantsRequest)(nil),       // 8: tenantauth.v1.ListTenantsRequest
+	(*ListTenantsResponse)(nil),      // 9: tenantauth.v1.ListTenantsResponse
+	(*SuspendTenantRequest)(nil),     // 10: tenantauth.v1.SuspendTenantRequest
+	(*SuspendTenantResponse)(nil),    // 11: tenantauth.v1.SuspendTenantResponse
+	(*ResumeTenantRequest)(nil),      // 12: tenantauth.v1.ResumeTenantRequest
+	(*ResumeTenantResponse)(nil),     // 13: tenantauth.v1.ResumeTenantResponse
+	(*IssueKeyRequest)(nil),          // 14: tenantauth.v1.IssueKeyRequest
+	(*IssueKeyResponse)(nil),         // 15: tenantauth.v1.IssueKeyResponse
+	(*ImportKeysRequest)(nil),        // 16: tenantauth.v1.ImportKeysRequest
+	(*ImportKey)(nil),                // 17: tenantauth.v1.ImportKey
+	(*ImportKeysResponse)(nil),       // 18: tenantauth.v1.ImportKeysResponse
+	(*ImportKeyResult)(nil),          // 19: tenantauth.v1.ImportKeyResult
+	(*RotateKeyRequest)(nil),         // 20: tenantauth.v1.RotateKeyRequest
+	(*RotateKeyResponse)(nil),        // 21: tenantauth.v1.RotateKeyResponse
+	(*RevokeKeyRequest)(nil),         // 22: tenantauth.v1.RevokeKeyRequest
+	(*RevokeKeyResponse)(nil),        // 23: tenantauth.v1.RevokeKeyResponse
+	(*ListKeysRequest)(nil),          // 24: tenantauth.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),         // 25: tenantauth.v1.ListKeysResponse
+	(*ListAuditEventsRequest)(nil),   // 26: tenantauth.v1.ListAuditEventsRequest
+	(*ListAuditEventsResponse)(nil),  // 27: tenantauth.v1.ListAuditEventsResponse
+	(*AuditEvent)(nil),               // 28: tenantauth.v1.AuditEvent
+	(*DatabaseIdentity)(nil),         // 29: tenantauth.v1.DatabaseIdentity
+	(*HeldEnd)(nil),                  // 30: tenantauth.v1.HeldEnd
+	(*GetDatabaseStateRequest)(nil),  // 31: tenantauth.v1.GetDatabaseStateRequest
+	(*GetDatabaseStateResponse)(nil), // 32: tenantauth.v1.GetDatabaseStateResponse
+	(*AcceptDatabaseRequest)(nil),    // 33: tenantauth.v1.AcceptDatabaseRequest
+	(*AcceptDatabaseResponse)(nil),   // 34: tenantauth.v1.AcceptDatabaseResponse
+	(*OutageGrace)(nil),              // 35: tenantauth.v1.OutageGrace
+	(*GetOutageGraceRequest)(nil),    // 36: tenantauth.v1.GetOutageGraceRequest
+	(*GetOutageGraceResponse)(nil),   // 37: tenantauth.v1.GetOutageGraceResponse
+	(*SetOutageGraceRequest)(nil),    // 38: tenantauth.v1.SetOutageGraceRequest
+	(*SetOutageGraceResponse)(nil),   // 39: tenantauth.v1.SetOutageGraceResponse
+	(*ResetOutageGraceRequest)(nil),  // 40: tenantauth.v1.ResetOutageGraceRequest
+	(*ResetOutageGraceResponse)(nil), // 41: tenantauth.v1.ResetOutageGraceResponse
+	(*timestamppb.Timestamp)(nil),    // 42: google.protobuf.Timestamp
+	(*status.Status)(nil),            // 43: google.rpc.Status
+	(*durationpb.Duration)(nil),      // 44: google.protobuf.Duration
 }
 var file_tenantauth_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: tenantauth.v1.Tenant.status:type_name -> tenantauth.v1.TenantStatus
-	28, // 1: tenantauth.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
-	28, // 2: tenantauth.v1.Tenant.updated_at:type_name -> google.protobuf.Timestamp
-	28, // 3: tenantauth.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
-	28, // 4: tenantauth.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
-	28, // 5: tenantauth.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
-	28, // 6: tenantauth.v1.ApiKey.last_used_at:type_name -> google.protobuf.Timestamp
-	1,  // 7: tenantauth.v1.CreateTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	1,  // 8: tenantauth.v1.GetTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	1,  // 9: tenantauth.v1.ListTenantsResponse.tenants:type_name -> tenantauth.v1.Tenant
-	1,  // 10: tenantauth.v1.SuspendTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	1,  // 11: tenantauth.v1.ResumeTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	28, // 12: tenantauth.v1.IssueKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	2,  // 13: tenantauth.v1.IssueKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	16, // 14: tenantauth.v1.ImportKeysRequest.keys:type_name -> tenantauth.v1.ImportKey
-	28, // 15: tenantauth.v1.ImportKey.created_at:type_name -> google.protobuf.Timestamp
-	28, // 16: tenantauth.v1.ImportKey.expires_at:type_name -> google.protobuf.Timestamp
-	18, // 17: tenantauth.v1.ImportKeysResponse.results:type_name -> tenantauth.v1.ImportKeyResult
-	29, // 18: tenantauth.v1.ImportKeyResult.error:type_name -> google.rpc.Status
-	30, // 19: tenantauth.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	28, // 20: tenantauth.v1.RotateKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	2,  // 21: tenantauth.v1.RotateKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	2,  // 22: tenantauth.v1.RotateKeyResponse.replaced:type_name -> tenantauth.v1.ApiKey
-	2,  // 23: tenantauth.v1.RevokeKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	2,  // 24: tenantauth.v1.ListKeysResponse.keys:type_name -> tenantauth.v1.ApiKey
-	27, // 25: tenantauth.v1.ListAuditEventsResponse.events:type_name -> tenantauth.v1.AuditEvent
-	28, // 26: tenantauth.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
-	3,  // 27: tenantauth.v1.AdminService.CreateTenant:input_type -> tenantauth.v1.CreateTenantRequest
-	5,  // 28: tenantauth.v1.AdminService.GetTenant:input_type -> tenantauth.v1.GetTenantRequest
-	7,  // 29: tenantauth.v1.AdminService.ListTenants:input_type -> tenantauth.v1.ListTenantsRequest
-	9,  // 30: tenantauth.v1.AdminService.SuspendTenant:input_type -> tenantauth.v1.SuspendTenantRequest
-	11, // 31: tenantauth.v1.AdminService.ResumeTenant:input_type -> tenantauth.v1.ResumeTenantRequest
-	13, // 32: tenantauth.v1.AdminService.IssueKey:input_type -> tenantauth.v1.IssueKeyRequest
-	15, // 33: tenantauth.v1.AdminService.ImportKeys:input_type -> tenantauth.v1.ImportKeysRequest
-	19, // 34: tenantauth.v1.AdminService.RotateKey:input_type -> tenantauth.v1.RotateKeyRequest
-	21, // 35: tenantauth.v1.AdminService.RevokeKey:input_type -> tenantauth.v1.RevokeKeyRequest
-	23, // 36: tenantauth.v1.AdminService.ListKeys:input_type -> tenantauth.v1.ListKeysRequest
-	25, // 37: tenantauth.v1.AdminService.ListAuditEvents:input_type -> tenantauth.v1.ListAuditEventsRequest
-	4,  // 38: tenantauth.v1.AdminService.CreateTenant:output_type -> tenantauth.v1.CreateTenantResponse
-	6,  // 39: tenantauth.v1.AdminService.GetTenant:output_type -> tenantauth.v1.GetTenantResponse
-	8,  // 40: tenantauth.v1.AdminService.ListTenants:output_type -> tenantauth.v1.ListTenantsResponse
-	10, // 41: tenantauth.v1.AdminService.SuspendTenant:output_type -> tenantauth.v1.SuspendTenantResponse
-	12, // 42: tenantauth.v1.AdminService.ResumeTenant:output_type -> tenantauth.v1.ResumeTenantResponse
-	14, // 43: tenantauth.v1.AdminService.IssueKey:output_type -> tenantauth.v1.IssueKeyResponse
-	17, // 44: tenantauth.v1.AdminService.ImportKeys:output_type -> tenantauth.v1.ImportKeysResponse
-	20, // 45: tenantauth.v1.AdminService.RotateKey:output_type -> tenantauth.v1.RotateKeyResponse
-	22, // 46: tenantauth.v1.AdminService.RevokeKey:output_type -> tenantauth.v1.RevokeKeyResponse
-	24, // 47: tenantauth.v1.AdminService.ListKeys:output_type -> tenantauth.v1.ListKeysResponse
-	26, // 48: tenantauth.v1.AdminService.ListAuditEvents:output_type -> tenantauth.v1.ListAuditEventsResponse
-	38, // [38:49] is the sub-list for method output_type
-	27, // [27:38] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	42, // 1: tenantauth.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
+	42, // 2: tenantauth.v1.Tenant.updated_at:type_name -> google.protobuf.Timestamp
+	42, // 3: tenantauth.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
+	42, // 4: tenantauth.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
+	42, // 5: tenantauth.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
+	42, // 6: tenantauth.v1.ApiKey.last_used_at:type_name -> google.protobuf.Timestamp
+	2,  // 7: tenantauth.v1.CreateTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	2,  // 8: tenantauth.v1.GetTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	2,  // 9: tenantauth.v1.ListTenantsResponse.tenants:type_name -> tenantauth.v1.Tenant
+	2,  // 10: tenantauth.v1.SuspendTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	2,  // 11: tenantauth.v1.ResumeTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
+	42, // 12: tenantauth.v1.IssueKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	3,  // 13: tenantauth.v1.IssueKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	17, // 14: tenantauth.v1.ImportKeysRequest.keys:type_name -> tenantauth.v1.ImportKey
+	42, // 15: tenantauth.v1.ImportKey.created_at:type_name -> google.protobuf.Timestamp
+	42, // 16: tenantauth.v1.ImportKey.expires_at:type_name -> google.protobuf.Timestamp
+	19, // 17: tenantauth.v1.ImportKeysResponse.results:type_name -> tenantauth.v1.ImportKeyResult
+	43, // 18: tenantauth.v1.ImportKeyResult.error:type_name -> google.rpc.Status
+	44, // 19: tenantauth.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	42, // 20: tenantauth.v1.RotateKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	3,  // 21: tenantauth.v1.RotateKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	3,  // 22: tenantauth.v1.RotateKeyResponse.replaced:type_name -> tenantauth.v1.ApiKey
+	3,  // 23: tenantauth.v1.RevokeKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	3,  // 24: tenantauth.v1.ListKeysResponse.keys:type_name -> tenantauth.v1.ApiKey
+	28, // 25: tenantauth.v1.ListAuditEventsResponse.events:type_name -> tenantauth.v1.AuditEvent
+	42, // 26: tenantauth.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
+	42, // 27: tenantauth.v1.HeldEnd.revoked_at:type_name -> google.protobuf.Timestamp
+	29, // 28: tenantauth.v1.GetDatabaseStateResponse.known:type_name -> tenantauth.v1.DatabaseIdentity
+	1,  // 29: tenantauth.v1.GetDatabaseStateResponse.doubt:type_name -> tenantauth.v1.DatabaseDoubt
+	42, // 30: tenantauth.v1.GetDatabaseStateResponse.doubted_since:type_name -> google.protobuf.Timestamp
+	29, // 31: tenantauth.v1.GetDatabaseStateResponse.found:type_name -> tenantauth.v1.DatabaseIdentity
+	44, // 32: tenantauth.v1.GetDatabaseStateResponse.standstill:type_name -> google.protobuf.Duration
+	30, // 33: tenantauth.v1.GetDatabaseStateResponse.held:type_name -> tenantauth.v1.HeldEnd
+	29, // 34: tenantauth.v1.AcceptDatabaseResponse.database:type_name -> tenantauth.v1.DatabaseIdentity
+	30, // 35: tenantauth.v1.AcceptDatabaseResponse.held:type_name -> tenantauth.v1.HeldEnd
+	44, // 36: tenantauth.v1.OutageGrace.grace:type_name -> google.protobuf.Duration
+	44, // 37: tenantauth.v1.OutageGrace.configured:type_name -> google.protobuf.Duration
+	42, // 38: tenantauth.v1.OutageGrace.expires_at:type_name -> google.protobuf.Timestamp
+	35, // 39: tenantauth.v1.GetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
+	44, // 40: tenantauth.v1.SetOutageGraceRequest.grace:type_name -> google.protobuf.Duration
+	44, // 41: tenantauth.v1.SetOutageGraceRequest.expires_in:type_name -> google.protobuf.Duration
+	35, // 42: tenantauth.v1.SetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
+	35, // 43: tenantauth.v1.ResetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
+	4,  // 44: tenantauth.v1.AdminService.CreateTenant:input_type -> tenantauth.v1.CreateTenantRequest
+	6,  // 45: tenantauth.v1.AdminService.GetTenant:input_type -> tenantauth.v1.GetTenantRequest
+	8,  // 46: tenantauth.v1.AdminService.ListTenants:input_type -> tenantauth.v1.ListTenantsRequest
+	10, // 47: tenantauth.v1.AdminService.SuspendTenant:input_type -> tenantauth.v1.SuspendTenantRequest
+	12, // 48: tenantauth.v1.AdminService.ResumeTenant:input_type -> tenantauth.v1.ResumeTenantRequest
+	14, // 49: tenantauth.v1.AdminService.IssueKey:input_type -> tenantauth.v1.IssueKeyRequest
+	16, // 50: tenantauth.v1.AdminService.ImportKeys:input_type -> tenantauth.v1.ImportKeysRequest
+	20, // 51: tenantauth.v1.AdminService.RotateKey:input_type -> tenantauth.v1.RotateKeyRequest
+	22, // 52: tenantauth.v1.AdminService.RevokeKey:input_type -> tenantauth.v1.RevokeKeyRequest
+	24, // 53: tenantauth.v1.AdminService.ListKeys:input_type -> tenantauth.v1.ListKeysRequest
+	26, // 54: tenantauth.v1.AdminService.ListAuditEvents:input_type -> tenantauth.v1.ListAuditEventsRequest
+	31, // 55: tenantauth.v1.AdminService.GetDatabaseState:input_type -> tenantauth.v1.GetDatabaseStateRequest
+	33, // 56: tenantauth.v1.AdminService.AcceptDatabase:input_type -> tenantauth.v1.AcceptDatabaseRequest
+	36, // 57: tenantauth.v1.AdminService.GetOutageGrace:input_type -> tenantauth.v1.GetOutageGraceRequest
+	38, // 58: tenantauth.v1.AdminService.SetOutageGrace:input_type -> tenantauth.v1.SetOutageGraceRequest
+	40, // 59: tenantauth.v1.AdminService.ResetOutageGrace:input_type -> tenantauth.v1.ResetOutageGraceRequest
+	5,  // 60: tenantauth.v1.AdminService.CreateTenant:output_type -> tenantauth.v1.CreateTenantResponse
+	7,  // 61: tenantauth.v1.AdminService.GetTenant:output_type -> tenantauth.v1.GetTenantResponse
+	9,  // 62: tenantauth.v1.AdminService.ListTenants:output_type -> tenantauth.v1.ListTenantsResponse
+	11, // 63: tenantauth.v1.AdminService.SuspendTenant:output_type -> tenantauth.v1.SuspendTenantResponse
+	13, // 64: tenantauth.v1.AdminService.ResumeTenant:output_type -> tenantauth.v1.ResumeTenantResponse
+	15, // 65: tenantauth.v1.AdminService.IssueKey:output_type -> tenantauth.v1.IssueKeyResponse
+	18, // 66: tenantauth.v1.AdminService.ImportKeys:output_type -> tenantauth.v1.ImportKeysResponse
+	21, // 67: tenantauth.v1.AdminService.RotateKey:output_type -> tenantauth.v1.RotateKeyResponse
+	23, // 68: tenantauth.v1.AdminService.RevokeKey:output_type -> tenantauth.v1.RevokeKeyResponse
+	25, // 69: tenantauth.v1.AdminService.ListKeys:output_type -> tenantauth.v1.ListKeysResponse
+	27, // 70: tenantauth.v1.AdminService.ListAuditEvents:output_type -> tenantauth.v1.ListAuditEventsResponse
+	32, // 71: tenantauth.v1.AdminService.GetDatabaseState:output_type -> tenantauth.v1.GetDatabaseStateResponse
+	34, // 72: tenantauth.v1.AdminService.AcceptDatabase:output_type -> tenantauth.v1.AcceptDatabaseResponse
+	37, // 73: tenantauth.v1.AdminService.GetOutageGrace:output_type -> tenantauth.v1.GetOutageGraceResponse
+	39, // 74: tenantauth.v1.AdminService.SetOutageGrace:output_type -> tenantauth.v1.SetOutageGraceResponse
+	41, // 75: tenantauth.v1.AdminService.ResetOutageGrace:output_type -> tenantauth.v1.ResetOutageGraceResponse
+	60, // [60:76] is the sub-list for method output_type
+	44, // [44:60] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_tenantauth_v1_admin_proto_init() }
@@ -2209,13 +3235,18 @@ func file_tenantauth_v1_admin_proto_init() {
 		(*ImportKeyResult_ExistingKeyId)(nil),
 		(*ImportKeyResult_Error)(nil),
 	}
+	file_tenantauth_v1_admin_proto_msgTypes[28].OneofWrappers = []any{
+		(*HeldEnd_KeyId)(nil),
+		(*HeldEnd_SuspendedTenantId)(nil),
+		(*HeldEnd_SessionId)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tenantauth_v1_admin_proto_rawDesc), len(file_tenantauth_v1_admin_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   27,
+			NumEnums:      2,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

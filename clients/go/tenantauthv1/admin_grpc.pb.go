@@ -21,17 +21,22 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_CreateTenant_FullMethodName    = "/tenantauth.v1.AdminService/CreateTenant"
-	AdminService_GetTenant_FullMethodName       = "/tenantauth.v1.AdminService/GetTenant"
-	AdminService_ListTenants_FullMethodName     = "/tenantauth.v1.AdminService/ListTenants"
-	AdminService_SuspendTenant_FullMethodName   = "/tenantauth.v1.AdminService/SuspendTenant"
-	AdminService_ResumeTenant_FullMethodName    = "/tenantauth.v1.AdminService/ResumeTenant"
-	AdminService_IssueKey_FullMethodName        = "/tenantauth.v1.AdminService/IssueKey"
-	AdminService_ImportKeys_FullMethodName      = "/tenantauth.v1.AdminService/ImportKeys"
-	AdminService_RotateKey_FullMethodName       = "/tenantauth.v1.AdminService/RotateKey"
-	AdminService_RevokeKey_FullMethodName       = "/tenantauth.v1.AdminService/RevokeKey"
-	AdminService_ListKeys_FullMethodName        = "/tenantauth.v1.AdminService/ListKeys"
-	AdminService_ListAuditEvents_FullMethodName = "/tenantauth.v1.AdminService/ListAuditEvents"
+	AdminService_CreateTenant_FullMethodName     = "/tenantauth.v1.AdminService/CreateTenant"
+	AdminService_GetTenant_FullMethodName        = "/tenantauth.v1.AdminService/GetTenant"
+	AdminService_ListTenants_FullMethodName      = "/tenantauth.v1.AdminService/ListTenants"
+	AdminService_SuspendTenant_FullMethodName    = "/tenantauth.v1.AdminService/SuspendTenant"
+	AdminService_ResumeTenant_FullMethodName     = "/tenantauth.v1.AdminService/ResumeTenant"
+	AdminService_IssueKey_FullMethodName         = "/tenantauth.v1.AdminService/IssueKey"
+	AdminService_ImportKeys_FullMethodName       = "/tenantauth.v1.AdminService/ImportKeys"
+	AdminService_RotateKey_FullMethodName        = "/tenantauth.v1.AdminService/RotateKey"
+	AdminService_RevokeKey_FullMethodName        = "/tenantauth.v1.AdminService/RevokeKey"
+	AdminService_ListKeys_FullMethodName         = "/tenantauth.v1.AdminService/ListKeys"
+	AdminService_ListAuditEvents_FullMethodName  = "/tenantauth.v1.AdminService/ListAuditEvents"
+	AdminService_GetDatabaseState_FullMethodName = "/tenantauth.v1.AdminService/GetDatabaseState"
+	AdminService_AcceptDatabase_FullMethodName   = "/tenantauth.v1.AdminService/AcceptDatabase"
+	AdminService_GetOutageGrace_FullMethodName   = "/tenantauth.v1.AdminService/GetOutageGrace"
+	AdminService_SetOutageGrace_FullMethodName   = "/tenantauth.v1.AdminService/SetOutageGrace"
+	AdminService_ResetOutageGrace_FullMethodName = "/tenantauth.v1.AdminService/ResetOutageGrace"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -67,6 +72,20 @@ type AdminServiceClient interface {
 	ListKeys(ctx context.Context, in *ListKeysRequest, opts ...grpc.CallOption) (*ListKeysResponse, error)
 	// Lists the audit log, newest first, without what cannot be read: the server's log names it.
 	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
+	// Says which database this replica knows, whether it believes what it reads, and which ends it holds that the database may
+	// lack. Asks no database.
+	GetDatabaseState(ctx context.Context, in *GetDatabaseStateRequest, opts ...grpc.CallOption) (*GetDatabaseStateResponse, error)
+	// Accepts the database as it is, after a restore or a replacement: from then on every replica believes it, and holds the ends
+	// that it knows and that the database may lack. FAILED_PRECONDITION while this replica knows no database.
+	AcceptDatabase(ctx context.Context, in *AcceptDatabaseRequest, opts ...grpc.CallOption) (*AcceptDatabaseResponse, error)
+	// Tells how long the replica that answers, and no other, goes by memory while the database is away.
+	GetOutageGrace(ctx context.Context, in *GetOutageGraceRequest, opts ...grpc.CallOption) (*GetOutageGraceResponse, error)
+	// Sets how long the replica that answers, and no other, goes by memory while the database is away, for a limited time. It holds at
+	// once, works without the database, loses nothing in memory, and ends with the process at the latest. The entry of the audit log
+	// is written when the database is back, if it is away; until then it is in the service's log.
+	SetOutageGrace(ctx context.Context, in *SetOutageGraceRequest, opts ...grpc.CallOption) (*SetOutageGraceResponse, error)
+	// Takes back what SetOutageGrace has set on the replica that answers: what is configured holds again. Idempotent.
+	ResetOutageGrace(ctx context.Context, in *ResetOutageGraceRequest, opts ...grpc.CallOption) (*ResetOutageGraceResponse, error)
 }
 
 type adminServiceClient struct {
@@ -187,6 +206,56 @@ func (c *adminServiceClient) ListAuditEvents(ctx context.Context, in *ListAuditE
 	return out, nil
 }
 
+func (c *adminServiceClient) GetDatabaseState(ctx context.Context, in *GetDatabaseStateRequest, opts ...grpc.CallOption) (*GetDatabaseStateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetDatabaseStateResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetDatabaseState_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) AcceptDatabase(ctx context.Context, in *AcceptDatabaseRequest, opts ...grpc.CallOption) (*AcceptDatabaseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AcceptDatabaseResponse)
+	err := c.cc.Invoke(ctx, AdminService_AcceptDatabase_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) GetOutageGrace(ctx context.Context, in *GetOutageGraceRequest, opts ...grpc.CallOption) (*GetOutageGraceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetOutageGraceResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetOutageGrace_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) SetOutageGrace(ctx context.Context, in *SetOutageGraceRequest, opts ...grpc.CallOption) (*SetOutageGraceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetOutageGraceResponse)
+	err := c.cc.Invoke(ctx, AdminService_SetOutageGrace_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) ResetOutageGrace(ctx context.Context, in *ResetOutageGraceRequest, opts ...grpc.CallOption) (*ResetOutageGraceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResetOutageGraceResponse)
+	err := c.cc.Invoke(ctx, AdminService_ResetOutageGrace_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -220,6 +289,20 @@ type AdminServiceServer interface {
 	ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error)
 	// Lists the audit log, newest first, without what cannot be read: the server's log names it.
 	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
+	// Says which database this replica knows, whether it believes what it reads, and which ends it holds that the database may
+	// lack. Asks no database.
+	GetDatabaseState(context.Context, *GetDatabaseStateRequest) (*GetDatabaseStateResponse, error)
+	// Accepts the database as it is, after a restore or a replacement: from then on every replica believes it, and holds the ends
+	// that it knows and that the database may lack. FAILED_PRECONDITION while this replica knows no database.
+	AcceptDatabase(context.Context, *AcceptDatabaseRequest) (*AcceptDatabaseResponse, error)
+	// Tells how long the replica that answers, and no other, goes by memory while the database is away.
+	GetOutageGrace(context.Context, *GetOutageGraceRequest) (*GetOutageGraceResponse, error)
+	// Sets how long the replica that answers, and no other, goes by memory while the database is away, for a limited time. It holds at
+	// once, works without the database, loses nothing in memory, and ends with the process at the latest. The entry of the audit log
+	// is written when the database is back, if it is away; until then it is in the service's log.
+	SetOutageGrace(context.Context, *SetOutageGraceRequest) (*SetOutageGraceResponse, error)
+	// Takes back what SetOutageGrace has set on the replica that answers: what is configured holds again. Idempotent.
+	ResetOutageGrace(context.Context, *ResetOutageGraceRequest) (*ResetOutageGraceResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -262,6 +345,21 @@ func (UnimplementedAdminServiceServer) ListKeys(context.Context, *ListKeysReques
 }
 func (UnimplementedAdminServiceServer) ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAuditEvents not implemented")
+}
+func (UnimplementedAdminServiceServer) GetDatabaseState(context.Context, *GetDatabaseStateRequest) (*GetDatabaseStateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetDatabaseState not implemented")
+}
+func (UnimplementedAdminServiceServer) AcceptDatabase(context.Context, *AcceptDatabaseRequest) (*AcceptDatabaseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AcceptDatabase not implemented")
+}
+func (UnimplementedAdminServiceServer) GetOutageGrace(context.Context, *GetOutageGraceRequest) (*GetOutageGraceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetOutageGrace not implemented")
+}
+func (UnimplementedAdminServiceServer) SetOutageGrace(context.Context, *SetOutageGraceRequest) (*SetOutageGraceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetOutageGrace not implemented")
+}
+func (UnimplementedAdminServiceServer) ResetOutageGrace(context.Context, *ResetOutageGraceRequest) (*ResetOutageGraceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResetOutageGrace not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -482,6 +580,96 @@ func _AdminService_ListAuditEvents_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_GetDatabaseState_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetDatabaseStateRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetDatabaseState(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetDatabaseState_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetDatabaseState(ctx, req.(*GetDatabaseStateRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_AcceptDatabase_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AcceptDatabaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).AcceptDatabase(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_AcceptDatabase_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).AcceptDatabase(ctx, req.(*AcceptDatabaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_GetOutageGrace_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetOutageGraceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetOutageGrace(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetOutageGrace_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetOutageGrace(ctx, req.(*GetOutageGraceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_SetOutageGrace_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetOutageGraceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).SetOutageGrace(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_SetOutageGrace_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).SetOutageGrace(ctx, req.(*SetOutageGraceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_ResetOutageGrace_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResetOutageGraceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).ResetOutageGrace(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_ResetOutageGrace_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).ResetOutageGrace(ctx, req.(*ResetOutageGraceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -532,6 +720,26 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListAuditEvents",
 			Handler:    _AdminService_ListAuditEvents_Handler,
+		},
+		{
+			MethodName: "GetDatabaseState",
+			Handler:    _AdminService_GetDatabaseState_Handler,
+		},
+		{
+			MethodName: "AcceptDatabase",
+			Handler:    _AdminService_AcceptDatabase_Handler,
+		},
+		{
+			MethodName: "GetOutageGrace",
+			Handler:    _AdminService_GetOutageGrace_Handler,
+		},
+		{
+			MethodName: "SetOutageGrace",
+			Handler:    _AdminService_SetOutageGrace_Handler,
+		},
+		{
+			MethodName: "ResetOutageGrace",
+			Handler:    _AdminService_ResetOutageGrace_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

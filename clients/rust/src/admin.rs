@@ -211,6 +211,40 @@ impl AdminClient {
         self.caller.call_once(request, send).await
     }
 
+    /// Tells how long the replica that answers, and no other, goes by memory while the database is away.
+    ///
+    /// # Errors
+    /// When no replica answers.
+    pub async fn outage_grace(&self) -> Result<v1::OutageGrace, Error> {
+        let send =
+            async |transport, request| AdminServiceClient::new(transport).get_outage_grace(request).await;
+        present(self.caller.call_once(v1::GetOutageGraceRequest {}, send).await?.grace, "grace")
+    }
+
+    /// Sets another grace on the replica that answers, and no other, for a limited time.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] beyond the limits.
+    pub async fn set_outage_grace(
+        &self,
+        request: v1::SetOutageGraceRequest,
+    ) -> Result<v1::SetOutageGraceResponse, Error> {
+        let send =
+            async |transport, request| AdminServiceClient::new(transport).set_outage_grace(request).await;
+        self.caller.call_once(request, send).await
+    }
+
+    /// Takes back what [`set_outage_grace`](Self::set_outage_grace) has set on the replica that answers.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] without a reason.
+    pub async fn reset_outage_grace(&self, reason: &str) -> Result<v1::ResetOutageGraceResponse, Error> {
+        let request = v1::ResetOutageGraceRequest { reason: reason.to_owned() };
+        let send =
+            async |transport, request| AdminServiceClient::new(transport).reset_outage_grace(request).await;
+        self.caller.call_once(request, send).await
+    }
+
     /// Even a change whose answer was lost may have been made.
     fn changed(&self, about: &About) {
         if let Some(memory) = &self.memory {

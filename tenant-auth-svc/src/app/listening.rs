@@ -31,6 +31,7 @@ use crate::{
         deadline::DeadlineLayer,
         identify::{Directory, IdentifyLayer},
         metrics::{MetricsLayer, Rpcs},
+        recheck::RecheckLayer,
         shed::ShedLayer,
         shortcut::Shortcut,
         trace::TraceLayer,
@@ -120,13 +121,14 @@ impl Listener {
         let hits = Hits::new(services.hits);
         // Outermost first.
         let whole = ServiceBuilder::new()
-            .layer(IdentifyLayer::new(Arc::clone(&callers)))
+            .layer(IdentifyLayer::new(callers.clone()))
             .layer(TraceLayer::new(watching.tracing.clone()))
             .layer(AccessLogLayer)
             .layer(MetricsLayer::new(Arc::clone(&watching.rpcs)))
             .layer(catch_panic::layer())
             .layer(ShedLayer::new(self.places))
             .layer(DeadlineLayer)
+            .layer(RecheckLayer::new(callers.clone()))
             .layer(AuthorizeLayer)
             .service(routes.routes().prepare());
         let service = Shortcut::new(hits, callers, watching.rpcs, watching.tracing, whole);

@@ -11,7 +11,7 @@ use crate::{
     },
     grpc::{places::Places, tally::Tallied},
     layer::metrics::{CODES, Rpcs},
-    ops::facts::{Facts, Feed},
+    ops::facts::{Facts, Feed, Left},
     store::{
         cached::CacheConfig,
         grouped::{Fate, Grouped, Table},
@@ -134,7 +134,16 @@ impl Meters {
         told.tell(&names::CACHE_EVICTIONS, evicted);
         told.numbers(&names::CACHE_LOADS, pools.iter().map(|(pool, now, ..)| (*pool, size(now.loads))));
         told.number(&names::CACHE_OLDEST, facts.oldest_answer.unwrap_or_default().as_secs_f64());
-        told.number(&names::CACHE_GRACE, key_room.lifetimes.grace.as_secs_f64());
+        told.number(&names::CACHE_GRACE, facts.grace.in_force.as_secs_f64());
+        let coverage = facts.grace.coverage;
+        let whole = || facts.grace.in_force.as_secs_f64();
+        let left = |left: Option<Left>| left.map_or_else(whole, Left::seconds);
+        let ends = [
+            ("oldest", left(coverage.and_then(|coverage| coverage.oldest))),
+            ("median", left(coverage.and_then(|coverage| coverage.median))),
+        ];
+        told.numbers(&names::CACHE_GRACE_ENDS, ends);
+        told.number(&names::CACHE_BEYOND_GRACE, float(coverage.map_or(0, |coverage| coverage.beyond)));
     }
 
     fn feed(&self, told: &mut Snapshot, facts: &Facts) {
@@ -166,9 +175,16 @@ impl Meters {
 
     fn process(&self, told: &mut Snapshot, facts: &Facts) {
         told.number(&names::READY, truth(facts.phase.is_ready()));
-        let refused =
-            [("callers", facts.files.callers_refused), ("certificates", facts.files.certificates_refused)];
+        let refused = [
+            ("callers", facts.files.callers_refused),
+            ("certificates", facts.files.certificates_refused),
+            ("deny_list", facts.files.deny_list_refused),
+        ];
         told.numbers(&names::RELOAD_REFUSED, refused.map(|(file, refused)| (file, truth(refused))));
+        let denied = self.witnesses.denied.counts();
+        let denied = [("keys", denied.keys), ("tenants", denied.tenants), ("hashes", denied.hashes)];
+        told.numbers(&names::DENIED, denied.map(|(kind, count)| (kind, size(count))));
+        told.number(&names::PEPPER_MISSING, truth(facts.pepper_missing.is_some()));
         let dirty = if build::THIS.dirty { "true" } else { "false" };
         let build = labels([build::THIS.version, build::THIS.commit, build::THIS.branch, dirty]);
         told.tell(&names::BUILD_INFO, [(build, Value::Number(1.0))]);
@@ -204,9 +220,6 @@ impl Meters {
 fn database(told: &mut Snapshot, hop: &Hop, facts: &Facts) {
     let (breaker, observed, bounded) = (hop.breaker(), hop.observed(), hop.bounded());
     told.number(&names::DATABASE_UP, truth(facts.database.is_some_and(|condition| condition.works())));
-    told.number(&names::DATABASE_TRUSTED, truth(facts.doubt.is_none()));
-    told.number(&names::DATABASE_STANDSTILL, facts.standstill.unwrap_or_default().as_secs_f64());
-    told.perhaps(&names::CLOCK_OFFSET, facts.clock_offset.map(seconds));
     let writes = facts.writes;
     told.number(&names::DATABASE_WRITABLE, truth(writes.condition.is_none_or(|condition| condition.works())));
     let stalled = writes.condition.is_some_and(|last| last.failure == Some(FailureKind::TimedOut));
@@ -215,6 +228,9 @@ fn database(told: &mut Snapshot, hop: &Hop, facts: &Facts) {
     told.numbers(&names::DATABASE_WRITES_WAITING, waiting);
     let oldest = writes.under_way_for.unwrap_or_default();
     told.number(&names::DATABASE_WRITE_UNDER_WAY, oldest.as_secs_f64());
+    told.number(&names::DATABASE_TRUSTED, truth(facts.doubt.is_none()));
+    told.number(&names::DATABASE_STANDSTILL, facts.standstill.unwrap_or_default().as_secs_f64());
+    told.perhaps(&names::CLOCK_OFFSET, facts.clock_offset.map(seconds));
     let outcomes = || iter::once(None).chain(FailureKind::ALL.map(Some));
     let mut failures = FailureKind::ALL.map(|kind| (kind, 0));
     let mut times = Vec::new();

@@ -136,6 +136,14 @@ impl Preparation {
         let call = Call::within(Lane::Maintenance, IDENTITY);
         let identity = identity::read(&self.hop, call).await?;
         self.hop.known().believe(&identity, Revision::default());
+        // Before they are compared: of two that start at once with different secrets, one is to notice.
+        match migrate::note_peppers(&self.hop, &self.peppers).await {
+            // A token that may only read is enough to start, and to compare with what others have noted.
+            Err(SchemaError::Store(error)) if !error.kind.is_transient() => {
+                tracing::warn!(%error, "the peppers in use could not be noted");
+            }
+            outcome => outcome?,
+        }
         migrate::verify_peppers(&self.hop, &self.peppers).await
     }
 

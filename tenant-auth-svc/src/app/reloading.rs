@@ -1,4 +1,4 @@
-//! Files that may change while the service runs: certificates and callers. (The database's token looks after itself.)
+//! Files that may change while the service runs: certificates, callers and the deny list. (The database's token looks after itself.)
 //!
 //! They are compared by content, every few seconds and when told: dates and sizes lie where files are links that a
 //! deployment switches over. What cannot be used leaves what was before it in force, and says so until it is mended.
@@ -12,11 +12,12 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    config::{AccessConfig, TlsConfig, callers},
+    config::{AccessConfig, DenyFile, TlsConfig, callers, deny_list},
+    domain::deny::{Denied, DenyCounts, DenyList},
+    freshness::hub::Hub,
     layer::identify::Directory,
     ops::facts::Files,
     transport::tls::Certificates,
@@ -48,6 +49,7 @@ pub(super) struct Reloading {
     // Beside the lock, which is held while a disk is read: whoever asks how the service fares must not wait for that.
     callers_refused: Arc<AtomicBool>,
     certificates_refused: Arc<AtomicBool>,
+    deny_list_refused: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Reloading {
@@ -58,15 +60,27 @@ impl std::fmt::Debug for Reloading {
 
 impl Reloading {
     /// The files that a configuration names, and what is in force of them.
-    pub(super) fn new(access: AccessConfig, tls: TlsConfig) -> (Self, Directory, Option<Arc<Certificates>>) {
+    /// The deny list is put in force in `denied`, and whoever keeps answers hears of a change through `hub`.
+    pub(super) fn new(
+        access: AccessConfig,
+        tls: TlsConfig,
+        denied: Arc<Denied>,
+        hub: Hub,
+    ) -> (Self, Directory, Option<Arc<Certificates>>) {
         let mut sources = Vec::new();
         let (callers_refused, certificates_refused) = (Arc::default(), Arc::default());
-        let directory: Directory = Arc::new(ArcSwapOption::empty());
-        if let Some(file) = access.callers {
-            directory.store(Some(Arc::new(file.callers)));
-            let (directory, path) = (Arc::clone(&directory), file.path);
+        let deny_list_refused = Arc::default();
+        if let Some(DenyFile { path, list }) = access.denied {
+            put_in_force(&denied, list, &hub);
             let paths = vec![path.clone()];
-            let load = move || callers(&path).map(|callers| directory.store(Some(Arc::new(callers))));
+            let load = move || deny_list(&path).map(|list| put_in_force(&denied, list, &hub));
+            sources.push(Source::new("deny list", paths, Box::new(load), &deny_list_refused));
+        }
+        let (path, known) = access.callers.map(|file| (file.path, file.callers)).unzip();
+        let directory = Directory::new(known);
+        if let Some(path) = path {
+            let (directory, paths) = (directory.clone(), vec![path.clone()]);
+            let load = move || callers(&path).map(|callers| directory.replace(callers));
             sources.push(Source::new("callers", paths, Box::new(load), &callers_refused));
         }
         let certificates = tls.certificates.map(|(files, config)| {
@@ -84,7 +98,8 @@ impl Reloading {
             certificates
         });
         let sources = Arc::new(Mutex::new(sources));
-        (Self { sources, callers_refused, certificates_refused }, directory, certificates)
+        let files = Self { sources, callers_refused, certificates_refused, deny_list_refused };
+        (files, directory, certificates)
     }
 
     /// Looks at every file now, and puts what has changed in force.
@@ -99,6 +114,7 @@ impl Reloading {
         Files {
             callers_refused: self.callers_refused.load(Ordering::Relaxed),
             certificates_refused: self.certificates_refused.load(Ordering::Relaxed),
+            deny_list_refused: self.deny_list_refused.load(Ordering::Relaxed),
         }
     }
 
@@ -111,6 +127,17 @@ impl Reloading {
             tokio::time::sleep(EVERY).await;
         }
     }
+}
+
+fn put_in_force(denied: &Denied, list: DenyList, hub: &Hub) {
+    let (added, removed) = denied.replace(list);
+    if (added, removed) == (0, 0) {
+        return;
+    }
+    let DenyCounts { keys, tenants, hashes } = denied.counts();
+    tracing::warn!(added, removed, keys, tenants, hashes, "the deny list has changed, and is in force");
+    // After it is in force: whoever asks anew must not get the old answer.
+    hub.start_over("the deny list of this replica has changed");
 }
 
 impl Source {

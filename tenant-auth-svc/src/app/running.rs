@@ -107,6 +107,11 @@ impl Running {
         move || files.look()
     }
 
+    /// Has memory let go of what is too old for everything, as it does now and then.
+    pub fn sweep_memory(&self) {
+        self.upkeep.memory.sweep();
+    }
+
     /// Connections of each worker at this moment.
     #[must_use]
     pub fn connections(&self) -> Vec<usize> {

@@ -6,12 +6,14 @@ use tokio::sync::watch;
 
 use super::{
     Hop,
+    coverage::CoverageProbe,
     readiness::{Readiness, State},
     reloading::Reloading,
 };
 use crate::{
     domain::{
         clock::{Moment, SharedClock},
+        deny::Denied,
         store::{Circuit, Lane, Operation},
     },
     freshness::feed::Heard,
@@ -19,7 +21,7 @@ use crate::{
         Look,
         facts::{Facts, Feed, Phase, Writes},
     },
-    store::cached::oldest::Oldest,
+    store::{cached::oldest::Oldest, sql::peppers::PepperGap},
 };
 
 /// Those who know.
@@ -34,6 +36,9 @@ pub(super) struct Witnesses {
     pub(super) heard: Option<Arc<Heard>>,
     pub(super) oldest: Arc<Oldest>,
     pub(super) files: Reloading,
+    pub(super) peppers: Arc<PepperGap>,
+    pub(super) coverage: CoverageProbe,
+    pub(super) denied: Arc<Denied>,
 }
 
 impl Witnesses {
@@ -46,11 +51,12 @@ impl Witnesses {
         let now = Moment::now(&self.clock);
         let (phase, since) = self.phase();
         let (breaker, observed, writes) = (self.hop.breaker(), self.hop.observed(), self.hop.writes());
+        let database = observed.condition(Operation::Read);
         Facts {
             now,
             phase,
             since,
-            database: observed.condition(Operation::Read),
+            database,
             doubt: self.hop.known().trust().doubt,
             standstill: self.hop.known().standstill(now.monotonic),
             clock_offset: self.heard.as_ref().and_then(|heard| heard.clock_offset()),
@@ -62,7 +68,10 @@ impl Witnesses {
             open_circuits: Circuit::ALL.map(|circuit| breaker.is_open(circuit)),
             feed: self.feed(now),
             oldest_answer: self.oldest.within_last_minute(now.monotonic),
+            grace: self.coverage.facts(now, database),
             files: self.files.refused(),
+            denied: self.denied.counts().total(),
+            pepper_missing: self.peppers.id().map(|id| id.as_str().to_owned()),
         }
     }
 

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::domain::{
     clock::SharedClock,
+    outage::OutageGrace,
     session::Slides,
     sessions::SWEPT_AFTER,
     store::{Call, Lane, Store as _, StoreError},
@@ -26,7 +27,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How often uses of keys are written, and sessions swept.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
-/// How often the moved ends of sessions are written. Well below the shortest time to live of a sliding one.
+/// How often the moved ends of sessions are written, and entries of the audit log that wait. Well below the shortest time to live of a sliding one.
 const SLIDE_EVERY: Duration = Duration::from_secs(5);
 /// How often memory lets go of what is too old for everything.
 const TIDY_EVERY: Duration = Duration::from_secs(15 * 60);
@@ -38,12 +39,14 @@ const SWEPT_AT_ONCE: usize = 500;
 pub(super) struct Pending {
     pub(super) uses: Arc<Uses>,
     pub(super) slides: Arc<Slides>,
+    pub(super) outage: Arc<OutageGrace<Database>>,
 }
 
 impl Pending {
     async fn write(&self, database: &Database, clock: &SharedClock) -> Result<(), StoreError> {
         let uses = self.uses.flush(database, call).await;
-        self.slides.flush(database, || clock.now(), call).await.and(uses)
+        let audit = self.outage.write_audit(call).await;
+        self.slides.flush(database, || clock.now(), call).await.and(uses).and(audit)
     }
 }
 
@@ -54,7 +57,7 @@ pub(super) struct Upkeep {
     database: Database,
     pending: Pending,
     clock: SharedClock,
-    tasks: [JoinHandle<()>; 4],
+    tasks: [JoinHandle<()>; 6],
     reading: JoinHandle<()>,
 }
 
@@ -75,6 +78,8 @@ impl Upkeep {
             tokio::spawn(write_uses(uses, database.clone())),
             tokio::spawn(write_slides(slides, Arc::clone(&clock), database.clone())),
             tokio::spawn(keep_swept(database.clone())),
+            tokio::spawn(check_peppers(database.clone())),
+            tokio::spawn(write_audit(Arc::clone(&pending.outage))),
             tokio::spawn(keep_tidy(memories)),
         ];
         Self { memory, database, pending, clock, tasks, reading }
@@ -152,6 +157,14 @@ async fn write_uses(uses: Arc<Uses>, database: Database) {
     }
 }
 
+/// Writes down what operators did while the database was away, again and again.
+async fn write_audit(outage: Arc<OutageGrace<Database>>) {
+    loop {
+        tokio::time::sleep(SLIDE_EVERY).await;
+        let _ = outage.write_audit(call).await;
+    }
+}
+
 /// Writes down how far the ends of sessions have moved, again and again.
 async fn write_slides(slides: Arc<Slides>, clock: SharedClock, database: Database) {
     loop {
@@ -165,6 +178,14 @@ async fn keep_swept(database: Database) {
     loop {
         tokio::time::sleep(WRITE_EVERY).await;
         let _ = sweep(&database).await;
+    }
+}
+
+/// Looks for peppers that are missing here, again and again: a replica that is asked about nothing new would not notice.
+async fn check_peppers(database: Database) {
+    loop {
+        tokio::time::sleep(WRITE_EVERY).await;
+        let _ = database.check_peppers(call()).await;
     }
 }
 

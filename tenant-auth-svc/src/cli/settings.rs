@@ -20,7 +20,7 @@ pub(super) struct SettingsArgs {
     /// What issued keys start with [TENANT_AUTH_KEY_PREFIX]
     #[arg(long, value_name = "PREFIX")]
     key_prefix: Option<String>,
-    /// File with one or two peppers [TENANT_AUTH_PEPPER_FILE]
+    /// File with one or two peppers: `issue <id> <secret>`, `accept <id> <secret>` [TENANT_AUTH_PEPPER_FILE]
     #[arg(long, value_name = "PATH")]
     pepper_file: Option<String>,
     /// Which events to log [TENANT_AUTH_LOG]

@@ -8,7 +8,10 @@ use std::{
 use serde::Deserialize;
 
 use super::reader::Reader;
-use crate::domain::access::{CallerEntry, Callers, Role, Roles, TokenHash};
+use crate::domain::{
+    access::{CallerEntry, Callers, Role, Roles, TokenHash},
+    deny::DenyList,
+};
 
 /// Who may call.
 #[derive(Clone, Debug)]
@@ -16,6 +19,18 @@ pub struct AccessConfig {
     /// `TENANT_AUTH_CALLERS_FILE`: a TOML file with one `[[caller]]` for each service that may call. Default none:
     /// everybody who can connect may do everything.
     pub callers: Option<CallersFile>,
+    /// `TENANT_AUTH_DENY_FILE`: a file with keys and tenants that are denied whatever the database says, a line each: a key id,
+    /// `tenant:<id>` or `sha256:<hex>`. Default none.
+    pub denied: Option<DenyFile>,
+}
+
+/// A deny list, as it was at the start.
+#[derive(Clone, Debug)]
+pub struct DenyFile {
+    /// The file. It is read again when it changes.
+    pub path: PathBuf,
+    /// What was in it.
+    pub list: DenyList,
 }
 
 /// A file of callers, as it was at the start.
@@ -33,8 +48,22 @@ impl AccessConfig {
             let path = PathBuf::from(path);
             callers(&path).map(|callers| CallersFile { path, callers })
         });
-        Some(Self { callers: callers? })
+        let denied = reader.optional("TENANT_AUTH_DENY_FILE", |path| {
+            let path = PathBuf::from(path);
+            deny_list(&path).map(|list| DenyFile { path, list })
+        });
+        Some(Self { callers: callers?, denied: denied? })
     }
+}
+
+/// Reads a deny list.
+///
+/// # Errors
+/// What is wrong with it, with the line where that is known; completes the sentence "the value …".
+pub fn deny_list(path: &Path) -> Result<DenyList, String> {
+    let shown = path.display();
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot be read: {shown}: {error}"))?;
+    DenyList::parse(&text).map_err(|error| format!("{shown}: {error}"))
 }
 
 #[derive(Deserialize)]

@@ -13,7 +13,10 @@
 use std::time::Duration;
 
 use super::reader::{Reader, duration, number};
-use crate::{domain::freshness::Lifetimes, store::cached::CacheConfig};
+use crate::{
+    domain::{freshness::Lifetimes, grace::MAX_GRACE},
+    store::cached::CacheConfig,
+};
 
 /// What to remember, and how to learn what has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +33,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<MemoryConfig> {
     let absences = reader.value("TENANT_AUTH_CACHE_ABSENCES", "100000", entries());
     let fresh = reader.value("TENANT_AUTH_CACHE_FRESH", "5s", lifetime);
     let refresh = reader.value("TENANT_AUTH_CACHE_REFRESH", "60s", |text| within(text, 3_600));
-    let grace = reader.value("TENANT_AUTH_CACHE_GRACE", "4h", |text| within(text, 7 * 86_400));
+    let grace = reader.value("TENANT_AUTH_CACHE_GRACE", "4h", |text| within(text, MAX_GRACE.as_secs()));
     let absent = reader.value("TENANT_AUTH_CACHE_ABSENT", "5s", lifetime);
     let feed_interval = reader.value("TENANT_AUTH_FEED_INTERVAL", "250ms", interval);
     let lifetimes = Lifetimes { fresh: fresh?, refresh: refresh?, grace: grace? };

@@ -13,8 +13,8 @@ pub struct KeysConfig {
     /// `TENANT_AUTH_KEY_PREFIX`: what issued keys start with. Default `ta`. Keys issued under another prefix, or
     /// imported from elsewhere, stay good.
     pub format: KeyFormat,
-    /// `TENANT_AUTH_PEPPER_FILE`: a file with one line `<id> <secret>`, or two during a rotation, the new one first.
-    /// Default none: keys are stored as plain SHA-256.
+    /// `TENANT_AUTH_PEPPER_FILE`: a file with one line `issue <id> <secret>`, and during a rotation another one,
+    /// `accept <id> <secret>`. Default none: keys are stored as plain SHA-256.
     pub peppers: Arc<Peppers>,
 }
 
@@ -25,7 +25,8 @@ impl KeysConfig {
             let text = fs::read_to_string(path)
                 .map(Zeroizing::new)
                 .map_err(|error| format!("cannot be read: {path}: {error}"))?;
-            Peppers::parse(&text).map_err(|error| format!("{path}: {error}"))
+            let peppers = Peppers::parse(&text).map_err(|error| format!("{path}: {error}"))?;
+            Ok::<_, String>(peppers.of_file(path))
         });
         Some(Self { format: format?, peppers: Arc::new(peppers?.unwrap_or_default()) })
     }

@@ -1,6 +1,12 @@
 //! Who changed what.
 
-use super::{clock::UnixMillis, id::TenantId};
+use std::{future::Future, sync::Arc};
+
+use super::{
+    clock::UnixMillis,
+    id::TenantId,
+    store::{Call, Change, StoreError},
+};
 
 /// Who asks for a change, and in which request: what the audit log says about every change.
 #[derive(Clone, Debug)]
@@ -30,6 +36,10 @@ pub enum AuditAction {
     KeyRevoke,
     /// The database was accepted as it is, instead of one that was known.
     DatabaseAccept,
+    /// One replica was given another grace.
+    GraceSet,
+    /// … and its own again.
+    GraceReset,
 }
 
 impl AuditAction {
@@ -45,8 +55,35 @@ impl AuditAction {
             Self::KeyRotate => "key.rotate",
             Self::KeyRevoke => "key.revoke",
             Self::DatabaseAccept => "database.accept",
+            Self::GraceSet => "grace.set",
+            Self::GraceReset => "grace.reset",
         }
     }
+}
+
+/// An entry about something that is in no table: it stands for itself, and may be written later than it happened.
+#[derive(Clone, Debug)]
+pub struct AuditEntry {
+    /// Who, and when.
+    pub change: Change,
+    /// What was done.
+    pub action: AuditAction,
+    /// What it was done to.
+    pub target: &'static str,
+    /// What else is worth knowing.
+    pub detail: String,
+}
+
+/// Where entries that stand for themselves are written.
+pub trait AuditStore: Send + Sync + 'static {
+    /// Writes entries, all or none; one that is there already is not written again.
+    ///
+    /// Fails with [`StoreError`] when the database gives no answer.
+    fn write_audit(
+        &self,
+        call: Call,
+        entries: &[Arc<AuditEntry>],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// An entry of the audit log as stored.

@@ -282,7 +282,11 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
         if slid_to != record.session.expires_at {
             Arc::make_mut(&mut record).session.expires_at = slid_to;
         }
-        let verdict = SessionVerdict::on(&record, required, now);
+        let denied = self.validator.denied().verdict(&record.session.key_id, &record.session.tenant_id);
+        let verdict = match (SessionVerdict::on(&record, required, now), denied) {
+            (SessionVerdict::Key(verdict), Some(denied)) => SessionVerdict::Key(verdict.or_denied(denied)),
+            (verdict, _) => verdict,
+        };
         if verdict == SessionVerdict::VALID {
             self.slides.note(&record.session, now);
         }
@@ -293,7 +297,8 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
         let ends_at = record.ends_at();
         let mut provenance = provenance.capped_by(Some(ends_at), now);
         // A caller that answers from its own memory is not seen here, and would let the session run out in its hands.
-        if record.session.expiry == Expiry::Sliding && record.session.ttl.get() < REUSABLE_FROM {
+        let runs_out = record.session.expiry == Expiry::Sliding && record.session.ttl.get() < REUSABLE_FROM;
+        if runs_out || denied.is_some() {
             provenance.cacheable_for = Duration::ZERO;
         }
         SessionDecision { verdict, session: Some(record), ends_at: Some(ends_at), missing_scopes, provenance }

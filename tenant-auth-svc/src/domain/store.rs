@@ -43,6 +43,37 @@ pub struct Found<R> {
     pub revision: Revision,
     /// Of which database they are.
     pub database: DatabaseIdentity,
+    /// Why nothing can be said about those that were not found: they may be stored in a way that this replica cannot look up.
+    pub doubt: Option<StoreError>,
+}
+
+/// Why nothing is known of one id, although the database answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotKnown {
+    /// There is a record, and nobody can read it.
+    Unreadable(Unreadable),
+    /// It was not found, and may be there all the same.
+    Hidden(StoreError),
+}
+
+impl From<NotKnown> for StoreError {
+    fn from(reason: NotKnown) -> Self {
+        match reason {
+            NotKnown::Unreadable(unreadable) => unreadable.into(),
+            NotKnown::Hidden(error) => error,
+        }
+    }
+}
+
+impl<R> Found<R> {
+    /// One outcome each: the record, its absence, or why neither is known.
+    pub fn into_outcomes(self) -> impl Iterator<Item = Result<Option<R>, NotKnown>> {
+        let Self { records, doubt, .. } = self;
+        records.into_iter().map(move |record| match (record, &doubt) {
+            (Ok(None), Some(doubt)) => Err(NotKnown::Hidden(doubt.clone())),
+            (record, _) => record.map_err(NotKnown::Unreadable),
+        })
+    }
 }
 
 /// Keys in use, the most recently used ones first.

@@ -1,9 +1,13 @@
 //! The use case on the hot path: deciding about keys.
 
-use std::time::Instant;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     clock::{SharedClock, UnixMillis},
+    deny::Denied,
     key::{BorrowedKey, KeyFormat, KeyHash, KeyRecord, PresentedKey},
     knowledge::{Knowledge, RecordSource},
     scope::ScopeSet,
@@ -30,13 +34,25 @@ impl<S: RecordSource<Id = KeyHash, Record = KeyRecord>> KeySource for S {}
 pub struct Validator<S> {
     source: S,
     format: KeyFormat,
+    denied: Arc<Denied>,
     clock: SharedClock,
 }
 
 impl<S: KeySource> Validator<S> {
     /// Decides by what `source` knows.
     pub fn new(source: S, format: KeyFormat, clock: SharedClock) -> Self {
-        Self { source, format, clock }
+        Self { source, format, denied: Arc::default(), clock }
+    }
+
+    /// Denies what is on this list, whatever is known.
+    #[must_use]
+    pub fn denying(self, denied: Arc<Denied>) -> Self {
+        Self { denied, ..self }
+    }
+
+    /// What is denied.
+    pub(super) fn denied(&self) -> &Denied {
+        &self.denied
     }
 
     /// Decides about one key.
@@ -48,6 +64,9 @@ impl<S: KeySource> Validator<S> {
             return Ok(MALFORMED);
         };
         let hash = shape.hash();
+        if self.denied.hash(&hash) {
+            return Ok(DENIED);
+        }
         let knowledge = match self.source.recall(&hash) {
             Some(knowledge) => knowledge,
             None => single(self.source.fetch(&[hash], deadline).await)?,
@@ -61,7 +80,11 @@ impl<S: KeySource> Validator<S> {
         let Ok(shape) = self.format.inspect(key) else {
             return Some(MALFORMED);
         };
-        let knowledge = self.source.recall(&shape.hash())?;
+        let hash = shape.hash();
+        if self.denied.hash(&hash) {
+            return Some(DENIED);
+        }
+        let knowledge = self.source.recall(&hash)?;
         Some(self.judge(knowledge, required))
     }
 
@@ -77,14 +100,20 @@ impl<S: KeySource> Validator<S> {
         let recalled: Vec<Recalled> = questions
             .iter()
             .map(|question| match self.format.inspect(&question.key) {
-                Err(_) => Recalled::Malformed,
-                Ok(shape) => self.source.recall(&shape.hash()).map_or_else(
-                    || {
-                        unknown.push(shape.hash());
-                        Recalled::Nothing
-                    },
-                    Recalled::Known,
-                ),
+                Err(_) => Recalled::Decided(MALFORMED),
+                Ok(shape) => {
+                    let hash = shape.hash();
+                    if self.denied.hash(&hash) {
+                        return Recalled::Decided(DENIED);
+                    }
+                    self.source.recall(&hash).map_or_else(
+                        || {
+                            unknown.push(hash);
+                            Recalled::Nothing
+                        },
+                        Recalled::Known,
+                    )
+                }
             })
             .collect();
 
@@ -96,7 +125,7 @@ impl<S: KeySource> Validator<S> {
             .zip(recalled)
             .map(|(question, recalled)| {
                 let knowledge = match recalled {
-                    Recalled::Malformed => return Ok(MALFORMED),
+                    Recalled::Decided(decision) => return Ok(decision),
                     Recalled::Known(knowledge) => knowledge,
                     Recalled::Nothing => fetched.next().unwrap_or_else(no_outcome)?,
                 };
@@ -118,6 +147,8 @@ impl<S: KeySource> Validator<S> {
         // The time of day decides nothing about a key without an end, and is not for nothing.
         let now = if key.expires_at.is_some() { self.clock.now() } else { UnixMillis(0) };
         let verdict = Verdict::on(&key, required, now);
+        let denied = self.denied.verdict(&key.key_id, &key.tenant_id);
+        let verdict = denied.map_or(verdict, |denied| verdict.or_denied(denied));
         let missing_scopes = match verdict {
             Verdict::InsufficientScope => key.scopes.missing(required),
             Verdict::Valid
@@ -127,23 +158,29 @@ impl<S: KeySource> Validator<S> {
             | Verdict::Revoked
             | Verdict::TenantSuspended => ScopeSet::default(),
         };
-        let provenance = provenance.capped_by(key.expires_at, now);
+        let mut provenance = provenance.capped_by(key.expires_at, now);
+        if denied.is_some() {
+            provenance.cacheable_for = Duration::ZERO;
+        }
         Decision { verdict, key: Some(key), missing_scopes, provenance }
     }
 }
 
 enum Recalled {
-    Malformed,
+    Decided(Decision),
     Known(Knowledge<KeyRecord>),
     Nothing,
 }
 
-const MALFORMED: Decision = Decision {
-    verdict: Verdict::Malformed,
-    key: None,
-    missing_scopes: ScopeSet::EMPTY,
-    provenance: Provenance::BY_LOOKS,
-};
+/// By a list that knows it by its hash alone.
+const DENIED: Decision = unexamined(Verdict::Revoked);
+
+const MALFORMED: Decision = unexamined(Verdict::Malformed);
+
+/// What needs no record.
+const fn unexamined(verdict: Verdict) -> Decision {
+    Decision { verdict, key: None, missing_scopes: ScopeSet::EMPTY, provenance: Provenance::BY_LOOKS }
+}
 
 fn single<T>(outcomes: Vec<Result<T, StoreError>>) -> Result<T, StoreError> {
     outcomes.into_iter().next().unwrap_or_else(no_outcome)

@@ -54,6 +54,16 @@ impl Verdict {
         }
     }
 
+    /// The verdict where the key or its tenant is denied besides: what can never be lifted stays.
+    #[must_use]
+    pub fn or_denied(self, denied: Self) -> Self {
+        match self {
+            Self::Revoked | Self::Unknown | Self::Malformed => self,
+            Self::Expired if denied == Self::TenantSuspended => self,
+            Self::Valid | Self::Expired | Self::TenantSuspended | Self::InsufficientScope => denied,
+        }
+    }
+
     /// As logs and metrics write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

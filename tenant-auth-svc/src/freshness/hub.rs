@@ -102,6 +102,13 @@ impl Hub {
         past.tell(Told::Alive { revision, at: self.0.clock.now() });
     }
 
+    /// Has subscribers start over for a reason that is in no log, and so has no revision: what they keep may be wrong. Whoever is not
+    /// subscribed at this moment does not hear of it.
+    pub fn start_over(&self, reason: &'static str) {
+        let past = self.past();
+        past.tell(Told::StartOver { revision: past.position, reason });
+    }
+
     /// Ends every subscription: this replica is going.
     pub fn close(&self) {
         self.past().ring = None;

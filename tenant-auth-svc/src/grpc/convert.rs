@@ -4,6 +4,7 @@ mod admin;
 mod database;
 mod encoded;
 mod fields;
+mod grace;
 mod session;
 mod time;
 mod usage;
@@ -19,6 +20,7 @@ pub(super) use self::{
     },
     database::{database_identity_message, database_state_message, held_end_message, reason},
     encoded::{FRAME_HEAD, framed_decision, framed_decisions},
+    grace::{grace_message, reset_grace_request, set_grace_request},
     session::{
         bind_request, bind_response, list_sessions_request, list_sessions_response, session_decision_message,
         session_question, unbind_request,

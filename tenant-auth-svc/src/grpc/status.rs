@@ -175,6 +175,11 @@ fn unavailable(error: &StoreError) -> Status {
         | FailureKind::Lagging => {
             (Code::Unavailable, "the database gave no usable answer, so nothing was decided", RETRY_AFTER)
         }
+        FailureKind::PepperMissing => (
+            Code::Unavailable,
+            "the key was not found, but this replica lacks a pepper that keys are stored under, so nothing was decided",
+            RETRY_AFTER,
+        ),
     };
     let reason = format!("DATABASE_{}", error.kind.as_str().to_ascii_uppercase());
     let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());

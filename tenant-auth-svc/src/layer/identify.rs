@@ -5,13 +5,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header::AUTHORIZATION};
+use tokio::sync::watch;
 use tower::{Layer, Service};
 use uuid::Uuid;
 
 use crate::{
-    domain::access::{Caller as KnownCaller, Callers},
+    domain::access::{Caller as KnownCaller, Callers, TokenHash},
     grpc::context::{Caller, RequestId, RpcRecord},
     transport::Peer,
 };
@@ -32,8 +33,41 @@ pub enum Identity {
     Unknown,
 }
 
-/// The callers in force; none for everybody. It changes with its file.
-pub type Directory = Arc<ArcSwapOption<Callers>>;
+/// The callers in force; none for everybody. It changes with its file, and tells whoever waits for that.
+#[derive(Clone, Debug)]
+pub struct Directory(Arc<Listing>);
+
+#[derive(Debug)]
+struct Listing {
+    callers: ArcSwapOption<Callers>,
+    replaced: watch::Sender<()>,
+}
+
+impl Directory {
+    /// These; `None` where everybody may call.
+    #[must_use]
+    pub fn new(callers: Option<Callers>) -> Self {
+        let callers = ArcSwapOption::new(callers.map(Arc::new));
+        Self(Arc::new(Listing { callers, replaced: watch::Sender::new(()) }))
+    }
+
+    /// These from now on, and whoever watches is woken.
+    pub fn replace(&self, callers: Callers) {
+        // First: who is woken must not find the old ones.
+        self.0.callers.store(Some(Arc::new(callers)));
+        self.0.replaced.send_replace(());
+    }
+
+    /// Those in force.
+    pub(super) fn load(&self) -> Guard<Option<Arc<Callers>>> {
+        self.0.callers.load()
+    }
+
+    /// Learns of every replacement from now on.
+    pub(super) fn watch(&self) -> watch::Receiver<()> {
+        self.0.replaced.subscribe()
+    }
+}
 
 /// Gives each request an id (the caller's own, if it sends a sensible one), says who calls, and sends the id back.
 #[derive(Clone, Debug)]
@@ -51,7 +85,7 @@ impl<S> Layer<S> for IdentifyLayer {
     type Service = Identify<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Identify { inner, callers: Arc::clone(&self.0) }
+        Identify { inner, callers: self.0.clone() }
     }
 }
 
@@ -111,16 +145,42 @@ pub(super) fn is_sensible(id: &[u8]) -> bool {
     (1..=MAX_REQUEST_ID).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }
 
-/// A token that is sent has to be good: nobody falls back to what its certificate allows.
+/// What a request says about who sends it, beside the certificate of its connection. Of a token only its hash, so that it
+/// may be kept for as long as a stream lives.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Presented {
+    /// No token: the certificate decides.
+    Nothing,
+    /// A token.
+    Token(TokenHash),
+    /// Something where a token should be.
+    Unreadable,
+}
+
+impl Presented {
+    pub(super) fn in_head(headers: &HeaderMap) -> Self {
+        let Some(value) = headers.get(AUTHORIZATION) else { return Self::Nothing };
+        let token = value.to_str().ok().and_then(bearer);
+        token.map_or(Self::Unreadable, |token| Self::Token(TokenHash::of(token)))
+    }
+
+    /// A token that is sent has to be good: nobody falls back to what its certificate allows.
+    pub(super) fn identity(self, callers: &Callers, peer: Option<&Peer>) -> Identity {
+        let found = match self {
+            Self::Token(hash) => callers.with_token_hash(hash),
+            Self::Unreadable => None,
+            Self::Nothing => peer
+                .and_then(|peer| peer.certificate.as_ref())
+                .and_then(|names| callers.with_names(&names.dns, &names.uris)),
+        };
+        found.map_or(Identity::Unknown, |caller| Identity::Known(Arc::clone(caller)))
+    }
+}
+
+/// Who calls, going by what the request says and the connection has shown.
 pub(super) fn identity(callers: Option<&Callers>, peer: Option<&Peer>, headers: &HeaderMap) -> Identity {
     let Some(callers) = callers else { return Identity::Anyone };
-    let found = match headers.get(AUTHORIZATION) {
-        Some(value) => value.to_str().ok().and_then(bearer).and_then(|token| callers.with_token(token)),
-        None => peer
-            .and_then(|peer| peer.certificate.as_ref())
-            .and_then(|names| callers.with_names(&names.dns, &names.uris)),
-    };
-    found.map_or(Identity::Unknown, |caller| Identity::Known(Arc::clone(caller)))
+    Presented::in_head(headers).identity(callers, peer)
 }
 
 /// The token of `Bearer <token>`; the word in any case, as HTTP has it.

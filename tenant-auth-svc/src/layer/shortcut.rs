@@ -68,7 +68,7 @@ impl<S, K: KeySource> Shortcut<S, K> {
 impl<S: Clone, K: KeySource> Clone for Shortcut<S, K> {
     fn clone(&self) -> Self {
         let Ways { hits, callers, rpcs, tracing, whole } = &*self.0;
-        let (hits, callers, rpcs) = (hits.clone(), Arc::clone(callers), Arc::clone(rpcs));
+        let (hits, callers, rpcs) = (hits.clone(), callers.clone(), Arc::clone(rpcs));
         Self(Arc::new(Ways { hits, callers, rpcs, tracing: tracing.clone(), whole: whole.clone() }))
     }
 }

@@ -3,10 +3,15 @@
 
 use std::time::Duration;
 
-use crate::domain::{clock::Moment, condition::Condition, identity::Doubt, store::Circuit};
+use crate::domain::{
+    clock::{Moment, UnixMillis},
+    condition::Condition,
+    identity::Doubt,
+    store::Circuit,
+};
 
 /// How the service and what it depends on fare.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// When it was looked at.
     pub now: Moment,
@@ -30,8 +35,67 @@ pub struct Facts {
     pub feed: Feed,
     /// The age of the oldest answer that was given in the last minute; `None` when none was.
     pub oldest_answer: Option<Duration>,
+    /// For how long memory may answer without the database.
+    pub grace: Grace,
     /// Files that have changed into something that cannot be used: what was before it stays in force.
     pub files: Files,
+    /// How many entries the deny list has.
+    pub denied: usize,
+    /// The id of a pepper that live keys are stored under and that this replica lacks.
+    pub pepper_missing: Option<String>,
+}
+
+/// For how long memory may answer without the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grace {
+    /// The one in force.
+    pub in_force: Duration,
+    /// What is configured.
+    pub configured: Duration,
+    /// Until when an operator's takes its place; `None` if none does.
+    pub set_until: Option<UnixMillis>,
+    /// What it covers; only while the database is away.
+    pub coverage: Option<Coverage>,
+}
+
+/// What the grace covers of the keys in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coverage {
+    /// For the oldest key in use; `None` if none is.
+    pub oldest: Option<Left>,
+    /// For the median of the keys in use.
+    pub median: Option<Left>,
+    /// Keys in memory that it no longer covers.
+    pub beyond: u64,
+}
+
+/// How far away an end is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// It comes after this time.
+    In(Duration),
+    /// It came this long ago.
+    Over(Duration),
+}
+
+impl Left {
+    /// How far an end is away at a moment.
+    #[must_use]
+    pub fn until(end: Duration, now: Duration) -> Self {
+        match end.checked_sub(now) {
+            Some(left) if !left.is_zero() => Self::In(left),
+            Some(_) | None => Self::Over(now.saturating_sub(end)),
+        }
+    }
+
+    /// In seconds; negative once it is over.
+    #[must_use]
+    pub fn seconds(self) -> f64 {
+        match self {
+            Self::In(left) => left.as_secs_f64(),
+            Self::Over(ago) => -ago.as_secs_f64(),
+        }
+    }
 }
 
 /// Above this many milliseconds a clock counts as wrong: keys and sessions end at the wrong moment by it.
@@ -55,6 +119,8 @@ pub struct Files {
     pub callers_refused: bool,
     /// Those of the certificates.
     pub certificates_refused: bool,
+    /// That of the deny list.
+    pub deny_list_refused: bool,
 }
 
 /// How far the process has come.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
-    facts::{Facts, Feed, Phase},
+    facts::{Facts, Feed, Grace, Left, Phase},
     text::moment,
 };
 use crate::domain::{clock::Moment, condition::Condition, store::Circuit};
@@ -49,7 +49,11 @@ pub(super) fn of(facts: &Facts) -> String {
         "files": {
             "callers_refused": facts.files.callers_refused,
             "certificates_refused": facts.files.certificates_refused,
+            "deny_list_refused": facts.files.deny_list_refused,
         },
+        "grace": grace(facts.grace),
+        "denied": { "entries": facts.denied },
+        "peppers": { "missing": facts.pepper_missing },
         "memory": { "oldest_answer_ms": facts.oldest_answer.map(millis) },
     })
     .to_string();
@@ -68,6 +72,23 @@ fn condition(facts: &Facts, condition: Option<Condition>) -> Value {
     json!({ "state": state, "failure": failure, "since": since, "for_ms": for_ms })
 }
 
+/// Ends are told as the time until then, negative once they are over.
+fn grace(grace: Grace) -> Value {
+    let left = |left: Left| match left {
+        Left::In(left) => Value::from(millis(left)),
+        Left::Over(ago) => Value::from(-i64::try_from(millis(ago)).unwrap_or(i64::MAX)),
+    };
+    let coverage = grace.coverage;
+    json!({
+        "in_force_ms": millis(grace.in_force),
+        "configured_ms": millis(grace.configured),
+        "set_until": grace.set_until.map(moment),
+        "oldest_key_ends_ms": coverage.and_then(|coverage| coverage.oldest).map(left),
+        "median_key_ends_ms": coverage.and_then(|coverage| coverage.median).map(left),
+        "keys_beyond": coverage.map(|coverage| coverage.beyond),
+    })
+}
+
 /// A moment, and how long ago it was.
 fn lasting(facts: &Facts, at: Option<Moment>) -> (Value, Value) {
     match at {
@@ -84,7 +105,7 @@ fn millis(time: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::domain::{clock::UnixMillis, identity::Doubt, store::FailureKind};
-    use crate::ops::facts::{Files, Writes};
+    use crate::ops::facts::{Coverage, Files, Writes};
 
     fn at(seconds: u64) -> Moment {
         let monotonic = Duration::from_secs(seconds);
@@ -113,7 +134,19 @@ mod tests {
             open_circuits: [true, false, false, false, false, true],
             feed: Feed::SilentSince(at(7)),
             oldest_answer: Some(Duration::from_millis(313_900)),
+            grace: Grace {
+                in_force: Duration::from_secs(60),
+                configured: Duration::from_secs(30),
+                set_until: Some(at(400).wall),
+                coverage: Some(Coverage {
+                    oldest: Some(Left::Over(Duration::from_secs(5))),
+                    median: Some(Left::In(Duration::from_secs(7))),
+                    beyond: 3,
+                }),
+            },
             files: Files::default(),
+            denied: 0,
+            pepper_missing: None,
         };
         let expected = json!({
             "ready": false,
@@ -133,7 +166,15 @@ mod tests {
             "files": {
             "callers_refused": facts.files.callers_refused,
             "certificates_refused": facts.files.certificates_refused,
+            "deny_list_refused": facts.files.deny_list_refused,
         },
+        "grace": grace(facts.grace),
+        "grace": {
+            "in_force_ms": 60_000, "configured_ms": 30_000, "set_until": "2026-11-21T07:26:40Z",
+            "oldest_key_ends_ms": -5_000, "median_key_ends_ms": 7_000, "keys_beyond": 3,
+        },
+        "denied": { "entries": 0 },
+        "peppers": { "missing": null },
         "memory": { "oldest_answer_ms": 313_900 },
         });
         assert_eq!(read(&facts), expected);
@@ -153,7 +194,15 @@ mod tests {
             open_circuits: [false; 6],
             feed: Feed::Off,
             oldest_answer: None,
+            grace: Grace {
+                in_force: Duration::ZERO,
+                configured: Duration::ZERO,
+                set_until: None,
+                coverage: None,
+            },
             files: Files::default(),
+            denied: 0,
+            pepper_missing: None,
         };
         let told = read(&facts);
         assert_eq!(told["process"]["reason"], "schema_newer");
@@ -164,7 +213,8 @@ mod tests {
         assert_eq!(told["database"], nothing);
         assert_eq!(told["feed"], json!({ "state": "off", "last_heard": null, "ago_ms": null }));
         assert_eq!(told["memory"]["oldest_answer_ms"], Value::Null);
-        let heard = Facts { feed: Feed::Heard(Duration::ZERO), database: None, ..facts };
+        assert_eq!(told["grace"]["median_key_ends_ms"], Value::Null);
+        let heard = Facts { feed: Feed::Heard(Duration::ZERO), database: None, ..facts.clone() };
         assert_eq!(read(&heard)["feed"]["state"], "heard");
         assert_eq!(read(&Facts { feed: Feed::NotHeard, ..facts })["feed"]["state"], "not_heard");
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::facts::{Facts, Feed, Files, MAX_CLOCK_OFFSET, Phase};
+use super::facts::{Coverage, Facts, Feed, Files, Grace, Left, MAX_CLOCK_OFFSET, Phase};
 use crate::domain::{
     clock::{Moment, UnixMillis},
     condition::Condition,
@@ -19,7 +19,10 @@ pub(super) fn of(facts: &Facts) -> String {
         ("feed", feed(facts)),
         ("memory", memory(facts)),
         ("clock", clock(facts)),
-        ("files", files(facts.files).to_owned()),
+        ("grace", grace(facts)),
+        ("files", files(facts.files)),
+        ("denied", denied(facts)),
+        ("peppers", peppers(facts)),
     ];
     lines.map(|(name, state)| format!("{name:8}  {state}\n")).concat()
 }
@@ -121,14 +124,52 @@ fn memory(facts: &Facts) -> String {
     }
 }
 
-fn files(files: Files) -> &'static str {
-    match (files.callers_refused, files.certificates_refused) {
-        (false, false) => "in force",
-        (true, false) => "the new callers cannot be used, the old ones stay; the log says why",
-        (false, true) => "the new certificates cannot be used, the old ones stay; the log says why",
-        (true, true) => {
-            "the new callers and certificates cannot be used, the old ones stay; the log says why"
+fn grace(facts: &Facts) -> String {
+    let Grace { in_force, configured, set_until, coverage } = facts.grace;
+    let mut told = match set_until {
+        None => length(in_force),
+        Some(until) => {
+            format!("{} until {}, {} after that", length(in_force), moment(until), length(configured))
         }
+    };
+    let Some(Coverage { oldest, median, beyond }) = coverage else { return told };
+    for (end, whose) in [(median, "the median key in use"), (oldest, "the oldest")] {
+        match end {
+            None => {}
+            Some(Left::In(left)) => told += &format!("; ends for {whose} in {}", length(left)),
+            Some(Left::Over(ago)) => told += &format!("; ended for {whose} {} ago", length(ago)),
+        }
+    }
+    told += &format!("; keys beyond it: {beyond}");
+    told
+}
+
+fn files(files: Files) -> String {
+    let refused = [
+        (files.callers_refused, "callers"),
+        (files.certificates_refused, "certificates"),
+        (files.deny_list_refused, "deny list"),
+    ];
+    let refused: Vec<_> = refused.iter().filter(|(refused, _)| *refused).map(|(_, what)| *what).collect();
+    if refused.is_empty() {
+        return "in force".to_owned();
+    }
+    format!("the new {} cannot be used, the old ones stay; the log says why", refused.join(" and "))
+}
+
+fn denied(facts: &Facts) -> String {
+    match facts.denied {
+        0 => "nothing by file".to_owned(),
+        count => format!("{count} entries by file, whatever the database says"),
+    }
+}
+
+fn peppers(facts: &Facts) -> String {
+    match &facts.pepper_missing {
+        None => "none is missing".to_owned(),
+        Some(id) => format!(
+            "{id} is missing here, and live keys are stored under it: keys that are not found are UNAVAILABLE"
+        ),
     }
 }
 
@@ -176,7 +217,19 @@ mod tests {
             open_circuits: [true, false, false, false, false, true],
             feed: Feed::SilentSince(at(7)),
             oldest_answer: Some(Duration::from_millis(313_900)),
+            grace: Grace {
+                in_force: Duration::from_secs(28_800),
+                configured: Duration::from_secs(14_400),
+                set_until: Some(at(3_600).wall),
+                coverage: Some(Coverage {
+                    oldest: Some(Left::Over(Duration::from_secs(5))),
+                    median: Some(Left::In(Duration::from_secs(700))),
+                    beyond: 3,
+                }),
+            },
             files: Files::default(),
+            denied: 0,
+            pepper_missing: None,
         };
         assert_eq!(
             of(&facts),
@@ -189,7 +242,11 @@ breaker   open for lookups, writes: one such call is sent now and then, to see w
 feed      silent since 2026-11-21T07:20:07Z, 313 s
 memory    oldest answer in the last minute: 313 s
 clock     7 s behind the database's: keys and sessions end at the wrong moment here
+grace     28800 s until 2026-11-21T08:20:00Z, 14400 s after that; ends for the median key in use in 700 s; ended for the \
+oldest 5 s ago; keys beyond it: 3
 files     in force
+denied    nothing by file
+peppers   none is missing
 "
         );
     }
@@ -208,7 +265,15 @@ files     in force
             open_circuits: [false; 6],
             feed: Feed::NotHeard,
             oldest_answer: None,
+            grace: Grace {
+                in_force: Duration::from_secs(14_400),
+                configured: Duration::from_secs(14_400),
+                set_until: None,
+                coverage: None,
+            },
             files: Files::default(),
+            denied: 0,
+            pepper_missing: None,
         };
         assert_eq!(
             of(&facts),
@@ -220,7 +285,10 @@ breaker   closed
 feed      not heard yet
 memory    no answer in the last minute
 clock     not compared with the database's yet
+grace     14400 s
 files     in force
+denied    nothing by file
+peppers   none is missing
 "
         );
         let healthy = Facts {

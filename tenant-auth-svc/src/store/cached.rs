@@ -26,9 +26,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::{ahead::Reading, figures::Size};
+pub use self::{
+    ahead::Reading,
+    figures::{Coverage, Size},
+};
 use self::{
-    flight::{Flight, Outcome},
+    flight::{Flight, NotRead, Outcomes},
     oldest::Oldest,
     pool::{Loaded, Pool, Recalled},
 };
@@ -41,8 +44,9 @@ use crate::domain::{
     change::{BySubject, Forget, ForgetAbsence, News},
     clock::SharedClock,
     freshness::{Lifetimes, World},
+    grace::Grace,
     knowledge::{Knowledge, RecordSource},
-    store::{FailureKind, StoreError},
+    store::{FailureKind, NotKnown, StoreError},
     verdict::{Revision, Source},
 };
 use crate::measure::counts::Counts;
@@ -96,12 +100,13 @@ impl<L: Lookup> fmt::Debug for Cached<L> {
 }
 
 impl<L: Lookup> Cached<L> {
-    /// Remembers what `store` says of the database that is `known`; `oldest` is told how old the answers are that are no longer
-    /// fresh.
+    /// Remembers what `store` says of the database that is `known`, and answers with it in an outage for as long as `grace` allows;
+    /// `oldest` is told how old the answers are that are no longer fresh.
     pub fn new(
         store: Coalesced<L>,
         config: CacheConfig,
         clock: SharedClock,
+        grace: Arc<Grace>,
         outlook: Outlook,
         known: Arc<KnownDatabase>,
         oldest: Arc<Oldest>,
@@ -112,7 +117,7 @@ impl<L: Lookup> Cached<L> {
             outlook,
             known,
             oldest,
-            pool: Pool::new(config),
+            pool: Pool::new(config, grace),
             flights: Mutex::default(),
             revision: AtomicI64::new(0),
             misses: Counts::new(1),
@@ -155,7 +160,7 @@ impl<L: Lookup> Inner<L> {
     }
 
     /// Reads up to [`MAX_LOOKUP`] records, and remembers what news have not overtaken.
-    async fn load(&self, known: bool, ids: &Arc<[L::Id]>) -> Result<Vec<Outcome<L::Record>>, StoreError> {
+    async fn load(&self, known: bool, ids: &Arc<[L::Id]>) -> Outcomes<L::Record> {
         let (began, asked_at) = (self.pool.epoch(), self.clock.monotonic());
         // What is older than what was known before it was asked for is not believed.
         let known_before = self.known.position();
@@ -165,15 +170,13 @@ impl<L: Lookup> Inner<L> {
         let stands_still = loaded_at < asked_at;
         let settle = |(id, (read, revision)): (&L::Id, Read<L::Record>)| {
             self.revision.fetch_max(revision.0, Ordering::Relaxed);
-            let record = match read {
-                Ok(record) => record,
-                Err(unreadable) => {
-                    return Err(flight::NotRead {
-                        unreadable,
-                        overtaken: self.pool.not_read(id, began, revision),
-                    });
-                }
-            };
+            let record = read.map_err(|reason| {
+                let overtaken = match &reason {
+                    NotKnown::Unreadable(_) => self.pool.not_read(id, began, revision),
+                    NotKnown::Hidden(_) => None,
+                };
+                NotRead { reason, overtaken }
+            })?;
             if let Some(record) = &record {
                 self.store.table().used(record);
             }

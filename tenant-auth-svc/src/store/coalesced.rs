@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::{known::KnownDatabase, lookup::Lookup};
 use crate::{
     domain::{
-        store::{Call, FailureKind, Lane, MAX_LOOKUP, StoreError, Unreadable},
+        store::{Call, FailureKind, Lane, MAX_LOOKUP, NotKnown, StoreError},
         verdict::Revision,
     },
     measure::spans::Within,
@@ -24,9 +24,10 @@ use crate::{
 /// The longest wait for company.
 const LINGER: Duration = Duration::from_millis(5);
 
-/// A record as found, its absence, or that it cannot be read, and the change-log position that this reflects.
-pub(super) type Read<R> = (Result<Option<R>, Unreadable>, Revision);
+/// A record as found, its absence, or why neither is known, and the change-log position that this reflects.
+pub(super) type Read<R> = (Result<Option<R>, NotKnown>, Revision);
 
+/// One outcome for each id, or that the database gave none.
 type Answer<R> = Result<Vec<Read<R>>, StoreError>;
 
 /// Lookups that travel together. Cheap to clone; clones share everything.
@@ -162,7 +163,8 @@ impl<L: Lookup> Coalesced<L> {
         });
         match outcome {
             Ok(found) => {
-                let mut found = found.records.into_iter().map(|record| (record, found.revision));
+                let revision = found.revision;
+                let mut found = found.into_outcomes().map(|record| (record, revision));
                 for group in groups {
                     let share = found.by_ref().take(group.ids.len()).collect();
                     // Whoever asked may have gone.

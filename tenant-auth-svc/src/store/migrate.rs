@@ -8,7 +8,10 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::engine::{Engine, Statement};
+use super::{
+    engine::{Engine, Statement},
+    sql::peppers::{ask, differing, note},
+};
 use crate::domain::{
     clock::SharedClock,
     key::Peppers,
@@ -35,6 +38,7 @@ const MIGRATIONS: &[Migration] = &[
         name: "identity and heartbeat",
         sql: include_str!("../../migrations/0005_identity_and_heartbeat.sql"),
     },
+    Migration { version: 6, name: "peppers", sql: include_str!("../../migrations/0006_peppers.sql") },
 ];
 
 /// The schema version that this build knows.
@@ -75,14 +79,28 @@ pub enum SchemaError {
         /// Its number.
         version: i64,
     },
-    /// Keys are stored under a pepper that is not configured, and would all be reported as unknown.
+    /// Keys are stored under a pepper that is not configured, and could not be found.
     #[error(
-        "live keys are stored under the pepper {id}, which is not configured: add it to TENANT_AUTH_PEPPER_FILE as \
-         the second line"
+        "live keys are stored under the pepper {id}, which this replica lacks: {}; without it, wait until they have \
+         expired, or revoke them",
+        remedy(id, file.as_deref())
     )]
     UnknownPepper {
         /// The pepper's id.
         id: String,
+        /// The pepper file, if one is configured.
+        file: Option<String>,
+    },
+    /// Another replica has another secret under the same id: each would call the other's keys unknown.
+    #[error(
+        "the secret of the pepper {id} in {file} is not the one that was first used under this id: correct it, or give a new secret a \
+         new id"
+    )]
+    PepperDiffers {
+        /// The pepper's id.
+        id: String,
+        /// The pepper file.
+        file: String,
     },
     /// The database gave no answer.
     #[error(transparent)]
@@ -99,6 +117,7 @@ impl SchemaError {
             Self::Empty => "schema_missing",
             Self::Edited { .. } => "schema_edited",
             Self::UnknownPepper { .. } => "pepper_missing",
+            Self::PepperDiffers { .. } => "pepper_differs",
             Self::Store(error) => error.kind.as_str(),
         }
     }
@@ -110,9 +129,11 @@ impl SchemaError {
             Self::Store(error) => error.kind != FailureKind::Broken,
             // Somebody may be about to make it, and a database that was emptied by mistake may come back.
             Self::Empty => true,
-            Self::Newer { .. } | Self::Older { .. } | Self::Edited { .. } | Self::UnknownPepper { .. } => {
-                false
-            }
+            Self::Newer { .. }
+            | Self::Older { .. }
+            | Self::Edited { .. }
+            | Self::UnknownPepper { .. }
+            | Self::PepperDiffers { .. } => false,
         }
     }
 }
@@ -172,29 +193,38 @@ pub async fn verify<E: Engine>(engine: &E) -> Result<(), SchemaError> {
     if found < i64::from(KNOWN_VERSION) { Err(SchemaError::Older { found }) } else { Ok(()) }
 }
 
-/// Checks that every live key is stored under a configured pepper, or under none.
+/// Checks that every key that may still be valid is stored under a configured pepper, or under none, and that each pepper has the
+/// secret that it was first used with.
 ///
 /// # Errors
-/// [`SchemaError::UnknownPepper`] names the first that is missing.
+/// [`SchemaError::UnknownPepper`] names one that is missing, [`SchemaError::PepperDiffers`] one that is another.
 pub async fn verify_peppers<E: Engine>(engine: &E, peppers: &Peppers) -> Result<(), SchemaError> {
-    // Hops from one pepper to the next through the index, instead of reading an entry per key.
-    let statement = Statement::new(
-        "WITH RECURSIVE used (id) AS ( \
-             SELECT min(pepper_id) FROM api_keys WHERE pepper_id IS NOT NULL AND revoked_at IS NULL \
-             UNION ALL \
-             SELECT (SELECT min(pepper_id) FROM api_keys \
-                     WHERE pepper_id IS NOT NULL AND revoked_at IS NULL AND pepper_id > used.id) \
-             FROM used WHERE used.id IS NOT NULL) \
-         SELECT id FROM used",
-    );
-    for row in engine.query(call(), statement).await? {
-        if let Some(id) = row.optional_text(0)?
-            && !peppers.ids().any(|known| known.as_str() == id)
-        {
-            return Err(SchemaError::UnknownPepper { id: id.to_owned() });
-        }
+    let file = peppers.file().map(str::to_owned);
+    if let Some(id) = differing(engine, peppers, call()).await? {
+        return Err(SchemaError::PepperDiffers { id, file: file.unwrap_or_default() });
     }
-    Ok(())
+    match ask(engine, peppers, call()).await? {
+        Some(id) => Err(SchemaError::UnknownPepper { id, file }),
+        None => Ok(()),
+    }
+}
+
+/// Notes the peppers that are used for the first time, so that nobody uses their ids with other secrets.
+///
+/// # Errors
+/// When the database does not take it.
+pub async fn note_peppers<E: Engine>(engine: &E, peppers: &Peppers) -> Result<(), SchemaError> {
+    Ok(note(engine, peppers, call()).await?)
+}
+
+/// What to do about a pepper that is missing.
+fn remedy(id: &str, file: Option<&str>) -> String {
+    match file {
+        Some(file) => format!("add the line `accept {id} <secret>` to {file} (TENANT_AUTH_PEPPER_FILE)"),
+        None => format!(
+            "name a file with the lines `issue none` and `accept {id} <secret>` in TENANT_AUTH_PEPPER_FILE"
+        ),
+    }
 }
 
 async fn has_table<E: Engine>(engine: &E) -> Result<bool, SchemaError> {
@@ -292,7 +322,8 @@ mod tests {
             let code = migration.sql.lines().filter(|l| !l.starts_with("--") && !l.trim().is_empty());
             assert_eq!(rejoined, code.count(), "nothing may be left over");
             for statement in statements {
-                let begins = ["CREATE ", "INSERT "].iter().any(|word| statement.starts_with(word));
+                let begins =
+                    ["CREATE ", "INSERT ", "DROP INDEX "].iter().any(|word| statement.starts_with(word));
                 assert!(begins, "{statement}");
             }
         }

@@ -129,7 +129,7 @@ fn report(call: Call, operation: &'static str, started: Instant, error: &StoreEr
     let message = error.message.as_str();
     match error.kind {
         // The configuration is at fault, and nothing gets better by itself.
-        FailureKind::Denied | FailureKind::Misplaced | FailureKind::Broken => {
+        FailureKind::Denied | FailureKind::Misplaced | FailureKind::Broken | FailureKind::PepperMissing => {
             tracing::error!(lane, operation, kind, message, elapsed_ms, "database call failed");
         }
         // A repeated write finds its own first run; whoever sent it decides what that means.

@@ -14,6 +14,7 @@ mod audit;
 pub mod identity;
 mod keys;
 mod lookup;
+pub mod peppers;
 mod rows;
 mod sessions;
 mod tenants;
@@ -24,10 +25,11 @@ mod write;
 
 use std::{sync::Arc, time::Duration};
 
+use self::peppers::PepperGap;
 pub use self::unreadable::{RecordTable, UnreadableRecords};
 use super::engine::{Engine, Row, Rows, Statement, Value};
 use crate::domain::{
-    audit::{AuditEvent, AuditFilter},
+    audit::{AuditEntry, AuditEvent, AuditFilter, AuditStore},
     clock::UnixMillis,
     id::{KeyId, TenantId},
     identity::DatabaseIdentity,
@@ -46,24 +48,41 @@ use crate::domain::{
 pub struct SqlStore<E> {
     engine: E,
     peppers: Arc<Peppers>,
+    gap: Arc<PepperGap>,
     unreadable: Arc<UnreadableRecords>,
 }
 
 impl<E: Engine> SqlStore<E> {
     /// Writes SQL for `engine`; keys are stored and found under digests made with `peppers`.
     pub fn new(engine: E, peppers: Arc<Peppers>) -> Self {
-        Self { engine, peppers, unreadable: Arc::default() }
+        Self { engine, peppers, gap: Arc::default(), unreadable: Arc::default() }
     }
 
     /// How often which records could not be read.
     pub fn unreadable(&self) -> &Arc<UnreadableRecords> {
         &self.unreadable
     }
+
+    /// What is known about peppers that this replica lacks: clones share it.
+    #[must_use]
+    pub fn pepper_gap(&self) -> &Arc<PepperGap> {
+        &self.gap
+    }
+
+    /// Looks whether live keys are stored under a pepper that this replica lacks.
+    ///
+    /// # Errors
+    /// When the database gives no complete answer.
+    pub async fn check_peppers(&self, call: Call) -> Result<(), StoreError> {
+        let missing = peppers::ask(&self.engine, &self.peppers, call).await?;
+        self.gap.note(missing.as_deref(), &self.peppers);
+        Ok(())
+    }
 }
 
 impl<E: Engine> Store for SqlStore<E> {
     async fn lookup_keys(&self, call: Call, hashes: &[KeyHash]) -> Result<Found<KeyRecord>, StoreError> {
-        lookup::run(&self.engine, &self.peppers, &self.unreadable, call, hashes).await
+        lookup::run(&self.engine, &self.peppers, (&self.gap, &self.unreadable), call, hashes).await
     }
 
     async fn keys_in_use(
@@ -221,6 +240,12 @@ impl<E: Engine> Store for SqlStore<E> {
         page: &PageRequest<i64>,
     ) -> Result<Page<AuditEvent, i64>, StoreError> {
         audit::list(&self.engine, &self.unreadable, call, filter, page).await
+    }
+}
+
+impl<E: Engine> AuditStore for SqlStore<E> {
+    async fn write_audit(&self, call: Call, entries: &[Arc<AuditEntry>]) -> Result<(), StoreError> {
+        audit::write(&self.engine, call, entries).await
     }
 }
 

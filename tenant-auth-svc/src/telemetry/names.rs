@@ -100,7 +100,11 @@ metrics! {
     CACHE_OLDEST = Gauge "tenant_auth_cache_oldest_answer_seconds" "s" []
         "Age of the oldest answer given from memory within the last minute, of those no longer fresh; 0 when there was none.";
     CACHE_GRACE = Gauge "tenant_auth_cache_grace_seconds" "s" []
-        "Age up to which memory may answer while the database does not (TENANT_AUTH_CACHE_GRACE).";
+        "Age up to which memory may answer while the database does not (TENANT_AUTH_CACHE_GRACE, or what an operator has set).";
+    CACHE_GRACE_ENDS = Gauge "tenant_auth_cache_grace_ends_seconds" "s" ["of"]
+        "Time until the grace ends for the oldest and for the median of the keys in use (loaded within the last hour before the database went away, or since), negative once it has; the whole grace while the database answers.";
+    CACHE_BEYOND_GRACE = Gauge "tenant_auth_cache_beyond_grace_records" "1" []
+        "Keys in memory that the grace does not cover any more while the database is away; 0 while it answers.";
     // The change feed, and who listens to it.
     FEED_ENABLED = Gauge "tenant_auth_feed_enabled" "1" []
         "1 where the change feed is followed (TENANT_AUTH_FEED_INTERVAL).";
@@ -164,7 +168,11 @@ metrics! {
     READY = Gauge "tenant_auth_ready" "1" []
         "1 when requests should be sent here; an outage of the database does not change it.";
     RELOAD_REFUSED = Gauge "tenant_auth_reload_refused" "1" ["file"]
-        "1 while callers or certificates have changed into something that cannot be used; what was before it is in force.";
+        "1 while callers, certificates or the deny list have changed into something that cannot be used; what was before it is in force.";
+    DENIED = Gauge "tenant_auth_denied_entries" "1" ["kind"]
+        "Entries of the deny list in force (TENANT_AUTH_DENY_FILE): keys, tenants, hashes.";
+    PEPPER_MISSING = Gauge "tenant_auth_pepper_missing" "1" []
+        "1 while live keys are stored under a pepper that this replica lacks: keys that it does not find are UNAVAILABLE.";
     BUILD_INFO = Gauge "tenant_auth_build_info" "1" ["version", "commit", "branch", "dirty"]
         "Always 1: which build this is. dirty is true when tracked files differed from the commit.";
     UPTIME = Gauge "tenant_auth_uptime_seconds" "s" []

@@ -2,6 +2,7 @@
 
 mod exposure;
 mod reload;
+mod streams;
 
 use std::{collections::BTreeSet, path::PathBuf};
 

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use tenant_auth_proto::v1::{self, watch_service_client::WatchServiceClient};
+use tenant_auth_proto::v1::{
+    self, validation_service_client::ValidationServiceClient, watch_service_client::WatchServiceClient,
+};
 use tenant_auth_svc::{
     config::Settings,
     domain::{access::TokenHash, clock::SystemClock},
@@ -157,6 +159,23 @@ async fn a_certificates_name_is_a_caller() {
     let channel = mutual.channel(None).await;
     assert_eq!(code(call(&channel, INFO, Some("Bearer tac_api")).await), Code::Ok, "a token is enough");
     assert_eq!(code(call(&channel, INFO, None).await), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_certificate_is_no_longer_listed() {
+    let mutual = Encrypted::mutual().await;
+    let list = |dns: &str| {
+        let text = format!("[[caller]]\nname = 'api'\nroles = ['validator']\ndns = ['{dns}']\n");
+        std::fs::write(mutual.files.folder().join("callers.toml"), text).unwrap();
+        mutual.service.running.reloader()();
+    };
+    list("api.internal");
+    let shown = mutual.authority.sign(vec![dns("api.internal")]);
+    let mut client = ValidationServiceClient::new(mutual.channel(Some(&shown)).await);
+    let questions = tokio_stream::pending::<v1::StreamValidateKeysRequest>();
+    let mut answers = client.stream_validate_keys(questions).await.unwrap().into_inner();
+    list("other.internal");
+    assert_eq!(answers.message().await.unwrap_err().code(), Code::Unauthenticated);
 }
 
 #[tokio::test]

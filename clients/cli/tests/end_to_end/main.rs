@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod callers;
+mod grace;
 mod harness;
 
 use serde_json::Value;

@@ -120,6 +120,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - name: TENANT_AUTH_CALLERS_FILE
   value: {{ printf "/run/tenant-auth/callers/%s" .callersSecret.key | quote }}
 {{- end }}
+{{- if .denySecret.name }}
+- name: TENANT_AUTH_DENY_FILE
+  value: {{ printf "/run/tenant-auth/denied/%s" .denySecret.key | quote }}
+{{- end }}
 {{- if .tls.secretName }}
 - name: TENANT_AUTH_TLS_CERT_FILE
   value: /run/tenant-auth/tls/tls.crt
@@ -148,6 +152,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}{{ end }}
 {{- with .callersSecret }}{{ if .name }}
 - { mount: callers, secret: {{ .name | quote }}, keys: [{{ .key | quote }}] }
+{{- end }}{{ end }}
+{{- with .denySecret }}{{ if .name }}
+- { mount: denied, secret: {{ .name | quote }}, keys: [{{ .key | quote }}] }
 {{- end }}{{ end }}
 {{- with .tls }}{{ if .secretName }}
 - { mount: tls, secret: {{ .secretName | quote }}, keys: [tls.crt, tls.key] }

@@ -149,8 +149,13 @@ impl Callers {
     /// The caller that has this token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Option<&Arc<Caller>> {
-        // Hashed first: how long the comparison takes says nothing about a token.
-        self.tokens.get(&TokenHash::of(token))
+        self.with_token_hash(TokenHash::of(token))
+    }
+
+    /// The caller that has the token of this hash. How long the comparison takes says nothing about a token.
+    #[must_use]
+    pub fn with_token_hash(&self, hash: TokenHash) -> Option<&Arc<Caller>> {
+        self.tokens.get(&hash)
     }
 
     /// The caller that has these names in its certificate. None when they belong to several callers.

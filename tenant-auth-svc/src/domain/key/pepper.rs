@@ -33,87 +33,171 @@ pub struct Pepper {
     secret: Zeroizing<Vec<u8>>,
 }
 
-/// The peppers in force: the first is used for new digests, the second only to find older ones.
+/// The peppers that a replica knows. Keys are found under each of them, and under none; new digests are made with the one that
+/// issues, if any does.
 ///
-/// Two are enough to rotate: put the new one first and keep the old one until no live key is left under it. Digests
-/// without a pepper are found as well, so a pepper can be introduced at any time.
+/// All replicas have to know a pepper before one of them issues with it: what a replica cannot find, it would take for unknown.
+/// So a pepper comes as `accept` first, issues once every replica accepts it, and is accepted again until no live key is left
+/// under it. Two at once are enough for that.
 #[derive(Default)]
 pub struct Peppers {
-    current: Option<Pepper>,
-    previous: Option<Pepper>,
+    known: Vec<Pepper>,
+    /// Which of them issues; none where digests are made without a pepper.
+    issuing: Option<usize>,
+    /// Where they were read from, to be named where one is missing.
+    file: Option<Box<str>>,
 }
 
 /// Why a pepper file was refused. Never holds a secret.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidPepper {
-    /// Not of the form `<id> <secret>`.
-    #[error("line {0}: must be `<id> <secret>`, the id of 1 to 32 characters of A-Z a-z 0-9 _ -")]
+    /// Not of the form that a line has.
+    #[error(
+        "line {0}: must be `issue <id> <secret>`, `accept <id> <secret>` or `issue none`, the id of 1 to 32 characters of \
+         A-Z a-z 0-9 _ -"
+    )]
     Form(usize),
     /// The secret is too easy to guess.
     #[error("line {0}: the secret must have at least 32 characters")]
     Short(usize),
     /// Both lines have one id.
-    #[error("both lines have the id {0}")]
+    #[error("two lines have the id {0}")]
     SameId(PepperId),
-    /// No line, or more than two.
-    #[error("must hold one line, or two during a rotation (the new pepper first)")]
-    Lines,
+    /// No pepper, or more than two.
+    #[error("must hold one pepper, or two while one takes the other's place")]
+    Count,
+    /// What new keys are stored under is not said.
+    #[error(
+        "no line says what new keys are stored under: begin the line of that pepper with `issue`, the other one's with \
+         `accept`; while no pepper issues yet, add the line `issue none`"
+    )]
+    NobodyIssues,
+    /// What new keys are stored under is said twice.
+    #[error(
+        "line {0}: an earlier line issues already; of all lines one begins with `issue`, the others with `accept`"
+    )]
+    TwoIssue(usize),
+}
+
+/// What one line of a pepper file says.
+enum Line {
+    Issue(Pepper),
+    IssueNone,
+    Accept(Pepper),
 }
 
 impl Peppers {
-    /// Reads `<id> <secret>` lines; empty lines and those that start with `#` are skipped.
+    /// Reads the lines of a file; empty lines and those that start with `#` are skipped. The word in front may be missing where
+    /// there is one pepper, which issues then.
     ///
     /// # Errors
-    /// When there are not one or two such lines, or one of them is wrong.
+    /// When there are not one or two peppers, when not exactly one line issues, or when a line is wrong.
     pub fn parse(text: &str) -> Result<Self, InvalidPepper> {
-        let mut lines = text
+        let lines: Vec<(usize, &str)> = text
             .lines()
             .enumerate()
             .map(|(index, line)| (index + 1, line.trim()))
             .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
-            .map(|(number, line)| Pepper::parse(number, line));
-        let current = lines.next().ok_or(InvalidPepper::Lines)??;
-        let previous = lines.next().transpose()?;
-        if lines.next().is_some() {
-            return Err(InvalidPepper::Lines);
+            .collect();
+        if let [(number, line)] = lines[..]
+            && let [id, secret] = line.split_whitespace().collect::<Vec<_>>()[..]
+            && !is_word(id)
+        {
+            return Ok(Self { known: vec![Pepper::new(number, id, secret)?], issuing: Some(0), file: None });
         }
-        if previous.as_ref().is_some_and(|previous| previous.id == current.id) {
-            return Err(InvalidPepper::SameId(current.id));
+        let mut peppers = Self::default();
+        let mut is_said = false;
+        for (number, line) in lines {
+            let (pepper, issues) = match Line::parse(number, line)? {
+                Line::Issue(pepper) => (Some(pepper), true),
+                Line::IssueNone => (None, true),
+                Line::Accept(pepper) => (Some(pepper), false),
+            };
+            if issues && std::mem::replace(&mut is_said, true) {
+                return Err(InvalidPepper::TwoIssue(number));
+            }
+            let Some(pepper) = pepper else { continue };
+            if peppers.ids().any(|id| *id == pepper.id) {
+                return Err(InvalidPepper::SameId(pepper.id));
+            }
+            if issues {
+                peppers.issuing = Some(peppers.known.len());
+            }
+            peppers.known.push(pepper);
         }
-        Ok(Self { current: Some(current), previous })
+        if !(1..=2).contains(&peppers.known.len()) {
+            return Err(InvalidPepper::Count);
+        }
+        if is_said { Ok(peppers) } else { Err(InvalidPepper::NobodyIssues) }
+    }
+
+    /// The same, read from this file.
+    #[must_use]
+    pub fn of_file(self, path: &str) -> Self {
+        Self { file: Some(path.into()), ..self }
+    }
+
+    /// The file they were read from.
+    #[must_use]
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
     }
 
     /// The digest to store for a key.
     #[must_use]
     pub fn stored(&self, hash: &KeyHash) -> StoredHash {
-        self.current.as_ref().map_or_else(|| plain(hash), |pepper| pepper.digest(hash))
+        let issuing = self.issuing.and_then(|index| self.known.get(index));
+        issuing.map_or_else(|| plain(hash), |pepper| pepper.digest(hash))
     }
 
-    /// Every digest under which a key may be stored: the current pepper's, the previous one's, and the plain one.
+    /// Every digest under which a key may be stored: that of each pepper, and the plain one.
     pub fn candidates(&self, hash: &KeyHash) -> impl Iterator<Item = StoredHash> {
-        let peppered = [&self.current, &self.previous].into_iter().flatten();
-        peppered.map(|pepper| pepper.digest(hash)).chain([plain(hash)])
+        self.known.iter().map(|pepper| pepper.digest(hash)).chain([plain(hash)])
     }
 
     /// How many digests [`Self::candidates`] gives: 1 to 3, the same for every key.
     #[must_use]
     pub fn candidate_count(&self) -> usize {
-        1 + usize::from(self.current.is_some()) + usize::from(self.previous.is_some())
+        1 + self.known.len()
     }
 
-    /// The names of the peppers in force.
+    /// For each pepper what it gives for a fixed text, by which two secrets of one id are told apart.
+    pub fn checks(&self) -> impl Iterator<Item = (&PepperId, [u8; 32])> {
+        let text = KeyHash::from_bytes(*b"tenant-auth: a pepper's check v1");
+        self.known.iter().map(move |pepper| (&pepper.id, pepper.digest(&text).digest))
+    }
+
+    /// The names of the peppers that are known.
     pub fn ids(&self) -> impl Iterator<Item = &PepperId> {
-        [&self.current, &self.previous].into_iter().flatten().map(|pepper| &pepper.id)
+        self.known.iter().map(|pepper| &pepper.id)
+    }
+}
+
+/// Whether a text stands for what a line is about, and is no id.
+fn is_word(text: &str) -> bool {
+    matches!(text, "issue" | "accept" | "none")
+}
+
+impl Line {
+    fn parse(number: usize, line: &str) -> Result<Self, InvalidPepper> {
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["issue", "none"] => Ok(Self::IssueNone),
+            ["issue", id, secret] => Ok(Self::Issue(Pepper::new(number, id, secret)?)),
+            ["accept", id, secret] => Ok(Self::Accept(Pepper::new(number, id, secret)?)),
+            // Two peppers, neither of which issues by itself.
+            [id, secret] if !is_word(id) => {
+                Pepper::new(number, id, secret).and(Err(InvalidPepper::NobodyIssues))
+            }
+            _ => Err(InvalidPepper::Form(number)),
+        }
     }
 }
 
 impl Pepper {
-    fn parse(number: usize, line: &str) -> Result<Self, InvalidPepper> {
-        let (id, secret) = line.split_once(char::is_whitespace).ok_or(InvalidPepper::Form(number))?;
-        let secret = secret.trim();
+    fn new(number: usize, id: &str, secret: &str) -> Result<Self, InvalidPepper> {
         let id_fits = (1..=32).contains(&id.len())
             && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        if !id_fits || secret.contains(char::is_whitespace) {
+        if !id_fits || is_word(id) {
             return Err(InvalidPepper::Form(number));
         }
         if secret.len() < 32 {
@@ -167,29 +251,58 @@ mod tests {
     }
 
     #[test]
-    fn a_rotation_finds_digests_of_the_old_the_new_and_no_pepper() {
-        let before = Peppers::parse(OLD).unwrap();
-        let during = Peppers::parse(&format!("# rotating\n{NEW}\n{OLD}\n")).unwrap();
-        let after = Peppers::parse(NEW).unwrap();
+    fn in_every_step_of_a_rotation_what_the_others_issue_is_found() {
+        let steps = [
+            OLD.to_owned(),
+            format!("# rotating\nissue {OLD}\naccept {NEW}\n"),
+            format!("accept {OLD}\nissue {NEW}"),
+            format!("issue {NEW}"),
+        ];
+        let steps = steps.map(|text| Peppers::parse(&text).unwrap());
+        let finds = |replica: &Peppers, issuer: &Peppers| {
+            let stored = issuer.stored(&hash());
+            replica.candidates(&hash()).any(|candidate| candidate == stored)
+        };
+        for (before, after) in steps.iter().zip(&steps[1..]) {
+            assert!(finds(before, after), "{before:?} {after:?}");
+            assert!(after.candidates(&hash()).any(|candidate| candidate == plain(&hash())));
+            assert_eq!(after.candidates(&hash()).count(), after.candidate_count());
+        }
+        assert!(finds(&steps[1], &steps[0]) && finds(&steps[2], &steps[1]));
+        assert!(!finds(&steps[3], &steps[0]), "removed once nothing lives under it");
+        assert!(!finds(&steps[0], &steps[2]), "which is what the step between is for");
+    }
 
-        let stored = before.stored(&hash());
-        assert!(during.candidates(&hash()).any(|candidate| candidate == stored));
-        assert!(!after.candidates(&hash()).any(|candidate| candidate == stored));
-        assert!(during.candidates(&hash()).any(|candidate| candidate == plain(&hash())));
-        assert_eq!(during.stored(&hash()), after.stored(&hash()));
-        assert_eq!(during.candidates(&hash()).count(), during.candidate_count());
+    #[test]
+    fn the_first_pepper_is_accepted_before_it_issues() {
+        let accepted = Peppers::parse(&format!("issue none\naccept {NEW}")).unwrap();
+        assert_eq!(accepted.stored(&hash()), plain(&hash()));
+        let issuing = Peppers::parse(&format!("issue {NEW}")).unwrap();
+        assert!(accepted.candidates(&hash()).any(|candidate| candidate == issuing.stored(&hash())));
+        assert_eq!(issuing.stored(&hash()), Peppers::parse(NEW).unwrap().stored(&hash()));
     }
 
     #[test]
     fn refusals_name_the_line_and_no_secret() {
         let refused = |text: &str| Peppers::parse(text).unwrap_err();
-        assert_eq!(refused(""), InvalidPepper::Lines);
+        assert_eq!(refused(""), InvalidPepper::Count);
+        assert_eq!(refused("issue none"), InvalidPepper::Count);
         assert_eq!(refused("onlyone"), InvalidPepper::Form(1));
         assert_eq!(refused("2026 short"), InvalidPepper::Short(1));
-        assert_eq!(refused(&format!("{NEW}\n2025 short")), InvalidPepper::Short(2));
-        assert_eq!(refused(&format!("{NEW}\n{OLD}\n{OLD}")), InvalidPepper::Lines);
-        assert!(matches!(refused(&format!("{NEW}\n{NEW}")), InvalidPepper::SameId(_)));
-        assert_eq!(refused("a b cccccccccccccccccccccccccccccccccc"), InvalidPepper::Form(1));
+        assert_eq!(refused(&format!("issue {NEW}\naccept 2025 short")), InvalidPepper::Short(2));
+        assert_eq!(refused(&format!("{NEW}\n{OLD}")), InvalidPepper::NobodyIssues);
+        assert_eq!(refused(&format!("accept {NEW}")), InvalidPepper::NobodyIssues);
+        assert_eq!(refused(&format!("issue {NEW}\nissue {OLD}")), InvalidPepper::TwoIssue(2));
+        assert_eq!(refused(&format!("issue none\nissue {OLD}")), InvalidPepper::TwoIssue(2));
+        assert!(matches!(refused(&format!("issue {NEW}\naccept {NEW}")), InvalidPepper::SameId(_)));
+        let third = OLD.replace("2025", "2024");
+        assert_eq!(refused(&format!("issue {NEW}\naccept {OLD}\naccept {third}")), InvalidPepper::Count);
+        for text in ["a b cccccccccccccccccccccccccccccccccc", "accept 2026", "issue none none"] {
+            assert_eq!(refused(text), InvalidPepper::Form(1), "{text}");
+        }
+        for secret in ["nnnn", "oooo"] {
+            assert!(!refused(&format!("{NEW}\n{OLD}")).to_string().contains(secret));
+        }
     }
 
     #[test]

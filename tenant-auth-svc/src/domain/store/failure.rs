@@ -33,11 +33,13 @@ pub enum FailureKind {
     Untrusted,
     /// The copy of the database that answered is older than what is known.
     Lagging,
+    /// Live keys are stored under a pepper that this replica lacks, so that what it does not find may be there.
+    PepperMissing,
 }
 
 impl FailureKind {
     /// Every kind, in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Unreachable,
         Self::TimedOut,
         Self::Throttled,
@@ -51,6 +53,7 @@ impl FailureKind {
         Self::Broken,
         Self::Untrusted,
         Self::Lagging,
+        Self::PepperMissing,
     ];
 
     /// As logs, metrics and error details write it.
@@ -70,6 +73,7 @@ impl FailureKind {
             Self::Broken => "broken",
             Self::Untrusted => "untrusted",
             Self::Lagging => "lagging",
+            Self::PepperMissing => "pepper_missing",
         }
     }
 
@@ -78,7 +82,7 @@ impl FailureKind {
     #[must_use]
     pub fn database_works(self) -> Option<bool> {
         match self {
-            Self::Conflict => Some(true),
+            Self::Conflict | Self::PepperMissing => Some(true),
             Self::CircuitOpen | Self::Overloaded | Self::Untrusted | Self::Lagging => None,
             Self::Unreachable
             | Self::TimedOut
@@ -104,7 +108,8 @@ impl FailureKind {
             | Self::Conflict
             | Self::Broken
             | Self::Untrusted
-            | Self::Lagging => false,
+            | Self::Lagging
+            | Self::PepperMissing => false,
         }
     }
 }

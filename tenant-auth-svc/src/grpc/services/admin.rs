@@ -8,6 +8,8 @@ use tonic::{Request, Response, Status};
 use crate::{
     domain::{
         admin::{Admin, AdminError, Issued, Keeper},
+        audit::AuditStore,
+        outage::{GraceChanged, OutageGrace},
         recovery::{DatabaseWatch, Recovery, RecoveryError},
         store::Store,
     },
@@ -15,9 +17,10 @@ use crate::{
         context::{Context as _, RpcRecord},
         convert::{
             api_key_message, audit_request, audit_response, create_tenant_request, database_identity_message,
-            database_state_message, held_end_message, import_request, import_response, issue_request,
-            key_id_request, list_keys_request, list_keys_response, list_tenants_request,
-            list_tenants_response, reason, reason_request, rotate_request, tenant_id_request, tenant_message,
+            database_state_message, grace_message, held_end_message, import_request, import_response,
+            issue_request, key_id_request, list_keys_request, list_keys_response, list_tenants_request,
+            list_tenants_response, reason, reason_request, reset_grace_request, rotate_request,
+            set_grace_request, tenant_id_request, tenant_message,
         },
         error::ApiError,
     },
@@ -28,22 +31,26 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// `AdminService` over an [`Admin`].
 #[derive(Debug)]
-pub struct AdminRpc<S, M, R, W>(Arc<Admin<S, M>>, Recovery<R, W>);
+pub struct AdminRpc<S, M, R, W> {
+    admin: Arc<Admin<S, M>>,
+    grace: Arc<OutageGrace<S>>,
+    recovery: Recovery<R, W>,
+}
 
 impl<S: Store, M: Keeper, R: Store, W: DatabaseWatch> AdminRpc<S, M, R, W> {
     /// Serves an operator's wishes.
-    pub fn new(admin: Arc<Admin<S, M>>, recovery: Recovery<R, W>) -> Self {
-        Self(admin, recovery)
+    pub fn new(admin: Arc<Admin<S, M>>, grace: Arc<OutageGrace<S>>, recovery: Recovery<R, W>) -> Self {
+        Self { admin, grace, recovery }
     }
 }
 
 #[tonic::async_trait]
-impl<S: Store, M: Keeper, R: Store, W: DatabaseWatch> AdminService for AdminRpc<S, M, R, W> {
+impl<S: Store + AuditStore, M: Keeper, R: Store, W: DatabaseWatch> AdminService for AdminRpc<S, M, R, W> {
     async fn get_database_state(
         &self,
         _: Request<v1::GetDatabaseStateRequest>,
     ) -> Result<Response<v1::GetDatabaseStateResponse>, Status> {
-        Ok(Response::new(database_state_message(self.1.state())))
+        Ok(Response::new(database_state_message(self.recovery.state())))
     }
 
     async fn accept_database(
@@ -52,7 +59,7 @@ impl<S: Store, M: Keeper, R: Store, W: DatabaseWatch> AdminService for AdminRpc<
     ) -> Result<Response<v1::AcceptDatabaseResponse>, Status> {
         let reason = reason(&request.get_ref().reason)?;
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
-        let accepted = self.1.accept(&reason, actor, deadline).await;
+        let accepted = self.recovery.accept(&reason, actor, deadline).await;
         if let Err(RecoveryError::Store(error)) = &accepted {
             request.record().failed(error.kind);
         }
@@ -69,7 +76,7 @@ impl<S: Store, M: Keeper, R: Store, W: DatabaseWatch> AdminService for AdminRpc<
     ) -> Result<Response<v1::CreateTenantResponse>, Status> {
         let (id, name, plan) = create_tenant_request(request.get_ref())?;
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
-        let tenant = self.0.create_tenant(id, name, plan, actor, deadline).await;
+        let tenant = self.admin.create_tenant(id, name, plan, actor, deadline).await;
         let tenant = noted(&request.record(), tenant)?;
         Ok(Response::new(v1::CreateTenantResponse { tenant: Some(tenant_message(tenant)) }))
     }
@@ -79,7 +86,7 @@ impl<S: Store, M: Keeper, R: Store, W: DatabaseWatch> AdminService for AdminRpc<
         request: Request<v1::GetTenantRequest>,
     ) -> Result<Response<v1::GetTenantResponse>, Status> {
         let id = tenant_id_request(&request.get_ref().tenant_id)?;
-        let tenant = self.0.get_tenant(id, request.deadline(LIMIT)?).await;
+        let tenant = self.admin.get_tenant(id, request.deadline(LIMIT)?).await;
         let tenant = noted(&request.record(), tenant)?;
         Ok(Response::new(v1::GetTenantResponse { tenant: Some(tenant_message(tenant)) }))
     }
@@ -89,7 +96,7 @@ impl<S: Store, M: Keeper, R: Store, W: DatabaseWatch> AdminService for AdminRpc<
         request: Request<v1::ListTenantsRequest>,
     ) -> Result<Response<v1::ListTenantsResponse>, Status> {
         let page = list_tenants_request(request.get_ref())?;
-        let tenants = self.0.list_tenants(page, request.deadline(LIMIT)?).await;
+        let tenants = self.admin.list_tenants(page, request.deadline(LIMIT)?).await;
         Ok(Response::new(list_tenants_response(noted(&request.record(), tenants)?)))
     }
 
@@ -100,7 +107,7 @@ impl<S: Store, M: Keeper, R: Store, W: DatabaseWatch> AdminService for AdminRpc<
         let wish = request.get_ref();
         let (id, reason) = reason_request(tenant_id_request(&wish.tenant_id), &wish.reason)?;
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
-        let tenant = self.0.set_tenant_suspended(id, Some(reason), actor, deadline).await;
+        let tenant = self.admin.set_tenant_suspended(id, Some(reason), actor, deadline).await;
         let tenant = noted(&request.record(), tenant)?;
         Ok(Response::new(v1::SuspendTenantResponse { tenant: Some(tenant_message(tenant)) }))
     }
@@ -111,7 +118,7 @@ impl<S: Store, M: Keeper, R: Store, W: DatabaseWatch> AdminService for AdminRpc<
     ) -> Result<Response<v1::ResumeTenantResponse>, Status> {
         let id = tenant_id_request(&request.get_ref().tenant_id)?;
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
-        let tenant = self.0.set_tenant_suspended(id, None, actor, deadline).await;
+        let tenant = self.admin.set_tenant_suspended(id, None, actor, deadline).await;
         let tenant = noted(&request.record(), tenant)?;
         Ok(Response::new(v1::ResumeTenantResponse { tenant: Some(tenant_message(tenant)) }))
     }
@@ -122,7 +129,7 @@ impl<S: Store, M: Keeper, R: Store, W: DatabaseWatch> AdminService for AdminRpc<
     ) -> Result<Response<v1::IssueKeyResponse>, Status> {
         let order = issue_request(request.get_ref())?;
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
-        let issued = self.0.issue_key(order, actor, deadline).await;
+        let issued = self.admin.issue_key(order, actor, deadline).await;
         let Issued { key, plaintext } = noted(&request.record(), issued)?;
         Ok(Response::new(v1::IssueKeyResponse {
             key: Some(api_key_message(key)),
@@ -136,7 +143,7 @@ impl<S: Store, M: Keeper, R: Store, W: DatabaseWatch> AdminService for AdminRpc<
     ) -> Result<Response<v1::ImportKeysResponse>, Status> {
         let keys = import_request(request.get_ref())?;
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
-        let outcomes = self.0.import_keys(keys, actor, deadline).await;
+        let outcomes = self.admin.import_keys(keys, actor, deadline).await;
         Ok(Response::new(import_response(noted(&request.record(), outcomes)?)))
     }
 
@@ -146,7 +153,7 @@ impl<S: Store, M: Keeper, R: Store, W: DatabaseWatch> AdminService for AdminRpc<
     ) -> Result<Response<v1::RotateKeyResponse>, Status> {
         let (key_id, overlap, expires_at) = rotate_request(request.get_ref())?;
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
-        let rotated = self.0.rotate_key(key_id, overlap, expires_at, actor, deadline).await;
+        let rotated = self.admin.rotate_key(key_id, overlap, expires_at, actor, deadline).await;
         let (Issued { key, plaintext }, old) = noted(&request.record(), rotated)?;
         Ok(Response::new(v1::RotateKeyResponse {
             key: Some(api_key_message(key)),
@@ -162,7 +169,7 @@ impl<S: Store, M: Keeper, R: Store, W: DatabaseWatch> AdminService for AdminRpc<
         let wish = request.get_ref();
         let (id, reason) = reason_request(key_id_request(&wish.key_id), &wish.reason)?;
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
-        let key = noted(&request.record(), self.0.revoke_key(id, reason, actor, deadline).await)?;
+        let key = noted(&request.record(), self.admin.revoke_key(id, reason, actor, deadline).await)?;
         Ok(Response::new(v1::RevokeKeyResponse { key: Some(api_key_message(key)) }))
     }
 
@@ -172,7 +179,7 @@ impl<S: Store, M: Keeper, R: Store, W: DatabaseWatch> AdminService for AdminRpc<
     ) -> Result<Response<v1::ListKeysResponse>, Status> {
         let (tenant, page) = list_keys_request(request.get_ref())?;
         let inactive = request.get_ref().include_inactive;
-        let keys = self.0.list_keys(tenant, page, inactive, request.deadline(LIMIT)?).await;
+        let keys = self.admin.list_keys(tenant, page, inactive, request.deadline(LIMIT)?).await;
         Ok(Response::new(list_keys_response(noted(&request.record(), keys)?)))
     }
 
@@ -181,8 +188,37 @@ impl<S: Store, M: Keeper, R: Store, W: DatabaseWatch> AdminService for AdminRpc<
         request: Request<v1::ListAuditEventsRequest>,
     ) -> Result<Response<v1::ListAuditEventsResponse>, Status> {
         let (filter, page) = audit_request(request.get_ref())?;
-        let events = self.0.list_audit(filter, page, request.deadline(LIMIT)?).await;
+        let events = self.admin.list_audit(filter, page, request.deadline(LIMIT)?).await;
         Ok(Response::new(audit_response(noted(&request.record(), events)?)))
+    }
+
+    async fn get_outage_grace(
+        &self,
+        _: Request<v1::GetOutageGraceRequest>,
+    ) -> Result<Response<v1::GetOutageGraceResponse>, Status> {
+        let grace = Some(grace_message(self.grace.state()));
+        Ok(Response::new(v1::GetOutageGraceResponse { grace }))
+    }
+
+    async fn set_outage_grace(
+        &self,
+        request: Request<v1::SetOutageGraceRequest>,
+    ) -> Result<Response<v1::SetOutageGraceResponse>, Status> {
+        let (grace, expires_in, reason) = set_grace_request(request.get_ref())?;
+        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
+        let GraceChanged { state, audited } =
+            self.grace.set(grace, expires_in, reason, actor, deadline).await;
+        Ok(Response::new(v1::SetOutageGraceResponse { grace: Some(grace_message(state)), audited }))
+    }
+
+    async fn reset_outage_grace(
+        &self,
+        request: Request<v1::ResetOutageGraceRequest>,
+    ) -> Result<Response<v1::ResetOutageGraceResponse>, Status> {
+        let reason = reset_grace_request(request.get_ref())?;
+        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
+        let GraceChanged { state, audited } = self.grace.reset(&reason, actor, deadline).await;
+        Ok(Response::new(v1::ResetOutageGraceResponse { grace: Some(grace_message(state)), audited }))
     }
 }
 

@@ -8,17 +8,18 @@ use futures::{
 };
 
 use super::{fence::Epoch, pool::Settled};
-use crate::domain::store::{FailureKind, StoreError, Unreadable};
+use crate::domain::store::{FailureKind, NotKnown, StoreError};
+
+/// What became of each id of a load, in order; or that nothing is known about any.
+pub(super) type Outcomes<R> = Result<Vec<Outcome<R>>, StoreError>;
 
 /// What became of one id.
 pub(super) type Outcome<R> = Result<Settled<R>, NotRead>;
 
-type Outcomes<R> = Arc<Result<Vec<Outcome<R>>, StoreError>>;
-
-/// There is a record, and nobody can read it.
+/// The database answered, and nothing is known of the one id all the same.
 #[derive(Clone, Debug)]
 pub(super) struct NotRead {
-    pub(super) unreadable: Unreadable,
+    pub(super) reason: NotKnown,
     /// Whoever asked under this epoch or a higher one has to ask again.
     pub(super) overtaken: Option<Epoch>,
 }
@@ -27,7 +28,7 @@ pub(super) struct NotRead {
 #[derive(Debug)]
 pub(super) struct Flight<I, R> {
     ids: Arc<[I]>,
-    outcome: Shared<BoxFuture<'static, Outcomes<R>>>,
+    outcome: Shared<BoxFuture<'static, Arc<Outcomes<R>>>>,
 }
 
 impl<I, R> Clone for Flight<I, R> {
@@ -38,10 +39,7 @@ impl<I, R> Clone for Flight<I, R> {
 
 impl<I: PartialEq, R: Send + Sync + 'static> Flight<I, R> {
     /// Starts `load`, which gives what became of each of `ids`, in order.
-    pub(super) fn depart(
-        ids: Arc<[I]>,
-        load: impl Future<Output = Result<Vec<Outcome<R>>, StoreError>> + Send + 'static,
-    ) -> Self {
+    pub(super) fn depart(ids: Arc<[I]>, load: impl Future<Output = Outcomes<R>> + Send + 'static) -> Self {
         let task = tokio::spawn(load);
         let outcome = async move {
             Arc::new(task.await.unwrap_or_else(|_| {

@@ -44,7 +44,7 @@ impl<L: Lookup> Cached<L> {
             let (outcome, overtaken) = match flight.land(id, deadline).await {
                 Ok(Ok(settled)) if settled.lags => (Err(lagging()), None),
                 Ok(Ok(settled)) => (Ok(settled.knowledge), settled.overtaken),
-                Ok(Err(not_read)) => (Err(not_read.unreadable.into()), not_read.overtaken),
+                Ok(Err(not_read)) => (Err(not_read.reason.into()), not_read.overtaken),
                 Err(error) => (Err(error), None),
             };
             let lags = outcome.as_ref().is_err_and(|error| error.kind == FailureKind::Lagging);

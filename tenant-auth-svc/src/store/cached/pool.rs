@@ -25,6 +25,7 @@ use super::{
 use crate::domain::{
     change::Record,
     freshness::{Lifetimes, Use, World},
+    grace::{Grace, MAX_GRACE},
     knowledge::Knowledge,
     verdict::{Revision, Source},
 };
@@ -35,6 +36,7 @@ pub(super) type Digest = [u8; 32];
 /// Entries by id, and the fence around them.
 pub(super) struct Pool<I, R> {
     config: CacheConfig,
+    grace: Arc<Grace>,
     pub(super) fence: Fence,
     pub(super) found: Found<I, Arc<Entry<R>>, UnitWeighter, DefaultHashBuilder, Evicted>,
     pub(super) absent: Cache<I, Arc<Entry<R>>>,
@@ -91,13 +93,13 @@ where
     I: Clone + Eq + Hash + Send + Sync + 'static,
     R: Record<Id = I>,
 {
-    pub(super) fn new(config: CacheConfig) -> Self {
-        let longest = longest(config.lifetimes);
+    pub(super) fn new(config: CacheConfig, grace: Arc<Grace>) -> Self {
         let evicted = Evicted::default();
         let absences = evicted.clone();
         let most = usize::try_from(config.keys).unwrap_or(usize::MAX);
         Self {
             config,
+            grace,
             fence: Fence::new(),
             found: Found::with(
                 most,
@@ -111,7 +113,7 @@ where
                 .time_to_live(config.absent * 2)
                 .eviction_listener(move |_, _, cause| absences.absence(cause))
                 .build(),
-            ahead: Cache::builder().max_capacity(config.keys).time_to_live(longest).build(),
+            ahead: Cache::builder().max_capacity(config.keys).time_to_live(LONGEST).build(),
             was_ahead: AtomicBool::new(false),
             written: Written::new(),
             evicted,
@@ -143,15 +145,21 @@ where
     }
 
     fn decide(&self, entry: &Entry<R>, now: Duration, world: World) -> Use {
-        let lifetimes = Lifetimes { fresh: entry.fresh, ..self.config.lifetimes };
-        lifetimes.decide(entry.age(now), entry.outdated || self.fence.must_verify(entry.began), world)
+        self.lifetimes(entry, now).decide(
+            entry.age(now),
+            entry.outdated || self.fence.must_verify(entry.began),
+            world,
+        )
+    }
+
+    fn lifetimes(&self, entry: &Entry<R>, now: Duration) -> Lifetimes {
+        Lifetimes { fresh: entry.fresh, grace: self.grace.at(now), ..self.config.lifetimes }
     }
 
     /// What may stand in for an answer that the database did not give.
     pub(super) fn stopgap(&self, id: &I, now: Duration) -> Option<Knowledge<R>> {
         let entry = self.found.get(id)?;
-        let lifetimes = Lifetimes { fresh: entry.fresh, ..self.config.lifetimes };
-        lifetimes.tides_over(entry.age(now)).then(|| entry.knowledge(now, Source::Stale))
+        self.lifetimes(&entry, now).tides_over(entry.age(now)).then(|| entry.knowledge(now, Source::Stale))
     }
 
     /// Whether there is a record in memory, good or not.
@@ -289,8 +297,12 @@ where
 
     /// Lets go of what is too old for everything, and only takes up room.
     pub(super) fn sweep(&self, now: Duration) {
-        let longest = longest(self.config.lifetimes);
-        self.found.retain(|_, entry| entry.age(now) <= longest);
+        self.found.retain(|_, entry| entry.age(now) <= LONGEST);
+    }
+
+    /// When each record was read, by the monotonic clock; those that were read ahead and not asked for are left out.
+    pub(super) fn loaded_at(&self) -> Vec<Duration> {
+        self.found.iter().map(|(_, entry)| entry.loaded_at).collect()
     }
 
     /// How many records and absences there are.
@@ -307,8 +319,6 @@ where
     }
 }
 
-/// After this nothing is good for anything: the outer bound, entries are decided about well before.
-fn longest(lifetimes: Lifetimes) -> Duration {
-    let Lifetimes { fresh, refresh, grace } = lifetimes;
-    (fresh * 2).max(refresh).max(grace)
-}
+/// After this nothing is good for anything: the outer bound, entries are decided about well before. Whatever grace is configured,
+/// because a longer one can be set while the database is away, and must find what it is for.
+const LONGEST: Duration = MAX_GRACE;

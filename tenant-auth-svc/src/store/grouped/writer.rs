@@ -135,6 +135,7 @@ fn is_about_a_claim(error: &StoreError) -> bool {
         | FailureKind::CircuitOpen
         | FailureKind::Overloaded
         | FailureKind::Untrusted
-        | FailureKind::Lagging => false,
+        | FailureKind::Lagging
+        | FailureKind::PepperMissing => false,
     }
 }

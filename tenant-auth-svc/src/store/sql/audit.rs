@@ -1,12 +1,14 @@
 //! The audit log.
 
+use std::sync::Arc;
+
 use super::{
     Engine, RecordTable, UnreadableRecords, overread,
     rows::{Listed, listing},
 };
 use crate::{
     domain::{
-        audit::{AuditAction, AuditEvent, AuditFilter},
+        audit::{AuditAction, AuditEntry, AuditEvent, AuditFilter},
         clock::UnixMillis,
         id::TenantId,
         page::{Page, PageRequest},
@@ -37,6 +39,29 @@ pub(super) fn audited(
     .bind(tenant_id)
     .bind(change.actor.request_id.as_str())
     .bind(detail)
+}
+
+/// Writes entries that stand for themselves. A repeated run finds those of the first.
+pub(super) async fn write<E: Engine>(
+    engine: &E,
+    call: Call,
+    entries: &[Arc<AuditEntry>],
+) -> Result<(), StoreError> {
+    let entry = |entry: &Arc<AuditEntry>| {
+        Statement::new(
+            "INSERT INTO audit_log (at, caller, action, target, tenant_id, request_id, detail) \
+             SELECT ?1, ?2, ?3, ?4, '', ?5, ?6 \
+             WHERE NOT EXISTS (SELECT 1 FROM audit_log WHERE target = ?4 AND action = ?3 AND at = ?1 AND request_id = ?5)",
+        )
+        .bind(entry.change.at.0)
+        .bind(entry.change.actor.caller.as_str())
+        .bind(entry.action.as_str())
+        .bind(entry.target)
+        .bind(entry.change.actor.request_id.as_str())
+        .bind(entry.detail.as_str())
+    };
+    engine.transaction(call, entries.iter().map(entry).collect()).await?;
+    Ok(())
 }
 
 pub(super) async fn list<E: Engine>(

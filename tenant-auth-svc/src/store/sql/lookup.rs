@@ -1,6 +1,12 @@
 //! The one statement on the path of a validation.
 
-use super::{Engine, RecordTable, Row, UnreadableRecords, database_in, unreadable};
+use std::sync::LazyLock;
+
+use super::{
+    Engine, RecordTable, Row, UnreadableRecords, database_in,
+    peppers::{PepperGap, ids, lacking, missing},
+    unreadable,
+};
 use crate::{
     domain::{
         clock::UnixMillis,
@@ -16,14 +22,23 @@ use crate::{
 
 /// Gives exactly one row per digest, whether there is such a key or not, so that a cut-off answer cannot be taken
 /// for an absence. A key whose tenant was deleted counts as absent: there is nobody it could belong to.
-const LOOKUP: &str = "\
+///
+/// Where there is none, the row tells of a pepper that this replica lacks, if live keys are stored under one: then it may be
+/// one of those. That is asked once per statement, and not at all where everything is found.
+static LOOKUP: LazyLock<String> = LazyLock::new(|| {
+    let missing = missing("?2");
+    format!(
+        "\
 SELECT digests.key, keys.id, keys.tenant_id, tenants.name, tenants.plan, tenants.status, keys.scopes, \
        keys.expires_at, keys.revoked_at, keys.last_used_at, (SELECT coalesce(max(seq), 0) FROM changes), \
-       (SELECT id || ' ' || epoch FROM database_identity) \
+       (SELECT id || ' ' || epoch FROM database_identity), \
+       CASE WHEN tenants.id IS NULL THEN {missing} END \
 FROM json_each(?1) AS digests \
 LEFT JOIN api_keys AS keys ON keys.key_hash = unhex(digests.value) \
 LEFT JOIN tenants ON tenants.id = keys.tenant_id \
-ORDER BY digests.key";
+ORDER BY digests.key"
+    )
+});
 
 /// The column of the key's id.
 pub(super) const KEY_ID: usize = 1;
@@ -31,19 +46,35 @@ pub(super) const KEY_ID: usize = 1;
 pub(super) async fn run<E: Engine>(
     engine: &E,
     peppers: &Peppers,
-    unreadable: &UnreadableRecords,
+    (gap, unreadable): (&PepperGap, &UnreadableRecords),
     call: Call,
     hashes: &[KeyHash],
 ) -> Result<Found<KeyRecord>, StoreError> {
     let rows = engine.query(call, statement(peppers, hashes)?).await?;
-    decode(&rows, hashes.len() * peppers.candidate_count(), peppers.candidate_count(), unreadable)
+    let per_key = peppers.candidate_count();
+    let found = decode(&rows, hashes.len() * per_key, per_key, unreadable)?;
+    let missing = missing_pepper(&rows)?;
+    if let Some(missing) = missing {
+        gap.note(missing, peppers);
+    }
+    Ok(Found { doubt: missing.flatten().map(lacking), ..found })
+}
+
+/// The pepper that is in use and not known, if there is one; `None` where it was not asked for, since nothing was missed.
+fn missing_pepper(rows: &[Row]) -> Result<Option<Option<&str>>, StoreError> {
+    for row in rows {
+        if row.optional_text(5)?.is_none() {
+            return row.optional_text(12).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 /// Looks keys up, also within a transaction.
 pub(super) fn statement(peppers: &Peppers, hashes: &[KeyHash]) -> Result<Statement, StoreError> {
     let candidates = hashes.iter().flat_map(|hash| peppers.candidates(hash));
     let digests: Vec<String> = candidates.map(|candidate| hex::encode(candidate.digest)).collect();
-    Ok(Statement::new(LOOKUP).bind(json(&digests)?))
+    Ok(Statement::new(LOOKUP.as_str()).bind(json(&digests)?).bind(ids(peppers)?))
 }
 
 /// The one record of a [`statement`] about one key.
@@ -89,7 +120,7 @@ fn decode(
         }
         records.push(found);
     }
-    Ok(Found { records, revision, database })
+    Ok(Found { records, revision, database, doubt: None })
 }
 
 pub(super) fn record(row: &Row) -> Result<Option<KeyRecord>, StoreError> {
@@ -141,7 +172,7 @@ mod tests {
     fn absent(position: i64) -> Row {
         let mut values = vec![Value::Integer(position)];
         values.extend(std::iter::repeat_n(Value::Null, 9));
-        values.extend([Value::Integer(3), "db 1".into()]);
+        values.extend([Value::Integer(3), "db 1".into(), Value::Null]);
         Row(values)
     }
 
@@ -159,6 +190,7 @@ mod tests {
             Value::Null,
             Value::Integer(4),
             "db 1".into(),
+            Value::Null,
         ])
     }
 

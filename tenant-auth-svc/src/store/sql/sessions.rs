@@ -104,7 +104,7 @@ fn decode(
         return Err(StoreError::new(FailureKind::Garbled, message));
     };
     let (revision, database) = (Revision::default(), database_in(first, 16)?);
-    let mut found = Found { records: Vec::with_capacity(rows.len()), revision, database };
+    let mut found = Found { records: Vec::with_capacity(rows.len()), revision, database, doubt: None };
     for (index, row) in rows.iter().enumerate() {
         if usize::try_from(row.integer(14)?) != Ok(index) {
             return Err(StoreError::new(FailureKind::Garbled, "rows are out of order"));

@@ -10,6 +10,7 @@ use super::{
     last_rows,
     lookup::{self, json},
     millis,
+    peppers::{ids, lacking, missing},
 };
 use crate::{
     domain::{
@@ -159,16 +160,20 @@ pub(super) async fn import<E: Engine>(
 ) -> Result<Committed<Vec<ImportOutcome>>, StoreError> {
     let rows: Vec<_> = keys.iter().map(|import| import_row(peppers, import, change)).collect();
     let rows: Value = json(&rows)?.into();
-    let insert = Statement::new(
+    // `imports.value`: a bare one would be that of `known`. A key that is there already may be stored under a pepper that this replica lacks, where it cannot be seen.
+    let (missing, known) = (missing("?2"), ids(peppers)?);
+    let insert = Statement::new(format!(
         "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at) \
          SELECT unhex(value ->> 'digest'), value ->> 'id', tenants.id, value ->> 'name', value ->> 'prefix_hint', \
                 value -> 'scopes', value ->> 'pepper_id', value ->> 'created_at', value ->> 'expires_at' \
-         FROM json_each(?1) JOIN tenants ON tenants.id = value ->> 'tenant_id' \
-         WHERE NOT EXISTS (SELECT 1 FROM json_each(value -> 'known_as') AS known \
+         FROM json_each(?1) AS imports JOIN tenants ON tenants.id = value ->> 'tenant_id' \
+         WHERE NOT EXISTS (SELECT 1 FROM json_each(imports.value -> 'known_as') AS known \
                            JOIN api_keys ON key_hash = unhex(known.value)) \
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(rows.clone());
+           AND {missing} IS NULL \
+         ON CONFLICT DO NOTHING"
+    ))
+    .bind(rows.clone())
+    .bind(known.as_str());
     // Not by changes(): a repeated run must find the entries of the first.
     let audit = Statement::new(
         "INSERT INTO audit_log (at, caller, action, target, tenant_id, request_id, detail) \
@@ -182,26 +187,33 @@ pub(super) async fn import<E: Engine>(
     .bind(AuditAction::KeyImport.as_str())
     .bind(change.actor.request_id.as_str());
     // One row per key to import: the key that holds its hash now, if any, and its tenant.
-    let outcome = Statement::new(
+    let outcome = Statement::new(format!(
         "SELECT imports.key, \
                 (SELECT api_keys.id FROM json_each(imports.value -> 'known_as') AS known \
                  JOIN api_keys ON key_hash = unhex(known.value) LIMIT 1) AS holder, \
                 (SELECT api_keys.tenant_id FROM json_each(imports.value -> 'known_as') AS known \
-                 JOIN api_keys ON key_hash = unhex(known.value) LIMIT 1) AS tenant \
-         FROM json_each(?1) AS imports ORDER BY imports.key",
-    )
-    .bind(rows);
+                 JOIN api_keys ON key_hash = unhex(known.value) LIMIT 1) AS tenant, \
+                {missing} \
+         FROM json_each(?1) AS imports ORDER BY imports.key"
+    ))
+    .bind(rows)
+    .bind(known);
 
     let Committed { outcome: results, revision } = commit(engine, call, vec![insert, audit, outcome]).await?;
     let holders = last_rows(results)?;
     if holders.len() != keys.len() {
         return Err(StoreError::new(FailureKind::Garbled, "an import gave too few outcomes"));
     }
-    let outcome = |(import, holder)| {
-        let outcome = unreadable.check(RecordTable::ApiKeys, (holder, 1), outcome_of(import, holder));
-        outcome.unwrap_or_else(ImportOutcome::Unreadable)
+    let outcome = |(import, holder)| match outcome_of(import, holder) {
+        // Nobody can tell which of them are there already.
+        Err(error) if error.kind == FailureKind::PepperMissing => Err(error),
+        outcome => {
+            let outcome = unreadable.check(RecordTable::ApiKeys, (holder, 1), outcome);
+            Ok(outcome.unwrap_or_else(ImportOutcome::Unreadable))
+        }
     };
-    Ok(Committed { outcome: keys.iter().zip(&holders).map(outcome).collect(), revision })
+    let outcomes = keys.iter().zip(&holders).map(outcome).collect::<Result<_, _>>()?;
+    Ok(Committed { outcome: outcomes, revision })
 }
 
 fn import_row<'a>(peppers: &Peppers, import: &'a KeyToImport, change: &Change) -> ImportRow<'a> {
@@ -223,6 +235,9 @@ fn import_row<'a>(peppers: &Peppers, import: &'a KeyToImport, change: &Change) -
 
 fn outcome_of(import: &KeyToImport, holder: &Row) -> Result<ImportOutcome, StoreError> {
     let (Some(id), Some(tenant)) = (holder.optional_text(1)?, holder.optional_text(2)?) else {
+        if let Some(pepper) = holder.optional_text(3)? {
+            return Err(lacking(pepper));
+        }
         return Ok(ImportOutcome::NoSuchTenant(import.key.tenant_id.clone()));
     };
     let id = KeyId::parse(id).map_err(|_| super::unreadable("key id"))?;

@@ -19,6 +19,7 @@ use crate::domain::{
     change::{BySubject, Fate, News},
     clock::UnixMillis,
     freshness::{self, Lifetimes},
+    grace::Grace,
     id::{KeyId, TenantId},
     key::{KeyHash, KeyRecord},
     knowledge::Knowledge,
@@ -78,7 +79,7 @@ impl World {
         };
         let config = CacheConfig { keys: 100, absences: 100, lifetimes, absent: Duration::from_secs(5) };
         Self(Arc::new(Inner {
-            pool: Pool::new(config),
+            pool: Pool::new(config, Arc::new(Grace::new(lifetimes.grace))),
             database: Mutex::new(Database { revision: 1, row, before: None }),
             told: AtomicBool::new(false),
             now: AtomicU64::new(0),

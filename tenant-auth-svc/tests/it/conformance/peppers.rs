@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use tenant_auth_svc::{
     domain::{
-        key::Peppers,
-        store::{Lane, Store as _},
+        key::{ImportOutcome, Peppers},
+        store::{FailureKind, Lane, Store as _},
     },
     store::{engine::Engine, migrate, sql::SqlStore},
 };
 
 use super::{
     PEPPERS,
-    make::{new_key, new_tenant},
+    make::{new_key, new_tenant, to_import},
 };
 use crate::harness::{call, change};
 
@@ -23,6 +23,7 @@ pub(super) async fn rotation<E: Engine>(engine: &Arc<E>) {
         SqlStore::new(Arc::clone(engine), Arc::new(peppers))
     };
     let (new, old) = PEPPERS.split_once('\n').unwrap();
+    let old = old.strip_prefix("accept ").unwrap();
     let plain = store(None);
     let tenant = plain.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
     let mut hashes = Vec::new();
@@ -45,4 +46,15 @@ pub(super) async fn rotation<E: Engine>(engine: &Arc<E>) {
     migrate::verify_peppers(engine, &both).await.unwrap();
     let refused = migrate::verify_peppers(engine, &Peppers::parse(new).unwrap()).await.unwrap_err();
     assert!(refused.to_string().contains("pepper old"), "{refused}");
+    // What is not found may be there, and what may be there is not brought in a second time.
+    let lookup = store(Some(new)).lookup_keys(call(Lane::Unknown), &hashes).await.unwrap();
+    let doubt = lookup.doubt.unwrap();
+    assert_eq!(doubt.kind, FailureKind::PepperMissing);
+    let mut import = to_import(new_key(&tenant.id, &[], None));
+    import.key.hash = hashes[1];
+    let imports = [import];
+    let refused = store(Some(new)).import_keys(call(Lane::Admin), &imports, &change()).await.unwrap_err();
+    assert_eq!(refused.kind, FailureKind::PepperMissing);
+    let outcome = store(Some(PEPPERS)).import_keys(call(Lane::Admin), &imports, &change()).await.unwrap();
+    assert!(matches!(outcome.outcome[..], [ImportOutcome::Existing(_)]), "{outcome:?}");
 }

@@ -8,6 +8,7 @@
 mod clock;
 mod connection;
 mod counters;
+mod data;
 mod fault;
 mod pipeline;
 mod seen;
@@ -17,5 +18,5 @@ mod streams;
 mod write_lock;
 
 pub use self::{
-    counters::Counters, fault::Fault, fault::FaultPlan, server::Backup, server::Builder, server::HranaServer,
+    counters::Counters, data::Backup, fault::Fault, fault::FaultPlan, server::Builder, server::HranaServer,
 };

@@ -155,8 +155,10 @@ impl Stream<'_> {
             let message = "SQLite error: attempt to write a readonly database";
             return Err(SqlError::new("SQLITE_READONLY", message).into());
         }
-        self.shared.tally.count(|counters| counters.statements += 1);
+        let tally = &self.shared.tally;
+        let count = || tally.count(|counters| counters.statements += 1);
         if let Some(Fault::Sql { code, message }) = self.fault {
+            count();
             return Err(SqlError::new(code, *message).into());
         }
         let want_rows = statement.get("want_rows").and_then(Json::as_bool).unwrap_or(true)
@@ -170,6 +172,8 @@ impl Stream<'_> {
         if connection.is_autocommit() {
             self.held = None;
         }
+        // When it is done: who has waited for it may rely on that it has read what was there.
+        count();
         Ok(result?)
     }
 

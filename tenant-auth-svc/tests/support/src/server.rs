@@ -3,11 +3,8 @@
 use std::{
     io,
     net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -25,6 +22,7 @@ use crate::{
     clock::Clock,
     connection,
     counters::{Counters, Tally},
+    data::{open, vacuum_into},
     fault::FaultPlan,
     seen::Seen,
     sql,
@@ -162,18 +160,14 @@ impl Builder {
 /// A running server. It ends with this value.
 #[derive(Debug)]
 pub struct HranaServer {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     address: SocketAddr,
     end: watch::Sender<End>,
     accepting: Option<JoinHandle<()>>,
     /// How many files were made so far.
-    files: AtomicUsize,
-    folder: TempDir,
+    pub(crate) files: AtomicUsize,
+    pub(crate) folder: TempDir,
 }
-
-/// A database as it was at a moment.
-#[derive(Debug)]
-pub struct Backup(PathBuf);
 
 impl HranaServer {
     /// A server to be.
@@ -283,52 +277,6 @@ impl HranaServer {
         Ok(())
     }
 
-    /// Takes a backup.
-    ///
-    /// # Errors
-    /// What the engine says.
-    pub fn backup(&self) -> Result<Backup, String> {
-        let path = self.new_file();
-        vacuum_into(&self.shared.streams.database(), &path)?;
-        Ok(Backup(path))
-    }
-
-    /// Goes on with the data of a backup, as after a restore: what was changed since is gone.
-    ///
-    /// # Errors
-    /// When there is no room for it.
-    pub async fn restore(&self, backup: &Backup) -> io::Result<()> {
-        let path = self.new_file();
-        std::fs::copy(&backup.0, &path)?;
-        self.shared.streams.replace(open(&path).await?);
-        Ok(())
-    }
-
-    /// Goes on with nothing, as after the wrong command.
-    ///
-    /// # Errors
-    /// When there is no room for it.
-    pub async fn wipe(&self) -> io::Result<()> {
-        self.shared.streams.replace(open(&self.new_file()).await?);
-        Ok(())
-    }
-
-    /// Reads what its primary holds now, where this is a [copy](Builder::copy_of).
-    ///
-    /// # Errors
-    /// What the engine says.
-    pub async fn catch_up(&self) -> Result<(), String> {
-        let Some(primary) = &self.shared.primary else { return Ok(()) };
-        let path = self.new_file();
-        vacuum_into(&primary.streams.database(), &path)?;
-        self.shared.streams.replace(open(&path).await.map_err(|error| error.to_string())?);
-        Ok(())
-    }
-
-    fn new_file(&self) -> PathBuf {
-        self.folder.path().join(format!("data-{}.db", self.files.fetch_add(1, Ordering::Relaxed)))
-    }
-
     /// Runs a statement by another hand, past the protocol and every switch, as a person at the database's shell.
     ///
     /// # Errors
@@ -360,19 +308,6 @@ impl Drop for HranaServer {
         // Threads that wait would keep the test's runtime from ending.
         self.shared.write_lock.restart();
     }
-}
-
-async fn open(path: &Path) -> io::Result<Arc<libsql::Database>> {
-    let database = libsql::Builder::new_local(path).build().await.map_err(io::Error::other)?;
-    let setup = connect(&database).map_err(io::Error::other)?;
-    drop(setup.query("PRAGMA journal_mode = WAL", ()).await.map_err(io::Error::other)?);
-    Ok(Arc::new(database))
-}
-
-fn vacuum_into(database: &libsql::Database, path: &Path) -> Result<(), String> {
-    let connection = connect(database).map_err(|error| error.to_string())?;
-    let vacuum = format!("VACUUM INTO '{}'", path.display());
-    block_on(connection.execute(&vacuum, ())).map(drop).map_err(|error| error.to_string())
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -46,6 +46,34 @@ TENANT_STATUS_SUSPENDED: TenantStatus.ValueType  # 2
 """They answer VERDICT_TENANT_SUSPENDED."""
 Global___TenantStatus: _TypeAlias = TenantStatus  # noqa: Y015
 
+class _DatabaseDoubt:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DatabaseDoubtEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DatabaseDoubt.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DATABASE_DOUBT_UNSPECIFIED: _DatabaseDoubt.ValueType  # 0
+    """It believes it."""
+    DATABASE_DOUBT_ANOTHER_DATABASE: _DatabaseDoubt.ValueType  # 1
+    """It is another database than the one that it knows."""
+    DATABASE_DOUBT_EMPTY: _DatabaseDoubt.ValueType  # 2
+    """It has no schema."""
+    DATABASE_DOUBT_ROLLED_BACK: _DatabaseDoubt.ValueType  # 3
+    """It lacks changes that it had: it was restored from a backup."""
+
+class DatabaseDoubt(_DatabaseDoubt, metaclass=_DatabaseDoubtEnumTypeWrapper):
+    """Why a replica does not believe its database."""
+
+DATABASE_DOUBT_UNSPECIFIED: DatabaseDoubt.ValueType  # 0
+"""It believes it."""
+DATABASE_DOUBT_ANOTHER_DATABASE: DatabaseDoubt.ValueType  # 1
+"""It is another database than the one that it knows."""
+DATABASE_DOUBT_EMPTY: DatabaseDoubt.ValueType  # 2
+"""It has no schema."""
+DATABASE_DOUBT_ROLLED_BACK: DatabaseDoubt.ValueType  # 3
+"""It lacks changes that it had: it was restored from a backup."""
+Global___DatabaseDoubt: _TypeAlias = DatabaseDoubt  # noqa: Y015
+
 @_typing.final
 class Tenant(_message.Message):
     """A customer of the SaaS."""
@@ -911,3 +939,401 @@ class AuditEvent(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuditEvent: _TypeAlias = AuditEvent  # noqa: Y015
+
+@_typing.final
+class DatabaseIdentity(_message.Message):
+    """What tells a database from every other one, and from itself before it was last accepted as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATABASE_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    database_id: _builtins.str
+    """Drawn when its schema was made."""
+    epoch: _builtins.int
+    """How often it was accepted, and one."""
+    def __init__(
+        self,
+        *,
+        database_id: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["database_id", b"database_id", "epoch", b"epoch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DatabaseIdentity: _TypeAlias = DatabaseIdentity  # noqa: Y015
+
+@_typing.final
+class HeldEnd(_message.Message):
+    """An end that a replica knows and that the database may lack."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    SUSPENDED_TENANT_ID_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    REVOKED_AT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """A key that was revoked."""
+    suspended_tenant_id: _builtins.str
+    """A tenant that was suspended; tenant_id names it too."""
+    session_id: _builtins.str
+    """A session that was unbound."""
+    tenant_id: _builtins.str
+    """Whose it is."""
+    revision: _builtins.int
+    """Where the end stood in the change log that was known."""
+    @_builtins.property
+    def revoked_at(self) -> _timestamp_pb2.Timestamp:
+        """When the key was revoked; absent for the others."""
+
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        suspended_tenant_id: _builtins.str = ...,
+        session_id: _builtins.str = ...,
+        tenant_id: _builtins.str = ...,
+        revoked_at: _timestamp_pb2.Timestamp | None = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "revoked_at", b"revoked_at", "session_id", b"session_id", "subject", b"subject", "suspended_tenant_id", b"suspended_tenant_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "revision", b"revision", "revoked_at", b"revoked_at", "session_id", b"session_id", "subject", b"subject", "suspended_tenant_id", b"suspended_tenant_id", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_subject: _TypeAlias = _typing.Literal["key_id", "suspended_tenant_id", "session_id"]  # noqa: Y015
+    _WhichOneofArgType_subject: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_subject) -> _WhichOneofReturnType_subject | None: ...
+
+Global___HeldEnd: _TypeAlias = HeldEnd  # noqa: Y015
+
+@_typing.final
+class GetDatabaseStateRequest(_message.Message):
+    """Asks what a replica thinks of its database."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDatabaseStateRequest: _TypeAlias = GetDatabaseStateRequest  # noqa: Y015
+
+@_typing.final
+class GetDatabaseStateResponse(_message.Message):
+    """What the replica that answers thinks of its database."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KNOWN_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    DOUBT_FIELD_NUMBER: _builtins.int
+    DOUBTED_SINCE_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    FOUND_REVISION_FIELD_NUMBER: _builtins.int
+    STANDSTILL_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Up to where it has read that one's change log."""
+    doubt: Global___DatabaseDoubt.ValueType
+    """Why it does not believe what it reads, if it does not."""
+    found_revision: _builtins.int
+    """Where the change log of what it finds ends."""
+    @_builtins.property
+    def known(self) -> Global___DatabaseIdentity:
+        """The one that it knows; absent before it has read one."""
+
+    @_builtins.property
+    def doubted_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when it does not."""
+
+    @_builtins.property
+    def found(self) -> Global___DatabaseIdentity:
+        """What it finds instead; absent where it finds no identity."""
+
+    @_builtins.property
+    def standstill(self) -> _duration_pb2.Duration:
+        """For how long the copy of the database that it reads has stood still; absent while it moves."""
+
+    @_builtins.property
+    def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldEnd]:
+        """Ends that it holds although the database may lack them, in the order in which they came. Make them again, and they are gone
+        from here.
+        """
+
+    def __init__(
+        self,
+        *,
+        known: Global___DatabaseIdentity | None = ...,
+        revision: _builtins.int = ...,
+        doubt: Global___DatabaseDoubt.ValueType = ...,
+        doubted_since: _timestamp_pb2.Timestamp | None = ...,
+        found: Global___DatabaseIdentity | None = ...,
+        found_revision: _builtins.int = ...,
+        standstill: _duration_pb2.Duration | None = ...,
+        held: _abc.Iterable[Global___HeldEnd] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["doubted_since", b"doubted_since", "found", b"found", "known", b"known", "standstill", b"standstill"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["doubt", b"doubt", "doubted_since", b"doubted_since", "found", b"found", "found_revision", b"found_revision", "held", b"held", "known", b"known", "revision", b"revision", "standstill", b"standstill"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetDatabaseStateResponse: _TypeAlias = GetDatabaseStateResponse  # noqa: Y015
+
+@_typing.final
+class AcceptDatabaseRequest(_message.Message):
+    """Accepts the database as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, for whoever asks later; 1 to 256 characters. Required."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptDatabaseRequest: _TypeAlias = AcceptDatabaseRequest  # noqa: Y015
+
+@_typing.final
+class AcceptDatabaseResponse(_message.Message):
+    """What was accepted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATABASE_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def database(self) -> Global___DatabaseIdentity:
+        """What the database is now."""
+
+    @_builtins.property
+    def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldEnd]:
+        """Ends that the replica that answers holds although the database may lack them."""
+
+    def __init__(
+        self,
+        *,
+        database: Global___DatabaseIdentity | None = ...,
+        held: _abc.Iterable[Global___HeldEnd] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["database", b"database"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["database", b"database", "held", b"held"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptDatabaseResponse: _TypeAlias = AcceptDatabaseResponse  # noqa: Y015
+
+@_typing.final
+class OutageGrace(_message.Message):
+    """How long one replica goes by memory while the database is away."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRACE_FIELD_NUMBER: _builtins.int
+    CONFIGURED_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why another one was set; empty if what is configured holds."""
+    @_builtins.property
+    def grace(self) -> _duration_pb2.Duration:
+        """What is in force there now."""
+
+    @_builtins.property
+    def configured(self) -> _duration_pb2.Duration:
+        """What is configured there."""
+
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """When what is configured holds again; unset if it does now."""
+
+    def __init__(
+        self,
+        *,
+        grace: _duration_pb2.Duration | None = ...,
+        configured: _duration_pb2.Duration | None = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["configured", b"configured", "expires_at", b"expires_at", "grace", b"grace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["configured", b"configured", "expires_at", b"expires_at", "grace", b"grace", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutageGrace: _TypeAlias = OutageGrace  # noqa: Y015
+
+@_typing.final
+class GetOutageGraceRequest(_message.Message):
+    """Asks for the grace of the replica that answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOutageGraceRequest: _TypeAlias = GetOutageGraceRequest  # noqa: Y015
+
+@_typing.final
+class GetOutageGraceResponse(_message.Message):
+    """The grace of the replica that answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRACE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def grace(self) -> Global___OutageGrace:
+        """Of this replica, and no other."""
+
+    def __init__(
+        self,
+        *,
+        grace: Global___OutageGrace | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetOutageGraceResponse: _TypeAlias = GetOutageGraceResponse  # noqa: Y015
+
+@_typing.final
+class SetOutageGraceRequest(_message.Message):
+    """Another grace for the replica that answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRACE_FIELD_NUMBER: _builtins.int
+    EXPIRES_IN_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, for whoever asks later: 1 to 256 characters."""
+    @_builtins.property
+    def grace(self) -> _duration_pb2.Duration:
+        """From 0 to 7 days: up to which age memory may answer while the database is away."""
+
+    @_builtins.property
+    def expires_in(self) -> _duration_pb2.Duration:
+        """For how long it holds: more than 0, and at most 7 days."""
+
+    def __init__(
+        self,
+        *,
+        grace: _duration_pb2.Duration | None = ...,
+        expires_in: _duration_pb2.Duration | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_in", b"expires_in", "grace", b"grace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_in", b"expires_in", "grace", b"grace", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetOutageGraceRequest: _TypeAlias = SetOutageGraceRequest  # noqa: Y015
+
+@_typing.final
+class SetOutageGraceResponse(_message.Message):
+    """What holds now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRACE_FIELD_NUMBER: _builtins.int
+    AUDITED_FIELD_NUMBER: _builtins.int
+    audited: _builtins.bool
+    """Whether the audit log holds the change. If not, the service's log does, and the audit log will when the database is back, unless
+    the process ends before.
+    """
+    @_builtins.property
+    def grace(self) -> Global___OutageGrace:
+        """Of this replica, and no other."""
+
+    def __init__(
+        self,
+        *,
+        grace: Global___OutageGrace | None = ...,
+        audited: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audited", b"audited", "grace", b"grace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetOutageGraceResponse: _TypeAlias = SetOutageGraceResponse  # noqa: Y015
+
+@_typing.final
+class ResetOutageGraceRequest(_message.Message):
+    """The end of what was set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, for whoever asks later: 1 to 256 characters."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResetOutageGraceRequest: _TypeAlias = ResetOutageGraceRequest  # noqa: Y015
+
+@_typing.final
+class ResetOutageGraceResponse(_message.Message):
+    """What holds now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRACE_FIELD_NUMBER: _builtins.int
+    AUDITED_FIELD_NUMBER: _builtins.int
+    audited: _builtins.bool
+    """As in SetOutageGraceResponse."""
+    @_builtins.property
+    def grace(self) -> Global___OutageGrace:
+        """Of this replica, and no other."""
+
+    def __init__(
+        self,
+        *,
+        grace: Global___OutageGrace | None = ...,
+        audited: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audited", b"audited", "grace", b"grace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResetOutageGraceResponse: _TypeAlias = ResetOutageGraceResponse  # noqa: Y015

@@ -93,6 +93,31 @@ class AdminServiceStub(object):
                 request_serializer=tenantauth_dot_v1_dot_admin__pb2.ListAuditEventsRequest.SerializeToString,
                 response_deserializer=tenantauth_dot_v1_dot_admin__pb2.ListAuditEventsResponse.FromString,
                 _registered_method=True)
+        self.GetDatabaseState = channel.unary_unary(
+                '/tenantauth.v1.AdminService/GetDatabaseState',
+                request_serializer=tenantauth_dot_v1_dot_admin__pb2.GetDatabaseStateRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_admin__pb2.GetDatabaseStateResponse.FromString,
+                _registered_method=True)
+        self.AcceptDatabase = channel.unary_unary(
+                '/tenantauth.v1.AdminService/AcceptDatabase',
+                request_serializer=tenantauth_dot_v1_dot_admin__pb2.AcceptDatabaseRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_admin__pb2.AcceptDatabaseResponse.FromString,
+                _registered_method=True)
+        self.GetOutageGrace = channel.unary_unary(
+                '/tenantauth.v1.AdminService/GetOutageGrace',
+                request_serializer=tenantauth_dot_v1_dot_admin__pb2.GetOutageGraceRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_admin__pb2.GetOutageGraceResponse.FromString,
+                _registered_method=True)
+        self.SetOutageGrace = channel.unary_unary(
+                '/tenantauth.v1.AdminService/SetOutageGrace',
+                request_serializer=tenantauth_dot_v1_dot_admin__pb2.SetOutageGraceRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_admin__pb2.SetOutageGraceResponse.FromString,
+                _registered_method=True)
+        self.ResetOutageGrace = channel.unary_unary(
+                '/tenantauth.v1.AdminService/ResetOutageGrace',
+                request_serializer=tenantauth_dot_v1_dot_admin__pb2.ResetOutageGraceRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_admin__pb2.ResetOutageGraceResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -181,6 +206,45 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetDatabaseState(self, request, context):
+        """Says which database this replica knows, whether it believes what it reads, and which ends it holds that the database may
+        lack. Asks no database.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcceptDatabase(self, request, context):
+        """Accepts the database as it is, after a restore or a replacement: from then on every replica believes it, and holds the ends
+        that it knows and that the database may lack. FAILED_PRECONDITION while this replica knows no database.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetOutageGrace(self, request, context):
+        """Tells how long the replica that answers, and no other, goes by memory while the database is away.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetOutageGrace(self, request, context):
+        """Sets how long the replica that answers, and no other, goes by memory while the database is away, for a limited time. It holds at
+        once, works without the database, loses nothing in memory, and ends with the process at the latest. The entry of the audit log
+        is written when the database is back, if it is away; until then it is in the service's log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResetOutageGrace(self, request, context):
+        """Takes back what SetOutageGrace has set on the replica that answers: what is configured holds again. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -238,6 +302,31 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListAuditEvents,
                     request_deserializer=tenantauth_dot_v1_dot_admin__pb2.ListAuditEventsRequest.FromString,
                     response_serializer=tenantauth_dot_v1_dot_admin__pb2.ListAuditEventsResponse.SerializeToString,
+            ),
+            'GetDatabaseState': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDatabaseState,
+                    request_deserializer=tenantauth_dot_v1_dot_admin__pb2.GetDatabaseStateRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_admin__pb2.GetDatabaseStateResponse.SerializeToString,
+            ),
+            'AcceptDatabase': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptDatabase,
+                    request_deserializer=tenantauth_dot_v1_dot_admin__pb2.AcceptDatabaseRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_admin__pb2.AcceptDatabaseResponse.SerializeToString,
+            ),
+            'GetOutageGrace': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOutageGrace,
+                    request_deserializer=tenantauth_dot_v1_dot_admin__pb2.GetOutageGraceRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_admin__pb2.GetOutageGraceResponse.SerializeToString,
+            ),
+            'SetOutageGrace': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetOutageGrace,
+                    request_deserializer=tenantauth_dot_v1_dot_admin__pb2.SetOutageGraceRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_admin__pb2.SetOutageGraceResponse.SerializeToString,
+            ),
+            'ResetOutageGrace': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResetOutageGrace,
+                    request_deserializer=tenantauth_dot_v1_dot_admin__pb2.ResetOutageGraceRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_admin__pb2.ResetOutageGraceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -541,6 +630,141 @@ class AdminService(object):
             '/tenantauth.v1.AdminService/ListAuditEvents',
             tenantauth_dot_v1_dot_admin__pb2.ListAuditEventsRequest.SerializeToString,
             tenantauth_dot_v1_dot_admin__pb2.ListAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDatabaseState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.AdminService/GetDatabaseState',
+            tenantauth_dot_v1_dot_admin__pb2.GetDatabaseStateRequest.SerializeToString,
+            tenantauth_dot_v1_dot_admin__pb2.GetDatabaseStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptDatabase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.AdminService/AcceptDatabase',
+            tenantauth_dot_v1_dot_admin__pb2.AcceptDatabaseRequest.SerializeToString,
+            tenantauth_dot_v1_dot_admin__pb2.AcceptDatabaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOutageGrace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.AdminService/GetOutageGrace',
+            tenantauth_dot_v1_dot_admin__pb2.GetOutageGraceRequest.SerializeToString,
+            tenantauth_dot_v1_dot_admin__pb2.GetOutageGraceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetOutageGrace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.AdminService/SetOutageGrace',
+            tenantauth_dot_v1_dot_admin__pb2.SetOutageGraceRequest.SerializeToString,
+            tenantauth_dot_v1_dot_admin__pb2.SetOutageGraceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResetOutageGrace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.AdminService/ResetOutageGrace',
+            tenantauth_dot_v1_dot_admin__pb2.ResetOutageGraceRequest.SerializeToString,
+            tenantauth_dot_v1_dot_admin__pb2.ResetOutageGraceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -63,6 +63,23 @@ class AdminServiceStub:
     """Lists a tenant's keys by id, which is by age, without what cannot be read: the server's log names it."""
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAuditEventsRequest, _admin_pb2.ListAuditEventsResponse]
     """Lists the audit log, newest first, without what cannot be read: the server's log names it."""
+    GetDatabaseState: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetDatabaseStateRequest, _admin_pb2.GetDatabaseStateResponse]
+    """Says which database this replica knows, whether it believes what it reads, and which ends it holds that the database may
+    lack. Asks no database.
+    """
+    AcceptDatabase: _grpc.UnaryUnaryMultiCallable[_admin_pb2.AcceptDatabaseRequest, _admin_pb2.AcceptDatabaseResponse]
+    """Accepts the database as it is, after a restore or a replacement: from then on every replica believes it, and holds the ends
+    that it knows and that the database may lack. FAILED_PRECONDITION while this replica knows no database.
+    """
+    GetOutageGrace: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetOutageGraceRequest, _admin_pb2.GetOutageGraceResponse]
+    """Tells how long the replica that answers, and no other, goes by memory while the database is away."""
+    SetOutageGrace: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetOutageGraceRequest, _admin_pb2.SetOutageGraceResponse]
+    """Sets how long the replica that answers, and no other, goes by memory while the database is away, for a limited time. It holds at
+    once, works without the database, loses nothing in memory, and ends with the process at the latest. The entry of the audit log
+    is written when the database is back, if it is away; until then it is in the service's log.
+    """
+    ResetOutageGrace: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ResetOutageGraceRequest, _admin_pb2.ResetOutageGraceResponse]
+    """Takes back what SetOutageGrace has set on the replica that answers: what is configured holds again. Idempotent."""
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
@@ -99,6 +116,23 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Lists a tenant's keys by id, which is by age, without what cannot be read: the server's log names it."""
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAuditEventsRequest, _admin_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """Lists the audit log, newest first, without what cannot be read: the server's log names it."""
+    GetDatabaseState: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetDatabaseStateRequest, _admin_pb2.GetDatabaseStateResponse]  # type: ignore[assignment]
+    """Says which database this replica knows, whether it believes what it reads, and which ends it holds that the database may
+    lack. Asks no database.
+    """
+    AcceptDatabase: _aio.UnaryUnaryMultiCallable[_admin_pb2.AcceptDatabaseRequest, _admin_pb2.AcceptDatabaseResponse]  # type: ignore[assignment]
+    """Accepts the database as it is, after a restore or a replacement: from then on every replica believes it, and holds the ends
+    that it knows and that the database may lack. FAILED_PRECONDITION while this replica knows no database.
+    """
+    GetOutageGrace: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetOutageGraceRequest, _admin_pb2.GetOutageGraceResponse]  # type: ignore[assignment]
+    """Tells how long the replica that answers, and no other, goes by memory while the database is away."""
+    SetOutageGrace: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetOutageGraceRequest, _admin_pb2.SetOutageGraceResponse]  # type: ignore[assignment]
+    """Sets how long the replica that answers, and no other, goes by memory while the database is away, for a limited time. It holds at
+    once, works without the database, loses nothing in memory, and ends with the process at the latest. The entry of the audit log
+    is written when the database is back, if it is away; until then it is in the service's log.
+    """
+    ResetOutageGrace: _aio.UnaryUnaryMultiCallable[_admin_pb2.ResetOutageGraceRequest, _admin_pb2.ResetOutageGraceResponse]  # type: ignore[assignment]
+    """Takes back what SetOutageGrace has set on the replica that answers: what is configured holds again. Idempotent."""
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """Manages tenants and keys. Every change is written to the audit log in the same transaction.
@@ -198,5 +232,52 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListAuditEventsResponse, _abc.Awaitable[_admin_pb2.ListAuditEventsResponse]]:
         """Lists the audit log, newest first, without what cannot be read: the server's log names it."""
+
+    @_abc_1.abstractmethod
+    def GetDatabaseState(
+        self,
+        request: _admin_pb2.GetDatabaseStateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetDatabaseStateResponse, _abc.Awaitable[_admin_pb2.GetDatabaseStateResponse]]:
+        """Says which database this replica knows, whether it believes what it reads, and which ends it holds that the database may
+        lack. Asks no database.
+        """
+
+    @_abc_1.abstractmethod
+    def AcceptDatabase(
+        self,
+        request: _admin_pb2.AcceptDatabaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.AcceptDatabaseResponse, _abc.Awaitable[_admin_pb2.AcceptDatabaseResponse]]:
+        """Accepts the database as it is, after a restore or a replacement: from then on every replica believes it, and holds the ends
+        that it knows and that the database may lack. FAILED_PRECONDITION while this replica knows no database.
+        """
+
+    @_abc_1.abstractmethod
+    def GetOutageGrace(
+        self,
+        request: _admin_pb2.GetOutageGraceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.GetOutageGraceResponse, _abc.Awaitable[_admin_pb2.GetOutageGraceResponse]]:
+        """Tells how long the replica that answers, and no other, goes by memory while the database is away."""
+
+    @_abc_1.abstractmethod
+    def SetOutageGrace(
+        self,
+        request: _admin_pb2.SetOutageGraceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetOutageGraceResponse, _abc.Awaitable[_admin_pb2.SetOutageGraceResponse]]:
+        """Sets how long the replica that answers, and no other, goes by memory while the database is away, for a limited time. It holds at
+        once, works without the database, loses nothing in memory, and ends with the process at the latest. The entry of the audit log
+        is written when the database is back, if it is away; until then it is in the service's log.
+        """
+
+    @_abc_1.abstractmethod
+    def ResetOutageGrace(
+        self,
+        request: _admin_pb2.ResetOutageGraceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ResetOutageGraceResponse, _abc.Awaitable[_admin_pb2.ResetOutageGraceResponse]]:
+        """Takes back what SetOutageGrace has set on the replica that answers: what is configured holds again. Idempotent."""
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tenantauth/v1/admin.proto.
  */
 export const file_tenantauth_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chl0ZW5hbnRhdXRoL3YxL2FkbWluLnByb3RvEg10ZW5hbnRhdXRoLnYxItwBCgZUZW5hbnQSEQoJdGVuYW50X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSDAoEcGxhbhgDIAEoCRIrCgZzdGF0dXMYBCABKA4yGy50ZW5hbnRhdXRoLnYxLlRlbmFudFN0YXR1cxIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5zdXNwZW5kX3JlYXNvbhgHIAEoCSLmAgoGQXBpS2V5Eg4KBmtleV9pZBgBIAEoCRIRCgl0ZW5hbnRfaWQYAiABKAkSDAoEbmFtZRgDIAEoCRITCgtwcmVmaXhfaGludBgEIAEoCRIOCgZzY29wZXMYBSADKAkSLgoKY3JlYXRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKcmV2b2tlZF9hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcmV2b2tlX3JlYXNvbhgJIAEoCRIwCgxsYXN0X3VzZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhoKEnJlcGxhY2VkX2J5X2tleV9pZBgLIAEoCRIRCglwZXBwZXJfaWQYDCABKAkiRAoTQ3JlYXRlVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIMCgRwbGFuGAMgASgJIj0KFENyZWF0ZVRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50IiUKEEdldFRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJIjoKEUdldFRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50IjsKEkxpc3RUZW5hbnRzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJWChNMaXN0VGVuYW50c1Jlc3BvbnNlEiYKB3RlbmFudHMYASADKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiOQoUU3VzcGVuZFRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEg4KBnJlYXNvbhgCIAEoCSI+ChVTdXNwZW5kVGVuYW50UmVzcG9uc2USJQoGdGVuYW50GAEgASgLMhUudGVuYW50YXV0aC52MS5UZW5hbnQiKAoTUmVzdW1lVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkiPQoUUmVzdW1lVGVuYW50UmVzcG9uc2USJQoGdGVuYW50GAEgASgLMhUudGVuYW50YXV0aC52MS5UZW5hbnQicgoPSXNzdWVLZXlSZXF1ZXN0EhEKCXRlbmFudF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEg4KBnNjb3BlcxgDIAMoCRIuCgpleHBpcmVzX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJOChBJc3N1ZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhYKCXBsYWludGV4dBgCIAEoCUIDgAEBIjsKEUltcG9ydEtleXNSZXF1ZXN0EiYKBGtleXMYASADKAsyGC50ZW5hbnRhdXRoLnYxLkltcG9ydEtleSLBAQoJSW1wb3J0S2V5EhEKCXRlbmFudF9pZBgBIAEoCRIOCgZzaGEyNTYYAiABKAwSDAoEbmFtZRgDIAEoCRITCgtwcmVmaXhfaGludBgEIAEoCRIOCgZzY29wZXMYBSADKAkSLgoKY3JlYXRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiRQoSSW1wb3J0S2V5c1Jlc3BvbnNlEi8KB3Jlc3VsdHMYASADKAsyHi50ZW5hbnRhdXRoLnYxLkltcG9ydEtleVJlc3VsdCJ2Cg9JbXBvcnRLZXlSZXN1bHQSGQoPaW1wb3J0ZWRfa2V5X2lkGAEgASgJSAASGQoPZXhpc3Rpbmdfa2V5X2lkGAIgASgJSAASIwoFZXJyb3IYAyABKAsyEi5nb29nbGUucnBjLlN0YXR1c0gAQggKBnJlc3VsdCJ+ChBSb3RhdGVLZXlSZXF1ZXN0Eg4KBmtleV9pZBgBIAEoCRIqCgdvdmVybGFwGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIngKEVJvdGF0ZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhYKCXBsYWludGV4dBgCIAEoCUIDgAEBEicKCHJlcGxhY2VkGAMgASgLMhUudGVuYW50YXV0aC52MS5BcGlLZXkiMgoQUmV2b2tlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSDgoGcmVhc29uGAIgASgJIjcKEVJldm9rZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5ImUKD0xpc3RLZXlzUmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSGAoQaW5jbHVkZV9pbmFjdGl2ZRgEIAEoCCJQChBMaXN0S2V5c1Jlc3BvbnNlEiMKBGtleXMYASADKAsyFS50ZW5hbnRhdXRoLnYxLkFwaUtleRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiUgoWTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiXQoXTGlzdEF1ZGl0RXZlbnRzUmVzcG9uc2USKQoGZXZlbnRzGAEgAygLMhkudGVuYW50YXV0aC52MS5BdWRpdEV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKoAQoKQXVkaXRFdmVudBILCgNzZXEYASABKAMSJgoCYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmNhbGxlchgDIAEoCRIOCgZhY3Rpb24YBCABKAkSDgoGdGFyZ2V0GAUgASgJEhEKCXRlbmFudF9pZBgGIAEoCRISCgpyZXF1ZXN0X2lkGAcgASgJEg4KBmRldGFpbBgIIAEoCSpkCgxUZW5hbnRTdGF0dXMSHQoZVEVOQU5UX1NUQVRVU19VTlNQRUNJRklFRBAAEhgKFFRFTkFOVF9TVEFUVVNfQUNUSVZFEAESGwoXVEVOQU5UX1NUQVRVU19TVVNQRU5ERUQQAjKxBwoMQWRtaW5TZXJ2aWNlElcKDENyZWF0ZVRlbmFudBIiLnRlbmFudGF1dGgudjEuQ3JlYXRlVGVuYW50UmVxdWVzdBojLnRlbmFudGF1dGgudjEuQ3JlYXRlVGVuYW50UmVzcG9uc2USTgoJR2V0VGVuYW50Eh8udGVuYW50YXV0aC52MS5HZXRUZW5hbnRSZXF1ZXN0GiAudGVuYW50YXV0aC52MS5HZXRUZW5hbnRSZXNwb25zZRJUCgtMaXN0VGVuYW50cxIhLnRlbmFudGF1dGgudjEuTGlzdFRlbmFudHNSZXF1ZXN0GiIudGVuYW50YXV0aC52MS5MaXN0VGVuYW50c1Jlc3BvbnNlEloKDVN1c3BlbmRUZW5hbnQSIy50ZW5hbnRhdXRoLnYxLlN1c3BlbmRUZW5hbnRSZXF1ZXN0GiQudGVuYW50YXV0aC52MS5TdXNwZW5kVGVuYW50UmVzcG9uc2USVwoMUmVzdW1lVGVuYW50EiIudGVuYW50YXV0aC52MS5SZXN1bWVUZW5hbnRSZXF1ZXN0GiMudGVuYW50YXV0aC52MS5SZXN1bWVUZW5hbnRSZXNwb25zZRJLCghJc3N1ZUtleRIeLnRlbmFudGF1dGgudjEuSXNzdWVLZXlSZXF1ZXN0Gh8udGVuYW50YXV0aC52MS5Jc3N1ZUtleVJlc3BvbnNlElEKCkltcG9ydEtleXMSIC50ZW5hbnRhdXRoLnYxLkltcG9ydEtleXNSZXF1ZXN0GiEudGVuYW50YXV0aC52MS5JbXBvcnRLZXlzUmVzcG9uc2USTgoJUm90YXRlS2V5Eh8udGVuYW50YXV0aC52MS5Sb3RhdGVLZXlSZXF1ZXN0GiAudGVuYW50YXV0aC52MS5Sb3RhdGVLZXlSZXNwb25zZRJOCglSZXZva2VLZXkSHy50ZW5hbnRhdXRoLnYxLlJldm9rZUtleVJlcXVlc3QaIC50ZW5hbnRhdXRoLnYxLlJldm9rZUtleVJlc3BvbnNlEksKCExpc3RLZXlzEh4udGVuYW50YXV0aC52MS5MaXN0S2V5c1JlcXVlc3QaHy50ZW5hbnRhdXRoLnYxLkxpc3RLZXlzUmVzcG9uc2USYAoPTGlzdEF1ZGl0RXZlbnRzEiUudGVuYW50YXV0aC52MS5MaXN0QXVkaXRFdmVudHNSZXF1ZXN0GiYudGVuYW50YXV0aC52MS5MaXN0QXVkaXRFdmVudHNSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_google_rpc_status]);
+  fileDesc("Chl0ZW5hbnRhdXRoL3YxL2FkbWluLnByb3RvEg10ZW5hbnRhdXRoLnYxItwBCgZUZW5hbnQSEQoJdGVuYW50X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSDAoEcGxhbhgDIAEoCRIrCgZzdGF0dXMYBCABKA4yGy50ZW5hbnRhdXRoLnYxLlRlbmFudFN0YXR1cxIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5zdXNwZW5kX3JlYXNvbhgHIAEoCSLmAgoGQXBpS2V5Eg4KBmtleV9pZBgBIAEoCRIRCgl0ZW5hbnRfaWQYAiABKAkSDAoEbmFtZRgDIAEoCRITCgtwcmVmaXhfaGludBgEIAEoCRIOCgZzY29wZXMYBSADKAkSLgoKY3JlYXRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKcmV2b2tlZF9hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcmV2b2tlX3JlYXNvbhgJIAEoCRIwCgxsYXN0X3VzZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhoKEnJlcGxhY2VkX2J5X2tleV9pZBgLIAEoCRIRCglwZXBwZXJfaWQYDCABKAkiRAoTQ3JlYXRlVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIMCgRwbGFuGAMgASgJIj0KFENyZWF0ZVRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50IiUKEEdldFRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJIjoKEUdldFRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50IjsKEkxpc3RUZW5hbnRzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJWChNMaXN0VGVuYW50c1Jlc3BvbnNlEiYKB3RlbmFudHMYASADKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiOQoUU3VzcGVuZFRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEg4KBnJlYXNvbhgCIAEoCSI+ChVTdXNwZW5kVGVuYW50UmVzcG9uc2USJQoGdGVuYW50GAEgASgLMhUudGVuYW50YXV0aC52MS5UZW5hbnQiKAoTUmVzdW1lVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkiPQoUUmVzdW1lVGVuYW50UmVzcG9uc2USJQoGdGVuYW50GAEgASgLMhUudGVuYW50YXV0aC52MS5UZW5hbnQicgoPSXNzdWVLZXlSZXF1ZXN0EhEKCXRlbmFudF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEg4KBnNjb3BlcxgDIAMoCRIuCgpleHBpcmVzX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJOChBJc3N1ZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhYKCXBsYWludGV4dBgCIAEoCUIDgAEBIjsKEUltcG9ydEtleXNSZXF1ZXN0EiYKBGtleXMYASADKAsyGC50ZW5hbnRhdXRoLnYxLkltcG9ydEtleSLBAQoJSW1wb3J0S2V5EhEKCXRlbmFudF9pZBgBIAEoCRIOCgZzaGEyNTYYAiABKAwSDAoEbmFtZRgDIAEoCRITCgtwcmVmaXhfaGludBgEIAEoCRIOCgZzY29wZXMYBSADKAkSLgoKY3JlYXRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiRQoSSW1wb3J0S2V5c1Jlc3BvbnNlEi8KB3Jlc3VsdHMYASADKAsyHi50ZW5hbnRhdXRoLnYxLkltcG9ydEtleVJlc3VsdCJ2Cg9JbXBvcnRLZXlSZXN1bHQSGQoPaW1wb3J0ZWRfa2V5X2lkGAEgASgJSAASGQoPZXhpc3Rpbmdfa2V5X2lkGAIgASgJSAASIwoFZXJyb3IYAyABKAsyEi5nb29nbGUucnBjLlN0YXR1c0gAQggKBnJlc3VsdCJ+ChBSb3RhdGVLZXlSZXF1ZXN0Eg4KBmtleV9pZBgBIAEoCRIqCgdvdmVybGFwGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIngKEVJvdGF0ZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhYKCXBsYWludGV4dBgCIAEoCUIDgAEBEicKCHJlcGxhY2VkGAMgASgLMhUudGVuYW50YXV0aC52MS5BcGlLZXkiMgoQUmV2b2tlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSDgoGcmVhc29uGAIgASgJIjcKEVJldm9rZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5ImUKD0xpc3RLZXlzUmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSGAoQaW5jbHVkZV9pbmFjdGl2ZRgEIAEoCCJQChBMaXN0S2V5c1Jlc3BvbnNlEiMKBGtleXMYASADKAsyFS50ZW5hbnRhdXRoLnYxLkFwaUtleRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiUgoWTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiXQoXTGlzdEF1ZGl0RXZlbnRzUmVzcG9uc2USKQoGZXZlbnRzGAEgAygLMhkudGVuYW50YXV0aC52MS5BdWRpdEV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKoAQoKQXVkaXRFdmVudBILCgNzZXEYASABKAMSJgoCYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmNhbGxlchgDIAEoCRIOCgZhY3Rpb24YBCABKAkSDgoGdGFyZ2V0GAUgASgJEhEKCXRlbmFudF9pZBgGIAEoCRISCgpyZXF1ZXN0X2lkGAcgASgJEg4KBmRldGFpbBgIIAEoCSI2ChBEYXRhYmFzZUlkZW50aXR5EhMKC2RhdGFiYXNlX2lkGAEgASgJEg0KBWVwb2NoGAIgASgDIrABCgdIZWxkRW5kEhAKBmtleV9pZBgBIAEoCUgAEh0KE3N1c3BlbmRlZF90ZW5hbnRfaWQYAiABKAlIABIUCgpzZXNzaW9uX2lkGAMgASgJSAASEQoJdGVuYW50X2lkGAQgASgJEi4KCnJldm9rZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGAYgASgDQgkKB3N1YmplY3QiGQoXR2V0RGF0YWJhc2VTdGF0ZVJlcXVlc3Qi2QIKGEdldERhdGFiYXNlU3RhdGVSZXNwb25zZRIuCgVrbm93bhgBIAEoCzIfLnRlbmFudGF1dGgudjEuRGF0YWJhc2VJZGVudGl0eRIQCghyZXZpc2lvbhgCIAEoAxIrCgVkb3VidBgDIAEoDjIcLnRlbmFudGF1dGgudjEuRGF0YWJhc2VEb3VidBIxCg1kb3VidGVkX3NpbmNlGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgVmb3VuZBgFIAEoCzIfLnRlbmFudGF1dGgudjEuRGF0YWJhc2VJZGVudGl0eRIWCg5mb3VuZF9yZXZpc2lvbhgGIAEoAxItCgpzdGFuZHN0aWxsGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiQKBGhlbGQYCCADKAsyFi50ZW5hbnRhdXRoLnYxLkhlbGRFbmQiJwoVQWNjZXB0RGF0YWJhc2VSZXF1ZXN0Eg4KBnJlYXNvbhgBIAEoCSJxChZBY2NlcHREYXRhYmFzZVJlc3BvbnNlEjEKCGRhdGFiYXNlGAEgASgLMh8udGVuYW50YXV0aC52MS5EYXRhYmFzZUlkZW50aXR5EiQKBGhlbGQYAiADKAsyFi50ZW5hbnRhdXRoLnYxLkhlbGRFbmQipgEKC091dGFnZUdyYWNlEigKBWdyYWNlGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi0KCmNvbmZpZ3VyZWQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoKZXhwaXJlc19hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGcmVhc29uGAQgASgJIhcKFUdldE91dGFnZUdyYWNlUmVxdWVzdCJDChZHZXRPdXRhZ2VHcmFjZVJlc3BvbnNlEikKBWdyYWNlGAEgASgLMhoudGVuYW50YXV0aC52MS5PdXRhZ2VHcmFjZSKAAQoVU2V0T3V0YWdlR3JhY2VSZXF1ZXN0EigKBWdyYWNlGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi0KCmV4cGlyZXNfaW4YAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SDgoGcmVhc29uGAMgASgJIlQKFlNldE91dGFnZUdyYWNlUmVzcG9uc2USKQoFZ3JhY2UYASABKAsyGi50ZW5hbnRhdXRoLnYxLk91dGFnZUdyYWNlEg8KB2F1ZGl0ZWQYAiABKAgiKQoXUmVzZXRPdXRhZ2VHcmFjZVJlcXVlc3QSDgoGcmVhc29uGAEgASgJIlYKGFJlc2V0T3V0YWdlR3JhY2VSZXNwb25zZRIpCgVncmFjZRgBIAEoCzIaLnRlbmFudGF1dGgudjEuT3V0YWdlR3JhY2USDwoHYXVkaXRlZBgCIAEoCCpkCgxUZW5hbnRTdGF0dXMSHQoZVEVOQU5UX1NUQVRVU19VTlNQRUNJRklFRBAAEhgKFFRFTkFOVF9TVEFUVVNfQUNUSVZFEAESGwoXVEVOQU5UX1NUQVRVU19TVVNQRU5ERUQQAiqOAQoNRGF0YWJhc2VEb3VidBIeChpEQVRBQkFTRV9ET1VCVF9VTlNQRUNJRklFRBAAEiMKH0RBVEFCQVNFX0RPVUJUX0FOT1RIRVJfREFUQUJBU0UQARIYChREQVRBQkFTRV9ET1VCVF9FTVBUWRACEh4KGkRBVEFCQVNFX0RPVUJUX1JPTExFRF9CQUNLEAMymAsKDEFkbWluU2VydmljZRJXCgxDcmVhdGVUZW5hbnQSIi50ZW5hbnRhdXRoLnYxLkNyZWF0ZVRlbmFudFJlcXVlc3QaIy50ZW5hbnRhdXRoLnYxLkNyZWF0ZVRlbmFudFJlc3BvbnNlEk4KCUdldFRlbmFudBIfLnRlbmFudGF1dGgudjEuR2V0VGVuYW50UmVxdWVzdBogLnRlbmFudGF1dGgudjEuR2V0VGVuYW50UmVzcG9uc2USVAoLTGlzdFRlbmFudHMSIS50ZW5hbnRhdXRoLnYxLkxpc3RUZW5hbnRzUmVxdWVzdBoiLnRlbmFudGF1dGgudjEuTGlzdFRlbmFudHNSZXNwb25zZRJaCg1TdXNwZW5kVGVuYW50EiMudGVuYW50YXV0aC52MS5TdXNwZW5kVGVuYW50UmVxdWVzdBokLnRlbmFudGF1dGgudjEuU3VzcGVuZFRlbmFudFJlc3BvbnNlElcKDFJlc3VtZVRlbmFudBIiLnRlbmFudGF1dGgudjEuUmVzdW1lVGVuYW50UmVxdWVzdBojLnRlbmFudGF1dGgudjEuUmVzdW1lVGVuYW50UmVzcG9uc2USSwoISXNzdWVLZXkSHi50ZW5hbnRhdXRoLnYxLklzc3VlS2V5UmVxdWVzdBofLnRlbmFudGF1dGgudjEuSXNzdWVLZXlSZXNwb25zZRJRCgpJbXBvcnRLZXlzEiAudGVuYW50YXV0aC52MS5JbXBvcnRLZXlzUmVxdWVzdBohLnRlbmFudGF1dGgudjEuSW1wb3J0S2V5c1Jlc3BvbnNlEk4KCVJvdGF0ZUtleRIfLnRlbmFudGF1dGgudjEuUm90YXRlS2V5UmVxdWVzdBogLnRlbmFudGF1dGgudjEuUm90YXRlS2V5UmVzcG9uc2USTgoJUmV2b2tlS2V5Eh8udGVuYW50YXV0aC52MS5SZXZva2VLZXlSZXF1ZXN0GiAudGVuYW50YXV0aC52MS5SZXZva2VLZXlSZXNwb25zZRJLCghMaXN0S2V5cxIeLnRlbmFudGF1dGgudjEuTGlzdEtleXNSZXF1ZXN0Gh8udGVuYW50YXV0aC52MS5MaXN0S2V5c1Jlc3BvbnNlEmAKD0xpc3RBdWRpdEV2ZW50cxIlLnRlbmFudGF1dGgudjEuTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBomLnRlbmFudGF1dGgudjEuTGlzdEF1ZGl0RXZlbnRzUmVzcG9uc2USYwoQR2V0RGF0YWJhc2VTdGF0ZRImLnRlbmFudGF1dGgudjEuR2V0RGF0YWJhc2VTdGF0ZVJlcXVlc3QaJy50ZW5hbnRhdXRoLnYxLkdldERhdGFiYXNlU3RhdGVSZXNwb25zZRJdCg5BY2NlcHREYXRhYmFzZRIkLnRlbmFudGF1dGgudjEuQWNjZXB0RGF0YWJhc2VSZXF1ZXN0GiUudGVuYW50YXV0aC52MS5BY2NlcHREYXRhYmFzZVJlc3BvbnNlEl0KDkdldE91dGFnZUdyYWNlEiQudGVuYW50YXV0aC52MS5HZXRPdXRhZ2VHcmFjZVJlcXVlc3QaJS50ZW5hbnRhdXRoLnYxLkdldE91dGFnZUdyYWNlUmVzcG9uc2USXQoOU2V0T3V0YWdlR3JhY2USJC50ZW5hbnRhdXRoLnYxLlNldE91dGFnZUdyYWNlUmVxdWVzdBolLnRlbmFudGF1dGgudjEuU2V0T3V0YWdlR3JhY2VSZXNwb25zZRJjChBSZXNldE91dGFnZUdyYWNlEiYudGVuYW50YXV0aC52MS5SZXNldE91dGFnZUdyYWNlUmVxdWVzdBonLnRlbmFudGF1dGgudjEuUmVzZXRPdXRhZ2VHcmFjZVJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_google_rpc_status]);
 
 /**
  * A customer of the SaaS.
@@ -967,6 +967,426 @@ export const AuditEventSchema: GenMessage<AuditEvent> = /*@__PURE__*/
   messageDesc(file_tenantauth_v1_admin, 26);
 
 /**
+ * What tells a database from every other one, and from itself before it was last accepted as it is.
+ *
+ * @generated from message tenantauth.v1.DatabaseIdentity
+ */
+export type DatabaseIdentity = Message<"tenantauth.v1.DatabaseIdentity"> & {
+  /**
+   * Drawn when its schema was made.
+   *
+   * @generated from field: string database_id = 1;
+   */
+  databaseId: string;
+
+  /**
+   * How often it was accepted, and one.
+   *
+   * @generated from field: int64 epoch = 2;
+   */
+  epoch: bigint;
+};
+
+/**
+ * Describes the message tenantauth.v1.DatabaseIdentity.
+ * Use `create(DatabaseIdentitySchema)` to create a new message.
+ */
+export const DatabaseIdentitySchema: GenMessage<DatabaseIdentity> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 27);
+
+/**
+ * An end that a replica knows and that the database may lack.
+ *
+ * @generated from message tenantauth.v1.HeldEnd
+ */
+export type HeldEnd = Message<"tenantauth.v1.HeldEnd"> & {
+  /**
+   * What has ended. Exactly one is set.
+   *
+   * @generated from oneof tenantauth.v1.HeldEnd.subject
+   */
+  subject: {
+    /**
+     * A key that was revoked.
+     *
+     * @generated from field: string key_id = 1;
+     */
+    value: string;
+    case: "keyId";
+  } | {
+    /**
+     * A tenant that was suspended; tenant_id names it too.
+     *
+     * @generated from field: string suspended_tenant_id = 2;
+     */
+    value: string;
+    case: "suspendedTenantId";
+  } | {
+    /**
+     * A session that was unbound.
+     *
+     * @generated from field: string session_id = 3;
+     */
+    value: string;
+    case: "sessionId";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * Whose it is.
+   *
+   * @generated from field: string tenant_id = 4;
+   */
+  tenantId: string;
+
+  /**
+   * When the key was revoked; absent for the others.
+   *
+   * @generated from field: google.protobuf.Timestamp revoked_at = 5;
+   */
+  revokedAt?: Timestamp | undefined;
+
+  /**
+   * Where the end stood in the change log that was known.
+   *
+   * @generated from field: int64 revision = 6;
+   */
+  revision: bigint;
+};
+
+/**
+ * Describes the message tenantauth.v1.HeldEnd.
+ * Use `create(HeldEndSchema)` to create a new message.
+ */
+export const HeldEndSchema: GenMessage<HeldEnd> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 28);
+
+/**
+ * Asks what a replica thinks of its database.
+ *
+ * @generated from message tenantauth.v1.GetDatabaseStateRequest
+ */
+export type GetDatabaseStateRequest = Message<"tenantauth.v1.GetDatabaseStateRequest"> & {
+};
+
+/**
+ * Describes the message tenantauth.v1.GetDatabaseStateRequest.
+ * Use `create(GetDatabaseStateRequestSchema)` to create a new message.
+ */
+export const GetDatabaseStateRequestSchema: GenMessage<GetDatabaseStateRequest> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 29);
+
+/**
+ * What the replica that answers thinks of its database.
+ *
+ * @generated from message tenantauth.v1.GetDatabaseStateResponse
+ */
+export type GetDatabaseStateResponse = Message<"tenantauth.v1.GetDatabaseStateResponse"> & {
+  /**
+   * The one that it knows; absent before it has read one.
+   *
+   * @generated from field: tenantauth.v1.DatabaseIdentity known = 1;
+   */
+  known?: DatabaseIdentity | undefined;
+
+  /**
+   * Up to where it has read that one's change log.
+   *
+   * @generated from field: int64 revision = 2;
+   */
+  revision: bigint;
+
+  /**
+   * Why it does not believe what it reads, if it does not.
+   *
+   * @generated from field: tenantauth.v1.DatabaseDoubt doubt = 3;
+   */
+  doubt: DatabaseDoubt;
+
+  /**
+   * Since when it does not.
+   *
+   * @generated from field: google.protobuf.Timestamp doubted_since = 4;
+   */
+  doubtedSince?: Timestamp | undefined;
+
+  /**
+   * What it finds instead; absent where it finds no identity.
+   *
+   * @generated from field: tenantauth.v1.DatabaseIdentity found = 5;
+   */
+  found?: DatabaseIdentity | undefined;
+
+  /**
+   * Where the change log of what it finds ends.
+   *
+   * @generated from field: int64 found_revision = 6;
+   */
+  foundRevision: bigint;
+
+  /**
+   * For how long the copy of the database that it reads has stood still; absent while it moves.
+   *
+   * @generated from field: google.protobuf.Duration standstill = 7;
+   */
+  standstill?: Duration | undefined;
+
+  /**
+   * Ends that it holds although the database may lack them, in the order in which they came. Make them again, and they are gone
+   * from here.
+   *
+   * @generated from field: repeated tenantauth.v1.HeldEnd held = 8;
+   */
+  held: HeldEnd[];
+};
+
+/**
+ * Describes the message tenantauth.v1.GetDatabaseStateResponse.
+ * Use `create(GetDatabaseStateResponseSchema)` to create a new message.
+ */
+export const GetDatabaseStateResponseSchema: GenMessage<GetDatabaseStateResponse> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 30);
+
+/**
+ * Accepts the database as it is.
+ *
+ * @generated from message tenantauth.v1.AcceptDatabaseRequest
+ */
+export type AcceptDatabaseRequest = Message<"tenantauth.v1.AcceptDatabaseRequest"> & {
+  /**
+   * Why, for whoever asks later; 1 to 256 characters. Required.
+   *
+   * @generated from field: string reason = 1;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message tenantauth.v1.AcceptDatabaseRequest.
+ * Use `create(AcceptDatabaseRequestSchema)` to create a new message.
+ */
+export const AcceptDatabaseRequestSchema: GenMessage<AcceptDatabaseRequest> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 31);
+
+/**
+ * What was accepted.
+ *
+ * @generated from message tenantauth.v1.AcceptDatabaseResponse
+ */
+export type AcceptDatabaseResponse = Message<"tenantauth.v1.AcceptDatabaseResponse"> & {
+  /**
+   * What the database is now.
+   *
+   * @generated from field: tenantauth.v1.DatabaseIdentity database = 1;
+   */
+  database?: DatabaseIdentity | undefined;
+
+  /**
+   * Ends that the replica that answers holds although the database may lack them.
+   *
+   * @generated from field: repeated tenantauth.v1.HeldEnd held = 2;
+   */
+  held: HeldEnd[];
+};
+
+/**
+ * Describes the message tenantauth.v1.AcceptDatabaseResponse.
+ * Use `create(AcceptDatabaseResponseSchema)` to create a new message.
+ */
+export const AcceptDatabaseResponseSchema: GenMessage<AcceptDatabaseResponse> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 32);
+
+/**
+ * How long one replica goes by memory while the database is away.
+ *
+ * @generated from message tenantauth.v1.OutageGrace
+ */
+export type OutageGrace = Message<"tenantauth.v1.OutageGrace"> & {
+  /**
+   * What is in force there now.
+   *
+   * @generated from field: google.protobuf.Duration grace = 1;
+   */
+  grace?: Duration | undefined;
+
+  /**
+   * What is configured there.
+   *
+   * @generated from field: google.protobuf.Duration configured = 2;
+   */
+  configured?: Duration | undefined;
+
+  /**
+   * When what is configured holds again; unset if it does now.
+   *
+   * @generated from field: google.protobuf.Timestamp expires_at = 3;
+   */
+  expiresAt?: Timestamp | undefined;
+
+  /**
+   * Why another one was set; empty if what is configured holds.
+   *
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message tenantauth.v1.OutageGrace.
+ * Use `create(OutageGraceSchema)` to create a new message.
+ */
+export const OutageGraceSchema: GenMessage<OutageGrace> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 33);
+
+/**
+ * Asks for the grace of the replica that answers.
+ *
+ * @generated from message tenantauth.v1.GetOutageGraceRequest
+ */
+export type GetOutageGraceRequest = Message<"tenantauth.v1.GetOutageGraceRequest"> & {
+};
+
+/**
+ * Describes the message tenantauth.v1.GetOutageGraceRequest.
+ * Use `create(GetOutageGraceRequestSchema)` to create a new message.
+ */
+export const GetOutageGraceRequestSchema: GenMessage<GetOutageGraceRequest> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 34);
+
+/**
+ * The grace of the replica that answers.
+ *
+ * @generated from message tenantauth.v1.GetOutageGraceResponse
+ */
+export type GetOutageGraceResponse = Message<"tenantauth.v1.GetOutageGraceResponse"> & {
+  /**
+   * Of this replica, and no other.
+   *
+   * @generated from field: tenantauth.v1.OutageGrace grace = 1;
+   */
+  grace?: OutageGrace | undefined;
+};
+
+/**
+ * Describes the message tenantauth.v1.GetOutageGraceResponse.
+ * Use `create(GetOutageGraceResponseSchema)` to create a new message.
+ */
+export const GetOutageGraceResponseSchema: GenMessage<GetOutageGraceResponse> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 35);
+
+/**
+ * Another grace for the replica that answers.
+ *
+ * @generated from message tenantauth.v1.SetOutageGraceRequest
+ */
+export type SetOutageGraceRequest = Message<"tenantauth.v1.SetOutageGraceRequest"> & {
+  /**
+   * From 0 to 7 days: up to which age memory may answer while the database is away.
+   *
+   * @generated from field: google.protobuf.Duration grace = 1;
+   */
+  grace?: Duration | undefined;
+
+  /**
+   * For how long it holds: more than 0, and at most 7 days.
+   *
+   * @generated from field: google.protobuf.Duration expires_in = 2;
+   */
+  expiresIn?: Duration | undefined;
+
+  /**
+   * Why, for whoever asks later: 1 to 256 characters.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message tenantauth.v1.SetOutageGraceRequest.
+ * Use `create(SetOutageGraceRequestSchema)` to create a new message.
+ */
+export const SetOutageGraceRequestSchema: GenMessage<SetOutageGraceRequest> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 36);
+
+/**
+ * What holds now.
+ *
+ * @generated from message tenantauth.v1.SetOutageGraceResponse
+ */
+export type SetOutageGraceResponse = Message<"tenantauth.v1.SetOutageGraceResponse"> & {
+  /**
+   * Of this replica, and no other.
+   *
+   * @generated from field: tenantauth.v1.OutageGrace grace = 1;
+   */
+  grace?: OutageGrace | undefined;
+
+  /**
+   * Whether the audit log holds the change. If not, the service's log does, and the audit log will when the database is back, unless
+   * the process ends before.
+   *
+   * @generated from field: bool audited = 2;
+   */
+  audited: boolean;
+};
+
+/**
+ * Describes the message tenantauth.v1.SetOutageGraceResponse.
+ * Use `create(SetOutageGraceResponseSchema)` to create a new message.
+ */
+export const SetOutageGraceResponseSchema: GenMessage<SetOutageGraceResponse> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 37);
+
+/**
+ * The end of what was set.
+ *
+ * @generated from message tenantauth.v1.ResetOutageGraceRequest
+ */
+export type ResetOutageGraceRequest = Message<"tenantauth.v1.ResetOutageGraceRequest"> & {
+  /**
+   * Why, for whoever asks later: 1 to 256 characters.
+   *
+   * @generated from field: string reason = 1;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message tenantauth.v1.ResetOutageGraceRequest.
+ * Use `create(ResetOutageGraceRequestSchema)` to create a new message.
+ */
+export const ResetOutageGraceRequestSchema: GenMessage<ResetOutageGraceRequest> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 38);
+
+/**
+ * What holds now.
+ *
+ * @generated from message tenantauth.v1.ResetOutageGraceResponse
+ */
+export type ResetOutageGraceResponse = Message<"tenantauth.v1.ResetOutageGraceResponse"> & {
+  /**
+   * Of this replica, and no other.
+   *
+   * @generated from field: tenantauth.v1.OutageGrace grace = 1;
+   */
+  grace?: OutageGrace | undefined;
+
+  /**
+   * As in SetOutageGraceResponse.
+   *
+   * @generated from field: bool audited = 2;
+   */
+  audited: boolean;
+};
+
+/**
+ * Describes the message tenantauth.v1.ResetOutageGraceResponse.
+ * Use `create(ResetOutageGraceResponseSchema)` to create a new message.
+ */
+export const ResetOutageGraceResponseSchema: GenMessage<ResetOutageGraceResponse> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 39);
+
+/**
  * Whether a tenant's keys are honoured.
  *
  * @generated from enum tenantauth.v1.TenantStatus
@@ -999,6 +1419,47 @@ export enum TenantStatus {
  */
 export const TenantStatusSchema: GenEnum<TenantStatus> = /*@__PURE__*/
   enumDesc(file_tenantauth_v1_admin, 0);
+
+/**
+ * Why a replica does not believe its database.
+ *
+ * @generated from enum tenantauth.v1.DatabaseDoubt
+ */
+export enum DatabaseDoubt {
+  /**
+   * It believes it.
+   *
+   * @generated from enum value: DATABASE_DOUBT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * It is another database than the one that it knows.
+   *
+   * @generated from enum value: DATABASE_DOUBT_ANOTHER_DATABASE = 1;
+   */
+  ANOTHER_DATABASE = 1,
+
+  /**
+   * It has no schema.
+   *
+   * @generated from enum value: DATABASE_DOUBT_EMPTY = 2;
+   */
+  EMPTY = 2,
+
+  /**
+   * It lacks changes that it had: it was restored from a backup.
+   *
+   * @generated from enum value: DATABASE_DOUBT_ROLLED_BACK = 3;
+   */
+  ROLLED_BACK = 3,
+}
+
+/**
+ * Describes the enum tenantauth.v1.DatabaseDoubt.
+ */
+export const DatabaseDoubtSchema: GenEnum<DatabaseDoubt> = /*@__PURE__*/
+  enumDesc(file_tenantauth_v1_admin, 1);
 
 /**
  * Manages tenants and keys. Every change is written to the audit log in the same transaction.
@@ -1120,6 +1581,60 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof ListAuditEventsRequestSchema;
     output: typeof ListAuditEventsResponseSchema;
+  },
+  /**
+   * Says which database this replica knows, whether it believes what it reads, and which ends it holds that the database may
+   * lack. Asks no database.
+   *
+   * @generated from rpc tenantauth.v1.AdminService.GetDatabaseState
+   */
+  getDatabaseState: {
+    methodKind: "unary";
+    input: typeof GetDatabaseStateRequestSchema;
+    output: typeof GetDatabaseStateResponseSchema;
+  },
+  /**
+   * Accepts the database as it is, after a restore or a replacement: from then on every replica believes it, and holds the ends
+   * that it knows and that the database may lack. FAILED_PRECONDITION while this replica knows no database.
+   *
+   * @generated from rpc tenantauth.v1.AdminService.AcceptDatabase
+   */
+  acceptDatabase: {
+    methodKind: "unary";
+    input: typeof AcceptDatabaseRequestSchema;
+    output: typeof AcceptDatabaseResponseSchema;
+  },
+  /**
+   * Tells how long the replica that answers, and no other, goes by memory while the database is away.
+   *
+   * @generated from rpc tenantauth.v1.AdminService.GetOutageGrace
+   */
+  getOutageGrace: {
+    methodKind: "unary";
+    input: typeof GetOutageGraceRequestSchema;
+    output: typeof GetOutageGraceResponseSchema;
+  },
+  /**
+   * Sets how long the replica that answers, and no other, goes by memory while the database is away, for a limited time. It holds at
+   * once, works without the database, loses nothing in memory, and ends with the process at the latest. The entry of the audit log
+   * is written when the database is back, if it is away; until then it is in the service's log.
+   *
+   * @generated from rpc tenantauth.v1.AdminService.SetOutageGrace
+   */
+  setOutageGrace: {
+    methodKind: "unary";
+    input: typeof SetOutageGraceRequestSchema;
+    output: typeof SetOutageGraceResponseSchema;
+  },
+  /**
+   * Takes back what SetOutageGrace has set on the replica that answers: what is configured holds again. Idempotent.
+   *
+   * @generated from rpc tenantauth.v1.AdminService.ResetOutageGrace
+   */
+  resetOutageGrace: {
+    methodKind: "unary";
+    input: typeof ResetOutageGraceRequestSchema;
+    output: typeof ResetOutageGraceResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_tenantauth_v1_admin, 0);

@@ -1,0 +1,68 @@
+//! The grace of one replica.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tenant_auth_client::proto;
+
+use super::{filled, moment, or_empty};
+use crate::{
+    failure::Failure,
+    output::{self, View},
+    time::{Moment, coarse},
+};
+
+#[derive(Debug, Serialize)]
+pub(crate) struct GraceView {
+    endpoint: String,
+    grace_seconds: u64,
+    configured_seconds: u64,
+    expires_at: Option<Moment>,
+    reason: Option<String>,
+    /// Only after a change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audited: Option<bool>,
+}
+
+impl GraceView {
+    pub(crate) fn new(
+        endpoint: &str,
+        grace: proto::OutageGrace,
+        audited: Option<bool>,
+    ) -> Result<Self, Failure> {
+        let seconds = |time: Option<prost_types::Duration>| {
+            let time = time.unwrap_or_default().try_into().map(|time: Duration| time.as_secs());
+            time.map_err(|_| Failure::Unexpected("the reply holds a time that cannot be shown".to_owned()))
+        };
+        Ok(Self {
+            endpoint: endpoint.to_owned(),
+            grace_seconds: seconds(grace.grace)?,
+            configured_seconds: seconds(grace.configured)?,
+            expires_at: moment(grace.expires_at)?,
+            reason: filled(grace.reason),
+            audited,
+        })
+    }
+}
+
+impl View for GraceView {
+    fn text(&self) -> String {
+        let length = |seconds| coarse(Duration::from_secs(seconds));
+        let audited = self.audited.map(|audited| match audited {
+            true => "yes",
+            false => "not yet: in the service's log, and in the audit log when the database is back",
+        });
+        output::details(&[
+            ("endpoint", self.endpoint.clone()),
+            ("grace", length(self.grace_seconds)),
+            ("configured", length(self.configured_seconds)),
+            ("until", self.expires_at.map_or_else(String::new, |at| at.with_distance(Moment::now()))),
+            ("reason", or_empty(self.reason.as_ref())),
+            ("audited", or_empty(audited)),
+        ])
+    }
+
+    fn note(&self) -> Option<&'static str> {
+        Some("this replica alone: others are named by --endpoint, one after the other")
+    }
+}

@@ -1,0 +1,182 @@
+//! What becomes of open streams when the callers file changes.
+
+use std::time::Duration;
+
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use tenant_auth_proto::v1::{
+    self, stream_validate_keys_response::Result as Outcome,
+    validation_service_client::ValidationServiceClient, watch_service_client::WatchServiceClient,
+};
+use tenant_auth_svc::{
+    domain::{access::Role, clock::SystemClock},
+    layer::recheck::STREAMS,
+};
+use tenant_auth_testkit::Fault;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use super::{CallersFile, reason};
+use crate::{
+    cache::patient,
+    harness::{Database, Service, strange_key},
+    stream::ask,
+    wire::with_token,
+};
+
+/// How long what has to happen may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+async fn next<T>(stream: &mut Streaming<T>) -> Result<Option<T>, Status> {
+    tokio::time::timeout(TIMEOUT, stream.message()).await.expect("in time")
+}
+
+/// The next thing on a stream has to be its end, for a reason.
+#[track_caller]
+fn assert_ended<T: std::fmt::Debug>(next: Result<Option<T>, Status>, code: Code, because: &str) {
+    let status = next.expect_err("nothing more is answered");
+    assert_eq!((status.code(), &*reason(&status)), (code, because), "{status:?}");
+}
+
+/// An open `StreamValidateKeys`.
+struct Asking {
+    questions: mpsc::Sender<v1::StreamValidateKeysRequest>,
+    answers: Streaming<v1::StreamValidateKeysResponse>,
+}
+
+impl Asking {
+    async fn open(service: &Service, token: &str) -> Self {
+        let (questions, asked) = mpsc::channel(8);
+        let request = with_token(token, ReceiverStream::new(asked));
+        let mut client = ValidationServiceClient::new(service.channel.clone());
+        let answers = client.stream_validate_keys(request).await.unwrap().into_inner();
+        Self { questions, answers }
+    }
+
+    /// Asks about a key that cannot be one, which needs nobody else to be answered.
+    async fn ask(&mut self) -> Result<Option<v1::StreamValidateKeysResponse>, Status> {
+        // Refused when the stream has ended, which the answer tells.
+        let _ = self.questions.send(ask(1, "!")).await;
+        next(&mut self.answers).await
+    }
+
+    async fn answers(&mut self) {
+        let answer = self.ask().await.unwrap().unwrap();
+        assert!(matches!(answer.result, Some(Outcome::Response(_))), "{answer:?}");
+    }
+}
+
+async fn watch(service: &Service, token: &str) -> Streaming<v1::WatchResponse> {
+    let request = with_token(token, v1::WatchRequest::default());
+    let mut client = WatchServiceClient::new(service.channel.clone());
+    let mut watching = client.watch(request).await.unwrap().into_inner();
+    next(&mut watching).await.unwrap().unwrap();
+    watching
+}
+
+/// Skips what was on its way before the callers changed: once they have, nothing is added to it.
+async fn end_of(watching: &mut Streaming<v1::WatchResponse>) -> Status {
+    loop {
+        match next(watching).await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it must say why"),
+            Err(status) => return status,
+        }
+    }
+}
+
+#[tokio::test]
+async fn streams_of_a_caller_that_is_removed_end_at_once_and_the_others_go_on() {
+    let file = CallersFile::new(&[("api", Role::Validator, &["a"]), ("mcp", Role::Validator, &["m"])]);
+    let database = Database::embedded();
+    let settings = file.settings(&database).with_flag("TENANT_AUTH_FEED_INTERVAL", Some("10ms".to_owned()));
+    let service = Service::start_with(settings, SystemClock::shared()).await;
+    let (mut idle, mut busy) = (Asking::open(&service, "a").await, Asking::open(&service, "a").await);
+    busy.answers().await;
+    let mut watching = watch(&service, "a").await;
+    let (mut other, mut other_watching) = (Asking::open(&service, "m").await, watch(&service, "m").await);
+    let health = with_token("a", HealthCheckRequest::default());
+    let mut health = HealthClient::new(service.channel.clone()).watch(health).await.unwrap().into_inner();
+    next(&mut health).await.unwrap().unwrap();
+
+    file.write(&[("mcp", Role::Validator, &["m"])]);
+    service.running.reloader()();
+    assert_ended(next(&mut idle.answers).await, Code::Unauthenticated, "UNKNOWN_CALLER");
+    assert_ended(busy.ask().await, Code::Unauthenticated, "UNKNOWN_CALLER");
+    let ended = end_of(&mut watching).await;
+    assert_eq!((ended.code(), &*reason(&ended)), (Code::Unauthenticated, "UNKNOWN_CALLER"));
+    other.answers().await;
+    next(&mut other_watching).await.unwrap().unwrap();
+    // Anyone may watch the health, removed or not: it ends with the service, which waits for the other streams.
+    drop((other, other_watching));
+    service.running.stop().await;
+    while next(&mut health).await.unwrap().is_some() {}
+}
+
+#[tokio::test]
+async fn a_stream_whose_caller_loses_the_role_is_denied_and_one_whose_token_is_replaced_is_unknown() {
+    let file = CallersFile::new(&[("api", Role::Validator, &["old", "new"])]);
+    let service = file.service(&Database::embedded()).await;
+    let (mut old, mut new) = (Asking::open(&service, "old").await, Asking::open(&service, "new").await);
+
+    file.write(&[("api", Role::Validator, &["new"])]);
+    service.running.reloader()();
+    assert_ended(old.ask().await, Code::Unauthenticated, "UNKNOWN_CALLER");
+    new.answers().await;
+
+    file.write(&[("api", Role::Meter, &["new"])]);
+    service.running.reloader()();
+    assert_ended(next(&mut new.answers).await, Code::PermissionDenied, "ROLE_MISSING");
+}
+
+#[tokio::test]
+async fn a_question_under_way_is_not_answered_after_its_caller_was_removed() {
+    let file = CallersFile::new(&[("api", Role::Validator, &["a"]), ("mcp", Role::Validator, &["m"])]);
+    let database = Database::test_server().await;
+    let path = Some(file.path().display().to_string());
+    let settings = patient(&database).with_flag("TENANT_AUTH_CALLERS_FILE", path);
+    let service = Service::start_with(settings, SystemClock::shared()).await;
+    let mut asking = Asking::open(&service, "a").await;
+    database.server().faults().set(Fault::Hang);
+    asking.questions.send(ask(1, &strange_key())).await.unwrap();
+    database.server().wait_for(|counters| counters.open_requests == 1).await;
+
+    file.write(&[("mcp", Role::Validator, &["m"])]);
+    service.running.reloader()();
+    assert_ended(next(&mut asking.answers).await, Code::Unauthenticated, "UNKNOWN_CALLER");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_used_ends_no_stream() {
+    let file = CallersFile::new(&[("api", Role::Validator, &["a"])]);
+    let service = file.service(&Database::embedded()).await;
+    let mut asking = Asking::open(&service, "a").await;
+    std::fs::write(file.path(), "[[caller]]").unwrap();
+    service.running.reloader()();
+    asking.answers().await;
+}
+
+#[test]
+fn every_rpc_whose_answer_is_a_stream_is_judged_again() {
+    let sets = [
+        tenant_auth_proto::FILE_DESCRIPTOR_SET,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    ];
+    let mut streams = Vec::new();
+    for file in sets.iter().flat_map(|set| FileDescriptorSet::decode(*set).unwrap().file) {
+        for service in &file.service {
+            let of_streams = service.method.iter().filter(|method| method.server_streaming());
+            streams.extend(
+                of_streams.map(|method| format!("/{}.{}/{}", file.package(), service.name(), method.name())),
+            );
+        }
+    }
+    streams.sort_unstable();
+    let mut listed = STREAMS.to_vec();
+    listed.sort_unstable();
+    assert_eq!(streams, listed, "what is served, and STREAMS in layer/recheck.rs");
+}

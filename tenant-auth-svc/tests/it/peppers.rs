@@ -1,0 +1,209 @@
+//! Peppers that come and go while replicas run: what one of them issues, the others must find, or say that they cannot know.
+
+use std::collections::BTreeMap;
+
+use tempfile::TempDir;
+use tenant_auth_proto::v1::{self, Verdict, batch_validate_keys_result::Result as Outcome};
+use tenant_auth_svc::{app::StartError, config::Settings, domain::clock::SystemClock, store::migrate};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::harness::{Database, Service, http, strange_key};
+
+const OLD: &str = "old oooooooooooooooooooooooooooooooo";
+const NEW: &str = "new nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn";
+
+/// A replica with a pepper file of its own.
+struct Replica {
+    service: Service,
+    _folder: TempDir,
+}
+
+fn settings(database: &Database, folder: &TempDir, lines: &str) -> Settings {
+    let path = folder.path().join("peppers");
+    std::fs::write(&path, lines).unwrap();
+    database.settings().with_flag("TENANT_AUTH_PEPPER_FILE", Some(path.display().to_string()))
+}
+
+impl Replica {
+    async fn start(database: &Database, lines: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(database, &folder, lines);
+        Self { service: Service::start_with(settings, SystemClock::shared()).await, _folder: folder }
+    }
+
+    async fn readyz(&self) -> String {
+        let ops = self.service.running.ops_address().unwrap();
+        let told = http(ops, "GET /readyz?verbose").await.unwrap().body;
+        told.lines().find(|line| line.starts_with("peppers ")).unwrap().to_owned()
+    }
+
+    async fn metric(&self) -> String {
+        let told = http(self.service.running.ops_address().unwrap(), "GET /metrics").await.unwrap().body;
+        told.lines().find(|line| line.starts_with("tenant_auth_pepper_missing ")).unwrap().to_owned()
+    }
+}
+
+fn reason(status: &Status) -> String {
+    status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
+}
+
+#[track_caller]
+fn assert_cannot_know(answer: Result<v1::ValidateKeyResponse, Status>) {
+    let status = answer.expect_err("it may be stored under what this replica lacks");
+    assert_eq!((status.code(), &*reason(&status)), (Code::Unavailable, "DATABASE_PEPPER_MISSING"));
+    assert!(status.get_error_details().retry_info().is_some());
+}
+
+/// Every file of the documented rotation, one replica after the other; in between each of both issues, and each is asked about
+/// everything that either has ever issued.
+#[tokio::test]
+async fn a_rotation_step_by_step_makes_no_live_key_unknown_on_any_replica() {
+    let database = Database::test_server().await;
+    let steps = [
+        format!("issue {OLD}\n"),
+        format!("issue {OLD}\naccept {NEW}\n"),
+        format!("accept {OLD}\nissue {NEW}\n"),
+        format!("issue {NEW}\n"),
+    ];
+    let mut one = Replica::start(&database, &steps[0]).await;
+    let mut two = Replica::start(&database, &steps[0]).await;
+    let tenant = one.service.tenant("Acme").await;
+    let mut keys = BTreeMap::new();
+    for (number, step) in steps.iter().enumerate() {
+        if number == steps.len() - 1 {
+            // The old pepper may go: what is left under it has expired or was revoked.
+            database.server().execute("UPDATE api_keys SET expires_at = 1 WHERE pepper_id = 'old'").unwrap();
+            let some = "UPDATE api_keys SET revoked_at = 1, expires_at = NULL \
+                        WHERE id = (SELECT max(id) FROM api_keys WHERE pepper_id = 'old')";
+            database.server().execute(some).unwrap();
+            keys.retain(|_, pepper| pepper != "\"old\"");
+            assert!(!keys.is_empty());
+        }
+        for first in [true, false] {
+            let replica = if first { &mut one } else { &mut two };
+            *replica = Replica::start(&database, step).await;
+            for issuer in [&one, &two] {
+                let (key, id) = issuer.service.key(&tenant, &[]).await;
+                let pepper = format!("SELECT pepper_id FROM api_keys WHERE id = '{id}'");
+                keys.insert(key, database.server().query(&pepper).unwrap()[0][0]["value"].to_string());
+            }
+            for key in keys.keys() {
+                for replica in [&one, &two] {
+                    let verdict = replica.service.validate(key).await.unwrap().verdict();
+                    assert_eq!(verdict, Verdict::Valid, "step {number}, first of both: {first}");
+                }
+            }
+        }
+    }
+    assert_eq!(one.service.validate(&strange_key()).await.unwrap().verdict(), Verdict::Unknown);
+}
+
+#[tokio::test]
+async fn a_replica_that_lacks_a_pepper_never_says_unknown() {
+    let database = Database::test_server().await;
+    let (behind, ahead) = (
+        Replica::start(&database, &format!("issue {OLD}")).await,
+        Replica::start(&database, &format!("accept {OLD}\nissue {NEW}")).await,
+    );
+    let tenant = ahead.service.tenant("Acme").await;
+    let (found, _) = behind.service.key(&tenant, &[]).await;
+    assert_eq!(behind.service.validate(&strange_key()).await.unwrap().verdict(), Verdict::Unknown);
+    assert_eq!(behind.readyz().await, "peppers   none is missing");
+
+    let (hidden, hidden_id) = ahead.service.key(&tenant, &[]).await;
+    assert_cannot_know(behind.service.validate(&hidden).await);
+    assert_cannot_know(behind.service.validate(&strange_key()).await);
+    assert_eq!(behind.service.validate(&found).await.unwrap().verdict(), Verdict::Valid);
+    assert_eq!(behind.service.validate("!").await.unwrap().verdict(), Verdict::Malformed);
+    let told = behind.readyz().await;
+    assert!(told.contains("new is missing here") && told.contains("UNAVAILABLE"), "{told}");
+    assert_eq!(behind.metric().await, "tenant_auth_pepper_missing 1");
+    assert_eq!(ahead.metric().await, "tenant_auth_pepper_missing 0");
+
+    // Each key of a batch by itself.
+    let request = |key: &str| v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() };
+    let batch = v1::BatchValidateKeysRequest { requests: vec![request(&found), request(&hidden)] };
+    let results = behind.service.validation().batch_validate_keys(batch).await.unwrap().into_inner().results;
+    assert!(
+        matches!(&results[0].result, Some(Outcome::Response(answer)) if answer.verdict() == Verdict::Valid)
+    );
+    assert!(
+        matches!(&results[1].result, Some(Outcome::Error(error)) if error.code == i32::from(Code::Unavailable))
+    );
+
+    // Nothing lives there any more.
+    ahead.service.revoke(&hidden_id).await;
+    assert_eq!(behind.service.validate(&strange_key()).await.unwrap().verdict(), Verdict::Unknown);
+    assert_eq!(behind.readyz().await, "peppers   none is missing");
+}
+
+#[tokio::test]
+async fn a_replica_without_any_pepper_does_not_say_unknown_either() {
+    let database = Database::test_server().await;
+    let plain = Service::start(&database).await;
+    let peppered = Replica::start(&database, &format!("issue {NEW}")).await;
+    let (hidden, _) = peppered.service.key(&plain.tenant("Acme").await, &[]).await;
+    assert_cannot_know(plain.validate(&hidden).await);
+}
+
+#[tokio::test]
+async fn a_start_without_a_pepper_in_use_names_the_file_and_the_line_that_it_lacks() {
+    let database = Database::test_server().await;
+    let first = Replica::start(&database, &format!("issue {OLD}")).await;
+    let (_, id) = first.service.key(&first.service.tenant("Acme").await, &[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = || settings(&database, &folder, &format!("issue {NEW}"));
+    let mut service = Service::start_unready(settings(), SystemClock::shared()).await;
+    let Err(StartError::Schema(refused)) = service.running.ready().await else { panic!("it must not start") };
+    let told = refused.to_string();
+    let path = folder.path().join("peppers").display().to_string();
+    assert!(told.contains("`accept old <secret>`") && told.contains(&path), "{told}");
+
+    // An end in the past by the database's clock is an end, whatever this service's clock says.
+    let expire = format!("UPDATE api_keys SET expires_at = 1 WHERE id = '{id}'");
+    database.server().execute(&expire).unwrap();
+    Service::start_with(settings(), SystemClock::shared()).await;
+}
+
+/// It would find none of the keys that the others issue under this id, and they none of its own.
+#[tokio::test]
+async fn a_start_with_another_secret_under_the_same_id_is_refused() {
+    let database = Database::test_server().await;
+    Replica::start(&database, &format!("issue {OLD}")).await;
+    Replica::start(&database, &format!("issue {OLD}\naccept {NEW}")).await;
+    let (folder, other) = (tempfile::tempdir().unwrap(), "p".repeat(32));
+    for lines in [format!("issue old {other}"), format!("issue none\naccept new {other}")] {
+        let settings = settings(&database, &folder, &lines);
+        let mut service = Service::start_unready(settings, SystemClock::shared()).await;
+        let Err(StartError::Schema(refused)) = service.running.ready().await else { panic!("{lines}") };
+        let told = refused.to_string();
+        let path = folder.path().join("peppers").display().to_string();
+        assert!(told.contains("is not the one") && told.contains(&path) && !told.contains(&other), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_may_only_read_is_enough_to_start_with_a_new_pepper() {
+    let database = Database::test_server().await;
+    Service::start(&database).await;
+    std::fs::write(database.token_file(), "reader").unwrap();
+    let replica = Replica::start(&database, &format!("issue none\naccept {NEW}")).await;
+    assert_eq!(replica.service.validate(&strange_key()).await.unwrap().verdict(), Verdict::Unknown);
+}
+
+/// Thousands of keys that expired under a pepper which is gone must not be read at each look-up.
+#[tokio::test]
+async fn what_has_expired_under_a_missing_pepper_costs_no_reading() {
+    let database = Database::test_server().await;
+    migrate::migrate(&database.hop(), &SystemClock::shared()).await.unwrap();
+    let server = database.server();
+    let plan = server
+        .query(
+            "EXPLAIN QUERY PLAN SELECT 1 FROM api_keys AS live WHERE live.pepper_id = 'x' \
+             AND live.revoked_at IS NULL AND live.expires_at > 5",
+        )
+        .unwrap();
+    let plan = format!("{plan:?}");
+    assert!(plan.contains("api_keys_by_pepper (pepper_id=? AND expires_at>?)"), "{plan}");
+}

@@ -1,0 +1,76 @@
+//! What can happen to a server's data as a whole.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+};
+
+use futures::executor::block_on;
+
+use crate::{server::HranaServer, streams::connect};
+
+/// A database as it was at a moment.
+#[derive(Debug)]
+pub struct Backup(PathBuf);
+
+impl HranaServer {
+    /// Takes a backup.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn backup(&self) -> Result<Backup, String> {
+        let path = self.new_file();
+        vacuum_into(&self.shared.streams.database(), &path)?;
+        Ok(Backup(path))
+    }
+
+    /// Goes on with the data of a backup, as after a restore: what was changed since is gone.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub async fn restore(&self, backup: &Backup) -> io::Result<()> {
+        let path = self.new_file();
+        std::fs::copy(&backup.0, &path)?;
+        self.shared.streams.replace(open(&path).await?);
+        Ok(())
+    }
+
+    /// Goes on with nothing, as after the wrong command.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub async fn wipe(&self) -> io::Result<()> {
+        self.shared.streams.replace(open(&self.new_file()).await?);
+        Ok(())
+    }
+
+    /// Reads what its primary holds now, where this is a [copy](Builder::copy_of).
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub async fn catch_up(&self) -> Result<(), String> {
+        let Some(primary) = &self.shared.primary else { return Ok(()) };
+        let path = self.new_file();
+        vacuum_into(&primary.streams.database(), &path)?;
+        self.shared.streams.replace(open(&path).await.map_err(|error| error.to_string())?);
+        Ok(())
+    }
+
+    fn new_file(&self) -> PathBuf {
+        self.folder.path().join(format!("data-{}.db", self.files.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+pub(crate) async fn open(path: &Path) -> io::Result<Arc<libsql::Database>> {
+    let database = libsql::Builder::new_local(path).build().await.map_err(io::Error::other)?;
+    let setup = connect(&database).map_err(io::Error::other)?;
+    drop(setup.query("PRAGMA journal_mode = WAL", ()).await.map_err(io::Error::other)?);
+    Ok(Arc::new(database))
+}
+
+pub(crate) fn vacuum_into(database: &libsql::Database, path: &Path) -> Result<(), String> {
+    let connection = connect(database).map_err(|error| error.to_string())?;
+    let vacuum = format!("VACUUM INTO '{}'", path.display());
+    block_on(connection.execute(&vacuum, ())).map(drop).map_err(|error| error.to_string())
+}
