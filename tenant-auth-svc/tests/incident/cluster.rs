@@ -25,9 +25,12 @@ use tenant_auth_svc::{
 };
 use tenant_auth_testkit::HranaServer;
 
-use super::report::Told;
+use super::{report::Told, traffic::Traffic};
 
 pub(crate) const REPLICAS: usize = 3;
+pub(crate) const TENANT: &str = "acme";
+/// The replica that reads from a copy of the database, where there is one.
+pub(crate) const BEHIND_A_COPY: usize = 2;
 const CALLERS: usize = 5;
 /// How many keys a caller asks each replica about, in each step.
 const ASKS: usize = 20;
@@ -64,6 +67,11 @@ pub(crate) struct Cluster {
     /// How long the replicas wait for a first answer, and for any.
     timeouts: (&'static str, &'static str),
     token: TempDir,
+    /// What the last replica reads from.
+    pub(crate) copy: Option<HranaServer>,
+    /// Whether all that has happened is in the copy.
+    copy_is_current: bool,
+    pub(crate) traffic: Traffic,
 }
 
 /// Where nothing hangs, nobody waits: a busy machine must not make a good database look slow.
@@ -74,6 +82,11 @@ pub(crate) const IMPATIENT: (&str, &str) = ("150ms", "400ms");
 impl Cluster {
     /// Starts everything, and brings the keys into the database and into every memory.
     pub(crate) async fn start(timeouts: (&'static str, &'static str)) -> Self {
+        Self::start_with(timeouts, false).await
+    }
+
+    /// … the last replica behind a copy of the database, or not.
+    pub(crate) async fn start_with(timeouts: (&'static str, &'static str), with_copy: bool) -> Self {
         let database = HranaServer::builder().token("secret").start().await.unwrap();
         let token = tempfile::tempdir().unwrap();
         std::fs::write(token.path().join("token"), "secret").unwrap();
@@ -82,9 +95,22 @@ impl Cluster {
             let clock = Arc::clone(&clock);
             move || clock.now().0
         });
-        let mut cluster =
-            Self { database, clock, replicas: Vec::new(), keys: Vec::new(), next: 0, timeouts, token };
-        for _ in 0..REPLICAS {
+        let mut cluster = Self {
+            database,
+            clock,
+            replicas: Vec::new(),
+            keys: Vec::new(),
+            next: 0,
+            timeouts,
+            token,
+            copy: None,
+            copy_is_current: true,
+            traffic: Traffic::default(),
+        };
+        for replica in 0..REPLICAS {
+            if with_copy && replica == BEHIND_A_COPY {
+                cluster.make_copy().await;
+            }
             let mut running = cluster.run().await;
             running.ready().await.unwrap();
             running.read_ahead().await;
@@ -94,18 +120,35 @@ impl Cluster {
         cluster
     }
 
+    async fn make_copy(&mut self) {
+        let copy = HranaServer::builder().token("secret").copy_of(&self.database).start().await.unwrap();
+        let clock = Arc::clone(&self.clock);
+        copy.set_clock(move || clock.now().0);
+        self.copy = Some(copy);
+    }
+
+    /// Brings the copy, if there is one, up to what the database holds.
+    pub(crate) async fn catch_up(&mut self) {
+        if let Some(copy) = &self.copy {
+            copy.catch_up().await.unwrap();
+        }
+        self.copy_is_current = true;
+    }
+
     /// A new replica, which may not be ready yet.
     pub(crate) async fn run(&self) -> Running {
-        let file = self.token.path().join("token").display().to_string();
+        let file = self.token_file();
         let settings = Settings::default()
             .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
             .with_flag("TENANT_AUTH_OPS_LISTEN", Some("off".to_owned()))
-            .with_flag("TENANT_AUTH_DATABASE_URL", Some(self.database.url()))
+            .with_flag("TENANT_AUTH_DATABASE_URL", Some(self.copy.as_ref().unwrap_or(&self.database).url()))
             .with_flag("TENANT_AUTH_DATABASE_TOKEN_FILE", Some(file))
             .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some(self.timeouts.0.to_owned()))
             .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some(self.timeouts.1.to_owned()))
             .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
-            .with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some("off".to_owned()))
+            .with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some("1s".to_owned()))
+            // Of the wait for a change without an answer, which is real, too.
+            .with_flag("TENANT_AUTH_DATABASE_WRITE_TIMEOUT", Some(self.timeouts.1.to_owned()))
             // Read by the steps of the simulation.
             .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("off".to_owned()));
         let config = ServiceConfig::read(settings).unwrap().0;
@@ -113,7 +156,7 @@ impl Cluster {
     }
 
     async fn warm_up(&mut self) {
-        let tenant_id = TenantId::parse("acme").unwrap();
+        let tenant_id = TenantId::parse(TENANT).unwrap();
         let (name, plan) = (TenantName::parse("Acme").unwrap(), Plan::parse("pro").unwrap());
         let admin = self.replicas[0].admin();
         admin.create_tenant(Some(tenant_id.clone()), name, plan, actor(), deadline()).await.unwrap();
@@ -149,12 +192,22 @@ impl Cluster {
         self.fill_and_hear().await;
     }
 
-    /// Revokes a key on the first replica, which is the only one to know at once.
+    /// Revokes a key on the first replica.
     pub(crate) async fn revoke(&mut self, number: usize) {
+        self.revoke_at(0, number).await;
+    }
+
+    /// Revokes a key on a replica, which is the only one to know at once.
+    pub(crate) async fn revoke_at(&mut self, replica: usize, number: usize) {
         let (id, reason) = (self.keys[number].id.clone(), Reason::parse("test").unwrap());
-        self.replicas[0].admin().revoke_key(id, reason, actor(), deadline()).await.unwrap();
+        self.replicas[replica].admin().revoke_key(id, reason, actor(), deadline()).await.unwrap();
         self.keys[number].is_revoked = true;
-        self.keys[number].unheard = [false, true, true];
+        self.keys[number].unheard = std::array::from_fn(|other| other != replica);
+        self.copy_is_current = self.copy.is_none();
+    }
+
+    pub(crate) fn token_file(&self) -> String {
+        self.token.path().join("token").display().to_string()
     }
 
     /// Revokes a key by another hand, on a way that is not broken.
@@ -163,10 +216,12 @@ impl Cluster {
         assert_eq!(self.database.execute(&revoke), Ok(1));
         self.keys[number].is_revoked = true;
         self.keys[number].unheard = [true; REPLICAS];
+        self.copy_is_current = self.copy.is_none();
     }
 
     /// Makes every replica hear the feed and know every key, whatever a busy machine does to the short timeouts.
     async fn fill_and_hear(&mut self) {
+        self.catch_up().await;
         for replica in 0..REPLICAS {
             let deadline = deadline();
             while !self.hear(replica).await {
@@ -189,9 +244,16 @@ impl Cluster {
     pub(crate) async fn hear(&mut self, replica: usize) -> bool {
         let heard = self.replicas[replica].feed().poll().await.is_ok();
         if heard {
-            self.keys.iter_mut().for_each(|key| key.unheard[replica] = false);
+            self.has_heard(replica);
         }
         heard
+    }
+
+    /// It has read everything that is in what it reads from.
+    fn has_heard(&mut self, replica: usize) {
+        if replica != BEHIND_A_COPY || self.copy_is_current {
+            self.keys.iter_mut().for_each(|key| key.unheard[replica] = false);
+        }
     }
 
     pub(crate) fn requests(&self) -> u64 {
@@ -213,10 +275,15 @@ impl Cluster {
     /// Lets time pass: every replica reads its feed, every caller asks every replica about some keys.
     pub(crate) async fn step(&mut self, time: Duration, told: &mut Told) {
         self.clock.advance(time);
+        self.traffic.send(self);
+        for replica in &self.replicas {
+            // Where it fails, nobody can tell whether a copy moves.
+            let _ = replica.beat_if_due().await;
+        }
         let readings = join_all(self.replicas.iter().map(|replica| replica.feed().poll())).await;
         for (replica, reading) in readings.into_iter().enumerate() {
             if reading.is_ok() {
-                self.keys.iter_mut().for_each(|key| key.unheard[replica] = false);
+                self.has_heard(replica);
             }
         }
         let numbers: Vec<usize> = (0..CALLERS)

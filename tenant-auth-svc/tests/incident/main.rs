@@ -7,8 +7,10 @@
 
 mod cluster;
 mod outages;
+mod partial;
 mod readings;
 mod report;
+mod traffic;
 
 use std::{
     sync::{
@@ -23,6 +25,7 @@ use tenant_auth_testkit::Fault;
 
 use self::{
     outages::{OUTAGE, Outage, replay},
+    partial::{FULL, Partial},
     report::{Report, print_head},
 };
 
@@ -50,6 +53,17 @@ fn two_hours_without_a_database() {
         ("beyond the grace", Outage::BeyondTheGrace, MOST),
         ("revocations", Outage::Revocations, MOST),
         ("clock jumps", Outage::ClockJumps, MOST),
+        ("writes blocked", Outage::Partial(Partial::Writes(Fault::blocked())), MOST),
+        ("writes forbidden", Outage::Partial(Partial::Writes(Fault::forbidden())), MOST),
+        ("disk full", Outage::Partial(Partial::Writes(FULL)), MOST),
+        ("write lock stuck", Outage::Partial(Partial::LockStuck), MOST),
+        ("listings locked", Outage::Partial(Partial::Listings(Fault::locked())), MOST),
+        ("reads refused", Outage::Partial(Partial::Reads(Fault::service_unavailable())), MOST),
+        ("copy lags", Outage::Partial(Partial::CopyLags), MOST),
+        ("copy stands still", Outage::Partial(Partial::CopyStandsStill), MOST),
+        ("emptied", Outage::Partial(Partial::Emptied), MOST),
+        ("replaced", Outage::Partial(Partial::Replaced), MOST),
+        ("rolled back", Outage::Partial(Partial::RolledBack), MOST),
     ];
     let next = AtomicUsize::new(0);
     let reports: Mutex<Vec<Option<Report>>> = Mutex::new((0..outages.len()).map(|_| None).collect());

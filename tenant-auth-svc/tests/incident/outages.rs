@@ -11,6 +11,7 @@ use tonic_health::pb::{
 
 use super::{
     cluster::{Cluster, ENDING, GROUP, IMPATIENT, KEYS, LIFETIME, PATIENCE, PATIENT},
+    partial::{self, Partial},
     report::{Report, Told},
 };
 
@@ -22,8 +23,8 @@ const FLAPPING: Duration = Duration::from_secs(2 * 60);
 const GRACE: Duration = Duration::from_secs(4 * 60 * 60);
 /// The feed and the callers move once in this time: as in life at the start and after the repair, and rarely in
 /// between, when nothing changes from one step to the next.
-const STEP: Duration = Duration::from_millis(250);
-const START: Duration = Duration::from_secs(15);
+pub(crate) const STEP: Duration = Duration::from_millis(250);
+pub(crate) const START: Duration = Duration::from_secs(15);
 const STRIDE: Duration = Duration::from_secs(120);
 /// What is neither at the start nor long.
 const SHORT: Duration = Duration::from_secs(10);
@@ -45,15 +46,18 @@ pub(crate) enum Outage {
     Revocations,
     /// The wall clock jumps.
     ClockJumps,
+    /// Something is broken, and something is not.
+    Partial(Partial),
 }
 
 /// Lets it happen.
 pub(crate) async fn replay(outage: &Outage) -> Report {
     let timeouts = match outage {
-        Outage::Constant(Fault::Hang | Fault::Latency(_)) => IMPATIENT,
+        Outage::Constant(Fault::Hang | Fault::Latency(_)) | Outage::Partial(Partial::LockStuck) => IMPATIENT,
         _ => PATIENT,
     };
-    let mut cluster = Cluster::start(timeouts).await;
+    let with_copy = matches!(outage, Outage::Partial(Partial::CopyLags | Partial::CopyStandsStill));
+    let mut cluster = Cluster::start_with(timeouts, with_copy).await;
     let before = cluster.requests();
     let mut report = Report { outage: OUTAGE, ..Report::default() };
     match outage {
@@ -73,6 +77,7 @@ pub(crate) async fn replay(outage: &Outage) -> Report {
         Outage::BeyondTheGrace => outlast_the_grace(&mut cluster, &mut report).await,
         Outage::Revocations => revoke(&mut cluster, &mut report).await,
         Outage::ClockJumps => jump(&mut cluster, &mut report).await,
+        Outage::Partial(partial) => partial::replay(partial, &mut cluster, &mut report).await,
     }
     report.requests = cluster.requests() - before;
 
@@ -83,6 +88,10 @@ pub(crate) async fn replay(outage: &Outage) -> Report {
         cluster.ask(&numbers(4), &mut report.told).await;
     }
     recover(&mut cluster, &mut report).await;
+    let lost_some = matches!(outage, Outage::Partial(Partial::RolledBack));
+    if !lost_some {
+        cluster.traffic.check(&cluster).await;
+    }
     match outage {
         Outage::AwayAtTheStart => are_ready(&mut cluster).await,
         Outage::Revocations => {
@@ -119,7 +128,7 @@ async fn recover(cluster: &mut Cluster, report: &mut Report) {
 }
 
 /// Lets it last.
-async fn last(cluster: &mut Cluster, time: Duration, told: &mut Told) {
+pub(crate) async fn last(cluster: &mut Cluster, time: Duration, told: &mut Told) {
     let mut elapsed = Duration::ZERO;
     while elapsed < time {
         let step = if elapsed < START { STEP } else { STRIDE };
@@ -215,7 +224,7 @@ fn revoke_some(cluster: &mut Cluster, group: usize) {
 }
 
 /// Every key that is the one at `place` in its group.
-fn numbers(place: usize) -> Vec<usize> {
+pub(crate) fn numbers(place: usize) -> Vec<usize> {
     (place..KEYS).step_by(GROUP).collect()
 }
 

@@ -12,8 +12,11 @@ const KEPT_FOR: Duration = Duration::from_secs(60);
 /// The most that is kept.
 const MAX_KEPT: u64 = 100_000;
 
-/// By id: where the log ended with the write, and what was there then, if that was read along.
-pub(super) struct Written<I, R>(Cache<I, Arc<(Revision, Option<Loaded<R>>)>>);
+/// Where the log ended with a write, and what was there then, if that was read along.
+type Write<R> = (Revision, Option<Loaded<R>>);
+
+/// Writes by id.
+pub(super) struct Written<I, R>(Cache<I, Arc<Write<R>>>);
 
 impl<I, R> Written<I, R>
 where

@@ -1,0 +1,90 @@
+//! What goes on besides validations, through every outage: usage that is recorded, operators who look and change.
+//!
+//! Nobody waits for it: a step goes on while it is under way.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tenant_auth_proto::v1::{
+    CreateTenantRequest, ListAuditEventsRequest, RecordUsageRequest, UsageEvent,
+    admin_service_client::AdminServiceClient, usage_service_client::UsageServiceClient,
+};
+use tonic::{Request, transport::Channel};
+
+use super::cluster::{Cluster, TENANT};
+
+/// How long anybody waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How much usage was sent, and how much of it was acknowledged.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Traffic(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    sent: AtomicU64,
+    acknowledged: AtomicU64,
+}
+
+impl Traffic {
+    /// At every replica: an event is recorded, an operator lists the audit log and creates a tenant.
+    pub(crate) fn send(&self, cluster: &Cluster) {
+        for replica in &cluster.replicas {
+            let channel =
+                Channel::from_shared(format!("http://{}", replica.address())).unwrap().connect_lazy();
+            let number = self.0.sent.fetch_add(1, Ordering::Relaxed);
+            let event = UsageEvent {
+                tenant_id: TENANT.to_owned(),
+                metric: "calls".to_owned(),
+                quantity: 1,
+                occurred_at: None,
+            };
+            let events = vec![event];
+            let request = RecordUsageRequest { request_id: format!("traffic-{number}"), events };
+            let (mut usage, counts) = (UsageServiceClient::new(channel.clone()), Arc::clone(&self.0));
+            tokio::spawn(async move {
+                if usage.record_usage(patiently(request)).await.is_ok() {
+                    counts.acknowledged.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            let mut admin = AdminServiceClient::new(channel);
+            tokio::spawn(async move {
+                // What becomes of either is nobody's business here.
+                let _ = admin.list_audit_events(patiently(ListAuditEventsRequest::default())).await;
+                let tenant = CreateTenantRequest { name: "Traffic".to_owned(), ..Default::default() };
+                let _ = admin.create_tenant(patiently(tenant)).await;
+            });
+        }
+    }
+
+    /// What was acknowledged is in the database, and nothing twice.
+    pub(crate) async fn check(&self, cluster: &Cluster) {
+        for replica in &cluster.replicas {
+            let nothing_waits = async {
+                while replica.committing().waiting() > 0 {
+                    tokio::task::yield_now().await
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(30), nothing_waits).await.expect("it is committed");
+        }
+        let rows = cluster.database.query("SELECT coalesce(sum(quantity), 0) FROM usage_totals").unwrap();
+        let counted: u64 = rows[0][0]["value"].as_str().unwrap().parse().unwrap();
+        let (sent, acknowledged) =
+            (self.0.sent.load(Ordering::Relaxed), self.0.acknowledged.load(Ordering::Relaxed));
+        assert!(
+            (acknowledged..=sent).contains(&counted),
+            "{acknowledged} acknowledged, {counted} counted, {sent} sent"
+        );
+    }
+}
+
+fn patiently<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(PATIENCE);
+    request
+}
