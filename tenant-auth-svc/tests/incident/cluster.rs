@@ -18,7 +18,7 @@ use tenant_auth_svc::{
         id::{KeyId, TenantId},
         key::{KeyHash, KeyToImport, NewKey, PresentedKey},
         scope::ScopeSet,
-        text::{KeyName, Plan, PrefixHint, Reason, TenantName},
+        text::{KeyName, Plan, PrefixHint, TenantName},
         validate::Question,
         verdict::{Source, Verdict},
     },
@@ -48,20 +48,20 @@ const BEGINNING: UnixMillis = UnixMillis(1_790_000_000_000);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A key and what has become of it.
-struct Key {
-    id: KeyId,
+pub(crate) struct Key {
+    pub(crate) id: KeyId,
     question: Question,
     expires_at: Option<UnixMillis>,
-    is_revoked: bool,
+    pub(crate) is_revoked: bool,
     /// Which replicas cannot have heard of its revocation.
-    unheard: [bool; REPLICAS],
+    pub(crate) unheard: [bool; REPLICAS],
 }
 
 pub(crate) struct Cluster {
     pub(crate) database: HranaServer,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) replicas: Vec<Running>,
-    keys: Vec<Key>,
+    pub(crate) keys: Vec<Key>,
     /// Where the callers are in the list of keys.
     next: usize,
     /// How long the replicas wait for a first answer, and for any.
@@ -70,7 +70,7 @@ pub(crate) struct Cluster {
     /// What the last replica reads from.
     pub(crate) copy: Option<HranaServer>,
     /// Whether all that has happened is in the copy.
-    copy_is_current: bool,
+    pub(crate) copy_is_current: bool,
     pub(crate) traffic: Traffic,
 }
 
@@ -120,19 +120,8 @@ impl Cluster {
         cluster
     }
 
-    async fn make_copy(&mut self) {
-        let copy = HranaServer::builder().token("secret").copy_of(&self.database).start().await.unwrap();
-        let clock = Arc::clone(&self.clock);
-        copy.set_clock(move || clock.now().0);
-        self.copy = Some(copy);
-    }
-
-    /// Brings the copy, if there is one, up to what the database holds.
-    pub(crate) async fn catch_up(&mut self) {
-        if let Some(copy) = &self.copy {
-            copy.catch_up().await.unwrap();
-        }
-        self.copy_is_current = true;
+    pub(crate) fn token_file(&self) -> String {
+        self.token.path().join("token").display().to_string()
     }
 
     /// A new replica, which may not be ready yet.
@@ -190,33 +179,6 @@ impl Cluster {
         }
         self.fill_and_hear().await;
         self.fill_and_hear().await;
-    }
-
-    /// Revokes a key on the first replica.
-    pub(crate) async fn revoke(&mut self, number: usize) {
-        self.revoke_at(0, number).await;
-    }
-
-    /// Revokes a key on a replica, which is the only one to know at once.
-    pub(crate) async fn revoke_at(&mut self, replica: usize, number: usize) {
-        let (id, reason) = (self.keys[number].id.clone(), Reason::parse("test").unwrap());
-        self.replicas[replica].admin().revoke_key(id, reason, actor(), deadline()).await.unwrap();
-        self.keys[number].is_revoked = true;
-        self.keys[number].unheard = std::array::from_fn(|other| other != replica);
-        self.copy_is_current = self.copy.is_none();
-    }
-
-    pub(crate) fn token_file(&self) -> String {
-        self.token.path().join("token").display().to_string()
-    }
-
-    /// Revokes a key by another hand, on a way that is not broken.
-    pub(crate) fn revoke_by_another_hand(&mut self, number: usize) {
-        let revoke = format!("UPDATE api_keys SET revoked_at = 1 WHERE id = '{}'", self.keys[number].id);
-        assert_eq!(self.database.execute(&revoke), Ok(1));
-        self.keys[number].is_revoked = true;
-        self.keys[number].unheard = [true; REPLICAS];
-        self.copy_is_current = self.copy.is_none();
     }
 
     /// Makes every replica hear the feed and know every key, whatever a busy machine does to the short timeouts.
@@ -347,11 +309,11 @@ impl Cluster {
     }
 }
 
-fn actor() -> Actor {
+pub(crate) fn actor() -> Actor {
     Actor { caller: "incident".to_owned(), request_id: "incident".to_owned() }
 }
 
-fn deadline() -> Instant {
+pub(crate) fn deadline() -> Instant {
     Instant::now() + PATIENCE
 }
 

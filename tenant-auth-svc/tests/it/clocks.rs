@@ -9,7 +9,7 @@ use tenant_auth_proto::v1::{
 use tenant_auth_svc::domain::clock::{Clock as _, ManualClock, SharedClock, UnixMillis};
 use tonic::{Code, Status};
 
-use crate::harness::{Database, NOW, Service};
+use crate::harness::{Database, NOW, Service, http};
 
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
@@ -180,4 +180,30 @@ async fn usage_is_counted_once_whatever_replicas_take_for_now() {
     assert_eq!(skewed.number("SELECT sum(quantity) FROM usage_totals"), 21);
     // What slow counted is of an hour that is long over: its events stay for as long as its request does.
     assert_eq!(skewed.number("SELECT sum(quantity) FROM usage_events"), 21);
+}
+
+#[tokio::test]
+async fn a_replica_whose_clock_is_off_says_so() {
+    let skewed = Skewed::start().await;
+    for (ahead, told) in [
+        (0, "agrees with the database's"),
+        (4_000, "agrees with the database's"),
+        (HOUR, "3600 s ahead of the database's: "),
+        (-36 * DAY, "3110400 s behind the database's: "),
+    ] {
+        let clock = ManualClock::at(UnixMillis(NOW.0 + ahead)) as SharedClock;
+        let settings =
+            skewed.database.settings().with_flag("TENANT_AUTH_FEED_INTERVAL", Some("250ms".to_owned()));
+        let replica = Service::start_with(settings, clock).await;
+        replica.hears().await;
+        let ops = replica.running.ops_address().unwrap();
+        let verbose = http(ops, "GET /readyz?verbose").await.unwrap().body;
+        assert!(verbose.contains(&format!("\nclock     {told}")), "{verbose}");
+        let metrics = http(ops, "GET /metrics").await.unwrap().body;
+        let value =
+            metrics.lines().find_map(|line| line.strip_prefix("tenant_auth_clock_offset_seconds ")).unwrap();
+        let (told, ahead) = (value.parse::<f64>().unwrap(), ahead as f64 / 1_000.0);
+        // Half of a read, by clocks that stand still, and what SQLite rounds.
+        assert!((told - ahead).abs() < 0.01, "{told} for {ahead}");
+    }
 }

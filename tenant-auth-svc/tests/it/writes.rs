@@ -7,7 +7,7 @@ use std::{
 
 use futures::future::join_all;
 use tenant_auth_proto::v1::{self, usage_service_client::UsageServiceClient};
-use tenant_auth_svc::domain::clock::{ManualClock, SharedClock};
+use tenant_auth_svc::domain::clock::{ManualClock, SharedClock, SystemClock};
 use tenant_auth_testkit::Fault;
 use tonic::{Code, Request};
 use tonic_health::pb::{
@@ -216,4 +216,53 @@ async fn sixteen_callers_at_once_are_all_served_and_change_no_less_than_one() {
             rates[0], rates[1]
         );
     }
+}
+
+/// As it was seen, by the clock of the wall: fifty callers of `RecordUsage` against a database over its quota, and a few cold
+/// validations a second. It prints what became of them, and how long a key was honoured after its revocation on another replica.
+#[tokio::test]
+async fn under_usage_that_is_refused_cold_keys_are_decided_and_a_revocation_is_known() {
+    let database = Database::test_server().await;
+    let settings = || {
+        // As in production, where a busy machine does not share its cores with a test.
+        database
+            .settings()
+            .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("250ms".to_owned()))
+            .with_flag("TENANT_AUTH_CACHE_FRESH", Some("60s".to_owned()))
+    };
+    let one = Service::start_with(settings(), SystemClock::shared()).await;
+    let two = Arc::new(Service::start_with(settings(), SystemClock::shared()).await);
+    let tenant = one.tenant("Acme").await;
+    let (known, known_id) = one.key(&tenant, &[]).await;
+    let mut cold = Vec::new();
+    for _ in 0..20 {
+        cold.push(one.key(&tenant, &[]).await.0);
+    }
+    assert_eq!(outcome(&two.validate(&known).await), "VERDICT_VALID");
+    database.server().faults().set_writes(Fault::blocked());
+    let callers: Vec<_> = (0..50)
+        .map(|caller| {
+            let (two, tenant) = (Arc::clone(&two), tenant.clone());
+            tokio::spawn(async move {
+                for id in 0.. {
+                    let _ = record(&two, &tenant, caller * 1_000_000 + id).await;
+                }
+            })
+        })
+        .collect();
+    for key in &cold {
+        assert_eq!(outcome(&two.validate(key).await), "VERDICT_VALID");
+    }
+    let revoked_at = Instant::now();
+    database
+        .server()
+        .execute(&format!("UPDATE api_keys SET revoked_at = 1 WHERE id = '{known_id}'"))
+        .unwrap();
+    let refused = async { while outcome(&two.validate(&known).await) != "VERDICT_REVOKED" {} };
+    tokio::time::timeout(Duration::from_secs(30), refused).await.expect("by the feed");
+    let honoured = revoked_at.elapsed();
+    println!(
+        "writes blocked, 50 callers of RecordUsage: 20 of 20 cold keys decided; revoked key refused after {honoured:?}"
+    );
+    callers.iter().for_each(tokio::task::JoinHandle::abort);
 }

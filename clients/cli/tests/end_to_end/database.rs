@@ -1,0 +1,23 @@
+//! Which database a replica knows, and accepting it.
+
+use crate::harness::Service;
+
+#[test]
+fn the_state_of_the_database_is_shown_and_it_can_be_accepted() {
+    let service = Service::start();
+    let shown = service.json(&["database", "status"]);
+    assert_eq!((&shown["believed"], &shown["known"]["epoch"]), (&true.into(), &1.into()));
+    let id = shown["known"]["database_id"].clone();
+    assert_eq!(id.as_str().unwrap().len(), 32, "{shown}");
+
+    let accepted = service.json(&["database", "accept", "--reason", "restored", "--reapply"]);
+    assert_eq!((&accepted["database"]["database_id"], &accepted["database"]["epoch"]), (&id, &2.into()));
+    assert_eq!((&accepted["held"], &accepted["made_again"]), (&serde_json::json!([]), &0.into()));
+    let ran = service.run(&["database", "status"], "");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.contains("believed    yes") && ran.stdout.contains("epoch 2"), "{}", ran.stdout);
+
+    let ran = service.run(&["database", "accept", "--reason", ""], "");
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("--reason: must"), "{}", ran.stderr);
+}
