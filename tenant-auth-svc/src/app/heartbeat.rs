@@ -11,13 +11,13 @@ use super::{
 };
 use crate::domain::{
     clock::SharedClock,
-    store::{Call, Lane, Store as _, StoreError},
+    store::{Call, FailureKind, Lane, Store as _, StoreError},
 };
 
 /// How often it is looked whether one is due.
 const LOOK: Duration = Duration::from_millis(250);
-/// How long one may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the primary may take to say what it has, or to change it.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Who gives it.
 #[derive(Clone, Debug)]
@@ -43,14 +43,31 @@ impl Heartbeat {
         }
     }
 
-    /// Gives it if it is due.
+    /// Asks the primary for its heartbeat if the copy that is read has not shown another one for an interval, and gives one if nobody
+    /// else has.
     pub(super) async fn beat_if_due(&self) -> Result<(), StoreError> {
         let known = self.hop.known();
         let at = self.clock.monotonic();
-        if known.is_heartbeat_due(self.interval, at) {
-            let beat = self.database.beat(Call::within(Lane::Maintenance, PATIENCE), self.interval).await?;
-            known.primary_had_heartbeat(beat, at);
+        if !known.is_heartbeat_due(self.interval, at) {
+            return Ok(());
         }
-        Ok(())
+        let call = || Call::within(Lane::Maintenance, PATIENCE);
+        match self.database.heartbeat_at_primary(call()).await {
+            Ok((beat, age)) => {
+                known.primary_had_heartbeat(beat, at);
+                if age >= self.interval {
+                    let beat = self.database.beat(call(), self.interval).await?;
+                    known.primary_had_heartbeat(beat, at);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                // A refusal is an answer.
+                if matches!(error.kind, FailureKind::TimedOut | FailureKind::Unreachable) {
+                    known.primary_gave_no_answer(at);
+                }
+                Err(error)
+            }
+        }
     }
 }

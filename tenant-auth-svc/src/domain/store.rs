@@ -262,6 +262,12 @@ pub trait Store: Send + Sync + 'static {
         change: &Change,
     ) -> impl Future<Output = Result<DatabaseIdentity, StoreError>> + Send;
 
+    /// Reads the heartbeat that the primary has, and how old it is there.
+    fn heartbeat_at_primary(
+        &self,
+        call: Call,
+    ) -> impl Future<Output = Result<(i64, Duration), StoreError>> + Send;
+
     /// Changes the heartbeat, unless it was changed within the interval; gives it as it is then.
     fn beat(&self, call: Call, interval: Duration) -> impl Future<Output = Result<i64, StoreError>> + Send;
 

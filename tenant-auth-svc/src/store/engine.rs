@@ -55,12 +55,21 @@ pub struct Statement {
     pub sql: Arc<str>,
     /// The arguments, in order.
     pub args: Vec<Value>,
+    /// Whether a read is to be answered by the primary, and not by a copy of it.
+    pub at_primary: bool,
 }
 
 impl Statement {
     /// A statement without arguments.
     pub fn new(sql: impl Into<Arc<str>>) -> Self {
-        Self { sql: sql.into(), args: Vec::new() }
+        Self { sql: sql.into(), args: Vec::new(), at_primary: false }
+    }
+
+    /// Has the primary answer a read.
+    #[must_use]
+    pub fn at_primary(mut self) -> Self {
+        self.at_primary = true;
+        self
     }
 
     /// Adds the next argument.

@@ -135,7 +135,11 @@ impl RemoteEngine {
 
 impl Engine for RemoteEngine {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
-        let body = self.send(call, vec![StreamRequest::Execute { stmt: Stmt::of(&statement) }]).await?;
+        let request = match statement.at_primary {
+            true => StreamRequest::Batch { batch: primary_batch(&statement) },
+            false => StreamRequest::Execute { stmt: Stmt::of(&statement) },
+        };
+        let body = self.send(call, vec![request]).await?;
         answer::rows(&body).and_then(some_rows)
     }
 
@@ -164,6 +168,16 @@ fn transaction_batch(statements: &[Statement]) -> Batch {
     let commit = batch.last();
     let began_in_vain = Condition::all([Condition::ok(0), Condition::not(Condition::ok(commit))]);
     batch.push(Some(began_in_vain), Stmt::bare("ROLLBACK"));
+    batch
+}
+
+/// The statement, and a change that never happens: a copy passes on to its primary what may change something, as a whole. Nothing is
+/// locked there, since the change does not begin.
+fn primary_batch(statement: &Statement) -> Batch {
+    let mut batch = Batch::default();
+    batch.push(None, Stmt::of(statement));
+    let failed = Condition::not(Condition::ok(0));
+    batch.push(Some(failed), Stmt::bare("UPDATE heartbeat SET beat = beat WHERE only = 0"));
     batch
 }
 

@@ -158,7 +158,7 @@ impl KnownDatabase {
                 let age_s = age.as_secs();
                 tracing::error!(
                     age_s,
-                    "the copy of the database that is read stands still: its primary has gone on. Memory answers, as in an outage"
+                    "the copy of the database that is read stands still, or is cut off from its primary: memory answers, as in an outage"
                 );
             } else {
                 tracing::warn!("the copy of the database that is read moves again");
@@ -169,6 +169,11 @@ impl KnownDatabase {
     /// The primary had this heartbeat at a moment: a copy has to show it soon.
     pub fn primary_had_heartbeat(&self, beat: i64, at: Duration) {
         self.copy().expect(beat, at);
+    }
+
+    /// The primary gave no answer at a moment at which the copy was asked for one: nobody can tell whether the copy moves.
+    pub fn primary_gave_no_answer(&self, at: Duration) {
+        self.copy().miss(at);
     }
 
     /// Whether nobody has given a sign of life for an interval, so that this replica should.

@@ -229,6 +229,10 @@ impl<E: Engine> Store for SqlStore<E> {
         identity::accept(&self.engine, call, known, reason, change).await
     }
 
+    async fn heartbeat_at_primary(&self, call: Call) -> Result<(i64, Duration), StoreError> {
+        identity::heartbeat_at_primary(&self.engine, call).await
+    }
+
     async fn beat(&self, call: Call, interval: Duration) -> Result<i64, StoreError> {
         identity::beat(&self.engine, call, interval).await
     }

@@ -7,7 +7,7 @@ use tenant_auth_svc::{
     config::Settings,
     domain::clock::{Clock as _, ManualClock, SharedClock},
 };
-use tenant_auth_testkit::HranaServer;
+use tenant_auth_testkit::{Fault, HranaServer};
 
 use crate::harness::{Database, NOW, Service, TOKEN, http, outcome, strange_key};
 
@@ -44,6 +44,11 @@ impl Region {
     async fn everybody_hears(&self) {
         self.copy.catch_up().await.unwrap();
         self.here.hears().await;
+        self.there.hears().await;
+    }
+
+    async fn there_hears(&self) {
+        self.copy.catch_up().await.unwrap();
         self.there.hears().await;
     }
 
@@ -168,6 +173,58 @@ async fn a_copy_that_stands_still_is_noticed_and_counts_as_an_outage() {
     region.there.hears().await;
     assert_eq!(region.there_says(&known).await.0, Verdict::Revoked);
     assert_eq!(outcome(&region.there.validate(&strange_key()).await), "VERDICT_UNKNOWN");
+}
+
+/// The way from the copy to its primary is broken, so that neither changes nor questions get there.
+#[tokio::test]
+async fn a_copy_that_is_cut_off_from_its_primary_counts_as_an_outage() {
+    let region = Region::start().await;
+    let (known, _) = region.here.key(&region.tenant, &[]).await;
+    region.everybody_hears().await;
+    assert_eq!(region.there_says(&known).await.0, Verdict::Valid);
+    region.copy.cut_off(true);
+    region.clock.advance(Duration::from_secs(1));
+    region.there.hears().await;
+    assert!(region.there.running.beat_if_due().await.is_err(), "nobody answers");
+    for _ in 0..3 {
+        region.clock.advance(Duration::from_secs(1));
+        let _ = region.there.running.feed().poll().await;
+    }
+    region.clock.advance(Duration::from_secs(7));
+    assert_eq!(region.there_says(&known).await, (Verdict::Valid, Source::Stale));
+    assert_eq!(outcome(&region.there.validate(&strange_key()).await), "Unavailable");
+
+    region.copy.cut_off(false);
+    region.pass_a_second().await;
+    region.copy.catch_up().await.unwrap();
+    region.there.hears().await;
+    assert_eq!(outcome(&region.there.validate(&strange_key()).await), "VERDICT_UNKNOWN");
+}
+
+/// Its primary takes no changes, so nobody can give a sign of life; but it says what it has.
+#[tokio::test]
+async fn a_primary_that_takes_no_changes_does_not_make_its_copy_stand_still() {
+    for fault in [Fault::blocked(), Fault::Hang] {
+        let region = Region::start().await;
+        let (key, key_id) = region.here.key(&region.tenant, &[]).await;
+        region.everybody_hears().await;
+        for server in [region.primary.server(), &region.copy] {
+            server.faults().set_writes(fault.clone());
+        }
+        for second in 0..6 {
+            region.clock.advance(Duration::from_secs(1));
+            // One of them is enough where each of them takes its time to fail.
+            if second < 1 {
+                let _ = region.there.running.beat_if_due().await;
+            }
+            region.there.hears().await;
+        }
+        assert_eq!(outcome(&region.there.validate(&strange_key()).await), "VERDICT_UNKNOWN", "{fault:?}");
+        let revoke = format!("UPDATE api_keys SET revoked_at = 1 WHERE id = '{key_id}'");
+        region.primary.server().execute(&revoke).unwrap();
+        region.there_hears().await;
+        assert_eq!(region.there_says(&key).await.0, Verdict::Revoked, "{fault:?}");
+    }
 }
 
 /// One sign of life a second, however many replicas there are, and one row written for each.

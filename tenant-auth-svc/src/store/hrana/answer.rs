@@ -9,11 +9,12 @@ use crate::{
     store::engine::{Outcome, Row, Rows, Value, sql_error},
 };
 
-/// The rows of a single statement.
+/// The rows of a single statement, alone or as the first step of a batch.
 pub(super) fn rows(body: &[u8]) -> Result<Rows, StoreError> {
     match responses(body, 1)?.pop() {
         Some(Ok(StreamResponse::Execute { result })) => statement_rows(result),
-        Some(Ok(StreamResponse::Batch { .. } | StreamResponse::Other)) | None => Err(not_the_answer()),
+        Some(Ok(StreamResponse::Batch { result })) => first_step(result),
+        Some(Ok(StreamResponse::Other)) | None => Err(not_the_answer()),
         Some(Err(error)) => Err(error),
     }
 }
@@ -27,6 +28,15 @@ pub(super) fn transactions(body: &[u8], sizes: &[usize]) -> Result<Vec<Outcome>,
         StreamResponse::Execute { .. } | StreamResponse::Other => Err(not_the_answer()),
     });
     Ok(outcomes.collect())
+}
+
+fn first_step(result: BatchResult<'_>) -> Result<Rows, StoreError> {
+    let BatchResult { step_results, step_errors } = result;
+    match (step_results.into_iter().next().flatten(), step_errors.into_iter().next().flatten()) {
+        (_, Some(error)) => Err(error_of(&error)),
+        (Some(result), None) => statement_rows(result),
+        (None, None) => Err(not_the_answer()),
+    }
 }
 
 fn transaction(result: BatchResult<'_>, statements: usize) -> Outcome {

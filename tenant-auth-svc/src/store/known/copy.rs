@@ -1,8 +1,10 @@
 //! Whether the copy of the database that is read moves.
 //!
 //! A copy that stands still answers every question, with the truth of the day on which it stopped. What tells it from a
-//! database in which nothing happens is a row that changes once a second. Whoever does not see it change asks the primary to
-//! change it, which tells how far the primary is. If the copy does not show that soon, it stands still.
+//! database in which nothing happens is a row that changes once a second. Whoever does not see it change asks the primary what it has,
+//! and to change it if nobody else has. If the copy does not show soon what its primary has, or the primary gives no answer while the
+//! copy does, the copy stands still. A primary that refuses or does not answer changes is asked by a read, which it answers all the
+//! same.
 
 use std::time::Duration;
 
@@ -22,6 +24,8 @@ pub(super) struct Copy {
     age: (Duration, Duration),
     /// What the primary had, and when.
     expected: Option<(i64, Duration)>,
+    /// Since when the primary has given no answer, while this copy has.
+    missed: Option<Duration>,
 }
 
 impl Copy {
@@ -29,6 +33,7 @@ impl Copy {
         if self.beat != Some(beat) {
             self.beat = Some(beat);
             self.changed_at = at;
+            self.missed = None;
             self.given_at = at.checked_sub(age);
         }
         self.age = (age, at);
@@ -39,14 +44,24 @@ impl Copy {
 
     /// Of several that are waited for, the one that has been for longest decides.
     pub(super) fn expect(&mut self, beat: i64, at: Duration) {
+        self.missed = None;
         let is_shown = self.beat.is_some_and(|shown| shown >= beat);
         if !is_shown && self.expected.is_none() {
             self.expected = Some((beat, at));
         }
     }
 
+    /// Where the copy gives no answer either, it is an outage like any other.
+    pub(super) fn miss(&mut self, at: Duration) {
+        let (_, seen_at) = self.age;
+        if at.saturating_sub(seen_at) < STANDSTILL {
+            self.missed.get_or_insert(at);
+        }
+    }
+
     pub(super) fn stands_still(&self, now: Duration) -> bool {
-        self.expected.is_some_and(|(_, since)| now.saturating_sub(since) >= STANDSTILL)
+        let since = self.expected.map(|(_, since)| since).into_iter().chain(self.missed).min();
+        since.is_some_and(|since| now.saturating_sub(since) >= STANDSTILL)
     }
 
     pub(super) fn is_due(&self, interval: Duration, now: Duration) -> bool {

@@ -72,3 +72,23 @@ fn a_copy_that_stood_still_before_the_process_began_says_nothing_that_counts() {
     known.saw_heartbeat(7, seconds(603), seconds(4));
     assert_eq!(known.counts_from(seconds(4)).unwrap_err().kind, FailureKind::Lagging);
 }
+
+#[test]
+fn a_copy_whose_primary_gives_no_answer_stands_still_and_an_outage_of_both_is_none() {
+    let known = known();
+    known.saw_heartbeat(7, seconds(0), seconds(100));
+    known.primary_gave_no_answer(seconds(101));
+    known.saw_heartbeat(7, seconds(3), seconds(103));
+    assert!(!known.is_out_of_reach());
+    known.saw_heartbeat(7, seconds(4), seconds(104));
+    assert_eq!(known.standstill(seconds(104)), Some(seconds(4)));
+    // It answers, and has what the copy has: its changes may be stuck, but the copy is up to date.
+    known.primary_had_heartbeat(7, seconds(105));
+    known.saw_heartbeat(7, seconds(5), seconds(105));
+    assert!(!known.is_out_of_reach());
+
+    // Neither answers for ten minutes; then both do.
+    known.primary_gave_no_answer(seconds(500));
+    known.saw_heartbeat(7, seconds(601), seconds(701));
+    assert!(!known.is_out_of_reach());
+}

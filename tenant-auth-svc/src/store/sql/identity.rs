@@ -62,3 +62,16 @@ pub(super) async fn beat<E: Engine>(engine: &E, call: Call, interval: Duration) 
         .ok_or_else(|| StoreError::new(FailureKind::Misplaced, "the database has no heartbeat"))?;
     row.integer(0)
 }
+
+pub(super) async fn heartbeat_at_primary<E: Engine>(
+    engine: &E,
+    call: Call,
+) -> Result<(i64, Duration), StoreError> {
+    let read = Statement::new(concat!("SELECT beat, ", now!(), " - at FROM heartbeat")).at_primary();
+    let rows = engine.query(call, read).await?;
+    let row = rows
+        .first()
+        .ok_or_else(|| StoreError::new(FailureKind::Misplaced, "the database has no heartbeat"))?;
+    let age = Duration::from_millis(u64::try_from(row.integer(1)?).unwrap_or_default());
+    Ok((row.integer(0)?, age))
+}

@@ -118,9 +118,11 @@ async fn pipeline(shared: &Arc<Shared>, request: Request<Incoming>, reset: &Arc<
     let client = Client::default();
     let _leaves = Leaves(client.clone());
     let run = {
-        // A copy passes changes on to its primary.
-        let writes = || String::from_utf8_lossy(&body).contains("BEGIN IMMEDIATE");
-        let primary = shared.primary.as_ref().filter(|_| writes());
+        // A copy passes on to its primary what may change something, as a whole, as sqld's do.
+        let primary = shared.primary.as_ref().filter(|_| pipeline::may_change(&body));
+        if primary.is_some() {
+            shared.cut_off.wait().await;
+        }
         let (shared, fault) = (Arc::clone(primary.unwrap_or(shared)), fault.clone());
         move || pipeline::run(&shared, &body, may_write, fault.as_ref(), &client)
     };

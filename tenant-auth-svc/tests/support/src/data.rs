@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures::executor::block_on;
+use tokio::sync::watch;
 
 use crate::{server::HranaServer, streams::connect};
 
@@ -14,7 +15,24 @@ use crate::{server::HranaServer, streams::connect};
 #[derive(Debug)]
 pub struct Backup(PathBuf);
 
+/// Whether a copy is cut off from its primary.
+#[derive(Debug, Default)]
+pub(crate) struct CutOff(watch::Sender<bool>);
+
+impl CutOff {
+    /// Waits until it is not.
+    pub(crate) async fn wait(&self) {
+        // The sender lives as long as the server.
+        let _ = self.0.subscribe().wait_for(|cut| !cut).await;
+    }
+}
+
 impl HranaServer {
+    /// Cuts a [copy](crate::Builder::copy_of) off from its primary, or connects them again: what it would pass on hangs.
+    pub fn cut_off(&self, cut: bool) {
+        self.shared.cut_off.0.send_replace(cut);
+    }
+
     /// Takes a backup.
     ///
     /// # Errors

@@ -32,6 +32,24 @@ impl Answer {
     }
 }
 
+/// Whether any statement of a pipeline changes something, or takes the lock for it, whether or not it comes to run.
+pub(crate) fn may_change(body: &[u8]) -> bool {
+    let Ok(request) = serde_json::from_slice::<Json>(body) else { return false };
+    let requests = request.get("requests").and_then(Json::as_array).cloned().unwrap_or_default();
+    let steps = |request: &Json| {
+        request.pointer("/batch/steps").and_then(Json::as_array).cloned().unwrap_or_default()
+    };
+    let statements = requests.iter().flat_map(|request| {
+        let mut statements: Vec<_> =
+            steps(request).iter().filter_map(|step| step.get("stmt").cloned()).collect();
+        statements.extend(request.get("stmt").cloned());
+        statements
+    });
+    statements
+        .filter_map(|statement| statement.get("sql").and_then(Json::as_str).map(str::to_owned))
+        .any(|sql| sql::prepare(&sql, None).is_ok_and(|prepared| prepared.writes || prepared.locks))
+}
+
 /// Runs a pipeline, on the calling thread.
 pub(crate) fn run(
     shared: &Shared,

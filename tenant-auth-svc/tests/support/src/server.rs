@@ -22,7 +22,7 @@ use crate::{
     clock::Clock,
     connection,
     counters::{Counters, Tally},
-    data::{open, vacuum_into},
+    data::{CutOff, open, vacuum_into},
     fault::FaultPlan,
     seen::Seen,
     sql,
@@ -40,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) write_lock: Arc<WriteLock>,
     /// Whose copy this is: changes are made there.
     pub(crate) primary: Option<Arc<Shared>>,
+    pub(crate) cut_off: CutOff,
     pub(crate) clock: Clock,
     pub(crate) seen: Seen,
 }
@@ -145,6 +146,7 @@ impl Builder {
             faults: FaultPlan::new(),
             tokens: Tokens { full: Mutex::new(self.token), read_only: self.read_only_token },
             primary: self.primary,
+            cut_off: CutOff::default(),
             clock: Clock::default(),
             seen: Seen::default(),
         });
