@@ -139,8 +139,8 @@ metrics! {
         "This machine's clock less the database's, give or take half of a read of the change log. Absent before the first one.";
     DATABASE_CALL_DURATION = Histogram "tenant_auth_database_call_duration_seconds" "s" ["lane", "outcome"]
         "Time of each call to the database, every attempt by itself, the wait for room included: outcome ok or the kind of failure.";
-    DATABASE_FAILURES = Counter "tenant_auth_database_failures_total" "1" ["kind"]
-        "Calls that failed, every attempt by itself. denied: credentials are refused (401, 403) or the database is suspended; circuit_open: not asked.";
+    DATABASE_FAILURES = Counter "tenant_auth_database_failures_total" "1" ["operation", "kind"]
+        "Calls that failed, every attempt by itself: operation read or write. denied: credentials are refused (401, 403) or the database is suspended; circuit_open: not asked.";
     DATABASE_RETRIES = Counter "tenant_auth_database_retries_total" "1" []
         "Second attempts.";
     DATABASE_CALLS = Gauge "tenant_auth_database_calls_in_flight" "1" ["lane"]
