@@ -102,9 +102,9 @@ metrics! {
     CACHE_GRACE = Gauge "tenant_auth_cache_grace_seconds" "s" []
         "Age up to which memory may answer while the database does not (TENANT_AUTH_CACHE_GRACE, or what an operator has set).";
     CACHE_GRACE_ENDS = Gauge "tenant_auth_cache_grace_ends_seconds" "s" ["of"]
-        "Time until the grace ends for the oldest and for the median of the keys in use (loaded within the last hour before the database went away, or since), negative once it has; the whole grace while the database answers.";
+        "Time until the grace ends for the oldest and for the median of the keys in use (loaded within the last hour before the database went away, or since), negative once it has; the whole grace while the database answers and is believed.";
     CACHE_BEYOND_GRACE = Gauge "tenant_auth_cache_beyond_grace_records" "1" []
-        "Keys in memory that the grace does not cover any more while the database is away; 0 while it answers.";
+        "Keys in memory that the grace does not cover any more while the database is away or not believed; 0 while it answers.";
     // The change feed, and who listens to it.
     FEED_ENABLED = Gauge "tenant_auth_feed_enabled" "1" []
         "1 where the change feed is followed (TENANT_AUTH_FEED_INTERVAL).";
