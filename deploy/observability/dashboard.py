@@ -38,7 +38,7 @@ class Dashboard:
         )
         self.y += 1
 
-    def graph(self, title, description, *queries, unit="short", width=8, stack=False, limit=None, most=None):
+    def graph(self, title, description, *queries, unit="short", width=8, stack=False, limit=None, least=0, most=None):
         """Lines over time. A query is PromQL and what its lines are called; `limit` is where a line turns red."""
         custom = {"fillOpacity": 10, "lineWidth": 1, "showPoints": "never", "spanNulls": False}
         if stack:
@@ -47,7 +47,9 @@ class Dashboard:
         if limit is not None:
             steps.append({"color": "red", "value": limit})
             custom["thresholdsStyle"] = {"mode": "line"}
-        defaults = {"custom": custom, "min": 0, "thresholds": {"mode": "absolute", "steps": steps}, "unit": unit}
+        defaults = {"custom": custom, "thresholds": {"mode": "absolute", "steps": steps}, "unit": unit}
+        if least is not None:
+            defaults["min"] = least
         if most is not None:
             defaults["max"] = most
         options = {
@@ -212,6 +214,7 @@ def users(board):
 def answers(board):
     board.row("What are they told?")
     board.graph("Verdicts", "About keys and sessions, each item by itself. A denial is a good answer.", (rate("tenant_auth_verdicts_total", by="verdict"), "{{verdict}}"), unit="ops", stack=True)
+    board.graph("Share of UNKNOWN", "By replica. Of all decisions; a leap to a fifth pages: an emptied database looks like that, and so do made-up keys.", (rate("tenant_auth_verdicts_total", 'verdict="unknown"', "instance") + " / " + rate("tenant_auth_verdicts_total", by="instance"), "{{instance}}"), unit="percentunit", limit=0.2, most=1)
     board.graph("Where answers come from", "fresh, refreshing and stale are memory; none: looks were enough.", (rate("tenant_auth_answers_total", by="source"), "{{source}}"), unit="ops", stack=True)
     board.graph("Nothing could be said", "By the kind of the database's failure; not_tried: there was no place or no time.", (rate("tenant_auth_undecided_total", by="reason") + " > 0", "{{reason}}"), unit="ops", stack=True)
     board.graph(
@@ -242,13 +245,20 @@ def answers(board):
 
 
 def database(board):
-    board.row("Database")
-    board.graph("Up, and breaker", "1: it answered the last call; breaker 1: it is asked once or twice a second.", (gauge("tenant_auth_database_up"), "{{instance}} up"), (gauge("tenant_auth_database_breaker_open"), "{{instance}} breaker open"), most=1)
-    board.graph("Breaker opened", "Times, within five minutes.", (f"increase({gauge('tenant_auth_database_breaker_opened_total')}[5m])", "{{instance}}"))
-    board.graph("Failures", "Every attempt by itself. circuit_open was not asked.", (rate("tenant_auth_database_failures_total", by="kind") + " > 0", "{{kind}}"), (rate("tenant_auth_database_retries_total"), "second attempts"), unit="ops")
-    board.graph("Calls", "Of every lane.", (rate("tenant_auth_database_call_duration_seconds_count", by="lane"), "{{lane}}"), unit="ops", stack=True)
-    board.graph("Time of a call", "99 of 100 that succeed are faster. An attempt may take 300 ms, a call 800 ms.", (quantile(0.99, "tenant_auth_database_call_duration_seconds", 'outcome="ok"', "lane"), "{{lane}}"), unit="s")
-    board.graph("In flight", "Of the calls that may be under way at once.", (f"{gauge('tenant_auth_database_calls_in_flight')} / {gauge('tenant_auth_database_calls_limit')}", "{{instance}} {{lane}}"), unit="percentunit", most=1)
+    board.row("Database: reads")
+    board.graph("Up, and believed", "Up 1: it answered the last read that tells. Believed 0: it is not the database that the replica knows, and memory answers.", (gauge("tenant_auth_database_up"), "{{instance}} up"), (gauge("tenant_auth_database_trusted"), "{{instance}} believed"), most=1, width=6)
+    board.graph("Circuits open", "1: such calls are sent now and then only. lookups: keys and sessions; writes: every change; the others: listings.", (f"{gauge('tenant_auth_database_breaker_open')} > 0", "{{instance}} {{circuit}}"), most=1, width=6)
+    board.graph("Circuits opened", "Times, within five minutes.", (f"increase({gauge('tenant_auth_database_breaker_opened_total')}[5m]) > 0", "{{instance}} {{circuit}}"), width=6)
+    board.graph("The copy stands still", "For how long, while its primary went on. From 3 s on it counts as an outage; 5 s page.", (gauge("tenant_auth_database_standstill_seconds"), "{{instance}}"), unit="s", limit=5, width=6)
+    board.graph("Failures", "Every attempt by itself. circuit_open was not asked.", (rate("tenant_auth_database_failures_total", by="operation, kind") + " > 0", "{{operation}} {{kind}}"), (rate("tenant_auth_database_retries_total"), "second attempts"), unit="ops", width=6)
+    board.graph("Calls", "Of every lane.", (rate("tenant_auth_database_call_duration_seconds_count", by="lane"), "{{lane}}"), unit="ops", stack=True, width=6)
+    board.graph("Time of a call", "99 of 100 that succeed are faster. An attempt may take 300 ms, a read for a validation 800 ms, a change 10 s.", (quantile(0.99, "tenant_auth_database_call_duration_seconds", 'outcome="ok"', "lane"), "{{lane}}"), unit="s", width=6)
+    board.graph("Reads in flight", "Of those that may be under way at once.", (f"{gauge('tenant_auth_database_calls_in_flight')} / {gauge('tenant_auth_database_calls_limit')}", "{{instance}} {{lane}}"), unit="percentunit", most=1, width=6)
+    board.row("Database: writes, and what is in it")
+    board.graph("Writable, and stalled", "Writable 0: the last change was not made. Stalled 1: it got no answer, and nobody knows whether it was made.", (gauge("tenant_auth_database_writable"), "{{instance}} writable"), (gauge("tenant_auth_database_writes_stalled"), "{{instance}} stalled"), most=1, width=6)
+    board.graph("Changes wait", "For their turn: one call is under way at a time, and takes up to sixteen along.", (f"sum by (instance, lane) ({gauge('tenant_auth_database_writes_waiting')}) > 0", "{{instance}} {{lane}}"), width=6)
+    board.graph("A change is under way", "For how long. After 10 s (TENANT_AUTH_DATABASE_WRITE_TIMEOUT) it is given up, and the next one is sent 5 to 10 s later.", (gauge("tenant_auth_database_write_under_way_seconds"), "{{instance}}"), unit="s", limit=10, width=6)
+    board.graph("Unreadable records, held ends", "Records that cannot be read, within an hour; and what is held to be revoked, suspended or unbound although the database may lack it.", (f"sum by (table) (increase({gauge('tenant_auth_unreadable_records_total')}[1h]))", "{{table}} unreadable"), (gauge("tenant_auth_held_ends"), "{{instance}} held"), width=6)
 
 
 def feed(board):
@@ -280,12 +290,13 @@ def process(board):
 
 
 def builds(board):
-    board.row("Builds and files")
+    board.row("Builds, files and clocks")
     board.table("Builds", "Which build each replica is. All should be one clean commit of main.", gauge("tenant_auth_build_info"), width=12)
     board.graph("Started", "Starts within half an hour.", (f"changes({gauge('tenant_auth_process_start_time_seconds')}[30m])", "{{instance}}"), width=6)
     board.graph("Reload refused", "1 while the new file cannot be used and the old one stays in force.", (gauge("tenant_auth_reload_refused"), "{{instance}} {{file}}"), most=1, width=6)
     board.graph("Denied by file", "Entries of the deny list; none but in an emergency.", (gauge("tenant_auth_denied_entries"), "{{instance}} {{kind}}"), width=6)
     board.graph("Pepper missing", "1 while keys are stored under a pepper that the replica lacks: keys that it does not find are UNAVAILABLE.", (gauge("tenant_auth_pepper_missing"), "{{instance}}"), most=1, width=6)
+    board.graph("Clock", "This machine's less the database's. On one replica it is that machine's; on all, the database's. Beyond 5 s it is a ticket, beyond 60 s a page.", (gauge("tenant_auth_clock_offset_seconds"), "{{instance}}"), unit="s", least=None, width=6)
 
 
 def variable(name, label, query, **more):

@@ -8,7 +8,7 @@ use std::{
 
 use super::Memory;
 use crate::{
-    domain::{clock::Moment, condition::Condition, grace::Grace},
+    domain::{clock::Moment, grace::Grace},
     ops::facts,
     store::cached::Coverage,
 };
@@ -45,16 +45,15 @@ impl CoverageProbe {
         Self { memory, grace, seen: Arc::default() }
     }
 
-    /// The grace, and while the database is away what it covers.
-    pub(super) fn facts(&self, now: Moment, database: Option<Condition>) -> facts::Grace {
+    /// The grace, and what it covers while memory answers in place of the database, since `away_since`.
+    pub(super) fn facts(&self, now: Moment, away_since: Option<Moment>) -> facts::Grace {
         let set = self.grace.set_at(now.monotonic);
         let in_force = self.grace.at(now.monotonic);
-        let away = database.filter(|condition| !condition.works());
         facts::Grace {
             in_force,
             configured: self.grace.configured(),
             set_until: set.map(|(_, ends)| now.wall.plus(ends.saturating_sub(now.monotonic))),
-            coverage: away.map(|condition| self.coverage(now.monotonic, in_force, condition.since.monotonic)),
+            coverage: away_since.map(|since| self.coverage(now.monotonic, in_force, since.monotonic)),
         }
     }
 

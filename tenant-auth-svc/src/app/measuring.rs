@@ -7,7 +7,7 @@ use crate::{
     build,
     domain::{
         clock::Moment,
-        store::{Circuit, FailureKind, Lane},
+        store::{Circuit, FailureKind, Lane, Operation},
     },
     grpc::{places::Places, tally::Tallied},
     layer::metrics::{CODES, Rpcs},
@@ -232,14 +232,10 @@ fn database(told: &mut Snapshot, hop: &Hop, facts: &Facts) {
     told.number(&names::DATABASE_STANDSTILL, facts.standstill.unwrap_or_default().as_secs_f64());
     told.perhaps(&names::CLOCK_OFFSET, facts.clock_offset.map(seconds));
     let outcomes = || iter::once(None).chain(FailureKind::ALL.map(Some));
-    let mut failures = FailureKind::ALL.map(|kind| (kind, 0));
     let mut times = Vec::new();
     for lane in Lane::ALL {
         for failure in outcomes() {
             let took = observed.took(lane, failure);
-            for (_, count) in failures.iter_mut().filter(|(kind, _)| Some(*kind) == failure) {
-                *count += took.count();
-            }
             if took.count() > 0 {
                 let outcome = failure.map_or("ok", FailureKind::as_str);
                 times.push((labels([lane.as_str(), outcome]), Value::Times(took)));
@@ -247,9 +243,14 @@ fn database(told: &mut Snapshot, hop: &Hop, facts: &Facts) {
         }
     }
     told.tell(&names::DATABASE_CALL_DURATION, times);
-    let refused = |kind| if kind == FailureKind::CircuitOpen { breaker.refused() } else { 0 };
-    let failures = failures.map(|(kind, count)| (kind.as_str(), float(count + refused(kind))));
-    told.numbers(&names::DATABASE_FAILURES, failures);
+    let failures = Operation::ALL.into_iter().flat_map(|operation| {
+        FailureKind::ALL.map(|kind| {
+            let refused = if kind == FailureKind::CircuitOpen { breaker.refused(operation) } else { 0 };
+            let count = observed.failures(operation, kind) + refused;
+            (labels([operation.as_str(), kind.as_str()]), Value::Number(float(count)))
+        })
+    });
+    told.tell(&names::DATABASE_FAILURES, failures);
     told.number(&names::DATABASE_RETRIES, float(hop.attempts().retries()));
     told.numbers(
         &names::DATABASE_CALLS,

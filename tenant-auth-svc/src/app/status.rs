@@ -52,13 +52,23 @@ impl Witnesses {
         let (phase, since) = self.phase();
         let (breaker, observed, writes) = (self.hop.breaker(), self.hop.observed(), self.hop.writes());
         let database = observed.condition(Operation::Read);
+        let doubt = self.hop.known().trust().doubt;
+        let standstill = self.hop.known().standstill(now.monotonic);
+        // Whichever of them it is, memory answers in its place.
+        let fails_since = database.filter(|condition| !condition.works()).map(|condition| condition.since);
+        let doubted_since = doubt.map(|(_, since)| since);
+        let stands_still_since = standstill.map(|time| now.before(time));
+        let away_since = [fails_since, doubted_since, stands_still_since]
+            .into_iter()
+            .flatten()
+            .min_by_key(|at| at.monotonic);
         Facts {
             now,
             phase,
             since,
             database,
-            doubt: self.hop.known().trust().doubt,
-            standstill: self.hop.known().standstill(now.monotonic),
+            doubt,
+            standstill,
             clock_offset: self.heard.as_ref().and_then(|heard| heard.clock_offset()),
             writes: Writes {
                 condition: observed.condition(Operation::Write),
@@ -68,7 +78,7 @@ impl Witnesses {
             open_circuits: Circuit::ALL.map(|circuit| breaker.is_open(circuit)),
             feed: self.feed(now),
             oldest_answer: self.oldest.within_last_minute(now.monotonic),
-            grace: self.coverage.facts(now, database),
+            grace: self.coverage.facts(now, away_since),
             files: self.files.refused(),
             denied: self.denied.counts().total(),
             pepper_missing: self.peppers.id().map(|id| id.as_str().to_owned()),

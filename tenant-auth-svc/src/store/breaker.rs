@@ -51,9 +51,10 @@ impl<E: Engine> Breaker<E> {
         self.circuit(circuit).opened()
     }
 
-    /// How many calls failed at once, in all circuits.
-    pub fn refused(&self) -> u64 {
-        self.circuits.iter().map(CircuitState::refused).sum()
+    /// How many reads, or writes, failed at once, in all of their circuits.
+    pub fn refused(&self, operation: Operation) -> u64 {
+        let of_it = Circuit::ALL.into_iter().filter(|circuit| circuit.operation() == operation);
+        of_it.map(|circuit| self.circuit(circuit).refused()).sum()
     }
 
     fn circuit(&self, circuit: Circuit) -> &CircuitState {
@@ -194,7 +195,10 @@ mod tests {
             assert!(!setup.call().await);
         }
         assert_eq!(setup.calls(), 20, "nothing got through");
-        assert_eq!((setup.breaker.opened(Circuit::Lookups), setup.breaker.refused()), (1, 1_000));
+        assert_eq!(
+            (setup.breaker.opened(Circuit::Lookups), setup.breaker.refused(Operation::Read)),
+            (1, 1_000)
+        );
         // An hour of outage under load: one or two probes a second.
         for _ in 0..36_000 {
             setup.clock.advance(Duration::from_millis(100));

@@ -13,6 +13,7 @@ use crate::{
         store::{Call, FailureKind, Lane, Operation, StoreError},
     },
     measure::{
+        counts::Counts,
         durations::{Distribution, Durations},
         spans,
     },
@@ -29,13 +30,16 @@ pub struct Observed<E> {
     /// Of reads and of writes: the one says nothing about the other.
     conditions: [watch::Sender<Option<Condition>>; Operation::ALL.len()],
     took: Durations,
+    /// Of reads and of writes, by kind.
+    failures: Counts,
 }
 
 impl<E: Engine> Observed<E> {
     /// Observes `inner`.
     pub fn new(inner: E, clock: SharedClock) -> Self {
         let took = Durations::new(Lane::ALL.len() * OUTCOMES);
-        Self { inner, clock, conditions: Operation::ALL.map(|_| watch::Sender::new(None)), took }
+        let failures = Counts::new(Operation::ALL.len() * FailureKind::ALL.len());
+        Self { inner, clock, conditions: Operation::ALL.map(|_| watch::Sender::new(None)), took, failures }
     }
 
     /// The engine that is observed.
@@ -46,6 +50,11 @@ impl<E: Engine> Observed<E> {
     /// How long calls of a lane took that failed in a way, or did not.
     pub fn took(&self, lane: Lane, failure: Option<FailureKind>) -> Distribution {
         self.took.read(series(lane, failure))
+    }
+
+    /// How many reads, or writes, failed in a way.
+    pub fn failures(&self, operation: Operation, kind: FailureKind) -> u64 {
+        self.failures.get(failure_slot(operation, kind))
     }
 
     /// How the database fared the last time it was asked to read, or to write; `None` before the first time.
@@ -79,6 +88,9 @@ impl<E: Engine> Observed<E> {
         }
         let kind = error.map(|error| error.kind);
         self.took.note(series(call.lane, kind), started.elapsed());
+        if let Some(kind) = kind {
+            self.failures.add(failure_slot(operation, kind), 1);
+        }
         if let Some(span) = span {
             describe(span, call, kind);
         }
@@ -111,6 +123,10 @@ const TRANSACTION: &str = "database transaction";
 
 fn series(lane: Lane, failure: Option<FailureKind>) -> usize {
     lane as usize * OUTCOMES + failure.map_or(0, |kind| 1 + kind as usize)
+}
+
+fn failure_slot(operation: Operation, kind: FailureKind) -> usize {
+    operation as usize * FailureKind::ALL.len() + kind as usize
 }
 
 /// What is said is ours alone: neither a statement nor its arguments.

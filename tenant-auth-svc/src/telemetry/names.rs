@@ -102,9 +102,9 @@ metrics! {
     CACHE_GRACE = Gauge "tenant_auth_cache_grace_seconds" "s" []
         "Age up to which memory may answer while the database does not (TENANT_AUTH_CACHE_GRACE, or what an operator has set).";
     CACHE_GRACE_ENDS = Gauge "tenant_auth_cache_grace_ends_seconds" "s" ["of"]
-        "Time until the grace ends for the oldest and for the median of the keys in use (loaded within the last hour before the database went away, or since), negative once it has; the whole grace while the database answers.";
+        "Time until the grace ends for the oldest and for the median of the keys in use (loaded within the last hour before the database went away, or since), negative once it has; the whole grace while the database answers and is believed.";
     CACHE_BEYOND_GRACE = Gauge "tenant_auth_cache_beyond_grace_records" "1" []
-        "Keys in memory that the grace does not cover any more while the database is away; 0 while it answers.";
+        "Keys in memory that the grace does not cover any more while the database is away or not believed; 0 while it answers.";
     // The change feed, and who listens to it.
     FEED_ENABLED = Gauge "tenant_auth_feed_enabled" "1" []
         "1 where the change feed is followed (TENANT_AUTH_FEED_INTERVAL).";
@@ -139,8 +139,8 @@ metrics! {
         "This machine's clock less the database's, give or take half of a read of the change log. Absent before the first one.";
     DATABASE_CALL_DURATION = Histogram "tenant_auth_database_call_duration_seconds" "s" ["lane", "outcome"]
         "Time of each call to the database, every attempt by itself, the wait for room included: outcome ok or the kind of failure.";
-    DATABASE_FAILURES = Counter "tenant_auth_database_failures_total" "1" ["kind"]
-        "Calls that failed, every attempt by itself. denied: credentials are refused (401, 403) or the database is suspended; circuit_open: not asked.";
+    DATABASE_FAILURES = Counter "tenant_auth_database_failures_total" "1" ["operation", "kind"]
+        "Calls that failed, every attempt by itself: operation read or write. denied: credentials are refused (401, 403) or the database is suspended; circuit_open: not asked.";
     DATABASE_RETRIES = Counter "tenant_auth_database_retries_total" "1" []
         "Second attempts.";
     DATABASE_CALLS = Gauge "tenant_auth_database_calls_in_flight" "1" ["lane"]

@@ -133,15 +133,15 @@ async fn a_copy_that_stands_still_is_noticed_and_counts_as_an_outage() {
         region.copy.catch_up().await.unwrap();
     }
     let ops = region.there.running.ops_address().unwrap();
-    let standstill = async || {
+    let told = async |name: &str| {
         let metrics = http(ops, "GET /metrics").await.unwrap().body;
-        let line = metrics
-            .lines()
-            .find(|line| line.starts_with("tenant_auth_database_standstill_seconds "))
-            .unwrap();
-        line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap();
+        line.parse::<f64>().unwrap()
     };
+    let standstill = async || told("tenant_auth_database_standstill_seconds").await;
+    let grace_ends = async || told("tenant_auth_cache_grace_ends_seconds{of=\"oldest\"}").await;
     assert_eq!(standstill().await, 0.0, "it moves");
+    assert_eq!(grace_ends().await, 14_400.0, "nothing needs it");
 
     // From here on it stands still, and its primary goes on.
     region.here.revoke(&known_id).await;
@@ -156,6 +156,7 @@ async fn a_copy_that_stands_still_is_noticed_and_counts_as_an_outage() {
     }
     assert!(honoured <= 10, "after {honoured} s it was still taken for fresh");
     assert!(standstill().await >= 15.0);
+    assert!(grace_ends().await <= 14_400.0 - 15.0, "it runs from when the copy stopped");
     assert!(
         region.there.running.feed().poll().await.is_err(),
         "it is not heard: nobody who watches is told that all is well"

@@ -245,6 +245,24 @@ async fn the_known_database_that_is_back_is_believed_by_itself() {
     assert_eq!(outcome(&replicas.two.validate(&strange_key()).await), "VERDICT_UNKNOWN");
 }
 
+/// It answers, and memory goes on in its place all the same.
+#[tokio::test]
+async fn the_end_of_the_grace_is_told_while_a_database_is_not_believed() {
+    let replicas = Replicas::start().await;
+    known_keys(&replicas).await;
+    replicas.database.server().wipe().await.unwrap();
+    migrate(&replicas).await;
+    all_look(&replicas).await;
+    replicas.clock.advance(Duration::from_secs(3_600));
+    let ops = replicas.two.running.ops_address().unwrap();
+    let metrics = http(ops, "GET /metrics").await.unwrap().body;
+    let line = "tenant_auth_cache_grace_ends_seconds{of=\"oldest\"} ";
+    let left: f64 = metrics.lines().find_map(|told| told.strip_prefix(line)).unwrap().parse().unwrap();
+    assert!(left <= 3.0 * 3_600.0, "{left} of four hours");
+    let verbose = http(ops, "GET /readyz?verbose").await.unwrap().body;
+    assert!(verbose.contains("; ends for the oldest in "), "{verbose}");
+}
+
 /// The database is wiped, and a replica starts: it must not make a schema, which would turn every key unknown.
 #[tokio::test]
 async fn a_start_makes_no_schema_unless_it_is_asked_to() {

@@ -266,8 +266,9 @@ async fn an_outage_shows() {
     scrape.is(&requests(VALIDATE, "UNAVAILABLE"), 40.0);
     scrape.is(&requests("tenantauth.v1.ValidationService/BatchValidateKeys", "OK"), 1.0);
     scrape.is(&answers("stale"), 2.0);
-    let failures =
-        |kind: &str| scrape.number(&format!("tenant_auth_database_failures_total{{kind=\"{kind}\"}}"));
+    let failures = |kind: &str| {
+        scrape.number(&format!("tenant_auth_database_failures_total{{operation=\"read\",kind=\"{kind}\"}}"))
+    };
     assert!(failures("denied") >= 1.0 && failures("circuit_open") >= 1.0, "{}", scrape.text);
     let items: f64 = ["denied", "circuit_open"].iter().map(|kind| scrape.number(&undecided(kind))).sum();
     assert_eq!(items, 41.0, "an item of a batch by itself");

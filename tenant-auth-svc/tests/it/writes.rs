@@ -76,9 +76,15 @@ async fn changes_that_are_refused_leave_every_read_alone() {
             "tenant_auth_database_writable 0",
             "tenant_auth_database_breaker_open{circuit=\"lookups\"} 0",
             "tenant_auth_database_breaker_open{circuit=\"writes\"} 1",
+            "tenant_auth_database_failures_total{operation=\"read\",kind=\"denied\"} 0",
+            "tenant_auth_database_failures_total{operation=\"read\",kind=\"unreachable\"} 0",
+            "tenant_auth_database_failures_total{operation=\"read\",kind=\"circuit_open\"} 0",
         ] {
             assert!(metrics.contains(line), "{line} of {metrics}");
         }
+        let refused = "tenant_auth_database_failures_total{operation=\"write\",kind=\"circuit_open\"} ";
+        let count = metrics.lines().find_map(|line| line.strip_prefix(refused)).unwrap();
+        assert!(count.parse::<f64>().unwrap() > 0.0, "writes are told by themselves: {count}");
 
         server.faults().clear();
         replicas.clock.advance(Duration::from_secs(1));

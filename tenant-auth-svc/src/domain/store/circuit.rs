@@ -38,6 +38,15 @@ impl Circuit {
         }
     }
 
+    /// What its calls do.
+    #[must_use]
+    pub fn operation(self) -> Operation {
+        match self {
+            Self::Lookups | Self::Sessions | Self::Usage | Self::Admin | Self::Maintenance => Operation::Read,
+            Self::Writes => Operation::Write,
+        }
+    }
+
     /// The circuit of a call; `None` for the change feed, which never waits behind anybody's probe: it asks a few times a
     /// second, whatever happens, and it is what finds a database back.
     #[must_use]
