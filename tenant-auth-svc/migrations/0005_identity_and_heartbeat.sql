@@ -3,11 +3,13 @@
 --
 -- Times are unix milliseconds.
 
--- One row. The id is drawn once. The epoch rises when an operator accepts the database as it is.
+-- One row. The id is drawn once. The epoch rises when an operator accepts the database as it is; replaces is then the id of the one
+-- that it was accepted instead of.
 CREATE TABLE database_identity (
     only       INTEGER PRIMARY KEY CHECK (only = 1),
     id         TEXT    NOT NULL,
     epoch      INTEGER NOT NULL,
+    replaces   TEXT    NOT NULL DEFAULT '',
     created_at INTEGER NOT NULL
 );
 

@@ -2008,7 +2008,7 @@ type DatabaseIdentity struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Drawn when its schema was made.
 	DatabaseId string `protobuf:"bytes,1,opt,name=database_id,json=databaseId,proto3" json:"database_id,omitempty"`
-	// How often it was accepted, and one.
+	// It rises with each time that it is accepted.
 	Epoch         int64 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2408,7 +2408,9 @@ type AcceptDatabaseResponse struct {
 	// What the database is now.
 	Database *DatabaseIdentity `protobuf:"bytes,1,opt,name=database,proto3" json:"database,omitempty"`
 	// Ends that the replica that answers holds although the database may lack them.
-	Held          []*HeldEnd `protobuf:"bytes,2,rep,name=held,proto3" json:"held,omitempty"`
+	Held []*HeldEnd `protobuf:"bytes,2,rep,name=held,proto3" json:"held,omitempty"`
+	// Whether this call has accepted it. False where the replica that answers believes its database already: ask one that does not.
+	Accepted      bool `protobuf:"varint,3,opt,name=accepted,proto3" json:"accepted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2459,6 +2461,13 @@ func (x *AcceptDatabaseResponse) GetHeld() []*HeldEnd {
 		return x.Held
 	}
 	return nil
+}
+
+func (x *AcceptDatabaseResponse) GetAccepted() bool {
+	if x != nil {
+		return x.Accepted
+	}
+	return false
 }
 
 // How long one replica goes by memory while the database is away.
@@ -3024,10 +3033,11 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"standstill\x12*\n" +
 	"\x04held\x18\b \x03(\v2\x16.tenantauth.v1.HeldEndR\x04held\"/\n" +
 	"\x15AcceptDatabaseRequest\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x81\x01\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x9d\x01\n" +
 	"\x16AcceptDatabaseResponse\x12;\n" +
 	"\bdatabase\x18\x01 \x01(\v2\x1f.tenantauth.v1.DatabaseIdentityR\bdatabase\x12*\n" +
-	"\x04held\x18\x02 \x03(\v2\x16.tenantauth.v1.HeldEndR\x04held\"\xcc\x01\n" +
+	"\x04held\x18\x02 \x03(\v2\x16.tenantauth.v1.HeldEndR\x04held\x12\x1a\n" +
+	"\baccepted\x18\x03 \x01(\bR\baccepted\"\xcc\x01\n" +
 	"\vOutageGrace\x12/\n" +
 	"\x05grace\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x05grace\x129\n" +
 	"\n" +

@@ -11,16 +11,25 @@ use super::{clock::Moment, verdict::Revision};
 pub struct DatabaseIdentity {
     /// Drawn when its schema was made.
     pub id: CompactString,
-    /// How often it was accepted, and one.
+    /// It rises with each time that it is accepted.
     pub epoch: i64,
+    /// The one that it was last accepted instead of; empty if it never was.
+    pub replaces: CompactString,
 }
 
 impl DatabaseIdentity {
-    /// Reads `<id> <epoch>`.
+    /// Reads `<id> <epoch> <the one that it replaces>`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let (id, epoch) = text.split_once(' ')?;
-        Some(Self { id: id.into(), epoch: epoch.parse().ok()? })
+        let (id, rest) = text.split_once(' ')?;
+        let (epoch, replaces) = rest.split_once(' ')?;
+        Some(Self { id: id.into(), epoch: epoch.parse().ok()?, replaces: replaces.into() })
+    }
+
+    /// Whether an operator has accepted this one for those who know the other.
+    #[must_use]
+    pub fn was_accepted_instead_of(&self, known: &Self) -> bool {
+        self.epoch > known.epoch && (self.id == known.id || self.replaces == known.id)
     }
 }
 

@@ -31,6 +31,17 @@ pub struct DatabaseState {
     pub held: Vec<HeldEnd>,
 }
 
+/// A database that was accepted.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// What it is now.
+    pub database: DatabaseIdentity,
+    /// Ends that this replica holds although it may lack them.
+    pub held: Vec<HeldEnd>,
+    /// Whether the call has accepted it; it may have been believed already.
+    pub by_this_call: bool,
+}
+
 /// Who knows what this replica thinks of its database.
 pub trait DatabaseWatch: Send + Sync + 'static {
     /// What it thinks now.
@@ -72,7 +83,8 @@ impl<S: Store, W: DatabaseWatch> Recovery<S, W> {
         self.watch.state()
     }
 
-    /// Accepts the database as it is, for every replica. Repeating it changes nothing.
+    /// Accepts the database as it is, for every replica; nothing where this one believes it already, so that repeating it changes
+    /// nothing.
     ///
     /// # Errors
     /// [`RecoveryError::NoneKnown`]; [`RecoveryError::Store`], after which it may be accepted.
@@ -81,13 +93,17 @@ impl<S: Store, W: DatabaseWatch> Recovery<S, W> {
         reason: &Reason,
         actor: Actor,
         deadline: Instant,
-    ) -> Result<(DatabaseIdentity, Vec<HeldEnd>), RecoveryError> {
-        let known = self.watch.state().trust.known.ok_or(RecoveryError::NoneKnown)?;
+    ) -> Result<Accepted, RecoveryError> {
+        let state = self.watch.state();
+        let known = state.trust.known.ok_or(RecoveryError::NoneKnown)?;
+        if state.trust.doubt.is_none() {
+            return Ok(Accepted { database: known, held: state.held, by_this_call: false });
+        }
         let change = Change { actor, at: self.clock.now() };
-        let accepted =
+        let database =
             self.store.accept_database(Call::until(Lane::Admin, deadline), &known, reason, &change).await?;
         // The others see it with their next reading of the log, and this one would.
         self.watch.look().await?;
-        Ok((accepted, self.watch.state().held))
+        Ok(Accepted { database, held: self.watch.state().held, by_this_call: true })
     }
 }

@@ -165,7 +165,7 @@ impl<E: Engine, M: Forget> Feed<E, M> {
         };
         let Some(found) = &reading.database else { return doubt(Doubt::Another) };
         let known = self.known.trust().known;
-        if known.as_ref().is_some_and(|known| found.epoch > known.epoch) {
+        if known.as_ref().is_some_and(|known| found.was_accepted_instead_of(known)) {
             self.accept(position, reading);
             return Ok(found.clone());
         }

@@ -329,7 +329,7 @@ async fn commit<E: Engine>(
     Ok(Committed { outcome, revision: Revision(revision) })
 }
 
-/// Reads `<id> <epoch>` of the database.
+/// Reads which database it is.
 fn database_in(row: &Row, column: usize) -> Result<DatabaseIdentity, StoreError> {
     let missing = || StoreError::new(FailureKind::Misplaced, "the database has no identity");
     let text = row.optional_text(column)?.ok_or_else(missing)?;

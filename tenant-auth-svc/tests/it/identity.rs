@@ -230,6 +230,26 @@ async fn a_new_database_that_is_accepted_is_believed_by_all() {
     }
 }
 
+/// Somebody else's, which was accepted there more often than the known one here.
+#[tokio::test]
+async fn another_database_is_not_believed_however_often_it_was_accepted_elsewhere() {
+    let replicas = Replicas::start().await;
+    let [(good, _), _] = known_keys(&replicas).await;
+    replicas.database.server().wipe().await.unwrap();
+    migrate(&replicas).await;
+    let elsewhere = "UPDATE database_identity SET epoch = 7, replaces = 'another one'";
+    replicas.database.server().execute(elsewhere).unwrap();
+    all_look(&replicas).await;
+    assert_eq!(state(&replicas.two).await.doubt(), DatabaseDoubt::AnotherDatabase);
+    assert_eq!(accept(&replicas.two).await.database.unwrap().epoch, 8);
+    replicas.one.hears().await;
+    assert_eq!(
+        outcome(&replicas.one.validate(&good).await),
+        "VERDICT_UNKNOWN",
+        "accepted, it is believed by all"
+    );
+}
+
 #[tokio::test]
 async fn the_known_database_that_is_back_is_believed_by_itself() {
     let replicas = Replicas::start().await;

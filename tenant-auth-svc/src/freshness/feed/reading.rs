@@ -25,7 +25,7 @@ SELECT log.seq, log.kind, log.ref, log.tenant_id, \
        CASE log.kind WHEN 'key' THEN (SELECT revoked_at FROM api_keys WHERE id = log.ref) END, \
        CASE log.kind WHEN 'tenant' THEN (SELECT status = 'suspended' FROM tenants WHERE id = log.ref) END, \
        CASE log.kind WHEN 'session' THEN EXISTS (SELECT 1 FROM session_bindings WHERE session_id = log.ref) END, \
-       (SELECT id || ' ' || epoch FROM database_identity), (SELECT beat FROM heartbeat), (SELECT at FROM heartbeat), \
+       (SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity), (SELECT beat FROM heartbeat), (SELECT at FROM heartbeat), \
        CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) \
 FROM (SELECT 1) LEFT JOIN (SELECT seq, kind, ref, tenant_id, at FROM changes WHERE seq > ?1 ORDER BY seq LIMIT ?2) AS log \
 ON TRUE ORDER BY log.seq";

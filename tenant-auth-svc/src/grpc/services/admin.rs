@@ -63,10 +63,11 @@ impl<S: Store + AuditStore, M: Keeper, R: Store, W: DatabaseWatch> AdminService 
         if let Err(RecoveryError::Store(error)) = &accepted {
             request.record().failed(error.kind);
         }
-        let (database, held) = accepted.map_err(ApiError::from)?;
+        let accepted = accepted.map_err(ApiError::from)?;
         Ok(Response::new(v1::AcceptDatabaseResponse {
-            database: Some(database_identity_message(database)),
-            held: held.into_iter().map(held_end_message).collect(),
+            database: Some(database_identity_message(accepted.database)),
+            held: accepted.held.into_iter().map(held_end_message).collect(),
+            accepted: accepted.by_this_call,
         }))
     }
 

@@ -9,7 +9,7 @@ fn known() -> KnownDatabase {
 }
 
 fn identity(id: &str, epoch: i64) -> DatabaseIdentity {
-    DatabaseIdentity { id: id.into(), epoch }
+    DatabaseIdentity { id: id.into(), epoch, replaces: "".into() }
 }
 
 fn seconds(seconds: u64) -> Duration {

@@ -13,8 +13,8 @@ use crate::{
     store::engine::{Statement, Value},
 };
 
-/// `<id> <epoch>`, as one value of any statement.
-pub const IDENTITY: &str = "(SELECT id || ' ' || epoch FROM database_identity)";
+/// `<id> <epoch> <the one that it replaces>`, as one value of any statement.
+pub const IDENTITY: &str = "(SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity)";
 /// What the database is; nothing stands in for an answer.
 ///
 /// # Errors
@@ -34,8 +34,11 @@ pub(super) async fn accept<E: Engine>(
     change: &Change,
 ) -> Result<DatabaseIdentity, StoreError> {
     // Safe to repeat, and once for all replicas that know the same one.
-    let update =
-        Statement::new("UPDATE database_identity SET epoch = ?1 + 1 WHERE epoch <= ?1").bind(known.epoch);
+    let update = Statement::new(
+        "UPDATE database_identity SET epoch = max(epoch, ?1) + 1, replaces = ?2 WHERE epoch <= ?1 OR replaces <> ?2",
+    )
+    .bind(known.epoch)
+    .bind(known.id.as_str());
     let instead_of = format!("instead of {known}: {}", reason.as_str());
     let audit = audited(change, AuditAction::DatabaseAccept, known.id.as_str(), Value::from(""), &instead_of);
     let read = Statement::new(format!("SELECT {IDENTITY}"));

@@ -31,7 +31,7 @@ static LOOKUP: LazyLock<String> = LazyLock::new(|| {
         "\
 SELECT digests.key, keys.id, keys.tenant_id, tenants.name, tenants.plan, tenants.status, keys.scopes, \
        keys.expires_at, keys.revoked_at, keys.last_used_at, (SELECT coalesce(max(seq), 0) FROM changes), \
-       (SELECT id || ' ' || epoch FROM database_identity), \
+       (SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity), \
        CASE WHEN tenants.id IS NULL THEN {missing} END \
 FROM json_each(?1) AS digests \
 LEFT JOIN api_keys AS keys ON keys.key_hash = unhex(digests.value) \
@@ -172,7 +172,7 @@ mod tests {
     fn absent(position: i64) -> Row {
         let mut values = vec![Value::Integer(position)];
         values.extend(std::iter::repeat_n(Value::Null, 9));
-        values.extend([Value::Integer(3), "db 1".into(), Value::Null]);
+        values.extend([Value::Integer(3), "db 1 ".into(), Value::Null]);
         Row(values)
     }
 
@@ -189,7 +189,7 @@ mod tests {
             Value::Null,
             Value::Null,
             Value::Integer(4),
-            "db 1".into(),
+            "db 1 ".into(),
             Value::Null,
         ])
     }

@@ -33,7 +33,7 @@ const KEY_ID: usize = 2;
 const LOOKUP: &str = "\
 SELECT bound.session_id, bound.tenant_id, bound.key_id, bound.created_at, bound.expires_at, bound.ttl, bound.sliding, \
        bound.attributes, tenants.name, tenants.plan, tenants.status, keys.scopes, keys.expires_at, keys.revoked_at, \
-       wanted.key, (SELECT coalesce(max(seq), 0) FROM changes), (SELECT id || ' ' || epoch FROM database_identity) \
+       wanted.key, (SELECT coalesce(max(seq), 0) FROM changes), (SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity) \
 FROM json_each(?1) AS wanted \
 LEFT JOIN session_bindings AS bound ON bound.session_id = wanted.value \
 LEFT JOIN api_keys AS keys ON keys.id = bound.key_id AND keys.tenant_id = bound.tenant_id \

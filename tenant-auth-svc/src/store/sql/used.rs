@@ -24,7 +24,7 @@ use crate::{
 const IN_USE: &str = "\
 SELECT hex(keys.key_hash), keys.id, keys.tenant_id, tenants.name, tenants.plan, tenants.status, keys.scopes, \
        keys.expires_at, keys.revoked_at, keys.last_used_at, (SELECT coalesce(max(seq), 0) FROM changes), \
-       (SELECT id || ' ' || epoch FROM database_identity) \
+       (SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity) \
 FROM (SELECT 1) LEFT JOIN ( \
     SELECT * FROM api_keys \
     WHERE revoked_at IS NULL AND last_used_at IS NOT NULL AND (last_used_at, id) < (?1, ?2) \

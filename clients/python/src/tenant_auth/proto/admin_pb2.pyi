@@ -951,7 +951,7 @@ class DatabaseIdentity(_message.Message):
     database_id: _builtins.str
     """Drawn when its schema was made."""
     epoch: _builtins.int
-    """How often it was accepted, and one."""
+    """It rises with each time that it is accepted."""
     def __init__(
         self,
         *,
@@ -1121,6 +1121,9 @@ class AcceptDatabaseResponse(_message.Message):
 
     DATABASE_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    accepted: _builtins.bool
+    """Whether this call has accepted it. False where the replica that answers believes its database already: ask one that does not."""
     @_builtins.property
     def database(self) -> Global___DatabaseIdentity:
         """What the database is now."""
@@ -1134,10 +1137,11 @@ class AcceptDatabaseResponse(_message.Message):
         *,
         database: Global___DatabaseIdentity | None = ...,
         held: _abc.Iterable[Global___HeldEnd] | None = ...,
+        accepted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["database", b"database"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["database", b"database", "held", b"held"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "database", b"database", "held", b"held"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
