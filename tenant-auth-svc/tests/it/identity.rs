@@ -215,9 +215,11 @@ async fn a_new_database_that_is_accepted_is_believed_by_all() {
     replicas.database.server().wipe().await.unwrap();
     migrate(&replicas).await;
     all_look(&replicas).await;
-    for _ in 0..2 {
+    for first in [true, false] {
         // Twice, as after a lost answer.
-        let accepted = accept(&replicas.one).await.database.unwrap();
+        let accepted = accept(&replicas.one).await;
+        assert_eq!(accepted.accepted, first);
+        let accepted = accepted.database.unwrap();
         assert_ne!(accepted.database_id, before.database_id);
         assert!(accepted.epoch > before.epoch);
     }

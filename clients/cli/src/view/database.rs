@@ -119,6 +119,7 @@ impl View for DatabaseView {
 
 #[derive(Debug, Serialize)]
 pub(crate) struct AcceptedView {
+    accepted: bool,
     database: Option<Identity>,
     held: Vec<Held>,
     made_again: Option<usize>,
@@ -130,14 +131,18 @@ impl AcceptedView {
         made_again: Option<usize>,
     ) -> Result<Self, Failure> {
         let held = accepted.held.into_iter().map(Held::new).collect::<Result<_, _>>()?;
-        Ok(Self { database: accepted.database.map(Identity::new), held, made_again })
+        let (database, accepted) = (accepted.database.map(Identity::new), accepted.accepted);
+        Ok(Self { accepted, database, held, made_again })
     }
 }
 
 impl View for AcceptedView {
     fn text(&self) -> String {
         let details = output::details(&[
-            ("accepted", Identity::text(self.database.as_ref())),
+            (
+                if self.accepted { "accepted" } else { "believed already" },
+                Identity::text(self.database.as_ref()),
+            ),
             ("held", self.held.len().to_string()),
             ("made again", or_empty(self.made_again)),
         ]);
@@ -145,8 +150,12 @@ impl View for AcceptedView {
     }
 
     fn note(&self) -> Option<&'static str> {
-        (!self.held.is_empty() && self.made_again.is_none()).then_some(
-            "these ends hold as long as this replica runs: --reapply makes them again in the database",
-        )
+        if !self.held.is_empty() && self.made_again.is_none() {
+            Some("these ends hold as long as this replica runs: --reapply makes them again in the database")
+        } else if !self.accepted {
+            Some("this replica believes its database, so nothing was changed: ask one that does not")
+        } else {
+            None
+        }
     }
 }
