@@ -72,3 +72,15 @@ fn a_copy_that_stood_still_before_the_process_began_says_nothing_that_counts() {
     known.saw_heartbeat(7, seconds(603), seconds(4));
     assert_eq!(known.counts_from(seconds(4)).unwrap_err().kind, FailureKind::Lagging);
 }
+
+/// The new database's heartbeat may have begun anew, or be the one of long ago.
+#[test]
+fn a_heartbeat_of_the_former_database_is_not_waited_for_in_an_accepted_one() {
+    let known = known();
+    known.believe(&identity("one", 1), Revision(10));
+    known.saw_heartbeat(500, seconds(0), seconds(100));
+    known.primary_had_heartbeat(501, seconds(101));
+    known.believe(&identity("two", 2), Revision(3));
+    known.saw_heartbeat(2, seconds(0), seconds(110));
+    assert!(!known.is_out_of_reach());
+}
