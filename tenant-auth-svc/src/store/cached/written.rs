@@ -13,7 +13,10 @@ const KEPT_FOR: Duration = Duration::from_secs(60);
 const MAX_KEPT: u64 = 100_000;
 
 /// By id: where the log ended with the write, and what was there then, if that was read along.
-pub(super) struct Written<I, R>(Cache<I, Arc<(Revision, Option<Loaded<R>>)>>);
+pub(super) struct Written<I, R>(Cache<I, Arc<Write<R>>>);
+
+/// Where the log ended with a write, and what was there then.
+type Write<R> = (Revision, Option<Loaded<R>>);
 
 impl<I, R> Written<I, R>
 where
