@@ -26,6 +26,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::future::join_all;
+
 pub use self::{
     ahead::Reading,
     figures::{Coverage, Size},
@@ -212,14 +214,14 @@ impl<L: Lookup> RecordSource for Cached<L> {
         self.0.misses.add(0, ids.len() as u64);
         let asked = self.0.pool.epoch();
         let waits = self.join(ids, false);
-        let mut outcomes = Vec::with_capacity(ids.len());
-        for (id, wait) in ids.iter().zip(waits) {
+        // All at once: one that has to be asked for again must not hold up the others, which may have to be too.
+        let answers = ids.iter().zip(waits).map(async |(id, wait)| {
             let outcome = self.await_answer(id, wait, asked, deadline).await;
             let outcome =
                 outcome.or_else(|error| self.0.pool.stopgap(id, self.0.clock.monotonic()).ok_or(error));
-            outcomes.push(outcome.inspect(|knowledge| self.0.note_age(knowledge)));
-        }
-        outcomes
+            outcome.inspect(|knowledge| self.0.note_age(knowledge))
+        });
+        join_all(answers).await
     }
 
     async fn verify(&self, id: &L::Id, deadline: Instant) -> Result<Knowledge<L::Record>, StoreError> {

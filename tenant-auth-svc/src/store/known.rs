@@ -81,6 +81,8 @@ impl KnownDatabase {
             let is_new = trust.known.as_ref() != Some(identity);
             if is_new {
                 trust.known = Some(identity.clone());
+                // A heartbeat of the former one would never be shown.
+                *self.copy() = Copy::default();
             }
             trust.position = position;
             if let Some((doubt, since)) = was_doubted {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tenant_auth_proto::v1::{self, Source, Verdict};
 use tenant_auth_svc::{
     config::Settings,
-    domain::clock::{Clock as _, ManualClock, SharedClock},
+    domain::clock::{Clock as _, ManualClock, SharedClock, UnixMillis},
 };
 use tenant_auth_testkit::{Fault, HranaServer};
 
@@ -241,4 +241,38 @@ async fn a_sign_of_life_costs_a_row_a_second_for_all_replicas() {
     }
     let beats = number(beat()) - before;
     assert!((1..=10).contains(&beats), "{beats}");
+}
+
+/// A database whose clock was set back gives heartbeats all the same: without them nobody could tell that a copy stands still.
+#[tokio::test]
+async fn a_copy_that_stands_still_is_noticed_after_the_databases_clock_was_set_back() {
+    let region = Region::start().await;
+    region.pass_a_second().await;
+    region.clock.jump_to(UnixMillis(region.clock.now().0 - 3_600_000));
+    region.everybody_hears().await;
+    for _ in 0..6 {
+        region.pass_a_second().await;
+    }
+    assert!(region.there.running.feed().poll().await.is_err(), "it stands still");
+}
+
+/// Each key that the copy does not show yet is waited for; the keys of a batch are waited for together.
+#[tokio::test]
+async fn a_batch_waits_for_a_copy_that_lags_no_longer_than_a_single_key_does() {
+    let region = Region::start().await;
+    let mut keys = Vec::new();
+    for _ in 0..12 {
+        let (key, key_id) = region.there.key(&region.tenant, &[]).await;
+        let rotate = v1::RotateKeyRequest { key_id, ..Default::default() };
+        region.there.admin().rotate_key(rotate).await.unwrap();
+        keys.push(key);
+    }
+    let requests =
+        keys.iter().map(|key| v1::ValidateKeyRequest { key: key.clone(), ..Default::default() }).collect();
+    let before = region.copy.requests_with("AS digests");
+    let request = v1::BatchValidateKeysRequest { requests };
+    region.there.validation().batch_validate_keys(request).await.unwrap();
+    // Every 50 ms for half a second, the first one alone and the others together.
+    let asked = region.copy.requests_with("AS digests") - before;
+    assert!((2..=40).contains(&asked), "{asked}");
 }

@@ -317,3 +317,22 @@ async fn nothing_can_be_accepted_before_a_database_is_known() {
     let nameless = v1::AcceptDatabaseRequest { reason: String::new() };
     assert_eq!(started.admin().accept_database(nameless).await.unwrap_err().code(), Code::InvalidArgument);
 }
+
+/// Whoever makes a held end again, as it is asked to, may meet a database that takes no changes yet.
+#[tokio::test]
+async fn a_held_end_outlives_an_attempt_to_make_it_again_that_fails() {
+    let replicas = Replicas::start().await;
+    let [_, (revoked, revoked_id)] = known_keys(&replicas).await;
+    let backup = replicas.database.server().backup().unwrap();
+    replicas.one.revoke(&revoked_id).await;
+    replicas.one.hears().await;
+    replicas.two_hears().await;
+    replicas.database.server().restore(&backup).await.unwrap();
+    all_look(&replicas).await;
+    accept(&replicas.two).await;
+
+    replicas.database.server().faults().set_writes(Fault::blocked());
+    let again = v1::RevokeKeyRequest { key_id: revoked_id, reason: "again".to_owned() };
+    assert_eq!(replicas.two.admin().revoke_key(again).await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(outcome(&replicas.two.validate(&revoked).await), "VERDICT_REVOKED");
+}

@@ -154,11 +154,13 @@ fn put<I: Clone + Eq + Hash, T>(
 }
 
 impl Ledger {
-    /// The database tells of a change: from here on it is right about what it is about.
+    /// The database tells of a change: from here on it is right about what it is about. Of one without a revision nobody knows
+    /// whether it was made.
     fn release(&mut self, news: &BySubject<News>) {
-        self.held.keys.retain(|id, _| !news.keys.contains_key(id));
-        self.held.tenants.retain(|id, _| !news.tenants.contains_key(id));
-        self.held.sessions.retain(|id, _| !news.sessions.contains_key(id));
+        let is_told = |news: Option<&News>| news.is_some_and(|news| news.revision.is_some());
+        self.held.keys.retain(|id, _| !is_told(news.keys.get(id)));
+        self.held.tenants.retain(|id, _| !is_told(news.tenants.get(id)));
+        self.held.sessions.retain(|id, _| !is_told(news.sessions.get(id)));
     }
 
     /// Judges a record that a load which began under an epoch read at a revision.

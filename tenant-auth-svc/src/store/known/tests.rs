@@ -92,3 +92,15 @@ fn a_copy_whose_primary_gives_no_answer_stands_still_and_an_outage_of_both_is_no
     known.saw_heartbeat(7, seconds(601), seconds(701));
     assert!(!known.is_out_of_reach());
 }
+
+/// The new database's heartbeat may have begun anew, or be the one of long ago.
+#[test]
+fn a_heartbeat_of_the_former_database_is_not_waited_for_in_an_accepted_one() {
+    let known = known();
+    known.believe(&identity("one", 1), Revision(10));
+    known.saw_heartbeat(500, seconds(0), seconds(100));
+    known.primary_had_heartbeat(501, seconds(101));
+    known.believe(&identity("two", 2), Revision(3));
+    known.saw_heartbeat(2, seconds(0), seconds(110));
+    assert!(!known.is_out_of_reach());
+}

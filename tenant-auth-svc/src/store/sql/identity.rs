@@ -49,13 +49,14 @@ pub(super) async fn accept<E: Engine>(
 }
 
 pub(super) async fn beat<E: Engine>(engine: &E, call: Call, interval: Duration) -> Result<i64, StoreError> {
-    // Of several replicas that find it due, one changes it.
+    // Of several replicas that find it due, one changes it; and one that was given ahead of a clock that was set back is due.
     let update = Statement::new(concat!(
         "UPDATE heartbeat SET beat = beat + 1, at = ",
         now!(),
         " WHERE at <= ",
         now!(),
-        " - ?1"
+        " - ?1 OR at > ",
+        now!()
     ))
     .bind(millis(interval));
     let read = Statement::new("SELECT beat FROM heartbeat");
