@@ -273,6 +273,7 @@ async fn a_batch_waits_for_a_copy_that_lags_no_longer_than_a_single_key_does() {
     let request = v1::BatchValidateKeysRequest { requests };
     region.there.validation().batch_validate_keys(request).await.unwrap();
     // Every 50 ms for half a second, the first one alone and the others together.
-    let asked = region.copy.requests_with("AS digests") - before;
-    assert!((2..=40).contains(&asked), "{asked}");
+    // Every 50 ms for half a second, the first one alone and the others together; each in turn would ask 96 times.
+    // The pauses are shorter when a lookup is slower than one.
+    assert!((2..=60).contains(&asked), "{asked}");
 }

@@ -76,6 +76,7 @@ pub(super) async fn heartbeat_at_primary<E: Engine>(
     let row = rows
         .first()
         .ok_or_else(|| StoreError::new(FailureKind::Misplaced, "the database has no heartbeat"))?;
-    let age = Duration::from_millis(u64::try_from(row.integer(1)?).unwrap_or_default());
+    // One that is ahead of the clock, which was set back, is older than any.
+    let age = Duration::from_millis(u64::try_from(row.integer(1)?).unwrap_or(u64::MAX));
     Ok((row.integer(0)?, age))
 }
