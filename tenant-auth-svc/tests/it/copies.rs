@@ -277,3 +277,27 @@ async fn a_batch_waits_for_a_copy_that_lags_no_longer_than_a_single_key_does() {
     // The pauses are shorter when a lookup is slower than one.
     assert!((2..=60).contains(&asked), "{asked}");
 }
+
+/// The copy tells, late, of a change that came before the replica's own: it says nothing about what came after it.
+#[tokio::test]
+async fn a_replicas_own_revocation_outlives_older_news_of_a_copy_that_lags() {
+    let region = Region::start().await;
+    let (key, key_id) = region.there.key(&region.tenant, &["a"]).await;
+    let (other, _) = region.there.key(&region.tenant, &[]).await;
+    region.everybody_hears().await;
+    let primary = region.primary.server();
+    primary.execute(&format!("UPDATE api_keys SET scopes = '[]' WHERE id = '{key_id}'")).unwrap();
+    primary.execute(&format!("UPDATE tenants SET plan = 'max' WHERE id = '{}'", region.tenant)).unwrap();
+    region.copy.catch_up().await.unwrap();
+    region.there.revoke(&key_id).await;
+    let suspend = v1::SuspendTenantRequest { tenant_id: region.tenant.clone(), reason: "unpaid".to_owned() };
+    region.there.admin().suspend_tenant(suspend.clone()).await.unwrap();
+    region.there.hears().await;
+    assert_eq!(outcome(&region.there.validate(&key).await), "VERDICT_REVOKED");
+    assert_eq!(outcome(&region.there.validate(&other).await), "VERDICT_TENANT_SUSPENDED");
+
+    // Nor does a further attempt that fails.
+    region.copy.faults().set_writes(Fault::blocked());
+    assert!(region.there.admin().suspend_tenant(suspend).await.is_err());
+    assert_eq!(outcome(&region.there.validate(&other).await), "VERDICT_TENANT_SUSPENDED");
+}

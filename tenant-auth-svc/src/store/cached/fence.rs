@@ -42,11 +42,13 @@ pub(super) struct Ledger {
     held: BySubject<Fate>,
 }
 
-/// News, and the epoch they were heard under.
+/// The latest news, and the epoch they were heard under.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     epoch: Epoch,
     news: News,
+    /// The epoch of a change after them that may have been made.
+    attempted: Option<Epoch>,
 }
 
 /// What has become of an answer while it was under way.
@@ -101,10 +103,9 @@ impl Fence {
             ledger.floor = epoch;
         }
         ledger.release(news);
-        let mark = |news: &News| Mark { epoch, news: *news };
-        put(&mut ledger.recent.keys, &news.keys, mark);
-        put(&mut ledger.recent.tenants, &news.tenants, mark);
-        put(&mut ledger.recent.sessions, &news.sessions, mark);
+        leave(&mut ledger.recent.keys, &news.keys, epoch);
+        leave(&mut ledger.recent.tenants, &news.tenants, epoch);
+        leave(&mut ledger.recent.sessions, &news.sessions, epoch);
         ledger
     }
 
@@ -115,7 +116,7 @@ impl Fence {
         if revision.is_some() {
             self.absent_from.store(epoch, Ordering::Release);
         }
-        ledger.arrival = Some(Mark { epoch, news: News { fate: Fate::Changed, revision } });
+        ledger.arrival = Some(Mark::new(epoch, News { fate: Fate::Changed, revision }));
         ledger
     }
 
@@ -131,10 +132,9 @@ impl Fence {
     /// Makes ends hold, whatever is read without them.
     pub(super) fn hold(&self, ends: &BySubject<News>) -> RwLockWriteGuard<'_, Ledger> {
         let (mut ledger, _) = self.raise();
-        let fate = |news: &News| news.fate;
-        put(&mut ledger.held.keys, &ends.keys, fate);
-        put(&mut ledger.held.tenants, &ends.tenants, fate);
-        put(&mut ledger.held.sessions, &ends.sessions, fate);
+        hold(&mut ledger.held.keys, &ends.keys);
+        hold(&mut ledger.held.tenants, &ends.tenants);
+        hold(&mut ledger.held.sessions, &ends.sessions);
         ledger
     }
 
@@ -145,12 +145,17 @@ impl Fence {
     }
 }
 
-fn put<I: Clone + Eq + Hash, T>(
-    marks: &mut HashMap<I, T>,
-    news: &HashMap<I, News>,
-    mark: impl Fn(&News) -> T,
-) {
-    marks.extend(news.iter().map(|(id, news)| (id.clone(), mark(news))));
+fn leave<I: Clone + Eq + Hash>(marks: &mut HashMap<I, Mark>, news: &HashMap<I, News>, epoch: Epoch) {
+    for (id, news) in news {
+        marks
+            .entry(id.clone())
+            .and_modify(|mark| mark.take_in(*news, epoch))
+            .or_insert(Mark::new(epoch, *news));
+    }
+}
+
+fn hold<I: Clone + Eq + Hash>(held: &mut HashMap<I, Fate>, ends: &HashMap<I, News>) {
+    held.extend(ends.iter().map(|(id, news)| (id.clone(), news.fate)));
 }
 
 impl Ledger {
@@ -170,6 +175,7 @@ impl Ledger {
         }
         let (mut ends, mut overtaken, mut lags) = (Vec::new(), None, false);
         for mark in record.among(&self.recent).chain(record.among(&self.older)) {
+            overtaken = overtaken.max(mark.attempted.filter(|attempted| began < *attempted));
             if mark.is_reflected(began, revision) {
                 continue;
             }
@@ -197,6 +203,9 @@ impl Ledger {
         let named = [&self.recent, &self.older].into_iter().filter_map(|marks| R::of_id(id, marks));
         let mut lags = false;
         for mark in named.chain(&self.arrival) {
+            if let Some(attempted) = mark.attempted.filter(|attempted| began < *attempted) {
+                return Judgement::Overtaken(attempted);
+            }
             if mark.is_reflected(began, revision) {
                 continue;
             }
@@ -210,6 +219,20 @@ impl Ledger {
 }
 
 impl Mark {
+    fn new(epoch: Epoch, news: News) -> Self {
+        Self { epoch, news, attempted: None }
+    }
+
+    /// A copy that lags may tell of a change after this replica has made a later one, and what may not have been made takes
+    /// nothing away from what was.
+    fn take_in(&mut self, news: News, epoch: Epoch) {
+        match (self.news.revision, news.revision) {
+            (Some(known), Some(told)) if told < known => {}
+            (Some(_), None) => self.attempted = Some(epoch),
+            _ => *self = Self::new(epoch, news),
+        }
+    }
+
     /// Whether a read reflects the change: by its position in the log, or, for a change without one, by having begun
     /// after it was told.
     fn is_reflected(&self, began: Epoch, revision: Revision) -> bool {
