@@ -207,7 +207,16 @@ impl<S: Store, M: Keeper> Admin<S, M> {
             Rotation { old: old.clone(), overlap, id: KeyId::generate(), hash, prefix_hint, expires_at };
         let begun = self.memory.begin();
         let outcome = self.store.rotate_key(call(deadline), &rotation, &change).await;
-        self.memory.heard(&BySubject::key(&old, by_ourselves(Fate::Changed, &outcome)));
+        // What was refused has changed nothing; it may have told of an end.
+        let fate = match &outcome {
+            Ok(Committed { outcome: Rotated::Refused(key), .. }) => key.revoked_at.map(Fate::Revoked),
+            Ok(Committed { outcome: Rotated::Done { .. } | Rotated::NoSuchKey, .. }) | Err(_) => {
+                Some(Fate::Changed)
+            }
+        };
+        if let Some(fate) = fate {
+            self.memory.heard(&BySubject::key(&old, by_ourselves(fate, &outcome)));
+        }
         let Committed { outcome, revision } = outcome?;
         match outcome {
             Rotated::Done { new, old, record } => {

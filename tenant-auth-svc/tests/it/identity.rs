@@ -336,3 +336,24 @@ async fn a_held_end_outlives_an_attempt_to_make_it_again_that_fails() {
     assert_eq!(replicas.two.admin().revoke_key(again).await.unwrap_err().code(), Code::Unavailable);
     assert_eq!(outcome(&replicas.two.validate(&revoked).await), "VERDICT_REVOKED");
 }
+
+/// A key that was replaced, and then revoked, is again one that was replaced only: nobody can rotate it, and who tries to has
+/// changed nothing.
+#[tokio::test]
+async fn a_held_end_outlives_a_rotation_that_is_refused() {
+    let replicas = Replicas::start().await;
+    let [_, (revoked, revoked_id)] = known_keys(&replicas).await;
+    let rotate = v1::RotateKeyRequest { key_id: revoked_id.clone(), ..Default::default() };
+    replicas.one.admin().rotate_key(rotate.clone()).await.unwrap();
+    let backup = replicas.database.server().backup().unwrap();
+    replicas.one.revoke(&revoked_id).await;
+    replicas.one.hears().await;
+    replicas.two_hears().await;
+    replicas.database.server().restore(&backup).await.unwrap();
+    all_look(&replicas).await;
+    accept(&replicas.two).await;
+
+    let refused = replicas.two.admin().rotate_key(rotate).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert_eq!(outcome(&replicas.two.validate(&revoked).await), "VERDICT_REVOKED");
+}
