@@ -9,12 +9,14 @@ use tenant_auth_svc::domain::{
     id::{KeyId, TenantId},
     key::{KeyToImport, NewKey},
     scope::{Scope, ScopeSet},
+    store::FailureKind,
     text::{KeyName, PrefixHint, Reason},
 };
 
 use super::{
     random::Random,
-    replica::{Credential, SCOPE},
+    replica::{Credential, Flaw, SCOPE},
+    troubles::Trouble,
     world::{TENANTS, World},
 };
 
@@ -49,7 +51,7 @@ fn actor() -> Actor {
     Actor { caller: "simulation".to_owned(), request_id: "simulation".to_owned() }
 }
 
-fn deadline() -> Instant {
+pub(crate) fn deadline() -> Instant {
     Instant::now() + Duration::from_secs(30)
 }
 
@@ -66,41 +68,56 @@ impl World {
         change: Change,
         random: &mut Random,
     ) -> Result<String, String> {
+        self.catch_up_if_following(replica).await;
         let order = self.oracle.next();
         let (done, what, holds) = match change {
-            Change::Issue if self.credentials.len() < MOST_KEYS => self.issue(replica, random).await,
+            Change::Issue if self.credentials.len() < MOST_KEYS => self.issue(replica, order, random).await,
             Change::Issue | Change::Import => self.import(replica, order, random).await,
             Change::Revoke => self.revoke(replica, order, random).await,
             Change::Rotate => self.rotate(replica, order, random).await,
             Change::SuspendOrResume => self.suspend_or_resume(replica, order, random).await,
         };
+        if let Some(Trouble::Disaster(_)) = self.trouble {
+            return match done {
+                Ok(()) => Err(format!(
+                    "replica {replica} acknowledged {what} in a database that is not the known one"
+                )),
+                Err(error) => Ok(format!("replica {replica}: {what}: {error}")),
+            };
+        }
         self.look(order);
         match done {
             Ok(()) if !holds(self) => {
                 Err(format!("replica {replica} acknowledged {what}, which did not happen"))
             }
             Ok(()) => Ok(format!("replica {replica}: {what}")),
-            Err(AdminError::Store(error)) if !self.oracle.is_outage() && !error.kind.is_transient() => {
+            Err(AdminError::Store(error)) if self.writes_work() && !error.kind.is_transient() => {
                 Err(format!("replica {replica}: {what}: {error}"))
             }
-            Err(error) => Ok(format!("replica {replica}: {what}: {error}")),
+            Err(error) => {
+                if matches!(&error, AdminError::Store(error) if error.kind == FailureKind::TimedOut) {
+                    self.went_unanswered();
+                }
+                Ok(format!("replica {replica}: {what}: {error}"))
+            }
         }
     }
 
-    async fn issue(&mut self, replica: usize, random: &mut Random) -> Done {
+    async fn issue(&mut self, replica: usize, order: u64, random: &mut Random) -> Done {
         let tenant = *random.pick(&TENANTS);
         // A third of the keys end soon.
         let lifetime = Duration::from_millis(500 + 500 * random.below(60) as u64);
-        let order = KeyOrder {
+        let wanted = KeyOrder {
             tenant_id: TenantId::parse(tenant).unwrap(),
             name: KeyName::parse("").unwrap(),
             scopes: scopes(random),
             expires_at: random.percent(33).then(|| UnixMillis(self.now().wall).plus(lifetime)),
         };
-        match self.replicas[replica].admin().issue_key(order, actor(), deadline()).await {
+        match self.replicas[replica].admin().issue_key(wanted, actor(), deadline()).await {
             Ok(issued) => {
                 let credential = Credential::new(issued.plaintext.expose());
                 self.credentials.push(credential.clone());
+                self.oracle.issued_by(replica, order, &credential.digest);
                 done(format!("issue {} for {tenant}", credential.plaintext), move |world| {
                     world.oracle.key(&credential.digest).is_some()
                 })
@@ -123,7 +140,7 @@ impl World {
         };
         let import = KeyToImport { key, created_at: None };
         let outcome = self.replicas[replica].admin().import_keys(vec![import], actor(), deadline()).await;
-        self.oracle.imported_by(replica, order, &credential.digest);
+        self.oracle.imported_by(replica, order, &credential.digest, outcome.is_ok());
         let what = format!("import {} for {tenant}", credential.plaintext);
         let holds = move |world: &World| world.oracle.key(&credential.digest).is_some();
         (outcome.map(drop), what, Box::new(holds))
@@ -143,9 +160,14 @@ impl World {
 
     async fn revoke(&mut self, replica: usize, order: u64, random: &mut Random) -> Done {
         let (credential, id) = self.existing(random);
+        let id_text = id.as_str().to_owned();
         let reason = Reason::parse("simulation").unwrap();
         let outcome = self.replicas[replica].admin().revoke_key(id, reason, actor(), deadline()).await;
-        self.oracle.changed_by(replica, order, &credential.digest);
+        self.oracle.changed_by(replica, order, &credential.digest, was_answered(&outcome));
+        if self.flaw == Flaw::Undone && outcome.is_ok() {
+            let undo = format!("UPDATE api_keys SET revoked_at = NULL WHERE id = '{id_text}'");
+            self.server.execute(&undo).unwrap();
+        }
         let what = format!("revoke {}", credential.plaintext);
         let holds = move |world: &World| world.oracle.key(&credential.digest).is_some_and(|key| key.revoked);
         (outcome.map(drop), what, Box::new(holds))
@@ -156,7 +178,7 @@ impl World {
         let overlap = Duration::from_millis(250 * random.below(60) as u64);
         let admin = self.replicas[replica].admin();
         let outcome = admin.rotate_key(id, Some(overlap), None, actor(), deadline()).await;
-        self.oracle.changed_by(replica, order, &credential.digest);
+        self.oracle.changed_by(replica, order, &credential.digest, was_answered(&outcome));
         let what = format!("rotate {} with an overlap of {overlap:?}", credential.plaintext);
         let outcome = outcome.map(|(issued, _)| {
             self.credentials.push(Credential::new(issued.plaintext.expose()));
@@ -176,7 +198,7 @@ impl World {
         let id = TenantId::parse(tenant).unwrap();
         let admin = self.replicas[replica].admin();
         let outcome = admin.set_tenant_suspended(id, reason, actor(), deadline()).await;
-        self.oracle.changed_by(replica, order, tenant);
+        self.oracle.changed_by(replica, order, tenant, was_answered(&outcome));
         let what = format!("{} {tenant}", if suspend { "suspend" } else { "resume" });
         let holds = move |world: &World| world.oracle.is_suspended(tenant) == suspend;
         (outcome.map(drop), what, Box::new(holds))
@@ -185,6 +207,9 @@ impl World {
     /// Changes something as a person at the database's shell would. Outages are no hindrance: they are on the way
     /// between the replicas and the database.
     pub(crate) fn change_by_another_hand(&mut self, random: &mut Random) -> String {
+        if let Some(Trouble::Disaster(_)) = self.trouble {
+            return "nothing".to_owned();
+        }
         let order = self.oracle.next();
         let (credential, id) = self.existing(random);
         let tenant = *random.pick(&TENANTS);
@@ -219,38 +244,36 @@ impl World {
         what
     }
 
+    /// Revokes a key by another hand, if there is such a key.
+    pub(crate) fn revoke_by_another_hand(&mut self, credential: &Credential) -> Option<String> {
+        let id = self.oracle.key(&credential.digest)?.id.clone();
+        let order = self.oracle.next();
+        let sql = format!("UPDATE api_keys SET revoked_at = {} WHERE id = '{id}'", self.now().wall);
+        self.server.execute(&sql).unwrap();
+        self.oracle.touched(order, &credential.digest);
+        self.look(order);
+        Some(format!("{} was revoked", credential.plaintext))
+    }
+
     /// Shortens the log at its beginning, as whoever prunes it does.
-    pub(crate) fn prune(&mut self, random: &mut Random) -> String {
+    pub(crate) async fn prune(&mut self, random: &mut Random) -> String {
+        if self.trouble.is_some() {
+            return "nothing".to_owned();
+        }
         let order = self.oracle.next();
         let kept = 1 + random.below(5);
         let sql = format!("DELETE FROM changes WHERE seq <= (SELECT max(seq) FROM changes) - {kept}");
         self.server.execute(&sql).unwrap();
         self.oracle.log_breaks();
         self.look(order);
+        self.catch_up().await;
         format!("the log is pruned to {kept} entries")
     }
+}
 
-    /// Restores the database from a backup: it changes, the log does not tell, and ends before it did. Only to before
-    /// what every replica has read: otherwise there would be nothing for it to notice.
-    pub(crate) fn restore(&mut self, random: &mut Random) -> String {
-        let read = self.positions.iter().flatten().min().copied().unwrap_or(self.log_end);
-        let Ok(read) = usize::try_from(read) else { return "nothing to restore".to_owned() };
-        if read == 0 {
-            return "nothing to restore".to_owned();
-        }
-        let mut what = String::new();
-        for _ in 0..=random.below(3) {
-            what = format!("{what}; {}", self.change_by_another_hand(random));
-        }
-        let end = random.below(read);
-        let order = self.oracle.next();
-        self.server.execute(&format!("DELETE FROM changes WHERE seq > {end}")).unwrap();
-        let counter = format!("UPDATE sqlite_sequence SET seq = {end} WHERE name = 'changes'");
-        self.server.execute(&counter).unwrap();
-        self.oracle.log_breaks();
-        self.look(order);
-        format!("the database is restored, the log ends at {end} again{what}")
-    }
+/// Whether the database has said what became of a change.
+fn was_answered<T>(outcome: &Result<T, AdminError>) -> bool {
+    !matches!(outcome, Err(AdminError::Store(_)))
 }
 
 /// The outcome, what it was about, and how the database must look if it was acknowledged.

@@ -32,17 +32,22 @@ impl<T: Clone + PartialEq> History<T> {
         }
     }
 
-    /// The states that somebody may still believe in at `now`, the newest first: whoever was `told` of a change does
-    /// not believe in what was before it, and nobody in what was over `age` ago or longer.
+    /// The states that somebody may still believe in, the newest first: whoever was `told` of a change does not believe in
+    /// what was before it, and nobody in what had ended `before` what is believed was read.
     pub(crate) fn believable(
         &self,
         told: impl Fn(Order) -> bool,
-        now: Duration,
-        age: Duration,
+        before: impl Fn(Order, Duration) -> bool,
     ) -> impl Iterator<Item = &T> {
         let older = self.0.iter().rev().zip(self.0.iter().rev().skip(1));
-        let older = older.take_while(move |((end, at, _), _)| !told(*end) && now < *at + age);
+        let older = older.take_while(move |((end, at, _), _)| !told(*end) && !before(*end, *at));
         std::iter::once(self.last()).chain(older.map(|(_, (_, _, state))| state))
+    }
+
+    /// The state that was there at an event.
+    pub(crate) fn at(&self, order: Order) -> &T {
+        let later = self.0.partition_point(|(since, ..)| *since <= order);
+        &self.0[later.max(1) - 1].2
     }
 }
 

@@ -1,24 +1,18 @@
 //! Knows what was true when, and what each replica has heard; says which answers that allows.
 
+mod held;
+mod judgement;
+
 use std::{collections::HashMap, time::Duration};
 
-use tenant_auth_svc::domain::{
-    store::FailureKind,
-    verdict::{Source, Verdict},
-};
+use tenant_auth_svc::domain::verdict::{Source, Verdict};
 
+use self::held::Held;
+pub(crate) use self::held::Known;
 use super::history::{History, Key, Order};
 
-/// `TENANT_AUTH_CACHE_FRESH`, its default, with the longest spread.
-const FRESH: Duration = Duration::from_secs(6);
-/// `TENANT_AUTH_CACHE_REFRESH`, its default.
-const REFRESH: Duration = Duration::from_secs(60);
-/// `TENANT_AUTH_CACHE_ABSENT`, its default.
-const ABSENT: Duration = Duration::from_secs(5);
 /// `TENANT_AUTH_CACHE_GRACE`: shorter than the default, so that it ends within the simulation.
 pub(crate) const GRACE: Duration = Duration::from_secs(20 * 60);
-/// For how long a feed that was heard vouches for what is in memory.
-const VOUCHED: Duration = Duration::from_secs(1);
 
 /// A moment, as the simulation sees it.
 #[derive(Clone, Copy, Debug)]
@@ -39,29 +33,44 @@ pub(crate) struct Told {
 #[derive(Debug, Default)]
 struct View {
     started: Order,
-    /// Its last successful reading of the feed.
+    /// Up to where it was told by its last successful reading of the feed.
     heard: Order,
     heard_at: Option<Duration>,
     /// From one reading to another that told it to verify everything, instead of what had changed in between.
     untold: Vec<(Order, Order)>,
     /// The last one that made it verify everything.
     verified: Order,
-    has_heard: bool,
+    /// Its first one: what it tells of from there on, the replica has heard of.
+    first_heard: Option<Order>,
     /// The log does not go on from where it has read, and it has not noticed yet.
     log_broken: bool,
-    /// It has reached the database since the last outage.
+    /// It has read a key since it heard the feed again after the last outage: whatever waited behind a circuit is over.
     works: bool,
+    /// It has heard the feed since the last outage.
+    is_back: bool,
+    /// It has noticed that the copy from which it reads stands still.
+    stands_still: bool,
     /// Its own changes, done or attempted, by digest or tenant.
     own: HashMap<String, Order>,
+    /// Those that were acknowledged.
+    acknowledged: HashMap<String, Order>,
+    /// The last change of its own.
+    last_own: Order,
     /// Keys that it has imported, or tried to: it no longer takes them for absent. A record of before it may still have.
     imported: HashMap<String, Order>,
     /// When it last read a key from the database.
     read: HashMap<String, (Order, Duration)>,
+    /// Ends that it knew before the database was rolled back to before them, by id.
+    held: HashMap<String, Held>,
 }
 
 impl View {
     fn own(&self, subject: &str) -> Order {
         self.own.get(subject).copied().unwrap_or_default()
+    }
+
+    fn acknowledged(&self, subject: &str) -> Order {
+        self.acknowledged.get(subject).copied().unwrap_or_default()
     }
 
     /// Whether the feed has said what changed with an event.
@@ -71,8 +80,18 @@ impl View {
     }
 }
 
+/// What is wrong with the database for all replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reads {
+    Work,
+    /// They fail.
+    Fail,
+    /// They work, in another database than the known one.
+    OfAnother,
+}
+
 /// The model. Keys go by the digest of their plaintext, tenants by their id.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Oracle {
     order: Order,
     keys: HashMap<String, History<Option<Key>>>,
@@ -80,13 +99,23 @@ pub(crate) struct Oracle {
     /// The last time that anybody wrote to a key or a tenant, even the same as before.
     touched: HashMap<String, Order>,
     views: Vec<View>,
-    outage: bool,
+    reads: Reads,
+    /// Which replica reads from a copy, and when that caught up with the database.
+    copy: Option<(usize, Vec<(Order, Duration)>)>,
 }
 
 impl Oracle {
-    pub(crate) fn new(replicas: usize) -> Self {
+    pub(crate) fn new(replicas: usize, at_a_copy: Option<usize>) -> Self {
         let views = (0..replicas).map(|_| View { works: true, ..View::default() }).collect();
-        Self { views, ..Self::default() }
+        Self {
+            order: 0,
+            keys: HashMap::new(),
+            tenants: HashMap::new(),
+            touched: HashMap::new(),
+            views,
+            reads: Reads::Work,
+            copy: at_a_copy.map(|replica| (replica, Vec::new())),
+        }
     }
 
     /// The place of the next event.
@@ -95,41 +124,87 @@ impl Oracle {
         self.order
     }
 
-    pub(crate) fn is_outage(&self) -> bool {
-        self.outage
+    pub(crate) fn trouble_begins(&mut self, reads: Reads) {
+        self.reads = reads;
+        self.views.iter_mut().for_each(|view| (view.works, view.is_back) = (false, false));
     }
 
-    pub(crate) fn outage_begins(&mut self) {
-        self.outage = true;
-        self.views.iter_mut().for_each(|view| view.works = false);
+    pub(crate) fn trouble_ends(&mut self) {
+        self.reads = Reads::Work;
     }
 
-    pub(crate) fn outage_ends(&mut self) {
-        self.outage = false;
+    /// Whether the database is well for the reads of everybody.
+    pub(crate) fn reads_work(&self) -> bool {
+        self.reads == Reads::Work
     }
 
-    /// The change log was cut off, at its beginning or at its end.
+    /// Whether a replica reads what it may rely on.
+    fn is_reachable(&self, replica: usize) -> bool {
+        let view = &self.views[replica];
+        self.reads_work() && view.works && !view.stands_still
+    }
+
+    /// The change log was cut off at its beginning, or is another one.
     pub(crate) fn log_breaks(&mut self) {
         self.views.iter_mut().for_each(|view| view.log_broken = true);
     }
 
     pub(crate) fn restarted(&mut self, replica: usize) {
         let order = self.next();
-        let works = !self.outage;
+        let works = self.reads_work();
         self.views[replica] = View { started: order, heard: order, works, ..View::default() };
+    }
+
+    /// The copy shows what the database holds.
+    pub(crate) fn caught_up(&mut self, now: Now) {
+        let order = self.next();
+        if let Some((_, times)) = &mut self.copy {
+            times.push((order, now.monotonic));
+        }
+    }
+
+    /// Up to which event, and until when, what a replica reads shows what has happened; `None` where it shows everything.
+    fn shown(&self, replica: usize) -> Option<(Order, Duration)> {
+        let (at_the_copy, times) = self.copy.as_ref()?;
+        (*at_the_copy == replica).then(|| times.last().copied().unwrap_or_default())
+    }
+
+    /// When what a replica reads showed an event; `None` if it does not yet.
+    fn shown_at(&self, replica: usize, order: Order, at: Duration) -> Option<Duration> {
+        match &self.copy {
+            Some((at_the_copy, times)) if *at_the_copy == replica => {
+                let first = times.partition_point(|(caught_up, _)| *caught_up < order);
+                times.get(first).map(|(_, time)| (*time).max(at))
+            }
+            _ => Some(at),
+        }
     }
 
     /// A replica has read the feed to its end; the reading began as event `order`.
     pub(crate) fn heard(&mut self, replica: usize, order: Order, now: Now, log_is_empty: bool) {
+        let order = self.shown(replica).map_or(order, |(shown, _)| shown.min(order));
+        let touched = &self.touched;
         let view = &mut self.views[replica];
         // The first one finds what was read without anybody listening.
-        if view.log_broken || !view.has_heard {
+        if view.log_broken || view.first_heard.is_none() {
             view.untold.push((view.heard, order));
             view.verified = order;
         }
+        view.first_heard.get_or_insert(order);
+        for held in view.held.values_mut() {
+            // The database has told of a change: from then on it is right.
+            if touched.get(&held.subject).is_some_and(|at| *at > held.since && *at < order) {
+                held.is_sure = false;
+            }
+        }
         (view.heard, view.heard_at) = (order, Some(now.monotonic));
         // After an empty log, nobody can tell whether what comes next is all there was.
-        (view.log_broken, view.has_heard, view.works) = (log_is_empty, true, true);
+        (view.log_broken, view.is_back, view.stands_still) = (log_is_empty, true, false);
+    }
+
+    /// A replica says that the copy from which it reads stands still.
+    pub(crate) fn stands_still(&mut self, replica: usize) {
+        self.views[replica].stands_still = true;
     }
 
     pub(crate) fn touched(&mut self, order: Order, subject: &str) {
@@ -137,15 +212,34 @@ impl Oracle {
     }
 
     /// A replica has changed something, or tried to.
-    pub(crate) fn changed_by(&mut self, replica: usize, order: Order, subject: &str) {
+    pub(crate) fn changed_by(&mut self, replica: usize, order: Order, subject: &str, acknowledged: bool) {
         self.touched(order, subject);
-        self.views[replica].own.insert(subject.to_owned(), order);
+        // What may not even have happened, a copy does not have to show.
+        if acknowledged || self.shown(replica).is_none() {
+            let view = &mut self.views[replica];
+            view.own.insert(subject.to_owned(), order);
+            view.last_own = order;
+            if acknowledged {
+                view.acknowledged.insert(subject.to_owned(), order);
+            }
+            let about_it = view.held.values_mut().filter(|held| acknowledged && held.subject == subject);
+            about_it.for_each(|held| held.is_sure = false);
+        }
     }
 
     /// A replica has imported a key, or tried to.
-    pub(crate) fn imported_by(&mut self, replica: usize, order: Order, digest: &str) {
+    pub(crate) fn imported_by(&mut self, replica: usize, order: Order, digest: &str, acknowledged: bool) {
         self.touched(order, digest);
-        self.views[replica].imported.insert(digest.to_owned(), order);
+        if acknowledged || self.shown(replica).is_none() {
+            self.views[replica].imported.insert(digest.to_owned(), order);
+            self.views[replica].last_own = order;
+        }
+    }
+
+    /// A replica has issued a key.
+    pub(crate) fn issued_by(&mut self, replica: usize, order: Order, digest: &str) {
+        self.touched(order, digest);
+        self.views[replica].last_own = order;
     }
 
     /// What is in the database after event `order`: all keys by digest, and whether each tenant is suspended.
@@ -174,110 +268,12 @@ impl Oracle {
         self.keys.get(digest)?.last().as_ref()
     }
 
+    /// All keys that are in the database now.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.keys.values().filter_map(|history| history.last().as_ref())
+    }
+
     pub(crate) fn is_suspended(&self, tenant: &str) -> bool {
         *self.tenants[tenant].last()
-    }
-
-    /// What everybody has to say once all is well and heard of.
-    pub(crate) fn truth(&self, digest: &str, reads: bool, now: Now) -> Verdict {
-        self.key(digest)
-            .map_or(Verdict::Unknown, |key| key.verdict(self.is_suspended(&key.tenant), reads, now.wall))
-    }
-
-    /// Judges an answer to a question asked just now; the message says why it is not allowed.
-    pub(crate) fn judge(
-        &mut self,
-        replica: usize,
-        digest: &str,
-        reads: bool,
-        now: Now,
-        answer: Result<Told, FailureKind>,
-    ) -> Result<(), String> {
-        let order = self.next();
-        let view = &self.views[replica];
-        let reachable = !self.outage && view.works;
-        let told = match answer {
-            Err(kind) if reachable => {
-                return Err(format!("no answer ({kind:?}) from a database that is well"));
-            }
-            Err(kind) if self.has_in_memory(replica, digest, now) => {
-                return Err(format!("no answer ({kind:?}) about a key that it knows"));
-            }
-            Err(_) => return Ok(()),
-            Ok(told) => told,
-        };
-        let vouched = view.heard_at.is_some_and(|at| now.monotonic <= at + VOUCHED);
-        let honest = match told.source {
-            Source::Database | Source::Fresh => told.age < FRESH,
-            Source::Refreshing => told.age < REFRESH && vouched,
-            Source::Stale => told.age < GRACE && !reachable,
-            Source::Negative => told.age < ABSENT && told.verdict == Verdict::Unknown,
-            Source::None => false,
-        };
-        if !honest {
-            return Err("the answer's source and age are not possible".to_owned());
-        }
-        let allowed = match told.verdict {
-            Verdict::Unknown => self.may_be_unknown(view, digest, now),
-            verdict => self.may_be(view, digest, reads, now, verdict, reachable),
-        };
-        if !allowed {
-            return Err("nothing that this replica may still believe gives this verdict".to_owned());
-        }
-        if told.source == Source::Database && told.verdict != Verdict::Unknown && !view.log_broken {
-            self.views[replica].read.insert(digest.to_owned(), (order, now.monotonic));
-        }
-        Ok(())
-    }
-
-    fn may_be_unknown(&self, view: &View, digest: &str, now: Now) -> bool {
-        let Some(history) = self.keys.get(digest) else { return true };
-        // A key that came and went between two readings may stay an absence for its few seconds: either is a denial.
-        let withdrawn = history.last().as_ref().is_some_and(|key| key.revoked);
-        let heard = if withdrawn { view.started } else { view.heard };
-        let imported = view.imported.get(digest).copied().unwrap_or_default();
-        let told = |order| order <= heard.max(view.own(digest)).max(imported);
-        history.believable(told, now.monotonic, ABSENT).any(Option::is_none)
-    }
-
-    /// Whether a verdict other than UNKNOWN follows from a state of the key, and one of its tenant, that the replica may
-    /// have read and not heard to be over.
-    fn may_be(
-        &self,
-        view: &View,
-        digest: &str,
-        reads: bool,
-        now: Now,
-        verdict: Verdict,
-        reachable: bool,
-    ) -> bool {
-        let Some(history) = self.keys.get(digest) else { return false };
-        let admits = verdict == Verdict::Valid;
-        // What is known to have ended may hide that more has changed, for as long as nobody can ask.
-        let any_denial = !admits && (!reachable || view.log_broken);
-        let told = |subject: &str| {
-            let own = view.own(subject);
-            move |order| match reachable {
-                _ if any_denial => order <= view.started,
-                true => order <= view.heard.max(own),
-                false => order <= own || view.was_told(order),
-            }
-        };
-        let age = if reachable && !any_denial { FRESH } else { GRACE };
-        history.believable(told(digest), now.monotonic, age).flatten().any(|key| {
-            let tenant = &self.tenants[&key.tenant];
-            let mut believable = tenant.believable(told(&key.tenant), now.monotonic, age);
-            believable.any(|suspended| key.verdict(*suspended, reads, now.wall) == verdict)
-        })
-    }
-
-    /// Whether a replica has read a key within the grace, and heard nothing since that could have made it forget.
-    fn has_in_memory(&self, replica: usize, digest: &str, now: Now) -> bool {
-        let view = &self.views[replica];
-        let Some((read, at)) = view.read.get(digest) else { return false };
-        let Some(key) = self.key(digest) else { return false };
-        let touched = |subject: &str| self.touched.get(subject).copied().unwrap_or_default();
-        let changed = touched(digest).max(touched(&key.tenant)).max(self.keys[digest].since());
-        now.monotonic < *at + GRACE && *read > changed && *read > view.verified
     }
 }

@@ -11,6 +11,7 @@ use tenant_auth_svc::{
         scope::{Scope, ScopeSet},
         validate::Question,
     },
+    store,
 };
 use tenant_auth_testkit::HranaServer;
 
@@ -25,6 +26,12 @@ pub(crate) enum Flaw {
     Deaf,
     /// A variable of the configuration has another value than the oracle believes.
     Configured(&'static str, &'static str),
+    /// The first replica believes whatever database it finds: it is started anew, and does not say so.
+    Credulous,
+    /// An acknowledged request to record usage is not counted.
+    Uncounted,
+    /// An acknowledged revocation is undone.
+    Undone,
 }
 
 /// A key somebody may present. Not all of them were ever issued.
@@ -57,14 +64,34 @@ impl Credential {
     }
 }
 
-/// Starts one, which may not be ready yet.
+/// Starts one at a database or a copy of it; it may not be ready yet.
 pub(crate) async fn run(
     server: &HranaServer,
     folder: &Path,
     clock: &Arc<ManualClock>,
+    heartbeat: &str,
     flaw: Flaw,
 ) -> Running {
-    let mut settings = Settings::default()
+    let mut settings = settings(server, folder)
+        .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
+        .with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some(heartbeat.to_owned()));
+    if let Flaw::Configured(name, value) = flaw {
+        settings = settings.with_flag(name, Some(value.to_owned()));
+    }
+    let config = ServiceConfig::read(settings).unwrap().0;
+    app::start(config, Arc::clone(clock) as SharedClock).await.unwrap()
+}
+
+/// Makes the schema in a database that has none, as `tenant-auth-svc migrate` does.
+pub(crate) async fn migrate(server: &HranaServer, folder: &Path, clock: &Arc<ManualClock>) {
+    let config = ServiceConfig::read(settings(server, folder)).unwrap().0;
+    let clock = Arc::clone(clock) as SharedClock;
+    let hop = app::hop(config.database, &clock).unwrap();
+    store::migrate::migrate(&hop, &clock).await.unwrap();
+}
+
+fn settings(server: &HranaServer, folder: &Path) -> Settings {
+    Settings::default()
         .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
         .with_flag("TENANT_AUTH_OPS_LISTEN", Some("off".to_owned()))
         .with_flag("TENANT_AUTH_DATABASE_URL", Some(server.url()))
@@ -72,14 +99,9 @@ pub(crate) async fn run(
         // Nothing hangs for that long: a busy machine must not make a good database look slow.
         .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("20s".to_owned()))
         .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("20s".to_owned()))
+        // Changes do hang, and are waited for in real time.
+        .with_flag("TENANT_AUTH_DATABASE_WRITE_TIMEOUT", Some("400ms".to_owned()))
         .with_flag("TENANT_AUTH_CACHE_GRACE", Some("20m".to_owned()))
-        .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
-        .with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some("off".to_owned()))
         // Read by the steps of the simulation.
-        .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("off".to_owned()));
-    if let Flaw::Configured(name, value) = flaw {
-        settings = settings.with_flag(name, Some(value.to_owned()));
-    }
-    let config = ServiceConfig::read(settings).unwrap().0;
-    app::start(config, Arc::clone(clock) as SharedClock).await.unwrap()
+        .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("off".to_owned()))
 }

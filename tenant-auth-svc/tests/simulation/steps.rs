@@ -2,21 +2,19 @@
 
 use std::time::Duration;
 
-use tenant_auth_svc::domain::clock::UnixMillis;
+use tenant_auth_svc::domain::{clock::UnixMillis, verdict::Verdict};
 use tenant_auth_testkit::Fault;
 
 use super::{
     changes::{CHANGES, Change},
     random::Random,
     replica::{Credential, Flaw},
+    troubles::Trouble,
     world::{REPLICAS, World},
 };
 
 /// What happened before something went wrong: this many steps are shown.
 const SHOWN: usize = 60;
-/// After an outage its failures are counted for this long: one more could open a breaker while all is well.
-const COUNTED: Duration = Duration::from_secs(5);
-
 /// How many keys there are from the beginning.
 const BEFORE: usize = 8;
 /// How much time passes at once.
@@ -27,14 +25,13 @@ const LONG: Duration = Duration::from_secs(600);
 struct Simulation {
     world: World,
     random: Random,
-    repaired_at: Option<Duration>,
 }
 
 /// Simulates; gives how often each kind of answer was given. The message of a failure says what went wrong, and how
 /// it came to that.
 pub(crate) async fn simulate(seed: u64, steps: usize, flaw: Flaw) -> Result<Vec<(String, u64)>, String> {
-    let mut simulation =
-        Simulation { world: World::start(flaw).await, random: Random::new(seed), repaired_at: None };
+    let world = World::start(flaw, seed.is_multiple_of(2)).await;
+    let mut simulation = Simulation { world, random: Random::new(seed) };
     let mut trail = Vec::new();
     for _ in 0..BEFORE {
         let made = simulation.world.change(0, Change::Issue, &mut simulation.random).await;
@@ -58,41 +55,51 @@ impl Simulation {
     async fn step(&mut self) -> Result<String, String> {
         let replica = self.random.below(REPLICAS);
         match self.random.below(100) {
-            0..30 => self.ask_one(replica).await,
-            30..42 => self.ask_several(replica).await,
-            42..54 => Ok(self.poll(replica).await),
-            54..57 => {
+            0..26 => self.ask_one(replica).await,
+            26..36 => self.ask_several(replica).await,
+            36..46 => self.poll(replica).await,
+            46..49 => {
                 let mut heard = Vec::new();
                 for replica in 0..REPLICAS {
-                    heard.push(self.poll(replica).await);
+                    heard.push(self.poll(replica).await?);
                 }
                 Ok(heard.join("; "))
             }
-            57..69 => {
-                // Outages last: some for longer than the grace.
-                let long = self.world.oracle.is_outage() && self.random.percent(30);
+            49..60 => {
+                // Trouble lasts: some of it for longer than the grace.
+                let long = self.world.trouble.is_some() && self.random.percent(30);
                 let time = if long { LONG } else { Duration::from_millis(*self.random.pick(&PAUSES)) };
-                self.world.pass(time).await;
+                self.world.pass(time).await?;
                 Ok(format!("{time:?} pass"))
             }
-            69..81 => {
+            60..70 => {
                 let change = *self.random.pick(&CHANGES);
                 self.world.change(replica, change, &mut self.random).await
             }
-            81..87 => Ok(self.world.change_by_another_hand(&mut self.random)),
-            87..89 => self.lose_an_answer(replica).await,
-            89..93 => self.begin_or_end_an_outage().await,
-            93..94 => {
+            70..75 => Ok(self.world.change_by_another_hand(&mut self.random)),
+            75..80 => self.world.record_usage(replica, &mut self.random).await,
+            80..82 => self.world.list(replica, &mut self.random).await,
+            82..84 => self.lose_an_answer(replica).await,
+            84..89 => self.begin_or_end_trouble().await,
+            89..90 => {
+                if self.world.trouble.is_some_and(restarts_prove_nothing) {
+                    return Ok("nothing".to_owned());
+                }
                 self.world.restart(replica).await;
                 Ok(format!("replica {replica} is restarted"))
             }
-            94..95 => Ok(self.world.prune(&mut self.random)),
-            95..96 => Ok(self.world.restore(&mut self.random)),
-            96..98 => self.change_during_a_load(replica).await,
-            98..99 => {
+            90..91 => Ok(self.world.prune(&mut self.random).await),
+            91..93 => self.change_during_a_load(replica).await,
+            93..94 => {
                 let written = self.world.replicas[replica].write_uses().await.is_ok();
                 Ok(format!("replica {replica} writes down which keys are in use: {written}"))
             }
+            94..96 => Ok(self.world.lag_or_catch_up().await),
+            96..98 => match self.world.trouble {
+                Some(Trouble::Disaster(_)) => Ok("nothing".to_owned()),
+                _ => Ok(self.world.back_up()),
+            },
+            98..99 => self.revoke_as_in_life().await,
             _ => {
                 let minutes = i64::try_from(self.random.below(360)).unwrap() - 180;
                 self.world.clock.jump_to(UnixMillis(self.world.now().wall + minutes * 60_000));
@@ -103,10 +110,15 @@ impl Simulation {
 
     /// Whatever happened: once it is over, all is well.
     async fn end(&mut self) -> Result<String, String> {
-        if self.world.oracle.is_outage() {
-            return self.end_the_outage().await;
+        if self.world.trouble.is_some() {
+            self.end_trouble().await?;
         }
-        self.world.everything_is_right().await.map(|()| "all is well".to_owned())
+        self.world.catch_up().await;
+        self.world.everything_is_right().await?;
+        // Every change that may still be waited for is over.
+        self.world.pass(Duration::from_secs(11)).await?;
+        self.world.settle_usage().await?;
+        Ok("all is well, and all usage is counted".to_owned())
     }
 
     async fn ask_one(&mut self, replica: usize) -> Result<String, String> {
@@ -131,75 +143,114 @@ impl Simulation {
         self.random.pick(&self.world.credentials).clone()
     }
 
-    async fn poll(&mut self, replica: usize) -> String {
-        match self.world.poll(replica).await {
+    async fn poll(&mut self, replica: usize) -> Result<String, String> {
+        Ok(match self.world.poll(replica).await? {
             Ok(()) => format!("replica {replica} reads its feed"),
             Err(error) => format!("replica {replica} cannot read its feed: {}", error.kind.as_str()),
-        }
+        })
     }
 
     /// A change is committed, and its answer gets lost: once, so that the repetition finds it done, or twice.
     async fn lose_an_answer(&mut self, replica: usize) -> Result<String, String> {
-        let now = self.world.now().monotonic;
-        if self.world.oracle.is_outage() || self.repaired_at.is_some_and(|at| now <= at + COUNTED) {
+        // Its failures are counted for a while: one more could open a circuit while all is well.
+        if self.world.trouble.is_some() || !self.world.writes_work() {
             return Ok("nothing".to_owned());
         }
+        // A circuit that is still open from before would let no repetition through.
+        self.world.record_usage(replica, &mut self.random).await?;
         self.world.settle().await;
         let answers = 1 + self.random.below(2);
-        self.world.server.faults().set_for(answers as u64, Fault::ResetAfterCommit);
+        self.world.catch_up_if_following(replica).await;
+        let faults = self.world.server_of(replica).faults().clone();
+        faults.set_for(answers as u64, Fault::ResetAfterCommit);
         let change = *self.random.pick(&CHANGES);
         let changed = self.world.change(replica, change, &mut self.random).await;
-        self.world.server.faults().clear();
+        faults.clear();
         changed.map(|what| format!("{what}; {answers} of its answers lost"))
     }
 
-    async fn begin_or_end_an_outage(&mut self) -> Result<String, String> {
-        if self.world.oracle.is_outage() {
-            return self.end_the_outage().await;
+    async fn begin_or_end_trouble(&mut self) -> Result<String, String> {
+        if self.world.trouble.is_some() {
+            return self.end_trouble().await;
         }
-        let faults = [
-            ("connections are refused", None),
-            ("503", Some(Fault::service_unavailable())),
-            ("429", Some(Fault::too_many_requests(1))),
-            ("wrong token", Some(Fault::unauthorized())),
-            ("blocked", Some(Fault::blocked())),
-            ("locked", Some(Fault::locked())),
-            ("connections are reset", Some(Fault::ResetBeforeExecute)),
-            ("answers are cut off", Some(Fault::ResetMidBody)),
-            ("answers are lost", Some(Fault::ResetAfterCommit)),
-            ("answers are truncated", Some(Fault::TruncatedJson)),
-            ("rows are missing", Some(Fault::MissingRows)),
-            ("web page", Some(Fault::html_ok())),
-        ];
-        let (name, fault) = self.random.pick(&faults).clone();
-        self.world.break_down(fault).await;
-        Ok(format!("an outage begins: {name}"))
+        let begun = self.world.begin_trouble(&mut self.random).await?;
+        Ok(format!("{begun}; {}", self.go_on_as_ever(&[0, 1, 2]).await?))
     }
 
     /// Within a second, in which the feeds are read as in life, all is well.
-    async fn end_the_outage(&mut self) -> Result<String, String> {
-        self.world.repair().await;
-        self.repaired_at = Some(self.world.now().monotonic);
+    async fn end_trouble(&mut self) -> Result<String, String> {
+        let replica = self.random.below(REPLICAS);
+        let during = self.go_on_as_ever(&[replica]).await?;
+        for replica in 0..REPLICAS {
+            // In life they have all tried in the meantime: one that hears the feed again looks for itself at once.
+            self.poll(replica).await?;
+        }
+        let ended = self.world.repair(&mut self.random).await?;
         for _ in 0..4 {
-            self.world.pass(Duration::from_millis(250)).await;
+            self.world.pass(Duration::from_millis(250)).await?;
             for replica in 0..REPLICAS {
-                self.poll(replica).await;
+                if self.world.poll(replica).await?.is_ok() {
+                    self.world.look_for_itself(replica).await?;
+                }
                 self.ask_one(replica).await?;
             }
         }
-        self.world.everything_is_right().await?;
-        Ok("the outage ends, and all is well again".to_owned())
+        self.world.everything_is_right().await.map_err(|why| format!("{during}; {ended}; {why}"))?;
+        Ok(format!("{during}; {ended}, and all is well again"))
+    }
+
+    /// A little of everything through each of some replicas.
+    async fn go_on_as_ever(&mut self, replicas: &[usize]) -> Result<String, String> {
+        let mut happened = Vec::new();
+        for &replica in replicas {
+            let change = *self.random.pick(&CHANGES);
+            happened.push(self.world.change(replica, change, &mut self.random).await?);
+            happened.push(self.world.record_usage(replica, &mut self.random).await?);
+            happened.push(self.world.list(replica, &mut self.random).await?);
+            happened.push(self.ask_several(replica).await?);
+        }
+        happened.push(self.revoke_as_in_life().await?);
+        Ok(happened.join("; "))
+    }
+
+    /// A key that every replica knows is revoked by another hand: wherever reads work, within a second nobody honours it.
+    async fn revoke_as_in_life(&mut self) -> Result<String, String> {
+        if !self.world.oracle.reads_work() || self.world.trouble == Some(Trouble::StandsStill) {
+            return Ok("nobody is told of anything".to_owned());
+        }
+        let key = self.any_key();
+        for replica in 0..REPLICAS {
+            self.world.ask(replica, std::slice::from_ref(&key), false).await?;
+        }
+        let what = self.world.revoke_by_another_hand(&key);
+        self.world.catch_up().await;
+        for _ in 0..4 {
+            self.world.pass(Duration::from_millis(250)).await?;
+            for replica in 0..REPLICAS {
+                self.poll(replica).await?;
+            }
+        }
+        for replica in 0..REPLICAS {
+            let said = self.world.ask(replica, std::slice::from_ref(&key), false).await?;
+            // Where it came and went between two readings, it may stay unknown for a few seconds: either is a denial.
+            let is_denied = matches!(said[..], [Some(Verdict::Revoked | Verdict::Unknown)]);
+            if !is_denied && what.is_some() {
+                return Err(format!("replica {replica} says {said:?} a second after {what:?}"));
+            }
+        }
+        Ok(format!("a second after {what:?}, nobody honours it"))
     }
 
     /// A load has read, its answer is still under way, and meanwhile something changes and is heard of.
     async fn change_during_a_load(&mut self, replica: usize) -> Result<String, String> {
-        if self.world.oracle.is_outage() {
+        if self.world.trouble.is_some() {
             return Ok("nothing".to_owned());
         }
         // Whatever is in memory has to be loaded again.
-        self.world.pass(Duration::from_secs(61)).await;
+        self.world.pass(Duration::from_secs(61)).await?;
         let key = self.any_key();
-        self.world.server.faults().set_where("AS digests", 1, Fault::HangAfterExecute);
+        self.world.catch_up_if_following(replica).await;
+        self.world.server_of(replica).faults().set_where("AS digests", 1, Fault::HangAfterExecute);
         self.world.begin_to_ask(replica, &key).await;
         let other = self.random.below(REPLICAS);
         let changed = match self.random.below(3) {
@@ -208,8 +259,8 @@ impl Simulation {
             _ => self.world.change(other, Change::SuspendOrResume, &mut self.random).await,
         };
         let heard =
-            if self.random.percent(70) { self.poll(replica).await } else { "nobody hears".to_owned() };
-        let faults = self.world.server.faults().clone();
+            if self.random.percent(70) { self.poll(replica).await? } else { "nobody hears".to_owned() };
+        let faults = self.world.server_of(replica).faults().clone();
         let release = async {
             // More than once: a load may begin to hang only now.
             loop {
@@ -224,5 +275,13 @@ impl Simulation {
             () = release => {}
         }
         Ok(format!("while replica {replica} loads {}: {}; {heard}", key.plaintext, changed?))
+    }
+}
+
+/// Where a replica that starts would believe what the others do not.
+fn restarts_prove_nothing(trouble: Trouble) -> bool {
+    match trouble {
+        Trouble::Disaster(_) | Trouble::StandsStill => true,
+        Trouble::Outage | Trouble::Writes | Trouble::Reads | Trouble::Lane | Trouble::WriteLock => false,
     }
 }

@@ -1,4 +1,4 @@
-//! The replicas, their database, their clock, and the things that can happen to them.
+//! The replicas, their database, their clock, and what they are asked.
 
 use std::{
     collections::HashMap,
@@ -16,38 +16,53 @@ use tenant_auth_svc::{
         verdict::{Decision, Verdict},
     },
 };
-use tenant_auth_testkit::{Fault, HranaServer};
+use tenant_auth_testkit::{Backup, HranaServer};
+use tonic::transport::Channel;
 
 use super::{
+    copies::Copy,
+    disasters::Before,
     history::{Key, Order},
+    metering::Ledger,
     oracle::{Now, Oracle, Told},
     replica::{Credential, Flaw, SCOPE, run},
+    troubles::Trouble,
 };
 
 pub(crate) const REPLICAS: usize = 3;
 pub(crate) const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
 /// How long anything real may take: no wait for it is part of a test.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct World {
     pub(crate) server: HranaServer,
+    /// From where the last replica reads, in half of the simulations.
+    pub(crate) copy: Option<Copy>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) replicas: Vec<Running>,
+    pub(crate) channels: Vec<Channel>,
     pub(crate) credentials: Vec<Credential>,
     pub(crate) oracle: Oracle,
+    pub(crate) ledger: Ledger,
     /// The newest entry of the change log.
     pub(crate) log_end: i64,
-    /// The newest entry that each replica has heard of; none before its first reading.
-    pub(crate) positions: [Option<i64>; REPLICAS],
-    /// How often each verdict was given from each source.
+    /// What goes wrong now.
+    pub(crate) trouble: Option<Trouble>,
+    /// After trouble, what waits behind a circuit may fail until these moments, for reads and for changes.
+    pub(crate) recovering: (Duration, Duration),
+    pub(crate) is_refusing: bool,
+    /// Backups of lately, each with its place in the order of events and the end of its change log.
+    pub(crate) backups: Vec<(Order, Backup, i64)>,
+    /// What was there before the database became another one.
+    pub(crate) before: Option<Before>,
+    /// How often each verdict was given from each source, and what else happened how often.
     pub(crate) answers: HashMap<String, u64>,
-    flaw: Flaw,
-    is_refusing: bool,
-    folder: TempDir,
+    pub(crate) flaw: Flaw,
+    pub(crate) folder: TempDir,
 }
 
 impl World {
-    pub(crate) async fn start(flaw: Flaw) -> Self {
+    pub(crate) async fn start(flaw: Flaw, with_copy: bool) -> Self {
         let server = HranaServer::builder().token("secret").start().await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("token"), "secret").unwrap();
@@ -56,33 +71,53 @@ impl World {
             let clock = Arc::clone(&clock);
             move || clock.now().0
         });
-        let mut replicas = Vec::new();
-        for _ in 0..REPLICAS {
-            replicas.push(run(&server, folder.path(), &clock, flaw).await);
-            replicas.last_mut().unwrap().ready().await.unwrap();
+        let mut world = Self {
+            oracle: Oracle::new(REPLICAS, with_copy.then_some(REPLICAS - 1)),
+            server,
+            copy: None,
+            clock,
+            replicas: Vec::new(),
+            channels: Vec::new(),
+            credentials: (0..6).map(|number| Credential::new(&format!("a-key-of-before-{number}"))).collect(),
+            ledger: Ledger::default(),
+            log_end: 0,
+            trouble: None,
+            recovering: Default::default(),
+            is_refusing: false,
+            backups: Vec::new(),
+            before: None,
+            answers: HashMap::new(),
+            flaw,
+            folder,
+        };
+        for replica in 0..REPLICAS {
+            if with_copy && replica == REPLICAS - 1 {
+                world.copy = Some(Copy::of(&world.server, &world.clock).await);
+                world.catch_up().await;
+            }
+            let mut running = world.run(replica).await;
+            running.ready().await.unwrap();
+            world.channels.push(channel(&running));
+            world.replicas.push(running);
         }
+        world.add_tenants();
+        let order = world.oracle.next();
+        world.look(order);
+        world
+    }
+
+    async fn run(&self, replica: usize) -> Running {
+        let heartbeat = if self.copy.is_some() { "1s" } else { "off" };
+        run(self.server_of(replica), self.folder.path(), &self.clock, heartbeat, self.flaw).await
+    }
+
+    pub(crate) fn add_tenants(&self) {
         for tenant in TENANTS {
             let row = format!(
                 "INSERT INTO tenants (id, name, created_at, updated_at) VALUES ('{tenant}', '{tenant}', 0, 0)"
             );
-            server.execute(&row).unwrap();
+            self.server.execute(&row).unwrap();
         }
-        let mut world = Self {
-            server,
-            clock,
-            replicas,
-            credentials: (0..6).map(|number| Credential::new(&format!("a-key-of-before-{number}"))).collect(),
-            oracle: Oracle::new(REPLICAS),
-            log_end: 0,
-            positions: [None; REPLICAS],
-            answers: HashMap::new(),
-            flaw,
-            is_refusing: false,
-            folder,
-        };
-        let order = world.oracle.next();
-        world.look(order);
-        world
     }
 
     pub(crate) fn now(&self) -> Now {
@@ -91,8 +126,6 @@ impl World {
 
     /// Tells the oracle what is in the database.
     pub(crate) fn look(&mut self, order: Order) {
-        let text = |value: &Json| value.get("value").and_then(Json::as_str).map(str::to_owned);
-        let number = |value: &Json| text(value).map(|text| text.parse::<i64>().unwrap());
         let read = |sql: &str| self.server.query(sql).unwrap();
         let keys = read("SELECT hex(key_hash), id, tenant_id, scopes, expires_at, revoked_at FROM api_keys");
         let keys = keys.iter().map(|row| {
@@ -110,6 +143,7 @@ impl World {
         let tenants = tenants.iter().map(is_suspended).collect();
         self.log_end = number(&read("SELECT coalesce(max(seq), 0) FROM changes")[0][0]).unwrap();
         self.oracle.look(order, self.now(), keys.collect(), &tenants);
+        self.changed();
     }
 
     /// Waits until no replica has a load under way: in simulated time it would last for minutes.
@@ -121,20 +155,21 @@ impl World {
         }
     }
 
-    pub(crate) async fn pass(&self, time: Duration) {
-        self.settle().await;
-        self.clock.advance(time);
-    }
-
-    /// Lets a replica read its feed.
-    pub(crate) async fn poll(&mut self, replica: usize) -> Result<(), StoreError> {
+    /// Lets a replica read its feed. The message says what is wrong with what came of it.
+    pub(crate) async fn poll(&mut self, replica: usize) -> Result<Result<(), StoreError>, String> {
+        self.catch_up_if_following(replica).await;
         let order = self.oracle.next();
-        if self.flaw != Flaw::Deaf || replica != 0 {
-            self.replicas[replica].feed().poll().await?;
+        if self.flaw == Flaw::Deaf && replica == 0 {
+            self.oracle.heard(replica, order, self.now(), self.log_end == 0);
+            return Ok(Ok(()));
         }
-        self.positions[replica] = Some(self.log_end);
-        self.oracle.heard(replica, order, self.now(), self.log_end == 0);
-        Ok(())
+        let heard = self.replicas[replica].feed().poll().await;
+        if heard.is_ok() {
+            self.oracle.heard(replica, order, self.now(), self.log_end == 0);
+        }
+        let judged = self.judge_reading(replica, heard.as_ref().err().map(|error| error.kind));
+        judged.map_err(|why| format!("replica {replica} reads its feed ({heard:?}): {why}"))?;
+        Ok(heard)
     }
 
     /// Asks a replica about some keys; gives what it said to each. The message says what is wrong with an answer.
@@ -144,6 +179,7 @@ impl World {
         keys: &[Credential],
         reads: bool,
     ) -> Result<Vec<Option<Verdict>>, String> {
+        self.catch_up_if_behind(replica).await;
         let mut said = Vec::with_capacity(keys.len());
         let questions: Vec<_> = keys.iter().map(|key| key.question(reads)).collect();
         let (validator, deadline) = (self.replicas[replica].validator(), Instant::now() + PATIENCE);
@@ -153,10 +189,10 @@ impl World {
         };
         for (key, decision) in keys.iter().zip(decisions) {
             let answer = told(decision);
-            self.count(&answer);
+            self.count_answer(&answer);
             let judged = self.oracle.judge(replica, &key.digest, reads, self.now(), answer);
             judged.map_err(|why| {
-                let truth = self.oracle.truth(&key.digest, reads, self.now());
+                let truth = self.oracle.truths(replica, &key.digest, reads, self.now());
                 format!("replica {replica} about {} (now {truth:?}): {answer:?}: {why}", key.plaintext)
             })?;
             said.push(answer.ok().map(|told| told.verdict));
@@ -170,33 +206,38 @@ impl World {
         let soon = Instant::now() + Duration::from_millis(1);
         // What it is told meanwhile is that its time is over, or what is in memory.
         let _ = self.replicas[replica].validator().decide(&question, soon).await;
-        let reached = self.server.wait_for(|counters| counters.open_requests > 0);
+        let reached = self.server_of(replica).wait_for(|counters| counters.open_requests > 0);
         // It is over already when the machine was busy elsewhere.
         let _ = tokio::time::timeout(Duration::from_millis(100), reached).await;
     }
 
-    fn count(&mut self, answer: &Result<Told, FailureKind>) {
-        let name = match answer {
-            Ok(told) => format!("{} {}", told.verdict.as_str(), told.source.as_str()),
-            Err(_) => "unavailable".to_owned(),
-        };
-        *self.answers.entry(name).or_default() += 1;
+    fn count_answer(&mut self, answer: &Result<Told, FailureKind>) {
+        match answer {
+            Ok(told) => self.count(&format!("{} {}", told.verdict.as_str(), told.source.as_str())),
+            Err(_) => self.count("unavailable"),
+        }
+    }
+
+    /// Counts that something has happened: what never happens, the simulation says nothing about.
+    pub(crate) fn count(&mut self, what: &str) {
+        *self.answers.entry(what.to_owned()).or_default() += 1;
     }
 
     /// Once all is well and heard of, everything is answered as it is.
     pub(crate) async fn everything_is_right(&mut self) -> Result<(), String> {
         for replica in 0..REPLICAS {
             self.hear(replica).await?;
+            self.look_for_itself(replica).await?;
             for reads in [false, true] {
                 let keys = self.credentials.clone();
                 let said = self.ask(replica, &keys, reads).await?;
                 for (key, said) in keys.iter().zip(said) {
-                    let truth = self.oracle.truth(&key.digest, reads, self.now());
-                    // Its absence may be a few seconds older than the key: either is a denial.
-                    let came_and_went = (said, truth) == (Some(Verdict::Unknown), Verdict::Revoked);
-                    if said != Some(truth) && !came_and_went {
+                    let truths = self.oracle.truths(replica, &key.digest, reads, self.now());
+                    // A negative entry may be a few seconds older than the key: either is a denial.
+                    let came_and_went = said == Some(Verdict::Unknown) && truths.contains(&Verdict::Revoked);
+                    if !said.is_some_and(|said| truths.contains(&said)) && !came_and_went {
                         return Err(format!(
-                            "all is well, but replica {replica} says {said:?} about {}, which is {truth:?}",
+                            "all is well, but replica {replica} says {said:?} about {}, which is {truths:?}",
                             key.plaintext
                         ));
                     }
@@ -207,10 +248,10 @@ impl World {
     }
 
     /// Lets a replica read its feed, which may take longer than a reading may on a busy machine.
-    async fn hear(&mut self, replica: usize) -> Result<(), String> {
+    pub(crate) async fn hear(&mut self, replica: usize) -> Result<(), String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.poll(replica).await {
+            match self.poll(replica).await? {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind == FailureKind::TimedOut && Instant::now() < deadline => {}
                 Err(error) => {
@@ -220,38 +261,45 @@ impl World {
         }
     }
 
+    /// A replica that has heard the feed again looks a key up at once.
+    pub(crate) async fn look_for_itself(&mut self, replica: usize) -> Result<(), String> {
+        self.settle().await;
+        let order = self.oracle.next();
+        let key = Credential::new(&format!("a-key-of-nobody-{order}"));
+        match self.ask(replica, &[key], false).await?[..] {
+            [Some(Verdict::Unknown)] => Ok(()),
+            _ => Err(format!("replica {replica} hears the feed, and looks nothing up")),
+        }
+    }
+
     pub(crate) async fn restart(&mut self, replica: usize) {
         self.settle().await;
-        self.replicas[replica] = run(&self.server, self.folder.path(), &self.clock, self.flaw).await;
-        self.positions[replica] = None;
+        self.restart_unnoticed(replica).await;
         self.oracle.restarted(replica);
-        if !self.oracle.is_outage() {
+        if self.oracle.reads_work() {
             self.replicas[replica].ready().await.unwrap();
             self.replicas[replica].read_ahead().await;
         }
     }
 
-    /// Begins an outage: with a fault, or by refusing connections.
-    pub(crate) async fn break_down(&mut self, fault: Option<Fault>) {
-        self.settle().await;
-        match fault {
-            Some(fault) => self.server.faults().set(fault),
-            None => {
-                self.server.stop().await;
-                self.is_refusing = true;
-            }
-        }
-        self.oracle.outage_begins();
+    pub(crate) async fn restart_unnoticed(&mut self, replica: usize) {
+        self.catch_up_if_following(replica).await;
+        let running = self.run(replica).await;
+        self.channels[replica] = channel(&running);
+        self.replicas[replica] = running;
     }
+}
 
-    pub(crate) async fn repair(&mut self) {
-        self.settle().await;
-        self.server.faults().clear();
-        if std::mem::take(&mut self.is_refusing) {
-            self.server.start_again().unwrap();
-        }
-        self.oracle.outage_ends();
-    }
+pub(crate) fn text(value: &Json) -> Option<String> {
+    value.get("value").and_then(Json::as_str).map(str::to_owned)
+}
+
+pub(crate) fn number(value: &Json) -> Option<i64> {
+    text(value).map(|text| text.parse().unwrap())
+}
+
+fn channel(running: &Running) -> Channel {
+    Channel::from_shared(format!("http://{}", running.address())).unwrap().connect_lazy()
 }
 
 fn told(decision: Result<Decision, StoreError>) -> Result<Told, FailureKind> {

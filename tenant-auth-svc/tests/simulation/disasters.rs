@@ -1,0 +1,189 @@
+//! The database becomes another one, and is put back or accepted.
+
+use std::time::Duration;
+
+use tenant_auth_proto::v1::{self, admin_service_client::AdminServiceClient, held_end::Subject};
+use tenant_auth_svc::domain::store::FailureKind;
+use tenant_auth_testkit::Backup;
+
+use super::{
+    oracle::{Known, Reads},
+    random::Random,
+    replica::{Flaw, migrate},
+    troubles::{Disaster, Trouble},
+    world::{REPLICAS, World},
+};
+
+/// How many backups are kept.
+const BACKUPS: usize = 4;
+/// For how long a log that ends too early may be that of a copy which lags.
+const NOTICED: Duration = Duration::from_secs(3);
+
+/// What is needed to put things right.
+pub(crate) struct Before {
+    /// The database before it happened.
+    backup: Backup,
+    /// What every replica knew to have ended since the moment to which it was rolled back.
+    known: Known,
+}
+
+impl World {
+    /// Takes a backup, to which the database may be rolled back.
+    pub(crate) fn back_up(&mut self) -> String {
+        let order = self.oracle.next();
+        let backup = self.server.backup().unwrap();
+        if self.backups.len() == BACKUPS {
+            self.backups.remove(0);
+        }
+        self.backups.push((order, backup, self.log_end));
+        format!("a backup is taken, with a log up to {}", self.log_end)
+    }
+
+    /// The database becomes another one, and every replica notices.
+    pub(crate) async fn strike(&mut self, random: &mut Random) -> Result<String, String> {
+        for replica in 0..REPLICAS {
+            self.hear(replica).await?;
+        }
+        self.reckon()?;
+        // To a moment after which something has happened that replicas have heard of.
+        let log_end = self.log_end;
+        self.backups.retain(|(_, _, end)| *end < log_end);
+        let mut disaster = *random.pick(&[
+            Disaster::Emptied,
+            Disaster::Replaced,
+            Disaster::RolledBack,
+            Disaster::RolledBack,
+            Disaster::RolledBackAndGoneOn,
+        ]);
+        let back = (!self.backups.is_empty()).then(|| random.below(self.backups.len()));
+        let rolled_back = matches!(disaster, Disaster::RolledBack | Disaster::RolledBackAndGoneOn);
+        let since = match back {
+            Some(back) if rolled_back => self.backups[back].0,
+            _ => 0,
+        };
+        if rolled_back && back.is_none() {
+            disaster = Disaster::Emptied;
+        }
+        let known = self.oracle.known_ends(since);
+        let backup = self.server.backup().unwrap();
+        self.before = Some(Before { backup, known });
+        match disaster {
+            Disaster::Emptied => self.server.wipe().await.unwrap(),
+            Disaster::Replaced => {
+                self.server.wipe().await.unwrap();
+                migrate(&self.server, self.folder.path(), &self.clock).await;
+                self.add_tenants();
+            }
+            Disaster::RolledBack | Disaster::RolledBackAndGoneOn => {
+                let (_, backup, _) = &self.backups[back.unwrap_or_default()];
+                self.server.restore(backup).await.unwrap();
+            }
+        }
+        let mut what = format!("{disaster:?}");
+        if disaster == Disaster::RolledBackAndGoneOn {
+            for _ in 0..1 + random.below(30) {
+                let id = random.below(1_000_000);
+                let tenant = format!(
+                    "INSERT OR IGNORE INTO tenants (id, name, created_at, updated_at) VALUES ('later-{id}', 'x', 0, 0)"
+                );
+                self.server.execute(&tenant).unwrap();
+            }
+            what = format!("{what} to event {since}");
+        }
+        self.trouble = Some(Trouble::Disaster(disaster));
+        self.oracle.trouble_begins(Reads::OfAnother);
+        self.count(&format!("the database is {disaster:?}"));
+        self.catch_up().await;
+        // Before anybody notices, and while it might be a copy that lags.
+        if disaster != Disaster::RolledBackAndGoneOn && random.percent(30) {
+            let (replica, key) = (random.below(REPLICAS), random.pick(&self.credentials).clone());
+            self.ask(replica, &[key], false).await?;
+        }
+        self.all_look(None).await?;
+        self.pass(NOTICED).await?;
+        self.all_look(Some(disaster)).await?;
+        if self.flaw == Flaw::Credulous {
+            self.restart_unnoticed(0).await;
+            self.replicas[0].ready().await.unwrap();
+        }
+        Ok(format!("the database is another one: {what}"))
+    }
+
+    /// Every replica reads the log, and concludes what it has to.
+    async fn all_look(&mut self, noticed: Option<Disaster>) -> Result<(), String> {
+        for replica in 0..REPLICAS {
+            let Err(error) = self.poll(replica).await? else { continue };
+            let doubted = [FailureKind::Untrusted, FailureKind::Misplaced, FailureKind::TimedOut];
+            if noticed.is_some() && !doubted.contains(&error.kind) {
+                return Err(format!(
+                    "replica {replica} has not noticed that the database is another one: {error}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The known database is put back, or what is there is accepted.
+    pub(crate) async fn recover(
+        &mut self,
+        disaster: Disaster,
+        random: &mut Random,
+    ) -> Result<String, String> {
+        let Some(before) = self.before.take() else { return Ok("nothing".to_owned()) };
+        if random.percent(40) {
+            self.server.restore(&before.backup).await.unwrap();
+            self.catch_up().await;
+            self.count("the known database is put back");
+            return Ok("the known database is put back".to_owned());
+        }
+        if disaster == Disaster::Emptied {
+            migrate(&self.server, self.folder.path(), &self.clock).await;
+            self.add_tenants();
+        }
+        let replica = random.below(REPLICAS);
+        let order = self.oracle.next();
+        let held = self.accept(replica).await?;
+        self.backups.clear();
+        self.ledger.what_is_gone_is_not_counted(&self.server);
+        self.oracle.log_breaks();
+        let seen = self.oracle.next();
+        self.look(seen);
+        self.oracle.hold(order, before.known);
+        for id in self.oracle.held_for_sure(replica) {
+            if !held.iter().any(|held| held == id) {
+                return Err(format!("replica {replica} knew that {id} had ended, and does not hold it"));
+            }
+        }
+        self.count("a database is accepted");
+        if !self.oracle.held_for_sure(replica).is_empty() {
+            self.count("ends are held");
+        }
+        Ok(format!("it is accepted through replica {replica}, which holds {held:?}"))
+    }
+
+    /// Accepts what is there; the ids of what the replica holds to have ended.
+    async fn accept(&mut self, replica: usize) -> Result<Vec<String>, String> {
+        let mut outcome = Err(String::new());
+        // A replica at a copy reads what it has accepted only when that has caught up.
+        for _ in 0..3 {
+            let request = v1::AcceptDatabaseRequest { reason: "simulation".to_owned() };
+            let answer =
+                AdminServiceClient::new(self.channels[replica].clone()).accept_database(request).await;
+            self.catch_up().await;
+            match answer {
+                Ok(accepted) => {
+                    let subjects = accepted.into_inner().held.into_iter().filter_map(|held| held.subject);
+                    let ids = subjects.map(|subject| match subject {
+                        Subject::KeyId(id) | Subject::SuspendedTenantId(id) | Subject::SessionId(id) => id,
+                    });
+                    return Ok(ids.collect());
+                }
+                Err(status) => {
+                    outcome = Err(format!("replica {replica} cannot accept: {status:?}"));
+                }
+            }
+            self.clock.advance(Duration::from_secs(10));
+        }
+        outcome
+    }
+}

@@ -1,0 +1,219 @@
+//! Usage and listings under way: what is acknowledged is counted once.
+
+use std::collections::HashMap;
+
+use tenant_auth_proto::v1::{self, usage_service_client::UsageServiceClient};
+use tenant_auth_svc::domain::{
+    audit::AuditFilter,
+    id::TenantId,
+    page::{PageRequest, PageSize},
+};
+use tenant_auth_testkit::HranaServer;
+use tonic_types::StatusExt as _;
+
+use super::{
+    changes::deadline,
+    random::Random,
+    replica::Flaw,
+    troubles::Trouble,
+    world::{REPLICAS, TENANTS, World, number, text},
+};
+
+/// Failures that pass by themselves, and that a busy machine may cause.
+const PASSING: [&str; 4] =
+    ["DATABASE_UNREACHABLE", "DATABASE_TIMED_OUT", "DATABASE_BUSY", "DATABASE_GARBLED"];
+
+/// What was sent, and what was acknowledged.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger(Vec<Sent>);
+
+#[derive(Clone, Debug)]
+struct Sent {
+    id: String,
+    tenant: &'static str,
+    quantity: i64,
+    is_acknowledged: bool,
+}
+
+impl Ledger {
+    /// The database was rolled back: of what was acknowledged, what it holds counts, and the rest may be sent again.
+    pub(crate) fn what_is_gone_is_not_counted(&mut self, server: &HranaServer) {
+        let counted = counted(server);
+        self.0.iter_mut().for_each(|sent| sent.is_acknowledged &= counted.contains_key(&sent.id));
+    }
+}
+
+/// What the database has counted for each request.
+fn counted(server: &HranaServer) -> HashMap<String, i64> {
+    let each = "SELECT request_id, coalesce((SELECT sum(quantity) FROM usage_events WHERE request = seq), 0) \
+                FROM usage_requests";
+    let rows = server.query(each).unwrap();
+    rows.iter().map(|row| (text(&row[0]).unwrap(), number(&row[1]).unwrap())).collect()
+}
+
+impl World {
+    /// Records usage through a replica: of a new request, or of one that nobody has acknowledged yet.
+    pub(crate) async fn record_usage(
+        &mut self,
+        replica: usize,
+        random: &mut Random,
+    ) -> Result<String, String> {
+        let open: Vec<_> =
+            (0..self.ledger.0.len()).filter(|at| !self.ledger.0[*at].is_acknowledged).collect();
+        let at = if !open.is_empty() && random.percent(50) {
+            *random.pick(&open)
+        } else {
+            let id = format!("usage-{}", self.ledger.0.len());
+            let quantity = i64::try_from(random.below(1_000)).unwrap();
+            let sent = Sent { id, tenant: random.pick::<&str>(&TENANTS), quantity, is_acknowledged: false };
+            self.ledger.0.push(sent);
+            self.ledger.0.len() - 1
+        };
+        self.send(replica, at).await
+    }
+
+    async fn send(&mut self, replica: usize, at: usize) -> Result<String, String> {
+        let Sent { id, tenant, quantity, .. } = self.ledger.0[at].clone();
+        let event = v1::UsageEvent {
+            tenant_id: tenant.to_owned(),
+            metric: "calls".to_owned(),
+            quantity,
+            ..Default::default()
+        };
+        let request = v1::RecordUsageRequest { request_id: id.clone(), events: vec![event] };
+        let answer = UsageServiceClient::new(self.channels[replica].clone()).record_usage(request).await;
+        self.changed();
+        let what = format!("replica {replica} records {id}");
+        match answer {
+            Ok(answer) => {
+                let answer = answer.into_inner();
+                self.count("usage acknowledged");
+                self.ledger.0[at].is_acknowledged = true;
+                if let Some(Trouble::Disaster(_)) = self.trouble {
+                    return Err(format!("{what} in a database that is not the known one"));
+                }
+                if self.flaw == Flaw::Uncounted && at % 5 == 4 {
+                    let last =
+                        "DELETE FROM usage_events WHERE request = (SELECT max(request) FROM usage_events)";
+                    self.server.execute(last).unwrap();
+                }
+                match counted(&self.server).get(&id) {
+                    Some(counted) if *counted == quantity && answer.accepted == 1 => Ok(what),
+                    counted => Err(format!("{what}: {quantity} was acknowledged, and {counted:?} counted")),
+                }
+            }
+            Err(status) => {
+                self.count("usage refused");
+                let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
+                let passes = reason.as_ref().is_some_and(|reason| PASSING.contains(&&**reason));
+                if self.writes_work() && !passes {
+                    return Err(format!("{what}: {status:?} from a database that is well"));
+                }
+                if passes {
+                    self.went_unanswered();
+                }
+                Ok(format!("{what}: {}", reason.unwrap_or_default()))
+            }
+        }
+    }
+
+    /// Compares what was acknowledged with what is counted.
+    pub(crate) fn reckon(&self) -> Result<(), String> {
+        let counted = counted(&self.server);
+        let mut totals = HashMap::<_, i64>::new();
+        for sent in &self.ledger.0 {
+            match counted.get(&sent.id) {
+                Some(quantity) if *quantity == sent.quantity => {
+                    *totals.entry(sent.tenant).or_default() += quantity
+                }
+                Some(quantity) => return Err(format!("{sent:?} counts as {quantity}")),
+                None if sent.is_acknowledged => return Err(format!("{sent:?} is gone")),
+                None => {}
+            }
+        }
+        for tenant in TENANTS {
+            let total =
+                format!("SELECT coalesce(sum(quantity), 0) FROM usage_totals WHERE tenant_id = '{tenant}'");
+            let total = number(&self.server.query(&total).unwrap()[0][0]).unwrap();
+            let expected = totals.get(tenant).copied().unwrap_or_default();
+            if total != expected {
+                return Err(format!("{tenant} has consumed {expected}, and its total is {total}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// In the end, everything that was sent is acknowledged, and counted once.
+    pub(crate) async fn settle_usage(&mut self) -> Result<(), String> {
+        for at in 0..self.ledger.0.len() {
+            for replica in (0..REPLICAS).cycle().take(10) {
+                if !self.ledger.0[at].is_acknowledged {
+                    self.send(replica, at).await?;
+                }
+            }
+            if !self.ledger.0[at].is_acknowledged {
+                return Err(format!("{:?} is never acknowledged", self.ledger.0[at]));
+            }
+        }
+        self.reckon()
+    }
+
+    /// Lists a tenant's keys, its usage or the audit log, as an operator does.
+    pub(crate) async fn list(&mut self, replica: usize, random: &mut Random) -> Result<String, String> {
+        self.catch_up_if_behind(replica).await;
+        let tenant = *random.pick(&TENANTS);
+        let id = TenantId::parse(tenant).unwrap();
+        let admin = self.replicas[replica].admin();
+        let (what, outcome) = match random.below(3) {
+            0 => {
+                let page = PageRequest { size: PageSize::of(10), after: None };
+                let listed = admin.list_audit(AuditFilter::default(), page, deadline()).await;
+                ("the audit log", listed.map(drop).map_err(|error| error.to_string()))
+            }
+            1 => {
+                let request = v1::QueryUsageRequest {
+                    tenant_id: tenant.to_owned(),
+                    start_time: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
+                    end_time: Some(prost_types::Timestamp { seconds: 250_000_000_000, nanos: 0 }),
+                    bucket: v1::UsageBucket::Month.into(),
+                    ..Default::default()
+                };
+                let sums = UsageServiceClient::new(self.channels[replica].clone()).query_usage(request).await;
+                ("usage", sums.map(drop).map_err(|status| format!("{status:?}")))
+            }
+            _ => {
+                let page = PageRequest { size: PageSize::of(500), after: None };
+                let listed = admin.list_keys(id, page, true, deadline()).await;
+                let outcome = match listed {
+                    Ok(page) => {
+                        let mut listed: Vec<_> = page
+                            .items
+                            .iter()
+                            .map(|key| (key.id.as_str().to_owned(), key.revoked_at.is_some()))
+                            .collect();
+                        let known = self.oracle.keys().filter(|key| key.tenant == tenant);
+                        let mut known: Vec<_> = known.map(|key| (key.id.clone(), key.revoked)).collect();
+                        listed.sort_unstable();
+                        known.sort_unstable();
+                        let is_current = self.copy_follows() || replica != REPLICAS - 1;
+                        if self.listings_work() && is_current && listed != known {
+                            return Err(format!(
+                                "replica {replica} lists {listed:?}, and there are {known:?}"
+                            ));
+                        }
+                        Ok(())
+                    }
+                    Err(error) => Err(error.to_string()),
+                };
+                ("keys", outcome)
+            }
+        };
+        self.count(if outcome.is_ok() { "listed" } else { "not listed" });
+        match outcome {
+            Err(why) if self.listings_work() => {
+                Err(format!("replica {replica} lists {what} of {tenant}: {why}"))
+            }
+            outcome => Ok(format!("replica {replica} lists {what} of {tenant}: {:?}", outcome.err())),
+        }
+    }
+}

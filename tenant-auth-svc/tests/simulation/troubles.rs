@@ -1,0 +1,219 @@
+//! What goes wrong with the database for a while, one thing at a time.
+
+use std::time::Duration;
+
+use tenant_auth_testkit::{Fault, HranaServer};
+
+use super::{oracle::Reads, random::Random, world::World};
+
+/// After trouble with reads, what waits behind a circuit is tried again within this time.
+const READS_RECOVER: Duration = Duration::from_secs(1);
+/// The same for changes: one without an answer is waited for longer.
+const CHANGES_RECOVER: Duration = Duration::from_secs(10);
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Nothing works.
+    Outage,
+    /// Changes are refused or not answered, reads work.
+    Writes,
+    /// Reads are refused, changes work.
+    Reads,
+    /// One lane fails or is slow.
+    Lane,
+    /// The lock for writing is held by somebody.
+    WriteLock,
+    /// The copy stands still.
+    StandsStill,
+    /// The database is another one than before.
+    Disaster(Disaster),
+}
+
+/// What has become of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Disaster {
+    /// It is empty.
+    Emptied,
+    /// It is a new one, with a schema.
+    Replaced,
+    /// It is as it was some time ago.
+    RolledBack,
+    /// The same, and it has gone on since.
+    RolledBackAndGoneOn,
+}
+
+/// How whatever works fails that does not.
+fn refusals() -> [(&'static str, Fault); 11] {
+    [
+        ("503", Fault::service_unavailable()),
+        ("429", Fault::too_many_requests(1)),
+        ("wrong token", Fault::unauthorized()),
+        ("blocked", Fault::blocked()),
+        ("locked", Fault::locked()),
+        ("connections are reset", Fault::ResetBeforeExecute),
+        ("answers are cut off", Fault::ResetMidBody),
+        ("answers are lost", Fault::ResetAfterCommit),
+        ("answers are truncated", Fault::TruncatedJson),
+        ("rows are missing", Fault::MissingRows),
+        ("web page", Fault::html_ok()),
+    ]
+}
+
+impl World {
+    /// Whether changes have to be taken now.
+    pub(crate) fn writes_work(&self) -> bool {
+        let is_well = match self.trouble {
+            None | Some(Trouble::Reads | Trouble::StandsStill) => true,
+            Some(
+                Trouble::Outage | Trouble::Writes | Trouble::Lane | Trouble::WriteLock | Trouble::Disaster(_),
+            ) => false,
+        };
+        is_well && self.now().monotonic > self.recovering.1
+    }
+
+    /// Whether listings have to be answered now.
+    pub(crate) fn listings_work(&self) -> bool {
+        let is_well = match self.trouble {
+            None | Some(Trouble::Writes | Trouble::WriteLock | Trouble::StandsStill) => true,
+            Some(Trouble::Outage | Trouble::Reads | Trouble::Lane | Trouble::Disaster(_)) => false,
+        };
+        is_well && self.now().monotonic > self.recovering.0
+    }
+
+    /// One change went without an answer, most likely for want of a processor: the next ones wait.
+    pub(crate) fn went_unanswered(&mut self) {
+        self.recovering.1 = self.now().monotonic + CHANGES_RECOVER;
+    }
+
+    /// Something goes wrong from now on.
+    pub(crate) async fn begin_trouble(&mut self, random: &mut Random) -> Result<String, String> {
+        self.settle().await;
+        self.catch_up().await;
+        let what = match random.below(if self.copy.is_some() { 10 } else { 9 }) {
+            0..2 => self.break_down(random).await,
+            2..4 => self.refuse_changes(random),
+            4 => self.refuse_reads(random),
+            5 => self.trouble_a_lane(random),
+            6 => self.hold_the_lock(),
+            7..9 => return self.strike(random).await,
+            _ => {
+                self.trouble = Some(Trouble::StandsStill);
+                self.stop_the_copy().await;
+                "the copy stands still".to_owned()
+            }
+        };
+        Ok(format!("trouble begins: {what}"))
+    }
+
+    async fn break_down(&mut self, random: &mut Random) -> String {
+        let faults = refusals();
+        // With a fault, or by refusing connections.
+        let name = match faults.get(random.below(faults.len() + 1)) {
+            Some((name, fault)) => {
+                self.servers_mut().for_each(|server| server.faults().set(fault.clone()));
+                name
+            }
+            None => {
+                for server in self.servers_mut() {
+                    server.stop().await;
+                }
+                self.is_refusing = true;
+                "connections are refused"
+            }
+        };
+        self.trouble = Some(Trouble::Outage);
+        self.oracle.trouble_begins(Reads::Fail);
+        format!("an outage, {name}")
+    }
+
+    fn refuse_changes(&mut self, random: &mut Random) -> String {
+        let mut faults = refusals().to_vec();
+        faults.extend([
+            ("forbidden", Fault::forbidden()),
+            ("disk full", Fault::Sql { code: "SQLITE_FULL", message: "database or disk is full" }),
+            ("no answer", Fault::Hang),
+            ("done without an answer", Fault::HangAfterExecute),
+        ]);
+        let (name, fault) = random.pick(&faults).clone();
+        self.servers_mut().for_each(|server| server.faults().set_writes(fault.clone()));
+        self.trouble = Some(Trouble::Writes);
+        format!("changes fail, {name}")
+    }
+
+    fn refuse_reads(&mut self, random: &mut Random) -> String {
+        let (name, fault) = random.pick(&refusals()).clone();
+        self.servers_mut().for_each(|server| server.faults().set_reads(fault.clone()));
+        self.trouble = Some(Trouble::Reads);
+        self.oracle.trouble_begins(Reads::Fail);
+        format!("reads fail, {name}")
+    }
+
+    fn trouble_a_lane(&mut self, random: &mut Random) -> String {
+        let lanes = [
+            "FROM audit_log",
+            "FROM usage_totals",
+            "INSERT INTO usage_requests",
+            "FROM api_keys WHERE tenant_id = ?1",
+        ];
+        let mut faults = refusals().to_vec();
+        faults.extend([("slow", Fault::Latency(Duration::from_millis(30)))]);
+        let (lane, (name, fault)) = (*random.pick(&lanes), random.pick(&faults).clone());
+        self.servers_mut().for_each(|server| server.faults().set_where(lane, u64::MAX, fault.clone()));
+        self.trouble = Some(Trouble::Lane);
+        format!("one lane fails ({lane}), {name}")
+    }
+
+    fn hold_the_lock(&mut self) -> String {
+        self.server.hold_writes(true);
+        self.trouble = Some(Trouble::WriteLock);
+        "the lock for writing is held".to_owned()
+    }
+
+    /// What went wrong is over.
+    pub(crate) async fn repair(&mut self, random: &mut Random) -> Result<String, String> {
+        self.settle().await;
+        let Some(trouble) = self.trouble else { return Ok("nothing".to_owned()) };
+        let what = match trouble {
+            Trouble::Disaster(disaster) => self.recover(disaster, random).await?,
+            Trouble::StandsStill => {
+                self.trouble = None;
+                "the copy moves".to_owned()
+            }
+            Trouble::Outage | Trouble::Writes | Trouble::Reads | Trouble::Lane => {
+                self.servers_mut().for_each(|server| server.faults().clear());
+                "it is over".to_owned()
+            }
+            Trouble::WriteLock => {
+                self.server.hold_writes(false);
+                while self.server.counters().waiting_writers > 0 && !self.server.is_wedged() {
+                    tokio::task::yield_now().await;
+                }
+                if self.server.is_wedged() {
+                    // It was handed to somebody who had left: a restart is what helps.
+                    self.server.stop().await;
+                    self.server.start_again().unwrap();
+                    "the lock was handed to nobody, the database is restarted".to_owned()
+                } else {
+                    "the lock is released".to_owned()
+                }
+            }
+        };
+        if std::mem::take(&mut self.is_refusing) {
+            self.servers_mut().try_for_each(HranaServer::start_again).unwrap();
+        }
+        self.trouble = None;
+        let now = self.now().monotonic;
+        self.recovering = (now + READS_RECOVER, now + CHANGES_RECOVER);
+        self.oracle.trouble_ends();
+        for replica in &mut self.replicas {
+            // One that started meanwhile reads no feed before it has found the database.
+            replica.ready().await.unwrap();
+        }
+        // A change that went without an answer may have been made.
+        let order = self.oracle.next();
+        self.look(order);
+        self.catch_up().await;
+        Ok(what)
+    }
+}
