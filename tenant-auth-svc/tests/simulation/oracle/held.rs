@@ -7,7 +7,7 @@ use crate::history::Order;
 
 /// An end that a replica holds against the database.
 #[derive(Clone, Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     /// What it is about, as the oracle names it: by digest or tenant.
     pub(super) subject: String,
     pub(super) since: Order,
@@ -15,31 +15,31 @@ pub(super) struct Held {
     pub(super) is_sure: bool,
 }
 
-/// What every replica knew to have ended when something happened to the database, by id, with what the oracle names
-/// it by.
+/// What every replica knew to have ended when something happened to the database, by id.
 #[derive(Debug)]
-pub(crate) struct Known(Vec<HashMap<String, String>>);
+pub(crate) struct Known(Vec<HashMap<String, Held>>);
 
 impl Oracle {
-    /// What every replica has heard to have ended since an event, and is as it was told.
+    /// What every replica knows to have ended, as the database is now: for sure what it has heard of since an event.
     pub(crate) fn known_ends(&self, since: Order) -> Known {
-        Known(self.views.iter().map(|view| self.ends_heard(view, since)).collect())
+        Known(self.views.iter().map(|view| self.ends(view, since)).collect())
     }
 
-    fn ends_heard(&self, view: &View, since: Order) -> HashMap<String, String> {
-        let Some(first) = view.first_heard else { return HashMap::new() };
-        let heard = |ended: Order| ended > since.max(first) && ended < view.heard && view.was_told(ended);
+    fn ends(&self, view: &View, since: Order) -> HashMap<String, Held> {
+        let heard = |ended: Order| {
+            let first = view.first_heard.unwrap_or(Order::MAX);
+            ended > since.max(first) && ended < view.heard && view.was_told(ended)
+        };
+        let held = |subject: &str, is_sure| Held { subject: subject.to_owned(), since: 0, is_sure };
         let mut ends = HashMap::new();
         for (digest, history) in &self.keys {
-            let (Some(then), Some(now)) = (history.at(since), history.last()) else { continue };
-            if !then.revoked && now.revoked && then.id == now.id && heard(history.since()) {
-                ends.insert(now.id.clone(), digest.clone());
-            }
+            let Some(key) = history.last().as_ref().filter(|key| key.revoked) else { continue };
+            let was_good = history.at(since).as_ref().is_some_and(|then| !then.revoked && then.id == key.id);
+            ends.insert(key.id.clone(), held(digest, was_good && heard(history.since())));
         }
-        for (tenant, history) in &self.tenants {
-            if !*history.at(since) && *history.last() && heard(history.since()) {
-                ends.insert(tenant.clone(), tenant.clone());
-            }
+        for (tenant, history) in self.tenants.iter().filter(|(_, history)| *history.last()) {
+            let was_good = !*history.at(since);
+            ends.insert(tenant.clone(), held(tenant, was_good && heard(history.since())));
         }
         ends
     }
@@ -47,8 +47,10 @@ impl Oracle {
     /// The database was accepted as it is: from this event on, what was known to have ended is held against it.
     pub(crate) fn hold(&mut self, order: Order, known: Known) {
         for (view, ends) in self.views.iter_mut().zip(known.0) {
-            let held = |subject| Held { subject, since: order, is_sure: true };
-            view.held.extend(ends.into_iter().map(|(id, subject)| (id, held(subject))));
+            for (id, end) in ends {
+                let held = view.held.entry(id).or_insert_with(|| end.clone());
+                *held = Held { since: order, is_sure: held.is_sure || end.is_sure, subject: end.subject };
+            }
         }
     }
 
