@@ -63,7 +63,7 @@ impl HranaServer {
         Ok(())
     }
 
-    /// Reads what its primary holds now, where this is a [copy](Builder::copy_of).
+    /// Reads what its primary holds now, where this is a [copy](crate::Builder::copy_of).
     ///
     /// # Errors
     /// What the engine says.
