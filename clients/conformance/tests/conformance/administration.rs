@@ -13,7 +13,7 @@ use tenant_auth_proto::v1::{
 };
 use tokio::time::{interval, timeout};
 use tonic::{
-    Code, Streaming,
+    Code, Status, Streaming,
     transport::{Channel, Endpoint},
 };
 
@@ -71,24 +71,18 @@ impl Administration {
         Ok(News(Some(stream)))
     }
 
-    /// Makes a tenant. A service that has just been started is given the time to get ready.
+    /// Makes a tenant.
     pub(crate) async fn create(&mut self, tenant: &str) -> anyhow::Result<()> {
         let request = CreateTenantRequest {
             tenant_id: tenant.to_owned(),
             name: tenant.to_owned(),
             plan: "pro".to_owned(),
         };
-        let creating = async {
-            let mut turns = interval(Duration::from_millis(20));
-            loop {
-                turns.tick().await;
-                match self.admin.create_tenant(request.clone()).await {
-                    Err(status) if status.code() == Code::Unavailable => {}
-                    other => return other,
-                }
-            }
-        };
-        timeout(PATIENCE, creating).await.context("the service does not get ready")??;
+        once_ready(|| {
+            let (mut admin, request) = (self.admin.clone(), request.clone());
+            async move { admin.create_tenant(request).await }
+        })
+        .await?;
         Ok(())
     }
 
@@ -100,7 +94,12 @@ impl Administration {
             scopes: key.scopes.clone(),
             expires_at: end.map(Into::into),
         };
-        let issued = self.admin.issue_key(request).await?.into_inner();
+        let issued = once_ready(|| {
+            let (mut admin, request) = (self.admin.clone(), request.clone());
+            async move { admin.issue_key(request).await }
+        })
+        .await?
+        .into_inner();
         let key_id = issued.key.context("a key without a description")?.key_id;
         Ok(Issued { plaintext: issued.plaintext, key_id })
     }
@@ -121,4 +120,20 @@ impl Administration {
         self.admin.resume_tenant(ResumeTenantRequest { tenant_id: tenant.to_owned() }).await?;
         Ok(())
     }
+}
+
+/// Asks until there is an answer: a service that has just been started is given the time to get ready. It makes its schema in
+/// steps, and between two of them there may be tenants already and no keys yet.
+async fn once_ready<T, F: Future<Output = Result<T, Status>>>(ask: impl Fn() -> F) -> anyhow::Result<T> {
+    let asking = async {
+        let mut turns = interval(Duration::from_millis(20));
+        loop {
+            turns.tick().await;
+            match ask().await {
+                Err(status) if status.code() == Code::Unavailable => {}
+                other => return other,
+            }
+        }
+    };
+    Ok(timeout(PATIENCE, asking).await.context("the service does not get ready")??)
 }

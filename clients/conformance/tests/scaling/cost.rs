@@ -60,7 +60,8 @@ async fn what_a_replica_costs_the_database() {
     for (before, after) in before.iter().zip(&after) {
         let readings = after.calls("feed") - before.calls("feed");
         let calls = after.all_calls() - before.all_calls();
-        assert!(calls - readings <= 4, "idle, {calls} calls for {readings} readings");
+        // A heartbeat a second, by whichever replica is first, is one for four readings.
+        assert!(calls - readings <= 4 + readings / 4, "idle, {calls} calls for {readings} readings");
         made += calls;
         hourly.push(calls * READINGS_AN_HOUR / readings);
     }
