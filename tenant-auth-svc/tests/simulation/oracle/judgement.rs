@@ -60,7 +60,9 @@ impl Oracle {
             Ok(told) => told,
         };
         let vouched = view.heard_at.is_some_and(|at| now.monotonic <= at + VOUCHED);
-        let believes = self.reads != Reads::OfAnother && !view.stands_still;
+        // An end that is known is told whatever the rest of a record comes from.
+        let is_end = matches!(told.verdict, Verdict::Revoked | Verdict::TenantSuspended);
+        let believes = is_end || (self.reads != Reads::OfAnother && !view.stands_still);
         let honest = match told.source {
             Source::Database => told.age < FRESH && believes,
             Source::Fresh => told.age < FRESH,
