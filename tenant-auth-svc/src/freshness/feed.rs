@@ -190,8 +190,9 @@ impl<E: Engine, M: Forget> Feed<E, M> {
     /// An operator has accepted the database as it is. What has ended since holds, whatever it says.
     fn accept(&self, position: &mut Position, reading: &Reading) {
         let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = ends.after(Revision(position.common_end()));
-        ends.clear();
+        let common_end = Revision(position.common_end());
+        let held = ends.after(common_end);
+        ends.keep_up_to(common_end);
         self.memory.hold(&ends::by_subject(&held));
         tracing::warn!(
             held = held.len(),

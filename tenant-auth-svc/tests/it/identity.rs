@@ -357,3 +357,26 @@ async fn a_held_end_outlives_a_rotation_that_is_refused() {
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert_eq!(outcome(&replicas.two.validate(&revoked).await), "VERDICT_REVOKED");
 }
+
+/// What both databases have in common when the first one is accepted may be missing from the second one.
+#[tokio::test]
+async fn revocations_survive_a_second_rollback_to_before_the_first() {
+    let replicas = Replicas::start().await;
+    let [_, (revoked, revoked_id)] = known_keys(&replicas).await;
+    let server = replicas.database.server();
+    let before = server.backup().unwrap();
+    replicas.one.revoke(&revoked_id).await;
+    let after = server.backup().unwrap();
+    for backup in [after, before] {
+        replicas.one.key(&replicas.tenant, &[]).await;
+        replicas.one.hears().await;
+        replicas.two_hears().await;
+        server.restore(&backup).await.unwrap();
+        all_look(&replicas).await;
+        accept(&replicas.two).await;
+        replicas.one.hears().await;
+        for service in [&replicas.one, &replicas.two] {
+            assert_eq!(outcome(&service.validate(&revoked).await), "VERDICT_REVOKED");
+        }
+    }
+}

@@ -39,8 +39,10 @@ impl Ends {
         self.0.iter().filter(|(change, _)| change.revision > position).cloned().collect()
     }
 
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
+    /// Lets go of those after a position: they are of another log than the one that is read from here on. The others are in both,
+    /// and may be missing from the next one.
+    pub(super) fn keep_up_to(&mut self, position: Revision) {
+        self.0.retain(|(change, _)| change.revision <= position);
     }
 }
 
