@@ -135,7 +135,7 @@ impl Preparation {
         // Without a feed nobody else would learn which database it is.
         let call = Call::within(Lane::Maintenance, IDENTITY);
         let identity = identity::read(&self.hop, call).await?;
-        self.hop.known().believe(&identity, Revision::default());
+        self.hop.known().believe(&identity, Revision::default(), None);
         // Before they are compared: of two that start at once with different secrets, one is to notice.
         match migrate::note_peppers(&self.hop, &self.peppers).await {
             // A token that may only read is enough to start, and to compare with what others have noted.

@@ -72,6 +72,8 @@ pub struct Trust {
     pub known: Option<DatabaseIdentity>,
     /// Up to where it has read that one's change log.
     pub position: Revision,
+    /// What that log says there; `None` where it says nothing, or was not read.
+    pub mark: Option<CompactString>,
     /// Why it does not believe what it reads, and since when.
     pub doubt: Option<(Doubt, Moment)>,
     /// What it finds instead of the one that it knows: its identity, if it has one, and where its change log ends.

@@ -226,7 +226,7 @@ impl<E: Engine, M: Forget> Feed<E, M> {
             self.held.lock().unwrap_or_else(PoisonError::into_inner).retain(|held| !is_told(held));
         }
         position.advance(&reading);
-        self.known.believe(database, Revision(position.seq));
+        self.known.believe(database, Revision(position.seq), position.mark());
         let heartbeat = reading.heartbeat;
         if let Some(beat) = heartbeat.beat {
             let age = u64::try_from(heartbeat.now.0 - heartbeat.at.0).unwrap_or_default();

@@ -13,6 +13,7 @@ use super::{
     known::{KnownDatabase, untrusted},
     observed::Observed,
     retried::{Retried, Timing},
+    sql,
     write_queue::WriteQueue,
 };
 use crate::domain::{
@@ -96,11 +97,21 @@ impl Engine for DatabaseClient {
         self.writes.query(call, statement).await
     }
 
-    /// Nothing is written to a database that is not believed: what is acknowledged would not be in the known one.
+    /// Nothing is written to a database that is not believed: what is acknowledged would not be in the known one. That it has
+    /// become another one since the log was last read, the transaction itself finds out.
     async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
         if self.known.is_doubted() {
             return transactions.iter().map(|_| Err(untrusted())).collect();
         }
-        self.writes.transactions(call, transactions).await
+        let Some(guard) = sql::identity::guard(&self.known.trust()) else {
+            return self.writes.transactions(call, transactions).await;
+        };
+        let guarded = |transaction: Transaction| [vec![guard.clone()], transaction].concat();
+        let outcomes = self.writes.transactions(call, transactions.into_iter().map(guarded).collect()).await;
+        let without_guard = |mut rows: Vec<Rows>| {
+            rows.drain(..rows.len().min(1));
+            rows
+        };
+        outcomes.into_iter().map(|outcome| outcome.map(without_guard)).collect()
     }
 }

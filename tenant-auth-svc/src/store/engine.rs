@@ -206,6 +206,9 @@ pub(super) fn some_rows(rows: Rows) -> Result<Rows, StoreError> {
     }
 }
 
+/// In the message of the error by which a transaction ends that ran in another database than the known one.
+pub const NOT_KNOWN: &str = "not the known database: ";
+
 /// Sorts an SQL error by what it means. The codes are SQLite's names, in the spelling of the Hrana protocol.
 #[must_use]
 pub fn sql_error(code: &str, message: &str) -> StoreError {
@@ -226,6 +229,8 @@ pub fn sql_error(code: &str, message: &str) -> StoreError {
         || code == "SQLITE_NOMEM"
     {
         FailureKind::Unreachable
+    } else if message.contains(NOT_KNOWN) {
+        FailureKind::Untrusted
     } else if message.contains("no such table") || message.contains("no such column") {
         FailureKind::Misplaced
     } else {

@@ -72,9 +72,9 @@ impl KnownDatabase {
         self.doubted.load(Ordering::Acquire)
     }
 
-    /// Takes a database for the known one, as read up to a position of its log: the first one, or one that was accepted, or
-    /// the known one, which is back.
-    pub fn believe(&self, identity: &DatabaseIdentity, position: Revision) {
+    /// Takes a database for the known one, as read up to a position of its log, which says `mark` there: the first one, or one
+    /// that was accepted, or the known one, which is back.
+    pub fn believe(&self, identity: &DatabaseIdentity, position: Revision, mark: Option<&str>) {
         self.trust.send_if_modified(|trust| {
             let was_doubted = trust.doubt.take();
             trust.found = None;
@@ -85,6 +85,7 @@ impl KnownDatabase {
                 *self.copy() = Copy::default();
             }
             trust.position = position;
+            trust.mark = mark.map(Into::into);
             if let Some((doubt, since)) = was_doubted {
                 let for_s = Moment::now(&self.clock).since(since).as_secs();
                 let doubt = doubt.as_str();

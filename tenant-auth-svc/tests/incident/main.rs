@@ -40,6 +40,7 @@ fn two_hours_without_a_database() {
     let outages = [
         ("hang", Outage::Constant(Fault::Hang), MOST),
         ("latency of 2 s", Outage::Constant(Fault::Latency(Duration::from_secs(2))), MOST),
+        ("write lock stuck", Outage::Partial(Partial::LockStuck), MOST),
         ("flapping, 5 s", Outage::Flapping(Fault::ResetBeforeExecute), 20_000),
         ("refuse", Outage::Refusing, MOST),
         ("503", Outage::Constant(Fault::service_unavailable()), MOST),
@@ -57,7 +58,6 @@ fn two_hours_without_a_database() {
         ("writes blocked", Outage::Partial(Partial::Writes(Fault::blocked())), MOST),
         ("writes forbidden", Outage::Partial(Partial::Writes(Fault::forbidden())), MOST),
         ("disk full", Outage::Partial(Partial::Writes(FULL)), MOST),
-        ("write lock stuck", Outage::Partial(Partial::LockStuck), MOST),
         ("listings locked", Outage::Partial(Partial::Listings(Fault::locked())), MOST),
         ("reads refused", Outage::Partial(Partial::Reads(Fault::service_unavailable())), MOST),
         ("copy lags", Outage::Partial(Partial::CopyLags), MOST),
@@ -74,8 +74,10 @@ fn two_hours_without_a_database() {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 loop {
                     let turn = next.fetch_add(1, Ordering::Relaxed);
-                    let Some((_, outage, _)) = outages.get(turn) else { return };
+                    let Some((name, outage, _)) = outages.get(turn) else { return };
                     let report = runtime.block_on(replay(outage));
+                    // Whoever waits for the table sees that it comes, and which of them does not.
+                    println!("over: {name}");
                     reports.lock().unwrap()[turn] = Some(report);
                 }
             });

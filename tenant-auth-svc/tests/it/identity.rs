@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use tenant_auth_proto::v1::{self, DatabaseDoubt, Source, Verdict, held_end::Subject};
+use tenant_auth_proto::v1::{
+    self, DatabaseDoubt, Source, Verdict, held_end::Subject, usage_service_client::UsageServiceClient,
+};
 use tenant_auth_svc::domain::clock::SharedClock;
 use tenant_auth_testkit::{Backup, Fault};
-use tonic::Code;
+use tonic::{Code, Status};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -31,6 +33,18 @@ async fn state(service: &Service) -> v1::GetDatabaseStateResponse {
 async fn accept(service: &Service) -> v1::AcceptDatabaseResponse {
     let request = v1::AcceptDatabaseRequest { reason: "restored".to_owned() };
     service.admin().accept_database(request).await.unwrap().into_inner()
+}
+
+async fn record_usage(service: &Service, tenant: &str) -> Result<v1::RecordUsageResponse, Status> {
+    let event = v1::UsageEvent {
+        tenant_id: tenant.to_owned(),
+        metric: "calls".to_owned(),
+        quantity: 1,
+        occurred_at: None,
+    };
+    let request = v1::RecordUsageRequest { request_id: "once".to_owned(), events: vec![event] };
+    let mut usage = UsageServiceClient::new(service.channel.clone());
+    usage.record_usage(request).await.map(tonic::Response::into_inner)
 }
 
 /// Everybody reads the log for as long as it takes to conclude something.
@@ -120,7 +134,17 @@ async fn a_database_that_is_not_the_known_one_is_not_believed_and_memory_goes_on
         replicas.one.hears().await;
         strike(&mut replicas, &disaster, &backup).await;
 
-        // From the first moment on, before anybody has read the log: what is in memory stays, and nothing is unknown. (Only one
+        // From the first moment on, before anybody has read the log: nothing is written, or told to be.
+        let tenants = || replicas.database.server().query("SELECT count(*) FROM tenants");
+        let before = tenants();
+        let create = v1::CreateTenantRequest { name: "Lost".to_owned(), ..Default::default() };
+        let created = replicas.one.admin().create_tenant(create).await;
+        assert_eq!(created.unwrap_err().code(), Code::Unavailable, "{doubt:?}");
+        let recorded = record_usage(&replicas.two, &replicas.tenant).await;
+        assert_eq!(recorded.unwrap_err().code(), Code::Unavailable, "{doubt:?}");
+        assert_eq!(tenants(), before);
+
+        // And what is in memory stays, and nothing is unknown. (Only one
         // that was rolled back and has gone on beyond where it was read needs a reading of the log to be told.)
         let shows = !matches!(disaster, Disaster::RolledBackAndGoneOn);
         replicas.clock.advance(Duration::from_secs(7));

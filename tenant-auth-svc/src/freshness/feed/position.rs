@@ -67,6 +67,11 @@ impl Position {
         self.behind.map_or(0, |(_, end)| end)
     }
 
+    /// The entry at `seq`, to recognise the log by.
+    pub(super) fn mark(&self) -> Option<&str> {
+        self.mark.as_deref()
+    }
+
     /// Goes on behind what was read.
     pub(super) fn advance(&mut self, reading: &Reading) {
         match reading.last() {

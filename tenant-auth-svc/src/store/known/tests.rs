@@ -23,7 +23,7 @@ fn the_first_database_is_believed_and_no_other_after_it() {
     known.doubt(Doubt::Empty, None, Revision(0));
     assert_eq!(known.trust().doubt, None, "as long as none is known, none is doubted");
     assert!(known.check(&two).is_ok());
-    known.believe(&one, Revision(10));
+    known.believe(&one, Revision(10), None);
     assert_eq!(known.position(), Revision(10));
     let kind = |identity: &DatabaseIdentity| known.check(identity).map_err(|error| error.kind);
     assert_eq!(kind(&one), Ok(()));
@@ -37,7 +37,7 @@ fn the_first_database_is_believed_and_no_other_after_it() {
     known.doubt(Doubt::RolledBack, Some(one.clone()), Revision(8));
     assert!(known.is_out_of_reach());
     assert_eq!(kind(&one), Err(FailureKind::Untrusted), "nothing is believed until the doubt is over");
-    known.believe(&one, Revision(11));
+    known.believe(&one, Revision(11), None);
     assert!(!known.is_out_of_reach());
     assert_eq!(kind(&one), Ok(()));
 }
@@ -97,10 +97,10 @@ fn a_copy_whose_primary_gives_no_answer_stands_still_and_an_outage_of_both_is_no
 #[test]
 fn a_heartbeat_of_the_former_database_is_not_waited_for_in_an_accepted_one() {
     let known = known();
-    known.believe(&identity("one", 1), Revision(10));
+    known.believe(&identity("one", 1), Revision(10), None);
     known.saw_heartbeat(500, seconds(0), seconds(100));
     known.primary_had_heartbeat(501, seconds(101));
-    known.believe(&identity("two", 2), Revision(3));
+    known.believe(&identity("two", 2), Revision(3), None);
     known.saw_heartbeat(2, seconds(0), seconds(110));
     assert!(!known.is_out_of_reach());
 }

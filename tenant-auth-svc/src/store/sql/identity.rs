@@ -6,15 +6,32 @@ use super::{Engine, audit::audited, database_in, last_rows, millis};
 use crate::{
     domain::{
         audit::AuditAction,
-        identity::DatabaseIdentity,
+        identity::{DatabaseIdentity, Trust},
         store::{Call, Change, FailureKind, StoreError},
         text::Reason,
     },
-    store::engine::{Statement, Value},
+    store::engine::{NOT_KNOWN, Statement, Value},
 };
 
 /// `<id> <epoch> <the one that it replaces>`, as one value of any statement.
 pub const IDENTITY: &str = "(SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity)";
+
+/// The first statement of every transaction, as soon as a database is known: it fails in any other one, and in one that lacks
+/// what was read of the known one's log, so that nothing of the transaction happens there. Three rows are read for it.
+#[must_use]
+pub fn guard(trust: &Trust) -> Option<Statement> {
+    let DatabaseIdentity { id, epoch, replaces } = trust.known.as_ref()?;
+    // What a log says at a position is unknown once that part of it was pruned.
+    let guard = Statement::new(format!(
+        "SELECT CASE WHEN found.identity = ?1 AND found.log_end >= ?2 AND coalesce(found.mark = ?3, TRUE) THEN 1 \
+         ELSE json_extract('{{}}', '{NOT_KNOWN}' || coalesce(found.identity, '')) END \
+         FROM (SELECT {IDENTITY} AS identity, (SELECT coalesce(max(seq), 0) FROM changes) AS log_end, \
+                      (SELECT kind || ' ' || ref || ' ' || at FROM changes WHERE seq <= ?2 ORDER BY seq DESC LIMIT 1) AS mark) AS found"
+    ));
+    let mark = trust.mark.as_deref().map_or(Value::Null, Value::from);
+    Some(guard.bind(format!("{id} {epoch} {replaces}")).bind(trust.position.0).bind(mark))
+}
+
 /// What the database is; nothing stands in for an answer.
 ///
 /// # Errors

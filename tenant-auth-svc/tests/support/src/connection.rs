@@ -115,16 +115,17 @@ async fn pipeline(shared: &Arc<Shared>, request: Request<Incoming>, reset: &Arc<
         }
         _ => {}
     }
-    let client = Client::default();
+    // A copy passes on to its primary what may change something, as a whole, as sqld's do.
+    let primary = shared.primary.as_ref().filter(|_| pipeline::may_change(&body));
+    if primary.is_some() {
+        shared.cut_off.wait().await;
+    }
+    let runs_it = Arc::clone(primary.unwrap_or(shared));
+    let client = runs_it.write_lock.client();
     let _leaves = Leaves(client.clone());
     let run = {
-        // A copy passes on to its primary what may change something, as a whole, as sqld's do.
-        let primary = shared.primary.as_ref().filter(|_| pipeline::may_change(&body));
-        if primary.is_some() {
-            shared.cut_off.wait().await;
-        }
-        let (shared, fault) = (Arc::clone(primary.unwrap_or(shared)), fault.clone());
-        move || pipeline::run(&shared, &body, may_write, fault.as_ref(), &client)
+        let fault = fault.clone();
+        move || pipeline::run(&runs_it, &body, may_write, fault.as_ref(), &client)
     };
     let Ok(Answer { status, content_type, mut body }) = tokio::task::spawn_blocking(run).await else {
         return plain(500, "application/json", r#"{"error":"Internal Error"}"#);

@@ -307,8 +307,7 @@ impl Drop for HranaServer {
             accepting.abort();
         }
         self.end.send_replace(End::Reset);
-        // Threads that wait would keep the test's runtime from ending.
-        self.shared.write_lock.restart();
+        self.shared.write_lock.close();
     }
 }
 
