@@ -166,9 +166,9 @@ def users(board):
     )
     board.graph(
         "Shed",
-        "Requests, and messages of streams, refused because every place was taken; and how many places are.",
-        (rate("tenant_auth_requests_shed_total", by="instance"), "{{instance}} refused a second"),
-        (f"{gauge('tenant_auth_request_places_taken')} / {gauge('tenant_auth_request_places')}", "{{instance}} taken (1 = all)"),
+        "Requests, and messages of streams, refused because every place was taken, or their caller had its share; and how many places are.",
+        (rate("tenant_auth_requests_shed_total", by="instance, pool"), "{{instance}} {{pool}} refused a second"),
+        (f"{gauge('tenant_auth_request_places_taken')} / {gauge('tenant_auth_request_places')}", "{{instance}} {{pool}} taken (1 = all)"),
     )
     board.graph(
         "Requests by RPC",
@@ -283,7 +283,7 @@ def process(board):
     board.graph("Files and threads", "File descriptors of those that may be open; threads.", (f"{gauge('tenant_auth_process_open_fds')} / {gauge('tenant_auth_process_max_fds')}", "{{instance}} files (1 = all)"), (gauge("tenant_auth_process_threads"), "{{instance}} threads"), width=6)
     board.graph("Running since", "A drop is a restart.", (gauge("tenant_auth_uptime_seconds"), "{{instance}}"), unit="s", width=6)
     board.graph("Connections by worker", "Each worker thread serves its own: they should be even.", (gauge("tenant_auth_connections"), "{{instance}} worker {{worker}}"), (f"min({gauge('tenant_auth_connections_limit')})", "limit of a replica"))
-    board.graph("Connections come and refused", "Opened, and closed at once.", (rate("tenant_auth_connections_opened_total", by="instance"), "{{instance}} opened"), (rate("tenant_auth_connections_refused_total", by="instance"), "{{instance}} refused"), unit="cps")
+    board.graph("Connections come, refused, ended", "Opened; closed at once; ended because the peer read nothing or gave up everything.", (rate("tenant_auth_connections_opened_total", by="instance"), "{{instance}} opened"), (rate("tenant_auth_connections_refused_total", by="instance"), "{{instance}} refused"), (rate("tenant_auth_connections_ended_total", by="instance, reason"), "{{instance}} {{reason}}"), unit="cps")
     board.graph("TLS handshakes that fail", "By reason.", (rate("tenant_auth_tls_handshakes_failed_total", by="instance, reason"), "{{instance}} {{reason}}"), unit="cps")
     board.graph("Spans", "By what became of them.", (rate("tenant_auth_otlp_spans_total", by="outcome"), "{{outcome}}"), unit="ops", width=12)
     board.graph("Requests to the collector", "By what is sent.", (rate("tenant_auth_otlp_exports_total", by="signal, outcome"), "{{signal}} {{outcome}}"), unit="ops", width=12)

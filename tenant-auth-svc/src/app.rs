@@ -145,6 +145,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         }
         None => None,
     };
+    let ops_connections = listener.ops_connections;
     let ops_address = ops.as_ref().map(ops::Listener::address);
 
     let rpcs = Arc::new(Rpcs::default());
@@ -229,7 +230,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     readiness::announce_not_ready(&health).await;
     let (files, callers, certificates) =
         Reloading::new(config.access, config.tls, Arc::clone(&denied), feed.hub().clone());
-    let places = listener.places.clone();
+    let pools = listener.pools.clone();
     let watching = Watching { rpcs: Arc::clone(&rpcs), tracing: otlp.as_ref().map(Otlp::tracing) };
     let server = listener.serve(services, watching, callers, certificates)?;
     health.set_service_status(readiness::PROCESS, ServingStatus::Serving).await;
@@ -283,7 +284,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         witnesses: witnesses.clone(),
         began: Moment::now(&clock),
         rpcs,
-        places,
+        pools,
         connections: server.connections().clone(),
         keys: (memory, config.memory.cache),
         sessions: (session_memory, session_cache),
@@ -299,7 +300,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     if let Some(ops) = ops {
         let metrics = Arc::new(move || prometheus::text(&meters.snapshot()));
         let told = ops::Told { look: witnesses.look(), metrics };
-        tokio::spawn(ops.serve(told, async move {
+        tokio::spawn(ops.serve(told, ops_connections, async move {
             // Nothing is ever sent: it ends with its sender.
             let _: Result<Infallible, _> = ended.await;
         }));

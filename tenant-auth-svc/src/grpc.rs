@@ -5,6 +5,7 @@ mod convert;
 mod error;
 pub mod hits;
 pub mod places;
+pub mod pools;
 mod services;
 pub mod status;
 pub mod tally;

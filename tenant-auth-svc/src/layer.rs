@@ -11,6 +11,7 @@ pub mod catch_panic;
 pub mod deadline;
 pub mod follow;
 pub mod identify;
+pub mod meter;
 pub mod metrics;
 pub mod recheck;
 pub mod shed;

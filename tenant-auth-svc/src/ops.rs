@@ -4,6 +4,7 @@
 //! Readiness goes on through an outage of the database, since memory answers: if it followed the database, all
 //! replicas would be taken out of service at once, at the moment when their memories are all there is.
 
+mod connections;
 pub mod facts;
 mod json;
 mod server;

@@ -6,6 +6,7 @@
 //! that is why the acceptor counts, instead of letting the kernel choose.
 
 pub mod connection;
+pub mod descriptors;
 pub mod limits;
 pub mod peer;
 mod server;

@@ -23,13 +23,14 @@ use crate::{
     config::ListenConfig,
     domain::validate::Validator,
     freshness::hub::Hub,
-    grpc::{AdminRpc, InfoRpc, SessionRpc, UsageRpc, ValidationRpc, WatchRpc, hits::Hits, places::Places},
+    grpc::{AdminRpc, InfoRpc, SessionRpc, UsageRpc, ValidationRpc, WatchRpc, hits::Hits, pools::Pools},
     layer::{
         access_log::AccessLogLayer,
         authorize::AuthorizeLayer,
         catch_panic,
         deadline::DeadlineLayer,
         identify::{Directory, IdentifyLayer},
+        meter::MeterLayer,
         metrics::{MetricsLayer, Rpcs},
         recheck::RecheckLayer,
         shed::ShedLayer,
@@ -37,8 +38,8 @@ use crate::{
         trace::TraceLayer,
     },
     store::grouped::Grouped,
-    telemetry::traces::Tracing,
-    transport::{Server, ServerConfig, tls::Certificates},
+    telemetry::{process::Process, traces::Tracing},
+    transport::{Server, ServerConfig, descriptors, tls::Certificates},
 };
 
 /// The largest request where one key is in it.
@@ -68,7 +69,9 @@ pub(super) struct Watching {
 /// A bound address, not served yet.
 pub(super) struct Listener {
     pub(super) address: SocketAddr,
-    pub(super) places: Places,
+    pub(super) pools: Pools,
+    /// How many connections there may be of those who look at health and metrics.
+    pub(super) ops_connections: usize,
     listener: TcpListener,
     config: ServerConfig,
 }
@@ -79,7 +82,33 @@ pub(super) async fn bind(config: &ListenConfig) -> Result<Listener, StartError> 
     let failed = |source| StartError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    Ok(Listener { address, listener, places: Places::new(config.max_requests), config: config.server })
+    let pools = Pools::new(config.max_requests, config.max_streams, config.caller_share);
+    let (config, ops_connections) = with_descriptors(config.server);
+    Ok(Listener { address, pools, ops_connections, listener, config })
+}
+
+/// What each worker opens for itself, and what is opened besides before the first connection comes.
+const DESCRIPTORS: (u64, u64) = (4, 24);
+
+/// No more connections than there are file descriptors for.
+fn with_descriptors(mut config: ServerConfig) -> (ServerConfig, usize) {
+    let limit = descriptors::raise();
+    let open = Process::look().open_fds.unwrap_or_default() as u64;
+    let (each, besides) = DESCRIPTORS;
+    let open = open + each * config.workers as u64 + besides;
+    let share = descriptors::Share::of(limit.unwrap_or(u64::MAX), open);
+    if share.connections < config.max_connections {
+        let (wanted, connections) = (config.max_connections, share.connections);
+        tracing::warn!(
+            wanted,
+            connections,
+            file_descriptors = limit,
+            "there are too few file descriptors for TENANT_AUTH_MAX_CONNECTIONS: fewer connections are taken, or raise the hard \
+             limit (ulimit -Hn, LimitNOFILE)"
+        );
+        config.max_connections = connections;
+    }
+    (config, share.ops)
 }
 
 impl Listener {
@@ -126,7 +155,8 @@ impl Listener {
             .layer(AccessLogLayer)
             .layer(MetricsLayer::new(Arc::clone(&watching.rpcs)))
             .layer(catch_panic::layer())
-            .layer(ShedLayer::new(self.places))
+            .layer(ShedLayer::new(self.pools.clone()))
+            .layer(MeterLayer::new(self.pools))
             .layer(DeadlineLayer)
             .layer(RecheckLayer::new(callers.clone()))
             .layer(AuthorizeLayer)

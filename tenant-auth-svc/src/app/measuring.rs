@@ -9,7 +9,7 @@ use crate::{
         clock::Moment,
         store::{Circuit, FailureKind, Lane, Operation},
     },
-    grpc::{places::Places, tally::Tallied},
+    grpc::{places::Places, pools::Pools, tally::Tallied},
     layer::metrics::{CODES, Rpcs},
     ops::facts::{Facts, Feed, Left},
     store::{
@@ -34,7 +34,7 @@ pub(super) struct Meters {
     pub(super) witnesses: Witnesses,
     pub(super) began: Moment,
     pub(super) rpcs: Arc<Rpcs>,
-    pub(super) places: Places,
+    pub(super) pools: Pools,
     pub(super) connections: Connections,
     pub(super) keys: (Memory, CacheConfig),
     pub(super) sessions: (SessionMemory, CacheConfig),
@@ -79,9 +79,11 @@ impl Meters {
         );
         let in_flight = rpcs.iter().map(|rpc| (rpc.name, float(rpc.in_flight)));
         told.numbers(&names::REQUESTS_IN_FLIGHT, in_flight);
-        told.number(&names::REQUESTS_SHED, float(self.places.refused()));
-        told.number(&names::PLACES, size(self.places.limit()));
-        told.number(&names::PLACES_TAKEN, size(self.places.taken()));
+        let pools = self.pools.named();
+        let numbers = |of: fn(&Places) -> f64| pools.map(|(pool, places)| (pool, of(places)));
+        told.numbers(&names::REQUESTS_SHED, numbers(|places| float(places.refused())));
+        told.numbers(&names::PLACES, numbers(|places| size(places.limit())));
+        told.numbers(&names::PLACES_TAKEN, numbers(|places| size(places.taken())));
     }
 
     fn connections(&self, told: &mut Snapshot) {
@@ -91,6 +93,8 @@ impl Meters {
         told.number(&names::CONNECTIONS_LIMIT, size(self.connections.limit()));
         told.number(&names::CONNECTIONS_OPENED, float(counts.opened.get()));
         told.number(&names::CONNECTIONS_REFUSED, float(counts.refused.get()));
+        let ended = [("stalled", counts.stalled.get()), ("abused", counts.abused.get())];
+        told.numbers(&names::CONNECTIONS_ENDED, ended.map(|(reason, count)| (reason, float(count))));
         let failed =
             [("error", counts.handshakes_failed.get()), ("timeout", counts.handshakes_timed_out.get())];
         told.numbers(&names::TLS_HANDSHAKES_FAILED, failed.map(|(reason, count)| (reason, float(count))));

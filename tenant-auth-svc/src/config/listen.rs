@@ -17,6 +17,12 @@ pub struct ListenConfig {
     /// `TENANT_AUTH_MAX_REQUESTS`: requests of validation, sessions and usage in work at once, in the whole process.
     /// Default `10000`. A batch is one request, and so is each message of a stream.
     pub max_requests: usize,
+    /// `TENANT_AUTH_MAX_STREAMS`: streams open at once (validation streams, `Watch`, health's `Watch`, reflection), in the whole
+    /// process. Default `10000`.
+    pub max_streams: usize,
+    /// `TENANT_AUTH_CALLER_SHARE`: how much of these one caller may have, in percent. Default `50`. Callers that are not
+    /// authenticated are told apart by their address; those that have to be, and are not, have a small number of their own.
+    pub caller_share: usize,
     /// `TENANT_AUTH_WORKERS`: threads that serve connections, each connection by one of them. Default: one for each core
     /// of the machine, or of the container's share. `TENANT_AUTH_MAX_CONNECTIONS`: most connections at once, in the
     /// whole process. Default `10000`; more are closed at once.
@@ -27,6 +33,8 @@ const ADDRESS: &str = "TENANT_AUTH_LISTEN";
 const ALLOW_PLAINTEXT: &str = "TENANT_AUTH_ALLOW_PLAINTEXT";
 const ALLOW_ANONYMOUS: &str = "TENANT_AUTH_ALLOW_ANONYMOUS";
 const MAX_REQUESTS: &str = "TENANT_AUTH_MAX_REQUESTS";
+const MAX_STREAMS: &str = "TENANT_AUTH_MAX_STREAMS";
+const CALLER_SHARE: &str = "TENANT_AUTH_CALLER_SHARE";
 const MAX_CONNECTIONS: &str = "TENANT_AUTH_MAX_CONNECTIONS";
 const WORKERS: &str = "TENANT_AUTH_WORKERS";
 
@@ -47,6 +55,8 @@ impl ListenConfig {
         let plaintext = reader.value(ALLOW_PLAINTEXT, "false", flag);
         let anonymous = reader.value(ALLOW_ANONYMOUS, "false", flag);
         let max_requests = reader.value(MAX_REQUESTS, "10000", number(1..=1_000_000));
+        let max_streams = reader.value(MAX_STREAMS, "10000", number(1..=1_000_000));
+        let caller_share = reader.value(CALLER_SHARE, "50", number(1..=100));
         let max_connections = reader.value(MAX_CONNECTIONS, "10000", number(1..=1_000_000));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = reader.value(WORKERS, &cores.to_string(), number(1..=1_024));
@@ -85,6 +95,14 @@ impl ListenConfig {
             max_connections: usize::try_from(max_connections?).ok()?,
             limits: Limits::default(),
         };
-        Some(Self { address, max_requests: usize::try_from(max_requests?).ok()?, server })
+        let [max_requests, max_streams, caller_share] =
+            [max_requests?, max_streams?, caller_share?].map(usize::try_from);
+        Some(Self {
+            address,
+            max_requests: max_requests.ok()?,
+            max_streams: max_streams.ok()?,
+            caller_share: caller_share.ok()?,
+            server,
+        })
     }
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{Stream, StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, future::ready, stream};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::{
@@ -26,6 +26,8 @@ use crate::{
 const RING: usize = 1_024;
 /// How many changes are kept for those who come back.
 const KEPT: usize = 10_000;
+/// How many of these are given at once to somebody who catches up: so much is in memory for each who does, and reads slowly.
+const PAGE: usize = 100;
 /// How often a sign of life is given.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
@@ -140,16 +142,19 @@ impl Past {
         }
     }
 
-    /// What to tell first to somebody who was told everything up to a revision.
-    fn missed(&self, after: Revision) -> Option<Told> {
+    /// What to tell next to somebody who was told everything up to a revision, of what there is up to another; `None` when
+    /// that is nothing.
+    fn missed(&self, after: Revision, until: Revision) -> Option<Told> {
         let start_over = |reason| Some(Told::StartOver { revision: self.position, reason });
         match self.complete_after {
             None => start_over("this replica has not read the change log yet"),
             Some(from) if after < from => start_over("the changes since then are not kept here"),
             Some(_) => {
-                let missed: Vec<_> =
-                    self.changes.iter().filter(|change| change.revision > after).cloned().collect();
-                (!missed.is_empty()).then(|| Told::Changed(missed.into()))
+                let begin = self.changes.partition_point(|change| change.revision <= after);
+                let end = self.changes.partition_point(|change| change.revision <= until);
+                let page = self.changes.range(begin..end.max(begin).min(begin + PAGE));
+                let page: Vec<_> = page.cloned().collect();
+                (!page.is_empty()).then(|| Told::Changed(page.into()))
             }
         }
     }
@@ -164,12 +169,22 @@ impl Watchable for Hub {
             return Err(WatchError::NoFeed);
         }
         // Both under one lock: nothing is told between the two.
-        let (missed, ring, ahead) = {
+        let (until, ring, ahead) = {
             let past = self.past();
             let ring = past.ring.as_ref().ok_or(WatchError::Going)?.subscribe();
             let ahead = after.filter(|after| *after > past.position).map(Ahead::of);
-            (after.and_then(|after| past.missed(after)), ring, ahead)
+            (past.position, ring, ahead)
         };
+        // Page by page, when it is asked for.
+        let hub = self.clone();
+        let missed = stream::unfold(after, move |after| {
+            let told = after.and_then(|after| hub.past().missed(after, until));
+            let next = match &told {
+                Some(Told::Changed(page)) => page.last().map(|change| change.revision),
+                _ => None,
+            };
+            ready(told.map(|told| (told, next)))
+        });
         let hub = self.clone();
         let live = stream::unfold((Some(ring), ahead, hub), |(ring, mut ahead, hub)| async move {
             let mut ring = ring?;
@@ -187,7 +202,7 @@ impl Watchable for Hub {
                 }
             }
         });
-        Ok(stream::iter(missed.map(Ok)).chain(live))
+        Ok(missed.map(Ok).chain(live))
     }
 }
 

@@ -8,11 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    error::ApiError,
-    places::{Place, Places},
-    tally::Tally,
-};
+use super::{error::ApiError, places::Place, tally::Tally};
 use crate::domain::{audit::Actor, session::SessionVerdict, store::FailureKind, verdict::Source};
 
 /// Names a request in logs, in the audit log, and to the caller (`x-request-id`).
@@ -135,8 +131,8 @@ pub(super) trait Context {
         self.budget(limit).deadline()
     }
 
-    /// Gives the request's own place back, and the places for what comes later on its stream.
-    fn leave_place(&self) -> Places;
+    /// Gives the request's own place back; what comes later on its stream can take others like it. `None` without layers.
+    fn leave_place(&self) -> Option<Arc<Place>>;
 
     /// Who asks for a change.
     fn actor(&self) -> Actor;
@@ -150,10 +146,10 @@ impl<T> Context for tonic::Request<T> {
         Budget { limit, caller: self.extensions().get::<Deadline>().copied() }
     }
 
-    fn leave_place(&self) -> Places {
-        let Some(place) = self.extensions().get::<Arc<Place>>() else { return Places::new(usize::MAX) };
+    fn leave_place(&self) -> Option<Arc<Place>> {
+        let place = self.extensions().get::<Arc<Place>>()?;
         place.release();
-        place.places().clone()
+        Some(Arc::clone(place))
     }
 
     fn actor(&self) -> Actor {

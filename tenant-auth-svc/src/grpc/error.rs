@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use super::places::Full;
 use crate::domain::{
     admin::AdminError, recovery::RecoveryError, sessions::SessionError, store::StoreError, usage::UsageError,
     watch::WatchError,
@@ -32,11 +33,8 @@ pub enum ApiError {
     #[error(transparent)]
     Usage(#[from] UsageError),
     /// There is no place for it: as many requests as may be are in work.
-    #[error("{limit} requests are in work already, so this one was not begun")]
-    Overloaded {
-        /// How many may be in work at once, in the whole process.
-        limit: usize,
-    },
+    #[error(transparent)]
+    Overloaded(#[from] Full),
     /// The caller's deadline had passed before the work began.
     #[error("the deadline had passed before the work began, so nothing was asked or changed")]
     Expired,

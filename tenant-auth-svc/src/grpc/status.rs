@@ -74,7 +74,7 @@ impl From<ApiError> for Status {
             ApiError::Session(SessionError::NoSuchTenant(_)) => {
                 with_reason(Code::NotFound, "NO_SUCH_TENANT", error.to_string())
             }
-            ApiError::Overloaded { .. } => {
+            ApiError::Overloaded(_) => {
                 let mut details = ErrorDetails::with_error_info("OVERLOADED", ERROR_DOMAIN, HashMap::new());
                 details.set_retry_info(Some(RETRY_AFTER_OVERLOAD));
                 Self::with_error_details(Code::ResourceExhausted, error.to_string(), details)
@@ -213,6 +213,7 @@ pub(super) fn as_message(error: ApiError) -> tonic_types::Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grpc::places::{Bounds, Holder, Places};
     use crate::{domain::id::KeyId, grpc::error::Violation};
 
     fn status(error: impl Into<ApiError>) -> Status {
@@ -247,7 +248,9 @@ mod tests {
 
     #[test]
     fn what_was_not_begun_says_why_and_when_to_come_again() {
-        let overloaded = status(ApiError::Overloaded { limit: 7 });
+        let none = Places::new("requests", Bounds { process: 7, caller: 0, strangers: 0, stranger: 0 });
+        let full = none.take(&Holder { name: "api".into(), is_known: true }, 1).unwrap_err();
+        let overloaded = status(full);
         assert_eq!(overloaded.code(), Code::ResourceExhausted);
         let details = overloaded.get_error_details();
         assert_eq!(details.error_info().unwrap().reason, "OVERLOADED");

@@ -13,7 +13,10 @@ use uuid::Uuid;
 
 use crate::{
     domain::access::{Caller as KnownCaller, Callers, TokenHash},
-    grpc::context::{Caller, RequestId, RpcRecord},
+    grpc::{
+        context::{Caller, RequestId, RpcRecord},
+        places::Holder,
+    },
     transport::Peer,
 };
 
@@ -117,8 +120,10 @@ where
             Identity::Known(caller) => Arc::clone(&caller.name),
             Identity::Anyone | Identity::Unknown => stranger(&request),
         };
+        let holder = Holder { name: Arc::clone(&caller), is_known: !matches!(identity, Identity::Unknown) };
         let extensions = request.extensions_mut();
         extensions.insert(RequestId(Arc::clone(&id)));
+        extensions.insert(holder);
         extensions.insert(Caller(caller));
         extensions.insert(identity);
         extensions.insert(RpcRecord::default());

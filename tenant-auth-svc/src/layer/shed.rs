@@ -2,7 +2,8 @@
 //!
 //! The bound is that of the whole process: one per connection would not bound anything, since callers open as many as
 //! they like. A request that is over it costs next to nothing, and its caller can go to another replica, instead of
-//! joining a queue whose every member is answered too late.
+//! joining a queue whose every member is answered too late. Of what there is, one caller has a share, and whoever is not
+//! known a small one: nobody can keep everybody else out.
 
 use std::{
     pin::Pin,
@@ -17,9 +18,11 @@ use pin_project_lite::pin_project;
 use tonic::Status;
 use tower::{Layer, Service};
 
+use super::recheck::STREAMS;
 use crate::grpc::{
     ApiError,
-    places::{Place, Places},
+    places::{Full, Holder, Place},
+    pools::Pools,
 };
 
 /// Whether a service's requests need a place.
@@ -27,8 +30,8 @@ use crate::grpc::{
 pub enum Side {
     /// They do: this is the traffic that can grow without end.
     Bounded,
-    /// They do not, so that probes and operators get through when they are needed most. The database has an allowance
-    /// of its own for what operators do.
+    /// They have places of their own, so that probes and operators get through when they are needed most. The database has an
+    /// allowance of its own for what operators do.
     Free,
 }
 
@@ -56,15 +59,16 @@ pub fn side(path: &str) -> Side {
 /// Gives each request a place, or refuses it.
 ///
 /// A request keeps its place until the body of its answer has ended, or its caller has left. A handler whose RPC is a
-/// stream gives the place back when it has opened it: see [`Place::release`].
+/// stream gives the place back when it has opened it (see [`Place::release`]); the stream itself keeps one of those for
+/// streams to its end.
 #[derive(Clone, Debug)]
-pub struct ShedLayer(Places);
+pub struct ShedLayer(Pools);
 
 impl ShedLayer {
     /// Gives out these.
     #[must_use]
-    pub fn new(places: Places) -> Self {
-        Self(places)
+    pub fn new(pools: Pools) -> Self {
+        Self(pools)
     }
 }
 
@@ -72,7 +76,7 @@ impl<S> Layer<S> for ShedLayer {
     type Service = Shed<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Shed { inner, places: self.0.clone() }
+        Shed { inner, pools: self.0.clone() }
     }
 }
 
@@ -80,7 +84,45 @@ impl<S> Layer<S> for ShedLayer {
 #[derive(Clone, Debug)]
 pub struct Shed<S> {
     inner: S,
-    places: Places,
+    pools: Pools,
+}
+
+impl<S> Shed<S> {
+    /// What a request keeps: its place, and that of its stream.
+    fn admit<In>(&self, request: &mut Request<In>) -> Result<Admitted, Full> {
+        let path = request.uri().path();
+        // Without the layer that identifies there is nobody to trust.
+        let stranger = || Holder { name: "".into(), is_known: false };
+        let holder = request.extensions().get().cloned().unwrap_or_else(stranger);
+        let stream = match STREAMS.contains(&path) {
+            true => Some(self.pools.streams.take(&holder, 1)?),
+            false => None,
+        };
+        let request_place = match side(path) {
+            Side::Bounded => {
+                let place = Arc::new(self.pools.requests.take(&holder, 1)?);
+                request.extensions_mut().insert(Arc::clone(&place));
+                Some(place)
+            }
+            Side::Free if stream.is_none() => Some(Arc::new(self.pools.operators.take(&holder, 1)?)),
+            Side::Free => None,
+        };
+        Ok(Admitted { request: request_place, stream })
+    }
+}
+
+/// The places of a request.
+#[derive(Debug)]
+struct Admitted {
+    request: Option<Arc<Place>>,
+    stream: Option<Place>,
+}
+
+impl Admitted {
+    fn release(&self) {
+        self.request.iter().for_each(|place| place.release());
+        self.stream.iter().for_each(Place::release);
+    }
 }
 
 impl<S, In, Out> Service<Request<In>> for Shed<S>
@@ -97,24 +139,16 @@ where
     }
 
     fn call(&mut self, mut request: Request<In>) -> Self::Future {
-        let place = match side(request.uri().path()) {
-            Side::Free => None,
-            Side::Bounded => {
-                let Some(place) = self.places.take() else {
-                    return Either::Left(ready(Ok(refusal(self.places.limit()))));
-                };
-                let place = Arc::new(place);
-                request.extensions_mut().insert(Arc::clone(&place));
-                Some(place)
-            }
-        };
-        Either::Right(Placed { answer: self.inner.call(request), place })
+        match self.admit(&mut request) {
+            Err(full) => Either::Left(ready(Ok(refusal(full)))),
+            Ok(places) => Either::Right(Placed { answer: self.inner.call(request), places: Some(places) }),
+        }
     }
 }
 
-fn refusal<Out: Default>(limit: usize) -> Response<PlacedBody<Out>> {
-    let refusal = Status::from(ApiError::Overloaded { limit }).into_http();
-    refusal.map(|body| PlacedBody { body, place: None })
+fn refusal<Out: Default>(full: Full) -> Response<PlacedBody<Out>> {
+    let refusal = Status::from(ApiError::from(full)).into_http();
+    refusal.map(|body| PlacedBody { body, places: None })
 }
 
 pin_project! {
@@ -122,7 +156,7 @@ pin_project! {
     pub struct Placed<F> {
         #[pin]
         answer: F,
-        place: Option<Arc<Place>>,
+        places: Option<Admitted>,
     }
 }
 
@@ -135,8 +169,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.answer.poll(cx))?;
-        let place = this.place.take();
-        Poll::Ready(Ok(response.map(|body| PlacedBody { body, place })))
+        let places = this.places.take();
+        Poll::Ready(Ok(response.map(|body| PlacedBody { body, places })))
     }
 }
 
@@ -145,7 +179,7 @@ pin_project! {
     pub struct PlacedBody<B> {
         #[pin]
         body: B,
-        place: Option<Arc<Place>>,
+        places: Option<Admitted>,
     }
 }
 
@@ -161,9 +195,9 @@ impl<B: Body> Body for PlacedBody<B> {
         let frame = ready!(this.body.poll_frame(cx));
         // Whoever drives the body may keep it for a while after its end.
         if frame.as_ref().is_none_or(|frame| frame.as_ref().map_or(true, Frame::is_trailers))
-            && let Some(place) = this.place.take()
+            && let Some(places) = this.places.take()
         {
-            place.release();
+            places.release();
         }
         Poll::Ready(frame)
     }
@@ -178,105 +212,4 @@ impl<B: Body> Body for PlacedBody<B> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{convert::Infallible, future::pending};
-
-    use futures::{FutureExt as _, future::poll_fn};
-    use tower::{ServiceExt as _, service_fn};
-
-    use super::*;
-
-    const VALIDATE: &str = "/tenantauth.v1.ValidationService/ValidateKey";
-
-    fn to(path: &str) -> Request<()> {
-        Request::builder().uri(path).body(()).unwrap()
-    }
-
-    /// What the inner service does is told by the method's name; its answer is a body of one frame.
-    async fn inner(request: Request<()>) -> Result<Response<String>, &'static str> {
-        match request.uri().path().rsplit('/').next() {
-            Some("Hang") => pending().await,
-            Some("Panic") => panic!("as asked"),
-            Some("Fail") => Err("as asked"),
-            Some("Open") => {
-                request.extensions().get::<Arc<Place>>().unwrap().release();
-                Ok(Response::new("answer".to_owned()))
-            }
-            _ => Ok(Response::new("answer".to_owned())),
-        }
-    }
-
-    fn shed(places: &Places) -> Shed<impl Service<Request<()>, Response = Response<String>, Future: Send>> {
-        ShedLayer::new(places.clone()).layer(service_fn(inner))
-    }
-
-    fn is_free(places: &Places) -> bool {
-        places.take().is_some()
-    }
-
-    #[tokio::test]
-    async fn a_place_is_kept_until_the_body_ends() {
-        let places = Places::new(1);
-        let response = shed(&places).oneshot(to(VALIDATE)).await.unwrap_or_else(|_| panic!("it answers"));
-        let mut body = response.into_body();
-        let mut frame = async || poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
-        assert!(frame().await.unwrap().unwrap().is_data());
-        assert!(!is_free(&places));
-        assert!(frame().await.is_none());
-        assert!(is_free(&places), "though the body is still there");
-    }
-
-    #[tokio::test]
-    async fn without_a_place_a_request_is_refused_and_does_not_come_through() {
-        let places = Places::new(1);
-        let _taken = places.take();
-        let must_not = service_fn(async |_: Request<()>| -> Result<Response<String>, Infallible> {
-            panic!("it came through")
-        });
-        let refused = ShedLayer::new(places).layer(must_not).oneshot(to(VALIDATE)).await.unwrap();
-        assert_eq!(refused.headers()["grpc-status"], "8", "RESOURCE_EXHAUSTED, in the headers");
-        assert!(refused.body().is_end_stream());
-    }
-
-    #[tokio::test]
-    async fn however_a_request_ends_its_place_is_free() {
-        let places = Places::new(1);
-        let call = |method: &str| shed(&places).oneshot(to(&format!("/tenantauth.v1.UsageService/{method}")));
-        let answered = call("Answer").await;
-        assert!(!is_free(&places));
-        drop(answered);
-        assert!(is_free(&places), "the answer was not read to its end");
-        assert!(call("Fail").await.is_err());
-        assert!(is_free(&places));
-        let hanging = call("Hang").now_or_never();
-        assert!(hanging.is_none() && is_free(&places), "the caller has left");
-        assert!(std::panic::AssertUnwindSafe(call("Panic")).catch_unwind().await.is_err());
-        assert!(is_free(&places));
-        let open = call("Open").await;
-        assert!(open.is_ok() && is_free(&places), "a stream gave its place back");
-        let other = places.take();
-        drop(open);
-        assert!(!is_free(&places), "and not for a second time at its end");
-        drop(other);
-    }
-
-    #[tokio::test]
-    async fn probes_and_operators_need_no_place() {
-        let places = Places::new(1);
-        let _taken = places.take();
-        let free = SERVICES.iter().filter(|(_, side)| *side == Side::Free);
-        for (service, _) in free {
-            let answer = shed(&places).oneshot(to(&format!("/{service}/Any"))).await;
-            assert!(answer.is_ok_and(|answer| answer.body().body == "answer"), "{service}");
-        }
-    }
-
-    #[test]
-    fn what_nobody_knows_is_bounded() {
-        assert_eq!(side("/grpc.health.v1.Health/Check"), Side::Free);
-        for path in ["/", "", "/grpc.health.v1.Health", "/grpc.health.v1.HealthX/Check", "/made.up.Service/X"]
-        {
-            assert_eq!(side(path), Side::Bounded, "{path}");
-        }
-    }
-}
+mod tests;

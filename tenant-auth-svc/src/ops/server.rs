@@ -15,7 +15,7 @@ use http::{
 use tokio::net::TcpListener;
 use url::form_urlencoded;
 
-use super::{facts::Facts, json, text};
+use super::{connections, facts::Facts, json, text};
 
 /// What is said to whoever asks for something else.
 const CONTENTS: &str = "there is: /livez, /metrics, /readyz, /readyz?verbose, /readyz?verbose&format=json\n";
@@ -60,17 +60,15 @@ impl Listener {
         self.address
     }
 
-    /// Serves until `end`, then lets what is under way finish.
-    pub async fn serve(self, told: Told, end: impl Future<Output = ()> + Send + 'static) {
+    /// Serves `most` connections at once until `end`, then lets what is under way finish.
+    pub async fn serve(self, told: Told, most: usize, end: impl Future<Output = ()> + Send + 'static) {
         let routes = Router::new()
             .route("/livez", get(livez))
             .route("/metrics", get(metrics))
             .route("/readyz", get(readyz))
             .fallback(nothing_here)
             .with_state(told);
-        if let Err(error) = axum::serve(self.listener, routes).with_graceful_shutdown(end).await {
-            tracing::error!(%error, "health over HTTP ended; gRPC goes on");
-        }
+        connections::serve(self.listener, routes, most, end).await;
     }
 }
 

@@ -62,12 +62,13 @@ metrics! {
         "Time from a request's head to the end of its answer; of a stream, its whole life.";
     REQUESTS_IN_FLIGHT = Gauge "tenant_auth_requests_in_flight" "1" ["rpc"]
         "RPCs that have begun and not ended.";
-    REQUESTS_SHED = Counter "tenant_auth_requests_shed_total" "1" []
-        "Requests, and messages of validation streams, refused because every place was taken.";
-    PLACES = Gauge "tenant_auth_request_places" "1" []
-        "Requests that may be in work at once (TENANT_AUTH_MAX_REQUESTS).";
-    PLACES_TAKEN = Gauge "tenant_auth_request_places_taken" "1" []
-        "Of these places, those that are taken.";
+    REQUESTS_SHED = Counter "tenant_auth_requests_shed_total" "1" ["pool"]
+        "Requests, and messages of validation streams, refused because a pool had no place left, or their caller had its share of it.";
+    PLACES = Gauge "tenant_auth_request_places" "1" ["pool"]
+        "What known callers together may have at once: requests in work (TENANT_AUTH_MAX_REQUESTS), streams (TENANT_AUTH_MAX_STREAMS), \
+         requests of operators, bytes of long requests that are not complete, bytes of long answers that are not read.";
+    PLACES_TAKEN = Gauge "tenant_auth_request_places_taken" "1" ["pool"]
+        "Of these places, those that are taken; those of callers that nobody knows, which have some of their own, are among them.";
     // Connections.
     CONNECTIONS = Gauge "tenant_auth_connections" "1" ["worker"]
         "Connections open, by the worker thread that serves them.";
@@ -77,6 +78,9 @@ metrics! {
         "Connections accepted and handed to a worker.";
     CONNECTIONS_REFUSED = Counter "tenant_auth_connections_refused_total" "1" []
         "Connections closed at once because as many as may be were open.";
+    CONNECTIONS_ENDED = Counter "tenant_auth_connections_ended_total" "1" ["reason"]
+        "Connections that the service has ended: reason stalled (nothing that waited for the peer was read for 10 s) or abused (nearly \
+         everything that the peer asked for it gave up, in a rush).";
     TLS_HANDSHAKES_FAILED = Counter "tenant_auth_tls_handshakes_failed_total" "1" ["reason"]
         "TLS handshakes that came to nothing: reason error or timeout.";
     // Decisions.

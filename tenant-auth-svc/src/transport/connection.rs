@@ -1,16 +1,19 @@
 //! One connection, from its first bytes to its end.
 
 mod greeting;
+mod vitals;
+mod watchdog;
 
 use std::{
     cell::RefCell,
     convert::Infallible,
-    future::Future,
+    future::{Future, poll_fn},
     pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Poll,
 };
 
 use http::{Request, Response};
@@ -20,9 +23,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
+pub(super) use self::watchdog::Abuse;
+use self::{vitals::Vitals, watchdog::Watchdog};
 use super::{
     limits::Limits,
     peer::{Arrived, Peer},
+    server::ConnectionCounts,
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -34,6 +40,7 @@ pub(super) async fn serve<Io, S, B>(
     peer: Peer,
     service: S,
     limits: Limits,
+    counts: Arc<ConnectionCounts>,
     stop: impl Future<Output = ()>,
 ) where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -48,8 +55,11 @@ pub(super) async fn serve<Io, S, B>(
     // Borrowed for the length of a call, on one thread. Layers are always ready: none of them waits for anything before
     // a request has come.
     let service = RefCell::new(service);
+    let vitals = Arc::new(Vitals::default());
+    let mut watchdog = Watchdog::new(Arc::clone(&vitals), &limits);
+    let address = peer.address;
     let requests = service_fn(move |request: Request<Incoming>| {
-        service.borrow_mut().call(Arrived { peer: peer.clone(), request })
+        vitals.follow(service.borrow_mut().call(Arrived { peer: peer.clone(), request }))
     });
     let mut connection = pin!(builder(&limits).serve_connection(TokioIo::new(io), requests));
     let mut stop = pin!(stop);
@@ -60,10 +70,19 @@ pub(super) async fn serve<Io, S, B>(
     let mut aged = false;
     loop {
         tokio::select! {
-            // An error is the peer's, or the network's; each request under way has noticed for itself.
-            ended = &mut connection => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection ended early");
+            // Both at once: whatever happens to a request wakes its connection.
+            ended = poll_fn(|cx| match connection.as_mut().poll(cx) {
+                Poll::Ready(ended) => Poll::Ready(Ok(ended)),
+                Poll::Pending => watchdog.poll(cx).map(Err),
+            }) => {
+                match ended {
+                    Ok(Ok(())) => {}
+                    // It is the peer's, or the network's; each request under way has noticed for itself.
+                    Ok(Err(error)) => tracing::debug!(%error, "a connection ended early"),
+                    Err(abuse) => {
+                        counts.of(abuse).one();
+                        tracing::debug!(%address, ?abuse, "a connection was ended");
+                    }
                 }
                 return;
             }
@@ -98,6 +117,8 @@ fn builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
         .max_pending_accept_reset_streams(limits.pending_resets)
         .max_local_error_reset_streams(limits.caused_resets)
         .max_header_list_size(limits.head)
+        // An answer is handed over in one piece, however long; the next piece only when most of this one has gone.
+        .max_send_buf_size(limits.send_buffer)
         .keep_alive_interval(limits.ping_after)
         .keep_alive_timeout(limits.ping_timeout)
         // gRPC has no use for it, and it would be written for every answer.

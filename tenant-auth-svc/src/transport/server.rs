@@ -18,6 +18,7 @@ use tokio::{
 use tower::Service;
 
 use super::{
+    connection::Abuse,
     limits::Limits,
     peer::Arrived,
     tls::Certificates,
@@ -68,6 +69,19 @@ pub struct ConnectionCounts {
     pub handshakes_failed: Counter,
     /// … or did not end in time.
     pub handshakes_timed_out: Counter,
+    /// Their peers read nothing of what waited for them.
+    pub stalled: Counter,
+    /// Their peers gave up nearly everything that they asked for.
+    pub abused: Counter,
+}
+
+impl ConnectionCounts {
+    pub(super) fn of(&self, abuse: Abuse) -> &Counter {
+        match abuse {
+            Abuse::ReadsNothing => &self.stalled,
+            Abuse::GivesUpEverything => &self.abused,
+        }
+    }
 }
 
 impl Connections {

@@ -122,8 +122,8 @@ where
             handed = received.recv() => match handed {
                 Some(handed) => {
                     let stop = reached(phase.clone(), Phase::Draining);
-                    let encryption = certificates.clone().map(|certificates| (certificates, Arc::clone(&counts)));
-                    connections.spawn(one(handed, encryption, service.clone(), limits, stop));
+                    let (certificates, counts) = (certificates.clone(), Arc::clone(&counts));
+                    connections.spawn(one(handed, certificates, service.clone(), limits, counts, stop));
                 }
                 // The acceptor is gone before it said so: it was cut off.
                 None => break,
@@ -147,9 +147,10 @@ where
 /// Serves what was handed over.
 async fn one<S, B>(
     handed: Handed,
-    encryption: Option<(Arc<Certificates>, Arc<ConnectionCounts>)>,
+    certificates: Option<Arc<Certificates>>,
     service: S,
     limits: Limits,
+    counts: Arc<ConnectionCounts>,
     stop: impl Future<Output = ()>,
 ) where
     S: Service<Arrived, Response = Response<B>, Error = Infallible>,
@@ -164,9 +165,12 @@ async fn one<S, B>(
         Ok(stream) => stream,
         Err(error) => return tracing::warn!(%error, "a connection could not be taken over by its worker"),
     };
-    match encryption {
-        None => connection::serve(stream, Peer { address, certificate: None }, service, limits, stop).await,
-        Some((certificates, counts)) => {
+    match certificates {
+        None => {
+            let peer = Peer { address, certificate: None };
+            connection::serve(stream, peer, service, limits, counts, stop).await;
+        }
+        Some(certificates) => {
             let mut stop = std::pin::pin!(stop);
             let handshake = tokio::time::timeout(limits.greeting, certificates.handshake(stream));
             let done = tokio::select! {
@@ -177,7 +181,7 @@ async fn one<S, B>(
             match done {
                 Ok(Ok(stream)) => {
                     let peer = Peer { address, certificate: tls::shown_by(&stream) };
-                    connection::serve(stream, peer, service, limits, stop).await;
+                    connection::serve(stream, peer, service, limits, counts, stop).await;
                 }
                 Ok(Err(error)) => {
                     counts.handshakes_failed.one();

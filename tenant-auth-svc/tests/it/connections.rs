@@ -26,6 +26,8 @@ const LONG: Duration = Duration::from_secs(300);
 
 /// Answered at once.
 const AT_ONCE: &str = "/at-once";
+/// Answered at once, with a body.
+const LONG_ANSWER: &str = "/long-answer";
 /// Answered when [`Host::release`] is called.
 const HELD: &str = "/held";
 
@@ -64,7 +66,11 @@ impl Host {
                 if request.uri().path() == HELD {
                     waiting.wait_for(|released| *released).await.unwrap();
                 }
-                Ok::<_, Infallible>(Response::new(Body::empty()))
+                let body = match request.uri().path() == LONG_ANSWER {
+                    true => Body::new(http_body_util::Full::new(Bytes::from_static(&[0; 1_024]))),
+                    false => Body::empty(),
+                };
+                Ok::<_, Infallible>(Response::new(body))
             }
         });
         let server = Server::start(listener, certificates, service, config).unwrap();

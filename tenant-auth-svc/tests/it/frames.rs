@@ -44,9 +44,19 @@ pub(crate) struct Frames {
 impl Frames {
     /// Connects, and begins with what every client says first.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self::connect_with(address, &[]).await
+    }
+
+    /// … and will have no byte of a body: its windows are closed.
+    pub(crate) async fn connect_without_room(address: SocketAddr) -> Self {
+        // SETTINGS_INITIAL_WINDOW_SIZE.
+        Self::connect_with(address, &[0, 4, 0, 0, 0, 0]).await
+    }
+
+    async fn connect_with(address: SocketAddr, settings: &[u8]) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         let mut frames = Self { stream, waiting: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec() };
-        frames.frame(SETTINGS, 0, 0, &[]);
+        frames.frame(SETTINGS, 0, 0, settings);
         frames
     }
 
@@ -90,23 +100,42 @@ impl Frames {
         tokio::time::timeout(PATIENCE, self.next()).await.expect("it says something")
     }
 
+    /// Waits for the head of the answer on a stream; anything that ends the connection is none.
+    pub(crate) async fn answer(&mut self, stream: u32) {
+        let answer = async {
+            loop {
+                let (kind, of, payload) = self.frame_said().await.expect("it goes on");
+                assert_ne!(kind, GOAWAY, "{payload:?}");
+                if kind == HEADERS && of == stream {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, answer).await.expect("it answers");
+    }
+
     async fn next(&mut self) -> Said {
-        loop {
-            let mut head = [0; 9];
-            if self.stream.read_exact(&mut head).await.is_err() {
-                return Said::Closed;
-            }
-            let mut payload =
-                vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
-            if self.stream.read_exact(&mut payload).await.is_err() {
-                return Said::Closed;
-            }
-            let word = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
-            match head[3] {
-                RST_STREAM => return Said::Reset(word(&head[5..]), word(&payload)),
+        while let Some((kind, stream, payload)) = self.frame_said().await {
+            match kind {
+                RST_STREAM => return Said::Reset(stream, word(&payload)),
                 GOAWAY => return Said::GoAway(word(&payload[4..8])),
                 _ => {}
             }
         }
+        Said::Closed
     }
+
+    /// The next frame: its kind, its stream, what is in it; `None` when the connection has ended.
+    async fn frame_said(&mut self) -> Option<(u8, u32, Vec<u8>)> {
+        let mut head = [0; 9];
+        self.stream.read_exact(&mut head).await.ok()?;
+        let mut payload =
+            vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
+        self.stream.read_exact(&mut payload).await.ok()?;
+        Some((head[3], word(&head[5..]), payload))
+    }
+}
+
+fn word(bytes: &[u8]) -> u32 {
+    u32::from_be_bytes(bytes.try_into().unwrap())
 }

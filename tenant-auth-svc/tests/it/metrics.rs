@@ -197,6 +197,7 @@ async fn what_is_refused_is_counted() {
     // One that takes the only place, for as long as its body does not end.
     let (held, body) = tokio::sync::mpsc::channel::<v1::RecordUsageRequest>(1);
     let mut client = Grpc::new(service.channel.clone());
+    let known = token.clone();
     let holding = tokio::spawn(async move {
         client.ready().await.unwrap();
         let body = tokio_stream::wrappers::ReceiverStream::new(body);
@@ -206,22 +207,34 @@ async fn what_is_refused_is_counted() {
         let codec: ProstCodec<v1::RecordUsageRequest, v1::RecordUsageResponse> = ProstCodec::default();
         client.client_streaming(request, path, codec).await.map(drop)
     });
-    let holds =
-        async { while Scrape::of(&service).await.number("tenant_auth_request_places_taken") < 1.0 {} };
+    let holds = async {
+        while Scrape::of(&service).await.number("tenant_auth_request_places_taken{pool=\"requests\"}") < 1.0 {
+        }
+    };
     tokio::time::timeout(Duration::from_secs(30), holds).await.expect("it takes the place");
     for _ in 0..3 {
-        assert_eq!(outcome(&service.validate("!").await), "ResourceExhausted");
+        let mut request = Request::new(v1::ValidateKeyRequest { key: "!".to_owned(), ..Default::default() });
+        request.metadata_mut().insert("authorization", known.clone());
+        assert_eq!(
+            service.validation().validate_key(request).await.unwrap_err().code(),
+            Code::ResourceExhausted
+        );
     }
+    assert_eq!(
+        outcome(&service.validate("!").await),
+        "Unauthenticated",
+        "strangers have places of their own"
+    );
     let scrape = Scrape::of(&service).await;
     scrape.is("tenant_auth_requests_in_flight{rpc=\"tenantauth.v1.UsageService/RecordUsage\"}", 1.0);
     drop(held);
     assert!(holding.await.unwrap().is_err(), "it was none");
 
-    scrape.is(&requests(VALIDATE, "UNAUTHENTICATED"), 1.0);
+    scrape.is(&requests(VALIDATE, "UNAUTHENTICATED"), 2.0);
     scrape.is(&requests(VALIDATE, "PERMISSION_DENIED"), 1.0);
     scrape.is(&requests(VALIDATE, "RESOURCE_EXHAUSTED"), 3.0);
-    scrape.is("tenant_auth_requests_shed_total", 3.0);
-    scrape.is("tenant_auth_request_places", 1.0);
+    scrape.is("tenant_auth_requests_shed_total{pool=\"requests\"}", 3.0);
+    scrape.is("tenant_auth_request_places{pool=\"requests\"}", 1.0);
     let code =
         format!("{:?}", made_up.code()).to_uppercase().replace("PERMISSIONDENIED", "PERMISSION_DENIED");
     scrape.is(&requests("other", &code), 1.0);

@@ -38,7 +38,10 @@ type Answer = Result<v1::ValidateKeyResponse, Status>;
 
 /// A service with so many places, in front of a database that takes its time.
 async fn limited(database: &Database, places: usize) -> Service {
-    let settings = patient(database).with_flag("TENANT_AUTH_MAX_REQUESTS", Some(places.to_string()));
+    let settings = patient(database)
+        .with_flag("TENANT_AUTH_MAX_REQUESTS", Some(places.to_string()))
+        // There is one caller here.
+        .with_flag("TENANT_AUTH_CALLER_SHARE", Some("100".to_owned()));
     Service::start_with(settings, SystemClock::shared()).await
 }
 
@@ -257,7 +260,7 @@ async fn a_caller_that_stops_reading_its_stream_keeps_no_place() {
     let mut others = ValidationServiceClient::new(narrow);
     for id in 2..10 {
         questions.send(ask(id, &known)).await.unwrap();
-        let request = v1::ValidateKeyRequest { key: known.clone(), required_scopes: Vec::new() };
+        let request = v1::ValidateKeyRequest { key: strange_key(), required_scopes: Vec::new() };
         assert_overloaded(&others.validate_key(request).await.unwrap_err());
     }
     database.server().faults().clear();

@@ -43,6 +43,12 @@ impl Setup {
         self.hub.changed(vec![change(revision)], Revision(revision));
     }
 
+    /// … all of them at one reading.
+    fn read_all(&self, revisions: std::ops::RangeInclusive<i64>) {
+        let last = *revisions.end();
+        self.hub.changed(revisions.map(change).collect(), Revision(last));
+    }
+
     fn beat(&self) {
         self.clock.advance(HEARTBEAT);
         self.hub.alive();
@@ -86,13 +92,33 @@ async fn who_was_away_for_too_long_starts_over() {
     let mut just_too_long = setup.subscribe(100).await;
     assert!(matches!(just_too_long(), Some(Ok(Told::StartOver { .. }))));
     let mut just_in_time = setup.subscribe(101).await;
-    match just_in_time() {
-        Some(Ok(Told::Changed(missed))) => assert_eq!(missed.len(), KEPT),
-        other => panic!("{other:?}"),
+    let mut missed = 0;
+    while missed < KEPT {
+        match just_in_time() {
+            Some(Ok(Told::Changed(page))) => {
+                assert!(page.len() <= PAGE, "no more in memory than a page");
+                missed += page.len();
+            }
+            other => panic!("{other:?}"),
+        }
     }
+    assert_eq!((missed, just_in_time()), (KEPT, None));
     let unread = Hub::new(Arc::clone(&setup.clock) as SharedClock, true);
     let mut first = Box::pin(unread.watch(Some(Revision(5))).await.unwrap());
     assert!(matches!(first.next().now_or_never(), Some(Some(Ok(Told::StartOver { .. })))));
+}
+
+/// Whoever reads slowly while the changes that it missed are forgotten cannot be told all of them.
+#[tokio::test]
+async fn who_catches_up_more_slowly_than_changes_are_forgotten_starts_over() {
+    let kept = i64::try_from(KEPT).unwrap();
+    let setup = Setup::having_read(101..=101 + kept);
+    let mut slow = setup.subscribe(101).await;
+    assert!(matches!(slow(), Some(Ok(Told::Changed(_)))));
+    // All at once: the ring does not overflow.
+    setup.read_all(102 + kept..=102 + kept * 2);
+    assert!(matches!(slow(), Some(Ok(Told::StartOver { .. }))));
+    assert!(matches!(slow(), Some(Ok(Told::Changed(_)))), "and goes on with what happens");
 }
 
 #[tokio::test]

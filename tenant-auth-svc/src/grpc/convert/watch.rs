@@ -35,9 +35,10 @@ pub(in crate::grpc) fn told_messages(told: Told) -> Box<dyn Iterator<Item = v1::
         Told::StartOver { revision, reason } => {
             one(revision, Event::StartOver(v1::StartOver { reason: reason.to_owned() }))
         }
+        // One after the other, out of what all subscribers share.
         Told::Changed(changes) => {
-            let messages: Vec<_> = changes.iter().map(invalidation_message).collect();
-            Box::new(messages.into_iter())
+            let one = move |at| changes.get(at).map(invalidation_message);
+            Box::new((0..).map_while(one))
         }
     }
 }

@@ -81,7 +81,7 @@ impl<S: Store, K: KeySource, M: SessionMemory> ValidationService for ValidationR
             validator: Arc::clone(&self.keys),
             record: request.record(),
             budget: request.budget(self.limit),
-            places: request.leave_place(),
+            place: request.leave_place(),
         };
         Ok(Response::new(Box::pin(Answers::new(messages, request.into_inner()))))
     }

@@ -35,12 +35,9 @@ impl<H: Watchable> WatchService for WatchRpc<H> {
         // It lives for days, and works only when there is something to tell.
         request.leave_place();
         let told = self.0.watch(after).await.map_err(ApiError::from)?;
-        let messages = told.flat_map(move |told| {
-            let messages: Vec<_> = match told {
-                Ok(told) => told_messages(told).map(Ok).collect(),
-                Err(error) => vec![Err(ApiError::from(error).into())],
-            };
-            stream::iter(messages)
+        let messages = told.flat_map(move |told| match told {
+            Ok(told) => stream::iter(told_messages(told)).map(Ok).left_stream(),
+            Err(error) => stream::iter([Err(ApiError::from(error).into())]).right_stream(),
         });
         Ok(Response::new(Box::pin(messages)))
     }

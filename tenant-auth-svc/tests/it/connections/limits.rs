@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode};
 use tenant_auth_svc::transport::limits::Limits;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
-use super::{AT_ONCE, Client, HELD, Host, closed, patient, post, until};
+use super::{AT_ONCE, Client, HELD, Host, LONG_ANSWER, closed, patient, post, until};
 use crate::frames::{ENHANCE_YOUR_CALM, Frames, REFUSED_STREAM, Said};
 
 /// Sooner than anything else ends a connection here, and late enough for a busy machine to say something.
@@ -49,6 +49,79 @@ async fn requests_opened_and_reset_in_a_rush_end_their_connection() {
     assert_eq!(frames.said().await, Said::Closed);
     until(|| host.live() == 1).await;
     assert_eq!(polite.ask(AT_ONCE).await.unwrap(), StatusCode::OK);
+}
+
+/// As a proxy does for many callers, whenever a client of it leaves.
+#[tokio::test]
+async fn a_hundred_requests_given_up_at_once_and_again_harm_nobody_on_their_connection() {
+    let host = Host::start(patient()).await;
+    let mut client = host.client().await;
+    for _ in 0..100 {
+        let mut given_up = Vec::new();
+        for _ in 0..100 {
+            given_up.push(client.begin(post(HELD)).await.unwrap());
+        }
+        drop(given_up);
+        for _ in 0..2 {
+            assert_eq!(client.ask(AT_ONCE).await.unwrap(), StatusCode::OK);
+        }
+    }
+    // And in one write each, before any of them was looked at.
+    let mut frames = Frames::connect(host.address).await;
+    let mut streams = (0..).map(|number| 2 * number + 1);
+    for _ in 0..20 {
+        for stream in streams.by_ref().take(100) {
+            frames.open(stream, HELD, false);
+            frames.reset(stream);
+        }
+        let asks = streams.next().unwrap();
+        // Its body never comes, so that it has an answer and is reset at most.
+        frames.open(asks, AT_ONCE, true);
+        frames.send().await;
+        frames.answer(asks).await;
+    }
+    assert_eq!(host.live(), 2);
+}
+
+#[tokio::test]
+async fn who_gives_up_nearly_everything_in_a_rush_is_closed() {
+    let host = Host::start(Limits { cancelled: 1_000, ..patient() }).await;
+    let mut polite = host.client().await;
+    polite.ask(AT_ONCE).await.unwrap();
+    let mut client = host.client().await;
+    // Fewer at a time than any other bound knows.
+    for _ in 0..100 {
+        let mut given_up = Vec::new();
+        for _ in 0..50 {
+            match client.begin(post(HELD)).await {
+                Ok(answer) => given_up.push(answer),
+                Err(_) => break,
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    client.ended().await;
+    until(|| host.live() == 1).await;
+    assert_eq!(polite.ask(AT_ONCE).await.unwrap(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn who_reads_nothing_is_closed_and_who_reads_nothing_of_one_answer_is_not() {
+    let host = Host::start(Limits { unread: SOON, ..patient() }).await;
+    let mut polite = host.client().await;
+    polite.ask(AT_ONCE).await.unwrap();
+    // One whose windows are open asks for more than it looks at, and goes on.
+    let unread = polite.begin(post(LONG_ANSWER)).await.unwrap();
+    let mut stalled = Frames::connect_without_room(host.address).await;
+    for number in 0..100 {
+        stalled.open(2 * number + 1, LONG_ANSWER, false);
+    }
+    stalled.send().await;
+    while stalled.said().await != Said::Closed {}
+    until(|| host.live() == 1).await;
+    assert_eq!(host.server.connections().counts().stalled.get(), 1);
+    assert_eq!(polite.ask(AT_ONCE).await.unwrap(), StatusCode::OK);
+    assert_eq!(unread.await.unwrap().status(), StatusCode::OK);
 }
 
 /// Each stream promises an empty body, and breaks the promise: we reset it, which is work that the peer does not pay.

@@ -21,7 +21,7 @@ use crate::{
         context::{Budget, RpcRecord},
         convert::{decision_message, question},
         error::ApiError,
-        places::Places,
+        places::Place,
         status::as_message,
     },
 };
@@ -39,7 +39,7 @@ pub(super) struct Messages<S> {
     pub(super) validator: Arc<Validator<S>>,
     pub(super) record: RpcRecord,
     pub(super) budget: Budget,
-    pub(super) places: Places,
+    pub(super) place: Option<Arc<Place>>,
 }
 
 impl<S> Clone for Messages<S> {
@@ -48,7 +48,7 @@ impl<S> Clone for Messages<S> {
             validator: Arc::clone(&self.validator),
             record: self.record.clone(),
             budget: self.budget,
-            places: self.places.clone(),
+            place: self.place.clone(),
         }
     }
 }
@@ -63,8 +63,8 @@ impl<S: KeySource> Messages<S> {
     }
 
     async fn decide(self, question: Question) -> Result<Decision, ApiError> {
-        let overloaded = || ApiError::Overloaded { limit: self.places.limit() };
-        let begun = self.places.take().ok_or_else(overloaded).and_then(|place| {
+        let place = self.place.as_ref().map(|place| place.another()).transpose().map_err(ApiError::from);
+        let begun = place.and_then(|place| {
             let deadline = self.budget.deadline()?;
             Ok((place, deadline))
         });

@@ -1,0 +1,107 @@
+//! The connections of those who look: few, and none that keeps another one out.
+
+use std::{collections::VecDeque, future::Future, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+};
+
+/// How long the head of a request may be in coming, the first one and each after it: longer than the 15 s between two looks
+/// of a Prometheus, so that it keeps its connection.
+const IDLE: Duration = Duration::from_secs(30);
+/// How long a connection may live, whatever happens on it.
+const AGE: Duration = Duration::from_secs(300);
+/// How long what is under way may take at the end.
+const END: Duration = Duration::from_secs(5);
+/// The largest head of a request, in bytes.
+const HEAD: usize = 16 * 1_024;
+/// How long to wait after the operating system could not give a connection.
+const BREATHE: Duration = Duration::from_millis(100);
+
+/// Serves `most` connections at once until `end`, then lets what is under way finish. One more ends the oldest: whoever comes
+/// now wants to know something now, and who holds connections open without asking anything can keep nobody out.
+pub(super) async fn serve(listener: TcpListener, routes: Router, most: usize, end: impl Future<Output = ()>) {
+    let ending = watch::Sender::new(false);
+    let mut open = Open::default();
+    let mut end = std::pin::pin!(end);
+    loop {
+        tokio::select! {
+            () = &mut end => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    open.make_room(most);
+                    open.add(one(stream, routes.clone(), ending.subscribe()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection for health and metrics could not be accepted");
+                    tokio::time::sleep(BREATHE).await;
+                }
+            },
+            () = open.next_ended() => {}
+        }
+    }
+    drop(listener);
+    ending.send_replace(true);
+    let all = async {
+        while !open.tasks.is_empty() {
+            open.next_ended().await
+        }
+    };
+    // Who does not read what was asked for is not waited for.
+    let _ = tokio::time::timeout(END, all).await;
+}
+
+/// The connections, in the order in which they came.
+#[derive(Default)]
+struct Open {
+    tasks: JoinSet<()>,
+    by_age: VecDeque<AbortHandle>,
+}
+
+impl Open {
+    fn add(&mut self, connection: impl Future<Output = ()> + Send + 'static) {
+        let handle = self.tasks.spawn(connection);
+        self.by_age.push_back(handle);
+    }
+
+    fn make_room(&mut self, most: usize) {
+        self.by_age.retain(|connection| !connection.is_finished());
+        while self.by_age.len() >= most.max(1) {
+            if let Some(oldest) = self.by_age.pop_front() {
+                oldest.abort();
+            }
+        }
+    }
+
+    /// Waits for ever while there is none.
+    async fn next_ended(&mut self) {
+        if self.tasks.join_next().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn one(stream: TcpStream, routes: Router, mut ending: watch::Receiver<bool>) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(HEAD);
+    let mut served =
+        std::pin::pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)));
+    tokio::select! {
+        // Whatever ended it, nobody is left to be told.
+        _ = &mut served => {}
+        () = tokio::time::sleep(AGE) => {}
+        // An error means the same.
+        () = async { drop(ending.wait_for(|ending| *ending).await) } => {
+            served.as_mut().graceful_shutdown();
+            let _ = served.await;
+        }
+    }
+}
