@@ -13,6 +13,7 @@ use tenant_auth_svc::{
     app::{self, Running},
     config::{ServiceConfig, Settings},
     domain::{
+        admin::AdminError,
         audit::Actor,
         clock::{Clock as _, ManualClock, SharedClock, UnixMillis},
         id::{KeyId, TenantId},
@@ -147,8 +148,11 @@ impl Cluster {
     async fn warm_up(&mut self) {
         let tenant_id = TenantId::parse(TENANT).unwrap();
         let (name, plan) = (TenantName::parse("Acme").unwrap(), Plan::parse("pro").unwrap());
-        let admin = self.replicas[0].admin();
-        admin.create_tenant(Some(tenant_id.clone()), name, plan, actor(), deadline()).await.unwrap();
+        self.insist(0, async |replica| {
+            let (id, name, plan) = (Some(tenant_id.clone()), name.clone(), plan.clone());
+            replica.admin().create_tenant(id, name, plan, actor(), deadline()).await.map(drop)
+        })
+        .await;
         for number in 0..KEYS {
             self.keys.push(Key {
                 id: KeyId::generate(),
@@ -170,8 +174,11 @@ impl Cluster {
                 KeyToImport { key, created_at: None }
             })
             .collect();
-        for page in imports.chunks(500) {
-            self.replicas[0].admin().import_keys(page.to_vec(), actor(), deadline()).await.unwrap();
+        for page in imports.chunks(100) {
+            self.insist(0, async |replica| {
+                replica.admin().import_keys(page.to_vec(), actor(), deadline()).await.map(drop)
+            })
+            .await;
         }
         self.fill_and_hear().await;
         for number in (REVOKED..KEYS).step_by(GROUP) {
@@ -179,6 +186,20 @@ impl Cluster {
         }
         self.fill_and_hear().await;
         self.fill_and_hear().await;
+    }
+
+    /// Has a replica make a change that may be made again, whatever a busy machine does to the short timeouts.
+    pub(crate) async fn insist(
+        &self,
+        replica: usize,
+        change: impl AsyncFn(&Running) -> Result<(), AdminError>,
+    ) {
+        let deadline = deadline();
+        while let Err(error) = change(&self.replicas[replica]).await {
+            assert!(matches!(error, AdminError::Store(_)), "{error}");
+            assert!(Instant::now() < deadline, "the database must answer before it breaks");
+            self.clock.advance(Duration::from_millis(100));
+        }
     }
 
     /// Makes every replica hear the feed and know every key, whatever a busy machine does to the short timeouts.

@@ -31,7 +31,10 @@ impl Cluster {
     /// Revokes a key on a replica, which is the only one to know at once.
     pub(crate) async fn revoke_at(&mut self, replica: usize, number: usize) {
         let (id, reason) = (self.keys[number].id.clone(), Reason::parse("test").unwrap());
-        self.replicas[replica].admin().revoke_key(id, reason, actor(), deadline()).await.unwrap();
+        self.insist(replica, async |replica| {
+            replica.admin().revoke_key(id.clone(), reason.clone(), actor(), deadline()).await.map(drop)
+        })
+        .await;
         self.keys[number].is_revoked = true;
         self.keys[number].unheard = std::array::from_fn(|other| other != replica);
         self.copy_is_current = self.copy.is_none();
