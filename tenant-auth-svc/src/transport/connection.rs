@@ -11,7 +11,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::Poll,
 };
@@ -41,6 +41,7 @@ pub(super) async fn serve<Io, S, B>(
     service: S,
     limits: Limits,
     counts: Arc<ConnectionCounts>,
+    all_unread: Arc<AtomicU64>,
     stop: impl Future<Output = ()>,
 ) where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -55,7 +56,7 @@ pub(super) async fn serve<Io, S, B>(
     // Borrowed for the length of a call, on one thread. Layers are always ready: none of them waits for anything before
     // a request has come.
     let service = RefCell::new(service);
-    let vitals = Arc::new(Vitals::default());
+    let vitals = Arc::new(Vitals::new(all_unread));
     let mut watchdog = Watchdog::new(Arc::clone(&vitals), &limits);
     let address = peer.address;
     let requests = service_fn(move |request: Request<Incoming>| {

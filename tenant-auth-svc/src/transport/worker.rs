@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
 };
@@ -115,6 +115,7 @@ where
 {
     let Orders { service, certificates, limits, counts, phase, drained } = orders;
     let mut connections = JoinSet::new();
+    let all_unread = Arc::new(AtomicU64::new(0));
     let mut draining = std::pin::pin!(reached(phase.clone(), Phase::Draining));
     loop {
         tokio::select! {
@@ -123,7 +124,8 @@ where
                 Some(handed) => {
                     let stop = reached(phase.clone(), Phase::Draining);
                     let (certificates, counts) = (certificates.clone(), Arc::clone(&counts));
-                    connections.spawn(one(handed, certificates, service.clone(), limits, counts, stop));
+                    let unread = Arc::clone(&all_unread);
+                    connections.spawn(one(handed, certificates, service.clone(), limits, counts, unread, stop));
                 }
                 // The acceptor is gone before it said so: it was cut off.
                 None => break,
@@ -151,6 +153,7 @@ async fn one<S, B>(
     service: S,
     limits: Limits,
     counts: Arc<ConnectionCounts>,
+    all_unread: Arc<AtomicU64>,
     stop: impl Future<Output = ()>,
 ) where
     S: Service<Arrived, Response = Response<B>, Error = Infallible>,
@@ -168,7 +171,7 @@ async fn one<S, B>(
     match certificates {
         None => {
             let peer = Peer { address, certificate: None };
-            connection::serve(stream, peer, service, limits, counts, stop).await;
+            connection::serve(stream, peer, service, limits, counts, all_unread, stop).await;
         }
         Some(certificates) => {
             let mut stop = std::pin::pin!(stop);
@@ -181,7 +184,7 @@ async fn one<S, B>(
             match done {
                 Ok(Ok(stream)) => {
                     let peer = Peer { address, certificate: tls::shown_by(&stream) };
-                    connection::serve(stream, peer, service, limits, counts, stop).await;
+                    connection::serve(stream, peer, service, limits, counts, all_unread, stop).await;
                 }
                 Ok(Err(error)) => {
                     counts.handshakes_failed.one();

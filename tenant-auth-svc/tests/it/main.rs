@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "shown when a test fails")]
 
+mod abuse;
 mod access;
 mod admin;
 mod architecture;

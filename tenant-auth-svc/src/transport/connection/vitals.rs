@@ -14,8 +14,10 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 /// The counts. Whoever adds to them and whoever reads them is on the thread of the connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Vitals {
+    /// Of all connections of this worker.
+    all_unread: Arc<AtomicU64>,
     /// Answers that the peer has been given a piece of, or could be, and has not made room for the next one.
     unread: AtomicU64,
     /// How often one of them was read on.
@@ -27,6 +29,15 @@ pub(super) struct Vitals {
 }
 
 impl Vitals {
+    pub(super) fn new(all_unread: Arc<AtomicU64>) -> Self {
+        let zero = AtomicU64::default;
+        Self { all_unread, unread: zero(), read: zero(), answered: zero(), cancelled: zero() }
+    }
+
+    pub(super) fn all_unread(&self) -> u64 {
+        get(&self.all_unread)
+    }
+
     pub(super) fn unread(&self) -> u64 {
         get(&self.unread)
     }
@@ -77,6 +88,7 @@ impl Request {
     fn waits_for_peer(&self) {
         if !self.is_unread.swap(true, Ordering::Relaxed) {
             add(&self.vitals.unread);
+            add(&self.vitals.all_unread);
         }
     }
 
@@ -84,6 +96,7 @@ impl Request {
     fn is_read(&self) {
         if self.is_unread.swap(false, Ordering::Relaxed) {
             self.vitals.unread.fetch_sub(1, Ordering::Relaxed);
+            self.vitals.all_unread.fetch_sub(1, Ordering::Relaxed);
             add(&self.vitals.read);
         }
     }

@@ -25,6 +25,10 @@ pub(crate) enum Abuse {
 /// Of how many requests that were given up there must be one that was answered: a proxy that ends a hundred calls because
 /// one client has left answers those of others meanwhile.
 const CANCELLED_PER_ANSWERED: u64 = 100;
+/// Above so many answers that wait to be read on one worker, each costing a few kilobytes, peers get less time to read on.
+const MANY_UNREAD: u64 = 10_000;
+/// By how much less.
+const HASTE: u32 = 10;
 /// In how much time so many are given up that it counts.
 const WINDOW: Duration = Duration::from_secs(10);
 
@@ -61,7 +65,9 @@ impl Watchdog {
             return Poll::Ready(Abuse::GivesUpEverything);
         }
         while self.vitals.unread() > 0 {
-            let (patience, read) = (self.patience, self.vitals.read());
+            let is_crowded = self.vitals.all_unread() > MANY_UNREAD;
+            let patience = if is_crowded { self.patience / HASTE } else { self.patience };
+            let read = self.vitals.read();
             let (timer, before) =
                 self.stall.get_or_insert_with(|| (Box::pin(tokio::time::sleep(patience)), read));
             if timer.as_mut().poll(cx).is_pending() {

@@ -1,0 +1,261 @@
+//! The attacks.
+
+use std::any::Any;
+
+use futures::future::{BoxFuture, join_all};
+use prost::Message;
+use tenant_auth_proto::v1;
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tonic_health::pb::HealthCheckRequest;
+
+use super::{
+    FEW_DESCRIPTORS, Outcome,
+    peer::{Asked, Head, Peer, framed},
+    victim::{GREEDY, Limits, Victim},
+};
+use crate::harness::strange_key;
+
+const VALIDATE: &str = "/tenantauth.v1.ValidationService/ValidateKey";
+const BATCH: &str = "/tenantauth.v1.ValidationService/BatchValidateKeys";
+const STREAM: &str = "/tenantauth.v1.ValidationService/StreamValidateKeys";
+const WATCH: &str = "/tenantauth.v1.WatchService/Watch";
+const LIST: &str = "/tenantauth.v1.AdminService/ListAuditEvents";
+const CHECK: &str = "/grpc.health.v1.Health/Check";
+const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+/// One below what a connection may have at once.
+const STREAMS: usize = 199;
+/// Nothing of an answer's body is let in.
+const CLOSED: u32 = 0;
+const OPEN: u32 = 65_535;
+
+/// An attack.
+pub(super) struct Attack {
+    pub(super) name: &'static str,
+    pub(super) limits: Limits,
+    make: for<'a> fn(&'a Victim) -> BoxFuture<'a, Outcome>,
+}
+
+impl Attack {
+    pub(super) async fn run(&self, victim: &Victim) -> Outcome {
+        (self.make)(victim).await
+    }
+}
+
+const fn attack(name: &'static str, make: for<'a> fn(&'a Victim) -> BoxFuture<'a, Outcome>) -> Attack {
+    Attack { name, limits: Limits { descriptors: None }, make }
+}
+
+/// All of them.
+pub(super) const ALL: &[Attack] = &[
+    attack("health watched by a stranger, 20 x 199", |victim| {
+        Box::pin(flood(victim, 20, OPEN, HEALTH_WATCH, None, HealthCheckRequest::default()))
+    }),
+    attack("reflection streams of a stranger, 20 x 199", |victim| {
+        Box::pin(flood(victim, 20, OPEN, REFLECTION, None, HealthCheckRequest::default()))
+    }),
+    attack("a stranger's checks, unread, 20 x 199", |victim| {
+        Box::pin(flood(victim, 20, CLOSED, CHECK, None, HealthCheckRequest::default()))
+    }),
+    attack("validations, unread, 60 x 199", |victim| {
+        let request = v1::ValidateKeyRequest { key: strange_key(), ..Default::default() };
+        Box::pin(flood(victim, 60, CLOSED, VALIDATE, Some(GREEDY), request))
+    }),
+    attack("batches of 1,000 keys, unread, 12 x 100", |victim| {
+        let one = || v1::ValidateKeyRequest { key: strange_key(), ..Default::default() };
+        let request = v1::BatchValidateKeysRequest { requests: (0..1_000).map(|_| one()).collect() };
+        Box::pin(async move {
+            let mut streams = Streams::default();
+            streams.open(victim, 12, 100, CLOSED, BATCH, Some(GREEDY), &request).await;
+            streams.outcome()
+        })
+    }),
+    attack("an operator's listings, unread, 12 x 100", |victim| {
+        Box::pin(async move {
+            fill_audit_log(victim);
+            let request = v1::ListAuditEventsRequest { page_size: 1_000, ..Default::default() };
+            let mut streams = Streams::default();
+            streams.open(victim, 12, 100, CLOSED, LIST, Some(GREEDY), &request).await;
+            streams.outcome()
+        })
+    }),
+    attack("resumed watches, unread, 10 x 190", |victim| Box::pin(resume(victim))),
+    attack("validation streams, idle, 60 x 199", |victim| {
+        Box::pin(async move {
+            let mut streams = Streams::default();
+            let nothing = v1::StreamValidateKeysRequest::default();
+            streams.open(victim, 60, STREAMS, OPEN, STREAM, Some(GREEDY), &nothing).await;
+            streams.outcome()
+        })
+    }),
+    attack("half of a long request, 60 x 1", |victim| Box::pin(halves(victim))),
+    attack("a hundred calls given up at once, 100 times", |victim| Box::pin(give_up(victim, 100, true))),
+    attack("a hundred calls given up at once, 1,000 times", |victim| Box::pin(give_up(victim, 1_000, false))),
+    attack("idle connections to the port for health, 193", |victim| Box::pin(idle_at_ops(victim))),
+    Attack {
+        name: "64 file descriptors, 120 connections",
+        limits: FEW_DESCRIPTORS,
+        make: |victim| Box::pin(crowd(victim)),
+    },
+];
+
+/// Requests that were sent, and what came of them.
+#[derive(Default)]
+struct Streams {
+    answered: usize,
+    refused: usize,
+    ended: usize,
+    held: Vec<Box<dyn Any + Send>>,
+}
+
+impl Streams {
+    #[expect(clippy::too_many_arguments, reason = "each is a number of the table")]
+    async fn open(
+        &mut self,
+        victim: &Victim,
+        connections: usize,
+        each: usize,
+        window: u32,
+        path: &str,
+        token: Option<&str>,
+        message: &impl Message,
+    ) {
+        for _ in 0..connections {
+            let Some(peer) = Peer::connect(victim.address, window).await else {
+                self.ended += each;
+                continue;
+            };
+            let asked = join_all((0..each).map(|_| peer.ask(path, token, message))).await;
+            self.ended += asked.iter().filter(|asked| asked.is_none()).count();
+            for head in join_all(asked.into_iter().flatten().map(Asked::head)).await {
+                match head {
+                    Head::Answered(body) => {
+                        self.answered += 1;
+                        self.held.push(Box::new(body));
+                    }
+                    Head::Refused => self.refused += 1,
+                    Head::Ended => self.ended += 1,
+                }
+            }
+            self.held.push(Box::new(peer));
+        }
+    }
+
+    fn outcome(self) -> Outcome {
+        let Self { answered, refused, ended, held } = self;
+        Outcome::new(format!("{answered} answered, {refused} refused, {ended} ended"), held)
+    }
+}
+
+async fn flood(
+    victim: &Victim,
+    connections: usize,
+    window: u32,
+    path: &str,
+    token: Option<&str>,
+    message: impl Message,
+) -> Outcome {
+    let mut streams = Streams::default();
+    streams.open(victim, connections, STREAMS, window, path, token, &message).await;
+    streams.outcome()
+}
+
+fn fill_audit_log(victim: &Victim) {
+    let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000) \
+                INSERT INTO audit_log (at, caller, action, target, tenant_id, request_id, detail) \
+                SELECT i, 'caller', 'key.revoke', 'key_' || i, '', 'request', hex(zeroblob(100)) FROM n";
+    victim.database.execute(fill).unwrap();
+}
+
+async fn resume(victim: &Victim) -> Outcome {
+    let last = || {
+        let rows = victim.database.query("SELECT max(seq) FROM changes").unwrap();
+        rows[0][0]["value"].as_str().unwrap().parse::<i64>().unwrap()
+    };
+    let before = last();
+    let change = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9000) \
+                  INSERT INTO tenants (id, name, created_at, updated_at) SELECT 'many-' || i, 'x', 0, 0 FROM n";
+    victim.database.execute(change).unwrap();
+    // Every change is told to one who reads, so the replica has read all of them.
+    let reader = Peer::connect(victim.address, OPEN * 1_000).await.unwrap();
+    let request = v1::WatchRequest { resume_after_revision: before };
+    let Head::Answered(mut body) = reader.ask(WATCH, Some(GREEDY), &request).await.unwrap().head().await
+    else {
+        panic!("refused")
+    };
+    let mut read = 0;
+    while read < 9_000 * 20 {
+        let data = body.data().await.unwrap().unwrap();
+        read += data.len();
+        body.flow_control().release_capacity(data.len()).unwrap();
+    }
+    let mut streams = Streams::default();
+    streams.open(victim, 10, 190, 16, WATCH, Some(GREEDY), &request).await;
+    streams.outcome()
+}
+
+/// Nearly all of the longest request there may be, and then nothing.
+async fn halves(victim: &Victim) -> Outcome {
+    let one = || v1::ValidateKeyRequest { key: "x".repeat(800), ..Default::default() };
+    let whole = framed(&v1::BatchValidateKeysRequest { requests: (0..1_000).map(|_| one()).collect() });
+    let mut held: Vec<Box<dyn Any + Send>> = Vec::new();
+    for _ in 0..60 {
+        let Some(peer) = Peer::connect(victim.address, OPEN).await else { continue };
+        if let Some(mut asked) = peer.open(BATCH, Some(GREEDY)).await {
+            let _ = asked.body.send_data(whole.slice(..whole.len() - 1), false);
+            held.push(Box::new(asked));
+        }
+        held.push(Box::new(peer));
+    }
+    Outcome::new(format!("60 times {} KiB are taken or refused", whole.len() / 1_024), held)
+}
+
+/// A proxy's client that leaves, again and again; with others whose calls are answered, or without.
+async fn give_up(victim: &Victim, times: usize, with_others: bool) -> Outcome {
+    let (mut answered, mut ended) = (0, 0);
+    let mut peer = Peer::connect(victim.address, OPEN).await.unwrap();
+    for _ in 0..times {
+        let given_up = join_all((0..100).map(|_| peer.open(VALIDATE, Some(GREEDY)))).await;
+        let mut goes_on = given_up.iter().all(Option::is_some);
+        drop(given_up);
+        if with_others {
+            let asked = peer.ask(CHECK, Some(GREEDY), &HealthCheckRequest::default()).await;
+            goes_on = matches!(join_all(asked.map(Asked::head)).await.pop(), Some(Head::Answered(_)));
+            answered += usize::from(goes_on);
+        }
+        if !goes_on {
+            ended += 1;
+            peer = Peer::connect(victim.address, OPEN).await.unwrap();
+        }
+    }
+    Outcome::new(format!("its connection ended {ended} times, {answered} others were answered"), peer)
+}
+
+async fn idle_at_ops(victim: &Victim) -> Outcome {
+    let mut held = Vec::new();
+    for _ in 0..193 {
+        let mut idle = TcpStream::connect(victim.ops).await.unwrap();
+        idle.write_all(b"GET /livez HT").await.unwrap();
+        held.push(idle);
+    }
+    Outcome::new("the newest are open".to_owned(), held)
+}
+
+async fn crowd(victim: &Victim) -> Outcome {
+    let mut held = Vec::new();
+    let mut closed = 0;
+    for _ in 0..120 {
+        let Some(peer) = Peer::connect(victim.address, OPEN).await else {
+            closed += 1;
+            continue;
+        };
+        let asked = peer.ask(CHECK, None, &HealthCheckRequest::default()).await;
+        match join_all(asked.map(Asked::head)).await.pop() {
+            Some(Head::Answered(_)) => held.push(peer),
+            _ => closed += 1,
+        }
+    }
+    // Those that the good caller and the probe need for a moment.
+    held.truncate(held.len().saturating_sub(2));
+    Outcome::new(format!("{} connections, {closed} closed at once", held.len()), held)
+}

@@ -1,0 +1,165 @@
+//! The service under attack, and the good caller beside the attacker.
+
+use std::{net::SocketAddr, process::Stdio, time::Duration};
+
+use tempfile::TempDir;
+use tenant_auth_proto::v1::{
+    self, Verdict, admin_service_client::AdminServiceClient,
+    validation_service_client::ValidationServiceClient,
+};
+use tenant_auth_svc::domain::access::TokenHash;
+use tenant_auth_testkit::HranaServer;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+};
+use tonic::transport::Channel;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::{
+    cli::addresses,
+    harness::{http, http_until, strange_key},
+    wire::with_token,
+};
+
+/// The tokens of the good caller and of one that is known and behaves badly.
+const GOOD: &str = "good";
+pub(super) const GREEDY: &str = "greedy";
+/// How long an answer may take, on a machine however busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the process may have.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Limits {
+    /// File descriptors, `ulimit -n`; as many as there are without.
+    pub(super) descriptors: Option<u32>,
+}
+
+/// What the good caller has seen.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub(super) answers: usize,
+    pub(super) errors: Vec<String>,
+}
+
+impl Seen {
+    fn note<T>(
+        &mut self,
+        what: &str,
+        outcome: Result<T, impl std::fmt::Display>,
+        is_right: impl FnOnce(&T) -> bool,
+    ) {
+        match outcome {
+            Ok(answer) if is_right(&answer) => self.answers += 1,
+            Ok(_) => self.errors.push(format!("{what}: a wrong answer")),
+            Err(error) => self.errors.push(format!("{what}: {error}")),
+        }
+    }
+}
+
+/// A service under attack. It ends with this.
+pub(super) struct Victim {
+    process: Child,
+    _folder: TempDir,
+    pub(super) database: HranaServer,
+    pub(super) address: SocketAddr,
+    pub(super) ops: SocketAddr,
+    good: Channel,
+    key: String,
+}
+
+impl Victim {
+    pub(super) async fn start(limits: Limits) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let callers = folder.path().join("callers.toml");
+        let caller = |name: &str, roles: &str| {
+            let hash = TokenHash::of(name);
+            format!("[[caller]]\nname = '{name}'\nroles = [{roles}]\ntoken_sha256 = ['{hash}']\n")
+        };
+        let text = caller(GOOD, "'validator', 'admin'") + &caller(GREEDY, "'validator', 'meter', 'auditor'");
+        std::fs::write(&callers, text).unwrap();
+        let database = HranaServer::builder().start().await.unwrap();
+        let limit = limits.descriptors.map_or(String::new(), |most| format!("ulimit -n {most}; "));
+        let serve = format!("{limit}exec \"$0\" serve --listen 127.0.0.1:0 --log-format json");
+        let mut process = Command::new("sh")
+            .args(["-c", &serve, env!("CARGO_BIN_EXE_tenant-auth-svc")])
+            .env_clear()
+            .env("TENANT_AUTH_DATABASE_URL", database.url())
+            .env("TENANT_AUTH_CREATE_SCHEMA", "true")
+            .env("TENANT_AUTH_OPS_LISTEN", "127.0.0.1:0")
+            .env("TENANT_AUTH_CALLERS_FILE", &callers)
+            // The database is on this machine, which may be busy: its slowness is another test.
+            .env("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", "10s")
+            .env("TENANT_AUTH_DATABASE_TIMEOUT", "10s")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+        let (address, ops) = addresses(&mut log).await;
+        tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
+        http_until(ops, "GET /readyz", |answer| answer.status == 200).await;
+        let good = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        let mut victim = Self {
+            process,
+            _folder: folder,
+            database,
+            address: address.parse().unwrap(),
+            ops,
+            good,
+            key: String::new(),
+        };
+        victim.key = victim.issue().await;
+        victim
+    }
+
+    async fn issue(&self) -> String {
+        let mut admin = AdminServiceClient::new(self.good.clone());
+        let tenant = v1::CreateTenantRequest { name: "Acme".to_owned(), ..Default::default() };
+        let tenant =
+            admin.create_tenant(with_token(GOOD, tenant)).await.unwrap().into_inner().tenant.unwrap();
+        let key =
+            v1::IssueKeyRequest { tenant_id: tenant.tenant_id, name: "key".to_owned(), ..Default::default() };
+        admin.issue_key(with_token(GOOD, key)).await.unwrap().into_inner().plaintext
+    }
+
+    /// Resident memory, in bytes.
+    pub(super) fn memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.process.id().unwrap());
+        let status = std::fs::read_to_string(status).unwrap();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        resident.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1_024
+    }
+
+    /// What a good caller and the probes beside it ask for all the time: keys that are known, a key that is not, a new
+    /// connection, health in both ways.
+    pub(super) async fn ask(&self, seen: &mut Seen) {
+        let all = async {
+            let fresh = Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await;
+            let channels = fresh.inspect_err(|error| seen.errors.push(format!("connect: {error}"))).ok();
+            for channel in channels.iter().chain([&self.good]) {
+                let mut client = ValidationServiceClient::new(channel.clone());
+                let keys = std::iter::repeat_n(self.key.clone(), 10).chain([strange_key()]);
+                for (number, key) in keys.enumerate() {
+                    let request = v1::ValidateKeyRequest { key, ..Default::default() };
+                    let answer = client.validate_key(with_token(GOOD, request)).await;
+                    let right = if number < 10 { Verdict::Valid } else { Verdict::Unknown };
+                    seen.note("validate", answer, |answer| answer.get_ref().verdict() == right);
+                }
+                let check = with_token(GOOD, HealthCheckRequest::default());
+                seen.note("health", HealthClient::new(channel.clone()).check(check).await, |_| true);
+            }
+            // A probe has no token. It comes from another address, as that of a node does: strangers are told apart by it.
+            let elsewhere = Channel::from_shared(format!("http://{}", self.address)).unwrap();
+            let elsewhere = elsewhere.local_address(Some([127, 0, 0, 2].into())).connect_lazy();
+            let probe = HealthClient::new(elsewhere).check(HealthCheckRequest::default()).await;
+            seen.note("probe", probe, |_| true);
+            for path in ["/livez", "/readyz", "/metrics"] {
+                let answer = http(self.ops, &format!("GET {path}")).await;
+                seen.note(path, answer, |answer| answer.status == 200);
+            }
+        };
+        tokio::time::timeout(PATIENCE, all).await.expect("a good caller waits for an answer for ever");
+    }
+}
