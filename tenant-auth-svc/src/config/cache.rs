@@ -2,7 +2,7 @@
 //!
 //! | variable | unit | default |
 //! |---|---|---|
-//! | `TENANT_AUTH_CACHE_KEYS` | places for keys in memory: half as many again as there are keys in use | `100000` |
+//! | `TENANT_AUTH_CACHE_KEYS` | places for keys in memory: half as many again as there are keys in use; a record of more than 1 KiB takes several | `100000` |
 //! | `TENANT_AUTH_CACHE_ABSENCES` | unknown keys in memory | `100000` |
 //! | `TENANT_AUTH_CACHE_FRESH` | duration, ±20 % per key | `5s` |
 //! | `TENANT_AUTH_CACHE_REFRESH` | duration: served while a reload runs, if the change feed is heard | `60s` |

@@ -7,7 +7,8 @@ use super::reader::{Reader, number};
 pub struct SessionsConfig {
     /// `TENANT_AUTH_SESSIONS_PER_TENANT`: the most sessions bound to one tenant at a time. Default `10000`.
     pub per_tenant: u32,
-    /// `TENANT_AUTH_CACHE_SESSIONS`: the most sessions in memory. Default `100000`.
+    /// `TENANT_AUTH_CACHE_SESSIONS`: places for sessions in memory. Default `100000`. One of more than 1 KiB, with long attributes,
+    /// takes several.
     pub in_memory: u64,
 }
 

@@ -83,6 +83,9 @@ pub trait Record: Clone + Debug + Send + Sync + 'static {
     /// By what it is found.
     type Id;
 
+    /// About how much memory it takes, in bytes, with everything that it holds.
+    fn bytes(&self) -> usize;
+
     /// Those of the values that are for something this record depends on.
     fn among<'m, T>(&self, values: &'m BySubject<T>) -> impl Iterator<Item = &'m T>;
 

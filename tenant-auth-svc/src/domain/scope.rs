@@ -78,6 +78,14 @@ pub struct ScopeSet(CompactString);
 
 const BETWEEN: char = ' ';
 
+impl ScopeSet {
+    /// How long they are together, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.len()
+    }
+}
+
 impl Default for ScopeSet {
     fn default() -> Self {
         Self::EMPTY

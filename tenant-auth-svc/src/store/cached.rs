@@ -3,6 +3,8 @@
 //! `pool` is what is remembered, `fence` keeps changes and loads apart, `flight` is a load that many wait for.
 
 mod ahead;
+#[cfg(test)]
+mod bounds;
 mod entry;
 mod evicted;
 mod fates;
@@ -14,6 +16,7 @@ mod news;
 pub mod oldest;
 mod pool;
 mod sync;
+mod weight;
 mod written;
 
 use std::{

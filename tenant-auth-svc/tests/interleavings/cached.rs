@@ -18,6 +18,9 @@ mod news;
 #[allow(dead_code, reason = "not every part is needed here")]
 #[path = "../../src/store/cached/pool.rs"]
 mod pool;
+#[allow(dead_code, reason = "not every part is needed here")]
+#[path = "../../src/store/cached/weight.rs"]
+mod weight;
 mod world;
 #[allow(dead_code, reason = "not every part is needed here")]
 #[path = "../../src/store/cached/written.rs"]

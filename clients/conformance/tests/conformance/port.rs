@@ -20,8 +20,8 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 pub(crate) fn take() -> io::Result<SocketAddr> {
     for _ in 0..COUNT {
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
-        // Two runs at once begin at different ones.
-        let port = FIRST + std::process::id().wrapping_mul(331).wrapping_add(next) % COUNT;
+        // Two runs at once begin at different ones, further apart than either gets, even if one process came right after the other.
+        let port = FIRST + std::process::id().wrapping_mul(7_919).wrapping_add(next) % COUNT;
         let Ok(port) = u16::try_from(port) else { continue };
         if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
             return listener.local_addr();

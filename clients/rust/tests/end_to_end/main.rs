@@ -14,9 +14,10 @@ use std::{net::SocketAddr, time::Duration};
 use tempfile::TempDir;
 use tenant_auth_client::{AdminClient, Client, PresentedKey, proto};
 use tenant_auth_svc::{
-    app::{self, Running},
+    app::{self, Running, StartError},
     config::{ServiceConfig, Settings},
     domain::clock::SystemClock,
+    store::libsql::{LockError, OpenError},
 };
 
 /// As long as a busy machine may take: no test waits for it.
@@ -83,8 +84,19 @@ impl Stopped {
             .with_flag("TENANT_AUTH_DRAIN_DELAY", Some("0s".to_owned()))
             .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
             .with_flag("TENANT_AUTH_DATABASE_URL", Some(database));
-        let (config, _) = ServiceConfig::read(settings).unwrap();
-        let mut running = app::start(config, SystemClock::shared()).await.unwrap();
+        // In the same process the former one may hold the database for a moment longer, until its threads have ended.
+        let starting = async {
+            loop {
+                let (config, _) = ServiceConfig::read(settings.clone()).unwrap();
+                match app::start(config, SystemClock::shared()).await {
+                    Err(StartError::Open(OpenError::Lock(LockError::Held { .. }))) => {
+                        tokio::task::yield_now().await
+                    }
+                    started => return started.unwrap(),
+                }
+            }
+        };
+        let mut running = tokio::time::timeout(PATIENCE, starting).await.unwrap();
         running.ready().await.unwrap();
         let endpoint = format!("http://{}", running.address());
         let client = Client::builder(endpoint).timeout(PATIENCE).connect().await.unwrap();

@@ -43,6 +43,14 @@ pub struct KeyRecord {
 impl Record for KeyRecord {
     type Id = KeyHash;
 
+    fn bytes(&self) -> usize {
+        // Short texts are in the record itself.
+        let texts = [self.tenant_name.len(), self.plan.len(), self.scopes.bytes()];
+        let ids = [self.key_id.as_str().len(), self.tenant_id.as_str().len()];
+        size_of::<Self>()
+            + texts.into_iter().chain(ids).filter(|length| *length > size_of::<String>()).sum::<usize>()
+    }
+
     fn among<'m, T>(&self, values: &'m BySubject<T>) -> impl Iterator<Item = &'m T> {
         values.keys.get(&self.key_id).into_iter().chain(values.tenants.get(&self.tenant_id))
     }

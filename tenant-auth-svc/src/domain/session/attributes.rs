@@ -4,6 +4,9 @@ use std::{collections::BTreeMap, fmt};
 
 use thiserror::Error;
 
+/// What an entry needs beside its two texts, in bytes: a place in the tree, and what two pieces of memory cost. An estimate.
+const AROUND: usize = 112;
+
 /// Names and values that are handed back at every validation: at most 16 entries and 2 KiB together.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Attributes(BTreeMap<Box<str>, Box<str>>);
@@ -45,6 +48,12 @@ impl Attributes {
             return Err(InvalidAttributes::TooLong);
         }
         Ok(Self(entries))
+    }
+
+    /// About how much memory they take beyond themselves, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.iter().map(|(name, value)| name.len() + value.len() + AROUND).sum()
     }
 
     /// The entries, by name.

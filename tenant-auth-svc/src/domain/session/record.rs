@@ -150,6 +150,12 @@ impl SessionRecord {
 impl Record for SessionRecord {
     type Id = SessionId;
 
+    fn bytes(&self) -> usize {
+        let session = &self.session;
+        let texts = session.id.as_str().len() + session.attributes.bytes();
+        size_of::<Session>() + texts + self.key.bytes()
+    }
+
     fn among<'m, T>(&self, values: &'m BySubject<T>) -> impl Iterator<Item = &'m T> {
         self.key.among(values).chain(values.sessions.get(&self.session.id))
     }

@@ -11,7 +11,7 @@
 use std::{hash::Hash, sync::Arc, time::Duration};
 
 use moka::sync::Cache;
-use quick_cache::{DefaultHashBuilder, UnitWeighter, sync::Cache as Found};
+use quick_cache::{DefaultHashBuilder, sync::Cache as Found};
 
 use super::{
     CacheConfig,
@@ -20,6 +20,7 @@ use super::{
     fates::ended,
     fence::{Epoch, Fence, Judgement},
     sync::{AtomicBool, Ordering},
+    weight::{self, ByLength},
     written::Written,
 };
 use crate::domain::{
@@ -38,7 +39,7 @@ pub(super) struct Pool<I, R> {
     config: CacheConfig,
     grace: Arc<Grace>,
     pub(super) fence: Fence,
-    pub(super) found: Found<I, Arc<Entry<R>>, UnitWeighter, DefaultHashBuilder, Evicted>,
+    pub(super) found: Found<I, Arc<Entry<R>>, ByLength, DefaultHashBuilder, Evicted>,
     pub(super) absent: Cache<I, Arc<Entry<R>>>,
     /// Read ahead, by the digest under which the database knows it; moves to `found` when asked for.
     pub(super) ahead: Cache<Digest, Arc<Entry<R>>>,
@@ -101,19 +102,17 @@ where
             config,
             grace,
             fence: Fence::new(),
-            found: Found::with(
-                most,
-                config.keys,
-                UnitWeighter,
-                DefaultHashBuilder::default(),
-                evicted.clone(),
-            ),
+            found: Found::with(most, config.keys, ByLength, DefaultHashBuilder::default(), evicted.clone()),
             absent: Cache::builder()
                 .max_capacity(config.absences)
                 .time_to_live(config.absent * 2)
                 .eviction_listener(move |_, _, cause| absences.absence(cause))
                 .build(),
-            ahead: Cache::builder().max_capacity(config.keys).time_to_live(LONGEST).build(),
+            ahead: Cache::builder()
+                .max_capacity(config.keys)
+                .weigher(|_, entry: &Arc<Entry<R>>| weight::small_of(entry.record.as_deref()))
+                .time_to_live(LONGEST)
+                .build(),
             was_ahead: AtomicBool::new(false),
             written: Written::new(),
             evicted,
