@@ -3,6 +3,7 @@
 pub mod context;
 mod convert;
 mod error;
+pub mod framing;
 pub mod hits;
 pub mod places;
 mod services;
@@ -10,6 +11,6 @@ pub mod status;
 pub mod tally;
 
 pub use self::{
-    error::ApiError,
+    error::{ApiError, Malformed},
     services::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
 };

@@ -31,6 +31,7 @@ mod health;
 mod identity;
 mod in_use;
 mod input;
+mod malformed;
 mod metrics;
 mod migrations;
 mod ops;
