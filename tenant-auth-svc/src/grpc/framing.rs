@@ -21,8 +21,11 @@ const HEAD: usize = 5;
 pub struct Rules {
     largest: usize,
     many: bool,
-    check: Option<fn(&[u8]) -> Result<(), DecodeError>>,
+    check: Option<Check>,
 }
+
+/// Reads a message, to know whether it can be read.
+type Check = fn(&[u8]) -> Result<(), DecodeError>;
 
 impl Rules {
     /// Those of the RPC at a path.
@@ -36,7 +39,7 @@ impl Rules {
             _ => SMALL,
         };
         // Its handler is not ours, and takes a message that it cannot read for the end of the stream.
-        let check: Option<fn(&[u8]) -> Result<(), DecodeError>> = match service {
+        let check: Option<Check> = match service {
             "grpc.reflection.v1.ServerReflection" => {
                 Some(|message| v1::ServerReflectionRequest::decode(message).map(drop))
             }

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// What is asked for and is no RPC of ours.
-const OTHER: &str = "other";
+pub(super) const OTHER: &str = "other";
 
 /// The status codes by number, in their canonical spelling.
 pub const CODES: [&str; 17] = [

@@ -189,7 +189,9 @@ metrics! {
         "File descriptors that may be open (Linux only).";
     PROCESS_THREADS = Gauge "tenant_auth_process_threads" "1" []
         "Threads (Linux only).";
-    // What is sent by OTLP.
+    // What is told.
+    LOG_LINES_LEFT_OUT = Counter "tenant_auth_log_lines_left_out_total" "1" []
+        "Lines of the log that were counted instead of written, because there were many of their kind (TENANT_AUTH_LOG_BURST).";
     OTLP_SPANS = Counter "tenant_auth_otlp_spans_total" "1" ["outcome"]
         "Spans that ended: exported, dropped (the queue was full) or failed (the collector did not take them). 0 where OTLP is off.";
     OTLP_EXPORTS = Counter "tenant_auth_otlp_exports_total" "1" ["signal", "outcome"]
