@@ -19,6 +19,7 @@ mod copies;
 mod cost;
 mod deadline;
 mod denied;
+mod display;
 mod faults;
 mod feed;
 mod flood;
