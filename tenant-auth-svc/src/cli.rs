@@ -10,7 +10,7 @@ mod serve;
 mod settings;
 mod signals;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
@@ -22,6 +22,7 @@ use crate::{
     app::{Running, StartError},
     build,
     config::LogConfig,
+    domain::clock::SystemClock,
     telemetry::logging,
 };
 
@@ -96,9 +97,47 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-fn start_logging(config: &LogConfig) {
+/// Logs from now on, panics too, so that each line is one of the log's.
+fn start_logging(config: &LogConfig) -> Logging {
+    let (subscriber, log) = logging::subscriber(config, SystemClock::shared(), std::io::stderr);
     // Refused only when a log is set up already, which nobody does before this.
-    let _ = tracing::subscriber::set_global_default(logging::subscriber(config, std::io::stderr));
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(tracing::field::display);
+        // Only words of the code: a text that was put together may quote what the code choked on.
+        let why = panic.payload().downcast_ref::<&'static str>();
+        tracing::error!(place, why, "a thread panicked");
+    }));
+    let counting = log.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(COUNTED_EACH).await;
+            counting.tell();
+        }
+    });
+    Logging(log)
+}
+
+/// How often counts of lines that were left out are looked for.
+const COUNTED_EACH: Duration = Duration::from_secs(1);
+
+/// The log of a command; it tells what it left out, at the end.
+#[must_use]
+struct Logging(logging::Log);
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
+/// Ends what has a log with a last line in it, as it is read where nobody sees the terminal.
+fn failed(error: &impl std::fmt::Display) -> ExitCode {
+    if !tracing::enabled!(tracing::Level::ERROR) {
+        return fail(1, &error.to_string());
+    }
+    tracing::error!(%error, "the service cannot go on");
+    ExitCode::from(1)
 }
 
 /// Serves until a signal asks to stop, or the service has to. A second signal ends the wait for load balancers. A

@@ -3,6 +3,7 @@
 pub mod context;
 mod convert;
 mod error;
+pub mod framing;
 pub mod hits;
 pub mod places;
 pub mod pools;
@@ -11,6 +12,6 @@ pub mod status;
 pub mod tally;
 
 pub use self::{
-    error::ApiError,
+    error::{ApiError, Malformed},
     services::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
 };

@@ -98,9 +98,21 @@ fn forgiving(written: io::Result<()>) -> Result<(), Failure> {
     }
 }
 
-/// What came from elsewhere must not steer the terminal.
+/// What came from elsewhere must neither steer the terminal nor pass for what it is not: a name from before the service
+/// refused such names may have marks that turn the direction of writing, or letters that are not seen.
 fn printable(text: &str) -> String {
-    text.replace(char::is_control, "\u{fffd}")
+    text.replace(|c| !is_shown(c), "\u{fffd}")
+}
+
+fn is_shown(c: char) -> bool {
+    match c {
+        // The joiners that Indic and Arabic scripts need.
+        '\u{200c}' | '\u{200d}' | '"' | '\'' | '\\' => true,
+        '\u{2028}' | '\u{2029}' => false,
+        c if c.is_whitespace() => !c.is_control(),
+        // A mark alone is escaped too; behind a letter only what cannot be printed is.
+        c => !format!("a{c}").escape_debug().any(|escaped| escaped == '\\'),
+    }
 }
 
 #[cfg(test)]
@@ -110,6 +122,9 @@ mod tests {
     #[test]
     fn nothing_steers_the_terminal() {
         assert_eq!(printable("a\u{1b}[31m\r\nb"), "a\u{fffd}[31m\u{fffd}\u{fffd}b");
+        assert_eq!(printable("a\u{202e}b\u{200b}\u{feff}\u{2028}"), "a\u{fffd}b\u{fffd}\u{fffd}\u{fffd}");
+        let fine = "O'Neil \"&\" 山田\u{3000}می\u{200c}خ e\u{301} \\";
+        assert_eq!(printable(fine), fine);
     }
 
     #[test]

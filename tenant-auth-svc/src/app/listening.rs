@@ -30,6 +30,7 @@ use crate::{
         catch_panic,
         deadline::DeadlineLayer,
         identify::{Directory, IdentifyLayer},
+        malformed::MalformedLayer,
         meter::MeterLayer,
         metrics::{MetricsLayer, Rpcs},
         recheck::RecheckLayer,
@@ -41,11 +42,6 @@ use crate::{
     telemetry::{process::Process, traces::Tracing},
     transport::{Server, ServerConfig, descriptors, tls::Certificates},
 };
-
-/// The largest request where one key is in it.
-const SMALL: usize = 64 * 1024;
-/// The largest request where many may be in it.
-const LARGE: usize = 1024 * 1024;
 
 /// Everything that is served.
 pub(super) struct Services {
@@ -132,12 +128,12 @@ impl Listener {
         };
         let mut routes = Routes::builder();
         routes
-            .add_service(ValidationServiceServer::new(services.validation).max_decoding_message_size(LARGE))
-            .add_service(AdminServiceServer::new(services.admin).max_decoding_message_size(LARGE))
-            .add_service(InfoServiceServer::new(services.info).max_decoding_message_size(SMALL))
-            .add_service(SessionServiceServer::new(services.session).max_decoding_message_size(SMALL))
-            .add_service(UsageServiceServer::new(services.usage).max_decoding_message_size(LARGE))
-            .add_service(WatchServiceServer::new(services.watch).max_decoding_message_size(SMALL))
+            .add_service(ValidationServiceServer::new(services.validation))
+            .add_service(AdminServiceServer::new(services.admin))
+            .add_service(InfoServiceServer::new(services.info))
+            .add_service(SessionServiceServer::new(services.session))
+            .add_service(UsageServiceServer::new(services.usage))
+            .add_service(WatchServiceServer::new(services.watch))
             .add_service(HealthServer::new(HealthService::from_health_reporter(services.health)));
         // Both: tools from before 2023 know only v1alpha. Without them the service is as good, only less friendly.
         if let Ok(v1) = reflection().build_v1().inspect_err(no_reflection) {
@@ -160,6 +156,7 @@ impl Listener {
             .layer(DeadlineLayer)
             .layer(RecheckLayer::new(callers.clone()))
             .layer(AuthorizeLayer)
+            .layer(MalformedLayer)
             .service(routes.routes().prepare());
         let service = Shortcut::new(hits, callers, watching.rpcs, watching.tracing, whole);
         Server::start(self.listener, certificates, service, self.config).map_err(StartError::Threads)

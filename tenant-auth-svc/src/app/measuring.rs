@@ -18,7 +18,7 @@ use crate::{
         sql::{RecordTable, UnreadableRecords},
     },
     telemetry::{
-        names,
+        logging, names,
         otlp::{OtlpCounts, Outcomes},
         process::Process,
         snapshot::{Label, Snapshot, Value, float},
@@ -59,6 +59,7 @@ impl Meters {
         told.numbers(&names::UNREADABLE_RECORDS, tables);
         self.usage(&mut told);
         self.process(&mut told, &facts);
+        told.number(&names::LOG_LINES_LEFT_OUT, float(logging::left_out()));
         self.otlp(&mut told);
         told
     }

@@ -31,7 +31,7 @@ pub(super) async fn run(args: CheckArgs) -> ExitCode {
         say("the configuration is complete; --connect would try the database as well");
         return ExitCode::SUCCESS;
     }
-    start_logging(&config.log);
+    let _log = start_logging(&config.log);
     let peppers = config.keys.peppers;
     let hop = match app::hop(config.database, &SystemClock::shared()) {
         Ok(hop) => hop,

@@ -61,7 +61,7 @@ pub(super) async fn run(args: DevArgs) -> ExitCode {
         Ok((config, _)) => config,
         Err(error) => return fail(2, &error.to_string()),
     };
-    start_logging(&config.log);
+    let _log = start_logging(&config.log);
     let mut running = match app::start(config, SystemClock::shared()).await {
         Ok(running) => running,
         Err(error @ app::StartError::Listen { .. }) => {

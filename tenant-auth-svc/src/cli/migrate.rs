@@ -10,7 +10,7 @@ pub(super) async fn run(args: SettingsArgs) -> ExitCode {
         Ok((config, _)) => config,
         Err(error) => return fail(2, &error.to_string()),
     };
-    start_logging(&config.log);
+    let _log = start_logging(&config.log);
     let hop = match app::hop(config.database, &SystemClock::shared()) {
         Ok(hop) => hop,
         Err(error) => return fail(1, &error.to_string()),

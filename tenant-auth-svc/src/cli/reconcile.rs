@@ -40,7 +40,7 @@ pub(super) async fn run(args: ReconcileArgs) -> ExitCode {
         Ok((config, _)) => config,
         Err(error) => return fail(2, &error.to_string()),
     };
-    start_logging(&config.log);
+    let _log = start_logging(&config.log);
     let clock: SharedClock = SystemClock::shared();
     let complete = config.usage.retention.complete_from(clock.now());
     let from = args.from.map_or(complete, Hour::of);

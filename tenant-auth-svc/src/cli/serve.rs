@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{fail, serve_until_stopped, settings::SettingsArgs, signals::Hangup, start_logging};
+use super::{fail, failed, serve_until_stopped, settings::SettingsArgs, signals::Hangup, start_logging};
 use crate::{app, build, domain::clock::SystemClock};
 
 pub(super) async fn run(args: SettingsArgs) -> ExitCode {
@@ -10,12 +10,12 @@ pub(super) async fn run(args: SettingsArgs) -> ExitCode {
         Ok((config, _)) => config,
         Err(error) => return fail(2, &error.to_string()),
     };
-    start_logging(&config.log);
+    let _log = start_logging(&config.log);
     // From the start: until it is listened for, it ends the process.
     let hangup = Hangup::listen();
     let running = match app::start(config, SystemClock::shared()).await {
         Ok(running) => running,
-        Err(error) => return fail(1, &error.to_string()),
+        Err(error) => return failed(&error),
     };
     tracing::info!(
         address = %running.address(),
@@ -28,6 +28,6 @@ pub(super) async fn run(args: SettingsArgs) -> ExitCode {
     );
     match serve_until_stopped(running, Some(hangup)).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(1, &error.to_string()),
+        Err(error) => failed(&error),
     }
 }

@@ -1,10 +1,13 @@
 //! What to log.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    io::{self, IsTerminal as _},
+    num::NonZeroU32,
+};
 
 use tracing_subscriber::EnvFilter;
 
-use super::reader::Reader;
+use super::reader::{Reader, number};
 
 /// What to log, and how it looks.
 #[derive(Clone, Debug)]
@@ -14,6 +17,9 @@ pub struct LogConfig {
     /// `TENANT_AUTH_LOG_FORMAT`: `text`, `json`, or `auto`, which is text on a terminal and JSON elsewhere.
     /// Default `auto`.
     pub format: LogFormat,
+    /// `TENANT_AUTH_LOG_BURST`: how many lines of one kind are written before the rest is only counted, for 10 s at a time;
+    /// while it goes on, one and a count each 10 s. 0 to 1,000,000; 0 writes every line (`None`). Default 5.
+    pub burst: Option<NonZeroU32>,
 }
 
 /// How events look.
@@ -39,6 +45,8 @@ impl LogConfig {
             "auto" => Ok(LogFormat::Json),
             _ => Err(format!("must be text, json or auto, not {text:?}")),
         });
-        Some(Self { filter: filter?, format: format? })
+        let burst = reader.value("TENANT_AUTH_LOG_BURST", "5", number(0..=1_000_000));
+        let burst = burst.map(|burst| u32::try_from(burst).ok().and_then(NonZeroU32::new));
+        Some(Self { filter: filter?, format: format?, burst: burst? })
     }
 }

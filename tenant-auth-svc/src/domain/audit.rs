@@ -8,6 +8,9 @@ use super::{
     store::{Call, Change, StoreError},
 };
 
+/// Where the service's own log has what may never reach the audit log: lines that are all written, however many.
+pub const AUDIT_TARGET: &str = "tenant_auth::audit";
+
 /// Who asks for a change, and in which request: what the audit log says about every change.
 #[derive(Clone, Debug)]
 pub struct Actor {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    audit::{Actor, AuditAction, AuditEntry, AuditStore},
+    audit::{AUDIT_TARGET, Actor, AuditAction, AuditEntry, AuditStore},
     clock::{SharedClock, UnixMillis},
     grace::Grace,
     store::{Call, Change, Lane, StoreError},
@@ -109,6 +109,7 @@ impl<S: AuditStore> OutageGrace<S> {
         deadline: Instant,
     ) -> GraceChanged {
         tracing::warn!(
+            target: AUDIT_TARGET,
             action = action.as_str(),
             caller = actor.caller,
             request_id = actor.request_id,

@@ -1,4 +1,6 @@
-//! Short texts that people write: names, plans, reasons.
+//! Short texts that people write: names, plans, reasons. Their limits are below, what they may consist of is in [`display`].
+
+pub(super) mod display;
 
 use thiserror::Error;
 
@@ -9,15 +11,28 @@ pub enum InvalidText {
     #[error("must not be empty")]
     Empty,
     /// More characters than allowed.
-    #[error("must have at most {max} characters")]
+    #[error("must have at most {max} characters, and {} bytes of UTF-8", max * UTF8)]
     TooLong {
         /// The limit, in characters.
         max: usize,
     },
-    /// A control character, which would garble logs and terminals.
-    #[error("must not contain control characters")]
-    Control,
+    /// A character that cannot be shown where it is, or is not seen.
+    #[error("must not have U+{code_point:04X}, {why}, as character {place}: remove it")]
+    Character {
+        /// Which.
+        code_point: u32,
+        /// Its place in the text, from 1.
+        place: usize,
+        /// What it is.
+        why: &'static str,
+    },
+    /// Nothing in it can be seen.
+    #[error("must have a character that can be seen: add one")]
+    Unseen,
 }
+
+/// The most bytes of a character.
+const UTF8: usize = 4;
 
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident, $max:literal, required: $required:literal) => {
@@ -32,21 +47,27 @@ macro_rules! text {
             /// Whether it must not be empty.
             pub const REQUIRED: bool = $required;
 
-            /// Accepts a text within the limits.
+            /// Accepts a text within the limits that can be shown; see [`display`].
             ///
             /// # Errors
-            /// When it is too long, holds control characters, or is empty where it may not be.
+            /// When it is too long, holds what cannot be seen, begins or ends with a blank, or is empty where it may not be.
             pub fn parse(text: &str) -> Result<Self, InvalidText> {
-                if text.is_empty() && Self::REQUIRED {
-                    return Err(InvalidText::Empty);
+                if text.is_empty() {
+                    return if Self::REQUIRED { Err(InvalidText::Empty) } else { Ok(Self(text.into())) };
                 }
-                if text.chars().count() > Self::MAX_CHARS {
+                // First the bytes: nothing long is walked through.
+                if text.len() > Self::MAX_CHARS * UTF8 || text.chars().count() > Self::MAX_CHARS {
                     return Err(InvalidText::TooLong { max: Self::MAX_CHARS });
                 }
-                if text.chars().any(char::is_control) {
-                    return Err(InvalidText::Control);
-                }
+                display::check(text)?;
                 Ok(Self(text.into()))
+            }
+
+            /// Takes a text that is stored as it is: what was accepted once can be read for ever, whatever the rules are
+            /// today.
+            #[must_use]
+            pub fn stored(text: &str) -> Self {
+                Self(text.into())
             }
 
             /// The text.
@@ -95,6 +116,7 @@ mod tests {
     fn limits_are_counted_in_characters() {
         assert!(TenantName::parse(&"ü".repeat(64)).is_ok());
         assert_eq!(TenantName::parse(&"ü".repeat(65)), Err(InvalidText::TooLong { max: 64 }));
+        assert!(TenantName::parse(&"😀".repeat(64)).is_ok());
     }
 
     #[test]
@@ -104,8 +126,24 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_are_refused() {
-        assert_eq!(Plan::parse("pro\u{1b}[31m"), Err(InvalidText::Control));
-        assert_eq!(Reason::parse("two\nlines"), Err(InvalidText::Control));
+    fn a_refusal_names_the_character_and_what_to_do() {
+        let refused = |text| Reason::parse(text).unwrap_err().to_string();
+        assert_eq!(
+            refused("a\u{202e}b"),
+            "must not have U+202E, an invisible character, as character 2: remove it"
+        );
+        assert_eq!(
+            refused("  "),
+            "must not have U+0020, a blank at its beginning or end, as character 1: remove it"
+        );
+        assert_eq!(refused("\u{2800}"), "must have a character that can be seen: add one");
+        assert_eq!(refused(&"x".repeat(257)), "must have at most 256 characters, and 1024 bytes of UTF-8");
+    }
+
+    #[test]
+    fn what_is_stored_is_read_as_it_is() {
+        for text in ["", "a\u{202e}b", " Acme ", &"x".repeat(1_000)] {
+            assert_eq!(TenantName::stored(text).as_str(), text);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -63,6 +63,7 @@ struct Record {
     decided: AtomicU64,
     undecided: AtomicU64,
     tally: Tally,
+    is_too_large: AtomicBool,
 }
 
 impl RpcRecord {
@@ -85,6 +86,17 @@ impl RpcRecord {
     pub fn not_tried(&self) {
         self.0.tally.not_tried();
         self.0.undecided.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A message of the caller's is longer than it may be.
+    pub fn too_large(&self) {
+        self.0.is_too_large.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a message was longer than it may be: RESOURCE_EXHAUSTED for that is no sign that anything here is exhausted.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        self.0.is_too_large.load(Ordering::Relaxed)
     }
 
     /// What was decided about each of its keys, not counted so far.

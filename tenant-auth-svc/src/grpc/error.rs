@@ -1,7 +1,10 @@
 //! Everything that can keep an RPC from being answered.
 
+mod malformed;
+
 use thiserror::Error;
 
+pub use self::malformed::Malformed;
 use super::places::Full;
 use crate::domain::{
     admin::AdminError, recovery::RecoveryError, sessions::SessionError, store::StoreError, usage::UsageError,
@@ -11,6 +14,9 @@ use crate::domain::{
 /// Why an RPC fails. [`status`](super::status) turns it into what travels.
 #[derive(Debug, Error)]
 pub enum ApiError {
+    /// It is no call that can be read.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
     /// The request breaks the contract; each field and what is wrong with it.
     #[error("the request is invalid")]
     Invalid(Vec<Violation>),

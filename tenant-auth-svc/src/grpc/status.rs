@@ -3,6 +3,10 @@
 //! | situation | code | details |
 //! |---|---|---|
 //! | the request breaks the contract | INVALID_ARGUMENT | BadRequest |
+//! | the request is no gRPC call that can be read | INVALID_ARGUMENT | ErrorInfo |
+//! | a message is longer than it may be | RESOURCE_EXHAUSTED | ErrorInfo |
+//! | a message is compressed | UNIMPLEMENTED | ErrorInfo |
+//! | the request broke off before its end | CANCELLED | ErrorInfo |
 //! | the database gave no answer | UNAVAILABLE | ErrorInfo, RetryInfo |
 //! | the caller's deadline came before the database's answer | UNAVAILABLE | ErrorInfo, RetryInfo |
 //! | the caller's deadline had passed before the work began | DEADLINE_EXCEEDED | ErrorInfo |
@@ -25,10 +29,10 @@
 use std::{collections::HashMap, time::Duration};
 
 use prost::Message as _;
-use tonic::{Code, Status};
+use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::error::ApiError;
+use super::error::{ApiError, Malformed};
 use crate::domain::{
     admin::AdminError,
     recovery::RecoveryError,
@@ -58,6 +62,7 @@ impl From<ApiError> for Status {
                     violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
                 Self::with_error_details(Code::InvalidArgument, all.join("; "), details)
             }
+            ApiError::Malformed(error) => malformed(&error),
             ApiError::Undecidable(error) | ApiError::Admin(AdminError::Store(error)) => unavailable(&error),
             ApiError::Session(SessionError::Store(error))
             | ApiError::Recovery(RecoveryError::Store(error)) => unavailable(&error),
@@ -95,6 +100,30 @@ impl From<ApiError> for Status {
             ),
         }
     }
+}
+
+fn malformed(error: &Malformed) -> Status {
+    let (code, reason) = match error {
+        // Without a time to retry: it will not be shorter then.
+        Malformed::TooLarge { .. } => (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
+        Malformed::Encoding(_) => (Code::Unimplemented, "COMPRESSION_NOT_SUPPORTED"),
+        Malformed::BrokenOff => (Code::Cancelled, "REQUEST_BROKEN_OFF"),
+        Malformed::Method(_)
+        | Malformed::ContentType(_)
+        | Malformed::CompressedWithNothing
+        | Malformed::Flag(_)
+        | Malformed::Truncated { .. }
+        | Malformed::HeadTruncated { .. }
+        | Malformed::NoMessage
+        | Malformed::SecondMessage
+        | Malformed::Unreadable(_) => (Code::InvalidArgument, "MALFORMED_REQUEST"),
+    };
+    let mut status = with_reason(code, reason, error.to_string());
+    if code == Code::Unimplemented {
+        // What gRPC's rules for compression ask for.
+        status.metadata_mut().insert("grpc-accept-encoding", MetadataValue::from_static("identity"));
+    }
+    status
 }
 
 fn cut_off(error: WatchError) -> Status {

@@ -1,4 +1,4 @@
-//! One line per RPC, when it is over.
+//! One line per RPC, when it is over; of many that end alike, the log writes some and counts the others.
 
 use std::{
     pin::Pin,
@@ -12,9 +12,15 @@ use pin_project_lite::pin_project;
 use tonic::Code;
 use tower::{Layer, Service};
 
-use super::trace::TraceId;
+use super::{
+    metrics::{OTHER, name},
+    trace::TraceId,
+};
 use crate::{
-    grpc::context::{Caller, RequestId, RpcRecord},
+    grpc::{
+        Malformed,
+        context::{Caller, RequestId, RpcRecord},
+    },
     telemetry::logging::RPC_TARGET,
 };
 
@@ -51,7 +57,8 @@ where
     fn call(&mut self, request: Request<In>) -> Self::Future {
         let extensions = request.extensions();
         let line = Line {
-            rpc: request.uri().path().trim_start_matches('/').to_owned(),
+            rpc: name(request.uri().path()),
+            path: unknown(request.uri().path()),
             request_id: extensions.get::<RequestId>().cloned(),
             caller: extensions.get::<Caller>().cloned(),
             trace_id: extensions.get::<TraceId>().copied(),
@@ -130,6 +137,11 @@ fn code_in(headers: &HeaderMap) -> Option<Code> {
     headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()))
 }
 
+/// What tells unknown paths apart, for a person. Paths are made up by callers, and may be as long as a request's head.
+fn unknown(path: &str) -> Option<String> {
+    (name(path) == OTHER).then(|| Malformed::quoted(path.as_bytes()))
+}
+
 /// Whether an RPC belongs to the daily traffic, of which a line for each would bury everything else.
 fn is_routine(rpc: &str) -> bool {
     ["ValidationService/", "SessionService/", "UsageService/RecordUsage"]
@@ -139,7 +151,9 @@ fn is_routine(rpc: &str) -> bool {
 
 #[derive(Debug)]
 struct Line {
-    rpc: String,
+    rpc: &'static str,
+    /// The beginning of a path that leads to no RPC.
+    path: Option<String>,
     request_id: Option<RequestId>,
     caller: Option<Caller>,
     trace_id: Option<TraceId>,
@@ -156,6 +170,7 @@ macro_rules! event {
         tracing::$level!(
             target: RPC_TARGET,
             rpc = $line.rpc,
+            path = $line.path,
             request_id = $line.request_id.as_ref().map(|id| &*id.0),
             caller = $line.caller.as_ref().map(|caller| &*caller.0),
             trace_id = $line.trace_id.map(|TraceId(id)| tracing::field::display(id)),
@@ -183,7 +198,7 @@ impl Line {
             // What probes and tools ask all the time, and what reflection answers in the course of things.
             Some(Code::Ok | Code::NotFound) if line.rpc.starts_with("grpc.") => event!(debug, line, name),
             // Thousands a second, denials among them: metrics count them, and a filter shows them when they are wanted.
-            Some(Code::Ok) if is_routine(&line.rpc) => event!(debug, line, name),
+            Some(Code::Ok) if is_routine(line.rpc) => event!(debug, line, name),
             Some(Code::Internal | Code::Unknown | Code::DataLoss) => event!(error, line, name),
             Some(
                 Code::Unavailable

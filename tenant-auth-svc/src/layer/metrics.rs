@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// What is asked for and is no RPC of ours.
-const OTHER: &str = "other";
+pub(super) const OTHER: &str = "other";
 
 /// The status codes by number, in their canonical spelling.
 pub const CODES: [&str; 17] = [
@@ -216,7 +216,13 @@ impl Follower for Counting {
 
     fn end(&mut self, code: Option<Code>) {
         self.piece();
-        let code = code.unwrap_or(Code::Cancelled);
+        let code = match code.unwrap_or(Code::Cancelled) {
+            // What the caller did wrong must not look like a service that has too much to do.
+            Code::ResourceExhausted if self.record.as_ref().is_some_and(RpcRecord::is_too_large) => {
+                Code::InvalidArgument
+            }
+            code => code,
+        };
         self.shard.add(self.slots + ENDED + code as usize, 1);
         durations::note(&self.shard, self.slots + TOOK, self.started.elapsed());
     }

@@ -142,15 +142,15 @@ fn describe(mut span: spans::Below, call: Call, failure: Option<FailureKind>) {
 fn report(call: Call, operation: &'static str, started: Instant, error: &StoreError) {
     let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let (lane, kind) = (call.lane.as_str(), error.kind.as_str());
-    let message = error.message.as_str();
-    match error.kind {
+    let (kind_of, error) = (error.kind, error.message.as_str());
+    match kind_of {
         // The configuration is at fault, and nothing gets better by itself.
         FailureKind::Denied | FailureKind::Misplaced | FailureKind::Broken | FailureKind::PepperMissing => {
-            tracing::error!(lane, operation, kind, message, elapsed_ms, "database call failed");
+            tracing::error!(lane, operation, kind, error, elapsed_ms, "database call failed");
         }
         // A repeated write finds its own first run; whoever sent it decides what that means.
         FailureKind::Conflict => {
-            tracing::debug!(lane, operation, kind, message, elapsed_ms, "database call failed");
+            tracing::debug!(lane, operation, kind, error, elapsed_ms, "database call failed");
         }
         FailureKind::Unreachable
         | FailureKind::TimedOut
@@ -161,7 +161,7 @@ fn report(call: Call, operation: &'static str, started: Instant, error: &StoreEr
         | FailureKind::Overloaded
         | FailureKind::Untrusted
         | FailureKind::Lagging => {
-            tracing::warn!(lane, operation, kind, message, elapsed_ms, "database call failed");
+            tracing::warn!(lane, operation, kind, error, elapsed_ms, "database call failed");
         }
     }
 }

@@ -57,7 +57,7 @@ macro_rules! metrics {
 metrics! {
     // Requests.
     REQUESTS = Counter "tenant_auth_requests_total" "1" ["rpc", "code"]
-        "RPCs that have ended, those that were refused or not answered included; code CANCELLED: the caller did not wait for the end.";
+        "RPCs that have ended, those that were refused or not answered included; code CANCELLED: the caller did not wait for the end. A message beyond its size limit, for which the caller gets RESOURCE_EXHAUSTED, counts as INVALID_ARGUMENT.";
     REQUEST_DURATION = Histogram "tenant_auth_request_duration_seconds" "s" ["rpc"]
         "Time from a request's head to the end of its answer; of a stream, its whole life.";
     REQUESTS_IN_FLIGHT = Gauge "tenant_auth_requests_in_flight" "1" ["rpc"]
@@ -193,7 +193,9 @@ metrics! {
         "File descriptors that may be open (Linux only).";
     PROCESS_THREADS = Gauge "tenant_auth_process_threads" "1" []
         "Threads (Linux only).";
-    // What is sent by OTLP.
+    // What is told.
+    LOG_LINES_LEFT_OUT = Counter "tenant_auth_log_lines_left_out_total" "1" []
+        "Lines of the log that were counted instead of written, because there were many of their kind (TENANT_AUTH_LOG_BURST).";
     OTLP_SPANS = Counter "tenant_auth_otlp_spans_total" "1" ["outcome"]
         "Spans that ended: exported, dropped (the queue was full) or failed (the collector did not take them). 0 where OTLP is off.";
     OTLP_EXPORTS = Counter "tenant_auth_otlp_exports_total" "1" ["signal", "outcome"]

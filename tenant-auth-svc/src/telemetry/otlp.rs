@@ -65,8 +65,8 @@ impl Outcomes {
             Err(status) => {
                 self.failed.one();
                 if !self.failing.swap(true, Ordering::Relaxed) {
-                    let (code, message) = (status.code(), status.message());
-                    tracing::warn!(what, ?code, message, "the collector did not take what was sent to it");
+                    let (code, error) = (status.code(), status.message());
+                    tracing::warn!(what, ?code, error, "the collector did not take what was sent to it");
                 }
             }
         }

@@ -49,7 +49,7 @@ const RULES: [(&str, &[&str], &[&str]); 10] = [
     ),
     (
         "telemetry",
-        &["config", "measure", "telemetry"],
+        &["config", "domain", "measure", "telemetry"],
         &["prost", "libsql", "moka", "tower", "tenant_auth_proto"],
     ),
     // Everything may measure with it, so that it knows nothing of anything.

@@ -1,12 +1,19 @@
 //! What the service logs, for tests that read it.
 
 use std::{
+    collections::BTreeSet,
+    fmt,
     io::{self, Write},
     sync::{Arc, LazyLock, Mutex},
 };
 
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, SeqAccess, Visitor},
+};
 use tenant_auth_svc::{
     config::{LogConfig, LogFormat},
+    domain::clock::SystemClock,
     telemetry::logging,
 };
 
@@ -14,11 +21,78 @@ use tenant_auth_svc::{
 /// happened to run first. So a test looks for what only it can have caused.
 static LOG: LazyLock<Captured> = LazyLock::new(|| {
     let captured = Captured::default();
-    let config = LogConfig { filter: "trace".to_owned(), format: LogFormat::Json };
+    let config = LogConfig { filter: "trace".to_owned(), format: LogFormat::Json, burst: None };
     let writer = captured.clone();
-    tracing::subscriber::set_global_default(logging::subscriber(&config, move || writer.clone())).unwrap();
+    let (subscriber, _) = logging::subscriber(&config, SystemClock::shared(), move || writer.clone());
+    tracing::subscriber::set_global_default(subscriber).unwrap();
     captured
 });
+
+/// One JSON value, no object of which has a name twice.
+pub(crate) struct Strict;
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Self, A::Error> {
+        while all.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<Self, A::Error> {
+        let mut names = BTreeSet::new();
+        while let Some((name, Self)) = all.next_entry::<String, Self>()? {
+            if names.contains(&name) {
+                return Err(A::Error::custom(format!("{name} is there twice")));
+            }
+            names.insert(name);
+        }
+        Ok(self)
+    }
+}
+
+#[test]
+fn a_name_that_is_there_twice_is_noticed() {
+    let read =
+        |text| serde_json::from_str::<Strict>(text).map(|Strict| ()).map_err(|error| error.to_string());
+    assert_eq!(read(r#"{"a":[1,-1,0.5,"x",null,true,{"a":{}}],"b":1}"#), Ok(()));
+    assert!(read(r#"{"a":{"b":1,"c":2,"b":1}}"#).unwrap_err().contains("b is there twice"));
+    assert!(read("{} {}").is_err());
+}
 
 /// A log in memory, one line of JSON per event.
 #[derive(Clone, Default)]
@@ -36,7 +110,16 @@ impl Captured {
 }
 
 impl Write for Captured {
+    /// Ends the whole process at a line that a collector would refuse or read differently: whichever test caused it.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let whole = bytes.strip_suffix(b"\n").ok_or("it has no end".to_owned());
+        let read = whole.and_then(|line| serde_json::from_slice(line).map_err(|error| error.to_string()));
+        if let Err(error) = read.map(|Strict| ()) {
+            // Not by a macro: what those print in a test is held back, and would be lost.
+            let line = String::from_utf8_lossy(bytes);
+            let _ = writeln!(io::stderr(), "a line of the log is wrong: {error}: {line}");
+            std::process::exit(101);
+        }
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
     }

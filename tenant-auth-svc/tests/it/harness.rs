@@ -198,6 +198,7 @@ impl Service {
 
     /// Starts one without waiting for its database.
     pub(crate) async fn start_unready(settings: Settings, clock: SharedClock) -> Self {
+        crate::hear_log();
         let config = ServiceConfig::read(settings).unwrap().0;
         let running = app::start(config, clock).await.unwrap();
         let channel = Channel::from_shared(format!("http://{}", running.address())).unwrap().connect_lazy();

@@ -195,7 +195,7 @@ async fn a_request_beyond_its_size_is_refused() {
     let service = Service::start(&database).await;
     let request = v1::ValidateKeyRequest { key: "x".repeat(2 * 1024 * 1024), required_scopes: Vec::new() };
     let refused = service.validation().validate_key(request).await.unwrap_err();
-    assert_eq!(refused.code(), Code::OutOfRange, "{refused:?}");
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
 }
 
 #[tokio::test]

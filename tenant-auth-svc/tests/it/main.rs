@@ -20,6 +20,7 @@ mod copies;
 mod cost;
 mod deadline;
 mod denied;
+mod display;
 mod faults;
 mod feed;
 mod flood;
@@ -32,6 +33,8 @@ mod health;
 mod identity;
 mod in_use;
 mod input;
+mod logged;
+mod malformed;
 mod metrics;
 mod migrations;
 mod ops;
@@ -52,3 +55,8 @@ mod validation;
 mod watch;
 mod wire;
 mod writes;
+
+/// Has every line of every test looked at, whatever the test is about.
+fn hear_log() {
+    captured::Captured::log();
+}

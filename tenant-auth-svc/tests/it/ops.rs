@@ -285,9 +285,10 @@ async fn what_was_never_ready_ends_without_a_delay() {
 #[tokio::test]
 async fn a_request_that_does_not_end_is_cut_off_and_that_is_logged() {
     let captured = Captured::default();
-    let config = LogConfig { filter: "warn".to_owned(), format: LogFormat::Json };
+    let config = LogConfig { filter: "warn".to_owned(), format: LogFormat::Json, burst: None };
     let writer = captured.clone();
-    let _log = tracing::subscriber::set_default(logging::subscriber(&config, move || writer.clone()));
+    let (subscriber, _) = logging::subscriber(&config, SystemClock::shared(), move || writer.clone());
+    let _log = tracing::subscriber::set_default(subscriber);
     let service = Service::start(&Database::embedded()).await;
     let (questions, asked) = mpsc::channel(1);
     let request = Some(v1::ValidateKeyRequest { key: strange_key(), required_scopes: Vec::new() });

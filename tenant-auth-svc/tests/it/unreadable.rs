@@ -208,7 +208,7 @@ async fn listings_leave_out_what_cannot_be_read_and_go_on() {
     }
 
     let other = service.tenant("Other").await;
-    database.server().execute(&format!("UPDATE tenants SET name = '' WHERE id = '{tenant}'")).unwrap();
+    database.server().execute(&format!("UPDATE tenants SET name = x'00' WHERE id = '{tenant}'")).unwrap();
     let request = v1::ListTenantsRequest { page_size: 1, ..Default::default() };
     let tenants = service.admin().list_tenants(request).await.unwrap().into_inner().tenants;
     assert_eq!(tenants.into_iter().map(|tenant| tenant.tenant_id).collect::<Vec<_>>(), [other]);

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt};
 
 use thiserror::Error;
 
+use crate::domain::text::{InvalidText, display};
+
 /// What an entry needs beside its two texts, in bytes: a place in the tree, and what two pieces of memory cost. An estimate.
 const AROUND: usize = 112;
 
@@ -20,6 +22,14 @@ pub enum InvalidAttributes {
     /// Longer than [`Attributes::MAX_BYTES`] together.
     #[error("must have at most {} bytes in all names and values together", Attributes::MAX_BYTES)]
     TooLong,
+    /// A name or value that cannot be shown.
+    #[error("must not have an entry whose {part} is not fit to be shown: it {problem}")]
+    Unfit {
+        /// Name or value.
+        part: &'static str,
+        /// What is wrong with it; completes the sentence "it …".
+        problem: InvalidText,
+    },
     /// An entry without a name.
     #[error("must not have an entry without a name")]
     Unnamed,
@@ -34,8 +44,24 @@ impl Attributes {
     /// Accepts what a caller attaches.
     ///
     /// # Errors
-    /// When it is too much, or an entry has no name.
+    /// When it is too much, an entry has no name, or a name or value is not fit to be shown. A value may be empty.
     pub fn new(entries: impl IntoIterator<Item = (String, String)>) -> Result<Self, InvalidAttributes> {
+        let attributes = Self::stored(entries)?;
+        for (name, value) in attributes.iter() {
+            let unfit = |part| move |problem| InvalidAttributes::Unfit { part, problem };
+            display::check(name).map_err(unfit("name"))?;
+            if !value.is_empty() {
+                display::check(value).map_err(unfit("value"))?;
+            }
+        }
+        Ok(attributes)
+    }
+
+    /// Takes what is stored: what was accepted once can be read, whatever today's rules for texts are.
+    ///
+    /// # Errors
+    /// When it is too much, or an entry has no name.
+    pub fn stored(entries: impl IntoIterator<Item = (String, String)>) -> Result<Self, InvalidAttributes> {
         let entries: BTreeMap<Box<str>, Box<str>> =
             entries.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         if entries.len() > Self::MAX_ENTRIES {
@@ -84,6 +110,21 @@ mod tests {
         assert!(Attributes::new(entries(16, 124)).is_ok(), "16 × 128 bytes");
         let unnamed = [(String::new(), "x".to_owned())];
         assert_eq!(Attributes::new(unnamed), Err(InvalidAttributes::Unnamed));
+    }
+
+    #[test]
+    fn names_and_values_can_be_shown_and_stored_ones_are_read_all_the_same() {
+        let entry = |name: &str, value: &str| [(name.to_owned(), value.to_owned())];
+        for (name, value, part) in
+            [("a\u{202e}", "x", "name"), ("a", "two\nlines", "value"), ("a", " ", "value")]
+        {
+            let refused = Attributes::new(entry(name, value)).unwrap_err();
+            let InvalidAttributes::Unfit { part: found, .. } = &refused else { panic!("{refused:?}") };
+            assert_eq!(*found, part);
+            assert!(refused.to_string().contains("U+"), "{refused}");
+            assert!(Attributes::stored(entry(name, value)).is_ok());
+        }
+        assert!(Attributes::new(entry("client", "")).is_ok());
     }
 
     #[test]

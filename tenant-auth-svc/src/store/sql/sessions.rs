@@ -279,6 +279,6 @@ fn session_in(row: &Row) -> Result<Session, StoreError> {
         expires_at: UnixMillis(row.integer(4)?),
         expiry: if row.integer(6)? == 1 { Expiry::Sliding } else { Expiry::Fixed },
         ttl: Ttl::stored(Duration::from_millis(millis)),
-        attributes: Attributes::new(attributes).map_err(|_| unreadable("set of attributes"))?,
+        attributes: Attributes::stored(attributes).map_err(|_| unreadable("set of attributes"))?,
     })
 }

@@ -115,8 +115,8 @@ fn tenant_in(rows: &[Row]) -> Result<Option<Tenant>, StoreError> {
 fn tenant(row: &Row) -> Result<Tenant, StoreError> {
     Ok(Tenant {
         id: TenantId::parse(row.text(0)?).map_err(|_| unreadable("tenant id"))?,
-        name: TenantName::parse(row.text(1)?).map_err(|_| unreadable("tenant name"))?,
-        plan: Plan::parse(row.text(2)?).map_err(|_| unreadable("plan"))?,
+        name: TenantName::stored(row.text(1)?),
+        plan: Plan::stored(row.text(2)?),
         status: status_of(row.text(3)?)?,
         suspend_reason: row.text(4)?.to_owned(),
         created_at: UnixMillis(row.integer(5)?),

@@ -1,0 +1,283 @@
+//! Refuses what is no gRPC call that can be read, and says so.
+//!
+//! The libraries inside take most of it for a fault of their own: they answer INTERNAL, or end a stream as if nothing had
+//! happened. So what a caller sends is looked at as it comes, and what was wrong with it decides how the call ends,
+//! whatever they say.
+
+use std::{
+    error::Error,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures::future::{Either, Ready, ready};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE},
+};
+use http_body::{Body, Frame};
+use pin_project_lite::pin_project;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+use crate::grpc::{
+    ApiError, Malformed,
+    context::RpcRecord,
+    framing::{Framing, Rules},
+};
+
+type AnyError = Box<dyn Error + Send + Sync>;
+
+/// Refuses what is no gRPC call.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MalformedLayer;
+
+impl<S> Layer<S> for MalformedLayer {
+    type Service = WellFormed<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        WellFormed { inner }
+    }
+}
+
+/// The service of [`MalformedLayer`].
+#[derive(Clone, Debug)]
+pub struct WellFormed<S> {
+    inner: S,
+}
+
+impl<S, In> Service<Request<In>> for WellFormed<S>
+where
+    S: Service<Request<Sent<In>>, Response = Response<tonic::body::Body>>,
+    In: Body<Data = Bytes>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Either<Ready<Result<S::Response, S::Error>>, Judged<S::Future>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<In>) -> Self::Future {
+        if let Err(wrong) = head(&request) {
+            return Either::Left(ready(Ok(refusal(wrong))));
+        }
+        let record = request.extensions().get::<RpcRecord>().cloned();
+        let fate = Arc::new(Fate { record, end: OnceLock::new() });
+        let framing = Framing::new(Rules::of(request.uri().path()));
+        let request = request.map(|body| Sent { body, framing, fate: Arc::clone(&fate) });
+        Either::Right(Judged { answer: self.inner.call(request), fate })
+    }
+}
+
+/// Whether a request is a gRPC call by its head.
+fn head<B>(request: &Request<B>) -> Result<(), Malformed> {
+    if request.method() != Method::POST {
+        return Err(Malformed::Method(Malformed::quoted(request.method().as_str().as_bytes())));
+    }
+    match request.headers().get(CONTENT_TYPE) {
+        Some(kind) if is_grpc(kind.as_bytes()) => {}
+        Some(kind) => {
+            return Err(Malformed::ContentType(format!("is {}", Malformed::quoted(kind.as_bytes()))));
+        }
+        None => return Err(Malformed::ContentType("there is none".to_owned())),
+    }
+    match request.headers().get("grpc-encoding") {
+        Some(encoding) if encoding != "identity" => {
+            Err(Malformed::Encoding(Malformed::quoted(encoding.as_bytes())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `application/grpc` or `application/grpc+proto`, with or without parameters; not gRPC-Web, not JSON.
+fn is_grpc(kind: &[u8]) -> bool {
+    let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    kind.eq_ignore_ascii_case(b"application/grpc") || kind.eq_ignore_ascii_case(b"application/grpc+proto")
+}
+
+/// The answer to what is no call. A client of another protocol learns it from the status of HTTP and the text.
+fn refusal(wrong: Malformed) -> Response<tonic::body::Body> {
+    let http = match wrong {
+        Malformed::Method(_) => Some(StatusCode::METHOD_NOT_ALLOWED),
+        Malformed::ContentType(_) => Some(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        _ => None,
+    };
+    let text = format!("{wrong}\n");
+    let mut response = Status::from(ApiError::from(wrong)).into_http();
+    if let Some(http) = http {
+        *response.status_mut() = http;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if http == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(ALLOW, HeaderValue::from_static("POST"));
+        }
+        *response.body_mut() = tonic::body::Body::new(text);
+    }
+    response
+}
+
+/// How what a caller sends has ended, once it has.
+#[derive(Debug)]
+struct Fate {
+    record: Option<RpcRecord>,
+    end: OnceLock<Result<(), Malformed>>,
+}
+
+impl Fate {
+    fn wrong(&self, wrong: Malformed) -> AnyError {
+        if let (Malformed::TooLarge { .. }, Some(record)) = (&wrong, &self.record) {
+            record.too_large();
+        }
+        let _ = self.end.set(Err(wrong.clone()));
+        Status::from(ApiError::from(wrong)).into()
+    }
+
+    fn status(&self) -> Option<Status> {
+        let wrong = self.end.get()?.as_ref().err()?;
+        Some(Status::from(ApiError::from(wrong.clone())))
+    }
+}
+
+pin_project! {
+    /// What a caller sends, looked at as it comes.
+    pub struct Sent<B> {
+        #[pin]
+        body: B,
+        framing: Framing,
+        fate: Arc<Fate>,
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for Sent<B> {
+    type Data = Bytes;
+    type Error = AnyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnyError>>> {
+        let this = self.project();
+        if this.fate.end.get().is_some() {
+            return Poll::Ready(None);
+        }
+        let seen = match ready!(this.body.poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                let seen = frame.data_ref().map_or(Ok(()), |data| this.framing.take(data));
+                seen.map(|()| Some(frame))
+            }
+            Some(Err(_)) => Err(Malformed::BrokenOff),
+            None => this.framing.end().map(|()| None),
+        };
+        Poll::Ready(match seen {
+            Ok(Some(frame)) => Some(Ok(frame)),
+            Ok(None) => {
+                let _ = this.fate.end.set(Ok(()));
+                None
+            }
+            Err(wrong) => Some(Err(this.fate.wrong(wrong))),
+        })
+    }
+
+    // By its default, `is_end_stream` is never true: an empty body has to be read to be refused.
+}
+
+pin_project! {
+    /// The future of [`WellFormed`].
+    pub struct Judged<F> {
+        #[pin]
+        answer: F,
+        fate: Arc<Fate>,
+    }
+}
+
+impl<F, E> Future for Judged<F>
+where
+    F: Future<Output = Result<Response<tonic::body::Body>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.answer.poll(cx))?;
+        if let Some(status) = this.fate.status().or_else(|| unreadable(response.headers())) {
+            return Poll::Ready(Ok(status.into_http()));
+        }
+        // Nothing more can be wrong, or it has failed already.
+        if this.fate.end.get().is_some() || response.headers().contains_key(Status::GRPC_STATUS) {
+            return Poll::Ready(Ok(response));
+        }
+        let fate = Arc::clone(this.fate);
+        Poll::Ready(Ok(response.map(|body| tonic::body::Body::new(Answer { body, fate }))))
+    }
+}
+
+/// The status of a message that could not be read, where a library has said INTERNAL to it. What INTERNAL means here has
+/// details; what it says about messages begins as all errors of prost do.
+fn unreadable(answer: &HeaderMap) -> Option<Status> {
+    if Code::from_bytes(answer.get(Status::GRPC_STATUS)?.as_bytes()) != Code::Internal
+        || answer.contains_key(Status::GRPC_STATUS_DETAILS)
+    {
+        return None;
+    }
+    let status = Status::from_header_map(answer)?;
+    let why = status.message().strip_prefix("failed to decode Protobuf message: ")?;
+    Some(Status::from(ApiError::from(Malformed::Unreadable(why.to_owned()))))
+}
+
+pin_project! {
+    /// The answer of a call that still sends.
+    struct Answer {
+        #[pin]
+        body: tonic::body::Body,
+        fate: Arc<Fate>,
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.project();
+        let frame = ready!(this.body.poll_frame(cx));
+        let Some(Ok(trailers)) = frame.as_ref().map(|frame| frame.as_ref().map(Frame::trailers_ref)) else {
+            return Poll::Ready(frame);
+        };
+        let other = trailers.and_then(|trailers| this.fate.status().or_else(|| unreadable(trailers)));
+        Poll::Ready(match other {
+            Some(status) => {
+                let mut trailers = HeaderMap::new();
+                // What cannot be written in a header is ours, and is not there.
+                Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers)))
+            }
+            None => frame,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_grpc_with_protobuf_is_taken() {
+        for good in ["application/grpc", "application/grpc+proto", "Application/gRPC ; charset=utf-8"] {
+            assert!(is_grpc(good.as_bytes()), "{good}");
+        }
+        for bad in
+            ["", "application/json", "application/grpc-web+proto", "application/grpc+json", "text/plain"]
+        {
+            assert!(!is_grpc(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_a_caller_sent_is_quoted_short_and_escaped() {
+        let quoted = Malformed::quoted(format!("\u{1b}[31m\u{202e}{}", "x".repeat(15_000)).as_bytes());
+        assert!(quoted.starts_with("\\u{1b}[31m\\u{202e}xx") && quoted.len() < 100, "{quoted}");
+    }
+}

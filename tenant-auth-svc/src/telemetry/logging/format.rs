@@ -1,0 +1,72 @@
+//! How a line looks.
+
+use std::fmt::Write as _;
+
+use serde::ser::{SerializeMap as _, Serializer as _};
+use serde_json::{Serializer, Value};
+use tracing::Level;
+use tracing_subscriber::fmt::{
+    format::Writer,
+    time::{FormatTime as _, SystemTime},
+};
+
+use super::line::Line;
+
+/// One JSON object, for a collector.
+pub(super) fn json(line: &Line) -> String {
+    let mut text = Vec::new();
+    // Nothing that a line consists of can fail to be written into memory.
+    let _ = object(line, &mut text);
+    text.push(b'\n');
+    String::from_utf8(text).unwrap_or_default()
+}
+
+fn object(line: &Line, into: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    let mut serializer = Serializer::new(into);
+    let mut object = serializer.serialize_map(None)?;
+    object.serialize_entry("timestamp", &now())?;
+    object.serialize_entry("level", line.level.as_str())?;
+    object.serialize_entry("message", &line.message)?;
+    for (name, value) in &line.fields {
+        object.serialize_entry(name, value)?;
+    }
+    object.serialize_entry("target", line.target)?;
+    object.end()
+}
+
+/// For a person.
+pub(super) fn text(line: &Line, colours: bool) -> String {
+    let Line { level, target, message, fields } = line;
+    let mut text = now();
+    // Writing into a text does not fail.
+    let _ = if colours {
+        write!(text, " \x1b[{}m{level:>5}\x1b[0m {target}: {message}", colour(*level))
+    } else {
+        write!(text, " {level:>5} {target}: {message}")
+    };
+    for (name, value) in fields {
+        let _ = match value {
+            Value::String(value) => write!(text, " {name}=\"{}\"", value.replace('"', "\\\"")),
+            value => write!(text, " {name}={value}"),
+        };
+    }
+    text.push('\n');
+    text
+}
+
+fn colour(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 31,
+        Level::WARN => 33,
+        Level::INFO => 32,
+        Level::DEBUG => 34,
+        Level::TRACE => 35,
+    }
+}
+
+fn now() -> String {
+    let mut now = String::new();
+    // A clock that cannot be read leaves it empty.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut now));
+    now
+}

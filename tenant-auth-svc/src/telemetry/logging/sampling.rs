@@ -1,0 +1,144 @@
+//! Of many lines of one kind, some are written, and how many were not.
+//!
+//! Anybody can be refused as often as it likes, and in an outage every request fails: a line for each would bury what
+//! matters, and fill the disk. Of one kind come the first few, then, as long as it goes on, one each interval and the
+//! number of those left out. No line is left out that is not counted.
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    num::NonZeroU32,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tracing::{Level, Metadata, callsite::Identifier};
+
+use super::line::Line;
+use crate::domain::{audit::AUDIT_TARGET, clock::SharedClock};
+
+/// How long lines of a kind are counted before their number is told.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// The fields that tell kinds of one event apart: words of ours, and ids of records in the database. None that a caller can make up.
+const TELLING: [&str; 11] =
+    ["rpc", "code", "database", "lane", "operation", "kind", "circuit", "table", "id", "what", "reason"];
+/// The most kinds that are told apart. Beyond it, all further ones of an event are one kind.
+const MAX_KINDS: usize = 512;
+
+/// Which lines are written.
+#[derive(Debug)]
+pub(super) struct Sampling {
+    burst: NonZeroU32,
+    clock: SharedClock,
+    kinds: Mutex<HashMap<Kind, Seen>>,
+}
+
+/// Lines that say the same about different requests.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    event: Identifier,
+    of: Vec<(Cow<'static, str>, String)>,
+}
+
+/// What was seen of a kind in the present interval.
+#[derive(Debug)]
+struct Seen {
+    level: Level,
+    target: &'static str,
+    message: String,
+    since: Duration,
+    /// How many more may be written.
+    room: u32,
+    left_out: u64,
+}
+
+impl Sampling {
+    /// So many of a kind are written at first, in an interval.
+    pub(super) fn new(burst: NonZeroU32, clock: SharedClock) -> Self {
+        Self { burst, clock, kinds: Mutex::default() }
+    }
+
+    /// Whether lines of this event may be left out. Never what stands in for the audit log, nor what only those see who have
+    /// asked for every detail.
+    pub(super) fn concerns(event: &Metadata<'_>) -> bool {
+        *event.level() <= Level::INFO && event.target() != AUDIT_TARGET
+    }
+
+    /// The count that is due before a line of this event, and the line, if it is to be written.
+    pub(super) fn pass(&self, event: &Metadata<'_>, line: Line) -> (Option<Line>, Option<Line>) {
+        let mut kind = Kind { event: event.callsite(), of: Vec::new() };
+        for (name, value) in &line.fields {
+            if let (true, Value::String(value)) = (TELLING.contains(&&**name), value) {
+                kind.of.push((name.clone(), value.clone()));
+            }
+        }
+        let now = self.clock.monotonic();
+        let mut kinds = self.kinds();
+        if kinds.len() >= MAX_KINDS && !kinds.contains_key(&kind) {
+            kind.of.clear();
+        }
+        let of = kind.of.clone();
+        let seen = kinds.entry(kind).or_insert_with(|| Seen {
+            level: line.level,
+            target: line.target,
+            message: line.message.clone(),
+            since: now,
+            room: self.burst.get(),
+            left_out: 0,
+        });
+        let due = (now.saturating_sub(seen.since) >= INTERVAL).then(|| seen.renew(&of, now, self.burst));
+        if seen.room == 0 {
+            seen.left_out += 1;
+            return (due.flatten(), None);
+        }
+        seen.room -= 1;
+        (due.flatten(), Some(line))
+    }
+
+    /// The counts that are due, or all.
+    pub(super) fn due(&self, all: bool) -> Vec<Line> {
+        let now = self.clock.monotonic();
+        let mut due = Vec::new();
+        self.kinds().retain(|kind, seen| {
+            if !all && now.saturating_sub(seen.since) < INTERVAL {
+                return true;
+            }
+            let count = seen.renew(&kind.of, now, self.burst);
+            let goes_on = count.is_some();
+            due.extend(count);
+            goes_on
+        });
+        due
+    }
+
+    fn kinds(&self) -> MutexGuard<'_, HashMap<Kind, Seen>> {
+        // Every change is one step.
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen {
+    /// Begins another interval; how many lines the last one has left out, if any.
+    fn renew(
+        &mut self,
+        of: &[(Cow<'static, str>, String)],
+        now: Duration,
+        burst: NonZeroU32,
+    ) -> Option<Line> {
+        let took = now.saturating_sub(self.since).as_secs();
+        let left_out = std::mem::take(&mut self.left_out);
+        self.since = now;
+        if left_out == 0 {
+            self.room = burst.get();
+            return None;
+        }
+        // It goes on: one is enough to show how.
+        self.room = 1;
+        let mut fields: Vec<_> =
+            of.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
+        fields.push((Cow::Borrowed("left_out"), Value::from(left_out)));
+        let message = format!("{}: … and {left_out} more in {took} s", self.message);
+        Some(Line { level: self.level, target: self.target, message, fields })
+    }
+}

@@ -1,0 +1,161 @@
+use std::{
+    io,
+    num::NonZeroU32,
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tracing::subscriber::with_default;
+
+use super::*;
+use crate::domain::{
+    audit::AUDIT_TARGET,
+    clock::{ManualClock, UnixMillis},
+};
+
+#[derive(Clone, Default)]
+struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl Memory {
+    fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap()
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.bytes().clone()).unwrap()
+    }
+
+    fn lines(&self) -> Vec<Value> {
+        self.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl io::Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is logged meanwhile, under a clock that can be moved.
+fn logged(format: LogFormat, run: impl FnOnce(&ManualClock, &Log)) -> Memory {
+    let (memory, clock) = (Memory::default(), ManualClock::at(UnixMillis(0)));
+    let config = LogConfig { filter: "info".to_owned(), format, burst: NonZeroU32::new(5) };
+    let writer = memory.clone();
+    let shared: SharedClock = Arc::<ManualClock>::clone(&clock) as SharedClock;
+    let (subscriber, log) = subscriber(&config, shared, move || writer.clone());
+    with_default(subscriber, || run(&clock, &log));
+    memory
+}
+
+fn refuse(times: usize, code: &str) {
+    for number in 0..times {
+        tracing::warn!(target: RPC_TARGET, rpc = "a.B/C", code, request_id = number, "rpc");
+    }
+}
+
+fn count(lines: &[Value], code: &str) -> (usize, u64) {
+    let of_it: Vec<_> = lines.iter().filter(|line| line["code"] == code).collect();
+    let left_out: u64 = of_it.iter().filter_map(|line| line["left_out"].as_u64()).sum();
+    let written = of_it.iter().filter(|line| line.get("left_out").is_none()).count();
+    (of_it.len(), left_out + u64::try_from(written).unwrap())
+}
+
+#[test]
+fn names_are_unique_whatever_an_event_calls_its_fields() {
+    let memory = logged(LogFormat::Json, |_, _| {
+        let message = "what the database said";
+        tracing::warn!(message, level = "low", target = 7, timestamp = true, "database call failed");
+        tracing::warn!(message);
+    });
+    let text = memory.text();
+    for name in ["message", "level", "target", "timestamp"] {
+        assert_eq!(text.lines().next().unwrap().matches(&format!("\"{name}\":")).count(), 1, "{text}");
+    }
+    let lines = memory.lines();
+    assert_eq!(lines[0]["message"], "database call failed");
+    assert_eq!(lines[0]["message_2"], "what the database said");
+    assert_eq!((&lines[0]["level_2"], &lines[0]["target_2"]), (&Value::from("low"), &Value::from(7)));
+    assert_eq!(lines[1]["message"], "what the database said");
+}
+
+#[test]
+fn values_are_short_and_garble_nothing() {
+    let long = "/x".repeat(7_500);
+    let run = |_: &ManualClock, _: &Log| {
+        tracing::warn!(path = long, error = %io::Error::other(long.clone()), short = "a \"b\"", "refused {long}");
+        tracing::warn!(name = "\u{202e}evil\u{200b}\u{1b}[31m\ntwo\u{2028}", "escaped");
+    };
+    for format in [LogFormat::Json, LogFormat::Text] {
+        let text = logged(format, run).text();
+        assert!(text.len() < 3 * (line::MAX_VALUE + 32) + 400, "{}: {text}", text.len());
+        assert!(text.contains("… (15000 bytes)") && text.contains("… (15008 bytes)"), "{text}");
+        assert_eq!(text.lines().count(), 2, "{text}");
+        for bad in ['\u{202e}', '\u{200b}', '\u{2028}'] {
+            assert!(!text.contains(bad), "{text}");
+        }
+        assert!(!text.contains("\u{1b}[31m\n") && text.contains("u{202e}evil"), "{text}");
+    }
+}
+
+#[test]
+fn of_a_flood_a_few_lines_are_written_and_the_rest_is_counted() {
+    let memory = logged(LogFormat::Json, |clock, log| {
+        refuse(2_000, "Unauthenticated");
+        refuse(3, "Internal");
+        log.tell();
+        clock.advance(Duration::from_secs(10));
+        log.tell();
+        refuse(700, "Unauthenticated");
+        clock.advance(Duration::from_secs(11));
+        // Without anybody who asks for the count, the next line brings it.
+        refuse(1, "Unauthenticated");
+        clock.advance(Duration::from_secs(10));
+        log.tell();
+        clock.advance(Duration::from_secs(10));
+        log.tell();
+        // It is over, and begins anew.
+        refuse(7, "Unauthenticated");
+        log.finish();
+    });
+    let lines = memory.lines();
+    assert_eq!(count(&lines, "Unauthenticated"), (5 + 1 + 1 + 1 + 1 + 5 + 1, 2_708), "{}", memory.text());
+    assert_eq!(count(&lines, "Internal"), (3, 3), "other kinds have lines of their own");
+    assert!(memory.text().contains("rpc: … and 1995 more in 10 s"), "{}", memory.text());
+    assert!(memory.text().contains("rpc: … and 699 more in 11 s"), "{}", memory.text());
+    let summary = lines.iter().find(|line| line["left_out"] == 1_995).unwrap();
+    assert_eq!(
+        (&summary["level"], &summary["target"], &summary["rpc"]),
+        (&Value::from("WARN"), &Value::from(RPC_TARGET), &Value::from("a.B/C"))
+    );
+}
+
+#[test]
+fn kinds_have_an_end_and_nothing_is_lost_beyond_it() {
+    let memory = logged(LogFormat::Json, |_, log| {
+        for number in 0..5_000 {
+            refuse(1, &format!("made-up-{number}"));
+        }
+        log.finish();
+    });
+    let lines = memory.lines();
+    assert!(lines.len() < 600, "{}", lines.len());
+    let left_out: u64 = lines.iter().filter_map(|line| line["left_out"].as_u64()).sum();
+    let written = lines.iter().filter(|line| line.get("left_out").is_none()).count();
+    assert_eq!(left_out + u64::try_from(written).unwrap(), 5_000);
+}
+
+#[test]
+fn what_stands_in_for_the_audit_log_is_always_written() {
+    let memory = logged(LogFormat::Json, |_, _| {
+        for _ in 0..100 {
+            tracing::warn!(target: AUDIT_TARGET, "the grace was changed");
+        }
+    });
+    assert_eq!(memory.lines().len(), 100);
+}

@@ -1,0 +1,120 @@
+//! Texts that people read are made of what can be seen, wherever they come in; what is stored already is read all the same.
+
+use std::collections::HashMap;
+
+use prost_types::Duration;
+use tenant_auth_proto::v1::{self, session_service_client::SessionServiceClient};
+use tenant_auth_svc::domain::clock::SystemClock;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::harness::{Database, Service};
+
+/// What is no text to be shown, and how the refusal names it.
+const BAD: [(&str, &str); 9] = [
+    ("Ac\u{202e}me", "U+202E"),
+    ("Ac\u{200b}me", "U+200B"),
+    ("Acme\u{200d}", "U+200D"),
+    ("two\u{2028}lines", "U+2028"),
+    ("two\nlines", "U+000A"),
+    ("\u{feff}Acme", "U+FEFF"),
+    ("Acme\u{e000}", "U+E000"),
+    ("   ", "U+0020"),
+    ("Acme ", "U+0020"),
+];
+
+/// The field that is refused, and why.
+fn refused<T: std::fmt::Debug>(answer: Result<T, Status>) -> (String, String) {
+    let status = answer.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    let details = status.get_error_details();
+    let [violation] = &details.bad_request().unwrap().field_violations[..] else { panic!("{status:?}") };
+    (violation.field.clone(), violation.description.clone())
+}
+
+#[tokio::test]
+async fn a_text_that_cannot_be_shown_is_refused_wherever_it_comes_in() {
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let tenant_id = service.tenant("Acme").await;
+    let (key, key_id) = service.key(&tenant_id, &[]).await;
+    let requests = database.asked();
+    let mut admin = service.admin();
+    let mut sessions = SessionServiceClient::new(service.channel.clone());
+    let week = Some(Duration { seconds: 3_600, nanos: 0 });
+    for (text, named) in BAD {
+        let (own, tenant_id, key_id) = (|| text.to_owned(), tenant_id.clone(), key_id.clone());
+        let mut all = Vec::new();
+        let create = v1::CreateTenantRequest { name: own(), ..Default::default() };
+        all.push(("name", refused(admin.create_tenant(create).await)));
+        let create = v1::CreateTenantRequest { name: "ok".to_owned(), plan: own(), ..Default::default() };
+        all.push(("plan", refused(admin.create_tenant(create).await)));
+        let suspend = v1::SuspendTenantRequest { tenant_id: tenant_id.clone(), reason: own() };
+        all.push(("reason", refused(admin.suspend_tenant(suspend).await)));
+        let issue = v1::IssueKeyRequest { tenant_id: tenant_id.clone(), name: own(), ..Default::default() };
+        all.push(("name", refused(admin.issue_key(issue).await)));
+        let import = v1::ImportKey { tenant_id, sha256: vec![1; 32], ..Default::default() };
+        let import = [
+            import.clone(),
+            v1::ImportKey { name: own(), ..import.clone() },
+            v1::ImportKey { prefix_hint: own(), ..import },
+        ];
+        let named_so = v1::ImportKeysRequest { keys: import[..2].to_vec() };
+        all.push(("keys[1].name", refused(admin.import_keys(named_so).await)));
+        let hinted_so = v1::ImportKeysRequest { keys: import[2..].to_vec() };
+        all.push(("keys[0].prefix_hint", refused(admin.import_keys(hinted_so).await)));
+        let revoke = v1::RevokeKeyRequest { key_id, reason: own() };
+        all.push(("reason", refused(admin.revoke_key(revoke).await)));
+        let accept = v1::AcceptDatabaseRequest { reason: own() };
+        all.push(("reason", refused(admin.accept_database(accept).await)));
+        let set = v1::SetOutageGraceRequest { grace: week, expires_in: week, reason: own() };
+        all.push(("reason", refused(admin.set_outage_grace(set).await)));
+        let reset = v1::ResetOutageGraceRequest { reason: own() };
+        all.push(("reason", refused(admin.reset_outage_grace(reset).await)));
+        for attribute in [(own(), "x".to_owned()), ("x".to_owned(), own())] {
+            let bind = v1::BindSessionRequest {
+                session_id: "s-1".to_owned(),
+                key: key.clone(),
+                ttl: week,
+                expiry: v1::SessionExpiry::Fixed.into(),
+                attributes: HashMap::from([attribute]),
+            };
+            all.push(("attributes", refused(sessions.bind_session(bind).await)));
+        }
+        for (expected, (field, why)) in all {
+            assert_eq!(field, expected, "{text:?}");
+            assert!(why.contains(named), "{text:?}: {field} {why}");
+        }
+    }
+    assert_eq!(database.asked(), requests);
+}
+
+#[tokio::test]
+async fn what_is_stored_already_is_read_whatever_the_rule_is_today() {
+    let database = Database::test_server().await;
+    let before = Service::start(&database).await;
+    let tenant_id = before.tenant("Acme").await;
+    let (key, key_id) = before.key(&tenant_id, &[]).await;
+    let bad = "\u{202e}Acme\u{200b} \nof before";
+    for sql in [
+        format!("UPDATE tenants SET name = '{bad}', plan = '{bad}' WHERE id = '{tenant_id}'"),
+        format!("UPDATE api_keys SET name = '{bad}', prefix_hint = '{bad}' WHERE id = '{key_id}'"),
+    ] {
+        assert_eq!(database.server().execute(&sql), Ok(1));
+    }
+    before.running.stop().await;
+
+    let service = Service::start_with(database.settings(), SystemClock::shared()).await;
+    let valid = service.validate(&key).await.unwrap();
+    assert_eq!((valid.verdict(), &*valid.tenant_name, &*valid.plan), (v1::Verdict::Valid, bad, bad));
+    let mut admin = service.admin();
+    let got = admin.get_tenant(v1::GetTenantRequest { tenant_id: tenant_id.clone() }).await.unwrap();
+    assert_eq!(got.into_inner().tenant.unwrap().name, bad);
+    let listed = admin.list_tenants(v1::ListTenantsRequest::default()).await.unwrap().into_inner();
+    assert_eq!(listed.tenants.len(), 1);
+    let list = v1::ListKeysRequest { tenant_id, ..Default::default() };
+    let keys = admin.list_keys(list).await.unwrap().into_inner().keys;
+    assert_eq!((&*keys[0].name, &*keys[0].prefix_hint), (bad, bad));
+    service.revoke(&key_id).await;
+    assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Revoked);
+}

@@ -1,0 +1,233 @@
+//! What is no gRPC call, or cannot be read, is the caller's fault and is told so: never an error of the service.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request};
+use tenant_auth_proto::v1;
+use tokio::net::TcpStream;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::{
+    captured::Captured,
+    harness::{Database, Service, http_until},
+    scrape::Scrape,
+    wire::paths,
+};
+
+const VALIDATE: &str = "/tenantauth.v1.ValidationService/ValidateKey";
+const STREAM: &str = "/tenantauth.v1.ValidationService/StreamValidateKeys";
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+
+/// A call, byte by byte.
+struct Raw<'a> {
+    method: Method,
+    path: &'a str,
+    headers: &'a [(&'a str, &'a str)],
+    body: &'a [u8],
+}
+
+impl<'a> Raw<'a> {
+    fn call(path: &'a str, body: &'a [u8]) -> Self {
+        Self { method: Method::POST, path, headers: &[("content-type", "application/grpc")], body }
+    }
+}
+
+/// How it was answered.
+#[derive(Debug)]
+struct Answered {
+    http: u16,
+    head: HeaderMap,
+    /// What was sent before the status.
+    body: Bytes,
+    status: Status,
+}
+
+async fn send(service: &Service, raw: &Raw<'_>) -> Answered {
+    let stream = TcpStream::connect(service.running.address()).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut request = Request::builder()
+        .method(raw.method.clone())
+        .uri(format!("http://test{}", raw.path))
+        .header("te", "trailers");
+    for (name, value) in raw.headers {
+        request = request.header(*name, *value);
+    }
+    let (answer, mut body) = client.send_request(request.body(()).unwrap(), false).unwrap();
+    // It may be refused before it is read.
+    let _ = body.send_data(Bytes::copy_from_slice(raw.body), true);
+    let (head, mut body) = answer.await.unwrap().into_parts();
+    let mut read = Vec::new();
+    while let Some(data) = body.data().await {
+        let data = data.unwrap();
+        let _ = body.flow_control().release_capacity(data.len());
+        read.extend_from_slice(&data);
+    }
+    let trailers = body.trailers().await.unwrap().unwrap_or_default();
+    let status = Status::from_header_map(&head.headers).or_else(|| Status::from_header_map(&trailers));
+    connection.abort();
+    Answered {
+        http: head.status.as_u16(),
+        head: head.headers,
+        body: read.into(),
+        status: status.expect("every answer has a status"),
+    }
+}
+
+/// Sends it, and expects it to be refused so, with words about it.
+async fn refused(service: &Service, raw: Raw<'_>, code: Code, words: &str) -> Answered {
+    let answered = send(service, &raw).await;
+    assert_eq!(answered.status.code(), code, "{}: {answered:?}", raw.path);
+    assert!(answered.status.message().contains(words), "{}: {answered:?}", raw.path);
+    let info = answered.status.get_error_details();
+    assert!(info.error_info().is_some(), "{}: {answered:?}", raw.path);
+    answered
+}
+
+/// Messages with a field 1 that is no text where one is expected, or is cut off.
+const NOT_UTF8: &[u8] = b"\0\0\0\0\x04\x0a\x02\xff\xfe";
+const GARBAGE: &[u8] = b"\0\0\0\0\x04\xff\xff\xff\xff";
+
+fn is_stream(path: &str) -> bool {
+    path == STREAM || path.ends_with("/ServerReflectionInfo")
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_read_is_an_invalid_argument_of_every_rpc() {
+    let service = Service::start(&Database::embedded()).await;
+    let all = paths();
+    assert!(all.len() > 25);
+    for path in &all {
+        let refused = |body, words| refused(&service, Raw::call(path, body), Code::InvalidArgument, words);
+        refused(GARBAGE, "cannot be read").await;
+        refused(b"\0\0\0\0\x05\x0a\x02", "ended after 2 of the 5 bytes").await;
+        refused(b"\0\0\0", "ended after 3 of the 5 bytes before").await;
+        refused(b"\x01\0\0\0\x02\x0a\0", "no grpc-encoding").await;
+        refused(b"\x07\0\0\0\0", "the flag 7").await;
+        refused(br#"{"key": "x"}"#, "the flag 123").await;
+        if !is_stream(path) {
+            refused(b"", "no message").await;
+            refused(b"\0\0\0\0\0\0\0\0\0\0", "more than one message").await;
+        }
+    }
+    for path in [VALIDATE, "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", REFLECTION] {
+        refused(&service, Raw::call(path, NOT_UTF8), Code::InvalidArgument, "UTF-8").await;
+    }
+    let batch = "/tenantauth.v1.ValidationService/BatchValidateKeys";
+    let nested = b"\0\0\0\0\x05\x0a\x03\x0a\x01\xff";
+    refused(&service, Raw::call(batch, nested), Code::InvalidArgument, "BatchValidateKeysRequest.requests")
+        .await;
+    // Field 2 of a message of the stream is its question.
+    refused(&service, Raw::call(STREAM, b"\0\0\0\0\x05\x12\x03\x0a\x01\xff"), Code::InvalidArgument, "UTF-8")
+        .await;
+}
+
+#[tokio::test]
+async fn what_is_no_grpc_is_told_so_in_http_too() {
+    let service = Service::start(&Database::embedded()).await;
+    let message = b"\0\0\0\0\0";
+    for path in &paths() {
+        for kind in ["application/json", "application/grpc-web+proto", "text/plain"] {
+            let raw = Raw { headers: &[("content-type", kind)], ..Raw::call(path, message) };
+            let answered = refused(&service, raw, Code::InvalidArgument, kind).await;
+            assert_eq!(answered.http, 415, "{path}: {answered:?}");
+            assert!(answered.body.starts_with(b"the content type must be application/grpc"), "{answered:?}");
+        }
+        let get = Raw { method: Method::GET, headers: &[], ..Raw::call(path, b"") };
+        let answered = refused(&service, get, Code::InvalidArgument, "this one is GET").await;
+        assert_eq!((answered.http, answered.head["allow"].as_bytes()), (405, &b"POST"[..]), "{path}");
+        let headers = &[("content-type", "application/grpc"), ("grpc-encoding", "br")];
+        let raw = Raw { headers, ..Raw::call(path, b"\x01\0\0\0\x02\x0a\0") };
+        let answered = refused(&service, raw, Code::Unimplemented, "br").await;
+        assert_eq!(
+            (answered.http, answered.head["grpc-accept-encoding"].as_bytes()),
+            (200, &b"identity"[..])
+        );
+    }
+    let none = Raw { headers: &[], ..Raw::call(VALIDATE, message) };
+    assert_eq!(refused(&service, none, Code::InvalidArgument, "there is none").await.http, 415);
+}
+
+#[tokio::test]
+async fn a_message_beyond_its_size_is_refused_by_its_head() {
+    let service = Service::start(&Database::embedded()).await;
+    for path in &paths() {
+        // Nothing follows: what is announced is enough.
+        refused(&service, Raw::call(path, b"\0\0\x10\0\x01"), Code::ResourceExhausted, "1048577 bytes").await;
+    }
+    let small = "/tenantauth.v1.SessionService/BindSession";
+    refused(&service, Raw::call(small, b"\0\0\x01\0\x01"), Code::ResourceExhausted, "at most 65536").await;
+}
+
+/// A stream goes on until the message that cannot be read.
+#[tokio::test]
+async fn a_stream_answers_what_came_before() {
+    let service = Service::start(&Database::embedded()).await;
+    let mut questions = Vec::from(*b"\0\0\0\0\x07\x08\x07\x12\x03\x0a\x01!");
+    let good = send(&service, &Raw::call(STREAM, &questions)).await;
+    assert_eq!((good.status.code(), good.body.is_empty()), (Code::Ok, false));
+    questions.extend_from_slice(GARBAGE);
+    let cut = send(&service, &Raw::call(STREAM, &questions)).await;
+    assert_eq!((cut.status.code(), cut.body), (Code::InvalidArgument, good.body), "{:?}", cut.status);
+}
+
+/// What the error budget and the alert on defects look at.
+#[tokio::test]
+async fn nothing_of_it_counts_as_an_error_of_the_service() {
+    let log = Captured::log();
+    let database = Database::embedded();
+    let service = Service::start(&database).await;
+    let mark = "malformed-and-counted";
+    let headers = &[("content-type", "application/grpc"), ("x-request-id", mark)];
+    let json = &[("content-type", "application/json"), ("x-request-id", mark)];
+    let all: Vec<_> = paths().into_iter().filter(|path| path.starts_with("/tenantauth.")).collect();
+    for path in &all {
+        for body in [GARBAGE, b"\0\0", b"\x05\0\0\0\0", b"\0\0\x10\0\x01", b"\x01\0\0\0\0"] {
+            send(&service, &Raw { headers, ..Raw::call(path, body) }).await;
+        }
+        send(&service, &Raw { headers: json, ..Raw::call(path, b"{}") }).await;
+        send(&service, &Raw { headers, method: Method::GET, ..Raw::call(path, b"") }).await;
+    }
+    let scrape = Scrape::of(&service).await;
+    for path in &all {
+        for code in
+            ["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN", "DATA_LOSS"]
+        {
+            let series = format!(r#"tenant_auth_requests_total{{rpc="{}",code="{code}"}}"#, &path[1..]);
+            scrape.is(&series, 0.0);
+        }
+    }
+    let lines = log.text();
+    let lines: Vec<_> = lines.lines().filter(|line| line.contains(mark)).collect();
+    assert_eq!(lines.len(), all.len() * 7);
+    assert!(!lines.iter().any(|line| line.contains(r#""level":"ERROR""#)), "{lines:#?}");
+}
+
+/// A caller that goes away in the middle of its request has left, and nothing has failed.
+#[tokio::test]
+async fn a_request_that_breaks_off_was_cancelled() {
+    let service = Service::start(&Database::embedded()).await;
+    let stream = TcpStream::connect(service.running.address()).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    for reason in [h2::Reason::INTERNAL_ERROR, h2::Reason::PROTOCOL_ERROR, h2::Reason::CANCEL] {
+        let request =
+            Request::post(format!("http://test{VALIDATE}")).header("content-type", "application/grpc");
+        let (answer, mut body) = client.send_request(request.body(()).unwrap(), false).unwrap();
+        body.send_data(Bytes::from_static(b"\0\0\0\0\x05\x0a"), false).unwrap();
+        body.send_reset(reason);
+        assert!(answer.await.is_err());
+    }
+    let ended = |code| {
+        format!(
+            r#"tenant_auth_requests_total{{rpc="tenantauth.v1.ValidationService/ValidateKey",code="{code}"}}"#
+        )
+    };
+    let cancelled = format!("{} 3", ended("CANCELLED"));
+    let metrics = service.running.ops_address().unwrap();
+    http_until(metrics, "GET /metrics", |answer| answer.body.contains(&cancelled)).await;
+    Scrape::of(&service).await.is(&ended("INTERNAL"), 0.0);
+    connection.abort();
+    let fine = service.validation().validate_key(v1::ValidateKeyRequest::default()).await.unwrap_err();
+    assert_eq!(fine.code(), Code::InvalidArgument);
+}
