@@ -1,5 +1,7 @@
 //! The composition root: the only place that names every concrete type, and where the orders are written down.
 
+#[cfg(test)]
+mod bounds;
 mod coverage;
 mod error;
 mod following;

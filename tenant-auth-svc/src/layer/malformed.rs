@@ -66,7 +66,7 @@ where
             return Either::Left(ready(Ok(refusal(wrong))));
         }
         let record = request.extensions().get::<RpcRecord>().cloned();
-        let fate = Arc::new(Fate { record, end: OnceLock::new() });
+        let fate = Arc::new(Fate { record, end: OnceLock::new(), refused: OnceLock::new() });
         let framing = Framing::new(Rules::of(request.uri().path()));
         let request = request.map(|body| Sent { body, framing, fate: Arc::clone(&fate) });
         Either::Right(Judged { answer: self.inner.call(request), fate })
@@ -125,6 +125,8 @@ fn refusal(wrong: Malformed) -> Response<tonic::body::Body> {
 struct Fate {
     record: Option<RpcRecord>,
     end: OnceLock<Result<(), Malformed>>,
+    /// Why a layer outside did not let all of it in.
+    refused: OnceLock<Status>,
 }
 
 impl Fate {
@@ -136,7 +138,22 @@ impl Fate {
         Status::from(ApiError::from(wrong)).into()
     }
 
+    /// The body ended with an error: a layer's refusal, or the caller has gone.
+    fn broken_off(&self, error: AnyError) -> AnyError {
+        match error.downcast::<Status>() {
+            Ok(status) if status.code() == Code::ResourceExhausted => {
+                let _ = self.refused.set((*status).clone());
+                let _ = self.end.set(Err(Malformed::BrokenOff));
+                status
+            }
+            _ => self.wrong(Malformed::BrokenOff),
+        }
+    }
+
     fn status(&self) -> Option<Status> {
+        if let Some(refused) = self.refused.get() {
+            return Some(refused.clone());
+        }
         let wrong = self.end.get()?.as_ref().err()?;
         Some(Status::from(ApiError::from(wrong.clone())))
     }
@@ -152,7 +169,11 @@ pin_project! {
     }
 }
 
-impl<B: Body<Data = Bytes>> Body for Sent<B> {
+impl<B> Body for Sent<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<AnyError>,
+{
     type Data = Bytes;
     type Error = AnyError;
 
@@ -169,7 +190,7 @@ impl<B: Body<Data = Bytes>> Body for Sent<B> {
                 let seen = frame.data_ref().map_or(Ok(()), |data| this.framing.take(data));
                 seen.map(|()| Some(frame))
             }
-            Some(Err(_)) => Err(Malformed::BrokenOff),
+            Some(Err(error)) => return Poll::Ready(Some(Err(this.fate.broken_off(error.into())))),
             None => this.framing.end().map(|()| None),
         };
         Poll::Ready(match seen {

@@ -56,6 +56,15 @@ use crate::domain::{
 };
 use crate::measure::counts::Counts;
 
+/// What fits into one place of memory, in bytes: nearly every record does, with what is needed for keeping it. Longer ones take
+/// several, so that places bound bytes.
+pub const PLACE: usize = 1_024;
+/// What an absence takes at most, in bytes.
+pub const ABSENCE: usize = 256;
+/// The most places for what this replica has written lately, of keys and of sessions each: more than it can write in the time for
+/// which that is kept, one call after the other.
+pub const MAX_WRITTEN: u64 = 30_000;
+
 /// How much is remembered, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheConfig {

@@ -34,7 +34,7 @@ mod sync {
 }
 
 use shuttle::thread;
-use tenant_auth_svc::store::cached::CacheConfig;
+use tenant_auth_svc::store::cached::{CacheConfig, MAX_WRITTEN, PLACE};
 
 use self::world::{Answer, World};
 

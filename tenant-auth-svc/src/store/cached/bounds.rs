@@ -1,29 +1,19 @@
-//! Everything that memory holds has a bound in bytes, and fits where it is to run.
+//! Places bound bytes.
 
 use std::{sync::Arc, time::Duration};
 
 use quick_cache::{DefaultHashBuilder, sync::Cache};
 
-use super::{
-    entry::Entry,
-    evicted::Evicted,
-    fence::Fence,
-    weight::{ByLength, PLACE},
-    written::MAX_KEPT,
-};
-use crate::{
-    config::{ServiceConfig, Settings},
-    domain::{
-        change::Record,
-        clock::UnixMillis,
-        id::{KeyId, TenantId},
-        key::KeyRecord,
-        scope::ScopeSet,
-        session::{Attributes, Expiry, Session, SessionId, SessionRecord, Ttl},
-        tenant::TenantStatus,
-        verdict::Revision,
-    },
-    grpc::pools::Pools,
+use super::{ABSENCE, PLACE, entry::Entry, evicted::Evicted, fence::Fence, weight::ByLength};
+use crate::domain::{
+    change::Record,
+    clock::UnixMillis,
+    id::{KeyId, TenantId},
+    key::KeyRecord,
+    scope::ScopeSet,
+    session::{Attributes, Expiry, Session, SessionId, SessionRecord, Ttl},
+    tenant::TenantStatus,
+    verdict::Revision,
 };
 
 fn key(scopes: usize, length: usize) -> KeyRecord {
@@ -90,29 +80,7 @@ fn places_bound_bytes_whatever_the_records_are() {
         println!("{what}: {bytes} bytes a place");
         assert!(bytes <= PLACE as u64, "{what}: {bytes} bytes a place");
     }
-}
-
-/// Everything that has a bound, at its bound, with the defaults.
-#[test]
-fn what_is_bounded_fits_the_chart() {
-    let settings =
-        Settings::default().with_flag("TENANT_AUTH_DATABASE_URL", Some("http://127.0.0.1:1".to_owned()));
-    let config = ServiceConfig::read(settings).unwrap().0;
     let absence = bytes_a_place::<KeyRecord>(|| None);
-    let pools = Pools::new(config.listen.max_requests, config.listen.max_streams, 50);
-    let places = config.memory.cache.keys + config.sessions.in_memory + 2 * MAX_KEPT;
-    let memory = [
-        ("keys, sessions and what was written", places * PLACE as u64),
-        ("absences of keys and sessions", 2 * config.memory.cache.absences * absence),
-        ("long requests and answers", (pools.asked.limit() + pools.answered.limit()) as u64),
-        // Measured by the abuse suite, of a process that has just begun.
-        ("the process", 64 * 1_024 * 1_024),
-    ];
-    let all: u64 = memory.iter().map(|(_, bytes)| bytes).sum();
-    println!("{memory:?}: {all}");
-    let values = include_str!("../../../../deploy/helm/tenant-auth/values.yaml");
-    let limit =
-        values.lines().rev().find_map(|line| line.trim().strip_prefix("memory: ")?.strip_suffix("Mi"));
-    let limit: u64 = limit.unwrap().parse().unwrap();
-    assert!(all <= limit * 1_024 * 1_024, "{all} bytes do not fit {limit} MiB");
+    println!("an absence: {absence} bytes");
+    assert!(absence <= ABSENCE as u64, "{absence}");
 }

@@ -4,12 +4,9 @@ use std::{mem::size_of, sync::Arc};
 
 use quick_cache::Weighter;
 
-use super::entry::Entry;
+use super::{PLACE, entry::Entry};
 use crate::domain::change::Record;
 
-/// What fits into one place, in bytes: nearly every record does, with what memory needs for keeping it. Longer ones take
-/// several, so that places bound bytes.
-pub(super) const PLACE: usize = 1_024;
 /// What the pools, and whatever gives memory to them, need for an entry. An estimate.
 const AROUND: usize = 160;
 

@@ -4,13 +4,11 @@ use std::{hash::Hash, sync::Arc, time::Duration};
 
 use moka::sync::Cache;
 
-use super::{pool::Loaded, weight};
+use super::{MAX_WRITTEN, pool::Loaded, weight};
 use crate::domain::{change::Record, verdict::Revision};
 
 /// For how long it is kept: a copy that lags for longer counts as standing still.
 const KEPT_FOR: Duration = Duration::from_secs(60);
-/// The most that is kept, in places: more than a replica can write in that time, one call after the other.
-pub(super) const MAX_KEPT: u64 = 30_000;
 
 /// Where the log ended with a write, and what was there then, if that was read along.
 type Write<R> = (Revision, Option<Loaded<R>>);
@@ -27,7 +25,7 @@ where
         let places = |_: &I, write: &Arc<Write<R>>| {
             weight::small_of(write.1.as_ref().and_then(|loaded| loaded.record.as_ref()))
         };
-        Self(Cache::builder().max_capacity(MAX_KEPT).weigher(places).time_to_live(KEPT_FOR).build())
+        Self(Cache::builder().max_capacity(MAX_WRITTEN).weigher(places).time_to_live(KEPT_FOR).build())
     }
 
     pub(super) fn note(&self, id: &I, revision: Revision, loaded: Option<Loaded<R>>) {
