@@ -45,6 +45,9 @@ use crate::domain::{
 /// The `domain` of every ErrorInfo.
 pub const ERROR_DOMAIN: &str = "tenantauth.v1";
 
+/// How many wrong fields are told. They travel in headers, twice, and clients refuse those beyond 8 or 16 KiB: then the caller
+/// would see an error of the connection instead.
+const MAX_VIOLATIONS: usize = 20;
 /// When to call again, unless the database said.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// When to call again after we were asked too much at once.
@@ -55,11 +58,15 @@ impl From<ApiError> for Status {
         match error {
             ApiError::Invalid(violations) => {
                 let mut details = ErrorDetails::new();
-                for violation in &violations {
+                let told = &violations[..violations.len().min(MAX_VIOLATIONS)];
+                for violation in told {
                     details.add_bad_request_violation(&violation.field, &violation.description);
                 }
-                let all: Vec<_> =
-                    violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
+                let mut all: Vec<_> =
+                    told.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
+                if told.len() < violations.len() {
+                    all.push(format!("and {} more", violations.len() - told.len()));
+                }
                 Self::with_error_details(Code::InvalidArgument, all.join("; "), details)
             }
             ApiError::Malformed(error) => malformed(&error),
@@ -300,6 +307,18 @@ mod tests {
         assert_eq!(status.message(), "key: must not be empty; required_scopes[2]: must not be empty");
         let details = status.get_error_details();
         assert_eq!(details.bad_request().unwrap().field_violations.len(), 2);
+    }
+
+    #[test]
+    fn many_violations_fit_the_headers_of_an_answer() {
+        let violation = |number| Violation {
+            field: format!("requests[{number}].required_scopes[31]"),
+            description: "must not have U+202E, an invisible character, as character 2: remove it".to_owned(),
+        };
+        let status = status(ApiError::Invalid((0..1_000).map(violation).collect()));
+        assert!(status.message().ends_with("; and 980 more"), "{}", status.message());
+        assert_eq!(status.get_error_details().bad_request().unwrap().field_violations.len(), 20);
+        assert!(status.message().len() + status.details().len() * 4 / 3 < 8 * 1024);
     }
 
     #[test]
