@@ -187,7 +187,7 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
         Ok(outcome?.outcome)
     }
 
-    /// Lists a tenant's sessions that are not over, newest first.
+    /// Lists a tenant's sessions that are not over, nor their keys, newest first.
     ///
     /// # Errors
     /// [`SessionError::NoSuchTenant`] when the list is empty because there is no such tenant; [`SessionError::Store`].
@@ -312,7 +312,3 @@ const REUSABLE_FROM: Duration = Duration::from_secs(10 * 60);
 fn call(deadline: Instant) -> Call {
     Call::until(Lane::Sessions, deadline)
 }
-
-/// How long a session that is over stays in the database: what another replica has noted of its use arrives within
-/// seconds, or soon after an outage.
-pub const SWEPT_AFTER: Duration = Duration::from_secs(10 * 60);
