@@ -107,9 +107,10 @@ const LOAD: Duration = Duration::from_secs(2);
 pub fn hop(config: DatabaseConfig, clock: &SharedClock) -> Result<Hop, StartError> {
     let backend = match config.location {
         Location::Embedded(path) => Backend::Embedded(EmbeddedEngine::open(&path)?),
-        Location::Remote { url, token } => Backend::Remote(RemoteEngine::new(RemoteConfig {
+        Location::Remote { url, token, proxy } => Backend::Remote(RemoteEngine::new(RemoteConfig {
             url,
             token,
+            proxy: proxy.map(|proxy| *proxy),
             connect_timeout: config.connect_timeout,
         })?),
     };

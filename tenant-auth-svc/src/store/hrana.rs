@@ -35,6 +35,8 @@ pub struct RemoteConfig {
     pub url: Url,
     /// Where the token is; `None` for a server without one.
     pub token: Option<TokenFile>,
+    /// The proxy to go through; `None` for none, whatever the environment says.
+    pub proxy: Option<Url>,
     /// How long a new connection may take.
     pub connect_timeout: Duration,
 }
@@ -60,7 +62,7 @@ impl RemoteEngine {
     pub fn new(config: RemoteConfig) -> Result<Self, SetupError> {
         // Whoever comes first decides for the process; both choices would be ours.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
+        let client = reqwest::Client::builder()
             .connect_timeout(config.connect_timeout)
             .tcp_nodelay(true)
             .tcp_keepalive(Duration::from_secs(15))
@@ -71,8 +73,13 @@ impl RemoteEngine {
             // A redirect would carry the token to wherever it points.
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("tenant-auth/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(SetupError)?;
+            // Those of the environment and of the system would be given the token, and every answer.
+            .no_proxy();
+        let client = match config.proxy {
+            Some(proxy) => client.proxy(reqwest::Proxy::all(proxy).map_err(SetupError)?),
+            None => client,
+        };
+        let http = client.build().map_err(SetupError)?;
         let mut pipeline = config.url;
         let path = format!("{}/v2/pipeline", pipeline.path().trim_end_matches('/'));
         pipeline.set_path(&path);

@@ -38,6 +38,7 @@ mod outage;
 mod peppers;
 mod pki;
 mod plans;
+mod proxies;
 mod scrape;
 mod sessions;
 mod shed;
