@@ -69,6 +69,9 @@ impl<E: Engine> Breaker<E> {
     }
 
     fn note(&self, call: Call, operation: Operation, failure: Option<FailureKind>) {
+        if let (Some(FailureKind::Starved), Some(circuit)) = (failure, Circuit::of(call.lane, operation)) {
+            return self.circuit(circuit).note_starved(self.clock.monotonic());
+        }
         let Some(works) = call.tells(failure) else { return };
         let failure = failure.filter(|_| !works);
         match Circuit::of(call.lane, operation) {
@@ -253,6 +256,24 @@ mod tests {
             assert!(setup.breaker.query(call, Statement::new("SELECT 1")).await.is_err());
         }
         assert!(!setup.breaker.is_open(Circuit::Lookups));
+    }
+
+    #[tokio::test]
+    async fn who_was_late_himself_blames_a_database_only_when_nothing_else_is_heard_of_it() {
+        let setup = Setup::new();
+        // One of a hundred gets through: the process is starved, and the database answers.
+        for call in 0..1_000 {
+            setup.fail((call % 100 != 0).then_some(FailureKind::Starved));
+            setup.clock.advance(Duration::from_millis(10));
+            setup.call().await;
+            assert!(!setup.breaker.is_open(Circuit::Lookups), "after {call} calls");
+        }
+        setup.fail(Some(FailureKind::Starved));
+        setup.clock.advance(Duration::from_secs(5));
+        for _ in 0..20 {
+            setup.call().await;
+        }
+        assert!(setup.breaker.is_open(Circuit::Lookups), "nothing was heard for longer than the window");
     }
 
     #[tokio::test]

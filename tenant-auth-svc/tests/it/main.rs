@@ -43,6 +43,7 @@ mod scrape;
 mod sessions;
 mod shed;
 mod stamp;
+mod starved;
 mod stream;
 mod tls;
 mod traces;
