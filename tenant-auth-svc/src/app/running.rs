@@ -124,7 +124,6 @@ impl Running {
     /// database. Not by itself: where many services share a machine, as in tests, each would excuse what another one does.
     pub fn watch_scheduler(&self) {
         self.lag.begin();
-        self.lag.watch_thread();
     }
 
     /// How late this process is, once that is measured.

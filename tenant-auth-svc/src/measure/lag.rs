@@ -2,7 +2,6 @@
 //! answered long before.
 
 use std::{
-    cell::RefCell,
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -11,10 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::task::JoinHandle;
-
-/// How often each thread is to be on time.
-const TICK: Duration = Duration::from_millis(25);
 /// Less than this is the coarseness of timers.
 const MIN_LAG: Duration = Duration::from_millis(5);
 /// How long a time that a thread was late for is remembered.
@@ -40,37 +35,27 @@ struct Lateness {
     late: VecDeque<(Instant, Instant)>,
 }
 
-thread_local! {
-    /// What is on time here, or not, and for whom.
-    static PROBES: RefCell<Vec<(Weak<SchedulerLag>, JoinHandle<()>)>> = const { RefCell::new(Vec::new()) };
-}
-
 impl SchedulerLag {
     /// Begins to measure. Until then nobody counts as late: on a busy machine, tests would be.
     pub fn begin(&self) {
         self.is_watched.store(true, Ordering::Relaxed);
     }
 
-    /// Measures this thread from now on, for as long as its runtime lives. Once it is measured, this costs next to nothing.
-    pub fn watch_thread(self: &Arc<Self>) {
-        if !self.is_watched.load(Ordering::Relaxed) {
-            return;
-        }
-        PROBES.with_borrow_mut(|probes| {
-            let of_us = |(lag, probe): &(Weak<Self>, JoinHandle<()>)| {
-                !probe.is_finished() && std::ptr::eq(lag.as_ptr(), Arc::as_ptr(self))
-            };
-            if !probes.iter().any(of_us) {
-                probes.retain(|(_, probe)| !probe.is_finished());
-                let lag = Arc::downgrade(self);
-                probes.push((Weak::clone(&lag), tokio::spawn(probe(lag))));
-            }
-        });
+    /// Whether anybody measures.
+    pub fn is_watched(&self) -> bool {
+        self.is_watched.load(Ordering::Relaxed)
+    }
+
+    /// One more thread that is measured, until it is dropped.
+    pub fn thread(self: &Arc<Self>) -> WatchedThread {
+        let lateness = Arc::<Mutex<Lateness>>::default();
+        self.threads().push(Arc::clone(&lateness));
+        WatchedThread { lag: Arc::downgrade(self), lateness }
     }
 
     /// Notes that something due at a moment was done at another.
     pub fn note(&self, due: Instant, done: Instant) {
-        if self.is_watched.load(Ordering::Relaxed) {
+        if self.is_watched() {
             lock(&self.noted).note(due, done);
         }
     }
@@ -138,33 +123,34 @@ impl Lateness {
     }
 }
 
-/// Is on time again and again, or not.
-async fn probe(lag: Weak<SchedulerLag>) {
-    let mine = Arc::new(Mutex::new(Lateness::default()));
-    match lag.upgrade() {
-        Some(lag) => lag.threads().push(Arc::clone(&mine)),
-        None => return,
-    }
-    // Also when its runtime ends.
-    let _listed = Listed { lag: Weak::clone(&lag), mine: Arc::clone(&mine) };
-    while lag.strong_count() > 0 {
-        let due = Instant::now() + TICK;
-        lock(&mine).due = Some(due);
-        tokio::time::sleep_until(due.into()).await;
-        lock(&mine).note(due, Instant::now());
-    }
-}
-
-/// A thread on the list.
-struct Listed {
+/// A thread that is measured.
+#[derive(Debug)]
+pub struct WatchedThread {
     lag: Weak<SchedulerLag>,
-    mine: Arc<Mutex<Lateness>>,
+    lateness: Arc<Mutex<Lateness>>,
 }
 
-impl Drop for Listed {
+impl WatchedThread {
+    /// It is to be on time at a moment. Whether anybody still wants to know.
+    #[must_use]
+    pub fn is_due(&self, at: Instant) -> bool {
+        lock(&self.lateness).due = Some(at);
+        self.lag.strong_count() > 0
+    }
+
+    /// It has done what was due, at a moment.
+    pub fn has_done(&self, at: Instant) {
+        let mut lateness = lock(&self.lateness);
+        if let Some(due) = lateness.due.take() {
+            lateness.note(due, at);
+        }
+    }
+}
+
+impl Drop for WatchedThread {
     fn drop(&mut self) {
         if let Some(lag) = self.lag.upgrade() {
-            lag.threads().retain(|thread| !Arc::ptr_eq(thread, &self.mine));
+            lag.threads().retain(|thread| !Arc::ptr_eq(thread, &self.lateness));
         }
     }
 }
@@ -177,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_overlaps_counts_once_and_only_what_lies_between() {
-        let (lag, start) = (SchedulerLag::default(), Instant::now());
+        let (lag, start) = (Arc::new(SchedulerLag::default()), Instant::now());
         let at = |ms: u32| start + MS * ms;
         lag.note(at(0), at(100));
         assert_eq!(lag.between(at(0), at(300)), Duration::ZERO, "nobody has asked for it");
@@ -189,10 +175,12 @@ mod tests {
         assert_eq!(lag.between(at(80), at(300)), MS * 170);
         assert_eq!(lag.between(at(260), at(300)), Duration::ZERO);
         assert_eq!(lag.longest(at(300)), MS * 200);
-        let other = Arc::new(Mutex::new(Lateness { due: Some(at(0)), ..Lateness::default() }));
-        lag.threads().push(other);
+        let other = lag.thread();
+        assert!(other.is_due(at(0)));
         assert_eq!(lag.between(at(0), at(300)), MS * 300, "that of the thread that was late for most of it");
-        lag.threads().clear();
+        other.has_done(at(270));
+        assert_eq!(lag.between(at(0), at(300)), MS * 270);
+        drop(other);
         assert_eq!(lag.longest(at(60_251)), Duration::ZERO, "a minute later");
     }
 
@@ -208,28 +196,5 @@ mod tests {
         assert_eq!(thread.late.len(), MAX_KEPT);
         thread.note(start + KEPT_FOR * 2, start + KEPT_FOR * 3);
         assert_eq!(thread.late.len(), 1, "what is old is forgotten");
-    }
-
-    /// Its thread is held up until what it should have done is long due.
-    #[tokio::test]
-    async fn a_thread_that_is_held_up_is_seen() {
-        let lag = Arc::new(SchedulerLag::default());
-        lag.watch_thread();
-        assert!(lag.threads().is_empty(), "nobody has asked for it");
-        lag.begin();
-        for _ in 0..2 {
-            lag.watch_thread();
-        }
-        while lag.threads().is_empty() {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(lag.threads().len(), 1);
-        let held_up = Instant::now();
-        while held_up.elapsed() < TICK * 3 {
-            std::hint::spin_loop();
-        }
-        let seen = lag.between(held_up, Instant::now());
-        assert!(seen >= TICK, "{seen:?}");
-        drop(lag);
     }
 }

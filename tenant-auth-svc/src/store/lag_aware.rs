@@ -1,5 +1,7 @@
 //! Tells a database that was not answering from a process that was not there to hear it.
 
+mod probe;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -38,7 +40,7 @@ impl<E: Engine> LagAware<E> {
 
 impl<E: Engine> Engine for LagAware<E> {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
-        self.lag.watch_thread();
+        probe::watch_thread(&self.lag);
         let began = Instant::now();
         let outcome = self.inner.query(call, statement).await;
         match outcome {
@@ -54,7 +56,7 @@ impl<E: Engine> Engine for LagAware<E> {
     }
 
     async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
-        self.lag.watch_thread();
+        probe::watch_thread(&self.lag);
         self.inner.transactions(call, transactions).await
     }
 }
