@@ -50,6 +50,8 @@ func dial(text string, o *options) (*grpc.ClientConn, error) {
 		grpc.WithKeepaliveParams(keepaliveParameters),
 		grpc.WithConnectParams(connectParameters),
 		grpc.WithUserAgent(o.userAgent),
+		// Proxies of the environment would be given customers' keys, and the caller's token.
+		grpc.WithNoProxy(),
 	}
 	if o.token != nil {
 		all = append(all, grpc.WithPerRPCCredentials(callerToken(o.token)))

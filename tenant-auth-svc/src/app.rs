@@ -45,6 +45,7 @@ use crate::{
         deny::Denied,
         freshness::World,
         grace::Grace,
+        guesses::Guesses,
         outage::OutageGrace,
         recovery::Recovery,
         session::Slides,
@@ -64,7 +65,7 @@ use crate::{
     store::{
         backend::Backend,
         bounded::Allowances,
-        cached::{CacheConfig, Cached, Outlook, oldest::Oldest},
+        cached::{CacheConfig, Cached, Outlook, Surroundings, oldest::Oldest},
         client::{Attempts, ClientConfig, DatabaseClient},
         coalesced::Coalesced,
         grouped::Grouped,
@@ -109,9 +110,10 @@ const LOAD: Duration = Duration::from_secs(2);
 pub fn hop(config: DatabaseConfig, clock: &SharedClock) -> Result<Hop, StartError> {
     let backend = match config.location {
         Location::Embedded(path) => Backend::Embedded(EmbeddedEngine::open(&path)?),
-        Location::Remote { url, token } => Backend::Remote(RemoteEngine::new(RemoteConfig {
+        Location::Remote { url, token, proxy } => Backend::Remote(RemoteEngine::new(RemoteConfig {
             url,
             token,
+            proxy: proxy.map(|proxy| *proxy),
             connect_timeout: config.connect_timeout,
         })?),
     };
@@ -163,24 +165,22 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let keys = Keys::new(database.clone(), Arc::clone(&config.keys.peppers), Arc::clone(&uses));
     let oldest = Arc::new(Oldest::default());
     let grace = Arc::new(Grace::new(config.memory.cache.lifetimes.grace));
-    let memory = Cached::new(
-        Coalesced::new(keys, Arc::clone(hop.known()), load),
-        config.memory.cache,
-        Arc::clone(&clock),
-        Arc::clone(&grace),
-        outlook(&hop, &heard),
-        Arc::clone(hop.known()),
-        Arc::clone(&oldest),
-    );
+    let guesses = Arc::new(Guesses::new(config.memory.guesses, Arc::clone(&clock)));
+    let surroundings = || Surroundings {
+        clock: Arc::clone(&clock),
+        grace: Arc::clone(&grace),
+        outlook: outlook(&hop, &heard),
+        known: Arc::clone(hop.known()),
+        oldest: Arc::clone(&oldest),
+        guesses: Arc::clone(&guesses),
+    };
+    let memory =
+        Cached::new(Coalesced::new(keys, Arc::clone(hop.known()), load), config.memory.cache, surroundings());
     let session_cache = CacheConfig { keys: config.sessions.in_memory, ..config.memory.cache };
     let session_memory = Cached::new(
         Coalesced::new(SessionTable::new(database.clone()), Arc::clone(hop.known()), load),
         session_cache,
-        Arc::clone(&clock),
-        Arc::clone(&grace),
-        outlook(&hop, &heard),
-        Arc::clone(hop.known()),
-        Arc::clone(&oldest),
+        surroundings(),
     );
     let memories = (memory.clone(), session_memory.clone());
     let told = config.memory.feed_interval.map(|_| Arc::clone(&heard));
@@ -268,6 +268,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         readiness.clone(),
     );
 
+    let lag = Arc::clone(hop.lag());
     let stopping = Arc::new(OnceLock::new());
     let (alive, ended) = oneshot::channel();
     let witnesses = Witnesses {
@@ -290,6 +291,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         connections: server.connections().clone(),
         keys: (memory, config.memory.cache),
         sessions: (session_memory, session_cache),
+        guesses,
         feed: Arc::clone(&feed),
         usage: grouped,
         unreadable,
@@ -314,6 +316,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         admin,
         validator,
         feed,
+        lag,
         upkeep,
         metering,
         health,

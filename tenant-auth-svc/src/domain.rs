@@ -12,6 +12,7 @@ pub mod condition;
 pub mod deny;
 pub mod freshness;
 pub mod grace;
+pub mod guesses;
 pub mod id;
 pub mod identity;
 pub mod key;

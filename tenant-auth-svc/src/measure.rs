@@ -1,6 +1,7 @@
-//! What the others measure with: counts, times, and spans of traced requests. It names nothing of this crate, so that
+//! What the others measure with: counts, times, lateness, and spans of traced requests. It names nothing of this crate, so that
 //! everything may use it; `telemetry` tells what was measured, under names of its own.
 
 pub mod counts;
 pub mod durations;
+pub mod lag;
 pub mod spans;

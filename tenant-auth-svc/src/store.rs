@@ -11,6 +11,7 @@ pub mod engine;
 pub mod grouped;
 pub mod hrana;
 pub mod known;
+pub mod lag_aware;
 pub mod libsql;
 pub mod lookup;
 pub mod migrate;

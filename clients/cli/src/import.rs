@@ -50,6 +50,9 @@ fn contradictions(rows: &[Row]) -> Vec<Problem> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 

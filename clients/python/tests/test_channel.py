@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,3 +163,41 @@ async def test_a_stranger_is_not_trusted(secure: Fake, authority: Authority, con
         with pytest.raises(UnavailableError):
             await client.server_info(timeout=20.0)
     assert not secure.calls["GetServerInfo"]
+
+
+class Proxy:
+    """Accepts connections and keeps the first line of each."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection, connection.makefile("rb") as received:
+                self.lines.append(received.readline())
+
+    def close(self) -> None:
+        # Closing alone would leave a thread in accept().
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+async def test_a_proxy_of_the_environment_is_told_nothing(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = Proxy()
+    for name in ("http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy.url)
+    for name in ("no_proxy", "no_grpc_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    client = connect(near_cache=None)
+    assert (await client.server_info(timeout=20.0)).version == "1.2.3"
+    proxy.close()
+    assert proxy.lines == []

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
+import { type AddressInfo, createServer } from "node:net";
 import { type TestContext, test } from "node:test";
 import { ServerCredentials } from "@grpc/grpc-js";
 import { Client } from "../src/client.js";
@@ -97,4 +98,30 @@ test("TLS: a certificate of one's own authority, by name, with a client certific
     assert.equal((await failure(ask(bad))).kind, "unavailable");
   }
   assert.equal(fake.calls.length, 1);
+});
+
+test("a proxy of the environment is told nothing", async (t) => {
+  const [fake] = (await fakes(t, 1)) as [Fake];
+  let connections = 0;
+  const proxy = createServer((socket) => {
+    connections += 1;
+    socket.destroy();
+  });
+  await new Promise<void>((listening) => proxy.listen(0, "127.0.0.1", listening));
+  t.after(() => proxy.close());
+  const { port } = proxy.address() as AddressInfo;
+  const names = ["grpc_proxy", "http_proxy", "https_proxy", "no_grpc_proxy", "no_proxy"];
+  const before = names.map((name) => [name, process.env[name]] as const);
+  t.after(() => {
+    for (const [name, value] of before) {
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
+    }
+  });
+  for (const name of names) {
+    if (name.startsWith("no_")) delete process.env[name];
+    else process.env[name] = `http://127.0.0.1:${port}`;
+  }
+  assert.equal((await client(t, [fake.endpoint]).serverInfo()).version, String(fake.port));
+  assert.equal(connections, 0);
 });

@@ -7,6 +7,7 @@ use crate::{
     build,
     domain::{
         clock::Moment,
+        guesses::{GuessBound, Guesses},
         store::{Circuit, FailureKind, Lane, Operation},
     },
     grpc::{places::Places, pools::Pools, tally::Tallied},
@@ -38,6 +39,7 @@ pub(super) struct Meters {
     pub(super) connections: Connections,
     pub(super) keys: (Memory, CacheConfig),
     pub(super) sessions: (SessionMemory, CacheConfig),
+    pub(super) guesses: Arc<Guesses>,
     pub(super) feed: Arc<ChangeFeed>,
     pub(super) usage: Grouped,
     pub(super) unreadable: Arc<UnreadableRecords>,
@@ -135,6 +137,8 @@ impl Meters {
             &names::CACHE_MISSES,
             pools.iter().map(|(pool, _, _, misses, _)| (*pool, float(*misses))),
         );
+        let refused = GuessBound::ALL.map(|bound| (bound.as_str(), float(self.guesses.refused(bound))));
+        told.numbers(&names::GUESSES_REFUSED, refused);
         let evicted = pools.iter().flat_map(|(pool, _, evicted, ..)| kinds(pool, *evicted));
         told.tell(&names::CACHE_EVICTIONS, evicted);
         told.numbers(&names::CACHE_LOADS, pools.iter().map(|(pool, now, ..)| (*pool, size(now.loads))));
@@ -235,6 +239,7 @@ fn database(told: &mut Snapshot, hop: &Hop, facts: &Facts) {
     told.number(&names::DATABASE_WRITE_UNDER_WAY, oldest.as_secs_f64());
     told.number(&names::DATABASE_TRUSTED, truth(facts.doubt.is_none()));
     told.number(&names::DATABASE_STANDSTILL, facts.standstill.unwrap_or_default().as_secs_f64());
+    told.number(&names::SCHEDULER_LAG, facts.scheduler_lag.as_secs_f64());
     told.perhaps(&names::CLOCK_OFFSET, facts.clock_offset.map(seconds));
     let outcomes = || iter::once(None).chain(FailureKind::ALL.map(Some));
     let mut times = Vec::new();

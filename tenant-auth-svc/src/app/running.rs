@@ -29,6 +29,7 @@ use crate::{
         store::StoreError,
         validate::Validator,
     },
+    measure::lag::SchedulerLag,
     store::grouped::Committing,
     telemetry::otlp::Sending,
     transport::Server,
@@ -55,6 +56,7 @@ pub struct Running {
     pub(super) admin: Arc<Admin<Database, Memories>>,
     pub(super) validator: Arc<Validator<Memory>>,
     pub(super) feed: Arc<ChangeFeed>,
+    pub(super) lag: Arc<SchedulerLag>,
     pub(super) upkeep: Upkeep,
     pub(super) metering: Metering,
     pub(super) health: HealthReporter,
@@ -116,6 +118,18 @@ impl Running {
     #[must_use]
     pub fn connections(&self) -> Vec<usize> {
         self.server.connections().live().collect()
+    }
+
+    /// Begins to measure how late this process is, so that reads which run out of time meanwhile are not held against the
+    /// database. Not by itself: where many services share a machine, as in tests, each would excuse what another one does.
+    pub fn watch_scheduler(&self) {
+        self.lag.begin();
+    }
+
+    /// How late this process is, once that is measured.
+    #[must_use]
+    pub fn scheduler_lag(&self) -> &SchedulerLag {
+        &self.lag
     }
 
     /// The change feed, to be read at a moment of one's own.

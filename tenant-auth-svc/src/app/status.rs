@@ -1,6 +1,9 @@
 //! Gathers what `/readyz` tells from those who know it.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use tokio::sync::watch;
 
@@ -70,6 +73,7 @@ impl Witnesses {
             doubt,
             standstill,
             clock_offset: self.heard.as_ref().and_then(|heard| heard.clock_offset()),
+            scheduler_lag: self.hop.lag().longest(Instant::now()),
             writes: Writes {
                 condition: observed.condition(Operation::Write),
                 waiting: Lane::ALL.iter().map(|lane| writes.waiting(*lane)).sum(),

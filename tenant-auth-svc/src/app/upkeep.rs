@@ -11,8 +11,7 @@ use super::{
 use crate::domain::{
     clock::SharedClock,
     outage::OutageGrace,
-    session::Slides,
-    sessions::SWEPT_AFTER,
+    session::{Slides, Sweeper},
     store::{Call, Lane, Store as _, StoreError},
     used::Uses,
 };
@@ -31,8 +30,6 @@ const WRITE_EVERY: Duration = Duration::from_secs(60);
 const SLIDE_EVERY: Duration = Duration::from_secs(5);
 /// How often memory lets go of what is too old for everything.
 const TIDY_EVERY: Duration = Duration::from_secs(15 * 60);
-/// How many sessions are swept in one statement.
-const SWEPT_AT_ONCE: usize = 500;
 
 /// What waits to be written.
 #[derive(Clone, Debug)]
@@ -55,6 +52,7 @@ impl Pending {
 pub(super) struct Upkeep {
     pub(super) memory: Memory,
     database: Database,
+    sweeper: Arc<Sweeper>,
     pending: Pending,
     clock: SharedClock,
     tasks: [JoinHandle<()>; 6],
@@ -74,15 +72,16 @@ impl Upkeep {
         let memory = memories.0.clone();
         let reading = tokio::spawn(read_ahead(database.clone(), memory.clone(), capacity, readiness));
         let (uses, slides) = (Arc::clone(&pending.uses), Arc::clone(&pending.slides));
+        let sweeper = Arc::new(Sweeper::default());
         let tasks = [
             tokio::spawn(write_uses(uses, database.clone())),
             tokio::spawn(write_slides(slides, Arc::clone(&clock), database.clone())),
-            tokio::spawn(keep_swept(database.clone())),
+            tokio::spawn(keep_swept(Arc::clone(&sweeper), database.clone())),
             tokio::spawn(check_peppers(database.clone())),
             tokio::spawn(write_audit(Arc::clone(&pending.outage))),
             tokio::spawn(keep_tidy(memories)),
         ];
-        Self { memory, database, pending, clock, tasks, reading }
+        Self { memory, database, sweeper, pending, clock, tasks, reading }
     }
 
     /// Waits until the keys in use were read ahead.
@@ -96,9 +95,9 @@ impl Upkeep {
         self.pending.write(&self.database, &self.clock).await
     }
 
-    /// Deletes sessions that have been over for a while.
+    /// Deletes sessions that have been over for a while, or whose keys have.
     pub(super) async fn sweep(&self) -> Result<u64, StoreError> {
-        sweep(&self.database).await
+        self.sweeper.sweep(&self.database, call).await
     }
 }
 
@@ -174,10 +173,10 @@ async fn write_slides(slides: Arc<Slides>, clock: SharedClock, database: Databas
 }
 
 /// Sweeps, again and again.
-async fn keep_swept(database: Database) {
+async fn keep_swept(sweeper: Arc<Sweeper>, database: Database) {
     loop {
         tokio::time::sleep(WRITE_EVERY).await;
-        let _ = sweep(&database).await;
+        let _ = sweeper.sweep(&database, call).await;
     }
 }
 
@@ -195,18 +194,6 @@ async fn keep_tidy((keys, sessions): Memories) {
         tokio::time::sleep(TIDY_EVERY).await;
         keys.sweep();
         sessions.sweep();
-    }
-}
-
-/// Deletes sessions that have been over for a while, page by page. Any replica may, at any time, whatever its clock says.
-async fn sweep(database: &Database) -> Result<u64, StoreError> {
-    let mut swept = 0;
-    loop {
-        let deleted = database.sweep_sessions(call(), SWEPT_AFTER, SWEPT_AT_ONCE).await?;
-        swept += deleted;
-        if deleted < SWEPT_AT_ONCE as u64 {
-            return Ok(swept);
-        }
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) async fn run(args: SettingsArgs) -> ExitCode {
         Ok(running) => running,
         Err(error) => return failed(&error),
     };
+    running.watch_scheduler();
     tracing::info!(
         address = %running.address(),
         ops = running.ops_address().map(tracing::field::display),

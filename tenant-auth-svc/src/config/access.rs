@@ -93,19 +93,29 @@ struct Entry {
 pub fn callers(path: &Path) -> Result<Callers, String> {
     let shown = path.display();
     let text = fs::read_to_string(path).map_err(|error| format!("cannot be read: {shown}: {error}"))?;
-    let file: File = toml::from_str(&text)
-        .map_err(|error| format!("is no list of callers: {shown}: {}", explained(&error, &text)))?;
-    let entries = file.callers.into_iter().map(entry).collect::<Result<_, _>>();
-    entries
-        .and_then(|entries| Callers::new(entries).map_err(|error| error.to_string()))
-        .map_err(|error| format!("{shown}: {error}"))
+    parsed(&text).map_err(|error| format!("is no list of callers: {shown}: {error}"))
+}
+
+fn parsed(text: &str) -> Result<Callers, String> {
+    let file: File = toml::from_str(text).map_err(|error| explained(&error, text))?;
+    let entries = file.callers.into_iter().map(entry).collect::<Result<_, _>>()?;
+    Callers::new(entries).map_err(|error| error.to_string())
 }
 
 /// Without the line itself, which the error would show: a token may be in it.
 fn explained(error: &toml::de::Error, text: &str) -> String {
     let before = error.span().and_then(|span| text.get(..span.start));
     let line = before.map(|before| format!("line {}: ", before.matches('\n').count() + 1));
-    format!("{}{}", line.unwrap_or_default(), error.message())
+    format!("{}{}", line.unwrap_or_default(), without_values(error.message()))
+}
+
+/// What was expected: serde says it last, after what was found.
+fn without_values(message: &str) -> String {
+    match message.rsplit_once(", expected ") {
+        Some((_, expected)) => format!("expected {expected}"),
+        None if message.starts_with("missing field ") => message.to_owned(),
+        None => "is no TOML".to_owned(),
+    }
 }
 
 fn entry(entry: Entry) -> Result<CallerEntry, String> {
@@ -113,7 +123,7 @@ fn entry(entry: Entry) -> Result<CallerEntry, String> {
     let role = |text: &String| {
         let known: Vec<_> = Role::ALL.into_iter().map(Role::as_str).collect();
         Role::parse(text).ok_or_else(|| {
-            format!("the caller {name} has the role {text:?}, but there are only {}", known.join(", "))
+            format!("the caller {name} has a role that is none: there are only {}", known.join(", "))
         })
     };
     let roles = entry.roles.iter().map(role).collect::<Result<Vec<_>, _>>()?;
@@ -132,6 +142,9 @@ fn hashes(value: Option<toml::Value>) -> Option<Vec<TokenHash>> {
         Some(_) => None,
     }
 }
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests {

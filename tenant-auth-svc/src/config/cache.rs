@@ -8,13 +8,15 @@
 //! | `TENANT_AUTH_CACHE_REFRESH` | duration: served while a reload runs, if the change feed is heard | `60s` |
 //! | `TENANT_AUTH_CACHE_GRACE` | duration: served while the database does not answer; `0s` for never | `4h` |
 //! | `TENANT_AUTH_CACHE_ABSENT` | duration | `5s` |
+//! | `TENANT_AUTH_GUESSES_PER_CALLER` | a second, ten seconds' worth at once: keys and sessions that nobody has seen and that are not there | `500` |
+//! | `TENANT_AUTH_GUESSES` | the same, of all callers together | `2000` |
 //! | `TENANT_AUTH_FEED_INTERVAL` | duration between two reads of the change log, ±10 %; `off` for none | `250ms` |
 
 use std::time::Duration;
 
 use super::reader::{Reader, duration, number};
 use crate::{
-    domain::{freshness::Lifetimes, grace::MAX_GRACE},
+    domain::{freshness::Lifetimes, grace::MAX_GRACE, guesses::GuessLimits},
     store::cached::CacheConfig,
 };
 
@@ -23,6 +25,11 @@ use crate::{
 pub struct MemoryConfig {
     /// What to remember, and how long.
     pub cache: CacheConfig,
+    /// `TENANT_AUTH_GUESSES_PER_CALLER` and `TENANT_AUTH_GUESSES`: how many keys and sessions a second may be asked for, by one
+    /// caller and by all, that nobody has seen and that turn out not to be there; ten times as many at once. A wrong key in
+    /// use is one in five seconds (`TENANT_AUTH_CACHE_ABSENT`), so the default of 500 is that of 2,500 customers with wrong
+    /// keys behind one caller; it costs eight statements a second. Default `500` and `2000`.
+    pub guesses: GuessLimits,
     /// `TENANT_AUTH_FEED_INTERVAL`: the time between two reads of the change log; `None` for no reads.
     pub feed_interval: Option<Duration>,
 }
@@ -36,9 +43,14 @@ pub(super) fn read(reader: &mut Reader) -> Option<MemoryConfig> {
     let grace = reader.value("TENANT_AUTH_CACHE_GRACE", "4h", |text| within(text, MAX_GRACE.as_secs()));
     let absent = reader.value("TENANT_AUTH_CACHE_ABSENT", "5s", lifetime);
     let feed_interval = reader.value("TENANT_AUTH_FEED_INTERVAL", "250ms", interval);
+    let rate = || number(1..=1_000_000);
+    let per_caller = reader.value("TENANT_AUTH_GUESSES_PER_CALLER", "500", rate());
+    let total = reader.value("TENANT_AUTH_GUESSES", "2000", rate());
+    let whole = |rate: u64| u32::try_from(rate).unwrap_or(u32::MAX);
+    let guesses = GuessLimits { per_caller: whole(per_caller?), total: whole(total?) };
     let lifetimes = Lifetimes { fresh: fresh?, refresh: refresh?, grace: grace? };
     let cache = CacheConfig { keys: keys?, absences: absences?, lifetimes, absent: absent? };
-    Some(MemoryConfig { cache, feed_interval: feed_interval? })
+    Some(MemoryConfig { cache, guesses, feed_interval: feed_interval? })
 }
 
 fn within(text: &str, most: u64) -> Result<Duration, String> {

@@ -13,7 +13,8 @@ use crate::store::{bounded::Allowances, hrana::TokenFile, retried::Timing};
 /// What to decide against, and with how much patience.
 #[derive(Debug)]
 pub struct DatabaseConfig {
-    /// `TENANT_AUTH_DATABASE_URL` and `TENANT_AUTH_DATABASE_TOKEN_FILE`. No default.
+    /// `TENANT_AUTH_DATABASE_URL` and `TENANT_AUTH_DATABASE_TOKEN_FILE`. No default. `TENANT_AUTH_DATABASE_PROXY`: the `http://`
+    /// proxy to reach it through. Default none; `HTTP_PROXY` and its like are not read.
     pub location: Location,
     /// `TENANT_AUTH_DATABASE_CONNECT_TIMEOUT`: how long a new connection may take. Default `500ms`.
     pub connect_timeout: Duration,
@@ -49,11 +50,14 @@ pub enum Location {
         url: Url,
         /// Its token; `None` for a server without one.
         token: Option<TokenFile>,
+        /// The proxy that leads to it: `TENANT_AUTH_DATABASE_PROXY`.
+        proxy: Option<Box<Url>>,
     },
 }
 
 const URL: &str = "TENANT_AUTH_DATABASE_URL";
 const TOKEN_FILE: &str = "TENANT_AUTH_DATABASE_TOKEN_FILE";
+const PROXY: &str = "TENANT_AUTH_DATABASE_PROXY";
 const URL_HINT: &str =
     "libsql://… or https://… for Turso, http://… for a sqld nearby, file:PATH for a local file";
 
@@ -61,6 +65,7 @@ impl DatabaseConfig {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
         let address = reader.required(URL, URL_HINT, address);
         let token = reader.optional(TOKEN_FILE, |path| TokenFile::open(Path::new(path)));
+        let proxy = reader.optional(PROXY, proxy);
         let connect = reader.value("TENANT_AUTH_DATABASE_CONNECT_TIMEOUT", "500ms", timeout);
         let attempt = reader.value("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", "300ms", timeout);
         let total = reader.value("TENANT_AUTH_DATABASE_TIMEOUT", "800ms", timeout);
@@ -71,7 +76,7 @@ impl DatabaseConfig {
         let create_schema = reader.value("TENANT_AUTH_CREATE_SCHEMA", "false", flag);
         let heartbeat = reader.value("TENANT_AUTH_HEARTBEAT_INTERVAL", "1s", heartbeat);
 
-        let location = located(reader, address, token);
+        let location = located(reader, address, token, proxy);
         let (attempt, total) = (attempt?, total?);
         if attempt > total {
             reader.problem(
@@ -157,25 +162,66 @@ fn address(text: &str) -> Result<Address, String> {
     }
     Ok(Address::Http(url))
 }
+
+/// A proxy by its address. None that wants credentials: they would stand in the environment.
+fn proxy(text: &str) -> Result<Url, String> {
+    let shown = "must be http://HOST:PORT, without credentials or a path";
+    let url = Url::parse(text).map_err(|_| shown.to_owned())?;
+    let is_bare = url.username().is_empty()
+        && url.password().is_none()
+        && url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none();
+    if url.scheme() == "http" && is_bare && url.host_str().is_some_and(|host| !host.is_empty()) {
+        Ok(url)
+    } else {
+        Err(shown.to_owned())
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
 fn located(
     reader: &mut Reader,
     address: Option<Address>,
     token: Option<Option<TokenFile>>,
+    proxy: Option<Option<Url>>,
 ) -> Option<Location> {
-    match (address?, token?) {
-        (Address::File(_), Some(_)) => {
+    match (address?, token?, proxy?) {
+        (Address::File(_), Some(_), _) => {
             reader.problem(TOKEN_FILE, format!("is of no use with a local file in {URL}"));
             None
         }
-        (Address::File(path), None) => Some(Location::Embedded(path)),
-        (Address::Http(url), None) if url.scheme() == "https" => {
+        (Address::File(_), None, Some(_)) => {
+            reader.problem(PROXY, format!("is of no use with a local file in {URL}"));
+            None
+        }
+        (Address::File(path), None, None) => Some(Location::Embedded(path)),
+        (Address::Http(url), None, _) if url.scheme() == "https" => {
             reader.problem(
                 TOKEN_FILE,
                 format!("must be set: {URL} is {url}, and a remote database needs a token"),
             );
             None
         }
-        (Address::Http(url), token) => Some(Location::Remote { url, token }),
+        // Through a tunnel a proxy passes on what it cannot read. Without TLS it is given the token: only to one in this very pod or host.
+        (Address::Http(url), Some(_), Some(proxy)) if url.scheme() == "http" && !is_loopback(&proxy) => {
+            reader.problem(
+                PROXY,
+                format!("would be given the database's token: {URL} is {url}, without TLS; use https://, or a proxy on loopback"),
+            );
+            None
+        }
+        (Address::Http(url), token, proxy) => {
+            Some(Location::Remote { url, token, proxy: proxy.map(Box::new) })
+        }
     }
 }
 
@@ -209,6 +255,27 @@ mod tests {
         for secret in ["libsql://x?authToken=hush", "https://user:hush@x"] {
             let error = http(secret);
             assert!(error.contains(TOKEN_FILE) && !error.contains("hush"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_an_address_and_nothing_else() {
+        for good in ["http://proxy:3128", "http://10.0.0.1:3128/", "http://[::1]:8080"] {
+            assert!(proxy(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "proxy:3128",
+            "https://proxy:1",
+            "socks5://proxy:1",
+            "http://user:hush@proxy:1",
+            "http://proxy/path",
+        ] {
+            let error = proxy(bad).unwrap_err();
+            assert!(
+                error.starts_with("must be http://HOST:PORT") && !error.contains("hush"),
+                "{bad}: {error}"
+            );
         }
     }
 }

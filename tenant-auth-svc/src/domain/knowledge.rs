@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Instant};
 
-use super::{store::StoreError, verdict::Provenance};
+use super::{guesses::OnBehalf, store::StoreError, verdict::Provenance};
 
 /// What is known about a key or a session.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,11 +31,12 @@ pub trait RecordSource: Send + Sync + 'static {
 
     /// Asks for what memory could not say: one outcome per id, in order.
     ///
-    /// Each fails with [`StoreError`] when the database gives no complete answer before the deadline.
+    /// Each fails with [`StoreError`] when the database gives no complete answer before the deadline, and when it is one guess
+    /// too many.
     fn fetch(
         &self,
         ids: &[Self::Id],
-        deadline: Instant,
+        ask: &OnBehalf,
     ) -> impl Future<Output = Vec<Result<Knowledge<Self::Record>, StoreError>>> + Send;
 
     /// Asks the database about one record, whatever memory says. Nothing stands in for its answer.

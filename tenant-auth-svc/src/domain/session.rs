@@ -4,6 +4,7 @@ mod attributes;
 mod id;
 mod record;
 mod slide;
+mod sweep;
 mod verdict;
 
 pub use self::{
@@ -11,5 +12,6 @@ pub use self::{
     id::{InvalidSessionId, SessionId},
     record::{Binding, Expiry, InvalidTtl, NewSession, Session, SessionRecord, Ttl},
     slide::Slides,
+    sweep::{SessionOpener, Sweeper, SweptSessions},
     verdict::SessionVerdict,
 };

@@ -11,6 +11,7 @@ use super::{
     admin::by_ourselves,
     change::{BySubject, Fate, Forget, WriteThrough},
     clock::{SharedClock, UnixMillis},
+    guesses::OnBehalf,
     id::TenantId,
     key::PresentedKey,
     knowledge::{Knowledge, RecordSource},
@@ -139,9 +140,15 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
     ///
     /// # Errors
     /// [`SessionError::TooMany`]; [`SessionError::Store`], after which it may be bound: repeating the call finds it.
-    pub async fn bind(&self, order: BindOrder, deadline: Instant) -> Result<Bound, SessionError> {
+    pub async fn bind(
+        &self,
+        order: BindOrder,
+        ask: impl Into<OnBehalf> + Send,
+    ) -> Result<Bound, SessionError> {
+        let ask = ask.into();
+        let deadline = ask.deadline;
         let question = Question { key: order.key, required_scopes: ScopeSet::EMPTY };
-        let decision = self.validator.decide(&question, deadline).await?;
+        let decision = self.validator.decide(&question, ask).await?;
         let (Verdict::Valid, Some(key)) = (decision.verdict, decision.key) else {
             return Ok(Bound::Denied(SessionVerdict::Key(decision.verdict)));
         };
@@ -187,7 +194,7 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
         Ok(outcome?.outcome)
     }
 
-    /// Lists a tenant's sessions that are not over, newest first.
+    /// Lists a tenant's sessions that are not over, nor their keys, newest first.
     ///
     /// # Errors
     /// [`SessionError::NoSuchTenant`] when the list is empty because there is no such tenant; [`SessionError::Store`].
@@ -212,27 +219,28 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
     pub async fn decide(
         &self,
         question: SessionQuestion,
-        deadline: Instant,
+        ask: impl Into<OnBehalf> + Send,
     ) -> Result<SessionDecision, StoreError> {
+        let ask = ask.into();
         let SessionQuestion { id, key, required_scopes } = question;
         let presented = async {
             match key {
                 None => Ok(None),
                 Some(key) => {
                     let question = Question { key, required_scopes: ScopeSet::EMPTY };
-                    self.validator.decide(&question, deadline).await.map(Some)
+                    self.validator.decide(&question, ask.clone()).await.map(Some)
                 }
             }
         };
-        let (session, presented) = futures::future::join(self.known(&id, deadline), presented).await;
+        let (session, presented) = futures::future::join(self.known(&id, &ask), presented).await;
         Ok(self.judge(session?, presented?, &required_scopes))
     }
 
-    async fn known(&self, id: &SessionId, deadline: Instant) -> Result<Knowledge<SessionRecord>, StoreError> {
+    async fn known(&self, id: &SessionId, ask: &OnBehalf) -> Result<Knowledge<SessionRecord>, StoreError> {
         let knowledge = match self.memory.recall(id) {
             Some(knowledge) => knowledge,
             None => {
-                let outcome = self.memory.fetch(std::slice::from_ref(id), deadline).await.pop();
+                let outcome = self.memory.fetch(std::slice::from_ref(id), ask).await.pop();
                 let nothing = || Err(StoreError::new(FailureKind::Broken, "a fetch gave no outcome"));
                 outcome.unwrap_or_else(nothing)?
             }
@@ -243,7 +251,7 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
                 && self.slides.expires_at(&record.session) <= self.clock.now()
         });
         if slid_elsewhere && knowledge.provenance.source != Source::Database {
-            return self.memory.verify(id, deadline).await;
+            return self.memory.verify(id, ask.deadline).await;
         }
         Ok(knowledge)
     }
@@ -312,7 +320,3 @@ const REUSABLE_FROM: Duration = Duration::from_secs(10 * 60);
 fn call(deadline: Instant) -> Call {
     Call::until(Lane::Sessions, deadline)
 }
-
-/// How long a session that is over stays in the database: what another replica has noted of its use arrives within
-/// seconds, or soon after an outage.
-pub const SWEPT_AFTER: Duration = Duration::from_secs(10 * 60);

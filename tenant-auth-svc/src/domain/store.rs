@@ -18,7 +18,7 @@ use super::{
     identity::DatabaseIdentity,
     key::{ApiKey, ImportOutcome, KeyHash, KeyRecord, KeyToImport, NewKey, Rotated, Rotation},
     page::{Page, PageRequest},
-    session::{Binding, NewSession, Session, SessionId, SessionRecord},
+    session::{Binding, NewSession, Session, SessionId, SessionOpener, SessionRecord, SweptSessions},
     tenant::{NewTenant, Tenant, TenantStatus},
     text::Reason,
     verdict::Revision,
@@ -139,8 +139,8 @@ pub trait Store: Send + Sync + 'static {
         ids: &[SessionId],
     ) -> impl Future<Output = Result<Found<SessionRecord>, StoreError>> + Send;
 
-    /// Binds a session from now on, or finds it bound, and gives what a lookup would find. Sessions that are over make room if
-    /// the tenant has too many. The database's clock says what now is, and what is over.
+    /// Binds a session from now on, or finds it bound, and gives what a lookup would find. Sessions that are over, or whose key
+    /// is, make room if the tenant has too many. The database's clock says what now is, and what is over.
     fn bind_session(
         &self,
         call: Call,
@@ -155,7 +155,7 @@ pub trait Store: Send + Sync + 'static {
         tenant: &TenantId,
     ) -> impl Future<Output = Result<Committed<bool>, StoreError>> + Send;
 
-    /// Lists a tenant's sessions that are not over, newest first.
+    /// Lists a tenant's sessions that are not over, nor their keys, newest first.
     fn list_sessions(
         &self,
         call: Call,
@@ -177,6 +177,16 @@ pub trait Store: Send + Sync + 'static {
         over_for: Duration,
         limit: usize,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Deletes up to `limit` sessions whose key or tenant has been over for longer than a time, by the database's clock: those
+    /// of up to `limit` keys that opened sessions, after a given one.
+    fn sweep_ended_sessions(
+        &self,
+        call: Call,
+        after: Option<&SessionOpener>,
+        over_for: Duration,
+        limit: usize,
+    ) -> impl Future<Output = Result<SweptSessions, StoreError>> + Send;
 
     /// Creates a tenant, or finds the one that has its id; the caller compares.
     fn create_tenant(

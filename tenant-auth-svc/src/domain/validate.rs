@@ -1,13 +1,11 @@
 //! The use case on the hot path: deciding about keys.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     clock::{SharedClock, UnixMillis},
     deny::Denied,
+    guesses::OnBehalf,
     key::{BorrowedKey, KeyFormat, KeyHash, KeyRecord, PresentedKey},
     knowledge::{Knowledge, RecordSource},
     scope::ScopeSet,
@@ -58,8 +56,13 @@ impl<S: KeySource> Validator<S> {
     /// Decides about one key.
     ///
     /// # Errors
-    /// When it cannot be decided: memory has no usable answer and the database gives none before the deadline.
-    pub async fn decide(&self, question: &Question, deadline: Instant) -> Result<Decision, StoreError> {
+    /// When it cannot be decided: memory has no usable answer and the database gives none before the deadline, or is not asked
+    /// because the asker has made too many guesses.
+    pub async fn decide(
+        &self,
+        question: &Question,
+        ask: impl Into<OnBehalf> + Send,
+    ) -> Result<Decision, StoreError> {
         let Ok(shape) = self.format.inspect(&question.key) else {
             return Ok(MALFORMED);
         };
@@ -69,7 +72,7 @@ impl<S: KeySource> Validator<S> {
         }
         let knowledge = match self.source.recall(&hash) {
             Some(knowledge) => knowledge,
-            None => single(self.source.fetch(&[hash], deadline).await)?,
+            None => single(self.source.fetch(&[hash], &ask.into()).await)?,
         };
         Ok(self.judge(knowledge, &question.required_scopes))
     }
@@ -94,7 +97,7 @@ impl<S: KeySource> Validator<S> {
     pub async fn decide_all(
         &self,
         questions: &[Question],
-        deadline: Instant,
+        ask: impl Into<OnBehalf> + Send,
     ) -> Vec<Result<Decision, StoreError>> {
         let mut unknown = Vec::new();
         let recalled: Vec<Recalled> = questions
@@ -118,7 +121,7 @@ impl<S: KeySource> Validator<S> {
             .collect();
 
         let mut fetched =
-            if unknown.is_empty() { Vec::new() } else { self.source.fetch(&unknown, deadline).await }
+            if unknown.is_empty() { Vec::new() } else { self.source.fetch(&unknown, &ask.into()).await }
                 .into_iter();
         questions
             .iter()

@@ -9,7 +9,13 @@ use std::{
 };
 
 use super::{error::ApiError, places::Place, tally::Tally};
-use crate::domain::{audit::Actor, session::SessionVerdict, store::FailureKind, verdict::Source};
+use crate::domain::{
+    audit::Actor,
+    guesses::{Asker, OnBehalf},
+    session::SessionVerdict,
+    store::FailureKind,
+    verdict::Source,
+};
 
 /// Names a request in logs, in the audit log, and to the caller (`x-request-id`).
 #[derive(Clone, Debug)]
@@ -143,6 +149,17 @@ pub(super) trait Context {
         self.budget(limit).deadline()
     }
 
+    /// On whose behalf to ask.
+    fn asker(&self) -> Asker;
+
+    /// On whose behalf to ask, and until when: see [`deadline`](Self::deadline).
+    ///
+    /// # Errors
+    /// [`ApiError::Expired`] when the caller's deadline has passed.
+    fn on_behalf(&self, limit: Duration) -> Result<OnBehalf, ApiError> {
+        Ok(OnBehalf { asker: self.asker(), deadline: self.deadline(limit)? })
+    }
+
     /// Gives the request's own place back; what comes later on its stream can take others like it. `None` without layers.
     fn leave_place(&self) -> Option<Arc<Place>>;
 
@@ -156,6 +173,11 @@ pub(super) trait Context {
 impl<T> Context for tonic::Request<T> {
     fn budget(&self, limit: Duration) -> Budget {
         Budget { limit, caller: self.extensions().get::<Deadline>().copied() }
+    }
+
+    fn asker(&self) -> Asker {
+        let caller = self.extensions().get::<Caller>();
+        caller.map_or(Asker::OURSELVES, |caller| Asker::caller(Arc::clone(&caller.0)))
     }
 
     fn leave_place(&self) -> Option<Arc<Place>> {

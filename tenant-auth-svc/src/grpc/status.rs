@@ -12,6 +12,7 @@
 //! | the caller's deadline had passed before the work began | DEADLINE_EXCEEDED | ErrorInfo |
 //! | no answer in time for another reason | DEADLINE_EXCEEDED | ErrorInfo |
 //! | too many calls wait for the database | RESOURCE_EXHAUSTED | ErrorInfo, RetryInfo |
+//! | too much was asked for that nobody has seen | RESOURCE_EXHAUSTED | ErrorInfo, RetryInfo |
 //! | too many requests are in work | RESOURCE_EXHAUSTED | ErrorInfo, RetryInfo |
 //! | no such tenant or key | NOT_FOUND | ErrorInfo |
 //! | the id is taken, or a request id was used for other events | ALREADY_EXISTS | ErrorInfo |
@@ -194,6 +195,11 @@ fn code_of(refusal: Refusal) -> Code {
 
 fn unavailable(error: &StoreError) -> Status {
     let (code, message, retry_after) = match error.kind {
+        FailureKind::TooManyGuesses => (
+            Code::ResourceExhausted,
+            "too many keys or sessions were asked for that nobody has seen; those that are known are answered",
+            RETRY_AFTER,
+        ),
         FailureKind::Overloaded => {
             (Code::ResourceExhausted, "too many requests are waiting for the database", RETRY_AFTER_OVERLOAD)
         }
@@ -208,7 +214,8 @@ fn unavailable(error: &StoreError) -> Status {
         | FailureKind::Conflict
         | FailureKind::Broken
         | FailureKind::Untrusted
-        | FailureKind::Lagging => {
+        | FailureKind::Lagging
+        | FailureKind::Starved => {
             (Code::Unavailable, "the database gave no usable answer, so nothing was decided", RETRY_AFTER)
         }
         FailureKind::PepperMissing => (
@@ -217,10 +224,19 @@ fn unavailable(error: &StoreError) -> Status {
             RETRY_AFTER,
         ),
     };
-    let reason = format!("DATABASE_{}", error.kind.as_str().to_ascii_uppercase());
+    let reason = match error.kind {
+        FailureKind::TooManyGuesses => "TOO_MANY_GUESSES".to_owned(),
+        // To a caller it is the same who was late.
+        FailureKind::Starved => reason(FailureKind::TimedOut),
+        kind => reason(kind),
+    };
     let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
     details.set_retry_info(Some(error.retry_after.unwrap_or(retry_after)));
     Status::with_error_details(code, message, details)
+}
+
+fn reason(kind: FailureKind) -> String {
+    format!("DATABASE_{}", kind.as_str().to_ascii_uppercase())
 }
 
 fn violation(field: &str, description: &str) -> Status {
@@ -261,14 +277,19 @@ mod tests {
         for kind in FailureKind::ALL {
             let status = status(StoreError::new(kind, "secret detail of the database"));
             let expected = match kind {
-                FailureKind::Overloaded => Code::ResourceExhausted,
+                FailureKind::Overloaded | FailureKind::TooManyGuesses => Code::ResourceExhausted,
                 _ => Code::Unavailable,
             };
             assert_eq!(status.code(), expected, "{kind:?}");
             let details = status.get_error_details();
             let info = details.error_info().unwrap();
             assert_eq!(info.domain, ERROR_DOMAIN);
-            assert!(info.reason.starts_with("DATABASE_"), "{}", info.reason);
+            let is_ours = kind == FailureKind::TooManyGuesses;
+            assert!(
+                info.reason.starts_with(if is_ours { "TOO_MANY_GUESSES" } else { "DATABASE_" }),
+                "{}",
+                info.reason
+            );
             assert!(details.retry_info().unwrap().retry_delay.is_some());
             assert!(!format!("{status:?}").contains("secret detail"));
         }

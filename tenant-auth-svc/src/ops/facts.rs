@@ -27,6 +27,8 @@ pub struct Facts {
     pub standstill: Option<Duration>,
     /// This replica's clock less the database's, in milliseconds; `None` before they were compared.
     pub clock_offset: Option<i64>,
+    /// How late a thread of this process was at most within the last minute.
+    pub scheduler_lag: Duration,
     /// How changes fare.
     pub writes: Writes,
     /// Which circuits are open, in the order of [`Circuit::ALL`]: of their calls, one is sent now and then.
@@ -97,6 +99,9 @@ impl Left {
         }
     }
 }
+
+/// From this on a process counts as starved of CPU: a third of what the first attempt at a validation's read has, by default.
+pub const MAX_SCHEDULER_LAG: Duration = Duration::from_millis(100);
 
 /// Above this many milliseconds a clock counts as wrong: keys and sessions end at the wrong moment by it.
 pub const MAX_CLOCK_OFFSET: i64 = 5_000;

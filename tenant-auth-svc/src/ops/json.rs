@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
-    facts::{Facts, Feed, Grace, Left, Phase},
+    facts::{Facts, Feed, Grace, Left, MAX_SCHEDULER_LAG, Phase},
     text::moment,
 };
 use crate::domain::{clock::Moment, condition::Condition, store::Circuit};
@@ -45,6 +45,7 @@ pub(super) fn of(facts: &Facts) -> String {
         "writes": writes,
         "breaker": { "state": breaker, "open": open },
         "feed": { "state": feed, "last_heard": heard, "ago_ms": ago_ms },
+        "cpu": { "late_ms": millis(facts.scheduler_lag), "starved": facts.scheduler_lag >= MAX_SCHEDULER_LAG },
         "clock": { "offset_ms": facts.clock_offset },
         "files": {
             "callers_refused": facts.files.callers_refused,
@@ -126,6 +127,7 @@ mod tests {
             doubt: Some((Doubt::RolledBack, at(11))),
             standstill: Some(Duration::from_secs(9)),
             clock_offset: Some(-3),
+            scheduler_lag: Duration::from_millis(350),
             writes: Writes {
                 condition: Some(Condition { failure: None, since: at(9) }),
                 waiting: 3,
@@ -163,6 +165,7 @@ mod tests {
             "breaker": { "state": "open", "open": ["lookups", "writes"] },
             "feed": { "state": "silent", "last_heard": "2026-11-21T07:20:07Z", "ago_ms": 313_000 },
             "clock": { "offset_ms": -3 },
+            "cpu": { "late_ms": 350, "starved": true },
             "files": {
             "callers_refused": facts.files.callers_refused,
             "certificates_refused": facts.files.certificates_refused,
@@ -190,6 +193,7 @@ mod tests {
             doubt: None,
             standstill: None,
             clock_offset: None,
+            scheduler_lag: Duration::from_millis(4),
             writes: Writes::default(),
             open_circuits: [false; 6],
             feed: Feed::Off,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::facts::{Coverage, Facts, Feed, Files, Grace, Left, MAX_CLOCK_OFFSET, Phase};
+use super::facts::{Coverage, Facts, Feed, Files, Grace, Left, MAX_CLOCK_OFFSET, MAX_SCHEDULER_LAG, Phase};
 use crate::domain::{
     clock::{Moment, UnixMillis},
     condition::Condition,
@@ -19,6 +19,7 @@ pub(super) fn of(facts: &Facts) -> String {
         ("feed", feed(facts)),
         ("memory", memory(facts)),
         ("clock", clock(facts)),
+        ("cpu", cpu(facts)),
         ("grace", grace(facts)),
         ("files", files(facts.files)),
         ("denied", denied(facts)),
@@ -81,6 +82,16 @@ fn clock(facts: &Facts) -> String {
             format!("{by} {way} the database's: keys and sessions end at the wrong moment here")
         }
     }
+}
+
+fn cpu(facts: &Facts) -> String {
+    let lag = length(facts.scheduler_lag);
+    if facts.scheduler_lag < MAX_SCHEDULER_LAG {
+        return format!("late by {lag} at most in the last minute");
+    }
+    format!(
+        "late by {lag} in the last minute: this replica is starved of CPU, and reads that run out of time say nothing about the database"
+    )
 }
 
 fn writes(facts: &Facts) -> String {
@@ -209,6 +220,7 @@ mod tests {
             doubt: Some((Doubt::RolledBack, at(11))),
             standstill: Some(Duration::from_secs(9)),
             clock_offset: Some(-7_000),
+            scheduler_lag: Duration::from_millis(350),
             writes: Writes {
                 condition: Some(Condition { failure: Some(FailureKind::Denied), since: at(9) }),
                 waiting: 3,
@@ -242,6 +254,8 @@ breaker   open for lookups, writes: one such call is sent now and then, to see w
 feed      silent since 2026-11-21T07:20:07Z, 313 s
 memory    oldest answer in the last minute: 313 s
 clock     7 s behind the database's: keys and sessions end at the wrong moment here
+cpu       late by 350 ms in the last minute: this replica is starved of CPU, and reads that run out of time say nothing \
+about the database
 grace     28800 s until 2026-11-21T08:20:00Z, 14400 s after that; ends for the median key in use in 700 s; ended for the \
 oldest 5 s ago; keys beyond it: 3
 files     in force
@@ -261,6 +275,7 @@ peppers   none is missing
             doubt: None,
             standstill: None,
             clock_offset: None,
+            scheduler_lag: Duration::from_millis(4),
             writes: Writes::default(),
             open_circuits: [false; 6],
             feed: Feed::NotHeard,
@@ -285,6 +300,7 @@ breaker   closed
 feed      not heard yet
 memory    no answer in the last minute
 clock     not compared with the database's yet
+cpu       late by 4 ms at most in the last minute
 grace     14400 s
 files     in force
 denied    nothing by file
@@ -296,6 +312,7 @@ peppers   none is missing
             database: Some(Condition { failure: None, since: at(0) }),
             feed: Feed::Heard(Duration::from_millis(120)),
             clock_offset: Some(4_000),
+            scheduler_lag: Duration::from_millis(4),
             ..facts
         };
         let told = of(&healthy);

@@ -70,6 +70,11 @@ impl<E: Engine> Bounded<E> {
         Self { inner, allowances, lanes }
     }
 
+    /// The engine whose calls are bounded.
+    pub fn inner(&self) -> &E {
+        &self.inner
+    }
+
     /// How many calls a lane may have in flight.
     pub fn allowance(&self, lane: Lane) -> usize {
         self.allowances.0[position(lane)]

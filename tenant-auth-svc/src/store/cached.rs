@@ -50,6 +50,7 @@ use crate::domain::{
     clock::SharedClock,
     freshness::{Lifetimes, World},
     grace::Grace,
+    guesses::{Asker, Guesses, OnBehalf},
     knowledge::{Knowledge, RecordSource},
     store::{FailureKind, NotKnown, StoreError},
     verdict::{Revision, Source},
@@ -82,6 +83,22 @@ pub struct CacheConfig {
 /// Tells how the database and its change feed fare.
 pub type Outlook = Box<dyn Fn(Duration) -> World + Send + Sync>;
 
+/// What a memory goes by.
+pub struct Surroundings {
+    /// What time it is.
+    pub clock: SharedClock,
+    /// For how long it answers in an outage.
+    pub grace: Arc<Grace>,
+    /// Tells of outages.
+    pub outlook: Outlook,
+    /// The database that is believed.
+    pub known: Arc<KnownDatabase>,
+    /// Is told how old the answers are that are no longer fresh.
+    pub oldest: Arc<Oldest>,
+    /// How many guesses may be made.
+    pub guesses: Arc<Guesses>,
+}
+
 /// A memory in front of what can be looked up. Cheap to clone; clones share everything.
 pub struct Cached<L: Lookup>(Arc<Inner<L>>);
 
@@ -94,6 +111,7 @@ struct Inner<L: Lookup> {
     outlook: Outlook,
     known: Arc<KnownDatabase>,
     oldest: Arc<Oldest>,
+    guesses: Arc<Guesses>,
     pool: Pool<L::Id, L::Record>,
     flights: Mutex<Flights<L>>,
     revision: AtomicI64,
@@ -114,23 +132,16 @@ impl<L: Lookup> fmt::Debug for Cached<L> {
 }
 
 impl<L: Lookup> Cached<L> {
-    /// Remembers what `store` says of the database that is `known`, and answers with it in an outage for as long as `grace` allows;
-    /// `oldest` is told how old the answers are that are no longer fresh.
-    pub fn new(
-        store: Coalesced<L>,
-        config: CacheConfig,
-        clock: SharedClock,
-        grace: Arc<Grace>,
-        outlook: Outlook,
-        known: Arc<KnownDatabase>,
-        oldest: Arc<Oldest>,
-    ) -> Self {
+    /// Remembers what `store` says.
+    pub fn new(store: Coalesced<L>, config: CacheConfig, surroundings: Surroundings) -> Self {
+        let Surroundings { clock, grace, outlook, known, oldest, guesses } = surroundings;
         Self(Arc::new(Inner {
             store,
             clock,
             outlook,
             known,
             oldest,
+            guesses,
             pool: Pool::new(config, grace),
             flights: Mutex::default(),
             revision: AtomicI64::new(0),
@@ -212,7 +223,7 @@ impl<L: Lookup> RecordSource for Cached<L> {
             Recalled::Known(knowledge) => knowledge,
             Recalled::Due(knowledge) => {
                 // The load runs by itself; nobody waits for it here.
-                drop(self.join(std::slice::from_ref(id), true));
+                drop(self.join(std::slice::from_ref(id), true, &Asker::OURSELVES));
                 knowledge
             }
             Recalled::Nothing => return None,
@@ -221,14 +232,14 @@ impl<L: Lookup> RecordSource for Cached<L> {
         Some(knowledge)
     }
 
-    async fn fetch(&self, ids: &[L::Id], deadline: Instant) -> Vec<Result<Knowledge<L::Record>, StoreError>> {
+    async fn fetch(&self, ids: &[L::Id], ask: &OnBehalf) -> Vec<Result<Knowledge<L::Record>, StoreError>> {
         // Here, since a fast path may have looked into memory before.
         self.0.misses.add(0, ids.len() as u64);
         let asked = self.0.pool.epoch();
-        let waits = self.join(ids, false);
+        let waits = self.join(ids, false, &ask.asker);
         // All at once: one that has to be asked for again must not hold up the others, which may have to be too.
         let answers = ids.iter().zip(waits).map(async |(id, wait)| {
-            let outcome = self.await_answer(id, wait, asked, deadline).await;
+            let outcome = self.await_answer(id, wait, asked, ask).await;
             let outcome =
                 outcome.or_else(|error| self.0.pool.stopgap(id, self.0.clock.monotonic()).ok_or(error));
             outcome.inspect(|knowledge| self.0.note_age(knowledge))
@@ -238,8 +249,8 @@ impl<L: Lookup> RecordSource for Cached<L> {
 
     async fn verify(&self, id: &L::Id, deadline: Instant) -> Result<Knowledge<L::Record>, StoreError> {
         let asked = self.0.pool.epoch();
-        match self.join(std::slice::from_ref(id), true).pop() {
-            Some(wait) => self.await_answer(id, wait, asked, deadline).await,
+        match self.join(std::slice::from_ref(id), true, &Asker::OURSELVES).pop() {
+            Some(wait) => self.await_answer(id, wait, asked, &deadline.into()).await,
             None => Err(StoreError::new(FailureKind::Broken, "a load did not depart")),
         }
     }

@@ -1,7 +1,8 @@
 //! The way to the database: an engine and the decorators around it, outermost first.
 //!
 //! Writes take turns; what fails is tried once more; calls that do not get through are not sent; each call that leaves is
-//! observed; and the number of reads in flight is bounded.
+//! observed; the number of reads in flight is bounded; and one that ran out of time is not held against the database if this
+//! process was late itself.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,17 +12,21 @@ use super::{
     breaker::Breaker,
     engine::{Engine, Outcome, Rows, Statement, Transaction},
     known::{KnownDatabase, untrusted},
+    lag_aware::LagAware,
     observed::Observed,
     retried::{Retried, Timing},
     sql,
     write_queue::WriteQueue,
 };
-use crate::domain::{
-    clock::SharedClock,
-    store::{Call, StoreError},
+use crate::{
+    domain::{
+        clock::SharedClock,
+        store::{Call, StoreError},
+    },
+    measure::lag::SchedulerLag,
 };
 
-type Calls = Bounded<Backend>;
+type Calls = Bounded<LagAware<Backend>>;
 type Watched = Observed<Calls>;
 type Guarded = Breaker<Watched>;
 /// What is tried once more, breaker and all.
@@ -49,7 +54,8 @@ impl DatabaseClient {
     /// A client of `backend`.
     #[must_use]
     pub fn new(backend: Backend, config: ClientConfig, clock: &SharedClock) -> Self {
-        let observed = Observed::new(Bounded::new(backend, config.allowances), clock.clone());
+        let calls = LagAware::new(backend, Arc::default());
+        let observed = Observed::new(Bounded::new(calls, config.allowances), clock.clone());
         let attempts = Retried::new(Breaker::new(observed, clock.clone()), config.timing);
         let writes = WriteQueue::new(attempts, config.write_timeout);
         Self { writes, known: Arc::new(KnownDatabase::new(clock.clone())) }
@@ -89,6 +95,12 @@ impl DatabaseClient {
     #[must_use]
     pub fn bounded(&self) -> &Calls {
         self.observed().inner()
+    }
+
+    /// How late this process is.
+    #[must_use]
+    pub fn lag(&self) -> &Arc<SchedulerLag> {
+        self.bounded().inner().lag()
     }
 }
 

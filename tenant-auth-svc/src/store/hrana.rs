@@ -10,7 +10,10 @@ mod answer;
 mod token;
 mod wire;
 
-use std::time::{Duration, Instant};
+use std::{
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use reqwest::{
     StatusCode, Url,
@@ -25,6 +28,8 @@ use crate::domain::store::{Call, FailureKind, StoreError};
 
 /// The largest answer that is read; a page of 500 keys is well below 1 MiB.
 const MAX_ANSWER: usize = 8 * 1024 * 1024;
+/// How often an answer is looked for when its time is over.
+const LAST_LOOKS: usize = 4;
 /// How much of an error's text goes into the log.
 const MAX_ERROR_TEXT: usize = 200;
 
@@ -35,6 +40,8 @@ pub struct RemoteConfig {
     pub url: Url,
     /// Where the token is; `None` for a server without one.
     pub token: Option<TokenFile>,
+    /// The proxy to go through; `None` for none, whatever the environment says.
+    pub proxy: Option<Url>,
     /// How long a new connection may take.
     pub connect_timeout: Duration,
 }
@@ -60,7 +67,7 @@ impl RemoteEngine {
     pub fn new(config: RemoteConfig) -> Result<Self, SetupError> {
         // Whoever comes first decides for the process; both choices would be ours.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
+        let client = reqwest::Client::builder()
             .connect_timeout(config.connect_timeout)
             .tcp_nodelay(true)
             .tcp_keepalive(Duration::from_secs(15))
@@ -71,8 +78,13 @@ impl RemoteEngine {
             // A redirect would carry the token to wherever it points.
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("tenant-auth/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(SetupError)?;
+            // Those of the environment and of the system would be given the token, and every answer.
+            .no_proxy();
+        let client = match config.proxy {
+            Some(proxy) => client.proxy(reqwest::Proxy::all(proxy).map_err(SetupError)?),
+            None => client,
+        };
+        let http = client.build().map_err(SetupError)?;
         let mut pipeline = config.url;
         let path = format!("{}/v2/pipeline", pipeline.path().trim_end_matches('/'));
         pipeline.set_path(&path);
@@ -103,34 +115,56 @@ impl RemoteEngine {
         body: Vec<u8>,
         authorization: Option<&HeaderValue>,
     ) -> Result<Vec<u8>, StoreError> {
-        let left = call.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        if call.deadline <= Instant::now() {
             return Err(StoreError::new(FailureKind::TimedOut, "no time was left to ask"));
         }
         let mut request = self
             .http
             .post(self.pipeline.clone())
-            .timeout(left)
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .body(body);
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let response = request.send().await.map_err(|error| transport_error(&error))?;
-        let status = response.status();
-        let retry_after = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.parse().ok())
-            .map(Duration::from_secs);
-        let body = read(response).await;
-        if status.is_success() {
-            return body;
-        }
-        let mut error = refusal(status, &body.unwrap_or_default());
-        error.retry_after = retry_after;
-        Err(error)
+        let Some(answer) = within(call.deadline, ask(request)).await else {
+            return Err(StoreError::new(FailureKind::TimedOut, "no answer in time"));
+        };
+        answer
     }
+}
+
+/// Sends a request, and reads its answer.
+async fn ask(request: reqwest::RequestBuilder) -> Result<Vec<u8>, StoreError> {
+    let response = request.send().await.map_err(|error| transport_error(&error))?;
+    let status = response.status();
+    let retry_after = response
+        .headers()
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .map(Duration::from_secs);
+    let body = read(response).await;
+    if status.is_success() {
+        return body;
+    }
+    let mut error = refusal(status, &body.unwrap_or_default());
+    error.retry_after = retry_after;
+    Err(error)
+}
+
+/// Waits for an outcome until a moment. One that lies there by then counts: a process that was late itself finds the answer in
+/// the socket, and it takes a turn of the driver, one of the connection's task and one of this to have it here.
+async fn within<T>(deadline: Instant, outcome: impl Future<Output = T>) -> Option<T> {
+    let mut outcome = std::pin::pin!(outcome);
+    if let Ok(outcome) = tokio::time::timeout_at(deadline.into(), outcome.as_mut()).await {
+        return Some(outcome);
+    }
+    for _ in 0..LAST_LOOKS {
+        tokio::task::yield_now().await;
+        if let Poll::Ready(outcome) = futures::poll!(outcome.as_mut()) {
+            return Some(outcome);
+        }
+    }
+    None
 }
 
 impl Engine for RemoteEngine {

@@ -39,6 +39,11 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../migrations/0005_identity_and_heartbeat.sql"),
     },
     Migration { version: 6, name: "peppers", sql: include_str!("../../migrations/0006_peppers.sql") },
+    Migration {
+        version: 7,
+        name: "sessions by key",
+        sql: include_str!("../../migrations/0007_sessions_by_key.sql"),
+    },
 ];
 
 /// The schema version that this build knows.

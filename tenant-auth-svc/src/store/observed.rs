@@ -160,6 +160,8 @@ fn report(call: Call, operation: &'static str, started: Instant, error: &StoreEr
         | FailureKind::CircuitOpen
         | FailureKind::Overloaded
         | FailureKind::Untrusted
+        | FailureKind::Starved
+        | FailureKind::TooManyGuesses
         | FailureKind::Lagging => {
             tracing::warn!(lane, operation, kind, error, elapsed_ms, "database call failed");
         }

@@ -35,11 +35,10 @@ use crate::domain::{
     identity::DatabaseIdentity,
     key::{ApiKey, ImportOutcome, KeyHash, KeyRecord, KeyToImport, NewKey, Peppers, Rotated, Rotation},
     page::{Page, PageRequest},
-    session::{Binding, NewSession, Session, SessionId, SessionRecord},
-    store::{Call, Change, Committed, FailureKind, Found, InUse, InUseCursor, Store, StoreError, Unreadable},
+    session::{Binding, NewSession, Session, SessionId, SessionOpener, SessionRecord, SweptSessions},
+    store::{Call, Change, Committed, FailureKind, Found, InUse, InUseCursor, Store, StoreError},
     tenant::{NewTenant, Tenant, TenantStatus},
     text::Reason,
-    usage::{Claim, Difference, Hour, Kept, SweptEvents, UsageCursor, UsageQuery, UsageStore, UsageSum},
     verdict::Revision,
 };
 
@@ -137,7 +136,17 @@ impl<E: Engine> Store for SqlStore<E> {
     }
 
     async fn sweep_sessions(&self, call: Call, over_for: Duration, limit: usize) -> Result<u64, StoreError> {
-        sessions::sweep(&self.engine, call, over_for, limit).await
+        sessions::sweep_expired(&self.engine, call, over_for, limit).await
+    }
+
+    async fn sweep_ended_sessions(
+        &self,
+        call: Call,
+        after: Option<&SessionOpener>,
+        over_for: Duration,
+        limit: usize,
+    ) -> Result<SweptSessions, StoreError> {
+        sessions::sweep_ended(&self.engine, call, after, over_for, limit).await
     }
 
     async fn create_tenant(
@@ -250,53 +259,6 @@ impl<E: Engine> Store for SqlStore<E> {
 impl<E: Engine> AuditStore for SqlStore<E> {
     async fn write_audit(&self, call: Call, entries: &[Arc<AuditEntry>]) -> Result<(), StoreError> {
         audit::write(&self.engine, call, entries).await
-    }
-}
-
-impl<E: Engine> UsageStore for SqlStore<E> {
-    async fn record_usage(
-        &self,
-        call: Call,
-        claims: &[Claim],
-    ) -> Result<Vec<Result<Kept, Unreadable>>, StoreError> {
-        usage::record(&self.engine, &self.unreadable, call, claims).await
-    }
-
-    async fn sum_usage(
-        &self,
-        call: Call,
-        query: &UsageQuery,
-    ) -> Result<Option<Page<UsageSum, UsageCursor>>, StoreError> {
-        usage::sum(&self.engine, &self.unreadable, call, query).await
-    }
-
-    async fn compare_usage(
-        &self,
-        call: Call,
-        tenant: &TenantId,
-        hours: (Hour, Hour),
-        limit: usize,
-    ) -> Result<Vec<Difference>, StoreError> {
-        usage::compare(&self.engine, call, tenant, hours, limit).await
-    }
-
-    async fn sweep_requests(
-        &self,
-        call: Call,
-        retention: Duration,
-        limit: usize,
-    ) -> Result<usize, StoreError> {
-        usage::sweep_requests(&self.engine, call, retention, limit).await
-    }
-
-    async fn sweep_events(
-        &self,
-        call: Call,
-        retention: Duration,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<SweptEvents, StoreError> {
-        usage::sweep_events(&self.engine, call, retention, after, limit).await
     }
 }
 

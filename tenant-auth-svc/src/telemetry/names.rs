@@ -97,6 +97,8 @@ metrics! {
         "Entries for which there is room.";
     CACHE_MISSES = Counter "tenant_auth_cache_misses_total" "1" ["pool"]
         "Look-ups that memory could not answer, so that the database was asked and waited for.";
+    GUESSES_REFUSED = Counter "tenant_auth_guesses_refused_total" "1" ["bound"]
+        "Keys and sessions that nobody has seen and that were not looked up, because as many as may be were asked for that are not there: by the caller (TENANT_AUTH_GUESSES_PER_CALLER), or by all in this process (TENANT_AUTH_GUESSES).";
     CACHE_EVICTIONS = Counter "tenant_auth_cache_evictions_total" "1" ["pool", "kind"]
         "Entries that had to go for want of room.";
     CACHE_LOADS = Gauge "tenant_auth_cache_loads_in_flight" "1" ["pool"]
@@ -139,6 +141,8 @@ metrics! {
         "0 while the database is not the one that this replica knows (another one, an emptied one, one that was rolled back), so that it is not believed and memory answers; else 1.";
     DATABASE_STANDSTILL = Gauge "tenant_auth_database_standstill_seconds" "s" []
         "For how long the copy of the database that is read has stood still while its primary went on; 0 while it moves.";
+    SCHEDULER_LAG = Gauge "tenant_auth_scheduler_lag_seconds" "s" []
+        "How late a thread of this process was at most within the last minute for what it meant to do, because it was given no CPU. Reads that run out of time meanwhile fail as starved, and are not held against the database.";
     CLOCK_OFFSET = Gauge "tenant_auth_clock_offset_seconds" "s" []
         "This machine's clock less the database's, give or take half of a read of the change log. Absent before the first one.";
     DATABASE_CALL_DURATION = Histogram "tenant_auth_database_call_duration_seconds" "s" ["lane", "outcome"]

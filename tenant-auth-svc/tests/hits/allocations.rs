@@ -6,6 +6,7 @@ use tenant_auth_proto::v1;
 use tenant_auth_svc::{
     domain::{
         clock::{ManualClock, UnixMillis},
+        guesses::OnBehalf,
         id::{KeyId, TenantId},
         key::{KeyFormat, KeyHash, KeyRecord},
         knowledge::{Knowledge, RecordSource},
@@ -36,7 +37,7 @@ impl RecordSource for OneForAll {
         Some(Knowledge { record: Some(Arc::clone(&self.0)), provenance })
     }
 
-    async fn fetch(&self, _: &[KeyHash], _: Instant) -> Vec<Result<Knowledge<KeyRecord>, StoreError>> {
+    async fn fetch(&self, _: &[KeyHash], _: &OnBehalf) -> Vec<Result<Knowledge<KeyRecord>, StoreError>> {
         panic!("a hit asks nobody")
     }
 

@@ -76,8 +76,8 @@ pub(crate) fn backend(database: &Database) -> Backend {
     let config = ServiceConfig::read(database.settings()).unwrap().0.database;
     match config.location {
         Location::Embedded(path) => Backend::Embedded(EmbeddedEngine::open(&path).unwrap()),
-        Location::Remote { url, token } => {
-            let config = RemoteConfig { url, token, connect_timeout: config.connect_timeout };
+        Location::Remote { url, token, .. } => {
+            let config = RemoteConfig { url, token, proxy: None, connect_timeout: config.connect_timeout };
             Backend::Remote(RemoteEngine::new(config).unwrap())
         }
     }

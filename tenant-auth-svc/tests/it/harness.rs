@@ -34,11 +34,12 @@ pub(crate) const WRITE_USES: &str = "UPDATE api_keys SET last_used_at";
 /// Part of the statement that reads the change log.
 pub(crate) const READ_FEED: &str = "FROM changes WHERE seq > ?1";
 /// Parts of all that replicas ask by themselves, now and then: what moved, what is over, what is old, what is new.
-const BACKGROUND: [&str; 8] = [
+const BACKGROUND: [&str; 9] = [
     WRITE_USES,
     READ_FEED,
     "UPDATE session_bindings SET expires_at",
-    "DELETE FROM session_bindings WHERE session_id IN",
+    "FROM session_bindings WHERE expires_at <",
+    "SELECT ended.session_id",
     "DELETE FROM usage_requests",
     "DELETE FROM usage_events",
     "DELETE FROM changes",

@@ -6,6 +6,7 @@
 mod before;
 mod counted;
 
+use tenant_auth_proto::v1::{self, session_service_client::SessionServiceClient};
 use tenant_auth_svc::domain::clock::ManualClock;
 use tenant_auth_testkit::HranaServer;
 
@@ -16,7 +17,9 @@ const SWEEP_EVENTS: &str = "DELETE FROM usage_events";
 const SWEEP_REQUESTS: &str = "DELETE FROM usage_requests";
 const READ_AHEAD: &str = "ORDER BY last_used_at DESC";
 const PRUNE: &str = "DELETE FROM changes";
-const SWEEP_SESSIONS: &str = "DELETE FROM session_bindings WHERE session_id IN";
+const SWEEP_SESSIONS: &str = "FROM session_bindings WHERE expires_at <";
+const SWEEP_ENDED: &str = "SELECT ended.session_id";
+const LAST_OPENER: &str = "FROM openers WHERE position = ?3";
 
 /// The statements as the service sends them today.
 async fn statements(parts: &[&str]) -> (Database, Vec<String>) {
@@ -43,13 +46,15 @@ fn plan(server: &HranaServer, statement: &str) -> Vec<(bool, String)> {
 
 #[tokio::test]
 async fn what_runs_in_the_background_reads_no_table_from_end_to_end() {
-    let parts = [SWEEP_EVENTS, SWEEP_REQUESTS, READ_AHEAD, PRUNE, SWEEP_SESSIONS];
+    let parts = [SWEEP_EVENTS, SWEEP_REQUESTS, READ_AHEAD, PRUNE, SWEEP_SESSIONS, SWEEP_ENDED, LAST_OPENER];
     let (database, statements) = statements(&parts).await;
     for statement in statements {
         let plan = plan(database.server(), &statement);
         assert!(!plan.is_empty());
         for (outermost, step) in &plan {
-            for table in ["usage_events", "old", "api_keys", "changes", "session_bindings"] {
+            for table in
+                ["usage_events", "old", "api_keys", "changes", "session_bindings", "next", "ended", "tenants"]
+            {
                 let scans = step.starts_with(&format!("SCAN {table}"));
                 // In the order of an index, as far as a LIMIT.
                 let is_cut = statement.contains(SWEEP_SESSIONS) && step.contains("USING COVERING INDEX");
@@ -66,6 +71,29 @@ async fn what_runs_in_the_background_reads_no_table_from_end_to_end() {
         let searches = |(_, step): &(bool, String)| step.starts_with(&format!("SEARCH {table}"));
         assert!(plan(database.server(), &statement).iter().any(searches), "{part}");
     }
+}
+
+/// What a tenant full of sessions asks again and again goes by its keys, and not by its sessions.
+#[tokio::test]
+async fn room_for_a_session_is_made_without_reading_those_that_live() {
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let tenant = service.tenant("Acme").await;
+    let (key, _) = service.key(&tenant, &[]).await;
+    let ttl = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+    let request =
+        v1::BindSessionRequest { session_id: "session-1".to_owned(), key, ttl, ..Default::default() };
+    SessionServiceClient::new(service.channel.clone()).bind_session(request).await.unwrap();
+    let statement = database.server().statements_with("SELECT over.session_id").remove(0);
+    let steps: Vec<_> = plan(database.server(), &statement).into_iter().map(|(_, step)| step).collect();
+    let reads = |table: &str, by: &str| {
+        steps.iter().any(|step| step.starts_with(&format!("SEARCH {table} ")) && step.ends_with(by))
+    };
+    assert!(reads("session_counts", "(tenant_id=?)"), "first, and alone unless it says so: {steps:#?}");
+    assert!(reads("session_bindings", "(tenant_id=? AND key_id>?)"), "from opener to opener: {steps:#?}");
+    assert!(reads("over", "(tenant_id=? AND key_id=? AND expires_at<?)"), "what is over: {steps:#?}");
+    let scans = |step: &&String| step.starts_with("SCAN ") && **step != "SCAN openers";
+    assert_eq!(steps.iter().find(scans), None, "{steps:#?}");
 }
 
 #[tokio::test]

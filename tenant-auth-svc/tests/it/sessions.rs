@@ -1,5 +1,6 @@
 //! Sessions: who may bind what, and what it costs.
 
+mod dead;
 mod ends;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};

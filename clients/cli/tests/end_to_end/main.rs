@@ -6,6 +6,8 @@ mod database;
 mod grace;
 mod harness;
 
+use std::{io::ErrorKind, net::TcpListener, process::Command};
+
 use serde_json::Value;
 use tenant_auth_svc::domain::clock::UnixMillis;
 
@@ -253,4 +255,24 @@ fn times_from_now_on_are_counted_by_the_services_clock() {
     service.json(&record);
     let shown = service.json(&["usage", "show", "acme", "--bucket", "hour"]);
     assert_eq!(shown["sums"].as_array().map(Vec::len), Some(1), "what was counted a moment ago: {shown}");
+}
+
+/// Neither it nor the client that it is made with takes a proxy from the environment.
+#[test]
+fn a_proxy_of_the_environment_is_told_nothing() {
+    let service = Service::start();
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", proxy.local_addr().unwrap());
+    let mut tenantctl = Command::new(env!("CARGO_BIN_EXE_tenantctl"));
+    tenantctl.arg("info").env("TENANTCTL_ENDPOINT", &service.endpoint);
+    for name in ["http_proxy", "https_proxy", "all_proxy", "grpc_proxy"] {
+        tenantctl.env(name, &url).env(name.to_uppercase(), &url);
+    }
+    for name in ["no_proxy", "NO_PROXY"] {
+        tenantctl.env_remove(name);
+    }
+    let output = tenantctl.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    proxy.set_nonblocking(true).unwrap();
+    assert_eq!(proxy.accept().map(|_| ()).unwrap_err().kind(), ErrorKind::WouldBlock);
 }

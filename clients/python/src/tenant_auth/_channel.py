@@ -47,6 +47,8 @@ class Target:
             ("grpc.min_reconnect_backoff_ms", RECONNECT_MS),
             ("grpc.max_reconnect_backoff_ms", LONGEST_RECONNECT_MS),
             ("grpc.primary_user_agent", options.user_agent),
+            # Proxies of the environment would be given customers' keys, and the caller's token.
+            ("grpc.enable_http_proxy", 0),
             # Two clients in one process, such as one for each environment, share nothing.
             ("grpc.use_local_subchannel_pool", 1),
         ]

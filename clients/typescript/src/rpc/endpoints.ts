@@ -111,6 +111,8 @@ function channelOptions(options: ConnectionOptions): ChannelOptions {
   const serverName = typeof options.tls === "object" ? options.tls.serverName : undefined;
   return {
     "grpc.primary_user_agent": options.userAgent,
+    // Proxies of the environment would be given customers' keys, and the caller's token.
+    "grpc.enable_http_proxy": 0,
     "grpc.keepalive_time_ms": options.keepaliveIntervalMs,
     "grpc.keepalive_timeout_ms": options.keepaliveTimeoutMs,
     "grpc.keepalive_permit_without_calls": 1,

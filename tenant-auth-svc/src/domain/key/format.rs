@@ -174,6 +174,9 @@ fn checksum_digits(mut checksum: u32) -> [u8; CHECKSUM_DIGITS] {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 

@@ -233,6 +233,9 @@ impl fmt::Debug for Peppers {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

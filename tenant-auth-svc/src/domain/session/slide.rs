@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Expiry, Session, SessionId};
+use super::{Expiry, Session, SessionId, Ttl};
 use crate::domain::{
     clock::UnixMillis,
     store::{Call, MAX_USED, Store, StoreError},
@@ -21,7 +21,7 @@ const MOST: usize = 100_000;
 /// Validations of sliding sessions that are not written yet.
 #[derive(Debug, Default)]
 pub struct Slides {
-    pending: Mutex<HashMap<SessionId, UnixMillis>>,
+    pending: Mutex<HashMap<SessionId, (UnixMillis, Ttl)>>,
 }
 
 impl Slides {
@@ -36,7 +36,7 @@ impl Slides {
         }
         let mut pending = self.pending();
         if pending.len() < MOST || pending.contains_key(&session.id) {
-            pending.insert(session.id.clone(), now);
+            pending.insert(session.id.clone(), (now, session.ttl));
         }
     }
 
@@ -46,14 +46,14 @@ impl Slides {
         match session.expiry {
             Expiry::Fixed => session.expires_at,
             Expiry::Sliding => {
-                let noted = self.pending().get(&session.id).map(|at| at.plus(session.ttl.get()));
+                let noted = self.pending().get(&session.id).map(|(at, _)| at.plus(session.ttl.get()));
                 noted.map_or(session.expires_at, |end| end.max(session.expires_at))
             }
         }
     }
 
     /// Writes what was noted, in batches: how long ago by `now`, since the database goes by a clock of its own. What cannot be
-    /// written stays noted.
+    /// written stays noted, until the session is over all the same: in an outage those would leave no room for the others.
     ///
     /// # Errors
     /// When the database gives no complete answer. A note written twice is written once.
@@ -63,14 +63,14 @@ impl Slides {
         now: impl Fn() -> UnixMillis,
         call: impl Fn() -> Call,
     ) -> Result<(), StoreError> {
-        let noted: Vec<_> = self.pending().iter().map(|(id, at)| (id.clone(), *at)).collect();
+        let noted = self.noted(now());
         for batch in noted.chunks(MAX_USED) {
             let now = now();
             let uses: Vec<_> = batch.iter().map(|(id, at)| (id.clone(), now.since(*at))).collect();
             store.slide_sessions(call(), &uses).await?;
             let mut pending = self.pending();
             for (id, at) in batch {
-                if pending.get(id) == Some(at) {
+                if pending.get(id).is_some_and(|(noted, _)| noted == at) {
                     pending.remove(id);
                 }
             }
@@ -78,8 +78,54 @@ impl Slides {
         Ok(())
     }
 
-    fn pending(&self) -> MutexGuard<'_, HashMap<SessionId, UnixMillis>> {
+    /// What is to be written, without the sessions that are over.
+    fn noted(&self, now: UnixMillis) -> Vec<(SessionId, UnixMillis)> {
+        let mut pending = self.pending();
+        pending.retain(|_, (at, ttl)| at.plus(ttl.get()) > now);
+        pending.iter().map(|(id, (at, _))| (id.clone(), *at)).collect()
+    }
+
+    fn pending(&self) -> MutexGuard<'_, HashMap<SessionId, (UnixMillis, Ttl)>> {
         // Every change to the map is one call that cannot be left half-done.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::{
+        id::{KeyId, TenantId},
+        session::Attributes,
+    };
+
+    #[test]
+    fn notes_of_sessions_that_are_over_leave_room_for_others() {
+        let slides = Slides::default();
+        let start = UnixMillis(1_790_000_000_000);
+        let ttl = Ttl::new(Duration::from_secs(60), Expiry::Sliding).unwrap();
+        let session = |id: String| Session {
+            id: SessionId::parse(&id).unwrap(),
+            tenant_id: TenantId::parse("t").unwrap(),
+            key_id: KeyId::parse("k").unwrap(),
+            created_at: start,
+            expires_at: start,
+            expiry: Expiry::Sliding,
+            ttl,
+            attributes: Attributes::default(),
+        };
+        for id in 0..MOST {
+            slides.note(&session(format!("old-{id}")), start);
+        }
+        let new = session("new".to_owned());
+        let later = start.plus(Duration::from_secs(61));
+        slides.note(&new, later);
+        assert_eq!(slides.expires_at(&new), start, "there is no room");
+        assert_eq!(slides.noted(later).len(), 0, "what is over is not written");
+        slides.note(&new, later);
+        assert_eq!(slides.expires_at(&new), later.plus(ttl.get()));
+        assert_eq!(slides.noted(later).len(), 1);
     }
 }

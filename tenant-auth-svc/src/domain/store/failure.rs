@@ -35,11 +35,15 @@ pub enum FailureKind {
     Lagging,
     /// Live keys are stored under a pepper that this replica lacks, so that what it does not find may be there.
     PepperMissing,
+    /// No answer in time, and this process had no CPU to hear it with: that says nothing about the database.
+    Starved,
+    /// It was not asked, because too much was asked about that nobody has seen.
+    TooManyGuesses,
 }
 
 impl FailureKind {
     /// Every kind, in order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Unreachable,
         Self::TimedOut,
         Self::Throttled,
@@ -54,6 +58,8 @@ impl FailureKind {
         Self::Untrusted,
         Self::Lagging,
         Self::PepperMissing,
+        Self::Starved,
+        Self::TooManyGuesses,
     ];
 
     /// As logs, metrics and error details write it.
@@ -74,6 +80,8 @@ impl FailureKind {
             Self::Untrusted => "untrusted",
             Self::Lagging => "lagging",
             Self::PepperMissing => "pepper_missing",
+            Self::Starved => "starved",
+            Self::TooManyGuesses => "too_many_guesses",
         }
     }
 
@@ -83,7 +91,12 @@ impl FailureKind {
     pub fn database_works(self) -> Option<bool> {
         match self {
             Self::Conflict | Self::PepperMissing => Some(true),
-            Self::CircuitOpen | Self::Overloaded | Self::Untrusted | Self::Lagging => None,
+            Self::CircuitOpen
+            | Self::Overloaded
+            | Self::Untrusted
+            | Self::Lagging
+            | Self::Starved
+            | Self::TooManyGuesses => None,
             Self::Unreachable
             | Self::TimedOut
             | Self::Throttled
@@ -99,7 +112,7 @@ impl FailureKind {
     #[must_use]
     pub fn is_transient(self) -> bool {
         match self {
-            Self::Unreachable | Self::TimedOut | Self::Busy | Self::Garbled => true,
+            Self::Unreachable | Self::TimedOut | Self::Starved | Self::Busy | Self::Garbled => true,
             Self::Throttled
             | Self::Denied
             | Self::Misplaced
@@ -109,7 +122,8 @@ impl FailureKind {
             | Self::Broken
             | Self::Untrusted
             | Self::Lagging
-            | Self::PepperMissing => false,
+            | Self::PepperMissing
+            | Self::TooManyGuesses => false,
         }
     }
 }

@@ -125,3 +125,6 @@ impl Reading {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod fuzz;

@@ -59,6 +59,9 @@ fn fields(mut rest: &[u8]) -> impl Iterator<Item = Option<(u32, &[u8])>> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use prost::Message as _;
@@ -67,7 +70,7 @@ mod tests {
     use super::*;
     use crate::{domain::key::KeyHash, grpc::convert::question};
 
-    fn is_read_alike(message: &[u8]) -> bool {
+    pub(super) fn is_read_alike(message: &[u8]) -> bool {
         let asked = Asked::read(message);
         let read = v1::ValidateKeyRequest::decode(message).ok().and_then(|request| question(request).ok());
         match (asked, read) {

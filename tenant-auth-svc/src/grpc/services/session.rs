@@ -42,9 +42,9 @@ impl<S: Store, K: KeySource, M: SessionMemory> SessionService for SessionRpc<S, 
         &self,
         request: Request<v1::BindSessionRequest>,
     ) -> Result<Response<v1::BindSessionResponse>, Status> {
-        let (deadline, record) = (request.deadline(LIMIT)?, request.record());
+        let (ask, record) = (request.on_behalf(LIMIT)?, request.record());
         let order = bind_request(request.into_inner())?;
-        let bound = noted(&record, self.0.bind(order, deadline).await)?;
+        let bound = noted(&record, self.0.bind(order, ask).await)?;
         let verdict = match &bound {
             Bound::Done { .. } => SessionVerdict::VALID,
             Bound::Denied(verdict) => *verdict,

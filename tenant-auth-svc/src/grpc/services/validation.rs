@@ -48,9 +48,9 @@ impl<S: Store, K: KeySource, M: SessionMemory> ValidationService for ValidationR
         &self,
         request: Request<v1::ValidateKeyRequest>,
     ) -> Result<Response<v1::ValidateKeyResponse>, Status> {
-        let (deadline, record) = (request.deadline(self.limit)?, request.record());
+        let (ask, record) = (request.on_behalf(self.limit)?, request.record());
         let question = question(request.into_inner())?;
-        let decision = noted(&record, self.keys.decide(&question, deadline).await)?;
+        let decision = noted(&record, self.keys.decide(&question, ask).await)?;
         Ok(Response::new(decision_message(decision)))
     }
 
@@ -60,9 +60,9 @@ impl<S: Store, K: KeySource, M: SessionMemory> ValidationService for ValidationR
     ) -> Result<Response<v1::BatchValidateKeysResponse>, Status> {
         use batch_validate_keys_result::Result as Outcome;
 
-        let (deadline, record) = (request.deadline(self.limit)?, request.record());
+        let (ask, record) = (request.on_behalf(self.limit)?, request.record());
         let questions = batch_questions(request.into_inner())?;
-        let decisions = self.keys.decide_all(&questions, deadline).await;
+        let decisions = self.keys.decide_all(&questions, ask).await;
         let result = |decision| match noted(&record, decision) {
             Ok(decision) => Outcome::Response(decision_message(decision)),
             Err(error) => Outcome::Error(as_message(error)),
@@ -81,6 +81,7 @@ impl<S: Store, K: KeySource, M: SessionMemory> ValidationService for ValidationR
             validator: Arc::clone(&self.keys),
             record: request.record(),
             budget: request.budget(self.limit),
+            asker: request.asker(),
             place: request.leave_place(),
         };
         Ok(Response::new(Box::pin(Answers::new(messages, request.into_inner()))))
@@ -90,9 +91,9 @@ impl<S: Store, K: KeySource, M: SessionMemory> ValidationService for ValidationR
         &self,
         request: Request<v1::ValidateSessionRequest>,
     ) -> Result<Response<v1::ValidateSessionResponse>, Status> {
-        let (deadline, record) = (request.deadline(self.limit)?, request.record());
+        let (ask, record) = (request.on_behalf(self.limit)?, request.record());
         let question = session_question(request.into_inner())?;
-        let decision = self.sessions.decide(question, deadline).await;
+        let decision = self.sessions.decide(question, ask).await;
         let decision = decision.inspect_err(|error| record.failed(error.kind)).map_err(ApiError::from)?;
         record.decided(decision.verdict, decision.provenance.source);
         Ok(Response::new(session_decision_message(decision)))

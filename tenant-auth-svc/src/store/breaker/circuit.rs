@@ -131,6 +131,14 @@ impl CircuitState {
         }
     }
 
+    /// Takes in that a call got no answer in time, and that this process was late itself. While others of the window were
+    /// answered, it says nothing.
+    pub(super) fn note_starved(&self, now: Duration) {
+        if !self.window().has_success(now) {
+            self.note(Some(FailureKind::Starved), now);
+        }
+    }
+
     fn window(&self) -> MutexGuard<'_, Window> {
         // Every change is made of steps that leave it usable.
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
@@ -141,6 +149,15 @@ impl Window {
     fn push(&mut self, now: Duration, failed: bool) {
         self.outcomes.push_back((now, failed));
         self.failures += usize::from(failed);
+        self.forget_before(now);
+    }
+
+    fn has_success(&mut self, now: Duration) -> bool {
+        self.forget_before(now);
+        self.outcomes.len() > self.failures
+    }
+
+    fn forget_before(&mut self, now: Duration) {
         while let Some(&(at, failed)) = self.outcomes.front()
             && now.saturating_sub(at) > WINDOW
         {

@@ -5,9 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Cached, Inner, fence::Epoch, flight::Flight, pool::Recalled};
+use super::{
+    Cached, Inner,
+    fence::Epoch,
+    flight::{Flight, Outcome},
+    pool::Recalled,
+};
 use crate::{
     domain::{
+        guesses::{Asker, GuessPermit, OnBehalf, too_many},
         knowledge::Knowledge,
         store::{FailureKind, MAX_LOOKUP, StoreError},
     },
@@ -23,6 +29,8 @@ const LAG_PAUSE: Duration = Duration::from_millis(50);
 pub(super) enum Wait<L: Lookup> {
     Known(Knowledge<L::Record>),
     For(Flight<L::Id, L::Record>),
+    /// It is one guess too many.
+    Refused,
 }
 
 impl<L: Lookup> Cached<L> {
@@ -32,14 +40,16 @@ impl<L: Lookup> Cached<L> {
         id: &L::Id,
         mut wait: Wait<L>,
         asked: Epoch,
-        deadline: Instant,
+        ask: &OnBehalf,
     ) -> Result<Knowledge<L::Record>, StoreError> {
         // A copy that lags may have caught up in a moment, or another one may answer.
+        let deadline = ask.deadline;
         let patience = deadline.min(Instant::now() + LAG_PATIENCE);
         loop {
             let flight = match wait {
                 Wait::Known(knowledge) => return Ok(knowledge),
                 Wait::For(flight) => flight,
+                Wait::Refused => return Err(too_many()),
             };
             let (outcome, overtaken) = match flight.land(id, deadline).await {
                 Ok(Ok(settled)) if settled.lags => (Err(lagging()), None),
@@ -54,7 +64,7 @@ impl<L: Lookup> Cached<L> {
                 return outcome;
             }
             // Or it joined a load that had begun before a change which was heard of before it asked.
-            wait = match self.join(std::slice::from_ref(id), false).pop() {
+            wait = match self.join(std::slice::from_ref(id), false, &ask.asker).pop() {
                 Some(again) => again,
                 None => return Err(StoreError::new(FailureKind::Broken, "a load did not depart")),
             };
@@ -62,8 +72,8 @@ impl<L: Lookup> Cached<L> {
     }
 
     /// Finds for each id the load under way, or starts one; ids that nobody has asked for yet share theirs.
-    /// `anyway`: even if memory has an answer.
-    pub(super) fn join(&self, ids: &[L::Id], anyway: bool) -> Vec<Wait<L>> {
+    /// `anyway`: even if memory has an answer. What nobody has seen is a guess of its asker's; too many are refused.
+    pub(super) fn join(&self, ids: &[L::Id], anyway: bool, asker: &Asker) -> Vec<Wait<L>> {
         let mut flights = self.0.flights();
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
         let waits: Vec<Option<Wait<L>>> = ids
@@ -86,23 +96,34 @@ impl<L: Lookup> Cached<L> {
             missing.sort_unstable();
             missing.dedup();
             for together in missing.chunks(MAX_LOOKUP) {
-                let flight = self.depart(is_known, together.into());
+                let asker = if is_known { &Asker::OURSELVES } else { asker };
+                let permit = self.0.guesses.reserve(asker, together.len());
+                let (together, _) = together.split_at(permit.granted());
+                if together.is_empty() {
+                    break;
+                }
+                let flight = self.depart(is_known, together.into(), permit);
                 flights.extend(together.iter().map(|id| (id.clone(), flight.clone())));
             }
         }
-        let departed = |id| Wait::For(flights[id].clone());
+        let departed = |id| flights.get(id).map_or(Wait::Refused, |flight| Wait::For(flight.clone()));
         ids.iter().zip(waits).map(|(id, wait)| wait.unwrap_or_else(|| departed(id))).collect()
     }
 
     /// Starts a load in a task of its own: a caller that gives up must not end it for the others.
-    fn depart(&self, known: bool, ids: Arc<[L::Id]>) -> Flight<L::Id, L::Record> {
+    fn depart(&self, known: bool, ids: Arc<[L::Id]>, mut permit: GuessPermit) -> Flight<L::Id, L::Record> {
         let inner = Arc::clone(&self.0);
         // On behalf of the one who asked first; the others wait for a span that is not theirs.
         let load = Within::current().run({
             let ids = Arc::clone(&ids);
             async move {
                 let _landed = Landed { inner: &inner, ids: &ids };
-                inner.load(known, &ids).await
+                let outcomes = inner.load(known, &ids).await;
+                let is_absent = |outcome: &Outcome<L::Record>| {
+                    outcome.as_ref().is_ok_and(|settled| settled.knowledge.record.is_none())
+                };
+                permit.were_wrong(outcomes.iter().flatten().filter(|outcome| is_absent(outcome)).count());
+                outcomes
             }
         });
         Flight::depart(ids, load)

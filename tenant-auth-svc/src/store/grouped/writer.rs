@@ -136,6 +136,8 @@ fn is_about_a_claim(error: &StoreError) -> bool {
         | FailureKind::Overloaded
         | FailureKind::Untrusted
         | FailureKind::Lagging
+        | FailureKind::Starved
+        | FailureKind::TooManyGuesses
         | FailureKind::PepperMissing => false,
     }
 }

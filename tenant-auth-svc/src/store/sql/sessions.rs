@@ -1,7 +1,33 @@
 //! Sessions: bound, looked up with their key and tenant, slid, ended, swept.
 
+/// Whether a row of `api_keys` may open sessions, and keep those that it opened.
+macro_rules! key_lives {
+    () => {
+        concat!(
+            "api_keys.revoked_at IS NULL AND (api_keys.expires_at IS NULL OR api_keys.expires_at > ",
+            now!(),
+            ")"
+        )
+    };
+}
+
+/// Whether the key of a row of `session_bindings` does.
+macro_rules! opener_lives {
+    () => {
+        concat!(
+            "EXISTS (SELECT 1 FROM api_keys WHERE api_keys.id = session_bindings.key_id \
+                       AND api_keys.tenant_id = session_bindings.tenant_id AND ",
+            key_lives!(),
+            ")"
+        )
+    };
+}
+
+mod ended;
+
 use std::{collections::BTreeMap, time::Duration};
 
+pub(super) use self::ended::{sweep_ended, sweep_expired};
 use super::{
     Engine, RecordTable, UnreadableRecords, commit, database_in,
     lookup::{json, scopes_of, status_of},
@@ -40,13 +66,6 @@ LEFT JOIN api_keys AS keys ON keys.id = bound.key_id AND keys.tenant_id = bound.
 LEFT JOIN tenants ON tenants.id = bound.tenant_id \
 ORDER BY wanted.key";
 
-/// Makes room before a binding that would be one too many, and only then.
-const MAKE_ROOM: &str = concat!(
-    "DELETE FROM session_bindings WHERE tenant_id = ?1 AND expires_at <= ",
-    now!(),
-    " AND (SELECT sessions FROM session_counts WHERE tenant_id = ?1) >= ?2"
-);
-
 /// Binds, or leaves what is bound as it is. What is over, or whose key is, is bound anew, by its own tenant only. A key that
 /// has gone to another tenant is none of this one's.
 const BIND: &str = concat!(
@@ -64,9 +83,9 @@ const BIND: &str = concat!(
         ttl = excluded.ttl, sliding = excluded.sliding, attributes = excluded.attributes, bind_id = excluded.bind_id \
      WHERE session_bindings.tenant_id = excluded.tenant_id \
        AND (session_bindings.expires_at <= excluded.created_at \
-            OR NOT EXISTS (SELECT 1 FROM api_keys WHERE api_keys.id = session_bindings.key_id \
-                             AND api_keys.tenant_id = session_bindings.tenant_id AND api_keys.revoked_at IS NULL \
-                             AND (api_keys.expires_at IS NULL OR api_keys.expires_at > excluded.created_at)))"
+            OR NOT ",
+    opener_lives!(),
+    ")"
 );
 
 /// The end moves on from the moment of use, and never back. What is gone stays gone.
@@ -123,7 +142,7 @@ pub(super) async fn bind<E: Engine>(
     new: &NewSession,
 ) -> Result<Committed<(Binding, Option<SessionRecord>)>, StoreError> {
     let attributes: BTreeMap<_, _> = new.attributes.iter().collect();
-    let make_room = Statement::new(MAKE_ROOM).bind(new.tenant_id.as_str()).bind(i64::from(new.cap));
+    let make_room = ended::make_room(new);
     let bind = Statement::new(BIND)
         .bind(new.id.as_str())
         .bind(new.tenant_id.as_str())
@@ -188,6 +207,8 @@ pub(super) async fn list<E: Engine>(
         concat!(
             "FROM session_bindings WHERE tenant_id = ?1 AND expires_at > ",
             now!(),
+            " AND ",
+            opener_lives!(),
             " AND (created_at < ?2 OR (created_at = ?2 AND session_id > ?3)) \
              ORDER BY created_at DESC, session_id LIMIT ?4"
         ),
@@ -219,25 +240,6 @@ pub(super) async fn slide<E: Engine>(
     let uses: Vec<_> = uses.iter().map(|(id, ago)| (id.as_str(), millis(*ago))).collect();
     engine.transaction(call, vec![Statement::new(SLIDE).bind(json(&uses)?)]).await?;
     Ok(())
-}
-
-pub(super) async fn sweep<E: Engine>(
-    engine: &E,
-    call: Call,
-    over_for: Duration,
-    limit: usize,
-) -> Result<u64, StoreError> {
-    let delete = Statement::new(concat!(
-        "DELETE FROM session_bindings WHERE session_id IN \
-         (SELECT session_id FROM session_bindings WHERE expires_at < ",
-        now!(),
-        " - ?1 ORDER BY expires_at LIMIT ?2)"
-    ))
-    .bind(millis(over_for))
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX));
-    let results = engine.transaction(call, vec![delete, Statement::new("SELECT changes()")]).await?;
-    let deleted = first_integer(results.last().map(Vec::as_slice))?;
-    u64::try_from(deleted).map_err(|_| StoreError::new(FailureKind::Garbled, "a negative count"))
 }
 
 fn first_integer(rows: Option<&[Row]>) -> Result<i64, StoreError> {

@@ -1,6 +1,7 @@
 //! What tenants consumed.
 
 mod rows;
+mod store;
 mod sums;
 
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 use uuid::Uuid;
 
-pub(super) use self::sums::{compare, sum};
+use self::sums::{compare, sum};
 use super::{Engine, RecordTable, UnreadableRecords, lookup::json, millis};
 use crate::{
     domain::{
@@ -87,7 +88,7 @@ struct Body<'a> {
     counted: Vec<(&'a str, i64, &'a str, i64)>,
 }
 
-pub(super) async fn record<E: Engine>(
+async fn record<E: Engine>(
     engine: &E,
     unreadable: &UnreadableRecords,
     call: Call,
@@ -143,7 +144,7 @@ fn body(claim: &Claim) -> Body<'_> {
     Body { id: claim.id.as_str(), counted: counted.collect() }
 }
 
-pub(super) async fn sweep_requests<E: Engine>(
+async fn sweep_requests<E: Engine>(
     engine: &E,
     call: Call,
     retention: Duration,
@@ -154,7 +155,7 @@ pub(super) async fn sweep_requests<E: Engine>(
     count(&results, 1)
 }
 
-pub(super) async fn sweep_events<E: Engine>(
+async fn sweep_events<E: Engine>(
     engine: &E,
     call: Call,
     retention: Duration,

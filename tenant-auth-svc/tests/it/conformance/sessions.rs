@@ -156,6 +156,38 @@ async fn caps(store: &impl Store) {
     assert_eq!(live(store, &tenant).await, BTreeSet::from([second.id.clone(), third.id.clone()]));
     assert!(store.unbind_session(call(Lane::Sessions), &second.id, &tenant).await.unwrap().outcome);
     assert!(!bound(store, &fourth).await.1);
+
+    // So does what a key leaves behind that is over, whenever the sessions themselves would be.
+    let spare = new_key(&tenant, &[], None);
+    store.insert_key(call(Lane::Admin), &spare, &change()).await.unwrap();
+    let reason = Reason::parse("leaked").unwrap();
+    store.revoke_key(call(Lane::Admin), &key.id, &reason, &change()).await.unwrap();
+    assert_eq!(live(store, &tenant).await, BTreeSet::new(), "nor is it listed");
+    let anew: Vec<_> = (0..3).map(|_| NewSession { cap: 2, ..new_session(&spare, Expiry::Fixed) }).collect();
+    for new in &anew[..2] {
+        assert!(!bound(store, new).await.1);
+    }
+    assert_eq!(bind(store, &anew[2]).await, Binding::TooMany);
+    let kept = BTreeSet::from([anew[0].id.clone(), anew[1].id.clone()]);
+    assert_eq!(live(store, &tenant).await, kept);
+    sweep_ended(store).await;
+    assert_eq!(live(store, &tenant).await, kept, "those of live keys stay");
+}
+
+/// Sweeps by openers, page by page; how many sessions went.
+async fn sweep_ended(store: &impl Store) -> u64 {
+    let (mut swept, mut after) = (0, None);
+    loop {
+        let page = store.sweep_ended_sessions(call(Lane::Maintenance), after.as_ref(), Duration::ZERO, 2);
+        let page = page.await.unwrap();
+        swept += page.sessions;
+        match page.last {
+            // The same openers may have more.
+            _ if page.sessions >= 2 => {}
+            Some(last) => after = Some(last),
+            None => return swept,
+        }
+    }
 }
 
 async fn ends(store: &impl Store) {

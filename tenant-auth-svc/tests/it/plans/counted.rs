@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
-use super::{PRUNE, READ_AHEAD, SWEEP_EVENTS, SWEEP_REQUESTS, before, statements};
+use super::{PRUNE, READ_AHEAD, SWEEP_ENDED, SWEEP_EVENTS, SWEEP_REQUESTS, before, statements};
 use crate::harness::{Database, Service};
 
 /// How many rows go into one statement of the seed.
@@ -146,7 +146,18 @@ async fn rows_read_do_not_grow_with_the_tables() {
     )
     .await;
 
-    let (_database, today) = statements(&[SWEEP_EVENTS, READ_AHEAD, PRUNE, SWEEP_REQUESTS]).await;
+    // Ten of each key, of which none is over.
+    sqld.seed(
+        "INSERT INTO session_bindings (session_id, tenant_id, key_id, created_at, expires_at, ttl, sliding, bind_id) \
+         SELECT 's' || n, 'ten_' || ((n / 10 + 1) % 100 + 1), 'key_' || (n / 10 + 1), 1, 9e15, 1, 0, 'x' FROM series",
+        keys,
+    )
+    .await;
+
+    let (_database, today) =
+        statements(&[SWEEP_EVENTS, READ_AHEAD, PRUNE, SWEEP_REQUESTS, SWEEP_ENDED]).await;
+    let ended = json!([text(""), text(""), integer(page), integer(600_000), integer(page)]);
+    let sessions = sqld.cost(&today[4], ended).await;
     let middle = keys * 5;
     let requests = sqld.cost(&today[3], json!([integer(kept), integer(1_000)])).await;
     let mut table = Vec::new();
@@ -183,6 +194,8 @@ async fn rows_read_do_not_grow_with_the_tables() {
         println!("| {what} | {} | {} | {} | {} |", before.0, before.1, after.0, after.1);
     }
     println!("| a page of sweeping usage requests | | | {} | {} |", requests.0, requests.1);
+    println!("| a page of sweeping sessions by openers | | | {} | {} |", sessions.0, sessions.1);
+    assert!(sessions.0 <= 4_500, "{sessions:?}");
     for (what, before, after) in &table {
         assert!(after.0 <= 4_500 && after.0 < before.0, "{what}: {after:?}, before {before:?}");
         assert!(after.1 <= 2_000, "{what}: {after:?}");

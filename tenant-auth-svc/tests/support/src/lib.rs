@@ -10,6 +10,7 @@ mod connection;
 mod counters;
 mod data;
 mod fault;
+pub mod fuzz;
 mod pipeline;
 mod seen;
 mod server;

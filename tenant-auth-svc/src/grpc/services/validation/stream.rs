@@ -14,6 +14,7 @@ use tonic::Status;
 use super::noted;
 use crate::{
     domain::{
+        guesses::{Asker, OnBehalf},
         validate::{KeySource, Question, Validator},
         verdict::Decision,
     },
@@ -39,6 +40,7 @@ pub(super) struct Messages<S> {
     pub(super) validator: Arc<Validator<S>>,
     pub(super) record: RpcRecord,
     pub(super) budget: Budget,
+    pub(super) asker: Asker,
     pub(super) place: Option<Arc<Place>>,
 }
 
@@ -48,6 +50,7 @@ impl<S> Clone for Messages<S> {
             validator: Arc::clone(&self.validator),
             record: self.record.clone(),
             budget: self.budget,
+            asker: self.asker.clone(),
             place: self.place.clone(),
         }
     }
@@ -69,7 +72,8 @@ impl<S: KeySource> Messages<S> {
             Ok((place, deadline))
         });
         let (_place, deadline) = begun.inspect_err(|_| self.record.not_tried())?;
-        noted(&self.record, self.validator.decide(&question, deadline).await)
+        let ask = OnBehalf { asker: self.asker, deadline };
+        noted(&self.record, self.validator.decide(&question, ask).await)
     }
 }
 

@@ -1,0 +1,70 @@
+//! Answers of a database, or of whatever answers in its place.
+
+use serde_json::Value as Json;
+use tenant_auth_testkit::fuzz::Language;
+
+use super::*;
+
+const LANGUAGE: Language = Language {
+    seeds: &[
+        br#"{"baton":null,"base_url":null,"results":[{"type":"ok","response":{"type":"execute","result":{"cols":[{"name":"a"}],"rows":[[{"type":"null"},{"type":"integer","value":"-9223372036854775808"},{"type":"float","value":1.5},{"type":"text","value":"a\"b\u00e9"},{"type":"blob","base64":"AQI="}],[{"type":"integer","value":"7"}]],"affected_row_count":0,"last_insert_rowid":null,"replication_index":"7"}}},{"type":"ok","response":{"type":"close"}}]}"#,
+        br#"{"baton":null,"base_url":null,"results":[{"type":"ok","response":{"type":"batch","result":{"step_results":[{"cols":[],"rows":[],"affected_row_count":0,"last_insert_rowid":null},{"cols":[],"rows":[[{"type":"text","value":"x"}]],"affected_row_count":1,"last_insert_rowid":"3"},{"cols":[],"rows":[],"affected_row_count":0,"last_insert_rowid":null},null],"step_errors":[null,null,null,null]}}},{"type":"ok","response":{"type":"close"}}]}"#,
+        br#"{"results":[{"type":"error","error":{"message":"SQLite error: database is locked","code":"SQLITE_BUSY"}},{"type":"ok","response":{"type":"close"}}]}"#,
+        b"<html><body>Bad gateway</body></html>",
+    ],
+    words: &[
+        b"null", br#"{"type":"null"}"#, br#""type":"error","#, br#""step_errors":[null],"#, br#"{"message":"m"}"#, b"[", b"]", b"{", b"}",
+        b",", br#""rows":[],"#, b"\"", b"\\u0000", b"1e999", b"-0", b"\xff", br#"{"type":"ok","response":{"type":"close"}}"#,
+    ],
+};
+
+/// The member of an answer, as any JSON reader finds it.
+fn found<'a>(json: &'a Json, path: &str) -> Option<&'a Json> {
+    json.pointer(path).filter(|value| !value.is_null())
+}
+
+#[test]
+fn rows_are_those_of_the_answer_or_there_are_none() {
+    LANGUAGE.check(|body| {
+        let Ok(rows) = rows(body) else { return };
+        // Members that are there twice are read differently by different readers; serde refuses them where it matters.
+        let json: Json = serde_json::from_slice(body).expect("what was read is JSON");
+        assert_eq!(json["results"].as_array().map(Vec::len), Some(2), "ours, and the end of the stream");
+        let first = ["/results/0/response/result/rows", "/results/0/response/result/step_results/0/rows"];
+        let told = first.iter().find_map(|path| found(&json, path)?.as_array()).expect("there are rows");
+        assert_eq!(rows.iter().map(|row| row.0.len()).collect::<Vec<_>>(), widths(told));
+    });
+}
+
+fn widths(rows: &[Json]) -> Vec<usize> {
+    rows.iter().map(|row| row.as_array().map_or(0, Vec::len)).collect()
+}
+
+#[test]
+fn a_transaction_was_committed_or_it_is_an_error() {
+    LANGUAGE.check(|body| {
+        let Ok(outcomes) = transactions(body, &[1]) else { return };
+        let [outcome] = &outcomes[..] else { panic!("one was asked for") };
+        let Ok(results) = outcome else { return };
+        assert_eq!(results.len(), 1);
+        let json: Json = serde_json::from_slice(body).expect("what was read is JSON");
+        // BEGIN, the statement, COMMIT.
+        for step in 0..3 {
+            let path = format!("/results/0/response/result/step_results/{step}");
+            assert!(found(&json, &path).is_some(), "step {step}");
+            assert!(found(&json, &path.replace("step_results", "step_errors")).is_none(), "step {step}");
+        }
+    });
+}
+
+#[test]
+fn an_error_is_one_short_line_that_names_where() {
+    LANGUAGE.check(|body| {
+        let Err(error) = rows(body) else { return };
+        let is_json = serde_json::from_slice::<Json>(body).is_ok();
+        assert!(is_json || error.kind == FailureKind::Garbled, "{error}");
+        assert!(error.message.chars().count() <= 2 * MAX_ERROR_TEXT + 20, "{error}");
+        assert!(excerpt(body).chars().all(|c| !c.is_control()));
+        assert!(excerpt(body).chars().count() <= MAX_ERROR_TEXT);
+    });
+}

@@ -1,0 +1,187 @@
+//! Proxies of the environment are told nothing; the one that is configured is used.
+
+use std::{
+    net::SocketAddr,
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tenant_auth_testkit::HranaServer;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{TcpListener, TcpStream},
+    process::Command,
+    task::JoinHandle,
+};
+
+use crate::{
+    cli::{addresses, program, signal},
+    collector::Collector,
+    harness::{TOKEN, http_until},
+};
+
+/// A proxy that keeps the head of everything that it is sent, and passes plain requests on.
+struct Proxy {
+    address: SocketAddr,
+    heads: Arc<Mutex<Vec<String>>>,
+    task: JoinHandle<()>,
+}
+
+impl Proxy {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&heads);
+        let task = tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let kept = Arc::clone(&kept);
+                // A peer that leaves ends its own connection only.
+                tokio::spawn(async move { drop(Self::pass_on(stream, &kept).await) });
+            }
+        });
+        Self { address, heads, task }
+    }
+
+    async fn pass_on(stream: TcpStream, heads: &Mutex<Vec<String>>) -> std::io::Result<()> {
+        let mut stream = BufReader::new(stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).await? > 0 {}
+        heads.lock().unwrap().push(head.clone());
+        let Some((method, rest)) = head.split_once(" http://") else {
+            // A tunnel would need the name of a host, and there are none here.
+            return stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n").await;
+        };
+        let (host, rest) = rest.split_once('/').unwrap();
+        let mut target = TcpStream::connect(host).await?;
+        target.write_all(format!("{method} /{rest}").as_bytes()).await?;
+        tokio::io::copy_bidirectional(&mut stream, &mut target).await?;
+        Ok(())
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+
+    /// Names it in every variable that programs take a proxy from.
+    fn surround(&self, command: &mut Command) {
+        for name in ["http_proxy", "https_proxy", "all_proxy", "grpc_proxy", "ftp_proxy"] {
+            command.env(name, self.url()).env(name.to_uppercase(), self.url());
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A database with a token, and the program as it is configured for it.
+struct World {
+    database: HranaServer,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("token"), TOKEN).unwrap();
+        Self { database: HranaServer::builder().token(TOKEN).start().await.unwrap(), folder }
+    }
+
+    fn configured(&self, command: &str) -> Command {
+        let mut program = program();
+        program
+            .arg(command)
+            .env("TENANT_AUTH_DATABASE_URL", self.database.url())
+            .env("TENANT_AUTH_DATABASE_TOKEN_FILE", self.folder.path().join("token"));
+        program
+    }
+}
+
+async fn run(command: &mut Command) -> (Option<i32>, String) {
+    let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await.expect("it must end");
+    let output = output.unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[tokio::test]
+async fn a_proxy_of_the_environment_is_told_nothing() {
+    let (proxy, world, collector) = (Proxy::start().await, World::start().await, Collector::start().await);
+    let mut migrate = world.configured("migrate");
+    proxy.surround(&mut migrate);
+    assert_eq!(run(&mut migrate).await.0, Some(0));
+    let mut serve = world.configured("serve");
+    proxy.surround(&mut serve);
+    let mut serve = serve
+        .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
+        .env("TENANT_AUTH_OPS_LISTEN", "127.0.0.1:0")
+        .env("TENANT_AUTH_DRAIN_DELAY", "0s")
+        .env("TENANT_AUTH_OTLP_ENDPOINT", &collector.endpoint)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(serve.stderr.take().unwrap()).lines();
+    let (address, ops) = addresses(&mut log).await;
+    http_until(ops, "GET /readyz", |answer| answer.status == 200).await;
+    for arguments in [&["--endpoint", &*format!("http://{address}")][..], &[]] {
+        let mut health = program();
+        health.arg("healthcheck").args(arguments).env("TENANT_AUTH_OPS_LISTEN", ops.to_string());
+        proxy.surround(&mut health);
+        let (code, told) = run(&mut health).await;
+        assert_eq!(code, Some(0), "{arguments:?}: {told}");
+    }
+    signal(&serve, "TERM");
+    assert!(serve.wait().await.unwrap().success());
+    // The last metrics are sent at the end.
+    collector.until(|got| got.requests > 0).await;
+    assert_eq!(proxy.heads(), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_proxy_that_is_configured_leads_to_the_database() {
+    let (proxy, world) = (Proxy::start().await, World::start().await);
+    let mut migrate = world.configured("migrate");
+    migrate.env("TENANT_AUTH_DATABASE_PROXY", proxy.url());
+    let (code, told) = run(&mut migrate).await;
+    assert_eq!(code, Some(0), "{told}");
+    let heads = proxy.heads();
+    assert!(
+        !heads.is_empty() && heads.iter().all(|head| head.starts_with("POST http://127.0.0.1:")),
+        "{heads:?}"
+    );
+
+    // With TLS it is asked for a tunnel, and sees no more than where to.
+    let proxy = Proxy::start().await;
+    let mut check = world.configured("check-config");
+    check
+        .arg("--connect")
+        .env("TENANT_AUTH_DATABASE_URL", "libsql://db.example")
+        .env("TENANT_AUTH_DATABASE_PROXY", proxy.url());
+    assert_eq!(run(&mut check).await.0, Some(1));
+    let heads = proxy.heads();
+    assert!(
+        !heads.is_empty() && heads.iter().all(|head| head.starts_with("CONNECT db.example:443")),
+        "{heads:?}"
+    );
+    assert!(!format!("{heads:?}").contains(TOKEN), "{heads:?}");
+}
+
+#[tokio::test]
+async fn a_token_is_given_to_no_proxy_beyond_loopback_without_tls() {
+    let world = World::start().await;
+    let mut check = world.configured("check-config");
+    check.env("TENANT_AUTH_DATABASE_PROXY", "http://10.0.0.1:3128");
+    let (code, told) = run(&mut check).await;
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("TENANT_AUTH_DATABASE_PROXY would be given the database's token"), "{told}");
+    check.env("TENANT_AUTH_DATABASE_URL", "https://db.example");
+    assert_eq!(run(&mut check).await, (Some(0), String::new()));
+}

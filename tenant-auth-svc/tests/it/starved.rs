@@ -1,0 +1,134 @@
+//! A process that is given no CPU: what it did not hear in time says nothing about the database.
+
+use std::{
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
+
+use tenant_auth_svc::{
+    domain::{
+        clock::{ManualClock, SharedClock},
+        store::{Call, Lane},
+    },
+    store::{
+        engine::{Engine as _, Row, Statement, Value},
+        hrana::{RemoteConfig, RemoteEngine},
+    },
+};
+use tenant_auth_testkit::Fault;
+use tokio::sync::oneshot;
+
+use crate::{
+    harness::{Database, LOOKUP, NOW, Service, http, strange_key},
+    scrape::Scrape,
+};
+
+/// More than the breaker needs to conclude anything.
+const CALLS: u64 = 25;
+
+/// A service whose database answers one lookup, and then no more of them.
+async fn that_is_not_answered(database: &Database, prepare: impl Fn(&Service)) -> Service {
+    let settings = database
+        .settings()
+        .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("40ms".to_owned()))
+        .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("40ms".to_owned()))
+        .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("off".to_owned()));
+    let clock = ManualClock::at(NOW) as SharedClock;
+    let service = Service::start_with(settings, clock).await;
+    prepare(&service);
+    // On a busy machine even this may take longer than it has.
+    while service.validate(&strange_key()).await.is_err() {}
+    database.server().faults().set_where(LOOKUP, u64::MAX, Fault::Hang);
+    for _ in 0..CALLS {
+        service.validate(&strange_key()).await.unwrap_err();
+    }
+    service
+}
+
+const OPENED: &str = r#"tenant_auth_database_breaker_opened_total{circuit="lookups"}"#;
+
+#[tokio::test]
+async fn a_process_that_was_late_itself_does_not_open_its_breaker() {
+    let database = Database::test_server().await;
+    let service = that_is_not_answered(&database, |service| {
+        service.running.watch_scheduler();
+        // All of the time, and an hour more.
+        let now = Instant::now();
+        service.running.scheduler_lag().note(now, now + Duration::from_secs(3_600));
+    })
+    .await;
+    let scrape = Scrape::of(&service).await;
+    scrape.is(OPENED, 0.0);
+    let starved = scrape.number(r#"tenant_auth_database_failures_total{operation="read",kind="starved"}"#);
+    assert!(starved >= f64::from(u32::try_from(CALLS).unwrap()), "{starved}");
+    assert!(scrape.number("tenant_auth_scheduler_lag_seconds") >= 0.1);
+    let verbose = http(service.running.ops_address().unwrap(), "GET /readyz?verbose").await.unwrap().body;
+    assert!(verbose.contains("this replica is starved of CPU"), "{verbose}");
+    assert!(verbose.contains("breaker   closed"), "{verbose}");
+}
+
+#[tokio::test]
+async fn a_process_that_was_on_time_opens_it() {
+    let database = Database::test_server().await;
+    let service = that_is_not_answered(&database, |_| {}).await;
+    let scrape = Scrape::of(&service).await;
+    assert!(scrape.number(OPENED) >= 1.0);
+    scrape.is(r#"tenant_auth_database_failures_total{operation="read",kind="starved"}"#, 0.0);
+    let verbose = http(service.running.ops_address().unwrap(), "GET /readyz?verbose").await.unwrap().body;
+    assert!(!verbose.contains("starved"), "{verbose}");
+}
+
+/// The thread is held up until the answer has come and its time is over; then both are there at once.
+#[tokio::test]
+async fn an_answer_that_lies_in_the_socket_is_one() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let (asked, was_asked) = oneshot::channel();
+    let (may_answer, go) = mpsc::channel::<()>();
+    let (answered, was_answered) = mpsc::channel();
+    let server = std::thread::spawn(move || answer_when_told(&listener, asked, &go, &answered));
+    let engine = Arc::new(
+        RemoteEngine::new(RemoteConfig { url, token: None, proxy: None, connect_timeout: MINUTE }).unwrap(),
+    );
+
+    // Long enough to be sent on a busy machine, and to be waited for below.
+    let deadline = Instant::now() + Duration::from_secs(2);
+    let asking = tokio::spawn(async move {
+        engine.query(Call::until(Lane::Known, deadline), Statement::new("SELECT 7")).await
+    });
+    was_asked.await.unwrap();
+    may_answer.send(()).unwrap();
+    was_answered.recv().unwrap();
+    // A timer goes off a little after its time.
+    while Instant::now() <= deadline + Duration::from_millis(50) {
+        std::thread::yield_now();
+    }
+    assert_eq!(asking.await.unwrap(), Ok(vec![Row(vec![Value::Integer(7)])]));
+    server.join().unwrap();
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Takes one request, and answers it when it may.
+fn answer_when_told(
+    listener: &std::net::TcpListener,
+    asked: oneshot::Sender<()>,
+    go: &mpsc::Receiver<()>,
+    answered: &mpsc::Sender<()>,
+) {
+    use std::io::{Read as _, Write as _};
+
+    let (mut stream, _) = listener.accept().unwrap();
+    let (mut request, mut buffer) = (Vec::new(), [0; 4_096]);
+    // The statement is the last thing of note in the body.
+    while !String::from_utf8_lossy(&request).contains(r#""type":"close""#) {
+        let count = stream.read(&mut buffer).unwrap();
+        request.extend_from_slice(&buffer[..count]);
+    }
+    asked.send(()).unwrap();
+    go.recv().unwrap();
+    let body = r#"{"baton":null,"base_url":null,"results":[{"type":"ok","response":{"type":"execute","result":{"cols":[{"name":"7"}],"rows":[[{"type":"integer","value":"7"}]],"affected_row_count":0,"last_insert_rowid":null}}},{"type":"ok","response":{"type":"close"}}]}"#;
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(answer.as_bytes()).unwrap();
+    answered.send(()).unwrap();
+}

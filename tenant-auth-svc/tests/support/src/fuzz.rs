@@ -1,0 +1,130 @@
+//! Inputs for whatever reads what others have written: good ones, and good ones that were changed a little.
+//!
+//! Bytes drawn at random fail at the first of them. So an input is one that is right, with a few edits, some of which put a
+//! word of the language in; what fails is made smaller by leaving edits out.
+
+use std::panic::RefUnwindSafe;
+
+use bolero::TypeGenerator;
+
+/// How many inputs each target is given. It is far more for a night: see [`inputs`].
+const INPUTS: usize = 2_000;
+/// The longest input.
+const MAX_LEN: usize = 16 * 1024;
+
+/// One change. Places are counted from the beginning, round and round.
+#[derive(Clone, Debug, TypeGenerator)]
+enum Edit {
+    Set { at: u16, byte: u8 },
+    Flip { at: u16, bit: u8 },
+    Insert { at: u16, byte: u8 },
+    Word { at: u16, word: u8 },
+    Remove { at: u16, len: u8 },
+    Repeat { from: u16, len: u8, to: u16 },
+    Cut { at: u16 },
+    Append { seed: u8, from: u16 },
+}
+
+/// Which of the good inputs, and what is changed in it.
+#[derive(Clone, Debug, TypeGenerator)]
+struct Recipe {
+    seed: u8,
+    #[generator(bolero::generator::produce_with::<Vec<Edit>>().len(0_usize..9))]
+    edits: Vec<Edit>,
+}
+
+/// What is known of the language that a target reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Language {
+    /// Inputs that are right, and those that once were found to be read wrongly. At least one.
+    pub seeds: &'static [&'static [u8]],
+    /// Its words.
+    pub words: &'static [&'static [u8]],
+}
+
+impl Language {
+    /// Gives a target all good inputs as they are, and then as many that were changed as [`inputs`] says.
+    ///
+    /// # Panics
+    /// When the target does. The smallest recipe that makes it do so is shown, and `BOLERO_RANDOM_SEED`, with which it comes
+    /// first.
+    pub fn check(self, target: impl Fn(&[u8]) + RefUnwindSafe) {
+        for seed in self.seeds {
+            target(seed);
+        }
+        bolero::check!()
+            .with_type::<Recipe>()
+            .with_iterations(inputs())
+            .for_each(|recipe| target(&recipe.make(self)));
+    }
+}
+
+/// How many inputs each target is given: `TENANT_AUTH_TEST_FUZZ_INPUTS`, or two thousand where it is no number.
+#[must_use]
+pub fn inputs() -> usize {
+    let given = std::env::var("TENANT_AUTH_TEST_FUZZ_INPUTS").ok();
+    given.and_then(|text| text.parse().ok()).unwrap_or(INPUTS)
+}
+
+impl Recipe {
+    fn make(&self, language: Language) -> Vec<u8> {
+        let mut bytes = pick(language.seeds, self.seed).to_vec();
+        for edit in &self.edits {
+            edit.apply(&mut bytes, language);
+        }
+        bytes.truncate(MAX_LEN);
+        bytes
+    }
+}
+
+impl Edit {
+    fn apply(&self, bytes: &mut Vec<u8>, language: Language) {
+        let len = bytes.len();
+        let place = |at: u16| usize::from(at) % (len + 1);
+        let piece = |from: u16, count: u8| place(from)..(place(from) + usize::from(count)).min(len);
+        match *self {
+            Self::Set { at, byte } => bytes.iter_mut().skip(place(at)).take(1).for_each(|it| *it = byte),
+            Self::Flip { at, bit } => {
+                bytes.iter_mut().skip(place(at)).take(1).for_each(|it| *it ^= 1 << (bit % 8));
+            }
+            Self::Insert { at, byte } => bytes.insert(place(at), byte),
+            Self::Word { at, word } => {
+                let place = place(at);
+                bytes.splice(place..place, pick(language.words, word).iter().copied());
+            }
+            Self::Remove { at, len } => drop(bytes.drain(piece(at, len))),
+            Self::Repeat { from, len, to } => {
+                let (copy, place) = (bytes[piece(from, len)].to_vec(), place(to));
+                bytes.splice(place..place, copy);
+            }
+            Self::Cut { at } => bytes.truncate(place(at)),
+            Self::Append { seed, from } => {
+                let other = pick(language.seeds, seed);
+                bytes.extend_from_slice(&other[usize::from(from) % (other.len() + 1)..]);
+            }
+        }
+    }
+}
+
+fn pick(from: &'static [&'static [u8]], number: u8) -> &'static [u8] {
+    from.get(usize::from(number) % from.len().max(1)).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn good_inputs_come_first_and_changed_ones_differ() {
+        let seen = Mutex::new(Vec::new());
+        let language = Language { seeds: &[b"one", b"two"], words: &[b"word"] };
+        language.check(|input| seen.lock().unwrap().push(input.to_vec()));
+        let seen = seen.into_inner().unwrap();
+        assert_eq!(seen[..2], [b"one".to_vec(), b"two".to_vec()]);
+        assert!(seen.len() >= inputs(), "{}", seen.len());
+        assert!(seen.iter().any(|input| input.windows(4).any(|part| part == b"word")));
+        assert!(seen.iter().all(|input| input.len() <= MAX_LEN));
+    }
+}
