@@ -88,6 +88,16 @@ pub(super) const ALL: &[Attack] = &[
             streams.outcome()
         })
     }),
+    attack("keys that nobody knows, 20 x 199 x 10", |victim| Box::pin(guess(victim))),
+    attack("paths of 15 KB that nobody knows, 20 x 100", |victim| {
+        Box::pin(async move {
+            let path = format!("/{}", "x".repeat(15_000));
+            let mut streams = Streams::default();
+            let nothing = HealthCheckRequest::default();
+            streams.open(victim, 20, 100, OPEN, &path, None, &nothing).await;
+            streams.outcome()
+        })
+    }),
     attack("half of a long request, 60 x 1", |victim| Box::pin(halves(victim))),
     attack("a hundred calls given up at once, 100 times", |victim| Box::pin(give_up(victim, 100, true))),
     attack("a hundred calls given up at once, 1,000 times", |victim| Box::pin(give_up(victim, 1_000, false))),
@@ -165,6 +175,35 @@ fn fill_audit_log(victim: &Victim) {
                 INSERT INTO audit_log (at, caller, action, target, tenant_id, request_id, detail) \
                 SELECT i, 'caller', 'key.revoke', 'key_' || i, '', 'request', hex(zeroblob(100)) FROM n";
     victim.database.execute(fill).unwrap();
+}
+
+/// A different key each time, so that memory has nothing to say to them.
+async fn guess(victim: &Victim) -> Outcome {
+    let mut streams = Streams::default();
+    for _ in 0..20 {
+        let Some(peer) = Peer::connect(victim.address, OPEN).await else { continue };
+        for _ in 0..10 {
+            let ask = async |_| {
+                let request = v1::ValidateKeyRequest { key: strange_key(), ..Default::default() };
+                let asked = peer.ask(VALIDATE, Some(GREEDY), &request).await;
+                let mut head = join_all(asked.map(Asked::head)).await.pop();
+                if let Some(Head::Answered(body)) = &mut head {
+                    while let Some(Ok(data)) = body.data().await {
+                        let _ = body.flow_control().release_capacity(data.len());
+                    }
+                }
+                head
+            };
+            for head in join_all((0..STREAMS).map(ask)).await {
+                match head {
+                    Some(Head::Answered(_)) => streams.answered += 1,
+                    Some(Head::Refused) => streams.refused += 1,
+                    Some(Head::Ended) | None => streams.ended += 1,
+                }
+            }
+        }
+    }
+    streams.outcome()
 }
 
 async fn resume(victim: &Victim) -> Outcome {

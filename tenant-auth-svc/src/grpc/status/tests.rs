@@ -1,0 +1,87 @@
+//! Each error has the code and the details that the table promises.
+
+use super::*;
+use crate::grpc::places::{Bounds, Holder, Places};
+use crate::{domain::id::KeyId, grpc::error::Violation};
+
+fn status(error: impl Into<ApiError>) -> Status {
+    Status::from(error.into())
+}
+
+#[test]
+fn a_database_without_an_answer_is_never_a_verdict_and_never_silent() {
+    for kind in FailureKind::ALL {
+        let status = status(StoreError::new(kind, "secret detail of the database"));
+        let expected = match kind {
+            FailureKind::Overloaded | FailureKind::TooManyGuesses => Code::ResourceExhausted,
+            _ => Code::Unavailable,
+        };
+        assert_eq!(status.code(), expected, "{kind:?}");
+        let details = status.get_error_details();
+        let info = details.error_info().unwrap();
+        assert_eq!(info.domain, ERROR_DOMAIN);
+        let is_ours = kind == FailureKind::TooManyGuesses;
+        assert!(
+            info.reason.starts_with(if is_ours { "TOO_MANY_GUESSES" } else { "DATABASE_" }),
+            "{}",
+            info.reason
+        );
+        assert!(details.retry_info().unwrap().retry_delay.is_some());
+        assert!(!format!("{status:?}").contains("secret detail"));
+    }
+}
+
+#[test]
+fn the_databases_own_wish_is_passed_on() {
+    let mut error = StoreError::new(FailureKind::Throttled, "");
+    error.retry_after = Some(Duration::from_secs(7));
+    let details = status(error).get_error_details();
+    assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(7)));
+}
+
+#[test]
+fn what_was_not_begun_says_why_and_when_to_come_again() {
+    let none = Places::new("requests", Bounds { process: 7, caller: 0, strangers: 0, stranger: 0 });
+    let full = none.take(&Holder { name: "api".into(), is_known: true }, 1).unwrap_err();
+    let overloaded = status(full);
+    assert_eq!(overloaded.code(), Code::ResourceExhausted);
+    let details = overloaded.get_error_details();
+    assert_eq!(details.error_info().unwrap().reason, "OVERLOADED");
+    assert_eq!(details.error_info().unwrap().domain, ERROR_DOMAIN);
+    assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_millis(200)));
+
+    let expired = status(ApiError::Expired);
+    assert_eq!(expired.code(), Code::DeadlineExceeded);
+    assert_eq!(expired.get_error_details().error_info().unwrap().reason, "DEADLINE_PASSED");
+}
+
+#[test]
+fn every_violation_is_named() {
+    let violations = ["key", "required_scopes[2]"]
+        .map(|field| Violation { field: field.to_owned(), description: "must not be empty".to_owned() });
+    let status = status(ApiError::Invalid(violations.into()));
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(status.message(), "key: must not be empty; required_scopes[2]: must not be empty");
+    let details = status.get_error_details();
+    assert_eq!(details.bad_request().unwrap().field_violations.len(), 2);
+}
+
+#[test]
+fn many_violations_fit_the_headers_of_an_answer() {
+    let violation = |number| Violation {
+        field: format!("requests[{number}].required_scopes[31]"),
+        description: "must not have U+202E, an invisible character, as character 2: remove it".to_owned(),
+    };
+    let status = status(ApiError::Invalid((0..1_000).map(violation).collect()));
+    assert!(status.message().ends_with("; and 980 more"), "{}", status.message());
+    assert_eq!(status.get_error_details().bad_request().unwrap().field_violations.len(), 20);
+    assert!(status.message().len() + status.details().len() * 4 / 3 < 8 * 1024);
+}
+
+#[test]
+fn an_item_carries_the_same_details_as_a_call() {
+    let message = as_message(AdminError::NoSuchKey(KeyId::parse("key_1").unwrap()).into());
+    assert_eq!(message.code, i32::from(Code::NotFound));
+    assert_eq!(message.message, "there is no key key_1");
+    assert_eq!(message.details.len(), 1);
+}
