@@ -9,6 +9,7 @@ mod heartbeat;
 mod listening;
 mod measuring;
 mod metering;
+mod outlook;
 mod readiness;
 mod reloading;
 mod running;
@@ -30,6 +31,7 @@ use self::{
     listening::{Services, Watching},
     measuring::Meters,
     metering::Metering,
+    outlook::outlook,
     readiness::Preparation,
     reloading::Reloading,
     status::Witnesses,
@@ -43,14 +45,12 @@ use crate::{
         admin::Admin,
         clock::{Moment, SharedClock},
         deny::Denied,
-        freshness::World,
         grace::Grace,
         guesses::Guesses,
         outage::OutageGrace,
         recovery::Recovery,
         session::Slides,
         sessions::Sessions,
-        store::Circuit,
         usage::Meter,
         used::Uses,
         validate::Validator,
@@ -65,7 +65,7 @@ use crate::{
     store::{
         backend::Backend,
         bounded::Allowances,
-        cached::{CacheConfig, Cached, Outlook, Surroundings, oldest::Oldest},
+        cached::{CacheConfig, Cached, Surroundings, oldest::Oldest},
         client::{Attempts, ClientConfig, DatabaseClient},
         coalesced::Coalesced,
         grouped::Grouped,
@@ -332,22 +332,5 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         following,
         heartbeat,
         beating,
-    })
-}
-
-/// How the database and its feed fare, as memory wants to know it.
-fn outlook(hop: &Hop, heard: &Arc<Heard>) -> Outlook {
-    let (hop, heard) = (hop.clone(), Arc::clone(heard));
-    Box::new(move |now| {
-        let breaker = hop.breaker();
-        if hop.known().is_out_of_reach() {
-            World::Failing { probe: false }
-        } else if breaker.is_open(Circuit::Lookups) {
-            World::Failing { probe: breaker.is_probe_due(Circuit::Lookups) }
-        } else if heard.recently(now) {
-            World::Heard
-        } else {
-            World::Silent
-        }
     })
 }
