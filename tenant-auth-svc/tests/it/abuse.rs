@@ -4,6 +4,7 @@
 //! it must not see a single error. The table at the end says how much memory the attack took.
 
 mod attacks;
+mod full;
 mod peer;
 mod victim;
 

@@ -16,18 +16,18 @@ use super::{
 use crate::harness::strange_key;
 
 const VALIDATE: &str = "/tenantauth.v1.ValidationService/ValidateKey";
-const BATCH: &str = "/tenantauth.v1.ValidationService/BatchValidateKeys";
-const STREAM: &str = "/tenantauth.v1.ValidationService/StreamValidateKeys";
+pub(super) const BATCH: &str = "/tenantauth.v1.ValidationService/BatchValidateKeys";
+pub(super) const STREAM: &str = "/tenantauth.v1.ValidationService/StreamValidateKeys";
 const WATCH: &str = "/tenantauth.v1.WatchService/Watch";
 const LIST: &str = "/tenantauth.v1.AdminService/ListAuditEvents";
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 /// One below what a connection may have at once.
-const STREAMS: usize = 199;
+pub(super) const STREAMS: usize = 199;
 /// Nothing of an answer's body is let in.
-const CLOSED: u32 = 0;
-const OPEN: u32 = 65_535;
+pub(super) const CLOSED: u32 = 0;
+pub(super) const OPEN: u32 = 65_535;
 
 /// An attack.
 pub(super) struct Attack {
@@ -111,7 +111,7 @@ pub(super) const ALL: &[Attack] = &[
 
 /// Requests that were sent, and what came of them.
 #[derive(Default)]
-struct Streams {
+pub(super) struct Streams {
     answered: usize,
     refused: usize,
     ended: usize,
@@ -120,7 +120,7 @@ struct Streams {
 
 impl Streams {
     #[expect(clippy::too_many_arguments, reason = "each is a number of the table")]
-    async fn open(
+    pub(super) async fn open(
         &mut self,
         victim: &Victim,
         connections: usize,
@@ -151,7 +151,7 @@ impl Streams {
         }
     }
 
-    fn outcome(self) -> Outcome {
+    pub(super) fn outcome(self) -> Outcome {
         let Self { answered, refused, ended, held } = self;
         Outcome::new(format!("{answered} answered, {refused} refused, {ended} ended"), held)
     }
@@ -234,7 +234,7 @@ async fn resume(victim: &Victim) -> Outcome {
 }
 
 /// Nearly all of the longest request there may be, and then nothing.
-async fn halves(victim: &Victim) -> Outcome {
+pub(super) async fn halves(victim: &Victim) -> Outcome {
     let one = || v1::ValidateKeyRequest { key: "x".repeat(800), ..Default::default() };
     let whole = framed(&v1::BatchValidateKeysRequest { requests: (0..1_000).map(|_| one()).collect() });
     let mut held: Vec<Box<dyn Any + Send>> = Vec::new();

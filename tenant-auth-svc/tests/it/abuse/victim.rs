@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The tokens of the good caller and of one that is known and behaves badly.
-const GOOD: &str = "good";
+pub(super) const GOOD: &str = "good";
 pub(super) const GREEDY: &str = "greedy";
 /// How long an answer may take, on a machine however busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -70,13 +70,18 @@ pub(super) struct Victim {
 
 impl Victim {
     pub(super) async fn start(limits: Limits) -> Self {
+        Self::start_with(limits, &[]).await
+    }
+
+    pub(super) async fn start_with(limits: Limits, settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let callers = folder.path().join("callers.toml");
         let caller = |name: &str, roles: &str| {
             let hash = TokenHash::of(name);
             format!("[[caller]]\nname = '{name}'\nroles = [{roles}]\ntoken_sha256 = ['{hash}']\n")
         };
-        let text = caller(GOOD, "'validator', 'admin'") + &caller(GREEDY, "'validator', 'meter', 'auditor'");
+        let text = caller(GOOD, "'validator', 'admin', 'sessions'")
+            + &caller(GREEDY, "'validator', 'meter', 'auditor'");
         std::fs::write(&callers, text).unwrap();
         let database = HranaServer::builder().start().await.unwrap();
         let limit = limits.descriptors.map_or(String::new(), |most| format!("ulimit -n {most}; "));
@@ -91,6 +96,7 @@ impl Victim {
             // The database is on this machine, which may be busy: its slowness is another test.
             .env("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", "10s")
             .env("TENANT_AUTH_DATABASE_TIMEOUT", "10s")
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -112,6 +118,11 @@ impl Victim {
         };
         victim.key = victim.issue().await;
         victim
+    }
+
+    /// The good caller's connection.
+    pub(super) fn channel(&self) -> Channel {
+        self.good.clone()
     }
 
     async fn issue(&self) -> String {
