@@ -1,4 +1,4 @@
-//! Short texts that people write: names, plans, reasons. Their limits are below, what they may consist of is in [`display`].
+//! Short texts that people write: names, plans, reasons. Their limits are below, what they may consist of is in `display`.
 
 pub(super) mod display;
 
@@ -47,7 +47,7 @@ macro_rules! text {
             /// Whether it must not be empty.
             pub const REQUIRED: bool = $required;
 
-            /// Accepts a text within the limits that can be shown; see [`display`].
+            /// Accepts a text within the limits that can be shown; see `display`.
             ///
             /// # Errors
             /// When it is too long, holds what cannot be seen, begins or ends with a blank, or is empty where it may not be.
