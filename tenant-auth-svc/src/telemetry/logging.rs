@@ -5,7 +5,7 @@
 //! holds a key, a token or a pepper: they live in types without a readable `Debug`, and a test looks for a planted one.
 //!
 //! Whatever callers do, and however long the database is away, the log stays small: no value is longer than
-//! [`MAX_VALUE`](line::MAX_VALUE), and of many lines of one kind only some are written, and how many were not.
+//! `line::MAX_VALUE`, and of many lines of one kind only some are written, and how many were not.
 
 mod format;
 mod line;
