@@ -1,5 +1,6 @@
 //! Answers of a database, or of whatever answers in its place.
 
+use serde::de::IgnoredAny;
 use serde_json::Value as Json;
 use tenant_auth_testkit::fuzz::Language;
 
@@ -10,6 +11,8 @@ const LANGUAGE: Language = Language {
         br#"{"baton":null,"base_url":null,"results":[{"type":"ok","response":{"type":"execute","result":{"cols":[{"name":"a"}],"rows":[[{"type":"null"},{"type":"integer","value":"-9223372036854775808"},{"type":"float","value":1.5},{"type":"text","value":"a\"b\u00e9"},{"type":"blob","base64":"AQI="}],[{"type":"integer","value":"7"}]],"affected_row_count":0,"last_insert_rowid":null,"replication_index":"7"}}},{"type":"ok","response":{"type":"close"}}]}"#,
         br#"{"baton":null,"base_url":null,"results":[{"type":"ok","response":{"type":"batch","result":{"step_results":[{"cols":[],"rows":[],"affected_row_count":0,"last_insert_rowid":null},{"cols":[],"rows":[[{"type":"text","value":"x"}]],"affected_row_count":1,"last_insert_rowid":"3"},{"cols":[],"rows":[],"affected_row_count":0,"last_insert_rowid":null},null],"step_errors":[null,null,null,null]}}},{"type":"ok","response":{"type":"close"}}]}"#,
         br#"{"results":[{"type":"error","error":{"message":"SQLite error: database is locked","code":"SQLITE_BUSY"}},{"type":"ok","response":{"type":"close"}}]}"#,
+        // Half of a character, in a text that nobody reads.
+        br#"{"results":[{"type":"ok","response":{"type":"execute","result":{"cols":[{"name":"\ud800"}],"rows":[[{"type":"null"}]]}}},{"type":"ok","response":{"type":"close"}}]}"#,
         b"<html><body>Bad gateway</body></html>",
     ],
     words: &[
@@ -17,6 +20,14 @@ const LANGUAGE: Language = Language {
         b",", br#""rows":[],"#, b"\"", b"\\u0000", b"1e999", b"-0", b"\xff", br#"{"type":"ok","response":{"type":"close"}}"#,
     ],
 };
+
+/// An answer that was read, as any JSON reader reads it; `None` where only a text that nobody reads keeps it from doing so: what
+/// is left out is held to the grammar, and not to what its characters are.
+fn whole(body: &[u8]) -> Option<Json> {
+    let json = serde_json::from_slice(body).ok();
+    assert!(json.is_some() || serde_json::from_slice::<IgnoredAny>(body).is_ok(), "what was read is JSON");
+    json
+}
 
 /// The member of an answer, as any JSON reader finds it.
 fn found<'a>(json: &'a Json, path: &str) -> Option<&'a Json> {
@@ -28,7 +39,7 @@ fn rows_are_those_of_the_answer_or_there_are_none() {
     LANGUAGE.check(|body| {
         let Ok(rows) = rows(body) else { return };
         // Members that are there twice are read differently by different readers; serde refuses them where it matters.
-        let json: Json = serde_json::from_slice(body).expect("what was read is JSON");
+        let Some(json) = whole(body) else { return };
         assert_eq!(json["results"].as_array().map(Vec::len), Some(2), "ours, and the end of the stream");
         let first = ["/results/0/response/result/rows", "/results/0/response/result/step_results/0/rows"];
         let told = first.iter().find_map(|path| found(&json, path)?.as_array()).expect("there are rows");
@@ -47,7 +58,7 @@ fn a_transaction_was_committed_or_it_is_an_error() {
         let [outcome] = &outcomes[..] else { panic!("one was asked for") };
         let Ok(results) = outcome else { return };
         assert_eq!(results.len(), 1);
-        let json: Json = serde_json::from_slice(body).expect("what was read is JSON");
+        let Some(json) = whole(body) else { return };
         // BEGIN, the statement, COMMIT.
         for step in 0..3 {
             let path = format!("/results/0/response/result/step_results/{step}");
