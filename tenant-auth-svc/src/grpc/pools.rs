@@ -9,7 +9,7 @@ const STRANGERS: (usize, usize) = (256, 32);
 const STRANGERS_STREAMS: (usize, usize) = (64, 16);
 /// Requests at once of operators, and of one of them.
 const OPERATORS: (usize, usize) = (1_024, 256);
-/// Bytes of requests that are not complete, and of answers that are not read, beyond [`SMALL`] each: in the process, of one
+/// Bytes of requests that are not answered, and of answers that are not read, beyond [`SMALL`] each: in the process, of one
 /// caller, and of all that nobody knows.
 const BYTES: (usize, usize, usize) = (64 * 1_024 * 1_024, 16 * 1_024 * 1_024, 1_024 * 1_024);
 
@@ -26,7 +26,7 @@ pub struct Pools {
     /// Requests of health, reflection, administration and server info. Not of `requests`, so that probes and operators get
     /// through when they are needed most.
     pub operators: Places,
-    /// Bytes of requests of which more is to come.
+    /// Bytes of requests that are not answered.
     pub asked: Places,
     /// Bytes of answers that are not read yet.
     pub answered: Places,
@@ -49,7 +49,7 @@ impl Pools {
             requests: Places::new("requests", bounds(requests, STRANGERS)),
             streams: Places::new("streams", bounds(streams, STRANGERS_STREAMS)),
             operators: Places::new("requests of operators", operators),
-            asked: Places::new("bytes of requests that are not complete", bytes),
+            asked: Places::new("bytes of requests that are not answered", bytes),
             answered: Places::new("bytes of answers that are not read", bytes),
         }
     }

@@ -1,4 +1,4 @@
-//! Bounds the bytes of requests that are not complete and of answers that are not read.
+//! Bounds the bytes of requests that are not answered and of answers that are not read.
 //!
 //! Requests and answers are few kilobytes at most, nearly all of them, and there are no more of these than places. Those that
 //! are longer (a batch of a thousand keys, a page of a listing) are counted here, by bytes, for as long as they are in memory:
@@ -6,6 +6,7 @@
 
 use std::{
     pin::Pin,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
 };
 
@@ -67,20 +68,18 @@ where
         // Messages of a stream come and go: there is never more than one of them in memory.
         let is_stream = STREAMS.contains(&request.uri().path());
         let holder = request.extensions().get::<Holder>().cloned().filter(|_| !is_stream);
+        let mut asked = None;
         let request = match &holder {
             Some(holder) if !request.body().is_end_stream() => {
                 let (places, holder) = (self.pools.asked.clone(), holder.clone());
-                request.map(|body| {
-                    tonic::body::Body::new(Asked {
-                        body,
-                        length: Length { places, holder, place: None, read: 0 },
-                    })
-                })
+                let place = Arc::clone(asked.insert(Arc::default()));
+                let length = Length { places, holder, place, read: 0 };
+                request.map(|body| tonic::body::Body::new(Asked { body, length }))
             }
             _ => request,
         };
         let answered = holder.map(|holder| (self.pools.answered.clone(), holder));
-        Metered { answer: self.inner.call(request), response: None, answered }
+        Metered { answer: self.inner.call(request), response: None, asked, answered }
     }
 }
 
@@ -88,7 +87,8 @@ where
 struct Length {
     places: Places,
     holder: Holder,
-    place: Option<Place>,
+    /// What it is counted by: until its answer is there, since what was made of it may wait for its turn.
+    place: Arc<OnceLock<Place>>,
     read: usize,
 }
 
@@ -98,16 +98,17 @@ impl Length {
         if self.read <= SMALL {
             return Ok(());
         }
-        match &self.place {
+        match self.place.get() {
             Some(place) => place.grow(more),
-            None => self.places.take(&self.holder, self.read).map(|place| self.place = Some(place)),
+            // Nobody else sets it.
+            None => self.places.take(&self.holder, self.read).map(|place| drop(self.place.set(place))),
         }
         .map_err(|full| ApiError::from(full).into())
     }
 }
 
 pin_project! {
-    /// A request's body that counts what was read of it, until all of it was taken.
+    /// A request's body that counts what was read of it.
     struct Asked {
         #[pin]
         body: tonic::body::Body,
@@ -146,6 +147,7 @@ pin_project! {
         #[pin]
         answer: F,
         response: Option<Response<Out>>,
+        asked: Option<Arc<OnceLock<Place>>>,
         // `None` for a stream.
         answered: Option<(Places, Holder)>,
     }
@@ -164,6 +166,7 @@ where
             Some(response) => response,
             None => ready!(this.answer.poll(cx))?,
         };
+        *this.asked = None;
         let unmetered = |response: Response<Out>| {
             Poll::Ready(Ok(response.map(|body| MeteredAnswer { body, first: None, place: None })))
         };
@@ -282,7 +285,7 @@ mod tests {
         };
         assert_eq!((refused.as_str(), unread.len()), ("8", 16), "RESOURCE_EXHAUSTED after 16 MiB");
         assert_eq!(pools.answered.taken(), 16 * LONG);
-        assert_eq!(pools.asked.taken(), 0, "what was read whole is no longer counted");
+        assert_eq!(pools.asked.taken(), 0, "what was answered is no longer counted");
         let short = service().oneshot(request("/any", SMALL)).await.unwrap();
         assert_eq!(status(&short), None, "short ones go on");
 
@@ -316,5 +319,21 @@ mod tests {
         assert_eq!((halves.len(), pools.asked.taken()), (16, 16 * LONG));
         drop(halves);
         assert_eq!(pools.asked.taken(), 0, "who leaves gives back");
+    }
+    #[tokio::test]
+    async fn what_waits_for_its_turn_is_counted_until_it_is_answered() {
+        let pools = Pools::new(100, 100, 50);
+        let turn = tokio::sync::Semaphore::new(0);
+        let waits = service_fn(async |request: Request<tonic::body::Body>| {
+            let read = request.into_body().collect().await.map(|whole| whole.to_bytes().len());
+            let _turn = turn.acquire().await;
+            Ok::<_, Infallible>(Response::new(tonic::body::Body::new(format!("{read:?}"))))
+        });
+        let mut answer = Box::pin(MeterLayer::new(pools.clone()).layer(waits).oneshot(request("/any", LONG)));
+        assert!(futures::poll!(&mut answer).is_pending());
+        assert_eq!(pools.asked.taken(), LONG, "its body is gone, and what was made of it is not");
+        turn.add_permits(1);
+        let _answer = answer.await.unwrap();
+        assert_eq!(pools.asked.taken(), 0);
     }
 }

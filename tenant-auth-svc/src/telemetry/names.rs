@@ -66,7 +66,7 @@ metrics! {
         "Requests, and messages of validation streams, refused because a pool had no place left, or their caller had its share of it.";
     PLACES = Gauge "tenant_auth_request_places" "1" ["pool"]
         "What known callers together may have at once: requests in work (TENANT_AUTH_MAX_REQUESTS), streams (TENANT_AUTH_MAX_STREAMS), \
-         requests of operators, bytes of long requests that are not complete, bytes of long answers that are not read.";
+         requests of operators, bytes of long requests that are not answered, bytes of long answers that are not read.";
     PLACES_TAKEN = Gauge "tenant_auth_request_places_taken" "1" ["pool"]
         "Of these places, those that are taken; those of callers that nobody knows, which have some of their own, are among them.";
     // Connections.
