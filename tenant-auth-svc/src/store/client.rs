@@ -118,7 +118,10 @@ impl Engine for DatabaseClient {
         let Some(guard) = sql::identity::guard(&self.known.trust()) else {
             return self.writes.transactions(call, transactions).await;
         };
-        let guarded = |transaction: Transaction| [vec![guard.clone()], transaction].concat();
+        let guarded = |mut transaction: Transaction| {
+            transaction.insert(0, guard.clone());
+            transaction
+        };
         let outcomes = self.writes.transactions(call, transactions.into_iter().map(guarded).collect()).await;
         let without_guard = |mut rows: Vec<Rows>| {
             rows.drain(..rows.len().min(1));

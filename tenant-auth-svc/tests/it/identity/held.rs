@@ -9,6 +9,17 @@ use tonic::Code;
 use super::{accept, all_look, known_keys, state};
 use crate::{freshness::Replicas, harness::outcome};
 
+/// Revokes a key, and has the database rolled back to before that, and accepted.
+async fn lose_a_revocation(replicas: &Replicas, key_id: &str) {
+    let backup = replicas.database.server().backup().unwrap();
+    replicas.one.revoke(key_id).await;
+    replicas.one.hears().await;
+    replicas.two_hears().await;
+    replicas.database.server().restore(&backup).await.unwrap();
+    all_look(replicas).await;
+    accept(&replicas.two).await;
+}
+
 #[tokio::test]
 async fn revocations_survive_a_rollback_that_is_accepted() {
     let replicas = Replicas::start().await;
@@ -64,13 +75,7 @@ async fn revocations_survive_a_rollback_that_is_accepted() {
 async fn a_held_end_outlives_an_attempt_to_make_it_again_that_fails() {
     let replicas = Replicas::start().await;
     let [_, (revoked, revoked_id)] = known_keys(&replicas).await;
-    let backup = replicas.database.server().backup().unwrap();
-    replicas.one.revoke(&revoked_id).await;
-    replicas.one.hears().await;
-    replicas.two_hears().await;
-    replicas.database.server().restore(&backup).await.unwrap();
-    all_look(&replicas).await;
-    accept(&replicas.two).await;
+    lose_a_revocation(&replicas, &revoked_id).await;
 
     replicas.database.server().faults().set_writes(Fault::blocked());
     let again = v1::RevokeKeyRequest { key_id: revoked_id, reason: "again".to_owned() };
@@ -86,13 +91,7 @@ async fn a_held_end_outlives_a_rotation_that_is_refused() {
     let [_, (revoked, revoked_id)] = known_keys(&replicas).await;
     let rotate = v1::RotateKeyRequest { key_id: revoked_id.clone(), ..Default::default() };
     replicas.one.admin().rotate_key(rotate.clone()).await.unwrap();
-    let backup = replicas.database.server().backup().unwrap();
-    replicas.one.revoke(&revoked_id).await;
-    replicas.one.hears().await;
-    replicas.two_hears().await;
-    replicas.database.server().restore(&backup).await.unwrap();
-    all_look(&replicas).await;
-    accept(&replicas.two).await;
+    lose_a_revocation(&replicas, &revoked_id).await;
 
     let refused = replicas.two.admin().rotate_key(rotate).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
