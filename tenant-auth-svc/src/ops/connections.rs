@@ -105,3 +105,48 @@ async fn one(stream: TcpStream, routes: Router, mut ending: watch::Receiver<bool
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        time::Instant,
+    };
+
+    use super::*;
+
+    async fn connect(most: usize) -> std::net::SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = Router::new().route("/", get(async || "ok"));
+        tokio::spawn(serve(listener, routes, most, std::future::pending()));
+        address
+    }
+
+    /// The clock is tokio's own, which jumps to what is waited for.
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_nothing_is_closed() {
+        let address = connect(8).await;
+        for begins in ["", "GET / HT", "GET / HTTP/1.1\r\nhost: x\r\n\r\n"] {
+            let began = Instant::now();
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(begins.as_bytes()).await.unwrap();
+            let mut said = Vec::new();
+            let _ = stream.read_to_end(&mut said).await;
+            assert!((IDLE..AGE).contains(&began.elapsed()), "{begins:?}: {:?}", began.elapsed());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_more_than_may_be_ends_the_oldest() {
+        let address = connect(2).await;
+        let began = Instant::now();
+        let mut oldest = TcpStream::connect(address).await.unwrap();
+        let _others =
+            [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+        let mut said = Vec::new();
+        let _ = oldest.read_to_end(&mut said).await;
+        assert!(began.elapsed() < IDLE, "{:?}", began.elapsed());
+    }
+}
