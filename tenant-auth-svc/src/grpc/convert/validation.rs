@@ -84,6 +84,7 @@ pub(super) fn provenance_message(provenance: Provenance) -> v1::Provenance {
         age: Some(duration(provenance.age)),
         revision: provenance.revision.0,
         cacheable_for: Some(duration(provenance.cacheable_for)),
+        cacheable_while_watched: None,
     }
 }
 
