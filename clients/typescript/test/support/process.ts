@@ -41,6 +41,19 @@ export class Program {
     this.#process.kill("SIGTERM");
   }
 
+  kill(): void {
+    this.#process.kill("SIGKILL");
+  }
+
+  /** Lets it hang: its connections stay, and nobody answers. */
+  hang(): void {
+    this.#process.kill("SIGSTOP");
+  }
+
+  resume(): void {
+    this.#process.kill("SIGCONT");
+  }
+
   /** The first part of a line that matches, once there is one. */
   async said(pattern: RegExp): Promise<string> {
     let match: RegExpExecArray | null = null;
