@@ -13,7 +13,7 @@ interface Job {
   readonly text: string;
 }
 
-const client = new Client((process.env.TENANT_AUTH_ENDPOINTS ?? "127.0.0.1:50051").split(","), {
+const client = new Client(process.env.TENANT_AUTH_ENDPOINTS ?? "127.0.0.1:50051", {
   userAgent: "worker-example/1.0",
   // It asks about no keys.
   nearCache: false,
