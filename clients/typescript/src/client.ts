@@ -219,10 +219,17 @@ export class Client {
     return this.#watcher?.state() ?? { live: false, revision: 0n };
   }
 
-  /** Stops listening, and closes each connection once its calls under way are answered. New calls fail. */
+  /**
+   * Takes no new calls, which fail with an error of the kind `closed`, stops listening, and closes the connections when
+   * the calls under way are answered. May be called twice.
+   */
   close(): void {
     this.#watcher?.close();
     this.#caller.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
   }
 }
 

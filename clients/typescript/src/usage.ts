@@ -93,6 +93,11 @@ export class Usage {
     this.#caller = caller;
   }
 
+  /** Throws the error of a closed client. */
+  assertOpen(): void {
+    this.#caller.assertOpen();
+  }
+
   /** Records 1 to 500 events. When it resolves, they are committed. */
   async record(events: readonly UsageEvent[], options: RecordUsage = {}): Promise<UsageRecorded> {
     const request = create(RecordUsageRequestSchema, {
