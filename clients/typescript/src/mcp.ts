@@ -8,6 +8,7 @@ import { DeniedError } from "./denied.js";
 import { admission, blames, type KeyValidator, type RequireKeyOptions } from "./http/admit.js";
 import { denied, send } from "./http/refusal.js";
 import { type Principal, principalOf } from "./principal.js";
+import { printable } from "./printable.js";
 import type { Validation } from "./validation.js";
 
 export { DeniedError } from "./denied.js";
@@ -75,11 +76,12 @@ export function requireBearerAuth(
 
 function authInfo(token: string, validation: Validation): AuthInfo {
   const endMs = validation.expiresAt?.getTime() ?? Date.now() + NO_END_SECONDS * 1000;
-  return {
+  // Whoever logs what a tool is given must not log the key.
+  return printable({
     token,
     clientId: validation.keyId,
     scopes: [...validation.scopes],
     expiresAt: Math.ceil(endMs / 1000),
     extra: { principal: principalOf(validation) },
-  };
+  });
 }
