@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -49,10 +50,20 @@ pub enum Location {
         /// The server.
         url: Url,
         /// Its token; `None` for a server without one.
-        token: Option<TokenFile>,
+        token: Option<Arc<TokenFile>>,
         /// The proxy that leads to it: `TENANT_AUTH_DATABASE_PROXY`.
         proxy: Option<Box<Url>>,
     },
+}
+
+impl Location {
+    /// The token, if there is one.
+    pub(crate) fn token(&self) -> Option<Arc<TokenFile>> {
+        match self {
+            Self::Remote { token, .. } => token.clone(),
+            Self::Embedded(_) => None,
+        }
+    }
 }
 
 const URL: &str = "TENANT_AUTH_DATABASE_URL";
@@ -64,7 +75,7 @@ const URL_HINT: &str =
 impl DatabaseConfig {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
         let address = reader.required(URL, URL_HINT, address);
-        let token = reader.optional(TOKEN_FILE, |path| TokenFile::open(Path::new(path)));
+        let token = reader.optional(TOKEN_FILE, |path| TokenFile::open(Path::new(path)).map(Arc::new));
         let proxy = reader.optional(PROXY, proxy);
         let connect = reader.value("TENANT_AUTH_DATABASE_CONNECT_TIMEOUT", "500ms", timeout);
         let attempt = reader.value("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", "300ms", timeout);
@@ -191,7 +202,7 @@ fn is_loopback(url: &Url) -> bool {
 fn located(
     reader: &mut Reader,
     address: Option<Address>,
-    token: Option<Option<TokenFile>>,
+    token: Option<Option<Arc<TokenFile>>>,
     proxy: Option<Option<Url>>,
 ) -> Option<Location> {
     match (address?, token?, proxy?) {
