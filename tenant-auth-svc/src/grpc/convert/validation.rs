@@ -132,8 +132,7 @@ mod tests {
             required_scopes: vec!["fine".to_owned(), scope.to_owned()],
         };
         let requests = vec![request("", "B!"), request("a-good-key", "a"), request("k", "B!")];
-        let (questions, places) =
-            batch_questions(v1::BatchValidateKeysRequest { requests }).unwrap().split();
+        let (questions, places) = batch_questions(v1::BatchValidateKeysRequest { requests }).unwrap().split();
         let fields: Vec<_> = places
             .fill(questions.into_iter().map(|question| Ok(question.key.expose().to_owned())))
             .map(|entry| match entry {
@@ -142,7 +141,10 @@ mod tests {
                 Err(error) => panic!("{error:?}"),
             })
             .collect();
-        assert_eq!(fields, [vec!["key", "required_scopes[1]"], vec!["a-good-key"], vec!["required_scopes[1]"]]);
+        assert_eq!(
+            fields,
+            [vec!["key", "required_scopes[1]"], vec!["a-good-key"], vec!["required_scopes[1]"]]
+        );
     }
 
     /// h2 sends a frame of 256 bytes and more in two parts, and flushes in between.

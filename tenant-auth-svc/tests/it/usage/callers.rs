@@ -21,7 +21,10 @@ async fn naming(database: &Database) -> (Service, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("callers.toml");
     let entry = |name: &str, role: &str| {
-        format!("[[caller]]\nname = '{name}'\nroles = ['{role}']\ntoken_sha256 = ['{}']\n", TokenHash::of(name))
+        format!(
+            "[[caller]]\nname = '{name}'\nroles = ['{role}']\ntoken_sha256 = ['{}']\n",
+            TokenHash::of(name)
+        )
     };
     std::fs::write(&path, entry("api", "meter") + &entry("mcp", "meter") + &entry("ops", "admin")).unwrap();
     let callers = Some(path.display().to_string());

@@ -48,12 +48,10 @@ pub(super) async fn record(database: &Database, tenant: &str, id: &str, quantity
     let head = serde_json::json!([{ "id": id, "payload": payload, "refused": [], "tenants": [tenant] }]);
     let body = serde_json::json!([{ "id": id, "counted": [[tenant, hour, "calls", quantity]] }]);
     let batch = BATCHES.fetch_add(1, Ordering::Relaxed);
-    let statement = |sql: &str, json: serde_json::Value| Statement::new(sql).bind(json.to_string()).bind(batch);
-    let steps = vec![
-        statement(REQUESTS, head),
-        statement(EVENTS, body),
-        statement(KEPT, serde_json::json!([id])),
-    ];
+    let statement =
+        |sql: &str, json: serde_json::Value| Statement::new(sql).bind(json.to_string()).bind(batch);
+    let steps =
+        vec![statement(REQUESTS, head), statement(EVENTS, body), statement(KEPT, serde_json::json!([id]))];
     let rows = database.hop().transaction(call(Lane::Usage), steps).await.unwrap();
     let row: &Row = &rows.last().unwrap()[0];
     if row.text(1).unwrap().to_lowercase() == payload { Ok(row.integer(2).unwrap() == 0) } else { Err(()) }
