@@ -142,7 +142,7 @@ fn address(text: &str) -> Result<Address, String> {
         // file:///a, file:/a and file:a are all in use.
         let path = path.strip_prefix("//").unwrap_or(path);
         return if path.is_empty() || path.contains('?') {
-            Err("must name a file behind file:, without options".to_owned())
+            Err("must name a file, without a question mark and options behind it".to_owned())
         } else {
             Ok(Address::File(path.into()))
         };
@@ -205,20 +205,21 @@ fn located(
     token: Option<Option<Arc<TokenFile>>>,
     proxy: Option<Option<Url>>,
 ) -> Option<Location> {
+    let url_name = reader.name(URL);
     match (address?, token?, proxy?) {
         (Address::File(_), Some(_), _) => {
-            reader.problem(TOKEN_FILE, format!("is of no use with a local file in {URL}"));
+            reader.problem(TOKEN_FILE, format!("is of no use with a local file in {url_name}"));
             None
         }
         (Address::File(_), None, Some(_)) => {
-            reader.problem(PROXY, format!("is of no use with a local file in {URL}"));
+            reader.problem(PROXY, format!("is of no use with a local file in {url_name}"));
             None
         }
         (Address::File(path), None, None) => Some(Location::Embedded(path)),
         (Address::Http(url), None, _) if url.scheme() == "https" => {
             reader.problem(
                 TOKEN_FILE,
-                format!("must be set: {URL} is {url}, and a remote database needs a token"),
+                format!("must be set: {url_name} is {url}, and a remote database needs a token"),
             );
             None
         }
@@ -226,7 +227,7 @@ fn located(
         (Address::Http(url), Some(_), Some(proxy)) if url.scheme() == "http" && !is_loopback(&proxy) => {
             reader.problem(
                 PROXY,
-                format!("would be given the database's token: {URL} is {url}, without TLS; use https://, or a proxy on loopback"),
+                format!("would be given the database's token: {url_name} is {url}, without TLS; use https://, or a proxy on loopback"),
             );
             None
         }
