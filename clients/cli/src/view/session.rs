@@ -100,7 +100,7 @@ pub(crate) struct SessionValidationView {
 
 impl SessionValidationView {
     pub(crate) fn new(session_id: String, validation: Validation) -> Result<Self, Failure> {
-        let attributes = validation.principal.attributes().clone();
+        let attributes = validation.subject.attributes().clone();
         Ok(Self { session_id, validation: ValidationView::new(validation)?, attributes })
     }
 }
