@@ -6,6 +6,8 @@ from deployment import CHART, TOOLS, run, succeeded
 CASES = ["minimal", "nlb", "mesh", "everything-on", "everything-off", "autoscaling"]
 # The oldest version that Chart.yaml promises and the newest that there are schemas for.
 KUBERNETES = ["1.27", "1.37"]
+# Kinds that an operator or the Gateway API brings along; Kubernetes itself has no schema for them.
+OPERATORS = {"GRPCRoute", "PrometheusRule", "ServiceMonitor"}
 
 
 def values(case):

@@ -5,12 +5,9 @@ import shutil
 import kubernetes_validate
 import pytest
 import yaml
-from chart import CASES, KUBERNETES, render, template, values
+from chart import CASES, KUBERNETES, OPERATORS, render, template, values
 from conftest import ALERTS
 from deployment import ENDING, TOOLS, check_config, known_variables, run, succeeded
-
-# Kinds that an operator or the Gateway API brings along; Kubernetes itself has no schema for them.
-OPERATORS = {"GRPCRoute", "PrometheusRule", "ServiceMonitor"}
 
 
 @pytest.mark.parametrize("version", KUBERNETES)

@@ -5,9 +5,10 @@ import os
 import socket
 import subprocess
 
+import kubernetes_validate
 import pytest
-from chart import render
-from deployment import PROGRAMS
+from chart import OPERATORS, render
+from deployment import PROGRAMS, check_config
 from network import lets, pod
 
 NEIGHBOUR = pod("prod", app="api")
@@ -28,6 +29,46 @@ def names_are_found(spec):
             assert lets(spec, "to", 53, address, protocol), f"a cache on the node at {address}"
         assert lets(spec, "to", 53, pod("kube-system"), protocol)
         assert lets(spec, "to", 5353, pod("openshift-dns"), protocol)
+
+
+ON_TOP = """
+database: {caSecret: {name: private}}
+settings: {TENANT_AUTH_CACHE_SESSIONS: 1000000, TENANT_AUTH_MAX_CONNECTIONS: 2000000}
+resources: {limits: {memory: 8Gi}}
+service: {type: LoadBalancer, ipFamilyPolicy: SingleStack, ipFamilies: [IPv6]}
+ingress: {enabled: true, hosts: [auth.example]}
+grpcRoute: {enabled: true, parentRefs: [{name: public}]}
+serviceMonitor: {enabled: true}
+reconcile: {enabled: true}
+extraEnv: [{name: TZ, value: UTC}]
+extraVolumes: [{name: scratch, emptyDir: {}}]
+extraVolumeMounts: [{name: scratch, mountPath: /tmp}]
+"""
+
+
+@pytest.mark.parametrize("case", ["minimal", "nlb", "mesh"])
+def test_each_of_them_bears_everything_else_on_top(chart, rendered, case, tmp_path):
+    names_are_found(rendered[case].policy())
+    more = render(chart, case, ON_TOP, "--api-versions", "security.openshift.io/v1")
+    environment = {name: value for name, value in more.environment().items() if name.startswith("TENANT_AUTH_")}
+    assert environment["TENANT_AUTH_CACHE_SESSIONS"] == "1000000"
+    assert environment["TENANT_AUTH_MAX_CONNECTIONS"] == "2000000"
+    judged = check_config(environment, folder=tmp_path)
+    # The service takes at most a million, and says so in whole numbers.
+    assert "TENANT_AUTH_MAX_CONNECTIONS" in judged.stderr and "1000000" in judged.stderr
+    assert "CACHE" not in judged.stderr and "LISTEN" not in judged.stderr
+    assert environment["TENANT_AUTH_LISTEN"] == "[::]:50051"
+    assert more.container()["image"].startswith("example/tenant-auth:")
+    assert {"name": "TZ", "value": "UTC"} in more.container()["env"]
+    assert {"scratch", "database-ca"} <= {each["name"] for each in more.pod()["volumes"]}
+    assert "runAsUser" not in more.pod()["securityContext"]
+    for each in more.all("Service"):
+        assert each["metadata"]["labels"][more.one("ServiceMonitor")["spec"]["jobLabel"]] == "tenant-auth"
+        assert each["spec"]["ipFamilies"] == ["IPv6"]
+    assert more.job()["spec"]["containers"][0]["args"] == ["reconcile"]
+    for each in more.objects:
+        if each["kind"] not in OPERATORS:
+            kubernetes_validate.validate(each, "1.37", strict=True)
 
 
 def test_minimal(chart, rendered):
