@@ -16,7 +16,7 @@ use quick_cache::{DefaultHashBuilder, sync::Cache as Found};
 use super::{
     CacheConfig,
     entry::Entry,
-    evicted::Evicted,
+    evicted::{Displaced, Evicted},
     fates::ended,
     fence::{Epoch, Fence, Judgement},
     sync::{AtomicBool, Ordering},
@@ -254,13 +254,20 @@ where
         Entry::new(record, revision, loaded_at, fresh, began)
     }
 
+    /// Writes the entry of a record.
+    pub(super) fn insert(&self, id: &I, entry: Arc<Entry<R>>) {
+        let mut displaced = Displaced::default();
+        self.found.insert_with_lifecycle(id.clone(), Arc::clone(&entry), &mut displaced);
+        self.evicted.records(&displaced, id, &entry);
+    }
+
     /// Writes an entry, and gives what is in memory then.
     ///
     /// Two answers about one id can come at once, and the news tell only of the record once that is here: an absence must
     /// not take the place of a record that was read at a later position of the log.
     fn remember(&self, id: &I, entry: Arc<Entry<R>>) -> Arc<Entry<R>> {
         if entry.record.is_some() {
-            self.found.insert(id.clone(), Arc::clone(&entry));
+            self.insert(id, Arc::clone(&entry));
             self.absent.invalidate(id);
             return entry;
         }
@@ -298,7 +305,7 @@ where
         // News would miss an entry that is in neither place.
         let _ledger = self.fence.settling();
         let entry = digests().iter().find_map(|digest| self.ahead.remove(digest));
-        entry.map(|entry| self.found.insert(id.clone(), entry)).is_some()
+        entry.map(|entry| self.insert(id, entry)).is_some()
     }
 
     /// Lets go of what is too old for everything, and only takes up room.
