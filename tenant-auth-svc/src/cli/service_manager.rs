@@ -49,10 +49,12 @@ pub(super) fn stopping() {
 
 fn status(files: Option<Files>) -> String {
     let Some(files) = files else { return "serving; files could not be read anew".to_owned() };
+    let Files { callers_refused, certificates_refused, deny_list_refused, database_token_refused } = files;
     let refused: Vec<_> = [
-        ("callers", files.callers_refused),
-        ("certificates", files.certificates_refused),
-        ("deny list", files.deny_list_refused),
+        ("callers", callers_refused),
+        ("certificates", certificates_refused),
+        ("deny list", deny_list_refused),
+        ("database token", database_token_refused),
     ]
     .into_iter()
     .filter_map(|(name, refused)| refused.then_some(name))

@@ -10,7 +10,10 @@ use tokio::{
     process::{Child, ChildStderr, Command},
 };
 
-use crate::cli::{addresses, program, signal};
+use crate::{
+    cli::{addresses, program, signal},
+    harness::TOKEN,
+};
 
 /// The place of systemd.
 struct Manager {
@@ -69,10 +72,15 @@ fn start(command: &mut Command) -> (Child, Lines<BufReader<ChildStderr>>) {
 
 #[tokio::test]
 async fn systemd_is_told_ready_when_requests_are_taken_and_of_each_reload_and_of_the_end() {
-    let (manager, database) = (Manager::listen(), HranaServer::builder().start().await.unwrap());
+    let database = HranaServer::builder().token(TOKEN).start().await.unwrap();
+    let manager = Manager::listen();
     let denied = manager.file("denied");
     std::fs::write(&denied, "# nobody\n").unwrap();
-    let (mut serve, mut log) = start(manager.serve(&database.url()).env("TENANT_AUTH_DENY_FILE", &denied));
+    let token = manager.file("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    let mut command = manager.serve(&database.url());
+    command.env("TENANT_AUTH_DENY_FILE", &denied).env("TENANT_AUTH_DATABASE_TOKEN_FILE", &token);
+    let (mut serve, mut log) = start(&mut command);
 
     assert_eq!(manager.told().await, ["READY=1", "STATUS=serving; the database has not been reached yet"]);
     let (address, ops) = addresses(&mut log).await;
@@ -84,6 +92,8 @@ async fn systemd_is_told_ready_when_requests_are_taken_and_of_each_reload_and_of
     std::fs::write(&denied, "no key, and no tenant\n").unwrap();
     let refused = "STATUS=serving; cannot be used, so the old ones are in force: deny list";
     reload(&manager, &serve, refused).await;
+    std::fs::remove_file(&token).unwrap();
+    reload(&manager, &serve, &format!("{refused}, database token")).await;
 
     signal(&serve, "TERM");
     assert_eq!(manager.told().await, ["STOPPING=1", "STATUS=stopping; requests under way are answered"]);
