@@ -159,8 +159,13 @@ export class Client {
     keys: readonly (string | KeyQuestion)[],
     options: CallOptions = {},
   ): Promise<KeyOutcome[]> {
-    if (!Array.isArray(keys) || keys.length === 0 || keys.length > MOST_KEYS) {
-      throw new TypeError(`keys must be a list of 1 to ${MOST_KEYS}; ask in several calls`);
+    this.#caller.assertOpen();
+    if (!Array.isArray(keys)) throw new TypeError("keys must be a list");
+    if (keys.length > MOST_KEYS) {
+      const description = `must be at most ${MOST_KEYS}: ask in several calls`;
+      throw new TenantAuthError("INVALID_ARGUMENT", `keys ${description}`, {
+        violations: [{ field: "requests", description }],
+      });
     }
     const requests = (keys as readonly (string | KeyQuestion)[]).map((question) => {
       const { key, scopes = [] } = typeof question === "string" ? { key: question } : question;
