@@ -47,7 +47,7 @@ func dial(texts []string, o *options, pool *replicas.Pool) (*grpc.ClientConn, er
 		lookup = net.DefaultResolver.LookupHost
 	}
 	all := []grpc.DialOption{
-		grpc.WithTransportCredentials(replicas.Credentials{TransportCredentials: transport}),
+		grpc.WithTransportCredentials(replicas.Credentials{TransportCredentials: transport, ServerName: o.serverName}),
 		grpc.WithResolvers(&replicas.Builder{Endpoints: parsed, Pool: pool, Clock: o.clock, Lookup: lookup}),
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithDisableServiceConfig(),

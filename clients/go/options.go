@@ -36,6 +36,7 @@ type options struct {
 	userAgent   string
 	tls         credentials.TransportCredentials
 	tlsFiles    *TLSFiles
+	serverName  string
 	token       *callerToken
 	nearEntries int
 	watchedFor  time.Duration
@@ -141,7 +142,7 @@ func (o *options) setTLS(option string, config *tls.Config, err error) {
 	case o.tls != nil:
 		o.refused = append(o.refused, fmt.Errorf("%s: TLS is configured twice; leave one out", option))
 	default:
-		o.tls = credentials.NewTLS(config)
+		o.tls, o.serverName = credentials.NewTLS(config), config.ServerName
 	}
 }
 
