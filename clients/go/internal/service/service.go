@@ -136,6 +136,9 @@ func (s *Service) Suspend() { s.signal(syscall.SIGSTOP) }
 // Resume ends a Suspend.
 func (s *Service) Resume() { s.signal(syscall.SIGCONT) }
 
+// Reload makes it read its files again.
+func (s *Service) Reload() { s.signal(syscall.SIGHUP) }
+
 // Kill ends it at once.
 func (s *Service) Kill() { s.end(syscall.SIGKILL) }
 
