@@ -3,9 +3,8 @@
 use serde::Serialize;
 use tenant_auth_client::{Source, Validation};
 
-use super::{filled, or_empty, shown};
+use super::{filled, or_empty};
 use crate::{
-    failure::Failure,
     output::{self, View},
     time::{Moment, coarse},
 };
@@ -35,8 +34,8 @@ struct ProvenanceView {
 }
 
 impl ValidationView {
-    pub(crate) fn new(validation: Validation) -> Result<Self, Failure> {
-        let (provenance, principal) = (validation.provenance, &validation.principal);
+    pub(crate) fn new(validation: Validation) -> Self {
+        let (provenance, subject) = (validation.provenance, &validation.subject);
         let source = match provenance.source {
             Source::NoLookup => "no lookup",
             Source::Database => "database",
@@ -56,16 +55,16 @@ impl ValidationView {
                 coarse(provenance.cacheable_for)
             ),
         };
-        Ok(Self {
+        Self {
             valid: validation.is_valid(),
             verdict: validation.verdict.to_string(),
-            tenant_id: filled(principal.tenant_id().to_owned()),
-            tenant_name: filled(principal.tenant_name().to_owned()),
-            plan: filled(principal.plan().to_owned()),
-            key_id: filled(principal.key_id().to_owned()),
-            scopes: principal.scopes().to_vec(),
+            tenant_id: filled(subject.tenant_id().to_owned()),
+            tenant_name: filled(subject.tenant_name().to_owned()),
+            plan: filled(subject.plan().to_owned()),
+            key_id: filled(subject.key_id().to_owned()),
+            scopes: subject.scopes().to_vec(),
             missing_scopes: validation.missing_scopes,
-            expires_at: principal.expires_at().map(shown).transpose()?,
+            expires_at: subject.expires_at().map(Moment::from),
             provenance: ProvenanceView {
                 source,
                 age_ms: provenance.age.as_millis(),
@@ -73,7 +72,7 @@ impl ValidationView {
                 cacheable_for_ms: provenance.cacheable_for.as_millis(),
                 text,
             },
-        })
+        }
     }
 }
 
