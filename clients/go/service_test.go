@@ -1,6 +1,8 @@
 package tenantauth_test
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,8 +31,11 @@ func TestTheServiceDecidesAboutItsKeys(t *testing.T) {
 	// With a clock that stands still, what was answered stays near however slow the machine is.
 	client, real := connect(t, tenantauth.WithClock(fakeclock.New()))
 	validation, err := client.ValidateKey(t.Context(), tenantauth.Key(real.Key), "demo:read")
-	if err != nil || !validation.IsValid() || validation.TenantID != "ten_demo" || validation.TenantName != "Demo" || !validation.Principal().Has("demo:write") {
+	if err != nil || !validation.IsValid() || validation.TenantID != "ten_demo" || validation.TenantName != "Demo" {
 		t.Fatalf("%+v, %v", validation, err)
+	}
+	if principal, err := validation.Principal(); err != nil || !principal.Has("demo:write") {
+		t.Fatalf("%+v, %v", principal, err)
 	}
 	near, err := client.ValidateKey(t.Context(), tenantauth.Key(real.Key), "demo:delete")
 	if err != nil || near.Verdict != tenantauth.InsufficientScope || near.Provenance.Source != tenantauth.SourceNear || near.MissingScopes[0] != "demo:delete" {
@@ -63,6 +68,7 @@ func TestTheServiceDecidesAboutBatches(t *testing.T) {
 	client, real := connect(t)
 	outcomes, err := client.ValidateKeys(t.Context(), []tenantauth.Question{
 		{Key: "somebody-elses-key"}, {Key: tenantauth.Key(real.Key), Scopes: []string{"demo:delete"}}, {Key: tenantauth.Key(real.Key)},
+		{Key: ""}, {Key: tenantauth.Key(strings.Repeat("a", 5<<20))}, {Key: tenantauth.Key(real.Key), Scopes: []string{"No Scope"}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -70,6 +76,12 @@ func TestTheServiceDecidesAboutBatches(t *testing.T) {
 	for index, verdict := range []tenantauth.Verdict{tenantauth.Unknown, tenantauth.InsufficientScope, tenantauth.Valid} {
 		if outcomes[index].Verdict != verdict || outcomes[index].Err != nil {
 			t.Errorf("%d: %+v", index, outcomes[index])
+		}
+	}
+	// What is wrong with one harms no other.
+	for index, field := range map[int]string{3: "key", 4: "key", 5: "required_scopes[0]"} {
+		if made := asError(t, outcomes[index].Err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != field {
+			t.Errorf("%d: %+v", index, made)
 		}
 	}
 	_, err = client.ValidateKeys(t.Context(), nil)
@@ -155,7 +167,7 @@ func TestTheServiceCountsUsageOnce(t *testing.T) {
 			t.Fatalf("%+v, %v", receipt, err)
 		}
 	}
-	recorder := client.NewRecorder()
+	recorder := newRecorder(t, client)
 	if err := recorder.Record(tenantauth.UsageEvent{TenantID: "ten_demo", Metric: "api.calls", Quantity: 4}); err != nil {
 		t.Fatal(err)
 	}
@@ -174,6 +186,42 @@ func TestTheServiceCountsUsageOnce(t *testing.T) {
 	}
 	if total != 7 {
 		t.Errorf("%d", total)
+	}
+}
+
+func TestTheServiceCountsAllButTheEventsThatItCannot(t *testing.T) {
+	client, _ := connect(t)
+	var rejected []string
+	recorder := newRecorder(t, client, tenantauth.WithOnRejected(func(event tenantauth.UsageEvent, err error) {
+		rejected = append(rejected, event.TenantID)
+	}))
+	good := tenantauth.UsageEvent{TenantID: "ten_demo", Metric: "api.calls", Quantity: 1}
+	for number := range 1_200 {
+		event := good
+		switch number {
+		case 100:
+			event.TenantID = "nobody"
+		case 700:
+			event.TenantID, event.At = "ten_demo", time.Date(1970, time.January, 1, 0, 0, 0, 0, time.UTC)
+		}
+		if err := recorder.Record(event); err != nil {
+			t.Fatal(err)
+		}
+		// What used to poison the batch that it got into.
+		for _, tenant := range []string{"ten\xff", strings.Repeat("a", 5<<20)} {
+			if err := recorder.Record(tenantauth.UsageEvent{TenantID: tenant, Metric: "api.calls"}); !errors.Is(err, tenantauth.ErrInvalid) {
+				t.Fatalf("%v", err)
+			}
+		}
+	}
+	if unsent := recorder.Close(t.Context()); len(unsent) != 0 || len(rejected) != 2 {
+		t.Errorf("%d batches were not sent, rejected were %v", len(unsent), rejected)
+	}
+	query := tenantauth.UsageQuery{TenantID: "ten_demo", Start: time.Now().Add(-2 * time.Hour), End: time.Now().Add(2 * time.Hour), Bucket: tenantauth.Month}
+	for sum, err := range client.QueryUsage(t.Context(), query) {
+		if err != nil || sum.Quantity != 1_198 {
+			t.Errorf("%+v, %v", sum, err)
+		}
 	}
 }
 

@@ -24,13 +24,25 @@ type validation struct {
 	sessions *sessions
 }
 
+// DefaultRevision is what answers reflect unless set otherwise.
+const DefaultRevision = 10
+
 // DefaultCacheableFor is what answers allow unless set otherwise.
 const DefaultCacheableFor = 5 * time.Second
+
+// DefaultCacheableWhileWatched is what answers allow to those who watch, unless set otherwise; those about nothing do not.
+const DefaultCacheableWhileWatched = time.Minute
+
+func watchedProvenance() *tenantauthv1.Provenance {
+	made := provenance()
+	made.CacheableWhileWatched = durationpb.New(DefaultCacheableWhileWatched)
+	return made
+}
 
 func provenance() *tenantauthv1.Provenance {
 	return &tenantauthv1.Provenance{
 		Source:       tenantauthv1.Source_SOURCE_DATABASE,
-		Revision:     1,
+		Revision:     DefaultRevision,
 		CacheableFor: durationpb.New(DefaultCacheableFor),
 	}
 }
@@ -44,7 +56,7 @@ func Valid(keyID string, scopes ...string) *tenantauthv1.ValidateKeyResponse {
 		Plan:       "pro",
 		KeyId:      keyID,
 		Scopes:     scopes,
-		Provenance: provenance(),
+		Provenance: watchedProvenance(),
 	}
 }
 

@@ -13,23 +13,25 @@ type Answer[V any] struct {
 	Value V
 	// CacheableFor is how long it may be reused, counted from before the question was sent. Zero: not at all.
 	CacheableFor time.Duration
-	// Lasting answers may be reused for longer while the stream of invalidations lives.
-	Lasting bool
-	// Ends is when it ends whatever else is allowed; zero: never.
-	Ends time.Time
+	// WhileWatched is the same while the stream of invalidations lives.
+	WhileWatched time.Duration
 	// Revision is the position in the change log that it reflects.
 	Revision int64
-	// About are the things that it depends on.
+	// About are the things that it depends on; none for the absence of a key, which any change may end.
 	About []Subject
-	// Unattributed answers depend on things without a name here, such as the absence of a key: any change may be theirs.
-	Unattributed bool
+	// Strange answers are about what the service does not know. They have a share of their own, so that who makes up keys
+	// pushes out no others.
+	Strange bool
 }
+
+// strangersShare is the part of the entries that is there for strange answers, beside the others.
+const strangersShare = 10
 
 // Config are the bounds of a cache.
 type Config struct {
 	// Entries is how many answers are kept.
 	Entries int
-	// WatchedFor is how long lasting answers are reused while the stream lives.
+	// WatchedFor bounds how long answers are reused while the stream lives.
 	WatchedFor time.Duration
 	// Patience is how long a question may take at least, even if the one who asked first gives up sooner.
 	Patience time.Duration
@@ -40,11 +42,12 @@ type Cache[V any] struct {
 	clock  clock.Clock
 	config Config
 
-	mu      sync.Mutex
-	held    entries[V]
-	floors  floors
-	pulse   pulse
-	flights map[Digest]*flight[V]
+	mu sync.Mutex
+	// strangers are the answers that are strange.
+	held, strangers entries[V]
+	floors          floors
+	pulse           pulse
+	flights         map[Digest]*flight[V]
 	// running are all flights, also those that nobody may join any more.
 	running map[*flight[V]]struct{}
 }
@@ -59,32 +62,61 @@ func New[V any](clock clock.Clock, config Config) *Cache[V] {
 		running: map[*flight[V]]struct{}{},
 	}
 	cache.held.init(config.Entries)
+	cache.strangers.init(max(1, config.Entries/strangersShare))
 	return cache
 }
 
 // find is to be called with the lock held.
 func (c *Cache[V]) find(digest Digest, now time.Time) *entry[V] {
-	found, ok := c.held.all[digest]
+	from := &c.held
+	found, ok := from.all[digest]
 	if !ok {
-		return nil
+		from = &c.strangers
+		if found, ok = from.all[digest]; !ok {
+			return nil
+		}
 	}
 	if !c.usable(found, now) {
-		c.held.drop(found)
+		from.drop(found)
 		return nil
 	}
-	c.held.used(found)
+	from.used(found)
 	return found
 }
 
-func (c *Cache[V]) usable(e *entry[V], now time.Time) bool {
-	if !e.answer.Ends.IsZero() && !now.Before(e.answer.Ends) {
-		return false
+// remember is to be called with the lock held. An answer that took its time does not replace one that was asked for after it.
+func (c *Cache[V]) remember(fresh *entry[V]) {
+	into, other := &c.held, &c.strangers
+	if fresh.answer.Strange {
+		into, other = other, into
 	}
+	if present, ok := other.all[fresh.digest]; ok {
+		if present.asked.After(fresh.asked) {
+			return
+		}
+		other.drop(present)
+	}
+	into.put(fresh)
+}
+
+// forget is to be called with the lock held.
+func (c *Cache[V]) forget(subject Subject, which func(*entry[V]) bool) {
+	for _, from := range []*entries[V]{&c.held, &c.strangers} {
+		for held := range from.about[subject] {
+			if which(held) {
+				from.drop(held)
+			}
+		}
+	}
+}
+
+func (c *Cache[V]) usable(e *entry[V], now time.Time) bool {
 	age := now.Sub(e.asked)
 	if age < e.answer.CacheableFor {
 		return true
 	}
-	return e.answer.Lasting && age < c.config.WatchedFor && e.life != 0 && e.life == c.pulse.current(now)
+	return age < min(e.answer.WhileWatched, c.config.WatchedFor) &&
+		e.life != 0 && e.life == c.pulse.current(now) && e.answer.Revision >= c.pulse.began
 }
 
 // Heard is to be called for each word of the stream: after what it says was heeded.
@@ -114,11 +146,7 @@ func (c *Cache[V]) Invalidate(subject Subject, revision int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.floors.raise(subject, revision)
-	for held := range c.held.about[subject] {
-		if held.answer.Revision < revision {
-			c.held.drop(held)
-		}
-	}
+	c.forget(subject, func(held *entry[V]) bool { return held.answer.Revision < revision })
 	for flight := range c.running {
 		flight.fence = max(flight.fence, revision)
 	}
@@ -130,38 +158,50 @@ func (c *Cache[V]) Invalidate(subject Subject, revision int64) {
 func (c *Cache[V]) StartOver(revision int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.held.clear()
+	c.forgetAll()
 	c.floors = newFloors()
-	c.voidFlights(func(*flight[V]) bool { return true })
 	c.pulse.end()
 	// The log may have begun anew, below what was heard before.
 	c.pulse.revision = revision
 }
 
-// Forget forgets what was answered about a thing that this client itself has just changed.
+// Forget forgets what was answered about a thing that this client itself has just tried to change. Questions under way
+// are answered, and not remembered if they turn out to be about it; whoever asks from now on asks anew.
 func (c *Cache[V]) Forget(subject Subject) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for held := range c.held.about[subject] {
-		c.held.drop(held)
-	}
-	c.voidFlights(func(flight *flight[V]) bool { return flight.subject == subject })
-}
-
-func (c *Cache[V]) voidFlights(about func(*flight[V]) bool) {
-	for flight := range c.running {
-		if about(flight) {
-			flight.void = true
-			if c.flights[flight.digest] == flight {
-				delete(c.flights, flight.digest)
-			}
+	c.forget(subject, func(*entry[V]) bool { return true })
+	for _, stranger := range c.strangers.all {
+		// What was not there may have been made by that change.
+		if len(stranger.answer.About) == 0 {
+			c.strangers.drop(stranger)
 		}
 	}
+	for flight := range c.running {
+		flight.changed = append(flight.changed, subject)
+	}
+	clear(c.flights)
+}
+
+// ForgetAll is Forget for a change of things that are not known.
+func (c *Cache[V]) ForgetAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forgetAll()
+}
+
+func (c *Cache[V]) forgetAll() {
+	c.held.clear()
+	c.strangers.clear()
+	for flight := range c.running {
+		flight.void = true
+	}
+	clear(c.flights)
 }
 
 // Len is how many answers are kept.
 func (c *Cache[V]) Len() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.held.all)
+	return len(c.held.all) + len(c.strangers.all)
 }

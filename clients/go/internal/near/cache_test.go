@@ -35,7 +35,7 @@ func lasting(revision int64) near.Answer[string] {
 	return near.Answer[string]{
 		Value:        "value",
 		CacheableFor: allowed,
-		Lasting:      true,
+		WhileWatched: watched,
 		Revision:     revision,
 		About:        []near.Subject{{Kind: near.Key, ID: "key"}, {Kind: near.Tenant, ID: "tenant"}},
 	}
@@ -87,7 +87,7 @@ func TestAnAnswerIsKeptForAsLongAsAllowedFromBeforeItWasAskedFor(t *testing.T) {
 func TestAnAnswerThatMayNotBeKeptIsNot(t *testing.T) {
 	h := start(t, 10)
 	answer := lasting(1)
-	answer.CacheableFor = 0
+	answer.CacheableFor, answer.WhileWatched = 0, 0
 	h.cache.Heard(1)
 	h.ask("a", answer)
 	if h.known("a") {
@@ -95,18 +95,36 @@ func TestAnAnswerThatMayNotBeKeptIsNot(t *testing.T) {
 	}
 }
 
-func TestAnAnswerEndsWithItsKey(t *testing.T) {
+func TestTheShorterOfWhatTheServiceAllowsAndTheOptionHolds(t *testing.T) {
+	for allows, lasts := range map[time.Duration]time.Duration{30 * time.Second: 30 * time.Second, time.Hour: watched, time.Second: allowed} {
+		h := start(t, 10)
+		h.cache.Heard(1)
+		answer := lasting(1)
+		answer.WhileWatched = allows
+		h.ask("a", answer)
+		h.beat(lasts-time.Second, 1)
+		if !h.known("a") {
+			t.Errorf("%v: it was forgotten before %v", allows, lasts)
+		}
+		h.clock.Advance(time.Second)
+		if h.known("a") {
+			t.Errorf("%v: it outlived %v", allows, lasts)
+		}
+	}
+}
+
+func TestAnAnswerThatMayOnlyBeReusedWhileWatchedIsKept(t *testing.T) {
 	h := start(t, 10)
 	answer := lasting(1)
-	answer.Ends = h.clock.Now().Add(time.Second)
+	answer.CacheableFor = 0
+	h.cache.Heard(1)
 	h.ask("a", answer)
-	h.clock.Advance(time.Second - 1)
 	if !h.known("a") {
-		t.Error("it ended early")
+		t.Error("it was not kept")
 	}
-	h.clock.Advance(1)
+	h.clock.Advance(3*time.Second + 1)
 	if h.known("a") {
-		t.Error("it outlived its key")
+		t.Error("it was used in silence")
 	}
 }
 
@@ -115,7 +133,7 @@ func TestAWatchedAnswerLastsLongerWhileTheStreamLives(t *testing.T) {
 	h.cache.Heard(1)
 	h.ask("lasting", lasting(1))
 	passing := lasting(1)
-	passing.Lasting = false
+	passing.WhileWatched = 0
 	h.ask("passing", passing)
 	h.beat(allowed, 1)
 	if !h.known("lasting") || h.known("passing") {
@@ -186,6 +204,46 @@ func TestTheLeastRecentlyUsedAnswerGoesFirst(t *testing.T) {
 	}
 	if h.cache.Len() != 3 {
 		t.Errorf("%d answers are kept", h.cache.Len())
+	}
+}
+
+func TestStrangersPushOutNobodyElse(t *testing.T) {
+	h := start(t, 20)
+	h.ask("known", lasting(1))
+	for n := range 1_000 {
+		h.ask(fmt.Sprint("made up ", n), near.Answer[string]{CacheableFor: allowed, Revision: 1, Strange: true})
+	}
+	if !h.known("known") || h.known("made up 0") || !h.known("made up 999") || h.cache.Len() != 3 {
+		t.Errorf("known %t, first %t, last %t, %d in all", h.known("known"), h.known("made up 0"), h.known("made up 999"), h.cache.Len())
+	}
+}
+
+func TestAKeyThatBecomesKnownIsNoStrangerAnyMore(t *testing.T) {
+	h := start(t, 20)
+	strange := near.Answer[string]{CacheableFor: time.Second, Revision: 1, Strange: true}
+	h.ask("a", strange)
+	h.clock.Advance(time.Second)
+	h.ask("a", lasting(2))
+	if !h.known("a") || h.cache.Len() != 1 {
+		t.Errorf("known %t, %d in all", h.known("a"), h.cache.Len())
+	}
+	h.clock.Advance(allowed)
+	h.ask("a", strange)
+	h.clock.Advance(time.Second)
+	if h.known("a") {
+		t.Error("it outlived what the service allows")
+	}
+}
+
+func TestAnAnswerFromBeforeTheStreamsFirstRevisionDoesNotLast(t *testing.T) {
+	h := start(t, 10)
+	// What was told up to 7 was told to others.
+	h.cache.Heard(7)
+	h.ask("before", lasting(6))
+	h.ask("since", lasting(7))
+	h.beat(allowed, 8)
+	if h.known("before") || !h.known("since") {
+		t.Errorf("before %t, since %t", h.known("before"), h.known("since"))
 	}
 }
 
