@@ -37,7 +37,9 @@ class Address:
     @classmethod
     def of(cls, endpoint: Endpoint, ip: str) -> Address:
         v6 = ":" in ip
-        return cls(f"ipv6:%5B{ip.replace('%', '%25')}%5D:{endpoint.port}" if v6 else f"ipv4:{ip}:{endpoint.port}", endpoint)
+        return cls(
+            f"ipv6:%5B{ip.replace('%', '%25')}%5D:{endpoint.port}" if v6 else f"ipv4:{ip}:{endpoint.port}", endpoint
+        )
 
     @classmethod
     def through(cls, proxy: str, endpoint: Endpoint) -> Address:

@@ -47,7 +47,8 @@ class LoopThread:
         """The result of a coroutine. An interrupt of the waiting thread cancels it."""
         try:
             with self._lock:
-                future = asyncio.run_coroutine_threadsafe(awaited(work), self._opened())
+                loop = self._opened()
+                future = asyncio.run_coroutine_threadsafe(awaited(work), loop)
         except BaseException:
             if asyncio.iscoroutine(work):
                 work.close()

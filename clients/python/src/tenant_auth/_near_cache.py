@@ -18,6 +18,7 @@ from .options import NearCache as NearCacheOptions
 from .results import SessionValidation, Validation, WatchState
 from .verdict import Source
 
+
 class About(Enum):
     """What an invalidation can be about."""
 

@@ -26,9 +26,7 @@ async def lookup(host: str, port: int) -> list[str]:
 class Lookups:
     """Keeps the addresses of one name up to date."""
 
-    def __init__(
-        self, endpoint: Endpoint, found: Callable[[list[str]], None], unconnected: Callable[[], bool]
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, found: Callable[[list[str]], None], unconnected: Callable[[], bool]) -> None:
         self.endpoint = endpoint
         self.failure: str | None = None
         """Why there are no addresses yet; `None` while the first lookup runs, and once there are some."""

@@ -38,7 +38,9 @@ def usable(name: str, token: object) -> str:
     if not 1 <= len(text) <= LONGEST:
         raise ValueError(f"{name} has {len(text)} characters: give 1 to {LONGEST}")
     if not all("!" <= character <= "~" for character in text):
-        raise ValueError(f"{name} holds a blank, a line break or a character beyond ASCII: give one token, nothing else")
+        raise ValueError(
+            f"{name} holds a blank, a line break or a character beyond ASCII: give one token, nothing else"
+        )
     return text
 
 

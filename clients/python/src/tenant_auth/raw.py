@@ -97,10 +97,7 @@ class Channel:
 async def one_by_one(requests: Iterable[T]) -> AsyncIterator[T]:
     """Requests that are made in a thread, for a stream in an event loop."""
 
-
     iterator = iter(requests)
     end = object()
     while (request := await asyncio.to_thread(next, iterator, end)) is not end:
         yield request  # type: ignore[misc]
-
-
