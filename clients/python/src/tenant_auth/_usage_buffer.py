@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from . import _status
+from . import _checks, _status
 from .clock import Clock
 from .errors import InvalidRequestError, QueueFullError, TenantAuthError, Violation
 from .usage import UnsentUsage, UsageEvent, UsageReceipt
@@ -39,10 +39,11 @@ class RecorderOptions:
     """Between attempts while the service is away."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.batch_size <= 500:
-            raise ValueError("batch_size must be between 1 and 500")
-        if self.max_events < self.batch_size:
-            raise ValueError("max_events must be at least batch_size")
+        _checks.count("batch_size", self.batch_size, 1, 500)
+        _checks.duration("linger", self.linger)
+        _checks.count("max_events", self.max_events, self.batch_size, _checks.MAX_ENTRIES)
+        _checks.duration("timeout", self.timeout)
+        _checks.duration("longest_pause", self.longest_pause)
 
 
 @dataclass(slots=True)
