@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 import grpc.aio
@@ -30,7 +30,7 @@ class Address:
     target: str
     """As gRPC names it."""
     endpoint: Endpoint
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)
     """The proxy to connect through."""
 
     @classmethod
