@@ -113,6 +113,7 @@ async def test_a_name_that_moves_is_followed(
 
 
 @pytest.mark.parametrize("round_trip", [0.08, 0.15])
+@pytest.mark.parametrize("round_trip", [0.08, 0.15])
 async def test_distance_alone_fails_nothing_and_hedges_nothing(
     connect: Connect, fleet: Fleet, pair: Any, round_trip: float
 ) -> None:
