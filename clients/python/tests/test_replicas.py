@@ -112,14 +112,14 @@ async def test_a_name_that_moves_is_followed(
     await client.require_key(fleet.key, timeout=10.0)
 
 
-@pytest.mark.parametrize("round_trip", [0.08, 0.15])
-@pytest.mark.parametrize("round_trip", [0.08, 0.15])
+# The last one takes longer to connect than the pause before a refused address is tried again.
+@pytest.mark.parametrize("round_trip", [0.08, 0.15, 0.9])
 async def test_distance_alone_fails_nothing_and_hedges_nothing(
     connect: Connect, fleet: Fleet, pair: Any, round_trip: float
 ) -> None:
     far = [Distance(replica.port, round_trip) for replica in pair]
-    client = connect([one.endpoint for one in far], near_cache=None, timeout=PATIENT)
-    for _ in range(6):
+    client = connect([one.endpoint for one in far], near_cache=None, timeout=10.0)
+    for _ in range(4):
         await client.require_key(fleet.key)
     assert tokens_of(client) == 10
     for one in far:
