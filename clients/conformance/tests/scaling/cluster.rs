@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use tempfile::TempDir;
-use tenant_auth_client::{Client, PresentedKey, Verdict};
+use tenant_auth_client::{Client, ClientBuilder, PresentedKey, Verdict};
 use tenant_auth_proto::v1;
 use tenant_auth_testkit::HranaServer;
 
@@ -94,7 +94,16 @@ pub(crate) fn nobodys(number: usize) -> Known {
 }
 
 fn client(replicas: &[Replica]) -> Client {
+    client_with(replicas, |builder| builder)
+}
+
+/// A client of some replicas, without a near-cache, set up further.
+pub(crate) fn client_with(
+    replicas: &[Replica],
+    settings: impl FnOnce(ClientBuilder) -> ClientBuilder,
+) -> Client {
     let (first, others) = replicas.split_first().unwrap();
     let builder = Client::builder(first.endpoint()).timeout(PATIENCE / 2).without_near_cache();
-    others.iter().fold(builder, |builder, other| builder.endpoint(other.endpoint())).connect_lazy().unwrap()
+    let builder = others.iter().fold(builder, |builder, other| builder.endpoint(other.endpoint()));
+    settings(builder).connect_lazy().unwrap()
 }

@@ -61,12 +61,25 @@ impl Replica {
 
     /// Asks it to end, as an orchestrator does, and waits until it has.
     pub(crate) async fn stop(&mut self) {
-        let id = self.child.id().expect("it runs").to_string();
-        let sent = Command::new("kill").args(["-s", "TERM", &id]).status().await.unwrap();
-        assert!(sent.success());
+        self.signal("TERM").await;
         let ended = timeout(PATIENCE, self.child.wait()).await;
         let status = ended.unwrap_or_else(|_| panic!("it does not end: {}", self.last_words())).unwrap();
         assert!(status.success(), "{status}: {}", self.last_words());
+    }
+
+    /// Makes it stand still: its kernel goes on to take connections and bytes.
+    pub(crate) async fn hang(&self) {
+        self.signal("STOP").await;
+    }
+
+    pub(crate) async fn go_on(&self) {
+        self.signal("CONT").await;
+    }
+
+    async fn signal(&self, name: &str) {
+        let id = self.child.id().expect("it runs").to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().await.unwrap();
+        assert!(sent.success());
     }
 
     /// Starts it anew, at the same addresses.
