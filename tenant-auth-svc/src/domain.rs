@@ -20,6 +20,7 @@ pub mod knowledge;
 pub mod outage;
 pub mod page;
 pub mod recovery;
+pub mod reuse;
 pub mod scope;
 pub mod session;
 pub mod sessions;

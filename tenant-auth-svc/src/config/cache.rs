@@ -8,6 +8,7 @@
 //! | `TENANT_AUTH_CACHE_REFRESH` | duration: served while a reload runs, if the change feed is heard | `60s` |
 //! | `TENANT_AUTH_CACHE_GRACE` | duration: served while the database does not answer; `0s` for never | `4h` |
 //! | `TENANT_AUTH_CACHE_ABSENT` | duration | `5s` |
+//! | `TENANT_AUTH_CACHE_REUSE_WATCHED` | duration: how long callers reuse an answer while they follow the changes | `60s` |
 //! | `TENANT_AUTH_GUESSES_PER_CALLER` | a second, ten seconds' worth at once: keys and sessions that nobody has seen and that are not there | `500` |
 //! | `TENANT_AUTH_GUESSES` | the same, of all callers together | `2000` |
 //! | `TENANT_AUTH_FEED_INTERVAL` | duration between two reads of the change log, ±10 %; `off` for none | `250ms` |
@@ -42,6 +43,8 @@ pub(super) fn read(reader: &mut Reader) -> Option<MemoryConfig> {
     let refresh = reader.value("TENANT_AUTH_CACHE_REFRESH", "60s", |text| within(text, 3_600));
     let grace = reader.value("TENANT_AUTH_CACHE_GRACE", "4h", |text| within(text, MAX_GRACE.as_secs()));
     let absent = reader.value("TENANT_AUTH_CACHE_ABSENT", "5s", lifetime);
+    // What a gap in the stream that nobody notices could cost at most.
+    let reuse_watched = reader.value("TENANT_AUTH_CACHE_REUSE_WATCHED", "60s", |text| within(text, 600));
     let feed_interval = reader.value("TENANT_AUTH_FEED_INTERVAL", "250ms", interval);
     let rate = || number(1..=1_000_000);
     let per_caller = reader.value("TENANT_AUTH_GUESSES_PER_CALLER", "500", rate());
@@ -49,7 +52,8 @@ pub(super) fn read(reader: &mut Reader) -> Option<MemoryConfig> {
     let whole = |rate: u64| u32::try_from(rate).unwrap_or(u32::MAX);
     let guesses = GuessLimits { per_caller: whole(per_caller?), total: whole(total?) };
     let lifetimes = Lifetimes { fresh: fresh?, refresh: refresh?, grace: grace? };
-    let cache = CacheConfig { keys: keys?, absences: absences?, lifetimes, absent: absent? };
+    let (keys, absences, absent, reuse_watched) = (keys?, absences?, absent?, reuse_watched?);
+    let cache = CacheConfig { keys, absences, lifetimes, absent, reuse_watched };
     Some(MemoryConfig { cache, guesses, feed_interval: feed_interval? })
 }
 

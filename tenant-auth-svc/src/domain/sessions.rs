@@ -12,10 +12,11 @@ use super::{
     change::{BySubject, Fate, Forget, WriteThrough},
     clock::{SharedClock, UnixMillis},
     guesses::OnBehalf,
-    id::TenantId,
+    id::{KeyId, TenantId},
     key::PresentedKey,
     knowledge::{Knowledge, RecordSource},
     page::{Page, PageRequest},
+    reuse::Reuse,
     scope::ScopeSet,
     session::{
         Attributes, Binding, Expiry, NewSession, Session, SessionId, SessionRecord, SessionVerdict, Slides,
@@ -88,6 +89,8 @@ pub struct SessionDecision {
     pub ends_at: Option<UnixMillis>,
     /// Required scopes that its key lacks.
     pub missing_scopes: ScopeSet,
+    /// The key presented along with it, where it is a live one of the session's tenant.
+    pub presented_key: Option<KeyId>,
     /// What the answer is worth.
     pub provenance: Provenance,
 }
@@ -272,19 +275,23 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
             session: None,
             ends_at: None,
             missing_scopes: ScopeSet::EMPTY,
-            provenance,
+            presented_key: None,
+            // It names nothing that an invalidation could be about.
+            provenance: Provenance { reuse: provenance.reuse.without_names(), ..provenance },
         };
         let Some(mut record) = session.record else {
             return denied(SessionVerdict::Unbound);
         };
+        let mut presented_key = None;
         if let Some(Decision { verdict, key, .. }) = presented {
-            if key.is_some_and(|key| key.tenant_id != record.session.tenant_id) {
+            if key.as_ref().is_some_and(|key| key.tenant_id != record.session.tenant_id) {
                 // Whose it is, is nothing that another tenant may learn.
                 return denied(SessionVerdict::TenantMismatch);
             }
             if verdict != Verdict::Valid {
                 return denied(SessionVerdict::Key(verdict));
             }
+            presented_key = key.map(|key| key.key_id.clone());
         }
         let slid_to = self.slides.expires_at(&record.session);
         if slid_to != record.session.expires_at {
@@ -307,14 +314,24 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
         // A caller that answers from its own memory is not seen here, and would let the session run out in its hands.
         let runs_out = record.session.expiry == Expiry::Sliding && record.session.ttl.get() < REUSABLE_FROM;
         if runs_out || denied.is_some() {
-            provenance.cacheable_for = Duration::ZERO;
+            provenance.reuse = Reuse::NONE;
+        } else if record.session.expiry == Expiry::Sliding {
+            let left = u64::try_from(ends_at.0 - now.0).unwrap_or_default();
+            provenance.reuse = provenance.reuse.watched_at_most(Duration::from_millis(left / 10));
         }
-        SessionDecision { verdict, session: Some(record), ends_at: Some(ends_at), missing_scopes, provenance }
+        SessionDecision {
+            verdict,
+            session: Some(record),
+            ends_at: Some(ends_at),
+            missing_scopes,
+            presented_key,
+            provenance,
+        }
     }
 }
 
-/// From this time to live on, a sliding session may be answered for from a caller's memory: what callers keep an answer
-/// for at most, a minute, is then no more than the coarseness of its end.
+/// From this time to live on, a sliding session may be answered for from a caller's memory, for a tenth of what is left of it: no
+/// more than the coarseness of its end.
 const REUSABLE_FROM: Duration = Duration::from_secs(10 * 60);
 
 fn call(deadline: Instant) -> Call {

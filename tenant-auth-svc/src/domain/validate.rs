@@ -1,6 +1,6 @@
 //! The use case on the hot path: deciding about keys.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{
     clock::{SharedClock, UnixMillis},
@@ -8,6 +8,7 @@ use super::{
     guesses::OnBehalf,
     key::{BorrowedKey, KeyFormat, KeyHash, KeyRecord, PresentedKey},
     knowledge::{Knowledge, RecordSource},
+    reuse::Reuse,
     scope::ScopeSet,
     store::{FailureKind, StoreError},
     verdict::{Decision, Provenance, Verdict},
@@ -163,7 +164,7 @@ impl<S: KeySource> Validator<S> {
         };
         let mut provenance = provenance.capped_by(key.expires_at, now);
         if denied.is_some() {
-            provenance.cacheable_for = Duration::ZERO;
+            provenance.reuse = Reuse::NONE;
         }
         Decision { verdict, key: Some(key), missing_scopes, provenance }
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{clock::UnixMillis, key::KeyRecord, scope::ScopeSet, tenant::TenantStatus};
+use super::{clock::UnixMillis, key::KeyRecord, reuse::Reuse, scope::ScopeSet, tenant::TenantStatus};
 
 /// The decision about a key. Only [`Verdict::Valid`] admits a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -133,31 +133,28 @@ pub struct Provenance {
     pub age: Duration,
     /// The change-log position that it reflects.
     pub revision: Revision,
-    /// How long a caller may reuse it.
-    pub cacheable_for: Duration,
+    /// For how long a caller may reuse it.
+    pub reuse: Reuse,
 }
 
 impl Provenance {
     /// Of what was decided by looks alone.
-    pub const BY_LOOKS: Self = Self {
-        source: Source::None,
-        age: Duration::ZERO,
-        revision: Revision(0),
-        cacheable_for: Duration::ZERO,
-    };
+    pub const BY_LOOKS: Self =
+        Self { source: Source::None, age: Duration::ZERO, revision: Revision(0), reuse: Reuse::NONE };
 
-    /// Of an answer that rests on two: the older one's source, age and revision, and the shorter reuse.
+    /// Of an answer that rests on two: the source and age of the older one, the lower revision, and the shorter reuse.
     #[must_use]
     pub fn weaker(self, other: Self) -> Self {
         let older = if other.age > self.age { other } else { self };
-        Self { cacheable_for: self.cacheable_for.min(other.cacheable_for), ..older }
+        let revision = self.revision.min(other.revision);
+        Self { revision, reuse: self.reuse.weaker(other.reuse), ..older }
     }
 
     /// Shortens the reuse so that it never outlives the key itself.
     #[must_use]
     pub fn capped_by(mut self, end: Option<UnixMillis>, now: UnixMillis) -> Self {
         if let Some(left) = end.and_then(|end| u64::try_from(end.0 - now.0).ok()).filter(|l| *l > 0) {
-            self.cacheable_for = self.cacheable_for.min(Duration::from_millis(left));
+            self.reuse = self.reuse.at_most(Duration::from_millis(left));
         }
         self
     }
@@ -227,13 +224,27 @@ mod tests {
 
     #[test]
     fn reuse_never_outlives_the_key() {
-        let provenance = Provenance { cacheable_for: Duration::from_secs(5), ..Provenance::BY_LOOKS };
+        let reuse = Reuse::announced(Duration::from_secs(5), Duration::from_secs(60));
+        let provenance = Provenance { reuse, ..Provenance::BY_LOOKS };
         let now = UnixMillis(1_000);
-        let capped = |end| provenance.capped_by(end, now).cacheable_for;
-        assert_eq!(capped(None), Duration::from_secs(5));
-        assert_eq!(capped(Some(UnixMillis(1_200))), Duration::from_millis(200));
-        assert_eq!(capped(Some(UnixMillis(60_000))), Duration::from_secs(5));
+        let capped = |end| provenance.capped_by(end, now).reuse;
+        assert_eq!(capped(None), reuse);
+        assert_eq!(capped(Some(UnixMillis(1_200))), Reuse::unannounced(Duration::from_millis(200)));
+        let beyond_the_fresh_time = Reuse { watched: Duration::from_secs(30), ..reuse };
+        assert_eq!(capped(Some(UnixMillis(31_000))), beyond_the_fresh_time);
+        assert_eq!(capped(Some(UnixMillis(90_000))), reuse);
         // An expired key stays expired: that verdict may be reused like any other.
-        assert_eq!(capped(Some(UnixMillis(500))), Duration::from_secs(5));
+        assert_eq!(capped(Some(UnixMillis(500))), reuse);
+    }
+
+    /// What was told of either is told of the answer: news must find it older than both.
+    #[test]
+    fn an_answer_that_rests_on_two_reflects_the_earlier_revision() {
+        let session =
+            Provenance { age: Duration::from_secs(3), revision: Revision(9), ..Provenance::BY_LOOKS };
+        let key = Provenance { age: Duration::from_secs(1), revision: Revision(7), ..Provenance::BY_LOOKS };
+        for both in [session.weaker(key), key.weaker(session)] {
+            assert_eq!((both.age, both.revision), (Duration::from_secs(3), Revision(7)));
+        }
     }
 }

@@ -78,6 +78,8 @@ pub struct CacheConfig {
     pub lifetimes: Lifetimes,
     /// How long an absence is used without asking again.
     pub absent: Duration,
+    /// How long a caller may reuse a fresh record while it follows the stream of invalidations.
+    pub reuse_watched: Duration,
 }
 
 /// Tells how the database and its change feed fare.

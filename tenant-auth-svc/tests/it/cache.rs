@@ -13,6 +13,7 @@ use tenant_auth_svc::{
     domain::{
         clock::{ManualClock, SharedClock, SystemClock},
         key::PresentedKey,
+        reuse::Reuse,
         scope::{Scope, ScopeSet},
         store::FailureKind,
         validate::Question,
@@ -158,7 +159,7 @@ async fn a_load_that_overlaps_a_revocation_is_not_remembered() {
     let (before, after) = tokio::join!(before, meanwhile);
     assert_eq!(before.unwrap().verdict, verdict::Verdict::Revoked, "what is known wins over what was read");
     assert_eq!(after.verdict, verdict::Verdict::Revoked);
-    assert_eq!(after.provenance.cacheable_for, Duration::ZERO);
+    assert_eq!(after.provenance.reuse, Reuse::NONE);
     assert_eq!(
         overlap.requests(),
         2,
@@ -185,7 +186,7 @@ async fn a_load_that_overlaps_another_change_is_repeated_for_those_who_ask_after
     let (before, after) = tokio::join!(before, meanwhile);
     let before = before.unwrap();
     assert_eq!(before.verdict, verdict::Verdict::Valid, "it asked before the change");
-    assert_eq!(before.provenance.cacheable_for, Duration::ZERO, "and may not keep the answer");
+    assert_eq!(before.provenance.reuse, Reuse::NONE, "and may not keep the answer");
     assert_eq!(after.verdict, verdict::Verdict::InsufficientScope);
     assert_eq!(overlap.requests(), 2, "a lookup, and another one after the news");
     let later = overlap.service.validate_for(&overlap.key, &["a"]).await.unwrap();

@@ -233,3 +233,33 @@ async fn who_guesses_too_much_is_told_so_and_when_to_come_again() {
     clock.advance(Duration::from_secs(1));
     assert_eq!(service.validate(&strange_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
 }
+
+#[tokio::test]
+async fn only_what_goes_for_want_of_room_counts_as_evicted_and_a_reload_does_not() {
+    let database = Database::test_server().await;
+    let clock = ManualClock::at(NOW);
+    let settings = database.settings().with_flag("TENANT_AUTH_CACHE_KEYS", Some("64".to_owned()));
+    let service = Service::start_with(settings, Arc::clone(&clock) as SharedClock).await;
+    let tenant = service.tenant("Acme").await;
+    let keys = async |count: usize| {
+        let mut keys = Vec::new();
+        for _ in 0..count {
+            keys.push(question(service.key(&tenant, &[]).await.0));
+        }
+        keys
+    };
+    let validator = service.running.validator();
+    let few = keys(4).await;
+    for _ in 0..10 {
+        for question in &few {
+            assert_eq!(validator.decide(question, soon()).await.unwrap().provenance.source, Source::Database);
+        }
+        clock.advance(Duration::from_secs(100));
+    }
+    assert_eq!(service.running.memory().evicted(), (0, 0), "each was read ten times");
+    for question in &keys(200).await {
+        validator.decide(question, soon()).await.unwrap();
+    }
+    let (records, kept) = (service.running.memory().evicted().0, service.running.memory().size().records);
+    assert_eq!(records + kept, 204, "each is in memory, or was pushed out once");
+}

@@ -43,6 +43,7 @@ mod peppers;
 mod pki;
 mod plans;
 mod proxies;
+mod reuse;
 mod scrape;
 mod sessions;
 mod shed;

@@ -34,6 +34,7 @@ const SOURCE: u8 = 1;
 const AGE: u8 = 2;
 const REVISION: u8 = 3;
 const CACHEABLE_FOR: u8 = 4;
+const CACHEABLE_WHILE_WATCHED: u8 = 5;
 // Those of Timestamp and of Duration.
 const SECONDS: u8 = 1;
 const NANOS: u8 = 2;
@@ -104,7 +105,8 @@ fn put_provenance(provenance: Provenance, out: &mut Vec<u8>) {
     put_number(SOURCE, i32::from(source_number(provenance.source)).into(), out);
     put_small(AGE, out, |out| put_duration(provenance.age, out));
     put_number(REVISION, provenance.revision.0, out);
-    put_small(CACHEABLE_FOR, out, |out| put_duration(provenance.cacheable_for, out));
+    put_small(CACHEABLE_FOR, out, |out| put_duration(provenance.reuse.unwatched, out));
+    put_small(CACHEABLE_WHILE_WATCHED, out, |out| put_duration(provenance.reuse.watched, out));
 }
 
 fn put_duration(span: Duration, out: &mut Vec<u8>) {
@@ -188,6 +190,7 @@ mod tests {
             clock::UnixMillis,
             id::{KeyId, TenantId},
             key::KeyRecord,
+            reuse::Reuse,
             scope::Scope,
             tenant::TenantStatus,
             verdict::{Provenance, Revision, Source, Verdict},
@@ -233,7 +236,8 @@ mod tests {
             source in proptest::sample::select(vec![Source::None, Source::Fresh, Source::Stale]),
             age in 0..u64::MAX / 4,
             revision in 0..i64::MAX,
-            cacheable in 0..10_000_000_000_u64,
+            unwatched in 0..10_000_000_000_u64,
+            watched in 0..100_000_000_000_u64,
         ) -> Decision {
             Decision {
                 verdict,
@@ -243,7 +247,7 @@ mod tests {
                     source,
                     age: Duration::from_nanos(age),
                     revision: Revision(revision),
-                    cacheable_for: Duration::from_nanos(cacheable),
+                    reuse: Reuse::announced(Duration::from_nanos(unwatched), Duration::from_nanos(watched)),
                 },
             }
         }

@@ -121,12 +121,13 @@ pub(in crate::grpc) fn session_question(
 
 /// A decision as it travels.
 pub(in crate::grpc) fn session_decision_message(decision: SessionDecision) -> v1::ValidateSessionResponse {
-    let SessionDecision { verdict, session, ends_at, missing_scopes, provenance } = decision;
+    let SessionDecision { verdict, session, ends_at, missing_scopes, presented_key, provenance } = decision;
     let mut message = v1::ValidateSessionResponse {
         verdict: session_verdict_number(verdict).into(),
         provenance: Some(provenance_message(provenance)),
         missing_scopes: scope_names(&missing_scopes),
         expires_at: ends_at.map(timestamp),
+        presented_key_id: presented_key.map(|id| id.as_str().to_owned()).unwrap_or_default(),
         ..v1::ValidateSessionResponse::default()
     };
     if let Some(session) = session {

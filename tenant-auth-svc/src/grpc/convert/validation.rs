@@ -83,8 +83,8 @@ pub(super) fn provenance_message(provenance: Provenance) -> v1::Provenance {
         source: source_number(provenance.source).into(),
         age: Some(duration(provenance.age)),
         revision: provenance.revision.0,
-        cacheable_for: Some(duration(provenance.cacheable_for)),
-        cacheable_while_watched: None,
+        cacheable_for: Some(duration(provenance.reuse.unwatched)),
+        cacheable_while_watched: Some(duration(provenance.reuse.watched)),
     }
 }
 
@@ -126,6 +126,7 @@ mod tests {
         clock::UnixMillis,
         id::{KeyId, TenantId},
         key::KeyRecord,
+        reuse::Reuse,
         scope::Scope,
         tenant::TenantStatus,
         verdict::Revision,
@@ -167,7 +168,10 @@ mod tests {
                 source: Source::Fresh,
                 age: Duration::from_nanos(4_999_999_999),
                 revision: Revision(10_000_000),
-                cacheable_for: Duration::from_nanos(4_999_999_999),
+                reuse: Reuse::announced(
+                    Duration::from_nanos(4_999_999_999),
+                    Duration::from_nanos(59_999_999_999),
+                ),
             },
         };
         let framed = decision_message(decision).encoded_len() + 5;

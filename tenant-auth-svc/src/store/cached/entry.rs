@@ -8,6 +8,7 @@ use super::{
 };
 use crate::domain::{
     knowledge::Knowledge,
+    reuse::Reuse,
     verdict::{Provenance, Revision, Source},
 };
 
@@ -51,15 +52,20 @@ impl<R> Entry<R> {
     }
 
     /// As an answer. Only what is fresh may be reused by callers: the rest is good for this answer alone.
-    pub(super) fn knowledge(&self, now: Duration, source: Source) -> Knowledge<R> {
+    ///
+    /// `watched` is how long one may be that names what could change it; an absence names nothing.
+    pub(super) fn knowledge(&self, now: Duration, source: Source, watched: Duration) -> Knowledge<R> {
         let age = self.age(now);
-        let cacheable_for = match source {
-            Source::Database | Source::Fresh | Source::Negative if !self.outdated => {
-                self.fresh.saturating_sub(age)
+        let reuse = match (source, &self.record) {
+            (Source::Database | Source::Fresh, Some(_)) if !self.outdated => {
+                Reuse::announced(self.fresh.saturating_sub(age), watched)
             }
-            _ => Duration::ZERO,
+            (Source::Database | Source::Negative, None) if !self.outdated => {
+                Reuse::unannounced(self.fresh.saturating_sub(age))
+            }
+            _ => Reuse::NONE,
         };
-        let provenance = Provenance { source, age, revision: self.revision, cacheable_for };
+        let provenance = Provenance { source, age, revision: self.revision, reuse };
         Knowledge { record: self.record.clone(), provenance }
     }
 

@@ -17,6 +17,16 @@ impl Evicted {
         (self.0.0.get(), self.0.1.get())
     }
 
+    /// Counts the records that had to go for another one. What was replaced by a newer read of itself is still there; what is
+    /// too large for all of memory went at once.
+    pub(super) fn records<I: PartialEq, R>(&self, displaced: &Displaced<I, Arc<R>>, id: &I, record: &Arc<R>) {
+        for (other, gone) in displaced {
+            if other != id || Arc::ptr_eq(gone, record) {
+                self.0.0.one();
+            }
+        }
+    }
+
     /// Counts an absence, if that is why it went.
     pub(super) fn absence(&self, cause: RemovalCause) {
         if cause == RemovalCause::Size {
@@ -25,11 +35,14 @@ impl Evicted {
     }
 }
 
-/// Of records: quick_cache removes what is too much, and nothing else.
-impl<I, R> Lifecycle<I, R> for Evicted {
-    type RequestState = ();
+/// What left memory by one insertion.
+pub(super) type Displaced<I, R> = Vec<(I, R)>;
 
-    fn on_evict(&self, (): &mut (), _: I, _: R) {
-        self.0.0.one();
+/// Of records: quick_cache tells of what has to go and of what is replaced in the same way.
+impl<I, R> Lifecycle<I, R> for Evicted {
+    type RequestState = Displaced<I, R>;
+
+    fn on_evict(&self, displaced: &mut Displaced<I, R>, id: I, record: R) {
+        displaced.push((id, record));
     }
 }

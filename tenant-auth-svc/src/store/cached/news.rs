@@ -56,7 +56,7 @@ where
             return;
         }
         match ended(entry, &fates) {
-            Some(entry) => self.found.insert(id.clone(), Arc::new(entry)),
+            Some(entry) => self.insert(id, Arc::new(entry)),
             None => drop(self.found.remove(id)),
         }
     }

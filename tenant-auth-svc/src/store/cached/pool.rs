@@ -16,7 +16,7 @@ use quick_cache::{DefaultHashBuilder, sync::Cache as Found};
 use super::{
     CacheConfig,
     entry::Entry,
-    evicted::Evicted,
+    evicted::{Displaced, Evicted},
     fates::ended,
     fence::{Epoch, Fence, Judgement},
     sync::{AtomicBool, Ordering},
@@ -28,6 +28,7 @@ use crate::domain::{
     freshness::{Lifetimes, Use, World},
     grace::{Grace, MAX_GRACE},
     knowledge::Knowledge,
+    reuse::Reuse,
     verdict::{Revision, Source},
 };
 
@@ -127,20 +128,24 @@ where
     pub(super) fn recall(&self, id: &I, now: Duration, world: impl FnOnce() -> World) -> Recalled<R> {
         if let Some(entry) = self.found.get(id) {
             return match self.decide(&entry, now, world()) {
-                Use::Serve(source) => Recalled::Known(entry.knowledge(now, source)),
+                Use::Serve(source) => Recalled::Known(self.knowledge(&entry, now, source)),
                 Use::ServeAndReload(source) if entry.claim_reload() => {
-                    Recalled::Due(entry.knowledge(now, source))
+                    Recalled::Due(self.knowledge(&entry, now, source))
                 }
-                Use::ServeAndReload(source) => Recalled::Known(entry.knowledge(now, source)),
+                Use::ServeAndReload(source) => Recalled::Known(self.knowledge(&entry, now, source)),
                 Use::Reload => Recalled::Nothing,
             };
         }
         match self.absent.get(id) {
             Some(entry) if entry.age(now) < entry.fresh && self.fence.may_be_absent(entry.began) => {
-                Recalled::Known(entry.knowledge(now, Source::Negative))
+                Recalled::Known(self.knowledge(&entry, now, Source::Negative))
             }
             _ => Recalled::Nothing,
         }
+    }
+
+    fn knowledge(&self, entry: &Entry<R>, now: Duration, source: Source) -> Knowledge<R> {
+        entry.knowledge(now, source, self.config.reuse_watched)
     }
 
     fn decide(&self, entry: &Entry<R>, now: Duration, world: World) -> Use {
@@ -158,7 +163,9 @@ where
     /// What may stand in for an answer that the database did not give.
     pub(super) fn stopgap(&self, id: &I, now: Duration) -> Option<Knowledge<R>> {
         let entry = self.found.get(id)?;
-        self.lifetimes(&entry, now).tides_over(entry.age(now)).then(|| entry.knowledge(now, Source::Stale))
+        self.lifetimes(&entry, now)
+            .tides_over(entry.age(now))
+            .then(|| self.knowledge(&entry, now, Source::Stale))
     }
 
     /// Whether there is a record in memory, good or not.
@@ -213,7 +220,7 @@ where
             Judgement::Holds | Judgement::Ended(_) | Judgement::Lags => None,
         };
         let lags = judgement == Judgement::Lags;
-        Settled { knowledge: entry.knowledge(now, Source::Database), overtaken, lags }
+        Settled { knowledge: self.knowledge(&entry, now, Source::Database), overtaken, lags }
     }
 
     /// What came of a load from a copy that stands still: a record stands in for an answer while it is within the grace, and an
@@ -221,7 +228,7 @@ where
     pub(super) fn as_of_then(&self, mut settled: Settled<R>) -> Settled<R> {
         let Knowledge { record, provenance } = &mut settled.knowledge;
         let usable = record.is_some() && self.config.lifetimes.tides_over(provenance.age);
-        (provenance.source, provenance.cacheable_for) = (Source::Stale, Duration::ZERO);
+        (provenance.source, provenance.reuse) = (Source::Stale, Reuse::NONE);
         settled.lags |= !usable;
         settled
     }
@@ -247,13 +254,20 @@ where
         Entry::new(record, revision, loaded_at, fresh, began)
     }
 
+    /// Writes the entry of a record.
+    pub(super) fn insert(&self, id: &I, entry: Arc<Entry<R>>) {
+        let mut displaced = Displaced::default();
+        self.found.insert_with_lifecycle(id.clone(), Arc::clone(&entry), &mut displaced);
+        self.evicted.records(&displaced, id, &entry);
+    }
+
     /// Writes an entry, and gives what is in memory then.
     ///
     /// Two answers about one id can come at once, and the news tell only of the record once that is here: an absence must
     /// not take the place of a record that was read at a later position of the log.
     fn remember(&self, id: &I, entry: Arc<Entry<R>>) -> Arc<Entry<R>> {
         if entry.record.is_some() {
-            self.found.insert(id.clone(), Arc::clone(&entry));
+            self.insert(id, Arc::clone(&entry));
             self.absent.invalidate(id);
             return entry;
         }
@@ -291,7 +305,7 @@ where
         // News would miss an entry that is in neither place.
         let _ledger = self.fence.settling();
         let entry = digests().iter().find_map(|digest| self.ahead.remove(digest));
-        entry.map(|entry| self.found.insert(id.clone(), entry)).is_some()
+        entry.map(|entry| self.insert(id, entry)).is_some()
     }
 
     /// Lets go of what is too old for everything, and only takes up room.

@@ -77,7 +77,13 @@ impl World {
             refresh: Duration::from_secs(60),
             grace: Duration::from_secs(3_600),
         };
-        let config = CacheConfig { keys: 100, absences: 100, lifetimes, absent: Duration::from_secs(5) };
+        let config = CacheConfig {
+            keys: 100,
+            absences: 100,
+            lifetimes,
+            absent: Duration::from_secs(5),
+            reuse_watched: Duration::from_secs(60),
+        };
         Self(Arc::new(Inner {
             pool: Pool::new(config, Arc::new(Grace::new(lifetimes.grace))),
             database: Mutex::new(Database { revision: 1, row, before: None }),
