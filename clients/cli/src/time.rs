@@ -5,84 +5,97 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+use jiff::{SignedDuration, Span, SpanRelativeTo, civil::DateTime, fmt::temporal::Pieces};
 use serde::{Serialize, Serializer};
 
-/// A moment. Shows itself as RFC 3339 in UTC, to the second; in JSON with what is finer.
+/// A moment. Shows itself as RFC 3339 in UTC, to the second; in JSON with what is finer. Whatever a reply holds can be shown: what
+/// lies beyond the years that RFC 3339 has is `@` and the seconds since 1970, as `date -d` takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Moment(Timestamp);
+pub(crate) struct Moment {
+    /// Since 1970.
+    seconds: i64,
+    /// On top.
+    nanos: i32,
+}
+
+/// The last second of the year 9999, since 1970: what the service takes ends with it.
+const LAST_SECOND: i64 = 253_402_300_799;
 
 impl Moment {
     pub(crate) fn now() -> Self {
-        Self(Timestamp::now())
+        SystemTime::now().into()
     }
 
     /// `None` beyond the year 9999.
     pub(crate) fn after(self, span: Duration) -> Option<Self> {
-        self.0.checked_add(span).ok().map(Self)
+        let nanos = self.nanos.unsigned_abs() + span.subsec_nanos();
+        let whole = i64::from(nanos / 1_000_000_000);
+        let seconds = self.seconds.checked_add(i64::try_from(span.as_secs()).ok()?)?.checked_add(whole)?;
+        let nanos = i32::try_from(nanos % 1_000_000_000).ok()?;
+        Some(Self { seconds, nanos }).filter(|moment| moment.seconds <= LAST_SECOND)
     }
 
     /// Not before 1970.
     pub(crate) fn before(self, span: Duration) -> Self {
-        Self(self.0.checked_sub(span).unwrap_or(Timestamp::UNIX_EPOCH).max(Timestamp::UNIX_EPOCH))
-    }
-
-    /// Whether it lies between 1970 and 9999, which is what the service takes.
-    pub(crate) fn is_storable(self) -> bool {
-        self.0 >= Timestamp::UNIX_EPOCH
+        let span = i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+        Self { seconds: self.seconds.saturating_sub(span).max(0), nanos: self.nanos }
     }
 
     /// `2030-01-31T00:00:00Z (in 89d)`.
     pub(crate) fn with_distance(self, now: Self) -> String {
-        let distance = self.0.duration_since(now.0);
+        let nanos = |moment: Self| i128::from(moment.seconds) * 1_000_000_000 + i128::from(moment.nanos);
+        let distance = nanos(self) - nanos(now);
         // Started seconds count: what was set to 90 days a moment ago is not "in 89d".
-        let length = distance.unsigned_abs().saturating_add(Duration::from_nanos(999_999_999));
-        let length = coarse(Duration::from_secs(length.as_secs()));
-        if distance.is_negative() {
-            format!("{self} ({length} ago)")
-        } else {
-            format!("{self} (in {length})")
-        }
+        let length = distance.unsigned_abs().div_ceil(1_000_000_000);
+        let length = coarse(Duration::from_secs(u64::try_from(length).unwrap_or(u64::MAX)));
+        if distance < 0 { format!("{self} ({length} ago)") } else { format!("{self} (in {length})") }
+    }
+
+    /// In UTC; `None` where RFC 3339 has no such year.
+    fn civil(self) -> Option<DateTime> {
+        let since = SignedDuration::new(self.seconds, self.nanos);
+        let at = EPOCH.checked_add(since).ok()?;
+        (0..=9_999).contains(&at.year()).then_some(at)
     }
 }
 
+/// 1970, in UTC.
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("{:.0}", self.0))
+        f.pad(&match self.civil() {
+            Some(at) => format!("{at:.0}Z"),
+            None => format!("@{}", self.seconds),
+        })
     }
 }
 
 impl Serialize for Moment {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+        match self.civil() {
+            Some(at) => serializer.collect_str(&format_args!("{at}Z")),
+            None => serializer.collect_str(&format_args!("@{}", self.seconds)),
+        }
     }
 }
 
 impl From<Moment> for prost_types::Timestamp {
-    fn from(moment: Moment) -> Self {
-        // Jiff's fraction is negative before 1970, the contract's never.
-        let (mut seconds, mut nanos) = (moment.0.as_second(), moment.0.subsec_nanosecond());
-        if nanos < 0 {
-            seconds -= 1;
-            nanos += 1_000_000_000;
-        }
+    fn from(Moment { seconds, nanos }: Moment) -> Self {
         Self { seconds, nanos }
     }
 }
 
-impl TryFrom<prost_types::Timestamp> for Moment {
-    type Error = jiff::Error;
-
-    fn try_from(timestamp: prost_types::Timestamp) -> Result<Self, Self::Error> {
-        Timestamp::new(timestamp.seconds, timestamp.nanos).map(Self)
+impl From<prost_types::Timestamp> for Moment {
+    fn from(timestamp: prost_types::Timestamp) -> Self {
+        // What is finer than a second is between nothing and one, in all that anybody sends.
+        Self { seconds: timestamp.seconds, nanos: timestamp.nanos.clamp(0, 999_999_999) }
     }
 }
 
-impl TryFrom<SystemTime> for Moment {
-    type Error = jiff::Error;
-
-    fn try_from(time: SystemTime) -> Result<Self, Self::Error> {
-        Timestamp::try_from(time).map(Self)
+impl From<SystemTime> for Moment {
+    fn from(time: SystemTime) -> Self {
+        prost_types::Timestamp::from(time).into()
     }
 }
 
@@ -100,8 +113,17 @@ pub(crate) fn coarse(length: Duration) -> String {
 /// Reads RFC 3339, with any offset.
 pub(crate) fn moment(text: &str) -> Result<Moment, &'static str> {
     const WRONG: &str = "must be RFC 3339, such as 2030-01-31T00:00:00Z";
-    let moment = text.parse().map(Moment).map_err(|_| WRONG)?;
-    if moment.is_storable() { Ok(moment) } else { Err("must lie between the years 1970 and 9999") }
+    let pieces = Pieces::parse(text).map_err(|_| WRONG)?;
+    let (Some(time), Some(offset), None) =
+        (pieces.time(), pieces.to_numeric_offset(), pieces.time_zone_annotation())
+    else {
+        return Err(WRONG);
+    };
+    let since = pieces.date().to_datetime(time).duration_since(EPOCH);
+    let moment =
+        Moment { seconds: since.as_secs() - i64::from(offset.seconds()), nanos: since.subsec_nanos() };
+    let is_storable = moment.nanos >= 0 && (0..=LAST_SECOND).contains(&moment.seconds);
+    if is_storable { Ok(moment) } else { Err("must lie between the years 1970 and 9999") }
 }
 
 /// Reads a length of time such as `90d`, `12h` or `1h 30m`.
@@ -154,8 +176,49 @@ mod tests {
         assert_eq!(read.to_string(), "2030-01-31T00:00:00Z");
         let json = serde_json::to_string(&read).unwrap();
         assert_eq!(json, "\"2030-01-31T00:00:00.25Z\"");
-        for text in ["", "2030-01-31", "2030-01-31T00:00:00", "tomorrow", "1969-12-31T23:59:59Z"] {
+        for text in [
+            "",
+            "2030-01-31",
+            "2030-01-31T00:00:00",
+            "tomorrow",
+            "1969-12-31T23:59:59Z",
+            "1969-12-31T23:59:59.5Z",
+            "9999-12-31T23:59:59-00:01",
+            "2030-01-31T00:00:00Z[UTC]",
+        ] {
             assert!(moment(text).is_err(), "{text}");
+        }
+    }
+
+    /// The service takes the whole of both years.
+    #[test]
+    fn the_first_and_the_last_moment_are_read_and_shown() {
+        for (text, seconds) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("9999-12-30T22:00:01Z", 253_402_207_201),
+            ("9999-12-31T23:59:59Z", LAST_SECOND),
+        ] {
+            let read = moment(text).unwrap();
+            assert_eq!((read.seconds, read.to_string()), (seconds, text.to_owned()));
+        }
+        let last = moment("9999-12-31T23:59:59.999Z").unwrap();
+        assert_eq!(serde_json::to_string(&last).unwrap(), "\"9999-12-31T23:59:59.999Z\"");
+        assert_eq!(last.after(Duration::from_millis(1)), None);
+        assert_eq!(last.after(Duration::MAX), None);
+        assert_eq!(
+            moment("9999-12-31T23:59:58.5Z").unwrap().after(Duration::from_millis(500)).unwrap().nanos,
+            0
+        );
+        assert_eq!(last.before(Duration::MAX).seconds, 0);
+    }
+
+    #[test]
+    fn what_no_year_has_is_shown_all_the_same() {
+        for (seconds, shown) in [(i64::MAX, "@9223372036854775807"), (i64::MIN, "@-9223372036854775808")] {
+            let moment = Moment::from(prost_types::Timestamp { seconds, nanos: -7 });
+            assert_eq!(moment.to_string(), shown);
+            assert_eq!(serde_json::to_string(&moment).unwrap(), format!("\"{shown}\""));
+            assert!(moment.with_distance(Moment::now()).starts_with(shown));
         }
     }
 
@@ -169,10 +232,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn timestamps_survive_the_wire(seconds in -62_135_596_800_i64..253_402_207_200, nanos in 0..1_000_000_000) {
+        fn timestamps_survive_the_wire_and_the_eye(seconds in 0..=LAST_SECOND, nanos in 0..1_000_000_000) {
             let timestamp = prost_types::Timestamp { seconds, nanos };
-            let moment = Moment::try_from(timestamp).unwrap();
-            prop_assert_eq!(prost_types::Timestamp::from(moment), timestamp);
+            let shown = Moment::from(timestamp);
+            prop_assert_eq!(prost_types::Timestamp::from(shown), timestamp);
+            let json = serde_json::to_string(&shown).unwrap();
+            prop_assert_eq!(moment(json.trim_matches('"')), Ok(shown));
+        }
+
+        #[test]
+        fn any_timestamp_is_shown(seconds in any::<i64>(), nanos in any::<i32>()) {
+            let shown = Moment::from(prost_types::Timestamp { seconds, nanos });
+            prop_assert!(shown.with_distance(Moment::now()).starts_with(&shown.to_string()));
         }
 
         #[test]

@@ -25,16 +25,11 @@ pub(crate) use self::{
     usage::{RecordedView, UsageView},
     validation::ValidationView,
 };
-use crate::{failure::Failure, time::Moment};
+use crate::time::Moment;
 
-/// A moment in a reply. One that cannot be shown must not turn into "never".
-fn moment(timestamp: Option<Timestamp>) -> Result<Option<Moment>, Failure> {
-    timestamp.map(shown).transpose()
-}
-
-pub(crate) fn shown<T: TryInto<Moment>>(time: T) -> Result<Moment, Failure> {
-    let moment = time.try_into();
-    moment.map_err(|_| Failure::Unexpected("the reply holds a time that cannot be shown".to_owned()))
+/// A moment in a reply.
+fn moment(timestamp: Option<Timestamp>) -> Option<Moment> {
+    timestamp.map(Moment::from)
 }
 
 /// Empty means "there is none".

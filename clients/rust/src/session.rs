@@ -129,12 +129,18 @@ impl Session {
             session_id: message.session_id,
             tenant_id: message.tenant_id,
             key_id: message.key_id,
-            created_at: time(present(message.created_at, "time of the binding")?)?,
-            expires_at: time(present(message.expires_at, "end of the session")?)?,
+            created_at: within_range(present(message.created_at, "time of the binding")?),
+            expires_at: within_range(present(message.expires_at, "end of the session")?),
             expiry,
             attributes: message.attributes.into_iter().collect(),
         })
     }
+}
+
+/// A moment of a session. One that this machine cannot have is taken for the end of the year 9999, after which the service has
+/// none: the session is bound, and one session of a page does not hide the others.
+fn within_range(message: impl TryInto<SystemTime>) -> SystemTime {
+    time(message).unwrap_or(SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799))
 }
 
 impl Client {

@@ -177,6 +177,9 @@ impl<S: Store, M: Keeper> Admin<S, M> {
         actor: Actor,
         deadline: Instant,
     ) -> Result<Vec<ImportOutcome>, AdminError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
         let outcome = self.store.import_keys(call(deadline), &keys, &self.change(actor)).await;
         let hashes: Vec<_> = keys.iter().map(|import| import.key.hash).collect();
         self.memory.added(&hashes, outcome.as_ref().ok().map(|committed| committed.revision));

@@ -25,6 +25,10 @@ pub struct RequestId(pub Arc<str>);
 #[derive(Clone, Debug)]
 pub struct Caller(pub Arc<str>);
 
+/// The name that the callers file gives who calls. Absent where nobody has one.
+#[derive(Clone, Debug)]
+pub struct CallerName(pub Arc<str>);
+
 /// When the caller stops waiting.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(pub Instant);
@@ -160,6 +164,9 @@ pub(super) trait Context {
         Ok(OnBehalf { asker: self.asker(), deadline: self.deadline(limit)? })
     }
 
+    /// Who calls, by the name in the callers file; `None` where callers have none.
+    fn caller_name(&self) -> Option<Arc<str>>;
+
     /// Gives the request's own place back; what comes later on its stream can take others like it. `None` without layers.
     fn leave_place(&self) -> Option<Arc<Place>>;
 
@@ -178,6 +185,10 @@ impl<T> Context for tonic::Request<T> {
     fn asker(&self) -> Asker {
         let caller = self.extensions().get::<Caller>();
         caller.map_or(Asker::OURSELVES, |caller| Asker::caller(Arc::clone(&caller.0)))
+    }
+
+    fn caller_name(&self) -> Option<Arc<str>> {
+        self.extensions().get::<CallerName>().map(|name| Arc::clone(&name.0))
     }
 
     fn leave_place(&self) -> Option<Arc<Place>> {

@@ -3,6 +3,7 @@
 mod admin;
 mod database;
 mod encoded;
+mod entries;
 mod fields;
 mod grace;
 mod session;

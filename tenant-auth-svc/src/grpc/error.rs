@@ -69,7 +69,7 @@ pub enum ApiError {
 /// A field and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The field, as a path in the request: `requests[3].key`.
+    /// The field, as a path in the request, or in the entry of it that fails alone: `required_scopes[1]`.
     pub field: String,
     /// What is wrong; completes the sentence "the field …".
     pub description: String,

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::{
     domain::access::{Caller as KnownCaller, Callers, TokenHash},
     grpc::{
-        context::{Caller, RequestId, RpcRecord},
+        context::{Caller, CallerName, RequestId, RpcRecord},
         places::Holder,
     },
     transport::Peer,
@@ -122,6 +122,9 @@ where
         };
         let holder = Holder { name: Arc::clone(&caller), is_known: !matches!(identity, Identity::Unknown) };
         let extensions = request.extensions_mut();
+        if let Identity::Known(caller) = &identity {
+            extensions.insert(CallerName(Arc::clone(&caller.name)));
+        }
         extensions.insert(RequestId(Arc::clone(&id)));
         extensions.insert(holder);
         extensions.insert(Caller(caller));

@@ -44,6 +44,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "sessions by key",
         sql: include_str!("../../migrations/0007_sessions_by_key.sql"),
     },
+    Migration {
+        version: 8,
+        name: "usage by caller",
+        sql: include_str!("../../migrations/0008_usage_by_caller.sql"),
+    },
 ];
 
 /// The schema version that this build knows.

@@ -70,6 +70,10 @@ async fn what_memory_cannot_answer_or_is_wrong_goes_the_whole_way() {
     let mixed = vec![question(&key, &[]), question(&strange_key(), &[])];
     let mixed = v1::BatchValidateKeysRequest { requests: mixed }.encode_to_vec();
     assert!(connection.ask(BATCH, &mixed, &[]).await.request_id.is_some());
+    let one_wrong = vec![question(&key, &[]), question("", &[])];
+    let one_wrong = v1::BatchValidateKeysRequest { requests: one_wrong }.encode_to_vec();
+    let answered = connection.ask(BATCH, &one_wrong, &[]).await;
+    assert!(answered.status == 0 && answered.request_id.is_some(), "{answered:?}");
     for (path, wrong) in
         [(UNARY, question("", &[]).encode_to_vec()), (UNARY, vec![0xff]), (BATCH, Vec::new())]
     {

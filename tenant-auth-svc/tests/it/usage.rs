@@ -1,6 +1,7 @@
 //! Metering: what an acknowledgement means, whatever happens on the way.
 
 mod ambiguity;
+mod callers;
 mod grouping;
 mod property;
 mod sums;

@@ -37,6 +37,6 @@ pub(super) async fn run(context: &Context, command: AuditCommand) -> Result<Exit
         Ok((page.events, page.next_page_token))
     });
     let listing = listing.await.map_err(Failure::naming(NAMES))?;
-    context.output.show(&AuditView::new(listing)?)?;
+    context.output.show(&AuditView::new(listing))?;
     Ok(Exit::Done)
 }

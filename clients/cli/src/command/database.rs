@@ -44,7 +44,7 @@ pub(super) async fn run(context: &Context, command: DatabaseCommand) -> Result<E
         DatabaseCommand::Status => {
             let state = admin.database_state().await.map_err(Failure::naming(NAMES))?;
             let believed = state.doubt() == proto::DatabaseDoubt::Unspecified;
-            context.output.show(&DatabaseView::new(state)?)?;
+            context.output.show(&DatabaseView::new(state))?;
             Ok(if believed { Exit::Done } else { Exit::Denied })
         }
         DatabaseCommand::Accept { reason, reapply } => {
@@ -57,7 +57,7 @@ pub(super) async fn run(context: &Context, command: DatabaseCommand) -> Result<E
                     }
                 }
             }
-            context.output.show(&AcceptedView::new(accepted, reapply.then_some(made_again))?)?;
+            context.output.show(&AcceptedView::new(accepted, reapply.then_some(made_again)))?;
             Ok(Exit::Done)
         }
     }

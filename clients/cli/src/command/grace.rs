@@ -60,7 +60,7 @@ pub(super) async fn run(context: &Context, command: GraceCommand) -> Result<Exit
         }
     };
     let grace = grace.ok_or_else(|| Failure::Unexpected("the reply holds no grace".to_owned()))?;
-    context.output.show(&GraceView::new(&context.globals.endpoint, grace, audited)?)?;
+    context.output.show(&GraceView::new(&context.globals.endpoint, grace, audited))?;
     Ok(Exit::Done)
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use tenant_auth_client::{AdminClient, Error, ImportedKey, Violation};
+use tenant_auth_client::{AdminClient, Error, ImportedKey};
 
 use super::Context;
 use crate::{
@@ -110,7 +110,7 @@ async fn send(
                 output
                     .note(&format!("{done} of {} rows were sent before; run it again to go on", rows.len()));
             }
-            refused_page(error, page, &view.file)
+            Failure::naming(&[])(error)
         })?;
         for (row, outcome) in page.iter().zip(outcomes) {
             note(row, outcome, view);
@@ -140,46 +140,25 @@ fn note(row: &Row, outcome: Result<ImportedKey, Error>, view: &mut ImportView) {
 
 fn words(error: Error) -> String {
     match error {
-        Error::NotFound { message, .. } | Error::AlreadyExists { message, .. } => message,
+        Error::NotFound { message, .. }
+        | Error::AlreadyExists { message, .. }
+        | Error::Invalid { message, .. } => message,
         error => error.to_string(),
     }
 }
 
-/// The service counts a page's keys from 0; the user counts the file's lines.
-fn refused_page(error: Error, page: &[Row], file: &str) -> Failure {
-    let Error::Invalid { message, violations } = error else {
-        return Failure::naming(&[])(error);
-    };
-    let violations = violations.into_iter().map(|violation| {
-        let place = place(&violation.field, page, file);
-        Violation { field: place.unwrap_or(violation.field), ..violation }
-    });
-    Failure::naming(&[])(Error::Invalid { message, violations: violations.collect() })
-}
-
-/// `keys[3].sha256` is `keys.csv:5: sha256`.
-fn place(field: &str, page: &[Row], file: &str) -> Option<String> {
-    let (index, column) = field.strip_prefix("keys[")?.split_once("].")?;
-    let row = page.get(index.parse::<usize>().ok()?)?;
-    Some(format!("{file}:{}: {column}", row.line))
-}
-
 #[cfg(test)]
 mod tests {
-    use tenant_auth_client::proto;
+    use tenant_auth_client::Violation;
 
     use super::*;
 
     #[test]
-    fn a_refused_field_is_found_in_the_file() {
-        let row = |line| Row { line, key: proto::ImportKey::default() };
-        let page = [row(2), row(5)];
-        let place = |field| place(field, &page, "keys.csv");
-        assert_eq!(place("keys[1].sha256").unwrap(), "keys.csv:5: sha256");
-        assert_eq!(place("keys[0].scopes[3]").unwrap(), "keys.csv:2: scopes[3]");
-        for field in ["keys", "keys[2].name", "keys[x].name", "name"] {
-            assert_eq!(place(field), None, "{field}");
-        }
+    fn a_refused_row_says_what_is_wrong_with_it() {
+        let violation = |field: &str| Violation { field: field.to_owned(), description: "is bad".to_owned() };
+        let violations = vec![violation("name"), violation("scopes[1]")];
+        let error = Error::Invalid { message: "name: is bad; scopes[1]: is bad".to_owned(), violations };
+        assert_eq!(words(error), "name: is bad; scopes[1]: is bad");
     }
 
     #[test]

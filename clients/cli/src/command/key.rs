@@ -137,7 +137,7 @@ pub(super) async fn run(context: &Context, command: KeyCommand) -> Result<Exit, 
         KeyCommand::Revoke { key_id, reason } => {
             let key = context.client()?.admin().revoke_key(&key_id, &reason).await;
             let key = key.map_err(Failure::naming(NAMES))?;
-            context.output.show(&KeyView::new(key)?)?;
+            context.output.show(&KeyView::new(key))?;
         }
         KeyCommand::List { tenant, include_inactive, limit } => {
             let admin = context.client()?.admin();
@@ -157,7 +157,7 @@ async fn issue(context: &Context, command: Issue) -> Result<(), Failure> {
     };
     let issued = context.client()?.admin().issue_key(request).await;
     let issued = issued.map_err(Failure::naming(ISSUE))?;
-    let view = IssuedView::new(&issued)?;
+    let view = IssuedView::new(&issued);
     hand_out(context, command.handing, &issued.plaintext, &issued.key.key_id, &view)
 }
 
@@ -170,7 +170,7 @@ async fn rotate(context: &Context, command: Rotate) -> Result<(), Failure> {
     };
     let rotated = context.client()?.admin().rotate_key(request).await;
     let rotated = rotated.map_err(Failure::naming(NAMES))?;
-    let view = RotatedView::new(&rotated)?;
+    let view = RotatedView::new(&rotated);
     hand_out(context, command.handing, &rotated.plaintext, &rotated.key.key_id, &view)
 }
 
@@ -209,5 +209,5 @@ async fn list(
         let page = admin.list_keys(request).await?;
         Ok((page.keys, page.next_page_token))
     });
-    KeysView::new(listing.await.map_err(Failure::naming(NAMES))?)
+    Ok(KeysView::new(listing.await.map_err(Failure::naming(NAMES))?))
 }

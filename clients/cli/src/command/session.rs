@@ -112,7 +112,7 @@ pub(super) async fn run(context: &Context, command: SessionCommand) -> Result<Ex
                 Ok((page.sessions, page.next_page_token))
             });
             let listing = listing.await.map_err(Failure::naming(NAMES))?;
-            context.output.show(&SessionsView::new(listing)?)?;
+            context.output.show(&SessionsView::new(listing))?;
             Ok(Exit::Done)
         }
     }
@@ -130,7 +130,7 @@ async fn bind(context: &Context, command: Bind) -> Result<Exit, Failure> {
     }
     let binding = client.bind_session(session, &key).await.map_err(Failure::naming(NAMES))?;
     let exit = exit(binding.verdict);
-    context.output.show(&BindingView::new(binding)?)?;
+    context.output.show(&BindingView::new(binding))?;
     Ok(exit)
 }
 
@@ -142,7 +142,7 @@ async fn validate(context: &Context, command: Validate) -> Result<Exit, Failure>
     let validation = client.validate_session(&command.session_id, key.as_ref(), &scopes).await;
     let validation = validation.map_err(Failure::naming(NAMES))?;
     let exit = exit(validation.verdict);
-    context.output.show(&SessionValidationView::new(command.session_id, validation)?)?;
+    context.output.show(&SessionValidationView::new(command.session_id, validation))?;
     Ok(exit)
 }
 

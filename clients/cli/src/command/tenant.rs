@@ -80,10 +80,10 @@ pub(super) async fn run(context: &Context, command: TenantCommand) -> Result<Exi
                 Ok((page.tenants, page.next_page_token))
             });
             let listing = listing.await.map_err(Failure::naming(NAMES))?;
-            context.output.show(&TenantsView::new(listing)?)?;
+            context.output.show(&TenantsView::new(listing))?;
             return Ok(Exit::Done);
         }
     };
-    context.output.show(&TenantView::new(tenant?)?)?;
+    context.output.show(&TenantView::new(tenant?))?;
     Ok(Exit::Done)
 }

@@ -28,6 +28,6 @@ pub(super) async fn run(context: &Context, command: Validate) -> Result<Exit, Fa
     let scopes: Vec<_> = command.scopes.iter().map(String::as_str).collect();
     let validation = client.validate(&key, &scopes).await.map_err(Failure::naming(NAMES))?;
     let exit = if validation.is_valid() { Exit::Done } else { Exit::Denied };
-    context.output.show(&ValidationView::new(validation)?)?;
+    context.output.show(&ValidationView::new(validation))?;
     Ok(exit)
 }

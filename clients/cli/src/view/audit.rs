@@ -5,7 +5,6 @@ use tenant_auth_client::proto;
 
 use super::{filled, moment, or_empty, rest};
 use crate::{
-    failure::Failure,
     output::{self, View},
     page::Listing,
     time::Moment,
@@ -30,24 +29,24 @@ struct EventView {
 }
 
 impl AuditView {
-    pub(crate) fn new(listing: Listing<proto::AuditEvent>) -> Result<Self, Failure> {
+    pub(crate) fn new(listing: Listing<proto::AuditEvent>) -> Self {
         let events = listing.items.into_iter().map(EventView::new);
-        Ok(Self { events: events.collect::<Result<_, _>>()?, more: listing.more })
+        Self { events: events.collect(), more: listing.more }
     }
 }
 
 impl EventView {
-    fn new(event: proto::AuditEvent) -> Result<Self, Failure> {
-        Ok(Self {
+    fn new(event: proto::AuditEvent) -> Self {
+        Self {
             seq: event.seq,
-            at: moment(event.at)?,
+            at: moment(event.at),
             caller: event.caller,
             action: event.action,
             target: event.target,
             tenant_id: filled(event.tenant_id),
             request_id: filled(event.request_id),
             detail: filled(event.detail),
-        })
+        }
     }
 }
 

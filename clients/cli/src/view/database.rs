@@ -7,7 +7,6 @@ use tenant_auth_client::proto::{self, DatabaseDoubt, held_end::Subject};
 
 use super::{moment, or_empty};
 use crate::{
-    failure::Failure,
     output::{self, View},
     time::{Moment, coarse},
 };
@@ -39,14 +38,14 @@ struct Held {
 }
 
 impl Held {
-    fn new(held: proto::HeldEnd) -> Result<Self, Failure> {
+    fn new(held: proto::HeldEnd) -> Self {
         let (kind, id) = match held.subject {
             Some(Subject::KeyId(id)) => ("revoked key", id),
             Some(Subject::SuspendedTenantId(id)) => ("suspended tenant", id),
             Some(Subject::SessionId(id)) => ("unbound session", id),
             None => ("unknown", String::new()),
         };
-        Ok(Self { kind, id, tenant_id: held.tenant_id, revoked_at: moment(held.revoked_at)? })
+        Self { kind, id, tenant_id: held.tenant_id, revoked_at: moment(held.revoked_at) }
     }
 
     fn table(held: &[Self]) -> String {
@@ -74,24 +73,24 @@ pub(crate) struct DatabaseView {
 }
 
 impl DatabaseView {
-    pub(crate) fn new(state: proto::GetDatabaseStateResponse) -> Result<Self, Failure> {
+    pub(crate) fn new(state: proto::GetDatabaseStateResponse) -> Self {
         let doubt = match state.doubt() {
             DatabaseDoubt::Unspecified => None,
             DatabaseDoubt::AnotherDatabase => Some("it is another database"),
             DatabaseDoubt::Empty => Some("it has no schema"),
             DatabaseDoubt::RolledBack => Some("it was rolled back: its change log lacks what was read"),
         };
-        Ok(Self {
+        Self {
             believed: doubt.is_none(),
             doubt,
-            doubted_since: moment(state.doubted_since)?,
+            doubted_since: moment(state.doubted_since),
             known: state.known.map(Identity::new),
             revision: state.revision,
             found: state.found.map(Identity::new),
             found_revision: state.found_revision,
             standstill_seconds: state.standstill.map(|standstill| standstill.seconds),
-            held: state.held.into_iter().map(Held::new).collect::<Result<_, _>>()?,
-        })
+            held: state.held.into_iter().map(Held::new).collect(),
+        }
     }
 }
 
@@ -126,13 +125,10 @@ pub(crate) struct AcceptedView {
 }
 
 impl AcceptedView {
-    pub(crate) fn new(
-        accepted: proto::AcceptDatabaseResponse,
-        made_again: Option<usize>,
-    ) -> Result<Self, Failure> {
-        let held = accepted.held.into_iter().map(Held::new).collect::<Result<_, _>>()?;
+    pub(crate) fn new(accepted: proto::AcceptDatabaseResponse, made_again: Option<usize>) -> Self {
+        let held = accepted.held.into_iter().map(Held::new).collect();
         let (database, accepted) = (accepted.database.map(Identity::new), accepted.accepted);
-        Ok(Self { accepted, database, held, made_again })
+        Self { accepted, database, held, made_again }
     }
 }
 

@@ -7,7 +7,6 @@ use tenant_auth_client::proto;
 
 use super::{filled, moment, or_empty};
 use crate::{
-    failure::Failure,
     output::{self, View},
     time::{Moment, coarse},
 };
@@ -25,23 +24,18 @@ pub(crate) struct GraceView {
 }
 
 impl GraceView {
-    pub(crate) fn new(
-        endpoint: &str,
-        grace: proto::OutageGrace,
-        audited: Option<bool>,
-    ) -> Result<Self, Failure> {
+    pub(crate) fn new(endpoint: &str, grace: proto::OutageGrace, audited: Option<bool>) -> Self {
         let seconds = |time: Option<prost_types::Duration>| {
-            let time = time.unwrap_or_default().try_into().map(|time: Duration| time.as_secs());
-            time.map_err(|_| Failure::Unexpected("the reply holds a time that cannot be shown".to_owned()))
+            u64::try_from(time.unwrap_or_default().seconds).unwrap_or_default()
         };
-        Ok(Self {
+        Self {
             endpoint: endpoint.to_owned(),
-            grace_seconds: seconds(grace.grace)?,
-            configured_seconds: seconds(grace.configured)?,
-            expires_at: moment(grace.expires_at)?,
+            grace_seconds: seconds(grace.grace),
+            configured_seconds: seconds(grace.configured),
+            expires_at: moment(grace.expires_at),
             reason: filled(grace.reason),
             audited,
-        })
+        }
     }
 }
 

@@ -3,9 +3,7 @@
 use serde::Serialize;
 use tenant_auth_client::{DatabaseKind, ServerInfo};
 
-use super::shown;
 use crate::{
-    failure::Failure,
     output::{self, View},
     time::{Moment, coarse},
 };
@@ -28,26 +26,26 @@ pub(crate) struct InfoView {
 }
 
 impl InfoView {
-    pub(crate) fn new(endpoint: &str, info: ServerInfo) -> Result<Self, Failure> {
+    pub(crate) fn new(endpoint: &str, info: ServerInfo) -> Self {
         let database = match info.database {
             DatabaseKind::Embedded => "embedded",
             DatabaseKind::Remote => "remote",
             _ => "unknown",
         };
-        Ok(Self {
+        Self {
             endpoint: endpoint.to_owned(),
             version: info.version,
             commit: info.commit,
             dirty: info.dirty,
             branch: info.branch,
-            built_at: info.built_at.map(shown).transpose()?,
+            built_at: info.built_at.map(Moment::from),
             database,
             revision: info.revision,
             schema_version: info.schema_version,
             uptime_seconds: info.uptime.as_secs(),
-            now: shown(info.now)?,
+            now: info.now.into(),
             uptime: coarse(info.uptime),
-        })
+        }
     }
 }
 

@@ -5,7 +5,6 @@ use tenant_auth_client::{IssuedKey, PresentedKey, RotatedKey, proto};
 
 use super::{filled, moment, or_empty, rest};
 use crate::{
-    failure::Failure,
     output::{self, View},
     page::Listing,
     time::Moment,
@@ -28,21 +27,21 @@ pub(crate) struct KeyView {
 }
 
 impl KeyView {
-    pub(crate) fn new(key: proto::ApiKey) -> Result<Self, Failure> {
-        Ok(Self {
+    pub(crate) fn new(key: proto::ApiKey) -> Self {
+        Self {
             key_id: key.key_id,
             tenant_id: key.tenant_id,
             name: filled(key.name),
             prefix_hint: filled(key.prefix_hint),
             scopes: key.scopes,
-            created_at: moment(key.created_at)?,
-            expires_at: moment(key.expires_at)?,
-            revoked_at: moment(key.revoked_at)?,
+            created_at: moment(key.created_at),
+            expires_at: moment(key.expires_at),
+            revoked_at: moment(key.revoked_at),
             revoke_reason: filled(key.revoke_reason),
-            last_used_at: moment(key.last_used_at)?,
+            last_used_at: moment(key.last_used_at),
             replaced_by_key_id: filled(key.replaced_by_key_id),
             pepper_id: filled(key.pepper_id),
-        })
+        }
     }
 
     /// By this machine's clock; the service judges by its own.
@@ -91,9 +90,9 @@ pub(crate) struct KeysView {
 }
 
 impl KeysView {
-    pub(crate) fn new(listing: Listing<proto::ApiKey>) -> Result<Self, Failure> {
+    pub(crate) fn new(listing: Listing<proto::ApiKey>) -> Self {
         let keys = listing.items.into_iter().map(KeyView::new);
-        Ok(Self { keys: keys.collect::<Result<_, _>>()?, more: listing.more })
+        Self { keys: keys.collect(), more: listing.more }
     }
 }
 
@@ -128,9 +127,9 @@ pub(crate) struct IssuedView<'a> {
 }
 
 impl<'a> IssuedView<'a> {
-    pub(crate) fn new(issued: &'a IssuedKey) -> Result<Self, Failure> {
-        let key = KeyView::new(issued.key.clone())?;
-        Ok(Self { key, plaintext: issued.plaintext.expose() })
+    pub(crate) fn new(issued: &'a IssuedKey) -> Self {
+        let key = KeyView::new(issued.key.clone());
+        Self { key, plaintext: issued.plaintext.expose() }
     }
 }
 
@@ -151,12 +150,12 @@ pub(crate) struct RotatedView<'a> {
 }
 
 impl<'a> RotatedView<'a> {
-    pub(crate) fn new(rotated: &'a RotatedKey) -> Result<Self, Failure> {
-        Ok(Self {
-            key: KeyView::new(rotated.key.clone())?,
+    pub(crate) fn new(rotated: &'a RotatedKey) -> Self {
+        Self {
+            key: KeyView::new(rotated.key.clone()),
             plaintext: PresentedKey::expose(&rotated.plaintext),
-            replaced: KeyView::new(rotated.replaced.clone())?,
-        })
+            replaced: KeyView::new(rotated.replaced.clone()),
+        }
     }
 }
 
@@ -177,8 +176,8 @@ mod tests {
 
     fn key(change: impl FnOnce(&mut KeyView)) -> KeyView {
         let mut key = KeyView::new(proto::ApiKey { key_id: "key_1".to_owned(), ..Default::default() });
-        change(key.as_mut().unwrap());
-        key.unwrap()
+        change(&mut key);
+        key
     }
 
     #[test]
@@ -196,8 +195,15 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_cannot_be_shown_is_not_never() {
-        let expires_at = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 });
-        assert!(KeyView::new(proto::ApiKey { expires_at, ..Default::default() }).is_err());
+    fn a_time_that_no_year_has_is_not_never_and_hides_no_other_key() {
+        let ends = |seconds| proto::ApiKey {
+            expires_at: Some(prost_types::Timestamp { seconds, nanos: 0 }),
+            ..Default::default()
+        };
+        let items = vec![ends(0), ends(i64::MAX), ends(253_402_300_799)];
+        let text = KeysView::new(Listing { items, more: false }).text();
+        for end in ["1970-01-01T00:00:00Z", "@9223372036854775807", "9999-12-31T23:59:59Z"] {
+            assert!(text.contains(end), "{text}");
+        }
     }
 }

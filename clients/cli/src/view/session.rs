@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use tenant_auth_client::{Binding, Session, SessionExpiry, Validation};
 
-use super::{ValidationView, rest, shown};
+use super::{ValidationView, rest};
 use crate::{
-    failure::Failure,
     output::{self, View},
     page::Listing,
     time::Moment,
@@ -25,21 +24,21 @@ pub(crate) struct SessionView {
 }
 
 impl SessionView {
-    fn new(session: Session) -> Result<Self, Failure> {
+    fn new(session: Session) -> Self {
         let expiry = match session.expiry {
             SessionExpiry::Fixed => "fixed",
             SessionExpiry::Sliding => "sliding",
             _ => "unknown",
         };
-        Ok(Self {
+        Self {
             session_id: session.session_id,
             tenant_id: session.tenant_id,
             key_id: session.key_id,
             expiry,
-            created_at: shown(session.created_at)?,
-            expires_at: shown(session.expires_at)?,
+            created_at: session.created_at.into(),
+            expires_at: session.expires_at.into(),
             attributes: session.attributes,
-        })
+        }
     }
 
     fn rows(&self) -> [(&'static str, String); 7] {
@@ -68,13 +67,13 @@ pub(crate) struct BindingView {
 }
 
 impl BindingView {
-    pub(crate) fn new(binding: Binding) -> Result<Self, Failure> {
-        Ok(Self {
+    pub(crate) fn new(binding: Binding) -> Self {
+        Self {
             bound: binding.verdict.is_valid(),
             verdict: binding.verdict.to_string(),
             already_bound: binding.already_bound,
-            session: binding.session.map(SessionView::new).transpose()?,
-        })
+            session: binding.session.map(SessionView::new),
+        }
     }
 }
 
@@ -99,9 +98,9 @@ pub(crate) struct SessionValidationView {
 }
 
 impl SessionValidationView {
-    pub(crate) fn new(session_id: String, validation: Validation) -> Result<Self, Failure> {
+    pub(crate) fn new(session_id: String, validation: Validation) -> Self {
         let attributes = validation.principal.attributes().clone();
-        Ok(Self { session_id, validation: ValidationView::new(validation)?, attributes })
+        Self { session_id, validation: ValidationView::new(validation), attributes }
     }
 }
 
@@ -140,9 +139,9 @@ pub(crate) struct SessionsView {
 }
 
 impl SessionsView {
-    pub(crate) fn new(listing: Listing<Session>) -> Result<Self, Failure> {
+    pub(crate) fn new(listing: Listing<Session>) -> Self {
         let sessions = listing.items.into_iter().map(SessionView::new);
-        Ok(Self { sessions: sessions.collect::<Result<_, _>>()?, more: listing.more })
+        Self { sessions: sessions.collect(), more: listing.more }
     }
 }
 

@@ -5,7 +5,6 @@ use tenant_auth_client::proto::{self, TenantStatus};
 
 use super::{filled, moment, or_empty, rest};
 use crate::{
-    failure::Failure,
     output::{self, View},
     page::Listing,
     time::Moment,
@@ -23,21 +22,21 @@ pub(crate) struct TenantView {
 }
 
 impl TenantView {
-    pub(crate) fn new(tenant: proto::Tenant) -> Result<Self, Failure> {
+    pub(crate) fn new(tenant: proto::Tenant) -> Self {
         let status = match tenant.status() {
             TenantStatus::Active => "active",
             TenantStatus::Suspended => "suspended",
             TenantStatus::Unspecified => "unknown",
         };
-        Ok(Self {
+        Self {
             tenant_id: tenant.tenant_id,
             name: tenant.name,
             plan: filled(tenant.plan),
             status,
             suspend_reason: filled(tenant.suspend_reason),
-            created_at: moment(tenant.created_at)?,
-            updated_at: moment(tenant.updated_at)?,
-        })
+            created_at: moment(tenant.created_at),
+            updated_at: moment(tenant.updated_at),
+        }
     }
 }
 
@@ -62,9 +61,9 @@ pub(crate) struct TenantsView {
 }
 
 impl TenantsView {
-    pub(crate) fn new(listing: Listing<proto::Tenant>) -> Result<Self, Failure> {
+    pub(crate) fn new(listing: Listing<proto::Tenant>) -> Self {
         let tenants = listing.items.into_iter().map(TenantView::new);
-        Ok(Self { tenants: tenants.collect::<Result<_, _>>()?, more: listing.more })
+        Self { tenants: tenants.collect(), more: listing.more }
     }
 }
 

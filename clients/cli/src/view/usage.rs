@@ -34,11 +34,13 @@ struct SumView {
 }
 
 impl UsageView {
-    pub(crate) fn new(tenant_id: String, sums: Vec<proto::UsageSum>, plot: bool) -> Result<Self, Failure> {
-        let sum = |sum: proto::UsageSum| {
-            Ok(SumView { start: moment(sum.bucket_start)?, metric: sum.metric, quantity: sum.quantity })
+    pub(crate) fn new(tenant_id: String, sums: Vec<proto::UsageSum>, plot: bool) -> Self {
+        let sum = |sum: proto::UsageSum| SumView {
+            start: moment(sum.bucket_start),
+            metric: sum.metric,
+            quantity: sum.quantity,
         };
-        Ok(Self { tenant_id, sums: sums.into_iter().map(sum).collect::<Result<_, Failure>>()?, plot })
+        Self { tenant_id, sums: sums.into_iter().map(sum).collect(), plot }
     }
 
     /// The sums as comma-separated values under a header.

@@ -3,9 +3,8 @@
 use serde::Serialize;
 use tenant_auth_client::{Source, Validation};
 
-use super::{filled, or_empty, shown};
+use super::{filled, or_empty};
 use crate::{
-    failure::Failure,
     output::{self, View},
     time::{Moment, coarse},
 };
@@ -35,7 +34,7 @@ struct ProvenanceView {
 }
 
 impl ValidationView {
-    pub(crate) fn new(validation: Validation) -> Result<Self, Failure> {
+    pub(crate) fn new(validation: Validation) -> Self {
         let (provenance, principal) = (validation.provenance, &validation.principal);
         let source = match provenance.source {
             Source::NoLookup => "no lookup",
@@ -56,7 +55,7 @@ impl ValidationView {
                 coarse(provenance.cacheable_for)
             ),
         };
-        Ok(Self {
+        Self {
             valid: validation.is_valid(),
             verdict: validation.verdict.to_string(),
             tenant_id: filled(principal.tenant_id().to_owned()),
@@ -65,7 +64,7 @@ impl ValidationView {
             key_id: filled(principal.key_id().to_owned()),
             scopes: principal.scopes().to_vec(),
             missing_scopes: validation.missing_scopes,
-            expires_at: principal.expires_at().map(shown).transpose()?,
+            expires_at: principal.expires_at().map(Moment::from),
             provenance: ProvenanceView {
                 source,
                 age_ms: provenance.age.as_millis(),
@@ -73,7 +72,7 @@ impl ValidationView {
                 cacheable_for_ms: provenance.cacheable_for.as_millis(),
                 text,
             },
-        })
+        }
     }
 }
 

@@ -86,6 +86,30 @@ fn a_key_lives_and_is_replaced_and_withdrawn() {
     assert_eq!((capped["keys"].as_array().unwrap().len(), &capped["more"]), (1, &true.into()));
 }
 
+/// The service takes times up to the end of the year 9999.
+#[test]
+fn a_key_that_ends_in_the_last_second_is_issued_listed_rotated_and_revoked() {
+    const LAST: &str = "9999-12-31T23:59:59Z";
+    let service = Service::start();
+    service.tenant("acme");
+    service.key("acme");
+    let issued = service.json(&["key", "issue", "--tenant", "acme", "--expires-at", LAST]);
+    let id = issued["key"]["key_id"].as_str().unwrap();
+    let rotated = service.json(&["key", "rotate", id, "--expires-at", LAST]);
+    assert_eq!((&issued["key"]["expires_at"], &rotated["key"]["expires_at"]), (&LAST.into(), &LAST.into()));
+    let file = format!("sha256,created_at,expires_at\n{:064x},{LAST},{LAST}\n", 1);
+    let import = service.run(&["key", "import", "-", "--tenant", "acme"], &file);
+    assert_eq!((import.code, &*import.stdout), (0, "1 imported, 0 already there, 0 refused\n"));
+    let listed = service.json(&["key", "list", "--tenant", "acme", "--include-inactive"]);
+    assert_eq!(listed["keys"].as_array().unwrap().len(), 4);
+    for id in [id, rotated["key"]["key_id"].as_str().unwrap()] {
+        let revoked = service.run(&["key", "revoke", id, "--reason", "leaked"], "");
+        assert_eq!(revoked.code, 0, "{}", revoked.stderr);
+    }
+    let plaintext = rotated["plaintext"].as_str().unwrap();
+    assert_eq!(service.verdict(plaintext, &[]), denied("REVOKED"));
+}
+
 #[test]
 fn an_import_may_be_repeated_and_names_what_was_refused() {
     let service = Service::start();

@@ -1,6 +1,6 @@
 //! A request as it is written down.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Hour, Metric, Payload, Recorded, Refusal, RequestId, UsageError, UsageRequest};
 use crate::domain::{clock::UnixMillis, id::TenantId};
@@ -20,9 +20,12 @@ pub struct Counted {
     pub events: usize,
 }
 
-/// A request to write down, judged by the clock at its arrival. It takes effect only if its id is new.
+/// A request to write down, judged by the clock at its arrival. It takes effect only if its id is new to its
+/// caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
+    /// Whose it is; see [`UsageRequest::caller`].
+    pub caller: Option<Arc<str>>,
     /// Its id.
     pub id: RequestId,
     /// What it says.
@@ -60,6 +63,7 @@ impl Claim {
             events,
         });
         Self {
+            caller: request.caller.clone(),
             id: request.id.clone(),
             payload: request.payload,
             refused,

@@ -8,7 +8,7 @@ use crate::domain::{id::TenantId, store::StoreError};
 /// Why usage was not recorded or told.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum UsageError {
-    /// The id was used for other events.
+    /// The caller used the id for other events.
     #[error("request_id {:?} was used for other events", .0.as_str())]
     AnotherPayload(RequestId),
     /// Too many events wait to be committed. Nothing of the request was recorded.

@@ -1,5 +1,7 @@
 //! A request to record usage, and what became of it.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 use super::{Payload, Refusal, UsageEvent};
@@ -7,7 +9,7 @@ use super::{Payload, Refusal, UsageEvent};
 /// The most events in one request.
 pub const MAX_EVENTS: usize = 500;
 
-/// Names a set of events, so that sending it again counts it once: 1 to 128 printable ASCII characters.
+/// Names a set of events of one caller, so that sending it again counts it once: 1 to 128 printable ASCII characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RequestId(Box<str>);
 
@@ -40,6 +42,9 @@ impl RequestId {
 /// Events to record together.
 #[derive(Clone, Debug)]
 pub struct UsageRequest {
+    /// Who sends it, by the name in the callers file: its ids are its own. `None` where nobody has a name; such a request
+    /// shares the ids of whoever used them first.
+    pub caller: Option<Arc<str>>,
     /// Unique to this set of events.
     pub id: RequestId,
     /// What it says.

@@ -23,8 +23,12 @@ pub struct SweptEvents {
 /// Every change is one transaction that is safe to repeat. Every method fails with [`StoreError`] when the database gives
 /// no complete answer.
 pub trait UsageStore: Send + Sync + 'static {
-    /// Writes down claims whose ids differ, in one transaction: what one of them says counts if its id is new. Gives what
-    /// is kept under each id, in order: what cannot be read is an error by itself.
+    /// Writes down claims whose ids differ, in one transaction: what one of them says counts if its id is new to its
+    /// caller. Gives what is kept for each, in order: what cannot be read is an error by itself.
+    ///
+    /// A claim without a caller, and a record without one, stand for any: an id that the one finds taken, or that was taken
+    /// by the other for the same events, is not new. So a request that is sent again is counted once also where callers were
+    /// given their names in between, or its first attempt went to a build that did not write them down.
     fn record_usage(
         &self,
         call: Call,

@@ -6,6 +6,7 @@ use prost_types::Timestamp;
 use tenant_auth_proto::v1;
 
 use super::{
+    entries::{Entries, Places},
     fields::{Fields, page_token},
     time::{moment, span, timestamp},
     validation::scope_names,
@@ -132,19 +133,18 @@ pub(in crate::grpc) fn rotate_request(
     }
 }
 
-pub(in crate::grpc) fn import_request(request: &v1::ImportKeysRequest) -> Read<Vec<KeyToImport>> {
-    let mut fields = Fields::new();
+pub(in crate::grpc) fn import_request(request: &v1::ImportKeysRequest) -> Read<Entries<KeyToImport>> {
     let count = request.keys.len();
     if !(1..=MAX_IMPORT).contains(&count) {
+        let mut fields = Fields::new();
         fields.violation("keys", format!("must hold 1 to {MAX_IMPORT} entries, not {count}"));
         return Err(fields.error());
     }
-    let mut keys = Vec::with_capacity(count);
-    for (index, key) in request.keys.iter().enumerate() {
-        fields.enter("keys", index);
-        keys.extend(key_to_import(&mut fields, key));
-    }
-    if fields.is_valid() { Ok(keys) } else { Err(fields.error()) }
+    let entry = |key| {
+        let mut fields = Fields::new();
+        key_to_import(&mut fields, key).ok_or_else(|| fields.error())
+    };
+    Ok(request.keys.iter().map(entry).collect())
 }
 
 fn key_to_import(fields: &mut Fields, key: &v1::ImportKey) -> Option<KeyToImport> {
@@ -169,18 +169,23 @@ fn key_to_import(fields: &mut Fields, key: &v1::ImportKey) -> Option<KeyToImport
     Some(KeyToImport { key, created_at: created_at? })
 }
 
-pub(in crate::grpc) fn import_response(outcomes: Vec<ImportOutcome>) -> v1::ImportKeysResponse {
+pub(in crate::grpc) fn import_response(
+    places: Places,
+    outcomes: Vec<ImportOutcome>,
+) -> v1::ImportKeysResponse {
     use v1::import_key_result::Result as Outcome;
 
-    let refused = |error: AdminError| Outcome::Error(status::as_message(error.into()));
-    let result = |outcome| match outcome {
-        ImportOutcome::Imported(id) => Outcome::ImportedKeyId(id.to_string()),
-        ImportOutcome::Existing(id) => Outcome::ExistingKeyId(id.to_string()),
-        ImportOutcome::NoSuchTenant(tenant) => refused(AdminError::NoSuchTenant(tenant)),
-        ImportOutcome::HeldByAnotherTenant => refused(AdminError::KeyHeldByAnotherTenant),
-        ImportOutcome::Unreadable(unreadable) => refused(AdminError::Store(unreadable.into())),
+    let outcome = |outcome| match outcome {
+        ImportOutcome::Imported(id) => Ok(Outcome::ImportedKeyId(id.to_string())),
+        ImportOutcome::Existing(id) => Ok(Outcome::ExistingKeyId(id.to_string())),
+        ImportOutcome::NoSuchTenant(tenant) => Err(AdminError::NoSuchTenant(tenant)),
+        ImportOutcome::HeldByAnotherTenant => Err(AdminError::KeyHeldByAnotherTenant),
+        ImportOutcome::Unreadable(unreadable) => Err(AdminError::Store(unreadable.into())),
     };
-    let results = outcomes.into_iter().map(|outcome| v1::ImportKeyResult { result: Some(result(outcome)) });
+    let outcomes = outcomes.into_iter().map(|found| outcome(found).map_err(ApiError::from));
+    let results = places.fill(outcomes).map(|outcome| v1::ImportKeyResult {
+        result: Some(outcome.unwrap_or_else(|error| Outcome::Error(status::as_message(error)))),
+    });
     v1::ImportKeysResponse { results: results.collect() }
 }
 

@@ -15,9 +15,6 @@ use crate::{
 /// The fields of one request, and everything that is wrong with them.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
-    /// The entry of a list that is being read: `requests[3].` stands in front of every field's name. Put into words only
-    /// for what is wrong: most requests are right.
-    within: Option<(&'static str, usize)>,
     violations: Vec<Violation>,
 }
 
@@ -27,11 +24,6 @@ impl Fields {
         Self::default()
     }
 
-    /// Goes on with an entry of a list.
-    pub(super) fn enter(&mut self, list: &'static str, index: usize) {
-        self.within = Some((list, index));
-    }
-
     /// A field's value, or a violation.
     pub(super) fn take<T, E: Display>(&mut self, field: &str, parsed: Result<T, E>) -> Option<T> {
         parsed.map_err(|error| self.violation(field, error)).ok()
@@ -39,11 +31,8 @@ impl Fields {
 
     /// Notes what is wrong with a field.
     pub(super) fn violation(&mut self, field: &str, description: impl Display) {
-        let field = match self.within {
-            None => field.to_owned(),
-            Some((list, index)) => format!("{list}[{index}].{field}"),
-        };
-        self.violations.push(Violation { field, description: description.to_string() });
+        let violation = Violation { field: field.to_owned(), description: description.to_string() };
+        self.violations.push(violation);
     }
 
     /// Everything that is wrong.

@@ -27,7 +27,10 @@ pub(super) fn moment(timestamp: Timestamp) -> Result<UnixMillis, InvalidTime> {
     if fits { Ok(UnixMillis(millis)) } else { Err(InvalidTime::OutOfRange) }
 }
 
+/// A moment as it travels. The contract has none before 1970 or after the year 9999, whatever somebody wrote into the database: not
+/// every client could read it.
 pub(in crate::grpc) fn timestamp(at: UnixMillis) -> Timestamp {
+    let at = at.clamp(UnixMillis(0), UnixMillis::MAX);
     let nanos = at.0.rem_euclid(1_000) * 1_000_000;
     Timestamp { seconds: at.0.div_euclid(1_000), nanos: i32::try_from(nanos).unwrap_or(0) }
 }
@@ -49,6 +52,18 @@ mod tests {
     fn moments_survive_the_trip() {
         for millis in [0, 1, 999, 1_000, 1_763_700_000_123, UnixMillis::MAX.0] {
             assert_eq!(moment(timestamp(UnixMillis(millis))), Ok(UnixMillis(millis)));
+        }
+    }
+
+    #[test]
+    fn what_no_client_could_read_does_not_travel() {
+        for (stored, told) in [
+            (i64::MIN, 0),
+            (-1, 0),
+            (UnixMillis::MAX.0 + 1, UnixMillis::MAX.0),
+            (i64::MAX, UnixMillis::MAX.0),
+        ] {
+            assert_eq!(timestamp(UnixMillis(stored)), timestamp(UnixMillis(told)));
         }
     }
 

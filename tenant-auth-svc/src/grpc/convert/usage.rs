@@ -1,5 +1,7 @@
 //! Usage.
 
+use std::sync::Arc;
+
 use tenant_auth_proto::v1;
 
 use super::{
@@ -21,7 +23,10 @@ use crate::{
 
 type Read<T> = Result<T, ApiError>;
 
-pub(in crate::grpc) fn record_usage_request(request: &v1::RecordUsageRequest) -> Read<UsageRequest> {
+pub(in crate::grpc) fn record_usage_request(
+    caller: Option<Arc<str>>,
+    request: &v1::RecordUsageRequest,
+) -> Read<UsageRequest> {
     let mut fields = Fields::new();
     let id = fields.take("request_id", RequestId::parse(&request.request_id));
     let count = request.events.len();
@@ -30,6 +35,7 @@ pub(in crate::grpc) fn record_usage_request(request: &v1::RecordUsageRequest) ->
     }
     match id {
         Some(id) if fields.is_valid() => Ok(UsageRequest {
+            caller,
             id,
             payload: {
                 let mut hasher = PayloadHasher::default();

@@ -3,6 +3,7 @@
 use tenant_auth_proto::v1;
 
 use super::{
+    entries::Entries,
     fields::Fields,
     time::{duration, timestamp},
 };
@@ -25,37 +26,30 @@ pub(in crate::grpc) const MAX_BATCH: usize = 1_000;
 /// When the key is empty or a scope is none.
 pub(in crate::grpc) fn question(request: v1::ValidateKeyRequest) -> Result<Question, ApiError> {
     let mut fields = Fields::new();
-    read(&mut fields, request).ok_or_else(|| fields.error())
-}
-
-/// The questions of a batch.
-///
-/// # Errors
-/// When there are none or too many, or any of them is wrong: every violation is listed.
-pub(in crate::grpc) fn batch_questions(
-    request: v1::BatchValidateKeysRequest,
-) -> Result<Vec<Question>, ApiError> {
-    let mut fields = Fields::new();
-    let count = request.requests.len();
-    if !(1..=MAX_BATCH).contains(&count) {
-        fields.violation("requests", format!("must hold 1 to {MAX_BATCH} entries, not {count}"));
-        return Err(fields.error());
-    }
-    let mut questions = Vec::with_capacity(count);
-    for (index, request) in request.requests.into_iter().enumerate() {
-        fields.enter("requests", index);
-        questions.extend(read(&mut fields, request));
-    }
-    if fields.is_valid() { Ok(questions) } else { Err(fields.error()) }
-}
-
-fn read(fields: &mut Fields, request: v1::ValidateKeyRequest) -> Option<Question> {
     let key = PresentedKey::new(request.key);
     if key.expose().is_empty() {
         fields.violation("key", "must not be empty");
     }
-    let required_scopes = fields.scopes("required_scopes", &request.required_scopes)?;
-    fields.is_valid().then_some(Question { key, required_scopes })
+    match fields.scopes("required_scopes", &request.required_scopes) {
+        Some(required_scopes) if fields.is_valid() => Ok(Question { key, required_scopes }),
+        _ => Err(fields.error()),
+    }
+}
+
+/// The entries of a batch, in order: a question each, or what is wrong with that one. It harms no other.
+///
+/// # Errors
+/// When there are none or too many.
+pub(in crate::grpc) fn batch_questions(
+    request: v1::BatchValidateKeysRequest,
+) -> Result<Entries<Question>, ApiError> {
+    let count = request.requests.len();
+    if !(1..=MAX_BATCH).contains(&count) {
+        let mut fields = Fields::new();
+        fields.violation("requests", format!("must hold 1 to {MAX_BATCH} entries, not {count}"));
+        return Err(fields.error());
+    }
+    Ok(request.requests.into_iter().map(question).collect())
 }
 
 /// A decision as it travels.
@@ -133,16 +127,25 @@ mod tests {
     };
 
     #[test]
-    fn every_violation_of_a_batch_is_named() {
+    fn a_malformed_entry_of_a_batch_harms_no_other() {
         let request = |key: &str, scope: &str| v1::ValidateKeyRequest {
             key: key.to_owned(),
             required_scopes: vec!["fine".to_owned(), scope.to_owned()],
         };
-        let requests = vec![request("a-good-key", "a"), request("", "b"), request("k", "B!")];
-        let error = batch_questions(v1::BatchValidateKeysRequest { requests }).unwrap_err();
-        let ApiError::Invalid(violations) = error else { panic!("{error:?}") };
-        let fields: Vec<_> = violations.iter().map(|v| v.field.as_str()).collect();
-        assert_eq!(fields, ["requests[1].key", "requests[2].required_scopes[1]"]);
+        let requests = vec![request("", "B!"), request("a-good-key", "a"), request("k", "B!")];
+        let (questions, places) = batch_questions(v1::BatchValidateKeysRequest { requests }).unwrap().split();
+        let fields: Vec<_> = places
+            .fill(questions.into_iter().map(|question| Ok(question.key.expose().to_owned())))
+            .map(|entry| match entry {
+                Ok(key) => vec![key],
+                Err(ApiError::Invalid(violations)) => violations.into_iter().map(|v| v.field).collect(),
+                Err(error) => panic!("{error:?}"),
+            })
+            .collect();
+        assert_eq!(
+            fields,
+            [vec!["key", "required_scopes[1]"], vec!["a-good-key"], vec!["required_scopes[1]"]]
+        );
     }
 
     /// h2 sends a frame of 256 bytes and more in two parts, and flushes in between.

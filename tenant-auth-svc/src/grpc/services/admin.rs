@@ -142,10 +142,10 @@ impl<S: Store + AuditStore, M: Keeper, R: Store, W: DatabaseWatch> AdminService 
         &self,
         request: Request<v1::ImportKeysRequest>,
     ) -> Result<Response<v1::ImportKeysResponse>, Status> {
-        let keys = import_request(request.get_ref())?;
+        let (keys, places) = import_request(request.get_ref())?.split();
         let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
         let outcomes = self.admin.import_keys(keys, actor, deadline).await;
-        Ok(Response::new(import_response(noted(&request.record(), outcomes)?)))
+        Ok(Response::new(import_response(places, noted(&request.record(), outcomes)?)))
     }
 
     async fn rotate_key(

@@ -35,7 +35,7 @@ impl<R: Recorder, S: UsageStore> UsageService for UsageRpc<R, S> {
         request: Request<v1::RecordUsageRequest>,
     ) -> Result<Response<v1::RecordUsageResponse>, Status> {
         let deadline = request.deadline(LIMIT)?;
-        let order = record_usage_request(request.get_ref())?;
+        let order = record_usage_request(request.caller_name(), request.get_ref())?;
         let recorded = self.0.record(order, deadline).await;
         Ok(Response::new(record_usage_response(noted(&request.record(), recorded)?)))
     }

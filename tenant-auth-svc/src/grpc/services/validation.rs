@@ -61,15 +61,16 @@ impl<S: Store, K: KeySource, M: SessionMemory> ValidationService for ValidationR
         use batch_validate_keys_result::Result as Outcome;
 
         let (ask, record) = (request.on_behalf(self.limit)?, request.record());
-        let questions = batch_questions(request.into_inner())?;
+        let (questions, places) = batch_questions(request.into_inner())?.split();
         let decisions = self.keys.decide_all(&questions, ask).await;
-        let result = |decision| match noted(&record, decision) {
-            Ok(decision) => Outcome::Response(decision_message(decision)),
-            Err(error) => Outcome::Error(as_message(error)),
-        };
-        let results = decisions
-            .into_iter()
-            .map(|decision| v1::BatchValidateKeysResult { result: Some(result(decision)) });
+        let decided = decisions.into_iter().map(|decision| noted(&record, decision));
+        let results = places.fill(decided).map(|outcome| {
+            let result = match outcome {
+                Ok(decision) => Outcome::Response(decision_message(decision)),
+                Err(error) => Outcome::Error(as_message(error)),
+            };
+            v1::BatchValidateKeysResult { result: Some(result) }
+        });
         Ok(Response::new(v1::BatchValidateKeysResponse { results: results.collect() }))
     }
 

@@ -65,8 +65,8 @@ impl<S: UsageStore> Writer<S> {
         }
     }
 
-    /// Takes what fits into one transaction, in order. Of two claims with one id, the second waits for the next: the store
-    /// wants ids that differ.
+    /// Takes what fits into one transaction, in order. Of two claims with one id, whosever they are, the second waits for the
+    /// next: the store wants ids that differ.
     fn next_batch(&mut self) -> Vec<Waiting> {
         let mut ids = HashSet::new();
         let mut events = 0;

@@ -51,7 +51,8 @@ pub(super) async fn write<E: Engine>(
         Statement::new(
             "INSERT INTO audit_log (at, caller, action, target, tenant_id, request_id, detail) \
              SELECT ?1, ?2, ?3, ?4, '', ?5, ?6 \
-             WHERE NOT EXISTS (SELECT 1 FROM audit_log WHERE target = ?4 AND action = ?3 AND at = ?1 AND request_id = ?5)",
+             WHERE NOT EXISTS (SELECT 1 FROM audit_log WHERE target = ?4 AND action = ?3 AND at = ?1 \
+                                 AND request_id = ?5 AND caller = ?2)",
         )
         .bind(entry.change.at.0)
         .bind(entry.change.actor.caller.as_str())

@@ -20,33 +20,44 @@ use crate::{
 };
 
 /// Takes the ids that are new. When they were first seen is the database's to say: they are forgotten for all replicas alike.
+///
+/// The id as it is goes to the first who takes it. A caller that finds it with another one takes its own, with its name
+/// behind it. What nobody's name is on may be this caller's earlier attempt, if it says the same.
 const REQUESTS: &str = concat!(
-    "INSERT INTO usage_requests (request_id, payload_hash, first_seen_at, batch, refused, unknown_tenants) \
-     SELECT heads.value ->> 'id', unhex(heads.value ->> 'payload'), ",
+    "INSERT INTO usage_requests \
+        (request_id, caller, payload_hash, first_seen_at, batch, refused, unknown_tenants) \
+     SELECT CASE WHEN heads.value ->> 'own' IS NULL OR plain.seq IS NULL OR plain.caller = heads.value ->> 'caller' \
+                   OR (plain.caller IS NULL AND plain.payload_hash = unhex(heads.value ->> 'payload')) \
+                 THEN heads.value ->> 'id' ELSE heads.value ->> 'own' END, \
+            heads.value ->> 'caller', unhex(heads.value ->> 'payload'), ",
     now!(),
     ", ?2, heads.value -> 'refused', \
             (SELECT json_group_array(named.value) FROM json_each(heads.value -> 'tenants') AS named \
              WHERE NOT EXISTS (SELECT 1 FROM tenants WHERE tenants.id = named.value)) \
-     FROM json_each(?1) AS heads WHERE TRUE \
+     FROM json_each(?1) AS heads LEFT JOIN usage_requests AS plain ON plain.request_id = heads.value ->> 'id' \
+     WHERE NOT EXISTS (SELECT 1 FROM usage_requests AS own WHERE own.request_id = heads.value ->> 'own') \
      ON CONFLICT (request_id) DO NOTHING"
 );
 
-/// Counts for the ids that this very batch has taken: an earlier claim may have been judged by another clock. Nor for
-/// tenants that came since the batch ran first.
+/// Counts for the ids that this very batch has taken, of which each claim has one: an earlier claim may have been judged by
+/// another clock. Nor for tenants that came since the batch ran first.
 const EVENTS: &str = "\
 INSERT INTO usage_events (tenant_id, hour, metric, request, quantity) \
 SELECT tenants.id, sums.value ->> '$[1]', sums.value ->> '$[2]', requests.seq, sums.value ->> '$[3]' \
 FROM json_each(?1) AS bodies \
-JOIN usage_requests AS requests ON requests.request_id = bodies.value ->> 'id' AND requests.batch = ?2 \
+JOIN usage_requests AS requests \
+  ON requests.request_id IN (bodies.value ->> 'id', bodies.value ->> 'own') AND requests.batch = ?2 \
 JOIN json_each(bodies.value -> 'counted') AS sums \
 JOIN tenants ON tenants.id = sums.value ->> '$[0]' \
 WHERE NOT EXISTS (SELECT 1 FROM json_each(requests.unknown_tenants) AS missing WHERE missing.value = tenants.id) \
 ON CONFLICT DO NOTHING";
 
-/// What is kept under each id: one row each.
+/// What is kept of each claim: one row each. What is under the id as it is belongs to those who have taken no own one.
 const KEPT: &str = "\
 SELECT ids.key, hex(requests.payload_hash), requests.batch = ?2, requests.refused, requests.unknown_tenants \
-FROM json_each(?1) AS ids LEFT JOIN usage_requests AS requests ON requests.request_id = ids.value \
+FROM json_each(?1) AS ids LEFT JOIN usage_requests AS requests ON requests.seq = coalesce( \
+    (SELECT seq FROM usage_requests WHERE request_id = ids.value ->> 'own'), \
+    (SELECT seq FROM usage_requests WHERE request_id = ids.value ->> 'id')) \
 ORDER BY ids.key";
 
 /// Tenant by tenant, a page of them, since the oldest events of one tenant lie together. CROSS JOIN keeps SQLite to that order:
@@ -74,9 +85,19 @@ const SWEEP_REQUESTS: &str = concat!(
     " - ?1"
 );
 
+/// Under what a claim may be written down.
+#[derive(Serialize)]
+struct Ids<'a> {
+    id: &'a str,
+    /// With the caller's name behind it.
+    own: Option<String>,
+}
+
 #[derive(Serialize)]
 struct Head<'a> {
-    id: &'a str,
+    #[serde(flatten)]
+    ids: Ids<'a>,
+    caller: Option<&'a str>,
     payload: String,
     refused: Vec<(usize, &'a str)>,
     tenants: Vec<&'a str>,
@@ -84,7 +105,8 @@ struct Head<'a> {
 
 #[derive(Serialize)]
 struct Body<'a> {
-    id: &'a str,
+    #[serde(flatten)]
+    ids: Ids<'a>,
     counted: Vec<(&'a str, i64, &'a str, i64)>,
 }
 
@@ -96,7 +118,7 @@ async fn record<E: Engine>(
 ) -> Result<Vec<Result<Kept, Unreadable>>, StoreError> {
     let heads: Vec<_> = claims.iter().map(head).collect();
     let bodies: Vec<_> = claims.iter().filter(|claim| !claim.counted.is_empty()).map(body).collect();
-    let ids: Vec<_> = claims.iter().map(|claim| claim.id.as_str()).collect();
+    let ids: Vec<_> = claims.iter().map(ids).collect();
     let batch = batch();
     let statement = |sql: &str, json: String| Statement::new(sql).bind(json).bind(batch);
     let steps = vec![
@@ -124,12 +146,18 @@ fn batch() -> i64 {
     i64::try_from(chance & (u64::MAX >> 1)).unwrap_or(i64::MAX)
 }
 
+fn ids(claim: &Claim) -> Ids<'_> {
+    let id = claim.id.as_str();
+    Ids { id, own: claim.caller.as_ref().map(|caller| format!("{id}\u{1f}{caller}")) }
+}
+
 fn head(claim: &Claim) -> Head<'_> {
     let mut tenants: Vec<_> = claim.counted.iter().map(|counted| counted.tenant_id.as_str()).collect();
     // They are sorted already.
     tenants.dedup();
     Head {
-        id: claim.id.as_str(),
+        ids: ids(claim),
+        caller: claim.caller.as_deref(),
         payload: hex::encode(claim.payload.as_bytes()),
         refused: claim.refused.iter().map(|(index, refusal)| (*index, refusal.as_str())).collect(),
         tenants,
@@ -141,7 +169,7 @@ fn body(claim: &Claim) -> Body<'_> {
         .counted
         .iter()
         .map(|sum| (sum.tenant_id.as_str(), sum.hour.start().0, sum.metric.as_str(), sum.quantity));
-    Body { id: claim.id.as_str(), counted: counted.collect() }
+    Body { ids: ids(claim), counted: counted.collect() }
 }
 
 async fn sweep_requests<E: Engine>(

@@ -26,6 +26,7 @@ fn claim(tenants: &[&TenantId], quantity: i64) -> Claim {
         events: 1,
     });
     Claim {
+        caller: None,
         id: RequestId::parse(TenantId::generate().as_str()).unwrap(),
         payload: hasher.finish(),
         refused: vec![(7, Refusal::TooOld)],

@@ -1,0 +1,55 @@
+//! The entries of a list, of which each stands for itself: one that breaks the contract harms no other.
+
+use crate::grpc::error::ApiError;
+
+/// Entries as they were read.
+#[derive(Debug)]
+pub(in crate::grpc) struct Entries<T> {
+    good: Vec<T>,
+    places: Places,
+}
+
+/// Where the others are, and what is wrong with each.
+#[derive(Debug)]
+pub(in crate::grpc) struct Places(Vec<Option<ApiError>>);
+
+impl<T> FromIterator<Result<T, ApiError>> for Entries<T> {
+    fn from_iter<I: IntoIterator<Item = Result<T, ApiError>>>(entries: I) -> Self {
+        let mut good = Vec::new();
+        let places = entries.into_iter().map(|entry| entry.map(|entry| good.push(entry)).err()).collect();
+        Self { good, places: Places(places) }
+    }
+}
+
+impl<T> Entries<T> {
+    /// Takes them apart: what to work on, and where to put what comes of it.
+    pub(in crate::grpc) fn split(self) -> (Vec<T>, Places) {
+        (self.good, self.places)
+    }
+}
+
+impl Places {
+    /// An outcome for each entry, from those of the good ones.
+    pub(in crate::grpc) fn fill<R>(
+        self,
+        outcomes: impl IntoIterator<Item = Result<R, ApiError>>,
+    ) -> impl Iterator<Item = Result<R, ApiError>> {
+        let mut outcomes = outcomes.into_iter();
+        self.0.into_iter().map_while(move |error| error.map(Err).or_else(|| outcomes.next()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_outcome_stands_where_its_entry_stood() {
+        let wrong = || Err(ApiError::Invalid(Vec::new()));
+        let entries: Entries<_> = [wrong(), Ok(1), wrong(), Ok(2), wrong()].into_iter().collect();
+        let (good, places) = entries.split();
+        let outcomes = places.fill(good.into_iter().map(|number| Ok(number * 10)));
+        let shown: Vec<_> = outcomes.map(Result::ok).collect();
+        assert_eq!(shown, [None, Some(10), None, Some(20), None]);
+    }
+}
