@@ -8,7 +8,8 @@ use std::{
 use anyhow::Context as _;
 use tenant_auth_proto::v1::{
     CreateTenantRequest, IssueKeyRequest, ResumeTenantRequest, RevokeKeyRequest, SuspendTenantRequest,
-    WatchRequest, WatchResponse, admin_service_client::AdminServiceClient, watch_response::Event,
+    UnbindSessionRequest, WatchRequest, WatchResponse, admin_service_client::AdminServiceClient,
+    session_service_client::SessionServiceClient, watch_response::Event,
     watch_service_client::WatchServiceClient,
 };
 use tokio::time::{interval, timeout};
@@ -32,6 +33,7 @@ pub struct Issued {
 #[derive(Clone, Debug)]
 pub struct Administration {
     admin: AdminServiceClient<Channel>,
+    sessions: SessionServiceClient<Channel>,
     watch: WatchServiceClient<Channel>,
 }
 
@@ -65,7 +67,11 @@ impl Administration {
     /// When that is no address to call.
     pub fn of(service: SocketAddr) -> anyhow::Result<Self> {
         let channel = Endpoint::from_shared(format!("http://{service}"))?.connect_lazy();
-        Ok(Self { admin: AdminServiceClient::new(channel.clone()), watch: WatchServiceClient::new(channel) })
+        Ok(Self {
+            admin: AdminServiceClient::new(channel.clone()),
+            sessions: SessionServiceClient::new(channel.clone()),
+            watch: WatchServiceClient::new(channel),
+        })
     }
 
     /// The news from now on, of a service that has begun to follow them.
@@ -136,6 +142,16 @@ impl Administration {
     pub async fn revoke(&mut self, key_id: &str) -> anyhow::Result<()> {
         let request = RevokeKeyRequest { key_id: key_id.to_owned(), reason: "a case".to_owned() };
         self.admin.revoke_key(request).await?;
+        Ok(())
+    }
+
+    /// Ends a session of a tenant.
+    ///
+    /// # Errors
+    /// When the service does not.
+    pub async fn unbind(&mut self, session: &str, tenant: &str) -> anyhow::Result<()> {
+        let request = UnbindSessionRequest { session_id: session.to_owned(), tenant_id: tenant.to_owned() };
+        self.sessions.unbind_session(request).await?;
         Ok(())
     }
 

@@ -144,6 +144,7 @@ impl World<'_> {
                 let key_id = self.key(key)?.key_id.clone();
                 self.operator.revoke(&key_id).await
             }
+            Deed::Unbind(session) => self.operator.unbind(&session.session_id, &session.tenant_id).await,
             Deed::Suspend(tenant) => self.operator.suspend(tenant).await,
             Deed::Resume(tenant) => self.operator.resume(tenant).await,
             Deed::Database(what) => self.database(*what).await,
@@ -191,7 +192,7 @@ impl World<'_> {
         self.keys.get(name).with_context(|| format!("the case has no key {name}"))
     }
 
-    /// Names of keys and moments, replaced by what they stand for.
+    /// Names of keys, moments and long texts, replaced by what they stand for.
     fn filled_in(&self, value: &Value) -> anyhow::Result<Value> {
         match value {
             Value::String(text) => match text.strip_prefix('$') {
@@ -205,6 +206,11 @@ impl World<'_> {
             Value::Object(fields) => {
                 if let Some(offset) = fields.get("$now").and_then(Value::as_i64) {
                     return Ok(json!(now() + offset));
+                }
+                if let Some((Some(text), Some(times))) =
+                    fields.get("$times").map(|both| (both[0].as_str(), both[1].as_u64()))
+                {
+                    return Ok(json!(text.repeat(usize::try_from(times)?)));
                 }
                 let fields = fields.iter().map(|(name, field)| Ok((name.clone(), self.filled_in(field)?)));
                 fields.collect::<anyhow::Result<_>>().map(Value::Object)
