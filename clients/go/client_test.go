@@ -3,9 +3,6 @@ package tenantauth_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -234,57 +231,10 @@ func TestAllEndpointsAreUsedAndADeadOneIsDoneWithout(t *testing.T) {
 	}
 }
 
-func TestTheCallerTokenIsReadForEachCall(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "token")
-	r := start(t, tenantauth.WithCallerTokenFile(path))
-	for _, token := range []string{"one", "two"} {
-		if err := os.WriteFile(path, []byte(token+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := r.client.ServerInfo(r.ctx); err != nil {
-			t.Fatal(err)
-		}
-		if sent := r.service.Header("GetServerInfo").Get("authorization"); !slices.Equal(sent, []string{"Bearer " + token}) {
-			t.Errorf("%v was sent", sent)
-		}
-	}
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.client.ServerInfo(r.ctx); err == nil {
-		t.Error("a call was made without the token")
-	}
-}
-
-func TestWhatCannotWorkIsRefusedAtOnce(t *testing.T) {
-	for _, endpoints := range []string{"", "host", "ftp://host:1", "http://a:1,https://b:1", "a:1,,b:1", ":1", "a:"} {
-		if _, err := tenantauth.New(endpoints); err == nil {
-			t.Errorf("%q was taken", endpoints)
-		}
-	}
-	for number, option := range []tenantauth.Option{
-		tenantauth.WithTimeout(0), tenantauth.WithAttempts(0), tenantauth.WithNearCacheEntries(-1), tenantauth.WithWatchedFor(-1),
-	} {
-		if _, err := tenantauth.New("127.0.0.1:1", option); err == nil {
-			t.Errorf("option %d was taken", number)
-		}
-	}
-}
-
 func TestTheConnectionIsThereForTheGeneratedClients(t *testing.T) {
 	r := start(t)
 	reply, err := tenantauthv1.NewInfoServiceClient(r.client.Raw()).GetServerInfo(r.ctx, &tenantauthv1.GetServerInfoRequest{})
 	if err != nil || reply.GetVersion() != "0.0.0-fake" {
 		t.Errorf("%v, %v", reply, err)
-	}
-}
-
-func TestAfterClosingNothingIsAsked(t *testing.T) {
-	r := start(t)
-	if err := r.client.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.client.ValidateKey(r.ctx, key); !errors.Is(err, context.Canceled) {
-		t.Error(fmt.Sprint(err))
 	}
 }

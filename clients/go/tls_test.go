@@ -98,26 +98,20 @@ func TestTLSWithOurOwnAuthorityAndAClientCertificate(t *testing.T) {
 		Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: roots,
 	})))
 	_, port, _ := strings.Cut(service.Address(), ":")
-	full, err := tenantauth.TLSFromFiles(a.file("ca.pem"), a.file("client.pem"), a.file("client.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	nameless, err := tenantauth.TLSFromFiles(a.file("ca.pem"), "", "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	full := tenantauth.TLSFiles{CA: a.file("ca.pem"), Cert: a.file("client.pem"), Key: a.file("client.key")}
+	nameless := tenantauth.TLSFiles{CA: a.file("ca.pem")}
 	for name, test := range map[string]struct {
 		endpoints string
 		options   []tenantauth.Option
 		answered  bool
 	}{
 		// Each address is checked against the name by which it was found.
-		"by name and address":         {"localhost:" + port + ",127.0.0.1:" + port, []tenantauth.Option{tenantauth.WithTLS(full)}, true},
-		"https":                       {"https://localhost:" + port, []tenantauth.Option{tenantauth.WithTLS(full)}, true},
-		"without a certificate":       {"localhost:" + port, []tenantauth.Option{tenantauth.WithTLS(nameless)}, false},
+		"by name and address":         {"localhost:" + port + ",127.0.0.1:" + port, []tenantauth.Option{tenantauth.WithTLSFiles(full)}, true},
+		"https":                       {"https://localhost:" + port, []tenantauth.Option{tenantauth.WithTLSFiles(full)}, true},
+		"without a certificate":       {"localhost:" + port, []tenantauth.Option{tenantauth.WithTLSFiles(nameless)}, false},
 		"with the machine's roots":    {"https://localhost:" + port, nil, false},
 		"in plaintext":                {"localhost:" + port, nil, false},
-		"by an address that is wrong": {"127.0.0.2:" + port, []tenantauth.Option{tenantauth.WithTLS(full)}, false},
+		"by an address that is wrong": {"127.0.0.2:" + port, []tenantauth.Option{tenantauth.WithTLSFiles(full)}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client, err := tenantauth.New(test.endpoints, append(test.options, tenantauth.WithoutNearCache(), tenantauth.WithAttempts(1), tenantauth.WithTimeout(patience))...)
@@ -135,21 +129,5 @@ func TestTLSWithOurOwnAuthorityAndAClientCertificate(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
-	}
-}
-
-func TestFilesThatHoldNoCertificateAreRefused(t *testing.T) {
-	a := newAuthority(t)
-	for name, files := range map[string][3]string{
-		"no such authority": {a.file("none.pem"), "", ""},
-		"a key as one":      {a.file("ca.key"), "", ""},
-		"half a pair":       {"", a.file("ca.pem"), ""},
-	} {
-		if _, err := tenantauth.TLSFromFiles(files[0], files[1], files[2]); err == nil {
-			t.Errorf("%s was taken", name)
-		}
-	}
-	if _, err := tenantauth.New("http://localhost:1", tenantauth.WithTLS(&tls.Config{MinVersion: tls.VersionTLS12})); err == nil {
-		t.Error("http:// was taken together with TLS")
 	}
 }

@@ -104,7 +104,8 @@ func (i *Interceptor) admit(ctx context.Context, method string) (context.Context
 	if reply.Class != admission.Admitted {
 		return nil, refusal(reply)
 	}
-	return tenantauth.ContextWithPrincipal(ctx, validation.Principal()), nil
+	principal, _ := validation.Principal()
+	return tenantauth.ContextWithPrincipal(ctx, principal), nil
 }
 
 func (i *Interceptor) key(ctx context.Context) tenantauth.Key {

@@ -70,7 +70,8 @@ func (m *Middleware) Require(scopes ...string) func(http.Handler) http.Handler {
 				m.refuse(w, reply)
 				return
 			}
-			next.ServeHTTP(w, r.WithContext(tenantauth.ContextWithPrincipal(r.Context(), validation.Principal())))
+			principal, _ := validation.Principal()
+			next.ServeHTTP(w, r.WithContext(tenantauth.ContextWithPrincipal(r.Context(), principal)))
 		})
 	}
 }

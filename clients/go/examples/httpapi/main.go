@@ -47,7 +47,10 @@ func run(ctx context.Context, endpoints string, listener net.Listener) error {
 		return err
 	}
 	defer func() { _ = client.Close() }()
-	recorder := client.NewRecorder()
+	recorder, err := client.NewRecorder()
+	if err != nil {
+		return err
+	}
 	server := &http.Server{Handler: handler(client, recorder), ReadHeaderTimeout: 5 * time.Second}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
