@@ -67,6 +67,7 @@ pub(crate) async fn mutual(language: &'static Language) -> anyhow::Result<Outcom
     told.insert("TENANT_AUTH_TLS_CERT_FILE".to_owned(), shown.certificate);
     told.insert("TENANT_AUTH_TLS_KEY_FILE".to_owned(), shown.key);
     let runner = Runner::start(language, Path::new(OUT), &told).await?;
+    validated(&runner, &stage.key).await?;
     load(&runner, &stage.key, 60).await?;
     stage.all_asked().await?;
     runner.close().await?;

@@ -27,7 +27,7 @@ impl Callers {
         let file = folder.path().join("callers.toml").display().to_string();
         let settings: Variables = [
             ("TENANT_AUTH_CALLERS_FILE".to_owned(), file),
-            ("TENANT_AUTH_LOG".to_owned(), "info".to_owned()),
+            ("TENANT_AUTH_LOG".to_owned(), "info,tenant_auth::rpc=debug".to_owned()),
         ]
         .into();
         let stage = Stage::at(&[(port::take()?, settings.clone()), (port::take()?, settings)]).await?;
