@@ -11,14 +11,14 @@
 
 use std::{env, error::Error, time::Duration};
 
-use tenant_auth_client::{Client, RecorderSettings, UsageRecorder};
+use tenant_auth_client::{Client, NotAdmitted, RecorderSettings, UsageRecorder};
 use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let endpoint = env::var("TENANT_AUTH_ENDPOINT").unwrap_or_else(|_| "http://127.0.0.1:50051".to_owned());
     let client = Client::builder(endpoint).user_agent("example-worker/1.0").connect_lazy()?;
-    let recorder = UsageRecorder::start(client.clone(), RecorderSettings::new());
+    let recorder = UsageRecorder::start(client.clone(), RecorderSettings::new())?;
 
     let mut jobs = BufReader::new(stdin()).lines();
     while let Some(job) = jobs.next_line().await? {
@@ -27,13 +27,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
             continue;
         };
         let units: i64 = units.trim().parse()?;
-        let validation = client.validate_session(session, None, &["demo:read"]).await?;
-        if !validation.is_valid() {
-            println!("refused: {session} is {}", validation.verdict);
-            continue;
-        }
+        let principal = match client.require_session(session, None, &["demo:read"]).await {
+            Ok(principal) => principal,
+            Err(NotAdmitted::Denied(denied)) => {
+                println!("refused: {session} is {}", denied.verdict());
+                continue;
+            }
+            Err(NotAdmitted::Undecided(error)) => return Err(error.into()),
+        };
         // Here the work would be done.
-        let tenant = validation.principal.tenant_id();
+        let tenant = principal.tenant_id();
         recorder.record(tenant, "jobs.units", units)?;
         println!("done: {units} units for {tenant}");
     }

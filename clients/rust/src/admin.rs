@@ -5,7 +5,7 @@ use tenant_auth_proto::v1::{self, admin_service_client::AdminServiceClient};
 use crate::{
     Error, PresentedKey,
     call::{Caller, broken, present},
-    near::{About, Memory},
+    near::{About, Changing, Memory},
 };
 
 /// Manages tenants and keys; see [`Client::admin`](crate::Client::admin). Clones share the connection.
@@ -106,9 +106,8 @@ impl AdminClient {
         let request = v1::SuspendTenantRequest { tenant_id: tenant_id.to_owned(), reason: reason.to_owned() };
         let send =
             async |transport, request| AdminServiceClient::new(transport).suspend_tenant(request).await;
-        let reply = self.caller.call_once(request, send).await;
-        self.changed(&About::Tenant(tenant_id.to_owned()));
-        present(reply?.tenant, "tenant")
+        let _changing = self.changing(About::Tenant(tenant_id.to_owned()));
+        present(self.caller.call_once(request, send).await?.tenant, "tenant")
     }
 
     /// Lifts a suspension. Idempotent.
@@ -118,9 +117,8 @@ impl AdminClient {
     pub async fn resume_tenant(&self, tenant_id: &str) -> Result<v1::Tenant, Error> {
         let request = v1::ResumeTenantRequest { tenant_id: tenant_id.to_owned() };
         let send = async |transport, request| AdminServiceClient::new(transport).resume_tenant(request).await;
-        let reply = self.caller.call_once(request, send).await;
-        self.changed(&About::Tenant(tenant_id.to_owned()));
-        present(reply?.tenant, "tenant")
+        let _changing = self.changing(About::Tenant(tenant_id.to_owned()));
+        present(self.caller.call_once(request, send).await?.tenant, "tenant")
     }
 
     /// Issues a key. Only this reply ever holds its plaintext.
@@ -148,6 +146,8 @@ impl AdminClient {
         let count = keys.len();
         let send = async |transport, request| AdminServiceClient::new(transport).import_keys(request).await;
         let request = v1::ImportKeysRequest { keys };
+        // Some of them may have been found unknown a moment ago.
+        let _changing = self.changing(About::Nobody);
         let results = self.caller.call_once(request, send).await?.results;
         if results.len() != count {
             return Err(broken(format!("{count} keys were sent and {} answered", results.len())));
@@ -166,10 +166,8 @@ impl AdminClient {
     /// [`Error::FailedPrecondition`] when the old key is revoked, expired, or was rotated before.
     pub async fn rotate_key(&self, request: v1::RotateKeyRequest) -> Result<RotatedKey, Error> {
         let send = async |transport, request| AdminServiceClient::new(transport).rotate_key(request).await;
-        let about = About::Key(request.key_id.clone());
-        let reply = self.caller.call_once(request, send).await;
-        self.changed(&about);
-        let reply = reply?;
+        let _changing = self.changing(About::Key(request.key_id.clone()));
+        let reply = self.caller.call_once(request, send).await?;
         let plaintext = PresentedKey::new(reply.plaintext);
         Ok(RotatedKey {
             // As for a new key.
@@ -186,9 +184,8 @@ impl AdminClient {
     pub async fn revoke_key(&self, key_id: &str, reason: &str) -> Result<v1::ApiKey, Error> {
         let request = v1::RevokeKeyRequest { key_id: key_id.to_owned(), reason: reason.to_owned() };
         let send = async |transport, request| AdminServiceClient::new(transport).revoke_key(request).await;
-        let reply = self.caller.call_once(request, send).await;
-        self.changed(&About::Key(key_id.to_owned()));
-        present(reply?.key, "key")
+        let _changing = self.changing(About::Key(key_id.to_owned()));
+        present(self.caller.call_once(request, send).await?.key, "key")
     }
 
     /// Lists a page of a tenant's keys by id, which is by age.
@@ -247,11 +244,8 @@ impl AdminClient {
         self.caller.call_once(request, send).await
     }
 
-    /// Even a change whose answer was lost may have been made.
-    fn changed(&self, about: &About) {
-        if let Some(memory) = &self.memory {
-            memory.near().changed(about);
-        }
+    fn changing(&self, about: About) -> Option<Changing> {
+        self.memory.as_ref().map(|memory| memory.near().changing(about))
     }
 }
 

@@ -7,13 +7,14 @@ use crate::{
     call::Caller,
     clock::SystemClock,
     near::{Memory, Near},
-    transport::{Pool, Target, Transport},
+    options,
+    transport::{Target, Transport, read_endpoints},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// Longer than this cannot be said in a `grpc-timeout` of all precisions, and nobody waits longer.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(86_400);
-const LONGEST_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long [`ClientBuilder::connect`] waits.
+const CONNECTING: Duration = Duration::from_secs(5);
+const LONGEST_USER_AGENT: usize = 200;
 const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
 /// Settings of a [`Client`]; see [`Client::builder`].
@@ -22,8 +23,9 @@ const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VE
 pub struct ClientBuilder {
     endpoints: Vec<String>,
     timeout: Duration,
+    hedge_after: Option<Duration>,
     user_agent: String,
-    tls: Tls,
+    tls: Option<Tls>,
     token: Option<CallerToken>,
     near_cache: Option<NearCache>,
     clock: Arc<dyn Clock>,
@@ -34,15 +36,16 @@ impl ClientBuilder {
         Self {
             endpoints: vec![endpoint],
             timeout: TIMEOUT,
+            hedge_after: None,
             user_agent: USER_AGENT.to_owned(),
-            tls: Tls::new(),
+            tls: None,
             token: None,
             near_cache: Some(NearCache::new()),
             clock: Arc::new(SystemClock),
         }
     }
 
-    /// One more endpoint. Calls go round all addresses of all endpoints.
+    /// One more endpoint, or several with commas between them. Calls go round all addresses of all endpoints.
     pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
         self.endpoints.push(endpoint.into());
         self
@@ -52,19 +55,26 @@ impl ClientBuilder {
     ///
     /// On a stream this bounds its opening only. [`Client::with_timeout`] sets another one for some calls.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout.min(LONGEST_TIMEOUT);
+        self.timeout = timeout;
         self
     }
 
-    /// Who calls, for the service's log, such as `orders/1.4`.
+    /// After how long without an answer a question is sent to another replica as well; a quarter of the call's time unless
+    /// set, 24 h at most. Changes are never with two replicas at once.
+    pub fn hedge_after(mut self, time: Duration) -> Self {
+        self.hedge_after = Some(time);
+        self
+    }
+
+    /// Who calls, for the service's log, such as `orders/1.4`; 200 printable ASCII characters at most.
     pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
         self.user_agent = user_agent.into();
         self
     }
 
-    /// How `https://` endpoints are verified; with the machine's own roots unless set.
+    /// Speaks TLS, and says how the service is verified; `https://` alone means with the machine's own roots.
     pub fn tls(mut self, tls: Tls) -> Self {
-        self.tls = tls;
+        self.tls = Some(tls);
         self
     }
 
@@ -97,7 +107,7 @@ impl ClientBuilder {
     /// Must be called within a Tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Setup`] when an endpoint, the user agent, the TLS settings or the caller token cannot be used.
+    /// [`Error::Setup`] when an endpoint or any other setting cannot be used.
     pub fn connect_lazy(self) -> Result<Client, Error> {
         let transport = self.transport()?;
         self.client(transport)
@@ -106,31 +116,36 @@ impl ClientBuilder {
     /// A client that is connected already; it connects again whenever a connection is lost.
     ///
     /// # Errors
-    /// [`Error::Setup`] as for [`Self::connect_lazy`], [`Error::Unreachable`] when nobody answers within 1 s.
+    /// [`Error::Setup`] as for [`Self::connect_lazy`], [`Error::Unreachable`] when nobody answers within 5 s.
     pub async fn connect(self) -> Result<Client, Error> {
         let transport = self.transport()?;
-        transport.connect().await?;
+        let late = |_| Error::Unreachable { message: format!("nobody has answered within {CONNECTING:?}") };
+        tokio::time::timeout(CONNECTING, transport.connect()).await.map_err(late)??;
         self.client(transport)
     }
 
     fn transport(&self) -> Result<Transport, Error> {
-        let tls = self.tls.config();
-        // A replica that does not answer leaves half of the time to try another one.
-        let connect_timeout = (self.timeout / 2).min(LONGEST_CONNECT_TIMEOUT);
-        let target = |url: &String| Target::new(url, &self.user_agent, connect_timeout, &tls);
-        let targets = self.endpoints.iter().map(target).collect::<Result<_, _>>()?;
-        Transport::new(Pool::new(targets), self.token.clone())
+        options::time("timeout", self.timeout)?;
+        if let Some(time) = self.hedge_after {
+            options::time("hedge_after", time)?;
+        }
+        let user_agent = options::text("user_agent", &self.user_agent, LONGEST_USER_AGENT)?;
+        let (addresses, is_secure) = read_endpoints(&self.endpoints, self.tls.is_some())?;
+        let tls = is_secure.then(|| self.tls.clone().unwrap_or_default());
+        let target = |address| Target::new(address, user_agent, tls.clone());
+        let targets = addresses.into_iter().map(target).collect::<Result<_, _>>()?;
+        Transport::new(targets, self.token.clone())
     }
 
     fn client(self, transport: Transport) -> Result<Client, Error> {
         let memory = match self.near_cache {
             Some(settings) => {
-                let near = Arc::new(Near::new(settings.limits(), self.clock)?);
+                let near = Arc::new(Near::new(settings.limits()?, self.clock)?);
                 Some(Memory::new(near, settings.is_watched().then(|| transport.clone())))
             }
             None => None,
         };
-        Ok(Client::new(Caller::new(transport, self.timeout), memory))
+        Ok(Client::new(Caller::new(transport, self.timeout, self.hedge_after), memory))
     }
 }
 
@@ -140,23 +155,27 @@ mod tests {
 
     #[tokio::test]
     async fn plain_and_tls_endpoints_are_taken() {
-        for endpoint in ["http://127.0.0.1:50051", "http://[::1]:50051", "http://tenant-auth", "https://host"]
-        {
+        for endpoint in [
+            "http://127.0.0.1:50051",
+            "http://[::1]:50051",
+            "tenant-auth:50051",
+            "https://host:443",
+            "a:1,b:2",
+        ] {
             assert!(Client::builder(endpoint).connect_lazy().is_ok(), "{endpoint}");
         }
     }
 
     #[tokio::test]
     async fn what_cannot_be_reached_is_refused_at_once() {
-        let endpoints =
-            ["", "127.0.0.1:50051", "localhost", "ftp://host", "http://", "unix:/tmp/x", "http://a b"];
+        let endpoints = ["", "localhost", "ftp://host", "http://", "unix:/tmp/x", "http://a b"];
         for endpoint in endpoints {
             let error = Client::builder(endpoint).connect_lazy().unwrap_err();
             assert!(matches!(error, Error::Setup { .. }), "{endpoint}: {error:?}");
-            let error = Client::builder("http://host").endpoint(endpoint).connect_lazy().unwrap_err();
+            let error = Client::builder("http://host:1").endpoint(endpoint).connect_lazy().unwrap_err();
             assert!(matches!(error, Error::Setup { .. }), "{endpoint}: {error:?}");
         }
-        let bad = Client::builder("http://host").user_agent("two\nlines").connect_lazy();
+        let bad = Client::builder("http://host:1").user_agent("two\nlines").connect_lazy();
         assert!(matches!(bad, Err(Error::Setup { .. })));
     }
 

@@ -1,5 +1,6 @@
 //! What every call has in common: a limit in time, another try where that helps, and replies that are read with care.
 
+mod attempt;
 mod budget;
 
 use std::{
@@ -10,37 +11,65 @@ use std::{
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 
-use self::budget::Budget;
-use crate::{Error, transport::Transport};
+use self::{attempt::Attempt, budget::Budget};
+use crate::{
+    Error,
+    transport::{Route, Transport},
+};
 
-/// Tries of one call, the first included. Each is counted against the budget as well.
-const MOST_TRIES: u32 = 5;
-const FIRST_WAIT: Duration = Duration::from_millis(25);
-const LONGEST_WAIT: Duration = Duration::from_millis(400);
+/// Attempts of one call, the first included. Each further one is counted against the budget as well.
+const MOST_ATTEMPTS: u32 = 4;
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// An attempt that has no answer after this part of the call's time is sent to another replica as well.
+const HEDGED_AFTER: u32 = 4;
 
 /// Sends messages and waits for replies. Clones share the connections and the budget.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     transport: Transport,
     timeout: Duration,
+    hedge_after: Option<Duration>,
     budget: Arc<Budget>,
 }
 
+/// What a call does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    /// It reads: it may be with two replicas at once.
+    None,
+    /// It may be repeated, once it is known to have failed.
+    Idempotent,
+}
+
 impl Caller {
-    pub(crate) fn new(transport: Transport, timeout: Duration) -> Self {
-        Self { transport, timeout, budget: Arc::new(Budget::new()) }
+    pub(crate) fn new(transport: Transport, timeout: Duration, hedge_after: Option<Duration>) -> Self {
+        Self { transport, timeout, hedge_after, budget: Arc::new(Budget::new()) }
     }
 
     pub(crate) fn with_timeout(&self, timeout: Duration) -> Self {
         Self { timeout, ..self.clone() }
     }
 
-    pub(crate) fn transport(&self) -> Transport {
-        self.transport.clone()
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.transport
     }
 
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// Sends a question, again and to several replicas where that helps, until there is an answer, a lasting error, or
+    /// no time left.
+    pub(crate) async fn ask<M: Clone, R, F>(
+        &self,
+        message: M,
+        send: impl Fn(Transport, Request<M>) -> F,
+    ) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        self.repeat(Effect::None, message, send).await
     }
 
     /// Sends a message that may be sent again without harm, until there is an answer, a lasting error, or no time left.
@@ -52,20 +81,54 @@ impl Caller {
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        let attempt = |left| within(left, message.clone(), |request| send(self.transport.clone(), request));
-        patiently(self.timeout, &self.budget, || self.transport.is_served(), attempt).await
+        self.repeat(Effect::Idempotent, message, send).await
     }
 
     /// Sends a message once.
-    pub(crate) async fn call_once<M, R, F>(
+    pub(crate) async fn call_once<M: Clone, R, F>(
         &self,
         message: M,
-        send: impl FnOnce(Transport, Request<M>) -> F,
+        send: impl Fn(Transport, Request<M>) -> F,
     ) -> Result<R, Error>
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        within(self.timeout, message, |request| send(self.transport.clone(), request)).await
+        self.open()?;
+        self.attempt(self.timeout, &message, &send).run(&Arc::default(), None).await
+    }
+
+    async fn repeat<M: Clone, R, F>(
+        &self,
+        effect: Effect,
+        message: M,
+        send: impl Fn(Transport, Request<M>) -> F,
+    ) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        self.open()?;
+        let hedges = (effect == Effect::None).then_some(&*self.budget);
+        let (message, send) = (&message, &send);
+        let attempt = |left, avoided| {
+            let route = Arc::new(Route::avoiding(avoided));
+            let attempt = self.attempt(left, message, send);
+            async move {
+                let outcome = attempt.run(&route, hedges).await;
+                (outcome, route.taken().map(|connection| connection.place()))
+            }
+        };
+        patiently(self.timeout, &self.budget, || self.transport.is_served(), attempt).await
+    }
+
+    fn attempt<'a, M, S>(&'a self, limit: Duration, message: &'a M, send: &'a S) -> Attempt<'a, M, S> {
+        let hedge_after = self.hedge_after.unwrap_or(self.timeout / HEDGED_AFTER);
+        Attempt { transport: &self.transport, limit, hedge_after, message, send }
+    }
+
+    /// # Errors
+    /// [`Error::Closed`] after [`Client::close`](crate::Client::close).
+    pub(crate) fn open(&self) -> Result<(), Error> {
+        if self.transport.is_closed() { Err(Error::Closed) } else { Ok(()) }
     }
 }
 
@@ -77,23 +140,28 @@ async fn patiently<R, F>(
     limit: Duration,
     budget: &Budget,
     is_served: impl Fn() -> bool,
-    attempt: impl Fn(Duration) -> F,
+    attempt: impl Fn(Duration, Option<u64>) -> F,
 ) -> Result<R, Error>
 where
-    F: Future<Output = Result<R, Error>>,
+    F: Future<Output = (Result<R, Error>, Option<u64>)>,
 {
     let deadline = Instant::now() + limit;
     budget.call();
+    let mut avoided = None;
     for tries in 1.. {
-        let error = match attempt(deadline.saturating_duration_since(Instant::now())).await {
+        let (outcome, place) = attempt(deadline.saturating_duration_since(Instant::now()), avoided).await;
+        let error = match outcome {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        let Some(wait) = wait(&error, tries).filter(|wait| Instant::now() + *wait < deadline) else {
+        avoided = place;
+        let Some(wait) =
+            wait(&error, tries).filter(|wait| *wait < deadline.saturating_duration_since(Instant::now()))
+        else {
             return Err(error);
         };
         let moves_on = tries == 1 && matches!(error, Error::Unreachable { .. }) && is_served();
-        if tries == MOST_TRIES || !(moves_on || budget.may_retry()) {
+        if tries == MOST_ATTEMPTS || !(moves_on || budget.may_retry()) {
             return Err(error);
         }
         tokio::time::sleep(wait).await;
@@ -108,9 +176,9 @@ fn wait(error: &Error, tries: u32) -> Option<Duration> {
         // Another replica may be well.
         Error::Unreachable { .. } => Some(own),
         // Not before the time that the service gave, and not everybody at that time.
-        Error::Unavailable { retry_after, .. } => Some(retry_after.unwrap_or_default() + own),
+        Error::Unavailable { retry_after, .. } => Some(retry_after.unwrap_or_default().saturating_add(own)),
         // Without a time it is a limit that waiting does not lift.
-        Error::Overloaded { retry_after, .. } => retry_after.map(|time| time + own),
+        Error::Overloaded { retry_after, .. } => retry_after.map(|time| time.saturating_add(own)),
         _ => None,
     }
 }
@@ -120,20 +188,6 @@ fn wait(error: &Error, tries: u32) -> Option<Duration> {
 pub(crate) fn jittered(first: Duration, longest: Duration, tries: u32) -> Duration {
     let bound = first.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(longest);
     bound.mul_f64(fastrand::f64())
-}
-
-/// Sends a message and waits for the reply, at most `limit`. The service is told the limit.
-async fn within<M, R, F>(limit: Duration, message: M, send: impl FnOnce(Request<M>) -> F) -> Result<R, Error>
-where
-    F: Future<Output = Result<Response<R>, Status>>,
-{
-    let mut request = Request::new(message);
-    request.set_timeout(limit);
-    // The header alone would bound the reply's beginning only, not its body.
-    match tokio::time::timeout(limit, send(request)).await {
-        Ok(reply) => Ok(reply?.into_inner()),
-        Err(_) => Err(Error::DeadlineExceeded),
-    }
 }
 
 /// A part of a reply that the contract promises.
@@ -175,9 +229,9 @@ mod tests {
         budget: &Budget,
     ) -> (u32, bool) {
         let count = AtomicU32::new(0);
-        let attempt = async |_| {
+        let attempt = |_, _| {
             let number = count.fetch_add(1, Ordering::Relaxed) + 1;
-            if number == succeeds_at { Ok(()) } else { Err(error()) }
+            std::future::ready((if number == succeeds_at { Ok(()) } else { Err(error()) }, None))
         };
         let outcome = patiently(Duration::from_secs(3), budget, || is_served, attempt).await;
         (count.into_inner(), outcome.is_ok())
@@ -191,7 +245,7 @@ mod tests {
     async fn what_may_pass_is_tried_again_and_not_for_ever() {
         let budget = Budget::new();
         assert_eq!(tries(|| unavailable(None), 3, &budget).await, (3, true));
-        assert_eq!(tries(|| unavailable(None), 99, &budget).await, (MOST_TRIES, false));
+        assert_eq!(tries(|| unavailable(None), 99, &budget).await, (MOST_ATTEMPTS, false));
     }
 
     #[tokio::test(start_paused = true)]
@@ -234,7 +288,7 @@ mod tests {
             assert_eq!(tries_where(true, away, 2, &budget).await, (2, true));
         }
         // Nothing was taken; all who run into a second one that is away pay for it.
-        assert_eq!(tries_where(true, away, 99, &budget).await, (MOST_TRIES, false));
+        assert_eq!(tries_where(true, away, 99, &budget).await, (MOST_ATTEMPTS, false));
         let mut sent = 0;
         for _ in 0..1_000 {
             sent += tries_where(false, away, 99, &budget).await.0;

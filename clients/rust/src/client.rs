@@ -1,6 +1,6 @@
 //! The client.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt as _};
 use tenant_auth_proto::v1::{
@@ -10,11 +10,16 @@ use tenant_auth_proto::v1::{
 use tonic::Request;
 
 use crate::{
-    AdminClient, Answers, ClientBuilder, Error, PresentedKey, Question, ServerInfo, Validation,
+    AdminClient, Answers, ClientBuilder, Error, NotAdmitted, PresentedKey, Principal, Question, ServerInfo,
+    Validation,
     call::{Caller, broken, present},
-    near::{Kind, Memory, WatchState, requiring},
+    near::{Memory, WatchState, requiring},
+    options,
     transport::Transport,
 };
+
+/// What the service takes at once.
+const MOST_QUESTIONS: usize = 1_000;
 
 /// A connection to tenant-auth, and what it has answered so far. Clones share both.
 #[derive(Clone, Debug)]
@@ -33,10 +38,22 @@ impl Client {
         Self { caller, memory }
     }
 
-    /// The same client for calls that may take longer, or must not take as long.
-    #[must_use]
-    pub fn with_timeout(&self, timeout: Duration) -> Self {
-        Self { caller: self.caller.with_timeout(timeout), memory: self.memory.clone() }
+    /// The same client for calls that may take longer, or must not take as long; 24 h at most.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] for no time at all, or more than that.
+    pub fn with_timeout(&self, timeout: Duration) -> Result<Self, Error> {
+        let timeout = options::time("timeout", timeout)?;
+        Ok(Self { caller: self.caller.with_timeout(timeout), memory: self.memory.clone() })
+    }
+
+    /// Takes no more calls, from any clone: they fail with [`Error::Closed`]. Those under way go on, and the stream of
+    /// invalidations ends. The connections end with the last clone. Idempotent.
+    pub fn close(&self) {
+        self.caller.transport().close();
+        if let Some(memory) = &self.memory {
+            memory.close();
+        }
     }
 
     /// Decides about one key. It must hold all of `required_scopes`; none means that any live key is good.
@@ -44,6 +61,7 @@ impl Client {
     /// # Errors
     /// When nothing could be decided. A denial is not an error.
     pub async fn validate(&self, key: &PresentedKey, required_scopes: &[&str]) -> Result<Validation, Error> {
+        self.caller.open()?;
         let Some(memory) = &self.memory else {
             return ask(self.caller.clone(), key_message(key, required_scopes)).await;
         };
@@ -54,12 +72,25 @@ impl Client {
         }
         // Without scopes: one answer serves all who ask about this key.
         let question = || ask(self.caller.clone(), key_message(key, &[]));
-        let validation = self.in_time(near.ask(Kind::Key, tag, question)).await?;
+        let validation = self.in_time(near.ask(tag, question)).await?;
         match requiring(validation, required_scopes) {
             Some(validation) => Ok(validation),
             // What is wrong with these scopes is the service's to say.
             None => ask(self.caller.clone(), key_message(key, required_scopes)).await,
         }
+    }
+
+    /// Lets a key in that is good for all of `required_scopes`, and nobody else.
+    ///
+    /// # Errors
+    /// [`NotAdmitted::Denied`] with every verdict but [`Verdict::Valid`](crate::Verdict::Valid);
+    /// [`NotAdmitted::Undecided`] when nothing could be decided.
+    pub async fn require(
+        &self,
+        key: &PresentedKey,
+        required_scopes: &[&str],
+    ) -> Result<Principal, NotAdmitted> {
+        Ok(self.validate(key, required_scopes).await?.into_principal()?)
     }
 
     /// Decides about 1 to 1,000 keys at once. Outcomes keep the order of the questions.
@@ -70,12 +101,17 @@ impl Client {
         &self,
         questions: &[Question],
     ) -> Result<Vec<Result<Validation, Error>>, Error> {
+        if questions.len() > MOST_QUESTIONS {
+            let message =
+                format!("{} keys are too many for one batch: it takes {MOST_QUESTIONS}", questions.len());
+            return Err(Error::Invalid { message, violations: Vec::new() });
+        }
         let message =
             v1::BatchValidateKeysRequest { requests: questions.iter().map(Question::message).collect() };
         let send = async |transport, request| {
             ValidationServiceClient::new(transport).batch_validate_keys(request).await
         };
-        let results = self.caller.call(message, send).await?.results;
+        let results = self.caller.ask(message, send).await?.results;
         // Outcomes are matched by their place: one too few would give a key the verdict of another.
         if results.len() != questions.len() {
             return Err(broken(format!(
@@ -106,6 +142,7 @@ impl Client {
             correlation_id,
             request: Some(question.message()),
         });
+        self.caller.open()?;
         let mut rpc = ValidationServiceClient::new(self.transport());
         // No `grpc-timeout`: it would end the stream, not only its opening.
         let opening = rpc.stream_validate_keys(Request::new(messages));
@@ -122,7 +159,7 @@ impl Client {
     pub async fn server_info(&self) -> Result<ServerInfo, Error> {
         let send =
             async |transport, request| InfoServiceClient::new(transport).get_server_info(request).await;
-        ServerInfo::from_wire(self.caller.call(v1::GetServerInfoRequest {}, send).await?)
+        ServerInfo::from_wire(self.caller.ask(v1::GetServerInfoRequest {}, send).await?)
     }
 
     /// What is known from the service's stream of invalidations; `None` without a near-cache.
@@ -139,10 +176,11 @@ impl Client {
 
     /// The connections themselves, for a client of the generated code
     /// (`tenantauth::v1::…_client::…Client::new(client.transport())`): with the endpoints, TLS and caller token of this
-    /// client, without its deadlines and retries.
+    /// client, without its deadlines and retries. What such a call changes is forgotten by the near-cache: everything,
+    /// since nobody knows what it is about.
     #[must_use]
     pub fn transport(&self) -> Transport {
-        self.caller.transport()
+        self.caller.transport().raw(self.memory.as_ref().map(|memory| Arc::clone(memory.near())))
     }
 
     pub(crate) fn caller(&self) -> &Caller {
@@ -174,7 +212,7 @@ fn key_message(key: &PresentedKey, required_scopes: &[&str]) -> v1::ValidateKeyR
 
 async fn ask(caller: Caller, message: v1::ValidateKeyRequest) -> Result<Validation, Error> {
     let send = async |transport, request| ValidationServiceClient::new(transport).validate_key(request).await;
-    Validation::of_key(caller.call(message, send).await?)
+    Validation::of_key(caller.ask(message, send).await?)
 }
 
 #[cfg(test)]

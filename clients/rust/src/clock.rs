@@ -1,19 +1,13 @@
 //! What time it is, for what is kept in memory.
 
-use std::{
-    fmt,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, time::Duration};
 
 /// Tells the near-cache the time; see [`ClientBuilder::clock`](crate::ClientBuilder::clock). Tests bring their own.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The time since some moment that stays the same. It only moves forward: ages and lifetimes are counted with it.
     fn now(&self) -> Duration;
 
-    /// The time of day: the ends that the service gives keys and sessions are compared with it.
-    fn wall(&self) -> SystemTime;
-
-    /// How far both may be behind. Answers are used for so much less.
+    /// How far it may be behind. Answers are used for so much less.
     fn lag(&self) -> Duration {
         Duration::ZERO
     }
@@ -28,11 +22,11 @@ pub(crate) struct SystemClock;
 #[cfg(target_os = "linux")]
 impl Clock for SystemClock {
     fn now(&self) -> Duration {
-        tick(rustix::time::ClockId::MonotonicCoarse)
-    }
-
-    fn wall(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + tick(rustix::time::ClockId::RealtimeCoarse)
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+        Duration::new(
+            u64::try_from(time.tv_sec).unwrap_or_default(),
+            u32::try_from(time.tv_nsec).unwrap_or_default(),
+        )
     }
 
     /// The longest tick is 10 ms; a virtual machine may miss some.
@@ -41,25 +35,12 @@ impl Clock for SystemClock {
     }
 }
 
-#[cfg(target_os = "linux")]
-fn tick(clock: rustix::time::ClockId) -> Duration {
-    let time = rustix::time::clock_gettime(clock);
-    Duration::new(
-        u64::try_from(time.tv_sec).unwrap_or_default(),
-        u32::try_from(time.tv_nsec).unwrap_or_default(),
-    )
-}
-
 #[cfg(not(target_os = "linux"))]
 impl Clock for SystemClock {
     fn now(&self) -> Duration {
         static START: std::sync::LazyLock<std::time::Instant> =
             std::sync::LazyLock::new(std::time::Instant::now);
         START.elapsed()
-    }
-
-    fn wall(&self) -> SystemTime {
-        SystemTime::now()
     }
 }
 
@@ -98,10 +79,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_machines_clock_moves_forward_and_may_only_be_behind() {
+    fn the_machines_clock_moves_forward() {
         let clock = SystemClock;
-        let (first, wall) = (clock.now(), clock.wall());
-        assert!(clock.now() >= first && wall <= SystemTime::now());
+        let first = clock.now();
+        assert!(clock.now() >= first);
     }
 
     #[test]

@@ -17,6 +17,15 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// This client was closed.
+    #[error("the client is closed")]
+    Closed,
+    /// The function for the caller token has not given one, so nothing was sent.
+    #[error("{message}")]
+    NoCallerToken {
+        /// What is wrong; never the token.
+        message: String,
+    },
     /// The service was not reached, or the connection broke before its answer came.
     #[error("no answer from the service: {message}")]
     Unreachable {
@@ -125,7 +134,8 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable { .. }
+            Self::NoCallerToken { .. }
+                | Self::Unreachable { .. }
                 | Self::Unavailable { .. }
                 | Self::Overloaded { .. }
                 | Self::DeadlineExceeded

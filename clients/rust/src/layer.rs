@@ -116,8 +116,7 @@ impl Settings {
             let key = key.ok_or(Refusal::NoKey)?;
             let scopes: Vec<_> = self.required_scopes.iter().map(String::as_str).collect();
             match self.client.validate(&key, &scopes).await {
-                Ok(validation) if validation.is_valid() => Ok(validation.principal),
-                Ok(validation) => Err(Refusal::Denied(validation)),
+                Ok(validation) => validation.into_principal().map_err(Refusal::Denied),
                 Err(error) => Err(Refusal::from(error)),
             }
         }

@@ -5,11 +5,13 @@ mod builder;
 mod call;
 mod client;
 mod clock;
+mod denied;
 mod error;
 mod info;
 mod key;
 mod layer;
 mod near;
+mod options;
 mod principal;
 mod question;
 mod recorder;
@@ -31,12 +33,13 @@ pub use self::{
     builder::ClientBuilder,
     client::Client,
     clock::Clock,
+    denied::{Denied, NotAdmitted},
     error::{Error, Violation},
     info::{DatabaseKind, ServerInfo},
     key::PresentedKey,
     layer::{Authenticate, AuthenticateLayer},
     near::{NearCache, WatchState},
-    principal::Principal,
+    principal::{Principal, Subject},
     question::Question,
     recorder::{NotRecorded, RecorderSettings, UnsentUsage, UsageRecorder},
     session::{BindSession, Binding, Session, SessionExpiry, SessionPage},

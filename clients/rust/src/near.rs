@@ -14,7 +14,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use quick_cache::{UnitWeighter, sync::Cache};
@@ -28,12 +28,7 @@ use self::{
     tag::{TagHasher, Tagger},
     watch::Watching,
 };
-pub(crate) use self::{
-    entry::{Kind, requiring},
-    fence::About,
-    settings::Limits,
-    tag::Tag,
-};
+pub(crate) use self::{entry::requiring, fence::About, settings::Limits, tag::Tag};
 use crate::{Clock, Error, Validation, clock::Moment, transport::Transport};
 
 /// What the service answered, for as long as it may be used. No plaintext key is in it.
@@ -59,19 +54,39 @@ pub(crate) struct Near {
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
     near: Arc<Near>,
-    _watching: Option<Arc<Watching>>,
+    watching: Option<Arc<Watching>>,
 }
 
 impl Memory {
     /// With a connection to listen on, invalidations are listened to.
     pub(crate) fn new(near: Arc<Near>, transport: Option<Transport>) -> Self {
         let watch = |transport| Arc::new(Watching::spawn(Arc::clone(&near), transport));
-        let _watching = transport.map(watch);
-        Self { near, _watching }
+        let watching = transport.map(watch);
+        Self { near, watching }
     }
 
     pub(crate) fn near(&self) -> &Arc<Near> {
         &self.near
+    }
+
+    /// Listens no more.
+    pub(crate) fn close(&self) {
+        if let Some(watching) = &self.watching {
+            watching.stop();
+        }
+    }
+}
+
+/// A change under way; see [`Near::changing`].
+#[derive(Debug)]
+pub(crate) struct Changing {
+    near: Arc<Near>,
+    about: Option<About>,
+}
+
+impl Drop for Changing {
+    fn drop(&mut self) {
+        self.near.changed(self.about.as_ref());
     }
 }
 
@@ -116,7 +131,7 @@ impl Near {
     pub(crate) fn get(&self, tag: Tag, required_scopes: &[&str]) -> Option<Validation> {
         let entry = self.entries.get(&tag)?;
         let now = self.now().after(self.lag);
-        if !entry.is_good(now, &self.liveness, || self.wall()) {
+        if !entry.is_good(now, &self.liveness) {
             return None;
         }
         entry.into_answer(required_scopes, now)
@@ -126,12 +141,7 @@ impl Near {
     ///
     /// # Errors
     /// Those of the question, for all who wait. They are not kept.
-    pub(crate) async fn ask<F>(
-        self: &Arc<Self>,
-        kind: Kind,
-        tag: Tag,
-        ask: impl Fn() -> F,
-    ) -> Result<Validation, Error>
+    pub(crate) async fn ask<F>(self: &Arc<Self>, tag: Tag, ask: impl Fn() -> F) -> Result<Validation, Error>
     where
         F: Future<Output = Result<Validation, Error>> + Send + 'static,
     {
@@ -142,7 +152,7 @@ impl Near {
                 async move {
                     let outcome = question.await;
                     if let Ok(validation) = &outcome {
-                        near.settle(kind, tag, began, validation);
+                        near.settle(tag, began, validation);
                     }
                     near.flights.land(tag, news);
                     outcome
@@ -160,15 +170,14 @@ impl Near {
         Began { epoch: self.fence().epoch(), at: self.now() }
     }
 
-    fn settle(&self, kind: Kind, tag: Tag, began: Began, validation: &Validation) {
+    fn settle(&self, tag: Tag, began: Began, validation: &Validation) {
         let revision = validation.provenance.revision;
         let fence = self.fence();
-        if began.epoch != fence.epoch() || fence.overtakes(&validation.principal, revision) {
+        if began.epoch != fence.epoch() || fence.overtakes(&validation.subject, revision) {
             return;
         }
         let follows_up = fence.follows_up(revision);
-        let wall = self.wall();
-        if let Some(entry) = Entry::new(kind, validation, began.at, follows_up, wall, &self.limits) {
+        if let Some(entry) = Entry::new(validation, began.at, follows_up, &self.limits) {
             self.entries.insert(tag, entry);
         }
     }
@@ -184,7 +193,7 @@ impl Near {
     /// Forgets what is older than the news about it.
     fn invalidate(&self, about: About, revision: i64) {
         let mut fence = self.fence();
-        self.entries.retain(|_, entry| entry.revision() >= revision || !about.concerns(entry.principal()));
+        self.entries.retain(|_, entry| entry.revision() >= revision || !about.concerns(entry.subject()));
         fence.mark(about, revision);
         self.news.fetch_add(1, Ordering::AcqRel);
     }
@@ -198,10 +207,20 @@ impl Near {
         self.news.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Forgets something that this client has changed itself, so that the next question is asked anew.
-    pub(crate) fn changed(&self, about: &About) {
+    /// For a change of this client's own: what is known of it is forgotten when this goes, whether the change was made,
+    /// failed (it may have been made), or was given up.
+    pub(crate) fn changing(self: &Arc<Self>, about: About) -> Changing {
+        Changing { near: Arc::clone(self), about: Some(about) }
+    }
+
+    /// For a change that nobody knows what it is about: everything is forgotten when this goes.
+    pub(crate) fn forgetting(self: Arc<Self>) -> Changing {
+        Changing { near: self, about: None }
+    }
+
+    fn changed(&self, about: Option<&About>) {
         let mut fence = self.fence();
-        self.entries.retain(|_, entry| !about.concerns(entry.principal()));
+        self.entries.retain(|_, entry| about.is_some_and(|about| !about.concerns(entry.subject())));
         fence.turn();
         self.news.fetch_add(1, Ordering::AcqRel);
     }
@@ -217,11 +236,6 @@ impl Near {
     /// Now or a little earlier.
     fn now(&self) -> Moment {
         self.clock.now().into()
-    }
-
-    /// The time of day, or a little later.
-    fn wall(&self) -> SystemTime {
-        self.clock.wall() + self.lag
     }
 
     fn fence(&self) -> MutexGuard<'_, Fence> {

@@ -1,12 +1,20 @@
-//! Whose key or session it is.
+//! Whose key or session it is, and the proof that it was admitted.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, fmt, ops::Deref, sync::Arc, time::SystemTime};
 
-/// Whose key or session was decided about, and what it may do. Clones share it.
+/// Whose key or session was admitted, and what it may do. Clones share it.
+///
+/// Only a valid answer gives one: [`Client::require`](crate::Client::require),
+/// [`Validation::principal`](crate::Validation::principal).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Principal(Subject);
+
+/// Whose key or session an answer is about, for logs and displays: it proves nothing, since a denial has one, too. Clones
+/// share it.
 ///
 /// Empty for [`Verdict::Unknown`](crate::Verdict::Unknown) and everything else that names nobody.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Principal(Arc<Facts>);
+pub struct Subject(Arc<Facts>);
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
@@ -14,6 +22,7 @@ pub(crate) struct Facts {
     pub(crate) tenant_name: String,
     pub(crate) plan: String,
     pub(crate) key_id: String,
+    pub(crate) presented_key_id: String,
     pub(crate) scopes: Vec<String>,
     pub(crate) expires_at: Option<SystemTime>,
     pub(crate) session_id: Option<String>,
@@ -21,6 +30,21 @@ pub(crate) struct Facts {
 }
 
 impl Principal {
+    /// For an answer that admits.
+    pub(crate) fn admitted(subject: Subject) -> Self {
+        Self(subject)
+    }
+}
+
+impl Deref for Principal {
+    type Target = Subject;
+
+    fn deref(&self) -> &Subject {
+        &self.0
+    }
+}
+
+impl Subject {
     pub(crate) fn new(facts: Facts) -> Self {
         Self(Arc::new(facts))
     }
@@ -49,7 +73,13 @@ impl Principal {
         &self.0.key_id
     }
 
-    /// Every scope of that key, sorted.
+    /// The public id of the key presented along with a session, where it is a key of the session's tenant; else empty.
+    #[must_use]
+    pub fn presented_key_id(&self) -> &str {
+        &self.0.presented_key_id
+    }
+
+    /// Every scope of the key, sorted.
     #[must_use]
     pub fn scopes(&self) -> &[String] {
         &self.0.scopes
@@ -82,11 +112,24 @@ impl Principal {
 
 impl fmt::Debug for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What a caller attached to a session is the caller's: it may be anything, so no log shows it.
-        f.debug_struct("Principal")
+        self.0.fields("Principal", f)
+    }
+}
+
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fields("Subject", f)
+    }
+}
+
+impl Subject {
+    /// What a caller attached to a session is the caller's: it may be anything, so no log shows it.
+    fn fields(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(name)
             .field("tenant_id", &self.0.tenant_id)
             .field("plan", &self.0.plan)
             .field("key_id", &self.0.key_id)
+            .field("presented_key_id", &self.0.presented_key_id)
             .field("scopes", &self.0.scopes)
             .field("expires_at", &self.0.expires_at)
             .field("session_id", &self.0.session_id)

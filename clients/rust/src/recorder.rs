@@ -1,13 +1,17 @@
 //! Usage, recorded behind the caller's back: in batches, each sent until it is answered.
 
 mod batches;
+mod event;
 #[cfg(test)]
 mod tests;
 
 use std::{
     fmt,
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -17,18 +21,21 @@ use tokio::{
     task::JoinHandle,
     time::Instant,
 };
+use uuid::Uuid;
 
-use self::batches::{Batches, Item};
-use crate::{Client, Error, RecordedUsage};
+use self::batches::{Batches, Item, Pending};
+use crate::{Client, Error, RecordedUsage, Violation, options};
 
 const CAPACITY: usize = 10_000;
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// More cannot be waited for everywhere.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(86_400);
 
 /// Collects events and sends them in batches: of 500 at most, 1 s after the first at most. Clones share it.
 ///
 /// A batch is sent with one request id and the same events until the service has answered, so it is counted once,
 /// whatever is lost in between. [`Self::close`] it at the end: one that is only dropped sends what is left for 5 s at
-/// most, and what it could not send is lost.
+/// most, as long as its runtime lives, and logs how many events are lost.
 #[derive(Clone, Debug)]
 pub struct UsageRecorder {
     queue: mpsc::Sender<Item>,
@@ -40,12 +47,17 @@ struct End {
     /// Until when to go on trying, once it is closed.
     deadline: watch::Sender<Option<Instant>>,
     task: Mutex<Option<JoinHandle<Vec<UnsentUsage>>>>,
+    /// Events that were taken and not settled yet.
+    pending: Arc<AtomicUsize>,
 }
 
 /// Why an event was not taken.
-#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotRecorded {
+    /// The service could never count it.
+    #[error("the event cannot be counted: {0}")]
+    Invalid(Violation),
     /// As many events as may wait are waiting to be sent.
     #[error("too many events wait to be sent")]
     Full,
@@ -68,6 +80,12 @@ pub struct UnsentUsage {
     pub error: Option<Error>,
 }
 
+impl UnsentUsage {
+    fn new(events: Vec<UsageEvent>) -> Self {
+        Self { request_id: Uuid::now_v7().to_string(), events, error: None }
+    }
+}
+
 /// Settings of a [`UsageRecorder`].
 #[must_use]
 pub struct RecorderSettings {
@@ -86,13 +104,13 @@ impl RecorderSettings {
         Self { capacity: CAPACITY, longest_wait: LONGEST_WAIT, on_refused: Box::new(log) }
     }
 
-    /// How many events may wait to be sent; beyond it [`NotRecorded::Full`].
+    /// How many events may wait to be sent, 1 to 10 million; beyond it [`NotRecorded::Full`].
     pub fn capacity(mut self, events: usize) -> Self {
-        self.capacity = events.max(1);
+        self.capacity = events;
         self
     }
 
-    /// How long an event waits for others.
+    /// How long an event waits for others, 24 h at most.
     pub fn longest_wait(mut self, time: Duration) -> Self {
         self.longest_wait = time;
         self
@@ -122,13 +140,17 @@ impl fmt::Debug for RecorderSettings {
 
 impl UsageRecorder {
     /// Starts a recorder. Must be called within a Tokio runtime.
-    #[must_use]
-    pub fn start(client: Client, settings: RecorderSettings) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Setup`] when a setting cannot be used.
+    pub fn start(client: Client, settings: RecorderSettings) -> Result<Self, Error> {
+        options::count("RecorderSettings::capacity", settings.capacity)?;
+        options::time("RecorderSettings::longest_wait", settings.longest_wait)?;
         let send = move |request_id: String, events| {
             let client = client.clone();
             async move { client.record_usage(&request_id, events).await }
         };
-        Self::sending(settings, send)
+        Ok(Self::sending(settings, send))
     }
 
     fn sending<F>(
@@ -140,9 +162,17 @@ impl UsageRecorder {
     {
         let (queue, items) = mpsc::channel(settings.capacity);
         let (deadline, ends) = watch::channel(None);
-        let batches = Batches::new(items, ends, settings.longest_wait, settings.on_refused, send);
+        let pending = Arc::new(AtomicUsize::new(0));
+        let batches = Batches {
+            items,
+            deadline: ends,
+            longest_wait: settings.longest_wait,
+            on_refused: settings.on_refused,
+            send,
+            pending: Pending::new(Arc::clone(&pending)),
+        };
         let task = Mutex::new(Some(tokio::spawn(batches.run())));
-        Self { queue, end: Arc::new(End { deadline, task }) }
+        Self { queue, end: Arc::new(End { deadline, task, pending }) }
     }
 
     /// Takes an event that happens now: so much of a metric, in the metric's own unit.
@@ -165,15 +195,15 @@ impl UsageRecorder {
         quantity: i64,
         at: SystemTime,
     ) -> Result<(), NotRecorded> {
-        let event = UsageEvent {
-            tenant_id: tenant_id.to_owned(),
-            metric: metric.to_owned(),
-            quantity,
-            occurred_at: Some(at.into()),
-        };
-        self.queue.try_send(Item::Event(event)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => NotRecorded::Full,
-            mpsc::error::TrySendError::Closed(_) => NotRecorded::Closed,
+        let event = event::checked(tenant_id, metric, quantity, at).map_err(NotRecorded::Invalid)?;
+        // Counted before it can be settled.
+        self.end.pending.fetch_add(1, Ordering::Relaxed);
+        self.queue.try_send(Item::Event(event)).map_err(|error| {
+            self.end.pending.fetch_sub(1, Ordering::Relaxed);
+            match error {
+                mpsc::error::TrySendError::Full(_) => NotRecorded::Full,
+                mpsc::error::TrySendError::Closed(_) => NotRecorded::Closed,
+            }
         })
     }
 
@@ -192,9 +222,9 @@ impl UsageRecorder {
     /// Gives nothing when another clone was closed before.
     pub async fn close(self, patience: Duration) -> Vec<UnsentUsage> {
         let task = self.end.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.end.deadline.send_replace(Some(Instant::now() + patience));
+        self.end.deadline.send_replace(Some(Instant::now() + patience.min(LONGEST_PATIENCE)));
         match task {
-            // A task that was ended with its runtime has nothing to tell.
+            // One that was ended with its runtime has said what was lost.
             Some(task) => task.await.unwrap_or_default(),
             None => Vec::new(),
         }

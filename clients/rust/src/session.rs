@@ -11,9 +11,9 @@ use tenant_auth_proto::v1::{
 };
 
 use crate::{
-    Client, Error, PresentedKey, Validation, Verdict,
+    Client, Error, NotAdmitted, PresentedKey, Principal, Validation, Verdict,
     call::{Caller, broken, present, time},
-    near::{About, Kind, requiring},
+    near::{About, Changing, requiring},
 };
 
 /// What the service gives at most on one page.
@@ -40,6 +40,7 @@ pub enum SessionExpiry {
 
 /// The outcome of a binding.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a session that was not bound is an answer, too: look at the verdict"]
 #[non_exhaustive]
 pub struct Binding {
     /// [`Verdict::Valid`] when bound; [`Verdict::TenantMismatch`] when another tenant holds it; else the verdict on the
@@ -151,12 +152,10 @@ impl Client {
     /// sessions as it may have. A denial is not an error.
     pub async fn bind_session(&self, session: BindSession, key: &PresentedKey) -> Result<Binding, Error> {
         let message = session.message(key)?;
-        let about = About::Session(message.session_id.clone());
+        let _changing = self.changing(&message.session_id);
         let send =
             async |transport, request| SessionServiceClient::new(transport).bind_session(request).await;
-        let reply = self.caller().call(message, send).await;
-        self.changed(&about);
-        let reply = reply?;
+        let reply = self.caller().call(message, send).await?;
         let verdict = Verdict::from_wire(reply.verdict);
         if verdict.is_valid() && reply.session.is_none() {
             return Err(broken("the reply holds no session"));
@@ -178,6 +177,7 @@ impl Client {
     ) -> Result<Validation, Error> {
         let key = key.map(PresentedKey::expose);
         let question = |scopes| ask(self.caller().clone(), message(session_id, key, scopes));
+        self.caller().open()?;
         let Some(memory) = self.memory() else {
             return question(required_scopes).await;
         };
@@ -186,12 +186,25 @@ impl Client {
         if let Some(validation) = near.get(tag, required_scopes) {
             return Ok(validation);
         }
-        let kind = if key.is_some() { Kind::SessionAndKey } else { Kind::Session };
-        let validation = self.in_time(near.ask(kind, tag, || question(&[]))).await?;
+        let validation = self.in_time(near.ask(tag, || question(&[]))).await?;
         match requiring(validation, required_scopes) {
             Some(validation) => Ok(validation),
             None => question(required_scopes).await,
         }
+    }
+
+    /// Lets a session in, by the same questions as [`Self::validate_session`], and nobody else.
+    ///
+    /// # Errors
+    /// [`NotAdmitted::Denied`] with every verdict but [`Verdict::Valid`]; [`NotAdmitted::Undecided`] when nothing could
+    /// be decided.
+    pub async fn require_session(
+        &self,
+        session_id: &str,
+        key: Option<&PresentedKey>,
+        required_scopes: &[&str],
+    ) -> Result<Principal, NotAdmitted> {
+        Ok(self.validate_session(session_id, key, required_scopes).await?.into_principal()?)
     }
 
     /// Ends a session of a tenant. Idempotent. Says whether it was bound until now; after a retry, false may mean that
@@ -202,12 +215,10 @@ impl Client {
     pub async fn unbind_session(&self, session_id: &str, tenant_id: &str) -> Result<bool, Error> {
         let message =
             v1::UnbindSessionRequest { session_id: session_id.to_owned(), tenant_id: tenant_id.to_owned() };
-        let about = About::Session(session_id.to_owned());
+        let _changing = self.changing(session_id);
         let send =
             async |transport, request| SessionServiceClient::new(transport).unbind_session(request).await;
-        let reply = self.caller().call(message, send).await;
-        self.changed(&about);
-        Ok(reply?.was_bound)
+        Ok(self.caller().call(message, send).await?.was_bound)
     }
 
     /// A tenant's sessions, newest first, read page by page as they are taken.
@@ -247,16 +258,13 @@ impl Client {
         };
         let send =
             async |transport, request| SessionServiceClient::new(transport).list_sessions(request).await;
-        let reply = self.caller().call(message, send).await?;
+        let reply = self.caller().ask(message, send).await?;
         let sessions = reply.sessions.into_iter().map(Session::from_wire).collect::<Result<_, _>>()?;
         Ok(SessionPage { sessions, next_page_token: reply.next_page_token })
     }
 
-    /// Even a change whose answer was lost may have been made.
-    fn changed(&self, about: &About) {
-        if let Some(memory) = self.memory() {
-            memory.near().changed(about);
-        }
+    fn changing(&self, session_id: &str) -> Option<Changing> {
+        self.memory().map(|memory| memory.near().changing(About::Session(session_id.to_owned())))
     }
 }
 
@@ -272,5 +280,5 @@ async fn ask(caller: Caller, message: v1::ValidateSessionRequest) -> Result<Vali
     let session_id = message.session_id.clone();
     let send =
         async |transport, request| ValidationServiceClient::new(transport).validate_session(request).await;
-    Validation::of_session(session_id, caller.call(message, send).await?)
+    Validation::of_session(session_id, caller.ask(message, send).await?)
 }

@@ -1,15 +1,33 @@
-//! How `https://` endpoints are verified.
+//! How the service is verified, and what is shown to it.
 
-use std::fmt;
+use std::{fmt, fs, path::PathBuf, sync::Arc};
 
+use rustls::{
+    RootCertStore,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+    sign::CertifiedKey,
+};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+use zeroize::Zeroizing;
 
-/// Roots and certificates for `https://` endpoints; with the machine's own roots and no certificate unless set.
+use crate::{Error, options::refused};
+
+/// Roots and certificates for TLS; with the machine's own roots and no certificate unless set.
+///
+/// Files are read at once, and again for every new connection: one that cannot be used then leaves what was read before.
 #[derive(Clone, Default)]
 #[must_use]
 pub struct Tls {
-    roots: Vec<Certificate>,
-    identity: Option<Identity>,
+    roots: Vec<Pem>,
+    identity: Option<(Pem, Pem)>,
+    server_name: Option<String>,
+}
+
+#[derive(Clone)]
+enum Pem {
+    Text(Zeroizing<Vec<u8>>),
+    File(PathBuf),
 }
 
 impl Tls {
@@ -20,27 +38,113 @@ impl Tls {
 
     /// Trusts these roots (PEM) instead of the machine's own. May be called again to add more.
     pub fn root(mut self, pem: impl AsRef<[u8]>) -> Self {
-        self.roots.push(Certificate::from_pem(pem));
+        self.roots.push(Pem::text(pem));
+        self
+    }
+
+    /// Trusts the roots in this file (PEM) instead of the machine's own. May be called again to add more.
+    pub fn root_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.roots.push(Pem::File(path.into()));
         self
     }
 
     /// Shows this certificate (PEM, with its chain) to the service, which belongs to this private key (PEM).
     pub fn identity(mut self, certificate: impl AsRef<[u8]>, private_key: impl AsRef<[u8]>) -> Self {
-        self.identity = Some(Identity::from_pem(certificate, private_key));
+        self.identity = Some((Pem::text(certificate), Pem::text(private_key)));
         self
     }
 
-    pub(crate) fn config(&self) -> ClientTlsConfig {
-        let config = ClientTlsConfig::new();
-        let config = match self.roots.as_slice() {
-            [] => config.with_native_roots(),
-            roots => config.ca_certificates(roots.iter().cloned()),
-        };
-        match &self.identity {
-            Some(identity) => config.identity(identity.clone()),
-            None => config,
+    /// The same from two files.
+    pub fn identity_files(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        private_key: impl Into<PathBuf>,
+    ) -> Self {
+        self.identity = Some((Pem::File(certificate.into()), Pem::File(private_key.into())));
+        self
+    }
+
+    /// The name in the service's certificate, where it is not the host of the endpoint.
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
+        self
+    }
+
+    /// Whether what it stands for may change.
+    pub(crate) fn has_files(&self) -> bool {
+        let identity = self.identity.iter().flat_map(|(certificate, key)| [certificate, key]);
+        self.roots.iter().chain(identity).any(|pem| matches!(pem, Pem::File(_)))
+    }
+
+    /// Reads everything, and finds out what cannot work.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] with what is wrong.
+    pub(crate) fn config(&self, host: &str) -> Result<ClientTlsConfig, Error> {
+        let name = self.server_name.as_deref().unwrap_or(host);
+        if ServerName::try_from(name).is_err() {
+            return Err(refused(format!(
+                "Tls::server_name is {name:?}: it must be a DNS name or an IP address"
+            )));
+        }
+        let mut config = ClientTlsConfig::new().domain_name(name);
+        if self.roots.is_empty() {
+            config = config.with_native_roots();
+        }
+        for root in &self.roots {
+            let (pem, origin) = root.read("Tls::root")?;
+            let mut store = RootCertStore::empty();
+            for certificate in certificates(&pem, &origin)? {
+                store
+                    .add(certificate)
+                    .map_err(|_| refused(format!("{origin} holds a certificate that is no root")))?;
+            }
+            config = config.ca_certificate(Certificate::from_pem(&*pem));
+        }
+        let Some((certificate, key)) = &self.identity else { return Ok(config) };
+        let (certificate, of_certificate) = certificate.read("Tls::identity, its certificate,")?;
+        let (key, of_key) = key.read("Tls::identity, its private key,")?;
+        let chain = certificates(&certificate, &of_certificate)?;
+        let private_key = PrivateKeyDer::from_pem_slice(&key)
+            .map_err(|_| refused(format!("{of_key} holds no private key in PEM")))?;
+        let provider =
+            CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(ring::default_provider()));
+        CertifiedKey::from_der(chain, private_key, &provider).map_err(|_| {
+            refused(format!("{of_key} holds a private key that is not the one of the certificate"))
+        })?;
+        Ok(config.identity(Identity::from_pem(&*certificate, &*key)))
+    }
+}
+
+impl Pem {
+    fn text(pem: impl AsRef<[u8]>) -> Self {
+        Self::Text(Zeroizing::new(pem.as_ref().to_vec()))
+    }
+
+    /// What it holds, and what to call it.
+    fn read(&self, name: &str) -> Result<(Zeroizing<Vec<u8>>, String), Error> {
+        match self {
+            Self::Text(text) => Ok((text.clone(), name.to_owned())),
+            Self::File(path) => {
+                let origin = format!("{name} from {}", path.display());
+                let bytes =
+                    fs::read(path).map_err(|error| refused(format!("{origin} cannot be read: {error}")))?;
+                Ok((Zeroizing::new(bytes), origin))
+            }
         }
     }
+}
+
+fn certificates(pem: &[u8], origin: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|_| refused(format!("{origin} holds a broken certificate")))?;
+    if certificates.is_empty() {
+        return Err(refused(format!(
+            "{origin} holds no certificate in PEM; a path belongs into root_file or identity_files"
+        )));
+    }
+    Ok(certificates)
 }
 
 /// Without the private key.
@@ -49,6 +153,41 @@ impl fmt::Debug for Tls {
         f.debug_struct("Tls")
             .field("roots", &self.roots.len())
             .field("identity", &self.identity.is_some())
+            .field("server_name", &self.server_name)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CA: &str = include_str!("../tests/fake/tls/ca.pem");
+    const CERTIFICATE: &str = include_str!("../tests/fake/tls/client.pem");
+    const KEY: &str = include_str!("../tests/fake/tls/client.key");
+    const OTHER_KEY: &str = include_str!("../tests/fake/tls/server.key");
+
+    #[test]
+    fn what_is_no_root_and_no_pair_is_refused_and_named() {
+        let config = |tls: Tls| tls.config("host").map(|_| ());
+        config(Tls::new().root(CA).identity(CERTIFICATE, KEY).server_name("other")).unwrap();
+        for (tls, expected) in [
+            (Tls::new().root("/etc/ssl/ca.pem"), "root_file"),
+            (Tls::new().root(""), "holds no certificate"),
+            (Tls::new().root(KEY), "holds no certificate"),
+            (Tls::new().root("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), "no root"),
+            (Tls::new().root_file("/etc/passwd"), "/etc/passwd holds no certificate"),
+            (Tls::new().root_file("/nowhere.pem"), "/nowhere.pem cannot be read"),
+            (Tls::new().identity(CERTIFICATE, OTHER_KEY), "not the one of the certificate"),
+            (Tls::new().identity(KEY, KEY), "holds no certificate"),
+            (Tls::new().identity(CERTIFICATE, CERTIFICATE), "holds no private key"),
+            (Tls::new().identity_files("/nowhere.pem", "/nowhere.key"), "/nowhere.pem cannot be read"),
+            (Tls::new().root(CA).server_name("two\nlines"), "server_name"),
+            (Tls::new().root(CA).server_name(""), "server_name"),
+        ] {
+            let error = config(tls).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(!error.contains("PRIVATE"), "{error}");
+        }
     }
 }

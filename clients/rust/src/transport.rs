@@ -1,56 +1,135 @@
 //! Carries requests to one of several replicas, in turn, with the caller's own credentials.
 
+mod address;
+mod connection;
+mod names;
 mod pool;
+mod replica;
+mod socket;
 mod target;
 mod token;
 
 use std::{
     error::Error as StdError,
     fmt,
-    future::{Future, poll_fn},
+    future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
 use http::{Request, Response, header::AUTHORIZATION};
-use tokio::time::Instant;
-use tonic::{body::Body, transport::Channel};
+use tonic::body::Body;
 use tower_service::Service;
 
 pub use self::token::CallerToken;
 use self::token::CurrentToken;
-pub(crate) use self::{pool::Pool, target::Target};
-use crate::Error;
+pub(crate) use self::{
+    address::{Address, read as read_endpoints},
+    connection::Connection,
+    pool::Pool,
+    target::Target,
+};
+use crate::{Error, near::Near};
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// The connections, for clients of the generated code; see [`Client::transport`](crate::Client::transport). Clones
 /// share them.
 #[derive(Clone)]
-pub struct Transport(Arc<Shared>);
+pub struct Transport {
+    shared: Arc<Shared>,
+    way: Way,
+}
 
 struct Shared {
     pool: Pool,
-    token: Option<CurrentToken>,
+    token: Arc<Option<CurrentToken>>,
+    is_closed: AtomicBool,
+}
+
+/// For whom a request goes.
+#[derive(Clone)]
+enum Way {
+    /// A call of this client's own, which says where it went.
+    Routed(Arc<Route>),
+    /// A call of the generated code. What it may change is forgotten.
+    Raw(Option<Arc<Near>>),
+}
+
+/// Where an attempt of a call goes, and went.
+#[derive(Default)]
+pub(crate) struct Route {
+    /// Where it had no luck before.
+    avoided: Option<u64>,
+    /// Where it has to go.
+    given: Option<Arc<Connection>>,
+    taken: OnceLock<Arc<Connection>>,
+}
+
+impl Route {
+    /// To another replica than one that had no luck before.
+    pub(crate) fn avoiding(avoided: Option<u64>) -> Self {
+        Self { avoided, ..Self::default() }
+    }
+
+    /// On this connection.
+    pub(crate) fn given(connection: Arc<Connection>) -> Self {
+        Self { given: Some(connection), ..Self::default() }
+    }
+
+    /// The connection that it went out on; none while it waits for one.
+    pub(crate) fn taken(&self) -> Option<&Arc<Connection>> {
+        self.taken.get()
+    }
 }
 
 impl Transport {
     /// # Errors
-    /// [`Error::Setup`] when the token cannot be read.
-    pub(crate) fn new(pool: Pool, token: Option<CallerToken>) -> Result<Self, Error> {
-        let token = token.map(CurrentToken::new).transpose()?;
-        Ok(Self(Arc::new(Shared { pool, token })))
+    /// [`Error::Setup`] when the token cannot be used.
+    pub(crate) fn new(targets: Vec<Target>, token: Option<CallerToken>) -> Result<Self, Error> {
+        let token = Arc::new(token.map(CurrentToken::new).transpose()?);
+        let pool = Pool::new(targets, Arc::clone(&token));
+        let shared = Shared { pool, token, is_closed: AtomicBool::new(false) };
+        Ok(Self { shared: Arc::new(shared), way: Way::Raw(None) })
     }
 
-    /// Whether some replica is not known to be away.
+    /// The same connections, for one attempt.
+    pub(crate) fn routed(&self, route: Arc<Route>) -> Self {
+        Self { shared: Arc::clone(&self.shared), way: Way::Routed(route) }
+    }
+
+    /// The same connections, for calls that this client knows nothing of.
+    pub(crate) fn raw(&self, near: Option<Arc<Near>>) -> Self {
+        Self { shared: Arc::clone(&self.shared), way: Way::Raw(near) }
+    }
+
+    /// Whether some replica is connected.
     pub(crate) fn is_served(&self) -> bool {
-        self.0.pool.is_served()
+        self.shared.pool.is_served()
+    }
+
+    /// A connection to another replica, if there is one.
+    pub(crate) fn other_than(&self, connection: &Connection) -> Option<Arc<Connection>> {
+        self.shared.pool.other_than(connection)
     }
 
     /// Connects to any of the replicas.
     pub(crate) async fn connect(&self) -> Result<(), Error> {
-        self.0.pool.connect().await
+        self.shared.pool.next(None).await.map(|_| ())
+    }
+
+    /// Takes no more calls; those under way go on.
+    pub(crate) fn close(&self) {
+        self.shared.is_closed.store(true, Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared.is_closed.load(Ordering::Acquire)
     }
 }
 
@@ -65,37 +144,57 @@ impl Service<Request<Body>> for Transport {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let shared = Arc::clone(&self.0);
+        let Self { shared, way } = self.clone();
         Box::pin(async move {
-            if let Some(token) = &shared.token {
-                request.headers_mut().insert(AUTHORIZATION, token.header());
+            let (route, near) = match way {
+                Way::Routed(route) => (Some(route), None),
+                Way::Raw(_) if shared.is_closed.load(Ordering::Acquire) => return Err(Error::Closed.into()),
+                Way::Raw(near) => (None, near.filter(|_| may_change(request.uri().path()))),
+            };
+            // Also when it fails, or is given up: it may have changed something.
+            let _changed = near.map(Near::forgetting);
+            if let Some(token) = &*shared.token {
+                request.headers_mut().insert(AUTHORIZATION, token.header()?);
             }
-            let replica = shared.pool.next().await?;
-            let asked_at = Instant::now();
-            match send(replica.channel(), request).await {
-                Ok(reply) => {
-                    replica.answered(asked_at);
-                    Ok(reply)
-                }
-                Err(error) => {
-                    replica.failed();
-                    Err(error.into())
-                }
+            let given = route.as_ref().and_then(|route| route.given.clone());
+            let connection = match given {
+                Some(connection) => connection,
+                None => shared.pool.next(route.as_ref().and_then(|route| route.avoided)).await?,
+            };
+            if let Some(route) = route {
+                // Each attempt has one of its own.
+                let _ = route.taken.set(Arc::clone(&connection));
             }
+            Ok(connection.send(request).await?)
         })
     }
 }
 
-async fn send(
-    mut channel: Channel,
-    request: Request<Body>,
-) -> Result<Response<Body>, tonic::transport::Error> {
-    poll_fn(|cx| channel.poll_ready(cx)).await?;
-    channel.call(request).await
+/// Whether a call of the generated code may change what answers say.
+fn may_change(path: &str) -> bool {
+    let Some((service, method)) = path.trim_start_matches('/').split_once('/') else { return false };
+    let reads = ["Get", "List", "Query"].iter().any(|verb| method.starts_with(verb));
+    matches!(service, "tenantauth.v1.AdminService" | "tenantauth.v1.SessionService") && !reads
 }
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transport").field("pool", &self.0.pool).finish_non_exhaustive()
+        f.debug_struct("Transport").field("pool", &self.shared.pool).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_change_an_answer_is_known_by_its_path() {
+        for path in ["AdminService/RevokeKey", "AdminService/SomethingNew", "SessionService/UnbindSession"] {
+            assert!(may_change(&format!("/tenantauth.v1.{path}")), "{path}");
+        }
+        for path in ["AdminService/ListKeys", "SessionService/ListSessions", "ValidationService/ValidateKey"]
+        {
+            assert!(!may_change(&format!("/tenantauth.v1.{path}")), "{path}");
+        }
     }
 }

@@ -83,6 +83,6 @@ impl Client {
         request: v1::QueryUsageRequest,
     ) -> Result<v1::QueryUsageResponse, Error> {
         let send = async |transport, request| UsageServiceClient::new(transport).query_usage(request).await;
-        self.caller().call(request, send).await
+        self.caller().ask(request, send).await
     }
 }

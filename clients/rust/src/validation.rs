@@ -5,20 +5,32 @@ use std::{collections::BTreeMap, time::Duration};
 use tenant_auth_proto::v1;
 
 use crate::{
-    Error, Principal, Verdict,
+    Denied, Error, Principal, Subject, Verdict,
     call::{duration, time},
     principal::Facts,
 };
 
 /// The decision about a key or a session, and whose it is. Clones are cheap.
+///
+/// A denial is an answer, too, so one that nobody looks at is a mistake that the compiler warns of:
+///
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// # use tenant_auth_client::{Client, Error, PresentedKey};
+/// # async fn handle(client: Client, key: PresentedKey) -> Result<(), Error> {
+/// client.validate(&key, &["orders:read"]).await?; // who is denied goes on
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a denial is an answer, too: look at it, or use `require`"]
 #[non_exhaustive]
 pub struct Validation {
     /// The decision.
     pub verdict: Verdict,
-    /// Whose key or session it is; names nobody for [`Verdict::Unknown`], [`Verdict::Malformed`] and
-    /// [`Verdict::Unbound`].
-    pub principal: Principal,
+    /// Whose key or session it is, also when it was denied; names nobody for [`Verdict::Unknown`],
+    /// [`Verdict::Malformed`] and [`Verdict::Unbound`].
+    pub subject: Subject,
     /// With [`Verdict::InsufficientScope`]: the required scopes that the key lacks.
     pub missing_scopes: Vec<String>,
     /// Where the answer came from and how long it may be reused.
@@ -35,8 +47,10 @@ pub struct Provenance {
     pub age: Duration,
     /// The database's change-log sequence number that this answer reflects.
     pub revision: i64,
-    /// How long the answer may be reused without asking again; zero: not at all.
+    /// How long the answer may be reused without asking again, counted from before it was asked; zero: not at all.
     pub cacheable_for: Duration,
+    /// The same for who has followed the stream of invalidations without a gap since before; zero: as `cacheable_for`.
+    pub cacheable_while_watched: Duration,
 }
 
 /// Where an answer came from.
@@ -68,12 +82,27 @@ impl Validation {
         self.verdict.is_valid()
     }
 
+    /// Whose key or session it is; `None` unless the request may proceed.
+    #[must_use]
+    pub fn principal(&self) -> Option<Principal> {
+        self.is_valid().then(|| Principal::admitted(self.subject.clone()))
+    }
+
+    /// Whose key or session it is, or why the request may not proceed.
+    ///
+    /// # Errors
+    /// [`Denied`] with every verdict but [`Verdict::Valid`].
+    pub fn into_principal(self) -> Result<Principal, Denied> {
+        if self.is_valid() { Ok(Principal::admitted(self.subject)) } else { Err(Denied::new(self)) }
+    }
+
     pub(crate) fn of_key(message: v1::ValidateKeyResponse) -> Result<Self, Error> {
         let facts = Facts {
             tenant_id: message.tenant_id,
             tenant_name: message.tenant_name,
             plan: message.plan,
             key_id: message.key_id,
+            presented_key_id: String::new(),
             scopes: message.scopes,
             // An end that cannot be read must not turn into "never ends".
             expires_at: message.expires_at.map(time).transpose()?,
@@ -82,7 +111,7 @@ impl Validation {
         };
         Ok(Self {
             verdict: Verdict::from_wire(message.verdict),
-            principal: Principal::new(facts),
+            subject: Subject::new(facts),
             missing_scopes: message.missing_scopes,
             provenance: Provenance::from_wire(message.provenance.unwrap_or_default())?,
         })
@@ -97,6 +126,7 @@ impl Validation {
             tenant_name: message.tenant_name,
             plan: message.plan,
             key_id: message.key_id,
+            presented_key_id: message.presented_key_id,
             scopes: message.scopes,
             expires_at: message.expires_at.map(time).transpose()?,
             session_id: Some(session_id),
@@ -104,7 +134,7 @@ impl Validation {
         };
         Ok(Self {
             verdict: Verdict::from_wire(message.verdict),
-            principal: Principal::new(facts),
+            subject: Subject::new(facts),
             missing_scopes: message.missing_scopes,
             provenance: Provenance::from_wire(message.provenance.unwrap_or_default())?,
         })
@@ -118,6 +148,7 @@ impl Provenance {
             age: duration(message.age.unwrap_or_default())?,
             revision: message.revision,
             cacheable_for: duration(message.cacheable_for.unwrap_or_default())?,
+            cacheable_while_watched: duration(message.cacheable_while_watched.unwrap_or_default())?,
         })
     }
 }

@@ -6,6 +6,7 @@ use tenant_auth_proto::v1;
 
 /// The decision about a key. Only [`Verdict::Valid`] admits a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[must_use]
 #[non_exhaustive]
 pub enum Verdict {
     /// Known, live, and holding every scope that was asked for.

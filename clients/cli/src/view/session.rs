@@ -99,7 +99,7 @@ pub(crate) struct SessionValidationView {
 
 impl SessionValidationView {
     pub(crate) fn new(session_id: String, validation: Validation) -> Self {
-        let attributes = validation.principal.attributes().clone();
+        let attributes = validation.subject.attributes().clone();
         Self { session_id, validation: ValidationView::new(validation), attributes }
     }
 }

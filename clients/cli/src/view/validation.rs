@@ -35,7 +35,7 @@ struct ProvenanceView {
 
 impl ValidationView {
     pub(crate) fn new(validation: Validation) -> Self {
-        let (provenance, principal) = (validation.provenance, &validation.principal);
+        let (provenance, subject) = (validation.provenance, &validation.subject);
         let source = match provenance.source {
             Source::NoLookup => "no lookup",
             Source::Database => "database",
@@ -58,13 +58,13 @@ impl ValidationView {
         Self {
             valid: validation.is_valid(),
             verdict: validation.verdict.to_string(),
-            tenant_id: filled(principal.tenant_id().to_owned()),
-            tenant_name: filled(principal.tenant_name().to_owned()),
-            plan: filled(principal.plan().to_owned()),
-            key_id: filled(principal.key_id().to_owned()),
-            scopes: principal.scopes().to_vec(),
+            tenant_id: filled(subject.tenant_id().to_owned()),
+            tenant_name: filled(subject.tenant_name().to_owned()),
+            plan: filled(subject.plan().to_owned()),
+            key_id: filled(subject.key_id().to_owned()),
+            scopes: subject.scopes().to_vec(),
             missing_scopes: validation.missing_scopes,
-            expires_at: principal.expires_at().map(Moment::from),
+            expires_at: subject.expires_at().map(Moment::from),
             provenance: ProvenanceView {
                 source,
                 age_ms: provenance.age.as_millis(),

@@ -14,6 +14,8 @@ use crate::{
 };
 
 const CALLS: u64 = 150;
+/// Loads of which one has to go without a hedge.
+const TRIES: usize = 5;
 /// What retries and hedges may add to the calls: a tenth, and ten at once.
 const BUDGET: u64 = CALLS / 10 + 10;
 
@@ -40,24 +42,38 @@ async fn far(language: &'static Language, round_trip: Duration) -> anyhow::Resul
     let [plain, encrypted] = [&links[..2], &links[2..]].map(|links| list(links.iter().map(endpoint)));
     let mut trusting = variables(&encrypted);
     trusting.insert("TENANT_AUTH_TLS_CA_FILE".to_owned(), authority.ca());
-    let run = |variables| {
+    let begin = |variables| {
         let key = stage.key.as_str();
         async move {
             let runner = Runner::start(language, Path::new(OUT), &variables).await?;
             let told = load(&runner, key, CALLS).await?;
-            runner.close().await?;
-            anyhow::Ok(told)
+            anyhow::Ok((runner, told))
         }
     };
-    let (in_plaintext, in_tls) = tokio::try_join!(run(variables(&plain)), run(trusting))?;
-    let sent: u64 = links[..2].iter().map(Link::calls).sum();
-    ensure!(sent <= CALLS + BUDGET, "{CALLS} calls became {sent}");
+    let ((plain, in_plaintext), (encrypted, in_tls)) =
+        tokio::try_join!(begin(variables(&plain)), begin(trusting))?;
     stage.all_asked().await?;
+    let sent = || links[..2].iter().map(Link::calls).sum::<u64>();
+    let at_first = sent().saturating_sub(CALLS);
+    ensure!(at_first <= BUDGET, "{CALLS} calls became {}", CALLS + at_first);
+
+    // Once there are connections, distance alone makes no call look slow. A machine that is busy may, now and then.
+    let mut sent_twice = u64::MAX;
+    for _ in 0..TRIES {
+        let before = sent();
+        load(&plain, &stage.key, CALLS).await?;
+        sent_twice = (sent() - before).saturating_sub(CALLS);
+        if sent_twice == 0 {
+            break;
+        }
+    }
+    ensure!(sent_twice == 0, "of {CALLS} calls over connections that there are, {sent_twice} were sent twice");
+    plain.close().await?;
+    encrypted.close().await?;
     Ok(Outcome::Passed(Some(format!(
-        "{} ms at most, TLS {} ms, {} sent twice",
+        "{} ms at most, TLS {} ms, {at_first} sent twice at first",
         in_plaintext.slowest(),
         in_tls.slowest(),
-        sent.saturating_sub(CALLS)
     ))))
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use futures::future::try_join_all;
 use tempfile::TempDir;
 use tenant_auth_conformance::{language::Language, port, report::Outcome, runner::Runner, service::Service};
@@ -13,6 +13,9 @@ use crate::{
     load::{failed_with, load, load_during},
     stage::{Stage, Variables, validate, variables},
 };
+
+/// In a line of the log about a call with the new token.
+const AFTER: &str = "\"caller\":\"after\"";
 
 /// Replicas that know callers by their tokens, and the files with those.
 struct Callers {
@@ -95,9 +98,11 @@ pub(crate) async fn changes(language: &'static Language) -> anyhow::Result<Outco
     load(&runner, &callers.stage.key, 20).await?;
     let changed = async {
         callers.are(&["before", "after"], language).await?;
+        // Until here, only those who looked whether it is known have used it.
+        let asked: Vec<_> = callers.stage.replicas.iter().map(|replica| replica.logged(AFTER)).collect();
         fs::write(callers.token_file(), "after\n")?;
-        for replica in &callers.stage.replicas {
-            replica.until_logged("\"caller\":\"after\"").await.context("the new token is not used")?;
+        for (replica, asked) in callers.stage.replicas.iter().zip(asked) {
+            replica.until("the new token is not used", async || replica.logged(AFTER) > asked).await?;
         }
         callers.are(&["after"], language).await
     };

@@ -1,16 +1,30 @@
 //! Verdicts and errors as the driver knows them.
 
 use serde_json::{Value, json};
-use tenant_auth_client::{Code, Error, Source, Validation};
+use tenant_auth_client::{Code, Error, NotAdmitted, Principal, Source, Validation};
 
 pub(crate) fn validation(validation: &Validation) -> Value {
     json!({
         "verdict": validation.verdict.to_string(),
-        "tenant_id": validation.principal.tenant_id(),
-        "key_id": validation.principal.key_id(),
+        "tenant_id": validation.subject.tenant_id(),
+        "key_id": validation.subject.key_id(),
         "missing_scopes": validation.missing_scopes,
         "source": source(validation.provenance.source),
     })
+}
+
+/// What `require` made of it.
+pub(crate) fn admission(outcome: Result<Principal, NotAdmitted>) -> Result<Value, Error> {
+    match outcome {
+        Ok(principal) => Ok(json!({
+            "principal": {"tenant_id": principal.tenant_id(), "key_id": principal.key_id()},
+        })),
+        Err(NotAdmitted::Denied(denied)) => Ok(json!({
+            "denied": denied.verdict().to_string(),
+            "missing_scopes": denied.missing_scopes(),
+        })),
+        Err(NotAdmitted::Undecided(error)) => Err(error),
+    }
 }
 
 pub(crate) fn error(error: &Error) -> Value {
@@ -43,13 +57,14 @@ fn source(source: Source) -> &'static str {
 pub(crate) fn code(error: &Error) -> Code {
     match error {
         Error::Setup { .. } | Error::Invalid { .. } => Code::InvalidArgument,
+        Error::Closed => Code::Cancelled,
+        Error::NoCallerToken { .. } | Error::Unauthenticated { .. } => Code::Unauthenticated,
         Error::Unreachable { .. } | Error::Unavailable { .. } => Code::Unavailable,
         Error::Overloaded { .. } => Code::ResourceExhausted,
         Error::DeadlineExceeded => Code::DeadlineExceeded,
         Error::NotFound { .. } => Code::NotFound,
         Error::AlreadyExists { .. } => Code::AlreadyExists,
         Error::FailedPrecondition { .. } => Code::FailedPrecondition,
-        Error::Unauthenticated { .. } => Code::Unauthenticated,
         Error::PermissionDenied { .. } => Code::PermissionDenied,
         Error::Unimplemented { .. } => Code::Unimplemented,
         Error::Other { code, .. } => *code,

@@ -1,10 +1,11 @@
 //! Commands about keys.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use serde_json::{Value, json};
 use tenant_auth_client::{Client, Error, PresentedKey, Question};
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::answers::{self, code, code_name, text, texts};
 
@@ -12,6 +13,55 @@ pub(crate) async fn validate(client: &Client, command: &Value) -> Result<Value, 
     let key = PresentedKey::new(text(command, "key"));
     let validation = client.validate(&key, &texts(command, "scopes")).await?;
     Ok(answers::validation(&validation))
+}
+
+pub(crate) async fn require(client: &Client, command: &Value) -> Result<Value, Error> {
+    let key = PresentedKey::new(text(command, "key"));
+    answers::admission(client.require(&key, &texts(command, "scopes")).await)
+}
+
+/// One call each interval, however long the earlier ones take.
+pub(crate) async fn load(client: &Client, command: &Value) -> Result<Value, Error> {
+    let number = |name: &str| command[name].as_u64();
+    let concurrency = number("concurrency").and_then(|most| usize::try_from(most).ok());
+    let allowed = Arc::new(Semaphore::new(
+        concurrency.unwrap_or(Semaphore::MAX_PERMITS).clamp(1, Semaphore::MAX_PERMITS),
+    ));
+    let interval = Duration::from_millis(number("interval_ms").unwrap_or_default());
+    let began = Instant::now();
+    let mut tasks = Vec::new();
+    for call in 0..number("calls").unwrap_or_default() {
+        tokio::time::sleep_until(began + interval.saturating_mul(u32::try_from(call).unwrap_or(u32::MAX)))
+            .await;
+        let (client, key) = (client.clone(), PresentedKey::new(text(command, "key")));
+        let scopes: Vec<_> = texts(command, "scopes").into_iter().map(str::to_owned).collect();
+        // A semaphore that nobody closes.
+        let allowed = Arc::clone(&allowed).acquire_owned().await.ok();
+        tasks.push(tokio::spawn(async move {
+            let began = Instant::now();
+            let scopes: Vec<_> = scopes.iter().map(String::as_str).collect();
+            let outcome = client.validate(&key, &scopes).await;
+            drop(allowed);
+            (outcome, began.elapsed())
+        }));
+    }
+    let (mut ok, mut verdicts, mut errors) = (0, BTreeMap::new(), BTreeMap::new());
+    let mut latency_ms = Vec::new();
+    for outcome in join_all(tasks).await {
+        let Ok((outcome, took)) = outcome else {
+            *errors.entry("CANCELLED").or_insert(0) += 1;
+            continue;
+        };
+        latency_ms.push(took.as_secs_f64() * 1_000.0);
+        match outcome {
+            Ok(validation) => {
+                ok += 1;
+                *verdicts.entry(validation.verdict.to_string()).or_insert(0) += 1;
+            }
+            Err(error) => *errors.entry(code_name(code(&error))).or_insert(0) += 1,
+        }
+    }
+    Ok(json!({"ok": ok, "verdicts": verdicts, "errors": errors, "latency_ms": latency_ms}))
 }
 
 /// All are started before any is awaited.

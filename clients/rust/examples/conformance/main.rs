@@ -1,82 +1,77 @@
 //! The client in the hands of a driver: one JSON command a line on standard input, one JSON answer a line on standard
 //! output, in any order, matched by `id`.
 //!
-//! `TENANT_AUTH_ENDPOINTS` are the services (`host:port`, separated by commas); `TENANT_AUTH_NEAR_CACHE=off` and
-//! `TENANT_AUTH_WATCH=off` do what they say.
+//! It is set up from the environment: `TENANT_AUTH_ENDPOINTS` (with commas between them), `TENANT_AUTH_TLS_CA_FILE`,
+//! `TENANT_AUTH_TLS_CERT_FILE`, `TENANT_AUTH_TLS_KEY_FILE`, `TENANT_AUTH_TLS_SERVER_NAME`, `TENANT_AUTH_TOKEN_FILE`,
+//! `TENANT_AUTH_TOKEN`, `TENANT_AUTH_TIMEOUT_MS`; `TENANT_AUTH_NEAR_CACHE=off` and `TENANT_AUTH_WATCH=off` do what they
+//! say. When that cannot work, it says so instead of being ready, and exits with 2.
 
 mod answers;
 mod keys;
 mod sessions;
+mod setup;
 mod usage;
 
 use std::{
-    env,
     error::Error as StdError,
     io::{self, Write as _},
+    process::ExitCode,
     time::Duration,
 };
 
 use serde_json::{Value, json};
-use tenant_auth_client::{Client, Error, NearCache};
+use tenant_auth_client::{Client, Error};
 use tokio::io::{AsyncBufReadExt as _, BufReader, stdin};
 
-/// Unless a command says otherwise.
-const TIMEOUT: Duration = Duration::from_secs(1);
-
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn StdError>> {
-    let client = client()?;
+async fn main() -> Result<ExitCode, Box<dyn StdError>> {
+    let client = match setup::client() {
+        Ok(client) => client,
+        Err(error) => {
+            say(&json!({"ready": false, "error": error.to_string()}))?;
+            return Ok(ExitCode::from(2));
+        }
+    };
     say(&json!({"ready": true}))?;
     let mut commands = BufReader::new(stdin()).lines();
     while let Some(line) = commands.next_line().await? {
         let command: Value = serde_json::from_str(&line)?;
         if command["op"] == "close" {
-            return Ok(say(&with_id(&command, json!({"closed": true})))?);
+            client.close();
+            say(&with_id(&command, json!({"closed": true})))?;
+            return Ok(ExitCode::SUCCESS);
         }
         let client = client.clone();
         tokio::spawn(async move {
-            let answer = act(&client, &command).await;
+            let answer = act(&client, &command).await.unwrap_or_else(|error| answers::error(&error));
             // A driver that left is told nothing more.
             let _ = say(&with_id(&command, answer));
         });
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
-fn client() -> Result<Client, Box<dyn StdError>> {
-    let endpoints = env::var("TENANT_AUTH_ENDPOINTS")?;
-    let mut urls = endpoints.split(',').map(|endpoint| format!("http://{}", endpoint.trim()));
-    let first = urls.next().ok_or("TENANT_AUTH_ENDPOINTS is empty")?;
-    let mut builder = Client::builder(first).timeout(TIMEOUT).user_agent("conformance-rust/1.0");
-    for url in urls {
-        builder = builder.endpoint(url);
-    }
-    let off = |name| env::var(name).is_ok_and(|value| value == "off");
-    if off("TENANT_AUTH_NEAR_CACHE") {
-        builder = builder.without_near_cache();
-    } else if off("TENANT_AUTH_WATCH") {
-        builder = builder.near_cache(NearCache::new().unwatched());
-    }
-    Ok(builder.connect_lazy()?)
-}
-
-async fn act(client: &Client, command: &Value) -> Value {
-    let timeout = command["timeout_ms"].as_u64().map_or(TIMEOUT, Duration::from_millis);
-    let client = &client.with_timeout(timeout);
-    let outcome = match command["op"].as_str().unwrap_or_default() {
+async fn act(client: &Client, command: &Value) -> Result<Value, Error> {
+    let client = &match command["timeout_ms"].as_u64() {
+        None | Some(0) => client.clone(),
+        Some(timeout) => client.with_timeout(Duration::from_millis(timeout))?,
+    };
+    match command["op"].as_str().unwrap_or_default() {
         "validate_key" => keys::validate(client, command).await,
+        "require_key" => keys::require(client, command).await,
         "validate_key_concurrently" => keys::validate_concurrently(client, command).await,
         "validate_keys" => keys::validate_all(client, command).await,
+        "load" => keys::load(client, command).await,
         "bind_session" => sessions::bind(client, command).await,
         "validate_session" => sessions::validate(client, command).await,
         "unbind_session" => sessions::unbind(client, command).await,
         "record_usage" => usage::record(client, command).await,
+        "record_many" => usage::record_many(client, command).await,
         "query_usage" => usage::query(client, command).await,
         "watch_state" => Ok(watch_state(client)),
         "server_info" => server_info(client).await,
         _ => Ok(json!({"error": "UNSUPPORTED"})),
-    };
-    outcome.unwrap_or_else(|error| answers::error(&error))
+    }
 }
 
 fn watch_state(client: &Client) -> Value {

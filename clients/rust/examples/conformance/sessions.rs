@@ -25,7 +25,8 @@ pub(crate) async fn validate(client: &Client, command: &Value) -> Result<Value, 
     let scopes = texts(command, "scopes");
     let validation = client.validate_session(text(command, "session_id"), key.as_ref(), &scopes).await?;
     let mut answer = answers::validation(&validation);
-    answer["attributes"] = json!(validation.principal.attributes());
+    answer["attributes"] = json!(validation.subject.attributes());
+    answer["presented_key_id"] = json!(validation.subject.presented_key_id());
     Ok(answer)
 }
 

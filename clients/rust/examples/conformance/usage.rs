@@ -1,15 +1,24 @@
 //! Commands about usage.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
 
 use futures::TryStreamExt as _;
 use serde_json::{Value, json};
 use tenant_auth_client::{
-    Client, Error,
+    Client, Error, NotRecorded, RecorderSettings, UsageRecorder,
     proto::{QueryUsageRequest, UsageBucket, UsageEvent, UsageSum},
 };
 
 use crate::answers::{code, code_name, text};
+
+/// For what a recorder has left at its end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn record(client: &Client, command: &Value) -> Result<Value, Error> {
     let event = |event: &Value| UsageEvent {
@@ -26,6 +35,30 @@ pub(crate) async fn record(client: &Client, command: &Value) -> Result<Value, Er
         "rejected": recorded.rejected.iter().map(rejected).collect::<Vec<_>>(),
         "already_recorded": recorded.already_recorded,
     }))
+}
+
+/// Through a recorder, which is closed at the end. What it did not take, or could not send, was rejected.
+pub(crate) async fn record_many(client: &Client, command: &Value) -> Result<Value, Error> {
+    let rejected = Arc::new(AtomicU64::new(0));
+    let refused = Arc::clone(&rejected);
+    let settings = RecorderSettings::new().on_refused(move |usage| {
+        refused.fetch_add(usage.events.len() as u64, Ordering::Relaxed);
+    });
+    let recorder = UsageRecorder::start(client.clone(), settings)?;
+    let count = command["count"].as_u64().unwrap_or_default();
+    for _ in 0..count {
+        let is_taken = loop {
+            match recorder.record(text(command, "tenant_id"), text(command, "metric"), 1) {
+                // What it took is sent first.
+                Err(NotRecorded::Full) if recorder.flush().await.is_ok() => {}
+                outcome => break outcome.is_ok(),
+            }
+        };
+        rejected.fetch_add(u64::from(!is_taken), Ordering::Relaxed);
+    }
+    let unsent: usize = recorder.close(PATIENCE).await.iter().map(|unsent| unsent.events.len()).sum();
+    let rejected = rejected.load(Ordering::Relaxed) + unsent as u64;
+    Ok(json!({"accepted": count - rejected, "rejected": rejected}))
 }
 
 pub(crate) async fn query(client: &Client, command: &Value) -> Result<Value, Error> {

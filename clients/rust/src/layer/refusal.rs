@@ -8,7 +8,7 @@ use http::{
 };
 use tonic::{Code, Status};
 
-use crate::{Error, Validation, Verdict};
+use crate::{Denied, Error, Verdict};
 
 /// Unless the service said when to come back.
 const RETRY_AFTER_SECONDS: u64 = 1;
@@ -19,7 +19,7 @@ pub(super) enum Refusal {
     /// It holds no key.
     NoKey,
     /// Its key was decided about.
-    Denied(Validation),
+    Denied(Denied),
     /// Its key could not even be one to the service.
     NotAKey,
     /// Nobody knows now.
@@ -59,7 +59,7 @@ impl Refusal {
         match self {
             Self::NoKey | Self::NotAKey => Meaning::Unauthenticated,
             Self::Unknown { .. } => Meaning::Later,
-            Self::Denied(validation) => match validation.verdict {
+            Self::Denied(denied) => match denied.verdict() {
                 Verdict::TenantSuspended | Verdict::InsufficientScope | Verdict::TenantMismatch => {
                     Meaning::Forbidden
                 }
@@ -80,10 +80,10 @@ impl Refusal {
         match self {
             Self::NoKey => "a key is required".to_owned(),
             Self::NotAKey => "the key is malformed".to_owned(),
-            Self::Denied(validation) if validation.missing_scopes.is_empty() => {
-                format!("the key was denied: {}", validation.verdict)
+            Self::Denied(denied) if denied.missing_scopes().is_empty() => {
+                format!("the key was denied: {}", denied.verdict())
             }
-            Self::Denied(validation) => format!("the key lacks {}", validation.missing_scopes.join(" ")),
+            Self::Denied(denied) => format!("the key lacks {}", denied.missing_scopes().join(" ")),
             Self::Unknown { .. } => "the key cannot be checked now".to_owned(),
         }
     }
@@ -99,10 +99,10 @@ impl Refusal {
     fn challenge(&self) -> String {
         match self {
             Self::NoKey => "Bearer".to_owned(),
-            Self::Denied(validation) if validation.verdict == Verdict::InsufficientScope => {
+            Self::Denied(denied) if denied.verdict() == Verdict::InsufficientScope => {
                 format!(
                     "Bearer error=\"insufficient_scope\", scope=\"{}\"",
-                    validation.missing_scopes.join(" ")
+                    denied.missing_scopes().join(" ")
                 )
             }
             _ => format!("Bearer error=\"invalid_token\", error_description=\"{}\"", self.words()),
@@ -115,7 +115,7 @@ impl Refusal {
             Meaning::Unauthenticated => {
                 (StatusCode::UNAUTHORIZED, Some((WWW_AUTHENTICATE, self.challenge())))
             }
-            Meaning::Forbidden if matches!(&self, Self::Denied(v) if !v.missing_scopes.is_empty()) => {
+            Meaning::Forbidden if matches!(&self, Self::Denied(v) if !v.missing_scopes().is_empty()) => {
                 (StatusCode::FORBIDDEN, Some((WWW_AUTHENTICATE, self.challenge())))
             }
             Meaning::Forbidden => (StatusCode::FORBIDDEN, None),

@@ -1,9 +1,9 @@
 //! One answer in memory.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::{Limits, liveness::Liveness};
-use crate::{Principal, Provenance, Source, Validation, Verdict, clock::Moment};
+use crate::{Provenance, Source, Subject, Validation, Verdict, clock::Moment};
 
 /// What the service takes at most, and what one of them may look like: what breaks this is for the service to refuse.
 const MOST_SCOPES: usize = 32;
@@ -13,93 +13,60 @@ const LONGEST_SCOPE: usize = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     verdict: Verdict,
-    principal: Principal,
+    subject: Subject,
     /// Before the request was sent: whatever happened later may be missing from the answer.
     asked_at: Moment,
     /// How old the answer was when it came.
     age: Duration,
     revision: i64,
     good_until: Moment,
-    /// How long it may be used while the stream tells of every change; not before `good_until`.
+    /// How long it may be used while the stream tells of every change.
     watched_until: Moment,
 }
 
-/// What was asked about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// A key.
-    Key,
-    /// A session without a key.
-    Session,
-    /// A session and a key presented along with it. No answer names that key, so no news can be told to concern it.
-    SessionAndKey,
-}
-
 impl Entry {
-    /// `None` when the service wants to be asked each time. Reads its scopes from the principal, so it must be an
-    /// answer to a question without any.
+    /// `None` when the service wants to be asked each time. Reads its scopes from the subject, so it must be an answer to
+    /// a question without any.
+    ///
+    /// The service has accounted for every end that it knows of: nothing is compared with a clock of this machine's.
     pub(crate) fn new(
-        kind: Kind,
         validation: &Validation,
         asked_at: Moment,
         followed_up: bool,
-        wall: SystemTime,
         limits: &Limits,
     ) -> Option<Self> {
         let provenance = validation.provenance;
-        if provenance.cacheable_for.is_zero() {
+        let watched = if followed_up {
+            provenance.cacheable_while_watched.min(limits.watched_for)
+        } else {
+            Duration::ZERO
+        };
+        if provenance.cacheable_for.is_zero() && watched.is_zero() {
             return None;
         }
-        let good_until = asked_at.after(provenance.cacheable_for);
-        let lasting = matches!(
-            validation.verdict,
-            Verdict::Valid
-                | Verdict::InsufficientScope
-                | Verdict::Revoked
-                | Verdict::Expired
-                | Verdict::TenantSuspended
-        );
-        let watched_for = match kind {
-            _ if !lasting || !followed_up => Duration::ZERO,
-            Kind::Key => limits.watched_for,
-            // The service has to see a session in use now and then, or one whose end slides ends in the middle of it.
-            Kind::Session => validation.principal.expires_at().map_or(limits.watched_for, |end| {
-                limits.watched_for.min(end.duration_since(wall).unwrap_or_default() / 10)
-            }),
-            Kind::SessionAndKey => Duration::ZERO,
-        };
         Some(Self {
             verdict: validation.verdict,
-            principal: validation.principal.clone(),
+            subject: validation.subject.clone(),
             asked_at,
             age: provenance.age,
             revision: provenance.revision,
-            good_until,
-            watched_until: good_until.max(asked_at.after(watched_for)),
+            good_until: asked_at.after(provenance.cacheable_for),
+            watched_until: asked_at.after(watched),
         })
     }
 
-    pub(crate) fn principal(&self) -> &Principal {
-        &self.principal
+    pub(crate) fn subject(&self) -> &Subject {
+        &self.subject
     }
 
     pub(crate) fn revision(&self) -> i64 {
         self.revision
     }
 
-    /// Whether it may be used now. The time of day is only read when something ends by it.
+    /// Whether it may be used now.
     #[inline]
-    pub(crate) fn is_good(
-        &self,
-        now: Moment,
-        liveness: &Liveness,
-        wall: impl FnOnce() -> SystemTime,
-    ) -> bool {
-        let in_time =
-            now < self.good_until || (now < self.watched_until && liveness.covers(self.asked_at, now));
-        // Withdrawn and over are final; everything else ends with the key.
-        let is_final = matches!(self.verdict, Verdict::Revoked | Verdict::Expired);
-        in_time && (is_final || self.principal.expires_at().is_none_or(|end| wall() < end))
+    pub(crate) fn is_good(&self, now: Moment, liveness: &Liveness) -> bool {
+        now < self.good_until || (now < self.watched_until && liveness.covers(self.asked_at, now))
     }
 
     /// The decision for these scopes. `None` when they are not as scopes must be.
@@ -107,7 +74,7 @@ impl Entry {
     pub(crate) fn into_answer(self, required_scopes: &[&str], now: Moment) -> Option<Validation> {
         let holds_all = self.verdict == Verdict::Valid
             && required_scopes.len() <= MOST_SCOPES
-            && required_scopes.iter().all(|scope| self.principal.holds(scope));
+            && required_scopes.iter().all(|scope| self.subject.holds(scope));
         let validation = Validation {
             verdict: self.verdict,
             missing_scopes: Vec::new(),
@@ -116,8 +83,9 @@ impl Entry {
                 age: self.age + now.since(self.asked_at),
                 revision: self.revision,
                 cacheable_for: self.good_until.since(now),
+                cacheable_while_watched: self.watched_until.since(now),
             },
-            principal: self.principal,
+            subject: self.subject,
         };
         // What most callers get, made where they want it.
         if holds_all { Some(validation) } else { requiring(validation, required_scopes) }
@@ -127,7 +95,7 @@ impl Entry {
 /// Decides about scopes here, by the scopes that the key holds. `None` when they are not as scopes must be.
 pub(crate) fn requiring(mut validation: Validation, required_scopes: &[&str]) -> Option<Validation> {
     let decides = matches!(validation.verdict, Verdict::Valid | Verdict::InsufficientScope);
-    let held = |scope: &&&str| decides && validation.principal.holds(scope);
+    let held = |scope: &&&str| decides && validation.subject.holds(scope);
     let missing = required_scopes.iter().filter(|scope| !held(scope));
     // A held scope is one; only those that are not held need a look, and most callers hold all.
     if required_scopes.len() > MOST_SCOPES || !missing.clone().all(|scope| is_scope(scope)) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::Principal;
+use crate::Subject;
 
 /// Beyond this many, marks are given up for one revision that stands for all of them.
 const MOST_MARKS: usize = 10_000;
@@ -16,14 +16,17 @@ pub(crate) enum About {
     Tenant(String),
     /// A session.
     Session(String),
+    /// What was found to be nobody's.
+    Nobody,
 }
 
 impl About {
-    pub(crate) fn concerns(&self, principal: &Principal) -> bool {
+    pub(crate) fn concerns(&self, subject: &Subject) -> bool {
         match self {
-            Self::Key(id) => principal.key_id() == id,
-            Self::Tenant(id) => principal.tenant_id() == id,
-            Self::Session(id) => principal.session_id() == Some(id.as_str()),
+            Self::Key(id) => subject.key_id() == id || subject.presented_key_id() == id,
+            Self::Tenant(id) => subject.tenant_id() == id,
+            Self::Session(id) => subject.session_id() == Some(id.as_str()),
+            Self::Nobody => subject.tenant_id().is_empty(),
         }
     }
 }
@@ -74,11 +77,12 @@ impl Fence {
     }
 
     /// Whether an answer about somebody is older than what was told about them.
-    pub(crate) fn overtakes(&self, principal: &Principal, revision: i64) -> bool {
+    pub(crate) fn overtakes(&self, subject: &Subject, revision: i64) -> bool {
         let told = |about: About| self.marks.get(&about).is_some_and(|mark| revision < *mark);
-        told(About::Key(principal.key_id().to_owned()))
-            || told(About::Tenant(principal.tenant_id().to_owned()))
-            || principal.session_id().is_some_and(|id| told(About::Session(id.to_owned())))
+        told(About::Key(subject.key_id().to_owned()))
+            || told(About::Key(subject.presented_key_id().to_owned()))
+            || told(About::Tenant(subject.tenant_id().to_owned()))
+            || subject.session_id().is_some_and(|id| told(About::Session(id.to_owned())))
     }
 
     /// Whether the stream tells of every change that an answer of this revision may be in want of.
@@ -92,10 +96,11 @@ mod tests {
     use super::*;
     use crate::principal::Facts;
 
-    fn principal() -> Principal {
-        Principal::new(Facts {
+    fn subject() -> Subject {
+        Subject::new(Facts {
             tenant_id: "t".to_owned(),
             key_id: "k".to_owned(),
+            presented_key_id: "p".to_owned(),
             session_id: Some("s".to_owned()),
             ..Facts::default()
         })
@@ -103,17 +108,22 @@ mod tests {
 
     #[test]
     fn what_is_older_than_the_news_about_it_is_kept_out() {
-        for about in [About::Key("k".into()), About::Tenant("t".into()), About::Session("s".into())] {
-            assert!(about.concerns(&principal()));
+        for about in [
+            About::Key("k".into()),
+            About::Key("p".into()),
+            About::Tenant("t".into()),
+            About::Session("s".into()),
+        ] {
+            assert!(about.concerns(&subject()));
             let mut fence = Fence::default();
             fence.mark(about.clone(), 5);
             fence.mark(about, 3);
-            assert!(fence.overtakes(&principal(), 4));
-            assert!(!fence.overtakes(&principal(), 5));
+            assert!(fence.overtakes(&subject(), 4));
+            assert!(!fence.overtakes(&subject(), 5));
         }
         let mut fence = Fence::default();
         fence.mark(About::Key("t".into()), 5);
-        assert!(!fence.overtakes(&principal(), 4));
+        assert!(!fence.overtakes(&subject(), 4));
     }
 
     #[test]
@@ -134,6 +144,6 @@ mod tests {
         let epoch = fence.epoch();
         fence.start_over(3);
         assert_ne!(fence.epoch(), epoch);
-        assert!(fence.follows_up(3) && !fence.overtakes(&principal(), 3));
+        assert!(fence.follows_up(3) && !fence.overtakes(&subject(), 3));
     }
 }

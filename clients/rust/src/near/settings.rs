@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::{Error, options};
+
 /// How much is kept and how long one of them may be used.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -15,26 +17,28 @@ pub(crate) struct Limits {
 #[must_use]
 pub struct NearCache {
     limits: Limits,
+    is_limited: bool,
     is_watched: bool,
 }
 
 impl NearCache {
-    /// 10,000 keys and sessions, watched, for 60 s at most.
+    /// 10,000 keys and sessions, watched, for as long as the service allows.
     pub fn new() -> Self {
-        let limits = Limits { entries: 10_000, watched_for: Duration::from_secs(60) };
-        Self { limits, is_watched: true }
+        let limits = Limits { entries: 10_000, watched_for: Duration::MAX };
+        Self { limits, is_limited: false, is_watched: true }
     }
 
-    /// How many keys and sessions are kept; some 400 bytes each.
+    /// How many keys and sessions are kept, 1 to 10 million; some 400 bytes each.
     pub fn entries(mut self, entries: usize) -> Self {
-        self.limits.entries = entries.max(1);
+        self.limits.entries = entries;
         self
     }
 
-    /// How long an answer may be used while the service's stream of invalidations is heard. Without it, and for strangers,
-    /// an answer is used for as long as the service allows: some seconds.
+    /// How long an answer may be used at most while the service's stream of invalidations is heard, 24 h at most; without
+    /// it, and unless set, the service sets the time.
     pub fn watched_for(mut self, time: Duration) -> Self {
         self.limits.watched_for = time;
+        self.is_limited = true;
         self
     }
 
@@ -44,8 +48,14 @@ impl NearCache {
         self
     }
 
-    pub(crate) fn limits(&self) -> Limits {
-        self.limits
+    /// # Errors
+    /// [`Error::Setup`] when there is no room for anything, or more than a machine has.
+    pub(crate) fn limits(&self) -> Result<Limits, Error> {
+        options::count("NearCache::entries", self.limits.entries)?;
+        if self.is_limited {
+            options::time("NearCache::watched_for", self.limits.watched_for)?;
+        }
+        Ok(self.limits)
     }
 
     pub(crate) fn is_watched(&self) -> bool {

@@ -30,9 +30,15 @@ impl Watching {
     }
 }
 
+impl Watching {
+    pub(crate) fn stop(&self) {
+        self.0.abort();
+    }
+}
+
 impl Drop for Watching {
     fn drop(&mut self) {
-        self.0.abort();
+        self.stop();
     }
 }
 

@@ -1,13 +1,20 @@
 //! The task behind a recorder.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tenant_auth_proto::v1::UsageEvent;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{self, Instant},
 };
-use uuid::Uuid;
 
 use super::UnsentUsage;
 use crate::{Error, RecordedUsage, call::jittered};
@@ -30,11 +37,37 @@ pub(super) enum Item {
 
 /// Collects events and sends them.
 pub(super) struct Batches<S> {
-    items: mpsc::Receiver<Item>,
-    deadline: watch::Receiver<Option<Instant>>,
-    longest_wait: Duration,
-    on_refused: Box<dyn Fn(UnsentUsage) + Send>,
-    send: S,
+    pub(super) items: mpsc::Receiver<Item>,
+    pub(super) deadline: watch::Receiver<Option<Instant>>,
+    pub(super) longest_wait: Duration,
+    pub(super) on_refused: Box<dyn Fn(UnsentUsage) + Send>,
+    pub(super) send: S,
+    pub(super) pending: Pending,
+}
+
+/// Events that were taken and are not settled yet. What is left when it goes is lost, and logged.
+pub(super) struct Pending(Arc<AtomicUsize>);
+
+impl Pending {
+    pub(super) fn new(events: Arc<AtomicUsize>) -> Self {
+        Self(events)
+    }
+
+    fn settled(&self, events: usize) {
+        self.0.fetch_sub(events, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let events = self.0.load(Ordering::Relaxed);
+        if events > 0 {
+            tracing::warn!(
+                events,
+                "a recorder ended with its runtime before its usage was sent; close it before"
+            );
+        }
+    }
 }
 
 /// What was collected.
@@ -50,16 +83,6 @@ where
     S: Fn(String, Vec<UsageEvent>) -> F,
     F: Future<Output = Result<RecordedUsage, Error>>,
 {
-    pub(super) fn new(
-        items: mpsc::Receiver<Item>,
-        deadline: watch::Receiver<Option<Instant>>,
-        longest_wait: Duration,
-        on_refused: Box<dyn Fn(UnsentUsage) + Send>,
-        send: S,
-    ) -> Self {
-        Self { items, deadline, longest_wait, on_refused, send }
-    }
-
     /// Runs until the recorder is closed or dropped. Gives back what could not be sent.
     pub(super) async fn run(mut self) -> Vec<UnsentUsage> {
         let mut unsent = Vec::new();
@@ -118,46 +141,80 @@ where
         }
     }
 
-    /// Sends a batch until it is answered or the time is up. Gives it back in the latter case.
-    async fn deliver(&mut self, events: Vec<UsageEvent>) -> Option<UnsentUsage> {
-        let mut unsent = UnsentUsage { request_id: Uuid::now_v7().to_string(), events, error: None };
+    /// Sends a batch until it is answered or the time is up. Gives back what is left in the latter case.
+    ///
+    /// A batch that as a whole is none is sent in halves, so that what is wrong with it is refused alone.
+    async fn deliver(&mut self, events: Vec<UsageEvent>) -> Vec<UnsentUsage> {
+        let mut left = vec![UnsentUsage::new(events)];
+        let mut unsent = Vec::new();
+        while let Some(mut batch) = left.pop() {
+            match self.send_until_answered(&mut batch).await {
+                Some(Ok(recorded)) => {
+                    self.pending.settled(batch.events.len());
+                    self.refuse(batch, recorded.rejected);
+                }
+                Some(Err(Error::Invalid { .. })) if batch.events.len() > 1 => {
+                    let second = batch.events.split_off(batch.events.len() / 2);
+                    left.extend([UnsentUsage::new(second), UnsentUsage::new(batch.events)]);
+                }
+                Some(Err(failure)) => {
+                    self.pending.settled(batch.events.len());
+                    batch.error = Some(failure);
+                    self.hand_over(batch);
+                }
+                None => {
+                    self.pending.settled(batch.events.len());
+                    unsent.push(batch);
+                }
+            }
+        }
+        unsent
+    }
+
+    /// The answer, or a failure that lasts; `None` when the time is up or the client is closed.
+    async fn send_until_answered(&mut self, batch: &mut UnsentUsage) -> Option<Result<RecordedUsage, Error>> {
         for tries in 1.. {
-            let sending = (self.send)(unsent.request_id.clone(), unsent.events.clone());
+            let sending = (self.send)(batch.request_id.clone(), batch.events.clone());
             let outcome = tokio::select! {
                 biased;
-                () = given_up(&mut self.deadline) => break,
+                () = given_up(&mut self.deadline) => return None,
                 outcome = sending => outcome,
             };
             let failure = match outcome {
-                Ok(recorded) => {
-                    self.refuse(unsent, recorded.rejected);
-                    return None;
-                }
-                Err(failure) if is_lasting(&failure) => {
-                    unsent.error = Some(failure);
-                    (self.on_refused)(unsent);
-                    return None;
-                }
+                Ok(recorded) => return Some(Ok(recorded)),
+                Err(failure) if is_lasting(&failure) => return Some(Err(failure)),
                 Err(failure) => failure,
             };
-            let wait = failure.retry_after().unwrap_or_default() + jittered(FIRST_WAIT, LONGEST_WAIT, tries);
-            unsent.error = Some(failure);
+            let is_closed = failure == Error::Closed;
+            let own = jittered(FIRST_WAIT, LONGEST_WAIT, tries);
+            let wait = failure.retry_after().unwrap_or_default().saturating_add(own);
+            batch.error = Some(failure);
+            if is_closed {
+                return None;
+            }
             tokio::select! {
                 biased;
-                () = given_up(&mut self.deadline) => break,
+                () = given_up(&mut self.deadline) => return None,
                 () = time::sleep(wait) => {}
             }
         }
-        Some(unsent)
+        None
     }
 
     fn refuse(&self, sent: UnsentUsage, rejected: Vec<(usize, Error)>) {
         for (place, error) in rejected {
-            (self.on_refused)(UnsentUsage {
+            self.hand_over(UnsentUsage {
                 request_id: sent.request_id.clone(),
                 events: sent.events.get(place).cloned().into_iter().collect(),
                 error: Some(error),
             });
+        }
+    }
+
+    /// What the user's function does must not end this task, and the events of others with it.
+    fn hand_over(&self, refused: UnsentUsage) {
+        if catch_unwind(AssertUnwindSafe(|| (self.on_refused)(refused))).is_err() {
+            tracing::error!("RecorderSettings::on_refused panicked");
         }
     }
 }

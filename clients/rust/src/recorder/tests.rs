@@ -14,6 +14,9 @@ struct Service {
     requests: Arc<Mutex<Vec<Request>>>,
     answers: Arc<Mutex<VecDeque<Result<RecordedUsage, Error>>>>,
     is_away: Arc<Mutex<bool>>,
+    /// Requests with an event of this quantity break the contract as a whole.
+    refused: Arc<Mutex<Option<i64>>>,
+    counted: Arc<Mutex<usize>>,
 }
 
 fn recorded(rejected: Vec<(usize, Error)>) -> RecordedUsage {
@@ -34,11 +37,25 @@ impl Service {
     }
 
     fn answer(&self, request: Request) -> Result<RecordedUsage, Error> {
+        let is_refused = |event: &UsageEvent| Some(event.quantity) == *self.refused.lock().unwrap();
+        let (is_refused, events) = (request.1.iter().any(is_refused), request.1.len());
         self.requests.lock().unwrap().push(request);
+        if is_refused {
+            return Err(Error::Invalid { message: String::new(), violations: Vec::new() });
+        }
+        *self.counted.lock().unwrap() += events;
         if *self.is_away.lock().unwrap() {
             return Err(away());
         }
         self.answers.lock().unwrap().pop_front().unwrap_or_else(|| Ok(recorded(Vec::new())))
+    }
+
+    fn refuses(&self, quantity: i64) {
+        *self.refused.lock().unwrap() = Some(quantity);
+    }
+
+    fn counted(&self) -> usize {
+        *self.counted.lock().unwrap()
     }
 
     fn requests(&self) -> Vec<Request> {
@@ -148,7 +165,7 @@ async fn what_can_never_be_counted_is_handed_over_and_the_rest_goes_on() {
     recorder.flush().await.unwrap();
     let invalid = Error::Invalid { message: String::new(), violations: Vec::new() };
     service.will_answer(Err(invalid.clone()));
-    recorder.record("acme", "Not A Metric", 3).unwrap();
+    recorder.record("acme", "calls", 3).unwrap();
     recorder.flush().await.unwrap();
     recorder.record("acme", "calls", 4).unwrap();
     recorder.flush().await.unwrap();
@@ -168,4 +185,76 @@ async fn a_dropped_recorder_sends_what_it_has() {
     drop(recorder);
     tokio::time::sleep(SECOND).await;
     assert_eq!(service.sizes(), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_never_be_counted_is_not_taken() {
+    let service = Service::default();
+    let recorder = service.recorder(RecorderSettings::new());
+    let Err(NotRecorded::Invalid(violation)) = recorder.record("acme", "Not A Metric", 1) else {
+        unreachable!("it was taken");
+    };
+    assert_eq!(violation.field, "metric");
+    assert_eq!(recorder.close(SECOND).await, []);
+    assert!(service.requests().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_none_is_sent_in_halves_until_what_is_wrong_is_alone() {
+    let service = Service::default();
+    service.refuses(7);
+    let refused: Arc<Mutex<Vec<UnsentUsage>>> = Arc::default();
+    let settings = {
+        let refused = refused.clone();
+        RecorderSettings::new().on_refused(move |usage| refused.lock().unwrap().push(usage))
+    };
+    let recorder = service.recorder(settings);
+    for number in 0..500 {
+        recorder.record("acme", "calls", number).unwrap();
+    }
+    assert_eq!(recorder.close(SECOND).await, []);
+    let refused: Vec<_> = refused.lock().unwrap().iter().flat_map(|usage| usage.events.clone()).collect();
+    assert_eq!(refused.iter().map(|event| event.quantity).collect::<Vec<_>>(), [7]);
+    assert_eq!(service.counted(), 499);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_durations_are_no_harm_and_what_panics_is_not_contagious() {
+    let service = Service::default();
+    let settings = RecorderSettings::new().on_refused(|_| unreachable!("a defect"));
+    let recorder = service.recorder(settings);
+    let invalid = Error::Invalid { message: String::new(), violations: Vec::new() };
+    service.will_answer(Err(invalid));
+    recorder.record("acme", "calls", 1).unwrap();
+    recorder.flush().await.unwrap();
+    let later = Error::Unavailable { message: String::new(), reason: None, retry_after: Some(Duration::MAX) };
+    service.will_answer(Err(later.clone()));
+    recorder.record("acme", "calls", 2).unwrap();
+    let unsent = recorder.close(Duration::MAX).await;
+    assert_eq!((unsent.len(), &unsent[0].error), (1, &Some(later)));
+}
+
+#[tokio::test]
+async fn settings_that_cannot_work_are_refused() {
+    let client = Client::builder("127.0.0.1:1").connect_lazy().unwrap();
+    let settings = [
+        (RecorderSettings::new().capacity(0), "capacity"),
+        (RecorderSettings::new().capacity(usize::MAX), "capacity"),
+        (RecorderSettings::new().longest_wait(Duration::ZERO), "longest_wait"),
+        (RecorderSettings::new().longest_wait(Duration::MAX), "longest_wait"),
+    ];
+    for (settings, name) in settings {
+        let error = UsageRecorder::start(client.clone(), settings).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_when_the_client_is_closed_is_given_back() {
+    let client = Client::builder("127.0.0.1:1").connect_lazy().unwrap();
+    let recorder = UsageRecorder::start(client.clone(), RecorderSettings::new()).unwrap();
+    client.close();
+    recorder.record("acme", "calls", 1).unwrap();
+    let unsent = recorder.close(SECOND * 3_600).await;
+    assert_eq!((unsent.len(), &unsent[0].error), (1, &Some(Error::Closed)));
 }

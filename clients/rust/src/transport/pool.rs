@@ -1,212 +1,246 @@
 //! The replicas behind the endpoints, one connection each.
 
 use std::{
+    io,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
-use tokio::time::Instant;
-use tonic::transport::Channel;
+use tokio::{
+    sync::{Notify, watch},
+    task::AbortHandle,
+};
 
-use super::Target;
+use super::{
+    Connection, Target,
+    names::{self, Resolver},
+    replica::Replica,
+    token::CurrentToken,
+};
 use crate::Error;
 
-/// How long names are good for: replicas come and go.
-const RESOLVED_FOR: Duration = Duration::from_secs(30);
-/// How long a replica that could not be reached is left out while there are others.
-const LEFT_OUT_FOR: Duration = Duration::from_secs(1);
-
-/// All replicas that the endpoints' names stand for.
-#[derive(Clone, Debug)]
+/// All replicas that the endpoints stand for. Its connections are given up when it goes.
+#[derive(Debug)]
 pub(crate) struct Pool(Arc<Shared>);
 
-#[derive(Debug)]
 struct Shared {
-    targets: Vec<Target>,
+    targets: Vec<Arc<Target>>,
+    token: Arc<Option<CurrentToken>>,
+    resolver: Resolver,
     state: Mutex<State>,
+    /// Those that can be used.
+    connected: Mutex<Arc<[Arc<Connection>]>>,
     turn: AtomicUsize,
-    /// One lookup at a time; the others wait for it, if there is nothing to go on with.
-    lookup: tokio::sync::Mutex<()>,
-    looking_up: AtomicBool,
+    places: AtomicU64,
+    is_started: AtomicBool,
+    /// Told to who waits for a connection.
+    changed: watch::Sender<()>,
+    /// Told to who looks names up.
+    is_away: Arc<Notify>,
 }
 
-#[derive(Debug)]
+#[derive(Default)]
 struct State {
-    replicas: Arc<[Arc<Replica>]>,
-    resolved_at: Option<Instant>,
+    /// By target.
+    groups: Vec<Group>,
+    lookups: Vec<AbortHandle>,
+    is_over: bool,
 }
 
-/// One address, and its connection.
-#[derive(Debug)]
-pub(crate) struct Replica {
-    /// Of which target, and where.
-    place: (usize, SocketAddr),
-    channel: Channel,
-    left_out_until: Mutex<Option<Instant>>,
+/// What one endpoint stands for.
+#[derive(Default)]
+struct Group {
+    /// `None` before the first lookup is done.
+    replicas: Option<Vec<Replica>>,
+    failure: Option<String>,
 }
 
-impl Replica {
-    pub(crate) fn channel(&self) -> Channel {
-        self.channel.clone()
-    }
-
-    pub(crate) fn answered(&self, asked_at: Instant) {
-        let mut left_out = self.left_out();
-        // One that drains answers what it was asked before it failed others: that says nothing about now.
-        if left_out.is_some_and(|until| until <= asked_at + LEFT_OUT_FOR) {
-            *left_out = None;
-        }
-    }
-
-    pub(crate) fn failed(&self) {
-        *self.left_out() = Some(Instant::now() + LEFT_OUT_FOR);
-    }
-
-    fn is_left_out(&self, now: Instant) -> bool {
-        self.left_out().is_some_and(|until| now < until)
-    }
-
-    fn left_out(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.left_out_until.lock().unwrap_or_else(PoisonError::into_inner)
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("targets", &self.targets).finish_non_exhaustive()
     }
 }
 
 impl Pool {
-    pub(crate) fn new(targets: Vec<Target>) -> Self {
+    pub(crate) fn new(targets: Vec<Target>, token: Arc<Option<CurrentToken>>) -> Self {
+        Self::resolving(targets, token, names::system())
+    }
+
+    fn resolving(targets: Vec<Target>, token: Arc<Option<CurrentToken>>, resolver: Resolver) -> Self {
+        let groups = targets.iter().map(|_| Group::default()).collect();
         Self(Arc::new(Shared {
-            targets,
-            state: Mutex::new(State { replicas: Arc::new([]), resolved_at: None }),
+            targets: targets.into_iter().map(Arc::new).collect(),
+            token,
+            resolver,
+            state: Mutex::new(State { groups, ..State::default() }),
+            connected: Mutex::new(Arc::new([])),
             // Clients that start together do not all begin with the same replica.
             turn: AtomicUsize::new(fastrand::usize(..)),
-            lookup: tokio::sync::Mutex::new(()),
-            looking_up: AtomicBool::new(false),
+            places: AtomicU64::new(0),
+            is_started: AtomicBool::new(false),
+            changed: watch::Sender::new(()),
+            is_away: Arc::new(Notify::new()),
         }))
     }
 
-    /// The replica whose turn it is, without those that just failed, as long as there are others.
-    pub(crate) async fn next(&self) -> Result<Arc<Replica>, Error> {
-        let (replicas, due) = self.known();
-        let replicas = if replicas.is_empty() {
-            self.resolve().await?
-        } else {
-            if due {
-                self.resolve_behind();
+    /// The connection whose turn it is, preferably to another replica than `avoided`; waits for one while there is hope.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] when all replicas are away.
+    pub(crate) async fn next(&self, avoided: Option<u64>) -> Result<Arc<Connection>, Error> {
+        self.start();
+        let mut changed = self.0.changed.subscribe();
+        loop {
+            let avoided = |connection: &Connection| Some(connection.place()) == avoided;
+            let chosen = self
+                .pick(|connection| !connection.is_suspect() && !avoided(connection))
+                .or_else(|| self.pick(|connection| !connection.is_suspect()))
+                .or_else(|| self.pick(|_| true));
+            if let Some(connection) = chosen {
+                return Ok(connection);
             }
-            replicas
-        };
-        let turn = self.0.turn.fetch_add(1, Ordering::Relaxed) % replicas.len();
-        let now = Instant::now();
-        let in_turn = || replicas[turn..].iter().chain(&replicas[..turn]);
-        let chosen = in_turn().find(|replica| !replica.is_left_out(now)).or_else(|| {
-            // Names may stand for other replicas by now.
-            self.resolve_behind();
-            in_turn().next()
-        });
-        chosen.cloned().ok_or_else(|| nowhere("no endpoint has an address"))
+            self.0.is_hopeful()?;
+            // The sender is in here.
+            let _ = changed.changed().await;
+        }
     }
 
-    /// Whether there is a replica that did not just fail.
+    /// A connection to another replica that is well, if there is one.
+    pub(crate) fn other_than(&self, connection: &Connection) -> Option<Arc<Connection>> {
+        self.pick(|other| other.place() != connection.place() && !other.is_suspect())
+    }
+
+    /// Whether there is a replica that is connected.
     pub(crate) fn is_served(&self) -> bool {
-        let now = Instant::now();
-        self.known().0.iter().any(|replica| !replica.is_left_out(now))
+        !self.0.connected().is_empty()
     }
 
-    /// Connects to the first replica that can be reached.
-    pub(crate) async fn connect(&self) -> Result<(), Error> {
-        let replicas = self.resolve().await?;
-        let mut failure = nowhere("no endpoint has an address");
-        for replica in replicas.iter() {
-            let (target, address) = replica.place;
-            match self.0.targets[target].endpoint(address)?.connect().await {
-                Ok(channel) => {
-                    let connected =
-                        Arc::new(Replica { place: replica.place, channel, left_out_until: Mutex::new(None) });
-                    let swapped = |other: &Arc<Replica>| {
-                        Arc::clone(if other.place == connected.place { &connected } else { other })
-                    };
-                    let mut state = self.state();
-                    state.replicas = state.replicas.iter().map(swapped).collect();
-                    return Ok(());
-                }
-                Err(error) => failure = Error::from_transport(&error),
-            }
-        }
-        Err(failure)
-    }
-
-    fn known(&self) -> (Arc<[Arc<Replica>]>, bool) {
-        let state = self.state();
-        let due = state.resolved_at.is_none_or(|at| at.elapsed() > RESOLVED_FOR);
-        (Arc::clone(&state.replicas), due)
-    }
-
-    fn resolve_behind(&self) {
-        let has_names = self.0.targets.iter().any(|target| target.address().is_none());
-        if has_names && !self.0.looking_up.swap(true, Ordering::AcqRel) {
-            let pool = self.clone();
-            tokio::spawn(async move {
-                if let Err(error) = pool.look_up().await {
-                    tracing::warn!(%error, "names were not resolved; the addresses known so far are used");
-                }
-                pool.0.looking_up.store(false, Ordering::Release);
-            });
+    fn pick(&self, is_fit: impl Fn(&Connection) -> bool) -> Option<Arc<Connection>> {
+        let connected = self.0.connected();
+        let fit = || connected.iter().filter(|connection| is_fit(connection));
+        match fit().count() {
+            0 => None,
+            // What is fit may be so no more in between.
+            count => fit().nth(self.0.turn.fetch_add(1, Ordering::Relaxed) % count).cloned(),
         }
     }
 
-    async fn resolve(&self) -> Result<Arc<[Arc<Replica>]>, Error> {
-        let _one_at_a_time = self.0.lookup.lock().await;
-        let (replicas, _) = self.known();
-        if replicas.is_empty() { self.look_up().await } else { Ok(replicas) }
-    }
-
-    async fn look_up(&self) -> Result<Arc<[Arc<Replica>]>, Error> {
-        let (known, _) = self.known();
-        let mut replicas: Vec<Arc<Replica>> = Vec::new();
-        let mut failure = None;
+    /// Begins to connect, when it is first used: that needs a runtime.
+    fn start(&self) {
+        if self.0.is_started.swap(true, Ordering::AcqRel) {
+            return;
+        }
         for (number, target) in self.0.targets.iter().enumerate() {
-            let addresses = match target.addresses().await {
-                Ok(addresses) => addresses,
-                Err(error) => {
-                    failure = Some(nowhere(&error.to_string()));
-                    // A resolver that fails says nothing about the replicas.
-                    known.iter().filter(|replica| replica.place.0 == number).map(|r| r.place.1).collect()
-                }
-            };
-            for address in addresses {
-                let place = (number, address);
-                if replicas.iter().any(|replica| replica.place == place) {
-                    continue;
-                }
-                let kept = known.iter().find(|replica| replica.place == place).cloned();
-                replicas.push(match kept {
-                    Some(replica) => replica,
-                    None => Arc::new(Replica {
-                        place,
-                        channel: target.endpoint(address)?.connect_lazy(),
-                        left_out_until: Mutex::new(None),
-                    }),
-                });
+            if let Some(address) = target.literal() {
+                self.0.found(number, Ok(vec![address]));
+                continue;
             }
+            let found = {
+                let shared = Arc::clone(&self.0);
+                move |outcome| shared.found(number, outcome)
+            };
+            let resolver = Arc::clone(&self.0.resolver);
+            let following =
+                names::follow(resolver, target.address().clone(), Arc::clone(&self.0.is_away), found);
+            self.0.state().lookups.push(tokio::spawn(following).abort_handle());
         }
-        if replicas.is_empty() {
-            return Err(failure.unwrap_or_else(|| nowhere("no endpoint has an address")));
-        }
-        let replicas: Arc<[_]> = replicas.into();
-        let mut state = self.state();
-        state.replicas = Arc::clone(&replicas);
-        state.resolved_at = Some(Instant::now());
-        Ok(replicas)
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn nowhere(message: &str) -> Error {
-    Error::Unreachable { message: message.to_owned() }
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.is_over = true;
+        for lookup in state.lookups.drain(..) {
+            lookup.abort();
+        }
+        state.groups.clear();
+    }
+}
+
+impl Shared {
+    /// Takes over what a lookup has found. A resolver that fails says nothing about the replicas.
+    fn found(self: &Arc<Self>, number: usize, outcome: io::Result<Vec<SocketAddr>>) {
+        let mut state = self.state();
+        if state.is_over {
+            return;
+        }
+        let Some(group) = state.groups.get_mut(number) else { return };
+        let replicas = group.replicas.get_or_insert_default();
+        match outcome {
+            Ok(addresses) => {
+                replicas.retain(|replica| addresses.contains(&replica.address()));
+                for address in addresses {
+                    if !replicas.iter().any(|replica| replica.address() == address) {
+                        replicas.push(self.replica(number, address));
+                    }
+                }
+                group.failure = None;
+            }
+            Err(error) => {
+                let name = self.targets[number].address();
+                tracing::debug!(%name, %error, "a name was not resolved");
+                group.failure = Some(format!("{name} was not resolved: {error}"));
+            }
+        }
+        drop(state);
+        self.refresh();
+    }
+
+    fn replica(self: &Arc<Self>, number: usize, address: SocketAddr) -> Replica {
+        let place = self.places.fetch_add(1, Ordering::Relaxed);
+        // Its task must not keep this alive.
+        let shared = Arc::downgrade(self);
+        let on_change = move |is_away| {
+            if let Some(shared) = shared.upgrade() {
+                shared.refresh();
+                if is_away {
+                    shared.is_away.notify_waiters();
+                }
+            }
+        };
+        let (target, token) = (Arc::clone(&self.targets[number]), Arc::clone(&self.token));
+        Replica::keep(place, target, address, token, Box::new(on_change))
+    }
+
+    fn refresh(&self) {
+        let state = self.state();
+        let replicas = state.groups.iter().flat_map(|group| group.replicas.iter().flatten());
+        *self.connected.lock().unwrap_or_else(PoisonError::into_inner) =
+            replicas.filter_map(Replica::connection).collect();
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// Whether a replica may be connected soon.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] with what is wrong with one of them.
+    fn is_hopeful(&self) -> Result<(), Error> {
+        let state = self.state();
+        let mut failure = None;
+        for group in &state.groups {
+            let Some(replicas) = &group.replicas else { return Ok(()) };
+            for replica in replicas {
+                match replica.is_hopeful() {
+                    Ok(()) => return Ok(()),
+                    Err(error) => failure = Some(error),
+                }
+            }
+        }
+        let unresolved = || state.groups.iter().find_map(|group| group.failure.clone());
+        let nowhere = || unresolved().unwrap_or_else(|| "no endpoint has an address".to_owned());
+        Err(failure.unwrap_or_else(|| Error::Unreachable { message: nowhere() }))
+    }
+
+    fn connected(&self) -> Arc<[Arc<Connection>]> {
+        Arc::clone(&self.connected.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

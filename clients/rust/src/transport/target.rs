@@ -1,11 +1,16 @@
 //! One endpoint as it was given, and how to connect to each of its addresses.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use http::Uri;
-use tonic::transport::{ClientTlsConfig, Endpoint};
+use tonic::transport::Endpoint;
 
-use crate::Error;
+use super::Address;
+use crate::{Error, Tls, options::refused};
 
 /// How often a silent connection is asked whether it is alive, and how long it may take to say so: a peer that vanished
 /// without a word is noticed before a caller runs into it.
@@ -13,79 +18,57 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An endpoint: a host by name or address, and what every connection to it needs.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Target {
-    uri: Uri,
-    host: String,
-    port: u16,
-    user_agent: String,
-    connect_timeout: Duration,
-    tls: Option<ClientTlsConfig>,
+    address: Address,
+    tls: Option<Tls>,
+    /// The last one that could be made.
+    endpoint: Mutex<Endpoint>,
 }
 
 impl Target {
     /// # Errors
-    /// [`Error::Setup`] when it is no URL, or the user agent is none.
-    pub(crate) fn new(
-        url: &str,
-        user_agent: &str,
-        connect_timeout: Duration,
-        tls: &ClientTlsConfig,
-    ) -> Result<Self, Error> {
-        let unusable = |what: &str| Error::Setup { message: format!("{url:?} {what}") };
-        let secure = match url.split_once("://") {
-            Some(("http", _)) => false,
-            Some(("https", _)) => true,
-            _ => return Err(unusable("must start with http:// or https://")),
-        };
-        let uri: Uri = url.parse().map_err(|_| unusable("is not a URL such as http://127.0.0.1:50051"))?;
-        let host = uri.host().filter(|host| !host.is_empty());
-        let host = host.ok_or_else(|| unusable("names no host, such as http://127.0.0.1:50051 does"))?;
-        // An IPv6 address stands in brackets in a URL and nowhere else.
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let target = Self {
-            port: uri.port_u16().unwrap_or(if secure { 443 } else { 80 }),
-            uri,
-            tls: secure.then(|| tls.clone()),
-            host,
-            user_agent: user_agent.to_owned(),
-            connect_timeout,
-        };
-        // Whatever cannot work is found out now, not by the first call.
-        target.endpoint(SocketAddr::from(([127, 0, 0, 1], target.port)))?;
-        Ok(target)
-    }
-
-    /// Its only address, if it was given as one.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
-        self.host.parse().ok().map(|ip| SocketAddr::new(ip, self.port))
-    }
-
-    /// Asks the machine's resolver for its addresses.
-    pub(crate) async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        match self.address() {
-            Some(address) => Ok(vec![address]),
-            None => Ok(tokio::net::lookup_host((self.host.as_str(), self.port)).await?.collect()),
-        }
-    }
-
-    /// How to connect to one of its addresses; the service still sees the name that was given.
-    pub(crate) fn endpoint(&self, address: SocketAddr) -> Result<Endpoint, Error> {
-        let unusable = |what: &str| Error::Setup { message: format!("{:?} {what}", self.uri.to_string()) };
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
-            .map_err(|_| unusable("is not a URL such as http://127.0.0.1:50051"))?
-            .origin(self.uri.clone())
-            .user_agent(self.user_agent.as_str())
-            .map_err(|_| Error::Setup { message: format!("{:?} is no user agent", self.user_agent) })?
-            .connect_timeout(self.connect_timeout)
-            .tcp_nodelay(true)
+    /// [`Error::Setup`] when the user agent is none, or the TLS settings cannot be used.
+    pub(crate) fn new(address: Address, user_agent: &str, tls: Option<Tls>) -> Result<Self, Error> {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let unusable = |_| refused(format!("the endpoint {:?} is no host:port", address.to_string()));
+        // The service sees, and is verified under, the host that was given, whatever it stands for.
+        let uri: Uri = format!("{scheme}://{address}").parse().map_err(unusable)?;
+        let endpoint = Endpoint::from(uri)
+            .user_agent(user_agent)
+            .map_err(|_| refused(format!("the user agent {user_agent:?} cannot be sent")))?
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
-        let Some(tls) = self.tls.clone() else { return Ok(endpoint) };
-        endpoint
-            .tls_config(tls.domain_name(&self.host).timeout(self.connect_timeout))
-            .map_err(|_| unusable("needs TLS, and its roots or certificate cannot be used"))
+        let endpoint = encrypted(endpoint, &address, tls.as_ref())?;
+        Ok(Self { address, tls, endpoint: Mutex::new(endpoint) })
     }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Its only address, if it was given as one.
+    pub(crate) fn literal(&self) -> Option<SocketAddr> {
+        self.address.host.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, self.address.port))
+    }
+
+    /// How to speak over a new connection to any of its addresses.
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        let mut endpoint = self.endpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.tls.as_ref().is_some_and(Tls::has_files) {
+            match encrypted(endpoint.clone(), &self.address, self.tls.as_ref()) {
+                Ok(current) => *endpoint = current,
+                // They may be in the middle of being replaced.
+                Err(error) => tracing::warn!(%error, "the TLS files read before are still used"),
+            }
+        }
+        endpoint.clone()
+    }
+}
+
+fn encrypted(endpoint: Endpoint, address: &Address, tls: Option<&Tls>) -> Result<Endpoint, Error> {
+    let Some(tls) = tls else { return Ok(endpoint) };
+    let unusable = |error| refused(format!("the TLS settings cannot be used: {error}"));
+    endpoint.tls_config(tls.config(&address.host)?).map_err(unusable)
 }

@@ -1,9 +1,10 @@
 //! Who calls: a token sent along with every request.
 
 use std::{
+    error::Error as StdError,
     fmt, fs,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -11,12 +12,17 @@ use http::HeaderValue;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::Error;
+use crate::{Error, options::refused};
 
-/// How often a token's file is looked at.
+/// How often a token's file is looked at, and its function called.
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
+const LONGEST: usize = 4_096;
+
+type Failure = Box<dyn StdError + Send + Sync>;
 
 /// What proves to the service who calls; sent as `authorization: Bearer …`. Shows itself nowhere.
+///
+/// A token is 1 to 4,096 visible ASCII characters; blanks, line ends and a byte order mark around it are taken off.
 #[derive(Clone)]
 pub struct CallerToken(Origin);
 
@@ -24,6 +30,7 @@ pub struct CallerToken(Origin);
 enum Origin {
     Fixed(Zeroizing<String>),
     File(PathBuf),
+    Function(Arc<dyn Fn() -> Result<String, Failure> + Send + Sync>),
 }
 
 impl CallerToken {
@@ -33,11 +40,20 @@ impl CallerToken {
         Self(Origin::Fixed(Zeroizing::new(token.into())))
     }
 
-    /// A file that holds the token and nothing else. It is read again when it changes, at most once a second, so that
-    /// the token can be replaced without a restart.
+    /// A file that holds the token and nothing else, read at once. It is read again when it changes, at most once a
+    /// second, so that the token can be replaced without a restart; while it holds none, the last one stays in use, and
+    /// a warning is logged.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self(Origin::File(path.into()))
+    }
+
+    /// A function that gives the token. It is called before a request, at most once a second, and must not wait. While it
+    /// fails, the last token stays in use, and a warning is logged; as long as there was none, requests fail with
+    /// [`Error::NoCallerToken`].
+    #[must_use]
+    pub fn function(give: impl Fn() -> Result<String, Failure> + Send + Sync + 'static) -> Self {
+        Self(Origin::Function(Arc::new(give)))
     }
 }
 
@@ -46,6 +62,7 @@ impl fmt::Debug for CallerToken {
         match &self.0 {
             Origin::Fixed(_) => f.write_str("CallerToken([redacted])"),
             Origin::File(path) => write!(f, "CallerToken({})", path.display()),
+            Origin::Function(_) => f.write_str("CallerToken(function)"),
         }
     }
 }
@@ -57,41 +74,70 @@ pub(crate) struct CurrentToken {
 }
 
 struct Read {
-    header: HeaderValue,
+    header: Option<HeaderValue>,
     changed_at: Option<SystemTime>,
-    looked_at: Instant,
+    looked_at: Option<Instant>,
 }
 
 impl CurrentToken {
+    /// # Errors
+    /// [`Error::Setup`] when a fixed token or a file is wrong from the start.
     pub(crate) fn new(token: CallerToken) -> Result<Self, Error> {
-        let (header, changed_at) = match &token.0 {
-            Origin::Fixed(token) => (header(token, "the caller token")?, None),
-            Origin::File(path) => (read(path)?, changed_at(path)),
+        let read = match &token.0 {
+            Origin::Fixed(token) => {
+                let header = header(token, "the caller token").map_err(refused)?;
+                Read { header: Some(header), changed_at: None, looked_at: None }
+            }
+            Origin::File(path) => {
+                let changed_at = changed_at(path);
+                let header = read(path).map_err(refused)?;
+                Read { header: Some(header), changed_at, looked_at: Some(Instant::now()) }
+            }
+            Origin::Function(_) => Read { header: None, changed_at: None, looked_at: None },
         };
-        let read = Read { header, changed_at, looked_at: Instant::now() };
         Ok(Self { origin: token.0, read: Mutex::new(read) })
     }
 
     /// The header to send.
-    pub(crate) fn header(&self) -> HeaderValue {
+    ///
+    /// # Errors
+    /// [`Error::NoCallerToken`] when the function has not given one yet.
+    pub(crate) fn header(&self) -> Result<HeaderValue, Error> {
         let mut current = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Origin::File(path) = &self.origin
-            && current.looked_at.elapsed() >= LOOKED_AT_EVERY
-        {
-            current.looked_at = Instant::now();
-            let changed_at = changed_at(path);
-            if changed_at != current.changed_at {
-                match read(path) {
-                    Ok(header) => {
-                        current.header = header;
-                        current.changed_at = changed_at;
-                    }
-                    // It may be in the middle of being replaced.
-                    Err(error) => tracing::warn!(%error, "the caller token read before is still used"),
-                }
+        let is_due = current.looked_at.is_none_or(|at| at.elapsed() >= LOOKED_AT_EVERY);
+        let news = match &self.origin {
+            Origin::File(path) if is_due => {
+                current.looked_at = Some(Instant::now());
+                let changed_at = changed_at(path);
+                (changed_at != current.changed_at).then(|| {
+                    let header = read(path)?;
+                    current.changed_at = changed_at;
+                    Ok(header)
+                })
             }
+            Origin::Function(give) if is_due || current.header.is_none() => {
+                current.looked_at = Some(Instant::now());
+                // What it failed with is not ours to show: it may hold the token.
+                let token = give()
+                    .map(Zeroizing::new)
+                    .map_err(|_| "the function for the caller token failed".to_owned());
+                Some(token.and_then(|token| header(&token, "what the function for the caller token gave")))
+            }
+            Origin::Fixed(_) | Origin::File(_) | Origin::Function(_) => None,
+        };
+        match (news, &current.header) {
+            (None, Some(header)) => Ok(header.clone()),
+            (Some(Ok(header)), _) => {
+                current.header = Some(header.clone());
+                Ok(header)
+            }
+            (Some(Err(error)), Some(header)) => {
+                tracing::warn!(error, "the caller token known before is still used");
+                Ok(header.clone())
+            }
+            (Some(Err(message)), None) => Err(Error::NoCallerToken { message }),
+            (None, None) => Err(Error::NoCallerToken { message: "there is no caller token".to_owned() }),
         }
-        current.header.clone()
     }
 }
 
@@ -99,20 +145,25 @@ fn changed_at(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }
 
-fn read(path: &Path) -> Result<HeaderValue, Error> {
-    let text = fs::read_to_string(path).map(Zeroizing::new);
-    let unreadable = |error| Error::Setup { message: format!("{}: {error}", path.display()) };
-    header(text.map_err(unreadable)?.trim(), &path.display().to_string())
+fn read(path: &Path) -> Result<HeaderValue, String> {
+    let name = format!("the caller token's file {}", path.display());
+    let bytes =
+        fs::read(path).map(Zeroizing::new).map_err(|error| format!("{name} cannot be read: {error}"))?;
+    header(&String::from_utf8_lossy(&bytes), &name)
 }
 
-fn header(token: &str, name: &str) -> Result<HeaderValue, Error> {
-    let unusable = |what: &str| Error::Setup { message: format!("{name} {what}") };
+fn header(token: &str, name: &str) -> Result<HeaderValue, String> {
+    let token = token.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
     if token.is_empty() {
-        return Err(unusable("holds no token"));
+        return Err(format!("{name} is empty"));
+    }
+    if token.len() > LONGEST || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!(
+            "{name} is no token: it must be 1 to {LONGEST} visible ASCII characters without blanks"
+        ));
     }
     let text = Zeroizing::new(format!("Bearer {token}"));
-    let mut header =
-        HeaderValue::from_str(&text).map_err(|_| unusable("holds what cannot be sent as a token"))?;
+    let mut header = HeaderValue::from_str(&text).map_err(|_| format!("{name} cannot be sent"))?;
     header.set_sensitive(true);
     Ok(header)
 }
@@ -125,7 +176,7 @@ mod tests {
     fn nothing_prints_it() {
         let token = CallerToken::fixed("canary");
         assert_eq!(format!("{token:?}"), "CallerToken([redacted])");
-        let header = CurrentToken::new(token).unwrap().header();
+        let header = CurrentToken::new(token).unwrap().header().unwrap();
         assert_eq!(
             (format!("{header:?}").as_str(), header.to_str().unwrap()),
             ("Sensitive", "Bearer canary")
@@ -133,10 +184,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_around_a_token_is_taken_off() {
+        for text in ["canary\n", "\u{feff}canary\r\n", " \tcanary \n\n"] {
+            let header = CurrentToken::new(CallerToken::fixed(text)).unwrap().header().unwrap();
+            assert_eq!(header, "Bearer canary", "{text:?}");
+        }
+        assert!(CurrentToken::new(CallerToken::fixed("x".repeat(LONGEST))).is_ok());
+    }
+
+    #[test]
     fn what_is_no_token_is_refused_without_showing_it() {
-        for text in ["", "canary\ncanary", "canary\u{7f}"] {
+        let long = "canary".repeat(1_000);
+        for text in ["", "\u{feff}\n", "canary\ncanary", "canary canary", "canary\u{7f}", "canäry", &long] {
             let error = CurrentToken::new(CallerToken::fixed(text)).err().unwrap();
-            assert!(!error.to_string().contains("canary"), "{error}");
+            assert!(!error.to_string().contains("can"), "{error}");
+            let file = tempfile::NamedTempFile::new().unwrap();
+            fs::write(file.path(), text).unwrap();
+            assert!(CurrentToken::new(CallerToken::file(file.path())).is_err());
         }
         assert!(CurrentToken::new(CallerToken::file("/nowhere/token")).is_err());
     }
@@ -151,14 +215,45 @@ mod tests {
         };
         write("first\n", 1);
         let token = CurrentToken::new(CallerToken::file(file.path())).unwrap();
-        assert_eq!(token.header(), "Bearer first");
+        assert_eq!(token.header().unwrap(), "Bearer first");
         write("second\n", 2);
-        assert_eq!(token.header(), "Bearer first");
+        assert_eq!(token.header().unwrap(), "Bearer first");
         tokio::time::advance(LOOKED_AT_EVERY).await;
-        assert_eq!(token.header(), "Bearer second");
-        // An unusable one does not replace it.
-        write("", 3);
+        assert_eq!(token.header().unwrap(), "Bearer second");
+        // Unusable ones do not replace it.
+        for (text, second) in [("", 3), ("two\nlines", 4)] {
+            write(text, second);
+            tokio::time::advance(LOOKED_AT_EVERY).await;
+            assert_eq!(token.header().unwrap(), "Bearer second");
+        }
+        fs::remove_file(file.path()).unwrap();
         tokio::time::advance(LOOKED_AT_EVERY).await;
-        assert_eq!(token.header(), "Bearer second");
+        assert_eq!(token.header().unwrap(), "Bearer second");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_function_that_fails_leaves_the_last_token_in_use() {
+        let next: Arc<Mutex<Result<String, String>>> = Arc::new(Mutex::new(Err("canary".to_owned())));
+        let token = {
+            let next = Arc::clone(&next);
+            CurrentToken::new(CallerToken::function(move || Ok(next.lock().unwrap().clone()?))).unwrap()
+        };
+        let error = token.header().unwrap_err();
+        assert!(
+            matches!(error, Error::NoCallerToken { .. }) && !error.to_string().contains("canary"),
+            "{error}"
+        );
+        // Without one it is asked at once.
+        *next.lock().unwrap() = Ok("first\n".to_owned());
+        assert_eq!(token.header().unwrap(), "Bearer first");
+        for junk in [Err("gone".to_owned()), Ok("two\nlines".to_owned()), Ok(String::new())] {
+            *next.lock().unwrap() = junk;
+            tokio::time::advance(LOOKED_AT_EVERY).await;
+            assert_eq!(token.header().unwrap(), "Bearer first");
+        }
+        *next.lock().unwrap() = Ok("second".to_owned());
+        assert_eq!(token.header().unwrap(), "Bearer first");
+        tokio::time::advance(LOOKED_AT_EVERY).await;
+        assert_eq!(token.header().unwrap(), "Bearer second");
     }
 }

@@ -13,7 +13,7 @@ async fn one_key_is_decided_about() {
     let key = service.key().await;
     let validation = service.client.validate(&key, &["orders:read"]).await.unwrap();
     assert!(validation.is_valid());
-    let principal = validation.principal;
+    let principal = validation.principal().unwrap();
     assert_eq!((principal.tenant_id(), principal.plan()), ("acme", "pro"));
     assert_eq!(principal.expires_at(), None);
     assert_ne!(validation.provenance.source, Source::NoLookup);

@@ -1,9 +1,6 @@
 //! A service that goes away and comes back.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use tenant_auth_client::{
     Client, Clock, DatabaseKind, Error, PresentedKey, RecorderSettings, Source, UsageRecorder, Verdict,
@@ -13,15 +10,11 @@ use super::{PATIENCE, Service, until, usage};
 
 /// Stands still, so that no answer ends on a slow machine.
 #[derive(Debug)]
-struct Still(SystemTime);
+struct Still;
 
 impl Clock for Still {
     fn now(&self) -> Duration {
         Duration::from_secs(1)
-    }
-
-    fn wall(&self) -> SystemTime {
-        self.0
     }
 }
 
@@ -39,9 +32,9 @@ async fn a_service_that_stopped_is_unreachable() {
 async fn what_is_known_outlives_the_service_and_usage_waits_for_it() {
     let service = Service::start().await;
     let (key, stranger) = (service.key().await, PresentedKey::new("some-strange-key"));
-    let client = Client::builder(service.endpoint()).clock(Arc::new(Still(SystemTime::now())));
+    let client = Client::builder(service.endpoint()).clock(Arc::new(Still));
     let client = client.timeout(PATIENCE).connect_lazy().unwrap();
-    let recorder = UsageRecorder::start(client.clone(), RecorderSettings::new());
+    let recorder = UsageRecorder::start(client.clone(), RecorderSettings::new()).unwrap();
     assert!(client.validate(&key, &[]).await.unwrap().is_valid());
     recorder.record("acme", "calls", 1).unwrap();
     recorder.flush().await.unwrap();

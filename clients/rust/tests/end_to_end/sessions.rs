@@ -22,7 +22,7 @@ async fn sessions_are_bound_and_validated_and_listed_and_end() {
 
     let validation = client.validate_session("s-0", Some(&key), &["orders:read"]).await.unwrap();
     assert!(validation.is_valid());
-    assert_eq!(validation.principal.attributes()["client"], "desktop");
+    assert_eq!(validation.subject.attributes()["client"], "desktop");
     let denied = client.validate_session("s-0", None, &["orders:write"]).await.unwrap();
     assert_eq!(denied.missing_scopes, ["orders:write"]);
     let stranger = PresentedKey::new("some-strange-key");
@@ -31,7 +31,8 @@ async fn sessions_are_bound_and_validated_and_listed_and_end() {
 
     // More than a page of the stream.
     for number in 1..=501 {
-        client.bind_session(session(&format!("s-{number}")), &key).await.unwrap();
+        let bound = client.bind_session(session(&format!("s-{number}")), &key).await.unwrap();
+        assert!(bound.verdict.is_valid());
     }
     let sessions: Vec<_> = client.list_sessions("acme").try_collect().await.unwrap();
     assert_eq!(sessions.len(), 502);
@@ -43,5 +44,5 @@ async fn sessions_are_bound_and_validated_and_listed_and_end() {
     assert!(client.unbind_session("s-0", "acme").await.unwrap());
     assert!(!client.unbind_session("s-0", "acme").await.unwrap());
     let over = client.validate_session("s-0", None, &[]).await.unwrap();
-    assert_eq!((over.verdict, over.principal.tenant_id()), (Verdict::Unbound, ""));
+    assert_eq!((over.verdict, over.subject.tenant_id()), (Verdict::Unbound, ""));
 }

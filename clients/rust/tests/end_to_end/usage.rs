@@ -49,7 +49,7 @@ async fn usage_is_counted_once_and_summed() {
 async fn what_a_recorder_took_is_counted() {
     let service = Service::start().await;
     service.key().await;
-    let recorder = UsageRecorder::start(service.client.clone(), RecorderSettings::new());
+    let recorder = UsageRecorder::start(service.client.clone(), RecorderSettings::new()).unwrap();
     for _ in 0..1_200 {
         recorder.record("acme", "calls", 1).unwrap();
     }

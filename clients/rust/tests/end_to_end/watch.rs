@@ -19,7 +19,7 @@ async fn a_revocation_is_seen_as_soon_as_it_was_told() {
     assert_eq!((again.verdict, again.provenance.source), (Verdict::Valid, Source::Near));
     assert!(watching.validate_session("s", None, &[]).await.unwrap().is_valid());
 
-    other.admin().revoke_key(first.principal.key_id(), "test").await.unwrap();
+    other.admin().revoke_key(first.subject.key_id(), "test").await.unwrap();
     let revoked = other.validate(&key, &[]).await.unwrap();
     assert_eq!(revoked.verdict, Verdict::Revoked);
     let told = revoked.provenance.revision;

@@ -78,7 +78,7 @@ async fn news_about_others_does_not_matter() {
     pair.fake.invalidate(2, Key, "key_other");
     pair.heard(2).await;
     pair.fake.hold(false);
-    asking.await.unwrap().unwrap();
+    let _ = asking.await.unwrap().unwrap();
     assert_eq!(pair.validate("k", &[]).await.provenance.source, Source::Near);
 }
 

@@ -12,7 +12,7 @@ mod watch;
 
 use std::{
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tenant_auth_client::{Client, ClientBuilder, Clock, PresentedKey, Validation};
@@ -26,13 +26,12 @@ const SILENCE: Duration = Duration::from_millis(2_900);
 /// A clock that stands still until it is moved.
 #[derive(Debug)]
 struct ManualClock {
-    start: SystemTime,
     passed: Mutex<Duration>,
 }
 
 impl ManualClock {
     fn new() -> Arc<Self> {
-        Arc::new(Self { start: SystemTime::now(), passed: Mutex::default() })
+        Arc::new(Self { passed: Mutex::default() })
     }
 
     fn pass(&self, time: Duration) {
@@ -43,10 +42,6 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Duration {
         *self.passed.lock().unwrap()
-    }
-
-    fn wall(&self) -> SystemTime {
-        self.start + *self.passed.lock().unwrap()
     }
 }
 
@@ -101,6 +96,16 @@ impl Pair {
 async fn until(condition: impl Fn() -> bool) {
     let waiting = async {
         while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SECOND * 60, waiting).await.unwrap();
+}
+
+/// The same for one that has to ask.
+async fn until_async(mut condition: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !condition().await {
             tokio::task::yield_now().await;
         }
     };

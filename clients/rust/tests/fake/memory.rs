@@ -1,7 +1,5 @@
 //! What is kept, and for how long.
 
-use std::time::Duration;
-
 use tenant_auth_client::{Error, NearCache, PresentedKey, Source, Verdict, proto as v1};
 use tonic::Status;
 
@@ -21,7 +19,7 @@ async fn a_second_question_costs_nothing_and_says_so() {
     let second = pair.validate("k", &[]).await;
     assert_eq!((second.provenance.source, second.provenance.age), (Source::Near, 5 * SECOND));
     assert_eq!(second.provenance.cacheable_for, 2 * SECOND);
-    assert_eq!((second.verdict, second.principal), (Verdict::Valid, first.principal));
+    assert_eq!((second.verdict, second.subject), (Verdict::Valid, first.subject));
     assert_eq!(pair.fake.asked(), 1);
 }
 
@@ -47,7 +45,7 @@ async fn an_answer_ends_when_the_service_said_however_often_it_was_used() {
     pair.fake.answer("k", valid("k"));
     for asked in 1..=3 {
         for _ in 0..5 {
-            pair.validate("k", &[]).await;
+            let _ = pair.validate("k", &[]).await;
             assert_eq!(pair.fake.asked(), asked);
             pair.clock.pass(SECOND);
         }
@@ -66,17 +64,17 @@ async fn its_time_counts_from_before_the_question() {
     until(|| pair.fake.asked() == 1).await;
     pair.clock.pass(4 * SECOND);
     pair.fake.hold(false);
-    asking.await.unwrap().unwrap();
+    let _ = asking.await.unwrap().unwrap();
     assert_eq!(pair.validate("k", &[]).await.provenance.source, Source::Near);
     pair.clock.pass(SECOND);
-    pair.validate("k", &[]).await;
+    let _ = pair.validate("k", &[]).await;
     assert_eq!(pair.fake.asked(), 2);
 }
 
 #[tokio::test]
 async fn what_may_not_be_kept_is_not() {
     let pair = Pair::start().await;
-    let provenance = v1::Provenance { cacheable_for: None, ..provenance(1) };
+    let provenance = v1::Provenance { cacheable_for: None, cacheable_while_watched: None, ..provenance(1) };
     pair.fake.answer("k", v1::ValidateKeyResponse { provenance: Some(provenance), ..valid("k") });
     for asked in 1..=3 {
         assert!(pair.validate("k", &[]).await.is_valid());
@@ -92,19 +90,6 @@ async fn an_error_is_not_kept() {
     let error = pair.client.validate(&PresentedKey::new("k"), &[]).await.unwrap_err();
     assert!(matches!(error, Error::Other { .. }), "{error:?}");
     assert!(pair.validate("k", &[]).await.is_valid());
-}
-
-#[tokio::test]
-async fn a_key_is_not_honoured_past_its_own_end() {
-    let pair = Pair::start().await;
-    let end = pair.clock.start + 2 * SECOND;
-    pair.fake.answer("k", v1::ValidateKeyResponse { expires_at: Some(end.into()), ..valid("k") });
-    pair.validate("k", &[]).await;
-    pair.clock.pass(2 * SECOND - Duration::from_nanos(1));
-    assert_eq!(pair.validate("k", &[]).await.provenance.source, Source::Near);
-    pair.clock.pass(Duration::from_nanos(1));
-    pair.validate("k", &[]).await;
-    assert_eq!(pair.fake.asked(), 2);
 }
 
 #[tokio::test]
@@ -154,14 +139,14 @@ async fn no_more_is_kept_than_allowed_and_strangers_do_not_push_a_key_in_use_out
     let pair = Pair::with(|builder| builder.near_cache(NearCache::new().entries(64))).await;
     pair.fake.answer("k", valid("k"));
     for stranger in 0..2_000 {
-        pair.validate("k", &[]).await;
-        pair.validate(&format!("stranger-{stranger}"), &[]).await;
+        let _ = pair.validate("k", &[]).await;
+        let _ = pair.validate(&format!("stranger-{stranger}"), &[]).await;
     }
     let asked = pair.fake.asked();
     assert!((2_001..2_020).contains(&asked), "{asked}");
     // Of the strangers, few are left.
     for stranger in 0..2_000 {
-        pair.validate(&format!("stranger-{stranger}"), &[]).await;
+        let _ = pair.validate(&format!("stranger-{stranger}"), &[]).await;
     }
     assert!(pair.fake.asked() - asked >= 2_000 - 64, "{}", pair.fake.asked() - asked);
 }
@@ -171,7 +156,7 @@ async fn without_it_each_question_is_asked() {
     let pair = Pair::with(|builder| builder.without_near_cache()).await;
     pair.fake.answer("k", valid("k"));
     for asked in 1..=3 {
-        pair.validate("k", &["orders:read"]).await;
+        let _ = pair.validate("k", &["orders:read"]).await;
         assert_eq!(pair.fake.asked(), asked);
     }
     assert_eq!(pair.client.watch_state(), None);

@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tenant_auth_client::proto::{self as v1, watch_response::Event};
@@ -176,7 +176,7 @@ impl Drop for Fake {
     }
 }
 
-/// A live key of the tenant `acme` with the id `key_<key>`, as of revision 1, for five seconds.
+/// A live key of the tenant `acme` with the id `key_<key>`, as of revision 1, for five seconds, or a minute while watched.
 pub(crate) fn valid(key: &str) -> v1::ValidateKeyResponse {
     v1::ValidateKeyResponse {
         verdict: v1::Verdict::Valid.into(),
@@ -191,14 +191,13 @@ pub(crate) fn valid(key: &str) -> v1::ValidateKeyResponse {
 }
 
 /// A session of that tenant that was opened with `key_k`.
-pub(crate) fn session(ends_at: SystemTime) -> v1::ValidateSessionResponse {
+pub(crate) fn session() -> v1::ValidateSessionResponse {
     let of_key = valid("k");
     v1::ValidateSessionResponse {
         verdict: of_key.verdict,
         tenant_id: of_key.tenant_id,
         key_id: of_key.key_id,
         scopes: of_key.scopes,
-        expires_at: Some(ends_at.into()),
         provenance: of_key.provenance,
         attributes: HashMap::from([("client".to_owned(), "desktop".to_owned())]),
         ..Default::default()
@@ -211,5 +210,6 @@ pub(crate) fn provenance(revision: i64) -> v1::Provenance {
         age: Some(Duration::from_secs(2).try_into().unwrap()),
         revision,
         cacheable_for: Some(Duration::from_secs(5).try_into().unwrap()),
+        cacheable_while_watched: Some(Duration::from_secs(60).try_into().unwrap()),
     }
 }

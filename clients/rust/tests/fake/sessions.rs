@@ -1,9 +1,12 @@
 //! Sessions in memory.
 
-use tenant_auth_client::{Clock as _, PresentedKey, Source, Verdict};
+use tenant_auth_client::{PresentedKey, Source, Verdict, proto as v1};
 
-use super::{Pair, SECOND, SILENCE, server::session};
-use tenant_auth_client::proto::InvalidationScope::{Key, Session, Tenant};
+use super::{
+    Pair, SILENCE,
+    server::{provenance, session},
+};
+use v1::InvalidationScope::{Key, Session, Tenant};
 
 impl Pair {
     async fn source(&self, session: &str, key: Option<&str>) -> Source {
@@ -15,12 +18,12 @@ impl Pair {
 #[tokio::test]
 async fn a_session_is_kept_with_what_was_attached() {
     let pair = Pair::start().await;
-    pair.fake.answer_session("s", session(pair.clock.start + 3_600 * SECOND));
+    pair.fake.answer_session("s", session());
     pair.source("s", None).await;
     let kept = pair.client.validate_session("s", None, &["orders:read"]).await.unwrap();
     assert_eq!((kept.verdict, kept.provenance.source), (Verdict::Valid, Source::Near));
-    assert_eq!(kept.principal.session_id(), Some("s"));
-    assert_eq!(kept.principal.attributes()["client"], "desktop");
+    assert_eq!(kept.subject.session_id(), Some("s"));
+    assert_eq!(kept.subject.attributes()["client"], "desktop");
     let denied = pair.client.validate_session("s", None, &["orders:write"]).await.unwrap();
     assert_eq!((denied.verdict, pair.fake.asked()), (Verdict::InsufficientScope, 1));
     // With a key it is another question.
@@ -32,7 +35,7 @@ async fn a_session_is_kept_with_what_was_attached() {
 #[tokio::test]
 async fn news_about_the_session_its_key_or_its_tenant_drops_it() {
     let pair = Pair::watched().await;
-    pair.fake.answer_session("s", session(pair.clock.start + 3_600 * SECOND));
+    pair.fake.answer_session("s", session());
     for (revision, scope, id) in [(2, Session, "s"), (3, Key, "key_k"), (4, Tenant, "acme")] {
         let asked = pair.fake.asked();
         pair.source("s", None).await;
@@ -44,40 +47,40 @@ async fn news_about_the_session_its_key_or_its_tenant_drops_it() {
 }
 
 #[tokio::test]
-async fn the_service_sees_a_session_in_use_often_enough_to_slide_its_end() {
+async fn news_about_a_key_presented_along_with_a_session_drops_it() {
     let pair = Pair::watched().await;
-    let bind = |seconds: u32| {
-        let end = pair.clock.wall() + SECOND * seconds;
-        pair.fake.answer_session("s", session(end));
-    };
-    bind(100);
-    pair.source("s", None).await;
-    for (revision, expected) in [(2, Source::Near), (3, Source::Near), (4, Source::Near), (5, Source::Fresh)]
-    {
-        pair.clock.pass(SECOND * 5 / 2);
+    let presented = |id: &str| v1::ValidateSessionResponse { presented_key_id: id.to_owned(), ..session() };
+    pair.fake.answer_session("s", presented("key_second"));
+    pair.source("s", Some("second")).await;
+    for revision in [2, 3] {
+        pair.clock.pass(SILENCE);
         pair.told(revision).await;
-        assert_eq!(pair.source("s", None).await, expected, "{revision}");
     }
+    assert_eq!(pair.source("s", Some("second")).await, Source::Near);
+    pair.fake.invalidate(4, Key, "key_second");
+    pair.heard(4).await;
+    assert_eq!(pair.source("s", Some("second")).await, Source::Fresh);
+    // As of revision 1: what is older than the news is not kept.
+    assert_eq!(pair.source("s", Some("second")).await, Source::Fresh);
 }
 
 #[tokio::test]
-async fn no_news_can_name_a_key_presented_along_with_a_session() {
+async fn what_the_service_does_not_extend_ends_with_its_own_time() {
     let pair = Pair::watched().await;
-    pair.fake.answer_session("s", session(pair.clock.start + 3_600 * SECOND));
+    let provenance = v1::Provenance { cacheable_while_watched: None, ..provenance(1) };
+    pair.fake.answer_session("s", v1::ValidateSessionResponse { provenance: Some(provenance), ..session() });
     pair.source("s", Some("k")).await;
-    pair.source("s", None).await;
     for revision in [2, 3] {
         pair.clock.pass(SILENCE);
         pair.told(revision).await;
     }
     assert_eq!(pair.source("s", Some("k")).await, Source::Fresh);
-    assert_eq!(pair.source("s", None).await, Source::Near);
 }
 
 #[tokio::test]
 async fn a_session_ended_by_this_client_is_asked_about_anew() {
     let pair = Pair::start().await;
-    pair.fake.answer_session("s", session(pair.clock.start + 3_600 * SECOND));
+    pair.fake.answer_session("s", session());
     pair.source("s", None).await;
     assert!(pair.client.unbind_session("s", "acme").await.unwrap());
     let over = pair.client.validate_session("s", None, &[]).await.unwrap();

@@ -14,7 +14,7 @@ use v1::InvalidationScope::{Key, Session, Tenant, Unspecified};
 async fn a_live_stream_makes_an_answer_last_and_silence_ends_that() {
     let pair = Pair::watched().await;
     pair.fake.answer("k", valid("k"));
-    pair.validate("k", &[]).await;
+    let _ = pair.validate("k", &[]).await;
     for revision in 2..=19 {
         pair.clock.pass(SILENCE);
         pair.told(revision).await;
@@ -25,7 +25,7 @@ async fn a_live_stream_makes_an_answer_last_and_silence_ends_that() {
     pair.clock.pass(3 * SECOND);
     assert_eq!(pair.validate("k", &[]).await.provenance.source, Source::Near);
     pair.clock.pass(SECOND);
-    pair.validate("k", &[]).await;
+    let _ = pair.validate("k", &[]).await;
     assert_eq!(pair.fake.asked(), 2);
     assert!(!pair.client.watch_state().unwrap().live);
 }
@@ -38,7 +38,7 @@ async fn it_does_not_last_for_ever() {
     pair.clock.pass(Duration::from_nanos(1));
     pair.fake.answer("k", valid("k"));
     for (revision, asked) in (2..).zip([1, 1, 1, 1, 2, 2, 2, 2, 3]) {
-        pair.validate("k", &[]).await;
+        let _ = pair.validate("k", &[]).await;
         assert_eq!(pair.fake.asked(), asked, "{revision}");
         pair.clock.pass(2 * SECOND);
         pair.told(revision).await;
@@ -49,7 +49,7 @@ async fn it_does_not_last_for_ever() {
 async fn what_the_stream_cannot_name_or_did_not_cover_ends_with_its_own_time() {
     let pair = Pair::start().await;
     pair.fake.answer("before", valid("before"));
-    pair.validate("before", &[]).await;
+    let _ = pair.validate("before", &[]).await;
     pair.fake.watched(1).await;
     pair.told(3).await;
     pair.clock.pass(Duration::from_nanos(1));
@@ -58,7 +58,7 @@ async fn what_the_stream_cannot_name_or_did_not_cover_ends_with_its_own_time() {
     let current = v1::ValidateKeyResponse { provenance: Some(provenance(3)), ..valid("current") };
     pair.fake.answer("current", current);
     for key in ["old", "current", "stranger"] {
-        pair.validate(key, &[]).await;
+        let _ = pair.validate(key, &[]).await;
     }
     for revision in [4, 5] {
         pair.clock.pass(SILENCE);
@@ -85,7 +85,7 @@ async fn news_drops_what_it_is_about_if_it_is_older() {
     pair.fake.answer("c", of("other", "c", 1));
     pair.fake.answer("d", of("acme", "d", 8));
     for key in ["a", "b", "c", "d"] {
-        pair.validate(key, &[]).await;
+        let _ = pair.validate(key, &[]).await;
     }
     for (revision, scope, id) in told {
         pair.fake.invalidate(revision, scope, id);
@@ -120,14 +120,14 @@ async fn a_revocation_is_seen_as_soon_as_it_is_told() {
 async fn starting_over_and_what_nobody_understands_forget_everything() {
     let pair = Pair::watched().await;
     pair.fake.answer("k", valid("k"));
-    pair.validate("k", &[]).await;
+    let _ = pair.validate("k", &[]).await;
     pair.fake.start_over(3);
     pair.heard(3).await;
-    pair.validate("k", &[]).await;
+    let _ = pair.validate("k", &[]).await;
     assert_eq!(pair.fake.asked(), 2);
     pair.fake.invalidate(4, Unspecified, "strange");
     pair.heard(4).await;
-    pair.validate("k", &[]).await;
+    let _ = pair.validate("k", &[]).await;
     assert_eq!(pair.fake.asked(), 3);
 }
 
@@ -136,7 +136,7 @@ async fn a_stream_that_is_resumed_in_time_has_left_nothing_out() {
     let pair = Pair::watched().await;
     for key in ["k", "l"] {
         pair.fake.answer(key, valid(key));
-        pair.validate(key, &[]).await;
+        let _ = pair.validate(key, &[]).await;
     }
     pair.clock.pass(SILENCE);
     pair.told(7).await;
@@ -155,7 +155,7 @@ async fn a_stream_that_is_resumed_in_time_has_left_nothing_out() {
 async fn a_stream_that_is_resumed_late_begins_anew() {
     let pair = Pair::watched().await;
     pair.fake.answer("k", valid("k"));
-    pair.validate("k", &[]).await;
+    let _ = pair.validate("k", &[]).await;
     pair.fake.cut();
     pair.clock.pass(6 * SECOND);
     pair.fake.watched(2).await;
@@ -171,7 +171,7 @@ async fn without_the_stream_the_service_sets_the_time() {
     pair.fake.watched(1).await;
     pair.fake.answer("k", valid("k"));
     for asked in [1, 1, 2] {
-        pair.validate("k", &[]).await;
+        let _ = pair.validate("k", &[]).await;
         assert_eq!(pair.fake.asked(), asked);
         pair.clock.pass(3 * SECOND);
     }
@@ -181,7 +181,7 @@ async fn without_the_stream_the_service_sets_the_time() {
 async fn who_does_not_watch_opens_no_stream() {
     let pair = Pair::with(|builder| builder.near_cache(NearCache::new().unwatched())).await;
     pair.fake.answer("k", valid("k"));
-    pair.validate("k", &[]).await;
+    let _ = pair.validate("k", &[]).await;
     assert_eq!(pair.validate("k", &[]).await.provenance.source, Source::Near);
     assert!(pair.fake.resumed().is_empty());
 }

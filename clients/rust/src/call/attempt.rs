@@ -1,0 +1,71 @@
+//! One attempt of a call: with one replica, or with two when the first is slow.
+
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+
+use futures::future::{Either, select};
+use tokio::time::{sleep, timeout};
+use tonic::{Request, Response, Status};
+
+use super::budget::Budget;
+use crate::{
+    Error,
+    transport::{Route, Transport},
+};
+
+pub(super) struct Attempt<'a, M, S> {
+    pub(super) transport: &'a Transport,
+    pub(super) limit: Duration,
+    pub(super) hedge_after: Duration,
+    pub(super) message: &'a M,
+    pub(super) send: &'a S,
+}
+
+impl<M, S> Attempt<'_, M, S>
+where
+    M: Clone,
+{
+    /// Sends the message along a route. When no answer has come after a while, the replica is asked for a sign of life,
+    /// and with a budget for `hedges` the message is sent to another one as well: the first answer wins.
+    pub(super) async fn run<R, F>(&self, route: &Arc<Route>, hedges: Option<&Budget>) -> Result<R, Error>
+    where
+        S: Fn(Transport, Request<M>) -> F,
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let attempt = async {
+            let mut first = pin!(self.send_along(Arc::clone(route)));
+            let other = loop {
+                match select(first.as_mut(), pin!(sleep(self.hedge_after))).await {
+                    Either::Left((outcome, _)) => return outcome,
+                    Either::Right(((), _)) => {}
+                }
+                // Whoever still waits for a connection will get one that is alive.
+                let Some(connection) = route.taken() else { continue };
+                connection.ask_for_life();
+                let Some(budget) = hedges else { continue };
+                if let Some(other) = self.transport.other_than(connection).filter(|_| budget.may_retry()) {
+                    break other;
+                }
+            };
+            let second = Route::given(other);
+            let second = pin!(self.send_along(Arc::new(second)));
+            match select(first, second).await {
+                Either::Left((Err(error), second)) if error.is_transient() => second.await,
+                Either::Right((Err(error), first)) if error.is_transient() => first.await,
+                Either::Left((outcome, _)) | Either::Right((outcome, _)) => outcome,
+            }
+        };
+        // The header alone would bound the reply's beginning only, not its body.
+        timeout(self.limit, attempt).await.unwrap_or(Err(Error::DeadlineExceeded))
+    }
+
+    async fn send_along<R, F>(&self, route: Arc<Route>) -> Result<R, Error>
+    where
+        S: Fn(Transport, Request<M>) -> F,
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let mut request = Request::new(self.message.clone());
+        // The service is told the limit.
+        request.set_timeout(self.limit);
+        Ok((self.send)(self.transport.routed(route), request).await?.into_inner())
+    }
+}

@@ -1,0 +1,83 @@
+//! What the service can count: anything else is refused where it is recorded, not when it is sent with others.
+
+use std::time::{Duration, SystemTime};
+
+use tenant_auth_proto::v1::UsageEvent;
+
+use crate::Violation;
+
+const LONGEST_NAME: usize = 64;
+const MOST: i64 = 1_000_000_000_000;
+/// 9999-12-31T23:59:59Z.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+/// # Errors
+/// The field that breaks the contract.
+pub(super) fn checked(
+    tenant_id: &str,
+    metric: &str,
+    quantity: i64,
+    at: SystemTime,
+) -> Result<UsageEvent, Violation> {
+    let violation = |field: &str, description: &str| {
+        Err(Violation { field: field.to_owned(), description: description.to_owned() })
+    };
+    let has_length = |text: &str| (1..=LONGEST_NAME).contains(&text.len());
+    let is_id = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if !has_length(tenant_id) || !tenant_id.bytes().all(is_id) {
+        return violation("tenant_id", "must be 1 to 64 of A-Z a-z 0-9 _ -");
+    }
+    let is_metric =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'.');
+    if !has_length(metric)
+        || !metric.bytes().all(is_metric)
+        || !metric.starts_with(|c: char| c.is_ascii_lowercase())
+    {
+        return violation("metric", "must be a lower-case letter and up to 63 of a-z 0-9 _ .");
+    }
+    if !(0..=MOST).contains(&quantity) {
+        return violation("quantity", "must be 0 to 1,000,000,000,000");
+    }
+    let since = at.duration_since(SystemTime::UNIX_EPOCH);
+    if since.is_err() || since.is_ok_and(|since| since >= Duration::from_secs(LAST_SECOND + 1)) {
+        return violation("occurred_at", "must be in the years 1970 to 9999");
+    }
+    Ok(UsageEvent {
+        tenant_id: tenant_id.to_owned(),
+        metric: metric.to_owned(),
+        quantity,
+        occurred_at: Some(at.into()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_breaks_the_contract_is_refused_by_its_field() {
+        let (epoch, long) = (SystemTime::UNIX_EPOCH, "x".repeat(65));
+        let last = epoch + Duration::from_secs(LAST_SECOND) + Duration::from_millis(999);
+        for (tenant_id, metric, quantity, at) in
+            [("acme", "calls", 0, epoch), (&long[1..], &long[1..], MOST, last), ("A-z_9", "a.b_9", 1, last)]
+        {
+            checked(tenant_id, metric, quantity, at).unwrap();
+        }
+        for (tenant_id, metric, quantity, at, field) in [
+            ("", "calls", 1, epoch, "tenant_id"),
+            (&long, "calls", 1, epoch, "tenant_id"),
+            ("a b", "calls", 1, epoch, "tenant_id"),
+            ("ä", "calls", 1, epoch, "tenant_id"),
+            ("acme", "", 1, epoch, "metric"),
+            ("acme", "9a", 1, epoch, "metric"),
+            ("acme", "Calls", 1, epoch, "metric"),
+            ("acme", &long, 1, epoch, "metric"),
+            ("acme", "calls", -1, epoch, "quantity"),
+            ("acme", "calls", MOST + 1, epoch, "quantity"),
+            ("acme", "calls", 1, epoch - Duration::from_nanos(1), "occurred_at"),
+            ("acme", "calls", 1, last + Duration::from_millis(1), "occurred_at"),
+        ] {
+            assert_eq!(checked(tenant_id, metric, quantity, at).unwrap_err().field, field);
+        }
+    }
+}

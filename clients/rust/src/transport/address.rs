@@ -1,0 +1,192 @@
+//! Where the service is, as people write it.
+
+use std::{fmt, net::Ipv6Addr};
+
+use crate::{Error, options::refused};
+
+/// A host, by name or address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    /// Without the brackets of an IPv6 address.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+/// As in `host:port` and in `:authority`: an IPv6 address stands in brackets.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// What an endpoint says about encryption.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    /// Nothing.
+    None,
+    Plain,
+    Secure,
+}
+
+/// Reads endpoints, each of which may be several with commas between them. Says whether they are spoken to over TLS:
+/// with `https://` or settings for it.
+///
+/// # Errors
+/// [`Error::Setup`] when one is none, or they are not of one kind.
+pub(crate) fn read(endpoints: &[String], has_tls: bool) -> Result<(Vec<Address>, bool), Error> {
+    let mut addresses: Vec<Address> = Vec::new();
+    let (mut plain, mut secure) = (None, None);
+    for text in endpoints.iter().flat_map(|endpoints| endpoints.split(',')) {
+        let (scheme, address) = one(text)?;
+        match scheme {
+            Scheme::None => {}
+            Scheme::Plain => plain = Some(text),
+            Scheme::Secure => secure = Some(text),
+        }
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    match (plain, secure) {
+        (Some(plain), Some(secure)) => {
+            Err(refused(format!("{plain:?} is plaintext and {secure:?} is TLS: give endpoints of one kind")))
+        }
+        (Some(plain), None) if has_tls => Err(refused(format!(
+            "{plain:?} is plaintext, and there are settings for TLS: write https://, or leave them out"
+        ))),
+        _ => Ok((addresses, has_tls || secure.is_some())),
+    }
+}
+
+fn one(text: &str) -> Result<(Scheme, Address), Error> {
+    let unusable = |what: &str| refused(format!("the endpoint {text:?} {what}, such as 127.0.0.1:50051"));
+    let (scheme, rest) = match text.split_once("://") {
+        None => (Scheme::None, text),
+        Some(("http", rest)) => (Scheme::Plain, rest),
+        Some(("https", rest)) => (Scheme::Secure, rest),
+        Some(("dns", rest)) => match rest.strip_prefix('/') {
+            Some(rest) => (Scheme::None, rest),
+            None => return Err(unusable("must be dns:/// and host:port, or host:port alone")),
+        },
+        Some(_) => return Err(unusable("must be host:port, or begin with http://, https:// or dns:///")),
+    };
+    if rest.is_empty() {
+        return Err(unusable("is empty: it must be host:port"));
+    }
+    if let Some(found) = rest.chars().find(|c| !c.is_ascii_graphic() || "/?#@%\\".contains(*c)) {
+        return Err(unusable(&format!("holds {found:?}: it must be host:port and nothing else")));
+    }
+    let (host, port) = match rest.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) =
+                rest.split_once(']').ok_or_else(|| unusable("lacks a ]: it must be [address]:port"))?;
+            if host.parse::<Ipv6Addr>().is_err() {
+                return Err(unusable("holds no IPv6 address between its brackets: it must be host:port"));
+            }
+            (host, port.strip_prefix(':'))
+        }
+        None => match rest.rsplit_once(':') {
+            Some((host, _)) if host.contains(':') => {
+                return Err(unusable("is an IPv6 address without brackets: write [address]:port"));
+            }
+            Some((host, port)) => (host, Some(port)),
+            None => (rest, None),
+        },
+    };
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if host.is_empty() || !(host.contains(':') || host.chars().all(is_name)) {
+        return Err(unusable("names no host: it must be host:port"));
+    }
+    let port = port.filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let port = port.and_then(|port| port.parse().ok()).filter(|port| *port > 0);
+    let port = port.ok_or_else(|| unusable("has no port from 1 to 65535: it must be host:port"))?;
+    Ok((scheme, Address { host: host.to_owned(), port }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_one(text: &str) -> Result<(Vec<Address>, bool), Error> {
+        read(&[text.to_owned()], false)
+    }
+
+    #[test]
+    fn every_way_to_write_an_endpoint_is_read() {
+        for (text, expected, is_secure) in [
+            ("host:1", "host:1", false),
+            ("1.2.3.4:65535", "1.2.3.4:65535", false),
+            ("[::1]:50051", "[::1]:50051", false),
+            ("dns:///a.b:50051", "a.b:50051", false),
+            ("dns:///[::1]:50051", "[::1]:50051", false),
+            ("http://host:80", "host:80", false),
+            ("https://host:443", "host:443", true),
+            ("https://[2001:db8::1]:443", "[2001:db8::1]:443", true),
+        ] {
+            let (addresses, secure) = read_one(text).unwrap();
+            assert_eq!((addresses[0].to_string().as_str(), secure), (expected, is_secure), "{text}");
+        }
+        let (several, _) = read(&["a:1,b:2".to_owned(), "a:1".to_owned(), "c:3".to_owned()], false).unwrap();
+        assert_eq!(several.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a:1", "b:2", "c:3"]);
+        // Settings for TLS decide where the endpoint does not.
+        assert!(read(&["a:1".to_owned()], true).unwrap().1);
+        assert!(read_one("a:1,https://b:2").unwrap().1);
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_refused_by_its_value() {
+        for text in [
+            "",
+            " ",
+            "host",
+            "host:",
+            "host:0",
+            "host:65536",
+            "host:+1",
+            "host:x",
+            ":1",
+            "a:1,",
+            ",",
+            "a:1, b:2",
+            "::1",
+            "::1:50051",
+            "[::1]",
+            "[::1]50051",
+            "[::1",
+            "[x]:1",
+            "http://",
+            "http://host",
+            "http://a b:1",
+            "http://a:1/",
+            "http://a:1/path",
+            "https://u:p@a:1",
+            "grpc://a:1",
+            "ftp://a:1",
+            "unix:/tmp/x",
+            "dns://a:1",
+            "a:1?x",
+            "http://[::1]",
+            "a:1\n",
+            "ä:1",
+            "HTTP://a:1",
+        ] {
+            let Err(Error::Setup { message }) = read_one(text) else { unreachable!("{text} was taken") };
+            let named = text.split(',').any(|text| message.contains(&format!("{text:?}")));
+            assert!(
+                named && message.contains("host:port") || message.contains("[address]:port"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn plaintext_and_tls_do_not_mix() {
+        assert!(read_one("http://a:1,https://b:2").is_err());
+        assert!(read(&["http://a:1".to_owned()], true).is_err());
+        assert!(read(&["a:1".to_owned(), "http://b:1".to_owned()], true).is_err());
+    }
+}

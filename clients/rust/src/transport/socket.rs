@@ -1,0 +1,157 @@
+//! A connection's socket, which tells whether anything comes in, and can be cut.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use futures::task::AtomicWaker;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::watch,
+};
+
+/// What is known of a connection from outside: HTTP/2 itself does not tell when the peer last said anything.
+#[derive(Debug)]
+pub(super) struct Life {
+    received: AtomicU64,
+    is_cut: AtomicBool,
+    reader: AtomicWaker,
+    is_over: watch::Sender<bool>,
+}
+
+impl Life {
+    pub(super) fn new() -> Self {
+        Self {
+            received: AtomicU64::new(0),
+            is_cut: AtomicBool::new(false),
+            reader: AtomicWaker::new(),
+            is_over: watch::Sender::new(false),
+        }
+    }
+
+    /// How many bytes have come in.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Ordering::Acquire)
+    }
+
+    /// Ends the connection with all calls and streams on it.
+    pub(super) fn cut(&self) {
+        self.is_cut.store(true, Ordering::Release);
+        self.end();
+        self.reader.wake();
+    }
+
+    /// Notes that it is of no use to further calls; those under way on it may go on.
+    pub(super) fn end(&self) {
+        self.is_over.send_replace(true);
+    }
+
+    /// Waits until it is of no use any more.
+    pub(super) async fn ended(&self) {
+        // The sender is right here.
+        let _ = self.is_over.subscribe().wait_for(|is_over| *is_over).await;
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.is_cut.load(Ordering::Acquire) {
+            return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the replica gave no sign of life"));
+        }
+        Ok(())
+    }
+}
+
+/// A socket with its [`Life`], which ends with it.
+#[derive(Debug)]
+pub(super) struct Socket<S> {
+    inner: S,
+    life: Arc<Life>,
+}
+
+impl<S> Socket<S> {
+    pub(super) fn new(inner: S, life: Arc<Life>) -> Self {
+        Self { inner, life }
+    }
+}
+
+impl<S> Drop for Socket<S> {
+    fn drop(&mut self) {
+        self.life.end();
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        // In this order, or a cut between the two would wake nobody.
+        self.life.reader.register(cx.waker());
+        self.life.check()?;
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.inner).poll_read(cx, buffer);
+        let received = buffer.filled().len() - before;
+        if received > 0 {
+            self.life.received.fetch_add(received as u64, Ordering::AcqRel);
+        }
+        outcome
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.life.check()?;
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.life.check()?;
+        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.life.check()?;
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_cut_ends_a_read_under_way() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let life = Arc::new(Life::new());
+        let mut socket = Socket::new(near, Arc::clone(&life));
+        far.write_all(b"abc").await.unwrap();
+        let mut buffer = [0; 3];
+        socket.read_exact(&mut buffer).await.unwrap();
+        assert_eq!(life.received(), 3);
+        let reading = tokio::spawn(async move { socket.read_u8().await });
+        tokio::task::yield_now().await;
+        life.cut();
+        assert_eq!(reading.await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        life.ended().await;
+    }
+}
