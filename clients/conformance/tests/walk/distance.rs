@@ -67,7 +67,10 @@ async fn far(language: &'static Language, round_trip: Duration) -> anyhow::Resul
             break;
         }
     }
-    ensure!(sent_twice == 0, "of {CALLS} calls over connections that there are, {sent_twice} were sent twice");
+    ensure!(
+        sent_twice == 0,
+        "of {CALLS} calls over connections that there are, {sent_twice} were sent twice"
+    );
     plain.close().await?;
     encrypted.close().await?;
     Ok(Outcome::Passed(Some(format!(
