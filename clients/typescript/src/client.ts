@@ -16,12 +16,14 @@ import { NearCache } from "./near/cache.js";
 import { Coverage } from "./near/coverage.js";
 import { Near } from "./near/near.js";
 import { Watcher, type WatchState } from "./near/watch.js";
+import { parseEndpoints } from "./net/endpoint.js";
+import { Pool } from "./net/pool.js";
 import { type ClientOptions, settings } from "./options.js";
+import { type Principal, principalOf } from "./principal.js";
 import { type RecorderOptions, UsageRecorder } from "./recorder.js";
 import { Caller, type CallOptions } from "./rpc/caller.js";
 import { CallerTokens } from "./rpc/caller-token.js";
 import { errorFromItem } from "./rpc/details.js";
-import { Endpoints } from "./rpc/endpoints.js";
 import { type RawService, rawService } from "./rpc/raw.js";
 import { RetryBudget } from "./rpc/retry.js";
 import { Sessions } from "./sessions.js";
@@ -76,19 +78,19 @@ export class Client {
   readonly usage: Usage;
   /** The services as the contract has them, administration among them. */
   readonly raw: RawServices;
-  readonly #endpoints: Endpoints;
   readonly #caller: Caller;
   readonly #near: Near | undefined;
   readonly #watcher: Watcher | undefined;
 
-  /** `endpoints` are `host:port`, `http://host:port` or `https://host:port`; calls take turns among them. */
+  /** `endpoints` are `host:port`, `dns:///host:port`, `http://host:port` or `https://host:port`; calls take turns. */
   constructor(endpoints: string | readonly string[], options: ClientOptions = {}) {
     const set = settings(options);
-    const { clock, timeoutMs } = set;
-    this.#endpoints = new Endpoints(typeof endpoints === "string" ? [endpoints] : endpoints, set);
+    const { clock, timeoutMs, hedgeAfterMs, userAgent } = set;
+    const places = parseEndpoints(endpoints, set.tls !== undefined);
     const tokens = set.callerToken === undefined ? undefined : new CallerTokens(set.callerToken, clock);
     const budget = new RetryBudget(set.retryBudget);
-    const caller = new Caller({ endpoints: this.#endpoints, tokens, budget, timeoutMs, clock });
+    const pool = new Pool({ ...set, endpoints: places });
+    const caller = new Caller({ pool, tokens, budget, timeoutMs, hedgeAfterMs, userAgent, clock });
     this.#caller = caller;
     if (set.nearCache !== undefined) {
       const coverage = new Coverage(clock);
@@ -109,6 +111,16 @@ export class Client {
       validation: rawService(ValidationService, caller),
       watch: rawService(WatchService, caller),
     });
+  }
+
+  /** Who presents the key. Throws `DeniedError` when it is not good for these scopes; fails when nobody could decide. */
+  async requireKey(key: string, options: ValidateKey = {}): Promise<Principal> {
+    return principalOf(await this.validateKey(key, options));
+  }
+
+  /** Whose session it is. Throws `DeniedError` when it is not good for these scopes; fails when nobody could decide. */
+  async requireSession(sessionId: string, options: ValidateSession = {}): Promise<Principal> {
+    return principalOf(await this.validateSession(sessionId, options));
   }
 
   /** Decides about one key, exactly as the customer presented it, without a "Bearer " in front. */
@@ -195,6 +207,6 @@ export class Client {
   /** Stops listening, and closes each connection once its calls under way are answered. New calls fail. */
   close(): void {
     this.#watcher?.close();
-    this.#endpoints.close();
+    this.#caller.close();
   }
 }

@@ -35,6 +35,8 @@ export interface Validation {
 
 /** The decision about a session, and whose session it is. */
 export interface SessionValidation extends Validation {
+  /** Public id of the key presented along with the session; empty when there was none, or it is not of its tenant. */
+  readonly presentedKeyId: string;
   /** What was attached when the session was bound. */
   readonly attributes: Readonly<Record<string, string>>;
 }
@@ -60,7 +62,8 @@ export function validationFromWire(wire: ValidateKeyResponse | ValidateSessionRe
 }
 
 export function sessionValidationFromWire(wire: ValidateSessionResponse): SessionValidation {
-  return { ...validationFromWire(wire), attributes: Object.freeze({ ...wire.attributes }) };
+  const { presentedKeyId } = wire;
+  return { ...validationFromWire(wire), presentedKeyId, attributes: Object.freeze({ ...wire.attributes }) };
 }
 
 function end(expiresAt: Timestamp | undefined): { expiresAt?: Date } {
