@@ -33,7 +33,7 @@ pub(crate) async fn endpoints(language: &'static Language) -> anyhow::Result<Out
         ("host:70000", "host:70000"),
         ("http://a:1/path", "http://a:1/path"),
         ("http://user@a:1", "user"),
-        ("http://a:1,https://b:2", "http"),
+        ("http://a:1,https://b:2", "b:2"),
         ("a b:1", "a b:1"),
     ];
     let junk = values.map(|(endpoints, named)| Junk { told: variables(endpoints), named: named.to_owned() });
