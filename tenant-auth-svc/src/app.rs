@@ -141,6 +141,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let address = listener.address;
     let timeout = config.database.timing.total;
     let load = LOAD.max(timeout);
+    let token = config.database.location.token();
     let hop = hop(config.database, &clock)?;
     // After the database: of two processes on one embedded database, the second one is to hear of that.
     let ops = match config.ops.listen {
@@ -231,7 +232,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     };
     readiness::announce_not_ready(&health).await;
     let (files, callers, certificates) =
-        Reloading::new(config.access, config.tls, Arc::clone(&denied), feed.hub().clone());
+        Reloading::new(config.access, config.tls, Arc::clone(&denied), feed.hub().clone(), token);
     let pools = listener.pools.clone();
     let watching = Watching { rpcs: Arc::clone(&rpcs), tracing: otlp.as_ref().map(Otlp::tracing) };
     let server = listener.serve(services, watching, callers, certificates)?;

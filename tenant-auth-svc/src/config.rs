@@ -25,7 +25,7 @@ pub use self::{
     listen::ListenConfig,
     log::{LogConfig, LogFormat},
     ops::OpsConfig,
-    reader::{Origin, Problem, Reader, Setting, Settings},
+    reader::{Origin, Problem, Reader, Setting, Settings, address},
     release::ReleaseConfig,
     sessions::SessionsConfig,
     telemetry::{OtlpConfig, TelemetryConfig},

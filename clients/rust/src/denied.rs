@@ -26,7 +26,6 @@ impl Denied {
     }
 
     /// The decision; never [`Verdict::Valid`].
-    #[must_use]
     pub fn verdict(&self) -> Verdict {
         self.0.verdict
     }

@@ -1,5 +1,7 @@
 //! Lets only requests with a good key through to a service of yours.
 
+mod credential;
+mod log;
 mod refusal;
 
 use std::{
@@ -10,21 +12,26 @@ use std::{
 };
 
 use http::{
-    HeaderMap, HeaderName, Request, Response,
-    header::{AUTHORIZATION, CONTENT_TYPE},
+    HeaderMap, HeaderName, Method, Request, Response,
+    header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_TYPE},
 };
+use http_body_util::{Either, Full};
+use tonic::codegen::Bytes;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use self::refusal::Refusal;
-use crate::{Client, PresentedKey, Principal};
+use self::{
+    credential::Credential,
+    log::{Log, request_id},
+    refusal::Refusal,
+};
+use crate::{Client, Error, NotAdmitted, Principal};
 
 /// A tower layer, for axum and tonic alike: requests with a good key go on, with the [`Principal`] in their extensions.
 ///
-/// All others are answered here. Over HTTP: 401 without a key or with one that is unknown, malformed, expired or
-/// revoked; 403 for a missing scope or a suspended tenant; 429 for a spent quota; and 503 with `retry-after` when nobody
-/// knows. Requests whose content type is gRPC's get UNAUTHENTICATED, PERMISSION_DENIED, RESOURCE_EXHAUSTED or
-/// UNAVAILABLE instead.
+/// All others are answered here: over HTTP with `application/problem+json` (RFC 9457), and with a gRPC status where the
+/// content type is gRPC's; the README has the table. A CORS preflight (`OPTIONS` with `access-control-request-method`)
+/// that shows no key goes on without a principal, as do requests for exempt paths.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct AuthenticateLayer(Arc<Settings>);
@@ -34,12 +41,23 @@ struct Settings {
     client: Client,
     header: HeaderName,
     required_scopes: Vec<String>,
+    exempt: Vec<String>,
+    log: Arc<Log>,
 }
+
+/// What comes back: your service's own answer, or a refusal.
+pub type AuthenticatedBody<B> = Either<B, Full<Bytes>>;
 
 impl AuthenticateLayer {
     /// Takes the key from `authorization: Bearer …`.
     pub fn new(client: Client) -> Self {
-        Self(Arc::new(Settings { client, header: AUTHORIZATION, required_scopes: Vec::new() }))
+        Self(Arc::new(Settings {
+            client,
+            header: AUTHORIZATION,
+            required_scopes: Vec::new(),
+            exempt: Vec::new(),
+            log: Arc::default(),
+        }))
     }
 
     /// A scope that the key must hold; may be called again for more.
@@ -53,6 +71,14 @@ impl AuthenticateLayer {
     pub fn header(self, name: HeaderName) -> Self {
         let mut settings = Arc::unwrap_or_clone(self.0);
         settings.header = name;
+        Self(Arc::new(settings))
+    }
+
+    /// A path that needs no key, exactly as it is requested, such as `/healthz` or `/grpc.health.v1.Health/Check`; may be
+    /// called again for more. Its requests go on without a principal.
+    pub fn exempt(self, path: impl Into<String>) -> Self {
+        let mut settings = Arc::unwrap_or_clone(self.0);
+        settings.exempt.push(path.into());
         Self(Arc::new(settings))
     }
 }
@@ -77,11 +103,10 @@ where
     S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
     S::Future: Send,
     B: Send + 'static,
-    R: Default,
 {
-    type Response = Response<R>;
+    type Response = Response<AuthenticatedBody<R>>;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<R>, S::Error>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -93,44 +118,61 @@ where
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         Box::pin(async move {
-            let is_grpc = is_grpc(request.headers());
-            match settings.decide(request.headers()).await {
-                Ok(principal) => {
-                    request.extensions_mut().insert(principal);
-                    inner.call(request).await
+            if settings.needs_key(&request) {
+                match settings.decide(request.headers()).await {
+                    Ok(principal) => {
+                        request.extensions_mut().insert(principal);
+                    }
+                    Err(refusal) if is_grpc(request.headers()) => {
+                        return Ok(refusal.into_grpc().map(Either::Right));
+                    }
+                    Err(refusal) => return Ok(refusal.into_http().map(Either::Right)),
                 }
-                Err(refusal) => Ok(if is_grpc { refusal.into_grpc() } else { refusal.into_http() }),
             }
+            Ok(inner.call(request).await?.map(Either::Left))
         })
     }
 }
 
 impl Settings {
+    fn needs_key<B>(&self, request: &Request<B>) -> bool {
+        let is_exempt = self.exempt.iter().any(|path| path == request.uri().path());
+        // Browsers send no credentials along with the question whether they may.
+        let is_preflight = request.method() == Method::OPTIONS
+            && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+            && !request.headers().contains_key(&self.header);
+        !(is_exempt || is_preflight)
+    }
+
     /// Reads the key before it waits: a request's headers need not be shared between threads.
     fn decide(
         &self,
         headers: &HeaderMap,
     ) -> impl Future<Output = Result<Principal, Refusal>> + Send + use<'_> {
-        let key = self.key(headers);
+        let (credential, request_id) = (Credential::read(headers, &self.header), request_id(headers));
         async move {
-            let key = key.ok_or(Refusal::NoKey)?;
+            let key = match credential {
+                Credential::Key(key) => key,
+                Credential::None => return Err(Refusal::NoCredentials),
+                Credential::Ambiguous => return Err(Refusal::Ambiguous),
+                Credential::NotAKey => return Err(Refusal::NotAKey),
+            };
             let scopes: Vec<_> = self.required_scopes.iter().map(String::as_str).collect();
-            match self.client.validate(&key, &scopes).await {
-                Ok(validation) => validation.into_principal().map_err(Refusal::Denied),
-                Err(error) => Err(Refusal::from(error)),
+            match self.client.require(&key, &scopes).await {
+                Ok(principal) => Ok(principal),
+                Err(NotAdmitted::Denied(denied)) => Err(Refusal::Denied(denied)),
+                // The customer's mistake is a key that breaks the contract; anything else is this side's.
+                Err(NotAdmitted::Undecided(Error::Invalid { violations, .. }))
+                    if violations.iter().any(|violation| violation.field == "key") =>
+                {
+                    Err(Refusal::NotAKey)
+                }
+                Err(NotAdmitted::Undecided(error)) => {
+                    self.log.undecided(&error, request_id.as_deref());
+                    Err(Refusal::Undecided { retry_after: error.retry_after() })
+                }
             }
         }
-    }
-
-    fn key(&self, headers: &HeaderMap) -> Option<PresentedKey> {
-        let value = headers.get(&self.header)?.to_str().ok()?;
-        let key = if self.header == AUTHORIZATION {
-            let (scheme, key) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())?
-        } else {
-            value
-        };
-        (!key.is_empty()).then(|| PresentedKey::new(key))
     }
 }
 

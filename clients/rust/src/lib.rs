@@ -37,7 +37,7 @@ pub use self::{
     error::{Error, Violation},
     info::{DatabaseKind, ServerInfo},
     key::PresentedKey,
-    layer::{Authenticate, AuthenticateLayer},
+    layer::{Authenticate, AuthenticateLayer, AuthenticatedBody},
     near::{NearCache, WatchState},
     principal::{Principal, Subject},
     question::Question,

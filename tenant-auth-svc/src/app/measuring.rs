@@ -188,6 +188,7 @@ impl Meters {
             ("callers", facts.files.callers_refused),
             ("certificates", facts.files.certificates_refused),
             ("deny_list", facts.files.deny_list_refused),
+            ("database_token", facts.files.database_token_refused),
         ];
         told.numbers(&names::RELOAD_REFUSED, refused.map(|(file, refused)| (file, truth(refused))));
         let denied = self.witnesses.denied.counts();

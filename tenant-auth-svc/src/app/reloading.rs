@@ -1,4 +1,5 @@
-//! Files that may change while the service runs: certificates, callers and the deny list. (The database's token looks after itself.)
+//! Files that may change while the service runs: certificates, callers and the deny list. (The database's token is tried by
+//! the database client itself, which only tells here whether it is in force.)
 //!
 //! They are compared by content, every few seconds and when told: dates and sizes lie where files are links that a
 //! deployment switches over. What cannot be used leaves what was before it in force, and says so until it is mended.
@@ -20,6 +21,7 @@ use crate::{
     freshness::hub::Hub,
     layer::identify::Directory,
     ops::facts::Files,
+    store::hrana::TokenFile,
     transport::tls::Certificates,
 };
 
@@ -50,6 +52,7 @@ pub(super) struct Reloading {
     callers_refused: Arc<AtomicBool>,
     certificates_refused: Arc<AtomicBool>,
     deny_list_refused: Arc<AtomicBool>,
+    database_token: Option<Arc<TokenFile>>,
 }
 
 impl std::fmt::Debug for Reloading {
@@ -66,6 +69,7 @@ impl Reloading {
         tls: TlsConfig,
         denied: Arc<Denied>,
         hub: Hub,
+        database_token: Option<Arc<TokenFile>>,
     ) -> (Self, Directory, Option<Arc<Certificates>>) {
         let mut sources = Vec::new();
         let (callers_refused, certificates_refused) = (Arc::default(), Arc::default());
@@ -98,7 +102,8 @@ impl Reloading {
             certificates
         });
         let sources = Arc::new(Mutex::new(sources));
-        let files = Self { sources, callers_refused, certificates_refused, deny_list_refused };
+        let files =
+            Self { sources, callers_refused, certificates_refused, deny_list_refused, database_token };
         (files, directory, certificates)
     }
 
@@ -106,6 +111,9 @@ impl Reloading {
     pub(super) fn look(&self) {
         for source in self.sources.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
             source.look();
+        }
+        if let Some(token) = &self.database_token {
+            token.reread();
         }
     }
 
@@ -115,6 +123,7 @@ impl Reloading {
             callers_refused: self.callers_refused.load(Ordering::Relaxed),
             certificates_refused: self.certificates_refused.load(Ordering::Relaxed),
             deny_list_refused: self.deny_list_refused.load(Ordering::Relaxed),
+            database_token_refused: self.database_token.as_ref().is_some_and(|token| token.is_refused()),
         }
     }
 

@@ -15,7 +15,7 @@ use super::{fail, say, serve_until_stopped, start_logging};
 use crate::{
     app::{self, Running},
     build,
-    config::{ServiceConfig, Settings},
+    config::{self, ServiceConfig, Settings},
     domain::{
         admin::KeyOrder,
         audit::Actor,
@@ -27,7 +27,7 @@ use crate::{
         validate::Question,
         verdict::Verdict,
     },
-    store::libsql::OpenError,
+    store::libsql::{LockError, OpenError},
 };
 
 const TENANT: &str = "ten_demo";
@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Where to run, and where to keep the data.
 #[derive(Args, Debug)]
 pub(super) struct DevArgs {
-    /// Address and port for gRPC, on loopback
+    /// Address, or localhost, and port for gRPC, on loopback
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:50051")]
     listen: String,
     /// Folder for the database and the demo key; delete it to start over
@@ -50,13 +50,17 @@ pub(super) async fn run(args: DevArgs) -> ExitCode {
     // Not the whole environment: what is set up for a production database must not be written to from here.
     let settings = Settings::from_environment()
         .restricted_to(|name| name.starts_with("TENANT_AUTH_LOG") || name.starts_with("TENANT_AUTH_CACHE_"))
-        .with_flag("TENANT_AUTH_LISTEN", Some(args.listen.clone()))
+        .with_option("--listen", "TENANT_AUTH_LISTEN", Some(args.listen.clone()))
         // Any free one: the port next to another `dev` is where people start a second one.
         .with_flag("TENANT_AUTH_OPS_LISTEN", Some("127.0.0.1:0".to_owned()))
         // No load balancer looks.
         .with_flag("TENANT_AUTH_DRAIN_DELAY", Some("0s".to_owned()))
         .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
-        .with_flag("TENANT_AUTH_DATABASE_URL", Some(format!("file:{}", database.display())));
+        .with_option("--data-dir", "TENANT_AUTH_DATABASE_URL", Some(format!("file:{}", database.display())));
+    if config::address(&args.listen).is_ok_and(|address| !address.ip().is_loopback()) {
+        let message = "is beyond loopback: dev serves this machine alone, without encryption; see serve";
+        return fail(2, &format!("--listen {} {message}", args.listen));
+    }
     let config = match ServiceConfig::read(settings) {
         Ok((config, _)) => config,
         Err(error) => return fail(2, &error.to_string()),
@@ -70,9 +74,7 @@ pub(super) async fn run(args: DevArgs) -> ExitCode {
                 &format!("{error}. Is one running already? Another port: --listen 127.0.0.1:50052"),
             );
         }
-        Err(error @ app::StartError::Open(OpenError::Lock(_))) => {
-            return fail(1, &format!("{error}. Another folder: --data-dir .tenant-auth-2"));
-        }
+        Err(app::StartError::Open(error)) => return fail(1, &unopened(&args.data_dir, &error)),
         Err(error) => return fail(1, &error.to_string()),
     };
     if let Err(error) = running.ready().await {
@@ -86,6 +88,17 @@ pub(super) async fn run(args: DevArgs) -> ExitCode {
     match serve_until_stopped(running, None).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &error.to_string()),
+    }
+}
+
+/// Why there is no database, by the option that names its folder.
+fn unopened(folder: &Path, error: &OpenError) -> String {
+    let folder = folder.display();
+    match error {
+        OpenError::Lock(LockError::Held { holder, .. }) => format!(
+            "--data-dir {folder} is in use by process {holder}: stop that one, or choose another folder: --data-dir .tenant-auth-2"
+        ),
+        error => format!("--data-dir {folder}: {error}"),
     }
 }
 

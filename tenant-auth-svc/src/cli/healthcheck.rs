@@ -24,7 +24,7 @@ pub(super) struct HealthArgs {
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
     /// How long to wait for the answer, in milliseconds
-    #[arg(long, value_name = "MS", default_value_t = 1_000)]
+    #[arg(long, value_name = "MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
     timeout_ms: u64,
 }
 

@@ -38,14 +38,15 @@ impl SettingsArgs {
     /// Reads environment and flags.
     pub(super) fn read(self) -> Result<(ServiceConfig, Vec<Setting>), Invalid> {
         let settings = Settings::from_environment()
-            .with_flag("TENANT_AUTH_LISTEN", self.listen)
-            .with_flag("TENANT_AUTH_DATABASE_URL", self.database_url)
-            .with_flag("TENANT_AUTH_DATABASE_TOKEN_FILE", self.database_token_file)
-            .with_flag("TENANT_AUTH_KEY_PREFIX", self.key_prefix)
-            .with_flag("TENANT_AUTH_PEPPER_FILE", self.pepper_file)
-            .with_flag("TENANT_AUTH_LOG", self.log)
-            .with_flag("TENANT_AUTH_LOG_FORMAT", self.log_format)
-            .with_flag(
+            .with_option("--listen", "TENANT_AUTH_LISTEN", self.listen)
+            .with_option("--database-url", "TENANT_AUTH_DATABASE_URL", self.database_url)
+            .with_option("--database-token-file", "TENANT_AUTH_DATABASE_TOKEN_FILE", self.database_token_file)
+            .with_option("--key-prefix", "TENANT_AUTH_KEY_PREFIX", self.key_prefix)
+            .with_option("--pepper-file", "TENANT_AUTH_PEPPER_FILE", self.pepper_file)
+            .with_option("--log", "TENANT_AUTH_LOG", self.log)
+            .with_option("--log-format", "TENANT_AUTH_LOG_FORMAT", self.log_format)
+            .with_option(
+                "--require-canonical-build",
                 "TENANT_AUTH_REQUIRE_CANONICAL_BUILD",
                 self.require_canonical_build.then(|| "true".to_owned()),
             );

@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -49,10 +50,20 @@ pub enum Location {
         /// The server.
         url: Url,
         /// Its token; `None` for a server without one.
-        token: Option<TokenFile>,
+        token: Option<Arc<TokenFile>>,
         /// The proxy that leads to it: `TENANT_AUTH_DATABASE_PROXY`.
         proxy: Option<Box<Url>>,
     },
+}
+
+impl Location {
+    /// The token, if there is one.
+    pub(crate) fn token(&self) -> Option<Arc<TokenFile>> {
+        match self {
+            Self::Remote { token, .. } => token.clone(),
+            Self::Embedded(_) => None,
+        }
+    }
 }
 
 const URL: &str = "TENANT_AUTH_DATABASE_URL";
@@ -64,7 +75,7 @@ const URL_HINT: &str =
 impl DatabaseConfig {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
         let address = reader.required(URL, URL_HINT, address);
-        let token = reader.optional(TOKEN_FILE, |path| TokenFile::open(Path::new(path)));
+        let token = reader.optional(TOKEN_FILE, |path| TokenFile::open(Path::new(path)).map(Arc::new));
         let proxy = reader.optional(PROXY, proxy);
         let connect = reader.value("TENANT_AUTH_DATABASE_CONNECT_TIMEOUT", "500ms", timeout);
         let attempt = reader.value("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", "300ms", timeout);
@@ -131,7 +142,7 @@ fn address(text: &str) -> Result<Address, String> {
         // file:///a, file:/a and file:a are all in use.
         let path = path.strip_prefix("//").unwrap_or(path);
         return if path.is_empty() || path.contains('?') {
-            Err("must name a file behind file:, without options".to_owned())
+            Err("must name a file, without a question mark and options behind it".to_owned())
         } else {
             Ok(Address::File(path.into()))
         };
@@ -191,23 +202,24 @@ fn is_loopback(url: &Url) -> bool {
 fn located(
     reader: &mut Reader,
     address: Option<Address>,
-    token: Option<Option<TokenFile>>,
+    token: Option<Option<Arc<TokenFile>>>,
     proxy: Option<Option<Url>>,
 ) -> Option<Location> {
+    let url_name = reader.name(URL);
     match (address?, token?, proxy?) {
         (Address::File(_), Some(_), _) => {
-            reader.problem(TOKEN_FILE, format!("is of no use with a local file in {URL}"));
+            reader.problem(TOKEN_FILE, format!("is of no use with a local file in {url_name}"));
             None
         }
         (Address::File(_), None, Some(_)) => {
-            reader.problem(PROXY, format!("is of no use with a local file in {URL}"));
+            reader.problem(PROXY, format!("is of no use with a local file in {url_name}"));
             None
         }
         (Address::File(path), None, None) => Some(Location::Embedded(path)),
         (Address::Http(url), None, _) if url.scheme() == "https" => {
             reader.problem(
                 TOKEN_FILE,
-                format!("must be set: {URL} is {url}, and a remote database needs a token"),
+                format!("must be set: {url_name} is {url}, and a remote database needs a token"),
             );
             None
         }
@@ -215,7 +227,7 @@ fn located(
         (Address::Http(url), Some(_), Some(proxy)) if url.scheme() == "http" && !is_loopback(&proxy) => {
             reader.problem(
                 PROXY,
-                format!("would be given the database's token: {URL} is {url}, without TLS; use https://, or a proxy on loopback"),
+                format!("would be given the database's token: {url_name} is {url}, without TLS; use https://, or a proxy on loopback"),
             );
             None
         }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{
     access::AccessConfig,
-    reader::{Reader, flag, number},
+    reader::{self, Reader, flag, number},
     tls::TlsConfig,
 };
 use crate::transport::{ServerConfig, limits::Limits};
@@ -12,7 +12,8 @@ use crate::transport::{ServerConfig, limits::Limits};
 /// Where to listen, and how much to take on.
 #[derive(Clone, Debug)]
 pub struct ListenConfig {
-    /// `TENANT_AUTH_LISTEN`: address and port for gRPC. Default `127.0.0.1:50051`. Port 0 takes any free one.
+    /// `TENANT_AUTH_LISTEN`: address, or name of a host, and port for gRPC. Default `127.0.0.1:50051`. Port 0 takes any
+    /// free one.
     pub address: SocketAddr,
     /// `TENANT_AUTH_MAX_REQUESTS`: requests of validation, sessions and usage in work at once, in the whole process.
     /// Default `10000`. A batch is one request, and so is each message of a stream.
@@ -48,10 +49,7 @@ impl ListenConfig {
         tls: Option<&TlsConfig>,
         access: Option<&AccessConfig>,
     ) -> Option<Self> {
-        let address = reader.value(ADDRESS, "127.0.0.1:50051", |text| {
-            text.parse::<SocketAddr>()
-                .map_err(|_| format!("must be an address and a port such as 0.0.0.0:50051, not {text:?}"))
-        });
+        let address = reader.value(ADDRESS, "127.0.0.1:50051", reader::address);
         let plaintext = reader.value(ALLOW_PLAINTEXT, "false", flag);
         let anonymous = reader.value(ALLOW_ANONYMOUS, "false", flag);
         let max_requests = reader.value(MAX_REQUESTS, "10000", number(1..=1_000_000));

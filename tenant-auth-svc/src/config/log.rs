@@ -1,6 +1,7 @@
 //! What to log.
 
 use std::{
+    ffi::OsStr,
     io::{self, IsTerminal as _},
     num::NonZeroU32,
 };
@@ -17,6 +18,8 @@ pub struct LogConfig {
     /// `TENANT_AUTH_LOG_FORMAT`: `text`, `json`, or `auto`, which is text on a terminal and JSON elsewhere.
     /// Default `auto`.
     pub format: LogFormat,
+    /// Whether text has colours: on a terminal, unless `NO_COLOR` is set to anything.
+    pub colours: bool,
     /// `TENANT_AUTH_LOG_BURST`: how many lines of one kind are written before the rest is only counted, for 10 s at a time;
     /// while it goes on, one and a count each 10 s. 0 to 1,000,000; 0 writes every line (`None`). Default 5.
     pub burst: Option<NonZeroU32>,
@@ -29,6 +32,11 @@ pub enum LogFormat {
     Text,
     /// For a collector: one JSON object a line.
     Json,
+}
+
+/// Codes of colours in a file or a pipe are in the way of whatever reads it.
+fn coloured(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
+    is_terminal && no_color.is_none_or(OsStr::is_empty)
 }
 
 impl LogConfig {
@@ -47,6 +55,27 @@ impl LogConfig {
         });
         let burst = reader.value("TENANT_AUTH_LOG_BURST", "5", number(0..=1_000_000));
         let burst = burst.map(|burst| u32::try_from(burst).ok().and_then(NonZeroU32::new));
-        Some(Self { filter: filter?, format: format?, burst: burst? })
+        let colours = coloured(io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref());
+        Some(Self { filter: filter?, format: format?, colours, burst: burst? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_terminals_where_nobody_minds() {
+        let value = |text: &'static str| Some(OsStr::new(text));
+        for (is_terminal, no_color, expected) in [
+            (true, None, true),
+            (true, value(""), true),
+            (true, value("1"), false),
+            (true, value("0"), false),
+            (false, None, false),
+            (false, value(""), false),
+        ] {
+            assert_eq!(coloured(is_terminal, no_color), expected, "{is_terminal} {no_color:?}");
+        }
     }
 }

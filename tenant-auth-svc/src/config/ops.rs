@@ -4,13 +4,13 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::{
     Invalid,
-    reader::{Reader, Settings, duration},
+    reader::{self, Reader, Settings, duration},
 };
 
 /// What those who run the service see of it, and how it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpsConfig {
-    /// `TENANT_AUTH_OPS_LISTEN`: address and port for `/livez`, `/readyz` and `/metrics` over HTTP; `None` (`off`) for none.
+    /// `TENANT_AUTH_OPS_LISTEN`: address, or name of a host, and port for `/livez`, `/readyz` and `/metrics` over HTTP; `None` (`off`) for none.
     /// Default `127.0.0.1:50052`. Port 0 takes any free one. There is no secret in what they say, so that it may be
     /// beyond loopback.
     pub listen: Option<SocketAddr>,
@@ -51,10 +51,7 @@ fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
     if text == "off" {
         return Ok(None);
     }
-    let address = text
-        .parse()
-        .map_err(|_| format!("must be an address and a port such as 0.0.0.0:50052, or off, not {text:?}"))?;
-    Ok(Some(address))
+    reader::address(text).map(Some).map_err(|why| format!("{why}; off for none"))
 }
 
 fn delay(text: &str) -> Result<Duration, String> {
@@ -88,6 +85,7 @@ mod tests {
         assert_eq!(read(Some("off"), Some("0s")).unwrap().listen, None);
         assert!(read(Some("0.0.0.0:0"), Some("300s")).is_ok(), "beyond loopback, without another word");
         assert_eq!(read(Some("50052"), Some("301s")), Err(2));
-        assert_eq!(read(Some("localhost:50052"), Some("5")), Err(2));
+        assert_eq!(read(Some("localhost"), Some("5")), Err(2));
+        assert!(read(Some("localhost:50052"), None).unwrap().listen.unwrap().ip().is_loopback());
     }
 }

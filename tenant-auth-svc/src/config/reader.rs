@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt::{self, Display},
+    net::{SocketAddr, ToSocketAddrs as _},
 };
 
 /// What all variables of the service start with.
@@ -38,18 +39,27 @@ impl Origin {
 
 /// The values that were given, by variable.
 #[derive(Clone, Debug, Default)]
-pub struct Settings(BTreeMap<String, (String, Origin)>);
+pub struct Settings(BTreeMap<String, Given>);
+
+#[derive(Clone, Debug)]
+struct Given {
+    value: String,
+    origin: Origin,
+    /// What whoever gave it calls it, where that is not the variable.
+    option: Option<&'static str>,
+}
 
 impl Settings {
-    /// Those of the process's environment that concern the service.
+    /// Those of the process's environment that concern the service. An empty variable is how a deployment file says "not set".
     #[must_use]
     pub fn from_environment() -> Self {
         let mut settings = Self::default();
         for (name, value) in std::env::vars_os() {
-            if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string())
-                && name.starts_with(PREFIX)
-            {
-                settings.0.insert(name, (value, Origin::Environment));
+            // What is no text is refused by whoever reads it, rather than passed over.
+            let (name, value) = (name.to_string_lossy(), value.to_string_lossy().into_owned());
+            if name.starts_with(PREFIX) && !value.trim().is_empty() {
+                let given = Given { value, origin: Origin::Environment, option: None };
+                settings.0.insert(name.into_owned(), given);
             }
         }
         settings
@@ -66,7 +76,17 @@ impl Settings {
     #[must_use]
     pub fn with_flag(mut self, variable: &str, value: Option<String>) -> Self {
         if let Some(value) = value {
-            self.0.insert(variable.to_owned(), (value, Origin::Flag));
+            self.0.insert(variable.to_owned(), Given { value, origin: Origin::Flag, option: None });
+        }
+        self
+    }
+
+    /// The same for an option of the command line, by whose name it is spoken of.
+    #[must_use]
+    pub fn with_option(mut self, option: &'static str, variable: &str, value: Option<String>) -> Self {
+        if let Some(value) = value {
+            let given = Given { value, origin: Origin::Flag, option: Some(option) };
+            self.0.insert(variable.to_owned(), given);
         }
         self
     }
@@ -75,7 +95,7 @@ impl Settings {
 /// A variable and what is wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The variable.
+    /// The variable, or the option that was given in its place.
     pub variable: String,
     /// What is wrong; completes the sentence "the value …".
     pub message: String,
@@ -102,6 +122,8 @@ pub struct Setting {
 #[derive(Debug)]
 pub struct Reader {
     given: Settings,
+    /// The options that were given, by variable.
+    options: BTreeMap<String, &'static str>,
     read: Vec<Setting>,
     problems: Vec<Problem>,
 }
@@ -110,7 +132,9 @@ impl Reader {
     /// Reads from what was given.
     #[must_use]
     pub fn new(given: Settings) -> Self {
-        Self { given, read: Vec::new(), problems: Vec::new() }
+        let option = |(variable, given): (&String, &Given)| Some((variable.clone(), given.option?));
+        let options = given.0.iter().filter_map(option).collect();
+        Self { given, options, read: Vec::new(), problems: Vec::new() }
     }
 
     /// A value, or its default; `None` after noting a problem.
@@ -157,7 +181,14 @@ impl Reader {
 
     /// Notes that a value is wrong.
     pub fn problem(&mut self, variable: &str, message: impl Into<String>) {
-        self.problems.push(Problem { variable: variable.to_owned(), message: message.into() });
+        let name = self.options.get(variable).copied().unwrap_or(variable);
+        self.problems.push(Problem { variable: name.to_owned(), message: message.into() });
+    }
+
+    /// What whoever gave a value calls it: the option, or the variable.
+    #[must_use]
+    pub fn name(&self, variable: &'static str) -> &'static str {
+        self.options.get(variable).copied().unwrap_or(variable)
     }
 
     /// Ends the reading: the values in force, or every problem. A variable that nobody asked for is a problem: it is
@@ -180,8 +211,8 @@ impl Reader {
     }
 
     fn take(&mut self, variable: &str) -> Option<(String, Origin)> {
-        let (value, origin) = self.given.0.remove(variable)?;
-        // An empty variable is how a deployment file says "not set".
+        let Given { value, origin, .. } = self.given.0.remove(variable)?;
+        // An option that is given empty says so too, against the variable.
         (!value.trim().is_empty()).then(|| (value.trim().to_owned(), origin))
     }
 
@@ -224,6 +255,32 @@ pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
     humantime::parse_duration(text).map_err(|_| format!("is no duration such as 300ms, 5s or 4h: {text:?}"))
 }
 
+/// Parses an address to listen on: `0.0.0.0:50051`, `[::]:50051`, or the name of a host and a port. Of a name with several addresses
+/// the first one of IPv4 is taken, which is what people write down.
+///
+/// # Errors
+/// Completes the sentence "the value …".
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let wrong =
+        || format!("must be an address and a port such as 0.0.0.0:50051 or localhost:50051, not {text:?}");
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    // What has no letter is a mistyped address: resolvers take 7 for 0.0.0.7.
+    let is_name = host.bytes().any(|b| b.is_ascii_alphabetic())
+        && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    if !is_name {
+        return Err(wrong());
+    }
+    let found = (host, port).to_socket_addrs();
+    let found: Vec<_> =
+        found.map_err(|error| format!("names {host}, which cannot be found: {error}"))?.collect();
+    let first = found.iter().find(|address| address.is_ipv4()).or_else(|| found.first()).copied();
+    first.ok_or_else(|| format!("names {host}, which has no address"))
+}
+
 /// Parses a whole number within bounds.
 ///
 /// # Errors
@@ -242,4 +299,58 @@ pub(super) fn number(bounds: std::ops::RangeInclusive<u64>) -> impl FnOnce(&str)
 /// Completes the sentence "the value …".
 pub(super) fn flag(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| format!("must be true or false, not {text:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_be_that_of_a_name() {
+        for (text, port) in
+            [("0.0.0.0:1", 1), ("[::1]:2", 2), ("localhost:0", 0), ("localhost:50051", 50_051)]
+        {
+            assert_eq!(address(text).unwrap().port(), port, "{text}");
+        }
+        assert!(address("localhost:1").unwrap().ip().is_loopback());
+        for wrong in [
+            "",
+            "50051",
+            ":50051",
+            "::1:50051",
+            "127.1:1",
+            "7:1",
+            "localhost",
+            "localhost:",
+            "localhost:70000",
+            "a b:1",
+        ] {
+            let refused = address(wrong).unwrap_err();
+            assert!(
+                refused.starts_with("must be an address and a port") && refused.contains(wrong),
+                "{refused}"
+            );
+        }
+        let unknown = address("no-such-host.invalid:1").unwrap_err();
+        assert!(unknown.starts_with("names no-such-host.invalid, which cannot be found"), "{unknown}");
+    }
+
+    #[test]
+    fn a_problem_has_the_name_that_was_given() {
+        let settings = Settings::default()
+            .with_option("--workers", "TENANT_AUTH_WORKERS", Some("many".to_owned()))
+            .with_option("--streams", "TENANT_AUTH_MAX_STREAMS", None)
+            .with_flag("TENANT_AUTH_MAX_STREAMS", Some("many".to_owned()));
+        let mut reader = Reader::new(settings);
+        for variable in ["TENANT_AUTH_WORKERS", "TENANT_AUTH_MAX_STREAMS"] {
+            assert_eq!(reader.value(variable, "1", number(1..=2)), None);
+        }
+        assert_eq!(
+            (reader.name("TENANT_AUTH_WORKERS"), reader.name("TENANT_AUTH_LOG")),
+            ("--workers", "TENANT_AUTH_LOG")
+        );
+        let names: Vec<_> =
+            reader.finish().unwrap_err().into_iter().map(|problem| problem.variable).collect();
+        assert_eq!(names, ["--workers", "TENANT_AUTH_MAX_STREAMS"]);
+    }
 }

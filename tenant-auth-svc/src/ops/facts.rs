@@ -126,6 +126,8 @@ pub struct Files {
     pub certificates_refused: bool,
     /// That of the deny list.
     pub deny_list_refused: bool,
+    /// That of the database's token: it cannot be read, or the database refuses it for reads or for writes.
+    pub database_token_refused: bool,
 }
 
 /// How far the process has come.

@@ -51,6 +51,7 @@ pub(super) fn of(facts: &Facts) -> String {
             "callers_refused": facts.files.callers_refused,
             "certificates_refused": facts.files.certificates_refused,
             "deny_list_refused": facts.files.deny_list_refused,
+            "database_token_refused": facts.files.database_token_refused,
         },
         "grace": grace(facts.grace),
         "denied": { "entries": facts.denied },
@@ -167,18 +168,18 @@ mod tests {
             "clock": { "offset_ms": -3 },
             "cpu": { "late_ms": 350, "starved": true },
             "files": {
-            "callers_refused": facts.files.callers_refused,
-            "certificates_refused": facts.files.certificates_refused,
-            "deny_list_refused": facts.files.deny_list_refused,
-        },
-        "grace": grace(facts.grace),
-        "grace": {
-            "in_force_ms": 60_000, "configured_ms": 30_000, "set_until": "2026-11-21T07:26:40Z",
-            "oldest_key_ends_ms": -5_000, "median_key_ends_ms": 7_000, "keys_beyond": 3,
-        },
-        "denied": { "entries": 0 },
-        "peppers": { "missing": null },
-        "memory": { "oldest_answer_ms": 313_900 },
+                "callers_refused": facts.files.callers_refused,
+                "certificates_refused": facts.files.certificates_refused,
+                "deny_list_refused": facts.files.deny_list_refused,
+                "database_token_refused": facts.files.database_token_refused,
+            },
+            "grace": {
+                "in_force_ms": 60_000, "configured_ms": 30_000, "set_until": "2026-11-21T07:26:40Z",
+                "oldest_key_ends_ms": -5_000, "median_key_ends_ms": 7_000, "keys_beyond": 3,
+            },
+            "denied": { "entries": 0 },
+            "peppers": { "missing": null },
+            "memory": { "oldest_answer_ms": 313_900 },
         });
         assert_eq!(read(&facts), expected);
     }

@@ -160,6 +160,7 @@ fn files(files: Files) -> String {
         (files.callers_refused, "callers"),
         (files.certificates_refused, "certificates"),
         (files.deny_list_refused, "deny list"),
+        (files.database_token_refused, "database token"),
     ];
     let refused: Vec<_> = refused.iter().filter(|(refused, _)| *refused).map(|(_, what)| *what).collect();
     if refused.is_empty() {

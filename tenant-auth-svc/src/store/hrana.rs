@@ -7,10 +7,12 @@
 //! <https://github.com/tursodatabase/libsql/blob/main/docs/HTTP_V2_SPEC.md>.
 
 mod answer;
+mod denial;
 mod token;
 mod wire;
 
 use std::{
+    sync::Arc,
     task::Poll,
     time::{Duration, Instant},
 };
@@ -22,7 +24,11 @@ use reqwest::{
 use thiserror::Error;
 
 pub use self::token::{TokenError, TokenFile};
-use self::wire::{Batch, Condition, PipelineRequest, Stmt, StreamRequest};
+use self::{
+    denial::Denial,
+    token::Access,
+    wire::{Batch, Condition, PipelineRequest, Stmt, StreamRequest},
+};
 use super::engine::{Engine, Outcome, Rows, Statement, Transaction, some_rows};
 use crate::domain::store::{Call, FailureKind, StoreError};
 
@@ -39,7 +45,7 @@ pub struct RemoteConfig {
     /// `http://` or `https://`, and the path in front of `/v2/pipeline`, if any.
     pub url: Url,
     /// Where the token is; `None` for a server without one.
-    pub token: Option<TokenFile>,
+    pub token: Option<Arc<TokenFile>>,
     /// The proxy to go through; `None` for none, whatever the environment says.
     pub proxy: Option<Url>,
     /// How long a new connection may take.
@@ -56,7 +62,7 @@ pub struct SetupError(reqwest::Error);
 pub struct RemoteEngine {
     http: reqwest::Client,
     pipeline: Url,
-    token: Option<TokenFile>,
+    token: Option<Arc<TokenFile>>,
 }
 
 impl RemoteEngine {
@@ -91,22 +97,38 @@ impl RemoteEngine {
         Ok(Self { http, pipeline, token: config.token })
     }
 
-    /// Sends requests on a stream of their own, to be run one after the other, and gives the answer to them.
-    async fn send(&self, call: Call, requests: Vec<StreamRequest>) -> Result<Vec<u8>, StoreError> {
+    /// Sends requests on a stream of their own, to be run one after the other, and reads the answer to them. What is denied has
+    /// not been done: it is asked for again with another token, if there is one.
+    async fn send<T: Denial>(
+        &self,
+        call: Call,
+        access: Access,
+        requests: Vec<StreamRequest>,
+        read: impl Fn(&[u8]) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let body = serde_json::to_vec(&PipelineRequest::of(requests)).map_err(|error| {
             StoreError::new(FailureKind::Broken, format!("a request is no JSON: {error}"))
         })?;
-        let first = self.token.as_ref().map(TokenFile::current);
-        match self.post(call, body.clone(), first.as_ref()).await {
-            // The token may have been rotated since it was last read.
-            Err(error) if error.kind == FailureKind::Denied => {
-                match self.token.as_ref().and_then(TokenFile::reread) {
-                    Some(newer) => self.post(call, body, Some(&newer)).await,
-                    None => Err(error),
-                }
+        let ask = async |header: Option<&HeaderValue>| {
+            let answer = self.post(call, body.clone(), header).await?;
+            read(&answer)
+        };
+        let Some(token) = &self.token else { return ask(None).await };
+        let mut header = token.first(access);
+        let mut outcome = ask(Some(&header)).await;
+        if outcome.is_denied()
+            && let Some(other) = token.refuse(access, &header)
+        {
+            header = other;
+            outcome = ask(Some(&header)).await;
+            if outcome.is_denied() {
+                token.refuse(access, &header);
             }
-            outcome => outcome,
         }
+        if outcome.is_ok() && !outcome.is_denied() {
+            token.accepted(access, &header);
+        }
+        outcome
     }
 
     async fn post(
@@ -173,15 +195,16 @@ impl Engine for RemoteEngine {
             true => StreamRequest::Batch { batch: primary_batch(&statement) },
             false => StreamRequest::Execute { stmt: Stmt::of(&statement) },
         };
-        let body = self.send(call, vec![request]).await?;
-        answer::rows(&body).and_then(some_rows)
+        let access = if statement.at_primary { Access::Write } else { Access::Read };
+        self.send(call, access, vec![request], |body| answer::rows(body).and_then(some_rows)).await
     }
 
     async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
         let batch = |statements: &Transaction| StreamRequest::Batch { batch: transaction_batch(statements) };
         let sizes: Vec<usize> = transactions.iter().map(Vec::len).collect();
-        let sent = self.send(call, transactions.iter().map(batch).collect()).await;
-        match sent.and_then(|body| answer::transactions(&body, &sizes)) {
+        let requests = transactions.iter().map(batch).collect();
+        let read = |body: &[u8]| answer::transactions(body, &sizes);
+        match self.send(call, Access::Write, requests, read).await {
             Ok(outcomes) => outcomes,
             Err(error) => sizes.iter().map(|_| Err(error.clone())).collect(),
         }

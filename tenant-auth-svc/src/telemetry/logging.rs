@@ -72,8 +72,7 @@ where
 {
     let filter = EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let sampling = config.burst.map(|burst| Sampling::new(burst, clock));
-    let colours = std::env::var_os("NO_COLOR").is_none();
-    let lines = Arc::new(Lines { format: config.format, colours, sampling, writer });
+    let lines = Arc::new(Lines { format: config.format, colours: config.colours, sampling, writer });
     let log = Log(Arc::clone(&lines) as Arc<dyn Owes>);
     (Registry::default().with(Written(lines).with_filter(filter)), log)
 }

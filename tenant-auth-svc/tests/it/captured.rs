@@ -21,7 +21,8 @@ use tenant_auth_svc::{
 /// happened to run first. So a test looks for what only it can have caused.
 static LOG: LazyLock<Captured> = LazyLock::new(|| {
     let captured = Captured::default();
-    let config = LogConfig { filter: "trace".to_owned(), format: LogFormat::Json, burst: None };
+    let config =
+        LogConfig { filter: "trace".to_owned(), format: LogFormat::Json, colours: false, burst: None };
     let writer = captured.clone();
     let (subscriber, _) = logging::subscriber(&config, SystemClock::shared(), move || writer.clone());
     tracing::subscriber::set_global_default(subscriber).unwrap();

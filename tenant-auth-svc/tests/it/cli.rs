@@ -1,5 +1,7 @@
 //! The program: what a person types, and what they read when it goes wrong.
 
+mod given;
+
 use std::{
     net::SocketAddr,
     process::{Output, Stdio},
@@ -94,7 +96,8 @@ async fn dev_works_and_keeps_its_key() {
     assert_eq!(second.status.code(), Some(1));
     let told = text(&second.stderr);
     assert!(told.contains(&format!("in use by process {}", child.id().unwrap())), "{told}");
-    assert!(told.contains("choose another file"), "{told}");
+    assert!(told.contains(&format!("--data-dir {} is in use", folder.path().display())), "{told}");
+    assert!(!told.contains("TENANT_AUTH_"), "dev takes no variables for it: {told}");
     // On the same port, too.
     let elsewhere = tempfile::tempdir().unwrap();
     let third = run(program().args(["dev", "--listen", &endpoint, "--data-dir"]).arg(elsewhere.path())).await;

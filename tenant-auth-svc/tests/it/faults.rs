@@ -17,7 +17,7 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use crate::conformance::backend;
-use crate::harness::{Database, Service, outcome, strange_key};
+use crate::harness::{Database, Service, http, outcome, strange_key};
 
 fn faults() -> Vec<(Fault, FailureKind)> {
     vec![
@@ -164,6 +164,35 @@ async fn a_token_that_may_only_read_reads() {
     assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Valid);
     let create = v1::CreateTenantRequest { name: "x".to_owned(), ..Default::default() };
     assert_eq!(service.admin().create_tenant(create).await.unwrap_err().code(), Code::Unavailable);
+}
+
+/// Whatever is written over a good token, the good one is used until the new one has worked.
+#[tokio::test]
+async fn a_token_that_the_database_refuses_does_not_displace_the_one_that_works() {
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let create = || v1::CreateTenantRequest { name: "x".to_owned(), ..Default::default() };
+    let line = async || {
+        let told = http(service.running.ops_address().unwrap(), "GET /readyz?verbose").await.unwrap().body;
+        told.lines().find(|line| line.starts_with("files")).unwrap().to_owned()
+    };
+    for bad in ["wrong", "reader"] {
+        std::fs::write(database.token_file(), bad).unwrap();
+        service.running.reloader()();
+        for _ in 0..3 {
+            assert_eq!(service.validate(&strange_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
+            service.admin().create_tenant(create()).await.unwrap();
+        }
+        let told = line().await;
+        assert!(told.contains("the new database token cannot be used"), "{bad}: {told}");
+    }
+    assert!(database.server().counters().unauthorized <= 4, "it is not tried with every call");
+    std::fs::write(database.token_file(), "good").unwrap();
+    database.server().set_token("good");
+    service.running.reloader()();
+    assert_eq!(service.validate(&strange_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
+    service.admin().create_tenant(create()).await.unwrap();
+    assert_eq!(line().await, "files     in force");
 }
 
 #[tokio::test]

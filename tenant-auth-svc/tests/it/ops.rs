@@ -285,7 +285,8 @@ async fn what_was_never_ready_ends_without_a_delay() {
 #[tokio::test]
 async fn a_request_that_does_not_end_is_cut_off_and_that_is_logged() {
     let captured = Captured::default();
-    let config = LogConfig { filter: "warn".to_owned(), format: LogFormat::Json, burst: None };
+    let config =
+        LogConfig { filter: "warn".to_owned(), format: LogFormat::Json, colours: false, burst: None };
     let writer = captured.clone();
     let (subscriber, _) = logging::subscriber(&config, SystemClock::shared(), move || writer.clone());
     let _log = tracing::subscriber::set_default(subscriber);

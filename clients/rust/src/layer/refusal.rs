@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use http::{
-    HeaderValue, Response, StatusCode,
-    header::{RETRY_AFTER, WWW_AUTHENTICATE},
+    HeaderName, HeaderValue, Response, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use tonic::{Code, Status};
+use http_body_util::Full;
+use serde_json::json;
+use tonic::{Code, Status, codegen::Bytes};
 
-use crate::{Denied, Error, Verdict};
+use crate::{Denied, Verdict};
 
 /// Unless the service said when to come back.
 const RETRY_AFTER_SECONDS: u64 = 1;
@@ -17,33 +19,25 @@ const RETRY_AFTER_SECONDS: u64 = 1;
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// It holds no key.
-    NoKey,
+    NoCredentials,
+    /// It holds more than one thing that may be meant.
+    Ambiguous,
+    /// What it holds is no key.
+    NotAKey,
     /// Its key was decided about.
     Denied(Denied),
-    /// Its key could not even be one to the service.
-    NotAKey,
     /// Nobody knows now.
-    Unknown {
+    Undecided {
         /// When to ask again.
         retry_after: Option<Duration>,
     },
 }
 
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        match &error {
-            // The customer's mistake is a key that breaks the contract; anything else is this side's.
-            Error::Invalid { violations, .. } if violations.iter().any(|v| v.field == "key") => Self::NotAKey,
-            error => {
-                tracing::warn!(%error, "a key was not decided about");
-                Self::Unknown { retry_after: error.retry_after() }
-            }
-        }
-    }
-}
-
 /// What a refusal means, in whatever protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
+    /// The request is none.
+    Invalid,
     /// Nobody knows who asks.
     Unauthenticated,
     /// It is known who asks, and they may not.
@@ -57,84 +51,117 @@ enum Meaning {
 impl Refusal {
     fn meaning(&self) -> Meaning {
         match self {
-            Self::NoKey | Self::NotAKey => Meaning::Unauthenticated,
-            Self::Unknown { .. } => Meaning::Later,
+            Self::Ambiguous => Meaning::Invalid,
+            Self::NoCredentials | Self::NotAKey => Meaning::Unauthenticated,
+            Self::Undecided { .. } => Meaning::Later,
             Self::Denied(denied) => match denied.verdict() {
-                Verdict::TenantSuspended | Verdict::InsufficientScope | Verdict::TenantMismatch => {
-                    Meaning::Forbidden
+                Verdict::Unknown | Verdict::Malformed | Verdict::Expired | Verdict::Revoked => {
+                    Meaning::Unauthenticated
                 }
                 Verdict::QuotaExceeded | Verdict::RateLimited => Meaning::TooMuch,
+                // Those about sessions are none about a key: like what this version does not know.
                 Verdict::Valid
-                | Verdict::Unknown
-                | Verdict::Malformed
-                | Verdict::Expired
-                | Verdict::Revoked
+                | Verdict::TenantSuspended
+                | Verdict::InsufficientScope
                 | Verdict::Unbound
                 | Verdict::SessionExpired
-                | Verdict::Unrecognized(_) => Meaning::Unauthenticated,
+                | Verdict::TenantMismatch
+                | Verdict::Unrecognized(_) => Meaning::Forbidden,
             },
+        }
+    }
+
+    fn code(&self) -> String {
+        match self {
+            Self::NoCredentials => "NO_CREDENTIALS".to_owned(),
+            Self::Ambiguous => "AMBIGUOUS_REQUEST".to_owned(),
+            Self::NotAKey => Verdict::Malformed.to_string(),
+            Self::Denied(denied) => denied.verdict().to_string(),
+            Self::Undecided { .. } => "UNDECIDED".to_owned(),
+        }
+    }
+
+    fn missing_scopes(&self) -> &[String] {
+        match self {
+            Self::Denied(denied) if denied.verdict() == Verdict::InsufficientScope => denied.missing_scopes(),
+            _ => &[],
         }
     }
 
     fn words(&self) -> String {
         match self {
-            Self::NoKey => "a key is required".to_owned(),
-            Self::NotAKey => "the key is malformed".to_owned(),
-            Self::Denied(denied) if denied.missing_scopes().is_empty() => {
-                format!("the key was denied: {}", denied.verdict())
+            Self::NoCredentials => "A key is required.".to_owned(),
+            Self::Ambiguous => "The request holds more than one credential or session id.".to_owned(),
+            Self::NotAKey => "The key is malformed.".to_owned(),
+            Self::Denied(_) if !self.missing_scopes().is_empty() => {
+                format!("The key lacks {}.", self.missing_scopes().join(", "))
             }
-            Self::Denied(denied) => format!("the key lacks {}", denied.missing_scopes().join(" ")),
-            Self::Unknown { .. } => "the key cannot be checked now".to_owned(),
+            Self::Denied(denied) => format!("The key was denied: {}.", denied.verdict()),
+            Self::Undecided { .. } => "The key cannot be checked now.".to_owned(),
         }
     }
 
     fn retry_after(&self) -> u64 {
         match self {
-            Self::Unknown { retry_after: Some(time) } => time.as_secs() + u64::from(time.subsec_nanos() > 0),
+            Self::Undecided { retry_after: Some(time) } => {
+                time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0)).max(RETRY_AFTER_SECONDS)
+            }
             _ => RETRY_AFTER_SECONDS,
         }
     }
 
-    /// The `www-authenticate` of RFC 6750.
-    fn challenge(&self) -> String {
-        match self {
-            Self::NoKey => "Bearer".to_owned(),
-            Self::Denied(denied) if denied.verdict() == Verdict::InsufficientScope => {
-                format!(
-                    "Bearer error=\"insufficient_scope\", scope=\"{}\"",
-                    denied.missing_scopes().join(" ")
-                )
+    /// The `www-authenticate` of RFC 6750, or when to come back.
+    fn hint(&self, meaning: Meaning) -> Option<(HeaderName, String)> {
+        match meaning {
+            Meaning::Unauthenticated if matches!(self, Self::NoCredentials) => {
+                Some((WWW_AUTHENTICATE, "Bearer".to_owned()))
             }
-            _ => format!("Bearer error=\"invalid_token\", error_description=\"{}\"", self.words()),
+            Meaning::Unauthenticated => Some((WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"".to_owned())),
+            Meaning::Forbidden if !self.missing_scopes().is_empty() => {
+                let scope = self.missing_scopes().join(" ");
+                Some((WWW_AUTHENTICATE, format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"")))
+            }
+            Meaning::TooMuch | Meaning::Later => Some((RETRY_AFTER, self.retry_after().to_string())),
+            Meaning::Invalid | Meaning::Forbidden => None,
         }
     }
 
-    pub(super) fn into_http<B: Default>(self) -> Response<B> {
-        let mut response = Response::new(B::default());
-        let (status, header) = match self.meaning() {
-            Meaning::Unauthenticated => {
-                (StatusCode::UNAUTHORIZED, Some((WWW_AUTHENTICATE, self.challenge())))
-            }
-            Meaning::Forbidden if matches!(&self, Self::Denied(v) if !v.missing_scopes().is_empty()) => {
-                (StatusCode::FORBIDDEN, Some((WWW_AUTHENTICATE, self.challenge())))
-            }
-            Meaning::Forbidden => (StatusCode::FORBIDDEN, None),
-            Meaning::TooMuch => (StatusCode::TOO_MANY_REQUESTS, None),
-            Meaning::Later => {
-                (StatusCode::SERVICE_UNAVAILABLE, Some((RETRY_AFTER, self.retry_after().to_string())))
-            }
+    /// As `application/problem+json` (RFC 9457).
+    pub(super) fn into_http(self) -> Response<Full<Bytes>> {
+        let meaning = self.meaning();
+        let status = match meaning {
+            Meaning::Invalid => StatusCode::BAD_REQUEST,
+            Meaning::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Meaning::Forbidden => StatusCode::FORBIDDEN,
+            Meaning::TooMuch => StatusCode::TOO_MANY_REQUESTS,
+            Meaning::Later => StatusCode::SERVICE_UNAVAILABLE,
         };
+        let mut problem = json!({
+            "type": "about:blank",
+            "title": status.canonical_reason(),
+            "status": status.as_u16(),
+            "detail": self.words(),
+            "code": self.code(),
+        });
+        if !self.missing_scopes().is_empty() {
+            problem["missing_scopes"] = json!(self.missing_scopes());
+        }
+        let mut response = Response::new(Full::from(problem.to_string()));
         *response.status_mut() = status;
-        if let Some((name, value)) = header
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some((name, value)) = self.hint(meaning)
             && let Ok(value) = HeaderValue::from_str(&value)
         {
-            response.headers_mut().insert(name, value);
+            headers.insert(name, value);
         }
         response
     }
 
-    pub(super) fn into_grpc<B: Default>(self) -> Response<B> {
+    pub(super) fn into_grpc(self) -> Response<Full<Bytes>> {
         let code = match self.meaning() {
+            Meaning::Invalid => Code::InvalidArgument,
             Meaning::Unauthenticated => Code::Unauthenticated,
             Meaning::Forbidden => Code::PermissionDenied,
             Meaning::TooMuch => Code::ResourceExhausted,

@@ -3,6 +3,7 @@
 
 mod examples;
 mod keys;
+mod layer;
 mod outage;
 mod secrecy;
 mod sessions;

@@ -1,9 +1,18 @@
 //! The database token: read from a file, and read again when the file changes.
+//!
+//! A new token is tried, and the one before it stays until the new one has worked: for reads and for writes each, because a token
+//! may be good for the one and not for the other.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -12,6 +21,8 @@ use thiserror::Error;
 
 /// How often the file's date is looked at, at most.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a token is tried again that was refused: it may not have been known yet to the server that was asked.
+const TRY_AGAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// Why a token file cannot be used. Never holds the token.
 #[derive(Debug, Error)]
@@ -32,21 +43,52 @@ pub enum TokenError {
     },
 }
 
+/// What a call wants of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// To read.
+    Read,
+    /// To change something.
+    Write,
+}
+
+impl Access {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Read => "reads",
+            Self::Write => "writes",
+        }
+    }
+}
+
 /// A token in a file.
 ///
 /// The file is watched by its date and size, so that a rotated secret comes into force without a restart. A file that
-/// cannot be used leaves the token before it in force.
+/// cannot be used, or a token that the database refuses, leaves the token before it in force.
 #[derive(Debug)]
 pub struct TokenFile {
     path: PathBuf,
     state: Mutex<State>,
+    refused: AtomicBool,
 }
 
 #[derive(Debug)]
 struct State {
-    header: HeaderValue,
+    /// What was in the file when it could last be used.
+    newest: HeaderValue,
+    reads: InForce,
+    writes: InForce,
+    unusable: bool,
     stamp: Option<(SystemTime, u64)>,
     looked_at: Instant,
+}
+
+/// The token for one kind of access.
+#[derive(Debug)]
+struct InForce {
+    header: HeaderValue,
+    /// When the newest token was refused, if it was and is another one.
+    refused_at: Option<Instant>,
 }
 
 impl TokenFile {
@@ -56,24 +98,68 @@ impl TokenFile {
     /// When it cannot be read or holds no token.
     pub fn open(path: &Path) -> Result<Self, TokenError> {
         let stamp = stamp(path);
-        let header = read(path)?;
-        let state = State { header, stamp, looked_at: Instant::now() };
-        Ok(Self { path: path.to_owned(), state: Mutex::new(state) })
+        let newest = read(path)?;
+        let in_force = || InForce { header: newest.clone(), refused_at: None };
+        let (reads, writes) = (in_force(), in_force());
+        let state = State { newest, reads, writes, unusable: false, stamp, looked_at: Instant::now() };
+        Ok(Self { path: path.to_owned(), state: Mutex::new(state), refused: AtomicBool::default() })
     }
 
-    /// The header that carries the token in force.
-    pub(super) fn current(&self) -> HeaderValue {
+    /// Whether what is in the file now is not in force.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Looks at the file now.
+    pub fn reread(&self) {
+        self.look(&mut self.state());
+    }
+
+    /// The header to ask with: of a new token, until it is known whether that is good.
+    pub(super) fn first(&self, access: Access) -> HeaderValue {
         let mut state = self.state();
         if state.looked_at.elapsed() >= LOOK_EVERY {
             self.look(&mut state);
         }
-        state.header.clone()
+        let due = |in_force: &InForce| in_force.refused_at.is_none_or(|at| at.elapsed() >= TRY_AGAIN_EVERY);
+        match state.of(access) {
+            in_force if due(in_force) => state.newest.clone(),
+            in_force => in_force.header.clone(),
+        }
     }
 
-    /// Looks at the file at once; gives the token if it is another one now.
-    pub(super) fn reread(&self) -> Option<HeaderValue> {
+    /// Notes that the database took a token.
+    pub(super) fn accepted(&self, access: Access, header: &HeaderValue) {
         let mut state = self.state();
-        self.look(&mut state).then(|| state.header.clone())
+        if *header != state.newest || state.of(access).header == *header {
+            return;
+        }
+        let newest = state.newest.clone();
+        *state.of(access) = InForce { header: newest, refused_at: None };
+        tracing::info!(path = %self.path.display(), access = access.name(), "the new database token is in force");
+        self.tell(&mut state);
+    }
+
+    /// Notes that the database refused a token. Gives another one that may be good.
+    pub(super) fn refuse(&self, access: Access, header: &HeaderValue) -> Option<HeaderValue> {
+        let mut state = self.state();
+        let newest = state.newest.clone();
+        let in_force = state.of(access);
+        if *header == newest && in_force.header != newest {
+            let is_news = in_force.refused_at.replace(Instant::now()).is_none();
+            let other = in_force.header.clone();
+            if is_news {
+                let (path, access) = (self.path.display(), access.name());
+                tracing::error!(%path, access, "the database refuses the new token, the old one stays in force");
+            }
+            self.tell(&mut state);
+            return Some(other);
+        }
+        // It may have been rotated since it was last read.
+        let changed = self.look(&mut state);
+        let tried = state.of(access).refused_at.is_some_and(|at| at.elapsed() < LOOK_EVERY);
+        (changed || !tried).then(|| state.newest.clone()).filter(|newest| newest != header)
     }
 
     fn look(&self, state: &mut State) -> bool {
@@ -83,23 +169,42 @@ impl TokenFile {
             return false;
         }
         state.stamp = stamp;
-        match read(&self.path) {
-            Ok(header) if header == state.header => false,
+        let read = read(&self.path);
+        state.unusable = read.is_err();
+        let changed = match read {
+            Ok(header) if header == state.newest => false,
             Ok(header) => {
-                tracing::info!(path = %self.path.display(), "the database token was read anew");
-                state.header = header;
+                tracing::info!(path = %self.path.display(), "the database token was read anew, and is tried");
+                state.newest = header;
+                (state.reads.refused_at, state.writes.refused_at) = (None, None);
                 true
             }
             Err(error) => {
-                tracing::error!(%error, "the new database token cannot be used, the old one stays");
+                tracing::error!(%error, "the new database token cannot be used, the old one stays in force");
                 false
             }
-        }
+        };
+        self.tell(state);
+        changed
+    }
+
+    fn tell(&self, state: &mut State) {
+        let refused = [&state.reads, &state.writes].iter().any(|in_force| in_force.refused_at.is_some());
+        self.refused.store(state.unusable || refused, Ordering::Relaxed);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing in there can be left half-done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn of(&mut self, access: Access) -> &mut InForce {
+        match access {
+            Access::Read => &mut self.reads,
+            Access::Write => &mut self.writes,
+        }
     }
 }
 
@@ -119,49 +224,4 @@ fn read(path: &Path) -> Result<HeaderValue, TokenError> {
         .map_err(|_| TokenError::NoToken { path: shown() })?;
     header.set_sensitive(true);
     Ok(header)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_break_is_no_part_of_the_token() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("token");
-        fs::write(&path, "abc\n").unwrap();
-        let token = TokenFile::open(&path).unwrap();
-        assert_eq!(token.current(), "Bearer abc");
-        assert!(!format!("{token:?}").contains("abc"));
-    }
-
-    #[test]
-    fn a_new_token_comes_into_force_and_a_bad_file_does_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("token");
-        fs::write(&path, "old").unwrap();
-        let token = TokenFile::open(&path).unwrap();
-        assert_eq!(token.reread(), None);
-
-        fs::write(&path, "newer").unwrap();
-        assert_eq!(token.reread().unwrap(), "Bearer newer");
-
-        for bad in ["", "two words, no token"] {
-            fs::write(&path, bad).unwrap();
-            assert_eq!(token.reread(), None);
-            assert_eq!(token.current(), "Bearer newer");
-        }
-        fs::remove_file(&path).unwrap();
-        assert_eq!(token.reread(), None);
-        assert_eq!(token.current(), "Bearer newer");
-    }
-
-    #[test]
-    fn an_unusable_file_is_refused_by_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let missing = folder.path().join("missing");
-        assert!(TokenFile::open(&missing).unwrap_err().to_string().contains("missing"));
-        fs::write(&missing, "\n").unwrap();
-        assert!(matches!(TokenFile::open(&missing), Err(TokenError::NoToken { .. })));
-    }
 }

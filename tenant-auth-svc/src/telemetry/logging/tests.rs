@@ -45,7 +45,7 @@ impl io::Write for Memory {
 /// What is logged meanwhile, under a clock that can be moved.
 fn logged(format: LogFormat, run: impl FnOnce(&ManualClock, &Log)) -> Memory {
     let (memory, clock) = (Memory::default(), ManualClock::at(UnixMillis(0)));
-    let config = LogConfig { filter: "info".to_owned(), format, burst: NonZeroU32::new(5) };
+    let config = LogConfig { filter: "info".to_owned(), format, colours: false, burst: NonZeroU32::new(5) };
     let writer = memory.clone();
     let shared: SharedClock = Arc::<ManualClock>::clone(&clock) as SharedClock;
     let (subscriber, log) = subscriber(&config, shared, move || writer.clone());

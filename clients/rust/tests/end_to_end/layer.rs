@@ -1,0 +1,198 @@
+//! The tower layer before services whose keys a real service decides about.
+
+use std::convert::Infallible;
+
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tenant_auth_client::{AuthenticateLayer, Principal};
+use tonic::{Code, Status, body::Body};
+use tower::{Layer as _, ServiceExt as _, service_fn};
+
+use super::Service;
+
+/// What came back: the tenant that the service behind the layer saw, if it was asked at all.
+struct Seen {
+    response: Response<()>,
+    body: Vec<u8>,
+}
+
+impl Seen {
+    fn status(&self) -> u16 {
+        self.response.status().as_u16()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name).map(|value| value.to_str().unwrap())
+    }
+
+    fn problem(&self) -> Value {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        assert_eq!(self.header("cache-control"), Some("no-store"));
+        let problem: Value = serde_json::from_slice(&self.body).unwrap();
+        assert_eq!((&problem["type"], &problem["status"]), (&json!("about:blank"), &json!(self.status())));
+        assert_eq!(problem["title"].as_str(), self.response.status().canonical_reason());
+        assert!(problem["detail"].is_string());
+        problem
+    }
+}
+
+async fn send(layer: &AuthenticateLayer, request: Request<()>) -> Seen {
+    let inner = service_fn(async |request: Request<()>| {
+        let principal = request.extensions().get::<Principal>();
+        let tenant = principal.map_or("nobody", |principal| principal.tenant_id());
+        Ok::<_, Infallible>(Response::builder().header("tenant", tenant).body(Body::default()).unwrap())
+    });
+    let (parts, body) = layer.layer(inner).oneshot(request).await.unwrap().into_parts();
+    let body = body.collect().await.unwrap().to_bytes().to_vec();
+    Seen { response: Response::from_parts(parts, ()), body }
+}
+
+fn with(headers: &[(&str, &[u8])]) -> Request<()> {
+    let builder = Request::builder().uri("/orders");
+    let add = |builder: http::request::Builder, (name, value): &(&str, &[u8])| {
+        builder.header(*name, HeaderValue::from_bytes(value).unwrap())
+    };
+    headers.iter().fold(builder, add).body(()).unwrap()
+}
+
+fn bearer(key: &str) -> Request<()> {
+    with(&[("authorization", format!("Bearer {key}").as_bytes())])
+}
+
+#[tokio::test]
+async fn a_good_key_goes_on_with_its_principal() {
+    let service = Service::start().await;
+    let key = service.key().await;
+    let layer = AuthenticateLayer::new(service.client.clone()).requires("orders:read");
+    for scheme in ["Bearer ", "bearer  ", "BEARER "] {
+        let seen =
+            send(&layer, with(&[("authorization", format!("{scheme}{}", key.expose()).as_bytes())])).await;
+        assert_eq!((seen.status(), seen.header("tenant")), (200, Some("acme")), "{scheme}");
+    }
+    let layer = layer.header(HeaderName::from_static("x-api-key"));
+    let seen = send(&layer, with(&[("x-api-key", key.expose().as_bytes())])).await;
+    assert_eq!((seen.status(), seen.header("tenant")), (200, Some("acme")));
+    assert_eq!(send(&layer, bearer(key.expose())).await.problem()["code"], "NO_CREDENTIALS");
+}
+
+#[tokio::test]
+async fn whatever_an_end_user_sends_is_their_mistake() {
+    let service = Service::start().await;
+    let key = service.key().await;
+    let layer = AuthenticateLayer::new(service.client.clone());
+    let long = format!("Bearer {}", "x".repeat(100_000));
+    for (value, code) in [
+        (&b"Basic good"[..], "NO_CREDENTIALS"),
+        (b"Bearer ", "NO_CREDENTIALS"),
+        (b"Bearer", "NO_CREDENTIALS"),
+        (b"", "NO_CREDENTIALS"),
+        (key.expose().as_bytes(), "NO_CREDENTIALS"),
+        (b"Bearer some-strange-key", "UNKNOWN"),
+        (b"Bearer ta_short", "MALFORMED"),
+        (b"Bearer two keys", "MALFORMED"),
+        (b"Bearer \xff\xfe", "MALFORMED"),
+        (long.as_bytes(), "MALFORMED"),
+    ] {
+        let seen = send(&layer, with(&[("authorization", value)])).await;
+        assert_eq!((seen.status(), &seen.problem()["code"]), (401, &json!(code)), "{value:?}");
+        let challenge = if code == "NO_CREDENTIALS" { "Bearer" } else { "Bearer error=\"invalid_token\"" };
+        assert_eq!(seen.header("www-authenticate"), Some(challenge), "{value:?}");
+    }
+    assert_eq!(send(&layer, with(&[])).await.problem()["code"], "NO_CREDENTIALS");
+}
+
+#[tokio::test]
+async fn a_missing_scope_a_suspension_and_a_revocation_are_told_apart() {
+    let service = Service::start().await;
+    let key = service.key().await;
+    let layer = AuthenticateLayer::new(service.client.clone());
+    let seen = send(&layer.clone().requires("b").requires("a"), bearer(key.expose())).await;
+    assert_eq!(seen.header("www-authenticate"), Some("Bearer error=\"insufficient_scope\", scope=\"a b\""));
+    let problem = seen.problem();
+    assert_eq!((seen.status(), &problem["code"]), (403, &json!("INSUFFICIENT_SCOPE")));
+    assert_eq!(problem["missing_scopes"], json!(["a", "b"]));
+
+    service.admin().suspend_tenant("acme", "test").await.unwrap();
+    let seen = send(&layer, bearer(key.expose())).await;
+    assert_eq!((seen.status(), &seen.problem()["code"]), (403, &json!("TENANT_SUSPENDED")));
+    service.admin().resume_tenant("acme").await.unwrap();
+    let key_id = service.client.require(&key, &[]).await.unwrap().key_id().to_owned();
+    service.admin().revoke_key(&key_id, "test").await.unwrap();
+    let seen = send(&layer, bearer(key.expose())).await;
+    assert_eq!((seen.status(), &seen.problem()["code"]), (401, &json!("REVOKED")));
+}
+
+#[tokio::test]
+async fn what_may_mean_two_things_is_refused_before_anybody_reads_it() {
+    let service = Service::start().await;
+    let key = service.key().await;
+    let good = format!("Bearer {}", key.expose());
+    let good = good.as_bytes();
+    let layer = AuthenticateLayer::new(service.client.clone());
+    for headers in [
+        &[("authorization", good), ("authorization", good)][..],
+        &[("authorization", good), ("authorization", b"Bearer other")],
+        &[("authorization", good), ("mcp-session-id", b"a"), ("mcp-session-id", b"b")],
+    ] {
+        let seen = send(&layer, with(headers)).await;
+        assert_eq!(
+            (seen.status(), &seen.problem()["code"]),
+            (400, &json!("AMBIGUOUS_REQUEST")),
+            "{headers:?}"
+        );
+    }
+    let key = key.expose().as_bytes();
+    let layer = layer.header(HeaderName::from_static("x-api-key"));
+    for headers in [
+        &[("x-api-key", key), ("x-api-key", key)][..],
+        &[("x-api-key", key), ("authorization", good), ("authorization", good)],
+    ] {
+        assert_eq!(send(&layer, with(headers)).await.status(), 400, "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn exempt_paths_and_preflights_go_on_without_a_principal() {
+    let service = Service::start().await;
+    let layer = AuthenticateLayer::new(service.client.clone()).exempt("/healthz");
+    let request = |method: Method, path: &str| Request::builder().method(method).uri(path);
+    let get = |path: &str| request(Method::GET, path).body(()).unwrap();
+    for path in ["/healthz", "/healthz?verbose"] {
+        let seen = send(&layer, get(path)).await;
+        assert_eq!((seen.status(), seen.header("tenant")), (200, Some("nobody")), "{path}");
+    }
+    for path in ["/", "/healthz/", "/health", "/healthz/x", "/HEALTHZ"] {
+        assert_eq!(send(&layer, get(path)).await.status(), 401, "{path}");
+    }
+    let preflight = || request(Method::OPTIONS, "/orders").header("access-control-request-method", "POST");
+    let seen = send(&layer, preflight().body(()).unwrap()).await;
+    assert_eq!((seen.status(), seen.header("tenant")), (200, Some("nobody")));
+    let with_a_key = preflight().header("authorization", "Bearer some-strange-key").body(()).unwrap();
+    assert_eq!(send(&layer, with_a_key).await.status(), 401);
+    let no_preflight = request(Method::OPTIONS, "/orders").body(()).unwrap();
+    assert_eq!(send(&layer, no_preflight).await.status(), 401);
+}
+
+#[tokio::test]
+async fn grpc_callers_get_a_status_and_health_checks_pass() {
+    let service = Service::start().await;
+    let key = service.key().await;
+    let layer = AuthenticateLayer::new(service.client.clone()).exempt("/grpc.health.v1.Health/Check");
+    let call = async |path: &str, headers: &[(&str, &[u8])]| {
+        let mut request = with(headers);
+        *request.uri_mut() = path.parse().unwrap();
+        request.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc+proto"));
+        let seen = send(&layer, request).await;
+        assert_eq!(seen.status(), StatusCode::OK);
+        Status::from_header_map(seen.response.headers()).map(|status| status.code())
+    };
+    let good = format!("Bearer {}", key.expose());
+    let good = ("authorization", good.as_bytes());
+    assert_eq!(call("/grpc.health.v1.Health/Check", &[]).await, None);
+    assert_eq!(call("/grpc.health.v1.Health/Watch", &[]).await, Some(Code::Unauthenticated));
+    assert_eq!(call("/orders.v1.Orders/Get", &[good]).await, None);
+    assert_eq!(call("/orders.v1.Orders/Get", &[good, good]).await, Some(Code::InvalidArgument));
+    service.admin().suspend_tenant("acme", "test").await.unwrap();
+    assert_eq!(call("/orders.v1.Orders/Get", &[good]).await, Some(Code::PermissionDenied));
+}
