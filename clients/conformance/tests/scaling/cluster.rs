@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::future::try_join_all;
-use tenant_auth_client::{Client, PresentedKey, Verdict};
+use tenant_auth_client::{Client, ClientBuilder, PresentedKey, Verdict};
 use tenant_auth_conformance::{
     PATIENCE,
     service::{Scrape, Service},
@@ -91,8 +91,17 @@ pub(crate) fn nobodys(number: usize) -> Known {
 }
 
 fn client(replicas: &[Service]) -> Client {
+    client_with(replicas, |builder| builder)
+}
+
+/// A client of some replicas, without a near-cache, set up further.
+pub(crate) fn client_with(
+    replicas: &[Service],
+    settings: impl FnOnce(ClientBuilder) -> ClientBuilder,
+) -> Client {
     let endpoint = |replica: &Service| format!("http://{}", replica.address);
     let (first, others) = replicas.split_first().unwrap();
     let builder = Client::builder(endpoint(first)).timeout(PATIENCE / 2).without_near_cache();
-    others.iter().fold(builder, |builder, other| builder.endpoint(endpoint(other))).connect_lazy().unwrap()
+    let builder = others.iter().fold(builder, |builder, other| builder.endpoint(endpoint(other)));
+    settings(builder).connect_lazy().unwrap()
 }

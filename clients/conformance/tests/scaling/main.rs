@@ -1,4 +1,4 @@
-//! Several replicas of the service on one remote database: how load is spread, what a rolling restart does to callers, and
+//! Several replicas of the service on one remote database: how load is spread, what a rolling restart and a hung one do to callers, and
 //! what a replica costs the database.
 //!
 //! The replicas are the program itself, as processes; the database is the test server in this process, which counts
@@ -9,6 +9,7 @@
 
 mod cluster;
 mod cost;
+mod hung;
 mod load;
 
 use std::io::Write as _;
