@@ -13,6 +13,7 @@ import (
 
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/endpoints"
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/replicas"
+	"github.com/tenant-auth/tenant-auth/clients/go/internal/tunnel"
 )
 
 // All replicas are used in turn: each keeps its own memory, and none should be idle when another one dies.
@@ -46,16 +47,29 @@ func dial(texts []string, o *options, pool *replicas.Pool) (*grpc.ClientConn, er
 	if lookup == nil {
 		lookup = net.DefaultResolver.LookupHost
 	}
+	proxies := tunnel.Proxies{}
+	if o.environmentProxy {
+		if proxies, err = tunnel.FromEnvironment(parsed); err != nil {
+			return nil, err
+		}
+	}
+	found := &replicas.Builder{
+		Endpoints: parsed, Pool: pool, Clock: o.clock, Lookup: lookup,
+		Literal: func(e endpoints.Endpoint) bool { return e.Literal() || proxies[e.String()] != nil },
+	}
 	all := []grpc.DialOption{
-		grpc.WithTransportCredentials(replicas.Credentials{TransportCredentials: transport}),
-		grpc.WithResolvers(&replicas.Builder{Endpoints: parsed, Pool: pool, Clock: o.clock, Lookup: lookup}),
+		grpc.WithTransportCredentials(replicas.Credentials{TransportCredentials: transport, ServerName: o.serverName}),
+		grpc.WithResolvers(found),
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithKeepaliveParams(keepaliveParameters),
 		grpc.WithConnectParams(connectParameters),
 		grpc.WithUserAgent(o.userAgent),
-		// Proxies of the environment would be given customers' keys, and the caller's token.
+		// Unless asked for, proxies of the environment would be given customers' keys, and the caller's token.
 		grpc.WithNoProxy(),
+	}
+	if len(proxies) > 0 {
+		all = append(all, grpc.WithContextDialer(proxies.Dial))
 	}
 	if o.token != nil {
 		all = append(all, grpc.WithPerRPCCredentials(o.token))

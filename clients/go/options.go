@@ -36,6 +36,7 @@ type options struct {
 	userAgent   string
 	tls         credentials.TransportCredentials
 	tlsFiles    *TLSFiles
+	serverName  string
 	token       *callerToken
 	nearEntries int
 	watchedFor  time.Duration
@@ -44,6 +45,8 @@ type options struct {
 	logger      *slog.Logger
 	dial        []grpc.DialOption
 	lookup      replicas.Lookup
+
+	environmentProxy bool
 	// refused are the options that make no sense.
 	refused []error
 }
@@ -141,7 +144,7 @@ func (o *options) setTLS(option string, config *tls.Config, err error) {
 	case o.tls != nil:
 		o.refused = append(o.refused, fmt.Errorf("%s: TLS is configured twice; leave one out", option))
 	default:
-		o.tls = credentials.NewTLS(config)
+		o.tls, o.serverName = credentials.NewTLS(config), config.ServerName
 	}
 }
 
@@ -266,6 +269,13 @@ func WithClock(clock Clock) Option {
 		}
 		o.clock = clock
 	}
+}
+
+// WithEnvironmentProxy uses the HTTP proxy that HTTPS_PROXY names, and heeds NO_PROXY. Loopback addresses and names of a
+// cluster (without a dot, or below .svc, .local or .internal) are never reached through it. Without https:// the proxy
+// sees customers' keys.
+func WithEnvironmentProxy() Option {
+	return func(o *options) { o.environmentProxy = true }
 }
 
 // WithDialOptions are handed on to grpc.NewClient, after this package's own: for interceptors, tracing or tests.

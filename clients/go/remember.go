@@ -2,6 +2,7 @@ package tenantauth
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/near"
 )
@@ -11,6 +12,15 @@ const (
 	mostScopes   = 32
 	longestScope = 64
 )
+
+// CheckScopes tells what is wrong with scopes that are to be required: at most 32, each 1 to 64 characters of
+// a-z 0-9 : . _ - / and *. It is for programs that want to know when they start.
+func CheckScopes(scopes ...string) error {
+	if ordinary(scopes) {
+		return nil
+	}
+	return invalid("required_scopes", fmt.Sprintf("%.100q must be at most 32, each 1 to 64 characters of a-z 0-9 : . _ - / *", scopes))
+}
 
 // ordinary tells whether scopes are such as the contract allows. Others go to the service, which says what is wrong with
 // them; the near-cache would only say that the key lacks them.

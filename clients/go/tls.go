@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -41,11 +42,8 @@ type TLSPEM struct {
 	ServerName string
 }
 
-// String does not show the private key.
-func (TLSPEM) String() string { return redacted }
-
-// GoString does not show the private key.
-func (TLSPEM) GoString() string { return redacted }
+// Format does not show the private key, whatever the verb.
+func (TLSPEM) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
 // MarshalJSON does not show the private key.
 func (TLSPEM) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }

@@ -36,7 +36,7 @@ func newAuthority(t *testing.T) *authority {
 	a := &authority{t: t, folder: t.TempDir()}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-		NotAfter: time.Now().Add(time.Hour),
+		Subject: pkix.Name{CommonName: "tests"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 	}
 	a.certificate, a.key = a.sign("ca", template, nil, nil)
 	return a
@@ -78,9 +78,13 @@ func (a *authority) write(name, kind string, der []byte) {
 func (a *authority) file(name string) string { return filepath.Join(a.folder, name) }
 
 func (a *authority) issue(name string, usage x509.ExtKeyUsage) {
+	a.issueFor(name, usage, "localhost", net.IPv4(127, 0, 0, 1))
+}
+
+func (a *authority) issueFor(name string, usage x509.ExtKeyUsage, host string, addresses ...net.IP) {
 	a.sign(name, &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{usage}, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{usage}, DNSNames: []string{host}, IPAddresses: addresses,
 	}, a.certificate, a.key)
 }
 

@@ -47,8 +47,14 @@ func (x *ValidateKeyRequest) String() string {
 	return redacted(x)
 }
 
-func (x *ValidateKeyRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ValidateKeyRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ValidateKeyRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ValidateKeyRequest) ProtoMessage() {}
@@ -122,8 +128,14 @@ func (x *ValidateKeyResponse) String() string {
 	return redacted(x)
 }
 
-func (x *ValidateKeyResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ValidateKeyResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ValidateKeyResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ValidateKeyResponse) ProtoMessage() {}
@@ -228,8 +240,14 @@ func (x *BatchValidateKeysRequest) String() string {
 	return redacted(x)
 }
 
-func (x *BatchValidateKeysRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *BatchValidateKeysRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *BatchValidateKeysRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*BatchValidateKeysRequest) ProtoMessage() {}
@@ -278,8 +296,14 @@ func (x *BatchValidateKeysResponse) String() string {
 	return redacted(x)
 }
 
-func (x *BatchValidateKeysResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *BatchValidateKeysResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *BatchValidateKeysResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*BatchValidateKeysResponse) ProtoMessage() {}
@@ -333,8 +357,14 @@ func (x *BatchValidateKeysResult) String() string {
 	return redacted(x)
 }
 
-func (x *BatchValidateKeysResult) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *BatchValidateKeysResult) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *BatchValidateKeysResult) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*BatchValidateKeysResult) ProtoMessage() {}
@@ -422,8 +452,14 @@ func (x *StreamValidateKeysRequest) String() string {
 	return redacted(x)
 }
 
-func (x *StreamValidateKeysRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *StreamValidateKeysRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *StreamValidateKeysRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*StreamValidateKeysRequest) ProtoMessage() {}
@@ -486,8 +522,14 @@ func (x *StreamValidateKeysResponse) String() string {
 	return redacted(x)
 }
 
-func (x *StreamValidateKeysResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *StreamValidateKeysResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *StreamValidateKeysResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*StreamValidateKeysResponse) ProtoMessage() {}
@@ -584,8 +626,14 @@ func (x *ValidateSessionRequest) String() string {
 	return redacted(x)
 }
 
-func (x *ValidateSessionRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ValidateSessionRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ValidateSessionRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ValidateSessionRequest) ProtoMessage() {}
@@ -668,8 +716,14 @@ func (x *ValidateSessionResponse) String() string {
 	return redacted(x)
 }
 
-func (x *ValidateSessionResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ValidateSessionResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ValidateSessionResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ValidateSessionResponse) ProtoMessage() {}

@@ -217,8 +217,14 @@ func (x *Provenance) String() string {
 	return redacted(x)
 }
 
-func (x *Provenance) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *Provenance) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *Provenance) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*Provenance) ProtoMessage() {}

@@ -37,6 +37,8 @@ func replicaOf(held *attributes.Attributes) *Replica {
 // Credentials are other credentials that tell each replica of its connections.
 type Credentials struct {
 	credentials.TransportCredentials
+	// ServerName is the name that all certificates must be for; empty: each the host of its endpoint.
+	ServerName string
 }
 
 // ClientHandshake is where a connection and the replica that it leads to are both known.
@@ -45,10 +47,14 @@ func (c Credentials) ClientHandshake(ctx context.Context, authority string, raw 
 	if replica := replicaOf(credentials.ClientHandshakeInfoFromContext(ctx).Attributes); replica != nil {
 		replica.connected(made)
 	}
+	if c.ServerName != "" {
+		// gRPC would use the authority of the endpoint even if the TLS configuration names another one.
+		authority = c.ServerName
+	}
 	return c.TransportCredentials.ClientHandshake(ctx, authority, made)
 }
 
 // Clone is a copy.
 func (c Credentials) Clone() credentials.TransportCredentials {
-	return Credentials{c.TransportCredentials.Clone()}
+	return Credentials{c.TransportCredentials.Clone(), c.ServerName}
 }

@@ -41,6 +41,8 @@ type Builder struct {
 	Pool      *Pool
 	Clock     clock.Clock
 	Lookup    Lookup
+	// Literal tells which endpoints need no lookup here.
+	Literal func(endpoints.Endpoint) bool
 }
 
 // Target is what grpc.NewClient takes.
@@ -55,7 +57,7 @@ func (b *Builder) Build(_ resolver.Target, conn resolver.ClientConn, _ resolver.
 	made := &merged{Builder: b, conn: conn, cancel: cancel}
 	for _, endpoint := range b.Endpoints {
 		host := &host{endpoint: endpoint, kick: make(chan struct{}, 1)}
-		if endpoint.Literal() {
+		if b.Literal(endpoint) {
 			host.addresses = []string{endpoint.Host}
 		} else {
 			made.names = append(made.names, host)
