@@ -31,6 +31,8 @@ export interface Validation {
   readonly revision: bigint;
   /** For how many more milliseconds the service lets the answer be reused; 0: not at all. */
   readonly cacheableForMs: number;
+  /** The same while this process hears of every change; never less than `cacheableForMs`. */
+  readonly cacheableWhileWatchedMs: number;
 }
 
 /** The decision about a session, and whose session it is. */
@@ -44,6 +46,7 @@ export interface SessionValidation extends Validation {
 export function validationFromWire(wire: ValidateKeyResponse | ValidateSessionResponse): Validation {
   const verdict = verdictFromWire(wire.verdict);
   const provenance = wire.provenance;
+  const cacheableForMs = milliseconds(provenance?.cacheableFor);
   return {
     verdict,
     valid: verdict === "VALID",
@@ -57,7 +60,8 @@ export function validationFromWire(wire: ValidateKeyResponse | ValidateSessionRe
     source: sourceFromWire(provenance?.source),
     ageMs: milliseconds(provenance?.age),
     revision: provenance?.revision ?? 0n,
-    cacheableForMs: milliseconds(provenance?.cacheableFor),
+    cacheableForMs,
+    cacheableWhileWatchedMs: Math.max(cacheableForMs, milliseconds(provenance?.cacheableWhileWatched)),
   };
 }
 

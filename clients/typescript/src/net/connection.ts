@@ -1,4 +1,4 @@
-import { type ClientHttp2Session, connect } from "node:http2";
+import { type ClientHttp2Session, connect, constants } from "node:http2";
 import type { Socket } from "node:net";
 import { setImmediate } from "node:timers/promises";
 import type { Transport } from "@connectrpc/connect";
@@ -24,7 +24,7 @@ export class Connection {
   readonly #session: ClientHttp2Session;
   readonly #socket: Socket;
   readonly #clock: Clock;
-  #why = "it was closed";
+  #why = "the other side closed it";
 
   private constructor(session: ClientHttp2Session, socket: Socket, endpoint: Endpoint, clock: Clock) {
     this.#session = session;
@@ -36,13 +36,15 @@ export class Connection {
       session.once("close", resolve);
       socket.once("close", resolve);
     });
+    // Without an error, calls under way would not be told.
+    const end = (error: Error): void => session.destroy(error, constants.NGHTTP2_CANCEL);
     const failed = (error: Error): void => {
       this.#why = error.message;
-      session.destroy();
+      end(error);
     };
     session.on("error", failed);
     socket.on("error", failed);
-    socket.once("close", () => session.destroy());
+    socket.once("close", () => end(new Error(this.#why)));
     this.transport = createGrpcTransport({
       baseUrl,
       readMaxBytes: MAX_RECEIVED_BYTES,
@@ -132,7 +134,7 @@ export class Connection {
   /** Ends it and all calls on it. */
   destroy(why: string): void {
     this.#why = why;
-    this.#session.destroy();
+    this.#session.destroy(new Error(why), constants.NGHTTP2_CANCEL);
     this.#socket.destroy();
   }
 

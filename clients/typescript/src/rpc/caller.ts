@@ -43,6 +43,7 @@ export class Caller {
   readonly #shared: Callers;
   readonly #closing = new AbortController();
   #underWay = 0;
+  #changed: (request: object) => void = () => undefined;
 
   constructor(shared: Callers) {
     this.#shared = shared;
@@ -55,6 +56,11 @@ export class Caller {
   /** How long a call may take unless it says otherwise, in milliseconds. */
   get timeoutMs(): number {
     return this.#shared.timeoutMs;
+  }
+
+  /** From now on, whoever has to know is told the request of each call that may have changed what is answered. */
+  onChange(changed: (request: object) => void): void {
+    this.#changed = changed;
   }
 
   /** Throws the error of a closed client. */
@@ -80,6 +86,8 @@ export class Caller {
     try {
       return await this.#call(method, message, timeoutMs, options);
     } finally {
+      // Without an answer it may have been done all the same.
+      if (!isRead(method) && method.name !== "RecordUsage") this.#changed(message);
       this.#underWay -= 1;
       if (this.#closing.signal.aborted && this.#underWay === 0) this.#shared.pool.close();
     }
