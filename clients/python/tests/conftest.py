@@ -80,9 +80,9 @@ async def connect(request: pytest.FixtureRequest, fake: Fake) -> AsyncIterator[C
         made: Any
         if request.param == "async":
             made = AsyncClient(endpoint, Options(**options))
+            made._engine.open()
         else:
-            made = Threaded(Client(endpoint, Options(**options)), executor)
-        _ = made.raw
+            made = Threaded(Client(endpoint, Options(**options)).__enter__(), executor)
         clients.append(made)
         return made
 

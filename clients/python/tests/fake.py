@@ -150,8 +150,8 @@ class Fake(
         self._take("ValidateSession", request, context)
         if request.session_id in self.bound:
             bound = self.bound[request.session_id]
-            return session_answer(tenant_id=bound.tenant_id, attributes=dict(bound.attributes))
-        made = self.sessions.get(request.session_id, session_answer(10, cacheable_for=0))
+            return session_answer(tenant_id=bound.tenant_id, key_id=bound.key_id, attributes=dict(bound.attributes))
+        made = self.sessions.get(request.session_id, session_answer(10, cacheable_for=0, watched=0))
         return made(request) if callable(made) else made
 
     def BindSession(self, request: Any, context: Any) -> Any:  # noqa: N802

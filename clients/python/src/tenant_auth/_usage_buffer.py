@@ -7,7 +7,7 @@ import re
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from . import _status
@@ -186,3 +186,8 @@ def wrong_events(error: TenantAuthError, count: int) -> set[int]:
 
 def log_rejected(event: UsageEvent, error: TenantAuthError) -> None:
     log.warning("usage of %s by tenant %s is not counted: %s", event.metric, event.tenant_id, error)
+
+
+def warn_unsent(unsent: Sequence[UnsentUsage]) -> None:
+    count = sum(len(batch.events) for batch in unsent)
+    log.warning("%d usage events were not recorded and are lost; the last error: %s", count, unsent[-1].error)

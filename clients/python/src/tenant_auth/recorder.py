@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
 
-from . import _status
+from . import _checks, _status
+from ._core import Core
 from ._retry import backoff
-from ._usage_buffer import Batch, OnRejected, RecorderOptions, UsageBuffer
+from ._usage_buffer import Batch, OnRejected, RecorderOptions, UsageBuffer, warn_unsent
 from .errors import TenantAuthError
-from .options import Options
 from .usage import UnsentUsage, UsageEvent, UsageReceipt
 
 Send = Callable[[Sequence[UsageEvent], str, float], UsageReceipt]
@@ -23,12 +25,16 @@ class UsageRecorder:
     `on_rejected`, and `close` returns what could not be sent.
     """
 
-    def __init__(self, send: Send, client: Options, options: RecorderOptions, on_rejected: OnRejected | None) -> None:
+    def __init__(self, send: Send, core: Core, options: RecorderOptions | None, on_rejected: OnRejected | None) -> None:
+        options = options or RecorderOptions()
+        _checks.instance("options", options, RecorderOptions)
+        if on_rejected is not None:
+            _checks.function("on_rejected", on_rejected)
         self._send = send
-        self._clock = client.clock
-        self._jitter = client.jitter
+        self._clock = core.clock
+        self._jitter = core.options.jitter
         self._options = options
-        self._buffer = UsageBuffer(client.clock, options, on_rejected)
+        self._buffer = UsageBuffer(core.clock, options, on_rejected)
         self._wake = threading.Event()
         self._upto = 0
         self._last_try = threading.Event()
@@ -70,6 +76,16 @@ class UsageRecorder:
         # A call under way ends by its own deadline; what it sends must not be returned as unsent before that.
         self._thread.join()
         return self._buffer.unsent()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        left = self.close()
+        if left:
+            warn_unsent(left)
 
     def _run(self) -> None:
         while not self._stop.is_set():

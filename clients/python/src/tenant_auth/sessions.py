@@ -46,3 +46,7 @@ class Binding:
     def is_valid(self) -> bool:
         """Whether the session is bound to the key's tenant now."""
         return self.verdict.is_valid
+
+    def __bool__(self) -> bool:
+        """Refused: a denial is an outcome too."""
+        raise TypeError("a binding is neither true nor false: ask its is_valid")
