@@ -2,7 +2,6 @@ package tenantauth
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -36,6 +35,10 @@ type Client struct {
 
 	stop       context.CancelFunc
 	background sync.WaitGroup
+
+	closed sync.Once
+	// closing is what went wrong.
+	closing error
 
 	mu sync.Mutex
 	// recorders are those that are not closed.
@@ -108,14 +111,14 @@ const closingFlush = 5 * time.Second
 // Closing twice is no error.
 func (c *Client) Close() error {
 	c.gate.close()
-	c.closeRecorders()
-	c.gate.wait()
-	c.stop()
-	c.background.Wait()
-	if err := c.conn.Close(); !errors.Is(err, grpc.ErrClientConnClosing) {
-		return err
-	}
-	return nil
+	c.closed.Do(func() {
+		c.closeRecorders()
+		c.gate.wait()
+		c.stop()
+		c.background.Wait()
+		c.closing = c.conn.Close()
+	})
+	return c.closing
 }
 
 func (c *Client) closeRecorders() {

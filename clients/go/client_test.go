@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -177,6 +178,7 @@ func TestABatchKeepsItsOrderAndAKeyFailsAlone(t *testing.T) {
 	r := start(t)
 	outcomes, err := r.client.ValidateKeys(r.ctx, []tenantauth.Question{
 		{Key: "nobody's"}, {Key: key, Scopes: []string{"admin"}}, {Key: "\xff"}, {Key: "undecidable"}, {Key: key},
+		{Key: ""}, {Key: tenantauth.Key(strings.Repeat("a", 2<<20))},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -185,11 +187,20 @@ func TestABatchKeepsItsOrderAndAKeyFailsAlone(t *testing.T) {
 	for index, outcome := range outcomes {
 		verdicts[index] = outcome.Verdict.String()
 	}
-	want := []string{"UNKNOWN", "INSUFFICIENT_SCOPE", "MALFORMED", "UNRECOGNIZED(0)", "VALID"}
+	want := []string{"UNKNOWN", "INSUFFICIENT_SCOPE", "MALFORMED", "UNRECOGNIZED(0)", "VALID", "UNRECOGNIZED(0)", "UNRECOGNIZED(0)"}
 	if !slices.Equal(verdicts, want) {
 		t.Errorf("%v", verdicts)
 	}
 	if made := asError(t, outcomes[3].Err); made.Kind != tenantauth.ErrUnavailable || made.Reason != "DATABASE_TIMED_OUT" {
+		t.Errorf("%+v", made)
+	}
+	for _, bad := range outcomes[5:] {
+		if made := asError(t, bad.Err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != "key" {
+			t.Errorf("%+v", made)
+		}
+	}
+	_, err = r.client.ValidateKeys(r.ctx, make([]tenantauth.Question, 1_001))
+	if made := asError(t, err); made.Kind != tenantauth.ErrInvalid || !strings.Contains(made.Message, "1001") {
 		t.Errorf("%+v", made)
 	}
 	if outcomes[4].Err != nil || outcomes[4].TenantName != "Acme" || outcomes[4].Plan != "pro" {

@@ -16,7 +16,7 @@ const (
 	recorderQueue = 10_000
 )
 
-// ErrQueueFull: the recorder holds as many events as it may. The event was not taken.
+// ErrQueueFull says that the recorder holds as many events as it may. The event was not taken.
 var ErrQueueFull = errors.New("tenant-auth: the queue of usage events is full")
 
 // Recorder collects usage and sends it in batches, each until it is committed. It drops nothing silently: what it cannot

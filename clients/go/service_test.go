@@ -1,6 +1,7 @@
 package tenantauth_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -66,6 +67,7 @@ func TestTheServiceDecidesAboutBatches(t *testing.T) {
 	client, real := connect(t)
 	outcomes, err := client.ValidateKeys(t.Context(), []tenantauth.Question{
 		{Key: "somebody-elses-key"}, {Key: tenantauth.Key(real.Key), Scopes: []string{"demo:delete"}}, {Key: tenantauth.Key(real.Key)},
+		{Key: ""}, {Key: tenantauth.Key(strings.Repeat("a", 5<<20))}, {Key: tenantauth.Key(real.Key), Scopes: []string{"No Scope"}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -73,6 +75,12 @@ func TestTheServiceDecidesAboutBatches(t *testing.T) {
 	for index, verdict := range []tenantauth.Verdict{tenantauth.Unknown, tenantauth.InsufficientScope, tenantauth.Valid} {
 		if outcomes[index].Verdict != verdict || outcomes[index].Err != nil {
 			t.Errorf("%d: %+v", index, outcomes[index])
+		}
+	}
+	// What is wrong with one harms no other.
+	for index, field := range map[int]string{3: "key", 4: "key", 5: "required_scopes[0]"} {
+		if made := asError(t, outcomes[index].Err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != field {
+			t.Errorf("%d: %+v", index, made)
 		}
 	}
 	_, err = client.ValidateKeys(t.Context(), nil)

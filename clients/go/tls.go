@@ -91,13 +91,13 @@ func (p TLSPEM) config() (*tls.Config, error) {
 	case len(p.Cert) == 0 && len(p.Key) == 0:
 		return config, nil
 	case len(p.Cert) == 0:
-		return nil, errors.New("Cert: is missing, and Key is given")
+		return nil, fmt.Errorf("%s: is missing, and Key is given", "Cert")
 	case len(p.Key) == 0:
-		return nil, errors.New("Key: is missing, and Cert is given")
+		return nil, fmt.Errorf("%s: is missing, and Cert is given", "Key")
 	}
 	pair, err := tls.X509KeyPair(p.Cert, p.Key)
 	if err != nil {
-		return nil, fmt.Errorf("Cert and Key: %w", err)
+		return nil, fmt.Errorf("%s and %s: %w", "Cert", "Key", err)
 	}
 	config.Certificates = []tls.Certificate{pair}
 	return config, nil

@@ -11,8 +11,12 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
-// mostQuestions is the contract's most keys in one call.
-const mostQuestions = 1_000
+const (
+	// mostQuestions is the contract's most keys in one call.
+	mostQuestions = 1_000
+	// longestKey is far beyond any key, and short enough for a thousand of them to fit into a call with room to spare.
+	longestKey = 512
+)
 
 // Question is a key to decide about, and the scopes that it must hold.
 type Question struct {
@@ -126,6 +130,9 @@ func (c *Client) ValidateKeys(ctx context.Context, questions []Question) ([]Outc
 			outcomes[index].Verdict = Malformed
 			continue
 		}
+		if outcomes[index].Err = checkKey(question.Key); outcomes[index].Err != nil {
+			continue
+		}
 		asked = append(asked, index)
 		secrets = append(secrets, string(question.Key))
 		request.Requests = append(request.Requests,
@@ -148,6 +155,17 @@ func (c *Client) ValidateKeys(ctx context.Context, questions []Question) ([]Outc
 		outcomes[asked[place]] = outcomeFromWire(result, secrets[place])
 	}
 	return outcomes, nil
+}
+
+// checkKey refuses a key for which a whole batch could be refused.
+func checkKey(key Key) error {
+	switch {
+	case key == "":
+		return invalid("key", "must not be empty")
+	case len(key) > longestKey:
+		return invalid("key", fmt.Sprintf("has %d bytes; at most %d are allowed", len(key), longestKey))
+	}
+	return nil
 }
 
 func outcomeFromWire(result *tenantauthv1.BatchValidateKeysResult, secret string) Outcome {

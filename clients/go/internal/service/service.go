@@ -99,6 +99,7 @@ func (s *Service) start() {
 // ready waits until it serves, and tells where. The rest is read too, so that the service never waits for a reader.
 func ready(output io.ReadCloser) (address, said string) {
 	lines := bufio.NewScanner(output)
+	reached := false
 	for lines.Scan() {
 		said += lines.Text() + "\n"
 		var entry struct{ Message, Address string }
@@ -106,7 +107,8 @@ func ready(output io.ReadCloser) (address, said string) {
 			if entry.Message == "serving" {
 				address = entry.Address
 			}
-			if strings.HasPrefix(entry.Message, "ready") && address != "" {
+			reached = reached || strings.HasPrefix(entry.Message, "ready")
+			if reached && address != "" {
 				go drain(output)
 				return address, said
 			}
@@ -135,6 +137,9 @@ func (s *Service) Suspend() { s.signal(syscall.SIGSTOP) }
 
 // Resume ends a Suspend.
 func (s *Service) Resume() { s.signal(syscall.SIGCONT) }
+
+// Reload makes it read its files again.
+func (s *Service) Reload() { s.signal(syscall.SIGHUP) }
 
 // Kill ends it at once.
 func (s *Service) Kill() { s.end(syscall.SIGKILL) }
