@@ -3,7 +3,7 @@
 //!
 //! A scene has a database, replicas and a client of its own. The client is started as a program, without its near-cache, so
 //! that each call travels, and with its own timeout of a second. Nothing is asserted about time; what was measured stands
-//! in the table that is printed. A scene that failed while the machine stood still is played again.
+//! in the table that is printed. A scene that failed while the machine had no time is played again.
 #![allow(clippy::print_stderr, reason = "it reports to people")]
 
 mod distance;
@@ -71,17 +71,13 @@ fn main() -> ExitCode {
     harness::run(trials, AT_ONCE, Path::new(OUT))
 }
 
-/// Plays it; once more, and again, where it failed while the machine stood still.
+/// Plays it; once more, and again, where it failed while the machine had no time.
 async fn play(scene: Scene, language: &'static Language) -> anyhow::Result<Outcome> {
     for _ in 1..TRIES {
         let began = Instant::now();
         let played = scene(language).await;
         match (&played, stalls::since(began)) {
-            (Err(error), Some(stall)) => eprintln!(
-                "PLAYED AGAIN: the machine stood still for {} ms: {}: {error:#}",
-                stall.as_millis(),
-                language.name
-            ),
+            (Err(error), Some(why)) => eprintln!("PLAYED AGAIN: {why}: {}: {error:#}", language.name),
             _ => return played,
         }
     }

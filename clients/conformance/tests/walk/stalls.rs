@@ -1,6 +1,7 @@
-//! Whether the machine stood still: then a call that took over a second says nothing about a client.
+//! Whether the machine had no time: then a call that took over a second says nothing about a client.
 
 use std::{
+    fs,
     sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -10,6 +11,9 @@ use std::{
 const TURN: Duration = Duration::from_millis(10);
 /// A thread that wakes so much later than it wanted to had no processor, and others had none either.
 const STALL: Duration = Duration::from_millis(100);
+
+/// Processes that want to run, for each processor: then a call gets a fraction of one.
+const MOST_LOAD: f64 = 3.0;
 
 static STALLS: Mutex<Vec<(Instant, Duration)>> = Mutex::new(Vec::new());
 
@@ -27,8 +31,17 @@ pub(crate) fn watch() {
     });
 }
 
-/// The longest since then, if there was any.
-pub(crate) fn since(moment: Instant) -> Option<Duration> {
+/// Why calls may have waited for a processor since then: a stall, or more work than the machine has processors for.
+pub(crate) fn since(moment: Instant) -> Option<String> {
     let stalls = STALLS.lock().unwrap_or_else(PoisonError::into_inner);
-    stalls.iter().filter(|(at, late)| *at + *late >= moment).map(|(_, late)| *late).max()
+    let longest = stalls.iter().filter(|(at, late)| *at + *late >= moment).map(|(_, late)| *late).max();
+    longest.map(|stall| format!("the machine stood still for {} ms", stall.as_millis())).or_else(overloaded)
+}
+
+/// By the average of the last minute; where the system tells none, it is not known to be.
+fn overloaded() -> Option<String> {
+    let load = fs::read_to_string("/proc/loadavg").ok()?;
+    let load: f64 = load.split(' ').next()?.parse().ok()?;
+    let processors = thread::available_parallelism().ok()?.get();
+    (load > MOST_LOAD * processors as f64).then(|| format!("{processors} processors had a load of {load}"))
 }
