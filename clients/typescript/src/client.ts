@@ -21,6 +21,7 @@ import { parseEndpoints } from "./net/endpoint.js";
 import { Pool } from "./net/pool.js";
 import { type ClientOptions, settings } from "./options.js";
 import { type Principal, principalOf } from "./principal.js";
+import { printable } from "./printable.js";
 import { type RecorderOptions, UsageRecorder } from "./recorder.js";
 import { Caller, type CallOptions } from "./rpc/caller.js";
 import { CallerTokens } from "./rpc/caller-token.js";
@@ -216,13 +217,20 @@ export class Client {
 
   /** Whether this process hears of changes as they happen. */
   watchState(): WatchState {
-    return this.#watcher?.state() ?? { live: false, revision: 0n };
+    return this.#watcher?.state() ?? printable({ live: false, revision: 0n });
   }
 
-  /** Stops listening, and closes each connection once its calls under way are answered. New calls fail. */
+  /**
+   * Takes no new calls, which fail with an error of the kind `closed`, stops listening, and closes the connections when
+   * the calls under way are answered. May be called twice.
+   */
   close(): void {
     this.#watcher?.close();
     this.#caller.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
   }
 }
 

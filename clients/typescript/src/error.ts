@@ -116,3 +116,8 @@ export function deadlineExceeded(requestId?: string): TenantAuthError {
 export function clientClosed(): TenantAuthError {
   return new TenantAuthError("CANCELLED", "the client is closed", { kind: "closed" });
 }
+
+/** What `record` throws after the recorder's `close()`. */
+export function recorderClosed(): TenantAuthError {
+  return new TenantAuthError("CANCELLED", "the usage recorder is closed", { kind: "closed" });
+}

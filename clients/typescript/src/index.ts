@@ -14,7 +14,7 @@ export type { WatchState } from "./near/watch.js";
 export type { TlsOptions } from "./net/tls.js";
 export type { ClientOptions, NearCacheOptions } from "./options.js";
 export type { Principal } from "./principal.js";
-export { type RecorderOptions, type UnsentUsage, UsageNotTakenError, UsageRecorder } from "./recorder.js";
+export { type RecorderOptions, type UnsentUsage, UsageQueueFullError, UsageRecorder } from "./recorder.js";
 export type { CallOptions } from "./rpc/caller.js";
 export type { CallerToken } from "./rpc/caller-token.js";
 export type { RawService } from "./rpc/raw.js";

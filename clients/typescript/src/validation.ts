@@ -1,5 +1,6 @@
 import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
 import type { ValidateKeyResponse, ValidateSessionResponse } from "./gen/tenantauth/v1/validation_pb.js";
+import { printable } from "./printable.js";
 import { type Source, sourceFromWire, type Verdict, verdictFromWire } from "./verdict.js";
 import { milliseconds } from "./wire.js";
 
@@ -47,7 +48,7 @@ export function validationFromWire(wire: ValidateKeyResponse | ValidateSessionRe
   const verdict = verdictFromWire(wire.verdict);
   const provenance = wire.provenance;
   const cacheableForMs = milliseconds(provenance?.cacheableFor);
-  return {
+  return printable({
     verdict,
     valid: verdict === "VALID",
     tenantId: wire.tenantId,
@@ -62,12 +63,13 @@ export function validationFromWire(wire: ValidateKeyResponse | ValidateSessionRe
     revision: provenance?.revision ?? 0n,
     cacheableForMs,
     cacheableWhileWatchedMs: Math.max(cacheableForMs, milliseconds(provenance?.cacheableWhileWatched)),
-  };
+  });
 }
 
 export function sessionValidationFromWire(wire: ValidateSessionResponse): SessionValidation {
   const { presentedKeyId } = wire;
-  return { ...validationFromWire(wire), presentedKeyId, attributes: Object.freeze({ ...wire.attributes }) };
+  const attributes = Object.freeze({ ...wire.attributes });
+  return printable({ ...validationFromWire(wire), presentedKeyId, attributes });
 }
 
 function end(expiresAt: Timestamp | undefined): { expiresAt?: Date } {
@@ -79,5 +81,5 @@ export function forScopes<V extends Validation>(answer: V, required: readonly st
   if (answer.verdict !== "VALID" && answer.verdict !== "INSUFFICIENT_SCOPE") return answer;
   const missingScopes = [...new Set(required)].filter((scope) => !answer.scopes.includes(scope)).sort();
   const valid = missingScopes.length === 0;
-  return { ...answer, verdict: valid ? "VALID" : "INSUFFICIENT_SCOPE", valid, missingScopes };
+  return printable({ ...answer, verdict: valid ? "VALID" : "INSUFFICIENT_SCOPE", valid, missingScopes });
 }

@@ -1,4 +1,5 @@
 import { type Clock, elapsed, type Moment } from "../clock.js";
+import { printable } from "../printable.js";
 import { forScopes, type Validation } from "../validation.js";
 import type { Coverage } from "./coverage.js";
 
@@ -50,7 +51,7 @@ export function fromMemory<V extends Validation>(
 ): V {
   const age = elapsed(clock, entry.asked.at);
   const { answer } = entry;
-  return {
+  return printable({
     ...forScopes(answer, scopes),
     // A Date can be changed by whoever gets it.
     ...(answer.expiresAt === undefined ? {} : { expiresAt: new Date(answer.expiresAt) }),
@@ -58,5 +59,5 @@ export function fromMemory<V extends Validation>(
     ageMs: answer.ageMs + age,
     cacheableForMs: Math.max(0, answer.cacheableForMs - age),
     cacheableWhileWatchedMs: Math.max(0, answer.cacheableWhileWatchedMs - age),
-  };
+  });
 }

@@ -8,6 +8,7 @@ import {
   type WatchResponse,
   WatchService,
 } from "../gen/tenantauth/v1/watch_pb.js";
+import { printable } from "../printable.js";
 import { type Caller, SILENCE } from "../rpc/caller.js";
 import { fullJitter } from "../rpc/retry.js";
 import { type NearCache, subject } from "./cache.js";
@@ -47,7 +48,7 @@ export class Watcher {
   }
 
   state(): WatchState {
-    return { live: this.#coverage.live(), revision: this.#revision };
+    return printable({ live: this.#coverage.live(), revision: this.#revision });
   }
 
   close(): void {

@@ -36,7 +36,10 @@ export function parseEndpoints(endpoints: string | readonly string[], tls: boole
 function parse(text: string, tls: boolean): Endpoint {
   const refuse = (why: string): TypeError => new TypeError(`endpoint ${JSON.stringify(text)} ${why}`);
   const match = SHAPE.exec(text);
-  if (match === null) throw refuse(isIPv6(text) ? `needs brackets: [${text}]:port` : `must be ${FORMS}`);
+  if (match === null) {
+    const unbracketed = /^(https?:\/\/|dns:\/\/\/)?[0-9a-f.]*:[0-9a-f.]*:[0-9a-f.:]*$/i.test(text);
+    throw refuse(unbracketed ? "needs brackets around its IPv6 address: [::1]:50051" : `must be ${FORMS}`);
+  }
   const [, scheme, place = "", digits] = match;
   const bracketed = place.startsWith("[");
   const host = bracketed ? place.slice(1, -1) : place;

@@ -35,8 +35,12 @@ export function throughProxy(proxy: URL, { authority }: Endpoint, signal: AbortS
       agent: false,
       signal,
     });
-    connecting.once("connect", (response, socket) => {
-      if (response.statusCode === 200) return resolve(socket);
+    connecting.once("connect", (response, socket, head) => {
+      if (response.statusCode === 200) {
+        // What the service said first came along with the proxy's answer.
+        if (head.length > 0) socket.unshift(head);
+        return resolve(socket);
+      }
       socket.destroy();
       reject(new Error(`the proxy answered ${response.statusCode}`));
     });

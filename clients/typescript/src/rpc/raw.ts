@@ -9,6 +9,7 @@ import {
   type MessageShape,
 } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
+import { printable } from "../printable.js";
 import { type Caller, type CallOptions, isRead } from "./caller.js";
 
 /** The calls of a service as the contract has them: messages in, messages out. */
@@ -48,11 +49,15 @@ export function rawService<S extends DescService>(service: S, caller: Caller): R
 }
 
 function rawUnary(method: DescMethodUnary, caller: Caller): unknown {
-  return (request: MessageInitShape<DescMessage>, options?: CallOptions) =>
-    caller.call(method, create(method.input, request), { ...options, once: !isRead(method) });
+  return async (request: MessageInitShape<DescMessage>, options?: CallOptions) =>
+    printable(
+      await caller.call(method, create(method.input, request), { ...options, once: !isRead(method) }),
+    );
 }
 
 function rawStream(method: ServerStreaming, caller: Caller): unknown {
-  return (request: MessageInitShape<DescMessage>, signal?: AbortSignal) =>
-    caller.stream(method, create(method.input, request), signal);
+  return async function* (request: MessageInitShape<DescMessage>, signal?: AbortSignal) {
+    for await (const message of caller.stream(method, create(method.input, request), signal))
+      yield printable(message);
+  };
 }
