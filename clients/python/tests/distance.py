@@ -46,5 +46,10 @@ class Distance:
         loop = asyncio.get_running_loop()
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(65_536):
-                loop.call_later(self._half, lambda data=data: writer.is_closing() or writer.write(data))
+                loop.call_later(self._half, send, writer, data)
         loop.call_later(self._half, writer.close)
+
+
+def send(writer: asyncio.StreamWriter, data: bytes) -> None:
+    if not writer.is_closing():
+        writer.write(data)

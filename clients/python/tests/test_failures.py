@@ -178,9 +178,9 @@ async def test_calls_of_the_same_tick_are_made_before_the_client_closes(fake: Fa
 
 def test_an_async_client_on_a_second_event_loop_says_what_is_wrong(fake: Fake) -> None:
     client = AsyncClient(fake.endpoint)
-    asyncio.run(client.server_info())  # type: ignore[arg-type]
+    asyncio.run(client.server_info())
     with pytest.raises(TenantAuthError, match="belongs to the event loop that it was first used on"):
-        asyncio.run(client.server_info())  # type: ignore[arg-type]
+        asyncio.run(client.server_info())
 
 
 def is_closed(client: Any) -> bool:

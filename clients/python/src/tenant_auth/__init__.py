@@ -3,9 +3,9 @@
 `AsyncClient` is for asyncio, `Client` for threads; they offer the same.
 """
 
+from ._redaction import redact
 from ._usage_buffer import RecorderOptions
 from ._version import __version__
-from ._redaction import redact
 from .async_client import AsyncClient
 from .async_recorder import AsyncUsageRecorder
 from .client import Client

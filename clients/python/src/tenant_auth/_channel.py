@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 import grpc.aio
@@ -31,7 +30,7 @@ class Address:
     target: str
     """As gRPC names it."""
     endpoint: Endpoint
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)
     """The proxy to connect through."""
 
     @classmethod
@@ -88,19 +87,18 @@ class Target:
             ("grpc.primary_user_agent", self._options.user_agent),
             # gRPC's own retries would neither know of our budget nor of our hedges.
             ("grpc.enable_retries", 0),
-            ("grpc.enable_http_proxy", 0),
+            ("grpc.enable_http_proxy", int(address.proxy is not None)),
             # Nobody shares this connection: it can be closed when its replica is silent.
             ("grpc.use_local_subchannel_pool", 1),
         ]
         if address.proxy is not None:
             settings.append(("grpc.http_proxy", address.proxy))
-            settings.append(("grpc.enable_http_proxy", 1))
         endpoint, authority = address.endpoint, address.endpoint.authority
         if self._tls is not None:
             # gRPC holds the authority to be in the certificate as well.
-            name = self._tls.server_name
-            authority = authority if name is None else f"{name}:{endpoint.port}"
-            settings.append(("grpc.ssl_target_name_override", authority))
+            name = self._tls.server_name or endpoint.host.partition("%")[0]
+            authority = authority if self._tls.server_name is None else f"{name}:{endpoint.port}"
+            settings.append(("grpc.ssl_target_name_override", name))
         settings.append(("grpc.default_authority", authority))
         return settings
 
@@ -116,6 +114,6 @@ def is_near(endpoint: Endpoint) -> bool:
 def environment_proxy(endpoint: Endpoint, *, secure: bool) -> str | None:
     """What the environment says, `no_proxy` included."""
     proxies = urllib.request.getproxies_environment()
-    proxy = proxies.get("https" if secure else "http") or os.environ.get("grpc_proxy")
+    proxy = proxies.get("https" if secure else "http")
     bypassed = urllib.request.proxy_bypass_environment(endpoint.host, proxies)  # type: ignore[attr-defined]
     return None if not proxy or bypassed else proxy

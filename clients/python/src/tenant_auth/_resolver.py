@@ -19,7 +19,11 @@ LONGEST_PAUSE = 5.0
 
 async def lookup(host: str, port: int) -> list[str]:
     """A name's addresses, in the system's order."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except RuntimeError:
+        # The process exits, and its threads are gone: nobody else is kept waiting.
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 

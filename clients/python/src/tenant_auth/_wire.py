@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
@@ -15,7 +14,7 @@ from .errors import InvalidRequestError, Violation
 from .proto import info_pb2, session_pb2, usage_pb2, validation_pb2, verdict_pb2
 from .results import Outcome, Provenance, Question, ServerInfo, SessionValidation, Validation
 from .sessions import Binding, Session, SessionExpiry
-from .usage import RejectedEvent, UsageEvent, UsageReceipt, UsageSum
+from .usage import RejectedEvent, UsageEvent, UsageReceipt, UsageSum, violations_of
 from .verdict import Source, Verdict
 
 LONGEST_TEXT = 16_384
@@ -91,7 +90,7 @@ def session_validation(message: validation_pb2.ValidateSessionResponse) -> Sessi
         expires_at=moment(message.expires_at) if message.HasField("expires_at") else None,
         missing_scopes=tuple(message.missing_scopes),
         provenance=provenance(message.provenance),
-        attributes=MappingProxyType(dict(message.attributes)),
+        attributes=dict(message.attributes),
         presented_key_id=message.presented_key_id,
     )
 
@@ -162,7 +161,8 @@ class Batch:
         self._outcomes: list[Outcome | None] = []
         for index, question in enumerate(questions):
             try:
-                presentable(question.key, f"requests[{index}].key")
+                if not presentable(question.key, f"requests[{index}].key"):
+                    raise invalid(Violation(f"requests[{index}].key", "must not be empty"))
                 one = key_request(question.key, question.scopes)
             except InvalidRequestError as error:
                 self._outcomes.append(error)
@@ -198,7 +198,7 @@ def session(message: session_pb2.Session) -> Session:
         created_at=moment(message.created_at) if message.HasField("created_at") else None,
         expires_at=moment(message.expires_at) if message.HasField("expires_at") else None,
         expiry=SessionExpiry.SLIDING if sliding else SessionExpiry.FIXED,
-        attributes=MappingProxyType(dict(message.attributes)),
+        attributes=dict(message.attributes),
     )
 
 
@@ -211,6 +211,11 @@ def binding(message: session_pb2.BindSessionResponse) -> Binding:
 
 
 def usage_request(events: Sequence[UsageEvent], request_id: str) -> usage_pb2.RecordUsageRequest:
+    for index, event in enumerate(events):
+        violations = violations_of(event, f"events[{index}].")
+        if violations:
+            raise invalid(*violations)
+    presentable(request_id, "request_id")
     return usage_pb2.RecordUsageRequest(
         request_id=request_id,
         events=[

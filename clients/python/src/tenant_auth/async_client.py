@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
 from . import _methods, _wire
+from ._at_exit import Send
 from ._checks import texts
 from ._core import Core, Metadata
 from ._engine import Engine
@@ -179,7 +182,7 @@ class AsyncClient:
         async def send(events: Sequence[UsageEvent], request_id: str, timeout: float) -> UsageReceipt:
             return await self.record_usage(events, request_id, timeout=timeout)
 
-        return AsyncUsageRecorder(send, self._core, options, on_rejected)
+        return AsyncUsageRecorder(send, self._core, options, on_rejected, self._reopened)
 
     async def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """Describes the process that answers."""
@@ -210,6 +213,12 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    @asynccontextmanager
+    async def _reopened(self) -> AsyncIterator[Send]:
+        alike = replace(self._core.options, near_cache=None)
+        async with AsyncClient(self._core.endpoints, alike) as client:
+            yield lambda events, request_id, timeout: client.record_usage(events, request_id, timeout=timeout)
 
     async def _raw_call(self, method: Any, request: Any, timeout: float | None, metadata: Metadata) -> Any:
         reply, _ = await self._engine.call(method, request, timeout, tuple(metadata or ()), _wire.secrets_in(request))

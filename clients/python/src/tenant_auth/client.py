@@ -132,7 +132,7 @@ class Client:
         def send(events: Sequence[UsageEvent], request_id: str, timeout: float) -> UsageReceipt:
             return self.record_usage(events, request_id, timeout=timeout)
 
-        return UsageRecorder(send, self._core, options, on_rejected)
+        return UsageRecorder(send, self._core, options, on_rejected, self._inner._reopened)
 
     def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """Describes the process that answers."""

@@ -52,7 +52,7 @@ class TokenFile:
 
 
 Token = str | TokenFile | Callable[[], str]
-"""The caller token itself, where to read it, or what to call for it before each attempt. The function must not block."""
+"""The caller token itself, where to read it, or what to call before each attempt; the function must not block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class NearCache:
 
     max_entries: int = 10_000
     watch: bool = True
-    """Whether to follow the service's invalidations, so that answers may be used for their `cacheable_while_watched`."""
+    """Whether to follow the service's invalidations, so that answers may be used for longer."""
     watched_for: float | None = None
     """The longest that an answer is used while invalidations arrive; `None`: as long as the answer says."""
 

@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-
 from ._calls import Method
 from .proto.admin_pb2_grpc import AdminServiceStub
 from .proto.info_pb2_grpc import InfoServiceStub

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
 
 from .errors import TenantAuthError
 from .verdict import Source, Verdict
-
-NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +99,7 @@ class Validation:
 class SessionValidation(Validation):
     """The decision about a session, and whose session it is."""
 
-    attributes: Mapping[str, str] = field(default_factory=lambda: NO_ATTRIBUTES)
+    attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
     """What was attached when the session was bound."""
     presented_key_id: str = ""
     """The public id of the key presented along with the session, where it is one of the session's tenant."""
