@@ -2,23 +2,28 @@ package tenantauth
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/near"
+	"github.com/tenant-auth/tenant-auth/clients/go/internal/replicas"
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/retry"
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
 // Client asks tenant-auth. It may be used by any number of goroutines; one is enough for a process.
 type Client struct {
-	options options
+	options *options
 	conn    *grpc.ClientConn
+	pool    *replicas.Pool
 	budget  *retry.Budget
+	gate    *gate
 
 	validation tenantauthv1.ValidationServiceClient
 	sessions   tenantauthv1.SessionServiceClient
@@ -30,21 +35,43 @@ type Client struct {
 
 	stop       context.CancelFunc
 	background sync.WaitGroup
+
+	closed sync.Once
+	// closing is what went wrong.
+	closing error
+
+	mu sync.Mutex
+	// recorders are those that are not closed.
+	recorders map[*Recorder]struct{}
 }
 
-// New makes a client for "host:port", or for several separated by commas. Names are resolved by DNS; all addresses are
-// used in turn. https://host:port is TLS; anything else is plaintext unless [WithTLS] is given.
+// Endpoints is one text, which may hold several endpoints separated by commas, or a list of them.
+type Endpoints interface{ ~string | ~[]string }
+
+// New makes a client for host:port, or for several. dns:///host:port means the same, http:// also, and https:// is TLS.
+// Names are resolved by DNS; all addresses of all names are used in turn. Without https:// and an option for TLS,
+// everything travels in plaintext.
 //
-// It connects when it is first used, and again whenever a connection is lost.
-func New(endpoints string, opts ...Option) (*Client, error) {
-	settings := defaults()
-	for _, option := range opts {
-		option(&settings)
+// It connects at once, and again whenever a connection is lost. What can never work is an error here.
+func New[E Endpoints](endpoints E, opts ...Option) (*Client, error) {
+	return newClient(flatten(endpoints), opts)
+}
+
+func flatten[E Endpoints](endpoints E) []string {
+	value := reflect.ValueOf(endpoints)
+	if value.Kind() == reflect.String {
+		return []string{value.String()}
 	}
-	if err := settings.check(); err != nil {
+	return value.Convert(reflect.TypeFor[[]string]()).Interface().([]string)
+}
+
+func newClient(endpoints []string, opts []Option) (*Client, error) {
+	settings, err := apply(opts)
+	if err != nil {
 		return nil, fmt.Errorf("tenant-auth: %w", err)
 	}
-	conn, err := dial(endpoints, &settings)
+	pool := replicas.NewPool(settings.clock)
+	conn, err := dial(endpoints, settings, pool)
 	if err != nil {
 		return nil, fmt.Errorf("tenant-auth: %w", err)
 	}
@@ -52,13 +79,17 @@ func New(endpoints string, opts ...Option) (*Client, error) {
 	client := &Client{
 		options:    settings,
 		conn:       conn,
+		pool:       pool,
 		budget:     retry.NewBudget(),
+		gate:       newGate(),
 		validation: tenantauthv1.NewValidationServiceClient(conn),
 		sessions:   tenantauthv1.NewSessionServiceClient(conn),
 		usage:      tenantauthv1.NewUsageServiceClient(conn),
 		hasher:     near.NewHasher(),
 		stop:       stop,
+		recorders:  map[*Recorder]struct{}{},
 	}
+	conn.Connect()
 	if settings.nearEntries > 0 {
 		client.near = near.New[*SessionValidation](settings.clock, near.Config{
 			Entries:    settings.nearEntries,
@@ -72,31 +103,44 @@ func New(endpoints string, opts ...Option) (*Client, error) {
 	return client, nil
 }
 
-func (o *options) check() error {
-	switch {
-	case o.timeout <= 0:
-		return errors.New("the timeout must be positive")
-	case o.attempts < 1:
-		return errors.New("the attempts must be 1 or more")
-	case o.nearEntries < 0:
-		return errors.New("the entries of the near-cache must not be negative")
-	case o.watchedFor < 0:
-		return errors.New("the time that watched answers are reused must not be negative")
-	}
-	return nil
-}
+// closingFlush is how long Close sends what recorders hold that were not closed.
+const closingFlush = 5 * time.Second
 
-// Close ends the connections, and everything that uses them. Close recorders first.
+// Close refuses new calls with [ErrClosed], lets those under way finish, which their deadlines bound, and ends the
+// connections. Recorders that were left open are closed; what they cannot send within 5 s is lost, and logged by its number.
+// Closing twice is no error.
 func (c *Client) Close() error {
-	c.stop()
-	err := c.conn.Close()
-	c.background.Wait()
-	return err
+	c.gate.close()
+	c.closed.Do(func() {
+		c.closeRecorders()
+		c.gate.wait()
+		c.stop()
+		c.background.Wait()
+		c.closing = c.conn.Close()
+	})
+	return c.closing
 }
 
-// Raw is the connection, for the generated clients of the package tenantauthv1, such as NewAdminServiceClient. Calls
-// made with them have no default deadline and are not retried.
-func (c *Client) Raw() grpc.ClientConnInterface { return c.conn }
+func (c *Client) closeRecorders() {
+	c.mu.Lock()
+	open := slices.Collect(maps.Keys(c.recorders))
+	c.mu.Unlock()
+	if len(open) == 0 {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	defer c.options.clock.AfterFunc(closingFlush, cancel)()
+	for _, recorder := range open {
+		lost := 0
+		for _, batch := range recorder.Close(ctx) {
+			lost += len(batch.Events)
+		}
+		if lost > 0 {
+			c.options.logger.Error("tenant-auth: the client was closed before its usage recorder; events are lost", "events", lost)
+		}
+	}
+}
 
 // ServerInfo describes the process that answers.
 type ServerInfo struct {
@@ -122,8 +166,13 @@ type ServerInfo struct {
 
 // ServerInfo asks a replica for its description.
 func (c *Client) ServerInfo(ctx context.Context) (ServerInfo, error) {
-	call := tenantauthv1.NewInfoServiceClient(c.conn).GetServerInfo
-	reply, err := invoke(ctx, c, call, &tenantauthv1.GetServerInfoRequest{})
+	if err := c.gate.enter(); err != nil {
+		return ServerInfo{}, err
+	}
+	defer c.gate.leave()
+	reply, err := invoke(ctx, c, question[*tenantauthv1.GetServerInfoRequest, *tenantauthv1.GetServerInfoResponse]{
+		call: tenantauthv1.NewInfoServiceClient(c.conn).GetServerInfo, request: &tenantauthv1.GetServerInfoRequest{}, reads: true,
+	})
 	if err != nil {
 		return ServerInfo{}, err
 	}

@@ -3,10 +3,8 @@ package tenantauth_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -180,6 +178,7 @@ func TestABatchKeepsItsOrderAndAKeyFailsAlone(t *testing.T) {
 	r := start(t)
 	outcomes, err := r.client.ValidateKeys(r.ctx, []tenantauth.Question{
 		{Key: "nobody's"}, {Key: key, Scopes: []string{"admin"}}, {Key: "\xff"}, {Key: "undecidable"}, {Key: key},
+		{Key: ""}, {Key: tenantauth.Key(strings.Repeat("a", 2<<20))},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -188,11 +187,20 @@ func TestABatchKeepsItsOrderAndAKeyFailsAlone(t *testing.T) {
 	for index, outcome := range outcomes {
 		verdicts[index] = outcome.Verdict.String()
 	}
-	want := []string{"UNKNOWN", "INSUFFICIENT_SCOPE", "MALFORMED", "UNRECOGNIZED(0)", "VALID"}
+	want := []string{"UNKNOWN", "INSUFFICIENT_SCOPE", "MALFORMED", "UNRECOGNIZED(0)", "VALID", "UNRECOGNIZED(0)", "UNRECOGNIZED(0)"}
 	if !slices.Equal(verdicts, want) {
 		t.Errorf("%v", verdicts)
 	}
 	if made := asError(t, outcomes[3].Err); made.Kind != tenantauth.ErrUnavailable || made.Reason != "DATABASE_TIMED_OUT" {
+		t.Errorf("%+v", made)
+	}
+	for _, bad := range outcomes[5:] {
+		if made := asError(t, bad.Err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != "key" {
+			t.Errorf("%+v", made)
+		}
+	}
+	_, err = r.client.ValidateKeys(r.ctx, make([]tenantauth.Question, 1_001))
+	if made := asError(t, err); made.Kind != tenantauth.ErrInvalid || !strings.Contains(made.Message, "1001") {
 		t.Errorf("%+v", made)
 	}
 	if outcomes[4].Err != nil || outcomes[4].TenantName != "Acme" || outcomes[4].Plan != "pro" {
@@ -234,57 +242,10 @@ func TestAllEndpointsAreUsedAndADeadOneIsDoneWithout(t *testing.T) {
 	}
 }
 
-func TestTheCallerTokenIsReadForEachCall(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "token")
-	r := start(t, tenantauth.WithCallerTokenFile(path))
-	for _, token := range []string{"one", "two"} {
-		if err := os.WriteFile(path, []byte(token+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := r.client.ServerInfo(r.ctx); err != nil {
-			t.Fatal(err)
-		}
-		if sent := r.service.Header("GetServerInfo").Get("authorization"); !slices.Equal(sent, []string{"Bearer " + token}) {
-			t.Errorf("%v was sent", sent)
-		}
-	}
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.client.ServerInfo(r.ctx); err == nil {
-		t.Error("a call was made without the token")
-	}
-}
-
-func TestWhatCannotWorkIsRefusedAtOnce(t *testing.T) {
-	for _, endpoints := range []string{"", "host", "ftp://host:1", "http://a:1,https://b:1", "a:1,,b:1", ":1", "a:"} {
-		if _, err := tenantauth.New(endpoints); err == nil {
-			t.Errorf("%q was taken", endpoints)
-		}
-	}
-	for number, option := range []tenantauth.Option{
-		tenantauth.WithTimeout(0), tenantauth.WithAttempts(0), tenantauth.WithNearCacheEntries(-1), tenantauth.WithWatchedFor(-1),
-	} {
-		if _, err := tenantauth.New("127.0.0.1:1", option); err == nil {
-			t.Errorf("option %d was taken", number)
-		}
-	}
-}
-
 func TestTheConnectionIsThereForTheGeneratedClients(t *testing.T) {
 	r := start(t)
 	reply, err := tenantauthv1.NewInfoServiceClient(r.client.Raw()).GetServerInfo(r.ctx, &tenantauthv1.GetServerInfoRequest{})
 	if err != nil || reply.GetVersion() != "0.0.0-fake" {
 		t.Errorf("%v, %v", reply, err)
-	}
-}
-
-func TestAfterClosingNothingIsAsked(t *testing.T) {
-	r := start(t)
-	if err := r.client.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.client.ValidateKey(r.ctx, key); !errors.Is(err, context.Canceled) {
-		t.Error(fmt.Sprint(err))
 	}
 }

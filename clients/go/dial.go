@@ -1,12 +1,8 @@
 package tenantauth
 
 import (
-	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
-	"os"
-	"strings"
+	"net"
 	"time"
 
 	"google.golang.org/grpc"
@@ -16,99 +12,67 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/endpoints"
+	"github.com/tenant-auth/tenant-auth/clients/go/internal/replicas"
+	"github.com/tenant-auth/tenant-auth/clients/go/internal/tunnel"
 )
 
 // All replicas are used in turn: each keeps its own memory, and none should be idle when another one dies.
-const serviceConfig = `{"loadBalancingConfig":[{"round_robin":{}}]}`
+const serviceConfig = `{"loadBalancingConfig":[{"` + replicas.Policy + `":{}}]}`
 
 // A peer that vanished without a word is noticed before a caller runs into it.
 var keepaliveParameters = keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true}
 
-// gRPC's own ceiling of two minutes would leave a client without a service that is long back.
+// A replica that was restarted is back within about a second, and one that is far away has time to answer.
 var connectParameters = grpc.ConnectParams{
-	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 3 * time.Second},
-	MinConnectTimeout: time.Second,
+	Backoff:           backoff.Config{BaseDelay: time.Second, Multiplier: 1, Jitter: 0.1, MaxDelay: time.Second},
+	MinConnectTimeout: 5 * time.Second,
 }
 
-func dial(text string, o *options) (*grpc.ClientConn, error) {
-	hosts, secure, err := endpoints.Parse(text)
+func dial(texts []string, o *options, pool *replicas.Pool) (*grpc.ClientConn, error) {
+	parsed, security, err := endpoints.Parse(texts)
 	if err != nil {
 		return nil, err
 	}
-	if !secure && o.tls != nil && strings.Contains(text, "http://") {
-		return nil, fmt.Errorf("endpoint %q is plaintext, and TLS is configured", text)
+	if security == endpoints.Plaintext && o.tls != nil {
+		return nil, fmt.Errorf("endpoints %q: http:// is plaintext, and TLS is configured; use https://", texts)
 	}
 	transport := insecure.NewCredentials()
-	if secure || o.tls != nil {
-		transport = credentials.NewTLS(o.tls)
+	switch {
+	case o.tls != nil:
+		transport = o.tls
+	case security == endpoints.TLS:
+		transport = credentials.NewTLS(nil)
+	}
+	lookup := o.lookup
+	if lookup == nil {
+		lookup = net.DefaultResolver.LookupHost
+	}
+	proxies := tunnel.Proxies{}
+	if o.environmentProxy {
+		if proxies, err = tunnel.FromEnvironment(parsed); err != nil {
+			return nil, err
+		}
+	}
+	found := &replicas.Builder{
+		Endpoints: parsed, Pool: pool, Clock: o.clock, Lookup: lookup,
+		Literal: func(e endpoints.Endpoint) bool { return e.Literal() || proxies[e.String()] != nil },
 	}
 	all := []grpc.DialOption{
-		grpc.WithTransportCredentials(transport),
-		grpc.WithResolvers(endpoints.Builder{}),
+		grpc.WithTransportCredentials(replicas.Credentials{TransportCredentials: transport, ServerName: o.serverName}),
+		grpc.WithResolvers(found),
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithKeepaliveParams(keepaliveParameters),
 		grpc.WithConnectParams(connectParameters),
 		grpc.WithUserAgent(o.userAgent),
-		// Proxies of the environment would be given customers' keys, and the caller's token.
+		// Unless asked for, proxies of the environment would be given customers' keys, and the caller's token.
 		grpc.WithNoProxy(),
 	}
+	if len(proxies) > 0 {
+		all = append(all, grpc.WithContextDialer(proxies.Dial))
+	}
 	if o.token != nil {
-		all = append(all, grpc.WithPerRPCCredentials(callerToken(o.token)))
+		all = append(all, grpc.WithPerRPCCredentials(o.token))
 	}
-	return grpc.NewClient(endpoints.Target(hosts), append(all, o.dial...)...)
-}
-
-// TLSFromFiles is a configuration for [WithTLS] from PEM files. Without ca the machine's own roots are trusted; without
-// certificate and key none is shown. The certificate is read anew for each connection, so that it can be rotated.
-func TLSFromFiles(ca, certificate, key string) (*tls.Config, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if ca != "" {
-		pem, err := os.ReadFile(ca)
-		if err != nil {
-			return nil, fmt.Errorf("ca: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca: %s holds no certificate", ca)
-		}
-	}
-	if certificate == "" && key == "" {
-		return config, nil
-	}
-	read := func() (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(certificate, key)
-		return &pair, err
-	}
-	if _, err := read(); err != nil {
-		return nil, fmt.Errorf("certificate and key: %w", err)
-	}
-	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return read() }
-	return config, nil
-}
-
-// callerToken adds the token to each call.
-type callerToken func(context.Context) (string, error)
-
-func (t callerToken) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
-	token, err := t(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("caller token: %w", err)
-	}
-	return map[string]string{"authorization": "Bearer " + token}, nil
-}
-
-// RequireTransportSecurity is false because many networks encrypt below: a mesh, or a tunnel.
-func (callerToken) RequireTransportSecurity() bool { return false }
-
-func readToken(path string) (string, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return "", err
-	}
-	token := strings.TrimSpace(string(text))
-	if token == "" {
-		return "", fmt.Errorf("%s is empty", path)
-	}
-	return token, nil
+	return grpc.NewClient(replicas.Target, append(all, o.dial...)...)
 }

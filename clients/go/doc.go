@@ -3,10 +3,10 @@
 //	client, err := tenantauth.New("127.0.0.1:50051")
 //	if err != nil { … }
 //	defer client.Close()
-//	validation, err := client.ValidateKey(ctx, tenantauth.Key(presented), "orders:read")
+//	principal, err := client.RequireKey(ctx, tenantauth.Key(presented), "orders:read")
 //
-// A denial is an answer: err is nil, and the verdict is another one than [Valid]. An error means that nothing was
-// decided, whatever the reason; never take it for "no such key". See [Error] for how to tell errors apart.
+// An error is either a [*Denied], which is a decision, or an [*Error]: then nothing was decided, whatever the reason, and
+// it must never be taken for "no such key".
 //
 // One client serves a whole process. It may be used by any number of goroutines, keeps answers in a near-cache, and
 // must be closed.

@@ -26,14 +26,16 @@ var (
 	ErrPermissionDenied = errors.New("not allowed")
 	// ErrDeadline: the call took longer than its limit. Also context.DeadlineExceeded.
 	ErrDeadline = errors.New("no answer in time")
+	// ErrClosed: the client, or the usage recorder, was closed. Nothing was sent.
+	ErrClosed = errors.New("closed")
 	// ErrOther: anything else, such as a defect of the service, or a call that it does not serve. See Code.
 	ErrOther = errors.New("unexpected")
 )
 
 // Error is why there is no answer. It never means "no such key": that is a verdict.
 type Error struct {
-	// Kind is one of ErrUnavailable, ErrOverloaded, ErrInvalid, ErrUnauthenticated, ErrPermissionDenied, ErrDeadline
-	// and ErrOther.
+	// Kind is one of ErrUnavailable, ErrOverloaded, ErrInvalid, ErrUnauthenticated, ErrPermissionDenied, ErrDeadline,
+	// ErrClosed and ErrOther.
 	Kind error
 	// Code is the canonical gRPC status code.
 	Code codes.Code
@@ -161,6 +163,11 @@ func invalid(field, description string) *Error {
 	made := local(codes.InvalidArgument, field+": "+description)
 	made.Violations = []Violation{{Field: field, Description: description}}
 	return made
+}
+
+// closed is the refusal of a call after the end.
+func closed() *Error {
+	return &Error{Kind: ErrClosed, Code: codes.FailedPrecondition, Message: "Close was called"}
 }
 
 // gaveUp is the end of the caller's own patience.

@@ -1,61 +1,120 @@
 package tenantauth_test
 
 import (
-	"bufio"
 	"context"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
+	"github.com/tenant-auth/tenant-auth/clients/go/internal/service"
 )
 
-// The environment's proxies are read once in a process, and never for loopback: so another process asks, elsewhere.
+// askingProcess makes this program ask at the endpoint that it names: the environment's proxies are read in another process.
 const askingProcess = "TENANT_AUTH_TEST_ASKS"
 
-func TestAProxyOfTheEnvironmentIsToldNothing(t *testing.T) {
-	if os.Getenv(askingProcess) != "" {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		client, err := tenantauth.New("192.0.2.1:50051")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = client.Close() }()
-		if _, err := client.ValidateKey(ctx, key); err == nil {
-			t.Fatal("nobody is there")
-		}
-		return
-	}
+// proxy is an HTTP proxy that leads everything to one address, and remembers what it was asked for.
+type proxy struct {
+	server *http.Server
+	url    string
+
+	mu    sync.Mutex
+	asked []string
+}
+
+func startProxy(t *testing.T, leadsTo string) *proxy {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	told := make(chan string, 100)
-	go func() {
-		defer close(told)
-		for {
-			connection, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			line, _ := bufio.NewReader(connection).ReadString('\n')
-			told <- line
-			_ = connection.Close()
+	p := &proxy{url: "http://user:password@" + listener.Addr().String()}
+	p.server = &http.Server{ReadHeaderTimeout: patience, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.mu.Lock()
+		p.asked = append(p.asked, r.Method+" "+r.Host+" "+r.Header.Get("Proxy-Authorization"))
+		p.mu.Unlock()
+		there, err := net.Dial("tcp", leadsTo)
+		if err != nil {
+			w.WriteHeader(http.StatusBadGateway)
+			return
 		}
-	}()
-	asking := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
-	asking.Env = append(os.Environ(), askingProcess+"=1", "no_proxy=", "NO_PROXY=")
-	for _, name := range []string{"http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"} {
-		asking.Env = append(asking.Env, name+"=http://"+listener.Addr().String())
+		w.WriteHeader(http.StatusOK)
+		here, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		go func() { _, _ = io.Copy(there, here) }()
+		_, _ = io.Copy(here, there)
+		_ = here.Close()
+	})}
+	go func() { _ = p.server.Serve(listener) }()
+	t.Cleanup(func() { _ = p.server.Close() })
+	return p
+}
+
+func TestProxiesOfTheEnvironmentAreUsedWhereTheyAreWanted(t *testing.T) {
+	if endpoint := os.Getenv(askingProcess); endpoint != "" {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		options := []tenantauth.Option{tenantauth.WithoutNearCache()}
+		if rest, wanted := strings.CutPrefix(endpoint, "proxy "); wanted {
+			endpoint, options = rest, append(options, tenantauth.WithEnvironmentProxy())
+		}
+		client, err := tenantauth.New(endpoint, append(options, tenantauth.WithTimeout(time.Second))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = client.Close() }()
+		if _, err := client.ServerInfo(ctx); err != nil {
+			t.Fatal(err)
+		}
+		return
 	}
-	if output, err := asking.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, output)
-	}
-	_ = listener.Close()
-	for line := range told {
-		t.Errorf("the proxy was told %q", line)
+	real := service.Start(t)
+	_, port, _ := net.SplitHostPort(real.Address)
+	for name, test := range map[string]struct {
+		asks    string
+		noProxy string
+		proxied string
+	}{
+		"unless asked for, none":         {"192.0.2.1:" + port, "", ""},
+		"asked for":                      {"proxy 192.0.2.1:" + port, "", "CONNECT 192.0.2.1:" + port},
+		"a name is left to the proxy":    {"proxy tenant-auth.example:" + port, "", "CONNECT tenant-auth.example:" + port},
+		"loopback":                       {"proxy " + real.Address, "", ""},
+		"localhost":                      {"proxy localhost:" + port, "", ""},
+		"a name of the cluster":          {"proxy tenant-auth.default.svc:" + port, "", ""},
+		"a name without a dot":           {"proxy tenant-auth:" + port, "", ""},
+		"one that NO_PROXY names":        {"proxy tenant-auth.example:" + port, "example.org,.example", ""},
+		"one that NO_PROXY does not":     {"proxy tenant-auth.example:" + port, "example.org", "CONNECT tenant-auth.example:" + port},
+		"loopback, but without asking":   {real.Address, "", ""},
+		"several, and one is not nearby": {"proxy 192.0.2.1:" + port + "," + real.Address, "", "CONNECT 192.0.2.1:" + port},
+	} {
+		t.Run(name, func(t *testing.T) {
+			proxy := startProxy(t, real.Address)
+			asking := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestProxiesOfTheEnvironmentAreUsedWhereTheyAreWanted$")
+			asking.Env = append(os.Environ(), askingProcess+"="+test.asks, "no_proxy="+test.noProxy, "NO_PROXY="+test.noProxy)
+			for _, variable := range []string{"http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "grpc_proxy", "ALL_PROXY"} {
+				asking.Env = append(asking.Env, variable+"="+proxy.url)
+			}
+			output, err := asking.CombinedOutput()
+			if reachable := test.proxied != "" || strings.Contains(test.asks, real.Address) || strings.Contains(test.asks, "localhost"); reachable != (err == nil) {
+				t.Errorf("%v\n%s", err, output)
+			}
+			proxy.mu.Lock()
+			defer proxy.mu.Unlock()
+			for _, asked := range proxy.asked {
+				if want := test.proxied + " Basic dXNlcjpwYXNzd29yZA=="; asked != want {
+					t.Errorf("the proxy was asked for %q", asked)
+				}
+			}
+			if (test.proxied != "") != (len(proxy.asked) > 0) {
+				t.Errorf("the proxy was asked %d times", len(proxy.asked))
+			}
+		})
 	}
 }

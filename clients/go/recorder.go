@@ -16,12 +16,8 @@ const (
 	recorderQueue = 10_000
 )
 
-var (
-	// ErrQueueFull: the recorder holds as many events as it may. The event was not taken.
-	ErrQueueFull = errors.New("tenant-auth: the queue of usage events is full")
-	// ErrRecorderClosed: the recorder takes no events any more. The event was not taken.
-	ErrRecorderClosed = errors.New("tenant-auth: the usage recorder is closed")
-)
+// ErrQueueFull says that the recorder holds as many events as it may. The event was not taken.
+var ErrQueueFull = errors.New("tenant-auth: the queue of usage events is full")
 
 // Recorder collects usage and sends it in batches, each until it is committed. It drops nothing silently: what it cannot
 // take it refuses, and what it could not send comes back from [Recorder.Close].
@@ -30,6 +26,8 @@ type Recorder struct {
 	delay      time.Duration
 	capacity   int
 	onRejected func(UsageEvent, error)
+	// refused are the options that make no sense.
+	refused []error
 
 	mu sync.Mutex
 	// queue are the events that are in no batch yet.
@@ -55,21 +53,43 @@ type RecorderOption func(*Recorder)
 
 // WithRecorderDelay is how long an event waits for others at most; 1 s unless set.
 func WithRecorderDelay(delay time.Duration) RecorderOption {
-	return func(r *Recorder) { r.delay = delay }
+	return func(r *Recorder) {
+		if delay <= 0 || delay > longestDuration {
+			r.refuse("WithRecorderDelay", delay, "must be more than 0 and at most 24h")
+			return
+		}
+		r.delay = delay
+	}
 }
 
 // WithRecorderQueue is how many events are held at most, those being sent included; 10,000 unless set.
 func WithRecorderQueue(events int) RecorderOption {
-	return func(r *Recorder) { r.capacity = events }
+	return func(r *Recorder) {
+		if events < 1 || events > mostEntries {
+			r.refuse("WithRecorderQueue", events, "must be 1 to 10,000,000")
+			return
+		}
+		r.capacity = events
+	}
 }
 
 // WithOnRejected is told of events that can never be counted, and why; unless set, the client's logger is.
 func WithOnRejected(onRejected func(UsageEvent, error)) RecorderOption {
-	return func(r *Recorder) { r.onRejected = onRejected }
+	return func(r *Recorder) {
+		if onRejected == nil {
+			r.refuse("WithOnRejected", "nil", "must be a function")
+			return
+		}
+		r.onRejected = onRejected
+	}
 }
 
-// NewRecorder starts a recorder. Close it before the client.
-func (c *Client) NewRecorder(opts ...RecorderOption) *Recorder {
+func (r *Recorder) refuse(option string, value any, fix string) {
+	r.refused = append(r.refused, fmt.Errorf("%s(%v): %s", option, value, fix))
+}
+
+// NewRecorder starts a recorder. Close it before the client: what it holds when the process ends is lost.
+func (c *Client) NewRecorder(opts ...RecorderOption) (*Recorder, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	recorder := &Recorder{
 		client:   c,
@@ -85,21 +105,31 @@ func (c *Client) NewRecorder(opts ...RecorderOption) *Recorder {
 		done:    make(chan struct{}),
 	}
 	for _, option := range opts {
+		if option == nil {
+			recorder.refused = append(recorder.refused, errors.New("an option is nil; leave it out"))
+			continue
+		}
 		option(recorder)
 	}
+	if err := errors.Join(recorder.refused...); err != nil {
+		cancel()
+		return nil, fmt.Errorf("tenant-auth: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gate.isShut() {
+		cancel()
+		return nil, closed()
+	}
+	c.recorders[recorder] = struct{}{}
 	go recorder.run(ctx)
-	return recorder
+	return recorder, nil
 }
 
-// Record takes an event, or says why not. It never waits.
+// Record takes an event, or says why not: what the contract can never take is [ErrInvalid]. It never waits.
 func (r *Recorder) Record(event UsageEvent) error {
-	switch {
-	case event.TenantID == "":
-		return invalid("tenant_id", "must not be empty")
-	case event.Metric == "":
-		return invalid("metric", "must not be empty")
-	case event.Quantity < 0:
-		return invalid("quantity", "must not be negative")
+	if err := checkUsage(event); err != nil {
+		return err
 	}
 	if event.At.IsZero() {
 		// Not on arrival: an event that waits for an outage to end still belongs to its own hour.
@@ -108,7 +138,7 @@ func (r *Recorder) Record(event UsageEvent) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return ErrRecorderClosed
+		return closed()
 	}
 	if r.held() >= r.capacity {
 		return ErrQueueFull
@@ -143,7 +173,7 @@ func (r *Recorder) Flush(ctx context.Context) error {
 		select {
 		case <-settled:
 		case <-r.done:
-			return ErrRecorderClosed
+			return closed()
 		case <-ctx.Done():
 			return fmt.Errorf("tenant-auth: usage was not flushed: %w", ctx.Err())
 		}
@@ -160,6 +190,9 @@ func (r *Recorder) Close(ctx context.Context) []UsageBatch {
 	_ = r.Flush(ctx)
 	r.cancel()
 	<-r.done
+	r.client.mu.Lock()
+	delete(r.client.recorders, r)
+	r.client.mu.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.alarm != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/clock"
@@ -62,7 +63,7 @@ func (r *Recorder) next() *UsageBatch {
 // deliver sends a batch until it is answered, and tells whether there is more to do.
 func (r *Recorder) deliver(ctx context.Context, batch *UsageBatch) bool {
 	for failures := 1; ; failures++ {
-		receipt, err := r.client.RecordUsage(ctx, *batch)
+		receipt, err := r.client.recordUsage(ctx, *batch)
 		if err == nil {
 			r.settle(batch, nil, receipt.Rejected)
 			return true
@@ -92,10 +93,13 @@ func (r *Recorder) sortOut(batch *UsageBatch, failed *Error) {
 			guilty[index] = true
 		}
 	}
+	if len(guilty) == 0 && len(batch.Events) > 1 {
+		r.halve(batch)
+		return
+	}
 	var rest []UsageEvent
 	var rejected []RejectedUsage
 	for index, event := range batch.Events {
-		// A refusal that names no event is for all of them.
 		if guilty[index] || len(guilty) == 0 {
 			rejected = append(rejected, RejectedUsage{Index: index, Err: failed})
 		} else {
@@ -103,6 +107,16 @@ func (r *Recorder) sortOut(batch *UsageBatch, failed *Error) {
 		}
 	}
 	r.settle(batch, rest, rejected)
+}
+
+// halve is for a refusal that names no event: the one at fault is found by sending ever fewer together.
+func (r *Recorder) halve(batch *UsageBatch) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	half := len(batch.Events) / 2
+	r.queue = slices.Concat(batch.Events[half:], r.queue)
+	r.batch = &UsageBatch{RequestID: rand.Text(), Events: batch.Events[:half:half]}
+	r.due = true
 }
 
 // settle is done with a batch but for the rest, which becomes a batch of its own: other events need another id.

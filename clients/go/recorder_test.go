@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,6 +20,15 @@ func event(metric string) tenantauth.UsageEvent {
 	return tenantauth.UsageEvent{TenantID: "ten_1", Metric: metric, Quantity: 1}
 }
 
+func newRecorder(t *testing.T, client *tenantauth.Client, options ...tenantauth.RecorderOption) *tenantauth.Recorder {
+	t.Helper()
+	recorder, err := client.NewRecorder(options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return recorder
+}
+
 func (r *rig) record(recorder *tenantauth.Recorder, metric string, times int) {
 	r.t.Helper()
 	for range times {
@@ -30,7 +40,7 @@ func (r *rig) record(recorder *tenantauth.Recorder, metric string, times int) {
 
 func TestEventsWaitForOthersUpToASecond(t *testing.T) {
 	r := start(t, tenantauth.WithoutWatch())
-	recorder := r.client.NewRecorder()
+	recorder := newRecorder(t, r.client)
 	r.record(recorder, "calls", 2)
 	recorded := r.clock.Now()
 	r.clock.Advance(999 * time.Millisecond)
@@ -52,14 +62,14 @@ func TestEventsWaitForOthersUpToASecond(t *testing.T) {
 	if unsent := recorder.Close(r.ctx); unsent != nil {
 		t.Errorf("%v", unsent)
 	}
-	if err := recorder.Record(event("calls")); !errors.Is(err, tenantauth.ErrRecorderClosed) {
+	if err := recorder.Record(event("calls")); !errors.Is(err, tenantauth.ErrClosed) {
 		t.Errorf("%v", err)
 	}
 }
 
 func TestAFullBatchDoesNotWait(t *testing.T) {
 	r := start(t, tenantauth.WithoutWatch())
-	recorder := r.client.NewRecorder()
+	recorder := newRecorder(t, r.client)
 	r.record(recorder, "calls", 501)
 	r.await("the full batch", func() bool {
 		ids, batches := r.service.Recorded()
@@ -75,7 +85,7 @@ func TestAFullBatchDoesNotWait(t *testing.T) {
 
 func TestABatchIsResentAsItIsUntilItIsAnswered(t *testing.T) {
 	r := start(t, tenantauth.WithoutWatch(), tenantauth.WithAttempts(1))
-	recorder := r.client.NewRecorder()
+	recorder := newRecorder(t, r.client)
 	var calls atomic.Int32
 	ids := make(chan string, 10)
 	sizes := make(chan int, 10)
@@ -118,7 +128,7 @@ func TestABatchIsResentAsItIsUntilItIsAnswered(t *testing.T) {
 func TestAFullQueueRefusesAndNothingIsLost(t *testing.T) {
 	r := start(t, tenantauth.WithoutWatch(), tenantauth.WithAttempts(1))
 	r.service.Before(func(context.Context, string, any) error { return status.Error(codes.Unavailable, "gone") })
-	recorder := r.client.NewRecorder(tenantauth.WithRecorderQueue(600))
+	recorder := newRecorder(t, r.client, tenantauth.WithRecorderQueue(600))
 	r.record(recorder, "calls", 600)
 	r.await("an attempt", func() bool { return r.service.Calls("RecordUsage") > 0 })
 	// What is being sent counts, too.
@@ -145,40 +155,76 @@ func TestAFullQueueRefusesAndNothingIsLost(t *testing.T) {
 }
 
 func TestEventsThatCanNeverBeCountedAreToldOf(t *testing.T) {
-	for _, metric := range []string{"never", "Bad Name"} {
+	for _, metric := range []string{"never", "named", "nameless"} {
 		t.Run(metric, func(t *testing.T) {
 			r := start(t, tenantauth.WithoutWatch())
 			var rejected []string
-			recorder := r.client.NewRecorder(tenantauth.WithOnRejected(func(event tenantauth.UsageEvent, err error) {
+			recorder := newRecorder(t, r.client, tenantauth.WithOnRejected(func(event tenantauth.UsageEvent, err error) {
 				rejected = append(rejected, fmt.Sprint(event.Metric, " ", asError(t, err).Code))
 			}))
-			r.record(recorder, "good", 1)
+			r.record(recorder, "good", 200)
 			r.record(recorder, metric, 1)
-			r.record(recorder, "good", 1)
+			r.record(recorder, "good", 200)
 			if unsent := recorder.Close(r.ctx); unsent != nil {
 				t.Errorf("%v", unsent)
 			}
 			if len(rejected) != 1 || rejected[0] != metric+" InvalidArgument" {
 				t.Errorf("%v", rejected)
 			}
-			if ids, batches := r.service.Recorded(); len(ids) != 1 || len(batches[ids[0]]) != 2 {
-				t.Errorf("%v", batches)
+			counted := 0
+			_, batches := r.service.Recorded()
+			for _, batch := range batches {
+				counted += len(batch)
+			}
+			if counted != 400 {
+				t.Errorf("%d events were counted", counted)
 			}
 		})
 	}
 }
 
-func TestAnEventThatIsNoneIsRefusedAtOnce(t *testing.T) {
+func TestWhatTheContractCanNeverTakeIsRefusedAtOnceByItsField(t *testing.T) {
 	r := start(t)
-	recorder := r.client.NewRecorder()
-	for field, event := range map[string]tenantauth.UsageEvent{
-		"tenant_id": {Metric: "calls"},
-		"metric":    {TenantID: "ten_1"},
-		"quantity":  {TenantID: "ten_1", Metric: "calls", Quantity: -1},
+	recorder := newRecorder(t, r.client)
+	good := event("calls")
+	for field, spoil := range map[string][]func(*tenantauth.UsageEvent){
+		"tenant_id": {
+			func(e *tenantauth.UsageEvent) { e.TenantID = "" },
+			func(e *tenantauth.UsageEvent) { e.TenantID = "ten\xff" },
+			func(e *tenantauth.UsageEvent) { e.TenantID = "ten 1" },
+			func(e *tenantauth.UsageEvent) { e.TenantID = strings.Repeat("a", 65) },
+			func(e *tenantauth.UsageEvent) { e.TenantID = strings.Repeat("a", 5<<20) },
+		},
+		"metric": {
+			func(e *tenantauth.UsageEvent) { e.Metric = "" },
+			func(e *tenantauth.UsageEvent) { e.Metric = "Calls" },
+			func(e *tenantauth.UsageEvent) { e.Metric = "1calls" },
+			func(e *tenantauth.UsageEvent) { e.Metric = "calls\xff" },
+			func(e *tenantauth.UsageEvent) { e.Metric = strings.Repeat("a", 65) },
+		},
+		"quantity": {
+			func(e *tenantauth.UsageEvent) { e.Quantity = -1 },
+			func(e *tenantauth.UsageEvent) { e.Quantity = 1_000_000_000_001 },
+		},
+		"occurred_at": {
+			func(e *tenantauth.UsageEvent) { e.At = time.Date(1969, time.December, 31, 23, 59, 59, 0, time.UTC) },
+			func(e *tenantauth.UsageEvent) { e.At = time.Date(10_000, time.January, 1, 0, 0, 0, 0, time.UTC) },
+		},
 	} {
-		if made := asError(t, recorder.Record(event)); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != field {
-			t.Errorf("%s: %+v", field, made)
+		for number, spoil := range spoil {
+			event := good
+			spoil(&event)
+			if made := asError(t, recorder.Record(event)); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != field || len(made.Error()) > 200 {
+				t.Errorf("%s %d: %+v", field, number, made)
+			}
 		}
+	}
+	most := tenantauth.UsageEvent{
+		TenantID: strings.Repeat("A", 64), Metric: "a" + strings.Repeat(".", 63), Quantity: 1_000_000_000_000,
+		At: time.Date(9999, time.December, 31, 23, 59, 59, 999_999_999, time.UTC),
+	}
+	if err := recorder.Record(most); err != nil {
+		t.Errorf("%v", err)
 	}
 	recorder.Close(r.ctx)
 }

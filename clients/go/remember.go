@@ -2,7 +2,7 @@ package tenantauth
 
 import (
 	"errors"
-	"time"
+	"fmt"
 
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/near"
 )
@@ -12,6 +12,15 @@ const (
 	mostScopes   = 32
 	longestScope = 64
 )
+
+// CheckScopes tells what is wrong with scopes that are to be required: at most 32, each 1 to 64 characters of
+// a-z 0-9 : . _ - / and *. It is for programs that want to know when they start.
+func CheckScopes(scopes ...string) error {
+	if ordinary(scopes) {
+		return nil
+	}
+	return invalid("required_scopes", fmt.Sprintf("%.100q must be at most 32, each 1 to 64 characters of a-z 0-9 : . _ - / *", scopes))
+}
 
 // ordinary tells whether scopes are such as the contract allows. Others go to the service, which says what is wrong with
 // them; the near-cache would only say that the key lacks them.
@@ -44,54 +53,24 @@ func scopeCharacter(char byte) bool {
 	return false
 }
 
-// keyAnswer is what may be kept of a decision about a key.
-func keyAnswer(validation Validation) near.Answer[*SessionValidation] {
-	made := baseAnswer(SessionValidation{Validation: validation})
-	made.Unattributed = validation.KeyID == ""
-	made.Lasting = lasting(validation.Verdict)
-	if validation.Verdict != Expired {
-		made.Ends = validation.ExpiresAt
-	}
-	return made
-}
-
-// sessionAnswer is what may be kept of a decision about a session.
-func sessionAnswer(validation SessionValidation, session near.Subject, withKey bool, asked time.Time) near.Answer[*SessionValidation] {
-	made := baseAnswer(validation)
-	made.About = append(made.About, session)
-	// The answer does not name the key that was presented along: nobody could tell us that this one changed.
-	made.Unattributed = validation.TenantID == "" || withKey
-	made.Lasting = lasting(validation.Verdict) && !withKey
-	if !validation.ExpiresAt.IsZero() {
-		// A sliding session lives on only while the service hears of it: ask again in the middle of what is left.
-		made.Ends = asked.Add(validation.ExpiresAt.Sub(asked) / 2)
-	}
-	return made
-}
-
-func baseAnswer(validation SessionValidation) near.Answer[*SessionValidation] {
+// keep is what may be kept of a decision: for as long as the service says, until one of its subjects changes.
+func keep(validation SessionValidation, session ...near.Subject) near.Answer[*SessionValidation] {
 	made := near.Answer[*SessionValidation]{
 		Value:        &validation,
 		CacheableFor: validation.Provenance.CacheableFor,
+		WhileWatched: validation.Provenance.CacheableWhileWatched,
 		Revision:     validation.Provenance.Revision,
+		About:        session,
 	}
-	if validation.KeyID != "" {
-		made.About = append(made.About, near.Subject{Kind: near.Key, ID: validation.KeyID})
+	for _, id := range []string{validation.KeyID, validation.PresentedKeyID} {
+		if id != "" {
+			made.About = append(made.About, near.Subject{Kind: near.Key, ID: id})
+		}
 	}
 	if validation.TenantID != "" {
 		made.About = append(made.About, near.Subject{Kind: near.Tenant, ID: validation.TenantID})
 	}
 	return made
-}
-
-// lasting verdicts change only by something that the stream of invalidations tells of.
-func lasting(verdict Verdict) bool {
-	switch verdict {
-	case Valid, InsufficientScope, Revoked, Expired, TenantSuspended:
-		return true
-	default:
-		return false
-	}
 }
 
 // answered is a caller's own copy of what is shared, judged by the scopes that this caller requires.
@@ -102,6 +81,7 @@ func answered(result near.Result[*SessionValidation], scopes []string) SessionVa
 		provenance.Source = SourceNear
 		provenance.Age += result.Age
 		provenance.CacheableFor = max(0, provenance.CacheableFor-result.Age)
+		provenance.CacheableWhileWatched = max(0, provenance.CacheableWhileWatched-result.Age)
 	}
 	validation.require(scopes)
 	return validation

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
@@ -44,6 +45,7 @@ func TestNothingPrintsAKey(t *testing.T) {
 		"a question": tenantauth.Question{Key: key, Scopes: []string{scope}},
 		"a binding":  tenantauth.Bind{SessionID: session, Key: key},
 		"keys":       []tenantauth.Key{key},
+		"TLS":        tenantauth.TLSPEM{Key: []byte(key)},
 	} {
 		encoded, err := json.Marshal(value)
 		if err != nil {
@@ -63,7 +65,7 @@ func TestNothingPrintsAKey(t *testing.T) {
 
 func TestNoGeneratedMessagePrintsAKey(t *testing.T) {
 	question := &tenantauthv1.ValidateKeyRequest{Key: key, RequiredScopes: []string{scope}}
-	for name, message := range map[string]fmt.Stringer{
+	for name, message := range map[string]proto.Message{
 		"a key":      question,
 		"a batch":    &tenantauthv1.BatchValidateKeysRequest{Requests: []*tenantauthv1.ValidateKeyRequest{question}},
 		"a stream":   &tenantauthv1.StreamValidateKeysRequest{Request: question},
@@ -72,8 +74,17 @@ func TestNoGeneratedMessagePrintsAKey(t *testing.T) {
 		"an issue":   &tenantauthv1.IssueKeyResponse{Plaintext: key, Key: &tenantauthv1.ApiKey{KeyId: "key_1"}},
 		"a rotation": &tenantauthv1.RotateKeyResponse{Plaintext: key},
 	} {
-		text := fmt.Sprintf("%v %+v %#v %s", message, message, message, message)
+		text := shown(t, message)
 		hides(t, name, text)
+		encoded, err := json.Marshal(message)
+		if err != nil || !strings.Contains(string(encoded), "[redacted]") {
+			t.Errorf("%s: %s, %v", name, encoded, err)
+		}
+		hides(t, name, string(encoded))
+		sent, err := proto.Marshal(message)
+		if err != nil || !strings.Contains(string(sent), key) {
+			t.Errorf("%s: the key is not even sent: %v", name, err)
+		}
 		if !strings.Contains(text, "[redacted]") {
 			t.Errorf("%s does not even tell that there was a key: %s", name, text)
 		}

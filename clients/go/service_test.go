@@ -1,6 +1,7 @@
 package tenantauth_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -29,8 +30,11 @@ func TestTheServiceDecidesAboutItsKeys(t *testing.T) {
 	// With a clock that stands still, what was answered stays near however slow the machine is.
 	client, real := connect(t, tenantauth.WithClock(fakeclock.New()))
 	validation, err := client.ValidateKey(t.Context(), tenantauth.Key(real.Key), "demo:read")
-	if err != nil || !validation.IsValid() || validation.TenantID != "ten_demo" || validation.TenantName != "Demo" || !validation.Principal().Has("demo:write") {
+	if err != nil || !validation.IsValid() || validation.TenantID != "ten_demo" || validation.TenantName != "Demo" {
 		t.Fatalf("%+v, %v", validation, err)
+	}
+	if principal, err := validation.Principal(); err != nil || !principal.Has("demo:write") {
+		t.Fatalf("%+v, %v", principal, err)
 	}
 	near, err := client.ValidateKey(t.Context(), tenantauth.Key(real.Key), "demo:delete")
 	if err != nil || near.Verdict != tenantauth.InsufficientScope || near.Provenance.Source != tenantauth.SourceNear || near.MissingScopes[0] != "demo:delete" {
@@ -63,6 +67,7 @@ func TestTheServiceDecidesAboutBatches(t *testing.T) {
 	client, real := connect(t)
 	outcomes, err := client.ValidateKeys(t.Context(), []tenantauth.Question{
 		{Key: "somebody-elses-key"}, {Key: tenantauth.Key(real.Key), Scopes: []string{"demo:delete"}}, {Key: tenantauth.Key(real.Key)},
+		{Key: ""}, {Key: tenantauth.Key(strings.Repeat("a", 5<<20))}, {Key: tenantauth.Key(real.Key), Scopes: []string{"No Scope"}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -70,6 +75,12 @@ func TestTheServiceDecidesAboutBatches(t *testing.T) {
 	for index, verdict := range []tenantauth.Verdict{tenantauth.Unknown, tenantauth.InsufficientScope, tenantauth.Valid} {
 		if outcomes[index].Verdict != verdict || outcomes[index].Err != nil {
 			t.Errorf("%d: %+v", index, outcomes[index])
+		}
+	}
+	// What is wrong with one harms no other.
+	for index, field := range map[int]string{3: "key", 4: "key", 5: "required_scopes[0]"} {
+		if made := asError(t, outcomes[index].Err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != field {
+			t.Errorf("%d: %+v", index, made)
 		}
 	}
 	_, err = client.ValidateKeys(t.Context(), nil)
@@ -155,7 +166,7 @@ func TestTheServiceCountsUsageOnce(t *testing.T) {
 			t.Fatalf("%+v, %v", receipt, err)
 		}
 	}
-	recorder := client.NewRecorder()
+	recorder := newRecorder(t, client)
 	if err := recorder.Record(tenantauth.UsageEvent{TenantID: "ten_demo", Metric: "api.calls", Quantity: 4}); err != nil {
 		t.Fatal(err)
 	}

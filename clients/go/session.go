@@ -54,6 +54,10 @@ type Binding struct {
 
 // BindSession binds a session to the tenant of a key. Repeating it for the same tenant changes nothing.
 func (c *Client) BindSession(ctx context.Context, bind Bind) (Binding, error) {
+	if err := c.gate.enter(); err != nil {
+		return Binding{}, err
+	}
+	defer c.gate.leave()
 	// Even if the answer got lost: what was known of the session may be wrong now.
 	defer c.forgetSession(bind.SessionID)
 	expiry := tenantauthv1.SessionExpiry_SESSION_EXPIRY_FIXED
@@ -67,7 +71,9 @@ func (c *Client) BindSession(ctx context.Context, bind Bind) (Binding, error) {
 		Expiry:     expiry,
 		Attributes: bind.Attributes,
 	}
-	reply, err := invoke(ctx, c, c.sessions.BindSession, request, string(bind.Key))
+	reply, err := invoke(ctx, c, question[*tenantauthv1.BindSessionRequest, *tenantauthv1.BindSessionResponse]{
+		call: c.sessions.BindSession, request: request, secrets: []string{string(bind.Key)},
+	})
 	if err != nil {
 		return Binding{}, err
 	}
@@ -80,17 +86,29 @@ func (c *Client) BindSession(ctx context.Context, bind Bind) (Binding, error) {
 
 // UnbindSession ends a session of a tenant, and tells whether it was bound until now.
 func (c *Client) UnbindSession(ctx context.Context, sessionID, tenantID string) (wasBound bool, err error) {
+	if err := c.gate.enter(); err != nil {
+		return false, err
+	}
+	defer c.gate.leave()
 	defer c.forgetSession(sessionID)
 	request := &tenantauthv1.UnbindSessionRequest{SessionId: sessionID, TenantId: tenantID}
-	reply, err := invoke(ctx, c, c.sessions.UnbindSession, request)
+	reply, err := invoke(ctx, c, question[*tenantauthv1.UnbindSessionRequest, *tenantauthv1.UnbindSessionResponse]{
+		call: c.sessions.UnbindSession, request: request,
+	})
 	return reply.GetWasBound(), err
 }
 
 // ListSessions goes through a tenant's sessions, newest first, a page at a time. It ends after the first error.
 func (c *Client) ListSessions(ctx context.Context, tenantID string) iter.Seq2[Session, error] {
 	return pages(func(token string) ([]*tenantauthv1.Session, string, error) {
+		if err := c.gate.enter(); err != nil {
+			return nil, "", err
+		}
+		defer c.gate.leave()
 		request := &tenantauthv1.ListSessionsRequest{TenantId: tenantID, PageToken: token}
-		reply, err := invoke(ctx, c, c.sessions.ListSessions, request)
+		reply, err := invoke(ctx, c, question[*tenantauthv1.ListSessionsRequest, *tenantauthv1.ListSessionsResponse]{
+			call: c.sessions.ListSessions, request: request, reads: true,
+		})
 		return reply.GetSessions(), reply.GetNextPageToken(), err
 	}, sessionFromWire)
 }

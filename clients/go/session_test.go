@@ -10,6 +10,7 @@ import (
 
 	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/fake"
+	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
 
 const session = "mcp-session-1"
@@ -111,37 +112,36 @@ func TestAnUnbindingWinsOverAValidationUnderWay(t *testing.T) {
 	}
 }
 
-func TestAWatchedSessionLastsUntilItIsInvalidated(t *testing.T) {
-	r, stream := startWatched(t)
-	r.bind(tenantauth.Bind{SessionID: session, Key: key, TTL: time.Hour})
-	r.validateSession("")
-	r.validateSession(key)
-	r.beat(stream, 30*time.Second, 11)
-	if validation := r.validateSession(""); validation.Provenance.Source != tenantauth.SourceNear {
-		t.Errorf("from %v", validation.Provenance.Source)
-	}
-	// The answer does not name the key that was presented along, so nobody could tell us of its end.
-	if validation := r.validateSession(key); validation.Provenance.Source != tenantauth.SourceDatabase {
-		t.Errorf("with a key from %v", validation.Provenance.Source)
-	}
-	stream.Invalidate(12, scopeSession, session)
-	r.await("the event is handled", func() bool { return r.client.WatchState().Revision == 12 })
-	if validation := r.validateSession(""); validation.Provenance.Source != tenantauth.SourceDatabase {
-		t.Errorf("after the event from %v", validation.Provenance.Source)
-	}
-}
-
-func TestASlidingSessionInUseIsHeardOfBeforeItEnds(t *testing.T) {
-	r, stream := startWatched(t)
-	r.bind(tenantauth.Bind{SessionID: session, Key: key, TTL: 40 * time.Second, Sliding: true})
-	r.validateSession("")
-	r.beat(stream, 19*time.Second, 11)
-	if validation := r.validateSession(""); validation.Provenance.Source != tenantauth.SourceNear {
-		t.Errorf("from %v", validation.Provenance.Source)
-	}
-	r.beat(stream, time.Second, 11)
-	if validation := r.validateSession(""); validation.Provenance.Source != tenantauth.SourceDatabase {
-		t.Errorf("half way from %v: the service never heard that it is in use", validation.Provenance.Source)
+func TestAWatchedSessionLastsUntilOneOfItsSubjectsChanges(t *testing.T) {
+	for name, changed := range map[string]struct {
+		scope tenantauthv1.InvalidationScope
+		id    string
+		drops bool
+	}{
+		"the session":                      {scopeSession, session, true},
+		"the key that opened it":           {scopeKey, "key_1", true},
+		"the key that was presented along": {scopeKey, "key_2", true},
+		"the tenant":                       {scopeTenant, "ten_1", true},
+		"another key":                      {scopeKey, "key_3", false},
+		"another session":                  {scopeSession, "another", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, stream := startWatched(t)
+			r.service.Put("second", fake.Valid("key_2"))
+			r.bind(tenantauth.Bind{SessionID: session, Key: key, TTL: time.Hour})
+			if validation := r.validateSession("second"); validation.PresentedKeyID != "key_2" || validation.KeyID != "key_1" {
+				t.Fatalf("%+v", validation)
+			}
+			r.beat(stream, 30*time.Second, 11)
+			if validation := r.validateSession("second"); validation.Provenance.Source != tenantauth.SourceNear {
+				t.Errorf("from %v", validation.Provenance.Source)
+			}
+			stream.Invalidate(12, changed.scope, changed.id)
+			r.await("the event is handled", func() bool { return r.client.WatchState().Revision == 12 })
+			if validation := r.validateSession("second"); (validation.Provenance.Source == tenantauth.SourceDatabase) != changed.drops {
+				t.Errorf("after the event from %v", validation.Provenance.Source)
+			}
+		})
 	}
 }
 

@@ -36,7 +36,7 @@ func newAuthority(t *testing.T) *authority {
 	a := &authority{t: t, folder: t.TempDir()}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-		NotAfter: time.Now().Add(time.Hour),
+		Subject: pkix.Name{CommonName: "tests"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 	}
 	a.certificate, a.key = a.sign("ca", template, nil, nil)
 	return a
@@ -78,9 +78,13 @@ func (a *authority) write(name, kind string, der []byte) {
 func (a *authority) file(name string) string { return filepath.Join(a.folder, name) }
 
 func (a *authority) issue(name string, usage x509.ExtKeyUsage) {
+	a.issueFor(name, usage, "localhost", net.IPv4(127, 0, 0, 1))
+}
+
+func (a *authority) issueFor(name string, usage x509.ExtKeyUsage, host string, addresses ...net.IP) {
 	a.sign(name, &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{usage}, DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{usage}, DNSNames: []string{host}, IPAddresses: addresses,
 	}, a.certificate, a.key)
 }
 
@@ -98,26 +102,20 @@ func TestTLSWithOurOwnAuthorityAndAClientCertificate(t *testing.T) {
 		Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: roots,
 	})))
 	_, port, _ := strings.Cut(service.Address(), ":")
-	full, err := tenantauth.TLSFromFiles(a.file("ca.pem"), a.file("client.pem"), a.file("client.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	nameless, err := tenantauth.TLSFromFiles(a.file("ca.pem"), "", "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	full := tenantauth.TLSFiles{CA: a.file("ca.pem"), Cert: a.file("client.pem"), Key: a.file("client.key")}
+	nameless := tenantauth.TLSFiles{CA: a.file("ca.pem")}
 	for name, test := range map[string]struct {
 		endpoints string
 		options   []tenantauth.Option
 		answered  bool
 	}{
 		// Each address is checked against the name by which it was found.
-		"by name and address":         {"localhost:" + port + ",127.0.0.1:" + port, []tenantauth.Option{tenantauth.WithTLS(full)}, true},
-		"https":                       {"https://localhost:" + port, []tenantauth.Option{tenantauth.WithTLS(full)}, true},
-		"without a certificate":       {"localhost:" + port, []tenantauth.Option{tenantauth.WithTLS(nameless)}, false},
+		"by name and address":         {"localhost:" + port + ",127.0.0.1:" + port, []tenantauth.Option{tenantauth.WithTLSFiles(full)}, true},
+		"https":                       {"https://localhost:" + port, []tenantauth.Option{tenantauth.WithTLSFiles(full)}, true},
+		"without a certificate":       {"localhost:" + port, []tenantauth.Option{tenantauth.WithTLSFiles(nameless)}, false},
 		"with the machine's roots":    {"https://localhost:" + port, nil, false},
 		"in plaintext":                {"localhost:" + port, nil, false},
-		"by an address that is wrong": {"127.0.0.2:" + port, []tenantauth.Option{tenantauth.WithTLS(full)}, false},
+		"by an address that is wrong": {"127.0.0.2:" + port, []tenantauth.Option{tenantauth.WithTLSFiles(full)}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client, err := tenantauth.New(test.endpoints, append(test.options, tenantauth.WithoutNearCache(), tenantauth.WithAttempts(1), tenantauth.WithTimeout(patience))...)
@@ -135,21 +133,5 @@ func TestTLSWithOurOwnAuthorityAndAClientCertificate(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
-	}
-}
-
-func TestFilesThatHoldNoCertificateAreRefused(t *testing.T) {
-	a := newAuthority(t)
-	for name, files := range map[string][3]string{
-		"no such authority": {a.file("none.pem"), "", ""},
-		"a key as one":      {a.file("ca.key"), "", ""},
-		"half a pair":       {"", a.file("ca.pem"), ""},
-	} {
-		if _, err := tenantauth.TLSFromFiles(files[0], files[1], files[2]); err == nil {
-			t.Errorf("%s was taken", name)
-		}
-	}
-	if _, err := tenantauth.New("http://localhost:1", tenantauth.WithTLS(&tls.Config{MinVersion: tls.VersionTLS12})); err == nil {
-		t.Error("http:// was taken together with TLS")
 	}
 }

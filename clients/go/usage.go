@@ -53,6 +53,14 @@ type RejectedUsage struct {
 
 // RecordUsage records events. A nil error means that they are committed.
 func (c *Client) RecordUsage(ctx context.Context, batch UsageBatch) (UsageReceipt, error) {
+	if err := c.gate.enter(); err != nil {
+		return UsageReceipt{}, err
+	}
+	defer c.gate.leave()
+	return c.recordUsage(ctx, batch)
+}
+
+func (c *Client) recordUsage(ctx context.Context, batch UsageBatch) (UsageReceipt, error) {
 	request := &tenantauthv1.RecordUsageRequest{RequestId: batch.RequestID}
 	if request.RequestId == "" {
 		request.RequestId = rand.Text()
@@ -65,7 +73,9 @@ func (c *Client) RecordUsage(ctx context.Context, batch UsageBatch) (UsageReceip
 			OccurredAt: timestamp(event.At),
 		})
 	}
-	reply, err := invoke(ctx, c, c.usage.RecordUsage, request)
+	reply, err := invoke(ctx, c, question[*tenantauthv1.RecordUsageRequest, *tenantauthv1.RecordUsageResponse]{
+		call: c.usage.RecordUsage, request: request,
+	})
 	if err != nil {
 		return UsageReceipt{}, err
 	}
@@ -118,6 +128,10 @@ type UsageSum struct {
 // after the first error.
 func (c *Client) QueryUsage(ctx context.Context, query UsageQuery) iter.Seq2[UsageSum, error] {
 	return pages(func(token string) ([]*tenantauthv1.UsageSum, string, error) {
+		if err := c.gate.enter(); err != nil {
+			return nil, "", err
+		}
+		defer c.gate.leave()
 		request := &tenantauthv1.QueryUsageRequest{
 			TenantId:  query.TenantID,
 			Metric:    query.Metric,
@@ -126,7 +140,9 @@ func (c *Client) QueryUsage(ctx context.Context, query UsageQuery) iter.Seq2[Usa
 			Bucket:    tenantauthv1.UsageBucket(query.Bucket),
 			PageToken: token,
 		}
-		reply, err := invoke(ctx, c, c.usage.QueryUsage, request)
+		reply, err := invoke(ctx, c, question[*tenantauthv1.QueryUsageRequest, *tenantauthv1.QueryUsageResponse]{
+			call: c.usage.QueryUsage, request: request, reads: true,
+		})
 		return reply.GetSums(), reply.GetNextPageToken(), err
 	}, func(message *tenantauthv1.UsageSum) (UsageSum, error) {
 		start, err := moment(message.GetBucketStart())

@@ -41,6 +41,8 @@ type SessionValidation struct {
 	Validation
 	// Attributes are what was attached when the session was bound.
 	Attributes map[string]string
+	// PresentedKeyID is the public id of the key that was presented along, where it is a key of the session's tenant.
+	PresentedKeyID string
 }
 
 // Provenance is how much an answer is worth.
@@ -53,14 +55,19 @@ type Provenance struct {
 	Revision int64
 	// CacheableFor is how long it may be reused without asking again. The near-cache sees to that.
 	CacheableFor time.Duration
+	// CacheableWhileWatched is the same for who has followed the stream of invalidations since before it was asked for.
+	CacheableWhileWatched time.Duration
 }
 
 // IsValid tells whether the request may proceed.
 func (v Validation) IsValid() bool { return v.Verdict.IsValid() }
 
-// Principal is who was admitted.
-func (v Validation) Principal() Principal {
-	return Principal{TenantID: v.TenantID, TenantName: v.TenantName, Plan: v.Plan, KeyID: v.KeyID, Scopes: v.Scopes}
+// Principal is who was admitted; the error of one who was not is a [*Denied].
+func (v Validation) Principal() (Principal, error) {
+	if !v.IsValid() {
+		return Principal{}, &Denied{Verdict: v.Verdict, MissingScopes: v.MissingScopes, Provenance: v.Provenance}
+	}
+	return Principal{TenantID: v.TenantID, TenantName: v.TenantName, Plan: v.Plan, KeyID: v.KeyID, Scopes: v.Scopes}, nil
 }
 
 // clone shares nothing that could be written to: what a caller does to its answer must not reach the near-cache.
@@ -116,6 +123,10 @@ func validationFromWire(message answer) (Validation, error) {
 	if err != nil {
 		return Validation{}, err
 	}
+	whileWatched, err := span(message.GetProvenance().GetCacheableWhileWatched())
+	if err != nil {
+		return Validation{}, err
+	}
 	return Validation{
 		Verdict:       Verdict(message.GetVerdict()),
 		TenantID:      message.GetTenantId(),
@@ -126,10 +137,11 @@ func validationFromWire(message answer) (Validation, error) {
 		ExpiresAt:     expiresAt,
 		MissingScopes: message.GetMissingScopes(),
 		Provenance: Provenance{
-			Source:       sourceFromWire(message.GetProvenance().GetSource()),
-			Age:          age,
-			Revision:     message.GetProvenance().GetRevision(),
-			CacheableFor: cacheableFor,
+			Source:                sourceFromWire(message.GetProvenance().GetSource()),
+			Age:                   age,
+			Revision:              message.GetProvenance().GetRevision(),
+			CacheableFor:          cacheableFor,
+			CacheableWhileWatched: whileWatched,
 		},
 	}, nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/clock"
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/near"
+	"github.com/tenant-auth/tenant-auth/clients/go/internal/replicas"
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/retry"
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
 )
@@ -77,8 +78,13 @@ func (c *Client) listen(ctx context.Context) (heard bool, err error) {
 		// Without a place to resume from, the stream starts with what happens from now on.
 		c.near.Broken()
 	}
+	ctx, attempt := replicas.Begin(ctx)
+	silent := func() {
+		c.pool.Doubt(attempt, c.ping)
+		cancel()
+	}
 	// Each word moves the end of the stream's life.
-	stop := c.options.clock.AfterFunc(watchSilence, cancel)
+	stop := c.options.clock.AfterFunc(watchSilence, silent)
 	defer func() { stop() }()
 	request := &tenantauthv1.WatchRequest{ResumeAfterRevision: resume}
 	stream, err := tenantauthv1.NewWatchServiceClient(c.conn).Watch(ctx, request)
@@ -93,7 +99,7 @@ func (c *Client) listen(ctx context.Context) (heard bool, err error) {
 		heard = true
 		c.handle(event)
 		stop()
-		stop = c.options.clock.AfterFunc(watchSilence, cancel)
+		stop = c.options.clock.AfterFunc(watchSilence, silent)
 	}
 }
 

@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -18,25 +20,53 @@ import (
 const longestLine = 16 << 20
 
 func main() {
-	var options []tenantauth.Option
-	if os.Getenv("TENANT_AUTH_NEAR_CACHE") == "off" {
-		options = append(options, tenantauth.WithoutNearCache())
+	client, err := connect(os.Getenv)
+	if err != nil {
+		_ = json.NewEncoder(os.Stdout).Encode(answer{"ready": false, "error": err.Error()})
+		os.Exit(2)
 	}
-	if os.Getenv("TENANT_AUTH_WATCH") == "off" {
-		options = append(options, tenantauth.WithoutWatch())
-	}
-	if err := run(os.Getenv("TENANT_AUTH_ENDPOINTS"), options, os.Stdin, os.Stdout); err != nil {
+	if err := run(client, os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "conformance:", err)
 		os.Exit(1)
 	}
 }
 
-// run answers until it is told to close, or nobody is left to tell it.
-func run(endpoints string, options []tenantauth.Option, commands io.Reader, answers io.Writer) error {
-	client, err := tenantauth.New(endpoints, options...)
-	if err != nil {
-		return err
+// connect makes the client that the environment describes.
+func connect(variable func(string) string) (*tenantauth.Client, error) {
+	var options []tenantauth.Option
+	if variable("TENANT_AUTH_NEAR_CACHE") == "off" {
+		options = append(options, tenantauth.WithoutNearCache())
 	}
+	if variable("TENANT_AUTH_WATCH") == "off" {
+		options = append(options, tenantauth.WithoutWatch())
+	}
+	files := tenantauth.TLSFiles{
+		CA:         variable("TENANT_AUTH_TLS_CA_FILE"),
+		Cert:       variable("TENANT_AUTH_TLS_CERT_FILE"),
+		Key:        variable("TENANT_AUTH_TLS_KEY_FILE"),
+		ServerName: variable("TENANT_AUTH_TLS_SERVER_NAME"),
+	}
+	if files != (tenantauth.TLSFiles{}) {
+		options = append(options, tenantauth.WithTLSFiles(files))
+	}
+	if path := variable("TENANT_AUTH_TOKEN_FILE"); path != "" {
+		options = append(options, tenantauth.WithCallerTokenFile(path))
+	}
+	if token := variable("TENANT_AUTH_TOKEN"); token != "" {
+		options = append(options, tenantauth.WithCallerToken(token))
+	}
+	if text := variable("TENANT_AUTH_TIMEOUT_MS"); text != "" {
+		milliseconds, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || milliseconds > math.MaxInt64/int64(time.Millisecond) {
+			return nil, fmt.Errorf("TENANT_AUTH_TIMEOUT_MS: %q is no number of milliseconds", text)
+		}
+		options = append(options, tenantauth.WithTimeout(time.Duration(milliseconds)*time.Millisecond))
+	}
+	return tenantauth.New(variable("TENANT_AUTH_ENDPOINTS"), options...)
+}
+
+// run answers until it is told to close, or nobody is left to tell it.
+func run(client *tenantauth.Client, commands io.Reader, answers io.Writer) error {
 	out := &writer{encoder: json.NewEncoder(answers)}
 	out.write(answer{"ready": true})
 	lines := bufio.NewScanner(commands)
@@ -87,7 +117,8 @@ func (w *writer) write(made answer) {
 // do carries a command out.
 func (c command) do(client *tenantauth.Client) answer {
 	ctx := context.Background()
-	if c.TimeoutMS > 0 {
+	// In a load each call has the time for itself.
+	if c.TimeoutMS > 0 && c.Op != "load" {
 		limited, cancel := context.WithTimeout(ctx, time.Duration(c.TimeoutMS)*time.Millisecond)
 		defer cancel()
 		ctx = limited

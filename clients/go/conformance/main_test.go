@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"os"
+	"path/filepath"
 	"testing"
 
 	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
@@ -23,7 +26,11 @@ func drive(t *testing.T, service *fake.Server, options ...tenantauth.Option) *dr
 	commands, input := io.Pipe()
 	output, answers := io.Pipe()
 	d := &driver{t: t, input: input, lines: bufio.NewScanner(output), ended: make(chan error, 1)}
-	go func() { d.ended <- run(service.Address(), options, commands, answers) }()
+	client, err := tenantauth.New(service.Address(), options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { d.ended <- run(client, commands, answers) }()
 	d.expect(`{"ready":true}`)
 	return d
 }
@@ -80,7 +87,7 @@ func TestEachCommandIsAnswered(t *testing.T) {
 			`{"id":5,"items":[{` + unknown + `},{"error":"UNAVAILABLE","reason":"DATABASE_TIMED_OUT","fields":[]},{` + valid + `,"source":"DATABASE"}]}`},
 		{`{"id":6,"op":"bind_session","session_id":"s","key":"good","ttl_ms":60000,"attributes":{"a":"b"}}`,
 			`{"id":6,"verdict":"VALID","already_bound":false,"tenant_id":"ten_1","key_id":"key_1"}`},
-		{`{"id":7,"op":"validate_session","session_id":"s","key":"good"}`, `{"id":7,` + valid + `,"source":"DATABASE","attributes":{"a":"b"}}`},
+		{`{"id":7,"op":"validate_session","session_id":"s","key":"good"}`, `{"id":7,` + valid + `,"source":"DATABASE","attributes":{"a":"b"},"presented_key_id":"key_1"}`},
 		{`{"id":8,"op":"unbind_session","session_id":"s","tenant_id":"ten_1"}`, `{"id":8,"was_bound":true}`},
 		{`{"id":9,"op":"record_usage","request_id":"r","events":[{"tenant_id":"ten_1","metric":"calls","quantity":2,"at_ms":3600000},{"tenant_id":"ten_1","metric":"never","quantity":1}]}`,
 			`{"id":9,"accepted":1,"rejected":[{"index":1,"error":"INVALID_ARGUMENT","reason":"","fields":[]}],"already_recorded":false}`},
@@ -88,6 +95,12 @@ func TestEachCommandIsAnswered(t *testing.T) {
 			`{"id":10,"sums":[{"metric":"calls","bucket_start_ms":3600000,"quantity":2}]}`},
 		{`{"id":11,"op":"watch_state"}`, `{"id":11,"live":false,"revision":0}`},
 		{`{"id":12,"op":"server_info"}`, `{"id":12,"version":"0.0.0-fake","revision":0}`},
+		{`{"id":14,"op":"require_key","key":"good","scopes":["a"]}`, `{"id":14,"principal":{"tenant_id":"ten_1","key_id":"key_1"}}`},
+		{`{"id":15,"op":"require_key","key":"good","scopes":["b"]}`, `{"id":15,"denied":"INSUFFICIENT_SCOPE","missing_scopes":["b"]}`},
+		{`{"id":16,"op":"require_key","key":""}`, `{"id":16,"error":"INVALID_ARGUMENT","reason":"","fields":["key"]}`},
+		{`{"id":17,"op":"load","key":"good","calls":0,"interval_ms":1}`, `{"id":17,"ok":0,"verdicts":{},"errors":{},"latency_ms":[]}`},
+		{`{"id":18,"op":"record_many","tenant_id":"ten_1","metric":"calls","count":700}`, `{"id":18,"accepted":700,"rejected":0}`},
+		{`{"id":19,"op":"record_many","tenant_id":"ten_1","metric":"CALLS","count":2}`, `{"id":19,"accepted":0,"rejected":2}`},
 		{`{"id":13,"op":"dance"}`, `{"id":13,"error":"UNSUPPORTED"}`},
 		{`{"op":"close"}`, `{"closed":true}`},
 	} {
@@ -96,6 +109,55 @@ func TestEachCommandIsAnswered(t *testing.T) {
 	}
 	if err := <-d.ended; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestALoadTellsOfEachCall(t *testing.T) {
+	service := fake.Start(t)
+	service.Put("good", fake.Valid("key_1", "a"))
+	d := drive(t, service, tenantauth.WithoutNearCache())
+	d.send(`{"id":1,"op":"load","key":"good","calls":20,"interval_ms":1,"concurrency":3,"timeout_ms":5000}`)
+	var made struct {
+		OK        int            `json:"ok"`
+		Verdicts  map[string]int `json:"verdicts"`
+		LatencyMS []float64      `json:"latency_ms"`
+	}
+	if err := json.Unmarshal([]byte(d.read()), &made); err != nil || made.OK != 20 || made.Verdicts["VALID"] != 20 || len(made.LatencyMS) != 20 {
+		t.Errorf("%+v, %v", made, err)
+	}
+	if made := service.Calls("ValidateKey"); made != 20 {
+		t.Errorf("%d calls", made)
+	}
+	d.send(`{"op":"close"}`)
+	d.expect(`{"closed":true}`)
+}
+
+func TestTheEnvironmentDescribesTheClient(t *testing.T) {
+	service := fake.Start(t)
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("\ufeff a-token \n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	good := map[string]string{"TENANT_AUTH_ENDPOINTS": service.Address(), "TENANT_AUTH_TOKEN_FILE": token, "TENANT_AUTH_TIMEOUT_MS": "20000"}
+	client, err := connect(func(name string) string { return good[name] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	if _, err := client.ServerInfo(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if sent := service.Header("GetServerInfo").Get("authorization"); len(sent) != 1 || sent[0] != "Bearer a-token" {
+		t.Errorf("%q was sent", sent)
+	}
+	for name, value := range map[string]string{
+		"TENANT_AUTH_TIMEOUT_MS": "-1", "TENANT_AUTH_TOKEN": "two\nlines", "TENANT_AUTH_TLS_CA_FILE": "/nowhere", "TENANT_AUTH_ENDPOINTS": "::1:1",
+	} {
+		bad := maps.Clone(good)
+		bad[name] = value
+		if _, err := connect(func(name string) string { return bad[name] }); err == nil {
+			t.Errorf("%s=%q was taken", name, value)
+		}
 	}
 }
 

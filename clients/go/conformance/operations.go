@@ -29,6 +29,11 @@ type command struct {
 	StartMS    int64             `json:"start_ms"`
 	EndMS      int64             `json:"end_ms"`
 	Bucket     string            `json:"bucket"`
+	Calls      int               `json:"calls"`
+	IntervalMS int64             `json:"interval_ms"`
+	// Concurrency bounds the calls of a load that are under way at once; 0 does not.
+	Concurrency int `json:"concurrency"`
+	Count       int `json:"count"`
 }
 
 type usageEvent struct {
@@ -42,6 +47,9 @@ type operation func(context.Context, *tenantauth.Client, command) (answer, error
 
 var operations = map[string]operation{
 	"validate_key":              validateKey,
+	"require_key":               requireKey,
+	"load":                      load,
+	"record_many":               recordMany,
 	"validate_key_concurrently": validateKeyConcurrently,
 	"validate_keys":             validateKeys,
 	"bind_session":              bindSession,
@@ -125,6 +133,7 @@ func validateSession(ctx context.Context, client *tenantauth.Client, c command) 
 	validation, err := client.ValidateSession(ctx, c.SessionID, c.Key, c.Scopes...)
 	made := described(validation.Validation)
 	made["attributes"] = validation.Attributes
+	made["presented_key_id"] = validation.PresentedKeyID
 	return made, err
 }
 

@@ -1,6 +1,6 @@
 // Package grpcauth lets only calls with a good key through to a gRPC server.
 //
-//	auth := grpcauth.New(client, grpcauth.WithScopes(func(method string) []string { … }))
+//	auth, err := grpcauth.New(client, grpcauth.WithScopes(func(method string) []string { … }))
 //	server := grpc.NewServer(grpc.UnaryInterceptor(auth.Unary), grpc.StreamInterceptor(auth.Stream))
 //
 // The handler finds who calls with tenantauth.PrincipalFrom(ctx).
@@ -8,7 +8,11 @@ package grpcauth
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
 	"strings"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -29,9 +33,11 @@ type Validator interface {
 // Interceptor lets only calls with a good key through.
 type Interceptor struct {
 	validator Validator
-	header    string
+	where     admission.Where
 	scopes    func(method string) []string
-	public    func(method string) bool
+	exempt    map[string]bool
+	undecided *admission.UndecidedLog
+	refused   []error
 }
 
 // Option changes how an [Interceptor] works.
@@ -39,30 +45,69 @@ type Option func(*Interceptor)
 
 // WithHeader takes the key from metadata of its own, such as x-api-key, instead of "authorization: Bearer …".
 func WithHeader(name string) Option {
-	return func(i *Interceptor) { i.header = strings.ToLower(name) }
+	return func(i *Interceptor) {
+		where, err := admission.In(name)
+		i.where, i.refused = where, append(i.refused, err)
+	}
 }
 
 // WithScopes tells which scopes a method, such as /orders.v1.Orders/List, requires.
 func WithScopes(scopes func(method string) []string) Option {
-	return func(i *Interceptor) { i.scopes = scopes }
+	return func(i *Interceptor) {
+		if scopes == nil {
+			i.refused = append(i.refused, errors.New("WithScopes(nil): must be a function"))
+			return
+		}
+		i.scopes = scopes
+	}
 }
 
-// WithPublic tells which methods need no key, such as those of grpc.health.v1.
-func WithPublic(public func(method string) bool) Option {
-	return func(i *Interceptor) { i.public = public }
+// WithExempt lets calls of these exact methods, such as /grpc.health.v1.Health/Check, through without a key, and without
+// a principal.
+func WithExempt(methods ...string) Option {
+	return func(i *Interceptor) {
+		for _, method := range methods {
+			if !strings.HasPrefix(method, "/") || strings.Count(method, "/") != 2 {
+				i.refused = append(i.refused, fmt.Errorf("WithExempt(%q): must be /package.Service/Method", method))
+			}
+			i.exempt[method] = true
+		}
+	}
+}
+
+// WithLogger is told when nothing can be decided, at most once a second; slog.Default() unless set.
+func WithLogger(logger *slog.Logger) Option {
+	return func(i *Interceptor) {
+		if logger == nil {
+			i.refused = append(i.refused, errors.New("WithLogger(nil): must be a logger; slog.DiscardHandler is one that drops everything"))
+			return
+		}
+		i.undecided.Logger = logger
+	}
 }
 
 // New is an interceptor that asks the validator.
-func New(validator Validator, opts ...Option) *Interceptor {
+func New(validator Validator, opts ...Option) (*Interceptor, error) {
 	interceptor := &Interceptor{
 		validator: validator,
 		scopes:    func(string) []string { return nil },
-		public:    func(string) bool { return false },
+		exempt:    map[string]bool{},
+		undecided: &admission.UndecidedLog{Logger: slog.Default(), Now: time.Now},
+	}
+	if validator == nil {
+		interceptor.refused = append(interceptor.refused, errors.New("the validator is nil"))
 	}
 	for _, option := range opts {
+		if option == nil {
+			interceptor.refused = append(interceptor.refused, errors.New("an option is nil; leave it out"))
+			continue
+		}
 		option(interceptor)
 	}
-	return interceptor
+	if err := errors.Join(interceptor.refused...); err != nil {
+		return nil, fmt.Errorf("grpcauth: %w", err)
+	}
+	return interceptor, nil
 }
 
 // Unary is a grpc.UnaryServerInterceptor.
@@ -92,52 +137,38 @@ type admitted struct {
 func (a *admitted) Context() context.Context { return a.ctx }
 
 func (i *Interceptor) admit(ctx context.Context, method string) (context.Context, error) {
-	if i.public(method) {
+	if i.exempt[method] {
 		return ctx, nil
 	}
-	key := i.key(ctx)
-	if key == "" {
-		return nil, refusal(admission.NoKey())
-	}
-	validation, err := i.validator.ValidateKey(ctx, key, i.scopes(method)...)
-	reply := admission.Of(validation, err)
+	key, reply := i.where.Key(func(header string) []string { return metadata.ValueFromIncomingContext(ctx, header) })
 	if reply.Class != admission.Admitted {
 		return nil, refusal(reply)
 	}
-	return tenantauth.ContextWithPrincipal(ctx, validation.Principal()), nil
-}
-
-func (i *Interceptor) key(ctx context.Context) tenantauth.Key {
-	name := i.header
-	if name == "" {
-		name = "authorization"
+	validation, err := i.validator.ValidateKey(ctx, key, i.scopes(method)...)
+	principal, denied := validation.Principal()
+	if err == nil && denied == nil {
+		return tenantauth.ContextWithPrincipal(ctx, principal), nil
 	}
-	values := metadata.ValueFromIncomingContext(ctx, name)
-	// Two keys are no key: which one would it be?
-	if len(values) != 1 {
-		return ""
+	reply = admission.Of(validation, err)
+	if reply.Class == admission.Undecided {
+		i.undecided.Note(ctx, err)
 	}
-	if i.header != "" {
-		return tenantauth.Key(strings.TrimSpace(values[0]))
-	}
-	scheme, key, _ := strings.Cut(values[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return ""
-	}
-	return tenantauth.Key(strings.TrimSpace(key))
+	return nil, refusal(reply)
 }
 
 var statuses = map[admission.Class]codes.Code{
+	admission.Ambiguous:       codes.InvalidArgument,
+	admission.NoCredentials:   codes.Unauthenticated,
 	admission.Unauthenticated: codes.Unauthenticated,
 	admission.Forbidden:       codes.PermissionDenied,
+	admission.NotFound:        codes.NotFound,
 	admission.Throttled:       codes.ResourceExhausted,
 	admission.Undecided:       codes.Unavailable,
-	admission.Defect:          codes.Internal,
 }
 
 func refusal(reply admission.Reply) error {
-	made := status.New(statuses[reply.Class], reply.Message)
-	info := &errdetails.ErrorInfo{Reason: reply.Reason, Domain: "tenantauth"}
+	made := status.New(statuses[reply.Class], reply.Detail)
+	info := &errdetails.ErrorInfo{Reason: reply.Code, Domain: "tenantauth"}
 	if len(reply.MissingScopes) > 0 {
 		info.Metadata = map[string]string{"missing_scopes": strings.Join(reply.MissingScopes, " ")}
 	}

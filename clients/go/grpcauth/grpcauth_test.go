@@ -2,6 +2,7 @@ package grpcauth_test
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"testing"
 	"time"
@@ -67,6 +68,15 @@ func serve(t *testing.T, auth *grpcauth.Interceptor) (healthv1.HealthClient, cha
 	return healthv1.NewHealthClient(conn), service.principals
 }
 
+func interceptor(t *testing.T, service grpcauth.Validator, options ...grpcauth.Option) *grpcauth.Interceptor {
+	t.Helper()
+	auth, err := grpcauth.New(service, append([]grpcauth.Option{grpcauth.WithLogger(slog.New(slog.DiscardHandler))}, options...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return auth
+}
+
 func check(client healthv1.HealthClient, t *testing.T, pairs ...string) error {
 	_, err := client.Check(metadata.AppendToOutgoingContext(t.Context(), pairs...), &healthv1.HealthCheckRequest{})
 	return err
@@ -82,7 +92,7 @@ func TestAGoodKeyIsLetThroughWithItsPrincipal(t *testing.T) {
 		"a header of its own": {[]string{"x-api-key", "ta_key"}, []grpcauth.Option{grpcauth.WithHeader("X-Api-Key")}},
 	} {
 		service := &stub{validation: tenantauth.Validation{Verdict: tenantauth.Valid, TenantID: "ten_1"}}
-		client, principals := serve(t, grpcauth.New(service, append(test.options, grpcauth.WithScopes(scopes))...))
+		client, principals := serve(t, interceptor(t, service, append(test.options, grpcauth.WithScopes(scopes))...))
 		if err := check(client, t, test.pairs...); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -103,35 +113,56 @@ func TestAGoodKeyIsLetThroughWithItsPrincipal(t *testing.T) {
 	}
 }
 
-func TestACallWithoutOneKeyIsRefusedWithoutAsking(t *testing.T) {
-	for name, pairs := range map[string][]string{
-		"none":           nil,
-		"another scheme": {"authorization", "Basic dGE6a2V5"},
-		"two":            {"authorization", "Bearer one", "authorization", "Bearer two"},
+func TestWhatIsNoKeyOrTwoIsRefusedWithoutAsking(t *testing.T) {
+	for name, test := range map[string]struct {
+		pairs []string
+		code  codes.Code
+	}{
+		"none":           {nil, codes.Unauthenticated},
+		"another scheme": {[]string{"authorization", "Basic dGE6a2V5"}, codes.Unauthenticated},
+		"malformed":      {[]string{"authorization", "Bearer one two"}, codes.Unauthenticated},
+		"two":            {[]string{"authorization", "Bearer one", "authorization", "Bearer two"}, codes.InvalidArgument},
 	} {
 		service := &stub{}
-		client, _ := serve(t, grpcauth.New(service))
-		if err := check(client, t, pairs...); status.Code(err) != codes.Unauthenticated || service.keys != nil {
+		client, _ := serve(t, interceptor(t, service))
+		if err := check(client, t, test.pairs...); status.Code(err) != test.code || service.keys != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		stream, err := client.Watch(metadata.AppendToOutgoingContext(t.Context(), pairs...), &healthv1.HealthCheckRequest{})
+		stream, err := client.Watch(metadata.AppendToOutgoingContext(t.Context(), test.pairs...), &healthv1.HealthCheckRequest{})
 		if err == nil {
 			_, err = stream.Recv()
 		}
-		if status.Code(err) != codes.Unauthenticated {
+		if status.Code(err) != test.code {
 			t.Errorf("%s, as a stream: %v", name, err)
 		}
 	}
 }
 
-func TestPublicMethodsNeedNoKey(t *testing.T) {
+func TestExemptMethodsNeedNoKey(t *testing.T) {
 	service := &stub{}
-	public := grpcauth.WithPublic(func(method string) bool { return method == healthv1.Health_Check_FullMethodName })
-	client, principals := serve(t, grpcauth.New(service, public))
+	client, principals := serve(t, interceptor(t, service, grpcauth.WithExempt(healthv1.Health_Check_FullMethodName)))
 	if err := check(client, t); err != nil || service.keys != nil {
 		t.Errorf("%v", err)
 	}
 	<-principals
+	stream, err := client.Watch(t.Context(), &healthv1.HealthCheckRequest{})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.Unauthenticated {
+		t.Errorf("another method: %v", err)
+	}
+}
+
+func TestAnInterceptorRefusesWhatCannotWork(t *testing.T) {
+	for name, option := range map[string]grpcauth.Option{
+		"no header": grpcauth.WithHeader("a b"), "no method": grpcauth.WithExempt("Check"), "no function": grpcauth.WithScopes(nil),
+		"no logger": grpcauth.WithLogger(nil), "nil": nil,
+	} {
+		if _, err := grpcauth.New(&stub{}, option); err == nil {
+			t.Errorf("%s was taken", name)
+		}
+	}
 }
 
 func TestEachAnswerHasItsCode(t *testing.T) {
@@ -149,11 +180,12 @@ func TestEachAnswerHasItsCode(t *testing.T) {
 		"lacking":       {verdict(tenantauth.InsufficientScope), codes.PermissionDenied, "INSUFFICIENT_SCOPE", 0},
 		"suspended":     {verdict(tenantauth.TenantSuspended), codes.PermissionDenied, "TENANT_SUSPENDED", 0},
 		"quota":         {verdict(tenantauth.QuotaExceeded), codes.ResourceExhausted, "QUOTA_EXCEEDED", time.Second},
-		"unavailable":   {failed(tenantauth.ErrUnavailable), codes.Unavailable, "UNAVAILABLE", 2 * time.Second},
-		"our own token": {failed(tenantauth.ErrUnauthenticated), codes.Unavailable, "UNAVAILABLE", 2 * time.Second},
-		"no such scope": {failed(tenantauth.ErrInvalid), codes.Internal, "DEFECT", 0},
+		"unavailable":   {failed(tenantauth.ErrUnavailable), codes.Unavailable, "UNDECIDED", 2 * time.Second},
+		"our own token": {failed(tenantauth.ErrUnauthenticated), codes.Unavailable, "UNDECIDED", 2 * time.Second},
+		"no such scope": {failed(tenantauth.ErrInvalid), codes.Unavailable, "UNDECIDED", 2 * time.Second},
+		"unbound":       {verdict(tenantauth.Unbound), codes.NotFound, "UNBOUND", 0},
 	} {
-		client, _ := serve(t, grpcauth.New(test.service))
+		client, _ := serve(t, interceptor(t, test.service))
 		given := status.Convert(check(client, t, "authorization", "Bearer ta_key"))
 		var reason string
 		var retry time.Duration

@@ -1,6 +1,6 @@
 // Package httpauth lets only requests with a good key through to an http.Handler.
 //
-//	auth := httpauth.New(client)
+//	auth, err := httpauth.New(client)
 //	mux.Handle("GET /orders", auth.Require("orders:read")(orders))
 //
 // The handler finds who calls with tenantauth.PrincipalFrom(r.Context()).
@@ -8,11 +8,10 @@ package httpauth
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
-	"math"
+	"log/slog"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -28,117 +27,131 @@ type Validator interface {
 // Middleware makes handlers that let only requests with a good key through.
 type Middleware struct {
 	validator Validator
-	header    string
+	where     admission.Where
+	exempt    map[string]bool
 	onDenied  func(*http.Request, tenantauth.Validation, error)
+	undecided *admission.UndecidedLog
+	preflight bool
+	refused   []error
 }
 
 // Option changes how a [Middleware] works.
 type Option func(*Middleware)
 
-// WithHeader takes the key from a header of its own, such as X-Api-Key, instead of "Authorization: Bearer …".
+// WithHeader takes the key from a header of its own, such as X-API-Key, instead of "Authorization: Bearer …".
 func WithHeader(name string) Option {
-	return func(m *Middleware) { m.header = name }
+	return func(m *Middleware) {
+		where, err := admission.In(name)
+		m.where, m.refused = where, append(m.refused, err)
+	}
+}
+
+// WithExempt lets requests for these exact paths through without a key, and without a principal.
+func WithExempt(paths ...string) Option {
+	return func(m *Middleware) {
+		for _, path := range paths {
+			if !strings.HasPrefix(path, "/") {
+				m.refused = append(m.refused, fmt.Errorf("WithExempt(%q): a path begins with /", path))
+			}
+			m.exempt[path] = true
+		}
+	}
+}
+
+// WithoutPreflight demands a key of CORS preflights, too. Browsers send them without, so they are let through otherwise.
+func WithoutPreflight() Option {
+	return func(m *Middleware) { m.preflight = false }
 }
 
 // WithOnDenied is told of each request with a key that was not let through: err when nothing could be decided.
 func WithOnDenied(onDenied func(*http.Request, tenantauth.Validation, error)) Option {
-	return func(m *Middleware) { m.onDenied = onDenied }
+	return func(m *Middleware) {
+		if onDenied == nil {
+			m.refused = append(m.refused, errors.New("WithOnDenied(nil): must be a function"))
+			return
+		}
+		m.onDenied = onDenied
+	}
+}
+
+// WithLogger is told when nothing can be decided, at most once a second; slog.Default() unless set.
+func WithLogger(logger *slog.Logger) Option {
+	return func(m *Middleware) {
+		if logger == nil {
+			m.refused = append(m.refused, errors.New("WithLogger(nil): must be a logger; slog.DiscardHandler is one that drops everything"))
+			return
+		}
+		m.undecided.Logger = logger
+	}
 }
 
 // New is a middleware that asks the validator.
-func New(validator Validator, opts ...Option) *Middleware {
-	middleware := &Middleware{validator: validator, onDenied: func(*http.Request, tenantauth.Validation, error) {}}
+func New(validator Validator, opts ...Option) (*Middleware, error) {
+	middleware := &Middleware{
+		validator: validator,
+		exempt:    map[string]bool{},
+		onDenied:  func(*http.Request, tenantauth.Validation, error) {},
+		undecided: &admission.UndecidedLog{Logger: slog.Default(), Now: time.Now},
+		preflight: true,
+	}
+	if validator == nil {
+		middleware.refused = append(middleware.refused, errors.New("the validator is nil"))
+	}
 	for _, option := range opts {
+		if option == nil {
+			middleware.refused = append(middleware.refused, errors.New("an option is nil; leave it out"))
+			continue
+		}
 		option(middleware)
 	}
-	return middleware
+	if err := errors.Join(middleware.refused...); err != nil {
+		return nil, fmt.Errorf("httpauth: %w", err)
+	}
+	return middleware, nil
 }
 
-// Require lets requests through whose key holds all of the scopes.
+// Require lets requests through whose key holds all of the scopes. It panics if a scope can be none, as net/http does
+// with patterns: that is a mistake in the program, and shows when it starts.
 func (m *Middleware) Require(scopes ...string) func(http.Handler) http.Handler {
+	if err := tenantauth.CheckScopes(scopes...); err != nil {
+		panic(fmt.Sprintf("httpauth: Require: %v", err))
+	}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			key := m.key(r)
-			if key == "" {
-				m.refuse(w, admission.NoKey())
+			if m.exempt[r.URL.Path] {
+				next.ServeHTTP(w, r)
+				return
+			}
+			key, reply := m.where.Key(r.Header.Values)
+			if reply.Class == admission.NoCredentials && m.preflight && isPreflight(r) {
+				next.ServeHTTP(w, r)
+				return
+			}
+			if reply.Class != admission.Admitted {
+				refuse(w, reply)
 				return
 			}
 			validation, err := m.validator.ValidateKey(r.Context(), key, scopes...)
-			reply := admission.Of(validation, err)
-			if reply.Class != admission.Admitted {
-				m.onDenied(r, validation, err)
-				m.refuse(w, reply)
+			principal, denied := validation.Principal()
+			if err != nil || denied != nil {
+				m.deny(w, r, validation, err)
 				return
 			}
-			next.ServeHTTP(w, r.WithContext(tenantauth.ContextWithPrincipal(r.Context(), validation.Principal())))
+			next.ServeHTTP(w, r.WithContext(tenantauth.ContextWithPrincipal(r.Context(), principal)))
 		})
 	}
 }
 
-func (m *Middleware) key(r *http.Request) tenantauth.Key {
-	name := m.header
-	if name == "" {
-		name = "Authorization"
+func (m *Middleware) deny(w http.ResponseWriter, r *http.Request, validation tenantauth.Validation, err error) {
+	reply := admission.Of(validation, err)
+	if reply.Class == admission.Undecided {
+		m.undecided.Note(r.Context(), err)
 	}
-	values := r.Header.Values(name)
-	// Two keys are no key: which one would it be?
-	if len(values) != 1 {
-		return ""
-	}
-	if m.header != "" {
-		return tenantauth.Key(strings.TrimSpace(values[0]))
-	}
-	scheme, key, _ := strings.Cut(values[0], " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		return ""
-	}
-	return tenantauth.Key(strings.TrimSpace(key))
+	m.onDenied(r, validation, err)
+	refuse(w, reply)
 }
 
-var statuses = map[admission.Class]int{
-	admission.Unauthenticated: http.StatusUnauthorized,
-	admission.Forbidden:       http.StatusForbidden,
-	admission.Throttled:       http.StatusTooManyRequests,
-	admission.Undecided:       http.StatusServiceUnavailable,
-	admission.Defect:          http.StatusInternalServerError,
-}
-
-// refuse answers with a problem (RFC 9457) and the challenge (RFC 6750) that goes with it.
-func (m *Middleware) refuse(w http.ResponseWriter, reply admission.Reply) {
-	status := statuses[reply.Class]
-	header := w.Header()
-	if challenge := challenge(reply); challenge != "" {
-		header.Set("WWW-Authenticate", challenge)
-	}
-	if reply.RetryAfter > 0 {
-		header.Set("Retry-After", seconds(reply.RetryAfter))
-	}
-	// A verdict is for this key and this moment; nobody between should keep it.
-	header.Set("Cache-Control", "no-store")
-	header.Set("Content-Type", "application/problem+json")
-	w.WriteHeader(status)
-	problem := map[string]any{"title": reply.Message, "status": status, "reason": reply.Reason}
-	if len(reply.MissingScopes) > 0 {
-		problem["missing_scopes"] = reply.MissingScopes
-	}
-	// The customer may be gone: nobody is left to tell.
-	_ = json.NewEncoder(w).Encode(problem)
-}
-
-func challenge(reply admission.Reply) string {
-	switch {
-	case reply.Class == admission.Unauthenticated && reply.Reason == admission.NoKey().Reason:
-		return "Bearer"
-	case reply.Class == admission.Unauthenticated:
-		return `Bearer error="invalid_token"`
-	case len(reply.MissingScopes) > 0:
-		return fmt.Sprintf(`Bearer error="insufficient_scope", scope=%q`, strings.Join(reply.MissingScopes, " "))
-	default:
-		return ""
-	}
-}
-
-// seconds rounds up: earlier than asked for would be too early.
-func seconds(d time.Duration) string {
-	return strconv.Itoa(int(math.Ceil(d.Seconds())))
+// isPreflight tells whether a browser asks what it may ask.
+func isPreflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
 }

@@ -1,11 +1,14 @@
 package httpauth_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,20 +31,52 @@ func (s *stub) ValidateKey(_ context.Context, key tenantauth.Key, scopes ...stri
 	return s.validation, s.err
 }
 
+func middleware(t *testing.T, service httpauth.Validator, options ...httpauth.Option) *httpauth.Middleware {
+	t.Helper()
+	auth, err := httpauth.New(service, append([]httpauth.Option{httpauth.WithLogger(slog.New(slog.DiscardHandler))}, options...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return auth
+}
+
 func serve(auth *httpauth.Middleware, header http.Header) *httptest.ResponseRecorder {
+	request := httptest.NewRequest(http.MethodGet, "/orders", nil)
+	request.Header = header
+	return answer(auth, request)
+}
+
+func answer(auth *httpauth.Middleware, request *http.Request) *httptest.ResponseRecorder {
 	handler := auth.Require("orders:read")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		principal, ok := tenantauth.PrincipalFrom(r.Context())
-		if !ok || !principal.Has("orders:read") {
-			http.Error(w, "there is no principal", http.StatusTeapot)
+		if !ok {
+			w.WriteHeader(http.StatusTeapot)
 			return
 		}
 		_, _ = w.Write([]byte(principal.TenantID + " " + principal.TenantName + " " + principal.Plan + " " + principal.KeyID))
 	}))
-	request := httptest.NewRequest(http.MethodGet, "/orders", nil)
-	request.Header = header
 	recorder := httptest.NewRecorder()
 	handler.ServeHTTP(recorder, request)
 	return recorder
+}
+
+type problem struct {
+	Type, Title, Detail, Code string
+	Status                    int
+	MissingScopes             []string `json:"missing_scopes"`
+}
+
+// refused reads a refusal, and checks what all of them have in common.
+func refused(t *testing.T, name string, response *httptest.ResponseRecorder) problem {
+	t.Helper()
+	var body problem
+	err := json.Unmarshal(response.Body.Bytes(), &body)
+	header := response.Header()
+	if err != nil || body.Type != "about:blank" || body.Title != http.StatusText(response.Code) || body.Status != response.Code || body.Detail == "" ||
+		header.Get("Content-Type") != "application/problem+json" || header.Get("Cache-Control") != "no-store" {
+		t.Errorf("%s: %v %s", name, header, response.Body)
+	}
+	return body
 }
 
 var bearer = http.Header{"Authorization": {"Bearer ta_key"}}
@@ -59,7 +94,7 @@ func TestAGoodKeyIsLetThroughWithItsPrincipal(t *testing.T) {
 		"a header of its own": {http.Header{"X-Api-Key": {"ta_key"}}, []httpauth.Option{httpauth.WithHeader("x-api-key")}},
 	} {
 		service := &stub{validation: validation}
-		response := serve(httpauth.New(service, test.options...), test.header)
+		response := serve(middleware(t, service, test.options...), test.header)
 		if response.Code != http.StatusOK || response.Body.String() != "ten_1 Acme pro key_1" {
 			t.Errorf("%s: %d %s", name, response.Code, response.Body)
 		}
@@ -69,18 +104,106 @@ func TestAGoodKeyIsLetThroughWithItsPrincipal(t *testing.T) {
 	}
 }
 
-func TestARequestWithoutOneKeyIsRefusedWithoutAsking(t *testing.T) {
-	for name, header := range map[string]http.Header{
-		"none":           {},
-		"another scheme": {"Authorization": {"Basic dGE6a2V5"}},
-		"empty":          {"Authorization": {"Bearer "}},
-		"two":            {"Authorization": {"Bearer one", "Bearer two"}},
+func TestWhatIsNoKeyOrTwoIsRefusedWithoutAsking(t *testing.T) {
+	own := []httpauth.Option{httpauth.WithHeader("X-API-Key")}
+	for name, test := range map[string]struct {
+		header    http.Header
+		options   []httpauth.Option
+		status    int
+		code      string
+		challenge string
+	}{
+		"none":                       {http.Header{}, nil, 401, "NO_CREDENTIALS", "Bearer"},
+		"another scheme":             {http.Header{"Authorization": {"Basic dGE6a2V5"}}, nil, 401, "NO_CREDENTIALS", "Bearer"},
+		"empty":                      {http.Header{"Authorization": {"Bearer "}}, nil, 401, "NO_CREDENTIALS", "Bearer"},
+		"no scheme":                  {http.Header{"Authorization": {"ta_key"}}, nil, 401, "NO_CREDENTIALS", "Bearer"},
+		"in another header":          {bearer, own, 401, "NO_CREDENTIALS", "Bearer"},
+		"two":                        {http.Header{"Authorization": {"Bearer one", "Bearer two"}}, nil, 400, "AMBIGUOUS_REQUEST", ""},
+		"the same twice":             {http.Header{"Authorization": {"Bearer one", "Bearer one"}}, nil, 400, "AMBIGUOUS_REQUEST", ""},
+		"two, and one is another's":  {http.Header{"Authorization": {"Bearer one", "Basic two"}}, nil, 400, "AMBIGUOUS_REQUEST", ""},
+		"two of its own":             {http.Header{"X-Api-Key": {"one", "two"}}, own, 400, "AMBIGUOUS_REQUEST", ""},
+		"two that are not looked at": {http.Header{"X-Api-Key": {"one"}, "Authorization": {"Bearer a", "Bearer b"}}, own, 400, "AMBIGUOUS_REQUEST", ""},
+		"two sessions":               {http.Header{"Authorization": {"Bearer one"}, "Mcp-Session-Id": {"a", "b"}}, nil, 400, "AMBIGUOUS_REQUEST", ""},
+		"joined":                     {http.Header{"Authorization": {"Bearer one, Bearer two"}}, nil, 401, "MALFORMED", `Bearer error="invalid_token"`},
+		"a blank":                    {http.Header{"X-Api-Key": {"one two"}}, own, 401, "MALFORMED", `Bearer error="invalid_token"`},
+		"no text":                    {http.Header{"X-Api-Key": {"ta_\xff"}}, own, 401, "MALFORMED", `Bearer error="invalid_token"`},
+		"too long":                   {http.Header{"X-Api-Key": {strings.Repeat("a", 513)}}, own, 401, "MALFORMED", `Bearer error="invalid_token"`},
 	} {
 		service := &stub{}
-		response := serve(httpauth.New(service), header)
-		if response.Code != http.StatusUnauthorized || response.Header().Get("WWW-Authenticate") != "Bearer" || service.keys != nil {
-			t.Errorf("%s: %d, asked %d times", name, response.Code, len(service.keys))
+		response := serve(middleware(t, service, test.options...), test.header)
+		body := refused(t, name, response)
+		if response.Code != test.status || body.Code != test.code || response.Header().Get("WWW-Authenticate") != test.challenge || service.keys != nil {
+			t.Errorf("%s: %d %s %q, asked %d times", name, response.Code, body.Code, response.Header().Get("WWW-Authenticate"), len(service.keys))
 		}
+	}
+}
+
+func TestPreflightsAndExemptPathsNeedNoKey(t *testing.T) {
+	preflight := func(header ...string) *http.Request {
+		request := httptest.NewRequest(http.MethodOptions, "/orders", nil)
+		request.Header.Set("Access-Control-Request-Method", "POST")
+		for index := 0; index < len(header); index += 2 {
+			request.Header.Add(header[index], header[index+1])
+		}
+		return request
+	}
+	options := httptest.NewRequest(http.MethodOptions, "/orders", nil)
+	get := func(path string) *http.Request { return httptest.NewRequest(http.MethodGet, path, nil) }
+	for name, test := range map[string]struct {
+		request *http.Request
+		options []httpauth.Option
+		status  int
+	}{
+		"a preflight":                {preflight(), nil, http.StatusTeapot},
+		"a preflight that may not":   {preflight(), []httpauth.Option{httpauth.WithoutPreflight()}, 401},
+		"a preflight with a bad key": {preflight("Authorization", "Bearer ta_key"), nil, 401},
+		"a preflight with two":       {preflight("Authorization", "Bearer a", "Authorization", "Bearer b"), nil, 400},
+		"other options":              {options, nil, 401},
+		"an exempt path":             {get("/healthz"), []httpauth.Option{httpauth.WithExempt("/healthz", "/readyz")}, http.StatusTeapot},
+		"a path below":               {get("/healthz/deep"), []httpauth.Option{httpauth.WithExempt("/healthz")}, 401},
+		"the root":                   {get("/"), []httpauth.Option{httpauth.WithExempt("/healthz")}, 401},
+	} {
+		service := &stub{validation: tenantauth.Validation{Verdict: tenantauth.Unknown}}
+		if response := answer(middleware(t, service, test.options...), test.request); response.Code != test.status {
+			t.Errorf("%s: %d", name, response.Code)
+		}
+	}
+}
+
+func TestAMiddlewareRefusesWhatCannotWork(t *testing.T) {
+	for name, options := range map[string][]httpauth.Option{
+		"no header":      {httpauth.WithHeader("")},
+		"no header name": {httpauth.WithHeader("X API Key")},
+		"no path":        {httpauth.WithExempt("healthz")},
+		"no function":    {httpauth.WithOnDenied(nil)},
+		"no logger":      {httpauth.WithLogger(nil)},
+		"nil":            {nil},
+	} {
+		if _, err := httpauth.New(&stub{}, options...); err == nil {
+			t.Errorf("%s was taken", name)
+		}
+	}
+	if _, err := httpauth.New(nil); err == nil {
+		t.Error("no validator was taken")
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a scope that is none was taken")
+		}
+	}()
+	middleware(t, &stub{}).Require("Orders Read")
+}
+
+func TestWhatIsUndecidedIsLoggedOnceASecondWithoutTheKey(t *testing.T) {
+	var log bytes.Buffer
+	service := &stub{err: &tenantauth.Error{Kind: tenantauth.ErrUnavailable, Reason: "DATABASE_TIMED_OUT", RequestID: "request-7"}}
+	auth := middleware(t, service, httpauth.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	for range 100 {
+		serve(auth, bearer)
+	}
+	text := log.String()
+	if lines := strings.Count(text, "\n"); lines < 1 || lines > 10 || !strings.Contains(text, "request-7") || !strings.Contains(text, "DATABASE_TIMED_OUT") || strings.Contains(text, "ta_key") {
+		t.Errorf("%s", text)
 	}
 }
 
@@ -94,48 +217,47 @@ func TestEachAnswerHasItsStatus(t *testing.T) {
 		return &stub{err: &tenantauth.Error{Kind: tenantauth.ErrInvalid, Violations: []tenantauth.Violation{{Field: field}}}}
 	}
 	later := &tenantauth.Error{Kind: tenantauth.ErrUnavailable, RetryAfter: 1_500 * time.Millisecond}
+	sooner := &tenantauth.Error{Kind: tenantauth.ErrUnavailable, RetryAfter: 15 * time.Millisecond}
 	lacking := verdict(tenantauth.InsufficientScope)
 	lacking.validation.MissingScopes = []string{"a", "b"}
 	for name, test := range map[string]struct {
-		service               *stub
-		status                int
-		challenge, retryAfter string
+		service                     *stub
+		status                      int
+		code, challenge, retryAfter string
 	}{
-		"unknown":           {verdict(tenantauth.Unknown), 401, invalidToken, ""},
-		"malformed":         {verdict(tenantauth.Malformed), 401, invalidToken, ""},
-		"expired":           {verdict(tenantauth.Expired), 401, invalidToken, ""},
-		"revoked":           {verdict(tenantauth.Revoked), 401, invalidToken, ""},
-		"suspended":         {verdict(tenantauth.TenantSuspended), 403, "", ""},
-		"lacking":           {lacking, 403, `Bearer error="insufficient_scope", scope="a b"`, ""},
-		"quota":             {verdict(tenantauth.QuotaExceeded), 429, "", "1"},
-		"rate":              {verdict(tenantauth.RateLimited), 429, "", "1"},
-		"something new":     {verdict(42), 403, "", ""},
-		"undecided":         {verdict(0), 403, "", ""},
-		"unavailable":       {&stub{err: failure(tenantauth.ErrUnavailable, codes.Unavailable)}, 503, "", "1"},
-		"unavailable, when": {&stub{err: later}, 503, "", "2"},
-		"overloaded":        {&stub{err: failure(tenantauth.ErrOverloaded, codes.ResourceExhausted)}, 503, "", "1"},
-		"deadline":          {&stub{err: failure(tenantauth.ErrDeadline, codes.DeadlineExceeded)}, 503, "", "1"},
-		"our own token":     {&stub{err: failure(tenantauth.ErrUnauthenticated, codes.Unauthenticated)}, 503, "", "1"},
-		"our own rights":    {&stub{err: failure(tenantauth.ErrPermissionDenied, codes.PermissionDenied)}, 503, "", "1"},
-		"a defect":          {&stub{err: failure(tenantauth.ErrOther, codes.Internal)}, 503, "", "1"},
-		"any error":         {&stub{err: errors.New("whatever")}, 503, "", "1"},
-		"no key at all":     {violation("key"), 401, invalidToken, ""},
-		"no such scope":     {violation("required_scopes[0]"), 500, "", ""},
+		"unknown":           {verdict(tenantauth.Unknown), 401, "UNKNOWN", invalidToken, ""},
+		"malformed":         {verdict(tenantauth.Malformed), 401, "MALFORMED", invalidToken, ""},
+		"expired":           {verdict(tenantauth.Expired), 401, "EXPIRED", invalidToken, ""},
+		"revoked":           {verdict(tenantauth.Revoked), 401, "REVOKED", invalidToken, ""},
+		"suspended":         {verdict(tenantauth.TenantSuspended), 403, "TENANT_SUSPENDED", "", ""},
+		"lacking":           {lacking, 403, "INSUFFICIENT_SCOPE", `Bearer error="insufficient_scope", scope="a b"`, ""},
+		"quota":             {verdict(tenantauth.QuotaExceeded), 429, "QUOTA_EXCEEDED", "", "1"},
+		"rate":              {verdict(tenantauth.RateLimited), 429, "RATE_LIMITED", "", "1"},
+		"unbound":           {verdict(tenantauth.Unbound), 404, "UNBOUND", "", ""},
+		"session expired":   {verdict(tenantauth.SessionExpired), 404, "SESSION_EXPIRED", "", ""},
+		"mismatch":          {verdict(tenantauth.TenantMismatch), 404, "TENANT_MISMATCH", "", ""},
+		"something new":     {verdict(42), 403, "UNRECOGNIZED(42)", "", ""},
+		"nothing":           {verdict(0), 403, "UNRECOGNIZED(0)", "", ""},
+		"unavailable":       {&stub{err: failure(tenantauth.ErrUnavailable, codes.Unavailable)}, 503, "UNDECIDED", "", "1"},
+		"unavailable, when": {&stub{err: later}, 503, "UNDECIDED", "", "2"},
+		"unavailable, soon": {&stub{err: sooner}, 503, "UNDECIDED", "", "1"},
+		"overloaded":        {&stub{err: failure(tenantauth.ErrOverloaded, codes.ResourceExhausted)}, 503, "UNDECIDED", "", "1"},
+		"deadline":          {&stub{err: failure(tenantauth.ErrDeadline, codes.DeadlineExceeded)}, 503, "UNDECIDED", "", "1"},
+		"our own token":     {&stub{err: failure(tenantauth.ErrUnauthenticated, codes.Unauthenticated)}, 503, "UNDECIDED", "", "1"},
+		"our own rights":    {&stub{err: failure(tenantauth.ErrPermissionDenied, codes.PermissionDenied)}, 503, "UNDECIDED", "", "1"},
+		"a defect":          {&stub{err: failure(tenantauth.ErrOther, codes.Internal)}, 503, "UNDECIDED", "", "1"},
+		"any error":         {&stub{err: errors.New("whatever")}, 503, "UNDECIDED", "", "1"},
+		"closed":            {&stub{err: failure(tenantauth.ErrClosed, codes.FailedPrecondition)}, 503, "UNDECIDED", "", "1"},
+		"no key at all":     {violation("key"), 401, "MALFORMED", invalidToken, ""},
+		"no such scope":     {violation("required_scopes[0]"), 503, "UNDECIDED", "", "1"},
 	} {
 		denied := 0
-		auth := httpauth.New(test.service, httpauth.WithOnDenied(func(*http.Request, tenantauth.Validation, error) { denied++ }))
+		auth := middleware(t, test.service, httpauth.WithOnDenied(func(*http.Request, tenantauth.Validation, error) { denied++ }))
 		response := serve(auth, bearer)
-		header := response.Header()
-		if response.Code != test.status || header.Get("WWW-Authenticate") != test.challenge || header.Get("Retry-After") != test.retryAfter || denied != 1 {
-			t.Errorf("%s: %d %q %q, told of %d", name, response.Code, header.Get("WWW-Authenticate"), header.Get("Retry-After"), denied)
-		}
-		var problem struct {
-			Title  string
-			Status int
-			Reason string
-		}
-		if err := json.Unmarshal(response.Body.Bytes(), &problem); err != nil || problem.Status != test.status || problem.Title == "" || problem.Reason == "" {
-			t.Errorf("%s: %s", name, response.Body)
+		header, body := response.Header(), refused(t, name, response)
+		if response.Code != test.status || body.Code != test.code || header.Get("WWW-Authenticate") != test.challenge ||
+			header.Get("Retry-After") != test.retryAfter || denied != 1 || len(body.MissingScopes) != len(test.service.validation.MissingScopes) {
+			t.Errorf("%s: %d %+v %v, told of %d", name, response.Code, body, header, denied)
 		}
 	}
 }

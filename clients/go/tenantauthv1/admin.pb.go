@@ -168,8 +168,14 @@ func (x *Tenant) String() string {
 	return redacted(x)
 }
 
-func (x *Tenant) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *Tenant) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *Tenant) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*Tenant) ProtoMessage() {}
@@ -282,8 +288,14 @@ func (x *ApiKey) String() string {
 	return redacted(x)
 }
 
-func (x *ApiKey) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ApiKey) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ApiKey) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ApiKey) ProtoMessage() {}
@@ -413,8 +425,14 @@ func (x *CreateTenantRequest) String() string {
 	return redacted(x)
 }
 
-func (x *CreateTenantRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *CreateTenantRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *CreateTenantRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*CreateTenantRequest) ProtoMessage() {}
@@ -477,8 +495,14 @@ func (x *CreateTenantResponse) String() string {
 	return redacted(x)
 }
 
-func (x *CreateTenantResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *CreateTenantResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *CreateTenantResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*CreateTenantResponse) ProtoMessage() {}
@@ -527,8 +551,14 @@ func (x *GetTenantRequest) String() string {
 	return redacted(x)
 }
 
-func (x *GetTenantRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *GetTenantRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *GetTenantRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*GetTenantRequest) ProtoMessage() {}
@@ -577,8 +607,14 @@ func (x *GetTenantResponse) String() string {
 	return redacted(x)
 }
 
-func (x *GetTenantResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *GetTenantResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *GetTenantResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*GetTenantResponse) ProtoMessage() {}
@@ -629,8 +665,14 @@ func (x *ListTenantsRequest) String() string {
 	return redacted(x)
 }
 
-func (x *ListTenantsRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ListTenantsRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ListTenantsRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ListTenantsRequest) ProtoMessage() {}
@@ -688,8 +730,14 @@ func (x *ListTenantsResponse) String() string {
 	return redacted(x)
 }
 
-func (x *ListTenantsResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ListTenantsResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ListTenantsResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ListTenantsResponse) ProtoMessage() {}
@@ -747,8 +795,14 @@ func (x *SuspendTenantRequest) String() string {
 	return redacted(x)
 }
 
-func (x *SuspendTenantRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *SuspendTenantRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *SuspendTenantRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*SuspendTenantRequest) ProtoMessage() {}
@@ -804,8 +858,14 @@ func (x *SuspendTenantResponse) String() string {
 	return redacted(x)
 }
 
-func (x *SuspendTenantResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *SuspendTenantResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *SuspendTenantResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*SuspendTenantResponse) ProtoMessage() {}
@@ -854,8 +914,14 @@ func (x *ResumeTenantRequest) String() string {
 	return redacted(x)
 }
 
-func (x *ResumeTenantRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ResumeTenantRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ResumeTenantRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ResumeTenantRequest) ProtoMessage() {}
@@ -904,8 +970,14 @@ func (x *ResumeTenantResponse) String() string {
 	return redacted(x)
 }
 
-func (x *ResumeTenantResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ResumeTenantResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ResumeTenantResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ResumeTenantResponse) ProtoMessage() {}
@@ -960,8 +1032,14 @@ func (x *IssueKeyRequest) String() string {
 	return redacted(x)
 }
 
-func (x *IssueKeyRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *IssueKeyRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *IssueKeyRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*IssueKeyRequest) ProtoMessage() {}
@@ -1033,8 +1111,14 @@ func (x *IssueKeyResponse) String() string {
 	return redacted(x)
 }
 
-func (x *IssueKeyResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *IssueKeyResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *IssueKeyResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*IssueKeyResponse) ProtoMessage() {}
@@ -1090,8 +1174,14 @@ func (x *ImportKeysRequest) String() string {
 	return redacted(x)
 }
 
-func (x *ImportKeysRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ImportKeysRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ImportKeysRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ImportKeysRequest) ProtoMessage() {}
@@ -1152,8 +1242,14 @@ func (x *ImportKey) String() string {
 	return redacted(x)
 }
 
-func (x *ImportKey) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ImportKey) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ImportKey) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ImportKey) ProtoMessage() {}
@@ -1244,8 +1340,14 @@ func (x *ImportKeysResponse) String() string {
 	return redacted(x)
 }
 
-func (x *ImportKeysResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ImportKeysResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ImportKeysResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ImportKeysResponse) ProtoMessage() {}
@@ -1300,8 +1402,14 @@ func (x *ImportKeyResult) String() string {
 	return redacted(x)
 }
 
-func (x *ImportKeyResult) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ImportKeyResult) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ImportKeyResult) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ImportKeyResult) ProtoMessage() {}
@@ -1406,8 +1514,14 @@ func (x *RotateKeyRequest) String() string {
 	return redacted(x)
 }
 
-func (x *RotateKeyRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *RotateKeyRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *RotateKeyRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*RotateKeyRequest) ProtoMessage() {}
@@ -1474,8 +1588,14 @@ func (x *RotateKeyResponse) String() string {
 	return redacted(x)
 }
 
-func (x *RotateKeyResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *RotateKeyResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *RotateKeyResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*RotateKeyResponse) ProtoMessage() {}
@@ -1540,8 +1660,14 @@ func (x *RevokeKeyRequest) String() string {
 	return redacted(x)
 }
 
-func (x *RevokeKeyRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *RevokeKeyRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *RevokeKeyRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*RevokeKeyRequest) ProtoMessage() {}
@@ -1597,8 +1723,14 @@ func (x *RevokeKeyResponse) String() string {
 	return redacted(x)
 }
 
-func (x *RevokeKeyResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *RevokeKeyResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *RevokeKeyResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*RevokeKeyResponse) ProtoMessage() {}
@@ -1653,8 +1785,14 @@ func (x *ListKeysRequest) String() string {
 	return redacted(x)
 }
 
-func (x *ListKeysRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ListKeysRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ListKeysRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ListKeysRequest) ProtoMessage() {}
@@ -1726,8 +1864,14 @@ func (x *ListKeysResponse) String() string {
 	return redacted(x)
 }
 
-func (x *ListKeysResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ListKeysResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ListKeysResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ListKeysResponse) ProtoMessage() {}
@@ -1787,8 +1931,14 @@ func (x *ListAuditEventsRequest) String() string {
 	return redacted(x)
 }
 
-func (x *ListAuditEventsRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ListAuditEventsRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ListAuditEventsRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ListAuditEventsRequest) ProtoMessage() {}
@@ -1853,8 +2003,14 @@ func (x *ListAuditEventsResponse) String() string {
 	return redacted(x)
 }
 
-func (x *ListAuditEventsResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ListAuditEventsResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ListAuditEventsResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ListAuditEventsResponse) ProtoMessage() {}
@@ -1924,8 +2080,14 @@ func (x *AuditEvent) String() string {
 	return redacted(x)
 }
 
-func (x *AuditEvent) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *AuditEvent) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *AuditEvent) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*AuditEvent) ProtoMessage() {}
@@ -2025,8 +2187,14 @@ func (x *DatabaseIdentity) String() string {
 	return redacted(x)
 }
 
-func (x *DatabaseIdentity) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *DatabaseIdentity) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *DatabaseIdentity) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*DatabaseIdentity) ProtoMessage() {}
@@ -2094,8 +2262,14 @@ func (x *HeldEnd) String() string {
 	return redacted(x)
 }
 
-func (x *HeldEnd) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *HeldEnd) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *HeldEnd) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*HeldEnd) ProtoMessage() {}
@@ -2215,8 +2389,14 @@ func (x *GetDatabaseStateRequest) String() string {
 	return redacted(x)
 }
 
-func (x *GetDatabaseStateRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *GetDatabaseStateRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *GetDatabaseStateRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*GetDatabaseStateRequest) ProtoMessage() {}
@@ -2273,8 +2453,14 @@ func (x *GetDatabaseStateResponse) String() string {
 	return redacted(x)
 }
 
-func (x *GetDatabaseStateResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *GetDatabaseStateResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *GetDatabaseStateResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*GetDatabaseStateResponse) ProtoMessage() {}
@@ -2372,8 +2558,14 @@ func (x *AcceptDatabaseRequest) String() string {
 	return redacted(x)
 }
 
-func (x *AcceptDatabaseRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *AcceptDatabaseRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *AcceptDatabaseRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*AcceptDatabaseRequest) ProtoMessage() {}
@@ -2426,8 +2618,14 @@ func (x *AcceptDatabaseResponse) String() string {
 	return redacted(x)
 }
 
-func (x *AcceptDatabaseResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *AcceptDatabaseResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *AcceptDatabaseResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*AcceptDatabaseResponse) ProtoMessage() {}
@@ -2496,8 +2694,14 @@ func (x *OutageGrace) String() string {
 	return redacted(x)
 }
 
-func (x *OutageGrace) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *OutageGrace) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *OutageGrace) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*OutageGrace) ProtoMessage() {}
@@ -2565,8 +2769,14 @@ func (x *GetOutageGraceRequest) String() string {
 	return redacted(x)
 }
 
-func (x *GetOutageGraceRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *GetOutageGraceRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *GetOutageGraceRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*GetOutageGraceRequest) ProtoMessage() {}
@@ -2608,8 +2818,14 @@ func (x *GetOutageGraceResponse) String() string {
 	return redacted(x)
 }
 
-func (x *GetOutageGraceResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *GetOutageGraceResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *GetOutageGraceResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*GetOutageGraceResponse) ProtoMessage() {}
@@ -2662,8 +2878,14 @@ func (x *SetOutageGraceRequest) String() string {
 	return redacted(x)
 }
 
-func (x *SetOutageGraceRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *SetOutageGraceRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *SetOutageGraceRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*SetOutageGraceRequest) ProtoMessage() {}
@@ -2729,8 +2951,14 @@ func (x *SetOutageGraceResponse) String() string {
 	return redacted(x)
 }
 
-func (x *SetOutageGraceResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *SetOutageGraceResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *SetOutageGraceResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*SetOutageGraceResponse) ProtoMessage() {}
@@ -2786,8 +3014,14 @@ func (x *ResetOutageGraceRequest) String() string {
 	return redacted(x)
 }
 
-func (x *ResetOutageGraceRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ResetOutageGraceRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ResetOutageGraceRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ResetOutageGraceRequest) ProtoMessage() {}
@@ -2838,8 +3072,14 @@ func (x *ResetOutageGraceResponse) String() string {
 	return redacted(x)
 }
 
-func (x *ResetOutageGraceResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ResetOutageGraceResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ResetOutageGraceResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ResetOutageGraceResponse) ProtoMessage() {}

@@ -96,8 +96,14 @@ func (x *GetServerInfoRequest) String() string {
 	return redacted(x)
 }
 
-func (x *GetServerInfoRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *GetServerInfoRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *GetServerInfoRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*GetServerInfoRequest) ProtoMessage() {}
@@ -157,8 +163,14 @@ func (x *GetServerInfoResponse) String() string {
 	return redacted(x)
 }
 
-func (x *GetServerInfoResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *GetServerInfoResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *GetServerInfoResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*GetServerInfoResponse) ProtoMessage() {}

@@ -4,6 +4,10 @@
 package tenantauthv1
 
 import (
+	"fmt"
+	"io"
+
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protopath"
@@ -11,11 +15,28 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
+// formatState is what the generated code gets from package fmt.
+type formatState = fmt.State
+
+func show(f formatState, message proto.Message) { _, _ = io.WriteString(f, redacted(message)) }
+
 // redacted is a message as text, without plaintext keys. It tells only whether there was one.
 func redacted(message proto.Message) string {
 	if !message.ProtoReflect().IsValid() {
 		return "<nil>"
 	}
+	return prototext.MarshalOptions{}.Format(withoutSecrets(message))
+}
+
+// redactedJSON is the same as JSON.
+func redactedJSON(message proto.Message) ([]byte, error) {
+	if !message.ProtoReflect().IsValid() {
+		return []byte("null"), nil
+	}
+	return protojson.Marshal(withoutSecrets(message))
+}
+
+func withoutSecrets(message proto.Message) proto.Message {
 	shown := proto.Clone(message)
 	// The walk ends in an error only when a step returns one.
 	_ = protorange.Range(shown.ProtoReflect(), func(path protopath.Values) error {
@@ -24,7 +45,7 @@ func redacted(message proto.Message) string {
 		}
 		return nil
 	})
-	return prototext.MarshalOptions{}.Format(shown)
+	return shown
 }
 
 func hideSecrets(message protoreflect.Message) {

@@ -110,8 +110,14 @@ func (x *Session) String() string {
 	return redacted(x)
 }
 
-func (x *Session) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *Session) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *Session) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*Session) ProtoMessage() {}
@@ -210,8 +216,14 @@ func (x *BindSessionRequest) String() string {
 	return redacted(x)
 }
 
-func (x *BindSessionRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *BindSessionRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *BindSessionRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*BindSessionRequest) ProtoMessage() {}
@@ -293,8 +305,14 @@ func (x *BindSessionResponse) String() string {
 	return redacted(x)
 }
 
-func (x *BindSessionResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *BindSessionResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *BindSessionResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*BindSessionResponse) ProtoMessage() {}
@@ -359,8 +377,14 @@ func (x *UnbindSessionRequest) String() string {
 	return redacted(x)
 }
 
-func (x *UnbindSessionRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *UnbindSessionRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *UnbindSessionRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*UnbindSessionRequest) ProtoMessage() {}
@@ -416,8 +440,14 @@ func (x *UnbindSessionResponse) String() string {
 	return redacted(x)
 }
 
-func (x *UnbindSessionResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *UnbindSessionResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *UnbindSessionResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*UnbindSessionResponse) ProtoMessage() {}
@@ -470,8 +500,14 @@ func (x *ListSessionsRequest) String() string {
 	return redacted(x)
 }
 
-func (x *ListSessionsRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ListSessionsRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ListSessionsRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ListSessionsRequest) ProtoMessage() {}
@@ -536,8 +572,14 @@ func (x *ListSessionsResponse) String() string {
 	return redacted(x)
 }
 
-func (x *ListSessionsResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ListSessionsResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ListSessionsResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ListSessionsResponse) ProtoMessage() {}

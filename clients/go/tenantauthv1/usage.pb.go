@@ -109,8 +109,14 @@ func (x *UsageEvent) String() string {
 	return redacted(x)
 }
 
-func (x *UsageEvent) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *UsageEvent) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *UsageEvent) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*UsageEvent) ProtoMessage() {}
@@ -183,8 +189,14 @@ func (x *RecordUsageRequest) String() string {
 	return redacted(x)
 }
 
-func (x *RecordUsageRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *RecordUsageRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *RecordUsageRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*RecordUsageRequest) ProtoMessage() {}
@@ -245,8 +257,14 @@ func (x *RecordUsageResponse) String() string {
 	return redacted(x)
 }
 
-func (x *RecordUsageResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *RecordUsageResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *RecordUsageResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*RecordUsageResponse) ProtoMessage() {}
@@ -311,8 +329,14 @@ func (x *RejectedUsageEvent) String() string {
 	return redacted(x)
 }
 
-func (x *RejectedUsageEvent) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *RejectedUsageEvent) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *RejectedUsageEvent) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*RejectedUsageEvent) ProtoMessage() {}
@@ -380,8 +404,14 @@ func (x *QueryUsageRequest) String() string {
 	return redacted(x)
 }
 
-func (x *QueryUsageRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *QueryUsageRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *QueryUsageRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*QueryUsageRequest) ProtoMessage() {}
@@ -474,8 +504,14 @@ func (x *QueryUsageResponse) String() string {
 	return redacted(x)
 }
 
-func (x *QueryUsageResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *QueryUsageResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *QueryUsageResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*QueryUsageResponse) ProtoMessage() {}
@@ -535,8 +571,14 @@ func (x *UsageSum) String() string {
 	return redacted(x)
 }
 
-func (x *UsageSum) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *UsageSum) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *UsageSum) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*UsageSum) ProtoMessage() {}

@@ -47,8 +47,14 @@ func (x *ValidateKeyRequest) String() string {
 	return redacted(x)
 }
 
-func (x *ValidateKeyRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ValidateKeyRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ValidateKeyRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ValidateKeyRequest) ProtoMessage() {}
@@ -122,8 +128,14 @@ func (x *ValidateKeyResponse) String() string {
 	return redacted(x)
 }
 
-func (x *ValidateKeyResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ValidateKeyResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ValidateKeyResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ValidateKeyResponse) ProtoMessage() {}
@@ -228,8 +240,14 @@ func (x *BatchValidateKeysRequest) String() string {
 	return redacted(x)
 }
 
-func (x *BatchValidateKeysRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *BatchValidateKeysRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *BatchValidateKeysRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*BatchValidateKeysRequest) ProtoMessage() {}
@@ -278,8 +296,14 @@ func (x *BatchValidateKeysResponse) String() string {
 	return redacted(x)
 }
 
-func (x *BatchValidateKeysResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *BatchValidateKeysResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *BatchValidateKeysResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*BatchValidateKeysResponse) ProtoMessage() {}
@@ -333,8 +357,14 @@ func (x *BatchValidateKeysResult) String() string {
 	return redacted(x)
 }
 
-func (x *BatchValidateKeysResult) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *BatchValidateKeysResult) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *BatchValidateKeysResult) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*BatchValidateKeysResult) ProtoMessage() {}
@@ -391,7 +421,8 @@ type BatchValidateKeysResult_Response struct {
 }
 
 type BatchValidateKeysResult_Error struct {
-	// Why this key could not be decided: UNAVAILABLE or RESOURCE_EXHAUSTED, as for a single call.
+	// Why this key could not be decided, as for a single call: INVALID_ARGUMENT for a malformed entry, which harms no
+	// other; else UNAVAILABLE or RESOURCE_EXHAUSTED.
 	Error *status.Status `protobuf:"bytes,2,opt,name=error,proto3,oneof"`
 }
 
@@ -421,8 +452,14 @@ func (x *StreamValidateKeysRequest) String() string {
 	return redacted(x)
 }
 
-func (x *StreamValidateKeysRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *StreamValidateKeysRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *StreamValidateKeysRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*StreamValidateKeysRequest) ProtoMessage() {}
@@ -485,8 +522,14 @@ func (x *StreamValidateKeysResponse) String() string {
 	return redacted(x)
 }
 
-func (x *StreamValidateKeysResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *StreamValidateKeysResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *StreamValidateKeysResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*StreamValidateKeysResponse) ProtoMessage() {}
@@ -583,8 +626,14 @@ func (x *ValidateSessionRequest) String() string {
 	return redacted(x)
 }
 
-func (x *ValidateSessionRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ValidateSessionRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ValidateSessionRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ValidateSessionRequest) ProtoMessage() {}
@@ -649,9 +698,11 @@ type ValidateSessionResponse struct {
 	// With VERDICT_INSUFFICIENT_SCOPE: the required scopes that the key lacks.
 	MissingScopes []string `protobuf:"bytes,9,rep,name=missing_scopes,json=missingScopes,proto3" json:"missing_scopes,omitempty"`
 	// What was attached when the session was bound.
-	Attributes    map[string]string `protobuf:"bytes,10,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Attributes map[string]string `protobuf:"bytes,10,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Public id of the key presented along with the session, where it is a key of the session's tenant.
+	PresentedKeyId string `protobuf:"bytes,11,opt,name=presented_key_id,json=presentedKeyId,proto3" json:"presented_key_id,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ValidateSessionResponse) Reset() {
@@ -665,8 +716,14 @@ func (x *ValidateSessionResponse) String() string {
 	return redacted(x)
 }
 
-func (x *ValidateSessionResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *ValidateSessionResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *ValidateSessionResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*ValidateSessionResponse) ProtoMessage() {}
@@ -758,6 +815,13 @@ func (x *ValidateSessionResponse) GetAttributes() map[string]string {
 	return nil
 }
 
+func (x *ValidateSessionResponse) GetPresentedKeyId() string {
+	if x != nil {
+		return x.PresentedKeyId
+	}
+	return ""
+}
+
 var File_tenantauth_v1_validation_proto protoreflect.FileDescriptor
 
 const file_tenantauth_v1_validation_proto_rawDesc = "" +
@@ -800,7 +864,7 @@ const file_tenantauth_v1_validation_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12'\n" +
-	"\x0frequired_scopes\x18\x03 \x03(\tR\x0erequiredScopes\"\x80\x04\n" +
+	"\x0frequired_scopes\x18\x03 \x03(\tR\x0erequiredScopes\"\xaa\x04\n" +
 	"\x17ValidateSessionResponse\x120\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x16.tenantauth.v1.VerdictR\averdict\x12\x1b\n" +
 	"\ttenant_id\x18\x02 \x01(\tR\btenantId\x12\x1f\n" +
@@ -818,7 +882,8 @@ const file_tenantauth_v1_validation_proto_rawDesc = "" +
 	"\n" +
 	"attributes\x18\n" +
 	" \x03(\v26.tenantauth.v1.ValidateSessionResponse.AttributesEntryR\n" +
-	"attributes\x1a=\n" +
+	"attributes\x12(\n" +
+	"\x10presented_key_id\x18\v \x01(\tR\x0epresentedKeyId\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xa2\x03\n" +

@@ -195,10 +195,15 @@ type Provenance struct {
 	Age *durationpb.Duration `protobuf:"bytes,2,opt,name=age,proto3" json:"age,omitempty"`
 	// The database's change-log sequence number that this answer reflects. It never decreases for one database.
 	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
-	// How long the caller may reuse this answer without asking again. Zero or absent: don't.
-	CacheableFor  *durationpb.Duration `protobuf:"bytes,4,opt,name=cacheable_for,json=cacheableFor,proto3" json:"cacheable_for,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// How long the caller may reuse this answer without asking again, counted from before it asked. Zero or absent: don't.
+	CacheableFor *durationpb.Duration `protobuf:"bytes,4,opt,name=cacheable_for,json=cacheableFor,proto3" json:"cacheable_for,omitempty"`
+	// The same for a caller that has followed WatchService.Watch without a gap since before it asked: until then, or until
+	// an invalidation names a subject of this answer. Its subjects are all ids that it carries (tenant_id, key_id,
+	// presented_key_id) and the session that was asked about. Every end that the service knows of is accounted for, so a
+	// caller compares no expiry with its own clock. Less than cacheable_for, or absent: as cacheable_for.
+	CacheableWhileWatched *durationpb.Duration `protobuf:"bytes,5,opt,name=cacheable_while_watched,json=cacheableWhileWatched,proto3" json:"cacheable_while_watched,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *Provenance) Reset() {
@@ -212,8 +217,14 @@ func (x *Provenance) String() string {
 	return redacted(x)
 }
 
-func (x *Provenance) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *Provenance) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *Provenance) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*Provenance) ProtoMessage() {}
@@ -263,17 +274,25 @@ func (x *Provenance) GetCacheableFor() *durationpb.Duration {
 	return nil
 }
 
+func (x *Provenance) GetCacheableWhileWatched() *durationpb.Duration {
+	if x != nil {
+		return x.CacheableWhileWatched
+	}
+	return nil
+}
+
 var File_tenantauth_v1_verdict_proto protoreflect.FileDescriptor
 
 const file_tenantauth_v1_verdict_proto_rawDesc = "" +
 	"\n" +
-	"\x1btenantauth/v1/verdict.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\"\xc4\x01\n" +
+	"\x1btenantauth/v1/verdict.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\"\x97\x02\n" +
 	"\n" +
 	"Provenance\x12-\n" +
 	"\x06source\x18\x01 \x01(\x0e2\x15.tenantauth.v1.SourceR\x06source\x12+\n" +
 	"\x03age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03age\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x03R\brevision\x12>\n" +
-	"\rcacheable_for\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\fcacheableFor*\xce\x02\n" +
+	"\rcacheable_for\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\fcacheableFor\x12Q\n" +
+	"\x17cacheable_while_watched\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x15cacheableWhileWatched*\xce\x02\n" +
 	"\aVerdict\x12\x17\n" +
 	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rVERDICT_VALID\x10\x01\x12\x13\n" +
@@ -321,11 +340,12 @@ var file_tenantauth_v1_verdict_proto_depIdxs = []int32{
 	1, // 0: tenantauth.v1.Provenance.source:type_name -> tenantauth.v1.Source
 	3, // 1: tenantauth.v1.Provenance.age:type_name -> google.protobuf.Duration
 	3, // 2: tenantauth.v1.Provenance.cacheable_for:type_name -> google.protobuf.Duration
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	3, // 3: tenantauth.v1.Provenance.cacheable_while_watched:type_name -> google.protobuf.Duration
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_tenantauth_v1_verdict_proto_init() }

@@ -101,8 +101,14 @@ func (x *WatchRequest) String() string {
 	return redacted(x)
 }
 
-func (x *WatchRequest) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *WatchRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *WatchRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*WatchRequest) ProtoMessage() {}
@@ -159,8 +165,14 @@ func (x *WatchResponse) String() string {
 	return redacted(x)
 }
 
-func (x *WatchResponse) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *WatchResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *WatchResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*WatchResponse) ProtoMessage() {}
@@ -268,8 +280,14 @@ func (x *Heartbeat) String() string {
 	return redacted(x)
 }
 
-func (x *Heartbeat) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *Heartbeat) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *Heartbeat) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*Heartbeat) ProtoMessage() {}
@@ -322,8 +340,14 @@ func (x *Invalidation) String() string {
 	return redacted(x)
 }
 
-func (x *Invalidation) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *Invalidation) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *Invalidation) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*Invalidation) ProtoMessage() {}
@@ -386,8 +410,14 @@ func (x *StartOver) String() string {
 	return redacted(x)
 }
 
-func (x *StartOver) GoString() string {
-	return redacted(x)
+// Format shows no key, whatever the verb.
+func (x *StartOver) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *StartOver) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
 }
 
 func (*StartOver) ProtoMessage() {}

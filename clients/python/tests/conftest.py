@@ -24,6 +24,9 @@ class Threaded:
         self.client = client
         self._executor = executor
 
+    async def run(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
     def __getattr__(self, name: str) -> Any:
         if name in ("watch_state", "raw", "_core"):
             return getattr(self.client, name)
@@ -80,9 +83,9 @@ async def connect(request: pytest.FixtureRequest, fake: Fake) -> AsyncIterator[C
         made: Any
         if request.param == "async":
             made = AsyncClient(endpoint, Options(**options))
+            made._engine.open()
         else:
-            made = Threaded(Client(endpoint, Options(**options)), executor)
-        _ = made.raw
+            made = Threaded(Client(endpoint, Options(**options)).__enter__(), executor)
         clients.append(made)
         return made
 

@@ -58,6 +58,8 @@ class Fake(
         self.bound: dict[str, session_pb2.Session] = {}
         self.usage: dict[str, list[usage_pb2.UsageEvent]] = {}
         self.refused_metrics: set[str] = set()
+        self.poisonous: set[str] = set()
+        """Metrics for which a whole request is refused, without a word about which event it is."""
         self.failures: deque[Failure] = deque()
         self.failing: Failure | None = None
         self.pages: list[Any] = []
@@ -150,8 +152,8 @@ class Fake(
         self._take("ValidateSession", request, context)
         if request.session_id in self.bound:
             bound = self.bound[request.session_id]
-            return session_answer(tenant_id=bound.tenant_id, attributes=dict(bound.attributes))
-        made = self.sessions.get(request.session_id, session_answer(10, cacheable_for=0))
+            return session_answer(tenant_id=bound.tenant_id, key_id=bound.key_id, attributes=dict(bound.attributes))
+        made = self.sessions.get(request.session_id, session_answer(10, cacheable_for=0, watched=0))
         return made(request) if callable(made) else made
 
     def BindSession(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -184,6 +186,8 @@ class Fake(
 
     def RecordUsage(self, request: Any, context: Any) -> Any:  # noqa: N802
         self._take("RecordUsage", request, context)
+        if any(event.metric in self.poisonous for event in request.events):
+            abort(context, Failure(grpc.StatusCode.INVALID_ARGUMENT))
         known = request.request_id in self.usage
         rejected = [
             usage_pb2.RejectedUsageEvent(index=index, error=status_pb2.Status(code=5, message="no such tenant"))

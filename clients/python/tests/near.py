@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from tenant_auth import Provenance, Source, Validation, Verdict
+from tenant_auth import Provenance, SessionValidation, Source, Validation, Verdict
 from tenant_auth._near_cache import NearCache, Ticket
 from tenant_auth.testing import ManualClock
 
 
-def validation(verdict: Verdict = Verdict.VALID, *, revision: int = 10, reuse: float = 5.0, **more: Any) -> Validation:
+def validation(
+    verdict: Verdict = Verdict.VALID, *, revision: int = 10, reuse: float = 5.0, watched: float = 60.0, **more: Any
+) -> Validation:
     known: dict[str, Any] = {} if verdict is Verdict.UNKNOWN else {"tenant_id": "acme", "key_id": "key_1"}
-    provenance = Provenance(source=Source.FRESH, age=1.0, revision=revision, cacheable_for=reuse)
+    provenance = Provenance(
+        source=Source.FRESH, age=1.0, revision=revision, cacheable_for=reuse, cacheable_while_watched=watched
+    )
     return Validation(verdict=verdict, provenance=provenance, **(known | more))
+
+
+def session(verdict: Verdict = Verdict.VALID, **more: Any) -> SessionValidation:
+    known = {"tenant_id": "acme", "key_id": "key_1"}
+    return SessionValidation(verdict=verdict, provenance=validation().provenance, **(known | more))
 
 
 def keep(near: NearCache, name: str = "k", ticket: Ticket | None = None, **more: Any) -> bytes:

@@ -13,23 +13,28 @@ from google.rpc import error_details_pb2, status_pb2
 from tenant_auth.proto import validation_pb2, verdict_pb2
 
 
-def answer(verdict: int = 1, *, cacheable_for: float = 5.0, revision: int = 10, **more: Any) -> Any:
+def answer(
+    verdict: int = 1, *, cacheable_for: float = 5.0, watched: float = 60.0, revision: int = 10, **more: Any
+) -> Any:
     """A reply about a key. All but UNKNOWN and MALFORMED are about key `key_1` of tenant `acme`."""
     message = validation_pb2.ValidateKeyResponse(verdict=verdict)  # type: ignore[arg-type]
-    fill(message, verdict, cacheable_for, revision, more)
+    fill(message, verdict, (cacheable_for, watched), revision, more)
     return message
 
 
-def session_answer(verdict: int = 1, *, cacheable_for: float = 5.0, revision: int = 10, **more: Any) -> Any:
+def session_answer(
+    verdict: int = 1, *, cacheable_for: float = 5.0, watched: float = 60.0, revision: int = 10, **more: Any
+) -> Any:
     message = validation_pb2.ValidateSessionResponse(verdict=verdict)  # type: ignore[arg-type]
-    fill(message, verdict, cacheable_for, revision, more)
+    fill(message, verdict, (cacheable_for, watched), revision, more)
     return message
 
 
-def fill(message: Any, verdict: int, cacheable_for: float, revision: int, more: dict[str, Any]) -> None:
+def fill(message: Any, verdict: int, reuse: tuple[float, float], revision: int, more: dict[str, Any]) -> None:
     message.provenance.source = verdict_pb2.SOURCE_DATABASE
     message.provenance.revision = revision
-    message.provenance.cacheable_for.FromNanoseconds(round(cacheable_for * 1e9))
+    message.provenance.cacheable_for.FromNanoseconds(round(reuse[0] * 1e9))
+    message.provenance.cacheable_while_watched.FromNanoseconds(round(reuse[1] * 1e9))
     if verdict not in (2, 3):
         known = {"tenant_id": "acme", "tenant_name": "Acme", "plan": "pro", "key_id": "key_1"}
         scopes = more.pop("scopes", ["orders:read"])

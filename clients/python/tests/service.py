@@ -1,16 +1,23 @@
-"""The real service, as a subprocess."""
+"""The real service, as subprocesses."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
+import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from fake import PATIENCE
 
 BINARY = os.environ.get("TENANT_AUTH_SVC_BIN")
 ANNOUNCED = re.compile(r"^\s+(endpoint|tenant|key)\s+(\S+)")
@@ -45,3 +52,77 @@ def dev(folder: Path) -> Iterator[Service]:
             yield Service(facts["endpoint"], facts["tenant"], facts["key"])
         finally:
             process.kill()
+
+
+class Replica:
+    """One `tenant-auth-svc serve`. It starts when it is made."""
+
+    def __init__(self, folder: Path, listen: str, **environment: str) -> None:
+        self._log = folder / f"log-{time.monotonic_ns()}"
+        command = [str(BINARY), "serve", "--listen", listen, "--database-url", f"file:{folder}/dev.db"]
+        # The service refuses variables of its family that it does not know.
+        given = {name: value for name, value in os.environ.items() if not name.startswith("TENANT_AUTH_")}
+        own = {"TENANT_AUTH_OPS_LISTEN": "127.0.0.1:0", "TENANT_AUTH_LOG_FORMAT": "json"}
+        variables = given | own | environment
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=variables)
+        self.endpoint: str = self._until("serving")["address"]
+        self._until("ready")
+
+    @property
+    def port(self) -> int:
+        return int(self.endpoint.rpartition(":")[2])
+
+    def hang(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        self.go_on()
+        self.process.kill()
+        self.process.wait()
+
+    def _until(self, beginning: str) -> dict[str, Any]:
+        """The first line of the log that begins so."""
+        for _ in range(int(PATIENCE / 0.02)):
+            for line in self._log.read_text().splitlines():
+                with contextlib.suppress(ValueError):
+                    entry = json.loads(line)
+                    if str(entry.get("message", "")).startswith(beginning):
+                        return dict(entry)
+            assert self.process.poll() is None, self._log.read_text()
+            time.sleep(0.02)
+        raise AssertionError(self._log.read_text())
+
+
+class Fleet:
+    """Replicas that know the same tenant and key. Each has a copy of one database, which belongs to one process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._replicas: list[Replica] = []
+        (folder / "first").mkdir()
+        with dev(folder / "first") as service:
+            self.tenant, self.key = service.tenant, service.key
+
+    def start(self, listen: str = "127.0.0.1:0", **environment: str) -> Replica:
+        folder = self._folder / f"copy-{time.monotonic_ns()}"
+        shutil.copytree(self._folder / "first", folder)
+        replica = Replica(folder, listen, **environment)
+        self._replicas.append(replica)
+        return replica
+
+    def stop(self) -> None:
+        for replica in self._replicas:
+            replica.kill()
+
+
+@contextlib.contextmanager
+def fleet_in(folder: Path) -> Iterator[Fleet]:
+    fleet = Fleet(folder)
+    try:
+        yield fleet
+    finally:
+        fleet.stop()

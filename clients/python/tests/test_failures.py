@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
+from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from conftest import Connect
+from conftest import Connect, collect, until
 from fake import Fake
 from replies import Failure, answer
 from tenant_auth import (
+    AsyncClient,
     ClosedError,
     DeadlineExceededError,
     ErrorKind,
@@ -25,6 +27,7 @@ from tenant_auth import (
     UnavailableError,
     Violation,
 )
+from tenant_auth.proto import info_pb2
 from tenant_auth.testing import ManualClock
 
 KEY = "ta_canary_0123456789abcdef"
@@ -137,17 +140,57 @@ async def test_nobody_there_is_unavailable(connect: Connect, fake: Fake) -> None
         await connect(retry=Retry(max_attempts=1)).validate_key(KEY)
 
 
-async def test_a_closed_client_says_so(connect: Connect, fake: Fake) -> None:
+async def test_closing_lets_the_calls_under_way_end_and_refuses_new_ones(connect: Connect, fake: Fake) -> None:
     client = connect()
+    fake.keys[KEY] = answer()
     fake.open.clear()
     waiting = asyncio.ensure_future(client.validate_key(KEY, timeout=60.0))
     await asyncio.to_thread(fake.until, lambda: fake.calls["ValidateKey"] == 1)
+    closing = [asyncio.ensure_future(client.close()) for _ in range(2)]
+    await asyncio.sleep(0)
+    await until(lambda: is_closed(client))
+    for call in (
+        client.validate_key(KEY),
+        client.require_key("another"),
+        client.validate_session("s"),
+        client.validate_keys([KEY]),
+        client.unbind_session("s", "acme"),
+        client.record_usage([], "r"),
+        client.server_info(),
+        collect(client.list_sessions("acme")),
+        administer(client.raw.info.GetServerInfo, info_pb2.GetServerInfoRequest()),
+    ):
+        with pytest.raises(ClosedError):
+            await call
+    fake.open.set()
+    assert (await waiting).is_valid
+    await asyncio.gather(*closing)
     await client.close()
-    with pytest.raises(TenantAuthError) as caught:
-        await waiting
-    assert caught.value.code == "CANCELLED"
-    with pytest.raises(ClosedError):
-        await client.validate_key(KEY)
+
+
+async def test_calls_of_the_same_tick_are_made_before_the_client_closes(fake: Fake) -> None:
+    fake.keys[KEY] = answer()
+    client = AsyncClient(fake.endpoint)
+    calls = [asyncio.ensure_future(client.validate_key(KEY)) for _ in range(3)]
+    await client.close()
+    assert [(await call).is_valid for call in calls] == [True] * 3
+
+
+def test_an_async_client_on_a_second_event_loop_says_what_is_wrong(fake: Fake) -> None:
+    client = AsyncClient(fake.endpoint)
+    asyncio.run(client.server_info())
+    with pytest.raises(TenantAuthError, match="belongs to the event loop that it was first used on"):
+        asyncio.run(client.server_info())
+
+
+def is_closed(client: Any) -> bool:
+    inner = client.client._inner if hasattr(client, "client") else client
+    return bool(inner._engine._closed)
+
+
+async def administer(stub: Any, request: Any) -> Any:
+    reply = stub(request)
+    return await reply if hasattr(reply, "__await__") else reply
 
 
 async def test_no_error_no_repr_and_no_log_holds_a_key(
@@ -181,13 +224,31 @@ async def test_a_key_that_is_no_text_is_refused_without_showing_it(connect: Conn
     for call, field in (
         (client.validate_key(odd), "key"),
         (client.validate_session("s", odd), "key"),
-        (client.validate_keys(["a", odd]), "requests[1].key"),
         (client.bind_session("s", odd, 1), "key"),
     ):
         with pytest.raises(InvalidRequestError) as caught:
             await call
         assert [violation.field for violation in caught.value.violations] == [field]
         assert KEY not in "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value))
+    assert not fake.requests
+
+
+@pytest.mark.parametrize("odd", [KEY + "\udcff", KEY * 1_000])
+async def test_in_a_batch_it_is_an_error_in_its_place(connect: Connect, fake: Fake, odd: str) -> None:
+    fake.keys["a"] = answer()
+    first, second, third = await connect().validate_keys(["a", odd, "a"])
+    assert isinstance(second, InvalidRequestError)
+    assert [violation.field for violation in second.violations] == ["requests[1].key"]
+    assert first.is_valid
+    assert third.is_valid
+    assert KEY not in repr(second)
+    (alone,) = await connect().validate_keys([odd])
+    assert isinstance(alone, InvalidRequestError)
+
+
+async def test_a_batch_that_is_too_large_is_refused_here(connect: Connect, fake: Fake) -> None:
+    with pytest.raises(InvalidRequestError, match="must hold 1 to 1000 entries, not 1001"):
+        await connect().validate_keys(["k"] * 1_001)
     assert not fake.requests
 
 

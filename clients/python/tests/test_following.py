@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from typing import Any
 
 import grpc
@@ -248,8 +247,7 @@ async def test_an_error_is_shared_but_not_kept(connect: Connect, fake: Fake) -> 
     fake.open.clear()
     asked = [asyncio.ensure_future(client.validate_key("k")) for _ in range(20)]
     await asyncio.to_thread(fake.until, lambda: fake.calls["ValidateKey"] == 1)
-    # Threads join one by one; all of them are there when the call's own thread is the only one at work.
-    await until(lambda: joined(client, 20))
+    await until(lambda: under_way(client) == 20)
     fake.open.set()
     errors = await asyncio.gather(*asked, return_exceptions=True)
     assert all(isinstance(error, UnavailableError) and error.reason == "DATABASE_BUSY" for error in errors)
@@ -259,10 +257,6 @@ async def test_an_error_is_shared_but_not_kept(connect: Connect, fake: Fake) -> 
     assert (await client.validate_key("k")).provenance.source is Source.DATABASE
 
 
-def joined(client: Any, count: int) -> bool:
-    """Whether all callers wait: tasks do as soon as they ran once, threads when they are in the flight's event."""
-    if not hasattr(client, "client"):
-        return True
-    waiting = [t for t in threading.enumerate() if t.name.startswith("ThreadPoolExecutor")]
-    flights = client.client._flights._flights
-    return len(waiting) >= count and all(len(flight.landed._cond._waiters) == count - 1 for flight in flights.values())
+def under_way(client: Any) -> int:
+    inner = client.client._inner if hasattr(client, "client") else client
+    return int(inner._engine._under_way)

@@ -13,8 +13,8 @@ from starlette.websockets import WebSocketDisconnect
 
 from fake import Fake
 from replies import Failure, answer
-from tenant_auth import AsyncClient, Options, Principal
-from tenant_auth._http import bearer
+from tenant_auth import AsyncClient, Options, Principal, UnavailableError
+from tenant_auth._http import Source, UndecidedLog
 from tenant_auth.asgi import AnswerErrors, TenantAuthMiddleware
 from tenant_auth.fastapi import RequireTenant
 
@@ -30,7 +30,7 @@ async def client(fake: Fake) -> AsyncIterator[AsyncClient]:
 
 def behind_the_middleware(client: AsyncClient) -> FastAPI:
     app = FastAPI()
-    app.add_middleware(TenantAuthMiddleware, client=client, scopes=["orders:read"], exempt={"/healthz"})
+    app.add_middleware(TenantAuthMiddleware, client=client, scopes="orders:read", exempt="/healthz")
 
     @app.get("/")
     async def root(request: Request) -> Principal:
@@ -65,7 +65,13 @@ def call(request: pytest.FixtureRequest, client: AsyncClient) -> Call:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://api") as http:
             response = await http.get("/", headers=headers)
         body = response.json()
-        return response, body.get("code") or body.get("detail", {}).get("code")
+        if response.status_code >= 400:
+            assert response.headers["content-type"] == "application/problem+json"
+            assert response.headers["cache-control"] == "no-store"
+            assert (body["type"], body["status"]) == ("about:blank", response.status_code)
+            assert body["title"]
+            assert body["detail"]
+        return response, body.get("code")
 
     return call
 
@@ -88,7 +94,7 @@ async def test_the_handler_knows_its_caller(call: Call, fake: Fake) -> None:
 @pytest.mark.parametrize("authorization", [None, "", "Bearer", "Bearer ", f"Basic {KEY}", KEY])
 async def test_without_a_key_nobody_is_asked(call: Call, fake: Fake, authorization: str | None) -> None:
     response, code = await call(authorization)
-    assert (response.status_code, code) == (401, "MISSING")
+    assert (response.status_code, code) == (401, "NO_CREDENTIALS")
     assert response.headers["www-authenticate"] == "Bearer"
     assert not fake.calls["ValidateKey"]
 
@@ -114,6 +120,8 @@ async def test_each_denial_has_its_status(
     response, given = await call()
     assert (response.status_code, given) == (status, code)
     assert response.headers.get("www-authenticate") == challenge
+    assert response.json().get("missing_scopes") == (["orders:read"] if verdict == 7 else None)
+    assert response.headers.get("retry-after") == ("1" if status == 429 else None)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +141,7 @@ async def test_each_denial_has_its_status(
 async def test_a_broken_service_is_never_the_callers_fault(call: Call, fake: Fake, failure: Failure, wait: str) -> None:
     fake.failing = failure
     response, code = await call()
-    assert (response.status_code, code) == (503, "UNAVAILABLE")
+    assert (response.status_code, code) == (503, "UNDECIDED")
     assert response.headers["retry-after"] == wait
     assert KEY not in response.text
 
@@ -142,12 +150,6 @@ async def test_a_key_that_cannot_even_be_asked_about_is_malformed(call: Call, fa
     fake.failing = Failure(grpc.StatusCode.INVALID_ARGUMENT, violations=[("key", "is odd")])
     response, code = await call()
     assert (response.status_code, code) == (401, "MALFORMED")
-
-
-async def test_exempt_paths_need_no_key(client: AsyncClient) -> None:
-    transport = httpx.ASGITransport(behind_the_middleware(client))
-    async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
-        assert (await http.get("/healthz")).status_code == 200
 
 
 async def test_errors_in_handlers_are_answered_too(client: AsyncClient, fake: Fake) -> None:
@@ -187,6 +189,67 @@ def test_a_websocket_is_closed_before_it_opens(fake: Fake, verdict: int | None, 
     assert getattr(caught.value, "code", None) == code
 
 
-def test_two_keys_are_none() -> None:
-    assert bearer([(b"authorization", b"Bearer a")]) == "a"
-    assert bearer([(b"authorization", b"Bearer a"), (b"Authorization", b"Bearer b")]) is None
+@pytest.mark.parametrize(
+    ("headers", "key"),
+    [
+        ([("authorization", "Bearer a")], "a"),
+        ([("X-Api-Key", "a")], "a"),
+        ([("x-api-key", " ")], None),
+        ([("authorization", "Bearer a"), ("Authorization", "Bearer b")], 400),
+        ([("authorization", "Bearer a"), ("Authorization", "Bearer a")], 400),
+        ([("authorization", "Basic a"), ("authorization", "Bearer a")], 400),
+        ([("authorization", "Bearer a, Bearer b")], 400),
+        ([("authorization", "Bearer a"), ("x-api-key", "a")], 400),
+        ([("x-api-key", "a"), ("X-API-Key", "a")], 400),
+    ],
+)
+def test_a_key_may_come_in_one_header(headers: list[tuple[str, str]], key: Any) -> None:
+    found = Source(["Authorization", "X-API-Key"]).key([(n.encode(), v.encode()) for n, v in headers])
+    assert getattr(found, "status", found) == key
+
+
+@pytest.mark.parametrize("header", ["", "a b", "a:", (), 5])
+def test_a_header_that_is_no_name_is_refused(header: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match="header"):
+        Source(header)
+
+
+@pytest.mark.parametrize("exempt", ["healthz", ["/a", "b"], 5])
+def test_exempt_paths_that_are_none_are_refused(exempt: Any, client: AsyncClient) -> None:
+    with pytest.raises((ValueError, TypeError), match="exempt"):
+        TenantAuthMiddleware(FastAPI(), client=client, exempt=exempt)
+
+
+async def test_a_text_is_one_exempt_path_and_not_its_characters(client: AsyncClient) -> None:
+    transport = httpx.ASGITransport(behind_the_middleware(client))
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
+        assert (await http.get("/healthz")).status_code == 200
+        assert (await http.get("/")).status_code == 401
+
+
+async def test_a_preflight_passes_unless_told_otherwise(client: AsyncClient) -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        seen.append(scope.get("state"))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    asked = {"origin": "https://app", "access-control-request-method": "GET"}
+    for passes in (True, False):
+        transport = httpx.ASGITransport(TenantAuthMiddleware(app, client=client, preflight=passes))
+        async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
+            assert (await http.options("/", headers=asked)).status_code == (204 if passes else 401)
+            assert (await http.options("/")).status_code == 401, "which is no preflight"
+            double = [*asked.items(), ("authorization", "Bearer a"), ("authorization", "Bearer b")]
+            assert (await http.options("/", headers=double)).status_code == 400
+    assert seen == [None]
+
+
+def test_undecided_requests_are_logged_once_a_second_with_their_number(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    log = UndecidedLog(lambda: now[0])
+    for now[0] in (0.0, 0.5, 0.9, 1.0, 1.5):
+        log.note(UnavailableError("no", code="UNAVAILABLE", reason="DATABASE_TIMED_OUT", request_id="r1"))
+    assert [record.args[0] for record in caplog.records if isinstance(record.args, tuple)] == [1, 3]
+    assert "DATABASE_TIMED_OUT, request r1" in caplog.text

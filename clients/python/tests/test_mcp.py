@@ -186,8 +186,14 @@ async def test_an_ended_session_and_one_of_another_tenant_are_gone(server: Serve
     for verdict in (10, 11, 12):
         fake.sessions[session] = session_answer(verdict)
         assert (await server.post(PING, **{"mcp-session-id": session})).status_code == 404, verdict
-    fake.sessions[session] = session_answer(5)
-    assert (await server.post(PING, **{"mcp-session-id": session})).status_code == 401
+    for verdict in (2, 4, 5):
+        # The presented key is good: it is the one that opened the session that is not any more.
+        fake.sessions[session] = session_answer(verdict)
+        assert (await server.post(PING, **{"mcp-session-id": session})).status_code == 404, verdict
+    fake.sessions[session] = session_answer(8)
+    assert (await server.post(PING, **{"mcp-session-id": session})).status_code == 429
+    fake.sessions[session] = session_answer(99)
+    assert (await server.post(PING, **{"mcp-session-id": session})).status_code == 403
     fake.sessions[session] = session_answer(6)
     assert (await server.post(PING, **{"mcp-session-id": session})).status_code == 403
 
@@ -198,7 +204,7 @@ async def test_the_verifier_is_the_sdks_and_its_token_shows_no_key(fake: Fake) -
         verifier: TokenVerifier = TenantTokenVerifier(client, scopes=["orders:read"], resource="http://me")
         token = await verifier.verify_token(KEY)
         assert token is not None
-        assert (token.client_id, token.subject, token.scopes) == ("key_1", "acme", ["orders:read"])
+        assert (token.client_id, token.subject, token.scopes) == ("acme", "acme", ["orders:read"])
         assert (token.token, token.resource) == (KEY, "http://me")
         assert KEY not in repr(token)
         assert await verifier.verify_token("unknown") is None

@@ -4,41 +4,64 @@ from __future__ import annotations
 
 import pytest
 
-from near import keep, live, validation, watch_for
+from near import keep, live, session, validation, watch_for
 from tenant_auth import NearCache as Limits
 from tenant_auth import Verdict
 from tenant_auth._near_cache import About, NearCache
 from tenant_auth.testing import ManualClock
 
-WATCHABLE = [
-    Verdict.VALID,
-    Verdict.INSUFFICIENT_SCOPE,
-    Verdict.REVOKED,
-    Verdict.EXPIRED,
-    Verdict.TENANT_SUSPENDED,
-]
-OTHERS = [verdict for verdict in Verdict if verdict not in WATCHABLE]
 
-
-@pytest.mark.parametrize("verdict", WATCHABLE)
-def test_while_watched_an_answer_is_used_for_longer(near: NearCache, clock: ManualClock, verdict: Verdict) -> None:
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_while_watched_an_answer_is_used_for_as_long_as_it_says(
+    near: NearCache, clock: ManualClock, verdict: Verdict
+) -> None:
     live(near)
-    digest = keep(near, verdict=verdict)
-    watch_for(near, clock, 59)
+    digest = keep(near, verdict=verdict, watched=90.0)
+    watch_for(near, clock, 89)
     answer = near.get(digest)
     assert answer is not None
-    assert answer.provenance.cacheable_for == 0, "who hears no invalidations must not keep it any longer"
+    provenance = answer.provenance
+    assert (provenance.cacheable_for, provenance.cacheable_while_watched) == (0, 0), (
+        "who hears nothing must not keep it"
+    )
     watch_for(near, clock, 1)
     assert near.get(digest) is None
 
 
-@pytest.mark.parametrize("verdict", OTHERS)
-def test_other_verdicts_are_not(near: NearCache, clock: ManualClock, verdict: Verdict) -> None:
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_an_answer_that_says_nothing_about_it_is_not(near: NearCache, clock: ManualClock, verdict: Verdict) -> None:
     live(near)
-    digest = keep(near, verdict=verdict)
+    digest = keep(near, verdict=verdict, watched=0.0)
     watch_for(near, clock, 4)
     assert near.get(digest) is not None
     watch_for(near, clock, 1)
+    assert near.get(digest) is None
+
+
+def test_an_answer_for_watchers_alone_is_for_them_alone(near: NearCache, clock: ManualClock) -> None:
+    assert near.get(keep(near, reuse=0.0, watched=9.0)) is None
+    live(near)
+    digest = keep(near, reuse=0.0, watched=9.0)
+    watch_for(near, clock, 8)
+    assert near.get(digest) is not None
+
+
+def test_the_option_is_the_most(clock: ManualClock) -> None:
+    near = NearCache(Limits(watched_for=20.0), clock)
+    live(near)
+    digest = keep(near)
+    watch_for(near, clock, 19)
+    assert near.get(digest) is not None
+    watch_for(near, clock, 1)
+    assert near.get(digest) is None
+
+
+@pytest.mark.parametrize(("about", "name"), [(About.KEY, "key_1"), (About.KEY, "key_2"), (About.TENANT, "acme")])
+def test_every_subject_of_a_session_ends_it(near: NearCache, about: About, name: str) -> None:
+    live(near)
+    digest = near.digest("session", "s1", "the second key")
+    near.put(digest, near.ticket(), session(presented_key_id="key_2"), "s1")
+    near.invalidate(about, name, 11)
     assert near.get(digest) is None
 
 

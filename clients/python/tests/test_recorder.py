@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import grpc
@@ -12,18 +16,27 @@ import pytest
 from conftest import Connect, until
 from fake import Fake
 from replies import Failure
+from service import Service, dev
 from tenant_auth import (
+    Client,
     ClosedError,
     DeadlineExceededError,
     InvalidRequestError,
     QueueFullError,
     RecorderOptions,
     TenantAuthError,
+    UsageBucket,
     UsageEvent,
 )
 from tenant_auth.testing import ManualClock
 
 Rejections = list[tuple[UsageEvent, TenantAuthError]]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with dev(tmp_path_factory.mktemp("recorder")) as service:
+        yield service
 
 
 class Recorder:
@@ -174,3 +187,130 @@ async def test_a_closed_client_loses_no_events(connect: Connect, fake: Fake) -> 
     await client.close()
     unsent = await recorder.close()
     assert [one.events[0].quantity for one in unsent] == [1]
+
+
+class Text(str):
+    """A subclass is text too."""
+
+
+@pytest.mark.parametrize(
+    ("event", "field"),
+    [
+        (("acme", "a", 1.5), "quantity"),
+        (("acme", "a", 1.0), "quantity"),
+        (("acme", "a", Decimal(1)), "quantity"),
+        (("acme", "a", True), "quantity"),
+        (("acme", "a", "1"), "quantity"),
+        (("acme", "a", None), "quantity"),
+        (("acme", "a", -1), "quantity"),
+        (("acme", "a", 10**12 + 1), "quantity"),
+        ((5, "a", 1), "tenant_id"),
+        ((None, "a", 1), "tenant_id"),
+        (("", "a", 1), "tenant_id"),
+        (("a\udcff", "a", 1), "tenant_id"),
+        (("a b", "a", 1), "tenant_id"),
+        (("a\n", "a", 1), "tenant_id"),
+        (("x" * 65, "a", 1), "tenant_id"),
+        (("x" * 5_000_000, "a", 1), "tenant_id"),
+        (("acme", "A", 1), "metric"),
+        (("acme", "1a", 1), "metric"),
+        (("acme", "a" * 65, 1), "metric"),
+        (("acme", b"a", 1), "metric"),
+        (("acme", "a", 1, datetime(1969, 12, 31, tzinfo=UTC)), "occurred_at"),
+        (("acme", "a", 1, datetime(2026, 1, 1)), "occurred_at"),
+        (("acme", "a", 1, "2026-01-01"), "occurred_at"),
+    ],
+)
+async def test_what_can_never_be_counted_is_refused_at_once_and_poisons_nothing(
+    connect: Connect, fake: Fake, event: Any, field: str
+) -> None:
+    client = connect(clock=ManualClock(), near_cache=None)
+    recorder = Recorder(client)
+    recorder.record(Text("acme"), "before", 1)
+    with pytest.raises(InvalidRequestError) as caught:
+        recorder.record(*event)
+    assert [violation.field for violation in caught.value.violations] == [field]
+    recorder.record("acme", "after", 10**12)
+    await recorder.flush()
+    assert quantities(fake) == [[1, 10**12]]
+    assert await recorder.close() == []
+
+
+async def test_so_it_is_when_recorded_directly(connect: Connect, fake: Fake) -> None:
+    events = [UsageEvent("acme", "a", 1), UsageEvent("acme", "a", 1.5)]  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequestError) as caught:
+        await connect(near_cache=None).record_usage(events, "r1")
+    assert [violation.field for violation in caught.value.violations] == ["events[1].quantity"]
+
+
+async def test_one_event_that_the_service_refuses_for_an_unknown_reason_is_rejected_alone(
+    connect: Connect, fake: Fake
+) -> None:
+    fake.poisonous = {"bad"}
+    recorder = Recorder(connect(clock=ManualClock(), near_cache=None))
+    for metric in ("a", "b", "bad", "c", "d"):
+        recorder.record("acme", metric, 1)
+    await recorder.flush()
+    assert [event.metric for event, _ in recorder.rejected] == ["bad"]
+    assert sorted(event.metric for events in fake.usage.values() for event in events) == ["a", "b", "c", "d"]
+    assert await recorder.close() == []
+
+
+@pytest.mark.parametrize("left", ["open", "closed client"])
+@pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
+def test_an_exit_without_close_sends_what_is_left(service: Service, kind: str, left: str) -> None:
+    metric = f"exit.{kind.lower()}.{left.replace(' ', '')}"
+    ran = run_and_exit(service.endpoint, service.tenant, metric, kind, left)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    with Client(service.endpoint) as client:
+        now, hours = datetime.now(UTC), timedelta(hours=2)
+        sums = client.query_usage(service.tenant, now - hours, now + hours, metric=metric, bucket=UsageBucket.MONTH)
+        assert [one.quantity for one in sums] == [600]
+
+
+@pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
+def test_an_exit_that_reaches_nobody_says_how_many_events_are_lost(kind: str) -> None:
+    ran = run_and_exit("127.0.0.1:1", "acme", "lost", kind, "open")
+    assert ran.returncode == 0
+    assert "600 usage events were not recorded and are lost" in ran.stderr
+
+
+def run_and_exit(endpoint: str, tenant: str, metric: str, kind: str, left: str) -> subprocess.CompletedProcess[str]:
+    """A process that records 600 events and does not close its recorder."""
+    code = f"""
+import asyncio
+from tenant_auth import AsyncClient, Client, Options, RecorderOptions
+def record(recorder):
+    for _ in range(600):
+        recorder.record({tenant!r}, {metric!r}, 1)
+async def main():
+    client = AsyncClient({endpoint!r})
+    record(client.usage_recorder(RecorderOptions(linger=3600)))
+    if {left!r} != "open":
+        await client.close()
+if {kind!r} == "AsyncClient":
+    asyncio.run(main())
+else:
+    client = Client({endpoint!r})
+    record(client.usage_recorder(RecorderOptions(linger=3600)))
+    if {left!r} != "open":
+        client.close()
+"""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+async def test_a_recorder_is_a_context_manager(connect: Connect, fake: Fake) -> None:
+    client = connect(clock=ManualClock(), near_cache=None)
+    kind: Any = getattr(client, "client", client)
+    if kind is client:
+        async with kind.usage_recorder() as recorder:
+            recorder.record("acme", "a", 1)
+    else:
+
+        def within() -> None:
+            with kind.usage_recorder() as recorder:
+                recorder.record("acme", "a", 1)
+
+        await asyncio.to_thread(within)
+    assert quantities(fake) == [[1]]

@@ -1,4 +1,11 @@
-import { type Client, TenantAuthError, type UsageBucket, type Validation } from "@tenant-auth/client";
+import { setTimeout } from "node:timers/promises";
+import {
+  type Client,
+  DeniedError,
+  TenantAuthError,
+  type UsageBucket,
+  type Validation,
+} from "@tenant-auth/client";
 
 /** A command of the driver. Which fields there are depends on `op`. */
 export interface Command {
@@ -8,6 +15,11 @@ export interface Command {
   readonly keys?: readonly string[];
   readonly scopes?: readonly string[];
   readonly times?: number;
+  readonly calls?: number;
+  readonly interval_ms?: number;
+  /** The most calls under way at once; without it each begins at its time. */
+  readonly concurrency?: number;
+  readonly count?: number;
   readonly timeout_ms?: number;
   readonly session_id?: string;
   readonly tenant_id?: string;
@@ -32,6 +44,18 @@ export const operations: Readonly<Record<string, Operation>> = {
   validate_key: async (client, { key = "", scopes = [], timeout_ms: timeoutMs }) =>
     decision(await client.validateKey(key, { scopes, timeoutMs })),
 
+  require_key: async (client, { key = "", scopes = [], timeout_ms: timeoutMs }) => {
+    try {
+      const { tenantId: tenant_id, keyId: key_id } = await client.requireKey(key, { scopes, timeoutMs });
+      return { principal: { tenant_id, key_id } };
+    } catch (error) {
+      if (!(error instanceof DeniedError)) throw error;
+      return { denied: error.verdict, missing_scopes: error.missingScopes };
+    }
+  },
+
+  load,
+
   validate_key_concurrently: async (client, { key = "", scopes = [], times = 1, timeout_ms: timeoutMs }) => {
     const asked = Array.from({ length: times }, () => client.validateKey(key, { scopes, timeoutMs }));
     const verdicts: Record<string, number> = {};
@@ -54,7 +78,7 @@ export const operations: Readonly<Record<string, Operation>> = {
   validate_session: async (client, { session_id = "", key, scopes = [], timeout_ms: timeoutMs }) => {
     const limits = { scopes, timeoutMs };
     const answer = await client.validateSession(session_id, key === undefined ? limits : { ...limits, key });
-    return { ...decision(answer), attributes: answer.attributes };
+    return { ...decision(answer), presented_key_id: answer.presentedKeyId, attributes: answer.attributes };
   },
 
   bind_session: async (client, command) => {
@@ -80,6 +104,21 @@ export const operations: Readonly<Record<string, Operation>> = {
     return { accepted: outcome.accepted, rejected, already_recorded: outcome.alreadyRecorded };
   },
 
+  record_many: async (client, { tenant_id = "", metric = "", count: events = 0 }) => {
+    let rejected = 0;
+    const recorder = client.usageRecorder({
+      capacity: Math.max(1, events),
+      onRejected: () => {
+        rejected += 1;
+      },
+    });
+    for (let event = 0; event < events; event += 1) recorder.record(tenant_id, metric, 1);
+    const unsent = await recorder.close(30_000);
+    const lost = unsent.reduce((sum, batch) => sum + batch.events.length, 0);
+    if (lost > 0) throw new TenantAuthError("UNAVAILABLE", `${lost} events were not sent`);
+    return { accepted: events - rejected, rejected };
+  },
+
   query_usage: async (client, command) => {
     const { tenant_id: tenantId = "", metric = "", start_ms = 0, end_ms = 0, bucket = "DAY" } = command;
     const span = { start: new Date(start_ms), end: new Date(end_ms) };
@@ -101,6 +140,34 @@ export const operations: Readonly<Record<string, Operation>> = {
     return { version, commit, database, revision: Number(revision), schema_version: schemaVersion };
   },
 };
+
+/** Calls at fixed times, whether or not the earlier ones are answered. */
+async function load(client: Client, command: Command): Promise<object> {
+  const { key = "", scopes = [], calls = 0, interval_ms = 0, concurrency, timeout_ms: timeoutMs } = command;
+  const verdicts: Record<string, number> = {};
+  const errors: Record<string, number> = {};
+  const latency_ms: number[] = [];
+  const running = new Set<Promise<void>>();
+  const one = async (index: number): Promise<void> => {
+    const began = performance.now();
+    try {
+      count(verdicts, (await client.validateKey(key, { scopes, timeoutMs })).verdict);
+    } catch (error) {
+      count(errors, error instanceof TenantAuthError ? error.code : "UNKNOWN");
+    }
+    latency_ms[index] = performance.now() - began;
+  };
+  const start = performance.now();
+  for (let call = 0; call < calls; call += 1) {
+    await setTimeout(Math.max(0, start + call * interval_ms - performance.now()));
+    while (concurrency !== undefined && running.size >= concurrency) await Promise.race(running);
+    const asked: Promise<void> = one(call).finally(() => running.delete(asked));
+    running.add(asked);
+  }
+  await Promise.all(running);
+  const ok = Object.values(verdicts).reduce((sum, times) => sum + times, 0);
+  return { ok, verdicts, errors, latency_ms };
+}
 
 function decision(answer: Validation): object {
   const { verdict, tenantId, keyId, missingScopes, source, ageMs } = answer;

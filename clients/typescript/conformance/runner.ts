@@ -1,30 +1,62 @@
 /** Runs the commands of a conformance driver: one JSON command a line in, one JSON answer a line out. */
 import { createInterface } from "node:readline";
-import { Client, TenantAuthError } from "@tenant-auth/client";
+import { Client, type ClientOptions, TenantAuthError } from "@tenant-auth/client";
 import { type Command, operations } from "./operations.js";
-
-const endpoints = process.env.TENANT_AUTH_ENDPOINTS;
-if (!endpoints) {
-  console.error("TENANT_AUTH_ENDPOINTS must name the service, such as 127.0.0.1:50051");
-  process.exit(2);
-}
-
-const client = new Client(endpoints.split(","), {
-  nearCache: process.env.TENANT_AUTH_NEAR_CACHE !== "off" && {
-    watch: process.env.TENANT_AUTH_WATCH !== "off",
-  },
-});
 
 function say(answer: object): void {
   process.stdout.write(`${JSON.stringify(answer)}\n`);
 }
+
+const environment = process.env;
+
+function tls(): ClientOptions["tls"] {
+  const parts = {
+    caFile: environment.TENANT_AUTH_TLS_CA_FILE,
+    certFile: environment.TENANT_AUTH_TLS_CERT_FILE,
+    keyFile: environment.TENANT_AUTH_TLS_KEY_FILE,
+    serverName: environment.TENANT_AUTH_TLS_SERVER_NAME,
+  };
+  const set = Object.entries(parts).filter(([, value]) => value);
+  return set.length > 0 && Object.fromEntries(set);
+}
+
+function callerToken(): ClientOptions["callerToken"] {
+  const { TENANT_AUTH_TOKEN_FILE: file, TENANT_AUTH_TOKEN: token } = environment;
+  return file ? { file } : token;
+}
+
+function connect(): Client {
+  const token = callerToken();
+  const timeout = environment.TENANT_AUTH_TIMEOUT_MS;
+  return new Client(environment.TENANT_AUTH_ENDPOINTS ?? "", {
+    tls: tls() ?? false,
+    ...(token !== undefined && { callerToken: token }),
+    ...(timeout && { timeoutMs: Number(timeout) }),
+    nearCache: environment.TENANT_AUTH_NEAR_CACHE !== "off" && {
+      watch: environment.TENANT_AUTH_WATCH !== "off",
+    },
+  });
+}
+
+function connectOrEnd(): Client {
+  try {
+    return connect();
+  } catch (error) {
+    say({ ready: false, error: (error as Error).message });
+    process.exit(2);
+  }
+}
+
+const client = connectOrEnd();
 
 async function run(command: Command): Promise<void> {
   const { id } = command;
   const operation = operations[command.op];
   if (operation === undefined) return say({ id, error: "UNSUPPORTED" });
   try {
-    say({ id, ...(await operation(client, command)) });
+    // No timeout, and 0, mean the client's own.
+    const { timeout_ms, ...rest } = command;
+    say({ id, ...(await operation(client, timeout_ms ? { ...rest, timeout_ms } : rest)) });
   } catch (error) {
     say({ id, ...failed(error) });
   }

@@ -17,7 +17,7 @@ import { z } from "zod";
 
 const SESSION_TTL_MS = 24 * 3600 * 1000;
 
-const client = new Client((process.env.TENANT_AUTH_ENDPOINTS ?? "127.0.0.1:50051").split(","), {
+const client = new Client(process.env.TENANT_AUTH_ENDPOINTS ?? "127.0.0.1:50051", {
   userAgent: "mcp-example/1.0",
 });
 const usage = client.usageRecorder();
@@ -77,12 +77,15 @@ async function mcp(request: Request, response: Response): Promise<void> {
   else response.status(400).json({ error: "no_session", message: "the first request must be initialize" });
 }
 
-const onError = (error: unknown): void => console.error("nobody could decide:", error);
 const app = express();
-app.use(express.json());
-app.all("/mcp", requireBearerAuth(client, { onError }), requireSession(client, { onError }), mcp);
-app.use((error: unknown, _request: Request, response: Response, _next: unknown) => {
-  onError(error);
+// Nothing reads a request before it is known whose it is.
+app.all("/mcp", requireBearerAuth(client), requireSession(client), express.json(), mcp);
+app.use((error: { status?: number }, _request: Request, response: Response, _next: unknown) => {
+  if (error.status !== undefined && error.status < 500) {
+    response.status(error.status).json({ error: "bad_request", message: "the body cannot be read" });
+    return;
+  }
+  console.error(error);
   response.status(503).set("retry-after", "1").json({ error: "unavailable", message: "try again" });
 });
 

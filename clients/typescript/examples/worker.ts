@@ -6,14 +6,14 @@
  * What could not be recorded is printed at the end with its request ids, so that it can be recorded later, once.
  */
 import { createInterface } from "node:readline";
-import { Client, UsageNotTakenError } from "@tenant-auth/client";
+import { Client, UsageQueueFullError } from "@tenant-auth/client";
 
 interface Job {
   readonly tenant_id: string;
   readonly text: string;
 }
 
-const client = new Client((process.env.TENANT_AUTH_ENDPOINTS ?? "127.0.0.1:50051").split(","), {
+const client = new Client(process.env.TENANT_AUTH_ENDPOINTS ?? "127.0.0.1:50051", {
   userAgent: "worker-example/1.0",
   // It asks about no keys.
   nearCache: false,
@@ -44,7 +44,7 @@ async function meter(tenantId: string, words: number): Promise<void> {
   try {
     recorder.record(tenantId, "words.counted", words);
   } catch (error) {
-    if (!(error instanceof UsageNotTakenError)) throw error;
+    if (!(error instanceof UsageQueueFullError)) throw error;
     await recorder.flush();
     recorder.record(tenantId, "words.counted", words);
   }

@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import * as checks from "./checks.js";
 import { TenantAuthError } from "./error.js";
 import { AdminService } from "./gen/tenantauth/v1/admin_pb.js";
 import { InfoService } from "./gen/tenantauth/v1/info_pb.js";
@@ -16,12 +17,15 @@ import { NearCache } from "./near/cache.js";
 import { Coverage } from "./near/coverage.js";
 import { Near } from "./near/near.js";
 import { Watcher, type WatchState } from "./near/watch.js";
+import { parseEndpoints } from "./net/endpoint.js";
+import { Pool } from "./net/pool.js";
 import { type ClientOptions, settings } from "./options.js";
+import { type Principal, principalOf } from "./principal.js";
+import { printable } from "./printable.js";
 import { type RecorderOptions, UsageRecorder } from "./recorder.js";
 import { Caller, type CallOptions } from "./rpc/caller.js";
 import { CallerTokens } from "./rpc/caller-token.js";
 import { errorFromItem } from "./rpc/details.js";
-import { Endpoints } from "./rpc/endpoints.js";
 import { type RawService, rawService } from "./rpc/raw.js";
 import { RetryBudget } from "./rpc/retry.js";
 import { Sessions } from "./sessions.js";
@@ -55,6 +59,9 @@ export interface KeyQuestion {
 /** One key's outcome among several: a decision, or why there is none. */
 export type KeyOutcome = Validation | TenantAuthError;
 
+/** The service takes no more in one call. */
+const MOST_KEYS = 1000;
+
 /** The services as the contract has them. */
 export interface RawServices {
   readonly admin: RawService<typeof AdminService>;
@@ -76,30 +83,32 @@ export class Client {
   readonly usage: Usage;
   /** The services as the contract has them, administration among them. */
   readonly raw: RawServices;
-  readonly #endpoints: Endpoints;
   readonly #caller: Caller;
   readonly #near: Near | undefined;
   readonly #watcher: Watcher | undefined;
 
-  /** `endpoints` are `host:port`, `http://host:port` or `https://host:port`; calls take turns among them. */
+  /** `endpoints` are `host:port`, `dns:///host:port`, `http://host:port` or `https://host:port`; calls take turns. */
   constructor(endpoints: string | readonly string[], options: ClientOptions = {}) {
     const set = settings(options);
-    const { clock, timeoutMs } = set;
-    this.#endpoints = new Endpoints(typeof endpoints === "string" ? [endpoints] : endpoints, set);
+    const { clock, timeoutMs, hedgeAfterMs, userAgent } = set;
+    const places = parseEndpoints(endpoints, set.tls !== undefined);
     const tokens = set.callerToken === undefined ? undefined : new CallerTokens(set.callerToken, clock);
     const budget = new RetryBudget(set.retryBudget);
-    const caller = new Caller({ endpoints: this.#endpoints, tokens, budget, timeoutMs, clock });
+    const pool = new Pool({ ...set, endpoints: places });
+    const caller = new Caller({ pool, tokens, budget, timeoutMs, hedgeAfterMs, userAgent, clock });
     this.#caller = caller;
     if (set.nearCache !== undefined) {
       const coverage = new Coverage(clock);
       const cache = new NearCache({ ...set.nearCache, clock, coverage });
-      this.#near = new Near(cache, clock, timeoutMs);
+      const near = new Near(cache, clock, timeoutMs);
+      this.#near = near;
+      caller.onChange((request) => near.changed(request));
       if (set.nearCache.watch) {
-        this.#watcher = new Watcher(caller, cache, coverage, this.#near.digests);
+        this.#watcher = new Watcher(caller, cache, coverage, near.digests);
         void this.#watcher.run();
       }
     }
-    this.sessions = new Sessions(caller, this.#near);
+    this.sessions = new Sessions(caller);
     this.usage = new Usage(caller);
     this.raw = Object.freeze({
       admin: rawService(AdminService, caller),
@@ -111,23 +120,34 @@ export class Client {
     });
   }
 
+  /** Who presents the key. Throws `DeniedError` when it is not good for these scopes; fails when nobody could decide. */
+  async requireKey(key: string, options: ValidateKey = {}): Promise<Principal> {
+    return principalOf(await this.validateKey(key, options));
+  }
+
+  /** Whose session it is. Throws `DeniedError` when it is not good for these scopes; fails when nobody could decide. */
+  async requireSession(sessionId: string, options: ValidateSession = {}): Promise<Principal> {
+    return principalOf(await this.validateSession(sessionId, options));
+  }
+
   /** Decides about one key, exactly as the customer presented it, without a "Bearer " in front. */
   async validateKey(key: string, options: ValidateKey = {}): Promise<Validation> {
-    const { scopes = [], timeoutMs, signal } = options;
-    const request = create(ValidateKeyRequestSchema, { key: text("key", key), requiredScopes: [...scopes] });
-    const ask = async (limits: CallOptions): Promise<Validation> => {
+    this.#caller.assertOpen();
+    const question = questionOf(options);
+    const { scopes, timeoutMs, signal } = question;
+    text("key", key);
+    const ask = async (requiredScopes: readonly string[], limits: CallOptions): Promise<Validation> => {
+      const request = create(ValidateKeyRequestSchema, { key, requiredScopes: [...requiredScopes] });
       return validationFromWire(
         await this.#caller.call(ValidationService.method.validateKey, request, limits),
       );
     };
-    if (this.#near === undefined) return await ask({ timeoutMs, signal });
+    if (this.#near === undefined) return await ask(scopes, { timeoutMs, signal });
     const digest = this.#near.digests.key(key);
     return await this.#near.answer({
+      ...question,
       digest,
-      scopes,
-      timeoutMs,
-      signal,
-      ask: (ms) => ask({ timeoutMs: ms }),
+      ask: (wanted, ms) => ask(wanted, { timeoutMs: ms }),
     });
   }
 
@@ -139,9 +159,13 @@ export class Client {
     keys: readonly (string | KeyQuestion)[],
     options: CallOptions = {},
   ): Promise<KeyOutcome[]> {
-    const requests = keys.map((question) => {
+    if (!Array.isArray(keys) || keys.length === 0 || keys.length > MOST_KEYS) {
+      throw new TypeError(`keys must be a list of 1 to ${MOST_KEYS}; ask in several calls`);
+    }
+    const requests = (keys as readonly (string | KeyQuestion)[]).map((question) => {
       const { key, scopes = [] } = typeof question === "string" ? { key: question } : question;
-      return create(ValidateKeyRequestSchema, { key: text("key", key), requiredScopes: [...scopes] });
+      const requiredScopes = [...checks.texts("scopes", scopes)];
+      return create(ValidateKeyRequestSchema, { key: text("key", key), requiredScopes });
     });
     const request = create(BatchValidateKeysRequestSchema, { requests });
     const method = ValidationService.method.batchValidateKeys;
@@ -158,22 +182,26 @@ export class Client {
 
   /** Decides about one session. */
   async validateSession(sessionId: string, options: ValidateSession = {}): Promise<SessionValidation> {
-    const { key, scopes = [], timeoutMs, signal } = options;
-    const request = create(ValidateSessionRequestSchema, {
-      sessionId: text("sessionId", sessionId),
-      key: text("key", key ?? ""),
-      requiredScopes: [...scopes],
-    });
-    const ask = async (limits: CallOptions): Promise<SessionValidation> => {
+    this.#caller.assertOpen();
+    const question = questionOf(options);
+    const { scopes, timeoutMs, signal } = question;
+    const ids = { sessionId: text("sessionId", sessionId), key: text("key", options.key ?? "") };
+    const ask = async (
+      requiredScopes: readonly string[],
+      limits: CallOptions,
+    ): Promise<SessionValidation> => {
+      const request = create(ValidateSessionRequestSchema, { ...ids, requiredScopes: [...requiredScopes] });
       const method = ValidationService.method.validateSession;
       return sessionValidationFromWire(await this.#caller.call(method, request, limits));
     };
     const near = this.#near;
-    if (near === undefined) return await ask({ timeoutMs, signal });
-    const digest = near.digests.presented(sessionId, key);
-    const sessionDigest = near.digests.session(sessionId);
-    const limits = { scopes, timeoutMs, signal };
-    return await near.answer({ digest, sessionDigest, ...limits, ask: (ms) => ask({ timeoutMs: ms }) });
+    if (near === undefined) return await ask(scopes, { timeoutMs, signal });
+    return await near.answer({
+      ...question,
+      digest: near.digests.presented(sessionId, options.key),
+      sessionDigest: near.digests.session(sessionId),
+      ask: (wanted, ms) => ask(wanted, { timeoutMs: ms }),
+    });
   }
 
   /** Collects usage events and sends them in batches. Close it before the client. */
@@ -189,12 +217,28 @@ export class Client {
 
   /** Whether this process hears of changes as they happen. */
   watchState(): WatchState {
-    return this.#watcher?.state() ?? { live: false, revision: 0n };
+    return this.#watcher?.state() ?? printable({ live: false, revision: 0n });
   }
 
-  /** Stops listening, and closes each connection once its calls under way are answered. New calls fail. */
+  /**
+   * Takes no new calls, which fail with an error of the kind `closed`, stops listening, and closes the connections when
+   * the calls under way are answered. May be called twice.
+   */
   close(): void {
     this.#watcher?.close();
-    this.#endpoints.close();
+    this.#caller.close();
   }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function questionOf({ scopes = [], timeoutMs, signal }: ValidateKey): Required<
+  Pick<ValidateKey, "scopes">
+> & {
+  readonly timeoutMs: number | undefined;
+  readonly signal: AbortSignal | undefined;
+} {
+  return { scopes: checks.texts("scopes", scopes), timeoutMs, signal };
 }

@@ -12,6 +12,8 @@ export type ErrorKind =
   | "unauthenticated"
   /** This caller may not do that. */
   | "permission-denied"
+  /** This client, or this recorder, was closed: it takes nothing any more. */
+  | "closed"
   /** Anything else; see `code`. */
   | "other";
 
@@ -57,6 +59,8 @@ export interface Violation {
 
 /** What is known about a failure besides its code and message. */
 export interface ErrorFacts {
+  /** Unless set, that of the code. */
+  readonly kind?: ErrorKind;
   readonly reason?: string;
   readonly violations?: readonly Violation[];
   readonly retryAfterMs?: number;
@@ -82,7 +86,7 @@ export class TenantAuthError extends Error {
     super(`${code}: ${message}`);
     this.name = "TenantAuthError";
     this.code = code;
-    this.kind = KINDS[code] ?? "other";
+    this.kind = facts.kind ?? KINDS[code] ?? "other";
     this.reason = facts.reason;
     this.violations = facts.violations ?? [];
     this.retryAfterMs = facts.retryAfterMs;
@@ -106,4 +110,14 @@ export function deadlineExceeded(requestId?: string): TenantAuthError {
     "no answer in time",
     requestId === undefined ? {} : { requestId },
   );
+}
+
+/** What every call fails with after `close()`. */
+export function clientClosed(): TenantAuthError {
+  return new TenantAuthError("CANCELLED", "the client is closed", { kind: "closed" });
+}
+
+/** What `record` throws after the recorder's `close()`. */
+export function recorderClosed(): TenantAuthError {
+  return new TenantAuthError("CANCELLED", "the usage recorder is closed", { kind: "closed" });
 }

@@ -1,8 +1,10 @@
-import type { RequestHandler, Response } from "express";
-import { admit, type KeyValidator, type Refusal, type RequireKeyOptions } from "./http.js";
+import type { RequestHandler } from "express";
+import { admission, type KeyValidator, type RequireKeyOptions } from "./http/admit.js";
+import { send } from "./http/refusal.js";
 import type { Principal } from "./principal.js";
 
-export type { KeyValidator, Refusal, RequireKeyOptions } from "./http.js";
+export type { KeyValidator, RequireKeyOptions } from "./http/admit.js";
+export type { Problem } from "./http/refusal.js";
 export type { Principal } from "./principal.js";
 
 declare global {
@@ -15,16 +17,17 @@ declare global {
 }
 
 /** Lets only requests with a good API key through, and puts `principal` on them. */
-export function requireKey(client: KeyValidator, options?: RequireKeyOptions): RequestHandler {
-  return async (request, response, next) => {
-    const { principal, refusal } = await admit(client, request.headers.authorization, options);
-    if (refusal !== undefined) return refuse(response, refusal);
-    request.principal = principal;
-    next();
+export function requireKey(client: KeyValidator, options: RequireKeyOptions = {}): RequestHandler {
+  const admit = admission(client, options);
+  return (request, response, next) => {
+    const { method, originalUrl: url, rawHeaders } = request;
+    // Express 4 does not look at what a handler returns.
+    admit({ method, url, rawHeaders })
+      .then(({ principal, refusal }) => {
+        if (refusal !== undefined) return send(response, refusal);
+        if (principal !== undefined) request.principal = principal;
+        next();
+      })
+      .catch(next);
   };
-}
-
-/** Answers a request with a refusal. */
-export function refuse(response: Response, refusal: Refusal): void {
-  response.status(refusal.status).set(refusal.headers).json(refusal.body);
 }

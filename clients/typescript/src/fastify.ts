@@ -1,8 +1,9 @@
 import type { onRequestAsyncHookHandler } from "fastify";
-import { admit, type KeyValidator, type RequireKeyOptions } from "./http.js";
+import { admission, type KeyValidator, type RequireKeyOptions } from "./http/admit.js";
 import type { Principal } from "./principal.js";
 
-export type { KeyValidator, RequireKeyOptions } from "./http.js";
+export type { KeyValidator, RequireKeyOptions } from "./http/admit.js";
+export type { Problem } from "./http/refusal.js";
 export type { Principal } from "./principal.js";
 
 declare module "fastify" {
@@ -13,12 +14,15 @@ declare module "fastify" {
 }
 
 /** An `onRequest` hook that lets only requests with a good API key through, and puts `principal` on them. */
-export function requireKey(client: KeyValidator, options?: RequireKeyOptions): onRequestAsyncHookHandler {
+export function requireKey(client: KeyValidator, options: RequireKeyOptions = {}): onRequestAsyncHookHandler {
+  const admit = admission(client, options);
   return async (request, reply) => {
-    const { principal, refusal } = await admit(client, request.headers.authorization, options);
-    if (refusal !== undefined)
-      return await reply.code(refusal.status).headers(refusal.headers).send(refusal.body);
-    request.principal = principal;
+    const { principal, refusal } = await admit(request.raw as Parameters<typeof admit>[0]);
+    if (refusal !== undefined) {
+      const { status, headers, body } = refusal;
+      return await reply.code(status).headers(headers).send(JSON.stringify(body));
+    }
+    if (principal !== undefined) request.principal = principal;
     return undefined;
   };
 }

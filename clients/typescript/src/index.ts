@@ -7,15 +7,16 @@ export {
   type ValidateSession,
 } from "./client.js";
 export { type Clock, systemClock } from "./clock.js";
+export { DeniedError } from "./denied.js";
 export { type Code, type ErrorKind, TenantAuthError, type Violation } from "./error.js";
 export type { DatabaseKind, ServerInfo } from "./info.js";
 export type { WatchState } from "./near/watch.js";
+export type { TlsOptions } from "./net/tls.js";
 export type { ClientOptions, NearCacheOptions } from "./options.js";
 export type { Principal } from "./principal.js";
-export { type RecorderOptions, type UnsentUsage, UsageNotTakenError, UsageRecorder } from "./recorder.js";
+export { type RecorderOptions, type UnsentUsage, UsageQueueFullError, UsageRecorder } from "./recorder.js";
 export type { CallOptions } from "./rpc/caller.js";
 export type { CallerToken } from "./rpc/caller-token.js";
-export type { TlsOptions } from "./rpc/endpoints.js";
 export type { RawService } from "./rpc/raw.js";
 export type { Binding, BindSession, ListSessions, Session, Sessions } from "./sessions.js";
 export type {

@@ -1,5 +1,6 @@
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { type GetServerInfoResponse, DatabaseKind as WireKind } from "./gen/tenantauth/v1/info_pb.js";
+import { printable } from "./printable.js";
 import { milliseconds } from "./wire.js";
 
 /** Which kind of database the process decides against. */
@@ -33,7 +34,7 @@ const KINDS: Readonly<Record<number, DatabaseKind>> = {
 };
 
 export function serverInfoFromWire(wire: GetServerInfoResponse): ServerInfo {
-  return {
+  return printable({
     version: wire.version,
     commit: wire.commit,
     dirty: wire.dirty,
@@ -43,5 +44,5 @@ export function serverInfoFromWire(wire: GetServerInfoResponse): ServerInfo {
     uptimeMs: milliseconds(wire.uptime),
     now: wire.now === undefined ? undefined : timestampDate(wire.now),
     schemaVersion: wire.schemaVersion,
-  };
+  });
 }

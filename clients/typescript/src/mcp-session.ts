@@ -1,13 +1,27 @@
+// It declares that requests have `auth`.
+import type {} from "@modelcontextprotocol/sdk/server/auth/middleware/bearerAuth.js";
 import type { RequestHandler } from "express";
-import { refuse } from "./express.js";
-import { blames, type Refusal, refusalOf, undecided } from "./http.js";
+import * as checks from "./checks.js";
+import { blames } from "./http/admit.js";
+import { valuesOf } from "./http/credentials.js";
+import {
+  ambiguous,
+  denied,
+  noCredentials,
+  noSession,
+  type Refusal,
+  send,
+  undecided,
+} from "./http/refusal.js";
+import { undecidedLog } from "./http/undecided-log.js";
+import type { Principal } from "./principal.js";
 import type { SessionValidation } from "./validation.js";
 
 /** The part of a `Client` that `requireSession` needs. */
 export interface SessionValidator {
   validateSession(
     sessionId: string,
-    options?: { readonly key?: string; readonly timeoutMs?: number | undefined },
+    options?: { readonly timeoutMs?: number | undefined },
   ): Promise<SessionValidation>;
 }
 
@@ -15,46 +29,61 @@ export interface SessionValidator {
 export interface RequireSessionOptions {
   /** How long a decision may take, in milliseconds; the client's own default unless set. */
   readonly timeoutMs?: number;
-  /** Told why nobody could decide, for your log; the request is answered with 503. */
+  /** Told why nobody could decide; the request is answered with 503. A line in the log each second unless set. */
   readonly onError?: (error: unknown) => void;
 }
 
+const SESSION_ID = /^[\x21-\x7e]{1,128}$/;
+
 /**
- * Lets requests of a session through only while it is bound to the tenant of the presented key. To be used after
- * `requireBearerAuth`. A request without an `mcp-session-id` passes: it is the one that opens a session.
+ * Lets requests of a session through only while it belongs to the tenant of the presented key, whichever of its keys that
+ * is. To be used after `requireBearerAuth`. A request without an `mcp-session-id` passes: it is the one that opens a session.
  */
 export function requireSession(
   client: SessionValidator,
   options: RequireSessionOptions = {},
 ): RequestHandler {
-  return async (request, response, next) => {
-    const sessionId = request.headers["mcp-session-id"];
-    if (typeof sessionId !== "string") return next();
-    const key = request.auth?.token;
+  const { timeoutMs, onError = undecidedLog() } = checks.options("options", options, [
+    "timeoutMs",
+    "onError",
+  ]);
+  if (timeoutMs !== undefined) checks.milliseconds("timeoutMs", timeoutMs);
+  checks.callback("onError", onError);
+  const refusalOf = async (
+    sessionId: string,
+    principal: Principal | undefined,
+  ): Promise<Refusal | undefined> => {
     try {
-      const limits = { timeoutMs: options.timeoutMs };
-      const session = await client.validateSession(
-        sessionId,
-        key === undefined ? limits : { ...limits, key },
-      );
-      if (session.valid) return next();
-      refuse(response, sessionRefusal(session));
+      if (principal === undefined) return noCredentials({});
+      if (!SESSION_ID.test(sessionId)) return noSession("UNBOUND");
+      const session = await client.validateSession(sessionId, { timeoutMs });
+      if (!session.valid) return refused(session);
+      return session.tenantId === principal.tenantId ? undefined : noSession("TENANT_MISMATCH");
     } catch (error) {
-      if (blames(error, "session_id", "key")) return refuse(response, NO_SESSION);
-      options.onError?.(error);
-      refuse(response, undecided(error));
+      if (blames(error, "session_id")) return noSession("UNBOUND");
+      onError(error);
+      return undecided(error);
     }
+  };
+  return (request, response, next) => {
+    const [sessionId, ...others] = valuesOf(request, "mcp-session-id");
+    if (others.length > 0) return send(response, ambiguous());
+    if (sessionId === undefined) return next();
+    refusalOf(sessionId, request.auth?.extra?.principal as Principal | undefined)
+      .then((refusal) => (refusal === undefined ? next() : send(response, refusal)))
+      .catch(next);
   };
 }
 
 /** MCP clients open a new session when they are told 404; a 401 would make them ask for a new key. */
-const NO_SESSION: Refusal = {
-  status: 404,
-  headers: {},
-  body: { error: "no_session", message: "there is no such session" },
-};
-
-function sessionRefusal({ verdict, missingScopes }: SessionValidation): Refusal {
-  const gone = verdict === "UNBOUND" || verdict === "SESSION_EXPIRED" || verdict === "UNKNOWN";
-  return gone ? NO_SESSION : refusalOf(verdict, missingScopes);
+function refused({ verdict }: SessionValidation): Refusal {
+  switch (verdict) {
+    case "TENANT_SUSPENDED":
+    case "QUOTA_EXCEEDED":
+    case "RATE_LIMITED":
+    case "UNRECOGNIZED":
+      return denied(verdict, [], {});
+    default:
+      return noSession(verdict);
+  }
 }

@@ -1,23 +1,26 @@
+import * as checks from "./checks.js";
 import { type Clock, systemClock } from "./clock.js";
+import { Tls, type TlsOptions } from "./net/tls.js";
 import type { CallerToken } from "./rpc/caller-token.js";
-import type { TlsOptions } from "./rpc/endpoints.js";
 import { VERSION } from "./version.js";
 
 /** Settings of the near-cache. */
 export interface NearCacheOptions {
   /** How many answers are kept; 10,000 unless set. The one that was used longest ago goes first. */
   readonly capacity?: number;
-  /** For how long an answer may be used while the watch is alive, in milliseconds; 60,000 unless set. */
+  /** For how long an answer is used at most while the watch is alive, in milliseconds; what the service says unless set. */
   readonly watchedForMs?: number;
-  /** Whether to listen for changes; true unless set. Without it an answer is used as long as the service said. */
+  /** Whether to listen for changes; true unless set. Without it an answer is used for its `cacheableForMs`. */
   readonly watch?: boolean;
 }
 
 /** Settings of a `Client`; see the README for a table. */
 export interface ClientOptions {
-  /** How long a call may take, retries included, in milliseconds; 1,000 unless set. */
+  /** How long a call may take, with all its attempts, in milliseconds; 1,000 unless set. */
   readonly timeoutMs?: number;
-  /** TLS for endpoints given as `host:port`; true means with the machine's own roots. Plaintext unless set. */
+  /** When a read without an answer is sent to another replica as well, in milliseconds; a quarter of its timeout unless set. */
+  readonly hedgeAfterMs?: number;
+  /** TLS for endpoints without a scheme; true means with the machine's own roots. Plaintext unless set. */
   readonly tls?: TlsOptions | boolean;
   /** Who calls: a bearer token, a function that gives it, or a file that holds it. None unless set. */
   readonly callerToken?: CallerToken;
@@ -25,59 +28,99 @@ export interface ClientOptions {
   readonly userAgent?: string;
   /** The near-cache; `false` switches it off. */
   readonly nearCache?: NearCacheOptions | boolean;
-  /** The share of calls that may be retried; 0.1 unless set, 0 for no retries. */
+  /** The share of calls that may be retried or hedged; 0.1 unless set, 0 for none. */
   readonly retryBudget?: number;
   /** How often a silent connection is asked whether it is alive, in milliseconds; 20,000 unless set. */
   readonly keepaliveIntervalMs?: number;
   /** How long it has to answer that, in milliseconds; 10,000 unless set. */
   readonly keepaliveTimeoutMs?: number;
+  /** Whether `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are heeded; false unless set. */
+  readonly useEnvironmentProxy?: boolean;
   /** Time; the machine's unless set. For tests. */
   readonly clock?: Clock;
 }
 
-/** The same with every default in place. */
+/** The same, checked, with every default in place. */
 export interface Settings {
   readonly timeoutMs: number;
-  readonly tls: TlsOptions | boolean;
+  readonly hedgeAfterMs: number | undefined;
+  readonly tls: Tls | undefined;
   readonly callerToken: CallerToken | undefined;
   readonly userAgent: string;
-  readonly nearCache: Required<NearCacheOptions> | undefined;
+  readonly nearCache: NearSettings | undefined;
   readonly retryBudget: number;
   readonly keepaliveIntervalMs: number;
   readonly keepaliveTimeoutMs: number;
+  readonly useEnvironmentProxy: boolean;
   readonly clock: Clock;
 }
 
-export function settings(options: ClientOptions): Settings {
+/** The near-cache's, with every default in place. */
+export interface NearSettings {
+  readonly capacity: number;
+  /** No limit of its own unless set. */
+  readonly watchedForMs: number;
+  readonly watch: boolean;
+}
+
+const CLIENT_OPTIONS = [
+  "timeoutMs",
+  "hedgeAfterMs",
+  "tls",
+  "callerToken",
+  "userAgent",
+  "nearCache",
+  "retryBudget",
+  "keepaliveIntervalMs",
+  "keepaliveTimeoutMs",
+  "useEnvironmentProxy",
+  "clock",
+] as const;
+
+export function settings(given: ClientOptions): Settings {
+  const options = checks.options("options", given, CLIENT_OPTIONS);
+  const { hedgeAfterMs } = options;
   return {
-    timeoutMs: positive("timeoutMs", options.timeoutMs ?? 1000),
-    tls: options.tls ?? false,
+    timeoutMs: checks.milliseconds("timeoutMs", options.timeoutMs ?? 1000),
+    hedgeAfterMs: hedgeAfterMs === undefined ? undefined : checks.milliseconds("hedgeAfterMs", hedgeAfterMs),
+    tls: tls(options.tls ?? false),
     callerToken: options.callerToken,
-    userAgent: options.userAgent ?? `tenant-auth-client-node/${VERSION}`,
+    userAgent: checks.headerText("userAgent", options.userAgent ?? `tenant-auth-client-node/${VERSION}`),
     nearCache: nearCache(options.nearCache ?? true),
-    retryBudget: share("retryBudget", options.retryBudget ?? 0.1),
-    keepaliveIntervalMs: positive("keepaliveIntervalMs", options.keepaliveIntervalMs ?? 20_000),
-    keepaliveTimeoutMs: positive("keepaliveTimeoutMs", options.keepaliveTimeoutMs ?? 10_000),
-    clock: options.clock ?? systemClock,
+    retryBudget: checks.share("retryBudget", options.retryBudget ?? 0.1),
+    keepaliveIntervalMs: checks.milliseconds("keepaliveIntervalMs", options.keepaliveIntervalMs ?? 20_000),
+    keepaliveTimeoutMs: checks.milliseconds("keepaliveTimeoutMs", options.keepaliveTimeoutMs ?? 10_000),
+    useEnvironmentProxy: checks.flag("useEnvironmentProxy", options.useEnvironmentProxy ?? false),
+    clock: clock(options.clock ?? systemClock),
   };
 }
 
-function nearCache(options: NearCacheOptions | boolean): Required<NearCacheOptions> | undefined {
-  if (options === false) return undefined;
-  const { capacity = 10_000, watchedForMs = 60_000, watch = true } = options === true ? {} : options;
+function tls(given: TlsOptions | boolean): Tls | undefined {
+  if (given === false) return undefined;
+  if (given === true) return new Tls({});
+  if (typeof given !== "object" || given === null)
+    throw new TypeError("tls must be true, false or an object");
+  return new Tls(given);
+}
+
+function nearCache(given: NearCacheOptions | boolean): NearSettings | undefined {
+  if (given === false) return undefined;
+  const known = ["capacity", "watchedForMs", "watch"] as const;
+  const options = checks.options("nearCache", given === true ? {} : given, known);
+  const { capacity = 10_000, watchedForMs, watch = true } = options;
   return {
-    capacity: positive("nearCache.capacity", capacity),
-    watchedForMs: positive("nearCache.watchedForMs", watchedForMs),
-    watch,
+    capacity: checks.count("nearCache.capacity", capacity),
+    watchedForMs:
+      watchedForMs === undefined
+        ? Number.POSITIVE_INFINITY
+        : checks.milliseconds("nearCache.watchedForMs", watchedForMs),
+    watch: checks.flag("nearCache.watch", watch),
   };
 }
 
-function positive(name: string, value: number): number {
-  if (!(value > 0 && Number.isFinite(value))) throw new TypeError(`${name} must be more than 0`);
-  return value;
-}
-
-function share(name: string, value: number): number {
-  if (!(value >= 0 && value <= 1)) throw new TypeError(`${name} must be between 0 and 1`);
-  return value;
+function clock(given: Clock): Clock {
+  for (const name of ["now", "monotonic", "after"] as const) {
+    if (typeof given?.[name] !== "function") throw new TypeError(`clock must have a function ${name}`);
+  }
+  return given;
 }

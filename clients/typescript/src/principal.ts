@@ -1,3 +1,4 @@
+import { DeniedError } from "./denied.js";
 import type { Validation } from "./validation.js";
 
 /** Who makes a request, as handlers want to know it. Safe to log. */
@@ -8,12 +9,15 @@ export interface Principal {
   readonly tenantName: string;
   /** The tenant's plan, an opaque label. */
   readonly plan: string;
-  /** Public id of the key that was presented. */
+  /** Public id of the key that was presented; of a session, of the key that opened it. */
   readonly keyId: string;
   /** Every scope that the key holds. */
   readonly scopes: readonly string[];
 }
 
-export function principalOf({ tenantId, tenantName, plan, keyId, scopes }: Validation): Principal {
+/** Who it is. A denied answer has nobody: it throws `DeniedError`. */
+export function principalOf(answer: Validation): Principal {
+  if (!answer.valid) throw new DeniedError(answer);
+  const { tenantId, tenantName, plan, keyId, scopes } = answer;
   return Object.freeze({ tenantId, tenantName, plan, keyId, scopes });
 }

@@ -1,14 +1,18 @@
 import { randomUUID } from "node:crypto";
+import * as checks from "./checks.js";
 import { type Clock, sleep } from "./clock.js";
-import { TenantAuthError } from "./error.js";
+import { recorderClosed, TenantAuthError } from "./error.js";
 import { fullJitter } from "./rpc/retry.js";
+import { unwatchExit, watchExit } from "./unsent-at-exit.js";
 import type { Usage, UsageEvent } from "./usage.js";
-import { int64, text, timestamp } from "./wire.js";
+import { usageEvent } from "./usage-event.js";
+import * as warning from "./warning.js";
 
 /** The service takes no more at once. */
 const MOST_IN_A_BATCH = 500;
 const FIRST_BACKOFF_MS = 100;
 const LONGEST_BACKOFF_MS = 30_000;
+const OPTIONS = ["capacity", "batchSize", "maxDelayMs", "timeoutMs", "onRejected"] as const;
 
 /** Settings of a `UsageRecorder`. */
 export interface RecorderOptions {
@@ -30,24 +34,24 @@ export interface UnsentUsage {
   readonly events: readonly UsageEvent[];
 }
 
-/** The queue is full, or the recorder is closed: this event was not taken. */
-export class UsageNotTakenError extends Error {
-  readonly reason: "full" | "closed";
-
-  constructor(reason: "full" | "closed") {
-    super(reason === "full" ? "the queue of usage events is full" : "the usage recorder is closed");
-    this.name = "UsageNotTakenError";
-    this.reason = reason;
+/** The queue is full: this event was not taken. */
+export class UsageQueueFullError extends Error {
+  constructor() {
+    super("the queue of usage events is full");
+    this.name = "UsageQueueFullError";
   }
 }
 
 /** Somebody who waits until a batch and all before it are sent. */
 interface Waiter {
-  readonly last: UnsentUsage;
+  last: UnsentUsage;
   readonly resolve: () => void;
   /** Called when an attempt to send fails; absent for whoever waits on. */
   readonly reject?: (error: unknown) => void;
 }
+
+/** What became of an attempt to send a batch. */
+type Outcome = "done" | "split" | { readonly error: unknown };
 
 /** Takes usage events one by one and sends them in batches, each counted once however often it is resent. */
 export class UsageRecorder {
@@ -65,15 +69,16 @@ export class UsageRecorder {
   #sending: Promise<void> | undefined;
   #closing: Promise<UnsentUsage[]> | undefined;
 
-  constructor(usage: Usage, clock: Clock, options: RecorderOptions) {
+  constructor(usage: Usage, clock: Clock, given: RecorderOptions) {
+    const options = checks.options("options", given, OPTIONS);
     this.#usage = usage;
     this.#clock = clock;
     this.#options = {
-      capacity: options.capacity ?? 10_000,
-      batchSize: Math.min(MOST_IN_A_BATCH, options.batchSize ?? MOST_IN_A_BATCH),
-      maxDelayMs: options.maxDelayMs ?? 1000,
-      timeoutMs: options.timeoutMs ?? 5000,
-      onRejected: options.onRejected ?? warn,
+      capacity: checks.count("capacity", options.capacity ?? 10_000),
+      batchSize: checks.count("batchSize", options.batchSize ?? MOST_IN_A_BATCH, MOST_IN_A_BATCH),
+      maxDelayMs: checks.milliseconds("maxDelayMs", options.maxDelayMs ?? 1000),
+      timeoutMs: checks.milliseconds("timeoutMs", options.timeoutMs ?? 5000),
+      onRejected: checks.callback("onRejected", options.onRejected) ?? warn,
     };
   }
 
@@ -83,23 +88,17 @@ export class UsageRecorder {
   }
 
   /**
-   * Takes an event; `at` is now unless set. Throws `UsageNotTakenError` when the queue is full or the recorder closed,
-   * and `TypeError` for what can never be sent.
+   * Takes an event; `at` is now unless set. Throws `UsageQueueFullError` when the queue is full, `TypeError` for what the
+   * contract can never take, and the error of kind `closed` when the recorder or its client is closed.
    */
   record(tenantId: string, metric: string, quantity: number | bigint, at?: Date): void {
-    if (this.#closing !== undefined) throw new UsageNotTakenError("closed");
-    if (this.#queued >= this.#options.capacity) throw new UsageNotTakenError("full");
-    const occurredAt = at ?? new Date(this.#clock.now());
-    // Now, while whoever is to blame can be told: in a batch it would take others with it.
-    timestamp("at", occurredAt);
-    const event = {
-      tenantId: text("tenantId", tenantId),
-      metric: text("metric", metric),
-      quantity: int64("quantity", quantity),
-      occurredAt,
-    };
+    if (this.#closing !== undefined) throw recorderClosed();
+    this.#usage.assertOpen();
+    const event = usageEvent(tenantId, metric, quantity, at ?? new Date(this.#clock.now()));
+    if (this.#queued >= this.#options.capacity) throw new UsageQueueFullError();
+    if (this.#queued === 0) watchExit(this);
     this.#queued += 1;
-    this.#open.push(Object.freeze(event));
+    this.#open.push(event);
     if (this.#open.length >= this.#options.batchSize) this.#cut();
     else this.#cancelDelay ??= this.#clock.after(this.#options.maxDelayMs, () => this.#cut());
   }
@@ -114,8 +113,14 @@ export class UsageRecorder {
    * or what was sent without an answer.
    */
   close(timeoutMs = 5000): Promise<UnsentUsage[]> {
-    this.#closing ??= this.#close(timeoutMs);
+    this.#closing ??= this.#close(checks.milliseconds("timeoutMs", timeoutMs));
     return this.#closing;
+  }
+
+  /** `close()`, with a warning about what was not sent. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+    if (this.#queued > 0) warning.warn(`${this.#queued} usage events were not sent`);
   }
 
   async #close(timeoutMs: number): Promise<UnsentUsage[]> {
@@ -124,6 +129,8 @@ export class UsageRecorder {
     cancel();
     this.#stop.abort();
     await this.#sending;
+    // Whoever closes is told of the rest.
+    unwatchExit(this);
     return [...this.#batches];
   }
 
@@ -161,15 +168,18 @@ export class UsageRecorder {
         this.#sending = undefined;
         return;
       }
-      const error = await this.#attempt(batch);
-      if (this.#stop.signal.aborted && error !== undefined) return;
-      if (error === undefined) {
+      const outcome = await this.#attempt(batch);
+      if (outcome === "done") {
         failures = 0;
         this.#batches.shift();
         this.#queued -= batch.events.length;
+        if (this.#queued === 0) unwatchExit(this);
         this.#settle((waiter) => waiter.last === batch && waiter.resolve);
+      } else if (outcome === "split") {
+        this.#split(batch);
       } else {
-        this.#settle((waiter) => waiter.reject && (() => waiter.reject?.(error)));
+        if (this.#stop.signal.aborted) return;
+        this.#settle((waiter) => waiter.reject && (() => waiter.reject?.(outcome.error)));
         this.#hurry = new AbortController();
         const woken = AbortSignal.any([this.#hurry.signal, this.#stop.signal]);
         await sleep(this.#clock, fullJitter(FIRST_BACKOFF_MS, LONGEST_BACKOFF_MS, failures), woken);
@@ -179,26 +189,36 @@ export class UsageRecorder {
     }
   }
 
-  /** Says why the batch has to be sent again; `undefined` when it is done with. */
-  async #attempt({ requestId, events }: UnsentUsage): Promise<unknown> {
+  async #attempt({ requestId, events }: UnsentUsage): Promise<Outcome> {
     const { timeoutMs, onRejected } = this.#options;
     try {
-      const { rejected } = await this.#usage.record(events, {
-        requestId,
-        timeoutMs,
-        signal: this.#stop.signal,
-      });
+      const { signal } = this.#stop;
+      const { rejected } = await this.#usage.record(events, { requestId, timeoutMs, signal });
       for (const { index, error } of rejected) {
         const event = events[index];
         if (event !== undefined) onRejected(event, error);
       }
-      return undefined;
+      return "done";
     } catch (error) {
-      if (!(error instanceof TenantAuthError && error.kind === "invalid")) return error;
+      if (!(error instanceof TenantAuthError)) return { error };
+      // The client that sends is closed: there will be no better time.
+      if (error.kind === "closed") this.#stop.abort();
+      if (error.kind !== "invalid") return { error };
+      if (events.length > 1) return "split";
       // It will be as wrong the next time.
       for (const event of events) onRejected(event, error);
-      return undefined;
+      return "done";
     }
+  }
+
+  /** The service takes none of it: halves are sent under ids of their own, until only what is wrong is left out. */
+  #split(batch: UnsentUsage): void {
+    const middle = Math.ceil(batch.events.length / 2);
+    const half = (events: readonly UsageEvent[]): UnsentUsage => ({ requestId: randomUUID(), events });
+    const first = half(batch.events.slice(0, middle));
+    const last = half(batch.events.slice(middle));
+    this.#batches.splice(0, 1, first, last);
+    for (const waiter of this.#waiters) if (waiter.last === batch) waiter.last = last;
   }
 
   /** Calls those waiters for whom there is news, and forgets them. */
@@ -211,5 +231,5 @@ export class UsageRecorder {
 
 function warn(event: UsageEvent, error: TenantAuthError): void {
   const what = `${event.quantity} ${event.metric} of ${event.tenantId}`;
-  process.emitWarning(`usage can never be counted: ${what}: ${error.message}`, "TenantAuthUsageWarning");
+  warning.warn(`usage can never be counted: ${what}: ${error.message}`);
 }

@@ -8,7 +8,6 @@ import {
   UnbindSessionRequestSchema,
   type Session as WireSession,
 } from "./gen/tenantauth/v1/session_pb.js";
-import type { Near } from "./near/near.js";
 import { pages } from "./pages.js";
 import type { Caller, CallOptions } from "./rpc/caller.js";
 import { type Verdict, verdictFromWire } from "./verdict.js";
@@ -65,11 +64,9 @@ export interface ListSessions extends CallOptions {
 /** Binds sessions to tenants. */
 export class Sessions {
   readonly #caller: Caller;
-  readonly #near: Near | undefined;
 
-  constructor(caller: Caller, near: Near | undefined) {
+  constructor(caller: Caller) {
     this.#caller = caller;
-    this.#near = near;
   }
 
   /** Binds a session to the tenant of a key. Repeating it changes nothing; it never moves a session to another tenant. */
@@ -81,25 +78,16 @@ export class Sessions {
       expiry: options.sliding ? SessionExpiry.SLIDING : SessionExpiry.FIXED,
       attributes: { ...options.attributes },
     });
-    try {
-      const reply = await this.#caller.call(SessionService.method.bindSession, request, options);
-      const session = reply.session === undefined ? undefined : sessionFromWire(reply.session);
-      return { verdict: verdictFromWire(reply.verdict), session, alreadyBound: reply.alreadyBound };
-    } finally {
-      // Without an answer it may have been bound all the same.
-      this.#near?.forgetSession(options.sessionId);
-    }
+    const reply = await this.#caller.call(SessionService.method.bindSession, request, options);
+    const session = reply.session === undefined ? undefined : sessionFromWire(reply.session);
+    return { verdict: verdictFromWire(reply.verdict), session, alreadyBound: reply.alreadyBound };
   }
 
   /** Ends a session. Says whether it was bound until now. */
   async unbind(sessionId: string, tenantId: string, options?: CallOptions): Promise<boolean> {
     const ids = { sessionId: text("sessionId", sessionId), tenantId: text("tenantId", tenantId) };
     const request = create(UnbindSessionRequestSchema, ids);
-    try {
-      return (await this.#caller.call(SessionService.method.unbindSession, request, options)).wasBound;
-    } finally {
-      this.#near?.forgetSession(sessionId);
-    }
+    return (await this.#caller.call(SessionService.method.unbindSession, request, options)).wasBound;
   }
 
   /** A tenant's sessions, newest first; pages are fetched as they are needed. */

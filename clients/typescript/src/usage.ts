@@ -10,6 +10,7 @@ import {
   UsageBucket as WireBucket,
 } from "./gen/tenantauth/v1/usage_pb.js";
 import { pages } from "./pages.js";
+import { printable } from "./printable.js";
 import type { Caller, CallOptions } from "./rpc/caller.js";
 import { errorFromItem } from "./rpc/details.js";
 import { int64, text, timestamp } from "./wire.js";
@@ -93,6 +94,11 @@ export class Usage {
     this.#caller = caller;
   }
 
+  /** Throws the error of a closed client. */
+  assertOpen(): void {
+    this.#caller.assertOpen();
+  }
+
   /** Records 1 to 500 events. When it resolves, they are committed. */
   async record(events: readonly UsageEvent[], options: RecordUsage = {}): Promise<UsageRecorded> {
     const request = create(RecordUsageRequestSchema, {
@@ -120,7 +126,8 @@ export class Usage {
       const request = create(QueryUsageRequestSchema, { ...asked, pageToken });
       const page = await this.#caller.call(UsageService.method.queryUsage, request, options);
       const items = page.sums.map(({ metric, bucketStart, quantity }) => {
-        return { metric, bucketStart: bucketStart ? timestampDate(bucketStart) : new Date(0), quantity };
+        const start = bucketStart ? timestampDate(bucketStart) : new Date(0);
+        return printable({ metric, bucketStart: start, quantity });
       });
       return { items, nextPageToken: page.nextPageToken };
     });

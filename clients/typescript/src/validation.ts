@@ -1,5 +1,6 @@
 import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
 import type { ValidateKeyResponse, ValidateSessionResponse } from "./gen/tenantauth/v1/validation_pb.js";
+import { printable } from "./printable.js";
 import { type Source, sourceFromWire, type Verdict, verdictFromWire } from "./verdict.js";
 import { milliseconds } from "./wire.js";
 
@@ -31,10 +32,14 @@ export interface Validation {
   readonly revision: bigint;
   /** For how many more milliseconds the service lets the answer be reused; 0: not at all. */
   readonly cacheableForMs: number;
+  /** The same while this process hears of every change; never less than `cacheableForMs`. */
+  readonly cacheableWhileWatchedMs: number;
 }
 
 /** The decision about a session, and whose session it is. */
 export interface SessionValidation extends Validation {
+  /** Public id of the key presented along with the session; empty when there was none, or it is not of its tenant. */
+  readonly presentedKeyId: string;
   /** What was attached when the session was bound. */
   readonly attributes: Readonly<Record<string, string>>;
 }
@@ -42,7 +47,8 @@ export interface SessionValidation extends Validation {
 export function validationFromWire(wire: ValidateKeyResponse | ValidateSessionResponse): Validation {
   const verdict = verdictFromWire(wire.verdict);
   const provenance = wire.provenance;
-  return {
+  const cacheableForMs = milliseconds(provenance?.cacheableFor);
+  return printable({
     verdict,
     valid: verdict === "VALID",
     tenantId: wire.tenantId,
@@ -55,12 +61,15 @@ export function validationFromWire(wire: ValidateKeyResponse | ValidateSessionRe
     source: sourceFromWire(provenance?.source),
     ageMs: milliseconds(provenance?.age),
     revision: provenance?.revision ?? 0n,
-    cacheableForMs: milliseconds(provenance?.cacheableFor),
-  };
+    cacheableForMs,
+    cacheableWhileWatchedMs: Math.max(cacheableForMs, milliseconds(provenance?.cacheableWhileWatched)),
+  });
 }
 
 export function sessionValidationFromWire(wire: ValidateSessionResponse): SessionValidation {
-  return { ...validationFromWire(wire), attributes: Object.freeze({ ...wire.attributes }) };
+  const { presentedKeyId } = wire;
+  const attributes = Object.freeze({ ...wire.attributes });
+  return printable({ ...validationFromWire(wire), presentedKeyId, attributes });
 }
 
 function end(expiresAt: Timestamp | undefined): { expiresAt?: Date } {
@@ -72,5 +81,5 @@ export function forScopes<V extends Validation>(answer: V, required: readonly st
   if (answer.verdict !== "VALID" && answer.verdict !== "INSUFFICIENT_SCOPE") return answer;
   const missingScopes = [...new Set(required)].filter((scope) => !answer.scopes.includes(scope)).sort();
   const valid = missingScopes.length === 0;
-  return { ...answer, verdict: valid ? "VALID" : "INSUFFICIENT_SCOPE", valid, missingScopes };
+  return printable({ ...answer, verdict: valid ? "VALID" : "INSUFFICIENT_SCOPE", valid, missingScopes });
 }

@@ -7,9 +7,14 @@ export function milliseconds(duration: Duration | undefined): number {
   return Math.max(0, Number(duration.seconds) * 1000 + duration.nanos / 1e6);
 }
 
+/** Ten thousand years, which is what the wire can carry. */
+const MAX_SPAN_MS = 315_576_000_000_000;
+
 /** A span for the wire. */
 export function duration(name: string, spanMs: number): Duration {
-  if (!Number.isFinite(spanMs) || spanMs < 0) throw new TypeError(`${name} must be a number of milliseconds`);
+  if (typeof spanMs !== "number" || !(spanMs >= 0 && spanMs <= MAX_SPAN_MS)) {
+    throw new TypeError(`${name} must be a number of milliseconds from 0 to ${MAX_SPAN_MS}`);
+  }
   const whole = Math.floor(spanMs / 1000);
   return create(DurationSchema, {
     seconds: BigInt(whole),
@@ -19,15 +24,20 @@ export function duration(name: string, spanMs: number): Duration {
 
 /** A point in time for the wire. */
 export function timestamp(name: string, date: Date): Timestamp {
-  const time = date.getTime();
-  if (Number.isNaN(time)) throw new TypeError(`${name} must be a valid Date`);
+  const time = date instanceof Date ? date.getTime() : Number.NaN;
+  // What the wire can carry: the years 1 to 9999.
+  if (!(time >= -62_135_596_800_000 && time <= 253_402_300_799_999)) {
+    throw new TypeError(`${name} must be a valid Date of the years 1 to 9999`);
+  }
   return timestampFromMs(time);
 }
 
 /** A whole number for the wire. */
 export function int64(name: string, value: number | bigint): bigint {
-  if (typeof value === "bigint") return value;
-  if (!Number.isSafeInteger(value)) throw new TypeError(`${name} must be a whole number`);
+  const whole = typeof value === "bigint" || Number.isSafeInteger(value);
+  if (!whole || BigInt.asIntN(64, BigInt(value)) !== BigInt(value)) {
+    throw new TypeError(`${name} must be a whole number of at most 64 bits`);
+  }
   return BigInt(value);
 }
 

@@ -4,9 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { status } from "@grpc/grpc-js";
-import { Client } from "../src/client.js";
 import { AdminService } from "../src/gen/tenantauth/v1/admin_pb.js";
 import { InfoService } from "../src/gen/tenantauth/v1/info_pb.js";
+import { SessionService } from "../src/gen/tenantauth/v1/session_pb.js";
 import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
 import { invalid, keyAnswer, overloaded, unavailable } from "./support/answers.js";
 import { Refused } from "./support/fake.js";
@@ -87,8 +87,8 @@ test("the service's wish when to come back is honoured", async (t) => {
     return keyAnswer();
   });
   const asked = client.validateKey("k");
-  await until("the client waits", () => clock.waiting === 1);
-  assert.ok(clock.nextIn >= 200 && clock.nextIn <= 250, `waits ${clock.nextIn} ms`);
+  await until("the client waits", () => clock.nextIn <= 250);
+  assert.ok(clock.nextIn >= 200, `waits ${clock.nextIn} ms`);
   clock.advance(250);
   assert.equal((await asked).verdict, "VALID");
 });
@@ -204,15 +204,13 @@ test("a token that does not come ends with the deadline, and one that cannot be 
   let token: () => Promise<string> = () => gate<never>().passed;
   const { fake, client, clock } = await connected(t, { ...plain, callerToken: () => token() });
   const late = failure(client.serverInfo({ timeoutMs: 50 }));
-  await until("the client waits", () => clock.waiting === 1);
+  await until("the client waits", () => clock.nextIn === 50);
   clock.advance(50);
   assert.equal((await late).kind, "deadline");
   token = () => Promise.reject(new TypeError("bad secret"));
   const unread = await failure(client.serverInfo());
-  assert.deepEqual(
-    [unread.kind, unread.message],
-    ["unauthenticated", "UNAUTHENTICATED: callerToken could not be read"],
-  );
+  assert.equal(unread.kind, "unauthenticated");
+  assert.doesNotMatch(`${unread.stack}`, /secret/);
   assert.equal(fake.calls.length, 0);
 });
 
@@ -235,28 +233,13 @@ test("the services are there as the contract has them, and are called once", asy
   const { fake, client } = await connected(t, plain);
   const error = await failure(client.raw.admin.getTenant({ tenantId: "ten_1" }));
   assert.equal(error.code, "UNIMPLEMENTED");
-  fake.answer(validateKey, () => {
+  fake.answer(SessionService.method.bindSession, () => {
     throw unavailable();
   });
-  assert.equal((await failure(client.raw.validation.validateKey({ key: "k" }))).kind, "unavailable");
+  assert.equal((await failure(client.raw.sessions.bindSession({ sessionId: "s" }))).kind, "unavailable");
   assert.equal(fake.calls.length, 1);
   fake.servesWatch = false;
   const watch = client.raw.watch.watch({})[Symbol.asyncIterator]();
   assert.equal((await failure(watch.next())).code, "UNIMPLEMENTED");
   assert.ok(AdminService.method.issueKey.localName in client.raw.admin);
-});
-
-test("what cannot be used is refused by name", () => {
-  const refused = (endpoint: string | string[], options: object, message: RegExp): void => {
-    assert.throws(() => new Client(endpoint, options), message);
-  };
-  refused([], {}, /endpoints must name at least one/);
-  for (const endpoint of ["", "ftp://host", "host:port", "http://", "a b", "host/path"]) {
-    refused(endpoint, {}, /must be host:port, http:\/\/host:port or https:\/\/host:port/);
-  }
-  refused("http://host", { tls: true }, /is plaintext, but tls is set/);
-  refused("host:1", { timeoutMs: 0 }, /timeoutMs must be more than 0/);
-  refused("host:1", { retryBudget: 2 }, /retryBudget must be between 0 and 1/);
-  refused("host:1", { nearCache: { capacity: 0 } }, /nearCache\.capacity must be more than 0/);
-  refused("host:1", { tls: { certificate: "x" } }, /tls\.certificate and tls\.privateKey go together/);
 });

@@ -81,6 +81,7 @@ test("conformance: sessions, usage, and the rest", async (t) => {
   assert.deepEqual(await ask({ op: "validate_session", session_id: "s", key: "k" }), {
     ...good,
     source: "FRESH",
+    presented_key_id: "",
     attributes: { a: "b" },
   });
   fake.answer(SessionService.method.unbindSession, () => ({ wasBound: true }));

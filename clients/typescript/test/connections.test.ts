@@ -5,8 +5,8 @@ import { type TestContext, test } from "node:test";
 import { ServerCredentials } from "@grpc/grpc-js";
 import { Client } from "../src/client.js";
 import { InfoService } from "../src/gen/tenantauth/v1/info_pb.js";
+import type { TlsOptions } from "../src/net/tls.js";
 import type { ClientOptions } from "../src/options.js";
-import type { TlsOptions } from "../src/rpc/endpoints.js";
 import { Fake } from "./support/fake.js";
 import { failure } from "./support/setup.js";
 import { until } from "./support/until.js";
@@ -90,11 +90,11 @@ test("TLS: a certificate of one's own authority, by name, with a client certific
     const asking = client(t, [`https://${fake.endpoint}`], { tls, retryBudget: 0, timeoutMs: 5000 });
     return asking.serverInfo().then(({ version }) => version);
   };
-  const good = { rootCertificates: ca, serverName: "tenant-auth.test", certificate, privateKey: key };
+  const good = { ca, serverName: "tenant-auth.test", cert: certificate, key };
   assert.equal(await ask(good), "secure");
   const { serverName: _unnamed, ...byAddress } = good;
-  const { certificate: _none, privateKey: _neither, ...anonymous } = good;
-  for (const bad of [{ ...good, rootCertificates: otherCa }, byAddress, anonymous]) {
+  const { cert: _none, key: _neither, ...anonymous } = good;
+  for (const bad of [{ ...good, ca: otherCa }, byAddress, anonymous]) {
     assert.equal((await failure(ask(bad))).kind, "unavailable");
   }
   assert.equal(fake.calls.length, 1);

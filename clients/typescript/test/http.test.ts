@@ -1,17 +1,22 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { request as httpRequest, type OutgoingHttpHeaders } from "node:http";
 import type { AddressInfo } from "node:net";
 import { type TestContext, test } from "node:test";
-import express from "express";
+import express, { type Express } from "express";
+import express4 from "express4";
 import fastify from "fastify";
 import type { Client } from "../src/client.js";
+import { TenantAuthError } from "../src/error.js";
 import { requireKey as expressRequireKey } from "../src/express.js";
 import { requireKey as fastifyRequireKey } from "../src/fastify.js";
 import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
 import { Verdict } from "../src/gen/tenantauth/v1/verdict_pb.js";
-import type { RequireKeyOptions } from "../src/http.js";
+import type { RequireKeyOptions } from "../src/http/admit.js";
+import { undecidedLog } from "../src/http/undecided-log.js";
 import { invalid, keyAnswer, overloaded, unavailable } from "./support/answers.js";
 import type { Fake } from "./support/fake.js";
+import { clientOf, startService, withService } from "./support/service.js";
 import { connected } from "./support/setup.js";
 import { gate } from "./support/until.js";
 
@@ -20,20 +25,24 @@ const options: RequireKeyOptions = { scopes: ["orders:read"], realm: "orders" };
 
 type Server = (t: TestContext, client: Client, options: RequireKeyOptions) => Promise<string>;
 
-const withExpress: Server = async (t, client, options) => {
-  const app = express();
-  app.get("/", expressRequireKey(client, options), (request, response) => {
-    response.json(request.principal);
-  });
-  const server = app.listen(0, "127.0.0.1");
-  t.after(() => server.close());
-  await once(server, "listening");
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-};
+const withExpress =
+  (make: () => Express): Server =>
+  async (t, client, options) => {
+    const app = make();
+    app.use(expressRequireKey(client, options));
+    app.use((request, response) => {
+      response.json(request.principal ?? "nobody");
+    });
+    const server = app.listen(0, "127.0.0.1");
+    t.after(() => server.close());
+    await once(server, "listening");
+    return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  };
 
 const withFastify: Server = async (t, client, options) => {
   const app = fastify();
-  app.get("/", { onRequest: fastifyRequireKey(client, options) }, async (request) => request.principal);
+  app.addHook("onRequest", fastifyRequireKey(client, options));
+  app.all("/*", async (request) => request.principal ?? JSON.stringify("nobody"));
   t.after(() => app.close());
   return await app.listen({ port: 0, host: "127.0.0.1" });
 };
@@ -75,7 +84,8 @@ const failures = [
 ] as const;
 
 for (const [name, server] of [
-  ["Express", withExpress],
+  ["Express 5", withExpress(express)],
+  ["Express 4", withExpress(express4 as unknown as () => Express)],
   ["Fastify", withFastify],
 ] as const) {
   test(`${name}: a good key gets through, and the handler knows whose it is`, async (t) => {
@@ -96,9 +106,18 @@ for (const [name, server] of [
       { authorization: "Basic abc" },
       { authorization: "Bearer" },
       { authorization: "Bearer a b" },
-    ]) {
+    ] as Record<string, string>[]) {
       const response = await fetch(url, { headers });
       assert.equal(response.status, 401);
+      assert.equal(response.headers.get("cache-control"), "no-store");
+      assert.match(response.headers.get("content-type") ?? "", /^application\/problem\+json/);
+      assert.deepEqual(await response.json(), {
+        type: "about:blank",
+        title: "Unauthorized",
+        status: 401,
+        detail: "An API key is required.",
+        code: "NO_CREDENTIALS",
+      });
       assert.equal(response.headers.get("www-authenticate"), 'Bearer realm="orders"');
     }
     assert.equal(fake.calls.length, 0);
@@ -115,7 +134,13 @@ for (const [name, server] of [
       const header = response.headers.get("www-authenticate");
       if (challenge === undefined) assert.equal(header, null);
       else assert.match(header ?? "", challenge);
-      assert.doesNotMatch(await response.text(), /ta_key/);
+      const body = await response.text();
+      assert.doesNotMatch(body, /ta_key/);
+      const problem = JSON.parse(body) as { code: string; missing_scopes?: string[] };
+      assert.equal(problem.code, Verdict[verdict] ?? "UNRECOGNIZED");
+      const lacks = verdict === Verdict.INSUFFICIENT_SCOPE ? ["orders:read"] : undefined;
+      assert.deepEqual(problem.missing_scopes, lacks);
+      assert.equal(response.headers.get("retry-after"), status === 429 ? "1" : null);
     }
     assert.deepEqual(errors, []);
   });
@@ -129,6 +154,7 @@ for (const [name, server] of [
       assert.equal(response.status, 503, what);
       assert.equal(response.headers.get("retry-after"), retryAfter, what);
       assert.equal(response.headers.get("www-authenticate"), null);
+      assert.equal(((await response.json()) as { code: string }).code, "UNDECIDED");
     }
     assert.equal(errors.length, failures.length);
   });
@@ -138,4 +164,122 @@ for (const [name, server] of [
     fake.answer(validateKey, () => Promise.reject(invalid("key")));
     assert.equal((await fetch(url, { headers: bearer })).status, 401);
   });
+
+  test(`${name}: two credentials are refused before anybody reads one`, async (t) => {
+    const { fake, client } = await connected(t, { nearCache: false });
+    fake.answer(validateKey, () => keyAnswer());
+    const url = await server(t, client, { header: ["authorization", "X-API-Key"], exempt: "/healthz" });
+    const good = ["Authorization", "Bearer a"];
+    for (const headers of [
+      [...good, "Authorization", "Bearer b"],
+      [...good, "authorization", "Bearer a"],
+      [...good, "X-API-Key", "a"],
+      ["X-API-Key", "a", "x-api-key", "b"],
+      ["Authorization", "Bearer a, Bearer b"],
+      [...good, "Mcp-Session-Id", "s", "mcp-session-id", "t"],
+    ]) {
+      for (const path of ["/", "/healthz"]) {
+        const { status, body } = await raw(`${url}${path}`, headers);
+        assert.equal(status, 400, headers.join(" "));
+        assert.equal(body.code, "AMBIGUOUS_REQUEST");
+      }
+    }
+    assert.equal(fake.calls.length, 0);
+    assert.equal((await raw(url, good)).status, 200);
+    assert.equal((await raw(url, ["x-api-key", "a"])).status, 200);
+  });
+
+  test(`${name}: a header of one's own, exempt paths and preflights`, async (t) => {
+    const { fake, client } = await connected(t, { nearCache: false });
+    fake.answer(validateKey, () => keyAnswer());
+    const url = await server(t, client, { header: "X-API-Key", exempt: "/healthz" });
+    const status = async (path: string, init: RequestInit = {}): Promise<number> =>
+      (await fetch(`${url}${path}`, init)).status;
+    assert.equal(await status("/", { headers: { "x-api-key": "ta_key" } }), 200);
+    assert.equal(fake.callsOf(validateKey)[0]?.request.key, "ta_key");
+    assert.equal(await status("/", { headers: { authorization: "Bearer ta_key" } }), 401);
+    assert.equal(await status("/", { headers: { "x-api-key": "" } }), 401);
+    assert.equal(await status("/healthz?probe"), 200);
+    for (const path of ["/", "/h", "/healthz/", "/healthz/x"]) assert.equal(await status(path), 401, path);
+    const preflight = { "access-control-request-method": "GET", origin: "https://a.test" };
+    const asked = await raw(url, Object.entries(preflight).flat(), "OPTIONS");
+    assert.deepEqual([asked.status, asked.body], [200, "nobody"]);
+    assert.equal((await raw(url, [], "OPTIONS")).status, 401);
+    assert.equal((await raw(url, Object.entries(preflight).flat(), "POST")).status, 401);
+    const strict = await server(t, client, { allowPreflight: false });
+    assert.equal((await raw(strict, Object.entries(preflight).flat(), "OPTIONS")).status, 401);
+  });
+
+  test(`${name}: keys of the real service`, withService, async (t) => {
+    const { endpoint, key } = await startService(t);
+    const client = clientOf(t, endpoint, { timeoutMs: 10_000 });
+    const url = await server(t, client, { scopes: ["demo:read"] });
+    const ask = async (presented: string): Promise<[number | undefined, string | undefined]> => {
+      const { status, body } = await raw(url, ["authorization", `Bearer ${presented}`]);
+      return [status, body.code];
+    };
+    assert.deepEqual(await ask(key), [200, undefined]);
+    assert.deepEqual(await ask("somebody-elses"), [401, "UNKNOWN"]);
+    assert.deepEqual(await ask("x".repeat(9000)), [401, "MALFORMED"]);
+    assert.deepEqual(await ask("k\u00e9y"), [401, "MALFORMED"]);
+    const { admin } = client.raw;
+    const poor = await admin.issueKey({ tenantId: "ten_demo", name: "poor", scopes: ["demo:x"] });
+    assert.deepEqual(await ask(poor.plaintext), [403, "INSUFFICIENT_SCOPE"]);
+    await admin.suspendTenant({ tenantId: "ten_demo", reason: "unpaid" });
+    assert.deepEqual(await ask(key), [403, "TENANT_SUSPENDED"]);
+    await admin.resumeTenant({ tenantId: "ten_demo" });
+    await admin.revokeKey({ keyId: poor.key?.keyId ?? "", reason: "leaked" });
+    assert.deepEqual(await ask(poor.plaintext), [401, "REVOKED"]);
+  });
 }
+
+/** A request with headers exactly as they are given. */
+function raw(
+  url: string,
+  headers: readonly string[],
+  method = "GET",
+): Promise<{ status: number | undefined; body: { code?: string } }> {
+  return new Promise((resolve, reject) => {
+    const { host } = new URL(url);
+    const given = ["Host", host, ...headers] as unknown as OutgoingHttpHeaders;
+    const asked = httpRequest(url, { method, headers: given, agent: false }, async (response) => {
+      const parts: Buffer[] = [];
+      for await (const part of response) parts.push(part as Buffer);
+      const text = Buffer.concat(parts).toString();
+      resolve({ status: response.statusCode, body: text === "" ? {} : JSON.parse(text) });
+    });
+    asked.once("error", reject);
+    asked.end();
+  });
+}
+
+test("the log has at most one line a second, with a count, and never a key", () => {
+  const lines: string[] = [];
+  let now = 0;
+  const log = undecidedLog(
+    (line) => lines.push(line),
+    () => now,
+  );
+  log(new TenantAuthError("UNAVAILABLE", "no answer", { reason: "DATABASE_TIMED_OUT", requestId: "r-1" }));
+  for (let more = 0; more < 5; more += 1) log(new Error("ta_key"));
+  now = 1000;
+  log(new TypeError("ta_key"));
+  assert.deepEqual(lines, [
+    "tenant-auth: a request could not be decided about: UNAVAILABLE: no answer (DATABASE_TIMED_OUT) request id r-1",
+    "tenant-auth: 6 requests since the last line could not be decided about: TypeError",
+  ]);
+});
+
+test("options of an adapter that cannot be meant are refused when it is made", async (t) => {
+  const { client } = await connected(t);
+  for (const [options, message] of [
+    [{ scopes: "orders:read" }, /scopes must be a list of texts/],
+    [{ exempt: [1] }, /exempt must be a list of texts/],
+    [{ timeoutMs: 0 }, /timeoutMs must be more than 0/],
+    [{ realm: "a\nb" }, /realm must be 1 to 256 printable/],
+    [{ onError: "log" }, /onError must be a function/],
+    [{ scope: [] }, /options has no option "scope"/],
+  ] as const) {
+    assert.throws(() => expressRequireKey(client, options as RequireKeyOptions), message);
+  }
+});

@@ -9,9 +9,10 @@ import type { Client } from "../src/client.js";
 import { TenantAuthError } from "../src/error.js";
 import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
 import { Verdict } from "../src/gen/tenantauth/v1/verdict_pb.js";
-import { KeyDeniedError, KeyVerifier, principalFrom, requireBearerAuth, requireSession } from "../src/mcp.js";
+import { DeniedError, KeyVerifier, principalFrom, requireBearerAuth, requireSession } from "../src/mcp.js";
 import { invalid, keyAnswer, unavailable } from "./support/answers.js";
 import type { Fake } from "./support/fake.js";
+import { clientOf, startService, withService } from "./support/service.js";
 import { connected } from "./support/setup.js";
 
 const { validateKey, validateSession } = ValidationService.method;
@@ -80,7 +81,7 @@ test("mcp: the verifier says what it found, and when the key ends", async (t) =>
   await assert.rejects(verifier.verifyAccessToken("ta_key"), InvalidTokenError);
   fake.answer(validateKey, () => keyAnswer({ verdict: Verdict.TENANT_SUSPENDED }));
   const denied = (error: unknown): boolean =>
-    error instanceof KeyDeniedError && error.verdict === "TENANT_SUSPENDED";
+    error instanceof DeniedError && error.verdict === "TENANT_SUSPENDED";
   await assert.rejects(verifier.verifyAccessToken("ta_key"), denied);
   fake.answer(validateKey, () => Promise.reject(invalid("key")));
   await assert.rejects(verifier.verifyAccessToken("ta_key"), InvalidTokenError);
@@ -96,7 +97,7 @@ test("mcp: good keys get through, and each denial has its status", async (t) => 
   const denials = [
     [{ verdict: Verdict.UNKNOWN }, 401],
     [{ verdict: Verdict.EXPIRED }, 401],
-    [{ scopes: [] }, 403],
+    [{ verdict: Verdict.INSUFFICIENT_SCOPE }, 403],
     [{ verdict: Verdict.TENANT_SUSPENDED }, 403],
     [{ verdict: Verdict.RATE_LIMITED }, 429],
   ] as const;
@@ -123,7 +124,7 @@ test("mcp: a broken auth service is 503, never 401", async (t) => {
   assert.equal(errors.length, 1);
 });
 
-test("mcp: a session passes while it is bound to the key's tenant", async (t) => {
+test("mcp: a session passes while it belongs to the key's tenant", async (t) => {
   const { fake, ask, errors } = await serving(t, (client, onError) => [
     requireBearerAuth(client),
     requireSession(client, { onError }),
@@ -131,18 +132,24 @@ test("mcp: a session passes while it is bound to the key's tenant", async (t) =>
   fake.answer(validateKey, () => keyAnswer());
   assert.equal((await ask()).status, 200);
   const headers = { authorization: "Bearer ta_key", "mcp-session-id": "s1" };
-  fake.answer(validateSession, () => keyAnswer());
+  // Another key of the tenant opened it.
+  fake.answer(validateSession, () => keyAnswer({ keyId: "key_opener" }));
   assert.equal((await ask(headers)).status, 200);
   const [asked] = fake.callsOf(validateSession);
-  assert.deepEqual([asked?.request.sessionId, asked?.request.key], ["s1", "ta_key"]);
-  for (const [verdict, status] of [
-    [Verdict.UNBOUND, 404],
-    [Verdict.SESSION_EXPIRED, 404],
-    [Verdict.TENANT_MISMATCH, 403],
-    [Verdict.TENANT_SUSPENDED, 403],
+  assert.deepEqual([asked?.request.sessionId, asked?.request.key], ["s1", ""]);
+  for (const [said, status, code] of [
+    [{ verdict: Verdict.UNBOUND }, 404, "UNBOUND"],
+    [{ verdict: Verdict.SESSION_EXPIRED }, 404, "SESSION_EXPIRED"],
+    [{ verdict: Verdict.REVOKED }, 404, "REVOKED"],
+    [{ verdict: Verdict.EXPIRED }, 404, "EXPIRED"],
+    [keyAnswer({ tenantId: "ten_2" }), 404, "TENANT_MISMATCH"],
+    [{ verdict: Verdict.TENANT_SUSPENDED }, 403, "TENANT_SUSPENDED"],
+    [{ verdict: Verdict.RATE_LIMITED }, 429, "RATE_LIMITED"],
+    [{ verdict: 99 as Verdict }, 403, "UNRECOGNIZED"],
   ] as const) {
-    fake.answer(validateSession, () => ({ verdict }));
-    assert.equal((await ask(headers)).status, status, Verdict[verdict]);
+    fake.answer(validateSession, () => said);
+    const response = await ask(headers);
+    assert.deepEqual([response.status, ((await response.json()) as { code: string }).code], [status, code]);
   }
   fake.answer(validateSession, () => Promise.reject(invalid("session_id")));
   assert.equal((await ask(headers)).status, 404);
@@ -150,4 +157,54 @@ test("mcp: a session passes while it is bound to the key's tenant", async (t) =>
   fake.answer(validateSession, () => Promise.reject(unavailable()));
   assert.equal((await ask(headers)).status, 503);
   assert.equal(errors.length, 1);
+});
+
+test("mcp: a session id that can be none is 404, and nobody is asked", async (t) => {
+  const { fake, ask } = await serving(t, (client) => [requireBearerAuth(client), requireSession(client)]);
+  fake.answer(validateKey, () => keyAnswer());
+  for (const id of ["", "a b", "x".repeat(200)]) {
+    const headers = { authorization: "Bearer ta_key", "mcp-session-id": id };
+    assert.equal((await ask(headers)).status, 404, JSON.stringify(id));
+  }
+  assert.equal(fake.callsOf(validateSession).length, 0);
+  // Without a key in front there is nobody whose session it could be.
+  const alone = await serving(t, (client) => [requireSession(client)]);
+  assert.equal((await alone.ask({ "mcp-session-id": "s" })).status, 401);
+});
+
+test("mcp: rotation ends no session, and what ends one is told by 404", withService, async (t) => {
+  const { endpoint, key } = await startService(t);
+  const client = clientOf(t, endpoint, { timeoutMs: 10_000 });
+  const app = express();
+  app.get("/", requireBearerAuth(client), requireSession(client), (request, response) => {
+    response.json(principalFrom(request.auth)?.keyId);
+  });
+  const server = app.listen(0, "127.0.0.1");
+  t.after(() => server.close());
+  await once(server, "listening");
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const ask = async (presented: string): Promise<[number, string | undefined]> => {
+    const headers = { authorization: `Bearer ${presented}`, "mcp-session-id": "s" };
+    const response = await fetch(url, { headers });
+    return [response.status, ((await response.json()) as { code?: string }).code];
+  };
+  const { admin } = client.raw;
+  await client.sessions.bind({ sessionId: "s", key, ttlMs: 3_600_000 });
+  assert.deepEqual(await ask(key), [200, undefined]);
+  const { keyId } = await client.requireKey(key);
+  const successor = await admin.rotateKey({ keyId });
+  assert.deepEqual(await ask(successor.plaintext), [200, undefined]);
+  await admin.createTenant({ tenantId: "foreign", name: "Foreign", plan: "pro" });
+  const foreign = await admin.issueKey({ tenantId: "foreign", name: "theirs", scopes: [] });
+  assert.deepEqual(await ask(foreign.plaintext), [404, "TENANT_MISMATCH"]);
+  const gone = await admin.issueKey({ tenantId: "ten_demo", name: "gone", scopes: [] });
+  await admin.revokeKey({ keyId: gone.key?.keyId ?? "", reason: "leaked" });
+  assert.deepEqual(await ask(gone.plaintext), [401, "REVOKED"]);
+  await admin.revokeKey({ keyId, reason: "leaked" });
+  const [status] = await ask(successor.plaintext);
+  assert.equal(status, 404);
+  await client.sessions.bind({ sessionId: "t", key: successor.plaintext, ttlMs: 3_600_000 });
+  await client.sessions.unbind("t", "ten_demo");
+  const headers = { authorization: `Bearer ${successor.plaintext}`, "mcp-session-id": "t" };
+  assert.equal((await fetch(url, { headers })).status, 404);
 });

@@ -54,17 +54,24 @@ test("what the service does not let be reused is not", async (t) => {
   assert.equal(fake.calls.length, 2);
 });
 
-test("a key's own end is kept", async (t) => {
+test("the service has accounted for a key's end: no clock of day is asked", async (t) => {
   const { fake, client, clock } = await connected(t, noWatch);
-  fake.answer(validateKey, () => keyAnswer({ expiresAt: clock.now() + 500 }));
+  fake.answer(validateKey, () => keyAnswer({ expiresAt: clock.now() - 60_000, cacheableForMs: 500 }));
   await client.validateKey("k");
   clock.advance(499);
   assert.equal((await client.validateKey("k")).source, "NEAR");
   clock.advance(1);
-  fake.answer(validateKey, () => keyAnswer({ verdict: Verdict.EXPIRED, expiresAt: clock.now() }));
-  assert.equal((await client.validateKey("k")).verdict, "EXPIRED");
-  const again = await client.validateKey("k");
-  assert.deepEqual([again.verdict, again.source], ["EXPIRED", "NEAR"]);
+  assert.equal((await client.validateKey("k")).source, "FRESH");
+});
+
+test("strangers' keys do not push out known ones", async (t) => {
+  const { fake, client } = await connected(t, { nearCache: { watch: false, capacity: 20 } });
+  fake.answer(validateKey, ({ key }) => (key === "k" ? keyAnswer() : unknownKey(5000)));
+  await client.validateKey("k");
+  for (let stranger = 0; stranger < 100; stranger += 1) await client.validateKey(`stranger-${stranger}`);
+  assert.equal((await client.validateKey("k")).source, "NEAR");
+  assert.equal((await client.validateKey("stranger-99")).source, "NEAR");
+  assert.equal((await client.validateKey("stranger-97")).source, "NEGATIVE");
 });
 
 test("one answer serves all scopes", async (t) => {

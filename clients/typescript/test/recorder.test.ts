@@ -4,11 +4,13 @@ import { status } from "@grpc/grpc-js";
 import type { Client } from "../src/client.js";
 import type { TenantAuthError } from "../src/error.js";
 import { type RecordUsageRequest, UsageService } from "../src/gen/tenantauth/v1/usage_pb.js";
-import { type RecorderOptions, UsageNotTakenError, type UsageRecorder } from "../src/recorder.js";
+import { type RecorderOptions, UsageQueueFullError, type UsageRecorder } from "../src/recorder.js";
 import type { UsageEvent } from "../src/usage.js";
 import { invalid, unavailable } from "./support/answers.js";
 import type { Fake } from "./support/fake.js";
 import type { ManualClock } from "./support/manual-clock.js";
+import { Program } from "./support/process.js";
+import { clientOf, startService, withService } from "./support/service.js";
 import { connected, failure } from "./support/setup.js";
 import { gate, until } from "./support/until.js";
 
@@ -36,7 +38,7 @@ test("events wait for each other a second at most", async (t) => {
   clock.advance(600);
   recorder.record("ten_1", "api.calls", 2, new Date(5000));
   clock.advance(399);
-  assert.equal(clock.waiting, 1);
+  assert.equal(clock.nextIn, 1);
   clock.advance(1);
   await until("they are sent", () => recorder.queued === 0);
   const [batch] = sent();
@@ -88,8 +90,7 @@ test("a full queue says so and takes what fits again later", async (t) => {
     return { accepted: 2 };
   });
   for (const quantity of [1, 2]) recorder.record("ten_1", "api.calls", quantity);
-  const full = (error: unknown): boolean => error instanceof UsageNotTakenError && error.reason === "full";
-  assert.throws(() => recorder.record("ten_1", "api.calls", 3), full);
+  assert.throws(() => recorder.record("ten_1", "api.calls", 3), UsageQueueFullError);
   hold.open();
   await until("there is room", () => recorder.queued === 0);
   recorder.record("ten_1", "api.calls", 3);
@@ -133,7 +134,7 @@ test("close gives back what it could not send, under the ids it was sent with", 
   const unsent = await closing;
   assert.deepEqual(
     unsent.map(({ events }) => events.map(({ quantity }) => quantity)),
-    [[1n], [2n]],
+    [[1], [2]],
   );
   assert.equal(unsent[0]?.requestId, sent()[0]?.requestId);
   assert.equal(await recorder.close(), unsent);
@@ -168,15 +169,103 @@ test("events that can never be counted are handed to whoever wants to know", asy
   fake.answer(recordUsage, () => {
     throw invalid("events[0].metric");
   });
-  recorder.record("ten_3", "API calls", 1);
+  recorder.record("ten_3", "api.calls", 1);
   await recorder.flush();
   assert.deepEqual([rejected[1]?.[0].tenantId, rejected[1]?.[1].kind], ["ten_3", "invalid"]);
   assert.equal(recorder.queued, 0);
 });
 
+test("an event that the service will not have takes no others with it", async (t) => {
+  const rejected: UsageEvent[] = [];
+  const { fake, recorder, sent } = await recording(t, { onRejected: (event) => void rejected.push(event) });
+  fake.answer(recordUsage, ({ events }) => {
+    if (events.some(({ tenantId }) => tenantId === "bad")) throw invalid("events[0].tenant_id");
+    return { accepted: events.length };
+  });
+  for (let event = 0; event < 9; event += 1)
+    recorder.record(event === 4 ? "bad" : "good", "api.calls", event);
+  await recorder.flush();
+  assert.deepEqual(
+    rejected.map(({ tenantId }) => tenantId),
+    ["bad"],
+  );
+  const counted = sent().filter(({ events }) => events.every(({ tenantId }) => tenantId === "good"));
+  assert.equal(counted.flatMap(({ events }) => events).length, 8);
+  assert.equal(new Set(sent().map(({ requestId }) => requestId)).size, sent().length);
+  assert.equal(recorder.queued, 0);
+});
+
 test("what can never be sent is refused before it is taken", async (t) => {
   const { recorder } = await recording(t);
-  assert.throws(() => recorder.record("ten_1", "api.calls", 0.5), /quantity must be a whole number/);
-  assert.throws(() => recorder.record("ten_1", "api.calls", 1, new Date("never")), /at must be a valid Date/);
+  const wrong: [string, unknown, unknown, unknown, unknown?][] = [
+    ["tenantId", "", "a", 1],
+    ["tenantId", "t".repeat(5_000_000), "a", 1],
+    ["tenantId", 7, "a", 1],
+    ["tenantId", "a b", "a", 1],
+    ["tenantId", "\ud800", "a", 1],
+    ["metric", "t", "API", 1],
+    ["metric", "t", "m".repeat(65), 1],
+    ["quantity", "t", "a", 0.5],
+    ["quantity", "t", "a", -1],
+    ["quantity", "t", "a", Number.NaN],
+    ["quantity", "t", "a", true],
+    ["quantity", "t", "a", "1"],
+    ["quantity", "t", "a", 2n ** 63n],
+    ["quantity", "t", "a", 1_000_000_000_001],
+    ["at", "t", "a", 1, new Date("never")],
+    ["at", "t", "a", 1, new Date(-1)],
+    ["at", "t", "a", 1, new Date(253_402_300_800_000)],
+    ["at", "t", "a", 1, 5],
+  ];
+  for (const [field, ...event] of wrong) {
+    const args = event as Parameters<UsageRecorder["record"]>;
+    assert.throws(() => recorder.record(...args), new RegExp(`^TypeError: ${field} must`));
+  }
   assert.equal(recorder.queued, 0);
+});
+
+test("options of a recorder that cannot be meant are refused", async (t) => {
+  const { client, recorder } = await recording(t);
+  for (const options of [
+    { capacity: 0 },
+    { batchSize: 501 },
+    { maxDelayMs: Infinity },
+    { timeoutMs: -1 },
+    { x: 1 },
+  ]) {
+    assert.throws(() => client.usageRecorder(options as RecorderOptions), TypeError);
+  }
+  assert.throws(() => recorder.close(Infinity), /timeoutMs must be more than 0/);
+});
+
+test("a recorder whose client is closed takes nothing, and gives back what it has", async (t) => {
+  const { client, recorder } = await recording(t);
+  recorder.record("ten_1", "api.calls", 1);
+  client.close();
+  assert.throws(() => recorder.record("ten_1", "api.calls", 1), { kind: "closed" });
+  assert.equal((await recorder.close()).length, 1);
+});
+
+test("a process that ends without close() says how many events are lost", withService, async (t) => {
+  const { endpoint } = await startService(t);
+  const script = `
+    import { Client } from "@tenant-auth/client";
+    const recorder = new Client(${JSON.stringify(endpoint)}).usageRecorder();
+    for (let event = 0; event < 3; event += 1) recorder.record("ten_demo", "api.calls", 1);
+    process.exit(0);`;
+  const program = new Program(t, process.execPath, ["--input-type=module", "-e", script], {});
+  await program.ended;
+  assert.match(program.complaints.join("\n"), /3 usage events were not sent: close\(\) the usage recorder/);
+});
+
+test("a recorder that is disposed of has sent everything", withService, async (t) => {
+  const { endpoint } = await startService(t);
+  const client = clientOf(t, endpoint, { timeoutMs: 10_000 });
+  const recorder = client.usageRecorder();
+  for (let event = 0; event < 1200; event += 1) recorder.record("ten_demo", "api.calls", 1);
+  await recorder[Symbol.asyncDispose]();
+  const span = { start: new Date(Date.now() - 7_200_000), end: new Date(Date.now() + 7_200_000) };
+  let total = 0n;
+  for await (const { quantity } of client.usage.query({ tenantId: "ten_demo", ...span })) total += quantity;
+  assert.equal(total, 1200n);
 });

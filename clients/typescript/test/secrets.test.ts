@@ -4,7 +4,9 @@ import { Session } from "node:inspector/promises";
 import { type TestContext, test } from "node:test";
 import { inspect } from "node:util";
 import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
+import { KeyVerifier } from "../src/mcp.js";
 import { keyAnswer, unavailable } from "./support/answers.js";
+import { clientOf, startService, withService } from "./support/service.js";
 import { connected, failure } from "./support/setup.js";
 
 const { validateKey, validateSession } = ValidationService.method;
@@ -40,6 +42,45 @@ test("no client and no answer shows a key or a token", async (t) => {
   ];
   assert.equal(fake.callsOf(validateKey)[0]?.request.key, CANARY);
   for (const value of [client, ...answers]) assert.ok(!shown(value).includes(CANARY));
+});
+
+test("no reply of the real service shows a key, and every answer is JSON", withService, async (t) => {
+  const { endpoint, key } = await startService(t);
+  const client = clientOf(t, endpoint, { timeoutMs: 10_000 });
+  const { admin } = client.raw;
+  const issued = await admin.issueKey({ tenantId: "ten_demo", name: "shown once", scopes: [] });
+  const rotated = await admin.rotateKey({ keyId: issued.key?.keyId ?? "" });
+  await client.sessions.bind({ sessionId: "s", key, ttlMs: 60_000 });
+  const now = Date.now();
+  const span = { start: new Date(now - 7_200_000), end: new Date(now + 7_200_000) };
+  await client.usage.record([{ tenantId: "ten_demo", metric: "api.calls", quantity: 1 }]);
+  const sums: object[] = [];
+  for await (const sum of client.usage.query({ tenantId: "ten_demo", ...span })) sums.push(sum);
+  const answers: unknown[] = [
+    issued,
+    rotated,
+    { nested: [issued] },
+    { ...issued },
+    ...sums,
+    client.watchState(),
+  ];
+  for (let twice = 0; twice < 2; twice += 1) {
+    answers.push(await client.validateKey(key, { scopes: ["demo:read"] }));
+    answers.push(await client.validateSession("s", { key }));
+  }
+  answers.push(
+    await client.serverInfo(),
+    await client.validateKeys([key]),
+    await admin.listKeys({ tenantId: "ten_demo" }),
+  );
+  answers.push(await new KeyVerifier(client).verifyAccessToken(key));
+  const secrets = [key, issued.plaintext, rotated.plaintext];
+  assert.ok(secrets.every((secret) => secret.length > 20));
+  for (const answer of answers) {
+    const printed = `${inspect(answer, { depth: Infinity, showHidden: true })}${JSON.stringify(answer)}${String(answer)}`;
+    for (const secret of secrets) assert.ok(!printed.includes(secret), printed);
+  }
+  assert.match(inspect(issued), /plaintext: '\[redacted\]'/);
 });
 
 test("no error shows a key or a token", async (t) => {
@@ -99,7 +140,7 @@ async function privateTexts(session: Session): Promise<string[]> {
   const texts: string[] = [];
   for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
     const { id: objectId, depth } = next;
-    if (objectId === undefined || depth > 7) continue;
+    if (objectId === undefined || depth > 9) continue;
     const all: Properties = await session.post("Runtime.getProperties", { objectId, ownProperties: true });
     const named = [...all.result, ...(all.privateProperties ?? []), ...(all.internalProperties ?? [])];
     for (const { name, value } of named) {

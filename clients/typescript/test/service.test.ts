@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { Client } from "../src/client.js";
+import { DeniedError } from "../src/denied.js";
+import { TenantAuthError } from "../src/error.js";
 import { ManualClock } from "./support/manual-clock.js";
-import { startService, withService } from "./support/service.js";
+import { clientOf, startService, withService } from "./support/service.js";
 import { failure } from "./support/setup.js";
 import { until } from "./support/until.js";
 
@@ -154,3 +156,49 @@ test("service: a revocation empties the near-cache", withService, async (t) => {
   await client.raw.admin.revokeKey({ keyId, reason: "leaked" });
   await until("it is refused", async () => (await client.validateKey(key)).verdict === "REVOKED");
 });
+
+test(
+  "service: a session is not remembered for longer than its second key is good",
+  withService,
+  async (t) => {
+    const { endpoint, key } = await startService(t);
+    // With a clock that stands still, nothing but the stream can end what is remembered.
+    const client = clientOf(t, endpoint, { timeoutMs: 10_000, clock: new ManualClock() });
+    const operator = clientOf(t, endpoint, { timeoutMs: 10_000 });
+    const issue = { tenantId: "ten_demo", name: "second", scopes: ["demo:read"] };
+    const second = await operator.raw.admin.issueKey(issue);
+    await client.sessions.bind({ sessionId: "s", key, ttlMs: 3_600_000 });
+    await until("the client watches", () => client.watchState().live);
+    const asked = { key: second.plaintext };
+    assert.equal((await client.validateSession("s", asked)).presentedKeyId, second.key?.keyId);
+    await until("it is remembered", async () => (await client.validateSession("s", asked)).source === "NEAR");
+    await operator.raw.admin.revokeKey({ keyId: second.key?.keyId ?? "", reason: "leaked" });
+    await until("it is refused", async () => !(await client.validateSession("s", asked)).valid);
+  },
+);
+
+test("service: after its own change a client does not answer from memory", withService, async (t) => {
+  const { client, key } = await service(t);
+  const { keyId } = await client.validateKey(key);
+  await client.sessions.bind({ sessionId: "s", key, ttlMs: 3_600_000 });
+  assert.equal((await client.validateSession("s", { key })).verdict, "VALID");
+  await client.sessions.unbind("s", "ten_demo");
+  assert.equal((await client.validateSession("s", { key })).verdict, "UNBOUND");
+  await client.raw.admin.revokeKey({ keyId, reason: "leaked" });
+  assert.equal((await client.validateKey(key)).verdict, "REVOKED");
+});
+
+test(
+  "service: whoever requires a key gets its principal, or a denial that is no failure",
+  withService,
+  async (t) => {
+    const { client, key } = await service(t);
+    assert.equal((await client.requireKey(key, { scopes: ["demo:read"] })).tenantId, "ten_demo");
+    const denied = await client.requireKey(key, { scopes: ["demo:x"] }).catch((error: unknown) => error);
+    assert.ok(denied instanceof DeniedError && !(denied instanceof TenantAuthError));
+    assert.deepEqual([denied.verdict, denied.missingScopes], ["INSUFFICIENT_SCOPE", ["demo:x"]]);
+    assert.match(JSON.stringify(denied), /"revision":"\d+"/);
+    const unbound = await client.requireSession("nobody's", { key }).catch((error: unknown) => error);
+    assert.ok(unbound instanceof DeniedError && unbound.verdict === "UNBOUND");
+  },
+);

@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { status } from "@grpc/grpc-js";
 import { Client } from "../src/client.js";
-import { SessionService } from "../src/gen/tenantauth/v1/session_pb.js";
 import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
 import { Verdict } from "../src/gen/tenantauth/v1/verdict_pb.js";
 import { keyAnswer, unknownKey } from "./support/answers.js";
@@ -46,7 +45,7 @@ async function pass(client: Client, watch: FakeWatch, clock: ManualClock, second
   }
 }
 
-test("while the watch is alive an answer is used for a minute, and no longer", async (t) => {
+test("while the watch is alive an answer is used for as long as the service said for that", async (t) => {
   const { fake, client, clock, watch } = await watched(t);
   await client.validateKey("1");
   await pass(client, watch, clock, 59);
@@ -86,6 +85,59 @@ for (const verdict of ["REVOKED", "EXPIRED", "TENANT_SUSPENDED"] as const) {
     assert.deepEqual([near.verdict, near.source], [verdict, "NEAR"]);
   });
 }
+
+test("an upper bound of one's own shortens that, and lengthens nothing", async (t) => {
+  const { fake, client, clock } = await connected(t, { nearCache: { watchedForMs: 2000 } });
+  fake.answer(validateKey, ({ key }) =>
+    keyAnswer({ keyId: key, cacheableForMs: key === "long" ? 9000 : 1000 }),
+  );
+  const watch = await opened(fake, 0);
+  await heartbeat(client, watch, 10n);
+  for (const key of ["long", "short"]) await client.validateKey(key);
+  clock.advance(1999);
+  assert.equal((await client.validateKey("short")).source, "NEAR");
+  clock.advance(1);
+  assert.equal((await client.validateKey("short")).source, "FRESH");
+  assert.equal((await client.validateKey("long")).source, "NEAR");
+});
+
+test("what the service gives no time under the watch is used for its own time alone", async (t) => {
+  const { fake, client, clock } = await watched(t);
+  fake.answer(validateKey, () => keyAnswer({ cacheableForMs: 1000, watchedForMs: 0 }));
+  await client.validateKey("1");
+  clock.advance(1000);
+  await client.validateKey("1");
+  assert.equal(fake.calls.length, 2);
+});
+
+test("what may be used under the watch alone is kept for that", async (t) => {
+  const { fake, client } = await watched(t);
+  fake.answer(validateKey, () => keyAnswer({ cacheableForMs: 0, watchedForMs: 5000 }));
+  await client.validateKey("1");
+  assert.equal((await client.validateKey("1")).source, "NEAR");
+});
+
+test("an answer from before the revision at which the stream began is not prolonged", async (t) => {
+  const { fake, client, clock } = await watched(t);
+  fake.answer(validateKey, () => keyAnswer({ revision: 9n, cacheableForMs: 1000 }));
+  await client.validateKey("1");
+  clock.advance(1000);
+  assert.equal((await client.validateKey("1")).source, "FRESH");
+});
+
+test("a second key is a subject of a session's answer", async (t) => {
+  const { fake, client, watch } = await watched(t);
+  fake.answer(validateSession, () => ({
+    ...keyAnswer({ keyId: "key_opener" }),
+    presentedKeyId: "key_second",
+  }));
+  const asked = { key: "k" };
+  assert.equal((await client.validateSession("s", asked)).presentedKeyId, "key_second");
+  assert.equal((await client.validateSession("s", asked)).source, "NEAR");
+  watch.invalidate(InvalidationScope.KEY, "key_second", 11n);
+  await heartbeat(client, watch, 12n);
+  assert.equal((await client.validateSession("s", asked)).source, "FRESH");
+});
 
 test("three seconds of silence end the trust, and the watch is opened anew", async (t) => {
   const { fake, client, clock } = await watched(t);
@@ -279,19 +331,41 @@ test("a replica that does not follow the change log is asked again once a minute
   assert.equal(client.watchState().live, false);
 });
 
-test("what this process does to a session it knows at once", async (t) => {
-  const { fake, client } = await watched(t);
-  fake.answer(validateSession, () => keyAnswer());
-  fake.answer(SessionService.method.unbindSession, () => ({ wasBound: true }));
-  fake.answer(SessionService.method.bindSession, () => ({ verdict: Verdict.VALID }));
-  await client.validateSession("s");
-  assert.equal((await client.validateSession("s")).source, "NEAR");
-  assert.equal(await client.sessions.unbind("s", "ten_1"), true);
-  assert.equal((await client.validateSession("s")).source, "FRESH");
-  await client.sessions.bind({ sessionId: "s", key: "k", ttlMs: 1000 });
-  assert.equal((await client.validateSession("s")).source, "FRESH");
-  assert.equal((await client.validateSession("s")).source, "NEAR");
-});
+const changes = [
+  ["bind", (client) => client.sessions.bind({ sessionId: "s", key: "k", ttlMs: 1000 })],
+  ["unbind", (client) => client.sessions.unbind("s", "ten_1")],
+  ["raw unbind", (client) => client.raw.sessions.unbindSession({ sessionId: "s", tenantId: "ten_1" })],
+  ["revoke", (client) => client.raw.admin.revokeKey({ keyId: "key_1" })],
+  ["rotate", (client) => client.raw.admin.rotateKey({ keyId: "key_1" })],
+  ["suspend", (client) => client.raw.admin.suspendTenant({ tenantId: "ten_1" })],
+  ["resume", (client) => client.raw.admin.resumeTenant({ tenantId: "ten_1" })],
+] as const satisfies readonly (readonly [string, (client: Client) => Promise<unknown>])[];
+
+for (const [name, change] of changes) {
+  test(`what this process changes it does not answer from memory, even if that fails: ${name}`, async (t) => {
+    const { fake, client } = await connected(t, { nearCache: { watch: false }, retryBudget: 0 });
+    fake.answer(validateSession, () => keyAnswer());
+    await client.validateSession("s");
+    assert.equal((await client.validateSession("s")).source, "NEAR");
+    // The fake serves none of them.
+    await change(client).catch(() => undefined);
+    assert.equal((await client.validateSession("s")).source, "FRESH");
+    // What is being asked meanwhile is not kept.
+    const hold = gate();
+    fake.answer(validateSession, async () => {
+      await hold.passed;
+      return keyAnswer();
+    });
+    const calls = fake.calls.length;
+    const asked = client.validateSession("s", { key: "second" });
+    await until("the call is there", () => fake.calls.length > calls);
+    await change(client).catch(() => undefined);
+    hold.open();
+    await asked;
+    assert.equal((await client.validateSession("s", { key: "second" })).source, "FRESH");
+    assert.equal((await client.validateSession("s", { key: "second" })).source, "NEAR");
+  });
+}
 
 test("a closed client has ended its watch", async (t) => {
   const { client, clock, watch } = await watched(t);

@@ -11,6 +11,11 @@ const PREFIX: &str = "TENANT_AUTH_";
 /// What Kubernetes puts into every container's environment for a Service called tenant-auth or tenant-auth-svc:
 /// `TENANT_AUTH_SERVICE_HOST`, `TENANT_AUTH_PORT_50051_TCP_ADDR` and the like. No variable of ours has such a part.
 const KUBERNETES: [&str; 2] = ["_SERVICE_HOST", "_PORT"];
+/// Variables of OpenTelemetry's specification that are honoured here. What is wrong with them is said only where something is sent.
+pub(super) const OTEL_HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+pub(super) const OTEL_SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
+pub(super) const OTEL_ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
+const OTEL: [&str; 3] = [OTEL_HEADERS, OTEL_SERVICE_NAME, OTEL_ATTRIBUTES];
 /// For the test suite.
 const TESTS: &str = "TENANT_AUTH_TEST_";
 
@@ -57,7 +62,7 @@ impl Settings {
         for (name, value) in std::env::vars_os() {
             // What is no text is refused by whoever reads it, rather than passed over.
             let (name, value) = (name.to_string_lossy(), value.to_string_lossy().into_owned());
-            if name.starts_with(PREFIX) && !value.trim().is_empty() {
+            if (name.starts_with(PREFIX) || OTEL.contains(&&*name)) && !value.trim().is_empty() {
                 let given = Given { value, origin: Origin::Environment, option: None };
                 settings.0.insert(name.into_owned(), given);
             }
@@ -161,6 +166,20 @@ impl Reader {
                 Some(None)
             }
         }
+    }
+
+    /// A value that may be left out, and is shown to nobody.
+    pub fn secret<T, E: Display>(
+        &mut self,
+        variable: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<Option<T>> {
+        let Some((value, origin)) = self.take(variable) else {
+            self.note(variable, "(none)".to_owned(), Origin::Default);
+            return Some(None);
+        };
+        self.note(variable, "(set)".to_owned(), origin);
+        parse(&value).map(Some).map_err(|error| self.problem(variable, error.to_string())).ok()
     }
 
     /// A value that must be given; `hint` tells what for.

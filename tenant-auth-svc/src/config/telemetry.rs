@@ -1,8 +1,9 @@
 //! Where spans and metrics are sent.
 
-use http::Uri;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use percent_encoding::percent_decode_str;
 
-use super::reader::Reader;
+use super::reader::{OTEL_ATTRIBUTES, OTEL_HEADERS, OTEL_SERVICE_NAME, Reader};
 
 /// Where spans and metrics are sent.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,15 +21,65 @@ pub struct OtlpConfig {
     /// `TENANT_AUTH_TRACE_SAMPLE`: the share, 0 to 1, of requests that are traced where the caller does not say whether to
     /// (by `traceparent`). Default `0.01`.
     pub sample: f64,
+    /// `OTEL_EXPORTER_OTLP_HEADERS`: what goes with every request, such as a key of the collector: `name=value`, several with
+    /// commas, values percent-encoded. Default none. A secret; it is shown nowhere.
+    pub headers: HeaderMap,
+    /// `OTEL_SERVICE_NAME`: what this service is called. Default `tenant-auth-svc`, or `service.name` of the attributes.
+    pub service_name: Option<String>,
+    /// `OTEL_RESOURCE_ATTRIBUTES`: what else is said about this replica: `name=value`, several with commas, values
+    /// percent-encoded. Default none. `service.version` is always that of the program.
+    pub attributes: Vec<(String, String)>,
 }
 
 impl TelemetryConfig {
     pub(super) fn read(reader: &mut Reader) -> Option<Self> {
         let endpoint = reader.optional("TENANT_AUTH_OTLP_ENDPOINT", endpoint);
         let sample = reader.value("TENANT_AUTH_TRACE_SAMPLE", "0.01", share);
-        let sample = sample?;
-        Some(Self { otlp: endpoint?.map(|endpoint| OtlpConfig { endpoint, sample }) })
+        // They are set for all programs of a host: they may be wrong for somebody else.
+        let sends = matches!(endpoint, Some(Some(_)));
+        let headers =
+            reader.secret(OTEL_HEADERS, |text| if sends { headers(text) } else { Ok(HeaderMap::new()) });
+        let service_name = reader.optional(OTEL_SERVICE_NAME, |text| Ok::<_, String>(text.to_owned()));
+        let attributes =
+            reader.optional(OTEL_ATTRIBUTES, |text| if sends { pairs(text) } else { Ok(Vec::new()) });
+        let (sample, service_name) = (sample?, service_name?);
+        let (headers, attributes) = (headers?.unwrap_or_default(), attributes?.unwrap_or_default());
+        let otlp =
+            endpoint?.map(|endpoint| OtlpConfig { endpoint, sample, headers, service_name, attributes });
+        Some(Self { otlp })
     }
+}
+
+/// A list as OpenTelemetry writes it down: that of W3C's baggage. Never says what a value is.
+fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
+    let wrong = |index: usize| {
+        format!(
+            "must be name=value, several with commas and values percent-encoded: entry {} is not",
+            index + 1
+        )
+    };
+    let entries = text.split(',').map(str::trim).enumerate().filter(|(_, entry)| !entry.is_empty());
+    entries
+        .map(|(index, entry)| {
+            let (name, value) = entry.split_once('=').ok_or_else(|| wrong(index))?;
+            let value = percent_decode_str(value.trim()).decode_utf8().map_err(|_| wrong(index))?;
+            let name = name.trim();
+            if name.is_empty() { Err(wrong(index)) } else { Ok((name.to_owned(), value.into_owned())) }
+        })
+        .collect()
+}
+
+fn headers(text: &str) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs(text)? {
+        let wrong =
+            |_| format!("must name headers of ASCII letters, with printable values: {name:?} is not one");
+        let header: HeaderName = name.parse().map_err(|_| wrong(()))?;
+        let mut value = HeaderValue::from_str(&value).map_err(|_| wrong(()))?;
+        value.set_sensitive(true);
+        headers.append(header, value);
+    }
+    Ok(headers)
 }
 
 fn endpoint(text: &str) -> Result<Uri, String> {
@@ -61,6 +112,37 @@ mod tests {
         let mut reader = Reader::new(settings);
         let config = TelemetryConfig::read(&mut reader);
         reader.finish().map_err(|problems| problems.len()).map(|_| config.unwrap())
+    }
+
+    fn read_otel(endpoint: Option<&str>, headers: &str, attributes: &str) -> Result<TelemetryConfig, String> {
+        let settings = Settings::default()
+            .with_flag("TENANT_AUTH_OTLP_ENDPOINT", endpoint.map(str::to_owned))
+            .with_flag(OTEL_HEADERS, Some(headers.to_owned()))
+            .with_flag(OTEL_ATTRIBUTES, Some(attributes.to_owned()));
+        let mut reader = Reader::new(settings);
+        let config = TelemetryConfig::read(&mut reader);
+        let said = format!("{reader:?}");
+        assert!(!said.contains("word"), "it is a secret: {said}");
+        reader.finish().map_err(|problems| problems[0].to_string()).map(|_| config.unwrap())
+    }
+
+    #[test]
+    fn what_opentelemetry_names_is_read_where_something_is_sent() {
+        let here = Some("http://localhost:4317");
+        let otlp =
+            read_otel(here, "x-key=pass%20word, B=2,", "a.b=c%2Cd,service.name=auth").unwrap().otlp.unwrap();
+        assert_eq!(
+            (otlp.headers["x-key"].as_bytes(), otlp.headers["b"].as_bytes()),
+            (&b"pass word"[..], &b"2"[..])
+        );
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(otlp.attributes, [pair("a.b", "c,d"), pair("service.name", "auth")]);
+        assert!(!format!("{otlp:?}").contains("word"));
+        for wrong in ["x-key", "=word", "x-key=%ff", "x key=word", "x-key=a%0Aword"] {
+            let error = read_otel(here, wrong, "").unwrap_err();
+            assert!(error.starts_with(OTEL_HEADERS) && !error.contains("word"), "{error}");
+            assert_eq!(read_otel(None, wrong, "x=%ff").unwrap().otlp, None, "nothing is sent");
+        }
     }
 
     #[test]

@@ -14,10 +14,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use http::HeaderMap;
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
 use tokio::{sync::watch, task::JoinHandle};
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::{
+    Request, Status,
+    metadata::MetadataMap,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, ClientTlsConfig, Endpoint},
+};
 
 use super::{
     snapshot::Snapshot,
@@ -54,7 +60,7 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
-    fn note(&self, what: &'static str, outcome: Result<(), &tonic::Status>) {
+    fn note(&self, what: &'static str, outcome: Result<(), &Status>) {
         match outcome {
             Ok(()) => {
                 self.ok.one();
@@ -73,9 +79,29 @@ impl Outcomes {
     }
 }
 
+/// The collector, as it wants to be asked.
+type Collector = InterceptedService<Channel, Headers>;
+
+/// What goes with every request.
+#[derive(Clone)]
+struct Headers(MetadataMap);
+
+impl Headers {
+    fn new(headers: &HeaderMap) -> Self {
+        Self(MetadataMap::from_headers(headers.clone()))
+    }
+}
+
+impl Interceptor for Headers {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().as_mut().extend(self.0.clone().into_headers());
+        Ok(request)
+    }
+}
+
 /// Traces on their way to a collector that is not asked yet.
 pub struct Otlp {
-    channel: Channel,
+    collector: Collector,
     tracing: Tracing,
     ended: tokio::sync::mpsc::Receiver<opentelemetry_sdk::trace::SpanData>,
     resource: Resource,
@@ -103,13 +129,19 @@ impl Otlp {
         if config.endpoint.scheme_str() == Some("https") {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
         }
+        // The later one of a name counts: what is asked for goes before what is by default, and the version is what it is.
+        let attributes =
+            config.attributes.iter().map(|(name, value)| KeyValue::new(name.clone(), value.clone()));
         let resource = Resource::builder_empty()
             .with_service_name("tenant-auth-svc")
-            .with_attribute(KeyValue::new("service.version", version))
             .with_attribute(KeyValue::new("service.instance.id", uuid::Uuid::now_v7().to_string()))
+            .with_attributes(attributes)
+            .with_attributes(config.service_name.clone().map(|name| KeyValue::new("service.name", name)))
+            .with_attribute(KeyValue::new("service.version", version))
             .build();
         let (tracing, ended) = Tracing::new(config.sample, resource.clone(), Arc::clone(&counts.spans));
-        Ok(Self { channel: endpoint.connect_lazy(), tracing, ended, resource, counts })
+        let collector = InterceptedService::new(endpoint.connect_lazy(), Headers::new(&config.headers));
+        Ok(Self { collector, tracing, ended, resource, counts })
     }
 
     /// What to trace with.
@@ -123,9 +155,9 @@ impl Otlp {
     pub fn send(self, gather: Gather) -> Sending {
         let (end, ending) = watch::channel(false);
         let spans =
-            spans::Spans::new(self.channel.clone(), &self.resource, self.ended, Arc::clone(&self.counts));
+            spans::Spans::new(self.collector.clone(), &self.resource, self.ended, Arc::clone(&self.counts));
         let metrics =
-            metrics::Metrics::new(self.channel, &self.resource, gather, self.counts, SystemTime::now());
+            metrics::Metrics::new(self.collector, &self.resource, gather, self.counts, SystemTime::now());
         let tasks = [tokio::spawn(spans.send(ending.clone())), tokio::spawn(metrics.send(ending))];
         Sending { end, tasks }
     }

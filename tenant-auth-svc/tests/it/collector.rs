@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
 use opentelemetry_proto::tonic::{
     collector::{
         metrics::v1::{
@@ -15,6 +16,7 @@ use opentelemetry_proto::tonic::{
     },
     common::v1::{KeyValue, any_value},
     metrics::v1::Metric,
+    resource::v1::Resource,
     trace::v1::Span,
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
@@ -29,6 +31,8 @@ pub(crate) struct Got {
     pub(crate) spans: Vec<Span>,
     /// Of the last time.
     pub(crate) metrics: Vec<Metric>,
+    /// What was said about the sender and by the sender, of spans and of metrics.
+    pub(crate) from: Vec<(Vec<KeyValue>, HeaderMap)>,
 }
 
 /// A collector while it listens.
@@ -105,9 +109,17 @@ impl TraceService for Taking {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let all = request.into_inner().resource_spans.into_iter();
+        let headers = request.metadata().clone().into_headers();
+        let all = request.into_inner().resource_spans;
+        let from =
+            all.iter().map(|of| (attributes(of.resource.as_ref()), headers.clone())).collect::<Vec<_>>();
+        let all = all.into_iter();
         let spans = all.flat_map(|of| of.scope_spans).flat_map(|of| of.spans);
-        self.take(|got| got.spans.extend(spans)).await;
+        self.take(|got| {
+            got.spans.extend(spans);
+            got.from.extend(from);
+        })
+        .await;
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }
@@ -118,11 +130,23 @@ impl MetricsService for Taking {
         &self,
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        let all = request.into_inner().resource_metrics.into_iter();
+        let headers = request.metadata().clone().into_headers();
+        let all = request.into_inner().resource_metrics;
+        let from =
+            all.iter().map(|of| (attributes(of.resource.as_ref()), headers.clone())).collect::<Vec<_>>();
+        let all = all.into_iter();
         let metrics = all.flat_map(|of| of.scope_metrics).flat_map(|of| of.metrics).collect();
-        self.take(|got| got.metrics = metrics).await;
+        self.take(|got| {
+            got.metrics = metrics;
+            got.from.extend(from);
+        })
+        .await;
         Ok(Response::new(ExportMetricsServiceResponse::default()))
     }
+}
+
+fn attributes(resource: Option<&Resource>) -> Vec<KeyValue> {
+    resource.map(|resource| resource.attributes.clone()).unwrap_or_default()
 }
 
 /// The value of an attribute, as text.

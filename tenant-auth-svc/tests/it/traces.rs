@@ -184,3 +184,30 @@ async fn no_secret_is_in_a_span() {
         assert!(!sent.contains(secret), "{secret} was sent to the collector");
     }
 }
+
+#[tokio::test]
+async fn what_opentelemetry_names_for_all_programs_is_honoured() {
+    let (database, collector) = (Database::test_server().await, Collector::start().await);
+    let settings = database
+        .settings()
+        .with_flag("TENANT_AUTH_OTLP_ENDPOINT", Some(collector.endpoint.clone()))
+        .with_flag("TENANT_AUTH_TRACE_SAMPLE", Some("1".to_owned()))
+        .with_flag("OTEL_EXPORTER_OTLP_HEADERS", Some("x-team=blue%20one".to_owned()))
+        .with_flag("OTEL_SERVICE_NAME", Some("auth".to_owned()))
+        .with_flag(
+            "OTEL_RESOURCE_ATTRIBUTES",
+            Some("deployment.environment.name=eu,service.name=other,service.version=0".to_owned()),
+        );
+    let service = Service::start_with(settings, ManualClock::at(NOW)).await;
+    service.validate(&strange_key()).await.unwrap();
+    service.running.stop().await;
+    let got = collector.got();
+    assert!(!got.spans.is_empty() && !got.metrics.is_empty());
+    for (attributes, headers) in &got.from {
+        let says = |name: &str| attribute(attributes, name).unwrap();
+        assert_eq!(headers["x-team"], "blue one");
+        assert_eq!((&*says("service.name"), &*says("deployment.environment.name")), ("auth", "eu"));
+        assert_eq!(says("service.version"), env!("CARGO_PKG_VERSION"), "it is what it is");
+        assert!(!says("service.instance.id").is_empty());
+    }
+}

@@ -21,35 +21,35 @@ async fn a_replica_that_hangs_fails_no_call_and_is_left_out_until_it_goes_on() {
     let keys = cluster.keys(4).await;
     let client = client_with(&cluster.replicas[..2], |builder| builder.hedge_after(HEDGE_AFTER));
     let [hung, other] = [&cluster.replicas[0], &cluster.replicas[1]];
-    let before = hung.scrape().await.validations();
+    let before = hung.scrape().await.unwrap().validations();
     let mut questions = keys.iter().cycle();
     let mut asks = async || {
         let began = Instant::now();
         assert!(ask(&client, questions.next().unwrap()).await.unwrap());
         began.elapsed()
     };
-    while hung.scrape().await.validations() < before + 5 {
+    while hung.scrape().await.unwrap().validations() < before + 5 {
         asks().await;
     }
 
-    hung.hang().await;
+    hung.signal("STOP").await.unwrap();
     // Some call meets it, is answered by the other one, and has it found silent.
     let mut slowest = Duration::ZERO;
     while slowest < HEDGE_AFTER {
         slowest = slowest.max(asks().await);
     }
     assert!(slowest < 2 * HEDGE_AFTER, "{slowest:?}");
-    let answered = other.scrape().await.validations();
+    let answered = other.scrape().await.unwrap().validations();
     for _ in 0..100 {
         let took = asks().await;
         assert!(took < HEDGE_AFTER, "{took:?}: it was asked again");
     }
-    assert_eq!(other.scrape().await.validations(), answered + 100);
+    assert_eq!(other.scrape().await.unwrap().validations(), answered + 100);
 
-    hung.go_on().await;
-    hung.until_ready().await;
-    let back = hung.scrape().await.validations();
-    while hung.scrape().await.validations() < back + 5 {
+    hung.signal("CONT").await.unwrap();
+    hung.until_ready().await.unwrap();
+    let back = hung.scrape().await.unwrap().validations();
+    while hung.scrape().await.unwrap().validations() < back + 5 {
         asks().await;
     }
 }
@@ -61,13 +61,13 @@ async fn a_slow_database_makes_no_replica_silent() {
     let keys = cluster.keys(1).await;
     let client = client_with(&cluster.replicas[..1], |builder| builder.hedge_after(Duration::from_millis(1)));
     assert!(ask(&client, &keys[0]).await.unwrap());
-    let before = cluster.replicas[0].scrape().await.validations();
+    let before = cluster.replicas[0].scrape().await.unwrap().validations();
     // Longer than a replica may be silent, and nobody knows this key yet.
     cluster.database.faults().set(Fault::Latency(Duration::from_secs(1)));
     assert!(ask(&client, &nobodys(7)).await.unwrap());
     cluster.database.faults().clear();
     // It was asked for signs of life meanwhile, and gave them: its connection was not cut, and the question sent once.
-    assert_eq!(cluster.replicas[0].scrape().await.validations(), before + 1);
+    assert_eq!(cluster.replicas[0].scrape().await.unwrap().validations(), before + 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -47,8 +47,15 @@ func run(ctx context.Context, endpoints string, listener net.Listener) error {
 		return err
 	}
 	defer func() { _ = client.Close() }()
-	recorder := client.NewRecorder()
-	server := &http.Server{Handler: handler(client, recorder), ReadHeaderTimeout: 5 * time.Second}
+	recorder, err := client.NewRecorder()
+	if err != nil {
+		return err
+	}
+	guarded, err := handler(client, recorder)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: guarded, ReadHeaderTimeout: 5 * time.Second}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
 	select {
@@ -67,13 +74,16 @@ func run(ctx context.Context, endpoints string, listener net.Listener) error {
 	return err
 }
 
-func handler(validator httpauth.Validator, recorder *tenantauth.Recorder) http.Handler {
-	auth := httpauth.New(validator)
+func handler(validator httpauth.Validator, recorder *tenantauth.Recorder) (http.Handler, error) {
+	auth, err := httpauth.New(validator)
+	if err != nil {
+		return nil, err
+	}
 	all := &orders{recorder: recorder, byTenant: map[string][]order{}}
 	mux := http.NewServeMux()
 	mux.Handle("GET /orders", auth.Require("demo:read")(http.HandlerFunc(all.list)))
 	mux.Handle("POST /orders", auth.Require("demo:write")(http.HandlerFunc(all.place)))
-	return mux
+	return mux, nil
 }
 
 type order struct {

@@ -68,7 +68,7 @@ func TestCustomersAreServedAndCounted(t *testing.T) {
 		status                  int
 		text                    string
 	}{
-		{"nobody", "GET", "", "", 401, "an API key is required"},
+		{"nobody", "GET", "", "", 401, "NO_CREDENTIALS"},
 		{"a stranger", "GET", "unknown", "", 401, "not valid"},
 		{"a reader who writes", "POST", "reader", `{"item":"tea"}`, 403, `"missing_scopes":["demo:write"]`},
 		{"an order", "POST", "good", `{"item":"tea"}`, 201, `{"item":"tea"}`},
@@ -99,7 +99,7 @@ func TestWithoutTheServiceCustomersAreAskedToComeBack(t *testing.T) {
 	auth.Stop()
 	call, stop := api(t, auth.Address())
 	status, text := call("GET", "good", "")
-	expect(t, "in an outage", status, text, 503, "could not be checked now")
+	expect(t, "in an outage", status, text, 503, "UNDECIDED")
 	if err := stop(); err != nil {
 		t.Error(err)
 	}

@@ -53,7 +53,11 @@ func run(ctx context.Context, endpoints string, patience time.Duration, jobs io.
 		return err
 	}
 	defer func() { _ = client.Close() }()
-	worker := &worker{client: client, recorder: client.NewRecorder(), patience: patience}
+	recorder, err := client.NewRecorder()
+	if err != nil {
+		return err
+	}
+	worker := &worker{client: client, recorder: recorder, patience: patience}
 	err = worker.all(ctx, jobs, json.NewEncoder(results))
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
@@ -93,18 +97,19 @@ func (w *worker) do(ctx context.Context, next job) (result, error) {
 	// Nobody waits for a worker: in an outage it waits itself, instead of taking it for a denial.
 	ctx, cancel := context.WithTimeout(ctx, w.patience)
 	defer cancel()
-	validation, err := w.client.ValidateKey(ctx, next.Key, "demo:write")
+	principal, err := w.client.RequireKey(ctx, next.Key, "demo:write")
+	var denied *tenantauth.Denied
+	if errors.As(err, &denied) {
+		return result{ID: next.ID, Denied: denied.Verdict.String()}, nil
+	}
 	if err != nil {
 		return result{}, err
 	}
-	if !validation.IsValid() {
-		return result{ID: next.ID, Denied: validation.Verdict.String()}, nil
-	}
 	words := len(strings.Fields(next.Text))
-	if err := w.count(ctx, tenantauth.UsageEvent{TenantID: validation.TenantID, Metric: "words.counted", Quantity: int64(words)}); err != nil {
+	if err := w.count(ctx, tenantauth.UsageEvent{TenantID: principal.TenantID, Metric: "words.counted", Quantity: int64(words)}); err != nil {
 		return result{}, err
 	}
-	return result{ID: next.ID, TenantID: validation.TenantID, Words: words}, nil
+	return result{ID: next.ID, TenantID: principal.TenantID, Words: words}, nil
 }
 
 // count waits for room when there is none: work that cannot be counted is not done.

@@ -135,5 +135,7 @@ func (v *validation) ValidateSession(_ context.Context, request *tenantauthv1.Va
 		Provenance:    answer.GetProvenance(),
 		MissingScopes: answer.GetMissingScopes(),
 		Attributes:    session.GetAttributes(),
+
+		PresentedKeyId: v.decide(request.GetKey(), nil).GetKeyId(),
 	}, nil
 }

@@ -40,7 +40,8 @@ func (u *usage) Recorded() (ids []string, events map[string][]*tenantauthv1.Usag
 	return slices.Clone(u.order), events
 }
 
-// RecordUsage counts a request once. Events of the metric "never" are rejected.
+// RecordUsage counts a request once. Events of the metric "never" are rejected; those
+// of "named" and "nameless" make it refuse the whole request, and say which one it is or not.
 func (u *usage) RecordUsage(_ context.Context, request *tenantauthv1.RecordUsageRequest) (*tenantauthv1.RecordUsageResponse, error) {
 	if request.GetRequestId() == "" {
 		return nil, Invalid("request_id", "must not be empty")
@@ -54,8 +55,10 @@ func (u *usage) RecordUsage(_ context.Context, request *tenantauthv1.RecordUsage
 		case "never":
 			why := status.New(codes.InvalidArgument, "no such metric").Proto()
 			reply.Rejected = append(reply.Rejected, &tenantauthv1.RejectedUsageEvent{Index: int32(index), Error: why})
-		case "Bad Name":
-			return nil, Invalid(fmt.Sprintf("events[%d].metric", index), "must be a lower-case name")
+		case "named":
+			return nil, Invalid(fmt.Sprintf("events[%d].metric", index), "is refused by its name")
+		case "nameless":
+			return nil, status.Error(codes.InvalidArgument, "the request cannot be read")
 		default:
 			accepted = append(accepted, event)
 		}

@@ -27,6 +27,15 @@ type validation struct {
 // DefaultCacheableFor is what answers allow unless set otherwise.
 const DefaultCacheableFor = 5 * time.Second
 
+// DefaultCacheableWhileWatched is what answers allow to those who watch, unless set otherwise; those about nothing do not.
+const DefaultCacheableWhileWatched = time.Minute
+
+func watchedProvenance() *tenantauthv1.Provenance {
+	made := provenance()
+	made.CacheableWhileWatched = durationpb.New(DefaultCacheableWhileWatched)
+	return made
+}
+
 func provenance() *tenantauthv1.Provenance {
 	return &tenantauthv1.Provenance{
 		Source:       tenantauthv1.Source_SOURCE_DATABASE,
@@ -44,7 +53,7 @@ func Valid(keyID string, scopes ...string) *tenantauthv1.ValidateKeyResponse {
 		Plan:       "pro",
 		KeyId:      keyID,
 		Scopes:     scopes,
-		Provenance: provenance(),
+		Provenance: watchedProvenance(),
 	}
 }
 

@@ -66,11 +66,16 @@ func (c *Clock) Advance(d time.Duration) {
 
 // AwaitTimer waits until somebody waits for a moment that is at most d away.
 func (c *Clock) AwaitTimer(ctx context.Context, d time.Duration) error {
+	return c.AwaitTimers(ctx, 1, d)
+}
+
+// AwaitTimers waits until so many wait for moments that are at most d away.
+func (c *Clock) AwaitTimers(ctx context.Context, count int, d time.Duration) error {
 	for {
 		c.mu.Lock()
 		found, changed := c.within(d), c.changed
 		c.mu.Unlock()
-		if found {
+		if found >= count {
 			return nil
 		}
 		select {
@@ -91,13 +96,13 @@ func (c *Clock) Farthest() (farthest time.Duration) {
 	return farthest
 }
 
-func (c *Clock) within(d time.Duration) bool {
+func (c *Clock) within(d time.Duration) (count int) {
 	for set := range c.timers {
 		if !set.at.After(c.now.Add(d)) {
-			return true
+			count++
 		}
 	}
-	return false
+	return count
 }
 
 func (c *Clock) due() *timer {

@@ -13,23 +13,19 @@ type Answer[V any] struct {
 	Value V
 	// CacheableFor is how long it may be reused, counted from before the question was sent. Zero: not at all.
 	CacheableFor time.Duration
-	// Lasting answers may be reused for longer while the stream of invalidations lives.
-	Lasting bool
-	// Ends is when it ends whatever else is allowed; zero: never.
-	Ends time.Time
+	// WhileWatched is the same while the stream of invalidations lives.
+	WhileWatched time.Duration
 	// Revision is the position in the change log that it reflects.
 	Revision int64
-	// About are the things that it depends on.
+	// About are the things that it depends on; none for the absence of a key, which any change may end.
 	About []Subject
-	// Unattributed answers depend on things without a name here, such as the absence of a key: any change may be theirs.
-	Unattributed bool
 }
 
 // Config are the bounds of a cache.
 type Config struct {
 	// Entries is how many answers are kept.
 	Entries int
-	// WatchedFor is how long lasting answers are reused while the stream lives.
+	// WatchedFor bounds how long answers are reused while the stream lives.
 	WatchedFor time.Duration
 	// Patience is how long a question may take at least, even if the one who asked first gives up sooner.
 	Patience time.Duration
@@ -77,14 +73,11 @@ func (c *Cache[V]) find(digest Digest, now time.Time) *entry[V] {
 }
 
 func (c *Cache[V]) usable(e *entry[V], now time.Time) bool {
-	if !e.answer.Ends.IsZero() && !now.Before(e.answer.Ends) {
-		return false
-	}
 	age := now.Sub(e.asked)
 	if age < e.answer.CacheableFor {
 		return true
 	}
-	return e.answer.Lasting && age < c.config.WatchedFor && e.life != 0 && e.life == c.pulse.current(now)
+	return age < min(e.answer.WhileWatched, c.config.WatchedFor) && e.life != 0 && e.life == c.pulse.current(now)
 }
 
 // Heard is to be called for each word of the stream: after what it says was heeded.
@@ -130,33 +123,40 @@ func (c *Cache[V]) Invalidate(subject Subject, revision int64) {
 func (c *Cache[V]) StartOver(revision int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.held.clear()
+	c.forgetAll()
 	c.floors = newFloors()
-	c.voidFlights(func(*flight[V]) bool { return true })
 	c.pulse.end()
 	// The log may have begun anew, below what was heard before.
 	c.pulse.revision = revision
 }
 
-// Forget forgets what was answered about a thing that this client itself has just changed.
+// Forget forgets what was answered about a thing that this client itself has just tried to change. Questions under way
+// are answered, and not remembered if they turn out to be about it; whoever asks from now on asks anew.
 func (c *Cache[V]) Forget(subject Subject) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for held := range c.held.about[subject] {
 		c.held.drop(held)
 	}
-	c.voidFlights(func(flight *flight[V]) bool { return flight.subject == subject })
+	for flight := range c.running {
+		flight.changed = append(flight.changed, subject)
+	}
+	clear(c.flights)
 }
 
-func (c *Cache[V]) voidFlights(about func(*flight[V]) bool) {
+// ForgetAll is Forget for a change of things that are not known.
+func (c *Cache[V]) ForgetAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forgetAll()
+}
+
+func (c *Cache[V]) forgetAll() {
+	c.held.clear()
 	for flight := range c.running {
-		if about(flight) {
-			flight.void = true
-			if c.flights[flight.digest] == flight {
-				delete(c.flights, flight.digest)
-			}
-		}
+		flight.void = true
 	}
+	clear(c.flights)
 }
 
 // Len is how many answers are kept.

@@ -35,7 +35,7 @@ func lasting(revision int64) near.Answer[string] {
 	return near.Answer[string]{
 		Value:        "value",
 		CacheableFor: allowed,
-		Lasting:      true,
+		WhileWatched: watched,
 		Revision:     revision,
 		About:        []near.Subject{{Kind: near.Key, ID: "key"}, {Kind: near.Tenant, ID: "tenant"}},
 	}
@@ -87,7 +87,7 @@ func TestAnAnswerIsKeptForAsLongAsAllowedFromBeforeItWasAskedFor(t *testing.T) {
 func TestAnAnswerThatMayNotBeKeptIsNot(t *testing.T) {
 	h := start(t, 10)
 	answer := lasting(1)
-	answer.CacheableFor = 0
+	answer.CacheableFor, answer.WhileWatched = 0, 0
 	h.cache.Heard(1)
 	h.ask("a", answer)
 	if h.known("a") {
@@ -95,18 +95,36 @@ func TestAnAnswerThatMayNotBeKeptIsNot(t *testing.T) {
 	}
 }
 
-func TestAnAnswerEndsWithItsKey(t *testing.T) {
+func TestTheShorterOfWhatTheServiceAllowsAndTheOptionHolds(t *testing.T) {
+	for allows, lasts := range map[time.Duration]time.Duration{30 * time.Second: 30 * time.Second, time.Hour: watched, time.Second: allowed} {
+		h := start(t, 10)
+		h.cache.Heard(1)
+		answer := lasting(1)
+		answer.WhileWatched = allows
+		h.ask("a", answer)
+		h.beat(lasts-time.Second, 1)
+		if !h.known("a") {
+			t.Errorf("%v: it was forgotten before %v", allows, lasts)
+		}
+		h.clock.Advance(time.Second)
+		if h.known("a") {
+			t.Errorf("%v: it outlived %v", allows, lasts)
+		}
+	}
+}
+
+func TestAnAnswerThatMayOnlyBeReusedWhileWatchedIsKept(t *testing.T) {
 	h := start(t, 10)
 	answer := lasting(1)
-	answer.Ends = h.clock.Now().Add(time.Second)
+	answer.CacheableFor = 0
+	h.cache.Heard(1)
 	h.ask("a", answer)
-	h.clock.Advance(time.Second - 1)
 	if !h.known("a") {
-		t.Error("it ended early")
+		t.Error("it was not kept")
 	}
-	h.clock.Advance(1)
+	h.clock.Advance(3*time.Second + 1)
 	if h.known("a") {
-		t.Error("it outlived its key")
+		t.Error("it was used in silence")
 	}
 }
 
@@ -115,7 +133,7 @@ func TestAWatchedAnswerLastsLongerWhileTheStreamLives(t *testing.T) {
 	h.cache.Heard(1)
 	h.ask("lasting", lasting(1))
 	passing := lasting(1)
-	passing.Lasting = false
+	passing.WhileWatched = 0
 	h.ask("passing", passing)
 	h.beat(allowed, 1)
 	if !h.known("lasting") || h.known("passing") {

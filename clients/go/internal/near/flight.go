@@ -3,6 +3,7 @@ package near
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -10,8 +11,6 @@ import (
 type Question struct {
 	// Digest tells questions apart.
 	Digest Digest
-	// Subject is what it is about, as far as the one who asks knows; zero: nothing.
-	Subject Subject
 }
 
 // Result is an answer, and how it was come by.
@@ -25,14 +24,15 @@ type Result[V any] struct {
 
 // flight is one question under way, for all who ask it meanwhile.
 type flight[V any] struct {
-	digest  Digest
-	subject Subject
-	asked   time.Time
-	life    int
+	digest Digest
+	asked  time.Time
+	life   int
 	// until is when it is given up, by the machine's clock.
 	until time.Time
 	// fence is the highest revision that was heard of meanwhile.
 	fence int64
+	// changed are the things that this client itself has changed meanwhile.
+	changed []Subject
 	// void flights are answered but not remembered.
 	void bool
 	// last is why it is still under way: the failure before the attempt that is being made.
@@ -119,12 +119,11 @@ func (c *Cache[V]) join(ctx context.Context, question Question, ask func(context
 	detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	until, _ := detached.Deadline()
 	started := &flight[V]{
-		digest:  question.Digest,
-		subject: question.Subject,
-		asked:   now,
-		life:    c.pulse.current(now),
-		until:   until,
-		done:    make(chan struct{}),
+		digest: question.Digest,
+		asked:  now,
+		life:   c.pulse.current(now),
+		until:  until,
+		done:   make(chan struct{}),
 	}
 	detached = context.WithValue(detached, noteKey{}, func(err error) {
 		c.mu.Lock()
@@ -150,7 +149,7 @@ func (c *Cache[V]) land(landed *flight[V], answer Answer[V], err error) {
 	}
 	landed.value, landed.err = answer.Value, err
 	close(landed.done)
-	if err != nil || answer.CacheableFor <= 0 || landed.void || c.superseded(landed, &answer) {
+	if err != nil || max(answer.CacheableFor, answer.WhileWatched) <= 0 || landed.void || c.superseded(landed, &answer) {
 		return
 	}
 	c.held.put(&entry[V]{digest: landed.digest, answer: answer, asked: landed.asked, life: landed.life})
@@ -161,14 +160,21 @@ func (c *Cache[V]) superseded(landed *flight[V], answer *Answer[V]) bool {
 	if c.floors.outdated(answer.About, answer.Revision) {
 		return true
 	}
+	if len(landed.changed) > 0 && (len(answer.About) == 0 || slices.ContainsFunc(landed.changed, func(changed Subject) bool {
+		return slices.Contains(answer.About, changed)
+	})) {
+		return true
+	}
 	forgotten := answer.Revision < c.floors.forgotten
-	if answer.Unattributed || forgotten {
+	if len(answer.About) == 0 || forgotten {
 		// It cannot be told whether what was heard of meanwhile concerns this answer: assume so.
 		if answer.Revision < landed.fence {
 			return true
 		}
 	}
-	// The service's word for how long it may be reused stands; more than that is not known to be safe.
-	answer.Lasting = answer.Lasting && !forgotten
+	if forgotten {
+		// The service's word for how long it may be reused stands; more than that is not known to be safe.
+		answer.WhileWatched = 0
+	}
 	return false
 }

@@ -53,7 +53,7 @@ func TestAnAnswerOfAReplicaThatLagsBehindIsNotKept(t *testing.T) {
 
 func TestAnAnswerWithoutANameIsFencedByAnyChange(t *testing.T) {
 	elsewhere := near.Subject{Kind: near.Key, ID: "elsewhere"}
-	nameless := near.Answer[string]{CacheableFor: allowed, Revision: 6, Unattributed: true}
+	nameless := near.Answer[string]{CacheableFor: allowed, Revision: 6}
 	h := start(t, 10)
 	h.ask("during", nameless, func() { h.cache.Invalidate(elsewhere, 7) })
 	h.ask("after", nameless)
@@ -109,7 +109,7 @@ func TestWhatThisClientChangedItselfIsForgottenAndNotLearntFromBefore(t *testing
 	about := lasting(1)
 	about.About = append(about.About, session)
 	h.ask("known", about)
-	question := near.Question{Digest: h.hasher.Digest("under way"), Subject: session}
+	question := near.Question{Digest: h.hasher.Digest("under way")}
 	_, err := h.cache.Ask(context.Background(), question, func(context.Context) (near.Answer[string], error) {
 		h.cache.Forget(session)
 		return about, nil

@@ -1,6 +1,6 @@
 """Carries out a driver's commands: one JSON object a line comes in, one JSON object a line goes out.
 
-Commands run at the same time; an answer has the id of its command.
+Commands run at the same time; an answer has the id of its command. The environment says how the client is made.
 """
 
 from __future__ import annotations
@@ -11,16 +11,27 @@ import os
 import sys
 from typing import Any
 
-from tenant_auth import AsyncClient, NearCache, Options, TenantAuthError
+from tenant_auth import AsyncClient, NearCache, Options, TenantAuthError, Tls, TokenFile
 
 from .operations import OPERATIONS, error_of
 
 
 def client_from_environment() -> AsyncClient:
-    endpoints = [endpoint.strip() for endpoint in os.environ["TENANT_AUTH_ENDPOINTS"].split(",")]
-    watch = os.environ.get("TENANT_AUTH_WATCH") != "off"
-    near = None if os.environ.get("TENANT_AUTH_NEAR_CACHE") == "off" else NearCache(watch=watch)
-    return AsyncClient(endpoints, Options(near_cache=near))
+    given = os.environ.get
+    watch = given("TENANT_AUTH_WATCH") != "off"
+    near = None if given("TENANT_AUTH_NEAR_CACHE") == "off" else NearCache(watch=watch)
+    ca, cert, key = (given(f"TENANT_AUTH_TLS_{name}_FILE") or None for name in ("CA", "CERT", "KEY"))
+    name, file = given("TENANT_AUTH_TLS_SERVER_NAME") or None, given("TENANT_AUTH_TOKEN_FILE")
+    more: dict[str, Any] = {}
+    if ca or cert or key or name:
+        more["tls"] = Tls(ca=ca, cert=cert, key=key, server_name=name)
+    if file:
+        more["token"] = TokenFile(file)
+    elif "TENANT_AUTH_TOKEN" in os.environ:
+        more["token"] = os.environ["TENANT_AUTH_TOKEN"]
+    if milliseconds := given("TENANT_AUTH_TIMEOUT_MS"):
+        more["timeout"] = float(milliseconds) / 1e3
+    return AsyncClient(given("TENANT_AUTH_ENDPOINTS") or [], Options(near_cache=near, **more))
 
 
 def say(answer: dict[str, Any]) -> None:
@@ -43,9 +54,14 @@ async def carry_out(client: AsyncClient, command: dict[str, Any]) -> None:
         say(ident | {"error": "BAD_COMMAND", "reason": type(error).__name__, "fields": []})
 
 
-async def main() -> None:
+async def main() -> int:
     running: set[asyncio.Task[None]] = set()
-    async with client_from_environment() as client:
+    try:
+        made = client_from_environment()
+    except (TypeError, ValueError) as error:
+        say({"ready": False, "error": str(error)})
+        return 2
+    async with made as client:
         say({"ready": True})
         while line := await asyncio.to_thread(sys.stdin.readline):
             command = json.loads(line)
@@ -56,7 +72,8 @@ async def main() -> None:
             task.add_done_callback(running.discard)
         await asyncio.gather(*running)
     say({"closed": True} | ({"id": command["id"]} if line and "id" in command else {}))
+    return 0
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    sys.exit(asyncio.run(main()))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from tenant_auth import AsyncClient, TenantAuthError, UsageBucket, UsageEvent, Validation
+from tenant_auth import AsyncClient, DeniedError, TenantAuthError, UsageBucket, UsageEvent, Validation
 
 Command = dict[str, Any]
 Answer = dict[str, Any]
@@ -33,12 +34,58 @@ def decision(validation: Validation) -> Answer:
 
 
 def timeout(command: Command) -> float | None:
-    return command["timeout_ms"] / 1e3 if "timeout_ms" in command else None
+    """Zero or none: the client's own."""
+    return command["timeout_ms"] / 1e3 if command.get("timeout_ms") else None
 
 
 async def validate_key(client: AsyncClient, command: Command) -> Answer:
     scopes = command.get("scopes", [])
     return decision(await client.validate_key(command["key"], scopes, timeout=timeout(command)))
+
+
+async def require_key(client: AsyncClient, command: Command) -> Answer:
+    try:
+        principal = await client.require_key(command["key"], command.get("scopes", []), timeout=timeout(command))
+    except DeniedError as denial:
+        return {"denied": denial.verdict.name, "missing_scopes": list(denial.missing_scopes)}
+    return {"principal": {"tenant_id": principal.tenant_id, "key_id": principal.key_id}}
+
+
+async def load(client: AsyncClient, command: Command) -> Answer:
+    """Calls at a steady pace, whatever becomes of the earlier ones."""
+    calls, interval = command["calls"], command["interval_ms"] / 1e3
+    scopes, limit = command.get("scopes", []), timeout(command)
+    room = asyncio.Semaphore(command.get("concurrency") or calls or 1)
+    verdicts: Counter[str] = Counter()
+    errors: Counter[str] = Counter()
+    latencies = [0.0] * calls
+
+    async def call(index: int) -> None:
+        async with room:
+            began = time.monotonic()
+            try:
+                validation = await client.validate_key(command["key"], scopes, timeout=limit)
+                verdicts[validation.verdict.name] += 1
+            except TenantAuthError as error:
+                errors[error.code] += 1
+            latencies[index] = round((time.monotonic() - began) * 1e3, 3)
+
+    start = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        for index in range(calls):
+            await asyncio.sleep(max(0.0, start + index * interval - time.monotonic()))
+            group.create_task(call(index))
+    return {"ok": sum(verdicts.values()), "verdicts": verdicts, "errors": errors, "latency_ms": latencies}
+
+
+async def record_many(client: AsyncClient, command: Command) -> Answer:
+    rejected: list[UsageEvent] = []
+    async with client.usage_recorder(on_rejected=lambda event, _error: rejected.append(event)) as recorder:
+        for _ in range(command["count"]):
+            recorder.record(command["tenant_id"], command["metric"], 1)
+        await recorder.flush(timeout(command) or 10.0)
+        unsent = sum(len(batch.events) for batch in await recorder.close())
+    return {"accepted": command["count"] - len(rejected) - unsent, "rejected": len(rejected)}
 
 
 async def validate_key_concurrently(client: AsyncClient, command: Command) -> Answer:
@@ -83,7 +130,10 @@ async def validate_session(client: AsyncClient, command: Command) -> Answer:
     validation = await client.validate_session(
         command["session_id"], command.get("key"), command.get("scopes", []), timeout=timeout(command)
     )
-    return decision(validation) | {"attributes": dict(validation.attributes)}
+    return decision(validation) | {
+        "presented_key_id": validation.presented_key_id,
+        "attributes": dict(validation.attributes),
+    }
 
 
 async def unbind_session(client: AsyncClient, command: Command) -> Answer:
@@ -133,6 +183,9 @@ OPERATIONS: dict[str, Callable[[AsyncClient, Command], Awaitable[Answer]]] = {
     operation.__name__: operation
     for operation in (
         validate_key,
+        require_key,
+        load,
+        record_many,
         validate_key_concurrently,
         validate_keys,
         bind_session,

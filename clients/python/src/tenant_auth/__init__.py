@@ -3,6 +3,7 @@
 `AsyncClient` is for asyncio, `Client` for threads; they offer the same.
 """
 
+from ._redaction import redact
 from ._usage_buffer import RecorderOptions
 from ._version import __version__
 from .async_client import AsyncClient
@@ -25,6 +26,7 @@ from .errors import (
 from .options import NearCache, Options, Retry, Tls, TokenFile
 from .recorder import UsageRecorder
 from .results import (
+    DeniedError,
     Outcome,
     Principal,
     Provenance,
@@ -38,6 +40,8 @@ from .sessions import Binding, Session, SessionExpiry
 from .usage import RejectedEvent, UnsentUsage, UsageBucket, UsageEvent, UsageReceipt, UsageSum
 from .verdict import Source, Verdict
 
+redact()
+
 __all__ = [
     "AsyncClient",
     "AsyncUsageRecorder",
@@ -45,6 +49,7 @@ __all__ = [
     "Client",
     "ClosedError",
     "DeadlineExceededError",
+    "DeniedError",
     "ErrorKind",
     "InvalidRequestError",
     "NearCache",

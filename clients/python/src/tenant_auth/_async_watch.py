@@ -1,33 +1,42 @@
-"""Follows the stream of invalidations in a task."""
+"""Follows the stream of invalidations."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
+import grpc.aio
 
 from . import _watching
 from ._core import Core, take_in
 from ._near_cache import NearCache
+from ._pool import Pool
+from ._replica import Replica
 from ._watching import Pauses
+from .errors import TenantAuthError
 from .proto import watch_pb2
-from .raw import AsyncRaw
+
+WATCH = "/tenantauth.v1.WatchService/Watch"
 
 
 class AsyncWatch:
     """Keeps a near-cache informed until it is closed."""
 
-    def __init__(self, core: Core, near: NearCache, raw: AsyncRaw) -> None:
+    def __init__(self, core: Core, near: NearCache, pool: Pool) -> None:
         self._core = core
         self._near = near
-        self._raw = raw
+        self._pool = pool
         self._pauses = Pauses(core.options.jitter)
-        self._call: grpc.aio.UnaryStreamCall[watch_pb2.WatchRequest, watch_pb2.WatchResponse] | None = None
+        self._call: Any = None
+        self._replica: Replica | None = None
         self._task = asyncio.create_task(self._run())
 
     def check(self) -> None:
-        """Ends a connection that hangs, so that another one is made. Whoever relies on the stream asks for this."""
+        """Leaves a replica whose stream hangs. Whoever relies on the stream asks for this."""
         if self._call is not None and self._near.watch_hangs():
+            if self._replica is not None:
+                self._replica.suspect()
             self._call.cancel()
 
     async def close(self) -> None:
@@ -41,21 +50,30 @@ class AsyncWatch:
             await self._core.clock.sleep(self._pauses.after(failure))
 
     async def _follow(self) -> str:
-        """One connection, from its opening to its end; why it ended."""
-        request = watch_pb2.WatchRequest(resume_after_revision=self._near.watch_opening())
+        """One stream, from its opening to its end; why it ended."""
         try:
-            self._call = self._raw.watch.Watch(request, metadata=self._core.metadata())
+            self._replica = await self._pool.pick(self._core.options.timeout)
+            request = watch_pb2.WatchRequest(resume_after_revision=self._near.watch_opening())
+            stream = self._replica.channel.unary_stream(
+                WATCH, watch_pb2.WatchRequest.SerializeToString, watch_pb2.WatchResponse.FromString
+            )
+            self._call = stream(request, metadata=self._core.metadata())
             async for event in self._call:
+                self._replica.heard()
                 self._pauses.succeeded()
                 take_in(self._near, event)
             return "OK"
         except grpc.RpcError as error:
             return _watching.code(error)
+        except TenantAuthError as error:
+            return error.code
         except asyncio.CancelledError:
-            # Either this task is to end, or `check` ended the call.
+            # Either this task is to end, or the call was ended: by `check`, or with a silent replica's connection.
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
+            return "CANCELLED"
+        except grpc.aio.UsageError:
             return "CANCELLED"
         except Exception:
             _watching.log.exception("the stream of invalidations cannot be followed")

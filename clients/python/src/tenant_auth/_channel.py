@@ -1,106 +1,119 @@
-"""How to reach the service: the target, the channel's settings, credentials."""
+"""One connection's target and settings. Each address of the service has a channel of its own."""
 
 from __future__ import annotations
 
 import ipaddress
-import json
-import os
-import ssl
+import urllib.request
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import grpc
+import grpc.aio
 
+from ._endpoints import Endpoint, parse
+from ._tls import Credentials, Stamp
 from .options import Options, Tls
 
 KEEPALIVE_MS = 20_000
 KEEPALIVE_TIMEOUT_MS = 10_000
-# A service that was away for a minute must not be avoided for the next two, as gRPC would.
-RECONNECT_MS = 100
-LONGEST_RECONNECT_MS = 2_000
-ROUND_ROBIN = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
+# How long a connection may take to be made; gRPC calls it the least time between two attempts.
+CONNECT_TIMEOUT_MS = 5_000
+# A replica that was restarted is to be in use again within about a second.
+RECONNECT_MS = 1_000
+CLUSTER_SUFFIXES = (".svc", ".local", ".internal", ".localhost")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One address of one endpoint: what a channel connects to."""
+
+    target: str
+    """As gRPC names it."""
+    endpoint: Endpoint
+    proxy: str | None = field(default=None, repr=False)
+    """The proxy to connect through."""
+
+    @classmethod
+    def of(cls, endpoint: Endpoint, ip: str) -> Address:
+        v6 = ":" in ip
+        return cls(
+            f"ipv6:%5B{ip.replace('%', '%25')}%5D:{endpoint.port}" if v6 else f"ipv4:{ip}:{endpoint.port}", endpoint
+        )
+
+    @classmethod
+    def through(cls, proxy: str, endpoint: Endpoint) -> Address:
+        return cls(f"dns:///{endpoint.authority}", endpoint, proxy)
 
 
 class Target:
-    """What gRPC is told to connect to. All addresses are used in turn."""
+    """All endpoints, and how to make a channel to each of their addresses."""
 
     def __init__(self, endpoints: str | Sequence[str], options: Options) -> None:
-        given = [endpoints] if isinstance(endpoints, str) else list(endpoints)
-        if not given:
-            raise ValueError("at least one endpoint is needed, such as 127.0.0.1:50051")
-        secure = [endpoint.startswith("https://") for endpoint in given]
-        if any(secure) and (not all(secure)):
-            raise ValueError("endpoints are either all https:// or none")
-        if given[0].startswith("http://") and options.tls is not None:
-            raise ValueError("an endpoint with http:// is plaintext and cannot have tls")
-        self.tls = options.tls or (Tls() if secure[0] else None)
-        self.address = target(given)
+        self.endpoints, scheme = parse(endpoints)
+        if scheme == "http" and options.tls is not None:
+            raise ValueError("endpoints start with http://, which is plaintext, and tls is given: use https://")
+        self._options = options
+        self._tls = options.tls or (Tls() if scheme == "https" else None)
+        self._credentials = None if self._tls is None else Credentials(self._tls)
 
-    def settings(self, options: Options) -> list[tuple[str, str | int]]:
+    def proxy(self, endpoint: Endpoint) -> str | None:
+        """The proxy of the environment for this endpoint, if it is to be used."""
+        if not self._options.use_environment_proxy or is_near(endpoint):
+            return None
+        return environment_proxy(endpoint, secure=self._tls is not None)
+
+    def channel(self, address: Address) -> tuple[grpc.aio.Channel, Stamp]:
+        """A channel, which must be made within the event loop, and the state of the TLS files it was made from."""
+        settings = self.settings(address)
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(address.target, settings), ()
+        credentials, stamp = self._credentials.current()
+        return grpc.aio.secure_channel(address.target, credentials, settings), stamp
+
+    def stamp(self) -> Stamp:
+        return () if self._credentials is None else self._credentials.stamp()
+
+    def settings(self, address: Address) -> list[tuple[str, str | int]]:
         settings: list[tuple[str, str | int]] = [
-            ("grpc.service_config", ROUND_ROBIN),
             ("grpc.keepalive_time_ms", KEEPALIVE_MS),
             ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+            # Without it, gRPC waits a minute for the answer to a ping, whatever the keepalive's own time.
+            ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.max_pings_without_data", 0),
+            ("grpc.min_reconnect_backoff_ms", CONNECT_TIMEOUT_MS),
             ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS),
-            ("grpc.min_reconnect_backoff_ms", RECONNECT_MS),
-            ("grpc.max_reconnect_backoff_ms", LONGEST_RECONNECT_MS),
-            ("grpc.primary_user_agent", options.user_agent),
-            # Proxies of the environment would be given customers' keys, and the caller's token.
-            ("grpc.enable_http_proxy", 0),
-            # Two clients in one process, such as one for each environment, share nothing.
+            ("grpc.max_reconnect_backoff_ms", RECONNECT_MS),
+            ("grpc.primary_user_agent", self._options.user_agent),
+            # gRPC's own retries would neither know of our budget nor of our hedges.
+            ("grpc.enable_retries", 0),
+            ("grpc.enable_http_proxy", int(address.proxy is not None)),
+            # Nobody shares this connection: it can be closed when its replica is silent.
             ("grpc.use_local_subchannel_pool", 1),
         ]
-        if self.tls is not None and self.tls.server_name is not None:
-            settings.append(("grpc.ssl_target_name_override", self.tls.server_name))
-            settings.append(("grpc.default_authority", self.tls.server_name))
+        if address.proxy is not None:
+            settings.append(("grpc.http_proxy", address.proxy))
+        endpoint, authority = address.endpoint, address.endpoint.authority
+        if self._tls is not None:
+            # gRPC holds the authority to be in the certificate as well.
+            name = self._tls.server_name or endpoint.host.partition("%")[0]
+            authority = authority if self._tls.server_name is None else f"{name}:{endpoint.port}"
+            settings.append(("grpc.ssl_target_name_override", name))
+        settings.append(("grpc.default_authority", authority))
         return settings
 
-    def credentials(self) -> grpc.ChannelCredentials | None:
-        """Read from the files anew each time a channel is made."""
-        if self.tls is None:
-            return None
-        roots = Path(self.tls.ca_file).read_bytes() if self.tls.ca_file is not None else system_roots()
-        if self.tls.cert_file is None or self.tls.key_file is None:
-            return grpc.ssl_channel_credentials(roots)
-        key, chain = Path(self.tls.key_file).read_bytes(), Path(self.tls.cert_file).read_bytes()
-        return grpc.ssl_channel_credentials(roots, key, chain)
+
+def is_near(endpoint: Endpoint) -> bool:
+    """Loopback, and names that only mean something within a cluster: no proxy could reach them."""
+    if endpoint.version is not None:
+        return ipaddress.ip_address(endpoint.host).is_loopback
+    host = endpoint.host.lower().removesuffix(".")
+    return "." not in host or host.endswith(CLUSTER_SUFFIXES)
 
 
-def target(endpoints: Sequence[str]) -> str:
-    plain = [endpoint.removeprefix("http://").removeprefix("https://").rstrip("/") for endpoint in endpoints]
-    for endpoint, text in zip(endpoints, plain, strict=True):
-        port = text.rpartition(":")[2]
-        if "://" not in text and not text.startswith(("unix:", "dns:")) and not port.isdigit():
-            raise ValueError(f"{endpoint!r} names no port, such as 127.0.0.1:50051 does")
-    if len(plain) == 1:
-        return plain[0]
-    versions = {version(endpoint) for endpoint in plain}
-    if versions == {4}:
-        return "ipv4:" + ",".join(plain)
-    if versions == {6}:
-        return "ipv6:" + ",".join(plain)
-    raise ValueError(
-        "several endpoints must be IP addresses of one version; for names use one that resolves to all addresses: "
-        + ", ".join(endpoints)
-    )
-
-
-def version(endpoint: str) -> int | None:
-    host = endpoint.rpartition(":")[0].removeprefix("[").removesuffix("]")
-    try:
-        return ipaddress.ip_address(host).version
-    except ValueError:
-        return None
-
-
-def system_roots() -> bytes | None:
-    """The machine's own roots in PEM; `None`, so that gRPC takes those it ships, where there are none."""
-    paths = ssl.get_default_verify_paths()
-    bundles = (os.environ.get(paths.openssl_cafile_env), paths.cafile, "/etc/ssl/certs/ca-certificates.crt")
-    for bundle in bundles:
-        if bundle and Path(bundle).is_file():
-            return Path(bundle).read_bytes()
-    loaded = ssl.create_default_context().get_ca_certs(binary_form=True)
-    return "".join(ssl.DER_cert_to_PEM_cert(root) for root in loaded).encode() or None
+def environment_proxy(endpoint: Endpoint, *, secure: bool) -> str | None:
+    """What the environment says, `no_proxy` included."""
+    proxies = urllib.request.getproxies_environment()
+    proxy = proxies.get("https" if secure else "http")
+    bypassed = urllib.request.proxy_bypass_environment(endpoint.host, proxies)  # type: ignore[attr-defined]
+    return None if not proxy or bypassed else proxy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import _token
+from . import _checks, _token
 from ._channel import Target
 from ._near_cache import About, NearCache
 from ._retry import Attempts, Budget
@@ -24,7 +24,10 @@ ABOUT = {
 class Core:
     """Settings and state without I/O."""
 
-    def __init__(self, endpoints: str | Sequence[str], options: Options) -> None:
+    def __init__(self, endpoints: str | Sequence[str], options: Options | None) -> None:
+        _checks.instance("options", options, Options, type(None))
+        options = options or Options()
+        self.endpoints = endpoints
         self.options = options
         self.clock = options.clock
         self.target = Target(endpoints, options)
@@ -32,6 +35,10 @@ class Core:
         self.watches = options.near_cache is not None and options.near_cache.watch
         self._budget = None if options.retry is None else Budget(options.retry)
         self._token = _token.reader(options.token)
+
+    def timeout(self, given: float | None) -> float:
+        """How long a call may take, in seconds."""
+        return self.options.timeout if given is None else _checks.duration("timeout", given)
 
     def attempts(self, timeout: float | None) -> Attempts:
         return Attempts(self.options, self._budget, timeout)

@@ -1,34 +1,43 @@
-"""What a denial or a failure is in HTTP. A service that cannot decide is 503 and never 401."""
+"""What a request presents, and what a denial or a failure is in HTTP. Nothing decided is 503 and never 401."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
+from . import _checks
 from .errors import ErrorKind, TenantAuthError
-from .results import Validation
+from .results import DeniedError, Validation
 from .verdict import Verdict
+
+log = logging.getLogger("tenant_auth")
 
 Headers = Iterable[tuple[bytes, bytes]]
 
+AUTHORIZATION = "authorization"
 CHALLENGE = "WWW-Authenticate"
 INVALID_TOKEN = 'Bearer error="invalid_token"'  # noqa: S105
+TOKEN_CHARACTERS = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 DENIALS: dict[Verdict, tuple[HTTPStatus, str]] = {
     Verdict.UNKNOWN: (HTTPStatus.UNAUTHORIZED, "There is no such key."),
     Verdict.MALFORMED: (HTTPStatus.UNAUTHORIZED, "This cannot be a key."),
     Verdict.EXPIRED: (HTTPStatus.UNAUTHORIZED, "The key has expired."),
-    Verdict.REVOKED: (HTTPStatus.UNAUTHORIZED, "The key was withdrawn."),
-    Verdict.UNBOUND: (HTTPStatus.UNAUTHORIZED, "There is no such session."),
-    Verdict.SESSION_EXPIRED: (HTTPStatus.UNAUTHORIZED, "The session has expired."),
+    Verdict.REVOKED: (HTTPStatus.UNAUTHORIZED, "The key was revoked."),
     Verdict.TENANT_SUSPENDED: (HTTPStatus.FORBIDDEN, "The tenant is suspended."),
     Verdict.INSUFFICIENT_SCOPE: (HTTPStatus.FORBIDDEN, "The key lacks a required scope."),
-    Verdict.TENANT_MISMATCH: (HTTPStatus.FORBIDDEN, "The session belongs to another tenant."),
     Verdict.QUOTA_EXCEEDED: (HTTPStatus.TOO_MANY_REQUESTS, "The tenant has used up its quota."),
     Verdict.RATE_LIMITED: (HTTPStatus.TOO_MANY_REQUESTS, "The tenant calls too often."),
+    # Whether a session is another tenant's or nobody's is told to no one.
+    Verdict.UNBOUND: (HTTPStatus.NOT_FOUND, "There is no such session."),
+    Verdict.SESSION_EXPIRED: (HTTPStatus.NOT_FOUND, "There is no such session."),
+    Verdict.TENANT_MISMATCH: (HTTPStatus.NOT_FOUND, "There is no such session."),
 }
 
 
@@ -41,45 +50,129 @@ class Refusal:
     """For programs, such as `REVOKED`."""
     detail: str
     """For people."""
-    headers: dict[str, str] = field(default_factory=dict)
+    more_headers: dict[str, str] = field(default_factory=dict)
+    missing_scopes: tuple[str, ...] = ()
 
     @property
     def body(self) -> bytes:
         """Problem details (RFC 9457)."""
-        problem = {"title": self.status.phrase, "status": self.status, "detail": self.detail, "code": self.code}
+        problem: dict[str, object] = {
+            "type": "about:blank",
+            "title": self.status.phrase,
+            "status": int(self.status),
+            "detail": self.detail,
+            "code": self.code,
+        }
+        if self.missing_scopes:
+            problem["missing_scopes"] = self.missing_scopes
         return json.dumps(problem).encode()
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """All but the length."""
+        return {"Content-Type": "application/problem+json", "Cache-Control": "no-store"} | self.more_headers
 
-MISSING = Refusal(HTTPStatus.UNAUTHORIZED, "MISSING", "Send a key as a bearer token.", {CHALLENGE: "Bearer"})
+
+NO_CREDENTIALS = Refusal(HTTPStatus.UNAUTHORIZED, "NO_CREDENTIALS", "No key was sent.", {CHALLENGE: "Bearer"})
+AMBIGUOUS = Refusal(
+    HTTPStatus.BAD_REQUEST, "AMBIGUOUS_REQUEST", "A header with a key or a session was sent more than once."
+)
+NO_SESSION = Refusal(HTTPStatus.NOT_FOUND, "UNBOUND", "There is no such session.")
 
 
-def bearer(headers: Headers) -> str | None:
-    """The key in `Authorization: Bearer …`; `None` when there is none, or more than one."""
-    values = [value for name, value in headers if name.lower() == b"authorization"]
-    if len(values) != 1:
-        return None
-    scheme, _, key = values[0].decode("latin-1").partition(" ")
-    return key.strip() or None if scheme.lower() == "bearer" else None
+class Source:
+    """The headers that a key may come in."""
+
+    def __init__(self, header: str | Iterable[str]) -> None:
+        names = _checks.texts("header", header)
+        for name in names:
+            if not name or not TOKEN_CHARACTERS.issuperset(name):
+                raise ValueError(f"header holds {name!r}: give names of headers, such as X-API-Key")
+        if not names:
+            raise ValueError("header is empty: give the name of a header, such as Authorization")
+        self.names = frozenset(name.lower() for name in names)
+
+    def key(self, headers: Headers) -> str | Refusal | None:
+        """The key, a refusal where it is not plain which one is meant, or `None` without any."""
+        found = [
+            (name.lower().decode("latin-1"), value.decode("latin-1"))
+            for name, value in headers
+            if name.lower().decode("latin-1") in self.names
+        ]
+        if len(found) > 1:
+            return AMBIGUOUS
+        if not found:
+            return None
+        name, value = found[0]
+        if name != AUTHORIZATION:
+            return value.strip() or None
+        scheme, _, key = value.strip().partition(" ")
+        if "," in key:
+            # Two headers, made one on the way.
+            return AMBIGUOUS
+        return key.strip() or None if scheme.lower() == "bearer" else None
+
+
+def only(headers: Headers, name: bytes) -> str | Refusal | None:
+    """A header that may be there once."""
+    values = [value.decode("latin-1") for given, value in headers if given.lower() == name]
+    return None if not values else AMBIGUOUS if len(values) > 1 else values[0]
+
+
+def is_preflight(method: str, headers: Headers) -> bool:
+    """Whether a browser asks what it may send; it never sends a key with that."""
+    return method == "OPTIONS" and any(name.lower() == b"access-control-request-method" for name, _ in headers)
 
 
 def denial(validation: Validation) -> Refusal:
     """For a verdict that is not valid."""
     verdict = validation.verdict
     status, detail = DENIALS.get(verdict, (HTTPStatus.FORBIDDEN, "The key is not good for this."))
-    headers = {}
+    more = {}
     if status is HTTPStatus.UNAUTHORIZED:
-        headers[CHALLENGE] = INVALID_TOKEN
+        more[CHALLENGE] = INVALID_TOKEN
+    elif status is HTTPStatus.TOO_MANY_REQUESTS:
+        more["Retry-After"] = "1"
     elif verdict is Verdict.INSUFFICIENT_SCOPE:
         scopes = " ".join(validation.missing_scopes)
-        headers[CHALLENGE] = f'Bearer error="insufficient_scope", scope="{scopes}"'
-    return Refusal(status, verdict.name, detail, headers)
+        more[CHALLENGE] = f'Bearer error="insufficient_scope", scope="{scopes}"'
+    missing = validation.missing_scopes if verdict is Verdict.INSUFFICIENT_SCOPE else ()
+    return Refusal(status, verdict.name, detail, more, missing)
 
 
-def failure(error: TenantAuthError) -> Refusal:
-    """For an error."""
-    if error.kind is ErrorKind.INVALID and error.violations and all(v.field == "key" for v in error.violations):
-        # What was presented is not even a question: the only part of a request that comes from the customer.
-        return Refusal(HTTPStatus.UNAUTHORIZED, "MALFORMED", DENIALS[Verdict.MALFORMED][1], {CHALLENGE: INVALID_TOKEN})
+def refusal_of(error: TenantAuthError | DeniedError) -> Refusal:
+    """For a denial or an error. What was not decided is logged."""
+    if isinstance(error, DeniedError):
+        return denial(error.validation)
+    fields = {violation.field for violation in error.violations}
+    if error.kind is ErrorKind.INVALID and fields == {"key"}:
+        # What was presented is not even a question, and comes from the end user.
+        return denial(Validation(verdict=Verdict.MALFORMED))
+    if error.kind is ErrorKind.INVALID and fields == {"session_id"}:
+        return NO_SESSION
+    UNDECIDED_LOG.note(error)
     wait = max(1, math.ceil(error.retry_after or 1))
     detail = "Keys cannot be checked at the moment."
-    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "UNAVAILABLE", detail, {"Retry-After": str(wait)})
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "UNDECIDED", detail, {"Retry-After": str(wait)})
+
+
+class UndecidedLog:
+    """Logs that requests were not decided: one line a second at most, with their number."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._next = -math.inf
+        self._count = 0
+
+    def note(self, error: TenantAuthError) -> None:
+        with self._lock:
+            self._count += 1
+            now = self._clock()
+            if now < self._next:
+                return
+            count, self._count, self._next = self._count, 0, now + 1.0
+        log.warning("%d requests could not be decided and were answered with 503; the last: %s", count, error)
+
+
+UNDECIDED_LOG = UndecidedLog()

@@ -6,8 +6,8 @@ import hashlib
 import hmac
 import secrets
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
 from enum import Enum
 
 from ._feed import Feed
@@ -15,22 +15,8 @@ from ._marks import Marks, Subject
 from ._shelf import Digest, Entry, Shelf
 from .clock import Clock
 from .options import NearCache as NearCacheOptions
-from .results import Validation, WatchState
-from .verdict import Source, Verdict
-
-# These stay true until an invalidation says otherwise. UNKNOWN does not: nobody can announce a key by an id that this
-# process never learnt.
-WATCHABLE = frozenset(
-    {
-        Verdict.VALID,
-        Verdict.INSUFFICIENT_SCOPE,
-        Verdict.REVOKED,
-        Verdict.EXPIRED,
-        Verdict.TENANT_SUSPENDED,
-    }
-)
-# These turn into something else when the key's or the session's own end has come.
-MORTAL = frozenset({Verdict.VALID, Verdict.INSUFFICIENT_SCOPE, Verdict.TENANT_SUSPENDED})
+from .results import SessionValidation, Validation, WatchState
+from .verdict import Source
 
 
 class About(Enum):
@@ -63,6 +49,7 @@ class NearCache:
         self._feed = Feed()
         self._epoch = 0
         self._oldest_epoch = 0
+        self._absent_epoch = 0
 
     def __len__(self) -> int:
         with self._lock:
@@ -88,37 +75,45 @@ class NearCache:
 
     def get(self, digest: Digest) -> Validation | None:
         """An answer that may be used now."""
-        now, wall = self._clock.monotonic(), self._clock.time()
+        now = self._clock.monotonic()
         with self._lock:
             entry = self._shelf.get(digest)
             if entry is None:
                 return None
-            if self._left(entry, now, wall) <= 0:
+            if self._left(entry, now) <= 0:
                 self._shelf.drop(digest)
                 return None
         provenance = entry.answer.provenance
         passed = now - entry.sent_at
         # The caller hears of no invalidation, so the service's own word is all that is passed on.
         rest = max(0.0, provenance.cacheable_for - passed)
-        near = replace(provenance, source=Source.NEAR, age=provenance.age + passed, cacheable_for=rest)
+        near = replace(
+            provenance,
+            source=Source.NEAR,
+            age=provenance.age + passed,
+            cacheable_for=rest,
+            cacheable_while_watched=0.0,
+        )
         return replace(entry.answer, provenance=near)
 
     def put(self, digest: Digest, ticket: Ticket, answer: Validation, session_id: str | None = None) -> None:
         """Keeps an answer, unless it may not be kept or something newer was heard meanwhile."""
         provenance = answer.provenance
-        if provenance.cacheable_for <= 0:
+        if provenance.cacheable_for <= 0 and provenance.cacheable_while_watched <= 0:
             return
         subjects = self._subjects(answer, session_id)
         entry = Entry(answer, ticket.sent_at, subjects)
-        now, wall = self._clock.monotonic(), self._clock.time()
+        now = self._clock.monotonic()
         with self._lock:
             if ticket.epoch < self._oldest_epoch:
+                return
+            if not answer.key_id and not answer.tenant_id and ticket.epoch < self._absent_epoch:
                 return
             if self._marks.overtake(subjects, revision=provenance.revision, epoch=ticket.epoch):
                 return
             old = self._shelf.get(digest)
             newer = old is not None and old.answer.provenance.revision > provenance.revision
-            if old is not None and newer and self._left(old, now, wall) > 0:
+            if old is not None and newer and self._left(old, now) > 0:
                 return
             self._shelf.put(digest, entry)
 
@@ -146,14 +141,18 @@ class NearCache:
             self._shelf.clear()
             self._marks.clear()
 
-    def forget_session(self, session_id: str) -> None:
-        """This process changed the session itself, at a revision that it does not know."""
+    def forget(self, changed: Iterable[tuple[About, str]]) -> None:
+        """This process changed something itself, at a revision that it does not know."""
         with self._lock:
             self._epoch += 1
-            subject = self._subject(About.SESSION, session_id)
-            self._shelf.drop_about(subject)
-            forgotten = self._marks.note(subject, epoch=self._epoch)
-            self._feed.floor = max(self._feed.floor, forgotten)
+            for about, name in changed:
+                subject = self._subject(about, name)
+                self._shelf.drop_about(subject)
+                forgotten = self._marks.note(subject, epoch=self._epoch)
+                self._feed.floor = max(self._feed.floor, forgotten)
+            # What did not exist has no id to be found by, and may exist now.
+            self._shelf.clear_absent()
+            self._absent_epoch = self._epoch
 
     def watch_opening(self) -> int:
         """A stream is being opened; the revision to go on from."""
@@ -173,24 +172,22 @@ class NearCache:
         with self._lock:
             return WatchState(live=self._feed.alive(self._clock.monotonic()), revision=self._feed.revision)
 
-    def _left(self, entry: Entry, now: float, wall: float) -> float:
+    def _left(self, entry: Entry, now: float) -> float:
         """For how long the entry may be used from now on."""
-        answer = entry.answer
-        left = entry.sent_at + answer.provenance.cacheable_for - now
-        if answer.verdict in WATCHABLE and self._feed.covers(entry.sent_at, answer.provenance.revision, now):
-            left = max(left, entry.sent_at + self._options.watched_for - now)
-        if answer.verdict in MORTAL and answer.expires_at is not None:
-            left = min(left, seconds_until(answer.expires_at, wall))
-        return left
+        provenance = entry.answer.provenance
+        left = provenance.cacheable_for
+        if self._feed.covers(entry.sent_at, provenance.revision, now):
+            longest = self._options.watched_for
+            watched = provenance.cacheable_while_watched
+            left = max(left, watched if longest is None else min(watched, longest))
+        return entry.sent_at + left - now
 
     def _subjects(self, answer: Validation, session_id: str | None) -> tuple[Subject, ...]:
-        named = ((About.KEY, answer.key_id), (About.TENANT, answer.tenant_id), (About.SESSION, session_id))
+        named = [(About.KEY, answer.key_id), (About.TENANT, answer.tenant_id), (About.SESSION, session_id)]
+        if isinstance(answer, SessionValidation):
+            named.append((About.KEY, answer.presented_key_id))
         return tuple(self._subject(about, name) for about, name in named if name)
 
     def _subject(self, about: About, name: str) -> Subject:
         # A session's id admits whoever presents it along with a key, so it is kept like one.
         return (about, self.digest(name) if about is About.SESSION else name)
-
-
-def seconds_until(moment: datetime, wall: float) -> float:
-    return moment.timestamp() - wall

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 
-from . import _status
+from . import _checks, _status
 from .errors import ErrorKind, TenantAuthError
 from .options import Options, Retry
 
@@ -40,7 +40,9 @@ class Attempts:
         self._jitter = options.jitter
         self._retry = options.retry
         self._budget = budget
-        self._deadline = self._clock.monotonic() + (options.timeout if timeout is None else timeout)
+        self.timeout = options.timeout if timeout is None else _checks.duration("timeout", timeout)
+        """For all attempts together, in seconds."""
+        self._deadline = self._clock.monotonic() + self.timeout
         self._made = 0
         self.request_id = uuid.uuid4().hex
         if budget is not None:
@@ -54,11 +56,20 @@ class Attempts:
         self._made += 1
         return left
 
-    def pause_after(self, error: TenantAuthError) -> float | None:
-        """How long to wait before the next attempt; `None`: the error is final."""
+    def hedge(self) -> bool:
+        """Whether the attempt under way may be made at another replica too; it counts as a retry."""
+        return self._budget is not None and self._budget.spend()
+
+    def pause_after(self, error: TenantAuthError, *, moved: bool = False) -> float | None:
+        """How long to wait before the next attempt; `None`: the error is final.
+
+        `moved`: this client itself ended the attempt, to make it elsewhere, at once and whatever the budget says.
+        """
         retry, budget = self._retry, self._budget
         if retry is None or budget is None or self._made >= retry.max_attempts or not worth_retrying(error):
             return None
+        if moved:
+            return 0.0
         pause = self._jitter() * min(retry.longest, retry.base * 2 ** (self._made - 1))
         # The service's wish is the least; the jitter on top keeps its callers from coming back all at once.
         pause += error.retry_after or 0.0

@@ -68,6 +68,10 @@ class Shelf:
             if below is None or entry.answer.provenance.revision < below:
                 self.drop(digest)
 
+    def clear_absent(self) -> None:
+        for digest in tuple(self._absent):
+            self.drop(digest)
+
     def clear(self) -> None:
         self._known.clear()
         self._absent.clear()

@@ -56,6 +56,11 @@ def late(request_id: str | None = None) -> errors.DeadlineExceededError:
     return errors.DeadlineExceededError("no answer in time", code="DEADLINE_EXCEEDED", request_id=request_id)
 
 
+def lost() -> TenantAuthError:
+    """A connection ended."""
+    return errors.UnavailableError("the connection was lost", code="UNAVAILABLE")
+
+
 def closed(what: str = "client") -> errors.ClosedError:
     """There is nobody left to do it."""
     return errors.ClosedError(f"the {what} was closed", code="CANCELLED")

@@ -9,15 +9,15 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
-from . import _status
+from . import _checks, _status
 from .clock import Clock
-from .errors import InvalidRequestError, QueueFullError, TenantAuthError, Violation
-from .usage import UnsentUsage, UsageEvent, UsageReceipt
+from .errors import ClosedError, ErrorKind, InvalidRequestError, QueueFullError, TenantAuthError, Violation
+from .usage import UnsentUsage, UsageEvent, UsageReceipt, violations_of
 
 log = logging.getLogger("tenant_auth")
 
-LARGEST_QUANTITY = 2**63 - 1
 INDEX = re.compile(r"events\[(\d+)\]")
 
 OnRejected = Callable[[UsageEvent, TenantAuthError], None]
@@ -39,10 +39,11 @@ class RecorderOptions:
     """Between attempts while the service is away."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.batch_size <= 500:
-            raise ValueError("batch_size must be between 1 and 500")
-        if self.max_events < self.batch_size:
-            raise ValueError("max_events must be at least batch_size")
+        _checks.count("batch_size", self.batch_size, 1, 500)
+        _checks.duration("linger", self.linger)
+        _checks.count("max_events", self.max_events, self.batch_size, _checks.MAX_ENTRIES)
+        _checks.duration("timeout", self.timeout)
+        _checks.duration("longest_pause", self.longest_pause)
 
 
 @dataclass(slots=True)
@@ -112,6 +113,15 @@ class UsageBuffer:
         if error.is_transient:
             return True
         wrong = wrong_events(error, len(batch.events))
+        if not wrong and error.kind is ErrorKind.INVALID:
+            if len(batch.events) > 1:
+                # Nothing was recorded and nobody says which it is: each half goes under a request id of its own.
+                half = len(batch.events) // 2
+                with self._lock:
+                    self._under_way.popleft()
+                    self._under_way.extendleft((Batch(batch.events[half:]), Batch(batch.events[:half])))
+                return False
+            wrong = {0}
         if wrong:
             # Nothing was recorded, so the others may go under a new request id.
             rest = tuple(event for index, event in enumerate(batch.events) if index not in wrong)
@@ -124,7 +134,8 @@ class UsageBuffer:
                 self._reject(batch.events[index], error)
             return False
         self._through(batch, aside=True)
-        log.error("%d usage events cannot be recorded: %s", len(batch.events), error)
+        if not isinstance(error, ClosedError):
+            log.error("%d usage events cannot be recorded: %s", len(batch.events), error)
         return False
 
     def close(self) -> None:
@@ -163,15 +174,18 @@ class UsageBuffer:
         return self._waiting[0][1] + self._options.linger - self._clock.monotonic()
 
 
+def event_of(tenant_id: str, metric: str, quantity: int, at: datetime | None, clock: Clock) -> UsageEvent:
+    """An event; of now, unless `at` says otherwise."""
+    try:
+        return UsageEvent(tenant_id, metric, quantity, at or datetime.fromtimestamp(clock.time(), UTC))
+    except (TypeError, ValueError) as error:
+        violation = Violation("occurred_at", str(error))
+        raise InvalidRequestError(str(violation), code="INVALID_ARGUMENT", violations=[violation]) from None
+
+
 def check(event: UsageEvent) -> None:
     """What can never be sent is refused at once: in a batch it would be found out far from its cause."""
-    violations = []
-    if not event.tenant_id:
-        violations.append(Violation("tenant_id", "must not be empty"))
-    if not event.metric:
-        violations.append(Violation("metric", "must not be empty"))
-    if not 0 <= event.quantity <= LARGEST_QUANTITY:
-        violations.append(Violation("quantity", f"must be between 0 and {LARGEST_QUANTITY}"))
+    violations = violations_of(event)
     if violations:
         message = "; ".join(str(violation) for violation in violations)
         raise InvalidRequestError(message, code="INVALID_ARGUMENT", violations=violations)

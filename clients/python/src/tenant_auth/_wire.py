@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -14,9 +14,13 @@ from .errors import InvalidRequestError, Violation
 from .proto import info_pb2, session_pb2, usage_pb2, validation_pb2, verdict_pb2
 from .results import Outcome, Provenance, Question, ServerInfo, SessionValidation, Validation
 from .sessions import Binding, Session, SessionExpiry
-from .usage import RejectedEvent, UsageEvent, UsageReceipt, UsageSum
+from .usage import RejectedEvent, UsageEvent, UsageReceipt, UsageSum, violations_of
 from .verdict import Source, Verdict
 
+LONGEST_TEXT = 16_384
+"""Characters of a key or a session id; a longer one would not fit into a message, which no key ever needs."""
+LONGEST_DURATION = 100 * 366 * 86_400.0
+MAX_BATCH = 1_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -27,7 +31,11 @@ def seconds(message: Duration) -> float:
     return total
 
 
-def duration(value: float) -> Duration:
+def duration(name: str, value: float) -> Duration:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} is {type(value).__name__}: give a number of seconds")
+    if not 0 < value <= LONGEST_DURATION:
+        raise ValueError(f"{name} is {value!r}: give more than 0 and at most {LONGEST_DURATION:.0f} seconds")
     whole, nanos = divmod(round(value * 1e9), 1_000_000_000)
     return Duration(seconds=whole, nanos=nanos)
 
@@ -52,6 +60,7 @@ def provenance(message: verdict_pb2.Provenance) -> Provenance:
         age=seconds(message.age),
         revision=message.revision,
         cacheable_for=seconds(message.cacheable_for),
+        cacheable_while_watched=seconds(message.cacheable_while_watched),
     )
 
 
@@ -81,43 +90,103 @@ def session_validation(message: validation_pb2.ValidateSessionResponse) -> Sessi
         expires_at=moment(message.expires_at) if message.HasField("expires_at") else None,
         missing_scopes=tuple(message.missing_scopes),
         provenance=provenance(message.provenance),
-        attributes=MappingProxyType(dict(message.attributes)),
+        attributes=dict(message.attributes),
+        presented_key_id=message.presented_key_id,
     )
 
 
 def presentable(text: str, field: str) -> str:
     """Refuses a text that no message can hold: the library's own error would show it, and it may be a key."""
+    if not isinstance(text, str):
+        raise TypeError(f"{field} is {type(text).__name__}: give text")
+    wrong = None
     if any("\ud800" <= character <= "\udfff" for character in text):
-        violation = Violation(field, "must be text that UTF-8 can hold")
-        raise InvalidRequestError(str(violation), code="INVALID_ARGUMENT", violations=[violation])
+        wrong = "must be text that UTF-8 can hold"
+    elif len(text) > LONGEST_TEXT:
+        wrong = f"must have at most {LONGEST_TEXT} characters"
+    if wrong is not None:
+        raise invalid(Violation(field, wrong))
     return text
 
 
-def batch_request(questions: Sequence[Question]) -> validation_pb2.BatchValidateKeysRequest:
-    requests = [
-        validation_pb2.ValidateKeyRequest(
-            key=presentable(question.key, f"requests[{index}].key"), required_scopes=question.scopes
-        )
-        for index, question in enumerate(questions)
-    ]
-    return validation_pb2.BatchValidateKeysRequest(requests=requests)
+def invalid(*violations: Violation) -> InvalidRequestError:
+    message = "; ".join(str(violation) for violation in violations)
+    return InvalidRequestError(message, code="INVALID_ARGUMENT", violations=violations)
 
 
-def batch(
-    message: validation_pb2.BatchValidateKeysResponse, questions: Sequence[Question], request_id: str
-) -> list[Outcome]:
-    # Outcomes are matched by their place: one too few would give a key the verdict of another.
-    if len(message.results) != len(questions):
-        raise _status.broken(f"{len(questions)} keys were asked about and {len(message.results)} answered")
-    outcomes: list[Outcome] = []
-    for result, question in zip(message.results, questions, strict=True):
-        if result.HasField("response"):
-            outcomes.append(validation(result.response))
-        elif result.HasField("error"):
-            outcomes.append(_status.from_item(result.error, request_id, (question.key,)))
-        else:
-            outcomes.append(_status.broken("the reply holds no outcome"))
-    return outcomes
+def about_key(key: str) -> tuple[str, ...]:
+    """What the near-cache keeps an answer about a key under."""
+    return ("key", presentable(key, "key"))
+
+
+def about_session(session_id: str, key: str | None) -> tuple[str, ...]:
+    return ("session", presentable(session_id, "session_id"), presentable(key or "", "key"))
+
+
+def key_request(key: str, scopes: Sequence[str]) -> validation_pb2.ValidateKeyRequest:
+    return validation_pb2.ValidateKeyRequest(key=presentable(key, "key"), required_scopes=sendable(scopes))
+
+
+def session_request(session_id: str, key: str | None, scopes: Sequence[str]) -> validation_pb2.ValidateSessionRequest:
+    return validation_pb2.ValidateSessionRequest(
+        session_id=presentable(session_id, "session_id"),
+        key=presentable(key or "", "key"),
+        required_scopes=sendable(scopes),
+    )
+
+
+def sendable(scopes: Sequence[str]) -> list[str]:
+    return [presentable(scope, f"required_scopes[{index}]") for index, scope in enumerate(scopes)]
+
+
+def secrets_in(request: Any) -> tuple[str, ...]:
+    """The keys that a message of the generated stubs holds."""
+    key = getattr(request, "key", "")
+    inner = getattr(request, "requests", ())
+    return tuple(one for one in (key, *(item.key for item in inner)) if isinstance(one, str) and one)
+
+
+class Batch:
+    """Keys to decide about at once. One that cannot be sent is an error in its place and harms no other."""
+
+    def __init__(self, keys: Sequence[str | Question], scopes: tuple[str, ...]) -> None:
+        if isinstance(keys, str | bytes):
+            raise TypeError("keys is a text: give a list of keys")
+        questions = [key if isinstance(key, Question) else Question(key, scopes) for key in keys]
+        if len(questions) > MAX_BATCH:
+            raise invalid(Violation("requests", f"must hold 1 to {MAX_BATCH} entries, not {len(questions)}"))
+        self.secrets = [question.key for question in questions if isinstance(question.key, str)]
+        self.request = validation_pb2.BatchValidateKeysRequest()
+        self._questions: list[Question] = []
+        self._outcomes: list[Outcome | None] = []
+        for index, question in enumerate(questions):
+            try:
+                if not presentable(question.key, f"requests[{index}].key"):
+                    raise invalid(Violation(f"requests[{index}].key", "must not be empty"))
+                one = key_request(question.key, question.scopes)
+            except InvalidRequestError as error:
+                self._outcomes.append(error)
+                continue
+            self.request.requests.append(one)
+            self._questions.append(question)
+            self._outcomes.append(None)
+
+    def outcomes(self, reply: validation_pb2.BatchValidateKeysResponse | None, request_id: str) -> list[Outcome]:
+        """What was decided, in the order of the keys."""
+        results = reply.results if reply is not None else ()
+        # Outcomes are matched by their place: one too few would give a key the verdict of another.
+        if len(results) != len(self._questions):
+            raise _status.broken(f"{len(self._questions)} keys were asked about and {len(results)} answered")
+        decided = iter([outcome(r, q, request_id) for r, q in zip(results, self._questions, strict=True)])
+        return [known if known is not None else next(decided) for known in self._outcomes]
+
+
+def outcome(result: validation_pb2.BatchValidateKeysResult, question: Question, request_id: str) -> Outcome:
+    if result.HasField("response"):
+        return validation(result.response)
+    if result.HasField("error"):
+        return _status.from_item(result.error, request_id, (question.key,))
+    return _status.broken("the reply holds no outcome")
 
 
 def session(message: session_pb2.Session) -> Session:
@@ -129,7 +198,7 @@ def session(message: session_pb2.Session) -> Session:
         created_at=moment(message.created_at) if message.HasField("created_at") else None,
         expires_at=moment(message.expires_at) if message.HasField("expires_at") else None,
         expiry=SessionExpiry.SLIDING if sliding else SessionExpiry.FIXED,
-        attributes=MappingProxyType(dict(message.attributes)),
+        attributes=dict(message.attributes),
     )
 
 
@@ -142,6 +211,11 @@ def binding(message: session_pb2.BindSessionResponse) -> Binding:
 
 
 def usage_request(events: Sequence[UsageEvent], request_id: str) -> usage_pb2.RecordUsageRequest:
+    for index, event in enumerate(events):
+        violations = violations_of(event, f"events[{index}].")
+        if violations:
+            raise invalid(*violations)
+    presentable(request_id, "request_id")
     return usage_pb2.RecordUsageRequest(
         request_id=request_id,
         events=[

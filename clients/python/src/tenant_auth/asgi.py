@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
-from . import _http
-from ._http import Refusal
+from . import _checks, _http
+from ._http import Refusal, Source, refusal_of
 from .async_client import AsyncClient
 from .errors import TenantAuthError
-from .results import Principal, Validation
-
-log = logging.getLogger("tenant_auth")
+from .results import DeniedError, Principal
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -26,33 +23,45 @@ CLOSE_DENIED = 1008
 CLOSE_LATER = 1013
 
 
-class DeniedError(Exception):
-    """A denial, on its way to become a response."""
-
-    def __init__(self, validation: Validation) -> None:
-        super().__init__(f"denied: {validation.verdict}")
-        self.validation = validation
-
-
 class TenantAuthMiddleware:
     """Lets requests with a good key through, with a `Principal` as `request.state.principal`.
 
-    `app.add_middleware(TenantAuthMiddleware, client=client, scopes=["orders:read"], exempt={"/healthz"})`
+    `app.add_middleware(TenantAuthMiddleware, client=client, scopes=["orders:read"], exempt=["/healthz"])`
+
+    `header`: where the key comes from, `Authorization` (as a bearer token) or a header of your own, or several of which
+    a request may have one. `exempt`: exact paths that need no key. `preflight`: whether the preflight requests of
+    browsers pass, which have no key and get no principal.
     """
 
     def __init__(
-        self, app: App, *, client: AsyncClient, scopes: Collection[str] = (), exempt: Collection[str] = ()
+        self,
+        app: App,
+        *,
+        client: AsyncClient,
+        scopes: str | Iterable[str] = (),
+        exempt: str | Iterable[str] = (),
+        header: str | Iterable[str] = "Authorization",
+        preflight: bool = True,
     ) -> None:
         self._app = app
         self._client = client
-        self._scopes = tuple(scopes)
-        self._exempt = frozenset(exempt)
+        self._scopes = _checks.texts("scopes", scopes)
+        self._exempt = frozenset(_checks.texts("exempt", exempt))
+        self._source = Source(header)
+        self._preflight = _checks.flag("preflight", preflight)
+        for path in self._exempt:
+            if not path.startswith("/"):
+                raise ValueError(f"exempt holds {path!r}: give exact paths, such as /healthz")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket") or scope["path"] in self._exempt:
             await self._app(scope, receive, send)
             return
-        outcome = await admit(self._client, _http.bearer(scope["headers"]), self._scopes)
+        key = self._source.key(scope["headers"])
+        if key is None and self._preflight and _http.is_preflight(scope.get("method", ""), scope["headers"]):
+            await self._app(scope, receive, send)
+            return
+        outcome = await admit(self._client, key, self._scopes)
         if isinstance(outcome, Refusal):
             await refuse(outcome, scope, send)
             return
@@ -61,7 +70,7 @@ class TenantAuthMiddleware:
 
 
 class AnswerErrors:
-    """Turns errors of this package from further in into their responses, such as 503 while nobody can decide."""
+    """Turns denials and errors of this package from further in into their responses, such as 503 while nobody knows."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -82,24 +91,16 @@ class AnswerErrors:
             await refuse(refusal_of(error), scope, send)
 
 
-async def admit(client: AsyncClient, key: str | None, scopes: Collection[str]) -> Principal | Refusal:
+async def admit(client: AsyncClient, key: str | Refusal | None, scopes: Iterable[str]) -> Principal | Refusal:
     """Who is calling, or what to answer instead."""
     if key is None:
-        return _http.MISSING
+        return _http.NO_CREDENTIALS
+    if isinstance(key, Refusal):
+        return key
     try:
-        validation = await client.validate_key(key, scopes)
-    except TenantAuthError as error:
+        return await client.require_key(key, scopes)
+    except (TenantAuthError, DeniedError) as error:
         return refusal_of(error)
-    return validation.principal if validation.is_valid else _http.denial(validation)
-
-
-def refusal_of(error: TenantAuthError | DeniedError) -> Refusal:
-    if isinstance(error, DeniedError):
-        return _http.denial(error.validation)
-    refusal = _http.failure(error)
-    if refusal.status is HTTPStatus.SERVICE_UNAVAILABLE:
-        log.warning("a request is answered with 503: %s", error)
-    return refusal
 
 
 async def refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
@@ -109,7 +110,7 @@ async def refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
         await send({"type": "websocket.close", "code": CLOSE_LATER if later else CLOSE_DENIED})
         return
     body = refusal.body
-    headers = {"Content-Type": "application/problem+json", "Content-Length": str(len(body))} | refusal.headers
+    headers = refusal.headers | {"Content-Length": str(len(body))}
     encoded = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": int(refusal.status), "headers": encoded})
     await send({"type": "http.response.body", "body": body})

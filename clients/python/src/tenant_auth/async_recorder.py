@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
+from types import TracebackType
+from typing import Self
 
-from . import _status
+from . import _at_exit, _checks, _status
+from ._at_exit import Reopened, Send
+from ._core import Core
 from ._retry import backoff
-from ._usage_buffer import Batch, OnRejected, RecorderOptions, UsageBuffer
+from ._usage_buffer import Batch, OnRejected, RecorderOptions, UsageBuffer, event_of
 from .errors import TenantAuthError
-from .options import Options
-from .usage import UnsentUsage, UsageEvent, UsageReceipt
-
-Send = Callable[[Sequence[UsageEvent], str, float], Awaitable[UsageReceipt]]
+from .usage import UnsentUsage
 
 
 class AsyncUsageRecorder:
@@ -23,16 +23,28 @@ class AsyncUsageRecorder:
     `on_rejected`, and `close` returns what could not be sent.
     """
 
-    def __init__(self, send: Send, client: Options, options: RecorderOptions, on_rejected: OnRejected | None) -> None:
+    def __init__(
+        self,
+        send: Send,
+        core: Core,
+        options: RecorderOptions | None,
+        on_rejected: OnRejected | None,
+        reopened: Reopened,
+    ) -> None:
+        options = options or RecorderOptions()
+        _checks.instance("options", options, RecorderOptions)
+        if on_rejected is not None:
+            _checks.function("on_rejected", on_rejected)
         self._send = send
-        self._clock = client.clock
-        self._jitter = client.jitter
+        self._clock = core.clock
+        self._jitter = core.options.jitter
         self._options = options
-        self._buffer = UsageBuffer(client.clock, options, on_rejected)
+        self._buffer = UsageBuffer(core.clock, options, on_rejected)
         self._wake = asyncio.Event()
         self._upto = 0
         self._last_try = asyncio.Event()
         self._progress = asyncio.Condition()
+        _at_exit.register(self, lambda: self._finish(reopened))
         self._task = asyncio.create_task(self._run())
 
     def record(self, tenant_id: str, metric: str, quantity: int, at: datetime | None = None) -> None:
@@ -41,8 +53,7 @@ class AsyncUsageRecorder:
         Raises `QueueFullError` when there is no room, `InvalidRequestError` for what could never be counted.
         """
         # The moment is that of the event, not that of its arrival after an outage.
-        occurred_at = at if at is not None else datetime.fromtimestamp(self._clock.time(), UTC)
-        if self._buffer.add(UsageEvent(tenant_id, metric, quantity, occurred_at)):
+        if self._buffer.add(event_of(tenant_id, metric, quantity, at, self._clock)):
             self._wake.set()
 
     async def flush(self, timeout: float | None = None) -> None:
@@ -58,6 +69,7 @@ class AsyncUsageRecorder:
 
     async def close(self, timeout: float = 5.0) -> list[UnsentUsage]:
         """Sends what is left, for at most `timeout` seconds, and returns what could not be sent."""
+        _at_exit.forget(self)
         self._buffer.close()
         self._last_try.set()
         try:
@@ -67,6 +79,20 @@ class AsyncUsageRecorder:
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         return self._buffer.unsent()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        left = await self.close()
+        _at_exit.warn_unsent(left)
+
+    def _finish(self, reopened: Reopened) -> list[UnsentUsage]:
+        """The event loop of this recorder is gone when the process exits."""
+        self._buffer.close()
+        return _at_exit.send(self._buffer.unsent(), reopened)
 
     async def _run(self) -> None:
         while True:

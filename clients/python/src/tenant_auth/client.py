@@ -2,89 +2,82 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Self, TypeVar, cast
+from typing import Self, cast
 
-import grpc
-
-from . import _status, _wire
-from ._core import Core, Metadata
-from ._flights import Flights
-from ._scopes import checkable, checked
+from . import _wire
+from ._checks import texts
+from ._loop_thread import LoopThread
 from ._usage_buffer import OnRejected, RecorderOptions
-from ._watch import Watch
+from .async_client import AsyncClient
 from .options import Options
-from .proto import info_pb2, session_pb2, usage_pb2, validation_pb2
 from .raw import Raw
 from .recorder import UsageRecorder
-from .results import Outcome, Question, ServerInfo, SessionValidation, Validation, WatchState
+from .results import Outcome, Principal, Question, ServerInfo, SessionValidation, Validation, WatchState
 from .sessions import Binding, Session, SessionExpiry
 from .usage import UsageBucket, UsageEvent, UsageReceipt, UsageSum
-
-Request = TypeVar("Request")
-Response = TypeVar("Response")
-V = TypeVar("V", bound=Validation)
 
 
 class Client:
     """Asks tenant-auth, from any thread. Make one for the process and close it at the end.
 
-    `endpoints` is `host:port`, a URL with `http://` or `https://`, or several of them with IP addresses. Every method
-    takes a `timeout` in seconds for this call alone, and raises a `TenantAuthError` when there is no answer; a denial
-    is an answer.
+    It is an `AsyncClient` on an event loop in a thread, which starts at the first use. So make it before a
+    fork, or use it only after it.
     """
 
     def __init__(self, endpoints: str | Sequence[str], options: Options | None = None) -> None:
-        self._core = Core(endpoints, options or Options())
-        self._flights = Flights(self._core.clock)
-        self._channel: grpc.Channel | None = None
-        self._raw: Raw | None = None
-        self._watch: Watch | None = None
-        self._closing = threading.Event()
-        self._lock = threading.Lock()
+        self._inner = AsyncClient(endpoints, options)
+        self._core = self._inner._core
+        self._loop = LoopThread()
+        self._raw = Raw(self._inner._raw_call, self._inner._engine.stream, self._loop.run, self._loop.each)
 
-    def validate_key(self, key: str, scopes: Iterable[str] = (), *, timeout: float | None = None) -> Validation:
+    def require_key(self, key: str, scopes: str | Iterable[str] = (), *, timeout: float | None = None) -> Principal:
+        """Who a key belongs to. It must be good and hold all scopes; else: `DeniedError`, which says why."""
+        return self.validate_key(key, scopes, timeout=timeout).principal
+
+    def require_session(
+        self,
+        session_id: str,
+        key: str | None = None,
+        scopes: str | Iterable[str] = (),
+        *,
+        timeout: float | None = None,
+    ) -> Principal:
+        """Who a session belongs to. It must be good, and so must the key presented with it; else: `DeniedError`."""
+        return self.validate_session(session_id, key, scopes, timeout=timeout).principal
+
+    def validate_key(self, key: str, scopes: str | Iterable[str] = (), *, timeout: float | None = None) -> Validation:
         """Decides about a key, without a `Bearer ` in front. It must hold all scopes; none: any live key is good."""
-
-        def ask(required: Sequence[str], timeout: float | None) -> Validation:
-            request = validation_pb2.ValidateKeyRequest(key=_wire.presentable(key, "key"), required_scopes=required)
-            reply, _ = self._call(self.raw.validation.ValidateKey, request, timeout, (key,))
-            return _wire.validation(reply)
-
-        return self._decide(("key", key), None, ask, tuple(scopes), timeout)
+        required = texts("scopes", scopes)
+        # What is known needs no other thread.
+        known = self._inner._engine.known(_wire.about_key(key), required)
+        return known if known is not None else self._loop.run(self._inner.validate_key(key, required, timeout=timeout))
 
     def validate_session(
-        self, session_id: str, key: str | None = None, scopes: Iterable[str] = (), *, timeout: float | None = None
+        self,
+        session_id: str,
+        key: str | None = None,
+        scopes: str | Iterable[str] = (),
+        *,
+        timeout: float | None = None,
     ) -> SessionValidation:
         """Decides about a session. A key presented along with it must belong to the session's tenant."""
-
-        def ask(required: Sequence[str], timeout: float | None) -> SessionValidation:
-            request = validation_pb2.ValidateSessionRequest(
-                session_id=_wire.presentable(session_id, "session_id"),
-                key=_wire.presentable(key or "", "key"),
-                required_scopes=required,
-            )
-            reply, _ = self._call(self.raw.validation.ValidateSession, request, timeout, (key or "",))
-            return _wire.session_validation(reply)
-
-        return self._decide(("session", session_id, key or ""), session_id, ask, tuple(scopes), timeout)
+        required = texts("scopes", scopes)
+        known = self._inner._engine.known(_wire.about_session(session_id, key), required)
+        if known is not None:
+            return cast(SessionValidation, known)
+        return self._loop.run(self._inner.validate_session(session_id, key, required, timeout=timeout))
 
     def validate_keys(
-        self, keys: Sequence[str | Question], scopes: Iterable[str] = (), *, timeout: float | None = None
+        self, keys: Sequence[str | Question], scopes: str | Iterable[str] = (), *, timeout: float | None = None
     ) -> list[Outcome]:
         """Decides about 1 to 1,000 keys at once, in their order. An undecidable key is an error in its place.
 
         `scopes` are required of the keys given as text. Asks the service each time.
         """
-        required = tuple(scopes)
-        questions = [key if isinstance(key, Question) else Question(key, required) for key in keys]
-        secrets = [question.key for question in questions]
-        request = _wire.batch_request(questions)
-        reply, request_id = self._call(self.raw.validation.BatchValidateKeys, request, timeout, secrets)
-        return _wire.batch(reply, questions, request_id)
+        return self._loop.run(self._inner.validate_keys(keys, scopes, timeout=timeout))
 
     def bind_session(
         self,
@@ -97,46 +90,22 @@ class Client:
         timeout: float | None = None,
     ) -> Binding:
         """Binds a session to the tenant of a key for `ttl` seconds. Repeating it changes nothing."""
-        request = session_pb2.BindSessionRequest(
-            session_id=session_id,
-            key=_wire.presentable(key, "key"),
-            ttl=_wire.duration(ttl),
-            expiry=session_pb2.SessionExpiry.ValueType(expiry),
-            attributes=attributes,
-        )
-        try:
-            reply, _ = self._call(self.raw.session.BindSession, request, timeout, (key,))
-        finally:
-            self._forget_session(session_id)
-        return _wire.binding(reply)
+        bind = self._inner.bind_session
+        return self._loop.run(bind(session_id, key, ttl, expiry=expiry, attributes=attributes, timeout=timeout))
 
     def unbind_session(self, session_id: str, tenant_id: str, *, timeout: float | None = None) -> bool:
         """Ends a session; tells whether it was bound until now. Repeating it changes nothing."""
-        request = session_pb2.UnbindSessionRequest(session_id=session_id, tenant_id=tenant_id)
-        try:
-            reply, _ = self._call(self.raw.session.UnbindSession, request, timeout)
-        finally:
-            self._forget_session(session_id)
-        return reply.was_bound
+        return self._loop.run(self._inner.unbind_session(session_id, tenant_id, timeout=timeout))
 
     def list_sessions(self, tenant_id: str, *, page_size: int = 0, timeout: float | None = None) -> Iterator[Session]:
         """A tenant's sessions, newest first. Pages are fetched as they are needed; `timeout` is for each."""
-        request = session_pb2.ListSessionsRequest(tenant_id=tenant_id, page_size=page_size)
-        while True:
-            page, _ = self._call(self.raw.session.ListSessions, request, timeout)
-            for message in page.sessions:
-                yield _wire.session(message)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
+        return self._loop.each(self._inner.list_sessions(tenant_id, page_size=page_size, timeout=timeout))
 
     def record_usage(
         self, events: Sequence[UsageEvent], request_id: str, *, timeout: float | None = None
     ) -> UsageReceipt:
         """Records 1 to 500 events. Repeat a failure with the same id and the same events: they count once."""
-        request = _wire.usage_request(events, request_id)
-        reply, rpc_id = self._call(self.raw.usage.RecordUsage, request, timeout)
-        return _wire.receipt(reply, events, rpc_id)
+        return self._loop.run(self._inner.record_usage(events, request_id, timeout=timeout))
 
     def query_usage(
         self,
@@ -150,21 +119,10 @@ class Client:
         timeout: float | None = None,
     ) -> Iterator[UsageSum]:
         """A tenant's usage from `start` until before `end`, by time and metric; an empty `metric` means all."""
-        request = usage_pb2.QueryUsageRequest(
-            tenant_id=tenant_id,
-            metric=metric,
-            start_time=_wire.timestamp(start),
-            end_time=_wire.timestamp(end),
-            bucket=usage_pb2.UsageBucket.ValueType(bucket),
-            page_size=page_size,
+        query = self._inner.query_usage
+        return self._loop.each(
+            query(tenant_id, start, end, metric=metric, bucket=bucket, page_size=page_size, timeout=timeout)
         )
-        while True:
-            page, _ = self._call(self.raw.usage.QueryUsage, request, timeout)
-            for message in page.sums:
-                yield _wire.usage_sum(message)
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
     def usage_recorder(
         self, options: RecorderOptions | None = None, on_rejected: OnRejected | None = None
@@ -174,118 +132,31 @@ class Client:
         def send(events: Sequence[UsageEvent], request_id: str, timeout: float) -> UsageReceipt:
             return self.record_usage(events, request_id, timeout=timeout)
 
-        return UsageRecorder(send, self._core.options, options or RecorderOptions(), on_rejected)
+        return UsageRecorder(send, self._core, options, on_rejected, self._inner._reopened)
 
     def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """Describes the process that answers."""
-        reply, _ = self._call(self.raw.info.GetServerInfo, info_pb2.GetServerInfoRequest(), timeout)
-        return _wire.server_info(reply)
+        return self._loop.run(self._inner.server_info(timeout=timeout))
 
     @property
     def watch_state(self) -> WatchState:
         """How the near-cache is kept informed."""
-        return WatchState(live=False, revision=0) if self._core.near is None else self._core.near.watch_state()
+        return self._inner.watch_state
 
     @property
     def raw(self) -> Raw:
-        """The generated stubs; see `tenant_auth.raw`. Connects, and starts to follow invalidations."""
-        with self._lock:
-            if self._closing.is_set():
-                raise _status.closed()
-            if self._raw is None:
-                self._raw = self._connect()
-            return self._raw
-
-    def metadata(self) -> Metadata:
-        """The caller token as of now, for calls through `raw`."""
-        return self._core.metadata()
+        """The generated stubs; see `tenant_auth.raw`."""
+        return self._raw
 
     def close(self) -> None:
-        """Ends what is under way and the connections."""
-        with self._lock:
-            self._closing.set()
-        if self._watch is not None:
-            self._watch.close()
-        if self._channel is not None:
-            self._channel.close()
+        """Takes no new calls, and returns when those under way are answered or late. Repeating it changes nothing."""
+        self._loop.close(self._inner.close)
 
     def __enter__(self) -> Self:
-        _ = self.raw
+        self._loop.run(self._inner.__aenter__())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _connect(self) -> Raw:
-        target, options = self._core.target, self._core.options
-        credentials, settings = target.credentials(), target.settings(options)
-        self._channel = (
-            grpc.insecure_channel(target.address, settings)
-            if credentials is None
-            else grpc.secure_channel(target.address, credentials, settings)
-        )
-        raw = Raw(self._channel)
-        if self._core.near is not None and self._core.watches:
-            self._watch = Watch(self._core, self._core.near, raw)
-        return raw
-
-    def _decide(
-        self,
-        question: tuple[str, ...],
-        session_id: str | None,
-        ask: Callable[[Sequence[str], float | None], V],
-        scopes: Sequence[str],
-        timeout: float | None,
-    ) -> V:
-        near = self._core.near
-        _ = self.raw
-        if near is None or not checkable(scopes):
-            return ask(scopes, timeout)
-        if self._watch is not None:
-            self._watch.check()
-        digest = near.digest(*question)
-
-        def load(timeout: float) -> Validation:
-            # Another thread may have landed since this one looked.
-            known = near.get(digest)
-            if known is not None:
-                return known
-            ticket = near.ticket()
-            answer = ask((), timeout)
-            near.put(digest, ticket, answer, session_id)
-            return answer
-
-        answer = near.get(digest)
-        if answer is None:
-            limit = self._core.options.timeout if timeout is None else timeout
-            answer = self._flights.join((digest, near.epoch), load, limit)
-        # A digest says what kind of question it stands for, so the answer is of its kind.
-        return checked(cast(V, answer), scopes)
-
-    def _call(
-        self,
-        method: grpc.UnaryUnaryMultiCallable[Request, Response],
-        request: Request,
-        timeout: float | None,
-        secrets: Sequence[str] = (),
-    ) -> tuple[Response, str]:
-        """The reply, and the name of the request. Tries again where that may help."""
-        attempts = self._core.attempts(timeout)
-        while True:
-            limit = attempts.next_timeout()
-            try:
-                metadata = self._core.metadata(attempts.request_id)
-                return method(request, timeout=limit, metadata=metadata), attempts.request_id
-            except grpc.RpcError as status:
-                error = _status.from_rpc(status, attempts.request_id, secrets)
-            # Outside of the handler, so that the error does not carry the original, which nobody has cleaned.
-            pause = attempts.pause_after(error)
-            if pause is None:
-                raise error
-            self._core.clock.wait(self._closing, pause)
-
-    def _forget_session(self, session_id: str) -> None:
-        if self._core.near is not None:
-            self._core.near.forget_session(session_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Iterable
 from http import HTTPStatus
 
 from mcp.server.auth.middleware.auth_context import get_access_token
@@ -11,25 +11,29 @@ from mcp.server.auth.provider import AccessToken
 from pydantic import Field
 from starlette.applications import Starlette
 
-from . import _http
-from ._http import Refusal
-from .asgi import AnswerErrors, App, DeniedError, Message, Receive, Scope, Send, refusal_of, refuse
+from . import _checks, _http
+from ._http import Refusal, Source, refusal_of
+from .asgi import AnswerErrors, App, Message, Receive, Scope, Send, refuse
 from .async_client import AsyncClient
 from .errors import TenantAuthError
-from .results import Principal, SessionValidation
+from .results import DeniedError, Principal, SessionValidation, Validation
 from .sessions import SessionExpiry
-from .verdict import Verdict
 
 log = logging.getLogger("tenant_auth")
 
 SESSION_HEADER = b"mcp-session-id"
-# MCP clients begin a new session at a 404. A session of another tenant is told from none by nobody.
-GONE = frozenset({Verdict.UNBOUND, Verdict.SESSION_EXPIRED, Verdict.TENANT_MISMATCH})
-NO_SESSION = Refusal(HTTPStatus.NOT_FOUND, "NO_SESSION", "There is no such session.")
+LONGEST_SESSION_ID = 128
+KEY = Source("Authorization")
+# What a session's own verdict can be while it goes on, besides valid. Any other has ended it, such as the revocation of
+# the key that opened it: MCP clients begin anew at a 404.
+GOES_ON = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
 
 
 class TenantAccessToken(AccessToken):
-    """The SDK's token, knowing whose it is. Its `client_id` is the key's id, its `subject` the tenant's."""
+    """The SDK's token, knowing whose it is. Its `client_id` and `subject` are the tenant's id, never the key's:
+
+    the SDK ends a session whose `client_id` changes, and a tenant that rotates its key goes on with it.
+    """
 
     token: str = Field(repr=False)
     principal: Principal
@@ -38,9 +42,9 @@ class TenantAccessToken(AccessToken):
 class TenantTokenVerifier:
     """The SDK's `TokenVerifier`. Needs `protect` around the app: a failure is 503 there, never 401."""
 
-    def __init__(self, client: AsyncClient, *, scopes: Collection[str] = (), resource: str | None = None) -> None:
+    def __init__(self, client: AsyncClient, *, scopes: str | Iterable[str] = (), resource: str | None = None) -> None:
         self._client = client
-        self._scopes = tuple(scopes)
+        self._scopes = _checks.texts("scopes", scopes)
         self._resource = resource
 
     async def verify_token(self, token: str) -> AccessToken | None:
@@ -49,7 +53,7 @@ class TenantTokenVerifier:
             expires_at = validation.expires_at
             return TenantAccessToken(
                 token=token,
-                client_id=validation.key_id,
+                client_id=validation.tenant_id,
                 subject=validation.tenant_id,
                 scopes=list(validation.scopes),
                 expires_at=None if expires_at is None else int(expires_at.timestamp()),
@@ -69,20 +73,37 @@ def current_principal() -> Principal:
     return token.principal
 
 
+class RefuseAmbiguous:
+    """Answers 400 to repeated headers with a key or a session, before anything else takes one of them."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = scope["headers"]
+            for found in (KEY.key(headers), _http.only(headers, SESSION_HEADER)):
+                if isinstance(found, Refusal):
+                    await refuse(found, scope, send)
+                    return
+        await self._app(scope, receive, send)
+
+
 class BindSessions:
     """Binds each MCP session to the tenant whose key opened it, and checks that it still is.
 
-    Protocol versions without sessions pass through: their requests carry nothing but the key.
+    The presented key is decided by itself, then the session: any good key of its tenant may go on with it. Protocol
+    versions without sessions pass through: their requests carry nothing but the key. Needs `RefuseAmbiguous` around it.
     """
 
     def __init__(self, app: App, *, client: AsyncClient, ttl: float = 3600.0) -> None:
         self._app = app
         self._client = client
-        self._ttl = ttl
+        self._ttl = _checks.duration("ttl", ttl)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        key = _http.bearer(scope["headers"]) if scope["type"] == "http" else None
-        if key is None:
+        key = KEY.key(scope["headers"]) if scope["type"] == "http" else None
+        if not isinstance(key, str):
             # Not for a session, or for the SDK to answer.
             await self._app(scope, receive, send)
             return
@@ -94,15 +115,25 @@ class BindSessions:
             if opening.refused is not None:
                 await self._discard(untouched, opening.refused)
             return
+        await self._client.require_key(key)
+        session = await self._session(session_id, key)
+        if session is None:
+            await refuse(_http.NO_SESSION, scope, send)
+            return
+        await self._app(scope, receive, send)
+        if scope["method"] == "DELETE":
+            await self._unbind(session_id, session)
+
+    async def _session(self, session_id: str, key: str) -> SessionValidation | None:
+        """The session, if it goes on and is the key's tenant's; `None`: for this caller there is none."""
+        if not is_session_id(session_id):
+            return None
         session = await self._client.validate_session(session_id, key)
-        if session.verdict in GONE:
-            await refuse(NO_SESSION, scope, send)
-        elif not session.is_valid:
+        if session.is_valid:
+            return session
+        if _http.denial(session).status in GOES_ON:
             raise DeniedError(session)
-        else:
-            await self._app(scope, receive, send)
-            if scope["method"] == "DELETE":
-                await self._unbind(session_id, session)
+        return None
 
     async def _discard(self, scope: Scope, session_id: str) -> None:
         """Ends a session that nobody was told of: in a long failure the SDK would come to its limit of sessions."""
@@ -149,7 +180,7 @@ class Opening:
             binding = await self._client.bind_session(session_id, self._key, self._ttl, expiry=SessionExpiry.SLIDING)
         except TenantAuthError as error:
             return refusal_of(error)
-        return None if binding.is_valid else _http.denial(SessionValidation(verdict=binding.verdict))
+        return None if binding.is_valid else _http.denial(Validation(verdict=binding.verdict))
 
 
 async def empty() -> Message:
@@ -158,6 +189,11 @@ async def empty() -> Message:
 
 async def ignore(_message: Message) -> None:
     pass
+
+
+def is_session_id(text: str) -> bool:
+    """Whether the contract allows it: visible ASCII characters."""
+    return 0 < len(text) <= LONGEST_SESSION_ID and all("!" <= character <= "~" for character in text)
 
 
 def session_of(scope_or_message: Scope | Message) -> str | None:
@@ -174,6 +210,7 @@ def protect(app: Starlette, client: AsyncClient, *, sessions: bool = True, ttl: 
     """
     if sessions:
         app.add_middleware(BindSessions, client=client, ttl=ttl)
-    # Added last, so it is around everything else.
+    # Added last, so they are around everything else.
     app.add_middleware(AnswerErrors)
+    app.add_middleware(RefuseAmbiguous)
     return app

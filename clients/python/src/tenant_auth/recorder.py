@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
+from types import TracebackType
+from typing import Self
 
-from . import _status
+from . import _at_exit, _checks, _status
+from ._at_exit import Reopened
+from ._core import Core
 from ._retry import backoff
-from ._usage_buffer import Batch, OnRejected, RecorderOptions, UsageBuffer
-from .errors import TenantAuthError
-from .options import Options
+from ._usage_buffer import Batch, OnRejected, RecorderOptions, UsageBuffer, event_of
+from .errors import ClosedError, TenantAuthError
 from .usage import UnsentUsage, UsageEvent, UsageReceipt
 
 Send = Callable[[Sequence[UsageEvent], str, float], UsageReceipt]
@@ -23,17 +26,29 @@ class UsageRecorder:
     `on_rejected`, and `close` returns what could not be sent.
     """
 
-    def __init__(self, send: Send, client: Options, options: RecorderOptions, on_rejected: OnRejected | None) -> None:
+    def __init__(
+        self,
+        send: Send,
+        core: Core,
+        options: RecorderOptions | None,
+        on_rejected: OnRejected | None,
+        reopened: Reopened,
+    ) -> None:
+        options = options or RecorderOptions()
+        _checks.instance("options", options, RecorderOptions)
+        if on_rejected is not None:
+            _checks.function("on_rejected", on_rejected)
         self._send = send
-        self._clock = client.clock
-        self._jitter = client.jitter
+        self._clock = core.clock
+        self._jitter = core.options.jitter
         self._options = options
-        self._buffer = UsageBuffer(client.clock, options, on_rejected)
+        self._buffer = UsageBuffer(core.clock, options, on_rejected)
         self._wake = threading.Event()
         self._upto = 0
         self._last_try = threading.Event()
         self._stop = threading.Event()
         self._progress = threading.Condition()
+        _at_exit.register(self, lambda: self._finish(reopened))
         self._thread = threading.Thread(target=self._run, name="tenant-auth-usage", daemon=True)
         self._thread.start()
 
@@ -43,8 +58,7 @@ class UsageRecorder:
         Raises `QueueFullError` when there is no room, `InvalidRequestError` for what could never be counted.
         """
         # The moment is that of the event, not that of its arrival after an outage.
-        occurred_at = at if at is not None else datetime.fromtimestamp(self._clock.time(), UTC)
-        if self._buffer.add(UsageEvent(tenant_id, metric, quantity, occurred_at)):
+        if self._buffer.add(event_of(tenant_id, metric, quantity, at, self._clock)):
             self._wake.set()
 
     def flush(self, timeout: float | None = None) -> None:
@@ -58,6 +72,7 @@ class UsageRecorder:
 
     def close(self, timeout: float = 5.0) -> list[UnsentUsage]:
         """Sends what is left, for at most `timeout` seconds, and returns what could not be sent."""
+        _at_exit.forget(self)
         self._buffer.close()
         self._last_try.set()
         try:
@@ -68,8 +83,24 @@ class UsageRecorder:
         self._wake.set()
         self._last_try.set()
         # A call under way ends by its own deadline; what it sends must not be returned as unsent before that.
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         return self._buffer.unsent()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        left = self.close()
+        _at_exit.warn_unsent(left)
+
+    def _finish(self, reopened: Reopened) -> list[UnsentUsage]:
+        """The process exits, and the client may have been closed before."""
+        left = self.close(_at_exit.EXIT_TIMEOUT)
+        again = [batch for batch in left if isinstance(batch.error, ClosedError)]
+        return [batch for batch in left if batch not in again] + _at_exit.send(again, reopened)
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
 
 from .errors import TenantAuthError
 from .verdict import Source, Verdict
-
-NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +20,9 @@ class Provenance:
     revision: int = 0
     """The database's change-log sequence number that the answer reflects."""
     cacheable_for: float = 0.0
-    """How long the answer may be reused; zero: not at all."""
+    """How long the answer may be reused, counted from before it was asked for; zero: not at all."""
+    cacheable_while_watched: float = 0.0
+    """The same for whoever follows the service's invalidations; never of use beyond this client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +37,23 @@ class Principal:
     scopes: tuple[str, ...]
 
 
+class DeniedError(Exception):
+    """A denial, from `require_key`, `require_session` or the principal of a denied answer. Not a `TenantAuthError`."""
+
+    def __init__(self, validation: Validation) -> None:
+        super().__init__(f"denied: {validation.verdict}")
+        self.validation = validation
+        self.verdict = validation.verdict
+        """Why."""
+        self.missing_scopes = validation.missing_scopes
+        """With `INSUFFICIENT_SCOPE`: the required scopes that the key lacks."""
+        self.provenance = validation.provenance
+        """Where the denial came from."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """The decision about a key, and whose key it is.
+    """The decision about a key, and whose key it is. Has no truth of its own: ask `is_valid`, or use `require_key`.
 
     For `UNKNOWN` and `MALFORMED` nothing but the verdict and its provenance is known.
     """
@@ -64,11 +77,15 @@ class Validation:
         """Whether the request may proceed."""
         return self.verdict.is_valid
 
+    def __bool__(self) -> bool:
+        """Refused: a denial is an answer too, so `if validation:` would admit everybody."""
+        raise TypeError("an answer is neither true nor false: ask its is_valid, or use require_key or require_session")
+
     @property
     def principal(self) -> Principal:
-        """Who is calling. Only a valid answer has one: a denied caller must not be taken for a tenant."""
+        """Who is calling. Only a valid answer has one, else `DeniedError`: nobody denied is taken for a tenant."""
         if not self.is_valid:
-            raise ValueError(f"a verdict of {self.verdict} admits nobody")
+            raise DeniedError(self)
         return Principal(
             tenant_id=self.tenant_id,
             tenant_name=self.tenant_name,
@@ -82,8 +99,10 @@ class Validation:
 class SessionValidation(Validation):
     """The decision about a session, and whose session it is."""
 
-    attributes: Mapping[str, str] = field(default_factory=lambda: NO_ATTRIBUTES)
+    attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
     """What was attached when the session was bound."""
+    presented_key_id: str = ""
+    """The public id of the key presented along with the session, where it is one of the session's tenant."""
 
 
 Outcome = Validation | TenantAuthError

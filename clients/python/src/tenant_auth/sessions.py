@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
 
@@ -29,7 +29,7 @@ class Session:
     created_at: datetime | None
     expires_at: datetime | None
     expiry: SessionExpiry
-    attributes: Mapping[str, str]
+    attributes: Mapping[str, str] = field(hash=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,3 +46,7 @@ class Binding:
     def is_valid(self) -> bool:
         """Whether the session is bound to the key's tenant now."""
         return self.verdict.is_valid
+
+    def __bool__(self) -> bool:
+        """Refused: a denial is an outcome too."""
+        raise TypeError("a binding is neither true nor false: ask its is_valid")

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import IntEnum
 
-from .errors import TenantAuthError
+from .errors import TenantAuthError, Violation
+
+TENANT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+METRIC = re.compile(r"[a-z][a-z0-9_.]{0,63}")
+LARGEST_QUANTITY = 10**12
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
 
 class UsageBucket(IntEnum):
@@ -30,8 +37,30 @@ class UsageEvent:
     """`None`: on arrival."""
 
     def __post_init__(self) -> None:
-        if self.occurred_at is not None and self.occurred_at.tzinfo is None:
-            raise ValueError("occurred_at needs a time zone")
+        if self.occurred_at is not None:
+            if not isinstance(self.occurred_at, datetime):
+                raise TypeError(f"occurred_at is {type(self.occurred_at).__name__}: give a datetime")
+            if self.occurred_at.tzinfo is None:
+                raise ValueError("occurred_at needs a time zone")
+
+
+def violations_of(event: UsageEvent, prefix: str = "") -> list[Violation]:
+    """What the contract can never take of an event."""
+    found = []
+
+    def wrong(field: str, why: str) -> None:
+        found.append(Violation(prefix + field, why))
+
+    if not isinstance(event.tenant_id, str) or not TENANT_ID.fullmatch(event.tenant_id):
+        wrong("tenant_id", "must be 1 to 64 characters of A-Z a-z 0-9 _ -")
+    if not isinstance(event.metric, str) or not METRIC.fullmatch(event.metric):
+        wrong("metric", "must be a lower-case letter and then up to 63 of a-z 0-9 _ .")
+    if type(event.quantity) is not int or not 0 <= event.quantity <= LARGEST_QUANTITY:
+        wrong("quantity", f"must be an int from 0 to {LARGEST_QUANTITY}")
+    at = event.occurred_at
+    if at is not None and not EARLIEST <= at <= LATEST:
+        wrong("occurred_at", "must be from 1970 to 9999")
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 import { type Clock, moment } from "../clock.js";
 import type { Validation } from "../validation.js";
 import type { Coverage } from "./coverage.js";
-import { type Asked, type Entry, endOf, fromMemory, usable } from "./entry.js";
+import { type Asked, type Entry, fromMemory, nameless, usable } from "./entry.js";
 import { Fences } from "./fences.js";
+import { Lru } from "./lru.js";
 
 /** What the near-cache is given. */
 export interface CacheOptions {
@@ -10,7 +11,7 @@ export interface CacheOptions {
   readonly coverage: Coverage;
   /** How many answers are kept; the one that was used longest ago goes first. */
   readonly capacity: number;
-  /** For how long an answer may be used while the watch is alive, in milliseconds. */
+  /** For how long an answer is used at most while the watch is alive, in milliseconds. */
   readonly watchedForMs: number;
 }
 
@@ -22,34 +23,31 @@ export const subject = {
   session: (digest: string): string => `session ${digest}`,
 };
 
+/** The part of the capacity that answers without any id may take: strangers' keys must not push out known ones. */
+const NAMELESS_SHARE = 0.1;
+
 /** Answers in memory, found by the digest of what was asked about and dropped by what changed. */
 export class NearCache {
   readonly #options: CacheOptions;
   readonly #fences: Fences;
-  /** The one used longest ago first. */
-  readonly #entries = new Map<string, Entry<Validation>>();
+  readonly #named: Lru<Entry<Validation>>;
+  readonly #nameless: Lru<Entry<Validation>>;
   readonly #bySubject = new Map<string, Set<Entry<Validation>>>();
 
   constructor(options: CacheOptions) {
     this.#options = options;
-    this.#fences = new Fences(options.clock);
-  }
-
-  get size(): number {
-    return this.#entries.size;
+    this.#fences = new Fences(options.clock, (revision) => options.coverage.raiseFloor(revision));
+    this.#named = new Lru(options.capacity);
+    this.#nameless = new Lru(Math.max(1, Math.floor(options.capacity * NAMELESS_SHARE)));
   }
 
   lookup<V extends Validation>(digest: string, scopes: readonly string[]): V | undefined {
-    const entry = this.#entries.get(digest) as Entry<V> | undefined;
+    const entry = this.#get(digest) as Entry<V> | undefined;
     if (entry === undefined) return undefined;
     const { clock, coverage, watchedForMs } = this.#options;
-    if (!usable(entry, clock, coverage, watchedForMs)) {
-      this.#remove(entry);
-      return undefined;
-    }
-    this.#entries.delete(digest);
-    this.#entries.set(digest, entry);
-    return fromMemory(entry, scopes, clock);
+    if (usable(entry, clock, coverage, watchedForMs)) return fromMemory(entry, scopes, clock);
+    this.#remove(entry);
+    return undefined;
   }
 
   /** To be called before a request is sent. */
@@ -65,18 +63,19 @@ export class NearCache {
 
   /** Keeps an answer if the service allows it and nothing has changed since. */
   keep(digest: string, answer: Validation, asked: Asked, sessionDigest?: string): void {
-    if (answer.cacheableForMs <= 0 || !this.current(answer, asked, sessionDigest)) return;
+    const useful = answer.cacheableForMs > 0 || answer.cacheableWhileWatchedMs > 0;
+    if (!useful || !this.current(answer, asked, sessionDigest)) return;
     const subjects = subjectsOf(answer, sessionDigest);
-    const before = this.#entries.get(digest);
+    const before = this.#get(digest);
     if (before !== undefined) this.#remove(before);
-    const entry = { digest, answer, asked, subjects, endsAt: endOf(answer, asked.at) };
-    this.#entries.set(digest, entry);
+    const entry = { digest, answer, asked, subjects };
     for (const name of subjects) {
       const about = this.#bySubject.get(name);
       if (about === undefined) this.#bySubject.set(name, new Set([entry]));
       else about.add(entry);
     }
-    if (this.#entries.size > this.#options.capacity) this.#removeOldest();
+    const pushedOut = (nameless(answer) ? this.#nameless : this.#named).set(digest, entry);
+    if (pushedOut !== undefined) this.#remove(pushedOut);
   }
 
   /** Something changed at a revision (without one: just now): answers from before it are dropped, and not kept. */
@@ -90,17 +89,18 @@ export class NearCache {
   /** Forgets everything, and keeps no answer that is under way. */
   clear(): void {
     this.#fences.raiseForAll();
-    this.#entries.clear();
+    this.#named.clear();
+    this.#nameless.clear();
     this.#bySubject.clear();
   }
 
-  #removeOldest(): void {
-    const [oldest] = this.#entries.values();
-    if (oldest !== undefined) this.#remove(oldest);
+  #get(digest: string): Entry<Validation> | undefined {
+    return this.#named.get(digest) ?? this.#nameless.get(digest);
   }
 
   #remove(entry: Entry<Validation>): void {
-    this.#entries.delete(entry.digest);
+    this.#named.delete(entry.digest);
+    this.#nameless.delete(entry.digest);
     for (const name of entry.subjects) {
       const about = this.#bySubject.get(name);
       about?.delete(entry);
@@ -109,9 +109,13 @@ export class NearCache {
   }
 }
 
-function subjectsOf(answer: Validation, sessionDigest: string | undefined): string[] {
+function subjectsOf(
+  answer: Validation & { presentedKeyId?: string },
+  sessionDigest: string | undefined,
+): string[] {
   return [
     ...(answer.keyId === "" ? [] : [subject.key(answer.keyId)]),
+    ...(answer.presentedKeyId ? [subject.key(answer.presentedKeyId)] : []),
     ...(answer.tenantId === "" ? [] : [subject.tenant(answer.tenantId)]),
     ...(sessionDigest === undefined ? [] : [subject.session(sessionDigest)]),
   ];

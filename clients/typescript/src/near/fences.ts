@@ -19,13 +19,16 @@ interface Fence {
 /** Keeps answers from before a change out of memory when they arrive after the news of it. */
 export class Fences {
   readonly #clock: Clock;
+  readonly #forgotten: (revision: bigint) => void;
   /** By subject; the oldest first. */
   readonly #fences = new Map<string, Fence>();
   #arrivals = 0;
   #forgottenUpTo = 0;
 
-  constructor(clock: Clock) {
+  /** `forgotten` is told the revision of each invalidation that is not compared with any more. */
+  constructor(clock: Clock, forgotten: (revision: bigint) => void) {
     this.#clock = clock;
+    this.#forgotten = forgotten;
   }
 
   /** The present place in the order of arrival, to note when a request is sent. */
@@ -70,6 +73,7 @@ export class Fences {
       if (this.#fences.size <= MOST_KEPT && elapsed(this.#clock, fence.at) <= KEPT_MS) break;
       this.#fences.delete(subject);
       this.#forgottenUpTo = fence.arrival;
+      this.#forgotten(fence.revision);
     }
   }
 }

@@ -15,8 +15,15 @@ export interface Question<V extends Validation> {
   readonly scopes: readonly string[];
   readonly timeoutMs: number | undefined;
   readonly signal: AbortSignal | undefined;
-  /** Asks the service, which may take so long. */
-  readonly ask: (timeoutMs: number) => Promise<V>;
+  /** Asks the service about these scopes, which may take so long. */
+  readonly ask: (scopes: readonly string[], timeoutMs: number) => Promise<V>;
+}
+
+/** What a change is about, by the fields of the request: the first that is set of a session, a key and a tenant. */
+export interface Changed {
+  readonly sessionId?: string;
+  readonly keyId?: string;
+  readonly tenantId?: string;
 }
 
 /** An answer of the service, and when it was asked for. */
@@ -49,7 +56,7 @@ export class Near {
     const end = this.#clock.monotonic() + timeoutMs;
     // What the service may refuse is the service's to refuse.
     if (!scopesAreSound(scopes))
-      return await patiently(question.ask(timeoutMs), this.#clock, timeoutMs, signal);
+      return await patiently(question.ask(scopes, timeoutMs), this.#clock, timeoutMs, signal);
     for (;;) {
       const near = this.#cache.lookup<V>(digest, scopes);
       if (near !== undefined) return near;
@@ -58,10 +65,9 @@ export class Near {
       const { answer: landing, joined } = this.#flights.join(digest, () => this.#ask(question, left));
       try {
         const { answer, asked } = await patiently(landing, this.#clock, left, signal);
-        if (!joined) return answer as V;
         // Who asks after the news of a change is not answered with what was asked before it.
         const outdated =
-          asked.position < position && !this.#cache.current(answer, asked, question.sessionDigest);
+          joined && asked.position < position && !this.#cache.current(answer, asked, question.sessionDigest);
         if (!outdated) return forScopes(answer as V, scopes);
       } catch (error) {
         // The one who asked had less time than we have.
@@ -71,15 +77,22 @@ export class Near {
     }
   }
 
-  /** A session was bound or unbound by this process. */
-  forgetSession(sessionId: string): void {
-    this.#cache.invalidate(subject.session(this.digests.session(sessionId)), undefined);
+  /** This process has changed something, or tried to: what was known of it, or is being asked, is not relied on. */
+  changed({ keyId, sessionId, tenantId }: Changed): void {
+    const { session, key, tenant } = subject;
+    if (sessionId) this.#cache.invalidate(session(this.digests.session(sessionId)), undefined);
+    else if (keyId) this.#cache.invalidate(key(keyId), undefined);
+    else if (tenantId) this.#cache.invalidate(tenant(tenantId), undefined);
+    else this.#cache.clear();
   }
 
-  /** It goes on when its first caller gives up: it has the default time at least. */
+  /**
+   * Asks without scopes, which the answer names all: it is compared with them here. Goes on when its first caller gives
+   * up: it has the default time at least.
+   */
   async #ask(question: Question<Validation>, left: number): Promise<Landed> {
     const asked = this.#cache.asking();
-    const answer = await question.ask(Math.max(left, this.#timeoutMs));
+    const answer = await question.ask([], Math.max(left, this.#timeoutMs));
     this.#cache.keep(question.digest, answer, asked, question.sessionDigest);
     return { answer, asked };
   }

@@ -8,7 +8,8 @@ import {
   type WatchResponse,
   WatchService,
 } from "../gen/tenantauth/v1/watch_pb.js";
-import type { Caller } from "../rpc/caller.js";
+import { printable } from "../printable.js";
+import { type Caller, SILENCE } from "../rpc/caller.js";
 import { fullJitter } from "../rpc/retry.js";
 import { type NearCache, subject } from "./cache.js";
 import { type Coverage, LONGEST_SILENCE_MS } from "./coverage.js";
@@ -47,7 +48,7 @@ export class Watcher {
   }
 
   state(): WatchState {
-    return { live: this.#coverage.live(), revision: this.#revision };
+    return printable({ live: this.#coverage.live(), revision: this.#revision });
   }
 
   close(): void {
@@ -71,8 +72,9 @@ export class Watcher {
     // From 0 on means from now on: what happened since the last stream is not told.
     if (this.#revision === 0n) this.#coverage.lost();
     const stop = new AbortController();
-    const giveUp = (): void => stop.abort();
-    this.#closed.signal.addEventListener("abort", giveUp, { once: true });
+    const giveUp = (): void => stop.abort(SILENCE);
+    const end = (): void => stop.abort();
+    this.#closed.signal.addEventListener("abort", end, { once: true });
     let cancelSilence = this.#clock.after(LONGEST_SILENCE_MS, giveUp);
     try {
       const request = create(WatchRequestSchema, { resumeAfterRevision: this.#revision });
@@ -90,20 +92,20 @@ export class Watcher {
       return !(error instanceof TenantAuthError && unserved.includes(error.code));
     } finally {
       cancelSilence();
-      this.#closed.signal.removeEventListener("abort", giveUp);
+      this.#closed.signal.removeEventListener("abort", end);
     }
   }
 
   #handle(message: WatchResponse): void {
     const { event, revision } = message;
-    this.#coverage.heard();
+    this.#coverage.heard(revision);
     if (event.case === "heartbeat") {
       if (revision > this.#revision) this.#revision = revision;
     } else if (event.case === "invalidation" && this.#forget(event.value, revision)) {
       if (revision > this.#revision) this.#revision = revision;
     } else {
       // A start over, or something that only a later version understands: then nothing in memory can be trusted.
-      this.#coverage.broken();
+      this.#coverage.broken(revision);
       this.#cache.clear();
       this.#revision = revision;
     }

@@ -1,25 +1,20 @@
-import {
-  type DescMessage,
-  type DescMethod,
-  type DescMethodStreaming,
-  type DescMethodUnary,
-  fromBinary,
-  type MessageShape,
-  toBinary,
+import type {
+  DescMessage,
+  DescMethodStreaming,
+  DescMethodUnary,
+  MessageInitShape,
+  MessageShape,
 } from "@bufbuild/protobuf";
-import {
-  type Client as GrpcClient,
-  Metadata,
-  type ServiceError,
-  type StatusObject,
-  status,
-} from "@grpc/grpc-js";
-import type { TenantAuthError } from "../error.js";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { deadlineExceeded, TenantAuthError } from "../error.js";
+import type { Connection } from "../net/connection.js";
+import type { Replica } from "../net/replica.js";
 import { errorFromStatus } from "./details.js";
 
 /** What goes along with a message. */
 export interface AttemptOptions {
   readonly requestId: string;
+  readonly userAgent: string;
   /** Value of the `authorization` header. */
   readonly authorization?: string | undefined;
   /** How long this attempt may take; absent: as long as it wants. */
@@ -27,92 +22,84 @@ export interface AttemptOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-const REQUEST_ID = "x-request-id";
-const STATUS_DETAILS = "grpc-status-details-bin";
+/** Errors of calls that no replica answered because their connection ended. */
+const LOST = new WeakSet<TenantAuthError>();
+
+/** Whether the connection was lost before there was an answer, rather than that the service refused. */
+export function connectionLost(error: TenantAuthError): boolean {
+  return LOST.has(error);
+}
 
 /** Sends one message once and waits for the reply. */
-export function unary<I extends DescMessage, O extends DescMessage>(
-  client: GrpcClient,
+export async function unary<I extends DescMessage, O extends DescMessage>(
+  replica: Replica,
   method: DescMethodUnary<I, O>,
   message: MessageShape<I>,
   options: AttemptOptions,
 ): Promise<MessageShape<O>> {
-  const { signal, requestId } = options;
-  return new Promise((resolve, reject) => {
-    signal?.throwIfAborted();
-    const cancel = (): void => call.cancel();
-    const call = client.makeUnaryRequest(
-      path(method),
-      serializer(method.input),
-      deserializer(method.output),
-      message,
-      metadata(options),
-      callOptions(options),
-      (error, reply) => {
-        signal?.removeEventListener("abort", cancel);
-        if (error !== null) reject(signal?.aborted ? signal.reason : failure(error, requestId));
-        else resolve(reply as MessageShape<O>);
-      },
-    );
-    signal?.addEventListener("abort", cancel, { once: true });
-  });
+  const { signal, timeoutMs = 0, requestId } = options;
+  signal?.throwIfAborted();
+  const connection = replica.connection;
+  if (connection === undefined) throw lost("it was closed", requestId);
+  try {
+    const init = message as MessageInitShape<I>;
+    const whole = Math.max(1, Math.ceil(timeoutMs));
+    const reply = await connection.transport.unary(method, signal, whole, headers(options), init);
+    return reply.message as MessageShape<O>;
+  } catch (error) {
+    throw signal?.aborted ? signal.reason : failure(error, connection, requestId);
+  }
 }
 
 /** Sends one message and reads what comes, until the end or an abort, which ends it without an error. */
 export async function* serverStreaming<I extends DescMessage, O extends DescMessage>(
-  client: GrpcClient,
+  replica: Replica,
   method: DescMethodStreaming<I, O>,
   message: MessageShape<I>,
   options: AttemptOptions,
 ): AsyncGenerator<MessageShape<O>, void, undefined> {
   const { signal, requestId } = options;
   if (signal?.aborted) return;
-  const call = client.makeServerStreamRequest(
-    path(method),
-    serializer(method.input),
-    deserializer(method.output),
-    message,
-    metadata(options),
-    callOptions(options),
-  );
-  const cancel = (): void => call.cancel();
-  signal?.addEventListener("abort", cancel, { once: true });
+  const connection = replica.connection;
+  if (connection === undefined) throw lost("it was closed", requestId);
+  const left = new AbortController();
+  const ended = signal === undefined ? left.signal : AbortSignal.any([signal, left.signal]);
   try {
-    for await (const reply of call) yield reply as MessageShape<O>;
+    const input = once(message as MessageInitShape<I>);
+    const stream = await connection.transport.stream(method, ended, undefined, headers(options), input);
+    for await (const reply of stream.message) yield reply as MessageShape<O>;
   } catch (error) {
-    if (!signal?.aborted) throw failure(error as ServiceError, requestId);
+    if (!ended.aborted) throw failure(error, connection, requestId);
   } finally {
-    signal?.removeEventListener("abort", cancel);
-    call.cancel();
+    left.abort();
   }
 }
 
-function path(method: DescMethod): string {
-  return `/${method.parent.typeName}/${method.name}`;
+async function* once<T>(message: T): AsyncGenerator<T, void, undefined> {
+  yield message;
 }
 
-function serializer<D extends DescMessage>(schema: D): (message: MessageShape<D>) => Buffer {
-  return (message) => Buffer.from(toBinary(schema, message));
+function headers({ requestId, authorization, userAgent }: AttemptOptions): Record<string, string> {
+  return {
+    "x-request-id": requestId,
+    "user-agent": userAgent,
+    ...(authorization === undefined ? {} : { authorization }),
+  };
 }
 
-function deserializer<D extends DescMessage>(schema: D): (bytes: Buffer) => MessageShape<D> {
-  return (bytes) => fromBinary(schema, bytes);
+/** Only what a status says is taken over: the library's error holds headers too, and somebody may print it. */
+function failure(error: unknown, connection: Connection, requestId: string): TenantAuthError {
+  const { code, rawMessage, metadata, details } = ConnectError.from(error);
+  if (metadata.has("grpc-status")) return errorFromStatus(code, rawMessage, details, requestId);
+  if (code === Code.DeadlineExceeded) return deadlineExceeded(requestId);
+  if (connection.over) return lost(connection.why, requestId);
+  // The replica goes away and has not begun with it, or the stream could not be opened any more.
+  if (code === Code.Aborted || /REFUSED_STREAM/.test(rawMessage)) return lost(rawMessage, requestId);
+  return errorFromStatus(code, rawMessage, [], requestId);
 }
 
-function metadata({ requestId, authorization }: AttemptOptions): Metadata {
-  const headers = new Metadata();
-  headers.set(REQUEST_ID, requestId);
-  if (authorization !== undefined) headers.set("authorization", authorization);
-  return headers;
-}
-
-function callOptions({ timeoutMs }: AttemptOptions): { deadline?: number } {
-  return timeoutMs === undefined ? {} : { deadline: Date.now() + timeoutMs };
-}
-
-/** Only the status is taken over: grpc-js's error holds the metadata too, and somebody may print it. */
-function failure(error: Partial<StatusObject>, requestId: string): TenantAuthError {
-  const encoded = error.metadata?.get(STATUS_DETAILS)[0];
-  const details = encoded instanceof Uint8Array ? encoded : undefined;
-  return errorFromStatus(error.code ?? status.UNKNOWN, error.details ?? "no status", details, requestId);
+function lost(why: string, requestId: string): TenantAuthError {
+  const error = new TenantAuthError("UNAVAILABLE", `the connection was lost: ${why}`, { requestId });
+  LOST.add(error);
+  return error;
 }

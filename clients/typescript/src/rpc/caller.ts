@@ -1,12 +1,15 @@
 import { randomUUID } from "node:crypto";
 import type { DescMessage, DescMethodStreaming, DescMethodUnary, MessageShape } from "@bufbuild/protobuf";
+import { milliseconds } from "../checks.js";
 import { type Clock, sleep } from "../clock.js";
-import { deadlineExceeded, TenantAuthError } from "../error.js";
-import { serverStreaming, unary } from "./attempt.js";
+import { clientClosed, deadlineExceeded, TenantAuthError } from "../error.js";
+import type { Pool } from "../net/pool.js";
+import type { Replica } from "../net/replica.js";
+import { connectionLost, serverStreaming, unary } from "./attempt.js";
 import type { CallerTokens } from "./caller-token.js";
-import type { Endpoints } from "./endpoints.js";
+import { hedged } from "./hedge.js";
 import { patiently } from "./patience.js";
-import { type RetryBudget, retriable, retryDelay } from "./retry.js";
+import { MAX_ATTEMPTS, type RetryBudget, retriable, retryDelay } from "./retry.js";
 
 /** Limits of one call. */
 export interface CallOptions {
@@ -23,16 +26,24 @@ export interface CallerOptions extends CallOptions {
 
 /** What every call of a client shares. */
 export interface Callers {
-  readonly endpoints: Endpoints;
+  readonly pool: Pool;
   readonly tokens: CallerTokens | undefined;
   readonly budget: RetryBudget;
   readonly timeoutMs: number;
+  readonly hedgeAfterMs: number | undefined;
+  readonly userAgent: string;
   readonly clock: Clock;
 }
+
+/** Why a stream is left that said nothing for too long. */
+export const SILENCE = new Error("the stream is silent");
 
 /** Makes calls: within a deadline, retried while that can help, and named so that the service's log can be searched. */
 export class Caller {
   readonly #shared: Callers;
+  readonly #closing = new AbortController();
+  #underWay = 0;
+  #changed: (request: object) => void = () => undefined;
 
   constructor(shared: Callers) {
     this.#shared = shared;
@@ -47,31 +58,84 @@ export class Caller {
     return this.#shared.timeoutMs;
   }
 
+  /** From now on, whoever has to know is told the request of each call that may have changed what is answered. */
+  onChange(changed: (request: object) => void): void {
+    this.#changed = changed;
+  }
+
+  /** Throws the error of a closed client. */
+  assertOpen(): void {
+    if (this.#closing.signal.aborted) throw clientClosed();
+  }
+
+  /** Takes no more calls, ends streams, and closes the connections when the calls under way are over. */
+  close(): void {
+    if (this.#closing.signal.aborted) return;
+    this.#closing.abort();
+    if (this.#underWay === 0) this.#shared.pool.close();
+  }
+
   async call<I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     message: MessageShape<I>,
     options: CallerOptions = {},
   ): Promise<MessageShape<O>> {
-    const { clock, budget, endpoints, tokens } = this.#shared;
+    const timeoutMs = limit(options.timeoutMs, this.timeoutMs);
+    this.assertOpen();
+    this.#underWay += 1;
+    try {
+      return await this.#call(method, message, timeoutMs, options);
+    } finally {
+      // Without an answer it may have been done all the same.
+      if (!isRead(method) && method.name !== "RecordUsage") this.#changed(message);
+      this.#underWay -= 1;
+      if (this.#closing.signal.aborted && this.#underWay === 0) this.#shared.pool.close();
+    }
+  }
+
+  async #call<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    message: MessageShape<I>,
+    timeoutMs: number,
+    { signal, once }: CallerOptions,
+  ): Promise<MessageShape<O>> {
+    const { clock, budget, tokens, pool } = this.#shared;
     const requestId = randomUUID();
-    const end = clock.monotonic() + limit(options.timeoutMs, this.timeoutMs);
-    const { signal } = options;
+    const end = clock.monotonic() + timeoutMs;
+    const left = (): number => end - clock.monotonic();
+    let failed: Replica | undefined;
+    let resent = false;
     budget.deposit();
     for (let retries = 0; ; retries += 1) {
       try {
-        const left = (): number => end - clock.monotonic();
         // Whoever gives the token may take their time, but not more than there is.
         const authorization = tokens && (await patiently(tokens.header(), clock, left(), signal));
         if (left() <= 0) throw deadlineExceeded(requestId);
-        const attempt = { requestId, authorization, timeoutMs: left(), signal };
-        return await unary(endpoints.next(), method, message, attempt);
+        const first = await pool.ready(failed, left(), signal);
+        failed = first;
+        const also = { requestId, authorization, userAgent: this.#shared.userAgent };
+        return await hedged({
+          clock,
+          first,
+          signal,
+          afterMs: this.#shared.hedgeAfterMs ?? timeoutMs / 4,
+          ask: (replica, given) =>
+            unary(replica, method, message, { ...also, timeoutMs: left(), signal: given }),
+          other: () => (isRead(method) ? this.#hedgeTo(first) : undefined),
+          hopeful: (error) => error instanceof TenantAuthError && retriable(error),
+        });
       } catch (error) {
         if (!(error instanceof TenantAuthError)) throw error;
         if (error.kind === "unauthenticated") tokens?.refused();
-        if (options.once || !retriable(error)) throw error;
+        if (once || !retriable(error) || retries + 1 >= MAX_ATTEMPTS || left() <= 0) throw error;
+        // A connection that is lost is no replica that has too much to do: the same load goes elsewhere, at once.
+        if (connectionLost(error) && budget.enabled && !resent) {
+          resent = true;
+          continue;
+        }
         const delay = retryDelay(error, retries);
         // Waiting past the deadline would only hide what went wrong.
-        if (delay >= end - clock.monotonic() || !budget.withdraw()) throw error;
+        if (delay >= left() || !budget.withdraw()) throw error;
         await sleep(clock, delay, signal);
         signal?.throwIfAborted();
       }
@@ -84,20 +148,43 @@ export class Caller {
     message: MessageShape<I>,
     signal?: AbortSignal,
   ): AsyncGenerator<MessageShape<O>, void, undefined> {
-    const { endpoints, tokens } = this.#shared;
+    const { pool, tokens, userAgent, timeoutMs } = this.#shared;
+    this.assertOpen();
+    const ended = AbortSignal.any(
+      signal === undefined ? [this.#closing.signal] : [this.#closing.signal, signal],
+    );
+    let replica: Replica | undefined;
     try {
-      const opening = { requestId: randomUUID(), authorization: await tokens?.header(), signal };
-      yield* serverStreaming(endpoints.next(), method, message, opening);
+      const authorization = await tokens?.header();
+      replica = await pool.ready(undefined, timeoutMs, ended);
+      yield* serverStreaming(replica, method, message, {
+        requestId: randomUUID(),
+        authorization,
+        userAgent,
+        signal: ended,
+      });
     } catch (error) {
+      if (ended.aborted) return;
       if (error instanceof TenantAuthError && error.kind === "unauthenticated") tokens?.refused();
       throw error;
+    } finally {
+      if (signal?.reason === SILENCE) void replica?.suspect();
     }
   }
+
+  /** Hedges are retries ahead of time, and count as such. */
+  #hedgeTo(first: Replica): Replica | undefined {
+    const other = this.#shared.pool.other(first);
+    return other !== undefined && this.#shared.budget.withdraw() ? other : undefined;
+  }
+}
+
+/** Whether a call changes nothing, so that it may be made twice: as the contract names them. */
+export function isRead({ name }: { readonly name: string }): boolean {
+  return /^(Validate|BatchValidate|Get|List|Query)/.test(name);
 }
 
 /** A deadline of the caller's, checked, or the default. */
 export function limit(timeoutMs: number | undefined, byDefault: number): number {
-  if (timeoutMs === undefined) return byDefault;
-  if (!(timeoutMs > 0)) throw new TypeError("timeoutMs must be more than 0");
-  return timeoutMs;
+  return timeoutMs === undefined ? byDefault : milliseconds("timeoutMs", timeoutMs);
 }

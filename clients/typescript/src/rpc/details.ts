@@ -1,38 +1,37 @@
-import { fromBinary } from "@bufbuild/protobuf";
-import { anyUnpack } from "@bufbuild/protobuf/wkt";
+import { create } from "@bufbuild/protobuf";
+import type { Any } from "@bufbuild/protobuf/wkt";
+import { AnySchema, anyUnpack } from "@bufbuild/protobuf/wkt";
 import { codeName, type ErrorFacts, TenantAuthError } from "../error.js";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.js";
-import { type Status, StatusSchema } from "../gen/google/rpc/status_pb.js";
+import type { Status } from "../gen/google/rpc/status_pb.js";
 import { milliseconds } from "../wire.js";
 
-/** A failed call's status. `encoded` is the trailer `grpc-status-details-bin`. */
+/** One detail of a status, as @connectrpc/connect hands it out. */
+type Detail = { readonly type: string; readonly value: Uint8Array } | { readonly desc: object };
+
+/** A failed call's status. */
 export function errorFromStatus(
   code: number,
   message: string,
-  encoded: Uint8Array | undefined,
+  details: readonly Detail[],
   requestId: string,
 ): TenantAuthError {
-  return new TenantAuthError(codeName(code), message, { ...facts(decoded(encoded)), requestId });
+  const received = details.flatMap((detail) =>
+    "type" in detail
+      ? [create(AnySchema, { typeUrl: `type.googleapis.com/${detail.type}`, value: detail.value })]
+      : [],
+  );
+  return new TenantAuthError(codeName(code), message, { ...facts(received), requestId });
 }
 
 /** One item's status within a reply. */
 export function errorFromItem(item: Status): TenantAuthError {
-  return new TenantAuthError(codeName(item.code), item.message, facts(item));
+  return new TenantAuthError(codeName(item.code), item.message, facts(item.details));
 }
 
-/** Details are a help, not the answer: a proxy's garbage must not hide the status. */
-function decoded(encoded: Uint8Array | undefined): Status | undefined {
-  if (encoded === undefined) return undefined;
-  try {
-    return fromBinary(StatusSchema, encoded);
-  } catch {
-    return undefined;
-  }
-}
-
-function facts(status: Status | undefined): ErrorFacts {
+function facts(details: readonly Any[]): ErrorFacts {
   let known: ErrorFacts = {};
-  for (const detail of status?.details ?? []) {
+  for (const detail of details) {
     try {
       const info = anyUnpack(detail, ErrorInfoSchema);
       if (info !== undefined) known = { ...known, reason: info.reason };
@@ -44,7 +43,7 @@ function facts(status: Status | undefined): ErrorFacts {
         known = { ...known, violations };
       }
     } catch {
-      // As above: one unreadable detail takes nothing away from the others.
+      // Details are a help, not the answer: one that is unreadable takes nothing away from the others.
     }
   }
   return known;

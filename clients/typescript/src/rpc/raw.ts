@@ -9,7 +9,8 @@ import {
   type MessageShape,
 } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
-import type { Caller, CallOptions } from "./caller.js";
+import { printable } from "../printable.js";
+import { type Caller, type CallOptions, isRead } from "./caller.js";
 
 /** The calls of a service as the contract has them: messages in, messages out. */
 export type RawService<S extends DescService> =
@@ -34,8 +35,8 @@ type RawMethod<M> = M extends {
     : never;
 
 /**
- * A service's unary and server-streaming calls, with this client's connections, token and deadlines. They are made
- * once: some, such as the one that issues a key, would be done twice by a retry.
+ * A service's unary and server-streaming calls, with this client's connections, token and deadlines. What changes
+ * something is sent once: some, such as the call that issues a key, would be done twice by a retry.
  */
 export function rawService<S extends DescService>(service: S, caller: Caller): RawService<S> {
   const calls: Record<string, unknown> = {};
@@ -48,11 +49,15 @@ export function rawService<S extends DescService>(service: S, caller: Caller): R
 }
 
 function rawUnary(method: DescMethodUnary, caller: Caller): unknown {
-  return (request: MessageInitShape<DescMessage>, options?: CallOptions) =>
-    caller.call(method, create(method.input, request), { ...options, once: true });
+  return async (request: MessageInitShape<DescMessage>, options?: CallOptions) =>
+    printable(
+      await caller.call(method, create(method.input, request), { ...options, once: !isRead(method) }),
+    );
 }
 
 function rawStream(method: ServerStreaming, caller: Caller): unknown {
-  return (request: MessageInitShape<DescMessage>, signal?: AbortSignal) =>
-    caller.stream(method, create(method.input, request), signal);
+  return async function* (request: MessageInitShape<DescMessage>, signal?: AbortSignal) {
+    for await (const message of caller.stream(method, create(method.input, request), signal))
+      yield printable(message);
+  };
 }

@@ -2,6 +2,8 @@ import type { TenantAuthError } from "../error.js";
 
 const FIRST_BACKOFF_MS = 50;
 const LONGEST_BACKOFF_MS = 1000;
+/** How often a call is sent at most, hedges not counted. */
+export const MAX_ATTEMPTS = 4;
 
 /** A token bucket: each call puts in a part of a retry, each retry takes one out. */
 export class RetryBudget {
@@ -14,6 +16,11 @@ export class RetryBudget {
     this.#perCall = perCall;
     this.#capacity = capacity;
     this.#tokens = perCall > 0 ? capacity : 0;
+  }
+
+  /** Whether there are retries at all. */
+  get enabled(): boolean {
+    return this.#perCall > 0;
   }
 
   deposit(): void {

@@ -19,6 +19,8 @@ export interface KeyAnswer {
   readonly missingScopes?: string[];
   readonly revision?: bigint;
   readonly cacheableForMs?: number;
+  /** A minute unless set: how long it may be used while the watch is alive. */
+  readonly watchedForMs?: number;
   readonly ageMs?: number;
   readonly expiresAt?: number;
 }
@@ -39,6 +41,7 @@ export function keyAnswer(said: KeyAnswer = {}) {
       age: duration("age", said.ageMs ?? 0),
       revision: said.revision ?? 10n,
       cacheableFor: duration("cacheableFor", said.cacheableForMs ?? 5000),
+      cacheableWhileWatched: duration("cacheableWhileWatched", said.watchedForMs ?? 60_000),
     },
   };
 }
@@ -46,9 +49,10 @@ export function keyAnswer(said: KeyAnswer = {}) {
 /** An unknown key's answer. */
 export function unknownKey(cacheableForMs = 1000) {
   const cacheableFor = duration("cacheableFor", cacheableForMs);
+  const cacheableWhileWatched = duration("cacheableWhileWatched", 60_000);
   return {
     verdict: Verdict.UNKNOWN,
-    provenance: { source: Source.NEGATIVE, revision: 10n, cacheableFor },
+    provenance: { source: Source.NEGATIVE, revision: 10n, cacheableFor, cacheableWhileWatched },
   };
 }
 

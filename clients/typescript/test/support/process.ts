@@ -41,11 +41,27 @@ export class Program {
     this.#process.kill("SIGTERM");
   }
 
-  /** The first part of a line that matches, once there is one. */
+  kill(): void {
+    this.#process.kill("SIGKILL");
+  }
+
+  /** Lets it hang: its connections stay, and nobody answers. */
+  hang(): void {
+    this.#process.kill("SIGSTOP");
+  }
+
+  resume(): void {
+    this.#process.kill("SIGCONT");
+  }
+
+  /** The first part of a line that matches, of the output or of the log, once there is one. */
   async said(pattern: RegExp): Promise<string> {
     let match: RegExpExecArray | null = null;
     await until(`the program says ${pattern}`, () => {
-      match = this.lines.map((line) => pattern.exec(line)).find((found) => found !== null) ?? null;
+      match =
+        [...this.lines, ...this.complaints]
+          .map((line) => pattern.exec(line))
+          .find((found) => found !== null) ?? null;
       if (match === null && this.#over) throw new Error(`it ended: ${this.complaints.join("\n")}`);
       return match !== null;
     });

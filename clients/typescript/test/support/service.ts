@@ -1,7 +1,11 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
+import { fileURLToPath } from "node:url";
+import { Client } from "../../src/client.js";
+import type { ClientOptions } from "../../src/options.js";
 import { Program } from "./process.js";
 
 const BINARY = process.env.TENANT_AUTH_SVC_BIN;
@@ -11,12 +15,98 @@ export const withService = {
   skip: BINARY ? false : "TENANT_AUTH_SVC_BIN does not name the service's binary",
 };
 
-/** The real service with a database of its own, gone when the test is over. */
-export async function startService(t: TestContext): Promise<{ endpoint: string; key: string }> {
+/** A running service with a database of its own. */
+export interface Service {
+  readonly endpoint: string;
+  /** The demo tenant's key. */
+  readonly key: string;
+  readonly program: Program;
+}
+
+/** How to start it. */
+export interface ServiceOptions {
+  readonly listen?: string;
+  /** Settings of the service; without any it is the one for trying out. */
+  readonly environment?: NodeJS.ProcessEnv;
+  /** Where its database is; a new folder unless set. */
+  readonly folder?: string;
+}
+
+/** The real service, gone when the test is over. */
+export async function startService(t: TestContext, options: ServiceOptions = {}): Promise<Service> {
+  const { listen = "127.0.0.1:0", environment } = options;
+  const folder = options.folder ?? (await temporaryFolder(t));
+  const args = ["dev", "--data-dir", folder, "--listen", environment === undefined ? listen : "127.0.0.1:0"];
+  const program = new Program(t, BINARY ?? "", args, {});
+  const endpoint = await program.said(/^ *endpoint +(\S+)/);
+  const key = await program.said(/^ *key +(\S+)/);
+  if (environment === undefined) return { endpoint, key, program };
+  // The trial service takes no settings; the database that it has made is served by the real one.
+  program.stop();
+  await program.ended;
+  const served = new Program(t, BINARY ?? "", ["serve"], {
+    TENANT_AUTH_SVC_BIN: undefined,
+    TENANT_AUTH_LISTEN: listen,
+    TENANT_AUTH_OPS_LISTEN: "off",
+    TENANT_AUTH_DRAIN_DELAY: "0s",
+    TENANT_AUTH_LOG_FORMAT: "json",
+    TENANT_AUTH_DATABASE_URL: `file:${join(folder, "dev.db")}`,
+    ...environment,
+  });
+  await served.said(/"message":"(ready): /);
+  return { endpoint: await served.said(/"message":"serving","address":"([^"]+)"/), key, program: served };
+}
+
+/** A folder that is gone when the test is over. */
+export async function temporaryFolder(t: TestContext): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "tenant-auth-"));
-  t.after(() => rm(folder, { recursive: true, force: true }));
-  const args = ["dev", "--data-dir", folder, "--listen", "127.0.0.1:0"];
-  const service = new Program(t, BINARY ?? "", args, {});
-  const endpoint = await service.said(/^ *endpoint +(\S+)/);
-  return { endpoint, key: await service.said(/^ *key +(\S+)/) };
+  t.after(() => rm(folder, { recursive: true, force: true, maxRetries: 5 }));
+  return folder;
+}
+
+/** A client of real services, closed when the test is over. */
+export function clientOf(
+  t: TestContext,
+  endpoints: string | readonly string[],
+  options: ClientOptions = {},
+): Client {
+  const client = new Client(endpoints, options);
+  t.after(() => client.close());
+  return client;
+}
+
+/** A key that every one of these replicas holds. */
+export const SHARED_KEY = "a-key-of-all-replicas";
+
+/** Replicas that know the same key, though each has a database of its own. */
+export async function startReplicas(
+  t: TestContext,
+  count: number,
+  options: ServiceOptions = {},
+): Promise<Service[]> {
+  const services = await Promise.all(Array.from({ length: count }, () => startService(t, options)));
+  for (const { endpoint } of services) await shareKey(endpoint);
+  return services;
+}
+
+export async function shareKey(endpoint: string): Promise<void> {
+  const client = new Client(endpoint, { nearCache: false, timeoutMs: 20_000 });
+  const sha256 = createHash("sha256").update(SHARED_KEY).digest();
+  await client.raw.admin.importKeys({ keys: [{ tenantId: "ten_demo", sha256, scopes: ["demo:read"] }] });
+  client.close();
+}
+
+/** A file of this package's test certificates. */
+export function certificate(name: string): string {
+  return fileURLToPath(new URL(`../../../test/tls/${name}`, import.meta.url));
+}
+
+/** A callers file in which whoever shows one of these tokens, or the test client's certificate, may do everything. */
+export async function callersFile(folder: string, tokens: readonly string[] = []): Promise<string> {
+  const hashes = tokens.map((token) => `"${createHash("sha256").update(token).digest("hex")}"`);
+  const file = join(folder, "callers.toml");
+  const roles = 'roles = ["validator", "sessions", "meter", "reporter", "admin"]';
+  const shown = tokens.length === 0 ? 'dns = ["tenant-auth.test"]' : `token_sha256 = [${hashes.join(", ")}]`;
+  await writeFile(file, `[[caller]]\nname = "tests"\n${roles}\n${shown}\n`);
+  return file;
 }

@@ -19,9 +19,8 @@ use opentelemetry_proto::{
 };
 use opentelemetry_sdk::Resource;
 use tokio::{sync::watch, time::MissedTickBehavior};
-use tonic::transport::Channel;
 
-use super::{Gather, OtlpCounts};
+use super::{Collector, Gather, OtlpCounts};
 use crate::{
     measure::durations::BOUNDS,
     telemetry::{
@@ -35,7 +34,7 @@ const EVERY: Duration = Duration::from_secs(30);
 
 /// Sends metrics.
 pub(super) struct Metrics {
-    client: MetricsServiceClient<Channel>,
+    client: MetricsServiceClient<Collector>,
     resource: ResourceAttributesWithSchema,
     gather: Gather,
     counts: Arc<OtlpCounts>,
@@ -45,13 +44,19 @@ pub(super) struct Metrics {
 
 impl Metrics {
     pub(super) fn new(
-        channel: Channel,
+        collector: Collector,
         resource: &Resource,
         gather: Gather,
         counts: Arc<OtlpCounts>,
         since: SystemTime,
     ) -> Self {
-        Self { client: MetricsServiceClient::new(channel), resource: resource.into(), gather, counts, since }
+        Self {
+            client: MetricsServiceClient::new(collector),
+            resource: resource.into(),
+            gather,
+            counts,
+            since,
+        }
     }
 
     /// Until told to end; then once more.

@@ -10,9 +10,8 @@ use opentelemetry_proto::{
 };
 use opentelemetry_sdk::{Resource, trace::SpanData};
 use tokio::sync::{mpsc, watch};
-use tonic::transport::Channel;
 
-use super::OtlpCounts;
+use super::{Collector, OtlpCounts};
 
 /// The most spans in one request.
 const BATCH: usize = 512;
@@ -21,7 +20,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// Sends spans.
 pub(super) struct Spans {
-    client: TraceServiceClient<Channel>,
+    client: TraceServiceClient<Collector>,
     resource: ResourceAttributesWithSchema,
     ended: mpsc::Receiver<SpanData>,
     counts: Arc<OtlpCounts>,
@@ -29,12 +28,12 @@ pub(super) struct Spans {
 
 impl Spans {
     pub(super) fn new(
-        channel: Channel,
+        collector: Collector,
         resource: &Resource,
         ended: mpsc::Receiver<SpanData>,
         counts: Arc<OtlpCounts>,
     ) -> Self {
-        Self { client: TraceServiceClient::new(channel), resource: resource.into(), ended, counts }
+        Self { client: TraceServiceClient::new(collector), resource: resource.into(), ended, counts }
     }
 
     /// Until told to end; then what has gathered is sent as well.

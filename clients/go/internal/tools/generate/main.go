@@ -123,7 +123,8 @@ func generate(plugin string, request *pluginpb.CodeGeneratorRequest, files map[s
 	return nil
 }
 
-// redact makes messages print themselves without the keys in them: one line too many in a log must not give a key away.
+// redact makes messages print and marshal themselves without the keys in them: one line too many in a log must not give a
+// key away. What is sent is not made in this way.
 func redact(code string) string {
 	const plain = "return protoimpl.X.MessageStringOf(x)"
 	lines := strings.Split(code, "\n")
@@ -132,8 +133,10 @@ func redact(code string) string {
 			continue
 		}
 		lines[i] = "\treturn redacted(x)"
-		goString := strings.Replace(lines[i-1], ") String() string", ") GoString() string", 1)
-		lines = slices.Insert(lines, i+2, "", goString, lines[i], "}")
+		receiver, _, _ := strings.Cut(lines[i-1], "String() string")
+		lines = slices.Insert(lines, i+2,
+			"", "// Format shows no key, whatever the verb.", receiver+"Format(f formatState, _ rune) {", "\tshow(f, x)", "}",
+			"", "// MarshalJSON shows no key.", receiver+"MarshalJSON() ([]byte, error) {", "\treturn redactedJSON(x)", "}")
 	}
 	return strings.Join(lines, "\n")
 }

@@ -176,7 +176,9 @@ class BatchValidateKeysResult(_message.Message):
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """Why this key could not be decided: UNAVAILABLE or RESOURCE_EXHAUSTED, as for a single call."""
+        """Why this key could not be decided, as for a single call: INVALID_ARGUMENT for a malformed entry, which harms no
+        other; else UNAVAILABLE or RESOURCE_EXHAUSTED.
+        """
 
     def __init__(
         self,
@@ -328,6 +330,7 @@ class ValidateSessionResponse(_message.Message):
     PROVENANCE_FIELD_NUMBER: _builtins.int
     MISSING_SCOPES_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    PRESENTED_KEY_ID_FIELD_NUMBER: _builtins.int
     verdict: _verdict_pb2.Verdict.ValueType
     """The decision."""
     tenant_id: _builtins.str
@@ -338,6 +341,8 @@ class ValidateSessionResponse(_message.Message):
     """The tenant's plan, an opaque label of yours."""
     key_id: _builtins.str
     """Public id of the key that opened the session."""
+    presented_key_id: _builtins.str
+    """Public id of the key presented along with the session, where it is a key of the session's tenant."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Every scope of that key, sorted."""
@@ -371,10 +376,11 @@ class ValidateSessionResponse(_message.Message):
         provenance: _verdict_pb2.Provenance | None = ...,
         missing_scopes: _abc.Iterable[_builtins.str] | None = ...,
         attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        presented_key_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "provenance", b"provenance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "expires_at", b"expires_at", "key_id", b"key_id", "missing_scopes", b"missing_scopes", "plan", b"plan", "provenance", b"provenance", "scopes", b"scopes", "tenant_id", b"tenant_id", "tenant_name", b"tenant_name", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "expires_at", b"expires_at", "key_id", b"key_id", "missing_scopes", b"missing_scopes", "plan", b"plan", "presented_key_id", b"presented_key_id", "provenance", b"provenance", "scopes", b"scopes", "tenant_id", b"tenant_id", "tenant_name", b"tenant_name", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

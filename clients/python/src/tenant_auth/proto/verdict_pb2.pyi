@@ -133,6 +133,7 @@ class Provenance(_message.Message):
     AGE_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     CACHEABLE_FOR_FIELD_NUMBER: _builtins.int
+    CACHEABLE_WHILE_WATCHED_FIELD_NUMBER: _builtins.int
     source: Global___Source.ValueType
     """Where the answer came from."""
     revision: _builtins.int
@@ -143,7 +144,15 @@ class Provenance(_message.Message):
 
     @_builtins.property
     def cacheable_for(self) -> _duration_pb2.Duration:
-        """How long the caller may reuse this answer without asking again. Zero or absent: don't."""
+        """How long the caller may reuse this answer without asking again, counted from before it asked. Zero or absent: don't."""
+
+    @_builtins.property
+    def cacheable_while_watched(self) -> _duration_pb2.Duration:
+        """The same for a caller that has followed WatchService.Watch without a gap since before it asked: until then, or until
+        an invalidation names a subject of this answer. Its subjects are all ids that it carries (tenant_id, key_id,
+        presented_key_id) and the session that was asked about. Every end that the service knows of is accounted for, so a
+        caller compares no expiry with its own clock. Less than cacheable_for, or absent: as cacheable_for.
+        """
 
     def __init__(
         self,
@@ -152,10 +161,11 @@ class Provenance(_message.Message):
         age: _duration_pb2.Duration | None = ...,
         revision: _builtins.int = ...,
         cacheable_for: _duration_pb2.Duration | None = ...,
+        cacheable_while_watched: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "cacheable_for", b"cacheable_for"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "cacheable_for", b"cacheable_for", "cacheable_while_watched", b"cacheable_while_watched"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "cacheable_for", b"cacheable_for", "revision", b"revision", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age", b"age", "cacheable_for", b"cacheable_for", "cacheable_while_watched", b"cacheable_while_watched", "revision", b"revision", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tenantauth/v1/verdict.proto.
  */
 export const file_tenantauth_v1_verdict: GenFile = /*@__PURE__*/
-  fileDesc("Cht0ZW5hbnRhdXRoL3YxL3ZlcmRpY3QucHJvdG8SDXRlbmFudGF1dGgudjEinwEKClByb3ZlbmFuY2USJQoGc291cmNlGAEgASgOMhUudGVuYW50YXV0aC52MS5Tb3VyY2USJgoDYWdlGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhAKCHJldmlzaW9uGAMgASgDEjAKDWNhY2hlYWJsZV9mb3IYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24qzgIKB1ZlcmRpY3QSFwoTVkVSRElDVF9VTlNQRUNJRklFRBAAEhEKDVZFUkRJQ1RfVkFMSUQQARITCg9WRVJESUNUX1VOS05PV04QAhIVChFWRVJESUNUX01BTEZPUk1FRBADEhMKD1ZFUkRJQ1RfRVhQSVJFRBAEEhMKD1ZFUkRJQ1RfUkVWT0tFRBAFEhwKGFZFUkRJQ1RfVEVOQU5UX1NVU1BFTkRFRBAGEh4KGlZFUkRJQ1RfSU5TVUZGSUNJRU5UX1NDT1BFEAcSGgoWVkVSRElDVF9RVU9UQV9FWENFRURFRBAIEhgKFFZFUkRJQ1RfUkFURV9MSU1JVEVEEAkSEwoPVkVSRElDVF9VTkJPVU5EEAoSGwoXVkVSRElDVF9TRVNTSU9OX0VYUElSRUQQCxIbChdWRVJESUNUX1RFTkFOVF9NSVNNQVRDSBAMKoUBCgZTb3VyY2USFgoSU09VUkNFX1VOU1BFQ0lGSUVEEAASEwoPU09VUkNFX0RBVEFCQVNFEAESEAoMU09VUkNFX0ZSRVNIEAISFQoRU09VUkNFX1JFRlJFU0hJTkcQAxIQCgxTT1VSQ0VfU1RBTEUQBBITCg9TT1VSQ0VfTkVHQVRJVkUQBWIGcHJvdG8z", [file_google_protobuf_duration]);
+  fileDesc("Cht0ZW5hbnRhdXRoL3YxL3ZlcmRpY3QucHJvdG8SDXRlbmFudGF1dGgudjEi2wEKClByb3ZlbmFuY2USJQoGc291cmNlGAEgASgOMhUudGVuYW50YXV0aC52MS5Tb3VyY2USJgoDYWdlGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhAKCHJldmlzaW9uGAMgASgDEjAKDWNhY2hlYWJsZV9mb3IYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SOgoXY2FjaGVhYmxlX3doaWxlX3dhdGNoZWQYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24qzgIKB1ZlcmRpY3QSFwoTVkVSRElDVF9VTlNQRUNJRklFRBAAEhEKDVZFUkRJQ1RfVkFMSUQQARITCg9WRVJESUNUX1VOS05PV04QAhIVChFWRVJESUNUX01BTEZPUk1FRBADEhMKD1ZFUkRJQ1RfRVhQSVJFRBAEEhMKD1ZFUkRJQ1RfUkVWT0tFRBAFEhwKGFZFUkRJQ1RfVEVOQU5UX1NVU1BFTkRFRBAGEh4KGlZFUkRJQ1RfSU5TVUZGSUNJRU5UX1NDT1BFEAcSGgoWVkVSRElDVF9RVU9UQV9FWENFRURFRBAIEhgKFFZFUkRJQ1RfUkFURV9MSU1JVEVEEAkSEwoPVkVSRElDVF9VTkJPVU5EEAoSGwoXVkVSRElDVF9TRVNTSU9OX0VYUElSRUQQCxIbChdWRVJESUNUX1RFTkFOVF9NSVNNQVRDSBAMKoUBCgZTb3VyY2USFgoSU09VUkNFX1VOU1BFQ0lGSUVEEAASEwoPU09VUkNFX0RBVEFCQVNFEAESEAoMU09VUkNFX0ZSRVNIEAISFQoRU09VUkNFX1JFRlJFU0hJTkcQAxIQCgxTT1VSQ0VfU1RBTEUQBBITCg9TT1VSQ0VfTkVHQVRJVkUQBWIGcHJvdG8z", [file_google_protobuf_duration]);
 
 /**
  * How much an answer is worth: its source, its age, and how long the caller may reuse it.
@@ -44,11 +44,21 @@ export type Provenance = Message<"tenantauth.v1.Provenance"> & {
   revision: bigint;
 
   /**
-   * How long the caller may reuse this answer without asking again. Zero or absent: don't.
+   * How long the caller may reuse this answer without asking again, counted from before it asked. Zero or absent: don't.
    *
    * @generated from field: google.protobuf.Duration cacheable_for = 4;
    */
   cacheableFor?: Duration | undefined;
+
+  /**
+   * The same for a caller that has followed WatchService.Watch without a gap since before it asked: until then, or until
+   * an invalidation names a subject of this answer. Its subjects are all ids that it carries (tenant_id, key_id,
+   * presented_key_id) and the session that was asked about. Every end that the service knows of is accounted for, so a
+   * caller compares no expiry with its own clock. Less than cacheable_for, or absent: as cacheable_for.
+   *
+   * @generated from field: google.protobuf.Duration cacheable_while_watched = 5;
+   */
+  cacheableWhileWatched?: Duration | undefined;
 };
 
 /**

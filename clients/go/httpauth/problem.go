@@ -1,0 +1,76 @@
+package httpauth
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tenant-auth/tenant-auth/clients/go/internal/admission"
+)
+
+var statuses = map[admission.Class]int{
+	admission.Ambiguous:       http.StatusBadRequest,
+	admission.NoCredentials:   http.StatusUnauthorized,
+	admission.Unauthenticated: http.StatusUnauthorized,
+	admission.Forbidden:       http.StatusForbidden,
+	admission.NotFound:        http.StatusNotFound,
+	admission.Throttled:       http.StatusTooManyRequests,
+	admission.Undecided:       http.StatusServiceUnavailable,
+}
+
+// problem is the body of a refusal (RFC 9457).
+type problem struct {
+	Type          string   `json:"type"`
+	Title         string   `json:"title"`
+	Status        int      `json:"status"`
+	Detail        string   `json:"detail"`
+	Code          string   `json:"code"`
+	MissingScopes []string `json:"missing_scopes,omitempty"`
+}
+
+// refuse answers with a problem, and with the challenge (RFC 6750) that goes with it.
+func refuse(w http.ResponseWriter, reply admission.Reply) {
+	status := statuses[reply.Class]
+	header := w.Header()
+	if challenge := challenge(reply); challenge != "" {
+		header.Set("WWW-Authenticate", challenge)
+	}
+	if reply.RetryAfter > 0 {
+		header.Set("Retry-After", seconds(reply.RetryAfter))
+	}
+	// A verdict is for this key and this moment; nobody between should keep it.
+	header.Set("Cache-Control", "no-store")
+	header.Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	// The customer may be gone: nobody is left to tell.
+	_ = json.NewEncoder(w).Encode(problem{
+		Type:          "about:blank",
+		Title:         http.StatusText(status),
+		Status:        status,
+		Detail:        reply.Detail,
+		Code:          reply.Code,
+		MissingScopes: reply.MissingScopes,
+	})
+}
+
+func challenge(reply admission.Reply) string {
+	switch {
+	case reply.Class == admission.NoCredentials:
+		return "Bearer"
+	case reply.Class == admission.Unauthenticated:
+		return `Bearer error="invalid_token"`
+	case len(reply.MissingScopes) > 0:
+		return fmt.Sprintf(`Bearer error="insufficient_scope", scope=%q`, strings.Join(reply.MissingScopes, " "))
+	default:
+		return ""
+	}
+}
+
+// seconds rounds up: earlier than asked for would be too early.
+func seconds(d time.Duration) string {
+	return strconv.Itoa(int(math.Ceil(d.Seconds())))
+}

@@ -1,0 +1,63 @@
+package httpauth_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
+	"github.com/tenant-auth/tenant-auth/clients/go/httpauth"
+	"github.com/tenant-auth/tenant-auth/clients/go/internal/service"
+	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
+)
+
+func TestTheRealServicesAnswersHaveTheirStatuses(t *testing.T) {
+	real := service.Start(t)
+	client, err := tenantauth.New(real.Address, tenantauth.WithTimeout(10*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	admin := tenantauthv1.NewAdminServiceClient(client.Raw())
+	issued, err := admin.IssueKey(t.Context(), &tenantauthv1.IssueKeyRequest{TenantId: "ten_demo", Name: "orders", Scopes: []string{"orders:read"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect := func(what, key string, status int, code string) problem {
+		t.Helper()
+		response := serve(middleware(t, client), http.Header{"Authorization": {"Bearer " + key}})
+		var body problem
+		if status != http.StatusOK {
+			body = refused(t, what, response)
+		}
+		if response.Code != status || body.Code != code {
+			t.Errorf("%s: %d %s", what, response.Code, response.Body)
+		}
+		return body
+	}
+	key := issued.GetPlaintext()
+	expect("a good key", key, 200, "")
+	if response := serve(middleware(t, client, httpauth.WithHeader("X-API-Key")), http.Header{"X-Api-Key": {key}}); response.Code != 200 {
+		t.Errorf("in its own header: %d", response.Code)
+	}
+	expect("a stranger", "somebody-elses-key", 401, "UNKNOWN")
+	expect("a typing error", key[:len(key)-1], 401, "MALFORMED")
+	if body := expect("another key", real.Key, 403, "INSUFFICIENT_SCOPE"); len(body.MissingScopes) != 1 || body.MissingScopes[0] != "orders:read" {
+		t.Errorf("%+v", body)
+	}
+	// The same client has just decided about it: what it changes itself is known at once.
+	if _, err := admin.RevokeKey(t.Context(), &tenantauthv1.RevokeKeyRequest{KeyId: issued.GetKey().GetKeyId(), Reason: "a test"}); err != nil {
+		t.Fatal(err)
+	}
+	expect("a revoked key", key, 401, "REVOKED")
+	if _, err := admin.SuspendTenant(t.Context(), &tenantauthv1.SuspendTenantRequest{TenantId: "ten_demo", Reason: "a test"}); err != nil {
+		t.Fatal(err)
+	}
+	expect("a suspended tenant", real.Key, 403, "TENANT_SUSPENDED")
+	if _, err := admin.ResumeTenant(t.Context(), &tenantauthv1.ResumeTenantRequest{TenantId: "ten_demo"}); err != nil {
+		t.Fatal(err)
+	}
+	expect("a resumed tenant", real.Key, 403, "INSUFFICIENT_SCOPE")
+	real.Stop()
+	expect("nobody knows", "another-key", 503, "UNDECIDED")
+}

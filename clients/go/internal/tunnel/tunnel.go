@@ -1,0 +1,121 @@
+// Package tunnel leads connections through the HTTP proxies of the environment, where that is wanted.
+package tunnel
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"golang.org/x/net/http/httpproxy"
+
+	"github.com/tenant-auth/tenant-auth/clients/go/internal/endpoints"
+)
+
+// Proxies are the endpoints, as host:port, that are reached through a proxy. Their names are left to it to look up.
+type Proxies map[string]*url.URL
+
+// FromEnvironment reads HTTPS_PROXY and NO_PROXY, in capital letters or small ones. Loopback, and names of a cluster or a
+// local network, are never reached through a proxy.
+func FromEnvironment(all []endpoints.Endpoint) (Proxies, error) {
+	choose := httpproxy.FromEnvironment().ProxyFunc()
+	found := Proxies{}
+	for _, endpoint := range all {
+		if near(endpoint) {
+			continue
+		}
+		proxy, err := choose(&url.URL{Scheme: "https", Host: endpoint.String()})
+		if err != nil {
+			return nil, fmt.Errorf("the proxy of the environment: %w", err)
+		}
+		if proxy == nil {
+			continue
+		}
+		if proxy.Scheme != "http" || proxy.Hostname() == "" {
+			return nil, fmt.Errorf("the proxy of the environment is %q; must be http://host:port", proxy.Redacted())
+		}
+		found[endpoint.String()] = proxy
+	}
+	return found, nil
+}
+
+// near tells whether an endpoint can only be meant to be reached directly.
+func near(endpoint endpoints.Endpoint) bool {
+	if address, err := netip.ParseAddr(endpoint.Host); err == nil {
+		return address.IsLoopback() || address.IsLinkLocalUnicast()
+	}
+	name := strings.ToLower(strings.TrimSuffix(endpoint.Host, "."))
+	if !strings.Contains(name, ".") {
+		return true
+	}
+	for _, domain := range []string{".svc", ".local", ".internal", ".localhost"} {
+		if strings.HasSuffix(name, domain) {
+			return true
+		}
+	}
+	return false
+}
+
+// Dial connects, through a proxy where there is one.
+func (p Proxies) Dial(ctx context.Context, address string) (net.Conn, error) {
+	var dialer net.Dialer
+	proxy := p[address]
+	if proxy == nil {
+		return dialer.DialContext(ctx, "tcp", address)
+	}
+	port := proxy.Port()
+	if port == "" {
+		port = "80"
+	}
+	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(proxy.Hostname(), port))
+	if err != nil {
+		return nil, fmt.Errorf("the proxy %s: %w", proxy.Redacted(), err)
+	}
+	// What follows knows nothing of contexts.
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	tunnel, err := connect(conn, proxy, address)
+	if err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("the proxy %s: %w", proxy.Redacted(), err)
+	}
+	return tunnel, nil
+}
+
+// connect asks the proxy for a connection (RFC 9110, 9.3.6).
+func connect(conn net.Conn, proxy *url.URL, address string) (net.Conn, error) {
+	request := &http.Request{Method: http.MethodConnect, URL: &url.URL{Host: address}, Host: address, Header: http.Header{}}
+	if user := proxy.User; user != nil {
+		password, _ := user.Password()
+		credentials := base64.StdEncoding.EncodeToString([]byte(user.Username() + ":" + password))
+		request.Header.Set("Proxy-Authorization", "Basic "+credentials)
+	}
+	if err := request.Write(conn); err != nil {
+		return nil, err
+	}
+	reader := bufio.NewReader(conn)
+	response, err := http.ReadResponse(reader, request)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("answered %s", response.Status)
+	}
+	// The server may have spoken already.
+	early := io.LimitReader(reader, int64(reader.Buffered()))
+	return &tunnelled{Conn: conn, reader: io.MultiReader(early, conn)}, nil
+}
+
+type tunnelled struct {
+	net.Conn
+	reader io.Reader
+}
+
+// Read begins with what came along with the proxy's answer.
+func (t *tunnelled) Read(into []byte) (int, error) { return t.reader.Read(into) }

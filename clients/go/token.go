@@ -1,0 +1,100 @@
+package tenantauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/tenant-auth/tenant-auth/clients/go/internal/replicas"
+)
+
+// longestToken is the longest caller token, in characters.
+const longestToken = 4_096
+
+// callerToken adds the token to each call. One that cannot be had gives way to the last one that was good.
+type callerToken struct {
+	read   func(context.Context) (string, error)
+	logger *slog.Logger
+
+	mu   sync.Mutex
+	last string
+	// warned is the trouble that was logged; empty when all is well.
+	warned string
+}
+
+// GetRequestMetadata is the header with the token.
+func (t *callerToken) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
+	if replicas.Pinned(ctx) {
+		// A sign of life needs no token, and must not wait for one.
+		return nil, nil
+	}
+	token, err := t.token(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("caller token: %w", err)
+	}
+	return map[string]string{"authorization": "Bearer " + token}, nil
+}
+
+// RequireTransportSecurity is false because many networks encrypt below: a mesh, or a tunnel.
+func (*callerToken) RequireTransportSecurity() bool { return false }
+
+func (t *callerToken) token(ctx context.Context) (string, error) {
+	token, err := t.read(ctx)
+	if err == nil {
+		token, err = cleanToken(token)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err == nil {
+		t.last, t.warned = token, ""
+		return token, nil
+	}
+	if t.last == "" {
+		return "", err
+	}
+	if t.warned != err.Error() {
+		t.warned = err.Error()
+		t.logger.Warn("tenant-auth: the caller token cannot be renewed; the last good one stays in use", "error", err)
+	}
+	return t.last, nil
+}
+
+// cleanToken trims a token, and refuses what can be none. Its errors do not show it.
+func cleanToken(text string) (string, error) {
+	token := strings.Trim(text, "\ufeff \t\r\n\v\f")
+	if token == "" {
+		return "", errors.New("is empty")
+	}
+	if len(token) > longestToken {
+		return "", fmt.Errorf("has %d characters; at most %d are allowed", len(token), longestToken)
+	}
+	for index, char := range []byte(token) {
+		if char <= ' ' || char > '~' {
+			return "", fmt.Errorf("has the byte 0x%02x at position %d; only visible ASCII characters are allowed", char, index+1)
+		}
+	}
+	return token, nil
+}
+
+func readToken(path string) (string, error) {
+	// A file that is a device or a disk image must not fill the memory.
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = file.Close() }()
+	text, err := io.ReadAll(io.LimitReader(file, longestToken+64))
+	if err != nil {
+		return "", err
+	}
+	token, err := cleanToken(string(text))
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	return token, nil
+}

@@ -1,0 +1,77 @@
+package tenantauth_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
+)
+
+func (r *rig) sends(want string) {
+	r.t.Helper()
+	if _, err := r.client.ServerInfo(r.ctx); err != nil {
+		r.t.Fatal(err)
+	}
+	if sent := r.service.Header("GetServerInfo").Get("authorization"); !slices.Equal(sent, []string{"Bearer " + want}) {
+		r.t.Errorf("%q was sent", sent)
+	}
+}
+
+func TestATokenFileIsReadForEachCallAndItsLastGoodTokenStays(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	write := func(text string) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("\ufeffone\r\n")
+	var log bytes.Buffer
+	r := start(t, tenantauth.WithoutWatch(), tenantauth.WithCallerTokenFile(path), tenantauth.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	r.sends("one")
+	write(" two \n")
+	r.sends("two")
+	for _, junk := range []string{"", "\n", "secret-one\nsecret-two", "secret ä", strings.Repeat("a", 5_000)} {
+		write(junk)
+		r.sends("two")
+		r.sends("two")
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	r.sends("two")
+	write("three")
+	r.sends("three")
+	if lines := strings.Count(log.String(), "last good one"); lines < 4 || lines > 6 || strings.Contains(log.String(), "secret") {
+		t.Errorf("logged %d times:\n%s", lines, log.String())
+	}
+}
+
+func TestATokenFunctionThatFailsIsAnErrorOfOursOrDoneWithout(t *testing.T) {
+	token, failure := "", errors.New("the vault is sealed")
+	r := start(t, tenantauth.WithoutWatch(), tenantauth.WithCallerTokenFunc(func(context.Context) (string, error) { return token, failure }))
+	for range 2 {
+		_, err := r.client.ServerInfo(r.ctx)
+		if made := asError(t, err); made.Kind != tenantauth.ErrUnauthenticated || !strings.Contains(made.Message, "sealed") {
+			t.Errorf("%v", err)
+		}
+		// Junk is as bad as a failure.
+		token, failure = "two\nlines", nil
+		_, err = r.client.ServerInfo(r.ctx)
+		if made := asError(t, err); made.Kind != tenantauth.ErrUnauthenticated || strings.Contains(made.Message, "lines") {
+			t.Errorf("%v", err)
+		}
+		failure = errors.New("the vault is sealed")
+	}
+	r.expectCalls("GetServerInfo", 0)
+	token, failure = "\tone\n", nil
+	r.sends("one")
+	token, failure = "", errors.New("the vault is sealed")
+	r.sends("one")
+}

@@ -1,0 +1,142 @@
+"""One call: its attempts, hedges and retries, until it is answered or its time is up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from . import _status
+from ._core import Core, Metadata
+from ._pool import Pool
+from ._replica import ConnectionLost, Replica
+from ._retry import Attempts
+from .errors import TenantAuthError, UnavailableError
+
+HEDGE_SHARE = 0.25
+"""A read that has no answer after this part of its timeout is sent to another replica too."""
+
+# Calls without side effects by the first word of their name, and writes that may be repeated: all of them name what
+# they change, so that a second time changes nothing.
+READS = ("Validate", "BatchValidate", "Get", "List", "Query")
+REPEATABLE = frozenset({"BindSession", "UnbindSession", "RecordUsage"})
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A unary call of the contract."""
+
+    path: str
+    serialize: Callable[[Any], bytes]
+    parse: Callable[[bytes], Any]
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+    @property
+    def is_read(self) -> bool:
+        return self.name.startswith(READS)
+
+    @property
+    def is_repeatable(self) -> bool:
+        return self.is_read or self.name in REPEATABLE
+
+
+class Calls:
+    """Makes calls to whichever replica answers."""
+
+    def __init__(self, core: Core, pool: Pool) -> None:
+        self._core = core
+        self._pool = pool
+
+    async def make(
+        self, method: Method, request: Any, timeout: float | None, metadata: Metadata = (), secrets: Sequence[str] = ()
+    ) -> tuple[Any, str]:
+        """The reply, and the name of the request."""
+        attempts = self._core.attempts(timeout)
+        slow = self._core.options.hedge_after or attempts.timeout * HEDGE_SHARE
+        while True:
+            limit = attempts.next_timeout()
+            error: TenantAuthError
+            moved = False
+            try:
+                sent = (*self._core.metadata(attempts.request_id), *metadata)
+                return await self._attempt(method, request, limit, sent, attempts, slow), attempts.request_id
+            except grpc.RpcError as status:
+                error = _status.from_rpc(status, attempts.request_id, secrets)
+            except ConnectionLost:
+                # Closed by this client, which is no sign of an overloaded service: moving on costs no budget.
+                moved = True
+                error = silent(attempts.request_id)
+            except TenantAuthError as failure:
+                error = failure
+            # Outside of the handlers, so that the error does not carry the original, which nobody has cleaned.
+            if not method.is_repeatable:
+                raise error
+            pause = attempts.pause_after(error, moved=moved)
+            if pause is None:
+                raise error
+            if pause > 0:
+                await self._core.clock.sleep(pause)
+
+    async def _attempt(
+        self, method: Method, request: Any, limit: float, metadata: Metadata, attempts: Attempts, slow: float
+    ) -> Any:
+        """One attempt; a read that stays unanswered is asked of another replica too."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + limit
+        replica = await self._pool.pick(limit)
+
+        def ask(replica: Replica) -> asyncio.Task[Any]:
+            left = max(0.001, end - loop.time())
+            return asyncio.create_task(replica.unary(method, request, left, metadata, slow))
+
+        first = ask(replica)
+        running = {first}
+        try:
+            if method.is_read:
+                done, _ = await asyncio.wait(running, timeout=slow)
+                if not done:
+                    replica.suspect()
+                    other = self._pool.other(replica)
+                    if other is not None and attempts.hedge():
+                        running.add(ask(other))
+            return await first_answer(running, first)
+        finally:
+            for task in running:
+                task.cancel()
+
+
+async def first_answer(running: set[asyncio.Task[Any]], first: asyncio.Task[Any]) -> Any:
+    """The first answer. A failure in passing only counts when nobody else can answer any more."""
+    pending = set(running)
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in sorted(done, key=lambda task: task.exception() is not None):
+            failure = task.exception()
+            if failure is None:
+                return task.result()
+            if not in_passing(failure):
+                raise failure
+    return first.result()
+
+
+def in_passing(failure: BaseException) -> bool:
+    if isinstance(failure, grpc.aio.AioRpcError):
+        codes = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)
+        return failure.code() in codes
+    return isinstance(failure, ConnectionLost)
+
+
+def silent(request_id: str) -> UnavailableError:
+    return UnavailableError(
+        "the replica fell silent and its connection was closed; whether it took the call in is not known",
+        code="UNAVAILABLE",
+        reason="REPLICA_SILENT",
+        request_id=request_id,
+    )

@@ -1,0 +1,82 @@
+"""Refusing values that cannot work, with the option's name, the value and what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+LONGEST_DURATION = 86_400.0
+"""A day: whatever is longer is a mistake of unit."""
+MAX_ENTRIES = 10_000_000
+
+
+def duration(name: str, value: object, *, zero: bool = False) -> float:
+    """Seconds, more than 0 (or from 0 on) and at most a day."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} is {type(value).__name__} {value!r}: give a number of seconds, such as 0.5")
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero) or value > LONGEST_DURATION:
+        least = "from 0" if zero else "more than 0"
+        raise ValueError(f"{name} is {value!r}: give {least} to {LONGEST_DURATION:.0f} seconds")
+    return float(value)
+
+
+def optional_duration(name: str, value: object) -> float | None:
+    return None if value is None else duration(name, value)
+
+
+def count(name: str, value: object, least: int, most: int) -> int:
+    """A whole number between two bounds."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is {type(value).__name__} {value!r}: give a whole number from {least} to {most}")
+    if not least <= value <= most:
+        raise ValueError(f"{name} is {value}: give a whole number from {least} to {most}")
+    return value
+
+
+def share(name: str, value: object) -> float:
+    """A part of a whole, from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} is {type(value).__name__} {value!r}: give a number from 0 to 1")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value!r}: give a number from 0 to 1")
+    return float(value)
+
+
+def flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is {type(value).__name__} {value!r}: give True or False")
+    return value
+
+
+def header_text(name: str, value: object) -> str:
+    """Text that can be sent as a header: printable ASCII, not empty."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {type(value).__name__} {value!r}: give text")
+    if not value or value != value.strip() or not (value.isascii() and value.isprintable()):
+        raise ValueError(f"{name} is {value!r}: give printable ASCII characters without a line break")
+    return value
+
+
+def instance(name: str, value: object, *kinds: type) -> None:
+    if not isinstance(value, kinds):
+        wanted = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+        raise TypeError(f"{name} is {type(value).__name__}: give {wanted}")
+
+
+def function(name: str, value: object) -> None:
+    if not callable(value):
+        raise TypeError(f"{name} is {type(value).__name__}: give a function")
+
+
+def texts(name: str, value: str | Iterable[str]) -> tuple[str, ...]:
+    """Several texts. A single one counts as one item, not as its characters."""
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, bytes | bytearray) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} is {type(value).__name__}: give text or a list of texts")
+    items: tuple[Any, ...] = tuple(value)
+    for item in items:
+        if not isinstance(item, str):
+            raise TypeError(f"{name} holds {type(item).__name__}: give a list of texts")
+    return items

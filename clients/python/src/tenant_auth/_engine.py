@@ -1,0 +1,178 @@
+"""What both clients are made of: connections, calls, and the near-cache, on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeVar, cast
+
+import grpc
+import grpc.aio
+
+from . import _changes, _status
+from ._async_flights import AsyncFlights
+from ._async_watch import AsyncWatch
+from ._calls import Calls, Method
+from ._core import Core, Metadata
+from ._pool import Pool
+from ._scopes import checkable, checked
+from .errors import TenantAuthError
+from .results import Validation
+
+V = TypeVar("V", bound=Validation)
+Question = tuple[str, ...]
+
+
+class Engine:
+    """Connects when it is first used."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self._flights = AsyncFlights(core.clock, core.options.timeout)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pool: Pool | None = None
+        self._calls: Calls | None = None
+        self._watch: AsyncWatch | None = None
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._closed = False
+
+    def open(self) -> Pool:
+        """Connects, and starts to follow invalidations. Refuses another event loop than the first one."""
+        if self._closed:
+            raise _status.closed()
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif loop is not self._loop:
+            raise TenantAuthError(
+                "an AsyncClient belongs to the event loop that it was first used on, and this is another one: "
+                "make a client for each event loop, or one Client for all threads",
+                code="FAILED_PRECONDITION",
+            )
+        if self._pool is None:
+            self._pool = Pool(self.core.target)
+            self._calls = Calls(self.core, self._pool)
+            if self.core.near is not None and self.core.watches:
+                self._watch = AsyncWatch(self.core, self.core.near, self._pool)
+        return self._pool
+
+    def known(self, question: Question, scopes: Sequence[str]) -> Validation | None:
+        """What the near-cache answers; `None`: the service is to be asked. From any thread."""
+        near = self.core.near
+        if near is None or self._closed or not checkable(scopes) or (self._watch is not None and near.watch_hangs()):
+            return None
+        answer = near.get(near.digest(*question))
+        return None if answer is None else checked(answer, scopes)
+
+    async def decide(
+        self,
+        question: Question,
+        session_id: str | None,
+        ask: Callable[[Sequence[str], float | None], Awaitable[V]],
+        scopes: Sequence[str],
+        timeout: float | None,
+    ) -> V:
+        """The answer of the near-cache, of a call under way about the same, or of the service."""
+        self.open()
+        near = self.core.near
+        if near is None or not checkable(scopes):
+            with self._counted():
+                return await ask(scopes, timeout)
+        if self._watch is not None:
+            self._watch.check()
+        digest = near.digest(*question)
+
+        async def load(timeout: float) -> Validation:
+            ticket = near.ticket()
+            answer = await ask((), timeout)
+            near.put(digest, ticket, answer, session_id)
+            return answer
+
+        answer = near.get(digest)
+        if answer is None:
+            limit = self.core.timeout(timeout)
+            with self._counted():
+                answer = await self._flights.join((digest, near.epoch), load, limit)
+        # A digest says what kind of question it stands for, so the answer is of its kind.
+        return checked(cast(V, answer), scopes)
+
+    async def call(
+        self, method: Method, request: Any, timeout: float | None, metadata: Metadata = (), secrets: Sequence[str] = ()
+    ) -> tuple[Any, str]:
+        """The reply to a unary call, and the name of the request."""
+        self.open()
+        with self._counted():
+            try:
+                return await self.ask(method, request, timeout, metadata, secrets)
+            finally:
+                if self.core.near is not None and not method.is_read:
+                    _changes.forget(self.core.near, request)
+
+    async def ask(
+        self, method: Method, request: Any, timeout: float | None, metadata: Metadata = (), secrets: Sequence[str] = ()
+    ) -> tuple[Any, str]:
+        """The same within `decide`, where whoever waits for it counts, and not the call itself."""
+        if self._calls is None:
+            raise _status.closed()
+        return await self._calls.make(method, request, timeout, metadata, secrets)
+
+    async def stream(
+        self, kind: str, method: Method, request: Any, timeout: float | None, metadata: Metadata
+    ) -> AsyncIterator[Any]:
+        """A stream of the generated stubs, on a connection of its choice."""
+        replica = await self.open().pick(self.core.timeout(timeout))
+        call: Any = None
+        try:
+            made = getattr(replica.channel, kind)(method.path, method.serialize, method.parse)
+            call = made(request, timeout=timeout, metadata=(*self.core.metadata(), *metadata))
+            async for message in call:
+                replica.heard()
+                yield message
+            return
+        except grpc.RpcError as status:
+            error = _status.from_rpc(status, "")
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            error = _status.closed() if self._closed else _status.lost()
+        finally:
+            if call is not None:
+                call.cancel()
+        raise error
+
+    async def close(self) -> None:
+        """Takes no new calls, lets those under way end by their deadlines, then ends the watch and the connections."""
+        # Calls that were made in the same tick have not begun yet: they are under way all the same.
+        await asyncio.sleep(0)
+        self._closed = True
+        if self._watch is not None:
+            await self._watch.close()
+        while self._under_way:
+            self._idle.clear()
+            await self._idle.wait()
+        await self._flights.close()
+        if self._pool is not None:
+            await self._pool.close()
+
+    def _counted(self) -> Counted:
+        return Counted(self)
+
+    def count(self, change: int) -> None:
+        self._under_way += change
+        if self._under_way == 0:
+            self._idle.set()
+
+
+class Counted:
+    """A call under way, which `close` waits for."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __enter__(self) -> None:
+        self._engine.count(1)
+
+    def __exit__(self, *_exception: object) -> None:
+        self._engine.count(-1)

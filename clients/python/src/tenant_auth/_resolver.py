@@ -1,0 +1,73 @@
+"""Looking names up, again and again: replicas come and go behind a name."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+
+from ._endpoints import Endpoint
+
+REFRESH = 30.0
+"""A name is looked up again at least this often, in seconds."""
+SOONEST = 1.0
+"""And at most this often, however many connections fail."""
+LONGEST_PAUSE = 5.0
+"""The longest pause while a name does not exist."""
+
+
+async def lookup(host: str, port: int) -> list[str]:
+    """A name's addresses, in the system's order."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except RuntimeError:
+        # The process exits, and its threads are gone: nobody else is kept waiting.
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+class Lookups:
+    """Keeps the addresses of one name up to date."""
+
+    def __init__(self, endpoint: Endpoint, found: Callable[[list[str]], None], unconnected: Callable[[], bool]) -> None:
+        self.endpoint = endpoint
+        self.failure: str | None = None
+        """Why there are no addresses yet; `None` while the first lookup runs, and once there are some."""
+        self._found = found
+        self._unconnected = unconnected
+        self._wanted = asyncio.Event()
+        self._task = asyncio.create_task(self._run())
+
+    def ask(self) -> None:
+        """A connection failed: the name may have other addresses by now."""
+        self._wanted.set()
+
+    async def close(self) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            self._wanted.clear()
+            try:
+                addresses = await lookup(self.endpoint.host, self.endpoint.port)
+            except (OSError, UnicodeError) as error:
+                addresses, self.failure = [], f"{self.endpoint.host} cannot be looked up: {error}"
+            else:
+                self.failure = None if addresses else f"{self.endpoint.host} has no addresses"
+            failures = 0 if addresses else failures + 1
+            self._found(addresses)
+            await asyncio.sleep(pause(failures))
+            if not failures:
+                # While one of its addresses cannot be connected to, another may have taken its place.
+                patience = LONGEST_PAUSE if self._unconnected() else REFRESH
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(patience - SOONEST):
+                        await self._wanted.wait()
+
+
+def pause(failures: int) -> float:
+    """Before the next lookup may begin, after so many failures in a row."""
+    return float(min(LONGEST_PAUSE, SOONEST * 2 ** max(0, min(failures, 8) - 1)))

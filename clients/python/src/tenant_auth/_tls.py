@@ -1,0 +1,119 @@
+"""TLS material: from files, which are read again for new connections, or from memory."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+
+from .options import Pem, Tls
+
+Stamp = tuple[tuple[int, int, int] | None, ...]
+
+
+class Credentials:
+    """The credentials of the next connection. Wrong from the start is refused; later the last good ones stay."""
+
+    def __init__(self, tls: Tls) -> None:
+        self._tls = tls
+        self._stamp = self.stamp()
+        self._made = self._load()
+
+    def stamp(self) -> Stamp:
+        """Changes when one of the files was replaced."""
+        return tuple(stat_of(source) for source in (self._tls.ca, self._tls.cert, self._tls.key))
+
+    def current(self) -> tuple[grpc.ChannelCredentials, Stamp]:
+        stamp = self.stamp()
+        if stamp != self._stamp:
+            try:
+                self._made = self._load()
+            except ValueError:
+                # In the middle of a rotation: the next connection looks again.
+                return self._made, self._stamp
+            self._stamp = stamp
+        return self._made, self._stamp
+
+    def _load(self) -> grpc.ChannelCredentials:
+        tls = self._tls
+        roots = system_roots() if tls.ca is None else read("tls.ca", tls.ca)
+        if tls.ca is not None:
+            check_certificates("tls.ca", roots or b"")
+        if tls.cert is None or tls.key is None:
+            return grpc.ssl_channel_credentials(roots)
+        chain, key = read("tls.cert", tls.cert), read("tls.key", tls.key)
+        check_certificates("tls.cert", chain)
+        if b"-----BEGIN" not in key or b"PRIVATE KEY-----" not in key:
+            raise ValueError("tls.key holds no private key in PEM: give a file, or its content as bytes")
+        check_pair(chain, key)
+        return grpc.ssl_channel_credentials(roots, key, chain)
+
+
+def stat_of(source: Pem | None) -> tuple[int, int, int] | None:
+    if source is None or isinstance(source, bytes):
+        return None
+    try:
+        stat = Path(source).stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def read(name: str, source: Pem) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    try:
+        return Path(source).read_bytes()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name}: {source!s} cannot be read: {error}") from None
+
+
+def check_certificates(name: str, pem: bytes) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem.decode("ascii"))
+    except (ssl.SSLError, ValueError):
+        message = f"{name} holds no certificate in PEM: give the path of such a file, or its content as bytes"
+        raise ValueError(message) from None
+
+
+def check_pair(chain: bytes, key: bytes) -> None:
+    """Whether the key is that of the certificate: the handshake would only say that it failed."""
+    with in_a_file(chain + b"\n" + key) as path:
+        try:
+            # A key with a password would be asked for on the terminal.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(path, password="")
+        except (ssl.SSLError, ValueError, OSError):
+            raise ValueError("tls.key cannot be read without a password, or is not that of tls.cert") from None
+
+
+@contextmanager
+def in_a_file(content: bytes) -> Iterator[str]:
+    """What OpenSSL reads from files only; in memory where the system can."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("tenant-auth")
+        try:
+            os.write(descriptor, content)
+            yield f"/proc/self/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+        return
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        yield file.name
+
+
+def system_roots() -> bytes | None:
+    """The machine's own roots in PEM; `None`, so that gRPC takes those it ships, where there are none."""
+    paths = ssl.get_default_verify_paths()
+    bundles = (os.environ.get(paths.openssl_cafile_env), paths.cafile, "/etc/ssl/certs/ca-certificates.crt")
+    for bundle in bundles:
+        if bundle and Path(bundle).is_file():
+            return Path(bundle).read_bytes()
+    loaded = ssl.create_default_context().get_ca_certs(binary_form=True)
+    return "".join(ssl.DER_cert_to_PEM_cert(root) for root in loaded).encode() or None

@@ -1,0 +1,176 @@
+"""The adapters over HTTP, with the real service behind them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+from fastapi import Depends, FastAPI, Request
+
+from service import Fleet, Replica, fleet_in
+from tenant_auth import AsyncClient, Principal
+from tenant_auth.asgi import TenantAuthMiddleware
+from tenant_auth.fastapi import RequireTenant
+from tenant_auth.proto import admin_pb2
+from test_mcp import INITIALIZE, PING, Server, serving
+
+ACCEPT = ("accept", "application/json, text/event-stream")
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with fleet_in(tmp_path_factory.mktemp("adapters")) as fleet:
+        yield fleet
+
+
+@pytest.fixture(scope="module")
+def replica(fleet: Fleet) -> Replica:
+    return fleet.start()
+
+
+@pytest_asyncio.fixture
+async def client(replica: Replica) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(replica.endpoint) as client:
+        yield client
+
+
+async def issue(client: AsyncClient, tenant: str, *scopes: str) -> tuple[str, str]:
+    """A new key's id and the key."""
+    request = admin_pb2.IssueKeyRequest(tenant_id=tenant, name="test", scopes=scopes)
+    issued: Any = await client.raw.admin.IssueKey(request)
+    return issued.key.key_id, issued.plaintext
+
+
+async def revoke(client: AsyncClient, key_id: str) -> None:
+    await client.raw.admin.RevokeKey(admin_pb2.RevokeKeyRequest(key_id=key_id, reason="test"))
+
+
+async def another_tenant(client: AsyncClient, name: str) -> str:
+    request = admin_pb2.CreateTenantRequest(tenant_id=name, name=name, plan="free")
+    await client.raw.admin.CreateTenant(request)
+    return name
+
+
+def behind_the_middleware(client: AsyncClient, header: str) -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(TenantAuthMiddleware, client=client, scopes=["demo:read"], header=header)
+
+    @app.get("/")
+    async def root(request: Request) -> str:
+        return str(request.state.principal.tenant_id)
+
+    return app
+
+
+def with_the_dependency(client: AsyncClient, header: str) -> FastAPI:
+    app = FastAPI()
+
+    @app.get("/")
+    async def root(principal: Annotated[Principal, Depends(RequireTenant(client, "demo:read", header=header))]) -> str:
+        return principal.tenant_id
+
+    return app
+
+
+@pytest.mark.parametrize("make", [behind_the_middleware, with_the_dependency])
+@pytest.mark.parametrize(("header", "scheme"), [("Authorization", "Bearer "), ("X-API-Key", "")])
+async def test_each_kind_of_key_has_its_status(
+    client: AsyncClient, fleet: Fleet, make: Any, header: str, scheme: str
+) -> None:
+    revoked_id, revoked = await issue(client, fleet.tenant, "demo:read")
+    _, weak = await issue(client, fleet.tenant)
+    transport = httpx2.ASGITransport(make(client, header))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://api") as http:
+
+        async def get(*values: str) -> tuple[int, str]:
+            response = await http.get("/", headers=[(header.encode(), value.encode("latin-1")) for value in values])
+            body = response.json()
+            return response.status_code, body if isinstance(body, str) else body["code"]
+
+        assert await get(scheme + revoked) == (200, fleet.tenant)
+        await revoke(client, revoked_id)
+        assert await get(scheme + revoked) == (401, "REVOKED"), "its own change counts at once"
+        assert await get(scheme + fleet.key) == (200, fleet.tenant)
+        assert await get(scheme + fleet.key, scheme + fleet.key) == (400, "AMBIGUOUS_REQUEST")
+        assert await get() == (401, "NO_CREDENTIALS")
+        assert await get(scheme + weak) == (403, "INSUFFICIENT_SCOPE")
+        for junk in ("x" * 40_000, "a b", "~" * 17_000, fleet.key[:-1] + "é"):
+            status, _ = await get(scheme + junk)
+            assert status == 401, junk[:9]
+
+
+@pytest_asyncio.fixture
+async def server(client: AsyncClient) -> AsyncIterator[Server]:
+    async with serving(client) as server:
+        yield server
+        await server.recorder.close()
+
+
+async def post(server: Server, body: dict[str, Any], *headers: tuple[str, str]) -> httpx2.Response:
+    async with httpx2.AsyncClient() as http:
+        return await http.post(
+            server.url,
+            json=body,
+            headers=[(name.encode(), value.encode("latin-1")) for name, value in (ACCEPT, *headers)],
+        )
+
+
+def bearer(key: str) -> tuple[str, str]:
+    return ("authorization", f"Bearer {key}")
+
+
+async def test_a_session_belongs_to_the_tenant_and_ends_with_its_opener(
+    server: Server, client: AsyncClient, fleet: Fleet
+) -> None:
+    opener_id, opener = await issue(client, fleet.tenant, "demo:read")
+    opened = await post(server, INITIALIZE, bearer(opener))
+    session = ("mcp-session-id", opened.headers["mcp-session-id"])
+    assert (await post(server, PING, bearer(opener), session)).status_code == 200
+    assert (await post(server, PING, bearer(fleet.key), session)).status_code == 200, "another key of the tenant"
+
+    foreign = await another_tenant(client, "foreign")
+    _, other = await issue(client, foreign)
+    assert (await post(server, PING, bearer(other), session)).status_code == 404, "another tenant's session"
+
+    rotated: Any = await client.raw.admin.RotateKey(
+        admin_pb2.RotateKeyRequest(key_id=opener_id, overlap={"seconds": 60})  # type: ignore[arg-type]
+    )
+    assert (await post(server, PING, bearer(rotated.plaintext), session)).status_code == 200, "rotation ends nothing"
+
+    await revoke(client, opener_id)
+    assert (await post(server, PING, bearer(opener), session)).status_code == 401, "the presented key is decided first"
+    async with asyncio.timeout(20):
+        # The service ends the sessions of a key within its own bound.
+        while (response := await post(server, PING, bearer(fleet.key), session)).status_code == 200:
+            await asyncio.sleep(0.01)
+    assert response.status_code == 404
+
+
+async def test_after_an_unbind_nobody_gets_in(server: Server, client: AsyncClient, fleet: Fleet) -> None:
+    opened = await post(server, INITIALIZE, bearer(fleet.key))
+    session = ("mcp-session-id", opened.headers["mcp-session-id"])
+    assert (await post(server, PING, bearer(fleet.key), session)).status_code == 200
+    assert await client.unbind_session(session[1], fleet.tenant)
+    assert (await post(server, PING, bearer(fleet.key), session)).status_code == 404
+    twice = await post(server, PING, bearer(fleet.key), bearer(fleet.key), session)
+    assert (twice.status_code, twice.json()["code"]) == (400, "AMBIGUOUS_REQUEST")
+
+
+async def test_an_ambiguous_request_opens_no_session(server: Server, client: AsyncClient, fleet: Fleet) -> None:
+    before = [session async for session in client.list_sessions(fleet.tenant)]
+    for headers in (
+        [bearer(fleet.key), bearer("x")],
+        [bearer(fleet.key), ("mcp-session-id", "a"), ("mcp-session-id", "a")],
+    ):
+        response = await post(server, INITIALIZE, *headers)
+        assert response.status_code == 400
+        assert "mcp-session-id" not in response.headers
+    assert [session async for session in client.list_sessions(fleet.tenant)] == before
+
+
+@pytest.mark.parametrize("junk", ["x" * 200, "a b", "", "~" * 129, "é"])
+async def test_a_session_id_that_can_be_none_is_no_outage(server: Server, fleet: Fleet, junk: str) -> None:
+    response = await post(server, PING, bearer(fleet.key), ("mcp-session-id", junk))
+    assert (response.status_code, response.headers["cache-control"]) == (404, "no-store")

@@ -1,0 +1,185 @@
+"""What both clients answer, by the real service: denials that nobody mistakes, own changes, and no key in anything."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import pickle
+import traceback
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from conftest import Connect
+from service import Service, dev
+from tenant_auth import DeniedError, InvalidRequestError, NearCache, TenantAuthError, Validation, Verdict
+from tenant_auth.proto import admin_pb2, session_pb2, validation_pb2
+from tenant_auth.testing import ManualClock
+
+Stub = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with dev(tmp_path_factory.mktemp("answers")) as service:
+        yield service
+
+
+async def do(stub: Stub, request: Any) -> Any:
+    """What a stub of either client answers."""
+    reply = stub(request)
+    return await reply if isinstance(reply, Awaitable) else reply
+
+
+async def issue(client: Any, service: Service, *scopes: str) -> Any:
+    request = admin_pb2.IssueKeyRequest(tenant_id=service.tenant, name="test", scopes=scopes)
+    return await do(client.raw.admin.IssueKey, request)
+
+
+async def test_require_gives_the_principal_or_raises_the_denial(connect: Connect, service: Service) -> None:
+    client = connect(service.endpoint)
+    principal = await client.require_key(service.key, "demo:read")
+    assert principal.tenant_id == service.tenant
+    with pytest.raises(DeniedError) as caught:
+        await client.require_key(service.key, ["demo:read", "z"])
+    assert (caught.value.verdict, caught.value.missing_scopes) == (Verdict.INSUFFICIENT_SCOPE, ("z",))
+    assert caught.value.provenance.revision > 0
+    assert not isinstance(caught.value, TenantAuthError), "a denial is no failure"
+    with pytest.raises(DeniedError, match="UNKNOWN"):
+        await client.require_key("of-nobody")
+    session_id = uuid.uuid4().hex
+    with pytest.raises(DeniedError, match="UNBOUND"):
+        await client.require_session(session_id, service.key)
+    binding = await client.bind_session(session_id, service.key, 60)
+    assert (await client.require_session(session_id, service.key, "demo:read")).key_id == principal.key_id
+    for answer in (binding, await client.validate_key(service.key), await client.validate_session(session_id)):
+        with pytest.raises(TypeError, match="neither true nor false"):
+            bool(answer)
+
+
+async def test_a_text_of_scopes_is_one_scope(connect: Connect, service: Service) -> None:
+    for near in (NearCache(), None):
+        client = connect(service.endpoint, near_cache=near)
+        assert (await client.validate_key(service.key, "demo:read")).is_valid
+        assert (await client.validate_keys([service.key], "demo:read"))[0].is_valid
+        assert (await client.validate_key(service.key, "no:such")).missing_scopes == ("no:such",)
+
+
+async def test_each_item_of_a_batch_has_an_outcome_of_its_own(connect: Connect, service: Service) -> None:
+    outcomes = await connect(service.endpoint).validate_keys([service.key, "x" * 20_000, "", service.key])
+    assert [type(outcome) for outcome in outcomes] == [Validation, InvalidRequestError, InvalidRequestError, Validation]
+
+
+OWN: dict[str, Any] = {
+    "revoke": lambda issued: ("RevokeKey", admin_pb2.RevokeKeyRequest(key_id=issued.key.key_id, reason="test")),
+    "rotate": lambda issued: ("RotateKey", admin_pb2.RotateKeyRequest(key_id=issued.key.key_id)),
+    "suspend": lambda issued: (
+        "SuspendTenant",
+        admin_pb2.SuspendTenantRequest(tenant_id=issued.key.tenant_id, reason="test"),
+    ),
+}
+
+
+@pytest.mark.parametrize("change", OWN)
+async def test_after_its_own_change_a_client_does_not_answer_from_before(
+    connect: Connect, service: Service, change: str
+) -> None:
+    # Time stands still and nothing is announced: only the change itself can end what is known.
+    client = connect(service.endpoint, clock=ManualClock(), near_cache=NearCache(watch=False))
+    issued = await issue(client, service)
+    session_id = uuid.uuid4().hex
+    await client.bind_session(session_id, issued.plaintext, 60)
+    assert (await client.validate_key(issued.plaintext)).is_valid
+    assert (await client.validate_session(session_id, issued.plaintext)).is_valid
+    stub, request = OWN[change](issued)
+    await do(getattr(client.raw.admin, stub), request)
+    after = await client.validate_key(issued.plaintext)
+    assert after.provenance.source.name != "NEAR"
+    assert (await client.validate_session(session_id, issued.plaintext)).provenance.source.name != "NEAR"
+    if change == "suspend":
+        assert after.verdict is Verdict.TENANT_SUSPENDED
+        await do(client.raw.admin.ResumeTenant, admin_pb2.ResumeTenantRequest(tenant_id=service.tenant))
+        assert (await client.validate_key(issued.plaintext)).is_valid
+    elif change == "revoke":
+        assert after.verdict is Verdict.REVOKED
+
+
+async def test_nor_after_an_unbind_by_the_stubs_or_one_that_failed(connect: Connect, service: Service) -> None:
+    client = connect(service.endpoint, clock=ManualClock(), near_cache=NearCache(watch=False))
+    session_id = uuid.uuid4().hex
+    await client.bind_session(session_id, service.key, 60)
+    for _ in range(2):
+        assert (await client.validate_session(session_id)).is_valid
+    with pytest.raises(TenantAuthError):
+        await client.unbind_session(session_id, "no tenant of that name")
+    assert (await client.validate_session(session_id)).provenance.source.name != "NEAR"
+    request = session_pb2.UnbindSessionRequest(session_id=session_id, tenant_id=service.tenant)
+    assert (await do(client.raw.session.UnbindSession, request)).was_bound
+    assert (await client.validate_session(session_id)).verdict is Verdict.UNBOUND
+
+
+async def test_the_stubs_raise_the_clients_errors(connect: Connect, service: Service) -> None:
+    client = connect(service.endpoint)
+    with pytest.raises(TenantAuthError) as caught:
+        await do(client.raw.admin.GetTenant, admin_pb2.GetTenantRequest(tenant_id="nobody"))
+    assert caught.value.code == "NOT_FOUND"
+    assert caught.value.request_id
+
+
+async def test_streams_of_the_stubs(connect: Connect, service: Service) -> None:
+    client = connect(service.endpoint)
+    asked = [
+        validation_pb2.StreamValidateKeysRequest(
+            correlation_id=number, request=validation_pb2.ValidateKeyRequest(key=service.key)
+        )
+        for number in (1, 2)
+    ]
+    if hasattr(client, "client"):
+        answers = await client.run(lambda: list(client.raw.validation.StreamValidateKeys(iter(asked))))
+    else:
+
+        async def requests() -> Any:
+            for one in asked:
+                yield one
+
+        answers = [answer async for answer in client.raw.validation.StreamValidateKeys(requests())]
+    assert sorted(answer.correlation_id for answer in answers) == [1, 2]
+
+
+async def test_no_message_shows_a_key(connect: Connect, service: Service) -> None:
+    client = connect(service.endpoint)
+    issued = await issue(client, service)
+    rotated = await do(client.raw.admin.RotateKey, admin_pb2.RotateKeyRequest(key_id=issued.key.key_id))
+    key = "ta_canary_0123456789abcdef"
+    one = validation_pb2.ValidateKeyRequest(key=key)
+    shown: list[object] = [
+        one,
+        validation_pb2.BatchValidateKeysRequest(requests=[one]),
+        validation_pb2.StreamValidateKeysRequest(request=one),
+        validation_pb2.ValidateSessionRequest(session_id="s", key=key),
+        session_pb2.BindSessionRequest(session_id="s", key=key),
+        issued,
+        rotated,
+    ]
+    secrets = (key, issued.plaintext, rotated.plaintext)
+    for message in shown:
+        text = f"{message} {message!r} {[message]!r}"
+        assert "[redacted]" in text
+        assert not [secret for secret in secrets if secret in text], type(message)
+    assert issued.key.key_id in repr(issued)
+    with pytest.raises(TenantAuthError) as caught:
+        await do(client.raw.session.BindSession, session_pb2.BindSessionRequest(session_id="a b", key=issued.plaintext))
+    assert issued.plaintext not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_answers_can_be_copied_and_written_down(connect: Connect, service: Service) -> None:
+    client = connect(service.endpoint)
+    session_id = uuid.uuid4().hex
+    await client.bind_session(session_id, service.key, 60, attributes={"a": "b"})
+    for answer in (await client.validate_session(session_id), await client.validate_key(service.key)):
+        assert copy.deepcopy(answer) == answer
+        assert pickle.loads(pickle.dumps(answer)) == answer  # noqa: S301
+        assert json.loads(json.dumps(dataclasses.asdict(answer), default=str))["tenant_id"] == service.tenant

@@ -1,0 +1,185 @@
+"""Both clients against several real replicas: found, far away, hung, replaced."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from conftest import Connect, until
+from distance import Distance
+from service import Fleet, Replica, fleet_in
+from tenant_auth import Retry, UnavailableError, UsageEvent, _resolver
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with fleet_in(tmp_path_factory.mktemp("fleet")) as fleet:
+        yield fleet
+
+
+@pytest_asyncio.fixture
+async def pair(fleet: Fleet) -> AsyncIterator[tuple[Replica, Replica]]:
+    pair = fleet.start(), fleet.start()
+    yield pair
+    for replica in pair:
+        replica.kill()
+
+
+def pool_of(client: Any) -> Any:
+    inner = client.client._inner if hasattr(client, "client") else client
+    return inner._engine._pool
+
+
+def connected(client: Any) -> int:
+    """To how many replicas."""
+    return sum(replica.ready for replica in pool_of(client)._replicas.values())
+
+
+def tokens_of(client: Any) -> float:
+    return float(client._core._budget._tokens)
+
+
+@pytest.mark.parametrize("form", ["list", "commas", "urls", "names"])
+async def test_several_endpoints_take_turns(connect: Connect, fleet: Fleet, pair: Any, form: str) -> None:
+    endpoints = [replica.endpoint for replica in pair]
+    given: Any = {
+        "list": endpoints,
+        "commas": ",".join(endpoints),
+        "urls": [f"http://{endpoint}" for endpoint in endpoints],
+        "names": [f"dns:///localhost:{replica.port}" for replica in pair],
+    }[form]
+    client = connect(given, near_cache=None)
+    await until(lambda: connected(client) == 2)
+    # Only one of the two knows of this session.
+    assert (await client.bind_session("here", fleet.key, 60, timeout=10.0)).is_valid
+    verdicts = [(await client.validate_session("here", timeout=10.0)).is_valid for _ in range(10)]
+    assert verdicts.count(True) == 5
+    await client.unbind_session("here", fleet.tenant)
+    await client.unbind_session("here", fleet.tenant)
+
+
+async def test_an_ipv6_address_is_called_by_its_name_in_brackets(connect: Connect, fleet: Fleet) -> None:
+    replica = fleet.start("[::1]:0")
+    assert replica.endpoint.startswith("[::1]:")
+    assert (await connect(replica.endpoint).require_key(fleet.key, timeout=10.0)).tenant_id == fleet.tenant
+    replica.kill()
+
+
+async def test_a_name_that_comes_to_exist_is_used(
+    connect: Connect, fleet: Fleet, pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: dict[str, list[str]] = {}
+
+    async def lookup(host: str, _port: int) -> list[str]:
+        if host not in known:
+            raise OSError("there is no such name")
+        return known[host]
+
+    monkeypatch.setattr(_resolver, "lookup", lookup)
+    client = connect([f"first.test:{pair[0].port}", f"second.test:{pair[1].port}"], near_cache=None)
+    with pytest.raises(UnavailableError, match=r"first\.test cannot be looked up: there is no such name"):
+        await client.require_key(fleet.key)
+    known["first.test"] = ["127.0.0.1"]
+    await until(lambda: connected(client) == 1)
+    await client.require_key(fleet.key)
+    known["second.test"] = ["127.0.0.1"]
+    await until(lambda: connected(client) == 2)
+    await client.require_key(fleet.key)
+
+
+async def test_a_name_that_moves_is_followed(
+    connect: Connect, fleet: Fleet, pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    addresses = ["127.0.0.1"]
+
+    async def lookup(_host: str, _port: int) -> list[str]:
+        return addresses
+
+    monkeypatch.setattr(_resolver, "lookup", lookup)
+    other = fleet.start(f"127.0.0.2:{pair[0].port}")
+    client = connect(f"moving.test:{pair[0].port}", near_cache=None)
+    await client.require_key(fleet.key, timeout=10.0)
+    addresses[:] = ["127.0.0.2"]
+    pair[0].kill()
+    await until(lambda: [a.target for a in pool_of(client)._replicas] == [f"ipv4:{other.endpoint}"])
+    await client.require_key(fleet.key, timeout=10.0)
+
+
+@pytest.mark.parametrize("round_trip", [0.08, 0.15])
+async def test_distance_alone_fails_nothing_and_hedges_nothing(
+    connect: Connect, fleet: Fleet, pair: Any, round_trip: float
+) -> None:
+    far = [Distance(replica.port, round_trip) for replica in pair]
+    client = connect([one.endpoint for one in far], near_cache=None)
+    for _ in range(6):
+        await client.require_key(fleet.key)
+    assert tokens_of(client) == 10
+    for one in far:
+        one.close()
+
+
+@pytest.mark.parametrize("round_trip", [0.0, 0.08, 0.15])
+async def test_a_replica_that_hangs_fails_nobody_and_is_left_alone(
+    connect: Connect, fleet: Fleet, pair: Any, round_trip: float
+) -> None:
+    far = [Distance(replica.port, round_trip) for replica in pair]
+    client = connect([one.endpoint for one in far], near_cache=None)
+    await until(lambda: connected(client) == 2)
+    await client.require_key(fleet.key)
+    pair[1].hang()
+    # More than the budget of hedges and retries could ever help.
+    await asyncio.gather(*(client.require_key(fleet.key) for _ in range(50)))
+    await until(lambda: connected(client) == 1)
+    before = tokens_of(client)
+    for _ in range(5):
+        await client.require_key(fleet.key)
+    assert tokens_of(client) >= before, "nobody asks the replica that hangs any more"
+    pair[1].go_on()
+    await until(lambda: connected(client) == 2)
+    for one in far:
+        one.close()
+
+
+async def test_usage_is_moved_off_a_replica_that_hangs_and_counts_once(
+    connect: Connect, fleet: Fleet, pair: Any
+) -> None:
+    client = connect([replica.endpoint for replica in pair], near_cache=None)
+    await until(lambda: connected(client) == 2)
+    pair[1].hang()
+    event = UsageEvent(fleet.tenant, "moved", 1)
+    receipts = [await client.record_usage([event], f"r{number}", timeout=5.0) for number in range(2)]
+    assert [receipt.accepted for receipt in receipts] == [1, 1]
+
+
+async def test_a_replica_that_is_killed_and_replaced_is_not_missed(connect: Connect, fleet: Fleet, pair: Any) -> None:
+    client = connect([replica.endpoint for replica in pair], near_cache=None)
+    await until(lambda: connected(client) == 2)
+    stop = asyncio.Event()
+
+    async def ask() -> int:
+        calls = 0
+        while not stop.is_set():
+            await client.require_key(fleet.key)
+            calls += 1
+        return calls
+
+    asking = [asyncio.create_task(ask()) for _ in range(4)]
+    await client.require_key(fleet.key)
+    pair[1].kill()
+    await until(lambda: connected(client) == 1)
+    replaced = await asyncio.to_thread(fleet.start, pair[1].endpoint)
+    await until(lambda: connected(client) == 2)
+    stop.set()
+    assert all(calls > 0 for calls in await asyncio.gather(*asking))
+    replaced.kill()
+
+
+async def test_nobody_there_is_said_at_once_and_why(connect: Connect, fleet: Fleet) -> None:
+    replica = fleet.start()
+    replica.kill()
+    with pytest.raises(UnavailableError, match="Connection refused"):
+        await connect(replica.endpoint, retry=Retry(max_attempts=1)).require_key(fleet.key, timeout=10.0)

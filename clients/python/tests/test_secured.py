@@ -1,0 +1,208 @@
+"""Both clients against real replicas with TLS, known callers, and proxies in the environment."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from authority import Authority
+from conftest import Connect, until
+from service import Fleet, Replica, fleet_in
+from tenant_auth import Tls, TokenFile, UnauthenticatedError, UnavailableError
+from test_replicas import connected
+
+CALLER = """
+[[caller]]
+name = "tests"
+roles = ["validator"]
+token_sha256 = [{hashes}]
+dns = ["client.test"]
+"""
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with fleet_in(tmp_path_factory.mktemp("secured")) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def secured(fleet: Fleet, authority: Authority, listen: str, names: tuple[str, ...], **more: str) -> Replica:
+    cert, key = authority.issue(f"server-{listen.replace(':', '-')}", names)
+    return fleet.start(listen, TENANT_AUTH_TLS_CERT_FILE=str(cert), TENANT_AUTH_TLS_KEY_FILE=str(key), **more)
+
+
+def callers(folder: Path, *tokens: str) -> str:
+    hashes = ", ".join(f'"{hashlib.sha256(token.encode()).hexdigest()}"' for token in tokens)
+    (folder / "callers.toml").write_text(CALLER.format(hashes=hashes))
+    return str(folder / "callers.toml")
+
+
+@pytest.mark.parametrize("bytes_", [False, True])
+async def test_each_address_is_verified_under_its_own_name(
+    connect: Connect, fleet: Fleet, authority: Authority, bytes_: bool
+) -> None:
+    replicas = [
+        secured(fleet, authority, f"{address}:0", (address.strip("[]"),))
+        for address in ("127.0.0.1", "127.0.0.2", "[::1]")
+    ]
+    endpoints = [f"https://{replica.endpoint}" for replica in replicas]
+    ca = authority.file.read_bytes() if bytes_ else authority.file
+    client = connect(endpoints, tls=Tls(ca=ca), near_cache=None)
+    await until(lambda: connected(client) == 3)
+    for _ in range(3):
+        await client.require_key(fleet.key, timeout=10.0)
+    for replica in replicas:
+        replica.kill()
+
+
+async def test_a_name_and_a_server_name_are_verified(connect: Connect, fleet: Fleet, authority: Authority) -> None:
+    replica = secured(fleet, authority, "127.0.0.1:0", ("tenant-auth.test",))
+    named = Tls(ca=authority.file, server_name="tenant-auth.test")
+    assert (await connect(replica.endpoint, tls=named).require_key(fleet.key, timeout=10.0)).tenant_id == fleet.tenant
+    for tls in (Tls(ca=authority.file), Tls(ca=authority.file, server_name="other.test"), Tls()):
+        with pytest.raises(UnavailableError):
+            await connect(f"https://{replica.endpoint}", tls=tls, near_cache=None, retry=None).require_key("k")
+    by_name = secured(fleet, authority, "127.0.0.1:0", ("localhost",))
+    client = connect(f"https://localhost:{by_name.port}", tls=Tls(ca=authority.file))
+    await client.require_key(fleet.key, timeout=10.0)
+    replica.kill()
+    by_name.kill()
+
+
+async def test_a_certificate_stands_for_a_caller_and_is_read_again(
+    connect: Connect, fleet: Fleet, authority: Authority, tmp_path: Path
+) -> None:
+    (tmp_path / "second").mkdir()
+    second = Authority(tmp_path / "second")
+    both = tmp_path / "both.pem"
+    both.write_bytes(authority.file.read_bytes() + second.file.read_bytes())
+    more = {"TENANT_AUTH_TLS_CLIENT_CA_FILE": str(both), "TENANT_AUTH_CALLERS_FILE": callers(tmp_path)}
+    replica = secured(fleet, authority, "127.0.0.1:0", ("127.0.0.1",), **more)
+    cert, key = authority.issue("client", ("client.test",))
+    client = connect(f"https://{replica.endpoint}", tls=Tls(ca=authority.file, cert=cert, key=key), near_cache=None)
+    await client.require_key(fleet.key, timeout=10.0)
+    # The new connection shows the new certificate, and trusts the new authority.
+    for new, old in zip(second.issue("new", ("client.test",)), (cert, key), strict=True):
+        shutil.copy(new, old)
+    authority.file.write_bytes(second.file.read_bytes())
+    replica.kill()
+    replica = secured(fleet, second, replica.endpoint, ("127.0.0.1",), **more)
+    await until(lambda: connected(client) == 1)
+    await client.require_key(fleet.key, timeout=10.0)
+    replica.kill()
+
+
+async def test_a_token_is_read_anew_and_the_last_good_one_stays(
+    connect: Connect, fleet: Fleet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    replica = fleet.start(TENANT_AUTH_CALLERS_FILE=callers(tmp_path, "first", "second"))
+    file = tmp_path / "token"
+    file.write_text("\ufefffirst \r\n\n")
+    by_file = connect(replica.endpoint, token=TokenFile(file), near_cache=None)
+    await by_file.require_key(fleet.key, timeout=10.0)
+    for junk in ("", "two words", "x" * 5_000, "secret\nsecret"):
+        file.write_text(junk)
+        await by_file.require_key(fleet.key, timeout=10.0)
+    file.unlink()
+    await by_file.require_key(fleet.key, timeout=10.0)
+    file.write_text("second")
+    await by_file.require_key(fleet.key, timeout=10.0)
+    file.write_text("of-nobody")
+    with pytest.raises(UnauthenticatedError):
+        await by_file.require_key(fleet.key, timeout=10.0)
+
+    given: list[object] = ["first\n", None, "two words", KeyError("secret"), "second"]
+
+    def function() -> str:
+        one = given.pop(0)
+        if isinstance(one, Exception):
+            raise one
+        return one  # type: ignore[return-value]
+
+    by_function = connect(replica.endpoint, token=function, near_cache=None)
+    for _ in range(5):
+        await by_function.require_key(fleet.key, timeout=10.0)
+    assert "the last one stays in use" in caplog.text
+    assert "secret" not in caplog.text
+    replica.kill()
+
+
+@pytest.mark.parametrize("junk", [None, "", "two words", KeyError("secret")])
+async def test_without_any_good_token_there_is_the_documented_error(
+    connect: Connect, fleet: Fleet, junk: object
+) -> None:
+    def function() -> str:
+        if isinstance(junk, Exception):
+            raise junk
+        return junk  # type: ignore[return-value]
+
+    client = connect("127.0.0.1:1", token=function)
+    with pytest.raises(UnauthenticatedError, match="there is no caller token") as caught:
+        await client.require_key("k")
+    assert (caught.value.code, caught.value.reason) == ("UNAUTHENTICATED", "NO_CALLER_TOKEN")
+    assert "secret" not in str(caught.value)
+
+
+class Proxy:
+    """Accepts connections and keeps the first line of each."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection, connection.makefile("rb") as received:
+                self.lines.append(received.readline())
+
+    def close(self) -> None:
+        # Closing alone would leave a thread in accept().
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+
+@pytest.mark.parametrize("used", [False, True])
+async def test_a_proxy_of_the_environment_is_told_nothing_about_this_machine(
+    connect: Connect, fleet: Fleet, monkeypatch: pytest.MonkeyPatch, used: bool
+) -> None:
+    proxy = Proxy()
+    for name in ("http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy.url)
+    for name in ("no_proxy", "no_grpc_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    replica = fleet.start()
+    client = connect(replica.endpoint, near_cache=None, use_environment_proxy=used)
+    assert (await client.require_key(fleet.key, timeout=10.0)).tenant_id == fleet.tenant
+    proxy.close()
+    assert proxy.lines == []
+    replica.kill()
+
+
+async def test_it_is_used_for_hosts_far_away_when_told_so(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxy = Proxy()
+    monkeypatch.setenv("http_proxy", proxy.url)
+    monkeypatch.setenv("no_proxy", "direct.example.com")
+    client = connect("far.example.com:50051", near_cache=None, use_environment_proxy=True, retry=None)
+    with pytest.raises(UnavailableError):
+        await client.require_key("k", timeout=10.0)
+    proxy.close()
+    assert proxy.lines[0] == b"CONNECT far.example.com:50051 HTTP/1.1\r\n"

@@ -1,0 +1,108 @@
+import * as checks from "../checks.js";
+import { TenantAuthError } from "../error.js";
+import { type Principal, principalOf } from "../principal.js";
+import type { Validation } from "../validation.js";
+import { credential, type HttpRequest, isPreflight, valuesOf } from "./credentials.js";
+import { ambiguous, type Challenge, denied, noCredentials, type Refusal, undecided } from "./refusal.js";
+import { undecidedLog } from "./undecided-log.js";
+
+/** The part of a `Client` that an adapter needs. */
+export interface KeyValidator {
+  validateKey(
+    key: string,
+    options?: { readonly scopes?: readonly string[]; readonly timeoutMs?: number | undefined },
+  ): Promise<Validation>;
+}
+
+/** Settings of the adapters. */
+export interface RequireKeyOptions {
+  /** Scopes that the key must hold, all of them. */
+  readonly scopes?: readonly string[];
+  /** The header that holds the key, or several of which a request may have one; `authorization` unless set. */
+  readonly header?: string | readonly string[];
+  /** Paths that need no key, exactly as the client sends them, without the query. */
+  readonly exempt?: string | readonly string[];
+  /** Whether CORS preflights pass, without a principal; true unless set. */
+  readonly allowPreflight?: boolean;
+  /** How long a decision may take, in milliseconds; the client's own default unless set. */
+  readonly timeoutMs?: number;
+  /** What protected area a browser or a tool names when it asks for a key; none unless set. */
+  readonly realm?: string;
+  /** Told why nobody could decide; the request is answered with 503. A line in the log each second unless set. */
+  readonly onError?: (error: unknown) => void;
+}
+
+/** What becomes of a request. */
+export type Admission =
+  | {
+      readonly validation: Validation;
+      readonly principal: Principal;
+      readonly key: string;
+      readonly refusal?: never;
+    }
+  | { readonly refusal: Refusal; readonly principal?: never }
+  /** It needs no key. */
+  | { readonly principal?: never; readonly refusal?: never };
+
+/** Headers that an adapter refuses when they come more than once. */
+const SINGLE = ["mcp-session-id"];
+
+/** What all adapters do: makes a function that decides about requests by their key. It never rejects. */
+export function admission(
+  client: KeyValidator,
+  given: RequireKeyOptions & Challenge,
+): (request: HttpRequest) => Promise<Admission> {
+  const { timeoutMs, onError = undecidedLog(), allowPreflight = true, ...challenge } = checked(given);
+  const scopes = checks.texts("scopes", given.scopes ?? []);
+  const headers = list("header", given.header ?? "authorization").map((name) => name.toLowerCase());
+  const exempt = new Set(list("exempt", given.exempt ?? []));
+  return async (request) => {
+    try {
+      const { key, ambiguous: twofold } = credential(request, headers);
+      if (twofold || SINGLE.some((name) => valuesOf(request, name).length > 1))
+        return { refusal: ambiguous() };
+      if (exempt.has(request.url?.split("?")[0] ?? "")) return {};
+      if (key === undefined) {
+        return allowPreflight && isPreflight(request) ? {} : { refusal: noCredentials(challenge) };
+      }
+      const validation = await client.validateKey(key, { scopes, timeoutMs });
+      if (validation.valid) return { validation, principal: principalOf(validation), key };
+      return { refusal: denied(validation.verdict, validation.missingScopes, challenge) };
+    } catch (error) {
+      // A key that the service takes for no key, such as one of 10,000 characters, is the customer's mistake.
+      if (blames(error, "key")) return { refusal: denied("MALFORMED", [], challenge) };
+      onError(error);
+      return { refusal: undecided(error) };
+    }
+  };
+}
+
+/** Whether the service refused the question because of what the customer sent: the fields named, and no other. */
+export function blames(error: unknown, ...fields: readonly string[]): boolean {
+  if (!(error instanceof TenantAuthError) || error.kind !== "invalid") return false;
+  return error.violations.length > 0 && error.violations.every(({ field }) => fields.includes(field));
+}
+
+const OPTIONS = [
+  "scopes",
+  "header",
+  "exempt",
+  "allowPreflight",
+  "timeoutMs",
+  "realm",
+  "onError",
+  "resourceMetadataUrl",
+] as const;
+
+function checked<O extends RequireKeyOptions & Challenge>(given: O): O {
+  checks.options("options", given as RequireKeyOptions & Challenge, OPTIONS);
+  if (given.timeoutMs !== undefined) checks.milliseconds("timeoutMs", given.timeoutMs);
+  if (given.allowPreflight !== undefined) checks.flag("allowPreflight", given.allowPreflight);
+  if (given.realm !== undefined) checks.headerText("realm", given.realm);
+  checks.callback("onError", given.onError);
+  return given;
+}
+
+function list(name: string, value: string | readonly string[]): readonly string[] {
+  return checks.texts(name, typeof value === "string" ? [value] : value);
+}

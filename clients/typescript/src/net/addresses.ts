@@ -1,0 +1,70 @@
+import dns from "node:dns/promises";
+import { type Clock, elapsed, moment, sleep } from "../clock.js";
+
+/** How often a name is looked up that has addresses. */
+const REFRESH_MS = 30_000;
+/** How soon at most it is looked up again, when connections fail or there is no such name. */
+const SOONEST_MS = 1000;
+const LATEST_MS = 5000;
+
+/** Looks up the addresses of one name, again and again. */
+export class Addresses {
+  readonly #host: string;
+  readonly #clock: Clock;
+  readonly #found: (addresses: readonly string[]) => void;
+  readonly #failed: () => void;
+  readonly #closed = new AbortController();
+  #hurry = new AbortController();
+  #failure: Error | undefined;
+
+  /** `found` is told the addresses each time, `failed` that the name cannot be looked up. */
+  constructor(host: string, clock: Clock, found: (addresses: readonly string[]) => void, failed: () => void) {
+    this.#host = host;
+    this.#clock = clock;
+    this.#found = found;
+    this.#failed = failed;
+    void this.#run();
+  }
+
+  /** Why the last look-up failed. */
+  get failure(): Error | undefined {
+    return this.#failure;
+  }
+
+  /** A connection failed: the name may have got other addresses. */
+  refresh(): void {
+    this.#hurry.abort();
+  }
+
+  close(): void {
+    this.#closed.abort();
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#closed;
+    for (let failures = 0; !signal.aborted; ) {
+      const began = moment(this.#clock);
+      try {
+        const found = await dns.lookup(this.#host, { all: true });
+        if (signal.aborted) return;
+        if (found.length === 0) throw new Error(`${this.#host} has no addresses`);
+        this.#failure = undefined;
+        failures = 0;
+        this.#found([...new Set(found.map(({ address }) => address))]);
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#failure = error as Error;
+        failures += 1;
+        this.#failed();
+      }
+      const pause = failures === 0 ? REFRESH_MS : Math.min(LATEST_MS, SOONEST_MS * 1.5 ** (failures - 1));
+      await sleep(
+        this.#clock,
+        pause,
+        failures === 0 ? AbortSignal.any([this.#hurry.signal, signal]) : signal,
+      );
+      this.#hurry = new AbortController();
+      await sleep(this.#clock, Math.max(0, SOONEST_MS - elapsed(this.#clock, began)), signal);
+    }
+  }
+}

@@ -1,0 +1,122 @@
+import { isIP } from "node:net";
+import { TenantAuthError } from "../error.js";
+import { patiently } from "../rpc/patience.js";
+import { Addresses } from "./addresses.js";
+import type { Endpoint } from "./endpoint.js";
+import { environmentProxy } from "./proxy.js";
+import { Replica, type ReplicaOptions } from "./replica.js";
+
+/** What the pool is given. */
+export interface PoolOptions extends Omit<ReplicaOptions, "changed"> {
+  readonly endpoints: readonly Endpoint[];
+  /** Whether a proxy that the environment names is used. */
+  readonly useEnvironmentProxy: boolean;
+}
+
+/** A replica for each address of each endpoint, and whose turn it is. */
+export class Pool {
+  readonly #options: PoolOptions;
+  readonly #names = new Map<Endpoint, Addresses>();
+  #replicas: Replica[] = [];
+  #turn = 0;
+  #waiting: (() => void)[] = [];
+
+  constructor(options: PoolOptions) {
+    this.#options = options;
+    for (const endpoint of options.endpoints) {
+      const proxy = options.useEnvironmentProxy ? environmentProxy(endpoint) : undefined;
+      if (proxy !== undefined || isIP(endpoint.host)) this.#add(endpoint, endpoint.host, proxy);
+      else this.#lookUp(endpoint);
+    }
+  }
+
+  /**
+   * The replica whose turn it is, as soon as one is connected. One that is suspected of silence, or to be avoided, is
+   * taken only if there is no other. Fails when every address is known to be out of reach.
+   */
+  async ready(
+    avoid: Replica | undefined,
+    timeoutMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Replica> {
+    const { clock } = this.#options;
+    const end = clock.monotonic() + timeoutMs;
+    for (;;) {
+      const connected = this.#next((replica) => !replica.suspected && replica !== avoid);
+      const replica = connected ?? this.#next((replica) => !replica.suspected) ?? this.#next(() => true);
+      if (replica !== undefined) return replica;
+      const change = new Promise<void>((resolve) => this.#waiting.push(resolve));
+      const hopeless = this.#hopeless();
+      if (hopeless !== undefined) throw hopeless;
+      await patiently(change, clock, end - clock.monotonic(), signal);
+    }
+  }
+
+  /** Another one that is connected and not suspected, if there is one. */
+  other(than: Replica): Replica | undefined {
+    return this.#next((replica) => replica !== than && !replica.suspected);
+  }
+
+  /** Makes no more connections, and closes each once its calls under way are over. */
+  close(): void {
+    for (const name of this.#names.values()) name.close();
+    for (const replica of this.#replicas) replica.retire();
+  }
+
+  #next(wanted: (replica: Replica) => boolean): Replica | undefined {
+    const count = this.#replicas.length;
+    for (let step = 0; step < count; step += 1) {
+      const at = (this.#turn + step) % count;
+      const replica = this.#replicas[at];
+      if (replica?.connection === undefined || !wanted(replica)) continue;
+      this.#turn = (at + 1) % count;
+      return replica;
+    }
+    return undefined;
+  }
+
+  #hopeless(): TenantAuthError | undefined {
+    const reasons: string[] = [];
+    for (const [{ host }, name] of this.#names) {
+      const known = this.#replicas.some(({ endpoint }) => this.#names.get(endpoint) === name);
+      if (!known && name.failure === undefined) return undefined;
+      if (!known) reasons.push(`${host}: ${name.failure?.message}`);
+    }
+    for (const { endpoint, address, failure } of this.#replicas) {
+      if (failure === undefined) return undefined;
+      const place = endpoint.host === address ? endpoint.authority : `${endpoint.authority} at ${address}`;
+      reasons.push(`${place}: ${failure.message}`);
+    }
+    return new TenantAuthError("UNAVAILABLE", `the service cannot be reached: ${reasons.join("; ")}`);
+  }
+
+  #lookUp(endpoint: Endpoint): void {
+    const found = (addresses: readonly string[]): void => {
+      const mine = this.#replicas.filter((replica) => replica.endpoint === endpoint);
+      const gone = mine.filter(({ address }) => !addresses.includes(address));
+      for (const replica of gone) replica.retire();
+      this.#replicas = this.#replicas.filter((replica) => !gone.includes(replica));
+      const known = new Set(mine.map(({ address }) => address));
+      for (const address of addresses) if (!known.has(address)) this.#add(endpoint, address, undefined);
+      this.#changed();
+    };
+    this.#names.set(
+      endpoint,
+      new Addresses(endpoint.host, this.#options.clock, found, () => this.#changed()),
+    );
+  }
+
+  #add(endpoint: Endpoint, address: string, proxy: URL | undefined): void {
+    const changed = ({ connection }: Replica): void => {
+      if (connection === undefined) this.#names.get(endpoint)?.refresh();
+      this.#changed();
+    };
+    this.#replicas.push(new Replica({ endpoint, address, proxy }, { ...this.#options, changed }));
+  }
+
+  #changed(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const tell of waiting) tell();
+  }
+}

@@ -1,0 +1,33 @@
+import type { UsageEvent } from "./usage.js";
+
+const MOST = 1_000_000_000_000;
+const FIRST_MS = 0;
+/** The end of the year 9999. */
+const LAST_MS = 253_402_300_799_999;
+
+/**
+ * An event that the contract can take. Everything else is refused here, while whoever is to blame can be told: in a batch
+ * it would take others with it.
+ */
+export function usageEvent(
+  tenantId: string,
+  metric: string,
+  quantity: number | bigint,
+  at: Date,
+): UsageEvent {
+  if (typeof tenantId !== "string" || !/^[A-Za-z0-9_-]{1,64}$/.test(tenantId)) {
+    throw new TypeError("tenantId must be 1 to 64 characters of A-Z a-z 0-9 _ -");
+  }
+  if (typeof metric !== "string" || !/^[a-z][a-z0-9_.]{0,63}$/.test(metric)) {
+    throw new TypeError("metric must be a lower-case letter, then up to 63 of a-z 0-9 _ and the full stop");
+  }
+  const whole = typeof quantity === "bigint" || (typeof quantity === "number" && Number.isInteger(quantity));
+  if (!whole || quantity < 0 || quantity > MOST) {
+    throw new TypeError(`quantity must be a whole number from 0 to ${MOST}`);
+  }
+  const time = at instanceof Date ? at.getTime() : Number.NaN;
+  if (!(time >= FIRST_MS && time <= LAST_MS))
+    throw new TypeError("at must be a valid Date of the years 1970 to 9999");
+  // A Date can be changed by whoever gave it.
+  return Object.freeze({ tenantId, metric, quantity, occurredAt: new Date(time) });
+}
