@@ -47,7 +47,7 @@ fn nobody() -> io::Error {
 
 #[tokio::test]
 async fn names_that_do_not_exist_yet_are_used_as_soon_as_they_do_first_and_further_ones_alike() {
-    let authorities = Arc::default();
+    let authorities: Arc<Mutex<Vec<String>>> = Arc::default();
     let (one, other) = (replica(Arc::clone(&authorities)).await, replica(Arc::clone(&authorities)).await);
     let pool = pool(&["late", "later"]);
     // Who asks before anything is known waits for it.
@@ -72,13 +72,22 @@ async fn names_that_do_not_exist_yet_are_used_as_soon_as_they_do_first_and_furth
     };
     assert_ne!(first.place(), second.place());
     // Each is asked under the name it was found by.
+    for connection in [&first, &second] {
+        connection.ask_for_life();
+    }
+    while authorities.lock().unwrap().len() < 2 {
+        tokio::task::yield_now().await;
+    }
     let mut asked = authorities.lock().unwrap().clone();
     asked.sort_unstable();
     assert_eq!(asked, ["late:50051", "later:50051"]);
 
     // A resolver that fails says nothing about the replicas; one that names others does.
     pool.0.found(0, Err(nobody()));
-    assert!(pool.other_than(&second).is_some());
+    // Until it has given the sign of life that it was asked for.
+    while pool.other_than(&second).is_none() {
+        tokio::task::yield_now().await;
+    }
     pool.0.found(1, Ok(vec![one]));
     while pool.0.connected().iter().any(|connection| connection.place() == second.place()) {
         tokio::task::yield_now().await;
