@@ -113,7 +113,7 @@ impl Language {
 }
 
 /// Where cargo has put this crate's programs: beside the folder of its tests.
-fn programs() -> PathBuf {
+pub(crate) fn programs() -> PathBuf {
     let test = env::current_exe().unwrap_or_default();
     test.ancestors().nth(2).map_or_else(PathBuf::new, Path::to_owned)
 }

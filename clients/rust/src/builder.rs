@@ -180,6 +180,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn settings_that_cannot_work_are_refused_by_name() {
+        let builder = || Client::builder("127.0.0.1:1");
+        let (none, long) = (Duration::ZERO, Duration::from_secs(86_401));
+        let near = |cache: NearCache| builder().near_cache(cache);
+        for (builder, name) in [
+            (builder().timeout(none), "timeout"),
+            (builder().timeout(Duration::MAX), "timeout"),
+            (builder().hedge_after(none), "hedge_after"),
+            (builder().hedge_after(long), "hedge_after"),
+            (builder().user_agent(""), "user_agent"),
+            (builder().user_agent("tab\tbed"), "user_agent"),
+            (builder().user_agent("\u{e4}"), "user_agent"),
+            (builder().user_agent("x".repeat(201)), "user_agent"),
+            (near(NearCache::new().entries(0)), "NearCache::entries"),
+            (near(NearCache::new().entries(10_000_001)), "NearCache::entries"),
+            (near(NearCache::new().watched_for(none)), "NearCache::watched_for"),
+            (near(NearCache::new().watched_for(Duration::MAX)), "NearCache::watched_for"),
+        ] {
+            let Err(Error::Setup { message }) = builder.connect_lazy() else {
+                unreachable!("{name} was taken")
+            };
+            assert!(message.contains(name) && message.contains("must be"), "{message}");
+        }
+        let client = builder().connect_lazy().unwrap();
+        assert!(client.with_timeout(none).is_err() && client.with_timeout(long).is_err());
+    }
+
+    #[tokio::test]
     async fn nobody_at_home_is_unreachable_lazily_or_not() {
         // A port that was free a moment ago.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

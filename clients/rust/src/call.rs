@@ -31,6 +31,8 @@ pub(crate) struct Caller {
     timeout: Duration,
     hedge_after: Option<Duration>,
     budget: Arc<Budget>,
+    /// Whether its calls were made before the client was closed.
+    is_admitted: bool,
 }
 
 /// What a call does.
@@ -44,7 +46,7 @@ enum Effect {
 
 impl Caller {
     pub(crate) fn new(transport: Transport, timeout: Duration, hedge_after: Option<Duration>) -> Self {
-        Self { transport, timeout, hedge_after, budget: Arc::new(Budget::new()) }
+        Self { transport, timeout, hedge_after, budget: Arc::new(Budget::new()), is_admitted: false }
     }
 
     pub(crate) fn with_timeout(&self, timeout: Duration) -> Self {
@@ -127,8 +129,14 @@ impl Caller {
 
     /// # Errors
     /// [`Error::Closed`] after [`Client::close`](crate::Client::close).
+    #[inline]
     pub(crate) fn open(&self) -> Result<(), Error> {
-        if self.transport.is_closed() { Err(Error::Closed) } else { Ok(()) }
+        if self.transport.is_closed() && !self.is_admitted { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// For a call that was made already, whatever becomes of the client before it is sent.
+    pub(crate) fn admitted(&self) -> Self {
+        Self { is_admitted: true, ..self.clone() }
     }
 }
 

@@ -71,12 +71,12 @@ impl Client {
             return Ok(validation);
         }
         // Without scopes: one answer serves all who ask about this key.
-        let question = || ask(self.caller.clone(), key_message(key, &[]));
+        let question = || ask(self.caller.admitted(), key_message(key, &[]));
         let validation = self.in_time(near.ask(tag, question)).await?;
         match requiring(validation, required_scopes) {
             Some(validation) => Ok(validation),
             // What is wrong with these scopes is the service's to say.
-            None => ask(self.caller.clone(), key_message(key, required_scopes)).await,
+            None => ask(self.caller.admitted(), key_message(key, required_scopes)).await,
         }
     }
 

@@ -176,7 +176,7 @@ impl Client {
         required_scopes: &[&str],
     ) -> Result<Validation, Error> {
         let key = key.map(PresentedKey::expose);
-        let question = |scopes| ask(self.caller().clone(), message(session_id, key, scopes));
+        let question = |scopes| ask(self.caller().admitted(), message(session_id, key, scopes));
         self.caller().open()?;
         let Some(memory) = self.memory() else {
             return question(required_scopes).await;

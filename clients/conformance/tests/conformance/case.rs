@@ -71,12 +71,13 @@ pub(crate) enum Step {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Call {
-    /// `$name` stands for the plaintext of a key, `$name.id` for its id, `{"$now": N}` for N ms from now.
+    /// `$name` stands for the plaintext of a key, `$name.id` for its id, `{"$now": N}` for N ms from now,
+    /// `{"$times": [TEXT, N]}` for a text so many times over.
     pub(crate) call: Value,
     /// What the answer must hold, at least: see [`crate::expect`].
     pub(crate) answer: Value,
-    /// How many calls must have reached the service by then, by method; methods that are not named, none. `Watch` counts
-    /// only where it is named. Without this, nothing is said about their number.
+    /// How many calls must have reached the service by then, by method; methods that are not named, none. `Watch` and
+    /// `Check` count only where they are named. Without this, nothing is said about their number.
     pub(crate) rpcs: Option<BTreeMap<String, Value>>,
     /// Whether to ask again until the answer is as expected.
     #[serde(default)]
@@ -89,12 +90,21 @@ pub(crate) struct Call {
 pub(crate) enum Deed {
     /// Withdraws a key, by its name.
     Revoke(String),
+    /// Ends a session, past the client.
+    Unbind(Session),
     Suspend(String),
     Resume(String),
     Database(Database),
     Service(Service),
     /// What the proxy does with calls of a method, in place of the service.
     Network(Disturbance),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Session {
+    pub(crate) session_id: String,
+    pub(crate) tenant_id: String,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

@@ -14,12 +14,13 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, client::conn::http2::SendRequest, server, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tenant_auth_conformance::port;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     task::{JoinHandle, JoinSet},
 };
 
-use crate::{case::Disturbance, port};
+use crate::case::Disturbance;
 use disturb::{Body, Disturbances, InPlace};
 
 /// A proxy that listens.

@@ -4,22 +4,32 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
-use tenant_auth_conformance::language::Language;
+use tenant_auth_conformance::{
+    PATIENCE,
+    administration::{Administration, Issued},
+    language::Language,
+    port,
+    runner::Runner,
+    service::Service,
+};
 use tenant_auth_testkit::{Fault, HranaServer};
 use tokio::time::{Instant, interval};
 
 use crate::{
-    PATIENCE,
-    administration::{Administration, Issued},
     case::{self, Call, Case, Deed, Step},
-    expect, port,
+    expect,
     proxy::Proxy,
-    runner::Runner,
-    service::Service,
 };
 
 /// Between two looks at something that only a program in another process can tell.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// What every service here is told, beside what all are.
+const SETTINGS: [(&str, &str); 2] = [
+    ("TENANT_AUTH_DRAIN_DELAY", "0s"),
+    // Changes that are soon known are soon waited for.
+    ("TENANT_AUTH_FEED_INTERVAL", "50ms"),
+];
 
 struct World<'a> {
     case: &'a Case,
@@ -35,16 +45,16 @@ struct World<'a> {
 /// Plays a case with the client of a language. `out` is where runners are built.
 pub(crate) async fn play(case: &Case, language: &Language, out: &Path) -> anyhow::Result<()> {
     let database = HranaServer::builder().address(port::take()?).start().await?;
-    let service = Service::start(&database.url(), &case.service).await?;
+    let service = start(&database, case)?;
     let proxy = Proxy::start(service.address)?;
+    let variables = variables(&case.client, &proxy);
     let mut operator = Administration::of(service.address)?;
-    let (runner, keys) =
-        tokio::join!(Runner::start(language, out, proxy.address, &case.client), furnish(case, &mut operator));
-    let (mut runner, (keys, revision)) = (runner?, keys?);
+    let (runner, keys) = tokio::join!(Runner::start(language, out, &variables), furnish(case, &mut operator));
+    let (runner, (keys, revision)) = (runner?, keys?);
     // News that come later would, rightly, cost calls.
     if let (true, true, Some(revision)) = (case.client.near_cache, case.client.watch, revision) {
         let heard = json!({ "live": true, "revision": { "at_least": revision } });
-        until(&mut runner, &json!({ "op": "watch_state" }), &heard, PATIENCE).await?;
+        until(&runner, &json!({ "op": "watch_state" }), &heard, PATIENCE).await?;
     }
     let mut world = World { case, database, service: Some(service), proxy, operator, keys, runner };
     for (number, step) in case.steps.iter().enumerate() {
@@ -55,6 +65,23 @@ pub(crate) async fn play(case: &Case, language: &Language, out: &Path) -> anyhow
         done.with_context(|| format!("step {} of {}", number + 1, case.steps.len()))?;
     }
     world.runner.close().await
+}
+
+fn start(database: &HranaServer, case: &Case) -> anyhow::Result<Service> {
+    let mut settings = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    BTreeMap::extend(&mut settings, case.service.clone());
+    Service::start(&database.url(), &settings)
+}
+
+/// What the client's runner is told.
+fn variables(client: &case::Client, proxy: &Proxy) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::from([("TENANT_AUTH_ENDPOINTS".to_owned(), proxy.address.to_string())]);
+    for (on, name) in [(client.near_cache, "TENANT_AUTH_NEAR_CACHE"), (client.watch, "TENANT_AUTH_WATCH")] {
+        if !on {
+            variables.insert(name.to_owned(), "off".to_owned());
+        }
+    }
+    variables
 }
 
 /// Makes what a case begins with: its keys, and the revision at which the service has read of all of it, from when on it
@@ -73,19 +100,15 @@ async fn furnish<'a>(
     }
     let mut keys = BTreeMap::new();
     for (name, key) in &case.keys {
-        keys.insert(name.as_str(), operator.issue(name, key).await?);
+        let ends = key.expires_in_ms.map(Duration::from_millis);
+        keys.insert(name.as_str(), operator.issue(name, &key.tenant, &key.scopes, ends).await?);
     }
     operator.create("last").await?;
     Ok((keys, news.of("last").await?))
 }
 
 /// Asks, again and again for some time, until the answer is as expected.
-async fn until(
-    runner: &mut Runner,
-    command: &Value,
-    expected: &Value,
-    patience: Duration,
-) -> anyhow::Result<()> {
+async fn until(runner: &Runner, command: &Value, expected: &Value, patience: Duration) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut turns = interval(LOOK);
     loop {
@@ -107,7 +130,7 @@ impl World<'_> {
         let expected = self.filled_in(&call.answer)?;
         let patience = if call.until { PATIENCE } else { Duration::ZERO };
         self.proxy.take_calls();
-        until(&mut self.runner, &command, &expected, patience).await?;
+        until(&self.runner, &command, &expected, patience).await?;
         match &call.rpcs {
             Some(rpcs) => expect::counted(rpcs, self.proxy.take_calls())
                 .map_err(|told| anyhow::anyhow!("asked {}\n{told}", call.call)),
@@ -121,6 +144,7 @@ impl World<'_> {
                 let key_id = self.key(key)?.key_id.clone();
                 self.operator.revoke(&key_id).await
             }
+            Deed::Unbind(session) => self.operator.unbind(&session.session_id, &session.tenant_id).await,
             Deed::Suspend(tenant) => self.operator.suspend(tenant).await,
             Deed::Resume(tenant) => self.operator.resume(tenant).await,
             Deed::Database(what) => self.database(*what).await,
@@ -148,12 +172,12 @@ impl World<'_> {
             case::Service::Stops => {
                 self.proxy.stop().await;
                 match self.service.take() {
-                    Some(service) => service.kill().await,
+                    Some(mut service) => service.kill().await,
                     None => bail!("it has been stopped before"),
                 }
             }
             case::Service::Starts => {
-                let service = Service::start(&self.database.url(), &self.case.service).await?;
+                let service = start(&self.database, self.case)?;
                 self.operator = Administration::of(service.address)?;
                 // Making what is there already changes nothing; it succeeds once the service is ready.
                 self.operator.create("first").await?;
@@ -168,7 +192,7 @@ impl World<'_> {
         self.keys.get(name).with_context(|| format!("the case has no key {name}"))
     }
 
-    /// Names of keys and moments, replaced by what they stand for.
+    /// Names of keys, moments and long texts, replaced by what they stand for.
     fn filled_in(&self, value: &Value) -> anyhow::Result<Value> {
         match value {
             Value::String(text) => match text.strip_prefix('$') {
@@ -182,6 +206,11 @@ impl World<'_> {
             Value::Object(fields) => {
                 if let Some(offset) = fields.get("$now").and_then(Value::as_i64) {
                     return Ok(json!(now() + offset));
+                }
+                if let Some((Some(text), Some(times))) =
+                    fields.get("$times").map(|both| (both[0].as_str(), both[1].as_u64()))
+                {
+                    return Ok(json!(text.repeat(usize::try_from(times)?)));
                 }
                 let fields = fields.iter().map(|(name, field)| Ok((name.clone(), self.filled_in(field)?)));
                 fields.collect::<anyhow::Result<_>>().map(Value::Object)

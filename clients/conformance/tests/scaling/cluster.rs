@@ -1,38 +1,35 @@
 //! Three replicas, their database, and those who call.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use futures::future::join_all;
-use tempfile::TempDir;
-use tenant_auth_client::{Client, PresentedKey, Verdict};
+use futures::future::try_join_all;
+use tenant_auth_client::{Client, ClientBuilder, PresentedKey, Verdict};
+use tenant_auth_conformance::{
+    PATIENCE,
+    service::{Scrape, Service},
+};
 use tenant_auth_proto::v1;
 use tenant_auth_testkit::HranaServer;
 
-use crate::{
-    PATIENCE,
-    load::Known,
-    replica::{Replica, Scrape},
-};
+use crate::load::Known;
 
 pub(crate) const REPLICAS: usize = 3;
 const TENANT: &str = "acme";
 const SCOPE: &str = "orders:read";
 
 pub(crate) struct Cluster {
-    pub(crate) replicas: Vec<Replica>,
+    pub(crate) replicas: Vec<Service>,
     pub(crate) database: HranaServer,
-    _folder: TempDir,
 }
 
 impl Cluster {
     /// Starts everything; all replicas are ready, and there is a tenant.
     pub(crate) async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
         let database = HranaServer::builder().start().await.unwrap();
         let replicas: Vec<_> =
-            (0..REPLICAS).map(|_| Replica::start(&database.url(), folder.path())).collect();
-        join_all(replicas.iter().map(Replica::until_ready)).await;
-        let cluster = Self { replicas, database, _folder: folder };
+            (0..REPLICAS).map(|_| Service::start(&database.url(), &BTreeMap::new()).unwrap()).collect();
+        try_join_all(replicas.iter().map(Service::until_ready)).await.unwrap();
+        let cluster = Self { replicas, database };
         let request = v1::CreateTenantRequest {
             tenant_id: TENANT.to_owned(),
             name: TENANT.to_owned(),
@@ -78,7 +75,7 @@ impl Cluster {
 
     /// What each replica counts.
     pub(crate) async fn scrapes(&self) -> Vec<Scrape> {
-        join_all(self.replicas.iter().map(Replica::scrape)).await
+        try_join_all(self.replicas.iter().map(Service::scrape)).await.unwrap()
     }
 
     /// How many validations each replica has answered.
@@ -93,8 +90,18 @@ pub(crate) fn nobodys(number: usize) -> Known {
     Known { key: Arc::new(key), scope: SCOPE, verdict: Verdict::Unknown }
 }
 
-fn client(replicas: &[Replica]) -> Client {
+fn client(replicas: &[Service]) -> Client {
+    client_with(replicas, |builder| builder)
+}
+
+/// A client of some replicas, without a near-cache, set up further.
+pub(crate) fn client_with(
+    replicas: &[Service],
+    settings: impl FnOnce(ClientBuilder) -> ClientBuilder,
+) -> Client {
+    let endpoint = |replica: &Service| format!("http://{}", replica.address);
     let (first, others) = replicas.split_first().unwrap();
-    let builder = Client::builder(first.endpoint()).timeout(PATIENCE / 2).without_near_cache();
-    others.iter().fold(builder, |builder, other| builder.endpoint(other.endpoint())).connect_lazy().unwrap()
+    let builder = Client::builder(endpoint(first)).timeout(PATIENCE / 2).without_near_cache();
+    let builder = others.iter().fold(builder, |builder, other| builder.endpoint(endpoint(other)));
+    settings(builder).connect_lazy().unwrap()
 }

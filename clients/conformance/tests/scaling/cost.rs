@@ -5,13 +5,13 @@
 use std::time::Instant;
 
 use tenant_auth_client::{PresentedKey, Question};
+use tenant_auth_conformance::service::{Scrape, Service};
 
 use crate::{
     TURN,
     cluster::{Cluster, REPLICAS, nobodys},
     load::{Known, ask},
     print,
-    replica::Scrape,
 };
 
 /// Readings of the change log in an hour, at `TENANT_AUTH_FEED_INTERVAL` of 250 ms.
@@ -25,12 +25,18 @@ fn lookups(scrape: &Scrape) -> u64 {
     scrape.calls("known") + scrape.calls("unknown")
 }
 
+/// Waits until it has read the change log so many times.
+async fn until_read(replica: &Service, readings: u64) {
+    let read = async || replica.scrape().await.is_ok_and(|told| told.calls("feed") >= readings);
+    replica.until("it does not read the log", read).await.unwrap();
+}
+
 /// What one replica asks the database while this goes on.
 async fn costs(cluster: &Cluster, number: usize, doing: impl Future<Output = ()>) -> u64 {
     let replica = &cluster.replicas[number];
-    let before = lookups(&replica.scrape().await);
+    let before = lookups(&replica.scrape().await.unwrap());
     doing.await;
-    lookups(&replica.scrape().await) - before
+    lookups(&replica.scrape().await.unwrap()) - before
 }
 
 async fn asked_in_turn(cluster: &Cluster, number: usize, keys: &[Known], calls: usize) {
@@ -52,7 +58,7 @@ async fn what_a_replica_costs_the_database() {
     // Idle. The readings are the clock: how long they take is the machine's affair.
     let (before, requests_before) = (cluster.scrapes().await, cluster.database.counters().requests);
     for (replica, told) in cluster.replicas.iter().zip(&before) {
-        replica.until_read(told.calls("feed") + IDLE_READINGS).await;
+        until_read(replica, told.calls("feed") + IDLE_READINGS).await;
     }
     let (after, requests_after) = (cluster.scrapes().await, cluster.database.counters().requests);
     let mut made = 0;
@@ -77,19 +83,19 @@ async fn what_a_replica_costs_the_database() {
     assert!((distinct..=distinct + reloads).contains(&cold), "{cold} for {distinct} keys");
 
     let (readings_before, asked_before) = {
-        let told = cluster.replicas[1].scrape().await;
+        let told = cluster.replicas[1].scrape().await.unwrap();
         (told.calls("feed"), told.validations())
     };
     let began = Instant::now();
     let until = readings_before + 2 * IDLE_READINGS;
     let used = costs(&cluster, 1, async {
         tokio::select! {
-            () = cluster.replicas[1].until_read(until) => {}
+            () = until_read(&cluster.replicas[1], until) => {}
             () = asked_in_turn(&cluster, 1, &keys, usize::MAX) => {}
         }
     })
     .await;
-    let told = cluster.replicas[1].scrape().await;
+    let told = cluster.replicas[1].scrape().await.unwrap();
     let (readings, asked) = (told.calls("feed") - readings_before, told.validations() - asked_before);
     let most = distinct * (began.elapsed().as_secs() / SHORTEST_FRESH_SECONDS + 2);
     assert!(used <= most, "{used} reloads of {distinct} keys, {most} at most");

@@ -9,9 +9,8 @@ use std::{
 };
 
 use tenant_auth_client::{Client, Error, PresentedKey, Verdict};
+use tenant_auth_conformance::PATIENCE;
 use tokio::{sync::watch, task::JoinSet, time::timeout};
-
-use crate::PATIENCE;
 
 /// A question, and the only right answer.
 #[derive(Clone)]

@@ -1,4 +1,4 @@
-//! Several replicas of the service on one remote database: how load is spread, what a rolling restart does to callers, and
+//! Several replicas of the service on one remote database: how load is spread, what a rolling restart and a hung one do to callers, and
 //! what a replica costs the database.
 //!
 //! The replicas are the program itself, as processes; the database is the test server in this process, which counts
@@ -9,12 +9,10 @@
 
 mod cluster;
 mod cost;
+mod hung;
 mod load;
-#[path = "../conformance/port.rs"]
-mod port;
-mod replica;
 
-use std::{io::Write as _, time::Duration};
+use std::io::Write as _;
 
 use tokio::sync::Mutex;
 
@@ -22,9 +20,6 @@ use self::{
     cluster::{Cluster, REPLICAS},
     load::{Load, ask},
 };
-
-/// How long anything may take that has to come, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One after the other: each of them takes the whole machine.
 static TURN: Mutex<()> = Mutex::const_new(());
@@ -79,14 +74,14 @@ async fn a_rolling_restart_is_not_seen_by_callers() {
     for _ in 0..ROUNDS {
         for number in 0..REPLICAS {
             let replica = &mut cluster.replicas[number];
-            replica.stop().await;
+            replica.stop().await.unwrap();
             // Callers go on without it.
             load.proceed(100).await;
-            replica.start_again();
-            replica.until_ready().await;
+            replica.start_again().unwrap();
+            replica.until_ready().await.unwrap();
             // And come back to it.
-            replica.until_asked(50).await;
-            starts.push(replica.scrape().await.calls("maintenance"));
+            replica.until_asked(50).await.unwrap();
+            starts.push(replica.scrape().await.unwrap().calls("maintenance"));
         }
     }
     let told = load.end().await;

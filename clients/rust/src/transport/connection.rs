@@ -30,7 +30,7 @@ use super::{
 };
 use crate::Error;
 
-/// How long a connection may take to be made, the first answer on it included.
+/// How long a connection may take to be made, the replica's first word on it included.
 const CONNECTING: Duration = Duration::from_secs(5);
 /// How long a replica that left a question unanswered may be silent.
 const SILENCE: Duration = Duration::from_millis(500);
@@ -39,7 +39,7 @@ const CHECK: &str = "/grpc.health.v1.Health/Check";
 const EMPTY_MESSAGE: &[u8] = &[0; 5];
 const NO_SUSPICION: u64 = u64::MAX;
 
-/// A connection on which the replica has answered at least once.
+/// A connection on which the replica has said something.
 pub(crate) struct Connection {
     /// Of which replica.
     place: u64,
@@ -52,7 +52,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects, and waits for the first answer: a kernel takes connections for a process that stands still.
+    /// Connects, and waits for the first word: a kernel takes connections for a process that stands still.
     ///
     /// # Errors
     /// [`Error::Unreachable`], after 5 s at most.
@@ -71,8 +71,14 @@ impl Connection {
             let channel = channel.map_err(|error| Error::from_transport(&error))?;
             let (is_asked, suspected_at) = (AtomicBool::new(false), AtomicU64::new(NO_SUSPICION));
             let connection = Self { place, channel, life, token, is_asked, suspected_at };
-            connection.check().await.map_err(|error| Error::from_transport(&error))?;
-            Ok(connection)
+            // The beginning of TLS, or HTTP/2's own SETTINGS: what only a process that runs can say.
+            tokio::select! {
+                biased;
+                () = connection.life.heard() => Ok(connection),
+                () = connection.life.ended() => {
+                    Err(Error::Unreachable { message: format!("{address} has closed the connection") })
+                }
+            }
         };
         let late =
             || Error::Unreachable { message: format!("{address} has not answered within {CONNECTING:?}") };

@@ -1,5 +1,8 @@
 //! The replicas behind the endpoints, one connection each.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     io,
     net::SocketAddr,

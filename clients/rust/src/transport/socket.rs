@@ -22,6 +22,7 @@ pub(super) struct Life {
     received: AtomicU64,
     is_cut: AtomicBool,
     reader: AtomicWaker,
+    is_heard: watch::Sender<bool>,
     is_over: watch::Sender<bool>,
 }
 
@@ -31,8 +32,15 @@ impl Life {
             received: AtomicU64::new(0),
             is_cut: AtomicBool::new(false),
             reader: AtomicWaker::new(),
+            is_heard: watch::Sender::new(false),
             is_over: watch::Sender::new(false),
         }
+    }
+
+    /// Waits until anything has come in.
+    pub(super) async fn heard(&self) {
+        // The sender is right here.
+        let _ = self.is_heard.subscribe().wait_for(|is_heard| *is_heard).await;
     }
 
     /// How many bytes have come in.
@@ -98,7 +106,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
         let outcome = Pin::new(&mut self.inner).poll_read(cx, buffer);
         let received = buffer.filled().len() - before;
         if received > 0 {
-            self.life.received.fetch_add(received as u64, Ordering::AcqRel);
+            let before = self.life.received.fetch_add(received as u64, Ordering::AcqRel);
+            if before == 0 {
+                self.life.is_heard.send_replace(true);
+            }
         }
         outcome
     }
@@ -148,6 +159,7 @@ mod tests {
         let mut buffer = [0; 3];
         socket.read_exact(&mut buffer).await.unwrap();
         assert_eq!(life.received(), 3);
+        life.heard().await;
         let reading = tokio::spawn(async move { socket.read_u8().await });
         tokio::task::yield_now().await;
         life.cut();

@@ -160,8 +160,49 @@ async fn the_conformance_runner_answers_every_command() {
     let sums = json!([{"metric": "calls", "bucket_start_ms": hour, "quantity": 4}]);
     assert_eq!(example.ask(query).await["sums"], sums);
 
+    let require =
+        |id: u32, scopes: &[&str]| json!({"id": id, "op": "require_key", "key": key, "scopes": scopes});
+    let admitted = example.ask(require(15, &["demo:read"])).await;
+    assert_eq!(admitted["principal"]["tenant_id"], "acme");
+    let denied = example.ask(require(16, &["b", "a"])).await;
+    assert_eq!(
+        (&denied["denied"], &denied["missing_scopes"]),
+        (&json!("INSUFFICIENT_SCOPE"), &json!(["a", "b"]))
+    );
+    assert_eq!(example.ask(require(17, &["Not A Scope"])).await["error"], "INVALID_ARGUMENT");
+    let load = json!({"id": 18, "op": "load", "key": key, "scopes": [], "calls": 20, "interval_ms": 1, "concurrency": 2, "timeout_ms": 5_000});
+    let told = example.ask(load).await;
+    assert_eq!(
+        (&told["ok"], &told["verdicts"], &told["errors"]),
+        (&json!(20), &json!({"VALID": 20}), &json!({}))
+    );
+    assert_eq!(told["latency_ms"].as_array().unwrap().len(), 20);
+    let many = |id: u32, tenant: &str| json!({"id": id, "op": "record_many", "tenant_id": tenant, "metric": "many", "count": 700});
+    assert_eq!(example.ask(many(19, "acme")).await["accepted"], 700);
+    assert_eq!(example.ask(many(20, "nobody")).await["rejected"], 700);
+    assert_eq!(example.ask(many(21, "not a tenant")).await["rejected"], 700);
+
     assert!(example.ask(json!({"id": 9, "op": "watch_state"})).await["live"].is_boolean());
     assert!(example.ask(json!({"id": 10, "op": "server_info"})).await["version"].is_string());
     assert_eq!(example.ask(json!({"id": 11, "op": "dance"})).await["error"], "UNSUPPORTED");
     assert_eq!(example.ask(json!({"id": 12, "op": "close"})).await, json!({"id": 12, "closed": true}));
+}
+
+#[tokio::test]
+async fn the_conformance_runner_says_what_it_cannot_be_set_up_with() {
+    for (name, value, expected) in [
+        ("TENANT_AUTH_ENDPOINTS", "grpc://a:1", "grpc://a:1"),
+        ("TENANT_AUTH_TLS_CA_FILE", "/nowhere.pem", "/nowhere.pem"),
+        ("TENANT_AUTH_TLS_CERT_FILE", "/nowhere.pem", "TENANT_AUTH_TLS_KEY_FILE"),
+        ("TENANT_AUTH_TOKEN_FILE", "/nowhere", "/nowhere"),
+        ("TENANT_AUTH_TOKEN", "two\nlines", "token"),
+        ("TENANT_AUTH_TIMEOUT_MS", "0", "timeout"),
+    ] {
+        let mut example =
+            Example::start("conformance", &[("TENANT_AUTH_ENDPOINTS", "127.0.0.1:1"), (name, value)]);
+        let said: Value = serde_json::from_str(&example.line().await).unwrap();
+        assert_eq!(said["ready"], false);
+        assert!(said["error"].as_str().unwrap().contains(expected), "{said}");
+        assert_eq!(timeout(PATIENCE, example.child.wait()).await.unwrap().unwrap().code(), Some(2));
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::{StreamExt as _, stream};
-use tenant_auth_client::{Error, ImportedKey, PresentedKey, Question, Source, Verdict, proto};
+use tenant_auth_client::{Error, ImportedKey, NotAdmitted, PresentedKey, Question, Source, Verdict, proto};
 
 use super::Service;
 
@@ -27,6 +27,60 @@ async fn one_key_is_decided_about() {
         unreachable!("{error:?}");
     };
     assert_eq!(violations[0].field, "required_scopes[0]");
+}
+
+#[tokio::test]
+async fn who_is_required_is_a_principal_or_denied_and_nothing_else() {
+    let service = Service::start().await;
+    let key = service.key().await;
+    let principal = service.client.require(&key, &["orders:read"]).await.unwrap();
+    assert_eq!(principal.tenant_id(), "acme");
+    let Err(NotAdmitted::Denied(denied)) = service.client.require(&key, &["orders:write"]).await else {
+        unreachable!("it lacks a scope");
+    };
+    assert_eq!(
+        (denied.verdict(), denied.missing_scopes()),
+        (Verdict::InsufficientScope, &["orders:write".to_owned()][..])
+    );
+    assert_eq!(denied.subject().key_id(), principal.key_id());
+    assert_ne!(denied.provenance().source, Source::NoLookup);
+    // What was denied has no principal to mistake for one.
+    assert_eq!(service.client.validate(&key, &["orders:write"]).await.unwrap().principal(), None);
+    let stranger = PresentedKey::new("some-strange-key");
+    let unknown = service.client.require(&stranger, &[]).await.unwrap_err();
+    assert!(matches!(unknown, NotAdmitted::Denied(denied) if denied.verdict() == Verdict::Unknown));
+    let undecided = service.client.require(&key, &["Not A Scope"]).await.unwrap_err();
+    assert!(matches!(undecided, NotAdmitted::Undecided(Error::Invalid { .. })), "{undecided:?}");
+    let session = service.client.require_session("nowhere", Some(&key), &[]).await.unwrap_err();
+    assert!(matches!(session, NotAdmitted::Denied(denied) if denied.verdict() == Verdict::Unbound));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_one_key_of_a_batch_is_its_own_matter() {
+    let service = Service::start().await;
+    let key = service.key().await;
+    let question = |text: &str| Question::new(PresentedKey::new(text));
+    let questions = [
+        question(key.expose()),
+        question(""),
+        question(&"x".repeat(10_000)),
+        question(key.expose()).requires("Not A Scope"),
+        question(key.expose()).requires("orders:read"),
+    ];
+    let outcomes = service.client.validate_batch(&questions).await.unwrap();
+    for (place, outcome) in outcomes.iter().enumerate() {
+        match place {
+            0 | 4 => assert!(outcome.as_ref().unwrap().is_valid()),
+            2 => assert!(
+                outcome.as_ref().map_or(true, |answer| answer.verdict == Verdict::Malformed),
+                "{outcome:?}"
+            ),
+            _ => assert!(matches!(outcome, Err(Error::Invalid { .. })), "{outcome:?}"),
+        }
+    }
+    let many: Vec<_> = (0..1_001).map(|_| question("x")).collect();
+    let error = service.client.validate_batch(&many).await.unwrap_err();
+    assert!(matches!(&error, Error::Invalid { message, .. } if message.contains("1001")), "{error:?}");
 }
 
 #[tokio::test]

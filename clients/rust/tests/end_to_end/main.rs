@@ -1,16 +1,21 @@
 //! The client against a real service with an embedded database.
 #![allow(clippy::unwrap_used)]
 
+mod changes;
+mod closing;
+mod encrypted;
+mod endpoints;
 mod examples;
 mod keys;
 mod layer;
 mod outage;
 mod secrecy;
 mod sessions;
+mod tokens;
 mod usage;
 mod watch;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 
 use tempfile::TempDir;
 use tenant_auth_client::{AdminClient, Client, PresentedKey, proto};
@@ -39,8 +44,7 @@ struct Stopped {
 
 impl Service {
     async fn start() -> Self {
-        let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        Stopped { address, folder: tempfile::tempdir().unwrap() }.start().await
+        Stopped::new(SocketAddr::from(([127, 0, 0, 1], 0))).start().await
     }
 
     async fn stop(self) -> Stopped {
@@ -75,8 +79,21 @@ impl Service {
 }
 
 impl Stopped {
+    /// One that was not started yet, at an address.
+    fn new(address: SocketAddr) -> Self {
+        Self { address, folder: tempfile::tempdir().unwrap() }
+    }
+
     /// Starts it with the same database, and where it was.
     async fn start(self) -> Service {
+        let (running, folder) = self.start_with(&[]).await;
+        let endpoint = format!("http://{}", running.address());
+        let client = Client::builder(endpoint).timeout(PATIENCE).connect().await.unwrap();
+        Service { client, running, folder }
+    }
+
+    /// The same with more settings, and without a client.
+    async fn start_with(self, more: &[(&'static str, &str)]) -> (Running, TempDir) {
         let database = format!("file:{}", self.folder.path().join("test.db").display());
         let settings = Settings::from_environment()
             .restricted_to(|_| false)
@@ -85,6 +102,10 @@ impl Stopped {
             .with_flag("TENANT_AUTH_DRAIN_DELAY", Some("0s".to_owned()))
             .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
             .with_flag("TENANT_AUTH_DATABASE_URL", Some(database));
+        let add = |settings: Settings, (name, value): &(&'static str, &str)| {
+            settings.with_flag(name, Some((*value).to_owned()))
+        };
+        let settings = more.iter().fold(settings, add);
         // In the same process the former one may hold the database for a moment longer, until its threads have ended.
         let starting = async {
             loop {
@@ -93,15 +114,17 @@ impl Stopped {
                     Err(StartError::Open(OpenError::Lock(LockError::Held { .. }))) => {
                         tokio::task::yield_now().await
                     }
+                    // Connections of other tests have ports, too.
+                    Err(StartError::Listen { source, .. }) if source.kind() == ErrorKind::AddrInUse => {
+                        tokio::task::yield_now().await
+                    }
                     started => return started.unwrap(),
                 }
             }
         };
         let mut running = tokio::time::timeout(PATIENCE, starting).await.unwrap();
         running.ready().await.unwrap();
-        let endpoint = format!("http://{}", running.address());
-        let client = Client::builder(endpoint).timeout(PATIENCE).connect().await.unwrap();
-        Service { client, running, folder: self.folder }
+        (running, self.folder)
     }
 }
 

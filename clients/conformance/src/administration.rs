@@ -8,7 +8,8 @@ use std::{
 use anyhow::Context as _;
 use tenant_auth_proto::v1::{
     CreateTenantRequest, IssueKeyRequest, ResumeTenantRequest, RevokeKeyRequest, SuspendTenantRequest,
-    WatchRequest, WatchResponse, admin_service_client::AdminServiceClient, watch_response::Event,
+    UnbindSessionRequest, WatchRequest, WatchResponse, admin_service_client::AdminServiceClient,
+    session_service_client::SessionServiceClient, watch_response::Event,
     watch_service_client::WatchServiceClient,
 };
 use tokio::time::{interval, timeout};
@@ -17,29 +18,35 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::{PATIENCE, case};
+use crate::PATIENCE;
 
 /// A key that was issued.
 #[derive(Clone, Debug)]
-pub(crate) struct Issued {
-    pub(crate) plaintext: String,
-    pub(crate) key_id: String,
+pub struct Issued {
+    /// What the customer presents.
+    pub plaintext: String,
+    /// Its id.
+    pub key_id: String,
 }
 
 /// An operator's connection.
 #[derive(Clone, Debug)]
-pub(crate) struct Administration {
+pub struct Administration {
     admin: AdminServiceClient<Channel>,
+    sessions: SessionServiceClient<Channel>,
     watch: WatchServiceClient<Channel>,
 }
 
 /// The news, as the service tells it. `None` from a service that follows none.
 #[derive(Debug)]
-pub(crate) struct News(Option<Streaming<WatchResponse>>);
+pub struct News(Option<Streaming<WatchResponse>>);
 
 impl News {
     /// Waits until the service has read of a tenant; the revision at which it has.
-    pub(crate) async fn of(&mut self, tenant: &str) -> anyhow::Result<Option<i64>> {
+    ///
+    /// # Errors
+    /// When it does not, in good time.
+    pub async fn of(&mut self, tenant: &str) -> anyhow::Result<Option<i64>> {
         let Some(stream) = &mut self.0 else { return Ok(None) };
         let reading = async {
             while let Some(told) = stream.message().await? {
@@ -54,13 +61,24 @@ impl News {
 }
 
 impl Administration {
-    pub(crate) fn of(service: SocketAddr) -> anyhow::Result<Self> {
+    /// An operator of the service that listens there.
+    ///
+    /// # Errors
+    /// When that is no address to call.
+    pub fn of(service: SocketAddr) -> anyhow::Result<Self> {
         let channel = Endpoint::from_shared(format!("http://{service}"))?.connect_lazy();
-        Ok(Self { admin: AdminServiceClient::new(channel.clone()), watch: WatchServiceClient::new(channel) })
+        Ok(Self {
+            admin: AdminServiceClient::new(channel.clone()),
+            sessions: SessionServiceClient::new(channel.clone()),
+            watch: WatchServiceClient::new(channel),
+        })
     }
 
     /// The news from now on, of a service that has begun to follow them.
-    pub(crate) async fn news(&mut self) -> anyhow::Result<News> {
+    ///
+    /// # Errors
+    /// When the service does not begin.
+    pub async fn news(&mut self) -> anyhow::Result<News> {
         let mut stream = match self.watch.watch(WatchRequest { resume_after_revision: 0 }).await {
             Ok(stream) => stream.into_inner(),
             Err(status) if status.code() == Code::FailedPrecondition => return Ok(News(None)),
@@ -72,7 +90,10 @@ impl Administration {
     }
 
     /// Makes a tenant.
-    pub(crate) async fn create(&mut self, tenant: &str) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When the service refuses it, or does not get ready.
+    pub async fn create(&mut self, tenant: &str) -> anyhow::Result<()> {
         let request = CreateTenantRequest {
             tenant_id: tenant.to_owned(),
             name: tenant.to_owned(),
@@ -86,12 +107,22 @@ impl Administration {
         Ok(())
     }
 
-    pub(crate) async fn issue(&mut self, name: &str, key: &case::Key) -> anyhow::Result<Issued> {
-        let end = key.expires_in_ms.map(|millis| SystemTime::now() + Duration::from_millis(millis));
+    /// Makes a key of a tenant, which ends after this time.
+    ///
+    /// # Errors
+    /// When the service refuses it, or does not get ready.
+    pub async fn issue(
+        &mut self,
+        name: &str,
+        tenant: &str,
+        scopes: &[String],
+        expires_in: Option<Duration>,
+    ) -> anyhow::Result<Issued> {
+        let end = expires_in.map(|time| SystemTime::now() + time);
         let request = IssueKeyRequest {
-            tenant_id: key.tenant.clone(),
+            tenant_id: tenant.to_owned(),
             name: name.to_owned(),
-            scopes: key.scopes.clone(),
+            scopes: scopes.to_vec(),
             expires_at: end.map(Into::into),
         };
         let issued = once_ready(|| {
@@ -104,19 +135,41 @@ impl Administration {
         Ok(Issued { plaintext: issued.plaintext, key_id })
     }
 
-    pub(crate) async fn revoke(&mut self, key_id: &str) -> anyhow::Result<()> {
+    /// Withdraws a key.
+    ///
+    /// # Errors
+    /// When the service does not.
+    pub async fn revoke(&mut self, key_id: &str) -> anyhow::Result<()> {
         let request = RevokeKeyRequest { key_id: key_id.to_owned(), reason: "a case".to_owned() };
         self.admin.revoke_key(request).await?;
         Ok(())
     }
 
-    pub(crate) async fn suspend(&mut self, tenant: &str) -> anyhow::Result<()> {
+    /// Ends a session of a tenant.
+    ///
+    /// # Errors
+    /// When the service does not.
+    pub async fn unbind(&mut self, session: &str, tenant: &str) -> anyhow::Result<()> {
+        let request = UnbindSessionRequest { session_id: session.to_owned(), tenant_id: tenant.to_owned() };
+        self.sessions.unbind_session(request).await?;
+        Ok(())
+    }
+
+    /// Suspends a tenant.
+    ///
+    /// # Errors
+    /// When the service does not.
+    pub async fn suspend(&mut self, tenant: &str) -> anyhow::Result<()> {
         let request = SuspendTenantRequest { tenant_id: tenant.to_owned(), reason: "a case".to_owned() };
         self.admin.suspend_tenant(request).await?;
         Ok(())
     }
 
-    pub(crate) async fn resume(&mut self, tenant: &str) -> anyhow::Result<()> {
+    /// Ends that.
+    ///
+    /// # Errors
+    /// When the service does not.
+    pub async fn resume(&mut self, tenant: &str) -> anyhow::Result<()> {
         self.admin.resume_tenant(ResumeTenantRequest { tenant_id: tenant.to_owned() }).await?;
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -13,18 +13,26 @@ const COUNT: u32 = 20_000;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A free address of loopback that is given out once.
+/// A free address of 127.0.0.1 that is given out once.
 ///
 /// # Errors
 /// When there is none.
-pub(crate) fn take() -> io::Result<SocketAddr> {
+pub fn take() -> io::Result<SocketAddr> {
+    take_of(&[Ipv4Addr::LOCALHOST.into()]).map(|port| (Ipv4Addr::LOCALHOST, port).into())
+}
+
+/// A port that is free at all of these addresses and given out once.
+///
+/// # Errors
+/// When there is none.
+pub fn take_of(addresses: &[IpAddr]) -> io::Result<u16> {
     for _ in 0..COUNT {
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         // Two runs at once begin at different ones, further apart than either gets, even if one process came right after the other.
         let port = FIRST + std::process::id().wrapping_mul(7_919).wrapping_add(next) % COUNT;
         let Ok(port) = u16::try_from(port) else { continue };
-        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-            return listener.local_addr();
+        if addresses.iter().all(|address| TcpListener::bind((*address, port)).is_ok()) {
+            return Ok(port);
         }
     }
     Err(io::Error::other("there is no free port"))

@@ -1,0 +1,109 @@
+//! Tests whose names, and number, are known only when they run: one for each case and language.
+//!
+//! `-- FILTER…` chooses those whose full name, `go: watch: …`, holds one of the filters; `-- --list` only lists them.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the harness reports to people")]
+
+use std::{path::Path, process::ExitCode, time::Instant};
+
+use futures::{StreamExt as _, future::LocalBoxFuture, stream};
+
+use tokio::task::{LocalSet, spawn_blocking, spawn_local};
+
+use crate::{
+    language::{LANGUAGES, Language, all_required},
+    report::{Outcome, Report},
+};
+
+/// One case with one language.
+pub struct Trial {
+    name: String,
+    language: &'static Language,
+    play: Box<dyn FnOnce() -> LocalBoxFuture<'static, anyhow::Result<Outcome>>>,
+}
+
+impl Trial {
+    /// One that passes unless it fails, panics or says something else.
+    pub fn new<F: Future<Output = anyhow::Result<Outcome>> + 'static>(
+        name: &str,
+        language: &'static Language,
+        play: impl FnOnce() -> F + 'static,
+    ) -> Self {
+        Self { name: name.to_owned(), language, play: Box::new(|| Box::pin(play())) }
+    }
+
+    fn full_name(&self) -> String {
+        format!("{}: {}", self.language.name, self.name)
+    }
+
+    async fn run(self) -> (String, &'static str, Outcome) {
+        // A task of its own: what panics fails alone.
+        let outcome = match spawn_local((self.play)()).await {
+            Ok(Ok(Outcome::Skipped(told))) => skipped(told),
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => Outcome::Failed(format!("{error:#}")),
+            Err(error) => Outcome::Failed(error.to_string()),
+        };
+        (self.name, self.language.name, outcome)
+    }
+}
+
+/// Runs those that the program's arguments choose, so many at once, with runners that are built in `out`; prints a table.
+pub fn run(trials: Vec<Trial>, at_once: usize, out: &Path) -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let filters: Vec<_> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let wanted = |trial: &Trial| {
+        let name = trial.full_name();
+        filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()))
+    };
+    let chosen: Vec<_> = trials.into_iter().filter(wanted).collect();
+    if arguments.iter().any(|argument| argument == "--list") {
+        chosen.iter().for_each(|trial| println!("{}: test", trial.full_name()));
+        return ExitCode::SUCCESS;
+    }
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(LocalSet::new().run_until(run_all(chosen, at_once, out))),
+        Err(error) => {
+            eprintln!("no runtime: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run_all(chosen: Vec<Trial>, at_once: usize, out: &Path) -> ExitCode {
+    let began = Instant::now();
+    let mut report = Report::default();
+    let mut ready = Vec::new();
+    let needed = LANGUAGES.iter().filter(|language| chosen.iter().any(|t| t.language.name == language.name));
+    let preparing = needed.map(|language| {
+        let out = out.to_owned();
+        async move { (language.name, spawn_blocking(move || prepare(language, &out)).await) }
+    });
+    for (language, prepared) in futures::future::join_all(preparing).await {
+        match prepared {
+            Ok(Ok(())) => ready.push(language),
+            Ok(Err(outcome)) => report.language(language, outcome),
+            Err(error) => report.language(language, Outcome::Failed(error.to_string())),
+        }
+    }
+    let prepared = began.elapsed();
+    let order: Vec<_> = chosen.iter().map(|trial| trial.name.clone()).collect();
+    let runs = chosen.into_iter().filter(|trial| ready.contains(&trial.language.name)).map(Trial::run);
+    let mut runs = stream::iter(runs).buffer_unordered(at_once);
+    while let Some((name, language, outcome)) = runs.next().await {
+        report.case(&name, language, outcome);
+    }
+    report.print(&order, prepared, began.elapsed().saturating_sub(prepared));
+    if report.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn prepare(language: &Language, out: &Path) -> Result<(), Outcome> {
+    if let Some(tool) = language.missing_tool() {
+        return Err(skipped(format!("`{tool}` does not work here")));
+    }
+    language.prepare(out).map_err(|error| Outcome::Failed(error.to_string()))
+}
+
+/// Where changes are judged, nothing may go untested.
+fn skipped(told: String) -> Outcome {
+    if all_required() { Outcome::Failed(told) } else { Outcome::Skipped(told) }
+}

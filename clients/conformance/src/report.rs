@@ -1,0 +1,94 @@
+//! What became of each case, or scene, as a table.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it reports to people")]
+
+use std::{collections::BTreeMap, time::Duration};
+
+use comfy_table::{Table, presets};
+
+use crate::language::LANGUAGES;
+
+/// What became of a case, or of all cases of a language.
+#[derive(Debug)]
+pub enum Outcome {
+    /// With what was measured, if anything.
+    Passed(Option<String>),
+    /// With what was expected and what came.
+    Failed(String),
+    /// With what is missing.
+    Skipped(String),
+}
+
+impl Outcome {
+    /// One that passed and measured nothing.
+    pub const OK: Self = Self::Passed(None);
+
+    fn cell(&self) -> &str {
+        match self {
+            Self::Passed(measured) => measured.as_deref().unwrap_or("ok"),
+            Self::Failed(_) => "FAILED",
+            Self::Skipped(_) => "SKIPPED",
+        }
+    }
+}
+
+/// All outcomes.
+#[derive(Debug, Default)]
+pub struct Report {
+    languages: BTreeMap<&'static str, Outcome>,
+    cases: BTreeMap<(String, &'static str), Outcome>,
+}
+
+impl Report {
+    /// None of the language's cases were run.
+    pub fn language(&mut self, language: &'static str, outcome: Outcome) {
+        self.languages.insert(language, outcome);
+    }
+
+    /// What became of one.
+    pub fn case(&mut self, case: &str, language: &'static str, outcome: Outcome) {
+        self.cases.insert((case.to_owned(), language), outcome);
+    }
+
+    /// Whether anything has.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.languages
+            .values()
+            .chain(self.cases.values())
+            .any(|outcome| matches!(outcome, Outcome::Failed(_)))
+    }
+
+    /// Prints the table of the cases in the given order, and then what went wrong and what was left out.
+    pub fn print(&self, order: &[String], prepared: Duration, took: Duration) {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_FULL_CONDENSED);
+        table.set_header(std::iter::once("case").chain(LANGUAGES.iter().map(|language| language.name)));
+        let mut order = order.to_vec();
+        order.dedup();
+        for case in order {
+            let cell = |language: &'static str| {
+                let outcome = self.cases.get(&(case.clone(), language)).or(self.languages.get(language));
+                outcome.map_or("-", Outcome::cell)
+            };
+            let cells = LANGUAGES.iter().map(|language| cell(language.name));
+            table.add_row(std::iter::once(case.as_str()).chain(cells));
+        }
+        println!("{table}");
+        for (language, outcome) in &self.languages {
+            match outcome {
+                Outcome::Skipped(told) => eprintln!("SKIPPED: everything of {language}: {told}"),
+                Outcome::Failed(told) => eprintln!("FAILED: everything of {language}: {told}"),
+                Outcome::Passed(_) => {}
+            }
+        }
+        for ((case, language), outcome) in &self.cases {
+            match outcome {
+                Outcome::Skipped(told) => eprintln!("SKIPPED: {language}: {case}: {told}"),
+                Outcome::Failed(told) => eprintln!("\nFAILED: {language}: {case}\n{told}"),
+                Outcome::Passed(_) => {}
+            }
+        }
+        let (runs, prepared, took) = (self.cases.len(), prepared.as_secs_f64(), took.as_secs_f64());
+        println!("{runs} runs in {took:.1} s, after {prepared:.1} s to prepare the runners");
+    }
+}

@@ -1,0 +1,226 @@
+//! The real service, as a process, at ports that stay its own.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    net::SocketAddr,
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    process::{Child, Command},
+    time::{interval, timeout},
+};
+
+use crate::{PATIENCE, language::programs, port};
+
+/// How much of a log is shown when something went wrong.
+const LAST_LINES: usize = 40;
+
+/// What each is told, beside what is its own. The intervals and lifetimes are the defaults.
+const SETTINGS: [(&str, &str); 5] = [
+    // Long enough for requests to meet a replica that drains.
+    ("TENANT_AUTH_DRAIN_DELAY", "500ms"),
+    ("TENANT_AUTH_LOG", "warn"),
+    // A busy machine must not look like a slow database.
+    ("TENANT_AUTH_DATABASE_CONNECT_TIMEOUT", "10s"),
+    ("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", "5s"),
+    ("TENANT_AUTH_DATABASE_TIMEOUT", "10s"),
+];
+
+/// A running service. It is killed when this goes.
+#[derive(Debug)]
+pub struct Service {
+    /// Where it listens.
+    pub address: SocketAddr,
+    command: Command,
+    child: Child,
+    ops: SocketAddr,
+    log: PathBuf,
+    _folder: TempDir,
+}
+
+impl Service {
+    /// Starts one at a free port of 127.0.0.1, with these variables beside those that all have.
+    ///
+    /// # Errors
+    /// When its program cannot be started.
+    pub fn start(database: &str, settings: &BTreeMap<String, String>) -> anyhow::Result<Self> {
+        Self::start_at(port::take()?, database, settings)
+    }
+
+    /// Starts one that listens there.
+    ///
+    /// # Errors
+    /// When its program cannot be started.
+    pub fn start_at(
+        address: SocketAddr,
+        database: &str,
+        settings: &BTreeMap<String, String>,
+    ) -> anyhow::Result<Self> {
+        let (ops, folder) = (port::take()?, tempfile::tempdir()?);
+        let log = folder.path().join("log");
+        let file = File::options().create(true).append(true).open(&log)?;
+        let mut command = Command::new(programs().join("tenant-auth-svc-under-test"));
+        command.arg("serve").env_clear().envs(SETTINGS);
+        command.env("TENANT_AUTH_DATABASE_URL", database).env("TENANT_AUTH_CREATE_SCHEMA", "true");
+        command.env("TENANT_AUTH_LISTEN", address.to_string()).env("TENANT_AUTH_OPS_LISTEN", ops.to_string());
+        command.envs(settings);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).kill_on_drop(true);
+        let child = command.spawn().with_context(|| format!("{command:?}"))?;
+        Ok(Self { address, command, child, ops, log, _folder: folder })
+    }
+
+    /// Sends it a signal, by its name without SIG.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let id = self.child.id().context("it does not run")?.to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().await?;
+        ensure!(sent.success(), "kill -s {name} {id}: {sent}");
+        Ok(())
+    }
+
+    /// Asks it to end, as an orchestrator does, and waits until it has.
+    ///
+    /// # Errors
+    /// When it does not end well, with the end of its log.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        self.signal("TERM").await?;
+        let status = self.ended().await?;
+        ensure!(status.success(), "{status}: {}", self.last_words());
+        Ok(())
+    }
+
+    /// Ends it at once, without a word to anybody.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.start_kill()?;
+        self.ended().await.map(drop)
+    }
+
+    async fn ended(&mut self) -> anyhow::Result<ExitStatus> {
+        match timeout(PATIENCE, self.child.wait()).await {
+            Ok(status) => Ok(status?),
+            Err(_) => bail!("it does not end: {}", self.last_words()),
+        }
+    }
+
+    /// Starts it anew, at the same addresses.
+    ///
+    /// # Errors
+    /// When its program cannot be started.
+    pub fn start_again(&mut self) -> anyhow::Result<()> {
+        self.child = self.command.spawn()?;
+        Ok(())
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not get ready, with the end of its log.
+    pub async fn until_ready(&self) -> anyhow::Result<()> {
+        self.until("it does not get ready", async || {
+            get(self.ops, "/readyz").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+        })
+        .await
+    }
+
+    /// Waits until it has answered so many validations of single keys.
+    ///
+    /// # Errors
+    /// When nobody asks it, with the end of its log.
+    pub async fn until_asked(&self, validations: u64) -> anyhow::Result<()> {
+        self.until("nobody asks it", async || {
+            self.scrape().await.is_ok_and(|told| told.validations() >= validations)
+        })
+        .await
+    }
+
+    /// How many lines of its log hold this text.
+    #[must_use]
+    pub fn logged(&self, text: &str) -> usize {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        log.lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// Waits until this is so.
+    ///
+    /// # Errors
+    /// When it does not come, with `what` and the end of its log.
+    pub async fn until(&self, what: &str, done: impl AsyncFn() -> bool) -> anyhow::Result<()> {
+        let waiting = async {
+            let mut turns = interval(Duration::from_millis(20));
+            loop {
+                turns.tick().await;
+                if done().await {
+                    return;
+                }
+            }
+        };
+        timeout(PATIENCE, waiting).await.with_context(|| format!("{what}: {}", self.last_words()))
+    }
+
+    /// What it counts.
+    ///
+    /// # Errors
+    /// When it does not answer, with the end of its log.
+    pub async fn scrape(&self) -> anyhow::Result<Scrape> {
+        let answer = get(self.ops, "/metrics").await;
+        Ok(Scrape(answer.with_context(|| format!("no metrics: {}", self.last_words()))?))
+    }
+
+    fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+    }
+}
+
+/// What `/metrics` told.
+#[derive(Debug)]
+pub struct Scrape(String);
+
+impl Scrape {
+    /// How many `ValidateKey` have ended.
+    #[must_use]
+    pub fn validations(&self) -> u64 {
+        self.sum("tenant_auth_requests_total{", "ValidateKey\"")
+    }
+
+    /// How many calls to the database have ended, in one lane.
+    #[must_use]
+    pub fn calls(&self, lane: &str) -> u64 {
+        self.sum("tenant_auth_database_call_duration_seconds_count{", &format!("lane=\"{lane}\""))
+    }
+
+    /// … in all lanes.
+    #[must_use]
+    pub fn all_calls(&self) -> u64 {
+        self.sum("tenant_auth_database_call_duration_seconds_count{", "lane=")
+    }
+
+    fn sum(&self, name: &str, label: &str) -> u64 {
+        let lines = self.0.lines().filter(|line| line.starts_with(name) && line.contains(label));
+        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok()).sum()
+    }
+}
+
+/// The whole answer, head included; none if nobody answers.
+async fn get(address: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    Some(answer)
+}

@@ -1,0 +1,102 @@
+//! A replica that stands still: it takes connections, and says nothing.
+
+use std::time::{Duration, Instant};
+
+use tenant_auth_client::{NearCache, Verdict};
+use tenant_auth_conformance::PATIENCE;
+use tenant_auth_testkit::Fault;
+
+use crate::{
+    TURN,
+    cluster::{Cluster, client_with, nobodys},
+    load::ask,
+};
+
+/// Who is asked in vain is not answered before it: so slow is no answer of a replica that runs, however busy the machine is.
+const HEDGE_AFTER: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_hangs_fails_no_call_and_is_left_out_until_it_goes_on() {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::start().await;
+    let keys = cluster.keys(4).await;
+    let client = client_with(&cluster.replicas[..2], |builder| builder.hedge_after(HEDGE_AFTER));
+    let [hung, other] = [&cluster.replicas[0], &cluster.replicas[1]];
+    let before = hung.scrape().await.unwrap().validations();
+    let mut questions = keys.iter().cycle();
+    let mut asks = async || {
+        let began = Instant::now();
+        assert!(ask(&client, questions.next().unwrap()).await.unwrap());
+        began.elapsed()
+    };
+    while hung.scrape().await.unwrap().validations() < before + 5 {
+        asks().await;
+    }
+
+    hung.signal("STOP").await.unwrap();
+    // Some call meets it, is answered by the other one, and has it found silent.
+    let mut slowest = Duration::ZERO;
+    while slowest < HEDGE_AFTER {
+        slowest = slowest.max(asks().await);
+    }
+    assert!(slowest < 2 * HEDGE_AFTER, "{slowest:?}");
+    let answered = other.scrape().await.unwrap().validations();
+    for _ in 0..100 {
+        let took = asks().await;
+        assert!(took < HEDGE_AFTER, "{took:?}: it was asked again");
+    }
+    assert_eq!(other.scrape().await.unwrap().validations(), answered + 100);
+
+    hung.signal("CONT").await.unwrap();
+    hung.until_ready().await.unwrap();
+    let back = hung.scrape().await.unwrap().validations();
+    while hung.scrape().await.unwrap().validations() < back + 5 {
+        asks().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_database_makes_no_replica_silent() {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::start().await;
+    let keys = cluster.keys(1).await;
+    let client = client_with(&cluster.replicas[..1], |builder| builder.hedge_after(Duration::from_millis(1)));
+    assert!(ask(&client, &keys[0]).await.unwrap());
+    let before = cluster.replicas[0].scrape().await.unwrap().validations();
+    // Longer than a replica may be silent, and nobody knows this key yet.
+    cluster.database.faults().set(Fault::Latency(Duration::from_secs(1)));
+    assert!(ask(&client, &nobodys(7)).await.unwrap());
+    cluster.database.faults().clear();
+    // It was asked for signs of life meanwhile, and gave them: its connection was not cut, and the question sent once.
+    assert_eq!(cluster.replicas[0].scrape().await.unwrap().validations(), before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_stream_of_invalidations_moves_on_from_a_replica_that_hangs() {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::start().await;
+    let keys = cluster.keys(2).await;
+    let watching = client_with(&cluster.replicas[..2], |builder| builder.near_cache(NearCache::new()));
+    let others = cluster.client_of(2);
+    let revision = || watching.watch_state().unwrap().revision;
+    // The stream is with one of the two.
+    for (number, known) in keys[..2].iter().enumerate() {
+        let principal = watching.require(&known.key, &[]).await.unwrap();
+        cluster.replicas[number].signal("STOP").await.unwrap();
+        // Nobody asks anything of it: the stream alone has to find out.
+        others.admin().revoke_key(principal.key_id(), "a test").await.unwrap();
+        let told = others.validate(&known.key, &[]).await.unwrap().provenance.revision;
+        let hearing = async {
+            while revision() < told {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, hearing).await.unwrap();
+        cluster.replicas[number].signal("CONT").await.unwrap();
+        // What it knew is forgotten; the replica that it asks may hear of it a little later.
+        let asking =
+            async { while watching.validate(&known.key, &[]).await.unwrap().verdict != Verdict::Revoked {} };
+        tokio::time::timeout(PATIENCE, asking).await.unwrap();
+        cluster.replicas[number].until_ready().await.unwrap();
+    }
+}

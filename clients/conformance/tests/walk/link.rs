@@ -1,0 +1,143 @@
+//! A network between a client and a replica: it takes time in each direction, and counts the calls that go through.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use tenant_auth_conformance::port;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::{JoinHandle, JoinSet},
+    time::{Instant, sleep_until},
+};
+
+/// What a client says first on a connection.
+const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+/// In front of each frame of HTTP/2: three bytes of length, one of type, and five more.
+const FRAME_HEAD: usize = 9;
+/// In front of each message of gRPC. A message that is empty, as those that ask about health are, has no more than that.
+const EMPTY_MESSAGE: usize = 5;
+const DATA: u8 = 0;
+
+/// It is gone, with all its connections, when this goes.
+pub(crate) struct Link {
+    /// Where clients find it.
+    pub(crate) address: SocketAddr,
+    calls: Arc<AtomicU64>,
+    accepting: JoinHandle<()>,
+}
+
+impl Link {
+    /// One to a replica, on which everything is under way for so long in each direction.
+    pub(crate) async fn to(replica: SocketAddr, delay: Duration) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(port::take()?).await?;
+        let (address, calls) = (listener.local_addr()?, Arc::new(AtomicU64::new(0)));
+        let counted = Arc::clone(&calls);
+        let accepting = tokio::spawn(async move {
+            // They end with this task.
+            let mut connections = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                connections.spawn(connection(client, replica, delay, Arc::clone(&counted)));
+            }
+        });
+        Ok(Self { address, calls, accepting })
+    }
+
+    /// How many calls, if nothing is encrypted, have gone to the replica. Questions about its health are not counted.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn connection(client: TcpStream, replica: SocketAddr, delay: Duration, calls: Arc<AtomicU64>) {
+    let Ok(service) = TcpStream::connect(replica).await else { return };
+    // Small messages are not to wait for each other. Without that it is only slower.
+    let _ = (client.set_nodelay(true), service.set_nodelay(true));
+    let ((from_client, to_client), (from_service, to_service)) = (client.into_split(), service.into_split());
+    let mut frames = Frames::new();
+    let count = move |bytes: &[u8]| {
+        calls.fetch_add(frames.messages(bytes), Ordering::Relaxed);
+    };
+    // Each ends when its sender does, and passes that on.
+    tokio::join!(
+        carry(from_client, to_service, delay, count),
+        carry(from_service, to_client, delay, |_: &[u8]| {})
+    );
+}
+
+/// Carries everything in one direction, each piece for as long as the delay.
+async fn carry(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    delay: Duration,
+    mut look: impl FnMut(&[u8]),
+) {
+    let (sender, mut under_way) = mpsc::unbounded_channel::<(Instant, Bytes)>();
+    let reading = async move {
+        let mut buffer = BytesMut::new();
+        while from.read_buf(&mut buffer).await.is_ok_and(|read| read > 0) {
+            let piece = buffer.split().freeze();
+            look(&piece);
+            if sender.send((Instant::now() + delay, piece)).is_err() {
+                break;
+            }
+        }
+    };
+    let writing = async move {
+        while let Some((due, piece)) = under_way.recv().await {
+            sleep_until(due).await;
+            if to.write_all(&piece).await.is_err() {
+                return;
+            }
+        }
+        // A receiver that has gone needs no goodbye.
+        let _ = to.shutdown().await;
+    };
+    tokio::join!(reading, writing);
+}
+
+/// Finds the frames in what a client sends.
+struct Frames {
+    /// Bytes that go by before the next head of a frame.
+    skip: usize,
+    head: Vec<u8>,
+}
+
+impl Frames {
+    fn new() -> Self {
+        Self { skip: PREFACE, head: Vec::new() }
+    }
+
+    /// How many messages that are not empty begin in these bytes.
+    fn messages(&mut self, mut bytes: &[u8]) -> u64 {
+        let mut messages = 0;
+        loop {
+            let skipped = self.skip.min(bytes.len());
+            (self.skip, bytes) = (self.skip - skipped, &bytes[skipped..]);
+            let taken = (FRAME_HEAD - self.head.len()).min(bytes.len());
+            self.head.extend_from_slice(&bytes[..taken]);
+            bytes = &bytes[taken..];
+            if self.head.len() < FRAME_HEAD {
+                return messages;
+            }
+            let length = self.head[..3].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+            messages += u64::from(self.head[3] == DATA && length > EMPTY_MESSAGE);
+            self.skip = length;
+            self.head.clear();
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Callers that ask at a steady pace, and what they were told.
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+use tenant_auth_conformance::runner::Runner;
+
+/// Between the calls of a load.
+pub(crate) const PACE_MS: u64 = 10;
+/// Calls of one load, of those that go on for as long as something else takes.
+const CALLS_AT_A_TIME: u64 = 50;
+
+/// What callers were told. Whatever was no good answer has failed before.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// In milliseconds, in the order in which the calls were begun.
+    pub(crate) latencies: Vec<f64>,
+}
+
+impl Told {
+    /// The slowest call, in whole milliseconds.
+    pub(crate) fn slowest(&self) -> u64 {
+        self.latencies.iter().fold(0, |slowest, &latency| slowest.max(latency as u64))
+    }
+
+    /// How long it took, counted from the call `first`, until calls no longer took longer than `usual_ms`.
+    pub(crate) fn slow_for_ms(&self, first: usize, usual_ms: f64) -> u64 {
+        let slow = self.latencies.iter().skip(first).rposition(|latency| *latency > usual_ms);
+        slow.map_or(0, |last| (last as u64 + 1) * PACE_MS)
+    }
+}
+
+/// So many calls within the client's own timeout. None may be seen to fail.
+///
+/// # Errors
+/// When one has.
+pub(crate) async fn load(runner: &Runner, key: &str, calls: u64) -> anyhow::Result<Told> {
+    let command = json!({
+        "op": "load", "key": key, "scopes": [], "calls": calls, "interval_ms": PACE_MS, "timeout_ms": 0
+    });
+    let answer = runner.ask(command).await?;
+    let latencies: Vec<f64> = serde_json::from_value(answer["latency_ms"].clone())
+        .with_context(|| format!("a load without latencies: {answer}"))?;
+    let told = Told { latencies };
+    let all_good = answer["ok"] == json!(calls)
+        && answer["verdicts"] == json!({ "VALID": calls })
+        && answer["errors"].as_object().is_some_and(|errors| errors.is_empty())
+        && told.latencies.len() as u64 == calls;
+    ensure!(
+        all_good,
+        "of {calls} calls, {} ended well: verdicts {}, errors {}, the slowest took {} ms",
+        answer["ok"],
+        answer["verdicts"],
+        answer["errors"],
+        told.slowest()
+    );
+    Ok(told)
+}
+
+/// Calls for as long as something takes, and some after it.
+///
+/// # Errors
+/// When a call is seen to fail, or the other thing does.
+pub(crate) async fn load_during<T>(
+    runner: &Runner,
+    key: &str,
+    other: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<(Told, T)> {
+    let (over, mut is_over) = tokio::sync::oneshot::channel::<()>();
+    let calling = async {
+        let mut told = Told::default();
+        loop {
+            let last = is_over.try_recv().is_ok();
+            told.latencies.extend(load(runner, key, CALLS_AT_A_TIME).await?.latencies);
+            if last {
+                return anyhow::Ok(told);
+            }
+        }
+    };
+    let other = async {
+        let done = other.await?;
+        // Calling may have failed already, which will be told.
+        let _ = over.send(());
+        Ok(done)
+    };
+    tokio::try_join!(calling, other)
+}
+
+/// Whether an answer is an error with one of these codes.
+pub(crate) fn failed_with(answer: &Value, codes: &[&str]) -> bool {
+    answer["error"].as_str().is_some_and(|code| codes.contains(&code))
+}

@@ -1,0 +1,85 @@
+//! What users of a client run, against several replicas of the real service: `cargo test -p tenant-auth-conformance --test
+//! walk -- FILTER`.
+//!
+//! A scene has a database, replicas and a client of its own. The client is started as a program, without its near-cache, so
+//! that each call travels, and with its own timeout of a second. Nothing is asserted about time; what was measured stands
+//! in the table that is printed. A scene that failed while the machine had no time is played again.
+#![allow(clippy::print_stderr, reason = "it reports to people")]
+
+mod distance;
+mod environment;
+mod link;
+mod load;
+mod names;
+mod namespace;
+mod options;
+mod pki;
+mod replicas;
+mod stage;
+mod stalls;
+mod tls;
+mod token;
+
+use std::{path::Path, process::ExitCode, time::Instant};
+
+use futures::future::LocalBoxFuture;
+use tenant_auth_conformance::{
+    harness::{self, Trial},
+    language::{LANGUAGES, Language},
+    report::Outcome,
+};
+
+/// Where runners are built.
+const OUT: &str = env!("CARGO_TARGET_TMPDIR");
+/// Scenes at once: they wait more than they compute, but their calls have a second and no more.
+const AT_ONCE: usize = 4;
+
+/// How often a scene is played before it counts that it failed, on a machine that has no time for it.
+const TRIES: usize = 4;
+
+type Scene = fn(&'static Language) -> LocalBoxFuture<'static, anyhow::Result<Outcome>>;
+
+/// All of them, by their names.
+const SCENES: [(&str, Scene); 17] = [
+    ("walk: a replica is killed and replaced", |language| Box::pin(replicas::killed(language))),
+    ("walk: a rolling restart of three replicas", |language| Box::pin(replicas::rolling_restart(language))),
+    ("walk: one of two replicas hangs", |language| Box::pin(replicas::hung(language))),
+    ("walk: round trips of 80 ms", |language| Box::pin(distance::round_trip_of_80_ms(language))),
+    ("walk: round trips of 150 ms", |language| Box::pin(distance::round_trip_of_150_ms(language))),
+    ("walk: names that appear late and move", |language| Box::pin(names::late(language))),
+    ("walk: a name with addresses of both families", |language| Box::pin(names::both_families(language))),
+    ("walk: an IPv6 address", |language| Box::pin(names::ipv6(language))),
+    ("walk: each address has a certificate of its own", |language| Box::pin(tls::own_certificates(language))),
+    ("walk: mutual TLS under another name", |language| Box::pin(tls::mutual(language))),
+    ("walk: a wrong authority is an error, not a wait", |language| Box::pin(tls::wrong_authority(language))),
+    ("walk: a token that changes", |language| Box::pin(token::changes(language))),
+    ("walk: a token with a byte order mark and a newline", |language| Box::pin(token::trimmed(language))),
+    ("walk: proxies of the environment are not used", |language| Box::pin(environment::proxies(language))),
+    ("walk: endpoints that are none are refused", |language| Box::pin(options::endpoints(language))),
+    ("walk: TLS files that are none are refused", |language| Box::pin(options::tls_files(language))),
+    ("walk: tokens that are none are refused", |language| Box::pin(options::tokens(language))),
+];
+
+fn main() -> ExitCode {
+    stalls::watch();
+    let mut trials = Vec::new();
+    for (name, scene) in SCENES {
+        trials.extend(
+            LANGUAGES.iter().map(|language| Trial::new(name, language, move || play(scene, language))),
+        );
+    }
+    harness::run(trials, AT_ONCE, Path::new(OUT))
+}
+
+/// Plays it; once more, and again, where it failed while the machine had no time.
+async fn play(scene: Scene, language: &'static Language) -> anyhow::Result<Outcome> {
+    for _ in 1..TRIES {
+        let began = Instant::now();
+        let played = scene(language).await;
+        match (&played, stalls::since(began)) {
+            (Err(error), Some(why)) => eprintln!("PLAYED AGAIN: {why}: {}: {error:#}", language.name),
+            _ => return played,
+        }
+    }
+    scene(language).await
+}

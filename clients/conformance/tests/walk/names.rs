@@ -1,0 +1,141 @@
+//! Where replicas are found: names, and addresses of the newer family.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use tenant_auth_conformance::{PATIENCE, language::Language, port, report::Outcome, runner::Runner};
+use tokio::time::{interval, timeout};
+
+use crate::{
+    OUT,
+    load::{failed_with, load, load_during},
+    namespace::Names,
+    pki::Authority,
+    stage::{Stage, Variables, validate, variables},
+};
+
+/// A name that does not exist when the client begins, another that comes later, and one whose address changes because its
+/// replica was replaced.
+pub(crate) async fn late(language: &'static Language) -> anyhow::Result<Outcome> {
+    const FIRST: &str = "first.walk.test";
+    const SECOND: &str = "second.walk.test";
+    let names = match Names::new().await? {
+        Ok(names) => names,
+        Err(why) => return Ok(Outcome::Skipped(why)),
+    };
+    let hosts = [2, 3, 4].map(|last| Ipv4Addr::new(127, 0, 0, last));
+    let port = port::take_of(&hosts.map(IpAddr::from))?;
+    let at = |host: usize| (SocketAddr::from((hosts[host], port)), Variables::new());
+    let mut stage = Stage::at(&[at(0), at(1)]).await?;
+    let key = stage.key.clone();
+    let runner = names.runner(language, &variables(&format!("{FIRST}:{port},{SECOND}:{port}"))).await?;
+
+    let answer = validate(&runner, &key).await?;
+    let undecided = failed_with(&answer, &["UNAVAILABLE", "DEADLINE_EXCEEDED"]);
+    ensure!(undecided, "at no address at all, a key was answered {answer}");
+    names.are(&[(FIRST, "127.0.0.2")])?;
+    until_valid(&runner, &key).await.context("after the first name has appeared")?;
+
+    names.are(&[(FIRST, "127.0.0.2"), (SECOND, "127.0.0.3")])?;
+    load_during(&runner, &key, stage.replicas[1].until_asked(10))
+        .await
+        .context("a second name has appeared")?;
+
+    stage.add(at(2).0).await?;
+    let replaced = async {
+        stage.replicas[0].stop().await?;
+        names.are(&[(FIRST, "127.0.0.4"), (SECOND, "127.0.0.3")])?;
+        stage.replicas[2].until_asked(10).await
+    };
+    load_during(&runner, &key, replaced).await.context("the first name has moved")?;
+    runner.end().await?;
+    Ok(Outcome::OK)
+}
+
+/// Both addresses of a name are asked, in plaintext and encrypted.
+pub(crate) async fn both_families(language: &'static Language) -> anyhow::Result<Outcome> {
+    const NAME: &str = "both.walk.test";
+    if let Some(why) = no_ipv6() {
+        return Ok(Outcome::Skipped(why));
+    }
+    let names = match Names::new().await? {
+        Ok(names) => names,
+        Err(why) => return Ok(Outcome::Skipped(why)),
+    };
+    names.are(&[(NAME, "127.0.0.1"), (NAME, "::1")])?;
+    let addresses: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    let authority = Authority::new()?;
+    let shown = authority.sign(NAME)?.settings();
+    let (plain, encrypted) = (port::take_of(&addresses)?, port::take_of(&addresses)?);
+    let mut at = Vec::new();
+    for address in addresses {
+        at.push((SocketAddr::from((address, plain)), Variables::new()));
+        at.push((SocketAddr::from((address, encrypted)), shown.clone()));
+    }
+    let stage = Stage::at(&at).await?;
+    let mut trusting = variables(&format!("{NAME}:{encrypted}"));
+    trusting.insert("TENANT_AUTH_TLS_CA_FILE".to_owned(), authority.ca());
+    for told in [variables(&format!("{NAME}:{plain}")), trusting] {
+        let runner = names.runner(language, &told).await?;
+        load(&runner, &stage.key, 60).await?;
+        runner.close().await?;
+    }
+    stage.all_asked().await?;
+    Ok(Outcome::OK)
+}
+
+/// An address in brackets, in plaintext and encrypted, in each way to write it.
+pub(crate) async fn ipv6(language: &'static Language) -> anyhow::Result<Outcome> {
+    if let Some(why) = no_ipv6() {
+        return Ok(Outcome::Skipped(why));
+    }
+    let address = IpAddr::from(Ipv6Addr::LOCALHOST);
+    let authority = Authority::new()?;
+    let shown = authority.sign("::1")?.settings();
+    let (plain, encrypted) = (port::take_of(&[address])?, port::take_of(&[address])?);
+    let at = [((address, plain).into(), Variables::new()), ((address, encrypted).into(), shown)];
+    let stage = Stage::at(&at).await?;
+    let endpoints = [
+        format!("[::1]:{plain}"),
+        format!("http://[::1]:{plain}"),
+        format!("dns:///[::1]:{plain}"),
+        format!("[::1]:{encrypted}"),
+        format!("https://[::1]:{encrypted}"),
+    ];
+    for (number, endpoint) in endpoints.iter().enumerate() {
+        let mut told = variables(endpoint);
+        if number >= 3 {
+            told.insert("TENANT_AUTH_TLS_CA_FILE".to_owned(), authority.ca());
+        }
+        let runner = Runner::start(language, Path::new(OUT), &told).await?;
+        load(&runner, &stage.key, 10).await.with_context(|| endpoint.clone())?;
+        runner.close().await?;
+    }
+    stage.all_asked().await?;
+    Ok(Outcome::OK)
+}
+
+/// Why there is none here.
+fn no_ipv6() -> Option<String> {
+    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).err().map(|error| format!("no IPv6: {error}"))
+}
+
+/// Asks until there is an answer.
+async fn until_valid(runner: &Runner, key: &str) -> anyhow::Result<()> {
+    let asking = async {
+        let mut turns = interval(Duration::from_millis(50));
+        loop {
+            turns.tick().await;
+            let answer = validate(runner, key).await?;
+            if answer["verdict"] == "VALID" {
+                return Ok(());
+            }
+            ensure!(failed_with(&answer, &["UNAVAILABLE", "DEADLINE_EXCEEDED"]), "answered {answer}");
+        }
+    };
+    timeout(PATIENCE, asking).await.context("no answer")?
+}

@@ -1,0 +1,82 @@
+//! A client that finds names in a file of ours, whatever the machine knows.
+
+use std::{fs, io, path::Path, process::Stdio};
+
+use anyhow::bail;
+use tempfile::TempDir;
+use tenant_auth_conformance::{
+    language::Language,
+    runner::{Runner, Started},
+};
+use tokio::process::Command;
+
+use crate::{OUT, stage::Variables};
+
+/// Puts files of ours in the place of the machine's, for one process and those that it starts. Names come from the file
+/// alone: no server is asked for those that are not in it.
+const WITH_OUR_FILES: &str = r#"
+set -e
+folder=$1; shift
+for file in hosts nsswitch.conf; do
+  [ ! -e /etc/$file ] || mount --bind "$folder/$file" /etc/$file
+done
+exec "$@"
+"#;
+
+/// The names that there are.
+pub(crate) struct Names {
+    folder: TempDir,
+}
+
+impl Names {
+    /// None yet. `Err` says why this machine cannot do that.
+    pub(crate) async fn new() -> anyhow::Result<Result<Self, String>> {
+        let names = Self { folder: tempfile::tempdir()? };
+        fs::write(names.folder.path().join("nsswitch.conf"), "hosts: files\n")?;
+        names.are(&[])?;
+        let mut command = names.with_our_files();
+        let tried = command.arg("true").stdin(Stdio::null()).output().await;
+        Ok(match tried {
+            Ok(output) if output.status.success() => Ok(names),
+            Ok(output) => Err(format!("no mount namespaces: {}", String::from_utf8_lossy(&output.stderr))),
+            Err(error) => Err(format!("no mount namespaces: unshare: {error}")),
+        })
+    }
+
+    /// From now on, these are.
+    pub(crate) fn are(&self, names: &[(&str, &str)]) -> io::Result<()> {
+        let mut lines = String::from("127.0.0.1 localhost\n");
+        for (name, address) in names {
+            lines.push_str(&format!("{address} {name}\n"));
+        }
+        // In place: what is mounted is the file, not its name.
+        fs::write(self.folder.path().join("hosts"), lines)
+    }
+
+    /// A client that knows these names and no others.
+    pub(crate) async fn runner(&self, language: &Language, variables: &Variables) -> anyhow::Result<Runner> {
+        let runner = language.runner(Path::new(OUT));
+        let mut command = self.with_our_files();
+        command.arg(runner.get_program()).args(runner.get_args());
+        for (name, value) in runner.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        if let Some(folder) = runner.get_current_dir() {
+            command.current_dir(folder);
+        }
+        match Runner::try_start(command, variables).await? {
+            Started::Ready(runner) => Ok(*runner),
+            Started::Refused(error) => bail!("a runner that refuses what it was told: {error}"),
+        }
+    }
+
+    fn with_our_files(&self) -> Command {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", WITH_OUR_FILES, "sh"]);
+        command.arg(self.folder.path());
+        command
+    }
+}

@@ -1,0 +1,100 @@
+//! Encrypted replicas.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+};
+
+use anyhow::ensure;
+use tenant_auth_conformance::{language::Language, port, report::Outcome, runner::Runner};
+
+use crate::{
+    OUT,
+    load::{failed_with, load},
+    pki::Authority,
+    stage::{Stage, validate, validated, variables},
+};
+
+const CA_FILE: &str = "TENANT_AUTH_TLS_CA_FILE";
+
+/// Three addresses in one list, two of them numbers. None has the certificate of another.
+pub(crate) async fn own_certificates(language: &'static Language) -> anyhow::Result<Outcome> {
+    let authority = Authority::new()?;
+    let second = Ipv4Addr::new(127, 0, 0, 2);
+    let hosts =
+        [(Ipv4Addr::LOCALHOST, "127.0.0.1"), (second, "127.0.0.2"), (Ipv4Addr::LOCALHOST, "localhost")];
+    let (mut at, mut endpoints) = (Vec::new(), Vec::new());
+    for (address, name) in hosts {
+        let port = port::take_of(&[address.into()])?;
+        at.push((SocketAddr::from((address, port)), authority.sign(name)?.settings()));
+        endpoints.push(format!("{name}:{port}"));
+    }
+    let stage = Stage::at(&at).await?;
+    for before in ["", "https://"] {
+        let list: Vec<_> = endpoints.iter().map(|endpoint| format!("{before}{endpoint}")).collect();
+        let mut told = variables(&list.join(","));
+        told.insert(CA_FILE.to_owned(), authority.ca());
+        let runner = Runner::start(language, Path::new(OUT), &told).await?;
+        load(&runner, &stage.key, 60).await?;
+        runner.close().await?;
+    }
+    stage.all_asked().await?;
+    Ok(Outcome::OK)
+}
+
+/// Replicas that want to see a certificate, and have one for a name that is not their address.
+pub(crate) async fn mutual(language: &'static Language) -> anyhow::Result<Outcome> {
+    const NAME: &str = "tenant-auth.internal";
+    let authority = Authority::new()?;
+    let callers = tempfile::NamedTempFile::new()?;
+    std::fs::write(&callers, "[[caller]]\nname = 'api'\nroles = ['validator']\ndns = ['api.internal']\n")?;
+    let mut settings = authority.sign(NAME)?.settings();
+    settings.insert("TENANT_AUTH_TLS_CLIENT_CA_FILE".to_owned(), authority.ca());
+    settings.insert("TENANT_AUTH_CALLERS_FILE".to_owned(), callers.path().display().to_string());
+    let stage = Stage::at(&[(port::take()?, settings.clone()), (port::take()?, settings)]).await?;
+
+    let shown = authority.sign("api.internal")?;
+    let mut told = stage.variables();
+    told.insert(CA_FILE.to_owned(), authority.ca());
+    told.insert("TENANT_AUTH_TLS_SERVER_NAME".to_owned(), NAME.to_owned());
+    // Without a certificate the program is nobody.
+    let runner = Runner::start(language, Path::new(OUT), &told).await?;
+    let answer = validate(&runner, &stage.key).await?;
+    let refused = failed_with(&answer, &["UNAUTHENTICATED"]);
+    ensure!(refused, "a program without a certificate was answered {answer}");
+    runner.end().await?;
+
+    told.insert("TENANT_AUTH_TLS_CERT_FILE".to_owned(), shown.certificate);
+    told.insert("TENANT_AUTH_TLS_KEY_FILE".to_owned(), shown.key);
+    let runner = Runner::start(language, Path::new(OUT), &told).await?;
+    validated(&runner, &stage.key).await?;
+    load(&runner, &stage.key, 60).await?;
+    stage.all_asked().await?;
+    runner.close().await?;
+    Ok(Outcome::OK)
+}
+
+/// A replica that the client has no reason to trust is as good as none; another one in the list serves.
+pub(crate) async fn wrong_authority(language: &'static Language) -> anyhow::Result<Outcome> {
+    let (right, wrong) = (Authority::new()?, Authority::new()?);
+    let at = [
+        (port::take()?, right.sign("127.0.0.1")?.settings()),
+        (port::take()?, wrong.sign("127.0.0.1")?.settings()),
+    ];
+    let stage = Stage::at(&at).await?;
+    let mut told = variables(&at[1].0.to_string());
+    told.insert(CA_FILE.to_owned(), right.ca());
+    let runner = Runner::start(language, Path::new(OUT), &told).await?;
+    let answer = validate(&runner, &stage.key).await?;
+    ensure!(failed_with(&answer, &["UNAVAILABLE"]), "a replica of another authority: {answer}");
+    runner.end().await?;
+
+    let mut told = stage.variables();
+    told.insert(CA_FILE.to_owned(), right.ca());
+    let runner = Runner::start(language, Path::new(OUT), &told).await?;
+    for _ in 0..10 {
+        validated(&runner, &stage.key).await?;
+    }
+    runner.end().await?;
+    Ok(Outcome::OK)
+}

@@ -1,0 +1,134 @@
+//! The token by which the service knows its caller.
+
+use std::{fs, path::Path};
+
+use anyhow::ensure;
+use futures::future::try_join_all;
+use tempfile::TempDir;
+use tenant_auth_conformance::{language::Language, port, report::Outcome, runner::Runner, service::Service};
+use tenant_auth_svc::domain::access::TokenHash;
+
+use crate::{
+    OUT,
+    load::{failed_with, load, load_during},
+    stage::{Stage, Variables, validate, variables},
+};
+
+/// In a line of the log about a call with the new token.
+const AFTER: &str = "\"caller\":\"after\"";
+
+/// Replicas that know callers by their tokens, and the files with those.
+struct Callers {
+    folder: TempDir,
+    stage: Stage,
+}
+
+impl Callers {
+    async fn new(names: &[&str]) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        known(folder.path(), names)?;
+        let file = folder.path().join("callers.toml").display().to_string();
+        let settings: Variables = [
+            ("TENANT_AUTH_CALLERS_FILE".to_owned(), file),
+            ("TENANT_AUTH_LOG".to_owned(), "info,tenant_auth::rpc=debug".to_owned()),
+        ]
+        .into();
+        let stage = Stage::at(&[(port::take()?, settings.clone()), (port::take()?, settings)]).await?;
+        Ok(Self { folder, stage })
+    }
+
+    fn token_file(&self) -> String {
+        self.folder.path().join("token").display().to_string()
+    }
+
+    async fn runner(&self, language: &Language) -> anyhow::Result<Runner> {
+        let mut told = self.stage.variables();
+        told.insert("TENANT_AUTH_TOKEN_FILE".to_owned(), self.token_file());
+        Runner::start(language, Path::new(OUT), &told).await
+    }
+
+    /// From now on these are known, at every replica.
+    async fn are(&self, names: &[&str], language: &Language) -> anyhow::Result<()> {
+        known(self.folder.path(), names)?;
+        try_join_all(self.stage.replicas.iter().map(|replica| replica.signal("HUP"))).await?;
+        // A replica has read them when it knows the one that is new, and no longer the one that is gone.
+        for replica in &self.stage.replicas {
+            for name in ["before", "after"] {
+                self.until_known(replica, name, names.contains(&name), language).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn until_known(
+        &self,
+        replica: &Service,
+        name: &str,
+        wanted: bool,
+        language: &Language,
+    ) -> anyhow::Result<()> {
+        let mut told = variables(&replica.address.to_string());
+        told.insert("TENANT_AUTH_TOKEN".to_owned(), name.to_owned());
+        let runner = Runner::start(language, Path::new(OUT), &told).await?;
+        let known = async || {
+            let answer = validate(&runner, &self.stage.key).await;
+            answer.is_ok_and(|answer| (answer["verdict"] == "VALID") == wanted)
+        };
+        replica.until("it does not read its callers", known).await?;
+        runner.end().await.map(drop)
+    }
+}
+
+/// Writes who is known: each has its name for a token.
+fn known(folder: &Path, names: &[&str]) -> std::io::Result<()> {
+    let caller = |name: &&str| {
+        format!(
+            "[[caller]]\nname = '{name}'\nroles = ['validator']\ntoken_sha256 = ['{}']\n",
+            TokenHash::of(name)
+        )
+    };
+    fs::write(folder.join("callers.toml"), names.iter().map(caller).collect::<String>())
+}
+
+/// The new token is known, then used, and then the old one is withdrawn: nobody sees it.
+pub(crate) async fn changes(language: &'static Language) -> anyhow::Result<Outcome> {
+    let callers = Callers::new(&["before"]).await?;
+    fs::write(callers.token_file(), "before\n")?;
+    let runner = callers.runner(language).await?;
+    load(&runner, &callers.stage.key, 20).await?;
+    let changed = async {
+        callers.are(&["before", "after"], language).await?;
+        // Until here, only those who looked whether it is known have used it.
+        let asked: Vec<_> = callers.stage.replicas.iter().map(|replica| replica.logged(AFTER)).collect();
+        fs::write(callers.token_file(), "after\n")?;
+        for (replica, asked) in callers.stage.replicas.iter().zip(asked) {
+            replica.until("the new token is not used", async || replica.logged(AFTER) > asked).await?;
+        }
+        callers.are(&["after"], language).await
+    };
+    load_during(&runner, &callers.stage.key, changed).await?;
+    load(&runner, &callers.stage.key, 50).await?;
+    runner.end().await?;
+    Ok(Outcome::OK)
+}
+
+/// A file as editors of all systems leave it.
+pub(crate) async fn trimmed(language: &'static Language) -> anyhow::Result<Outcome> {
+    let callers = Callers::new(&["before"]).await?;
+    fs::write(callers.token_file(), "\u{feff}before \r\n\n")?;
+    let runner = callers.runner(language).await?;
+    load(&runner, &callers.stage.key, 20).await?;
+    // What is none leaves the last good one in use.
+    fs::write(callers.token_file(), "two\nlines\n")?;
+    load(&runner, &callers.stage.key, 20).await?;
+    runner.end().await?;
+
+    // A program with a token that nobody has is told so, and not that a key is bad.
+    let mut told = callers.stage.variables();
+    told.insert("TENANT_AUTH_TOKEN".to_owned(), "nobodys".to_owned());
+    let runner = Runner::start(language, Path::new(OUT), &told).await?;
+    let answer = validate(&runner, &callers.stage.key).await?;
+    ensure!(failed_with(&answer, &["UNAUTHENTICATED"]), "a program that is not known was answered {answer}");
+    runner.end().await?;
+    Ok(Outcome::OK)
+}

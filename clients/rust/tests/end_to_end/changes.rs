@@ -1,0 +1,83 @@
+//! What a client changes itself, it does not answer from memory.
+
+use tenant_auth_client::{
+    BindSession, Client, Error, ImportedKey, NearCache, PresentedKey, Source, Verdict, proto,
+};
+use tenant_auth_proto::v1::{
+    admin_service_client::AdminServiceClient, session_service_client::SessionServiceClient,
+};
+
+use super::{PATIENCE, Service};
+
+/// One that no invalidation reaches.
+fn deaf(service: &Service) -> Client {
+    let builder =
+        Client::builder(service.endpoint()).near_cache(NearCache::new().unwatched()).timeout(PATIENCE);
+    builder.connect_lazy().unwrap()
+}
+
+async fn source(client: &Client, key: &PresentedKey) -> Source {
+    client.validate(key, &[]).await.unwrap().provenance.source
+}
+
+#[tokio::test]
+async fn changes_through_the_generated_code_are_seen_at_once() {
+    let service = Service::start().await;
+    let (client, key) = (deaf(&service), service.key().await);
+    let key_id = client.require(&key, &[]).await.unwrap().key_id().to_owned();
+    assert_eq!(source(&client, &key).await, Source::Near);
+    let bound = client.bind_session(BindSession::new("s", PATIENCE), &key).await.unwrap();
+    assert!(bound.verdict.is_valid());
+    client.require_session("s", None, &[]).await.unwrap();
+
+    let unbind = proto::UnbindSessionRequest { session_id: "s".to_owned(), tenant_id: "acme".to_owned() };
+    SessionServiceClient::new(client.transport()).unbind_session(unbind).await.unwrap();
+    assert_eq!(client.validate_session("s", None, &[]).await.unwrap().verdict, Verdict::Unbound);
+    client.require(&key, &[]).await.unwrap();
+    let list = proto::ListKeysRequest { tenant_id: "acme".to_owned(), ..Default::default() };
+    AdminServiceClient::new(client.transport()).list_keys(list).await.unwrap();
+    assert_eq!(source(&client, &key).await, Source::Near);
+    let revoke = proto::RevokeKeyRequest { key_id, reason: "test".to_owned() };
+    AdminServiceClient::new(client.transport()).revoke_key(revoke).await.unwrap();
+    assert_eq!(client.validate(&key, &[]).await.unwrap().verdict, Verdict::Revoked);
+}
+
+#[tokio::test]
+async fn a_change_that_fails_or_is_given_up_is_one_too() {
+    let service = Service::start().await;
+    let (client, key) = (deaf(&service), service.key().await);
+    let key_id = client.require(&key, &[]).await.unwrap().key_id().to_owned();
+    assert_eq!(source(&client, &key).await, Source::Near);
+    let failed = client.admin().revoke_key(&key_id, &"long ".repeat(10_000)).await;
+    assert!(matches!(failed, Err(Error::Invalid { .. })), "{failed:?}");
+    assert_ne!(source(&client, &key).await, Source::Near);
+    let admin = client.admin();
+    let mut given_up = Box::pin(admin.revoke_key(&key_id, "test"));
+    assert!(futures::poll!(given_up.as_mut()).is_pending());
+    drop(given_up);
+    assert_ne!(source(&client, &key).await, Source::Near);
+    // What is about others stays.
+    client.require(&key, &[]).await.ok();
+    let known = source(&client, &key).await;
+    client.admin().resume_tenant("acme-2").await.unwrap_err();
+    assert_eq!((known, source(&client, &key).await), (Source::Near, Source::Near));
+}
+
+#[tokio::test]
+async fn a_key_that_was_unknown_is_known_once_it_is_imported() {
+    use sha2::{Digest as _, Sha256};
+
+    let service = Service::start().await;
+    let (client, _key) = (deaf(&service), service.key().await);
+    let legacy = PresentedKey::new("a-key-from-somewhere-else");
+    assert_eq!(client.validate(&legacy, &[]).await.unwrap().verdict, Verdict::Unknown);
+    let import = proto::ImportKey {
+        tenant_id: "acme".to_owned(),
+        sha256: Sha256::digest(legacy.expose()).to_vec(),
+        ..Default::default()
+    };
+    let outcomes = client.admin().import_keys(vec![import]).await.unwrap();
+    assert!(matches!(outcomes[..], [Ok(ImportedKey::New { .. })]), "{outcomes:?}");
+    let again = client.validate(&legacy, &[]).await.unwrap();
+    assert_ne!(again.provenance.source, Source::Near);
+}

@@ -1,0 +1,145 @@
+//! TLS: who is trusted, what is shown, and files that change.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+};
+use tempfile::TempDir;
+use tenant_auth_client::{Client, Error, Tls};
+use tenant_auth_svc::app::Running;
+
+use super::{PATIENCE, Stopped, until};
+
+/// Signs certificates, and keeps them in files.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    folder: TempDir,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let (key, folder) = (KeyPair::generate().unwrap(), tempfile::tempdir().unwrap());
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "tests");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        fs::write(folder.path().join("ca.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        Self { issuer: Issuer::new(params, key), folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A certificate with these names and its key, in files called after `name`.
+    fn sign(&self, name: &str, names: Vec<SanType>) -> [PathBuf; 2] {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.subject_alt_names = names;
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let files = ["pem", "key"].map(|kind| self.path(&format!("{name}.{kind}")));
+        fs::write(&files[0], params.signed_by(&key, &self.issuer).unwrap().pem()).unwrap();
+        fs::write(&files[1], key.serialize_pem()).unwrap();
+        files
+    }
+
+    /// A service that shows such a certificate; with `callers` it knows those who show one of its own.
+    async fn serve(
+        &self,
+        address: SocketAddr,
+        names: Vec<SanType>,
+        callers: Option<&str>,
+    ) -> (Running, TempDir) {
+        let [certificate, key] = self.sign("server", names).map(|path| path.display().to_string());
+        let (ca, list) =
+            (self.path("ca.pem").display().to_string(), self.path("callers.toml").display().to_string());
+        let mut settings = vec![
+            ("TENANT_AUTH_TLS_CERT_FILE", certificate.as_str()),
+            ("TENANT_AUTH_TLS_KEY_FILE", key.as_str()),
+        ];
+        if let Some(callers) = callers {
+            fs::write(&list, callers).unwrap();
+            settings.extend([
+                ("TENANT_AUTH_TLS_CLIENT_CA_FILE", ca.as_str()),
+                ("TENANT_AUTH_CALLERS_FILE", &list),
+            ]);
+        }
+        Stopped::new(address).start_with(&settings).await
+    }
+}
+
+fn dns(name: &str) -> SanType {
+    SanType::DnsName(name.try_into().unwrap())
+}
+
+async fn answers(endpoint: &str, tls: Tls) -> Result<(), Error> {
+    let client = Client::builder(endpoint).tls(tls).timeout(PATIENCE).without_near_cache().connect_lazy()?;
+    client.server_info().await.map(|_| ())
+}
+
+#[tokio::test]
+async fn each_of_several_addresses_is_verified_under_its_own_name() {
+    let authority = Authority::new();
+    let (v4, v6) = (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST));
+    let (first, _one) =
+        authority.serve((v4, 0).into(), vec![SanType::IpAddress(v4), dns("localhost")], None).await;
+    let (second, _two) = authority.serve((v6, 0).into(), vec![SanType::IpAddress(v6)], None).await;
+    let tls = || Tls::new().root_file(authority.path("ca.pem"));
+    let (one, other) = (first.address(), second.address());
+    for endpoint in [one.to_string(), other.to_string(), format!("https://localhost:{}", one.port())] {
+        assert_eq!(answers(&endpoint, tls()).await, Ok(()), "{endpoint}");
+    }
+    // Both are good: as long as each is verified under its own, no call fails when the other one is gone.
+    let client = Client::builder(format!("{one},{other}")).tls(tls()).timeout(PATIENCE).without_near_cache();
+    let client = client.connect_lazy().unwrap();
+    client.server_info().await.unwrap();
+    first.stop().await;
+    until(async || client.server_info().await.is_ok()).await;
+    // Under another name it is nobody.
+    let error = answers(&other.to_string(), tls().server_name("localhost")).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    let stranger = Authority::new();
+    let error = answers(&other.to_string(), Tls::new().root_file(stranger.path("ca.pem"))).await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_name_in_the_certificate_may_be_another_than_the_hosts_and_the_caller_shows_one_too() {
+    let authority = Authority::new();
+    let callers = "[[caller]]\nname = 'api'\nroles = ['validator']\ndns = ['api.internal']\n";
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let (running, _folder) = authority.serve(address, vec![dns("auth.internal")], Some(callers)).await;
+    let [certificate, key] = authority.sign("api", vec![dns("api.internal")]);
+    let (endpoint, ca) = (running.address().to_string(), fs::read(authority.path("ca.pem")).unwrap());
+    let named = || Tls::new().root(&ca).server_name("auth.internal");
+    assert_eq!(answers(&endpoint, named().identity_files(&certificate, &key)).await, Ok(()));
+    let (certificate, key) = (fs::read(certificate).unwrap(), fs::read(key).unwrap());
+    assert_eq!(answers(&endpoint, named().identity(certificate, key)).await, Ok(()));
+    assert!(answers(&endpoint, named()).await.is_err());
+}
+
+#[tokio::test]
+async fn files_are_read_again_for_new_connections() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let (running, _first) = old.serve(address, vec![dns("localhost")], None).await;
+    let address = running.address();
+    let trusted = old.path("trusted.pem");
+    fs::copy(old.path("ca.pem"), &trusted).unwrap();
+    let client = Client::builder(format!("localhost:{}", address.port())).tls(Tls::new().root_file(&trusted));
+    let client = client.timeout(PATIENCE).without_near_cache().connect().await.unwrap();
+    running.stop().await;
+    // In the middle of being replaced it holds nothing: what was read before stays in use.
+    fs::write(&trusted, "").unwrap();
+    let (running, _second) = old.serve(address, vec![dns("localhost")], None).await;
+    until(async || client.server_info().await.is_ok()).await;
+    running.stop().await;
+    fs::copy(new.path("ca.pem"), &trusted).unwrap();
+    let (_running, _third) = new.serve(address, vec![dns("localhost")], None).await;
+    until(async || client.server_info().await.is_ok()).await;
+}
