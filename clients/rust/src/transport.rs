@@ -13,7 +13,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, header::AUTHORIZATION};
+use http::{HeaderName, HeaderValue, Request, Response, header::AUTHORIZATION};
 use tokio::time::Instant;
 use tonic::{body::Body, transport::Channel};
 use tower_service::Service;
@@ -22,6 +22,9 @@ pub use self::token::CallerToken;
 use self::token::CurrentToken;
 pub(crate) use self::{pool::Pool, target::Target};
 use crate::Error;
+
+/// Names a request in the service's log.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -33,14 +36,19 @@ pub struct Transport(Arc<Shared>);
 struct Shared {
     pool: Pool,
     token: Option<CurrentToken>,
+    request_id: Option<HeaderValue>,
 }
 
 impl Transport {
     /// # Errors
     /// [`Error::Setup`] when the token cannot be read.
-    pub(crate) fn new(pool: Pool, token: Option<CallerToken>) -> Result<Self, Error> {
+    pub(crate) fn new(
+        pool: Pool,
+        token: Option<CallerToken>,
+        request_id: Option<HeaderValue>,
+    ) -> Result<Self, Error> {
         let token = token.map(CurrentToken::new).transpose()?;
-        Ok(Self(Arc::new(Shared { pool, token })))
+        Ok(Self(Arc::new(Shared { pool, token, request_id })))
     }
 
     /// Whether some replica is not known to be away.
@@ -69,6 +77,9 @@ impl Service<Request<Body>> for Transport {
         Box::pin(async move {
             if let Some(token) = &shared.token {
                 request.headers_mut().insert(AUTHORIZATION, token.header());
+            }
+            if let Some(request_id) = &shared.request_id {
+                request.headers_mut().insert(REQUEST_ID, request_id.clone());
             }
             let replica = shared.pool.next().await?;
             let asked_at = Instant::now();

@@ -45,6 +45,16 @@ impl Problem {
     pub(crate) fn line(&self) -> u64 {
         self.line
     }
+
+    /// Where in a file of this name: `keys.csv:7: sha256`.
+    pub(crate) fn place(&self, file: &str) -> String {
+        let Self { line, column, .. } = self;
+        if column.is_empty() { format!("{file}:{line}") } else { format!("{file}:{line}: {column}") }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
 }
 
 impl fmt::Display for Problem {

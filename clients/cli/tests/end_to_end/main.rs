@@ -3,6 +3,7 @@
 
 mod callers;
 mod database;
+mod errors;
 mod grace;
 mod harness;
 
