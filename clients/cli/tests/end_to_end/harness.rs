@@ -63,6 +63,11 @@ impl Service {
         Self { runtime, running: Some(running), endpoint, _folder: folder }
     }
 
+    /// Asks it otherwise than by the program.
+    pub(crate) fn block_on<T>(&self, asking: impl Future<Output = T>) -> T {
+        self.runtime.block_on(asking)
+    }
+
     /// Where it tells how it is.
     pub(crate) fn ops_endpoint(&self) -> String {
         format!("http://{}", self.running.as_ref().unwrap().ops_address().unwrap())

@@ -6,6 +6,7 @@ mod database;
 mod errors;
 mod grace;
 mod harness;
+mod import;
 
 use std::{io::ErrorKind, net::TcpListener, process::Command};
 
