@@ -16,6 +16,7 @@ mod sessions;
 mod telemetry;
 mod tls;
 mod usage;
+mod values;
 
 pub use self::{
     access::{AccessConfig, CallersFile, DenyFile, callers, deny_list},
@@ -25,12 +26,13 @@ pub use self::{
     listen::ListenConfig,
     log::{LogConfig, LogFormat},
     ops::OpsConfig,
-    reader::{Origin, Problem, Reader, Setting, Settings, address},
+    reader::{Origin, Problem, Reader, Setting, Settings},
     release::ReleaseConfig,
     sessions::SessionsConfig,
     telemetry::{OtlpConfig, TelemetryConfig},
     tls::TlsConfig,
     usage::UsageConfig,
+    values::address,
 };
 
 /// Everything that `serve` needs to know.

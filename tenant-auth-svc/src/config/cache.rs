@@ -14,7 +14,10 @@
 
 use std::time::Duration;
 
-use super::reader::{Reader, duration, number};
+use super::{
+    reader::Reader,
+    values::{duration, number},
+};
 use crate::{
     domain::{freshness::Lifetimes, grace::MAX_GRACE, guesses::GuessLimits},
     store::cached::CacheConfig,

@@ -7,7 +7,10 @@ use std::{
 
 use url::Url;
 
-use super::reader::{Reader, duration, flag, number};
+use super::{
+    reader::Reader,
+    values::{duration, flag, number},
+};
 use crate::store::{bounded::Allowances, hrana::TokenFile, retried::Timing};
 
 /// What to decide against, and with how much patience.

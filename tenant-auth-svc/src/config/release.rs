@@ -1,6 +1,6 @@
 //! Which builds may run.
 
-use super::reader::{Reader, flag};
+use super::{reader::Reader, values::flag};
 
 /// Which builds may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

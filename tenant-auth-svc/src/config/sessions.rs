@@ -1,6 +1,6 @@
 //! How many sessions there may be.
 
-use super::reader::{Reader, number};
+use super::{reader::Reader, values::number};
 
 /// How many sessions there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

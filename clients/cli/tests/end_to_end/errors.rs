@@ -10,7 +10,7 @@ use crate::{
 /// The one error of a run that was asked for JSON.
 fn error(ran: &Ran) -> Value {
     assert_eq!(ran.stdout, "");
-    let document: Value = serde_json::from_str(&ran.stderr).unwrap_or_else(|_| panic!("{}", ran.stderr));
+    let document: Value = serde_json::from_str(&ran.stderr).map_err(|_| &ran.stderr).unwrap();
     assert_eq!(document["error"]["exit_code"], ran.code);
     document["error"].clone()
 }
