@@ -2,6 +2,7 @@
 
 mod credentials;
 mod expiry;
+mod given;
 mod limit;
 
 use std::time::Duration;
@@ -12,6 +13,7 @@ use clap_complete::Shell;
 pub(crate) use self::{
     credentials::{Credentials, is_secure},
     expiry::Expiry,
+    given::Given,
     limit::Limit,
 };
 use crate::{
@@ -53,9 +55,13 @@ pub(crate) struct Globals {
     #[arg(long, global = true, default_value = "5s", value_parser = time::wait, value_name = "TIME")]
     pub(crate) timeout: Duration,
 
-    /// Print one JSON document instead of text
+    /// Print one JSON document instead of text, an error too (on standard error)
     #[arg(long, global = true)]
     pub(crate) json: bool,
+
+    /// Which of these came from their variables.
+    #[arg(skip)]
+    pub(crate) given: Given,
 }
 
 #[derive(Debug, Subcommand)]

@@ -13,12 +13,14 @@ pub(crate) mod validate;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 use tenant_auth_client::Client;
+use uuid::Uuid;
 
 use crate::{
     args::{Cli, Command, Globals},
     exit::Exit,
     failure::Failure,
     output::Output,
+    probe,
     time::Moment,
     view::InfoView,
 };
@@ -26,12 +28,15 @@ use crate::{
 /// What every command needs: where to ask and where to tell.
 pub(crate) struct Context {
     globals: Globals,
+    /// Names this run in the service's log.
+    request_id: String,
     pub(crate) output: Output,
 }
 
 impl Context {
     pub(crate) fn new(globals: Globals) -> Self {
-        Self { output: Output::new(globals.json), globals }
+        let request_id = Uuid::now_v7().simple().to_string();
+        Self { output: Output::new(globals.json), request_id, globals }
     }
 
     pub(crate) fn client(&self) -> Result<Client, Failure> {
@@ -39,8 +44,9 @@ impl Context {
             .timeout(self.globals.timeout)
             // One question, one answer: nothing is asked twice.
             .without_near_cache()
+            .request_id(&self.request_id)
             .user_agent(concat!("tenantctl/", env!("CARGO_PKG_VERSION")));
-        self.globals.credentials.connect(builder, &self.globals.endpoint)
+        self.globals.credentials.connect(builder, &self.globals.endpoint, self.globals.given)
     }
 
     /// What the service takes for now: this machine's clock may be wrong, and decides nothing over there.
@@ -49,9 +55,12 @@ impl Context {
         Ok(info.now.into())
     }
 
-    pub(crate) fn tell(&self, failure: &Failure) {
-        let told = failure.told(&self.globals);
-        self.output.tell(&told);
+    pub(crate) async fn tell(&self, failure: &Failure) {
+        let spoken = match failure.is_unreachable() {
+            true => probe::spoken(&self.globals.endpoint).await,
+            false => None,
+        };
+        self.output.tell(&failure.told(&self.globals, spoken, &self.request_id));
     }
 }
 

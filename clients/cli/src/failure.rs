@@ -1,12 +1,15 @@
 //! What went wrong, told so that somebody can act on it.
 
-use std::time::Duration;
+mod told;
 
 use tenant_auth_client::{Error, Violation};
 
+pub(crate) use self::told::{Told, Wrong};
+use self::told::{code, reason};
 use crate::{
     args::{Globals, is_secure},
     exit::Exit,
+    probe::Spoken,
     time::coarse,
 };
 
@@ -20,8 +23,8 @@ pub(crate) enum Failure {
     Usage {
         /// What is wrong.
         sentence: String,
-        /// Where, a line each.
-        details: Vec<String>,
+        /// Where, and what there.
+        violations: Vec<Wrong>,
         /// What to do.
         hint: Option<String>,
     },
@@ -36,20 +39,9 @@ pub(crate) enum Failure {
     Unexpected(String),
 }
 
-/// A failure in words.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Told {
-    /// One sentence, without a full stop.
-    pub(crate) sentence: String,
-    /// What is wrong where, a line each.
-    pub(crate) details: Vec<String>,
-    /// What to do.
-    pub(crate) hint: Option<String>,
-}
-
 impl Failure {
     pub(crate) fn usage(sentence: impl Into<String>) -> Self {
-        Self::Usage { sentence: sentence.into(), details: Vec::new(), hint: None }
+        Self::Usage { sentence: sentence.into(), violations: Vec::new(), hint: None }
     }
 
     /// Turns the service's errors into failures that name fields as the user knows them.
@@ -65,27 +57,78 @@ impl Failure {
         }
     }
 
-    /// The failure in words, for somebody who gave these options.
-    pub(crate) fn told(&self, globals: &Globals) -> Told {
-        match self {
-            Self::Usage { sentence, details, hint } => {
-                Told { sentence: sentence.clone(), details: details.clone(), hint: hint.clone() }
+    /// Whether the service was asked and could not be reached: what is spoken there may say why.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Service { error: Error::Unreachable { .. } | Error::DeadlineExceeded, .. })
+    }
+
+    /// The failure in words, for somebody who gave these options, where the port speaks that, as far as is known.
+    pub(crate) fn told(&self, globals: &Globals, spoken: Option<Spoken>, request_id: &str) -> Told {
+        let Self::Service { error, names } = self else { return self.told_alone() };
+        let mismatch = spoken.and_then(|spoken| mismatch(spoken, &globals.endpoint));
+        let (message, hint) = match mismatch {
+            Some((message, hint)) => (message, Some(hint)),
+            None => (sentence(error, globals), hint(error, globals)),
+        };
+        let asked = !matches!(error, Error::Setup { .. });
+        Told {
+            code: code(error),
+            message,
+            reason: reason(error),
+            violations: violations(error, names),
+            hint,
+            request_id: asked.then(|| request_id.to_owned()),
+            exit_code: self.exit().code(),
+        }
+    }
+
+    /// One in which the service has no part.
+    fn told_alone(&self) -> Told {
+        let (message, violations, hint) = match self {
+            Self::Usage { sentence, violations, hint } => {
+                (sentence.clone(), violations.clone(), hint.clone())
             }
-            Self::Service { error, names } => Told {
-                sentence: sentence(error, &globals.endpoint, globals.timeout),
-                details: details(error, names),
-                hint: hint(error, globals),
-            },
-            Self::Unexpected(sentence) => {
-                Told { sentence: sentence.clone(), details: Vec::new(), hint: None }
-            }
+            Self::Service { error, .. } => (error.to_string(), Vec::new(), None),
+            Self::Unexpected(sentence) => (sentence.clone(), Vec::new(), None),
+        };
+        let code = if self.exit() == Exit::Usage { "USAGE" } else { "UNEXPECTED" };
+        Told {
+            code: code.to_owned(),
+            message,
+            reason: None,
+            violations,
+            hint,
+            request_id: None,
+            exit_code: self.exit().code(),
         }
     }
 }
 
-fn sentence(error: &Error, endpoint: &str, timeout: Duration) -> String {
+/// What is wrong with an endpoint whose port speaks something else, and what to do.
+fn mismatch(spoken: Spoken, endpoint: &str) -> Option<(String, String)> {
+    let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
+    match (spoken, is_secure(endpoint)) {
+        (Spoken::Tls, false) => Some((
+            format!("cannot reach {endpoint}: the port is encrypted (TLS), and http:// is not"),
+            format!("use https://{rest}, with --ca if this machine does not trust its certificate"),
+        )),
+        (Spoken::Http2, true) => Some((
+            format!("cannot reach {endpoint}: the port is not encrypted, and https:// is"),
+            format!("use http://{rest}, if the network in between is trusted"),
+        )),
+        (Spoken::Http1, _) => Some((
+            format!("cannot reach {endpoint}: the port speaks HTTP/1, and gRPC is HTTP/2"),
+            "it may be the port for health and metrics, or a proxy: gRPC is at TENANT_AUTH_LISTEN, port 50051 unless set"
+                .to_owned(),
+        )),
+        (Spoken::Tls, true) | (Spoken::Http2, false) => None,
+    }
+}
+
+fn sentence(error: &Error, globals: &Globals) -> String {
+    let (endpoint, timeout) = (&globals.endpoint, globals.timeout);
     match error {
-        Error::Setup { message } => format!("--endpoint: {message}"),
+        Error::Setup { message } => format!("{}: {message}", globals.given.name("--endpoint")),
         Error::Unreachable { message } => format!("cannot reach {endpoint}: {message}"),
         Error::Unavailable { message, reason: Some(reason), .. } => format!("{message} ({reason})"),
         Error::DeadlineExceeded => format!("{endpoint} gave no answer within {}", coarse(timeout)),
@@ -106,13 +149,15 @@ fn sentence(error: &Error, endpoint: &str, timeout: Duration) -> String {
     }
 }
 
-fn details(error: &Error, names: Names) -> Vec<String> {
+fn violations(error: &Error, names: Names) -> Vec<Wrong> {
     let Error::Invalid { violations, .. } = error else {
         return Vec::new();
     };
-    let detail =
-        |violation: &Violation| format!("{}: {}", name(&violation.field, names), violation.description);
-    violations.iter().map(detail).collect()
+    let known = |violation: &Violation| Wrong {
+        field: name(&violation.field, names),
+        description: violation.description.clone(),
+    };
+    violations.iter().map(known).collect()
 }
 
 /// `scopes[1]` is the second `--scope`.
@@ -175,7 +220,7 @@ mod tests {
 
     fn told_with(options: &[&str], error: Error) -> Told {
         let line = [&["tenantctl", "info", "--endpoint", "http://host:1"], options].concat();
-        Failure::naming(NAMES)(error).told(&Cli::parse_from(line).globals)
+        Failure::naming(NAMES)(error).told(&Cli::parse_from(line).globals, None, "run-1")
     }
 
     #[test]
@@ -185,21 +230,25 @@ mod tests {
         let violations = ["tenant_id", "scopes[1]", "scopes", "odd[x]", "page_token"];
         let told =
             told(Error::Invalid { message: String::new(), violations: violations.map(violation).into() });
-        let expected = ["--tenant", "--scope (no. 2)", "--scope", "odd[x]", "page_token"];
-        assert_eq!(told.details, expected.map(|name| format!("{name}: must not be empty")));
+        let names: Vec<_> = told.violations.iter().map(|wrong| &*wrong.field).collect();
+        assert_eq!(names, ["--tenant", "--scope (no. 2)", "--scope", "odd[x]", "page_token"]);
+        assert_eq!(
+            (&*told.code, told.request_id.as_deref(), told.exit_code),
+            ("INVALID_ARGUMENT", Some("run-1"), 2)
+        );
     }
 
     #[test]
     fn nobody_at_home_comes_with_what_to_do() {
         let told = told(Error::Unreachable { message: "refused".to_owned() });
-        assert_eq!(told.sentence, "cannot reach http://host:1: refused");
+        assert_eq!(told.message, "cannot reach http://host:1: refused");
         assert!(told.hint.unwrap().contains("cargo run --release -- dev"));
     }
 
     #[test]
     fn the_services_own_words_stand_alone() {
         let told = told(Error::NotFound { message: "there is no key k".to_owned(), reason: None });
-        assert_eq!(told.sentence, "there is no key k");
+        assert_eq!(told.message, "there is no key k");
         assert_eq!(told.hint, None);
     }
 

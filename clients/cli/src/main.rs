@@ -7,6 +7,7 @@ mod failure;
 mod import;
 mod output;
 mod page;
+mod probe;
 mod retry;
 mod secret;
 mod time;
@@ -14,20 +15,31 @@ mod view;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
-use crate::{args::Cli, command::Context};
+use crate::{args::Cli, command::Context, exit::Exit, failure::Told, output::Output};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        // Help and the version come this way, too.
+        Err(error) if !error.use_stderr() || !wants_json() => error.exit(),
+        Err(error) => {
+            Output::new(true).tell(&Told::of_usage(&error));
+            return ExitCode::from(Exit::Usage.code());
+        }
+    };
     let context = Context::new(cli.globals);
     let exit = match command::run(&context, cli.command).await {
         Ok(exit) => exit,
         Err(failure) => {
-            context.tell(&failure);
+            context.tell(&failure).await;
             failure.exit()
         }
     };
     ExitCode::from(exit.code())
+}
+
+/// Whether errors are wanted as JSON, by a command line that cannot be read.
+fn wants_json() -> bool {
+    std::env::args_os().skip(1).take_while(|arg| arg != "--").any(|arg| arg == "--json")
 }

@@ -34,8 +34,8 @@ impl Output {
     /// Writes a result. A reader that went away, as `head` does, is no failure.
     pub(crate) fn show(self, view: &impl View) -> Result<(), Failure> {
         forgiving(write_line(&self.rendered(view)?))?;
-        if let Some(note) = view.note().filter(|_| !self.json) {
-            self.note(note);
+        if let Some(note) = view.note() {
+            self.advise(note);
         }
         Ok(())
     }
@@ -55,17 +55,38 @@ impl Output {
         write_line(text).map_err(unwritten)
     }
 
-    /// Tells something besides the result.
+    /// Tells something besides the result: a line, or `{"note": …}`.
     pub(crate) fn note(self, text: &str) {
-        // There is nobody to tell that standard error is gone.
-        let _ = writeln!(io::stderr().lock(), "{}", printable(text));
+        if self.json {
+            self.line_of_json("note", text);
+        } else {
+            write_error(&printable(text));
+        }
+    }
+
+    /// Tells people something besides the result.
+    pub(crate) fn advise(self, text: &str) {
+        if !self.json {
+            self.note(text);
+        }
+    }
+
+    /// Each on one line of standard error, so that scripts can take the lines one by one.
+    fn line_of_json(self, name: &str, value: impl Serialize) {
+        // What is text can be written as JSON.
+        if let Ok(value) = serde_json::to_value(value) {
+            write_error(&serde_json::json!({ name: value }).to_string());
+        }
     }
 
     /// Tells what went wrong.
     pub(crate) fn tell(self, told: &Told) {
-        self.note(&format!("error: {}", told.sentence));
-        for detail in &told.details {
-            self.note(&format!("  {detail}"));
+        if self.json {
+            return self.line_of_json("error", told);
+        }
+        self.note(&format!("error: {}", told.message));
+        for wrong in &told.violations {
+            self.note(&format!("  {}: {}", wrong.field, wrong.description));
         }
         if let Some(hint) = &told.hint {
             self.note(&format!("hint: {hint}"));
@@ -79,6 +100,11 @@ impl Output {
         serde_json::to_string_pretty(view)
             .map_err(|error| Failure::Unexpected(format!("the result is no JSON: {error}")))
     }
+}
+
+fn write_error(text: &str) {
+    // There is nobody to tell that standard error is gone.
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 fn write_line(text: &str) -> io::Result<()> {

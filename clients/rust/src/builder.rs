@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use http::HeaderValue;
+
 use crate::{
     CallerToken, Client, Clock, Error, NearCache, Tls,
     call::Caller,
@@ -27,6 +29,7 @@ pub struct ClientBuilder {
     user_agent: String,
     tls: Option<Tls>,
     token: Option<CallerToken>,
+    request_id: Option<String>,
     near_cache: Option<NearCache>,
     clock: Arc<dyn Clock>,
 }
@@ -40,6 +43,7 @@ impl ClientBuilder {
             user_agent: USER_AGENT.to_owned(),
             tls: None,
             token: None,
+            request_id: None,
             near_cache: Some(NearCache::new()),
             clock: Arc::new(SystemClock),
         }
@@ -81,6 +85,13 @@ impl ClientBuilder {
     /// What proves to the service who calls.
     pub fn caller_token(mut self, token: CallerToken) -> Self {
         self.token = Some(token);
+        self
+    }
+
+    /// Names all calls of this client in the service's log and in the audit log (`x-request-id`), for a client that does one thing: 1
+    /// to 64 visible ASCII characters. Unless set, the service names each call.
+    pub fn request_id(mut self, request_id: impl Into<String>) -> Self {
+        self.request_id = Some(request_id.into());
         self
     }
 
@@ -134,7 +145,8 @@ impl ClientBuilder {
         let tls = is_secure.then(|| self.tls.clone().unwrap_or_default());
         let target = |address| Target::new(address, user_agent, tls.clone());
         let targets = addresses.into_iter().map(target).collect::<Result<_, _>>()?;
-        Transport::new(targets, self.token.clone())
+        let request_id = self.request_id.as_deref().map(request_id).transpose()?;
+        Transport::new(targets, self.token.clone(), request_id)
     }
 
     fn client(self, transport: Transport) -> Result<Client, Error> {
@@ -147,6 +159,13 @@ impl ClientBuilder {
         };
         Ok(Client::new(Caller::new(transport, self.timeout, self.hedge_after), memory))
     }
+}
+
+fn request_id(text: &str) -> Result<HeaderValue, Error> {
+    let fits = (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    HeaderValue::from_str(text).ok().filter(|_| fits).ok_or_else(|| Error::Setup {
+        message: format!("request_id must have 1 to 64 visible ASCII characters, not {text:?}"),
+    })
 }
 
 #[cfg(test)]
@@ -177,6 +196,10 @@ mod tests {
         }
         let bad = Client::builder("http://host:1").user_agent("two\nlines").connect_lazy();
         assert!(matches!(bad, Err(Error::Setup { .. })));
+        for bad in ["", "two words", "\n", "é", &"x".repeat(65)] {
+            let refused = Client::builder("http://host:1").request_id(bad).connect_lazy();
+            assert!(matches!(refused, Err(Error::Setup { .. })), "{bad:?}");
+        }
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, header::AUTHORIZATION};
+use http::{HeaderName, HeaderValue, Request, Response, header::AUTHORIZATION};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tower_service::Service;
@@ -36,6 +36,9 @@ pub(crate) use self::{
 };
 use crate::{Error, near::Near};
 
+/// Names a request in the service's log.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// The connections, for clients of the generated code; see [`Client::transport`](crate::Client::transport). Clones
@@ -49,6 +52,7 @@ pub struct Transport {
 struct Shared {
     pool: Pool,
     token: Arc<Option<CurrentToken>>,
+    request_id: Option<HeaderValue>,
     is_closed: AtomicBool,
 }
 
@@ -96,10 +100,14 @@ impl Route {
 impl Transport {
     /// # Errors
     /// [`Error::Setup`] when the token cannot be used.
-    pub(crate) fn new(targets: Vec<Target>, token: Option<CallerToken>) -> Result<Self, Error> {
+    pub(crate) fn new(
+        targets: Vec<Target>,
+        token: Option<CallerToken>,
+        request_id: Option<HeaderValue>,
+    ) -> Result<Self, Error> {
         let token = Arc::new(token.map(CurrentToken::new).transpose()?);
         let pool = Pool::new(targets, Arc::clone(&token));
-        let shared = Shared { pool, token, is_closed: AtomicBool::new(false) };
+        let shared = Shared { pool, token, request_id, is_closed: AtomicBool::new(false) };
         Ok(Self { shared: Arc::new(shared), way: Way::Raw(None) })
     }
 
@@ -161,6 +169,9 @@ impl Service<Request<Body>> for Transport {
             let _changed = near.map(Near::forgetting);
             if let Some(token) = &*shared.token {
                 request.headers_mut().insert(AUTHORIZATION, token.header()?);
+            }
+            if let Some(request_id) = &shared.request_id {
+                request.headers_mut().insert(REQUEST_ID, request_id.clone());
             }
             let given = route.as_ref().and_then(|route| route.given.clone());
             let connection = match given {

@@ -332,8 +332,9 @@ mod tests {
             let code = migration.sql.lines().filter(|l| !l.starts_with("--") && !l.trim().is_empty());
             assert_eq!(rejoined, code.count(), "nothing may be left over");
             for statement in statements {
-                let begins =
-                    ["CREATE ", "INSERT ", "DROP INDEX "].iter().any(|word| statement.starts_with(word));
+                let begins = ["ALTER ", "CREATE ", "INSERT ", "DROP INDEX "]
+                    .iter()
+                    .any(|word| statement.starts_with(word));
                 assert!(begins, "{statement}");
             }
         }

@@ -6,7 +6,9 @@
 mod before;
 mod counted;
 
-use tenant_auth_proto::v1::{self, session_service_client::SessionServiceClient};
+use tenant_auth_proto::v1::{
+    self, session_service_client::SessionServiceClient, usage_service_client::UsageServiceClient,
+};
 use tenant_auth_svc::domain::clock::ManualClock;
 use tenant_auth_testkit::HranaServer;
 
@@ -94,6 +96,32 @@ async fn room_for_a_session_is_made_without_reading_those_that_live() {
     assert!(reads("over", "(tenant_id=? AND key_id=? AND expires_at<?)"), "what is over: {steps:#?}");
     let scans = |step: &&String| step.starts_with("SCAN ") && **step != "SCAN openers";
     assert_eq!(steps.iter().find(scans), None, "{steps:#?}");
+}
+
+/// Whose an id is costs a look into an index, however many requests are kept.
+#[tokio::test]
+async fn a_usage_request_is_found_by_its_id() {
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let event = v1::UsageEvent {
+        tenant_id: service.tenant("Acme").await,
+        metric: "calls".to_owned(),
+        quantity: 1,
+        occurred_at: None,
+    };
+    let request = v1::RecordUsageRequest { request_id: "order-1".to_owned(), events: vec![event] };
+    UsageServiceClient::new(service.channel.clone()).record_usage(request).await.unwrap();
+    for part in ["INSERT INTO usage_requests", "INSERT INTO usage_events", "hex(requests.payload_hash)"] {
+        let statement = database.server().statements_with(part).remove(0);
+        let plan = plan(database.server(), &statement);
+        let of_requests = |step: &&(bool, String)| {
+            ["plain", "own", "requests", "usage_requests"].iter().any(|table| {
+                ["SCAN", "SEARCH"].iter().any(|how| step.1.starts_with(&format!("{how} {table}")))
+            })
+        };
+        let steps: Vec<_> = plan.iter().filter(of_requests).collect();
+        assert!(!steps.is_empty() && steps.iter().all(|step| step.1.starts_with("SEARCH")), "{plan:#?}");
+    }
 }
 
 #[tokio::test]

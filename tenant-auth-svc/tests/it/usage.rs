@@ -104,6 +104,8 @@ async fn what_can_be_counted_is_and_the_rest_is_named() {
                 ..event(&tenant, "api.calls", 1, None)
             },
             event(&tenant, "tokens", 0, None),
+            event(&"t".repeat(100_000), "api.calls", 1, None),
+            event(&tenant, "a\u{0}", 1, None),
         ];
         let first = record(&service, "r-1", events.clone()).await.unwrap();
         assert_eq!((first.accepted, first.already_recorded), (4, false));
@@ -117,6 +119,8 @@ async fn what_can_be_counted_is_and_the_rest_is_named() {
             invalid(8, "TOO_OLD"),
             invalid(9, "TOO_FAR_AHEAD"),
             invalid(10, "TIME_INVALID"),
+            invalid(12, "TENANT_ID_INVALID"),
+            invalid(13, "METRIC_INVALID"),
         ];
         assert_eq!(rejected(&first), expected);
         assert_eq!(total(&service, &tenant, "api.calls").await, 12);

@@ -10,7 +10,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tenant_auth_client::{CallerToken, Client, ClientBuilder, Tls};
 use zeroize::Zeroizing;
 
-use crate::failure::Failure;
+use super::Given;
+use crate::failure::{Failure, Wrong};
 
 #[derive(Debug, Args)]
 pub(crate) struct Credentials {
@@ -44,34 +45,49 @@ impl Credentials {
     }
 
     /// A client that uses them.
-    pub(crate) fn connect(&self, builder: ClientBuilder, endpoint: &str) -> Result<Client, Failure> {
-        let tls = self.tls()?;
+    pub(crate) fn connect(
+        &self,
+        builder: ClientBuilder,
+        endpoint: &str,
+        given: Given,
+    ) -> Result<Client, Failure> {
+        let tls = self.tls(given)?;
         if tls.is_some() && !is_secure(endpoint) {
+            let names: Vec<_> = self.files(given).into_iter().map(|file| file.field).collect();
             return Err(Failure::usage(format!(
-                "--ca, --cert and --cert-key are for https:// endpoints, and {endpoint} is none"
+                "{} is for https:// endpoints, and {endpoint} is none",
+                names.join(" and ")
             )));
         }
         let builder = match &self.token_file {
-            Some(path) => builder.caller_token(token(path)?),
+            Some(path) => builder.caller_token(token(given.name("--token-file"), path)?),
             None => builder,
         };
         let Some(tls) = tls else { return builder.connect_lazy().map_err(Failure::naming(&[])) };
         // What each file holds is fine by itself: what is left is that they do not fit together.
         builder.tls(tls).connect_lazy().map_err(|error| Failure::Usage {
             sentence: error.to_string(),
-            details: self.files(),
-            hint: self.cert.is_some().then(|| "--cert-key must be the key of --cert".to_owned()),
+            violations: self.files(given),
+            hint: self
+                .cert
+                .is_some()
+                .then(|| format!("{} must be the key of {}", given.name("--cert-key"), given.name("--cert"))),
         })
     }
 
-    fn tls(&self) -> Result<Option<Tls>, Failure> {
+    fn tls(&self, given: Given) -> Result<Option<Tls>, Failure> {
+        let (cert, cert_key) = (given.name("--cert"), given.name("--cert-key"));
         let identity = match (&self.cert, &self.cert_key) {
-            (Some(cert), Some(key)) => Some((certificates("--cert", cert)?, private_key(key)?)),
+            (Some(path), Some(key)) => Some((certificates(cert, path)?, private_key(cert_key, key)?)),
             (None, None) => None,
-            (Some(_), None) => return Err(Failure::usage("--cert needs --cert-key, its private key")),
-            (None, Some(_)) => return Err(Failure::usage("--cert-key needs --cert, its certificate")),
+            (Some(_), None) => {
+                return Err(Failure::usage(format!("{cert} needs --cert-key, its private key")));
+            }
+            (None, Some(_)) => {
+                return Err(Failure::usage(format!("{cert_key} needs --cert, its certificate")));
+            }
         };
-        let ca = self.ca.as_deref().map(|path| certificates("--ca", path)).transpose()?;
+        let ca = self.ca.as_deref().map(|path| certificates(given.name("--ca"), path)).transpose()?;
         if identity.is_none() && ca.is_none() {
             return Ok(None);
         }
@@ -85,22 +101,25 @@ impl Credentials {
         }))
     }
 
-    fn files(&self) -> Vec<String> {
+    fn files(&self, given: Given) -> Vec<Wrong> {
         let options = [("--ca", &self.ca), ("--cert", &self.cert), ("--cert-key", &self.cert_key)];
-        let given = options.into_iter().filter_map(|(option, path)| Some((option, path.as_ref()?)));
-        given.map(|(option, path)| format!("{option}: {}", path.display())).collect()
+        let named =
+            options.into_iter().filter_map(|(option, path)| Some((given.name(option), path.as_ref()?)));
+        named
+            .map(|(option, path)| Wrong { field: option.to_owned(), description: path.display().to_string() })
+            .collect()
     }
 }
 
-fn token(path: &Path) -> Result<CallerToken, Failure> {
-    let bytes = read("--token-file", path)?;
+fn token(option: &str, path: &Path) -> Result<CallerToken, Failure> {
+    let bytes = read(option, path)?;
     let token = bytes.trim_ascii();
     if token.is_empty() {
-        return Err(unusable("--token-file", path, "holds no token"));
+        return Err(unusable(option, path, "holds no token"));
     }
     match str::from_utf8(token) {
         Ok(token) if token.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(CallerToken::fixed(token)),
-        _ => Err(unusable("--token-file", path, "holds more than a token")),
+        _ => Err(unusable(option, path, "holds more than a token")),
     }
 }
 
@@ -117,10 +136,9 @@ fn certificates(option: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure
     Ok(pem)
 }
 
-fn private_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let pem = read("--cert-key", path)?;
-    PrivateKeyDer::from_pem_slice(&pem)
-        .map_err(|_| unusable("--cert-key", path, "holds no private key (PEM)"))?;
+fn private_key(option: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let pem = read(option, path)?;
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|_| unusable(option, path, "holds no private key (PEM)"))?;
     Ok(pem)
 }
 

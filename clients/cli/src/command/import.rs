@@ -13,7 +13,7 @@ use tenant_auth_client::{AdminClient, Error, ImportedKey};
 use super::Context;
 use crate::{
     exit::Exit,
-    failure::Failure,
+    failure::{Failure, Wrong},
     import::{self, Format, Problem, Row},
     output::Output,
     retry,
@@ -80,14 +80,17 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn unusable(name: &str, problems: &[Problem]) -> Failure {
-    let mut details: Vec<_> =
-        problems.iter().take(SHOWN_PROBLEMS).map(|problem| format!("{name}:{problem}")).collect();
-    if problems.len() > SHOWN_PROBLEMS {
-        details.push(format!("… and {} more", problems.len() - SHOWN_PROBLEMS));
-    }
+    let wrong =
+        |problem: &Problem| Wrong { field: problem.place(name), description: problem.text().to_owned() };
+    let left = match problems.len() {
+        count if count > SHOWN_PROBLEMS => {
+            format!(" ({count} problems, of which the first {SHOWN_PROBLEMS} are told)")
+        }
+        _ => String::new(),
+    };
     Failure::Usage {
-        sentence: format!("{name} cannot be imported as it is; nothing was sent"),
-        details,
+        sentence: format!("{name} cannot be imported as it is; nothing was sent{left}"),
+        violations: problems.iter().take(SHOWN_PROBLEMS).map(wrong).collect(),
         hint: None,
     }
 }
@@ -164,11 +167,14 @@ mod tests {
     #[test]
     fn problems_beyond_the_first_are_counted() {
         let problems: Vec<_> = (1..=25).map(|line| Problem::new(line, "name", "is bad")).collect();
-        let Failure::Usage { details, .. } = unusable("keys.csv", &problems) else {
+        let Failure::Usage { sentence, violations, .. } = unusable("keys.csv", &problems) else {
             panic!("a file's problem is the user's");
         };
-        assert_eq!(details.len(), 21);
-        assert_eq!(details[0], "keys.csv:1: name: is bad");
-        assert_eq!(details[20], "… and 5 more");
+        assert!(
+            sentence.ends_with("nothing was sent (25 problems, of which the first 20 are told)"),
+            "{sentence}"
+        );
+        assert_eq!(violations.len(), 20);
+        assert_eq!((&*violations[0].field, &*violations[0].description), ("keys.csv:1: name", "is bad"));
     }
 }

@@ -189,9 +189,9 @@ fn hand_out(
     };
     match shown {
         Ok(()) if handing.quiet => {}
-        Ok(()) => {
-            context.output.note("warning: the key is stored nowhere and will not be shown again; keep it now")
-        }
+        Ok(()) => context
+            .output
+            .advise("warning: the key is stored nowhere and will not be shown again; keep it now"),
         Err(_) => context.output.note(&format!("warning: nobody saw the new key; revoke {key_id}")),
     }
     shown

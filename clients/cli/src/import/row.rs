@@ -4,6 +4,7 @@ use std::fmt;
 
 use tenant_auth_client::proto;
 
+use super::text::{InvalidText, KeyName, PrefixHint};
 use crate::time;
 
 /// What a row may hold.
@@ -11,8 +12,6 @@ pub(super) const COLUMNS: [&str; 7] =
     ["tenant_id", "sha256", "name", "prefix_hint", "scopes", "created_at", "expires_at"];
 
 const MAX_ID: usize = 64;
-const MAX_NAME: usize = 64;
-const MAX_PREFIX_HINT: usize = 24;
 const MAX_SCOPES: usize = 32;
 const MAX_SCOPE: usize = 64;
 
@@ -44,6 +43,16 @@ impl Problem {
 
     pub(crate) fn line(&self) -> u64 {
         self.line
+    }
+
+    /// Where in a file of this name: `keys.csv:7: sha256`.
+    pub(crate) fn place(&self, file: &str) -> String {
+        let Self { line, column, .. } = self;
+        if column.is_empty() { format!("{file}:{line}") } else { format!("{file}:{line}: {column}") }
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 }
 
@@ -95,8 +104,9 @@ impl<'a> Cells<'a> {
         note("tenant_id", check_id(tenant_id));
         let sha256 = hex::decode(self.sha256).ok().filter(|digest| digest.len() == 32);
         note("sha256", sha256.as_ref().map(|_| ()).ok_or_else(|| hash_problem(self.sha256)));
-        note("name", check_text(self.name, MAX_NAME));
-        note("prefix_hint", check_text(self.prefix_hint, MAX_PREFIX_HINT));
+        let fit = |parsed: Result<(), InvalidText>| parsed.map_err(|error| error.to_string());
+        note("name", fit(KeyName::parse(self.name).map(drop)));
+        note("prefix_hint", fit(PrefixHint::parse(self.prefix_hint).map(drop)));
         note("scopes", check_scopes(&self.scopes));
         let mut moment = |column, text: &str| {
             let moment = (!text.is_empty()).then(|| time::moment(text));
@@ -157,16 +167,6 @@ fn check_id(id: &str) -> Result<(), String> {
     }
 }
 
-fn check_text(text: &str, max: usize) -> Result<(), String> {
-    if text.chars().count() > max {
-        Err(format!("must have at most {max} characters"))
-    } else if text.chars().any(char::is_control) {
-        Err("must not contain control characters".to_owned())
-    } else {
-        Ok(())
-    }
-}
-
 fn check_scopes(scopes: &[&str]) -> Result<(), String> {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b":._-/*".contains(&b);
     if scopes.len() > MAX_SCOPES {
@@ -209,8 +209,8 @@ mod tests {
         let expected = [
             "7: tenant_id: may hold only A-Z a-z 0-9 _ and -",
             "7: sha256: must be 64 hex digits; `tenantctl key hash` makes it of a key",
-            "7: name: must have at most 64 characters",
-            "7: prefix_hint: must not contain control characters",
+            "7: name: must have at most 64 characters, and 256 bytes of UTF-8",
+            "7: prefix_hint: must not have U+0009, a control character, as character 4: remove it",
             "7: scopes: must be at most 32",
             "7: created_at: must be RFC 3339, such as 2030-01-31T00:00:00Z",
             "7: expires_at: must be RFC 3339, such as 2030-01-31T00:00:00Z",

@@ -63,10 +63,30 @@ impl Service {
         Self { runtime, running: Some(running), endpoint, _folder: folder }
     }
 
+    /// Asks it otherwise than by the program.
+    pub(crate) fn block_on<T>(&self, asking: impl Future<Output = T>) -> T {
+        self.runtime.block_on(asking)
+    }
+
+    /// Where it tells how it is.
+    pub(crate) fn ops_endpoint(&self) -> String {
+        format!("http://{}", self.running.as_ref().unwrap().ops_address().unwrap())
+    }
+
     pub(crate) fn run(&self, args: &[&str], stdin: &str) -> Ran {
+        self.ran(&[], args, stdin)
+    }
+
+    /// Runs it with further variables.
+    pub(crate) fn run_with(&self, variables: &[(&str, &str)], args: &[&str]) -> Ran {
+        self.ran(variables, args, "")
+    }
+
+    fn ran(&self, variables: &[(&str, &str)], args: &[&str], stdin: &str) -> Ran {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tenantctl"))
             .args(args)
             .env("TENANTCTL_ENDPOINT", &self.endpoint)
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -3,8 +3,10 @@
 
 mod callers;
 mod database;
+mod errors;
 mod grace;
 mod harness;
+mod import;
 
 use std::{io::ErrorKind, net::TcpListener, process::Command};
 

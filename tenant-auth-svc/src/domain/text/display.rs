@@ -23,7 +23,7 @@ const BRAILLE_BLANK: char = '\u{2800}';
 ///
 /// # Errors
 /// For the first character that cannot, or when there is nothing to be seen.
-pub(in crate::domain) fn check(text: &str) -> Result<(), InvalidText> {
+pub(crate) fn check(text: &str) -> Result<(), InvalidText> {
     let mut before = None;
     let mut is_seen = false;
     let mut chars = text.chars().enumerate().peekable();
