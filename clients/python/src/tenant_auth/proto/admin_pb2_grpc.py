@@ -150,14 +150,18 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SuspendTenant(self, request, context):
-        """Suspends a tenant: its keys answer VERDICT_TENANT_SUSPENDED until it is resumed. Idempotent.
+        """Suspends a tenant: its keys and sessions answer VERDICT_TENANT_SUSPENDED until it is resumed. Idempotent.
+
+        After ten minutes the tenant's sessions are ended for good, as if each had been unbound: they answer VERDICT_UNBOUND, also
+        when it is resumed later.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeTenant(self, request, context):
-        """Lifts a suspension. Idempotent.
+        """Lifts a suspension: the tenant's keys are good again, and its sessions too if it was suspended for less than ten minutes.
+        Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -29,7 +29,7 @@ class SessionServiceStub(object):
     """Binds sessions to tenants.
 
     A session ends with its own lifetime, when it is unbound, when its key is withdrawn or over, and is not honoured while
-    its tenant is suspended. It never outlives the key that opened it.
+    its tenant is suspended; more than ten minutes of that end it for good. It never outlives the key that opened it.
     """
 
     def __init__(self, channel):
@@ -59,7 +59,7 @@ class SessionServiceServicer(object):
     """Binds sessions to tenants.
 
     A session ends with its own lifetime, when it is unbound, when its key is withdrawn or over, and is not honoured while
-    its tenant is suspended. It never outlives the key that opened it.
+    its tenant is suspended; more than ten minutes of that end it for good. It never outlives the key that opened it.
     """
 
     def BindSession(self, request, context):
@@ -115,7 +115,7 @@ class SessionService(object):
     """Binds sessions to tenants.
 
     A session ends with its own lifetime, when it is unbound, when its key is withdrawn or over, and is not honoured while
-    its tenant is suspended. It never outlives the key that opened it.
+    its tenant is suspended; more than ten minutes of that end it for good. It never outlives the key that opened it.
     """
 
     @staticmethod

@@ -55,7 +55,7 @@ class UsageServiceServicer(object):
         """Records events. An OK means that they are committed to the database, or, if rejected, can never be counted.
 
         After UNAVAILABLE, RESOURCE_EXHAUSTED or DEADLINE_EXCEEDED send the same request again, within 30 days: whatever became
-        of the first one, its events are counted once. ALREADY_EXISTS: the request_id was used for other events.
+        of the first one, its events are counted once. ALREADY_EXISTS: this caller used the request_id for other events.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
