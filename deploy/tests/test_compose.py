@@ -68,6 +68,15 @@ def test_nothing_is_offered_beyond_this_machine(stack):
     assert len({port["published"] for port in ports}) == len(ports)
 
 
+def test_no_log_fills_the_disk(stack):
+    units = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+    for name, service in stack.items():
+        assert service["logging"]["driver"] == "json-file", name
+        options = service["logging"]["options"]
+        size = int(options["max-size"][:-1]) * units[options["max-size"][-1]]
+        assert size * int(options["max-file"]) <= 50 * units["m"], name
+
+
 def test_files_that_are_mounted_are_never_made_up(stack):
     for name, service in stack.items():
         for bind in binds(service):

@@ -1,13 +1,17 @@
 """The systemd unit. systemd judges it where there is one; the rest is read here."""
 
+import os
 import re
 import shlex
 import shutil
+import socket
+import subprocess
 
 import pytest
 from deployment import DEPLOY, ENDING, PROGRAMS, check_config, known_variables, run, succeeded
 
 UNIT = DEPLOY / "systemd" / "tenant-auth.service"
+TOKEN = "/etc/tenant-auth/database-token"
 systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="SKIPPED: no systemd-analyze here")
 
 
@@ -51,13 +55,10 @@ def test_systemd_finds_little_exposed(staged):
 
 
 def test_the_program_takes_its_command_line(settings, tmp_path):
-    (line,) = settings["ExecStart"]
-    program, command, *flags = shlex.split(line.replace("%d", str(tmp_path)))
+    program, command, *flags = shlex.split(settings["ExecStart"][0])
     assert (program, command) == ("/usr/local/bin/tenant-auth-svc", "serve")
-    (credential,) = settings["LoadCredential"]
-    name = credential.partition(":")[0]
-    assert f"%d/{name}" in line, "the credential is what it reads"
-    (tmp_path / name).write_text("token")
+    (tmp_path / "token").write_text("token")
+    flags = [str(tmp_path / "token") if flag == TOKEN else flag for flag in flags]
     # The example configuration, as it is.
     (file,) = settings["EnvironmentFile"]
     assert file == "/etc/tenant-auth/tenant-auth.env"
@@ -68,6 +69,61 @@ def test_the_program_takes_its_command_line(settings, tmp_path):
     assert origins["TENANT_AUTH_DATABASE_TOKEN_FILE"] == "flag", "it wins over the file"
     assert origins["TENANT_AUTH_REQUIRE_CANONICAL_BUILD"] == "flag"
     assert origins.keys() == known_variables()
+
+
+def test_secrets_are_read_where_root_puts_them_so_that_none_needs_a_restart(settings):
+    copies = {"LoadCredential", "LoadCredentialEncrypted", "SetCredential", "ImportCredential"}
+    assert not copies & settings.keys(), "those are copies made at the start"
+    assert "%d" not in settings["ExecStart"][0]
+    assert TOKEN in settings["ExecStart"][0]
+    assert settings["User"] == settings["Group"] == ["tenant-auth"], "whose group may read them"
+    # It is told to make these, so that the service can read them and root alone can change them.
+    head = UNIT.read_text().partition("[Unit]")[0]
+    assert "install -d -m 750 -g tenant-auth /etc/tenant-auth" in head
+    assert "install -m 640 -g tenant-auth database-token" in head
+
+
+@pytest.mark.skipif(not shutil.which("systemd-sysusers"), reason="SKIPPED: no systemd-sysusers here")
+def test_systemd_makes_the_user():
+    sysusers = UNIT.with_name("tenant-auth.sysusers")
+    shown = run("systemd-sysusers", "--dry-run", sysusers)
+    assert (shown.returncode, "tenant-auth" in shown.stdout + shown.stderr) == (0, True), shown
+    # The lines at the head of the unit put it where systemd looks.
+    assert f"deploy/systemd/{sysusers.name} /etc/sysusers.d/tenant-auth.conf" in UNIT.read_text()
+
+
+def test_the_process_tells_systemd_when_it_serves_and_when_it_has_reloaded(settings, tmp_path):
+    """The unit's own lines, with a socket in the place of systemd."""
+    assert settings["Type"] == ["notify"]
+    (tmp_path / "token").write_text("token")
+    start = settings["ExecStart"][0].replace(TOKEN, str(tmp_path / "token")).replace(" --require-canonical-build", "")
+    start = shlex.split(start.replace("/usr/local/bin", str(PROGRAMS)))
+    environment = {
+        "NOTIFY_SOCKET": str(tmp_path / "notify"),
+        "PATH": os.environ["PATH"],
+        "TENANT_AUTH_DATABASE_URL": "http://127.0.0.1:1",
+        "TENANT_AUTH_LISTEN": "127.0.0.1:0",
+        "TENANT_AUTH_OPS_LISTEN": "127.0.0.1:0",
+    }
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(environment["NOTIFY_SOCKET"])
+        manager.settimeout(30)
+
+        def told():
+            return manager.recv(4096).decode().splitlines()
+
+        with subprocess.Popen(start, env=environment, stderr=subprocess.DEVNULL) as serve:
+            try:
+                assert told()[0] == "READY=1", "the database is not there, which is no reason not to start"
+                (reload,) = settings["ExecReload"]
+                succeeded(run(*shlex.split(reload.replace("$MAINPID", str(serve.pid)))))
+                assert told()[0] == "RELOADING=1"
+                assert told()[0] == "READY=1"
+                serve.terminate()
+                assert told()[0] == "STOPPING=1"
+                assert serve.wait(30) == 0
+            finally:
+                serve.kill()
 
 
 def test_it_has_the_time_to_drain_and_comes_back(settings):
@@ -81,8 +137,8 @@ def test_it_has_the_time_to_drain_and_comes_back(settings):
 
 
 def test_it_is_confined(settings):
-    on = ["DynamicUser", "NoNewPrivileges", "ProtectHome", "PrivateDevices", "PrivateTmp", "MemoryDenyWriteExecute"]
+    on = ["NoNewPrivileges", "ProtectHome", "PrivateDevices", "PrivateTmp", "MemoryDenyWriteExecute"]
     assert all(settings[name] == ["yes"] for name in on)
     assert settings["ProtectSystem"] == ["strict"]
     assert settings["CapabilityBoundingSet"] == [""]
-    assert not {"User", "ReadWritePaths", "StateDirectory"} & settings.keys(), "it keeps no state"
+    assert not {"ReadWritePaths", "StateDirectory"} & settings.keys(), "it keeps no state"

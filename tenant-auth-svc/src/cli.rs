@@ -7,6 +7,7 @@ mod healthcheck;
 mod migrate;
 mod reconcile;
 mod serve;
+mod service_manager;
 mod settings;
 mod signals;
 
@@ -150,17 +151,28 @@ async fn serve_until_stopped(mut running: Running, hangup: Option<Hangup>) -> Re
         loop {
             hangup.next().await;
             tracing::info!(signal = "SIGHUP", "looking at certificates and callers");
+            service_manager::reloading();
             // Elsewhere: a disk that hangs must not keep a signal to stop from being heard.
-            let _ = tokio::task::spawn_blocking(reload.clone()).await;
+            service_manager::reloaded(tokio::task::spawn_blocking(reload.clone()).await.ok());
         }
     };
+    let made_ready = running.made_ready();
+    let telling = async {
+        made_ready.await;
+        service_manager::ready();
+        std::future::pending().await
+    };
+    service_manager::serving();
     tokio::select! {
         never = reloading => never,
+        never = telling => never,
         error = running.failed() => {
+            service_manager::stopping();
             running.stop().await;
             Err(error)
         }
         name = signals.next() => {
+            service_manager::stopping();
             tracing::info!(signal = name, "stopping: no longer ready; requests are served until load balancers know");
             let again = async { tracing::info!(signal = signals.next().await, "told again to stop") };
             running.stop_hurried_by(again).await;

@@ -10,6 +10,7 @@ mod keys;
 mod listen;
 mod log;
 mod ops;
+mod parse;
 mod reader;
 mod release;
 mod sessions;
@@ -25,7 +26,8 @@ pub use self::{
     listen::ListenConfig,
     log::{LogConfig, LogFormat},
     ops::OpsConfig,
-    reader::{Origin, Problem, Reader, Setting, Settings, address},
+    parse::address,
+    reader::{Origin, Problem, Reader, Setting, Settings},
     release::ReleaseConfig,
     sessions::SessionsConfig,
     telemetry::{OtlpConfig, TelemetryConfig},

@@ -30,6 +30,7 @@ use crate::{
         validate::Validator,
     },
     measure::lag::SchedulerLag,
+    ops::facts::Files,
     store::grouped::Committing,
     telemetry::otlp::Sending,
     transport::Server,
@@ -103,10 +104,13 @@ impl Running {
     }
 
     /// Has certificates and callers read anew, if they have changed: at a moment of one's own, besides every few
-    /// seconds. What cannot be used leaves what was before it in force. It reads files, so it may block.
-    pub fn reloader(&self) -> impl Fn() + Clone + Send + use<> {
+    /// seconds. What cannot be used leaves what was before it in force, and is told. It reads files, so it may block.
+    pub fn reloader(&self) -> impl Fn() -> Files + Clone + Send + use<> {
         let files = self.files.clone();
-        move || files.look()
+        move || {
+            files.look();
+            files.refused()
+        }
     }
 
     /// Has memory let go of what is too old for everything, as it does now and then.
@@ -200,6 +204,16 @@ impl Running {
             Ok(State::Unusable(error)) => Err(StartError::Schema(Arc::clone(error))),
             Ok(State::Waiting | State::Ready) => Ok(()),
             Err(_) => Err(StartError::Server("the preparation ended".to_owned())),
+        }
+    }
+
+    /// Waits until it is ready, beside everything else; for good, if it never is.
+    pub fn made_ready(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut readiness = self.readiness.clone();
+        async move {
+            if readiness.wait_for(|now| matches!(now.state, State::Ready)).await.is_err() {
+                std::future::pending().await
+            }
         }
     }
 

@@ -15,7 +15,10 @@
 
 use std::time::Duration;
 
-use super::reader::{Reader, duration, number};
+use super::{
+    parse::{duration, number},
+    reader::Reader,
+};
 use crate::{
     domain::{freshness::Lifetimes, grace::MAX_GRACE, guesses::GuessLimits},
     store::cached::CacheConfig,

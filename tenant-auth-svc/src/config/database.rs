@@ -8,7 +8,10 @@ use std::{
 
 use url::Url;
 
-use super::reader::{Reader, duration, flag, number};
+use super::{
+    parse::{duration, flag, number},
+    reader::Reader,
+};
 use crate::store::{bounded::Allowances, hrana::TokenFile, retried::Timing};
 
 /// What to decide against, and with how much patience.

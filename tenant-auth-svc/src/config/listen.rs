@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use super::{
     access::AccessConfig,
-    reader::{self, Reader, flag, number},
+    parse::{self, flag, number},
+    reader::Reader,
     tls::TlsConfig,
 };
 use crate::transport::{ServerConfig, limits::Limits};
@@ -49,7 +50,7 @@ impl ListenConfig {
         tls: Option<&TlsConfig>,
         access: Option<&AccessConfig>,
     ) -> Option<Self> {
-        let address = reader.value(ADDRESS, "127.0.0.1:50051", reader::address);
+        let address = reader.value(ADDRESS, "127.0.0.1:50051", parse::address);
         let plaintext = reader.value(ALLOW_PLAINTEXT, "false", flag);
         let anonymous = reader.value(ALLOW_ANONYMOUS, "false", flag);
         let max_requests = reader.value(MAX_REQUESTS, "10000", number(1..=1_000_000));

@@ -8,7 +8,7 @@ use std::{
 
 use tracing_subscriber::EnvFilter;
 
-use super::reader::{Reader, number};
+use super::{parse::number, reader::Reader};
 
 /// What to log, and how it looks.
 #[derive(Clone, Debug)]

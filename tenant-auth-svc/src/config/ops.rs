@@ -4,7 +4,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::{
     Invalid,
-    reader::{self, Reader, Settings, duration},
+    parse::{self, duration},
+    reader::{Reader, Settings},
 };
 
 /// What those who run the service see of it, and how it ends.
@@ -51,7 +52,7 @@ fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
     if text == "off" {
         return Ok(None);
     }
-    reader::address(text).map(Some).map_err(|why| format!("{why}; off for none"))
+    parse::address(text).map(Some).map_err(|why| format!("{why}; off for none"))
 }
 
 fn delay(text: &str) -> Result<Duration, String> {

@@ -1,6 +1,6 @@
 //! Which builds may run.
 
-use super::reader::{Reader, flag};
+use super::{parse::flag, reader::Reader};
 
 /// Which builds may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! How many sessions there may be.
 
-use super::reader::{Reader, number};
+use super::{parse::number, reader::Reader};
 
 /// How many sessions there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::reader::{Reader, duration, number};
+use super::{
+    parse::{duration, number},
+    reader::Reader,
+};
 use crate::{domain::usage::Retention, store::grouped::GroupConfig};
 
 /// How usage is metered.

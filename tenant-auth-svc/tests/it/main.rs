@@ -45,6 +45,7 @@ mod plans;
 mod proxies;
 mod reuse;
 mod scrape;
+mod service_manager;
 mod sessions;
 mod shed;
 mod stamp;

@@ -1,0 +1,100 @@
+{{- /* What the service, or Kubernetes, would refuse is refused before anything is rolled out. */ -}}
+{{- define "tenant-auth.validate" -}}
+{{- include "tenant-auth.validateDatabase" . -}}
+{{- include "tenant-auth.validateAccess" . -}}
+{{- include "tenant-auth.validateNames" . -}}
+{{- include "tenant-auth.validateMemory" . -}}
+{{- with .Values -}}
+{{- if not .image.repository -}}
+{{- fail "image.repository must be set: where you have pushed the image of deploy/docker/Dockerfile, or of a release" -}}
+{{- end -}}
+{{- if and .autoscaling.enabled (gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) -}}
+{{- fail "autoscaling.minReplicas must not be more than autoscaling.maxReplicas" -}}
+{{- end -}}
+{{- if and .ingress.enabled (not .ingress.hosts) -}}
+{{- fail "ingress.hosts must name at least one host: ingress.enabled is true" -}}
+{{- end -}}
+{{- if and .grpcRoute.enabled (not .grpcRoute.parentRefs) -}}
+{{- fail "grpcRoute.parentRefs must name a Gateway: grpcRoute.enabled is true" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "tenant-auth.validateDatabase" -}}
+{{- with .Values.database -}}
+{{- if not .url -}}
+{{- fail "database.url must be set: libsql://… or https://… for Turso, http://… for a sqld nearby" -}}
+{{- end -}}
+{{- /* Here and not in the schema, which would repeat what may be a secret. */ -}}
+{{- if not (regexMatch "^(libsql|https?)://[^@?]+([?]tls=0)?$" .url) -}}
+{{- fail "database.url must begin with libsql://, https:// or http://, and hold no credentials: those belong into database.tokenSecret" -}}
+{{- end -}}
+{{- if and (not .tokenSecret.name) (not (hasPrefix "http://" .url)) (not (hasSuffix "?tls=0" .url)) -}}
+{{- fail "database.tokenSecret.name must be set: a remote database needs a token" -}}
+{{- end -}}
+{{- if and .caSecret.name .caConfigMap.name -}}
+{{- fail "database.caSecret and database.caConfigMap exclude each other: name one" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "tenant-auth.validateAccess" -}}
+{{- with .Values -}}
+{{- if and (not .tls.secretName) (not .allowPlaintext) -}}
+{{- fail "it must be encrypted: set tls.secretName; or allowPlaintext=true if the network in front of it is trusted" -}}
+{{- end -}}
+{{- if and (not .callersSecret.name) (not .allowAnonymous) -}}
+{{- fail "callers must be known: set callersSecret.name; or allowAnonymous=true if the network in front of it is trusted" -}}
+{{- end -}}
+{{- if and .tls.clientCaSecret.name (not .tls.secretName) -}}
+{{- fail "tls.clientCaSecret needs tls.secretName: without TLS nobody shows a certificate" -}}
+{{- end -}}
+{{- if and .tls.clientCaSecret.name (not .callersSecret.name) -}}
+{{- fail "tls.clientCaSecret needs callersSecret.name: it says what the names in certificates may do" -}}
+{{- end -}}
+{{- if and .allowAnonymous (include "tenant-auth.exposed" $) (not (and .networkPolicy.enabled .networkPolicy.callers)) -}}
+{{- fail "allowAnonymous with a Service, an Ingress or a GRPCRoute that others reach would let anybody administer: set callersSecret.name, or say in networkPolicy.callers who may come" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* What one value would silently take from another. */ -}}
+{{- define "tenant-auth.validateNames" -}}
+{{- $fullname := include "tenant-auth.fullname" . -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $fullname) -}}
+{{- fail (printf "%q cannot be the name of a Service, which begins with a letter and has a-z, 0-9 and -: set fullnameOverride" $fullname) -}}
+{{- end -}}
+{{- $taken := dict -}}
+{{- range $variable := include "tenant-auth.variables" . | fromYamlArray -}}
+{{- $_ := set $taken $variable.name true -}}
+{{- end -}}
+{{- range $name, $_ := .Values.settings -}}
+{{- if hasKey $taken $name -}}
+{{- fail (printf "settings.%s is set by another value of this chart" $name) -}}
+{{- end -}}
+{{- $_ := set $taken $name true -}}
+{{- end -}}
+{{- range $variable := .Values.extraEnv -}}
+{{- if hasKey $taken $variable.name -}}
+{{- fail (printf "extraEnv: %s is set already, by another value of this chart, by settings, or twice" $variable.name) -}}
+{{- end -}}
+{{- $_ := set $taken $variable.name true -}}
+{{- end -}}
+{{- $mounts := dict -}}
+{{- range $file := include "tenant-auth.files" . | fromYamlArray -}}
+{{- $_ := set $mounts $file.mount true -}}
+{{- end -}}
+{{- range $volume := .Values.extraVolumes -}}
+{{- if hasKey $mounts $volume.name -}}
+{{- fail (printf "extraVolumes: %s is the name of a volume that is there already" $volume.name) -}}
+{{- end -}}
+{{- $_ := set $mounts $volume.name true -}}
+{{- end -}}
+{{- range $where, $labels := dict "podLabels" .Values.podLabels "serviceMonitor.labels" .Values.serviceMonitor.labels "prometheusRule.labels" .Values.prometheusRule.labels "dashboard.labels" .Values.dashboard.labels "reconcile.podLabels" .Values.reconcile.podLabels -}}
+{{- range $name, $_ := $labels -}}
+{{- if or (hasPrefix "app.kubernetes.io/" $name) (eq $name "helm.sh/chart") -}}
+{{- fail (printf "%s must not set %s: Services, policies, alert rules and runbooks find the pods by it" $where $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

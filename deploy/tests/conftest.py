@@ -1,0 +1,33 @@
+"""Fixtures of the tests of the chart."""
+
+import shutil
+
+import pytest
+from chart import CASES, render
+from deployment import CHART
+
+ALERTS = """\
+groups:
+  - name: made-up
+    rules:
+      - alert: Down
+        expr: up == 0
+        annotations:
+          summary: "{{ $labels.instance }} is down"
+"""
+
+
+@pytest.fixture(scope="session")
+def chart(tmp_path_factory):
+    """A copy of the chart with rules and a dashboard of the test's own."""
+    copy = tmp_path_factory.mktemp("chart") / "tenant-auth"
+    shutil.copytree(CHART, copy, ignore=shutil.ignore_patterns("files"))
+    (copy / "files").mkdir()
+    (copy / "files" / "alerts.yaml").write_text(ALERTS)
+    (copy / "files" / "dashboard.json").write_text('{\n  "title": "made-up"\n}\n')
+    return copy
+
+
+@pytest.fixture(scope="session")
+def rendered(chart):
+    return {case: render(chart, case) for case in CASES}

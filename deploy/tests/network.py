@@ -1,0 +1,42 @@
+"""What a NetworkPolicy lets through, as Kubernetes decides it. Shared by the tests of the chart."""
+
+import ipaddress
+
+NAMED = {"grpc": 50051, "ops": 50052}
+
+
+def pod(namespace, **labels):
+    """A pod, as a peer: of a namespace, with labels."""
+    return {"namespace": namespace, "labels": labels}
+
+
+def lets(policy, direction, port, peer, protocol="TCP"):
+    """Whether one of the rules lets a connection through: direction is from or to, a peer is a pod or an address."""
+    rules = policy.get("ingress" if direction == "from" else "egress") or []
+    return any(_ports(rule, port, protocol) and _peers(rule.get(direction), peer) for rule in rules)
+
+
+def _ports(rule, port, protocol):
+    ports = rule.get("ports")
+    return not ports or any((NAMED.get(each["port"], each["port"]), each["protocol"]) == (port, protocol) for each in ports)
+
+
+def _peers(peers, peer):
+    # None at all: everywhere.
+    return not peers or any(_meets(each, peer) for each in peers)
+
+
+def _meets(rule, peer):
+    if isinstance(peer, str):
+        block = rule.get("ipBlock")
+        return bool(block) and ipaddress.ip_address(peer) in ipaddress.ip_network(block["cidr"])
+    if "ipBlock" in rule:
+        return False
+    # Without a namespaceSelector: the policy's own.
+    if "namespaceSelector" in rule:
+        wanted = rule["namespaceSelector"].get("matchLabels", {})
+        if not wanted.items() <= {"kubernetes.io/metadata.name": peer["namespace"]}.items():
+            return False
+    elif peer["namespace"] != "prod":
+        return False
+    return rule.get("podSelector", {}).get("matchLabels", {}).items() <= peer["labels"].items()

@@ -1,0 +1,278 @@
+"""Three clusters: the least that has to be set, a load balancer of connections, a mesh. Who reaches what, and what has to be reached."""
+
+import json
+import os
+import socket
+import subprocess
+
+import kubernetes_validate
+import pytest
+from chart import OPERATORS, render
+from deployment import PROGRAMS, check_config
+from network import lets, pod
+
+NEIGHBOUR = pod("prod", app="api")
+STRANGER = pod("elsewhere")
+PROMETHEUS = pod("monitoring")
+# Link-local addresses of a cache on the node, of either family; and a node.
+DNS = ["169.254.20.10", "fd00::a", "10.0.0.7"]
+OUTSIDE = "203.0.113.9"
+
+
+def policy(chart, case, more=""):
+    return render(chart, case, more).policy()
+
+
+def names_are_found(spec):
+    for protocol in ["UDP", "TCP"]:
+        for address in DNS:
+            assert lets(spec, "to", 53, address, protocol), f"a cache on the node at {address}"
+        assert lets(spec, "to", 53, pod("kube-system"), protocol)
+        assert lets(spec, "to", 5353, pod("openshift-dns"), protocol)
+
+
+ON_TOP = """
+database: {caSecret: {name: private}}
+settings: {TENANT_AUTH_CACHE_SESSIONS: 1000000, TENANT_AUTH_MAX_CONNECTIONS: 2000000}
+resources: {limits: {memory: 8Gi}}
+service: {type: LoadBalancer, ipFamilyPolicy: SingleStack, ipFamilies: [IPv6]}
+ingress: {enabled: true, hosts: [auth.example]}
+grpcRoute: {enabled: true, parentRefs: [{name: public}]}
+serviceMonitor: {enabled: true}
+reconcile: {enabled: true}
+extraEnv: [{name: TZ, value: UTC}]
+extraVolumes: [{name: scratch, emptyDir: {}}]
+extraVolumeMounts: [{name: scratch, mountPath: /tmp}]
+"""
+
+
+@pytest.mark.parametrize("case", ["minimal", "nlb", "mesh"])
+def test_each_of_them_bears_everything_else_on_top(chart, rendered, case, tmp_path):
+    names_are_found(rendered[case].policy())
+    more = render(chart, case, ON_TOP, "--api-versions", "security.openshift.io/v1")
+    environment = {name: value for name, value in more.environment().items() if name.startswith("TENANT_AUTH_")}
+    assert environment["TENANT_AUTH_CACHE_SESSIONS"] == "1000000"
+    assert environment["TENANT_AUTH_MAX_CONNECTIONS"] == "2000000"
+    judged = check_config(environment, folder=tmp_path)
+    # The service takes at most a million, and says so in whole numbers.
+    assert "TENANT_AUTH_MAX_CONNECTIONS" in judged.stderr and "1000000" in judged.stderr
+    assert "CACHE" not in judged.stderr and "LISTEN" not in judged.stderr
+    assert environment["TENANT_AUTH_LISTEN"] == "[::]:50051"
+    assert more.container()["image"].startswith("example/tenant-auth:")
+    assert {"name": "TZ", "value": "UTC"} in more.container()["env"]
+    assert {"scratch", "database-ca"} <= {each["name"] for each in more.pod()["volumes"]}
+    assert "runAsUser" not in more.pod()["securityContext"]
+    for each in more.all("Service"):
+        assert each["metadata"]["labels"][more.one("ServiceMonitor")["spec"]["jobLabel"]] == "tenant-auth"
+        assert each["spec"]["ipFamilies"] == ["IPv6"]
+    assert more.job()["spec"]["containers"][0]["args"] == ["reconcile"]
+    for each in more.objects:
+        if each["kind"] not in OPERATORS:
+            kubernetes_validate.validate(each, "1.37", strict=True)
+
+
+def test_minimal(chart, rendered):
+    spec = rendered["minimal"].policy()
+    assert sorted(spec["policyTypes"]) == ["Egress", "Ingress"]
+    assert lets(spec, "from", 50051, NEIGHBOUR)
+    assert not lets(spec, "from", 50051, STRANGER)
+    assert not lets(spec, "from", 50051, OUTSIDE)
+    assert lets(spec, "from", 50052, PROMETHEUS)
+    assert not lets(spec, "from", 50052, OUTSIDE)
+    names_are_found(spec)
+    assert lets(spec, "to", 443, OUTSIDE), "the database, by its URL"
+    for port in [80, 8080, 4317, 15012, 6443]:
+        assert not lets(spec, "to", port, STRANGER), port
+    service = rendered["minimal"].named("Service", "auth-tenant-auth")["spec"]
+    assert (service["type"], service["ports"][0]["appProtocol"]) == ("ClusterIP", "https")
+    assert not {"ipFamilyPolicy", "ipFamilies", "loadBalancerClass", "externalTrafficPolicy"} & service.keys()
+
+
+def test_nlb(rendered):
+    nlb = rendered["nlb"]
+    service = nlb.named("Service", "auth-tenant-auth")
+    spec = service["spec"]
+    assert (spec["type"], spec["loadBalancerClass"]) == ("LoadBalancer", "service.k8s.aws/nlb")
+    assert spec["loadBalancerSourceRanges"] == ["203.0.113.0/24"]
+    assert spec["ports"] == [{"name": "grpc", "port": 443, "targetPort": "grpc"}], "nothing that a balancer would probe by"
+    for each in nlb.all("Service"):
+        assert (each["spec"]["ipFamilyPolicy"], each["spec"]["ipFamilies"]) == ("RequireDualStack", ["IPv4", "IPv6"])
+    prefix = "service.beta.kubernetes.io/aws-load-balancer-"
+    told = {name.removeprefix(prefix): value for name, value in service["metadata"]["annotations"].items()}
+    assert told["nlb-target-type"] == "ip"
+    # It asks where readiness is told, and gets through.
+    ops = {each["name"]: each["containerPort"] for each in nlb.container()["ports"]}["ops"]
+    probe = nlb.container()["readinessProbe"]["httpGet"]
+    assert (told["healthcheck-port"], told["healthcheck-path"]) == (str(ops), probe["path"])
+    noticed = int(told["healthcheck-interval"]) * int(told["healthcheck-unhealthy-threshold"])
+    drain = int(nlb.environment()["TENANT_AUTH_DRAIN_DELAY"].removesuffix("s"))
+    assert drain > noticed, "no new connections before it goes"
+    for address in [OUTSIDE, "10.1.2.3", "2001:db8::9"]:
+        assert lets(nlb.policy(), "from", 50051, address)
+        assert lets(nlb.policy(), "from", 50052, address)
+    names_are_found(nlb.policy())
+    assert nlb.environment()["TENANT_AUTH_CACHE_KEYS"] == "2000000"
+    assert nlb.environment()["TENANT_AUTH_LISTEN"] == "[::]:50051"
+
+
+def test_mesh(rendered):
+    mesh = rendered["mesh"]
+    spec = mesh.policy()
+    # The database and the collector, which are named, and the sidecar's own.
+    assert lets(spec, "to", 8080, pod("data"))
+    assert lets(spec, "to", 4317, pod("observability"))
+    assert lets(spec, "to", 15012, pod("istio-system"))
+    assert not lets(spec, "to", 15012, STRANGER)
+    assert lets(spec, "to", 15008, pod("data"))
+    assert not lets(spec, "to", 443, OUTSIDE)
+    names_are_found(spec)
+    for port in [50051, 15008]:
+        assert lets(spec, "from", port, pod("api"))
+    assert not lets(spec, "from", 50051, STRANGER)
+    for port in [50052, 15020, 15021, 15090]:
+        assert lets(spec, "from", port, PROMETHEUS), port
+    annotations = mesh.one("Deployment")["spec"]["template"]["metadata"]["annotations"]
+    ops = {each["name"]: each["containerPort"] for each in mesh.container()["ports"]}["ops"]
+    assert annotations["traffic.sidecar.istio.io/excludeInboundPorts"] == str(ops), "Prometheus has no certificate"
+    config = json.loads(annotations["proxy.istio.io/config"])
+    seconds = int(config["terminationDrainDuration"].removesuffix("s"))
+    assert 5 + 19 < seconds < mesh.pod()["terminationGracePeriodSeconds"], "the way out lasts as long as the service"
+    # Called otherwise, and found by the alerts.
+    (headless,) = [each for each in mesh.all("Service") if each["metadata"]["name"] == "auth-identity-headless"]
+    assert headless["metadata"]["labels"][mesh.one("ServiceMonitor")["spec"]["jobLabel"]] == "tenant-auth"
+    # The Job reaches the database, nobody the Job, and no sidecar keeps it from ending.
+    reconcile = mesh.named("NetworkPolicy", "auth-identity-reconcile")["spec"]
+    labels = mesh.job()["metadata"]["labels"]
+    assert reconcile["podSelector"]["matchLabels"].items() <= labels.items()
+    assert not spec["podSelector"]["matchLabels"].items() <= labels.items()
+    assert labels["sidecar.istio.io/inject"] == "false"
+    assert lets(reconcile, "to", 8080, pod("data"))
+    names_are_found(reconcile)
+    assert not lets(reconcile, "from", 50051, pod("api"))
+    assert mesh.named("Service", "auth-identity")["spec"]["ports"][0]["appProtocol"] == "kubernetes.io/h2c"
+
+
+def test_ambient_and_linkerd_have_ports_of_their_own(chart):
+    ambient = policy(chart, "mesh", "networkPolicy: {mesh: {kind: istio-ambient}}")
+    assert lets(ambient, "to", 15008, pod("data")) and lets(ambient, "from", 15008, pod("api"))
+    for probe in ["169.254.7.127", "fd16:9254:7127:1337:ffff:ffff:ffff:ffff"]:
+        assert lets(ambient, "from", 50052, probe), "the kubelet, as Istio hands it on"
+        assert not lets(ambient, "from", 50051, probe)
+    linkerd = policy(chart, "mesh", "networkPolicy: {mesh: {kind: linkerd, controlPlane: null}}")
+    for port in [8080, 8086, 8090]:
+        assert lets(linkerd, "to", port, pod("linkerd")), port
+    assert lets(linkerd, "to", 4143, pod("data")) and lets(linkerd, "from", 4143, pod("api"))
+    assert lets(linkerd, "from", 4191, PROMETHEUS)
+    none = policy(chart, "mesh", "networkPolicy: {mesh: {kind: ''}}")
+    for port in [15008, 15012, 4143]:
+        assert not lets(none, "to", port, STRANGER), port
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("libsql://db.example", 443),
+        ("https://db.example/", 443),
+        ("https://db.example:8443", 8443),
+        ("http://sqld", 80),
+        ("http://sqld:8080", 8080),
+        ("http://[fd00::1]:8080", 8080),
+        ("http://[fd00::1]", 80),
+        ("libsql://sqld?tls=0", 80),
+        ("libsql://sqld:8081?tls=0", 8081),
+    ],
+)
+def test_the_way_to_the_database_is_that_of_its_url(chart, url, port):
+    spec = policy(chart, "minimal", f"database: {{url: '{url}'}}")
+    assert {each for each in [80, 443, 8080, 8081, 8443] if lets(spec, "to", each, OUTSIDE)} == {port}
+
+
+@pytest.mark.parametrize(("endpoint", "port"), [("http://c:4317", 4317), ("http://c", 80), ("https://c.example", 443)])
+def test_the_way_to_the_collector_is_that_of_its_endpoint(chart, endpoint, port):
+    spec = policy(chart, "minimal", f"otlpEndpoint: '{endpoint}'\ndatabase: {{url: 'http://sqld:8080', tokenSecret: {{name: ''}}}}")
+    assert {each for each in [80, 443, 4317] if lets(spec, "to", each, STRANGER)} == {port}
+
+
+def test_what_is_told_wins(chart, rendered):
+    spec = rendered["everything-on"].policy()
+    assert lets(spec, "from", 50051, pod("api")) and not lets(spec, "from", 50051, STRANGER)
+    assert lets(spec, "from", 50052, PROMETHEUS) and not lets(spec, "from", 50052, STRANGER)
+    assert lets(spec, "to", 53, "169.254.20.10", "UDP") and not lets(spec, "to", 53, "10.0.0.10", "UDP")
+    # By a proxy: its port.
+    assert lets(spec, "to", 3128, OUTSIDE) and not lets(spec, "to", 3128, "198.51.100.1")
+    assert lets(spec, "to", 443, "198.51.100.1") and not lets(spec, "to", 443, OUTSIDE)
+    assert lets(spec, "from", 9999, STRANGER) and lets(spec, "to", 123, STRANGER, "UDP")
+    # Behind a Service of the cluster it is the pods' port that counts.
+    moved = policy(chart, "mesh", "networkPolicy: {database: {port: 8081}, otlp: {port: 14317}}")
+    assert lets(moved, "to", 8081, pod("data")) and not lets(moved, "to", 8080, pod("data"))
+    assert lets(moved, "to", 14317, STRANGER) and not lets(moved, "to", 4317, STRANGER)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "service: {type: NodePort}",
+        "ingress: {enabled: true, hosts: [auth.example]}",
+        "grpcRoute: {enabled: true, parentRefs: [{name: public}]}",
+    ],
+)
+def test_whoever_is_let_in_from_outside_gets_through(chart, more):
+    spec = policy(chart, "minimal", more)
+    for peer in [STRANGER, OUTSIDE]:
+        assert lets(spec, "from", 50051, peer) and lets(spec, "from", 50052, peer)
+    narrowed = policy(chart, "minimal", f"{more}\nnetworkPolicy: {{callers: [{{ipBlock: {{cidr: 10.0.0.0/8}}}}]}}")
+    assert lets(narrowed, "from", 50051, "10.1.2.3") and not lets(narrowed, "from", 50051, OUTSIDE)
+
+
+def test_routes_lead_to_the_service(rendered):
+    port = rendered["everything-on"].named("Service", "auth-tenant-auth")["spec"]["ports"][0]
+    route = rendered["everything-on"].one("GRPCRoute")
+    assert route["apiVersion"] == "gateway.networking.k8s.io/v1"
+    assert route["spec"]["parentRefs"] == [{"name": "public", "namespace": "gateways"}]
+    assert route["spec"]["hostnames"] == ["auth.example"]
+    (rule,) = route["spec"]["rules"]
+    assert rule["backendRefs"] == [{"name": "auth-tenant-auth", "port": port["port"]}]
+    services = [match["method"]["service"] for match in rule["matches"]]
+    assert services == ["tenantauth.v1.ValidationService", "tenantauth.v1.SessionService"]
+    ingress = rendered["everything-on"].one("Ingress")
+    assert ingress["metadata"]["annotations"] == {"nginx.ingress.kubernetes.io/backend-protocol": "GRPCS"}
+    assert ingress["spec"]["ingressClassName"] == "nginx"
+    assert ingress["spec"]["tls"] == [{"secretName": "auth-example", "hosts": ["auth.example"]}]
+    (rule,) = ingress["spec"]["rules"]
+    (path,) = rule["http"]["paths"]
+    assert path["path"] == "/tenantauth.v1.ValidationService/"
+    assert path["backend"]["service"] == {"name": "auth-tenant-auth", "port": {"name": port["name"]}}
+
+
+def test_the_address_that_the_chart_sets_takes_both_families(rendered):
+    """By a service that runs; on a machine without IPv6 there is nothing to see."""
+    if not _listens_on_ipv6():
+        pytest.skip("SKIPPED: no IPv6 here")
+    address = rendered["minimal"].environment()["TENANT_AUTH_LISTEN"].replace(":50051", ":0")
+    environment = {
+        "TENANT_AUTH_DATABASE_URL": "http://127.0.0.1:1",
+        "TENANT_AUTH_LISTEN": address,
+        "TENANT_AUTH_OPS_LISTEN": address,
+        "TENANT_AUTH_LOG_FORMAT": "json",
+        "TENANT_AUTH_ALLOW_PLAINTEXT": "true",
+        "TENANT_AUTH_ALLOW_ANONYMOUS": "true",
+        "PATH": os.environ["PATH"],
+    }
+    command = [PROGRAMS / "tenant-auth-svc", "serve"]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as serve:
+        try:
+            told = next(line for line in map(json.loads, serve.stderr) if "ops" in line)
+            for listening in [told["address"], told["ops"]]:
+                for host in ["127.0.0.1", "::1"]:
+                    socket.create_connection((host, int(listening.rpartition(":")[2])), timeout=10).close()
+        finally:
+            serve.kill()
+
+
+def _listens_on_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,97 @@
+"""What cannot work is refused by the chart, before anything is rolled out, with what to do instead."""
+
+import pytest
+from chart import template
+
+IMAGE = "image: {repository: example/tenant-auth}\n"
+DATABASE = "database: {url: 'http://sqld:8080'}\n"
+ANONYMOUS = "callersSecret: {name: ''}\nallowAnonymous: true\n"
+
+
+@pytest.mark.parametrize(
+    ("case", "more", "reason"),
+    [
+        (None, "", "database.url must be set"),
+        (None, "database: {url: 'libsql://db.example'}", "database.tokenSecret.name must be set"),
+        (None, DATABASE, "it must be encrypted"),
+        (None, f"{DATABASE}allowPlaintext: true\nallowAnonymous: true\n", "image.repository must be set"),
+        ("minimal", "image: {repository: ''}", "image.repository must be set"),
+        ("minimal", "image: {tag: 1.10}", "tag"),
+        ("minimal", "image: {digest: latest}", "digest"),
+        ("minimal", "callersSecret: {name: ''}", "callers must be known"),
+        ("minimal", "tls: {secretName: ''}", "it must be encrypted"),
+        ("everything-on", "callersSecret: {name: ''}\nallowAnonymous: true", "tls.clientCaSecret needs callersSecret"),
+        ("everything-off", "tls: {clientCaSecret: {name: ca}}", "needs tls.secretName"),
+        (None, "database: {url: 'libsql://db.example?authToken=hush'}", "hold no credentials"),
+        (None, "database: {url: 'https://user:hush@db.example'}", "hold no credentials"),
+        (None, "database: {url: 'file:auth.db'}", "must begin with libsql://"),
+        ("everything-on", "database: {caConfigMap: {name: ca}}", "exclude each other"),
+        # Who is let in by a load balancer, and asks for no name, could administer.
+        ("minimal", f"{ANONYMOUS}service: {{type: LoadBalancer}}", "let anybody administer"),
+        ("minimal", f"{ANONYMOUS}ingress: {{enabled: true, hosts: [auth.example]}}", "let anybody administer"),
+        ("minimal", f"{ANONYMOUS}grpcRoute: {{enabled: true, parentRefs: [{{name: g}}]}}", "let anybody administer"),
+        ("everything-off", "service: {type: NodePort}", "let anybody administer"),
+        ("minimal", "ingress: {enabled: true}", "ingress.hosts must name"),
+        ("minimal", "grpcRoute: {enabled: true}", "grpcRoute.parentRefs must name"),
+        # Two values that say the same.
+        ("minimal", "settings: {TENANT_AUTH_LISTEN: '[::]:1'}", "settings.TENANT_AUTH_LISTEN is set by another value"),
+        ("minimal", "extraEnv: [{name: TENANT_AUTH_LISTEN, value: x}]", "extraEnv: TENANT_AUTH_LISTEN is set already"),
+        ("nlb", "extraEnv: [{name: TENANT_AUTH_CACHE_KEYS, value: '1'}]", "extraEnv: TENANT_AUTH_CACHE_KEYS is set"),
+        ("everything-on", "extraEnv: [{name: SSL_CERT_DIR, value: /x}]", "extraEnv: SSL_CERT_DIR is set already"),
+        ("minimal", "extraEnv: [{name: A, value: x}, {name: A, value: y}]", "extraEnv: A is set already"),
+        ("minimal", "extraVolumes: [{name: tls, emptyDir: {}}]", "extraVolumes: tls is the name of a volume"),
+        # What alert rules, runbooks, Services and policies find the pods by.
+        ("minimal", "podLabels: {app.kubernetes.io/name: x}", "podLabels must not set app.kubernetes.io/name"),
+        ("minimal", "reconcile: {podLabels: {app.kubernetes.io/name: tenant-auth}}", "reconcile.podLabels must not set"),
+        ("minimal", "serviceMonitor: {labels: {app.kubernetes.io/name: x}}", "serviceMonitor.labels must not set"),
+        ("minimal", "serviceMonitor: {interval: 1m}", "/serviceMonitor/interval"),
+        ("minimal", "fullnameOverride: '1e3'", "cannot be the name of a Service"),
+        ("minimal", "nameOverride: Identity", "cannot be the name of a Service"),
+        # Misspelt, or out of range.
+        ("minimal", "settings: {GRACE: 1h}", "GRACE"),
+        ("minimal", "replicas: 4", "replicas"),
+        ("minimal", "drainDelaySeconds: 301", "drainDelaySeconds"),
+        ("minimal", "service: {type: ExternalName}", "/service/type"),
+        ("minimal", "listenAddress: localhost", "listenAddress"),
+        ("minimal", "networkPolicy: {mesh: {kind: consul}}", "/networkPolicy/mesh/kind"),
+        ("autoscaling", "autoscaling: {minReplicas: 11}", "minReplicas must not be more"),
+        # Memory that the kernel would not give.
+        ("minimal", "settings: {TENANT_AUTH_CACHE_KEYS: 2000000}", "Set resources.limits.memory to 2364Mi or more"),
+        ("minimal", "settings: {TENANT_AUTH_CACHE_SESSIONS: '1000000'}", "Set resources.limits.memory to"),
+        ("minimal", "settings: {TENANT_AUTH_CACHE_ABSENCES: 1000000}", "Set resources.limits.memory to"),
+        ("minimal", "settings: {TENANT_AUTH_USAGE_QUEUE: 1000000}", "Set resources.limits.memory to"),
+        ("minimal", "resources: {limits: {memory: 500Mi}}", 'resources.limits.memory is "500Mi", which is 500 MiB'),
+        ("minimal", "resources: {limits: {memory: 512}}", 'resources.limits.memory is "512", which is 0 MiB'),
+        ("minimal", "resources: {limits: {memory: 512MB}}", "no quantity"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_rolled_out(chart, case, more, reason):
+    result = template(chart, case, more)
+    assert result.returncode != 0
+    assert reason in result.stderr, result.stderr
+    assert "hush" not in result.stderr, "a secret is not repeated"
+
+
+@pytest.mark.parametrize(
+    ("memory", "keys"),
+    [
+        ("512Mi", 100000),
+        ("536870912", 100000),
+        (536870912, 100000),
+        ("1e9", 500000),
+        ("0.5Gi", 100000),
+        ("524288Ki", 100000),
+        ("600M", 100000),
+        ("536870912000m", 100000),
+        ("3Gi", 2000000),
+        ("1Ti", 100000000),
+    ],
+)
+def test_memory_that_fits_is_taken_however_it_is_written(chart, memory, keys):
+    more = f"resources: {{limits: {{memory: {memory!r}}}}}\nsettings: {{TENANT_AUTH_CACHE_KEYS: {keys}}}"
+    assert template(chart, "minimal", more).returncode == 0
+
+
+def test_no_limit_is_no_limit(chart):
+    more = "resources: {limits: {memory: null}}\nsettings: {TENANT_AUTH_CACHE_KEYS: 2000000}"
+    assert template(chart, "minimal", more).returncode == 0

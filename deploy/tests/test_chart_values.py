@@ -1,0 +1,220 @@
+"""Values of every type that a values file may hold arrive as they are meant."""
+
+import ssl
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import kubernetes_validate
+import pytest
+import yaml
+from chart import CASES, render
+from deployment import DEPLOY, PROGRAMS, check_config, run, succeeded
+
+
+def judged(environment, folder):
+    ours = {name: value for name, value in environment.items() if name.startswith("TENANT_AUTH_")}
+    return succeeded(check_config(ours, folder=folder))
+
+
+def test_numbers_and_switches_of_a_values_file_are_what_the_service_reads(chart, tmp_path):
+    settings = {
+        # A float to Helm, which writes 2e+06 for it.
+        "TENANT_AUTH_CACHE_KEYS": 2000000,
+        "TENANT_AUTH_CACHE_SESSIONS": 100_000_000,
+        "TENANT_AUTH_MAX_REQUESTS": 1000000,
+        "TENANT_AUTH_USAGE_QUEUE": "1000000",
+        "TENANT_AUTH_TRACE_SAMPLE": 0.00001,
+        "TENANT_AUTH_CALLER_SHARE": 50,
+        "TENANT_AUTH_CACHE_GRACE": "1h",
+        # false, in YAML.
+        "TENANT_AUTH_FEED_INTERVAL": False,
+        "TENANT_AUTH_HEARTBEAT_INTERVAL": "off",
+    }
+    resources = {"limits": {"memory": 200_000_000_000}}
+    environment = render(chart, "minimal", yaml.safe_dump({"settings": settings, "resources": resources})).environment()
+    assert environment["TENANT_AUTH_CACHE_KEYS"] == "2000000"
+    assert environment["TENANT_AUTH_CACHE_SESSIONS"] == "100000000"
+    assert environment["TENANT_AUTH_MAX_REQUESTS"] == "1000000"
+    assert environment["TENANT_AUTH_USAGE_QUEUE"] == "1000000"
+    assert environment["TENANT_AUTH_TRACE_SAMPLE"] == "0.00001"
+    assert environment["TENANT_AUTH_CALLER_SHARE"] == "50"
+    assert environment["TENANT_AUTH_FEED_INTERVAL"] == environment["TENANT_AUTH_HEARTBEAT_INTERVAL"] == "off"
+    shown = judged(environment, tmp_path)
+    for name in settings:
+        assert any(line.startswith(f"{name} ") and line.endswith("(environment)") for line in shown.splitlines()), name
+
+
+def test_a_bare_off_is_off(chart):
+    more = "settings: {TENANT_AUTH_FEED_INTERVAL: off}"
+    assert render(chart, "minimal", more).environment()["TENANT_AUTH_FEED_INTERVAL"] == "off"
+
+
+def test_numbers_outside_of_settings_stay_whole(chart):
+    more = """
+replicaCount: 1000000
+drainDelaySeconds: 300
+service: {type: NodePort, port: 50051, nodePort: 32000}
+podDisruptionBudget: {maxUnavailable: 1000000}
+autoscaling: {enabled: false}
+reconcile: {enabled: true, activeDeadlineSeconds: 1000000}
+"""
+    rendered = render(chart, "minimal", more)
+    assert rendered.one("Deployment")["spec"]["replicas"] == 1000000
+    assert rendered.pod()["terminationGracePeriodSeconds"] == 325
+    assert rendered.one("PodDisruptionBudget")["spec"]["maxUnavailable"] == 1000000
+    assert rendered.one("CronJob")["spec"]["jobTemplate"]["spec"]["activeDeadlineSeconds"] == 1000000
+    scaled = render(chart, "autoscaling", "autoscaling: {minReplicas: 1000000, maxReplicas: 2000000}")
+    spec = scaled.one("HorizontalPodAutoscaler")["spec"]
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (1000000, 2000000)
+
+
+@pytest.mark.parametrize("name", ["a1e3", "on", "null", "yes"])
+def test_names_that_yaml_takes_for_something_else_stay_names(chart, name):
+    more = f"""
+fullnameOverride: "{name}"
+priorityClassName: "1e3"
+imagePullSecrets: [{{name: "123"}}]
+serviceAccount: {{name: "{name}"}}
+database: {{tokenSecret: {{name: "123", key: "456"}}, caConfigMap: {{name: "1e3", key: "0x1"}}}}
+denySecret: {{name: "true", key: "no"}}
+serviceMonitor: {{enabled: true, labels: {{release: "1"}}}}
+dashboard: {{enabled: true}}
+reconcile: {{enabled: true, timeZone: "1"}}
+nodeSelector: {{disk: "true"}}
+ingress: {{enabled: true, className: "1", hosts: ["123"], tlsSecretName: "1e3"}}
+"""
+    rendered = render(chart, "minimal", more, release="1e3", namespace="42")
+    for each in rendered.objects:
+        assert isinstance(each["metadata"]["name"], str)
+        assert all(isinstance(value, str) for value in each["metadata"]["labels"].values())
+        if each["kind"] != "ServiceMonitor":
+            kubernetes_validate.validate(each, "1.37", strict=True)
+    assert rendered.one("ServiceMonitor")["spec"]["namespaceSelector"] == {"matchNames": ["42"]}
+
+
+def test_a_long_release_name_still_makes_valid_names(chart):
+    more = "dashboard: {enabled: true}\nreconcile: {enabled: true}"
+    for each in render(chart, "minimal", more, release="r" * 53).objects:
+        assert len(each["metadata"]["name"]) <= (52 if each["kind"] == "CronJob" else 63), each["metadata"]["name"]
+
+
+@pytest.mark.parametrize("more", ["", "nameOverride: identity", "fullnameOverride: keys"])
+def test_whatever_objects_are_called_alerts_and_runbooks_find_them(chart, more):
+    rendered = render(chart, "minimal", f"{more}\nserviceMonitor: {{enabled: true}}\n")
+    label = rendered.one("ServiceMonitor")["spec"]["jobLabel"]
+    (headless,) = [each for each in rendered.all("Service") if each["metadata"]["name"].endswith("-headless")]
+    job = headless["metadata"]["labels"][label]
+    rules = (DEPLOY / "observability" / "alerts.yaml").read_text()
+    assert f'job="{job}"' in rules
+    pods = rendered.one("Deployment")["spec"]["template"]["metadata"]["labels"]
+    for page in (DEPLOY / "observability" / "runbooks").glob("*.md"):
+        for line in page.read_text().splitlines():
+            if " -l app.kubernetes.io/name=" in line:
+                assert f" -l app.kubernetes.io/name={pods['app.kubernetes.io/name']} " in line, page.name
+
+
+def test_every_container_may_have_more_variables_and_volumes(rendered):
+    for pod in [rendered["everything-on"].pod(), rendered["everything-on"].job()["spec"]]:
+        (container,) = pod["containers"]
+        assert {"name": "TZ", "value": "UTC"} in container["env"]
+        assert {"name": "scratch", "mountPath": "/tmp"} in container["volumeMounts"]
+        assert {"name": "scratch", "emptyDir": {"sizeLimit": "1Mi"}} in pod["volumes"]
+
+
+@pytest.mark.parametrize("kind", ["secret", "configMap"])
+def test_a_private_ca_is_what_the_database_is_known_by(chart, tmp_path, kind):
+    """With what the chart sets and mounts, the service talks to such a database; without it, it does not."""
+    name = "caSecret" if kind == "secret" else "caConfigMap"
+    rendered = render(chart, "minimal", f"database: {{{name}: {{name: private}}}}\nreconcile: {{enabled: true}}")
+    for pod in [rendered.pod(), rendered.job()["spec"]]:
+        (volume,) = [each for each in pod["volumes"] if each["name"] == "database-ca"]
+        assert volume[kind]["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
+        assert {"name": "database-ca", "mountPath": "/run/tenant-auth/database-ca", "readOnly": True} in pod["containers"][0]["volumeMounts"]
+    # As the kubelet lays it out.
+    mounted = tmp_path / "database-ca"
+    (mounted / "..2026").mkdir(parents=True)
+    succeeded(
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+            "-subj", "/CN=private", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE",
+            "-keyout", tmp_path / "key", "-out", mounted / "..2026" / "ca.crt")
+    )  # fmt: skip
+    (mounted / "..data").symlink_to("..2026")
+    (mounted / "ca.crt").symlink_to("..data/ca.crt")
+    folders = rendered.environment()["SSL_CERT_DIR"].replace("/run/tenant-auth/database-ca", str(mounted))
+    assert folders.startswith("/etc/ssl/certs:"), "public ones are believed as before"
+
+    class Database(BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append(self.path)
+            self.send_error(401)
+
+        def log_message(self, *_):
+            pass
+
+    asked = []
+    server = HTTPServer(("127.0.0.1", 0), Database)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(mounted / "ca.crt", tmp_path / "key")
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    (tmp_path / "token").write_text("token")
+    environment = {
+        "TENANT_AUTH_DATABASE_URL": f"https://127.0.0.1:{server.server_port}",
+        "TENANT_AUTH_DATABASE_TOKEN_FILE": str(tmp_path / "token"),
+    }
+    try:
+        assert run(PROGRAMS / "tenant-auth-svc", "migrate", env=environment).returncode == 1
+        assert not asked, "nobody signed it that is known"
+        result = run(PROGRAMS / "tenant-auth-svc", "migrate", env=environment | {"SSL_CERT_DIR": folders})
+        assert asked and "HTTP 401" in result.stderr, result.stderr
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_openshift_chooses_the_user(chart, rendered, case):
+    ids = {"runAsUser", "runAsGroup", "fsGroup"}
+    there = ["--api-versions", "security.openshift.io/v1"]
+    found = render(chart, case, "", *there)
+    for pod in [found.pod()] + [each["spec"]["jobTemplate"]["spec"]["template"]["spec"] for each in found.all("CronJob")]:
+        assert not ids & pod["securityContext"].keys()
+        assert pod["securityContext"]["runAsNonRoot"] is True
+    forced = render(chart, case, "openshift: 'no'", *there)
+    assert ids <= forced.pod()["securityContext"].keys()
+    assert ids & rendered["everything-on"].pod()["securityContext"].keys() == set(), "told so"
+
+
+def test_it_listens_on_every_family(chart, tmp_path):
+    environment = render(chart, "minimal").environment()
+    assert environment["TENANT_AUTH_LISTEN"] == "[::]:50051"
+    assert environment["TENANT_AUTH_OPS_LISTEN"] == "[::]:50052"
+    assert "[::]:50051" in judged(environment, tmp_path)
+    old = render(chart, "minimal", "listenAddress: 0.0.0.0").environment()
+    assert old["TENANT_AUTH_LISTEN"] == "0.0.0.0:50051"
+
+
+def test_reconcile_asks_the_same_database_and_is_no_replica(rendered, tmp_path):
+    for case in ["mesh", "everything-on"]:
+        job = rendered[case].job()
+        (container,) = job["spec"]["containers"]
+        assert container["args"][0] == "reconcile"
+        environment = {each["name"]: each.get("value") for each in container["env"]}
+        replica = rendered[case].environment()
+        assert environment.items() <= {**replica, "TOKIO_WORKER_THREADS": None}.items()
+        for name in replica:
+            if name.startswith(("TENANT_AUTH_DATABASE_", "TENANT_AUTH_USAGE_")) or name == "SSL_CERT_DIR":
+                assert name in environment, name
+        judged(environment, tmp_path)
+        for service in rendered[case].all("Service"):
+            assert not service["spec"]["selector"].items() <= job["metadata"]["labels"].items(), "nobody is sent there"
+        spec = rendered[case].one("CronJob")["spec"]
+        assert (spec["concurrencyPolicy"], spec["jobTemplate"]["spec"]["backoffLimit"]) == ("Forbid", 0)
+    assert rendered["everything-on"].job()["spec"]["containers"][0]["args"] == ["reconcile", "--tenant", "ten_1"]
+
+
+def test_reconcile_takes_its_command_line(rendered, tmp_path):
+    """It ends with 1 because nothing is there, not with 2 because it was not understood."""
+    environment = {"TENANT_AUTH_DATABASE_URL": "http://127.0.0.1:1"}
+    args = rendered["everything-on"].job()["spec"]["containers"][0]["args"]
+    assert run(PROGRAMS / "tenant-auth-svc", *args, env=environment).returncode == 1

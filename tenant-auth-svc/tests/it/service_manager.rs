@@ -1,0 +1,145 @@
+//! What systemd hears of the process (`Type=notify`): a socket of the test's own takes its place.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use tempfile::TempDir;
+use tenant_auth_testkit::HranaServer;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader, Lines},
+    net::{TcpListener, TcpStream, UnixDatagram},
+    process::{Child, ChildStderr, Command},
+};
+
+use crate::{
+    cli::{addresses, program, signal},
+    harness::TOKEN,
+};
+
+/// The place of systemd.
+struct Manager {
+    folder: TempDir,
+    socket: UnixDatagram,
+}
+
+impl Manager {
+    fn listen() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+        Self { folder, socket }
+    }
+
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A `serve` on free ports that is to tell it.
+    fn serve(&self, database: &str) -> Command {
+        self.serve_at("127.0.0.1:0", database)
+    }
+
+    fn serve_at(&self, listen: &str, database: &str) -> Command {
+        let mut command = program();
+        command
+            .args(["serve", "--listen", listen, "--log-format", "json"])
+            .env("NOTIFY_SOCKET", self.file("notify"))
+            .env("TENANT_AUTH_DATABASE_URL", database)
+            .env("TENANT_AUTH_CREATE_SCHEMA", "true")
+            .env("TENANT_AUTH_OPS_LISTEN", "127.0.0.1:0")
+            .env("TENANT_AUTH_DRAIN_DELAY", "0s")
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// What it is told next, line by line.
+    async fn told(&self) -> Vec<String> {
+        let mut buffer = [0; 4_096];
+        let length = tokio::time::timeout(Duration::from_secs(30), self.socket.recv(&mut buffer)).await;
+        let length = length.expect("it is told something").unwrap();
+        std::str::from_utf8(&buffer[..length]).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn hears_nothing_more(&self) {
+        let more = self.socket.try_recv(&mut [0; 4_096]);
+        assert_eq!(more.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    }
+}
+
+fn start(command: &mut Command) -> (Child, Lines<BufReader<ChildStderr>>) {
+    let mut child = command.spawn().unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap()).lines();
+    (child, log)
+}
+
+#[tokio::test]
+async fn systemd_is_told_ready_when_requests_are_taken_and_of_each_reload_and_of_the_end() {
+    let database = HranaServer::builder().token(TOKEN).start().await.unwrap();
+    let manager = Manager::listen();
+    let denied = manager.file("denied");
+    std::fs::write(&denied, "# nobody\n").unwrap();
+    let token = manager.file("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    let mut command = manager.serve(&database.url());
+    command.env("TENANT_AUTH_DENY_FILE", &denied).env("TENANT_AUTH_DATABASE_TOKEN_FILE", &token);
+    let (mut serve, mut log) = start(&mut command);
+
+    assert_eq!(manager.told().await, ["READY=1", "STATUS=serving; the database has not been reached yet"]);
+    let (address, ops) = addresses(&mut log).await;
+    TcpStream::connect(&address).await.unwrap();
+    TcpStream::connect(ops).await.unwrap();
+    assert_eq!(manager.told().await, ["STATUS=serving; ready"]);
+
+    reload(&manager, &serve, "STATUS=serving; files reloaded").await;
+    std::fs::write(&denied, "no key, and no tenant\n").unwrap();
+    let refused = "STATUS=serving; cannot be used, so the old ones are in force: deny list";
+    reload(&manager, &serve, refused).await;
+    std::fs::remove_file(&token).unwrap();
+    reload(&manager, &serve, &format!("{refused}, database token")).await;
+
+    signal(&serve, "TERM");
+    assert_eq!(manager.told().await, ["STOPPING=1", "STATUS=stopping; requests under way are answered"]);
+    assert!(serve.wait().await.unwrap().success());
+    manager.hears_nothing_more();
+}
+
+async fn reload(manager: &Manager, serve: &Child, status: &str) {
+    signal(serve, "HUP");
+    let told = manager.told().await;
+    // Both in one message, as systemd wants it.
+    let [reloading, moment] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!(reloading, "RELOADING=1");
+    let moment = moment.strip_prefix("MONOTONIC_USEC=").expect("the moment");
+    assert!(moment.parse::<u64>().unwrap() > 0);
+    assert_eq!(manager.told().await, ["READY=1", status]);
+}
+
+#[tokio::test]
+async fn systemd_is_told_ready_without_a_database_and_never_by_a_process_that_cannot_listen() {
+    let manager = Manager::listen();
+    // Nobody is there: it serves, and says that it waits.
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let database = format!("http://{}", gone.local_addr().unwrap());
+    drop(gone);
+    let (serve, mut log) = start(&mut manager.serve(&database));
+    assert_eq!(manager.told().await, ["READY=1", "STATUS=serving; the database has not been reached yet"]);
+    addresses(&mut log).await;
+    signal(&serve, "TERM");
+    assert_eq!(manager.told().await[0], "STOPPING=1");
+
+    let address = taken.local_addr().unwrap().to_string();
+    let ended = manager.serve_at(&address, &database).output().await.unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{}", String::from_utf8_lossy(&ended.stderr));
+    manager.hears_nothing_more();
+}
+
+#[tokio::test]
+async fn a_service_manager_that_is_gone_harms_nobody() {
+    let database = HranaServer::builder().start().await.unwrap();
+    let manager = Manager::listen();
+    let mut command = manager.serve(&database.url());
+    let (mut serve, mut log) = start(command.env("NOTIFY_SOCKET", Path::new("/nowhere/notify")));
+    addresses(&mut log).await;
+    while !log.next_line().await.unwrap().expect("a line that says so").contains("NOTIFY_SOCKET") {}
+    signal(&serve, "TERM");
+    assert!(serve.wait().await.unwrap().success());
+}
