@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use tenant_auth_client::{NearCache, Verdict};
 use tenant_auth_testkit::Fault;
 
 use crate::{
-    TURN,
+    PATIENCE, TURN,
     cluster::{Cluster, client_with, nobodys},
     load::ask,
 };
@@ -67,4 +68,31 @@ async fn a_slow_database_makes_no_replica_silent() {
     cluster.database.faults().clear();
     // It was asked for signs of life meanwhile, and gave them: its connection was not cut, and the question sent once.
     assert_eq!(cluster.replicas[0].scrape().await.unwrap().validations(), before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_stream_of_invalidations_moves_on_from_a_replica_that_hangs() {
+    let _turn = TURN.lock().await;
+    let cluster = Cluster::start().await;
+    let keys = cluster.keys(2).await;
+    let watching = client_with(&cluster.replicas[..2], |builder| builder.near_cache(NearCache::new()));
+    let others = cluster.client_of(2);
+    let revision = || watching.watch_state().unwrap().revision;
+    // The stream is with one of the two.
+    for (number, known) in keys[..2].iter().enumerate() {
+        let principal = watching.require(&known.key, &[]).await.unwrap();
+        cluster.replicas[number].hang().await;
+        // Nobody asks anything of it: the stream alone has to find out.
+        others.admin().revoke_key(principal.key_id(), "a test").await.unwrap();
+        let told = others.validate(&known.key, &[]).await.unwrap().provenance.revision;
+        let hearing = async {
+            while revision() < told {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, hearing).await.unwrap();
+        cluster.replicas[number].go_on().await;
+        assert_eq!(watching.validate(&known.key, &[]).await.unwrap().verdict, Verdict::Revoked);
+        cluster.replicas[number].until_ready().await;
+    }
 }

@@ -1,16 +1,22 @@
 //! Listens to the service's invalidations.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use tenant_auth_proto::v1::{
     InvalidationScope, WatchRequest, WatchResponse, watch_response::Event,
     watch_service_client::WatchServiceClient,
 };
-use tokio::{task::JoinHandle, time};
+use tokio::{
+    task::JoinHandle,
+    time::{self, error::Elapsed},
+};
 use tonic::{Code, Status};
 
 use super::{About, Near, liveness::LONGEST_SILENCE};
-use crate::{call::jittered, transport::Transport};
+use crate::{
+    call::jittered,
+    transport::{Route, Transport},
+};
 
 /// Before the first attempt to connect again; it doubles with each that fails.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -18,6 +24,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// A service that does not serve the stream may be replaced by one that does.
 const NOT_SERVED_WAIT: Duration = Duration::from_secs(60);
 const OPENING: Duration = Duration::from_secs(5);
+/// A replica that says nothing for so long is asked for a sign of life: if it gives none, another one takes over before the
+/// stream counts as broken.
+const UNEASY: Duration = Duration::from_millis(1_500);
 
 /// The task that listens; it ends with the client.
 #[derive(Debug)]
@@ -54,8 +63,12 @@ enum End {
 
 async fn listen(near: Arc<Near>, transport: Transport) {
     let mut failures = 0;
+    let mut last = None;
     loop {
-        let wait = match follow(&near, &transport).await {
+        let route = Arc::new(Route::avoiding(last));
+        let end = follow(&near, &transport, &route).await;
+        last = route.taken().map(|connection| connection.place());
+        let wait = match end {
             End::NotServed => NOT_SERVED_WAIT,
             End::Silent => {
                 failures += 1;
@@ -70,28 +83,40 @@ async fn listen(near: Arc<Near>, transport: Transport) {
     }
 }
 
-async fn follow(near: &Near, transport: &Transport) -> End {
+async fn follow(near: &Near, transport: &Transport, route: &Arc<Route>) -> End {
     let resume_after_revision = near.liveness.revision();
     if resume_after_revision == 0 {
         // There is nothing to resume from: what happened since is not told.
         near.liveness.broken();
     }
-    let mut rpc = WatchServiceClient::new(transport.clone());
+    let mut rpc = WatchServiceClient::new(transport.routed(Arc::clone(route)));
     let opening = rpc.watch(WatchRequest { resume_after_revision });
-    let mut stream = match time::timeout(OPENING, opening).await {
+    let mut stream = match attended(OPENING, opening, route).await {
         Ok(Ok(reply)) => reply.into_inner(),
         Ok(Err(status)) => return refused(&status),
         Err(_) => return End::Silent,
     };
     let mut end = End::Silent;
     loop {
-        match time::timeout(LONGEST_SILENCE, stream.message()).await {
+        match attended(LONGEST_SILENCE, stream.message(), route).await {
             Ok(Ok(Some(event))) => near.take(event),
             Ok(Err(status)) if matches!(end, End::Silent) => return refused(&status),
             Ok(Ok(None) | Err(_)) | Err(_) => return end,
         }
         end = End::Broken;
     }
+}
+
+/// Waits at most `limit`. Meanwhile the replica is asked for a sign of life, when it says nothing for long.
+async fn attended<T>(limit: Duration, waiting: impl Future<Output = T>, route: &Route) -> Result<T, Elapsed> {
+    let mut waiting = pin!(waiting);
+    if let Ok(outcome) = time::timeout(UNEASY, waiting.as_mut()).await {
+        return Ok(outcome);
+    }
+    if let Some(connection) = route.taken() {
+        connection.ask_for_life();
+    }
+    time::timeout(limit - UNEASY, waiting).await
 }
 
 fn refused(status: &Status) -> End {

@@ -3,6 +3,7 @@
 
 mod allocations;
 mod connections;
+mod hedges;
 mod interleavings;
 mod layer;
 mod memory;

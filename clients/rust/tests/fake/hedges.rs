@@ -1,0 +1,106 @@
+//! Replicas that take their time, as long as the test wants.
+
+use std::time::Duration;
+
+use tenant_auth_client::{Client, Error, PresentedKey};
+use tonic::Status;
+
+use super::{
+    SECOND,
+    server::{Fake, valid},
+    until, until_async,
+};
+
+/// So long that a replica that answers is not taken for one that does not, however busy the machine is.
+const HEDGE_AFTER: Duration = Duration::from_millis(500);
+
+/// Two replicas, and a client that is connected to both of them and does not wait long.
+struct Two {
+    replicas: [Fake; 2],
+    client: Client,
+    asked: u32,
+}
+
+impl Two {
+    async fn start() -> Self {
+        let replicas = [Fake::start().await, Fake::start().await];
+        for replica in &replicas {
+            replica.answer("k", valid("k"));
+        }
+        let [one, other] = replicas.each_ref().map(Fake::endpoint);
+        let client = Client::builder(format!("{one},{other}")).timeout(SECOND * 60).without_near_cache();
+        let client = client.hedge_after(HEDGE_AFTER).connect_lazy().unwrap();
+        until_async(async || {
+            ask(client.clone()).await.unwrap() && replicas.iter().all(|replica| replica.asked() > 0)
+        })
+        .await;
+        let asked = replicas.iter().map(Fake::asked).sum();
+        Self { replicas, client, asked }
+    }
+
+    fn hold(&self, held: bool) {
+        self.replicas.iter().for_each(|replica| replica.hold(held));
+    }
+
+    /// How often both together were asked since the start.
+    fn asked(&self) -> u32 {
+        self.replicas.iter().map(Fake::asked).sum::<u32>() - self.asked
+    }
+}
+
+async fn ask(client: Client) -> Result<bool, Error> {
+    client.validate(&PresentedKey::new("k"), &[]).await.map(|validation| validation.is_valid())
+}
+
+#[tokio::test]
+async fn a_question_that_one_replica_does_not_answer_is_answered_by_the_other() {
+    let two = Two::start().await;
+    for held in &two.replicas {
+        held.hold(true);
+        // In turn: one of them meets it.
+        for _ in 0..2 {
+            assert!(ask(two.client.clone()).await.unwrap());
+        }
+        held.hold(false);
+    }
+}
+
+#[tokio::test]
+async fn it_is_with_two_replicas_at_once_and_not_with_more() {
+    let two = Two::start().await;
+    two.hold(true);
+    let asking = tokio::spawn(ask(two.client.clone()));
+    until(|| two.asked() == 2).await;
+    assert!(two.replicas.iter().all(|replica| replica.asked() > 0));
+    two.hold(false);
+    assert!(asking.await.unwrap().unwrap());
+    assert_eq!(two.asked(), 2);
+}
+
+#[tokio::test]
+async fn the_first_answer_wins_and_a_failure_is_none() {
+    let two = Two::start().await;
+    two.hold(true);
+    two.replicas[0].fail(Status::unavailable("the database is away"));
+    let asking = tokio::spawn(ask(two.client.clone()));
+    until(|| two.asked() == 2).await;
+    two.replicas[0].hold(false);
+    two.replicas[1].hold(false);
+    assert!(asking.await.unwrap().unwrap());
+}
+
+#[tokio::test]
+async fn a_change_is_with_one_replica_only() {
+    let two = Two::start().await;
+    two.hold(true);
+    let client = two.client.clone();
+    let unbinding = tokio::spawn(async move { client.unbind_session("s", "acme").await });
+    until(|| two.asked() == 1).await;
+    // A question that is asked later is hedged meanwhile.
+    let asking = tokio::spawn(ask(two.client.clone()));
+    until(|| two.asked() == 3).await;
+    two.hold(false);
+    assert!(!unbinding.await.unwrap().unwrap());
+    assert!(asking.await.unwrap().unwrap());
+    assert_eq!(two.asked(), 3);
+}
