@@ -2,13 +2,15 @@ package tenantauth
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/clock"
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/near"
@@ -98,6 +100,7 @@ func try[Request, Response any](
 ) (outcome[Response], []*replicas.Attempt) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	earlier = slices.Clip(earlier)
 	firstCtx, first := replicas.Begin(ctx, earlier...)
 	firstCtx, cancelFirst := context.WithCancel(firstCtx)
 	defer cancelFirst()
@@ -106,7 +109,7 @@ func try[Request, Response any](
 	done := make(chan struct{})
 	hedge := func() {
 		defer close(done)
-		c.pool.Doubt(first, c.ping)
+		c.pool.Doubt(first)
 		if !asked.reads || first.Replica() == nil || !c.pool.HasOther(first) || !c.budget.Take() {
 			return
 		}
@@ -116,7 +119,7 @@ func try[Request, Response any](
 			cancelFirst()
 		}
 	}
-	stop := c.options.clock.AfterFunc(hedgeAfter, func() { go hedge() })
+	stop := c.whenLate(first, hedgeAfter, hedge)
 	made := once(firstCtx, first, asked)
 	if stop() || made.err == nil {
 		return made, append(earlier, first)
@@ -134,6 +137,26 @@ func try[Request, Response any](
 	return made, append(earlier, second, first)
 }
 
+// whenLate does something when an attempt has not been stopped a while after it was sent: the time that it takes to find a
+// connection says nothing about a replica. Stopping tells whether it came in time.
+func (c *Client) whenLate(attempt *replicas.Attempt, after time.Duration, do func()) (stop func() bool) {
+	var mu sync.Mutex
+	over, stopTimer := false, func() bool { return true }
+	attempt.OnSent(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if !over {
+			stopTimer = c.options.clock.AfterFunc(after, func() { go do() })
+		}
+	})
+	return func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
+		return stopTimer()
+	}
+}
+
 func once[Request, Response any](ctx context.Context, attempt *replicas.Attempt, asked question[Request, Response]) outcome[Response] {
 	var header, trailer metadata.MD
 	response, err := asked.call(ctx, asked.request, grpc.Header(&header), grpc.Trailer(&trailer))
@@ -146,6 +169,12 @@ func once[Request, Response any](ctx context.Context, attempt *replicas.Attempt,
 		requestID = ids[0]
 	}
 	given, _ := status.FromError(err)
+	if message, ok := any(asked.request).(proto.Message); ok && given.Code() == codes.Internal {
+		if _, err := proto.Marshal(message); err != nil {
+			// It never got onto the way, and never will.
+			return outcome[Response]{response: response, err: invalid("request", "holds text that is not UTF-8")}
+		}
+	}
 	made := outcome[Response]{response: response, err: errorFrom(given, requestID, asked.secrets)}
 	made.lost = made.err.Kind == ErrUnavailable && attempt.Replica() != nil && len(header)+len(trailer) == 0
 	return made
@@ -158,9 +187,4 @@ func (o outcome[Response]) final() bool { return o.err == nil || !repeatable(o.e
 // when to return is better left alone.
 func repeatable(err *Error) bool {
 	return err.Kind == ErrUnavailable || err.Kind == ErrOverloaded && err.RetryAfter > 0
-}
-
-// ping asks for a sign of life: any answer is one.
-func (c *Client) ping(ctx context.Context) {
-	_, _ = healthv1.NewHealthClient(c.conn).Check(ctx, &healthv1.HealthCheckRequest{})
 }

@@ -26,7 +26,7 @@ func TestASecondQuestionIsAnsweredFromMemoryWithItsAge(t *testing.T) {
 	r.clock.Advance(2 * time.Second)
 	validation := r.validate(scope)
 	provenance := tenantauth.Provenance{
-		Source: tenantauth.SourceNear, Age: 3 * time.Second, Revision: 1, CacheableFor: 3 * time.Second, CacheableWhileWatched: 58 * time.Second,
+		Source: tenantauth.SourceNear, Age: 3 * time.Second, Revision: fake.DefaultRevision, CacheableFor: 3 * time.Second, CacheableWhileWatched: 58 * time.Second,
 	}
 	if validation.Provenance != provenance || validation.TenantID != "ten_1" || validation.KeyID != "key_1" {
 		t.Errorf("%+v", validation)

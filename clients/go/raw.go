@@ -30,8 +30,7 @@ func (r rawConn) Invoke(ctx context.Context, method string, request, reply any, 
 	ctx, cancel := c.limit(ctx)
 	defer cancel()
 	ctx, attempt := replicas.Begin(ctx)
-	stop := c.options.clock.AfterFunc(c.hedgeAfter(ctx), func() { go c.pool.Doubt(attempt, c.ping) })
-	defer stop()
+	defer c.whenLate(attempt, c.hedgeAfter(ctx), func() { c.pool.Doubt(attempt) })()
 	return c.conn.Invoke(ctx, method, request, reply, opts...)
 }
 

@@ -61,6 +61,7 @@ func keep(validation SessionValidation, session ...near.Subject) near.Answer[*Se
 		WhileWatched: validation.Provenance.CacheableWhileWatched,
 		Revision:     validation.Provenance.Revision,
 		About:        session,
+		Strange:      validation.TenantID == "",
 	}
 	for _, id := range []string{validation.KeyID, validation.PresentedKeyID} {
 		if id != "" {

@@ -1,6 +1,7 @@
 package tenantauth_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -185,6 +186,42 @@ func TestTheServiceCountsUsageOnce(t *testing.T) {
 	}
 	if total != 7 {
 		t.Errorf("%d", total)
+	}
+}
+
+func TestTheServiceCountsAllButTheEventsThatItCannot(t *testing.T) {
+	client, _ := connect(t)
+	var rejected []string
+	recorder := newRecorder(t, client, tenantauth.WithOnRejected(func(event tenantauth.UsageEvent, err error) {
+		rejected = append(rejected, event.TenantID)
+	}))
+	good := tenantauth.UsageEvent{TenantID: "ten_demo", Metric: "api.calls", Quantity: 1}
+	for number := range 1_200 {
+		event := good
+		switch number {
+		case 100:
+			event.TenantID = "nobody"
+		case 700:
+			event.TenantID, event.At = "ten_demo", time.Date(1970, time.January, 1, 0, 0, 0, 0, time.UTC)
+		}
+		if err := recorder.Record(event); err != nil {
+			t.Fatal(err)
+		}
+		// What used to poison the batch that it got into.
+		for _, tenant := range []string{"ten\xff", strings.Repeat("a", 5<<20)} {
+			if err := recorder.Record(tenantauth.UsageEvent{TenantID: tenant, Metric: "api.calls"}); !errors.Is(err, tenantauth.ErrInvalid) {
+				t.Fatalf("%v", err)
+			}
+		}
+	}
+	if unsent := recorder.Close(t.Context()); len(unsent) != 0 || len(rejected) != 2 {
+		t.Errorf("%d batches were not sent, rejected were %v", len(unsent), rejected)
+	}
+	query := tenantauth.UsageQuery{TenantID: "ten_demo", Start: time.Now().Add(-2 * time.Hour), End: time.Now().Add(2 * time.Hour), Bucket: tenantauth.Month}
+	for sum, err := range client.QueryUsage(t.Context(), query) {
+		if err != nil || sum.Quantity != 1_198 {
+			t.Errorf("%+v, %v", sum, err)
+		}
 	}
 }
 

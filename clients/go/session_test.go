@@ -2,6 +2,7 @@ package tenantauth_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -142,6 +143,31 @@ func TestAWatchedSessionLastsUntilOneOfItsSubjectsChanges(t *testing.T) {
 				t.Errorf("after the event from %v", validation.Provenance.Source)
 			}
 		})
+	}
+}
+
+func TestWhatIsNoTextIsInvalidAndNotADefect(t *testing.T) {
+	r := start(t)
+	for name, call := range map[string]func() error{
+		"a session": func() error { _, err := r.client.ValidateSession(r.ctx, "s\xff", ""); return err },
+		"a session's key": func() error {
+			_, err := r.client.BindSession(r.ctx, tenantauth.Bind{SessionID: session, Key: "\xff"})
+			return err
+		},
+		"an attribute": func() error {
+			_, err := r.client.BindSession(r.ctx, tenantauth.Bind{SessionID: session, Key: key, Attributes: map[string]string{"a": "\xff"}})
+			return err
+		},
+		"a tenant": func() error { _, err := r.client.UnbindSession(r.ctx, session, "\xff"); return err },
+		"a scope":  func() error { _, err := r.client.ValidateKey(r.ctx, key, "\xff"); return err },
+		"a tenant's usage": func() error {
+			_, err := r.client.RecordUsage(r.ctx, tenantauth.UsageBatch{Events: []tenantauth.UsageEvent{{TenantID: "\xff", Metric: "calls"}}})
+			return err
+		},
+	} {
+		if err := call(); !errors.Is(err, tenantauth.ErrInvalid) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 
 	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/fake"
+	"github.com/tenant-auth/tenant-auth/clients/go/internal/service"
 )
 
 // authority issues certificates, and keeps them in files as operators do.
@@ -133,5 +134,48 @@ func TestTLSWithOurOwnAuthorityAndAClientCertificate(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+func TestEachAddressOfANameIsVerifiedUnderThatName(t *testing.T) {
+	a := newAuthority(t)
+	a.issueFor("server", x509.ExtKeyUsageServerAuth, "tenant-auth.example")
+	a.issue("client", x509.ExtKeyUsageClientAuth)
+	callers := filepath.Join(t.TempDir(), "callers.toml")
+	text := "[[caller]]\nname = \"tests\"\nroles = [\"validator\", \"admin\"]\ndns = [\"localhost\"]\n"
+	if err := os.WriteFile(callers, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	variables := map[string]string{
+		"TENANT_AUTH_CALLERS_FILE":  callers,
+		"TENANT_AUTH_TLS_CERT_FILE": a.file("server.pem"), "TENANT_AUTH_TLS_KEY_FILE": a.file("server.key"),
+		"TENANT_AUTH_TLS_CLIENT_CA_FILE": a.file("ca.pem"),
+	}
+	first := service.Serve(t, "127.0.0.1:0", variables)
+	second := service.Serve(t, "127.0.0.2:"+port(first.Address), variables)
+	dns := &names{known: map[string][]string{"tenant-auth.example": {"127.0.0.1", "127.0.0.2"}}}
+	files := tenantauth.TLSFiles{CA: a.file("ca.pem"), Cert: a.file("client.pem"), Key: a.file("client.key")}
+	named := files
+	named.ServerName = "tenant-auth.example"
+	know(t, first, tenantauth.WithTLSFiles(named))
+	know(t, second, tenantauth.WithTLSFiles(named))
+	for name, test := range map[string]struct {
+		endpoints string
+		files     tenantauth.TLSFiles
+		answered  bool
+	}{
+		"a name with two addresses":      {"https://tenant-auth.example:" + port(first.Address), files, true},
+		"two addresses and a name to be": {first.Address + "," + second.Address, named, true},
+		"addresses, not in the cert":     {first.Address + "," + second.Address, files, false},
+		"without a certificate":          {"https://tenant-auth.example:" + port(first.Address), tenantauth.TLSFiles{CA: a.file("ca.pem")}, false},
+	} {
+		client := connectTo(t, []string{test.endpoints}, tenantauth.WithTLSFiles(test.files), tenantauth.WithoutNearCache(),
+			tenantauth.WithAttempts(1), tenantauth.WithTimeout(patience), tenantauth.WithLookup(dns.lookup))
+		for range 6 {
+			_, err := client.RequireKey(t.Context(), shared)
+			if (err == nil) != test.answered {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
 	}
 }

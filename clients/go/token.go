@@ -9,8 +9,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-
-	"github.com/tenant-auth/tenant-auth/clients/go/internal/replicas"
 )
 
 // longestToken is the longest caller token, in characters.
@@ -29,10 +27,6 @@ type callerToken struct {
 
 // GetRequestMetadata is the header with the token.
 func (t *callerToken) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
-	if replicas.Pinned(ctx) {
-		// A sign of life needs no token, and must not wait for one.
-		return nil, nil
-	}
 	token, err := t.token(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("caller token: %w", err)

@@ -80,7 +80,7 @@ func (c *Client) listen(ctx context.Context) (heard bool, err error) {
 	}
 	ctx, attempt := replicas.Begin(ctx)
 	silent := func() {
-		c.pool.Doubt(attempt, c.ping)
+		c.pool.Doubt(attempt)
 		cancel()
 	}
 	// Each word moves the end of the stream's life.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/tenant-auth/tenant-auth/clients/go/tenantauthv1"
@@ -43,7 +44,9 @@ func Start(t testing.TB, options ...grpc.ServerOption) *Server {
 	s.sessions.init(&s.validation)
 	s.usage.init()
 	s.watch.init()
-	s.server = grpc.NewServer(append(options, grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream))...)
+	// As the real service does, it answers pings as often as they come.
+	pings := grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 1, PermitWithoutStream: true})
+	s.server = grpc.NewServer(append(options, pings, grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream))...)
 	tenantauthv1.RegisterInfoServiceServer(s.server, s)
 	tenantauthv1.RegisterValidationServiceServer(s.server, s)
 	tenantauthv1.RegisterSessionServiceServer(s.server, s)

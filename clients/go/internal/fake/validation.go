@@ -24,6 +24,9 @@ type validation struct {
 	sessions *sessions
 }
 
+// DefaultRevision is what answers reflect unless set otherwise.
+const DefaultRevision = 10
+
 // DefaultCacheableFor is what answers allow unless set otherwise.
 const DefaultCacheableFor = 5 * time.Second
 
@@ -39,7 +42,7 @@ func watchedProvenance() *tenantauthv1.Provenance {
 func provenance() *tenantauthv1.Provenance {
 	return &tenantauthv1.Provenance{
 		Source:       tenantauthv1.Source_SOURCE_DATABASE,
-		Revision:     1,
+		Revision:     DefaultRevision,
 		CacheableFor: durationpb.New(DefaultCacheableFor),
 	}
 }

@@ -19,7 +19,13 @@ type Answer[V any] struct {
 	Revision int64
 	// About are the things that it depends on; none for the absence of a key, which any change may end.
 	About []Subject
+	// Strange answers are about what the service does not know. They have a share of their own, so that who makes up keys
+	// pushes out no others.
+	Strange bool
 }
+
+// strangersShare is the part of the entries that is there for strange answers, beside the others.
+const strangersShare = 10
 
 // Config are the bounds of a cache.
 type Config struct {
@@ -36,11 +42,12 @@ type Cache[V any] struct {
 	clock  clock.Clock
 	config Config
 
-	mu      sync.Mutex
-	held    entries[V]
-	floors  floors
-	pulse   pulse
-	flights map[Digest]*flight[V]
+	mu sync.Mutex
+	// strangers are the answers that are strange.
+	held, strangers entries[V]
+	floors          floors
+	pulse           pulse
+	flights         map[Digest]*flight[V]
 	// running are all flights, also those that nobody may join any more.
 	running map[*flight[V]]struct{}
 }
@@ -55,21 +62,52 @@ func New[V any](clock clock.Clock, config Config) *Cache[V] {
 		running: map[*flight[V]]struct{}{},
 	}
 	cache.held.init(config.Entries)
+	cache.strangers.init(max(1, config.Entries/strangersShare))
 	return cache
 }
 
 // find is to be called with the lock held.
 func (c *Cache[V]) find(digest Digest, now time.Time) *entry[V] {
-	found, ok := c.held.all[digest]
+	from := &c.held
+	found, ok := from.all[digest]
 	if !ok {
-		return nil
+		from = &c.strangers
+		if found, ok = from.all[digest]; !ok {
+			return nil
+		}
 	}
 	if !c.usable(found, now) {
-		c.held.drop(found)
+		from.drop(found)
 		return nil
 	}
-	c.held.used(found)
+	from.used(found)
 	return found
+}
+
+// remember is to be called with the lock held. An answer that took its time does not replace one that was asked for after it.
+func (c *Cache[V]) remember(fresh *entry[V]) {
+	into, other := &c.held, &c.strangers
+	if fresh.answer.Strange {
+		into, other = other, into
+	}
+	if present, ok := other.all[fresh.digest]; ok {
+		if present.asked.After(fresh.asked) {
+			return
+		}
+		other.drop(present)
+	}
+	into.put(fresh)
+}
+
+// forget is to be called with the lock held.
+func (c *Cache[V]) forget(subject Subject, which func(*entry[V]) bool) {
+	for _, from := range []*entries[V]{&c.held, &c.strangers} {
+		for held := range from.about[subject] {
+			if which(held) {
+				from.drop(held)
+			}
+		}
+	}
 }
 
 func (c *Cache[V]) usable(e *entry[V], now time.Time) bool {
@@ -77,7 +115,8 @@ func (c *Cache[V]) usable(e *entry[V], now time.Time) bool {
 	if age < e.answer.CacheableFor {
 		return true
 	}
-	return age < min(e.answer.WhileWatched, c.config.WatchedFor) && e.life != 0 && e.life == c.pulse.current(now)
+	return age < min(e.answer.WhileWatched, c.config.WatchedFor) &&
+		e.life != 0 && e.life == c.pulse.current(now) && e.answer.Revision >= c.pulse.began
 }
 
 // Heard is to be called for each word of the stream: after what it says was heeded.
@@ -107,11 +146,7 @@ func (c *Cache[V]) Invalidate(subject Subject, revision int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.floors.raise(subject, revision)
-	for held := range c.held.about[subject] {
-		if held.answer.Revision < revision {
-			c.held.drop(held)
-		}
-	}
+	c.forget(subject, func(held *entry[V]) bool { return held.answer.Revision < revision })
 	for flight := range c.running {
 		flight.fence = max(flight.fence, revision)
 	}
@@ -135,9 +170,7 @@ func (c *Cache[V]) StartOver(revision int64) {
 func (c *Cache[V]) Forget(subject Subject) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for held := range c.held.about[subject] {
-		c.held.drop(held)
-	}
+	c.forget(subject, func(*entry[V]) bool { return true })
 	for flight := range c.running {
 		flight.changed = append(flight.changed, subject)
 	}
@@ -153,6 +186,7 @@ func (c *Cache[V]) ForgetAll() {
 
 func (c *Cache[V]) forgetAll() {
 	c.held.clear()
+	c.strangers.clear()
 	for flight := range c.running {
 		flight.void = true
 	}
@@ -163,5 +197,5 @@ func (c *Cache[V]) forgetAll() {
 func (c *Cache[V]) Len() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.held.all)
+	return len(c.held.all) + len(c.strangers.all)
 }

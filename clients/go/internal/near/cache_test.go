@@ -207,6 +207,46 @@ func TestTheLeastRecentlyUsedAnswerGoesFirst(t *testing.T) {
 	}
 }
 
+func TestStrangersPushOutNobodyElse(t *testing.T) {
+	h := start(t, 20)
+	h.ask("known", lasting(1))
+	for n := range 1_000 {
+		h.ask(fmt.Sprint("made up ", n), near.Answer[string]{CacheableFor: allowed, Revision: 1, Strange: true})
+	}
+	if !h.known("known") || h.known("made up 0") || !h.known("made up 999") || h.cache.Len() != 3 {
+		t.Errorf("known %t, first %t, last %t, %d in all", h.known("known"), h.known("made up 0"), h.known("made up 999"), h.cache.Len())
+	}
+}
+
+func TestAKeyThatBecomesKnownIsNoStrangerAnyMore(t *testing.T) {
+	h := start(t, 20)
+	strange := near.Answer[string]{CacheableFor: time.Second, Revision: 1, Strange: true}
+	h.ask("a", strange)
+	h.clock.Advance(time.Second)
+	h.ask("a", lasting(2))
+	if !h.known("a") || h.cache.Len() != 1 {
+		t.Errorf("known %t, %d in all", h.known("a"), h.cache.Len())
+	}
+	h.clock.Advance(allowed)
+	h.ask("a", strange)
+	h.clock.Advance(time.Second)
+	if h.known("a") {
+		t.Error("it outlived what the service allows")
+	}
+}
+
+func TestAnAnswerFromBeforeTheStreamsFirstRevisionDoesNotLast(t *testing.T) {
+	h := start(t, 10)
+	// What was told up to 7 was told to others.
+	h.cache.Heard(7)
+	h.ask("before", lasting(6))
+	h.ask("since", lasting(7))
+	h.beat(allowed, 8)
+	if h.known("before") || !h.known("since") {
+		t.Errorf("before %t, since %t", h.known("before"), h.known("since"))
+	}
+}
+
 func TestAnErrorIsNotKept(t *testing.T) {
 	h := start(t, 10)
 	failure := errors.New("failure")

@@ -152,7 +152,7 @@ func (c *Cache[V]) land(landed *flight[V], answer Answer[V], err error) {
 	if err != nil || max(answer.CacheableFor, answer.WhileWatched) <= 0 || landed.void || c.superseded(landed, &answer) {
 		return
 	}
-	c.held.put(&entry[V]{digest: landed.digest, answer: answer, asked: landed.asked, life: landed.life})
+	c.remember(&entry[V]{digest: landed.digest, answer: answer, asked: landed.asked, life: landed.life})
 }
 
 // superseded tells whether more has been heard of than the answer reflects.

@@ -11,6 +11,8 @@ type pulse struct {
 	revision int64
 	// life counts the unbroken periods. What was asked in an earlier one may have changed unheard.
 	life int
+	// began is the revision at which the present one began. What was told before that was not heard.
+	began int64
 }
 
 // live tells whether everything that changed has been heard of, up to now.
@@ -29,6 +31,7 @@ func (p *pulse) current(now time.Time) int {
 func (p *pulse) hear(now time.Time, revision int64) {
 	if !p.live(now) {
 		p.life++
+		p.began = revision
 	}
 	p.heardAt = now
 	// A replica that lags behind does not take back what another one has told.

@@ -9,13 +9,20 @@ import (
 type Attempt struct {
 	// avoid are earlier attempts of the same call.
 	avoid []*Attempt
-	// only is set for the one replica that may get this call.
-	only *Replica
 	// elsewhere attempts fail rather than go where an earlier one went.
 	elsewhere bool
 
 	mu   sync.Mutex
 	sent *Replica
+	// onSent is called when it is sent for the first time.
+	onSent func()
+}
+
+// OnSent calls f, which must not wait, when the attempt has found a connection and is sent. It is to be set before.
+func (a *Attempt) OnSent(f func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.onSent = f
 }
 
 type attemptKey struct{}
@@ -32,16 +39,6 @@ func BeginElsewhere(ctx context.Context, earlier ...*Attempt) (context.Context, 
 	return context.WithValue(ctx, attemptKey{}, attempt), attempt
 }
 
-func pinned(replica *Replica) context.Context {
-	return context.WithValue(context.Background(), attemptKey{}, &Attempt{only: replica})
-}
-
-// Pinned tells whether a call asks one replica for a sign of life.
-func Pinned(ctx context.Context) bool {
-	attempt, ok := ctx.Value(attemptKey{}).(*Attempt)
-	return ok && attempt.only != nil
-}
-
 // Replica is where it was sent; nil if it was not yet.
 func (a *Attempt) Replica() *Replica {
 	a.mu.Lock()
@@ -51,8 +48,13 @@ func (a *Attempt) Replica() *Replica {
 
 func (a *Attempt) send(replica *Replica) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.sent = replica
+	f := a.onSent
+	a.onSent = nil
+	a.mu.Unlock()
+	if f != nil {
+		f()
+	}
 }
 
 // went tells whether this attempt, or one before it, was sent to a replica.

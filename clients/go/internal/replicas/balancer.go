@@ -115,12 +115,6 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 
 // worth is how well a replica suits an attempt; 0 is not at all.
 func worth(replica *Replica, attempt *Attempt) int {
-	if attempt != nil && attempt.only != nil {
-		if attempt.only == replica {
-			return 1
-		}
-		return 0
-	}
 	suspect, tried := replica.suspect.Load(), attempt != nil && attempt.avoids(replica)
 	switch {
 	case !suspect && !tried:

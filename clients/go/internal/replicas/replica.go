@@ -3,7 +3,6 @@
 package replicas
 
 import (
-	"context"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,15 +10,23 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/clock"
 )
 
-// silence is how long a replica may say nothing at all after it was asked for a sign of life.
-const silence = 500 * time.Millisecond
+const (
+	// silence is how long a replica may say nothing at all after it was asked for a sign of life.
+	silence = 500 * time.Millisecond
+	// restBetween is the least time between two such questions.
+	restBetween = 250 * time.Millisecond
+)
 
 // Replica is one address of the service.
 type Replica struct {
 	// suspect replicas were asked for a sign of life and have not given one yet: they get no calls if others can.
 	suspect atomic.Bool
+	// doubted replicas are suspect, or will be asked soon.
+	doubted atomic.Bool
 
 	mu sync.Mutex
+	// askedAt is when it was asked for a sign of life last.
+	askedAt time.Time
 	// conn is the newest connection; nil before the first.
 	conn *connection
 }
@@ -32,10 +39,28 @@ func (r *Replica) connected(made *connection) {
 	r.suspect.Store(false)
 }
 
-func (r *Replica) connection() *connection {
+// rest is how long it should not be asked for a sign of life.
+func (r *Replica) rest(now time.Time) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.askedAt.Add(restBetween).Sub(now)
+}
+
+// asking is the connection to ask on.
+func (r *Replica) asking(now time.Time) *connection {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.askedAt = now
 	return r.conn
+}
+
+// release ends the suspicion of a replica that had a new connection before the old one was closed.
+func (r *Replica) release(closed *connection) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.conn != closed {
+		r.suspect.Store(false)
+	}
 }
 
 // Pool is all replicas of one client.
@@ -91,41 +116,40 @@ func (p *Pool) HasOther(tried *Attempt) bool {
 	return false
 }
 
-// Doubt asks the replica of an attempt that is not answered for a sign of life, and ends the connection if there is none.
-// The question is asked by ping, a call that this package sends to the very connection; its outcome does not matter.
-func (p *Pool) Doubt(attempt *Attempt, ping func(context.Context)) {
+// Doubt asks the replica of an attempt that is not answered for a sign of life, and closes its connection if there is none:
+// everything that waits on it fails then, as on a lost connection, and it gets no calls until it has a new one.
+func (p *Pool) Doubt(attempt *Attempt) {
 	replica := attempt.Replica()
-	if replica == nil || !replica.suspect.CompareAndSwap(false, true) {
+	if replica == nil || !replica.doubted.CompareAndSwap(false, true) {
 		return
 	}
-	conn := replica.connection()
-	if conn == nil {
-		replica.suspect.Store(false)
+	// Where everything is slow, each call is a reason to ask.
+	if wait := replica.rest(p.clock.Now()); wait > 0 {
+		p.clock.AfterFunc(wait, func() { p.ask(replica) })
 		return
 	}
-	heard := conn.heard.Load()
-	ctx, cancel := context.WithCancel(pinned(replica))
-	stop := p.clock.AfterFunc(silence, cancel)
-	go func() {
-		defer cancel()
-		ping(ctx)
-		stop()
-		if conn.heard.Load() != heard {
-			replica.suspect.Store(false)
-			return
-		}
-		// Everything that waits on this connection fails at once, as a lost connection does. The replica stays suspect until
-		// it has a new one.
-		_ = conn.Close()
-		replica.release(conn)
-	}()
+	p.ask(replica)
 }
 
-// release ends the suspicion of a replica that had a new connection before the old one was closed.
-func (r *Replica) release(closed *connection) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.conn != closed {
-		r.suspect.Store(false)
+func (p *Pool) ask(replica *Replica) {
+	conn := replica.asking(p.clock.Now())
+	if conn == nil {
+		replica.doubted.Store(false)
+		return
 	}
+	word, silent := conn.nextWord(), make(chan struct{})
+	stop := p.clock.AfterFunc(silence, func() { close(silent) })
+	replica.suspect.Store(true)
+	go conn.ping()
+	go func() {
+		defer replica.doubted.Store(false)
+		defer stop()
+		select {
+		case <-word:
+			replica.suspect.Store(false)
+		case <-silent:
+			_ = conn.Close()
+			replica.release(conn)
+		}
+	}()
 }

@@ -23,9 +23,9 @@ const (
 	lookupTimeout = 5 * time.Second
 	// refresh is when a name that was found is looked up again.
 	refresh = 30 * time.Second
-	// again is the least between two lookups of a name, and the first wait after one that failed.
+	// again is the least between two lookups of a name; it grows while they bring nothing new.
 	again = time.Second
-	// patience is the longest wait after one that failed.
+	// patience is what it grows to.
 	patience = 5 * time.Second
 )
 
@@ -111,25 +111,20 @@ func (m *merged) Close() {
 
 // follow looks a name up until the context ends.
 func (m *merged) follow(ctx context.Context, name *host) {
-	failures := 0
-	for {
+	for fruitless := 1; ; fruitless++ {
 		addresses, err := m.lookup(ctx, name.endpoint.Host)
 		if ctx.Err() != nil {
 			return
 		}
-		m.found(name, addresses, err)
-		// After each lookup there is a rest, whoever asks for the next.
-		rest, more := again, refresh-again
-		if err != nil {
-			failures++
-			rest, more = min(patience, again*time.Duration(failures)), 0
-		} else {
-			failures = 0
+		if m.found(name, addresses, err) {
+			fruitless = 1
 		}
+		// After each lookup there is a rest, whoever asks for the next one: an address that nobody listens at asks each second.
+		rest := min(patience, again*time.Duration(fruitless))
 		if clock.Sleep(ctx, m.Clock, rest) != nil {
 			return
 		}
-		if more > 0 && m.sleep(ctx, name, more) != nil {
+		if err == nil && m.sleep(ctx, name, refresh-rest) != nil {
 			return
 		}
 	}
@@ -158,16 +153,22 @@ func (m *merged) lookup(ctx context.Context, name string) ([]string, error) {
 	return addresses, err
 }
 
-// found takes what a lookup gave. One that failed takes nothing away: addresses that served may serve on.
-func (m *merged) found(name *host, addresses []string, err error) {
+// found takes what a lookup gave, and tells whether it is anything new. One that failed takes nothing away: addresses that
+// served may serve on.
+func (m *merged) found(name *host, addresses []string, err error) (isNew bool) {
 	m.mu.Lock()
 	name.failed = err
 	if err == nil {
 		slices.Sort(addresses)
-		name.addresses = slices.Compact(addresses)
+		addresses = slices.Compact(addresses)
+		isNew = !slices.Equal(addresses, name.addresses)
+		name.addresses = addresses
 	}
 	m.mu.Unlock()
-	m.report()
+	if isNew || err != nil {
+		m.report()
+	}
+	return isNew
 }
 
 // report tells gRPC what all hosts together resolve to.

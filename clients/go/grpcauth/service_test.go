@@ -1,0 +1,45 @@
+package grpcauth_test
+
+import (
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
+	"github.com/tenant-auth/tenant-auth/clients/go/grpcauth"
+	"github.com/tenant-auth/tenant-auth/clients/go/internal/service"
+)
+
+func TestTheRealServicesAnswersHaveTheirCodes(t *testing.T) {
+	real := service.Start(t)
+	client, err := tenantauth.New(real.Address, tenantauth.WithTimeout(10*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	for name, test := range map[string]struct {
+		key   string
+		scope string
+		code  codes.Code
+	}{
+		"a good key":      {real.Key, "demo:read", codes.OK},
+		"a stranger":      {"somebody-elses-key", "demo:read", codes.Unauthenticated},
+		"a typing error":  {real.Key[:len(real.Key)-1], "demo:read", codes.Unauthenticated},
+		"lacks a scope":   {real.Key, "demo:delete", codes.PermissionDenied},
+		"no such scope":   {real.Key, "Demo Delete", codes.Unavailable},
+		"no key for that": {"two words", "demo:read", codes.Unauthenticated},
+	} {
+		scopes := grpcauth.WithScopes(func(string) []string { return []string{test.scope} })
+		server, principals := serve(t, interceptor(t, client, scopes))
+		if err := check(server, t, "authorization", "Bearer "+test.key); status.Code(err) != test.code {
+			t.Errorf("%s: %v", name, err)
+		}
+		if test.code == codes.OK {
+			if principal := <-principals; principal.TenantID != "ten_demo" {
+				t.Errorf("%s: %+v", name, principal)
+			}
+		}
+	}
+}

@@ -1,0 +1,140 @@
+package replicas
+
+import (
+	"bytes"
+	"net"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/tenant-auth/tenant-auth/clients/go/internal/clock"
+)
+
+// wire is a connection that keeps what is written, and is read from when somebody speaks.
+type wire struct {
+	net.Conn
+	bytes.Buffer
+	words  chan []byte
+	closed chan struct{}
+}
+
+func newWire() *wire { return &wire{words: make(chan []byte), closed: make(chan struct{})} }
+
+func (w *wire) Write(data []byte) (int, error) { return w.Buffer.Write(data) }
+
+func (w *wire) Read(into []byte) (int, error) {
+	select {
+	case word := <-w.words:
+		return copy(into, word), nil
+	case <-w.closed:
+		return 0, net.ErrClosed
+	}
+}
+
+func (w *wire) Close() error {
+	close(w.closed)
+	return nil
+}
+
+// sent are the kinds of the frames that were written, or a failure of the test if they are none.
+func (w *wire) sent(t *testing.T) (kinds []http2.FrameType) {
+	t.Helper()
+	if preface := w.Next(len(http2.ClientPreface)); string(preface) != http2.ClientPreface {
+		t.Fatalf("it begins with %q", preface)
+	}
+	framer := http2.NewFramer(nil, &w.Buffer)
+	for w.Len() > 0 {
+		frame, err := framer.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		kinds = append(kinds, frame.Header().Type)
+	}
+	return kinds
+}
+
+func TestAPingStandsBetweenTwoFramesHoweverTheyAreWritten(t *testing.T) {
+	var frames bytes.Buffer
+	frames.WriteString(http2.ClientPreface)
+	framer := http2.NewFramer(&frames, nil)
+	_ = framer.WriteSettings()
+	_ = framer.WriteData(1, false, make([]byte, 300))
+	_ = framer.WriteData(1, true, nil)
+	all := frames.Bytes()
+	for size := 1; size <= len(all); size++ {
+		for asked := 0; asked <= len(all); asked += 7 {
+			under := newWire()
+			conn := newConnection(under)
+			written := 0
+			for piece := range slices.Chunk(all, size) {
+				if written <= asked && asked < written+len(piece) {
+					conn.ping()
+				}
+				if _, err := conn.Write(piece); err != nil {
+					t.Fatal(err)
+				}
+				written += len(piece)
+			}
+			if asked >= written {
+				conn.ping()
+			}
+			kinds := under.sent(t)
+			pings := len(slices.DeleteFunc(slices.Clone(kinds), func(kind http2.FrameType) bool { return kind != http2.FramePing }))
+			others := slices.DeleteFunc(kinds, func(kind http2.FrameType) bool { return kind == http2.FramePing })
+			if pings != 1 || !slices.Equal(others, []http2.FrameType{http2.FrameSettings, http2.FrameData, http2.FrameData}) {
+				t.Fatalf("in pieces of %d, asked at %d: %d pings among %v", size, asked, pings, others)
+			}
+		}
+	}
+}
+
+func TestOnlySilenceClosesAConnection(t *testing.T) {
+	for name, speaks := range map[string]bool{"one that speaks": true, "one that does not": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				pool, replica, under := NewPool(clock.System{}), &Replica{}, newWire()
+				conn := newConnection(under)
+				replica.connected(conn)
+				go func() {
+					for into := make([]byte, 100); ; {
+						if _, err := conn.Read(into); err != nil {
+							return
+						}
+					}
+				}()
+				attempt := &Attempt{sent: replica}
+				for range 1_000 {
+					// Everything is slow, and each call is a reason to ask.
+					pool.Doubt(attempt)
+				}
+				synctest.Wait()
+				if !replica.suspect.Load() {
+					t.Error("it gets calls while nobody knows whether it lives")
+				}
+				time.Sleep(silence - 1)
+				if speaks {
+					under.words <- []byte("anything")
+				}
+				time.Sleep(time.Second)
+				select {
+				case <-under.closed:
+					if speaks || !replica.suspect.Load() {
+						t.Error("it was closed, or gets calls without a connection")
+					}
+					replica.connected(newConnection(newWire()))
+				default:
+					if !speaks {
+						t.Error("it was not closed")
+					}
+					_ = under.Close()
+				}
+				if replica.suspect.Load() {
+					t.Error("it is left out for good")
+				}
+			})
+		})
+	}
+}
