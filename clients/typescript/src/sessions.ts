@@ -8,7 +8,7 @@ import {
   UnbindSessionRequestSchema,
   type Session as WireSession,
 } from "./gen/tenantauth/v1/session_pb.js";
-import { pages } from "./pages.js";
+import { pageSize, pages } from "./pages.js";
 import type { Caller, CallOptions } from "./rpc/caller.js";
 import { type Verdict, verdictFromWire } from "./verdict.js";
 import { duration, text } from "./wire.js";
@@ -92,7 +92,7 @@ export class Sessions {
 
   /** A tenant's sessions, newest first; pages are fetched as they are needed. */
   list(tenantId: string, options: ListSessions = {}): AsyncIterable<Session> {
-    const asked = { tenantId: text("tenantId", tenantId), pageSize: options.pageSize ?? 0 };
+    const asked = { tenantId: text("tenantId", tenantId), pageSize: pageSize(options) };
     return pages(async (pageToken) => {
       const request = create(ListSessionsRequestSchema, { ...asked, pageToken });
       const page = await this.#caller.call(SessionService.method.listSessions, request, options);

@@ -9,7 +9,7 @@ import {
   UsageService,
   UsageBucket as WireBucket,
 } from "./gen/tenantauth/v1/usage_pb.js";
-import { pages } from "./pages.js";
+import { pageSize, pages } from "./pages.js";
 import { printable } from "./printable.js";
 import type { Caller, CallOptions } from "./rpc/caller.js";
 import { errorFromItem } from "./rpc/details.js";
@@ -120,7 +120,7 @@ export class Usage {
       startTime: timestamp("start", options.start),
       endTime: timestamp("end", options.end),
       bucket: BUCKETS[options.bucket ?? "DAY"],
-      pageSize: options.pageSize ?? 0,
+      pageSize: pageSize(options),
     };
     return pages(async (pageToken) => {
       const request = create(QueryUsageRequestSchema, { ...asked, pageToken });

@@ -275,6 +275,8 @@ test("options of an adapter that cannot be meant are refused when it is made", a
   for (const [options, message] of [
     [{ scopes: "orders:read" }, /scopes must be a list of texts/],
     [{ exempt: [1] }, /exempt must be a list of texts/],
+    [{ exempt: "healthz" }, /exempt must be paths such as "\/healthz", not "healthz"/],
+    [{ header: "X API Key" }, /header must be names of headers such as "X-API-Key"/],
     [{ timeoutMs: 0 }, /timeoutMs must be more than 0/],
     [{ realm: "a\nb" }, /realm must be 1 to 256 printable/],
     [{ onError: "log" }, /onError must be a function/],

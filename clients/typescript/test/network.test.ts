@@ -4,9 +4,9 @@ import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
 import { environmentProxy } from "../src/net/proxy.js";
 import { keyAnswer } from "./support/answers.js";
 import { Fake } from "./support/fake.js";
+import { ManualClock } from "./support/manual-clock.js";
 import { connectProxy, delayed, environment } from "./support/network.js";
 import { clientOf, SHARED_KEY, startReplicas, startService, withService } from "./support/service.js";
-import { failure } from "./support/setup.js";
 import { gate, until } from "./support/until.js";
 
 const { validateKey } = ValidationService.method;
@@ -31,7 +31,9 @@ test("network: the distance alone makes no hedge", async (t) => {
     t.after(() => fake.close());
     fake.answer(validateKey, () => keyAnswer());
   }
-  const client = clientOf(t, await Promise.all(fakes.map(({ endpoint }) => delayed(t, endpoint, 75))), plain);
+  const far = await Promise.all(fakes.map(({ endpoint }) => delayed(t, endpoint, 75)));
+  // Four times the usual, for a machine that does much else.
+  const client = clientOf(t, far, { ...plain, timeoutMs: 4000 });
   await until("both are connected", async () => {
     await client.validateKey("k");
     return fakes.every(({ calls }) => calls.length > 0);
@@ -44,11 +46,11 @@ test("network: the distance alone makes no hedge", async (t) => {
 test("network: a slow database makes no replica silent, and its answer still counts", async (t) => {
   const fakes = [await Fake.start(), await Fake.start()] as const;
   const holds = [gate(), gate()];
-  let cancelled = 0;
+  let held = 0;
   for (const fake of fakes) {
     t.after(() => fake.close());
     fake.answer(validateKey, async ({ key }) => {
-      if (key === "slow") await holds[cancelled++]?.passed;
+      if (key === "slow") await holds[held++]?.passed;
       return keyAnswer();
     });
   }
@@ -56,6 +58,7 @@ test("network: a slow database makes no replica silent, and its answer still cou
     ...plain,
     timeoutMs: 20_000,
     hedgeAfterMs: 10,
+    retryBudget: 1,
   });
   await until("both are connected", async () => {
     await client.validateKey("k");
@@ -72,23 +75,29 @@ test("network: a slow database makes no replica silent, and its answer still cou
   assert.equal(new Set(fakes.flatMap(({ calls }) => calls.map(({ peer }) => peer))).size, 2);
 });
 
-test("network: hedges are retries, and end with their budget", async (t) => {
+test("network: without a budget for retries there is no hedge", async (t) => {
   const fakes = [await Fake.start(), await Fake.start()] as const;
   for (const fake of fakes) {
     t.after(() => fake.close());
     fake.answer(validateKey, ({ key }) => (key === "slow" ? gate<never>().passed : keyAnswer()));
   }
-  const options = { ...plain, timeoutMs: 20_000, hedgeAfterMs: 1, retryBudget: 0.0001 };
+  const clock = new ManualClock();
+  const options = { ...plain, clock, timeoutMs: 20_000, hedgeAfterMs: 1, retryBudget: 0 };
   const client = clientOf(t, [fakes[0].endpoint, fakes[1].endpoint], options);
   await until("both are connected", async () => {
-    await client.validateKey("k", { timeoutMs: 20_000 });
+    await client.validateKey("k");
     return fakes.every(({ calls }) => calls.length > 0);
   });
-  const before = fakes.reduce((sum, { calls }) => sum + calls.length, 0);
-  const asked = Array.from({ length: 30 }, () => failure(client.validateKey("slow", { timeoutMs: 300 })));
-  for (const error of await Promise.all(asked)) assert.equal(error.kind, "deadline");
-  const sent = fakes.reduce((sum, { calls }) => sum + calls.length, 0) - before;
-  assert.ok(sent > 30 && sent <= 40, `${sent} sent`);
+  const slow = (): number =>
+    fakes.flatMap((fake) => fake.callsOf(validateKey)).filter(({ request }) => request.key === "slow").length;
+  const leaving = new AbortController();
+  const asked = client.validateKey("slow", { signal: leaving.signal });
+  await until("it is there", () => slow() === 1);
+  clock.advance(1);
+  for (let call = 0; call < 4; call += 1) await client.validateKey("k");
+  assert.equal(slow(), 1);
+  leaving.abort(new Error("enough"));
+  await assert.rejects(asked, /enough/);
 });
 
 test(

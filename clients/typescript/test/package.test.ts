@@ -11,6 +11,7 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 
 interface Manifest {
   readonly version: string;
+  readonly peerDependencies: Readonly<Record<string, string>>;
   readonly exports: Readonly<Record<string, string | { readonly types: string; readonly default: string }>>;
 }
 
@@ -18,6 +19,11 @@ const manifest = JSON.parse(await readFile(`${root}package.json`, "utf8")) as Ma
 
 test("the version is that of the package", () => {
   assert.equal(VERSION, manifest.version);
+});
+
+test("Express 4 and 5 may stand beside it", () => {
+  assert.equal(manifest.peerDependencies.express, "^4.18.0 || ^5.0.0");
+  assert.equal(manifest.peerDependencies["@types/express"], "^4.17.0 || ^5.0.0");
 });
 
 test("the package holds what it exports, and nothing else", async () => {
@@ -48,7 +54,19 @@ test("whoever imports the client alone needs none of the optional packages", asy
   };
   await follow(new URL("../../dist/index.js", import.meta.url));
   assert.ok(reached.size > 20);
-  assert.deepEqual([...packages].sort(), ["@bufbuild/protobuf", "@grpc/grpc-js"]);
-  const offered = ["Client", "TenantAuthError", "UsageNotTakenError", "UsageRecorder", "systemClock"];
+  assert.deepEqual([...packages].sort(), [
+    "@bufbuild/protobuf",
+    "@connectrpc/connect",
+    "@connectrpc/connect-node",
+    "proxy-from-env",
+  ]);
+  const offered = [
+    "Client",
+    "DeniedError",
+    "TenantAuthError",
+    "UsageQueueFullError",
+    "UsageRecorder",
+    "systemClock",
+  ];
   assert.deepEqual(Object.keys(published).sort(), offered);
 });

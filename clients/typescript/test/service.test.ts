@@ -79,6 +79,22 @@ test("service: a batch of a thousand keeps its order", withService, async (t) =>
   });
 });
 
+test("service: what is wrong with one of many keys is its own error", withService, async (t) => {
+  const { client, key } = await service(t);
+  const questions = [
+    key,
+    "",
+    "x".repeat(9000),
+    { key, scopes: ["No Scope"] },
+    { key, scopes: ["demo:read"] },
+  ];
+  const outcomes = await client.validateKeys(questions);
+  assert.deepEqual(
+    outcomes.map((outcome) => (outcome instanceof Error ? outcome.kind : outcome.verdict)),
+    ["VALID", "invalid", "MALFORMED", "invalid", "VALID"],
+  );
+});
+
 test("service: a thousand callers on one key", withService, async (t) => {
   const { client, key } = await service(t);
   const answers = await Promise.all(Array.from({ length: 1000 }, () => client.validateKey(key)));

@@ -54,8 +54,10 @@ export function admission(
 ): (request: HttpRequest) => Promise<Admission> {
   const { timeoutMs, onError = undecidedLog(), allowPreflight = true, ...challenge } = checked(given);
   const scopes = checks.texts("scopes", given.scopes ?? []);
-  const headers = list("header", given.header ?? "authorization").map((name) => name.toLowerCase());
-  const exempt = new Set(list("exempt", given.exempt ?? []));
+  const headers = list("header", given.header ?? "authorization", /^[\w-]+$/).map((name) =>
+    name.toLowerCase(),
+  );
+  const exempt = new Set(list("exempt", given.exempt ?? [], /^\/[^?#]*$/));
   return async (request) => {
     try {
       const { key, ambiguous: twofold } = credential(request, headers);
@@ -103,6 +105,10 @@ function checked<O extends RequireKeyOptions & Challenge>(given: O): O {
   return given;
 }
 
-function list(name: string, value: string | readonly string[]): readonly string[] {
-  return checks.texts(name, typeof value === "string" ? [value] : value);
+function list(name: string, value: string | readonly string[], shape: RegExp): readonly string[] {
+  const all = checks.texts(name, typeof value === "string" ? [value] : value);
+  const wrong = all.find((one) => !shape.test(one));
+  if (wrong === undefined) return all;
+  const right = name === "exempt" ? 'paths such as "/healthz"' : 'names of headers such as "X-API-Key"';
+  throw new TypeError(`${name} must be ${right}, not ${JSON.stringify(wrong)}`);
 }

@@ -38,6 +38,7 @@ export class Addresses {
 
   close(): void {
     this.#closed.abort();
+    this.#hurry.abort();
   }
 
   async #run(): Promise<void> {

@@ -56,18 +56,19 @@ export class Replica {
     return this.#to.address;
   }
 
-  /** A call stays unanswered: asks whether the other side is alive. If not, the connection and its calls are ended. */
+  /** A call stays unanswered: until the other side has shown to be alive, others are asked if there are any. */
   async suspect(): Promise<void> {
-    const connection = this.connection;
-    if (connection === undefined || this.#suspected) return;
+    if (this.#suspected) return;
     this.#suspected = true;
-    try {
-      if (!(await connection.alive(SIGN_OF_LIFE_MS)) && !connection.over) {
-        connection.destroy(`there was no sign of life in ${SIGN_OF_LIFE_MS} ms`);
-      }
-    } finally {
-      this.#suspected = false;
-    }
+    await this.check();
+    this.#suspected = false;
+  }
+
+  /** Asks whether the other side is alive. If not, the connection and its calls are ended. */
+  async check(): Promise<void> {
+    const connection = this.connection;
+    if (connection === undefined || (await connection.alive(SIGN_OF_LIFE_MS)) || connection.over) return;
+    connection.destroy(`there was no sign of life in ${SIGN_OF_LIFE_MS} ms`);
   }
 
   /** Makes no more connections; calls under way end first. */
@@ -101,17 +102,22 @@ export class Replica {
 
   async #open(): Promise<Connection> {
     const { clock, tls } = this.#options;
-    const late = new AbortController();
-    const tooLate = new Error(`no connection within ${CONNECT_TIMEOUT_MS / 1000} s`);
-    const cancel = clock.after(CONNECT_TIMEOUT_MS, () => late.abort(tooLate));
-    const signal = AbortSignal.any([late.signal, this.#retired.signal]);
+    const retired = this.#retired.signal;
+    const given = new AbortController();
+    const { signal } = given;
+    const giveUp = (): void => given.abort(retired.reason);
+    const cancel = clock.after(CONNECT_TIMEOUT_MS, () => {
+      given.abort(new Error(`no connection within ${CONNECT_TIMEOUT_MS / 1000} s`));
+    });
+    retired.addEventListener("abort", giveUp, { once: true });
     try {
       const socket = await openSocket(this.#to, tls, signal);
       const connection = await Connection.open(socket, this.#to.endpoint, this.#options, signal);
-      if (this.#retired.signal.aborted) connection.close();
+      if (retired.aborted) connection.close();
       return connection;
     } finally {
       cancel();
+      retired.removeEventListener("abort", giveUp);
     }
   }
 }

@@ -48,7 +48,10 @@ export function hedged<T>(options: Hedged<T>): Promise<T> {
     const cancel = clock.after(afterMs, () => {
       void first.suspect();
       const second = other();
-      if (second !== undefined) start(second);
+      if (second === undefined) return;
+      // It may hang as well: then this is known before the time is over.
+      void second.check();
+      start(second);
     });
     start(first);
     if (signal?.aborted) abort();
