@@ -77,6 +77,9 @@ class Fake(
         usage_pb2_grpc.add_UsageServiceServicer_to_server(self, self._server)
         info_pb2_grpc.add_InfoServiceServicer_to_server(self, self._server)
         watch_pb2_grpc.add_WatchServiceServicer_to_server(self, self._server)
+        check = grpc.unary_unary_rpc_method_handler(self.check_health)
+        health = grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check})
+        self._server.add_generic_rpc_handlers((health,))
         address = "127.0.0.1:0"
         self.port = (
             self._server.add_insecure_port(address)
@@ -96,6 +99,13 @@ class Fake(
         """Waits for something that calls bring about."""
         with self._changed:
             assert self._changed.wait_for(happened, PATIENCE), "it did not happen"
+
+    def check_health(self, _request: bytes, _context: Any) -> bytes:
+        """Answers however much else is held back."""
+        with self._changed:
+            self.calls["Check"] += 1
+            self._changed.notify_all()
+        return b""
 
     # Invalidations
 

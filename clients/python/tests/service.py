@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -21,6 +22,15 @@ from fake import PATIENCE
 
 BINARY = os.environ.get("TENANT_AUTH_SVC_BIN")
 ANNOUNCED = re.compile(r"^\s+(endpoint|tenant|key)\s+(\S+)")
+
+
+CALLER = """
+[[caller]]
+name = "tests"
+roles = ["validator", "meter"]
+token_sha256 = [{hashes}]
+dns = ["client.test"]
+"""
 
 
 @dataclass(frozen=True)
@@ -126,3 +136,10 @@ def fleet_in(folder: Path) -> Iterator[Fleet]:
         yield fleet
     finally:
         fleet.stop()
+
+
+def callers(folder: Path, *tokens: str) -> str:
+    """A callers file that knows these tokens, and the certificate of client.test."""
+    hashes = ", ".join(f'"{hashlib.sha256(token.encode()).hexdigest()}"' for token in tokens)
+    (folder / "callers.toml").write_text(CALLER.format(hashes=hashes))
+    return str(folder / "callers.toml")

@@ -16,8 +16,10 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import status_pb2
 
+from authority import Authority
 from fake import Fake
 from replies import Failure, answer
+from service import Fleet, callers, fleet_in
 from tenant_auth.proto import usage_pb2
 
 CONFORMANCE = Path(__file__).parent.parent / "conformance"
@@ -147,3 +149,71 @@ def test_switches(fake: Fake, variable: str, sources: list[str], watches: int) -
     with running(fake.endpoint, **{variable: "off"}) as runner:
         assert [runner.ask(op="validate_key", key="k")["source"] for _ in range(2)] == sources
         fake.until(lambda: fake.calls["Watch"] == watches)
+
+
+def test_requiring_a_key(runner: Runner, fake: Fake) -> None:
+    fake.keys |= {"k": answer(scopes=["a"]), "old": answer(5)}
+    principal = {"tenant_id": "acme", "key_id": "key_1"}
+    assert runner.ask(op="require_key", key="k", scopes=["a"]) == {"principal": principal}
+    denied = {"denied": "INSUFFICIENT_SCOPE", "missing_scopes": ["b"]}
+    assert runner.ask(op="require_key", key="k", scopes=["b"], timeout_ms=0) == denied
+    assert runner.ask(op="require_key", key="old") == {"denied": "REVOKED", "missing_scopes": []}
+    fake.failing = Failure(grpc.StatusCode.UNAUTHENTICATED)
+    assert runner.ask(op="require_key", key="new")["error"] == "UNAUTHENTICATED"
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with fleet_in(tmp_path_factory.mktemp("conformance")) as fleet:
+        yield fleet
+
+
+def test_load_and_usage_with_all_that_the_environment_can_say(fleet: Fleet, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    cert, key = authority.issue("server", ("tenant-auth.test",))
+    token = tmp_path / "token"
+    token.write_text("a-token\n")
+    service = {
+        "TENANT_AUTH_TLS_CERT_FILE": str(cert),
+        "TENANT_AUTH_TLS_KEY_FILE": str(key),
+        "TENANT_AUTH_CALLERS_FILE": callers(tmp_path, "a-token"),
+    }
+    replicas = [fleet.start(**service) for _ in range(2)]
+    endpoints = ",".join(f"https://{replica.endpoint}" for replica in replicas)
+    client = {
+        "TENANT_AUTH_TLS_CA_FILE": str(authority.file),
+        "TENANT_AUTH_TLS_SERVER_NAME": "tenant-auth.test",
+        "TENANT_AUTH_TIMEOUT_MS": "5000",
+        "TENANT_AUTH_NEAR_CACHE": "off",
+    }
+    for way in ({"TENANT_AUTH_TOKEN_FILE": str(token)}, {"TENANT_AUTH_TOKEN": "a-token"}):
+        with running(endpoints, **client, **way) as runner:
+            load = runner.ask(op="load", key=fleet.key, scopes=["demo:read"], calls=20, interval_ms=1, concurrency=5)
+            assert (load["ok"], load["verdicts"], load["errors"]) == (20, {"VALID": 20}, {})
+            assert len(load["latency_ms"]) == 20
+            recorded = runner.ask(op="record_many", tenant_id=fleet.tenant, metric="m", count=700)
+            assert recorded == {"accepted": 700, "rejected": 0}
+            bound = runner.ask(op="validate_session", session_id="s", key=fleet.key)
+            assert (bound["verdict"], bound["presented_key_id"]) == ("UNBOUND", "")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "environment", "message"),
+    [
+        ("grpc://a:1", {}, "unknown scheme grpc://"),
+        ("", {}, "endpoints is empty"),
+        ("http://a:1", {"TENANT_AUTH_TLS_SERVER_NAME": "a"}, "http://, which is plaintext"),
+        ("a:1", {"TENANT_AUTH_TOKEN": "two words"}, "token holds a blank"),
+        ("a:1", {"TENANT_AUTH_TIMEOUT_MS": "0"}, "timeout is 0.0"),
+        ("a:1", {"TENANT_AUTH_TLS_CA_FILE": "/nowhere"}, "/nowhere cannot be read"),
+    ],
+)
+def test_a_client_that_cannot_be_made_is_said_and_ends_it(
+    endpoint: str, environment: dict[str, str], message: str
+) -> None:
+    runner = Runner(endpoint, **environment)
+    said = runner.read()
+    assert said["ready"] is False
+    assert message in said["error"]
+    assert runner.process.wait() == 2
+    runner.stop()

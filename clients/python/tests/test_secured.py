@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import socket
 import threading
@@ -13,17 +12,9 @@ import pytest
 
 from authority import Authority
 from conftest import Connect, until
-from service import Fleet, Replica, fleet_in
+from service import Fleet, Replica, callers, fleet_in
 from tenant_auth import Tls, TokenFile, UnauthenticatedError, UnavailableError
 from test_replicas import connected
-
-CALLER = """
-[[caller]]
-name = "tests"
-roles = ["validator"]
-token_sha256 = [{hashes}]
-dns = ["client.test"]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +31,6 @@ def authority(tmp_path: Path) -> Authority:
 def secured(fleet: Fleet, authority: Authority, listen: str, names: tuple[str, ...], **more: str) -> Replica:
     cert, key = authority.issue(f"server-{listen.replace(':', '-')}", names)
     return fleet.start(listen, TENANT_AUTH_TLS_CERT_FILE=str(cert), TENANT_AUTH_TLS_KEY_FILE=str(key), **more)
-
-
-def callers(folder: Path, *tokens: str) -> str:
-    hashes = ", ".join(f'"{hashlib.sha256(token.encode()).hexdigest()}"' for token in tokens)
-    (folder / "callers.toml").write_text(CALLER.format(hashes=hashes))
-    return str(folder / "callers.toml")
 
 
 @pytest.mark.parametrize("bytes_", [False, True])
@@ -92,6 +77,8 @@ async def test_a_certificate_stands_for_a_caller_and_is_read_again(
     cert, key = authority.issue("client", ("client.test",))
     client = connect(f"https://{replica.endpoint}", tls=Tls(ca=authority.file, cert=cert, key=key), near_cache=None)
     await client.require_key(fleet.key, timeout=10.0)
+    # Half of a rotation is not used.
+    key.write_text("not yet")
     # The new connection shows the new certificate, and trusts the new authority.
     for new, old in zip(second.issue("new", ("client.test",)), (cert, key), strict=True):
         shutil.copy(new, old)

@@ -39,14 +39,18 @@ class Pool:
 
     async def pick(self, timeout: float) -> Replica:
         """The next connected replica. Waits for one while connections or lookups are under way for the first time."""
+        replica = self.now()
+        if replica is not None:
+            return replica
         try:
             async with asyncio.timeout(timeout):
                 while True:
                     changed = self._changed
-                    replica = self._next(replica for replica in self._replicas.values() if replica.ready)
-                    replica = replica or self._failed()
+                    replica = self.now() or self._failed()
                     if replica is not None:
                         return replica
+                    for one in self._replicas.values():
+                        one.look()
                     await changed.wait()
         except TimeoutError:
             raise _status.late() from None
@@ -88,7 +92,6 @@ class Pool:
         if replica is None:
             reason = "; ".join(filter(None, failures))
             raise UnavailableError(reason, code="UNAVAILABLE")
-        replica.renew_if_outdated()
         return replica
 
     def _found(self, endpoint: Endpoint, ips: list[str]) -> None:

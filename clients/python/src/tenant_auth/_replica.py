@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,13 +15,14 @@ from ._channel import Address, Target
 
 LIFE_SIGN_TIMEOUT = 0.5
 """How long a replica that left a call unanswered may take to answer a health check, in seconds."""
-SHORTEST_LOOK, LONGEST_LOOK = 0.002, 0.25
-"""How often the state of a connection is looked at: often after a change, and seldom when there is none, in seconds."""
+LOOK, LOOK_WHILE_CONNECTING = 0.25, 0.01
+"""How often the state of a connection is looked at, in seconds."""
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 # The health of the whole process: a request without a service, which is no bytes at all.
 WHOLE_PROCESS = b""
 
 READY = grpc.ChannelConnectivity.READY
+CONNECTING = grpc.ChannelConnectivity.CONNECTING
 FAILED = grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
 
@@ -39,6 +41,7 @@ class Replica:
         self._changed = changed
         self._heard_at = 0.0
         self._closing = False
+        self._look = asyncio.Event()
         self._methods: dict[str, Any] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._channel, self._stamp = target.channel(address)
@@ -85,6 +88,10 @@ class Replica:
         self.heard()
         return reply
 
+    def look(self) -> None:
+        """Somebody waits for a connection: its state is looked at now."""
+        self._look.set()
+
     def heard(self) -> None:
         """Something arrived on the connection."""
         self._heard_at = time.monotonic()
@@ -94,11 +101,6 @@ class Replica:
         if not self.suspected and self.ready:
             self.suspected = True
             self._spawn(self._check())
-
-    def renew_if_outdated(self) -> None:
-        """A connection that is to be made anew uses what the TLS files hold by now."""
-        if self._stamp != self._target.stamp():
-            self._renew()
 
     async def close(self, grace: float | None = None) -> None:
         """Takes no more calls; those under way have `grace` seconds."""
@@ -122,6 +124,11 @@ class Replica:
         finally:
             self.suspected = False
 
+    def _renew_if_outdated(self) -> None:
+        """A connection that is to be made anew uses what the TLS files hold by now."""
+        if self._stamp != self._target.stamp():
+            self._renew()
+
     def _renew(self) -> None:
         old = self._channel
         self._task.cancel()
@@ -138,16 +145,17 @@ class Replica:
         Looks at the channel's state by itself: what gRPC offers for waiting cannot be ended before the state changes.
         """
         channel = self._channel
-        state, pause = None, SHORTEST_LOOK
+        state = None
         while channel is self._channel and not self._closing:
+            self._look.clear()
             before, state = state, channel.get_state(try_to_connect=True)
-            if before is READY and state is not READY:
-                self.renew_if_outdated()
+            if state is not READY and state is not CONNECTING:
+                self._renew_if_outdated()
             if state is not before:
-                pause = SHORTEST_LOOK
                 self._changed()
-            await asyncio.sleep(pause)
-            pause = min(LONGEST_LOOK, pause * 1.5)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_WHILE_CONNECTING if state is CONNECTING else LOOK):
+                    await self._look.wait()
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 import tempfile
@@ -12,6 +13,8 @@ from pathlib import Path
 import grpc
 
 from .options import Pem, Tls
+
+log = logging.getLogger("tenant_auth")
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
@@ -29,15 +32,16 @@ class Credentials:
         return tuple(stat_of(source) for source in (self._tls.ca, self._tls.cert, self._tls.key))
 
     def current(self) -> tuple[grpc.ChannelCredentials, Stamp]:
+        """The last good credentials, and which state of the files was looked at for them."""
         stamp = self.stamp()
         if stamp != self._stamp:
+            self._stamp = stamp
             try:
                 self._made = self._load()
-            except ValueError:
-                # In the middle of a rotation: the next connection looks again.
-                return self._made, self._stamp
-            self._stamp = stamp
-        return self._made, self._stamp
+            except ValueError as error:
+                # Often in the middle of a rotation: the other file changes the stamp again.
+                log.warning("TLS files cannot be used, the last good ones stay in use: %s", error)
+        return self._made, stamp
 
     def _load(self) -> grpc.ChannelCredentials:
         tls = self._tls

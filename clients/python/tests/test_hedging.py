@@ -1,0 +1,74 @@
+"""Both clients with a replica that lives and is slow, which no process of the real service can be made to be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from conftest import Connect, until
+from fake import Fake
+from replies import answer
+from tenant_auth import DeadlineExceededError, Retry, UsageEvent
+from test_replicas import connected, tokens_of
+
+
+@pytest.fixture
+def other() -> Iterator[Fake]:
+    other = Fake()
+    yield other
+    other.stop()
+
+
+async def slow_pair(connect: Connect, fake: Fake, other: Fake, **options: Any) -> Any:
+    """A client whose next call goes to `fake`, which holds its answer back."""
+    fake.keys["k"] = other.keys["k"] = answer()
+    client = connect([fake.endpoint, other.endpoint], near_cache=None, timeout=20.0, **options)
+    await until(lambda: connected(client) == 2)
+    while True:
+        before = other.calls["GetServerInfo"]
+        await client.server_info()
+        if other.calls["GetServerInfo"] > before:
+            fake.open.clear()
+            return client
+
+
+async def test_a_slow_read_is_asked_of_another_replica_and_the_first_answer_counts(
+    connect: Connect, fake: Fake, other: Fake
+) -> None:
+    client = await slow_pair(connect, fake, other, hedge_after=0.02)
+    assert (await client.validate_key("k")).is_valid
+    assert (fake.calls["ValidateKey"], other.calls["ValidateKey"]) == (1, 1)
+    assert tokens_of(client) < 10, "a hedge is paid for like a retry"
+    # It answers the health check, so it is slow and not silent.
+    await until(lambda: not any(replica.suspected for replica in replicas_of(client)))
+    assert connected(client) == 2
+
+
+async def test_a_write_is_never_sent_to_two(connect: Connect, fake: Fake, other: Fake) -> None:
+    client = await slow_pair(connect, fake, other, hedge_after=0.02)
+    event = UsageEvent("acme", "a", 1)
+    recording = asyncio.ensure_future(client.record_usage([event], "r1"))
+    await asyncio.to_thread(fake.until, lambda: fake.calls["RecordUsage"] == 1)
+    # The moment at which a read would have been hedged.
+    await asyncio.to_thread(fake.until, lambda: fake.calls["Check"] == 1)
+    fake.open.set()
+    assert (await recording).accepted == 1
+    assert other.calls["RecordUsage"] == 0
+
+
+@pytest.mark.parametrize("retry", [Retry(burst=0, budget=0.0), None])
+async def test_without_a_budget_nothing_is_hedged(
+    connect: Connect, fake: Fake, other: Fake, retry: Retry | None
+) -> None:
+    client = await slow_pair(connect, fake, other, hedge_after=0.02, retry=retry)
+    with pytest.raises(DeadlineExceededError):
+        await client.validate_key("k", timeout=0.3)
+    assert other.calls["ValidateKey"] == 0
+
+
+def replicas_of(client: Any) -> list[Any]:
+    inner = client.client._inner if hasattr(client, "client") else client
+    return list(inner._engine._pool._replicas.values())
