@@ -161,7 +161,7 @@ def test_tls_material_that_cannot_work_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("root:x:0:0")
     for tls, message in (
         (Tls(ca=tmp_path / "nowhere"), "tls.ca: .*nowhere cannot be read"),
-        (Tls(ca=tmp_path / "text"), "tls.ca holds no certificate in PEM"),
+        (Tls(ca=tmp_path / "text"), "tls.ca holds no certificate in PEM .*text.: "),
         (Tls(ca=b"/etc/ca.pem"), "tls.ca holds no certificate in PEM"),
         (Tls(ca=key), "tls.ca holds no certificate in PEM"),
         (Tls(cert=key, key=key), "tls.cert holds no certificate in PEM"),
