@@ -259,8 +259,8 @@ func WithLogger(logger *slog.Logger) Option {
 	}
 }
 
-// WithClock is the clock of the near-cache, of waits between attempts, and of the usage recorder. Deadlines of calls
-// are those of their contexts.
+// WithClock is the clock of the near-cache, of waits between attempts, of hedges and silent replicas, of lookups of names,
+// and of the usage recorder. Deadlines of calls are those of their contexts.
 func WithClock(clock Clock) Option {
 	return func(o *options) {
 		if clock == nil {

@@ -2,6 +2,7 @@ package tenantauth_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"sync"
 	"testing"
 	"time"
@@ -44,11 +45,22 @@ func TestWhatAClientChangesItselfItKnowsAtOnce(t *testing.T) {
 			t.Fatalf("%s: %v", what, err)
 		}
 	}
+	imported := func(want tenantauth.Verdict) {
+		t.Helper()
+		if validation, err := client.ValidateKey(t.Context(), shared); err != nil || validation.Verdict != want {
+			t.Errorf("a key of another system: %v, %v", validation.Verdict, err)
+		}
+	}
+	imported(tenantauth.Unknown)
+	digest := sha256.Sum256([]byte(shared))
+	_, err := admin.ImportKeys(t.Context(), &tenantauthv1.ImportKeysRequest{Keys: []*tenantauthv1.ImportKey{{TenantId: "ten_demo", Name: "shared", Sha256: digest[:]}}})
+	change("import", err)
+	imported(tenantauth.Valid)
 	keyID := expect("at first", tenantauth.Valid).KeyID
 	session("before it is bound", tenantauth.Unbound)
 	bind()
 	session("bound", tenantauth.Valid)
-	_, err := client.UnbindSession(t.Context(), "session-1", "ten_demo")
+	_, err = client.UnbindSession(t.Context(), "session-1", "ten_demo")
 	change("unbind", err)
 	session("unbound", tenantauth.Unbound)
 	bind()

@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"sync"
+
+	"google.golang.org/grpc/status"
 )
 
 // longestToken is the longest caller token, in characters.
@@ -28,6 +30,10 @@ type callerToken struct {
 // GetRequestMetadata is the header with the token.
 func (t *callerToken) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
 	token, err := t.token(ctx)
+	if ctx.Err() != nil {
+		// The call is over, which says nothing about the token.
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("caller token: %w", err)
 	}
@@ -51,7 +57,7 @@ func (t *callerToken) token(ctx context.Context) (string, error) {
 	if t.last == "" {
 		return "", err
 	}
-	if t.warned != err.Error() {
+	if ctx.Err() == nil && t.warned != err.Error() {
 		t.warned = err.Error()
 		t.logger.Warn("tenant-auth: the caller token cannot be renewed; the last good one stays in use", "error", err)
 	}

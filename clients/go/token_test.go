@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
 )
@@ -50,6 +51,35 @@ func TestATokenFileIsReadForEachCallAndItsLastGoodTokenStays(t *testing.T) {
 	r.sends("three")
 	if lines := strings.Count(log.String(), "last good one"); lines < 4 || lines > 6 || strings.Contains(log.String(), "secret") {
 		t.Errorf("logged %d times:\n%s", lines, log.String())
+	}
+}
+
+func TestATokenThatIsWaitedForTooLongIsNoFaultOfTheToken(t *testing.T) {
+	var log bytes.Buffer
+	waits := true
+	r := start(t, tenantauth.WithoutWatch(), tenantauth.WithLogger(slog.New(slog.NewTextHandler(&log, nil))),
+		tenantauth.WithCallerTokenFunc(func(ctx context.Context) (string, error) {
+			if waits {
+				<-ctx.Done()
+				return "", ctx.Err()
+			}
+			return "one", nil
+		}))
+	expect := func() {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(r.ctx, 20*time.Millisecond)
+		defer cancel()
+		if _, err := r.client.ServerInfo(ctx); !errors.Is(err, tenantauth.ErrDeadline) {
+			t.Errorf("%v", err)
+		}
+	}
+	expect()
+	waits = false
+	r.sends("one")
+	waits = true
+	expect()
+	if log.Len() > 0 {
+		t.Errorf("%s", log.String())
 	}
 }
 

@@ -78,8 +78,14 @@ async function mcp(request: Request, response: Response): Promise<void> {
 }
 
 const app = express();
-// Nothing reads a request before it is known whose it is.
-app.all("/mcp", requireBearerAuth(client), requireSession(client), express.json(), mcp);
+// Nothing reads a request before it is known whose it is, and no browser page is served, which would ask beforehand.
+app.all(
+  "/mcp",
+  requireBearerAuth(client, { allowPreflight: false }),
+  requireSession(client),
+  express.json(),
+  mcp,
+);
 app.use((error: { status?: number }, _request: Request, response: Response, _next: unknown) => {
   if (error.status !== undefined && error.status < 500) {
     response.status(error.status).json({ error: "bad_request", message: "the body cannot be read" });

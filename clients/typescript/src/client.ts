@@ -1,12 +1,11 @@
 import { create } from "@bufbuild/protobuf";
+import { type KeyOutcome, type KeyQuestion, validateKeys } from "./batch.js";
 import * as checks from "./checks.js";
-import { TenantAuthError } from "./error.js";
 import { AdminService } from "./gen/tenantauth/v1/admin_pb.js";
 import { InfoService } from "./gen/tenantauth/v1/info_pb.js";
 import { SessionService } from "./gen/tenantauth/v1/session_pb.js";
 import { UsageService } from "./gen/tenantauth/v1/usage_pb.js";
 import {
-  BatchValidateKeysRequestSchema,
   ValidateKeyRequestSchema,
   ValidateSessionRequestSchema,
   ValidationService,
@@ -25,7 +24,6 @@ import { printable } from "./printable.js";
 import { type RecorderOptions, UsageRecorder } from "./recorder.js";
 import { Caller, type CallOptions } from "./rpc/caller.js";
 import { CallerTokens } from "./rpc/caller-token.js";
-import { errorFromItem } from "./rpc/details.js";
 import { type RawService, rawService } from "./rpc/raw.js";
 import { RetryBudget } from "./rpc/retry.js";
 import { Sessions } from "./sessions.js";
@@ -49,18 +47,6 @@ export interface ValidateSession extends ValidateKey {
   /** The key presented along with the session, if any: it must belong to the session's tenant. */
   readonly key?: string;
 }
-
-/** One key of several. */
-export interface KeyQuestion {
-  readonly key: string;
-  readonly scopes?: readonly string[];
-}
-
-/** One key's outcome among several: a decision, or why there is none. */
-export type KeyOutcome = Validation | TenantAuthError;
-
-/** The service takes no more in one call. */
-const MOST_KEYS = 1000;
 
 /** The services as the contract has them. */
 export interface RawServices {
@@ -155,29 +141,8 @@ export class Client {
    * Decides about 1 to 1,000 keys in one call. Outcomes keep the order of the keys; a key that cannot be decided about
    * fails alone. Always asks the service.
    */
-  async validateKeys(
-    keys: readonly (string | KeyQuestion)[],
-    options: CallOptions = {},
-  ): Promise<KeyOutcome[]> {
-    if (!Array.isArray(keys) || keys.length === 0 || keys.length > MOST_KEYS) {
-      throw new TypeError(`keys must be a list of 1 to ${MOST_KEYS}; ask in several calls`);
-    }
-    const requests = (keys as readonly (string | KeyQuestion)[]).map((question) => {
-      const { key, scopes = [] } = typeof question === "string" ? { key: question } : question;
-      const requiredScopes = [...checks.texts("scopes", scopes)];
-      return create(ValidateKeyRequestSchema, { key: text("key", key), requiredScopes });
-    });
-    const request = create(BatchValidateKeysRequestSchema, { requests });
-    const method = ValidationService.method.batchValidateKeys;
-    const { results } = await this.#caller.call(method, request, options);
-    if (results.length !== keys.length) {
-      throw new TenantAuthError("INTERNAL", `${keys.length} keys were sent and ${results.length} answered`);
-    }
-    return results.map(({ result }) => {
-      if (result.case === "response") return validationFromWire(result.value);
-      if (result.case === "error") return errorFromItem(result.value);
-      return new TenantAuthError("INTERNAL", "the service answered neither a decision nor an error");
-    });
+  validateKeys(keys: readonly (string | KeyQuestion)[], options: CallOptions = {}): Promise<KeyOutcome[]> {
+    return validateKeys(this.#caller, keys, options);
   }
 
   /** Decides about one session. */

@@ -121,3 +121,9 @@ export function clientClosed(): TenantAuthError {
 export function recorderClosed(): TenantAuthError {
   return new TenantAuthError("CANCELLED", "the usage recorder is closed", { kind: "closed" });
 }
+
+/** A field that this client refuses as the service would. */
+export function invalidField(field: string, description: string): TenantAuthError {
+  const violations = [{ field, description }];
+  return new TenantAuthError("INVALID_ARGUMENT", `${field}: ${description}`, { violations });
+}

@@ -1,7 +1,6 @@
+export type { KeyOutcome, KeyQuestion } from "./batch.js";
 export {
   Client,
-  type KeyOutcome,
-  type KeyQuestion,
   type RawServices,
   type ValidateKey,
   type ValidateSession,

@@ -44,5 +44,6 @@ export function int64(name: string, value: number | bigint): bigint {
 /** Refuses what is no text before it gets into an encoder whose errors might quote it. */
 export function text(name: string, value: string): string {
   if (typeof value !== "string") throw new TypeError(`${name} must be a string`);
+  if (!value.isWellFormed()) throw new TypeError(`${name} must be Unicode without half characters`);
   return value;
 }

@@ -9,7 +9,9 @@ import { Verdict } from "../src/gen/tenantauth/v1/verdict_pb.js";
 import { keyAnswer, unavailable } from "./support/answers.js";
 import { Fake } from "./support/fake.js";
 import { ours } from "./support/process.js";
-import { startService, withService } from "./support/service.js";
+import { raw } from "./support/raw-request.js";
+import { clientOf, startService, withService } from "./support/service.js";
+import { until } from "./support/until.js";
 
 const { validateKey, validateSession } = ValidationService.method;
 const { bindSession, unbindSession } = SessionService.method;
@@ -91,6 +93,40 @@ test("examples: an MCP client opens a session, calls a tool, and is metered", as
   assert.deepEqual([metered?.tenantId, metered?.metric, metered?.quantity], ["ten_1", "mcp.tool_calls", 1n]);
 });
 
+test(
+  "examples: the MCP server on the real service: one request, one key, one session",
+  withService,
+  async (t) => {
+    const { endpoint, key } = await startService(t);
+    const { url, connect } = await mcpServer(t, { endpoint });
+    const { client, transport } = await connect(key);
+    const answer = await client.callTool({ name: "count_words", arguments: { text: "to be" } });
+    assert.deepEqual(answer.content, [{ type: "text", text: "2 words, counted for Demo" }]);
+    const session = transport.sessionId ?? "";
+    const ask = async (...headers: string[]): Promise<unknown[]> => {
+      const accept = ["accept", "application/json, text/event-stream", "content-type", "application/json"];
+      const { status, body } = await raw(url, [...accept, ...headers], "POST");
+      return [status, body.code];
+    };
+    const good = ["Authorization", `Bearer ${key}`];
+    const twofold = [400, "AMBIGUOUS_REQUEST"];
+    assert.deepEqual(await ask(...good, ...good, "Mcp-Session-Id", session), twofold);
+    assert.deepEqual(await ask(...good, "Authorization", "Bearer other", "Mcp-Session-Id", session), twofold);
+    assert.deepEqual(await ask(...good, "Mcp-Session-Id", session, "Mcp-Session-Id", session), twofold);
+    assert.deepEqual(await ask("Mcp-Session-Id", session), [401, "NO_CREDENTIALS"]);
+    for (const id of ["nobody's", "a b", "x".repeat(200), ""]) {
+      assert.deepEqual(await ask(...good, "Mcp-Session-Id", id), [404, "UNBOUND"], id);
+    }
+    const operator = clientOf(t, endpoint, { timeoutMs: 10_000 });
+    await operator.sessions.unbind(session, "ten_demo");
+    await until(
+      "the session is over",
+      async () => (await ask(...good, "Mcp-Session-Id", session))[0] === 404,
+    );
+    await client.close();
+  },
+);
+
 test("examples: the MCP server opens no session that it cannot bind", async (t) => {
   const fake = await fakeService(t);
   const { connect } = await mcpServer(t, fake);
@@ -125,7 +161,7 @@ interface Connection {
 
 async function mcpServer(
   t: TestContext,
-  fake: Fake,
+  fake: { readonly endpoint: string },
 ): Promise<{ url: string; connect: (key: string) => Promise<Connection>; stop: () => Promise<void> }> {
   const server = ours(t, "examples/mcp-server", { TENANT_AUTH_ENDPOINTS: fake.endpoint, PORT: "0" });
   const url = await server.said(/^listening on (\S+)$/);

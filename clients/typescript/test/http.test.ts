@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { request as httpRequest, type OutgoingHttpHeaders } from "node:http";
 import type { AddressInfo } from "node:net";
 import { type TestContext, test } from "node:test";
 import express, { type Express } from "express";
@@ -16,6 +15,7 @@ import type { RequireKeyOptions } from "../src/http/admit.js";
 import { undecidedLog } from "../src/http/undecided-log.js";
 import { invalid, keyAnswer, overloaded, unavailable } from "./support/answers.js";
 import type { Fake } from "./support/fake.js";
+import { raw } from "./support/raw-request.js";
 import { clientOf, startService, withService } from "./support/service.js";
 import { connected } from "./support/setup.js";
 import { gate } from "./support/until.js";
@@ -230,26 +230,6 @@ for (const [name, server] of [
     await admin.resumeTenant({ tenantId: "ten_demo" });
     await admin.revokeKey({ keyId: poor.key?.keyId ?? "", reason: "leaked" });
     assert.deepEqual(await ask(poor.plaintext), [401, "REVOKED"]);
-  });
-}
-
-/** A request with headers exactly as they are given. */
-function raw(
-  url: string,
-  headers: readonly string[],
-  method = "GET",
-): Promise<{ status: number | undefined; body: { code?: string } }> {
-  return new Promise((resolve, reject) => {
-    const { host } = new URL(url);
-    const given = ["Host", host, ...headers] as unknown as OutgoingHttpHeaders;
-    const asked = httpRequest(url, { method, headers: given, agent: false }, async (response) => {
-      const parts: Buffer[] = [];
-      for await (const part of response) parts.push(part as Buffer);
-      const text = Buffer.concat(parts).toString();
-      resolve({ status: response.statusCode, body: text === "" ? {} : JSON.parse(text) });
-    });
-    asked.once("error", reject);
-    asked.end();
   });
 }
 

@@ -129,9 +129,17 @@ test("options: of a call, too", async (t) => {
     await assert.rejects(client.validateKeys([{ key: "k", scopes }]), /scopes must be a list of texts/);
     await assert.rejects(client.validateSession("s", { scopes }), /scopes must be a list of texts/);
   }
-  for (const keys of [[], Array.from({ length: 1001 }, () => "k"), "k"] as string[][]) {
-    await assert.rejects(client.validateKeys(keys), /keys must be a list of 1 to 1000/);
+  for (const call of [
+    client.validateKey("\ud800"),
+    client.validateSession("\ud800"),
+    client.sessions.unbind("s", "\ud800"),
+  ]) {
+    await assert.rejects(call, /must be Unicode without half characters/);
   }
+  await assert.rejects(client.validateKeys("k" as unknown as string[]), /keys must be a list/);
+  const many = await failure(client.validateKeys(Array.from({ length: 1001 }, () => "k")));
+  assert.deepEqual([many.kind, many.violations[0]?.field], ["invalid", "requests"]);
+  assert.match(many.message, /requests: must be at most 1000/);
 });
 
 test("tls: what is no certificate, no key, or no pair is refused, and no key is shown", async (t) => {

@@ -81,18 +81,22 @@ test("service: a batch of a thousand keeps its order", withService, async (t) =>
 
 test("service: what is wrong with one of many keys is its own error", withService, async (t) => {
   const { client, key } = await service(t);
+  const long = "x".repeat(5_000_000);
   const questions = [
     key,
     "",
-    "x".repeat(9000),
+    long,
+    "half \ud800",
     { key, scopes: ["No Scope"] },
     { key, scopes: ["demo:read"] },
   ];
   const outcomes = await client.validateKeys(questions);
   assert.deepEqual(
-    outcomes.map((outcome) => (outcome instanceof Error ? outcome.kind : outcome.verdict)),
-    ["VALID", "invalid", "MALFORMED", "invalid", "VALID"],
+    outcomes.map((outcome) => (outcome instanceof Error ? outcome.violations[0]?.field : outcome.verdict)),
+    ["VALID", "key", "key", "key", "required_scopes[0]", "VALID"],
   );
+  const none = await client.validateKeys([long]);
+  assert.ok(none[0] instanceof Error && !none[0].message.includes("xxx"));
 });
 
 test("service: a thousand callers on one key", withService, async (t) => {

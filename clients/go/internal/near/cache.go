@@ -171,6 +171,12 @@ func (c *Cache[V]) Forget(subject Subject) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.forget(subject, func(*entry[V]) bool { return true })
+	for _, stranger := range c.strangers.all {
+		// What was not there may have been made by that change.
+		if len(stranger.answer.About) == 0 {
+			c.strangers.drop(stranger)
+		}
+	}
 	for flight := range c.running {
 		flight.changed = append(flight.changed, subject)
 	}

@@ -121,3 +121,13 @@ func TestWhatThisClientChangedItselfIsForgottenAndNotLearntFromBefore(t *testing
 		t.Error("something from before the change is known")
 	}
 }
+
+func TestWhatThisClientChangedItselfMayHaveMadeWhatWasNotThere(t *testing.T) {
+	h := start(t, 20)
+	h.ask("strange", near.Answer[string]{CacheableFor: allowed, Revision: 1, Strange: true})
+	h.ask("another", lasting(1))
+	h.cache.Forget(near.Subject{Kind: near.Tenant, ID: "another tenant"})
+	if h.known("strange") || !h.known("another") {
+		t.Errorf("strange %t, another %t", h.known("strange"), h.known("another"))
+	}
+}
