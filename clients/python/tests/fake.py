@@ -77,7 +77,7 @@ class Fake(
         usage_pb2_grpc.add_UsageServiceServicer_to_server(self, self._server)
         info_pb2_grpc.add_InfoServiceServicer_to_server(self, self._server)
         watch_pb2_grpc.add_WatchServiceServicer_to_server(self, self._server)
-        check = grpc.unary_unary_rpc_method_handler(self.check_health)
+        check: Any = grpc.unary_unary_rpc_method_handler(self.check_health)
         health = grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": check})
         self._server.add_generic_rpc_handlers((health,))
         address = "127.0.0.1:0"

@@ -89,6 +89,11 @@ class Replica:
     def go_on(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
+    def terminate(self) -> None:
+        """As a deployment does: it is drained, then gone."""
+        self.process.terminate()
+        self.process.wait()
+
     def kill(self) -> None:
         self.go_on()
         self.process.kill()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 import traceback
 from typing import Any
 
@@ -181,6 +183,26 @@ def test_an_async_client_on_a_second_event_loop_says_what_is_wrong(fake: Fake) -
     asyncio.run(client.server_info())
     with pytest.raises(TenantAuthError, match="belongs to the event loop that it was first used on"):
         asyncio.run(client.server_info())
+
+
+def test_a_client_that_was_used_before_a_fork_says_so_and_does_not_hang() -> None:
+    code = """
+import os
+from tenant_auth import Client, TenantAuthError
+client = Client("127.0.0.1:1")
+def call():
+    try:
+        client.server_info()
+    except TenantAuthError as error:
+        print(error.code, flush=True)
+call()
+if os.fork() == 0:
+    call()
+    os._exit(0)
+os.wait()
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.split() == ["UNAVAILABLE", "FAILED_PRECONDITION"]
 
 
 def is_closed(client: Any) -> bool:

@@ -70,6 +70,18 @@ async def test_a_session_is_heard_of(connect: Connect, fake: Fake) -> None:
     assert (await client.validate_session("s", "k")).verdict is Verdict.UNBOUND
 
 
+async def test_the_second_key_of_a_session_is_heard_of_too(connect: Connect, fake: Fake) -> None:
+    fake.sessions["s"] = session_answer(key_id="key_1", presented_key_id="key_2")
+    client = connect(clock=ManualClock())
+    await follow(client, fake)
+    assert (await client.validate_session("s", "the second")).presented_key_id == "key_2"
+    assert (await client.validate_session("s", "the second")).provenance.source is Source.NEAR
+    fake.invalidate("KEY", "key_2", 11)
+    await until(lambda: client.watch_state.revision == 11)
+    fake.sessions["s"] = session_answer(5, revision=11)
+    assert (await client.validate_session("s", "the second")).verdict is Verdict.REVOKED
+
+
 async def test_an_answer_that_the_news_overtook_is_given_but_not_kept(connect: Connect, fake: Fake) -> None:
     fake.keys["k"] = answer(revision=10)
     client = connect(clock=ManualClock(), timeout=60.0)
