@@ -22,6 +22,7 @@ use std::{
 };
 
 use http::{Request, Response, header::AUTHORIZATION};
+use tokio::time::Instant;
 use tonic::body::Body;
 use tower_service::Service;
 
@@ -67,7 +68,7 @@ pub(crate) struct Route {
     avoided: Option<u64>,
     /// Where it has to go.
     given: Option<Arc<Connection>>,
-    taken: OnceLock<Arc<Connection>>,
+    taken: OnceLock<(Arc<Connection>, Instant)>,
 }
 
 impl Route {
@@ -83,7 +84,12 @@ impl Route {
 
     /// The connection that it went out on; none while it waits for one.
     pub(crate) fn taken(&self) -> Option<&Arc<Connection>> {
-        self.taken.get()
+        self.taken.get().map(|(connection, _)| connection)
+    }
+
+    /// When it went out.
+    pub(crate) fn taken_at(&self) -> Option<Instant> {
+        self.taken.get().map(|(_, at)| *at)
     }
 }
 
@@ -163,7 +169,7 @@ impl Service<Request<Body>> for Transport {
             };
             if let Some(route) = route {
                 // Each attempt has one of its own.
-                let _ = route.taken.set(Arc::clone(&connection));
+                let _ = route.taken.set((Arc::clone(&connection), Instant::now()));
             }
             Ok(connection.send(request).await?)
         })

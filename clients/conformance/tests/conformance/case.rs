@@ -76,8 +76,8 @@ pub(crate) struct Call {
     pub(crate) call: Value,
     /// What the answer must hold, at least: see [`crate::expect`].
     pub(crate) answer: Value,
-    /// How many calls must have reached the service by then, by method; methods that are not named, none. `Watch` counts
-    /// only where it is named. Without this, nothing is said about their number.
+    /// How many calls must have reached the service by then, by method; methods that are not named, none. `Watch` and
+    /// `Check` count only where they are named. Without this, nothing is said about their number.
     pub(crate) rpcs: Option<BTreeMap<String, Value>>,
     /// Whether to ask again until the answer is as expected.
     #[serde(default)]

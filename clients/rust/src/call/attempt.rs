@@ -3,7 +3,7 @@
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use futures::future::{Either, select};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::{Request, Response, Status};
 
 use super::budget::Budget;
@@ -33,13 +33,21 @@ where
     {
         let attempt = async {
             let mut first = pin!(self.send_along(Arc::clone(route)));
+            // Counted from when the message goes out: whoever waits for a connection gets one that is alive.
+            let mut due = None;
             let other = loop {
-                match select(first.as_mut(), pin!(sleep(self.hedge_after))).await {
+                let due_at = due.or_else(|| Some(route.taken_at()? + self.hedge_after));
+                let wait =
+                    due_at.map_or(self.hedge_after, |due| due.saturating_duration_since(Instant::now()));
+                match select(first.as_mut(), pin!(sleep(wait))).await {
                     Either::Left((outcome, _)) => return outcome,
                     Either::Right(((), _)) => {}
                 }
-                // Whoever still waits for a connection will get one that is alive.
-                let Some(connection) = route.taken() else { continue };
+                let now = Instant::now();
+                let Some(connection) = route.taken().filter(|_| due_at.is_some_and(|due| due <= now)) else {
+                    continue;
+                };
+                due = Some(now + self.hedge_after);
                 connection.ask_for_life();
                 let Some(budget) = hedges else { continue };
                 if let Some(other) = self.transport.other_than(connection).filter(|_| budget.may_retry()) {
