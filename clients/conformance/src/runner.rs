@@ -141,28 +141,18 @@ impl Runner {
         answer.with_context(|| format!("the runner ended, or said what is no answer, after {command}"))
     }
 
-    /// Has it end, which it must do well and without a complaint.
+    /// Has it end, which it must do well. What it says on standard error are warnings, of what a scene may well be about.
     ///
     /// # Errors
-    /// When it does not; with what it said.
-    pub async fn close(self) -> anyhow::Result<()> {
-        let complaints = self.end().await?;
-        ensure!(complaints.is_empty(), "it complained: {complaints}");
-        Ok(())
-    }
-
-    /// Has it end, which it must do well; what it said on standard error, where warnings go.
-    ///
-    /// # Errors
-    /// When it does not end, or not well.
-    pub async fn end(mut self) -> anyhow::Result<String> {
+    /// When it does not end, or not well; with what it said.
+    pub async fn close(mut self) -> anyhow::Result<()> {
         let answer = self.ask(json!({"op": "close"})).await?;
         ensure!(answer["closed"] == json!(true), "told to close it said {answer}");
         let status = timeout(PATIENCE, self.child.wait()).await.context("it did not end when closed")??;
         self.reading.await??;
         let complaints = self.complaints.await?;
         ensure!(status.success(), "it ended with {status}: {complaints}");
-        Ok(complaints)
+        Ok(())
     }
 }
 

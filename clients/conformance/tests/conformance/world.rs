@@ -45,7 +45,7 @@ struct World<'a> {
 /// Plays a case with the client of a language. `out` is where runners are built.
 pub(crate) async fn play(case: &Case, language: &Language, out: &Path) -> anyhow::Result<()> {
     let database = HranaServer::builder().address(port::take()?).start().await?;
-    let service = start(&database, case)?;
+    let service = start(&database, case).await?;
     let proxy = Proxy::start(service.address)?;
     let variables = variables(&case.client, &proxy);
     let mut operator = Administration::of(service.address)?;
@@ -67,10 +67,13 @@ pub(crate) async fn play(case: &Case, language: &Language, out: &Path) -> anyhow
     world.runner.close().await
 }
 
-fn start(database: &HranaServer, case: &Case) -> anyhow::Result<Service> {
+/// A service that is ready.
+async fn start(database: &HranaServer, case: &Case) -> anyhow::Result<Service> {
     let mut settings = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     BTreeMap::extend(&mut settings, case.service.clone());
-    Service::start(&database.url(), &settings)
+    let service = Service::start(&database.url(), &settings)?;
+    service.until_ready().await?;
+    Ok(service)
 }
 
 /// What the client's runner is told.
@@ -177,7 +180,7 @@ impl World<'_> {
                 }
             }
             case::Service::Starts => {
-                let service = start(&self.database, self.case)?;
+                let service = start(&self.database, self.case).await?;
                 self.operator = Administration::of(service.address)?;
                 // Making what is there already changes nothing; it succeeds once the service is ready.
                 self.operator.create("first").await?;

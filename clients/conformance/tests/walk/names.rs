@@ -52,7 +52,7 @@ pub(crate) async fn late(language: &'static Language) -> anyhow::Result<Outcome>
         stage.replicas[2].until_asked(10).await
     };
     load_during(&runner, &key, replaced).await.context("the first name has moved")?;
-    runner.end().await?;
+    runner.close().await?;
     Ok(Outcome::OK)
 }
 

@@ -106,7 +106,7 @@ async fn refused(language: &Language, junk: Junk) -> anyhow::Result<()> {
     let error = match Runner::try_start(language.runner(Path::new(OUT)).into(), &junk.told).await? {
         Started::Refused(error) => error,
         Started::Ready(runner) => {
-            runner.end().await?;
+            runner.close().await?;
             bail!("it was content with {told}")
         }
     };

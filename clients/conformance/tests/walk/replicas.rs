@@ -42,7 +42,7 @@ pub(crate) async fn killed(language: &'static Language) -> anyhow::Result<Outcom
     let (told, ()) = load_during(&runner, &key, replaced).await?;
     let counted = usage(&runner, "walk.events").await?;
     ensure!(counted == EVENTS, "{EVENTS} events were counted as {counted}");
-    runner.end().await?;
+    runner.close().await?;
     Ok(measured(format!("{} calls, {} ms at most", told.latencies.len(), told.slowest())))
 }
 
@@ -62,7 +62,7 @@ pub(crate) async fn rolling_restart(language: &'static Language) -> anyhow::Resu
         Ok(())
     };
     let (told, ()) = load_during(&runner, &key, restarted).await?;
-    runner.end().await?;
+    runner.close().await?;
     Ok(measured(format!("{} calls, {} ms at most", told.latencies.len(), told.slowest())))
 }
 
@@ -109,7 +109,7 @@ pub(crate) async fn hung(language: &'static Language) -> anyhow::Result<Outcome>
     replica.signal("CONT").await?;
     let used = until(|| link.calls() > then, "it is not asked again");
     load_during(&runner, &stage.key, used).await?;
-    runner.end().await?;
+    runner.close().await?;
     let first = usize::try_from(BEFORE)?;
     Ok(measured(format!(
         "noticed for {} ms, {} ms at most, {waited_for_it} calls",

@@ -62,7 +62,7 @@ pub(crate) async fn mutual(language: &'static Language) -> anyhow::Result<Outcom
     let answer = validate(&runner, &stage.key).await?;
     let refused = failed_with(&answer, &["UNAUTHENTICATED"]);
     ensure!(refused, "a program without a certificate was answered {answer}");
-    runner.end().await?;
+    runner.close().await?;
 
     told.insert("TENANT_AUTH_TLS_CERT_FILE".to_owned(), shown.certificate);
     told.insert("TENANT_AUTH_TLS_KEY_FILE".to_owned(), shown.key);
@@ -87,7 +87,7 @@ pub(crate) async fn wrong_authority(language: &'static Language) -> anyhow::Resu
     let runner = Runner::start(language, Path::new(OUT), &told).await?;
     let answer = validate(&runner, &stage.key).await?;
     ensure!(failed_with(&answer, &["UNAVAILABLE"]), "a replica of another authority: {answer}");
-    runner.end().await?;
+    runner.close().await?;
 
     let mut told = stage.variables();
     told.insert(CA_FILE.to_owned(), right.ca());
@@ -95,6 +95,6 @@ pub(crate) async fn wrong_authority(language: &'static Language) -> anyhow::Resu
     for _ in 0..10 {
         validated(&runner, &stage.key).await?;
     }
-    runner.end().await?;
+    runner.close().await?;
     Ok(Outcome::OK)
 }

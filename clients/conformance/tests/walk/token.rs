@@ -75,7 +75,7 @@ impl Callers {
             answer.is_ok_and(|answer| (answer["verdict"] == "VALID") == wanted)
         };
         replica.until("it does not read its callers", known).await?;
-        runner.end().await.map(drop)
+        runner.close().await
     }
 }
 
@@ -108,7 +108,7 @@ pub(crate) async fn changes(language: &'static Language) -> anyhow::Result<Outco
     };
     load_during(&runner, &callers.stage.key, changed).await?;
     load(&runner, &callers.stage.key, 50).await?;
-    runner.end().await?;
+    runner.close().await?;
     Ok(Outcome::OK)
 }
 
@@ -121,7 +121,7 @@ pub(crate) async fn trimmed(language: &'static Language) -> anyhow::Result<Outco
     // What is none leaves the last good one in use.
     fs::write(callers.token_file(), "two\nlines\n")?;
     load(&runner, &callers.stage.key, 20).await?;
-    runner.end().await?;
+    runner.close().await?;
 
     // A program with a token that nobody has is told so, and not that a key is bad.
     let mut told = callers.stage.variables();
@@ -129,6 +129,6 @@ pub(crate) async fn trimmed(language: &'static Language) -> anyhow::Result<Outco
     let runner = Runner::start(language, Path::new(OUT), &told).await?;
     let answer = validate(&runner, &callers.stage.key).await?;
     ensure!(failed_with(&answer, &["UNAUTHENTICATED"]), "a program that is not known was answered {answer}");
-    runner.end().await?;
+    runner.close().await?;
     Ok(Outcome::OK)
 }

@@ -51,7 +51,8 @@ class Target:
     def __init__(self, endpoints: str | Sequence[str], options: Options) -> None:
         self.endpoints, scheme = parse(endpoints)
         if scheme == "http" and options.tls is not None:
-            raise ValueError("endpoints start with http://, which is plaintext, and tls is given: use https://")
+            first = f"http://{self.endpoints[0].authority}"
+            raise ValueError(f"{first} starts with http://, which is plaintext, and tls is given: use https://")
         self._options = options
         self._tls = options.tls or (Tls() if scheme == "https" else None)
         self._credentials = None if self._tls is None else Credentials(self._tls)

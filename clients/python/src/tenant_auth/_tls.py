@@ -47,13 +47,14 @@ class Credentials:
         tls = self._tls
         roots = system_roots() if tls.ca is None else read("tls.ca", tls.ca)
         if tls.ca is not None:
-            check_certificates("tls.ca", roots or b"")
+            check_certificates("tls.ca", tls.ca, roots or b"")
         if tls.cert is None or tls.key is None:
             return grpc.ssl_channel_credentials(roots)
         chain, key = read("tls.cert", tls.cert), read("tls.key", tls.key)
-        check_certificates("tls.cert", chain)
+        check_certificates("tls.cert", tls.cert, chain)
         if b"-----BEGIN" not in key or b"PRIVATE KEY-----" not in key:
-            raise ValueError("tls.key holds no private key in PEM: give a file, or its content as bytes")
+            message = f"tls.key holds no private key in PEM{origin(tls.key)}: give a file, or its content as bytes"
+            raise ValueError(message)
         check_pair(chain, key)
         return grpc.ssl_channel_credentials(roots, key, chain)
 
@@ -77,12 +78,17 @@ def read(name: str, source: Pem) -> bytes:
         raise ValueError(f"{name}: {source!s} cannot be read: {error}") from None
 
 
-def check_certificates(name: str, pem: bytes) -> None:
+def origin(source: Pem) -> str:
+    """Which file it was, for an error."""
+    return "" if isinstance(source, bytes) else f" ({source!s})"
+
+
+def check_certificates(name: str, source: Pem, pem: bytes) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=pem.decode("ascii"))
     except (ssl.SSLError, ValueError):
-        message = f"{name} holds no certificate in PEM: give the path of such a file, or its content as bytes"
-        raise ValueError(message) from None
+        what = f"{name} holds no certificate in PEM{origin(source)}"
+        raise ValueError(f"{what}: give the path of such a file, or its content as bytes") from None
 
 
 def check_pair(chain: bytes, key: bytes) -> None:

@@ -74,10 +74,11 @@ function read(options: TlsOptions): TlsMaterial {
   }
   const { ca, cert, key } = material;
   if ((cert === undefined) !== (key === undefined)) throw new TypeError("tls.cert and tls.key go together");
-  if (ca !== undefined) certificates("ca", ca);
+  if (ca !== undefined) certificates("ca", ca, options.caFile);
   if (cert !== undefined && key !== undefined) {
-    const [leaf] = certificates("cert", cert);
-    if (!leaf?.checkPrivateKey(privateKey(key))) throw new TypeError("tls.key is not the key of tls.cert");
+    const [leaf] = certificates("cert", cert, options.certFile);
+    if (!leaf?.checkPrivateKey(privateKey(key, options.keyFile)))
+      throw new TypeError("tls.key is not the key of tls.cert");
   }
   return material;
 }
@@ -106,22 +107,29 @@ function pem(options: TlsOptions, part: (typeof PARTS)[number]): string | undefi
   return text;
 }
 
-function certificates(part: "ca" | "cert", text: string): X509Certificate[] {
+function certificates(part: "ca" | "cert", text: string, file: string | undefined): X509Certificate[] {
   const blocks = text.match(CERTIFICATE) ?? [];
-  if (blocks.length === 0) throw new TypeError(`tls.${part} holds no PEM certificate`);
+  if (blocks.length === 0) {
+    throw new TypeError(`tls.${part} holds no PEM certificate${of(file)}`);
+  }
   return blocks.map((block) => {
     try {
       return new X509Certificate(block);
     } catch {
-      throw new TypeError(`tls.${part} holds a certificate that cannot be read`);
+      throw new TypeError(`tls.${part} holds a certificate that cannot be read${of(file)}`);
     }
   });
 }
 
-function privateKey(text: string): KeyObject {
+function privateKey(text: string, file: string | undefined): KeyObject {
   try {
     return createPrivateKey(text);
   } catch {
-    throw new TypeError("tls.key holds no PEM private key without a passphrase");
+    throw new TypeError(`tls.key holds no PEM private key without a passphrase${of(file)}`);
   }
+}
+
+/** Which file it was, for an error. */
+function of(file: string | undefined): string {
+  return file === undefined ? "" : ` (${file})`;
 }
