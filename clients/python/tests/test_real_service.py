@@ -121,11 +121,15 @@ async def test_a_session_from_its_binding_to_its_end(service: Service, connect: 
 async def test_usage_is_counted_once(service: Service, connect: Connect, session_id: str) -> None:
     client = connect(service.endpoint)
     metric = f"calls.{session_id}"
-    events = [UsageEvent(service.tenant, metric, 3), UsageEvent("nobody", metric, 1)]
+    events = [
+        UsageEvent(service.tenant, metric, 3),
+        UsageEvent("nobody", metric, 1),
+        UsageEvent(service.tenant, "No!", -1),
+    ]
     for already in (False, True):
         receipt = await client.record_usage(events, session_id, timeout=10.0)
         assert (receipt.accepted, receipt.already_recorded) == (1, already)
-        assert [(one.index, one.error.code) for one in receipt.rejected] == [(1, "NOT_FOUND")]
+        assert [(one.index, one.error.code) for one in receipt.rejected] == [(1, "NOT_FOUND"), (2, "INVALID_ARGUMENT")]
     now, hours = datetime.now(UTC), timedelta(hours=2)
     sums = client.query_usage(service.tenant, now - hours, now + hours, metric=metric, bucket=UsageBucket.MONTH)
     assert [one.quantity for one in await collect(sums)] == [3]

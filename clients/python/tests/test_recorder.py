@@ -236,7 +236,7 @@ async def test_what_can_never_be_counted_is_refused_at_once_and_poisons_nothing(
     assert await recorder.close() == []
 
 
-async def test_so_it_is_when_recorded_directly(connect: Connect, fake: Fake) -> None:
+async def test_what_no_message_can_carry_is_refused_when_recorded_directly(connect: Connect, fake: Fake) -> None:
     events = [UsageEvent("acme", "a", 1), UsageEvent("acme", "a", 1.5)]  # type: ignore[arg-type]
     with pytest.raises(InvalidRequestError) as caught:
         await connect(near_cache=None).record_usage(events, "r1")

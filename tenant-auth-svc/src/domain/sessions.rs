@@ -267,7 +267,17 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
     ) -> SessionDecision {
         let now = self.clock.now();
         let provenance = match &presented {
-            Some(decision) => session.provenance.weaker(decision.provenance),
+            Some(decision) => {
+                let both = session.provenance.weaker(decision.provenance);
+                let opener = session.record.as_ref().map(|record| &record.key.key_id);
+                // What became of the key that opened it is in the session's own record.
+                match decision.key.as_ref().map(|key| &key.key_id) {
+                    presented if presented.is_some() && presented == opener => {
+                        Provenance { revision: session.provenance.revision, ..both }
+                    }
+                    _ => both,
+                }
+            }
             None => session.provenance,
         };
         let denied = |verdict| SessionDecision {

@@ -149,3 +149,19 @@ async fn a_sliding_session_is_asked_about_again_after_a_tenth_of_what_is_left() 
     assert_eq!(reuse(world.session("long", "").await.provenance).1, tenth, "five minutes are left");
     assert_eq!(reuse(world.session("long", "").await.provenance).1, WATCHED, "its use has moved its end");
 }
+
+/// Otherwise the session's own invalidation would keep the answer out of every near-cache until the key is read again.
+#[tokio::test]
+async fn an_answer_along_with_the_opening_key_reflects_the_revision_of_the_session() {
+    let world = World::start().await;
+    let (opener, _) = world.key_for(None).await;
+    let (second, _) = world.key_for(None).await;
+    for key in [&opener, &second] {
+        world.service.validate(key).await.unwrap();
+    }
+    world.bind("s", &opener, 60, SessionExpiry::Fixed).await;
+    let revision = async |key: &str| world.session("s", key).await.provenance.unwrap().revision;
+    let alone = revision("").await;
+    assert_eq!(revision(&opener).await, alone);
+    assert!(revision(&second).await < alone, "it was read before");
+}

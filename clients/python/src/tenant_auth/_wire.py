@@ -14,7 +14,7 @@ from .errors import InvalidRequestError, Violation
 from .proto import info_pb2, session_pb2, usage_pb2, validation_pb2, verdict_pb2
 from .results import Outcome, Provenance, Question, ServerInfo, SessionValidation, Validation
 from .sessions import Binding, Session, SessionExpiry
-from .usage import RejectedEvent, UsageEvent, UsageReceipt, UsageSum, violations_of
+from .usage import RejectedEvent, UsageEvent, UsageReceipt, UsageSum, unsendable
 from .verdict import Source, Verdict
 
 LONGEST_TEXT = 16_384
@@ -212,7 +212,7 @@ def binding(message: session_pb2.BindSessionResponse) -> Binding:
 
 def usage_request(events: Sequence[UsageEvent], request_id: str) -> usage_pb2.RecordUsageRequest:
     for index, event in enumerate(events):
-        violations = violations_of(event, f"events[{index}].")
+        violations = unsendable(event, f"events[{index}].")
         if violations:
             raise invalid(*violations)
     presentable(request_id, "request_id")

@@ -63,6 +63,17 @@ def violations_of(event: UsageEvent, prefix: str = "") -> list[Violation]:
     return found
 
 
+def unsendable(event: UsageEvent, prefix: str) -> list[Violation]:
+    """What no message can carry of an event. Whatever else is wrong with it, the service rejects it alone."""
+    found = []
+    for field, text in (("tenant_id", event.tenant_id), ("metric", event.metric)):
+        if not isinstance(text, str) or any("\ud800" <= char <= "\udfff" for char in text):
+            found.append(Violation(prefix + field, "must be text of whole Unicode characters"))
+    if type(event.quantity) is not int or not -(2**63) <= event.quantity < 2**63:
+        found.append(Violation(prefix + "quantity", "must be an int of 64 bits"))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class RejectedEvent:
     """An event that can never be counted, and why."""
