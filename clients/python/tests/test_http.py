@@ -208,6 +208,14 @@ def test_a_key_may_come_in_one_header(headers: list[tuple[str, str]], key: Any) 
     assert getattr(found, "status", found) == key
 
 
+@pytest.mark.parametrize("name", ["Authorization", "Mcp-Session-Id"])
+def test_what_may_be_read_behind_an_adapter_comes_once(name: str) -> None:
+    headers = [(b"x-api-key", b"a"), (name.encode(), b"Bearer a")]
+    assert Source("X-API-Key").key(headers) == "a"
+    found = Source("X-API-Key").key([*headers, headers[-1]])
+    assert getattr(found, "code", None) == "AMBIGUOUS_REQUEST"
+
+
 @pytest.mark.parametrize("header", ["", "a b", "a:", (), 5])
 def test_a_header_that_is_no_name_is_refused(header: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="header"):

@@ -81,11 +81,10 @@ class RefuseAmbiguous:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            headers = scope["headers"]
-            for found in (KEY.key(headers), _http.only(headers, SESSION_HEADER)):
-                if isinstance(found, Refusal):
-                    await refuse(found, scope, send)
-                    return
+            found = KEY.key(scope["headers"])
+            if isinstance(found, Refusal):
+                await refuse(found, scope, send)
+                return
         await self._app(scope, receive, send)
 
 
@@ -117,23 +116,23 @@ class BindSessions:
             return
         await self._client.require_key(key)
         session = await self._session(session_id, key)
-        if session is None:
-            await refuse(_http.NO_SESSION, scope, send)
+        if isinstance(session, Refusal):
+            await refuse(session, scope, send)
             return
         await self._app(scope, receive, send)
         if scope["method"] == "DELETE":
             await self._unbind(session_id, session)
 
-    async def _session(self, session_id: str, key: str) -> SessionValidation | None:
-        """The session, if it goes on and is the key's tenant's; `None`: for this caller there is none."""
+    async def _session(self, session_id: str, key: str) -> SessionValidation | Refusal:
+        """The session, if it goes on and is the key's tenant's; or that for this caller there is none."""
         if not is_session_id(session_id):
-            return None
+            return _http.no_session()
         session = await self._client.validate_session(session_id, key)
         if session.is_valid:
             return session
         if _http.denial(session).status in GOES_ON:
             raise DeniedError(session)
-        return None
+        return _http.no_session(session.verdict)
 
     async def _discard(self, scope: Scope, session_id: str) -> None:
         """Ends a session that nobody was told of: in a long failure the SDK would come to its limit of sessions."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from ._checks import texts
 from .errors import TenantAuthError
 from .verdict import Source, Verdict
 
@@ -114,7 +115,11 @@ class Question:
     """A key to decide about in a batch, with scopes of its own."""
 
     key: str = field(repr=False)
-    scopes: tuple[str, ...] = ()
+    scopes: str | Iterable[str] = ()
+    """As with `validate_key`: a single one may be given as text."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scopes", texts("scopes", self.scopes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
