@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
+import * as checks from "./checks.js";
 import type { TenantAuthError } from "./error.js";
 import {
   QueryUsageRequestSchema,
@@ -101,8 +102,14 @@ export class Usage {
 
   /** Records 1 to 500 events. When it resolves, they are committed. */
   async record(events: readonly UsageEvent[], options: RecordUsage = {}): Promise<UsageRecorded> {
+    const { requestId = randomUUID() } = checks.options("options", options, [
+      "requestId",
+      "timeoutMs",
+      "signal",
+    ]);
+    if (!Array.isArray(events)) throw new TypeError("events must be a list");
     const request = create(RecordUsageRequestSchema, {
-      requestId: options.requestId ?? randomUUID(),
+      requestId: text("requestId", requestId),
       events: events.map(eventToWire),
     });
     const reply = await this.#caller.call(UsageService.method.recordUsage, request, options);

@@ -101,12 +101,10 @@ for (const [name, server] of [
 
   test(`${name}: without a key the service is not asked`, async (t) => {
     const { fake, url } = await serving(t, server);
-    for (const headers of [
-      {},
-      { authorization: "Basic abc" },
-      { authorization: "Bearer" },
-      { authorization: "Bearer a b" },
-    ] as Record<string, string>[]) {
+    for (const headers of [{}, { authorization: "Basic abc" }, { authorization: "Bearer" }] as Record<
+      string,
+      string
+    >[]) {
       const response = await fetch(url, { headers });
       assert.equal(response.status, 401);
       assert.equal(response.headers.get("cache-control"), "no-store");
@@ -222,6 +220,7 @@ for (const [name, server] of [
     assert.deepEqual(await ask("somebody-elses"), [401, "UNKNOWN"]);
     assert.deepEqual(await ask("x".repeat(9000)), [401, "MALFORMED"]);
     assert.deepEqual(await ask("k\u00e9y"), [401, "MALFORMED"]);
+    assert.deepEqual(await ask("a b"), [401, "MALFORMED"]);
     const { admin } = client.raw;
     const poor = await admin.issueKey({ tenantId: "ten_demo", name: "poor", scopes: ["demo:x"] });
     assert.deepEqual(await ask(poor.plaintext), [403, "INSUFFICIENT_SCOPE"]);
