@@ -108,7 +108,7 @@ async def server(client: AsyncClient) -> AsyncIterator[Server]:
         await server.recorder.close()
 
 
-async def post(server: Server, body: dict[str, Any], *headers: tuple[str, str]) -> httpx2.Response:
+async def post(server: Server, body: Any, *headers: tuple[str, str]) -> httpx2.Response:
     async with httpx2.AsyncClient() as http:
         return await http.post(
             server.url,
@@ -168,6 +168,14 @@ async def test_an_ambiguous_request_opens_no_session(server: Server, client: Asy
         response = await post(server, INITIALIZE, *headers)
         assert response.status_code == 400
         assert "mcp-session-id" not in response.headers
+    assert [session async for session in client.list_sessions(fleet.tenant)] == before
+
+
+async def test_what_the_sdk_refuses_leaves_no_session(server: Server, client: AsyncClient, fleet: Fleet) -> None:
+    before = [session async for session in client.list_sessions(fleet.tenant)]
+    assert (await post(server, [INITIALIZE], bearer(fleet.key))).status_code == 400
+    async with httpx2.AsyncClient() as http:
+        assert (await http.get(server.url, headers=[ACCEPT, bearer(fleet.key)])).status_code == 400
     assert [session async for session in client.list_sessions(fleet.tenant)] == before
 
 

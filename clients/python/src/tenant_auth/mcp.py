@@ -166,7 +166,9 @@ class Opening:
     async def __call__(self, message: Message) -> None:
         if self.refused is not None:
             return
-        session_id = session_of(message) if message["type"] == "http.response.start" else None
+        # What the SDK refuses it ends, although it names a session: bound, it would outlive that by its ttl.
+        opens = message["type"] == "http.response.start" and message["status"] < HTTPStatus.BAD_REQUEST
+        session_id = session_of(message) if opens else None
         refusal = None if session_id is None else await self._bind(session_id)
         if refusal is None:
             await self._send(message)
