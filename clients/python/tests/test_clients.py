@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -50,8 +51,10 @@ async def test_a_denial_is_an_answer_and_never_asked_for_twice(connect: Connect,
     assert validation.verdict is Verdict.REVOKED
     assert not validation.is_valid
     assert fake.calls["ValidateKey"] == 1
-    with pytest.raises(DeniedError, match="denied: REVOKED"):
+    with pytest.raises(DeniedError, match="denied: REVOKED") as denied:
         _ = validation.principal
+    copied = pickle.loads(pickle.dumps(denied.value))
+    assert (str(copied), copied.validation) == ("denied: REVOKED", validation)
 
 
 async def test_missing_scopes_are_told_with_and_without_the_near_cache(connect: Connect, fake: Fake) -> None:

@@ -144,6 +144,25 @@ test("options: of a call, too", async (t) => {
   await assert.rejects(client.validateKeys(["k"], misplaced as object), /options has no option "scopes"/);
   const misnamed = { key: "k", scope: ["admin"] };
   await assert.rejects(client.validateKeys(["k", misnamed]), /keys\[1\] has no option "scope"/);
+  const session = { sessionId: "s", key: "k", ttlMs: 60_000 };
+  for (const [more, message] of [
+    [{ expiry: "sliding" }, /options has no option "expiry"/],
+    [{ sliding: "no" }, /sliding must be true or false/],
+    [{ attributes: { a: 5 } }, /attributes\.a must be a string/],
+    [{ attributes: { a: "\ud800" } }, /attributes\.a must be Unicode/],
+    [{ attributes: "ab" }, /attributes must be an object/],
+  ] as [object, RegExp][]) {
+    await assert.rejects(client.sessions.bind({ ...session, ...more }), message);
+  }
+  const sums = { tenantId: "t", start: new Date(0), end: new Date() };
+  for (const [more, message] of [
+    [{ bucket: "YEAR" }, /bucket must be "HOUR", "DAY" or "MONTH"/],
+    [{ bucket: "toString" }, /bucket must be/],
+    [{ metric: 5 }, /metric must be a string/],
+    [{ metrics: "a" }, /options has no option "metrics"/],
+  ] as [object, RegExp][]) {
+    assert.throws(() => client.usage.query({ ...sums, ...more }), message);
+  }
   for (const requestId of [7, {}, null] as unknown as string[]) {
     await assert.rejects(client.usage.record([], { requestId }), /requestId must be a string/);
   }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Self
 
 from ._checks import texts
 from .errors import TenantAuthError
@@ -50,6 +51,10 @@ class DeniedError(Exception):
         """With `INSUFFICIENT_SCOPE`: the required scopes that the key lacks."""
         self.provenance = validation.provenance
         """Where the denial came from."""
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Validation]]:
+        # It is made from the answer, not from its own words: a pool of processes breaks on what it cannot copy.
+        return type(self), (self.validation,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
