@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -53,7 +53,7 @@ async def test_a_denial_is_an_answer_and_never_asked_for_twice(connect: Connect,
     assert fake.calls["ValidateKey"] == 1
     with pytest.raises(DeniedError, match="denied: REVOKED") as denied:
         _ = validation.principal
-    copied = pickle.loads(pickle.dumps(denied.value))
+    copied = copy(denied.value)
     assert (str(copied), copied.validation) == ("denied: REVOKED", validation)
 
 
