@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import math
 from pathlib import Path
@@ -102,7 +103,7 @@ DURATIONS = [0, -1, math.nan, math.inf, -math.inf, 86_401, 1e12, 10**400, "1", N
         (lambda v: Options(use_environment_proxy=v), "use_environment_proxy", ["yes", 1, None]),
         (lambda v: Options(clock=v), "clock", [None, 1]),
         (lambda v: Options(jitter=v), "jitter", [0.5, None]),
-        (lambda v: Options(token=v), "token", [b"t", 5, {}]),
+        (lambda v: Options(token=v), "token", [b"t", 5, {}, asyncio.sleep]),
         (lambda v: NearCache(max_entries=v), "near_cache.max_entries", [0, -1, 1.5, math.nan, "1", True, 10_000_001]),
         (lambda v: NearCache(watch=v), "near_cache.watch", ["no", 0, None]),
         (lambda v: NearCache(watched_for=v), "near_cache.watched_for", [v for v in DURATIONS if v is not None]),

@@ -157,6 +157,18 @@ for (const [name, server] of [
     assert.equal(errors.length, failures.length);
   });
 
+  test(`${name}: whoever is told of undecided requests may fail`, async (t) => {
+    const warned = t.mock.method(process, "emitWarning", () => undefined);
+    const { fake, client } = await connected(t, { nearCache: false, retryBudget: 0 });
+    fake.answer(validateKey, () => Promise.reject(unavailable()));
+    const onError = (): never => {
+      throw new RangeError("ta_key");
+    };
+    const url = await server(t, client, { onError });
+    assert.equal((await fetch(url, { headers: bearer })).status, 503);
+    assert.equal(warned.mock.calls[0]?.arguments[0], "onError failed: RangeError");
+  });
+
   test(`${name}: a key that breaks the contract is the customer's mistake`, async (t) => {
     const { fake, url } = await serving(t, server);
     fake.answer(validateKey, () => Promise.reject(invalid("key")));

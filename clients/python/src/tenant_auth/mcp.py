@@ -23,6 +23,8 @@ log = logging.getLogger("tenant_auth")
 
 SESSION_HEADER = b"mcp-session-id"
 LONGEST_SESSION_ID = 128
+SHORTEST_TTL = 60.0
+"""Seconds; the contract's, for sessions whose end moves."""
 KEY = Source("Authorization")
 # What a session's own verdict can be while it goes on, besides valid. Any other has ended it, such as the revocation of
 # the key that opened it: MCP clients begin anew at a 404.
@@ -99,6 +101,9 @@ class BindSessions:
         self._app = app
         self._client = client
         self._ttl = _checks.duration("ttl", ttl)
+        if ttl < SHORTEST_TTL:
+            # Or no session could ever be bound.
+            raise ValueError(f"ttl is {ttl!r}: give {SHORTEST_TTL:.0f} seconds at least")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = KEY.key(scope["headers"]) if scope["type"] == "http" else None
@@ -207,7 +212,7 @@ def session_of(scope_or_message: Scope | Message) -> str | None:
 def protect(app: Starlette, client: AsyncClient, *, sessions: bool = True, ttl: float = 3600.0) -> Starlette:
     """Completes `MCPServer(…, token_verifier=TenantTokenVerifier(client)).streamable_http_app()`.
 
-    `ttl`: how many seconds a session lives after it was last used.
+    `ttl`: how many seconds a session lives after it was last used, from 60 to a day.
     """
     if sessions:
         app.add_middleware(BindSessions, client=client, ttl=ttl)

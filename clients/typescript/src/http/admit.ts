@@ -4,7 +4,7 @@ import { type Principal, principalOf } from "../principal.js";
 import type { Validation } from "../validation.js";
 import { credential, type HttpRequest, isPreflight, valuesOf } from "./credentials.js";
 import { ambiguous, type Challenge, denied, noCredentials, type Refusal, undecided } from "./refusal.js";
-import { undecidedLog } from "./undecided-log.js";
+import { tell, undecidedLog } from "./undecided-log.js";
 
 /** The part of a `Client` that an adapter needs. */
 export interface KeyValidator {
@@ -73,7 +73,7 @@ export function admission(
     } catch (error) {
       // A key that the service takes for no key, such as one of 10,000 characters, is the customer's mistake.
       if (blames(error, "key")) return { refusal: denied("MALFORMED", [], challenge) };
-      onError(error);
+      tell(onError, error);
       return { refusal: undecided(error) };
     }
   };
