@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -23,6 +24,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 AUTHORIZATION = "authorization"
 CHALLENGE = "WWW-Authenticate"
 INVALID_TOKEN = 'Bearer error="invalid_token"'  # noqa: S105
+SECOND_KEY = re.compile(r",\s*bearer\s", re.IGNORECASE)
 TOKEN_CHARACTERS = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 DENIALS: dict[Verdict, tuple[HTTPStatus, str]] = {
@@ -105,7 +107,7 @@ class Source:
         if name != AUTHORIZATION:
             return value.strip() or None
         scheme, _, key = value.strip().partition(" ")
-        if "," in key:
+        if SECOND_KEY.search(key):
             # Two headers, made one on the way.
             return AMBIGUOUS
         return key.strip() or None if scheme.lower() == "bearer" else None

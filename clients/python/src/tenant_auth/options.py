@@ -129,8 +129,6 @@ class Options:
         if self.token is not None and not isinstance(self.token, str | TokenFile) and not callable(self.token):
             raise TypeError(f"token is {type(self.token).__name__}: give text, a TokenFile or a function")
         if inspect.iscoroutinefunction(self.token):
-            raise TypeError(
-                "token is a coroutine function: give one that answers at once"
-            )
+            raise TypeError("token is a coroutine function: give one that answers at once")
         for name in ("monotonic", "time", "sleep", "wait"):
             _checks.function(f"clock.{name}", getattr(self.clock, name, None))
