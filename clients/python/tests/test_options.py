@@ -102,7 +102,7 @@ DURATIONS = [0, -1, math.nan, math.inf, -math.inf, 86_401, 1e12, 10**400, "1", N
         (lambda v: Options(retry=v), "retry", [{}, False, 4]),
         (lambda v: Options(use_environment_proxy=v), "use_environment_proxy", ["yes", 1, None]),
         (lambda v: Options(clock=v), "clock", [None, 1]),
-        (lambda v: Options(jitter=v), "jitter", [0.5, None]),
+        (lambda v: Options(jitter=v), "jitter", [0.5, None, asyncio.sleep]),
         (lambda v: Options(token=v), "token", [b"t", 5, {}, asyncio.sleep]),
         (lambda v: NearCache(max_entries=v), "near_cache.max_entries", [0, -1, 1.5, math.nan, "1", True, 10_000_001]),
         (lambda v: NearCache(watch=v), "near_cache.watch", ["no", 0, None]),
@@ -121,6 +121,7 @@ DURATIONS = [0, -1, math.nan, math.inf, -math.inf, 86_401, 1e12, 10**400, "1", N
         (lambda v: Tls(ca=v), "tls.ca", ["", "-----BEGIN CERTIFICATE-----", "a\0", 5, {}]),
         (lambda v: Tls(cert=v), "tls.cert", ["cert.pem"]),
         (lambda v: TokenFile(v), "token.path", [5, None]),
+        (lambda v: Client("a:1").usage_recorder(None, v), "on_rejected", [5, "log", asyncio.sleep]),
         (lambda v: Client("a:1", v), "options", [{"timeout": 1}, 5, "x", NearCache()]),
     ],
 )

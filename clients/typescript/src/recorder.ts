@@ -214,11 +214,7 @@ export class UsageRecorder {
 
   /** What the caller's own code throws is no reason to send a batch again, or to send no others. */
   #reject(event: UsageEvent, error: TenantAuthError): void {
-    try {
-      this.#options.onRejected(event, error);
-    } catch (thrown) {
-      warning.warn(`onRejected failed: ${thrown instanceof Error ? thrown.name : "it threw no error"}`);
-    }
+    warning.guarded("onRejected", () => this.#options.onRejected(event, error));
   }
 
   /** The service takes none of it: halves are sent under ids of their own, until only what is wrong is left out. */

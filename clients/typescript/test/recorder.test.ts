@@ -177,8 +177,10 @@ test("events that can never be counted are handed to whoever wants to know", asy
 
 test("whoever is told of rejected events may fail, and the others are counted all the same", async (t) => {
   const warned = t.mock.method(process, "emitWarning", () => undefined);
+  let later = false;
   const { fake, recorder, sent } = await recording(t, {
     onRejected: () => {
+      if (later) return Promise.reject(new RangeError("ta_key"));
       throw new RangeError("ta_key");
     },
   });
@@ -187,11 +189,13 @@ test("whoever is told of rejected events may fail, and the others are counted al
   }));
   recorder.record("ten_1", "api.calls", 1);
   await recorder.flush();
+  later = true;
   fake.answer(recordUsage, () => {
     throw invalid("events[0].metric");
   });
   recorder.record("ten_1", "api.calls", 2);
   await recorder.flush();
+  await until("both failures are told", () => warned.mock.callCount() === 2);
   assert.equal(sent().length, 2, "each batch is sent once");
   assert.deepEqual(
     warned.mock.calls.map(({ arguments: [line] }) => String(line)),

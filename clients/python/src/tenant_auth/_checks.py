@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -71,6 +72,13 @@ def instance(name: str, value: object, *kinds: type) -> None:
 def function(name: str, value: object) -> None:
     if not callable(value):
         raise TypeError(f"{name} is {type(value).__name__}: give a function")
+
+
+def at_once(name: str, value: object) -> None:
+    """A function whose answer nobody waits for: that of a coroutine function would never come."""
+    function(name, value)
+    if inspect.iscoroutinefunction(value):
+        raise TypeError(f"{name} is a coroutine function: give one that answers at once")
 
 
 def texts(name: str, value: str | Iterable[str]) -> tuple[str, ...]:

@@ -1,5 +1,5 @@
 import { TenantAuthError } from "../error.js";
-import { warn } from "../warning.js";
+import { guarded } from "../warning.js";
 
 /** No more than one line in this time: an outage is no reason to fill a disk. */
 const LINE_EVERY_MS = 1000;
@@ -23,11 +23,7 @@ export function undecidedLog(
 
 /** The caller's own code may fail: the request is undecided all the same. */
 export function tell(onError: (error: unknown) => void, error: unknown): void {
-  try {
-    onError(error);
-  } catch (thrown) {
-    warn(`onError failed: ${thrown instanceof Error ? thrown.name : "it threw no error"}`);
-  }
+  guarded("onError", () => onError(error));
 }
 
 /** Only what this client worded: somebody else's error may hold a key. */
