@@ -47,6 +47,7 @@ export function requireSession(
     "timeoutMs",
     "onError",
   ]);
+  checks.holder("client", client, "validateSession");
   if (timeoutMs !== undefined) checks.milliseconds("timeoutMs", timeoutMs);
   checks.callback("onError", onError);
   const refusalOf = async (

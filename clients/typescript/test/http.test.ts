@@ -13,6 +13,7 @@ import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
 import { Verdict } from "../src/gen/tenantauth/v1/verdict_pb.js";
 import type { RequireKeyOptions } from "../src/http/admit.js";
 import { undecidedLog } from "../src/http/undecided-log.js";
+import { KeyVerifier, requireBearerAuth, requireSession } from "../src/mcp.js";
 import { invalid, keyAnswer, overloaded, unavailable } from "./support/answers.js";
 import type { Fake } from "./support/fake.js";
 import { raw } from "./support/raw-request.js";
@@ -265,6 +266,11 @@ test("options of an adapter that cannot be meant are refused when it is made", a
   const { client } = await connected(t);
   for (const [options, message] of [
     [{ scopes: "orders:read" }, /scopes must be a list of texts/],
+    [{ scopes: null }, /scopes must be a list of texts/],
+    [{ exempt: null }, /exempt must be a list of texts/],
+    [{ header: null }, /header must be a list of texts/],
+    [{ header: [] }, /header must be names of headers/],
+    [{ resourceMetadataUrl: 5 }, /resourceMetadataUrl must be 1 to 256 printable/],
     [{ exempt: [1] }, /exempt must be a list of texts/],
     [{ exempt: "healthz" }, /exempt must be paths such as "\/healthz", not "healthz"/],
     [{ header: "X API Key" }, /header must be names of headers such as "X-API-Key"/],
@@ -273,6 +279,13 @@ test("options of an adapter that cannot be meant are refused when it is made", a
     [{ onError: "log" }, /onError must be a function/],
     [{ scope: [] }, /options has no option "scope"/],
   ] as const) {
-    assert.throws(() => expressRequireKey(client, options as RequireKeyOptions), message);
+    assert.throws(() => expressRequireKey(client, options as unknown as RequireKeyOptions), message);
+  }
+  for (const none of [undefined, {}] as Client[]) {
+    assert.throws(() => expressRequireKey(none), /client must have a function validateKey/);
+    assert.throws(() => fastifyRequireKey(none), /client must have a function validateKey/);
+    assert.throws(() => requireBearerAuth(none), /client must have a function validateKey/);
+    assert.throws(() => new KeyVerifier(none), /client must have a function validateKey/);
+    assert.throws(() => requireSession(none), /client must have a function validateSession/);
   }
 });

@@ -45,6 +45,7 @@ class TenantTokenVerifier:
     """The SDK's `TokenVerifier`. Needs `protect` around the app: a failure is 503 there, never 401."""
 
     def __init__(self, client: AsyncClient, *, scopes: str | Iterable[str] = (), resource: str | None = None) -> None:
+        _checks.instance("client", client, AsyncClient)
         self._client = client
         self._scopes = _checks.texts("scopes", scopes)
         self._resource = resource
@@ -98,6 +99,7 @@ class BindSessions:
     """
 
     def __init__(self, app: App, *, client: AsyncClient, ttl: float = 3600.0) -> None:
+        _checks.instance("client", client, AsyncClient)
         self._app = app
         self._client = client
         self._ttl = _checks.duration("ttl", ttl)
@@ -214,7 +216,7 @@ def protect(app: Starlette, client: AsyncClient, *, sessions: bool = True, ttl: 
 
     `ttl`: how many seconds a session lives after it was last used, from 60 to a day.
     """
-    if sessions:
+    if _checks.flag("sessions", sessions):
         app.add_middleware(BindSessions, client=client, ttl=ttl)
     # Added last, so they are around everything else.
     app.add_middleware(AnswerErrors)

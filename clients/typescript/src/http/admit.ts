@@ -53,11 +53,13 @@ export function admission(
   given: RequireKeyOptions & Challenge,
 ): (request: HttpRequest) => Promise<Admission> {
   const { timeoutMs, onError = undecidedLog(), allowPreflight = true, ...challenge } = checked(given);
-  const scopes = checks.texts("scopes", given.scopes ?? []);
-  const headers = list("header", given.header ?? "authorization", /^[\w-]+$/).map((name) =>
-    name.toLowerCase(),
-  );
-  const exempt = new Set(list("exempt", given.exempt ?? [], /^\/[^?#]*$/));
+  checks.holder("client", client, "validateKey");
+  const { scopes: required = [], header = "authorization", exempt: free = [] } = given;
+  const scopes = checks.texts("scopes", required);
+  const headers = list("header", header, /^[\w-]+$/).map((name) => name.toLowerCase());
+  if (headers.length === 0)
+    throw new TypeError('header must be names of headers such as "X-API-Key", not none');
+  const exempt = new Set(list("exempt", free, /^\/[^?#]*$/));
   return async (request) => {
     try {
       const { key, ambiguous: twofold } = credential(request, headers);
@@ -101,6 +103,8 @@ function checked<O extends RequireKeyOptions & Challenge>(given: O): O {
   if (given.timeoutMs !== undefined) checks.milliseconds("timeoutMs", given.timeoutMs);
   if (given.allowPreflight !== undefined) checks.flag("allowPreflight", given.allowPreflight);
   if (given.realm !== undefined) checks.headerText("realm", given.realm);
+  if (given.resourceMetadataUrl !== undefined)
+    checks.headerText("resourceMetadataUrl", given.resourceMetadataUrl);
   checks.callback("onError", given.onError);
   return given;
 }
