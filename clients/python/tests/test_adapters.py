@@ -108,7 +108,7 @@ async def server(client: AsyncClient) -> AsyncIterator[Server]:
         await server.recorder.close()
 
 
-async def post(server: Server, body: dict[str, Any], *headers: tuple[str, str]) -> httpx2.Response:
+async def post(server: Server, body: Any, *headers: tuple[str, str]) -> httpx2.Response:
     async with httpx2.AsyncClient() as http:
         return await http.post(
             server.url,
@@ -132,7 +132,8 @@ async def test_a_session_belongs_to_the_tenant_and_ends_with_its_opener(
 
     foreign = await another_tenant(client, "foreign")
     _, other = await issue(client, foreign)
-    assert (await post(server, PING, bearer(other), session)).status_code == 404, "another tenant's session"
+    foreign_session = await post(server, PING, bearer(other), session)
+    assert (foreign_session.status_code, foreign_session.json()["code"]) == (404, "TENANT_MISMATCH")
 
     rotated: Any = await client.raw.admin.RotateKey(
         admin_pb2.RotateKeyRequest(key_id=opener_id, overlap={"seconds": 60})  # type: ignore[arg-type]
@@ -145,7 +146,7 @@ async def test_a_session_belongs_to_the_tenant_and_ends_with_its_opener(
         # The service ends the sessions of a key within its own bound.
         while (response := await post(server, PING, bearer(fleet.key), session)).status_code == 200:
             await asyncio.sleep(0.01)
-    assert response.status_code == 404
+    assert (response.status_code, response.json()["code"]) == (404, "REVOKED")
 
 
 async def test_after_an_unbind_nobody_gets_in(server: Server, client: AsyncClient, fleet: Fleet) -> None:
@@ -167,6 +168,14 @@ async def test_an_ambiguous_request_opens_no_session(server: Server, client: Asy
         response = await post(server, INITIALIZE, *headers)
         assert response.status_code == 400
         assert "mcp-session-id" not in response.headers
+    assert [session async for session in client.list_sessions(fleet.tenant)] == before
+
+
+async def test_what_the_sdk_refuses_leaves_no_session(server: Server, client: AsyncClient, fleet: Fleet) -> None:
+    before = [session async for session in client.list_sessions(fleet.tenant)]
+    assert (await post(server, [INITIALIZE], bearer(fleet.key))).status_code == 400
+    async with httpx2.AsyncClient() as http:
+        assert (await http.get(server.url, headers=[ACCEPT, bearer(fleet.key)])).status_code == 400
     assert [session async for session in client.list_sessions(fleet.tenant)] == before
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -50,8 +51,10 @@ async def test_a_denial_is_an_answer_and_never_asked_for_twice(connect: Connect,
     assert validation.verdict is Verdict.REVOKED
     assert not validation.is_valid
     assert fake.calls["ValidateKey"] == 1
-    with pytest.raises(DeniedError, match="denied: REVOKED"):
+    with pytest.raises(DeniedError, match="denied: REVOKED") as denied:
         _ = validation.principal
+    copied = copy(denied.value)
+    assert (str(copied), copied.validation) == ("denied: REVOKED", validation)
 
 
 async def test_missing_scopes_are_told_with_and_without_the_near_cache(connect: Connect, fake: Fake) -> None:
@@ -68,14 +71,14 @@ async def test_missing_scopes_are_told_with_and_without_the_near_cache(connect: 
 async def test_a_batch_keeps_its_order_and_each_key_its_own_outcome(connect: Connect, fake: Fake) -> None:
     fake.keys |= {"a": answer(), "b": status_pb2.Status(code=14, message=f"not {KEY}"), KEY: answer(4)}
     client = connect()
-    outcomes = await client.validate_keys(["a", "b", Question(KEY, ("x",)), "nobody"], ["y"])
+    outcomes = await client.validate_keys(["a", "b", Question(KEY, "xyz"), "nobody"], ["y"])
     assert isinstance(outcomes[1], UnavailableError)
     assert [o.verdict for o in outcomes if isinstance(o, Validation)] == [
         Verdict.VALID,
         Verdict.EXPIRED,
         Verdict.UNKNOWN,
     ]
-    assert [list(one.required_scopes) for one in fake.requests[0].requests] == [["y"], ["y"], ["x"], ["y"]]
+    assert [list(one.required_scopes) for one in fake.requests[0].requests] == [["y"], ["y"], ["xyz"], ["y"]]
 
 
 async def test_a_batch_with_an_answer_too_few_decides_nothing(connect: Connect, fake: Fake) -> None:

@@ -13,10 +13,11 @@ from starlette.websockets import WebSocketDisconnect
 
 from fake import Fake
 from replies import Failure, answer
-from tenant_auth import AsyncClient, Options, Principal, UnavailableError
+from tenant_auth import AsyncClient, Client, Options, Principal, UnavailableError
 from tenant_auth._http import Source, UndecidedLog
 from tenant_auth.asgi import AnswerErrors, TenantAuthMiddleware
 from tenant_auth.fastapi import RequireTenant
+from tenant_auth.mcp import BindSessions, TenantTokenVerifier
 
 KEY = "ta_canary_0123456789abcdef"
 Call = Any
@@ -199,6 +200,8 @@ def test_a_websocket_is_closed_before_it_opens(fake: Fake, verdict: int | None, 
         ([("authorization", "Bearer a"), ("Authorization", "Bearer a")], 400),
         ([("authorization", "Basic a"), ("authorization", "Bearer a")], 400),
         ([("authorization", "Bearer a, Bearer b")], 400),
+        ([("authorization", "Basic a,bearer b")], 400),
+        ([("authorization", "Bearer a,b")], "a,b"),
         ([("authorization", "Bearer a"), ("x-api-key", "a")], 400),
         ([("x-api-key", "a"), ("X-API-Key", "a")], 400),
     ],
@@ -208,16 +211,37 @@ def test_a_key_may_come_in_one_header(headers: list[tuple[str, str]], key: Any) 
     assert getattr(found, "status", found) == key
 
 
+@pytest.mark.parametrize("name", ["Authorization", "Mcp-Session-Id"])
+def test_what_may_be_read_behind_an_adapter_comes_once(name: str) -> None:
+    headers = [(b"x-api-key", b"a"), (name.encode(), b"Bearer a")]
+    assert Source("X-API-Key").key(headers) == "a"
+    found = Source("X-API-Key").key([*headers, headers[-1]])
+    assert getattr(found, "code", None) == "AMBIGUOUS_REQUEST"
+
+
 @pytest.mark.parametrize("header", ["", "a b", "a:", (), 5])
-def test_a_header_that_is_no_name_is_refused(header: Any) -> None:
-    with pytest.raises((ValueError, TypeError), match="header"):
-        Source(header)
+def test_a_header_that_is_no_name_is_refused(header: Any, client: AsyncClient) -> None:
+    for make in (Source, lambda header: RequireTenant(client, header=header)):
+        with pytest.raises((ValueError, TypeError), match=r"^header "):
+            make(header)
 
 
-@pytest.mark.parametrize("exempt", ["healthz", ["/a", "b"], 5])
+@pytest.mark.parametrize("exempt", ["healthz", ["/a", "b"], "/a?b", 5])
 def test_exempt_paths_that_are_none_are_refused(exempt: Any, client: AsyncClient) -> None:
     with pytest.raises((ValueError, TypeError), match="exempt"):
         TenantAuthMiddleware(FastAPI(), client=client, exempt=exempt)
+
+
+@pytest.mark.parametrize("client", [Client("127.0.0.1:1"), None])
+def test_only_a_client_for_event_loops_can_be_awaited(client: Any) -> None:
+    for make in (
+        lambda: TenantAuthMiddleware(FastAPI(), client=client),
+        lambda: RequireTenant(client),
+        lambda: TenantTokenVerifier(client),
+        lambda: BindSessions(FastAPI(), client=client),
+    ):
+        with pytest.raises(TypeError, match="give AsyncClient"):
+            make()
 
 
 async def test_a_text_is_one_exempt_path_and_not_its_characters(client: AsyncClient) -> None:

@@ -210,6 +210,12 @@ async def test_the_verifier_is_the_sdks_and_its_token_shows_no_key(fake: Fake) -
         assert await verifier.verify_token("unknown") is None
 
 
+@pytest.mark.parametrize("ttl", [0, 59.9, float("nan"), 86_401, "1", None])
+def test_a_ttl_that_binds_no_session_is_refused(ttl: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match="ttl is "):
+        BindSessions(TenantTokenVerifier, client=AsyncClient("127.0.0.1:1"), ttl=ttl)  # type: ignore[arg-type]
+
+
 def test_outside_of_a_request_there_is_no_caller() -> None:
     with pytest.raises(LookupError):
         current_principal()

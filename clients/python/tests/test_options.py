@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import math
 from pathlib import Path
@@ -10,7 +11,19 @@ from typing import Any
 import pytest
 
 from authority import Authority
-from tenant_auth import AsyncClient, Client, NearCache, Options, RecorderOptions, Retry, Tls, TokenFile, UsageEvent
+from tenant_auth import (
+    AsyncClient,
+    Client,
+    InvalidRequestError,
+    NearCache,
+    Options,
+    Question,
+    RecorderOptions,
+    Retry,
+    Tls,
+    TokenFile,
+    UsageEvent,
+)
 from tenant_auth._channel import Address, Target, environment_proxy, is_near
 from tenant_auth._endpoints import Endpoint, parse
 from tenant_auth._tls import system_roots
@@ -75,7 +88,7 @@ def test_endpoints_that_cannot_work_are_refused(client: Any, given: Any, message
     assert "secret" not in str(caught.value)
 
 
-DURATIONS = [0, -1, math.nan, math.inf, 86_401, 1e12, "1", None, True, [1]]
+DURATIONS = [0, -1, math.nan, math.inf, -math.inf, 86_401, 1e12, 10**400, "1", None, True, [1]]
 
 
 @pytest.mark.parametrize(
@@ -83,14 +96,14 @@ DURATIONS = [0, -1, math.nan, math.inf, 86_401, 1e12, "1", None, True, [1]]
     [
         (lambda v: Options(timeout=v), "timeout", DURATIONS),
         (lambda v: Options(hedge_after=v), "hedge_after", [v for v in DURATIONS if v is not None]),
-        (lambda v: Options(user_agent=v), "user_agent", ["", "a\nb", "a\0", "é", None, b"a", " a"]),
+        (lambda v: Options(user_agent=v), "user_agent", ["", "a\nb", "a\0", "é", None, b"a", " a", "x" * 257]),
         (lambda v: Options(tls=v), "tls", [{}, "ca.pem", True]),
         (lambda v: Options(near_cache=v), "near_cache", [{}, True, 5]),
         (lambda v: Options(retry=v), "retry", [{}, False, 4]),
         (lambda v: Options(use_environment_proxy=v), "use_environment_proxy", ["yes", 1, None]),
         (lambda v: Options(clock=v), "clock", [None, 1]),
-        (lambda v: Options(jitter=v), "jitter", [0.5, None]),
-        (lambda v: Options(token=v), "token", [b"t", 5, {}]),
+        (lambda v: Options(jitter=v), "jitter", [0.5, None, asyncio.sleep]),
+        (lambda v: Options(token=v), "token", [b"t", 5, {}, asyncio.sleep]),
         (lambda v: NearCache(max_entries=v), "near_cache.max_entries", [0, -1, 1.5, math.nan, "1", True, 10_000_001]),
         (lambda v: NearCache(watch=v), "near_cache.watch", ["no", 0, None]),
         (lambda v: NearCache(watched_for=v), "near_cache.watched_for", [v for v in DURATIONS if v is not None]),
@@ -108,6 +121,7 @@ DURATIONS = [0, -1, math.nan, math.inf, 86_401, 1e12, "1", None, True, [1]]
         (lambda v: Tls(ca=v), "tls.ca", ["", "-----BEGIN CERTIFICATE-----", "a\0", 5, {}]),
         (lambda v: Tls(cert=v), "tls.cert", ["cert.pem"]),
         (lambda v: TokenFile(v), "token.path", [5, None]),
+        (lambda v: Client("a:1").usage_recorder(None, v), "on_rejected", [5, "log", asyncio.sleep]),
         (lambda v: Client("a:1", v), "options", [{"timeout": 1}, 5, "x", NearCache()]),
     ],
 )
@@ -126,6 +140,8 @@ async def test_so_are_those_of_a_call(tmp_path: Path) -> None:
         for scopes in (5, b"orders", ["a", 5], None):
             with pytest.raises(TypeError, match="scopes"):
                 await client.validate_key("k", scopes)  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="scopes"):
+                Question("k", scopes)  # type: ignore[arg-type]
         for ttl in (0, -1, math.nan, math.inf, "1"):
             with pytest.raises((ValueError, TypeError), match="ttl"):
                 await client.bind_session("s", "k", ttl)  # type: ignore[arg-type]
@@ -133,6 +149,18 @@ async def test_so_are_those_of_a_call(tmp_path: Path) -> None:
             await client.validate_keys("one")
         with pytest.raises(TypeError, match="key is bytes"):
             await client.validate_key(b"k")  # type: ignore[arg-type]
+        for tenant in (None, 5, b"acme"):
+            with pytest.raises(TypeError, match="tenant_id is "):
+                await client.unbind_session("s", tenant)  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="tenant_id is "):
+                await anext(client.list_sessions(tenant))  # type: ignore[arg-type]
+        for session in ("\ud800", "x" * 100_000):
+            with pytest.raises(InvalidRequestError, match="session_id: must"):
+                await client.unbind_session(session, "acme")
+        with pytest.raises(TypeError, match="start is str: give a datetime"):
+            await anext(client.query_usage("acme", "2026", dt.datetime.now(dt.UTC)))  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=r"events\[0\] is int: give a UsageEvent"):
+            await client.record_usage([5], "r")  # type: ignore[list-item]
     with pytest.raises(ValueError, match="time zone"):
         UsageEvent("acme", "a", 1, dt.datetime(2026, 1, 1))
 

@@ -40,7 +40,15 @@ function tools(): McpServer {
 async function open(request: Request, response: Response): Promise<void> {
   const sessionId = randomUUID();
   const key = request.auth?.token ?? "";
-  const attributes = { client: String(request.body.params?.clientInfo?.name ?? "").slice(0, 64) };
+  const name = String(request.body.params?.clientInfo?.name ?? "");
+  // Anybody may call themselves anything; an attribute holds no controls and begins and ends with no blank.
+  const attributes = {
+    client: name
+      .replace(/[^ -~]/g, "?")
+      .trim()
+      .slice(0, 64)
+      .trimEnd(),
+  };
   const binding = await client.sessions.bind({
     sessionId,
     key,

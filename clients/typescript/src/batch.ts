@@ -34,6 +34,7 @@ export async function validateKeys(
   options: CallOptions,
 ): Promise<KeyOutcome[]> {
   caller.assertOpen();
+  checks.options("options", options, ["timeoutMs", "signal"]);
   if (!Array.isArray(keys)) throw new TypeError("keys must be a list");
   if (keys.length > MOST_KEYS)
     throw invalidField("requests", `must be at most ${MOST_KEYS}: ask in several calls`);
@@ -57,8 +58,9 @@ async function ask(
   throw new TenantAuthError("INTERNAL", `${requests.length} keys were sent and ${results.length} answered`);
 }
 
-function question(given: string | KeyQuestion): ValidateKeyRequest | TenantAuthError {
-  const { key, scopes = [] } = typeof given === "string" ? { key: given } : given;
+function question(given: string | KeyQuestion, at: number): ValidateKeyRequest | TenantAuthError {
+  const asked = typeof given === "string" ? { key: given } : given;
+  const { key, scopes = [] }: KeyQuestion = checks.options(`keys[${at}]`, asked, ["key", "scopes"]);
   const requiredScopes = [...checks.texts("scopes", scopes)];
   if (typeof key === "string" && !key.isWellFormed())
     return invalidField("key", "must be Unicode without half characters");

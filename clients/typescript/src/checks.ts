@@ -40,6 +40,12 @@ export function callback<F>(name: string, value: F | undefined): F | undefined {
   throw new TypeError(`${name} must be a function, not ${shown(value)}`);
 }
 
+/** Something that has this function, such as a client. */
+export function holder<O extends object>(name: string, value: O, method: keyof O & string): void {
+  if (typeof (value as O | undefined)?.[method] !== "function")
+    throw new TypeError(`${name} must have a function ${method}, as a Client has`);
+}
+
 /** An object with these options and no others. */
 export function options<O extends object>(name: string, value: O, known: readonly (keyof O & string)[]): O {
   if (typeof value !== "object" || value === null || Array.isArray(value) || value instanceof Map) {

@@ -119,7 +119,7 @@ export class Client {
   /** Decides about one key, exactly as the customer presented it, without a "Bearer " in front. */
   async validateKey(key: string, options: ValidateKey = {}): Promise<Validation> {
     this.#caller.assertOpen();
-    const question = questionOf(options);
+    const question = questionOf(options, ["scopes", "timeoutMs", "signal"]);
     const { scopes, timeoutMs, signal } = question;
     text("key", key);
     const ask = async (requiredScopes: readonly string[], limits: CallOptions): Promise<Validation> => {
@@ -148,7 +148,7 @@ export class Client {
   /** Decides about one session. */
   async validateSession(sessionId: string, options: ValidateSession = {}): Promise<SessionValidation> {
     this.#caller.assertOpen();
-    const question = questionOf(options);
+    const question = questionOf(options, ["scopes", "key", "timeoutMs", "signal"]);
     const { scopes, timeoutMs, signal } = question;
     const ids = { sessionId: text("sessionId", sessionId), key: text("key", options.key ?? "") };
     const ask = async (
@@ -199,11 +199,14 @@ export class Client {
   }
 }
 
-function questionOf({ scopes = [], timeoutMs, signal }: ValidateKey): Required<
-  Pick<ValidateKey, "scopes">
-> & {
+/** Scopes under another name, or in place of the options, would be scopes that nobody needs. */
+function questionOf<O extends ValidateKey>(
+  given: O,
+  known: readonly (keyof O & string)[],
+): Required<Pick<ValidateKey, "scopes">> & {
   readonly timeoutMs: number | undefined;
   readonly signal: AbortSignal | undefined;
 } {
+  const { scopes = [], timeoutMs, signal } = checks.options("options", given, known);
   return { scopes: checks.texts("scopes", scopes), timeoutMs, signal };
 }

@@ -13,7 +13,7 @@ import {
   send,
   undecided,
 } from "./http/refusal.js";
-import { undecidedLog } from "./http/undecided-log.js";
+import { tell, undecidedLog } from "./http/undecided-log.js";
 import type { Principal } from "./principal.js";
 import type { SessionValidation } from "./validation.js";
 
@@ -47,6 +47,7 @@ export function requireSession(
     "timeoutMs",
     "onError",
   ]);
+  checks.holder("client", client, "validateSession");
   if (timeoutMs !== undefined) checks.milliseconds("timeoutMs", timeoutMs);
   checks.callback("onError", onError);
   const refusalOf = async (
@@ -61,7 +62,7 @@ export function requireSession(
       return session.tenantId === principal.tenantId ? undefined : noSession("TENANT_MISMATCH");
     } catch (error) {
       if (blames(error, "session_id")) return noSession("UNBOUND");
-      onError(error);
+      tell(onError, error);
       return undecided(error);
     }
   };

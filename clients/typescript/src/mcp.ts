@@ -4,6 +4,7 @@ import type {} from "@modelcontextprotocol/sdk/server/auth/middleware/bearerAuth
 import type { OAuthTokenVerifier } from "@modelcontextprotocol/sdk/server/auth/provider.js";
 import type { AuthInfo } from "@modelcontextprotocol/sdk/server/auth/types.js";
 import type { RequestHandler } from "express";
+import * as checks from "./checks.js";
 import { DeniedError } from "./denied.js";
 import { admission, blames, type KeyValidator, type RequireKeyOptions } from "./http/admit.js";
 import { denied, send } from "./http/refusal.js";
@@ -25,6 +26,7 @@ export class KeyVerifier implements OAuthTokenVerifier {
   readonly #client: KeyValidator;
 
   constructor(client: KeyValidator) {
+    checks.holder("client", client, "validateKey");
     this.#client = client;
   }
 

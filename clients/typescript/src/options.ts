@@ -79,31 +79,37 @@ const CLIENT_OPTIONS = [
 
 export function settings(given: ClientOptions): Settings {
   const options = checks.options("options", given, CLIENT_OPTIONS);
-  const { hedgeAfterMs } = options;
+  // Only what is not given has a default: `tls: null` would be plaintext.
+  const { timeoutMs = 1000, hedgeAfterMs, retryBudget = 0.1, useEnvironmentProxy = false } = options;
+  const { keepaliveIntervalMs = 20_000, keepaliveTimeoutMs = 10_000 } = options;
   return {
-    timeoutMs: checks.milliseconds("timeoutMs", options.timeoutMs ?? 1000),
+    timeoutMs: checks.milliseconds("timeoutMs", timeoutMs),
     hedgeAfterMs: hedgeAfterMs === undefined ? undefined : checks.milliseconds("hedgeAfterMs", hedgeAfterMs),
-    tls: tls(options.tls ?? false),
+    tls: tls(options.tls),
     callerToken: options.callerToken,
-    userAgent: checks.headerText("userAgent", options.userAgent ?? `tenant-auth-client-node/${VERSION}`),
-    nearCache: nearCache(options.nearCache ?? true),
-    retryBudget: checks.share("retryBudget", options.retryBudget ?? 0.1),
-    keepaliveIntervalMs: checks.milliseconds("keepaliveIntervalMs", options.keepaliveIntervalMs ?? 20_000),
-    keepaliveTimeoutMs: checks.milliseconds("keepaliveTimeoutMs", options.keepaliveTimeoutMs ?? 10_000),
-    useEnvironmentProxy: checks.flag("useEnvironmentProxy", options.useEnvironmentProxy ?? false),
-    clock: clock(options.clock ?? systemClock),
+    userAgent: userAgent(options.userAgent),
+    nearCache: nearCache(options.nearCache),
+    retryBudget: checks.share("retryBudget", retryBudget),
+    keepaliveIntervalMs: checks.milliseconds("keepaliveIntervalMs", keepaliveIntervalMs),
+    keepaliveTimeoutMs: checks.milliseconds("keepaliveTimeoutMs", keepaliveTimeoutMs),
+    useEnvironmentProxy: checks.flag("useEnvironmentProxy", useEnvironmentProxy),
+    clock: clock(options.clock),
   };
 }
 
-function tls(given: TlsOptions | boolean): Tls | undefined {
+function userAgent(given = `tenant-auth-client-node/${VERSION}`): string {
+  return checks.headerText("userAgent", given);
+}
+
+function tls(given: TlsOptions | boolean = false): Tls | undefined {
   if (given === false) return undefined;
   if (given === true) return new Tls({});
-  if (typeof given !== "object" || given === null)
+  if (typeof given !== "object" || given === null || Array.isArray(given))
     throw new TypeError("tls must be true, false or an object");
   return new Tls(given);
 }
 
-function nearCache(given: NearCacheOptions | boolean): NearSettings | undefined {
+function nearCache(given: NearCacheOptions | boolean = true): NearSettings | undefined {
   if (given === false) return undefined;
   const known = ["capacity", "watchedForMs", "watch"] as const;
   const options = checks.options("nearCache", given === true ? {} : given, known);
@@ -118,7 +124,7 @@ function nearCache(given: NearCacheOptions | boolean): NearSettings | undefined 
   };
 }
 
-function clock(given: Clock): Clock {
+function clock(given: Clock = systemClock): Clock {
   for (const name of ["now", "monotonic", "after"] as const) {
     if (typeof given?.[name] !== "function") throw new TypeError(`clock must have a function ${name}`);
   }

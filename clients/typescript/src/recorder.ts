@@ -73,11 +73,12 @@ export class UsageRecorder {
     const options = checks.options("options", given, OPTIONS);
     this.#usage = usage;
     this.#clock = clock;
+    const { capacity = 10_000, batchSize = MOST_IN_A_BATCH, maxDelayMs = 1000, timeoutMs = 5000 } = options;
     this.#options = {
-      capacity: checks.count("capacity", options.capacity ?? 10_000),
-      batchSize: checks.count("batchSize", options.batchSize ?? MOST_IN_A_BATCH, MOST_IN_A_BATCH),
-      maxDelayMs: checks.milliseconds("maxDelayMs", options.maxDelayMs ?? 1000),
-      timeoutMs: checks.milliseconds("timeoutMs", options.timeoutMs ?? 5000),
+      capacity: checks.count("capacity", capacity),
+      batchSize: checks.count("batchSize", batchSize, MOST_IN_A_BATCH),
+      maxDelayMs: checks.milliseconds("maxDelayMs", maxDelayMs),
+      timeoutMs: checks.milliseconds("timeoutMs", timeoutMs),
       onRejected: checks.callback("onRejected", options.onRejected) ?? warn,
     };
   }
@@ -190,13 +191,13 @@ export class UsageRecorder {
   }
 
   async #attempt({ requestId, events }: UnsentUsage): Promise<Outcome> {
-    const { timeoutMs, onRejected } = this.#options;
+    const { timeoutMs } = this.#options;
     try {
       const { signal } = this.#stop;
       const { rejected } = await this.#usage.record(events, { requestId, timeoutMs, signal });
       for (const { index, error } of rejected) {
         const event = events[index];
-        if (event !== undefined) onRejected(event, error);
+        if (event !== undefined) this.#reject(event, error);
       }
       return "done";
     } catch (error) {
@@ -206,9 +207,14 @@ export class UsageRecorder {
       if (error.kind !== "invalid") return { error };
       if (events.length > 1) return "split";
       // It will be as wrong the next time.
-      for (const event of events) onRejected(event, error);
+      for (const event of events) this.#reject(event, error);
       return "done";
     }
+  }
+
+  /** What the caller's own code throws is no reason to send a batch again, or to send no others. */
+  #reject(event: UsageEvent, error: TenantAuthError): void {
+    warning.guarded("onRejected", () => this.#options.onRejected(event, error));
   }
 
   /** The service takes none of it: halves are sent under ids of their own, until only what is wrong is left out. */

@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
+import * as checks from "./checks.js";
 import {
   BindSessionRequestSchema,
   ListSessionsRequestSchema,
@@ -71,12 +72,13 @@ export class Sessions {
 
   /** Binds a session to the tenant of a key. Repeating it changes nothing; it never moves a session to another tenant. */
   async bind(options: BindSession): Promise<Binding> {
+    checks.options("options", options, BIND_OPTIONS);
     const request = create(BindSessionRequestSchema, {
       sessionId: text("sessionId", options.sessionId),
       key: text("key", options.key),
       ttl: duration("ttlMs", options.ttlMs),
-      expiry: options.sliding ? SessionExpiry.SLIDING : SessionExpiry.FIXED,
-      attributes: { ...options.attributes },
+      expiry: checks.flag("sliding", options.sliding ?? false) ? SessionExpiry.SLIDING : SessionExpiry.FIXED,
+      attributes: attributes(options.attributes),
     });
     const reply = await this.#caller.call(SessionService.method.bindSession, request, options);
     const session = reply.session === undefined ? undefined : sessionFromWire(reply.session);
@@ -99,6 +101,27 @@ export class Sessions {
       return { items: page.sessions.map(sessionFromWire), nextPageToken: page.nextPageToken };
     });
   }
+}
+
+const BIND_OPTIONS = [
+  "sessionId",
+  "key",
+  "ttlMs",
+  "sliding",
+  "attributes",
+  "timeoutMs",
+  "signal",
+] as const satisfies (keyof BindSession)[];
+
+function attributes(given: Readonly<Record<string, string>> = {}): Record<string, string> {
+  if (typeof given !== "object" || given === null)
+    throw new TypeError("attributes must be an object of texts");
+  return Object.fromEntries(
+    Object.entries(given).map(([name, value]) => [
+      text("attributes", name),
+      text(`attributes.${name}`, value),
+    ]),
+  );
 }
 
 function sessionFromWire(wire: WireSession): Session {

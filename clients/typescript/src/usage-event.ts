@@ -29,5 +29,6 @@ export function usageEvent(
   if (!(time >= FIRST_MS && time <= LAST_MS))
     throw new TypeError("at must be a valid Date of the years 1970 to 9999");
   // A Date can be changed by whoever gave it.
-  return Object.freeze({ tenantId, metric, quantity, occurredAt: new Date(time) });
+  // A number holds it exactly, and goes into JSON, where unsent events may have to wait.
+  return Object.freeze({ tenantId, metric, quantity: Number(quantity), occurredAt: new Date(time) });
 }

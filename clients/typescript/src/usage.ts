@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
+import * as checks from "./checks.js";
 import type { TenantAuthError } from "./error.js";
 import {
   QueryUsageRequestSchema,
@@ -86,6 +87,17 @@ const BUCKETS: Readonly<Record<UsageBucket, WireBucket>> = {
   MONTH: WireBucket.MONTH,
 };
 
+const QUERY_OPTIONS = [
+  "tenantId",
+  "metric",
+  "start",
+  "end",
+  "bucket",
+  "pageSize",
+  "timeoutMs",
+  "signal",
+] as const satisfies (keyof QueryUsage)[];
+
 /** Meters tenants. To record events one by one, use a `UsageRecorder`. */
 export class Usage {
   readonly #caller: Caller;
@@ -101,8 +113,14 @@ export class Usage {
 
   /** Records 1 to 500 events. When it resolves, they are committed. */
   async record(events: readonly UsageEvent[], options: RecordUsage = {}): Promise<UsageRecorded> {
+    const { requestId = randomUUID() } = checks.options("options", options, [
+      "requestId",
+      "timeoutMs",
+      "signal",
+    ]);
+    if (!Array.isArray(events)) throw new TypeError("events must be a list");
     const request = create(RecordUsageRequestSchema, {
-      requestId: options.requestId ?? randomUUID(),
+      requestId: text("requestId", requestId),
       events: events.map(eventToWire),
     });
     const reply = await this.#caller.call(UsageService.method.recordUsage, request, options);
@@ -114,12 +132,14 @@ export class Usage {
 
   /** A tenant's sums by time, then by metric; empty buckets are left out, pages are fetched as they are needed. */
   query(options: QueryUsage): AsyncIterable<UsageSum> {
+    const { bucket = "DAY" } = checks.options("options", options, QUERY_OPTIONS);
+    if (!Object.hasOwn(BUCKETS, bucket)) throw new TypeError('bucket must be "HOUR", "DAY" or "MONTH"');
     const asked = {
       tenantId: text("tenantId", options.tenantId),
-      metric: options.metric ?? "",
+      metric: text("metric", options.metric ?? ""),
       startTime: timestamp("start", options.start),
       endTime: timestamp("end", options.end),
-      bucket: BUCKETS[options.bucket ?? "DAY"],
+      bucket: BUCKETS[bucket],
       pageSize: pageSize(options),
     };
     return pages(async (pageToken) => {

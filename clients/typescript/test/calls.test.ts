@@ -243,3 +243,18 @@ test("the services are there as the contract has them, and are called once", asy
   assert.equal((await failure(watch.next())).code, "UNIMPLEMENTED");
   assert.ok(AdminService.method.issueKey.localName in client.raw.admin);
 });
+
+test("a token that never comes stops no watch for good", async (t) => {
+  let asked = 0;
+  const callerToken = (): string | Promise<string> => {
+    asked += 1;
+    return asked === 1 ? new Promise(() => undefined) : "token";
+  };
+  const { fake, clock } = await connected(t, { callerToken });
+  await until("the token is asked for", () => asked === 1);
+  clock.advance(3000);
+  await until("a watch is opened", () => {
+    clock.advance(10);
+    return fake.watches.length > 0;
+  });
+});

@@ -117,6 +117,9 @@ test(
     for (const id of ["nobody's", "a b", "x".repeat(200), ""]) {
       assert.deepEqual(await ask(...good, "Mcp-Session-Id", id), [404, "UNBOUND"], id);
     }
+    for (const name of [" a\nb\u200b ", `${"x".repeat(63)} y`, "\ud83d\ude00".repeat(64)]) {
+      await (await connect(key, name)).client.close();
+    }
     const operator = clientOf(t, endpoint, { timeoutMs: 10_000 });
     await operator.sessions.unbind(session, "ten_demo");
     await until(
@@ -162,13 +165,17 @@ interface Connection {
 async function mcpServer(
   t: TestContext,
   fake: { readonly endpoint: string },
-): Promise<{ url: string; connect: (key: string) => Promise<Connection>; stop: () => Promise<void> }> {
+): Promise<{
+  url: string;
+  connect: (key: string, name?: string) => Promise<Connection>;
+  stop: () => Promise<void>;
+}> {
   const server = ours(t, "examples/mcp-server", { TENANT_AUTH_ENDPOINTS: fake.endpoint, PORT: "0" });
   const url = await server.said(/^listening on (\S+)$/);
-  const connect = async (key: string): Promise<Connection> => {
+  const connect = async (key: string, name = "a test"): Promise<Connection> => {
     const requestInit = { headers: { authorization: `Bearer ${key}` } };
     const transport = new StreamableHTTPClientTransport(new URL(url), { requestInit });
-    const client = new McpClient({ name: "a test", version: "1.0.0" });
+    const client = new McpClient({ name, version: "1.0.0" });
     await client.connect(transport as Parameters<McpClient["connect"]>[0]);
     return { client, transport };
   };

@@ -13,6 +13,7 @@ import { ValidationService } from "../src/gen/tenantauth/v1/validation_pb.js";
 import { Verdict } from "../src/gen/tenantauth/v1/verdict_pb.js";
 import type { RequireKeyOptions } from "../src/http/admit.js";
 import { undecidedLog } from "../src/http/undecided-log.js";
+import { KeyVerifier, requireBearerAuth, requireSession } from "../src/mcp.js";
 import { invalid, keyAnswer, overloaded, unavailable } from "./support/answers.js";
 import type { Fake } from "./support/fake.js";
 import { raw } from "./support/raw-request.js";
@@ -101,12 +102,10 @@ for (const [name, server] of [
 
   test(`${name}: without a key the service is not asked`, async (t) => {
     const { fake, url } = await serving(t, server);
-    for (const headers of [
-      {},
-      { authorization: "Basic abc" },
-      { authorization: "Bearer" },
-      { authorization: "Bearer a b" },
-    ] as Record<string, string>[]) {
+    for (const headers of [{}, { authorization: "Basic abc" }, { authorization: "Bearer" }] as Record<
+      string,
+      string
+    >[]) {
       const response = await fetch(url, { headers });
       assert.equal(response.status, 401);
       assert.equal(response.headers.get("cache-control"), "no-store");
@@ -157,6 +156,18 @@ for (const [name, server] of [
       assert.equal(((await response.json()) as { code: string }).code, "UNDECIDED");
     }
     assert.equal(errors.length, failures.length);
+  });
+
+  test(`${name}: whoever is told of undecided requests may fail`, async (t) => {
+    const warned = t.mock.method(process, "emitWarning", () => undefined);
+    const { fake, client } = await connected(t, { nearCache: false, retryBudget: 0 });
+    fake.answer(validateKey, () => Promise.reject(unavailable()));
+    const onError = (): never => {
+      throw new RangeError("ta_key");
+    };
+    const url = await server(t, client, { onError });
+    assert.equal((await fetch(url, { headers: bearer })).status, 503);
+    assert.equal(warned.mock.calls[0]?.arguments[0], "onError failed: RangeError");
   });
 
   test(`${name}: a key that breaks the contract is the customer's mistake`, async (t) => {
@@ -222,6 +233,7 @@ for (const [name, server] of [
     assert.deepEqual(await ask("somebody-elses"), [401, "UNKNOWN"]);
     assert.deepEqual(await ask("x".repeat(9000)), [401, "MALFORMED"]);
     assert.deepEqual(await ask("k\u00e9y"), [401, "MALFORMED"]);
+    assert.deepEqual(await ask("a b"), [401, "MALFORMED"]);
     const { admin } = client.raw;
     const poor = await admin.issueKey({ tenantId: "ten_demo", name: "poor", scopes: ["demo:x"] });
     assert.deepEqual(await ask(poor.plaintext), [403, "INSUFFICIENT_SCOPE"]);
@@ -254,6 +266,11 @@ test("options of an adapter that cannot be meant are refused when it is made", a
   const { client } = await connected(t);
   for (const [options, message] of [
     [{ scopes: "orders:read" }, /scopes must be a list of texts/],
+    [{ scopes: null }, /scopes must be a list of texts/],
+    [{ exempt: null }, /exempt must be a list of texts/],
+    [{ header: null }, /header must be a list of texts/],
+    [{ header: [] }, /header must be names of headers/],
+    [{ resourceMetadataUrl: 5 }, /resourceMetadataUrl must be 1 to 256 printable/],
     [{ exempt: [1] }, /exempt must be a list of texts/],
     [{ exempt: "healthz" }, /exempt must be paths such as "\/healthz", not "healthz"/],
     [{ header: "X API Key" }, /header must be names of headers such as "X-API-Key"/],
@@ -262,6 +279,13 @@ test("options of an adapter that cannot be meant are refused when it is made", a
     [{ onError: "log" }, /onError must be a function/],
     [{ scope: [] }, /options has no option "scope"/],
   ] as const) {
-    assert.throws(() => expressRequireKey(client, options as RequireKeyOptions), message);
+    assert.throws(() => expressRequireKey(client, options as unknown as RequireKeyOptions), message);
+  }
+  for (const none of [undefined, {}] as Client[]) {
+    assert.throws(() => expressRequireKey(none), /client must have a function validateKey/);
+    assert.throws(() => fastifyRequireKey(none), /client must have a function validateKey/);
+    assert.throws(() => requireBearerAuth(none), /client must have a function validateKey/);
+    assert.throws(() => new KeyVerifier(none), /client must have a function validateKey/);
+    assert.throws(() => requireSession(none), /client must have a function validateSession/);
   }
 });

@@ -69,6 +69,7 @@ test("endpoints: everything else is refused, with the value and the fix", () => 
     "a:1,",
     "a:1, b:1",
     "1.2.3:1",
+    "a..b:1",
     "1.2.3.999:1",
     "[::1",
     "[host]:1",
@@ -91,8 +92,7 @@ test("endpoints: everything else is refused, with the value and the fix", () => 
 test("options: values that cannot be meant are refused by name", () => {
   const numbers = [0, -1, Number.NaN, Infinity, 1e12, 86_400_001, "1", null, {}, 10n];
   for (const name of ["timeoutMs", "hedgeAfterMs", "keepaliveIntervalMs", "keepaliveTimeoutMs"]) {
-    for (const value of numbers.slice(0, -3))
-      refused("a:1", { [name]: value }, new RegExp(`^TypeError: ${name} must`));
+    for (const value of numbers) refused("a:1", { [name]: value }, new RegExp(`^TypeError: ${name} must`));
   }
   for (const value of [0, -1, 0.5, Number.NaN, Infinity, 10_000_001, "1"]) {
     refused(
@@ -113,7 +113,9 @@ test("options: values that cannot be meant are refused by name", () => {
   refused("a:1", { timeout: 1 }, /options has no option "timeout"; there are timeoutMs/);
   refused("a:1", { useEnvironmentProxy: 1 }, /useEnvironmentProxy must be true or false/);
   refused("a:1", { clock: {} }, /clock must have a function now/);
-  refused("a:1", { tls: "yes" }, /tls must be true, false or an object/);
+  for (const tls of ["yes", null, []]) refused("a:1", { tls }, /tls must be true, false or an object/);
+  refused("a:1", { nearCache: null }, /nearCache must be an object/);
+  refused("a:1", { retryBudget: null }, /retryBudget must be between/);
 });
 
 test("options: of a call, too", async (t) => {
@@ -128,6 +130,41 @@ test("options: of a call, too", async (t) => {
     );
     await assert.rejects(client.validateKeys([{ key: "k", scopes }]), /scopes must be a list of texts/);
     await assert.rejects(client.validateSession("s", { scopes }), /scopes must be a list of texts/);
+  }
+  // Misplaced or misnamed scopes would be scopes that nobody needs.
+  for (const options of [["admin"], "admin", null, { scope: ["admin"] }, { requiredScopes: [] }]) {
+    const given = options as { scopes?: string[] };
+    const message = /options (must be an object|has no option "(scope|requiredScopes)")/;
+    await assert.rejects(client.validateKey("k", given), message);
+    await assert.rejects(client.requireKey("k", given), message);
+    await assert.rejects(client.validateSession("s", given), message);
+    await assert.rejects(client.validateKeys(["k"], given as object), message);
+  }
+  const misplaced = { scopes: ["admin"] };
+  await assert.rejects(client.validateKeys(["k"], misplaced as object), /options has no option "scopes"/);
+  const misnamed = { key: "k", scope: ["admin"] };
+  await assert.rejects(client.validateKeys(["k", misnamed]), /keys\[1\] has no option "scope"/);
+  const session = { sessionId: "s", key: "k", ttlMs: 60_000 };
+  for (const [more, message] of [
+    [{ expiry: "sliding" }, /options has no option "expiry"/],
+    [{ sliding: "no" }, /sliding must be true or false/],
+    [{ attributes: { a: 5 } }, /attributes\.a must be a string/],
+    [{ attributes: { a: "\ud800" } }, /attributes\.a must be Unicode/],
+    [{ attributes: "ab" }, /attributes must be an object/],
+  ] as [object, RegExp][]) {
+    await assert.rejects(client.sessions.bind({ ...session, ...more }), message);
+  }
+  const sums = { tenantId: "t", start: new Date(0), end: new Date() };
+  for (const [more, message] of [
+    [{ bucket: "YEAR" }, /bucket must be "HOUR", "DAY" or "MONTH"/],
+    [{ bucket: "toString" }, /bucket must be/],
+    [{ metric: 5 }, /metric must be a string/],
+    [{ metrics: "a" }, /options has no option "metrics"/],
+  ] as [object, RegExp][]) {
+    assert.throws(() => client.usage.query({ ...sums, ...more }), message);
+  }
+  for (const requestId of [7, {}, null] as unknown as string[]) {
+    await assert.rejects(client.usage.record([], { requestId }), /requestId must be a string/);
   }
   for (const call of [
     client.validateKey("\ud800"),

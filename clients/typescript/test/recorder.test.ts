@@ -175,6 +175,43 @@ test("events that can never be counted are handed to whoever wants to know", asy
   assert.equal(recorder.queued, 0);
 });
 
+test("whoever is told of rejected events may fail, and the others are counted all the same", async (t) => {
+  const warned = t.mock.method(process, "emitWarning", () => undefined);
+  let later = false;
+  const { fake, recorder, sent } = await recording(t, {
+    onRejected: () => {
+      if (later) return Promise.reject(new RangeError("ta_key"));
+      throw new RangeError("ta_key");
+    },
+  });
+  fake.answer(recordUsage, () => ({
+    rejected: [{ index: 0, error: { code: status.NOT_FOUND, message: "no such tenant" } }],
+  }));
+  recorder.record("ten_1", "api.calls", 1);
+  await recorder.flush();
+  later = true;
+  fake.answer(recordUsage, () => {
+    throw invalid("events[0].metric");
+  });
+  recorder.record("ten_1", "api.calls", 2);
+  await recorder.flush();
+  await until("both failures are told", () => warned.mock.callCount() === 2);
+  assert.equal(sent().length, 2, "each batch is sent once");
+  assert.deepEqual(
+    warned.mock.calls.map(({ arguments: [line] }) => String(line)),
+    Array.from({ length: 2 }, () => "onRejected failed: RangeError"),
+  );
+});
+
+test("what was not sent can be kept as JSON", async (t) => {
+  const { client, recorder } = await recording(t);
+  recorder.record("ten_1", "api.calls", 10n ** 12n, new Date(5));
+  client.close();
+  const [batch] = JSON.parse(JSON.stringify(await recorder.close())) as { events: object[] }[];
+  const occurredAt = new Date(5).toISOString();
+  assert.deepEqual(batch?.events, [{ tenantId: "ten_1", metric: "api.calls", quantity: 1e12, occurredAt }]);
+});
+
 test("an event that the service will not have takes no others with it", async (t) => {
   const rejected: UsageEvent[] = [];
   const { fake, recorder, sent } = await recording(t, { onRejected: (event) => void rejected.push(event) });

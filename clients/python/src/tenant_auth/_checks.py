@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import math
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
 LONGEST_DURATION = 86_400.0
 """A day: whatever is longer is a mistake of unit."""
 MAX_ENTRIES = 10_000_000
+LONGEST_HEADER = 256
 
 
 def duration(name: str, value: object, *, zero: bool = False) -> float:
     """Seconds, more than 0 (or from 0 on) and at most a day."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} is {type(value).__name__} {value!r}: give a number of seconds, such as 0.5")
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero) or value > LONGEST_DURATION:
+    # Comparisons alone: a whole number may be too large for a float, and NaN is in no range.
+    if not 0 <= value <= LONGEST_DURATION or (value == 0 and not zero):
         least = "from 0" if zero else "more than 0"
         raise ValueError(f"{name} is {value!r}: give {least} to {LONGEST_DURATION:.0f} seconds")
     return float(value)
@@ -50,11 +52,14 @@ def flag(name: str, value: object) -> bool:
 
 
 def header_text(name: str, value: object) -> str:
-    """Text that can be sent as a header: printable ASCII, not empty."""
+    """Text that can be sent as a header: printable ASCII, not empty, and no burden to every call."""
     if not isinstance(value, str):
         raise TypeError(f"{name} is {type(value).__name__} {value!r}: give text")
-    if not value or value != value.strip() or not (value.isascii() and value.isprintable()):
-        raise ValueError(f"{name} is {value!r}: give printable ASCII characters without a line break")
+    if not 1 <= len(value) <= LONGEST_HEADER or value != value.strip() or not (value.isascii() and value.isprintable()):
+        shown = value if len(value) <= LONGEST_HEADER else value[:64] + "…"
+        raise ValueError(
+            f"{name} is {shown!r}: give 1 to {LONGEST_HEADER} printable ASCII characters without a line break"
+        )
     return value
 
 
@@ -67,6 +72,13 @@ def instance(name: str, value: object, *kinds: type) -> None:
 def function(name: str, value: object) -> None:
     if not callable(value):
         raise TypeError(f"{name} is {type(value).__name__}: give a function")
+
+
+def at_once(name: str, value: object) -> None:
+    """A function whose answer nobody waits for: that of a coroutine function would never come."""
+    function(name, value)
+    if inspect.iscoroutinefunction(value):
+        raise TypeError(f"{name} is a coroutine function: give one that answers at once")
 
 
 def texts(name: str, value: str | Iterable[str]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -23,6 +24,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 AUTHORIZATION = "authorization"
 CHALLENGE = "WWW-Authenticate"
 INVALID_TOKEN = 'Bearer error="invalid_token"'  # noqa: S105
+SECOND_KEY = re.compile(r",\s*bearer\s", re.IGNORECASE)
 TOKEN_CHARACTERS = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 DENIALS: dict[Verdict, tuple[HTTPStatus, str]] = {
@@ -34,7 +36,6 @@ DENIALS: dict[Verdict, tuple[HTTPStatus, str]] = {
     Verdict.INSUFFICIENT_SCOPE: (HTTPStatus.FORBIDDEN, "The key lacks a required scope."),
     Verdict.QUOTA_EXCEEDED: (HTTPStatus.TOO_MANY_REQUESTS, "The tenant has used up its quota."),
     Verdict.RATE_LIMITED: (HTTPStatus.TOO_MANY_REQUESTS, "The tenant calls too often."),
-    # Whether a session is another tenant's or nobody's is told to no one.
     Verdict.UNBOUND: (HTTPStatus.NOT_FOUND, "There is no such session."),
     Verdict.SESSION_EXPIRED: (HTTPStatus.NOT_FOUND, "There is no such session."),
     Verdict.TENANT_MISMATCH: (HTTPStatus.NOT_FOUND, "There is no such session."),
@@ -77,7 +78,8 @@ NO_CREDENTIALS = Refusal(HTTPStatus.UNAUTHORIZED, "NO_CREDENTIALS", "No key was 
 AMBIGUOUS = Refusal(
     HTTPStatus.BAD_REQUEST, "AMBIGUOUS_REQUEST", "A header with a key or a session was sent more than once."
 )
-NO_SESSION = Refusal(HTTPStatus.NOT_FOUND, "UNBOUND", "There is no such session.")
+# Repeated, these are refused whichever header holds the key: what is behind might read the other one.
+SINGLE = frozenset({AUTHORIZATION, "mcp-session-id"})
 
 
 class Source:
@@ -94,12 +96,10 @@ class Source:
 
     def key(self, headers: Headers) -> str | Refusal | None:
         """The key, a refusal where it is not plain which one is meant, or `None` without any."""
-        found = [
-            (name.lower().decode("latin-1"), value.decode("latin-1"))
-            for name, value in headers
-            if name.lower().decode("latin-1") in self.names
-        ]
-        if len(found) > 1:
+        shown = [(name.lower().decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+        names = [name for name, _ in shown]
+        found = [(name, value) for name, value in shown if name in self.names]
+        if len(found) > 1 or any(names.count(name) > 1 for name in SINGLE):
             return AMBIGUOUS
         if not found:
             return None
@@ -107,16 +107,10 @@ class Source:
         if name != AUTHORIZATION:
             return value.strip() or None
         scheme, _, key = value.strip().partition(" ")
-        if "," in key:
+        if SECOND_KEY.search(key):
             # Two headers, made one on the way.
             return AMBIGUOUS
         return key.strip() or None if scheme.lower() == "bearer" else None
-
-
-def only(headers: Headers, name: bytes) -> str | Refusal | None:
-    """A header that may be there once."""
-    values = [value.decode("latin-1") for given, value in headers if given.lower() == name]
-    return None if not values else AMBIGUOUS if len(values) > 1 else values[0]
 
 
 def is_preflight(method: str, headers: Headers) -> bool:
@@ -140,6 +134,11 @@ def denial(validation: Validation) -> Refusal:
     return Refusal(status, verdict.name, detail, more, missing)
 
 
+def no_session(verdict: Verdict = Verdict.UNBOUND) -> Refusal:
+    """For a session that has ended, for whatever reason, is another tenant's, or can be none by its looks."""
+    return Refusal(HTTPStatus.NOT_FOUND, verdict.name, "There is no such session.")
+
+
 def refusal_of(error: TenantAuthError | DeniedError) -> Refusal:
     """For a denial or an error. What was not decided is logged."""
     if isinstance(error, DeniedError):
@@ -149,7 +148,7 @@ def refusal_of(error: TenantAuthError | DeniedError) -> Refusal:
         # What was presented is not even a question, and comes from the end user.
         return denial(Validation(verdict=Verdict.MALFORMED))
     if error.kind is ErrorKind.INVALID and fields == {"session_id"}:
-        return NO_SESSION
+        return no_session()
     UNDECIDED_LOG.note(error)
     wait = max(1, math.ceil(error.retry_after or 1))
     detail = "Keys cannot be checked at the moment."

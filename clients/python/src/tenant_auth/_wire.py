@@ -47,9 +47,11 @@ def moment(message: Timestamp) -> datetime:
         raise _status.broken("the reply holds a time outside this machine's range") from None
 
 
-def timestamp(value: datetime) -> Timestamp:
+def timestamp(value: datetime, name: str = "occurred_at") -> Timestamp:
+    if not isinstance(value, datetime):
+        raise TypeError(f"{name} is {type(value).__name__}: give a datetime")
     if value.tzinfo is None:
-        raise ValueError("a moment needs a time zone")
+        raise ValueError(f"{name} needs a time zone")
     since = value - EPOCH
     return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
 
@@ -163,7 +165,7 @@ class Batch:
             try:
                 if not presentable(question.key, f"requests[{index}].key"):
                     raise invalid(Violation(f"requests[{index}].key", "must not be empty"))
-                one = key_request(question.key, question.scopes)
+                one = key_request(question.key, tuple(question.scopes))
             except InvalidRequestError as error:
                 self._outcomes.append(error)
                 continue
@@ -212,6 +214,8 @@ def binding(message: session_pb2.BindSessionResponse) -> Binding:
 
 def usage_request(events: Sequence[UsageEvent], request_id: str) -> usage_pb2.RecordUsageRequest:
     for index, event in enumerate(events):
+        if not isinstance(event, UsageEvent):
+            raise TypeError(f"events[{index}] is {type(event).__name__}: give a UsageEvent")
         violations = unsendable(event, f"events[{index}].")
         if violations:
             raise invalid(*violations)

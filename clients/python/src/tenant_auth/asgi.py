@@ -43,6 +43,7 @@ class TenantAuthMiddleware:
         header: str | Iterable[str] = "Authorization",
         preflight: bool = True,
     ) -> None:
+        _checks.instance("client", client, AsyncClient)
         self._app = app
         self._client = client
         self._scopes = _checks.texts("scopes", scopes)
@@ -50,7 +51,7 @@ class TenantAuthMiddleware:
         self._source = Source(header)
         self._preflight = _checks.flag("preflight", preflight)
         for path in self._exempt:
-            if not path.startswith("/"):
+            if not path.startswith("/") or "?" in path or "#" in path:
                 raise ValueError(f"exempt holds {path!r}: give exact paths, such as /healthz")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -121,7 +121,9 @@ class AsyncClient:
 
     async def unbind_session(self, session_id: str, tenant_id: str, *, timeout: float | None = None) -> bool:
         """Ends a session; tells whether it was bound until now. Repeating it changes nothing."""
-        request = session_pb2.UnbindSessionRequest(session_id=session_id, tenant_id=tenant_id)
+        request = session_pb2.UnbindSessionRequest(
+            session_id=_wire.presentable(session_id, "session_id"), tenant_id=_wire.presentable(tenant_id, "tenant_id")
+        )
         reply, _ = await self._engine.call(_methods.UNBIND_SESSION, request, timeout)
         return bool(reply.was_bound)
 
@@ -129,6 +131,7 @@ class AsyncClient:
         self, tenant_id: str, *, page_size: int = 0, timeout: float | None = None
     ) -> AsyncIterator[Session]:
         """A tenant's sessions, newest first. Pages are fetched as they are needed; `timeout` is for each."""
+        tenant_id = _wire.presentable(tenant_id, "tenant_id")
         request = session_pb2.ListSessionsRequest(tenant_id=tenant_id, page_size=page_size)
         while True:
             page, _ = await self._engine.call(_methods.LIST_SESSIONS, request, timeout)
@@ -159,10 +162,10 @@ class AsyncClient:
     ) -> AsyncIterator[UsageSum]:
         """A tenant's usage from `start` until before `end`, by time and metric; an empty `metric` means all."""
         request = usage_pb2.QueryUsageRequest(
-            tenant_id=tenant_id,
-            metric=metric,
-            start_time=_wire.timestamp(start),
-            end_time=_wire.timestamp(end),
+            tenant_id=_wire.presentable(tenant_id, "tenant_id"),
+            metric=_wire.presentable(metric, "metric"),
+            start_time=_wire.timestamp(start, "start"),
+            end_time=_wire.timestamp(end, "end"),
             bucket=usage_pb2.UsageBucket.ValueType(bucket),
             page_size=page_size,
         )

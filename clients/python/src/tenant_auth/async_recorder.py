@@ -34,7 +34,7 @@ class AsyncUsageRecorder:
         options = options or RecorderOptions()
         _checks.instance("options", options, RecorderOptions)
         if on_rejected is not None:
-            _checks.function("on_rejected", on_rejected)
+            _checks.at_once("on_rejected", on_rejected)
         self._send = send
         self._clock = core.clock
         self._jitter = core.options.jitter

@@ -30,6 +30,8 @@ class RequireTenant(SecurityBase):
     """
 
     def __init__(self, client: AsyncClient, *scopes: str | Iterable[str], header: str = "Authorization") -> None:
+        _checks.instance("client", client, AsyncClient)
+        _checks.instance("header", header, str)
         self._client = client
         self._scopes = tuple(one for given in scopes for one in _checks.texts("scopes", given))
         self._source = Source(header)

@@ -23,6 +23,8 @@ log = logging.getLogger("tenant_auth")
 
 SESSION_HEADER = b"mcp-session-id"
 LONGEST_SESSION_ID = 128
+SHORTEST_TTL = 60.0
+"""Seconds; the contract's, for sessions whose end moves."""
 KEY = Source("Authorization")
 # What a session's own verdict can be while it goes on, besides valid. Any other has ended it, such as the revocation of
 # the key that opened it: MCP clients begin anew at a 404.
@@ -43,6 +45,7 @@ class TenantTokenVerifier:
     """The SDK's `TokenVerifier`. Needs `protect` around the app: a failure is 503 there, never 401."""
 
     def __init__(self, client: AsyncClient, *, scopes: str | Iterable[str] = (), resource: str | None = None) -> None:
+        _checks.instance("client", client, AsyncClient)
         self._client = client
         self._scopes = _checks.texts("scopes", scopes)
         self._resource = resource
@@ -81,11 +84,10 @@ class RefuseAmbiguous:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            headers = scope["headers"]
-            for found in (KEY.key(headers), _http.only(headers, SESSION_HEADER)):
-                if isinstance(found, Refusal):
-                    await refuse(found, scope, send)
-                    return
+            found = KEY.key(scope["headers"])
+            if isinstance(found, Refusal):
+                await refuse(found, scope, send)
+                return
         await self._app(scope, receive, send)
 
 
@@ -97,9 +99,13 @@ class BindSessions:
     """
 
     def __init__(self, app: App, *, client: AsyncClient, ttl: float = 3600.0) -> None:
+        _checks.instance("client", client, AsyncClient)
         self._app = app
         self._client = client
         self._ttl = _checks.duration("ttl", ttl)
+        if ttl < SHORTEST_TTL:
+            # Or no session could ever be bound.
+            raise ValueError(f"ttl is {ttl!r}: give {SHORTEST_TTL:.0f} seconds at least")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = KEY.key(scope["headers"]) if scope["type"] == "http" else None
@@ -117,23 +123,23 @@ class BindSessions:
             return
         await self._client.require_key(key)
         session = await self._session(session_id, key)
-        if session is None:
-            await refuse(_http.NO_SESSION, scope, send)
+        if isinstance(session, Refusal):
+            await refuse(session, scope, send)
             return
         await self._app(scope, receive, send)
         if scope["method"] == "DELETE":
             await self._unbind(session_id, session)
 
-    async def _session(self, session_id: str, key: str) -> SessionValidation | None:
-        """The session, if it goes on and is the key's tenant's; `None`: for this caller there is none."""
+    async def _session(self, session_id: str, key: str) -> SessionValidation | Refusal:
+        """The session, if it goes on and is the key's tenant's; or that for this caller there is none."""
         if not is_session_id(session_id):
-            return None
+            return _http.no_session()
         session = await self._client.validate_session(session_id, key)
         if session.is_valid:
             return session
         if _http.denial(session).status in GOES_ON:
             raise DeniedError(session)
-        return None
+        return _http.no_session(session.verdict)
 
     async def _discard(self, scope: Scope, session_id: str) -> None:
         """Ends a session that nobody was told of: in a long failure the SDK would come to its limit of sessions."""
@@ -167,7 +173,9 @@ class Opening:
     async def __call__(self, message: Message) -> None:
         if self.refused is not None:
             return
-        session_id = session_of(message) if message["type"] == "http.response.start" else None
+        # What the SDK refuses it ends, although it names a session: bound, it would outlive that by its ttl.
+        opens = message["type"] == "http.response.start" and message["status"] < HTTPStatus.BAD_REQUEST
+        session_id = session_of(message) if opens else None
         refusal = None if session_id is None else await self._bind(session_id)
         if refusal is None:
             await self._send(message)
@@ -206,9 +214,9 @@ def session_of(scope_or_message: Scope | Message) -> str | None:
 def protect(app: Starlette, client: AsyncClient, *, sessions: bool = True, ttl: float = 3600.0) -> Starlette:
     """Completes `MCPServer(…, token_verifier=TenantTokenVerifier(client)).streamable_http_app()`.
 
-    `ttl`: how many seconds a session lives after it was last used.
+    `ttl`: how many seconds a session lives after it was last used, from 60 to a day.
     """
-    if sessions:
+    if _checks.flag("sessions", sessions):
         app.add_middleware(BindSessions, client=client, ttl=ttl)
     # Added last, so they are around everything else.
     app.add_middleware(AnswerErrors)

@@ -124,8 +124,10 @@ class Options:
         _checks.optional_duration("hedge_after", self.hedge_after)
         _checks.flag("use_environment_proxy", self.use_environment_proxy)
         _checks.header_text("user_agent", self.user_agent)
-        _checks.function("jitter", self.jitter)
+        _checks.at_once("jitter", self.jitter)
         if self.token is not None and not isinstance(self.token, str | TokenFile) and not callable(self.token):
             raise TypeError(f"token is {type(self.token).__name__}: give text, a TokenFile or a function")
+        if callable(self.token):
+            _checks.at_once("token", self.token)
         for name in ("monotonic", "time", "sleep", "wait"):
             _checks.function(f"clock.{name}", getattr(self.clock, name, None))

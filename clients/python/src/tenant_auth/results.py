@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Self
 
+from ._checks import texts
 from .errors import TenantAuthError
 from .verdict import Source, Verdict
 
@@ -49,6 +51,10 @@ class DeniedError(Exception):
         """With `INSUFFICIENT_SCOPE`: the required scopes that the key lacks."""
         self.provenance = validation.provenance
         """Where the denial came from."""
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Validation]]:
+        # It is made from the answer, not from its own words: a pool of processes breaks on what it cannot copy.
+        return type(self), (self.validation,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +120,11 @@ class Question:
     """A key to decide about in a batch, with scopes of its own."""
 
     key: str = field(repr=False)
-    scopes: tuple[str, ...] = ()
+    scopes: str | Iterable[str] = ()
+    """As with `validate_key`: a single one may be given as text."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scopes", texts("scopes", self.scopes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ import { type Principal, principalOf } from "../principal.js";
 import type { Validation } from "../validation.js";
 import { credential, type HttpRequest, isPreflight, valuesOf } from "./credentials.js";
 import { ambiguous, type Challenge, denied, noCredentials, type Refusal, undecided } from "./refusal.js";
-import { undecidedLog } from "./undecided-log.js";
+import { tell, undecidedLog } from "./undecided-log.js";
 
 /** The part of a `Client` that an adapter needs. */
 export interface KeyValidator {
@@ -53,11 +53,13 @@ export function admission(
   given: RequireKeyOptions & Challenge,
 ): (request: HttpRequest) => Promise<Admission> {
   const { timeoutMs, onError = undecidedLog(), allowPreflight = true, ...challenge } = checked(given);
-  const scopes = checks.texts("scopes", given.scopes ?? []);
-  const headers = list("header", given.header ?? "authorization", /^[\w-]+$/).map((name) =>
-    name.toLowerCase(),
-  );
-  const exempt = new Set(list("exempt", given.exempt ?? [], /^\/[^?#]*$/));
+  checks.holder("client", client, "validateKey");
+  const { scopes: required = [], header = "authorization", exempt: free = [] } = given;
+  const scopes = checks.texts("scopes", required);
+  const headers = list("header", header, /^[\w-]+$/).map((name) => name.toLowerCase());
+  if (headers.length === 0)
+    throw new TypeError('header must be names of headers such as "X-API-Key", not none');
+  const exempt = new Set(list("exempt", free, /^\/[^?#]*$/));
   return async (request) => {
     try {
       const { key, ambiguous: twofold } = credential(request, headers);
@@ -73,7 +75,7 @@ export function admission(
     } catch (error) {
       // A key that the service takes for no key, such as one of 10,000 characters, is the customer's mistake.
       if (blames(error, "key")) return { refusal: denied("MALFORMED", [], challenge) };
-      onError(error);
+      tell(onError, error);
       return { refusal: undecided(error) };
     }
   };
@@ -101,6 +103,8 @@ function checked<O extends RequireKeyOptions & Challenge>(given: O): O {
   if (given.timeoutMs !== undefined) checks.milliseconds("timeoutMs", given.timeoutMs);
   if (given.allowPreflight !== undefined) checks.flag("allowPreflight", given.allowPreflight);
   if (given.realm !== undefined) checks.headerText("realm", given.realm);
+  if (given.resourceMetadataUrl !== undefined)
+    checks.headerText("resourceMetadataUrl", given.resourceMetadataUrl);
   checks.callback("onError", given.onError);
   return given;
 }

@@ -38,5 +38,6 @@ export function isPreflight(request: HttpRequest): boolean {
 }
 
 function bearer(authorization: string): string | undefined {
-  return /^Bearer +([^\s]+) *$/i.exec(authorization)?.[1];
+  // What holds blanks is a key that can be none, which the service says.
+  return /^Bearer +(\S.*)$/i.exec(authorization)?.[1]?.trim();
 }

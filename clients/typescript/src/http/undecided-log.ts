@@ -1,4 +1,5 @@
 import { TenantAuthError } from "../error.js";
+import { guarded } from "../warning.js";
 
 /** No more than one line in this time: an outage is no reason to fill a disk. */
 const LINE_EVERY_MS = 1000;
@@ -18,6 +19,11 @@ export function undecidedLog(
     count = 0;
     write(`tenant-auth: ${requests} could not be decided about: ${reason(error)}`);
   };
+}
+
+/** The caller's own code may fail: the request is undecided all the same. */
+export function tell(onError: (error: unknown) => void, error: unknown): void {
+  guarded("onError", () => onError(error));
 }
 
 /** Only what this client worded: somebody else's error may hold a key. */

@@ -43,7 +43,7 @@ function parse(text: string, tls: boolean): Endpoint {
   const [, scheme, place = "", digits] = match;
   const bracketed = place.startsWith("[");
   const host = bracketed ? place.slice(1, -1) : place;
-  const named = /^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?$/.test(host) && !/^[\d.]+$/.test(host);
+  const named = /^[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?$/.test(host) && !/^[\d.]+$|\.\./.test(host);
   if (bracketed ? !isIPv6(host) : !isIPv4(host) && !named) throw refuse(`must be ${FORMS}`);
   const port = Number(digits);
   if (digits === undefined) throw refuse(`has no port: say ${place}:port`);

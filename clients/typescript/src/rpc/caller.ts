@@ -155,7 +155,8 @@ export class Caller {
     );
     let replica: Replica | undefined;
     try {
-      const authorization = await tokens?.header();
+      // Whoever gives the token may never do so: the next stream asks again.
+      const authorization = tokens && (await patiently(tokens.header(), this.clock, timeoutMs, ended));
       replica = await pool.ready(undefined, timeoutMs, ended);
       yield* serverStreaming(replica, method, message, {
         requestId: randomUUID(),
