@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
@@ -35,7 +36,8 @@ func (t *callerToken) GetRequestMetadata(ctx context.Context, _ ...string) (map[
 		return nil, status.FromContextError(ctx.Err()).Err()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("caller token: %w", err)
+		// Without its own status: a token that comes by gRPC must not lend the call the code of another service.
+		return nil, status.Errorf(codes.Unauthenticated, "caller token: %v", err)
 	}
 	return map[string]string{"authorization": "Bearer " + token}, nil
 }

@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
 )
 
@@ -98,6 +101,14 @@ func TestATokenFunctionThatFailsIsAnErrorOfOursOrDoneWithout(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 		failure = errors.New("the vault is sealed")
+	}
+	// A status is that of another service, which says nothing about this one.
+	for _, code := range []codes.Code{codes.Unavailable, codes.NotFound, codes.DeadlineExceeded} {
+		failure = status.Error(code, "the vault is sealed")
+		_, err := r.client.ServerInfo(r.ctx)
+		if made := asError(t, err); made.Kind != tenantauth.ErrUnauthenticated || !strings.Contains(made.Message, "sealed") {
+			t.Errorf("%v: %v", code, err)
+		}
 	}
 	r.expectCalls("GetServerInfo", 0)
 	token, failure = "\tone\n", nil
