@@ -14,8 +14,12 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// longestToken is the longest caller token, in characters.
-const longestToken = 4_096
+const (
+	// longestToken is the longest caller token, in characters.
+	longestToken = 4_096
+	// largestTokenFile leaves room for the blanks around it, in bytes.
+	largestTokenFile = 64 << 10
+)
 
 // callerToken adds the token to each call. One that cannot be had gives way to the last one that was good.
 type callerToken struct {
@@ -90,9 +94,13 @@ func readToken(path string) (string, error) {
 		return "", err
 	}
 	defer func() { _ = file.Close() }()
-	text, err := io.ReadAll(io.LimitReader(file, longestToken+64))
+	text, err := io.ReadAll(io.LimitReader(file, largestTokenFile+1))
 	if err != nil {
 		return "", err
+	}
+	if len(text) > largestTokenFile {
+		// Its beginning may look like a token, and be a part of one.
+		return "", fmt.Errorf("%s: is larger than %d bytes", path, largestTokenFile)
 	}
 	token, err := cleanToken(string(text))
 	if err != nil {
