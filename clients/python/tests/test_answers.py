@@ -84,6 +84,7 @@ OWN: dict[str, Any] = {
         "SuspendTenant",
         admin_pb2.SuspendTenantRequest(tenant_id=issued.key.tenant_id, reason="test"),
     ),
+    "accept the database": lambda _: ("AcceptDatabase", admin_pb2.AcceptDatabaseRequest(reason="test")),
 }
 
 
