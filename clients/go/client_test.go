@@ -179,6 +179,7 @@ func TestABatchKeepsItsOrderAndAKeyFailsAlone(t *testing.T) {
 	outcomes, err := r.client.ValidateKeys(r.ctx, []tenantauth.Question{
 		{Key: "nobody's"}, {Key: key, Scopes: []string{"admin"}}, {Key: "\xff"}, {Key: "undecidable"}, {Key: key},
 		{Key: ""}, {Key: tenantauth.Key(strings.Repeat("a", 2<<20))},
+		{Key: key, Scopes: []string{"\xff"}}, {Key: key, Scopes: []string{strings.Repeat("a", 2<<20)}}, {Key: key, Scopes: make([]string, 1<<20)},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -187,15 +188,15 @@ func TestABatchKeepsItsOrderAndAKeyFailsAlone(t *testing.T) {
 	for index, outcome := range outcomes {
 		verdicts[index] = outcome.Verdict.String()
 	}
-	want := []string{"UNKNOWN", "INSUFFICIENT_SCOPE", "MALFORMED", "UNRECOGNIZED(0)", "VALID", "UNRECOGNIZED(0)", "UNRECOGNIZED(0)"}
+	want := []string{"UNKNOWN", "INSUFFICIENT_SCOPE", "MALFORMED", "UNRECOGNIZED(0)", "VALID", "UNRECOGNIZED(0)", "UNRECOGNIZED(0)", "UNRECOGNIZED(0)", "UNRECOGNIZED(0)", "UNRECOGNIZED(0)"}
 	if !slices.Equal(verdicts, want) {
 		t.Errorf("%v", verdicts)
 	}
 	if made := asError(t, outcomes[3].Err); made.Kind != tenantauth.ErrUnavailable || made.Reason != "DATABASE_TIMED_OUT" {
 		t.Errorf("%+v", made)
 	}
-	for _, bad := range outcomes[5:] {
-		if made := asError(t, bad.Err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != "key" {
+	for index, field := range []string{"key", "key", "required_scopes[0]", "required_scopes[0]", "required_scopes"} {
+		if made := asError(t, outcomes[5+index].Err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != field {
 			t.Errorf("%+v", made)
 		}
 	}

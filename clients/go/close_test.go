@@ -95,6 +95,37 @@ func TestCallsUnderWayFinishBeforeTheClientCloses(t *testing.T) {
 	all.Wait()
 }
 
+func TestClosingInTheMidstOfCallsLosesNoneOfThem(t *testing.T) {
+	client, real := connect(t, tenantauth.WithoutNearCache())
+	const callers = 32
+	answered := make(chan struct{}, callers)
+	var all sync.WaitGroup
+	for range callers {
+		all.Go(func() {
+			for {
+				switch _, err := client.RequireKey(t.Context(), tenantauth.Key(real.Key)); {
+				case errors.Is(err, tenantauth.ErrClosed):
+					return
+				case err != nil:
+					t.Errorf("%v", err)
+					return
+				}
+				select {
+				case answered <- struct{}{}:
+				default:
+				}
+			}
+		})
+	}
+	for range callers {
+		<-answered
+	}
+	if err := client.Close(); err != nil {
+		t.Error(err)
+	}
+	all.Wait()
+}
+
 func TestClosingTheClientSendsWhatAnOpenRecorderHolds(t *testing.T) {
 	r := start(t, tenantauth.WithoutWatch())
 	r.record(newRecorder(t, r.client), "calls", 3)

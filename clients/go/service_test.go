@@ -64,6 +64,28 @@ func TestTheServiceDecidesAboutItsKeys(t *testing.T) {
 	}
 }
 
+func TestWhatIsFarTooLongIsNotTakenForAnOverload(t *testing.T) {
+	client, real := connect(t)
+	long := strings.Repeat("a", 5<<20)
+	if validation, err := client.ValidateKey(t.Context(), tenantauth.Key(long)); err != nil || validation.Verdict != tenantauth.Malformed {
+		t.Errorf("%v, %v", validation.Verdict, err)
+	}
+	if validation, err := client.ValidateSession(t.Context(), "s", tenantauth.Key(long)); err != nil || validation.Verdict != tenantauth.Malformed {
+		t.Errorf("%v, %v", validation.Verdict, err)
+	}
+	if binding, err := client.BindSession(t.Context(), tenantauth.Bind{SessionID: "s", Key: tenantauth.Key(long), TTL: time.Minute}); err != nil || binding.Verdict != tenantauth.Malformed {
+		t.Errorf("%v, %v", binding.Verdict, err)
+	}
+	_, asked := client.ValidateSession(t.Context(), long, "")
+	_, bound := client.BindSession(t.Context(), tenantauth.Bind{SessionID: long, Key: tenantauth.Key(real.Key), TTL: time.Minute})
+	_, ended := client.UnbindSession(t.Context(), long, "ten_demo")
+	for what, err := range map[string]error{"asked about": asked, "bound": bound, "ended": ended} {
+		if made := asError(t, err); made.Kind != tenantauth.ErrInvalid || made.Violations[0].Field != "session_id" {
+			t.Errorf("%s: %+v", what, made)
+		}
+	}
+}
+
 func TestTheServiceDecidesAboutBatches(t *testing.T) {
 	client, real := connect(t)
 	outcomes, err := client.ValidateKeys(t.Context(), []tenantauth.Question{

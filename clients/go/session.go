@@ -30,7 +30,7 @@ type Session struct {
 
 // Bind is a session to bind.
 type Bind struct {
-	// SessionID is what the caller's protocol gave it; 1 to 128 printable characters.
+	// SessionID is what the caller's protocol gave it; 1 to 128 visible ASCII characters.
 	SessionID string
 	// Key is what the customer presented.
 	Key Key
@@ -58,6 +58,12 @@ func (c *Client) BindSession(ctx context.Context, bind Bind) (Binding, error) {
 		return Binding{}, err
 	}
 	defer c.gate.leave()
+	if err := checkSessionID(bind.SessionID); err != nil {
+		return Binding{}, err
+	}
+	if noKey(bind.Key) {
+		return Binding{Verdict: Malformed}, nil
+	}
 	// Even if the answer got lost: what was known of the session may be wrong now.
 	defer c.forgetSession(bind.SessionID)
 	expiry := tenantauthv1.SessionExpiry_SESSION_EXPIRY_FIXED
@@ -90,6 +96,9 @@ func (c *Client) UnbindSession(ctx context.Context, sessionID, tenantID string) 
 		return false, err
 	}
 	defer c.gate.leave()
+	if err := checkSessionID(sessionID); err != nil {
+		return false, err
+	}
 	defer c.forgetSession(sessionID)
 	request := &tenantauthv1.UnbindSessionRequest{SessionId: sessionID, TenantId: tenantID}
 	reply, err := invoke(ctx, c, question[*tenantauthv1.UnbindSessionRequest, *tenantauthv1.UnbindSessionResponse]{

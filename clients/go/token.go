@@ -10,11 +10,16 @@ import (
 	"strings"
 	"sync"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
-// longestToken is the longest caller token, in characters.
-const longestToken = 4_096
+const (
+	// longestToken is the longest caller token, in characters.
+	longestToken = 4_096
+	// largestTokenFile leaves room for the blanks around it, in bytes.
+	largestTokenFile = 64 << 10
+)
 
 // callerToken adds the token to each call. One that cannot be had gives way to the last one that was good.
 type callerToken struct {
@@ -35,7 +40,8 @@ func (t *callerToken) GetRequestMetadata(ctx context.Context, _ ...string) (map[
 		return nil, status.FromContextError(ctx.Err()).Err()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("caller token: %w", err)
+		// Without its own status: a token that comes by gRPC must not lend the call the code of another service.
+		return nil, status.Errorf(codes.Unauthenticated, "caller token: %v", err)
 	}
 	return map[string]string{"authorization": "Bearer " + token}, nil
 }
@@ -88,9 +94,13 @@ func readToken(path string) (string, error) {
 		return "", err
 	}
 	defer func() { _ = file.Close() }()
-	text, err := io.ReadAll(io.LimitReader(file, longestToken+64))
+	text, err := io.ReadAll(io.LimitReader(file, largestTokenFile+1))
 	if err != nil {
 		return "", err
+	}
+	if len(text) > largestTokenFile {
+		// Its beginning may look like a token, and be a part of one.
+		return "", fmt.Errorf("%s: is larger than %d bytes", path, largestTokenFile)
 	}
 	token, err := cleanToken(string(text))
 	if err != nil {

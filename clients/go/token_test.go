@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	tenantauth "github.com/tenant-auth/tenant-auth/clients/go"
 )
 
@@ -36,9 +39,14 @@ func TestATokenFileIsReadForEachCallAndItsLastGoodTokenStays(t *testing.T) {
 	var log bytes.Buffer
 	r := start(t, tenantauth.WithoutWatch(), tenantauth.WithCallerTokenFile(path), tenantauth.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
 	r.sends("one")
+	longest := strings.Repeat("t", 4_096)
+	write(strings.Repeat("\n", 100) + longest)
+	r.sends(longest)
 	write(" two \n")
 	r.sends("two")
-	for _, junk := range []string{"", "\n", "secret-one\nsecret-two", "secret ä", strings.Repeat("a", 5_000)} {
+	for _, junk := range []string{
+		"", "\n", "secret-one\nsecret-two", "secret ä", strings.Repeat("a", 5_000), "secret" + strings.Repeat(" ", 5_000) + "secret", "secret" + strings.Repeat(" ", 100_000),
+	} {
 		write(junk)
 		r.sends("two")
 		r.sends("two")
@@ -49,7 +57,7 @@ func TestATokenFileIsReadForEachCallAndItsLastGoodTokenStays(t *testing.T) {
 	r.sends("two")
 	write("three")
 	r.sends("three")
-	if lines := strings.Count(log.String(), "last good one"); lines < 4 || lines > 6 || strings.Contains(log.String(), "secret") {
+	if lines := strings.Count(log.String(), "last good one"); lines < 6 || lines > 8 || strings.Contains(log.String(), "secret") {
 		t.Errorf("logged %d times:\n%s", lines, log.String())
 	}
 }
@@ -98,6 +106,14 @@ func TestATokenFunctionThatFailsIsAnErrorOfOursOrDoneWithout(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 		failure = errors.New("the vault is sealed")
+	}
+	// A status is that of another service, which says nothing about this one.
+	for _, code := range []codes.Code{codes.Unavailable, codes.NotFound, codes.DeadlineExceeded} {
+		failure = status.Error(code, "the vault is sealed")
+		_, err := r.client.ServerInfo(r.ctx)
+		if made := asError(t, err); made.Kind != tenantauth.ErrUnauthenticated || !strings.Contains(made.Message, "sealed") {
+			t.Errorf("%v: %v", code, err)
+		}
 	}
 	r.expectCalls("GetServerInfo", 0)
 	token, failure = "\tone\n", nil

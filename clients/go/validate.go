@@ -16,6 +16,8 @@ const (
 	mostQuestions = 1_000
 	// longestKey is far beyond any key, and short enough for a thousand of them to fit into a call with room to spare.
 	longestKey = 512
+	// longestSessionID is the contract's.
+	longestSessionID = 128
 )
 
 // Question is a key to decide about, and the scopes that it must hold.
@@ -38,8 +40,7 @@ func (c *Client) ValidateKey(ctx context.Context, key Key, scopes ...string) (Va
 	if c.gate.isShut() {
 		return Validation{}, closed()
 	}
-	if !utf8.ValidString(string(key)) {
-		// It cannot travel, and it cannot be a key.
+	if noKey(key) {
 		return Validation{Verdict: Malformed}, nil
 	}
 	if c.near == nil || !ordinary(scopes) {
@@ -77,11 +78,11 @@ func (c *Client) ValidateSession(ctx context.Context, sessionID string, key Key,
 	if c.gate.isShut() {
 		return SessionValidation{}, closed()
 	}
-	if !utf8.ValidString(string(key)) {
-		return SessionValidation{Validation: Validation{Verdict: Malformed}}, nil
+	if err := checkSessionID(sessionID); err != nil {
+		return SessionValidation{}, err
 	}
-	if !utf8.ValidString(sessionID) {
-		return SessionValidation{}, invalid("session_id", "must be UTF-8")
+	if noKey(key) {
+		return SessionValidation{Validation: Validation{Verdict: Malformed}}, nil
 	}
 	if c.near == nil || !ordinary(scopes) {
 		if err := c.gate.enter(); err != nil {
@@ -130,7 +131,7 @@ func (c *Client) ValidateKeys(ctx context.Context, questions []Question) ([]Outc
 			outcomes[index].Verdict = Malformed
 			continue
 		}
-		if outcomes[index].Err = checkKey(question.Key); outcomes[index].Err != nil {
+		if outcomes[index].Err = checkQuestion(question); outcomes[index].Err != nil {
 			continue
 		}
 		asked = append(asked, index)
@@ -157,13 +158,33 @@ func (c *Client) ValidateKeys(ctx context.Context, questions []Question) ([]Outc
 	return outcomes, nil
 }
 
-// checkKey refuses a key for which a whole batch could be refused.
-func checkKey(key Key) error {
-	switch {
+// noKey tells whether a text cannot even travel as a key: it would be refused as a message, which looks like an outage.
+func noKey(key Key) bool { return len(key) > longestKey || !utf8.ValidString(string(key)) }
+
+// checkSessionID refuses what cannot even travel as the id of a session.
+func checkSessionID(id string) error {
+	if len(id) > longestSessionID || !utf8.ValidString(id) {
+		return invalid("session_id", "must be 1 to 128 visible ASCII characters")
+	}
+	return nil
+}
+
+// checkQuestion refuses what a whole batch could be refused for.
+func checkQuestion(question Question) error {
+	switch key := question.Key; {
 	case key == "":
 		return invalid("key", "must not be empty")
 	case len(key) > longestKey:
 		return invalid("key", fmt.Sprintf("has %d bytes; at most %d are allowed", len(key), longestKey))
+	}
+	if len(question.Scopes) > mostScopes {
+		return CheckScopes(question.Scopes...)
+	}
+	for index, scope := range question.Scopes {
+		// What else may be wrong with it is the service's to say: that harms no other.
+		if len(scope) > longestScope || !utf8.ValidString(scope) {
+			return invalid(fmt.Sprintf("required_scopes[%d]", index), "must be 1 to 64 characters of a-z 0-9 : . _ - / *")
+		}
 	}
 	return nil
 }

@@ -20,6 +20,8 @@ pub(crate) struct Moment {
 
 /// The last second of the year 9999, since 1970: what the service takes ends with it.
 const LAST_SECOND: i64 = 253_402_300_799;
+/// A client waits no longer for one answer.
+const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 
 impl Moment {
     pub(crate) fn now() -> Self {
@@ -136,10 +138,11 @@ pub(crate) fn span(text: &str) -> Result<Duration, &'static str> {
     duration.try_into().map_err(|_| "must not be negative")
 }
 
-/// Reads how long to wait: a length of time that is not zero.
+/// Reads how long to wait: a length of time that is not zero, and not longer than a client waits.
 pub(crate) fn wait(text: &str) -> Result<Duration, &'static str> {
     span(text).and_then(|span| match span {
         Duration::ZERO => Err("must be longer than zero"),
+        span if span > LONGEST_WAIT => Err("must be at most 24h"),
         span => Ok(span),
     })
 }
@@ -167,7 +170,11 @@ mod tests {
         for text in ["", "5", "soon", "1 month", "1y", "5s ago", "-5s"] {
             assert!(span(text).is_err(), "{text}");
         }
-        assert!(wait("0s").is_err());
+        // Else the client refuses it, and what is said names --endpoint.
+        assert_eq!(wait("24h"), Ok(LONGEST_WAIT));
+        for text in ["0s", "24h 1ms"] {
+            assert!(wait(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -94,7 +94,7 @@ func New(validator Validator, opts ...Option) (*Interceptor, error) {
 		exempt:    map[string]bool{},
 		undecided: &admission.UndecidedLog{Logger: slog.Default(), Now: time.Now},
 	}
-	if validator == nil {
+	if client, ok := validator.(*tenantauth.Client); validator == nil || ok && client == nil {
 		interceptor.refused = append(interceptor.refused, errors.New("the validator is nil"))
 	}
 	for _, option := range opts {

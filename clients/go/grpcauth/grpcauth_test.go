@@ -163,6 +163,12 @@ func TestAnInterceptorRefusesWhatCannotWork(t *testing.T) {
 			t.Errorf("%s was taken", name)
 		}
 	}
+	// A client that could not be made is nil, and looks like a validator.
+	for _, none := range []grpcauth.Validator{nil, (*tenantauth.Client)(nil)} {
+		if _, err := grpcauth.New(none); err == nil {
+			t.Error("no validator was taken")
+		}
+	}
 }
 
 func TestEachAnswerHasItsCode(t *testing.T) {

@@ -94,7 +94,7 @@ func New(validator Validator, opts ...Option) (*Middleware, error) {
 		undecided: &admission.UndecidedLog{Logger: slog.Default(), Now: time.Now},
 		preflight: true,
 	}
-	if validator == nil {
+	if client, ok := validator.(*tenantauth.Client); validator == nil || ok && client == nil {
 		middleware.refused = append(middleware.refused, errors.New("the validator is nil"))
 	}
 	for _, option := range opts {

@@ -183,8 +183,11 @@ func TestAMiddlewareRefusesWhatCannotWork(t *testing.T) {
 			t.Errorf("%s was taken", name)
 		}
 	}
-	if _, err := httpauth.New(nil); err == nil {
-		t.Error("no validator was taken")
+	// A client that could not be made is nil, and looks like a validator.
+	for _, none := range []httpauth.Validator{nil, (*tenantauth.Client)(nil)} {
+		if _, err := httpauth.New(none); err == nil {
+			t.Error("no validator was taken")
+		}
 	}
 	defer func() {
 		if recover() == nil {

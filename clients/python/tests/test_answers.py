@@ -69,8 +69,12 @@ async def test_a_text_of_scopes_is_one_scope(connect: Connect, service: Service)
 
 
 async def test_each_item_of_a_batch_has_an_outcome_of_its_own(connect: Connect, service: Service) -> None:
-    outcomes = await connect(service.endpoint).validate_keys([service.key, "x" * 20_000, "", service.key])
+    client = connect(service.endpoint)
+    outcomes = await client.validate_keys([service.key, "x" * 20_000, "", service.key])
     assert [type(outcome) for outcome in outcomes] == [Validation, InvalidRequestError, InvalidRequestError, Validation]
+    # Each of these could be sent alone, and all of them make no message that the service takes.
+    outcomes = await client.validate_keys(["x" * 10_000] * 200 + [service.key])
+    assert [type(outcome) for outcome in outcomes] == [InvalidRequestError] * 200 + [Validation]
 
 
 OWN: dict[str, Any] = {
@@ -80,6 +84,7 @@ OWN: dict[str, Any] = {
         "SuspendTenant",
         admin_pb2.SuspendTenantRequest(tenant_id=issued.key.tenant_id, reason="test"),
     ),
+    "accept the database": lambda _: ("AcceptDatabase", admin_pb2.AcceptDatabaseRequest(reason="test")),
 }
 
 

@@ -1,5 +1,7 @@
 //! Administration: tenants, keys, and the record of who changed what.
 
+use std::sync::Arc;
+
 use tenant_auth_proto::v1::{self, admin_service_client::AdminServiceClient};
 
 use crate::{
@@ -73,6 +75,8 @@ impl AdminClient {
         let request = v1::AcceptDatabaseRequest { reason: reason.to_owned() };
         let send =
             async |transport, request| AdminServiceClient::new(transport).accept_database(request).await;
+        // It may say something else about everybody.
+        let _forgetting = self.memory.as_ref().map(|memory| Arc::clone(memory.near()).forgetting());
         self.caller.call_once(request, send).await
     }
 

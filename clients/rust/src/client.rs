@@ -62,6 +62,9 @@ impl Client {
     /// When nothing could be decided. A denial is not an error.
     pub async fn validate(&self, key: &PresentedKey, required_scopes: &[&str]) -> Result<Validation, Error> {
         self.caller.open()?;
+        if key.is_far_too_long() {
+            return Ok(Validation::malformed(None));
+        }
         let Some(memory) = &self.memory else {
             return ask(self.caller.clone(), key_message(key, required_scopes)).await;
         };
@@ -106,25 +109,41 @@ impl Client {
                 format!("{} keys are too many for one batch: it takes {MOST_QUESTIONS}", questions.len());
             return Err(Error::Invalid { message, violations: Vec::new() });
         }
-        let message =
-            v1::BatchValidateKeysRequest { requests: questions.iter().map(Question::message).collect() };
+        let mut refused = Vec::with_capacity(questions.len());
+        let mut requests = Vec::with_capacity(questions.len());
+        for question in questions {
+            match question.message_for_batch() {
+                Ok(message) => {
+                    requests.push(message);
+                    refused.push(None);
+                }
+                Err(error) => refused.push(Some(error)),
+            }
+        }
+        let asked = requests.len();
+        if asked == 0 && !questions.is_empty() {
+            self.caller.open()?;
+            return Ok(refused.into_iter().flatten().map(Err).collect());
+        }
+        let message = v1::BatchValidateKeysRequest { requests };
         let send = async |transport, request| {
             ValidationServiceClient::new(transport).batch_validate_keys(request).await
         };
         let results = self.caller.ask(message, send).await?.results;
         // Outcomes are matched by their place: one too few would give a key the verdict of another.
-        if results.len() != questions.len() {
-            return Err(broken(format!(
-                "{} keys were asked about and {} answered",
-                questions.len(),
-                results.len()
-            )));
+        if results.len() != asked {
+            return Err(broken(format!("{asked} keys were asked about and {} answered", results.len())));
         }
         let outcome = |result: v1::BatchValidateKeysResult| match present(result.result, "outcome")? {
             Outcome::Response(message) => Validation::of_key(message),
             Outcome::Error(item) => Err(Error::from_item(&item)),
         };
-        Ok(results.into_iter().map(outcome).collect())
+        let mut outcomes = results.into_iter().map(outcome);
+        let outcome = |refused: Option<Error>| match refused {
+            Some(error) => Err(error),
+            None => outcomes.next().unwrap_or_else(|| Err(broken("an outcome is missing"))),
+        };
+        Ok(refused.into_iter().map(outcome).collect())
     }
 
     /// Decides about keys as they come, each with a number of yours that comes back with its answer.

@@ -129,6 +129,12 @@ impl fmt::Display for Violation {
 }
 
 impl Error {
+    /// For what breaks the contract in a way that can be told without asking.
+    pub(crate) fn field(field: &str, description: &str) -> Self {
+        let violation = Violation { field: field.to_owned(), description: description.to_owned() };
+        Self::Invalid { message: violation.to_string(), violations: vec![violation] }
+    }
+
     /// Whether asking again later may be answered.
     #[must_use]
     pub fn is_transient(&self) -> bool {

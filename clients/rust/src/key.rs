@@ -4,6 +4,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use crate::question::LONGEST_KEY;
+
 /// A key in plaintext: a secret.
 ///
 /// It shows itself neither in `Debug` nor in `Display`, cannot be cloned, and its memory is wiped when it goes. The
@@ -21,6 +23,11 @@ impl PresentedKey {
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// Whether the service need not be asked: it would refuse the message, which looks as if it had too much to do.
+    pub(crate) fn is_far_too_long(&self) -> bool {
+        self.0.len() > LONGEST_KEY
     }
 }
 

@@ -18,6 +18,8 @@ use crate::{
 
 /// What the service gives at most on one page.
 const PAGE: usize = 500;
+/// The contract's longest id of a session.
+const LONGEST_ID: usize = 128;
 
 /// A session to bind.
 #[derive(Clone, Debug)]
@@ -151,6 +153,11 @@ impl Client {
     /// When nothing could be decided; [`Error::Overloaded`] without a time to retry when the tenant has as many
     /// sessions as it may have. A denial is not an error.
     pub async fn bind_session(&self, session: BindSession, key: &PresentedKey) -> Result<Binding, Error> {
+        self.caller().open()?;
+        checked(&session.session_id)?;
+        if key.is_far_too_long() {
+            return Ok(Binding { verdict: Verdict::Malformed, session: None, already_bound: false });
+        }
         let message = session.message(key)?;
         let _changing = self.changing(&message.session_id);
         let send =
@@ -175,9 +182,13 @@ impl Client {
         key: Option<&PresentedKey>,
         required_scopes: &[&str],
     ) -> Result<Validation, Error> {
+        self.caller().open()?;
+        checked(session_id)?;
+        if key.is_some_and(PresentedKey::is_far_too_long) {
+            return Ok(Validation::malformed(Some(session_id)));
+        }
         let key = key.map(PresentedKey::expose);
         let question = |scopes| ask(self.caller().admitted(), message(session_id, key, scopes));
-        self.caller().open()?;
         let Some(memory) = self.memory() else {
             return question(required_scopes).await;
         };
@@ -213,6 +224,8 @@ impl Client {
     /// # Errors
     /// When the service did not answer, or found a field invalid.
     pub async fn unbind_session(&self, session_id: &str, tenant_id: &str) -> Result<bool, Error> {
+        self.caller().open()?;
+        checked(session_id)?;
         let message =
             v1::UnbindSessionRequest { session_id: session_id.to_owned(), tenant_id: tenant_id.to_owned() };
         let _changing = self.changing(session_id);
@@ -266,6 +279,14 @@ impl Client {
     fn changing(&self, session_id: &str) -> Option<Changing> {
         self.memory().map(|memory| memory.near().changing(About::Session(session_id.to_owned())))
     }
+}
+
+/// Refuses what could make a message too large, which looks as if the service had too much to do.
+fn checked(session_id: &str) -> Result<(), Error> {
+    if session_id.len() > LONGEST_ID {
+        return Err(Error::field("session_id", &format!("must have at most {LONGEST_ID} characters")));
+    }
+    Ok(())
 }
 
 fn message(session_id: &str, key: Option<&str>, required_scopes: &[&str]) -> v1::ValidateSessionRequest {

@@ -96,6 +96,24 @@ impl Validation {
         if self.is_valid() { Ok(Principal::admitted(self.subject)) } else { Err(Denied::new(self)) }
     }
 
+    /// The decision about what cannot even travel as a key.
+    pub(crate) fn malformed(session_id: Option<&str>) -> Self {
+        let facts = Facts { session_id: session_id.map(str::to_owned), ..Facts::default() };
+        let none = Duration::ZERO;
+        Self {
+            verdict: Verdict::Malformed,
+            subject: Subject::new(facts),
+            missing_scopes: Vec::new(),
+            provenance: Provenance {
+                source: Source::NoLookup,
+                age: none,
+                revision: 0,
+                cacheable_for: none,
+                cacheable_while_watched: none,
+            },
+        }
+    }
+
     pub(crate) fn of_key(message: v1::ValidateKeyResponse) -> Result<Self, Error> {
         let facts = Facts {
             tenant_id: message.tenant_id,

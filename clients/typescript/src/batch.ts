@@ -76,3 +76,8 @@ function outcome(result: BatchValidateKeysResult | undefined): KeyOutcome {
   if (result?.result.case === "error") return errorFromItem(result.result.value);
   return new TenantAuthError("INTERNAL", "the service answered neither a decision nor an error");
 }
+
+/** Whether the service need not be asked: it would refuse the message, which looks as if it had too much to do. */
+export function isFarTooLong(key: string): boolean {
+  return Buffer.byteLength(key) > LONGEST_KEY_BYTES;
+}

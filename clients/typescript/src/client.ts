@@ -1,15 +1,19 @@
 import { create } from "@bufbuild/protobuf";
-import { type KeyOutcome, type KeyQuestion, validateKeys } from "./batch.js";
+import { isFarTooLong, type KeyOutcome, type KeyQuestion, validateKeys } from "./batch.js";
 import * as checks from "./checks.js";
+import { invalidField } from "./error.js";
 import { AdminService } from "./gen/tenantauth/v1/admin_pb.js";
 import { InfoService } from "./gen/tenantauth/v1/info_pb.js";
 import { SessionService } from "./gen/tenantauth/v1/session_pb.js";
 import { UsageService } from "./gen/tenantauth/v1/usage_pb.js";
 import {
   ValidateKeyRequestSchema,
+  ValidateKeyResponseSchema,
   ValidateSessionRequestSchema,
+  ValidateSessionResponseSchema,
   ValidationService,
 } from "./gen/tenantauth/v1/validation_pb.js";
+import { Verdict as WireVerdict } from "./gen/tenantauth/v1/verdict_pb.js";
 import { WatchService } from "./gen/tenantauth/v1/watch_pb.js";
 import { type ServerInfo, serverInfoFromWire } from "./info.js";
 import { NearCache } from "./near/cache.js";
@@ -35,6 +39,9 @@ import {
   validationFromWire,
 } from "./validation.js";
 import { text } from "./wire.js";
+
+/** The contract's longest id of a session, in characters. */
+const LONGEST_SESSION_ID = 128;
 
 /** A question about a key. */
 export interface ValidateKey extends CallOptions {
@@ -122,6 +129,8 @@ export class Client {
     const question = questionOf(options, ["scopes", "timeoutMs", "signal"]);
     const { scopes, timeoutMs, signal } = question;
     text("key", key);
+    if (isFarTooLong(key))
+      return validationFromWire(create(ValidateKeyResponseSchema, { verdict: WireVerdict.MALFORMED }));
     const ask = async (requiredScopes: readonly string[], limits: CallOptions): Promise<Validation> => {
       const request = create(ValidateKeyRequestSchema, { key, requiredScopes: [...requiredScopes] });
       return validationFromWire(
@@ -151,6 +160,12 @@ export class Client {
     const question = questionOf(options, ["scopes", "key", "timeoutMs", "signal"]);
     const { scopes, timeoutMs, signal } = question;
     const ids = { sessionId: text("sessionId", sessionId), key: text("key", options.key ?? "") };
+    if (sessionId.length > LONGEST_SESSION_ID)
+      throw invalidField("session_id", `must have at most ${LONGEST_SESSION_ID} characters`);
+    if (isFarTooLong(ids.key))
+      return sessionValidationFromWire(
+        create(ValidateSessionResponseSchema, { verdict: WireVerdict.MALFORMED }),
+      );
     const ask = async (
       requiredScopes: readonly string[],
       limits: CallOptions,

@@ -55,6 +55,14 @@ test("service: memory gives the same answers as the service", withService, async
   }
 });
 
+test("service: what is far too long is not taken for an overload", withService, async (t) => {
+  const { client } = await service(t);
+  const long = "x".repeat(3_000_000);
+  assert.equal((await client.validateKey(long)).verdict, "MALFORMED");
+  assert.equal((await client.validateSession("s", { key: long })).verdict, "MALFORMED");
+  assert.equal((await failure(client.validateSession(long))).violations[0]?.field, "session_id");
+});
+
 test("service: what is no key, and what is no request", withService, async (t) => {
   const { client, key } = await service(t);
   assert.equal((await client.validateKey("ta_nonsense")).verdict, "MALFORMED");

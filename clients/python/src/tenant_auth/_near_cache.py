@@ -142,10 +142,14 @@ class NearCache:
             self._marks.clear()
 
     def forget(self, changed: Iterable[tuple[About, str]]) -> None:
-        """This process changed something itself, at a revision that it does not know."""
+        """This process changed something itself, at a revision that it does not know: these, or nobody knows what."""
+        named = list(changed)
         with self._lock:
             self._epoch += 1
-            for about, name in changed:
+            if not named:
+                self._oldest_epoch = self._epoch
+                self._shelf.clear()
+            for about, name in named:
                 subject = self._subject(about, name)
                 self._shelf.drop_about(subject)
                 forgotten = self._marks.note(subject, epoch=self._epoch)

@@ -19,6 +19,8 @@ from .verdict import Source, Verdict
 
 LONGEST_TEXT = 16_384
 """Characters of a key or a session id; a longer one would not fit into a message, which no key ever needs."""
+LONGEST_KEY_OF_A_BATCH = 512
+"""Characters, far beyond any key, of which a thousand fit into a message."""
 LONGEST_DURATION = 100 * 366 * 86_400.0
 MAX_BATCH = 1_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -97,15 +99,15 @@ def session_validation(message: validation_pb2.ValidateSessionResponse) -> Sessi
     )
 
 
-def presentable(text: str, field: str) -> str:
+def presentable(text: str, field: str, longest: int = LONGEST_TEXT) -> str:
     """Refuses a text that no message can hold: the library's own error would show it, and it may be a key."""
     if not isinstance(text, str):
         raise TypeError(f"{field} is {type(text).__name__}: give text")
     wrong = None
     if any("\ud800" <= character <= "\udfff" for character in text):
         wrong = "must be text that UTF-8 can hold"
-    elif len(text) > LONGEST_TEXT:
-        wrong = f"must have at most {LONGEST_TEXT} characters"
+    elif len(text) > longest:
+        wrong = f"must have at most {longest} characters"
     if wrong is not None:
         raise invalid(Violation(field, wrong))
     return text
@@ -163,7 +165,7 @@ class Batch:
         self._outcomes: list[Outcome | None] = []
         for index, question in enumerate(questions):
             try:
-                if not presentable(question.key, f"requests[{index}].key"):
+                if not presentable(question.key, f"requests[{index}].key", LONGEST_KEY_OF_A_BATCH):
                     raise invalid(Violation(f"requests[{index}].key", "must not be empty"))
                 one = key_request(question.key, tuple(question.scopes))
             except InvalidRequestError as error:

@@ -2,10 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
-use crate::PresentedKey;
+use crate::{PresentedKey, question::LONGEST_KEY};
 
-/// Longer than any key that the service takes: it need not be asked.
-const LONGEST: usize = 512;
 /// Whoever reads it later must not read another one than somebody before.
 const SESSION_ID: &str = "mcp-session-id";
 
@@ -38,7 +36,7 @@ impl Credential {
         };
         match str::from_utf8(key) {
             Ok("") => Self::None,
-            Ok(key) if key.len() <= LONGEST && key.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            Ok(key) if key.len() <= LONGEST_KEY && key.bytes().all(|byte| byte.is_ascii_graphic()) => {
                 Self::Key(PresentedKey::new(key))
             }
             _ => Self::NotAKey,

@@ -43,6 +43,16 @@ async fn changes_through_the_generated_code_are_seen_at_once() {
 }
 
 #[tokio::test]
+async fn after_the_database_was_accepted_everything_is_asked_for_anew() {
+    let service = Service::start().await;
+    let (client, key) = (deaf(&service), service.key().await);
+    client.require(&key, &[]).await.unwrap();
+    assert_eq!(source(&client, &key).await, Source::Near);
+    client.admin().accept_database("test").await.unwrap();
+    assert_ne!(source(&client, &key).await, Source::Near);
+}
+
+#[tokio::test]
 async fn a_change_that_fails_or_is_given_up_is_one_too() {
     let service = Service::start().await;
     let (client, key) = (deaf(&service), service.key().await);

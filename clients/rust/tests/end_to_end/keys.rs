@@ -1,9 +1,11 @@
 //! Keys, and their administration.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt as _, stream};
-use tenant_auth_client::{Error, ImportedKey, NotAdmitted, PresentedKey, Question, Source, Verdict, proto};
+use tenant_auth_client::{
+    BindSession, Error, ImportedKey, NotAdmitted, PresentedKey, Question, Source, Verdict, proto,
+};
 
 use super::Service;
 
@@ -66,21 +68,48 @@ async fn what_is_wrong_with_one_key_of_a_batch_is_its_own_matter() {
         question(&"x".repeat(10_000)),
         question(key.expose()).requires("Not A Scope"),
         question(key.expose()).requires("orders:read"),
+        question(&"x".repeat(2 << 20)),
+        question(key.expose()).requires("x".repeat(2 << 20)),
+        Question { key: PresentedKey::new(key.expose()), required_scopes: vec![String::new(); 1 << 20] },
     ];
     let outcomes = service.client.validate_batch(&questions).await.unwrap();
+    assert_eq!(outcomes.len(), questions.len());
     for (place, outcome) in outcomes.iter().enumerate() {
         match place {
             0 | 4 => assert!(outcome.as_ref().unwrap().is_valid()),
-            2 => assert!(
-                outcome.as_ref().map_or(true, |answer| answer.verdict == Verdict::Malformed),
-                "{outcome:?}"
-            ),
             _ => assert!(matches!(outcome, Err(Error::Invalid { .. })), "{outcome:?}"),
         }
     }
+    let none_can_travel = service.client.validate_batch(&questions[5..6]).await.unwrap();
+    assert!(matches!(none_can_travel[..], [Err(Error::Invalid { .. })]), "{none_can_travel:?}");
     let many: Vec<_> = (0..1_001).map(|_| question("x")).collect();
     let error = service.client.validate_batch(&many).await.unwrap_err();
     assert!(matches!(&error, Error::Invalid { message, .. } if message.contains("1001")), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_is_far_too_long_is_not_taken_for_an_overload() {
+    let service = Service::start().await;
+    let (key, long) = (service.key().await, "x".repeat(5 << 20));
+    let (client, long_key) = (&service.client, PresentedKey::new(long.as_str()));
+    let minute = Duration::from_secs(60);
+    let verdicts = [
+        client.validate(&long_key, &[]).await.unwrap().verdict,
+        client.validate_session("s", Some(&long_key), &[]).await.unwrap().verdict,
+        client.bind_session(BindSession::new("s", minute), &long_key).await.unwrap().verdict,
+    ];
+    assert_eq!(verdicts, [Verdict::Malformed; 3]);
+    let errors = [
+        client.validate_session(&long, None, &[]).await.unwrap_err(),
+        client.bind_session(BindSession::new(long.as_str(), minute), &key).await.unwrap_err(),
+        client.unbind_session(&long, "acme").await.unwrap_err(),
+    ];
+    for error in errors {
+        assert!(
+            matches!(&error, Error::Invalid { violations, .. } if violations[0].field == "session_id"),
+            "{error:?}"
+        );
+    }
 }
 
 #[tokio::test]
