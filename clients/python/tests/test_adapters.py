@@ -179,6 +179,28 @@ async def test_what_the_sdk_refuses_leaves_no_session(server: Server, client: As
     assert [session async for session in client.list_sessions(fleet.tenant)] == before
 
 
+async def test_a_bad_key_without_a_session_is_refused_like_any_other(
+    server: Server, client: AsyncClient, fleet: Fleet
+) -> None:
+    key_id, revoked = await issue(client, fleet.tenant)
+    await revoke(client, key_id)
+    for headers, code in (
+        ([], "NO_CREDENTIALS"),
+        ([("authorization", "Basic eDp5")], "NO_CREDENTIALS"),
+        ([bearer(revoked)], "REVOKED"),
+        ([bearer("nobody-knows-this-key")], "UNKNOWN"),
+        ([bearer("x" * 600)], "MALFORMED"),
+    ):
+        response = await post(server, INITIALIZE, *headers)
+        problem = response.json()
+        assert (response.status_code, problem["status"], problem["code"]) == (401, 401, code)
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.headers["cache-control"] == "no-store"
+        challenge = response.headers["www-authenticate"]
+        assert challenge.startswith("Bearer")
+        assert "resource_metadata=" in challenge, "the SDK's own: it says where a token is to be had"
+
+
 @pytest.mark.parametrize("junk", ["x" * 200, "a b", "", "~" * 129, "é"])
 async def test_a_session_id_that_can_be_none_is_no_outage(server: Server, fleet: Fleet, junk: str) -> None:
     response = await post(server, PING, bearer(fleet.key), ("mcp-session-id", junk))

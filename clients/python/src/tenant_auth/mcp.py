@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from http import HTTPStatus
 
 from mcp.server.auth.middleware.auth_context import get_access_token
@@ -29,6 +30,9 @@ KEY = Source("Authorization")
 # What a session's own verdict can be while it goes on, besides valid. Any other has ended it, such as the revocation of
 # the key that opened it: MCP clients begin anew at a 404.
 GOES_ON = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
+
+
+NOT_FOR_THIS = Refusal(HTTPStatus.UNAUTHORIZED, "INVALID_TOKEN", "The key is not meant for this server.")
 
 
 class TenantAccessToken(AccessToken):
@@ -89,6 +93,38 @@ class RefuseAmbiguous:
                 await refuse(found, scope, send)
                 return
         await self._app(scope, receive, send)
+
+
+class AnswerUnauthorized:
+    """Gives the SDK's 401 the body that every refusal has. Its challenge stays: it says where a token is to be had."""
+
+    def __init__(self, app: App, *, client: AsyncClient) -> None:
+        self._app = app
+        self._client = client
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        challenge: str | None = None
+
+        async def pass_on(message: Message) -> None:
+            nonlocal challenge
+            if message["type"] == "http.response.start" and message["status"] == HTTPStatus.UNAUTHORIZED:
+                challenge = challenge_of(message)
+            if challenge is None:
+                await send(message)
+
+        await self._app(scope, receive, pass_on)
+        if challenge is None:
+            return
+        key = KEY.key(scope["headers"])
+        refusal = await self._why(key) if isinstance(key, str) else _http.NO_CREDENTIALS
+        if refusal.status is HTTPStatus.UNAUTHORIZED:
+            refusal = replace(refusal, more_headers={_http.CHALLENGE: challenge})
+        await refuse(refusal, scope, send)
+
+    async def _why(self, key: str) -> Refusal:
+        validation = await self._client.validate_key(key)
+        # One that is good is of no use to this server: it is for another resource.
+        return NOT_FOR_THIS if validation.is_valid else _http.denial(validation)
 
 
 class BindSessions:
@@ -204,6 +240,11 @@ def is_session_id(text: str) -> bool:
     return 0 < len(text) <= LONGEST_SESSION_ID and all("!" <= character <= "~" for character in text)
 
 
+def challenge_of(message: Message) -> str:
+    found = (value for name, value in message["headers"] if name.lower() == b"www-authenticate")
+    return str(next(found, b"Bearer").decode("latin-1"))
+
+
 def session_of(scope_or_message: Scope | Message) -> str | None:
     for name, value in scope_or_message.get("headers", ()):
         if name.lower() == SESSION_HEADER:
@@ -218,6 +259,7 @@ def protect(app: Starlette, client: AsyncClient, *, sessions: bool = True, ttl: 
     """
     if _checks.flag("sessions", sessions):
         app.add_middleware(BindSessions, client=client, ttl=ttl)
+    app.add_middleware(AnswerUnauthorized, client=client)
     # Added last, so they are around everything else.
     app.add_middleware(AnswerErrors)
     app.add_middleware(RefuseAmbiguous)
