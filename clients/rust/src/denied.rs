@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::{Error, Provenance, Subject, Validation, Verdict};
 
-/// A decision that keeps a request out. Never means that nothing was decided: that is an [`Error`].
+/// A decision that keeps a request out. Never means that nothing was decided: that is an [`Error`](enum@crate::Error).
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("denied: {}", .0.verdict)]
 pub struct Denied(Box<Validation>);

@@ -62,10 +62,10 @@ export function admission(
   const exempt = new Set(list("exempt", free, /^\/[^?#]*$/));
   return async (request) => {
     try {
+      if (exempt.has(request.url?.split("?")[0] ?? "")) return {};
       const { key, ambiguous: twofold } = credential(request, headers);
       if (twofold || SINGLE.some((name) => valuesOf(request, name).length > 1))
         return { refusal: ambiguous() };
-      if (exempt.has(request.url?.split("?")[0] ?? "")) return {};
       if (key === undefined) {
         return allowPreflight && isPreflight(request) ? {} : { refusal: noCredentials(challenge) };
       }
