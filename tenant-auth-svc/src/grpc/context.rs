@@ -85,10 +85,15 @@ impl RpcRecord {
         self.0.decided.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The database gave no answer.
+    /// The database did not do what the RPC asked of it.
     pub fn failed(&self, kind: FailureKind) {
-        self.0.tally.failed(kind);
         let _ = self.0.failure.set(kind);
+    }
+
+    /// Nothing could be said about a key or a session, since the database gave no answer.
+    pub fn undecidable(&self, kind: FailureKind) {
+        self.failed(kind);
+        self.0.tally.undecidable(kind);
         self.0.undecided.fetch_add(1, Ordering::Relaxed);
     }
 

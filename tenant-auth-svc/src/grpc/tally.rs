@@ -63,7 +63,7 @@ impl Tally {
         self.one(Tallied::Source(source));
     }
 
-    pub(super) fn failed(&self, kind: FailureKind) {
+    pub(super) fn undecidable(&self, kind: FailureKind) {
         self.one(Tallied::Failure(kind));
     }
 
@@ -104,7 +104,7 @@ mod tests {
         for _ in 0..3 {
             tally.decided(SessionVerdict::Unbound, Source::Fresh);
         }
-        tally.failed(FailureKind::Denied);
+        tally.undecidable(FailureKind::Denied);
         let take = || {
             let mut taken = Vec::new();
             tally.take(|place, number| taken.push((place, number)));

@@ -95,7 +95,8 @@ impl<S: Store, K: KeySource, M: SessionMemory> ValidationService for ValidationR
         let (ask, record) = (request.on_behalf(self.limit)?, request.record());
         let question = session_question(request.into_inner())?;
         let decision = self.sessions.decide(question, ask).await;
-        let decision = decision.inspect_err(|error| record.failed(error.kind)).map_err(ApiError::from)?;
+        let decision =
+            decision.inspect_err(|error| record.undecidable(error.kind)).map_err(ApiError::from)?;
         record.decided(decision.verdict, decision.provenance.source);
         Ok(Response::new(session_decision_message(decision)))
     }
@@ -105,7 +106,7 @@ impl<S: Store, K: KeySource, M: SessionMemory> ValidationService for ValidationR
 fn noted(record: &RpcRecord, outcome: Result<Decision, StoreError>) -> Result<Decision, ApiError> {
     match &outcome {
         Ok(decision) => record.decided(decision.verdict, decision.provenance.source),
-        Err(error) => record.failed(error.kind),
+        Err(error) => record.undecidable(error.kind),
     }
     Ok(outcome?)
 }
