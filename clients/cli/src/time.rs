@@ -138,13 +138,14 @@ pub(crate) fn span(text: &str) -> Result<Duration, &'static str> {
     duration.try_into().map_err(|_| "must not be negative")
 }
 
-/// Reads how long to wait: a length of time that is not zero, and not longer than a client waits.
+/// Reads a length of time that is not zero.
+pub(crate) fn lifetime(text: &str) -> Result<Duration, &'static str> {
+    span(text).and_then(|span| if span.is_zero() { Err("must be longer than zero") } else { Ok(span) })
+}
+
+/// Reads how long to wait for an answer: no longer than a client waits.
 pub(crate) fn wait(text: &str) -> Result<Duration, &'static str> {
-    span(text).and_then(|span| match span {
-        Duration::ZERO => Err("must be longer than zero"),
-        span if span > LONGEST_WAIT => Err("must be at most 24h"),
-        span => Ok(span),
-    })
+    lifetime(text).and_then(|span| if span > LONGEST_WAIT { Err("must be at most 24h") } else { Ok(span) })
 }
 
 #[cfg(test)]
@@ -175,6 +176,8 @@ mod tests {
         for text in ["0s", "24h 1ms"] {
             assert!(wait(text).is_err(), "{text}");
         }
+        assert_eq!(lifetime("30d"), Ok(LONGEST_WAIT * 30));
+        assert!(lifetime("0s").is_err());
     }
 
     #[test]

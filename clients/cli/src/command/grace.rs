@@ -25,7 +25,7 @@ pub(crate) enum GraceCommand {
         grace: Duration,
 
         /// For how long it holds, such as 24h; at most 7d
-        #[arg(long, value_parser = time::wait, value_name = "TIME")]
+        #[arg(long, value_parser = time::lifetime, value_name = "TIME")]
         expires_in: Duration,
 
         /// Why, for whoever asks later

@@ -53,7 +53,7 @@ pub(crate) struct Bind {
     session_id: String,
 
     /// How long it lives, 1s to 30d
-    #[arg(long, value_parser = time::wait, value_name = "TIME")]
+    #[arg(long, value_parser = time::lifetime, value_name = "TIME")]
     ttl: Duration,
 
     /// Count that time from when it was last validated; it must be 60s at least
