@@ -269,13 +269,12 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
         let provenance = match &presented {
             Some(decision) => {
                 let both = session.provenance.weaker(decision.provenance);
-                let opener = session.record.as_ref().map(|record| &record.key.key_id);
+                let known = decision.key.as_ref().zip(session.record.as_ref());
                 // What became of the key that opened it is in the session's own record.
-                match decision.key.as_ref().map(|key| &key.key_id) {
-                    presented if presented.is_some() && presented == opener => {
-                        Provenance { revision: session.provenance.revision, ..both }
-                    }
-                    _ => both,
+                if known.is_some_and(|(key, record)| key.key_id == record.key.key_id) {
+                    Provenance { revision: session.provenance.revision, ..both }
+                } else {
+                    both
                 }
             }
             None => session.provenance,
