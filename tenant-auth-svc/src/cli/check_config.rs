@@ -63,23 +63,13 @@ pub(super) async fn run(args: CheckArgs) -> ExitCode {
     );
     say(&format!("reads   {}", reads_line(&reads)));
     say(&format!("writes  {}", writes_line(&writes)));
-    match (reads, writes) {
-        (Ok(()), Ok(())) => {
-            say("the configuration is complete, and the database takes reads and writes");
-            ExitCode::SUCCESS
-        }
-        (Err(error), Ok(())) => {
-            fail(1, &format!("the database takes writes, and cannot be used for reads: {error}"))
-        }
-        (Ok(()), Err(error)) => {
-            fail(1, &format!("the database takes reads, and no writes: {}", explained(&error)))
-        }
-        // There is nothing to write to, and the message says how to get it.
-        (Err(error), Err(StoreError { kind: FailureKind::Misplaced, .. })) => fail(1, &error.to_string()),
-        (Err(error), Err(write)) => {
-            fail(1, &format!("the database takes neither reads nor writes: {error}; {}", explained(&write)))
-        }
+    let problems: Vec<_> =
+        [reads_problem(&reads), writes_problem(&reads, &writes)].into_iter().flatten().collect();
+    if problems.is_empty() {
+        say("the configuration is complete, and the database takes reads and writes");
+        return ExitCode::SUCCESS;
     }
+    fail(1, &problems.join("; "))
 }
 
 async fn read(hop: &DatabaseClient, peppers: &Peppers) -> Result<(), SchemaError> {
@@ -89,7 +79,9 @@ async fn read(hop: &DatabaseClient, peppers: &Peppers) -> Result<(), SchemaError
 
 fn reads_line(outcome: &Result<(), SchemaError>) -> String {
     match outcome {
-        Ok(()) => format!("work: the schema has version {}, and no pepper is missing", migrate::KNOWN_VERSION),
+        Ok(()) => {
+            format!("work: the schema has version {}, and no pepper is missing", migrate::KNOWN_VERSION)
+        }
         Err(SchemaError::Store(error)) => failing(error),
         // It has been read, and what it says cannot be used.
         Err(error) => format!("work, and the database cannot be used ({}): {error}", error.kind()),
@@ -103,6 +95,23 @@ fn writes_line(outcome: &Result<(), StoreError>) -> String {
             format!("not tried: there is no row to change ({})", error.message)
         }
         Err(error) => failing(error),
+    }
+}
+
+fn reads_problem(reads: &Result<(), SchemaError>) -> Option<String> {
+    match reads {
+        Ok(()) => None,
+        Err(SchemaError::Store(error)) => Some(format!("the database takes no reads: {}", explained(error))),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+fn writes_problem(reads: &Result<(), SchemaError>, writes: &Result<(), StoreError>) -> Option<String> {
+    match (reads, writes) {
+        (_, Ok(())) => None,
+        // There is nothing to write to, and what is said of reads says how to get it.
+        (Err(_), Err(error)) if error.kind == FailureKind::Misplaced => None,
+        (_, Err(error)) => Some(format!("the database takes no writes: {}", explained(error))),
     }
 }
 

@@ -19,7 +19,9 @@ impl Condition {
     pub fn after(before: Option<Self>, failure: Option<FailureKind>, now: Moment) -> Self {
         match before {
             // One outage, however its calls fail.
-            Some(before) if before.works() == failure.is_none() => Self { failure, since: before.since, last: now },
+            Some(before) if before.works() == failure.is_none() => {
+                Self { failure, since: before.since, last: now }
+            }
             Some(_) | None => Self { failure, since: now, last: now },
         }
     }

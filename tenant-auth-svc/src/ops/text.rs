@@ -228,7 +228,11 @@ mod tests {
             clock_offset: Some(-7_000),
             scheduler_lag: Duration::from_millis(350),
             writes: Writes {
-                condition: Some(Condition { failure: Some(FailureKind::Blocked), since: at(9), last: at(316) }),
+                condition: Some(Condition {
+                    failure: Some(FailureKind::Blocked),
+                    since: at(9),
+                    last: at(316),
+                }),
                 waiting: 3,
                 under_way_for: Some(Duration::from_secs(4)),
             },

@@ -229,10 +229,7 @@ pub fn sql_error(code: &str, message: &str) -> StoreError {
         FailureKind::DiskFull
     } else if code == "SQLITE_AUTH" {
         FailureKind::Denied
-    } else if code.starts_with("SQLITE_IOERR")
-        || code == "SQLITE_INTERRUPT"
-        || code == "SQLITE_NOMEM"
-    {
+    } else if code.starts_with("SQLITE_IOERR") || code == "SQLITE_INTERRUPT" || code == "SQLITE_NOMEM" {
         FailureKind::Unreachable
     } else if message.contains(NOT_KNOWN) {
         FailureKind::Untrusted

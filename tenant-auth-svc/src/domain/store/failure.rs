@@ -139,7 +139,9 @@ impl FailureKind {
         match self {
             Self::Denied => Some("the token is refused: replace it in TENANT_AUTH_DATABASE_TOKEN_FILE"),
             Self::Blocked => Some("the database is over a quota of its plan, or suspended: ask its provider"),
-            Self::ReadOnly => Some("the token, or the database, may be read only: use a token for reading and writing"),
+            Self::ReadOnly => {
+                Some("the token, or the database, may be read only: use a token for reading and writing")
+            }
             Self::DiskFull => Some("the disk of the database is full: make room on it"),
             Self::Throttled => Some("the database asks for fewer calls"),
             Self::Busy => Some("another client holds the lock of the database"),

@@ -96,7 +96,10 @@ async fn check_config_names_the_cause_of_refused_writes() {
         let checked = setup.check().await;
         checked.says(1, "work: ", &format!("failing ({kind}): "));
         let told = text(&checked.0.stderr);
-        assert!(told.contains("takes reads, and no writes: ") && told.contains(cause), "{kind}: {told}");
+        assert!(
+            told.contains("takes no writes: ") && !told.contains("no reads") && told.contains(cause),
+            "{kind}: {told}"
+        );
     }
     setup.database.faults().clear();
     setup.present("reader");
@@ -111,13 +114,14 @@ async fn check_config_names_the_cause_of_refused_reads() {
         let checked = setup.check().await;
         checked.says(1, &format!("failing ({kind}): "), "work: ");
         let told = text(&checked.0.stderr);
-        assert!(told.contains("takes writes, and cannot be used for reads: "), "{told}");
+        assert!(told.contains("takes no reads: ") && !told.contains("no writes"), "{told}");
     }
     setup.database.faults().clear();
     setup.present("wrong");
     let checked = setup.check().await;
     checked.says(1, "failing (denied): the token is refused", "failing (denied): the token is refused");
-    assert!(text(&checked.0.stderr).contains("neither reads nor writes"), "{}", text(&checked.0.stderr));
+    let told = text(&checked.0.stderr);
+    assert!(told.contains("takes no reads: ") && told.contains("takes no writes: "), "{told}");
 }
 
 #[tokio::test]
@@ -128,5 +132,8 @@ async fn check_config_tries_no_write_without_a_schema() {
     assert!(text(&checked.0.stderr).contains("run `tenant-auth-svc migrate`"), "{}", text(&checked.0.stderr));
     // A refusal is found all the same.
     setup.database.faults().set_writes(Fault::blocked());
-    setup.check().await.says(1, "work, and the database cannot be used", "failing (blocked): ");
+    let checked = setup.check().await;
+    checked.says(1, "work, and the database cannot be used", "failing (blocked): ");
+    let told = text(&checked.0.stderr);
+    assert!(told.contains("takes no writes: ") && !told.contains("no reads"), "{told}");
 }
