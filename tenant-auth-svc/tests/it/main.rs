@@ -38,6 +38,7 @@ mod logged;
 mod malformed;
 mod metrics;
 mod migrations;
+mod one_key;
 mod ops;
 mod outage;
 mod peppers;
