@@ -21,6 +21,7 @@ mod cost;
 mod deadline;
 mod denied;
 mod display;
+mod documents;
 mod faults;
 mod feed;
 mod flood;
