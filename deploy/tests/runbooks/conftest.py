@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import replay  # noqa: F401
+import situations  # noqa: F401
 import states_database  # noqa: F401  (registers its states)
 import states_service  # noqa: F401
 from chart import render

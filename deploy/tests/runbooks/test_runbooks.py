@@ -8,7 +8,7 @@ import re
 
 import pytest
 from blocks import run_block
-from deployment import DEPLOY
+from deployment import DEPLOY, PROGRAMS, run
 from pages import blocks, inline
 from states import STATES
 from table import ALERTS
@@ -57,3 +57,13 @@ def test_names_in_running_text_exist(page):
             assert {name, whole} & metrics, f"{page}: there is no metric {name}"
         for name in re.findall(r"\bTENANT_AUTH_[A-Z_]+\b", span):
             assert re.search(rf"^#?{name}=", variables, re.MULTILINE), f"{page}: there is no variable {name}"
+
+
+@pytest.mark.parametrize("page", [*RUNBOOKS.glob("*.md"), DEPLOY / "AT_NIGHT.md", DEPLOY / "RESTORING.md"], ids=lambda page: page.stem)
+def test_commands_in_running_text_are_known(page):
+    """What is mentioned in passing has commands and flags that there are; what they need besides is left away there."""
+    for span in inline(page):
+        words = re.sub(r"^echo KEY \| ", "", " ".join(span.split())).split(" --reason ")[0].replace('"', "").split()
+        if words and words[0] in ("tenantctl", "tenant-auth-svc"):
+            result = run(PROGRAMS / words[0], *words[1:], "--help")
+            assert result.returncode == 0, f"{page.name}: `{span}`: {result.stderr}"

@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 
 import grpc
-from deployment import PROGRAMS, ROOT, TOOLS, run, succeeded
+from deployment import PROGRAMS, ROOT, TOOLS, VENV, run, succeeded
 from services import Database, Replica
 
 sys.path.insert(0, str(ROOT / "clients/python/src"))
@@ -33,7 +33,7 @@ class World:
         # Where the shell stands.
         self.place = folder
         self.databases, self.replicas, self.traffic = [], [], []
-        self.words, self.stopping = {}, threading.Event()
+        self.words, self.more, self.stopping = {}, {}, threading.Event()
         # A call that nobody holds on to is cancelled.
         self.calls = collections.deque(maxlen=2_000)
         # Addresses to scrape beside the replicas.
@@ -171,8 +171,9 @@ class World:
             "TENANT_AUTH_DATABASE_TOKEN_FILE": str(self.database_token),
             "TENANTCTL_TOKEN_FILE": str(self.token_file),
             "RUNBOOK_CLUSTER": str(self.folder / "cluster.json"),
-            "PATH": f"{Path(__file__).parent / 'stand_ins'}:{TOOLS}:{PROGRAMS}:{os.environ['PATH']}",
-        }
+            # The stand-ins are of this interpreter.
+            "PATH": f"{Path(__file__).parent / 'stand_ins'}:{VENV}:{TOOLS}:{PROGRAMS}:{os.environ['PATH']}",
+        } | self.more
 
     def substitutions(self):
         """Words in capitals that a page asks its reader to replace."""
