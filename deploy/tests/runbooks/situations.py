@@ -126,3 +126,12 @@ def pump(source, sink):
         sink.shutdown(socket.SHUT_WR)
     except OSError:
         pass
+
+
+@state
+def to_restore(world):
+    """Two replicas, and a key that was revoked after the backup."""
+    pair(world)
+    known(world)
+    world.databases[0].do("backup")
+    world.tenantctl("key", "revoke", world.words["KEY_ID"], "--reason", "leaked")

@@ -170,6 +170,7 @@ class World:
             "DATABASE_HTTPS_URL": database.copy_url or database.url,
             "TENANT_AUTH_DATABASE_TOKEN_FILE": str(self.database_token),
             "TENANTCTL_TOKEN_FILE": str(self.token_file),
+            "TENANTCTL_ENDPOINT": f"http://{first.host}:50051",
             "RUNBOOK_CLUSTER": str(self.folder / "cluster.json"),
             # The stand-ins are of this interpreter.
             "PATH": f"{Path(__file__).parent / 'stand_ins'}:{VENV}:{TOOLS}:{PROGRAMS}:{os.environ['PATH']}",
