@@ -49,7 +49,9 @@ impl Console {
 
     fn fault_where(&self, rest: &str) -> Result<(), String> {
         let words: Vec<_> = rest.splitn(3, ' ').collect();
-        let [count, name, text] = words[..] else { return Err("fault-where needs COUNT NAME TEXT".to_owned()) };
+        let [count, name, text] = words[..] else {
+            return Err("fault-where needs COUNT NAME TEXT".to_owned());
+        };
         let count = count.parse().map_err(|_| format!("{count:?} is not a number"))?;
         self.front().faults().set_where(text, count, control::fault(name)?);
         Ok(())

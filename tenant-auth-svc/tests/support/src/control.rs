@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tenant_auth_testkit::{Fault, HranaServer};
 
-const FAULTS: &str = "latency, hang, reset, unauthorized, forbidden, throttled, unavailable, html, blocked, locked";
+const FAULTS: &str =
+    "latency, hang, reset, unauthorized, forbidden, throttled, unavailable, html, blocked, locked";
 
 /// Does what a line says.
 ///

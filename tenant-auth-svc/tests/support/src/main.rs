@@ -13,7 +13,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use self::console::Console;
 
-const USAGE: &str = "hrana-test-server [--listen ADDR:PORT] [--db FILE] [--token TOKEN] [--read-only-token TOKEN] \
+const USAGE: &str =
+    "hrana-test-server [--listen ADDR:PORT] [--db FILE] [--token TOKEN] [--read-only-token TOKEN] \
                      [--copy ADDR:PORT]
 Faults by lines on the standard input, such as `fault writes hang` and `clear`.";
 
