@@ -230,7 +230,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         watch: WatchRpc::new(feed.hub().clone()),
         health: health.clone(),
     };
-    readiness::announce_not_ready(&health).await;
+    readiness::announce_start(&health).await;
     let (files, callers, certificates) =
         Reloading::new(config.access, config.tls, Arc::clone(&denied), feed.hub().clone(), token);
     let pools = listener.pools.clone();

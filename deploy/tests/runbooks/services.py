@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -36,13 +37,15 @@ class Database:
     def __init__(self, *flags):
         command = [str(PROGRAMS / "hrana-test-server"), "--listen", "127.0.0.1:0", *flags]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.lock = threading.Lock()
         self.url = self.process.stdout.readline().strip()
         self.copy_url = self.process.stdout.readline().strip() if "--copy" in flags else None
 
     def do(self, line):
         """Gives it a command, and waits until it is obeyed."""
-        self.process.stdin.write(line + "\n")
-        answer = self.process.stdout.readline()
+        with self.lock:
+            self.process.stdin.write(line + "\n")
+            answer = self.process.stdout.readline()
         assert answer.startswith("ok"), f"{line}: {answer}"
         return json.loads(answer[3:] or "true")
 

@@ -32,7 +32,7 @@ def read_only(world):
     world.write("database-token", "may-only-read\n")
     world.databases[0].do("token the-new-one")
     world.more["NEW_TOKEN"] = "the-new-one"
-    replica.says("database works", "writes failing (denied)")
+    replica.says("reads works", "writes failing (read_only)")
     replica.logged("SQLITE_READONLY")
 
 
@@ -50,7 +50,7 @@ def stale_replica(world):
     for replica in (well, stale):
         world.validate(secret, replica)
     tunnel.cut()
-    stale.says("feed silent", "database failing")
+    stale.says("feed silent", "reads failing")
     world.tenantctl("key", "revoke", key_id, "--reason", "leaked", replica=well)
     world.words["POD"] = stale.name
 
@@ -86,7 +86,7 @@ def grace_of_ten_minutes(world):
         world.validate(secret, replica)
     world.databases[0].do("stop")
     for replica in replicas:
-        replica.says("database failing (unreachable)", "ends for the oldest in")
+        replica.says("reads failing (unreachable)", "ends for the oldest in")
 
 
 class Tunnel:

@@ -3,6 +3,7 @@
 import itertools
 import signal
 
+from deployment import PROGRAMS, run, succeeded
 from states import state
 
 # Keys of the right form that nobody was given: each is a lookup of its own.
@@ -29,7 +30,7 @@ def unreachable(world):
     world.databases[0].do("stop")
     world.validating(stranger)
     world.validating(lambda: secret)
-    replica.says("database failing (unreachable)", "breaker open for lookups")
+    replica.says("reads failing (unreachable)", "breaker open for lookups")
     replica.tells("tenant_auth_cache_grace_ends_seconds", lambda value: value > 0)
 
 
@@ -41,7 +42,7 @@ def hung(world):
     world.databases[0].do("fault all hang")
     world.validating(stranger)
     world.validating(lambda: secret)
-    replica.says("database failing (timed_out)", "breaker open for lookups")
+    replica.says("reads failing (timed_out)", "breaker open for lookups")
 
 
 @state
@@ -52,7 +53,7 @@ def grace_ending(world):
     world.databases[0].do("stop")
     world.validating(lambda: secret)
     world.validating(stranger)
-    replica.says("database failing (unreachable)", "grace 30 s; ends for")
+    replica.says("reads failing (unreachable)", "grace 30 s; ends for")
 
 
 @state
@@ -63,7 +64,18 @@ def denied(world):
     world.databases[0].do("token another")
     world.validating(stranger)
     world.validating(lambda: secret)
-    replica.says("database failing (denied)")
+    replica.says("reads failing (denied)")
+
+
+@state
+def reads_blocked(world):
+    """Over the plan's quota of rows read."""
+    replica = world.ready()
+    _, secret = known(world)
+    world.databases[0].do("fault reads blocked")
+    world.validating(stranger)
+    world.validating(lambda: secret)
+    replica.says("reads failing (blocked)")
 
 
 @state
@@ -73,7 +85,7 @@ def misbehaving(world):
     known(world)
     world.databases[0].do("fault all html")
     world.validating(stranger, pause=0.3)
-    replica.says("database failing (garbled)")
+    replica.says("reads failing (garbled)")
     replica.logged("database call failed")
 
 
@@ -85,7 +97,7 @@ def writes_blocked(world):
     world.databases[0].do("fault writes blocked")
     world.validating(lambda: secret)
     usage(world)
-    replica.says("database works", "writes failing (denied)")
+    replica.says("reads works", "writes failing (blocked)")
     replica.logged("transaction")
 
 
@@ -97,7 +109,7 @@ def writes_stalled(world):
     world.databases[0].do("hold-writes on")
     world.validating(lambda: secret)
     usage(world)
-    replica.says("database works", "writes failing (timed_out)")
+    replica.says("reads works", "writes failing (timed_out)")
 
 
 @state
@@ -122,10 +134,14 @@ def restored(world):
 def copy_frozen(world):
     """The copy that is read has lost its primary."""
     database = world.database("--copy", "127.0.0.1:0")
+    # A copy that shows half of the migrations would end a replica.
+    variables = {"TENANT_AUTH_DATABASE_URL": database.url, "TENANT_AUTH_DATABASE_TOKEN_FILE": str(world.database_token)}
+    succeeded(run(PROGRAMS / "tenant-auth-svc", "migrate", env=variables))
+    database.do("catch-up")
     replica = world.replica(database)
     # What is changed at the primary shows in the copy when that catches up.
     world.keep(lambda: database.do("catch-up") if not world.words.get("frozen") else None, 0.1)
-    replica.says("process ready", "database works", "feed heard")
+    replica.says("process ready", "reads works", "feed heard")
     _, secret = known(world)
     world.words["frozen"] = "yes"
     replica.says("stood still")
@@ -137,13 +153,14 @@ def listings_failing(world):
     """Lists of tenants and keys fail, lookups do not."""
     replica = world.ready()
     known(world)
+    world.watched()
     world.databases[0].do("fault-where 1000000 unavailable FROM audit_log")
     from tenant_auth.proto import admin_pb2
 
     stub = world.stub("AdminService")
     request = admin_pb2.ListAuditEventsRequest()
     world.keep(lambda: world.calls.append(stub.ListAuditEvents.future(request, timeout=5, metadata=world.authorization())))
-    replica.says("database works", "breaker open for admin")
+    replica.says("reads works", "breaker open for admin")
 
 
 @state
@@ -170,10 +187,11 @@ def emptied(world):
     """A replica has started on an emptied database and calls good keys unknown."""
     replica = world.ready()
     _, secret = known(world)
+    world.watched()
     replica.end(signal.SIGTERM)
     world.databases[0].do("wipe")
     replica.start()
-    replica.says("process ready", "database works", "feed heard")
+    replica.says("process ready", "reads works", "feed heard")
     world.validating(lambda: secret)
     world.validating(stranger)
     replica.tells("tenant_auth_verdicts_total", lambda count: count > 20, verdict="unknown")

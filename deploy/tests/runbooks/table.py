@@ -14,6 +14,7 @@ ALERTS = {
     "TenantAuthDatabaseMisbehaves": "misbehaving",
     "TenantAuthDatabaseNotTrusted": "restored",
     "TenantAuthDatabaseOtherBreakerOpen": "listings_failing",
+    "TenantAuthDatabaseReadsBlocked": "reads_blocked",
     "TenantAuthDatabaseUnreachable": "unreachable",
     "TenantAuthDatabaseWritesRefused": "writes_blocked",
     "TenantAuthDatabaseWritesStalled": "writes_stalled",

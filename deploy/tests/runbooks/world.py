@@ -86,7 +86,7 @@ class World:
     def ready(self, **variables):
         """A database and one replica that is well."""
         replica = self.replica(**variables)
-        replica.says("process ready", "database works", "feed heard")
+        replica.says("process ready", "reads works", "feed heard")
         return replica
 
     # --- Callers
@@ -147,6 +147,10 @@ class World:
             self.calls.append(stub.ValidateKey.future(request, timeout=deadline, metadata=self.authorization()))
 
         self.keep(call, pause)
+
+    def watched(self):
+        """Has what is now scraped, so that what changes from now on is seen to change."""
+        self.watching.scrape(self.name, [one.host for one in self.replicas])
 
     # --- The shell
 

@@ -229,9 +229,13 @@ impl Meters {
 
 fn database(told: &mut Snapshot, hop: &Hop, facts: &Facts) {
     let (breaker, observed, bounded) = (hop.breaker(), hop.observed(), hop.bounded());
-    told.number(&names::DATABASE_UP, truth(facts.database.is_some_and(|condition| condition.works())));
     let writes = facts.writes;
-    told.number(&names::DATABASE_WRITABLE, truth(writes.condition.is_none_or(|condition| condition.works())));
+    let tried = [(Operation::Read, facts.reads), (Operation::Write, writes.condition)];
+    let tried = tried.into_iter().filter_map(|(operation, condition)| Some((operation.as_str(), condition?)));
+    let up = tried.clone().map(|(operation, condition)| (operation, truth(condition.works())));
+    told.numbers(&names::DATABASE_UP, up);
+    let last = tried.map(|(operation, condition)| (operation, seconds(condition.last.wall.0)));
+    told.numbers(&names::DATABASE_LAST_TRIED, last);
     let stalled = writes.condition.is_some_and(|last| last.failure == Some(FailureKind::TimedOut));
     told.number(&names::DATABASE_WRITES_STALLED, truth(stalled));
     let waiting = Lane::WRITING.map(|lane| (lane.as_str(), size(hop.writes().waiting(lane))));

@@ -19,8 +19,8 @@ pub struct Facts {
     pub phase: Phase,
     /// Since when it has been that far.
     pub since: Moment,
-    /// How the database fared when it was last read; `None` before the first time.
-    pub database: Option<Condition>,
+    /// How the database fared when it was last read; `None` before the first time. Of writes it says nothing.
+    pub reads: Option<Condition>,
     /// Why the database is not believed, and since when, if it is not.
     pub doubt: Option<(Doubt, Moment)>,
     /// For how long the copy of the database that is read has stood still; `None` while it moves.
@@ -109,7 +109,7 @@ pub const MAX_CLOCK_OFFSET: i64 = 5_000;
 /// How changes fare.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Writes {
-    /// How the last one that was sent fared; `None` before the first one.
+    /// How the last one that was sent fared; `None` before the first one: then nobody knows whether the database takes any.
     pub condition: Option<Condition>,
     /// How many wait for their turn.
     pub waiting: usize,

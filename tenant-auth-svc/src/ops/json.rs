@@ -16,11 +16,12 @@ pub(super) fn of(facts: &Facts) -> String {
         Phase::Unusable(why) => Some(why),
         Phase::Waiting | Phase::Ready | Phase::Stopping => None,
     };
-    let mut database = condition(facts, facts.database);
     let (doubted_since, _) = lasting(facts, facts.doubt.map(|(_, since)| since));
-    database["doubt"] = facts.doubt.map(|(doubt, _)| doubt.as_str()).into();
-    database["doubted_since"] = doubted_since;
-    database["standstill_ms"] = facts.standstill.map(millis).into();
+    let database = json!({
+        "doubt": facts.doubt.map(|(doubt, _)| doubt.as_str()),
+        "doubted_since": doubted_since,
+        "standstill_ms": facts.standstill.map(millis),
+    });
     let mut writes = condition(facts, facts.writes.condition);
     writes["waiting"] = facts.writes.waiting.into();
     writes["under_way_ms"] = facts.writes.under_way_for.map(millis).into();
@@ -42,6 +43,7 @@ pub(super) fn of(facts: &Facts) -> String {
         "now": moment(facts.now.wall),
         "process": process,
         "database": database,
+        "reads": condition(facts, facts.reads),
         "writes": writes,
         "breaker": { "state": breaker, "open": open },
         "feed": { "state": feed, "last_heard": heard, "ago_ms": ago_ms },
@@ -63,15 +65,16 @@ pub(super) fn of(facts: &Facts) -> String {
     text
 }
 
-/// How the database fares, in one respect.
+/// How reads fare, or writes.
 fn condition(facts: &Facts, condition: Option<Condition>) -> Value {
     let (state, failure) = match condition.map(|condition| condition.failure) {
-        None => ("not_asked", None),
+        None => ("not_tried", None),
         Some(None) => ("works", None),
         Some(Some(kind)) => ("failing", Some(kind.as_str())),
     };
     let (since, for_ms) = lasting(facts, condition.map(|condition| condition.since));
-    json!({ "state": state, "failure": failure, "since": since, "for_ms": for_ms })
+    let (_, last_tried_ms) = lasting(facts, condition.map(|condition| condition.last));
+    json!({ "state": state, "failure": failure, "since": since, "for_ms": for_ms, "last_tried_ms": last_tried_ms })
 }
 
 /// Ends are told as the time until then, negative once they are over.
@@ -124,13 +127,13 @@ mod tests {
             now: at(320),
             phase: Phase::Stopping,
             since: at(319),
-            database: Some(Condition { failure: Some(FailureKind::TimedOut), since: at(8) }),
+            reads: Some(Condition { failure: Some(FailureKind::TimedOut), since: at(8), last: at(319) }),
             doubt: Some((Doubt::RolledBack, at(11))),
             standstill: Some(Duration::from_secs(9)),
             clock_offset: Some(-3),
             scheduler_lag: Duration::from_millis(350),
             writes: Writes {
-                condition: Some(Condition { failure: None, since: at(9) }),
+                condition: Some(Condition { failure: None, since: at(9), last: at(316) }),
                 waiting: 3,
                 under_way_for: Some(Duration::from_millis(40)),
             },
@@ -156,11 +159,15 @@ mod tests {
             "now": "2026-11-21T07:25:20Z",
             "process": { "state": "stopping", "reason": null, "since": "2026-11-21T07:25:19Z", "for_ms": 1_000 },
             "database": {
-                "state": "failing", "failure": "timed_out", "since": "2026-11-21T07:20:08Z", "for_ms": 312_000,
                 "doubt": "rolled_back", "doubted_since": "2026-11-21T07:20:11Z", "standstill_ms": 9_000,
+            },
+            "reads": {
+                "state": "failing", "failure": "timed_out", "since": "2026-11-21T07:20:08Z", "for_ms": 312_000,
+                "last_tried_ms": 1_000,
             },
             "writes": {
                 "state": "works", "failure": null, "since": "2026-11-21T07:20:09Z", "for_ms": 311_000,
+                "last_tried_ms": 4_000,
                 "waiting": 3, "under_way_ms": 40,
             },
             "breaker": { "state": "open", "open": ["lookups", "writes"] },
@@ -190,7 +197,7 @@ mod tests {
             now: at(0),
             phase: Phase::Unusable("schema_newer"),
             since: at(0),
-            database: None,
+            reads: None,
             doubt: None,
             standstill: None,
             clock_offset: None,
@@ -211,15 +218,19 @@ mod tests {
         };
         let told = read(&facts);
         assert_eq!(told["process"]["reason"], "schema_newer");
-        let nothing = json!({
-            "state": "not_asked", "failure": null, "since": null, "for_ms": null,
-            "doubt": null, "doubted_since": null, "standstill_ms": null,
-        });
+        let nothing = json!({ "doubt": null, "doubted_since": null, "standstill_ms": null });
         assert_eq!(told["database"], nothing);
+        let mut not_tried = json!({
+            "state": "not_tried", "failure": null, "since": null, "for_ms": null, "last_tried_ms": null,
+        });
+        assert_eq!(told["reads"], not_tried);
+        not_tried["waiting"] = 0.into();
+        not_tried["under_way_ms"] = Value::Null;
+        assert_eq!(told["writes"], not_tried);
         assert_eq!(told["feed"], json!({ "state": "off", "last_heard": null, "ago_ms": null }));
         assert_eq!(told["memory"]["oldest_answer_ms"], Value::Null);
         assert_eq!(told["grace"]["median_key_ends_ms"], Value::Null);
-        let heard = Facts { feed: Feed::Heard(Duration::ZERO), database: None, ..facts.clone() };
+        let heard = Facts { feed: Feed::Heard(Duration::ZERO), ..facts.clone() };
         assert_eq!(read(&heard)["feed"]["state"], "heard");
         assert_eq!(read(&Facts { feed: Feed::NotHeard, ..facts })["feed"]["state"], "not_heard");
     }

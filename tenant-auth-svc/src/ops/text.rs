@@ -14,6 +14,7 @@ pub(super) fn of(facts: &Facts) -> String {
     let lines = [
         ("process", process(facts)),
         ("database", database(facts)),
+        ("reads", condition(facts, facts.reads)),
         ("writes", writes(facts)),
         ("breaker", breaker(facts)),
         ("feed", feed(facts)),
@@ -46,30 +47,34 @@ fn process(facts: &Facts) -> String {
 
 fn condition(facts: &Facts, condition: Option<Condition>) -> String {
     match condition {
-        None => "not asked yet".to_owned(),
+        None => "not tried yet".to_owned(),
         Some(condition) => {
             let since = since(facts, condition.since);
+            let last = length(facts.now.since(condition.last));
             match condition.failure {
-                None => format!("works {since}"),
-                Some(kind) => format!("failing ({}) {since}", kind.as_str()),
+                None => format!("works {since}; last tried {last} ago"),
+                Some(kind) => {
+                    let cause = kind.cause().map_or_else(String::new, |cause| format!(": {cause}"));
+                    format!("failing ({}) {since}; last tried {last} ago{cause}", kind.as_str())
+                }
             }
         }
     }
 }
 
+/// Which database it is, and which copy: whether it can be read, and whether it can be written, are lines of their own.
 fn database(facts: &Facts) -> String {
-    let mut line = condition(facts, facts.database);
-    if let Some((doubt, at)) = facts.doubt {
-        let since = since(facts, at);
-        line.push_str(&format!(
-            "; NOT BELIEVED ({}) {since}: see `tenantctl database status`",
-            doubt.as_str()
-        ));
+    let doubt = facts.doubt.map(|(doubt, at)| {
+        format!("NOT BELIEVED ({}) {}: see `tenantctl database status`", doubt.as_str(), since(facts, at))
+    });
+    let standstill =
+        facts.standstill.map(|time| format!("the copy that is read has stood still for {}", length(time)));
+    let wrong: Vec<_> = doubt.into_iter().chain(standstill).collect();
+    match (wrong.is_empty(), facts.reads) {
+        (true, None) => "not read yet".to_owned(),
+        (true, Some(_)) => "believed".to_owned(),
+        (false, _) => wrong.join("; "),
     }
-    if let Some(time) = facts.standstill {
-        line.push_str(&format!("; this copy of it has stood still for {}", length(time)));
-    }
-    line
 }
 
 fn clock(facts: &Facts) -> String {
@@ -217,13 +222,17 @@ mod tests {
             now: at(320),
             phase: Phase::Ready,
             since: at(0),
-            database: Some(Condition { failure: Some(FailureKind::TimedOut), since: at(8) }),
+            reads: Some(Condition { failure: Some(FailureKind::TimedOut), since: at(8), last: at(319) }),
             doubt: Some((Doubt::RolledBack, at(11))),
             standstill: Some(Duration::from_secs(9)),
             clock_offset: Some(-7_000),
             scheduler_lag: Duration::from_millis(350),
             writes: Writes {
-                condition: Some(Condition { failure: Some(FailureKind::Denied), since: at(9) }),
+                condition: Some(Condition {
+                    failure: Some(FailureKind::Blocked),
+                    since: at(9),
+                    last: at(316),
+                }),
                 waiting: 3,
                 under_way_for: Some(Duration::from_secs(4)),
             },
@@ -248,9 +257,11 @@ mod tests {
             of(&facts),
             "\
 process   ready since 2026-11-21T07:20:00Z, 320 s
-database  failing (timed_out) since 2026-11-21T07:20:08Z, 312 s; NOT BELIEVED (rolled_back) since \
-2026-11-21T07:20:11Z, 309 s: see `tenantctl database status`; this copy of it has stood still for 9 s
-writes    failing (denied) since 2026-11-21T07:20:09Z, 311 s; one has been under way for 4 s; 3 waiting for their turn
+database  NOT BELIEVED (rolled_back) since 2026-11-21T07:20:11Z, 309 s: see `tenantctl database status`; the copy that is \
+read has stood still for 9 s
+reads     failing (timed_out) since 2026-11-21T07:20:08Z, 312 s; last tried 1 s ago
+writes    failing (blocked) since 2026-11-21T07:20:09Z, 311 s; last tried 4 s ago: the database is over a quota of its plan, or \
+suspended: ask its provider; one has been under way for 4 s; 3 waiting for their turn
 breaker   open for lookups, writes: one such call is sent now and then, to see whether it gets through
 feed      silent since 2026-11-21T07:20:07Z, 313 s
 memory    oldest answer in the last minute: 313 s
@@ -272,7 +283,7 @@ peppers   none is missing
             now: at(0),
             phase: Phase::Waiting,
             since: at(0),
-            database: None,
+            reads: None,
             doubt: None,
             standstill: None,
             clock_offset: None,
@@ -295,8 +306,9 @@ peppers   none is missing
             of(&facts),
             "\
 process   waiting for the database since 2026-11-21T07:20:00Z, 0 ms
-database  not asked yet
-writes    not asked yet
+database  not read yet
+reads     not tried yet
+writes    not tried yet
 breaker   closed
 feed      not heard yet
 memory    no answer in the last minute
@@ -310,7 +322,7 @@ peppers   none is missing
         );
         let healthy = Facts {
             phase: Phase::Unusable("schema_newer"),
-            database: Some(Condition { failure: None, since: at(0) }),
+            reads: Some(Condition { failure: None, since: at(0), last: at(0) }),
             feed: Feed::Heard(Duration::from_millis(120)),
             clock_offset: Some(4_000),
             scheduler_lag: Duration::from_millis(4),
@@ -319,7 +331,9 @@ peppers   none is missing
         let told = of(&healthy);
         for line in [
             "process   unusable (schema_newer) since 2026-11-21T07:20:00Z, 0 ms; the log says what to do",
-            "database  works since 2026-11-21T07:20:00Z, 0 ms",
+            "reads     works since 2026-11-21T07:20:00Z, 0 ms; last tried 0 ms ago",
+            "database  believed",
+            "writes    not tried yet",
             "feed      heard 120 ms ago",
             "clock     agrees with the database's",
         ] {

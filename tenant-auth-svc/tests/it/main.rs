@@ -43,6 +43,7 @@ mod peppers;
 mod pki;
 mod plans;
 mod proxies;
+mod reads_writes;
 mod reuse;
 mod scrape;
 mod service_manager;

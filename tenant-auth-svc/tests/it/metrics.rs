@@ -255,7 +255,7 @@ async fn an_outage_shows() {
     service.running.feed().poll().await.unwrap();
     let scrape = Scrape::of(&service).await;
     scrape.is("tenant_auth_feed_lag_seconds", 0.0);
-    scrape.is("tenant_auth_database_up", 1.0);
+    scrape.is("tenant_auth_database_up{operation=\"read\"}", 1.0);
     scrape.is("tenant_auth_database_breaker_open{circuit=\"lookups\"}", 0.0);
     scrape.is("tenant_auth_cache_grace_seconds", 100.0);
     scrape.is("tenant_auth_cache_oldest_answer_seconds", 0.0);
@@ -273,7 +273,7 @@ async fn an_outage_shows() {
     let create = v1::CreateTenantRequest { name: "x".to_owned(), ..Default::default() };
     assert_eq!(service.admin().create_tenant(create).await.unwrap_err().code(), Code::Unavailable);
     let scrape = Scrape::of(&service).await;
-    scrape.is("tenant_auth_database_up", 0.0);
+    scrape.is("tenant_auth_database_up{operation=\"read\"}", 0.0);
     scrape.is("tenant_auth_database_breaker_open{circuit=\"lookups\"}", 1.0);
     scrape.is("tenant_auth_database_breaker_opened_total{circuit=\"lookups\"}", 1.0);
     scrape.is("tenant_auth_feed_lag_seconds", 60.0);
@@ -294,7 +294,7 @@ async fn an_outage_shows() {
     service.running.feed().poll().await.unwrap();
     assert_eq!(outcome(&service.validate(&strange_key()).await), "VERDICT_UNKNOWN");
     let scrape = Scrape::of(&service).await;
-    scrape.is("tenant_auth_database_up", 1.0);
+    scrape.is("tenant_auth_database_up{operation=\"read\"}", 1.0);
     scrape.is("tenant_auth_database_breaker_open{circuit=\"lookups\"}", 0.0);
     scrape.is("tenant_auth_feed_lag_seconds", 0.0);
 }
