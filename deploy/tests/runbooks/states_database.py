@@ -202,7 +202,7 @@ def unreadable(world):
     """Somebody has written scopes that are no list."""
     replica = world.ready()
     key_id, secret = known(world)
-    world.databases[0].sql(f"UPDATE api_keys SET scopes = 'orders:read' WHERE id = '{key_id}'")
+    world.databases[0].sql(f"UPDATE api_keys SET scopes = '{{}}' WHERE id = '{key_id}'")
     world.validating(lambda: secret, pause=0.5)
     replica.tells("tenant_auth_unreadable_records_total", lambda count: count > 0)
 
