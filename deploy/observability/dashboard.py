@@ -298,6 +298,15 @@ def builds(board):
     board.table("Builds", "Which build each replica is. All should be one clean commit of main.", gauge("tenant_auth_build_info"), width=12)
     board.graph("Started", "Starts within half an hour.", (f"changes({gauge('tenant_auth_process_start_time_seconds')}[30m])", "{{instance}}"), width=6)
     board.graph("Reload refused", "1 while the new file cannot be used and the old one stays in force.", (gauge("tenant_auth_reload_refused"), "{{instance}} {{file}}"), most=1, width=6)
+    board.graph(
+        "Certificates and tokens expire in",
+        "Less than 21 days and a quarter of the lifetime is a ticket, three days and a tenth a page. Tokens without an expiry have no line.",
+        (f"{gauge('tenant_auth_certificate_expiry_timestamp_seconds')} - time()", "{{instance}} certificate {{certificate}}"),
+        (f"{gauge('tenant_auth_token_expiry_timestamp_seconds')} - time()", "{{instance}} token {{token}}"),
+        unit="s",
+        least=None,
+        width=12,
+    )
     board.graph("Denied by file", "Entries of the deny list; none but in an emergency.", (gauge("tenant_auth_denied_entries"), "{{instance}} {{kind}}"), width=6)
     board.graph("Pepper missing", "1 while keys are stored under a pepper that the replica lacks: keys that it does not find are UNAVAILABLE.", (gauge("tenant_auth_pepper_missing"), "{{instance}}"), most=1, width=6)
     board.graph("Clock", "This machine's less the database's. On one replica it is that machine's; on all, the database's. Beyond 5 s it is a ticket, beyond 60 s a page.", (gauge("tenant_auth_clock_offset_seconds"), "{{instance}}"), unit="s", least=None, width=6)

@@ -84,6 +84,7 @@ impl Witnesses {
             oldest_answer: self.oldest.within_last_minute(now.monotonic),
             grace: self.coverage.facts(now, away_since),
             files: self.files.refused(),
+            expiries: self.files.expiries(),
             denied: self.denied.counts().total(),
             pepper_missing: self.peppers.id().map(|id| id.as_str().to_owned()),
         }

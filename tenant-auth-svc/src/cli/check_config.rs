@@ -46,13 +46,17 @@ pub(super) async fn run(args: CheckArgs) -> ExitCode {
         let origin = setting.origin.as_str();
         say(&format!("{:width$}  {}  ({origin})", setting.variable, setting.value));
     }
+    let clock = SystemClock::shared();
+    for line in app::expiry::described(&config.tls, &config.database, &clock) {
+        say(&line);
+    }
     if !args.connect {
         say("the configuration is complete; --connect would try reads and writes of the database as well");
         return ExitCode::SUCCESS;
     }
     let _log = start_logging(&config.log);
     let peppers = config.keys.peppers;
-    let hop = match app::hop(config.database, &SystemClock::shared()) {
+    let hop = match app::hop(config.database, &clock) {
         Ok(hop) => hop,
         Err(error) => return fail(1, &error.to_string()),
     };

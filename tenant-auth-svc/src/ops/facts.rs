@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::expiry::Expiry;
 use crate::domain::{
     clock::{Moment, UnixMillis},
     condition::Condition,
@@ -41,6 +42,8 @@ pub struct Facts {
     pub grace: Grace,
     /// Files that have changed into something that cannot be used: what was before it stays in force.
     pub files: Files,
+    /// When certificates and tokens expire, as far as they say.
+    pub expiries: Vec<Expiry>,
     /// How many entries the deny list has.
     pub denied: usize,
     /// The id of a pepper that live keys are stored under and that this replica lacks.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
+    expiry::Expiry,
     facts::{Facts, Feed, Grace, Left, MAX_SCHEDULER_LAG, Phase},
     text::moment,
 };
@@ -55,6 +56,7 @@ pub(super) fn of(facts: &Facts) -> String {
             "deny_list_refused": facts.files.deny_list_refused,
             "database_token_refused": facts.files.database_token_refused,
         },
+        "expiry": { "certificates": expiries(facts, false), "tokens": expiries(facts, true) },
         "grace": grace(facts.grace),
         "denied": { "entries": facts.denied },
         "peppers": { "missing": facts.pepper_missing },
@@ -94,6 +96,25 @@ fn grace(grace: Grace) -> Value {
     })
 }
 
+/// When certificates or tokens expire, by name, and in how long: negative once they have.
+fn expiries(facts: &Facts, tokens: bool) -> Value {
+    let told = |expiry: &Expiry| {
+        let told = json!({
+            "not_before": expiry.not_before.map(moment),
+            "not_after": moment(expiry.not_after),
+            "left_ms": expiry.left_millis(facts.now.wall),
+        });
+        (expiry.what.as_str().to_owned(), told)
+    };
+    facts
+        .expiries
+        .iter()
+        .filter(|expiry| expiry.what.is_token() == tokens)
+        .map(told)
+        .collect::<Map<_, _>>()
+        .into()
+}
+
 /// A moment, and how long ago it was.
 fn lasting(facts: &Facts, at: Option<Moment>) -> (Value, Value) {
     match at {
@@ -110,7 +131,10 @@ fn millis(time: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::domain::{clock::UnixMillis, identity::Doubt, store::FailureKind};
-    use crate::ops::facts::{Coverage, Files, Writes};
+    use crate::ops::{
+        expiry::Dated,
+        facts::{Coverage, Files, Writes},
+    };
 
     fn at(seconds: u64) -> Moment {
         let monotonic = Duration::from_secs(seconds);
@@ -151,6 +175,7 @@ mod tests {
                 }),
             },
             files: Files::default(),
+            expiries: vec![Expiry { what: Dated::ClientCa, not_before: None, not_after: at(300).wall }],
             denied: 0,
             pepper_missing: None,
         };
@@ -179,6 +204,12 @@ mod tests {
                 "certificates_refused": facts.files.certificates_refused,
                 "deny_list_refused": facts.files.deny_list_refused,
                 "database_token_refused": facts.files.database_token_refused,
+            },
+            "expiry": {
+                "certificates": {
+                    "client_ca": { "not_before": null, "not_after": "2026-11-21T07:25:00Z", "left_ms": -20_000 },
+                },
+                "tokens": {},
             },
             "grace": {
                 "in_force_ms": 60_000, "configured_ms": 30_000, "set_until": "2026-11-21T07:26:40Z",
@@ -213,6 +244,7 @@ mod tests {
                 coverage: None,
             },
             files: Files::default(),
+            expiries: Vec::new(),
             denied: 0,
             pepper_missing: None,
         };

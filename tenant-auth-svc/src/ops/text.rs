@@ -2,6 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::expiry;
 use super::facts::{Coverage, Facts, Feed, Files, Grace, Left, MAX_CLOCK_OFFSET, MAX_SCHEDULER_LAG, Phase};
 use crate::domain::{
     clock::{Moment, UnixMillis},
@@ -23,14 +24,17 @@ pub(super) fn of(facts: &Facts) -> String {
         ("cpu", cpu(facts)),
         ("grace", grace(facts)),
         ("files", files(facts.files)),
+        ("expiry", expiry::line(&facts.expiries, facts.now.wall)),
         ("denied", denied(facts)),
         ("peppers", peppers(facts)),
     ];
     lines.map(|(name, state)| format!("{name:8}  {state}\n")).concat()
 }
 
-/// As RFC 3339 writes a moment, to the second. One before 1970 is shown as 1970.
-pub(super) fn moment(at: UnixMillis) -> String {
+/// As RFC 3339 writes a moment, to the second. One before 1970 is shown as 1970, one after 9999 as the end of 9999.
+#[must_use]
+pub fn moment(at: UnixMillis) -> String {
+    let at = at.min(UnixMillis::MAX);
     let at = UNIX_EPOCH + Duration::from_millis(u64::try_from(at.0).unwrap_or_default());
     humantime::format_rfc3339_seconds(at).to_string()
 }
@@ -250,6 +254,7 @@ mod tests {
                 }),
             },
             files: Files::default(),
+            expiries: Vec::new(),
             denied: 0,
             pepper_missing: None,
         };
@@ -271,6 +276,7 @@ about the database
 grace     28800 s until 2026-11-21T08:20:00Z, 14400 s after that; ends for the median key in use in 700 s; ended for the \
 oldest 5 s ago; keys beyond it: 3
 files     in force
+expiry    nothing that says when
 denied    nothing by file
 peppers   none is missing
 "
@@ -299,6 +305,7 @@ peppers   none is missing
                 coverage: None,
             },
             files: Files::default(),
+            expiries: Vec::new(),
             denied: 0,
             pepper_missing: None,
         };
@@ -316,6 +323,7 @@ clock     not compared with the database's yet
 cpu       late by 4 ms at most in the last minute
 grace     14400 s
 files     in force
+expiry    nothing that says when
 denied    nothing by file
 peppers   none is missing
 "

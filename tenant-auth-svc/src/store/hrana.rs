@@ -23,7 +23,7 @@ use reqwest::{
 };
 use thiserror::Error;
 
-pub use self::token::{TokenError, TokenFile};
+pub use self::token::{TokenError, TokenFile, TokenValidity};
 use self::{
     denial::Denial,
     token::Access,

@@ -177,6 +177,14 @@ metrics! {
         "1 when requests should be sent here; an outage of the database does not change it.";
     RELOAD_REFUSED = Gauge "tenant_auth_reload_refused" "1" ["file"]
         "1 while callers, certificates or the deny list have changed into something that cannot be used; what was before it is in force.";
+    CERTIFICATE_EXPIRY = Gauge "tenant_auth_certificate_expiry_timestamp_seconds" "s" ["certificate"]
+        "When a certificate in force expires, in seconds since 1970; of several, the first to expire. server: the server's chain (TENANT_AUTH_TLS_CERT_FILE); client_ca: the roots of callers' certificates (TENANT_AUTH_TLS_CLIENT_CA_FILE); database_ca: private roots of the database's certificate (SSL_CERT_FILE, SSL_CERT_DIR), as they were at the start. Absent where there is none.";
+    CERTIFICATE_NOT_BEFORE = Gauge "tenant_auth_certificate_not_before_timestamp_seconds" "s" ["certificate"]
+        "From when on the same certificate is valid, in seconds since 1970: the difference is its lifetime.";
+    TOKEN_EXPIRY = Gauge "tenant_auth_token_expiry_timestamp_seconds" "s" ["token"]
+        "When the database token in force expires (claim exp), in seconds since 1970: token reads or writes. Absent where there is no token, it is no JWT, or it names no expiry.";
+    TOKEN_ISSUED = Gauge "tenant_auth_token_issued_timestamp_seconds" "s" ["token"]
+        "When the same token was issued (claim iat, else nbf), in seconds since 1970. Absent where it does not say.";
     DENIED = Gauge "tenant_auth_denied_entries" "1" ["kind"]
         "Entries of the deny list in force (TENANT_AUTH_DENY_FILE): keys, tenants, hashes.";
     PEPPER_MISSING = Gauge "tenant_auth_pepper_missing" "1" []

@@ -196,6 +196,7 @@ async fn listings_leave_out_what_cannot_be_read_and_go_on() {
                 page_size,
                 page_token,
                 include_inactive: true,
+                prefix: String::new(),
             };
             let page = service.admin().list_keys(request).await.unwrap().into_inner();
             listed.extend(page.keys.into_iter().map(|key| key.key_id));
