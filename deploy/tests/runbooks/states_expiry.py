@@ -21,8 +21,11 @@ database = index
 rand_serial = yes
 default_md = sha256
 policy = anybody
+x509_extensions = names
 [anybody]
 commonName = supplied
+[names]
+subjectAltName = DNS:tenant-auth
 """
 
 
