@@ -1,12 +1,16 @@
-//! `hrana-test-server`: the test server as a program, to try a remote database by hand.
+//! `hrana-test-server`: the test server as a program, to try a remote database by hand, and to record outages of one.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
+
+mod control;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use tenant_auth_testkit::HranaServer;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-const USAGE: &str = "hrana-test-server [--listen ADDR:PORT] [--db FILE] [--token TOKEN]";
+const USAGE: &str = "hrana-test-server [--listen ADDR:PORT] [--db FILE] [--token TOKEN]
+Faults by lines on the standard input, such as `fault writes hang` and `clear`.";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -31,7 +35,22 @@ async fn run() -> Result<(), String> {
             _ => return Err(format!("unknown flag {flag}")),
         };
     }
-    let server = builder.start().await.map_err(|error| error.to_string())?;
+    let mut server = builder.start().await.map_err(|error| error.to_string())?;
     println!("{}", server.url());
-    tokio::signal::ctrl_c().await.map_err(|error| error.to_string())
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(|error| error.to_string()),
+        failed = obey_lines(&mut server) => failed,
+    }
+}
+
+/// Obeys what is typed or piped in, for as long as the program runs: the end of the input is not the end of the server.
+async fn obey_lines(server: &mut HranaServer) -> Result<(), String> {
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while let Some(line) = lines.next_line().await.map_err(|error| error.to_string())? {
+        match control::obey(server, &line).await {
+            Ok(()) => println!("ok"),
+            Err(error) => println!("error: {error}"),
+        }
+    }
+    std::future::pending().await
 }
