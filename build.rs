@@ -4,9 +4,10 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "tenantauth/v1/admin.proto",
     "tenantauth/v1/info.proto",
+    "tenantauth/v1/inspect.proto",
     "tenantauth/v1/session.proto",
     "tenantauth/v1/usage.proto",
     "tenantauth/v1/validation.proto",

@@ -53,6 +53,8 @@ var unchanging = map[string]bool{
 	"/tenantauth.v1.UsageService/QueryUsage":             true,
 	"/tenantauth.v1.AdminService/GetTenant":              true,
 	"/tenantauth.v1.AdminService/ListTenants":            true,
+	"/tenantauth.v1.AdminService/GetKey":                 true,
+	"/tenantauth.v1.AdminService/InspectKey":             true,
 	"/tenantauth.v1.AdminService/ListKeys":               true,
 	"/tenantauth.v1.AdminService/ListAuditEvents":        true,
 	"/tenantauth.v1.AdminService/GetDatabaseState":       true,

@@ -4,6 +4,7 @@
 mod bounds;
 mod coverage;
 mod error;
+pub mod expiry;
 mod following;
 mod heartbeat;
 mod listening;
@@ -31,7 +32,7 @@ use self::{
     listening::{Services, Watching},
     measuring::Meters,
     metering::Metering,
-    outlook::outlook,
+    outlook::{outlook, replica},
     readiness::Preparation,
     reloading::Reloading,
     status::Witnesses,
@@ -47,6 +48,7 @@ use crate::{
         deny::Denied,
         grace::Grace,
         guesses::Guesses,
+        inspect::KeyInspector,
         outage::OutageGrace,
         recovery::Recovery,
         session::Slides,
@@ -141,7 +143,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let address = listener.address;
     let timeout = config.database.timing.total;
     let load = LOAD.max(timeout);
-    let token = config.database.location.token();
+    let of_database = (config.database.location.token(), config.database.roots.clone());
     let hop = hop(config.database, &clock)?;
     // After the database: of two processes on one embedded database, the second one is to hear of that.
     let ops = match config.ops.listen {
@@ -187,14 +189,17 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let told = config.memory.feed_interval.map(|_| Arc::clone(&heard));
     let hub = Hub::new(Arc::clone(&clock), told.is_some());
     let known = Arc::clone(hop.known());
+    let replica = replica(&hop, &heard, told.is_some(), &clock);
     let feed = Feed::new(hop.clone(), memories.clone(), Arc::clone(&clock), heard, known, hub, timeout);
     let feed = Arc::new(feed);
     // It writes to a database that is not believed: that is what it is for.
     let any_database = SqlStore::new(hop.writes().clone(), Arc::clone(&config.keys.peppers));
     let recovery = Recovery::new(any_database, Arc::clone(&feed), Arc::clone(&clock));
     let format = config.keys.format;
-    let admin = Arc::new(Admin::new(database.clone(), memories.clone(), format.clone(), Arc::clone(&clock)));
     let denied = Arc::new(Denied::default());
+    let admin = Admin::new(database.clone(), memories.clone(), format.clone(), Arc::clone(&clock));
+    let admin = Arc::new(admin.denying(Arc::clone(&denied), Arc::clone(&config.keys.peppers)));
+    let inspector = KeyInspector::new(memory.clone(), Arc::clone(&denied), replica, Arc::clone(&clock));
     let revision = memory.clone();
     let validator =
         Arc::new(Validator::new(memory.clone(), format, Arc::clone(&clock)).denying(Arc::clone(&denied)));
@@ -216,7 +221,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let services = Services {
         hits: Arc::clone(&validator),
         validation: ValidationRpc::new(Arc::clone(&validator), Arc::clone(&sessions), load),
-        admin: AdminRpc::new(Arc::clone(&admin), Arc::clone(&outage), recovery),
+        admin: AdminRpc::new(Arc::clone(&admin), Arc::clone(&outage), recovery, inspector),
         info: InfoRpc(ServerInfo {
             build: build::THIS,
             remote,
@@ -230,9 +235,15 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         watch: WatchRpc::new(feed.hub().clone()),
         health: health.clone(),
     };
-    readiness::announce_not_ready(&health).await;
-    let (files, callers, certificates) =
-        Reloading::new(config.access, config.tls, Arc::clone(&denied), feed.hub().clone(), token);
+    readiness::announce_start(&health).await;
+    let (files, callers, certificates) = Reloading::new(
+        config.access,
+        config.tls,
+        Arc::clone(&denied),
+        feed.hub().clone(),
+        of_database,
+        Arc::clone(&clock),
+    );
     let pools = listener.pools.clone();
     let watching = Watching { rpcs: Arc::clone(&rpcs), tracing: otlp.as_ref().map(Otlp::tracing) };
     let server = listener.serve(services, watching, callers, certificates)?;

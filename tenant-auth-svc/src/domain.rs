@@ -15,6 +15,7 @@ pub mod grace;
 pub mod guesses;
 pub mod id;
 pub mod identity;
+pub mod inspect;
 pub mod key;
 pub mod knowledge;
 pub mod outage;

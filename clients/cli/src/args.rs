@@ -4,6 +4,7 @@ mod credentials;
 mod expiry;
 mod given;
 mod limit;
+mod when;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ pub(crate) use self::{
     expiry::Expiry,
     given::Given,
     limit::Limit,
+    when::When,
 };
 use crate::{
     command::{
@@ -35,7 +37,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Globals {
     /// Where the service listens: http:// or https://
@@ -70,7 +72,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Tenant(TenantCommand),
 
-    /// Issue, import, rotate, revoke and list keys
+    /// Issue, import, rotate, revoke, list, look at and check keys
     #[command(subcommand)]
     Key(KeyCommand),
 

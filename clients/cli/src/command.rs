@@ -1,6 +1,7 @@
 //! What can be asked for: one file per group of commands.
 
 pub(crate) mod audit;
+pub(crate) mod check;
 pub(crate) mod database;
 pub(crate) mod grace;
 pub(crate) mod import;
@@ -40,13 +41,18 @@ impl Context {
     }
 
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        let builder = Client::builder(&self.globals.endpoint)
+        self.client_of(&self.globals.endpoint, None)
+    }
+
+    /// One of another endpoint, whose certificate is for `server_name` where that is not its host.
+    fn client_of(&self, endpoint: &str, server_name: Option<&str>) -> Result<Client, Failure> {
+        let builder = Client::builder(endpoint)
             .timeout(self.globals.timeout)
             // One question, one answer: nothing is asked twice.
             .without_near_cache()
             .request_id(&self.request_id)
             .user_agent(concat!("tenantctl/", env!("CARGO_PKG_VERSION")));
-        self.globals.credentials.connect(builder, &self.globals.endpoint, self.globals.given)
+        self.globals.credentials.connect(builder, endpoint, server_name, self.globals.given)
     }
 
     /// What the service takes for now: this machine's clock may be wrong, and decides nothing over there.

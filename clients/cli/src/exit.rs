@@ -7,7 +7,7 @@ use tenant_auth_client::Error;
 pub(crate) enum Exit {
     /// What was asked for is done; of `validate` and of `session bind` and `validate`: the verdict is VALID.
     Done,
-    /// The key or session was denied, or rows of an import were refused.
+    /// The key or session was denied, rows of an import were refused, or a replica contradicts the database or another one.
     Denied,
     /// The command line, the input, or a field of the request is wrong.
     Usage,
@@ -24,11 +24,11 @@ pub(crate) enum Exit {
 /// The table for `--help`.
 pub(crate) const HELP: &str = "\
 Exit codes:
-  0   done; validate, session validate, session bind: VALID
-  1   the key or session was denied; key import: rows were refused
+  0   done; validate, session validate, session bind: VALID; key check: nobody contradicts
+  1   the key or session was denied; key import: rows were refused; key check: a replica contradicts
   2   wrong usage, wrong input, or the service found a field invalid
   3   not found, already exists, or not possible in the present state
-  4   the service cannot be reached, is overloaded, or gave no answer in time
+  4   the service cannot be reached, is overloaded, or gave no answer in time; key check: a replica, or the database, gave none
   5   not allowed
   70  anything unexpected";
 

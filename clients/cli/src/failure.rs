@@ -83,7 +83,7 @@ impl Failure {
     }
 
     /// One in which the service has no part.
-    fn told_alone(&self) -> Told {
+    pub(crate) fn told_alone(&self) -> Told {
         let (message, violations, hint) = match self {
             Self::Usage { sentence, violations, hint } => {
                 (sentence.clone(), violations.clone(), hint.clone())

@@ -16,6 +16,7 @@ use std::collections::{HashMap, hash_map::Entry};
 pub(crate) use self::{
     format::Format,
     row::{Problem, Row},
+    text::PrefixHint,
 };
 
 /// Reads and checks a whole file. Rows that name no tenant belong to `default_tenant`, unless that is empty.

@@ -5,6 +5,7 @@ mod command;
 mod exit;
 mod failure;
 mod import;
+mod listing;
 mod output;
 mod page;
 mod probe;

@@ -1,12 +1,16 @@
 //! The only place that writes: results to standard output, everything else to standard error.
 
+mod list;
 mod table;
 
 use std::io::{self, Write as _};
 
 use serde::Serialize;
 
-pub(crate) use self::table::{details, list};
+pub(crate) use self::{
+    list::{Item, ListText},
+    table::{details, list},
+};
 use crate::failure::{Failure, Told};
 
 /// A result: its fields are the JSON document.
@@ -43,6 +47,28 @@ impl Output {
     /// Writes a result that nobody can ask for again: any obstacle is a failure.
     pub(crate) fn show_or_fail(self, view: &impl View) -> Result<(), Failure> {
         self.rendered(view).and_then(|text| write_line(&text).map_err(unwritten))
+    }
+
+    /// A list whose pages are rendered as they come.
+    pub(crate) fn list<V: Item>(self) -> ListText<V> {
+        ListText::new(self.json)
+    }
+
+    /// Writes a part of a result. Whether anybody reads on: a reader that went away, as `head` does, is no failure.
+    ///
+    /// A reader may take its time, as `less` does; meanwhile the connection to the service is kept alive.
+    pub(crate) async fn part(self, text: String) -> Result<bool, Failure> {
+        let write = move || {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(text.as_bytes())?;
+            stdout.flush()
+        };
+        match tokio::task::spawn_blocking(write).await {
+            Ok(Ok(())) => Ok(true),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Ok(Err(error)) => Err(unwritten(error)),
+            Err(error) => Err(Failure::Unexpected(format!("cannot write to standard output: {error}"))),
+        }
     }
 
     /// Writes one line as it is, whatever the form.

@@ -59,7 +59,7 @@ fn heard(head: [u8; 5]) -> Option<Spoken> {
 }
 
 /// Host and port of an endpoint, whatever stands around them.
-fn address(endpoint: &str) -> Option<(&str, u16)> {
+pub(crate) fn address(endpoint: &str) -> Option<(&str, u16)> {
     let (scheme, rest) = endpoint.split_once("://").unwrap_or(("http", endpoint));
     let authority = rest.split('/').find(|part| !part.is_empty())?;
     let (host, port) = match authority.rsplit_once(':') {

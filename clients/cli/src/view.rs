@@ -1,11 +1,13 @@
 //! Results, as they are shown.
 
 mod audit;
+mod check;
 mod database;
 mod grace;
 mod import;
 mod info;
 mod key;
+mod key_state;
 mod session;
 mod tenant;
 mod usage;
@@ -14,14 +16,16 @@ mod validation;
 use prost_types::Timestamp;
 
 pub(crate) use self::{
-    audit::AuditView,
+    audit::EventView,
+    check::{CheckView, DatabaseRow},
     database::{AcceptedView, DatabaseView},
     grace::GraceView,
     import::{ImportView, RefusedRow},
     info::InfoView,
-    key::{IssuedView, KeyView, KeysView, RotatedView},
-    session::{BindingView, SessionValidationView, SessionsView, UnboundView},
-    tenant::{TenantView, TenantsView},
+    key::{AnyKeyView, IssuedView, KeyView, RotatedView},
+    key_state::KeyStateView,
+    session::{BindingView, SessionValidationView, SessionView, UnboundView},
+    tenant::TenantView,
     usage::{RecordedView, UsageView},
     validation::ValidationView,
 };
@@ -39,9 +43,4 @@ fn filled(text: String) -> Option<String> {
 
 fn or_empty(value: Option<impl ToString>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
-}
-
-/// With a list that is not complete.
-fn rest(more: bool) -> Option<&'static str> {
-    more.then_some("there is more: --all lists everything")
 }

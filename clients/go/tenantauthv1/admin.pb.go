@@ -1763,10 +1763,159 @@ func (x *RevokeKeyResponse) GetKey() *ApiKey {
 	return nil
 }
 
-// A page of a tenant's keys.
+// Names a key.
+type GetKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its public id. Required.
+	KeyId         string `protobuf:"bytes,1,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetKeyRequest) Reset() {
+	*x = GetKeyRequest{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetKeyRequest) String() string {
+	return redacted(x)
+}
+
+// Format shows no key, whatever the verb.
+func (x *GetKeyRequest) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *GetKeyRequest) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*GetKeyRequest) ProtoMessage() {}
+
+func (x *GetKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetKeyRequest.ProtoReflect.Descriptor instead.
+func (*GetKeyRequest) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *GetKeyRequest) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+// A key, its tenant, and what they come to.
+type GetKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The key, as it is in the database now.
+	Key *ApiKey `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// Its tenant, as it is in the database now.
+	Tenant *Tenant `protobuf:"bytes,2,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// What the replica that answers would say about the key, if no scope were asked for and it read the database first. Replicas may
+	// answer from memory: see InspectKey.
+	Verdict Verdict `protobuf:"varint,3,opt,name=verdict,proto3,enum=tenantauth.v1.Verdict" json:"verdict,omitempty"`
+	// When the verdict was made, by the clock of the replica that answers.
+	DecidedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=decided_at,json=decidedAt,proto3" json:"decided_at,omitempty"`
+	// Whether the deny list of the replica that answers names the key or its tenant. The verdict takes that into account.
+	OnDenyList    bool `protobuf:"varint,5,opt,name=on_deny_list,json=onDenyList,proto3" json:"on_deny_list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetKeyResponse) Reset() {
+	*x = GetKeyResponse{}
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetKeyResponse) String() string {
+	return redacted(x)
+}
+
+// Format shows no key, whatever the verb.
+func (x *GetKeyResponse) Format(f formatState, _ rune) {
+	show(f, x)
+}
+
+// MarshalJSON shows no key.
+func (x *GetKeyResponse) MarshalJSON() ([]byte, error) {
+	return redactedJSON(x)
+}
+
+func (*GetKeyResponse) ProtoMessage() {}
+
+func (x *GetKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetKeyResponse.ProtoReflect.Descriptor instead.
+func (*GetKeyResponse) Descriptor() ([]byte, []int) {
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *GetKeyResponse) GetKey() *ApiKey {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *GetKeyResponse) GetTenant() *Tenant {
+	if x != nil {
+		return x.Tenant
+	}
+	return nil
+}
+
+func (x *GetKeyResponse) GetVerdict() Verdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return Verdict_VERDICT_UNSPECIFIED
+}
+
+func (x *GetKeyResponse) GetDecidedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DecidedAt
+	}
+	return nil
+}
+
+func (x *GetKeyResponse) GetOnDenyList() bool {
+	if x != nil {
+		return x.OnDenyList
+	}
+	return false
+}
+
+// A page of keys.
 type ListKeysRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tenant. Required.
+	// Only keys of this tenant. Required without a prefix; empty means all tenants.
 	TenantId string `protobuf:"bytes,1,opt,name=tenant_id,json=tenantId,proto3" json:"tenant_id,omitempty"`
 	// How many at most; 0 means 50, more than 500 means 500.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
@@ -1774,13 +1923,16 @@ type ListKeysRequest struct {
 	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Whether to list revoked and expired keys too.
 	IncludeInactive bool `protobuf:"varint,4,opt,name=include_inactive,json=includeInactive,proto3" json:"include_inactive,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Only keys that may begin with these characters: keys whose prefix_hint begins with them, or is the beginning of them. Up to 24
+	// characters; empty means all keys of the tenant. Never a whole key.
+	Prefix        string `protobuf:"bytes,5,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListKeysRequest) Reset() {
 	*x = ListKeysRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[22]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1802,7 +1954,7 @@ func (x *ListKeysRequest) MarshalJSON() ([]byte, error) {
 func (*ListKeysRequest) ProtoMessage() {}
 
 func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[22]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1815,7 +1967,7 @@ func (x *ListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysRequest.ProtoReflect.Descriptor instead.
 func (*ListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListKeysRequest) GetTenantId() string {
@@ -1846,10 +1998,17 @@ func (x *ListKeysRequest) GetIncludeInactive() bool {
 	return false
 }
 
-// A page of a tenant's keys.
+func (x *ListKeysRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+// A page of keys.
 type ListKeysResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// By id, which is by age.
+	// By id, which is by age; with a prefix by prefix_hint, then by id.
 	Keys []*ApiKey `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
 	// For the next page; empty on the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -1859,7 +2018,7 @@ type ListKeysResponse struct {
 
 func (x *ListKeysResponse) Reset() {
 	*x = ListKeysResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[23]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1881,7 +2040,7 @@ func (x *ListKeysResponse) MarshalJSON() ([]byte, error) {
 func (*ListKeysResponse) ProtoMessage() {}
 
 func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[23]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1894,7 +2053,7 @@ func (x *ListKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListKeysResponse.ProtoReflect.Descriptor instead.
 func (*ListKeysResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListKeysResponse) GetKeys() []*ApiKey {
@@ -1919,14 +2078,22 @@ type ListAuditEventsRequest struct {
 	// How many at most; 0 means 50, more than 500 means 500.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// From the page before; empty for the first.
-	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only what was done to the tenant, key or database with this id; empty for all. Up to 128 characters.
+	Target string `protobuf:"bytes,4,opt,name=target,proto3" json:"target,omitempty"`
+	// Only what was done by this caller, by its name in the callers file; empty for all. Up to 128 characters.
+	Caller string `protobuf:"bytes,5,opt,name=caller,proto3" json:"caller,omitempty"`
+	// Only entries of this moment and later; absent for all.
+	Since *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
+	// Only entries before this moment; absent for all. After since.
+	Until         *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=until,proto3" json:"until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListAuditEventsRequest) Reset() {
 	*x = ListAuditEventsRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[24]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1948,7 +2115,7 @@ func (x *ListAuditEventsRequest) MarshalJSON() ([]byte, error) {
 func (*ListAuditEventsRequest) ProtoMessage() {}
 
 func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[24]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1961,7 +2128,7 @@ func (x *ListAuditEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsRequest.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListAuditEventsRequest) GetTenantId() string {
@@ -1985,10 +2152,38 @@ func (x *ListAuditEventsRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListAuditEventsRequest) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *ListAuditEventsRequest) GetCaller() string {
+	if x != nil {
+		return x.Caller
+	}
+	return ""
+}
+
+func (x *ListAuditEventsRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ListAuditEventsRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
 // A page of the audit log.
 type ListAuditEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Newest first.
+	// The latest moment first, and of one moment the latest entry.
 	Events []*AuditEvent `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	// For the next page; empty on the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -1998,7 +2193,7 @@ type ListAuditEventsResponse struct {
 
 func (x *ListAuditEventsResponse) Reset() {
 	*x = ListAuditEventsResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[25]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2020,7 +2215,7 @@ func (x *ListAuditEventsResponse) MarshalJSON() ([]byte, error) {
 func (*ListAuditEventsResponse) ProtoMessage() {}
 
 func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[25]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2033,7 +2228,7 @@ func (x *ListAuditEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAuditEventsResponse.ProtoReflect.Descriptor instead.
 func (*ListAuditEventsResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListAuditEventsResponse) GetEvents() []*AuditEvent {
@@ -2075,7 +2270,7 @@ type AuditEvent struct {
 
 func (x *AuditEvent) Reset() {
 	*x = AuditEvent{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[26]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2097,7 +2292,7 @@ func (x *AuditEvent) MarshalJSON() ([]byte, error) {
 func (*AuditEvent) ProtoMessage() {}
 
 func (x *AuditEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[26]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2110,7 +2305,7 @@ func (x *AuditEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditEvent.ProtoReflect.Descriptor instead.
 func (*AuditEvent) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AuditEvent) GetSeq() int64 {
@@ -2182,7 +2377,7 @@ type DatabaseIdentity struct {
 
 func (x *DatabaseIdentity) Reset() {
 	*x = DatabaseIdentity{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[27]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2204,7 +2399,7 @@ func (x *DatabaseIdentity) MarshalJSON() ([]byte, error) {
 func (*DatabaseIdentity) ProtoMessage() {}
 
 func (x *DatabaseIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[27]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2217,7 +2412,7 @@ func (x *DatabaseIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DatabaseIdentity.ProtoReflect.Descriptor instead.
 func (*DatabaseIdentity) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DatabaseIdentity) GetDatabaseId() string {
@@ -2257,7 +2452,7 @@ type HeldEnd struct {
 
 func (x *HeldEnd) Reset() {
 	*x = HeldEnd{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[28]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2279,7 +2474,7 @@ func (x *HeldEnd) MarshalJSON() ([]byte, error) {
 func (*HeldEnd) ProtoMessage() {}
 
 func (x *HeldEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[28]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2292,7 +2487,7 @@ func (x *HeldEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldEnd.ProtoReflect.Descriptor instead.
 func (*HeldEnd) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HeldEnd) GetSubject() isHeldEnd_Subject {
@@ -2384,7 +2579,7 @@ type GetDatabaseStateRequest struct {
 
 func (x *GetDatabaseStateRequest) Reset() {
 	*x = GetDatabaseStateRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[29]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2406,7 +2601,7 @@ func (x *GetDatabaseStateRequest) MarshalJSON() ([]byte, error) {
 func (*GetDatabaseStateRequest) ProtoMessage() {}
 
 func (x *GetDatabaseStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[29]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2419,7 +2614,7 @@ func (x *GetDatabaseStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDatabaseStateRequest.ProtoReflect.Descriptor instead.
 func (*GetDatabaseStateRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 // What the replica that answers thinks of its database.
@@ -2448,7 +2643,7 @@ type GetDatabaseStateResponse struct {
 
 func (x *GetDatabaseStateResponse) Reset() {
 	*x = GetDatabaseStateResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[30]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2470,7 +2665,7 @@ func (x *GetDatabaseStateResponse) MarshalJSON() ([]byte, error) {
 func (*GetDatabaseStateResponse) ProtoMessage() {}
 
 func (x *GetDatabaseStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[30]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2483,7 +2678,7 @@ func (x *GetDatabaseStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDatabaseStateResponse.ProtoReflect.Descriptor instead.
 func (*GetDatabaseStateResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetDatabaseStateResponse) GetKnown() *DatabaseIdentity {
@@ -2553,7 +2748,7 @@ type AcceptDatabaseRequest struct {
 
 func (x *AcceptDatabaseRequest) Reset() {
 	*x = AcceptDatabaseRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[31]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2575,7 +2770,7 @@ func (x *AcceptDatabaseRequest) MarshalJSON() ([]byte, error) {
 func (*AcceptDatabaseRequest) ProtoMessage() {}
 
 func (x *AcceptDatabaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[31]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2588,7 +2783,7 @@ func (x *AcceptDatabaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptDatabaseRequest.ProtoReflect.Descriptor instead.
 func (*AcceptDatabaseRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AcceptDatabaseRequest) GetReason() string {
@@ -2613,7 +2808,7 @@ type AcceptDatabaseResponse struct {
 
 func (x *AcceptDatabaseResponse) Reset() {
 	*x = AcceptDatabaseResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[32]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2635,7 +2830,7 @@ func (x *AcceptDatabaseResponse) MarshalJSON() ([]byte, error) {
 func (*AcceptDatabaseResponse) ProtoMessage() {}
 
 func (x *AcceptDatabaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[32]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2648,7 +2843,7 @@ func (x *AcceptDatabaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptDatabaseResponse.ProtoReflect.Descriptor instead.
 func (*AcceptDatabaseResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AcceptDatabaseResponse) GetDatabase() *DatabaseIdentity {
@@ -2689,7 +2884,7 @@ type OutageGrace struct {
 
 func (x *OutageGrace) Reset() {
 	*x = OutageGrace{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[33]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2711,7 +2906,7 @@ func (x *OutageGrace) MarshalJSON() ([]byte, error) {
 func (*OutageGrace) ProtoMessage() {}
 
 func (x *OutageGrace) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[33]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2724,7 +2919,7 @@ func (x *OutageGrace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutageGrace.ProtoReflect.Descriptor instead.
 func (*OutageGrace) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *OutageGrace) GetGrace() *durationpb.Duration {
@@ -2764,7 +2959,7 @@ type GetOutageGraceRequest struct {
 
 func (x *GetOutageGraceRequest) Reset() {
 	*x = GetOutageGraceRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[34]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2786,7 +2981,7 @@ func (x *GetOutageGraceRequest) MarshalJSON() ([]byte, error) {
 func (*GetOutageGraceRequest) ProtoMessage() {}
 
 func (x *GetOutageGraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[34]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2799,7 +2994,7 @@ func (x *GetOutageGraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetOutageGraceRequest.ProtoReflect.Descriptor instead.
 func (*GetOutageGraceRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 // The grace of the replica that answers.
@@ -2813,7 +3008,7 @@ type GetOutageGraceResponse struct {
 
 func (x *GetOutageGraceResponse) Reset() {
 	*x = GetOutageGraceResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[35]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2835,7 +3030,7 @@ func (x *GetOutageGraceResponse) MarshalJSON() ([]byte, error) {
 func (*GetOutageGraceResponse) ProtoMessage() {}
 
 func (x *GetOutageGraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[35]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2848,7 +3043,7 @@ func (x *GetOutageGraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetOutageGraceResponse.ProtoReflect.Descriptor instead.
 func (*GetOutageGraceResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetOutageGraceResponse) GetGrace() *OutageGrace {
@@ -2873,7 +3068,7 @@ type SetOutageGraceRequest struct {
 
 func (x *SetOutageGraceRequest) Reset() {
 	*x = SetOutageGraceRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[36]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2895,7 +3090,7 @@ func (x *SetOutageGraceRequest) MarshalJSON() ([]byte, error) {
 func (*SetOutageGraceRequest) ProtoMessage() {}
 
 func (x *SetOutageGraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[36]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2908,7 +3103,7 @@ func (x *SetOutageGraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetOutageGraceRequest.ProtoReflect.Descriptor instead.
 func (*SetOutageGraceRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SetOutageGraceRequest) GetGrace() *durationpb.Duration {
@@ -2946,7 +3141,7 @@ type SetOutageGraceResponse struct {
 
 func (x *SetOutageGraceResponse) Reset() {
 	*x = SetOutageGraceResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[37]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2968,7 +3163,7 @@ func (x *SetOutageGraceResponse) MarshalJSON() ([]byte, error) {
 func (*SetOutageGraceResponse) ProtoMessage() {}
 
 func (x *SetOutageGraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[37]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2981,7 +3176,7 @@ func (x *SetOutageGraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetOutageGraceResponse.ProtoReflect.Descriptor instead.
 func (*SetOutageGraceResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SetOutageGraceResponse) GetGrace() *OutageGrace {
@@ -3009,7 +3204,7 @@ type ResetOutageGraceRequest struct {
 
 func (x *ResetOutageGraceRequest) Reset() {
 	*x = ResetOutageGraceRequest{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[38]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3031,7 +3226,7 @@ func (x *ResetOutageGraceRequest) MarshalJSON() ([]byte, error) {
 func (*ResetOutageGraceRequest) ProtoMessage() {}
 
 func (x *ResetOutageGraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[38]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3044,7 +3239,7 @@ func (x *ResetOutageGraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetOutageGraceRequest.ProtoReflect.Descriptor instead.
 func (*ResetOutageGraceRequest) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ResetOutageGraceRequest) GetReason() string {
@@ -3067,7 +3262,7 @@ type ResetOutageGraceResponse struct {
 
 func (x *ResetOutageGraceResponse) Reset() {
 	*x = ResetOutageGraceResponse{}
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[39]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3089,7 +3284,7 @@ func (x *ResetOutageGraceResponse) MarshalJSON() ([]byte, error) {
 func (*ResetOutageGraceResponse) ProtoMessage() {}
 
 func (x *ResetOutageGraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tenantauth_v1_admin_proto_msgTypes[39]
+	mi := &file_tenantauth_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3102,7 +3297,7 @@ func (x *ResetOutageGraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetOutageGraceResponse.ProtoReflect.Descriptor instead.
 func (*ResetOutageGraceResponse) Descriptor() ([]byte, []int) {
-	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_tenantauth_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ResetOutageGraceResponse) GetGrace() *OutageGrace {
@@ -3123,7 +3318,7 @@ var File_tenantauth_v1_admin_proto protoreflect.FileDescriptor
 
 const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x19tenantauth/v1/admin.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\x9f\x02\n" +
+	"\x19tenantauth/v1/admin.proto\x12\rtenantauth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1btenantauth/v1/inspect.proto\x1a\x1btenantauth/v1/verdict.proto\"\x9f\x02\n" +
 	"\x06Tenant\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -3221,21 +3416,36 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"<\n" +
 	"\x11RevokeKeyResponse\x12'\n" +
-	"\x03key\x18\x01 \x01(\v2\x15.tenantauth.v1.ApiKeyR\x03key\"\x95\x01\n" +
+	"\x03key\x18\x01 \x01(\v2\x15.tenantauth.v1.ApiKeyR\x03key\"&\n" +
+	"\rGetKeyRequest\x12\x15\n" +
+	"\x06key_id\x18\x01 \x01(\tR\x05keyId\"\xf7\x01\n" +
+	"\x0eGetKeyResponse\x12'\n" +
+	"\x03key\x18\x01 \x01(\v2\x15.tenantauth.v1.ApiKeyR\x03key\x12-\n" +
+	"\x06tenant\x18\x02 \x01(\v2\x15.tenantauth.v1.TenantR\x06tenant\x120\n" +
+	"\averdict\x18\x03 \x01(\x0e2\x16.tenantauth.v1.VerdictR\averdict\x129\n" +
+	"\n" +
+	"decided_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tdecidedAt\x12 \n" +
+	"\fon_deny_list\x18\x05 \x01(\bR\n" +
+	"onDenyList\"\xad\x01\n" +
 	"\x0fListKeysRequest\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\x03 \x01(\tR\tpageToken\x12)\n" +
-	"\x10include_inactive\x18\x04 \x01(\bR\x0fincludeInactive\"e\n" +
+	"\x10include_inactive\x18\x04 \x01(\bR\x0fincludeInactive\x12\x16\n" +
+	"\x06prefix\x18\x05 \x01(\tR\x06prefix\"e\n" +
 	"\x10ListKeysResponse\x12)\n" +
 	"\x04keys\x18\x01 \x03(\v2\x15.tenantauth.v1.ApiKeyR\x04keys\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"q\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x85\x02\n" +
 	"\x16ListAuditEventsRequest\x12\x1b\n" +
 	"\ttenant_id\x18\x01 \x01(\tR\btenantId\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tR\tpageToken\"t\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\x12\x16\n" +
+	"\x06target\x18\x04 \x01(\tR\x06target\x12\x16\n" +
+	"\x06caller\x18\x05 \x01(\tR\x06caller\x120\n" +
+	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"t\n" +
 	"\x17ListAuditEventsResponse\x121\n" +
 	"\x06events\x18\x01 \x03(\v2\x19.tenantauth.v1.AuditEventR\x06events\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe6\x01\n" +
@@ -3314,7 +3524,7 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\x1aDATABASE_DOUBT_UNSPECIFIED\x10\x00\x12#\n" +
 	"\x1fDATABASE_DOUBT_ANOTHER_DATABASE\x10\x01\x12\x18\n" +
 	"\x14DATABASE_DOUBT_EMPTY\x10\x02\x12\x1e\n" +
-	"\x1aDATABASE_DOUBT_ROLLED_BACK\x10\x032\x98\v\n" +
+	"\x1aDATABASE_DOUBT_ROLLED_BACK\x10\x032\xb2\f\n" +
 	"\fAdminService\x12W\n" +
 	"\fCreateTenant\x12\".tenantauth.v1.CreateTenantRequest\x1a#.tenantauth.v1.CreateTenantResponse\x12N\n" +
 	"\tGetTenant\x12\x1f.tenantauth.v1.GetTenantRequest\x1a .tenantauth.v1.GetTenantResponse\x12T\n" +
@@ -3325,7 +3535,10 @@ const file_tenantauth_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"ImportKeys\x12 .tenantauth.v1.ImportKeysRequest\x1a!.tenantauth.v1.ImportKeysResponse\x12N\n" +
 	"\tRotateKey\x12\x1f.tenantauth.v1.RotateKeyRequest\x1a .tenantauth.v1.RotateKeyResponse\x12N\n" +
-	"\tRevokeKey\x12\x1f.tenantauth.v1.RevokeKeyRequest\x1a .tenantauth.v1.RevokeKeyResponse\x12K\n" +
+	"\tRevokeKey\x12\x1f.tenantauth.v1.RevokeKeyRequest\x1a .tenantauth.v1.RevokeKeyResponse\x12E\n" +
+	"\x06GetKey\x12\x1c.tenantauth.v1.GetKeyRequest\x1a\x1d.tenantauth.v1.GetKeyResponse\x12Q\n" +
+	"\n" +
+	"InspectKey\x12 .tenantauth.v1.InspectKeyRequest\x1a!.tenantauth.v1.InspectKeyResponse\x12K\n" +
 	"\bListKeys\x12\x1e.tenantauth.v1.ListKeysRequest\x1a\x1f.tenantauth.v1.ListKeysResponse\x12`\n" +
 	"\x0fListAuditEvents\x12%.tenantauth.v1.ListAuditEventsRequest\x1a&.tenantauth.v1.ListAuditEventsResponse\x12c\n" +
 	"\x10GetDatabaseState\x12&.tenantauth.v1.GetDatabaseStateRequest\x1a'.tenantauth.v1.GetDatabaseStateResponse\x12]\n" +
@@ -3347,7 +3560,7 @@ func file_tenantauth_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_tenantauth_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tenantauth_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_tenantauth_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_tenantauth_v1_admin_proto_goTypes = []any{
 	(TenantStatus)(0),                // 0: tenantauth.v1.TenantStatus
 	(DatabaseDoubt)(0),               // 1: tenantauth.v1.DatabaseDoubt
@@ -3373,110 +3586,125 @@ var file_tenantauth_v1_admin_proto_goTypes = []any{
 	(*RotateKeyResponse)(nil),        // 21: tenantauth.v1.RotateKeyResponse
 	(*RevokeKeyRequest)(nil),         // 22: tenantauth.v1.RevokeKeyRequest
 	(*RevokeKeyResponse)(nil),        // 23: tenantauth.v1.RevokeKeyResponse
-	(*ListKeysRequest)(nil),          // 24: tenantauth.v1.ListKeysRequest
-	(*ListKeysResponse)(nil),         // 25: tenantauth.v1.ListKeysResponse
-	(*ListAuditEventsRequest)(nil),   // 26: tenantauth.v1.ListAuditEventsRequest
-	(*ListAuditEventsResponse)(nil),  // 27: tenantauth.v1.ListAuditEventsResponse
-	(*AuditEvent)(nil),               // 28: tenantauth.v1.AuditEvent
-	(*DatabaseIdentity)(nil),         // 29: tenantauth.v1.DatabaseIdentity
-	(*HeldEnd)(nil),                  // 30: tenantauth.v1.HeldEnd
-	(*GetDatabaseStateRequest)(nil),  // 31: tenantauth.v1.GetDatabaseStateRequest
-	(*GetDatabaseStateResponse)(nil), // 32: tenantauth.v1.GetDatabaseStateResponse
-	(*AcceptDatabaseRequest)(nil),    // 33: tenantauth.v1.AcceptDatabaseRequest
-	(*AcceptDatabaseResponse)(nil),   // 34: tenantauth.v1.AcceptDatabaseResponse
-	(*OutageGrace)(nil),              // 35: tenantauth.v1.OutageGrace
-	(*GetOutageGraceRequest)(nil),    // 36: tenantauth.v1.GetOutageGraceRequest
-	(*GetOutageGraceResponse)(nil),   // 37: tenantauth.v1.GetOutageGraceResponse
-	(*SetOutageGraceRequest)(nil),    // 38: tenantauth.v1.SetOutageGraceRequest
-	(*SetOutageGraceResponse)(nil),   // 39: tenantauth.v1.SetOutageGraceResponse
-	(*ResetOutageGraceRequest)(nil),  // 40: tenantauth.v1.ResetOutageGraceRequest
-	(*ResetOutageGraceResponse)(nil), // 41: tenantauth.v1.ResetOutageGraceResponse
-	(*timestamppb.Timestamp)(nil),    // 42: google.protobuf.Timestamp
-	(*status.Status)(nil),            // 43: google.rpc.Status
-	(*durationpb.Duration)(nil),      // 44: google.protobuf.Duration
+	(*GetKeyRequest)(nil),            // 24: tenantauth.v1.GetKeyRequest
+	(*GetKeyResponse)(nil),           // 25: tenantauth.v1.GetKeyResponse
+	(*ListKeysRequest)(nil),          // 26: tenantauth.v1.ListKeysRequest
+	(*ListKeysResponse)(nil),         // 27: tenantauth.v1.ListKeysResponse
+	(*ListAuditEventsRequest)(nil),   // 28: tenantauth.v1.ListAuditEventsRequest
+	(*ListAuditEventsResponse)(nil),  // 29: tenantauth.v1.ListAuditEventsResponse
+	(*AuditEvent)(nil),               // 30: tenantauth.v1.AuditEvent
+	(*DatabaseIdentity)(nil),         // 31: tenantauth.v1.DatabaseIdentity
+	(*HeldEnd)(nil),                  // 32: tenantauth.v1.HeldEnd
+	(*GetDatabaseStateRequest)(nil),  // 33: tenantauth.v1.GetDatabaseStateRequest
+	(*GetDatabaseStateResponse)(nil), // 34: tenantauth.v1.GetDatabaseStateResponse
+	(*AcceptDatabaseRequest)(nil),    // 35: tenantauth.v1.AcceptDatabaseRequest
+	(*AcceptDatabaseResponse)(nil),   // 36: tenantauth.v1.AcceptDatabaseResponse
+	(*OutageGrace)(nil),              // 37: tenantauth.v1.OutageGrace
+	(*GetOutageGraceRequest)(nil),    // 38: tenantauth.v1.GetOutageGraceRequest
+	(*GetOutageGraceResponse)(nil),   // 39: tenantauth.v1.GetOutageGraceResponse
+	(*SetOutageGraceRequest)(nil),    // 40: tenantauth.v1.SetOutageGraceRequest
+	(*SetOutageGraceResponse)(nil),   // 41: tenantauth.v1.SetOutageGraceResponse
+	(*ResetOutageGraceRequest)(nil),  // 42: tenantauth.v1.ResetOutageGraceRequest
+	(*ResetOutageGraceResponse)(nil), // 43: tenantauth.v1.ResetOutageGraceResponse
+	(*timestamppb.Timestamp)(nil),    // 44: google.protobuf.Timestamp
+	(*status.Status)(nil),            // 45: google.rpc.Status
+	(*durationpb.Duration)(nil),      // 46: google.protobuf.Duration
+	(Verdict)(0),                     // 47: tenantauth.v1.Verdict
+	(*InspectKeyRequest)(nil),        // 48: tenantauth.v1.InspectKeyRequest
+	(*InspectKeyResponse)(nil),       // 49: tenantauth.v1.InspectKeyResponse
 }
 var file_tenantauth_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: tenantauth.v1.Tenant.status:type_name -> tenantauth.v1.TenantStatus
-	42, // 1: tenantauth.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
-	42, // 2: tenantauth.v1.Tenant.updated_at:type_name -> google.protobuf.Timestamp
-	42, // 3: tenantauth.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
-	42, // 4: tenantauth.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
-	42, // 5: tenantauth.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
-	42, // 6: tenantauth.v1.ApiKey.last_used_at:type_name -> google.protobuf.Timestamp
+	44, // 1: tenantauth.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
+	44, // 2: tenantauth.v1.Tenant.updated_at:type_name -> google.protobuf.Timestamp
+	44, // 3: tenantauth.v1.ApiKey.created_at:type_name -> google.protobuf.Timestamp
+	44, // 4: tenantauth.v1.ApiKey.expires_at:type_name -> google.protobuf.Timestamp
+	44, // 5: tenantauth.v1.ApiKey.revoked_at:type_name -> google.protobuf.Timestamp
+	44, // 6: tenantauth.v1.ApiKey.last_used_at:type_name -> google.protobuf.Timestamp
 	2,  // 7: tenantauth.v1.CreateTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
 	2,  // 8: tenantauth.v1.GetTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
 	2,  // 9: tenantauth.v1.ListTenantsResponse.tenants:type_name -> tenantauth.v1.Tenant
 	2,  // 10: tenantauth.v1.SuspendTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
 	2,  // 11: tenantauth.v1.ResumeTenantResponse.tenant:type_name -> tenantauth.v1.Tenant
-	42, // 12: tenantauth.v1.IssueKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	44, // 12: tenantauth.v1.IssueKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
 	3,  // 13: tenantauth.v1.IssueKeyResponse.key:type_name -> tenantauth.v1.ApiKey
 	17, // 14: tenantauth.v1.ImportKeysRequest.keys:type_name -> tenantauth.v1.ImportKey
-	42, // 15: tenantauth.v1.ImportKey.created_at:type_name -> google.protobuf.Timestamp
-	42, // 16: tenantauth.v1.ImportKey.expires_at:type_name -> google.protobuf.Timestamp
+	44, // 15: tenantauth.v1.ImportKey.created_at:type_name -> google.protobuf.Timestamp
+	44, // 16: tenantauth.v1.ImportKey.expires_at:type_name -> google.protobuf.Timestamp
 	19, // 17: tenantauth.v1.ImportKeysResponse.results:type_name -> tenantauth.v1.ImportKeyResult
-	43, // 18: tenantauth.v1.ImportKeyResult.error:type_name -> google.rpc.Status
-	44, // 19: tenantauth.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
-	42, // 20: tenantauth.v1.RotateKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	45, // 18: tenantauth.v1.ImportKeyResult.error:type_name -> google.rpc.Status
+	46, // 19: tenantauth.v1.RotateKeyRequest.overlap:type_name -> google.protobuf.Duration
+	44, // 20: tenantauth.v1.RotateKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
 	3,  // 21: tenantauth.v1.RotateKeyResponse.key:type_name -> tenantauth.v1.ApiKey
 	3,  // 22: tenantauth.v1.RotateKeyResponse.replaced:type_name -> tenantauth.v1.ApiKey
 	3,  // 23: tenantauth.v1.RevokeKeyResponse.key:type_name -> tenantauth.v1.ApiKey
-	3,  // 24: tenantauth.v1.ListKeysResponse.keys:type_name -> tenantauth.v1.ApiKey
-	28, // 25: tenantauth.v1.ListAuditEventsResponse.events:type_name -> tenantauth.v1.AuditEvent
-	42, // 26: tenantauth.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
-	42, // 27: tenantauth.v1.HeldEnd.revoked_at:type_name -> google.protobuf.Timestamp
-	29, // 28: tenantauth.v1.GetDatabaseStateResponse.known:type_name -> tenantauth.v1.DatabaseIdentity
-	1,  // 29: tenantauth.v1.GetDatabaseStateResponse.doubt:type_name -> tenantauth.v1.DatabaseDoubt
-	42, // 30: tenantauth.v1.GetDatabaseStateResponse.doubted_since:type_name -> google.protobuf.Timestamp
-	29, // 31: tenantauth.v1.GetDatabaseStateResponse.found:type_name -> tenantauth.v1.DatabaseIdentity
-	44, // 32: tenantauth.v1.GetDatabaseStateResponse.standstill:type_name -> google.protobuf.Duration
-	30, // 33: tenantauth.v1.GetDatabaseStateResponse.held:type_name -> tenantauth.v1.HeldEnd
-	29, // 34: tenantauth.v1.AcceptDatabaseResponse.database:type_name -> tenantauth.v1.DatabaseIdentity
-	30, // 35: tenantauth.v1.AcceptDatabaseResponse.held:type_name -> tenantauth.v1.HeldEnd
-	44, // 36: tenantauth.v1.OutageGrace.grace:type_name -> google.protobuf.Duration
-	44, // 37: tenantauth.v1.OutageGrace.configured:type_name -> google.protobuf.Duration
-	42, // 38: tenantauth.v1.OutageGrace.expires_at:type_name -> google.protobuf.Timestamp
-	35, // 39: tenantauth.v1.GetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
-	44, // 40: tenantauth.v1.SetOutageGraceRequest.grace:type_name -> google.protobuf.Duration
-	44, // 41: tenantauth.v1.SetOutageGraceRequest.expires_in:type_name -> google.protobuf.Duration
-	35, // 42: tenantauth.v1.SetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
-	35, // 43: tenantauth.v1.ResetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
-	4,  // 44: tenantauth.v1.AdminService.CreateTenant:input_type -> tenantauth.v1.CreateTenantRequest
-	6,  // 45: tenantauth.v1.AdminService.GetTenant:input_type -> tenantauth.v1.GetTenantRequest
-	8,  // 46: tenantauth.v1.AdminService.ListTenants:input_type -> tenantauth.v1.ListTenantsRequest
-	10, // 47: tenantauth.v1.AdminService.SuspendTenant:input_type -> tenantauth.v1.SuspendTenantRequest
-	12, // 48: tenantauth.v1.AdminService.ResumeTenant:input_type -> tenantauth.v1.ResumeTenantRequest
-	14, // 49: tenantauth.v1.AdminService.IssueKey:input_type -> tenantauth.v1.IssueKeyRequest
-	16, // 50: tenantauth.v1.AdminService.ImportKeys:input_type -> tenantauth.v1.ImportKeysRequest
-	20, // 51: tenantauth.v1.AdminService.RotateKey:input_type -> tenantauth.v1.RotateKeyRequest
-	22, // 52: tenantauth.v1.AdminService.RevokeKey:input_type -> tenantauth.v1.RevokeKeyRequest
-	24, // 53: tenantauth.v1.AdminService.ListKeys:input_type -> tenantauth.v1.ListKeysRequest
-	26, // 54: tenantauth.v1.AdminService.ListAuditEvents:input_type -> tenantauth.v1.ListAuditEventsRequest
-	31, // 55: tenantauth.v1.AdminService.GetDatabaseState:input_type -> tenantauth.v1.GetDatabaseStateRequest
-	33, // 56: tenantauth.v1.AdminService.AcceptDatabase:input_type -> tenantauth.v1.AcceptDatabaseRequest
-	36, // 57: tenantauth.v1.AdminService.GetOutageGrace:input_type -> tenantauth.v1.GetOutageGraceRequest
-	38, // 58: tenantauth.v1.AdminService.SetOutageGrace:input_type -> tenantauth.v1.SetOutageGraceRequest
-	40, // 59: tenantauth.v1.AdminService.ResetOutageGrace:input_type -> tenantauth.v1.ResetOutageGraceRequest
-	5,  // 60: tenantauth.v1.AdminService.CreateTenant:output_type -> tenantauth.v1.CreateTenantResponse
-	7,  // 61: tenantauth.v1.AdminService.GetTenant:output_type -> tenantauth.v1.GetTenantResponse
-	9,  // 62: tenantauth.v1.AdminService.ListTenants:output_type -> tenantauth.v1.ListTenantsResponse
-	11, // 63: tenantauth.v1.AdminService.SuspendTenant:output_type -> tenantauth.v1.SuspendTenantResponse
-	13, // 64: tenantauth.v1.AdminService.ResumeTenant:output_type -> tenantauth.v1.ResumeTenantResponse
-	15, // 65: tenantauth.v1.AdminService.IssueKey:output_type -> tenantauth.v1.IssueKeyResponse
-	18, // 66: tenantauth.v1.AdminService.ImportKeys:output_type -> tenantauth.v1.ImportKeysResponse
-	21, // 67: tenantauth.v1.AdminService.RotateKey:output_type -> tenantauth.v1.RotateKeyResponse
-	23, // 68: tenantauth.v1.AdminService.RevokeKey:output_type -> tenantauth.v1.RevokeKeyResponse
-	25, // 69: tenantauth.v1.AdminService.ListKeys:output_type -> tenantauth.v1.ListKeysResponse
-	27, // 70: tenantauth.v1.AdminService.ListAuditEvents:output_type -> tenantauth.v1.ListAuditEventsResponse
-	32, // 71: tenantauth.v1.AdminService.GetDatabaseState:output_type -> tenantauth.v1.GetDatabaseStateResponse
-	34, // 72: tenantauth.v1.AdminService.AcceptDatabase:output_type -> tenantauth.v1.AcceptDatabaseResponse
-	37, // 73: tenantauth.v1.AdminService.GetOutageGrace:output_type -> tenantauth.v1.GetOutageGraceResponse
-	39, // 74: tenantauth.v1.AdminService.SetOutageGrace:output_type -> tenantauth.v1.SetOutageGraceResponse
-	41, // 75: tenantauth.v1.AdminService.ResetOutageGrace:output_type -> tenantauth.v1.ResetOutageGraceResponse
-	60, // [60:76] is the sub-list for method output_type
-	44, // [44:60] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	3,  // 24: tenantauth.v1.GetKeyResponse.key:type_name -> tenantauth.v1.ApiKey
+	2,  // 25: tenantauth.v1.GetKeyResponse.tenant:type_name -> tenantauth.v1.Tenant
+	47, // 26: tenantauth.v1.GetKeyResponse.verdict:type_name -> tenantauth.v1.Verdict
+	44, // 27: tenantauth.v1.GetKeyResponse.decided_at:type_name -> google.protobuf.Timestamp
+	3,  // 28: tenantauth.v1.ListKeysResponse.keys:type_name -> tenantauth.v1.ApiKey
+	44, // 29: tenantauth.v1.ListAuditEventsRequest.since:type_name -> google.protobuf.Timestamp
+	44, // 30: tenantauth.v1.ListAuditEventsRequest.until:type_name -> google.protobuf.Timestamp
+	30, // 31: tenantauth.v1.ListAuditEventsResponse.events:type_name -> tenantauth.v1.AuditEvent
+	44, // 32: tenantauth.v1.AuditEvent.at:type_name -> google.protobuf.Timestamp
+	44, // 33: tenantauth.v1.HeldEnd.revoked_at:type_name -> google.protobuf.Timestamp
+	31, // 34: tenantauth.v1.GetDatabaseStateResponse.known:type_name -> tenantauth.v1.DatabaseIdentity
+	1,  // 35: tenantauth.v1.GetDatabaseStateResponse.doubt:type_name -> tenantauth.v1.DatabaseDoubt
+	44, // 36: tenantauth.v1.GetDatabaseStateResponse.doubted_since:type_name -> google.protobuf.Timestamp
+	31, // 37: tenantauth.v1.GetDatabaseStateResponse.found:type_name -> tenantauth.v1.DatabaseIdentity
+	46, // 38: tenantauth.v1.GetDatabaseStateResponse.standstill:type_name -> google.protobuf.Duration
+	32, // 39: tenantauth.v1.GetDatabaseStateResponse.held:type_name -> tenantauth.v1.HeldEnd
+	31, // 40: tenantauth.v1.AcceptDatabaseResponse.database:type_name -> tenantauth.v1.DatabaseIdentity
+	32, // 41: tenantauth.v1.AcceptDatabaseResponse.held:type_name -> tenantauth.v1.HeldEnd
+	46, // 42: tenantauth.v1.OutageGrace.grace:type_name -> google.protobuf.Duration
+	46, // 43: tenantauth.v1.OutageGrace.configured:type_name -> google.protobuf.Duration
+	44, // 44: tenantauth.v1.OutageGrace.expires_at:type_name -> google.protobuf.Timestamp
+	37, // 45: tenantauth.v1.GetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
+	46, // 46: tenantauth.v1.SetOutageGraceRequest.grace:type_name -> google.protobuf.Duration
+	46, // 47: tenantauth.v1.SetOutageGraceRequest.expires_in:type_name -> google.protobuf.Duration
+	37, // 48: tenantauth.v1.SetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
+	37, // 49: tenantauth.v1.ResetOutageGraceResponse.grace:type_name -> tenantauth.v1.OutageGrace
+	4,  // 50: tenantauth.v1.AdminService.CreateTenant:input_type -> tenantauth.v1.CreateTenantRequest
+	6,  // 51: tenantauth.v1.AdminService.GetTenant:input_type -> tenantauth.v1.GetTenantRequest
+	8,  // 52: tenantauth.v1.AdminService.ListTenants:input_type -> tenantauth.v1.ListTenantsRequest
+	10, // 53: tenantauth.v1.AdminService.SuspendTenant:input_type -> tenantauth.v1.SuspendTenantRequest
+	12, // 54: tenantauth.v1.AdminService.ResumeTenant:input_type -> tenantauth.v1.ResumeTenantRequest
+	14, // 55: tenantauth.v1.AdminService.IssueKey:input_type -> tenantauth.v1.IssueKeyRequest
+	16, // 56: tenantauth.v1.AdminService.ImportKeys:input_type -> tenantauth.v1.ImportKeysRequest
+	20, // 57: tenantauth.v1.AdminService.RotateKey:input_type -> tenantauth.v1.RotateKeyRequest
+	22, // 58: tenantauth.v1.AdminService.RevokeKey:input_type -> tenantauth.v1.RevokeKeyRequest
+	24, // 59: tenantauth.v1.AdminService.GetKey:input_type -> tenantauth.v1.GetKeyRequest
+	48, // 60: tenantauth.v1.AdminService.InspectKey:input_type -> tenantauth.v1.InspectKeyRequest
+	26, // 61: tenantauth.v1.AdminService.ListKeys:input_type -> tenantauth.v1.ListKeysRequest
+	28, // 62: tenantauth.v1.AdminService.ListAuditEvents:input_type -> tenantauth.v1.ListAuditEventsRequest
+	33, // 63: tenantauth.v1.AdminService.GetDatabaseState:input_type -> tenantauth.v1.GetDatabaseStateRequest
+	35, // 64: tenantauth.v1.AdminService.AcceptDatabase:input_type -> tenantauth.v1.AcceptDatabaseRequest
+	38, // 65: tenantauth.v1.AdminService.GetOutageGrace:input_type -> tenantauth.v1.GetOutageGraceRequest
+	40, // 66: tenantauth.v1.AdminService.SetOutageGrace:input_type -> tenantauth.v1.SetOutageGraceRequest
+	42, // 67: tenantauth.v1.AdminService.ResetOutageGrace:input_type -> tenantauth.v1.ResetOutageGraceRequest
+	5,  // 68: tenantauth.v1.AdminService.CreateTenant:output_type -> tenantauth.v1.CreateTenantResponse
+	7,  // 69: tenantauth.v1.AdminService.GetTenant:output_type -> tenantauth.v1.GetTenantResponse
+	9,  // 70: tenantauth.v1.AdminService.ListTenants:output_type -> tenantauth.v1.ListTenantsResponse
+	11, // 71: tenantauth.v1.AdminService.SuspendTenant:output_type -> tenantauth.v1.SuspendTenantResponse
+	13, // 72: tenantauth.v1.AdminService.ResumeTenant:output_type -> tenantauth.v1.ResumeTenantResponse
+	15, // 73: tenantauth.v1.AdminService.IssueKey:output_type -> tenantauth.v1.IssueKeyResponse
+	18, // 74: tenantauth.v1.AdminService.ImportKeys:output_type -> tenantauth.v1.ImportKeysResponse
+	21, // 75: tenantauth.v1.AdminService.RotateKey:output_type -> tenantauth.v1.RotateKeyResponse
+	23, // 76: tenantauth.v1.AdminService.RevokeKey:output_type -> tenantauth.v1.RevokeKeyResponse
+	25, // 77: tenantauth.v1.AdminService.GetKey:output_type -> tenantauth.v1.GetKeyResponse
+	49, // 78: tenantauth.v1.AdminService.InspectKey:output_type -> tenantauth.v1.InspectKeyResponse
+	27, // 79: tenantauth.v1.AdminService.ListKeys:output_type -> tenantauth.v1.ListKeysResponse
+	29, // 80: tenantauth.v1.AdminService.ListAuditEvents:output_type -> tenantauth.v1.ListAuditEventsResponse
+	34, // 81: tenantauth.v1.AdminService.GetDatabaseState:output_type -> tenantauth.v1.GetDatabaseStateResponse
+	36, // 82: tenantauth.v1.AdminService.AcceptDatabase:output_type -> tenantauth.v1.AcceptDatabaseResponse
+	39, // 83: tenantauth.v1.AdminService.GetOutageGrace:output_type -> tenantauth.v1.GetOutageGraceResponse
+	41, // 84: tenantauth.v1.AdminService.SetOutageGrace:output_type -> tenantauth.v1.SetOutageGraceResponse
+	43, // 85: tenantauth.v1.AdminService.ResetOutageGrace:output_type -> tenantauth.v1.ResetOutageGraceResponse
+	68, // [68:86] is the sub-list for method output_type
+	50, // [50:68] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_tenantauth_v1_admin_proto_init() }
@@ -3484,12 +3712,14 @@ func file_tenantauth_v1_admin_proto_init() {
 	if File_tenantauth_v1_admin_proto != nil {
 		return
 	}
+	file_tenantauth_v1_inspect_proto_init()
+	file_tenantauth_v1_verdict_proto_init()
 	file_tenantauth_v1_admin_proto_msgTypes[17].OneofWrappers = []any{
 		(*ImportKeyResult_ImportedKeyId)(nil),
 		(*ImportKeyResult_ExistingKeyId)(nil),
 		(*ImportKeyResult_Error)(nil),
 	}
-	file_tenantauth_v1_admin_proto_msgTypes[28].OneofWrappers = []any{
+	file_tenantauth_v1_admin_proto_msgTypes[30].OneofWrappers = []any{
 		(*HeldEnd_KeyId)(nil),
 		(*HeldEnd_SuspendedTenantId)(nil),
 		(*HeldEnd_SessionId)(nil),
@@ -3500,7 +3730,7 @@ func file_tenantauth_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tenantauth_v1_admin_proto_rawDesc), len(file_tenantauth_v1_admin_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   40,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

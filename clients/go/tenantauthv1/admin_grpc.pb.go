@@ -33,6 +33,8 @@ const (
 	AdminService_ImportKeys_FullMethodName       = "/tenantauth.v1.AdminService/ImportKeys"
 	AdminService_RotateKey_FullMethodName        = "/tenantauth.v1.AdminService/RotateKey"
 	AdminService_RevokeKey_FullMethodName        = "/tenantauth.v1.AdminService/RevokeKey"
+	AdminService_GetKey_FullMethodName           = "/tenantauth.v1.AdminService/GetKey"
+	AdminService_InspectKey_FullMethodName       = "/tenantauth.v1.AdminService/InspectKey"
 	AdminService_ListKeys_FullMethodName         = "/tenantauth.v1.AdminService/ListKeys"
 	AdminService_ListAuditEvents_FullMethodName  = "/tenantauth.v1.AdminService/ListAuditEvents"
 	AdminService_GetDatabaseState_FullMethodName = "/tenantauth.v1.AdminService/GetDatabaseState"
@@ -75,9 +77,17 @@ type AdminServiceClient interface {
 	RotateKey(ctx context.Context, in *RotateKeyRequest, opts ...grpc.CallOption) (*RotateKeyResponse, error)
 	// Withdraws a key for good. Idempotent: the first reason and time stay.
 	RevokeKey(ctx context.Context, in *RevokeKeyRequest, opts ...grpc.CallOption) (*RevokeKeyResponse, error)
-	// Lists a tenant's keys by id, which is by age, without what cannot be read: the server's log names it.
+	// Reads one key and its tenant from the database, and says what a validation of it would be answered now. NOT_FOUND when there is
+	// none.
+	GetKey(ctx context.Context, in *GetKeyRequest, opts ...grpc.CallOption) (*GetKeyResponse, error)
+	// Says what the replica that answers, and no other, holds in memory of one key, and what it would answer from there. Asks no
+	// database, loads nothing, and leaves the memory as it is. It looks at every record in memory, one call at a time and beside the
+	// threads that answer requests: about 0.1 s for a million records.
+	InspectKey(ctx context.Context, in *InspectKeyRequest, opts ...grpc.CallOption) (*InspectKeyResponse, error)
+	// Lists keys, without what cannot be read: the server's log names it. A tenant's keys come by id, which is by age; keys by prefix
+	// come by prefix_hint and then by id.
 	ListKeys(ctx context.Context, in *ListKeysRequest, opts ...grpc.CallOption) (*ListKeysResponse, error)
-	// Lists the audit log, newest first, without what cannot be read: the server's log names it.
+	// Lists the audit log, the latest moment first, without what cannot be read: the server's log names it.
 	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
 	// Says which database this replica knows, whether it believes what it reads, and which ends it holds that the database may
 	// lack. Asks no database.
@@ -193,6 +203,26 @@ func (c *adminServiceClient) RevokeKey(ctx context.Context, in *RevokeKeyRequest
 	return out, nil
 }
 
+func (c *adminServiceClient) GetKey(ctx context.Context, in *GetKeyRequest, opts ...grpc.CallOption) (*GetKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetKeyResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) InspectKey(ctx context.Context, in *InspectKeyRequest, opts ...grpc.CallOption) (*InspectKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(InspectKeyResponse)
+	err := c.cc.Invoke(ctx, AdminService_InspectKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminServiceClient) ListKeys(ctx context.Context, in *ListKeysRequest, opts ...grpc.CallOption) (*ListKeysResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListKeysResponse)
@@ -296,9 +326,17 @@ type AdminServiceServer interface {
 	RotateKey(context.Context, *RotateKeyRequest) (*RotateKeyResponse, error)
 	// Withdraws a key for good. Idempotent: the first reason and time stay.
 	RevokeKey(context.Context, *RevokeKeyRequest) (*RevokeKeyResponse, error)
-	// Lists a tenant's keys by id, which is by age, without what cannot be read: the server's log names it.
+	// Reads one key and its tenant from the database, and says what a validation of it would be answered now. NOT_FOUND when there is
+	// none.
+	GetKey(context.Context, *GetKeyRequest) (*GetKeyResponse, error)
+	// Says what the replica that answers, and no other, holds in memory of one key, and what it would answer from there. Asks no
+	// database, loads nothing, and leaves the memory as it is. It looks at every record in memory, one call at a time and beside the
+	// threads that answer requests: about 0.1 s for a million records.
+	InspectKey(context.Context, *InspectKeyRequest) (*InspectKeyResponse, error)
+	// Lists keys, without what cannot be read: the server's log names it. A tenant's keys come by id, which is by age; keys by prefix
+	// come by prefix_hint and then by id.
 	ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error)
-	// Lists the audit log, newest first, without what cannot be read: the server's log names it.
+	// Lists the audit log, the latest moment first, without what cannot be read: the server's log names it.
 	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
 	// Says which database this replica knows, whether it believes what it reads, and which ends it holds that the database may
 	// lack. Asks no database.
@@ -350,6 +388,12 @@ func (UnimplementedAdminServiceServer) RotateKey(context.Context, *RotateKeyRequ
 }
 func (UnimplementedAdminServiceServer) RevokeKey(context.Context, *RevokeKeyRequest) (*RevokeKeyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeKey not implemented")
+}
+func (UnimplementedAdminServiceServer) GetKey(context.Context, *GetKeyRequest) (*GetKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetKey not implemented")
+}
+func (UnimplementedAdminServiceServer) InspectKey(context.Context, *InspectKeyRequest) (*InspectKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method InspectKey not implemented")
 }
 func (UnimplementedAdminServiceServer) ListKeys(context.Context, *ListKeysRequest) (*ListKeysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListKeys not implemented")
@@ -555,6 +599,42 @@ func _AdminService_RevokeKey_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_GetKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetKey(ctx, req.(*GetKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_InspectKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(InspectKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).InspectKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_InspectKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).InspectKey(ctx, req.(*InspectKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AdminService_ListKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListKeysRequest)
 	if err := dec(in); err != nil {
@@ -723,6 +803,14 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RevokeKey",
 			Handler:    _AdminService_RevokeKey_Handler,
+		},
+		{
+			MethodName: "GetKey",
+			Handler:    _AdminService_GetKey_Handler,
+		},
+		{
+			MethodName: "InspectKey",
+			Handler:    _AdminService_InspectKey_Handler,
 		},
 		{
 			MethodName: "ListKeys",

@@ -192,7 +192,27 @@ impl AdminClient {
         present(self.caller.call_once(request, send).await?.key, "key")
     }
 
-    /// Lists a page of a tenant's keys by id, which is by age.
+    /// Reads one key and its tenant from the database, and says what a validation of it would be answered now.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none.
+    pub async fn get_key(&self, key_id: &str) -> Result<v1::GetKeyResponse, Error> {
+        let request = v1::GetKeyRequest { key_id: key_id.to_owned() };
+        let send = async |transport, request| AdminServiceClient::new(transport).get_key(request).await;
+        self.caller.call_once(request, send).await
+    }
+
+    /// Says what the replica that answers, and no other, holds in memory of one key. It asks no database and loads nothing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what is no key id.
+    pub async fn inspect_key(&self, key_id: &str) -> Result<v1::InspectKeyResponse, Error> {
+        let request = v1::InspectKeyRequest { key_id: key_id.to_owned() };
+        let send = async |transport, request| AdminServiceClient::new(transport).inspect_key(request).await;
+        self.caller.call_once(request, send).await
+    }
+
+    /// Lists a page of keys: a tenant's by id, which is by age, or those of a prefix.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a token of another list.
@@ -201,7 +221,7 @@ impl AdminClient {
         self.caller.call_once(request, send).await
     }
 
-    /// Lists a page of the audit log, newest first.
+    /// Lists a page of the audit log, the latest moment first.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a token of another list.

@@ -4,10 +4,30 @@ use std::sync::Arc;
 
 use super::Hop;
 use crate::{
-    domain::{freshness::World, store::Circuit},
+    domain::{
+        clock::SharedClock,
+        freshness::World,
+        inspect::{ReplicaProbe, ReplicaState},
+        store::Circuit,
+    },
     freshness::feed::Heard,
     store::cached::Outlook,
 };
+
+/// How this replica is, for whoever asks it. A feed that is not followed was never heard.
+pub(super) fn replica(hop: &Hop, heard: &Arc<Heard>, is_followed: bool, clock: &SharedClock) -> ReplicaProbe {
+    let outlook = outlook(hop, heard);
+    let (hop, heard, clock) = (hop.clone(), Arc::clone(heard), Arc::clone(clock));
+    Box::new(move || {
+        let now = clock.monotonic();
+        let last = heard.last().filter(|_| is_followed);
+        ReplicaState {
+            revision: hop.known().position(),
+            feed_age: last.map(|at| now.saturating_sub(at)),
+            world: outlook(now),
+        }
+    })
+}
 
 /// How the database and its feed fare, as memory wants to know it.
 pub(super) fn outlook(hop: &Hop, heard: &Arc<Heard>) -> Outlook {

@@ -1,20 +1,24 @@
 //! The use cases of operators: tenants, keys, and the audit log.
 
 mod error;
+mod reading;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-pub use self::error::AdminError;
+pub use self::{error::AdminError, reading::KeyState};
 use super::{
-    audit::{Actor, AuditEvent, AuditFilter},
+    audit::Actor,
     change::{BySubject, Fate, Forget, ForgetAbsence, News, WriteThrough},
     clock::{SharedClock, UnixMillis},
+    deny::Denied,
     id::{KeyId, TenantId},
     key::{
-        ApiKey, ImportOutcome, KeyFormat, KeyHash, KeyRecord, KeyToImport, NewKey, PresentedKey,
+        ApiKey, ImportOutcome, KeyFormat, KeyHash, KeyRecord, KeyToImport, NewKey, Peppers, PresentedKey,
         RandomnessUnavailable, Rotated, Rotation,
     },
-    page::{Page, PageRequest},
     scope::ScopeSet,
     store::{Call, Change, Committed, Lane, Store, StoreError},
     tenant::{NewTenant, Tenant, TenantStatus},
@@ -59,13 +63,21 @@ pub struct Admin<S, M> {
     store: S,
     memory: M,
     format: KeyFormat,
+    denied: Arc<Denied>,
+    peppers: Arc<Peppers>,
     clock: SharedClock,
 }
 
 impl<S: Store, M: Keeper> Admin<S, M> {
     /// Manages what is in `store`; `memory` is told of every change.
     pub fn new(store: S, memory: M, format: KeyFormat, clock: SharedClock) -> Self {
-        Self { store, memory, format, clock }
+        Self { store, memory, format, denied: Arc::default(), peppers: Arc::default(), clock }
+    }
+
+    /// Tells that this list denies keys; what it denies by hash is found with these peppers.
+    #[must_use]
+    pub fn denying(self, denied: Arc<Denied>, peppers: Arc<Peppers>) -> Self {
+        Self { denied, peppers, ..self }
     }
 
     /// Creates a tenant. Repeating the call with the same id, name and plan finds the one that is there.
@@ -87,27 +99,6 @@ impl<S: Store, M: Keeper> Admin<S, M> {
         } else {
             Err(AdminError::TenantExists(tenant.id))
         }
-    }
-
-    /// Reads a tenant.
-    ///
-    /// # Errors
-    /// [`AdminError::NoSuchTenant`]; [`AdminError::Store`].
-    pub async fn get_tenant(&self, id: TenantId, deadline: Instant) -> Result<Tenant, AdminError> {
-        let tenant = self.store.get_tenant(call(deadline), &id).await?;
-        tenant.ok_or(AdminError::NoSuchTenant(id))
-    }
-
-    /// Lists tenants by id.
-    ///
-    /// # Errors
-    /// [`AdminError::Store`].
-    pub async fn list_tenants(
-        &self,
-        page: PageRequest<TenantId>,
-        deadline: Instant,
-    ) -> Result<Page<Tenant, TenantId>, AdminError> {
-        Ok(self.store.list_tenants(call(deadline), &page).await?)
     }
 
     /// Suspends a tenant with a reason, or resumes it without one.
@@ -258,38 +249,6 @@ impl<S: Store, M: Keeper> Admin<S, M> {
         let fate = revoked.and_then(|key| key.revoked_at).map_or(Fate::Changed, Fate::Revoked);
         self.memory.heard(&BySubject::key(&id, by_ourselves(fate, &outcome)));
         outcome?.outcome.ok_or(AdminError::NoSuchKey(id))
-    }
-
-    /// Lists a tenant's keys by id.
-    ///
-    /// # Errors
-    /// [`AdminError::NoSuchTenant`] when the list is empty because there is no such tenant; [`AdminError::Store`].
-    pub async fn list_keys(
-        &self,
-        tenant: TenantId,
-        page: PageRequest<KeyId>,
-        include_inactive: bool,
-        deadline: Instant,
-    ) -> Result<Page<ApiKey, KeyId>, AdminError> {
-        let live_at = (!include_inactive).then(|| self.clock.now());
-        let keys = self.store.list_keys(call(deadline), &tenant, &page, live_at).await?;
-        if keys.items.is_empty() && page.after.is_none() {
-            self.get_tenant(tenant, deadline).await?;
-        }
-        Ok(keys)
-    }
-
-    /// Lists the audit log, newest first.
-    ///
-    /// # Errors
-    /// [`AdminError::Store`].
-    pub async fn list_audit(
-        &self,
-        filter: AuditFilter,
-        page: PageRequest<i64>,
-        deadline: Instant,
-    ) -> Result<Page<AuditEvent, i64>, AdminError> {
-        Ok(self.store.list_audit(call(deadline), &filter, &page).await?)
     }
 
     fn change(&self, actor: Actor) -> Change {

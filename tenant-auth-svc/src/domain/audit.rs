@@ -1,6 +1,8 @@
 //! Who changed what.
 
-use std::{future::Future, sync::Arc};
+use std::{fmt, future::Future, sync::Arc};
+
+use thiserror::Error;
 
 use super::{
     clock::UnixMillis,
@@ -110,9 +112,98 @@ pub struct AuditEvent {
     pub detail: String,
 }
 
-/// Which entries to list.
+/// What an entry's target or caller is compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditTerm(Box<str>);
+
+/// Why a text is no [`AuditTerm`]. The message completes the sentence "the value …".
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("must have 1 to {} visible ASCII characters, as in the audit log", AuditTerm::MAX_LEN)]
+pub struct InvalidAuditTerm;
+
+impl AuditTerm {
+    /// The greatest length, in bytes: longer than any caller's name, address or id.
+    pub const MAX_LEN: usize = 128;
+
+    /// Accepts what can stand in the log.
+    ///
+    /// # Errors
+    /// [`InvalidAuditTerm`] when it is empty, too long, or holds a blank or another character that no name or id has.
+    pub fn parse(text: &str) -> Result<Self, InvalidAuditTerm> {
+        let fits = (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        if fits { Ok(Self(text.into())) } else { Err(InvalidAuditTerm) }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Which entries to list: those that everything given applies to.
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
     /// Only those that concern this tenant.
     pub tenant: Option<TenantId>,
+    /// Only those about the tenant, key or database of this id.
+    pub target: Option<AuditTerm>,
+    /// Only those of this caller.
+    pub caller: Option<AuditTerm>,
+    /// Only those of this moment and later.
+    pub since: Option<UnixMillis>,
+    /// Only those from before this moment.
+    pub until: Option<UnixMillis>,
+}
+
+/// Where an entry stands in a list: by its moment, and among those of one moment by its place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditPosition {
+    /// When.
+    pub at: UnixMillis,
+    /// Its place in the log.
+    pub seq: i64,
+}
+
+impl AuditPosition {
+    /// Before every entry of a list: the latest moment there is.
+    pub const START: Self = Self { at: UnixMillis(i64::MAX), seq: i64::MAX };
+
+    /// Reads what [`Display`](fmt::Display) writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (at, seq) = text.split_once('.')?;
+        Some(Self { at: UnixMillis(at.parse().ok()?), seq: seq.parse().ok()? })
+    }
+}
+
+impl fmt::Display for AuditPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.at.0, self.seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_survives_its_text() {
+        for position in [AuditPosition::START, AuditPosition { at: UnixMillis(-5), seq: 7 }] {
+            assert_eq!(AuditPosition::parse(&position.to_string()), Some(position));
+        }
+        for text in ["", "7", "1.", ".1", "1.2.3", "a.b"] {
+            assert_eq!(AuditPosition::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_term_is_what_can_stand_in_the_log() {
+        for text in ["api", "unauthenticated@2001:db8::1", "key_1"] {
+            assert_eq!(AuditTerm::parse(text).unwrap().as_str(), text);
+        }
+        for text in ["", "a b", "ü", "a\n", &"x".repeat(129)] {
+            assert_eq!(AuditTerm::parse(text), Err(InvalidAuditTerm), "{text}");
+        }
+    }
 }

@@ -13,7 +13,8 @@ use thiserror::Error;
 
 use super::{
     id::{KeyId, TenantId},
-    key::KeyHash,
+    key::{KeyHash, Peppers},
+    store::StoredDigest,
     verdict::Verdict,
 };
 
@@ -127,6 +128,19 @@ impl Denied {
     #[must_use]
     pub fn hash(&self, hash: &KeyHash) -> bool {
         self.any.load(Ordering::Acquire) && self.list.load().hashes.contains(hash)
+    }
+
+    /// Whether a key is denied by its id.
+    #[must_use]
+    pub fn key(&self, key: &KeyId) -> bool {
+        self.any.load(Ordering::Acquire) && self.list.load().keys.contains(key)
+    }
+
+    /// Whether a key is denied by its hash, of which only the digest under which it is stored is known.
+    #[must_use]
+    pub fn stored(&self, digest: &StoredDigest, peppers: &Peppers) -> bool {
+        let is_it = |hash: &KeyHash| peppers.candidates(hash).any(|stored| stored.digest == *digest);
+        self.any.load(Ordering::Acquire) && self.list.load().hashes.iter().any(is_it)
     }
 
     /// The verdict on a key of a tenant that is denied; `None` if neither is.

@@ -10,6 +10,8 @@ pub use self::{
     format::{InvalidPrefix, KeyFormat, Malformed, RandomnessUnavailable, Shape},
     hash::{KeyHash, StoredHash},
     pepper::{InvalidPepper, Pepper, PepperId, Peppers},
-    record::{ApiKey, ImportOutcome, KeyRecord, KeyToImport, NewKey, Rotated, Rotation},
+    record::{
+        ApiKey, ImportOutcome, KeyRecord, KeyToImport, NewKey, PrefixPosition, Rotated, Rotation, StoredKey,
+    },
     secret::{BorrowedKey, PresentedKey},
 };

@@ -12,15 +12,18 @@ pub use self::{
     failure::{FailureKind, StoreError, Unreadable},
 };
 use super::{
-    audit::{Actor, AuditEvent, AuditFilter},
+    audit::{Actor, AuditEvent, AuditFilter, AuditPosition},
     clock::UnixMillis,
     id::{KeyId, TenantId},
     identity::DatabaseIdentity,
-    key::{ApiKey, ImportOutcome, KeyHash, KeyRecord, KeyToImport, NewKey, Rotated, Rotation},
+    key::{
+        ApiKey, ImportOutcome, KeyHash, KeyRecord, KeyToImport, NewKey, PrefixPosition, Rotated, Rotation,
+        StoredKey,
+    },
     page::{Page, PageRequest},
     session::{Binding, NewSession, Session, SessionId, SessionOpener, SessionRecord, SweptSessions},
     tenant::{NewTenant, Tenant, TenantStatus},
-    text::Reason,
+    text::{PrefixHint, Reason},
     verdict::Revision,
 };
 
@@ -262,6 +265,23 @@ pub trait Store: Send + Sync + 'static {
         live_at: Option<UnixMillis>,
     ) -> impl Future<Output = Result<Page<ApiKey, KeyId>, StoreError>> + Send;
 
+    /// Lists the keys that may begin with a prefix, those of one tenant or of all, by their first characters and then by id: keys
+    /// whose stored first characters begin with it, or are the beginning of it. With `live_at` as for [`Self::list_keys`].
+    fn find_keys(
+        &self,
+        call: Call,
+        what: (&PrefixHint, Option<&TenantId>),
+        page: &PageRequest<PrefixPosition>,
+        live_at: Option<UnixMillis>,
+    ) -> impl Future<Output = Result<Page<ApiKey, PrefixPosition>, StoreError>> + Send;
+
+    /// Reads a key and its tenant; `None` when there is no such key.
+    fn get_key(
+        &self,
+        call: Call,
+        id: &KeyId,
+    ) -> impl Future<Output = Result<Option<StoredKey>, StoreError>> + Send;
+
     /// Accepts the database as it is, instead of one that a replica knows: from now on its epoch is higher than that one's.
     /// Gives what it is then.
     fn accept_database(
@@ -281,13 +301,13 @@ pub trait Store: Send + Sync + 'static {
     /// Changes the heartbeat, unless it was changed within the interval; gives it as it is then.
     fn beat(&self, call: Call, interval: Duration) -> impl Future<Output = Result<i64, StoreError>> + Send;
 
-    /// Lists the audit log, newest first.
+    /// Lists the audit log, the latest moment first.
     fn list_audit(
         &self,
         call: Call,
         filter: &AuditFilter,
-        page: &PageRequest<i64>,
-    ) -> impl Future<Output = Result<Page<AuditEvent, i64>, StoreError>> + Send;
+        page: &PageRequest<AuditPosition>,
+    ) -> impl Future<Output = Result<Page<AuditEvent, AuditPosition>, StoreError>> + Send;
 }
 
 /// The most ids in one [`Store::lookup_keys`] or [`Store::lookup_sessions`].

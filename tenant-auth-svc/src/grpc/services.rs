@@ -2,6 +2,7 @@
 
 mod admin;
 mod info;
+mod inspection;
 mod session;
 mod usage;
 mod validation;

@@ -11,6 +11,7 @@ mod fates;
 mod fence;
 mod figures;
 mod flight;
+mod inspect;
 mod loading;
 mod news;
 pub mod oldest;

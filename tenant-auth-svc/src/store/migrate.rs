@@ -49,6 +49,11 @@ const MIGRATIONS: &[Migration] = &[
         name: "usage by caller",
         sql: include_str!("../../migrations/0008_usage_by_caller.sql"),
     },
+    Migration {
+        version: 9,
+        name: "questions about one key",
+        sql: include_str!("../../migrations/0009_questions_about_one_key.sql"),
+    },
 ];
 
 /// The schema version that this build knows.

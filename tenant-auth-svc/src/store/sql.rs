@@ -15,6 +15,7 @@ pub mod identity;
 mod keys;
 mod lookup;
 pub mod peppers;
+pub mod probe;
 mod rows;
 mod sessions;
 mod tenants;
@@ -29,16 +30,19 @@ use self::peppers::PepperGap;
 pub use self::unreadable::{RecordTable, UnreadableRecords};
 use super::engine::{Engine, Row, Rows, Statement, Value};
 use crate::domain::{
-    audit::{AuditEntry, AuditEvent, AuditFilter, AuditStore},
+    audit::{AuditEntry, AuditEvent, AuditFilter, AuditPosition, AuditStore},
     clock::UnixMillis,
     id::{KeyId, TenantId},
     identity::DatabaseIdentity,
-    key::{ApiKey, ImportOutcome, KeyHash, KeyRecord, KeyToImport, NewKey, Peppers, Rotated, Rotation},
+    key::{
+        ApiKey, ImportOutcome, KeyHash, KeyRecord, KeyToImport, NewKey, Peppers, PrefixPosition, Rotated,
+        Rotation, StoredKey,
+    },
     page::{Page, PageRequest},
     session::{Binding, NewSession, Session, SessionId, SessionOpener, SessionRecord, SweptSessions},
     store::{Call, Change, Committed, FailureKind, Found, InUse, InUseCursor, Store, StoreError},
     tenant::{NewTenant, Tenant, TenantStatus},
-    text::Reason,
+    text::{PrefixHint, Reason},
     verdict::Revision,
 };
 
@@ -228,6 +232,20 @@ impl<E: Engine> Store for SqlStore<E> {
         keys::list(&self.engine, &self.unreadable, call, tenant, page, live_at).await
     }
 
+    async fn find_keys(
+        &self,
+        call: Call,
+        what: (&PrefixHint, Option<&TenantId>),
+        page: &PageRequest<PrefixPosition>,
+        live_at: Option<UnixMillis>,
+    ) -> Result<Page<ApiKey, PrefixPosition>, StoreError> {
+        keys::find(&self.engine, &self.unreadable, call, what, page, live_at).await
+    }
+
+    async fn get_key(&self, call: Call, id: &KeyId) -> Result<Option<StoredKey>, StoreError> {
+        keys::get(&self.engine, &self.unreadable, call, id).await
+    }
+
     async fn accept_database(
         &self,
         call: Call,
@@ -250,8 +268,8 @@ impl<E: Engine> Store for SqlStore<E> {
         &self,
         call: Call,
         filter: &AuditFilter,
-        page: &PageRequest<i64>,
-    ) -> Result<Page<AuditEvent, i64>, StoreError> {
+        page: &PageRequest<AuditPosition>,
+    ) -> Result<Page<AuditEvent, AuditPosition>, StoreError> {
         audit::list(&self.engine, &self.unreadable, call, filter, page).await
     }
 }

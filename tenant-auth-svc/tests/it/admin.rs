@@ -127,8 +127,12 @@ async fn the_audit_log_says_who_did_what_in_which_request() {
         let answer = service.admin().revoke_key(request).await.unwrap();
         assert_eq!(answer.metadata().get("x-request-id").unwrap(), "ticket-4711", "the id comes back");
 
-        let list =
-            |page_token| v1::ListAuditEventsRequest { tenant_id: tenant.clone(), page_size: 2, page_token };
+        let list = |page_token| v1::ListAuditEventsRequest {
+            tenant_id: tenant.clone(),
+            page_size: 2,
+            page_token,
+            ..Default::default()
+        };
         let page = service.admin().list_audit_events(list(String::new())).await.unwrap().into_inner();
         let newest = &page.events[0];
         assert_eq!((&*newest.action, &newest.target), ("key.revoke", &key_id));

@@ -1,6 +1,7 @@
 //! One suite over every engine and every decorator of the database hop.
 
 mod make;
+mod one_key;
 mod peppers;
 mod sessions;
 mod usage;
@@ -102,6 +103,7 @@ async fn suite<E: Engine>(database: &Database, what: &str, engine: Arc<E>) {
         rotation(&store).await;
         import(&store).await;
         pages(&store).await;
+        one_key::questions(&store).await;
         usage::usage(&store).await;
     }
     // Last, and nothing of it is left alive: stores without these peppers could not tell what is there.
@@ -302,15 +304,15 @@ async fn pages(store: &impl Store) {
     let request = PageRequest { size: PageSize::MAX, after: Some(tenant.id.clone()) };
     let tenants = store.list_tenants(call(Lane::Admin), &request).await.unwrap();
     assert!(tenants.items.iter().all(|listed| listed.id > tenant.id));
-    let filter = AuditFilter { tenant: Some(tenant.id.clone()) };
+    let filter = AuditFilter { tenant: Some(tenant.id.clone()), ..AuditFilter::default() };
     let two = PageRequest { size: PageSize::requested(2).unwrap(), after: None };
     let newest = store.list_audit(call(Lane::Admin), &filter, &two).await.unwrap();
-    assert!(newest.items[0].seq > newest.items[1].seq && newest.next == Some(newest.items[1].seq));
+    assert!(newest.items[0].seq > newest.items[1].seq && newest.next.unwrap().seq == newest.items[1].seq);
     assert_eq!(newest.items[0].request_id, "req-1");
 }
 
 async fn actions(store: &impl Store, tenant: &TenantId) -> Vec<String> {
-    let filter = AuditFilter { tenant: Some(tenant.clone()) };
+    let filter = AuditFilter { tenant: Some(tenant.clone()), ..AuditFilter::default() };
     let page = PageRequest { size: PageSize::DEFAULT, after: None };
     let events = store.list_audit(call(Lane::Admin), &filter, &page).await.unwrap();
     events.items.into_iter().map(|event| event.action).collect()

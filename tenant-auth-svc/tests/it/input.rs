@@ -176,10 +176,30 @@ async fn keys() {
     let revoke = v1::RevokeKeyRequest { key_id: String::new(), reason: "x".repeat(257) };
     assert_eq!(fields(admin.revoke_key(revoke).await.unwrap_err()), ["key_id", "reason"]);
     let list = v1::ListKeysRequest { page_size: -5, page_token: "?".to_owned(), ..Default::default() };
-    assert_eq!(fields(admin.list_keys(list).await.unwrap_err()), ["tenant_id", "page_size", "page_token"]);
-    let audit =
-        v1::ListAuditEventsRequest { tenant_id: "a b".to_owned(), page_token: "eA".to_owned(), page_size: 0 };
-    assert_eq!(fields(admin.list_audit_events(audit).await.unwrap_err()), ["tenant_id", "page_token"]);
+    assert_eq!(
+        fields(admin.list_keys(list.clone()).await.unwrap_err()),
+        ["tenant_id", "page_size", "page_token"]
+    );
+    let by_prefix = v1::ListKeysRequest { prefix: "k".repeat(25), tenant_id: "a b".to_owned(), ..list };
+    let wrong = fields(admin.list_keys(by_prefix).await.unwrap_err());
+    assert_eq!(wrong, ["tenant_id", "prefix", "page_size", "page_token"]);
+    let audit = v1::ListAuditEventsRequest {
+        tenant_id: "a b".to_owned(),
+        page_token: "eA".to_owned(),
+        target: "x".repeat(129),
+        caller: "who calls".to_owned(),
+        since: moment(2),
+        until: moment(2),
+        page_size: 0,
+    };
+    let wrong = fields(admin.list_audit_events(audit).await.unwrap_err());
+    assert_eq!(wrong, ["tenant_id", "target", "caller", "until", "page_token"]);
+    for key_id in ["", "a b"] {
+        let get = v1::GetKeyRequest { key_id: key_id.to_owned() };
+        assert_eq!(fields(admin.get_key(get).await.unwrap_err()), ["key_id"]);
+        let inspect = v1::InspectKeyRequest { key_id: key_id.to_owned() };
+        assert_eq!(fields(admin.inspect_key(inspect).await.unwrap_err()), ["key_id"]);
+    }
 
     let import = |keys| v1::ImportKeysRequest { keys };
     let short = v1::ImportKey { tenant_id: tenant.clone(), sha256: vec![1; 31], ..Default::default() };

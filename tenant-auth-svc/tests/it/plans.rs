@@ -5,6 +5,7 @@
 
 mod before;
 mod counted;
+mod one_key;
 
 use tenant_auth_proto::v1::{
     self, session_service_client::SessionServiceClient, usage_service_client::UsageServiceClient,

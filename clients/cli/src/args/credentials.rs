@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::Given;
 use crate::failure::{Failure, Wrong};
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Credentials {
     /// File with the token that tells the service who calls
     #[arg(long, global = true, env = "TENANTCTL_TOKEN_FILE", value_name = "PATH")]
@@ -44,14 +44,19 @@ impl Credentials {
         self.token_file.is_some() || self.cert.is_some()
     }
 
-    /// A client that uses them.
+    /// A client that uses them. The service's certificate is for `server_name`, where that is not the host of the endpoint.
     pub(crate) fn connect(
         &self,
         builder: ClientBuilder,
         endpoint: &str,
+        server_name: Option<&str>,
         given: Given,
     ) -> Result<Client, Failure> {
         let tls = self.tls(given)?;
+        let tls = match server_name {
+            Some(name) => Some(tls.unwrap_or_default().server_name(name)),
+            None => tls,
+        };
         if tls.is_some() && !is_secure(endpoint) {
             let names: Vec<_> = self.files(given).into_iter().map(|file| file.field).collect();
             return Err(Failure::usage(format!(

@@ -1,42 +1,76 @@
 //! `tenantctl audit …`
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use tenant_auth_client::proto;
 
 use super::Context;
 use crate::{
-    args::Limit,
+    args::{Limit, When},
     exit::Exit,
     failure::{Failure, Names},
-    page,
-    view::AuditView,
+    listing,
+    view::EventView,
 };
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
-    /// List changes, newest first
-    List {
-        /// Only what concerns this tenant
-        #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
-        tenant: String,
-
-        #[command(flatten)]
-        limit: Limit,
-    },
+    /// List changes, the latest first
+    ///
+    /// Every option given narrows the list down. Moments are those of the replica that made the change.
+    List(List),
 }
 
-const NAMES: Names = &[("tenant_id", "--tenant")];
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Only what concerns this tenant
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
+    tenant: String,
+
+    /// Only what was done to the tenant, key or database with this id
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
+    target: String,
+
+    /// Only what was done by this caller, by its name in the callers file
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
+    caller: String,
+
+    /// Only from then on: a moment such as 2030-01-31T00:00:00Z, or a time ago such as 2h
+    #[arg(long, value_parser = When::parse, value_name = "WHEN")]
+    since: Option<When>,
+
+    /// Only until then, as for --since
+    #[arg(long, value_parser = When::parse, value_name = "WHEN")]
+    until: Option<When>,
+
+    #[command(flatten)]
+    limit: Limit,
+}
+
+const NAMES: Names = &[
+    ("tenant_id", "--tenant"),
+    ("target", "--target"),
+    ("caller", "--caller"),
+    ("since", "--since"),
+    ("until", "--until"),
+];
 
 pub(super) async fn run(context: &Context, command: AuditCommand) -> Result<Exit, Failure> {
-    let AuditCommand::List { tenant, limit } = command;
+    let AuditCommand::List(list) = command;
+    let [since, until] = When::moments([list.since, list.until], async || context.now().await).await?;
     let admin = context.client()?.admin();
-    let listing = page::read(limit.cap(), async |page_size, page_token| {
-        let tenant_id = tenant.clone();
-        let request = proto::ListAuditEventsRequest { tenant_id, page_size, page_token };
+    let page = async |page_size, page_token| {
+        let request = proto::ListAuditEventsRequest {
+            tenant_id: list.tenant.clone(),
+            page_size,
+            page_token,
+            target: list.target.clone(),
+            caller: list.caller.clone(),
+            since: since.map(Into::into),
+            until: until.map(Into::into),
+        };
         let page = admin.list_audit_events(request).await?;
-        Ok((page.events, page.next_page_token))
-    });
-    let listing = listing.await.map_err(Failure::naming(NAMES))?;
-    context.output.show(&AuditView::new(listing))?;
-    Ok(Exit::Done)
+        let events = page.events.into_iter().map(EventView::new);
+        Ok((events.collect(), page.next_page_token))
+    };
+    listing::list(context.output, list.limit, NAMES, page).await
 }

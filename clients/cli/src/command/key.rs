@@ -4,21 +4,23 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use sha2::{Digest as _, Sha256};
-use tenant_auth_client::{AdminClient, PresentedKey, proto};
+use tenant_auth_client::{PresentedKey, proto};
 
 use super::{
     Context,
+    check::{self, Check},
     import::{self, Import},
 };
 use crate::{
     args::{Expiry, Limit},
     exit::Exit,
     failure::{Failure, Names},
-    output::View,
-    page,
+    import::PrefixHint,
+    listing,
+    output::{Item, View},
     secret::KeySource,
     time,
-    view::{IssuedView, KeyView, KeysView, RotatedView},
+    view::{AnyKeyView, IssuedView, KeyStateView, KeyView, RotatedView},
 };
 
 #[derive(Debug, Subcommand)]
@@ -51,19 +53,41 @@ pub(crate) enum KeyCommand {
         reason: String,
     },
 
-    /// List a tenant's keys, oldest first
-    List {
-        /// The tenant
-        #[arg(long, value_name = "ID")]
-        tenant: String,
-
-        /// Revoked and expired keys, too
-        #[arg(long)]
-        include_inactive: bool,
-
-        #[command(flatten)]
-        limit: Limit,
+    /// Show everything about a key but the key itself, and what a validation of it would be answered now
+    Get {
+        /// The key's public id
+        key_id: String,
     },
+
+    /// Ask replicas what each holds of a key in memory, and compare that with the database
+    ///
+    /// No replica loads anything for it. A replica that holds nothing reads the database when the key is presented. It ends with 0 when
+    /// every replica answers and none contradicts another or the database, with 1 when one does, and with 4 when one of them, or the
+    /// database, gives no answer.
+    Check(Check),
+
+    /// List keys: a tenant's, oldest first, or those that begin with a prefix
+    List(List),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// The tenant; with --prefix all tenants, unless given
+    #[arg(long, required_unless_present = "prefix", value_name = "ID")]
+    tenant: Option<String>,
+
+    /// The first characters of the keys, 24 at most; never a whole key
+    ///
+    /// The service keeps a few characters of each key: a key is listed when these begin with the prefix, or the prefix with these.
+    #[arg(long, value_parser = prefix, value_name = "TEXT")]
+    prefix: Option<String>,
+
+    /// Revoked and expired keys, too
+    #[arg(long)]
+    include_inactive: bool,
+
+    #[command(flatten)]
+    limit: Limit,
 }
 
 #[derive(Debug, Args)]
@@ -123,6 +147,7 @@ const NAMES: Names = &[
     ("expires_at", "--expires-in or --expires-at"),
     ("reason", "--reason"),
     ("tenant_id", "--tenant"),
+    ("prefix", "--prefix"),
 ];
 
 pub(super) async fn run(context: &Context, command: KeyCommand) -> Result<Exit, Failure> {
@@ -139,11 +164,15 @@ pub(super) async fn run(context: &Context, command: KeyCommand) -> Result<Exit, 
             let key = key.map_err(Failure::naming(NAMES))?;
             context.output.show(&KeyView::new(key))?;
         }
-        KeyCommand::List { tenant, include_inactive, limit } => {
-            let admin = context.client()?.admin();
-            let keys = list(&admin, &tenant, include_inactive, limit).await?;
-            context.output.show(&keys)?;
+        KeyCommand::Get { key_id } => {
+            let state = context.client()?.admin().get_key(&key_id).await.map_err(Failure::naming(NAMES))?;
+            context.output.show(&KeyStateView::new(state))?;
         }
+        KeyCommand::Check(command) => return check::run(context, command).await,
+        KeyCommand::List(command) if command.tenant.is_none() => {
+            return list(context, command, AnyKeyView::new).await;
+        }
+        KeyCommand::List(command) => return list(context, command, KeyView::new).await,
     }
     Ok(Exit::Done)
 }
@@ -197,17 +226,31 @@ fn hand_out(
     shown
 }
 
-async fn list(
-    admin: &AdminClient,
-    tenant: &str,
-    include_inactive: bool,
-    limit: Limit,
-) -> Result<KeysView, Failure> {
-    let listing = page::read(limit.cap(), async |page_size, page_token| {
-        let tenant_id = tenant.to_owned();
-        let request = proto::ListKeysRequest { tenant_id, page_size, page_token, include_inactive };
+async fn list<V: Item>(
+    context: &Context,
+    command: List,
+    view: fn(proto::ApiKey) -> V,
+) -> Result<Exit, Failure> {
+    let admin = context.client()?.admin();
+    let page = async |page_size, page_token| {
+        let request = proto::ListKeysRequest {
+            tenant_id: command.tenant.clone().unwrap_or_default(),
+            page_size,
+            page_token,
+            include_inactive: command.include_inactive,
+            prefix: command.prefix.clone().unwrap_or_default(),
+        };
         let page = admin.list_keys(request).await?;
-        Ok((page.keys, page.next_page_token))
-    });
-    Ok(KeysView::new(listing.await.map_err(Failure::naming(NAMES))?))
+        Ok((page.keys.into_iter().map(view).collect(), page.next_page_token))
+    };
+    listing::list(context.output, command.limit, NAMES, page).await
+}
+
+/// A whole key must not leave this machine: what is on a command line is in enough places already.
+fn prefix(text: &str) -> Result<String, &'static str> {
+    match text.chars().count() {
+        0 => Err("must not be empty"),
+        1..=PrefixHint::MAX_CHARS => Ok(text.to_owned()),
+        _ => Err("must have at most 24 characters: the first few of the key are enough"),
+    }
 }

@@ -10,10 +10,10 @@ use crate::{
     args::Limit,
     exit::Exit,
     failure::{Failure, Names},
-    page,
+    listing,
     secret::KeySource,
     time,
-    view::{BindingView, SessionValidationView, SessionsView, UnboundView},
+    view::{BindingView, SessionValidationView, SessionView, UnboundView},
 };
 
 #[derive(Debug, Subcommand)]
@@ -106,14 +106,13 @@ pub(super) async fn run(context: &Context, command: SessionCommand) -> Result<Ex
         }
         SessionCommand::List { tenant, limit } => {
             let client = context.client()?;
-            let listing = page::read(limit.cap(), async |size, token| {
+            let page = async |size, token| {
                 let size = usize::try_from(size).unwrap_or(usize::MAX);
                 let page = client.list_sessions_page(&tenant, size, token).await?;
-                Ok((page.sessions, page.next_page_token))
-            });
-            let listing = listing.await.map_err(Failure::naming(NAMES))?;
-            context.output.show(&SessionsView::new(listing))?;
-            Ok(Exit::Done)
+                let sessions = page.sessions.into_iter().map(SessionView::new);
+                Ok((sessions.collect(), page.next_page_token))
+            };
+            listing::list(context.output, limit, NAMES, page).await
         }
     }
 }

@@ -8,8 +8,8 @@ use crate::{
     args::Limit,
     exit::Exit,
     failure::{Failure, Names},
-    page,
-    view::{TenantView, TenantsView},
+    listing,
+    view::TenantView,
 };
 
 #[derive(Debug, Subcommand)]
@@ -74,14 +74,13 @@ pub(super) async fn run(context: &Context, command: TenantCommand) -> Result<Exi
         }
         TenantCommand::Resume { id } => admin.resume_tenant(&id).await.map_err(Failure::naming(NAMES)),
         TenantCommand::List { limit } => {
-            let listing = page::read(limit.cap(), async |page_size, page_token| {
+            let page = async |page_size, page_token| {
                 let request = proto::ListTenantsRequest { page_size, page_token };
                 let page = admin.list_tenants(request).await?;
-                Ok((page.tenants, page.next_page_token))
-            });
-            let listing = listing.await.map_err(Failure::naming(NAMES))?;
-            context.output.show(&TenantsView::new(listing))?;
-            return Ok(Exit::Done);
+                let tenants = page.tenants.into_iter().map(TenantView::new);
+                Ok((tenants.collect(), page.next_page_token))
+            };
+            return listing::list(context.output, limit, NAMES, page).await;
         }
     };
     context.output.show(&TenantView::new(tenant?))?;

@@ -102,7 +102,7 @@ async fn show(context: &Context, command: Show) -> Result<Exit, Failure> {
         Some(from) => from,
         None => to.before(command.bucket.usual()),
     };
-    let listing = page::read(None, async |page_size, page_token| {
+    let listing = page::read(async |page_size, page_token| {
         let request = proto::QueryUsageRequest {
             tenant_id: command.tenant.clone(),
             metric: command.metric.clone(),
@@ -116,7 +116,7 @@ async fn show(context: &Context, command: Show) -> Result<Exit, Failure> {
         Ok((page.sums, page.next_page_token))
     });
     let listing = listing.await.map_err(Failure::naming(SHOW))?;
-    let view = UsageView::new(command.tenant, listing.items, std::io::stdout().is_terminal());
+    let view = UsageView::new(command.tenant, listing, std::io::stdout().is_terminal());
     if command.csv {
         context.output.line(&view.csv()?)?;
     } else {

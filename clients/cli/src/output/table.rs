@@ -1,6 +1,6 @@
 //! Plain columns: no boxes, so that text can be cut, sorted and pasted.
 
-use comfy_table::{Table, presets};
+use comfy_table::{ColumnConstraint, Table, Width, presets};
 
 use super::printable;
 
@@ -10,15 +10,55 @@ pub(crate) fn details(rows: &[(&str, String)]) -> String {
     render(Table::new(), filled.map(|(label, value)| vec![(*label).to_owned(), value.clone()]))
 }
 
+/// Columns that go on from page to page: a page is as wide as the widest before it.
+#[derive(Debug)]
+pub(super) struct Columns {
+    /// `None` once it was written.
+    header: Option<&'static [&'static str]>,
+    widths: Vec<u16>,
+}
+
+impl Columns {
+    pub(super) fn new(header: &'static [&'static str]) -> Self {
+        Self { header: Some(header), widths: vec![0; header.len()] }
+    }
+
+    /// The lines of a page, without a line's end at its end; those of the first one stand under a header. An empty value is a dash.
+    pub(super) fn lines(&mut self, rows: impl IntoIterator<Item = Vec<String>>) -> String {
+        let mut table = Table::new();
+        if let Some(header) = self.header.take() {
+            table.set_header(header.iter().copied());
+        }
+        fill(&mut table, rows.into_iter().map(dashed));
+        let widest = table.column_max_content_widths();
+        for (width, here) in self.widths.iter_mut().zip(widest) {
+            *width = here.max(*width);
+        }
+        for (column, width) in table.column_iter_mut().zip(&self.widths) {
+            // With the two blanks that stand behind it.
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(width + 2)));
+        }
+        table.trim_fmt()
+    }
+}
+
 /// Many things: a header and a line for each. An empty value is a dash.
 pub(crate) fn list(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.set_header(header.iter().copied());
-    let dashed = |value: String| if value.is_empty() { "-".to_owned() } else { value };
-    render(table, rows.into_iter().map(|row| row.into_iter().map(dashed).collect()))
+    render(table, rows.into_iter().map(dashed))
+}
+
+fn dashed(row: Vec<String>) -> Vec<String> {
+    row.into_iter().map(|value| if value.is_empty() { "-".to_owned() } else { value }).collect()
 }
 
 fn render(mut table: Table, rows: impl Iterator<Item = Vec<String>>) -> String {
+    fill(&mut table, rows);
+    table.trim_fmt()
+}
+
+fn fill(table: &mut Table, rows: impl Iterator<Item = Vec<String>>) {
     table.load_style(presets::NOTHING);
     for row in rows {
         table.add_row(row.iter().map(|value| printable(value)));
@@ -26,7 +66,6 @@ fn render(mut table: Table, rows: impl Iterator<Item = Vec<String>>) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    table.trim_fmt()
 }
 
 #[cfg(test)]

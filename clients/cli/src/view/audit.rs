@@ -3,21 +3,11 @@
 use serde::Serialize;
 use tenant_auth_client::proto;
 
-use super::{filled, moment, or_empty, rest};
-use crate::{
-    output::{self, View},
-    page::Listing,
-    time::Moment,
-};
+use super::{filled, moment, or_empty};
+use crate::{output::Item, time::Moment};
 
 #[derive(Debug, Serialize)]
-pub(crate) struct AuditView {
-    events: Vec<EventView>,
-    more: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct EventView {
+pub(crate) struct EventView {
     seq: i64,
     at: Option<Moment>,
     caller: String,
@@ -28,15 +18,8 @@ struct EventView {
     detail: Option<String>,
 }
 
-impl AuditView {
-    pub(crate) fn new(listing: Listing<proto::AuditEvent>) -> Self {
-        let events = listing.items.into_iter().map(EventView::new);
-        Self { events: events.collect(), more: listing.more }
-    }
-}
-
 impl EventView {
-    fn new(event: proto::AuditEvent) -> Self {
+    pub(crate) fn new(event: proto::AuditEvent) -> Self {
         Self {
             seq: event.seq,
             at: moment(event.at),
@@ -50,23 +33,18 @@ impl EventView {
     }
 }
 
-impl View for AuditView {
-    fn text(&self) -> String {
-        let row = |event: &EventView| {
-            vec![
-                or_empty(event.at),
-                event.action.clone(),
-                event.target.clone(),
-                or_empty(event.tenant_id.as_ref()),
-                event.caller.clone(),
-                or_empty(event.detail.as_ref()),
-            ]
-        };
-        let header = ["AT", "ACTION", "TARGET", "TENANT", "CALLER", "DETAIL"];
-        output::list(&header, self.events.iter().map(row))
-    }
+impl Item for EventView {
+    const LIST: &'static str = "events";
+    const HEADER: &'static [&'static str] = &["AT", "ACTION", "TARGET", "TENANT", "CALLER", "DETAIL"];
 
-    fn note(&self) -> Option<&'static str> {
-        rest(self.more)
+    fn row(&self) -> Vec<String> {
+        vec![
+            or_empty(self.at),
+            self.action.clone(),
+            self.target.clone(),
+            or_empty(self.tenant_id.as_ref()),
+            self.caller.clone(),
+            or_empty(self.detail.as_ref()),
+        ]
     }
 }

@@ -3,10 +3,9 @@
 use serde::Serialize;
 use tenant_auth_client::{IssuedKey, PresentedKey, RotatedKey, proto};
 
-use super::{filled, moment, or_empty, rest};
+use super::{filled, moment, or_empty};
 use crate::{
-    output::{self, View},
-    page::Listing,
+    output::{self, Item, View},
     time::Moment,
 };
 
@@ -18,12 +17,12 @@ pub(crate) struct KeyView {
     prefix_hint: Option<String>,
     scopes: Vec<String>,
     created_at: Option<Moment>,
-    expires_at: Option<Moment>,
-    revoked_at: Option<Moment>,
-    revoke_reason: Option<String>,
+    pub(super) expires_at: Option<Moment>,
+    pub(super) revoked_at: Option<Moment>,
+    pub(super) revoke_reason: Option<String>,
     last_used_at: Option<Moment>,
     replaced_by_key_id: Option<String>,
-    pepper_id: Option<String>,
+    pub(super) pepper_id: Option<String>,
 }
 
 impl KeyView {
@@ -57,7 +56,7 @@ impl KeyView {
         }
     }
 
-    fn rows(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn rows(&self) -> Vec<(&'static str, String)> {
         let now = Moment::now();
         let end = self.expires_at.map(|end| end.with_distance(now));
         vec![
@@ -83,39 +82,44 @@ impl View for KeyView {
     }
 }
 
+impl Item for KeyView {
+    const LIST: &'static str = "keys";
+    const HEADER: &'static [&'static str] =
+        &["KEY", "NAME", "BEGINS WITH", "SCOPES", "STATE", "EXPIRES", "LAST USED"];
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.key_id.clone(),
+            or_empty(self.name.as_ref()),
+            or_empty(self.prefix_hint.as_ref()),
+            self.scopes.join(" "),
+            self.state(Moment::now()).to_owned(),
+            or_empty(self.expires_at),
+            or_empty(self.last_used_at),
+        ]
+    }
+}
+
+/// A key among those of several tenants.
 #[derive(Debug, Serialize)]
-pub(crate) struct KeysView {
-    keys: Vec<KeyView>,
-    more: bool,
-}
+#[serde(transparent)]
+pub(crate) struct AnyKeyView(KeyView);
 
-impl KeysView {
-    pub(crate) fn new(listing: Listing<proto::ApiKey>) -> Self {
-        let keys = listing.items.into_iter().map(KeyView::new);
-        Self { keys: keys.collect(), more: listing.more }
+impl AnyKeyView {
+    pub(crate) fn new(key: proto::ApiKey) -> Self {
+        Self(KeyView::new(key))
     }
 }
 
-impl View for KeysView {
-    fn text(&self) -> String {
-        let now = Moment::now();
-        let row = |key: &KeyView| {
-            vec![
-                key.key_id.clone(),
-                or_empty(key.name.as_ref()),
-                or_empty(key.prefix_hint.as_ref()),
-                key.scopes.join(" "),
-                key.state(now).to_owned(),
-                or_empty(key.expires_at),
-                or_empty(key.last_used_at),
-            ]
-        };
-        let header = ["KEY", "NAME", "BEGINS WITH", "SCOPES", "STATE", "EXPIRES", "LAST USED"];
-        output::list(&header, self.keys.iter().map(row))
-    }
+impl Item for AnyKeyView {
+    const LIST: &'static str = KeyView::LIST;
+    const HEADER: &'static [&'static str] =
+        &["KEY", "TENANT", "NAME", "BEGINS WITH", "SCOPES", "STATE", "EXPIRES", "LAST USED"];
 
-    fn note(&self) -> Option<&'static str> {
-        rest(self.more)
+    fn row(&self) -> Vec<String> {
+        let mut row = self.0.row();
+        row.insert(1, self.0.tenant_id.clone());
+        row
     }
 }
 
@@ -200,10 +204,10 @@ mod tests {
             expires_at: Some(prost_types::Timestamp { seconds, nanos: 0 }),
             ..Default::default()
         };
-        let items = vec![ends(0), ends(i64::MAX), ends(253_402_300_799)];
-        let text = KeysView::new(Listing { items, more: false }).text();
-        for end in ["1970-01-01T00:00:00Z", "@9223372036854775807", "9999-12-31T23:59:59Z"] {
-            assert!(text.contains(end), "{text}");
+        let moments = [0, i64::MAX, 253_402_300_799];
+        let shown = ["1970-01-01T00:00:00Z", "@9223372036854775807", "9999-12-31T23:59:59Z"];
+        for (seconds, shown) in moments.into_iter().zip(shown) {
+            assert_eq!(KeyView::new(ends(seconds)).row()[5], shown);
         }
     }
 }

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use tenant_auth_client::{Binding, Session, SessionExpiry, Validation};
 
-use super::{ValidationView, rest};
+use super::ValidationView;
 use crate::{
-    output::{self, View},
-    page::Listing,
+    output::{self, Item, View},
     time::Moment,
 };
 
@@ -24,7 +23,7 @@ pub(crate) struct SessionView {
 }
 
 impl SessionView {
-    fn new(session: Session) -> Self {
+    pub(crate) fn new(session: Session) -> Self {
         let expiry = match session.expiry {
             SessionExpiry::Fixed => "fixed",
             SessionExpiry::Sliding => "sliding",
@@ -132,36 +131,18 @@ impl View for UnboundView {
     }
 }
 
-#[derive(Debug, Serialize)]
-pub(crate) struct SessionsView {
-    sessions: Vec<SessionView>,
-    more: bool,
-}
+impl Item for SessionView {
+    const LIST: &'static str = "sessions";
+    const HEADER: &'static [&'static str] = &["SESSION", "KEY", "EXPIRY", "CREATED", "EXPIRES", "ATTRIBUTES"];
 
-impl SessionsView {
-    pub(crate) fn new(listing: Listing<Session>) -> Self {
-        let sessions = listing.items.into_iter().map(SessionView::new);
-        Self { sessions: sessions.collect(), more: listing.more }
-    }
-}
-
-impl View for SessionsView {
-    fn text(&self) -> String {
-        let row = |session: &SessionView| {
-            vec![
-                session.session_id.clone(),
-                session.key_id.clone(),
-                session.expiry.to_owned(),
-                session.created_at.to_string(),
-                session.expires_at.to_string(),
-                attributes(&session.attributes),
-            ]
-        };
-        let header = ["SESSION", "KEY", "EXPIRY", "CREATED", "EXPIRES", "ATTRIBUTES"];
-        output::list(&header, self.sessions.iter().map(row))
-    }
-
-    fn note(&self) -> Option<&'static str> {
-        rest(self.more)
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.session_id.clone(),
+            self.key_id.clone(),
+            self.expiry.to_owned(),
+            self.created_at.to_string(),
+            self.expires_at.to_string(),
+            attributes(&self.attributes),
+        ]
     }
 }

@@ -3,20 +3,19 @@
 use serde::Serialize;
 use tenant_auth_client::proto::{self, TenantStatus};
 
-use super::{filled, moment, or_empty, rest};
+use super::{filled, moment, or_empty};
 use crate::{
-    output::{self, View},
-    page::Listing,
+    output::{self, Item, View},
     time::Moment,
 };
 
 #[derive(Debug, Serialize)]
 pub(crate) struct TenantView {
     tenant_id: String,
-    name: String,
+    pub(super) name: String,
     plan: Option<String>,
-    status: &'static str,
-    suspend_reason: Option<String>,
+    pub(super) status: &'static str,
+    pub(super) suspend_reason: Option<String>,
     created_at: Option<Moment>,
     updated_at: Option<Moment>,
 }
@@ -40,6 +39,12 @@ impl TenantView {
     }
 }
 
+impl TenantView {
+    pub(super) fn is_suspended(&self) -> bool {
+        self.status == "suspended"
+    }
+}
+
 impl View for TenantView {
     fn text(&self) -> String {
         output::details(&[
@@ -54,35 +59,17 @@ impl View for TenantView {
     }
 }
 
-#[derive(Debug, Serialize)]
-pub(crate) struct TenantsView {
-    tenants: Vec<TenantView>,
-    more: bool,
-}
+impl Item for TenantView {
+    const LIST: &'static str = "tenants";
+    const HEADER: &'static [&'static str] = &["TENANT", "NAME", "PLAN", "STATUS", "CREATED"];
 
-impl TenantsView {
-    pub(crate) fn new(listing: Listing<proto::Tenant>) -> Self {
-        let tenants = listing.items.into_iter().map(TenantView::new);
-        Self { tenants: tenants.collect(), more: listing.more }
-    }
-}
-
-impl View for TenantsView {
-    fn text(&self) -> String {
-        let row = |tenant: &TenantView| {
-            vec![
-                tenant.tenant_id.clone(),
-                tenant.name.clone(),
-                or_empty(tenant.plan.as_ref()),
-                tenant.status.to_owned(),
-                or_empty(tenant.created_at),
-            ]
-        };
-        let header = ["TENANT", "NAME", "PLAN", "STATUS", "CREATED"];
-        output::list(&header, self.tenants.iter().map(row))
-    }
-
-    fn note(&self) -> Option<&'static str> {
-        rest(self.more)
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.tenant_id.clone(),
+            self.name.clone(),
+            or_empty(self.plan.as_ref()),
+            self.status.to_owned(),
+            or_empty(self.created_at),
+        ]
     }
 }

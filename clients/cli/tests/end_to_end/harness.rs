@@ -1,8 +1,9 @@
 //! A service in this process, and the program beside it.
 
 use std::{
-    io::Write as _,
-    process::{Command, Stdio},
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    process::{Child, Command, Stdio},
 };
 
 use serde_json::Value;
@@ -71,6 +72,45 @@ impl Service {
     /// Where it tells how it is.
     pub(crate) fn ops_endpoint(&self) -> String {
         format!("http://{}", self.running.as_ref().unwrap().ops_address().unwrap())
+    }
+
+    /// How many RPCs of a kind have ended. It needs the port for metrics.
+    pub(crate) fn ended(&self, rpc: &str) -> u64 {
+        let address = self.running.as_ref().unwrap().ops_address().unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: ops\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let is_it = |line: &&str| {
+            line.starts_with("tenant_auth_requests_total{") && line.contains(&format!("/{rpc}\""))
+        };
+        answer
+            .lines()
+            .filter(is_it)
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum()
+    }
+
+    /// Has it read its files anew.
+    pub(crate) fn reload(&self) {
+        self.running.as_ref().unwrap().reloader()();
+    }
+
+    /// Has it read the change log once.
+    pub(crate) fn hear(&self) {
+        self.block_on(self.running.as_ref().unwrap().feed().poll()).unwrap();
+    }
+
+    /// Begins what writes a lot, and reads nothing of it.
+    pub(crate) fn begin(&self, args: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_tenantctl"))
+            .args(args)
+            .env("TENANTCTL_ENDPOINT", &self.endpoint)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
     }
 
     pub(crate) fn run(&self, args: &[&str], stdin: &str) -> Ran {

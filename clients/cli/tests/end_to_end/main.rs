@@ -7,6 +7,8 @@ mod errors;
 mod grace;
 mod harness;
 mod import;
+mod lists;
+mod one_key;
 
 use std::{io::ErrorKind, net::TcpListener, process::Command};
 

@@ -22,7 +22,7 @@ HEDGE_SHARE = 0.25
 
 # Calls without side effects by the first word of their name, and writes that may be repeated: all of them name what
 # they change, so that a second time changes nothing.
-READS = ("Validate", "BatchValidate", "Get", "List", "Query")
+READS = ("Validate", "BatchValidate", "Get", "Inspect", "List", "Query")
 REPEATABLE = frozenset({"BindSession", "UnbindSession", "RecordUsage"})
 
 

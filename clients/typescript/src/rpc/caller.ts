@@ -182,7 +182,7 @@ export class Caller {
 
 /** Whether a call changes nothing, so that it may be made twice: as the contract names them. */
 export function isRead({ name }: { readonly name: string }): boolean {
-  return /^(Validate|BatchValidate|Get|List|Query)/.test(name);
+  return /^(Validate|BatchValidate|Get|Inspect|List|Query)/.test(name);
 }
 
 /** A deadline of the caller's, checked, or the default. */

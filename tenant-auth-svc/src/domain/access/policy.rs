@@ -46,6 +46,8 @@ const RULES: &[(&str, Access)] = &[
     ("/tenantauth.v1.AdminService/ImportKeys", CHANGE),
     ("/tenantauth.v1.AdminService/RotateKey", CHANGE),
     ("/tenantauth.v1.AdminService/RevokeKey", CHANGE),
+    ("/tenantauth.v1.AdminService/GetKey", SEE),
+    ("/tenantauth.v1.AdminService/InspectKey", SEE),
     ("/tenantauth.v1.AdminService/ListKeys", SEE),
     ("/tenantauth.v1.AdminService/ListAuditEvents", SEE),
     ("/tenantauth.v1.AdminService/GetDatabaseState", SEE),

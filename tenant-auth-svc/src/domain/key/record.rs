@@ -1,6 +1,6 @@
 //! What is known of a key.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use compact_str::CompactString;
 
@@ -10,8 +10,8 @@ use crate::domain::{
     clock::UnixMillis,
     id::{KeyId, TenantId},
     scope::ScopeSet,
-    store::Unreadable,
-    tenant::TenantStatus,
+    store::{StoredDigest, Unreadable},
+    tenant::{Tenant, TenantStatus},
     text::{KeyName, PrefixHint},
 };
 
@@ -116,6 +116,61 @@ pub struct ApiKey {
     pub replaced_by: Option<KeyId>,
     /// The pepper its digest was made with.
     pub pepper_id: Option<String>,
+}
+
+/// A key as stored, with its tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKey {
+    /// Its public side.
+    pub key: ApiKey,
+    /// Its tenant; `None` where somebody has deleted it.
+    pub tenant: Option<Tenant>,
+    /// The digest under which it is stored.
+    pub digest: StoredDigest,
+}
+
+impl StoredKey {
+    /// What a lookup of the key finds; `None` where its tenant was deleted: then there is nobody it could belong to.
+    #[must_use]
+    pub fn record(&self) -> Option<KeyRecord> {
+        let (key, tenant) = (&self.key, self.tenant.as_ref()?);
+        Some(KeyRecord {
+            key_id: key.id.clone(),
+            tenant_id: tenant.id.clone(),
+            tenant_name: tenant.name.as_str().into(),
+            plan: tenant.plan.as_str().into(),
+            tenant_status: tenant.status,
+            scopes: key.scopes.clone(),
+            expires_at: key.expires_at,
+            revoked_at: key.revoked_at,
+            last_used_at: key.last_used_at,
+        })
+    }
+}
+
+/// Where a key stands in a list by prefix: by its first characters, and among those with the same ones by its id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrefixPosition {
+    /// Its first characters, as stored.
+    pub prefix_hint: String,
+    /// Its id.
+    pub id: KeyId,
+}
+
+impl PrefixPosition {
+    /// Reads what [`Display`](fmt::Display) writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        // No id has a blank.
+        let (id, prefix_hint) = text.split_once(' ')?;
+        Some(Self { prefix_hint: prefix_hint.to_owned(), id: KeyId::parse(id).ok()? })
+    }
+}
+
+impl fmt::Display for PrefixPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.id, self.prefix_hint)
+    }
 }
 
 /// A key to store.

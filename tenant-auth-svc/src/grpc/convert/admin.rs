@@ -1,6 +1,6 @@
 //! Administration.
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 use prost_types::Timestamp;
 use tenant_auth_proto::v1;
@@ -9,15 +9,14 @@ use super::{
     entries::{Entries, Places},
     fields::{Fields, page_token},
     time::{moment, span, timestamp},
-    validation::scope_names,
+    validation::{scope_names, verdict_number},
 };
 use crate::{
     domain::{
-        admin::{AdminError, KeyOrder},
-        audit::{AuditEvent, AuditFilter},
+        admin::{AdminError, KeyOrder, KeyState},
         clock::UnixMillis,
         id::{KeyId, TenantId},
-        key::{ApiKey, ImportOutcome, KeyHash, KeyToImport, NewKey},
+        key::{ApiKey, ImportOutcome, KeyHash, KeyToImport, NewKey, PrefixPosition},
         page::{Page, PageRequest},
         tenant::{Tenant, TenantStatus},
         text::{KeyName, Plan, PrefixHint, Reason, TenantName},
@@ -189,16 +188,49 @@ pub(in crate::grpc) fn import_response(
     v1::ImportKeysResponse { results: results.collect() }
 }
 
-pub(in crate::grpc) fn list_keys_request(
-    request: &v1::ListKeysRequest,
-) -> Read<(TenantId, PageRequest<KeyId>)> {
-    let mut fields = Fields::new();
-    let tenant = fields.take("tenant_id", TenantId::parse(&request.tenant_id));
-    let page = fields.page(request.page_size, &request.page_token, |text| KeyId::parse(text).ok());
-    tenant.zip(page).ok_or_else(|| fields.error())
+/// Which keys to list.
+pub(in crate::grpc) enum KeyListing {
+    /// Those of a tenant.
+    OfTenant(TenantId, PageRequest<KeyId>),
+    /// Those that may begin with a prefix, of a tenant or of all.
+    ByPrefix((PrefixHint, Option<TenantId>), PageRequest<PrefixPosition>),
 }
 
-pub(in crate::grpc) fn list_keys_response(page: Page<ApiKey, KeyId>) -> v1::ListKeysResponse {
+pub(in crate::grpc) fn list_keys_request(request: &v1::ListKeysRequest) -> Read<KeyListing> {
+    let mut fields = Fields::new();
+    let tenant = match (&*request.tenant_id, &*request.prefix) {
+        ("", "") => {
+            fields.violation("tenant_id", "must not be empty where prefix is: name a tenant or a prefix");
+            None
+        }
+        ("", _) => Some(None),
+        (id, _) => fields.take("tenant_id", TenantId::parse(id)).map(Some),
+    };
+    let prefix = fields.take("prefix", PrefixHint::parse(&request.prefix));
+    let (size, token) = (request.page_size, &request.page_token);
+    let listing = if request.prefix.is_empty() {
+        let page = fields.page(size, token, |text| KeyId::parse(text).ok());
+        tenant.flatten().zip(page).map(|(tenant, page)| KeyListing::OfTenant(tenant, page))
+    } else {
+        let page = fields.page(size, token, PrefixPosition::parse);
+        let of = prefix.zip(tenant).zip(page);
+        of.map(|(of, page)| KeyListing::ByPrefix(of, page))
+    };
+    listing.ok_or_else(|| fields.error())
+}
+
+pub(in crate::grpc) fn get_key_response(state: KeyState) -> v1::GetKeyResponse {
+    let KeyState { stored, verdict, decided_at, on_deny_list } = state;
+    v1::GetKeyResponse {
+        key: Some(api_key_message(stored.key)),
+        tenant: stored.tenant.map(tenant_message),
+        verdict: verdict_number(verdict).into(),
+        decided_at: Some(timestamp(decided_at)),
+        on_deny_list,
+    }
+}
+
+pub(in crate::grpc) fn list_keys_response(page: Page<ApiKey, impl Display>) -> v1::ListKeysResponse {
     v1::ListKeysResponse {
         next_page_token: page_token(page.next),
         keys: page.items.into_iter().map(api_key_message).collect(),
@@ -222,38 +254,7 @@ pub(in crate::grpc) fn api_key_message(key: ApiKey) -> v1::ApiKey {
     }
 }
 
-pub(in crate::grpc) fn audit_request(
-    request: &v1::ListAuditEventsRequest,
-) -> Read<(AuditFilter, PageRequest<i64>)> {
-    let mut fields = Fields::new();
-    let tenant = match request.tenant_id.as_str() {
-        "" => Some(None),
-        id => fields.take("tenant_id", TenantId::parse(id)).map(Some),
-    };
-    let page = fields.page(request.page_size, &request.page_token, |text| text.parse().ok());
-    match (tenant, page) {
-        (Some(tenant), Some(page)) => Ok((AuditFilter { tenant }, page)),
-        _ => Err(fields.error()),
-    }
-}
-
-pub(in crate::grpc) fn audit_response(page: Page<AuditEvent, i64>) -> v1::ListAuditEventsResponse {
-    let event = |event: AuditEvent| v1::AuditEvent {
-        seq: event.seq,
-        at: Some(timestamp(event.at)),
-        caller: event.caller,
-        action: event.action,
-        target: event.target,
-        tenant_id: event.tenant_id,
-        request_id: event.request_id,
-        detail: event.detail,
-    };
-    v1::ListAuditEventsResponse {
-        next_page_token: page_token(page.next),
-        events: page.items.into_iter().map(event).collect(),
-    }
-}
-fn optional_moment(
+pub(super) fn optional_moment(
     fields: &mut Fields,
     field: &str,
     timestamp: Option<Timestamp>,

@@ -9,6 +9,7 @@ use crate::{
     domain::{
         admin::{Admin, AdminError, Issued, Keeper},
         audit::AuditStore,
+        inspect::KeyInspector,
         outage::{GraceChanged, OutageGrace},
         recovery::{DatabaseWatch, Recovery, RecoveryError},
         store::Store,
@@ -16,13 +17,15 @@ use crate::{
     grpc::{
         context::{Context as _, RpcRecord},
         convert::{
-            api_key_message, audit_request, audit_response, create_tenant_request, database_identity_message,
-            database_state_message, grace_message, held_end_message, import_request, import_response,
-            issue_request, key_id_request, list_keys_request, list_keys_response, list_tenants_request,
+            KeyListing, api_key_message, audit_request, audit_response, create_tenant_request,
+            database_identity_message, database_state_message, get_key_response, grace_message,
+            held_end_message, import_request, import_response, inspection_message, issue_request,
+            key_id_request, list_keys_request, list_keys_response, list_tenants_request,
             list_tenants_response, reason, reason_request, reset_grace_request, rotate_request,
             set_grace_request, tenant_id_request, tenant_message,
         },
         error::ApiError,
+        services::inspection::Inspection,
     },
 };
 
@@ -35,12 +38,18 @@ pub struct AdminRpc<S, M, R, W> {
     admin: Arc<Admin<S, M>>,
     grace: Arc<OutageGrace<S>>,
     recovery: Recovery<R, W>,
+    inspection: Inspection,
 }
 
 impl<S: Store, M: Keeper, R: Store, W: DatabaseWatch> AdminRpc<S, M, R, W> {
     /// Serves an operator's wishes.
-    pub fn new(admin: Arc<Admin<S, M>>, grace: Arc<OutageGrace<S>>, recovery: Recovery<R, W>) -> Self {
-        Self { admin, grace, recovery }
+    pub fn new(
+        admin: Arc<Admin<S, M>>,
+        grace: Arc<OutageGrace<S>>,
+        recovery: Recovery<R, W>,
+        inspector: KeyInspector,
+    ) -> Self {
+        Self { admin, grace, recovery, inspection: Inspection::new(inspector) }
     }
 }
 
@@ -178,10 +187,36 @@ impl<S: Store + AuditStore, M: Keeper, R: Store, W: DatabaseWatch> AdminService 
         &self,
         request: Request<v1::ListKeysRequest>,
     ) -> Result<Response<v1::ListKeysResponse>, Status> {
-        let (tenant, page) = list_keys_request(request.get_ref())?;
         let inactive = request.get_ref().include_inactive;
-        let keys = self.admin.list_keys(tenant, page, inactive, request.deadline(LIMIT)?).await;
-        Ok(Response::new(list_keys_response(noted(&request.record(), keys)?)))
+        let deadline = request.deadline(LIMIT)?;
+        Ok(Response::new(match list_keys_request(request.get_ref())? {
+            KeyListing::OfTenant(tenant, page) => {
+                let keys = self.admin.list_keys(tenant, page, inactive, deadline).await;
+                list_keys_response(noted(&request.record(), keys)?)
+            }
+            KeyListing::ByPrefix(what, page) => {
+                let keys = self.admin.find_keys(what, page, inactive, deadline).await;
+                list_keys_response(noted(&request.record(), keys)?)
+            }
+        }))
+    }
+
+    async fn get_key(
+        &self,
+        request: Request<v1::GetKeyRequest>,
+    ) -> Result<Response<v1::GetKeyResponse>, Status> {
+        let id = key_id_request(&request.get_ref().key_id)?;
+        let key = self.admin.get_key(id, request.deadline(LIMIT)?).await;
+        Ok(Response::new(get_key_response(noted(&request.record(), key)?)))
+    }
+
+    async fn inspect_key(
+        &self,
+        request: Request<v1::InspectKeyRequest>,
+    ) -> Result<Response<v1::InspectKeyResponse>, Status> {
+        let id = key_id_request(&request.get_ref().key_id)?;
+        let inspection = self.inspection.run(id, request.deadline(LIMIT)?).await?;
+        Ok(Response::new(inspection_message(inspection)))
     }
 
     async fn list_audit_events(

@@ -9,6 +9,7 @@ use std::{collections::HashMap, hash::Hash};
 use super::sync::{AtomicU64, Ordering, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::domain::{
     change::{BySubject, Fate, News, Record},
+    id::KeyId,
     verdict::Revision,
 };
 
@@ -93,6 +94,14 @@ impl Fence {
     pub(super) fn settling(&self) -> RwLockReadGuard<'_, Ledger> {
         // Marks are whole even if whoever wrote them panicked.
         self.ledger.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last change of a key that was told and is remembered.
+    pub(super) fn heard(&self, key: &KeyId) -> Option<News> {
+        let ledger = self.settling();
+        let mark = ledger.recent.keys.get(key).or_else(|| ledger.older.keys.get(key));
+        let held = || ledger.held.keys.get(key).map(|fate| News { fate: *fate, revision: None });
+        mark.map(|mark| mark.news).or_else(held)
     }
 
     /// Leaves marks. Entries that the news contradict have to go before the returned guard does.

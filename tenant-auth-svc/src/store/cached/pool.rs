@@ -148,7 +148,7 @@ where
         entry.knowledge(now, source, self.config.reuse_watched)
     }
 
-    fn decide(&self, entry: &Entry<R>, now: Duration, world: World) -> Use {
+    pub(super) fn decide(&self, entry: &Entry<R>, now: Duration, world: World) -> Use {
         self.lifetimes(entry, now).decide(
             entry.age(now),
             entry.outdated || self.fence.must_verify(entry.began),

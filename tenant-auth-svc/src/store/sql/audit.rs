@@ -8,9 +8,8 @@ use super::{
 };
 use crate::{
     domain::{
-        audit::{AuditAction, AuditEntry, AuditEvent, AuditFilter},
+        audit::{AuditAction, AuditEntry, AuditEvent, AuditFilter, AuditPosition, AuditTerm},
         clock::UnixMillis,
-        id::TenantId,
         page::{Page, PageRequest},
         store::{Call, Change, StoreError},
     },
@@ -70,31 +69,55 @@ pub(super) async fn list<E: Engine>(
     unreadable: &UnreadableRecords,
     call: Call,
     filter: &AuditFilter,
-    page: &PageRequest<i64>,
-) -> Result<Page<AuditEvent, i64>, StoreError> {
-    let sql = listing(
-        "seq, at, caller, action, target, tenant_id, request_id, detail",
-        // Two indexes, one statement: SQLite tells which to use only when the condition is there or not.
-        match &filter.tenant {
-            Some(_) => "FROM audit_log WHERE seq < ?1 AND tenant_id = ?3 ORDER BY seq DESC LIMIT ?2",
-            None => "FROM audit_log WHERE seq < ?1 AND ?3 IS NULL ORDER BY seq DESC LIMIT ?2",
-        },
-        "seq DESC",
-    );
-    let statement = |before: &i64| {
-        Statement::new(sql.as_str())
-            .bind(*before)
-            .bind(overread(page.size))
-            .bind(filter.tenant.as_ref().map(TenantId::as_str))
+    page: &PageRequest<AuditPosition>,
+) -> Result<Page<AuditEvent, AuditPosition>, StoreError> {
+    let (from, terms) = narrowed(filter);
+    let sql =
+        listing("seq, at, caller, action, target, tenant_id, request_id, detail", &from, "at DESC, seq DESC");
+    let statement = |before: &AuditPosition| {
+        let statement =
+            Statement::new(sql.as_str()).bind(before.at.0).bind(before.seq).bind(overread(page.size));
+        terms.iter().fold(statement, |statement, term| statement.bind(term.clone()))
     };
     let events = Listed {
         table: RecordTable::AuditLog,
         named_by: 0,
-        position: |row| row.integer(0),
+        position: |row| Ok(AuditPosition { at: UnixMillis(row.integer(1)?), seq: row.integer(0)? }),
         record: event,
-        cursor: |event| event.seq,
+        cursor: |event| AuditPosition { at: event.at, seq: event.seq },
     };
-    events.page((engine, unreadable, call), page.size, page.after.unwrap_or(i64::MAX), statement).await
+    // Before the first entry that is of the end, or later.
+    let end = filter.until.map_or(AuditPosition::START, |until| AuditPosition { at: until, seq: i64::MIN });
+    let after = page.after.filter(|after| filter.until.is_none_or(|until| after.at < until)).unwrap_or(end);
+    events.page((engine, unreadable, call), page.size, after, statement).await
+}
+
+/// What a list is read from, and what is bound from `?4` on.
+///
+/// There is one index for each of target, tenant, caller and time, in the order of the list. Which one it is, is written down: what
+/// else narrows the list is looked at entry by entry. A target has few entries, and a tenant mostly fewer than a caller. Entries of the
+/// moment at which the page before ended are looked at again: there are as many as one import has keys.
+fn narrowed(filter: &AuditFilter) -> (String, Vec<Value>) {
+    let text = |term: &Option<AuditTerm>| -> Option<Value> { term.as_ref().map(|term| term.as_str().into()) };
+    let given = [
+        (text(&filter.target), "target =", "audit_log_by_target"),
+        (filter.tenant.as_ref().map(|tenant| tenant.as_str().into()), "tenant_id =", "audit_log_by_tenant"),
+        (text(&filter.caller), "caller =", "audit_log_by_caller"),
+        // Where the reading of any index ends.
+        (filter.since.map(|since| since.0.into()), "at >=", "audit_log_by_time"),
+    ];
+    let given = given.into_iter().filter_map(|(term, is, index)| Some((term?, is, index)));
+    let (mut first, mut conditions, mut terms) = (None, String::new(), Vec::new());
+    for (term, is, index) in given {
+        first.get_or_insert(index);
+        conditions += &format!(" AND {is} ?{}", terms.len() + 4);
+        terms.push(term);
+    }
+    let index = first.unwrap_or("audit_log_by_time");
+    let from = format!(
+        "FROM audit_log INDEXED BY {index} WHERE (at, seq) < (?1, ?2){conditions} ORDER BY at DESC, seq DESC LIMIT ?3"
+    );
+    (from, terms)
 }
 
 fn event(row: &Row) -> Result<AuditEvent, StoreError> {

@@ -22,7 +22,7 @@ use crate::{
     store::engine::Statement,
 };
 
-const COLUMNS: &str = "id, name, plan, status, suspend_reason, created_at, updated_at";
+pub(super) const COLUMNS: &str = "id, name, plan, status, suspend_reason, created_at, updated_at";
 
 pub(super) async fn create<E: Engine>(
     engine: &E,
@@ -112,7 +112,7 @@ fn tenant_in(rows: &[Row]) -> Result<Option<Tenant>, StoreError> {
     only(rows)?.map(tenant).transpose()
 }
 
-fn tenant(row: &Row) -> Result<Tenant, StoreError> {
+pub(super) fn tenant(row: &Row) -> Result<Tenant, StoreError> {
     Ok(Tenant {
         id: TenantId::parse(row.text(0)?).map_err(|_| unreadable("tenant id"))?,
         name: TenantName::stored(row.text(1)?),

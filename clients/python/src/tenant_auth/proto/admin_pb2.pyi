@@ -15,6 +15,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.rpc import status_pb2 as _status_pb2
+from . import verdict_pb2 as _verdict_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -775,8 +776,76 @@ class RevokeKeyResponse(_message.Message):
 Global___RevokeKeyResponse: _TypeAlias = RevokeKeyResponse  # noqa: Y015
 
 @_typing.final
+class GetKeyRequest(_message.Message):
+    """Names a key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """Its public id. Required."""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKeyRequest: _TypeAlias = GetKeyRequest  # noqa: Y015
+
+@_typing.final
+class GetKeyResponse(_message.Message):
+    """A key, its tenant, and what they come to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    DECIDED_AT_FIELD_NUMBER: _builtins.int
+    ON_DENY_LIST_FIELD_NUMBER: _builtins.int
+    verdict: _verdict_pb2.Verdict.ValueType
+    """What the replica that answers would say about the key, if no scope were asked for and it read the database first. Replicas may
+    answer from memory: see InspectKey.
+    """
+    on_deny_list: _builtins.bool
+    """Whether the deny list of the replica that answers names the key or its tenant. The verdict takes that into account."""
+    @_builtins.property
+    def key(self) -> Global___ApiKey:
+        """The key, as it is in the database now."""
+
+    @_builtins.property
+    def tenant(self) -> Global___Tenant:
+        """Its tenant, as it is in the database now."""
+
+    @_builtins.property
+    def decided_at(self) -> _timestamp_pb2.Timestamp:
+        """When the verdict was made, by the clock of the replica that answers."""
+
+    def __init__(
+        self,
+        *,
+        key: Global___ApiKey | None = ...,
+        tenant: Global___Tenant | None = ...,
+        verdict: _verdict_pb2.Verdict.ValueType = ...,
+        decided_at: _timestamp_pb2.Timestamp | None = ...,
+        on_deny_list: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decided_at", b"decided_at", "key", b"key", "tenant", b"tenant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decided_at", b"decided_at", "key", b"key", "on_deny_list", b"on_deny_list", "tenant", b"tenant", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKeyResponse: _TypeAlias = GetKeyResponse  # noqa: Y015
+
+@_typing.final
 class ListKeysRequest(_message.Message):
-    """A page of a tenant's keys."""
+    """A page of keys."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -784,14 +853,19 @@ class ListKeysRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     INCLUDE_INACTIVE_FIELD_NUMBER: _builtins.int
+    PREFIX_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
-    """The tenant. Required."""
+    """Only keys of this tenant. Required without a prefix; empty means all tenants."""
     page_size: _builtins.int
     """How many at most; 0 means 50, more than 500 means 500."""
     page_token: _builtins.str
     """From the page before; empty for the first."""
     include_inactive: _builtins.bool
     """Whether to list revoked and expired keys too."""
+    prefix: _builtins.str
+    """Only keys that may begin with these characters: keys whose prefix_hint begins with them, or is the beginning of them. Up to 24
+    characters; empty means all keys of the tenant. Never a whole key.
+    """
     def __init__(
         self,
         *,
@@ -799,10 +873,11 @@ class ListKeysRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         include_inactive: _builtins.bool = ...,
+        prefix: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_inactive", b"include_inactive", "page_size", b"page_size", "page_token", b"page_token", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["include_inactive", b"include_inactive", "page_size", b"page_size", "page_token", b"page_token", "prefix", b"prefix", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -810,7 +885,7 @@ Global___ListKeysRequest: _TypeAlias = ListKeysRequest  # noqa: Y015
 
 @_typing.final
 class ListKeysResponse(_message.Message):
-    """A page of a tenant's keys."""
+    """A page of keys."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -820,7 +895,7 @@ class ListKeysResponse(_message.Message):
     """For the next page; empty on the last."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___ApiKey]:
-        """By id, which is by age."""
+        """By id, which is by age; with a prefix by prefix_hint, then by id."""
 
     def __init__(
         self,
@@ -845,22 +920,42 @@ class ListAuditEventsRequest(_message.Message):
     TENANT_ID_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     """Only what concerns this tenant; empty for all."""
     page_size: _builtins.int
     """How many at most; 0 means 50, more than 500 means 500."""
     page_token: _builtins.str
     """From the page before; empty for the first."""
+    target: _builtins.str
+    """Only what was done to the tenant, key or database with this id; empty for all. Up to 128 characters."""
+    caller: _builtins.str
+    """Only what was done by this caller, by its name in the callers file; empty for all. Up to 128 characters."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Only entries of this moment and later; absent for all."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Only entries before this moment; absent for all. After since."""
+
     def __init__(
         self,
         *,
         tenant_id: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        target: _builtins.str = ...,
+        caller: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "page_size", b"page_size", "page_token", b"page_token", "since", b"since", "target", b"target", "tenant_id", b"tenant_id", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -878,7 +973,7 @@ class ListAuditEventsResponse(_message.Message):
     """For the next page; empty on the last."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEvent]:
-        """Newest first."""
+        """The latest moment first, and of one moment the latest entry."""
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from . import admin_pb2 as tenantauth_dot_v1_dot_admin__pb2
+from . import inspect_pb2 as tenantauth_dot_v1_dot_inspect__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
@@ -82,6 +83,16 @@ class AdminServiceStub(object):
                 '/tenantauth.v1.AdminService/RevokeKey',
                 request_serializer=tenantauth_dot_v1_dot_admin__pb2.RevokeKeyRequest.SerializeToString,
                 response_deserializer=tenantauth_dot_v1_dot_admin__pb2.RevokeKeyResponse.FromString,
+                _registered_method=True)
+        self.GetKey = channel.unary_unary(
+                '/tenantauth.v1.AdminService/GetKey',
+                request_serializer=tenantauth_dot_v1_dot_admin__pb2.GetKeyRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_admin__pb2.GetKeyResponse.FromString,
+                _registered_method=True)
+        self.InspectKey = channel.unary_unary(
+                '/tenantauth.v1.AdminService/InspectKey',
+                request_serializer=tenantauth_dot_v1_dot_inspect__pb2.InspectKeyRequest.SerializeToString,
+                response_deserializer=tenantauth_dot_v1_dot_inspect__pb2.InspectKeyResponse.FromString,
                 _registered_method=True)
         self.ListKeys = channel.unary_unary(
                 '/tenantauth.v1.AdminService/ListKeys',
@@ -196,15 +207,33 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetKey(self, request, context):
+        """Reads one key and its tenant from the database, and says what a validation of it would be answered now. NOT_FOUND when there is
+        none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def InspectKey(self, request, context):
+        """Says what the replica that answers, and no other, holds in memory of one key, and what it would answer from there. Asks no
+        database, loads nothing, and leaves the memory as it is. It looks at every record in memory, one call at a time and beside the
+        threads that answer requests: about 0.1 s for a million records.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListKeys(self, request, context):
-        """Lists a tenant's keys by id, which is by age, without what cannot be read: the server's log names it.
+        """Lists keys, without what cannot be read: the server's log names it. A tenant's keys come by id, which is by age; keys by prefix
+        come by prefix_hint and then by id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListAuditEvents(self, request, context):
-        """Lists the audit log, newest first, without what cannot be read: the server's log names it.
+        """Lists the audit log, the latest moment first, without what cannot be read: the server's log names it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -296,6 +325,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.RevokeKey,
                     request_deserializer=tenantauth_dot_v1_dot_admin__pb2.RevokeKeyRequest.FromString,
                     response_serializer=tenantauth_dot_v1_dot_admin__pb2.RevokeKeyResponse.SerializeToString,
+            ),
+            'GetKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetKey,
+                    request_deserializer=tenantauth_dot_v1_dot_admin__pb2.GetKeyRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_admin__pb2.GetKeyResponse.SerializeToString,
+            ),
+            'InspectKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.InspectKey,
+                    request_deserializer=tenantauth_dot_v1_dot_inspect__pb2.InspectKeyRequest.FromString,
+                    response_serializer=tenantauth_dot_v1_dot_inspect__pb2.InspectKeyResponse.SerializeToString,
             ),
             'ListKeys': grpc.unary_unary_rpc_method_handler(
                     servicer.ListKeys,
@@ -580,6 +619,60 @@ class AdminService(object):
             '/tenantauth.v1.AdminService/RevokeKey',
             tenantauth_dot_v1_dot_admin__pb2.RevokeKeyRequest.SerializeToString,
             tenantauth_dot_v1_dot_admin__pb2.RevokeKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.AdminService/GetKey',
+            tenantauth_dot_v1_dot_admin__pb2.GetKeyRequest.SerializeToString,
+            tenantauth_dot_v1_dot_admin__pb2.GetKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InspectKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenantauth.v1.AdminService/InspectKey',
+            tenantauth_dot_v1_dot_inspect__pb2.InspectKeyRequest.SerializeToString,
+            tenantauth_dot_v1_dot_inspect__pb2.InspectKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -13,13 +13,17 @@ import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Status } from "../../google/rpc/status_pb.js";
 import { file_google_rpc_status } from "../../google/rpc/status_pb.js";
+import type { InspectKeyRequestSchema, InspectKeyResponseSchema } from "./inspect_pb.js";
+import { file_tenantauth_v1_inspect } from "./inspect_pb.js";
+import type { Verdict } from "./verdict_pb.js";
+import { file_tenantauth_v1_verdict } from "./verdict_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file tenantauth/v1/admin.proto.
  */
 export const file_tenantauth_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chl0ZW5hbnRhdXRoL3YxL2FkbWluLnByb3RvEg10ZW5hbnRhdXRoLnYxItwBCgZUZW5hbnQSEQoJdGVuYW50X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSDAoEcGxhbhgDIAEoCRIrCgZzdGF0dXMYBCABKA4yGy50ZW5hbnRhdXRoLnYxLlRlbmFudFN0YXR1cxIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5zdXNwZW5kX3JlYXNvbhgHIAEoCSLmAgoGQXBpS2V5Eg4KBmtleV9pZBgBIAEoCRIRCgl0ZW5hbnRfaWQYAiABKAkSDAoEbmFtZRgDIAEoCRITCgtwcmVmaXhfaGludBgEIAEoCRIOCgZzY29wZXMYBSADKAkSLgoKY3JlYXRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKcmV2b2tlZF9hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcmV2b2tlX3JlYXNvbhgJIAEoCRIwCgxsYXN0X3VzZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhoKEnJlcGxhY2VkX2J5X2tleV9pZBgLIAEoCRIRCglwZXBwZXJfaWQYDCABKAkiRAoTQ3JlYXRlVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIMCgRwbGFuGAMgASgJIj0KFENyZWF0ZVRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50IiUKEEdldFRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJIjoKEUdldFRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50IjsKEkxpc3RUZW5hbnRzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJWChNMaXN0VGVuYW50c1Jlc3BvbnNlEiYKB3RlbmFudHMYASADKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiOQoUU3VzcGVuZFRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEg4KBnJlYXNvbhgCIAEoCSI+ChVTdXNwZW5kVGVuYW50UmVzcG9uc2USJQoGdGVuYW50GAEgASgLMhUudGVuYW50YXV0aC52MS5UZW5hbnQiKAoTUmVzdW1lVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkiPQoUUmVzdW1lVGVuYW50UmVzcG9uc2USJQoGdGVuYW50GAEgASgLMhUudGVuYW50YXV0aC52MS5UZW5hbnQicgoPSXNzdWVLZXlSZXF1ZXN0EhEKCXRlbmFudF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEg4KBnNjb3BlcxgDIAMoCRIuCgpleHBpcmVzX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJOChBJc3N1ZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhYKCXBsYWludGV4dBgCIAEoCUIDgAEBIjsKEUltcG9ydEtleXNSZXF1ZXN0EiYKBGtleXMYASADKAsyGC50ZW5hbnRhdXRoLnYxLkltcG9ydEtleSLBAQoJSW1wb3J0S2V5EhEKCXRlbmFudF9pZBgBIAEoCRIOCgZzaGEyNTYYAiABKAwSDAoEbmFtZRgDIAEoCRITCgtwcmVmaXhfaGludBgEIAEoCRIOCgZzY29wZXMYBSADKAkSLgoKY3JlYXRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiRQoSSW1wb3J0S2V5c1Jlc3BvbnNlEi8KB3Jlc3VsdHMYASADKAsyHi50ZW5hbnRhdXRoLnYxLkltcG9ydEtleVJlc3VsdCJ2Cg9JbXBvcnRLZXlSZXN1bHQSGQoPaW1wb3J0ZWRfa2V5X2lkGAEgASgJSAASGQoPZXhpc3Rpbmdfa2V5X2lkGAIgASgJSAASIwoFZXJyb3IYAyABKAsyEi5nb29nbGUucnBjLlN0YXR1c0gAQggKBnJlc3VsdCJ+ChBSb3RhdGVLZXlSZXF1ZXN0Eg4KBmtleV9pZBgBIAEoCRIqCgdvdmVybGFwGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIngKEVJvdGF0ZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhYKCXBsYWludGV4dBgCIAEoCUIDgAEBEicKCHJlcGxhY2VkGAMgASgLMhUudGVuYW50YXV0aC52MS5BcGlLZXkiMgoQUmV2b2tlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSDgoGcmVhc29uGAIgASgJIjcKEVJldm9rZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5ImUKD0xpc3RLZXlzUmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSGAoQaW5jbHVkZV9pbmFjdGl2ZRgEIAEoCCJQChBMaXN0S2V5c1Jlc3BvbnNlEiMKBGtleXMYASADKAsyFS50ZW5hbnRhdXRoLnYxLkFwaUtleRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiUgoWTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiXQoXTGlzdEF1ZGl0RXZlbnRzUmVzcG9uc2USKQoGZXZlbnRzGAEgAygLMhkudGVuYW50YXV0aC52MS5BdWRpdEV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKoAQoKQXVkaXRFdmVudBILCgNzZXEYASABKAMSJgoCYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmNhbGxlchgDIAEoCRIOCgZhY3Rpb24YBCABKAkSDgoGdGFyZ2V0GAUgASgJEhEKCXRlbmFudF9pZBgGIAEoCRISCgpyZXF1ZXN0X2lkGAcgASgJEg4KBmRldGFpbBgIIAEoCSI2ChBEYXRhYmFzZUlkZW50aXR5EhMKC2RhdGFiYXNlX2lkGAEgASgJEg0KBWVwb2NoGAIgASgDIrABCgdIZWxkRW5kEhAKBmtleV9pZBgBIAEoCUgAEh0KE3N1c3BlbmRlZF90ZW5hbnRfaWQYAiABKAlIABIUCgpzZXNzaW9uX2lkGAMgASgJSAASEQoJdGVuYW50X2lkGAQgASgJEi4KCnJldm9rZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGAYgASgDQgkKB3N1YmplY3QiGQoXR2V0RGF0YWJhc2VTdGF0ZVJlcXVlc3Qi2QIKGEdldERhdGFiYXNlU3RhdGVSZXNwb25zZRIuCgVrbm93bhgBIAEoCzIfLnRlbmFudGF1dGgudjEuRGF0YWJhc2VJZGVudGl0eRIQCghyZXZpc2lvbhgCIAEoAxIrCgVkb3VidBgDIAEoDjIcLnRlbmFudGF1dGgudjEuRGF0YWJhc2VEb3VidBIxCg1kb3VidGVkX3NpbmNlGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgVmb3VuZBgFIAEoCzIfLnRlbmFudGF1dGgudjEuRGF0YWJhc2VJZGVudGl0eRIWCg5mb3VuZF9yZXZpc2lvbhgGIAEoAxItCgpzdGFuZHN0aWxsGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiQKBGhlbGQYCCADKAsyFi50ZW5hbnRhdXRoLnYxLkhlbGRFbmQiJwoVQWNjZXB0RGF0YWJhc2VSZXF1ZXN0Eg4KBnJlYXNvbhgBIAEoCSKDAQoWQWNjZXB0RGF0YWJhc2VSZXNwb25zZRIxCghkYXRhYmFzZRgBIAEoCzIfLnRlbmFudGF1dGgudjEuRGF0YWJhc2VJZGVudGl0eRIkCgRoZWxkGAIgAygLMhYudGVuYW50YXV0aC52MS5IZWxkRW5kEhAKCGFjY2VwdGVkGAMgASgIIqYBCgtPdXRhZ2VHcmFjZRIoCgVncmFjZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhItCgpjb25maWd1cmVkGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnJlYXNvbhgEIAEoCSIXChVHZXRPdXRhZ2VHcmFjZVJlcXVlc3QiQwoWR2V0T3V0YWdlR3JhY2VSZXNwb25zZRIpCgVncmFjZRgBIAEoCzIaLnRlbmFudGF1dGgudjEuT3V0YWdlR3JhY2UigAEKFVNldE91dGFnZUdyYWNlUmVxdWVzdBIoCgVncmFjZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhItCgpleHBpcmVzX2luGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg4KBnJlYXNvbhgDIAEoCSJUChZTZXRPdXRhZ2VHcmFjZVJlc3BvbnNlEikKBWdyYWNlGAEgASgLMhoudGVuYW50YXV0aC52MS5PdXRhZ2VHcmFjZRIPCgdhdWRpdGVkGAIgASgIIikKF1Jlc2V0T3V0YWdlR3JhY2VSZXF1ZXN0Eg4KBnJlYXNvbhgBIAEoCSJWChhSZXNldE91dGFnZUdyYWNlUmVzcG9uc2USKQoFZ3JhY2UYASABKAsyGi50ZW5hbnRhdXRoLnYxLk91dGFnZUdyYWNlEg8KB2F1ZGl0ZWQYAiABKAgqZAoMVGVuYW50U3RhdHVzEh0KGVRFTkFOVF9TVEFUVVNfVU5TUEVDSUZJRUQQABIYChRURU5BTlRfU1RBVFVTX0FDVElWRRABEhsKF1RFTkFOVF9TVEFUVVNfU1VTUEVOREVEEAIqjgEKDURhdGFiYXNlRG91YnQSHgoaREFUQUJBU0VfRE9VQlRfVU5TUEVDSUZJRUQQABIjCh9EQVRBQkFTRV9ET1VCVF9BTk9USEVSX0RBVEFCQVNFEAESGAoUREFUQUJBU0VfRE9VQlRfRU1QVFkQAhIeChpEQVRBQkFTRV9ET1VCVF9ST0xMRURfQkFDSxADMpgLCgxBZG1pblNlcnZpY2USVwoMQ3JlYXRlVGVuYW50EiIudGVuYW50YXV0aC52MS5DcmVhdGVUZW5hbnRSZXF1ZXN0GiMudGVuYW50YXV0aC52MS5DcmVhdGVUZW5hbnRSZXNwb25zZRJOCglHZXRUZW5hbnQSHy50ZW5hbnRhdXRoLnYxLkdldFRlbmFudFJlcXVlc3QaIC50ZW5hbnRhdXRoLnYxLkdldFRlbmFudFJlc3BvbnNlElQKC0xpc3RUZW5hbnRzEiEudGVuYW50YXV0aC52MS5MaXN0VGVuYW50c1JlcXVlc3QaIi50ZW5hbnRhdXRoLnYxLkxpc3RUZW5hbnRzUmVzcG9uc2USWgoNU3VzcGVuZFRlbmFudBIjLnRlbmFudGF1dGgudjEuU3VzcGVuZFRlbmFudFJlcXVlc3QaJC50ZW5hbnRhdXRoLnYxLlN1c3BlbmRUZW5hbnRSZXNwb25zZRJXCgxSZXN1bWVUZW5hbnQSIi50ZW5hbnRhdXRoLnYxLlJlc3VtZVRlbmFudFJlcXVlc3QaIy50ZW5hbnRhdXRoLnYxLlJlc3VtZVRlbmFudFJlc3BvbnNlEksKCElzc3VlS2V5Eh4udGVuYW50YXV0aC52MS5Jc3N1ZUtleVJlcXVlc3QaHy50ZW5hbnRhdXRoLnYxLklzc3VlS2V5UmVzcG9uc2USUQoKSW1wb3J0S2V5cxIgLnRlbmFudGF1dGgudjEuSW1wb3J0S2V5c1JlcXVlc3QaIS50ZW5hbnRhdXRoLnYxLkltcG9ydEtleXNSZXNwb25zZRJOCglSb3RhdGVLZXkSHy50ZW5hbnRhdXRoLnYxLlJvdGF0ZUtleVJlcXVlc3QaIC50ZW5hbnRhdXRoLnYxLlJvdGF0ZUtleVJlc3BvbnNlEk4KCVJldm9rZUtleRIfLnRlbmFudGF1dGgudjEuUmV2b2tlS2V5UmVxdWVzdBogLnRlbmFudGF1dGgudjEuUmV2b2tlS2V5UmVzcG9uc2USSwoITGlzdEtleXMSHi50ZW5hbnRhdXRoLnYxLkxpc3RLZXlzUmVxdWVzdBofLnRlbmFudGF1dGgudjEuTGlzdEtleXNSZXNwb25zZRJgCg9MaXN0QXVkaXRFdmVudHMSJS50ZW5hbnRhdXRoLnYxLkxpc3RBdWRpdEV2ZW50c1JlcXVlc3QaJi50ZW5hbnRhdXRoLnYxLkxpc3RBdWRpdEV2ZW50c1Jlc3BvbnNlEmMKEEdldERhdGFiYXNlU3RhdGUSJi50ZW5hbnRhdXRoLnYxLkdldERhdGFiYXNlU3RhdGVSZXF1ZXN0GicudGVuYW50YXV0aC52MS5HZXREYXRhYmFzZVN0YXRlUmVzcG9uc2USXQoOQWNjZXB0RGF0YWJhc2USJC50ZW5hbnRhdXRoLnYxLkFjY2VwdERhdGFiYXNlUmVxdWVzdBolLnRlbmFudGF1dGgudjEuQWNjZXB0RGF0YWJhc2VSZXNwb25zZRJdCg5HZXRPdXRhZ2VHcmFjZRIkLnRlbmFudGF1dGgudjEuR2V0T3V0YWdlR3JhY2VSZXF1ZXN0GiUudGVuYW50YXV0aC52MS5HZXRPdXRhZ2VHcmFjZVJlc3BvbnNlEl0KDlNldE91dGFnZUdyYWNlEiQudGVuYW50YXV0aC52MS5TZXRPdXRhZ2VHcmFjZVJlcXVlc3QaJS50ZW5hbnRhdXRoLnYxLlNldE91dGFnZUdyYWNlUmVzcG9uc2USYwoQUmVzZXRPdXRhZ2VHcmFjZRImLnRlbmFudGF1dGgudjEuUmVzZXRPdXRhZ2VHcmFjZVJlcXVlc3QaJy50ZW5hbnRhdXRoLnYxLlJlc2V0T3V0YWdlR3JhY2VSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_google_rpc_status]);
+  fileDesc("Chl0ZW5hbnRhdXRoL3YxL2FkbWluLnByb3RvEg10ZW5hbnRhdXRoLnYxItwBCgZUZW5hbnQSEQoJdGVuYW50X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSDAoEcGxhbhgDIAEoCRIrCgZzdGF0dXMYBCABKA4yGy50ZW5hbnRhdXRoLnYxLlRlbmFudFN0YXR1cxIuCgpjcmVhdGVkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCg5zdXNwZW5kX3JlYXNvbhgHIAEoCSLmAgoGQXBpS2V5Eg4KBmtleV9pZBgBIAEoCRIRCgl0ZW5hbnRfaWQYAiABKAkSDAoEbmFtZRgDIAEoCRITCgtwcmVmaXhfaGludBgEIAEoCRIOCgZzY29wZXMYBSADKAkSLgoKY3JlYXRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKcmV2b2tlZF9hdBgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFQoNcmV2b2tlX3JlYXNvbhgJIAEoCRIwCgxsYXN0X3VzZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhoKEnJlcGxhY2VkX2J5X2tleV9pZBgLIAEoCRIRCglwZXBwZXJfaWQYDCABKAkiRAoTQ3JlYXRlVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIMCgRwbGFuGAMgASgJIj0KFENyZWF0ZVRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50IiUKEEdldFRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJIjoKEUdldFRlbmFudFJlc3BvbnNlEiUKBnRlbmFudBgBIAEoCzIVLnRlbmFudGF1dGgudjEuVGVuYW50IjsKEkxpc3RUZW5hbnRzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJWChNMaXN0VGVuYW50c1Jlc3BvbnNlEiYKB3RlbmFudHMYASADKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiOQoUU3VzcGVuZFRlbmFudFJlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEg4KBnJlYXNvbhgCIAEoCSI+ChVTdXNwZW5kVGVuYW50UmVzcG9uc2USJQoGdGVuYW50GAEgASgLMhUudGVuYW50YXV0aC52MS5UZW5hbnQiKAoTUmVzdW1lVGVuYW50UmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkiPQoUUmVzdW1lVGVuYW50UmVzcG9uc2USJQoGdGVuYW50GAEgASgLMhUudGVuYW50YXV0aC52MS5UZW5hbnQicgoPSXNzdWVLZXlSZXF1ZXN0EhEKCXRlbmFudF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEg4KBnNjb3BlcxgDIAMoCRIuCgpleHBpcmVzX2F0GAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJOChBJc3N1ZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhYKCXBsYWludGV4dBgCIAEoCUIDgAEBIjsKEUltcG9ydEtleXNSZXF1ZXN0EiYKBGtleXMYASADKAsyGC50ZW5hbnRhdXRoLnYxLkltcG9ydEtleSLBAQoJSW1wb3J0S2V5EhEKCXRlbmFudF9pZBgBIAEoCRIOCgZzaGEyNTYYAiABKAwSDAoEbmFtZRgDIAEoCRITCgtwcmVmaXhfaGludBgEIAEoCRIOCgZzY29wZXMYBSADKAkSLgoKY3JlYXRlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKZXhwaXJlc19hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiRQoSSW1wb3J0S2V5c1Jlc3BvbnNlEi8KB3Jlc3VsdHMYASADKAsyHi50ZW5hbnRhdXRoLnYxLkltcG9ydEtleVJlc3VsdCJ2Cg9JbXBvcnRLZXlSZXN1bHQSGQoPaW1wb3J0ZWRfa2V5X2lkGAEgASgJSAASGQoPZXhpc3Rpbmdfa2V5X2lkGAIgASgJSAASIwoFZXJyb3IYAyABKAsyEi5nb29nbGUucnBjLlN0YXR1c0gAQggKBnJlc3VsdCJ+ChBSb3RhdGVLZXlSZXF1ZXN0Eg4KBmtleV9pZBgBIAEoCRIqCgdvdmVybGFwGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KCmV4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIngKEVJvdGF0ZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhYKCXBsYWludGV4dBgCIAEoCUIDgAEBEicKCHJlcGxhY2VkGAMgASgLMhUudGVuYW50YXV0aC52MS5BcGlLZXkiMgoQUmV2b2tlS2V5UmVxdWVzdBIOCgZrZXlfaWQYASABKAkSDgoGcmVhc29uGAIgASgJIjcKEVJldm9rZUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5Ih8KDUdldEtleVJlcXVlc3QSDgoGa2V5X2lkGAEgASgJIsoBCg5HZXRLZXlSZXNwb25zZRIiCgNrZXkYASABKAsyFS50ZW5hbnRhdXRoLnYxLkFwaUtleRIlCgZ0ZW5hbnQYAiABKAsyFS50ZW5hbnRhdXRoLnYxLlRlbmFudBInCgd2ZXJkaWN0GAMgASgOMhYudGVuYW50YXV0aC52MS5WZXJkaWN0Ei4KCmRlY2lkZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhQKDG9uX2RlbnlfbGlzdBgFIAEoCCJ1Cg9MaXN0S2V5c1JlcXVlc3QSEQoJdGVuYW50X2lkGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEhgKEGluY2x1ZGVfaW5hY3RpdmUYBCABKAgSDgoGcHJlZml4GAUgASgJIlAKEExpc3RLZXlzUmVzcG9uc2USIwoEa2V5cxgBIAMoCzIVLnRlbmFudGF1dGgudjEuQXBpS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLIAQoWTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBIRCgl0ZW5hbnRfaWQYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkSDgoGdGFyZ2V0GAQgASgJEg4KBmNhbGxlchgFIAEoCRIpCgVzaW5jZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoFdW50aWwYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIl0KF0xpc3RBdWRpdEV2ZW50c1Jlc3BvbnNlEikKBmV2ZW50cxgBIAMoCzIZLnRlbmFudGF1dGgudjEuQXVkaXRFdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiqAEKCkF1ZGl0RXZlbnQSCwoDc2VxGAEgASgDEiYKAmF0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZjYWxsZXIYAyABKAkSDgoGYWN0aW9uGAQgASgJEg4KBnRhcmdldBgFIAEoCRIRCgl0ZW5hbnRfaWQYBiABKAkSEgoKcmVxdWVzdF9pZBgHIAEoCRIOCgZkZXRhaWwYCCABKAkiNgoQRGF0YWJhc2VJZGVudGl0eRITCgtkYXRhYmFzZV9pZBgBIAEoCRINCgVlcG9jaBgCIAEoAyKwAQoHSGVsZEVuZBIQCgZrZXlfaWQYASABKAlIABIdChNzdXNwZW5kZWRfdGVuYW50X2lkGAIgASgJSAASFAoKc2Vzc2lvbl9pZBgDIAEoCUgAEhEKCXRlbmFudF9pZBgEIAEoCRIuCgpyZXZva2VkX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghyZXZpc2lvbhgGIAEoA0IJCgdzdWJqZWN0IhkKF0dldERhdGFiYXNlU3RhdGVSZXF1ZXN0ItkCChhHZXREYXRhYmFzZVN0YXRlUmVzcG9uc2USLgoFa25vd24YASABKAsyHy50ZW5hbnRhdXRoLnYxLkRhdGFiYXNlSWRlbnRpdHkSEAoIcmV2aXNpb24YAiABKAMSKwoFZG91YnQYAyABKA4yHC50ZW5hbnRhdXRoLnYxLkRhdGFiYXNlRG91YnQSMQoNZG91YnRlZF9zaW5jZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoFZm91bmQYBSABKAsyHy50ZW5hbnRhdXRoLnYxLkRhdGFiYXNlSWRlbnRpdHkSFgoOZm91bmRfcmV2aXNpb24YBiABKAMSLQoKc3RhbmRzdGlsbBgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIkCgRoZWxkGAggAygLMhYudGVuYW50YXV0aC52MS5IZWxkRW5kIicKFUFjY2VwdERhdGFiYXNlUmVxdWVzdBIOCgZyZWFzb24YASABKAkigwEKFkFjY2VwdERhdGFiYXNlUmVzcG9uc2USMQoIZGF0YWJhc2UYASABKAsyHy50ZW5hbnRhdXRoLnYxLkRhdGFiYXNlSWRlbnRpdHkSJAoEaGVsZBgCIAMoCzIWLnRlbmFudGF1dGgudjEuSGVsZEVuZBIQCghhY2NlcHRlZBgDIAEoCCKmAQoLT3V0YWdlR3JhY2USKAoFZ3JhY2UYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLQoKY29uZmlndXJlZBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgpleHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIOCgZyZWFzb24YBCABKAkiFwoVR2V0T3V0YWdlR3JhY2VSZXF1ZXN0IkMKFkdldE91dGFnZUdyYWNlUmVzcG9uc2USKQoFZ3JhY2UYASABKAsyGi50ZW5hbnRhdXRoLnYxLk91dGFnZUdyYWNlIoABChVTZXRPdXRhZ2VHcmFjZVJlcXVlc3QSKAoFZ3JhY2UYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLQoKZXhwaXJlc19pbhgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIOCgZyZWFzb24YAyABKAkiVAoWU2V0T3V0YWdlR3JhY2VSZXNwb25zZRIpCgVncmFjZRgBIAEoCzIaLnRlbmFudGF1dGgudjEuT3V0YWdlR3JhY2USDwoHYXVkaXRlZBgCIAEoCCIpChdSZXNldE91dGFnZUdyYWNlUmVxdWVzdBIOCgZyZWFzb24YASABKAkiVgoYUmVzZXRPdXRhZ2VHcmFjZVJlc3BvbnNlEikKBWdyYWNlGAEgASgLMhoudGVuYW50YXV0aC52MS5PdXRhZ2VHcmFjZRIPCgdhdWRpdGVkGAIgASgIKmQKDFRlbmFudFN0YXR1cxIdChlURU5BTlRfU1RBVFVTX1VOU1BFQ0lGSUVEEAASGAoUVEVOQU5UX1NUQVRVU19BQ1RJVkUQARIbChdURU5BTlRfU1RBVFVTX1NVU1BFTkRFRBACKo4BCg1EYXRhYmFzZURvdWJ0Eh4KGkRBVEFCQVNFX0RPVUJUX1VOU1BFQ0lGSUVEEAASIwofREFUQUJBU0VfRE9VQlRfQU5PVEhFUl9EQVRBQkFTRRABEhgKFERBVEFCQVNFX0RPVUJUX0VNUFRZEAISHgoaREFUQUJBU0VfRE9VQlRfUk9MTEVEX0JBQ0sQAzKyDAoMQWRtaW5TZXJ2aWNlElcKDENyZWF0ZVRlbmFudBIiLnRlbmFudGF1dGgudjEuQ3JlYXRlVGVuYW50UmVxdWVzdBojLnRlbmFudGF1dGgudjEuQ3JlYXRlVGVuYW50UmVzcG9uc2USTgoJR2V0VGVuYW50Eh8udGVuYW50YXV0aC52MS5HZXRUZW5hbnRSZXF1ZXN0GiAudGVuYW50YXV0aC52MS5HZXRUZW5hbnRSZXNwb25zZRJUCgtMaXN0VGVuYW50cxIhLnRlbmFudGF1dGgudjEuTGlzdFRlbmFudHNSZXF1ZXN0GiIudGVuYW50YXV0aC52MS5MaXN0VGVuYW50c1Jlc3BvbnNlEloKDVN1c3BlbmRUZW5hbnQSIy50ZW5hbnRhdXRoLnYxLlN1c3BlbmRUZW5hbnRSZXF1ZXN0GiQudGVuYW50YXV0aC52MS5TdXNwZW5kVGVuYW50UmVzcG9uc2USVwoMUmVzdW1lVGVuYW50EiIudGVuYW50YXV0aC52MS5SZXN1bWVUZW5hbnRSZXF1ZXN0GiMudGVuYW50YXV0aC52MS5SZXN1bWVUZW5hbnRSZXNwb25zZRJLCghJc3N1ZUtleRIeLnRlbmFudGF1dGgudjEuSXNzdWVLZXlSZXF1ZXN0Gh8udGVuYW50YXV0aC52MS5Jc3N1ZUtleVJlc3BvbnNlElEKCkltcG9ydEtleXMSIC50ZW5hbnRhdXRoLnYxLkltcG9ydEtleXNSZXF1ZXN0GiEudGVuYW50YXV0aC52MS5JbXBvcnRLZXlzUmVzcG9uc2USTgoJUm90YXRlS2V5Eh8udGVuYW50YXV0aC52MS5Sb3RhdGVLZXlSZXF1ZXN0GiAudGVuYW50YXV0aC52MS5Sb3RhdGVLZXlSZXNwb25zZRJOCglSZXZva2VLZXkSHy50ZW5hbnRhdXRoLnYxLlJldm9rZUtleVJlcXVlc3QaIC50ZW5hbnRhdXRoLnYxLlJldm9rZUtleVJlc3BvbnNlEkUKBkdldEtleRIcLnRlbmFudGF1dGgudjEuR2V0S2V5UmVxdWVzdBodLnRlbmFudGF1dGgudjEuR2V0S2V5UmVzcG9uc2USUQoKSW5zcGVjdEtleRIgLnRlbmFudGF1dGgudjEuSW5zcGVjdEtleVJlcXVlc3QaIS50ZW5hbnRhdXRoLnYxLkluc3BlY3RLZXlSZXNwb25zZRJLCghMaXN0S2V5cxIeLnRlbmFudGF1dGgudjEuTGlzdEtleXNSZXF1ZXN0Gh8udGVuYW50YXV0aC52MS5MaXN0S2V5c1Jlc3BvbnNlEmAKD0xpc3RBdWRpdEV2ZW50cxIlLnRlbmFudGF1dGgudjEuTGlzdEF1ZGl0RXZlbnRzUmVxdWVzdBomLnRlbmFudGF1dGgudjEuTGlzdEF1ZGl0RXZlbnRzUmVzcG9uc2USYwoQR2V0RGF0YWJhc2VTdGF0ZRImLnRlbmFudGF1dGgudjEuR2V0RGF0YWJhc2VTdGF0ZVJlcXVlc3QaJy50ZW5hbnRhdXRoLnYxLkdldERhdGFiYXNlU3RhdGVSZXNwb25zZRJdCg5BY2NlcHREYXRhYmFzZRIkLnRlbmFudGF1dGgudjEuQWNjZXB0RGF0YWJhc2VSZXF1ZXN0GiUudGVuYW50YXV0aC52MS5BY2NlcHREYXRhYmFzZVJlc3BvbnNlEl0KDkdldE91dGFnZUdyYWNlEiQudGVuYW50YXV0aC52MS5HZXRPdXRhZ2VHcmFjZVJlcXVlc3QaJS50ZW5hbnRhdXRoLnYxLkdldE91dGFnZUdyYWNlUmVzcG9uc2USXQoOU2V0T3V0YWdlR3JhY2USJC50ZW5hbnRhdXRoLnYxLlNldE91dGFnZUdyYWNlUmVxdWVzdBolLnRlbmFudGF1dGgudjEuU2V0T3V0YWdlR3JhY2VSZXNwb25zZRJjChBSZXNldE91dGFnZUdyYWNlEiYudGVuYW50YXV0aC52MS5SZXNldE91dGFnZUdyYWNlUmVxdWVzdBonLnRlbmFudGF1dGgudjEuUmVzZXRPdXRhZ2VHcmFjZVJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_google_rpc_status, file_tenantauth_v1_inspect, file_tenantauth_v1_verdict]);
 
 /**
  * A customer of the SaaS.
@@ -768,13 +772,84 @@ export const RevokeKeyResponseSchema: GenMessage<RevokeKeyResponse> = /*@__PURE_
   messageDesc(file_tenantauth_v1_admin, 21);
 
 /**
- * A page of a tenant's keys.
+ * Names a key.
+ *
+ * @generated from message tenantauth.v1.GetKeyRequest
+ */
+export type GetKeyRequest = Message<"tenantauth.v1.GetKeyRequest"> & {
+  /**
+   * Its public id. Required.
+   *
+   * @generated from field: string key_id = 1;
+   */
+  keyId: string;
+};
+
+/**
+ * Describes the message tenantauth.v1.GetKeyRequest.
+ * Use `create(GetKeyRequestSchema)` to create a new message.
+ */
+export const GetKeyRequestSchema: GenMessage<GetKeyRequest> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 22);
+
+/**
+ * A key, its tenant, and what they come to.
+ *
+ * @generated from message tenantauth.v1.GetKeyResponse
+ */
+export type GetKeyResponse = Message<"tenantauth.v1.GetKeyResponse"> & {
+  /**
+   * The key, as it is in the database now.
+   *
+   * @generated from field: tenantauth.v1.ApiKey key = 1;
+   */
+  key?: ApiKey | undefined;
+
+  /**
+   * Its tenant, as it is in the database now.
+   *
+   * @generated from field: tenantauth.v1.Tenant tenant = 2;
+   */
+  tenant?: Tenant | undefined;
+
+  /**
+   * What the replica that answers would say about the key, if no scope were asked for and it read the database first. Replicas may
+   * answer from memory: see InspectKey.
+   *
+   * @generated from field: tenantauth.v1.Verdict verdict = 3;
+   */
+  verdict: Verdict;
+
+  /**
+   * When the verdict was made, by the clock of the replica that answers.
+   *
+   * @generated from field: google.protobuf.Timestamp decided_at = 4;
+   */
+  decidedAt?: Timestamp | undefined;
+
+  /**
+   * Whether the deny list of the replica that answers names the key or its tenant. The verdict takes that into account.
+   *
+   * @generated from field: bool on_deny_list = 5;
+   */
+  onDenyList: boolean;
+};
+
+/**
+ * Describes the message tenantauth.v1.GetKeyResponse.
+ * Use `create(GetKeyResponseSchema)` to create a new message.
+ */
+export const GetKeyResponseSchema: GenMessage<GetKeyResponse> = /*@__PURE__*/
+  messageDesc(file_tenantauth_v1_admin, 23);
+
+/**
+ * A page of keys.
  *
  * @generated from message tenantauth.v1.ListKeysRequest
  */
 export type ListKeysRequest = Message<"tenantauth.v1.ListKeysRequest"> & {
   /**
-   * The tenant. Required.
+   * Only keys of this tenant. Required without a prefix; empty means all tenants.
    *
    * @generated from field: string tenant_id = 1;
    */
@@ -800,6 +875,14 @@ export type ListKeysRequest = Message<"tenantauth.v1.ListKeysRequest"> & {
    * @generated from field: bool include_inactive = 4;
    */
   includeInactive: boolean;
+
+  /**
+   * Only keys that may begin with these characters: keys whose prefix_hint begins with them, or is the beginning of them. Up to 24
+   * characters; empty means all keys of the tenant. Never a whole key.
+   *
+   * @generated from field: string prefix = 5;
+   */
+  prefix: string;
 };
 
 /**
@@ -807,16 +890,16 @@ export type ListKeysRequest = Message<"tenantauth.v1.ListKeysRequest"> & {
  * Use `create(ListKeysRequestSchema)` to create a new message.
  */
 export const ListKeysRequestSchema: GenMessage<ListKeysRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 22);
+  messageDesc(file_tenantauth_v1_admin, 24);
 
 /**
- * A page of a tenant's keys.
+ * A page of keys.
  *
  * @generated from message tenantauth.v1.ListKeysResponse
  */
 export type ListKeysResponse = Message<"tenantauth.v1.ListKeysResponse"> & {
   /**
-   * By id, which is by age.
+   * By id, which is by age; with a prefix by prefix_hint, then by id.
    *
    * @generated from field: repeated tenantauth.v1.ApiKey keys = 1;
    */
@@ -835,7 +918,7 @@ export type ListKeysResponse = Message<"tenantauth.v1.ListKeysResponse"> & {
  * Use `create(ListKeysResponseSchema)` to create a new message.
  */
 export const ListKeysResponseSchema: GenMessage<ListKeysResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 23);
+  messageDesc(file_tenantauth_v1_admin, 25);
 
 /**
  * A page of the audit log.
@@ -863,6 +946,34 @@ export type ListAuditEventsRequest = Message<"tenantauth.v1.ListAuditEventsReque
    * @generated from field: string page_token = 3;
    */
   pageToken: string;
+
+  /**
+   * Only what was done to the tenant, key or database with this id; empty for all. Up to 128 characters.
+   *
+   * @generated from field: string target = 4;
+   */
+  target: string;
+
+  /**
+   * Only what was done by this caller, by its name in the callers file; empty for all. Up to 128 characters.
+   *
+   * @generated from field: string caller = 5;
+   */
+  caller: string;
+
+  /**
+   * Only entries of this moment and later; absent for all.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 6;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * Only entries before this moment; absent for all. After since.
+   *
+   * @generated from field: google.protobuf.Timestamp until = 7;
+   */
+  until?: Timestamp | undefined;
 };
 
 /**
@@ -870,7 +981,7 @@ export type ListAuditEventsRequest = Message<"tenantauth.v1.ListAuditEventsReque
  * Use `create(ListAuditEventsRequestSchema)` to create a new message.
  */
 export const ListAuditEventsRequestSchema: GenMessage<ListAuditEventsRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 24);
+  messageDesc(file_tenantauth_v1_admin, 26);
 
 /**
  * A page of the audit log.
@@ -879,7 +990,7 @@ export const ListAuditEventsRequestSchema: GenMessage<ListAuditEventsRequest> = 
  */
 export type ListAuditEventsResponse = Message<"tenantauth.v1.ListAuditEventsResponse"> & {
   /**
-   * Newest first.
+   * The latest moment first, and of one moment the latest entry.
    *
    * @generated from field: repeated tenantauth.v1.AuditEvent events = 1;
    */
@@ -898,7 +1009,7 @@ export type ListAuditEventsResponse = Message<"tenantauth.v1.ListAuditEventsResp
  * Use `create(ListAuditEventsResponseSchema)` to create a new message.
  */
 export const ListAuditEventsResponseSchema: GenMessage<ListAuditEventsResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 25);
+  messageDesc(file_tenantauth_v1_admin, 27);
 
 /**
  * One change.
@@ -968,7 +1079,7 @@ export type AuditEvent = Message<"tenantauth.v1.AuditEvent"> & {
  * Use `create(AuditEventSchema)` to create a new message.
  */
 export const AuditEventSchema: GenMessage<AuditEvent> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 26);
+  messageDesc(file_tenantauth_v1_admin, 28);
 
 /**
  * What tells a database from every other one, and from itself before it was last accepted as it is.
@@ -996,7 +1107,7 @@ export type DatabaseIdentity = Message<"tenantauth.v1.DatabaseIdentity"> & {
  * Use `create(DatabaseIdentitySchema)` to create a new message.
  */
 export const DatabaseIdentitySchema: GenMessage<DatabaseIdentity> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 27);
+  messageDesc(file_tenantauth_v1_admin, 29);
 
 /**
  * An end that a replica knows and that the database may lack.
@@ -1062,7 +1173,7 @@ export type HeldEnd = Message<"tenantauth.v1.HeldEnd"> & {
  * Use `create(HeldEndSchema)` to create a new message.
  */
 export const HeldEndSchema: GenMessage<HeldEnd> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 28);
+  messageDesc(file_tenantauth_v1_admin, 30);
 
 /**
  * Asks what a replica thinks of its database.
@@ -1077,7 +1188,7 @@ export type GetDatabaseStateRequest = Message<"tenantauth.v1.GetDatabaseStateReq
  * Use `create(GetDatabaseStateRequestSchema)` to create a new message.
  */
 export const GetDatabaseStateRequestSchema: GenMessage<GetDatabaseStateRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 29);
+  messageDesc(file_tenantauth_v1_admin, 31);
 
 /**
  * What the replica that answers thinks of its database.
@@ -1148,7 +1259,7 @@ export type GetDatabaseStateResponse = Message<"tenantauth.v1.GetDatabaseStateRe
  * Use `create(GetDatabaseStateResponseSchema)` to create a new message.
  */
 export const GetDatabaseStateResponseSchema: GenMessage<GetDatabaseStateResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 30);
+  messageDesc(file_tenantauth_v1_admin, 32);
 
 /**
  * Accepts the database as it is.
@@ -1169,7 +1280,7 @@ export type AcceptDatabaseRequest = Message<"tenantauth.v1.AcceptDatabaseRequest
  * Use `create(AcceptDatabaseRequestSchema)` to create a new message.
  */
 export const AcceptDatabaseRequestSchema: GenMessage<AcceptDatabaseRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 31);
+  messageDesc(file_tenantauth_v1_admin, 33);
 
 /**
  * What was accepted.
@@ -1204,7 +1315,7 @@ export type AcceptDatabaseResponse = Message<"tenantauth.v1.AcceptDatabaseRespon
  * Use `create(AcceptDatabaseResponseSchema)` to create a new message.
  */
 export const AcceptDatabaseResponseSchema: GenMessage<AcceptDatabaseResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 32);
+  messageDesc(file_tenantauth_v1_admin, 34);
 
 /**
  * How long one replica goes by memory while the database is away.
@@ -1246,7 +1357,7 @@ export type OutageGrace = Message<"tenantauth.v1.OutageGrace"> & {
  * Use `create(OutageGraceSchema)` to create a new message.
  */
 export const OutageGraceSchema: GenMessage<OutageGrace> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 33);
+  messageDesc(file_tenantauth_v1_admin, 35);
 
 /**
  * Asks for the grace of the replica that answers.
@@ -1261,7 +1372,7 @@ export type GetOutageGraceRequest = Message<"tenantauth.v1.GetOutageGraceRequest
  * Use `create(GetOutageGraceRequestSchema)` to create a new message.
  */
 export const GetOutageGraceRequestSchema: GenMessage<GetOutageGraceRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 34);
+  messageDesc(file_tenantauth_v1_admin, 36);
 
 /**
  * The grace of the replica that answers.
@@ -1282,7 +1393,7 @@ export type GetOutageGraceResponse = Message<"tenantauth.v1.GetOutageGraceRespon
  * Use `create(GetOutageGraceResponseSchema)` to create a new message.
  */
 export const GetOutageGraceResponseSchema: GenMessage<GetOutageGraceResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 35);
+  messageDesc(file_tenantauth_v1_admin, 37);
 
 /**
  * Another grace for the replica that answers.
@@ -1317,7 +1428,7 @@ export type SetOutageGraceRequest = Message<"tenantauth.v1.SetOutageGraceRequest
  * Use `create(SetOutageGraceRequestSchema)` to create a new message.
  */
 export const SetOutageGraceRequestSchema: GenMessage<SetOutageGraceRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 36);
+  messageDesc(file_tenantauth_v1_admin, 38);
 
 /**
  * What holds now.
@@ -1346,7 +1457,7 @@ export type SetOutageGraceResponse = Message<"tenantauth.v1.SetOutageGraceRespon
  * Use `create(SetOutageGraceResponseSchema)` to create a new message.
  */
 export const SetOutageGraceResponseSchema: GenMessage<SetOutageGraceResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 37);
+  messageDesc(file_tenantauth_v1_admin, 39);
 
 /**
  * The end of what was set.
@@ -1367,7 +1478,7 @@ export type ResetOutageGraceRequest = Message<"tenantauth.v1.ResetOutageGraceReq
  * Use `create(ResetOutageGraceRequestSchema)` to create a new message.
  */
 export const ResetOutageGraceRequestSchema: GenMessage<ResetOutageGraceRequest> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 38);
+  messageDesc(file_tenantauth_v1_admin, 40);
 
 /**
  * What holds now.
@@ -1395,7 +1506,7 @@ export type ResetOutageGraceResponse = Message<"tenantauth.v1.ResetOutageGraceRe
  * Use `create(ResetOutageGraceResponseSchema)` to create a new message.
  */
 export const ResetOutageGraceResponseSchema: GenMessage<ResetOutageGraceResponse> = /*@__PURE__*/
-  messageDesc(file_tenantauth_v1_admin, 39);
+  messageDesc(file_tenantauth_v1_admin, 41);
 
 /**
  * Whether a tenant's keys are honoured.
@@ -1578,7 +1689,31 @@ export const AdminService: GenService<{
     output: typeof RevokeKeyResponseSchema;
   },
   /**
-   * Lists a tenant's keys by id, which is by age, without what cannot be read: the server's log names it.
+   * Reads one key and its tenant from the database, and says what a validation of it would be answered now. NOT_FOUND when there is
+   * none.
+   *
+   * @generated from rpc tenantauth.v1.AdminService.GetKey
+   */
+  getKey: {
+    methodKind: "unary";
+    input: typeof GetKeyRequestSchema;
+    output: typeof GetKeyResponseSchema;
+  },
+  /**
+   * Says what the replica that answers, and no other, holds in memory of one key, and what it would answer from there. Asks no
+   * database, loads nothing, and leaves the memory as it is. It looks at every record in memory, one call at a time and beside the
+   * threads that answer requests: about 0.1 s for a million records.
+   *
+   * @generated from rpc tenantauth.v1.AdminService.InspectKey
+   */
+  inspectKey: {
+    methodKind: "unary";
+    input: typeof InspectKeyRequestSchema;
+    output: typeof InspectKeyResponseSchema;
+  },
+  /**
+   * Lists keys, without what cannot be read: the server's log names it. A tenant's keys come by id, which is by age; keys by prefix
+   * come by prefix_hint and then by id.
    *
    * @generated from rpc tenantauth.v1.AdminService.ListKeys
    */
@@ -1588,7 +1723,7 @@ export const AdminService: GenService<{
     output: typeof ListKeysResponseSchema;
   },
   /**
-   * Lists the audit log, newest first, without what cannot be read: the server's log names it.
+   * Lists the audit log, the latest moment first, without what cannot be read: the server's log names it.
    *
    * @generated from rpc tenantauth.v1.AdminService.ListAuditEvents
    */

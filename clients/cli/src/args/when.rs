@@ -1,0 +1,64 @@
+//! A moment, or how long ago it was.
+
+use std::time::Duration;
+
+use crate::{
+    failure::Failure,
+    time::{self, Moment},
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    At(Moment),
+    Ago(Duration),
+}
+
+impl When {
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
+        let ago = time::span(text).map(Self::Ago);
+        ago.or_else(|_| time::moment(text).map(Self::At))
+            .map_err(|_| "must be RFC 3339, such as 2030-01-31T00:00:00Z, or a time ago, such as 2h or 3d")
+    }
+
+    /// The moments themselves. Only a time ago needs to know what now is, by the service's clock, by which the log is written.
+    pub(crate) async fn moments<const N: usize>(
+        given: [Option<Self>; N],
+        now: impl AsyncFnOnce() -> Result<Moment, Failure>,
+    ) -> Result<[Option<Moment>; N], Failure> {
+        let is_relative = given.iter().any(|when| matches!(when, Some(Self::Ago(_))));
+        let now = if is_relative { Some(now().await?) } else { None };
+        Ok(given.map(|when| match when? {
+            Self::At(moment) => Some(moment),
+            Self::Ago(span) => now.map(|now| now.before(span)),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_and_a_time_ago_are_told_apart() {
+        assert_eq!(When::parse("2h"), Ok(When::Ago(Duration::from_secs(7_200))));
+        assert!(matches!(When::parse("2030-01-31T00:00:00Z"), Ok(When::At(_))));
+        for text in ["", "yesterday", "2030-01-31", "-2h"] {
+            assert!(When::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_time_ago_counts_from_the_services_now() {
+        let now = time::moment("2030-01-31T12:00:00Z").unwrap();
+        let given = [When::parse("2h").ok(), None, When::parse("2030-01-31T11:00:00Z").ok()];
+        let moments = When::moments(given, async || Ok(now)).await.unwrap();
+        let shown = moments.map(|moment| moment.map(|moment| moment.to_string()));
+        assert_eq!(
+            shown,
+            [Some("2030-01-31T10:00:00Z".to_owned()), None, Some("2030-01-31T11:00:00Z".to_owned())]
+        );
+        let at = [When::parse("2030-01-31T11:00:00Z").ok()];
+        let nobody = async || -> Result<Moment, Failure> { Err(Failure::usage("nobody is asked")) };
+        assert!(When::moments(at, nobody).await.is_ok());
+    }
+}

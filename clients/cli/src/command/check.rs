@@ -1,0 +1,219 @@
+//! `tenantctl key check`: one question to every replica.
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    time::Duration,
+};
+
+use clap::Args;
+use tenant_auth_client::{Client, Error, proto};
+use tokio::task::JoinSet;
+
+use super::Context;
+use crate::{
+    args::is_secure,
+    exit::Exit,
+    failure::{Failure, Names, Told},
+    probe,
+    view::{CheckView, DatabaseRow},
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The key's public id
+    key_id: String,
+
+    /// Ask this replica: a host or an address, with the port and scheme of --endpoint unless it has its own; repeat for more
+    #[arg(long = "replica", required_unless_present = "all", conflicts_with = "all", value_name = "ADDR")]
+    replicas: Vec<String>,
+
+    /// Ask every replica behind the name in --endpoint, one for each address that it resolves to
+    #[arg(long)]
+    all: bool,
+}
+
+/// A replica, and the name that its certificate is for, where that is not the one in its endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Replica {
+    endpoint: String,
+    server_name: Option<String>,
+}
+
+const NAMES: Names = &[("key_id", "KEY_ID")];
+
+pub(super) async fn run(context: &Context, command: Check) -> Result<Exit, Failure> {
+    let endpoint = &context.globals.endpoint;
+    let replicas = if command.all {
+        resolved(endpoint, context.globals.timeout).await?
+    } else {
+        command.replicas.iter().map(|address| Replica::named(address, endpoint)).collect::<Result<_, _>>()?
+    };
+    let clients = replicas.iter().map(|replica| {
+        Ok((replica.clone(), context.client_of(&replica.endpoint, replica.server_name.as_deref())?))
+    });
+    let clients: Vec<_> = clients.collect::<Result<_, Failure>>()?;
+    let answers = ask(&clients, &command.key_id).await?;
+    // One that answers is asked for what the database says: --endpoint need not lead to any of them.
+    let answering = clients.iter().zip(&answers).find(|(_, answer)| answer.is_ok());
+    let database = match answering {
+        Some(((replica, client), _)) => database(context, replica, client, &command.key_id).await,
+        None => DatabaseRow::silent(Failure::Unexpected("no replica could be asked".to_owned()).told_alone()),
+    };
+    let told = |((replica, _), answer): (&(Replica, Client), Result<_, Failure>)| {
+        (replica.endpoint.clone(), answer.map_err(|failure| context.told_of(&failure, &replica.endpoint)))
+    };
+    let answers = clients.iter().zip(answers).map(told).collect();
+    let view = CheckView::new(command.key_id, database, answers);
+    context.output.show(&view)?;
+    Ok(if !view.agree() {
+        Exit::Denied
+    } else if !view.is_complete() {
+        Exit::Unavailable
+    } else if view.knows_nothing() {
+        Exit::State
+    } else {
+        Exit::Done
+    })
+}
+
+/// Asks all at once, and gives their answers in order. What is wrong with the question is wrong for all.
+async fn ask(
+    clients: &[(Replica, Client)],
+    key_id: &str,
+) -> Result<Vec<Result<proto::InspectKeyResponse, Failure>>, Failure> {
+    let mut asked = JoinSet::new();
+    for (index, (_, client)) in clients.iter().enumerate() {
+        let (admin, key_id) = (client.admin(), key_id.to_owned());
+        asked.spawn(async move { (index, admin.inspect_key(&key_id).await) });
+    }
+    let mut answers: Vec<_> = clients.iter().map(|_| None).collect();
+    while let Some(answer) = asked.join_next().await {
+        let (index, answer) = answer.map_err(|error| Failure::Unexpected(error.to_string()))?;
+        match answer {
+            Err(error @ (Error::Invalid { .. } | Error::Setup { .. })) => {
+                return Err(Failure::naming(NAMES)(error));
+            }
+            answer => {
+                if let Some(place) = answers.get_mut(index) {
+                    *place = Some(answer.map_err(Failure::naming(NAMES)));
+                }
+            }
+        }
+    }
+    let missing = || Err(Failure::Unexpected("the question was not put".to_owned()));
+    Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect())
+}
+
+async fn database(context: &Context, replica: &Replica, client: &Client, key_id: &str) -> DatabaseRow {
+    match client.admin().get_key(key_id).await {
+        Ok(state) => DatabaseRow::new(&state),
+        Err(Error::NotFound { .. }) => DatabaseRow::unknown(),
+        Err(error) => DatabaseRow::silent(context.told_of(&Failure::naming(NAMES)(error), &replica.endpoint)),
+    }
+}
+
+/// Every address that the name in an endpoint stands for.
+async fn resolved(endpoint: &str, timeout: Duration) -> Result<Vec<Replica>, Failure> {
+    let (host, port) = probe::address(endpoint).ok_or_else(|| {
+        Failure::usage(format!("--endpoint: {endpoint} has no host that could be resolved"))
+    })?;
+    let unresolved = |why: String| {
+        Failure::naming(NAMES)(Error::Unreachable { message: format!("cannot resolve {host}: {why}") })
+    };
+    let found = tokio::time::timeout(timeout, tokio::net::lookup_host((host, port))).await;
+    let found = found.map_err(|_| unresolved("no answer in time".to_owned()))?;
+    let mut addresses: Vec<_> = found.map_err(|error| unresolved(error.to_string()))?.collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    if addresses.is_empty() {
+        return Err(unresolved("it has no address".to_owned()));
+    }
+    let scheme = if is_secure(endpoint) { "https" } else { "http" };
+    let server_name = name_to_verify(endpoint);
+    let replica =
+        |address| Replica { endpoint: format!("{scheme}://{address}"), server_name: server_name.clone() };
+    Ok(addresses.into_iter().map(replica).collect())
+}
+
+/// The name that certificates behind an encrypted endpoint are for; `None` where there is none.
+fn name_to_verify(endpoint: &str) -> Option<String> {
+    let (host, _) = probe::address(endpoint).filter(|_| is_secure(endpoint))?;
+    host.parse::<IpAddr>().is_err().then(|| host.to_owned())
+}
+
+impl Replica {
+    /// From what stands on the command line.
+    fn named(text: &str, endpoint: &str) -> Result<Self, Failure> {
+        let wrong = || {
+            Failure::usage(format!(
+                "--replica: {text} must be a host or an address, such as 10.0.0.7, [fd00::7]:50051 or https://replica-1:50051"
+            ))
+        };
+        let text = text.trim_end_matches('/');
+        if text.is_empty() {
+            return Err(wrong());
+        }
+        let default_port = probe::address(endpoint).map_or(50_051, |(_, port)| port);
+        let endpoint_of = if text.contains("://") {
+            text.to_owned()
+        } else {
+            let scheme = if is_secure(endpoint) { "https" } else { "http" };
+            let is_bare_v6 = text.parse::<Ipv6Addr>().is_ok();
+            let has_port = !is_bare_v6 && text.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+            let host = if is_bare_v6 { format!("[{text}]") } else { text.to_owned() };
+            if has_port { format!("{scheme}://{host}") } else { format!("{scheme}://{host}:{default_port}") }
+        };
+        let (host, _) =
+            probe::address(&endpoint_of).filter(|(host, _)| !host.is_empty()).ok_or_else(wrong)?;
+        // A certificate is seldom for an address.
+        let is_address = host.parse::<IpAddr>().is_ok();
+        let server_name = name_to_verify(endpoint).filter(|_| is_address && is_secure(&endpoint_of));
+        Ok(Self { endpoint: endpoint_of, server_name })
+    }
+}
+
+impl Context {
+    /// A failure in words, of somebody else than --endpoint.
+    fn told_of(&self, failure: &Failure, endpoint: &str) -> Told {
+        let mut globals = self.globals.clone();
+        endpoint.clone_into(&mut globals.endpoint);
+        failure.told(&globals, None, &self.request_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_takes_what_it_lacks_from_the_endpoint() {
+        let named = |text, endpoint| Replica::named(text, endpoint).unwrap();
+        for (text, endpoint, expected, server_name) in [
+            ("10.0.0.7", "http://auth:50051", "http://10.0.0.7:50051", None),
+            ("replica-1:7", "http://auth:50051", "http://replica-1:7", None),
+            ("10.0.0.7", "https://auth.internal:8443", "https://10.0.0.7:8443", Some("auth.internal")),
+            ("fd00::7", "https://auth.internal", "https://[fd00::7]:443", Some("auth.internal")),
+            ("[fd00::7]:7", "https://auth.internal", "https://[fd00::7]:7", Some("auth.internal")),
+            ("https://replica-1:7/", "https://auth.internal", "https://replica-1:7", None),
+            ("http://10.0.0.7:7", "https://auth.internal", "http://10.0.0.7:7", None),
+            ("10.0.0.7", "https://10.0.0.1:7", "https://10.0.0.7:7", None),
+        ] {
+            let server_name = server_name.map(str::to_owned);
+            let expected = Replica { endpoint: expected.to_owned(), server_name };
+            assert_eq!(named(text, endpoint), expected, "{text} {endpoint}");
+        }
+        for text in ["", "://", "host:port"] {
+            assert!(Replica::named(text, "http://auth:50051").is_err(), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_stands_for_every_address_once() {
+        let replicas = resolved("https://localhost:7", Duration::from_secs(5)).await.unwrap();
+        assert!(!replicas.is_empty());
+        for replica in &replicas {
+            assert_eq!(replica.server_name.as_deref(), Some("localhost"));
+            assert!(["https://127.0.0.1:7", "https://[::1]:7"].contains(&&*replica.endpoint), "{replica:?}");
+        }
+    }
+}

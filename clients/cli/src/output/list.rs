@@ -1,0 +1,134 @@
+//! A list that is longer than memory should hold: a page is written when it is there.
+//!
+//! As JSON it is one document all the same, with the layout of every other: what was written is closed at its end. A list that breaks
+//! off is left open, so that nobody takes its beginning for the whole.
+
+use std::marker::PhantomData;
+
+use serde::Serialize;
+
+use super::table::Columns;
+
+/// One of many: its fields are an element of the list in the JSON document.
+pub(crate) trait Item: Serialize {
+    /// What the list is called in the JSON document.
+    const LIST: &'static str;
+
+    /// What stands above the columns.
+    const HEADER: &'static [&'static str];
+
+    /// The columns, for people.
+    fn row(&self) -> Vec<String>;
+}
+
+/// Renders a list piece by piece: each is to be written before the next one is asked for.
+#[derive(Debug)]
+pub(crate) struct ListText<V> {
+    /// `None` for JSON.
+    columns: Option<Columns>,
+    is_begun: bool,
+    of: PhantomData<fn(V)>,
+}
+
+impl<V: Item> ListText<V> {
+    pub(super) fn new(json: bool) -> Self {
+        let columns = (!json).then(|| Columns::new(V::HEADER));
+        Self { columns, is_begun: false, of: PhantomData }
+    }
+
+    /// A page; empty where it has nothing.
+    pub(crate) fn page(&mut self, items: &[V]) -> Result<String, serde_json::Error> {
+        if items.is_empty() {
+            return Ok(String::new());
+        }
+        if let Some(columns) = &mut self.columns {
+            self.is_begun = true;
+            return Ok(columns.lines(items.iter().map(Item::row)) + "\n");
+        }
+        let mut text = String::new();
+        for item in items {
+            if self.is_begun {
+                text.push(',');
+            } else {
+                text += &self.beginning();
+                self.is_begun = true;
+            }
+            // A text in JSON holds no line break: all that there are belong to the layout.
+            text += "\n    ";
+            text += &serde_json::to_string_pretty(item)?.replace('\n', "\n    ");
+        }
+        Ok(text)
+    }
+
+    /// What is left at the end, whether there is more or not.
+    pub(crate) fn end(mut self, more: bool) -> String {
+        match &mut self.columns {
+            Some(_) if self.is_begun => String::new(),
+            Some(columns) => columns.lines([]) + "\n",
+            None => {
+                let list = if self.is_begun { "\n  ".to_owned() } else { self.beginning() };
+                format!("{list}],\n  \"more\": {more}\n}}\n")
+            }
+        }
+    }
+
+    fn beginning(&self) -> String {
+        format!("{{\n  \"{}\": [", V::LIST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Serialize)]
+    struct Thing {
+        name: &'static str,
+        parts: Vec<u8>,
+    }
+
+    impl Item for Thing {
+        const LIST: &'static str = "things";
+        const HEADER: &'static [&'static str] = &["NAME", "PARTS"];
+
+        fn row(&self) -> Vec<String> {
+            vec![self.name.to_owned(), self.parts.len().to_string()]
+        }
+    }
+
+    /// The document that is held in memory as a whole.
+    #[derive(Serialize)]
+    struct Whole<'a> {
+        things: &'a [Thing],
+        more: bool,
+    }
+
+    fn streamed(json: bool, things: &[Thing], page: usize, more: bool) -> String {
+        let mut list = ListText::new(json);
+        let mut text: String = things.chunks(page).map(|page| list.page(page).unwrap()).collect();
+        text += &list.page(&[]).unwrap();
+        text + &list.end(more)
+    }
+
+    #[test]
+    fn a_streamed_document_is_that_of_the_whole_list() {
+        let names = ["a", "two\nlines", "\"\\", ""];
+        for count in 0..=names.len() {
+            let thing = |name: &&'static str| Thing { name, parts: vec![1; name.len()] };
+            let things: Vec<_> = names[..count].iter().map(thing).collect();
+            for (page, more) in [(1, true), (3, false)] {
+                let whole = serde_json::to_string_pretty(&Whole { things: &things, more }).unwrap() + "\n";
+                assert_eq!(streamed(true, &things, page, more), whole);
+            }
+        }
+    }
+
+    #[test]
+    fn columns_stand_under_those_of_the_page_before() {
+        let thing = |name, parts| Thing { name, parts: vec![0; parts] };
+        let things = [thing("longest", 1), thing("b", 2), thing("longer than the longest", 3), thing("c", 4)];
+        let expected = "NAME     PARTS\nlongest  1\nb        2\nlonger than the longest  3\nc                        4\n";
+        assert_eq!(streamed(false, &things, 2, false), expected);
+        assert_eq!(streamed(false, &[], 2, false), "NAME  PARTS\n");
+    }
+}

@@ -1,0 +1,322 @@
+//! What replicas hold of a key, side by side.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tenant_auth_client::proto::{self, LookupState, Source, Verdict};
+
+use super::{key_state::verdict_name, moment, or_empty};
+use crate::{
+    failure::Told,
+    output::{self, View},
+    time::{Moment, coarse},
+};
+
+/// The answers, and whether they agree.
+#[derive(Debug, Serialize)]
+pub(crate) struct CheckView {
+    key_id: String,
+    /// Whether no answer contradicts another.
+    agree: bool,
+    /// Whether the database and every replica has answered.
+    complete: bool,
+    database: DatabaseRow,
+    replicas: Vec<ReplicaRow>,
+}
+
+/// What the database says of the key.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct DatabaseRow {
+    /// Absent where it gave no answer. `UNKNOWN`: there is no such key.
+    verdict: Option<String>,
+    revoked_at: Option<Moment>,
+    expires_at: Option<Moment>,
+    error: Option<String>,
+}
+
+/// What one replica says.
+#[derive(Debug, Serialize)]
+struct ReplicaRow {
+    replica: String,
+    /// Whether it says the same as the database and the others; absent where it gave no answer.
+    agrees: Option<bool>,
+    /// What it would say of the key by what it holds, or by its deny list; absent where it would read the database.
+    verdict: Option<String>,
+    held: Option<HeldRow>,
+    heard_revision: Option<i64>,
+    heard_revoked_at: Option<Moment>,
+    on_deny_list: bool,
+    revision: Option<i64>,
+    feed_age_ms: Option<u128>,
+    lookups: Option<&'static str>,
+    now: Option<Moment>,
+    error: Option<String>,
+}
+
+/// A record in memory.
+#[derive(Debug, Serialize)]
+struct HeldRow {
+    verdict: String,
+    source: &'static str,
+    age_ms: u128,
+    revision: i64,
+    expires_at: Option<Moment>,
+    revoked_at: Option<Moment>,
+    tenant_suspended: bool,
+    read_ahead: bool,
+}
+
+impl DatabaseRow {
+    pub(crate) fn new(state: &proto::GetKeyResponse) -> Self {
+        let key = state.key.as_ref();
+        Self {
+            verdict: Some(verdict_name(state.verdict())),
+            revoked_at: moment(key.and_then(|key| key.revoked_at)),
+            expires_at: moment(key.and_then(|key| key.expires_at)),
+            error: None,
+        }
+    }
+
+    /// There is no such key.
+    pub(crate) fn unknown() -> Self {
+        Self { verdict: Some(verdict_name(Verdict::Unknown)), ..Self::default() }
+    }
+
+    pub(crate) fn silent(told: Told) -> Self {
+        Self { error: Some(told.message), ..Self::default() }
+    }
+
+    fn is_unknown(&self) -> bool {
+        self.verdict.as_deref() == Some("UNKNOWN")
+    }
+}
+
+impl CheckView {
+    pub(crate) fn new(
+        key_id: String,
+        database: DatabaseRow,
+        answers: Vec<(String, Result<proto::InspectKeyResponse, Told>)>,
+    ) -> Self {
+        let mut replicas: Vec<_> =
+            answers.into_iter().map(|(replica, answer)| ReplicaRow::new(replica, answer)).collect();
+        let complete = database.verdict.is_some() && replicas.iter().all(|row| row.error.is_none());
+        // Without the database nobody is right: those that hold the key are compared with the first of them.
+        let held = || replicas.iter().find_map(|row| row.verdict.clone());
+        let expected = database.verdict.clone().or_else(held);
+        for row in replicas.iter_mut().filter(|row| row.error.is_none()) {
+            row.agrees = Some(row.verdict.is_none() || row.verdict == expected);
+        }
+        let agree = replicas.iter().all(|row| row.agrees != Some(false));
+        Self { key_id, agree, complete, database, replicas }
+    }
+
+    pub(crate) fn agree(&self) -> bool {
+        self.agree
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Whether there is no such key, neither in the database nor in any memory.
+    pub(crate) fn knows_nothing(&self) -> bool {
+        self.database.is_unknown() && self.replicas.iter().all(|row| row.held.is_none())
+    }
+
+    fn summary(&self) -> String {
+        let silent = self.replicas.iter().filter(|row| row.error.is_some()).count();
+        let apart = self.replicas.iter().filter(|row| row.agrees == Some(false)).count();
+        let holding = self.replicas.iter().filter(|row| row.held.is_some()).count();
+        let total = self.replicas.len();
+        let mut parts = vec![format!("{holding} of {total} replicas hold it")];
+        match (apart, &self.database.verdict) {
+            (0, _) => parts.push("none contradicts".to_owned()),
+            (apart, Some(_)) => parts.push(format!("{apart} CONTRADICT the database")),
+            (apart, None) => parts.push(format!("{apart} CONTRADICT the first that holds it")),
+        }
+        if silent > 0 {
+            parts.push(format!("{silent} DID NOT ANSWER"));
+        }
+        if self.database.verdict.is_none() {
+            parts.push("the DATABASE DID NOT ANSWER".to_owned());
+        }
+        parts.join(", ")
+    }
+}
+
+impl ReplicaRow {
+    fn new(replica: String, answer: Result<proto::InspectKeyResponse, Told>) -> Self {
+        let (answer, error) = match answer {
+            Ok(answer) => (Some(answer), None),
+            Err(told) => (None, Some(told.message)),
+        };
+        let lookups = answer.as_ref().map(|answer| match answer.lookups() {
+            LookupState::Healthy => "healthy",
+            LookupState::FeedSilent => "feed silent",
+            LookupState::BreakerOpen => "breaker open",
+            LookupState::Unspecified => "unknown",
+        });
+        let answer = answer.unwrap_or_default();
+        let held = answer.held.map(HeldRow::new);
+        let denied = answer.on_deny_list.then(|| verdict_name(Verdict::Revoked));
+        let heard = answer.heard.as_ref();
+        Self {
+            replica,
+            agrees: None,
+            verdict: held.as_ref().map(|held| held.verdict.clone()).or(denied),
+            held,
+            heard_revision: heard.map(|heard| heard.revision).filter(|revision| *revision != 0),
+            heard_revoked_at: moment(heard.and_then(|heard| heard.revoked_at)),
+            on_deny_list: answer.on_deny_list,
+            revision: error.is_none().then_some(answer.revision),
+            feed_age_ms: answer.feed_age.map(|age| length(Some(age)).as_millis()),
+            lookups,
+            now: moment(answer.now),
+            error,
+        }
+    }
+
+    fn row(&self) -> Vec<String> {
+        let age = |millis: u128| coarse(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)));
+        let held = self.held.as_ref();
+        let nothing = || if self.error.is_some() { "no answer" } else { "not held" }.to_owned();
+        vec![
+            self.replica.clone(),
+            match self.agrees {
+                Some(true) => "yes".to_owned(),
+                Some(false) => "NO".to_owned(),
+                None => "?".to_owned(),
+            },
+            self.verdict.clone().unwrap_or_else(nothing),
+            held.map_or_else(String::new, |held| held.source.to_owned()),
+            held.map_or_else(String::new, |held| age(held.age_ms)),
+            or_empty(held.map(|held| held.revision)),
+            match (self.heard_revoked_at, self.heard_revision) {
+                (Some(at), _) => format!("revoked {at}"),
+                (None, Some(revision)) => format!("changed at {revision}"),
+                (None, None) => String::new(),
+            },
+            or_empty(self.revision),
+            or_empty(self.feed_age_ms.map(age)),
+            or_empty(self.lookups),
+            or_empty(self.error.as_ref()),
+        ]
+    }
+}
+
+impl HeldRow {
+    fn new(held: proto::HeldKey) -> Self {
+        let source = match held.source() {
+            Source::Fresh => "fresh",
+            Source::Refreshing => "refreshing",
+            Source::Stale => "stale",
+            Source::Database => "reads first",
+            Source::Negative | Source::Unspecified => "unknown",
+        };
+        Self {
+            verdict: verdict_name(held.verdict()),
+            source,
+            age_ms: length(held.age).as_millis(),
+            revision: held.revision,
+            expires_at: moment(held.expires_at),
+            revoked_at: moment(held.revoked_at),
+            tenant_suspended: held.tenant_suspended,
+            read_ahead: held.read_ahead,
+        }
+    }
+}
+
+fn length(span: Option<prost_types::Duration>) -> Duration {
+    span.and_then(|span| span.try_into().ok()).unwrap_or_default()
+}
+
+const HEADER: [&str; 11] = [
+    "REPLICA",
+    "AGREES",
+    "VERDICT",
+    "SOURCE",
+    "AGE",
+    "REVISION",
+    "HEARD",
+    "LOG READ TO",
+    "LOG AGE",
+    "LOOKUPS",
+    "ERROR",
+];
+
+impl View for CheckView {
+    fn text(&self) -> String {
+        let database = match (&self.database.verdict, self.database.revoked_at) {
+            (Some(_), _) if self.database.is_unknown() => "UNKNOWN: there is no such key".to_owned(),
+            (Some(verdict), Some(at)) => format!("{verdict}, revoked {at}"),
+            (Some(verdict), None) => verdict.clone(),
+            (None, _) => format!("no answer: {}", or_empty(self.database.error.as_ref())),
+        };
+        let about = output::details(&[
+            ("key", self.key_id.clone()),
+            ("database", database),
+            ("replicas", self.summary()),
+        ]);
+        format!("{about}\n\n{}", output::list(&HEADER, self.replicas.iter().map(ReplicaRow::row)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(verdict: Verdict) -> Result<proto::InspectKeyResponse, Told> {
+        let mut held = proto::HeldKey::default();
+        held.set_verdict(verdict);
+        Ok(proto::InspectKeyResponse { held: Some(held), ..Default::default() })
+    }
+
+    fn nothing() -> Result<proto::InspectKeyResponse, Told> {
+        Ok(proto::InspectKeyResponse::default())
+    }
+
+    fn silent() -> Told {
+        crate::failure::Failure::Unexpected("nobody there".to_owned()).told_alone()
+    }
+
+    fn database(verdict: Verdict) -> DatabaseRow {
+        let mut state = proto::GetKeyResponse::default();
+        state.set_verdict(verdict);
+        DatabaseRow::new(&state)
+    }
+
+    fn check(
+        database: DatabaseRow,
+        answers: Vec<Result<proto::InspectKeyResponse, Told>>,
+    ) -> (bool, bool, Vec<Option<bool>>) {
+        let answers = answers.into_iter().map(|answer| ("r".to_owned(), answer)).collect();
+        let view = CheckView::new("key_1".to_owned(), database, answers);
+        (view.agree, view.complete, view.replicas.iter().map(|row| row.agrees).collect())
+    }
+
+    #[test]
+    fn a_replica_that_holds_another_verdict_than_the_database_stands_out() {
+        let answers = vec![held(Verdict::Revoked), held(Verdict::Valid), nothing()];
+        let expected = (false, true, vec![Some(true), Some(false), Some(true)]);
+        assert_eq!(check(database(Verdict::Revoked), answers), expected);
+        // Alone with it, too.
+        assert!(!check(database(Verdict::Revoked), vec![held(Verdict::Valid)]).0);
+        assert!(!check(DatabaseRow::unknown(), vec![held(Verdict::Valid)]).0);
+    }
+
+    #[test]
+    fn who_gives_no_answer_neither_agrees_nor_contradicts() {
+        let answers = vec![held(Verdict::Valid), Err(silent())];
+        assert_eq!(check(database(Verdict::Valid), answers), (true, false, vec![Some(true), None]));
+        let answers = vec![held(Verdict::Valid), nothing(), held(Verdict::Revoked)];
+        let expected = (false, false, vec![Some(true), Some(true), Some(false)]);
+        assert_eq!(check(DatabaseRow::silent(silent()), answers), expected);
+    }
+
+    #[test]
+    fn a_deny_list_counts_where_nothing_is_held() {
+        let listed = || Ok(proto::InspectKeyResponse { on_deny_list: true, ..Default::default() });
+        assert!(check(database(Verdict::Revoked), vec![listed()]).0);
+        assert!(!check(database(Verdict::Valid), vec![listed(), nothing()]).0);
+    }
+}

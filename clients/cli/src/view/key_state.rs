@@ -1,0 +1,126 @@
+//! Everything about a key but the key itself.
+
+use serde::Serialize;
+use tenant_auth_client::proto::{self, Verdict};
+
+use super::{KeyView, TenantView, moment, or_empty};
+use crate::{
+    output::{self, View},
+    time::Moment,
+};
+
+#[derive(Debug, Serialize)]
+pub(crate) struct KeyStateView {
+    verdict: String,
+    /// Why a validation is denied; absent where it is not.
+    denied_because: Option<String>,
+    on_deny_list: bool,
+    decided_at: Option<Moment>,
+    key: KeyView,
+    tenant: Option<TenantView>,
+}
+
+/// The name of a verdict, as everywhere else.
+pub(super) fn verdict_name(verdict: Verdict) -> String {
+    verdict.as_str_name().trim_start_matches("VERDICT_").to_owned()
+}
+
+impl KeyStateView {
+    pub(crate) fn new(state: proto::GetKeyResponse) -> Self {
+        let (verdict, on_deny_list) = (state.verdict(), state.on_deny_list);
+        let decided_at = moment(state.decided_at);
+        let key = KeyView::new(state.key.unwrap_or_default());
+        let tenant = state.tenant.map(TenantView::new);
+        let denied_because = denial(verdict, on_deny_list, &key, tenant.as_ref());
+        Self { verdict: verdict_name(verdict), denied_because, on_deny_list, decided_at, key, tenant }
+    }
+}
+
+fn denial(
+    verdict: Verdict,
+    on_deny_list: bool,
+    key: &KeyView,
+    tenant: Option<&TenantView>,
+) -> Option<String> {
+    let because = |reason: Option<&String>| reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    Some(match verdict {
+        Verdict::Valid => return None,
+        Verdict::Revoked if key.revoked_at.is_some() => {
+            format!("revoked at {}{}", or_empty(key.revoked_at), because(key.revoke_reason.as_ref()))
+        }
+        Verdict::Expired => format!("expired at {}", or_empty(key.expires_at)),
+        Verdict::TenantSuspended if tenant.is_some_and(TenantView::is_suspended) => {
+            let reason = tenant.and_then(|tenant| tenant.suspend_reason.as_ref());
+            format!("the tenant is suspended{}", because(reason))
+        }
+        _ if on_deny_list => {
+            "the deny list of the replica that answers names the key or its tenant".to_owned()
+        }
+        Verdict::Unknown => "its tenant was deleted from the database".to_owned(),
+        verdict => format!("this version of tenantctl does not know {}", verdict_name(verdict)),
+    })
+}
+
+impl View for KeyStateView {
+    fn text(&self) -> String {
+        let mut rows = self.key.rows();
+        let tenant = |of: fn(&TenantView) -> String| self.tenant.as_ref().map_or_else(String::new, of);
+        rows.extend([
+            ("pepper", or_empty(self.key.pepper_id.as_ref())),
+            ("tenant name", tenant(|tenant| tenant.name.clone())),
+            ("tenant status", tenant(|tenant| tenant.status.to_owned())),
+            ("deny list", if self.on_deny_list { "names it".to_owned() } else { String::new() }),
+            ("verdict now", self.verdict.clone()),
+            ("denied because", or_empty(self.denied_because.as_ref())),
+        ]);
+        output::details(&rows)
+    }
+
+    fn note(&self) -> Option<&'static str> {
+        Some("read from the database; `tenantctl key check` says what each replica holds in memory")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn because(verdict: Verdict, change: impl FnOnce(&mut proto::GetKeyResponse)) -> Option<String> {
+        let mut state = proto::GetKeyResponse {
+            key: Some(proto::ApiKey::default()),
+            tenant: Some(proto::Tenant::default()),
+            ..Default::default()
+        };
+        state.set_verdict(verdict);
+        change(&mut state);
+        KeyStateView::new(state).denied_because
+    }
+
+    fn key(state: &mut proto::GetKeyResponse) -> &mut proto::ApiKey {
+        state.key.as_mut().unwrap()
+    }
+
+    #[test]
+    fn a_denial_says_what_it_rests_on() {
+        let start = Some(prost_types::Timestamp::default());
+        assert_eq!(because(Verdict::Valid, |_| {}), None);
+        let revoked = because(Verdict::Revoked, |state| {
+            key(state).revoked_at = start;
+            key(state).revoke_reason = "leaked".to_owned();
+        });
+        assert_eq!(revoked.unwrap(), "revoked at 1970-01-01T00:00:00Z: leaked");
+        let expired = because(Verdict::Expired, |state| key(state).expires_at = start);
+        assert_eq!(expired.unwrap(), "expired at 1970-01-01T00:00:00Z");
+        let suspended = because(Verdict::TenantSuspended, |state| {
+            let tenant = state.tenant.as_mut().unwrap();
+            tenant.set_status(proto::TenantStatus::Suspended);
+            tenant.suspend_reason = "unpaid".to_owned();
+        });
+        assert_eq!(suspended.unwrap(), "the tenant is suspended: unpaid");
+        for verdict in [Verdict::Revoked, Verdict::TenantSuspended] {
+            let listed = because(verdict, |state| state.on_deny_list = true);
+            assert!(listed.unwrap().starts_with("the deny list"));
+        }
+        assert!(because(Verdict::Unknown, |state| state.tenant = None).unwrap().contains("deleted"));
+    }
+}

@@ -1,0 +1,103 @@
+//! Long lists: page by page, in whatever form, to whoever reads or stops reading.
+
+use std::io::Read as _;
+
+use serde_json::Value;
+use tenant_auth_svc::config::Settings;
+
+use crate::{callers::Files, harness::Service};
+
+/// Six pages of 500.
+const KEYS: usize = 3_000;
+/// One of these is longer than what a pipe holds, so that whoever writes it waits for a reader.
+const SCOPES: &str = "orders:read orders:write invoices:read invoices:write customers:read customers:write";
+
+fn with_metrics(settings: Settings) -> Settings {
+    settings.with_flag("TENANT_AUTH_OPS_LISTEN", Some("127.0.0.1:0".to_owned()))
+}
+
+fn fill(service: &Service, options: &[&str]) {
+    let tenant = [&["tenant", "create", "--name", "Acme", "--id", "acme"], options].concat();
+    assert_eq!(service.run(&tenant, "").code, 0);
+    let mut file = "sha256,name,scopes\n".to_owned();
+    for number in 0..KEYS {
+        file += &format!("{number:064x},key number {number},{SCOPES}\n");
+    }
+    let import = service.run(&[&["key", "import", "-", "--tenant", "acme"], options].concat(), &file);
+    assert_eq!(import.code, 0, "{}", import.stderr);
+}
+
+const LIST: [&str; 5] = ["key", "list", "--tenant", "acme", "--all"];
+
+#[test]
+fn a_page_is_written_before_the_next_is_asked_for() {
+    let service = Service::start_with("http://", with_metrics);
+    fill(&service, &[]);
+    for form in [&[][..], &["--json"]] {
+        let before = service.ended("ListKeys");
+        let mut child = service.begin(&[&LIST, form].concat());
+        let mut stdout = child.stdout.take().unwrap();
+        let mut first = [0];
+        stdout.read_exact(&mut first).unwrap();
+        assert!(service.ended("ListKeys") - before <= 1, "{form:?}: the first page waits for its reader");
+        let mut rest = String::new();
+        stdout.read_to_string(&mut rest).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), &*output.stderr), (Some(0), &b""[..]), "{form:?}");
+        assert_eq!(service.ended("ListKeys") - before, 6, "{form:?}");
+        let whole = format!("{}{rest}", char::from(first[0]));
+        if form.is_empty() {
+            assert_eq!(whole.lines().count(), KEYS + 1);
+            // Columns stand under one another from the first page to the last.
+            let places: Vec<_> =
+                whole.lines().map(|line| line.find("active").or(line.find("STATE"))).collect();
+            assert!(places.iter().all(|place| *place == places[1]), "{}", whole.lines().next().unwrap());
+        } else {
+            let document: Value = serde_json::from_str(&whole).unwrap();
+            assert_eq!(
+                (document["keys"].as_array().unwrap().len(), &document["more"]),
+                (KEYS, &false.into())
+            );
+            assert_eq!(serde_json::to_string_pretty(&document).unwrap().len() + 1, whole.len(), "as ever");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_a_list_quietly() {
+    let service = Service::start_with("http://", with_metrics);
+    fill(&service, &[]);
+    for form in [&[][..], &["--json"]] {
+        let before = service.ended("ListKeys");
+        let mut child = service.begin(&[&LIST, form].concat());
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_exact(&mut [0]).unwrap();
+        drop(stdout);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), &*output.stderr), (Some(0), &b""[..]), "{form:?}");
+        assert!(service.ended("ListKeys") - before <= 1, "{form:?}");
+    }
+}
+
+#[test]
+fn a_list_that_breaks_off_fails_and_is_left_open() {
+    let files = Files::new();
+    let service = Service::start_with("http://", |settings| files.callers(settings));
+    let token = files.path("operator");
+    let options = ["--token-file", &*token];
+    fill(&service, &options);
+    let mut child = service.begin(&[&LIST, &options[..], &["--json"]].concat());
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut [0]).unwrap();
+    // Between two pages the operator is taken off the list of callers.
+    files.dismiss_the_operator();
+    service.reload();
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(5));
+    let error: Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(error["error"]["code"], "UNAUTHENTICATED");
+    assert_eq!(rest.matches("\"key_id\"").count(), 500, "what was there is written");
+    assert!(serde_json::from_str::<Value>(&format!("{{{rest}")).is_err(), "a part is no whole");
+}

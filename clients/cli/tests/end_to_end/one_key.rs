@@ -1,0 +1,202 @@
+//! What an operator asks about one key, of the database and of every replica.
+
+use serde_json::{Value, json};
+use tenant_auth_svc::{
+    config::Settings,
+    domain::{
+        clock::UnixMillis,
+        key::{KeyHash, PresentedKey},
+    },
+};
+use tenant_auth_testkit::HranaServer;
+use tokio::runtime::Runtime;
+
+use crate::harness::{Service, denied, valid};
+
+/// Two replicas of one database that read the change log when they are told to.
+struct Replicas {
+    one: Service,
+    two: Service,
+    _server: HranaServer,
+    _runtime: Runtime,
+    _folder: tempfile::TempDir,
+}
+
+impl Replicas {
+    fn start() -> Self {
+        let (runtime, folder) = (Runtime::new().unwrap(), tempfile::tempdir().unwrap());
+        let server = runtime.block_on(HranaServer::builder().token("token").start()).unwrap();
+        let token = folder.path().join("token");
+        std::fs::write(&token, "token\n").unwrap();
+        let settings = |settings: Settings| {
+            settings
+                .with_flag("TENANT_AUTH_DATABASE_URL", Some(server.url()))
+                .with_flag("TENANT_AUTH_DATABASE_TOKEN_FILE", Some(token.display().to_string()))
+                .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("off".to_owned()))
+                .with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some("off".to_owned()))
+        };
+        let (one, two) = (Service::start_with("http://", settings), Service::start_with("http://", settings));
+        Self { one, two, _server: server, _runtime: runtime, _folder: folder }
+    }
+
+    /// Checks a key, with more replicas than these.
+    fn check(&self, key_id: &str, more: &[&str]) -> (i32, Value) {
+        let address = |service: &Service| service.endpoint.trim_start_matches("http://").to_owned();
+        let (one, two) = (address(&self.one), address(&self.two));
+        let mut args = vec!["key", "check", key_id, "--replica", &*one, "--replica", &*two, "--json"];
+        more.iter().for_each(|replica| args.extend(["--replica", replica]));
+        let ran = self.one.run(&args, "");
+        (ran.code, serde_json::from_str(&ran.stdout).map_err(|_| ran.stderr).unwrap())
+    }
+
+    fn text(&self, key_id: &str) -> String {
+        let args = ["key", "check", key_id, "--replica", &self.one.endpoint, "--replica", &self.two.endpoint];
+        self.one.run(&args, "").stdout
+    }
+}
+
+fn only_key(service: &Service, tenant: &str) -> String {
+    let keys = service.json(&["key", "list", "--tenant", tenant]);
+    keys["keys"][0]["key_id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_replica_that_missed_a_revocation_is_found() {
+    let replicas = Replicas::start();
+    let (one, two) = (&replicas.one, &replicas.two);
+    one.tenant("acme");
+    let key = one.key("acme");
+    let id = only_key(one, "acme");
+    one.hear();
+    two.hear();
+
+    let (code, check) = replicas.check(&id, &[]);
+    assert_eq!((code, &check["agree"], &check["complete"]), (0, &json!(true), &json!(true)), "{check}");
+    assert_eq!(
+        (&check["database"]["verdict"], &check["replicas"][1]["held"]),
+        (&json!("VALID"), &Value::Null)
+    );
+    assert_eq!(two.verdict(&key, &[]), valid());
+    one.json(&["key", "revoke", &id, "--reason", "leaked"]);
+
+    let (code, check) = replicas.check(&id, &[]);
+    assert_eq!((code, &check["agree"]), (1, &json!(false)), "{check}");
+    assert_eq!(check["database"]["verdict"], "REVOKED");
+    let stale = &check["replicas"][1];
+    assert_eq!(
+        (&stale["agrees"], &stale["verdict"], &stale["held"]["source"]),
+        (&json!(false), &json!("VALID"), &json!("fresh"))
+    );
+    let text = replicas.text(&id);
+    assert!(text.contains("1 CONTRADICT the database") && text.contains("\nREPLICA "), "{text}");
+
+    two.hear();
+    let (code, check) = replicas.check(&id, &[]);
+    assert_eq!((code, &check["agree"]), (0, &json!(true)), "{check}");
+    assert_eq!(check["replicas"][1]["verdict"], "REVOKED");
+    assert!(check["replicas"][1]["heard_revoked_at"].is_string(), "{check}");
+    assert_eq!(two.verdict(&key, &[]), denied("REVOKED"));
+}
+
+#[test]
+fn a_replica_that_gives_no_answer_is_told_and_counts() {
+    let replicas = Replicas::start();
+    replicas.one.tenant("acme");
+    replicas.one.key("acme");
+    let id = only_key(&replicas.one, "acme");
+    let (code, check) = replicas.check(&id, &["127.0.0.1:1"]);
+    assert_eq!((code, &check["agree"], &check["complete"]), (4, &json!(true), &json!(false)), "{check}");
+    let silent = &check["replicas"][2];
+    assert_eq!((&silent["replica"], &silent["agrees"]), (&json!("http://127.0.0.1:1"), &Value::Null));
+    assert!(silent["error"].as_str().unwrap().starts_with("cannot reach http://127.0.0.1:1"), "{silent}");
+
+    let (code, nobody) = replicas.check("key_nobody", &[]);
+    assert_eq!((code, &nobody["database"]["verdict"]), (3, &json!("UNKNOWN")), "{nobody}");
+    let none = replicas.one.run(&["key", "check", "key_1", "--replica", "127.0.0.1:1"], "");
+    assert!(none.code == 4 && none.stdout.contains("DATABASE DID NOT ANSWER"), "{}", none.stdout);
+    let wrong = replicas.one.run(&["key", "check", "a b", "--all"], "");
+    assert!(wrong.code == 2 && wrong.stderr.contains("KEY_ID: may hold only"), "{}", wrong.stderr);
+}
+
+#[test]
+fn every_address_of_a_name_is_asked() {
+    let service = Service::start();
+    service.tenant("acme");
+    service.key("acme");
+    let id = only_key(&service, "acme");
+    let check = service.json(&["key", "check", &id, "--all"]);
+    assert_eq!(check["replicas"].as_array().unwrap().len(), 1);
+    assert_eq!(check["replicas"][0]["replica"], service.endpoint.as_str());
+}
+
+#[test]
+fn a_key_is_shown_with_why_it_is_denied() {
+    let service = Service::start();
+    service.tenant("acme");
+    let plaintext = service.key("acme");
+    let id = only_key(&service, "acme");
+    let shown = service.json(&["key", "get", &id]);
+    assert_eq!((&shown["verdict"], &shown["denied_because"]), (&json!("VALID"), &Value::Null));
+    assert_eq!((&shown["key"]["key_id"], &shown["tenant"]["name"]), (&json!(id), &json!("Acme")));
+    service.json(&["tenant", "suspend", "acme", "--reason", "unpaid"]);
+    let ran = service.run(&["key", "get", &id], "");
+    assert_eq!(ran.code, 0);
+    assert!(ran.stdout.ends_with("denied because  the tenant is suspended: unpaid\n"), "{}", ran.stdout);
+    let hash = hex::encode(KeyHash::of(&PresentedKey::new(plaintext.trim().to_owned())).as_bytes());
+    for secret in [plaintext.trim(), &hash] {
+        assert!(!ran.stdout.contains(secret));
+    }
+    let missing = service.run(&["key", "get", "key_nobody"], "");
+    assert_eq!((missing.code, &*missing.stderr), (3, "error: there is no key key_nobody\n"));
+}
+
+#[test]
+fn keys_are_found_by_their_first_characters_in_every_tenant() {
+    let service = Service::start();
+    for tenant in ["acme", "other"] {
+        service.tenant(tenant);
+    }
+    let (ours, _) = (service.key("acme"), service.key("other"));
+    let found = |args: &[&str]| {
+        let found = service.json(&[&["key", "list"], args].concat());
+        let tenants = found["keys"].as_array().unwrap().iter().map(|key| key["tenant_id"].clone());
+        tenants.collect::<Vec<_>>()
+    };
+    assert_eq!(found(&["--prefix", &ours[..12]]), ["acme"]);
+    assert_eq!(found(&["--prefix", "ta_"]).len(), 2);
+    assert_eq!(found(&["--prefix", "ta_", "--tenant", "other"]), ["other"]);
+    let text = service.run(&["key", "list", "--prefix", &ours[..12]], "").stdout;
+    assert!(text.starts_with("KEY ") && text.contains("TENANT") && text.contains(" acme "), "{text}");
+    // A whole key is on the command line by mistake: it goes no further.
+    let whole = service.run(&["key", "list", "--prefix", ours.trim()], "");
+    assert_eq!(whole.code, 2);
+    assert!(whole.stderr.contains("the first few of the key are enough"), "{}", whole.stderr);
+    assert_eq!(service.run(&["key", "list"], "").code, 2, "neither a tenant nor a prefix");
+}
+
+#[test]
+fn the_audit_log_is_narrowed_down_by_every_option() {
+    let service = Service::start_at(UnixMillis(2_000_000_000_000));
+    service.tenant("acme");
+    service.key("acme");
+    let id = only_key(&service, "acme");
+    service.json(&["key", "revoke", &id, "--reason", "leaked"]);
+    let actions = |args: &[&str]| {
+        let log = service.json(&[&["audit", "list"], args].concat());
+        let actions = log["events"].as_array().unwrap().iter().map(|event| event["action"].clone());
+        actions.collect::<Vec<_>>()
+    };
+    assert_eq!(actions(&["--target", &id]), ["key.revoke", "key.issue"]);
+    assert_eq!(actions(&["--caller", "unauthenticated@127.0.0.1", "--limit", "1"]), ["key.revoke"]);
+    assert_eq!(actions(&["--caller", "nobody"]).len(), 0);
+    // By the service's clock, which is in 2033.
+    assert_eq!(actions(&["--since", "1h"]).len(), 3);
+    assert_eq!(actions(&["--since", "2033-05-18T03:33:21Z"]).len(), 0);
+    assert_eq!(actions(&["--since", "2h", "--until", "1h"]).len(), 0);
+    let backwards = service.run(&["audit", "list", "--since", "1h", "--until", "2h"], "");
+    assert!(
+        backwards.code == 2 && backwards.stderr.contains("--until: must be after"),
+        "{}",
+        backwards.stderr
+    );
+}

@@ -1,0 +1,152 @@
+//! What is asked about one key: the key itself, by its first characters, and what was done to it.
+
+use tenant_auth_svc::domain::{
+    audit::{AuditFilter, AuditTerm},
+    clock::UnixMillis,
+    id::KeyId,
+    key::{PrefixPosition, StoredKey},
+    page::{PageRequest, PageSize},
+    scope::ScopeSet,
+    store::{Change, Lane, Store},
+    text::{PrefixHint, Reason},
+    verdict::Verdict,
+};
+
+use super::make::{new_key, new_tenant};
+use crate::harness::{NOW, call, change};
+
+pub(super) async fn questions(store: &impl Store) {
+    by_id(store).await;
+    by_prefix(store).await;
+    in_the_log(store).await;
+}
+
+async fn by_id(store: &impl Store) {
+    let admin = || call(Lane::Admin);
+    let tenant = store.create_tenant(admin(), &new_tenant(), &change()).await.unwrap();
+    let key = new_key(&tenant.id, &["a", "b"], Some(UnixMillis(NOW.0 + 5)));
+    let stored = store.insert_key(admin(), &key, &change()).await.unwrap().outcome.unwrap();
+    let read = async || store.get_key(admin(), &key.id).await.unwrap().unwrap();
+    let StoredKey { key: read_key, tenant: read_tenant, .. } = read().await;
+    assert_eq!((read_key, read_tenant), (stored.0, Some(tenant)));
+    // What it comes to is what a lookup comes to.
+    let found = store.lookup_keys(call(Lane::Known), &[key.hash]).await.unwrap();
+    assert_eq!(read().await.record(), found.records[0].clone().unwrap());
+
+    let reason = Reason::parse("leaked").unwrap();
+    store.revoke_key(admin(), &key.id, &reason, &change()).await.unwrap();
+    let revoked = read().await;
+    assert_eq!((revoked.key.revoked_at, &*revoked.key.revoke_reason), (Some(NOW), "leaked"));
+    let verdict = Verdict::on(&revoked.record().unwrap(), &ScopeSet::EMPTY, NOW);
+    assert_eq!(verdict, Verdict::Revoked);
+    assert_eq!(store.get_key(admin(), &KeyId::generate()).await.unwrap(), None);
+}
+
+async fn by_prefix(store: &impl Store) {
+    let (one, two) = (new_tenant(), new_tenant());
+    // Nobody else's keys begin like this, on a shared database too.
+    let mark: String = one.id.as_str().chars().rev().take(6).collect();
+    let hint = |rest: &str| PrefixHint::parse(&format!("{mark}{rest}")).unwrap();
+    let mut ids = Vec::new();
+    for tenant in [&one, &two] {
+        store.create_tenant(call(Lane::Admin), tenant, &change()).await.unwrap();
+        for rest in ["", "_a", "_a", "_ab", "_b"] {
+            let mut key = new_key(&tenant.id, &[], None);
+            key.prefix_hint = hint(rest);
+            ids.push((key.prefix_hint.as_str().to_owned(), key.id.clone()));
+            store.insert_key(call(Lane::Admin), &key, &change()).await.unwrap();
+        }
+    }
+    let found = async |rest: &str, tenant, size| {
+        let size = PageSize::requested(size).unwrap();
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = PageRequest { size, after: after.take() };
+            let what = (&hint(rest), tenant);
+            let page = store.find_keys(call(Lane::Admin), what, &page, None).await.unwrap();
+            found.extend(page.items.into_iter().map(|key| (key.prefix_hint, key.id)));
+            after = page.next;
+            if after.is_none() {
+                return found;
+            }
+        }
+    };
+    ids.sort();
+    let expected = |rests: &[&str]| -> Vec<_> {
+        let is_among =
+            |(prefix, _): &&(String, KeyId)| rests.iter().any(|rest| hint(rest).as_str() == prefix);
+        ids.iter().filter(is_among).cloned().collect()
+    };
+    for size in [1, 3, 500] {
+        assert_eq!(found("", None, size).await, ids);
+        // Those that begin with it, and those of which less is known.
+        assert_eq!(found("_a", None, size).await, expected(&["", "_a", "_ab"]));
+        assert_eq!(found("_abc", None, size).await, expected(&["", "_a", "_ab"]));
+        assert_eq!(found("_x", None, size).await, expected(&[""]));
+    }
+    assert_eq!(found("_ab", Some(&one.id), 2).await.len(), 4);
+    let all = PageRequest { size: PageSize::MAX, after: None };
+    let (_, gone) = &expected(&["_b"])[0];
+    store.revoke_key(call(Lane::Admin), gone, &Reason::parse("x").unwrap(), &change()).await.unwrap();
+    let live = store.find_keys(call(Lane::Admin), (&hint("_b"), None), &all, Some(NOW)).await.unwrap();
+    assert_eq!((live.items.len(), live.next), (3, None), "two of which less is known, and one that is live");
+    let position = PrefixPosition { prefix_hint: "sk live ".to_owned(), id: gone.clone() };
+    assert_eq!(PrefixPosition::parse(&position.to_string()), Some(position));
+}
+
+async fn in_the_log(store: &impl Store) {
+    let tenant = new_tenant();
+    let by = |caller: &str, at: i64| {
+        let mut change: Change = change();
+        change.actor.caller = format!("{caller}-{}", tenant.id);
+        change.at = UnixMillis(NOW.0 + at);
+        change
+    };
+    store.create_tenant(call(Lane::Admin), &tenant, &by("alice", 0)).await.unwrap();
+    let keys: Vec<_> = (0..3).map(|_| new_key(&tenant.id, &[], None)).collect();
+    for (key, at) in keys.iter().zip([1, 2, 2]) {
+        store.insert_key(call(Lane::Admin), key, &by("bob", at)).await.unwrap();
+    }
+    let reason = Reason::parse("leaked").unwrap();
+    // By a replica whose clock is behind: it is listed by its moment.
+    store.revoke_key(call(Lane::Admin), &keys[0].id, &reason, &by("alice", 1)).await.unwrap();
+
+    let term = |text: &str| AuditTerm::parse(text).ok();
+    let of_tenant = || AuditFilter { tenant: Some(tenant.id.clone()), ..AuditFilter::default() };
+    let caller = |name: &str| term(&format!("{name}-{}", tenant.id));
+    let at = |at: i64| Some(UnixMillis(NOW.0 + at));
+    let [first, second, third] = [0, 1, 2].map(|index: usize| keys[index].id.to_string());
+    let (create, revoke) = (("tenant.create", tenant.id.as_str()), ("key.revoke", &*first));
+    let issue = |id| ("key.issue", id);
+    for (filter, expected) in [
+        (of_tenant(), vec![issue(&*third), issue(&second), revoke, issue(&first), create]),
+        (AuditFilter { target: term(&first), ..AuditFilter::default() }, vec![revoke, issue(&first)]),
+        (AuditFilter { caller: caller("alice"), ..AuditFilter::default() }, vec![revoke, create]),
+        (AuditFilter { caller: caller("bob"), target: term(&first), ..of_tenant() }, vec![issue(&first)]),
+        (AuditFilter { since: at(2), ..of_tenant() }, vec![issue(&third), issue(&second)]),
+        (AuditFilter { since: at(1), until: at(2), ..of_tenant() }, vec![revoke, issue(&first)]),
+        (AuditFilter { until: at(1), caller: caller("alice"), ..AuditFilter::default() }, vec![create]),
+        (AuditFilter { since: at(3), ..of_tenant() }, vec![]),
+    ] {
+        for size in [1, 2, 500] {
+            let (mut listed, mut after) = (Vec::new(), None);
+            loop {
+                let page = PageRequest { size: PageSize::requested(size).unwrap(), after: after.take() };
+                let page = store.list_audit(call(Lane::Admin), &filter, &page).await.unwrap();
+                listed.extend(page.items.into_iter().map(|event| (event.action, event.target)));
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            let listed: Vec<_> = listed.iter().map(|(action, target)| (&**action, &**target)).collect();
+            assert_eq!(listed, expected, "{filter:?}, {size} at once");
+        }
+    }
+    // Without a word about whose it is: the time alone.
+    let recent = AuditFilter { since: at(1), until: at(3), ..AuditFilter::default() };
+    let page = PageRequest { size: PageSize::MAX, after: None };
+    let recent = store.list_audit(call(Lane::Admin), &recent, &page).await.unwrap();
+    assert!(recent.items.iter().all(|event| event.at > NOW && event.at < UnixMillis(NOW.0 + 3)));
+    assert!(recent.items.iter().any(|event| event.target == first));
+}

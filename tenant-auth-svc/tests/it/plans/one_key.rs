@@ -1,0 +1,100 @@
+//! What is asked about one key goes by an index, in the order of the list: no table is read from end to end, and none is sorted.
+
+use tenant_auth_proto::v1;
+
+use super::plan;
+use crate::harness::{Database, Service};
+
+/// The steps of the only statement that holds all of these parts.
+fn steps(database: &Database, parts: &[&str]) -> Vec<(bool, String)> {
+    let mut found = database.server().statements_with(parts[0]);
+    found.retain(|statement| parts.iter().all(|part| statement.contains(part)));
+    assert_eq!(found.len(), 1, "{parts:?}: {found:#?}");
+    plan(database.server(), &found[0])
+}
+
+fn goes_by(steps: &[(bool, String)], table: &str, expected: &[&str]) {
+    let searches: Vec<_> =
+        steps.iter().filter(|(_, step)| step.starts_with(&format!("SEARCH {table} "))).collect();
+    let by: Vec<_> =
+        searches.iter().filter_map(|(_, step)| step.split_once(" INDEX ")).map(|(_, by)| by).collect();
+    assert_eq!(by, expected, "{steps:#?}");
+    assert!(!steps.iter().any(|(_, step)| step.starts_with(&format!("SCAN {table}"))), "{steps:#?}");
+    // What a search has given is cut to a page before it is sorted: between the two is the step that reads the page.
+    let sorted_at_once = steps.windows(2).any(|pair| {
+        pair[0].1.starts_with(&format!("SEARCH {table} ")) && pair[1].1.starts_with("USE TEMP B-TREE")
+    });
+    assert!(!sorted_at_once, "{steps:#?}");
+}
+
+#[tokio::test]
+async fn audit_filters_go_by_an_index_each() {
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+    let text = str::to_owned;
+    let request = v1::ListAuditEventsRequest::default();
+    for (request, by) in [
+        (request.clone(), "audit_log_by_time (at<?)"),
+        (
+            v1::ListAuditEventsRequest { since: at(1), until: at(2), ..request.clone() },
+            "audit_log_by_time (at>? AND at<?)",
+        ),
+        (
+            v1::ListAuditEventsRequest { tenant_id: text("acme"), ..request.clone() },
+            "audit_log_by_tenant (tenant_id=? AND at<?)",
+        ),
+        (
+            v1::ListAuditEventsRequest { caller: text("api"), since: at(1), ..request.clone() },
+            "audit_log_by_caller (caller=? AND at>? AND at<?)",
+        ),
+        (
+            v1::ListAuditEventsRequest {
+                target: text("key_1"),
+                tenant_id: text("acme"),
+                caller: text("api"),
+                ..request.clone()
+            },
+            "audit_log_by_target (target=? AND at<?)",
+        ),
+    ] {
+        let index = by.split(' ').next().unwrap();
+        service.admin().list_audit_events(request.clone()).await.unwrap();
+        let mut parts = vec!["FROM audit_log INDEXED BY", index];
+        parts.extend(request.since.map(|_| "at >= "));
+        let found = database.server().statements_with(parts[0]);
+        let is_it = |statement: &&String| {
+            parts.iter().all(|part| statement.contains(part))
+                && statement.contains("at >= ") == request.since.is_some()
+        };
+        let statement = found.iter().find(is_it).unwrap();
+        goes_by(&plan(database.server(), statement), "audit_log", &[by]);
+    }
+}
+
+#[tokio::test]
+async fn keys_of_a_prefix_are_found_by_index() {
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let list = v1::ListKeysRequest { prefix: "ta_a".to_owned(), ..Default::default() };
+    service.admin().list_keys(list).await.unwrap();
+    let begins = "api_keys_by_prefix ((prefix_hint,id)>(?,?) AND prefix_hint<?)";
+    let shorter = "api_keys_by_prefix (prefix_hint=? AND id>?)";
+    let steps = steps(&database, &["FROM api_keys INDEXED BY api_keys_by_prefix"]);
+    // The three that are shorter, and those that begin with it.
+    goes_by(&steps, "api_keys", &[shorter, shorter, shorter, begins]);
+}
+
+#[tokio::test]
+async fn a_key_is_read_by_its_id() {
+    let database = Database::test_server().await;
+    let service = Service::start(&database).await;
+    let tenant = service.tenant("Acme").await;
+    let (_, key_id) = service.key(&tenant, &[]).await;
+    service.admin().get_key(v1::GetKeyRequest { key_id }).await.unwrap();
+    let steps = steps(&database, &["api_keys.key_hash, tenants.id"]);
+    for table in ["api_keys", "tenants"] {
+        assert!(steps.iter().any(|(_, step)| step.starts_with(&format!("SEARCH {table} "))), "{steps:#?}");
+        assert!(!steps.iter().any(|(_, step)| step.starts_with(&format!("SCAN {table}"))), "{steps:#?}");
+    }
+}
