@@ -234,11 +234,11 @@ def answers(board):
     )
     board.graph(
         "Time until the grace ends",
-        "For the oldest and the median key in use; the whole grace while the database answers, negative when it has ended.",
+        "For the oldest and the median key in use; the whole grace while the database answers reads, negative when it has ended.",
         (gauge("tenant_auth_cache_grace_ends_seconds"), "{{instance}} {{of}}"),
         unit="s",
     )
-    board.graph("Beyond the grace", "Keys in memory that are too old to answer with while the database is away.", (gauge("tenant_auth_cache_beyond_grace_records"), "{{instance}}"))
+    board.graph("Beyond the grace", "Keys in memory that are too old to answer with while the database cannot be read.", (gauge("tenant_auth_cache_beyond_grace_records"), "{{instance}}"))
     board.graph("Memory is asked in vain", "Look-ups for which the database was waited for, and what is being loaded.", (rate("tenant_auth_cache_misses_total", by="pool"), "{{pool}} missed a second"), (f"sum by (pool) ({gauge('tenant_auth_cache_loads_in_flight')})", "{{pool}} being loaded"))
     board.graph("Memory in use", "Entries, of those for which there is room.", (f"{gauge('tenant_auth_cache_entries')} / {gauge('tenant_auth_cache_capacity')}", "{{instance}} {{pool}} {{kind}}"), unit="percentunit", width=12, most=1)
     board.graph("Pushed out of memory", "For want of room.", (rate("tenant_auth_cache_evictions_total", by="pool, kind"), "{{pool}} {{kind}}"), unit="ops", width=12)
@@ -246,18 +246,19 @@ def answers(board):
 
 def database(board):
     board.row("Database: reads")
-    board.graph("Up, and believed", "Up 1: it answered the last read that tells. Believed 0: it is not the database that the replica knows, and memory answers.", (gauge("tenant_auth_database_up"), "{{instance}} up"), (gauge("tenant_auth_database_trusted"), "{{instance}} believed"), most=1, width=6)
+    board.graph("Reads work, and are believed", "Reads 1: it answered the last read that tells, which says nothing about writes. Believed 0: it is not the database that the replica knows, and memory answers.", (gauge("tenant_auth_database_up", 'operation="read"'), "{{instance}} reads"), (gauge("tenant_auth_database_trusted"), "{{instance}} believed"), most=1, width=6)
     board.graph("Circuits open", "1: such calls are sent now and then only. lookups: keys and sessions; writes: every change; the others: listings.", (f"{gauge('tenant_auth_database_breaker_open')} > 0", "{{instance}} {{circuit}}"), most=1, width=6)
     board.graph("Circuits opened", "Times, within five minutes.", (f"increase({gauge('tenant_auth_database_breaker_opened_total')}[5m]) > 0", "{{instance}} {{circuit}}"), width=6)
     board.graph("The copy stands still", "For how long, while its primary went on. From 3 s on it counts as an outage; 5 s page.", (gauge("tenant_auth_database_standstill_seconds"), "{{instance}}"), unit="s", limit=5, width=6)
-    board.graph("Failures", "Every attempt by itself. circuit_open was not asked.", (rate("tenant_auth_database_failures_total", by="operation, kind") + " > 0", "{{operation}} {{kind}}"), (rate("tenant_auth_database_retries_total"), "second attempts"), unit="ops", width=6)
+    board.graph("Failures", "Every attempt by itself, reads and writes apart. blocked: a quota; read_only, disk_full: writes only; denied: the token. circuit_open was not asked.", (rate("tenant_auth_database_failures_total", by="operation, kind") + " > 0", "{{operation}} {{kind}}"), (rate("tenant_auth_database_retries_total"), "second attempts"), unit="ops", width=6)
     board.graph("Calls", "Of every lane.", (rate("tenant_auth_database_call_duration_seconds_count", by="lane"), "{{lane}}"), unit="ops", stack=True, width=6)
     board.graph("Time of a call", "99 of 100 that succeed are faster. An attempt may take 300 ms, a read for a validation 800 ms, a change 10 s.", (quantile(0.99, "tenant_auth_database_call_duration_seconds", 'outcome="ok"', "lane"), "{{lane}}"), unit="s", width=6)
     board.graph("Reads in flight", "Of those that may be under way at once.", (f"{gauge('tenant_auth_database_calls_in_flight')} / {gauge('tenant_auth_database_calls_limit')}", "{{instance}} {{lane}}"), unit="percentunit", most=1, width=6)
     board.row("Database: writes, and what is in it")
-    board.graph("Writable, and stalled", "Writable 0: the last change was not made. Stalled 1: it got no answer, and nobody knows whether it was made.", (gauge("tenant_auth_database_writable"), "{{instance}} writable"), (gauge("tenant_auth_database_writes_stalled"), "{{instance}} stalled"), most=1, width=6)
+    board.graph("Writes work, and are stalled", "Writes 1: the last change was made, which says nothing about reads; 0: it was not; no line: none was tried. Stalled 1: it got no answer, and nobody knows whether it was made.", (gauge("tenant_auth_database_up", 'operation="write"'), "{{instance}} writes"), (gauge("tenant_auth_database_writes_stalled"), "{{instance}} stalled"), most=1, width=6)
     board.graph("Changes wait", "For their turn: one call is under way at a time, and takes up to sixteen along.", (f"sum by (instance, lane) ({gauge('tenant_auth_database_writes_waiting')}) > 0", "{{instance}} {{lane}}"), width=6)
     board.graph("A change is under way", "For how long. After 10 s (TENANT_AUTH_DATABASE_WRITE_TIMEOUT) it is given up, and the next one is sent 5 to 10 s later.", (gauge("tenant_auth_database_write_under_way_seconds"), "{{instance}}"), unit="s", limit=10, width=6)
+    board.graph("Since the last call", "Of which the lines above tell. A replica that has written nothing for an hour does not know whether it could.", (f"time() - {gauge('tenant_auth_database_last_tried_timestamp_seconds')}", "{{instance}} {{operation}}"), unit="s", width=6)
     board.graph("Unreadable records, held ends", "Records that cannot be read, within an hour; and what is held to be revoked, suspended or unbound although the database may lack it.", (f"sum by (table) (increase({gauge('tenant_auth_unreadable_records_total')}[1h]))", "{{table}} unreadable"), (gauge("tenant_auth_held_ends"), "{{instance}} held"), width=6)
 
 
@@ -297,6 +298,15 @@ def builds(board):
     board.table("Builds", "Which build each replica is. All should be one clean commit of main.", gauge("tenant_auth_build_info"), width=12)
     board.graph("Started", "Starts within half an hour.", (f"changes({gauge('tenant_auth_process_start_time_seconds')}[30m])", "{{instance}}"), width=6)
     board.graph("Reload refused", "1 while the new file cannot be used and the old one stays in force.", (gauge("tenant_auth_reload_refused"), "{{instance}} {{file}}"), most=1, width=6)
+    board.graph(
+        "Certificates and tokens expire in",
+        "Less than 21 days and a quarter of the lifetime is a ticket, three days and a tenth a page. Tokens without an expiry have no line.",
+        (f"{gauge('tenant_auth_certificate_expiry_timestamp_seconds')} - time()", "{{instance}} certificate {{certificate}}"),
+        (f"{gauge('tenant_auth_token_expiry_timestamp_seconds')} - time()", "{{instance}} token {{token}}"),
+        unit="s",
+        least=None,
+        width=12,
+    )
     board.graph("Denied by file", "Entries of the deny list; none but in an emergency.", (gauge("tenant_auth_denied_entries"), "{{instance}} {{kind}}"), width=6)
     board.graph("Pepper missing", "1 while keys are stored under a pepper that the replica lacks: keys that it does not find are UNAVAILABLE.", (gauge("tenant_auth_pepper_missing"), "{{instance}}"), most=1, width=6)
     board.graph("Clock", "This machine's less the database's. On one replica it is that machine's; on all, the database's. Beyond 5 s it is a ticket, beyond 60 s a page.", (gauge("tenant_auth_clock_offset_seconds"), "{{instance}}"), unit="s", least=None, width=6)

@@ -12,6 +12,8 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
+import recorded_lint
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 # What Prometheus adds to every series, and the chart's operator to those of a cluster.
@@ -23,6 +25,14 @@ CODES = (
 ).split()
 # Values that differ from build to build and from database to database.
 OPEN = {("tenant_auth_build_info", "branch"), ("tenant_auth_build_info", "dirty"), ("tenant_auth_build_info", "commit")}
+# What a service without TLS and with an embedded database does not tell, and the values of its label.
+CERTIFICATES, TOKENS = {"certificate": {"server", "client_ca", "database_ca"}}, {"token": {"reads", "writes"}}
+SOMETIMES = {
+    "tenant_auth_certificate_expiry_timestamp_seconds": CERTIFICATES,
+    "tenant_auth_certificate_not_before_timestamp_seconds": CERTIFICATES,
+    "tenant_auth_token_expiry_timestamp_seconds": TOKENS,
+    "tenant_auth_token_issued_timestamp_seconds": TOKENS,
+}
 # Every personal matter has a name like these, and no end.
 PERSONAL = re.compile(r"tenant(_id|_name)?|key(_id)?|session(_id)?|caller")
 
@@ -126,6 +136,17 @@ def check_tests(alerts):
     hold(quiet == alerts, f"is quiet in no test, or is no alert: {sorted(alerts ^ quiet)}")
 
 
+def check_recorded(alerts, known, scrape):
+    used = {}
+    for where, expression in expressions():
+        if where == "alerts.yaml":
+            for name, matchers in selectors(expression):
+                if name not in SOMETIMES:
+                    used.setdefault(name, []).extend(matchers)
+    scraped = set(re.findall(r"^(\w+)", read(scrape), re.M)) if scrape else set()
+    recorded_lint.check(hold, alerts, used, known, scraped)
+
+
 def check_copies():
     """The chart may read only what is in its folder, and follows links. Not every checkout and archive keeps them."""
     for name in ("alerts.yaml", "dashboard.json"):
@@ -169,6 +190,9 @@ def check_scrape(known, scrape, promtool):
         hold(set(labels) - {"le"} <= known.get(name, set()), f"/metrics: {name} has labels {sorted(labels)}")
         for label, value in labels.items():
             values.setdefault((name, label), set()).add(value)
+    for name in set(SOMETIMES) - names:
+        names.add(name)
+        values |= {(name, label): there for label, there in SOMETIMES[name].items()}
     for name in names - set(known):
         problems.append(f"/metrics: {name} is not in METRICS.md")
     for where, expression in expressions():
@@ -204,7 +228,9 @@ def main():
     options = parser.parse_args()
     known = metrics()
     check_names(known)
-    check_tests(check_alerts())
+    alerts = check_alerts()
+    check_tests(alerts)
+    check_recorded(alerts, known, options.scrape)
     check_copies()
     check_promql(options.promtool)
     if options.scrape:

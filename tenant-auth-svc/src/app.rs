@@ -4,6 +4,7 @@
 mod bounds;
 mod coverage;
 mod error;
+pub mod expiry;
 mod following;
 mod heartbeat;
 mod listening;
@@ -142,7 +143,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let address = listener.address;
     let timeout = config.database.timing.total;
     let load = LOAD.max(timeout);
-    let token = config.database.location.token();
+    let of_database = (config.database.location.token(), config.database.roots.clone());
     let hop = hop(config.database, &clock)?;
     // After the database: of two processes on one embedded database, the second one is to hear of that.
     let ops = match config.ops.listen {
@@ -234,9 +235,15 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         watch: WatchRpc::new(feed.hub().clone()),
         health: health.clone(),
     };
-    readiness::announce_not_ready(&health).await;
-    let (files, callers, certificates) =
-        Reloading::new(config.access, config.tls, Arc::clone(&denied), feed.hub().clone(), token);
+    readiness::announce_start(&health).await;
+    let (files, callers, certificates) = Reloading::new(
+        config.access,
+        config.tls,
+        Arc::clone(&denied),
+        feed.hub().clone(),
+        of_database,
+        Arc::clone(&clock),
+    );
     let pools = listener.pools.clone();
     let watching = Watching { rpcs: Arc::clone(&rpcs), tracing: otlp.as_ref().map(Otlp::tracing) };
     let server = listener.serve(services, watching, callers, certificates)?;

@@ -5,6 +5,7 @@
 //! replicas would be taken out of service at once, at the moment when their memories are all there is.
 
 mod connections;
+pub mod expiry;
 pub mod facts;
 mod json;
 mod server;

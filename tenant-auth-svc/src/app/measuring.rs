@@ -6,13 +6,16 @@ use super::{ChangeFeed, Hop, Memory, SessionMemory, status::Witnesses};
 use crate::{
     build,
     domain::{
-        clock::Moment,
+        clock::{Moment, UnixMillis},
         guesses::{GuessBound, Guesses},
         store::{Circuit, FailureKind, Lane, Operation},
     },
     grpc::{places::Places, pools::Pools, tally::Tallied},
     layer::metrics::{CODES, Rpcs},
-    ops::facts::{Facts, Feed, Left},
+    ops::{
+        expiry::Expiry,
+        facts::{Facts, Feed, Left},
+    },
     store::{
         cached::CacheConfig,
         grouped::{Fate, Grouped, Table},
@@ -191,6 +194,7 @@ impl Meters {
             ("database_token", facts.files.database_token_refused),
         ];
         told.numbers(&names::RELOAD_REFUSED, refused.map(|(file, refused)| (file, truth(refused))));
+        expiries(told, facts);
         let denied = self.witnesses.denied.counts();
         let denied = [("keys", denied.keys), ("tenants", denied.tenants), ("hashes", denied.hashes)];
         told.numbers(&names::DENIED, denied.map(|(kind, count)| (kind, size(count))));
@@ -227,11 +231,32 @@ impl Meters {
     }
 }
 
+fn expiries(told: &mut Snapshot, facts: &Facts) {
+    told.numbers(&names::CERTIFICATE_EXPIRY, dates(facts, false, |expiry| Some(expiry.not_after)));
+    told.numbers(&names::CERTIFICATE_NOT_BEFORE, dates(facts, false, |expiry| expiry.not_before));
+    told.numbers(&names::TOKEN_EXPIRY, dates(facts, true, |expiry| Some(expiry.not_after)));
+    told.numbers(&names::TOKEN_ISSUED, dates(facts, true, |expiry| expiry.not_before));
+}
+
+/// Dates of certificates or of tokens, in seconds since 1970.
+fn dates(
+    facts: &Facts,
+    tokens: bool,
+    date: fn(&Expiry) -> Option<UnixMillis>,
+) -> impl Iterator<Item = (&'static str, f64)> {
+    let some = facts.expiries.iter().filter(move |expiry| expiry.what.is_token() == tokens);
+    some.filter_map(move |expiry| Some((expiry.what.as_str(), seconds(date(expiry)?.0))))
+}
+
 fn database(told: &mut Snapshot, hop: &Hop, facts: &Facts) {
     let (breaker, observed, bounded) = (hop.breaker(), hop.observed(), hop.bounded());
-    told.number(&names::DATABASE_UP, truth(facts.database.is_some_and(|condition| condition.works())));
     let writes = facts.writes;
-    told.number(&names::DATABASE_WRITABLE, truth(writes.condition.is_none_or(|condition| condition.works())));
+    let tried = [(Operation::Read, facts.reads), (Operation::Write, writes.condition)];
+    let tried = tried.into_iter().filter_map(|(operation, condition)| Some((operation.as_str(), condition?)));
+    let up = tried.clone().map(|(operation, condition)| (operation, truth(condition.works())));
+    told.numbers(&names::DATABASE_UP, up);
+    let last = tried.map(|(operation, condition)| (operation, seconds(condition.last.wall.0)));
+    told.numbers(&names::DATABASE_LAST_TRIED, last);
     let stalled = writes.condition.is_some_and(|last| last.failure == Some(FailureKind::TimedOut));
     told.number(&names::DATABASE_WRITES_STALLED, truth(stalled));
     let waiting = Lane::WRITING.map(|lane| (lane.as_str(), size(hop.writes().waiting(lane))));

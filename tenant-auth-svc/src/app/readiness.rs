@@ -25,7 +25,7 @@ pub(super) const PROCESS: &str = "";
 pub(super) const READY: &str = "tenantauth.v1.ValidationService";
 /// The health name of the database, for monitoring: it follows what the last read met.
 pub(super) const DATABASE: &str = "tenantauth.Database";
-/// The same for changes: it follows what the last write met.
+/// The same for changes: it follows what the last write met. UNKNOWN before the first one: to find out, the server would have to write.
 pub(super) const DATABASE_WRITES: &str = "tenantauth.DatabaseWrites";
 /// Every health name.
 const NAMES: [&str; 4] = [PROCESS, READY, DATABASE, DATABASE_WRITES];
@@ -64,7 +64,13 @@ pub(super) struct Preparation {
     pub(super) clock: SharedClock,
 }
 
-/// Sets every health name to NOT_SERVING: at the start, and again before the end.
+/// Sets every health name to what it says at the start.
+pub(super) async fn announce_start(health: &HealthReporter) {
+    announce_not_ready(health).await;
+    health.set_service_status(DATABASE_WRITES, ServingStatus::Unknown).await;
+}
+
+/// Sets every health name to NOT_SERVING, before the end.
 pub(super) async fn announce_not_ready(health: &HealthReporter) {
     for name in NAMES {
         health.set_service_status(name, ServingStatus::NotServing).await;
@@ -83,23 +89,30 @@ impl Preparation {
     pub(super) fn begin(self, health: HealthReporter) -> (JoinHandle<()>, watch::Receiver<Readiness>) {
         let (tell, readiness) = watch::channel(self.now(State::Waiting));
         let task = tokio::spawn(async move {
-            match self.run().await {
-                Ok(()) => {
-                    tracing::info!("ready: the database was reached, and its schema is right");
-                    health.set_service_status(READY, ServingStatus::Serving).await;
-                    // Nobody has to listen.
-                    tell.send_replace(self.now(State::Ready));
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the database cannot be used");
-                    tell.send_replace(self.now(State::Unusable(Arc::new(error))));
-                }
-            }
-            let reads = self.follow_database(&health, DATABASE, Operation::Read);
+            let reads = async {
+                self.prepare(&health, &tell).await;
+                self.follow_database(&health, DATABASE, Operation::Read).await;
+            };
+            // Preparing writes where it migrates.
             let writes = self.follow_database(&health, DATABASE_WRITES, Operation::Write);
             futures::join!(reads, writes);
         });
         (task, readiness)
+    }
+
+    async fn prepare(&self, health: &HealthReporter, tell: &watch::Sender<Readiness>) {
+        match self.run().await {
+            Ok(()) => {
+                tracing::info!("ready: the database can be read, and its schema is right");
+                health.set_service_status(READY, ServingStatus::Serving).await;
+                // Nobody has to listen.
+                tell.send_replace(self.now(State::Ready));
+            }
+            Err(error) => {
+                tracing::error!(%error, "the database cannot be used");
+                tell.send_replace(self.now(State::Unusable(Arc::new(error))));
+            }
+        }
     }
 
     fn now(&self, state: State) -> Readiness {
@@ -156,11 +169,14 @@ impl Preparation {
         let mut trust = self.hop.known().watch();
         let mut said = None;
         loop {
-            let answers = conditions.borrow_and_update().is_some_and(|condition| condition.works());
-            let works = answers && trust.borrow_and_update().doubt.is_none();
+            let works = conditions.borrow_and_update().map(|condition| condition.works());
+            let status = match (works, trust.borrow_and_update().doubt) {
+                (Some(true), None) => ServingStatus::Serving,
+                (None, None) => ServingStatus::Unknown,
+                (_, Some(_)) | (Some(false), None) => ServingStatus::NotServing,
+            };
             // Those who watch the name would be told of every other kind of failure.
-            if said.replace(works) != Some(works) {
-                let status = if works { ServingStatus::Serving } else { ServingStatus::NotServing };
+            if said.replace(status) != Some(status) {
                 health.set_service_status(name, status).await;
             }
             tokio::select! {

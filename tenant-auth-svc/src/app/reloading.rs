@@ -17,13 +17,18 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     config::{AccessConfig, DenyFile, TlsConfig, callers, deny_list},
-    domain::deny::{Denied, DenyCounts, DenyList},
+    domain::{
+        clock::SharedClock,
+        deny::{Denied, DenyCounts, DenyList},
+    },
     freshness::hub::Hub,
     layer::identify::Directory,
-    ops::facts::Files,
+    ops::{expiry::Expiry, facts::Files},
     store::hrana::TokenFile,
-    transport::tls::Certificates,
+    transport::tls::{Certificates, FirstToExpire},
 };
+
+use super::expiry::{ExpiryLog, ExpirySources, may_replace};
 
 /// How often the files are looked at.
 pub(super) const EVERY: Duration = Duration::from_secs(5);
@@ -52,7 +57,9 @@ pub(super) struct Reloading {
     callers_refused: Arc<AtomicBool>,
     certificates_refused: Arc<AtomicBool>,
     deny_list_refused: Arc<AtomicBool>,
-    database_token: Option<Arc<TokenFile>>,
+    expiries: ExpirySources,
+    expiry_log: ExpiryLog,
+    clock: SharedClock,
 }
 
 impl std::fmt::Debug for Reloading {
@@ -63,13 +70,15 @@ impl std::fmt::Debug for Reloading {
 
 impl Reloading {
     /// The files that a configuration names, and what is in force of them.
-    /// The deny list is put in force in `denied`, and whoever keeps answers hears of a change through `hub`.
+    /// The deny list is put in force in `denied`, and whoever keeps answers hears of a change through `hub`. Of the database come its
+    /// token and its private CA: both are read elsewhere, and looked at here.
     pub(super) fn new(
         access: AccessConfig,
         tls: TlsConfig,
         denied: Arc<Denied>,
         hub: Hub,
-        database_token: Option<Arc<TokenFile>>,
+        database: (Option<Arc<TokenFile>>, Option<FirstToExpire>),
+        clock: SharedClock,
     ) -> (Self, Directory, Option<Arc<Certificates>>) {
         let mut sources = Vec::new();
         let (callers_refused, certificates_refused) = (Arc::default(), Arc::default());
@@ -87,23 +96,29 @@ impl Reloading {
             let load = move || callers(&path).map(|callers| directory.replace(callers));
             sources.push(Source::new("callers", paths, Box::new(load), &callers_refused));
         }
-        let certificates = tls.certificates.map(|(files, config)| {
-            let certificates = Arc::new(Certificates::new(config));
-            let to_replace = Arc::clone(&certificates);
+        let certificates = tls.certificates.map(|(files, loaded)| {
+            let certificates = Arc::new(Certificates::new(loaded));
+            let (to_replace, clock) = (Arc::clone(&certificates), Arc::clone(&clock));
             let paths = files.paths().map(ToOwned::to_owned).collect();
-            let load = move || match files.load() {
-                Ok(config) => {
-                    to_replace.replace(config);
-                    Ok(())
-                }
-                Err(error) => Err(error.to_string()),
+            let load = move || {
+                let loaded = files.load().map_err(|error| error.to_string())?;
+                may_replace(&to_replace.in_force(), &loaded, &clock)?;
+                to_replace.replace(loaded);
+                Ok(())
             };
             sources.push(Source::new("certificates", paths, Box::new(load), &certificates_refused));
             certificates
         });
-        let sources = Arc::new(Mutex::new(sources));
-        let files =
-            Self { sources, callers_refused, certificates_refused, deny_list_refused, database_token };
+        let (database_token, database_ca) = database;
+        let files = Self {
+            sources: Arc::new(Mutex::new(sources)),
+            callers_refused,
+            certificates_refused,
+            deny_list_refused,
+            expiries: ExpirySources { certificates: certificates.clone(), database_ca, database_token },
+            expiry_log: ExpiryLog::default(),
+            clock,
+        };
         (files, directory, certificates)
     }
 
@@ -112,9 +127,15 @@ impl Reloading {
         for source in self.sources.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
             source.look();
         }
-        if let Some(token) = &self.database_token {
+        if let Some(token) = &self.expiries.database_token {
             token.reread();
         }
+        self.expiry_log.look(&self.expiries, &self.clock);
+    }
+
+    /// When what is in force expires.
+    pub(super) fn expiries(&self) -> Vec<Expiry> {
+        self.expiries.facts()
     }
 
     /// What could not be put in force.
@@ -123,7 +144,11 @@ impl Reloading {
             callers_refused: self.callers_refused.load(Ordering::Relaxed),
             certificates_refused: self.certificates_refused.load(Ordering::Relaxed),
             deny_list_refused: self.deny_list_refused.load(Ordering::Relaxed),
-            database_token_refused: self.database_token.as_ref().is_some_and(|token| token.is_refused()),
+            database_token_refused: self
+                .expiries
+                .database_token
+                .as_ref()
+                .is_some_and(|token| token.is_refused()),
         }
     }
 

@@ -54,11 +54,11 @@ impl Witnesses {
         let now = Moment::now(&self.clock);
         let (phase, since) = self.phase();
         let (breaker, observed, writes) = (self.hop.breaker(), self.hop.observed(), self.hop.writes());
-        let database = observed.condition(Operation::Read);
+        let reads = observed.condition(Operation::Read);
         let doubt = self.hop.known().trust().doubt;
         let standstill = self.hop.known().standstill(now.monotonic);
         // Whichever of them it is, memory answers in its place.
-        let fails_since = database.filter(|condition| !condition.works()).map(|condition| condition.since);
+        let fails_since = reads.filter(|condition| !condition.works()).map(|condition| condition.since);
         let doubted_since = doubt.map(|(_, since)| since);
         let stands_still_since = standstill.map(|time| now.before(time));
         let away_since = [fails_since, doubted_since, stands_still_since]
@@ -69,7 +69,7 @@ impl Witnesses {
             now,
             phase,
             since,
-            database,
+            reads,
             doubt,
             standstill,
             clock_offset: self.heard.as_ref().and_then(|heard| heard.clock_offset()),
@@ -84,6 +84,7 @@ impl Witnesses {
             oldest_answer: self.oldest.within_last_minute(now.monotonic),
             grace: self.coverage.facts(now, away_since),
             files: self.files.refused(),
+            expiries: self.files.expiries(),
             denied: self.denied.counts().total(),
             pepper_missing: self.peppers.id().map(|id| id.as_str().to_owned()),
         }

@@ -1,18 +1,37 @@
 //! `check-config`.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Args;
 
 use super::{fail, say, settings::SettingsArgs, start_logging};
-use crate::{app, domain::clock::SystemClock, store::migrate};
+use crate::{
+    app,
+    domain::{
+        clock::SystemClock,
+        key::Peppers,
+        store::{Call, FailureKind, Lane, StoreError},
+    },
+    store::{
+        client::DatabaseClient,
+        migrate::{self, SchemaError},
+        sql::probe,
+    },
+};
+
+/// How long the write may take; TENANT_AUTH_DATABASE_WRITE_TIMEOUT may be shorter.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What to check.
 #[derive(Args, Debug)]
 pub(super) struct CheckArgs {
     #[command(flatten)]
     settings: SettingsArgs,
-    /// Also reach the database, and check its schema and the peppers; changes nothing
+    /// Also try the database: read it, with its schema and the peppers, and write to it
+    ///
+    /// Reads and writes have a line each, and each may fail alone. The write raises the heartbeat and lowers it again in one
+    /// transaction: nothing stays behind. What it does not show: whether a quota or a disk is nearly used up, and whether the token
+    /// may write every table.
     #[arg(long)]
     connect: bool,
 }
@@ -27,25 +46,87 @@ pub(super) async fn run(args: CheckArgs) -> ExitCode {
         let origin = setting.origin.as_str();
         say(&format!("{:width$}  {}  ({origin})", setting.variable, setting.value));
     }
+    let clock = SystemClock::shared();
+    for line in app::expiry::described(&config.tls, &config.database, &clock) {
+        say(&line);
+    }
     if !args.connect {
-        say("the configuration is complete; --connect would try the database as well");
+        say("the configuration is complete; --connect would try reads and writes of the database as well");
         return ExitCode::SUCCESS;
     }
     let _log = start_logging(&config.log);
     let peppers = config.keys.peppers;
-    let hop = match app::hop(config.database, &SystemClock::shared()) {
+    let hop = match app::hop(config.database, &clock) {
         Ok(hop) => hop,
         Err(error) => return fail(1, &error.to_string()),
     };
-    let checked = match migrate::verify(&hop).await {
-        Ok(()) => migrate::verify_peppers(&hop, &peppers).await,
-        Err(error) => Err(error),
-    };
-    match checked {
+    // At once: a database that answers neither is waited for once.
+    let (reads, writes) = futures::join!(
+        read(&hop, &peppers),
+        probe::write(&hop, Call::within(Lane::Maintenance, WRITE_TIMEOUT))
+    );
+    say(&format!("reads   {}", reads_line(&reads)));
+    say(&format!("writes  {}", writes_line(&writes)));
+    let problems: Vec<_> =
+        [reads_problem(&reads), writes_problem(&reads, &writes)].into_iter().flatten().collect();
+    if problems.is_empty() {
+        say("the configuration is complete, and the database takes reads and writes");
+        return ExitCode::SUCCESS;
+    }
+    fail(1, &problems.join("; "))
+}
+
+async fn read(hop: &DatabaseClient, peppers: &Peppers) -> Result<(), SchemaError> {
+    migrate::verify(hop).await?;
+    migrate::verify_peppers(hop, peppers).await
+}
+
+fn reads_line(outcome: &Result<(), SchemaError>) -> String {
+    match outcome {
         Ok(()) => {
-            say("the configuration is complete, and the database is ready for it");
-            ExitCode::SUCCESS
+            format!("work: the schema has version {}, and no pepper is missing", migrate::KNOWN_VERSION)
         }
-        Err(error) => fail(1, &error.to_string()),
+        Err(SchemaError::Store(error)) => failing(error),
+        // It has been read, and what it says cannot be used.
+        Err(error) => format!("work, and the database cannot be used ({}): {error}", error.kind()),
+    }
+}
+
+fn writes_line(outcome: &Result<(), StoreError>) -> String {
+    match outcome {
+        Ok(()) => "work: a row was changed and changed back in one transaction".to_owned(),
+        Err(error) if error.kind == FailureKind::Misplaced => {
+            format!("not tried: there is no row to change ({})", error.message)
+        }
+        Err(error) => failing(error),
+    }
+}
+
+fn reads_problem(reads: &Result<(), SchemaError>) -> Option<String> {
+    match reads {
+        Ok(()) => None,
+        Err(SchemaError::Store(error)) => Some(format!("the database takes no reads: {}", explained(error))),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+fn writes_problem(reads: &Result<(), SchemaError>, writes: &Result<(), StoreError>) -> Option<String> {
+    match (reads, writes) {
+        (_, Ok(())) => None,
+        // There is nothing to write to, and what is said of reads says how to get it.
+        (Err(_), Err(error)) if error.kind == FailureKind::Misplaced => None,
+        (_, Err(error)) => Some(format!("the database takes no writes: {}", explained(error))),
+    }
+}
+
+fn failing(error: &StoreError) -> String {
+    format!("failing ({}): {}", error.kind.as_str(), explained(error))
+}
+
+/// What the database said, and what it means.
+fn explained(error: &StoreError) -> String {
+    match error.kind.cause() {
+        Some(cause) => format!("{cause} ({})", error.message),
+        None => error.message.clone(),
     }
 }

@@ -19,8 +19,8 @@ pub(super) struct HealthArgs {
     /// The service to ask over gRPC [default: http://127.0.0.1:50051]
     #[arg(long, value_name = "URL")]
     endpoint: Option<String>,
-    /// The health name to ask about over gRPC: empty for the process, tenantauth.Database, or
-    /// tenantauth.v1.ValidationService for readiness, which is the default
+    /// The health name to ask about over gRPC: empty for the process, tenantauth.Database for reads of the
+    /// database, tenantauth.DatabaseWrites for writes, or tenantauth.v1.ValidationService for readiness, which is the default
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
     /// How long to wait for the answer, in milliseconds

@@ -10,9 +10,12 @@ use url::Url;
 
 use super::{
     parse::{duration, flag, number},
-    reader::Reader,
+    reader::{Reader, SSL_CERT_DIR, SSL_CERT_FILE},
 };
-use crate::store::{bounded::Allowances, hrana::TokenFile, retried::Timing};
+use crate::{
+    store::{bounded::Allowances, hrana::TokenFile, retried::Timing},
+    transport::tls::{FirstToExpire, private_roots},
+};
 
 /// What to decide against, and with how much patience.
 #[derive(Debug)]
@@ -41,6 +44,9 @@ pub struct DatabaseConfig {
     /// `TENANT_AUTH_MIGRATE`: whether `serve` brings the schema up to date. Default `true`; with `false` it waits
     /// until somebody else has.
     pub migrate: bool,
+    /// `SSL_CERT_FILE` and `SSL_CERT_DIR`: where the roots of the database's certificate are, which the HTTP client reads by itself.
+    /// Default none: those of the system. This is the first to expire of those that are private.
+    pub roots: Option<FirstToExpire>,
 }
 
 /// Where the database is.
@@ -90,6 +96,11 @@ impl DatabaseConfig {
         let create_schema = reader.value("TENANT_AUTH_CREATE_SCHEMA", "false", flag);
         let heartbeat = reader.value("TENANT_AUTH_HEARTBEAT_INTERVAL", "1s", heartbeat);
 
+        // What is wrong with them is for the client to say.
+        let roots = reader.optional(SSL_CERT_FILE, |path| Ok::<_, String>(PathBuf::from(path)))?;
+        let folders = reader.optional(SSL_CERT_DIR, |paths| {
+            Ok::<_, String>(std::env::split_paths(paths).collect::<Vec<_>>())
+        })?;
         let location = located(reader, address, token, proxy);
         let (attempt, total) = (attempt?, total?);
         if attempt > total {
@@ -101,7 +112,10 @@ impl DatabaseConfig {
         let location = location?;
         // What belongs to this process alone has no copies.
         let heartbeat = heartbeat?.filter(|_| matches!(location, Location::Remote { .. }));
+        let is_encrypted = matches!(&location, Location::Remote { url, .. } if url.scheme() == "https");
+        let roots = || private_roots(roots.as_deref(), &folders.unwrap_or_default());
         Some(Self {
+            roots: is_encrypted.then(roots).flatten(),
             location,
             create_schema: create_schema?,
             heartbeat,

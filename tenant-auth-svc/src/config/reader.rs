@@ -14,7 +14,10 @@ const KUBERNETES: [&str; 2] = ["_SERVICE_HOST", "_PORT"];
 pub(super) const OTEL_HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 pub(super) const OTEL_SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 pub(super) const OTEL_ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
-const OTEL: [&str; 3] = [OTEL_HEADERS, OTEL_SERVICE_NAME, OTEL_ATTRIBUTES];
+/// Variables of OpenSSL that the HTTP client of the database honours: where the roots are that the system trusts.
+pub(super) const SSL_CERT_FILE: &str = "SSL_CERT_FILE";
+pub(super) const SSL_CERT_DIR: &str = "SSL_CERT_DIR";
+const FOREIGN: [&str; 5] = [OTEL_HEADERS, OTEL_SERVICE_NAME, OTEL_ATTRIBUTES, SSL_CERT_FILE, SSL_CERT_DIR];
 /// For the test suite.
 const TESTS: &str = "TENANT_AUTH_TEST_";
 
@@ -61,7 +64,7 @@ impl Settings {
         for (name, value) in std::env::vars_os() {
             // What is no text is refused by whoever reads it, rather than passed over.
             let (name, value) = (name.to_string_lossy(), value.to_string_lossy().into_owned());
-            if (name.starts_with(PREFIX) || OTEL.contains(&&*name)) && !value.trim().is_empty() {
+            if (name.starts_with(PREFIX) || FOREIGN.contains(&&*name)) && !value.trim().is_empty() {
                 let given = Given { value, origin: Origin::Environment, option: None };
                 settings.0.insert(name.into_owned(), given);
             }

@@ -1,9 +1,9 @@
 //! Encryption.
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
 use super::reader::Reader;
-use crate::transport::tls::TlsFiles;
+use crate::transport::tls::{LoadedTls, TlsFiles};
 
 /// Encryption.
 #[derive(Clone, Debug)]
@@ -11,7 +11,7 @@ pub struct TlsConfig {
     /// `TENANT_AUTH_TLS_CERT_FILE` and `TENANT_AUTH_TLS_KEY_FILE`: PEM files with the certificate, those between it and
     /// its root, and the private key. Default none: plaintext. `TENANT_AUTH_TLS_CLIENT_CA_FILE`: PEM file with the roots
     /// of the certificates that callers may show. Default none: they are not asked for one.
-    pub certificates: Option<(TlsFiles, Arc<rustls::ServerConfig>)>,
+    pub certificates: Option<(TlsFiles, LoadedTls)>,
 }
 
 const CERT: &str = "TENANT_AUTH_TLS_CERT_FILE";
@@ -36,7 +36,7 @@ impl TlsConfig {
         };
         let files = TlsFiles { certificate, key, client_ca };
         match files.load() {
-            Ok(config) => Some(Self { certificates: Some((files, config)) }),
+            Ok(loaded) => Some(Self { certificates: Some((files, loaded)) }),
             Err(error) => {
                 reader.problem(CERT, format!("cannot be used: {error}"));
                 None

@@ -74,9 +74,22 @@ struct Record {
     undecided: AtomicU64,
     tally: Tally,
     is_too_large: AtomicBool,
+    is_of_stranger: bool,
 }
 
 impl RpcRecord {
+    /// Of an RPC by somebody who is not known, where callers are known.
+    #[must_use]
+    pub fn of_stranger() -> Self {
+        Self(Arc::new(Record { is_of_stranger: true, ..Record::default() }))
+    }
+
+    /// Whether nobody knows who asked: no such RPC is served, whatever it is refused for.
+    #[must_use]
+    pub fn is_of_stranger(&self) -> bool {
+        self.0.is_of_stranger
+    }
+
     /// A decision was made. The first one stands for the RPC, further ones are counted.
     pub fn decided(&self, verdict: impl Into<SessionVerdict>, source: Source) {
         let verdict = verdict.into();

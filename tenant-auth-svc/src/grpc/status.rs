@@ -208,6 +208,9 @@ fn unavailable(error: &StoreError) -> Status {
         | FailureKind::Throttled
         | FailureKind::Busy
         | FailureKind::Denied
+        | FailureKind::Blocked
+        | FailureKind::ReadOnly
+        | FailureKind::DiskFull
         | FailureKind::Garbled
         | FailureKind::Misplaced
         | FailureKind::CircuitOpen

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::expiry::Expiry;
 use crate::domain::{
     clock::{Moment, UnixMillis},
     condition::Condition,
@@ -19,8 +20,8 @@ pub struct Facts {
     pub phase: Phase,
     /// Since when it has been that far.
     pub since: Moment,
-    /// How the database fared when it was last read; `None` before the first time.
-    pub database: Option<Condition>,
+    /// How the database fared when it was last read; `None` before the first time. Of writes it says nothing.
+    pub reads: Option<Condition>,
     /// Why the database is not believed, and since when, if it is not.
     pub doubt: Option<(Doubt, Moment)>,
     /// For how long the copy of the database that is read has stood still; `None` while it moves.
@@ -41,6 +42,8 @@ pub struct Facts {
     pub grace: Grace,
     /// Files that have changed into something that cannot be used: what was before it stays in force.
     pub files: Files,
+    /// When certificates and tokens expire, as far as they say.
+    pub expiries: Vec<Expiry>,
     /// How many entries the deny list has.
     pub denied: usize,
     /// The id of a pepper that live keys are stored under and that this replica lacks.
@@ -109,7 +112,7 @@ pub const MAX_CLOCK_OFFSET: i64 = 5_000;
 /// How changes fare.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Writes {
-    /// How the last one that was sent fared; `None` before the first one.
+    /// How the last one that was sent fared; `None` before the first one: then nobody knows whether the database takes any.
     pub condition: Option<Condition>,
     /// How many wait for their turn.
     pub waiting: usize,

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
+    expiry::Expiry,
     facts::{Facts, Feed, Grace, Left, MAX_SCHEDULER_LAG, Phase},
     text::moment,
 };
@@ -16,11 +17,12 @@ pub(super) fn of(facts: &Facts) -> String {
         Phase::Unusable(why) => Some(why),
         Phase::Waiting | Phase::Ready | Phase::Stopping => None,
     };
-    let mut database = condition(facts, facts.database);
     let (doubted_since, _) = lasting(facts, facts.doubt.map(|(_, since)| since));
-    database["doubt"] = facts.doubt.map(|(doubt, _)| doubt.as_str()).into();
-    database["doubted_since"] = doubted_since;
-    database["standstill_ms"] = facts.standstill.map(millis).into();
+    let database = json!({
+        "doubt": facts.doubt.map(|(doubt, _)| doubt.as_str()),
+        "doubted_since": doubted_since,
+        "standstill_ms": facts.standstill.map(millis),
+    });
     let mut writes = condition(facts, facts.writes.condition);
     writes["waiting"] = facts.writes.waiting.into();
     writes["under_way_ms"] = facts.writes.under_way_for.map(millis).into();
@@ -42,6 +44,7 @@ pub(super) fn of(facts: &Facts) -> String {
         "now": moment(facts.now.wall),
         "process": process,
         "database": database,
+        "reads": condition(facts, facts.reads),
         "writes": writes,
         "breaker": { "state": breaker, "open": open },
         "feed": { "state": feed, "last_heard": heard, "ago_ms": ago_ms },
@@ -53,6 +56,7 @@ pub(super) fn of(facts: &Facts) -> String {
             "deny_list_refused": facts.files.deny_list_refused,
             "database_token_refused": facts.files.database_token_refused,
         },
+        "expiry": { "certificates": expiries(facts, false), "tokens": expiries(facts, true) },
         "grace": grace(facts.grace),
         "denied": { "entries": facts.denied },
         "peppers": { "missing": facts.pepper_missing },
@@ -63,15 +67,16 @@ pub(super) fn of(facts: &Facts) -> String {
     text
 }
 
-/// How the database fares, in one respect.
+/// How reads fare, or writes.
 fn condition(facts: &Facts, condition: Option<Condition>) -> Value {
     let (state, failure) = match condition.map(|condition| condition.failure) {
-        None => ("not_asked", None),
+        None => ("not_tried", None),
         Some(None) => ("works", None),
         Some(Some(kind)) => ("failing", Some(kind.as_str())),
     };
     let (since, for_ms) = lasting(facts, condition.map(|condition| condition.since));
-    json!({ "state": state, "failure": failure, "since": since, "for_ms": for_ms })
+    let (_, last_tried_ms) = lasting(facts, condition.map(|condition| condition.last));
+    json!({ "state": state, "failure": failure, "since": since, "for_ms": for_ms, "last_tried_ms": last_tried_ms })
 }
 
 /// Ends are told as the time until then, negative once they are over.
@@ -91,6 +96,25 @@ fn grace(grace: Grace) -> Value {
     })
 }
 
+/// When certificates or tokens expire, by name, and in how long: negative once they have.
+fn expiries(facts: &Facts, tokens: bool) -> Value {
+    let told = |expiry: &Expiry| {
+        let told = json!({
+            "not_before": expiry.not_before.map(moment),
+            "not_after": moment(expiry.not_after),
+            "left_ms": expiry.left_millis(facts.now.wall),
+        });
+        (expiry.what.as_str().to_owned(), told)
+    };
+    facts
+        .expiries
+        .iter()
+        .filter(|expiry| expiry.what.is_token() == tokens)
+        .map(told)
+        .collect::<Map<_, _>>()
+        .into()
+}
+
 /// A moment, and how long ago it was.
 fn lasting(facts: &Facts, at: Option<Moment>) -> (Value, Value) {
     match at {
@@ -107,7 +131,10 @@ fn millis(time: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::domain::{clock::UnixMillis, identity::Doubt, store::FailureKind};
-    use crate::ops::facts::{Coverage, Files, Writes};
+    use crate::ops::{
+        expiry::Dated,
+        facts::{Coverage, Files, Writes},
+    };
 
     fn at(seconds: u64) -> Moment {
         let monotonic = Duration::from_secs(seconds);
@@ -124,13 +151,13 @@ mod tests {
             now: at(320),
             phase: Phase::Stopping,
             since: at(319),
-            database: Some(Condition { failure: Some(FailureKind::TimedOut), since: at(8) }),
+            reads: Some(Condition { failure: Some(FailureKind::TimedOut), since: at(8), last: at(319) }),
             doubt: Some((Doubt::RolledBack, at(11))),
             standstill: Some(Duration::from_secs(9)),
             clock_offset: Some(-3),
             scheduler_lag: Duration::from_millis(350),
             writes: Writes {
-                condition: Some(Condition { failure: None, since: at(9) }),
+                condition: Some(Condition { failure: None, since: at(9), last: at(316) }),
                 waiting: 3,
                 under_way_for: Some(Duration::from_millis(40)),
             },
@@ -148,6 +175,7 @@ mod tests {
                 }),
             },
             files: Files::default(),
+            expiries: vec![Expiry { what: Dated::ClientCa, not_before: None, not_after: at(300).wall }],
             denied: 0,
             pepper_missing: None,
         };
@@ -156,11 +184,15 @@ mod tests {
             "now": "2026-11-21T07:25:20Z",
             "process": { "state": "stopping", "reason": null, "since": "2026-11-21T07:25:19Z", "for_ms": 1_000 },
             "database": {
-                "state": "failing", "failure": "timed_out", "since": "2026-11-21T07:20:08Z", "for_ms": 312_000,
                 "doubt": "rolled_back", "doubted_since": "2026-11-21T07:20:11Z", "standstill_ms": 9_000,
+            },
+            "reads": {
+                "state": "failing", "failure": "timed_out", "since": "2026-11-21T07:20:08Z", "for_ms": 312_000,
+                "last_tried_ms": 1_000,
             },
             "writes": {
                 "state": "works", "failure": null, "since": "2026-11-21T07:20:09Z", "for_ms": 311_000,
+                "last_tried_ms": 4_000,
                 "waiting": 3, "under_way_ms": 40,
             },
             "breaker": { "state": "open", "open": ["lookups", "writes"] },
@@ -172,6 +204,12 @@ mod tests {
                 "certificates_refused": facts.files.certificates_refused,
                 "deny_list_refused": facts.files.deny_list_refused,
                 "database_token_refused": facts.files.database_token_refused,
+            },
+            "expiry": {
+                "certificates": {
+                    "client_ca": { "not_before": null, "not_after": "2026-11-21T07:25:00Z", "left_ms": -20_000 },
+                },
+                "tokens": {},
             },
             "grace": {
                 "in_force_ms": 60_000, "configured_ms": 30_000, "set_until": "2026-11-21T07:26:40Z",
@@ -190,7 +228,7 @@ mod tests {
             now: at(0),
             phase: Phase::Unusable("schema_newer"),
             since: at(0),
-            database: None,
+            reads: None,
             doubt: None,
             standstill: None,
             clock_offset: None,
@@ -206,20 +244,25 @@ mod tests {
                 coverage: None,
             },
             files: Files::default(),
+            expiries: Vec::new(),
             denied: 0,
             pepper_missing: None,
         };
         let told = read(&facts);
         assert_eq!(told["process"]["reason"], "schema_newer");
-        let nothing = json!({
-            "state": "not_asked", "failure": null, "since": null, "for_ms": null,
-            "doubt": null, "doubted_since": null, "standstill_ms": null,
-        });
+        let nothing = json!({ "doubt": null, "doubted_since": null, "standstill_ms": null });
         assert_eq!(told["database"], nothing);
+        let mut not_tried = json!({
+            "state": "not_tried", "failure": null, "since": null, "for_ms": null, "last_tried_ms": null,
+        });
+        assert_eq!(told["reads"], not_tried);
+        not_tried["waiting"] = 0.into();
+        not_tried["under_way_ms"] = Value::Null;
+        assert_eq!(told["writes"], not_tried);
         assert_eq!(told["feed"], json!({ "state": "off", "last_heard": null, "ago_ms": null }));
         assert_eq!(told["memory"]["oldest_answer_ms"], Value::Null);
         assert_eq!(told["grace"]["median_key_ends_ms"], Value::Null);
-        let heard = Facts { feed: Feed::Heard(Duration::ZERO), database: None, ..facts.clone() };
+        let heard = Facts { feed: Feed::Heard(Duration::ZERO), ..facts.clone() };
         assert_eq!(read(&heard)["feed"]["state"], "heard");
         assert_eq!(read(&Facts { feed: Feed::NotHeard, ..facts })["feed"]["state"], "not_heard");
     }

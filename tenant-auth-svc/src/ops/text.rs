@@ -1,7 +1,11 @@
 //! The facts for a person, one line each, at three in the morning.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::expiry;
 use super::facts::{Coverage, Facts, Feed, Files, Grace, Left, MAX_CLOCK_OFFSET, MAX_SCHEDULER_LAG, Phase};
 use crate::domain::{
     clock::{Moment, UnixMillis},
@@ -14,6 +18,7 @@ pub(super) fn of(facts: &Facts) -> String {
     let lines = [
         ("process", process(facts)),
         ("database", database(facts)),
+        ("reads", condition(facts, facts.reads)),
         ("writes", writes(facts)),
         ("breaker", breaker(facts)),
         ("feed", feed(facts)),
@@ -22,14 +27,17 @@ pub(super) fn of(facts: &Facts) -> String {
         ("cpu", cpu(facts)),
         ("grace", grace(facts)),
         ("files", files(facts.files)),
+        ("expiry", expiry::line(&facts.expiries, facts.now.wall)),
         ("denied", denied(facts)),
         ("peppers", peppers(facts)),
     ];
     lines.map(|(name, state)| format!("{name:8}  {state}\n")).concat()
 }
 
-/// As RFC 3339 writes a moment, to the second. One before 1970 is shown as 1970.
-pub(super) fn moment(at: UnixMillis) -> String {
+/// As RFC 3339 writes a moment, to the second. One before 1970 is shown as 1970, one after 9999 as the end of 9999.
+#[must_use]
+pub fn moment(at: UnixMillis) -> String {
+    let at = at.min(UnixMillis::MAX);
     let at = UNIX_EPOCH + Duration::from_millis(u64::try_from(at.0).unwrap_or_default());
     humantime::format_rfc3339_seconds(at).to_string()
 }
@@ -46,30 +54,34 @@ fn process(facts: &Facts) -> String {
 
 fn condition(facts: &Facts, condition: Option<Condition>) -> String {
     match condition {
-        None => "not asked yet".to_owned(),
+        None => "not tried yet".to_owned(),
         Some(condition) => {
             let since = since(facts, condition.since);
+            let last = length(facts.now.since(condition.last));
             match condition.failure {
-                None => format!("works {since}"),
-                Some(kind) => format!("failing ({}) {since}", kind.as_str()),
+                None => format!("works {since}; last tried {last} ago"),
+                Some(kind) => {
+                    let cause = kind.cause().map_or_else(String::new, |cause| format!(": {cause}"));
+                    format!("failing ({}) {since}; last tried {last} ago{cause}", kind.as_str())
+                }
             }
         }
     }
 }
 
+/// Which database it is, and which copy: whether it can be read, and whether it can be written, are lines of their own.
 fn database(facts: &Facts) -> String {
-    let mut line = condition(facts, facts.database);
-    if let Some((doubt, at)) = facts.doubt {
-        let since = since(facts, at);
-        line.push_str(&format!(
-            "; NOT BELIEVED ({}) {since}: see `tenantctl database status`",
-            doubt.as_str()
-        ));
+    let doubt = facts.doubt.map(|(doubt, at)| {
+        format!("NOT BELIEVED ({}) {}: see `tenantctl database status`", doubt.as_str(), since(facts, at))
+    });
+    let standstill =
+        facts.standstill.map(|time| format!("the copy that is read has stood still for {}", length(time)));
+    let wrong: Vec<_> = doubt.into_iter().chain(standstill).collect();
+    match (wrong.is_empty(), facts.reads) {
+        (true, None) => "not read yet".to_owned(),
+        (true, Some(_)) => "believed".to_owned(),
+        (false, _) => wrong.join("; "),
     }
-    if let Some(time) = facts.standstill {
-        line.push_str(&format!("; this copy of it has stood still for {}", length(time)));
-    }
-    line
 }
 
 fn clock(facts: &Facts) -> String {
@@ -194,136 +206,5 @@ fn length(time: Duration) -> String {
     match time.as_secs() {
         0 => format!("{} ms", time.as_millis()),
         seconds => format!("{seconds} s"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::{identity::Doubt, store::FailureKind};
-    use crate::ops::facts::Writes;
-
-    fn at(seconds: u64) -> Moment {
-        // 2026-11-21T07:20:00Z
-        Moment {
-            wall: UnixMillis(1_795_245_600_000).plus(Duration::from_secs(seconds)),
-            monotonic: Duration::from_secs(seconds),
-        }
-    }
-
-    #[test]
-    fn an_outage_at_three_in_the_morning() {
-        let facts = Facts {
-            now: at(320),
-            phase: Phase::Ready,
-            since: at(0),
-            database: Some(Condition { failure: Some(FailureKind::TimedOut), since: at(8) }),
-            doubt: Some((Doubt::RolledBack, at(11))),
-            standstill: Some(Duration::from_secs(9)),
-            clock_offset: Some(-7_000),
-            scheduler_lag: Duration::from_millis(350),
-            writes: Writes {
-                condition: Some(Condition { failure: Some(FailureKind::Denied), since: at(9) }),
-                waiting: 3,
-                under_way_for: Some(Duration::from_secs(4)),
-            },
-            open_circuits: [true, false, false, false, false, true],
-            feed: Feed::SilentSince(at(7)),
-            oldest_answer: Some(Duration::from_millis(313_900)),
-            grace: Grace {
-                in_force: Duration::from_secs(28_800),
-                configured: Duration::from_secs(14_400),
-                set_until: Some(at(3_600).wall),
-                coverage: Some(Coverage {
-                    oldest: Some(Left::Over(Duration::from_secs(5))),
-                    median: Some(Left::In(Duration::from_secs(700))),
-                    beyond: 3,
-                }),
-            },
-            files: Files::default(),
-            denied: 0,
-            pepper_missing: None,
-        };
-        assert_eq!(
-            of(&facts),
-            "\
-process   ready since 2026-11-21T07:20:00Z, 320 s
-database  failing (timed_out) since 2026-11-21T07:20:08Z, 312 s; NOT BELIEVED (rolled_back) since \
-2026-11-21T07:20:11Z, 309 s: see `tenantctl database status`; this copy of it has stood still for 9 s
-writes    failing (denied) since 2026-11-21T07:20:09Z, 311 s; one has been under way for 4 s; 3 waiting for their turn
-breaker   open for lookups, writes: one such call is sent now and then, to see whether it gets through
-feed      silent since 2026-11-21T07:20:07Z, 313 s
-memory    oldest answer in the last minute: 313 s
-clock     7 s behind the database's: keys and sessions end at the wrong moment here
-cpu       late by 350 ms in the last minute: this replica is starved of CPU, and reads that run out of time say nothing \
-about the database
-grace     28800 s until 2026-11-21T08:20:00Z, 14400 s after that; ends for the median key in use in 700 s; ended for the \
-oldest 5 s ago; keys beyond it: 3
-files     in force
-denied    nothing by file
-peppers   none is missing
-"
-        );
-    }
-
-    #[test]
-    fn a_young_process_knows_little_and_says_so() {
-        let facts = Facts {
-            now: at(0),
-            phase: Phase::Waiting,
-            since: at(0),
-            database: None,
-            doubt: None,
-            standstill: None,
-            clock_offset: None,
-            scheduler_lag: Duration::from_millis(4),
-            writes: Writes::default(),
-            open_circuits: [false; 6],
-            feed: Feed::NotHeard,
-            oldest_answer: None,
-            grace: Grace {
-                in_force: Duration::from_secs(14_400),
-                configured: Duration::from_secs(14_400),
-                set_until: None,
-                coverage: None,
-            },
-            files: Files::default(),
-            denied: 0,
-            pepper_missing: None,
-        };
-        assert_eq!(
-            of(&facts),
-            "\
-process   waiting for the database since 2026-11-21T07:20:00Z, 0 ms
-database  not asked yet
-writes    not asked yet
-breaker   closed
-feed      not heard yet
-memory    no answer in the last minute
-clock     not compared with the database's yet
-cpu       late by 4 ms at most in the last minute
-grace     14400 s
-files     in force
-denied    nothing by file
-peppers   none is missing
-"
-        );
-        let healthy = Facts {
-            phase: Phase::Unusable("schema_newer"),
-            database: Some(Condition { failure: None, since: at(0) }),
-            feed: Feed::Heard(Duration::from_millis(120)),
-            clock_offset: Some(4_000),
-            scheduler_lag: Duration::from_millis(4),
-            ..facts
-        };
-        let told = of(&healthy);
-        for line in [
-            "process   unusable (schema_newer) since 2026-11-21T07:20:00Z, 0 ms; the log says what to do",
-            "database  works since 2026-11-21T07:20:00Z, 0 ms",
-            "feed      heard 120 ms ago",
-            "clock     agrees with the database's",
-        ] {
-            assert!(told.lines().any(|told| told == line), "{line}: {told}");
-        }
     }
 }

@@ -71,6 +71,7 @@ impl<E: Engine> Breaker<E> {
     }
 
     fn note(&self, call: Call, operation: Operation, failure: Option<FailureKind>) {
+        let operation = failure.map_or(operation, |kind| kind.is_about(operation));
         if let (Some(FailureKind::Starved), Some(circuit)) = (failure, Circuit::of(call.lane, operation)) {
             return self.circuit(circuit).note_starved(self.clock.monotonic());
         }

@@ -221,13 +221,15 @@ pub fn sql_error(code: &str, message: &str) -> StoreError {
         FailureKind::Busy
     } else if code.starts_with("SQLITE_CORRUPT") || code == "SQLITE_NOTADB" {
         FailureKind::Garbled
-    } else if code == "BLOCKED" || code.starts_with("SQLITE_READONLY") || code == "SQLITE_AUTH" {
+    } else if code == "BLOCKED" {
+        FailureKind::Blocked
+    } else if code.starts_with("SQLITE_READONLY") {
+        FailureKind::ReadOnly
+    } else if code == "SQLITE_FULL" {
+        FailureKind::DiskFull
+    } else if code == "SQLITE_AUTH" {
         FailureKind::Denied
-    } else if code.starts_with("SQLITE_IOERR")
-        || code == "SQLITE_FULL"
-        || code == "SQLITE_INTERRUPT"
-        || code == "SQLITE_NOMEM"
-    {
+    } else if code.starts_with("SQLITE_IOERR") || code == "SQLITE_INTERRUPT" || code == "SQLITE_NOMEM" {
         FailureKind::Unreachable
     } else if message.contains(NOT_KNOWN) {
         FailureKind::Untrusted
@@ -251,8 +253,11 @@ mod tests {
         assert_eq!(kind("SQLITE_LOCKED_SHAREDCACHE", ""), FailureKind::Busy);
         assert_eq!(kind("TRANSACTION_TIMEOUT", ""), FailureKind::Busy);
         assert_eq!(kind("SQLITE_CORRUPT", ""), FailureKind::Garbled);
-        assert_eq!(kind("BLOCKED", "reads are blocked"), FailureKind::Denied);
-        assert_eq!(kind("SQLITE_FULL", ""), FailureKind::Unreachable);
+        assert_eq!(kind("BLOCKED", "reads are blocked"), FailureKind::Blocked);
+        assert_eq!(kind("SQLITE_READONLY_DIRECTORY", ""), FailureKind::ReadOnly);
+        assert_eq!(kind("SQLITE_FULL", ""), FailureKind::DiskFull);
+        assert_eq!(kind("SQLITE_AUTH", ""), FailureKind::Denied);
+        assert_eq!(kind("SQLITE_IOERR_WRITE", ""), FailureKind::Unreachable);
         assert_eq!(kind("SQL_INPUT_ERROR", "no such table: tenants"), FailureKind::Misplaced);
         assert_eq!(kind("SQLITE_ERROR", "near \"SELEC\": syntax error"), FailureKind::Broken);
         assert_eq!(kind("SQL_PARSE_ERROR", ""), FailureKind::Broken);

@@ -23,7 +23,7 @@ use reqwest::{
 };
 use thiserror::Error;
 
-pub use self::token::{TokenError, TokenFile};
+pub use self::token::{TokenError, TokenFile, TokenValidity};
 use self::{
     denial::Denial,
     token::Access,
@@ -110,7 +110,7 @@ impl RemoteEngine {
             StoreError::new(FailureKind::Broken, format!("a request is no JSON: {error}"))
         })?;
         let ask = async |header: Option<&HeaderValue>| {
-            let answer = self.post(call, body.clone(), header).await?;
+            let answer = self.post(call, access, body.clone(), header).await?;
             read(&answer)
         };
         let Some(token) = &self.token else { return ask(None).await };
@@ -125,7 +125,7 @@ impl RemoteEngine {
                 token.refuse(access, &header);
             }
         }
-        if outcome.is_ok() && !outcome.is_denied() {
+        if !outcome.is_refused() && outcome.is_ok() {
             token.accepted(access, &header);
         }
         outcome
@@ -134,6 +134,7 @@ impl RemoteEngine {
     async fn post(
         &self,
         call: Call,
+        access: Access,
         body: Vec<u8>,
         authorization: Option<&HeaderValue>,
     ) -> Result<Vec<u8>, StoreError> {
@@ -148,7 +149,7 @@ impl RemoteEngine {
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let Some(answer) = within(call.deadline, ask(request)).await else {
+        let Some(answer) = within(call.deadline, ask(request, access)).await else {
             return Err(StoreError::new(FailureKind::TimedOut, "no answer in time"));
         };
         answer
@@ -156,7 +157,7 @@ impl RemoteEngine {
 }
 
 /// Sends a request, and reads its answer.
-async fn ask(request: reqwest::RequestBuilder) -> Result<Vec<u8>, StoreError> {
+async fn ask(request: reqwest::RequestBuilder, access: Access) -> Result<Vec<u8>, StoreError> {
     let response = request.send().await.map_err(|error| transport_error(&error))?;
     let status = response.status();
     let retry_after = response
@@ -168,7 +169,7 @@ async fn ask(request: reqwest::RequestBuilder) -> Result<Vec<u8>, StoreError> {
     if status.is_success() {
         return body;
     }
-    let mut error = refusal(status, &body.unwrap_or_default());
+    let mut error = refusal(status, access, &body.unwrap_or_default());
     error.retry_after = retry_after;
     Err(error)
 }
@@ -273,11 +274,18 @@ fn chain(error: &reqwest::Error) -> String {
     text
 }
 
-fn refusal(status: StatusCode, body: &[u8]) -> StoreError {
-    let kind = match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PAYMENT_REQUIRED => {
-            FailureKind::Denied
-        }
+fn refusal(status: StatusCode, access: Access, body: &[u8]) -> StoreError {
+    let kind = match (status, access) {
+        (StatusCode::FORBIDDEN, Access::Write) => FailureKind::ReadOnly,
+        (status, _) => kind_of(status),
+    };
+    StoreError::new(kind, format!("HTTP {}: {}", status.as_u16(), answer::excerpt(body)))
+}
+
+fn kind_of(status: StatusCode) -> FailureKind {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => FailureKind::Denied,
+        StatusCode::PAYMENT_REQUIRED => FailureKind::Blocked,
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => FailureKind::Misplaced,
         StatusCode::TOO_MANY_REQUESTS => FailureKind::Throttled,
         StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => FailureKind::TimedOut,
@@ -286,8 +294,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> StoreError {
         _ if status.is_client_error() => FailureKind::Broken,
         // A redirect, say: whatever answers there is not the database.
         _ => FailureKind::Garbled,
-    };
-    StoreError::new(kind, format!("HTTP {}: {}", status.as_u16(), answer::excerpt(body)))
+    }
 }
 
 #[cfg(test)]
@@ -296,7 +303,11 @@ mod tests {
 
     #[test]
     fn refusals_are_sorted_by_what_to_do() {
-        let kind = |code: u16| refusal(StatusCode::from_u16(code).unwrap(), b"").kind;
+        let refused = |code: u16, access| refusal(StatusCode::from_u16(code).unwrap(), access, b"").kind;
+        let kind = |code| refused(code, Access::Read);
+        assert_eq!(refused(403, Access::Write), FailureKind::ReadOnly);
+        assert_eq!(refused(401, Access::Write), FailureKind::Denied);
+        assert_eq!(kind(402), FailureKind::Blocked);
         assert_eq!(kind(401), FailureKind::Denied);
         assert_eq!(kind(403), FailureKind::Denied);
         assert_eq!(kind(404), FailureKind::Misplaced);

@@ -87,6 +87,7 @@ impl<E: Engine> Observed<E> {
             report(call, name, started, error);
         }
         let kind = error.map(|error| error.kind);
+        let operation = kind.map_or(operation, |kind| kind.is_about(operation));
         self.took.note(series(call.lane, kind), started.elapsed());
         if let Some(kind) = kind {
             self.failures.add(failure_slot(operation, kind), 1);
@@ -113,7 +114,9 @@ impl<E: Engine> Observed<E> {
                 return false;
             }
             let next = Condition::after(*last, failure, Moment::now(&self.clock));
-            last.replace(next) != Some(next)
+            let goes_on = next.goes_on(*last);
+            *last = Some(next);
+            !goes_on
         });
     }
 }
@@ -145,7 +148,13 @@ fn report(call: Call, operation: &'static str, started: Instant, error: &StoreEr
     let (kind_of, error) = (error.kind, error.message.as_str());
     match kind_of {
         // The configuration is at fault, and nothing gets better by itself.
-        FailureKind::Denied | FailureKind::Misplaced | FailureKind::Broken | FailureKind::PepperMissing => {
+        FailureKind::Denied
+        | FailureKind::Blocked
+        | FailureKind::ReadOnly
+        | FailureKind::DiskFull
+        | FailureKind::Misplaced
+        | FailureKind::Broken
+        | FailureKind::PepperMissing => {
             tracing::error!(lane, operation, kind, error, elapsed_ms, "database call failed");
         }
         // A repeated write finds its own first run; whoever sent it decides what that means.

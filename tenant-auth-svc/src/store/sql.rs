@@ -15,6 +15,7 @@ pub mod identity;
 mod keys;
 mod lookup;
 pub mod peppers;
+pub mod probe;
 mod rows;
 mod sessions;
 mod tenants;

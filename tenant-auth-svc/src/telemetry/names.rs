@@ -57,7 +57,7 @@ macro_rules! metrics {
 metrics! {
     // Requests.
     REQUESTS = Counter "tenant_auth_requests_total" "1" ["rpc", "code"]
-        "RPCs that have ended, those that were refused or not answered included; code CANCELLED: the caller did not wait for the end. A message beyond its size limit, for which the caller gets RESOURCE_EXHAUSTED, counts as INVALID_ARGUMENT.";
+        "RPCs that have ended, those that were refused or not answered included; code CANCELLED: the caller did not wait for the end. A message beyond its size limit, for which the caller gets RESOURCE_EXHAUSTED, counts as INVALID_ARGUMENT; the same for want of a place for callers that nobody knows counts as UNAUTHENTICATED.";
     REQUEST_DURATION = Histogram "tenant_auth_request_duration_seconds" "s" ["rpc"]
         "Time from a request's head to the end of its answer; of a stream, its whole life.";
     REQUESTS_IN_FLIGHT = Gauge "tenant_auth_requests_in_flight" "1" ["rpc"]
@@ -127,10 +127,10 @@ metrics! {
     WATCH_CUT_OFF = Counter "tenant_auth_watch_cut_off_total" "1" []
         "Subscribers cut off because they fell too far behind.";
     // The database.
-    DATABASE_UP = Gauge "tenant_auth_database_up" "1" []
-        "1 when the database answered the last read that tells, 0 when it did not or was never asked. Writes say nothing about it.";
-    DATABASE_WRITABLE = Gauge "tenant_auth_database_writable" "1" []
-        "0 when the last change that was sent was not made: refused, failed, or without an answer. 1 before the first one.";
+    DATABASE_UP = Gauge "tenant_auth_database_up" "1" ["operation"]
+        "Operation read: 1 when the database answered the last read that tells, else 0. Operation write: 1 when it made the last change that was sent, 0 when it refused it, failed, or gave no answer. Neither says anything about the other. Absent before the first one.";
+    DATABASE_LAST_TRIED = Gauge "tenant_auth_database_last_tried_timestamp_seconds" "s" ["operation"]
+        "Unix time at which the last call ended of which tenant_auth_database_up tells. Absent before the first one.";
     DATABASE_WRITES_STALLED = Gauge "tenant_auth_database_writes_stalled" "1" []
         "1 when the last change that was sent got no answer in time (TENANT_AUTH_DATABASE_WRITE_TIMEOUT): nobody knows whether it was made.";
     DATABASE_WRITES_WAITING = Gauge "tenant_auth_database_writes_waiting" "1" ["lane"]
@@ -148,7 +148,7 @@ metrics! {
     DATABASE_CALL_DURATION = Histogram "tenant_auth_database_call_duration_seconds" "s" ["lane", "outcome"]
         "Time of each call to the database, every attempt by itself, the wait for room included: outcome ok or the kind of failure.";
     DATABASE_FAILURES = Counter "tenant_auth_database_failures_total" "1" ["operation", "kind"]
-        "Calls that failed, every attempt by itself: operation read or write. denied: credentials are refused (401, 403) or the database is suspended; circuit_open: not asked.";
+        "Calls that failed, every attempt by itself: operation read or write. denied: the token is refused (401; 403 of a read); blocked: a quota, or the database is suspended (BLOCKED, 402); read_only: the token or the database may be read only (403 of a write, SQLITE_READONLY), which counts as a write; disk_full: no room for a write; circuit_open: not asked.";
     DATABASE_RETRIES = Counter "tenant_auth_database_retries_total" "1" []
         "Second attempts.";
     DATABASE_CALLS = Gauge "tenant_auth_database_calls_in_flight" "1" ["lane"]
@@ -177,6 +177,14 @@ metrics! {
         "1 when requests should be sent here; an outage of the database does not change it.";
     RELOAD_REFUSED = Gauge "tenant_auth_reload_refused" "1" ["file"]
         "1 while callers, certificates or the deny list have changed into something that cannot be used; what was before it is in force.";
+    CERTIFICATE_EXPIRY = Gauge "tenant_auth_certificate_expiry_timestamp_seconds" "s" ["certificate"]
+        "When a certificate in force expires, in seconds since 1970; of several, the first to expire. server: the server's chain (TENANT_AUTH_TLS_CERT_FILE); client_ca: the roots of callers' certificates (TENANT_AUTH_TLS_CLIENT_CA_FILE); database_ca: private roots of the database's certificate (SSL_CERT_FILE, SSL_CERT_DIR), as they were at the start. Absent where there is none.";
+    CERTIFICATE_NOT_BEFORE = Gauge "tenant_auth_certificate_not_before_timestamp_seconds" "s" ["certificate"]
+        "From when on the same certificate is valid, in seconds since 1970: the difference is its lifetime.";
+    TOKEN_EXPIRY = Gauge "tenant_auth_token_expiry_timestamp_seconds" "s" ["token"]
+        "When the database token in force expires (claim exp), in seconds since 1970: token reads or writes. Absent where there is no token, it is no JWT, or it names no expiry.";
+    TOKEN_ISSUED = Gauge "tenant_auth_token_issued_timestamp_seconds" "s" ["token"]
+        "When the same token was issued (claim iat, else nbf), in seconds since 1970. Absent where it does not say.";
     DENIED = Gauge "tenant_auth_denied_entries" "1" ["kind"]
         "Entries of the deny list in force (TENANT_AUTH_DENY_FILE): keys, tenants, hashes.";
     PEPPER_MISSING = Gauge "tenant_auth_pepper_missing" "1" []

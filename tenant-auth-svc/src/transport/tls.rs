@@ -1,5 +1,7 @@
 //! Certificates: ours, and those that callers show.
 
+mod dates;
+
 use std::{
     io,
     path::{Path, PathBuf},
@@ -16,6 +18,7 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
+pub use self::dates::{FirstToExpire, private_roots};
 use super::peer::CertificateNames;
 
 /// Where certificates are. All PEM.
@@ -63,12 +66,14 @@ pub enum TlsError {
 }
 
 impl TlsFiles {
-    /// Reads them, and makes sure that they belong together.
+    /// Reads them, and makes sure that they belong together. It compares no dates: a clock may be wrong when a machine starts, and a
+    /// service without its certificate could not be given a new one.
     ///
     /// # Errors
     /// [`TlsError`] names the file.
-    pub fn load(&self) -> Result<Arc<ServerConfig>, TlsError> {
+    pub fn load(&self) -> Result<LoadedTls, TlsError> {
         let chain = certificates(&self.certificate, "a certificate")?;
+        let server = first_to_expire(&self.certificate, &chain)?;
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| TlsError::File {
             what: "a private key",
             path: self.key.display().to_string(),
@@ -83,19 +88,41 @@ impl TlsFiles {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(pair)?;
-        let builder = match &self.client_ca {
-            Some(path) => builder.with_client_cert_verifier(verifier(path, provider)?),
-            None => builder.with_no_client_auth(),
+        let (builder, client_ca) = match &self.client_ca {
+            Some(path) => {
+                let roots = certificates(path, "a client CA")?;
+                let first = first_to_expire(path, &roots)?;
+                (builder.with_client_cert_verifier(verifier(path, roots, provider)?), Some(first))
+            }
+            None => (builder.with_no_client_auth(), None),
         };
         let mut config = builder.with_single_cert(chain, key).map_err(pair)?;
         config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Arc::new(config))
+        Ok(LoadedTls { config: Arc::new(config), server, client_ca })
     }
 
     /// Every file there is.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         [&self.certificate, &self.key].into_iter().chain(&self.client_ca).map(PathBuf::as_path)
     }
+}
+
+/// What the files held.
+#[derive(Clone, Debug)]
+pub struct LoadedTls {
+    config: Arc<ServerConfig>,
+    /// Of the server's certificate and those between it and the root, the one that expires first.
+    pub server: FirstToExpire,
+    /// Of the roots of callers' certificates, the one that expires first. rustls does not compare a root's dates: what ends
+    /// with a root is what it has signed.
+    pub client_ca: Option<FirstToExpire>,
+}
+
+fn first_to_expire(path: &Path, certificates: &[CertificateDer<'_>]) -> Result<FirstToExpire, TlsError> {
+    let failed = |reason| TlsError::File { what: "a certificate", path: path.display().to_string(), reason };
+    let found = dates::first_to_expire(certificates)
+        .map_err(|(number, error)| failed(format!("certificate {number} in it is no X.509: {error}")))?;
+    found.ok_or_else(|| failed("there is none in it".to_owned()))
 }
 
 fn certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -108,11 +135,12 @@ fn certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'s
 /// A caller need not show a certificate: it may have a token instead. What it shows has to be good.
 fn verifier(
     path: &Path,
+    certificates: Vec<CertificateDer<'static>>,
     provider: Arc<rustls::crypto::CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let failed = |reason: String| TlsError::ClientCa { path: path.display().to_string(), reason };
     let mut roots = RootCertStore::empty();
-    for root in certificates(path, "a client CA")? {
+    for root in certificates {
         roots.add(root).map_err(|error| failed(error.to_string()))?;
     }
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
@@ -123,23 +151,30 @@ fn verifier(
 
 /// The certificates in force. New connections use what was put here last; those that are open stay as they are.
 #[derive(Debug)]
-pub struct Certificates(ArcSwap<ServerConfig>);
+pub struct Certificates(ArcSwap<LoadedTls>);
 
 impl Certificates {
     /// Begins with these.
     #[must_use]
-    pub fn new(config: Arc<ServerConfig>) -> Self {
-        Self(ArcSwap::new(config))
+    pub fn new(loaded: LoadedTls) -> Self {
+        Self(ArcSwap::from_pointee(loaded))
     }
 
     /// Uses these from now on.
-    pub fn replace(&self, config: Arc<ServerConfig>) {
-        self.0.store(config);
+    pub fn replace(&self, loaded: LoadedTls) {
+        self.0.store(Arc::new(loaded));
+    }
+
+    /// Those in force.
+    #[must_use]
+    pub fn in_force(&self) -> Arc<LoadedTls> {
+        self.0.load_full()
     }
 
     /// Agrees with a peer on encryption.
     pub(super) async fn handshake(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        TlsAcceptor::from(self.0.load_full()).accept(stream).await
+        let config = Arc::clone(&self.0.load().config);
+        TlsAcceptor::from(config).accept(stream).await
     }
 }
 

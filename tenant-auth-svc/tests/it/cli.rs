@@ -1,5 +1,6 @@
 //! The program: what a person types, and what they read when it goes wrong.
 
+mod connect;
 mod given;
 
 use std::{
@@ -25,11 +26,11 @@ pub(crate) fn program() -> Command {
     command
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-async fn run(command: &mut Command) -> Output {
+pub(crate) async fn run(command: &mut Command) -> Output {
     tokio::time::timeout(Duration::from_secs(30), command.output()).await.expect("it must end").unwrap()
 }
 

@@ -168,7 +168,7 @@ async fn a_copy_that_stands_still_is_noticed_and_counts_as_an_outage() {
     );
     assert_eq!(region.there_says(&cold).await, (Verdict::Valid, Source::Stale), "a record of then stands in");
     let verbose = http(ops, "GET /readyz?verbose").await.unwrap().body;
-    assert!(verbose.contains("this copy of it has stood still for "), "{verbose}");
+    assert!(verbose.contains("\ndatabase  the copy that is read has stood still for "), "{verbose}");
 
     region.copy.catch_up().await.unwrap();
     region.there.hears().await;

@@ -34,7 +34,12 @@ fn faults() -> Vec<(Fault, FailureKind)> {
         (Fault::html_ok(), FailureKind::Garbled),
         (Fault::binary_error(), FailureKind::Unreachable),
         (Fault::TruncatedJson, FailureKind::Garbled),
-        (Fault::blocked(), FailureKind::Denied),
+        (Fault::blocked(), FailureKind::Blocked),
+        (Fault::Sql { code: "SQLITE_FULL", message: "database or disk is full" }, FailureKind::DiskFull),
+        (
+            Fault::Sql { code: "SQLITE_READONLY", message: "attempt to write a readonly database" },
+            FailureKind::ReadOnly,
+        ),
         (Fault::locked(), FailureKind::Busy),
         (Fault::Sql { code: "SQLITE_CORRUPT", message: "malformed" }, FailureKind::Garbled),
         (Fault::Sql { code: "SQL_INPUT_ERROR", message: "no such table: api_keys" }, FailureKind::Misplaced),
@@ -63,7 +68,13 @@ async fn each_fault_is_of_its_kind() {
         let read = engine.query(call(), Statement::new("SELECT 1")).await.unwrap_err();
         assert_eq!(read.kind, expected, "{fault:?}: {read}");
         let write = engine.transaction(call(), vec![Statement::new("SELECT 1")]).await.unwrap_err();
-        assert_eq!(write.kind, expected, "{fault:?}: {write}");
+        // What may not be written may be read all the same; a refusal of a read is one of the token.
+        let forbidden = fault == Fault::forbidden();
+        assert_eq!(
+            write.kind,
+            if forbidden { FailureKind::ReadOnly } else { expected },
+            "{fault:?}: {write}"
+        );
         assert!(!read.message.chars().any(char::is_control), "fit for a log: {}", read.message);
     }
 }

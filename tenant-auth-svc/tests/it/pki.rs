@@ -33,19 +33,44 @@ impl Authority {
 
     /// One of this name, which proves nothing.
     pub(crate) fn named(name: &str) -> Self {
+        Self::made(name, |_| {})
+    }
+
+    /// One whose own certificate is valid between two days.
+    pub(crate) fn between(from: Day, to: Day) -> Self {
+        Self::made("dated", |params| dated(params, from, to))
+    }
+
+    fn made(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        change(&mut params);
         let pem = params.self_signed(&key).unwrap().pem();
         Self { issuer: Issuer::new(params, key), pem }
     }
 
+    /// Its own certificate.
+    pub(crate) fn pem(&self) -> &str {
+        &self.pem
+    }
+
     /// A certificate with these names.
     pub(crate) fn sign(&self, names: Vec<SanType>) -> Pair {
+        self.signed(names, |_| {})
+    }
+
+    /// A certificate for `localhost` that is valid between two days.
+    pub(crate) fn server_between(&self, from: Day, to: Day) -> Pair {
+        self.signed(vec![dns("localhost")], |params| dated(params, from, to))
+    }
+
+    fn signed(&self, names: Vec<SanType>, change: impl FnOnce(&mut CertificateParams)) -> Pair {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.subject_alt_names = names;
+        change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
         Pair { certificate, key: key.serialize_pem() }
     }
@@ -85,6 +110,19 @@ impl Authority {
         config.alpn_protocols = vec![protocol.to_vec()];
         TlsConnector::from(Arc::new(config))
     }
+}
+
+/// Midnight in UTC of a year, month and day.
+pub(crate) type Day = (i32, u8, u8);
+
+/// In seconds since 1970.
+pub(crate) fn midnight((year, month, day): Day) -> i64 {
+    rcgen::date_time_ymd(year, month, day).unix_timestamp()
+}
+
+fn dated(params: &mut CertificateParams, from: Day, to: Day) {
+    let [from, to] = [from, to].map(|(year, month, day)| rcgen::date_time_ymd(year, month, day));
+    (params.not_before, params.not_after) = (from, to);
 }
 
 pub(crate) fn dns(name: &str) -> SanType {

@@ -57,7 +57,7 @@ async fn a_key_that_cannot_be_read_harms_none_of_its_batch_and_is_logged_once() 
 
     let scrape = Scrape::of(&service).await;
     scrape.is(r#"tenant_auth_unreadable_records_total{table="api_keys"}"#, 5.0);
-    scrape.is("tenant_auth_database_up", 1.0);
+    scrape.is("tenant_auth_database_up{operation=\"read\"}", 1.0);
     for untouched in [
         r#"tenant_auth_database_breaker_open{circuit="lookups"}"#,
         r#"tenant_auth_database_failures_total{operation="read",kind="garbled"}"#,

@@ -67,13 +67,13 @@ async fn changes_that_are_refused_leave_every_read_alone() {
         assert_eq!(health(&replicas.two, "tenantauth.DatabaseWrites").await, ServingStatus::NotServing);
         let ops = replicas.two.running.ops_address().unwrap();
         let verbose = http(ops, "GET /readyz?verbose").await.unwrap().body;
-        assert!(verbose.contains("\ndatabase  works since "), "{verbose}");
+        assert!(verbose.contains("\nreads     works since "), "{verbose}");
         assert!(verbose.contains("\nwrites    failing ("), "{verbose}");
         assert!(verbose.contains("\nbreaker   open for writes: "), "{verbose}");
         let metrics = http(ops, "GET /metrics").await.unwrap().body;
         for line in [
-            "tenant_auth_database_up 1",
-            "tenant_auth_database_writable 0",
+            "tenant_auth_database_up{operation=\"read\"} 1",
+            "tenant_auth_database_up{operation=\"write\"} 0",
             "tenant_auth_database_breaker_open{circuit=\"lookups\"} 0",
             "tenant_auth_database_breaker_open{circuit=\"writes\"} 1",
             "tenant_auth_database_failures_total{operation=\"read\",kind=\"denied\"} 0",

@@ -15,7 +15,15 @@ use std::{path::PathBuf, time::Duration};
 use prost::Message as _;
 use tenant_auth_proto::v1;
 
-use crate::{load::Outcome, process::Process, programs::Programs, stats::Rounds, table::say};
+use crate::{
+    books::{Books, Shares},
+    judge::{Flaw, Tally, Wants, flaw},
+    load::Outcome,
+    process::Process,
+    programs::Programs,
+    stats::Rounds,
+    table::say,
+};
 
 /// How to measure.
 #[derive(Debug)]
@@ -54,31 +62,65 @@ const STREAMS: usize = 16;
 /// Keys in memory, where it is about many.
 const MANY: usize = 100_000;
 
-/// Measures everything that is wanted, and prints a table for each case.
+/// What stands in a table where a figure would be one about other processes.
+const TOO_BUSY: &str = "too busy";
+
+/// What stands there where too few rounds can be compared with those of the baseline.
+const NO_FIGURE: &str = "–";
+
+/// Rows that have no figure, because the machine was too busy in most of their rounds.
+#[derive(Debug, Default)]
+pub struct Missing(Vec<String>);
+
+impl Missing {
+    /// How they are called.
+    #[must_use]
+    pub fn rows(&self) -> &[String] {
+        &self.0
+    }
+
+    /// Says below a table which rounds of its rows were left out, and why.
+    fn note<'a>(&mut self, rows: impl IntoIterator<Item = (&'a str, &'a Tally)>) {
+        for (name, tally) in rows {
+            if !tally.is_enough() {
+                self.0.push(name.to_owned());
+            }
+            if let (1.., Some(flaw)) = (tally.left_out, tally.flaw) {
+                say(&format!(
+                    "{name}: {} of {} rounds left out; of the last one, {flaw}",
+                    tally.left_out,
+                    tally.left_out + tally.good
+                ));
+            }
+        }
+    }
+}
+
+/// Measures everything that is wanted, and prints a table for each case. Gives the rows that have no figure.
 ///
 /// # Errors
 /// When a server does not start, or an answer is wrong.
-pub async fn run(plan: &Plan) -> anyhow::Result<()> {
+pub async fn run(plan: &Plan) -> anyhow::Result<Missing> {
+    let mut missing = Missing::default();
     let cores = std::thread::available_parallelism()?.get();
-    bind_to(LOAD_CORE.min(cores - 1))?;
+    let load_core = LOAD_CORE.min(cores - 1);
+    bind_to(load_core)?;
     say(&format!(
-        "{cores} cores; the server on core {SERVER_CORE}, the load on core {}; {} rounds of {:?}; medians ± half the spread",
-        LOAD_CORE.min(cores - 1),
-        plan.rounds,
-        plan.time
+        "{cores} cores; the server on core {SERVER_CORE}, the load on core {load_core}; {} rounds of {:?}; medians ± half the spread",
+        plan.rounds, plan.time
     ));
     let mut peak = None;
     if plan.wants("unary") {
-        peak = Some(unary::run(plan).await?);
+        peak = unary::run(plan, &mut missing).await?;
     }
     if let Some(h2load) = plan.h2load.as_ref().filter(|_| plan.wants("cross-check")) {
-        cross_check::run(plan, h2load).await?;
+        cross_check::run(plan, h2load, &mut missing).await?;
     }
     if plan.wants("many") {
-        many::run(plan).await?;
+        many::run(plan, &mut missing).await?;
     }
     if plan.wants("latency") {
-        latency::run(plan, peak).await?;
+        latency::run(plan, peak, load_core, &mut missing).await?;
     }
     if plan.wants("misses") {
         misses::run(plan).await?;
@@ -90,12 +132,12 @@ pub async fn run(plan: &Plan) -> anyhow::Result<()> {
         profile::run(plan, samples).await?;
     }
     if plan.wants("maps") {
-        maps::run(plan);
+        maps::run(plan, load_core, &mut missing)?;
     }
     if plan.wants("near") {
         near::run()?;
     }
-    Ok(())
+    Ok(missing)
 }
 
 /// Binds this process to a core.
@@ -118,33 +160,86 @@ struct Measured {
     cpu: Rounds,
     /// Share of the core that the server used: below 1, the load was the bottleneck.
     busy: Rounds,
+    /// Which rounds count.
+    tally: Tally,
 }
 
 impl Measured {
     fn round(
         &mut self,
         process: &Process,
-        load: impl FnOnce() -> anyhow::Result<Outcome>,
+        mut load: impl FnMut() -> anyhow::Result<Outcome>,
     ) -> anyhow::Result<()> {
-        let before = process.cpu()?;
-        let outcome = load()?;
-        let cpu = process.cpu()? - before;
-        let took = outcome.took.as_secs_f64();
-        self.rate.add(outcome.answers as f64 / took);
-        self.cpu.add(cpu.as_secs_f64() * 1e6 / outcome.answers as f64);
-        self.busy.add(cpu.as_secs_f64() / took);
+        let round = self.tally.round(|| judged(process, Wants::All, &mut load))?;
+        let of = |value: fn(&Round<Outcome>) -> f64| round.as_ref().map(value);
+        self.rate.add(of(|round| round.outcome.answers as f64 / round.outcome.took.as_secs_f64()));
+        self.cpu.add(of(|round| round.cpu.as_secs_f64() * 1e6 / round.outcome.answers as f64));
+        self.busy.add(of(|round| round.shares.used));
         Ok(())
+    }
+
+    /// A line of a table: of cells with figures, or of none that has one.
+    fn line(&self, name: &str, figures: Vec<String>) -> Vec<String> {
+        line(name, &self.tally, figures)
+    }
+
+    fn used(&self) -> String {
+        used(&self.busy)
     }
 }
 
+/// What a round came to, and what the server had of its core meanwhile.
+struct Round<T> {
+    outcome: T,
+    /// The server's processor time.
+    cpu: Duration,
+    shares: Shares,
+}
+
+/// Measures a round of a server on its core, and says why it does not count, if it does not.
+fn judged<T>(
+    process: &Process,
+    wants: Wants,
+    load: impl FnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<(Round<T>, Option<Flaw>)> {
+    judged_on(SERVER_CORE, process.id(), wants, load)
+}
+
+/// The same of any process on any core.
+fn judged_on<T>(
+    core: usize,
+    process: u32,
+    wants: Wants,
+    mut load: impl FnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<(Round<T>, Option<Flaw>)> {
+    let before = Books::of(process, core)?;
+    let outcome = load()?;
+    let after = Books::of(process, core)?;
+    let shares = after.since(&before);
+    Ok((Round { outcome, cpu: after.ran_since(&before), shares }, flaw(&shares, wants)))
+}
+
+/// A line of a table: its name, its figures if there are any, and how many rounds they rest on.
+fn line(name: &str, tally: &Tally, figures: Vec<String>) -> Vec<String> {
+    let figures =
+        figures.into_iter().map(|figure| if tally.is_enough() { figure } else { TOO_BUSY.to_owned() });
+    std::iter::once(name.to_owned()).chain(figures).chain([tally.shown()]).collect()
+}
+
+fn used(busy: &Rounds) -> String {
+    busy.median().map_or_else(|| NO_FIGURE.to_owned(), |busy| format!("{:.0} %", busy * 100.0))
+}
+
 fn shown(rounds: &Rounds, digits: usize) -> String {
-    format!("{:.digits$} ±{:.0} %", rounds.median(), rounds.uncertainty() * 100.0)
+    let Some(median) = rounds.median() else { return NO_FIGURE.to_owned() };
+    format!("{median:.digits$} ±{:.0} %", rounds.uncertainty() * 100.0)
 }
 
 /// The median of the rounds' ratios, and their spread.
 fn ratio(subject: &Rounds, baseline: &Rounds) -> String {
     let ratios = subject.over(baseline);
-    format!("{:.2}× ±{:.0} %", ratios.median(), ratios.uncertainty() * 100.0)
+    let Some(median) = ratios.median().filter(|_| ratios.covers_most()) else { return NO_FIGURE.to_owned() };
+    format!("{median:.2}× ±{:.0} %", ratios.uncertainty() * 100.0)
 }
 
 /// What a handler that does nothing answers.

@@ -3,7 +3,10 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use tenant_auth_bench::{cases, programs::Programs};
+use tenant_auth_bench::{
+    cases::{self, Missing},
+    programs::Programs,
+};
 
 /// Measures tenant-auth against servers that do nothing, round by round in one run.
 #[derive(Debug, Parser)]
@@ -29,20 +32,29 @@ struct Args {
     samples: Option<PathBuf>,
 }
 
+/// What the program ends with when a row of a table has no figure.
+const TOO_BUSY: u8 = 3;
+
 fn main() -> ExitCode {
-    match run(Args::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            #[expect(clippy::print_stderr, reason = "the last words of a command")]
-            {
-                eprintln!("error: {error:#}");
-            }
-            ExitCode::FAILURE
+    let (code, last_words) = match run(Args::parse()) {
+        Ok(missing) if missing.rows().is_empty() => return ExitCode::SUCCESS,
+        Ok(missing) => {
+            let rows = missing.rows().join("; ");
+            (
+                ExitCode::from(TOO_BUSY),
+                format!("the machine was too busy for these rows, which have no figure: {rows}"),
+            )
         }
+        Err(error) => (ExitCode::FAILURE, format!("error: {error:#}")),
+    };
+    #[expect(clippy::print_stderr, reason = "the last words of a command")]
+    {
+        eprintln!("{last_words}");
     }
+    code
 }
 
-fn run(args: Args) -> anyhow::Result<()> {
+fn run(args: Args) -> anyhow::Result<Missing> {
     let programs = match args.built {
         Some(folder) => Programs::in_folder(&folder),
         None => Programs::build()?,

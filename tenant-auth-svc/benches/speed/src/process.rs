@@ -10,6 +10,8 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
+use crate::books;
+
 /// How long a server may take until it listens.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -78,13 +80,7 @@ impl Process {
     /// # Errors
     /// Where there is no `/proc` with `schedstat`.
     pub fn cpu(&self) -> anyhow::Result<Duration> {
-        let mut nanos = 0_u64;
-        for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            // A thread may end in between.
-            let Ok(text) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
-            nanos += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
-        }
-        Ok(Duration::from_nanos(nanos))
+        Ok(books::had_by(self.child.id())?.ran)
     }
 
     /// Its resident memory, in bytes.

@@ -1,41 +1,46 @@
 //! Medians and spread.
 
-/// Values of several rounds, in their order.
+/// Values of several rounds, in their order; `None` of a round that was left out.
 #[derive(Clone, Debug, Default)]
-pub struct Rounds(Vec<f64>);
+pub struct Rounds(Vec<Option<f64>>);
 
 impl Rounds {
     /// One more.
-    pub fn add(&mut self, value: f64) {
+    pub fn add(&mut self, value: Option<f64>) {
         self.0.push(value);
     }
 
     /// The ratio to a baseline's value of the same round, of each round: what disturbs the machine for longer than a round
-    /// disturbs both alike.
+    /// disturbs both alike. A round that either lacks has none.
     #[must_use]
     pub fn over(&self, baseline: &Self) -> Self {
-        Self(self.0.iter().zip(&baseline.0).map(|(this, baseline)| this / baseline).collect())
+        Self(self.0.iter().zip(&baseline.0).map(|(this, baseline)| Some((*this)? / (*baseline)?)).collect())
     }
 
     /// Each of them so many times.
     #[must_use]
     pub fn times(&self, factor: f64) -> Self {
-        Self(self.0.iter().map(|value| value * factor).collect())
+        Self(self.0.iter().map(|value| value.map(|value| value * factor)).collect())
     }
 
     fn sorted(&self) -> Vec<f64> {
-        let mut sorted = self.0.clone();
+        let mut sorted: Vec<f64> = self.0.iter().flatten().copied().collect();
         sorted.sort_by(f64::total_cmp);
         sorted
     }
 
-    /// The middle one; of an even number, between the two in the middle. 0 without any.
+    /// The middle one; of an even number, between the two in the middle. `None` without any.
     #[must_use]
-    pub fn median(&self) -> f64 {
+    pub fn median(&self) -> Option<f64> {
         let sorted = self.sorted();
-        let last = sorted.len().saturating_sub(1);
-        let at = |index: usize| sorted.get(index).copied().unwrap_or_default();
-        f64::midpoint(at(last / 2), at(last.div_ceil(2)))
+        let last = sorted.len().checked_sub(1)?;
+        Some(f64::midpoint(*sorted.get(last / 2)?, *sorted.get(last.div_ceil(2))?))
+    }
+
+    /// Whether most of the rounds have a value: else the median depends on which have none.
+    #[must_use]
+    pub fn covers_most(&self) -> bool {
+        2 * self.0.iter().flatten().count() > self.0.len()
     }
 
     /// The lowest and the highest.
@@ -50,7 +55,7 @@ impl Rounds {
     #[must_use]
     pub fn uncertainty(&self) -> f64 {
         let (low, high) = self.spread();
-        if self.median() > 0.0 { (high - low) / 2.0 / self.median() } else { 0.0 }
+        self.median().filter(|median| *median > 0.0).map_or(0.0, |median| (high - low) / 2.0 / median)
     }
 }
 
@@ -61,18 +66,34 @@ mod tests {
     #[test]
     fn the_middle_is_the_middle() {
         let mut rounds = Rounds::default();
-        assert!(rounds.median() == 0.0);
+        assert_eq!(rounds.median(), None);
         for value in [3.0, 1.0, 2.0] {
-            rounds.add(value);
+            rounds.add(Some(value));
         }
-        assert!((rounds.median() - 2.0).abs() < 1e-9);
-        rounds.add(10.0);
-        assert!((rounds.median() - 2.5).abs() < 1e-9);
+        assert_eq!(rounds.median(), Some(2.0));
+        rounds.add(Some(10.0));
+        assert_eq!(rounds.median(), Some(2.5));
         assert_eq!(rounds.spread(), (1.0, 10.0));
         let mut baseline = Rounds::default();
         for value in [6.0, 1.0, 4.0, 20.0] {
-            baseline.add(value);
+            baseline.add(Some(value));
         }
-        assert!((rounds.over(&baseline).median() - 0.5).abs() < 1e-9);
+        assert_eq!(rounds.over(&baseline).median(), Some(0.5));
+    }
+
+    #[test]
+    fn a_round_that_was_left_out_is_in_no_median() {
+        let (mut rounds, mut baseline) = (Rounds::default(), Rounds::default());
+        for (value, of_baseline) in
+            [(Some(2.0), Some(1.0)), (None, Some(1.0)), (Some(9.0), None), (Some(4.0), Some(1.0))]
+        {
+            rounds.add(value);
+            baseline.add(of_baseline);
+        }
+        assert_eq!(rounds.median(), Some(4.0));
+        assert_eq!(rounds.over(&baseline).median(), Some(3.0), "of the same rounds");
+        assert_eq!(rounds.times(10.0).spread(), (20.0, 90.0));
+        assert_eq!(Rounds::default().over(&baseline).median(), None);
+        assert!(rounds.covers_most() && !rounds.over(&baseline).covers_most(), "3 of 4, and 2 of 4");
     }
 }

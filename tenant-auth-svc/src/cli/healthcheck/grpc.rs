@@ -30,9 +30,8 @@ pub(super) async fn check(endpoint: &str, service: &str, timeout: Duration) -> R
     Err(Failure::Unhealthy(match answer.map(|answer| answer.into_inner().status()) {
         Ok(ServingStatus::Serving) => return Ok("SERVING".to_owned()),
         Ok(ServingStatus::NotServing) => "NOT_SERVING".to_owned(),
-        Ok(ServingStatus::Unknown | ServingStatus::ServiceUnknown) => {
-            format!("the service knows nothing of {service:?}")
-        }
+        Ok(ServingStatus::Unknown) => format!("UNKNOWN: {service} has not been tried yet"),
+        Ok(ServingStatus::ServiceUnknown) => format!("the service knows nothing of {service:?}"),
         Err(_) if is_encrypted(&uri, timeout).await => {
             format!("{endpoint} is encrypted, and gRPC is asked without TLS here; {ASK_OPS}")
         }

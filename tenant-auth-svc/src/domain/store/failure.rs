@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::Operation;
+
 /// What went wrong between the service and its database: the kind decides what happens next, never the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureKind {
@@ -15,8 +17,15 @@ pub enum FailureKind {
     Throttled,
     /// The database is locked by somebody else for the moment.
     Busy,
-    /// The database refuses our credentials, or has been suspended.
+    /// The database refuses our credentials.
     Denied,
+    /// The database refuses what it is asked for another reason than credentials: a quota of its plan, or it was suspended. It may
+    /// refuse writes and answer reads.
+    Blocked,
+    /// The credentials, or the database, may be read and not written.
+    ReadOnly,
+    /// The database has no room for what is to be written.
+    DiskFull,
     /// The answer makes no sense: not the protocol, cut short, or rows that cannot be.
     Garbled,
     /// The database lacks a table or namespace that we need: not migrated, or the wrong one.
@@ -43,12 +52,15 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Every kind, in order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Unreachable,
         Self::TimedOut,
         Self::Throttled,
         Self::Busy,
         Self::Denied,
+        Self::Blocked,
+        Self::ReadOnly,
+        Self::DiskFull,
         Self::Garbled,
         Self::Misplaced,
         Self::CircuitOpen,
@@ -71,6 +83,9 @@ impl FailureKind {
             Self::Throttled => "throttled",
             Self::Busy => "busy",
             Self::Denied => "denied",
+            Self::Blocked => "blocked",
+            Self::ReadOnly => "read_only",
+            Self::DiskFull => "disk_full",
             Self::Garbled => "garbled",
             Self::Misplaced => "misplaced",
             Self::CircuitOpen => "circuit_open",
@@ -102,9 +117,47 @@ impl FailureKind {
             | Self::Throttled
             | Self::Busy
             | Self::Denied
+            | Self::Blocked
+            | Self::ReadOnly
+            | Self::DiskFull
             | Self::Garbled
             | Self::Misplaced
             | Self::Broken => Some(false),
+        }
+    }
+
+    /// What such a failure is about, of a call that was a read or a write. A read that is answered by the primary needs the permission
+    /// to write: that it lacks it says nothing about reads.
+    #[must_use]
+    pub fn is_about(self, asked: Operation) -> Operation {
+        if self == Self::ReadOnly { Operation::Write } else { asked }
+    }
+
+    /// The cause, for an operator, where the kind alone tells it.
+    #[must_use]
+    pub fn cause(self) -> Option<&'static str> {
+        match self {
+            Self::Denied => Some("the token is refused: replace it in TENANT_AUTH_DATABASE_TOKEN_FILE"),
+            Self::Blocked => Some("the database is over a quota of its plan, or suspended: ask its provider"),
+            Self::ReadOnly => {
+                Some("the token, or the database, may be read only: use a token for reading and writing")
+            }
+            Self::DiskFull => Some("the disk of the database is full: make room on it"),
+            Self::Throttled => Some("the database asks for fewer calls"),
+            Self::Busy => Some("another client holds the lock of the database"),
+            Self::Misplaced => Some("the database lacks a table, or is not there at all"),
+            Self::Unreachable
+            | Self::TimedOut
+            | Self::Garbled
+            | Self::CircuitOpen
+            | Self::Overloaded
+            | Self::Conflict
+            | Self::Broken
+            | Self::Untrusted
+            | Self::Lagging
+            | Self::PepperMissing
+            | Self::Starved
+            | Self::TooManyGuesses => None,
         }
     }
 
@@ -115,6 +168,9 @@ impl FailureKind {
             Self::Unreachable | Self::TimedOut | Self::Starved | Self::Busy | Self::Garbled => true,
             Self::Throttled
             | Self::Denied
+            | Self::Blocked
+            | Self::ReadOnly
+            | Self::DiskFull
             | Self::Misplaced
             | Self::CircuitOpen
             | Self::Overloaded

@@ -110,7 +110,7 @@ impl CircuitState {
             if failure.is_none() {
                 *window = Window::default();
                 self.open.store(false, Ordering::Relaxed);
-                tracing::info!(circuit = self.circuit.as_str(), "the database answers again");
+                tracing::info!(circuit = self.circuit.as_str(), "the database answers these calls again");
             } else if went_unanswered {
                 self.next_probe.store(millis(now + pause(probe)), Ordering::Relaxed);
             }
@@ -126,7 +126,7 @@ impl CircuitState {
                 circuit = self.circuit.as_str(),
                 calls = window.outcomes.len(),
                 failures = window.failures,
-                "the database does not answer these calls: one is sent now and then until it does"
+                "the database refuses or does not answer these calls: one is sent now and then until it does"
             );
         }
     }

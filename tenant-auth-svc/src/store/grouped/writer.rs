@@ -130,6 +130,9 @@ fn is_about_a_claim(error: &StoreError) -> bool {
         | FailureKind::Throttled
         | FailureKind::Busy
         | FailureKind::Denied
+        | FailureKind::Blocked
+        | FailureKind::ReadOnly
+        | FailureKind::DiskFull
         | FailureKind::Garbled
         | FailureKind::Misplaced
         | FailureKind::CircuitOpen

@@ -3,6 +3,7 @@
 //! A new token is tried, and the one before it stays until the new one has worked: for reads and for writes each, because a token
 //! may be good for the one and not for the other.
 
+mod claims;
 #[cfg(test)]
 mod tests;
 
@@ -10,19 +11,25 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
 
+use arc_swap::ArcSwap;
 use reqwest::header::HeaderValue;
 use thiserror::Error;
+
+use crate::measure::validity::Validity;
 
 /// How often the file's date is looked at, at most.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a token is tried again that was refused: it may not have been known yet to the server that was asked.
 const TRY_AGAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// What precedes a token in its header.
+const BEARER: &str = "Bearer ";
 
 /// Why a token file cannot be used. Never holds the token.
 #[derive(Debug, Error)]
@@ -70,6 +77,17 @@ pub struct TokenFile {
     path: PathBuf,
     state: Mutex<State>,
     refused: AtomicBool,
+    // Beside the lock, which is held while a disk is read: whoever asks for it must not wait for that.
+    validity: ArcSwap<TokenValidity>,
+}
+
+/// From when to when the tokens in force are valid, as far as they say when they expire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenValidity {
+    /// The one for reads.
+    pub reads: Option<Validity>,
+    /// The one for writes.
+    pub writes: Option<Validity>,
 }
 
 #[derive(Debug)]
@@ -102,13 +120,20 @@ impl TokenFile {
         let in_force = || InForce { header: newest.clone(), refused_at: None };
         let (reads, writes) = (in_force(), in_force());
         let state = State { newest, reads, writes, unusable: false, stamp, looked_at: Instant::now() };
-        Ok(Self { path: path.to_owned(), state: Mutex::new(state), refused: AtomicBool::default() })
+        let validity = ArcSwap::from_pointee(state.validity());
+        Ok(Self { path: path.to_owned(), state: Mutex::new(state), refused: AtomicBool::default(), validity })
     }
 
     /// Whether what is in the file now is not in force.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// From when to when the tokens in force are valid. A new one counts once it has worked.
+    #[must_use]
+    pub fn validity(&self) -> TokenValidity {
+        **self.validity.load()
     }
 
     /// Looks at the file now.
@@ -137,6 +162,7 @@ impl TokenFile {
         }
         let newest = state.newest.clone();
         *state.of(access) = InForce { header: newest, refused_at: None };
+        self.validity.store(Arc::new(state.validity()));
         tracing::info!(path = %self.path.display(), access = access.name(), "the new database token is in force");
         self.tell(&mut state);
     }
@@ -200,6 +226,14 @@ impl TokenFile {
 }
 
 impl State {
+    fn validity(&self) -> TokenValidity {
+        let of = |in_force: &InForce| {
+            let token = in_force.header.to_str().ok()?.strip_prefix(BEARER)?;
+            claims::validity(token)
+        };
+        TokenValidity { reads: of(&self.reads), writes: of(&self.writes) }
+    }
+
     fn of(&mut self, access: Access) -> &mut InForce {
         match access {
             Access::Read => &mut self.reads,
@@ -220,7 +254,7 @@ fn read(path: &Path) -> Result<HeaderValue, TokenError> {
     if token.is_empty() || token.contains(char::is_whitespace) {
         return Err(TokenError::NoToken { path: shown() });
     }
-    let mut header = HeaderValue::from_str(&format!("Bearer {token}"))
+    let mut header = HeaderValue::from_str(&format!("{BEARER}{token}"))
         .map_err(|_| TokenError::NoToken { path: shown() })?;
     header.set_sensitive(true);
     Ok(header)

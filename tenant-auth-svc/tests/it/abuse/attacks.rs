@@ -294,7 +294,9 @@ async fn crowd(victim: &Victim) -> Outcome {
             _ => closed += 1,
         }
     }
-    // Those that the good caller and the probe need for a moment.
+    // Those that the good caller and the probe need for a moment. The server learns of their end a little later.
     held.truncate(held.len().saturating_sub(2));
+    let and_the_good_one = held.len() + 1;
+    victim.until_connections(|live| live <= and_the_good_one).await;
     Outcome::new(format!("{} connections, {closed} closed at once", held.len()), held)
 }

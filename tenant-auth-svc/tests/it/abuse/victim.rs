@@ -135,6 +135,15 @@ impl Victim {
         admin.issue_key(with_token(GOOD, key)).await.unwrap().into_inner().plaintext
     }
 
+    /// Waits until the service says that it has as many connections as wanted.
+    pub(super) async fn until_connections(&self, wanted: impl Fn(usize) -> bool) {
+        http_until(self.ops, "GET /metrics", |answer| {
+            let live = answer.body.lines().filter(|line| line.starts_with("tenant_auth_connections{"));
+            wanted(live.filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum())
+        })
+        .await;
+    }
+
     /// Resident memory, in bytes.
     pub(super) fn memory(&self) -> u64 {
         let status = format!("/proc/{}/status", self.process.id().unwrap());

@@ -1,12 +1,22 @@
-//! `hrana-test-server`: the test server as a program, to try a remote database by hand.
+//! `hrana-test-server`: the test server as a program, to try a remote database by hand, and to record outages of one.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
+mod console;
+mod control;
+
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
+use serde_json::Value as Json;
 use tenant_auth_testkit::HranaServer;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-const USAGE: &str = "hrana-test-server [--listen ADDR:PORT] [--db FILE] [--token TOKEN]";
+use self::console::Console;
+
+const USAGE: &str =
+    "hrana-test-server [--listen ADDR:PORT] [--db FILE] [--token TOKEN] [--read-only-token TOKEN] \
+                     [--copy ADDR:PORT]
+Faults by lines on the standard input, such as `fault writes hang` and `clear`.";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -21,17 +31,51 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), String> {
     let mut builder = HranaServer::builder().address(SocketAddr::from(([127, 0, 0, 1], 8_080)));
+    let mut copy_at = None;
     let mut args = std::env::args().skip(1);
     while let Some(flag) = args.next() {
         let value = args.next().ok_or(format!("{flag} needs a value"))?;
         builder = match flag.as_str() {
-            "--listen" => builder.address(value.parse().map_err(|_| format!("{value} is no address"))?),
+            "--listen" => builder.address(address(&value)?),
             "--db" => builder.database(PathBuf::from(value)),
             "--token" => builder.token(&value),
+            "--read-only-token" => builder.read_only_token(&value),
+            "--copy" => {
+                copy_at = Some(address(&value)?);
+                builder
+            }
             _ => return Err(format!("unknown flag {flag}")),
         };
     }
-    let server = builder.start().await.map_err(|error| error.to_string())?;
-    println!("{}", server.url());
-    tokio::signal::ctrl_c().await.map_err(|error| error.to_string())
+    let primary = builder.start().await.map_err(|error| error.to_string())?;
+    println!("{}", primary.url());
+    let mut copy = None;
+    if let Some(at) = copy_at {
+        let server = HranaServer::builder().address(at).copy_of(&primary).start().await;
+        let server = server.map_err(|error| error.to_string())?;
+        println!("{}", server.url());
+        copy = Some(server);
+    }
+    let mut console = Console { primary, copy, backup: None };
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(|error| error.to_string()),
+        failed = obey_lines(&mut console) => failed,
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("{text} is no address"))
+}
+
+/// Obeys what is typed or piped in, for as long as the program runs: the end of the input is not the end of the server.
+async fn obey_lines(console: &mut Console) -> Result<(), String> {
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while let Some(line) = lines.next_line().await.map_err(|error| error.to_string())? {
+        match console.obey(&line).await {
+            Ok(Json::Bool(true)) => println!("ok"),
+            Ok(found) => println!("ok {found}"),
+            Err(error) => println!("error: {error}"),
+        }
+    }
+    std::future::pending().await
 }

@@ -5,11 +5,19 @@ use std::{io::Write as _, path::Path, process::Command};
 use anyhow::{Context as _, ensure};
 
 use super::{
-    CONNECTIONS, LOAD_CORE, Plan, SERVER_CORE, STREAMS, VALIDATE_KEY, is_empty, is_valid, ratio, shown,
+    CONNECTIONS, LOAD_CORE, Missing, Plan, SERVER_CORE, STREAMS, VALIDATE_KEY, is_empty, is_valid, judged,
+    line, ratio, shown, used,
 };
-use crate::{load::Load, process::Process, service::Service, stats::Rounds, table};
+use crate::{
+    judge::{Tally, Wants},
+    load::Load,
+    process::Process,
+    service::Service,
+    stats::Rounds,
+    table,
+};
 
-pub(super) async fn run(plan: &Plan, h2load: &Path) -> anyhow::Result<()> {
+pub(super) async fn run(plan: &Plan, h2load: &Path, missing: &mut Missing) -> anyhow::Result<()> {
     let core = Some(SERVER_CORE);
     let stock = Process::start_empty(core, &plan.programs.stock)?;
     let bare = Process::start_empty(core, &plan.programs.bare)?;
@@ -23,9 +31,9 @@ pub(super) async fn run(plan: &Plan, h2load: &Path) -> anyhow::Result<()> {
         ("our transport, empty handler", &bare, is_empty),
         ("ValidateKey, one key", &service.process, is_valid),
     ];
-    let mut rates: [[Rounds; 3]; 3] = Default::default();
+    let mut rates: [([Rounds; 3], Tally); 3] = Default::default();
     for round in 0..=plan.rounds {
-        for ((_, process, expect), [ours, theirs, busy]) in subjects.iter().zip(&mut rates) {
+        for ((_, process, expect), ([ours, theirs, busy], tally)) in subjects.iter().zip(&mut rates) {
             let load = Load {
                 address: process.address,
                 path: VALIDATE_KEY,
@@ -34,33 +42,48 @@ pub(super) async fn run(plan: &Plan, h2load: &Path) -> anyhow::Result<()> {
                 streams: STREAMS,
                 expect: *expect,
             };
-            let outcome = load.flat_out(plan.time)?;
-            let before = process.cpu()?;
-            let (rate, took) = theirs_in(plan, h2load, file.path(), process)?;
-            if round > 0 {
-                ours.add(outcome.answers as f64 / outcome.took.as_secs_f64());
-                theirs.add(rate);
-                busy.add((process.cpu()? - before).as_secs_f64() / took);
+            if round == 0 {
+                load.flat_out(plan.time)?;
+                continue;
             }
+            // Both of a round, or neither: they are compared.
+            let both = tally.round(|| {
+                let (of_ours, flaw) = judged(process, Wants::All, || load.flat_out(plan.time))?;
+                // It uses up its own core first, so the server is never full.
+                let (of_theirs, other) =
+                    judged(process, Wants::ItsOwn, || theirs_in(plan, h2load, file.path(), process))?;
+                Ok(((of_ours.outcome, of_theirs), flaw.or(other)))
+            })?;
+            let both = both.as_ref();
+            ours.add(both.map(|(outcome, _)| outcome.answers as f64 / outcome.took.as_secs_f64()));
+            theirs.add(both.map(|(_, theirs)| theirs.outcome.0));
+            busy.add(both.map(|(_, theirs)| theirs.cpu.as_secs_f64() / theirs.outcome.1));
         }
     }
-    let [stock, ..] = &rates;
+    let [(stock, _), ..] = &rates;
     let lines: Vec<_> = subjects
         .iter()
         .zip(&rates)
-        .map(|((name, ..), these)| {
-            let mut line = vec![(*name).to_owned()];
+        .map(|((name, ..), (these, tally))| {
+            let mut figures = Vec::new();
             for (this, stock) in these.iter().zip(stock).take(2) {
-                line.push(shown(this, 0));
-                line.push(ratio(this, stock));
+                figures.extend([shown(this, 0), ratio(this, stock)]);
             }
-            line.extend(these.last().map(|busy| format!("{:.0} %", busy.median() * 100.0)));
-            line
+            figures.extend(these.last().map(used));
+            line(name, tally, figures)
         })
         .collect();
-    let head =
-        ["server", "our load, requests/s", "rate/stock", "h2load, requests/s", "rate/stock", "core used"];
+    let head = [
+        "server",
+        "our load, requests/s",
+        "rate/stock",
+        "h2load, requests/s",
+        "rate/stock",
+        "core used",
+        "rounds",
+    ];
     table::print("The same by two load generators", &head, &lines);
+    missing.note(subjects.iter().zip(&rates).map(|((name, ..), (_, tally))| (*name, tally)));
     Ok(())
 }
 

@@ -2,15 +2,29 @@
 
 use hdrhistogram::Histogram;
 
-use super::{CONNECTIONS, Plan, SERVER_CORE, VALIDATE_KEY, is_empty, is_valid, ratio};
-use crate::{load::Load, process::Process, service::Service, stats::Rounds, table};
+use super::{
+    CONNECTIONS, Missing, Plan, SERVER_CORE, VALIDATE_KEY, is_empty, is_valid, judged, judged_on, ratio,
+};
+use crate::{
+    judge::{Tally, Wants, flaw_of_load},
+    load::Load,
+    process::Process,
+    service::Service,
+    stats::Rounds,
+    table,
+};
 
 /// As many as a server of ours allows on one connection.
 const AT_MOST: usize = 200;
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 
 /// Measures at half of `peak`, or of what is found to be the peak.
-pub(super) async fn run(plan: &Plan, peak: Option<f64>) -> anyhow::Result<()> {
+pub(super) async fn run(
+    plan: &Plan,
+    peak: Option<f64>,
+    load_core: usize,
+    missing: &mut Missing,
+) -> anyhow::Result<()> {
     let core = Some(SERVER_CORE);
     let bare = Process::start_empty(core, &plan.programs.bare)?;
     let service = Service::start(&plan.programs.service, core, 1).await?;
@@ -35,39 +49,47 @@ pub(super) async fn run(plan: &Plan, peak: Option<f64>) -> anyhow::Result<()> {
         ("our transport, empty handler", &bare, is_empty as fn(&[u8]) -> bool),
         ("ValidateKey, one key", &service.process, is_valid),
     ];
-    let mut measured: [[Rounds; 3]; 2] = Default::default();
+    let mut measured: [([Rounds; 3], Tally); 2] = Default::default();
     for round in 0..=plan.rounds {
-        for ((_, process, expect), measured) in subjects.iter().zip(&mut measured) {
-            let latencies: Histogram<u64> = load(process, *expect).at_rate(rate, plan.time)?.latencies;
-            if round > 0 {
-                for ((_, quantile), rounds) in QUANTILES.iter().zip(measured) {
-                    rounds.add(latencies.value_at_quantile(*quantile) as f64 / 1e3);
-                }
+        for ((_, process, expect), (measured, tally)) in subjects.iter().zip(&mut measured) {
+            let go = || Ok(load(process, *expect).at_rate(rate, plan.time)?.latencies);
+            if round == 0 {
+                let _: Histogram<u64> = go()?;
+                continue;
+            }
+            let latencies = tally.round(|| {
+                let of_load = || judged_on(load_core, std::process::id(), Wants::AtOnce, go);
+                let (server, flaw) = judged(process, Wants::AtOnce, of_load)?;
+                let (load, _) = server.outcome;
+                Ok((load.outcome, flaw.or_else(|| flaw_of_load(&load.shares))))
+            })?;
+            for ((_, quantile), rounds) in QUANTILES.iter().zip(measured) {
+                let at = |latencies: &Histogram<u64>| latencies.value_at_quantile(*quantile) as f64 / 1e3;
+                rounds.add(latencies.as_ref().map(at));
             }
         }
     }
-    let [bare, _] = &measured;
+    let [(bare, _), _] = &measured;
     let lines: Vec<_> = subjects
         .iter()
         .zip(&measured)
-        .map(|((name, ..), these)| {
-            let mut line = vec![(*name).to_owned()];
-            line.extend(
-                these
-                    .iter()
-                    .zip(bare)
-                    .map(|(this, bare)| format!("{} ({})", super::shown(this, 0), ratio(this, bare))),
-            );
-            line
+        .map(|((name, ..), (these, tally))| {
+            let figures = these
+                .iter()
+                .zip(bare)
+                .map(|(this, bare)| format!("{} ({})", super::shown(this, 0), ratio(this, bare)));
+            super::line(name, tally, figures.collect())
         })
         .collect();
     let mut head = vec!["server"];
     let named = QUANTILES.map(|(name, _)| format!("{name}, µs"));
     head.extend(named.iter().map(String::as_str));
+    head.push("rounds");
     table::print(
         &format!("Latency at {rate:.0} requests/s, and its ratio to the empty handler's"),
         &head,
         &lines,
     );
+    missing.note(subjects.iter().zip(&measured).map(|((name, ..), (_, tally))| (*name, tally)));
     Ok(())
 }

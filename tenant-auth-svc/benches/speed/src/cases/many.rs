@@ -7,7 +7,7 @@ use prost::Message as _;
 use tenant_auth_proto::v1;
 
 use super::{
-    BATCH_VALIDATE_KEYS, CONNECTIONS, Measured, Plan, SERVER_CORE, STREAM_VALIDATE_KEYS, STREAMS,
+    BATCH_VALIDATE_KEYS, CONNECTIONS, Measured, Missing, Plan, SERVER_CORE, STREAM_VALIDATE_KEYS, STREAMS,
     VALIDATE_KEY, is_valid, is_valid_batch, ratio, shown,
 };
 use crate::{load::Load, service::Service, table};
@@ -27,7 +27,7 @@ struct Subject {
     measured: Measured,
 }
 
-pub(super) async fn run(plan: &Plan) -> anyhow::Result<()> {
+pub(super) async fn run(plan: &Plan, missing: &mut Missing) -> anyhow::Result<()> {
     let service = Service::start(&plan.programs.service, Some(SERVER_CORE), KEYS).await?;
     let subject = |name: &str, path, bodies, expect, keys| {
         let measured = Measured::default();
@@ -51,11 +51,12 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<()> {
                 streams: if is_stream { WINDOW } else { STREAMS },
                 expect: *expect,
             };
-            let mut warm_up = Measured::default();
-            let into = if round == 0 { &mut warm_up } else { measured };
-            into.round(&service.process, || {
-                if is_stream { load.streaming(plan.time) } else { load.flat_out(plan.time) }
-            })?;
+            let go = || if is_stream { load.streaming(plan.time) } else { load.flat_out(plan.time) };
+            if round == 0 {
+                go()?;
+            } else {
+                measured.round(&service.process, go)?;
+            }
         }
     }
     // By key, so that they can be compared.
@@ -65,18 +66,20 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<()> {
     }
     let Some(Subject { measured: unary, .. }) = subjects.first() else { return Ok(()) };
     let line = |Subject { name, measured: this, .. }: &Subject| {
-        vec![
-            name.clone(),
+        let figures = vec![
             shown(&this.rate, 0),
-            format!("{:.0} %", this.busy.median() * 100.0),
+            this.used(),
             shown(&this.cpu, 3),
             ratio(&this.rate, &unary.rate),
             ratio(&unary.cpu, &this.cpu),
-        ]
+        ];
+        this.line(name, figures)
     };
     let lines: Vec<_> = subjects.iter().map(line).collect();
-    let head = ["request", "keys/s", "core used", "µs CPU/key", "keys/s against one by one", "by CPU"];
+    let head =
+        ["request", "keys/s", "core used", "µs CPU/key", "keys/s against one by one", "by CPU", "rounds"];
     table::print("Many keys a request, all in memory", &head, &lines);
+    missing.note(subjects.iter().map(|subject| (subject.name.as_str(), &subject.measured.tally)));
     Ok(())
 }
 

@@ -5,15 +5,21 @@ use std::{hint::black_box, sync::Arc, time::Instant};
 use moka::sync::Cache as Moka;
 use quick_cache::sync::Cache as QuickCache;
 
-use super::{MANY, Plan, ratio, shown};
-use crate::{service::shuffled, stats::Rounds, table};
+use super::{MANY, Missing, Plan, judged_on, line, ratio, shown};
+use crate::{
+    judge::{Tally, Wants},
+    service::shuffled,
+    stats::Rounds,
+    table,
+};
 
 type Key = [u8; 32];
 
 /// Lookups of one round.
 const LOOKUPS: usize = 1_000_000;
 
-pub(super) fn run(plan: &Plan) {
+/// Measures on the core of this process.
+pub(super) fn run(plan: &Plan, core: usize, missing: &mut Missing) -> anyhow::Result<()> {
     let key = |number: usize| -> Key {
         let mut key = [0; 32];
         // As spread as the digests that stand there in the service.
@@ -31,27 +37,37 @@ pub(super) fn run(plan: &Plan) {
     moka.run_pending_tasks();
     let random: Vec<Key> = shuffled(MANY).into_iter().map(key).collect();
     let hot = vec![key(0)];
-    let mut measured: [[Rounds; 2]; 2] = Default::default();
+    let mut measured: [([Rounds; 2], Tally); 2] = Default::default();
     for round in 0..=plan.rounds {
-        for (keys, [of_moka, of_quick]) in [&hot, &random].into_iter().zip(&mut measured) {
-            let moka = each(keys, |key| drop(black_box(moka.get(key))));
-            let quick = each(keys, |key| drop(black_box(quick.get(key))));
-            if round > 0 {
-                of_moka.add(moka);
-                of_quick.add(quick);
+        for (keys, ([of_moka, of_quick], tally)) in [&hot, &random].into_iter().zip(&mut measured) {
+            let go = || {
+                let moka = each(keys, |key| drop(black_box(moka.get(key))));
+                Ok((moka, each(keys, |key| drop(black_box(quick.get(key))))))
+            };
+            if round == 0 {
+                let _: (f64, f64) = go()?;
+                continue;
             }
+            let both = tally.round(|| judged_on(core, std::process::id(), Wants::ItsOwn, go))?;
+            of_moka.add(both.as_ref().map(|round| round.outcome.0));
+            of_quick.add(both.as_ref().map(|round| round.outcome.1));
         }
     }
-    let [hot, random] = &measured;
-    let line = |name: &str, [moka, quick]: &[Rounds; 2]| {
-        vec![name.to_owned(), shown(moka, 0), shown(quick, 0), ratio(moka, quick)]
-    };
-    let lines = [line("one key", hot), line(&format!("{MANY} keys at random"), random)];
+    let names = ["one key".to_owned(), format!("{MANY} keys at random")];
+    let rows = names.iter().zip(&measured);
+    let lines: Vec<_> = rows
+        .clone()
+        .map(|(name, ([moka, quick], tally))| {
+            line(name, tally, vec![shown(moka, 0), shown(quick, 0), ratio(moka, quick)])
+        })
+        .collect();
     table::print(
         "One lookup, on one thread, by nanoseconds",
-        &["keys", "moka", "quick_cache", "moka/quick_cache"],
+        &["keys", "moka", "quick_cache", "moka/quick_cache", "rounds"],
         &lines,
     );
+    missing.note(rows.map(|(name, (_, tally))| (name.as_str(), tally)));
+    Ok(())
 }
 
 /// Nanoseconds a lookup.

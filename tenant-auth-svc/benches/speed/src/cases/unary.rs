@@ -1,12 +1,13 @@
 //! One key a request: against tonic as it comes, and against a handler that does nothing on our transport.
 
 use super::{
-    CONNECTIONS, Measured, Plan, SERVER_CORE, STREAMS, VALIDATE_KEY, is_empty, is_valid, ratio, shown,
+    CONNECTIONS, Measured, Missing, Plan, SERVER_CORE, STREAMS, VALIDATE_KEY, is_empty, is_valid, ratio,
+    shown,
 };
 use crate::{load::Load, process::Process, service::Service, table};
 
-/// Measures, and gives the highest rate of the service with one key.
-pub(super) async fn run(plan: &Plan) -> anyhow::Result<f64> {
+/// Measures, and gives the highest rate of the service with one key, if the machine let it be measured.
+pub(super) async fn run(plan: &Plan, missing: &mut Missing) -> anyhow::Result<Option<f64>> {
     let core = Some(SERVER_CORE);
     let stock = Process::start_empty(core, &plan.programs.stock)?;
     let bare = Process::start_empty(core, &plan.programs.bare)?;
@@ -31,9 +32,11 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<f64> {
                 expect: *expect,
             };
             // The first round only warms up.
-            let mut warm_up = Measured::default();
-            let into = if round == 0 { &mut warm_up } else { measured };
-            into.round(process, || load.flat_out(plan.time))?;
+            if round == 0 {
+                load.flat_out(plan.time)?;
+            } else {
+                measured.round(process, || load.flat_out(plan.time))?;
+            }
         }
     }
     let [stock, bare, hot, _] = &measured;
@@ -41,16 +44,16 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<f64> {
         .iter()
         .zip(&measured)
         .map(|((name, ..), this)| {
-            vec![
-                (*name).to_owned(),
+            let figures = vec![
                 shown(&this.rate, 0),
-                format!("{:.0} %", this.busy.median() * 100.0),
+                this.used(),
                 shown(&this.cpu, 2),
                 ratio(&this.rate, &stock.rate),
                 ratio(&stock.cpu, &this.cpu),
                 ratio(&bare.cpu, &this.cpu),
                 ratio(&hot.cpu, &this.cpu),
-            ]
+            ];
+            this.line(name, figures)
         })
         .collect();
     table::print(
@@ -64,8 +67,10 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<f64> {
             "stock/CPU",
             "bare/CPU",
             "hot/CPU",
+            "rounds",
         ],
         &lines,
     );
-    Ok(hot.rate.median())
+    missing.note(subjects.iter().zip(&measured).map(|((name, ..), this)| (*name, &this.tally)));
+    Ok(hot.rate.median().filter(|_| hot.tally.is_enough()))
 }

@@ -98,3 +98,32 @@ fn an_unusable_file_is_refused_by_name() {
     fs::write(&missing, "\n").unwrap();
     assert!(matches!(TokenFile::open(&missing), Err(TokenError::NoToken { .. })));
 }
+
+/// A JWT that expires at this second.
+fn jwt(exp: i64) -> String {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(format!("{{\"exp\":{exp}}}")))
+}
+
+#[test]
+fn the_expiry_is_that_of_the_token_in_force() {
+    let expiry = |given: &Given| {
+        let TokenValidity { reads, writes } = given.token.validity();
+        [reads, writes].map(|validity| validity.map(|validity| validity.not_after))
+    };
+    let given = Given::new(&jwt(1_790_000_000));
+    assert_eq!(expiry(&given), [Some(1_790_000_000); 2]);
+    given.write(&jwt(1_800_000_000));
+    assert_eq!(expiry(&given), [Some(1_790_000_000); 2], "a new one has to work first");
+    given.token.accepted(Read, &given.token.first(Read));
+    assert_eq!(expiry(&given), [Some(1_800_000_000), Some(1_790_000_000)]);
+    given.token.refuse(Write, &given.token.first(Write));
+    assert_eq!(expiry(&given), [Some(1_800_000_000), Some(1_790_000_000)], "refused for writes");
+    given.write("");
+    assert_eq!(expiry(&given), [Some(1_800_000_000), Some(1_790_000_000)], "an unusable file");
+    given.write("opaque");
+    for access in [Read, Write] {
+        given.token.accepted(access, &given.token.first(access));
+    }
+    assert_eq!(expiry(&given), [None; 2], "no JWT");
+}

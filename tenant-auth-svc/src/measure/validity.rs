@@ -1,0 +1,107 @@
+//! From when to when a certificate or a token is valid.
+
+/// Below this many seconds before its end, a certificate or a token counts as expiring: a week.
+const EXPIRING_SECONDS: i64 = 7 * 86_400;
+/// … unless it has more than one part in this many of its lifetime left. What is issued for a day is renewed in time, and would
+/// count as expiring all its life.
+const EXPIRING_PART: i64 = 4;
+/// The last second of the year 9999: what is later is no time that anybody means.
+const MAX_SECONDS: i64 = 253_402_300_799;
+
+/// From when to when a certificate or a token is valid, in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// Its first second: `notBefore`, or when a token was issued. `None` where a token does not say.
+    pub not_before: Option<i64>,
+    /// Its last second: `notAfter`, or `exp` of a token.
+    pub not_after: i64,
+}
+
+/// How a validity relates to a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValidityState {
+    /// Its first second is still to come.
+    NotYetValid,
+    /// It is valid, and for long enough.
+    Valid,
+    /// It is valid for less than a week, and for less than a quarter of its lifetime.
+    Expiring,
+    /// Its last second is over.
+    Expired,
+}
+
+impl Validity {
+    /// How it relates to a moment, in seconds since 1970.
+    #[must_use]
+    pub fn state(self, now: i64) -> ValidityState {
+        let left = self.not_after.saturating_sub(now);
+        let lifetime = self.not_before.map(|start| self.not_after.saturating_sub(start));
+        let is_short = |left: i64| lifetime.is_none_or(|lifetime| left < lifetime / EXPIRING_PART);
+        if self.not_before.is_some_and(|start| now < start) {
+            ValidityState::NotYetValid
+        } else if left < 0 {
+            ValidityState::Expired
+        } else if left < EXPIRING_SECONDS && is_short(left) {
+            ValidityState::Expiring
+        } else {
+            ValidityState::Valid
+        }
+    }
+}
+
+/// A number as seconds since 1970, fractions cut off; `None` if that lies outside of the years 1970 to 9999.
+#[must_use]
+pub fn seconds(number: f64) -> Option<i64> {
+    let is_a_time = number >= 1.0 && number < MAX_SECONDS as f64 + 1.0;
+    is_a_time.then_some(number as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: i64 = 86_400;
+
+    fn state(lifetime_days: i64, left_seconds: i64) -> ValidityState {
+        let not_after = 1_790_000_000;
+        let validity = Validity { not_before: Some(not_after - lifetime_days * DAY), not_after };
+        validity.state(not_after - left_seconds)
+    }
+
+    #[test]
+    fn a_certificate_expires_a_week_ahead() {
+        assert_eq!(state(90, 7 * DAY), ValidityState::Valid);
+        assert_eq!(state(90, 7 * DAY - 1), ValidityState::Expiring);
+        assert_eq!(state(90, 0), ValidityState::Expiring, "its last second counts");
+        assert_eq!(state(90, -1), ValidityState::Expired);
+        assert_eq!(state(90, 91 * DAY), ValidityState::NotYetValid);
+    }
+
+    #[test]
+    fn a_short_lived_certificate_expires_in_its_last_quarter() {
+        assert_eq!(state(1, 6 * 3_600), ValidityState::Valid);
+        assert_eq!(state(1, 6 * 3_600 - 1), ValidityState::Expiring);
+        let unknown = Validity { not_before: None, not_after: 1_790_000_000 };
+        assert_eq!(unknown.state(1_790_000_000 - DAY), ValidityState::Expiring, "its lifetime is unknown");
+    }
+
+    #[test]
+    fn no_validity_overflows() {
+        for not_after in [i64::MIN, -1, 0, i64::MAX] {
+            for not_before in [None, Some(i64::MIN), Some(i64::MAX)] {
+                for now in [i64::MIN, 0, i64::MAX] {
+                    let _ = Validity { not_before, not_after }.state(now);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_number_is_a_time_from_1970_to_9999() {
+        assert_eq!(seconds(1_790_000_000.9), Some(1_790_000_000));
+        assert_eq!(seconds(253_402_300_799.9), Some(MAX_SECONDS));
+        for none in [-1.0, 0.0, 0.5, 253_402_300_800.0, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(seconds(none), None, "{none}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! When a certificate or a token expires, for people and machines.
+
+use std::time::Duration;
+
+pub use super::text::moment;
+use crate::domain::clock::UnixMillis;
+
+/// A certificate or a token that says when it expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dated {
+    /// The server's certificate, or one between it and its root: whichever expires first.
+    ServerCertificate,
+    /// The first to expire of the roots of callers' certificates.
+    ClientCa,
+    /// The first to expire of the private roots of the database's certificate.
+    DatabaseCa,
+    /// The database's token that is used for reads.
+    ReadToken,
+    /// … for writes.
+    WriteToken,
+}
+
+impl Dated {
+    /// In words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::ServerCertificate => "server certificate",
+            Self::ClientCa => "client CA",
+            Self::DatabaseCa => "database CA",
+            Self::ReadToken => "database token for reads",
+            Self::WriteToken => "database token for writes",
+        }
+    }
+
+    /// In a word, for machines, among certificates or among tokens.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ServerCertificate => "server",
+            Self::ClientCa => "client_ca",
+            Self::DatabaseCa => "database_ca",
+            Self::ReadToken => "reads",
+            Self::WriteToken => "writes",
+        }
+    }
+
+    /// Whether it is a token; else it is a certificate.
+    #[must_use]
+    pub fn is_token(self) -> bool {
+        match self {
+            Self::ServerCertificate | Self::ClientCa | Self::DatabaseCa => false,
+            Self::ReadToken | Self::WriteToken => true,
+        }
+    }
+}
+
+/// When a certificate or a token expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// Which.
+    pub what: Dated,
+    /// Its first second, or when it was issued; `None` where it does not say.
+    pub not_before: Option<UnixMillis>,
+    /// Its last second.
+    pub not_after: UnixMillis,
+}
+
+impl Expiry {
+    /// In a sentence, seen from a moment.
+    #[must_use]
+    pub fn described(&self, now: UnixMillis) -> String {
+        let (what, at) = (self.what.words(), moment(self.not_after));
+        if now > self.not_after {
+            return format!("{what} expired at {at}, {} ago", rounded(now.since(self.not_after)));
+        }
+        let starts = self.not_before.filter(|start| now < *start);
+        let starts = starts.map(|start| format!("; not valid before {}", moment(start)));
+        let left = rounded(self.not_after.since(now));
+        format!("{what} expires at {at}, in {left}{}", starts.unwrap_or_default())
+    }
+
+    /// How many milliseconds are left of it, negative once it has expired.
+    #[must_use]
+    pub fn left_millis(&self, now: UnixMillis) -> i64 {
+        self.not_after.0.saturating_sub(now.0)
+    }
+}
+
+/// In the largest unit of which there are two: nobody counts days in seconds.
+fn rounded(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// All of them in a line.
+pub(super) fn line(expiries: &[Expiry], now: UnixMillis) -> String {
+    if expiries.is_empty() {
+        return "nothing that says when".to_owned();
+    }
+    expiries.iter().map(|expiry| expiry.described(now)).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_says_when_and_how_far_away() {
+        // 2026-11-21T07:20:00Z
+        let now = UnixMillis(1_795_245_600_000);
+        let at = |seconds: i64| UnixMillis(now.0 + seconds * 1_000);
+        let of = |what, not_after| Expiry { what, not_before: None, not_after };
+        let expiries = [
+            of(Dated::ServerCertificate, at(20 * 86_400)),
+            of(Dated::ClientCa, at(-3 * 3_600)),
+            Expiry { not_before: Some(at(60)), ..of(Dated::DatabaseCa, at(90)) },
+            of(Dated::ReadToken, at(600)),
+            of(Dated::WriteToken, UnixMillis(-86_400_000)),
+        ];
+        assert_eq!(
+            line(&expiries, now),
+            "server certificate expires at 2026-12-11T07:20:00Z, in 20 d; client CA expired at 2026-11-21T04:20:00Z, 3 h ago; \
+             database CA expires at 2026-11-21T07:21:30Z, in 90 s; not valid before 2026-11-21T07:21:00Z; database token for \
+             reads expires at 2026-11-21T07:30:00Z, in 10 min; database token for writes expired at 1970-01-01T00:00:00Z, \
+             20779 d ago"
+        );
+        assert_eq!(line(&[], now), "nothing that says when");
+        assert_eq!(of(Dated::ClientCa, at(-1)).left_millis(now), -1_000);
+        assert_eq!(of(Dated::ClientCa, at(0)).left_millis(now), 0);
+    }
+}

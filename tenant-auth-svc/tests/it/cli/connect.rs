@@ -1,0 +1,139 @@
+//! `check-config --connect`: reads and writes have a line each.
+
+use std::process::Output;
+
+use tempfile::TempDir;
+use tenant_auth_testkit::{Fault, HranaServer};
+use tokio::process::Command;
+
+use super::{program, run, text};
+use crate::harness::TOKEN;
+
+/// A migrated database, and the program that is configured for it.
+struct Setup {
+    database: HranaServer,
+    folder: TempDir,
+}
+
+impl Setup {
+    async fn start() -> Self {
+        let database = HranaServer::builder().token(TOKEN).read_only_token("reader").start().await.unwrap();
+        let setup = Self { database, folder: tempfile::tempdir().unwrap() };
+        setup.present(TOKEN);
+        setup
+    }
+
+    async fn migrated() -> Self {
+        let setup = Self::start().await;
+        assert!(run(&mut setup.command("migrate")).await.status.success());
+        setup
+    }
+
+    fn present(&self, token: &str) {
+        std::fs::write(self.folder.path().join("token"), token).unwrap();
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut program = program();
+        program
+            .arg(name)
+            .env("TENANT_AUTH_DATABASE_URL", self.database.url())
+            .env("TENANT_AUTH_DATABASE_TOKEN_FILE", self.folder.path().join("token"))
+            .env("TENANT_AUTH_DATABASE_WRITE_TIMEOUT", "1s")
+            .env("TENANT_AUTH_LISTEN", "127.0.0.1:0")
+            .env("TENANT_AUTH_LOG", "off");
+        program
+    }
+
+    async fn check(&self) -> Checked {
+        Checked(run(self.command("check-config").arg("--connect")).await)
+    }
+}
+
+struct Checked(Output);
+
+impl Checked {
+    fn line(&self, name: &str) -> String {
+        let told = text(&self.0.stdout);
+        let line = told.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{name} of {told}")).trim_start().to_owned()
+    }
+
+    /// How it ends, and what both lines begin with.
+    #[track_caller]
+    fn says(&self, code: i32, reads: &str, writes: &str) {
+        let (told_reads, told_writes) = (self.line("reads "), self.line("writes "));
+        assert!(told_reads.starts_with(reads), "{reads}: {told_reads}");
+        assert!(told_writes.starts_with(writes), "{writes}: {told_writes}");
+        assert_eq!(self.0.status.code(), Some(code), "{}", text(&self.0.stderr));
+    }
+}
+
+#[tokio::test]
+async fn check_config_tries_a_read_and_a_write() {
+    let setup = Setup::migrated().await;
+    let checked = setup.check().await;
+    checked.says(0, "work: ", "work: ");
+    let told = text(&checked.0.stdout);
+    assert!(told.ends_with("and the database takes reads and writes\n"), "{told}");
+    let rows = setup.database.query("SELECT beat FROM heartbeat").unwrap();
+    assert_eq!(rows[0][0]["value"], "0", "nothing stays behind");
+}
+
+#[tokio::test]
+async fn check_config_names_the_cause_of_refused_writes() {
+    let setup = Setup::migrated().await;
+    let sql = |code, message| Fault::Sql { code, message };
+    for (fault, kind, cause) in [
+        (Fault::blocked(), "blocked", "over a quota"),
+        (Fault::forbidden(), "read_only", "may be read only"),
+        (sql("SQLITE_READONLY", "attempt to write a readonly database"), "read_only", "may be read only"),
+        (sql("SQLITE_FULL", "database or disk is full"), "disk_full", "make room on it"),
+        (Fault::locked(), "busy", "holds the lock"),
+        (Fault::Hang, "timed_out", "no answer in time"),
+    ] {
+        setup.database.faults().set_writes(fault);
+        let checked = setup.check().await;
+        checked.says(1, "work: ", &format!("failing ({kind}): "));
+        let told = text(&checked.0.stderr);
+        assert!(
+            told.contains("takes no writes: ") && !told.contains("no reads") && told.contains(cause),
+            "{kind}: {told}"
+        );
+    }
+    setup.database.faults().clear();
+    setup.present("reader");
+    setup.check().await.says(1, "work: ", "failing (read_only): ");
+}
+
+#[tokio::test]
+async fn check_config_names_the_cause_of_refused_reads() {
+    let setup = Setup::migrated().await;
+    for (fault, kind) in [(Fault::blocked(), "blocked"), (Fault::forbidden(), "denied")] {
+        setup.database.faults().set_reads(fault);
+        let checked = setup.check().await;
+        checked.says(1, &format!("failing ({kind}): "), "work: ");
+        let told = text(&checked.0.stderr);
+        assert!(told.contains("takes no reads: ") && !told.contains("no writes"), "{told}");
+    }
+    setup.database.faults().clear();
+    setup.present("wrong");
+    let checked = setup.check().await;
+    checked.says(1, "failing (denied): the token is refused", "failing (denied): the token is refused");
+    let told = text(&checked.0.stderr);
+    assert!(told.contains("takes no reads: ") && told.contains("takes no writes: "), "{told}");
+}
+
+#[tokio::test]
+async fn check_config_tries_no_write_without_a_schema() {
+    let setup = Setup::start().await;
+    let checked = setup.check().await;
+    checked.says(1, "work, and the database cannot be used (schema_missing): ", "not tried: ");
+    assert!(text(&checked.0.stderr).contains("run `tenant-auth-svc migrate`"), "{}", text(&checked.0.stderr));
+    // A refusal is found all the same.
+    setup.database.faults().set_writes(Fault::blocked());
+    let checked = setup.check().await;
+    checked.says(1, "work, and the database cannot be used", "failing (blocked): ");
+    let told = text(&checked.0.stderr);
+    assert!(told.contains("takes no writes: ") && !told.contains("no reads"), "{told}");
+}

@@ -1,0 +1,201 @@
+//! What an operator is told of reads and of writes: of each by itself, wherever it is told.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tenant_auth_proto::v1;
+use tenant_auth_svc::domain::clock::{ManualClock, SharedClock, SystemClock};
+use tenant_auth_testkit::Fault;
+use tonic_health::pb::{
+    HealthCheckRequest,
+    health_check_response::ServingStatus::{self, NotServing, Serving, Unknown},
+    health_client::HealthClient,
+};
+use tonic_types::StatusExt as _;
+
+use crate::{
+    harness::{Database, NOW, Service, http, strange_key},
+    scrape::Scrape,
+};
+
+/// Refusals of a write, and what each is: its kind, and a part of its cause.
+fn refusals() -> [(Fault, &'static str, &'static str); 5] {
+    let read_only = Fault::Sql { code: "SQLITE_READONLY", message: "attempt to write a readonly database" };
+    let full = Fault::Sql { code: "SQLITE_FULL", message: "database or disk is full" };
+    [
+        (Fault::blocked(), "blocked", "over a quota"),
+        (Fault::forbidden(), "read_only", "use a token for reading and writing"),
+        (read_only, "read_only", "use a token for reading and writing"),
+        (full, "disk_full", "make room on it"),
+        (Fault::unauthorized(), "denied", "the token is refused"),
+    ]
+}
+
+/// What one service tells of the two.
+struct Told {
+    text: String,
+    json: Value,
+    metrics: Scrape,
+    health: [ServingStatus; 2],
+}
+
+impl Told {
+    async fn by(service: &Service) -> Self {
+        let ops = service.running.ops_address().unwrap();
+        let get = async |path: &str| http(ops, &format!("GET {path}")).await.unwrap().body;
+        let health = async |name: &str| {
+            let request = HealthCheckRequest { service: name.to_owned() };
+            HealthClient::new(service.channel.clone()).check(request).await.unwrap().into_inner().status()
+        };
+        Self {
+            text: get("/readyz?verbose").await,
+            json: serde_json::from_str(&get("/readyz?verbose&format=json").await).unwrap(),
+            metrics: Scrape::of(service).await,
+            health: [health("tenantauth.Database").await, health("tenantauth.DatabaseWrites").await],
+        }
+    }
+
+    fn line(&self, name: &str) -> &str {
+        let line = self.text.lines().find(|line| line.starts_with(name));
+        line.unwrap_or_else(|| panic!("{name} of {}", self.text))
+    }
+
+    /// Of one of the two: it works (`None`), or fails in this way.
+    #[track_caller]
+    fn says(&self, name: &str, failure: Option<&str>) {
+        let state = match failure {
+            None => "works since ".to_owned(),
+            Some(kind) => format!("failing ({kind}) since "),
+        };
+        let line = self.line(name);
+        assert!(line.starts_with(&format!("{name:8}  {state}")) && line.contains("; last tried "), "{line}");
+        let (state, up) = if failure.is_none() { ("works", 1.0) } else { ("failing", 0.0) };
+        assert_eq!(self.json[name]["state"], state, "{}", self.json);
+        assert_eq!(self.json[name]["failure"], json!(failure), "{}", self.json);
+        let operation = name.trim_end_matches('s');
+        let number = |metric: &str| self.metrics.number(&format!("{metric}{{operation=\"{operation}\"}}"));
+        assert_eq!(number("tenant_auth_database_up"), up, "{}", self.metrics.text);
+        assert!(number("tenant_auth_database_last_tried_timestamp_seconds") > 0.0);
+    }
+
+    fn failures(&self, operation: &str, kind: &str) -> f64 {
+        let name = "tenant_auth_database_failures_total";
+        self.metrics.number(&format!("{name}{{operation=\"{operation}\",kind=\"{kind}\"}}"))
+    }
+}
+
+async fn create(service: &Service) -> Result<(), String> {
+    let create = v1::CreateTenantRequest { name: "x".to_owned(), ..Default::default() };
+    let outcome = service.admin().create_tenant(create).await;
+    outcome.map(drop).map_err(|status| status.get_error_details().error_info().unwrap().reason.clone())
+}
+
+#[tokio::test]
+async fn each_refusal_of_writes_is_told_by_its_cause() {
+    for (fault, kind, cause) in refusals() {
+        let database = Database::test_server().await;
+        let service = Service::start(&database).await;
+        database.server().faults().set_writes(fault.clone());
+        assert_eq!(create(&service).await, Err(format!("DATABASE_{}", kind.to_uppercase())), "{fault:?}");
+        service.validate(&strange_key()).await.unwrap();
+        let told = Told::by(&service).await;
+        told.says("reads", None);
+        told.says("writes", Some(kind));
+        assert!(told.line("writes").contains(cause), "{}", told.line("writes"));
+        assert_eq!(told.health, [Serving, NotServing], "{fault:?}");
+        assert!(told.failures("write", kind) >= 1.0, "{fault:?}");
+        assert_eq!(told.failures("read", kind), 0.0, "{fault:?}");
+        assert!(!told.text.contains("token") || kind != "disk_full", "{}", told.text);
+
+        database.server().faults().clear();
+        assert_eq!(create(&service).await, Ok(()));
+        let told = Told::by(&service).await;
+        told.says("writes", None);
+        assert_eq!(told.health, [Serving, Serving]);
+    }
+}
+
+#[tokio::test]
+async fn refused_reads_are_told_apart_from_writes() {
+    for (fault, kind) in [(Fault::blocked(), "blocked"), (Fault::unauthorized(), "denied")] {
+        let database = Database::test_server().await;
+        let service = Service::start(&database).await;
+        database.server().faults().set_reads(fault.clone());
+        service.validate(&strange_key()).await.unwrap_err();
+        assert_eq!(create(&service).await, Ok(()), "{fault:?}");
+        let told = Told::by(&service).await;
+        told.says("reads", Some(kind));
+        told.says("writes", None);
+        assert_eq!(told.health, [NotServing, Serving], "{fault:?}");
+        assert!(told.failures("read", kind) >= 1.0 && told.failures("write", kind) == 0.0, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn writes_are_not_tried_until_the_first_one() {
+    let database = Database::test_server().await;
+    // Somebody else has made the schema.
+    drop(Service::start(&database).await);
+    let service = Service::start(&database).await;
+    let told = Told::by(&service).await;
+    told.says("reads", None);
+    assert_eq!(told.line("writes"), "writes    not tried yet");
+    assert_eq!(told.json["writes"]["state"], "not_tried");
+    assert_eq!(told.health, [Serving, Unknown]);
+    for metric in ["tenant_auth_database_up", "tenant_auth_database_last_tried_timestamp_seconds"] {
+        let series = format!("{metric}{{operation=\"write\"}}");
+        assert!(!told.metrics.text.contains(&series), "{}", told.metrics.text);
+    }
+    assert_eq!(create(&service).await, Ok(()));
+    let told = Told::by(&service).await;
+    told.says("writes", None);
+    assert_eq!(told.health, [Serving, Serving]);
+}
+
+/// A server refuses a token for reading what may come to write, and the heartbeat is read in that way.
+#[tokio::test]
+async fn a_refusal_of_the_primary_read_counts_as_a_write() {
+    let database = Database::test_server().await;
+    let clock = ManualClock::at(NOW);
+    database.follow(&clock);
+    let settings = database.settings().with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some("1s".to_owned()));
+    let service = Service::start_with(settings, Arc::clone(&clock) as SharedClock).await;
+    service.hears().await;
+    database.server().faults().set_where("WHERE only = 0", u64::MAX, Fault::forbidden());
+    for _ in 0..30 {
+        clock.advance(Duration::from_millis(100));
+        let _ = service.running.beat_if_due().await;
+    }
+    service.validate(&strange_key()).await.unwrap();
+    let told = Told::by(&service).await;
+    told.says("reads", None);
+    told.says("writes", Some("read_only"));
+    assert!(told.failures("write", "read_only") >= 1.0, "{}", told.metrics.text);
+    for kind in ["denied", "read_only"] {
+        assert_eq!(told.failures("read", kind), 0.0, "{}", told.metrics.text);
+    }
+    assert!(!told.line("breaker").contains("maintenance"), "{}", told.line("breaker"));
+}
+
+/// What a probe of writes leaves behind, and what it needs.
+#[tokio::test]
+async fn the_write_probe_leaves_the_row_as_it_was() {
+    use tenant_auth_svc::{
+        domain::store::{Call, FailureKind, Lane},
+        store::sql::probe,
+    };
+    let call = || Call::within(Lane::Maintenance, Duration::from_secs(30));
+    for database in [Database::embedded(), Database::test_server().await] {
+        let hop = database.hop();
+        let missing = probe::write(&hop, call()).await.unwrap_err();
+        assert_eq!(missing.kind, FailureKind::Misplaced, "{}", database.name());
+        tenant_auth_svc::store::migrate::migrate(&hop, &SystemClock::shared()).await.unwrap();
+        probe::write(&hop, call()).await.unwrap();
+        if let Database::TestServer(server, _) = &database {
+            let rows = server.query("SELECT beat, at FROM heartbeat").unwrap();
+            assert_eq!((&rows[0][0]["value"], &rows[0][1]["value"]), (&json!("0"), &json!("0")));
+            server.faults().set_writes(Fault::blocked());
+            assert_eq!(probe::write(&hop, call()).await.unwrap_err().kind, FailureKind::Blocked);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Switches of the program, by lines on its standard input.
+//!
+//! `fault all|reads|writes NAME [MILLISECONDS]`, `clear`, `stop`, `start`, `hold-writes on|off`, `clock SECONDS`. Each line
+//! is answered by one on the standard output, once it is in force: `ok`, or `error: ` and what is wrong.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tenant_auth_testkit::{Fault, HranaServer};
+
+const FAULTS: &str =
+    "latency, hang, reset, unauthorized, forbidden, throttled, unavailable, html, blocked, locked";
+
+/// Does what a line says.
+///
+/// # Errors
+/// What is wrong with the line, and what it may say.
+pub(crate) async fn obey(server: &mut HranaServer, line: &str) -> Result<(), String> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    match words[..] {
+        ["fault", requests, name] => set(server, requests, fault(name)?),
+        ["fault", requests, "latency", milliseconds] => {
+            let latency = Duration::from_millis(number(milliseconds)?);
+            set(server, requests, Fault::Latency(latency))
+        }
+        ["clear"] => {
+            server.faults().clear();
+            Ok(())
+        }
+        ["stop"] => {
+            server.stop().await;
+            Ok(())
+        }
+        ["start"] => server.start_again().map_err(|error| error.to_string()),
+        ["hold-writes", "on"] => {
+            server.hold_writes(true);
+            Ok(())
+        }
+        ["hold-writes", "off"] => {
+            server.hold_writes(false);
+            Ok(())
+        }
+        ["clock", seconds] => {
+            let ahead: i64 = number(seconds)?;
+            server.set_clock(move || now() + ahead * 1_000);
+            Ok(())
+        }
+        _ => Err(format!(
+            "unknown command {line:?}: fault all|reads|writes NAME, clear, stop, start, hold-writes on|off, clock SECONDS"
+        )),
+    }
+}
+
+fn set(server: &HranaServer, requests: &str, fault: Fault) -> Result<(), String> {
+    match requests {
+        "all" => server.faults().set(fault),
+        "reads" => server.faults().set_reads(fault),
+        "writes" => server.faults().set_writes(fault),
+        _ => return Err(format!("unknown requests {requests:?}: all, reads or writes")),
+    }
+    Ok(())
+}
+
+pub(crate) fn fault(name: &str) -> Result<Fault, String> {
+    Ok(match name {
+        "hang" => Fault::Hang,
+        "reset" => Fault::ResetBeforeExecute,
+        "unauthorized" => Fault::unauthorized(),
+        "forbidden" => Fault::forbidden(),
+        "throttled" => Fault::too_many_requests(1),
+        "unavailable" => Fault::service_unavailable(),
+        "html" => Fault::html_ok(),
+        "blocked" => Fault::blocked(),
+        "locked" => Fault::locked(),
+        "latency" => return Err("latency needs milliseconds after it".to_owned()),
+        _ => return Err(format!("unknown fault {name:?}: one of {FAULTS}")),
+    })
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{text:?} is not a number"))
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_command_is_obeyed_and_a_wrong_one_is_named() {
+        let mut server = HranaServer::builder().start().await.expect("a server");
+        for line in [
+            "fault all hang",
+            "fault reads latency 20",
+            "fault writes blocked",
+            "clear",
+            "hold-writes on",
+            "hold-writes off",
+            "clock -7",
+            "stop",
+            "start",
+        ] {
+            assert_eq!(obey(&mut server, line).await, Ok(()), "{line}");
+        }
+        for (line, wrong) in [
+            ("fault some hang", "\"some\""),
+            ("fault all sulk", "\"sulk\""),
+            ("fault all latency long", "\"long\""),
+            ("fault all latency", "milliseconds"),
+            ("explode", "\"explode\""),
+        ] {
+            let error = obey(&mut server, line).await.expect_err(line);
+            assert!(error.contains(wrong), "{line}: {error}");
+        }
+    }
+}
