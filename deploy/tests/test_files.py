@@ -29,7 +29,8 @@ def test_yaml_is_well_formed():
 
 
 def test_shellcheck_finds_nothing():
-    scripts = [path for path in tracked("deploy", ".ci") if path.is_file() and path.read_bytes()[:2] == b"#!"]
+    programs = [path for path in tracked("deploy", ".ci") if path.is_file() and path.read_bytes()[:2] == b"#!"]
+    scripts = [path for path in programs if b"python" not in path.read_bytes().splitlines()[0]]
     assert DEPLOY / "check" in scripts and DEPLOY / "compose" / "seed.sh" in scripts
     succeeded(run(VENV / "shellcheck", *scripts))
 

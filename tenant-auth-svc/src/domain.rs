@@ -1,7 +1,7 @@
 //! What the service is about, in its own words: tenants, keys, scopes, verdicts, and the use cases over them.
 //!
 //! Nothing here knows how requests arrive or where data lives: no gRPC, SQL, HTTP or cache library is named below
-//! this module. `tests/architecture.rs` holds it to that.
+//! this module. `tests/it/architecture.rs` holds it to that.
 
 pub mod access;
 pub mod admin;

@@ -21,6 +21,7 @@ mod cost;
 mod deadline;
 mod denied;
 mod display;
+mod documents;
 mod expiry;
 mod faults;
 mod feed;

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tenant_auth_testkit::{Fault, HranaServer};
 
-const FAULTS: &str = "latency, hang, reset, unauthorized, forbidden, throttled, unavailable, html, blocked, locked";
+const FAULTS: &str =
+    "latency, hang, reset, unauthorized, forbidden, throttled, unavailable, html, blocked, locked";
 
 /// Does what a line says.
 ///
@@ -59,7 +60,7 @@ fn set(server: &HranaServer, requests: &str, fault: Fault) -> Result<(), String>
     Ok(())
 }
 
-fn fault(name: &str) -> Result<Fault, String> {
+pub(crate) fn fault(name: &str) -> Result<Fault, String> {
     Ok(match name {
         "hang" => Fault::Hang,
         "reset" => Fault::ResetBeforeExecute,

@@ -140,8 +140,10 @@ enum Only {
 
 impl Only {
     fn includes(&self, body: &str) -> bool {
-        // What changes something is a transaction; what reads is a lone statement.
-        let writes = || body.contains("BEGIN IMMEDIATE");
+        // What the service changes is a transaction; by hand, a lone statement may change something too.
+        let lone = |verb: &str| body.contains(&format!(r#""sql":"{verb} "#));
+        let writes =
+            || body.contains("BEGIN IMMEDIATE") || ["INSERT", "UPDATE", "DELETE"].into_iter().any(lone);
         match self {
             Self::All => true,
             Self::Holding(text) => body.contains(text),

@@ -2,14 +2,20 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
+mod console;
 mod control;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
+use serde_json::Value as Json;
 use tenant_auth_testkit::HranaServer;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-const USAGE: &str = "hrana-test-server [--listen ADDR:PORT] [--db FILE] [--token TOKEN]
+use self::console::Console;
+
+const USAGE: &str =
+    "hrana-test-server [--listen ADDR:PORT] [--db FILE] [--token TOKEN] [--read-only-token TOKEN] \
+                     [--copy ADDR:PORT]
 Faults by lines on the standard input, such as `fault writes hang` and `clear`.";
 
 #[tokio::main]
@@ -25,30 +31,49 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), String> {
     let mut builder = HranaServer::builder().address(SocketAddr::from(([127, 0, 0, 1], 8_080)));
+    let mut copy_at = None;
     let mut args = std::env::args().skip(1);
     while let Some(flag) = args.next() {
         let value = args.next().ok_or(format!("{flag} needs a value"))?;
         builder = match flag.as_str() {
-            "--listen" => builder.address(value.parse().map_err(|_| format!("{value} is no address"))?),
+            "--listen" => builder.address(address(&value)?),
             "--db" => builder.database(PathBuf::from(value)),
             "--token" => builder.token(&value),
+            "--read-only-token" => builder.read_only_token(&value),
+            "--copy" => {
+                copy_at = Some(address(&value)?);
+                builder
+            }
             _ => return Err(format!("unknown flag {flag}")),
         };
     }
-    let mut server = builder.start().await.map_err(|error| error.to_string())?;
-    println!("{}", server.url());
+    let primary = builder.start().await.map_err(|error| error.to_string())?;
+    println!("{}", primary.url());
+    let mut copy = None;
+    if let Some(at) = copy_at {
+        let server = HranaServer::builder().address(at).copy_of(&primary).start().await;
+        let server = server.map_err(|error| error.to_string())?;
+        println!("{}", server.url());
+        copy = Some(server);
+    }
+    let mut console = Console { primary, copy, backup: None };
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(|error| error.to_string()),
-        failed = obey_lines(&mut server) => failed,
+        failed = obey_lines(&mut console) => failed,
     }
 }
 
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("{text} is no address"))
+}
+
 /// Obeys what is typed or piped in, for as long as the program runs: the end of the input is not the end of the server.
-async fn obey_lines(server: &mut HranaServer) -> Result<(), String> {
+async fn obey_lines(console: &mut Console) -> Result<(), String> {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await.map_err(|error| error.to_string())? {
-        match control::obey(server, &line).await {
-            Ok(()) => println!("ok"),
+        match console.obey(&line).await {
+            Ok(Json::Bool(true)) => println!("ok"),
+            Ok(found) => println!("ok {found}"),
             Err(error) => println!("error: {error}"),
         }
     }

@@ -181,7 +181,8 @@ impl Stream<'_> {
         }
         let want_rows = statement.get("want_rows").and_then(Json::as_bool).unwrap_or(true)
             && self.fault != Some(&Fault::MissingRows);
-        if prepared.locks && self.held.is_none() {
+        // A lone change waits in the same line.
+        if (prepared.locks || prepared.writes) && self.held.is_none() {
             let restarted = || SqlError::new("SQLITE_INTERRUPT", "SQLite error: interrupted");
             self.held = Some(self.shared.write_lock.take(self.client).ok_or_else(restarted)?);
         }

@@ -1,0 +1,83 @@
+"""Runs a block in a state, and holds what it prints to what its page says."""
+
+import re
+import time
+
+from pages import occurs
+
+# A query may be early by a scrape or two, and a state that comes and goes is looked at again.
+TRIES = 8
+# After this many seconds, what has not ended has no end.
+PATIENCE = 5
+
+
+def run_block(block, world):
+    """Runs it as often as it takes to see what is expected, if looking changes nothing."""
+    kinds = {"sh": shell, "promql": promql, "sql": sql}
+    assert block.language in kinds, f"{block}: nothing runs {block.language or 'an untitled block'}"
+    for left in reversed(range(TRIES if block.stated and only_looks(block) else 1)):
+        problem, output = kinds[block.language](block, world)
+        problem = problem or unmet(block, output)
+        if not problem:
+            return output
+        if left:
+            time.sleep(1)
+    raise AssertionError(f"{block}, in the state {world.name}: {problem}\n--- it printed:\n{output}")
+
+
+def only_looks(block):
+    return not re.search(r"\b(set|reset|accept|add|revoke|issue|audit-before|install|mv|UPDATE api_keys)\b", block.text)
+
+
+def unmet(block, output):
+    if not block.stated and block.section != "How to silence it safely":
+        return "its page says not what is to be seen, in a paragraph `Expect: …`"
+    if block.nothing:
+        return None
+    missing = [span for span in block.spans if not (compares(span, output) if is_comparison(span) else occurs(span, output))]
+    return f"does not show {missing}" if missing else None
+
+
+def is_comparison(span):
+    return re.fullmatch(r"(=|>|<) -?[\d.]+", span)
+
+
+def compares(span, output):
+    sign, wanted = span.split()
+    values = [float(line.rsplit(" ", 1)[1]) for line in output.splitlines() if re.search(r"\} \S+$", line)]
+    holds = {"=": float.__eq__, ">": float.__gt__, "<": float.__lt__}[sign]
+    return any(holds(value, float(wanted)) for value in values)
+
+
+def shell(block, world):
+    printed, assignments = [], []
+    for command in block.commands():
+        if re.fullmatch(r"[A-Z_]+=\S*(\s+#.*)?", command):
+            assignments.append(command)
+            continue
+        result = world.shell(command, assignments, patience=PATIENCE if block.endless else 60)
+        if block.endless:
+            return None if result.returncode is None else f"came to an end: {command}", result.stdout
+        output = result.stdout + (result.stderr if block.fails else "")
+        printed.append(output)
+        if (result.returncode != 0) != block.fails:
+            wanted = "was to fail" if block.fails else f"ended with {result.returncode}"
+            return f"{wanted}: {command}\n{result.stderr}", "".join(printed)
+        if not output.strip():
+            return f"printed nothing: {command}\n{result.stderr}", "".join(printed)
+    return None, "".join(printed)
+
+
+def promql(block, world):
+    printed = []
+    for query in block.queries():
+        lines = world.watching.ask(query, world.name)
+        printed += lines
+        if bool(lines) == block.nothing:
+            return f"found {'something' if lines else 'nothing'}: {query}", "\n".join(printed)
+    return None, "\n".join(printed)
+
+
+def sql(block, world):
+    output = world.databases[0].sql(world.filled(block.text))
+    return None if output else "found no rows", output

@@ -1,0 +1,152 @@
+"""Processes that a state is made of: a database with faults, and replicas of the service."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+
+from deployment import PROGRAMS
+
+# For a start, a stop and a change that is waited for. A machine that builds beside this is slow.
+PATIENCE = 60
+
+
+def until(what, look, patience=PATIENCE):
+    """Looks again until it is so; says what it saw last when it does not come."""
+    end, seen = time.monotonic() + patience, None
+    while time.monotonic() < end:
+        try:
+            seen = look()
+        except (OSError, urllib.error.URLError) as error:
+            seen = error
+        else:
+            if seen:
+                return seen
+        time.sleep(0.1)
+    raise AssertionError(f"not within {patience} s: {what}; last seen: {seen!r}")
+
+
+class Database:
+    """A `hrana-test-server`: faults by lines on its standard input."""
+
+    def __init__(self, *flags):
+        command = [str(PROGRAMS / "hrana-test-server"), "--listen", "127.0.0.1:0", *flags]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.lock = threading.Lock()
+        self.url = self.process.stdout.readline().strip()
+        self.copy_url = self.process.stdout.readline().strip() if "--copy" in flags else None
+
+    def do(self, line):
+        """Gives it a command, and waits until it is obeyed."""
+        with self.lock:
+            self.process.stdin.write(line + "\n")
+            answer = self.process.stdout.readline()
+        assert answer.startswith("ok"), f"{line}: {answer}"
+        return json.loads(answer[3:] or "true")
+
+    def sql(self, text):
+        """Runs statements at the database's own shell; gives the rows as lines."""
+        lines = []
+        for statement in re.sub(r"--[^\n]*", "", text).split(";"):
+            statement = " ".join(statement.split())
+            if statement.upper().startswith("SELECT"):
+                rows = self.do(f"query {statement}")
+                lines += ["|".join(str(cell.get("value")) for cell in row) for row in rows]
+            elif statement:
+                lines.append(f"{self.do(f'execute {statement}')} rows changed")
+        return "\n".join(lines)
+
+    def end(self):
+        # It waits for its input otherwise, and keeps nothing.
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+
+class Replica:
+    """A `tenant-auth-svc serve` on the usual ports of an address of its own."""
+
+    def __init__(self, name, host, folder, variables, program=PROGRAMS / "tenant-auth-svc"):
+        self.name, self.host, self.program = name, host, program
+        self.variables = {
+            "TENANT_AUTH_LISTEN": f"{host}:50051",
+            "TENANT_AUTH_OPS_LISTEN": f"{host}:50052",
+            "TENANT_AUTH_DRAIN_DELAY": "0s",
+            "TENANT_AUTH_LOG_FORMAT": "json",
+            "TENANT_AUTH_WORKERS": "1",
+        } | variables
+        self.log, self.previous = folder / f"{name}.log", folder / f"{name}.previous.log"
+        self.process = None
+
+    def start(self):
+        if self.log.exists():
+            self.log.rename(self.previous)
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("TENANT_AUTH_", "OTEL_"))}
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen([str(self.program), "serve"], env=clean | self.variables, stderr=log, stdout=log)
+        until(f"{self.name} is alive", lambda: self.alive() or self.complain())
+        return self
+
+    def complain(self):
+        assert self.process.poll() is None, f"{self.name} ended: {self.log.read_text()}"
+
+    def alive(self):
+        return self.get("/livez")
+
+    def get(self, path):
+        try:
+            with urllib.request.urlopen(f"http://{self.host}:50052{path}", timeout=5) as answer:
+                return answer.read().decode()
+        except urllib.error.HTTPError as error:
+            # Not ready is an answer.
+            return error.read().decode()
+
+    def status(self):
+        return self.get("/readyz?verbose")
+
+    def says(self, *texts):
+        """Waits until the text for operators holds all of these."""
+        def look():
+            status = " ".join(self.status().split())
+            return all(" ".join(text.split()) in status for text in texts)
+
+        try:
+            until(f"{self.name} says {texts}", look)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.status()}\n{self.log.read_text()[-3000:]}") from None
+
+    def metric(self, name, **labels):
+        """The sum of a metric's series that have these labels; None where there are none."""
+        values = []
+        for line in self.get("/metrics").splitlines():
+            match = re.fullmatch(rf"{name}(?:\{{(.*)\}})? (\S+)", line)
+            if match and all(f'{label}="{value}"' in (match[1] or "") for label, value in labels.items()):
+                values.append(float(match[2]))
+        return sum(values) if values else None
+
+    def tells(self, name, wanted, **labels):
+        """Waits until a metric is as wanted."""
+        def look():
+            value = self.metric(name, **labels)
+            return value is not None and wanted(value)
+
+        try:
+            until(f"{self.name} tells {name} {labels}", look)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {self.metric(name, **labels)}\n{self.status()}") from None
+
+    def logged(self, text):
+        until(f"{self.name} logs {text!r}", lambda: text in self.log.read_text())
+
+    def end(self, how=signal.SIGINT):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(how)
+            try:
+                self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()

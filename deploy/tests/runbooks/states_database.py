@@ -1,0 +1,241 @@
+"""States in which the database is what is wrong."""
+
+import itertools
+import signal
+
+from deployment import PROGRAMS, run, succeeded
+from states import state
+
+# Keys of the right form that nobody was given: each is a lookup of its own.
+STRANGERS = itertools.count()
+
+
+def stranger():
+    """A key in another system's form: as unknown as a made-up one, and it is looked up."""
+    return f"legacy-key-of-nobody-{next(STRANGERS):08}"
+
+
+def known(world, replica=None):
+    """A key that a replica has in memory."""
+    key_id, secret = world.issue()
+    world.validate(secret, replica)
+    return key_id, secret
+
+
+@state
+def unreachable(world):
+    """The database is gone, with a key in memory and callers that ask."""
+    replica = world.ready()
+    _, secret = known(world)
+    world.databases[0].do("stop")
+    world.validating(stranger)
+    world.validating(lambda: secret)
+    replica.says("reads failing (unreachable)", "breaker open for lookups")
+    replica.tells("tenant_auth_cache_grace_ends_seconds", lambda value: value > 0)
+
+
+@state
+def hung(world):
+    """The database takes questions and answers none."""
+    replica = world.ready()
+    _, secret = known(world)
+    world.databases[0].do("fault all hang")
+    world.validating(stranger)
+    world.validating(lambda: secret)
+    replica.says("reads failing (timed_out)", "breaker open for lookups")
+
+
+@state
+def grace_ending(world):
+    """As unreachable, with a grace that is nearly over."""
+    replica = world.ready(CACHE_GRACE="30s", CACHE_FRESH="1s", CACHE_REFRESH="2s")
+    _, secret = known(world)
+    world.databases[0].do("stop")
+    world.validating(lambda: secret)
+    world.validating(stranger)
+    replica.says("reads failing (unreachable)", "grace 30 s; ends for")
+
+
+@state
+def denied(world):
+    """The token was revoked."""
+    replica = world.ready()
+    _, secret = known(world)
+    world.databases[0].do("token another")
+    world.validating(stranger)
+    world.validating(lambda: secret)
+    replica.says("reads failing (denied)")
+
+
+@state
+def reads_blocked(world):
+    """Over the plan's quota of rows read."""
+    replica = world.ready()
+    _, secret = known(world)
+    world.databases[0].do("fault reads blocked")
+    world.validating(stranger)
+    world.validating(lambda: secret)
+    replica.says("reads failing (blocked)")
+
+
+@state
+def misbehaving(world):
+    """A web page comes where an answer should."""
+    replica = world.ready()
+    known(world)
+    world.databases[0].do("fault all html")
+    world.validating(stranger, pause=0.3)
+    replica.says("reads failing (garbled)")
+    replica.logged("database call failed")
+
+
+@state
+def writes_blocked(world):
+    """Over the plan's quota: reads are answered."""
+    replica = world.ready()
+    _, secret = known(world)
+    world.databases[0].do("fault writes blocked")
+    world.validating(lambda: secret)
+    usage(world)
+    replica.says("reads works", "writes failing (blocked)")
+    replica.logged("transaction")
+
+
+@state
+def writes_stalled(world):
+    """The lock for writing is held by somebody who does not let go."""
+    replica = world.ready(DATABASE_WRITE_TIMEOUT="2s")
+    _, secret = known(world)
+    world.databases[0].do("hold-writes on")
+    world.validating(lambda: secret)
+    usage(world)
+    replica.says("reads works", "writes failing (timed_out)")
+
+
+@state
+def restored(world):
+    """Rolled back to a backup, on two replicas."""
+    first = world.ready()
+    second = world.replica()
+    second.says("process ready", "feed heard")
+    _, secret = known(world)
+    world.databases[0].do("backup")
+    for _ in range(3):
+        key_id, _ = world.issue()
+        world.tenantctl("key", "revoke", key_id, "--reason", "leaked")
+    for replica in (first, second):
+        world.validate(secret, replica)
+    world.databases[0].do("restore")
+    for replica in (first, second):
+        replica.says("NOT BELIEVED (rolled_back)")
+
+
+@state
+def copy_frozen(world):
+    """The copy that is read has lost its primary."""
+    database = world.database("--copy", "127.0.0.1:0")
+    # A copy that shows half of the migrations would end a replica.
+    variables = {"TENANT_AUTH_DATABASE_URL": database.url, "TENANT_AUTH_DATABASE_TOKEN_FILE": str(world.database_token)}
+    succeeded(run(PROGRAMS / "tenant-auth-svc", "migrate", env=variables))
+    database.do("catch-up")
+    replica = world.replica(database)
+    # What is changed at the primary shows in the copy when that catches up.
+    world.keep(lambda: database.do("catch-up") if not world.words.get("frozen") else None, 0.1)
+    replica.says("process ready", "reads works", "feed heard")
+    _, secret = known(world)
+    world.words["frozen"] = "yes"
+    replica.says("stood still")
+    world.validating(lambda: secret)
+
+
+@state
+def listings_failing(world):
+    """Lists of tenants and keys fail, lookups do not."""
+    replica = world.ready()
+    known(world)
+    world.watched()
+    world.databases[0].do("fault-where 1000000 unavailable FROM audit_log")
+    from tenant_auth.proto import admin_pb2
+
+    stub = world.stub("AdminService")
+    request = admin_pb2.ListAuditEventsRequest()
+    world.keep(lambda: world.calls.append(stub.ListAuditEvents.future(request, timeout=5, metadata=world.authorization())))
+    replica.says("reads works", "breaker open for admin")
+
+
+@state
+def feed_lagging(world):
+    """The change log is not answered, everything else is."""
+    replica = world.ready()
+    _, secret = known(world)
+    world.validating(lambda: secret)
+    world.databases[0].do("fault-where 1000000 hang FROM changes")
+    replica.says("feed silent")
+    replica.tells("tenant_auth_feed_lag_seconds", lambda lag: lag > 2)
+
+
+@state
+def started_without_database(world):
+    """Started while the database is away: nothing can be served."""
+    database = world.database()
+    database.do("stop")
+    world.replica(database).says("process waiting for the database")
+
+
+@state
+def emptied(world):
+    """A replica has started on an emptied database and calls good keys unknown."""
+    replica = world.ready()
+    _, secret = known(world)
+    world.watched()
+    replica.end(signal.SIGTERM)
+    world.databases[0].do("wipe")
+    replica.start()
+    replica.says("process ready", "reads works", "feed heard")
+    world.validating(lambda: secret)
+    world.validating(stranger)
+    replica.tells("tenant_auth_verdicts_total", lambda count: count > 20, verdict="unknown")
+
+
+@state
+def unreadable(world):
+    """Somebody has written scopes that are no list."""
+    replica = world.ready()
+    key_id, secret = known(world)
+    world.databases[0].sql(f"UPDATE api_keys SET scopes = '{{}}' WHERE id = '{key_id}'")
+    world.validating(lambda: secret, pause=0.5)
+    replica.tells("tenant_auth_unreadable_records_total", lambda count: count > 0)
+
+
+def clock_ahead(world, seconds):
+    replica = world.ready()
+    world.databases[0].do(f"clock {-seconds}")
+    expired = world.issue("--expires-in", "1h")[1]
+    world.validating(lambda: expired)
+    replica.says(f"{seconds} s ahead of the database's")
+
+
+@state
+def clock_offset(world):
+    """This replica is seven seconds ahead."""
+    clock_ahead(world, 7)
+
+
+@state
+def clock_far_off(world):
+    """This replica is three minutes ahead."""
+    clock_ahead(world, 180)
+
+
+def usage(world, replica=None, pause=0.2, events=1):
+    """A caller that goes on recording usage."""
+    from tenant_auth.proto import usage_pb2
+
+    stub, numbers = world.stub("UsageService", replica), itertools.count()
+
+    def call():
+        event = usage_pb2.UsageEvent(tenant_id="ten_acme", metric="requests", quantity=1)
+        request = usage_pb2.RecordUsageRequest(request_id=f"{world.name}-{next(numbers)}", events=[event] * events)
+        world.calls.append(stub.RecordUsage.future(request, timeout=30, metadata=world.authorization()))
+
+    world.keep(call, pause)

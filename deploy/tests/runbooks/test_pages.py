@@ -1,0 +1,99 @@
+"""What the tests of the pages rest on: that a block which finds nothing, or something else, fails."""
+
+import subprocess
+
+import pytest
+from blocks import run_block, unmet
+from pages import blocks, occurs
+
+PAGE = """\
+## What to look at first
+
+```sh
+for one in a b; do
+  echo "$one"
+done
+echo 'two' |
+  cat
+```
+
+Expect: `b`, `t…o`.
+
+1. In a list:
+
+   ```promql
+   up
+   ```
+
+   Expect: `> 0`.
+
+```text
+not run
+```
+
+```sh
+false
+```
+
+Expect a failure: `gone`.
+"""
+
+
+class Shell:
+    """A world whose shell is this machine's."""
+
+    name = "made up"
+
+    def shell(self, command, assignments=(), patience=60):
+        return subprocess.run(["bash", "-uc", command], capture_output=True, text=True, timeout=patience, check=False)
+
+
+@pytest.fixture
+def page(tmp_path):
+    def write(text=PAGE):
+        path = tmp_path / "page.md"
+        path.write_text(text)
+        return list(blocks(path))
+
+    return write
+
+
+def test_blocks_and_what_they_expect_are_read(page):
+    first, query, failing = page()
+    assert list(first.commands()) == ['for one in a b; do\n  echo "$one"\ndone', "echo 'two' |\n  cat"]
+    assert (first.spans, first.section, first.fails) == (["b", "t…o"], "What to look at first", False)
+    assert (query.queries(), query.spans) == (["up"], ["> 0"])
+    assert (failing.spans, failing.fails) == (["gone"], True)
+
+
+def test_a_block_that_shows_what_is_expected_holds(page):
+    assert run_block(page()[0], Shell()) == "a\nb\ntwo\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("echo one", "Expect: `two`."),
+        ("true", "Expect: `two`."),
+        ("echo two | grep one", "Expect: `one`."),
+        ("echo two; exit 3", "Expect: `two`."),
+        ("echo two", "Expect a failure: `two`."),
+        ("echo two", "It prints two."),
+    ],
+)
+def test_a_block_that_shows_something_else_fails(page, command, expected, monkeypatch):
+    monkeypatch.setattr("blocks.TRIES", 1)
+    (block,) = page(f"## First\n\n```sh\n{command}\n```\n\n{expected}\n")
+    with pytest.raises(AssertionError):
+        run_block(block, Shell())
+
+
+def test_values_of_samples_are_compared(page):
+    query = page()[1]
+    assert unmet(query, 'up{job="tenant-auth"} 1') is None
+    assert unmet(query, 'up{job="tenant-auth"} 0')
+
+
+def test_blanks_count_as_one_and_dots_stay_in_a_line():
+    assert occurs("database  failing", "database      failing (denied)")
+    assert occurs("a…c", "a b c") and not occurs("a…c", "a\nc")

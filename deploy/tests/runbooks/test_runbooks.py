@@ -1,0 +1,69 @@
+"""Every command and query of every page of an alert works in the state that the page is for, and finds what the page says.
+
+A service that runs, a database with faults, Prometheus and Alertmanager are real. kubectl, systemctl and journalctl are stood in
+for: see `stand_ins/`.
+"""
+
+import re
+
+import pytest
+from blocks import run_block
+from deployment import DEPLOY, PROGRAMS, run
+from pages import blocks, inline
+from states import STATES
+from table import ALERTS
+
+RUNBOOKS = DEPLOY / "observability/runbooks"
+SILENCE = "How to silence it safely"
+
+
+def test_every_page_has_a_state():
+    pages = {page.stem for page in RUNBOOKS.glob("*.md")}
+    assert set(ALERTS) == pages, f"a page without a state, or a state without a page: {sorted(set(ALERTS) ^ pages)}"
+    assert set(ALERTS.values()) <= set(STATES)
+
+
+@pytest.mark.parametrize(("page", "situation"), ALERTS.items())
+def test_commands_find_what_the_page_says(page, situation, worlds):
+    world = worlds.futures[situation].result()
+    seen = list(blocks(RUNBOOKS / f"{page}.md"))
+    assert any(block.section == "What to look at first" for block in seen), f"{page} looks at nothing"
+    problems = []
+    for block in seen:
+        try:
+            run_block(block, world)
+        except AssertionError as problem:
+            problems.append(str(problem))
+        if block.section == SILENCE:
+            check_silence(page, world)
+    assert not problems, "\n\n".join(problems)
+
+
+def check_silence(page, world):
+    """It silences this alert, and not for ever."""
+    silences = [one for one in world.watching.silences() if one["status"]["state"] == "active"]
+    names = [match["value"] for one in silences for match in one["matchers"] if match["name"] == "alertname"]
+    assert page in names, f"{page}: Alertmanager has no silence for it, only for {names}"
+
+
+@pytest.mark.parametrize("page", sorted(ALERTS))
+def test_names_in_running_text_exist(page):
+    spans = inline(RUNBOOKS / f"{page}.md")
+    metrics = set(re.findall(r"^\| `(tenant_auth_\w+)`", (DEPLOY.parent / "tenant-auth-svc/METRICS.md").read_text(), re.MULTILINE))
+    variables = (DEPLOY / "config/tenant-auth.env").read_text()
+    for span in spans:
+        for name in re.findall(r"\btenant_auth_\w+", span):
+            whole = re.sub(r"_(bucket|sum|count)$", "", name)
+            assert {name, whole} & metrics, f"{page}: there is no metric {name}"
+        for name in re.findall(r"\bTENANT_AUTH_[A-Z_]+\b", span):
+            assert re.search(rf"^#?{name}=", variables, re.MULTILINE), f"{page}: there is no variable {name}"
+
+
+@pytest.mark.parametrize("page", [*RUNBOOKS.glob("*.md"), DEPLOY / "AT_NIGHT.md", DEPLOY / "RESTORING.md"], ids=lambda page: page.stem)
+def test_commands_in_running_text_are_known(page):
+    """What is mentioned in passing has commands and flags that there are; what they need besides is left away there."""
+    for span in inline(page):
+        words = re.sub(r"^echo KEY \| ", "", " ".join(span.split())).split(" --reason ")[0].replace('"', "").split()
+        if words and words[0] in ("tenantctl", "tenant-auth-svc"):
+            result = run(PROGRAMS / words[0], *words[1:], "--help")
+            assert result.returncode == 0, f"{page.name}: `{span}`: {result.stderr}"

@@ -1,0 +1,86 @@
+"""One Prometheus that scrapes all states, and a place to silence alerts at."""
+
+import json
+import re
+import subprocess
+import urllib.parse
+import urllib.request
+
+from deployment import TOOLS, run, succeeded
+from services import until
+from silences import Silences
+
+
+class Watching:
+    """Both, with their data in a folder."""
+
+    def __init__(self, folder, host):
+        self.folder, self.host, self.processes = folder, host, []
+        (folder / "targets").mkdir()
+        self.prometheus = f"http://{host}:9090"
+        self.silenced = Silences(host)
+
+    def start(self, history=""):
+        """`history` is OpenMetrics text of what was before."""
+        data = self.folder / "data"
+        if history:
+            (self.folder / "history").write_text(history)
+            succeeded(run(TOOLS / "promtool", "tsdb", "create-blocks-from", "openmetrics", self.folder / "history", data))
+        (self.folder / "prometheus.yaml").write_text(
+            json.dumps({
+                "global": {"scrape_interval": "2s", "scrape_timeout": "2s"},
+                "scrape_configs": [{
+                    "job_name": "tenant-auth",
+                    "file_sd_configs": [{"files": [str(self.folder / "targets/*.json")], "refresh_interval": "1s"}],
+                }],
+            })
+        )
+        self.run("prometheus", f"--config.file={self.folder}/prometheus.yaml", f"--storage.tsdb.path={data}",
+                 f"--web.listen-address={self.host}:9090")
+        until("Prometheus is ready", lambda: fetch(f"{self.prometheus}/-/ready") is not None)
+        return self
+
+    def run(self, program, *options):
+        log = (self.folder / f"{program}.log").open("w")
+        self.processes.append(subprocess.Popen([TOOLS / program, *options], stdout=log, stderr=log))
+
+    def scrape(self, state, hosts):
+        """Adds the replicas of a state to the targets. The namespace keeps states apart, as clusters do."""
+        targets = [{"targets": [f"{host}:50052" for host in hosts], "labels": {"namespace": state}}]
+        new = self.folder / "targets" / f"{state}.new"
+        new.write_text(json.dumps(targets))
+        new.rename(self.folder / "targets" / f"{state}.json")
+        # Rates need two scrapes.
+        until(f"{state} was scraped", lambda: any(
+            float(value[1]) >= 2 for _, value in self.samples(f'count_over_time(up{{namespace="{state}"}}[1m])')
+        ))
+
+    def samples(self, query):
+        answer = fetch(f"{self.prometheus}/api/v1/query?" + urllib.parse.urlencode({"query": query}))
+        return [(one["metric"], one["value"]) for one in json.loads(answer)["data"]["result"]]
+
+    def ask(self, query, state):
+        """What a query of a page finds in a state, as lines. It selects by job, and here by namespace too."""
+        assert 'job="tenant-auth"' in query or not re.search(r"tenant_auth_", query), f"selects no job: {query}"
+        asked = query.replace('job="tenant-auth"', f'job="tenant-auth", namespace="{state}"')
+        lines = []
+        for labels, (_, value) in self.samples(asked):
+            name = labels.pop("__name__", "")
+            inside = ", ".join(f'{key}="{each}"' for key, each in sorted(labels.items()))
+            lines.append(f"{name}{{{inside}}} {value}")
+        return lines
+
+    def silences(self):
+        return list(self.silenced.kept)
+
+    def end(self):
+        self.silenced.end()
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait(30)
+
+
+def fetch(url):
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return answer.read().decode()

@@ -1,0 +1,229 @@
+"""One state: a database, its replicas, their keys and callers, and the shell of whoever looks at them."""
+
+import collections
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import grpc
+from deployment import PROGRAMS, ROOT, TOOLS, VENV, run, succeeded
+from services import Database, Replica
+
+sys.path.insert(0, str(ROOT / "clients/python/src"))
+# Here, and not where they are used: two threads that import a package for the first time meet it half done.
+from tenant_auth.proto import admin_pb2_grpc, session_pb2_grpc, usage_pb2_grpc, validation_pb2, validation_pb2_grpc  # noqa: E402
+
+# One run beside another must not meet it: addresses of loopback, by process.
+NET = f"127.{os.getpid() // 200 % 200 + 20}.{os.getpid() % 200 + 20}"
+HOSTS = itertools.count(2)
+TOKEN = "the-databases-token"
+
+
+class World:
+    """What a state sets up. Everything in it ends with it."""
+
+    def __init__(self, name, folder):
+        self.name, self.folder = name, folder
+        # Where the shell stands.
+        self.place = folder
+        self.databases, self.replicas, self.traffic = [], [], []
+        self.words, self.more, self.stopping = {}, {}, threading.Event()
+        # A call that nobody holds on to is cancelled.
+        self.calls = collections.deque(maxlen=2_000)
+        # Addresses to scrape beside the replicas.
+        self.targets = []
+        # What else has to be ended, the last one first.
+        self.ends = []
+        self.files()
+
+    # --- Parts
+
+    def files(self):
+        token = succeeded(run(PROGRAMS / "tenant-auth-svc", "caller-token"))
+        secret, digest = re.search(r"tac_\S+", token)[0], re.search(r"\b[0-9a-f]{64}\b", token)[0]
+        roles = '["admin", "auditor", "validator", "sessions", "meter", "reporter"]'
+        self.operator_token = secret
+        self.callers = self.write("callers.toml", f'[[caller]]\nname = "operator"\nroles = {roles}\ntoken_sha256 = ["{digest}"]\n')
+        self.token_file = self.write("token", secret)
+        self.database_token = self.write("database-token", TOKEN + "\n")
+
+    def write(self, name, text):
+        path = self.folder / name
+        # In one step, as a mounted Secret is exchanged.
+        new = self.folder / f"{name}.new"
+        new.write_text(text)
+        new.rename(path)
+        return path
+
+    def database(self, *flags):
+        database = Database("--token", TOKEN, "--read-only-token", "may-only-read", *flags)
+        self.databases.append(database)
+        return database
+
+    def replica(self, database=None, url=None, program=None, start=True, **variables):
+        database = database or (self.databases or [self.database()])[0]
+        name = f"auth-tenant-auth-{len(self.replicas)}"
+        usual = {
+            "TENANT_AUTH_DATABASE_URL": url or database.copy_url or database.url,
+            "TENANT_AUTH_DATABASE_TOKEN_FILE": str(self.database_token),
+            "TENANT_AUTH_CALLERS_FILE": str(self.callers),
+            "TENANT_AUTH_CREATE_SCHEMA": "true",
+        }
+        more = {f"TENANT_AUTH_{key}": str(value) for key, value in variables.items()}
+        host = f"{NET}.{next(HOSTS)}"
+        replica = Replica(name, host, self.folder, usual | more, program or PROGRAMS / "tenant-auth-svc")
+        self.replicas.append(replica)
+        if start:
+            replica.start()
+        return replica
+
+    def ready(self, **variables):
+        """A database and one replica that is well."""
+        replica = self.replica(**variables)
+        replica.says("process ready", "reads works", "feed heard")
+        return replica
+
+    # --- Callers
+
+    def tenantctl(self, *words, replica=None, stdin=""):
+        """Runs the tool, and gives what it answered in JSON."""
+        host = (replica or self.replicas[0]).host
+        options = ["--endpoint", f"http://{host}:50051", "--token-file", self.token_file, "--json"]
+        return json.loads(succeeded(run(PROGRAMS / "tenantctl", *options, *words, stdin=stdin)))
+
+    def issue(self, *options, tenant="ten_acme"):
+        """A key of a tenant: its id and itself."""
+        replica = self.replicas[0]
+        options = ["--tenant", tenant, "--name", "orders", "--scope", "orders:read", *options]
+        self.tenantctl("tenant", "create", "--id", tenant, "--name", "Acme", "--plan", "pro", replica=replica)
+        issued = self.tenantctl("key", "issue", *options, replica=replica)
+        key = issued.get("key", issued)
+        secret = issued.get("plaintext") or key.get("plaintext")
+        self.words.setdefault("KEY_ID", key["key_id"])
+        self.words.setdefault("KEY", secret)
+        self.words.setdefault("ID", tenant)
+        return key["key_id"], secret
+
+    def stub(self, service, replica=None):
+        modules = [admin_pb2_grpc, session_pb2_grpc, usage_pb2_grpc, validation_pb2_grpc]
+        (maker,) = [getattr(module, f"{service}Stub") for module in modules if hasattr(module, f"{service}Stub")]
+        channel = grpc.insecure_channel(f"{(replica or self.replicas[0]).host}:50051")
+        return maker(channel)
+
+    def authorization(self):
+        return (("authorization", f"Bearer {self.operator_token}"),)
+
+    def validate(self, key, replica=None, deadline=2.0):
+        """One validation, whatever becomes of it: the answer or the status code."""
+        stub = self.stub("ValidationService", replica)
+        try:
+            return stub.ValidateKey(validation_pb2.ValidateKeyRequest(key=key), timeout=deadline, metadata=self.authorization())
+        except grpc.RpcError as error:
+            return error.code()
+
+    def keep(self, call, pause=0.05):
+        """Calls again and again, until the world ends."""
+        def loop():
+            while not self.stopping.wait(pause):
+                call()
+
+        thread = threading.Thread(target=loop, daemon=True)
+        thread.start()
+        self.traffic.append(thread)
+
+    def validating(self, make_key, replica=None, pause=0.05, deadline=2.0):
+        """A caller that goes on validating keys over one connection."""
+        stub = self.stub("ValidationService", replica)
+
+        def call():
+            request = validation_pb2.ValidateKeyRequest(key=make_key())
+            # Refusals are what some states are about.
+            self.calls.append(stub.ValidateKey.future(request, timeout=deadline, metadata=self.authorization()))
+
+        self.keep(call, pause)
+
+    def watched(self):
+        """Has what is now scraped, so that what changes from now on is seen to change."""
+        self.watching.scrape(self.name, [one.host for one in self.replicas])
+
+    # --- The shell
+
+    def environment(self):
+        """The variables of somebody on duty, and of the stand-ins."""
+        first = self.replicas[0]
+        database = self.databases[0]
+        state = {
+            "pods": [
+                {"name": one.name, "ip": one.host, "log": str(one.log), "previous": str(one.previous), "environment": one.variables,
+                 "running": one.process is not None and one.process.poll() is None}
+                for one in self.replicas
+            ],
+            "tools": str(TOOLS),
+        }
+        (self.folder / "cluster.json").write_text(json.dumps(state))
+        return {
+            "OPS": f"{first.host}:50052",
+            "GRPC": f"{first.host}:50051",
+            "REPLICAS": " ".join(one.host for one in self.replicas),
+            "DATABASE_HTTPS_URL": database.copy_url or database.url,
+            "TENANT_AUTH_DATABASE_TOKEN_FILE": str(self.database_token),
+            "TENANTCTL_TOKEN_FILE": str(self.token_file),
+            "TENANTCTL_ENDPOINT": f"http://{first.host}:50051",
+            "RUNBOOK_CLUSTER": str(self.folder / "cluster.json"),
+            # The stand-ins are of this interpreter.
+            "PATH": f"{Path(__file__).parent / 'stand_ins'}:{VENV}:{TOOLS}:{PROGRAMS}:{os.environ['PATH']}",
+        } | self.more
+
+    def substitutions(self):
+        """Words in capitals that a page asks its reader to replace."""
+        first = self.replicas[0]
+        return {
+            "POD": first.name,
+            "INSTANCE": f"{first.host}:50052",
+            "RELEASE": "auth-tenant-auth",
+            "SERIES": "tenant_auth_database_up",
+            "RPC": "tenantauth.v1.ValidationService/ValidateKey",
+            "key_…": self.words.get("KEY_ID", "key_…"),
+        } | self.words
+
+    def filled(self, text):
+        for word, value in self.substitutions().items():
+            text = re.sub(rf"(?<![\w$-]){re.escape(word)}(?![\w=-])", lambda _, value=value: value, text)
+        return text
+
+    def shell(self, command, assignments=(), patience=60):
+        """Runs one command as it is pasted, after its words were filled in. Without an end in time, its code is None."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("TENANT_AUTH_", "TENANTCTL_"))}
+        script = "\n".join([*assignments, self.filled(command)])
+        process = subprocess.Popen(
+            ["bash", "-uc", script], cwd=self.place, env=clean | self.environment() | self.words_of_alertmanager(),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )
+        try:
+            printed, complaint = process.communicate(timeout=patience)
+            code = process.returncode
+        except subprocess.TimeoutExpired:
+            # With everything that it has started.
+            os.killpg(process.pid, signal.SIGKILL)
+            (printed, complaint), code = process.communicate(), None
+        return subprocess.CompletedProcess(script, code, printed, complaint)
+
+    def words_of_alertmanager(self):
+        return {"ALERTMANAGER": self.words["ALERTMANAGER"]} if "ALERTMANAGER" in self.words else {}
+
+    def end(self):
+        self.stopping.set()
+        for thread in self.traffic:
+            thread.join(10)
+        for end in reversed(self.ends):
+            end()
+        for replica in self.replicas:
+            replica.end()
+        for database in self.databases:
+            database.end()

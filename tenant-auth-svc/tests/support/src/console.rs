@@ -1,0 +1,80 @@
+//! Switches of the program that concern its data, its tokens and single statements; the others are in [`crate::control`].
+//!
+//! `fault-where COUNT NAME TEXT` (the next COUNT requests whose SQL holds TEXT), `token TOKEN`, `cut-off on|off` and `catch-up` of a
+//! copy, `backup`, `restore`, `wipe`, `execute SQL` and `query SQL` (past the protocol and every fault).
+
+use serde_json::{Value as Json, json};
+use tenant_auth_testkit::{Backup, HranaServer};
+
+use crate::control;
+
+/// A server, and perhaps a copy of it; then the copy is the one that clients read, and that faults concern.
+pub(crate) struct Console {
+    pub(crate) primary: HranaServer,
+    pub(crate) copy: Option<HranaServer>,
+    pub(crate) backup: Option<Backup>,
+}
+
+impl Console {
+    /// Does what a line says, and gives what was found: `true` where there is nothing to find.
+    ///
+    /// # Errors
+    /// What is wrong with the line, or what the engine says.
+    pub(crate) async fn obey(&mut self, line: &str) -> Result<Json, String> {
+        let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let said = |error: std::io::Error| error.to_string();
+        match command {
+            "fault-where" => self.fault_where(rest)?,
+            "token" => self.primary.set_token(rest),
+            "cut-off" => self.front().cut_off(rest == "on"),
+            "catch-up" => self.front().catch_up().await?,
+            "backup" => self.backup = Some(self.primary.backup()?),
+            "restore" => {
+                let backup = self.backup.as_ref().ok_or("there is no backup yet")?;
+                self.primary.restore(backup).await.map_err(said)?;
+            }
+            "wipe" => self.primary.wipe().await.map_err(said)?,
+            "execute" => return Ok(json!(self.primary.execute(rest)?)),
+            "query" => return Ok(Json::Array(self.primary.query(rest)?)),
+            // A copy has no lock for writing, and goes away with its primary.
+            "hold-writes" => control::obey(&mut self.primary, line).await?,
+            _ => control::obey(self.copy.as_mut().unwrap_or(&mut self.primary), line).await?,
+        }
+        Ok(Json::Bool(true))
+    }
+
+    fn front(&self) -> &HranaServer {
+        self.copy.as_ref().unwrap_or(&self.primary)
+    }
+
+    fn fault_where(&self, rest: &str) -> Result<(), String> {
+        let words: Vec<_> = rest.splitn(3, ' ').collect();
+        let [count, name, text] = words[..] else {
+            return Err("fault-where needs COUNT NAME TEXT".to_owned());
+        };
+        let count = count.parse().map_err(|_| format!("{count:?} is not a number"))?;
+        self.front().faults().set_where(text, count, control::fault(name)?);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn data_is_backed_up_wiped_restored_and_read() {
+        let primary = HranaServer::builder().start().await.expect("a server");
+        let mut console = Console { primary, copy: None, backup: None };
+        let rows = |found: Json| found.as_array().map(Vec::len);
+        for line in ["execute CREATE TABLE t (x)", "execute INSERT INTO t VALUES (1)", "backup", "wipe"] {
+            console.obey(line).await.expect(line);
+        }
+        assert!(console.obey("query SELECT x FROM t").await.is_err(), "it was wiped");
+        console.obey("restore").await.expect("restored");
+        assert_eq!(rows(console.obey("query SELECT x FROM t").await.expect("the row")), Some(1));
+        console.obey("fault-where 3 blocked FROM t").await.expect("a fault");
+        assert!(console.obey("fault-where x blocked FROM t").await.is_err());
+        assert!(console.obey("clear").await.is_ok());
+    }
+}
