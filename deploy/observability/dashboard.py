@@ -275,6 +275,8 @@ def usage(board):
     board.graph("Events", "By what became of them.", (rate("tenant_auth_usage_events_total", by="outcome"), "{{outcome}}"), unit="ops", stack=True, width=6)
     board.graph("Time of a commit", "Its retry included.", *[(quantile(share, "tenant_auth_usage_flush_duration_seconds"), f"{share * 100:g} %") for share in (0.5, 0.9, 0.99)], unit="s", width=6)
     board.graph("Rows written", "What the database is paid for.", (rate("tenant_auth_usage_rows_written_total", by="table"), "{{table}}"), unit="wps", stack=True, width=6)
+    board.graph("Totals that differ", "From the sums of their events, when they were last compared; only where the service compares (TENANT_AUTH_USAGE_RECONCILE_INTERVAL).", (gauge("tenant_auth_usage_totals_differing"), "{{instance}}"), limit=1, width=12)
+    board.graph("Since totals were compared", "Of replicas that compare. Twice the interval and an hour is a ticket.", (f"(time() - {gauge('tenant_auth_usage_reconciled_timestamp_seconds')}) and {gauge('tenant_auth_usage_reconciled_timestamp_seconds')} > 0", "{{instance}}"), (f"max({gauge('tenant_auth_usage_reconcile_interval_seconds')})", "interval"), unit="s", width=12)
 
 
 def process(board):

@@ -12,6 +12,7 @@ mod measuring;
 mod metering;
 mod outlook;
 mod readiness;
+mod reconciling;
 mod reloading;
 mod running;
 mod status;
@@ -270,7 +271,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     });
     let beating = heartbeat.clone().map(|heartbeat| tokio::spawn(heartbeat.keep_beating(readiness.clone())));
     let unreadable = Arc::clone(database.unreadable());
-    metering.begin_sweeping(readiness.clone());
+    metering.begin_upkeep(readiness.clone());
     let upkeep = Upkeep::begin(
         database,
         memories.clone(),
@@ -306,6 +307,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         guesses,
         feed: Arc::clone(&feed),
         usage: grouped,
+        reconciled: metering.reconciled(),
         unreadable,
         otlp: counts,
     });

@@ -47,7 +47,7 @@ enum Command {
     Migrate(SettingsArgs),
     /// Show the configuration in force, or everything that is wrong with it.
     CheckConfig(check_config::CheckArgs),
-    /// Prove that usage totals are the sums of their events; ends with 1 and a line for each that is not.
+    /// Compare usage totals with the sums of their events; ends with 1 and a line for each that differs. `--repair` sets them right.
     Reconcile(reconcile::ReconcileArgs),
     /// Make a token for a service that calls, and its hash for the callers file.
     CallerToken,

@@ -2,7 +2,7 @@
 
 use std::{iter, sync::Arc, time::Duration};
 
-use super::{ChangeFeed, Hop, Memory, SessionMemory, status::Witnesses};
+use super::{ChangeFeed, Hop, Memory, SessionMemory, reconciling::Reconciled, status::Witnesses};
 use crate::{
     build,
     domain::{
@@ -45,6 +45,7 @@ pub(super) struct Meters {
     pub(super) guesses: Arc<Guesses>,
     pub(super) feed: Arc<ChangeFeed>,
     pub(super) usage: Grouped,
+    pub(super) reconciled: (Arc<Reconciled>, Option<Duration>),
     pub(super) unreadable: Arc<UnreadableRecords>,
     pub(super) otlp: Arc<OtlpCounts>,
 }
@@ -183,6 +184,10 @@ impl Meters {
         let rows = Table::ALL.map(|table| (table.as_str(), float(counts.rows(table))));
         told.numbers(&names::USAGE_ROWS, rows);
         told.tell(&names::USAGE_FLUSH_DURATION, [(Vec::new(), Value::Times(counts.flushes()))]);
+        let (reconciled, interval) = &self.reconciled;
+        told.number(&names::USAGE_RECONCILE_INTERVAL, interval.unwrap_or_default().as_secs_f64());
+        told.number(&names::USAGE_TOTALS_DIFFERING, float(reconciled.differing()));
+        told.number(&names::USAGE_RECONCILED, unix_seconds(reconciled.finished_at()));
     }
 
     fn process(&self, told: &mut Snapshot, facts: &Facts) {
@@ -203,8 +208,7 @@ impl Meters {
         let build = labels([build::THIS.version, build::THIS.commit, build::THIS.branch, dirty]);
         told.tell(&names::BUILD_INFO, [(build, Value::Number(1.0))]);
         told.number(&names::UPTIME, self.uptime(facts).as_secs_f64());
-        let began = u32::try_from(self.began.wall.0 / 1_000).map_or(0.0, f64::from);
-        told.number(&names::PROCESS_START, began);
+        told.number(&names::PROCESS_START, unix_seconds(self.began.wall));
         let process = Process::look();
         told.perhaps(&names::PROCESS_CPU, process.cpu_seconds);
         told.perhaps(&names::PROCESS_MEMORY, process.resident_bytes);
@@ -306,6 +310,11 @@ fn labels<const N: usize>(labels: [&'static str; N]) -> Vec<Label> {
 
 fn truth(what: bool) -> f64 {
     f64::from(u8::from(what))
+}
+
+/// Whole seconds since 1970.
+fn unix_seconds(at: UnixMillis) -> f64 {
+    u32::try_from(at.0 / 1_000).map_or(0.0, f64::from)
 }
 
 fn seconds(millis: i64) -> f64 {

@@ -1,4 +1,4 @@
-//! Metering while the service runs: committing what is recorded, and forgetting what is old.
+//! Metering while the service runs: committing what is recorded, forgetting what is old, and comparing totals with events.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,6 +7,7 @@ use tokio::{sync::watch, task::JoinHandle};
 use super::{
     Database, UsageMeter,
     readiness::{Readiness, State},
+    reconciling::{Reconciled, Reconciler},
 };
 use crate::{
     config::UsageConfig,
@@ -29,6 +30,10 @@ pub(super) struct Metering {
     pub(super) committing: Committing,
     sweeper: Arc<Sweeper>,
     sweeping: Option<JoinHandle<()>>,
+    reconciler: Reconciler,
+    /// `None`: only when it is told to.
+    reconcile_interval: Option<Duration>,
+    reconciling: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -38,21 +43,44 @@ struct Sweeper {
 }
 
 impl Metering {
-    /// Begins to commit; sweeping begins with [`begin_sweeping`](Self::begin_sweeping).
+    /// Begins to commit; sweeping begins with [`begin_upkeep`](Self::begin_upkeep).
     pub(super) fn begin(
         database: Database,
         config: UsageConfig,
         clock: SharedClock,
     ) -> (Arc<UsageMeter>, Grouped, Self) {
         let (grouped, committing) = Grouped::begin(database.clone(), config.group);
-        let meter = Arc::new(Meter::new(grouped.clone(), database.clone(), clock));
-        let sweeper = Arc::new(Sweeper { database, retention: config.retention });
-        (meter, grouped, Self { committing, sweeper, sweeping: None })
+        let meter = Arc::new(Meter::new(grouped.clone(), database.clone(), Arc::clone(&clock)));
+        let retention = config.retention;
+        let reconciler = Reconciler { database: database.clone(), retention, clock, found: Arc::default() };
+        let metering = Self {
+            committing,
+            sweeper: Arc::new(Sweeper { database, retention }),
+            sweeping: None,
+            reconciler,
+            reconcile_interval: config.reconcile,
+            reconciling: None,
+        };
+        (meter, grouped, metering)
     }
 
-    /// Sweeps now and then from the moment the schema is in place.
-    pub(super) fn begin_sweeping(&mut self, readiness: watch::Receiver<Readiness>) {
+    /// Sweeps now and then from the moment the schema is in place, and compares totals with their events if it is to.
+    pub(super) fn begin_upkeep(&mut self, readiness: watch::Receiver<Readiness>) {
+        if let Some(interval) = self.reconcile_interval {
+            let reconciler = self.reconciler.clone();
+            self.reconciling = Some(tokio::spawn(reconciler.keep_comparing(interval, readiness.clone())));
+        }
         self.sweeping = Some(tokio::spawn(sweep_again_and_again(Arc::clone(&self.sweeper), readiness)));
+    }
+
+    /// Compares all totals with their events.
+    pub(super) async fn reconcile(&self) -> Result<(), StoreError> {
+        self.reconciler.compare().await
+    }
+
+    /// What the last comparison found, and how often one is made.
+    pub(super) fn reconciled(&self) -> (Arc<Reconciled>, Option<Duration>) {
+        (Arc::clone(&self.reconciler.found), self.reconcile_interval)
     }
 
     /// Forgets what is old.
@@ -63,8 +91,8 @@ impl Metering {
 
 impl Drop for Metering {
     fn drop(&mut self) {
-        if let Some(sweeping) = &self.sweeping {
-            sweeping.abort();
+        for task in self.sweeping.iter().chain(&self.reconciling) {
+            task.abort();
         }
     }
 }

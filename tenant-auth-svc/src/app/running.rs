@@ -186,6 +186,14 @@ impl Running {
         self.metering.sweep().await
     }
 
+    /// Compares all totals of usage with their events, at a moment of one's own.
+    ///
+    /// # Errors
+    /// When the database gives no answer.
+    pub async fn reconcile_usage(&self) -> Result<(), StoreError> {
+        self.metering.reconcile().await
+    }
+
     /// Deletes sessions that have been over for a while, at a moment of one's own. How many.
     ///
     /// # Errors

@@ -18,6 +18,9 @@ pub struct UsageConfig {
     /// `TENANT_AUTH_USAGE_RETENTION`: how long requests are recognised when they are sent again, and events kept for
     /// `reconcile`, 31 to 400 days. Totals stay for ever. Default `35d`.
     pub retention: Retention,
+    /// `TENANT_AUTH_USAGE_RECONCILE_INTERVAL`: the time between two comparisons of all totals with their events, 1 h to 7 d, or
+    /// `off`. Default `off`: each one reads every event that is kept, and each replica that is told to makes its own.
+    pub reconcile: Option<Duration>,
 }
 
 impl UsageConfig {
@@ -26,8 +29,9 @@ impl UsageConfig {
         let events = reader.value("TENANT_AUTH_USAGE_QUEUE", "20000", number(least..=1_000_000));
         let linger = reader.value("TENANT_AUTH_USAGE_FLUSH", "10ms", linger);
         let retention = reader.value("TENANT_AUTH_USAGE_RETENTION", "35d", retention);
+        let reconcile = reader.value("TENANT_AUTH_USAGE_RECONCILE_INTERVAL", "off", reconcile);
         let group = GroupConfig { events: usize::try_from(events?).ok()?, linger: linger? };
-        Some(Self { group, retention: retention? })
+        Some(Self { group, retention: retention?, reconcile: reconcile? })
     }
 }
 
@@ -46,13 +50,30 @@ fn retention(text: &str) -> Result<Retention, String> {
     })
 }
 
+fn reconcile(text: &str) -> Result<Option<Duration>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let time = duration(text)?;
+    if (Duration::from_secs(60 * 60)..=Duration::from_secs(7 * 24 * 60 * 60)).contains(&time) {
+        Ok(Some(time))
+    } else {
+        Err(format!("must be from 1h to 7d, or off, not {text:?}"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::Settings;
 
-    fn read(values: [Option<&str>; 3]) -> Result<UsageConfig, usize> {
-        let names = ["TENANT_AUTH_USAGE_QUEUE", "TENANT_AUTH_USAGE_FLUSH", "TENANT_AUTH_USAGE_RETENTION"];
+    fn read(values: [Option<&str>; 4]) -> Result<UsageConfig, usize> {
+        let names = [
+            "TENANT_AUTH_USAGE_QUEUE",
+            "TENANT_AUTH_USAGE_FLUSH",
+            "TENANT_AUTH_USAGE_RETENTION",
+            "TENANT_AUTH_USAGE_RECONCILE_INTERVAL",
+        ];
         let settings = names.into_iter().zip(values).fold(Settings::default(), |settings, (name, value)| {
             settings.with_flag(name, value.map(str::to_owned))
         });
@@ -63,12 +84,14 @@ mod tests {
 
     #[test]
     fn bounds_and_defaults() {
-        let default = read([None; 3]).unwrap();
+        let default = read([None; 4]).unwrap();
         assert_eq!(default.group, GroupConfig { events: 20_000, linger: Duration::from_millis(10) });
         assert_eq!(Some(default.retention), Retention::new(Duration::from_secs(35 * 86_400)));
-        assert!(read([Some("500"), Some("1ms"), Some("31d")]).is_ok());
-        assert!(read([Some("1000000"), Some("100ms"), Some("400d")]).is_ok());
-        assert_eq!(read([Some("499"), Some("0ms"), Some("30d")]), Err(3));
-        assert_eq!(read([Some("1000001"), Some("101ms"), Some("401d")]), Err(3));
+        assert_eq!(default.reconcile, None);
+        let hourly = read([Some("500"), Some("1ms"), Some("31d"), Some("1h")]).unwrap();
+        assert_eq!(hourly.reconcile, Some(Duration::from_secs(3_600)));
+        assert!(read([Some("1000000"), Some("100ms"), Some("400d"), Some("7d")]).is_ok());
+        assert_eq!(read([Some("499"), Some("0ms"), Some("30d"), Some("59m")]), Err(4));
+        assert_eq!(read([Some("1000001"), Some("101ms"), Some("401d"), Some("8d")]), Err(4));
     }
 }

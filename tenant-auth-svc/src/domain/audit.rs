@@ -39,6 +39,8 @@ pub enum AuditAction {
     KeyRotate,
     /// A key was withdrawn.
     KeyRevoke,
+    /// A total of usage was set to the sum of its events.
+    UsageRepair,
     /// The database was accepted as it is, instead of one that was known.
     DatabaseAccept,
     /// One replica was given another grace.
@@ -59,6 +61,7 @@ impl AuditAction {
             Self::KeyImport => "key.import",
             Self::KeyRotate => "key.rotate",
             Self::KeyRevoke => "key.revoke",
+            Self::UsageRepair => "usage.repair",
             Self::DatabaseAccept => "database.accept",
             Self::GraceSet => "grace.set",
             Self::GraceReset => "grace.reset",

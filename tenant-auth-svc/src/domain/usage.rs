@@ -18,7 +18,7 @@ pub use self::{
     meter::{Meter, Recorder},
     payload::{Payload, PayloadHasher},
     query::{Bucket, InvalidRange, MAX_SUMS, UsageCursor, UsageQuery, UsageSum},
-    reconcile::{Difference, Reconciled, reconcile},
+    reconcile::{CompareFrom, Compared, Difference, Reconciliation, Repaired, repairs},
     request::{InvalidRequestId, MAX_EVENTS, Recorded, RequestId, UsageRequest},
     store::{SweptEvents, UsageStore},
     sweep::{Retention, sweep},

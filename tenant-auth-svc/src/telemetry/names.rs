@@ -172,6 +172,12 @@ metrics! {
         "Rows inserted or updated by counting usage: usage_requests, usage_events, usage_totals.";
     USAGE_FLUSH_DURATION = Histogram "tenant_auth_usage_flush_duration_seconds" "s" []
         "Time to commit what waited together, its retry included.";
+    USAGE_RECONCILE_INTERVAL = Gauge "tenant_auth_usage_reconcile_interval_seconds" "s" []
+        "Time between two comparisons of usage totals with their events by this replica (TENANT_AUTH_USAGE_RECONCILE_INTERVAL); 0 where it makes none.";
+    USAGE_TOTALS_DIFFERING = Gauge "tenant_auth_usage_totals_differing" "1" []
+        "Usage totals that were not the sums of their events when this replica last compared all of them; 0 before the first comparison.";
+    USAGE_RECONCILED = Gauge "tenant_auth_usage_reconciled_timestamp_seconds" "s" []
+        "When the last comparison of usage totals by this replica ended, in seconds since 1970 by its clock; 0 before the first one.";
     // The process.
     READY = Gauge "tenant_auth_ready" "1" []
         "1 when requests should be sent here; an outage of the database does not change it.";

@@ -4,6 +4,7 @@ mod ambiguity;
 mod callers;
 mod grouping;
 mod property;
+mod repair;
 mod sums;
 mod upkeep;
 

@@ -1,65 +1,206 @@
-//! Proving that totals are the sums of their events.
+//! Comparing totals with the sums of their events, and repairing those that differ.
+//!
+//! A total is made of events by a trigger, in the transaction of each event. It differs only if somebody else has written to
+//! either table: a shell, a partial copy of another database.
 
-use super::{Hour, Metric, UsageStore};
+use std::collections::VecDeque;
+
+use super::{Hour, Metric, Retention, UsageStore};
 use crate::domain::{
     id::TenantId,
     page::{PageRequest, PageSize},
     store::{Call, Store, StoreError},
 };
 
-/// The most differences that are told of one tenant.
-const MOST: usize = 1_000;
+/// How many differences one page tells at most.
+const PAGE: usize = 1_000;
+/// How many totals one transaction repairs at most.
+const REPAIRS: usize = 100;
+/// How many events one transaction that repairs adds up, about: nobody else writes meanwhile. One total may have more.
+const EVENTS: u64 = 50_000;
 
 /// A total that is not the sum of its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// Whose.
+    /// The tenant.
     pub tenant_id: TenantId,
-    /// Of which hour.
+    /// The hour.
     pub hour: Hour,
-    /// Of what.
+    /// The metric.
     pub metric: Metric,
     /// What the total says; 0 when there is none.
     pub total: i64,
     /// What its events add up to.
     pub events: i64,
+    /// How many rows of events were added up.
+    pub rows: u64,
 }
 
-/// What a comparison found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reconciled {
-    /// How many tenants were looked at.
-    pub tenants: usize,
-    /// Up to 1,000 differences of each.
+/// A total that was set to the sum of its events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repaired {
+    /// The hour.
+    pub hour: Hour,
+    /// The metric.
+    pub metric: Metric,
+    /// What the total said; 0 when there was none.
+    pub before: i64,
+    /// What it says now.
+    pub after: i64,
+}
+
+/// Where a comparison of one tenant goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompareFrom {
+    /// From this hour on.
+    pub hour: Hour,
+    /// Of this hour, only metrics after this one.
+    pub after: Option<Metric>,
+}
+
+/// What one page of a comparison found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// Totals that differ, by hour, then by metric.
     pub differences: Vec<Difference>,
+    /// Where the next page starts; `None` when the tenant has nothing after this one.
+    pub next: Option<CompareFrom>,
 }
 
-/// Compares the hours from the first and before the second, of one tenant or of all; each tenant at one moment.
-///
-/// # Errors
-/// When the database gives no answer.
-pub async fn reconcile<S: Store + UsageStore>(
-    store: &S,
-    tenant: Option<TenantId>,
+/// Compares the totals of one tenant or of all, page by page.
+#[derive(Debug)]
+pub struct Reconciliation<'a, S> {
+    store: &'a S,
     hours: (Hour, Hour),
-    call: impl Fn() -> Call,
-) -> Result<Reconciled, StoreError> {
-    let mut found = Reconciled::default();
-    if let Some(tenant) = tenant {
-        found.tenants = usize::from(store.get_tenant(call(), &tenant).await?.is_some());
-        found.differences = store.compare_usage(call(), &tenant, hours, MOST).await?;
-        return Ok(found);
+    retention: Retention,
+    /// Tenants that were listed and are not compared yet.
+    tenants: VecDeque<TenantId>,
+    /// Where the list of tenants goes on.
+    listing: Listing,
+    /// The tenant that is being compared.
+    current: Option<(TenantId, CompareFrom)>,
+    compared: usize,
+}
+
+#[derive(Debug)]
+enum Listing {
+    From(Option<TenantId>),
+    Ended,
+}
+
+impl<'a, S: Store + UsageStore> Reconciliation<'a, S> {
+    /// Begins with the hours from the first and before the second.
+    ///
+    /// # Errors
+    /// When the database gives no answer about the one tenant that is named.
+    pub async fn begin(
+        store: &'a S,
+        tenant: Option<TenantId>,
+        hours: (Hour, Hour),
+        retention: Retention,
+        call: Call,
+    ) -> Result<Self, StoreError> {
+        let (tenants, listing) = match tenant {
+            None => (VecDeque::new(), Listing::From(None)),
+            Some(id) => {
+                (store.get_tenant(call, &id).await?.map(|_| id).into_iter().collect(), Listing::Ended)
+            }
+        };
+        Ok(Self { store, hours, retention, tenants, listing, current: None, compared: 0 })
     }
-    let mut after = None;
-    loop {
-        let page = store.list_tenants(call(), &PageRequest { size: PageSize::MAX, after }).await?;
-        for tenant in &page.items {
-            found.tenants += 1;
-            found.differences.extend(store.compare_usage(call(), &tenant.id, hours, MOST).await?);
+
+    /// How many tenants were compared to their end.
+    #[must_use]
+    pub fn tenants(&self) -> usize {
+        self.compared
+    }
+
+    /// The differences of the next page that has any, all of one tenant; `None` at the end.
+    ///
+    /// # Errors
+    /// When the database gives no answer; the next call asks for the same page again.
+    pub async fn next(&mut self, call: impl Fn() -> Call) -> Result<Option<Vec<Difference>>, StoreError> {
+        loop {
+            let (tenant, from) = match self.current.take() {
+                Some(current) => current,
+                None => match self.next_tenant(call()).await? {
+                    Some(tenant) => (tenant, CompareFrom { hour: self.hours.0, after: None }),
+                    None => return Ok(None),
+                },
+            };
+            let page = self
+                .store
+                .compare_usage(call(), &tenant, (&from, self.hours.1), self.retention.time(), PAGE)
+                .await;
+            match page {
+                Err(error) => {
+                    self.current = Some((tenant, from));
+                    return Err(error);
+                }
+                Ok(Compared { differences, next }) => {
+                    match next.filter(|next| next.hour < self.hours.1) {
+                        Some(next) => self.current = Some((tenant, next)),
+                        None => self.compared += 1,
+                    }
+                    if !differences.is_empty() {
+                        return Ok(Some(differences));
+                    }
+                }
+            }
         }
-        after = page.next;
-        if after.is_none() {
-            return Ok(found);
+    }
+
+    async fn next_tenant(&mut self, call: Call) -> Result<Option<TenantId>, StoreError> {
+        if let (true, Listing::From(after)) = (self.tenants.is_empty(), &self.listing) {
+            let request = PageRequest { size: PageSize::MAX, after: after.clone() };
+            let page = self.store.list_tenants(call, &request).await?;
+            self.tenants.extend(page.items.into_iter().map(|tenant| tenant.id));
+            self.listing = page.next.map_or(Listing::Ended, |next| Listing::From(Some(next)));
         }
+        Ok(self.tenants.pop_front())
+    }
+}
+
+/// Cuts differences into what one transaction repairs: those of one tenant, of a bounded number of events.
+pub fn repairs(differences: &[Difference]) -> impl Iterator<Item = &[Difference]> {
+    let mut rest = differences;
+    std::iter::from_fn(move || {
+        let first = rest.first()?;
+        let mut rows = 0;
+        let fits = |difference: &&Difference| {
+            rows += difference.rows;
+            rows <= EVENTS && difference.tenant_id == first.tenant_id
+        };
+        let count = rest.iter().take(REPAIRS).take_while(fits).count().max(1);
+        let (page, after) = rest.split_at(count);
+        rest = after;
+        Some(page)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::clock::UnixMillis;
+
+    fn difference(tenant: &str, rows: u64) -> Difference {
+        Difference {
+            tenant_id: TenantId::parse(tenant).unwrap(),
+            hour: Hour::of(UnixMillis(1_790_000_000_000)),
+            metric: Metric::parse("calls").unwrap(),
+            total: 1,
+            events: 2,
+            rows,
+        }
+    }
+
+    #[test]
+    fn a_repair_is_of_one_tenant_and_of_few_events() {
+        let sizes = |differences: &[Difference]| repairs(differences).map(<[_]>::len).collect::<Vec<_>>();
+        assert_eq!(sizes(&[]), []);
+        assert_eq!(sizes(&vec![difference("ten_1", 1); 250]), [100, 100, 50]);
+        assert_eq!(sizes(&[difference("ten_1", 1), difference("ten_2", 1), difference("ten_2", 1)]), [1, 2]);
+        let large: Vec<_> = [60_000, 30_000, 20_000, 1].map(|rows| difference("ten_1", rows)).into();
+        assert_eq!(sizes(&large), [1, 2, 1], "one total may have more than the bound");
     }
 }

@@ -2,11 +2,13 @@
 
 use std::{future::Future, time::Duration};
 
-use super::{Claim, Difference, Hour, Kept, UsageCursor, UsageQuery, UsageSum};
+use super::{
+    Claim, CompareFrom, Compared, Difference, Hour, Kept, Repaired, UsageCursor, UsageQuery, UsageSum,
+};
 use crate::domain::{
     id::TenantId,
     page::Page,
-    store::{Call, StoreError, Unreadable},
+    store::{Call, Change, StoreError, Unreadable},
 };
 
 /// What one statement has forgotten.
@@ -42,15 +44,40 @@ pub trait UsageStore: Send + Sync + 'static {
         query: &UsageQuery,
     ) -> impl Future<Output = Result<Option<Page<UsageSum, UsageCursor>>, StoreError>> + Send;
 
-    /// Compares a tenant's totals with the sums of its events, at one moment: the hours from `start` and before `end`,
-    /// up to `limit` differences.
+    /// Compares a tenant's totals with the sums of its events, both at one moment: of the hours from `from` and before `end`,
+    /// one day, which begins with the first hour that has anything; up to `limit` differences.
+    ///
+    /// Hours whose events are not all kept any more are passed over: their totals are right, and the events are not. Those are
+    /// the hours older than the retention, and older than the oldest request that is left, by the database's clock: with an
+    /// hour to spare, since an event may be a little ahead of its request. The second holds whatever the retention was before.
     fn compare_usage(
         &self,
         call: Call,
         tenant: &TenantId,
-        hours: (Hour, Hour),
+        hours: (&CompareFrom, Hour),
+        retention: Duration,
         limit: usize,
-    ) -> impl Future<Output = Result<Vec<Difference>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Compared, StoreError>> + Send;
+
+    /// The first hour that [`compare_usage`](Self::compare_usage) does not pass over.
+    fn usage_complete_from(
+        &self,
+        call: Call,
+        retention: Duration,
+    ) -> impl Future<Output = Result<Hour, StoreError>> + Send;
+
+    /// Sets totals of one tenant to the sums of their events, and writes an entry of the audit log for each, in one
+    /// transaction: no event that is committed before or after it is lost. The sums are made by the database there and then;
+    /// totals that are right by then, and hours that [`compare_usage`](Self::compare_usage) passes over, are left as they are.
+    /// Gives what was changed, by what the audit log says under the request id of `change`, which must be a new one each time:
+    /// so a transaction that is sent again tells the same.
+    fn repair_usage(
+        &self,
+        call: Call,
+        differences: &[Difference],
+        retention: Duration,
+        change: &Change,
+    ) -> impl Future<Output = Result<Vec<Repaired>, StoreError>> + Send;
 
     /// Forgets up to `limit` requests that were first seen longer ago than the retention, by the database's clock. How many.
     fn sweep_requests(

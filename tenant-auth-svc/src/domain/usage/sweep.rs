@@ -27,6 +27,12 @@ impl Retention {
         (Self::SHORTEST..=Self::LONGEST).contains(&time).then_some(Self(time))
     }
 
+    /// The time itself.
+    #[must_use]
+    pub fn time(self) -> Duration {
+        self.0
+    }
+
     /// The first hour whose events are all there, on whatever replica's clock: an hour to spare.
     #[must_use]
     pub fn complete_from(self, now: UnixMillis) -> Hour {

@@ -1,5 +1,7 @@
 //! What tenants consumed.
 
+mod compare;
+mod repair;
 mod rows;
 mod store;
 mod sums;
@@ -9,7 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 use uuid::Uuid;
 
-use self::sums::{compare, sum};
+use self::sums::sum;
 use super::{Engine, RecordTable, UnreadableRecords, lookup::json, millis};
 use crate::{
     domain::{

@@ -8,7 +8,8 @@ use tenant_auth_svc::domain::{
     page::{PageRequest, PageSize},
     store::{Lane, Store},
     usage::{
-        Bucket, Claim, Counted, Hour, Kept, Metric, PayloadHasher, Refusal, RequestId, UsageQuery, UsageStore,
+        Bucket, Claim, CompareFrom, Counted, Difference, Hour, Kept, Metric, PayloadHasher, Refusal,
+        RequestId, UsageQuery, UsageStore,
     },
 };
 
@@ -76,9 +77,23 @@ pub(super) async fn usage(store: &(impl Store + UsageStore)) {
     assert_eq!(again[0].refused, first.refused);
     assert_eq!(sum(store, &tenant).await, Some(1_000_000_000_005));
 
-    let hours = (Hour::of(UnixMillis(0)), Hour::of(UnixMillis::MAX));
-    let differences = store.compare_usage(call(Lane::Maintenance), &tenant, hours, 10).await.unwrap();
-    assert_eq!(differences, []);
+    let from = CompareFrom { hour: Hour::of(UnixMillis(0)), after: None };
+    let hours = (&from, Hour::of(UnixMillis::MAX));
+    let kept = Duration::from_secs(400 * 86_400);
+    let compared = store.compare_usage(call(Lane::Maintenance), &tenant, hours, kept, 10).await.unwrap();
+    assert_eq!(compared.differences, []);
+    // What is named and right is left as it is.
+    let right = Difference {
+        tenant_id: tenant.clone(),
+        hour: Hour::of(NOW),
+        metric: Metric::parse("calls").unwrap(),
+        total: 1,
+        events: 1,
+        rows: 1,
+    };
+    let repaired = store.repair_usage(call(Lane::Maintenance), &[right], kept, &change()).await.unwrap();
+    assert_eq!(repaired, []);
+    assert_eq!(sum(store, &tenant).await, Some(1_000_000_000_005));
     // Nothing is as old as that, whoever else writes here.
     let age = Duration::from_secs(1_000 * 365 * 86_400);
     assert_eq!(store.sweep_requests(call(Lane::Maintenance), age, 1_000).await.unwrap(), 0);

@@ -43,14 +43,14 @@ async fn old_requests_and_events_go_and_totals_stay() {
     assert_eq!(total(&service, &tenant, "m0").await, 4);
 }
 
-struct Ran {
-    code: i32,
-    stdout: String,
-    stderr: String,
+pub(super) struct Ran {
+    pub(super) code: i32,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
 }
 
 /// Runs `reconcile` as an operator does.
-async fn reconcile(database: &Database, args: &[&str]) -> Ran {
+pub(super) async fn reconcile(database: &Database, args: &[&str]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenant-auth-svc"));
     command
         .arg("reconcile")

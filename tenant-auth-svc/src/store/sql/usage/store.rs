@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use super::{compare, repair};
 use crate::{
     domain::{
         id::TenantId,
         page::Page,
-        store::{Call, StoreError, Unreadable},
-        usage::{Claim, Difference, Hour, Kept, SweptEvents, UsageCursor, UsageQuery, UsageStore, UsageSum},
+        store::{Call, Change, StoreError, Unreadable},
+        usage::{
+            Claim, CompareFrom, Compared, Difference, Hour, Kept, Repaired, SweptEvents, UsageCursor,
+            UsageQuery, UsageStore, UsageSum,
+        },
     },
     store::sql::{Engine, SqlStore},
 };
@@ -33,10 +37,25 @@ impl<E: Engine> UsageStore for SqlStore<E> {
         &self,
         call: Call,
         tenant: &TenantId,
-        hours: (Hour, Hour),
+        hours: (&CompareFrom, Hour),
+        retention: Duration,
         limit: usize,
-    ) -> Result<Vec<Difference>, StoreError> {
-        super::compare(&self.engine, call, tenant, hours, limit).await
+    ) -> Result<Compared, StoreError> {
+        compare::run(&self.engine, call, tenant, hours, retention, limit).await
+    }
+
+    async fn usage_complete_from(&self, call: Call, retention: Duration) -> Result<Hour, StoreError> {
+        compare::complete_from(&self.engine, call, retention).await
+    }
+
+    async fn repair_usage(
+        &self,
+        call: Call,
+        differences: &[Difference],
+        retention: Duration,
+        change: &Change,
+    ) -> Result<Vec<Repaired>, StoreError> {
+        repair::run(&self.engine, call, differences, retention, change).await
     }
 
     async fn sweep_requests(

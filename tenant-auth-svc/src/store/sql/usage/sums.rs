@@ -3,14 +3,13 @@
 use crate::{
     domain::{
         clock::UnixMillis,
-        id::TenantId,
         page::Page,
         store::{Call, FailureKind, StoreError},
-        usage::{Bucket, Difference, Hour, Metric, UsageCursor, UsageQuery, UsageSum},
+        usage::{Bucket, Metric, UsageCursor, UsageQuery, UsageSum},
     },
     store::{
         engine::{Engine, Row, Statement},
-        sql::{RecordTable, UnreadableRecords, overread, rows::listed, unreadable},
+        sql::{RecordTable, UnreadableRecords, overread, unreadable},
     },
 };
 
@@ -81,44 +80,6 @@ fn unreadable_page() -> StoreError {
     StoreError::new(FailureKind::Garbled, "no sum of a whole page can be read")
 }
 
-/// One statement, so that no event is committed between the reading of the two tables.
-const COMPARE: &str = "\
-SELECT found.hour, found.metric, found.total, found.events FROM (SELECT 1) LEFT JOIN ( \
-    SELECT hour, metric, sum(total) AS total, sum(events) AS events FROM ( \
-        SELECT hour, metric, quantity AS total, 0 AS events FROM usage_totals \
-        WHERE tenant_id = ?1 AND hour >= ?2 AND hour < ?3 \
-        UNION ALL \
-        SELECT hour, metric, 0, quantity FROM usage_events \
-        WHERE tenant_id = ?1 AND hour >= ?2 AND hour < ?3) \
-    GROUP BY hour, metric HAVING sum(total) <> sum(events) ORDER BY hour, metric LIMIT ?4) AS found ON TRUE \
-ORDER BY found.hour, found.metric";
-
-pub(in crate::store::sql) async fn compare<E: Engine>(
-    engine: &E,
-    call: Call,
-    tenant: &TenantId,
-    (start, end): (Hour, Hour),
-    limit: usize,
-) -> Result<Vec<Difference>, StoreError> {
-    let statement = Statement::new(COMPARE)
-        .bind(tenant.as_str())
-        .bind(start.start().0)
-        .bind(end.start().0)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX));
-    let rows = engine.query(call, statement).await?;
-    listed(&rows)?.iter().map(|row| difference(tenant, row)).collect()
-}
-
-fn difference(tenant: &TenantId, row: &Row) -> Result<Difference, StoreError> {
-    Ok(Difference {
-        tenant_id: tenant.clone(),
-        hour: Hour::of(UnixMillis(row.integer(0)?)),
-        metric: metric_of(row.text(1)?)?,
-        total: row.integer(2)?,
-        events: row.integer(3)?,
-    })
-}
-
-fn metric_of(text: &str) -> Result<Metric, StoreError> {
+pub(super) fn metric_of(text: &str) -> Result<Metric, StoreError> {
     Metric::parse(text).map_err(|_| unreadable("metric"))
 }
