@@ -12,6 +12,8 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
+import recorded_lint
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 # What Prometheus adds to every series, and the chart's operator to those of a cluster.
@@ -134,6 +136,17 @@ def check_tests(alerts):
     hold(quiet == alerts, f"is quiet in no test, or is no alert: {sorted(alerts ^ quiet)}")
 
 
+def check_recorded(alerts, known, scrape):
+    used = {}
+    for where, expression in expressions():
+        if where == "alerts.yaml":
+            for name, matchers in selectors(expression):
+                if name not in SOMETIMES:
+                    used.setdefault(name, []).extend(matchers)
+    scraped = set(re.findall(r"^(\w+)", read(scrape), re.M)) if scrape else set()
+    recorded_lint.check(hold, alerts, used, known, scraped)
+
+
 def check_copies():
     """The chart may read only what is in its folder, and follows links. Not every checkout and archive keeps them."""
     for name in ("alerts.yaml", "dashboard.json"):
@@ -215,7 +228,9 @@ def main():
     options = parser.parse_args()
     known = metrics()
     check_names(known)
-    check_tests(check_alerts())
+    alerts = check_alerts()
+    check_tests(alerts)
+    check_recorded(alerts, known, options.scrape)
     check_copies()
     check_promql(options.promtool)
     if options.scrape:

@@ -2,6 +2,7 @@
 
 pub mod context;
 mod convert;
+pub mod denials;
 mod error;
 pub mod framing;
 pub mod hits;

@@ -13,7 +13,7 @@ use super::{
     clock::{SharedClock, UnixMillis},
     guesses::OnBehalf,
     id::{KeyId, TenantId},
-    key::PresentedKey,
+    key::{KeyRecord, PresentedKey},
     knowledge::{Knowledge, RecordSource},
     page::{Page, PageRequest},
     reuse::Reuse,
@@ -63,8 +63,8 @@ pub enum Bound {
         /// Whether it was bound before.
         already: bool,
     },
-    /// It is not, because of this.
-    Denied(SessionVerdict),
+    /// It is not, because of this; and the key that was presented, if it is known.
+    Denied(SessionVerdict, Option<Arc<KeyRecord>>),
 }
 
 /// A question: this session, with that key, for that.
@@ -152,8 +152,9 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
         let deadline = ask.deadline;
         let question = Question { key: order.key, required_scopes: ScopeSet::EMPTY };
         let decision = self.validator.decide(&question, ask).await?;
-        let (Verdict::Valid, Some(key)) = (decision.verdict, decision.key) else {
-            return Ok(Bound::Denied(SessionVerdict::Key(decision.verdict)));
+        let key = match (decision.verdict, decision.key) {
+            (Verdict::Valid, Some(key)) => key,
+            (verdict, key) => return Ok(Bound::Denied(SessionVerdict::Key(verdict), key)),
         };
         let new = NewSession {
             id: order.id.clone(),
@@ -175,7 +176,7 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
         }
         match binding {
             Binding::Bound { session, already } => Ok(Bound::Done { session, already }),
-            Binding::HeldByAnotherTenant => Ok(Bound::Denied(SessionVerdict::TenantMismatch)),
+            Binding::HeldByAnotherTenant => Ok(Bound::Denied(SessionVerdict::TenantMismatch, Some(key))),
             Binding::TooMany => Err(SessionError::TooMany { cap: self.cap }),
         }
     }

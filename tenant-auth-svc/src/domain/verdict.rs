@@ -4,6 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use super::{clock::UnixMillis, key::KeyRecord, reuse::Reuse, scope::ScopeSet, tenant::TenantStatus};
 
+/// Where the service's own log has a line for each denial, if a filter asks for `debug` there. They are sampled although they are
+/// `debug`: anybody can be denied as often as it likes.
+pub const DENIED_TARGET: &str = "tenant_auth::denied";
+
 /// The decision about a key. Only [`Verdict::Valid`] admits a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {

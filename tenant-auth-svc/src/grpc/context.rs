@@ -8,7 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{error::ApiError, places::Place, tally::Tally};
+use super::{
+    denials::{DenialLog, Subject},
+    error::ApiError,
+    places::Place,
+    tally::Tally,
+};
 use crate::domain::{
     audit::Actor,
     guesses::{Asker, OnBehalf},
@@ -73,13 +78,37 @@ struct Record {
     decided: AtomicU64,
     undecided: AtomicU64,
     tally: Tally,
+    /// Absent where nobody asks for lines of denials.
+    denials: OnceLock<DenialLog>,
     is_too_large: AtomicBool,
+    is_of_stranger: bool,
 }
 
 impl RpcRecord {
-    /// A decision was made. The first one stands for the RPC, further ones are counted.
-    pub fn decided(&self, verdict: impl Into<SessionVerdict>, source: Source) {
+    /// Of an RPC by somebody who is not known, where callers are known.
+    #[must_use]
+    pub fn of_stranger() -> Self {
+        Self(Arc::new(Record { is_of_stranger: true, ..Record::default() }))
+    }
+
+    /// Whether nobody knows who asked: no such RPC is served, whatever it is refused for.
+    #[must_use]
+    pub fn is_of_stranger(&self) -> bool {
+        self.0.is_of_stranger
+    }
+
+    /// Has each denial leave a line in the log.
+    pub fn log_denials(&self, log: DenialLog) {
+        // Set once: by the layer that makes the line of the RPC.
+        let _ = self.0.denials.set(log);
+    }
+
+    /// A decision was made about a subject. The first one stands for the RPC, further ones are counted.
+    pub fn decided(&self, verdict: impl Into<SessionVerdict>, source: Source, subject: Subject<'_>) {
         let verdict = verdict.into();
+        if let (Some(log), true) = (self.0.denials.get(), verdict != SessionVerdict::VALID) {
+            log.denied(verdict, subject);
+        }
         self.0.tally.decided(verdict, source);
         let _ = self.0.first.set((verdict, source));
         self.0.decided.fetch_add(1, Ordering::Relaxed);
@@ -93,12 +122,18 @@ impl RpcRecord {
     /// Nothing could be said about a key or a session, since the database gave no answer.
     pub fn undecidable(&self, kind: FailureKind) {
         self.failed(kind);
+        if let Some(log) = self.0.denials.get() {
+            log.undecided(kind.as_str());
+        }
         self.0.tally.undecidable(kind);
         self.0.undecided.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A key was not looked at: there was no place for it, or no time.
     pub fn not_tried(&self) {
+        if let Some(log) = self.0.denials.get() {
+            log.undecided("not_tried");
+        }
         self.0.tally.not_tried();
         self.0.undecided.fetch_add(1, Ordering::Relaxed);
     }

@@ -25,6 +25,14 @@ pub struct Hit {
     pub decisions: Outcomes,
 }
 
+impl Hit {
+    /// Whether any key was denied.
+    #[must_use]
+    pub fn has_denial(&self) -> bool {
+        self.decisions.iter().any(|(verdict, _)| *verdict != Verdict::Valid)
+    }
+}
+
 /// What was decided about each key. One is nearly always all, and needs no list.
 #[derive(Debug)]
 pub enum Outcomes {

@@ -20,6 +20,7 @@ use crate::{
     grpc::{
         Malformed,
         context::{Caller, RequestId, RpcRecord},
+        denials::{self, DenialLog},
     },
     telemetry::logging::RPC_TARGET,
 };
@@ -56,13 +57,20 @@ where
 
     fn call(&mut self, request: Request<In>) -> Self::Future {
         let extensions = request.extensions();
+        let rpc = name(request.uri().path());
+        let request_id = extensions.get::<RequestId>().cloned();
+        let caller = extensions.get::<Caller>().cloned();
+        let record = extensions.get::<RpcRecord>().cloned().unwrap_or_default();
+        if denials::wanted() {
+            record.log_denials(DenialLog { rpc, request_id: request_id.clone(), caller: caller.clone() });
+        }
         let line = Line {
-            rpc: name(request.uri().path()),
+            rpc,
             path: unknown(request.uri().path()),
-            request_id: extensions.get::<RequestId>().cloned(),
-            caller: extensions.get::<Caller>().cloned(),
+            request_id,
+            caller,
             trace_id: extensions.get::<TraceId>().copied(),
-            record: extensions.get::<RpcRecord>().cloned().unwrap_or_default(),
+            record,
             started: Instant::now(),
             written: false,
         };

@@ -128,8 +128,11 @@ where
         extensions.insert(RequestId(Arc::clone(&id)));
         extensions.insert(holder);
         extensions.insert(Caller(caller));
+        extensions.insert(match identity {
+            Identity::Unknown => RpcRecord::of_stranger(),
+            Identity::Anyone | Identity::Known(_) => RpcRecord::default(),
+        });
         extensions.insert(identity);
-        extensions.insert(RpcRecord::default());
         let answer = self.inner.call(request);
         Box::pin(async move {
             let mut response = answer.await?;

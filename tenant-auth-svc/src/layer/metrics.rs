@@ -216,11 +216,12 @@ impl Follower for Counting {
 
     fn end(&mut self, code: Option<Code>) {
         self.piece();
+        let is = |what: fn(&RpcRecord) -> bool| self.record.as_ref().is_some_and(what);
         let code = match code.unwrap_or(Code::Cancelled) {
             // What the caller did wrong must not look like a service that has too much to do.
-            Code::ResourceExhausted if self.record.as_ref().is_some_and(RpcRecord::is_too_large) => {
-                Code::InvalidArgument
-            }
+            Code::ResourceExhausted if is(RpcRecord::is_too_large) => Code::InvalidArgument,
+            // Nor must a crowd of those whom nobody knows: with more places they would be refused all the same.
+            Code::ResourceExhausted if is(RpcRecord::is_of_stranger) => Code::Unauthenticated,
             code => code,
         };
         self.shard.add(self.slots + ENDED + code as usize, 1);
@@ -230,6 +231,12 @@ impl Follower for Counting {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use http::Uri;
+    use tonic::Status;
+    use tower::ServiceExt as _;
+
     use super::*;
 
     #[test]
@@ -238,6 +245,26 @@ mod tests {
             let code = Code::from_i32(i32::try_from(number).unwrap());
             assert_eq!(format!("{code:?}").to_uppercase(), name.replace('_', ""));
         }
+    }
+
+    /// How many ended with `code`, when one that is refused as too many ends as that of `record`.
+    async fn refused_as(record: RpcRecord, code: Code) -> u64 {
+        let rpcs = Arc::new(Rpcs::default());
+        let refuses = tower::service_fn(|_: Request<()>| async {
+            Ok::<_, Infallible>(Status::resource_exhausted("").into_http::<String>())
+        });
+        let mut request = Request::new(());
+        *request.uri_mut() = Uri::from_static("/tenantauth.v1.ValidationService/ValidateKey");
+        request.extensions_mut().insert(record);
+        let _answer = MetricsLayer::new(Arc::clone(&rpcs)).layer(refuses).oneshot(request).await;
+        rpcs.numbers().map(|numbers| numbers.ended[code as usize]).sum()
+    }
+
+    #[tokio::test]
+    async fn a_stranger_refused_for_want_of_a_place_is_unauthenticated() {
+        assert_eq!(refused_as(RpcRecord::of_stranger(), Code::Unauthenticated).await, 1);
+        assert_eq!(refused_as(RpcRecord::of_stranger(), Code::ResourceExhausted).await, 0);
+        assert_eq!(refused_as(RpcRecord::default(), Code::ResourceExhausted).await, 1);
     }
 
     #[test]

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     domain::validate::KeySource,
-    grpc::hits::Hits,
+    grpc::{denials, hits::Hits},
     telemetry::{logging::RPC_TARGET, traces::Tracing},
     transport::Arrived,
 };
@@ -180,6 +180,8 @@ where
             let path = arrived.request.uri().path();
             if let Some(frame) = read.whole()
                 && let Some(answer) = ways.hits.answer(path, frame)
+                // The whole way answers the same from the same memory, and knows what belongs into the line of a denial.
+                && !(denials::wanted() && answer.has_denial())
             {
                 ways.rpcs.hit(path, &answer.decisions, *started);
                 return Poll::Ready(Ok(response(answer.frame, arrived.request.headers())));

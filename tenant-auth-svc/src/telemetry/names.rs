@@ -57,7 +57,7 @@ macro_rules! metrics {
 metrics! {
     // Requests.
     REQUESTS = Counter "tenant_auth_requests_total" "1" ["rpc", "code"]
-        "RPCs that have ended, those that were refused or not answered included; code CANCELLED: the caller did not wait for the end. A message beyond its size limit, for which the caller gets RESOURCE_EXHAUSTED, counts as INVALID_ARGUMENT.";
+        "RPCs that have ended, those that were refused or not answered included; code CANCELLED: the caller did not wait for the end. A message beyond its size limit, for which the caller gets RESOURCE_EXHAUSTED, counts as INVALID_ARGUMENT; the same for want of a place for callers that nobody knows counts as UNAUTHENTICATED.";
     REQUEST_DURATION = Histogram "tenant_auth_request_duration_seconds" "s" ["rpc"]
         "Time from a request's head to the end of its answer; of a stream, its whole life.";
     REQUESTS_IN_FLIGHT = Gauge "tenant_auth_requests_in_flight" "1" ["rpc"]

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// A running program, whose log is read to its end.
-struct Program {
+pub(crate) struct Program {
     serve: Child,
     address: String,
     log: JoinHandle<Vec<String>>,
@@ -32,12 +32,18 @@ struct Program {
 
 impl Program {
     async fn start(database: &HranaServer) -> Self {
+        Self::start_logging(database, "info").await
+    }
+
+    /// One whose log has what a filter asks for.
+    pub(crate) async fn start_logging(database: &HranaServer, filter: &str) -> Self {
         let mut serve = program()
             .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
             .env("TENANT_AUTH_DATABASE_URL", database.url())
             .env("TENANT_AUTH_CREATE_SCHEMA", "true")
             .env("TENANT_AUTH_OPS_LISTEN", "127.0.0.1:0")
             .env("TENANT_AUTH_DRAIN_DELAY", "0s")
+            .env("TENANT_AUTH_LOG", filter)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -54,8 +60,12 @@ impl Program {
         Self { serve, address, log }
     }
 
+    pub(crate) fn channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy()
+    }
+
     /// Every line, once it has ended. None is one that a collector would refuse.
-    async fn stop(mut self) -> Vec<String> {
+    pub(crate) async fn stop(mut self) -> Vec<String> {
         signal(&self.serve, "TERM");
         assert!(self.serve.wait().await.unwrap().success());
         let lines = self.log.await.unwrap();

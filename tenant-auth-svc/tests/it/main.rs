@@ -19,6 +19,7 @@ mod connections;
 mod copies;
 mod cost;
 mod deadline;
+mod denials;
 mod denied;
 mod display;
 mod documents;

@@ -102,7 +102,7 @@ async fn a_replica_that_missed_a_revocation_shows_it() {
     assert_eq!(held(&replicas.one, &id).await.unwrap().0, Verdict::Revoked);
     assert_eq!(held(&replicas.two, &id).await, Some((Verdict::Valid, Source::Fresh, before)));
     let silent = inspect(&replicas.two, &id).await;
-    assert_eq!(silent.heard, None);
+    assert_eq!(silent.heard.unwrap().revoked_at, None, "it has heard of the key, not of its end");
     replicas.two_hears().await;
     let told = inspect(&replicas.two, &id).await;
     assert_eq!(told.held.as_ref().unwrap().verdict(), Verdict::Revoked);

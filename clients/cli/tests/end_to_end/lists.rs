@@ -21,7 +21,7 @@ fn fill(service: &Service, options: &[&str]) {
     assert_eq!(service.run(&tenant, "").code, 0);
     let mut file = "sha256,name,scopes\n".to_owned();
     for number in 0..KEYS {
-        file += &format!("{number:064x},key number {number},{SCOPES}\n");
+        file += &format!("{number:064x},key number {number:04},{SCOPES}\n");
     }
     let import = service.run(&[&["key", "import", "-", "--tenant", "acme"], options].concat(), &file);
     assert_eq!(import.code, 0, "{}", import.stderr);

@@ -64,7 +64,7 @@ pub(in crate::grpc) fn bind_response(bound: Bound) -> v1::BindSessionResponse {
             session: Some(session_message(*session)),
             already_bound: already,
         },
-        Bound::Denied(verdict) => v1::BindSessionResponse {
+        Bound::Denied(verdict, _) => v1::BindSessionResponse {
             verdict: session_verdict_number(verdict).into(),
             ..v1::BindSessionResponse::default()
         },

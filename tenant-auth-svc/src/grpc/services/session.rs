@@ -18,6 +18,7 @@ use crate::{
         convert::{
             bind_request, bind_response, list_sessions_request, list_sessions_response, unbind_request,
         },
+        denials::Subject,
         error::ApiError,
     },
 };
@@ -45,11 +46,11 @@ impl<S: Store, K: KeySource, M: SessionMemory> SessionService for SessionRpc<S, 
         let (ask, record) = (request.on_behalf(LIMIT)?, request.record());
         let order = bind_request(request.into_inner())?;
         let bound = noted(&record, self.0.bind(order, ask).await)?;
-        let verdict = match &bound {
-            Bound::Done { .. } => SessionVerdict::VALID,
-            Bound::Denied(verdict) => *verdict,
+        let (verdict, subject) = match &bound {
+            Bound::Done { .. } => (SessionVerdict::VALID, Subject::default()),
+            Bound::Denied(verdict, key) => (*verdict, Subject::of(key.as_deref())),
         };
-        record.decided(verdict, Source::Database);
+        record.decided(verdict, Source::Database, subject);
         Ok(Response::new(bind_response(bound)))
     }
 

@@ -19,6 +19,7 @@ use crate::{
     grpc::{
         context::{Context as _, RpcRecord},
         convert::{batch_questions, decision_message, question, session_decision_message, session_question},
+        denials::Subject,
         error::ApiError,
         status::as_message,
     },
@@ -97,7 +98,8 @@ impl<S: Store, K: KeySource, M: SessionMemory> ValidationService for ValidationR
         let decision = self.sessions.decide(question, ask).await;
         let decision =
             decision.inspect_err(|error| record.undecidable(error.kind)).map_err(ApiError::from)?;
-        record.decided(decision.verdict, decision.provenance.source);
+        let subject = Subject::of(decision.session.as_deref().map(|session| &session.key));
+        record.decided(decision.verdict, decision.provenance.source, subject);
         Ok(Response::new(session_decision_message(decision)))
     }
 }
@@ -105,7 +107,13 @@ impl<S: Store, K: KeySource, M: SessionMemory> ValidationService for ValidationR
 /// Notes an outcome for the log line of its RPC.
 fn noted(record: &RpcRecord, outcome: Result<Decision, StoreError>) -> Result<Decision, ApiError> {
     match &outcome {
-        Ok(decision) => record.decided(decision.verdict, decision.provenance.source),
+        Ok(decision) => {
+            record.decided(
+                decision.verdict,
+                decision.provenance.source,
+                Subject::of(decision.key.as_deref()),
+            );
+        }
         Err(error) => record.undecidable(error.kind),
     }
     Ok(outcome?)

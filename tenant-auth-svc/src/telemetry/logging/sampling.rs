@@ -16,13 +16,26 @@ use serde_json::Value;
 use tracing::{Level, Metadata, callsite::Identifier};
 
 use super::line::Line;
-use crate::domain::{audit::AUDIT_TARGET, clock::SharedClock};
+use crate::domain::{audit::AUDIT_TARGET, clock::SharedClock, verdict::DENIED_TARGET};
 
 /// How long lines of a kind are counted before their number is told.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// The fields that tell kinds of one event apart: words of ours, and ids of records in the database. None that a caller can make up.
-const TELLING: [&str; 11] =
-    ["rpc", "code", "database", "lane", "operation", "kind", "circuit", "table", "id", "what", "reason"];
+const TELLING: [&str; 13] = [
+    "rpc",
+    "code",
+    "database",
+    "lane",
+    "operation",
+    "kind",
+    "circuit",
+    "table",
+    "id",
+    "what",
+    "reason",
+    "verdict",
+    "key_id",
+];
 /// The most kinds that are told apart. Beyond it, all further ones of an event are one kind.
 const MAX_KINDS: usize = 512;
 
@@ -60,9 +73,13 @@ impl Sampling {
     }
 
     /// Whether lines of this event may be left out. Never what stands in for the audit log, nor what only those see who have
-    /// asked for every detail.
+    /// asked for every detail: but denials, which are `debug` and come as often as anybody likes.
     pub(super) fn concerns(event: &Metadata<'_>) -> bool {
-        *event.level() <= Level::INFO && event.target() != AUDIT_TARGET
+        match event.target() {
+            AUDIT_TARGET => false,
+            DENIED_TARGET => true,
+            _ => *event.level() <= Level::INFO,
+        }
     }
 
     /// The count that is due before a line of this event, and the line, if it is to be written.

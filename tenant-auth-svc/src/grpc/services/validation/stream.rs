@@ -21,6 +21,7 @@ use crate::{
     grpc::{
         context::{Budget, RpcRecord},
         convert::{decision_message, question},
+        denials::Subject,
         error::ApiError,
         places::Place,
         status::as_message,
@@ -61,7 +62,8 @@ impl<S: KeySource> Messages<S> {
     /// microsecond.
     fn recall(&self, question: &Question) -> Option<Decision> {
         let decision = self.validator.recall(&question.key, &question.required_scopes)?;
-        self.record.decided(decision.verdict, decision.provenance.source);
+        let subject = Subject::of(decision.key.as_deref());
+        self.record.decided(decision.verdict, decision.provenance.source, subject);
         Some(decision)
     }
 

@@ -1,0 +1,87 @@
+"""Makes a fixture of a recording: of every series that a rule selects, what it told in each turn.
+
+What Prometheus would add is added: `up`, job and instance; a series that a scrape does not tell any more, or whose replica
+does not answer, is stale. The build's stamp is replaced by one fixed clean commit, since a recording is made with whatever was
+built, and what is not counted is rounded to milliseconds.
+"""
+
+import gzip
+import json
+import re
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+import lint  # noqa: E402
+import series  # noqa: E402
+
+RECORDED = HERE.parent / "recorded"
+BUILD = {"version": "1.0.0", "commit": "0" * 40, "branch": "main", "dirty": "false"}
+OPERATORS = {
+    "=": lambda have, want: have == want,
+    "!=": lambda have, want: have != want,
+    "=~": lambda have, want: re.fullmatch(want, have) is not None,
+    "!~": lambda have, want: re.fullmatch(want, have) is None,
+}
+
+
+def wanted():
+    """Metric to the sets of matchers with which rules select it."""
+    selected = {"up": [[]]}
+    for where, expression in lint.expressions():
+        if where == "alerts.yaml":
+            for name, matchers in lint.selectors(expression):
+                selected.setdefault(name, []).append(matchers)
+    return selected
+
+
+def matches(labels, matchers):
+    return all(OPERATORS[operator](labels.get(label, ""), value) for label, operator, value in matchers)
+
+
+def told(text, instance):
+    """The series of one scrape, with the labels that Prometheus adds."""
+    for metric, inside, value in re.findall(r"^(\w+)(?:\{(.*)\})? (\S+)$", text, re.M):
+        labels = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', inside)) | {"job": "tenant-auth", "instance": instance}
+        if metric == "tenant_auth_build_info":
+            labels |= BUILD
+        yield metric, labels, float(value)
+
+
+def rounded(value):
+    return int(value) if value.is_integer() else round(value, 3)
+
+
+def write(folder):
+    """Writes the fixture of the recording in `folder`, and returns its path."""
+    described = json.loads((folder / "situation.json").read_text())
+    with gzip.open(folder / "scrapes.jsonl.gz", "rt") as file:
+        scrapes = [json.loads(line) for line in file]
+    # The last turn may have been cut off after the first replica.
+    counts = {}
+    for scrape in scrapes:
+        counts[scrape["turn"]] = counts.get(scrape["turn"], 0) + 1
+    turns = sum(count == counts[0] for count in counts.values())
+    selected, found = wanted(), {}
+    for scrape in scrapes:
+        turn, instance = scrape["turn"], scrape["instance"]
+        if turn >= turns:
+            continue
+        samples = [*told(scrape["text"], instance), ("up", {"job": "tenant-auth", "instance": instance}, float(scrape["up"]))]
+        for metric, labels, value in samples:
+            if any(matches(labels, matchers) for matchers in selected.get(metric, [])):
+                found.setdefault(series.whole_name(metric, labels), [None] * turns)[turn] = rounded(value)
+    for values in found.values():
+        for turn in range(1, turns):
+            if values[turn] is None and values[turn - 1] not in (None, series.STALE):
+                values[turn] = series.STALE
+    path = RECORDED / f"{described['situation']}.series"
+    # One that was cut off ends with its last scrape.
+    marks = {"end": (turns - 1) * described["interval"]} | described["marks"]
+    recording = series.Recording(described["situation"], described["interval"], turns, marks, found)
+    series.write(path, recording)
+    if series.read(path).series != found:
+        raise RuntimeError(f"{path} does not say what was recorded")
+    return path

@@ -1,0 +1,63 @@
+"""Records situations, each in a process of its own and several at a time, and makes fixtures of what was recorded. Called by `run`, which says how."""
+
+import argparse
+import asyncio
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import fixture
+from processes import end_with_parent
+from recorder import record
+from situations import SITUATIONS
+
+
+@dataclass(frozen=True)
+class Binaries:
+    service: str
+    database: str
+
+
+async def record_all(chosen, options):
+    """Those that were recorded to their end."""
+    places = asyncio.Semaphore(options.at_once)
+    same = ["--apart", "--raw", options.raw, "--service", options.service, "--database", options.database]
+    same += ["--minutes", str(options.minutes)] if options.minutes is not None else []
+
+    async def apart(name):
+        async with places:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, __file__, name, *same, preexec_fn=end_with_parent
+            )
+            return await process.wait() == 0
+
+    well = await asyncio.gather(*(apart(name) for name in chosen))
+    return [name for name, recorded in zip(chosen, well, strict=True) if recorded]
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="run")
+    parser.add_argument("situations", nargs="+", metavar="all|SITUATION", choices=["all", *SITUATIONS])
+    parser.add_argument("--minutes", type=float, help="a trial: no phase is longer, and no fixture is written")
+    parser.add_argument("--at-once", type=int, default=2 * os.cpu_count(), help="situations side by side")
+    parser.add_argument("--raw", type=Path, required=True, help="where recordings are kept, a folder each")
+    parser.add_argument("--only-fixtures", action="store_true", help="makes fixtures of recordings that are there")
+    parser.add_argument("--service", required=True)
+    parser.add_argument("--database", required=True)
+    parser.add_argument("--apart", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.apart:
+        binaries = Binaries(options.service, options.database)
+        asyncio.run(record(SITUATIONS[options.situations[0]], options.raw, binaries, options.minutes))
+        return
+    chosen = list(SITUATIONS) if "all" in options.situations else options.situations
+    recorded = chosen if options.only_fixtures else asyncio.run(record_all(chosen, options))
+    if options.minutes is None:
+        for name in recorded:
+            print(fixture.write(options.raw / name))
+    raise SystemExit(recorded != chosen)
+
+
+if __name__ == "__main__":
+    main()

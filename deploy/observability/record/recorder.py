@@ -1,0 +1,114 @@
+"""One recording: starts what it needs, drives it through a situation, and keeps every scrape as it came.
+
+A recording is a folder: `scrapes.jsonl.gz` with a line for each replica and turn (when, which, whether it answered, and the
+whole text of /metrics), `situation.json` with the marks, and the logs of the processes.
+"""
+
+import asyncio
+import gzip
+import hashlib
+import json
+import secrets
+import shutil
+import signal
+import time
+
+from processes import Database, Replica, Way
+from traffic import Traffic
+
+# As in prometheus.yaml.
+INTERVAL, TIMEOUT = 15, 5
+CALLERS = """
+[[caller]]
+name = "recorder"
+roles = ["validator", "sessions", "meter", "reporter", "admin"]
+token_sha256 = ["{}"]
+"""
+
+
+class Stage:
+    """What a situation may do: wait, set a mark, and switch things."""
+
+    def __init__(self, situation, folder, binaries, longest=None):
+        self.situation, self.folder, self.binaries, self.longest = situation, folder, binaries, longest
+        self.marks = {}
+
+    async def __aenter__(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        token = secrets.token_hex(24)
+        self.callers = self.folder / "callers.toml"
+        self.callers.write_text(CALLERS.format(hashlib.sha256(token.encode()).hexdigest()))
+        self.database = Database(self.binaries.database)
+        await self.database.start()
+        self.ways = {}
+        self.replicas = {}
+        for name in "abc"[: self.situation.replicas]:
+            port = self.database.port
+            if self.situation.proxied:
+                self.ways[name] = Way(port)
+                port = await self.ways[name].start()
+            self.replicas[name] = Replica(name, self.binaries.service, self.folder, port, self.situation.settings)
+        try:
+            # One after the other: the first makes the schema.
+            for replica in self.replicas.values():
+                await replica.start()
+            self.traffic = Traffic(self.replicas.values(), token)
+            await self.traffic.prepare(self.situation.keys)
+        except BaseException:
+            await self.__aexit__()
+            raise
+        self.began, self.clock = time.time(), asyncio.get_running_loop().time()
+        self.file = gzip.open(self.folder / "scrapes.jsonl.gz", "wt")
+        self.scraping = asyncio.create_task(self.scrape())
+        return self
+
+    async def __aexit__(self, *_):
+        if hasattr(self, "scraping"):
+            self.scraping.cancel()
+            await asyncio.gather(self.scraping, return_exceptions=True)
+            self.file.close()
+        if hasattr(self, "traffic"):
+            await self.traffic.end()
+        await asyncio.gather(*(replica.end() for replica in self.replicas.values()))
+        await self.database.end()
+
+    async def scrape(self):
+        """All replicas every 15 s of the clock, however long the answers take."""
+        turn = 0
+        while True:
+            answers = await asyncio.gather(*(replica.get("/metrics", TIMEOUT) for replica in self.replicas.values()))
+            for replica, (status, text) in zip(self.replicas.values(), answers, strict=True):
+                up = status == 200
+                line = {"turn": turn, "at": time.time(), "instance": replica.instance, "up": up, "text": text if up else ""}
+                self.file.write(json.dumps(line) + "\n")
+            self.file.flush()
+            turn += 1
+            await asyncio.sleep(max(0, self.clock + turn * INTERVAL - asyncio.get_running_loop().time()))
+
+    async def minutes(self, minutes):
+        """Lets time pass: at most as long as a trial may take."""
+        await asyncio.sleep(60 * min(minutes, self.longest or minutes))
+
+    def mark(self, name):
+        """Names this moment, for the table of expected alerts."""
+        self.marks[name] = round(asyncio.get_running_loop().time() - self.clock)
+        print(f"{time.strftime('%H:%M:%S')} {self.situation.name}: {name}", flush=True)
+        # At each mark: a recording that is cut off is one of what came before.
+        described = {"situation": self.situation.name, "began": self.began, "interval": INTERVAL, "marks": self.marks}
+        described["codes"] = self.traffic.codes
+        (self.folder / "situation.json").write_text(json.dumps(described, indent=2) + "\n")
+
+    async def restart(self, name, how=signal.SIGTERM, *, ready=True):
+        """Ends a replica and starts a new process in its place."""
+        await self.replicas[name].end(how)
+        await self.replicas[name].start(ready=ready)
+
+
+async def record(situation, folder, binaries, longest=None):
+    """Records one situation into a folder of its own."""
+    async with Stage(situation, folder / situation.name, binaries, longest) as stage:
+        stage.mark("start")
+        stage.traffic.begin(situation.traffic)
+        await situation.script(stage)
+        stage.mark("end")

@@ -1,0 +1,275 @@
+"""Has promtool play recorded series to the rules, and compares what fires, minute by minute, with recorded/SITUATIONS.md.
+
+    python3 recorded_test.py --promtool PATH                       every situation
+    python3 recorded_test.py --promtool PATH --show SITUATION      what fires there and when, to fill in the table
+    python3 recorded_test.py --promtool PATH SITUATION...          these alone
+
+Standard library only; see `check`. What the table means is said at its top.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import series
+
+HERE = Path(__file__).resolve().parent
+RECORDED = HERE / "recorded"
+RULES = (HERE / "alerts.yaml").read_text()
+SEVERITY = dict(re.findall(r"- alert: (\w+)\n.*?severity: (\w+)", RULES, re.S))
+# What is repeated before and after a situation, for those alerts that look back for hours and for days: from that minute on.
+PAST, PAST_MINUTE = "quiet_hour", 20
+LOOK_BACK = {"tenant_auth_requests_total", "tenant_auth_undecided_total", "tenant_auth_verdicts_total"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One way of playing a situation."""
+
+    name: str
+    # Which alerts are looked at, as a matcher of PromQL.
+    alerts: str
+    # Seconds between two scrapes, and between two evaluations and questions; what is left out is every other scrape.
+    step: int
+    evaluate: int
+    ask: int
+    # Hours of the past before and after.
+    before: int = 0
+    after: int = 0
+    # How far a firing may be from where the table has it, in seconds.
+    slack: int = 60
+    # The groups of rules that matter: every evaluation of the others is paid for, too.
+    groups: tuple = ("tenant-auth-sli", "tenant-auth-sli-long", "tenant-auth-users")
+
+    def covers(self, alert):
+        operator, value = re.fullmatch(r'(=~|!~)"(.*)"', self.alerts).groups()
+        return (re.fullmatch(value, alert) is not None) == (operator == "=~")
+
+
+RUNS = [
+    Run("itself", '!~"TenantAuthErrorBudgetBurn.*|TenantAuthUnknownLeap"', 15, 15, 60, groups=("tenant-auth-users", "tenant-auth-database", "tenant-auth-replicas")),
+    Run("hours", '=~"TenantAuthErrorBudgetBurn[16]h|TenantAuthUnknownLeap"', 60, 60, 60, before=7, after=2, slack=120),
+    Run("days", '=~"TenantAuthErrorBudgetBurn3d"', 600, 600, 600, before=72, after=9, slack=1800),
+]
+
+
+@dataclass(frozen=True)
+class Firing:
+    alert: str
+    labels: tuple
+    start: int
+    end: int
+
+    def state(self, second, slack):
+        """Whether it has to fire, may fire (None), or must not."""
+        if self.start + slack <= second <= self.end - slack:
+            return True
+        return None if self.start - slack < second < self.end + slack else False
+
+    def selector(self):
+        return "{" + ", ".join([f'alertname="{self.alert}"', *(f'{name}="{value}"' for name, value in self.labels)]) + "}"
+
+    def sample(self):
+        labels = {"alertname": self.alert, "alertstate": "firing", "job": "tenant-auth", "severity": SEVERITY[self.alert]}
+        inside = ", ".join(f'{name}="{value}"' for name, value in sorted((labels | dict(self.labels)).items()))
+        return {"labels": f"ALERTS{{{inside}}}", "value": 1}
+
+
+def table():
+    """Situation to the rows of its table: alert, labels, from, until."""
+    situations = {}
+    for name, body in re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", (RECORDED / "SITUATIONS.md").read_text(), re.M | re.S):
+        if body.startswith("\nNot recorded"):
+            continue
+        rows = re.findall(r"^\| (TenantAuth\w+) \|([^|]*)\|([^|]*)\|([^|]*)\|$", body, re.M)
+        situations[name] = [tuple(cell.strip() for cell in row) for row in rows]
+        if len(rows) != body.count("| TenantAuth"):
+            raise SystemExit(f"SITUATIONS.md: a row of {name} is not `| alert | labels | from | until |`")
+    return situations
+
+
+def second(text, marks, where):
+    """Of `mark`, or of a mark and minutes or hours after or before it."""
+    match = re.fullmatch(r"(\w+)(?: ([+-]) (\d+)([mh]))?", text)
+    if not match or match[1] not in marks:
+        raise SystemExit(f"SITUATIONS.md, {where}: {text!r} is not one of {', '.join(marks)}, with + or - minutes (m) or hours (h)")
+    shift = int(match[3] or 0) * (3600 if match[4] == "h" else 60)
+    return marks[match[1]] + (-shift if match[2] == "-" else shift)
+
+
+def expected(recording, rows):
+    firings = []
+    for alert, labels, start, end in rows:
+        where = f"{recording.situation}, {alert}"
+        if alert not in SEVERITY:
+            raise SystemExit(f"SITUATIONS.md, {where}: there is no such alert")
+        pairs = tuple(sorted(re.findall(r"(\w+)=(\S+?)(?:,|$)", labels)))
+        firings.append(Firing(alert, pairs, second(start, recording.marks, where), second(end, recording.marks, where)))
+    return firings
+
+
+def counted_from(values, turn):
+    """What a counter has counted since that turn."""
+    later = values[turn:]
+    first = next((value for value in later if value is not None), 0)
+    return [value if value is None else value - first for value in later]
+
+
+def played(recording, past, run):
+    """The input of promtool, the second at which the situation begins in it, and how many there are from then on."""
+    every, skipped = run.step // recording.interval, PAST_MINUTE * 60 // past.interval
+    piece = (past.turns - skipped) // every
+    before, after = (-(-hours * 3600 // (piece * run.step)) for hours in (run.before, run.after))
+    inputs = []
+    for name in sorted(recording.series.keys() | (past.series.keys() if before else set())):
+        if before and series.labels(name)[0] not in LOOK_BACK:
+            continue
+        values = recording.series.get(name, [None] * recording.turns)[::every]
+        if before:
+            around = counted_from(past.series.get(name, [None] * past.turns), skipped)[: piece * every : every]
+            values = around * before + values + around * after
+        if not before or any(value not in (None, series.STALE, 0) for value in values):
+            inputs.append({"series": name, "values": series.encode(values)})
+    length = -(-recording.turns // every) + piece * after
+    return inputs, piece * before * run.step, length * run.step
+
+
+def rules(groups):
+    """The rules of these groups, as they are in the file."""
+    head, *parts = re.split(r"^(?=  - name: )", RULES, flags=re.M)
+    chosen = [part for part in parts if re.match(r"  - name: (\S+)", part)[1] in groups]
+    if len(chosen) != len(groups):
+        raise SystemExit(f"alerts.yaml has not all of the groups {', '.join(groups)}")
+    return head + "".join(chosen)
+
+
+def questions(firings, run, begins, seconds):
+    asked = []
+    for moment in range(0, seconds, run.ask):
+        states = [(firing, firing.state(moment, run.slack)) for firing in firings if run.covers(firing.alert)]
+        either = "".join(f" unless ALERTS{firing.selector()}" for firing, state in states if state is None)
+        certain = [firing.sample() for firing, state in states if state]
+        asked.append(
+            {
+                "eval_time": f"{begins + moment}s",
+                "expr": f'ALERTS{{alertstate="firing", alertname{run.alerts}}}{either}',
+                "exp_samples": certain,
+            }
+        )
+    return asked
+
+
+def play(promtool, recording, past, run, firings):
+    """What was asked and answered otherwise: the second of the situation, expected and fired alerts."""
+    inputs, begins, seconds = played(recording, past, run)
+    test = {
+        "rule_files": ["rules.yaml"],
+        "evaluation_interval": f"{run.evaluate}s",
+        "group_eval_order": run.groups,
+        "tests": [
+            {
+                "interval": f"{run.step}s",
+                "input_series": inputs,
+                "promql_expr_test": questions(firings, run, begins, seconds),
+            }
+        ],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "rules.yaml").write_text(rules(run.groups))
+        # JSON is YAML.
+        (Path(folder) / "test.json").write_text(json.dumps(test))
+        command = [promtool, "test", "rules", f"{folder}/test.json"]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    differences = []
+    pattern = r"time: (\w+),\s+exp: ?(.*?)\n\s+got: ?(.*?)(?=\n\s+expr: |\Z)"
+    for time, wanted, got in re.findall(pattern, result.stdout + result.stderr, re.S):
+        differences.append((in_seconds(time) - begins, alerts(wanted), alerts(got)))
+    if (result.returncode == 0) == bool(differences):
+        raise SystemExit(f"promtool, {recording.situation}: {result.stdout}{result.stderr}")
+    return differences
+
+
+def in_seconds(time):
+    return sum(int(count) * {"d": 86400, "h": 3600, "m": 60, "s": 1}[unit] for count, unit in re.findall(r"(\d+)([dhms])", time))
+
+
+def alerts(samples):
+    """Alert with the labels that tell it from its like."""
+    names = set()
+    for sample in re.findall(r"\{([^}]*)\}", samples):
+        labels = dict(re.findall(r'(\w+)="([^"]*)"', sample))
+        own = [f"{name}={value}" for name, value in sorted(labels.items()) if name not in COMMON]
+        if "alertname" in labels:
+            names.add(" ".join([labels["alertname"], *own]))
+    return names
+
+
+COMMON = {"__name__", "alertname", "alertstate", "job", "severity"}
+
+
+def show(promtool, recording, past):
+    """What fires, from when until when, and the marks."""
+    print(f"{recording.situation}: {', '.join(f'{name} {seconds / 60:.1f}m' for name, seconds in recording.marks.items())}")
+    for run in RUNS:
+        fired = {}
+        for moment, _, got in play_all(promtool, recording, past, run):
+            for alert in got:
+                fired.setdefault(alert, []).append(moment)
+        for alert, moments in sorted(fired.items()):
+            spans = []
+            for moment in sorted(moments):
+                if spans and moment - spans[-1][1] <= run.ask:
+                    spans[-1][1] = moment
+                else:
+                    spans.append([moment, moment])
+            print(f"  {run.name}: {alert}: " + ", ".join(f"{start / 60:.0f}m to {end / 60:.0f}m" for start, end in spans))
+
+
+def play_all(promtool, recording, past, run):
+    """Nothing is expected, so that whatever fires is told. With no firing at all, promtool is content."""
+    return play(promtool, recording, past, run, [])
+
+
+def problems(promtool, recording, past, rows):
+    firings = expected(recording, rows)
+    found = []
+    for run in RUNS:
+        for moment, wanted, got in play(promtool, recording, past, run, firings):
+            wrong = [f"fires and should not: {name}" for name in sorted(got - wanted)]
+            wrong += [f"should fire and does not: {name}" for name in sorted(wanted - got)]
+            found += [f"{recording.situation} at {moment / 60:.0f}m ({run.name}): {one}" for one in wrong]
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--promtool", required=True)
+    parser.add_argument("--show", action="store_true")
+    parser.add_argument("situations", nargs="*")
+    options = parser.parse_args()
+    unplayed = set(re.findall(r"^  - name: (\S+)", RULES, re.M)) - {group for run in RUNS for group in run.groups}
+    if unplayed:
+        raise SystemExit(f"alerts.yaml has groups that no run plays: {', '.join(sorted(unplayed))}")
+    recordings = {path.stem: series.read(path) for path in sorted(RECORDED.glob("*.series"))}
+    rows = {} if options.show else table()
+    if not options.show and set(rows) != set(recordings):
+        raise SystemExit(f"SITUATIONS.md and the recordings differ: {sorted(set(rows) ^ set(recordings))}")
+    chosen = options.situations or list(recordings)
+    if options.show:
+        for name in chosen:
+            show(options.promtool, recordings[name], recordings[PAST])
+        return
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        jobs = [pool.submit(problems, options.promtool, recordings[name], recordings[PAST], rows[name]) for name in chosen]
+        found = [problem for job in jobs for problem in job.result()]
+    print("\n".join(found) or f"{len(chosen)} recorded situations fire what the table says")
+    raise SystemExit(bool(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+//! A line of the log for each key and session that was denied, or could not be decided about, for whoever asks why a key stopped
+//! working. The ids of the key and of its tenant are in it, never the key.
+//!
+//! It is written only where a filter asks for it (`tenant_auth::denied=debug`), and sampled like every other line.
+
+use super::context::{Caller, RequestId};
+use crate::domain::{
+    id::{KeyId, TenantId},
+    key::KeyRecord,
+    session::SessionVerdict,
+    verdict::DENIED_TARGET,
+};
+
+/// Whether a filter asks for the lines. Reading that costs about as much as reading a flag.
+#[must_use]
+pub fn wanted() -> bool {
+    tracing::enabled!(target: DENIED_TARGET, tracing::Level::DEBUG)
+}
+
+/// Which request the lines are about.
+#[derive(Clone, Debug)]
+pub struct DenialLog {
+    /// The RPC.
+    pub rpc: &'static str,
+    /// The request's id.
+    pub request_id: Option<RequestId>,
+    /// The caller.
+    pub caller: Option<Caller>,
+}
+
+/// What a decision was about, where that is known: an unknown or malformed key has no id.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Subject<'a> {
+    key_id: Option<&'a KeyId>,
+    tenant_id: Option<&'a TenantId>,
+}
+
+impl<'a> Subject<'a> {
+    /// A key, if it is known.
+    #[must_use]
+    pub fn of(key: Option<&'a KeyRecord>) -> Self {
+        Self { key_id: key.map(|key| &key.key_id), tenant_id: key.map(|key| &key.tenant_id) }
+    }
+}
+
+impl DenialLog {
+    pub(super) fn denied(&self, verdict: SessionVerdict, subject: Subject<'_>) {
+        tracing::debug!(
+            target: DENIED_TARGET,
+            verdict = verdict.as_str(),
+            key_id = subject.key_id.map(KeyId::as_str),
+            tenant_id = subject.tenant_id.map(TenantId::as_str),
+            rpc = self.rpc,
+            caller = self.caller.as_ref().map(|caller| &*caller.0),
+            request_id = self.request_id.as_ref().map(|id| &*id.0),
+            "denied"
+        );
+    }
+
+    /// Nobody knows which key it was: it may be any, and it may be none.
+    pub(super) fn undecided(&self, reason: &'static str) {
+        tracing::debug!(
+            target: DENIED_TARGET,
+            reason,
+            rpc = self.rpc,
+            caller = self.caller.as_ref().map(|caller| &*caller.0),
+            request_id = self.request_id.as_ref().map(|id| &*id.0),
+            "not decided"
+        );
+    }
+}

@@ -1,0 +1,136 @@
+use super::*;
+use crate::domain::{identity::Doubt, store::FailureKind};
+use crate::ops::facts::Writes;
+
+fn at(seconds: u64) -> Moment {
+    // 2026-11-21T07:20:00Z
+    Moment {
+        wall: UnixMillis(1_795_245_600_000).plus(Duration::from_secs(seconds)),
+        monotonic: Duration::from_secs(seconds),
+    }
+}
+
+#[test]
+fn an_outage_at_three_in_the_morning() {
+    let facts = Facts {
+        now: at(320),
+        phase: Phase::Ready,
+        since: at(0),
+        reads: Some(Condition { failure: Some(FailureKind::TimedOut), since: at(8), last: at(319) }),
+        doubt: Some((Doubt::RolledBack, at(11))),
+        standstill: Some(Duration::from_secs(9)),
+        clock_offset: Some(-7_000),
+        scheduler_lag: Duration::from_millis(350),
+        writes: Writes {
+            condition: Some(Condition { failure: Some(FailureKind::Blocked), since: at(9), last: at(316) }),
+            waiting: 3,
+            under_way_for: Some(Duration::from_secs(4)),
+        },
+        open_circuits: [true, false, false, false, false, true],
+        feed: Feed::SilentSince(at(7)),
+        oldest_answer: Some(Duration::from_millis(313_900)),
+        grace: Grace {
+            in_force: Duration::from_secs(28_800),
+            configured: Duration::from_secs(14_400),
+            set_until: Some(at(3_600).wall),
+            coverage: Some(Coverage {
+                oldest: Some(Left::Over(Duration::from_secs(5))),
+                median: Some(Left::In(Duration::from_secs(700))),
+                beyond: 3,
+            }),
+        },
+        files: Files::default(),
+        expiries: Vec::new(),
+        denied: 0,
+        pepper_missing: None,
+    };
+    assert_eq!(
+        of(&facts),
+        "\
+process   ready since 2026-11-21T07:20:00Z, 320 s
+database  NOT BELIEVED (rolled_back) since 2026-11-21T07:20:11Z, 309 s: see `tenantctl database status`; the copy that is \
+read has stood still for 9 s
+reads     failing (timed_out) since 2026-11-21T07:20:08Z, 312 s; last tried 1 s ago
+writes    failing (blocked) since 2026-11-21T07:20:09Z, 311 s; last tried 4 s ago: the database is over a quota of its plan, or \
+suspended: ask its provider; one has been under way for 4 s; 3 waiting for their turn
+breaker   open for lookups, writes: one such call is sent now and then, to see whether it gets through
+feed      silent since 2026-11-21T07:20:07Z, 313 s
+memory    oldest answer in the last minute: 313 s
+clock     7 s behind the database's: keys and sessions end at the wrong moment here
+cpu       late by 350 ms in the last minute: this replica is starved of CPU, and reads that run out of time say nothing \
+about the database
+grace     28800 s until 2026-11-21T08:20:00Z, 14400 s after that; ends for the median key in use in 700 s; ended for the \
+oldest 5 s ago; keys beyond it: 3
+files     in force
+expiry    nothing that says when
+denied    nothing by file
+peppers   none is missing
+"
+    );
+}
+
+#[test]
+fn a_young_process_knows_little_and_says_so() {
+    let facts = Facts {
+        now: at(0),
+        phase: Phase::Waiting,
+        since: at(0),
+        reads: None,
+        doubt: None,
+        standstill: None,
+        clock_offset: None,
+        scheduler_lag: Duration::from_millis(4),
+        writes: Writes::default(),
+        open_circuits: [false; 6],
+        feed: Feed::NotHeard,
+        oldest_answer: None,
+        grace: Grace {
+            in_force: Duration::from_secs(14_400),
+            configured: Duration::from_secs(14_400),
+            set_until: None,
+            coverage: None,
+        },
+        files: Files::default(),
+        expiries: Vec::new(),
+        denied: 0,
+        pepper_missing: None,
+    };
+    assert_eq!(
+        of(&facts),
+        "\
+process   waiting for the database since 2026-11-21T07:20:00Z, 0 ms
+database  not read yet
+reads     not tried yet
+writes    not tried yet
+breaker   closed
+feed      not heard yet
+memory    no answer in the last minute
+clock     not compared with the database's yet
+cpu       late by 4 ms at most in the last minute
+grace     14400 s
+files     in force
+expiry    nothing that says when
+denied    nothing by file
+peppers   none is missing
+"
+    );
+    let healthy = Facts {
+        phase: Phase::Unusable("schema_newer"),
+        reads: Some(Condition { failure: None, since: at(0), last: at(0) }),
+        feed: Feed::Heard(Duration::from_millis(120)),
+        clock_offset: Some(4_000),
+        scheduler_lag: Duration::from_millis(4),
+        ..facts
+    };
+    let told = of(&healthy);
+    for line in [
+        "process   unusable (schema_newer) since 2026-11-21T07:20:00Z, 0 ms; the log says what to do",
+        "reads     works since 2026-11-21T07:20:00Z, 0 ms; last tried 0 ms ago",
+        "database  believed",
+        "writes    not tried yet",
+        "feed      heard 120 ms ago",
+        "clock     agrees with the database's",
+    ] {
+        assert!(told.lines().any(|told| told == line), "{line}: {told}");
+    }
+}
