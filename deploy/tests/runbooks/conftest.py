@@ -1,5 +1,7 @@
 """Sets the states up, side by side, and ends them."""
 
+import collections
+import contextlib
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -44,37 +46,73 @@ def history():
     return "\n".join([*lines, "# EOF", ""])
 
 
-class Worlds:
-    """Every state that the chosen tests need, each set up once."""
+# Begun before all others: a replica looks once a minute for peppers that it has not got.
+SLOW = {"pepper_missing"}
 
-    def __init__(self, folder, watching, names):
-        self.watching, self.made, self.lock = watching, [], threading.Lock()
-        # Each is two processes that mostly wait; setting them up is what costs.
-        self.pool = ThreadPoolExecutor(max_workers=int(os.environ.get("RUNBOOK_STATES_AT_ONCE", "6")))
-        self.futures = {name: self.pool.submit(self.make, name, folder) for name in names}
+
+class Worlds:
+    """Every state that the chosen tests need, each set up once, in the order of the tests, and ended after the last one of them."""
+
+    def __init__(self, folder, watching, wanted):
+        self.watching, self.made, self.lock = watching, {}, threading.Lock()
+        self.uses, self.ending = collections.Counter(wanted), []
+        # What is there at once costs the machine something, even when nobody looks at it.
+        self.room = threading.Semaphore(int(os.environ.get("RUNBOOK_STATES_AT_ONCE", "8")))
+        self.pool, self.enders = ThreadPoolExecutor(max_workers=5), ThreadPoolExecutor(max_workers=4)
+        self.futures = {name: self.pool.submit(self.make, name, folder) for name in sorted(dict.fromkeys(wanted), key=lambda name: name not in SLOW)}
 
     def make(self, name, folder):
+        self.room.acquire()
         place = folder / name
         place.mkdir()
         world = World(name, place)
         with self.lock:
-            self.made.append(world)
+            self.made[name] = world
         world.words["ALERTMANAGER"] = self.watching.silenced.url
         world.watching = self.watching
         STATES[name.partition("@")[0]](world)
         self.watching.scrape(name, [one.host for one in world.replicas] + world.targets)
         return world
 
+    @contextlib.contextmanager
+    def at(self, name):
+        """A state, for one of the tests that need it."""
+        try:
+            yield self.futures[name].result()
+        finally:
+            self.uses[name] -= 1
+            if not self.uses[name]:
+                self.ending.append(self.enders.submit(self.leave, name))
+
+    def leave(self, name):
+        try:
+            self.watching.forget(name)
+            with self.lock:
+                world = self.made.pop(name, None)
+            if world:
+                world.end()
+        finally:
+            self.room.release()
+
     def end(self):
-        self.pool.shutdown(cancel_futures=True)
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            list(pool.map(World.end, self.made))
+        """Ends what is left when tests were given up, too."""
+        for future in self.futures.values():
+            future.cancel()
+        for name in [name for name, count in self.uses.items() if count and not self.futures[name].cancelled()]:
+            self.ending.append(self.enders.submit(self.leave, name))
+        self.pool.shutdown()
+        for ending in self.ending:
+            ending.result()
+        with self.lock:
+            left = list(self.made.values())
+        for world in left:
+            world.end()
 
 
 @pytest.fixture(scope="session")
 def worlds(request, tmp_path_factory, watching):
     wanted = [item.callspec.params["situation"] for item in request.session.items if "situation" in getattr(item, "callspec", Empty).params]
-    made = Worlds(tmp_path_factory.mktemp("states"), watching, dict.fromkeys(wanted))
+    made = Worlds(tmp_path_factory.mktemp("states"), watching, wanted)
     try:
         yield made
     finally:

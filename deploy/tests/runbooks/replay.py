@@ -8,6 +8,7 @@ A service that has compared its usage totals: it does that at some moment of the
 the gauge is put beside its metrics.
 """
 
+import contextlib
 import itertools
 import threading
 import time
@@ -66,8 +67,10 @@ def serve(world, replica, changed):
             self.send_response(200)
             self.send_header("content-type", "text/plain; version=0.0.4")
             self.send_header("content-length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
+            # A scrape that takes too long is given up.
+            with contextlib.suppress(ConnectionError):
+                self.end_headers()
+                self.wfile.write(text)
 
         def log_message(self, *_):
             pass

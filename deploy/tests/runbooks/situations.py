@@ -48,7 +48,7 @@ def stale_replica(world):
         replica.says("process ready", "feed heard")
     key_id, secret = world.issue()
     for replica in (well, stale):
-        world.validate(secret, replica)
+        world.learn(secret, replica)
     tunnel.cut()
     stale.says("feed silent", "reads failing")
     world.tenantctl("key", "revoke", key_id, "--reason", "leaked", replica=well)
@@ -74,7 +74,7 @@ def leaked_key(world):
     replicas = pair(world)
     _, secret = known(world)
     for replica in replicas:
-        world.validate(secret, replica)
+        world.learn(secret, replica)
 
 
 @state
@@ -83,7 +83,7 @@ def grace_of_ten_minutes(world):
     replicas = pair(world, CACHE_GRACE="10m")
     _, secret = known(world)
     for replica in replicas:
-        world.validate(secret, replica)
+        world.learn(secret, replica)
     world.databases[0].do("stop")
     for replica in replicas:
         replica.says("reads failing (unreachable)", "ends for the oldest in")

@@ -18,7 +18,7 @@ def stranger():
 def known(world, replica=None):
     """A key that a replica has in memory."""
     key_id, secret = world.issue()
-    world.validate(secret, replica)
+    world.learn(secret, replica)
     return key_id, secret
 
 
@@ -124,7 +124,7 @@ def restored(world):
         key_id, _ = world.issue()
         world.tenantctl("key", "revoke", key_id, "--reason", "leaked")
     for replica in (first, second):
-        world.validate(secret, replica)
+        world.learn(secret, replica)
     world.databases[0].do("restore")
     for replica in (first, second):
         replica.says("NOT BELIEVED (rolled_back)")

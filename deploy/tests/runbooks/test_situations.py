@@ -22,24 +22,24 @@ def test_every_situation_has_a_state():
 
 @pytest.mark.parametrize(("section", "situation"), SITUATIONS.items())
 def test_situation_is_solved_by_the_page(section, situation, worlds):
-    world = worlds.futures[situation].result()
-    steps = [block for block in blocks(PAGE) if block.section == section]
-    for block in steps:
-        run_block(block, world)
+    with worlds.at(situation) as world:
+        for block in blocks(PAGE):
+            if block.section == section:
+                run_block(block, world)
 
 
 @pytest.mark.parametrize("situation", ["to_restore"])
 def test_restore_goes_by_its_page(situation, worlds):
-    world = worlds.futures[situation].result()
-    restored = False
-    for block in blocks(DEPLOY / "RESTORING.md"):
-        if block.section == "Restore it" and not restored:
-            restored = True
-            world.databases[0].do("restore")
-            for replica in world.replicas:
-                replica.says("NOT BELIEVED (rolled_back)")
-        run_block(block, world)
-    assert restored, "no section says how it is restored"
-    # What was revoked after the backup is denied, by the database too.
-    (count,) = world.databases[0].sql("SELECT count(*) FROM api_keys WHERE revoked_at IS NOT NULL").splitlines()
-    assert count == "1"
+    with worlds.at(situation) as world:
+        restored = False
+        for block in blocks(DEPLOY / "RESTORING.md"):
+            if block.section == "Restore it" and not restored:
+                restored = True
+                world.databases[0].do("restore")
+                for replica in world.replicas:
+                    replica.says("NOT BELIEVED (rolled_back)")
+            run_block(block, world)
+        assert restored, "no section says how it is restored"
+        # What was revoked after the backup is denied, by the database too.
+        (count,) = world.databases[0].sql("SELECT count(*) FROM api_keys WHERE revoked_at IS NOT NULL").splitlines()
+        assert count == "1"

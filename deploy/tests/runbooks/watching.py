@@ -55,6 +55,10 @@ class Watching:
             float(value[1]) >= 2 for _, value in self.samples(f'count_over_time(up{{namespace="{state}"}}[1m])')
         ))
 
+    def forget(self, state):
+        """Scrapes it no more."""
+        (self.folder / "targets" / f"{state}.json").unlink(missing_ok=True)
+
     def samples(self, query):
         answer = fetch(f"{self.prometheus}/api/v1/query?" + urllib.parse.urlencode({"query": query}))
         return [(one["metric"], one["value"]) for one in json.loads(answer)["data"]["result"]]

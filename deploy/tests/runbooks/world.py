@@ -13,11 +13,11 @@ from pathlib import Path
 
 import grpc
 from deployment import PROGRAMS, ROOT, TOOLS, VENV, run, succeeded
-from services import Database, Replica
+from services import Database, Replica, until
 
 sys.path.insert(0, str(ROOT / "clients/python/src"))
 # Here, and not where they are used: two threads that import a package for the first time meet it half done.
-from tenant_auth.proto import admin_pb2_grpc, session_pb2_grpc, usage_pb2_grpc, validation_pb2, validation_pb2_grpc  # noqa: E402
+from tenant_auth.proto import admin_pb2_grpc, session_pb2_grpc, usage_pb2_grpc, validation_pb2, validation_pb2_grpc, verdict_pb2  # noqa: E402
 
 # One run beside another must not meet it: addresses of loopback, by process.
 NET = f"127.{os.getpid() // 200 % 200 + 20}.{os.getpid() % 200 + 20}"
@@ -127,6 +127,14 @@ class World:
         except grpc.RpcError as error:
             return error.code()
 
+    def learn(self, key, replica=None):
+        """Has a replica validate a good key, so that it has it in memory."""
+        def good():
+            answer = self.validate(key, replica, deadline=10.0)
+            return getattr(answer, "verdict", None) == verdict_pb2.VERDICT_VALID
+
+        until(f"{self.name}: the key is found", good)
+
     def keep(self, call, pause=0.05):
         """Calls again and again, until the world ends."""
         def loop():
@@ -187,7 +195,7 @@ class World:
             "POD": first.name,
             "INSTANCE": f"{first.host}:50052",
             "RELEASE": "auth-tenant-auth",
-            "SERIES": "tenant_auth_database_up",
+            "SERIES": "tenant_auth_feed_lag_seconds",
             "RPC": "tenantauth.v1.ValidationService/ValidateKey",
             "key_…": self.words.get("KEY_ID", "key_…"),
         } | self.words
