@@ -8,6 +8,16 @@ CASES = ["minimal", "nlb", "mesh", "everything-on", "everything-off", "autoscali
 KUBERNETES = ["1.27", "1.37"]
 # Kinds that an operator or the Gateway API brings along; Kubernetes itself has no schema for them.
 OPERATORS = {"GRPCRoute", "PrometheusRule", "ServiceMonitor"}
+# Rules of the tests' own, in place of those that the chart ships.
+ALERTS = """\
+groups:
+  - name: made-up
+    rules:
+      - alert: Down
+        expr: up == 0
+        annotations:
+          summary: "{{ $labels.instance }} is down"
+"""
 
 
 def values(case):

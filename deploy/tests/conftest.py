@@ -3,18 +3,8 @@
 import shutil
 
 import pytest
-from chart import CASES, render
+from chart import ALERTS, CASES, render
 from deployment import CHART
-
-ALERTS = """\
-groups:
-  - name: made-up
-    rules:
-      - alert: Down
-        expr: up == 0
-        annotations:
-          summary: "{{ $labels.instance }} is down"
-"""
 
 
 @pytest.fixture(scope="session")

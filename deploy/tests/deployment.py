@@ -44,7 +44,7 @@ def succeeded(result):
 def known_variables():
     """Every variable that the service reads: deploy/config/tenant-auth.env, which its own tests hold to be complete."""
     text = (DEPLOY / "config" / "tenant-auth.env").read_text()
-    return set(re.findall(r"^#?((?:TENANT_AUTH|OTEL)_[A-Z_]+)=", text, re.MULTILINE))
+    return set(re.findall(r"^#?((?:TENANT_AUTH|OTEL|SSL)_[A-Z_]+)=", text, re.MULTILINE))
 
 
 def self_signed(folder):

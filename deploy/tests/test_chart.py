@@ -5,8 +5,7 @@ import shutil
 import kubernetes_validate
 import pytest
 import yaml
-from chart import CASES, KUBERNETES, OPERATORS, render, template, values
-from conftest import ALERTS
+from chart import ALERTS, CASES, KUBERNETES, OPERATORS, render, template, values
 from deployment import ENDING, TOOLS, check_config, known_variables, run, succeeded
 
 

@@ -59,7 +59,8 @@ class Worlds:
         # What is there at once costs the machine something, even when nobody looks at it.
         self.room = threading.Semaphore(int(os.environ.get("RUNBOOK_STATES_AT_ONCE", "8")))
         self.pool, self.enders = ThreadPoolExecutor(max_workers=5), ThreadPoolExecutor(max_workers=4)
-        self.futures = {name: self.pool.submit(self.make, name, folder) for name in sorted(dict.fromkeys(wanted), key=lambda name: name not in SLOW)}
+        order = sorted(dict.fromkeys(wanted), key=lambda name: name not in SLOW)
+        self.futures = {name: self.pool.submit(self.make, name, folder) for name in order}
 
     def make(self, name, folder):
         self.room.acquire()

@@ -17,7 +17,14 @@ from services import Database, Replica, until
 
 sys.path.insert(0, str(ROOT / "clients/python/src"))
 # Here, and not where they are used: two threads that import a package for the first time meet it half done.
-from tenant_auth.proto import admin_pb2_grpc, session_pb2_grpc, usage_pb2_grpc, validation_pb2, validation_pb2_grpc, verdict_pb2  # noqa: E402
+from tenant_auth.proto import (  # noqa: E402
+    admin_pb2_grpc,
+    session_pb2_grpc,
+    usage_pb2_grpc,
+    validation_pb2,
+    validation_pb2_grpc,
+    verdict_pb2,
+)
 
 # One run beside another must not meet it: addresses of loopback, by process.
 NET = f"127.{os.getpid() // 200 % 200 + 20}.{os.getpid() % 200 + 20}"
