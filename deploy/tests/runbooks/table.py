@@ -38,4 +38,6 @@ ALERTS = {
     "TenantAuthUnknownLeap": "emptied",
     "TenantAuthUnreadableRecords": "unreadable",
     "TenantAuthUsageQueueFilling": "usage_queue_full",
+    "TenantAuthUsageReconcileLate": "healthy",
+    "TenantAuthUsageTotalsDiffer": "usage_wrong",
 }
