@@ -26,7 +26,7 @@ def run_block(block, world):
 
 
 def only_looks(block):
-    return not re.search(r"\b(set|reset|accept|add|revoke|issue|audit-before|install|mv|UPDATE api_keys)\b", block.text)
+    return not re.search(r"\b(set|reset|accept|add|revoke|issue|audit-before|install|mv|repair|UPDATE api_keys)\b", block.text)
 
 
 def unmet(block, output):

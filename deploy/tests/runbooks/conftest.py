@@ -8,6 +8,7 @@ import pytest
 import replay  # noqa: F401
 import situations  # noqa: F401
 import states_database  # noqa: F401  (registers its states)
+import states_expiry  # noqa: F401
 import states_service  # noqa: F401
 from chart import render
 from deployment import CHART

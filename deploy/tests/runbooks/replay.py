@@ -1,14 +1,22 @@
-"""What a service with a defect would tell. There is none to be had: a panic that can be provoked from outside is mended.
+"""What a service would tell in states that nobody can bring about, or has no time to wait for.
 
-The metrics are those of a service that runs, with one RPC that ended with INTERNAL beside them. The lines of the log have the words of
-the service's source, which the test looks up there.
+A service with a defect: there is none to be had, because a panic that can be provoked from outside is mended. The metrics are those of a
+service that runs, with one RPC that ended with INTERNAL beside them. The lines of the log have the words of the service's source, which
+the test looks up there.
+
+A service that has compared its usage totals: it does that at some moment of the first hour. The totals are wrong in its database; only
+the gauge is put beside its metrics.
 """
 
+import itertools
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from deployment import ROOT
+from situations import usage_wrong
 from states import state
+from world import HOSTS, NET
 
 SOURCE = ROOT / "tenant-auth-svc/src"
 SERIES = 'tenant_auth_requests_total{rpc="tenantauth.v1.AdminService/ListKeys",code="INTERNAL"}'
@@ -31,18 +39,30 @@ def defect(world):
     rpc = '"message":"rpc","rpc":"tenantauth.v1.AdminService/ListKeys","code":"Internal"'
     with replica.log.open("a") as log:
         log.writelines([*lines, f'{{"timestamp":"{stamp}","level":"ERROR",{rpc}}}\n'])
-    world.targets.append(serve(world, replica))
+    errors = itertools.count(1)
+    world.targets.append(serve(world, replica, lambda: {SERIES: next(errors)}))
 
 
-def serve(world, replica):
-    """Metrics in which the errors grow, at an address of their own."""
-    host, errors = replica.host.rsplit(".", 1)[0] + ".250", [0]
+@state
+def totals_differ(world):
+    """The totals of usage were compared, and one of them is not the sum of its events."""
+    usage_wrong(world)
+    now = time.time()
+    found = {"tenant_auth_usage_totals_differing": 1, "tenant_auth_usage_reconciled_timestamp_seconds": now}
+    for name in found:
+        assert world.replicas[0].metric(name) == 0, f"{name} is no metric of the service"
+    world.targets.append(serve(world, world.replicas[0], lambda: found))
+
+
+def serve(world, replica, changed):
+    """A replica's metrics with other values for some series, at an address of their own."""
+    host = f"{NET}.{next(HOSTS)}"
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            errors[0] += 1
-            others = [line for line in replica.get("/metrics").splitlines() if not line.startswith(SERIES)]
-            text = "\n".join([*others, f"{SERIES} {errors[0]}", ""]).encode()
+            values = changed()
+            others = [line for line in replica.get("/metrics").splitlines() if not line.startswith(tuple(values))]
+            text = "\n".join([*others, *(f"{name} {value}" for name, value in values.items()), ""]).encode()
             self.send_response(200)
             self.send_header("content-type", "text/plain; version=0.0.4")
             self.send_header("content-length", str(len(text)))

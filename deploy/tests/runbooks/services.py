@@ -88,7 +88,7 @@ class Replica:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("TENANT_AUTH_", "OTEL_"))}
         with self.log.open("a") as log:
             self.process = subprocess.Popen([str(self.program), "serve"], env=clean | self.variables, stderr=log, stdout=log)
-        until(f"{self.name} is alive", lambda: self.alive() or self.complain())
+        until(f"{self.name} is alive", lambda: self.complain() or self.alive())
         return self
 
     def complain(self):

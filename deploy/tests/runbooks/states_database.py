@@ -164,6 +164,22 @@ def listings_failing(world):
 
 
 @state
+def reconcile_late(world):
+    """Usage is to be compared with its totals, and its tables are not answered."""
+    replica = world.ready(USAGE_RECONCILE_INTERVAL="1h")
+    known(world)
+    world.watched()
+    world.databases[0].do("fault-where 1000000 unavailable FROM usage_")
+    from tenant_auth.proto import usage_pb2
+
+    stub, request = world.stub("UsageService"), usage_pb2.QueryUsageRequest(tenant_id="ten_acme")
+    request.start_time.FromSeconds(0)
+    request.end_time.GetCurrentTime()
+    world.keep(lambda: world.calls.append(stub.QueryUsage.future(request, timeout=5, metadata=world.authorization())), 0.3)
+    replica.tells("tenant_auth_database_failures_total", lambda count: count > 3, operation="read")
+
+
+@state
 def feed_lagging(world):
     """The change log is not answered, everything else is."""
     replica = world.ready()
