@@ -156,7 +156,7 @@ async fn what_is_not_decided_is_told_without_a_key() {
     database.faults().clear();
     let told = denials(&program.stop().await);
     let line = told.iter().find(|line| line["request_id"] == "undecided").unwrap();
-    assert!(line["reason"] == "denied" && line["key_id"].is_null() && line["verdict"].is_null(), "{line}");
+    assert!(line["reason"] == "blocked" && line["key_id"].is_null() && line["verdict"].is_null(), "{line}");
 }
 
 #[tokio::test]
