@@ -6,7 +6,7 @@ import time
 from pages import occurs
 
 # A query may be early by a scrape or two, and a state that comes and goes is looked at again.
-TRIES = 8
+TRIES = 15
 # After this many seconds, what has not ended has no end.
 PATIENCE = 5
 
@@ -74,7 +74,9 @@ def promql(block, world):
         lines = world.watching.ask(query, world.name)
         printed += lines
         if bool(lines) == block.nothing:
-            return f"found {'something' if lines else 'nothing'}: {query}", "\n".join(printed)
+            # Series are gone while scrapes fail.
+            scraped = world.watching.ask('up{job="tenant-auth"}', world.name)
+            return f"found {'something' if lines else 'nothing'}: {query}; {scraped}", "\n".join(printed)
     return None, "\n".join(printed)
 
 

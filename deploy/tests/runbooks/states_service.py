@@ -54,9 +54,10 @@ def mixed_builds(world):
     replica = world.ready()
     build = succeeded(run(PROGRAMS / "tenant-auth-svc", "--version"))
     commit = next(word for word in build.replace("(", " ").replace(")", " ").split() if len(word) == 40)
-    other = world.folder / "other-build"
-    other.write_bytes((PROGRAMS / "tenant-auth-svc").read_bytes().replace(commit.encode(), commit[::-1].encode()))
-    other.chmod(0o755)
+    bytes_of_it, other = world.folder / "other-build.bytes", world.folder / "other-build"
+    bytes_of_it.write_bytes((PROGRAMS / "tenant-auth-svc").read_bytes().replace(commit.encode(), commit[::-1].encode()))
+    # Copied by another process: a file that this one has open for writing is busy for as long as a child of another thread has it too.
+    succeeded(run("install", "-m", "755", bytes_of_it, other))
     world.replica(program=other).says("process ready", "feed heard")
     replica.says("process ready")
     checkout(world)
