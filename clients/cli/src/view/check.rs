@@ -262,6 +262,7 @@ impl View for CheckView {
 }
 
 #[cfg(test)]
+#[expect(clippy::result_large_err, reason = "answers are held as they come, refusals among them")]
 mod tests {
     use super::*;
 

@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn latencies_want_the_core_at_once() {
         // Recorded: it slept for nearly half of the time, and others had the core only then.
-        assert_eq!(flaw(&shares(0.564_5, 0.434_3, 0.000_02, 0.0), Wants::AtOnce), None);
+        assert_eq!(flaw(&shares(0.564_5, 0.434, 0.000_02, 0.0), Wants::AtOnce), None);
         assert!(flaw(&shares(0.47, 0.03, 0.02, 0.0), Wants::AtOnce).is_some());
         assert!(flaw(&shares(0.47, 0.0, 0.0, 0.02), Wants::AtOnce).is_some());
         assert_eq!(flaw_of_load(&shares(0.99, 0.0, 0.004, 0.0)), None);
