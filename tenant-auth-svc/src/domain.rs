@@ -16,6 +16,7 @@ pub mod guesses;
 pub mod id;
 pub mod identity;
 pub mod inspect;
+pub mod jitter;
 pub mod key;
 pub mod knowledge;
 pub mod outage;

@@ -9,7 +9,10 @@ use super::{
     readiness::{Readiness, State},
 };
 use crate::{
-    domain::store::{Call, Circuit, Lane},
+    domain::{
+        jitter,
+        store::{Call, Circuit, Lane},
+    },
     store::engine::{Engine as _, Statement},
 };
 
@@ -59,6 +62,6 @@ pub(super) async fn look(hop: Hop) {
 
 /// Up to 10 % shorter or longer, so that replicas do not read in step.
 fn spread(interval: Duration) -> Duration {
-    let chance = getrandom::u32().map_or(0.5, |drawn| f64::from(drawn) / f64::from(u32::MAX));
+    let chance = jitter::chance(0.5);
     interval.mul_f64(0.9 + 0.2 * chance)
 }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::domain::{
     clock::SharedClock,
+    jitter,
     store::{Call, FailureKind, Lane, Store as _, StoreError},
 };
 
@@ -36,7 +37,7 @@ impl Heartbeat {
         }
         loop {
             // Spread out, so that replicas seldom find it due together.
-            let chance = getrandom::u32().map_or(0.5, |drawn| f64::from(drawn) / f64::from(u32::MAX));
+            let chance = jitter::chance(0.5);
             tokio::time::sleep(LOOK.mul_f64(0.5 + chance)).await;
             // A failure is logged where it happens. Then nobody can tell whether the copy moves.
             let _ = self.beat_if_due().await;

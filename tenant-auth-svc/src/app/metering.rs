@@ -13,6 +13,7 @@ use crate::{
     config::UsageConfig,
     domain::{
         clock::SharedClock,
+        jitter,
         store::{Call, Lane, StoreError},
         usage::{self, Meter, Retention},
     },
@@ -110,7 +111,7 @@ async fn sweep_again_and_again(sweeper: Arc<Sweeper>, mut readiness: watch::Rece
     }
     loop {
         // Half an hour to one and a half, so that replicas do not sweep in step.
-        let chance = getrandom::u32().map_or(0.5, |drawn| f64::from(drawn) / f64::from(u32::MAX));
+        let chance = jitter::chance(0.5);
         tokio::time::sleep(SWEEP_EVERY.mul_f64(0.5 + chance)).await;
         // A failure is logged where it happens; what was not forgotten goes the next time.
         let _ = sweeper.sweep().await;

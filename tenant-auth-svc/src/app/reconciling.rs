@@ -19,6 +19,7 @@ use super::{
 };
 use crate::domain::{
     clock::{SharedClock, UnixMillis},
+    jitter,
     store::{Call, Lane, StoreError},
     usage::{Hour, Reconciliation, Retention},
 };
@@ -65,7 +66,7 @@ impl Reconciler {
             return;
         }
         // At a time of its own, so that replicas do not read all events together.
-        let chance = getrandom::u32().map_or(0.5, |drawn| f64::from(drawn) / f64::from(u32::MAX));
+        let chance = jitter::chance(0.5);
         tokio::time::sleep(interval.mul_f64(chance)).await;
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

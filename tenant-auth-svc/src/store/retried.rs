@@ -7,7 +7,10 @@ use std::{
 
 use super::engine::{Engine, Outcome, Rows, Statement, Transaction, first_failure};
 use crate::{
-    domain::store::{Call, FailureKind, Lane, Operation, StoreError},
+    domain::{
+        jitter,
+        store::{Call, FailureKind, Lane, Operation, StoreError},
+    },
     measure::counts::Counter,
 };
 
@@ -135,8 +138,8 @@ impl<E: Engine> Retried<E> {
 }
 
 fn pause() -> Duration {
-    // Without randomness everybody waits the same: worse, not wrong.
-    let chance = getrandom::u32().map_or(1.0, |drawn| f64::from(drawn) / f64::from(u32::MAX));
+    // Without randomness everybody waits the longest.
+    let chance = jitter::chance(1.0);
     MAX_PAUSE.mul_f64(chance)
 }
 

@@ -10,7 +10,10 @@ use std::{
 };
 
 use crate::{
-    domain::store::{Circuit, FailureKind, StoreError},
+    domain::{
+        jitter,
+        store::{Circuit, FailureKind, StoreError},
+    },
     measure::counts::{Counter, Counts},
 };
 
@@ -172,8 +175,8 @@ impl Window {
 }
 
 fn pause(probe: Duration) -> Duration {
-    // Without randomness everybody waits the longest: worse, not wrong.
-    let chance = getrandom::u32().map_or(1.0, |drawn| f64::from(drawn) / f64::from(u32::MAX));
+    // Without randomness everybody waits the longest.
+    let chance = jitter::chance(1.0);
     probe.mul_f64(1.0 + chance)
 }
 
