@@ -18,6 +18,7 @@ use crate::{
 pub struct Trial {
     name: String,
     language: &'static Language,
+    is_alone: bool,
     play: Box<dyn FnOnce() -> LocalBoxFuture<'static, anyhow::Result<Outcome>>>,
 }
 
@@ -28,7 +29,14 @@ impl Trial {
         language: &'static Language,
         play: impl FnOnce() -> F + 'static,
     ) -> Self {
-        Self { name: name.to_owned(), language, play: Box::new(|| Box::pin(play())) }
+        Self { name: name.to_owned(), language, is_alone: false, play: Box::new(|| Box::pin(play())) }
+    }
+
+    /// The same, with nothing beside it: what it asks for in a time would be another's to take.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.is_alone = true;
+        self
     }
 
     fn full_name(&self) -> String {
@@ -87,8 +95,14 @@ async fn run_all(chosen: Vec<Trial>, at_once: usize, out: &Path) -> ExitCode {
     }
     let prepared = began.elapsed();
     let order: Vec<_> = chosen.iter().map(|trial| trial.name.clone()).collect();
-    let runs = chosen.into_iter().filter(|trial| ready.contains(&trial.language.name)).map(Trial::run);
-    let mut runs = stream::iter(runs).buffer_unordered(at_once);
+    let (alone, beside): (Vec<_>, Vec<_>) = chosen
+        .into_iter()
+        .filter(|trial| ready.contains(&trial.language.name))
+        .partition(|trial| trial.is_alone);
+    let mut runs = stream::iter(alone)
+        .then(Trial::run)
+        .chain(stream::iter(beside).map(Trial::run).buffer_unordered(at_once))
+        .boxed_local();
     while let Some((name, language, outcome)) = runs.next().await {
         report.case(&name, language, outcome);
     }

@@ -229,8 +229,15 @@ impl Service {
 
     /// Lets it read its feed, until the database answers in the little time that a reading has: a busy machine may take longer.
     pub(crate) async fn hears(&self) {
-        let hearing = async { while self.running.feed().poll().await.is_err() {} };
-        tokio::time::timeout(Duration::from_secs(30), hearing).await.expect("it must hear");
+        let mut last = None;
+        let hearing = async {
+            while let Err(error) = self.running.feed().poll().await {
+                last = Some(error);
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(30), hearing).await.is_err() {
+            panic!("it must hear: {last:?}");
+        }
     }
 
     /// A new tenant's id.
