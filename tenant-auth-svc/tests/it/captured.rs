@@ -5,6 +5,7 @@ use std::{
     fmt,
     io::{self, Write},
     sync::{Arc, LazyLock, Mutex},
+    time::Duration,
 };
 
 use serde::{
@@ -107,6 +108,21 @@ impl Captured {
 
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+
+    /// Waits for at least so many such lines. A request's own comes when its answer is out, which its caller may have read by
+    /// then.
+    pub(crate) async fn lines(&self, count: usize, is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        let lines =
+            || -> Vec<_> { self.text().lines().filter(|line| is_wanted(line)).map(str::to_owned).collect() };
+        let waiting = async {
+            while lines().len() < count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        // A log without them fails the test with what there is.
+        let _ = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+        lines()
     }
 }
 

@@ -197,8 +197,7 @@ async fn nothing_of_it_counts_as_an_error_of_the_service() {
             scrape.is(&series, 0.0);
         }
     }
-    let lines = log.text();
-    let lines: Vec<_> = lines.lines().filter(|line| line.contains(mark)).collect();
+    let lines = log.lines(all.len() * 7, |line| line.contains(mark)).await;
     assert_eq!(lines.len(), all.len() * 7);
     assert!(!lines.iter().any(|line| line.contains(r#""level":"ERROR""#)), "{lines:#?}");
 }

@@ -121,8 +121,9 @@ async fn over_the_limit_a_validation_is_refused_and_operators_get_through() {
     let mut request = Request::new(v1::ValidateKeyRequest { key: strange_key(), ..Default::default() });
     request.metadata_mut().insert("x-request-id", "one-too-many".parse().unwrap());
     assert_overloaded(&service.validation().validate_key(request).await.unwrap_err());
-    let line = |line: &&str| line.contains("one-too-many") && line.contains(r#""target":"tenant_auth::rpc""#);
-    let lines: Vec<_> = log.text().lines().filter(line).map(str::to_owned).collect();
+    let lines = log
+        .lines(1, |line| line.contains("one-too-many") && line.contains(r#""target":"tenant_auth::rpc""#))
+        .await;
     assert!(lines.len() == 1 && lines[0].contains(r#""code":"ResourceExhausted""#), "{lines:?}");
     let mut sessions = SessionServiceClient::new(service.channel.clone());
     assert_overloaded(&sessions.bind_session(v1::BindSessionRequest::default()).await.unwrap_err());

@@ -65,11 +65,8 @@ async fn a_traced_request_is_followed_to_the_database() {
     assert_eq!(call.parent_span_id, rpc.span_id);
     assert_eq!((&*says(call, "tenant_auth.lane"), &*says(call, "tenant_auth.outcome")), ("unknown", "ok"));
     assert_eq!(got.spans.len(), 2, "nobody asked for the others: {:?}", got.spans);
-    let log = captured.text();
-    let line = log
-        .lines()
-        .find(|line| line.contains(trace) && line.contains("tenant_auth::rpc"))
-        .expect("the trace is in the access log");
+    let lines = captured.lines(1, |line| line.contains(trace) && line.contains("tenant_auth::rpc")).await;
+    let line = lines.first().expect("the trace is in the access log");
     assert!(line.contains(&format!("\"trace_id\":\"{trace}\"")) && line.contains("ValidateKey"), "{line}");
 
     // From memory, and then not at all.
