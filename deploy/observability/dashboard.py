@@ -279,6 +279,13 @@ def usage(board):
     board.graph("Since totals were compared", "Of replicas that compare. Twice the interval and an hour is a ticket.", (f"(time() - {gauge('tenant_auth_usage_reconciled_timestamp_seconds')}) and {gauge('tenant_auth_usage_reconciled_timestamp_seconds')} > 0", "{{instance}}"), (f"max({gauge('tenant_auth_usage_reconcile_interval_seconds')})", "interval"), unit="s", width=12)
 
 
+def audit(board):
+    complete = gauge("tenant_auth_audit_copy_complete_timestamp_seconds")
+    board.row("Copy of the audit log")
+    board.graph("Since it was complete", "Of replicas that write one (TENANT_AUTH_AUDIT_FILE). A quarter of an hour is a ticket.", (f"(time() - {complete}) and {complete} > 0", "{{instance}}"), unit="s", limit=900, width=12)
+    board.graph("Entries and failures", "Entries that were copied, and looks for new ones that failed.", (rate("tenant_auth_audit_copied_total", by="instance"), "{{instance}} entries"), (rate("tenant_auth_audit_copy_failures_total", by="instance"), "{{instance}} failures"), unit="ops", width=12)
+
+
 def process(board):
     board.row("Processes")
     board.graph("Processor", "In cores.", (rate("tenant_auth_process_cpu_seconds_total", by="instance"), "{{instance}}"), width=6)
@@ -329,7 +336,7 @@ def variable(name, label, query, **more):
 
 def dashboard():
     board = Dashboard()
-    for part in (users, answers, database, feed, usage, process, builds):
+    for part in (users, answers, database, feed, usage, audit, process, builds):
         part(board)
     everything = {"allValue": ".*", "current": {"text": "All", "value": "$__all"}, "includeAll": True, "multi": True}
     # What compose's Grafana calls its source.

@@ -1,5 +1,7 @@
 //! The composition root: the only place that names every concrete type, and where the orders are written down.
 
+mod audit_copy;
+mod audit_file;
 #[cfg(test)]
 mod bounds;
 mod coverage;
@@ -7,6 +9,7 @@ mod error;
 pub mod expiry;
 mod following;
 mod heartbeat;
+mod hop;
 mod listening;
 mod measuring;
 mod metering;
@@ -28,6 +31,7 @@ use tokio::sync::oneshot;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use self::{
+    audit_copy::AuditCopy,
     coverage::CoverageProbe,
     heartbeat::Heartbeat,
     listening::{Services, Watching},
@@ -39,10 +43,10 @@ use self::{
     status::Witnesses,
     upkeep::{Pending, Upkeep},
 };
-pub use self::{error::StartError, running::Running};
+pub use self::{error::StartError, hop::hop, running::Running};
 use crate::{
     build,
-    config::{DatabaseConfig, Location, ServiceConfig},
+    config::{Location, ServiceConfig},
     domain::{
         admin::Admin,
         clock::{Moment, SharedClock},
@@ -66,14 +70,10 @@ use crate::{
     layer::metrics::Rpcs,
     ops,
     store::{
-        backend::Backend,
-        bounded::Allowances,
         cached::{CacheConfig, Cached, Surroundings, oldest::Oldest},
-        client::{Attempts, ClientConfig, DatabaseClient},
+        client::{Attempts, DatabaseClient},
         coalesced::Coalesced,
         grouped::Grouped,
-        hrana::{RemoteConfig, RemoteEngine},
-        libsql::EmbeddedEngine,
         lookup::{Keys, Sessions as SessionTable},
         migrate::KNOWN_VERSION,
         sql::SqlStore,
@@ -105,28 +105,6 @@ pub type ChangeFeed = Feed<Hop, Memories>;
 /// How long one load, or one decision, may take at least, whoever waits for it; the hop gives up well before, unless it was
 /// given longer: then that holds for these too.
 const LOAD: Duration = Duration::from_secs(2);
-
-/// Prepares the database hop that a configuration asks for. Connects to nothing remote yet.
-///
-/// # Errors
-/// [`StartError::Open`] when an embedded database is in use or broken; [`StartError::Setup`].
-pub fn hop(config: DatabaseConfig, clock: &SharedClock) -> Result<Hop, StartError> {
-    let backend = match config.location {
-        Location::Embedded(path) => Backend::Embedded(EmbeddedEngine::open(&path)?),
-        Location::Remote { url, token, proxy } => Backend::Remote(RemoteEngine::new(RemoteConfig {
-            url,
-            token,
-            proxy: proxy.map(|proxy| *proxy),
-            connect_timeout: config.connect_timeout,
-        })?),
-    };
-    let client = ClientConfig {
-        timing: config.timing,
-        write_timeout: config.write_timeout,
-        allowances: Allowances::of_total(config.in_flight),
-    };
-    Ok(DatabaseClient::new(backend, client, clock))
-}
 
 /// Starts the service. It listens at once and is ready when the database was reached and its schema found right,
 /// which may be long after: until then it says NOT_SERVING, and what it is asked is tried all the same.
@@ -216,6 +194,12 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         Arc::clone(&clock),
     ));
 
+    let audit = config
+        .audit
+        .file
+        .map(|path| AuditCopy::begin(database.clone(), Arc::clone(hop.known()), Arc::clone(&clock), path));
+    let audit = audit.transpose().map_err(StartError::Audit)?;
+
     let (meter, grouped, mut metering) = Metering::begin(database.clone(), config.usage, Arc::clone(&clock));
 
     let health = HealthReporter::new();
@@ -270,6 +254,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         interval,
     });
     let beating = heartbeat.clone().map(|heartbeat| tokio::spawn(heartbeat.keep_beating(readiness.clone())));
+    let copying = audit.clone().map(|copy| tokio::spawn(copy.keep_copying(readiness.clone())));
     let unreadable = Arc::clone(database.unreadable());
     metering.begin_upkeep(readiness.clone());
     let upkeep = Upkeep::begin(
@@ -308,6 +293,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         feed: Arc::clone(&feed),
         usage: grouped,
         reconciled: metering.reconciled(),
+        audit: audit.as_ref().map(|copy| Arc::clone(&copy.counts)),
         unreadable,
         otlp: counts,
     });
@@ -346,5 +332,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         following,
         heartbeat,
         beating,
+        audit,
+        copying,
     })
 }

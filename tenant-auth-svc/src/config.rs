@@ -4,6 +4,7 @@
 //! stands for the variable of the same name and wins over it.
 
 mod access;
+mod audit;
 mod cache;
 mod database;
 mod keys;
@@ -20,6 +21,7 @@ mod usage;
 
 pub use self::{
     access::{AccessConfig, CallersFile, DenyFile, callers, deny_list},
+    audit::AuditConfig,
     cache::MemoryConfig,
     database::{DatabaseConfig, Location},
     keys::KeysConfig,
@@ -54,6 +56,8 @@ pub struct ServiceConfig {
     pub sessions: SessionsConfig,
     /// How usage is metered.
     pub usage: UsageConfig,
+    /// Where the audit log is copied to.
+    pub audit: AuditConfig,
     /// What those who run the service see of it, and how it ends.
     pub ops: OpsConfig,
     /// Where spans and metrics are sent.
@@ -84,12 +88,15 @@ impl ServiceConfig {
         let memory = cache::read(&mut reader);
         let sessions = SessionsConfig::read(&mut reader);
         let usage = UsageConfig::read(&mut reader);
+        let audit = AuditConfig::read(&mut reader);
         let ops = OpsConfig::read(&mut reader);
         let telemetry = TelemetryConfig::read(&mut reader);
         let log = LogConfig::read(&mut reader);
         let release = ReleaseConfig::read(&mut reader);
         let read = reader.finish().map_err(Invalid)?;
-        match (listen, tls, access, database, keys, memory, sessions, usage, ops, telemetry, log, release) {
+        match (
+            listen, tls, access, database, keys, memory, sessions, usage, audit, ops, telemetry, log, release,
+        ) {
             (
                 Some(listen),
                 Some(tls),
@@ -99,6 +106,7 @@ impl ServiceConfig {
                 Some(memory),
                 Some(sessions),
                 Some(usage),
+                Some(audit),
                 Some(ops),
                 Some(telemetry),
                 Some(log),
@@ -113,6 +121,7 @@ impl ServiceConfig {
                     memory,
                     sessions,
                     usage,
+                    audit,
                     ops,
                     telemetry,
                     log,

@@ -6,6 +6,7 @@ pub(crate) mod database;
 pub(crate) mod grace;
 pub(crate) mod import;
 pub(crate) mod key;
+mod replay;
 pub(crate) mod session;
 pub(crate) mod tenant;
 pub(crate) mod usage;

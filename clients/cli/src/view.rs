@@ -8,6 +8,7 @@ mod import;
 mod info;
 mod key;
 mod key_state;
+mod replay;
 mod session;
 mod tenant;
 mod usage;
@@ -24,6 +25,7 @@ pub(crate) use self::{
     info::InfoView,
     key::{AnyKeyView, IssuedView, KeyView, RotatedView},
     key_state::KeyStateView,
+    replay::{LostRow, ReplayView},
     session::{BindingView, SessionValidationView, SessionView, UnboundView},
     tenant::TenantView,
     usage::{RecordedView, UsageView},

@@ -134,10 +134,6 @@ def restored(world):
 def copy_frozen(world):
     """The copy that is read has lost its primary."""
     database = world.database("--copy", "127.0.0.1:0")
-    # A copy that shows half of the migrations would end a replica.
-    variables = {"TENANT_AUTH_DATABASE_URL": database.url, "TENANT_AUTH_DATABASE_TOKEN_FILE": str(world.database_token)}
-    succeeded(run(PROGRAMS / "tenant-auth-svc", "migrate", env=variables))
-    database.do("catch-up")
     replica = world.replica(database)
     # What is changed at the primary shows in the copy when that catches up.
     world.keep(lambda: database.do("catch-up") if not world.words.get("frozen") else None, 0.1)
@@ -177,6 +173,18 @@ def reconcile_late(world):
     request.end_time.GetCurrentTime()
     world.keep(lambda: world.calls.append(stub.QueryUsage.future(request, timeout=5, metadata=world.authorization())), 0.3)
     replica.tells("tenant_auth_database_failures_total", lambda count: count > 3, operation="read")
+
+
+@state
+def audit_copy_behind(world):
+    """The path of the copy of the audit log leads to a folder."""
+    path = world.folder / "audit.jsonl"
+    replica = world.ready(AUDIT_FILE=path)
+    known(world)
+    path.rename(world.folder / "audit.jsonl.1")
+    path.mkdir()
+    world.watched()
+    replica.tells("tenant_auth_audit_copy_failures_total", lambda count: count > 0)
 
 
 @state

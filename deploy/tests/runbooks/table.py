@@ -2,6 +2,7 @@
 
 ALERTS = {
     "TenantAuthAbsent": "killed",
+    "TenantAuthAuditCopyBehind": "audit_copy_behind",
     "TenantAuthBuildNotCanonical": "mixed_builds",
     "TenantAuthCacheTooSmall": "cache_small",
     "TenantAuthCallersGiveUp": "impatient",

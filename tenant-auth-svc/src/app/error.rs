@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use thiserror::Error;
 
+use super::audit_copy::AuditCopyError;
 use crate::{
     build,
     store::{hrana::SetupError, libsql::OpenError, migrate::SchemaError},
@@ -40,6 +41,9 @@ pub enum StartError {
     /// There is no way to the collector of spans and metrics.
     #[error("cannot prepare to send spans and metrics (TENANT_AUTH_OTLP_ENDPOINT): {0}")]
     Collector(String),
+    /// The audit log cannot be copied to a file.
+    #[error("the audit log cannot be copied (TENANT_AUTH_AUDIT_FILE): {0}")]
+    Audit(AuditCopyError),
     /// The database cannot be used as it is.
     #[error(transparent)]
     Schema(Arc<SchemaError>),

@@ -2,7 +2,10 @@
 
 use std::{iter, sync::Arc, time::Duration};
 
-use super::{ChangeFeed, Hop, Memory, SessionMemory, reconciling::Reconciled, status::Witnesses};
+use super::{
+    ChangeFeed, Hop, Memory, SessionMemory, audit_copy::AuditCopyCounts, reconciling::Reconciled,
+    status::Witnesses,
+};
 use crate::{
     build,
     domain::{
@@ -46,6 +49,8 @@ pub(super) struct Meters {
     pub(super) feed: Arc<ChangeFeed>,
     pub(super) usage: Grouped,
     pub(super) reconciled: (Arc<Reconciled>, Option<Duration>),
+    /// `None` where the audit log is copied nowhere.
+    pub(super) audit: Option<Arc<AuditCopyCounts>>,
     pub(super) unreadable: Arc<UnreadableRecords>,
     pub(super) otlp: Arc<OtlpCounts>,
 }
@@ -64,6 +69,7 @@ impl Meters {
         let tables = RecordTable::ALL.map(|table| (table.as_str(), float(self.unreadable.count(table))));
         told.numbers(&names::UNREADABLE_RECORDS, tables);
         self.usage(&mut told);
+        self.audit(&mut told);
         self.process(&mut told, &facts);
         told.number(&names::LOG_LINES_LEFT_OUT, float(logging::left_out()));
         self.otlp(&mut told);
@@ -188,6 +194,15 @@ impl Meters {
         told.number(&names::USAGE_RECONCILE_INTERVAL, interval.unwrap_or_default().as_secs_f64());
         told.number(&names::USAGE_TOTALS_DIFFERING, float(reconciled.differing()));
         told.number(&names::USAGE_RECONCILED, unix_seconds(reconciled.finished_at()));
+    }
+
+    /// All are there where nothing is copied: a sum over replicas needs no case for those that copy nothing.
+    fn audit(&self, told: &mut Snapshot) {
+        let of = |count: fn(&AuditCopyCounts) -> u64| self.audit.as_deref().map_or(0, count);
+        told.number(&names::AUDIT_COPIED, float(of(AuditCopyCounts::entries)));
+        told.number(&names::AUDIT_COPY_FAILURES, float(of(AuditCopyCounts::failures)));
+        let complete_at = self.audit.as_ref().map(|counts| counts.complete_at());
+        told.number(&names::AUDIT_COPY_COMPLETE, unix_seconds(complete_at.unwrap_or(UnixMillis(0))));
     }
 
     fn process(&self, told: &mut Snapshot, facts: &Facts) {

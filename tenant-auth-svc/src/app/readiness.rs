@@ -123,7 +123,7 @@ impl Preparation {
         let mut wait = FIRST_WAIT;
         loop {
             match self.attempt().await {
-                Err(error) if error.is_passing() || self.may_be_migrated_by_another(&error) => {
+                Err(error) if error.is_passing() || may_be_migrated_by_another(&error) => {
                     tracing::warn!(%error, ?wait, "not ready yet: the database is looked at again");
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(LAST_WAIT);
@@ -160,10 +160,6 @@ impl Preparation {
         migrate::verify_peppers(&self.hop, &self.peppers).await
     }
 
-    fn may_be_migrated_by_another(&self, error: &SchemaError) -> bool {
-        !self.migrate && matches!(error, SchemaError::Older { .. })
-    }
-
     async fn follow_database(&self, health: &HealthReporter, name: &'static str, operation: Operation) {
         let mut conditions = self.hop.observed().watch(operation);
         let mut trust = self.hop.known().watch();
@@ -185,4 +181,9 @@ impl Preparation {
             }
         }
     }
+}
+
+/// A replica that migrates finds nothing older than it knows.
+fn may_be_migrated_by_another(error: &SchemaError) -> bool {
+    matches!(error, SchemaError::Older { .. })
 }

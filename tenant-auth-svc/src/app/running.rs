@@ -16,6 +16,7 @@ use tonic_health::server::HealthReporter;
 
 use super::{
     ChangeFeed, Database, Memories, Memory, StartError,
+    audit_copy::{AuditCopy, AuditCopyError},
     heartbeat::Heartbeat,
     metering::Metering,
     readiness::{self, Readiness, State},
@@ -42,7 +43,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// How long usage that waits may take to be committed: two attempts.
 const LAST_USAGE: Duration = Duration::from_secs(5);
 
-/// How long writing down the last uses may hold up the end.
+/// How long writing down the last uses, or copying the last entries of the audit log, may hold up the end.
 const LAST_WRITES: Duration = Duration::from_secs(2);
 
 /// How long the last spans and metrics may.
@@ -76,6 +77,9 @@ pub struct Running {
     pub(super) following: JoinHandle<()>,
     pub(super) heartbeat: Option<Heartbeat>,
     pub(super) beating: Option<JoinHandle<()>>,
+    /// `None` where the audit log is copied nowhere.
+    pub(super) audit: Option<AuditCopy>,
+    pub(super) copying: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -194,6 +198,17 @@ impl Running {
         self.metering.reconcile().await
     }
 
+    /// Copies what is new in the audit log to its file, at a moment of one's own; nothing where no file was given.
+    ///
+    /// # Errors
+    /// When the database gives no answer, or the disk does not take it; what is missing is written the next time.
+    pub async fn copy_audit_log(&self) -> Result<(), AuditCopyError> {
+        match &self.audit {
+            Some(copy) => copy.copy().await,
+            None => Ok(()),
+        }
+    }
+
     /// Deletes sessions that have been over for a while, at a moment of one's own. How many.
     ///
     /// # Errors
@@ -281,8 +296,18 @@ impl Running {
         if left > 0 {
             tracing::warn!(events = left, "usage could not be committed; none of it was acknowledged");
         }
-        // Without an answer they are lost: the next use of each key is noted again.
-        let _ = tokio::time::timeout(LAST_WRITES, self.write_uses()).await;
+        // Without an answer uses are lost: the next use of each key is noted again. What is not copied is copied after the next
+        // start.
+        if let Some(copying) = &self.copying {
+            copying.abort();
+        }
+        let copied = async {
+            if let Some(copy) = &self.audit {
+                copy.finish().await
+            }
+        };
+        let last = futures::future::join(self.write_uses(), copied);
+        let _ = tokio::time::timeout(LAST_WRITES, last).await;
         if let Some(sending) = self.sending.take() {
             sending.finish(LAST_TOLD).await;
         }
@@ -294,8 +319,8 @@ impl Drop for Running {
         self.preparation.abort();
         self.following.abort();
         self.looking.abort();
-        if let Some(beating) = &self.beating {
-            beating.abort();
+        for task in self.beating.iter().chain(&self.copying) {
+            task.abort();
         }
     }
 }

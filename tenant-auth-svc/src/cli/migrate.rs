@@ -1,9 +1,18 @@
 //! `migrate`.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use super::{fail, say, settings::SettingsArgs, start_logging};
-use crate::{app, domain::clock::SystemClock, store::migrate};
+use crate::{
+    app::{self, Hop},
+    domain::clock::{SharedClock, SystemClock},
+    store::migrate::{self, SchemaError},
+};
+
+/// For how long a copy of the database may lag behind what was done to its primary.
+const LOOKS: u32 = 30;
+/// Between two looks.
+const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(args: SettingsArgs) -> ExitCode {
     let config = match args.read() {
@@ -15,7 +24,7 @@ pub(super) async fn run(args: SettingsArgs) -> ExitCode {
         Ok(hop) => hop,
         Err(error) => return fail(1, &error.to_string()),
     };
-    match migrate::migrate(&hop, &SystemClock::shared()).await {
+    match until_shown(&hop, &SystemClock::shared()).await {
         Ok(applied) if applied.is_empty() => {
             say(&format!("the schema is up to date at version {}", migrate::KNOWN_VERSION));
             ExitCode::SUCCESS
@@ -27,4 +36,15 @@ pub(super) async fn run(args: SettingsArgs) -> ExitCode {
         }
         Err(error) => fail(1, &error.to_string()),
     }
+}
+
+/// Migrates, and looks again where a copy of the database does not show yet what was done.
+async fn until_shown(hop: &Hop, clock: &SharedClock) -> Result<Vec<&'static str>, SchemaError> {
+    for _ in 1..LOOKS {
+        match migrate::migrate(hop, clock).await {
+            Err(SchemaError::NotShownYet { .. }) => tokio::time::sleep(PAUSE).await,
+            outcome => return outcome,
+        }
+    }
+    migrate::migrate(hop, clock).await
 }

@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::{
     clock::UnixMillis,
     id::TenantId,
+    page::PageSize,
     store::{Call, Change, StoreError},
 };
 
@@ -82,7 +83,7 @@ pub struct AuditEntry {
     pub detail: String,
 }
 
-/// Where entries that stand for themselves are written.
+/// Where entries that stand for themselves are written, and where the log is read in its own order.
 pub trait AuditStore: Send + Sync + 'static {
     /// Writes entries, all or none; one that is there already is not written again.
     ///
@@ -92,6 +93,53 @@ pub trait AuditStore: Send + Sync + 'static {
         call: Call,
         entries: &[Arc<AuditEntry>],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Reads on after an entry, the oldest first; from the beginning where the log does not hold that one.
+    ///
+    /// Fails with [`StoreError`] when the database gives no answer.
+    fn read_audit(
+        &self,
+        call: Call,
+        after: Option<&AuditMark>,
+        size: PageSize,
+    ) -> impl Future<Output = Result<AuditReading, StoreError>> + Send;
+}
+
+/// What tells an entry from another one in its place: that of a database which was restored, say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditMark {
+    /// Its place in the log.
+    pub seq: i64,
+    /// When.
+    pub at: UnixMillis,
+    /// Id of what it was done to.
+    pub target: String,
+    /// Id of the request.
+    pub request_id: String,
+}
+
+impl AuditMark {
+    /// That of an entry.
+    #[must_use]
+    pub fn of(event: &AuditEvent) -> Self {
+        Self {
+            seq: event.seq,
+            at: event.at,
+            target: event.target.clone(),
+            request_id: event.request_id.clone(),
+        }
+    }
+}
+
+/// A part of the log, in its own order.
+#[derive(Clone, Debug)]
+pub struct AuditReading {
+    /// The entries.
+    pub events: Vec<AuditEvent>,
+    /// Whether it begins at the beginning, because the log does not hold the entry after which it was to be read.
+    pub from_beginning: bool,
+    /// Whether there are more.
+    pub has_more: bool,
 }
 
 /// An entry of the audit log as stored.

@@ -3,11 +3,13 @@
 //! Each migration is one transaction that starts by claiming its number in `schema_migrations`: of two replicas that
 //! start together, the second finds the number taken, changes nothing, and reads what the first has done.
 
+mod error;
+
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
-use thiserror::Error;
 
+pub use self::error::SchemaError;
 use super::{
     engine::{Engine, Statement},
     sql::peppers::{ask, differing, note},
@@ -59,104 +61,10 @@ const MIGRATIONS: &[Migration] = &[
 /// The schema version that this build knows.
 pub const KNOWN_VERSION: i32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 
-/// Why the schema cannot be used.
-#[derive(Debug, Error)]
-pub enum SchemaError {
-    /// A newer build was here.
-    #[error(
-        "the database has schema version {found}, this build knows {KNOWN_VERSION}: it was migrated by a newer \
-         tenant-auth; run that one, or a later one"
-    )]
-    Newer {
-        /// The database's version.
-        found: i64,
-    },
-    /// The database was never migrated this far.
-    #[error(
-        "the database has schema version {found}, this build needs {KNOWN_VERSION}: run `tenant-auth-svc migrate`"
-    )]
-    Older {
-        /// The database's version.
-        found: i64,
-    },
-    /// There is no schema at all.
-    #[error(
-        "the database has no schema: if it should be a new one, run `tenant-auth-svc migrate`, or set \
-         TENANT_AUTH_CREATE_SCHEMA=true for the first start; if it should not, TENANT_AUTH_DATABASE_URL names the wrong one, or \
-         it was emptied"
-    )]
-    Empty,
-    /// A migration was edited after it was applied.
-    #[error(
-        "migration {version} was applied with another text: a migration must not be edited once released"
-    )]
-    Edited {
-        /// Its number.
-        version: i64,
-    },
-    /// Keys are stored under a pepper that is not configured, and could not be found.
-    #[error(
-        "live keys are stored under the pepper {id}, which this replica lacks: {}; without it, wait until they have \
-         expired, or revoke them",
-        remedy(id, file.as_deref())
-    )]
-    UnknownPepper {
-        /// The pepper's id.
-        id: String,
-        /// The pepper file, if one is configured.
-        file: Option<String>,
-    },
-    /// Another replica has another secret under the same id: each would call the other's keys unknown.
-    #[error(
-        "the secret of the pepper {id} in {file} is not the one that was first used under this id: correct it, or give a new secret a \
-         new id"
-    )]
-    PepperDiffers {
-        /// The pepper's id.
-        id: String,
-        /// The pepper file.
-        file: String,
-    },
-    /// The database gave no answer.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl SchemaError {
-    /// The kind of it, in a word that can be shown anywhere.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Newer { .. } => "schema_newer",
-            Self::Older { .. } => "schema_older",
-            Self::Empty => "schema_missing",
-            Self::Edited { .. } => "schema_edited",
-            Self::UnknownPepper { .. } => "pepper_missing",
-            Self::PepperDiffers { .. } => "pepper_differs",
-            Self::Store(error) => error.kind.as_str(),
-        }
-    }
-
-    /// Whether waiting may help; otherwise somebody has to do something.
-    #[must_use]
-    pub fn is_passing(&self) -> bool {
-        match self {
-            Self::Store(error) => error.kind != FailureKind::Broken,
-            // Somebody may be about to make it, and a database that was emptied by mistake may come back.
-            Self::Empty => true,
-            Self::Newer { .. }
-            | Self::Older { .. }
-            | Self::Edited { .. }
-            | Self::UnknownPepper { .. }
-            | Self::PepperDiffers { .. } => false,
-        }
-    }
-}
-
 /// Applies what is missing; gives the names of the migrations that this call applied.
 ///
 /// # Errors
-/// [`SchemaError::Newer`] and [`SchemaError::Edited`] before anything is changed.
+/// [`SchemaError::Newer`] and [`SchemaError::Edited`] before anything is changed; [`SchemaError::NotShownYet`] after everything was.
 pub async fn migrate<E: Engine>(engine: &E, clock: &SharedClock) -> Result<Vec<&'static str>, SchemaError> {
     apply_missing(engine, clock, true).await
 }
@@ -186,14 +94,22 @@ async fn apply_missing<E: Engine>(
         engine.transaction(call(), vec![create]).await?;
     }
     let mut applied = Vec::new();
-    let found = version(engine).await?;
+    let found = match version(engine).await {
+        // The table is there, at the primary.
+        Err(SchemaError::Store(error)) if error.kind == FailureKind::Misplaced => {
+            return Err(SchemaError::NotShownYet { found: 0 });
+        }
+        found => found?,
+    };
     for migration in MIGRATIONS.iter().filter(|migration| i64::from(migration.version) > found) {
         if apply(engine, migration, clock).await? {
             applied.push(migration.name);
         }
     }
-    verify(engine).await?;
-    Ok(applied)
+    match verify(engine).await {
+        Err(SchemaError::Older { found }) => Err(SchemaError::NotShownYet { found }),
+        outcome => outcome.map(|()| applied),
+    }
 }
 
 /// Checks that the schema is exactly the one that this build knows.
@@ -230,16 +146,6 @@ pub async fn verify_peppers<E: Engine>(engine: &E, peppers: &Peppers) -> Result<
 /// When the database does not take it.
 pub async fn note_peppers<E: Engine>(engine: &E, peppers: &Peppers) -> Result<(), SchemaError> {
     Ok(note(engine, peppers, call()).await?)
-}
-
-/// What to do about a pepper that is missing.
-fn remedy(id: &str, file: Option<&str>) -> String {
-    match file {
-        Some(file) => format!("add the line `accept {id} <secret>` to {file} (TENANT_AUTH_PEPPER_FILE)"),
-        None => format!(
-            "name a file with the lines `issue none` and `accept {id} <secret>` in TENANT_AUTH_PEPPER_FILE"
-        ),
-    }
 }
 
 async fn has_table<E: Engine>(engine: &E) -> Result<bool, SchemaError> {

@@ -30,7 +30,7 @@ use self::peppers::PepperGap;
 pub use self::unreadable::{RecordTable, UnreadableRecords};
 use super::engine::{Engine, Row, Rows, Statement, Value};
 use crate::domain::{
-    audit::{AuditEntry, AuditEvent, AuditFilter, AuditPosition, AuditStore},
+    audit::{AuditEntry, AuditEvent, AuditFilter, AuditMark, AuditPosition, AuditReading, AuditStore},
     clock::UnixMillis,
     id::{KeyId, TenantId},
     identity::DatabaseIdentity,
@@ -38,7 +38,7 @@ use crate::domain::{
         ApiKey, ImportOutcome, KeyHash, KeyRecord, KeyToImport, NewKey, Peppers, PrefixPosition, Rotated,
         Rotation, StoredKey,
     },
-    page::{Page, PageRequest},
+    page::{Page, PageRequest, PageSize},
     session::{Binding, NewSession, Session, SessionId, SessionOpener, SessionRecord, SweptSessions},
     store::{Call, Change, Committed, FailureKind, Found, InUse, InUseCursor, Store, StoreError},
     tenant::{NewTenant, Tenant, TenantStatus},
@@ -278,10 +278,19 @@ impl<E: Engine> AuditStore for SqlStore<E> {
     async fn write_audit(&self, call: Call, entries: &[Arc<AuditEntry>]) -> Result<(), StoreError> {
         audit::write(&self.engine, call, entries).await
     }
+
+    async fn read_audit(
+        &self,
+        call: Call,
+        after: Option<&AuditMark>,
+        size: PageSize,
+    ) -> Result<AuditReading, StoreError> {
+        audit::read(&self.engine, &self.unreadable, call, after, size).await
+    }
 }
 
 /// One more than the page, to learn whether there is a next one.
-fn overread(size: crate::domain::page::PageSize) -> i64 {
+fn overread(size: PageSize) -> i64 {
     i64::try_from(size.get()).unwrap_or(i64::MAX).saturating_add(1)
 }
 

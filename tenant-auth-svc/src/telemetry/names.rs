@@ -178,6 +178,13 @@ metrics! {
         "Usage totals that were not the sums of their events when this replica last compared all of them; 0 before the first comparison.";
     USAGE_RECONCILED = Gauge "tenant_auth_usage_reconciled_timestamp_seconds" "s" []
         "When the last comparison of usage totals by this replica ended, in seconds since 1970 by its clock; 0 before the first one.";
+    // The copy of the audit log.
+    AUDIT_COPIED = Counter "tenant_auth_audit_copied_total" "1" []
+        "Entries of the audit log that this replica has written to its file (TENANT_AUTH_AUDIT_FILE).";
+    AUDIT_COPY_FAILURES = Counter "tenant_auth_audit_copy_failures_total" "1" []
+        "Looks for new entries of the audit log, one every 5 s, that failed: the log could not be read or the file not be written.";
+    AUDIT_COPY_COMPLETE = Gauge "tenant_auth_audit_copy_complete_timestamp_seconds" "s" []
+        "When the file last had every entry of the audit log, in seconds since 1970 by this replica's clock, or since when this replica writes it; 0 where it writes none.";
     // The process.
     READY = Gauge "tenant_auth_ready" "1" []
         "1 when requests should be sent here; an outage of the database does not change it.";

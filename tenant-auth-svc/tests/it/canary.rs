@@ -11,6 +11,7 @@ use crate::harness::{Database, Service, TOKEN, strange_key};
 #[tokio::test]
 async fn a_planted_key_is_in_no_log_and_no_error() {
     let captured = Captured::log();
+    let frames = Captured::with_frames();
 
     let database = Database::test_server().await;
     let service = Service::start(&database).await;
@@ -47,7 +48,9 @@ async fn a_planted_key_is_in_no_log_and_no_error() {
     let answered = |line: &str| line.contains("tenant_auth::rpc") && line.contains("\"verdict\":\"valid\"");
     let lines = captured.lines(1, answered).await;
     let line = lines.first().expect("the log was heard, or it proves nothing");
+    drop(frames);
     let log = captured.text();
+    assert!(log.contains(r#""target":"h2::"#), "frames were heard");
     for field in ["request_id", "caller", "source", "duration_us", "code"] {
         assert!(line.contains(&format!("\"{field}\":")), "{line}");
     }

@@ -17,18 +17,34 @@ use tenant_auth_svc::{
     domain::clock::SystemClock,
     telemetry::logging,
 };
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, reload};
 
 /// The log of this process. There is one for all tests, because a log for one thread alone misses what another thread
 /// happened to run first. So a test looks for what only it can have caused.
-static LOG: LazyLock<Captured> = LazyLock::new(|| {
+static LOG: LazyLock<(Captured, Filtering)> = LazyLock::new(|| {
     let captured = Captured::default();
     let config =
         LogConfig { filter: "trace".to_owned(), format: LogFormat::Json, colours: false, burst: None };
     let writer = captured.clone();
     let (subscriber, _) = logging::subscriber(&config, SystemClock::shared(), move || writer.clone());
-    tracing::subscriber::set_global_default(subscriber).unwrap();
-    captured
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(WITHOUT_FRAMES));
+    tracing::subscriber::set_global_default(subscriber.with(filter)).unwrap();
+    (captured, Box::new(move |filter| handle.reload(EnvFilter::new(filter)).unwrap()))
 });
+
+type Filtering = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Everything but each frame of HTTP/2: those are nearly all lines of a test run, ten millions of them.
+const WITHOUT_FRAMES: &str = "trace,h2=info";
+
+/// Frames are heard for as long as this exists.
+pub(crate) struct WithFrames;
+
+impl Drop for WithFrames {
+    fn drop(&mut self) {
+        LOG.1(WITHOUT_FRAMES);
+    }
+}
 
 /// One JSON value, no object of which has a name twice.
 pub(crate) struct Strict;
@@ -103,7 +119,13 @@ pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
 impl Captured {
     /// Listens from now on, if nobody did before.
     pub(crate) fn log() -> &'static Self {
-        &LOG
+        &LOG.0
+    }
+
+    /// Hears each frame of HTTP/2 too.
+    pub(crate) fn with_frames() -> WithFrames {
+        LOG.1("trace");
+        WithFrames
     }
 
     pub(crate) fn text(&self) -> String {

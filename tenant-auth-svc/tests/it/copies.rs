@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tenant_auth_proto::v1::{self, Source, Verdict};
 use tenant_auth_svc::{
     config::Settings,
-    domain::clock::{Clock as _, ManualClock, SharedClock, UnixMillis},
+    domain::clock::{Clock as _, ManualClock, SharedClock, SystemClock, UnixMillis},
 };
 use tenant_auth_testkit::{Fault, HranaServer};
 
@@ -225,6 +225,32 @@ async fn a_primary_that_takes_no_changes_does_not_make_its_copy_stand_still() {
         region.primary.server().execute(&revoke).unwrap();
         region.there_hears().await;
         assert_eq!(region.there_says(&key).await.0, Verdict::Revoked, "{fault:?}");
+    }
+}
+
+/// What was done at the primary shows in the copy later. Whoever did it waits for that, and does not end because it is not there yet.
+#[tokio::test]
+async fn whoever_migrates_behind_a_copy_that_lags_waits_until_it_shows_the_schema() {
+    let primary = Database::test_server().await;
+    let copy = HranaServer::builder().token(TOKEN).copy_of(primary.server()).start().await.unwrap();
+    let settings = || primary.settings().with_flag("TENANT_AUTH_DATABASE_URL", Some(copy.url()));
+    let mut service = Service::start_unready(settings(), SystemClock::shared()).await;
+    let versions =
+        || primary.server().query("SELECT count(*) FROM sqlite_master WHERE name = 'schema_migrations'");
+    while versions().unwrap()[0][0]["value"] != "1" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // It shows each part of it some time after it was made.
+    let catching_up = async {
+        loop {
+            copy.catch_up().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        ready = service.running.ready() => ready.unwrap(),
+        () = catching_up => {}
+        () = tokio::time::sleep(Duration::from_secs(60)) => panic!("it must become ready"),
     }
 }
 

@@ -8,6 +8,7 @@ mod abuse;
 mod access;
 mod admin;
 mod architecture;
+mod audit_copy;
 mod cache;
 mod canary;
 mod captured;

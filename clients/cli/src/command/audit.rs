@@ -3,7 +3,10 @@
 use clap::{Args, Subcommand};
 use tenant_auth_client::proto;
 
-use super::Context;
+use super::{
+    Context,
+    replay::{self, Replay},
+};
 use crate::{
     args::{Limit, When},
     exit::Exit,
@@ -18,6 +21,12 @@ pub(crate) enum AuditCommand {
     ///
     /// Every option given narrows the list down. Moments are those of the replica that made the change.
     List(List),
+
+    /// Make again what a restored database lacks: revocations, suspensions and their ends
+    ///
+    /// From the copy of the audit log that the service wrote, or from a list that was saved. Each key and tenant is left as the log
+    /// last had it; what was made since the backup is named, because a log cannot bring it back. Safe to run again.
+    Replay(Replay),
 }
 
 #[derive(Debug, Args)]
@@ -55,7 +64,10 @@ const NAMES: Names = &[
 ];
 
 pub(super) async fn run(context: &Context, command: AuditCommand) -> Result<Exit, Failure> {
-    let AuditCommand::List(list) = command;
+    let list = match command {
+        AuditCommand::List(list) => list,
+        AuditCommand::Replay(command) => return replay::run(context, command).await,
+    };
     let [since, until] = When::moments([list.since, list.until], async || context.now().await).await?;
     let admin = context.client()?.admin();
     let page = async |page_size, page_token| {

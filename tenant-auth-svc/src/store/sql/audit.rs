@@ -8,10 +8,13 @@ use super::{
 };
 use crate::{
     domain::{
-        audit::{AuditAction, AuditEntry, AuditEvent, AuditFilter, AuditPosition, AuditTerm},
+        audit::{
+            AuditAction, AuditEntry, AuditEvent, AuditFilter, AuditMark, AuditPosition, AuditReading,
+            AuditTerm,
+        },
         clock::UnixMillis,
-        page::{Page, PageRequest},
-        store::{Call, Change, StoreError},
+        page::{Page, PageRequest, PageSize},
+        store::{Call, Change, FailureKind, StoreError},
     },
     store::engine::{Row, Statement, Value},
 };
@@ -90,6 +93,49 @@ pub(super) async fn list<E: Engine>(
     let end = filter.until.map_or(AuditPosition::START, |until| AuditPosition { at: until, seq: i64::MIN });
     let after = page.after.filter(|after| filter.until.is_none_or(|until| after.at < until)).unwrap_or(end);
     events.page((engine, unreadable, call), page.size, after, statement).await
+}
+
+pub(super) async fn read<E: Engine>(
+    engine: &E,
+    unreadable: &UnreadableRecords,
+    call: Call,
+    after: Option<&AuditMark>,
+    size: PageSize,
+) -> Result<AuditReading, StoreError> {
+    let is_there = match after {
+        Some(mark) => holds(engine, call, mark).await?,
+        None => true,
+    };
+    let sql = listing(
+        "seq, at, caller, action, target, tenant_id, request_id, detail",
+        "FROM audit_log WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+        "seq",
+    );
+    let events = Listed {
+        table: RecordTable::AuditLog,
+        named_by: 0,
+        position: |row| row.integer(0),
+        record: event,
+        cursor: |event| event.seq,
+    };
+    let begin = after.filter(|_| is_there).map_or(0, |mark| mark.seq);
+    let statement = |seq: &i64| Statement::new(sql.as_str()).bind(*seq).bind(overread(size));
+    let page = events.page((engine, unreadable, call), size, begin, statement).await?;
+    Ok(AuditReading { events: page.items, from_beginning: !is_there, has_more: page.next.is_some() })
+}
+
+/// Whether the log holds that entry.
+async fn holds<E: Engine>(engine: &E, call: Call, mark: &AuditMark) -> Result<bool, StoreError> {
+    let statement = Statement::new(
+        "SELECT count(*) FROM audit_log WHERE seq = ?1 AND at = ?2 AND target = ?3 AND request_id = ?4",
+    )
+    .bind(mark.seq)
+    .bind(mark.at.0)
+    .bind(mark.target.as_str())
+    .bind(mark.request_id.as_str());
+    let rows = engine.query(call, statement).await?;
+    let row = rows.first().ok_or_else(|| StoreError::new(FailureKind::Garbled, "a count is not one row"))?;
+    Ok(row.integer(0)? == 1)
 }
 
 /// What a list is read from, and what is bound from `?4` on.

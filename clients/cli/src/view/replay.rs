@@ -1,0 +1,81 @@
+//! What was made again from an audit log.
+
+use serde::Serialize;
+
+use crate::output::View;
+
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct ReplayView {
+    file: String,
+    dry_run: bool,
+    /// Ids, by what they are now.
+    pub(crate) revoked: Vec<String>,
+    pub(crate) suspended: Vec<String>,
+    pub(crate) resumed: Vec<String>,
+    /// Ids that the database does not hold.
+    pub(crate) absent: Vec<String>,
+    /// What cannot be made again from a log.
+    pub(crate) lost: Vec<LostRow>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct LostRow {
+    pub(crate) action: String,
+    pub(crate) target: String,
+    pub(crate) tenant_id: Option<String>,
+}
+
+impl ReplayView {
+    pub(crate) fn new(file: String, dry_run: bool) -> Self {
+        Self { file, dry_run, ..Self::default() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.revoked.is_empty() && self.suspended.is_empty() && self.resumed.is_empty()
+    }
+}
+
+impl View for ReplayView {
+    fn text(&self) -> String {
+        let would = if self.dry_run { "would be " } else { "" };
+        let mut text = format!(
+            "{would}revoked: {}, suspended: {}, resumed: {}",
+            self.revoked.len(),
+            self.suspended.len(),
+            self.resumed.len()
+        );
+        for id in &self.absent {
+            text += &format!("\n{id}: not in this database: its end needs nothing");
+        }
+        for LostRow { action, target, .. } in &self.lost {
+            text += &format!(
+                "\n{target}: {action}: a log cannot bring it back; look it up, and make it anew if it is not there"
+            );
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_made_again_is_named() {
+        let mut view = ReplayView::new("audit.jsonl".to_owned(), false);
+        assert!(view.is_empty());
+        view.revoked.push("key_1".to_owned());
+        view.resumed.push("acme".to_owned());
+        view.absent.push("key_2".to_owned());
+        view.lost.push(LostRow {
+            action: "key.issue".to_owned(),
+            target: "key_3".to_owned(),
+            tenant_id: None,
+        });
+        assert_eq!(
+            view.text(),
+            "revoked: 1, suspended: 0, resumed: 1\nkey_2: not in this database: its end needs nothing\n\
+             key_3: key.issue: a log cannot bring it back; look it up, and make it anew if it is not there"
+        );
+    }
+}

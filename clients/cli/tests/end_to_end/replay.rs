@@ -1,0 +1,101 @@
+//! A database is restored from a backup, and what it lacks is made again from the copy of its audit log.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+
+use crate::harness::{Service, denied, valid};
+
+fn start(folder: &Path) -> Service {
+    let database = format!("file:{}", folder.join("auth.db").display());
+    let copy = folder.join("audit.jsonl").display().to_string();
+    Service::start_with("http://", |settings| {
+        settings
+            .with_flag("TENANT_AUTH_DATABASE_URL", Some(database))
+            .with_flag("TENANT_AUTH_AUDIT_FILE", Some(copy))
+    })
+}
+
+/// Copies the database's files, of which there are one or more.
+fn copy(from: &Path, to: &Path) {
+    for name in ["auth.db", "auth.db-wal", "auth.db-shm"] {
+        let _ = fs::remove_file(to.join(name));
+        if from.join(name).exists() {
+            fs::copy(from.join(name), to.join(name)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_a_restored_database_lacks_is_made_again_from_the_file_or_a_saved_list() {
+    let (folder, backup) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (path, backup) = (folder.path(), backup.path());
+    let service = start(path);
+    for tenant in ["acme", "beta"] {
+        service.tenant(tenant);
+    }
+    let (leaked, good, suspended) = (service.key("acme"), service.key("acme"), service.key("beta"));
+    let id = |service: &Service, key: &str| service.run(&["validate", "--json"], key).stdout;
+    let leaked_id = serde_json::from_str::<Value>(&id(&service, &leaked)).unwrap()["key_id"].clone();
+    let leaked_id = leaked_id.as_str().unwrap().to_owned();
+    let moment = service.json(&["info"])["now"].as_str().unwrap().to_owned();
+    drop(service);
+    copy(path, backup);
+
+    let service = start(path);
+    service.json(&["key", "revoke", &leaked_id, "--reason", "leaked"]);
+    service.json(&["tenant", "suspend", "acme", "--reason", "a mistake"]);
+    service.json(&["tenant", "resume", "acme"]);
+    service.json(&["tenant", "suspend", "beta", "--reason", "unpaid"]);
+    let newer = service.key("acme");
+    let list = path.join("audit-before-restore.json");
+    fs::write(&list, service.run(&["--json", "audit", "list", "--all"], "").stdout).unwrap();
+    drop(service);
+
+    for file in [path.join("audit.jsonl"), list] {
+        copy(backup, path);
+        let service = start(path);
+        assert_eq!(service.verdict(&leaked, &[]), valid(), "the backup is older than its end");
+        let replay = ["audit", "replay", file.to_str().unwrap(), "--since", &*moment];
+        let dry = service.json(&[&replay[..], &["--dry-run"]].concat());
+        assert_eq!(service.verdict(&leaked, &[]), valid(), "{dry}");
+
+        // Safe to repeat.
+        for _ in 0..2 {
+            let done = service.json(&replay);
+            assert_eq!(done["revoked"], serde_json::json!([leaked_id]), "{done}");
+            assert_eq!(
+                (&done["suspended"], &done["resumed"]),
+                (&dry["suspended"], &dry["resumed"]),
+                "{done}"
+            );
+            assert_eq!(done["suspended"], serde_json::json!(["beta"]), "{done}");
+            assert_eq!(done["lost"][0]["action"], "key.issue", "{done}");
+        }
+        assert_eq!(service.verdict(&leaked, &[]), denied("REVOKED"));
+        assert_eq!(service.verdict(&suspended, &[]), denied("TENANT_SUSPENDED"));
+        assert_eq!(service.verdict(&good, &[]), valid());
+        assert_eq!(service.verdict(&newer, &[]), denied("UNKNOWN"));
+        let shown = service.run(&replay, "").stdout;
+        assert!(shown.contains("revoked: 1, suspended: 1, resumed: 1\n"), "{shown}");
+        assert!(shown.contains("key.issue: a log cannot bring it back"), "{shown}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_audit_log_changes_nothing() {
+    let (service, folder) = (Service::start(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("file");
+    let replay =
+        |since: &str| service.run(&["audit", "replay", path.to_str().unwrap(), "--since", since], "");
+    let missing = replay("2h");
+    assert!(missing.code == 2 && missing.stderr.contains("cannot read"), "{}", missing.stderr);
+    fs::write(&path, "a,b\n1,2\n").unwrap();
+    let wrong = replay("2h");
+    assert!(wrong.code == 2 && wrong.stderr.contains("file:1: neither an entry"), "{}", wrong.stderr);
+    fs::write(&path, r#"{"seq":1,"at":"2030-01-01T00:00:00Z","action":"key.revoke","target":"key_nobody"}"#)
+        .unwrap();
+    let absent = replay("2029-01-01T00:00:00Z");
+    assert_eq!(absent.code, 0, "{}", absent.stderr);
+    assert!(absent.stdout.contains("key_nobody: not in this database"), "{}", absent.stdout);
+}

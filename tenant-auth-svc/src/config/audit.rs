@@ -1,0 +1,58 @@
+//! Where the audit log is copied to.
+
+use std::path::PathBuf;
+
+use super::reader::Reader;
+
+/// Where the audit log is copied to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditConfig {
+    /// `TENANT_AUTH_AUDIT_FILE`: the path of a file to which every entry of the audit log is added, a JSON object a line; unset: none.
+    /// Beside it stands another one, with `.position` after its name. The directory must be there, and the service must be allowed to
+    /// write in it.
+    pub file: Option<PathBuf>,
+}
+
+impl AuditConfig {
+    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+        Some(Self { file: reader.optional("TENANT_AUTH_AUDIT_FILE", path)? })
+    }
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    // A file of the directory in which somebody happens to start the service would be begun again elsewhere.
+    if path.is_absolute() && path.file_name().is_some() && !text.ends_with('/') {
+        Ok(path)
+    } else {
+        Err(format!(
+            "must be the absolute path of a file, such as /var/lib/tenant-auth/audit.jsonl, not {text:?}"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+
+    fn read(value: Option<&str>) -> Result<AuditConfig, String> {
+        let settings = Settings::default().with_flag("TENANT_AUTH_AUDIT_FILE", value.map(str::to_owned));
+        let mut reader = Reader::new(settings);
+        let config = AuditConfig::read(&mut reader);
+        reader.finish().map_err(|problems| problems[0].to_string()).map(|_| config.unwrap())
+    }
+
+    #[test]
+    fn a_file_has_an_absolute_path() {
+        assert_eq!(read(None), Ok(AuditConfig::default()));
+        assert_eq!(read(Some("/a/b.jsonl")).unwrap().file, Some(PathBuf::from("/a/b.jsonl")));
+        for wrong in ["audit.jsonl", "./a", "/", "/a/", "/a/.."] {
+            let problem = read(Some(wrong)).unwrap_err();
+            assert!(
+                problem.contains("TENANT_AUTH_AUDIT_FILE") && problem.contains("absolute path"),
+                "{problem}"
+            );
+        }
+    }
+}
