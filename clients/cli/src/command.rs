@@ -1,4 +1,4 @@
-//! What can be asked for: one file per group of commands.
+//! The command line: what can be asked for, one file per group of commands.
 
 pub(crate) mod audit;
 pub(crate) mod check;
@@ -12,20 +12,103 @@ pub(crate) mod tenant;
 pub(crate) mod usage;
 pub(crate) mod validate;
 
-use clap::CommandFactory as _;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, builder::Resettable};
 use clap_complete::Shell;
 use tenant_auth_client::Client;
 use uuid::Uuid;
 
+use self::{
+    audit::AuditCommand, database::DatabaseCommand, grace::GraceCommand, key::KeyCommand,
+    session::SessionCommand, tenant::TenantCommand, usage::UsageCommand, validate::Validate,
+};
 use crate::{
-    args::{Cli, Command, Globals},
-    exit::Exit,
+    args::{Given, Globals},
+    exit::{self, Exit},
     failure::Failure,
     output::Output,
     probe,
     time::Moment,
     view::InfoView,
 };
+
+/// Manages the tenants, keys and sessions of a tenant-auth service.
+#[derive(Debug, Parser)]
+#[command(name = "tenantctl", version, after_help = exit::HELP, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create, look at, suspend and resume tenants
+    #[command(subcommand)]
+    Tenant(TenantCommand),
+
+    /// Issue, import, rotate, revoke, list, look at and check keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+
+    /// Bind, validate, end and list sessions
+    #[command(subcommand)]
+    Session(SessionCommand),
+
+    /// Look at who changed what
+    #[command(subcommand)]
+    Audit(AuditCommand),
+
+    /// Look whether the database is believed, and accept it after a restore
+    #[command(subcommand)]
+    Database(DatabaseCommand),
+    /// Show and change how long one replica answers from memory while the database is away
+    ///
+    /// It concerns the replica at --endpoint alone, not others behind the same address: name each replica by an address of its own,
+    /// one after the other. A restart ends what was set, and empties the memory that it was set for.
+    #[command(subcommand)]
+    Grace(GraceCommand),
+
+    /// Show and record what tenants consumed
+    #[command(subcommand)]
+    Usage(UsageCommand),
+
+    /// Ask whether a key is good
+    ///
+    /// The key is read from standard input, or asked for without echo on a terminal.
+    Validate(Validate),
+
+    /// Describe the service that answers
+    Info,
+
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell to complete for
+        shell: Shell,
+    },
+}
+
+impl Cli {
+    /// Reads the command line, and the variables that are not empty: an empty one is not set.
+    pub(crate) fn read() -> Result<Self, clap::Error> {
+        let matches = command().try_get_matches()?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        cli.globals.given = Given::of(&matches);
+        Ok(cli)
+    }
+}
+
+fn command() -> clap::Command {
+    Cli::command().mut_args(|arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        if value.is_some_and(|value| value.to_string_lossy().trim().is_empty()) {
+            arg.env(Resettable::Reset)
+        } else {
+            arg
+        }
+    })
+}
 
 /// What every command needs: where to ask and where to tell.
 pub(crate) struct Context {
@@ -67,7 +150,7 @@ impl Context {
             true => probe::spoken(&self.globals.endpoint).await,
             false => None,
         };
-        self.output.tell(&failure.told(&self.globals, spoken, &self.request_id));
+        self.output.tell(&failure.told(&self.globals.asked(), spoken, &self.request_id));
     }
 }
 
@@ -100,4 +183,39 @@ fn completions(context: &Context, shell: Shell) -> Result<Exit, Failure> {
     let script = String::from_utf8_lossy(&script);
     context.output.line(script.trim_end())?;
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::OPTIONS;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// What is on a command line is in the shell's history and in the process list.
+    #[test]
+    fn no_argument_takes_a_key() {
+        fn check(command: &clap::Command) {
+            for arg in command.get_arguments() {
+                let id = arg.get_id().as_str();
+                let suspicious = ["key", "plaintext", "secret", "token", "api_key"].contains(&id);
+                assert!(!suspicious, "{} takes {id}", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+
+    #[test]
+    fn every_option_with_a_variable_is_known() {
+        let command = Cli::command();
+        let with_variable = command.get_arguments().filter_map(|arg| {
+            Some((arg.get_id().as_str(), format!("--{}", arg.get_long()?), arg.get_env()?.to_str()?))
+        });
+        let known = OPTIONS.map(|(id, name, variable)| (id, name.to_owned(), variable));
+        assert_eq!(with_variable.collect::<Vec<_>>(), known);
+    }
 }

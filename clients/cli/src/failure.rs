@@ -2,19 +2,33 @@
 
 mod told;
 
+use std::time::Duration;
+
 use tenant_auth_client::{Error, Violation};
 
 pub(crate) use self::told::{Told, Wrong};
 use self::told::{code, reason};
-use crate::{
-    args::{Globals, is_secure},
-    exit::Exit,
-    probe::Spoken,
-    time::coarse,
-};
+use crate::{exit::Exit, probe::Spoken, time::coarse};
 
 /// A field of the request, and what the user knows it as.
 pub(crate) type Names = &'static [(&'static str, &'static str)];
+
+/// Whom a command has asked, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) endpoint: &'a str,
+    /// The option or the variable that named it.
+    pub(crate) endpoint_given_as: &'static str,
+    /// For one answer.
+    pub(crate) timeout: Duration,
+    /// Whether the service could tell who calls.
+    pub(crate) with_credentials: bool,
+}
+
+/// Whether an endpoint is asked over TLS.
+pub(crate) fn is_secure(endpoint: &str) -> bool {
+    endpoint.starts_with("https://")
+}
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -62,13 +76,13 @@ impl Failure {
         matches!(self, Self::Service { error: Error::Unreachable { .. } | Error::DeadlineExceeded, .. })
     }
 
-    /// The failure in words, for somebody who gave these options, where the port speaks that, as far as is known.
-    pub(crate) fn told(&self, globals: &Globals, spoken: Option<Spoken>, request_id: &str) -> Told {
+    /// The failure in words, for somebody who asked like this, where the port speaks that, as far as is known.
+    pub(crate) fn told(&self, by: &Asked<'_>, spoken: Option<Spoken>, request_id: &str) -> Told {
         let Self::Service { error, names } = self else { return self.told_alone() };
-        let mismatch = spoken.and_then(|spoken| mismatch(spoken, &globals.endpoint));
+        let mismatch = spoken.and_then(|spoken| mismatch(spoken, by.endpoint));
         let (message, hint) = match mismatch {
             Some((message, hint)) => (message, Some(hint)),
-            None => (sentence(error, globals), hint(error, globals)),
+            None => (sentence(error, by), hint(error, by)),
         };
         let asked = !matches!(error, Error::Setup { .. });
         Told {
@@ -125,10 +139,10 @@ fn mismatch(spoken: Spoken, endpoint: &str) -> Option<(String, String)> {
     }
 }
 
-fn sentence(error: &Error, globals: &Globals) -> String {
-    let (endpoint, timeout) = (&globals.endpoint, globals.timeout);
+fn sentence(error: &Error, by: &Asked<'_>) -> String {
+    let (endpoint, timeout) = (by.endpoint, by.timeout);
     match error {
-        Error::Setup { message } => format!("{}: {message}", globals.given.name("--endpoint")),
+        Error::Setup { message } => format!("{}: {message}", by.endpoint_given_as),
         Error::Unreachable { message } => format!("cannot reach {endpoint}: {message}"),
         Error::Unavailable { message, reason: Some(reason), .. } => format!("{message} ({reason})"),
         Error::DeadlineExceeded => format!("{endpoint} gave no answer within {}", coarse(timeout)),
@@ -172,8 +186,8 @@ fn name(field: &str, names: Names) -> String {
     }
 }
 
-fn hint(error: &Error, globals: &Globals) -> Option<String> {
-    let endpoint = &globals.endpoint;
+fn hint(error: &Error, by: &Asked<'_>) -> Option<String> {
+    let endpoint = by.endpoint;
     match error {
         Error::Unreachable { .. } if is_secure(endpoint) => Some(format!(
             "is tenant-auth running at {endpoint}, with a certificate for this name that --ca, or else this machine, trusts?"
@@ -188,7 +202,7 @@ fn hint(error: &Error, globals: &Globals) -> Option<String> {
         Error::DeadlineExceeded => {
             Some("a change may have been made all the same; --timeout sets how long to wait".to_owned())
         }
-        Error::Unauthenticated { .. } if globals.credentials.are_given() => Some(
+        Error::Unauthenticated { .. } if by.with_credentials => Some(
             "the service's callers file must list this token's hash, or a name in this certificate"
                 .to_owned(),
         ),
@@ -207,20 +221,22 @@ fn hint(error: &Error, globals: &Globals) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
     use super::*;
-    use crate::args::Cli;
 
     const NAMES: Names = &[("tenant_id", "--tenant"), ("scopes", "--scope")];
 
     fn told(error: Error) -> Told {
-        told_with(&[], error)
+        told_with(false, error)
     }
 
-    fn told_with(options: &[&str], error: Error) -> Told {
-        let line = [&["tenantctl", "info", "--endpoint", "http://host:1"], options].concat();
-        Failure::naming(NAMES)(error).told(&Cli::parse_from(line).globals, None, "run-1")
+    fn told_with(with_credentials: bool, error: Error) -> Told {
+        let by = Asked {
+            endpoint: "http://host:1",
+            endpoint_given_as: "--endpoint",
+            timeout: Duration::from_secs(5),
+            with_credentials,
+        };
+        Failure::naming(NAMES)(error).told(&by, None, "run-1")
     }
 
     #[test]
@@ -256,7 +272,7 @@ mod tests {
     fn who_is_not_known_is_told_what_is_missing() {
         let unknown = || Error::Unauthenticated { message: "who calls?".to_owned() };
         assert!(told(unknown()).hint.unwrap().contains("it needs --token-file"));
-        let hint = told_with(&["--token-file", "/token"], unknown()).hint.unwrap();
+        let hint = told_with(true, unknown()).hint.unwrap();
         assert!(hint.contains("must list this token's hash"), "{hint}");
     }
 }

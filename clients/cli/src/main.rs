@@ -16,7 +16,12 @@ mod view;
 
 use std::process::ExitCode;
 
-use crate::{args::Cli, command::Context, exit::Exit, failure::Told, output::Output};
+use crate::{
+    command::{Cli, Context},
+    exit::Exit,
+    failure::Told,
+    output::Output,
+};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

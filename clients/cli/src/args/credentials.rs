@@ -11,7 +11,7 @@ use tenant_auth_client::{CallerToken, Client, ClientBuilder, Tls};
 use zeroize::Zeroizing;
 
 use super::Given;
-use crate::failure::{Failure, Wrong};
+use crate::failure::{Failure, Wrong, is_secure};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Credentials {
@@ -31,11 +31,6 @@ pub(crate) struct Credentials {
     /// File with the private key (PEM) of --cert
     #[arg(long, global = true, env = "TENANTCTL_CERT_KEY_FILE", value_name = "PATH")]
     cert_key: Option<PathBuf>,
-}
-
-/// Whether connections to an endpoint are encrypted.
-pub(crate) fn is_secure(endpoint: &str) -> bool {
-    endpoint.starts_with("https://")
 }
 
 impl Credentials {

@@ -11,9 +11,8 @@ use tokio::task::JoinSet;
 
 use super::Context;
 use crate::{
-    args::is_secure,
     exit::Exit,
-    failure::{Failure, Names, Told},
+    failure::{Asked, Failure, Names, Told, is_secure},
     probe,
     view::{CheckView, DatabaseRow},
 };
@@ -175,9 +174,7 @@ impl Replica {
 impl Context {
     /// A failure in words, of somebody else than --endpoint.
     fn told_of(&self, failure: &Failure, endpoint: &str) -> Told {
-        let mut globals = self.globals.clone();
-        endpoint.clone_into(&mut globals.endpoint);
-        failure.told(&globals, None, &self.request_id)
+        failure.told(&Asked { endpoint, ..self.globals.asked() }, None, &self.request_id)
     }
 }
 
