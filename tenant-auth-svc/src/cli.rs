@@ -20,10 +20,10 @@ use self::{
     signals::{Hangup, StopSignals},
 };
 use crate::{
-    app::{Running, StartError},
     build,
     config::LogConfig,
     domain::clock::SystemClock,
+    server::{Running, StartError},
     telemetry::logging,
 };
 

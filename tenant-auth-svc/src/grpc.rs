@@ -1,13 +1,12 @@
 //! The gRPC face: convert, call, convert.
 
 pub mod context;
-mod convert;
+pub(crate) mod convert;
 pub mod denials;
 mod error;
 pub mod framing;
-pub mod hits;
-pub mod places;
-pub mod pools;
+pub mod limiters;
+pub mod permits;
 mod services;
 pub mod status;
 pub mod tally;

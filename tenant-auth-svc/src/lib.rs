@@ -1,17 +1,21 @@
 //! tenant-auth: one gRPC service that owns every tenant decision of a SaaS.
 //!
-//! Start with `ARCHITECTURE.md` beside `Cargo.toml`; then [`app`], which puts everything together.
+//! Start with `ARCHITECTURE.md` beside `Cargo.toml`; then [`server`], which puts everything together.
 
-pub mod app;
 pub mod build;
+pub mod cache;
+pub mod change_feed;
 pub mod cli;
 pub mod config;
+pub mod database;
 pub mod domain;
-pub mod freshness;
+pub mod fast_path;
 pub mod grpc;
-pub mod layer;
-pub mod measure;
+pub mod instruments;
+mod jobs;
+pub mod middleware;
 pub mod ops;
-pub mod store;
+pub mod server;
 pub mod telemetry;
 pub mod transport;
+pub mod usage_batcher;

@@ -6,7 +6,6 @@
 use std::{path::Path, process::ExitCode, time::Instant};
 
 use futures::{StreamExt as _, future::LocalBoxFuture, stream};
-
 use tokio::task::{LocalSet, spawn_blocking, spawn_local};
 
 use crate::{

@@ -6,17 +6,17 @@ use clap::Args;
 
 use super::{fail, say, settings::SettingsArgs, start_logging};
 use crate::{
-    app,
+    database::{
+        client::DatabaseClient,
+        migrate::{self, SchemaError},
+        sql::probe,
+    },
     domain::{
         clock::SystemClock,
         key::Peppers,
         store::{Call, FailureKind, Lane, StoreError},
     },
-    store::{
-        client::DatabaseClient,
-        migrate::{self, SchemaError},
-        sql::probe,
-    },
+    server,
 };
 
 /// How long the write may take; TENANT_AUTH_DATABASE_WRITE_TIMEOUT may be shorter.
@@ -47,7 +47,7 @@ pub(super) async fn run(args: CheckArgs) -> ExitCode {
         say(&format!("{:width$}  {}  ({origin})", setting.variable, setting.value));
     }
     let clock = SystemClock::shared();
-    for line in app::expiry::described(&config.tls, &config.database, &clock) {
+    for line in server::expiry::described(&config.tls, &config.database, &clock) {
         say(&line);
     }
     if !args.connect {
@@ -56,7 +56,7 @@ pub(super) async fn run(args: CheckArgs) -> ExitCode {
     }
     let _log = start_logging(&config.log);
     let peppers = config.keys.peppers;
-    let hop = match app::hop(config.database, &clock) {
+    let hop = match server::hop(config.database, &clock) {
         Ok(hop) => hop,
         Err(error) => return fail(1, &error.to_string()),
     };

@@ -13,9 +13,9 @@ use clap::Args;
 
 use super::{fail, say, serve_until_stopped, start_logging};
 use crate::{
-    app::{self, Running},
     build,
     config::{self, ServiceConfig, Settings},
+    database::libsql::{LockError, OpenError},
     domain::{
         admin::KeyOrder,
         audit::Actor,
@@ -27,7 +27,7 @@ use crate::{
         validate::Question,
         verdict::Verdict,
     },
-    store::libsql::{LockError, OpenError},
+    server::{self, Running},
 };
 
 const TENANT: &str = "ten_demo";
@@ -66,15 +66,15 @@ pub(super) async fn run(args: DevArgs) -> ExitCode {
         Err(error) => return fail(2, &error.to_string()),
     };
     let _log = start_logging(&config.log);
-    let mut running = match app::start(config, SystemClock::shared()).await {
+    let mut running = match server::start(config, SystemClock::shared()).await {
         Ok(running) => running,
-        Err(error @ app::StartError::Listen { .. }) => {
+        Err(error @ server::StartError::Listen { .. }) => {
             return fail(
                 1,
                 &format!("{error}. Is one running already? Another port: --listen 127.0.0.1:50052"),
             );
         }
-        Err(app::StartError::Open(error)) => return fail(1, &unopened(&args.data_dir, &error)),
+        Err(server::StartError::Open(error)) => return fail(1, &unopened(&args.data_dir, &error)),
         Err(error) => return fail(1, &error.to_string()),
     };
     if let Err(error) = running.ready().await {

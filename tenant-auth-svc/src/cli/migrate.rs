@@ -4,9 +4,9 @@ use std::{process::ExitCode, time::Duration};
 
 use super::{fail, say, settings::SettingsArgs, start_logging};
 use crate::{
-    app::{self, Hop},
+    database::migrate::{self, SchemaError},
     domain::clock::{SharedClock, SystemClock},
-    store::migrate::{self, SchemaError},
+    server::{self, Hop},
 };
 
 /// For how long a copy of the database may lag behind what was done to its primary.
@@ -20,7 +20,7 @@ pub(super) async fn run(args: SettingsArgs) -> ExitCode {
         Err(error) => return fail(2, &error.to_string()),
     };
     let _log = start_logging(&config.log);
-    let hop = match app::hop(config.database, &SystemClock::shared()) {
+    let hop = match server::hop(config.database, &SystemClock::shared()) {
         Ok(hop) => hop,
         Err(error) => return fail(1, &error.to_string()),
     };

@@ -3,12 +3,11 @@
 use std::{process::ExitCode, time::Duration};
 
 use clap::Args;
-
 use uuid::Uuid;
 
 use super::{fail, say, settings::SettingsArgs, start_logging};
 use crate::{
-    app::{self, Hop},
+    database::{migrate, sql::SqlStore},
     domain::{
         audit::Actor,
         clock::{SharedClock, SystemClock, UnixMillis},
@@ -16,7 +15,7 @@ use crate::{
         store::{Call, Change, Lane, StoreError},
         usage::{self, Difference, Hour, Reconciliation, Repaired, Retention, UsageStore as _},
     },
-    store::{migrate, sql::SqlStore},
+    server::{self, Hop},
 };
 
 /// How long one page of the comparison, or one transaction of the repair, may take.
@@ -64,7 +63,7 @@ pub(super) async fn run(args: ReconcileArgs) -> ExitCode {
     };
     let _log = start_logging(&config.log);
     let clock: SharedClock = SystemClock::shared();
-    let hop = match app::hop(config.database, &clock) {
+    let hop = match server::hop(config.database, &clock) {
         Ok(hop) => hop,
         Err(error) => return fail(1, &error.to_string()),
     };

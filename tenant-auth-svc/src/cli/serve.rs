@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::{fail, failed, serve_until_stopped, settings::SettingsArgs, signals::Hangup, start_logging};
-use crate::{app, build, domain::clock::SystemClock};
+use crate::{build, domain::clock::SystemClock, server};
 
 pub(super) async fn run(args: SettingsArgs) -> ExitCode {
     let config = match args.read() {
@@ -13,7 +13,7 @@ pub(super) async fn run(args: SettingsArgs) -> ExitCode {
     let _log = start_logging(&config.log);
     // From the start: until it is listened for, it ends the process.
     let hangup = Hangup::listen();
-    let running = match app::start(config, SystemClock::shared()).await {
+    let running = match server::start(config, SystemClock::shared()).await {
         Ok(running) => running,
         Err(error) => return failed(&error),
     };

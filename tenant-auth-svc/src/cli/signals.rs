@@ -1,7 +1,11 @@
 //! The signals that ask the service to stop, or to look at its files.
 
 #[cfg(unix)]
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
+#[cfg(unix)]
+use tokio::signal::unix::SignalKind;
+#[cfg(unix)]
+use tokio::signal::unix::signal;
 
 /// SIGTERM and SIGINT, heard from the moment this is made: none is lost between two waits.
 pub(super) struct StopSignals {

@@ -20,8 +20,8 @@ use super::{
     reader::Reader,
 };
 use crate::{
+    cache::CacheConfig,
     domain::{freshness::Lifetimes, grace::MAX_GRACE, guesses::GuessLimits},
-    store::cached::CacheConfig,
 };
 
 /// What to remember, and how to learn what has changed.

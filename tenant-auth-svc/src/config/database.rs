@@ -13,7 +13,10 @@ use super::{
     reader::{Reader, SSL_CERT_DIR, SSL_CERT_FILE},
 };
 use crate::{
-    store::{bounded::Allowances, hrana::TokenFile, retried::Timing},
+    database::{
+        client::{bulkhead::Allowances, retry::Timing},
+        hrana::TokenFile,
+    },
     transport::tls::{FirstToExpire, private_roots},
 };
 

@@ -223,7 +223,7 @@ impl Reader {
             |name: &String| !name.starts_with(TESTS) && !KUBERNETES.iter().any(|part| name.contains(part));
         let unknown: Vec<_> = self.given.0.into_keys().filter(ours).collect();
         for variable in unknown {
-            let near = known.iter().min_by_key(|known| distance(known, &variable));
+            let near = known.iter().min_by_key(|known| strsim::levenshtein(known, &variable));
             let near = near.map_or("", String::as_str);
             let message = format!("is no variable of tenant-auth; did you mean {near}?");
             self.problems.push(Problem { variable, message });
@@ -252,20 +252,6 @@ impl Reader {
     fn note(&mut self, variable: &str, value: String, origin: Origin) {
         self.read.push(Setting { variable: variable.to_owned(), value, origin });
     }
-}
-
-/// How many letters differ, roughly: enough to find the variable that was meant.
-fn distance(a: &str, b: &str) -> usize {
-    let mut previous: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut current = vec![i + 1];
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = previous[j] + usize::from(x != y);
-            current.push(replaced.min(previous[j + 1] + 1).min(current[j] + 1));
-        }
-        previous = current;
-    }
-    previous.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

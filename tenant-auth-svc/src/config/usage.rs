@@ -6,7 +6,7 @@ use super::{
     parse::{duration, number},
     reader::Reader,
 };
-use crate::{domain::usage::Retention, store::grouped::GroupConfig};
+use crate::{domain::usage::Retention, usage_batcher::GroupConfig};
 
 /// How usage is metered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

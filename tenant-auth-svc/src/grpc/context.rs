@@ -11,7 +11,7 @@ use std::{
 use super::{
     denials::{DenialLog, Subject},
     error::ApiError,
-    places::Place,
+    permits::Place,
     tally::Tally,
 };
 use crate::domain::{

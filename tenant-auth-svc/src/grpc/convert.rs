@@ -23,7 +23,6 @@ pub(super) use self::{
     },
     audit::{audit_request, audit_response},
     database::{database_identity_message, database_state_message, held_end_message, reason},
-    encoded::{FRAME_HEAD, framed_decision, framed_decisions},
     grace::{grace_message, reset_grace_request, set_grace_request},
     inspect::inspection_message,
     session::{
@@ -32,6 +31,10 @@ pub(super) use self::{
     },
     time::timestamp,
     usage::{query_usage_request, query_usage_response, record_usage_request, record_usage_response},
-    validation::{MAX_BATCH, batch_questions, decision_message, question},
+    validation::decision_message,
     watch::{told_messages, watch_request},
+};
+pub(crate) use self::{
+    encoded::{FRAME_HEAD, framed_decision, framed_decisions},
+    validation::{MAX_BATCH, batch_questions, question},
 };

@@ -5,7 +5,7 @@ mod malformed;
 use thiserror::Error;
 
 pub use self::malformed::Malformed;
-use super::places::Full;
+use super::permits::Full;
 use crate::domain::{
     admin::AdminError, recovery::RecoveryError, sessions::SessionError, store::StoreError, usage::UsageError,
     watch::WatchError,

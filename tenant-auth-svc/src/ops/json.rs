@@ -130,10 +130,12 @@ fn millis(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{clock::UnixMillis, identity::Doubt, store::FailureKind};
-    use crate::ops::{
-        expiry::Dated,
-        facts::{Coverage, Files, Writes},
+    use crate::{
+        domain::{clock::UnixMillis, identity::Doubt, store::FailureKind},
+        ops::{
+            expiry::Dated,
+            facts::{Coverage, Files, Writes},
+        },
     };
 
     fn at(seconds: u64) -> Moment {

@@ -5,8 +5,10 @@ mod tests;
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::expiry;
-use super::facts::{Coverage, Facts, Feed, Files, Grace, Left, MAX_CLOCK_OFFSET, MAX_SCHEDULER_LAG, Phase};
+use super::{
+    expiry,
+    facts::{Coverage, Facts, Feed, Files, Grace, Left, MAX_CLOCK_OFFSET, MAX_SCHEDULER_LAG, Phase},
+};
 use crate::domain::{
     clock::{Moment, UnixMillis},
     condition::Condition,

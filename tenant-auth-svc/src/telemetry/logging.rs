@@ -21,7 +21,9 @@ use std::{
 
 use tracing::{Event, Subscriber};
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry, fmt::MakeWriter, layer::Context, layer::SubscriberExt as _,
+    EnvFilter, Layer, Registry,
+    fmt::MakeWriter,
+    layer::{Context, SubscriberExt as _},
 };
 
 use self::{line::Line, sampling::Sampling};

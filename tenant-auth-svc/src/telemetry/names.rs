@@ -3,6 +3,8 @@
 //! Nothing is exposed that is not here, and `METRICS.md` is made of this table; tests hold both. No label ever names a
 //! tenant, a key, a session or a caller: their number has no end, and what a monitoring system stores is read by many.
 
+use crate::instruments::durations::BOUNDS;
+
 /// What kind of number it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -227,12 +229,6 @@ metrics! {
         "Requests sent to the collector: signal traces or metrics, outcome ok or failed. 0 where OTLP is off.";
 }
 
-/// The upper bounds of every histogram, in seconds: 50 µs, and twice as much each time, up to 13 s.
-pub const BUCKETS: [f64; 19] = [
-    0.000_05, 0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_6, 0.003_2, 0.006_4, 0.012_8, 0.025_6, 0.051_2,
-    0.102_4, 0.204_8, 0.409_6, 0.819_2, 1.638_4, 3.276_8, 6.553_6, 13.107_2,
-];
-
 /// The table as Markdown: `METRICS.md`.
 #[must_use]
 pub fn document() -> String {
@@ -256,7 +252,7 @@ pub fn document() -> String {
             [&format!("`{}`", metric.name), metric.kind.as_str(), unit, &labels.join(", "), metric.help];
         text.push_str(&format!("| {} |\n", row.join(" | ")));
     }
-    let bounds: Vec<_> = BUCKETS.iter().map(f64::to_string).collect();
+    let bounds: Vec<_> = BOUNDS.iter().map(f64::to_string).collect();
     text.push_str(&format!("\nThe buckets of every histogram, in seconds: {}.\n", bounds.join(", ")));
     text
 }

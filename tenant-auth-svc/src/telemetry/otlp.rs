@@ -29,7 +29,7 @@ use super::{
     snapshot::Snapshot,
     traces::{SpanCounts, Tracing},
 };
-use crate::{config::OtlpConfig, measure::counts::Counter};
+use crate::{config::OtlpConfig, instruments::counts::Counter};
 
 /// How long the collector may take for one request, its connection included.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@ use super::{
     names::{self, Kind},
     snapshot::{Sample, Snapshot, Value},
 };
-use crate::measure::durations::{BOUNDS, Distribution};
+use crate::instruments::durations::{BOUNDS, Distribution};
 
 /// Writes it.
 #[must_use]

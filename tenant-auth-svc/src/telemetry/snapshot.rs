@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::names::Metric;
-use crate::measure::durations::Distribution;
+use crate::instruments::durations::Distribution;
 
 /// The value of a label: a word of ours, or what a build or a configuration says.
 pub type Label = Cow<'static, str>;

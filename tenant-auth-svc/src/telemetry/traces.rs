@@ -18,7 +18,7 @@ use opentelemetry_sdk::{
 };
 use tokio::sync::mpsc;
 
-use crate::measure::{counts::Counter, spans::Within};
+use crate::instruments::{counts::Counter, spans::Within};
 
 /// How many spans may wait to be sent: a second or two of a busy replica. Beyond that they are dropped and counted.
 const QUEUE: usize = 4_096;
@@ -191,9 +191,9 @@ mod tests {
         let (tracing, mut spans, _) = tracing(0.0);
         let (_, within) = tracing.begin(&from(&format!("00-{TRACE}-b7ad6b7169203331-01")), None, || RPC);
         let within = within.unwrap();
-        assert!(crate::measure::spans::begin("call").is_none(), "outside of it, nothing is traced");
+        assert!(crate::instruments::spans::begin("call").is_none(), "outside of it, nothing is traced");
         let held = within.context().clone().attach();
-        drop(crate::measure::spans::begin("call").unwrap());
+        drop(crate::instruments::spans::begin("call").unwrap());
         drop(held);
         within.context().span().end();
         let (call, rpc) = (spans.try_recv().unwrap(), spans.try_recv().unwrap());

@@ -24,7 +24,7 @@ use super::{
     tls::Certificates,
     worker::{self, Counted, Handed, Orders, Phase, Worker},
 };
-use crate::measure::counts::Counter;
+use crate::instruments::counts::Counter;
 
 /// How long to wait after the operating system could not give a connection: it is out of file descriptors, most likely,
 /// and asking at once would only burn a core.

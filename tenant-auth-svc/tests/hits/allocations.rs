@@ -16,7 +16,7 @@ use tenant_auth_svc::{
         validate::Validator,
         verdict::{Provenance, Revision, Source},
     },
-    grpc::hits::Hits,
+    fast_path::hits::Hits,
 };
 
 use crate::{

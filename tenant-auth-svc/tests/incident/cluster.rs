@@ -10,7 +10,6 @@ use std::{
 use futures::future::join_all;
 use tempfile::TempDir;
 use tenant_auth_svc::{
-    app::{self, Running},
     config::{ServiceConfig, Settings},
     domain::{
         admin::AdminError,
@@ -23,6 +22,7 @@ use tenant_auth_svc::{
         validate::Question,
         verdict::{Source, Verdict},
     },
+    server::{self, Running},
 };
 use tenant_auth_testkit::HranaServer;
 
@@ -142,7 +142,7 @@ impl Cluster {
             // Read by the steps of the simulation.
             .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("off".to_owned()));
         let config = ServiceConfig::read(settings).unwrap().0;
-        app::start(config, Arc::clone(&self.clock) as SharedClock).await.unwrap()
+        server::start(config, Arc::clone(&self.clock) as SharedClock).await.unwrap()
     }
 
     async fn warm_up(&mut self) {

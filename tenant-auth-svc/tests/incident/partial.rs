@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use tenant_auth_proto::v1::{AcceptDatabaseRequest, admin_service_client::AdminServiceClient};
 use tenant_auth_svc::{
-    app,
     config::{ServiceConfig, Settings},
+    database::migrate,
     domain::clock::SharedClock,
-    store::migrate,
+    server,
 };
 use tenant_auth_testkit::{Backup, Fault};
 use tonic::transport::Channel;
@@ -138,7 +138,7 @@ async fn make_anew(cluster: &Cluster) {
         .with_flag("TENANT_AUTH_DATABASE_TOKEN_FILE", Some(cluster.token_file()));
     let clock = Arc::clone(&cluster.clock) as SharedClock;
     let database = ServiceConfig::read(settings).unwrap().0.database;
-    migrate::migrate(&app::hop(database, &clock).unwrap(), &clock).await.unwrap();
+    migrate::migrate(&server::hop(database, &clock).unwrap(), &clock).await.unwrap();
 }
 
 async fn roll_back(cluster: &mut Cluster, old: &Backup, told: &mut Told) {

@@ -5,10 +5,10 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod cached;
+mod cache;
 mod domain {
     pub(crate) use tenant_auth_svc::domain::*;
 }
-mod measure {
-    pub(crate) use tenant_auth_svc::measure::*;
+mod instruments {
+    pub(crate) use tenant_auth_svc::instruments::*;
 }

@@ -4,7 +4,10 @@ mod exposure;
 mod reload;
 mod streams;
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use tempfile::TempDir;
 use tenant_auth_proto::v1::{self, info_service_client::InfoServiceClient};
@@ -92,6 +95,74 @@ fn every_rpc_has_one_rule_and_every_rule_an_rpc() {
     assert_eq!(each_once.len(), ruled.len(), "one rule each");
     assert_eq!(each_once, paths(), "rules for what is served, in domain/access/policy.rs");
     assert!(rules().all(|(_, access)| access != Access::Nobody), "what nobody may do needs no rule");
+}
+
+/// Who may call what, as it was decided: written down here once more, so that a rule that is changed has to be changed twice. One column
+/// for each role: V(alidator), S(essions), M(eter), R(eporter), A(dmin), aU(ditor); `*` for every known caller, `+` for anyone.
+const DECIDED: &str = "
+ValidationService/ValidateKey            V
+ValidationService/BatchValidateKeys      V
+ValidationService/StreamValidateKeys     V
+ValidationService/ValidateSession        V
+WatchService/Watch                       V
+SessionService/BindSession               S
+SessionService/UnbindSession             SA
+SessionService/ListSessions              SAU
+UsageService/RecordUsage                 M
+UsageService/QueryUsage                  RAU
+AdminService/CreateTenant                A
+AdminService/GetTenant                   AU
+AdminService/ListTenants                 AU
+AdminService/SuspendTenant               A
+AdminService/ResumeTenant                A
+AdminService/IssueKey                    A
+AdminService/ImportKeys                  A
+AdminService/RotateKey                   A
+AdminService/RevokeKey                   A
+AdminService/GetKey                      AU
+AdminService/InspectKey                  AU
+AdminService/ListKeys                    AU
+AdminService/ListAuditEvents             AU
+AdminService/GetDatabaseState            AU
+AdminService/AcceptDatabase              A
+AdminService/GetOutageGrace              AU
+AdminService/SetOutageGrace              A
+AdminService/ResetOutageGrace            A
+InfoService/GetServerInfo                *
+grpc.health.v1.Health/Check              +
+grpc.health.v1.Health/Watch              +
+grpc.reflection.v1.ServerReflection/ServerReflectionInfo       +
+grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo  +
+";
+
+#[test]
+fn the_policy_is_what_was_decided() {
+    let letter = |role| match role {
+        Role::Validator => 'V',
+        Role::Sessions => 'S',
+        Role::Meter => 'M',
+        Role::Reporter => 'R',
+        Role::Admin => 'A',
+        Role::Auditor => 'U',
+    };
+    let who = |access| match access {
+        Access::Anyone => "+".to_owned(),
+        Access::Known => "*".to_owned(),
+        Access::Roles(roles) => roles.iter().map(letter).collect(),
+        Access::Nobody => String::new(),
+    };
+    let ruled: BTreeMap<_, _> = rules()
+        .map(|(path, access)| (path.trim_start_matches("/tenantauth.v1.").to_owned(), who(access)))
+        .collect();
+    let decided: BTreeMap<_, _> = DECIDED
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(path, who)| {
+            let path = if path.starts_with("grpc.") { format!("/{path}") } else { path.to_owned() };
+            (path, who.trim().to_owned())
+        })
+        .collect();
+    assert_eq!(ruled, decided);
 }
 
 #[tokio::test]

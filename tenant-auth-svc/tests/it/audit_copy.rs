@@ -5,9 +5,9 @@ use std::{fs, path::Path};
 use serde_json::Value;
 use tempfile::TempDir;
 use tenant_auth_svc::{
-    app,
     config::{ServiceConfig, Settings},
     domain::clock::{ManualClock, SystemClock},
+    server,
 };
 use tenant_auth_testkit::Fault;
 
@@ -191,7 +191,7 @@ async fn a_file_that_cannot_be_written_is_an_error_of_the_start_and_names_its_va
     let database = Database::embedded();
     let settings = copying(database.settings(), Path::new("/nowhere/audit.jsonl"));
     let (config, _) = ServiceConfig::read(settings).unwrap();
-    let error = app::start(config, SystemClock::shared()).await.unwrap_err().to_string();
+    let error = server::start(config, SystemClock::shared()).await.unwrap_err().to_string();
     for part in ["TENANT_AUTH_AUDIT_FILE", "/nowhere/audit.jsonl", "No such file"] {
         assert!(error.contains(part), "{error}");
     }

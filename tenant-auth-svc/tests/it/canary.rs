@@ -4,8 +4,10 @@ use tenant_auth_proto::v1;
 use tenant_auth_svc::domain::key::{KeyHash, PresentedKey};
 use tenant_auth_testkit::Fault;
 
-use crate::captured::Captured;
-use crate::harness::{Database, Service, TOKEN, strange_key};
+use crate::{
+    captured::Captured,
+    harness::{Database, Service, TOKEN, strange_key},
+};
 
 /// It hears all the other tests as well, which can only help.
 #[tokio::test]

@@ -11,6 +11,21 @@ use std::{sync::Arc, time::Duration};
 
 use tenant_auth_svc::{
     config::{Location, ServiceConfig},
+    database::{
+        backend::Backend,
+        client::{
+            breaker::Breaker,
+            bulkhead::{Allowances, Bounded},
+            observer::Observed,
+            retry::{Retried, Timing},
+            write_queue::WriteQueue,
+        },
+        engine::{Engine, Statement},
+        hrana::{RemoteConfig, RemoteEngine},
+        libsql::EmbeddedEngine,
+        migrate,
+        sql::SqlStore,
+    },
     domain::{
         audit::AuditFilter,
         clock::{SharedClock, SystemClock, UnixMillis},
@@ -20,19 +35,6 @@ use tenant_auth_svc::{
         store::{Lane, Store},
         tenant::TenantStatus,
         text::{PrefixHint, Reason},
-    },
-    store::{
-        backend::Backend,
-        bounded::{Allowances, Bounded},
-        breaker::Breaker,
-        engine::{Engine, Statement},
-        hrana::{RemoteConfig, RemoteEngine},
-        libsql::EmbeddedEngine,
-        migrate,
-        observed::Observed,
-        retried::{Retried, Timing},
-        sql::SqlStore,
-        write_queue::WriteQueue,
     },
 };
 

@@ -19,9 +19,11 @@ use tonic::{Code, Request, Status, body::Body, client::Grpc};
 use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
 
-use crate::cache::patient;
-use crate::harness::{Database, Service, strange_key};
-use crate::stream::ask;
+use crate::{
+    cache::patient,
+    harness::{Database, Service, strange_key},
+    stream::ask,
+};
 
 /// tonic's own channel would read the header that these tests set by hand, and set a timer by it.
 type Untimed = Client<HttpConnector, Body>;

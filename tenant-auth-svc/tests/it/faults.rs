@@ -6,18 +6,20 @@ use std::time::Duration;
 use tenant_auth_proto::v1;
 use tenant_auth_svc::{
     config::Settings,
+    database::engine::{Engine as _, Statement},
     domain::{
         clock::SystemClock,
         store::{Call, FailureKind, Lane},
     },
-    store::engine::{Engine as _, Statement},
 };
 use tenant_auth_testkit::Fault;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::conformance::backend;
-use crate::harness::{Database, Service, http, outcome, strange_key};
+use crate::{
+    conformance::backend,
+    harness::{Database, Service, http, outcome, strange_key},
+};
 
 fn faults() -> Vec<(Fault, FailureKind)> {
     vec![

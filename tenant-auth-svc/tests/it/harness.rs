@@ -7,13 +7,13 @@ use tenant_auth_proto::v1::{
     self, admin_service_client::AdminServiceClient, validation_service_client::ValidationServiceClient,
 };
 use tenant_auth_svc::{
-    app::{self, Hop, Running},
     config::{ServiceConfig, Settings},
     domain::{
         audit::Actor,
         clock::{Clock as _, ManualClock, SharedClock, SystemClock, UnixMillis},
         store::{Call, Change, Lane},
     },
+    server::{self, Hop, Running},
 };
 use tenant_auth_testkit::HranaServer;
 use tokio::{
@@ -155,7 +155,7 @@ impl Database {
 
     /// The way to it, as the service takes it.
     pub(crate) fn hop(&self) -> Hop {
-        app::hop(ServiceConfig::read(self.settings()).unwrap().0.database, &SystemClock::shared()).unwrap()
+        server::hop(ServiceConfig::read(self.settings()).unwrap().0.database, &SystemClock::shared()).unwrap()
     }
 }
 
@@ -201,7 +201,7 @@ impl Service {
     pub(crate) async fn start_unready(settings: Settings, clock: SharedClock) -> Self {
         crate::hear_log();
         let config = ServiceConfig::read(settings).unwrap().0;
-        let running = app::start(config, clock).await.unwrap();
+        let running = server::start(config, clock).await.unwrap();
         let channel = Channel::from_shared(format!("http://{}", running.address())).unwrap().connect_lazy();
         Self { running, channel }
     }

@@ -114,7 +114,7 @@ async fn strike(replicas: &mut Replicas, disaster: &Disaster, old: &Backup) {
 /// What `tenant-auth-svc migrate` does.
 async fn migrate(replicas: &Replicas) {
     let clock = std::sync::Arc::clone(&replicas.clock) as SharedClock;
-    tenant_auth_svc::store::migrate::migrate(&replicas.database.hop(), &clock).await.unwrap();
+    tenant_auth_svc::database::migrate::migrate(&replicas.database.hop(), &clock).await.unwrap();
 }
 
 #[tokio::test]

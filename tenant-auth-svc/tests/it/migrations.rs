@@ -1,15 +1,15 @@
 //! The schema: two starters at once, a newer one, an edited one.
 
 use tenant_auth_svc::{
-    app::StartError,
+    database::{
+        engine::{Engine as _, Statement},
+        migrate::{self, KNOWN_VERSION, SchemaError},
+    },
     domain::{
         clock::{SharedClock, SystemClock},
         store::{FailureKind, Lane},
     },
-    store::{
-        engine::{Engine as _, Statement},
-        migrate::{self, KNOWN_VERSION, SchemaError},
-    },
+    server::StartError,
 };
 use tenant_auth_testkit::Fault;
 

@@ -236,7 +236,7 @@ async fn it_can_be_off_and_its_address_can_be_taken() {
     let taken = service.running.address().to_string();
     let taken = other.settings().with_flag("TENANT_AUTH_OPS_LISTEN", Some(taken));
     let config = tenant_auth_svc::config::ServiceConfig::read(taken).unwrap().0;
-    let error = tenant_auth_svc::app::start(config, SystemClock::shared()).await.unwrap_err().to_string();
+    let error = tenant_auth_svc::server::start(config, SystemClock::shared()).await.unwrap_err().to_string();
     assert!(error.contains("TENANT_AUTH_OPS_LISTEN"), "{error}");
 }
 

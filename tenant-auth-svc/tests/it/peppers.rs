@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tempfile::TempDir;
 use tenant_auth_proto::v1::{self, Verdict, batch_validate_keys_result::Result as Outcome};
-use tenant_auth_svc::{app::StartError, config::Settings, domain::clock::SystemClock, store::migrate};
+use tenant_auth_svc::{config::Settings, database::migrate, domain::clock::SystemClock, server::StartError};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 

@@ -181,15 +181,15 @@ async fn a_refusal_of_the_primary_read_counts_as_a_write() {
 #[tokio::test]
 async fn the_write_probe_leaves_the_row_as_it_was() {
     use tenant_auth_svc::{
+        database::sql::probe,
         domain::store::{Call, FailureKind, Lane},
-        store::sql::probe,
     };
     let call = || Call::within(Lane::Maintenance, Duration::from_secs(30));
     for database in [Database::embedded(), Database::test_server().await] {
         let hop = database.hop();
         let missing = probe::write(&hop, call()).await.unwrap_err();
         assert_eq!(missing.kind, FailureKind::Misplaced, "{}", database.name());
-        tenant_auth_svc::store::migrate::migrate(&hop, &SystemClock::shared()).await.unwrap();
+        tenant_auth_svc::database::migrate::migrate(&hop, &SystemClock::shared()).await.unwrap();
         probe::write(&hop, call()).await.unwrap();
         if let Database::TestServer(server, _) = &database {
             let rows = server.query("SELECT beat, at FROM heartbeat").unwrap();

@@ -13,7 +13,7 @@ use tenant_auth_proto::v1::{
     self, Verdict, info_service_client::InfoServiceClient, session_service_client::SessionServiceClient,
     stream_validate_keys_response::Result as Outcome, validation_service_client::ValidationServiceClient,
 };
-use tenant_auth_svc::{domain::clock::SystemClock, layer::shed::SERVICES};
+use tenant_auth_svc::{domain::clock::SystemClock, middleware::shed::SERVICES};
 use tenant_auth_testkit::Fault;
 use tokio::{
     sync::{mpsc, watch},
@@ -29,10 +29,12 @@ use tonic_reflection::pb::v1::{
 };
 use tonic_types::StatusExt as _;
 
-use crate::cache::patient;
-use crate::captured::Captured;
-use crate::harness::{Database, Service, outcome, strange_key};
-use crate::stream::ask;
+use crate::{
+    cache::patient,
+    captured::Captured,
+    harness::{Database, Service, outcome, strange_key},
+    stream::ask,
+};
 
 type Answer = Result<v1::ValidateKeyResponse, Status>;
 
@@ -278,7 +280,7 @@ async fn every_service_is_on_one_side() {
     let listed: BTreeSet<_> = SERVICES.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(listed.len(), SERVICES.len(), "each once");
     let missing: Vec<_> = ours.filter(|service| !listed.contains(service)).collect();
-    assert!(missing.is_empty(), "put these on one side in layer/shed.rs: {missing:?}");
+    assert!(missing.is_empty(), "put these on one side in middleware/shed.rs: {missing:?}");
 
     // And nothing is listed that is not there.
     let service = limited(&Database::embedded(), 1).await;

@@ -6,13 +6,13 @@ use std::{
 };
 
 use tenant_auth_svc::{
+    database::{
+        engine::{Engine as _, Row, Statement, Value},
+        hrana::{RemoteConfig, RemoteEngine},
+    },
     domain::{
         clock::{ManualClock, SharedClock},
         store::{Call, Lane},
-    },
-    store::{
-        engine::{Engine as _, Row, Statement, Value},
-        hrana::{RemoteConfig, RemoteEngine},
     },
 };
 use tenant_auth_testkit::Fault;

@@ -10,8 +10,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
-use crate::cache::patient;
-use crate::harness::{Database, Service, strange_key};
+use crate::{
+    cache::patient,
+    harness::{Database, Service, strange_key},
+};
 
 pub(crate) fn ask(correlation_id: u64, key: &str) -> v1::StreamValidateKeysRequest {
     let request = v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() };

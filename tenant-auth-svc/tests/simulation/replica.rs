@@ -3,15 +3,15 @@
 use std::{path::Path, sync::Arc};
 
 use tenant_auth_svc::{
-    app::{self, Running},
     config::{ServiceConfig, Settings},
+    database,
     domain::{
         clock::{ManualClock, SharedClock},
         key::{KeyHash, PresentedKey},
         scope::{Scope, ScopeSet},
         validate::Question,
     },
-    store,
+    server::{self, Running},
 };
 use tenant_auth_testkit::HranaServer;
 
@@ -79,15 +79,15 @@ pub(crate) async fn run(
         settings = settings.with_flag(name, Some(value.to_owned()));
     }
     let config = ServiceConfig::read(settings).unwrap().0;
-    app::start(config, Arc::clone(clock) as SharedClock).await.unwrap()
+    server::start(config, Arc::clone(clock) as SharedClock).await.unwrap()
 }
 
 /// Makes the schema in a database that has none, as `tenant-auth-svc migrate` does.
 pub(crate) async fn migrate(server: &HranaServer, folder: &Path, clock: &Arc<ManualClock>) {
     let config = ServiceConfig::read(settings(server, folder)).unwrap().0;
     let clock = Arc::clone(clock) as SharedClock;
-    let hop = app::hop(config.database, &clock).unwrap();
-    store::migrate::migrate(&hop, &clock).await.unwrap();
+    let hop = server::hop(config.database, &clock).unwrap();
+    database::migrate::migrate(&hop, &clock).await.unwrap();
 }
 
 fn settings(server: &HranaServer, folder: &Path) -> Settings {

@@ -9,12 +9,12 @@ use std::{
 use serde_json::Value as Json;
 use tempfile::TempDir;
 use tenant_auth_svc::{
-    app::Running,
     domain::{
         clock::{Clock as _, ManualClock, UnixMillis},
         store::{FailureKind, StoreError},
         verdict::{Decision, Verdict},
     },
+    server::Running,
 };
 use tenant_auth_testkit::{Backup, HranaServer};
 use tonic::transport::Channel;

@@ -9,9 +9,9 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tenant_auth_svc::{
-    app::{self, Running},
     config::{ServiceConfig, Settings},
     domain::clock::{ManualClock, SharedClock, SystemClock, UnixMillis},
+    server::{self, Running},
 };
 use tokio::runtime::Runtime;
 
@@ -56,7 +56,7 @@ impl Service {
         let (config, _) = ServiceConfig::read(set(settings)).unwrap();
         let runtime = Runtime::new().unwrap();
         let running = runtime.block_on(async {
-            let mut running = app::start(config, clock).await.unwrap();
+            let mut running = server::start(config, clock).await.unwrap();
             running.ready().await.unwrap();
             running
         });

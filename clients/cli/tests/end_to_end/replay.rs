@@ -1,6 +1,11 @@
 //! A database is restored from a backup, and what it lacks is made again from the copy of its audit log.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
@@ -14,6 +19,17 @@ fn start(folder: &Path) -> Service {
             .with_flag("TENANT_AUTH_DATABASE_URL", Some(database))
             .with_flag("TENANT_AUTH_AUDIT_FILE", Some(copy))
     })
+}
+
+/// Ends a service, and waits until its database is closed: its threads end a moment later.
+fn stop(service: Service, folder: &Path) {
+    drop(service);
+    let lock = fs::File::open(folder.join("auth.db.lock")).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while lock.try_lock().is_err() {
+        assert!(Instant::now() < deadline, "the database must be closed");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Copies the database's files, of which there are one or more.
@@ -39,7 +55,7 @@ fn what_a_restored_database_lacks_is_made_again_from_the_file_or_a_saved_list() 
     let leaked_id = serde_json::from_str::<Value>(&id(&service, &leaked)).unwrap()["key_id"].clone();
     let leaked_id = leaked_id.as_str().unwrap().to_owned();
     let moment = service.json(&["info"])["now"].as_str().unwrap().to_owned();
-    drop(service);
+    stop(service, path);
     copy(path, backup);
 
     let service = start(path);
@@ -50,7 +66,7 @@ fn what_a_restored_database_lacks_is_made_again_from_the_file_or_a_saved_list() 
     let newer = service.key("acme");
     let list = path.join("audit-before-restore.json");
     fs::write(&list, service.run(&["--json", "audit", "list", "--all"], "").stdout).unwrap();
-    drop(service);
+    stop(service, path);
 
     for file in [path.join("audit.jsonl"), list] {
         copy(backup, path);
@@ -79,6 +95,7 @@ fn what_a_restored_database_lacks_is_made_again_from_the_file_or_a_saved_list() 
         let shown = service.run(&replay, "").stdout;
         assert!(shown.contains("revoked: 1, suspended: 1, resumed: 1\n"), "{shown}");
         assert!(shown.contains("key.issue: a log cannot bring it back"), "{shown}");
+        stop(service, path);
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use disturb::{Body, Disturbances, InPlace};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, client::conn::http2::SendRequest, server, service::service_fn};
@@ -21,7 +22,6 @@ use tokio::{
 };
 
 use crate::case::Disturbance;
-use disturb::{Body, Disturbances, InPlace};
 
 /// A proxy that listens.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use rcgen::{
 };
 use tempfile::TempDir;
 use tenant_auth_client::{Client, Error, Tls};
-use tenant_auth_svc::app::Running;
+use tenant_auth_svc::server::Running;
 
 use super::{PATIENCE, Stopped, until};
 

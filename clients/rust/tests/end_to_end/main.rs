@@ -20,10 +20,10 @@ use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 use tempfile::TempDir;
 use tenant_auth_client::{AdminClient, Client, PresentedKey, proto};
 use tenant_auth_svc::{
-    app::{self, Running, StartError},
     config::{ServiceConfig, Settings},
+    database::libsql::{LockError, OpenError},
     domain::clock::SystemClock,
-    store::libsql::{LockError, OpenError},
+    server::{self, Running, StartError},
 };
 
 /// As long as a busy machine may take: no test waits for it.
@@ -110,7 +110,7 @@ impl Stopped {
         let starting = async {
             loop {
                 let (config, _) = ServiceConfig::read(settings.clone()).unwrap();
-                match app::start(config, SystemClock::shared()).await {
+                match server::start(config, SystemClock::shared()).await {
                     Err(StartError::Open(OpenError::Lock(LockError::Held { .. }))) => {
                         tokio::task::yield_now().await
                     }

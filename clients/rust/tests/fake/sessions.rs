@@ -1,12 +1,12 @@
 //! Sessions in memory.
 
 use tenant_auth_client::{PresentedKey, Source, Verdict, proto as v1};
+use v1::InvalidationScope::{Key, Session, Tenant};
 
 use super::{
     Pair, SILENCE,
     server::{provenance, session},
 };
-use v1::InvalidationScope::{Key, Session, Tenant};
 
 impl Pair {
     async fn source(&self, session: &str, key: Option<&str>) -> Source {

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use tenant_auth_client::{NearCache, Source, Verdict, proto as v1};
+use v1::InvalidationScope::{Key, Session, Tenant, Unspecified};
 
 use super::{
     Pair, SECOND, SILENCE,
     server::{provenance, valid},
 };
-use v1::InvalidationScope::{Key, Session, Tenant, Unspecified};
 
 #[tokio::test]
 async fn a_live_stream_makes_an_answer_last_and_silence_ends_that() {

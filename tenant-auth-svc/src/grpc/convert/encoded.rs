@@ -17,7 +17,7 @@ use crate::domain::{
 };
 
 /// What precedes each message on the wire: whether it is compressed, and its length.
-pub(in crate::grpc) const FRAME_HEAD: usize = 5;
+pub(crate) const FRAME_HEAD: usize = 5;
 
 // The fields of ValidateKeyResponse.
 const VERDICT: u8 = 1;
@@ -51,12 +51,12 @@ thread_local! {
 const LARGEST_DRAFT: usize = 1 << 18;
 
 /// A decision as a whole frame.
-pub(in crate::grpc) fn framed_decision(decision: &Decision) -> Bytes {
+pub(crate) fn framed_decision(decision: &Decision) -> Bytes {
     framed(|frame, _| put_decision(decision, frame))
 }
 
 /// The decisions of a batch as a whole frame.
-pub(in crate::grpc) fn framed_decisions(decisions: &[Decision]) -> Bytes {
+pub(crate) fn framed_decisions(decisions: &[Decision]) -> Bytes {
     framed(|frame, draft| {
         for decision in decisions {
             draft.clear();

@@ -4,14 +4,14 @@ use crate::grpc::error::ApiError;
 
 /// Entries as they were read.
 #[derive(Debug)]
-pub(in crate::grpc) struct Entries<T> {
+pub(crate) struct Entries<T> {
     good: Vec<T>,
     places: Places,
 }
 
 /// Where the others are, and what is wrong with each.
 #[derive(Debug)]
-pub(in crate::grpc) struct Places(Vec<Option<ApiError>>);
+pub(crate) struct Places(Vec<Option<ApiError>>);
 
 impl<T> FromIterator<Result<T, ApiError>> for Entries<T> {
     fn from_iter<I: IntoIterator<Item = Result<T, ApiError>>>(entries: I) -> Self {
@@ -23,14 +23,14 @@ impl<T> FromIterator<Result<T, ApiError>> for Entries<T> {
 
 impl<T> Entries<T> {
     /// Takes them apart: what to work on, and where to put what comes of it.
-    pub(in crate::grpc) fn split(self) -> (Vec<T>, Places) {
+    pub(crate) fn split(self) -> (Vec<T>, Places) {
         (self.good, self.places)
     }
 }
 
 impl Places {
     /// An outcome for each entry, from those of the good ones.
-    pub(in crate::grpc) fn fill<R>(
+    pub(crate) fn fill<R>(
         self,
         outcomes: impl IntoIterator<Item = Result<R, ApiError>>,
     ) -> impl Iterator<Item = Result<R, ApiError>> {

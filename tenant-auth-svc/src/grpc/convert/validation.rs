@@ -18,13 +18,13 @@ use crate::{
 };
 
 /// The most keys in one batch.
-pub(in crate::grpc) const MAX_BATCH: usize = 1_000;
+pub(crate) const MAX_BATCH: usize = 1_000;
 
 /// One question.
 ///
 /// # Errors
 /// When the key is empty or a scope is none.
-pub(in crate::grpc) fn question(request: v1::ValidateKeyRequest) -> Result<Question, ApiError> {
+pub(crate) fn question(request: v1::ValidateKeyRequest) -> Result<Question, ApiError> {
     let mut fields = Fields::new();
     let key = PresentedKey::new(request.key);
     if key.expose().is_empty() {
@@ -40,9 +40,7 @@ pub(in crate::grpc) fn question(request: v1::ValidateKeyRequest) -> Result<Quest
 ///
 /// # Errors
 /// When there are none or too many.
-pub(in crate::grpc) fn batch_questions(
-    request: v1::BatchValidateKeysRequest,
-) -> Result<Entries<Question>, ApiError> {
+pub(crate) fn batch_questions(request: v1::BatchValidateKeysRequest) -> Result<Entries<Question>, ApiError> {
     let count = request.requests.len();
     if !(1..=MAX_BATCH).contains(&count) {
         let mut fields = Fields::new();

@@ -1,8 +1,13 @@
 //! Each error has the code and the details that the table promises.
 
 use super::*;
-use crate::grpc::places::{Bounds, Holder, Places};
-use crate::{domain::id::KeyId, grpc::error::Violation};
+use crate::{
+    domain::id::KeyId,
+    grpc::{
+        error::Violation,
+        permits::{Bounds, Holder, Places},
+    },
+};
 
 fn status(error: impl Into<ApiError>) -> Status {
     Status::from(error.into())

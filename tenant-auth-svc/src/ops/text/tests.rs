@@ -1,6 +1,8 @@
 use super::*;
-use crate::domain::{identity::Doubt, store::FailureKind};
-use crate::ops::facts::Writes;
+use crate::{
+    domain::{identity::Doubt, store::FailureKind},
+    ops::facts::Writes,
+};
 
 fn at(seconds: u64) -> Moment {
     // 2026-11-21T07:20:00Z

@@ -22,7 +22,7 @@ use tokio::{sync::watch, time::MissedTickBehavior};
 
 use super::{Collector, Gather, OtlpCounts};
 use crate::{
-    measure::durations::BOUNDS,
+    instruments::durations::BOUNDS,
     telemetry::{
         names::{self, Kind},
         snapshot::{Family, Sample, Snapshot, Value},

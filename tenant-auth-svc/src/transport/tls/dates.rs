@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer as _};
 
-use crate::measure::validity::Validity;
+use crate::instruments::validity::Validity;
 
 /// A file with more certificates than this is a public trust store. Its members come and go, so the first one to expire says
 /// nothing about the service.

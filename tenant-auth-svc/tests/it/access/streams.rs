@@ -10,7 +10,7 @@ use tenant_auth_proto::v1::{
 };
 use tenant_auth_svc::{
     domain::{access::Role, clock::SystemClock},
-    layer::recheck::STREAMS,
+    middleware::recheck::STREAMS,
 };
 use tenant_auth_testkit::Fault;
 use tokio::sync::mpsc;
@@ -178,5 +178,5 @@ fn every_rpc_whose_answer_is_a_stream_is_judged_again() {
     streams.sort_unstable();
     let mut listed = STREAMS.to_vec();
     listed.sort_unstable();
-    assert_eq!(streams, listed, "what is served, and STREAMS in layer/recheck.rs");
+    assert_eq!(streams, listed, "what is served, and STREAMS in middleware/recheck.rs");
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use tenant_auth_svc::{
+    database::{engine::Engine, migrate, sql::SqlStore},
     domain::{
         key::{ImportOutcome, Peppers},
         store::{FailureKind, Lane, Store as _},
     },
-    store::{engine::Engine, migrate, sql::SqlStore},
 };
 
 use super::{

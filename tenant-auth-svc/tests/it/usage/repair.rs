@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tenant_auth_proto::v1;
 use tenant_auth_svc::{
-    app::Hop,
+    database::sql::SqlStore,
     domain::{
         audit::Actor,
         clock::{ManualClock, SystemClock, UnixMillis},
@@ -13,7 +13,7 @@ use tenant_auth_svc::{
         store::{Change, Lane},
         usage::{CompareFrom, Compared, Difference, Hour, Metric, Repaired, UsageStore as _},
     },
-    store::sql::SqlStore,
+    server::Hop,
 };
 use tenant_auth_testkit::Fault;
 

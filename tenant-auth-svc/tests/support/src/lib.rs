@@ -19,5 +19,8 @@ mod streams;
 mod write_lock;
 
 pub use self::{
-    counters::Counters, data::Backup, fault::Fault, fault::FaultPlan, server::Builder, server::HranaServer,
+    counters::Counters,
+    data::Backup,
+    fault::{Fault, FaultPlan},
+    server::{Builder, HranaServer},
 };

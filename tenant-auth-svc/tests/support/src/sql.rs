@@ -1,5 +1,6 @@
 //! Statements as sqld treats them: parsed, sorted, written out anew, and only then run.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
 use fallible_iterator::FallibleIterator as _;
 use futures::executor::block_on;
 use libsql::{Connection, Value};
@@ -8,8 +9,6 @@ use libsql_sqlite3_parser::{
     lexer::sql::Parser,
 };
 use serde_json::{Value as Json, json};
-
-use base64::{Engine as _, prelude::BASE64_STANDARD_NO_PAD};
 
 /// An SQL error as it travels.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -23,7 +23,7 @@ use crate::{
         convert::{decision_message, question},
         denials::Subject,
         error::ApiError,
-        places::Place,
+        permits::Place,
         status::as_message,
     },
 };

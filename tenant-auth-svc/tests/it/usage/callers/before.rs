@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use tenant_auth_svc::{
+    database::engine::{Engine as _, Row, Statement},
     domain::{
         store::Lane,
         usage::{Hour, PayloadHasher},
     },
-    store::engine::{Engine as _, Row, Statement},
 };
 
 use super::{Database, call};

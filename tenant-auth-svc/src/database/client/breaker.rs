@@ -1,0 +1,118 @@
+//! Stops asking a database that does not answer, and looks now and then whether it does again.
+//!
+//! Calls that say something about each other share a circuit. Open, it fails calls at once, so that memory can answer in
+//! their place without a wait, and lets one call through every half to one second. The first one that succeeds closes it.
+
+mod circuit;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use self::circuit::CircuitState;
+use crate::{
+    database::engine::{Engine, Outcome, Rows, Statement, Transaction, first_failure},
+    domain::{
+        clock::SharedClock,
+        store::{Call, Circuit, FailureKind, Lane, Operation, StoreError},
+    },
+};
+
+/// An engine that is not asked while it does not answer.
+#[derive(Debug)]
+pub struct Breaker<E> {
+    inner: E,
+    clock: SharedClock,
+    circuits: [CircuitState; Circuit::ALL.len()],
+    /// Whether the change feed's last reading failed.
+    feed_failed: AtomicBool,
+}
+
+impl<E: Engine> Breaker<E> {
+    /// Stands in front of `inner`.
+    pub fn new(inner: E, clock: SharedClock) -> Self {
+        let circuits = Circuit::ALL.map(CircuitState::new);
+        Self { inner, clock, circuits, feed_failed: AtomicBool::new(false) }
+    }
+
+    /// The engine behind.
+    pub fn inner(&self) -> &E {
+        &self.inner
+    }
+
+    /// Whether the calls of a circuit fail at once.
+    pub fn is_open(&self, circuit: Circuit) -> bool {
+        self.circuit(circuit).is_open()
+    }
+
+    /// Whether a circuit is open, and its next call would be let through all the same.
+    pub fn is_probe_due(&self, circuit: Circuit) -> bool {
+        self.circuit(circuit).is_probe_due(self.clock.monotonic())
+    }
+
+    /// How often a circuit opened.
+    pub fn opened(&self, circuit: Circuit) -> u64 {
+        self.circuit(circuit).opened()
+    }
+
+    /// How many reads, or writes, failed at once, in all of their circuits.
+    pub fn refused(&self, operation: Operation) -> u64 {
+        let of_it = Circuit::ALL.into_iter().filter(|circuit| circuit.operation() == operation);
+        of_it.map(|circuit| self.circuit(circuit).refused()).sum()
+    }
+
+    fn circuit(&self, circuit: Circuit) -> &CircuitState {
+        &self.circuits[circuit as usize]
+    }
+
+    fn admit(&self, call: Call, operation: Operation) -> Result<(), StoreError> {
+        match Circuit::of(call.lane, operation) {
+            Some(circuit) => self.circuit(circuit).admit(self.clock.monotonic()),
+            None => Ok(()),
+        }
+    }
+
+    fn note(&self, call: Call, operation: Operation, failure: Option<FailureKind>) {
+        let operation = failure.map_or(operation, |kind| kind.is_about(operation));
+        if let (Some(FailureKind::Starved), Some(circuit)) = (failure, Circuit::of(call.lane, operation)) {
+            return self.circuit(circuit).note_starved(self.clock.monotonic());
+        }
+        let Some(works) = call.tells(failure) else { return };
+        let failure = failure.filter(|_| !works);
+        match Circuit::of(call.lane, operation) {
+            Some(circuit) => self.circuit(circuit).note(failure, self.clock.monotonic()),
+            None => self.note_feed(failure.is_some()),
+        }
+    }
+
+    /// A feed that is heard again has found the database back: what reads may look for itself at once.
+    fn note_feed(&self, failed: bool) {
+        if self.feed_failed.swap(failed, Ordering::Relaxed) && !failed {
+            let reads = Lane::ALL.into_iter().filter_map(|lane| Circuit::of(lane, Operation::Read));
+            reads.for_each(|circuit| self.circuit(circuit).probe_now());
+        }
+    }
+}
+
+impl<E: Engine> Engine for Breaker<E> {
+    async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
+        self.admit(call, Operation::Read)?;
+        let outcome = self.inner.query(call, statement).await;
+        self.note(call, Operation::Read, outcome.as_ref().err().map(|error| error.kind));
+        outcome
+    }
+
+    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+        if let Err(refused) = self.admit(call, Operation::Write) {
+            return transactions.iter().map(|_| Err(refused.clone())).collect();
+        }
+        let outcomes = self.inner.transactions(call, transactions).await;
+        // One that was done says that the next one may be, whatever has become of the others.
+        let failure = match outcomes.iter().any(Result::is_ok) {
+            true => None,
+            false => first_failure(&outcomes).map(|error| error.kind),
+        };
+        self.note(call, Operation::Write, failure);
+        outcomes
+    }
+}

@@ -1,0 +1,260 @@
+//! Tries once more, within the time and within a budget.
+
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    database::engine::{Engine, Outcome, Rows, Statement, Transaction, first_failure},
+    domain::{
+        jitter,
+        store::{Call, FailureKind, Lane, Operation, StoreError},
+    },
+    instruments::counts::Counter,
+};
+
+/// How long the calls of one lane may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// The first attempt; the second has whatever is left of the total, so that a database far away can still be
+    /// connected to.
+    pub attempt: Duration,
+    /// Both attempts together.
+    pub total: Duration,
+}
+
+/// For the reads of operators, at least: who makes one waits gladly.
+const LISTINGS: Timing = Timing { attempt: Duration::from_secs(2), total: Duration::from_secs(5) };
+/// Who waits for less than this, and less than an attempt takes, learns nothing about the database.
+const ENOUGH: Duration = Duration::from_secs(1);
+/// The longest wait before the second attempt; drawn at random from zero up, so that callers spread out.
+const MAX_PAUSE: Duration = Duration::from_millis(50);
+/// One call earns a tenth of a retry, so retries add at most 10 % to the load of a failing database.
+const EARNED: i64 = 1;
+const COST: i64 = 10;
+/// Ten retries at once, for the rare failure of a quiet service.
+const MOST: i64 = 100;
+
+/// An engine whose calls are repeated once when that may help.
+///
+/// Writes too: every transaction given to an [`Engine`] is safe to repeat. But not one that got no answer in time: nobody
+/// knows whether it is still under way, and a second one beside it is what wedges a server.
+#[derive(Debug)]
+pub struct Retried<E> {
+    inner: E,
+    validation: Timing,
+    listings: Timing,
+    /// Of reads and of writes: a database that refuses the ones must not use up what the others may need.
+    budgets: [AtomicI64; Operation::ALL.len()],
+    retries: Counter,
+}
+
+impl<E: Engine> Retried<E> {
+    /// Repeats calls of `inner`; `validation` is the timing of that lane. A database that is given longer than usual for a
+    /// validation has as long for a listing.
+    pub fn new(inner: E, validation: Timing) -> Self {
+        let listings = Timing {
+            attempt: LISTINGS.attempt.max(validation.attempt),
+            total: LISTINGS.total.max(validation.total),
+        };
+        let budgets = Operation::ALL.map(|_| AtomicI64::new(MOST));
+        Self { inner, validation, listings, budgets, retries: Counter::default() }
+    }
+
+    /// How many calls were tried once more.
+    pub fn retries(&self) -> u64 {
+        self.retries.get()
+    }
+
+    /// The engine whose calls are repeated.
+    pub fn inner(&self) -> &E {
+        &self.inner
+    }
+
+    async fn read(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
+        let timing = match call.lane {
+            Lane::Known | Lane::Unknown => self.validation,
+            Lane::Admin | Lane::Sessions | Lane::Usage => self.listings,
+            // The next poll is the second attempt.
+            Lane::Feed => return self.inner.query(call, statement).await,
+            // It has the time its caller gives it: a migration may take longer than any validation.
+            Lane::Maintenance => return self.inner.query(call, statement).await,
+        };
+        let now = Instant::now();
+        let hurried = call.deadline < now + timing.attempt.min(ENOUGH);
+        let last = Call { deadline: call.deadline.min(now + timing.total), hurried, ..call };
+        let first = Call { deadline: last.deadline.min(now + timing.attempt), ..last };
+        self.earn(Operation::Read);
+        match self.inner.query(first, statement.clone()).await {
+            Err(error) if error.kind.is_transient() && self.spend(Operation::Read, last) => {
+                tokio::time::sleep(pause()).await;
+                self.retries.one();
+                self.inner.query(last, statement).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Each that failed is sent once more, after the others of its call have run.
+    async fn write(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+        if call.lane == Lane::Maintenance {
+            return self.inner.transactions(call, transactions).await;
+        }
+        self.earn(Operation::Write);
+        let mut outcomes = self.inner.transactions(call, transactions.clone()).await;
+        let may_pass = |error: &StoreError| error.kind.is_transient() && error.kind != FailureKind::TimedOut;
+        let again: Vec<usize> = (0..outcomes.len())
+            .filter(|index| matches!(outcomes.get(*index), Some(Err(error)) if may_pass(error)))
+            .collect();
+        let unanswered = first_failure(&outcomes).is_some_and(|error| error.kind == FailureKind::TimedOut);
+        if again.is_empty() || unanswered || !self.spend(Operation::Write, call) {
+            return outcomes;
+        }
+        tokio::time::sleep(pause()).await;
+        self.retries.one();
+        let repeated = again.iter().filter_map(|index| transactions.get(*index).cloned()).collect();
+        for (index, outcome) in again.into_iter().zip(self.inner.transactions(call, repeated).await) {
+            outcomes[index] = outcome;
+        }
+        outcomes
+    }
+
+    fn budget(&self, operation: Operation) -> &AtomicI64 {
+        &self.budgets[operation as usize]
+    }
+
+    fn earn(&self, operation: Operation) {
+        let more = |budget: i64| (budget < MOST).then_some(budget + EARNED);
+        // Refused only when it is full already.
+        let _ = self.budget(operation).fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    }
+
+    fn spend(&self, operation: Operation, call: Call) -> bool {
+        let less = |budget: i64| (budget >= COST).then(|| budget - COST);
+        Instant::now() + MAX_PAUSE < call.deadline
+            && self.budget(operation).fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+}
+
+fn pause() -> Duration {
+    // Without randomness everybody waits the longest.
+    let chance = jitter::chance(1.0);
+    MAX_PAUSE.mul_f64(chance)
+}
+
+impl<E: Engine> Engine for Retried<E> {
+    async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
+        self.read(call, statement).await
+    }
+
+    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+        self.write(call, transactions).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    /// Fails with one kind until it is told to be well.
+    struct Failing {
+        kind: FailureKind,
+        well_after: usize,
+        calls: AtomicUsize,
+    }
+
+    impl Engine for Failing {
+        async fn query(&self, _: Call, _: Statement) -> Result<Rows, StoreError> {
+            if self.calls.fetch_add(1, Ordering::SeqCst) >= self.well_after {
+                return Ok(Vec::new());
+            }
+            Err(StoreError::new(self.kind, "test"))
+        }
+
+        async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+            let outcome = self.query(call, Statement::new("")).await.map(|rows| vec![rows]);
+            transactions.iter().map(|_| outcome.clone()).collect()
+        }
+    }
+
+    fn retried(kind: FailureKind, well_after: usize) -> Retried<Failing> {
+        let timing = Timing { attempt: Duration::from_millis(300), total: Duration::from_millis(800) };
+        Retried::new(Failing { kind, well_after, calls: AtomicUsize::new(0) }, timing)
+    }
+
+    async fn ask(engine: &Retried<Failing>, lane: Lane) -> Result<Rows, StoreError> {
+        engine.query(Call::within(lane, Duration::from_secs(5)), Statement::new("SELECT 1")).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_pass_is_tried_once_more() {
+        let engine = retried(FailureKind::Unreachable, 1);
+        assert!(ask(&engine, Lane::Known).await.is_ok());
+        assert_eq!(engine.inner.calls.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_pass_is_not() {
+        for kind in [FailureKind::Denied, FailureKind::Throttled, FailureKind::Conflict] {
+            let engine = retried(kind, usize::MAX);
+            assert!(ask(&engine, Lane::Admin).await.is_err());
+            assert_eq!(engine.inner.calls.load(Ordering::SeqCst), 1, "{kind:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_database_that_is_down_gets_a_tenth_more_and_no_storm() {
+        let engine = retried(FailureKind::Unreachable, usize::MAX);
+        for _ in 0..1_000 {
+            assert!(ask(&engine, Lane::Known).await.is_err());
+        }
+        let calls = engine.inner.calls.load(Ordering::SeqCst);
+        assert!((1_100..=1_111).contains(&calls), "{calls}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_broke_is_sent_once_more_and_one_without_an_answer_is_not() {
+        for (kind, calls) in
+            [(FailureKind::Unreachable, 2), (FailureKind::Busy, 2), (FailureKind::TimedOut, 1)]
+        {
+            let engine = retried(kind, usize::MAX);
+            let call = Call::within(Lane::Admin, Duration::from_secs(5));
+            assert_eq!(engine.transaction(call, Vec::new()).await.unwrap_err().kind, kind);
+            assert_eq!(engine.inner.calls.load(Ordering::SeqCst), calls, "{kind:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn writes_that_fail_use_up_nothing_that_reads_need() {
+        let engine = retried(FailureKind::Unreachable, usize::MAX);
+        for _ in 0..100 {
+            let call = Call::within(Lane::Usage, Duration::from_secs(5));
+            assert!(engine.transaction(call, Vec::new()).await.is_err());
+        }
+        let before = engine.inner.calls.load(Ordering::SeqCst);
+        assert!(ask(&engine, Lane::Known).await.is_err());
+        assert_eq!(engine.inner.calls.load(Ordering::SeqCst) - before, 2, "it was tried once more");
+    }
+
+    #[test]
+    fn a_database_that_is_far_away_has_as_long_for_a_listing() {
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let timing = |attempt, total| Timing { attempt, total };
+        let of = |validation| {
+            let well = Failing { kind: FailureKind::Broken, well_after: 0, calls: AtomicUsize::new(0) };
+            Retried::new(well, validation).listings
+        };
+        assert_eq!(of(timing(second / 3, second)), timing(second * 2, second * 5));
+        assert_eq!(of(timing(second * 3, minute)), timing(second * 3, minute));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn maintenance_is_left_to_its_caller() {
+        let engine = retried(FailureKind::Unreachable, usize::MAX);
+        assert!(ask(&engine, Lane::Maintenance).await.is_err());
+        assert_eq!(engine.inner.calls.load(Ordering::SeqCst), 1);
+    }
+}

@@ -1,0 +1,128 @@
+//! When a token expires, by its own words.
+//!
+//! Nothing is verified here: the database does that. A token that is no JWT, or says nothing of its end, is as good as any other.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Map, Value};
+
+use crate::instruments::validity::{Validity, seconds};
+
+/// From when to when a token is valid, if it is a JWT that says when it expires (RFC 7519, `exp`). One in milliseconds is no time in
+/// seconds before the year 10000, and says nothing.
+pub(super) fn validity(token: &str) -> Option<Validity> {
+    let mut parts = token.split('.');
+    let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return None;
+    };
+    let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
+    let claims: Map<String, Value> = serde_json::from_slice(&payload).ok()?;
+    let claim = |name: &str| claims.get(name).and_then(Value::as_f64).and_then(seconds);
+    let not_after = claim("exp")?;
+    // A start after the end is none: a lifetime is counted from it.
+    let not_before = claim("iat").or_else(|| claim("nbf")).filter(|start| *start <= not_after);
+    Some(Validity { not_before, not_after })
+}
+
+#[cfg(test)]
+mod tests {
+    use tenant_auth_testkit::fuzz::Language;
+
+    use super::*;
+
+    fn of(claims: &str) -> Option<Validity> {
+        validity(&format!("eyJhbGciOiJFZERTQSJ9.{}.c2lnbmF0dXJl", URL_SAFE_NO_PAD.encode(claims)))
+    }
+
+    fn expires(not_after: i64) -> Option<Validity> {
+        Some(Validity { not_before: None, not_after })
+    }
+
+    #[test]
+    fn the_expiry_of_a_jwt_is_its_exp_claim() {
+        let turso = r#"{"a":"rw","exp":1790000000,"iat":1789000000,"id":"0198","rid":"7d"}"#;
+        assert_eq!(of(turso), Some(Validity { not_before: Some(1_789_000_000), not_after: 1_790_000_000 }));
+        assert_eq!(
+            of(r#"{"exp":1790000000,"nbf":1}"#),
+            Some(Validity { not_before: Some(1), ..of(turso).unwrap() })
+        );
+        assert_eq!(of(r#"{"exp":1790000000.75}"#), expires(1_790_000_000));
+        assert_eq!(of(r#"{"exp":1.79e9}"#), expires(1_790_000_000));
+        assert_eq!(
+            of(r#"{"exp":1790000000,"iat":1790000001}"#),
+            expires(1_790_000_000),
+            "a start after the end"
+        );
+        let padded = "e30.eyJleHAiOjE3OTAwMDAwMDB9==.";
+        assert_eq!(validity(padded), expires(1_790_000_000));
+    }
+
+    #[test]
+    fn a_token_that_names_no_time_has_no_expiry() {
+        for claims in [
+            "{}",
+            "[]",
+            "null",
+            "",
+            "exp",
+            r#"{"iat":1789000000}"#,
+            r#"{"exp":null}"#,
+            r#"{"exp":"1790000000"}"#,
+            r#"{"exp":0}"#,
+            r#"{"exp":-1790000000}"#,
+            r#"{"exp":1790000000000}"#,
+            r#"{"exp":1e308}"#,
+            r#"{"exp":1e999}"#,
+            r#"{"exp":[1790000000]}"#,
+        ] {
+            assert_eq!(of(claims), None, "{claims}");
+        }
+        let payload = URL_SAFE_NO_PAD.encode(r#"{"exp":1790000000}"#);
+        for token in [
+            String::new(),
+            "opaque".to_owned(),
+            payload.clone(),
+            format!("a.{payload}"),
+            format!("a.{payload}.b.c"),
+        ] {
+            assert_eq!(validity(&token), None, "{token}");
+        }
+        assert_eq!(of(&"[".repeat(100_000)), None, "deep");
+    }
+
+    const CLAIMS: Language = Language {
+        seeds: &[
+            br#"{"a":"rw","exp":1790000000,"iat":1789000000,"id":"0198"}"#,
+            br#"{"exp":1.79e9,"nbf":-1}"#,
+            br#"{"exp":1790000000000}"#,
+        ],
+        words: &[
+            b"exp",
+            b"iat",
+            b"nbf",
+            b"\"",
+            b":",
+            b"{",
+            b"}",
+            b"[",
+            b"e",
+            b"-",
+            b".",
+            b"99999999999999999999",
+        ],
+    };
+
+    #[test]
+    fn any_claims_are_read_as_a_time_or_as_none() {
+        CLAIMS.check(|bytes| {
+            let tokens = [
+                format!("e30.{}.e30", URL_SAFE_NO_PAD.encode(bytes)),
+                String::from_utf8_lossy(bytes).into_owned(),
+            ];
+            for validity in tokens.iter().filter_map(|token| validity(token)) {
+                assert!((1..=253_402_300_799).contains(&validity.not_after), "{validity:?}");
+                assert!(validity.not_before.is_none_or(|start| start <= validity.not_after), "{validity:?}");
+            }
+        });
+    }
+}

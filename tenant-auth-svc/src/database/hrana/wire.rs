@@ -1,0 +1,221 @@
+//! The messages of the protocol that we use.
+//!
+//! Not the types of the official `libsql-hrana` crate: it brings a second, older prost and the whole protocol along,
+//! and reads an answer field by field into a tree of strings; this is the hundred lines that we need.
+
+use std::borrow::Cow;
+
+use base64::{
+    Engine as _,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    database::engine::{self, Statement},
+    domain::store::{FailureKind, StoreError},
+};
+
+/// The server sends no padding; padding is read all the same.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+#[derive(Debug, Serialize)]
+pub(super) struct PipelineRequest {
+    baton: Option<String>,
+    requests: Vec<StreamRequest>,
+}
+
+impl PipelineRequest {
+    /// Requests on a stream of their own. Left open, the stream would hold one of the server's few permits until it
+    /// expires ten seconds later.
+    pub(super) fn of(mut requests: Vec<StreamRequest>) -> Self {
+        requests.push(StreamRequest::Close);
+        Self { baton: None, requests }
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum StreamRequest {
+    Execute { stmt: Stmt },
+    Batch { batch: Batch },
+    Close,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Stmt {
+    sql: Cow<'static, str>,
+    args: Vec<Value<'static>>,
+    want_rows: bool,
+}
+
+impl Stmt {
+    pub(super) fn of(statement: &Statement) -> Self {
+        Self {
+            sql: statement.sql.to_string().into(),
+            args: statement.args.iter().map(Value::of).collect(),
+            want_rows: true,
+        }
+    }
+
+    pub(super) fn bare(sql: &'static str) -> Self {
+        Self { sql: sql.into(), args: Vec::new(), want_rows: false }
+    }
+}
+
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Batch {
+    steps: Vec<Step>,
+}
+
+#[derive(Debug, Serialize)]
+struct Step {
+    condition: Option<Condition>,
+    stmt: Stmt,
+}
+
+impl Batch {
+    pub(super) fn push(&mut self, condition: Option<Condition>, stmt: Stmt) {
+        self.steps.push(Step { condition, stmt });
+    }
+
+    /// Number of the step pushed last.
+    pub(super) fn last(&self) -> usize {
+        self.steps.len().saturating_sub(1)
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum Condition {
+    Ok { step: usize },
+    Not { cond: Box<Self> },
+    And { conds: Vec<Self> },
+}
+
+impl Condition {
+    pub(super) fn ok(step: usize) -> Self {
+        Self::Ok { step }
+    }
+
+    pub(super) fn not(condition: Self) -> Self {
+        Self::Not { cond: Box::new(condition) }
+    }
+
+    pub(super) fn all(conditions: [Self; 2]) -> Self {
+        Self::And { conds: conditions.into() }
+    }
+}
+
+/// A value. Integers travel as text, because JSON's numbers lose digits beyond 2^53 in many languages.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum Value<'a> {
+    Null,
+    Integer {
+        value: Cow<'a, str>,
+    },
+    Float {
+        value: f64,
+    },
+    Text {
+        value: Cow<'a, str>,
+    },
+    Blob {
+        #[serde(default)]
+        base64: Cow<'a, str>,
+    },
+}
+
+impl Value<'static> {
+    fn of(value: &engine::Value) -> Self {
+        match value {
+            engine::Value::Null => Self::Null,
+            engine::Value::Integer(integer) => Self::Integer { value: integer.to_string().into() },
+            engine::Value::Real(real) => Self::Float { value: *real },
+            engine::Value::Text(text) => Self::Text { value: text.to_string().into() },
+            engine::Value::Blob(bytes) => Self::Blob { base64: BASE64.encode(bytes).into() },
+        }
+    }
+}
+
+impl TryFrom<Value<'_>> for engine::Value {
+    type Error = StoreError;
+
+    fn try_from(value: Value<'_>) -> Result<Self, StoreError> {
+        let garbled = |what| StoreError::new(FailureKind::Garbled, what);
+        Ok(match value {
+            Value::Null => Self::Null,
+            Value::Integer { value } => {
+                Self::Integer(value.parse().map_err(|_| garbled("an integer is no integer"))?)
+            }
+            Value::Float { value } => Self::Real(value),
+            Value::Text { value } => Self::Text(value.into()),
+            Value::Blob { base64 } => Self::Blob(Bytes::from(
+                BASE64.decode(base64.as_bytes()).map_err(|_| garbled("a blob is no base64"))?,
+            )),
+        })
+    }
+}
+
+/// The answer to a [`PipelineRequest`]. Fields that newer servers add are skipped.
+#[derive(Debug, Deserialize)]
+pub(super) struct PipelineResponse<'a> {
+    #[serde(borrow)]
+    pub(super) results: Vec<StreamResult<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum StreamResult<'a> {
+    Ok {
+        #[serde(borrow)]
+        response: StreamResponse<'a>,
+    },
+    Error {
+        error: SqlError,
+    },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum StreamResponse<'a> {
+    Execute {
+        #[serde(borrow)]
+        result: StmtResult<'a>,
+    },
+    Batch {
+        #[serde(borrow)]
+        result: BatchResult<'a>,
+    },
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct StmtResult<'a> {
+    #[serde(borrow)]
+    pub(super) rows: Vec<Vec<Value<'a>>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct BatchResult<'a> {
+    #[serde(borrow)]
+    pub(super) step_results: Vec<Option<StmtResult<'a>>>,
+    pub(super) step_errors: Vec<Option<SqlError>>,
+}
+
+/// An SQL error: the HTTP status is 200 all the same.
+#[derive(Debug, Deserialize)]
+pub(super) struct SqlError {
+    pub(super) message: String,
+    #[serde(default)]
+    pub(super) code: Option<String>,
+}

@@ -1,0 +1,346 @@
+//! The statements: a [`Store`] over any [`Engine`].
+//!
+//! What is deleted or overwritten for everybody goes by the database's clock, of which there is one: statements are given
+//! durations, never a replica's moment to compare with.
+
+/// The moment by the database's clock, in unix milliseconds, as the schema's triggers write it.
+macro_rules! now {
+    () => {
+        "CAST(round((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
+    };
+}
+
+mod audit;
+mod changes;
+pub mod identity;
+mod keys;
+mod lookup;
+pub mod peppers;
+pub mod probe;
+mod rows;
+mod sessions;
+mod tenants;
+mod unreadable;
+mod usage;
+mod used;
+mod write;
+
+use std::{sync::Arc, time::Duration};
+
+use self::peppers::PepperGap;
+pub use self::unreadable::{RecordTable, UnreadableRecords};
+use super::engine::{Engine, Row, Rows, Statement, Value};
+use crate::domain::{
+    audit::{AuditEntry, AuditEvent, AuditFilter, AuditMark, AuditPosition, AuditReading, AuditStore},
+    change_log::{ChangeLog, LogPage},
+    clock::UnixMillis,
+    id::{KeyId, TenantId},
+    identity::DatabaseIdentity,
+    key::{
+        ApiKey, ImportOutcome, KeyHash, KeyRecord, KeyToImport, NewKey, Peppers, PrefixPosition, Rotated,
+        Rotation, StoredKey,
+    },
+    page::{Page, PageRequest, PageSize},
+    session::{Binding, NewSession, Session, SessionId, SessionOpener, SessionRecord, SweptSessions},
+    store::{Call, Change, Committed, FailureKind, Found, InUse, InUseCursor, Store, StoreError},
+    tenant::{NewTenant, Tenant, TenantStatus},
+    text::{PrefixHint, Reason},
+    verdict::Revision,
+};
+
+/// A store that writes SQL. Cheap to clone when the engine is.
+#[derive(Clone, Debug)]
+pub struct SqlStore<E> {
+    engine: E,
+    peppers: Arc<Peppers>,
+    gap: Arc<PepperGap>,
+    unreadable: Arc<UnreadableRecords>,
+}
+
+impl<E: Engine> SqlStore<E> {
+    /// Writes SQL for `engine`; keys are stored and found under digests made with `peppers`.
+    pub fn new(engine: E, peppers: Arc<Peppers>) -> Self {
+        Self { engine, peppers, gap: Arc::default(), unreadable: Arc::default() }
+    }
+
+    /// How often which records could not be read.
+    pub fn unreadable(&self) -> &Arc<UnreadableRecords> {
+        &self.unreadable
+    }
+
+    /// What is known about peppers that this replica lacks: clones share it.
+    #[must_use]
+    pub fn pepper_gap(&self) -> &Arc<PepperGap> {
+        &self.gap
+    }
+
+    /// Looks whether live keys are stored under a pepper that this replica lacks.
+    ///
+    /// # Errors
+    /// When the database gives no complete answer.
+    pub async fn check_peppers(&self, call: Call) -> Result<(), StoreError> {
+        let missing = peppers::ask(&self.engine, &self.peppers, call).await?;
+        self.gap.note(missing.as_deref(), &self.peppers);
+        Ok(())
+    }
+}
+
+impl<E: Engine> Store for SqlStore<E> {
+    async fn lookup_keys(&self, call: Call, hashes: &[KeyHash]) -> Result<Found<KeyRecord>, StoreError> {
+        lookup::run(&self.engine, &self.peppers, (&self.gap, &self.unreadable), call, hashes).await
+    }
+
+    async fn keys_in_use(
+        &self,
+        call: Call,
+        after: Option<InUseCursor>,
+        limit: usize,
+    ) -> Result<InUse, StoreError> {
+        used::list(&self.engine, &self.unreadable, call, after, limit).await
+    }
+
+    async fn note_uses(&self, call: Call, uses: &[(KeyId, Duration)]) -> Result<(), StoreError> {
+        used::note(&self.engine, call, uses).await
+    }
+
+    async fn lookup_sessions(
+        &self,
+        call: Call,
+        ids: &[SessionId],
+    ) -> Result<Found<SessionRecord>, StoreError> {
+        sessions::lookup(&self.engine, &self.unreadable, call, ids).await
+    }
+
+    async fn bind_session(
+        &self,
+        call: Call,
+        new: &NewSession,
+    ) -> Result<Committed<(Binding, Option<SessionRecord>)>, StoreError> {
+        sessions::bind(&self.engine, &self.unreadable, call, new).await
+    }
+
+    async fn unbind_session(
+        &self,
+        call: Call,
+        id: &SessionId,
+        tenant: &TenantId,
+    ) -> Result<Committed<bool>, StoreError> {
+        sessions::unbind(&self.engine, call, id, tenant).await
+    }
+
+    async fn list_sessions(
+        &self,
+        call: Call,
+        tenant: &TenantId,
+        page: &PageRequest<(UnixMillis, SessionId)>,
+    ) -> Result<Page<Session, (UnixMillis, SessionId)>, StoreError> {
+        sessions::list(&self.engine, &self.unreadable, call, tenant, page).await
+    }
+
+    async fn slide_sessions(&self, call: Call, uses: &[(SessionId, Duration)]) -> Result<(), StoreError> {
+        sessions::slide(&self.engine, call, uses).await
+    }
+
+    async fn sweep_sessions(&self, call: Call, over_for: Duration, limit: usize) -> Result<u64, StoreError> {
+        sessions::sweep_expired(&self.engine, call, over_for, limit).await
+    }
+
+    async fn sweep_ended_sessions(
+        &self,
+        call: Call,
+        after: Option<&SessionOpener>,
+        over_for: Duration,
+        limit: usize,
+    ) -> Result<SweptSessions, StoreError> {
+        sessions::sweep_ended(&self.engine, call, after, over_for, limit).await
+    }
+
+    async fn create_tenant(
+        &self,
+        call: Call,
+        tenant: &NewTenant,
+        change: &Change,
+    ) -> Result<Tenant, StoreError> {
+        tenants::create(&self.engine, call, tenant, change).await
+    }
+
+    async fn get_tenant(&self, call: Call, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
+        tenants::get(&self.engine, &self.unreadable, call, id).await
+    }
+
+    async fn list_tenants(
+        &self,
+        call: Call,
+        page: &PageRequest<TenantId>,
+    ) -> Result<Page<Tenant, TenantId>, StoreError> {
+        tenants::list(&self.engine, &self.unreadable, call, page).await
+    }
+
+    async fn set_tenant_status(
+        &self,
+        call: Call,
+        id: &TenantId,
+        status: TenantStatus,
+        reason: Option<&Reason>,
+        change: &Change,
+    ) -> Result<Committed<Option<Tenant>>, StoreError> {
+        tenants::set_status(&self.engine, call, id, status, reason, change).await
+    }
+
+    async fn insert_key(
+        &self,
+        call: Call,
+        key: &NewKey,
+        change: &Change,
+    ) -> Result<Committed<Option<(ApiKey, KeyRecord)>>, StoreError> {
+        write::insert(&self.engine, &self.peppers, &self.unreadable, call, key, change).await
+    }
+
+    async fn import_keys(
+        &self,
+        call: Call,
+        keys: &[KeyToImport],
+        change: &Change,
+    ) -> Result<Committed<Vec<ImportOutcome>>, StoreError> {
+        write::import(&self.engine, &self.peppers, &self.unreadable, call, keys, change).await
+    }
+
+    async fn rotate_key(
+        &self,
+        call: Call,
+        rotation: &Rotation,
+        change: &Change,
+    ) -> Result<Committed<Rotated>, StoreError> {
+        write::rotate(&self.engine, &self.peppers, &self.unreadable, call, rotation, change).await
+    }
+
+    async fn revoke_key(
+        &self,
+        call: Call,
+        id: &KeyId,
+        reason: &Reason,
+        change: &Change,
+    ) -> Result<Committed<Option<ApiKey>>, StoreError> {
+        write::revoke(&self.engine, call, id, reason, change).await
+    }
+
+    async fn list_keys(
+        &self,
+        call: Call,
+        tenant: &TenantId,
+        page: &PageRequest<KeyId>,
+        live_at: Option<UnixMillis>,
+    ) -> Result<Page<ApiKey, KeyId>, StoreError> {
+        keys::list(&self.engine, &self.unreadable, call, tenant, page, live_at).await
+    }
+
+    async fn find_keys(
+        &self,
+        call: Call,
+        what: (&PrefixHint, Option<&TenantId>),
+        page: &PageRequest<PrefixPosition>,
+        live_at: Option<UnixMillis>,
+    ) -> Result<Page<ApiKey, PrefixPosition>, StoreError> {
+        keys::find(&self.engine, &self.unreadable, call, what, page, live_at).await
+    }
+
+    async fn get_key(&self, call: Call, id: &KeyId) -> Result<Option<StoredKey>, StoreError> {
+        keys::get(&self.engine, &self.unreadable, call, id).await
+    }
+
+    async fn accept_database(
+        &self,
+        call: Call,
+        known: &DatabaseIdentity,
+        reason: &Reason,
+        change: &Change,
+    ) -> Result<DatabaseIdentity, StoreError> {
+        identity::accept(&self.engine, call, known, reason, change).await
+    }
+
+    async fn heartbeat_at_primary(&self, call: Call) -> Result<(i64, Duration), StoreError> {
+        identity::heartbeat_at_primary(&self.engine, call).await
+    }
+
+    async fn beat(&self, call: Call, interval: Duration) -> Result<i64, StoreError> {
+        identity::beat(&self.engine, call, interval).await
+    }
+
+    async fn list_audit(
+        &self,
+        call: Call,
+        filter: &AuditFilter,
+        page: &PageRequest<AuditPosition>,
+    ) -> Result<Page<AuditEvent, AuditPosition>, StoreError> {
+        audit::list(&self.engine, &self.unreadable, call, filter, page).await
+    }
+}
+
+impl<E: Engine> ChangeLog for SqlStore<E> {
+    async fn read_changes(&self, call: Call, after: i64, limit: usize) -> Result<LogPage, StoreError> {
+        changes::read(&self.engine, call, after, limit).await
+    }
+
+    async fn prune_changes(&self, call: Call, keep: i64, page: i64) -> Result<bool, StoreError> {
+        changes::prune(&self.engine, call, keep, page).await
+    }
+}
+
+impl<E: Engine> AuditStore for SqlStore<E> {
+    async fn write_audit(&self, call: Call, entries: &[Arc<AuditEntry>]) -> Result<(), StoreError> {
+        audit::write(&self.engine, call, entries).await
+    }
+
+    async fn read_audit(
+        &self,
+        call: Call,
+        after: Option<&AuditMark>,
+        size: PageSize,
+    ) -> Result<AuditReading, StoreError> {
+        audit::read(&self.engine, &self.unreadable, call, after, size).await
+    }
+}
+
+/// One more than the page, to learn whether there is a next one.
+fn overread(size: PageSize) -> i64 {
+    i64::try_from(size.get()).unwrap_or(i64::MAX).saturating_add(1)
+}
+
+/// A stored value that the types refuse. What it is stays out of the message: it may be anybody's.
+fn unreadable(what: &str) -> StoreError {
+    StoreError::new(FailureKind::Garbled, format!("no {what} that can be read"))
+}
+
+/// A duration as statements take it.
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Runs a change as one transaction; gives the rows of each statement, and where the change log ends with it.
+async fn commit<E: Engine>(
+    engine: &E,
+    call: Call,
+    mut statements: Vec<Statement>,
+) -> Result<Committed<Vec<Rows>>, StoreError> {
+    statements.push(Statement::new("SELECT coalesce(max(seq), 0) FROM changes"));
+    let mut outcome = engine.transaction(call, statements).await?;
+    let last = outcome.pop().and_then(|rows| rows.into_iter().next());
+    let revision =
+        last.ok_or_else(|| StoreError::new(FailureKind::Garbled, "a change log has no end"))?.integer(0)?;
+    Ok(Committed { outcome, revision: Revision(revision) })
+}
+
+/// Reads which database it is.
+fn database_in(row: &Row, column: usize) -> Result<DatabaseIdentity, StoreError> {
+    let missing = || StoreError::new(FailureKind::Misplaced, "the database has no identity");
+    let text = row.optional_text(column)?.ok_or_else(missing)?;
+    DatabaseIdentity::parse(text).ok_or_else(|| unreadable("identity"))
+}
+
+/// Takes the rows of the last statement of a transaction.
+fn last_rows(results: Vec<Vec<Row>>) -> Result<Vec<Row>, StoreError> {
+    results
+        .into_iter()
+        .next_back()
+        .ok_or_else(|| StoreError::new(FailureKind::Garbled, "a transaction gave no result at all"))
+}

@@ -1,0 +1,180 @@
+//! The audit log.
+
+use std::sync::Arc;
+
+use super::{
+    Engine, RecordTable, UnreadableRecords, overread,
+    rows::{Listed, listing},
+};
+use crate::{
+    database::engine::{Row, Statement, Value},
+    domain::{
+        audit::{
+            AuditAction, AuditEntry, AuditEvent, AuditFilter, AuditMark, AuditPosition, AuditReading,
+            AuditTerm,
+        },
+        clock::UnixMillis,
+        page::{Page, PageRequest, PageSize},
+        store::{Call, Change, FailureKind, StoreError},
+    },
+};
+
+/// Writes an entry if the statement before it, in the same transaction, changed anything.
+///
+/// So a repeated change leaves one entry, and a change that did nothing leaves none.
+pub(super) fn audited(
+    change: &Change,
+    action: AuditAction,
+    target: &str,
+    tenant_id: impl Into<Value>,
+    detail: &str,
+) -> Statement {
+    Statement::new(
+        "INSERT INTO audit_log (at, caller, action, target, tenant_id, request_id, detail) \
+         SELECT ?1, ?2, ?3, ?4, coalesce(?5, (SELECT tenant_id FROM api_keys WHERE id = ?4), ''), ?6, ?7 \
+         WHERE changes() > 0",
+    )
+    .bind(change.at.0)
+    .bind(change.actor.caller.as_str())
+    .bind(action.as_str())
+    .bind(target)
+    .bind(tenant_id)
+    .bind(change.actor.request_id.as_str())
+    .bind(detail)
+}
+
+/// Writes entries that stand for themselves. A repeated run finds those of the first.
+pub(super) async fn write<E: Engine>(
+    engine: &E,
+    call: Call,
+    entries: &[Arc<AuditEntry>],
+) -> Result<(), StoreError> {
+    let entry = |entry: &Arc<AuditEntry>| {
+        Statement::new(
+            "INSERT INTO audit_log (at, caller, action, target, tenant_id, request_id, detail) \
+             SELECT ?1, ?2, ?3, ?4, '', ?5, ?6 \
+             WHERE NOT EXISTS (SELECT 1 FROM audit_log WHERE target = ?4 AND action = ?3 AND at = ?1 \
+                                 AND request_id = ?5 AND caller = ?2)",
+        )
+        .bind(entry.change.at.0)
+        .bind(entry.change.actor.caller.as_str())
+        .bind(entry.action.as_str())
+        .bind(entry.target)
+        .bind(entry.change.actor.request_id.as_str())
+        .bind(entry.detail.as_str())
+    };
+    engine.transaction(call, entries.iter().map(entry).collect()).await?;
+    Ok(())
+}
+
+pub(super) async fn list<E: Engine>(
+    engine: &E,
+    unreadable: &UnreadableRecords,
+    call: Call,
+    filter: &AuditFilter,
+    page: &PageRequest<AuditPosition>,
+) -> Result<Page<AuditEvent, AuditPosition>, StoreError> {
+    let (from, terms) = narrowed(filter);
+    let sql =
+        listing("seq, at, caller, action, target, tenant_id, request_id, detail", &from, "at DESC, seq DESC");
+    let statement = |before: &AuditPosition| {
+        let statement =
+            Statement::new(sql.as_str()).bind(before.at.0).bind(before.seq).bind(overread(page.size));
+        terms.iter().fold(statement, |statement, term| statement.bind(term.clone()))
+    };
+    let events = Listed {
+        table: RecordTable::AuditLog,
+        named_by: 0,
+        position: |row| Ok(AuditPosition { at: UnixMillis(row.integer(1)?), seq: row.integer(0)? }),
+        record: event,
+        cursor: |event| AuditPosition { at: event.at, seq: event.seq },
+    };
+    // Before the first entry that is of the end, or later.
+    let end = filter.until.map_or(AuditPosition::START, |until| AuditPosition { at: until, seq: i64::MIN });
+    let after = page.after.filter(|after| filter.until.is_none_or(|until| after.at < until)).unwrap_or(end);
+    events.page((engine, unreadable, call), page.size, after, statement).await
+}
+
+pub(super) async fn read<E: Engine>(
+    engine: &E,
+    unreadable: &UnreadableRecords,
+    call: Call,
+    after: Option<&AuditMark>,
+    size: PageSize,
+) -> Result<AuditReading, StoreError> {
+    let is_there = match after {
+        Some(mark) => holds(engine, call, mark).await?,
+        None => true,
+    };
+    let sql = listing(
+        "seq, at, caller, action, target, tenant_id, request_id, detail",
+        "FROM audit_log WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+        "seq",
+    );
+    let events = Listed {
+        table: RecordTable::AuditLog,
+        named_by: 0,
+        position: |row| row.integer(0),
+        record: event,
+        cursor: |event| event.seq,
+    };
+    let begin = after.filter(|_| is_there).map_or(0, |mark| mark.seq);
+    let statement = |seq: &i64| Statement::new(sql.as_str()).bind(*seq).bind(overread(size));
+    let page = events.page((engine, unreadable, call), size, begin, statement).await?;
+    Ok(AuditReading { events: page.items, from_beginning: !is_there, has_more: page.next.is_some() })
+}
+
+/// Whether the log holds that entry.
+async fn holds<E: Engine>(engine: &E, call: Call, mark: &AuditMark) -> Result<bool, StoreError> {
+    let statement = Statement::new(
+        "SELECT count(*) FROM audit_log WHERE seq = ?1 AND at = ?2 AND target = ?3 AND request_id = ?4",
+    )
+    .bind(mark.seq)
+    .bind(mark.at.0)
+    .bind(mark.target.as_str())
+    .bind(mark.request_id.as_str());
+    let rows = engine.query(call, statement).await?;
+    let row = rows.first().ok_or_else(|| StoreError::new(FailureKind::Garbled, "a count is not one row"))?;
+    Ok(row.integer(0)? == 1)
+}
+
+/// What a list is read from, and what is bound from `?4` on.
+///
+/// There is one index for each of target, tenant, caller and time, in the order of the list. Which one it is, is written down: what
+/// else narrows the list is looked at entry by entry. A target has few entries, and a tenant mostly fewer than a caller. Entries of the
+/// moment at which the page before ended are looked at again: there are as many as one import has keys.
+fn narrowed(filter: &AuditFilter) -> (String, Vec<Value>) {
+    let text = |term: &Option<AuditTerm>| -> Option<Value> { term.as_ref().map(|term| term.as_str().into()) };
+    let given = [
+        (text(&filter.target), "target =", "audit_log_by_target"),
+        (filter.tenant.as_ref().map(|tenant| tenant.as_str().into()), "tenant_id =", "audit_log_by_tenant"),
+        (text(&filter.caller), "caller =", "audit_log_by_caller"),
+        // Where the reading of any index ends.
+        (filter.since.map(|since| since.0.into()), "at >=", "audit_log_by_time"),
+    ];
+    let given = given.into_iter().filter_map(|(term, is, index)| Some((term?, is, index)));
+    let (mut first, mut conditions, mut terms) = (None, String::new(), Vec::new());
+    for (term, is, index) in given {
+        first.get_or_insert(index);
+        conditions += &format!(" AND {is} ?{}", terms.len() + 4);
+        terms.push(term);
+    }
+    let index = first.unwrap_or("audit_log_by_time");
+    let from = format!(
+        "FROM audit_log INDEXED BY {index} WHERE (at, seq) < (?1, ?2){conditions} ORDER BY at DESC, seq DESC LIMIT ?3"
+    );
+    (from, terms)
+}
+
+fn event(row: &Row) -> Result<AuditEvent, StoreError> {
+    Ok(AuditEvent {
+        seq: row.integer(0)?,
+        at: UnixMillis(row.integer(1)?),
+        caller: row.text(2)?.to_owned(),
+        action: row.text(3)?.to_owned(),
+        target: row.text(4)?.to_owned(),
+        tenant_id: row.text(5)?.to_owned(),
+        request_id: row.text(6)?.to_owned(),
+        detail: row.text(7)?.to_owned(),
+    })
+}

@@ -1,0 +1,59 @@
+//! Change logs as they are stored, by any hand.
+
+use serde_json::Value as Json;
+use tenant_auth_testkit::fuzz::Language;
+
+use super::*;
+use crate::database::engine::Value;
+
+/// Rows as JSON: the entry, the ends of the log, the mark, its name, what has ended, the identity, the heartbeat, the clock.
+const LANGUAGE: Language = Language {
+    seeds: &[
+        br#"[[7,"key","key_1","ten_1",9,1,"key key_1 5","key key_1 8",1790000000000,null,null,"00ff 1 ","3",4,5],[8,"tenant","ten_1","ten_1",9,1,null,"tenant ten_1 8",null,1,null,"00ff 1 ",3,4,5],[9,"session","s-1","ten_1",9,1,null,"session s-1 9",null,null,0,"00ff 1 ",3,4,5]]"#,
+        br#"[[null,null,null,null,9,1,"key key_1 5",null,null,null,null,"0123456789abcdef0123456789abcdef 2 fedcba9876543210fedcba9876543210",3,4,5]]"#,
+        br#"[[7,"novelty","x","",9223372036854775807,0,null,"x",null,null,null,null,null,null,-1]]"#,
+    ],
+    words: &[b"null,", b"0,", b"-1,", b"\"key\",", b"\"tenant\",", b"\"session\",", b"\"\",", b"1.5,", b"],[", b"9223372036854775807,"],
+};
+
+fn rows(bytes: &[u8]) -> Option<Vec<Row>> {
+    let value = |value: Json| match value {
+        Json::Null => Value::Null,
+        Json::Number(number) => match number.as_i64() {
+            Some(integer) => Value::Integer(integer),
+            None => Value::Real(number.as_f64().unwrap_or_default()),
+        },
+        Json::String(text) => text.into(),
+        Json::Bool(_) | Json::Array(_) | Json::Object(_) => Value::Blob(bytes::Bytes::from_static(b"x")),
+    };
+    let rows: Vec<Vec<Json>> = serde_json::from_slice(bytes).ok()?;
+    Some(rows.into_iter().map(|row| Row(row.into_iter().map(value).collect())).collect())
+}
+
+#[test]
+fn what_is_told_is_in_the_log_and_nothing_of_it_is_left_out() {
+    LANGUAGE.check(|bytes| {
+        let Some(rows) = rows(bytes) else { return };
+        match page(&rows) {
+            Ok(reading) => {
+                let numbers: Vec<_> =
+                    rows.iter().filter_map(|row| row.optional_integer(0).unwrap()).collect();
+                assert_eq!(reading.entries.iter().map(|(number, _)| *number).collect::<Vec<_>>(), numbers);
+                assert_eq!(reading.last().map(|(number, _)| *number), numbers.last().copied());
+                for change in &reading.changes {
+                    assert!(numbers.contains(&change.revision.0));
+                    let is_told = match &change.subject {
+                        Subject::Key(id) => reading.about.keys.contains_key(id),
+                        Subject::Tenant(id) => reading.about.tenants.contains_key(id),
+                        Subject::Session(id) => reading.about.sessions.contains_key(id),
+                    };
+                    assert!(is_told, "who watches is told nothing that memory is not");
+                }
+            }
+            Err(error) => {
+                assert_eq!(error.kind, FailureKind::Garbled);
+                assert!(rows.is_empty() || error.message.starts_with("column "), "{error}");
+            }
+        }
+    });
+}

@@ -1,0 +1,180 @@
+//! Reading the public side of keys.
+
+use super::{
+    Engine, RecordTable, UnreadableRecords,
+    lookup::scopes_of,
+    overread,
+    rows::{Listed, listing, only},
+    tenants, unreadable,
+};
+use crate::{
+    database::engine::{Row, Statement, Value},
+    domain::{
+        clock::UnixMillis,
+        id::{KeyId, TenantId},
+        key::{ApiKey, PrefixPosition, StoredKey},
+        page::{Page, PageRequest},
+        store::{Call, StoreError},
+        text::PrefixHint,
+    },
+};
+
+/// The column behind those of a key, in what [`get`] reads.
+const DIGEST: usize = 12;
+
+const COLUMNS: &str = "id, tenant_id, name, prefix_hint, scopes, created_at, expires_at, revoked_at, \
+                                  revoke_reason, last_used_at, replaced_by, pepper_id";
+
+pub(super) async fn list<E: Engine>(
+    engine: &E,
+    unreadable: &UnreadableRecords,
+    call: Call,
+    tenant: &TenantId,
+    page: &PageRequest<KeyId>,
+    live_at: Option<UnixMillis>,
+) -> Result<Page<ApiKey, KeyId>, StoreError> {
+    let sql = listing(
+        COLUMNS,
+        "FROM api_keys WHERE tenant_id = ?1 AND id > ?2 \
+         AND (?4 IS NULL OR (revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?4))) \
+         ORDER BY id LIMIT ?3",
+        "id",
+    );
+    let statement = |after: &String| {
+        Statement::new(sql.as_str())
+            .bind(tenant.as_str())
+            .bind(after.as_str())
+            .bind(overread(page.size))
+            .bind(live_at.map(|at| at.0))
+    };
+    let keys = Listed {
+        table: RecordTable::ApiKeys,
+        named_by: 0,
+        position: |row| row.text(0).map(str::to_owned),
+        record: api_key,
+        cursor: |key| key.id.clone(),
+    };
+    let after = page.after.as_ref().map_or("", KeyId::as_str).to_owned();
+    keys.page((engine, unreadable, call), page.size, after, statement).await
+}
+
+/// Keys whose stored first characters begin with a prefix, or are the beginning of it.
+///
+/// Each shorter beginning is a search of its own, so that a page reads an index from where the one before ended, and no more than a
+/// page of each. Keys of other tenants that may begin with the same are read along.
+pub(super) async fn find<E: Engine>(
+    engine: &E,
+    unreadable: &UnreadableRecords,
+    call: Call,
+    (prefix, tenant): (&PrefixHint, Option<&TenantId>),
+    page: &PageRequest<PrefixPosition>,
+    live_at: Option<UnixMillis>,
+) -> Result<Page<ApiKey, PrefixPosition>, StoreError> {
+    let prefix = prefix.as_str();
+    let shorter = || prefix.char_indices().skip(1).map(|(end, _)| &prefix[..end]);
+    let statement = |after: &(String, String)| {
+        let (after_hint, after_id) = (after.0.as_str(), after.1.as_str());
+        // From ?9 on: the shorter beginnings that are not behind the page before.
+        let ahead: Vec<_> = shorter().filter(|hint| *hint >= after_hint).collect();
+        let equal = (0..ahead.len()).map(|index| {
+            let hint = index + 9;
+            branch(
+                &format!("prefix_hint = ?{hint} AND id > CASE WHEN ?{hint} = ?1 THEN ?2 ELSE '' END"),
+                "id",
+            )
+        });
+        let begins = branch("(prefix_hint, id) > (?3, ?4) AND prefix_hint < ?5", "prefix_hint, id");
+        let from_begin = (prefix, "");
+        let (begin_hint, begin_id) = from_begin.max((after_hint, after_id));
+        let branches: Vec<_> = equal.chain([begins]).collect();
+        let from = format!("FROM ({}) ORDER BY prefix_hint, id LIMIT ?6", branches.join(" UNION ALL "));
+        let statement = Statement::new(listing(COLUMNS, &from, "prefix_hint, id"))
+            .bind(after_hint)
+            .bind(after_id)
+            .bind(begin_hint)
+            .bind(begin_id)
+            // After everything that begins with it.
+            .bind(format!("{prefix}{}", char::MAX))
+            .bind(overread(page.size))
+            .bind(live_at.map(|at| at.0))
+            .bind(tenant.map(TenantId::as_str));
+        ahead.into_iter().fold(statement, Statement::bind)
+    };
+    let keys = Listed {
+        table: RecordTable::ApiKeys,
+        named_by: 0,
+        position: |row| Ok((row.text(3)?.to_owned(), row.text(0)?.to_owned())),
+        record: api_key,
+        cursor: |key| PrefixPosition { prefix_hint: key.prefix_hint.clone(), id: key.id.clone() },
+    };
+    let after = page.after.as_ref().map(|after| (after.prefix_hint.clone(), after.id.to_string()));
+    keys.page((engine, unreadable, call), page.size, after.unwrap_or_default(), statement).await
+}
+
+fn branch(keys: &str, order: &str) -> String {
+    // The first condition is that of the index.
+    format!(
+        "SELECT * FROM (SELECT {COLUMNS} FROM api_keys INDEXED BY api_keys_by_prefix \
+         WHERE prefix_hint <> '' AND {keys} \
+         AND (?7 IS NULL OR (revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?7))) \
+         AND (?8 IS NULL OR tenant_id = ?8) ORDER BY {order} LIMIT ?6)"
+    )
+}
+
+/// Reads a key and its tenant.
+pub(super) async fn get<E: Engine>(
+    engine: &E,
+    unreadable: &UnreadableRecords,
+    call: Call,
+    id: &KeyId,
+) -> Result<Option<StoredKey>, StoreError> {
+    let of = |table: &str, columns: &str| {
+        columns.split(", ").map(|column| format!("{table}.{column}")).collect::<Vec<_>>().join(", ")
+    };
+    let (key, tenant) = (of("api_keys", COLUMNS), of("tenants", tenants::COLUMNS));
+    let statement = Statement::new(format!(
+        "SELECT {key}, api_keys.key_hash, {tenant} FROM (SELECT 1) LEFT JOIN api_keys ON api_keys.id = ?1 \
+         LEFT JOIN tenants ON tenants.id = api_keys.tenant_id"
+    ));
+    let rows = engine.query(call, statement.bind(id.as_str())).await?;
+    let Some(row) = only(&rows)? else { return Ok(None) };
+    Ok(Some(unreadable.check(RecordTable::ApiKeys, (row, 0), stored_key(row))?))
+}
+
+fn stored_key(row: &Row) -> Result<StoredKey, StoreError> {
+    let digest = match row.0.get(DIGEST) {
+        Some(Value::Blob(digest)) => <[u8; 32]>::try_from(&digest[..]).map_err(|_| unreadable("digest"))?,
+        _ => return Err(unreadable("digest")),
+    };
+    let of_tenant = Row(row.0.iter().skip(DIGEST + 1).cloned().collect());
+    let tenant = of_tenant.optional_text(0)?.is_some().then(|| tenants::tenant(&of_tenant)).transpose()?;
+    Ok(StoredKey { key: api_key(row)?, tenant, digest })
+}
+
+pub(super) fn select(id: &KeyId) -> Statement {
+    Statement::new(format!("SELECT {COLUMNS} FROM (SELECT 1) LEFT JOIN api_keys ON api_keys.id = ?1"))
+        .bind(id.as_str())
+}
+
+pub(super) fn key_in(rows: &[Row]) -> Result<Option<ApiKey>, StoreError> {
+    only(rows)?.map(api_key).transpose()
+}
+
+fn api_key(row: &Row) -> Result<ApiKey, StoreError> {
+    let key_id = |text: &str| KeyId::parse(text).map_err(|_| unreadable("key id"));
+    let revoked_at = row.optional_integer(7)?.map(UnixMillis);
+    Ok(ApiKey {
+        id: key_id(row.text(0)?)?,
+        tenant_id: TenantId::parse(row.text(1)?).map_err(|_| unreadable("tenant id"))?,
+        name: row.text(2)?.to_owned(),
+        prefix_hint: row.text(3)?.to_owned(),
+        scopes: scopes_of(row.text(4)?, revoked_at)?,
+        created_at: UnixMillis(row.integer(5)?),
+        expires_at: row.optional_integer(6)?.map(UnixMillis),
+        revoked_at,
+        revoke_reason: row.text(8)?.to_owned(),
+        last_used_at: row.optional_integer(9)?.map(UnixMillis),
+        replaced_by: row.optional_text(10)?.map(key_id).transpose()?,
+        pepper_id: row.optional_text(11)?.map(str::to_owned),
+    })
+}

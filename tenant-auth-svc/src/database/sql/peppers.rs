@@ -1,0 +1,142 @@
+//! Live keys under peppers that this replica lacks: it cannot find them, so it must not call any key unknown.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+use super::lookup::json;
+use crate::{
+    database::engine::{Engine, Row, Statement},
+    domain::{
+        key::{PepperId, Peppers},
+        store::{Call, FailureKind, StoreError},
+    },
+};
+
+/// The id of a pepper that is not among `listed` (a parameter: a JSON array of ids) and under which a key may still be valid: not revoked, not
+/// expired by the database's clock, of a tenant that is there. Hops through the index from one pepper to the next, and
+/// looks in it for one live key of each that is not listed. What has expired is never read.
+pub(super) fn missing(listed: &str) -> String {
+    format!(
+        "(WITH RECURSIVE used (id) AS ( \
+             SELECT min(pepper_id) FROM api_keys WHERE pepper_id IS NOT NULL AND revoked_at IS NULL \
+             UNION ALL \
+             SELECT (SELECT min(pepper_id) FROM api_keys \
+                     WHERE pepper_id IS NOT NULL AND revoked_at IS NULL AND pepper_id > used.id) \
+             FROM used WHERE used.id IS NOT NULL) \
+         SELECT used.id FROM used \
+         WHERE used.id IS NOT NULL AND used.id NOT IN (SELECT value FROM json_each({listed})) AND ( \
+             EXISTS (SELECT 1 FROM api_keys AS live JOIN tenants AS owner ON owner.id = live.tenant_id \
+                     WHERE live.pepper_id = used.id AND live.revoked_at IS NULL AND live.expires_at IS NULL) \
+             OR EXISTS (SELECT 1 FROM api_keys AS live JOIN tenants AS owner ON owner.id = live.tenant_id \
+                     WHERE live.pepper_id = used.id AND live.revoked_at IS NULL \
+                       AND live.expires_at > CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER))) \
+         LIMIT 1)"
+    )
+}
+
+/// The ids of the peppers that are known, as [`missing`] takes them.
+pub(super) fn ids(peppers: &Peppers) -> Result<String, StoreError> {
+    json(&peppers.ids().map(PepperId::as_str).collect::<Vec<_>>())
+}
+
+/// Asks for a pepper that is in use and not known.
+pub(crate) async fn ask<E: Engine>(
+    engine: &E,
+    peppers: &Peppers,
+    call: Call,
+) -> Result<Option<String>, StoreError> {
+    let statement = Statement::new(format!("SELECT {}", missing("?1"))).bind(ids(peppers)?);
+    one(&engine.query(call, statement).await?)
+}
+
+/// The checks of the peppers that are known, as JSON.
+fn checks(peppers: &Peppers) -> Result<String, StoreError> {
+    json(&peppers.checks().map(|(id, check)| (id.as_str(), hex::encode(check))).collect::<Vec<_>>())
+}
+
+/// The id of a pepper that was first used with another secret.
+pub(crate) async fn differing<E: Engine>(
+    engine: &E,
+    peppers: &Peppers,
+    call: Call,
+) -> Result<Option<String>, StoreError> {
+    let statement = Statement::new(
+        "SELECT (SELECT noted.pepper_id FROM json_each(?1) AS known \
+                 JOIN pepper_checks AS noted ON noted.pepper_id = known.value ->> 0 \
+                 WHERE noted.value <> unhex(known.value ->> 1) LIMIT 1)",
+    )
+    .bind(checks(peppers)?);
+    one(&engine.query(call, statement).await?)
+}
+
+/// Notes the peppers that are used for the first time. Writes nothing, and needs no right to, where all are noted.
+pub(crate) async fn note<E: Engine>(engine: &E, peppers: &Peppers, call: Call) -> Result<(), StoreError> {
+    let checks = checks(peppers)?;
+    let missing = Statement::new(
+        "SELECT (SELECT known.value ->> 0 FROM json_each(?1) AS known \
+                 WHERE NOT EXISTS (SELECT 1 FROM pepper_checks WHERE pepper_id = known.value ->> 0) LIMIT 1)",
+    )
+    .bind(checks.as_str());
+    if one(&engine.query(call, missing).await?)?.is_some() {
+        let note = Statement::new(
+            "INSERT INTO pepper_checks (pepper_id, value) \
+             SELECT known.value ->> 0, unhex(known.value ->> 1) FROM json_each(?1) AS known WHERE TRUE \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(checks);
+        engine.transaction(call, vec![note]).await?;
+    }
+    Ok(())
+}
+
+/// The one text of an answer.
+fn one(rows: &[Row]) -> Result<Option<String>, StoreError> {
+    match rows {
+        [row] => Ok(row.optional_text(0)?.map(str::to_owned)),
+        rows => {
+            Err(StoreError::new(FailureKind::Garbled, format!("one answer expected, got {}", rows.len())))
+        }
+    }
+}
+
+/// Nothing can be said about a key that was not found.
+pub(super) fn lacking(id: &str) -> StoreError {
+    let message = format!("live keys are stored under the pepper {id}, which this replica lacks");
+    StoreError::new(FailureKind::PepperMissing, message)
+}
+
+/// The pepper that this replica was last found to lack.
+#[derive(Debug, Default)]
+pub struct PepperGap(ArcSwapOption<String>);
+
+impl PepperGap {
+    /// Its id; `None` where no live key is stored under a pepper that is not known.
+    #[must_use]
+    pub fn id(&self) -> Option<Arc<String>> {
+        self.0.load_full()
+    }
+
+    /// Takes over what the database said. Says so in the log when it is new.
+    pub(super) fn note(&self, missing: Option<&str>, peppers: &Peppers) {
+        if self.0.load().as_deref().map(String::as_str) == missing {
+            return;
+        }
+        let before = self.0.swap(missing.map(|id| Arc::new(id.to_owned())));
+        match (missing, before) {
+            (Some(id), before) if before.as_deref().map(String::as_str) != Some(id) => tracing::error!(
+                pepper = id,
+                file = peppers.file(),
+                "live keys are stored under a pepper that this replica lacks: until its file has it (`accept` and the \
+                 secret) and it was restarted, keys that are not found are answered UNAVAILABLE, and never UNKNOWN"
+            ),
+            (None, Some(id)) => {
+                tracing::info!(
+                    pepper = &**id,
+                    "no live key is stored under the pepper any more that this replica lacks"
+                );
+            }
+            (Some(_) | None, _) => {}
+        }
+    }
+}

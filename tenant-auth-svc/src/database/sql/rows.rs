@@ -1,0 +1,103 @@
+//! Reads that cannot be mistaken: every one gives at least one row, so that an answer without rows is a broken answer
+//! and never "there is none".
+
+use super::{Engine, RecordTable, Row, UnreadableRecords};
+use crate::{
+    database::engine::{Statement, Value},
+    domain::{
+        page::{Page, PageSize},
+        store::{Call, FailureKind, StoreError},
+    },
+};
+
+/// The row of a read by id over `(SELECT 1) LEFT JOIN …`; `None` when it is all NULL.
+///
+/// # Errors
+/// [`FailureKind::Garbled`] when there is not exactly one row.
+pub(super) fn only(rows: &[Row]) -> Result<Option<&Row>, StoreError> {
+    match rows {
+        [row] => Ok(Some(row).filter(|row| !is_absent(row))),
+        _ => Err(StoreError::new(
+            FailureKind::Garbled,
+            format!("expected exactly one row, got {}", rows.len()),
+        )),
+    }
+}
+
+/// A listing that gives one row of NULLs when there is nothing to list.
+pub(super) fn listing(columns: &str, from: &str, order: &str) -> String {
+    format!("SELECT {columns} FROM (SELECT 1) LEFT JOIN (SELECT {columns} {from}) ON TRUE ORDER BY {order}")
+}
+
+/// The rows of a [`listing`].
+///
+/// # Errors
+/// [`FailureKind::Garbled`] when there is no row at all.
+pub(super) fn listed(rows: &[Row]) -> Result<&[Row], StoreError> {
+    match rows {
+        [] => Err(StoreError::new(FailureKind::Garbled, "a listing gave no row at all")),
+        [row] if is_absent(row) => Ok(&[]),
+        _ => Ok(rows),
+    }
+}
+
+/// How the rows of a listing are read.
+pub(super) struct Listed<Raw, Item, Cursor> {
+    /// Where they are from.
+    pub(super) table: RecordTable,
+    /// The column of what a row is called in the log.
+    pub(super) named_by: usize,
+    /// Where a row stands in the order of the list, as stored.
+    pub(super) position: fn(&Row) -> Result<Raw, StoreError>,
+    /// The record.
+    pub(super) record: fn(&Row) -> Result<Item, StoreError>,
+    /// Where the page goes on after a record.
+    pub(super) cursor: fn(&Item) -> Cursor,
+}
+
+impl<Raw, Item, Cursor> Listed<Raw, Item, Cursor> {
+    /// Reads a page from after a position. Records that cannot be read are left out; where a page would hold nothing else,
+    /// the next one is read at once.
+    pub(super) async fn page<E: Engine>(
+        self,
+        (engine, unreadable, call): (&E, &UnreadableRecords, Call),
+        size: PageSize,
+        mut after: Raw,
+        statement: impl Fn(&Raw) -> Statement,
+    ) -> Result<Page<Item, Cursor>, StoreError> {
+        loop {
+            let rows = engine.query(call, statement(&after)).await?;
+            let rows = listed(&rows)?;
+            let (here, beyond) = rows.split_at(rows.len().min(size.get()));
+            let read = |row| unreadable.check(self.table, (row, self.named_by), (self.record)(row)).ok();
+            let items: Vec<_> = here.iter().filter_map(read).collect();
+            match (items.last(), here.last()) {
+                _ if beyond.is_empty() => return Ok(Page { items, next: None }),
+                (Some(item), _) => return Ok(Page { next: Some((self.cursor)(item)), items }),
+                (None, Some(row)) => after = (self.position)(row)?,
+                (None, None) => return Ok(Page { items, next: None }),
+            }
+        }
+    }
+}
+
+fn is_absent(row: &Row) -> bool {
+    row.0.iter().all(|value| *value == Value::Null)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_row_is_no_answer() {
+        let absent = Row(vec![Value::Null, Value::Null]);
+        let present = Row(vec!["id".into(), Value::Null]);
+        assert_eq!(only(&[]).unwrap_err().kind, FailureKind::Garbled);
+        assert_eq!(listed(&[]).unwrap_err().kind, FailureKind::Garbled);
+        assert_eq!(only(std::slice::from_ref(&absent)), Ok(None));
+        assert_eq!(listed(&[absent]), Ok(&[][..]));
+        assert_eq!(only(std::slice::from_ref(&present)), Ok(Some(&present)));
+        assert_eq!(only(&[present.clone(), present]).unwrap_err().kind, FailureKind::Garbled);
+    }
+}

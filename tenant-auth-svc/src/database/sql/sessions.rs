@@ -1,0 +1,286 @@
+//! Sessions: bound, looked up with their key and tenant, slid, ended, swept.
+
+/// Whether a row of `api_keys` may open sessions, and keep those that it opened.
+macro_rules! key_lives {
+    () => {
+        concat!(
+            "api_keys.revoked_at IS NULL AND (api_keys.expires_at IS NULL OR api_keys.expires_at > ",
+            now!(),
+            ")"
+        )
+    };
+}
+
+/// Whether the key of a row of `session_bindings` does.
+macro_rules! opener_lives {
+    () => {
+        concat!(
+            "EXISTS (SELECT 1 FROM api_keys WHERE api_keys.id = session_bindings.key_id \
+                       AND api_keys.tenant_id = session_bindings.tenant_id AND ",
+            key_lives!(),
+            ")"
+        )
+    };
+}
+
+mod ended;
+
+use std::{collections::BTreeMap, time::Duration};
+
+pub(super) use self::ended::{sweep_ended, sweep_expired};
+use super::{
+    Engine, RecordTable, UnreadableRecords, commit, database_in,
+    lookup::{json, scopes_of, status_of},
+    millis, overread,
+    rows::{Listed, listing, only},
+    unreadable,
+};
+use crate::{
+    database::engine::{Row, Statement},
+    domain::{
+        clock::UnixMillis,
+        id::{KeyId, TenantId},
+        key::KeyRecord,
+        page::{Page, PageRequest},
+        session::{Attributes, Binding, Expiry, NewSession, Session, SessionId, SessionRecord, Ttl},
+        store::{Call, Committed, FailureKind, Found, StoreError},
+        verdict::Revision,
+    },
+};
+
+/// A session's own columns, from the first on.
+const COLUMNS: &str = "session_id, tenant_id, key_id, created_at, expires_at, ttl, sliding, attributes";
+
+/// The column of its key's id.
+const KEY_ID: usize = 2;
+
+/// Gives exactly one row per id, whether there is such a session or not. One whose key or tenant was deleted, or
+/// whose key has gone to another tenant, counts as absent: there is nobody it could belong to.
+const LOOKUP: &str = "\
+SELECT bound.session_id, bound.tenant_id, bound.key_id, bound.created_at, bound.expires_at, bound.ttl, bound.sliding, \
+       bound.attributes, tenants.name, tenants.plan, tenants.status, keys.scopes, keys.expires_at, keys.revoked_at, \
+       wanted.key, (SELECT coalesce(max(seq), 0) FROM changes), (SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity) \
+FROM json_each(?1) AS wanted \
+LEFT JOIN session_bindings AS bound ON bound.session_id = wanted.value \
+LEFT JOIN api_keys AS keys ON keys.id = bound.key_id AND keys.tenant_id = bound.tenant_id \
+LEFT JOIN tenants ON tenants.id = bound.tenant_id \
+ORDER BY wanted.key";
+
+/// Binds, or leaves what is bound as it is. What is over, or whose key is, is bound anew, by its own tenant only. A key that
+/// has gone to another tenant is none of this one's.
+const BIND: &str = concat!(
+    "INSERT INTO session_bindings \
+       (session_id, tenant_id, key_id, created_at, expires_at, ttl, sliding, attributes, bind_id) \
+     SELECT ?1, ?2, ?3, ",
+    now!(),
+    ", ",
+    now!(),
+    " + ?4, ?4, ?5, ?6, ?7 \
+     WHERE coalesce((SELECT sessions FROM session_counts WHERE tenant_id = ?2), 0) < ?8 \
+        OR EXISTS (SELECT 1 FROM session_bindings WHERE session_id = ?1) \
+     ON CONFLICT (session_id) DO UPDATE SET \
+        key_id = excluded.key_id, created_at = excluded.created_at, expires_at = excluded.expires_at, \
+        ttl = excluded.ttl, sliding = excluded.sliding, attributes = excluded.attributes, bind_id = excluded.bind_id \
+     WHERE session_bindings.tenant_id = excluded.tenant_id \
+       AND (session_bindings.expires_at <= excluded.created_at \
+            OR NOT ",
+    opener_lives!(),
+    ")"
+);
+
+/// The end moves on from the moment of use, and never back. What is gone stays gone.
+const SLIDE: &str = concat!(
+    "UPDATE session_bindings SET expires_at = used.at + session_bindings.ttl \
+     FROM (SELECT value ->> '$[0]' AS id, ",
+    now!(),
+    " - (value ->> '$[1]') AS at FROM json_each(?1)) AS used \
+     WHERE session_bindings.session_id = used.id AND session_bindings.sliding = 1 \
+       AND session_bindings.expires_at < used.at + session_bindings.ttl"
+);
+
+pub(super) async fn lookup<E: Engine>(
+    engine: &E,
+    unreadable: &UnreadableRecords,
+    call: Call,
+    ids: &[SessionId],
+) -> Result<Found<SessionRecord>, StoreError> {
+    decode(&engine.query(call, statement(ids)?).await?, ids.len(), unreadable)
+}
+
+/// Looks sessions up, also within a transaction.
+fn statement(ids: &[SessionId]) -> Result<Statement, StoreError> {
+    let wanted: Vec<_> = ids.iter().map(SessionId::as_str).collect();
+    Ok(Statement::new(LOOKUP).bind(json(&wanted)?))
+}
+
+fn decode(
+    rows: &[Row],
+    ids: usize,
+    unreadable: &UnreadableRecords,
+) -> Result<Found<SessionRecord>, StoreError> {
+    let (Some(first), true) = (rows.first(), rows.len() == ids) else {
+        let message = format!("asked for {ids} sessions, got {} rows", rows.len());
+        return Err(StoreError::new(FailureKind::Garbled, message));
+    };
+    let (revision, database) = (Revision::default(), database_in(first, 16)?);
+    let mut found = Found { records: Vec::with_capacity(rows.len()), revision, database, doubt: None };
+    for (index, row) in rows.iter().enumerate() {
+        if usize::try_from(row.integer(14)?) != Ok(index) {
+            return Err(StoreError::new(FailureKind::Garbled, "rows are out of order"));
+        }
+        found.revision = found.revision.max(Revision(row.integer(15)?));
+        let read = unreadable.check(RecordTable::SessionBindings, (row, KEY_ID), record(row));
+        found.records.push(read);
+    }
+    Ok(found)
+}
+
+pub(super) async fn bind<E: Engine>(
+    engine: &E,
+    unreadable: &UnreadableRecords,
+    call: Call,
+    new: &NewSession,
+) -> Result<Committed<(Binding, Option<SessionRecord>)>, StoreError> {
+    let attributes: BTreeMap<_, _> = new.attributes.iter().collect();
+    let make_room = ended::make_room(new);
+    let bind = Statement::new(BIND)
+        .bind(new.id.as_str())
+        .bind(new.tenant_id.as_str())
+        .bind(new.key_id.as_str())
+        .bind(millis(new.ttl.get()))
+        .bind(i64::from(new.expiry == Expiry::Sliding))
+        .bind(json(&attributes)?)
+        .bind(new.bind_id.as_str())
+        .bind(i64::from(new.cap));
+    let read = Statement::new(format!(
+        "SELECT {COLUMNS}, bind_id FROM (SELECT 1) LEFT JOIN session_bindings ON session_id = ?1"
+    ))
+    .bind(new.id.as_str());
+    let found = statement(std::slice::from_ref(&new.id))?;
+    let Committed { outcome: mut results, revision } =
+        commit(engine, call, vec![make_room, bind, read, found]).await?;
+    let found = decode(&results.pop().unwrap_or_default(), 1, unreadable)?.records.pop();
+    // One that cannot be read is told when it is asked for.
+    let record = found.and_then(Result::ok).flatten();
+    let rows = results.pop().unwrap_or_default();
+    let Some(row) = only(&rows)? else {
+        return Ok(Committed { outcome: (Binding::TooMany, None), revision });
+    };
+    let stored = session_in(row)?;
+    if stored.tenant_id != new.tenant_id {
+        return Ok(Committed { outcome: (Binding::HeldByAnotherTenant, None), revision });
+    }
+    let already = row.text(8)? != new.bind_id;
+    Ok(Committed { outcome: (Binding::Bound { session: Box::new(stored), already }, record), revision })
+}
+
+pub(super) async fn unbind<E: Engine>(
+    engine: &E,
+    call: Call,
+    id: &SessionId,
+    tenant: &TenantId,
+) -> Result<Committed<bool>, StoreError> {
+    let was = Statement::new(concat!(
+        "SELECT EXISTS (SELECT 1 FROM session_bindings WHERE session_id = ?1 AND tenant_id = ?2 AND expires_at > ",
+        now!(),
+        ")"
+    ))
+    .bind(id.as_str())
+    .bind(tenant.as_str());
+    let delete = Statement::new("DELETE FROM session_bindings WHERE session_id = ?1 AND tenant_id = ?2")
+        .bind(id.as_str())
+        .bind(tenant.as_str());
+    let Committed { outcome: results, revision } = commit(engine, call, vec![was, delete]).await?;
+    let was = first_integer(results.first().map(Vec::as_slice))?;
+    Ok(Committed { outcome: was == 1, revision })
+}
+
+pub(super) async fn list<E: Engine>(
+    engine: &E,
+    unreadable: &UnreadableRecords,
+    call: Call,
+    tenant: &TenantId,
+    page: &PageRequest<(UnixMillis, SessionId)>,
+) -> Result<Page<Session, (UnixMillis, SessionId)>, StoreError> {
+    let sql = listing(
+        COLUMNS,
+        concat!(
+            "FROM session_bindings WHERE tenant_id = ?1 AND expires_at > ",
+            now!(),
+            " AND ",
+            opener_lives!(),
+            " AND (created_at < ?2 OR (created_at = ?2 AND session_id > ?3)) \
+             ORDER BY created_at DESC, session_id LIMIT ?4"
+        ),
+        "created_at DESC, session_id",
+    );
+    let statement = |(at, id): &(i64, String)| {
+        Statement::new(sql.as_str())
+            .bind(tenant.as_str())
+            .bind(*at)
+            .bind(id.as_str())
+            .bind(overread(page.size))
+    };
+    let sessions = Listed {
+        table: RecordTable::SessionBindings,
+        named_by: KEY_ID,
+        position: |row| Ok((row.integer(3)?, row.text(0)?.to_owned())),
+        record: session_in,
+        cursor: |session| (session.created_at, session.id.clone()),
+    };
+    let after = page.after.as_ref().map_or((i64::MAX, ""), |(at, id)| (at.0, id.as_str()));
+    sessions.page((engine, unreadable, call), page.size, (after.0, after.1.to_owned()), statement).await
+}
+
+pub(super) async fn slide<E: Engine>(
+    engine: &E,
+    call: Call,
+    uses: &[(SessionId, Duration)],
+) -> Result<(), StoreError> {
+    let uses: Vec<_> = uses.iter().map(|(id, ago)| (id.as_str(), millis(*ago))).collect();
+    engine.transaction(call, vec![Statement::new(SLIDE).bind(json(&uses)?)]).await?;
+    Ok(())
+}
+
+fn first_integer(rows: Option<&[Row]>) -> Result<i64, StoreError> {
+    let row = rows.and_then(<[Row]>::first);
+    row.ok_or_else(|| StoreError::new(FailureKind::Garbled, "a transaction gave too few results"))?.integer(0)
+}
+
+fn record(row: &Row) -> Result<Option<SessionRecord>, StoreError> {
+    let (Some(_), Some(status), Some(scopes)) =
+        (row.optional_text(0)?, row.optional_text(10)?, row.optional_text(11)?)
+    else {
+        return Ok(None);
+    };
+    let session = session_in(row)?;
+    let revoked_at = row.optional_integer(13)?.map(UnixMillis);
+    let key = KeyRecord {
+        key_id: session.key_id.clone(),
+        tenant_id: session.tenant_id.clone(),
+        tenant_name: row.text(8)?.into(),
+        plan: row.text(9)?.into(),
+        tenant_status: status_of(status)?,
+        scopes: scopes_of(scopes, revoked_at)?,
+        expires_at: row.optional_integer(12)?.map(UnixMillis),
+        revoked_at,
+        last_used_at: None,
+    };
+    Ok(Some(SessionRecord { session, key, unbound: false }))
+}
+
+fn session_in(row: &Row) -> Result<Session, StoreError> {
+    let millis = u64::try_from(row.integer(5)?).map_err(|_| unreadable("time to live"))?;
+    let attributes: BTreeMap<String, String> =
+        serde_json::from_str(row.text(7)?).map_err(|_| unreadable("set of attributes"))?;
+    Ok(Session {
+        id: SessionId::parse(row.text(0)?).map_err(|_| unreadable("session id"))?,
+        tenant_id: TenantId::parse(row.text(1)?).map_err(|_| unreadable("tenant id"))?,
+        key_id: KeyId::parse(row.text(2)?).map_err(|_| unreadable("key id"))?,
+        created_at: UnixMillis(row.integer(3)?),
+        expires_at: UnixMillis(row.integer(4)?),
+        expiry: if row.integer(6)? == 1 { Expiry::Sliding } else { Expiry::Fixed },
+        ttl: Ttl::stored(Duration::from_millis(millis)),
+        attributes: Attributes::stored(attributes).map_err(|_| unreadable("set of attributes"))?,
+    })
+}

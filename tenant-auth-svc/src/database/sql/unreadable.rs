@@ -1,0 +1,150 @@
+//! Records that are there and cannot be read: each is its own failure, counted, and logged once in a while.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{Row, Value};
+use crate::{
+    domain::store::{StoreError, Unreadable},
+    instruments::counts::Counter,
+};
+
+/// How long nothing more is said about the same record.
+const QUIET: Duration = Duration::from_secs(3_600);
+/// The most records that are remembered as logged. With more, they are all forgotten, and logged once more.
+const MAX_LOGGED: usize = 1_000;
+/// The longest part of an id that is logged.
+const MAX_SHOWN: usize = 80;
+
+/// The tables whose rows are read as records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RecordTable {
+    /// Keys.
+    ApiKeys,
+    /// Sessions. A row is named by the id of its key: that of the session may be a secret.
+    SessionBindings,
+    /// Tenants.
+    Tenants,
+    /// The audit log.
+    AuditLog,
+    /// What is kept under the ids of usage requests.
+    UsageRequests,
+    /// Sums of usage.
+    UsageTotals,
+}
+
+impl RecordTable {
+    /// Every table.
+    pub const ALL: [Self; 6] = [
+        Self::ApiKeys,
+        Self::SessionBindings,
+        Self::Tenants,
+        Self::AuditLog,
+        Self::UsageRequests,
+        Self::UsageTotals,
+    ];
+
+    /// As the schema, logs and metrics write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ApiKeys => "api_keys",
+            Self::SessionBindings => "session_bindings",
+            Self::Tenants => "tenants",
+            Self::AuditLog => "audit_log",
+            Self::UsageRequests => "usage_requests",
+            Self::UsageTotals => "usage_totals",
+        }
+    }
+}
+
+/// Counts and logs records that cannot be read.
+#[derive(Debug, Default)]
+pub struct UnreadableRecords {
+    counts: [Counter; RecordTable::ALL.len()],
+    logged: Mutex<HashMap<(RecordTable, String), Instant>>,
+}
+
+impl UnreadableRecords {
+    /// How often a record of a table could not be read.
+    #[must_use]
+    pub fn count(&self, table: RecordTable) -> u64 {
+        self.counts.get(table as usize).map_or(0, Counter::get)
+    }
+
+    /// Passes on what was read of a row, whose id is in a column; notes that it cannot be.
+    pub(super) fn check<T>(
+        &self,
+        table: RecordTable,
+        (row, id): (&Row, usize),
+        read: Result<T, StoreError>,
+    ) -> Result<T, Unreadable> {
+        read.map_err(|error| self.note(table, &shown(row, id), &error.message, Instant::now()))
+    }
+
+    fn note(&self, table: RecordTable, id: &str, why: &str, now: Instant) -> Unreadable {
+        if let Some(count) = self.counts.get(table as usize) {
+            count.one();
+        }
+        if self.is_due(table, id, now) {
+            tracing::error!(table = table.as_str(), id, why, "a record cannot be read: it is left out");
+        }
+        Unreadable(format!("a record of {} cannot be read: {why}", table.as_str()))
+    }
+
+    fn is_due(&self, table: RecordTable, id: &str, now: Instant) -> bool {
+        // Whole, whoever panicked.
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let subject = (table, id.to_owned());
+        if logged.get(&subject).is_some_and(|at| now.saturating_duration_since(*at) < QUIET) {
+            return false;
+        }
+        if logged.len() >= MAX_LOGGED {
+            logged.clear();
+        }
+        logged.insert(subject, now);
+        true
+    }
+}
+
+/// An id as the log shows it.
+fn shown(row: &Row, column: usize) -> String {
+    match row.0.get(column) {
+        Some(Value::Text(text)) => text.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect(),
+        Some(Value::Integer(integer)) => integer.to_string(),
+        Some(Value::Null | Value::Real(_) | Value::Blob(_)) | None => "not a text".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::store::FailureKind;
+
+    #[test]
+    fn a_record_is_counted_each_time_and_logged_once_an_hour() {
+        let unreadable = UnreadableRecords::default();
+        let start = Instant::now();
+        assert!(unreadable.is_due(RecordTable::ApiKeys, "key_1", start));
+        assert!(!unreadable.is_due(RecordTable::ApiKeys, "key_1", start + QUIET / 2));
+        assert!(unreadable.is_due(RecordTable::ApiKeys, "key_2", start), "another record");
+        assert!(unreadable.is_due(RecordTable::Tenants, "key_1", start), "another table");
+        assert!(unreadable.is_due(RecordTable::ApiKeys, "key_1", start + QUIET));
+        for other in 0..MAX_LOGGED * 2 {
+            unreadable.is_due(RecordTable::ApiKeys, &other.to_string(), start);
+        }
+        assert!(unreadable.logged.lock().unwrap().len() <= MAX_LOGGED, "and memory is bounded");
+
+        let row = Row(vec![Value::Null, "key\n1".into()]);
+        for times in 1..=2 {
+            let error = StoreError::new(FailureKind::Garbled, "test");
+            let read = unreadable.check(RecordTable::ApiKeys, (&row, 1), Err::<(), _>(error));
+            assert_eq!(StoreError::from(read.unwrap_err()).kind, FailureKind::Garbled);
+            assert_eq!(unreadable.count(RecordTable::ApiKeys), times);
+        }
+        assert_eq!((shown(&row, 1), shown(&row, 0)), ("key\\n1".to_owned(), "not a text".to_owned()));
+    }
+}

@@ -1,0 +1,218 @@
+//! What tenants consumed.
+
+mod compare;
+mod repair;
+mod rows;
+mod store;
+mod sums;
+
+use std::time::Duration;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use self::sums::sum;
+use super::{Engine, RecordTable, UnreadableRecords, lookup::json, millis};
+use crate::{
+    database::engine::{Row, Statement},
+    domain::{
+        store::{Call, FailureKind, StoreError, Unreadable},
+        usage::{Claim, Kept, SweptEvents},
+    },
+};
+
+/// Takes the ids that are new. When they were first seen is the database's to say: they are forgotten for all replicas alike.
+///
+/// The id as it is goes to the first who takes it. A caller that finds it with another one takes its own, with its name
+/// behind it. What nobody's name is on may be this caller's earlier attempt, if it says the same.
+const REQUESTS: &str = concat!(
+    "INSERT INTO usage_requests \
+        (request_id, caller, payload_hash, first_seen_at, batch, refused, unknown_tenants) \
+     SELECT CASE WHEN heads.value ->> 'own' IS NULL OR plain.seq IS NULL OR plain.caller = heads.value ->> 'caller' \
+                   OR (plain.caller IS NULL AND plain.payload_hash = unhex(heads.value ->> 'payload')) \
+                 THEN heads.value ->> 'id' ELSE heads.value ->> 'own' END, \
+            heads.value ->> 'caller', unhex(heads.value ->> 'payload'), ",
+    now!(),
+    ", ?2, heads.value -> 'refused', \
+            (SELECT json_group_array(named.value) FROM json_each(heads.value -> 'tenants') AS named \
+             WHERE NOT EXISTS (SELECT 1 FROM tenants WHERE tenants.id = named.value)) \
+     FROM json_each(?1) AS heads LEFT JOIN usage_requests AS plain ON plain.request_id = heads.value ->> 'id' \
+     WHERE NOT EXISTS (SELECT 1 FROM usage_requests AS own WHERE own.request_id = heads.value ->> 'own') \
+     ON CONFLICT (request_id) DO NOTHING"
+);
+
+/// Counts for the ids that this very batch has taken, of which each claim has one: an earlier claim may have been judged by
+/// another clock. Nor for tenants that came since the batch ran first.
+const EVENTS: &str = "\
+INSERT INTO usage_events (tenant_id, hour, metric, request, quantity) \
+SELECT tenants.id, sums.value ->> '$[1]', sums.value ->> '$[2]', requests.seq, sums.value ->> '$[3]' \
+FROM json_each(?1) AS bodies \
+JOIN usage_requests AS requests \
+  ON requests.request_id IN (bodies.value ->> 'id', bodies.value ->> 'own') AND requests.batch = ?2 \
+JOIN json_each(bodies.value -> 'counted') AS sums \
+JOIN tenants ON tenants.id = sums.value ->> '$[0]' \
+WHERE NOT EXISTS (SELECT 1 FROM json_each(requests.unknown_tenants) AS missing WHERE missing.value = tenants.id) \
+ON CONFLICT DO NOTHING";
+
+/// What is kept of each claim: one row each. What is under the id as it is belongs to those who have taken no own one.
+const KEPT: &str = "\
+SELECT ids.key, hex(requests.payload_hash), requests.batch = ?2, requests.refused, requests.unknown_tenants \
+FROM json_each(?1) AS ids LEFT JOIN usage_requests AS requests ON requests.seq = coalesce( \
+    (SELECT seq FROM usage_requests WHERE request_id = ids.value ->> 'own'), \
+    (SELECT seq FROM usage_requests WHERE request_id = ids.value ->> 'id')) \
+ORDER BY ids.key";
+
+/// Tenant by tenant, a page of them, since the oldest events of one tenant lie together. CROSS JOIN keeps SQLite to that order:
+/// by its own estimate it reads all events, and looks each one's tenant up.
+///
+/// Requests are forgotten in the order in which they came, so those before the first that is left are.
+const SWEEP_EVENTS: &str = concat!(
+    "DELETE FROM usage_events WHERE (tenant_id, hour, metric, request) IN ( \
+        SELECT old.tenant_id, old.hour, old.metric, old.request \
+        FROM (SELECT id FROM tenants WHERE id > ?3 ORDER BY id LIMIT ?2) AS page \
+        CROSS JOIN usage_events AS old ON old.tenant_id = page.id AND old.hour < ",
+    now!(),
+    " - ?1 WHERE old.request < (SELECT coalesce(min(seq), 9223372036854775807) FROM usage_requests) LIMIT ?2)"
+);
+
+/// Where the page of tenants ends, if there are more after it.
+const SWEPT_TENANTS: &str = "\
+SELECT CASE WHEN count(*) = ?2 THEN max(id) END FROM (SELECT id FROM tenants WHERE id > ?1 ORDER BY id LIMIT ?2)";
+
+/// In the order in which they came, which needs no index by time.
+const SWEEP_REQUESTS: &str = concat!(
+    "DELETE FROM usage_requests \
+     WHERE seq IN (SELECT seq FROM usage_requests ORDER BY seq LIMIT ?2) AND first_seen_at < ",
+    now!(),
+    " - ?1"
+);
+
+/// Under what a claim may be written down.
+#[derive(Serialize)]
+struct Ids<'a> {
+    id: &'a str,
+    /// With the caller's name behind it.
+    own: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Head<'a> {
+    #[serde(flatten)]
+    ids: Ids<'a>,
+    caller: Option<&'a str>,
+    payload: String,
+    refused: Vec<(usize, &'a str)>,
+    tenants: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(flatten)]
+    ids: Ids<'a>,
+    counted: Vec<(&'a str, i64, &'a str, i64)>,
+}
+
+async fn record<E: Engine>(
+    engine: &E,
+    unreadable: &UnreadableRecords,
+    call: Call,
+    claims: &[Claim],
+) -> Result<Vec<Result<Kept, Unreadable>>, StoreError> {
+    let heads: Vec<_> = claims.iter().map(head).collect();
+    let bodies: Vec<_> = claims.iter().filter(|claim| !claim.counted.is_empty()).map(body).collect();
+    let ids: Vec<_> = claims.iter().map(ids).collect();
+    let batch = batch();
+    let statement = |sql: &str, json: String| Statement::new(sql).bind(json).bind(batch);
+    let steps = vec![
+        statement(REQUESTS, json(&heads)?),
+        statement(EVENTS, json(&bodies)?),
+        statement(KEPT, json(&ids)?),
+    ];
+    let rows = super::last_rows(engine.transaction(call, steps).await?)?;
+    if rows.len() != claims.len() {
+        return Err(StoreError::new(FailureKind::Garbled, "a batch of usage gave too few outcomes"));
+    }
+    let kept = |row| {
+        if Row::optional_text(row, 1)?.is_none() {
+            return Err(StoreError::new(FailureKind::Garbled, "a request just recorded is not there"));
+        }
+        // Named by its place in the batch: its id is the caller's.
+        Ok(unreadable.check(RecordTable::UsageRequests, (row, 0), rows::kept(row)))
+    };
+    rows.iter().map(kept).collect()
+}
+
+/// Names a batch: whoever sends it again after a lost answer finds its own.
+fn batch() -> i64 {
+    let (_, chance) = Uuid::now_v7().as_u64_pair();
+    i64::try_from(chance & (u64::MAX >> 1)).unwrap_or(i64::MAX)
+}
+
+fn ids(claim: &Claim) -> Ids<'_> {
+    let id = claim.id.as_str();
+    Ids { id, own: claim.caller.as_ref().map(|caller| format!("{id}\u{1f}{caller}")) }
+}
+
+fn head(claim: &Claim) -> Head<'_> {
+    let mut tenants: Vec<_> = claim.counted.iter().map(|counted| counted.tenant_id.as_str()).collect();
+    // They are sorted already.
+    tenants.dedup();
+    Head {
+        ids: ids(claim),
+        caller: claim.caller.as_deref(),
+        payload: hex::encode(claim.payload.as_bytes()),
+        refused: claim.refused.iter().map(|(index, refusal)| (*index, refusal.as_str())).collect(),
+        tenants,
+    }
+}
+
+fn body(claim: &Claim) -> Body<'_> {
+    let counted = claim
+        .counted
+        .iter()
+        .map(|sum| (sum.tenant_id.as_str(), sum.hour.start().0, sum.metric.as_str(), sum.quantity));
+    Body { ids: ids(claim), counted: counted.collect() }
+}
+
+async fn sweep_requests<E: Engine>(
+    engine: &E,
+    call: Call,
+    retention: Duration,
+    limit: usize,
+) -> Result<usize, StoreError> {
+    let delete = Statement::new(SWEEP_REQUESTS).bind(millis(retention)).bind(most(limit));
+    let results = engine.transaction(call, vec![delete, Statement::new("SELECT changes()")]).await?;
+    count(&results, 1)
+}
+
+async fn sweep_events<E: Engine>(
+    engine: &E,
+    call: Call,
+    retention: Duration,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<SweptEvents, StoreError> {
+    let after = after.unwrap_or_default();
+    let delete = Statement::new(SWEEP_EVENTS).bind(millis(retention)).bind(most(limit)).bind(after);
+    let tenants = Statement::new(SWEPT_TENANTS).bind(after).bind(most(limit));
+    let steps = vec![delete, Statement::new("SELECT changes()"), tenants];
+    let results = engine.transaction(call, steps).await?;
+    let events = count(&results, 1)?;
+    let last = super::last_rows(results)?;
+    let last_tenant = match last.as_slice() {
+        [row] => row.optional_text(0)?.map(str::to_owned),
+        _ => return Err(StoreError::new(FailureKind::Garbled, "a page of tenants has no end")),
+    };
+    Ok(SweptEvents { events, last_tenant })
+}
+
+fn most(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+fn count(results: &[Vec<Row>], position: usize) -> Result<usize, StoreError> {
+    match results.get(position).map(Vec::as_slice) {
+        Some([row]) => Ok(usize::try_from(row.integer(0)?).unwrap_or_default()),
+        _ => Err(StoreError::new(FailureKind::Garbled, "a count is not one row")),
+    }
+}

@@ -1,0 +1,133 @@
+//! Comparing totals with the sums of their events.
+
+use std::time::Duration;
+
+use super::sums::metric_of;
+use crate::{
+    database::{
+        engine::{Engine, Row, Statement},
+        sql::{millis, unreadable},
+    },
+    domain::{
+        clock::UnixMillis,
+        id::TenantId,
+        store::{Call, FailureKind, StoreError},
+        usage::{CompareFrom, Compared, Difference, Hour},
+    },
+};
+
+/// How many hours one page spans, in milliseconds.
+const SPAN: i64 = 24 * 60 * 60 * 1_000;
+
+/// The first moment whose hours have all of their events: by the retention `?`, and by the oldest request that is left, since
+/// events are deleted only after their requests. An empty table of requests proves nothing about what was there.
+macro_rules! complete {
+    ($retention:literal) => {
+        concat!(
+            "max(",
+            now!(),
+            " - ",
+            $retention,
+            ", CASE (SELECT seq FROM usage_requests ORDER BY seq LIMIT 1) WHEN 1 THEN 0 ELSE \
+             coalesce((SELECT first_seen_at FROM usage_requests ORDER BY seq LIMIT 1), ",
+            now!(),
+            ") END) + 3600000"
+        )
+    };
+}
+pub(super) use complete;
+
+/// One statement, so that no event is committed between the reading of the two tables.
+const COMPARE: &str = concat!(
+    "WITH bound (start) AS (SELECT max(?2, ",
+    complete!("?6"),
+    ")), page (start) AS (SELECT min(hour) FROM ( \
+        SELECT * FROM (SELECT hour FROM usage_totals WHERE tenant_id = ?1 AND hour >= (SELECT start FROM bound) \
+                       ORDER BY hour LIMIT 1) \
+        UNION ALL \
+        SELECT * FROM (SELECT hour FROM usage_events WHERE tenant_id = ?1 AND hour >= (SELECT start FROM bound) \
+                       ORDER BY hour LIMIT 1)) WHERE hour < ?3) \
+     SELECT (SELECT start FROM page), found.hour, found.metric, found.total, found.events, found.rows \
+     FROM (SELECT 1) LEFT JOIN ( \
+        SELECT hour, metric, sum(total) AS total, sum(events) AS events, sum(rows) AS rows FROM ( \
+            SELECT hour, metric, quantity AS total, 0 AS events, 0 AS rows FROM usage_totals \
+            WHERE tenant_id = ?1 AND hour >= (SELECT start FROM page) \
+              AND hour < min(?3, (SELECT start FROM page) + ?7) \
+            UNION ALL \
+            SELECT hour, metric, 0, quantity, 1 FROM usage_events \
+            WHERE tenant_id = ?1 AND hour >= (SELECT start FROM page) \
+              AND hour < min(?3, (SELECT start FROM page) + ?7)) \
+        WHERE hour > ?2 OR metric > ?4 \
+        GROUP BY hour, metric HAVING sum(total) <> sum(events) ORDER BY hour, metric LIMIT ?5) AS found ON TRUE \
+     ORDER BY found.hour, found.metric"
+);
+
+const COMPLETE_FROM: &str = concat!("SELECT ", complete!("?1"));
+
+pub(super) async fn run<E: Engine>(
+    engine: &E,
+    call: Call,
+    tenant: &TenantId,
+    (from, end): (&CompareFrom, Hour),
+    retention: Duration,
+    limit: usize,
+) -> Result<Compared, StoreError> {
+    let statement = Statement::new(COMPARE)
+        .bind(tenant.as_str())
+        .bind(from.hour.start().0)
+        .bind(end.start().0)
+        .bind(from.after.as_ref().map_or("", |metric| metric.as_str()))
+        .bind(super::most(limit))
+        .bind(millis(retention))
+        .bind(SPAN);
+    let rows = engine.query(call, statement).await?;
+    let Some(first) = rows.first() else {
+        return Err(StoreError::new(FailureKind::Garbled, "a comparison gave no row at all"));
+    };
+    let Some(start) = first.optional_integer(0)? else {
+        return Ok(Compared { differences: Vec::new(), next: None });
+    };
+    let mut differences = Vec::with_capacity(rows.len());
+    for row in &rows {
+        // The one row of a page without differences.
+        if row.optional_integer(1)?.is_some() {
+            differences.push(difference(tenant, row)?);
+        }
+    }
+    let next = match differences.last() {
+        Some(last) if differences.len() >= limit => {
+            CompareFrom { hour: last.hour, after: Some(last.metric.clone()) }
+        }
+        _ => CompareFrom { hour: Hour::of(UnixMillis(start.saturating_add(SPAN))), after: None },
+    };
+    Ok(Compared { differences, next: Some(next) })
+}
+
+pub(super) async fn complete_from<E: Engine>(
+    engine: &E,
+    call: Call,
+    retention: Duration,
+) -> Result<Hour, StoreError> {
+    let rows = engine.query(call, Statement::new(COMPLETE_FROM).bind(millis(retention))).await?;
+    match rows.as_slice() {
+        [row] => Ok(Hour::from(UnixMillis(row.integer(0)?))),
+        _ => Err(StoreError::new(FailureKind::Garbled, "the bound of a comparison is not one row")),
+    }
+}
+
+fn difference(tenant: &TenantId, row: &Row) -> Result<Difference, StoreError> {
+    let start = UnixMillis(row.integer(1)?);
+    let hour = Hour::of(start);
+    if hour.start() != start {
+        // Written by hand, and found by no query that asks for its hour.
+        return Err(unreadable("hour"));
+    }
+    Ok(Difference {
+        tenant_id: tenant.clone(),
+        hour,
+        metric: metric_of(row.text(2)?)?,
+        total: row.integer(3)?,
+        events: row.integer(4)?,
+        rows: u64::try_from(row.integer(5)?).unwrap_or_default(),
+    })
+}

@@ -1,0 +1,91 @@
+//! Setting totals to the sums of their events.
+
+use std::time::Duration;
+
+use super::{compare::complete, sums::metric_of};
+use crate::{
+    database::{
+        engine::{Engine, Row, Statement},
+        sql::{last_rows, lookup::json, millis},
+    },
+    domain::{
+        audit::AuditAction,
+        clock::UnixMillis,
+        store::{Call, Change, FailureKind, StoreError},
+        usage::{Difference, Hour, Repaired},
+    },
+};
+
+/// Those of the named totals that differ at this moment and may be repaired: `?1` the tenant, `?2` pairs of hour and metric,
+/// `?3` the retention. The transaction holds the lock for writing, so that nothing is committed while it runs.
+macro_rules! differing {
+    () => {
+        concat!(
+            "(SELECT * FROM ( \
+                SELECT named.value ->> '$[0]' AS hour, named.value ->> '$[1]' AS metric, \
+                       coalesce((SELECT quantity FROM usage_totals WHERE tenant_id = ?1 \
+                                   AND hour = named.value ->> '$[0]' AND metric = named.value ->> '$[1]'), 0) AS total, \
+                       coalesce((SELECT sum(quantity) FROM usage_events WHERE tenant_id = ?1 \
+                                   AND hour = named.value ->> '$[0]' AND metric = named.value ->> '$[1]'), 0) AS events \
+                FROM json_each(?2) AS named) \
+              WHERE total <> events AND hour >= ",
+            complete!("?3"),
+            ")"
+        )
+    };
+}
+
+/// First: the next statement ends the difference.
+const AUDIT: &str = concat!(
+    "INSERT INTO audit_log (at, caller, action, target, tenant_id, request_id, detail) \
+     SELECT ?4, ?5, ?6, ?1, ?1, ?7, json_object('metric', metric, 'hour', hour, 'before', total, 'after', events) FROM ",
+    differing!()
+);
+
+const REPAIR: &str = concat!(
+    "INSERT INTO usage_totals (tenant_id, hour, metric, quantity) SELECT ?1, hour, metric, events FROM ",
+    differing!(),
+    " WHERE TRUE ON CONFLICT (tenant_id, hour, metric) DO UPDATE SET quantity = excluded.quantity"
+);
+
+/// What was repaired, by this run or by one before it whose answer was lost.
+const REPAIRED: &str = "\
+SELECT detail ->> '$.hour', detail ->> '$.metric', detail ->> '$.before', detail ->> '$.after' \
+FROM audit_log WHERE target = ?1 AND action = ?2 AND request_id = ?3 ORDER BY seq";
+
+pub(super) async fn run<E: Engine>(
+    engine: &E,
+    call: Call,
+    differences: &[Difference],
+    retention: Duration,
+    change: &Change,
+) -> Result<Vec<Repaired>, StoreError> {
+    let Some(first) = differences.first() else { return Ok(Vec::new()) };
+    let tenant = first.tenant_id.as_str();
+    if differences.iter().any(|difference| difference.tenant_id != first.tenant_id) {
+        return Err(StoreError::new(FailureKind::Broken, "totals of several tenants in one repair"));
+    }
+    let named: Vec<_> = differences
+        .iter()
+        .map(|difference| (difference.hour.start().0, difference.metric.as_str()))
+        .collect();
+    let named = json(&named)?;
+    let statement = |sql: &str| Statement::new(sql).bind(tenant).bind(named.as_str()).bind(millis(retention));
+    let action = AuditAction::UsageRepair.as_str();
+    let request_id = change.actor.request_id.as_str();
+    let steps = vec![
+        statement(AUDIT).bind(change.at.0).bind(change.actor.caller.as_str()).bind(action).bind(request_id),
+        statement(REPAIR),
+        Statement::new(REPAIRED).bind(tenant).bind(action).bind(request_id),
+    ];
+    last_rows(engine.transaction(call, steps).await?)?.iter().map(repaired).collect()
+}
+
+fn repaired(row: &Row) -> Result<Repaired, StoreError> {
+    Ok(Repaired {
+        hour: Hour::of(UnixMillis(row.integer(0)?)),
+        metric: metric_of(row.text(1)?)?,
+        before: row.integer(2)?,
+        after: row.integer(3)?,
+    })
+}

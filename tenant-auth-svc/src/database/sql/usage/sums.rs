@@ -1,0 +1,85 @@
+//! Reading totals.
+
+use crate::{
+    database::{
+        engine::{Engine, Row, Statement},
+        sql::{RecordTable, UnreadableRecords, overread, unreadable},
+    },
+    domain::{
+        clock::UnixMillis,
+        page::Page,
+        store::{Call, FailureKind, StoreError},
+        usage::{Bucket, Metric, UsageCursor, UsageQuery, UsageSum},
+    },
+};
+
+/// Where the bucket of an hour starts.
+fn start_of(bucket: Bucket) -> &'static str {
+    match bucket {
+        Bucket::Hour => "hour",
+        Bucket::Day => "hour - hour % 86400000",
+        Bucket::Month => "unixepoch(hour / 1000, 'unixepoch', 'start of month') * 1000",
+    }
+}
+
+pub(in crate::database::sql) async fn sum<E: Engine>(
+    engine: &E,
+    unreadable: &UnreadableRecords,
+    call: Call,
+    query: &UsageQuery,
+) -> Result<Option<Page<UsageSum, UsageCursor>>, StoreError> {
+    let after = query.page.after.as_ref();
+    let after_start = after.map_or(UnixMillis(i64::MIN), |after| after.start);
+    let statement = Statement::new(format!(
+        "SELECT tenants.id, sums.start, sums.metric, sums.quantity \
+         FROM (SELECT 1) LEFT JOIN tenants ON tenants.id = ?1 \
+         LEFT JOIN (SELECT {} AS start, metric, sum(quantity) AS quantity FROM usage_totals \
+                    WHERE tenant_id = ?1 AND hour >= ?2 AND hour < ?3 AND (?4 IS NULL OR metric = ?4) \
+                    GROUP BY 1, 2 HAVING start > ?5 OR (start = ?5 AND metric > ?6) \
+                    ORDER BY 1, 2 LIMIT ?7) AS sums ON TRUE \
+         ORDER BY sums.start, sums.metric",
+        start_of(query.bucket)
+    ))
+    .bind(query.tenant_id.as_str())
+    // What lies before the page need not be summed again.
+    .bind(query.start.start().max(after_start).0)
+    .bind(query.end.start().0)
+    .bind(query.metric.as_ref().map(Metric::as_str))
+    .bind(after_start.0)
+    .bind(after.map_or("", |after| after.metric.as_str()))
+    .bind(overread(query.page.size));
+    let rows = engine.query(call, statement).await?;
+    let Some(first) = rows.first() else {
+        return Err(StoreError::new(FailureKind::Garbled, "a listing gave no row at all"));
+    };
+    if first.optional_text(0)?.is_none() {
+        return Ok(None);
+    }
+    let mut sums = Vec::with_capacity(rows.len());
+    let more = rows.len() > query.page.size.get();
+    for row in rows.iter().take(query.page.size.get()) {
+        // The one row of an empty list.
+        let Some(start) = row.optional_integer(1)? else { break };
+        // The service has counted nothing under a metric that it cannot read: no bill misses what is left out.
+        let read = unreadable.check(RecordTable::UsageTotals, (row, 0), sum_in(row, UnixMillis(start)));
+        sums.extend(read.ok());
+    }
+    let last = sums.last().map(|sum| UsageCursor { start: sum.start, metric: sum.metric.clone() });
+    match (more, last) {
+        (true, None) => Err(unreadable_page()),
+        (true, next) => Ok(Some(Page { items: sums, next })),
+        (false, _) => Ok(Some(Page { items: sums, next: None })),
+    }
+}
+
+fn sum_in(row: &Row, start: UnixMillis) -> Result<UsageSum, StoreError> {
+    Ok(UsageSum { start, metric: metric_of(row.text(2)?)?, quantity: row.integer(3)? })
+}
+
+fn unreadable_page() -> StoreError {
+    StoreError::new(FailureKind::Garbled, "no sum of a whole page can be read")
+}
+
+pub(super) fn metric_of(text: &str) -> Result<Metric, StoreError> {
+    Metric::parse(text).map_err(|_| unreadable("metric"))
+}

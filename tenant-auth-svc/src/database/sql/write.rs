@@ -1,0 +1,265 @@
+//! Writing keys. Each change is one transaction that may be run twice with the same outcome.
+
+use serde::Serialize;
+
+use super::{
+    Engine, RecordTable, UnreadableRecords,
+    audit::audited,
+    commit,
+    keys::{key_in, select},
+    last_rows,
+    lookup::{self, json},
+    millis,
+    peppers::{ids, lacking, missing},
+};
+use crate::{
+    database::engine::{Row, Statement, Value},
+    domain::{
+        audit::AuditAction,
+        id::{KeyId, TenantId},
+        key::{
+            ApiKey, ImportOutcome, KeyRecord, KeyToImport, NewKey, Peppers, Rotated, Rotation, StoredHash,
+        },
+        scope::ScopeSet,
+        store::{Call, Change, Committed, FailureKind, StoreError},
+        text::Reason,
+    },
+};
+
+pub(super) async fn insert<E: Engine>(
+    engine: &E,
+    peppers: &Peppers,
+    unreadable: &UnreadableRecords,
+    call: Call,
+    key: &NewKey,
+    change: &Change,
+) -> Result<Committed<Option<(ApiKey, KeyRecord)>>, StoreError> {
+    let stored = peppers.stored(&key.hash);
+    let insert = Statement::new(
+        "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at) \
+         SELECT ?1, ?2, id, ?4, ?5, ?6, ?7, ?8, ?9 FROM tenants WHERE id = ?3 \
+         ON CONFLICT (id) DO NOTHING",
+    )
+    .bind(blob(&stored))
+    .bind(key.id.as_str())
+    .bind(key.tenant_id.as_str())
+    .bind(key.name.as_str())
+    .bind(key.prefix_hint.as_str())
+    .bind(scopes_json(&key.scopes)?)
+    .bind(pepper_id(&stored))
+    .bind(change.at.0)
+    .bind(key.expires_at.map(|at| at.0));
+    let audit =
+        audited(change, AuditAction::KeyIssue, key.id.as_str(), key.tenant_id.as_str(), key.name.as_str());
+    let found = lookup::statement(peppers, std::slice::from_ref(&key.hash))?;
+    let Committed { outcome: mut results, revision } =
+        commit(engine, call, vec![insert, audit, select(&key.id), found]).await?;
+    let record = lookup::only(&results.pop().unwrap_or_default(), peppers, unreadable)?;
+    let key = key_in(&results.pop().unwrap_or_default())?;
+    Ok(Committed { outcome: key.zip(record), revision })
+}
+
+pub(super) async fn rotate<E: Engine>(
+    engine: &E,
+    peppers: &Peppers,
+    unreadable: &UnreadableRecords,
+    call: Call,
+    rotation: &Rotation,
+    change: &Change,
+) -> Result<Committed<Rotated>, StoreError> {
+    let stored = peppers.stored(&rotation.hash);
+    let successor = Statement::new(concat!(
+        "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at) \
+         SELECT ?1, ?2, tenant_id, name, ?4, scopes, ?5, ?6, ?7 FROM api_keys \
+         WHERE id = ?3 AND revoked_at IS NULL AND replaced_by IS NULL \
+           AND (expires_at IS NULL OR expires_at > ",
+        now!(),
+        ") ON CONFLICT (id) DO NOTHING"
+    ))
+    .bind(blob(&stored))
+    .bind(rotation.id.as_str())
+    .bind(rotation.old.as_str())
+    .bind(rotation.prefix_hint.as_str())
+    .bind(pepper_id(&stored))
+    .bind(change.at.0)
+    .bind(rotation.expires_at.map(|at| at.0));
+    // Only with the successor in place, and never to a later end than the key had anyway.
+    let old_ends = Statement::new(concat!(
+        "UPDATE api_keys SET replaced_by = ?2, expires_at = coalesce(min(expires_at, ",
+        now!(),
+        " + ?3), ",
+        now!(),
+        " + ?3) WHERE id = ?1 AND replaced_by IS NULL \
+           AND EXISTS (SELECT 1 FROM api_keys AS new WHERE new.id = ?2 AND new.tenant_id = api_keys.tenant_id)"
+    ))
+    .bind(rotation.old.as_str())
+    .bind(rotation.id.as_str())
+    .bind(millis(rotation.overlap));
+    let detail = format!("replaced by {}", rotation.id);
+    let audit = audited(change, AuditAction::KeyRotate, rotation.old.as_str(), Value::Null, &detail);
+    let found = lookup::statement(peppers, std::slice::from_ref(&rotation.hash))?;
+    let steps = vec![successor, old_ends, audit, found, select(&rotation.id), select(&rotation.old)];
+
+    let Committed { outcome: mut results, revision } = commit(engine, call, steps).await?;
+    let old = results.pop().map(|rows| key_in(&rows)).transpose()?.flatten();
+    let new = results.pop().map(|rows| key_in(&rows)).transpose()?.flatten();
+    let record = lookup::only(&results.pop().unwrap_or_default(), peppers, unreadable)?;
+    let outcome = match (new.zip(record), old) {
+        (Some((new, record)), Some(old)) => {
+            Rotated::Done { new: Box::new(new), old: Box::new(old), record: Box::new(record) }
+        }
+        (None, Some(old)) => Rotated::Refused(Box::new(old)),
+        (_, None) => Rotated::NoSuchKey,
+    };
+    Ok(Committed { outcome, revision })
+}
+
+pub(super) async fn revoke<E: Engine>(
+    engine: &E,
+    call: Call,
+    id: &KeyId,
+    reason: &Reason,
+    change: &Change,
+) -> Result<Committed<Option<ApiKey>>, StoreError> {
+    let update = Statement::new(
+        "UPDATE api_keys SET revoked_at = ?2, revoke_reason = ?3 WHERE id = ?1 AND revoked_at IS NULL",
+    )
+    .bind(id.as_str())
+    .bind(change.at.0)
+    .bind(reason.as_str());
+    let audit = audited(change, AuditAction::KeyRevoke, id.as_str(), Value::Null, reason.as_str());
+    let Committed { outcome: results, revision } =
+        commit(engine, call, vec![update, audit, select(id)]).await?;
+    Ok(Committed { outcome: key_in(&last_rows(results)?)?, revision })
+}
+
+/// A key to take over, as the import statements read it.
+#[derive(Serialize)]
+struct ImportRow<'a> {
+    /// The digest to store.
+    digest: String,
+    /// Every digest under which the key may be there already.
+    known_as: Vec<String>,
+    id: &'a str,
+    tenant_id: &'a str,
+    name: &'a str,
+    prefix_hint: &'a str,
+    scopes: Vec<&'a str>,
+    pepper_id: Option<String>,
+    created_at: i64,
+    expires_at: Option<i64>,
+}
+
+pub(super) async fn import<E: Engine>(
+    engine: &E,
+    peppers: &Peppers,
+    unreadable: &UnreadableRecords,
+    call: Call,
+    keys: &[KeyToImport],
+    change: &Change,
+) -> Result<Committed<Vec<ImportOutcome>>, StoreError> {
+    let rows: Vec<_> = keys.iter().map(|import| import_row(peppers, import, change)).collect();
+    let rows: Value = json(&rows)?.into();
+    // `imports.value`: a bare one would be that of `known`. A key that is there already may be stored under a pepper that this replica lacks, where it cannot be seen.
+    let (missing, known) = (missing("?2"), ids(peppers)?);
+    let insert = Statement::new(format!(
+        "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at) \
+         SELECT unhex(value ->> 'digest'), value ->> 'id', tenants.id, value ->> 'name', value ->> 'prefix_hint', \
+                value -> 'scopes', value ->> 'pepper_id', value ->> 'created_at', value ->> 'expires_at' \
+         FROM json_each(?1) AS imports JOIN tenants ON tenants.id = value ->> 'tenant_id' \
+         WHERE NOT EXISTS (SELECT 1 FROM json_each(imports.value -> 'known_as') AS known \
+                           JOIN api_keys ON key_hash = unhex(known.value)) \
+           AND {missing} IS NULL \
+         ON CONFLICT DO NOTHING"
+    ))
+    .bind(rows.clone())
+    .bind(known.as_str());
+    // Not by changes(): a repeated run must find the entries of the first.
+    let audit = Statement::new(
+        "INSERT INTO audit_log (at, caller, action, target, tenant_id, request_id, detail) \
+         SELECT ?2, ?3, ?4, api_keys.id, api_keys.tenant_id, ?5, api_keys.name \
+         FROM json_each(?1) JOIN api_keys ON api_keys.id = value ->> 'id' \
+         WHERE NOT EXISTS (SELECT 1 FROM audit_log WHERE target = api_keys.id AND action = ?4)",
+    )
+    .bind(rows.clone())
+    .bind(change.at.0)
+    .bind(change.actor.caller.as_str())
+    .bind(AuditAction::KeyImport.as_str())
+    .bind(change.actor.request_id.as_str());
+    // One row per key to import: the key that holds its hash now, if any, and its tenant.
+    let outcome = Statement::new(format!(
+        "SELECT imports.key, \
+                (SELECT api_keys.id FROM json_each(imports.value -> 'known_as') AS known \
+                 JOIN api_keys ON key_hash = unhex(known.value) LIMIT 1) AS holder, \
+                (SELECT api_keys.tenant_id FROM json_each(imports.value -> 'known_as') AS known \
+                 JOIN api_keys ON key_hash = unhex(known.value) LIMIT 1) AS tenant, \
+                {missing} \
+         FROM json_each(?1) AS imports ORDER BY imports.key"
+    ))
+    .bind(rows)
+    .bind(known);
+
+    let Committed { outcome: results, revision } = commit(engine, call, vec![insert, audit, outcome]).await?;
+    let holders = last_rows(results)?;
+    if holders.len() != keys.len() {
+        return Err(StoreError::new(FailureKind::Garbled, "an import gave too few outcomes"));
+    }
+    let outcome = |(import, holder)| match outcome_of(import, holder) {
+        // Nobody can tell which of them are there already.
+        Err(error) if error.kind == FailureKind::PepperMissing => Err(error),
+        outcome => {
+            let outcome = unreadable.check(RecordTable::ApiKeys, (holder, 1), outcome);
+            Ok(outcome.unwrap_or_else(ImportOutcome::Unreadable))
+        }
+    };
+    let outcomes = keys.iter().zip(&holders).map(outcome).collect::<Result<_, _>>()?;
+    Ok(Committed { outcome: outcomes, revision })
+}
+
+fn import_row<'a>(peppers: &Peppers, import: &'a KeyToImport, change: &Change) -> ImportRow<'a> {
+    let key = &import.key;
+    let stored = peppers.stored(&key.hash);
+    ImportRow {
+        digest: hex::encode(stored.digest),
+        known_as: peppers.candidates(&key.hash).map(|known| hex::encode(known.digest)).collect(),
+        id: key.id.as_str(),
+        tenant_id: key.tenant_id.as_str(),
+        name: key.name.as_str(),
+        prefix_hint: key.prefix_hint.as_str(),
+        scopes: key.scopes.iter().collect(),
+        pepper_id: pepper_id(&stored),
+        created_at: import.created_at.unwrap_or(change.at).0,
+        expires_at: key.expires_at.map(|at| at.0),
+    }
+}
+
+fn outcome_of(import: &KeyToImport, holder: &Row) -> Result<ImportOutcome, StoreError> {
+    let (Some(id), Some(tenant)) = (holder.optional_text(1)?, holder.optional_text(2)?) else {
+        if let Some(pepper) = holder.optional_text(3)? {
+            return Err(lacking(pepper));
+        }
+        return Ok(ImportOutcome::NoSuchTenant(import.key.tenant_id.clone()));
+    };
+    let id = KeyId::parse(id).map_err(|_| super::unreadable("key id"))?;
+    let tenant = TenantId::parse(tenant).map_err(|_| super::unreadable("tenant id"))?;
+    Ok(if id == import.key.id {
+        ImportOutcome::Imported(id)
+    } else if tenant == import.key.tenant_id {
+        ImportOutcome::Existing(id)
+    } else {
+        ImportOutcome::HeldByAnotherTenant
+    })
+}
+
+fn blob(stored: &StoredHash) -> Value {
+    Value::Blob(bytes::Bytes::copy_from_slice(&stored.digest))
+}
+
+fn pepper_id(stored: &StoredHash) -> Option<String> {
+    stored.pepper.as_ref().map(|pepper| pepper.as_str().to_owned())
+}
+
+fn scopes_json(scopes: &ScopeSet) -> Result<String, StoreError> {
+    let names: Vec<_> = scopes.iter().collect();
+    json(&names)
+}

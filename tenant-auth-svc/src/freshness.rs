@@ -1,4 +1,0 @@
-//! How a replica learns what others have changed.
-
-pub mod feed;
-pub mod hub;

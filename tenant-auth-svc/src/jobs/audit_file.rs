@@ -1,0 +1,282 @@
+//! The file outside of the database that the audit log is copied to.
+//!
+//! One process writes it at a time: whoever holds the lock on it. What is in it was written whole and is on the disk before the
+//! position beside it moves; so after a crash the last entries may be in it twice, and none is missing. It may be renamed or
+//! truncated by whoever rotates it: the position stands in a file of its own.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{
+    audit::{AuditEvent, AuditMark},
+    clock::UnixMillis,
+};
+
+/// How far back the end of the last whole line is looked for: further than any entry is long.
+const LONGEST_LINE: u64 = 1 << 20;
+
+/// The file, open and locked.
+#[derive(Debug)]
+pub(crate) struct AuditFile {
+    path: PathBuf,
+    file: File,
+}
+
+/// An entry as the file has it: the fields that `tenantctl --json audit list` shows.
+#[derive(Serialize)]
+struct Line<'a> {
+    seq: i64,
+    at: String,
+    caller: &'a str,
+    action: &'a str,
+    target: &'a str,
+    tenant_id: &'a str,
+    request_id: &'a str,
+    detail: &'a str,
+}
+
+/// Up to where the log was copied, as the file beside has it; the moment in unix milliseconds.
+#[derive(Serialize, Deserialize)]
+struct Position {
+    seq: i64,
+    at: i64,
+    target: String,
+    request_id: String,
+}
+
+impl AuditFile {
+    /// Opens it, and makes it if it is not there; `None` while another process writes it.
+    ///
+    /// # Errors
+    /// When it cannot be read and written.
+    pub(crate) fn open(path: &Path) -> io::Result<Option<Self>> {
+        let mut options = OpenOptions::new();
+        options.create(true).append(true).read(true);
+        // Who did what is for those who run the service.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o640);
+        let file = options.open(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        let mut opened = Self { path: path.to_owned(), file };
+        opened.end_with_a_whole_line()?;
+        Ok(Some(opened))
+    }
+
+    /// Up to where the log was copied; `None` before the first entry.
+    ///
+    /// # Errors
+    /// When that cannot be read, or says nothing that this version understands.
+    pub(crate) fn position(&self) -> io::Result<Option<AuditMark>> {
+        let path = self.position_path();
+        match fs::read(&path) {
+            Ok(text) => match serde_json::from_slice(&text) {
+                Ok(Position { seq, at, target, request_id }) => {
+                    Ok(Some(AuditMark { seq, at: UnixMillis(at), target, request_id }))
+                }
+                Err(error) => {
+                    let hint = "remove it, and the audit log is written again from its beginning";
+                    let what = format!("{}: {error}; {hint}", path.display());
+                    Err(io::Error::new(io::ErrorKind::InvalidData, what))
+                }
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Adds entries, and moves the position behind them once they are on the disk.
+    ///
+    /// # Errors
+    /// When the disk does not take them all; what it took of them is taken back.
+    pub(crate) fn append(&mut self, events: &[AuditEvent]) -> io::Result<()> {
+        let Some(last) = events.last() else { return Ok(()) };
+        let mut text = Vec::new();
+        for event in events {
+            serde_json::to_writer(&mut text, &line(event))?;
+            text.push(b'\n');
+        }
+        let before = self.file.metadata()?.len();
+        if let Err(error) = self.file.write_all(&text).and_then(|()| self.file.sync_data()) {
+            // It fails for the reason that the writing did, or it does not: the next one to open it looks again.
+            let _ = self.file.set_len(before);
+            return Err(error);
+        }
+        self.move_to(&AuditMark::of(last))
+    }
+
+    /// Whether the path still leads to it: not after it was renamed or deleted.
+    pub(crate) fn is_at_its_path(&self) -> bool {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt as _;
+            let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+            let here = self.file.metadata().map(id);
+            fs::metadata(&self.path).map(id).is_ok_and(|there| here.is_ok_and(|here| here == there))
+        }
+        #[cfg(not(unix))]
+        self.path.exists()
+    }
+
+    /// A file of its own takes the place of the old one: a position is there as a whole, or not at all.
+    fn move_to(&self, mark: &AuditMark) -> io::Result<()> {
+        let (path, new) = (self.position_path(), with_suffix(&self.path, ".position.new"));
+        let AuditMark { seq, at, target, request_id } = mark.clone();
+        let position = Position { seq, at: at.0, target, request_id };
+        let mut file = File::create(&new)?;
+        file.write_all(&serde_json::to_vec(&position)?)?;
+        file.sync_data()?;
+        fs::rename(&new, &path)
+    }
+
+    fn position_path(&self) -> PathBuf {
+        with_suffix(&self.path, ".position")
+    }
+
+    /// Cuts off what a process wrote of a line in which it ended: no position is behind it.
+    fn end_with_a_whole_line(&mut self) -> io::Result<()> {
+        let length = self.file.metadata()?.len();
+        let begin = length.saturating_sub(LONGEST_LINE);
+        self.file.seek(SeekFrom::Start(begin))?;
+        let mut tail = Vec::new();
+        self.file.read_to_end(&mut tail)?;
+        let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last as u64 + 1);
+        if begin + whole < length {
+            self.file.set_len(begin + whole)?;
+        }
+        Ok(())
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = OsString::from(path);
+    path.push(suffix);
+    path.into()
+}
+
+fn line(event: &AuditEvent) -> Line<'_> {
+    Line {
+        seq: event.seq,
+        at: moment(event.at),
+        caller: &event.caller,
+        action: &event.action,
+        target: &event.target,
+        tenant_id: &event.tenant_id,
+        request_id: &event.request_id,
+        detail: &event.detail,
+    }
+}
+
+/// As RFC 3339 writes it; what lies beyond the years that it has is shown as the first or the last moment of them.
+fn moment(at: UnixMillis) -> String {
+    let millis = u64::try_from(at.min(UnixMillis::MAX).0).unwrap_or_default();
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(millis)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(seq: i64) -> AuditEvent {
+        AuditEvent {
+            seq,
+            at: UnixMillis(1_700_000_000_123),
+            caller: "an \"operator\"\n".to_owned(),
+            action: "key.revoke".to_owned(),
+            target: format!("key_{seq}"),
+            tenant_id: "ten_1".to_owned(),
+            request_id: "r".to_owned(),
+            detail: String::new(),
+        }
+    }
+
+    fn lines(path: &Path) -> Vec<serde_json::Value> {
+        fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn open(path: &Path) -> AuditFile {
+        AuditFile::open(path).unwrap().unwrap()
+    }
+
+    #[test]
+    fn an_entry_is_a_line_and_the_position_is_that_of_the_last_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        let mut file = open(&path);
+        assert_eq!(file.position().unwrap(), None);
+        file.append(&[]).unwrap();
+        file.append(&[event(1), event(2)]).unwrap();
+        assert_eq!(file.position().unwrap(), Some(AuditMark::of(&event(2))));
+        let lines = lines(&path);
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["at"], "2023-11-14T22:13:20.123Z");
+        assert_eq!((&lines[1]["seq"], &lines[1]["target"]), (&2.into(), &"key_2".into()));
+        assert_eq!(lines[1]["caller"], "an \"operator\"\n");
+    }
+
+    #[test]
+    fn one_process_writes_it_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        let first = open(&path);
+        assert!(AuditFile::open(&path).unwrap().is_none());
+        drop(first);
+        assert!(AuditFile::open(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn half_a_line_of_a_process_that_was_killed_is_cut_off() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        open(&path).append(&[event(1)]).unwrap();
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"seq\":2,\"at").unwrap();
+        let mut file = open(&path);
+        assert_eq!(lines(&path).len(), 1);
+        file.append(&[event(2)]).unwrap();
+        assert_eq!(lines(&path).len(), 2);
+        drop(file);
+        fs::write(&path, "no line at all").unwrap();
+        open(&path);
+        assert_eq!(fs::metadata(&path).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn the_position_outlives_a_rotation() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        let mut file = open(&path);
+        file.append(&[event(1)]).unwrap();
+        assert!(file.is_at_its_path());
+        fs::rename(&path, directory.path().join("audit.jsonl.1")).unwrap();
+        assert!(!file.is_at_its_path());
+        drop(file);
+        let file = open(&path);
+        assert!(file.is_at_its_path());
+        assert_eq!(file.position().unwrap(), Some(AuditMark::of(&event(1))));
+    }
+
+    #[test]
+    fn a_position_that_cannot_be_read_is_an_error_that_says_what_to_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        fs::write(directory.path().join("audit.jsonl.position"), "{").unwrap();
+        let error = open(&path).position().unwrap_err().to_string();
+        assert!(error.contains("audit.jsonl.position") && error.contains("remove it"), "{error}");
+    }
+
+    #[test]
+    fn moments_that_no_calendar_has_are_shown_as_its_ends() {
+        assert_eq!(moment(UnixMillis(-5)), "1970-01-01T00:00:00.000Z");
+        assert!(moment(UnixMillis(i64::MAX)).starts_with("9999-12-31"));
+    }
+}

@@ -1,0 +1,116 @@
+//! Lets a caller do what its roles allow, and nothing else.
+
+use std::task::{Context, Poll};
+
+use futures::future::{Either, Ready, ready};
+use http::{Request, Response};
+use tonic::Status;
+use tower::{Layer, Service};
+
+use super::identify::Identity;
+use crate::{
+    domain::access::{Access, access},
+    grpc::ApiError,
+};
+
+/// Refuses what the caller may not do. What there is no rule for, nobody may.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AuthorizeLayer;
+
+impl<S> Layer<S> for AuthorizeLayer {
+    type Service = Authorize<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Authorize { inner }
+    }
+}
+
+/// The service of [`AuthorizeLayer`].
+#[derive(Clone, Debug)]
+pub struct Authorize<S> {
+    inner: S,
+}
+
+impl<S, In, Out> Service<Request<In>> for Authorize<S>
+where
+    S: Service<Request<In>, Response = Response<Out>>,
+    Out: Default,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Either<Ready<Result<S::Response, S::Error>>, S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<In>) -> Self::Future {
+        // Without the layer that identifies there is nobody to trust.
+        let identity = request.extensions().get::<Identity>().unwrap_or(&Identity::Unknown);
+        match allowed(identity, request.uri().path()) {
+            Ok(()) => Either::Right(self.inner.call(request)),
+            Err(error) => Either::Left(ready(Ok(Status::from(error).into_http()))),
+        }
+    }
+}
+
+/// Whether a caller may call the RPC at a path.
+pub(crate) fn allowed(identity: &Identity, path: &str) -> Result<(), ApiError> {
+    let caller = match identity {
+        Identity::Anyone => return Ok(()),
+        Identity::Known(caller) => Some(caller),
+        Identity::Unknown => None,
+    };
+    match (access(path), caller) {
+        (Access::Anyone, _) | (Access::Known, Some(_)) => Ok(()),
+        (Access::Roles(roles), Some(caller)) if caller.roles.meets(roles) => Ok(()),
+        (Access::Roles(roles), Some(caller)) => {
+            Err(ApiError::NotAllowed { caller: caller.name.to_string(), needs: roles.to_string() })
+        }
+        (Access::Nobody, Some(_)) => Err(ApiError::NoSuchRpc),
+        (_, None) => Err(ApiError::UnknownCaller),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::access::{Caller, Role, Roles, rules};
+
+    fn known(roles: &[Role]) -> Identity {
+        Identity::Known(Arc::new(Caller { name: "api".into(), roles: Roles::of(roles) }))
+    }
+
+    #[test]
+    fn each_role_may_do_what_its_rules_say_and_nothing_else() {
+        let mut allowed_somewhere = 0;
+        for (path, access) in rules() {
+            for role in Role::ALL {
+                let expected = match access {
+                    Access::Anyone | Access::Known => true,
+                    Access::Roles(roles) => roles.iter().any(|one| one == role),
+                    Access::Nobody => false,
+                };
+                assert_eq!(allowed(&known(&[role]), path).is_ok(), expected, "{path} as {role:?}");
+                allowed_somewhere += usize::from(expected);
+            }
+            assert_eq!(
+                allowed(&Identity::Unknown, path).is_ok(),
+                access == Access::Anyone,
+                "{path} as nobody"
+            );
+            assert!(allowed(&Identity::Anyone, path).is_ok());
+        }
+        assert!(allowed_somewhere > 30);
+    }
+
+    #[test]
+    fn what_has_no_rule_is_refused() {
+        for path in ["/tenantauth.v1.AdminService/New", "/", ""] {
+            assert!(allowed(&known(&Role::ALL), path).is_err());
+            assert!(allowed(&Identity::Unknown, path).is_err());
+        }
+    }
+}
