@@ -1,52 +1,33 @@
 //! A database is restored from a backup, and what it lacks is made again from the copy of its audit log.
 
-use std::{
-    fs,
-    path::Path,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path};
 
 use serde_json::Value;
+use tenant_auth_testkit::HranaServer;
+use tokio::runtime::Runtime;
 
 use crate::harness::{Service, denied, valid};
 
-fn start(folder: &Path) -> Service {
-    let database = format!("file:{}", folder.join("auth.db").display());
+/// A replica that starts on the database as it is, and copies its audit log into the folder.
+fn start(server: &HranaServer, folder: &Path) -> Service {
+    let token = folder.join("token");
+    fs::write(&token, "token\n").unwrap();
     let copy = folder.join("audit.jsonl").display().to_string();
     Service::start_with("http://", |settings| {
         settings
-            .with_flag("TENANT_AUTH_DATABASE_URL", Some(database))
+            .with_flag("TENANT_AUTH_DATABASE_URL", Some(server.url()))
+            .with_flag("TENANT_AUTH_DATABASE_TOKEN_FILE", Some(token.display().to_string()))
+            .with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some("off".to_owned()))
             .with_flag("TENANT_AUTH_AUDIT_FILE", Some(copy))
     })
 }
 
-/// Ends a service, and waits until its database is closed: its threads end a moment later.
-fn stop(service: Service, folder: &Path) {
-    drop(service);
-    let lock = fs::File::open(folder.join("auth.db.lock")).unwrap();
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while lock.try_lock().is_err() {
-        assert!(Instant::now() < deadline, "the database must be closed");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Copies the database's files, of which there are one or more.
-fn copy(from: &Path, to: &Path) {
-    for name in ["auth.db", "auth.db-wal", "auth.db-shm"] {
-        let _ = fs::remove_file(to.join(name));
-        if from.join(name).exists() {
-            fs::copy(from.join(name), to.join(name)).unwrap();
-        }
-    }
-}
-
 #[test]
 fn what_a_restored_database_lacks_is_made_again_from_the_file_or_a_saved_list() {
-    let (folder, backup) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (path, backup) = (folder.path(), backup.path());
-    let service = start(path);
+    let (runtime, folder) = (Runtime::new().unwrap(), tempfile::tempdir().unwrap());
+    let server = runtime.block_on(HranaServer::builder().token("token").start()).unwrap();
+    let path = folder.path();
+    let service = start(&server, path);
     for tenant in ["acme", "beta"] {
         service.tenant(tenant);
     }
@@ -55,10 +36,10 @@ fn what_a_restored_database_lacks_is_made_again_from_the_file_or_a_saved_list() 
     let leaked_id = serde_json::from_str::<Value>(&id(&service, &leaked)).unwrap()["key_id"].clone();
     let leaked_id = leaked_id.as_str().unwrap().to_owned();
     let moment = service.json(&["info"])["now"].as_str().unwrap().to_owned();
-    stop(service, path);
-    copy(path, backup);
+    drop(service);
+    let backup = server.backup().unwrap();
 
-    let service = start(path);
+    let service = start(&server, path);
     service.json(&["key", "revoke", &leaked_id, "--reason", "leaked"]);
     service.json(&["tenant", "suspend", "acme", "--reason", "a mistake"]);
     service.json(&["tenant", "resume", "acme"]);
@@ -66,11 +47,11 @@ fn what_a_restored_database_lacks_is_made_again_from_the_file_or_a_saved_list() 
     let newer = service.key("acme");
     let list = path.join("audit-before-restore.json");
     fs::write(&list, service.run(&["--json", "audit", "list", "--all"], "").stdout).unwrap();
-    stop(service, path);
+    drop(service);
 
     for file in [path.join("audit.jsonl"), list] {
-        copy(backup, path);
-        let service = start(path);
+        runtime.block_on(server.restore(&backup)).unwrap();
+        let service = start(&server, path);
         assert_eq!(service.verdict(&leaked, &[]), valid(), "the backup is older than its end");
         let replay = ["audit", "replay", file.to_str().unwrap(), "--since", &*moment];
         let dry = service.json(&[&replay[..], &["--dry-run"]].concat());
@@ -95,7 +76,6 @@ fn what_a_restored_database_lacks_is_made_again_from_the_file_or_a_saved_list() 
         let shown = service.run(&replay, "").stdout;
         assert!(shown.contains("revoked: 1, suspended: 1, resumed: 1\n"), "{shown}");
         assert!(shown.contains("key.issue: a log cannot bring it back"), "{shown}");
-        stop(service, path);
     }
 }
 
