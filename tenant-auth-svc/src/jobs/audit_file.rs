@@ -68,6 +68,11 @@ impl AuditFile {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
         }
+        // A position may outlive a loss of power; the file that it speaks of, too.
+        #[cfg(unix)]
+        if let Some(folder) = path.parent() {
+            File::open(folder)?.sync_all()?;
+        }
         let mut opened = Self { path: path.to_owned(), file };
         opened.end_with_a_whole_line()?;
         Ok(Some(opened))

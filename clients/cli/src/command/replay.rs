@@ -101,8 +101,8 @@ pub(super) async fn run(context: &Context, command: Replay) -> Result<Exit, Fail
         .and_then(|reader| read(reader, since).map_err(|problem| format!("{name}:{problem}")))
         .map_err(Failure::usage)?;
     let mut view = ReplayView::new(name, command.dry_run);
-    // A tenant that is resumed has its keys checked again: those that were revoked are to be that before.
     let admin = if command.dry_run { None } else { Some(context.client()?.admin()) };
+    // Keys first: those of a tenant that is resumed are to be revoked before they are good again.
     for (target, end) in ends.keys.into_iter().chain(ends.tenants) {
         let done = match &admin {
             Some(admin) => again(admin, &target, end, &command.reason).await,
