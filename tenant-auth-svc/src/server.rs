@@ -118,7 +118,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let heartbeat = config.database.heartbeat;
     let listener = stack::bind(&config.listen).await?;
     let address = listener.address;
-    let timeout = config.database.timing.total;
+    let timeout = config.database.timeouts.total;
     let load = LOAD.max(timeout);
     let of_database = (config.database.location.token(), config.database.roots.clone());
     let hop = hop(config.database, &clock)?;

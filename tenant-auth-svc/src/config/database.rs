@@ -13,10 +13,8 @@ use super::{
     reader::{Reader, SSL_CERT_DIR, SSL_CERT_FILE},
 };
 use crate::{
-    database::{
-        client::{bulkhead::Allowances, retry::Timing},
-        hrana::TokenFile,
-    },
+    database::{client::bulkhead::LaneLimits, hrana::TokenFile},
+    domain::store::LaneTimeouts,
     transport::tls::{FirstToExpire, private_roots},
 };
 
@@ -30,7 +28,7 @@ pub struct DatabaseConfig {
     pub connect_timeout: Duration,
     /// `TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT` (default `300ms`): the first attempt of a validation's read;
     /// `TENANT_AUTH_DATABASE_TIMEOUT` (default `800ms`): all attempts together.
-    pub timing: Timing,
+    pub timeouts: LaneTimeouts,
     /// `TENANT_AUTH_DATABASE_WRITE_TIMEOUT`: for how long a change that was sent is waited for, whether or not its caller
     /// still does; one is under way at a time, and the next one begins after it. Default `10s`: longer than the 5 s after
     /// which a sqld gives up a transaction itself.
@@ -93,7 +91,7 @@ impl DatabaseConfig {
         let attempt = reader.value("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", "300ms", timeout);
         let total = reader.value("TENANT_AUTH_DATABASE_TIMEOUT", "800ms", timeout);
         let write = reader.value("TENANT_AUTH_DATABASE_WRITE_TIMEOUT", "10s", timeout);
-        let least = Allowances::MIN_TOTAL as u64;
+        let least = LaneLimits::MIN_TOTAL as u64;
         let in_flight = reader.value("TENANT_AUTH_DATABASE_MAX_IN_FLIGHT", "64", number(least..=4_096));
         let migrate = reader.value("TENANT_AUTH_MIGRATE", "true", flag);
         let create_schema = reader.value("TENANT_AUTH_CREATE_SCHEMA", "false", flag);
@@ -123,7 +121,7 @@ impl DatabaseConfig {
             create_schema: create_schema?,
             heartbeat,
             connect_timeout: connect?,
-            timing: Timing { attempt, total },
+            timeouts: LaneTimeouts { attempt, total },
             write_timeout: write?,
             in_flight: usize::try_from(in_flight?).ok()?,
             migrate: migrate?,

@@ -15,10 +15,10 @@ use std::{sync::Arc, time::Duration};
 
 use self::{
     breaker::Breaker,
-    bulkhead::{Allowances, Bounded},
+    bulkhead::{Bounded, LaneLimits},
     lag_aware::LagAware,
     observer::Observed,
-    retry::{Retried, Timing},
+    retry::Retried,
     write_queue::WriteQueue,
 };
 use super::{
@@ -30,7 +30,7 @@ use crate::{
     domain::{
         clock::SharedClock,
         known::{KnownDatabase, untrusted},
-        store::{Call, StoreError},
+        store::{Call, LaneTimeouts, StoreError},
     },
     instruments::lag::SchedulerLag,
 };
@@ -52,11 +52,11 @@ pub struct DatabaseClient {
 #[derive(Clone, Copy, Debug)]
 pub struct ClientConfig {
     /// Of a validation's reads.
-    pub timing: Timing,
+    pub timeouts: LaneTimeouts,
     /// For how long a write that was sent is waited for.
     pub write_timeout: Duration,
     /// How many reads may be in flight.
-    pub allowances: Allowances,
+    pub limits: LaneLimits,
 }
 
 impl DatabaseClient {
@@ -64,8 +64,8 @@ impl DatabaseClient {
     #[must_use]
     pub fn new(backend: Backend, config: ClientConfig, clock: &SharedClock) -> Self {
         let calls = LagAware::new(backend, Arc::default());
-        let observed = Observed::new(Bounded::new(calls, config.allowances), clock.clone());
-        let attempts = Retried::new(Breaker::new(observed, clock.clone()), config.timing);
+        let observed = Observed::new(Bounded::new(calls, config.limits), clock.clone());
+        let attempts = Retried::new(Breaker::new(observed, clock.clone()), config.timeouts);
         let writes = WriteQueue::new(attempts, config.write_timeout);
         Self { writes, known: Arc::new(KnownDatabase::new(clock.clone())) }
     }

@@ -3,13 +3,15 @@
 mod call;
 mod circuit;
 mod failure;
+mod lane;
 
 use std::{future::Future, time::Duration};
 
 pub use self::{
-    call::{Call, Lane, Operation},
+    call::{Call, Operation},
     circuit::Circuit,
     failure::{FailureKind, StoreError, Unreadable},
+    lane::{Lane, LaneAttempts, LanePolicy, LaneShare, LaneTimeouts},
 };
 use super::{
     audit::{Actor, AuditEvent, AuditFilter, AuditPosition},

@@ -5,7 +5,7 @@ use crate::{
     config::{DatabaseConfig, Location},
     database::{
         backend::Backend,
-        client::{ClientConfig, DatabaseClient, bulkhead::Allowances},
+        client::{ClientConfig, DatabaseClient, bulkhead::LaneLimits},
         hrana::{RemoteConfig, RemoteEngine},
         libsql::EmbeddedEngine,
     },
@@ -27,9 +27,9 @@ pub fn hop(config: DatabaseConfig, clock: &SharedClock) -> Result<Hop, StartErro
         })?),
     };
     let client = ClientConfig {
-        timing: config.timing,
+        timeouts: config.timeouts,
         write_timeout: config.write_timeout,
-        allowances: Allowances::of_total(config.in_flight),
+        limits: LaneLimits::of_total(config.in_flight),
     };
     Ok(DatabaseClient::new(backend, client, clock))
 }

@@ -307,7 +307,7 @@ fn database(told: &mut Snapshot, hop: &Hop, facts: &Facts) {
         &names::DATABASE_CALLS,
         Lane::ALL.map(|lane| (lane.as_str(), size(bounded.in_flight(lane)))),
     );
-    let limits = Lane::ALL.map(|lane| (lane.as_str(), size(bounded.allowance(lane))));
+    let limits = Lane::ALL.map(|lane| (lane.as_str(), size(bounded.limit(lane))));
     told.numbers(&names::DATABASE_CALLS_LIMIT, limits);
     let open = Circuit::ALL.into_iter().zip(facts.open_circuits);
     told.numbers(&names::BREAKER_OPEN, open.map(|(circuit, open)| (circuit.as_str(), truth(open))));

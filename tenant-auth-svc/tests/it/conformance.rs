@@ -15,9 +15,9 @@ use tenant_auth_svc::{
         backend::Backend,
         client::{
             breaker::Breaker,
-            bulkhead::{Allowances, Bounded},
+            bulkhead::{Bounded, LaneLimits},
             observer::Observed,
-            retry::{Retried, Timing},
+            retry::Retried,
             write_queue::WriteQueue,
         },
         engine::{Engine, Statement},
@@ -32,7 +32,7 @@ use tenant_auth_svc::{
         id::{KeyId, TenantId},
         key::{ImportOutcome, KeyToImport, Peppers, Rotated, Rotation},
         page::{PageRequest, PageSize},
-        store::{Lane, Store},
+        store::{Lane, LaneTimeouts, Store},
         tenant::TenantStatus,
         text::{PrefixHint, Reason},
     },
@@ -53,15 +53,15 @@ async fn every_engine_alone() {
 
 #[tokio::test]
 async fn every_decorator_alone() {
-    let timing = Timing { attempt: Duration::from_secs(2), total: Duration::from_secs(5) };
+    let timeouts = LaneTimeouts { attempt: Duration::from_secs(2), total: Duration::from_secs(5) };
     for database in [Database::embedded(), Database::test_server().await] {
         let engine = Arc::new(backend(&database));
         suite(&database, "observed", Arc::new(Observed::new(Arc::clone(&engine), SystemClock::shared())))
             .await;
         let breaker = Breaker::new(Arc::clone(&engine), SystemClock::shared());
         suite(&database, "breaker", Arc::new(breaker)).await;
-        suite(&database, "retried", Arc::new(Retried::new(Arc::clone(&engine), timing))).await;
-        let bounded = Bounded::new(Arc::clone(&engine), Allowances::of_total(Allowances::MIN_TOTAL));
+        suite(&database, "retried", Arc::new(Retried::new(Arc::clone(&engine), timeouts))).await;
+        let bounded = Bounded::new(Arc::clone(&engine), LaneLimits::of_total(LaneLimits::MIN_TOTAL));
         suite(&database, "bounded", Arc::new(bounded)).await;
         let queued = WriteQueue::new(engine, Duration::from_secs(10));
         suite(&database, "write queue", Arc::new(queued)).await;

@@ -9,23 +9,11 @@ use crate::{
     database::engine::{Engine, Outcome, Rows, Statement, Transaction, first_failure},
     domain::{
         jitter,
-        store::{Call, FailureKind, Lane, Operation, StoreError},
+        store::{Call, FailureKind, LaneAttempts, LaneTimeouts, Operation, StoreError},
     },
     instruments::counts::Counter,
 };
 
-/// How long the calls of one lane may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timing {
-    /// The first attempt; the second has whatever is left of the total, so that a database far away can still be
-    /// connected to.
-    pub attempt: Duration,
-    /// Both attempts together.
-    pub total: Duration,
-}
-
-/// For the reads of operators, at least: who makes one waits gladly.
-const LISTINGS: Timing = Timing { attempt: Duration::from_secs(2), total: Duration::from_secs(5) };
 /// Who waits for less than this, and less than an attempt takes, learns nothing about the database.
 const ENOUGH: Duration = Duration::from_secs(1);
 /// The longest wait before the second attempt; drawn at random from zero up, so that callers spread out.
@@ -43,23 +31,20 @@ const MOST: i64 = 100;
 #[derive(Debug)]
 pub struct Retried<E> {
     inner: E,
-    validation: Timing,
-    listings: Timing,
+    lookups: LaneTimeouts,
+    listings: LaneTimeouts,
     /// Of reads and of writes: a database that refuses the ones must not use up what the others may need.
     budgets: [AtomicI64; Operation::ALL.len()],
     retries: Counter,
 }
 
 impl<E: Engine> Retried<E> {
-    /// Repeats calls of `inner`; `validation` is the timing of that lane. A database that is given longer than usual for a
-    /// validation has as long for a listing.
-    pub fn new(inner: E, validation: Timing) -> Self {
-        let listings = Timing {
-            attempt: LISTINGS.attempt.max(validation.attempt),
-            total: LISTINGS.total.max(validation.total),
-        };
+    /// Repeats calls of `inner`; `lookups` are the timeouts on the path of a validation. A database that is configured with a
+    /// longer one has as long for a listing.
+    pub fn new(inner: E, lookups: LaneTimeouts) -> Self {
+        let listings = LaneTimeouts::LISTING.max(lookups);
         let budgets = Operation::ALL.map(|_| AtomicI64::new(MOST));
-        Self { inner, validation, listings, budgets, retries: Counter::default() }
+        Self { inner, lookups, listings, budgets, retries: Counter::default() }
     }
 
     /// How many calls were tried once more.
@@ -73,18 +58,15 @@ impl<E: Engine> Retried<E> {
     }
 
     async fn read(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
-        let timing = match call.lane {
-            Lane::Known | Lane::Unknown => self.validation,
-            Lane::Admin | Lane::Sessions | Lane::Usage => self.listings,
-            // The next poll is the second attempt.
-            Lane::Feed => return self.inner.query(call, statement).await,
-            // It has the time its caller gives it: a migration may take longer than any validation.
-            Lane::Maintenance => return self.inner.query(call, statement).await,
+        let timeouts = match call.lane.policy().attempts {
+            LaneAttempts::Lookup => self.lookups,
+            LaneAttempts::Listing => self.listings,
+            LaneAttempts::Single => return self.inner.query(call, statement).await,
         };
         let now = Instant::now();
-        let hurried = call.deadline < now + timing.attempt.min(ENOUGH);
-        let last = Call { deadline: call.deadline.min(now + timing.total), hurried, ..call };
-        let first = Call { deadline: last.deadline.min(now + timing.attempt), ..last };
+        let hurried = call.deadline < now + timeouts.attempt.min(ENOUGH);
+        let last = Call { deadline: call.deadline.min(now + timeouts.total), hurried, ..call };
+        let first = Call { deadline: last.deadline.min(now + timeouts.attempt), ..last };
         self.earn(Operation::Read);
         match self.inner.query(first, statement.clone()).await {
             Err(error) if error.kind.is_transient() && self.spend(Operation::Read, last) => {
@@ -98,7 +80,7 @@ impl<E: Engine> Retried<E> {
 
     /// Each that failed is sent once more, after the others of its call have run.
     async fn write(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
-        if call.lane == Lane::Maintenance {
+        if call.lane.policy().attempts == LaneAttempts::Single {
             return self.inner.transactions(call, transactions).await;
         }
         self.earn(Operation::Write);
@@ -158,6 +140,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+    use crate::domain::store::Lane;
 
     /// Fails with one kind until it is told to be well.
     struct Failing {
@@ -181,7 +164,7 @@ mod tests {
     }
 
     fn retried(kind: FailureKind, well_after: usize) -> Retried<Failing> {
-        let timing = Timing { attempt: Duration::from_millis(300), total: Duration::from_millis(800) };
+        let timing = LaneTimeouts { attempt: Duration::from_millis(300), total: Duration::from_millis(800) };
         Retried::new(Failing { kind, well_after, calls: AtomicUsize::new(0) }, timing)
     }
 
@@ -242,7 +225,7 @@ mod tests {
     #[test]
     fn a_database_that_is_far_away_has_as_long_for_a_listing() {
         let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
-        let timing = |attempt, total| Timing { attempt, total };
+        let timing = |attempt, total| LaneTimeouts { attempt, total };
         let of = |validation| {
             let well = Failing { kind: FailureKind::Broken, well_after: 0, calls: AtomicUsize::new(0) };
             Retried::new(well, validation).listings

@@ -1,50 +1,8 @@
-//! What a database call is for, and how long it may take.
+//! What a database call does, and how long it may take.
 
 use std::time::{Duration, Instant};
 
-use super::FailureKind;
-
-/// What a database call is for. Each lane has an allowance of its own, so that none can starve another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Lane {
-    /// Reloading keys that are in memory.
-    Known,
-    /// Looking for keys that are not: a flood of made-up ones must not hold up the others.
-    Unknown,
-    /// Binding and ending sessions.
-    Sessions,
-    /// Recording and summing usage.
-    Usage,
-    /// Managing tenants and keys.
-    Admin,
-    /// Reading the change log.
-    Feed,
-    /// Migrations and start-up checks.
-    Maintenance,
-}
-
-impl Lane {
-    /// Every lane.
-    pub const ALL: [Self; 7] =
-        [Self::Known, Self::Unknown, Self::Sessions, Self::Usage, Self::Admin, Self::Feed, Self::Maintenance];
-
-    /// The lanes that change something.
-    pub const WRITING: [Self; 4] = [Self::Sessions, Self::Usage, Self::Admin, Self::Maintenance];
-
-    /// As logs and metrics write it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Known => "known",
-            Self::Unknown => "unknown",
-            Self::Sessions => "sessions",
-            Self::Usage => "usage",
-            Self::Admin => "admin",
-            Self::Feed => "feed",
-            Self::Maintenance => "maintenance",
-        }
-    }
-}
+use super::{FailureKind, Lane};
 
 /// What a database call does. The one says nothing about the other: a database over its quota, or with a full disk, answers
 /// every read.

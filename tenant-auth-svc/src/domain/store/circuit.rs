@@ -47,18 +47,12 @@ impl Circuit {
         }
     }
 
-    /// The circuit of a call; `None` for the change feed, which never waits behind anybody's probe: it asks a few times a
-    /// second, whatever happens, and it is what finds a database back.
+    /// The circuit of a call; `None` if none stops it.
     #[must_use]
     pub fn of(lane: Lane, operation: Operation) -> Option<Self> {
-        match (operation, lane) {
-            (Operation::Write, _) => Some(Self::Writes),
-            (Operation::Read, Lane::Feed) => None,
-            (Operation::Read, Lane::Known | Lane::Unknown) => Some(Self::Lookups),
-            (Operation::Read, Lane::Sessions) => Some(Self::Sessions),
-            (Operation::Read, Lane::Usage) => Some(Self::Usage),
-            (Operation::Read, Lane::Admin) => Some(Self::Admin),
-            (Operation::Read, Lane::Maintenance) => Some(Self::Maintenance),
+        match operation {
+            Operation::Write => Some(Self::Writes),
+            Operation::Read => lane.policy().circuit,
         }
     }
 }

@@ -28,27 +28,17 @@ pub(super) struct Turns {
     next: usize,
 }
 
-/// How many transactions of a lane may wait. Above that they would wait in vain: a caller bears some seconds, and a database
-/// nearby makes some hundred changes a second.
-fn capacity(lane: Lane) -> usize {
-    match lane {
-        Lane::Sessions => 1_024,
-        Lane::Admin => 512,
-        // Usage is grouped before it comes here, and of upkeep one kind of each waits.
-        Lane::Usage | Lane::Maintenance | Lane::Feed | Lane::Known | Lane::Unknown => 64,
-    }
-}
-
 impl Turns {
     /// Queues a transaction, or refuses it: as many wait as may.
     pub(super) fn push(&mut self, waiting: Waiting) -> Result<(), StoreError> {
         let lane = waiting.call.lane;
-        let queue = &mut self.queues[lane as usize];
-        if queue.len() >= capacity(lane) {
+        let capacity = lane.policy().queued_writes;
+        let queue = &mut self.queues[lane.index()];
+        if queue.len() >= capacity {
             // Of those that have gone nobody has taken note yet.
             queue.retain(|waiting| !waiting.answer.is_closed());
         }
-        if queue.len() >= capacity(lane) {
+        if queue.len() >= capacity {
             let message = format!("too many {} changes wait for their turn", lane.as_str());
             return Err(StoreError::new(FailureKind::Overloaded, message));
         }
@@ -81,6 +71,6 @@ impl Turns {
     }
 
     pub(super) fn waiting(&self, lane: Lane) -> usize {
-        self.queues[lane as usize].iter().filter(|waiting| !waiting.answer.is_closed()).count()
+        self.queues[lane.index()].iter().filter(|waiting| !waiting.answer.is_closed()).count()
     }
 }
