@@ -4,7 +4,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 8] = [
+const PROTO_FILES: [&str; 8] = [
     "tenantauth/v1/admin.proto",
     "tenantauth/v1/info.proto",
     "tenantauth/v1/inspect.proto",
@@ -17,7 +17,7 @@ const FILES: [&str; 8] = [
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let descriptors = protox::compile(FILES, ["proto"])?;
+    let descriptors = protox::compile(PROTO_FILES, ["proto"])?;
 
     // `compile_fds` generates code only; reflection needs the descriptors as well.
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);

@@ -104,7 +104,7 @@ mod tests {
     };
 
     #[test]
-    fn only_a_known_clean_commit_of_main_is_canonical() {
+    fn only_clean_commit_of_main_is_canonical() {
         assert_eq!(RELEASED.require_canonical(), Ok(()));
         let unknown = Build { commit: "", ..RELEASED };
         assert_eq!(unknown.require_canonical(), Err(NotCanonical::UnknownCommit));
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_long_version_has_a_line_for_each_part() {
+    fn long_version_has_a_line_for_each_part() {
         let said = "1.2.3\ncommit: abc\nbranch: main\ndirty: false\nbuilt: 2025-11-21T00:00:00Z";
         assert_eq!(RELEASED.long_version(), said);
     }

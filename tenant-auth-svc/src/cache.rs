@@ -2,25 +2,25 @@
 //!
 //! `pool` is what is remembered, `fence` keeps changes and loads apart, `flight` is a load that many wait for.
 
-mod ahead;
 pub mod batch_lookup;
 #[cfg(test)]
 mod bounds;
+mod change_effects;
+mod changes;
 mod entry;
-mod evicted;
-mod fates;
+mod eviction;
 mod fence;
-mod figures;
-mod flight;
+mod in_flight;
 mod inspect;
 mod loading;
-mod news;
-pub mod oldest;
+pub mod lookup;
+pub mod oldest_answer;
 mod pool;
-pub mod source;
+mod preload;
+mod recent_writes;
+mod statistics;
 mod sync;
 mod weight;
-mod written;
 
 use std::{
     collections::HashMap,
@@ -34,27 +34,27 @@ use std::{
 
 use futures::future::join_all;
 
-pub use self::{
-    ahead::Reading,
-    figures::{Coverage, Size},
-};
 use self::{
-    batch_lookup::{Coalesced, Read},
-    flight::{Flight, NotRead, Outcomes},
-    oldest::Oldest,
-    pool::{Loaded, Pool, Recalled},
-    source::Lookup,
+    batch_lookup::{BatchLookup, LookupOutcome},
+    in_flight::{InFlightLoad, LoadOutcomes, UnreadableOutcome},
+    lookup::Lookup,
+    oldest_answer::OldestAnswerAge,
+    pool::{LoadedRecord, Pool, PoolLookup},
+};
+pub use self::{
+    preload::PendingRead,
+    statistics::{CacheCoverage, CacheSize},
 };
 use crate::{
     domain::{
-        change::{BySubject, Forget, ForgetAbsence, News},
+        change::{ChangeEvent, Invalidate, InvalidateNegative, PerSubject},
         clock::SharedClock,
-        freshness::{Lifetimes, World},
+        freshness::{Lifetimes, UpstreamHealth},
         grace::Grace,
-        guesses::{Asker, Guesses, OnBehalf},
-        knowledge::{Knowledge, RecordSource},
-        known::KnownDatabase,
-        store::{FailureKind, NotKnown, StoreError},
+        guess_limiter::{GuessLimiter, GuessOrigin, LoadContext},
+        known_database::KnownDatabase,
+        record_source::{CachedRecord, RecordSource},
+        store::{FailureKind, StoreError, UnknownReason},
         verdict::{Revision, Source},
     },
     instruments::counts::Counts,
@@ -62,93 +62,94 @@ use crate::{
 
 /// What fits into one place of memory, in bytes: nearly every record does, with what is needed for keeping it. Longer ones take
 /// several, so that places bound bytes.
-pub const PLACE: usize = 1_024;
+pub const WEIGHT_UNIT_BYTES: usize = 1_024;
 /// What an absence takes at most, in bytes.
-pub const ABSENCE: usize = 256;
+pub const MAX_NEGATIVE_ENTRY_BYTES: usize = 256;
 /// The most places for what this replica has written lately, of keys and of sessions each: more than it can write in the time for
 /// which that is kept, one call after the other.
-pub const MAX_WRITTEN: u64 = 30_000;
+pub const MAX_RECENT_WRITES: u64 = 30_000;
 
 /// How much is remembered, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheConfig {
     /// Most records in memory.
-    pub keys: u64,
+    pub max_records: u64,
     /// Most absences in memory.
-    pub absences: u64,
+    pub max_negative_entries: u64,
     /// For how long a record is good for what. Each entry's own fresh time is up to 20 % shorter or longer, so that
     /// what was loaded together is not reloaded together.
     pub lifetimes: Lifetimes,
     /// How long an absence is used without asking again.
-    pub absent: Duration,
+    pub negative_ttl: Duration,
     /// How long a caller may reuse a fresh record while it follows the stream of invalidations.
     pub reuse_watched: Duration,
 }
 
 /// Tells how the database and its change feed fare.
-pub type Outlook = Box<dyn Fn(Duration) -> World + Send + Sync>;
+pub type HealthProbe = Box<dyn Fn(Duration) -> UpstreamHealth + Send + Sync>;
 
 /// What a memory goes by.
-pub struct Surroundings {
+pub struct CacheContext {
     /// What time it is.
     pub clock: SharedClock,
     /// For how long it answers in an outage.
     pub grace: Arc<Grace>,
     /// Tells of outages.
-    pub outlook: Outlook,
+    pub health: HealthProbe,
     /// The database that is believed.
     pub known: Arc<KnownDatabase>,
     /// Is told how old the answers are that are no longer fresh.
-    pub oldest: Arc<Oldest>,
+    pub oldest_answer: Arc<OldestAnswerAge>,
     /// How many guesses may be made.
-    pub guesses: Arc<Guesses>,
+    pub guess_limiter: Arc<GuessLimiter>,
 }
 
 /// A memory in front of what can be looked up. Cheap to clone; clones share everything.
-pub struct Cached<L: Lookup>(Arc<Inner<L>>);
+pub struct RecordCache<L: Lookup>(Arc<CacheInner<L>>);
 
 /// The loads under way.
-type Flights<L> = HashMap<<L as Lookup>::Id, Flight<<L as Lookup>::Id, <L as Lookup>::Record>>;
+type InFlightLoads<L> = HashMap<<L as Lookup>::Id, InFlightLoad<<L as Lookup>::Id, <L as Lookup>::Record>>;
 
-struct Inner<L: Lookup> {
-    store: Coalesced<L>,
+struct CacheInner<L: Lookup> {
+    store: BatchLookup<L>,
     clock: SharedClock,
-    outlook: Outlook,
+    health: HealthProbe,
     known: Arc<KnownDatabase>,
-    oldest: Arc<Oldest>,
-    guesses: Arc<Guesses>,
+    oldest_answer: Arc<OldestAnswerAge>,
+    guess_limiter: Arc<GuessLimiter>,
     pool: Pool<L::Id, L::Record>,
-    flights: Mutex<Flights<L>>,
+    in_flight: Mutex<InFlightLoads<L>>,
     revision: AtomicI64,
     /// Look-ups that memory could not answer, in the one slot.
     misses: Counts,
 }
 
-impl<L: Lookup> Clone for Cached<L> {
+impl<L: Lookup> Clone for RecordCache<L> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<L: Lookup> fmt::Debug for Cached<L> {
+impl<L: Lookup> fmt::Debug for RecordCache<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cached").finish_non_exhaustive()
     }
 }
 
-impl<L: Lookup> Cached<L> {
+impl<L: Lookup> RecordCache<L> {
     /// Remembers what `store` says.
-    pub fn new(store: Coalesced<L>, config: CacheConfig, surroundings: Surroundings) -> Self {
-        let Surroundings { clock, grace, outlook, known, oldest, guesses } = surroundings;
-        Self(Arc::new(Inner {
+    pub fn new(store: BatchLookup<L>, config: CacheConfig, surroundings: CacheContext) -> Self {
+        let CacheContext { clock, grace, health: outlook, known, oldest_answer, guess_limiter: guesses } =
+            surroundings;
+        Self(Arc::new(CacheInner {
             store,
             clock,
-            outlook,
+            health: outlook,
             known,
-            oldest,
-            guesses,
+            oldest_answer,
+            guess_limiter: guesses,
             pool: Pool::new(config, grace),
-            flights: Mutex::default(),
+            in_flight: Mutex::default(),
             revision: AtomicI64::new(0),
             misses: Counts::new(1),
         }))
@@ -165,118 +166,122 @@ impl<L: Lookup> Cached<L> {
     }
 }
 
-impl<L: Lookup> Inner<L> {
-    fn recall(&self, id: &L::Id) -> Recalled<L::Record> {
+impl<L: Lookup> CacheInner<L> {
+    fn get(&self, id: &L::Id) -> PoolLookup<L::Record> {
         let now = self.clock.monotonic();
-        let world = || (self.outlook)(now);
-        match self.pool.recall(id, now, world) {
-            Recalled::Nothing if self.pool.take_ahead(id, || self.store.table().digests(id)) => {
-                self.pool.recall(id, now, world)
+        let world = || (self.health)(now);
+        match self.pool.get(id, now, world) {
+            PoolLookup::Miss if self.pool.promote_preloaded(id, || self.store.table().digests(id)) => {
+                self.pool.get(id, now, world)
             }
             recalled => recalled,
         }
     }
 
     /// Fresh answers are most answers, and leave no trace: nothing is shared on their path.
-    fn note_age(&self, knowledge: &Knowledge<L::Record>) {
+    fn record_age(&self, knowledge: &CachedRecord<L::Record>) {
         if matches!(knowledge.provenance.source, Source::Refreshing | Source::Stale) {
-            self.oldest.note(knowledge.provenance.age, self.clock.monotonic());
+            self.oldest_answer.record(knowledge.provenance.age, self.clock.monotonic());
         }
     }
 
-    fn flights(&self) -> MutexGuard<'_, Flights<L>> {
+    fn lock_in_flight(&self) -> MutexGuard<'_, InFlightLoads<L>> {
         // Every change to the map is one call that cannot be left half-done.
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads up to [`MAX_LOOKUP`] records, and remembers what news have not overtaken.
-    async fn load(&self, known: bool, ids: &Arc<[L::Id]>) -> Outcomes<L::Record> {
+    /// Reads up to [`MAX_IDS_PER_LOOKUP`] records, and remembers what news have not overtaken.
+    async fn load(&self, known: bool, ids: &Arc<[L::Id]>) -> LoadOutcomes<L::Record> {
         let (began, asked_at) = (self.pool.epoch(), self.clock.monotonic());
         // What is older than what was known before it was asked for is not believed.
         let known_before = self.known.position();
         let found = self.store.lookup(known, Arc::clone(ids)).await?;
         let now = self.clock.monotonic();
-        let loaded_at = self.known.counts_from(asked_at)?;
+        let loaded_at = self.known.effective_read_time(asked_at)?;
         let stands_still = loaded_at < asked_at;
-        let settle = |(id, (read, revision)): (&L::Id, Read<L::Record>)| {
+        let settle = |(id, (read, revision)): (&L::Id, LookupOutcome<L::Record>)| {
             self.revision.fetch_max(revision.0, Ordering::Relaxed);
             let record = read.map_err(|reason| {
                 let overtaken = match &reason {
-                    NotKnown::Unreadable(_) => self.pool.not_read(id, began, revision),
-                    NotKnown::Hidden(_) => None,
+                    UnknownReason::Unreadable(_) => self.pool.remove_unreadable(id, began, revision),
+                    UnknownReason::Inconclusive(_) => None,
                 };
-                NotRead { reason, overtaken }
+                UnreadableOutcome { reason, superseded_at: overtaken }
             })?;
             if let Some(record) = &record {
-                self.store.table().used(record);
+                self.store.table().on_loaded(record);
             }
             let lags = revision < known_before;
-            let loaded = Loaded { record, revision, loaded_at, began, lags };
-            let settled = self.pool.settle(id, loaded, L::drawn(id), now);
-            Ok(if stands_still { self.pool.as_of_then(settled) } else { settled })
+            let loaded = LoadedRecord { record, revision, loaded_at, epoch: began, is_lagging: lags };
+            let settled = self.pool.apply_load(id, loaded, L::jitter_seed(id), now);
+            Ok(if stands_still { self.pool.as_stale(settled) } else { settled })
         };
         Ok(ids.iter().zip(found).map(settle).collect())
     }
 }
 
-impl<L: Lookup> RecordSource for Cached<L> {
+impl<L: Lookup> RecordSource for RecordCache<L> {
     type Id = L::Id;
     type Record = L::Record;
 
-    fn recall(&self, id: &L::Id) -> Option<Knowledge<L::Record>> {
-        let knowledge = match self.0.recall(id) {
-            Recalled::Known(knowledge) => knowledge,
-            Recalled::Due(knowledge) => {
+    fn get(&self, id: &L::Id) -> Option<CachedRecord<L::Record>> {
+        let knowledge = match self.0.get(id) {
+            PoolLookup::Hit(knowledge) => knowledge,
+            PoolLookup::HitNeedsReload(knowledge) => {
                 // The load runs by itself; nobody waits for it here.
-                drop(self.join(std::slice::from_ref(id), true, &Asker::OURSELVES));
+                drop(self.join_or_start(std::slice::from_ref(id), true, &GuessOrigin::INTERNAL));
                 knowledge
             }
-            Recalled::Nothing => return None,
+            PoolLookup::Miss => return None,
         };
-        self.0.note_age(&knowledge);
+        self.0.record_age(&knowledge);
         Some(knowledge)
     }
 
-    async fn fetch(&self, ids: &[L::Id], ask: &OnBehalf) -> Vec<Result<Knowledge<L::Record>, StoreError>> {
+    async fn load(
+        &self,
+        ids: &[L::Id],
+        ask: &LoadContext,
+    ) -> Vec<Result<CachedRecord<L::Record>, StoreError>> {
         // Here, since a fast path may have looked into memory before.
         self.0.misses.add(0, ids.len() as u64);
         let asked = self.0.pool.epoch();
-        let waits = self.join(ids, false, &ask.asker);
+        let waits = self.join_or_start(ids, false, &ask.origin);
         // All at once: one that has to be asked for again must not hold up the others, which may have to be too.
         let answers = ids.iter().zip(waits).map(async |(id, wait)| {
-            let outcome = self.await_answer(id, wait, asked, ask).await;
-            let outcome =
-                outcome.or_else(|error| self.0.pool.stopgap(id, self.0.clock.monotonic()).ok_or(error));
-            outcome.inspect(|knowledge| self.0.note_age(knowledge))
+            let outcome = self.wait_for_answer(id, wait, asked, ask).await;
+            let outcome = outcome
+                .or_else(|error| self.0.pool.stale_fallback(id, self.0.clock.monotonic()).ok_or(error));
+            outcome.inspect(|knowledge| self.0.record_age(knowledge))
         });
         join_all(answers).await
     }
 
-    async fn verify(&self, id: &L::Id, deadline: Instant) -> Result<Knowledge<L::Record>, StoreError> {
+    async fn revalidate(&self, id: &L::Id, deadline: Instant) -> Result<CachedRecord<L::Record>, StoreError> {
         let asked = self.0.pool.epoch();
-        match self.join(std::slice::from_ref(id), true, &Asker::OURSELVES).pop() {
-            Some(wait) => self.await_answer(id, wait, asked, &deadline.into()).await,
-            None => Err(StoreError::new(FailureKind::Broken, "a load did not depart")),
+        match self.join_or_start(std::slice::from_ref(id), true, &GuessOrigin::INTERNAL).pop() {
+            Some(wait) => self.wait_for_answer(id, wait, asked, &deadline.into()).await,
+            None => Err(StoreError::new(FailureKind::Internal, "a load did not depart")),
         }
     }
 }
 
-impl<L: Lookup> Forget for Cached<L> {
-    fn heard(&self, news: &BySubject<News>) {
-        self.0.pool.hear(news);
+impl<L: Lookup> Invalidate for RecordCache<L> {
+    fn apply(&self, news: &PerSubject<ChangeEvent>) {
+        self.0.pool.apply(news);
     }
 
-    fn verify_all(&self) {
-        self.0.pool.verify_all();
+    fn require_revalidation(&self) {
+        self.0.pool.require_revalidation();
     }
 
-    fn hold(&self, ends: &BySubject<News>) {
-        self.0.pool.hold(ends);
+    fn hold_revocations(&self, ends: &PerSubject<ChangeEvent>) {
+        self.0.pool.hold_revocations(ends);
     }
 }
 
-impl<L: Lookup> ForgetAbsence<L::Id> for Cached<L> {
-    fn added(&self, ids: &[L::Id], revision: Option<Revision>) {
-        self.0.pool.added(ids, revision);
+impl<L: Lookup> InvalidateNegative<L::Id> for RecordCache<L> {
+    fn invalidate_negative(&self, ids: &[L::Id], revision: Option<Revision>) {
+        self.0.pool.invalidate_negative(ids, revision);
     }
 }

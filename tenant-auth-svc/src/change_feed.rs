@@ -1,4 +1,4 @@
 //! How a replica learns what others have changed.
 
 pub mod hub;
-pub mod reader;
+pub mod poller;

@@ -17,13 +17,13 @@ use clap::{Parser, Subcommand};
 
 use self::{
     settings::SettingsArgs,
-    signals::{Hangup, StopSignals},
+    signals::{HangupSignal, StopSignals},
 };
 use crate::{
     build,
     config::LogConfig,
     domain::clock::SystemClock,
-    server::{Running, StartError},
+    server::{RunningService, StartError},
     telemetry::logging,
 };
 
@@ -92,14 +92,14 @@ fn fail(code: u8, message: &str) -> ExitCode {
 }
 
 /// Tells a person something; the log goes elsewhere.
-fn say(text: &str) {
+fn print_line(text: &str) {
     use std::io::Write as _;
     // Whoever reads may have gone, as in `… | head`: no reason to fail.
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// Logs from now on, panics too, so that each line is one of the log's.
-fn start_logging(config: &LogConfig) -> Logging {
+fn start_logging(config: &LogConfig) -> LogGuard {
     let (subscriber, log) = logging::subscriber(config, SystemClock::shared(), std::io::stderr);
     // Refused only when a log is set up already, which nobody does before this.
     let _ = tracing::subscriber::set_global_default(subscriber);
@@ -112,28 +112,28 @@ fn start_logging(config: &LogConfig) -> Logging {
     let counting = log.clone();
     tokio::spawn(async move {
         loop {
-            tokio::time::sleep(COUNTED_EACH).await;
-            counting.tell();
+            tokio::time::sleep(LOG_COUNT_INTERVAL).await;
+            counting.flush_due_counts();
         }
     });
-    Logging(log)
+    LogGuard(log)
 }
 
 /// How often counts of lines that were left out are looked for.
-const COUNTED_EACH: Duration = Duration::from_secs(1);
+const LOG_COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The log of a command; it tells what it left out, at the end.
 #[must_use]
-struct Logging(logging::Log);
+struct LogGuard(logging::Log);
 
-impl Drop for Logging {
+impl Drop for LogGuard {
     fn drop(&mut self) {
         self.0.finish();
     }
 }
 
 /// Ends what has a log with a last line in it, as it is read where nobody sees the terminal.
-fn failed(error: &impl std::fmt::Display) -> ExitCode {
+fn log_and_fail(error: &impl std::fmt::Display) -> ExitCode {
     if !tracing::enabled!(tracing::Level::ERROR) {
         return fail(1, &error.to_string());
     }
@@ -143,7 +143,10 @@ fn failed(error: &impl std::fmt::Display) -> ExitCode {
 
 /// Serves until a signal asks to stop, or the service has to. A second signal ends the wait for load balancers. A
 /// hangup, where one is listened for, has files read anew.
-async fn serve_until_stopped(mut running: Running, hangup: Option<Hangup>) -> Result<(), StartError> {
+async fn serve_until_stopped(
+    mut running: RunningService,
+    hangup: Option<HangupSignal>,
+) -> Result<(), StartError> {
     let mut signals = StopSignals::listen();
     let reload = running.reloader();
     let reloading = async {
@@ -151,31 +154,31 @@ async fn serve_until_stopped(mut running: Running, hangup: Option<Hangup>) -> Re
         loop {
             hangup.next().await;
             tracing::info!(signal = "SIGHUP", "looking at certificates and callers");
-            service_manager::reloading();
+            service_manager::notify_reloading();
             // Elsewhere: a disk that hangs must not keep a signal to stop from being heard.
-            service_manager::reloaded(tokio::task::spawn_blocking(reload.clone()).await.ok());
+            service_manager::notify_reloaded(tokio::task::spawn_blocking(reload.clone()).await.ok());
         }
     };
-    let made_ready = running.made_ready();
+    let made_ready = running.until_ready();
     let telling = async {
         made_ready.await;
-        service_manager::ready();
+        service_manager::notify_ready();
         std::future::pending().await
     };
-    service_manager::serving();
+    service_manager::notify_serving();
     tokio::select! {
         never = reloading => never,
         never = telling => never,
-        error = running.failed() => {
-            service_manager::stopping();
+        error = running.wait_for_failure() => {
+            service_manager::notify_stopping();
             running.stop().await;
             Err(error)
         }
         name = signals.next() => {
-            service_manager::stopping();
+            service_manager::notify_stopping();
             tracing::info!(signal = name, "stopping: no longer ready; requests are served until load balancers know");
             let again = async { tracing::info!(signal = signals.next().await, "told again to stop") };
-            running.stop_hurried_by(again).await;
+            running.stop_with_delay_cutoff(again).await;
             tracing::info!("stopped");
             Ok(())
         }

@@ -20,16 +20,16 @@ mod tls;
 mod usage;
 
 pub use self::{
-    access::{AccessConfig, CallersFile, DenyFile, callers, deny_list},
+    access::{AccessConfig, CallersFile, DenyFile, read_callers, read_deny_list},
     audit::AuditConfig,
-    cache::MemoryConfig,
-    database::{DatabaseConfig, Location},
+    cache::CacheSettings,
+    database::{DatabaseConfig, DatabaseLocation},
     keys::KeysConfig,
     listen::ListenConfig,
     log::{LogConfig, LogFormat},
     ops::OpsConfig,
-    parse::address,
-    reader::{Origin, Problem, Reader, Setting, Settings},
+    parse::parse_address,
+    reader::{ConfigReader, Origin, Problem, Setting, Settings},
     release::ReleaseConfig,
     sessions::SessionsConfig,
     telemetry::{OtlpConfig, TelemetryConfig},
@@ -51,7 +51,7 @@ pub struct ServiceConfig {
     /// How keys look and are hashed.
     pub keys: KeysConfig,
     /// What to remember, and how to learn what has changed.
-    pub memory: MemoryConfig,
+    pub cache: CacheSettings,
     /// How many sessions there may be.
     pub sessions: SessionsConfig,
     /// How usage is metered.
@@ -71,15 +71,15 @@ pub struct ServiceConfig {
 /// The configuration cannot be used. Every problem is listed, not only the first.
 #[derive(Debug, thiserror::Error)]
 #[error("the configuration cannot be used:\n{}", .0.iter().map(|p| format!("  {p}")).collect::<Vec<_>>().join("\n"))]
-pub struct Invalid(pub Vec<Problem>);
+pub struct InvalidConfig(pub Vec<Problem>);
 
 impl ServiceConfig {
     /// Reads everything; also tells where each value came from.
     ///
     /// # Errors
-    /// [`Invalid`] lists every value that is missing or wrong.
-    pub fn read(settings: Settings) -> Result<(Self, Vec<Setting>), Invalid> {
-        let mut reader = Reader::new(settings);
+    /// [`InvalidConfig`] lists every value that is missing or wrong.
+    pub fn read(settings: Settings) -> Result<(Self, Vec<Setting>), InvalidConfig> {
+        let mut reader = ConfigReader::new(settings);
         let tls = TlsConfig::read(&mut reader);
         let access = AccessConfig::read(&mut reader);
         let listen = ListenConfig::read(&mut reader, tls.as_ref(), access.as_ref());
@@ -93,7 +93,7 @@ impl ServiceConfig {
         let telemetry = TelemetryConfig::read(&mut reader);
         let log = LogConfig::read(&mut reader);
         let release = ReleaseConfig::read(&mut reader);
-        let read = reader.finish().map_err(Invalid)?;
+        let read = reader.finish().map_err(InvalidConfig)?;
         match (
             listen, tls, access, database, keys, memory, sessions, usage, audit, ops, telemetry, log, release,
         ) {
@@ -118,7 +118,7 @@ impl ServiceConfig {
                     access,
                     database,
                     keys,
-                    memory,
+                    cache: memory,
                     sessions,
                     usage,
                     audit,
@@ -130,7 +130,7 @@ impl ServiceConfig {
                 Ok((all, read))
             }
             // A reader without problems has a value for everything.
-            _ => Err(Invalid(Vec::new())),
+            _ => Err(InvalidConfig(Vec::new())),
         }
     }
 }

@@ -12,6 +12,6 @@ pub mod status;
 pub mod tally;
 
 pub use self::{
-    error::{ApiError, Malformed},
+    error::{ApiError, MalformedRequest},
     services::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
 };

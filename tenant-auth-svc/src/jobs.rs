@@ -5,6 +5,6 @@ pub(crate) mod audit_copy;
 pub(crate) mod audit_file;
 pub(crate) mod feed_poller;
 pub(crate) mod heartbeat;
-pub(crate) mod upkeep;
+pub(crate) mod maintenance;
 pub(crate) mod usage;
 pub(crate) mod usage_reconciler;

@@ -11,7 +11,7 @@ pub mod catch_panic;
 pub mod deadline;
 pub mod identify;
 pub mod malformed;
-pub mod meter;
+pub mod message_memory;
 pub mod metrics;
 pub mod observability;
 pub mod recheck;

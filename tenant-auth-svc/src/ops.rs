@@ -6,9 +6,9 @@
 
 mod connections;
 pub mod expiry;
-pub mod facts;
 mod json;
 mod server;
+pub mod status;
 mod text;
 
-pub use self::server::{Listener, Look, Told, bind};
+pub use self::server::{OpsListener, OpsState, StatusCheck, bind};

@@ -1,16 +1,16 @@
 //! The composition root: the only place that names every concrete type, and where the orders are written down.
 
-#[cfg(test)]
-mod bounds;
 mod coverage;
+mod database_client;
 mod error;
 pub mod expiry;
-mod hop;
 mod lifecycle;
+#[cfg(test)]
+mod memory_budget;
 mod metrics_source;
+mod middleware_stack;
 pub(crate) mod readiness;
 mod reload;
-mod stack;
 mod status_source;
 mod upstream_health;
 
@@ -25,45 +25,45 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use self::{
     coverage::CoverageProbe,
-    metrics_source::Meters,
-    readiness::Preparation,
-    reload::Reloading,
-    stack::{Services, Watching},
-    status_source::Witnesses,
-    upstream_health::{outlook, replica},
+    metrics_source::MetricsSources,
+    middleware_stack::{Instrumentation, Services},
+    readiness::DatabaseStartup,
+    reload::FileReloader,
+    status_source::StatusSources,
+    upstream_health::{health_probe, replica_probe},
 };
-pub use self::{error::StartError, hop::hop, lifecycle::Running};
+pub use self::{database_client::build_database_client, error::StartError, lifecycle::RunningService};
 use crate::{
     build,
     cache::{
-        CacheConfig, Cached, Surroundings,
-        batch_lookup::Coalesced,
-        oldest::Oldest,
-        source::{Keys, Sessions as SessionTable},
+        CacheConfig, CacheContext, RecordCache,
+        batch_lookup::BatchLookup,
+        lookup::{KeyLookup, SessionLookup as SessionTable},
+        oldest_answer::OldestAnswerAge,
     },
     change_feed::{
         hub::Hub,
-        reader::{Feed, Heard},
+        poller::{FeedLiveness, FeedPoller},
     },
-    config::{Location, ServiceConfig},
+    config::{DatabaseLocation, ServiceConfig},
     database::{
-        client::{Attempts, DatabaseClient, write_queue::WriteQueue},
+        client::{DatabaseClient, RetryingEngine, write_queue::WriteQueue},
         migrate::KNOWN_VERSION,
         sql::SqlStore,
     },
     domain::{
         admin::Admin,
         clock::{Moment, SharedClock},
-        deny::Denied,
+        deny::ActiveDenyList,
         grace::Grace,
-        guesses::Guesses,
+        guess_limiter::GuessLimiter,
         inspect::KeyInspector,
+        last_used::LastUsedTracker,
         outage::OutageGrace,
         recovery::Recovery,
-        session::Slides,
+        session::SlidingExpiryTracker,
         sessions::Sessions,
-        usage::Meter,
-        used::Uses,
+        usage::UsageRecorder,
         validate::Validator,
     },
     grpc::{AdminRpc, InfoRpc, ServerInfo, SessionRpc, UsageRpc, ValidationRpc, WatchRpc},
@@ -71,57 +71,57 @@ use crate::{
         audit_copy::AuditCopy,
         feed_poller,
         heartbeat::Heartbeat,
-        upkeep::{Pending, Upkeep},
-        usage::Metering,
+        maintenance::{MaintenanceJobs, PendingWrites},
+        usage::UsageJobs,
     },
-    middleware::metrics::Rpcs,
+    middleware::metrics::RpcMetrics,
     ops,
     telemetry::{
-        otlp::{Otlp, OtlpCounts},
+        otlp::{OtlpCounts, OtlpExporter},
         prometheus,
     },
-    usage_batcher::Grouped,
+    usage_batcher::UsageBatcher,
 };
 
 /// The way to the database.
-pub type Hop = DatabaseClient;
+pub type ServiceDatabase = DatabaseClient;
 /// What the use cases write to.
-pub type Database = SqlStore<Hop>;
+pub type ServiceStore = SqlStore<ServiceDatabase>;
 /// What the use cases read from.
-pub type Memory = Cached<Keys<Database>>;
+pub type KeyRecordCache = RecordCache<KeyLookup<ServiceStore>>;
 /// … of sessions.
-pub type SessionMemory = Cached<SessionTable<Database>>;
+pub type SessionRecordCache = RecordCache<SessionTable<ServiceStore>>;
 /// What has to hear of every change.
-pub type Memories = (Memory, SessionMemory);
+pub type AllCaches = (KeyRecordCache, SessionRecordCache);
 /// What records and sums usage.
-pub type UsageMeter = Meter<Grouped, Database>;
+pub type ServiceUsageRecorder = UsageRecorder<UsageBatcher, ServiceStore>;
 /// What an operator accepts the database through.
-pub type AnyDatabase = SqlStore<WriteQueue<Attempts>>;
+pub type RecoveryStore = SqlStore<WriteQueue<RetryingEngine>>;
 /// How this replica learns what others have changed.
-pub type ChangeFeed = Feed<Database, Memories>;
+pub type ChangeFeed = FeedPoller<ServiceStore, AllCaches>;
 
 /// How long one load, or one decision, may take at least, whoever waits for it; the hop gives up well before, unless it was
 /// given longer: then that holds for these too.
-const LOAD: Duration = Duration::from_secs(2);
+const MIN_LOAD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Starts the service. It listens at once and is ready when the database was reached and its schema found right,
 /// which may be long after: until then it says NOT_SERVING, and what it is asked is tried all the same.
 ///
 /// # Errors
-/// [`StartError::Build`]; [`StartError::Listen`]; [`StartError::OpsListen`]; those of [`hop`].
-pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running, StartError> {
+/// [`StartError::Build`]; [`StartError::Listen`]; [`StartError::OpsListen`]; those of [`build_database_client`].
+pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningService, StartError> {
     if config.release.require_canonical {
         build::THIS.require_canonical()?;
     }
-    let remote = matches!(config.database.location, Location::Remote { .. });
+    let remote = matches!(config.database.location, DatabaseLocation::Remote { .. });
     let (migrate, create_schema) = (config.database.migrate, config.database.create_schema);
-    let heartbeat = config.database.heartbeat;
-    let listener = stack::bind(&config.listen).await?;
+    let heartbeat = config.database.heartbeat_interval;
+    let listener = middleware_stack::bind(&config.listen).await?;
     let address = listener.address;
     let timeout = config.database.timeouts.total;
-    let load = LOAD.max(timeout);
-    let of_database = (config.database.location.token(), config.database.roots.clone());
-    let hop = hop(config.database, &clock)?;
+    let load = MIN_LOAD_TIMEOUT.max(timeout);
+    let of_database = (config.database.location.token(), config.database.private_roots.clone());
+    let hop = build_database_client(config.database, &clock)?;
     // After the database: of two processes on one embedded database, the second one is to hear of that.
     let ops = match config.ops.listen {
         Some(address) => {
@@ -129,85 +129,90 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         }
         None => None,
     };
-    let ops_connections = listener.ops_connections;
-    let ops_address = ops.as_ref().map(ops::Listener::address);
+    let ops_connections = listener.max_ops_connections;
+    let ops_address = ops.as_ref().map(ops::OpsListener::address);
 
-    let rpcs = Arc::new(Rpcs::default());
+    let rpcs = Arc::new(RpcMetrics::default());
     let counts = Arc::new(OtlpCounts::default());
     let otlp = config.telemetry.otlp.as_ref();
-    let otlp = otlp.map(|config| Otlp::new(config, build::THIS.version, Arc::clone(&counts))).transpose();
+    let otlp =
+        otlp.map(|config| OtlpExporter::new(config, build::THIS.version, Arc::clone(&counts))).transpose();
     let otlp = otlp.map_err(|error| StartError::Collector(error.to_string()))?;
 
     let database = SqlStore::new(hop.clone(), Arc::clone(&config.keys.peppers));
-    let peppers = Arc::clone(database.pepper_gap());
-    let heard = Arc::new(Heard::default());
-    let uses = Arc::new(Uses::new(Arc::clone(&clock)));
-    let keys = Keys::new(database.clone(), Arc::clone(&config.keys.peppers), Arc::clone(&uses));
-    let oldest = Arc::new(Oldest::default());
-    let grace = Arc::new(Grace::new(config.memory.cache.lifetimes.grace));
-    let guesses = Arc::new(Guesses::new(config.memory.guesses, Arc::clone(&clock)));
-    let surroundings = || Surroundings {
+    let peppers = Arc::clone(database.missing_pepper());
+    let heard = Arc::new(FeedLiveness::default());
+    let uses = Arc::new(LastUsedTracker::new(Arc::clone(&clock)));
+    let keys = KeyLookup::new(database.clone(), Arc::clone(&config.keys.peppers), Arc::clone(&uses));
+    let oldest = Arc::new(OldestAnswerAge::default());
+    let grace = Arc::new(Grace::new(config.cache.records.lifetimes.grace));
+    let guesses = Arc::new(GuessLimiter::new(config.cache.guess_limits, Arc::clone(&clock)));
+    let surroundings = || CacheContext {
         clock: Arc::clone(&clock),
         grace: Arc::clone(&grace),
-        outlook: outlook(&hop, &heard),
-        known: Arc::clone(hop.known()),
-        oldest: Arc::clone(&oldest),
-        guesses: Arc::clone(&guesses),
+        health: health_probe(&hop, &heard),
+        known: Arc::clone(hop.known_database()),
+        oldest_answer: Arc::clone(&oldest),
+        guess_limiter: Arc::clone(&guesses),
     };
-    let memory =
-        Cached::new(Coalesced::new(keys, Arc::clone(hop.known()), load), config.memory.cache, surroundings());
-    let session_cache = CacheConfig { keys: config.sessions.in_memory, ..config.memory.cache };
-    let session_memory = Cached::new(
-        Coalesced::new(SessionTable::new(database.clone()), Arc::clone(hop.known()), load),
+    let memory = RecordCache::new(
+        BatchLookup::new(keys, Arc::clone(hop.known_database()), load),
+        config.cache.records,
+        surroundings(),
+    );
+    let session_cache = CacheConfig { max_records: config.sessions.cache_capacity, ..config.cache.records };
+    let session_memory = RecordCache::new(
+        BatchLookup::new(SessionTable::new(database.clone()), Arc::clone(hop.known_database()), load),
         session_cache,
         surroundings(),
     );
     let memories = (memory.clone(), session_memory.clone());
-    let told = config.memory.feed_interval.map(|_| Arc::clone(&heard));
+    let told = config.cache.feed_interval.map(|_| Arc::clone(&heard));
     let hub = Hub::new(Arc::clone(&clock), told.is_some());
-    let known = Arc::clone(hop.known());
-    let replica = replica(&hop, &heard, told.is_some(), &clock);
-    let feed = Feed::new(database.clone(), memories.clone(), Arc::clone(&clock), heard, known, hub, timeout);
+    let known = Arc::clone(hop.known_database());
+    let replica = replica_probe(&hop, &heard, told.is_some(), &clock);
+    let feed =
+        FeedPoller::new(database.clone(), memories.clone(), Arc::clone(&clock), heard, known, hub, timeout);
     let feed = Arc::new(feed);
     // It writes to a database that is not believed: that is what it is for.
-    let any_database = SqlStore::new(hop.writes().clone(), Arc::clone(&config.keys.peppers));
+    let any_database = SqlStore::new(hop.write_queue().clone(), Arc::clone(&config.keys.peppers));
     let recovery = Recovery::new(any_database, Arc::clone(&feed), Arc::clone(&clock));
     let format = config.keys.format;
-    let denied = Arc::new(Denied::default());
+    let denied = Arc::new(ActiveDenyList::default());
     let admin = Admin::new(database.clone(), memories.clone(), format.clone(), Arc::clone(&clock));
-    let admin = Arc::new(admin.denying(Arc::clone(&denied), Arc::clone(&config.keys.peppers)));
+    let admin = Arc::new(admin.with_deny_list(Arc::clone(&denied), Arc::clone(&config.keys.peppers)));
     let inspector = KeyInspector::new(memory.clone(), Arc::clone(&denied), replica, Arc::clone(&clock));
     let revision = memory.clone();
-    let validator =
-        Arc::new(Validator::new(memory.clone(), format, Arc::clone(&clock)).denying(Arc::clone(&denied)));
+    let validator = Arc::new(
+        Validator::new(memory.clone(), format, Arc::clone(&clock)).with_deny_list(Arc::clone(&denied)),
+    );
 
     let outage = Arc::new(OutageGrace::new(Arc::clone(&grace), database.clone(), Arc::clone(&clock)));
-    let slides = Arc::new(Slides::default());
+    let slides = Arc::new(SlidingExpiryTracker::default());
     let sessions = Arc::new(Sessions::new(
         database.clone(),
         Arc::clone(&validator),
         session_memory.clone(),
         Arc::clone(&slides),
-        config.sessions.per_tenant,
+        config.sessions.max_per_tenant,
         Arc::clone(&clock),
     ));
 
-    let audit = config
-        .audit
-        .file
-        .map(|path| AuditCopy::begin(database.clone(), Arc::clone(hop.known()), Arc::clone(&clock), path));
+    let audit = config.audit.file.map(|path| {
+        AuditCopy::start(database.clone(), Arc::clone(hop.known_database()), Arc::clone(&clock), path)
+    });
     let audit = audit.transpose().map_err(StartError::Audit)?;
 
-    let (meter, grouped, mut metering) = Metering::begin(database.clone(), config.usage, Arc::clone(&clock));
+    let (meter, grouped, mut metering) = UsageJobs::start(database.clone(), config.usage, Arc::clone(&clock));
 
     let health = HealthReporter::new();
     let services = Services {
-        hits: Arc::clone(&validator),
+        fast_path_validator: Arc::clone(&validator),
         validation: ValidationRpc::new(Arc::clone(&validator), Arc::clone(&sessions), load),
         admin: AdminRpc::new(Arc::clone(&admin), Arc::clone(&outage), recovery, inspector),
         info: InfoRpc(ServerInfo {
             build: build::THIS,
-            remote,
+            is_remote: remote,
             schema_version: KNOWN_VERSION,
             started_at: clock.monotonic(),
             clock: Arc::clone(&clock),
@@ -218,8 +223,8 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         watch: WatchRpc::new(feed.hub().clone()),
         health: health.clone(),
     };
-    readiness::announce_start(&health).await;
-    let (files, callers, certificates) = Reloading::new(
+    readiness::set_initial_health(&health).await;
+    let (files, callers, certificates) = FileReloader::new(
         config.access,
         config.tls,
         Arc::clone(&denied),
@@ -227,39 +232,44 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
         of_database,
         Arc::clone(&clock),
     );
-    let pools = listener.pools.clone();
-    let watching = Watching { rpcs: Arc::clone(&rpcs), tracing: otlp.as_ref().map(Otlp::tracing) };
+    let pools = listener.limiters.clone();
+    let watching = Instrumentation {
+        rpc_metrics: Arc::clone(&rpcs),
+        request_tracer: otlp.as_ref().map(OtlpExporter::request_tracer),
+    };
     let server = listener.serve(services, watching, callers, certificates)?;
-    health.set_service_status(readiness::PROCESS, ServingStatus::Serving).await;
+    health.set_service_status(readiness::PROCESS_HEALTH_NAME, ServingStatus::Serving).await;
 
-    let preparation = Preparation {
-        hop: hop.clone(),
+    let preparation = DatabaseStartup {
+        database_client: hop.clone(),
         peppers: config.keys.peppers,
         migrate,
         create_schema,
         clock: Arc::clone(&clock),
     };
-    let (preparation, readiness) = preparation.begin(health.clone());
-    let following = match config.memory.feed_interval {
-        Some(interval) => tokio::spawn(feed_poller::follow(Arc::clone(&feed), interval, readiness.clone())),
-        None => tokio::spawn(feed_poller::look(hop.clone())),
+    let (preparation, readiness) = preparation.spawn(health.clone());
+    let following = match config.cache.feed_interval {
+        Some(interval) => {
+            tokio::spawn(feed_poller::poll_feed(Arc::clone(&feed), interval, readiness.clone()))
+        }
+        None => tokio::spawn(feed_poller::probe_database(hop.clone())),
     };
 
     let heartbeat = heartbeat.map(|interval| Heartbeat {
-        hop: hop.clone(),
-        database: database.clone(),
+        database_client: hop.clone(),
+        store: database.clone(),
         clock: Arc::clone(&clock),
         interval,
     });
-    let beating = heartbeat.clone().map(|heartbeat| tokio::spawn(heartbeat.keep_beating(readiness.clone())));
-    let copying = audit.clone().map(|copy| tokio::spawn(copy.keep_copying(readiness.clone())));
-    let unreadable = Arc::clone(database.unreadable());
-    metering.begin_upkeep(readiness.clone());
-    let upkeep = Upkeep::begin(
+    let beating = heartbeat.clone().map(|heartbeat| tokio::spawn(heartbeat.run(readiness.clone())));
+    let copying = audit.clone().map(|copy| tokio::spawn(copy.run(readiness.clone())));
+    let unreadable = Arc::clone(database.unreadable_records());
+    metering.spawn_maintenance(readiness.clone());
+    let upkeep = MaintenanceJobs::spawn(
         database,
         memories.clone(),
-        config.memory.cache.keys,
-        Pending { uses, slides, outage },
+        config.cache.records.max_records,
+        PendingWrites { last_used: uses, sliding_expiries: slides, outage_grace: outage },
         Arc::clone(&clock),
         readiness.clone(),
     );
@@ -267,70 +277,70 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<Running,
     let lag = Arc::clone(hop.lag());
     let stopping = Arc::new(OnceLock::new());
     let (alive, ended) = oneshot::channel();
-    let witnesses = Witnesses {
+    let witnesses = StatusSources {
         clock: Arc::clone(&clock),
         readiness: readiness.clone(),
-        stopping: Arc::clone(&stopping),
-        hop,
-        heard: told,
-        oldest,
-        files: files.clone(),
-        peppers,
+        stopping_since: Arc::clone(&stopping),
+        database_client: hop,
+        feed_liveness: told,
+        oldest_answer: oldest,
+        file_reloader: files.clone(),
+        pepper_gap: peppers,
         denied,
-        coverage: CoverageProbe::new(memory.clone(), Arc::clone(&grace)),
+        coverage_probe: CoverageProbe::new(memory.clone(), Arc::clone(&grace)),
     };
-    let meters = Arc::new(Meters {
-        witnesses: witnesses.clone(),
-        began: Moment::now(&clock),
-        rpcs,
-        pools,
-        connections: server.connections().clone(),
-        keys: (memory, config.memory.cache),
-        sessions: (session_memory, session_cache),
+    let meters = Arc::new(MetricsSources {
+        status_sources: witnesses.clone(),
+        started_at: Moment::now(&clock),
+        rpc_metrics: rpcs,
+        limiters: pools,
+        add_connection_metrics: server.connections().clone(),
+        key_cache: (memory, config.cache.records),
+        session_cache: (session_memory, session_cache),
         guesses,
-        feed: Arc::clone(&feed),
-        usage: grouped,
-        reconciled: metering.reconciled(),
-        audit: audit.as_ref().map(|copy| Arc::clone(&copy.counts)),
-        unreadable,
-        otlp: counts,
+        add_feed_metrics: Arc::clone(&feed),
+        usage_batcher: grouped,
+        reconcile_result: metering.reconcile_result(),
+        audit_copy: audit.as_ref().map(|copy| Arc::clone(&copy.counts)),
+        unreadable_records: unreadable,
+        add_otlp_metrics: counts,
     });
     let sending = otlp.map(|otlp| {
         let meters = Arc::clone(&meters);
-        otlp.send(Box::new(move || meters.snapshot()))
+        otlp.start(Box::new(move || meters.snapshot()))
     });
     if let Some(ops) = ops {
-        let metrics = Arc::new(move || prometheus::text(&meters.snapshot()));
-        let told = ops::Told { look: witnesses.look(), metrics };
+        let metrics = Arc::new(move || prometheus::render(&meters.snapshot()));
+        let told = ops::OpsState { status_check: witnesses.into_status_check(), metrics };
         tokio::spawn(ops.serve(told, ops_connections, async move {
             // Nothing is ever sent: it ends with its sender.
             let _: Result<Infallible, _> = ended.await;
         }));
     }
-    Ok(Running {
+    Ok(RunningService {
         address,
         ops_address,
         clock,
         admin,
         validator,
         feed,
-        lag,
-        upkeep,
-        metering,
+        scheduler_lag: lag,
+        maintenance: upkeep,
+        usage_jobs: metering,
         health,
         readiness,
         drain_delay: config.ops.drain_delay,
-        stopping,
-        looking: tokio::spawn(files.clone().keep_looking()),
-        files,
-        _alive: alive,
-        sending,
+        stopping_since: stopping,
+        reload_task: tokio::spawn(files.clone().run()),
+        file_reloader: files,
+        _ops_guard: alive,
+        otlp_exporter: sending,
         server,
-        preparation,
-        following,
+        startup_task: preparation,
+        feed_task: following,
         heartbeat,
-        beating,
-        audit,
-        copying,
+        heartbeat_task: beating,
+        audit_copy: audit,
+        audit_copy_task: copying,
     })
 }

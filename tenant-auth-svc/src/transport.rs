@@ -14,6 +14,6 @@ pub mod tls;
 mod worker;
 
 pub use self::{
-    peer::{Arrived, Peer},
+    peer::{Peer, PeerRequest},
     server::{ConnectionCounts, Connections, Server, ServerConfig},
 };

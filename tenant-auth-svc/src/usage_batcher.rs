@@ -18,58 +18,59 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub use self::counts::{Fate, Table, UsageCounts};
+pub use self::counts::{EventOutcome, UsageCounts, UsageTable};
 use self::{
-    queue::{Places, Waiting},
-    writer::Writer,
+    queue::{QueueLimiter, WaitingRequest},
+    writer::BatchWriter,
 };
 use crate::domain::{
     store::{FailureKind, StoreError},
-    usage::{Claim, Kept, MAX_EVENTS, Recorder, UsageError, UsageStore},
+    usage::{IdempotentWrite, MAX_EVENTS_PER_REQUEST, StoredOutcome, UsageError, UsageStore, UsageWriter},
 };
 
 /// How much may wait, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GroupConfig {
+pub struct BatcherConfig {
     /// The most events that wait or are being committed.
-    pub events: usize,
+    pub max_queued_events: usize,
     /// How long the first request waits for company.
-    pub linger: Duration,
+    pub batch_delay: Duration,
 }
 
-impl GroupConfig {
+impl BatcherConfig {
     /// The least room that makes sense: for one request.
-    pub const MIN_EVENTS: usize = MAX_EVENTS;
+    pub const MIN_QUEUED_EVENTS: usize = MAX_EVENTS_PER_REQUEST;
 }
 
 /// The way to the one transaction. Cheap to clone; clones share the queue.
 #[derive(Clone, Debug)]
-pub struct Grouped {
-    places: Arc<Places>,
+pub struct UsageBatcher {
+    limiter: Arc<QueueLimiter>,
     counts: Arc<UsageCounts>,
-    sender: mpsc::UnboundedSender<Waiting>,
+    sender: mpsc::UnboundedSender<WaitingRequest>,
 }
 
 /// Commits what waits for as long as it exists, also what nobody waits for any more.
 #[derive(Debug)]
-pub struct Committing {
-    places: Arc<Places>,
+pub struct BatcherTask {
+    limiter: Arc<QueueLimiter>,
     task: JoinHandle<()>,
 }
 
-impl Grouped {
+impl UsageBatcher {
     /// Begins to commit what is recorded, in `store`.
-    pub fn begin<S: UsageStore>(store: S, config: GroupConfig) -> (Self, Committing) {
-        let places = Arc::new(Places::new(config.events));
+    pub fn start<S: UsageStore>(store: S, config: BatcherConfig) -> (Self, BatcherTask) {
+        let places = Arc::new(QueueLimiter::new(config.max_queued_events));
         // Bounded by the places: a sender has one before it sends.
         let (sender, receiver) = mpsc::unbounded_channel();
         let counts = Arc::<UsageCounts>::default();
-        let task = tokio::spawn(Writer::new(store, config.linger, receiver, Arc::clone(&counts)).run());
-        (Self { places: Arc::clone(&places), counts, sender }, Committing { places, task })
+        let task =
+            tokio::spawn(BatchWriter::new(store, config.batch_delay, receiver, Arc::clone(&counts)).run());
+        (Self { limiter: Arc::clone(&places), counts, sender }, BatcherTask { limiter: places, task })
     }
 }
 
-impl Grouped {
+impl UsageBatcher {
     /// What became of what was recorded.
     #[must_use]
     pub fn counts(&self) -> &UsageCounts {
@@ -78,27 +79,32 @@ impl Grouped {
 
     /// How many events wait or are being committed.
     #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.places.taken()
+    pub fn queued_events(&self) -> usize {
+        self.limiter.in_use()
     }
 
     /// How many may.
     #[must_use]
-    pub fn room(&self) -> usize {
-        self.places.most()
+    pub fn capacity(&self) -> usize {
+        self.limiter.capacity()
     }
 }
 
-impl Recorder for Grouped {
-    async fn record(&self, claim: Claim, deadline: Instant) -> Result<Kept, UsageError> {
+impl UsageWriter for UsageBatcher {
+    async fn write(&self, claim: IdempotentWrite, deadline: Instant) -> Result<StoredOutcome, UsageError> {
         let refused = |error: &UsageError| {
             if *error == UsageError::QueueFull {
-                self.counts.fate(Fate::Refused, claim.events);
+                self.counts.count_outcome(EventOutcome::Refused, claim.event_count);
             }
         };
-        let place = Places::take(&self.places, claim.events).inspect_err(refused)?;
+        let place = QueueLimiter::acquire(&self.limiter, claim.event_count).inspect_err(refused)?;
         let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { claim, arrived: tokio::time::Instant::now(), answer, _place: place };
+        let waiting = WaitingRequest {
+            write: claim,
+            arrived_at: tokio::time::Instant::now(),
+            reply: answer,
+            _permit: place,
+        };
         self.sender.send(waiting).map_err(|_| UsageError::Stopping)?;
         match tokio::time::timeout_at(deadline.into(), answered).await {
             Ok(Ok(outcome)) => Ok(outcome?),
@@ -111,29 +117,29 @@ impl Recorder for Grouped {
     }
 }
 
-impl Committing {
+impl BatcherTask {
     /// How many events wait or are being committed.
     #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.places.taken()
+    pub fn queued_events(&self) -> usize {
+        self.limiter.in_use()
     }
 
     /// Waits until as many events as wanted are waiting or being committed.
-    pub async fn has_waiting(&self, wanted: impl FnMut(usize) -> bool) {
-        self.places.until(wanted).await;
+    pub async fn wait_until_queued(&self, wanted: impl FnMut(usize) -> bool) {
+        self.limiter.wait_until(wanted).await;
     }
 
     /// Takes nothing new, and waits until everything that was taken has its answer, at most `patience`. Gives how many
     /// events are left.
-    pub async fn finish(&self, patience: Duration) -> usize {
-        self.places.close();
+    pub async fn drain(&self, patience: Duration) -> usize {
+        self.limiter.close();
         // What is left is told.
-        let _ = tokio::time::timeout(patience, self.places.until(|taken| taken == 0)).await;
-        self.places.taken()
+        let _ = tokio::time::timeout(patience, self.limiter.wait_until(|taken| taken == 0)).await;
+        self.limiter.in_use()
     }
 }
 
-impl Drop for Committing {
+impl Drop for BatcherTask {
     fn drop(&mut self) {
         self.task.abort();
     }

@@ -2,8 +2,8 @@
 
 mod credentials;
 mod expiry;
-mod given;
 mod limit;
+mod sources;
 mod when;
 
 use std::time::Duration;
@@ -11,9 +11,11 @@ use std::time::Duration;
 use clap::Args;
 
 #[cfg(test)]
-pub(crate) use self::given::OPTIONS;
-pub(crate) use self::{credentials::Credentials, expiry::Expiry, given::Given, limit::Limit, when::When};
-use crate::{failure::Asked, time};
+pub(crate) use self::sources::OPTIONS_WITH_VARIABLES;
+pub(crate) use self::{
+    credentials::Credentials, expiry::Expiry, limit::Limit, sources::OptionSources, when::When,
+};
+use crate::{failure::RequestContext, time};
 
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
@@ -32,7 +34,7 @@ pub(crate) struct Globals {
     pub(crate) credentials: Credentials,
 
     /// How long to wait for one answer, such as 500ms or 1m
-    #[arg(long, global = true, default_value = "5s", value_parser = time::wait, value_name = "TIME")]
+    #[arg(long, global = true, default_value = "5s", value_parser = time::parse_timeout, value_name = "TIME")]
     pub(crate) timeout: Duration,
 
     /// Print one JSON document instead of text, an error too (on standard error)
@@ -41,17 +43,17 @@ pub(crate) struct Globals {
 
     /// Which of these came from their variables.
     #[arg(skip)]
-    pub(crate) given: Given,
+    pub(crate) sources: OptionSources,
 }
 
 impl Globals {
     /// What a failure has to know of them.
-    pub(crate) fn asked(&self) -> Asked<'_> {
-        Asked {
+    pub(crate) fn request_context(&self) -> RequestContext<'_> {
+        RequestContext {
             endpoint: &self.endpoint,
-            endpoint_given_as: self.given.name("--endpoint"),
+            endpoint_option: self.sources.name("--endpoint"),
             timeout: self.timeout,
-            with_credentials: self.credentials.are_given(),
+            has_credentials: self.credentials.has_caller_identity(),
         }
     }
 }

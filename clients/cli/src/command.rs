@@ -22,7 +22,7 @@ use self::{
     session::SessionCommand, tenant::TenantCommand, usage::UsageCommand, validate::Validate,
 };
 use crate::{
-    args::{Given, Globals},
+    args::{Globals, OptionSources},
     exit::{self, Exit},
     failure::Failure,
     output::Output,
@@ -33,7 +33,7 @@ use crate::{
 
 /// Manages the tenants, keys and sessions of a tenant-auth service.
 #[derive(Debug, Parser)]
-#[command(name = "tenantctl", version, after_help = exit::HELP, propagate_version = true)]
+#[command(name = "tenantctl", version, after_help = exit::EXIT_CODES_HELP, propagate_version = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) globals: Globals,
@@ -94,7 +94,7 @@ impl Cli {
     pub(crate) fn read() -> Result<Self, clap::Error> {
         let matches = command().try_get_matches()?;
         let mut cli = Self::from_arg_matches(&matches)?;
-        cli.globals.given = Given::of(&matches);
+        cli.globals.sources = OptionSources::from_matches(&matches);
         Ok(cli)
     }
 }
@@ -125,32 +125,32 @@ impl Context {
     }
 
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        self.client_of(&self.globals.endpoint, None)
+        self.client_for(&self.globals.endpoint, None)
     }
 
     /// One of another endpoint, whose certificate is for `server_name` where that is not its host.
-    fn client_of(&self, endpoint: &str, server_name: Option<&str>) -> Result<Client, Failure> {
+    fn client_for(&self, endpoint: &str, server_name: Option<&str>) -> Result<Client, Failure> {
         let builder = Client::builder(endpoint)
             .timeout(self.globals.timeout)
             // One question, one answer: nothing is asked twice.
             .without_near_cache()
             .request_id(&self.request_id)
             .user_agent(concat!("tenantctl/", env!("CARGO_PKG_VERSION")));
-        self.globals.credentials.connect(builder, endpoint, server_name, self.globals.given)
+        self.globals.credentials.connect(builder, endpoint, server_name, self.globals.sources)
     }
 
     /// What the service takes for now: this machine's clock may be wrong, and decides nothing over there.
     pub(crate) async fn now(&self) -> Result<Moment, Failure> {
-        let info = self.client()?.server_info().await.map_err(Failure::naming(&[]))?;
+        let info = self.client()?.server_info().await.map_err(Failure::from_service(&[]))?;
         Ok(info.now.into())
     }
 
-    pub(crate) async fn tell(&self, failure: &Failure) {
+    pub(crate) async fn report_failure(&self, failure: &Failure) {
         let spoken = match failure.is_unreachable() {
-            true => probe::spoken(&self.globals.endpoint).await,
+            true => probe::detect_protocol(&self.globals.endpoint).await,
             false => None,
         };
-        self.output.tell(&failure.told(&self.globals.asked(), spoken, &self.request_id));
+        self.output.report(&failure.report(&self.globals.request_context(), spoken, &self.request_id));
     }
 }
 
@@ -171,7 +171,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<Exit, Fai
 }
 
 async fn info(context: &Context) -> Result<Exit, Failure> {
-    let info = context.client()?.server_info().await.map_err(Failure::naming(&[]))?;
+    let info = context.client()?.server_info().await.map_err(Failure::from_service(&[]))?;
     context.output.show(&InfoView::new(&context.globals.endpoint, info))?;
     Ok(Exit::Done)
 }
@@ -188,10 +188,10 @@ fn completions(context: &Context, shell: Shell) -> Result<Exit, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::OPTIONS;
+    use crate::args::OPTIONS_WITH_VARIABLES;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 
@@ -210,12 +210,12 @@ mod tests {
     }
 
     #[test]
-    fn every_option_with_a_variable_is_known() {
+    fn every_option_with_a_variable_is_listed() {
         let command = Cli::command();
         let with_variable = command.get_arguments().filter_map(|arg| {
             Some((arg.get_id().as_str(), format!("--{}", arg.get_long()?), arg.get_env()?.to_str()?))
         });
-        let known = OPTIONS.map(|(id, name, variable)| (id, name.to_owned(), variable));
+        let known = OPTIONS_WITH_VARIABLES.map(|(id, name, variable)| (id, name.to_owned(), variable));
         assert_eq!(with_variable.collect::<Vec<_>>(), known);
     }
 }

@@ -12,7 +12,7 @@ pub(crate) enum Exit {
     /// The command line, the input, or a field of the request is wrong.
     Usage,
     /// There is no such thing, something is there already, or its state does not allow the change.
-    State,
+    Precondition,
     /// The service gave no answer now; later it may.
     Unavailable,
     /// The caller may not do this.
@@ -22,7 +22,7 @@ pub(crate) enum Exit {
 }
 
 /// The table for `--help`.
-pub(crate) const HELP: &str = "\
+pub(crate) const EXIT_CODES_HELP: &str = "\
 Exit codes:
   0   done; validate, session validate, session bind: VALID; key check: nobody contradicts
   1   the key or session was denied; key import: rows were refused; key check: a replica contradicts
@@ -38,7 +38,7 @@ impl Exit {
             Self::Done => 0,
             Self::Denied => 1,
             Self::Usage => 2,
-            Self::State => 3,
+            Self::Precondition => 3,
             Self::Unavailable => 4,
             Self::NotAllowed => 5,
             Self::Unexpected => 70,
@@ -51,7 +51,7 @@ impl From<&Error> for Exit {
         match error {
             Error::Setup { .. } | Error::Invalid { .. } => Self::Usage,
             Error::NotFound { .. } | Error::AlreadyExists { .. } | Error::FailedPrecondition { .. } => {
-                Self::State
+                Self::Precondition
             }
             Error::Unreachable { .. }
             | Error::Unavailable { .. }
@@ -68,18 +68,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_help_lists_every_code() {
+    fn help_lists_every_exit_code() {
         let every = [
             Exit::Done,
             Exit::Denied,
             Exit::Usage,
-            Exit::State,
+            Exit::Precondition,
             Exit::Unavailable,
             Exit::NotAllowed,
             Exit::Unexpected,
         ];
         for exit in every {
-            assert!(HELP.contains(&format!("\n  {:<4}", exit.code())), "{exit:?}");
+            assert!(EXIT_CODES_HELP.contains(&format!("\n  {:<4}", exit.code())), "{exit:?}");
         }
     }
 }

@@ -1,28 +1,28 @@
 //! What went wrong, told so that somebody can act on it.
 
-mod told;
+mod report;
 
 use std::time::Duration;
 
 use tenant_auth_client::{Error, Violation};
 
-pub(crate) use self::told::{Told, Wrong};
-use self::told::{code, reason};
-use crate::{exit::Exit, probe::Spoken, time::coarse};
+pub(crate) use self::report::{ErrorReport, FieldProblem};
+use self::report::{code, reason};
+use crate::{exit::Exit, probe::PortProtocol, time::format_coarse};
 
 /// A field of the request, and what the user knows it as.
-pub(crate) type Names = &'static [(&'static str, &'static str)];
+pub(crate) type FieldNames = &'static [(&'static str, &'static str)];
 
 /// Whom a command has asked, and how.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct RequestContext<'a> {
     pub(crate) endpoint: &'a str,
     /// The option or the variable that named it.
-    pub(crate) endpoint_given_as: &'static str,
+    pub(crate) endpoint_option: &'static str,
     /// For one answer.
     pub(crate) timeout: Duration,
     /// Whether the service could tell who calls.
-    pub(crate) with_credentials: bool,
+    pub(crate) has_credentials: bool,
 }
 
 /// Whether an endpoint is asked over TLS.
@@ -38,7 +38,7 @@ pub(crate) enum Failure {
         /// What is wrong.
         sentence: String,
         /// Where, and what there.
-        violations: Vec<Wrong>,
+        violations: Vec<FieldProblem>,
         /// What to do.
         hint: Option<String>,
     },
@@ -47,7 +47,7 @@ pub(crate) enum Failure {
         /// What it said.
         error: Error,
         /// What its fields are called here.
-        names: Names,
+        names: FieldNames,
     },
     /// Anything else.
     Unexpected(String),
@@ -59,7 +59,7 @@ impl Failure {
     }
 
     /// Turns the service's errors into failures that name fields as the user knows them.
-    pub(crate) fn naming(names: Names) -> impl Fn(Error) -> Self {
+    pub(crate) fn from_service(names: FieldNames) -> impl Fn(Error) -> Self {
         move |error| Self::Service { error, names }
     }
 
@@ -77,15 +77,20 @@ impl Failure {
     }
 
     /// The failure in words, for somebody who asked like this, where the port speaks that, as far as is known.
-    pub(crate) fn told(&self, by: &Asked<'_>, spoken: Option<Spoken>, request_id: &str) -> Told {
-        let Self::Service { error, names } = self else { return self.told_alone() };
-        let mismatch = spoken.and_then(|spoken| mismatch(spoken, by.endpoint));
+    pub(crate) fn report(
+        &self,
+        by: &RequestContext<'_>,
+        spoken: Option<PortProtocol>,
+        request_id: &str,
+    ) -> ErrorReport {
+        let Self::Service { error, names } = self else { return self.local_report() };
+        let mismatch = spoken.and_then(|spoken| protocol_mismatch(spoken, by.endpoint));
         let (message, hint) = match mismatch {
             Some((message, hint)) => (message, Some(hint)),
-            None => (sentence(error, by), hint(error, by)),
+            None => (error_message(error, by), error_hint(error, by)),
         };
         let asked = !matches!(error, Error::Setup { .. });
-        Told {
+        ErrorReport {
             code: code(error),
             message,
             reason: reason(error),
@@ -97,7 +102,7 @@ impl Failure {
     }
 
     /// One in which the service has no part.
-    pub(crate) fn told_alone(&self) -> Told {
+    pub(crate) fn local_report(&self) -> ErrorReport {
         let (message, violations, hint) = match self {
             Self::Usage { sentence, violations, hint } => {
                 (sentence.clone(), violations.clone(), hint.clone())
@@ -106,7 +111,7 @@ impl Failure {
             Self::Unexpected(sentence) => (sentence.clone(), Vec::new(), None),
         };
         let code = if self.exit() == Exit::Usage { "USAGE" } else { "UNEXPECTED" };
-        Told {
+        ErrorReport {
             code: code.to_owned(),
             message,
             reason: None,
@@ -119,33 +124,33 @@ impl Failure {
 }
 
 /// What is wrong with an endpoint whose port speaks something else, and what to do.
-fn mismatch(spoken: Spoken, endpoint: &str) -> Option<(String, String)> {
+fn protocol_mismatch(spoken: PortProtocol, endpoint: &str) -> Option<(String, String)> {
     let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
     match (spoken, is_secure(endpoint)) {
-        (Spoken::Tls, false) => Some((
+        (PortProtocol::Tls, false) => Some((
             format!("cannot reach {endpoint}: the port is encrypted (TLS), and http:// is not"),
             format!("use https://{rest}, with --ca if this machine does not trust its certificate"),
         )),
-        (Spoken::Http2, true) => Some((
+        (PortProtocol::Http2, true) => Some((
             format!("cannot reach {endpoint}: the port is not encrypted, and https:// is"),
             format!("use http://{rest}, if the network in between is trusted"),
         )),
-        (Spoken::Http1, _) => Some((
+        (PortProtocol::Http1, _) => Some((
             format!("cannot reach {endpoint}: the port speaks HTTP/1, and gRPC is HTTP/2"),
             "it may be the port for health and metrics, or a proxy: gRPC is at TENANT_AUTH_LISTEN, port 50051 unless set"
                 .to_owned(),
         )),
-        (Spoken::Tls, true) | (Spoken::Http2, false) => None,
+        (PortProtocol::Tls, true) | (PortProtocol::Http2, false) => None,
     }
 }
 
-fn sentence(error: &Error, by: &Asked<'_>) -> String {
+fn error_message(error: &Error, by: &RequestContext<'_>) -> String {
     let (endpoint, timeout) = (by.endpoint, by.timeout);
     match error {
-        Error::Setup { message } => format!("{}: {message}", by.endpoint_given_as),
+        Error::Setup { message } => format!("{}: {message}", by.endpoint_option),
         Error::Unreachable { message } => format!("cannot reach {endpoint}: {message}"),
         Error::Unavailable { message, reason: Some(reason), .. } => format!("{message} ({reason})"),
-        Error::DeadlineExceeded => format!("{endpoint} gave no answer within {}", coarse(timeout)),
+        Error::DeadlineExceeded => format!("{endpoint} gave no answer within {}", format_coarse(timeout)),
         Error::Invalid { violations, .. } if !violations.is_empty() => {
             "the service found the request invalid".to_owned()
         }
@@ -163,19 +168,19 @@ fn sentence(error: &Error, by: &Asked<'_>) -> String {
     }
 }
 
-fn violations(error: &Error, names: Names) -> Vec<Wrong> {
+fn violations(error: &Error, names: FieldNames) -> Vec<FieldProblem> {
     let Error::Invalid { violations, .. } = error else {
         return Vec::new();
     };
-    let known = |violation: &Violation| Wrong {
-        field: name(&violation.field, names),
+    let known = |violation: &Violation| FieldProblem {
+        field: option_name(&violation.field, names),
         description: violation.description.clone(),
     };
     violations.iter().map(known).collect()
 }
 
 /// `scopes[1]` is the second `--scope`.
-fn name(field: &str, names: Names) -> String {
+fn option_name(field: &str, names: FieldNames) -> String {
     let (base, rest) = field.split_once('[').unwrap_or((field, ""));
     let Some((_, known)) = names.iter().find(|(field, _)| *field == base) else {
         return field.to_owned();
@@ -186,7 +191,7 @@ fn name(field: &str, names: Names) -> String {
     }
 }
 
-fn hint(error: &Error, by: &Asked<'_>) -> Option<String> {
+fn error_hint(error: &Error, by: &RequestContext<'_>) -> Option<String> {
     let endpoint = by.endpoint;
     match error {
         Error::Unreachable { .. } if is_secure(endpoint) => Some(format!(
@@ -196,13 +201,14 @@ fn hint(error: &Error, by: &Asked<'_>) -> Option<String> {
             "is tenant-auth running at {endpoint}, without TLS? start one with `cargo run --release -- dev`"
         )),
         Error::Unavailable { retry_after, .. } | Error::Overloaded { retry_after, .. } => {
-            let when = retry_after.map_or_else(|| "later".to_owned(), |time| format!("in {}", coarse(time)));
+            let when =
+                retry_after.map_or_else(|| "later".to_owned(), |time| format!("in {}", format_coarse(time)));
             Some(format!("try again {when}; the service's log says why"))
         }
         Error::DeadlineExceeded => {
             Some("a change may have been made all the same; --timeout sets how long to wait".to_owned())
         }
-        Error::Unauthenticated { .. } if by.with_credentials => Some(
+        Error::Unauthenticated { .. } if by.has_credentials => Some(
             "the service's callers file must list this token's hash, or a name in this certificate"
                 .to_owned(),
         ),
@@ -223,56 +229,58 @@ fn hint(error: &Error, by: &Asked<'_>) -> Option<String> {
 mod tests {
     use super::*;
 
-    const NAMES: Names = &[("tenant_id", "--tenant"), ("scopes", "--scope")];
+    const FIELD_NAMES: FieldNames = &[("tenant_id", "--tenant"), ("scopes", "--scope")];
 
-    fn told(error: Error) -> Told {
-        told_with(false, error)
+    fn report_of(error: Error) -> ErrorReport {
+        report_with(false, error)
     }
 
-    fn told_with(with_credentials: bool, error: Error) -> Told {
-        let by = Asked {
+    fn report_with(with_credentials: bool, error: Error) -> ErrorReport {
+        let by = RequestContext {
             endpoint: "http://host:1",
-            endpoint_given_as: "--endpoint",
+            endpoint_option: "--endpoint",
             timeout: Duration::from_secs(5),
-            with_credentials,
+            has_credentials: with_credentials,
         };
-        Failure::naming(NAMES)(error).told(&by, None, "run-1")
+        Failure::from_service(FIELD_NAMES)(error).report(&by, None, "run-1")
     }
 
     #[test]
-    fn fields_are_named_as_the_user_knows_them() {
+    fn violations_use_option_names() {
         let violation =
             |field: &str| Violation { field: field.to_owned(), description: "must not be empty".to_owned() };
         let violations = ["tenant_id", "scopes[1]", "scopes", "odd[x]", "page_token"];
-        let told =
-            told(Error::Invalid { message: String::new(), violations: violations.map(violation).into() });
-        let names: Vec<_> = told.violations.iter().map(|wrong| &*wrong.field).collect();
+        let report = report_of(Error::Invalid {
+            message: String::new(),
+            violations: violations.map(violation).into(),
+        });
+        let names: Vec<_> = report.violations.iter().map(|wrong| &*wrong.field).collect();
         assert_eq!(names, ["--tenant", "--scope (no. 2)", "--scope", "odd[x]", "page_token"]);
         assert_eq!(
-            (&*told.code, told.request_id.as_deref(), told.exit_code),
+            (&*report.code, report.request_id.as_deref(), report.exit_code),
             ("INVALID_ARGUMENT", Some("run-1"), 2)
         );
     }
 
     #[test]
-    fn nobody_at_home_comes_with_what_to_do() {
-        let told = told(Error::Unreachable { message: "refused".to_owned() });
-        assert_eq!(told.message, "cannot reach http://host:1: refused");
-        assert!(told.hint.unwrap().contains("cargo run --release -- dev"));
+    fn unreachable_service_has_a_hint() {
+        let report = report_of(Error::Unreachable { message: "refused".to_owned() });
+        assert_eq!(report.message, "cannot reach http://host:1: refused");
+        assert!(report.hint.unwrap().contains("cargo run --release -- dev"));
     }
 
     #[test]
-    fn the_services_own_words_stand_alone() {
-        let told = told(Error::NotFound { message: "there is no key k".to_owned(), reason: None });
-        assert_eq!(told.message, "there is no key k");
-        assert_eq!(told.hint, None);
+    fn service_message_is_shown_unchanged() {
+        let report = report_of(Error::NotFound { message: "there is no key k".to_owned(), reason: None });
+        assert_eq!(report.message, "there is no key k");
+        assert_eq!(report.hint, None);
     }
 
     #[test]
-    fn who_is_not_known_is_told_what_is_missing() {
+    fn unauthenticated_error_has_a_hint() {
         let unknown = || Error::Unauthenticated { message: "who calls?".to_owned() };
-        assert!(told(unknown()).hint.unwrap().contains("it needs --token-file"));
-        let hint = told_with(true, unknown()).hint.unwrap();
+        assert!(report_of(unknown()).hint.unwrap().contains("it needs --token-file"));
+        let hint = report_with(true, unknown()).hint.unwrap();
         assert!(hint.contains("must list this token's hash"), "{hint}");
     }
 }

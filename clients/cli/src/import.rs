@@ -30,13 +30,13 @@ pub(crate) fn parse(bytes: &[u8], format: Format, default_tenant: &str) -> Resul
         Format::Jsonl => jsonl::parse(bytes, default_tenant),
         Format::Auto | Format::Csv => csv::parse(bytes, default_tenant),
     };
-    problems.extend(contradictions(&rows));
+    problems.extend(tenant_conflicts(&rows));
     problems.sort_by_key(Problem::line);
     if problems.is_empty() { Ok(rows) } else { Err(problems) }
 }
 
 /// The same key for two tenants: the service would refuse the second, whichever that is.
-fn contradictions(rows: &[Row]) -> Vec<Problem> {
+fn tenant_conflicts(rows: &[Row]) -> Vec<Problem> {
     let mut seen: HashMap<&[u8], &Row> = HashMap::new();
     let mut problems = Vec::new();
     for row in rows {
@@ -63,21 +63,21 @@ mod tests {
 
     use super::*;
 
-    fn sha(digit: char) -> String {
+    fn sha256_of_digit(digit: char) -> String {
         digit.to_string().repeat(64)
     }
 
     #[test]
-    fn the_same_key_twice_is_fine_and_for_two_tenants_is_not() {
-        let file = |second: &str| format!("tenant_id,sha256\na,{0}\n{second},{0}\n", sha('0'));
+    fn key_listed_for_two_tenants_is_rejected() {
+        let file = |second: &str| format!("tenant_id,sha256\na,{0}\n{second},{0}\n", sha256_of_digit('0'));
         assert_eq!(parse(file("a").as_bytes(), Format::Csv, "").unwrap().len(), 2);
         let problems = parse(file("b").as_bytes(), Format::Csv, "").unwrap_err();
         assert_eq!(problems[0].to_string(), "3: sha256: is on line 2 for another tenant, too");
     }
 
     #[test]
-    fn both_formats_give_the_same_rows() {
-        let sha = sha('f');
+    fn csv_and_jsonl_give_the_same_rows() {
+        let sha = sha256_of_digit('f');
         let csv = format!(
             "\u{feff}sha256,scopes,tenant_id,name,prefix_hint,created_at,expires_at\n\
              {sha},a b; c,t,n,p,2020-01-01T00:00:00Z,2030-01-01T00:00:00Z\n"
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn no_message_repeats_what_the_file_holds() {
+    fn messages_never_repeat_file_content() {
         let files = [
             "tenant_id,sha256\nt,ta_canary\n",
             "tenant_id,sha256,expires_at\nt,ta_canary,ta_canary\n",

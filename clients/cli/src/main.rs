@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use crate::{
     command::{Cli, Context},
     exit::Exit,
-    failure::Told,
+    failure::ErrorReport,
     output::Output,
 };
 
@@ -30,7 +30,7 @@ async fn main() -> ExitCode {
         // Help and the version come this way, too.
         Err(error) if !error.use_stderr() || !wants_json() => error.exit(),
         Err(error) => {
-            Output::new(true).tell(&Told::of_usage(&error));
+            Output::new(true).report(&ErrorReport::from_clap(&error));
             return ExitCode::from(Exit::Usage.code());
         }
     };
@@ -38,7 +38,7 @@ async fn main() -> ExitCode {
     let exit = match command::run(&context, cli.command).await {
         Ok(exit) => exit,
         Err(failure) => {
-            context.tell(&failure).await;
+            context.report_failure(&failure).await;
             failure.exit()
         }
     };

@@ -8,10 +8,10 @@ use std::io::{self, Write as _};
 use serde::Serialize;
 
 pub(crate) use self::{
-    list::{Item, ListText},
-    table::{details, list},
+    list::{Item, ListRenderer},
+    table::{details, render_table},
 };
-use crate::failure::{Failure, Told};
+use crate::failure::{ErrorReport, Failure};
 
 /// A result: its fields are the JSON document.
 pub(crate) trait View: Serialize {
@@ -37,7 +37,7 @@ impl Output {
 
     /// Writes a result. A reader that went away, as `head` does, is no failure.
     pub(crate) fn show(self, view: &impl View) -> Result<(), Failure> {
-        forgiving(write_line(&self.rendered(view)?))?;
+        ignore_broken_pipe(write_stdout_line(&self.render(view)?))?;
         if let Some(note) = view.note() {
             self.advise(note);
         }
@@ -46,18 +46,18 @@ impl Output {
 
     /// Writes a result that nobody can ask for again: any obstacle is a failure.
     pub(crate) fn show_or_fail(self, view: &impl View) -> Result<(), Failure> {
-        self.rendered(view).and_then(|text| write_line(&text).map_err(unwritten))
+        self.render(view).and_then(|text| write_stdout_line(&text).map_err(stdout_failure))
     }
 
     /// A list whose pages are rendered as they come.
-    pub(crate) fn list<V: Item>(self) -> ListText<V> {
-        ListText::new(self.json)
+    pub(crate) fn list<V: Item>(self) -> ListRenderer<V> {
+        ListRenderer::new(self.json)
     }
 
     /// Writes a part of a result. Whether anybody reads on: a reader that went away, as `head` does, is no failure.
     ///
     /// A reader may take its time, as `less` does; meanwhile the connection to the service is kept alive.
-    pub(crate) async fn part(self, text: String) -> Result<bool, Failure> {
+    pub(crate) async fn write_chunk(self, text: String) -> Result<bool, Failure> {
         let write = move || {
             let mut stdout = io::stdout().lock();
             stdout.write_all(text.as_bytes())?;
@@ -66,27 +66,27 @@ impl Output {
         match tokio::task::spawn_blocking(write).await {
             Ok(Ok(())) => Ok(true),
             Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-            Ok(Err(error)) => Err(unwritten(error)),
+            Ok(Err(error)) => Err(stdout_failure(error)),
             Err(error) => Err(Failure::Unexpected(format!("cannot write to standard output: {error}"))),
         }
     }
 
     /// Writes one line as it is, whatever the form.
     pub(crate) fn line(self, text: &str) -> Result<(), Failure> {
-        forgiving(write_line(text))
+        ignore_broken_pipe(write_stdout_line(text))
     }
 
     /// Writes one line as it is, and any obstacle is a failure.
     pub(crate) fn line_or_fail(self, text: &str) -> Result<(), Failure> {
-        write_line(text).map_err(unwritten)
+        write_stdout_line(text).map_err(stdout_failure)
     }
 
     /// Tells something besides the result: a line, or `{"note": …}`.
     pub(crate) fn note(self, text: &str) {
         if self.json {
-            self.line_of_json("note", text);
+            self.write_json_line("note", text);
         } else {
-            write_error(&printable(text));
+            write_stderr_line(&printable(text));
         }
     }
 
@@ -98,17 +98,17 @@ impl Output {
     }
 
     /// Each on one line of standard error, so that scripts can take the lines one by one.
-    fn line_of_json(self, name: &str, value: impl Serialize) {
+    fn write_json_line(self, name: &str, value: impl Serialize) {
         // What is text can be written as JSON.
         if let Ok(value) = serde_json::to_value(value) {
-            write_error(&serde_json::json!({ name: value }).to_string());
+            write_stderr_line(&serde_json::json!({ name: value }).to_string());
         }
     }
 
     /// Tells what went wrong.
-    pub(crate) fn tell(self, told: &Told) {
+    pub(crate) fn report(self, told: &ErrorReport) {
         if self.json {
-            return self.line_of_json("error", told);
+            return self.write_json_line("error", told);
         }
         self.note(&format!("error: {}", told.message));
         for wrong in &told.violations {
@@ -119,7 +119,7 @@ impl Output {
         }
     }
 
-    fn rendered(self, view: &impl View) -> Result<String, Failure> {
+    fn render(self, view: &impl View) -> Result<String, Failure> {
         if !self.json {
             return Ok(view.text());
         }
@@ -128,24 +128,24 @@ impl Output {
     }
 }
 
-fn write_error(text: &str) {
+fn write_stderr_line(text: &str) {
     // There is nobody to tell that standard error is gone.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-fn write_line(text: &str) -> io::Result<()> {
+fn write_stdout_line(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{text}")?;
     stdout.flush()
 }
 
-fn unwritten(error: io::Error) -> Failure {
+fn stdout_failure(error: io::Error) -> Failure {
     Failure::Unexpected(format!("cannot write to standard output: {error}"))
 }
 
-fn forgiving(written: io::Result<()>) -> Result<(), Failure> {
+fn ignore_broken_pipe(written: io::Result<()>) -> Result<(), Failure> {
     match written {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(unwritten(error)),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(stdout_failure(error)),
         _ => Ok(()),
     }
 }
@@ -153,10 +153,10 @@ fn forgiving(written: io::Result<()>) -> Result<(), Failure> {
 /// What came from elsewhere must neither steer the terminal nor pass for what it is not: a name from before the service
 /// refused such names may have marks that turn the direction of writing, or letters that are not seen.
 fn printable(text: &str) -> String {
-    text.replace(|c| !is_shown(c), "\u{fffd}")
+    text.replace(|c| !is_printable(c), "\u{fffd}")
 }
 
-fn is_shown(c: char) -> bool {
+fn is_printable(c: char) -> bool {
     match c {
         // The joiners that Indic and Arabic scripts need.
         '\u{200c}' | '\u{200d}' | '"' | '\'' | '\\' => true,
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_steers_the_terminal() {
+    fn unprintable_characters_are_replaced() {
         assert_eq!(printable("a\u{1b}[31m\r\nb"), "a\u{fffd}[31m\u{fffd}\u{fffd}b");
         assert_eq!(printable("a\u{202e}b\u{200b}\u{feff}\u{2028}"), "a\u{fffd}b\u{fffd}\u{fffd}\u{fffd}");
         let fine = "O'Neil \"&\" 山田\u{3000}می\u{200c}خ e\u{301} \\";
@@ -180,8 +180,8 @@ mod tests {
     }
 
     #[test]
-    fn only_a_reader_that_went_away_is_forgiven() {
-        assert!(forgiving(Err(io::ErrorKind::BrokenPipe.into())).is_ok());
-        assert!(forgiving(Err(io::ErrorKind::StorageFull.into())).is_err());
+    fn only_broken_pipe_is_ignored() {
+        assert!(ignore_broken_pipe(Err(io::ErrorKind::BrokenPipe.into())).is_ok());
+        assert!(ignore_broken_pipe(Err(io::ErrorKind::StorageFull.into())).is_err());
     }
 }

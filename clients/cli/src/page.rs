@@ -3,16 +3,16 @@
 use tenant_auth_client::Error;
 
 /// What the service gives at most.
-const PAGE: i32 = 500;
+const ITEMS_PER_PAGE: i32 = 500;
 
 /// Reads all items with a function that takes a page size and token and gives a page and the token of the next.
-pub(crate) async fn read<T>(
+pub(crate) async fn read_all_pages<T>(
     mut page: impl AsyncFnMut(i32, String) -> Result<(Vec<T>, String), Error>,
 ) -> Result<Vec<T>, Error> {
     let mut items = Vec::new();
     let mut token = String::new();
     loop {
-        let (next, next_token) = page(PAGE, token).await?;
+        let (next, next_token) = page(ITEMS_PER_PAGE, token).await?;
         items.extend(next);
         token = next_token;
         if token.is_empty() {
@@ -28,7 +28,7 @@ mod tests {
     #[tokio::test]
     async fn all_pages_are_read() {
         let mut pages = 0;
-        let items = read(async |size, token: String| {
+        let items = read_all_pages(async |size, token: String| {
             pages += 1;
             let from: i32 = token.parse().unwrap_or(0);
             let to = (from + size).min(1_201);

@@ -8,19 +8,19 @@ use tokio::{
 };
 
 /// How long to listen for an answer: a service that is there gives it at once.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How a client of HTTP/2 begins, and its settings, of which there are none.
-const BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// For servers of HTTP/1 that have no answer to that.
-const GET: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
+const HTTP1_REQUEST: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
 /// The first byte of an alert of TLS.
-const ALERT: u8 = 0x15;
+const TLS_ALERT: u8 = 0x15;
 /// The kind of a frame with settings, behind its length.
-const SETTINGS: u8 = 0x04;
+const HTTP2_SETTINGS_FRAME: u8 = 0x04;
 
 /// What a port speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Spoken {
+pub(crate) enum PortProtocol {
     /// TLS.
     Tls,
     /// HTTP/2 without TLS.
@@ -30,36 +30,36 @@ pub(crate) enum Spoken {
 }
 
 /// Asks a port what it speaks, without TLS; `None` when it does not say.
-pub(crate) async fn spoken(endpoint: &str) -> Option<Spoken> {
-    let address = address(endpoint)?;
+pub(crate) async fn detect_protocol(endpoint: &str) -> Option<PortProtocol> {
+    let address = host_and_port(endpoint)?;
     let asked = async {
-        match asked(address, BEGINNING).await {
-            None => asked(address, GET).await,
+        match exchange(address, HTTP2_PREFACE).await {
+            None => exchange(address, HTTP1_REQUEST).await,
             heard => heard,
         }
     };
-    tokio::time::timeout(PATIENCE, asked).await.ok().flatten()
+    tokio::time::timeout(PROBE_TIMEOUT, asked).await.ok().flatten()
 }
 
-async fn asked(address: (&str, u16), what: &[u8]) -> Option<Spoken> {
+async fn exchange(address: (&str, u16), what: &[u8]) -> Option<PortProtocol> {
     let mut stream = TcpStream::connect(address).await.ok()?;
     stream.write_all(what).await.ok()?;
     let mut head = [0; 5];
     stream.read_exact(&mut head).await.ok()?;
-    heard(head)
+    classify_reply(head)
 }
 
-fn heard(head: [u8; 5]) -> Option<Spoken> {
+fn classify_reply(head: [u8; 5]) -> Option<PortProtocol> {
     match head {
-        [ALERT, 3, ..] => Some(Spoken::Tls),
-        [0, 0, _, SETTINGS, _] => Some(Spoken::Http2),
-        head if &head == b"HTTP/" => Some(Spoken::Http1),
+        [TLS_ALERT, 3, ..] => Some(PortProtocol::Tls),
+        [0, 0, _, HTTP2_SETTINGS_FRAME, _] => Some(PortProtocol::Http2),
+        head if &head == b"HTTP/" => Some(PortProtocol::Http1),
         _ => None,
     }
 }
 
 /// Host and port of an endpoint, whatever stands around them.
-pub(crate) fn address(endpoint: &str) -> Option<(&str, u16)> {
+pub(crate) fn host_and_port(endpoint: &str) -> Option<(&str, u16)> {
     let (scheme, rest) = endpoint.split_once("://").unwrap_or(("http", endpoint));
     let authority = rest.split('/').find(|part| !part.is_empty())?;
     let (host, port) = match authority.rsplit_once(':') {
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_has_a_host_and_a_port() {
+    fn endpoint_is_split_into_host_and_port() {
         for (endpoint, expected) in [
             ("http://127.0.0.1:50051", Some(("127.0.0.1", 50_051))),
             ("https://host/", Some(("host", 443))),
@@ -85,15 +85,15 @@ mod tests {
             ("http://host:port", None),
             ("http://", None),
         ] {
-            assert_eq!(address(endpoint), expected, "{endpoint}");
+            assert_eq!(host_and_port(endpoint), expected, "{endpoint}");
         }
     }
 
     #[test]
-    fn what_is_spoken_is_known_by_its_beginning() {
-        assert_eq!(heard([0x15, 3, 3, 0, 2]), Some(Spoken::Tls));
-        assert_eq!(heard([0, 0, 18, 4, 0]), Some(Spoken::Http2));
-        assert_eq!(heard(*b"HTTP/"), Some(Spoken::Http1));
-        assert_eq!(heard(*b"220 m"), None);
+    fn protocol_is_detected_by_first_bytes() {
+        assert_eq!(classify_reply([0x15, 3, 3, 0, 2]), Some(PortProtocol::Tls));
+        assert_eq!(classify_reply([0, 0, 18, 4, 0]), Some(PortProtocol::Http2));
+        assert_eq!(classify_reply(*b"HTTP/"), Some(PortProtocol::Http1));
+        assert_eq!(classify_reply(*b"220 m"), None);
     }
 }

@@ -5,17 +5,17 @@ use std::time::Duration;
 use tenant_auth_client::Error;
 
 /// How long to wait before the second, third, … try, unless the service says otherwise.
-const WAITS: [Duration; 4] =
+const RETRY_DELAYS: [Duration; 4] =
     [Duration::from_millis(250), Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2)];
 /// A service that wants more patience than this is better asked by another run.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Calls until there is an answer, a lasting error, or no try left.
-pub(crate) async fn patiently<T>(mut call: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
-    for wait in WAITS {
+pub(crate) async fn with_retries<T>(mut call: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+    for wait in RETRY_DELAYS {
         match call().await {
             Err(error) if error.is_transient() => {
-                let wait = error.retry_after().unwrap_or(wait).min(LONGEST_WAIT);
+                let wait = error.retry_after().unwrap_or(wait).min(MAX_RETRY_DELAY);
                 tokio::time::sleep(wait).await;
             }
             outcome => return outcome,
@@ -30,7 +30,7 @@ mod tests {
 
     async fn tries(error: impl Fn() -> Error, succeeds_at: u32) -> (u32, bool) {
         let mut count = 0;
-        let outcome = patiently(async || {
+        let outcome = with_retries(async || {
             count += 1;
             if count == succeeds_at { Ok(()) } else { Err(error()) }
         })
@@ -39,24 +39,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_may_pass_is_tried_again_and_not_for_ever() {
+    async fn transient_command_error_is_retried_with_limit() {
         assert_eq!(tries(|| Error::DeadlineExceeded, 1).await, (1, true));
         assert_eq!(tries(|| Error::DeadlineExceeded, 3).await, (3, true));
         assert_eq!(tries(|| Error::DeadlineExceeded, 99).await, (5, false));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_lasts_is_not_tried_again() {
+    async fn permanent_command_error_is_not_retried() {
         let denied = || Error::PermissionDenied { message: String::new() };
         assert_eq!(tries(denied, 99).await, (1, false));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_service_sets_the_pace_within_reason() {
+    async fn retry_after_sets_the_delay_up_to_the_maximum() {
         let started = tokio::time::Instant::now();
         let error =
             || Error::Overloaded { message: String::new(), retry_after: Some(Duration::from_secs(60)) };
         tries(error, 2).await;
-        assert_eq!(started.elapsed(), LONGEST_WAIT);
+        assert_eq!(started.elapsed(), MAX_RETRY_DELAY);
     }
 }

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::failure::Failure;
 
 /// No key of any origin is longer than 256 bytes; this is not the place to judge, only to stop reading.
-const LONGEST: usize = 4_096;
+const MAX_INPUT_BYTES: usize = 4_096;
 
 #[derive(Debug, Args)]
 pub(crate) struct KeySource {
@@ -25,7 +25,7 @@ pub(crate) struct KeySource {
 
 impl KeySource {
     /// Whether a key is given without being typed or piped.
-    pub(crate) fn names_a_file(&self) -> bool {
+    pub(crate) fn has_key_file(&self) -> bool {
         self.key_file.is_some()
     }
 
@@ -34,10 +34,10 @@ impl KeySource {
             Some(path) if path != Path::new("-") => {
                 let name = path.display().to_string();
                 let file = File::open(path).map_err(|error| unreadable(&name, &error))?;
-                key(file, &name)
+                read_key(file, &name)
             }
             None if io::stdin().is_terminal() => prompt(),
-            _ => key(io::stdin().lock(), "standard input"),
+            _ => read_key(io::stdin().lock(), "standard input"),
         }
     }
 }
@@ -45,7 +45,7 @@ impl KeySource {
 fn prompt() -> Result<PresentedKey, Failure> {
     let typed = rpassword::prompt_password("Key (not shown): ");
     let typed = typed.map_err(|error| unreadable("the terminal", &error))?;
-    key(Zeroizing::new(typed).as_bytes(), "the terminal")
+    read_key(Zeroizing::new(typed).as_bytes(), "the terminal")
 }
 
 fn unreadable(name: &str, error: &io::Error) -> Failure {
@@ -53,12 +53,15 @@ fn unreadable(name: &str, error: &io::Error) -> Failure {
 }
 
 /// One line is the key; the line's end is not part of it.
-fn key(source: impl Read, name: &str) -> Result<PresentedKey, Failure> {
+fn read_key(source: impl Read, name: &str) -> Result<PresentedKey, Failure> {
     // Room for everything: growing would leave copies behind in freed memory.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 1));
-    source.take(LONGEST as u64 + 1).read_to_end(&mut bytes).map_err(|error| unreadable(name, &error))?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_INPUT_BYTES + 1));
+    source
+        .take(MAX_INPUT_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| unreadable(name, &error))?;
     let refused = |why: &str| Failure::usage(format!("{name} {why}"));
-    if bytes.len() > LONGEST {
+    if bytes.len() > MAX_INPUT_BYTES {
         return Err(refused("holds more than a key"));
     }
     let text = str::from_utf8(&bytes).map_err(|_| refused("holds no text, so no key"))?;
@@ -80,18 +83,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lines_end_is_not_part_of_the_key() {
+    fn line_end_is_not_part_of_the_key() {
         for input in ["ta_x", "ta_x\n", "ta_x\r\n"] {
-            assert_eq!(key(input.as_bytes(), "input").unwrap().expose(), "ta_x");
+            assert_eq!(read_key(input.as_bytes(), "input").unwrap().expose(), "ta_x");
         }
-        assert_eq!(key(" ta x \n".as_bytes(), "input").unwrap().expose(), " ta x ");
+        assert_eq!(read_key(" ta x \n".as_bytes(), "input").unwrap().expose(), " ta x ");
     }
 
     #[test]
-    fn what_is_no_key_is_refused_without_showing_it() {
+    fn invalid_key_input_is_rejected_without_showing_it() {
         let long = "canary".repeat(1_000);
         for input in ["", "\n", "canary\ncanary\n", "canary\n\n", &long] {
-            let failure = key(input.as_bytes(), "input").unwrap_err();
+            let failure = read_key(input.as_bytes(), "input").unwrap_err();
             assert!(!format!("{failure:?}").contains("canary"), "{failure:?}");
         }
     }
@@ -99,7 +102,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in any::<Vec<u8>>()) {
-            let _ = key(bytes.as_slice(), "input");
+            let _ = read_key(bytes.as_slice(), "input");
         }
     }
 }

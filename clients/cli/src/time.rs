@@ -19,9 +19,9 @@ pub(crate) struct Moment {
 }
 
 /// The last second of the year 9999, since 1970: what the service takes ends with it.
-const LAST_SECOND: i64 = 253_402_300_799;
+const MAX_UNIX_SECONDS: i64 = 253_402_300_799;
 /// A client waits no longer for one answer.
-const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
+const MAX_TIMEOUT: Duration = Duration::from_secs(86_400);
 
 impl Moment {
     pub(crate) fn now() -> Self {
@@ -34,7 +34,7 @@ impl Moment {
         let whole = i64::from(nanos / 1_000_000_000);
         let seconds = self.seconds.checked_add(i64::try_from(span.as_secs()).ok()?)?.checked_add(whole)?;
         let nanos = i32::try_from(nanos % 1_000_000_000).ok()?;
-        Some(Self { seconds, nanos }).filter(|moment| moment.seconds <= LAST_SECOND)
+        Some(Self { seconds, nanos }).filter(|moment| moment.seconds <= MAX_UNIX_SECONDS)
     }
 
     /// Not before 1970.
@@ -44,17 +44,17 @@ impl Moment {
     }
 
     /// `2030-01-31T00:00:00Z (in 89d)`.
-    pub(crate) fn with_distance(self, now: Self) -> String {
+    pub(crate) fn with_relative_time(self, now: Self) -> String {
         let nanos = |moment: Self| i128::from(moment.seconds) * 1_000_000_000 + i128::from(moment.nanos);
         let distance = nanos(self) - nanos(now);
         // Started seconds count: what was set to 90 days a moment ago is not "in 89d".
         let length = distance.unsigned_abs().div_ceil(1_000_000_000);
-        let length = coarse(Duration::from_secs(u64::try_from(length).unwrap_or(u64::MAX)));
+        let length = format_coarse(Duration::from_secs(u64::try_from(length).unwrap_or(u64::MAX)));
         if distance < 0 { format!("{self} ({length} ago)") } else { format!("{self} (in {length})") }
     }
 
     /// In UTC; `None` where RFC 3339 has no such year.
-    fn civil(self) -> Option<DateTime> {
+    fn to_utc(self) -> Option<DateTime> {
         let since = SignedDuration::new(self.seconds, self.nanos);
         let at = EPOCH.checked_add(since).ok()?;
         (0..=9_999).contains(&at.year()).then_some(at)
@@ -66,7 +66,7 @@ const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&match self.civil() {
+        f.pad(&match self.to_utc() {
             Some(at) => format!("{at:.0}Z"),
             None => format!("@{}", self.seconds),
         })
@@ -75,7 +75,7 @@ impl fmt::Display for Moment {
 
 impl Serialize for Moment {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.civil() {
+        match self.to_utc() {
             Some(at) => serializer.collect_str(&format_args!("{at}Z")),
             None => serializer.collect_str(&format_args!("@{}", self.seconds)),
         }
@@ -102,7 +102,7 @@ impl From<SystemTime> for Moment {
 }
 
 /// The greatest unit of a length of time, rounded down: `89d`, `3h`, `12m`, `4s`; `250ms` below a second.
-pub(crate) fn coarse(length: Duration) -> String {
+pub(crate) fn format_coarse(length: Duration) -> String {
     match length.as_secs() {
         0 => format!("{}ms", length.as_millis()),
         s @ 1..60 => format!("{s}s"),
@@ -113,7 +113,7 @@ pub(crate) fn coarse(length: Duration) -> String {
 }
 
 /// Reads RFC 3339, with any offset.
-pub(crate) fn moment(text: &str) -> Result<Moment, &'static str> {
+pub(crate) fn parse_moment(text: &str) -> Result<Moment, &'static str> {
     const WRONG: &str = "must be RFC 3339, such as 2030-01-31T00:00:00Z";
     let pieces = Pieces::parse(text).map_err(|_| WRONG)?;
     let (Some(time), Some(offset), None) =
@@ -124,12 +124,12 @@ pub(crate) fn moment(text: &str) -> Result<Moment, &'static str> {
     let since = pieces.date().to_datetime(time).duration_since(EPOCH);
     let moment =
         Moment { seconds: since.as_secs() - i64::from(offset.seconds()), nanos: since.subsec_nanos() };
-    let is_storable = moment.nanos >= 0 && (0..=LAST_SECOND).contains(&moment.seconds);
+    let is_storable = moment.nanos >= 0 && (0..=MAX_UNIX_SECONDS).contains(&moment.seconds);
     if is_storable { Ok(moment) } else { Err("must lie between the years 1970 and 9999") }
 }
 
 /// Reads a length of time such as `90d`, `12h` or `1h 30m`.
-pub(crate) fn span(text: &str) -> Result<Duration, &'static str> {
+pub(crate) fn parse_span(text: &str) -> Result<Duration, &'static str> {
     const WRONG: &str = "must be a time such as 500ms, 90s, 30m, 12h, 90d or 2w";
     let span: Span = text.parse().map_err(|_| WRONG)?;
     let days = SpanRelativeTo::days_are_24_hours();
@@ -139,13 +139,14 @@ pub(crate) fn span(text: &str) -> Result<Duration, &'static str> {
 }
 
 /// Reads a length of time that is not zero.
-pub(crate) fn lifetime(text: &str) -> Result<Duration, &'static str> {
-    span(text).and_then(|span| if span.is_zero() { Err("must be longer than zero") } else { Ok(span) })
+pub(crate) fn parse_nonzero_span(text: &str) -> Result<Duration, &'static str> {
+    parse_span(text).and_then(|span| if span.is_zero() { Err("must be longer than zero") } else { Ok(span) })
 }
 
 /// Reads how long to wait for an answer: no longer than a client waits.
-pub(crate) fn wait(text: &str) -> Result<Duration, &'static str> {
-    lifetime(text).and_then(|span| if span > LONGEST_WAIT { Err("must be at most 24h") } else { Ok(span) })
+pub(crate) fn parse_timeout(text: &str) -> Result<Duration, &'static str> {
+    parse_nonzero_span(text)
+        .and_then(|span| if span > MAX_TIMEOUT { Err("must be at most 24h") } else { Ok(span) })
 }
 
 #[cfg(test)]
@@ -155,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_read_as_people_write_them() {
+    fn span_formats_are_parsed() {
         let cases = [
             ("500ms", 500),
             ("5s", 5_000),
@@ -166,23 +167,23 @@ mod tests {
             ("0s", 0),
         ];
         for (text, millis) in cases {
-            assert_eq!(span(text), Ok(Duration::from_millis(millis)), "{text}");
+            assert_eq!(parse_span(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         for text in ["", "5", "soon", "1 month", "1y", "5s ago", "-5s"] {
-            assert!(span(text).is_err(), "{text}");
+            assert!(parse_span(text).is_err(), "{text}");
         }
         // Else the client refuses it, and what is said names --endpoint.
-        assert_eq!(wait("24h"), Ok(LONGEST_WAIT));
+        assert_eq!(parse_timeout("24h"), Ok(MAX_TIMEOUT));
         for text in ["0s", "24h 1ms"] {
-            assert!(wait(text).is_err(), "{text}");
+            assert!(parse_timeout(text).is_err(), "{text}");
         }
-        assert_eq!(lifetime("30d"), Ok(LONGEST_WAIT * 30));
-        assert!(lifetime("0s").is_err());
+        assert_eq!(parse_nonzero_span("30d"), Ok(MAX_TIMEOUT * 30));
+        assert!(parse_nonzero_span("0s").is_err());
     }
 
     #[test]
-    fn moments_are_read_with_any_offset_and_shown_in_utc() {
-        let read = moment("2030-01-31T01:30:00.25+01:30").unwrap();
+    fn moment_offsets_are_parsed_and_shown_in_utc() {
+        let read = parse_moment("2030-01-31T01:30:00.25+01:30").unwrap();
         assert_eq!(read.to_string(), "2030-01-31T00:00:00Z");
         let json = serde_json::to_string(&read).unwrap();
         assert_eq!(json, "\"2030-01-31T00:00:00.25Z\"");
@@ -196,70 +197,70 @@ mod tests {
             "9999-12-31T23:59:59-00:01",
             "2030-01-31T00:00:00Z[UTC]",
         ] {
-            assert!(moment(text).is_err(), "{text}");
+            assert!(parse_moment(text).is_err(), "{text}");
         }
     }
 
     /// The service takes the whole of both years.
     #[test]
-    fn the_first_and_the_last_moment_are_read_and_shown() {
+    fn first_and_last_moments_round_trip() {
         for (text, seconds) in [
             ("1970-01-01T00:00:00Z", 0),
             ("9999-12-30T22:00:01Z", 253_402_207_201),
-            ("9999-12-31T23:59:59Z", LAST_SECOND),
+            ("9999-12-31T23:59:59Z", MAX_UNIX_SECONDS),
         ] {
-            let read = moment(text).unwrap();
+            let read = parse_moment(text).unwrap();
             assert_eq!((read.seconds, read.to_string()), (seconds, text.to_owned()));
         }
-        let last = moment("9999-12-31T23:59:59.999Z").unwrap();
+        let last = parse_moment("9999-12-31T23:59:59.999Z").unwrap();
         assert_eq!(serde_json::to_string(&last).unwrap(), "\"9999-12-31T23:59:59.999Z\"");
         assert_eq!(last.after(Duration::from_millis(1)), None);
         assert_eq!(last.after(Duration::MAX), None);
         assert_eq!(
-            moment("9999-12-31T23:59:58.5Z").unwrap().after(Duration::from_millis(500)).unwrap().nanos,
+            parse_moment("9999-12-31T23:59:58.5Z").unwrap().after(Duration::from_millis(500)).unwrap().nanos,
             0
         );
         assert_eq!(last.before(Duration::MAX).seconds, 0);
     }
 
     #[test]
-    fn what_no_year_has_is_shown_all_the_same() {
+    fn out_of_range_moment_is_shown_as_seconds() {
         for (seconds, shown) in [(i64::MAX, "@9223372036854775807"), (i64::MIN, "@-9223372036854775808")] {
             let moment = Moment::from(prost_types::Timestamp { seconds, nanos: -7 });
             assert_eq!(moment.to_string(), shown);
             assert_eq!(serde_json::to_string(&moment).unwrap(), format!("\"{shown}\""));
-            assert!(moment.with_distance(Moment::now()).starts_with(shown));
+            assert!(moment.with_relative_time(Moment::now()).starts_with(shown));
         }
     }
 
     #[test]
-    fn distances_are_coarse() {
-        let now = moment("2030-01-31T00:00:00Z").unwrap();
-        let later = moment("2030-04-30T12:00:00Z").unwrap();
-        assert_eq!(later.with_distance(now), "2030-04-30T12:00:00Z (in 89d)");
-        assert_eq!(now.with_distance(later), "2030-01-31T00:00:00Z (89d ago)");
+    fn relative_times_are_coarse() {
+        let now = parse_moment("2030-01-31T00:00:00Z").unwrap();
+        let later = parse_moment("2030-04-30T12:00:00Z").unwrap();
+        assert_eq!(later.with_relative_time(now), "2030-04-30T12:00:00Z (in 89d)");
+        assert_eq!(now.with_relative_time(later), "2030-01-31T00:00:00Z (89d ago)");
     }
 
     proptest! {
         #[test]
-        fn timestamps_survive_the_wire_and_the_eye(seconds in 0..=LAST_SECOND, nanos in 0..1_000_000_000) {
+        fn timestamps_round_trip_through_text(seconds in 0..=MAX_UNIX_SECONDS, nanos in 0..1_000_000_000) {
             let timestamp = prost_types::Timestamp { seconds, nanos };
             let shown = Moment::from(timestamp);
             prop_assert_eq!(prost_types::Timestamp::from(shown), timestamp);
             let json = serde_json::to_string(&shown).unwrap();
-            prop_assert_eq!(moment(json.trim_matches('"')), Ok(shown));
+            prop_assert_eq!(parse_moment(json.trim_matches('"')), Ok(shown));
         }
 
         #[test]
         fn any_timestamp_is_shown(seconds in any::<i64>(), nanos in any::<i32>()) {
             let shown = Moment::from(prost_types::Timestamp { seconds, nanos });
-            prop_assert!(shown.with_distance(Moment::now()).starts_with(&shown.to_string()));
+            prop_assert!(shown.with_relative_time(Moment::now()).starts_with(&shown.to_string()));
         }
 
         #[test]
         fn arbitrary_text_never_panics(text in any::<String>()) {
-            let _ = span(&text);
-            let _ = moment(&text);
+            let _ = parse_span(&text);
+            let _ = parse_moment(&text);
         }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) use self::{
     grace::GraceView,
     import::{ImportView, RefusedRow},
     info::InfoView,
-    key::{AnyKeyView, IssuedView, KeyView, RotatedView},
+    key::{IssuedView, KeyView, KeyWithTenantView, RotatedView},
     key_state::KeyStateView,
     replay::{LostRow, ReplayView},
     session::{BindingView, SessionValidationView, SessionView, UnboundView},
@@ -34,15 +34,15 @@ pub(crate) use self::{
 use crate::time::Moment;
 
 /// A moment in a reply.
-fn moment(timestamp: Option<Timestamp>) -> Option<Moment> {
+fn to_moment(timestamp: Option<Timestamp>) -> Option<Moment> {
     timestamp.map(Moment::from)
 }
 
 /// Empty means "there is none".
-fn filled(text: String) -> Option<String> {
+fn non_empty(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-fn or_empty(value: Option<impl ToString>) -> String {
+fn to_text(value: Option<impl ToString>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
 }

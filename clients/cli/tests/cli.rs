@@ -7,13 +7,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-struct Ran {
+struct CommandOutput {
     code: i32,
     stdout: String,
     stderr: String,
 }
 
-fn tenantctl(args: &[&str], stdin: &[u8]) -> Ran {
+fn tenantctl(args: &[&str], stdin: &[u8]) -> CommandOutput {
     let mut child = Command::new(env!("CARGO_BIN_EXE_tenantctl"))
         .args(args)
         .env_remove("TENANTCTL_ENDPOINT")
@@ -29,7 +29,7 @@ fn tenantctl(args: &[&str], stdin: &[u8]) -> Ran {
     // A run that does not read its input may be over by now.
     let _ = child.stdin.take().unwrap().write_all(stdin);
     let output = child.wait_with_output().unwrap();
-    Ran {
+    CommandOutput {
         code: output.status.code().unwrap(),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
@@ -37,13 +37,13 @@ fn tenantctl(args: &[&str], stdin: &[u8]) -> Ran {
 }
 
 /// An address where nobody listens.
-fn nowhere() -> String {
+fn unused_endpoint() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }
 
 #[test]
-fn help_tells_the_exit_codes() {
+fn help_lists_exit_codes() {
     let ran = tenantctl(&["--help"], b"");
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     let parts = [
@@ -64,7 +64,7 @@ fn help_tells_the_exit_codes() {
 }
 
 #[test]
-fn completions_are_there_for_every_shell() {
+fn completions_exist_for_every_shell() {
     for shell in ["bash", "zsh", "fish"] {
         let ran = tenantctl(&["completions", shell], b"");
         assert_eq!(ran.code, 0, "{shell}");
@@ -73,8 +73,8 @@ fn completions_are_there_for_every_shell() {
 }
 
 #[test]
-fn nobody_at_home_comes_with_a_hint() {
-    let endpoint = nowhere();
+fn unreachable_endpoint_prints_a_hint() {
+    let endpoint = unused_endpoint();
     for args in [&["info"][..], &["tenant", "list"], &["validate"], &["key", "revoke", "k", "--reason", "r"]]
     {
         let ran = tenantctl(&[args, &["--endpoint", &endpoint]].concat(), b"ta_x\n");
@@ -85,7 +85,7 @@ fn nobody_at_home_comes_with_a_hint() {
 }
 
 #[test]
-fn wrong_usage_is_2() {
+fn usage_error_exits_with_2() {
     for args in [
         &["--nonsense"][..],
         &[],
@@ -113,7 +113,7 @@ fn wrong_usage_is_2() {
 }
 
 #[test]
-fn a_credential_that_cannot_be_used_is_named_with_its_option() {
+fn unusable_credential_is_named_by_option() {
     let file = |text: &str| {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
@@ -137,7 +137,7 @@ fn a_credential_that_cannot_be_used_is_named_with_its_option() {
 }
 
 #[test]
-fn a_key_on_the_command_line_is_refused() {
+fn key_argument_on_the_command_line_is_rejected() {
     for args in [
         &["validate", "--key", "ta_x"][..],
         &["validate", "ta_x"],
@@ -149,21 +149,21 @@ fn a_key_on_the_command_line_is_refused() {
 }
 
 #[test]
-fn a_bad_row_is_named_and_nothing_is_sent() {
+fn invalid_import_row_is_named_and_nothing_is_sent() {
     let file = tempfile::Builder::new().suffix(".csv").tempfile().unwrap();
     let sha = "ab".repeat(32);
     let rows = format!("tenant_id,sha256,name\nacme,{sha},fine\nacme,ta_canary,bad\n");
     std::fs::write(file.path(), rows).unwrap();
     let path = file.path().to_str().unwrap();
     // With anything sent this would be 4.
-    let ran = tenantctl(&["key", "import", path, "--endpoint", &nowhere()], b"");
+    let ran = tenantctl(&["key", "import", path, "--endpoint", &unused_endpoint()], b"");
     assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
     assert!(ran.stderr.contains(&format!("{path}:3: sha256: must be 64 hex digits")), "{}", ran.stderr);
     assert!(!ran.stderr.contains("canary"), "{}", ran.stderr);
 }
 
 #[test]
-fn a_dry_run_checks_standard_input_and_needs_no_service() {
+fn dry_run_checks_stdin_without_a_service() {
     let row = format!("{{\"sha256\":\"{}\"}}\n", "ab".repeat(32));
     let args = ["key", "import", "-", "--tenant", "acme", "--dry-run"];
     let ran = tenantctl(&args, row.as_bytes());
@@ -174,7 +174,7 @@ fn a_dry_run_checks_standard_input_and_needs_no_service() {
 }
 
 #[test]
-fn a_hash_is_that_of_the_key_without_its_line_end() {
+fn key_hash_ignores_the_line_end() {
     let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n";
     for stdin in [&b"abc"[..], b"abc\n", b"abc\r\n"] {
         let ran = tenantctl(&["key", "hash"], stdin);
@@ -185,7 +185,7 @@ fn a_hash_is_that_of_the_key_without_its_line_end() {
 
 #[cfg(unix)]
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn closed_stdout_is_not_an_error() {
     let script =
         format!("{:?} completions bash | true; {:?} completions bash 2>&1 >/dev/null | cat", bin(), bin());
     let output = Command::new("sh").args(["-c", &script]).output().unwrap();

@@ -18,11 +18,11 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::PATIENCE;
+use crate::WAIT_TIMEOUT;
 
 /// A key that was issued.
 #[derive(Clone, Debug)]
-pub struct Issued {
+pub struct IssuedKey {
     /// What the customer presents.
     pub plaintext: String,
     /// Its id.
@@ -31,7 +31,7 @@ pub struct Issued {
 
 /// An operator's connection.
 #[derive(Clone, Debug)]
-pub struct Administration {
+pub struct AdminClient {
     admin: AdminServiceClient<Channel>,
     sessions: SessionServiceClient<Channel>,
     watch: WatchServiceClient<Channel>,
@@ -39,14 +39,14 @@ pub struct Administration {
 
 /// The news, as the service tells it. `None` from a service that follows none.
 #[derive(Debug)]
-pub struct News(Option<Streaming<WatchResponse>>);
+pub struct InvalidationStream(Option<Streaming<WatchResponse>>);
 
-impl News {
+impl InvalidationStream {
     /// Waits until the service has read of a tenant; the revision at which it has.
     ///
     /// # Errors
     /// When it does not, in good time.
-    pub async fn of(&mut self, tenant: &str) -> anyhow::Result<Option<i64>> {
+    pub async fn until_tenant_seen(&mut self, tenant: &str) -> anyhow::Result<Option<i64>> {
         let Some(stream) = &mut self.0 else { return Ok(None) };
         let reading = async {
             while let Some(told) = stream.message().await? {
@@ -56,16 +56,16 @@ impl News {
             }
             anyhow::bail!("the news ended before that of {tenant}")
         };
-        timeout(PATIENCE, reading).await.with_context(|| format!("no news of {tenant}"))?
+        timeout(WAIT_TIMEOUT, reading).await.with_context(|| format!("no news of {tenant}"))?
     }
 }
 
-impl Administration {
+impl AdminClient {
     /// An operator of the service that listens there.
     ///
     /// # Errors
     /// When that is no address to call.
-    pub fn of(service: SocketAddr) -> anyhow::Result<Self> {
+    pub fn connect(service: SocketAddr) -> anyhow::Result<Self> {
         let channel = Endpoint::from_shared(format!("http://{service}"))?.connect_lazy();
         Ok(Self {
             admin: AdminServiceClient::new(channel.clone()),
@@ -78,28 +78,28 @@ impl Administration {
     ///
     /// # Errors
     /// When the service does not begin.
-    pub async fn news(&mut self) -> anyhow::Result<News> {
+    pub async fn watch_invalidations(&mut self) -> anyhow::Result<InvalidationStream> {
         let mut stream = match self.watch.watch(WatchRequest { resume_after_revision: 0 }).await {
             Ok(stream) => stream.into_inner(),
-            Err(status) if status.code() == Code::FailedPrecondition => return Ok(News(None)),
+            Err(status) if status.code() == Code::FailedPrecondition => return Ok(InvalidationStream(None)),
             Err(status) => return Err(status.into()),
         };
         // Where it begins is the first thing that it tells; then come changes, one by one.
-        timeout(PATIENCE, stream.message()).await.context("no sign of life")??;
-        Ok(News(Some(stream)))
+        timeout(WAIT_TIMEOUT, stream.message()).await.context("no sign of life")??;
+        Ok(InvalidationStream(Some(stream)))
     }
 
     /// Makes a tenant.
     ///
     /// # Errors
     /// When the service refuses it, or does not get ready.
-    pub async fn create(&mut self, tenant: &str) -> anyhow::Result<()> {
+    pub async fn create_tenant(&mut self, tenant: &str) -> anyhow::Result<()> {
         let request = CreateTenantRequest {
             tenant_id: tenant.to_owned(),
             name: tenant.to_owned(),
             plan: "pro".to_owned(),
         };
-        once_ready(|| {
+        retry_until_ready(|| {
             let (mut admin, request) = (self.admin.clone(), request.clone());
             async move { admin.create_tenant(request).await }
         })
@@ -111,13 +111,13 @@ impl Administration {
     ///
     /// # Errors
     /// When the service refuses it, or does not get ready.
-    pub async fn issue(
+    pub async fn issue_key(
         &mut self,
         name: &str,
         tenant: &str,
         scopes: &[String],
         expires_in: Option<Duration>,
-    ) -> anyhow::Result<Issued> {
+    ) -> anyhow::Result<IssuedKey> {
         let end = expires_in.map(|time| SystemTime::now() + time);
         let request = IssueKeyRequest {
             tenant_id: tenant.to_owned(),
@@ -125,21 +125,21 @@ impl Administration {
             scopes: scopes.to_vec(),
             expires_at: end.map(Into::into),
         };
-        let issued = once_ready(|| {
+        let issued = retry_until_ready(|| {
             let (mut admin, request) = (self.admin.clone(), request.clone());
             async move { admin.issue_key(request).await }
         })
         .await?
         .into_inner();
         let key_id = issued.key.context("a key without a description")?.key_id;
-        Ok(Issued { plaintext: issued.plaintext, key_id })
+        Ok(IssuedKey { plaintext: issued.plaintext, key_id })
     }
 
     /// Withdraws a key.
     ///
     /// # Errors
     /// When the service does not.
-    pub async fn revoke(&mut self, key_id: &str) -> anyhow::Result<()> {
+    pub async fn revoke_key(&mut self, key_id: &str) -> anyhow::Result<()> {
         let request = RevokeKeyRequest { key_id: key_id.to_owned(), reason: "a case".to_owned() };
         self.admin.revoke_key(request).await?;
         Ok(())
@@ -149,7 +149,7 @@ impl Administration {
     ///
     /// # Errors
     /// When the service does not.
-    pub async fn unbind(&mut self, session: &str, tenant: &str) -> anyhow::Result<()> {
+    pub async fn unbind_session(&mut self, session: &str, tenant: &str) -> anyhow::Result<()> {
         let request = UnbindSessionRequest { session_id: session.to_owned(), tenant_id: tenant.to_owned() };
         self.sessions.unbind_session(request).await?;
         Ok(())
@@ -159,7 +159,7 @@ impl Administration {
     ///
     /// # Errors
     /// When the service does not.
-    pub async fn suspend(&mut self, tenant: &str) -> anyhow::Result<()> {
+    pub async fn suspend_tenant(&mut self, tenant: &str) -> anyhow::Result<()> {
         let request = SuspendTenantRequest { tenant_id: tenant.to_owned(), reason: "a case".to_owned() };
         self.admin.suspend_tenant(request).await?;
         Ok(())
@@ -169,7 +169,7 @@ impl Administration {
     ///
     /// # Errors
     /// When the service does not.
-    pub async fn resume(&mut self, tenant: &str) -> anyhow::Result<()> {
+    pub async fn resume_tenant(&mut self, tenant: &str) -> anyhow::Result<()> {
         self.admin.resume_tenant(ResumeTenantRequest { tenant_id: tenant.to_owned() }).await?;
         Ok(())
     }
@@ -177,7 +177,9 @@ impl Administration {
 
 /// Asks until there is an answer: a service that has just been started is given the time to get ready. It makes its schema in
 /// steps, and between two of them there may be tenants already and no keys yet.
-async fn once_ready<T, F: Future<Output = Result<T, Status>>>(ask: impl Fn() -> F) -> anyhow::Result<T> {
+async fn retry_until_ready<T, F: Future<Output = Result<T, Status>>>(
+    ask: impl Fn() -> F,
+) -> anyhow::Result<T> {
     let asking = async {
         let mut turns = interval(Duration::from_millis(20));
         loop {
@@ -188,5 +190,5 @@ async fn once_ready<T, F: Future<Output = Result<T, Status>>>(ask: impl Fn() -> 
             }
         }
     };
-    Ok(timeout(PATIENCE, asking).await.context("the service does not get ready")??)
+    Ok(timeout(WAIT_TIMEOUT, asking).await.context("the service does not get ready")??)
 }

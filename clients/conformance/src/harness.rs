@@ -9,7 +9,7 @@ use futures::{StreamExt as _, future::LocalBoxFuture, stream};
 use tokio::task::{LocalSet, spawn_blocking, spawn_local};
 
 use crate::{
-    language::{LANGUAGES, Language, all_required},
+    language::{LANGUAGES, Language, is_every_tool_required},
     report::{Outcome, Report},
 };
 
@@ -17,7 +17,7 @@ use crate::{
 pub struct Trial {
     name: String,
     language: &'static Language,
-    is_alone: bool,
+    is_exclusive: bool,
     play: Box<dyn FnOnce() -> LocalBoxFuture<'static, anyhow::Result<Outcome>>>,
 }
 
@@ -28,13 +28,13 @@ impl Trial {
         language: &'static Language,
         play: impl FnOnce() -> F + 'static,
     ) -> Self {
-        Self { name: name.to_owned(), language, is_alone: false, play: Box::new(|| Box::pin(play())) }
+        Self { name: name.to_owned(), language, is_exclusive: false, play: Box::new(|| Box::pin(play())) }
     }
 
     /// The same, with nothing beside it: what it asks for in a time would be another's to take.
     #[must_use]
-    pub fn alone(mut self) -> Self {
-        self.is_alone = true;
+    pub fn exclusive(mut self) -> Self {
+        self.is_exclusive = true;
         self
     }
 
@@ -45,7 +45,7 @@ impl Trial {
     async fn run(self) -> (String, &'static str, Outcome) {
         // A task of its own: what panics fails alone.
         let outcome = match spawn_local((self.play)()).await {
-            Ok(Ok(Outcome::Skipped(told))) => skipped(told),
+            Ok(Ok(Outcome::Skipped(told))) => skipped_or_failed(told),
             Ok(Ok(outcome)) => outcome,
             Ok(Err(error)) => Outcome::Failed(format!("{error:#}")),
             Err(error) => Outcome::Failed(error.to_string()),
@@ -88,8 +88,8 @@ async fn run_all(chosen: Vec<Trial>, at_once: usize, out: &Path) -> ExitCode {
     for (language, prepared) in futures::future::join_all(preparing).await {
         match prepared {
             Ok(Ok(())) => ready.push(language),
-            Ok(Err(outcome)) => report.language(language, outcome),
-            Err(error) => report.language(language, Outcome::Failed(error.to_string())),
+            Ok(Err(outcome)) => report.add_language(language, outcome),
+            Err(error) => report.add_language(language, Outcome::Failed(error.to_string())),
         }
     }
     let prepared = began.elapsed();
@@ -97,26 +97,26 @@ async fn run_all(chosen: Vec<Trial>, at_once: usize, out: &Path) -> ExitCode {
     let (alone, beside): (Vec<_>, Vec<_>) = chosen
         .into_iter()
         .filter(|trial| ready.contains(&trial.language.name))
-        .partition(|trial| trial.is_alone);
+        .partition(|trial| trial.is_exclusive);
     let mut runs = stream::iter(alone)
         .then(Trial::run)
         .chain(stream::iter(beside).map(Trial::run).buffer_unordered(at_once))
         .boxed_local();
     while let Some((name, language, outcome)) = runs.next().await {
-        report.case(&name, language, outcome);
+        report.add_case(&name, language, outcome);
     }
     report.print(&order, prepared, began.elapsed().saturating_sub(prepared));
-    if report.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if report.has_failures() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn prepare(language: &Language, out: &Path) -> Result<(), Outcome> {
     if let Some(tool) = language.missing_tool() {
-        return Err(skipped(format!("`{tool}` does not work here")));
+        return Err(skipped_or_failed(format!("`{tool}` does not work here")));
     }
     language.prepare(out).map_err(|error| Outcome::Failed(error.to_string()))
 }
 
 /// Where changes are judged, nothing may go untested.
-fn skipped(told: String) -> Outcome {
-    if all_required() { Outcome::Failed(told) } else { Outcome::Skipped(told) }
+fn skipped_or_failed(told: String) -> Outcome {
+    if is_every_tool_required() { Outcome::Failed(told) } else { Outcome::Skipped(told) }
 }

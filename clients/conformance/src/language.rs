@@ -14,9 +14,9 @@ pub struct Language {
     /// Programs that must be there, each with arguments with which it ends well.
     tools: &'static [&'static [&'static str]],
     /// Makes the conformance runner, from the client's folder. `{out}` is a folder for what is built.
-    prepare: &'static [&'static str],
+    prepare_command: &'static [&'static str],
     /// Starts the conformance runner.
-    runner: &'static [&'static str],
+    runner_command: &'static [&'static str],
 }
 
 /// All of them.
@@ -25,26 +25,26 @@ pub const LANGUAGES: [Language; 4] = [
         name: "rust",
         tools: &[],
         // An example of the client's crate, which is a program of this one too: cargo has built it.
-        prepare: &[],
-        runner: &["{programs}/conformance-rust"],
+        prepare_command: &[],
+        runner_command: &["{programs}/conformance-rust"],
     },
     Language {
         name: "typescript",
         tools: &[&["node", "--version"], &["npm", "--version"]],
-        prepare: &["conformance/prepare"],
-        runner: &["conformance/run"],
+        prepare_command: &["conformance/prepare"],
+        runner_command: &["conformance/run"],
     },
     Language {
         name: "go",
         tools: &[&["go", "version"], &["cc", "--version"]],
-        prepare: &["go", "build", "-o", "{out}/conformance-go", "./conformance"],
-        runner: &["{out}/conformance-go"],
+        prepare_command: &["go", "build", "-o", "{out}/conformance-go", "./conformance"],
+        runner_command: &["{out}/conformance-go"],
     },
     Language {
         name: "python",
         tools: &[&["python3", "-c", "import sys, venv; sys.exit(sys.version_info < (3, 11))"]],
-        prepare: &["tools/environment"],
-        runner: &["conformance/run"],
+        prepare_command: &["tools/environment"],
+        runner_command: &["conformance/run"],
     },
 ];
 
@@ -70,31 +70,31 @@ impl Language {
     /// # Errors
     /// When it cannot be started; when it ends badly, with what it said.
     pub fn prepare(&self, out: &Path) -> io::Result<()> {
-        if self.prepare.is_empty() {
+        if self.prepare_command.is_empty() {
             return Ok(());
         }
-        let output = self.command(self.prepare, out).stdin(Stdio::null()).output()?;
+        let output = self.command(self.prepare_command, out).stdin(Stdio::null()).output()?;
         if output.status.success() {
             return Ok(());
         }
         let said = [output.stdout, output.stderr].concat();
-        Err(io::Error::other(format!("{:?}: {}", self.prepare, String::from_utf8_lossy(&said))))
+        Err(io::Error::other(format!("{:?}: {}", self.prepare_command, String::from_utf8_lossy(&said))))
     }
 
     /// Starts the conformance runner.
     #[must_use]
-    pub fn runner(&self, out: &Path) -> Command {
-        self.command(self.runner, out)
+    pub fn runner_command(&self, out: &Path) -> Command {
+        self.command(self.runner_command, out)
     }
 
     /// Starts the client's own tests.
     #[must_use]
-    pub fn suite(&self) -> Command {
+    pub fn suite_command(&self) -> Command {
         self.command(&["./run-tests"], Path::new(""))
     }
 
     fn command(&self, words: &[&str], out: &Path) -> Command {
-        let (out, programs) = (out.display().to_string(), programs().display().to_string());
+        let (out, programs) = (out.display().to_string(), program_folder().display().to_string());
         let mut words = words.iter().map(|word| word.replace("{out}", &out).replace("{programs}", &programs));
         let program = words.next().unwrap_or_default();
         let folder = self.folder();
@@ -113,13 +113,13 @@ impl Language {
 }
 
 /// Where cargo has put this crate's programs: beside the folder of its tests.
-pub(crate) fn programs() -> PathBuf {
+pub(crate) fn program_folder() -> PathBuf {
     let test = env::current_exe().unwrap_or_default();
     test.ancestors().nth(2).map_or_else(PathBuf::new, Path::to_owned)
 }
 
 /// Whether a missing tool is a failure: where changes are judged, nothing may go untested.
 #[must_use]
-pub fn all_required() -> bool {
+pub fn is_every_tool_required() -> bool {
     env::var("CI").is_ok_and(|value| value == "true")
 }

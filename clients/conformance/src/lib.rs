@@ -15,4 +15,4 @@ pub mod runner;
 pub mod service;
 
 /// How long anything may take that has to come, however busy the machine is.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(60);

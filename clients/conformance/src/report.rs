@@ -40,18 +40,18 @@ pub struct Report {
 
 impl Report {
     /// None of the language's cases were run.
-    pub fn language(&mut self, language: &'static str, outcome: Outcome) {
+    pub fn add_language(&mut self, language: &'static str, outcome: Outcome) {
         self.languages.insert(language, outcome);
     }
 
     /// What became of one.
-    pub fn case(&mut self, case: &str, language: &'static str, outcome: Outcome) {
+    pub fn add_case(&mut self, case: &str, language: &'static str, outcome: Outcome) {
         self.cases.insert((case.to_owned(), language), outcome);
     }
 
     /// Whether anything has.
     #[must_use]
-    pub fn failed(&self) -> bool {
+    pub fn has_failures(&self) -> bool {
         self.languages
             .values()
             .chain(self.cases.values())

@@ -20,36 +20,39 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{PATIENCE, language::Language};
+use crate::{WAIT_TIMEOUT, language::Language};
 
 /// For calls that name none: so long that a busy machine is no failure.
-const TIMEOUT_MS: u64 = 20_000;
+const DEFAULT_CALL_TIMEOUT_MS: u64 = 20_000;
 
 /// A runner that is ready. Commands may be under way at once.
 #[derive(Debug)]
 pub struct Runner {
     child: Child,
     commands: AsyncMutex<ChildStdin>,
-    waiting: Arc<Waiting>,
-    last: AtomicU64,
-    reading: JoinHandle<anyhow::Result<()>>,
+    pending: Arc<PendingCommands>,
+    last_command_id: AtomicU64,
+    reader_task: JoinHandle<anyhow::Result<()>>,
     /// What it says on standard error.
-    complaints: JoinHandle<String>,
+    stderr_task: JoinHandle<String>,
 }
 
 /// Those who wait for answers, by the number of the command. `None` once there will be no more.
 #[derive(Debug)]
-struct Waiting(Mutex<Option<BTreeMap<u64, oneshot::Sender<Value>>>>);
+struct PendingCommands(Mutex<Option<BTreeMap<u64, oneshot::Sender<Value>>>>);
 
-impl Waiting {
-    fn with<T>(&self, act: impl FnOnce(&mut Option<BTreeMap<u64, oneshot::Sender<Value>>>) -> T) -> T {
+impl PendingCommands {
+    fn with_pending<T>(
+        &self,
+        act: impl FnOnce(&mut Option<BTreeMap<u64, oneshot::Sender<Value>>>) -> T,
+    ) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// What a runner began with.
 #[derive(Debug)]
-pub enum Started {
+pub enum StartOutcome {
     /// It has a client.
     Ready(Box<Runner>),
     /// It could not make a client of what it was told, and ended; with the error that it told.
@@ -66,9 +69,9 @@ impl Runner {
         out: &Path,
         variables: &BTreeMap<String, String>,
     ) -> anyhow::Result<Self> {
-        match Self::try_start(language.runner(out).into(), variables).await? {
-            Started::Ready(runner) => Ok(*runner),
-            Started::Refused(error) => bail!("a runner that refuses what it was told: {error}"),
+        match Self::try_start(language.runner_command(out).into(), variables).await? {
+            StartOutcome::Ready(runner) => Ok(*runner),
+            StartOutcome::Refused(error) => bail!("a runner that refuses what it was told: {error}"),
         }
     }
 
@@ -79,7 +82,7 @@ impl Runner {
     pub async fn try_start(
         mut command: Command,
         variables: &BTreeMap<String, String>,
-    ) -> anyhow::Result<Started> {
+    ) -> anyhow::Result<StartOutcome> {
         command.envs(variables);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
@@ -95,28 +98,29 @@ impl Runner {
             String::from_utf8_lossy(&said).into_owned()
         });
         let mut answers = BufReader::new(answers).lines();
-        let first = timeout(PATIENCE, answers.next_line()).await.context("the runner says nothing")??;
+        let first = timeout(WAIT_TIMEOUT, answers.next_line()).await.context("the runner says nothing")??;
         let Some(first) = first else {
-            let complaints = timeout(PATIENCE, &mut complaints).await.context("it said no more")??;
+            let complaints = timeout(WAIT_TIMEOUT, &mut complaints).await.context("it said no more")??;
             bail!("the runner ended: {complaints}");
         };
         let told: Value = serde_json::from_str(&first).with_context(|| first.clone())?;
         if let (Some(false), Some(error)) = (told["ready"].as_bool(), told["error"].as_str()) {
-            let status = timeout(PATIENCE, child.wait()).await.context("a refusal that does not end")??;
+            let status =
+                timeout(WAIT_TIMEOUT, child.wait()).await.context("a refusal that does not end")??;
             ensure!(status.code() == Some(2), "a runner that refuses ended with {status}");
-            return Ok(Started::Refused(error.to_owned()));
+            return Ok(StartOutcome::Refused(error.to_owned()));
         }
         ensure!(told == json!({"ready": true}), "a runner begins with {told}");
-        let waiting = Arc::new(Waiting(Mutex::new(Some(BTreeMap::new()))));
-        let reading = tokio::spawn(read(answers, Arc::clone(&waiting)));
+        let waiting = Arc::new(PendingCommands(Mutex::new(Some(BTreeMap::new()))));
+        let reading = tokio::spawn(dispatch_answers(answers, Arc::clone(&waiting)));
         let last = AtomicU64::new(1);
-        Ok(Started::Ready(Box::new(Self {
+        Ok(StartOutcome::Ready(Box::new(Self {
             child,
             commands: AsyncMutex::new(commands),
-            waiting,
-            last,
-            reading,
-            complaints,
+            pending: waiting,
+            last_command_id: last,
+            reader_task: reading,
+            stderr_task: complaints,
         })))
     }
 
@@ -124,19 +128,20 @@ impl Runner {
     ///
     /// # Errors
     /// When there is none.
-    pub async fn ask(&self, mut command: Value) -> anyhow::Result<Value> {
+    pub async fn send_command(&self, mut command: Value) -> anyhow::Result<Value> {
         let Some(fields) = command.as_object_mut() else { bail!("{command} is no command") };
-        fields.entry("timeout_ms").or_insert(json!(TIMEOUT_MS));
+        fields.entry("timeout_ms").or_insert(json!(DEFAULT_CALL_TIMEOUT_MS));
         let (sender, answer) = oneshot::channel();
-        let id = self.last.fetch_add(1, Ordering::Relaxed);
+        let id = self.last_command_id.fetch_add(1, Ordering::Relaxed);
         fields.insert("id".to_owned(), json!(id));
-        let runs = self.waiting.with(|waiting| waiting.as_mut().map(|waiting| waiting.insert(id, sender)));
+        let runs =
+            self.pending.with_pending(|waiting| waiting.as_mut().map(|waiting| waiting.insert(id, sender)));
         ensure!(runs.is_some(), "the runner has ended");
         let mut commands = self.commands.lock().await;
         commands.write_all(format!("{command}\n").as_bytes()).await?;
         commands.flush().await?;
         drop(commands);
-        let answer = timeout(PATIENCE, answer).await;
+        let answer = timeout(WAIT_TIMEOUT, answer).await;
         let answer = answer.with_context(|| format!("no answer from the runner to {command}"))?;
         answer.with_context(|| format!("the runner ended, or said what is no answer, after {command}"))
     }
@@ -146,28 +151,33 @@ impl Runner {
     /// # Errors
     /// When it does not end, or not well; with what it said.
     pub async fn close(mut self) -> anyhow::Result<()> {
-        let answer = self.ask(json!({"op": "close"})).await?;
+        let answer = self.send_command(json!({"op": "close"})).await?;
         ensure!(answer["closed"] == json!(true), "told to close it said {answer}");
-        let status = timeout(PATIENCE, self.child.wait()).await.context("it did not end when closed")??;
-        self.reading.await??;
-        let complaints = self.complaints.await?;
+        let status =
+            timeout(WAIT_TIMEOUT, self.child.wait()).await.context("it did not end when closed")??;
+        self.reader_task.await??;
+        let complaints = self.stderr_task.await?;
         ensure!(status.success(), "it ended with {status}: {complaints}");
         Ok(())
     }
 }
 
 /// Hands answers to those who wait for them, until there are no more.
-async fn read(mut answers: Lines<BufReader<ChildStdout>>, waiting: Arc<Waiting>) -> anyhow::Result<()> {
+async fn dispatch_answers(
+    mut answers: Lines<BufReader<ChildStdout>>,
+    waiting: Arc<PendingCommands>,
+) -> anyhow::Result<()> {
     let reading = async {
         while let Some(line) = answers.next_line().await? {
             let answer: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
-            let sender = answer["id"].as_u64().and_then(|id| waiting.with(|all| all.as_mut()?.remove(&id)));
+            let sender =
+                answer["id"].as_u64().and_then(|id| waiting.with_pending(|all| all.as_mut()?.remove(&id)));
             // Who has given up hears nothing.
             let _ = sender.with_context(|| format!("nobody waits for {line}"))?.send(answer);
         }
         Ok(())
     };
     let read = reading.await;
-    waiting.with(Option::take);
+    waiting.with_pending(Option::take);
     read
 }

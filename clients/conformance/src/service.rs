@@ -18,13 +18,13 @@ use tokio::{
     time::{interval, timeout},
 };
 
-use crate::{PATIENCE, language::programs, port};
+use crate::{WAIT_TIMEOUT, language::program_folder, port};
 
 /// How much of a log is shown when something went wrong.
-const LAST_LINES: usize = 40;
+const LOG_TAIL_LINES: usize = 40;
 
 /// What each is told, beside what is its own. The intervals and lifetimes are the defaults.
-const SETTINGS: [(&str, &str); 5] = [
+const DEFAULT_SETTINGS: [(&str, &str); 5] = [
     // Long enough for requests to meet a replica that drains.
     ("TENANT_AUTH_DRAIN_DELAY", "500ms"),
     ("TENANT_AUTH_LOG", "warn"),
@@ -52,7 +52,7 @@ impl Service {
     /// # Errors
     /// When its program cannot be started.
     pub fn start(database: &str, settings: &BTreeMap<String, String>) -> anyhow::Result<Self> {
-        Self::start_at(port::take()?, database, settings)
+        Self::start_at(port::reserve_address()?, database, settings)
     }
 
     /// Starts one that listens there.
@@ -64,11 +64,11 @@ impl Service {
         database: &str,
         settings: &BTreeMap<String, String>,
     ) -> anyhow::Result<Self> {
-        let (ops, folder) = (port::take()?, tempfile::tempdir()?);
+        let (ops, folder) = (port::reserve_address()?, tempfile::tempdir()?);
         let log = folder.path().join("log");
         let file = File::options().create(true).append(true).open(&log)?;
-        let mut command = Command::new(programs().join("tenant-auth-svc-under-test"));
-        command.arg("serve").env_clear().envs(SETTINGS);
+        let mut command = Command::new(program_folder().join("tenant-auth-svc-under-test"));
+        command.arg("serve").env_clear().envs(DEFAULT_SETTINGS);
         command.env("TENANT_AUTH_DATABASE_URL", database).env("TENANT_AUTH_CREATE_SCHEMA", "true");
         command.env("TENANT_AUTH_LISTEN", address.to_string()).env("TENANT_AUTH_OPS_LISTEN", ops.to_string());
         command.envs(settings);
@@ -94,8 +94,8 @@ impl Service {
     /// When it does not end well, with the end of its log.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         self.signal("TERM").await?;
-        let status = self.ended().await?;
-        ensure!(status.success(), "{status}: {}", self.last_words());
+        let status = self.wait_for_exit().await?;
+        ensure!(status.success(), "{status}: {}", self.log_tail());
         Ok(())
     }
 
@@ -105,13 +105,13 @@ impl Service {
     /// When it does not end.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         self.child.start_kill()?;
-        self.ended().await.map(drop)
+        self.wait_for_exit().await.map(drop)
     }
 
-    async fn ended(&mut self) -> anyhow::Result<ExitStatus> {
-        match timeout(PATIENCE, self.child.wait()).await {
+    async fn wait_for_exit(&mut self) -> anyhow::Result<ExitStatus> {
+        match timeout(WAIT_TIMEOUT, self.child.wait()).await {
             Ok(status) => Ok(status?),
-            Err(_) => bail!("it does not end: {}", self.last_words()),
+            Err(_) => bail!("it does not end: {}", self.log_tail()),
         }
     }
 
@@ -119,7 +119,7 @@ impl Service {
     ///
     /// # Errors
     /// When its program cannot be started.
-    pub fn start_again(&mut self) -> anyhow::Result<()> {
+    pub fn restart(&mut self) -> anyhow::Result<()> {
         self.child = self.command.spawn()?;
         Ok(())
     }
@@ -129,8 +129,8 @@ impl Service {
     /// # Errors
     /// When it does not get ready, with the end of its log.
     pub async fn until_ready(&self) -> anyhow::Result<()> {
-        self.until("it does not get ready", async || {
-            get(self.ops, "/readyz").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+        self.wait_until("it does not get ready", async || {
+            http_get(self.ops, "/readyz").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
         })
         .await
     }
@@ -139,16 +139,16 @@ impl Service {
     ///
     /// # Errors
     /// When nobody asks it, with the end of its log.
-    pub async fn until_asked(&self, validations: u64) -> anyhow::Result<()> {
-        self.until("nobody asks it", async || {
-            self.scrape().await.is_ok_and(|told| told.validations() >= validations)
+    pub async fn until_validations(&self, validations: u64) -> anyhow::Result<()> {
+        self.wait_until("nobody asks it", async || {
+            self.scrape().await.is_ok_and(|told| told.validation_count() >= validations)
         })
         .await
     }
 
     /// How many lines of its log hold this text.
     #[must_use]
-    pub fn logged(&self, text: &str) -> usize {
+    pub fn log_line_count(&self, text: &str) -> usize {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         log.lines().filter(|line| line.contains(text)).count()
     }
@@ -157,7 +157,7 @@ impl Service {
     ///
     /// # Errors
     /// When it does not come, with `what` and the end of its log.
-    pub async fn until(&self, what: &str, done: impl AsyncFn() -> bool) -> anyhow::Result<()> {
+    pub async fn wait_until(&self, what: &str, done: impl AsyncFn() -> bool) -> anyhow::Result<()> {
         let waiting = async {
             let mut turns = interval(Duration::from_millis(20));
             loop {
@@ -167,7 +167,7 @@ impl Service {
                 }
             }
         };
-        timeout(PATIENCE, waiting).await.with_context(|| format!("{what}: {}", self.last_words()))
+        timeout(WAIT_TIMEOUT, waiting).await.with_context(|| format!("{what}: {}", self.log_tail()))
     }
 
     /// What it counts.
@@ -175,14 +175,14 @@ impl Service {
     /// # Errors
     /// When it does not answer, with the end of its log.
     pub async fn scrape(&self) -> anyhow::Result<Scrape> {
-        let answer = get(self.ops, "/metrics").await;
-        Ok(Scrape(answer.with_context(|| format!("no metrics: {}", self.last_words()))?))
+        let answer = http_get(self.ops, "/metrics").await;
+        Ok(Scrape(answer.with_context(|| format!("no metrics: {}", self.log_tail()))?))
     }
 
-    fn last_words(&self) -> String {
+    fn log_tail(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
-        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+        lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
     }
 }
 
@@ -193,19 +193,19 @@ pub struct Scrape(String);
 impl Scrape {
     /// How many `ValidateKey` have ended.
     #[must_use]
-    pub fn validations(&self) -> u64 {
+    pub fn validation_count(&self) -> u64 {
         self.sum("tenant_auth_requests_total{", "ValidateKey\"")
     }
 
     /// How many calls to the database have ended, in one lane.
     #[must_use]
-    pub fn calls(&self, lane: &str) -> u64 {
+    pub fn database_calls(&self, lane: &str) -> u64 {
         self.sum("tenant_auth_database_call_duration_seconds_count{", &format!("lane=\"{lane}\""))
     }
 
     /// … in all lanes.
     #[must_use]
-    pub fn all_calls(&self) -> u64 {
+    pub fn all_database_calls(&self) -> u64 {
         self.sum("tenant_auth_database_call_duration_seconds_count{", "lane=")
     }
 
@@ -216,7 +216,7 @@ impl Scrape {
 }
 
 /// The whole answer, head included; none if nobody answers.
-async fn get(address: SocketAddr, path: &str) -> Option<String> {
+async fn http_get(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;

@@ -9,7 +9,7 @@ use std::{
 
 use tenant_auth_conformance::language::LANGUAGES;
 
-const GROUPS: [&str; 16] = [
+const FEATURE_GROUPS: [&str; 16] = [
     "An answer and no answer",
     "Keys",
     "Sessions",
@@ -27,11 +27,11 @@ const GROUPS: [&str; 16] = [
     "Examples",
     "Closing",
 ];
-const EVERY: &str = "every language";
+const EVERY_LANGUAGE: &str = "every language";
 /// What a language has no part of.
-const NONE: &str = "none";
+const NO_LANGUAGE: &str = "none";
 
-fn here() -> &'static Path {
+fn crate_folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -41,12 +41,12 @@ fn cells(line: &str) -> Vec<&str> {
 }
 
 /// The tests that a cell names.
-fn named(cell: &str) -> Vec<&str> {
+fn tests_named_in(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
 
-fn tests_of(language: &str) -> PathBuf {
-    here().join("..").join(language).join(match language {
+fn test_folder_of(language: &str) -> PathBuf {
+    crate_folder().join("..").join(language).join(match language {
         "rust" => "tests/end_to_end",
         "python" => "tests",
         "typescript" => "test",
@@ -55,33 +55,35 @@ fn tests_of(language: &str) -> PathBuf {
 }
 
 /// Names of all cases and scenes.
-fn shared() -> BTreeSet<String> {
+fn shared_test_names() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for file in fs::read_dir(here().join("cases")).unwrap() {
+    for file in fs::read_dir(crate_folder().join("cases")).unwrap() {
         let text = fs::read_to_string(file.unwrap().path()).unwrap();
         let cases: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
         names.extend(cases.iter().map(|case| case["name"].as_str().unwrap().to_owned()));
     }
-    let scenes = fs::read_to_string(here().join("tests/walk/main.rs")).unwrap();
+    let scenes = fs::read_to_string(crate_folder().join("tests/walk/main.rs")).unwrap();
     names.extend(scenes.split('"').filter(|text| text.starts_with("walk: ")).map(str::to_owned));
     names
 }
 
 #[test]
 fn every_test_that_the_table_names_exists() {
-    let readme = fs::read_to_string(here().join("README.md")).unwrap();
-    let mut lines =
-        readme.lines().skip_while(|line| !line.contains(EVERY)).take_while(|line| line.starts_with('|'));
+    let readme = fs::read_to_string(crate_folder().join("README.md")).unwrap();
+    let mut lines = readme
+        .lines()
+        .skip_while(|line| !line.contains(EVERY_LANGUAGE))
+        .take_while(|line| line.starts_with('|'));
     let columns = cells(lines.next().unwrap());
     let rows: Vec<_> = lines.skip(1).map(cells).collect();
     let languages: BTreeSet<_> = columns.iter().skip(2).copied().collect();
     assert_eq!(languages, LANGUAGES.iter().map(|language| language.name).collect());
-    assert_eq!(rows.iter().map(|row| row[0]).collect::<Vec<_>>(), GROUPS);
+    assert_eq!(rows.iter().map(|row| row[0]).collect::<Vec<_>>(), FEATURE_GROUPS);
 
-    let shared = shared();
+    let shared = shared_test_names();
     let mut missing = Vec::new();
     for row in &rows {
-        for name in named(row[1]) {
+        for name in tests_named_in(row[1]) {
             let exists =
                 shared.iter().any(|test| test == name || name.ends_with(':') && test.starts_with(name));
             if !exists {
@@ -89,13 +91,13 @@ fn every_test_that_the_table_names_exists() {
             }
         }
         for (language, cell) in columns.iter().zip(row).skip(2) {
-            let tests = named(cell);
-            if tests.is_empty() && *cell != NONE && named(row[1]).is_empty() {
+            let tests = tests_named_in(cell);
+            if tests.is_empty() && *cell != NO_LANGUAGE && tests_named_in(row[1]).is_empty() {
                 missing.push(format!("{}: nothing holds it for {language}", row[0]));
             }
             for test in tests {
                 let (file, name) = test.split_once(": ").unwrap_or_else(|| panic!("{test}: FILE: NAME"));
-                let text = fs::read_to_string(tests_of(language).join(file));
+                let text = fs::read_to_string(test_folder_of(language).join(file));
                 if !text.is_ok_and(|text| text.contains(name)) {
                     missing.push(format!("{}: {language} has no {test}", row[0]));
                 }

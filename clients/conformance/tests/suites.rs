@@ -7,21 +7,21 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use tenant_auth_conformance::language::{LANGUAGES, all_required};
+use tenant_auth_conformance::language::{LANGUAGES, is_every_tool_required};
 
 /// One after the other: each of them takes the whole machine.
-static TURN: Mutex<()> = Mutex::new(());
+static EXCLUSIVE: Mutex<()> = Mutex::new(());
 
-fn run(name: &str) {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+fn run_suite(name: &str) {
+    let _turn = EXCLUSIVE.lock().unwrap_or_else(PoisonError::into_inner);
     let language = LANGUAGES.iter().find(|language| language.name == name).unwrap();
     if let Some(tool) = language.missing_tool() {
-        assert!(!all_required(), "{name}: `{tool}` does not work here");
+        assert!(!is_every_tool_required(), "{name}: `{tool}` does not work here");
         // Not by eprintln: what a passing test prints is kept quiet.
         let _ = writeln!(std::io::stderr(), "SKIPPED: the tests of {name}: `{tool}` does not work here");
         return;
     }
-    let mut suite = language.suite();
+    let mut suite = language.suite_command();
     suite.env("TENANT_AUTH_SVC_BIN", env!("CARGO_BIN_EXE_tenant-auth-svc-under-test"));
     let output = suite.stdin(Stdio::null()).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
@@ -30,21 +30,21 @@ fn run(name: &str) {
 
 #[test]
 fn typescript() {
-    run("typescript");
+    run_suite("typescript");
 }
 
 #[test]
 fn go() {
-    run("go");
+    run_suite("go");
 }
 
 #[test]
 fn python() {
-    run("python");
+    run_suite("python");
 }
 
 #[test]
-fn no_language_is_left_out() {
+fn every_client_language_has_a_suite() {
     let names = LANGUAGES.map(|language| language.name);
     // Those of Rust are run by cargo itself.
     assert_eq!(names, ["rust", "typescript", "go", "python"], "each of the others has a test above");

@@ -17,14 +17,14 @@ use tonic::{Request, Response, Status, Streaming};
 
 const KEYS: usize = 100_000;
 /// In one slice of the measurement.
-const HITS: usize = 1_000;
-const SLICES: usize = 1_000;
+const HITS_PER_SLICE: usize = 1_000;
+const MEASURED_SLICES: usize = 1_000;
 
 /// Finds every key good for an hour.
-struct Generous;
+struct AlwaysValid;
 
 #[tonic::async_trait]
-impl server::ValidationService for Generous {
+impl server::ValidationService for AlwaysValid {
     async fn validate_key(
         &self,
         request: Request<v1::ValidateKeyRequest>,
@@ -69,7 +69,7 @@ impl server::ValidationService for Generous {
 
 fn main() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (client, keys) = runtime.block_on(filled());
+    let (client, keys) = runtime.block_on(client_with_full_cache());
     let one = &keys[..1];
     for (name, keys) in [("one key", one), ("100,000 keys", &keys)] {
         for threads in [1, 2] {
@@ -85,11 +85,11 @@ fn main() {
     println!("allocations in 1,000 hits: {}", allocations.count_total);
 }
 
-async fn filled() -> (Client, Vec<PresentedKey>) {
+async fn client_with_full_cache() -> (Client, Vec<PresentedKey>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let service = tonic::transport::Server::builder()
-        .add_service(server::ValidationServiceServer::new(Generous))
+        .add_service(server::ValidationServiceServer::new(AlwaysValid))
         .serve_with_incoming(TcpListenerStream::new(listener));
     tokio::spawn(service);
     // Twice as many places: none of the keys is pushed out.
@@ -112,15 +112,15 @@ async fn filled() -> (Client, Vec<PresentedKey>) {
 /// of them, which nobody else on the machine disturbed.
 fn measure(client: &Client, keys: &[PresentedKey], threads: usize) -> (f64, f64) {
     let run = || {
-        let mut slices = Vec::with_capacity(SLICES);
+        let mut slices = Vec::with_capacity(MEASURED_SLICES);
         // A stride that meets every key in an order that no prefetcher guesses.
         let mut order = (0..).map(|number: usize| &keys[number.wrapping_mul(7_919) % keys.len()]);
-        for _ in 0..SLICES {
+        for _ in 0..MEASURED_SLICES {
             let started = Instant::now();
-            for key in order.by_ref().take(HITS) {
+            for key in order.by_ref().take(HITS_PER_SLICE) {
                 hit(client, key);
             }
-            slices.push(started.elapsed().as_nanos() as f64 / HITS as f64);
+            slices.push(started.elapsed().as_nanos() as f64 / HITS_PER_SLICE as f64);
         }
         slices
     };

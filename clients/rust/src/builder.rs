@@ -6,18 +6,18 @@ use http::HeaderValue;
 
 use crate::{
     CallerToken, Client, Clock, Error, NearCache, Tls,
-    call::Caller,
+    call::RpcClient,
     clock::SystemClock,
-    near::{Memory, Near},
+    near::{AnswerCache, CacheHandle},
     options,
     transport::{Target, Transport, read_endpoints},
 };
 
-const TIMEOUT: Duration = Duration::from_secs(1);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long [`ClientBuilder::connect`] waits.
-const CONNECTING: Duration = Duration::from_secs(5);
-const LONGEST_USER_AGENT: usize = 200;
-const USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_USER_AGENT_LEN: usize = 200;
+const DEFAULT_USER_AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
 /// Settings of a [`Client`]; see [`Client::builder`].
 #[derive(Clone, Debug)]
@@ -38,9 +38,9 @@ impl ClientBuilder {
     pub(crate) fn new(endpoint: String) -> Self {
         Self {
             endpoints: vec![endpoint],
-            timeout: TIMEOUT,
+            timeout: DEFAULT_TIMEOUT,
             hedge_after: None,
-            user_agent: USER_AGENT.to_owned(),
+            user_agent: DEFAULT_USER_AGENT.to_owned(),
             tls: None,
             token: None,
             request_id: None,
@@ -120,8 +120,8 @@ impl ClientBuilder {
     /// # Errors
     /// [`Error::Setup`] when an endpoint or any other setting cannot be used.
     pub fn connect_lazy(self) -> Result<Client, Error> {
-        let transport = self.transport()?;
-        self.client(transport)
+        let transport = self.build_transport()?;
+        self.build_client(transport)
     }
 
     /// A client that is connected already; it connects again whenever a connection is lost.
@@ -129,18 +129,19 @@ impl ClientBuilder {
     /// # Errors
     /// [`Error::Setup`] as for [`Self::connect_lazy`], [`Error::Unreachable`] when nobody answers within 5 s.
     pub async fn connect(self) -> Result<Client, Error> {
-        let transport = self.transport()?;
-        let late = |_| Error::Unreachable { message: format!("nobody has answered within {CONNECTING:?}") };
-        tokio::time::timeout(CONNECTING, transport.connect()).await.map_err(late)??;
-        self.client(transport)
+        let transport = self.build_transport()?;
+        let late =
+            |_| Error::Unreachable { message: format!("nobody has answered within {CONNECT_TIMEOUT:?}") };
+        tokio::time::timeout(CONNECT_TIMEOUT, transport.connect()).await.map_err(late)??;
+        self.build_client(transport)
     }
 
-    fn transport(&self) -> Result<Transport, Error> {
-        options::time("timeout", self.timeout)?;
+    fn build_transport(&self) -> Result<Transport, Error> {
+        options::check_duration("timeout", self.timeout)?;
         if let Some(time) = self.hedge_after {
-            options::time("hedge_after", time)?;
+            options::check_duration("hedge_after", time)?;
         }
-        let user_agent = options::text("user_agent", &self.user_agent, LONGEST_USER_AGENT)?;
+        let user_agent = options::check_text("user_agent", &self.user_agent, MAX_USER_AGENT_LEN)?;
         let (addresses, is_secure) = read_endpoints(&self.endpoints, self.tls.is_some())?;
         let tls = is_secure.then(|| self.tls.clone().unwrap_or_default());
         let target = |address| Target::new(address, user_agent, tls.clone());
@@ -149,15 +150,15 @@ impl ClientBuilder {
         Transport::new(targets, self.token.clone(), request_id)
     }
 
-    fn client(self, transport: Transport) -> Result<Client, Error> {
+    fn build_client(self, transport: Transport) -> Result<Client, Error> {
         let memory = match self.near_cache {
             Some(settings) => {
-                let near = Arc::new(Near::new(settings.limits()?, self.clock)?);
-                Some(Memory::new(near, settings.is_watched().then(|| transport.clone())))
+                let near = Arc::new(AnswerCache::new(settings.limits()?, self.clock)?);
+                Some(CacheHandle::new(near, settings.is_watched().then(|| transport.clone())))
             }
             None => None,
         };
-        Ok(Client::new(Caller::new(transport, self.timeout, self.hedge_after), memory))
+        Ok(Client::new(RpcClient::new(transport, self.timeout, self.hedge_after), memory))
     }
 }
 
@@ -173,7 +174,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn plain_and_tls_endpoints_are_taken() {
+    async fn plain_and_tls_endpoints_are_accepted() {
         for endpoint in [
             "http://127.0.0.1:50051",
             "http://[::1]:50051",
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_reached_is_refused_at_once() {
+    async fn unusable_endpoints_are_rejected_at_build() {
         let endpoints = ["", "localhost", "ftp://host", "http://", "unix:/tmp/x", "http://a b"];
         for endpoint in endpoints {
             let error = Client::builder(endpoint).connect_lazy().unwrap_err();
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn settings_that_cannot_work_are_refused_by_name() {
+    async fn invalid_client_settings_are_rejected_by_name() {
         let builder = || Client::builder("127.0.0.1:1");
         let (none, long) = (Duration::ZERO, Duration::from_secs(86_401));
         let near = |cache: NearCache| builder().near_cache(cache);
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_at_home_is_unreachable_lazily_or_not() {
+    async fn closed_port_is_unreachable_lazily_or_not() {
         // A port that was free a moment ago.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_that_never_answers_is_given_up_in_time() {
+    async fn silent_peer_times_out_on_connect() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let client = Client::builder(&endpoint).timeout(Duration::from_millis(50)).connect_lazy().unwrap();

@@ -1,7 +1,7 @@
 //! What every call has in common: a limit in time, another try where that helps, and replies that are read with care.
 
 mod attempt;
-mod budget;
+mod retry_budget;
 
 use std::{
     sync::Arc,
@@ -11,42 +11,42 @@ use std::{
 use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 
-use self::{attempt::Attempt, budget::Budget};
+use self::{attempt::Attempt, retry_budget::RetryBudget};
 use crate::{
     Error,
     transport::{Route, Transport},
 };
 
 /// Attempts of one call, the first included. Each further one is counted against the budget as well.
-const MOST_ATTEMPTS: u32 = 4;
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+const MAX_ATTEMPTS: u32 = 4;
+const INITIAL_RETRY_DELAY: Duration = Duration::from_millis(50);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// An attempt that has no answer after this part of the call's time is sent to another replica as well.
-const HEDGED_AFTER: u32 = 4;
+const HEDGE_TIMEOUT_DIVISOR: u32 = 4;
 
 /// Sends messages and waits for replies. Clones share the connections and the budget.
 #[derive(Clone, Debug)]
-pub(crate) struct Caller {
+pub(crate) struct RpcClient {
     transport: Transport,
     timeout: Duration,
     hedge_after: Option<Duration>,
-    budget: Arc<Budget>,
+    budget: Arc<RetryBudget>,
     /// Whether its calls were made before the client was closed.
-    is_admitted: bool,
+    ignores_close: bool,
 }
 
 /// What a call does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
     /// It reads: it may be with two replicas at once.
-    None,
+    ReadOnly,
     /// It may be repeated, once it is known to have failed.
     Idempotent,
 }
 
-impl Caller {
+impl RpcClient {
     pub(crate) fn new(transport: Transport, timeout: Duration, hedge_after: Option<Duration>) -> Self {
-        Self { transport, timeout, hedge_after, budget: Arc::new(Budget::new()), is_admitted: false }
+        Self { transport, timeout, hedge_after, budget: Arc::new(RetryBudget::new()), ignores_close: false }
     }
 
     pub(crate) fn with_timeout(&self, timeout: Duration) -> Self {
@@ -63,7 +63,7 @@ impl Caller {
 
     /// Sends a question, again and to several replicas where that helps, until there is an answer, a lasting error, or
     /// no time left.
-    pub(crate) async fn ask<M: Clone, R, F>(
+    pub(crate) async fn call_hedged<M: Clone, R, F>(
         &self,
         message: M,
         send: impl Fn(Transport, Request<M>) -> F,
@@ -71,11 +71,11 @@ impl Caller {
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        self.repeat(Effect::None, message, send).await
+        self.call_with_retries(Effect::ReadOnly, message, send).await
     }
 
     /// Sends a message that may be sent again without harm, until there is an answer, a lasting error, or no time left.
-    pub(crate) async fn call<M: Clone, R, F>(
+    pub(crate) async fn call_retried<M: Clone, R, F>(
         &self,
         message: M,
         send: impl Fn(Transport, Request<M>) -> F,
@@ -83,7 +83,7 @@ impl Caller {
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        self.repeat(Effect::Idempotent, message, send).await
+        self.call_with_retries(Effect::Idempotent, message, send).await
     }
 
     /// Sends a message once.
@@ -95,11 +95,11 @@ impl Caller {
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        self.open()?;
+        self.check_open()?;
         self.attempt(self.timeout, &message, &send).run(&Arc::default(), None).await
     }
 
-    async fn repeat<M: Clone, R, F>(
+    async fn call_with_retries<M: Clone, R, F>(
         &self,
         effect: Effect,
         message: M,
@@ -108,35 +108,35 @@ impl Caller {
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        self.open()?;
-        let hedges = (effect == Effect::None).then_some(&*self.budget);
+        self.check_open()?;
+        let hedges = (effect == Effect::ReadOnly).then_some(&*self.budget);
         let (message, send) = (&message, &send);
         let attempt = |left, avoided| {
             let route = Arc::new(Route::avoiding(avoided));
             let attempt = self.attempt(left, message, send);
             async move {
                 let outcome = attempt.run(&route, hedges).await;
-                (outcome, route.taken().map(|connection| connection.place()))
+                (outcome, route.connection().map(|connection| connection.replica_id()))
             }
         };
-        patiently(self.timeout, &self.budget, || self.transport.is_served(), attempt).await
+        retry(self.timeout, &self.budget, || self.transport.is_connected(), attempt).await
     }
 
     fn attempt<'a, M, S>(&'a self, limit: Duration, message: &'a M, send: &'a S) -> Attempt<'a, M, S> {
-        let hedge_after = self.hedge_after.unwrap_or(self.timeout / HEDGED_AFTER);
-        Attempt { transport: &self.transport, limit, hedge_after, message, send }
+        let hedge_after = self.hedge_after.unwrap_or(self.timeout / HEDGE_TIMEOUT_DIVISOR);
+        Attempt { transport: &self.transport, timeout: limit, hedge_after, message, send }
     }
 
     /// # Errors
     /// [`Error::Closed`] after [`Client::close`](crate::Client::close).
     #[inline]
-    pub(crate) fn open(&self) -> Result<(), Error> {
-        if self.transport.is_closed() && !self.is_admitted { Err(Error::Closed) } else { Ok(()) }
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
+        if self.transport.is_closed() && !self.ignores_close { Err(Error::Closed) } else { Ok(()) }
     }
 
     /// For a call that was made already, whatever becomes of the client before it is sent.
-    pub(crate) fn admitted(&self) -> Self {
-        Self { is_admitted: true, ..self.clone() }
+    pub(crate) fn ignoring_close(&self) -> Self {
+        Self { ignores_close: true, ..self.clone() }
     }
 }
 
@@ -144,9 +144,9 @@ impl Caller {
 ///
 /// A replica that goes away takes leave of all who are about to ask it at once: more than the budget has, and to ask another
 /// one is no more load than there was. So one more try after that costs nothing, as long as others serve (`is_served`).
-async fn patiently<R, F>(
+async fn retry<R, F>(
     limit: Duration,
-    budget: &Budget,
+    budget: &RetryBudget,
     is_served: impl Fn() -> bool,
     attempt: impl Fn(Duration, Option<u64>) -> F,
 ) -> Result<R, Error>
@@ -154,7 +154,7 @@ where
     F: Future<Output = (Result<R, Error>, Option<u64>)>,
 {
     let deadline = Instant::now() + limit;
-    budget.call();
+    budget.deposit();
     let mut avoided = None;
     for tries in 1.. {
         let (outcome, place) = attempt(deadline.saturating_duration_since(Instant::now()), avoided).await;
@@ -163,13 +163,13 @@ where
             Err(error) => error,
         };
         avoided = place;
-        let Some(wait) =
-            wait(&error, tries).filter(|wait| *wait < deadline.saturating_duration_since(Instant::now()))
+        let Some(wait) = retry_delay(&error, tries)
+            .filter(|wait| *wait < deadline.saturating_duration_since(Instant::now()))
         else {
             return Err(error);
         };
         let moves_on = tries == 1 && matches!(error, Error::Unreachable { .. }) && is_served();
-        if tries == MOST_ATTEMPTS || !(moves_on || budget.may_retry()) {
+        if tries == MAX_ATTEMPTS || !(moves_on || budget.try_withdraw()) {
             return Err(error);
         }
         tokio::time::sleep(wait).await;
@@ -178,8 +178,8 @@ where
 }
 
 /// How long to wait before another try; `None` when it is of no use.
-fn wait(error: &Error, tries: u32) -> Option<Duration> {
-    let own = jittered(FIRST_WAIT, LONGEST_WAIT, tries);
+fn retry_delay(error: &Error, tries: u32) -> Option<Duration> {
+    let own = jittered_backoff(INITIAL_RETRY_DELAY, MAX_RETRY_DELAY, tries);
     match error {
         // Another replica may be well.
         Error::Unreachable { .. } => Some(own),
@@ -193,30 +193,30 @@ fn wait(error: &Error, tries: u32) -> Option<Duration> {
 
 /// A random wait below a bound that doubles with each try ("full jitter"): callers that failed together do not come
 /// back together.
-pub(crate) fn jittered(first: Duration, longest: Duration, tries: u32) -> Duration {
+pub(crate) fn jittered_backoff(first: Duration, longest: Duration, tries: u32) -> Duration {
     let bound = first.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(longest);
     bound.mul_f64(fastrand::f64())
 }
 
 /// A part of a reply that the contract promises.
-pub(crate) fn present<T>(part: Option<T>, name: &str) -> Result<T, Error> {
-    part.ok_or_else(|| broken(format!("the reply holds no {name}")))
+pub(crate) fn required_field<T>(part: Option<T>, name: &str) -> Result<T, Error> {
+    part.ok_or_else(|| invalid_reply(format!("the reply holds no {name}")))
 }
 
 /// A moment in a reply.
-pub(crate) fn time(message: impl TryInto<SystemTime>) -> Result<SystemTime, Error> {
+pub(crate) fn parse_time(message: impl TryInto<SystemTime>) -> Result<SystemTime, Error> {
     let time = message.try_into();
-    time.map_err(|_| broken("the reply holds a time outside this machine's range"))
+    time.map_err(|_| invalid_reply("the reply holds a time outside this machine's range"))
 }
 
 /// A span of time in a reply.
-pub(crate) fn duration(message: impl TryInto<Duration>) -> Result<Duration, Error> {
+pub(crate) fn parse_duration(message: impl TryInto<Duration>) -> Result<Duration, Error> {
     let duration = message.try_into();
-    duration.map_err(|_| broken("the reply holds a negative duration"))
+    duration.map_err(|_| invalid_reply("the reply holds a negative duration"))
 }
 
 /// A reply that breaks the contract.
-pub(crate) fn broken(message: impl Into<String>) -> Error {
+pub(crate) fn invalid_reply(message: impl Into<String>) -> Error {
     Error::Other { code: Code::Internal, message: message.into() }
 }
 
@@ -226,7 +226,7 @@ mod tests {
 
     use super::*;
 
-    async fn tries(error: impl Fn() -> Error, succeeds_at: u32, budget: &Budget) -> (u32, bool) {
+    async fn tries(error: impl Fn() -> Error, succeeds_at: u32, budget: &RetryBudget) -> (u32, bool) {
         tries_where(true, error, succeeds_at, budget).await
     }
 
@@ -234,14 +234,14 @@ mod tests {
         is_served: bool,
         error: impl Fn() -> Error,
         succeeds_at: u32,
-        budget: &Budget,
+        budget: &RetryBudget,
     ) -> (u32, bool) {
         let count = AtomicU32::new(0);
         let attempt = |_, _| {
             let number = count.fetch_add(1, Ordering::Relaxed) + 1;
             std::future::ready((if number == succeeds_at { Ok(()) } else { Err(error()) }, None))
         };
-        let outcome = patiently(Duration::from_secs(3), budget, || is_served, attempt).await;
+        let outcome = retry(Duration::from_secs(3), budget, || is_served, attempt).await;
         (count.into_inner(), outcome.is_ok())
     }
 
@@ -250,15 +250,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_may_pass_is_tried_again_and_not_for_ever() {
-        let budget = Budget::new();
+    async fn transient_error_is_retried_up_to_the_limit() {
+        let budget = RetryBudget::new();
         assert_eq!(tries(|| unavailable(None), 3, &budget).await, (3, true));
-        assert_eq!(tries(|| unavailable(None), 99, &budget).await, (MOST_ATTEMPTS, false));
+        assert_eq!(tries(|| unavailable(None), 99, &budget).await, (MAX_ATTEMPTS, false));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_lasts_is_not_tried_again() {
-        let budget = Budget::new();
+    async fn permanent_error_is_not_retried() {
+        let budget = RetryBudget::new();
         let full = || Error::Overloaded { message: String::new(), retry_after: None };
         assert_eq!(tries(full, 2, &budget).await, (1, false));
         assert_eq!(tries(|| Error::DeadlineExceeded, 2, &budget).await, (1, false));
@@ -267,8 +267,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_services_own_time_is_kept_and_one_beyond_the_deadline_ends_the_call() {
-        let budget = Budget::new();
+    async fn retry_after_is_kept_and_past_deadline_ends_the_call() {
+        let budget = RetryBudget::new();
         let started = Instant::now();
         let soon = || unavailable(Some(Duration::from_secs(1)));
         assert_eq!(tries(soon, 2, &budget).await, (2, true));
@@ -278,8 +278,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn in_an_outage_the_budget_ends_before_the_patience() {
-        let budget = Budget::new();
+    async fn budget_limits_client_retries_to_a_tenth_of_calls() {
+        let budget = RetryBudget::new();
         let mut sent = 0;
         for _ in 0..1_000 {
             sent += tries(|| unavailable(None), 99, &budget).await.0;
@@ -289,14 +289,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn to_move_on_from_a_replica_that_went_away_costs_nothing_while_there_are_others() {
+    async fn moving_off_a_lost_replica_costs_no_budget() {
         let away = || Error::Unreachable { message: String::new() };
-        let budget = Budget::new();
+        let budget = RetryBudget::new();
         for _ in 0..100 {
             assert_eq!(tries_where(true, away, 2, &budget).await, (2, true));
         }
         // Nothing was taken; all who run into a second one that is away pay for it.
-        assert_eq!(tries_where(true, away, 99, &budget).await, (MOST_ATTEMPTS, false));
+        assert_eq!(tries_where(true, away, 99, &budget).await, (MAX_ATTEMPTS, false));
         let mut sent = 0;
         for _ in 0..1_000 {
             sent += tries_where(false, away, 99, &budget).await.0;

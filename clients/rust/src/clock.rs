@@ -79,14 +79,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_machines_clock_moves_forward() {
+    fn system_clock_moves_forward() {
         let clock = SystemClock;
         let first = clock.now();
         assert!(clock.now() >= first);
     }
 
     #[test]
-    fn moments_neither_overflow_nor_run_backwards() {
+    fn moment_arithmetic_saturates() {
         let (early, late) = (Moment(5), Moment(u64::MAX));
         assert_eq!(late.after(Duration::MAX), late);
         assert_eq!(

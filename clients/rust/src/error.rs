@@ -130,7 +130,7 @@ impl fmt::Display for Violation {
 
 impl Error {
     /// For what breaks the contract in a way that can be told without asking.
-    pub(crate) fn field(field: &str, description: &str) -> Self {
+    pub(crate) fn invalid_field(field: &str, description: &str) -> Self {
         let violation = Violation { field: field.to_owned(), description: description.to_owned() };
         Self::Invalid { message: violation.to_string(), violations: vec![violation] }
     }
@@ -165,7 +165,7 @@ impl Error {
 
     /// What the connection said before there was any call.
     pub(crate) fn from_transport(error: &(dyn StdError + 'static)) -> Self {
-        Self::Unreachable { message: innermost(error).to_string() }
+        Self::Unreachable { message: root_cause(error).to_string() }
     }
 }
 
@@ -173,7 +173,7 @@ impl From<Status> for Error {
     fn from(status: Status) -> Self {
         // A status with a source was made on this side; the service had no part in it.
         if let Some(source) = status.source() {
-            return local(source);
+            return from_local_source(source);
         }
         let message = status.message().to_owned();
         let details = status.get_error_details();
@@ -195,7 +195,7 @@ impl From<Status> for Error {
     }
 }
 
-fn local(source: &(dyn StdError + 'static)) -> Error {
+fn from_local_source(source: &(dyn StdError + 'static)) -> Error {
     let mut link = Some(source);
     while let Some(error) = link {
         if let Some(error) = error.downcast_ref::<Error>() {
@@ -210,7 +210,7 @@ fn local(source: &(dyn StdError + 'static)) -> Error {
 }
 
 /// The outer layers only say "transport error"; the last one says what happened.
-fn innermost<'a>(mut error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
+fn root_cause<'a>(mut error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
     while let Some(source) = error.source() {
         error = source;
     }
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn details_are_read() {
+    fn status_details_are_parsed() {
         let error = Error::from(unavailable());
         let expected = Error::Unavailable {
             message: "busy".to_owned(),
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_reads_like_a_call() {
+    fn item_status_parses_like_a_call_status() {
         let item = tonic_types::Status::decode(unavailable().details()).unwrap();
         assert_eq!(Error::from_item(&item), Error::from(unavailable()));
         let bare = tonic_types::Status { code: 5, message: "none".to_owned(), details: vec![] };
@@ -274,14 +274,14 @@ mod tests {
     }
 
     #[test]
-    fn garbage_in_the_details_is_no_harm() {
+    fn malformed_details_are_ignored() {
         let status = Status::with_details(Code::NotFound, "none", vec![0xff; 9].into());
         let expected = Error::NotFound { message: "none".to_owned(), reason: None };
         assert_eq!(Error::from(status), expected);
     }
 
     #[test]
-    fn every_code_has_a_kind_and_only_four_are_transient() {
+    fn every_status_code_maps_to_an_error_kind() {
         let transient: Vec<_> = (0..=16)
             .map(|code| Status::new(Code::from_i32(code), ""))
             .filter(|status| Error::from(Status::new(status.code(), "")).is_transient())
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_this_side_made_is_not_taken_for_the_services_answer() {
+    fn local_errors_are_not_taken_for_service_answers() {
         let broken = std::io::Error::other("connection refused");
         let error = Error::from(Status::from_error(Box::new(broken)));
         assert_eq!(error, Error::Unreachable { message: "connection refused".to_owned() });

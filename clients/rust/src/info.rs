@@ -6,7 +6,7 @@ use tenant_auth_proto::v1;
 
 use crate::{
     Error,
-    call::{duration, present, time},
+    call::{parse_duration, parse_time, required_field},
 };
 
 /// The answering process.
@@ -59,12 +59,12 @@ impl ServerInfo {
             commit: message.commit,
             dirty: message.dirty,
             branch: message.branch,
-            built_at: message.built_at.map(time).transpose()?,
+            built_at: message.built_at.map(parse_time).transpose()?,
             database,
             revision: message.revision,
             schema_version: message.schema_version,
-            uptime: duration(message.uptime.unwrap_or_default())?,
-            now: time(present(message.now, "clock")?)?,
+            uptime: parse_duration(message.uptime.unwrap_or_default())?,
+            now: parse_time(required_field(message.now, "clock")?)?,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use crate::question::LONGEST_KEY;
+use crate::question::MAX_KEY_LEN;
 
 /// A key in plaintext: a secret.
 ///
@@ -26,8 +26,8 @@ impl PresentedKey {
     }
 
     /// Whether the service need not be asked: it would refuse the message, which looks as if it had too much to do.
-    pub(crate) fn is_far_too_long(&self) -> bool {
-        self.0.len() > LONGEST_KEY
+    pub(crate) fn is_over_max_len(&self) -> bool {
+        self.0.len() > MAX_KEY_LEN
     }
 }
 
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_prints_it() {
+    fn presented_key_is_redacted() {
         let key = PresentedKey::new("ta_canary");
         assert_eq!(format!("{key:?} {key}"), "PresentedKey([redacted]) [redacted]");
         assert_eq!(key.expose(), "ta_canary");

@@ -2,7 +2,7 @@
 
 mod credential;
 mod log;
-mod refusal;
+mod rejection;
 
 use std::{
     future::Future,
@@ -22,15 +22,15 @@ use tower_service::Service;
 
 use self::{
     credential::Credential,
-    log::{Log, request_id},
-    refusal::Refusal,
+    log::{UndecidedLog, loggable_request_id},
+    rejection::Rejection,
 };
 use crate::{Client, Error, NotAdmitted, Principal};
 
 /// A tower layer, for axum and tonic alike: requests with a good key go on, with the [`Principal`] in their extensions.
 ///
 /// All others are answered here: over HTTP with `application/problem+json` (RFC 9457), and with a gRPC status where the
-/// content type is gRPC's; the README has the table. A CORS preflight (`OPTIONS` with `access-control-request-method`)
+/// content type is gRPC's; the README has the table. A CORS preflight (`OPTIONS_WITH_VARIABLES` with `access-control-request-method`)
 /// that shows no key goes on without a principal, as do requests for exempt paths.
 #[derive(Clone, Debug)]
 #[must_use]
@@ -42,7 +42,7 @@ struct Settings {
     header: HeaderName,
     required_scopes: Vec<String>,
     exempt: Vec<String>,
-    log: Arc<Log>,
+    log: Arc<UndecidedLog>,
 }
 
 /// What comes back: your service's own answer, or a refusal.
@@ -148,28 +148,29 @@ impl Settings {
     fn decide(
         &self,
         headers: &HeaderMap,
-    ) -> impl Future<Output = Result<Principal, Refusal>> + Send + use<'_> {
-        let (credential, request_id) = (Credential::read(headers, &self.header), request_id(headers));
+    ) -> impl Future<Output = Result<Principal, Rejection>> + Send + use<'_> {
+        let (credential, request_id) =
+            (Credential::read(headers, &self.header), loggable_request_id(headers));
         async move {
             let key = match credential {
                 Credential::Key(key) => key,
-                Credential::None => return Err(Refusal::NoCredentials),
-                Credential::Ambiguous => return Err(Refusal::Ambiguous),
-                Credential::NotAKey => return Err(Refusal::NotAKey),
+                Credential::None => return Err(Rejection::NoCredentials),
+                Credential::Ambiguous => return Err(Rejection::Ambiguous),
+                Credential::Malformed => return Err(Rejection::Malformed),
             };
             let scopes: Vec<_> = self.required_scopes.iter().map(String::as_str).collect();
             match self.client.require(&key, &scopes).await {
                 Ok(principal) => Ok(principal),
-                Err(NotAdmitted::Denied(denied)) => Err(Refusal::Denied(denied)),
+                Err(NotAdmitted::Denied(denied)) => Err(Rejection::Denied(denied)),
                 // The customer's mistake is a key that breaks the contract; anything else is this side's.
                 Err(NotAdmitted::Undecided(Error::Invalid { violations, .. }))
                     if violations.iter().any(|violation| violation.field == "key") =>
                 {
-                    Err(Refusal::NotAKey)
+                    Err(Rejection::Malformed)
                 }
                 Err(NotAdmitted::Undecided(error)) => {
-                    self.log.undecided(&error, request_id.as_deref());
-                    Err(Refusal::Undecided { retry_after: error.retry_after() })
+                    self.log.log_undecided(&error, request_id.as_deref());
+                    Err(Rejection::Undecided { retry_after_seconds: error.retry_after() })
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 mod entry;
 mod fence;
-mod flight;
+mod in_flight;
 mod liveness;
 mod settings;
 mod tag;
@@ -21,84 +21,84 @@ use quick_cache::{UnitWeighter, sync::Cache};
 
 pub use self::settings::NearCache;
 use self::{
-    entry::Entry,
+    entry::CacheEntry,
     fence::Fence,
-    flight::Flights,
+    in_flight::InFlightRequests,
     liveness::Liveness,
     tag::{TagHasher, Tagger},
-    watch::Watching,
+    watch::WatchTask,
 };
-pub(crate) use self::{entry::requiring, fence::About, settings::Limits, tag::Tag};
+pub(crate) use self::{entry::apply_required_scopes, fence::ChangeSubject, settings::CacheLimits, tag::Tag};
 use crate::{Clock, Error, Validation, clock::Moment, transport::Transport};
 
 /// What the service answered, for as long as it may be used. No plaintext key is in it.
-pub(crate) struct Near {
+pub(crate) struct AnswerCache {
     clock: Arc<dyn Clock>,
     /// How far the clock may be behind.
     lag: Duration,
-    limits: Limits,
+    limits: CacheLimits,
     tagger: Tagger,
     /// A map that waits for no writer elsewhere, allocates nothing on a hit, and does not let strangers push out what is in
     /// use, at a tenth of what moka takes. What it hands out is a copy: as large as a line of a processor's cache, and one reference
     /// counted, which the caller gets.
-    entries: Cache<Tag, Entry, UnitWeighter, TagHasher>,
+    entries: Cache<Tag, CacheEntry, UnitWeighter, TagHasher>,
     liveness: Liveness,
     /// Held whenever entries are added or dropped, so that no answer slips in behind the news about it.
     fence: Mutex<Fence>,
     /// How much was told so far.
-    news: AtomicU64,
-    flights: Flights,
+    change_count: AtomicU64,
+    in_flight: InFlightRequests,
 }
 
 /// A client's memory, and the task that keeps it true. Clones share both.
 #[derive(Clone, Debug)]
-pub(crate) struct Memory {
-    near: Arc<Near>,
-    watching: Option<Arc<Watching>>,
+pub(crate) struct CacheHandle {
+    cache: Arc<AnswerCache>,
+    watch_task: Option<Arc<WatchTask>>,
 }
 
-impl Memory {
+impl CacheHandle {
     /// With a connection to listen on, invalidations are listened to.
-    pub(crate) fn new(near: Arc<Near>, transport: Option<Transport>) -> Self {
-        let watch = |transport| Arc::new(Watching::spawn(Arc::clone(&near), transport));
+    pub(crate) fn new(near: Arc<AnswerCache>, transport: Option<Transport>) -> Self {
+        let watch = |transport| Arc::new(WatchTask::spawn(Arc::clone(&near), transport));
         let watching = transport.map(watch);
-        Self { near, watching }
+        Self { cache: near, watch_task: watching }
     }
 
-    pub(crate) fn near(&self) -> &Arc<Near> {
-        &self.near
+    pub(crate) fn cache(&self) -> &Arc<AnswerCache> {
+        &self.cache
     }
 
     /// Listens no more.
     pub(crate) fn close(&self) {
-        if let Some(watching) = &self.watching {
+        if let Some(watching) = &self.watch_task {
             watching.stop();
         }
     }
 }
 
-/// A change under way; see [`Near::changing`].
+/// A change under way; see [`AnswerCache::invalidate_on_drop`].
 #[derive(Debug)]
-pub(crate) struct Changing {
-    near: Arc<Near>,
-    about: Option<About>,
+pub(crate) struct InvalidationGuard {
+    cache: Arc<AnswerCache>,
+    subject: Option<ChangeSubject>,
 }
 
-impl Drop for Changing {
+impl Drop for InvalidationGuard {
     fn drop(&mut self) {
-        self.near.changed(self.about.as_ref());
+        self.cache.apply_local_change(self.subject.as_ref());
     }
 }
 
 /// When a question was sent.
 #[derive(Clone, Copy, Debug)]
-struct Began {
-    at: Moment,
+struct RequestStart {
+    started_at: Moment,
     epoch: u64,
 }
 
-impl Near {
-    pub(crate) fn new(limits: Limits, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+impl AnswerCache {
+    pub(crate) fn new(limits: CacheLimits, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         Ok(Self {
             lag: clock.lag(),
             limits,
@@ -112,17 +112,17 @@ impl Near {
             ),
             liveness: Liveness::new(),
             fence: Mutex::default(),
-            news: AtomicU64::new(0),
-            flights: Flights::default(),
+            change_count: AtomicU64::new(0),
+            in_flight: InFlightRequests::default(),
             clock,
         })
     }
 
-    pub(crate) fn key(&self, key: &str) -> Tag {
+    pub(crate) fn key_tag(&self, key: &str) -> Tag {
         self.tagger.key(key)
     }
 
-    pub(crate) fn session(&self, session_id: &str, key: Option<&str>) -> Tag {
+    pub(crate) fn session_tag(&self, session_id: &str, key: Option<&str>) -> Tag {
         self.tagger.session(session_id, key)
     }
 
@@ -131,30 +131,34 @@ impl Near {
     pub(crate) fn get(&self, tag: Tag, required_scopes: &[&str]) -> Option<Validation> {
         let entry = self.entries.get(&tag)?;
         let now = self.now().after(self.lag);
-        if !entry.is_good(now, &self.liveness) {
+        if !entry.is_usable(now, &self.liveness) {
             return None;
         }
-        entry.into_answer(required_scopes, now)
+        entry.into_validation(required_scopes, now)
     }
 
     /// Asks, or waits with those who asked already, and keeps the answer. The question must be one without scopes.
     ///
     /// # Errors
     /// Those of the question, for all who wait. They are not kept.
-    pub(crate) async fn ask<F>(self: &Arc<Self>, tag: Tag, ask: impl Fn() -> F) -> Result<Validation, Error>
+    pub(crate) async fn get_or_request<F>(
+        self: &Arc<Self>,
+        tag: Tag,
+        ask: impl Fn() -> F,
+    ) -> Result<Validation, Error>
     where
         F: Future<Output = Result<Validation, Error>> + Send + 'static,
     {
         loop {
-            let news = self.news.load(Ordering::Acquire);
-            let (outcome, is_anothers) = self.flights.join(tag, news, || {
-                let (near, began, question) = (Arc::clone(self), self.begin(), ask());
+            let news = self.change_count.load(Ordering::Acquire);
+            let (outcome, is_anothers) = self.in_flight.join(tag, news, || {
+                let (near, began, question) = (Arc::clone(self), self.start_request(), ask());
                 async move {
                     let outcome = question.await;
                     if let Ok(validation) = &outcome {
-                        near.settle(tag, began, validation);
+                        near.store(tag, began, validation);
                     }
-                    near.flights.land(tag, news);
+                    near.in_flight.finish(tag, news);
                     outcome
                 }
             });
@@ -166,63 +170,63 @@ impl Near {
         }
     }
 
-    fn begin(&self) -> Began {
-        Began { epoch: self.fence().epoch(), at: self.now() }
+    fn start_request(&self) -> RequestStart {
+        RequestStart { epoch: self.fence().epoch(), started_at: self.now() }
     }
 
-    fn settle(&self, tag: Tag, began: Began, validation: &Validation) {
+    fn store(&self, tag: Tag, began: RequestStart, validation: &Validation) {
         let revision = validation.provenance.revision;
         let fence = self.fence();
-        if began.epoch != fence.epoch() || fence.overtakes(&validation.subject, revision) {
+        if began.epoch != fence.epoch() || fence.is_outdated(&validation.subject, revision) {
             return;
         }
-        let follows_up = fence.follows_up(revision);
-        if let Some(entry) = Entry::new(validation, began.at, follows_up, &self.limits) {
+        let follows_up = fence.is_covered_by_stream(revision);
+        if let Some(entry) = CacheEntry::new(validation, began.started_at, follows_up, &self.limits) {
             self.entries.insert(tag, entry);
         }
     }
 
     /// Notes a sign of life of the stream, after what it told was done.
-    fn heard(&self, revision: i64) {
+    fn record_heartbeat(&self, revision: i64) {
         let mut fence = self.fence();
-        if self.liveness.heard(self.now(), revision) {
-            fence.begin(revision);
+        if self.liveness.record_heartbeat(self.now(), revision) {
+            fence.start_stream(revision);
         }
     }
 
     /// Forgets what is older than the news about it.
-    fn invalidate(&self, about: About, revision: i64) {
+    fn invalidate(&self, about: ChangeSubject, revision: i64) {
         let mut fence = self.fence();
-        self.entries.retain(|_, entry| entry.revision() >= revision || !about.concerns(entry.subject()));
+        self.entries.retain(|_, entry| entry.revision() >= revision || !about.matches(entry.subject()));
         fence.mark(about, revision);
-        self.news.fetch_add(1, Ordering::AcqRel);
+        self.change_count.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Forgets everything, and what is under way.
-    fn start_over(&self, revision: i64) {
+    fn reset(&self, revision: i64) {
         let mut fence = self.fence();
-        self.liveness.broken();
+        self.liveness.mark_broken();
         self.entries.clear();
-        fence.start_over(revision);
-        self.news.fetch_add(1, Ordering::AcqRel);
+        fence.reset(revision);
+        self.change_count.fetch_add(1, Ordering::AcqRel);
     }
 
     /// For a change of this client's own: what is known of it is forgotten when this goes, whether the change was made,
     /// failed (it may have been made), or was given up.
-    pub(crate) fn changing(self: &Arc<Self>, about: About) -> Changing {
-        Changing { near: Arc::clone(self), about: Some(about) }
+    pub(crate) fn invalidate_on_drop(self: &Arc<Self>, about: ChangeSubject) -> InvalidationGuard {
+        InvalidationGuard { cache: Arc::clone(self), subject: Some(about) }
     }
 
     /// For a change that nobody knows what it is about: everything is forgotten when this goes.
-    pub(crate) fn forgetting(self: Arc<Self>) -> Changing {
-        Changing { near: self, about: None }
+    pub(crate) fn clear_on_drop(self: Arc<Self>) -> InvalidationGuard {
+        InvalidationGuard { cache: self, subject: None }
     }
 
-    fn changed(&self, about: Option<&About>) {
+    fn apply_local_change(&self, about: Option<&ChangeSubject>) {
         let mut fence = self.fence();
-        self.entries.retain(|_, entry| about.is_some_and(|about| !about.concerns(entry.subject())));
-        fence.turn();
-        self.news.fetch_add(1, Ordering::AcqRel);
+        self.entries.retain(|_, entry| about.is_some_and(|about| !about.matches(entry.subject())));
+        fence.advance_epoch();
+        self.change_count.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether the stream is relied on, and up to which revision it told.
@@ -243,7 +247,7 @@ impl Near {
     }
 }
 
-impl fmt::Debug for Near {
+impl fmt::Debug for AnswerCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Near").field("limits", &self.limits).finish_non_exhaustive()
     }

@@ -14,10 +14,10 @@ pub struct Principal(Subject);
 ///
 /// Empty for [`Verdict::Unknown`](crate::Verdict::Unknown) and everything else that names nobody.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Subject(Arc<Facts>);
+pub struct Subject(Arc<SubjectFields>);
 
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct SubjectFields {
     pub(crate) tenant_id: String,
     pub(crate) tenant_name: String,
     pub(crate) plan: String,
@@ -45,7 +45,7 @@ impl Deref for Principal {
 }
 
 impl Subject {
-    pub(crate) fn new(facts: Facts) -> Self {
+    pub(crate) fn new(facts: SubjectFields) -> Self {
         Self(Arc::new(facts))
     }
 
@@ -112,19 +112,19 @@ impl Subject {
 
 impl fmt::Debug for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fields("Principal", f)
+        self.0.fmt_fields("Principal", f)
     }
 }
 
 impl fmt::Debug for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.fields("Subject", f)
+        self.fmt_fields("Subject", f)
     }
 }
 
 impl Subject {
     /// What a caller attached to a session is the caller's: it may be anything, so no log shows it.
-    fn fields(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn fmt_fields(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(name)
             .field("tenant_id", &self.0.tenant_id)
             .field("plan", &self.0.plan)

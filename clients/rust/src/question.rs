@@ -5,10 +5,10 @@ use tenant_auth_proto::v1;
 use crate::{Error, PresentedKey};
 
 /// Far beyond any key, in bytes: the service need not be asked, and a thousand of them fit into a batch.
-pub(crate) const LONGEST_KEY: usize = 512;
+pub(crate) const MAX_KEY_LEN: usize = 512;
 /// The contract's bounds of required scopes: how many, and how long in bytes.
-const MOST_SCOPES: usize = 32;
-const LONGEST_SCOPE: usize = 64;
+const MAX_SCOPES: usize = 32;
+const MAX_SCOPE_LEN: usize = 64;
 
 /// A key to decide about, in a batch or on a stream.
 #[derive(Debug)]
@@ -35,23 +35,23 @@ impl Question {
 
     /// The message, unless it could make a whole batch too large. What else may be wrong with it is the service's to say:
     /// that harms no other.
-    pub(crate) fn message_for_batch(&self) -> Result<v1::ValidateKeyRequest, Error> {
-        if self.key.is_far_too_long() {
-            return Err(Error::field("key", &format!("must have at most {LONGEST_KEY} bytes")));
+    pub(crate) fn to_batch_message(&self) -> Result<v1::ValidateKeyRequest, Error> {
+        if self.key.is_over_max_len() {
+            return Err(Error::invalid_field("key", &format!("must have at most {MAX_KEY_LEN} bytes")));
         }
-        if self.required_scopes.len() > MOST_SCOPES {
-            return Err(Error::field("required_scopes", &format!("must be at most {MOST_SCOPES}")));
+        if self.required_scopes.len() > MAX_SCOPES {
+            return Err(Error::invalid_field("required_scopes", &format!("must be at most {MAX_SCOPES}")));
         }
-        match self.required_scopes.iter().position(|scope| scope.len() > LONGEST_SCOPE) {
-            Some(place) => Err(Error::field(
+        match self.required_scopes.iter().position(|scope| scope.len() > MAX_SCOPE_LEN) {
+            Some(place) => Err(Error::invalid_field(
                 &format!("required_scopes[{place}]"),
-                &format!("must have at most {LONGEST_SCOPE} characters"),
+                &format!("must have at most {MAX_SCOPE_LEN} characters"),
             )),
-            None => Ok(self.message()),
+            None => Ok(self.to_message()),
         }
     }
 
-    pub(crate) fn message(&self) -> v1::ValidateKeyRequest {
+    pub(crate) fn to_message(&self) -> v1::ValidateKeyRequest {
         v1::ValidateKeyRequest {
             key: self.key.expose().to_owned(),
             required_scopes: self.required_scopes.clone(),

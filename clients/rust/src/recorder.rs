@@ -1,6 +1,6 @@
 //! Usage, recorded behind the caller's back: in batches, each sent until it is answered.
 
-mod batches;
+mod batch_sender;
 mod event;
 #[cfg(test)]
 mod tests;
@@ -23,13 +23,13 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use self::batches::{Batches, Item, Pending};
+use self::batch_sender::{BatchSender, PendingEvents, RecorderMessage};
 use crate::{Client, Error, RecordedUsage, Violation, options};
 
-const CAPACITY: usize = 10_000;
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+const DEFAULT_CAPACITY: usize = 10_000;
+const DEFAULT_BATCH_DELAY: Duration = Duration::from_secs(1);
 /// More cannot be waited for everywhere.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(86_400);
+const MAX_CLOSE_TIMEOUT: Duration = Duration::from_secs(86_400);
 
 /// Collects events and sends them in batches: of 500 at most, 1 s after the first at most. Clones share it.
 ///
@@ -38,12 +38,12 @@ const LONGEST_PATIENCE: Duration = Duration::from_secs(86_400);
 /// most, as long as its runtime lives, and logs how many events are lost.
 #[derive(Clone, Debug)]
 pub struct UsageRecorder {
-    queue: mpsc::Sender<Item>,
-    end: Arc<End>,
+    queue: mpsc::Sender<RecorderMessage>,
+    close_state: Arc<CloseState>,
 }
 
 #[derive(Debug)]
-struct End {
+struct CloseState {
     /// Until when to go on trying, once it is closed.
     deadline: watch::Sender<Option<Instant>>,
     task: Mutex<Option<JoinHandle<Vec<UnsentUsage>>>>,
@@ -101,10 +101,10 @@ impl RecorderSettings {
             let error = refused.error.as_ref().map(ToString::to_string);
             tracing::warn!(events = refused.events.len(), error, "usage was refused and is not counted");
         };
-        Self { capacity: CAPACITY, longest_wait: LONGEST_WAIT, on_refused: Box::new(log) }
+        Self { capacity: DEFAULT_CAPACITY, longest_wait: DEFAULT_BATCH_DELAY, on_refused: Box::new(log) }
     }
 
-    /// How many events may wait to be sent, 1 to 10 million; beyond it [`NotRecorded::Full`].
+    /// How many events may wait to be sent, 1 to 10 million; beyond it [`NotRecorded::LimitReached`].
     pub fn capacity(mut self, events: usize) -> Self {
         self.capacity = events;
         self
@@ -144,16 +144,16 @@ impl UsageRecorder {
     /// # Errors
     /// [`Error::Setup`] when a setting cannot be used.
     pub fn start(client: Client, settings: RecorderSettings) -> Result<Self, Error> {
-        options::count("RecorderSettings::capacity", settings.capacity)?;
-        options::time("RecorderSettings::longest_wait", settings.longest_wait)?;
+        options::check_count("RecorderSettings::capacity", settings.capacity)?;
+        options::check_duration("RecorderSettings::longest_wait", settings.longest_wait)?;
         let send = move |request_id: String, events| {
             let client = client.clone();
             async move { client.record_usage(&request_id, events).await }
         };
-        Ok(Self::sending(settings, send))
+        Ok(Self::with_sender(settings, send))
     }
 
-    fn sending<F>(
+    fn with_sender<F>(
         settings: RecorderSettings,
         send: impl Fn(String, Vec<UsageEvent>) -> F + Send + Sync + 'static,
     ) -> Self
@@ -163,16 +163,16 @@ impl UsageRecorder {
         let (queue, items) = mpsc::channel(settings.capacity);
         let (deadline, ends) = watch::channel(None);
         let pending = Arc::new(AtomicUsize::new(0));
-        let batches = Batches {
+        let batches = BatchSender {
             items,
             deadline: ends,
             longest_wait: settings.longest_wait,
             on_refused: settings.on_refused,
             send,
-            pending: Pending::new(Arc::clone(&pending)),
+            pending: PendingEvents::new(Arc::clone(&pending)),
         };
         let task = Mutex::new(Some(tokio::spawn(batches.run())));
-        Self { queue, end: Arc::new(End { deadline, task, pending }) }
+        Self { queue, close_state: Arc::new(CloseState { deadline, task, pending }) }
     }
 
     /// Takes an event that happens now: so much of a metric, in the metric's own unit.
@@ -195,11 +195,11 @@ impl UsageRecorder {
         quantity: i64,
         at: SystemTime,
     ) -> Result<(), NotRecorded> {
-        let event = event::checked(tenant_id, metric, quantity, at).map_err(NotRecorded::Invalid)?;
+        let event = event::checked_event(tenant_id, metric, quantity, at).map_err(NotRecorded::Invalid)?;
         // Counted before it can be settled.
-        self.end.pending.fetch_add(1, Ordering::Relaxed);
-        self.queue.try_send(Item::Event(event)).map_err(|error| {
-            self.end.pending.fetch_sub(1, Ordering::Relaxed);
+        self.close_state.pending.fetch_add(1, Ordering::Relaxed);
+        self.queue.try_send(RecorderMessage::Event(event)).map_err(|error| {
+            self.close_state.pending.fetch_sub(1, Ordering::Relaxed);
             match error {
                 mpsc::error::TrySendError::Full(_) => NotRecorded::Full,
                 mpsc::error::TrySendError::Closed(_) => NotRecorded::Closed,
@@ -213,7 +213,7 @@ impl UsageRecorder {
     /// [`NotRecorded::Closed`] when the recorder was closed meanwhile.
     pub async fn flush(&self) -> Result<(), NotRecorded> {
         let (done, answered) = oneshot::channel();
-        self.queue.send(Item::Flush(done)).await.map_err(|_| NotRecorded::Closed)?;
+        self.queue.send(RecorderMessage::Flush(done)).await.map_err(|_| NotRecorded::Closed)?;
         answered.await.map_err(|_| NotRecorded::Closed)
     }
 
@@ -221,8 +221,8 @@ impl UsageRecorder {
     ///
     /// Gives nothing when another clone was closed before.
     pub async fn close(self, patience: Duration) -> Vec<UnsentUsage> {
-        let task = self.end.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.end.deadline.send_replace(Some(Instant::now() + patience.min(LONGEST_PATIENCE)));
+        let task = self.close_state.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.close_state.deadline.send_replace(Some(Instant::now() + patience.min(MAX_CLOSE_TIMEOUT)));
         match task {
             // One that was ended with its runtime has said what was lost.
             Some(task) => task.await.unwrap_or_default(),

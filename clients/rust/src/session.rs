@@ -12,14 +12,14 @@ use tenant_auth_proto::v1::{
 
 use crate::{
     Client, Error, NotAdmitted, PresentedKey, Principal, Validation, Verdict,
-    call::{Caller, broken, present, time},
-    near::{About, Changing, requiring},
+    call::{RpcClient, invalid_reply, parse_time, required_field},
+    near::{ChangeSubject, InvalidationGuard, apply_required_scopes},
 };
 
 /// What the service gives at most on one page.
-const PAGE: usize = 500;
+const MAX_SESSIONS_PER_PAGE: usize = 500;
 /// The contract's longest id of a session.
-const LONGEST_ID: usize = 128;
+const MAX_SESSION_ID_LEN: usize = 128;
 
 /// A session to bind.
 #[derive(Clone, Debug)]
@@ -106,7 +106,7 @@ impl BindSession {
         self
     }
 
-    fn message(self, key: &PresentedKey) -> Result<v1::BindSessionRequest, Error> {
+    fn to_message(self, key: &PresentedKey) -> Result<v1::BindSessionRequest, Error> {
         let too_long = |_| Error::Setup { message: "the session's lifetime is too long".to_owned() };
         let expiry = match self.expiry {
             SessionExpiry::Fixed => v1::SessionExpiry::Fixed,
@@ -132,8 +132,8 @@ impl Session {
             session_id: message.session_id,
             tenant_id: message.tenant_id,
             key_id: message.key_id,
-            created_at: within_range(present(message.created_at, "time of the binding")?),
-            expires_at: within_range(present(message.expires_at, "end of the session")?),
+            created_at: clamped_time(required_field(message.created_at, "time of the binding")?),
+            expires_at: clamped_time(required_field(message.expires_at, "end of the session")?),
             expiry,
             attributes: message.attributes.into_iter().collect(),
         })
@@ -142,8 +142,8 @@ impl Session {
 
 /// A moment of a session. One that this machine cannot have is taken for the end of the year 9999, after which the service has
 /// none: the session is bound, and one session of a page does not hide the others.
-fn within_range(message: impl TryInto<SystemTime>) -> SystemTime {
-    time(message).unwrap_or(SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799))
+fn clamped_time(message: impl TryInto<SystemTime>) -> SystemTime {
+    parse_time(message).unwrap_or(SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799))
 }
 
 impl Client {
@@ -153,19 +153,19 @@ impl Client {
     /// When nothing could be decided; [`Error::Overloaded`] without a time to retry when the tenant has as many
     /// sessions as it may have. A denial is not an error.
     pub async fn bind_session(&self, session: BindSession, key: &PresentedKey) -> Result<Binding, Error> {
-        self.caller().open()?;
-        checked(&session.session_id)?;
-        if key.is_far_too_long() {
+        self.rpc().check_open()?;
+        check_session_id(&session.session_id)?;
+        if key.is_over_max_len() {
             return Ok(Binding { verdict: Verdict::Malformed, session: None, already_bound: false });
         }
-        let message = session.message(key)?;
-        let _changing = self.changing(&message.session_id);
+        let message = session.to_message(key)?;
+        let _changing = self.invalidate_session_on_drop(&message.session_id);
         let send =
             async |transport, request| SessionServiceClient::new(transport).bind_session(request).await;
-        let reply = self.caller().call(message, send).await?;
+        let reply = self.rpc().call_retried(message, send).await?;
         let verdict = Verdict::from_wire(reply.verdict);
         if verdict.is_valid() && reply.session.is_none() {
-            return Err(broken("the reply holds no session"));
+            return Err(invalid_reply("the reply holds no session"));
         }
         let session = reply.session.map(Session::from_wire).transpose()?;
         Ok(Binding { verdict, session, already_bound: reply.already_bound })
@@ -182,23 +182,28 @@ impl Client {
         key: Option<&PresentedKey>,
         required_scopes: &[&str],
     ) -> Result<Validation, Error> {
-        self.caller().open()?;
-        checked(session_id)?;
-        if key.is_some_and(PresentedKey::is_far_too_long) {
+        self.rpc().check_open()?;
+        check_session_id(session_id)?;
+        if key.is_some_and(PresentedKey::is_over_max_len) {
             return Ok(Validation::malformed(Some(session_id)));
         }
         let key = key.map(PresentedKey::expose);
-        let question = |scopes| ask(self.caller().admitted(), message(session_id, key, scopes));
-        let Some(memory) = self.memory() else {
+        let question = |scopes| {
+            request_session_validation(
+                self.rpc().ignoring_close(),
+                validate_session_message(session_id, key, scopes),
+            )
+        };
+        let Some(memory) = self.cache() else {
             return question(required_scopes).await;
         };
-        let near = memory.near();
-        let tag = near.session(session_id, key);
+        let near = memory.cache();
+        let tag = near.session_tag(session_id, key);
         if let Some(validation) = near.get(tag, required_scopes) {
             return Ok(validation);
         }
-        let validation = self.in_time(near.ask(tag, || question(&[]))).await?;
-        match requiring(validation, required_scopes) {
+        let validation = self.with_call_timeout(near.get_or_request(tag, || question(&[]))).await?;
+        match apply_required_scopes(validation, required_scopes) {
             Some(validation) => Ok(validation),
             None => question(required_scopes).await,
         }
@@ -224,14 +229,14 @@ impl Client {
     /// # Errors
     /// When the service did not answer, or found a field invalid.
     pub async fn unbind_session(&self, session_id: &str, tenant_id: &str) -> Result<bool, Error> {
-        self.caller().open()?;
-        checked(session_id)?;
+        self.rpc().check_open()?;
+        check_session_id(session_id)?;
         let message =
             v1::UnbindSessionRequest { session_id: session_id.to_owned(), tenant_id: tenant_id.to_owned() };
-        let _changing = self.changing(session_id);
+        let _changing = self.invalidate_session_on_drop(session_id);
         let send =
             async |transport, request| SessionServiceClient::new(transport).unbind_session(request).await;
-        Ok(self.caller().call(message, send).await?.was_bound)
+        Ok(self.rpc().call_retried(message, send).await?.was_bound)
     }
 
     /// A tenant's sessions, newest first, read page by page as they are taken.
@@ -246,7 +251,7 @@ impl Client {
             let (client, tenant_id) = (client.clone(), tenant_id.clone());
             async move {
                 let Some(token) = token else { return Ok(None) };
-                let page = client.list_sessions_page(&tenant_id, PAGE, token).await?;
+                let page = client.list_sessions_page(&tenant_id, MAX_SESSIONS_PER_PAGE, token).await?;
                 let token = Some(page.next_page_token).filter(|token| !token.is_empty());
                 Ok::<_, Error>(Some((stream::iter(page.sessions.into_iter().map(Ok)), token)))
             }
@@ -257,7 +262,7 @@ impl Client {
     /// One page of at most `page_size` (500 at most) of a tenant's sessions; an empty token is the first page.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a token of another list.
+    /// [`Error::InvalidConfig`] for a token of another list.
     pub async fn list_sessions_page(
         &self,
         tenant_id: &str,
@@ -266,30 +271,38 @@ impl Client {
     ) -> Result<SessionPage, Error> {
         let message = v1::ListSessionsRequest {
             tenant_id: tenant_id.to_owned(),
-            page_size: i32::try_from(page_size.min(PAGE)).unwrap_or(i32::MAX),
+            page_size: i32::try_from(page_size.min(MAX_SESSIONS_PER_PAGE)).unwrap_or(i32::MAX),
             page_token,
         };
         let send =
             async |transport, request| SessionServiceClient::new(transport).list_sessions(request).await;
-        let reply = self.caller().ask(message, send).await?;
+        let reply = self.rpc().call_hedged(message, send).await?;
         let sessions = reply.sessions.into_iter().map(Session::from_wire).collect::<Result<_, _>>()?;
         Ok(SessionPage { sessions, next_page_token: reply.next_page_token })
     }
 
-    fn changing(&self, session_id: &str) -> Option<Changing> {
-        self.memory().map(|memory| memory.near().changing(About::Session(session_id.to_owned())))
+    fn invalidate_session_on_drop(&self, session_id: &str) -> Option<InvalidationGuard> {
+        self.cache()
+            .map(|memory| memory.cache().invalidate_on_drop(ChangeSubject::Session(session_id.to_owned())))
     }
 }
 
 /// Refuses what could make a message too large, which looks as if the service had too much to do.
-fn checked(session_id: &str) -> Result<(), Error> {
-    if session_id.len() > LONGEST_ID {
-        return Err(Error::field("session_id", &format!("must have at most {LONGEST_ID} characters")));
+fn check_session_id(session_id: &str) -> Result<(), Error> {
+    if session_id.len() > MAX_SESSION_ID_LEN {
+        return Err(Error::invalid_field(
+            "session_id",
+            &format!("must have at most {MAX_SESSION_ID_LEN} characters"),
+        ));
     }
     Ok(())
 }
 
-fn message(session_id: &str, key: Option<&str>, required_scopes: &[&str]) -> v1::ValidateSessionRequest {
+fn validate_session_message(
+    session_id: &str,
+    key: Option<&str>,
+    required_scopes: &[&str],
+) -> v1::ValidateSessionRequest {
     v1::ValidateSessionRequest {
         session_id: session_id.to_owned(),
         key: key.unwrap_or_default().to_owned(),
@@ -297,9 +310,12 @@ fn message(session_id: &str, key: Option<&str>, required_scopes: &[&str]) -> v1:
     }
 }
 
-async fn ask(caller: Caller, message: v1::ValidateSessionRequest) -> Result<Validation, Error> {
+async fn request_session_validation(
+    caller: RpcClient,
+    message: v1::ValidateSessionRequest,
+) -> Result<Validation, Error> {
     let session_id = message.session_id.clone();
     let send =
         async |transport, request| ValidationServiceClient::new(transport).validate_session(request).await;
-    Validation::of_session(session_id, caller.ask(message, send).await?)
+    Validation::from_session_response(session_id, caller.call_hedged(message, send).await?)
 }

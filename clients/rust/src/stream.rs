@@ -9,7 +9,7 @@ use futures::{Stream, StreamExt as _};
 use tenant_auth_proto::v1::{self, stream_validate_keys_response::Result as Outcome};
 use tonic::Streaming;
 
-use crate::{Error, Validation, call::present};
+use crate::{Error, Validation, call::required_field};
 
 /// The answers of [`Client::validate_stream`](crate::Client::validate_stream), in the order they arrive.
 ///
@@ -36,13 +36,15 @@ impl Stream for Answers {
     type Item = Result<Answer, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_next_unpin(cx).map(|item| item.map(|message| message.map(answer).map_err(Error::from)))
+        self.0
+            .poll_next_unpin(cx)
+            .map(|item| item.map(|message| message.map(parse_answer).map_err(Error::from)))
     }
 }
 
-fn answer(message: v1::StreamValidateKeysResponse) -> Answer {
-    let outcome = present(message.result, "outcome").and_then(|outcome| match outcome {
-        Outcome::Response(message) => Validation::of_key(message),
+fn parse_answer(message: v1::StreamValidateKeysResponse) -> Answer {
+    let outcome = required_field(message.result, "outcome").and_then(|outcome| match outcome {
+        Outcome::Response(message) => Validation::from_key_response(message),
         Outcome::Error(item) => Err(Error::from_item(&item)),
     });
     Answer { correlation_id: message.correlation_id, outcome }

@@ -11,7 +11,7 @@ use rustls::{
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use zeroize::Zeroizing;
 
-use crate::{Error, options::refused};
+use crate::{Error, options::setup_error};
 
 /// Roots and certificates for TLS; with the machine's own roots and no certificate unless set.
 ///
@@ -38,7 +38,7 @@ impl Tls {
 
     /// Trusts these roots (PEM) instead of the machine's own. May be called again to add more.
     pub fn root(mut self, pem: impl AsRef<[u8]>) -> Self {
-        self.roots.push(Pem::text(pem));
+        self.roots.push(Pem::from_text(pem));
         self
     }
 
@@ -50,7 +50,7 @@ impl Tls {
 
     /// Shows this certificate (PEM, with its chain) to the service, which belongs to this private key (PEM).
     pub fn identity(mut self, certificate: impl AsRef<[u8]>, private_key: impl AsRef<[u8]>) -> Self {
-        self.identity = Some((Pem::text(certificate), Pem::text(private_key)));
+        self.identity = Some((Pem::from_text(certificate), Pem::from_text(private_key)));
         self
     }
 
@@ -83,7 +83,7 @@ impl Tls {
     pub(crate) fn config(&self, host: &str) -> Result<ClientTlsConfig, Error> {
         let name = self.server_name.as_deref().unwrap_or(host);
         if ServerName::try_from(name).is_err() {
-            return Err(refused(format!(
+            return Err(setup_error(format!(
                 "Tls::server_name is {name:?}: it must be a DNS name or an IP address"
             )));
         }
@@ -97,7 +97,7 @@ impl Tls {
             for certificate in certificates(&pem, &origin)? {
                 store
                     .add(certificate)
-                    .map_err(|_| refused(format!("{origin} holds a certificate that is no root")))?;
+                    .map_err(|_| setup_error(format!("{origin} holds a certificate that is no root")))?;
             }
             config = config.ca_certificate(Certificate::from_pem(&*pem));
         }
@@ -106,18 +106,18 @@ impl Tls {
         let (key, of_key) = key.read("Tls::identity, its private key,")?;
         let chain = certificates(&certificate, &of_certificate)?;
         let private_key = PrivateKeyDer::from_pem_slice(&key)
-            .map_err(|_| refused(format!("{of_key} holds no private key in PEM")))?;
+            .map_err(|_| setup_error(format!("{of_key} holds no private key in PEM")))?;
         let provider =
             CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(ring::default_provider()));
         CertifiedKey::from_der(chain, private_key, &provider).map_err(|_| {
-            refused(format!("{of_key} holds a private key that is not the one of the certificate"))
+            setup_error(format!("{of_key} holds a private key that is not the one of the certificate"))
         })?;
         Ok(config.identity(Identity::from_pem(&*certificate, &*key)))
     }
 }
 
 impl Pem {
-    fn text(pem: impl AsRef<[u8]>) -> Self {
+    fn from_text(pem: impl AsRef<[u8]>) -> Self {
         Self::Text(Zeroizing::new(pem.as_ref().to_vec()))
     }
 
@@ -127,8 +127,8 @@ impl Pem {
             Self::Text(text) => Ok((text.clone(), name.to_owned())),
             Self::File(path) => {
                 let origin = format!("{name} from {}", path.display());
-                let bytes =
-                    fs::read(path).map_err(|error| refused(format!("{origin} cannot be read: {error}")))?;
+                let bytes = fs::read(path)
+                    .map_err(|error| setup_error(format!("{origin} cannot be read: {error}")))?;
                 Ok((Zeroizing::new(bytes), origin))
             }
         }
@@ -138,9 +138,9 @@ impl Pem {
 fn certificates(pem: &[u8], origin: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|_| refused(format!("{origin} holds a broken certificate")))?;
+        .map_err(|_| setup_error(format!("{origin} holds a broken certificate")))?;
     if certificates.is_empty() {
-        return Err(refused(format!(
+        return Err(setup_error(format!(
             "{origin} holds no certificate in PEM; a path belongs into root_file or identity_files"
         )));
     }
@@ -168,7 +168,7 @@ mod tests {
     const OTHER_KEY: &str = include_str!("../tests/fake/tls/server.key");
 
     #[test]
-    fn what_is_no_root_and_no_pair_is_refused_and_named() {
+    fn invalid_roots_and_key_pairs_are_rejected_by_name() {
         let config = |tls: Tls| tls.config("host").map(|_| ());
         config(Tls::new().root(CA).identity(CERTIFICATE, KEY).server_name("other")).unwrap();
         for (tls, expected) in [

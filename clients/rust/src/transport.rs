@@ -2,9 +2,9 @@
 
 mod address;
 mod connection;
-mod names;
 mod pool;
 mod replica;
+mod resolver;
 mod socket;
 mod target;
 mod token;
@@ -29,15 +29,15 @@ use tower_service::Service;
 pub use self::token::CallerToken;
 use self::token::CurrentToken;
 pub(crate) use self::{
-    address::{Address, read as read_endpoints},
+    address::{Address, parse_endpoints as read_endpoints},
     connection::Connection,
     pool::Pool,
     target::Target,
 };
-use crate::{Error, near::Near};
+use crate::{Error, near::AnswerCache};
 
 /// Names a request in the service's log.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -45,11 +45,11 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 /// share them.
 #[derive(Clone)]
 pub struct Transport {
-    shared: Arc<Shared>,
-    way: Way,
+    shared: Arc<TransportState>,
+    routing: Routing,
 }
 
-struct Shared {
+struct TransportState {
     pool: Pool,
     token: Arc<Option<CurrentToken>>,
     request_id: Option<HeaderValue>,
@@ -58,11 +58,11 @@ struct Shared {
 
 /// For whom a request goes.
 #[derive(Clone)]
-enum Way {
+enum Routing {
     /// A call of this client's own, which says where it went.
     Routed(Arc<Route>),
     /// A call of the generated code. What it may change is forgotten.
-    Raw(Option<Arc<Near>>),
+    Raw(Option<Arc<AnswerCache>>),
 }
 
 /// Where an attempt of a call goes, and went.
@@ -71,8 +71,8 @@ pub(crate) struct Route {
     /// Where it had no luck before.
     avoided: Option<u64>,
     /// Where it has to go.
-    given: Option<Arc<Connection>>,
-    taken: OnceLock<(Arc<Connection>, Instant)>,
+    fixed: Option<Arc<Connection>>,
+    used: OnceLock<(Arc<Connection>, Instant)>,
 }
 
 impl Route {
@@ -82,18 +82,18 @@ impl Route {
     }
 
     /// On this connection.
-    pub(crate) fn given(connection: Arc<Connection>) -> Self {
-        Self { given: Some(connection), ..Self::default() }
+    pub(crate) fn fixed(connection: Arc<Connection>) -> Self {
+        Self { fixed: Some(connection), ..Self::default() }
     }
 
     /// The connection that it went out on; none while it waits for one.
-    pub(crate) fn taken(&self) -> Option<&Arc<Connection>> {
-        self.taken.get().map(|(connection, _)| connection)
+    pub(crate) fn connection(&self) -> Option<&Arc<Connection>> {
+        self.used.get().map(|(connection, _)| connection)
     }
 
     /// When it went out.
-    pub(crate) fn taken_at(&self) -> Option<Instant> {
-        self.taken.get().map(|(_, at)| *at)
+    pub(crate) fn sent_at(&self) -> Option<Instant> {
+        self.used.get().map(|(_, at)| *at)
     }
 }
 
@@ -107,33 +107,33 @@ impl Transport {
     ) -> Result<Self, Error> {
         let token = Arc::new(token.map(CurrentToken::new).transpose()?);
         let pool = Pool::new(targets, Arc::clone(&token));
-        let shared = Shared { pool, token, request_id, is_closed: AtomicBool::new(false) };
-        Ok(Self { shared: Arc::new(shared), way: Way::Raw(None) })
+        let shared = TransportState { pool, token, request_id, is_closed: AtomicBool::new(false) };
+        Ok(Self { shared: Arc::new(shared), routing: Routing::Raw(None) })
     }
 
     /// The same connections, for one attempt.
     pub(crate) fn routed(&self, route: Arc<Route>) -> Self {
-        Self { shared: Arc::clone(&self.shared), way: Way::Routed(route) }
+        Self { shared: Arc::clone(&self.shared), routing: Routing::Routed(route) }
     }
 
     /// The same connections, for calls that this client knows nothing of.
-    pub(crate) fn raw(&self, near: Option<Arc<Near>>) -> Self {
-        Self { shared: Arc::clone(&self.shared), way: Way::Raw(near) }
+    pub(crate) fn raw(&self, near: Option<Arc<AnswerCache>>) -> Self {
+        Self { shared: Arc::clone(&self.shared), routing: Routing::Raw(near) }
     }
 
     /// Whether some replica is connected.
-    pub(crate) fn is_served(&self) -> bool {
-        self.shared.pool.is_served()
+    pub(crate) fn is_connected(&self) -> bool {
+        self.shared.pool.is_connected()
     }
 
     /// A connection to another replica, if there is one.
-    pub(crate) fn other_than(&self, connection: &Connection) -> Option<Arc<Connection>> {
-        self.shared.pool.other_than(connection)
+    pub(crate) fn alternative_to(&self, connection: &Connection) -> Option<Arc<Connection>> {
+        self.shared.pool.alternative_to(connection)
     }
 
     /// Connects to any of the replicas.
     pub(crate) async fn connect(&self) -> Result<(), Error> {
-        self.shared.pool.next(None).await.map(|_| ())
+        self.shared.pool.next_connection(None).await.map(|_| ())
     }
 
     /// Takes no more calls; those under way go on.
@@ -158,29 +158,31 @@ impl Service<Request<Body>> for Transport {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let Self { shared, way } = self.clone();
+        let Self { shared, routing: way } = self.clone();
         Box::pin(async move {
             let (route, near) = match way {
-                Way::Routed(route) => (Some(route), None),
-                Way::Raw(_) if shared.is_closed.load(Ordering::Acquire) => return Err(Error::Closed.into()),
-                Way::Raw(near) => (None, near.filter(|_| may_change(request.uri().path()))),
+                Routing::Routed(route) => (Some(route), None),
+                Routing::Raw(_) if shared.is_closed.load(Ordering::Acquire) => {
+                    return Err(Error::Closed.into());
+                }
+                Routing::Raw(near) => (None, near.filter(|_| may_mutate(request.uri().path()))),
             };
             // Also when it fails, or is given up: it may have changed something.
-            let _changed = near.map(Near::forgetting);
+            let _changed = near.map(AnswerCache::clear_on_drop);
             if let Some(token) = &*shared.token {
-                request.headers_mut().insert(AUTHORIZATION, token.header()?);
+                request.headers_mut().insert(AUTHORIZATION, token.current_header()?);
             }
             if let Some(request_id) = &shared.request_id {
-                request.headers_mut().insert(REQUEST_ID, request_id.clone());
+                request.headers_mut().insert(REQUEST_ID_HEADER, request_id.clone());
             }
-            let given = route.as_ref().and_then(|route| route.given.clone());
+            let given = route.as_ref().and_then(|route| route.fixed.clone());
             let connection = match given {
                 Some(connection) => connection,
-                None => shared.pool.next(route.as_ref().and_then(|route| route.avoided)).await?,
+                None => shared.pool.next_connection(route.as_ref().and_then(|route| route.avoided)).await?,
             };
             if let Some(route) = route {
                 // Each attempt has one of its own.
-                let _ = route.taken.set((Arc::clone(&connection), Instant::now()));
+                let _ = route.used.set((Arc::clone(&connection), Instant::now()));
             }
             Ok(connection.send(request).await?)
         })
@@ -188,7 +190,7 @@ impl Service<Request<Body>> for Transport {
 }
 
 /// Whether a call of the generated code may change what answers say.
-fn may_change(path: &str) -> bool {
+fn may_mutate(path: &str) -> bool {
     let Some((service, method)) = path.trim_start_matches('/').split_once('/') else { return false };
     let reads = ["Get", "List", "Query"].iter().any(|verb| method.starts_with(verb));
     matches!(service, "tenantauth.v1.AdminService" | "tenantauth.v1.SessionService") && !reads
@@ -205,13 +207,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_change_an_answer_is_known_by_its_path() {
+    fn mutating_calls_are_known_by_path() {
         for path in ["AdminService/RevokeKey", "AdminService/SomethingNew", "SessionService/UnbindSession"] {
-            assert!(may_change(&format!("/tenantauth.v1.{path}")), "{path}");
+            assert!(may_mutate(&format!("/tenantauth.v1.{path}")), "{path}");
         }
         for path in ["AdminService/ListKeys", "SessionService/ListSessions", "ValidationService/ValidateKey"]
         {
-            assert!(!may_change(&format!("/tenantauth.v1.{path}")), "{path}");
+            assert!(!may_mutate(&format!("/tenantauth.v1.{path}")), "{path}");
         }
     }
 }

@@ -5,7 +5,7 @@ use tenant_auth_proto::v1::{self, usage_service_client::UsageServiceClient};
 
 use crate::{
     Client, Error,
-    call::{broken, present},
+    call::{invalid_reply, required_field},
 };
 
 /// What became of a request to record usage.
@@ -37,17 +37,18 @@ impl Client {
         let count = events.len();
         let message = v1::RecordUsageRequest { request_id: request_id.to_owned(), events };
         let send = async |transport, request| UsageServiceClient::new(transport).record_usage(request).await;
-        let reply = self.caller().call(message, send).await?;
-        let number =
-            |number: i32| usize::try_from(number).map_err(|_| broken("the reply holds a negative number"));
+        let reply = self.rpc().call_retried(message, send).await?;
+        let number = |number: i32| {
+            usize::try_from(number).map_err(|_| invalid_reply("the reply holds a negative number"))
+        };
         let rejected = |event: v1::RejectedUsageEvent| {
-            Ok((number(event.index)?, Error::from_item(&present(event.error, "error")?)))
+            Ok((number(event.index)?, Error::from_item(&required_field(event.error, "error")?)))
         };
         let accepted = number(reply.accepted)?;
         let rejected = reply.rejected.into_iter().map(rejected).collect::<Result<Vec<_>, Error>>()?;
         if accepted + rejected.len() != count {
             let answered = accepted + rejected.len();
-            return Err(broken(format!("{count} events were sent and {answered} answered")));
+            return Err(invalid_reply(format!("{count} events were sent and {answered} answered")));
         }
         Ok(RecordedUsage { accepted, rejected, already_recorded: reply.already_recorded })
     }
@@ -77,12 +78,12 @@ impl Client {
     /// One page of those sums.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is no such tenant. [`Error::Invalid`] for a token of another query.
+    /// [`Error::NotFound`] when there is no such tenant. [`Error::InvalidConfig`] for a token of another query.
     pub async fn query_usage_page(
         &self,
         request: v1::QueryUsageRequest,
     ) -> Result<v1::QueryUsageResponse, Error> {
         let send = async |transport, request| UsageServiceClient::new(transport).query_usage(request).await;
-        self.caller().ask(request, send).await
+        self.rpc().call_hedged(request, send).await
     }
 }

@@ -6,8 +6,8 @@ use tenant_auth_proto::v1;
 
 use crate::{
     Denied, Error, Principal, Subject, Verdict,
-    call::{duration, time},
-    principal::Facts,
+    call::{parse_duration, parse_time},
+    principal::SubjectFields,
 };
 
 /// The decision about a key or a session, and whose it is. Clones are cheap.
@@ -98,7 +98,7 @@ impl Validation {
 
     /// The decision about what cannot even travel as a key.
     pub(crate) fn malformed(session_id: Option<&str>) -> Self {
-        let facts = Facts { session_id: session_id.map(str::to_owned), ..Facts::default() };
+        let facts = SubjectFields { session_id: session_id.map(str::to_owned), ..SubjectFields::default() };
         let none = Duration::ZERO;
         Self {
             verdict: Verdict::Malformed,
@@ -114,8 +114,8 @@ impl Validation {
         }
     }
 
-    pub(crate) fn of_key(message: v1::ValidateKeyResponse) -> Result<Self, Error> {
-        let facts = Facts {
+    pub(crate) fn from_key_response(message: v1::ValidateKeyResponse) -> Result<Self, Error> {
+        let facts = SubjectFields {
             tenant_id: message.tenant_id,
             tenant_name: message.tenant_name,
             plan: message.plan,
@@ -123,7 +123,7 @@ impl Validation {
             presented_key_id: String::new(),
             scopes: message.scopes,
             // An end that cannot be read must not turn into "never ends".
-            expires_at: message.expires_at.map(time).transpose()?,
+            expires_at: message.expires_at.map(parse_time).transpose()?,
             session_id: None,
             attributes: BTreeMap::new(),
         };
@@ -135,18 +135,18 @@ impl Validation {
         })
     }
 
-    pub(crate) fn of_session(
+    pub(crate) fn from_session_response(
         session_id: String,
         message: v1::ValidateSessionResponse,
     ) -> Result<Self, Error> {
-        let facts = Facts {
+        let facts = SubjectFields {
             tenant_id: message.tenant_id,
             tenant_name: message.tenant_name,
             plan: message.plan,
             key_id: message.key_id,
             presented_key_id: message.presented_key_id,
             scopes: message.scopes,
-            expires_at: message.expires_at.map(time).transpose()?,
+            expires_at: message.expires_at.map(parse_time).transpose()?,
             session_id: Some(session_id),
             attributes: message.attributes.into_iter().collect(),
         };
@@ -163,10 +163,10 @@ impl Provenance {
     fn from_wire(message: v1::Provenance) -> Result<Self, Error> {
         Ok(Self {
             source: Source::from_wire(message.source),
-            age: duration(message.age.unwrap_or_default())?,
+            age: parse_duration(message.age.unwrap_or_default())?,
             revision: message.revision,
-            cacheable_for: duration(message.cacheable_for.unwrap_or_default())?,
-            cacheable_while_watched: duration(message.cacheable_while_watched.unwrap_or_default())?,
+            cacheable_for: parse_duration(message.cacheable_for.unwrap_or_default())?,
+            cacheable_while_watched: parse_duration(message.cacheable_while_watched.unwrap_or_default())?,
         })
     }
 }
@@ -190,18 +190,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_answer_denies_and_may_not_be_kept() {
-        let validation = Validation::of_key(v1::ValidateKeyResponse::default()).unwrap();
+    fn empty_response_is_denied_and_not_cacheable() {
+        let validation = Validation::from_key_response(v1::ValidateKeyResponse::default()).unwrap();
         assert!(!validation.is_valid());
         assert_eq!(validation.provenance.cacheable_for, Duration::ZERO);
     }
 
     #[test]
-    fn an_unreadable_end_is_an_error_and_not_forever() {
+    fn unreadable_expiry_is_an_error() {
         let mut message = v1::ValidateKeyResponse { verdict: 1, ..Default::default() };
         message.expires_at = Some(Default::default());
         message.expires_at.as_mut().unwrap().seconds = i64::MIN;
         message.expires_at.as_mut().unwrap().nanos = -1;
-        assert!(matches!(Validation::of_key(message), Err(Error::Other { .. })));
+        assert!(matches!(Validation::from_key_response(message), Err(Error::Other { .. })));
     }
 }

@@ -90,13 +90,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_one_number_admits() {
+    fn only_the_valid_number_is_valid() {
         let admitted: Vec<_> = (-1..100).filter(|number| Verdict::from_wire(*number).is_valid()).collect();
         assert_eq!(admitted, [1]);
     }
 
     #[test]
-    fn unknown_numbers_are_kept_and_denied() {
+    fn unknown_verdict_numbers_are_kept_and_denied() {
         for number in [i32::MIN, -1, 0, 13, i32::MAX] {
             let verdict = Verdict::from_wire(number);
             assert_eq!(verdict, Verdict::Unrecognized(number));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_the_contract() {
+    fn verdict_names_match_the_contract() {
         for number in 1..=12 {
             let name = v1::Verdict::try_from(number).unwrap().as_str_name();
             assert_eq!(format!("VERDICT_{}", Verdict::from_wire(number)), name);

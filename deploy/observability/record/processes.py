@@ -2,18 +2,14 @@
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import socket
 
 START_TIMEOUT = 60
-PR_SET_PDEATHSIG = 1
-
-
-def end_with_parent():
-    """Has the kernel kill this process when its parent ends, so that a recorder that is killed leaves nothing behind."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+# The kernel kills the program when its parent ends, so that a killed recorder leaves nothing behind. A program of its own
+# (util-linux) sets this, because code of ours between fork and exec would run beside the threads of gRPC, and can crash.
+END_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 def free_ports(count):
@@ -32,8 +28,8 @@ class Database:
 
     async def start(self):
         self.process = await asyncio.create_subprocess_exec(
-            self.binary, "--listen", f"127.0.0.1:{self.port}",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, preexec_fn=end_with_parent,
+            *END_WITH_PARENT, self.binary, "--listen", f"127.0.0.1:{self.port}",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         await asyncio.wait_for(self.process.stdout.readline(), START_TIMEOUT)
 
@@ -99,7 +95,7 @@ class Replica:
         given = {name: value for name, value in os.environ.items() if not name.startswith(("TENANT_AUTH_", "OTEL_"))}
         with (self.folder / f"{self.name}.log").open("a") as log:
             self.process = await asyncio.create_subprocess_exec(
-                self.binary, "serve", env=given | self.settings, stdout=log, stderr=log, preexec_fn=end_with_parent
+                *END_WITH_PARENT, self.binary, "serve", env=given | self.settings, stdout=log, stderr=log
             )
         deadline = asyncio.get_running_loop().time() + START_TIMEOUT
         while ready and not await self.is_ready():

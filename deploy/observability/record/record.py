@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fixture
-from processes import end_with_parent
+from processes import END_WITH_PARENT
 from recorder import record
 from situations import SITUATIONS
 
@@ -28,7 +28,7 @@ async def record_all(chosen, options):
     async def apart(name):
         async with places:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, __file__, name, *same, preexec_fn=end_with_parent
+                *END_WITH_PARENT, sys.executable, __file__, name, *same
             )
             return await process.wait() == 0
 

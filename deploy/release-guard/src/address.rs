@@ -7,29 +7,29 @@ use url::Url;
 /// One form for the spellings of a repository's address: `https://host/a/b.git`, `ssh://git@host:22/a/b` and
 /// `git@host:a/b` are all `host/a/b`. A path on this machine is its absolute form.
 #[must_use]
-pub fn normalised(address: &str) -> String {
+pub fn normalize(address: &str) -> String {
     let address = address.trim();
     if let Ok(url) = Url::parse(address)
         && address.contains("://")
     {
         if url.scheme() == "file" {
-            return local(url.path());
+            return local_path(url.path());
         }
         let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
         // A port that is not the scheme's own is another server.
         let port = url.port().filter(|port| !(url.scheme() == "ssh" && *port == 22));
         let port = port.map(|port| format!(":{port}")).unwrap_or_default();
-        return format!("{host}{port}/{}", path(url.path()));
+        return format!("{host}{port}/{}", repository_path(url.path()));
     }
-    if let Some((host, rest)) = scp(address) {
-        return format!("{}/{}", host.to_ascii_lowercase(), path(rest));
+    if let Some((host, rest)) = parse_scp(address) {
+        return format!("{}/{}", host.to_ascii_lowercase(), repository_path(rest));
     }
-    local(address)
+    local_path(address)
 }
 
 /// `[user@]host:path`, which is how ssh addresses are mostly written. git itself takes what has a slash before the
 /// colon for a path.
-fn scp(address: &str) -> Option<(&str, &str)> {
+fn parse_scp(address: &str) -> Option<(&str, &str)> {
     let (host, rest) = address.split_once(':')?;
     if host.contains('/') {
         return None;
@@ -37,12 +37,12 @@ fn scp(address: &str) -> Option<(&str, &str)> {
     Some((host.rsplit_once('@').map_or(host, |(_, host)| host), rest))
 }
 
-fn path(path: &str) -> &str {
+fn repository_path(path: &str) -> &str {
     let path = path.trim_matches('/');
     path.strip_suffix(".git").unwrap_or(path)
 }
 
-fn local(text: &str) -> String {
+fn local_path(text: &str) -> String {
     let path = Path::new(text);
     let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     // Told apart from a host: a relative path that is not there would else look like one.
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spellings_of_one_repository_are_one() {
+    fn spellings_of_one_repository_normalize_alike() {
         for same in [
             "https://git.example/acme/tenant-auth",
             "https://git.example/acme/tenant-auth.git",
@@ -65,13 +65,13 @@ mod tests {
             "git@git.example:acme/tenant-auth.git",
             "git.example:acme/tenant-auth",
         ] {
-            assert_eq!(normalised(same), "git.example/acme/tenant-auth", "{same}");
+            assert_eq!(normalize(same), "git.example/acme/tenant-auth", "{same}");
         }
     }
 
     #[test]
-    fn other_repositories_stay_others() {
-        let canonical = normalised("https://git.example/acme/tenant-auth");
+    fn different_repositories_normalize_differently() {
+        let canonical = normalize("https://git.example/acme/tenant-auth");
         for other in [
             "https://git.example/mallory/tenant-auth",
             "https://git.example.evil/acme/tenant-auth",
@@ -82,7 +82,7 @@ mod tests {
             "file:///git.example/acme/tenant-auth",
             "git.example/acme/tenant-auth",
         ] {
-            assert_ne!(normalised(other), canonical, "{other}");
+            assert_ne!(normalize(other), canonical, "{other}");
         }
     }
 }

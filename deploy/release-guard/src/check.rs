@@ -1,55 +1,59 @@
 //! The check itself.
 
 use crate::{
-    address::normalised,
-    canonical::Canonical,
+    address::normalize,
+    canonical::CanonicalRepository,
     git::{Git, GitError},
     refusal::Refusal,
     report::Report,
-    stamp::Stamp,
+    stamp::BuildStamp,
 };
 
 /// What to check.
 #[derive(Debug)]
-pub struct Request {
+pub struct CheckRequest {
     /// The canonical repository and its branch.
-    pub canonical: Canonical,
+    pub canonical: CanonicalRepository,
     /// The remote to ask, by name or address.
     pub remote: String,
     /// The commit to release, in any form that git knows.
     pub commit: String,
     /// What the build says, or why that cannot be read; `None` when there is no build yet.
-    pub stamp: Option<Result<Stamp, String>>,
+    pub stamp: Option<Result<BuildStamp, String>>,
 }
 
 /// Looks at everything, and lists all that is wrong. Changes nothing but git's store of objects, into which it fetches.
 ///
 /// # Errors
 /// [`GitError`] when git itself cannot be used, or does not know the commit.
-pub fn check(git: &Git, request: Request) -> Result<Report, GitError> {
-    let head = git.read(&["rev-parse", "--verify", "HEAD^{commit}"])?;
-    let commit =
-        git.read(&["rev-parse", "--verify", "--end-of-options", &format!("{}^{{commit}}", request.commit)])?;
-    let mut refusals = tree(git, &commit, &head)?;
-    let tip = remote(git, &request, &commit, &mut refusals)?;
+pub fn check(git: &Git, request: CheckRequest) -> Result<Report, GitError> {
+    let head = git.output(&["rev-parse", "--verify", "HEAD^{commit}"])?;
+    let commit = git.output(&[
+        "rev-parse",
+        "--verify",
+        "--end-of-options",
+        &format!("{}^{{commit}}", request.commit),
+    ])?;
+    let mut refusals = check_tree(git, &commit, &head)?;
+    let tip = check_remote(git, &request, &commit, &mut refusals)?;
     if let Some(stamp) = request.stamp {
-        refusals.extend(stamped(stamp, &commit, &request.canonical.branch));
+        refusals.extend(check_stamp(stamp, &commit, &request.canonical.branch));
     }
     Ok(Report { commit, remote: request.remote, branch: request.canonical.branch, tip, refusals })
 }
 
-fn tree(git: &Git, commit: &str, head: &str) -> Result<Vec<Refusal>, GitError> {
+fn check_tree(git: &Git, commit: &str, head: &str) -> Result<Vec<Refusal>, GitError> {
     let mut refusals = Vec::new();
     let changed =
-        git.read(&["status", "--porcelain", "--untracked-files=all", "--ignore-submodules=none"])?;
+        git.output(&["status", "--porcelain", "--untracked-files=all", "--ignore-submodules=none"])?;
     if !changed.is_empty() {
         // Two letters and a space come before each name. The first letter may be a space, which nothing has trimmed.
         refusals.push(Refusal::Dirty(
             changed.lines().filter_map(|line| line.get(3..)).map(str::to_owned).collect(),
         ));
     }
-    // `H` is a file that git looks at; a small letter is assumed unchanged, `S` is skipped.
-    let listed = git.read(&["ls-files", "-v"])?;
+    // `H` is a file that git looks at; a small letter is assumed unchanged, `SECOND` is skipped.
+    let listed = git.output(&["ls-files", "-v"])?;
     let overlooked =
         listed.lines().filter(|line| line.starts_with(|c: char| c == 'S' || c.is_ascii_lowercase()));
     let overlooked: Vec<_> = overlooked.filter_map(|line| line.get(2..)).map(str::to_owned).collect();
@@ -63,16 +67,16 @@ fn tree(git: &Git, commit: &str, head: &str) -> Result<Vec<Refusal>, GitError> {
 }
 
 /// Asks the remote where its branch is, and compares. Says where that is, if it could be learned.
-fn remote(
+fn check_remote(
     git: &Git,
-    request: &Request,
+    request: &CheckRequest,
     commit: &str,
     refusals: &mut Vec<Refusal>,
 ) -> Result<Option<String>, GitError> {
-    let Request { canonical, remote, .. } = request;
+    let CheckRequest { canonical, remote, .. } = request;
     // With `url.….insteadOf` applied: what counts is where git goes, not what is written down.
-    let address = git.read(&["ls-remote", "--get-url", remote])?;
-    if normalised(&address) != normalised(&canonical.remote) {
+    let address = git.output(&["ls-remote", "--get-url", remote])?;
+    if normalize(&address) != normalize(&canonical.remote) {
         refusals.push(Refusal::NotCanonical {
             remote: remote.clone(),
             address,
@@ -84,7 +88,7 @@ fn remote(
     let reference = format!("refs/heads/{branch}");
     let unreachable =
         |error: &GitError| Refusal::Unreachable { remote: remote.clone(), cause: error.to_string() };
-    let listed = match git.read(&["ls-remote", remote, &reference]) {
+    let listed = match git.output(&["ls-remote", remote, &reference]) {
         Ok(listed) => listed,
         Err(error) => {
             refusals.push(unreachable(&error));
@@ -98,14 +102,15 @@ fn remote(
         return Ok(None);
     };
     // The commits in between; no branch is moved.
-    let fetched = git.read(&["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", remote, &reference]);
+    let fetched = git.output(&["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", remote, &reference]);
     if let Err(error) = fetched {
         refusals.push(unreachable(&error));
         return Ok(Some(tip));
     }
-    let shallow = git.read(&["rev-parse", "--is-shallow-repository"])? == "true";
-    let contains =
-        |ancestor: &str, descendant: &str| git.holds(&["merge-base", "--is-ancestor", ancestor, descendant]);
+    let shallow = git.output(&["rev-parse", "--is-shallow-repository"])? == "true";
+    let contains = |ancestor: &str, descendant: &str| {
+        git.is_true(&["merge-base", "--is-ancestor", ancestor, descendant])
+    };
     if !contains(commit, &tip)? {
         let (commit, remote, branch) = (commit.to_owned(), remote.clone(), branch.clone());
         refusals.push(match shallow {
@@ -114,7 +119,7 @@ fn remote(
         });
     }
     // A build server may have no branch checked out at all: then there is none that could be behind.
-    if let Ok(local) = git.read(&["rev-parse", "--verify", "--quiet", &reference])
+    if let Ok(local) = git.output(&["rev-parse", "--verify", "--quiet", &reference])
         && local != tip
         && !contains(&tip, &local)?
     {
@@ -130,7 +135,7 @@ fn remote(
     Ok(Some(tip))
 }
 
-fn stamped(stamp: Result<Stamp, String>, commit: &str, branch: &str) -> Vec<Refusal> {
+fn check_stamp(stamp: Result<BuildStamp, String>, commit: &str, branch: &str) -> Vec<Refusal> {
     let stamp = match stamp {
         Ok(stamp) => stamp,
         Err(error) => return vec![Refusal::NoStamp(error)],

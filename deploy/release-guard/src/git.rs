@@ -8,7 +8,7 @@ use std::{
 use thiserror::Error;
 
 /// Variables by which a hook or a wrapper would point git at another repository than the one to check.
-const REDIRECTIONS: [&str; 5] =
+const REDIRECTING_VARIABLES: [&str; 5] =
     ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE"];
 
 /// git did not do what it was asked.
@@ -40,7 +40,7 @@ impl Git {
     /// [`GitError`] when there is none.
     pub fn open(folder: &Path) -> Result<Self, GitError> {
         let here = Self { folder: folder.to_owned() };
-        let top = here.read(&["rev-parse", "--show-toplevel"])?;
+        let top = here.output(&["rev-parse", "--show-toplevel"])?;
         Ok(Self { folder: top.into() })
     }
 
@@ -54,7 +54,7 @@ impl Git {
     ///
     /// # Errors
     /// [`GitError`].
-    pub fn read(&self, args: &[&str]) -> Result<String, GitError> {
+    pub fn output(&self, args: &[&str]) -> Result<String, GitError> {
         let output = self.command(args).output()?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
@@ -70,7 +70,7 @@ impl Git {
     ///
     /// # Errors
     /// [`GitError::Refused`] when it could not tell.
-    pub fn holds(&self, args: &[&str]) -> Result<bool, GitError> {
+    pub fn is_true(&self, args: &[&str]) -> Result<bool, GitError> {
         let output = self.command(args).output()?;
         match output.status.code() {
             Some(0) => Ok(true),
@@ -85,7 +85,7 @@ impl Git {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("git");
         command.arg("-C").arg(&self.folder).args(args);
-        for name in REDIRECTIONS {
+        for name in REDIRECTING_VARIABLES {
             command.env_remove(name);
         }
         // Nobody is there to type a password; a remote that asks for one cannot be reached.

@@ -4,10 +4,10 @@ use std::{fs, io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use release_guard::{
-    canonical::Canonical,
-    check::{Request, check},
+    canonical::CanonicalRepository,
+    check::{CheckRequest, check},
     git::Git,
-    stamp::Stamp,
+    stamp::BuildStamp,
 };
 
 /// Refuses to release anything but a clean commit of the canonical repository's main.
@@ -57,8 +57,8 @@ fn main() -> ExitCode {
     let json = args.json;
     let (text, code) = match run(args) {
         Ok(report) => {
-            let text = if json { report.json().to_string() } else { report.to_string() };
-            (text, if report.accepted() { 0 } else { 1 })
+            let text = if json { report.to_json().to_string() } else { report.to_string() };
+            (text, if report.is_accepted() { 0 } else { 1 })
         }
         Err(error) if json => (serde_json::json!({ "accepted": false, "error": error }).to_string(), 2),
         Err(error) => (format!("error: {error}"), 2),
@@ -75,25 +75,28 @@ fn main() -> ExitCode {
 fn run(args: CheckArgs) -> Result<release_guard::report::Report, String> {
     let git = Git::open(&args.repo).map_err(|error| error.to_string())?;
     let canonical = match (args.canonical, args.branch) {
-        (Some(remote), Some(branch)) => Canonical { remote, branch },
+        (Some(remote), Some(branch)) => CanonicalRepository { remote, branch },
         (remote, branch) => {
-            let written = Canonical::read(git.folder()).map_err(|error| error.to_string())?;
-            Canonical { remote: remote.unwrap_or(written.remote), branch: branch.unwrap_or(written.branch) }
+            let written = CanonicalRepository::read(git.folder()).map_err(|error| error.to_string())?;
+            CanonicalRepository {
+                remote: remote.unwrap_or(written.remote),
+                branch: branch.unwrap_or(written.branch),
+            }
         }
     };
     let stamp = match (args.image_stamp, args.version_output) {
         (Some(image), _) => Some(image_stamp(&image)),
-        (None, Some(text)) => Some(Stamp::of_version(&text)),
+        (None, Some(text)) => Some(BuildStamp::from_version_output(&text)),
         (None, None) => None,
     };
-    let request = Request { canonical, remote: args.remote, commit: args.commit, stamp };
+    let request = CheckRequest { canonical, remote: args.remote, commit: args.commit, stamp };
     check(&git, request).map_err(|error| error.to_string())
 }
 
-fn image_stamp(image: &str) -> Result<Stamp, String> {
+fn image_stamp(image: &str) -> Result<BuildStamp, String> {
     if image.trim_start().starts_with(['{', '[']) {
-        return Stamp::of_json(image);
+        return BuildStamp::from_json(image);
     }
     let text = fs::read_to_string(image).map_err(|error| format!("{image}: {error}"))?;
-    Stamp::of_json(&text)
+    BuildStamp::from_json(&text)
 }

@@ -6,10 +6,10 @@ use thiserror::Error;
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Refusal {
     /// Files differ from the commit, or are not in it.
-    #[error("the tree is not clean: {}", few(.0))]
+    #[error("the tree is not clean: {}", format_files(.0))]
     Dirty(Vec<String>),
     /// git was told not to look at files, so that a change in them would not show.
-    #[error("git is told to overlook changes (skip-worktree, assume-unchanged) of {}", few(.0))]
+    #[error("git is told to overlook changes (skip-worktree, assume-unchanged) of {}", format_files(.0))]
     Overlooked(Vec<String>),
     /// What is checked out is not what is to be released.
     #[error("the tree holds {head}, not {commit}")]
@@ -170,7 +170,7 @@ impl Refusal {
 }
 
 /// The first few of many files.
-fn few(files: &[String]) -> String {
+fn format_files(files: &[String]) -> String {
     const SHOWN: usize = 5;
     let mut text = files.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     if files.len() > SHOWN {

@@ -24,13 +24,13 @@ pub struct Report {
 impl Report {
     /// Whether it may be released.
     #[must_use]
-    pub fn accepted(&self) -> bool {
+    pub fn is_accepted(&self) -> bool {
         self.refusals.is_empty()
     }
 
     /// For machines.
     #[must_use]
-    pub fn json(&self) -> Value {
+    pub fn to_json(&self) -> Value {
         let refusals: Vec<_> = self
             .refusals
             .iter()
@@ -38,7 +38,7 @@ impl Report {
             json!({ "code": refusal.code(), "problem": refusal.to_string(), "remedy": refusal.remedy() })
         }).collect();
         json!({
-            "accepted": self.accepted(),
+            "accepted": self.is_accepted(),
             "commit": self.commit,
             "remote": self.remote,
             "branch": self.branch,

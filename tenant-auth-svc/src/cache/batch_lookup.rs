@@ -1,7 +1,7 @@
 //! Lets lookups that arrive together leave as one statement.
 //!
 //! While nothing is under way, a lookup leaves at once. While something is, lookups wait for company: until there are
-//! [`MAX_LOOKUP`] ids, or what is under way has landed, or 5 ms have passed, so that one hanging call does not hold up
+//! [`MAX_IDS_PER_LOOKUP`] ids, or what is under way has landed, or 5 ms have passed, so that one hanging call does not hold up
 //! the rest.
 
 use std::{
@@ -12,75 +12,75 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::source::Lookup;
+use super::lookup::Lookup;
 use crate::{
     domain::{
-        known::KnownDatabase,
-        store::{Call, FailureKind, Lane, MAX_LOOKUP, NotKnown, StoreError},
+        known_database::KnownDatabase,
+        store::{Call, FailureKind, Lane, MAX_IDS_PER_LOOKUP, StoreError, UnknownReason},
         verdict::Revision,
     },
-    instruments::spans::Within,
+    instruments::spans::TraceContext,
 };
 
 /// The longest wait for company.
-const LINGER: Duration = Duration::from_millis(5);
+const BATCH_DELAY: Duration = Duration::from_millis(5);
 
 /// A record as found, its absence, or why neither is known, and the change-log position that this reflects.
-pub(super) type Read<R> = (Result<Option<R>, NotKnown>, Revision);
+pub(super) type LookupOutcome<R> = (Result<Option<R>, UnknownReason>, Revision);
 
 /// One outcome for each id, or that the database gave none.
-type Answer<R> = Result<Vec<Read<R>>, StoreError>;
+type BatchOutcome<R> = Result<Vec<LookupOutcome<R>>, StoreError>;
 
 /// Lookups that travel together. Cheap to clone; clones share everything.
 #[derive(Debug)]
-pub struct Coalesced<L: Lookup>(Arc<Inner<L>>);
+pub struct BatchLookup<L: Lookup>(Arc<BatchLookupInner<L>>);
 
 #[derive(Debug)]
-struct Inner<L: Lookup> {
+struct BatchLookupInner<L: Lookup> {
     table: L,
     known: Arc<KnownDatabase>,
     /// How long one statement may take, whoever waits for it.
-    patience: Duration,
+    statement_timeout: Duration,
     /// Of ids that are not in memory, and of those that are.
-    queues: [Mutex<Queue<L>>; 2],
+    queues: [Mutex<LookupQueue<L>>; 2],
 }
 
 /// What waits, and how much is under way, in one lane.
 #[derive(Debug)]
-struct Queue<L: Lookup> {
-    waiting: Vec<Group<L>>,
-    ids: usize,
-    under_way: usize,
-    lingering: bool,
+struct LookupQueue<L: Lookup> {
+    groups: Vec<LookupGroup<L>>,
+    queued_ids: usize,
+    in_flight: usize,
+    is_delaying: bool,
 }
 
-impl<L: Lookup> Default for Queue<L> {
+impl<L: Lookup> Default for LookupQueue<L> {
     fn default() -> Self {
-        Self { waiting: Vec::new(), ids: 0, under_way: 0, lingering: false }
+        Self { groups: Vec::new(), queued_ids: 0, in_flight: 0, is_delaying: false }
     }
 }
 
-/// Ids that one caller asked for, at most [`MAX_LOOKUP`].
+/// Ids that one caller asked for, at most [`MAX_IDS_PER_LOOKUP`].
 #[derive(Debug)]
-struct Group<L: Lookup> {
+struct LookupGroup<L: Lookup> {
     ids: Arc<[L::Id]>,
     /// On whose behalf.
-    within: Within,
-    answer: oneshot::Sender<Answer<L::Record>>,
+    trace: TraceContext,
+    reply: oneshot::Sender<BatchOutcome<L::Record>>,
 }
 
-impl<L: Lookup> Clone for Coalesced<L> {
+impl<L: Lookup> Clone for BatchLookup<L> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<L: Lookup> Coalesced<L> {
+impl<L: Lookup> BatchLookup<L> {
     /// Brings lookups in `table` together; each statement may take `patience`, and is believed if it is of the database that is
     /// `known`.
     pub fn new(table: L, known: Arc<KnownDatabase>, patience: Duration) -> Self {
         let queues = Default::default();
-        Self(Arc::new(Inner { table, known, patience, queues }))
+        Self(Arc::new(BatchLookupInner { table, known, statement_timeout: patience, queues }))
     }
 
     /// What it looks up in.
@@ -88,78 +88,78 @@ impl<L: Lookup> Coalesced<L> {
         &self.0.table
     }
 
-    /// Finds up to [`MAX_LOOKUP`] records; one outcome each, in order.
+    /// Finds up to [`MAX_IDS_PER_LOOKUP`] records; one outcome each, in order.
     ///
     /// # Errors
     /// When the database gives no complete answer. It is then that of every record in the statement. A record that cannot be
     /// read is its own error.
-    pub async fn lookup(&self, known: bool, ids: Arc<[L::Id]>) -> Answer<L::Record> {
+    pub async fn lookup(&self, known: bool, ids: Arc<[L::Id]>) -> BatchOutcome<L::Record> {
         let (answer, answered) = oneshot::channel();
         {
-            let mut queue = self.queue(known);
-            queue.ids += ids.len();
-            queue.waiting.push(Group { ids, within: Within::current(), answer });
-            if queue.under_way == 0 || queue.ids >= MAX_LOOKUP {
-                self.depart(known, &mut queue);
-            } else if !mem::replace(&mut queue.lingering, true) {
+            let mut queue = self.lock_queue(known);
+            queue.queued_ids += ids.len();
+            queue.groups.push(LookupGroup { ids, trace: TraceContext::current(), reply: answer });
+            if queue.in_flight == 0 || queue.queued_ids >= MAX_IDS_PER_LOOKUP {
+                self.start_statement(known, &mut queue);
+            } else if !mem::replace(&mut queue.is_delaying, true) {
                 let this = self.clone();
                 tokio::spawn(async move {
-                    tokio::time::sleep(LINGER).await;
-                    let mut queue = this.queue(known);
-                    queue.lingering = false;
-                    this.depart(known, &mut queue);
+                    tokio::time::sleep(BATCH_DELAY).await;
+                    let mut queue = this.lock_queue(known);
+                    queue.is_delaying = false;
+                    this.start_statement(known, &mut queue);
                 });
             }
         }
         answered.await.unwrap_or_else(|_| {
-            Err(StoreError::new(FailureKind::Broken, "a lookup ended without an outcome"))
+            Err(StoreError::new(FailureKind::Internal, "a lookup ended without an outcome"))
         })
     }
 
-    fn queue(&self, known: bool) -> MutexGuard<'_, Queue<L>> {
+    fn lock_queue(&self, known: bool) -> MutexGuard<'_, LookupQueue<L>> {
         let queue = &self.0.queues[usize::from(known)];
         // Every change to it is made of steps that leave it usable.
         queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends what waits on its way, as many groups as fit into one statement.
-    fn depart(&self, known: bool, queue: &mut Queue<L>) {
+    fn start_statement(&self, known: bool, queue: &mut LookupQueue<L>) {
         let mut ids = 0;
         let fitting = queue
-            .waiting
+            .groups
             .iter()
             .take_while(|group| {
                 ids += group.ids.len();
-                ids <= MAX_LOOKUP
+                ids <= MAX_IDS_PER_LOOKUP
             })
             .count();
         if fitting == 0 {
             return;
         }
-        let groups: Vec<_> = queue.waiting.drain(..fitting).collect();
-        queue.ids -= groups.iter().map(|group| group.ids.len()).sum::<usize>();
-        queue.under_way += 1;
+        let groups: Vec<_> = queue.groups.drain(..fitting).collect();
+        queue.queued_ids -= groups.iter().map(|group| group.ids.len()).sum::<usize>();
+        queue.in_flight += 1;
         let this = self.clone();
         // One statement for many: its span is that of the first one that is traced.
-        let traced = groups.iter().find(|group| group.within.is_traced());
-        let within = traced.map(|group| group.within.clone()).unwrap_or_default();
+        let traced = groups.iter().find(|group| group.trace.is_traced());
+        let within = traced.map(|group| group.trace.clone()).unwrap_or_default();
         tokio::spawn(within.run(async move {
-            let landed = Landed { coalesced: &this, known };
-            this.run(known, groups).await;
+            let landed = StatementGuard { batch_lookup: &this, is_known: known };
+            this.run_statement(known, groups).await;
             drop(landed);
         }));
     }
 
-    async fn run(&self, known: bool, groups: Vec<Group<L>>) {
+    async fn run_statement(&self, known: bool, groups: Vec<LookupGroup<L>>) {
         let ids: Vec<L::Id> = groups.iter().flat_map(|group| group.ids.iter().cloned()).collect();
         let lane = if known { Lane::Known } else { Lane::Unknown };
-        let call = Call::within(lane, self.0.patience);
+        let call = Call::within(lane, self.0.statement_timeout);
         let outcome = self.0.table.lookup(call, &ids).await.and_then(|found| {
             self.0.known.check(&found.database)?;
             if found.records.len() == ids.len() {
                 Ok(found)
             } else {
-                Err(StoreError::new(FailureKind::Broken, "a lookup gave too few records"))
+                Err(StoreError::new(FailureKind::Internal, "a lookup gave too few records"))
             }
         });
         match outcome {
@@ -169,12 +169,12 @@ impl<L: Lookup> Coalesced<L> {
                 for group in groups {
                     let share = found.by_ref().take(group.ids.len()).collect();
                     // Whoever asked may have gone.
-                    let _ = group.answer.send(Ok(share));
+                    let _ = group.reply.send(Ok(share));
                 }
             }
             Err(error) => {
                 for group in groups {
-                    let _ = group.answer.send(Err(error.clone()));
+                    let _ = group.reply.send(Err(error.clone()));
                 }
             }
         }
@@ -182,18 +182,18 @@ impl<L: Lookup> Coalesced<L> {
 }
 
 /// Makes room when a statement ends, however it ends, and sends on what has gathered meanwhile.
-struct Landed<'a, L: Lookup> {
-    coalesced: &'a Coalesced<L>,
-    known: bool,
+struct StatementGuard<'a, L: Lookup> {
+    batch_lookup: &'a BatchLookup<L>,
+    is_known: bool,
 }
 
-impl<L: Lookup> Drop for Landed<'_, L> {
+impl<L: Lookup> Drop for StatementGuard<'_, L> {
     fn drop(&mut self) {
-        let mut queue = self.coalesced.queue(self.known);
-        queue.under_way -= 1;
+        let mut queue = self.batch_lookup.lock_queue(self.is_known);
+        queue.in_flight -= 1;
         // At the runtime's own end nothing can be spawned, and nobody waits.
         if tokio::runtime::Handle::try_current().is_ok() {
-            self.coalesced.depart(self.known, &mut queue);
+            self.batch_lookup.start_statement(self.is_known, &mut queue);
         }
     }
 }

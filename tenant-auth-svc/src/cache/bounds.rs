@@ -4,14 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use quick_cache::{DefaultHashBuilder, sync::Cache};
 
-use super::{ABSENCE, PLACE, entry::Entry, evicted::Evicted, fence::Fence, weight::ByLength};
+use super::{
+    MAX_NEGATIVE_ENTRY_BYTES, WEIGHT_UNIT_BYTES, entry::CacheEntry, eviction::EvictionCounts, fence::Fence,
+    weight::RecordWeighter,
+};
 use crate::domain::{
-    change::Record,
+    change::CacheableRecord,
     clock::UnixMillis,
     id::{KeyId, TenantId},
     key::KeyRecord,
     scope::ScopeSet,
-    session::{Attributes, Expiry, Session, SessionId, SessionRecord, Ttl},
+    session::{Attributes, Session, SessionExpiry, SessionId, SessionRecord, Ttl},
     tenant::TenantStatus,
     verdict::Revision,
 };
@@ -41,46 +44,46 @@ fn session(attributes: usize, length: usize) -> SessionRecord {
         key_id: key.key_id.clone(),
         created_at: UnixMillis(0),
         expires_at: UnixMillis(1),
-        expiry: Expiry::Fixed,
-        ttl: Ttl::new(Duration::from_secs(60), Expiry::Fixed).unwrap(),
+        expiry: SessionExpiry::Fixed,
+        ttl: Ttl::new(Duration::from_secs(60), SessionExpiry::Fixed).unwrap(),
         attributes: Attributes::new(attributes).unwrap(),
     };
     SessionRecord { session, key, unbound: false }
 }
 
 /// How many bytes a place takes in a full pool of such records.
-fn bytes_a_place<R: Record>(record: impl Fn() -> Option<R>) -> u64 {
-    const PLACES: u64 = 4_000;
+fn bytes_per_weight_unit<R: CacheableRecord>(record: impl Fn() -> Option<R>) -> u64 {
+    const WEIGHT_UNITS: u64 = 4_000;
     let epoch = Fence::new().epoch();
     let mut kept = None;
     let used = allocation_counter::measure(|| {
         let hasher = DefaultHashBuilder::default();
-        let pool = Cache::with(4_000, PLACES, ByLength, hasher, Evicted::default());
-        for number in 0..PLACES * 2 {
-            let entry = Entry::new(record(), Revision(1), Duration::ZERO, Duration::from_secs(5), epoch);
+        let pool = Cache::with(4_000, WEIGHT_UNITS, RecordWeighter, hasher, EvictionCounts::default());
+        for number in 0..WEIGHT_UNITS * 2 {
+            let entry = CacheEntry::new(record(), Revision(1), Duration::ZERO, Duration::from_secs(5), epoch);
             pool.insert(number, Arc::new(entry));
         }
         kept = Some(pool);
     });
     let weight = kept.map(|pool| pool.weight()).unwrap();
-    assert!(weight <= PLACES && weight > PLACES / 2, "{weight}");
-    u64::try_from(used.bytes_current).unwrap() / PLACES
+    assert!(weight <= WEIGHT_UNITS && weight > WEIGHT_UNITS / 2, "{weight}");
+    u64::try_from(used.bytes_current).unwrap() / WEIGHT_UNITS
 }
 
 #[test]
-fn places_bound_bytes_whatever_the_records_are() {
+fn weight_units_bound_bytes_for_every_record_shape() {
     let records: [(&str, u64); 5] = [
-        ("a short key", bytes_a_place(|| Some(key(2, 10)))),
-        ("a key of long scopes", bytes_a_place(|| Some(key(ScopeSet::MAX_SCOPES, 50)))),
-        ("a session", bytes_a_place(|| Some(session(0, 0)))),
-        ("a session of long attributes", bytes_a_place(|| Some(session(16, 125)))),
-        ("a session of many attributes", bytes_a_place(|| Some(session(16, 1)))),
+        ("a short key", bytes_per_weight_unit(|| Some(key(2, 10)))),
+        ("a key of long scopes", bytes_per_weight_unit(|| Some(key(ScopeSet::MAX_SCOPES, 50)))),
+        ("a session", bytes_per_weight_unit(|| Some(session(0, 0)))),
+        ("a session of long attributes", bytes_per_weight_unit(|| Some(session(16, 125)))),
+        ("a session of many attributes", bytes_per_weight_unit(|| Some(session(16, 1)))),
     ];
     for (what, bytes) in records {
         println!("{what}: {bytes} bytes a place");
-        assert!(bytes <= PLACE as u64, "{what}: {bytes} bytes a place");
+        assert!(bytes <= WEIGHT_UNIT_BYTES as u64, "{what}: {bytes} bytes a place");
     }
-    let absence = bytes_a_place::<KeyRecord>(|| None);
+    let absence = bytes_per_weight_unit::<KeyRecord>(|| None);
     println!("an absence: {absence} bytes");
-    assert!(absence <= ABSENCE as u64, "{absence}");
+    assert!(absence <= MAX_NEGATIVE_ENTRY_BYTES as u64, "{absence}");
 }

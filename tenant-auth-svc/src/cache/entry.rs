@@ -7,29 +7,29 @@ use super::{
     sync::{AtomicBool, Ordering},
 };
 use crate::domain::{
-    knowledge::Knowledge,
-    reuse::Reuse,
+    client_reuse::ClientReuse,
+    record_source::CachedRecord,
     verdict::{Provenance, Revision, Source},
 };
 
 /// A record, or its absence, as of one read.
 #[derive(Debug)]
-pub(super) struct Entry<R> {
+pub(super) struct CacheEntry<R> {
     pub(super) record: Option<Arc<R>>,
     /// By the monotonic clock, from before the read.
     pub(super) loaded_at: Duration,
     /// This entry's own fresh time.
     pub(super) fresh: Duration,
     /// The epoch under which the load began.
-    pub(super) began: Epoch,
+    pub(super) epoch: Epoch,
     pub(super) revision: Revision,
     /// Whether more has been heard since than the record says: it is then only a stopgap.
-    pub(super) outdated: bool,
+    pub(super) is_outdated: bool,
     /// Whether somebody sees to its reload already.
-    reloading: AtomicBool,
+    is_reloading: AtomicBool,
 }
 
-impl<R> Entry<R> {
+impl<R> CacheEntry<R> {
     pub(super) fn new(
         record: Option<R>,
         revision: Revision,
@@ -38,13 +38,21 @@ impl<R> Entry<R> {
         began: Epoch,
     ) -> Self {
         let reloading = AtomicBool::new(false);
-        Self { record: record.map(Arc::new), loaded_at, fresh, began, revision, outdated: false, reloading }
+        Self {
+            record: record.map(Arc::new),
+            loaded_at,
+            fresh,
+            epoch: began,
+            revision,
+            is_outdated: false,
+            is_reloading: reloading,
+        }
     }
 
     /// The same read with another record, after which more was heard.
     pub(super) fn outdated_by(&self, record: R) -> Self {
         let reloading = AtomicBool::new(false);
-        Self { record: Some(Arc::new(record)), outdated: true, reloading, ..*self }
+        Self { record: Some(Arc::new(record)), is_outdated: true, is_reloading: reloading, ..*self }
     }
 
     pub(super) fn age(&self, now: Duration) -> Duration {
@@ -54,27 +62,27 @@ impl<R> Entry<R> {
     /// As an answer. Only what is fresh may be reused by callers: the rest is good for this answer alone.
     ///
     /// `watched` is how long one may be that names what could change it; an absence names nothing.
-    pub(super) fn knowledge(&self, now: Duration, source: Source, watched: Duration) -> Knowledge<R> {
+    pub(super) fn cached_record(&self, now: Duration, source: Source, watched: Duration) -> CachedRecord<R> {
         let age = self.age(now);
         let reuse = match (source, &self.record) {
-            (Source::Database | Source::Fresh, Some(_)) if !self.outdated => {
-                Reuse::announced(self.fresh.saturating_sub(age), watched)
+            (Source::Database | Source::Fresh, Some(_)) if !self.is_outdated => {
+                ClientReuse::watchable(self.fresh.saturating_sub(age), watched)
             }
-            (Source::Database | Source::Negative, None) if !self.outdated => {
-                Reuse::unannounced(self.fresh.saturating_sub(age))
+            (Source::Database | Source::Negative, None) if !self.is_outdated => {
+                ClientReuse::unwatchable(self.fresh.saturating_sub(age))
             }
-            _ => Reuse::NONE,
+            _ => ClientReuse::NONE,
         };
         let provenance = Provenance { source, age, revision: self.revision, reuse };
-        Knowledge { record: self.record.clone(), provenance }
+        CachedRecord { record: self.record.clone(), provenance }
     }
 
     /// Whether the caller is the one to see to the reload.
     pub(super) fn claim_reload(&self) -> bool {
-        !self.reloading.swap(true, Ordering::Relaxed)
+        !self.is_reloading.swap(true, Ordering::Relaxed)
     }
 
     pub(super) fn release_reload(&self) {
-        self.reloading.store(false, Ordering::Relaxed);
+        self.is_reloading.store(false, Ordering::Relaxed);
     }
 }

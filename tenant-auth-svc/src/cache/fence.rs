@@ -8,7 +8,7 @@ use std::{collections::HashMap, hash::Hash};
 
 use super::sync::{AtomicU64, Ordering, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::domain::{
-    change::{BySubject, Fate, News, Record},
+    change::{CacheableRecord, ChangeEvent, ChangeKind, PerSubject},
     id::KeyId,
     verdict::Revision,
 };
@@ -17,61 +17,61 @@ use crate::domain::{
 pub(super) type Epoch = u64;
 
 /// After this many marks the older half is dropped. What began before a dropped mark counts as overtaken.
-const MOST_MARKS: usize = 20_000;
+const MAX_MARKS: usize = 20_000;
 
 /// The epoch, and the marks under a lock.
 #[derive(Debug)]
 pub(super) struct Fence {
     epoch: AtomicU64,
     /// What was loaded under a lower epoch must be verified.
-    verify_below: AtomicU64,
+    revalidate_below: AtomicU64,
     /// What was found absent under a lower epoch may have arrived since.
-    absent_from: AtomicU64,
-    ledger: RwLock<Ledger>,
+    negative_valid_from: AtomicU64,
+    marks: RwLock<ChangeMarks>,
 }
 
 /// The marks that news have left.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
-    recent: BySubject<Mark>,
-    older: BySubject<Mark>,
+pub(super) struct ChangeMarks {
+    recent: PerSubject<ChangeMark>,
+    older: PerSubject<ChangeMark>,
     /// Nothing is known about what changed before this epoch.
     floor: Epoch,
     /// The last news about something that was not in memory.
-    arrival: Option<Mark>,
+    last_creation: Option<ChangeMark>,
     /// Ends that are known of what the database may show without them.
-    held: BySubject<Fate>,
+    held: PerSubject<ChangeKind>,
 }
 
 /// The latest news, and the epoch they were heard under.
 #[derive(Clone, Copy, Debug)]
-struct Mark {
+struct ChangeMark {
     epoch: Epoch,
-    news: News,
+    event: ChangeEvent,
     /// The epoch of a change after them that may have been made.
-    attempted: Option<Epoch>,
+    attempted_epoch: Option<Epoch>,
 }
 
 /// What has become of an answer while it was under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Judgement {
+pub(super) enum FenceVerdict {
     /// It reflects all that was heard.
-    Holds,
+    UpToDate,
     /// It lacks these ends, which are known.
-    Ended(Vec<Fate>),
+    Revoked(Vec<ChangeKind>),
     /// It may lack a change. Whoever asked under this epoch or a higher one has to ask again.
-    Overtaken(Epoch),
+    Superseded(Epoch),
     /// It was read after a change that it lacks: the database that answered lags behind. To ask again is of no use yet.
-    Lags,
+    Lagging,
 }
 
 impl Fence {
     pub(super) fn new() -> Self {
         Self {
             epoch: AtomicU64::new(0),
-            verify_below: AtomicU64::new(0),
-            absent_from: AtomicU64::new(0),
-            ledger: RwLock::new(Ledger::default()),
+            revalidate_below: AtomicU64::new(0),
+            negative_valid_from: AtomicU64::new(0),
+            marks: RwLock::new(ChangeMarks::default()),
         }
     }
 
@@ -81,163 +81,183 @@ impl Fence {
     }
 
     /// Whether what was loaded under an epoch must be verified before it is relied on.
-    pub(super) fn must_verify(&self, began: Epoch) -> bool {
-        began < self.verify_below.load(Ordering::Acquire)
+    pub(super) fn needs_revalidation(&self, began: Epoch) -> bool {
+        began < self.revalidate_below.load(Ordering::Acquire)
     }
 
     /// Whether what was found absent under an epoch may still be.
-    pub(super) fn may_be_absent(&self, began: Epoch) -> bool {
-        began >= self.absent_from.load(Ordering::Acquire) && !self.must_verify(began)
+    pub(super) fn is_negative_valid(&self, began: Epoch) -> bool {
+        began >= self.negative_valid_from.load(Ordering::Acquire) && !self.needs_revalidation(began)
     }
 
     /// Keeps news away for as long as entries are written.
-    pub(super) fn settling(&self) -> RwLockReadGuard<'_, Ledger> {
+    pub(super) fn lock_for_insert(&self) -> RwLockReadGuard<'_, ChangeMarks> {
         // Marks are whole even if whoever wrote them panicked.
-        self.ledger.read().unwrap_or_else(PoisonError::into_inner)
+        self.marks.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The last change of a key that was told and is remembered.
-    pub(super) fn heard(&self, key: &KeyId) -> Option<News> {
-        let ledger = self.settling();
+    pub(super) fn last_change(&self, key: &KeyId) -> Option<ChangeEvent> {
+        let ledger = self.lock_for_insert();
         let mark = ledger.recent.keys.get(key).or_else(|| ledger.older.keys.get(key));
-        let held = || ledger.held.keys.get(key).map(|fate| News { fate: *fate, revision: None });
-        mark.map(|mark| mark.news).or_else(held)
+        let held = || ledger.held.keys.get(key).map(|fate| ChangeEvent { kind: *fate, revision: None });
+        mark.map(|mark| mark.event).or_else(held)
     }
 
     /// Leaves marks. Entries that the news contradict have to go before the returned guard does.
-    pub(super) fn mark(&self, news: &BySubject<News>) -> RwLockWriteGuard<'_, Ledger> {
-        let (mut ledger, epoch) = self.raise();
-        if ledger.recent.len() + news.len() > MOST_MARKS / 2 {
+    pub(super) fn record_changes(&self, news: &PerSubject<ChangeEvent>) -> RwLockWriteGuard<'_, ChangeMarks> {
+        let (mut ledger, epoch) = self.advance_epoch();
+        if ledger.recent.len() + news.len() > MAX_MARKS / 2 {
             ledger.older = std::mem::take(&mut ledger.recent);
             ledger.floor = epoch;
         }
-        ledger.release(news);
-        leave(&mut ledger.recent.keys, &news.keys, epoch);
-        leave(&mut ledger.recent.tenants, &news.tenants, epoch);
-        leave(&mut ledger.recent.sessions, &news.sessions, epoch);
+        ledger.release_held(news);
+        record_marks(&mut ledger.recent.keys, &news.keys, epoch);
+        record_marks(&mut ledger.recent.tenants, &news.tenants, epoch);
+        record_marks(&mut ledger.recent.sessions, &news.sessions, epoch);
         ledger
     }
 
     /// Leaves a mark for something that may have been absent before. Without a revision it is known by its id, and its
     /// absence has to go before the returned guard does; with one, nobody can tell which absence it ends, so all do.
-    pub(super) fn mark_arrival(&self, revision: Option<Revision>) -> RwLockWriteGuard<'_, Ledger> {
-        let (mut ledger, epoch) = self.raise();
+    pub(super) fn record_creation(&self, revision: Option<Revision>) -> RwLockWriteGuard<'_, ChangeMarks> {
+        let (mut ledger, epoch) = self.advance_epoch();
         if revision.is_some() {
-            self.absent_from.store(epoch, Ordering::Release);
+            self.negative_valid_from.store(epoch, Ordering::Release);
         }
-        ledger.arrival = Some(Mark::new(epoch, News { fate: Fate::Changed, revision }));
+        ledger.last_creation =
+            Some(ChangeMark::new(epoch, ChangeEvent { kind: ChangeKind::Changed, revision }));
         ledger
     }
 
     /// Makes everything that was loaded, or is being loaded, count as unverified.
-    pub(super) fn verify_all(&self) {
-        let (mut ledger, epoch) = self.raise();
+    pub(super) fn require_revalidation(&self) {
+        let (mut ledger, epoch) = self.advance_epoch();
         // Their positions may be those of another log.
         let held = std::mem::take(&mut ledger.held);
-        *ledger = Ledger { floor: epoch, held, ..Ledger::default() };
-        self.verify_below.store(epoch, Ordering::Release);
+        *ledger = ChangeMarks { floor: epoch, held, ..ChangeMarks::default() };
+        self.revalidate_below.store(epoch, Ordering::Release);
     }
 
     /// Makes ends hold, whatever is read without them.
-    pub(super) fn hold(&self, ends: &BySubject<News>) -> RwLockWriteGuard<'_, Ledger> {
-        let (mut ledger, _) = self.raise();
-        hold(&mut ledger.held.keys, &ends.keys);
-        hold(&mut ledger.held.tenants, &ends.tenants);
-        hold(&mut ledger.held.sessions, &ends.sessions);
+    pub(super) fn hold_revocations(
+        &self,
+        ends: &PerSubject<ChangeEvent>,
+    ) -> RwLockWriteGuard<'_, ChangeMarks> {
+        let (mut ledger, _) = self.advance_epoch();
+        extend_held(&mut ledger.held.keys, &ends.keys);
+        extend_held(&mut ledger.held.tenants, &ends.tenants);
+        extend_held(&mut ledger.held.sessions, &ends.sessions);
         ledger
     }
 
-    fn raise(&self) -> (RwLockWriteGuard<'_, Ledger>, Epoch) {
-        let ledger = self.ledger.write().unwrap_or_else(PoisonError::into_inner);
+    fn advance_epoch(&self) -> (RwLockWriteGuard<'_, ChangeMarks>, Epoch) {
+        let ledger = self.marks.write().unwrap_or_else(PoisonError::into_inner);
         let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
         (ledger, epoch)
     }
 }
 
-fn leave<I: Clone + Eq + Hash>(marks: &mut HashMap<I, Mark>, news: &HashMap<I, News>, epoch: Epoch) {
+fn record_marks<I: Clone + Eq + Hash>(
+    marks: &mut HashMap<I, ChangeMark>,
+    news: &HashMap<I, ChangeEvent>,
+    epoch: Epoch,
+) {
     for (id, news) in news {
         marks
             .entry(id.clone())
-            .and_modify(|mark| mark.take_in(*news, epoch))
-            .or_insert(Mark::new(epoch, *news));
+            .and_modify(|mark| mark.merge(*news, epoch))
+            .or_insert(ChangeMark::new(epoch, *news));
     }
 }
 
-fn hold<I: Clone + Eq + Hash>(held: &mut HashMap<I, Fate>, ends: &HashMap<I, News>) {
-    held.extend(ends.iter().map(|(id, news)| (id.clone(), news.fate)));
+fn extend_held<I: Clone + Eq + Hash>(held: &mut HashMap<I, ChangeKind>, ends: &HashMap<I, ChangeEvent>) {
+    held.extend(ends.iter().map(|(id, news)| (id.clone(), news.kind)));
 }
 
-impl Ledger {
+impl ChangeMarks {
     /// The database tells of a change: from here on it is right about what it is about. Of one without a revision nobody knows
     /// whether it was made.
-    fn release(&mut self, news: &BySubject<News>) {
-        let is_told = |news: Option<&News>| news.is_some_and(|news| news.revision.is_some());
+    fn release_held(&mut self, news: &PerSubject<ChangeEvent>) {
+        let is_told = |news: Option<&ChangeEvent>| news.is_some_and(|news| news.revision.is_some());
         self.held.keys.retain(|id, _| !is_told(news.keys.get(id)));
         self.held.tenants.retain(|id, _| !is_told(news.tenants.get(id)));
         self.held.sessions.retain(|id, _| !is_told(news.sessions.get(id)));
     }
 
     /// Judges a record that a load which began under an epoch read at a revision.
-    pub(super) fn judge<R: Record>(&self, record: &R, began: Epoch, revision: Revision) -> Judgement {
+    pub(super) fn evaluate<R: CacheableRecord>(
+        &self,
+        record: &R,
+        began: Epoch,
+        revision: Revision,
+    ) -> FenceVerdict {
         if began < self.floor {
-            return Judgement::Overtaken(self.floor);
+            return FenceVerdict::Superseded(self.floor);
         }
         let (mut ends, mut overtaken, mut lags) = (Vec::new(), None, false);
-        for mark in record.among(&self.recent).chain(record.among(&self.older)) {
-            overtaken = overtaken.max(mark.attempted.filter(|attempted| began < *attempted));
+        for mark in record.dependency_values(&self.recent).chain(record.dependency_values(&self.older)) {
+            overtaken = overtaken.max(mark.attempted_epoch.filter(|attempted| began < *attempted));
             if mark.is_reflected(began, revision) {
                 continue;
             }
-            match mark.news.fate {
-                Fate::Revoked(_) | Fate::Suspended | Fate::Unbound => ends.push(mark.news.fate),
-                Fate::Changed if began < mark.epoch => overtaken = overtaken.max(Some(mark.epoch)),
-                Fate::Changed => lags = true,
+            match mark.event.kind {
+                ChangeKind::Revoked(_) | ChangeKind::Suspended | ChangeKind::Unbound => {
+                    ends.push(mark.event.kind)
+                }
+                ChangeKind::Changed if began < mark.epoch => overtaken = overtaken.max(Some(mark.epoch)),
+                ChangeKind::Changed => lags = true,
             }
         }
-        ends.extend(record.among(&self.held).filter(|fate| !record.shows(**fate)));
+        ends.extend(record.dependency_values(&self.held).filter(|fate| !record.reflects(**fate)));
         match overtaken {
             // An end is an end, whatever else may have changed.
-            _ if !ends.is_empty() => Judgement::Ended(ends),
-            Some(epoch) => Judgement::Overtaken(epoch),
-            None if lags => Judgement::Lags,
-            None => Judgement::Holds,
+            _ if !ends.is_empty() => FenceVerdict::Revoked(ends),
+            Some(epoch) => FenceVerdict::Superseded(epoch),
+            None if lags => FenceVerdict::Lagging,
+            None => FenceVerdict::UpToDate,
         }
     }
 
     /// Judges the absence of an id.
-    pub(super) fn judge_absence<R: Record>(&self, id: &R::Id, began: Epoch, revision: Revision) -> Judgement {
+    pub(super) fn evaluate_negative<R: CacheableRecord>(
+        &self,
+        id: &R::Id,
+        began: Epoch,
+        revision: Revision,
+    ) -> FenceVerdict {
         if began < self.floor {
-            return Judgement::Overtaken(self.floor);
+            return FenceVerdict::Superseded(self.floor);
         }
-        let named = [&self.recent, &self.older].into_iter().filter_map(|marks| R::of_id(id, marks));
+        let named = [&self.recent, &self.older].into_iter().filter_map(|marks| R::value_for_id(id, marks));
         let mut lags = false;
-        for mark in named.chain(&self.arrival) {
-            if let Some(attempted) = mark.attempted.filter(|attempted| began < *attempted) {
-                return Judgement::Overtaken(attempted);
+        for mark in named.chain(&self.last_creation) {
+            if let Some(attempted) = mark.attempted_epoch.filter(|attempted| began < *attempted) {
+                return FenceVerdict::Superseded(attempted);
             }
             if mark.is_reflected(began, revision) {
                 continue;
             }
             if began < mark.epoch {
-                return Judgement::Overtaken(mark.epoch);
+                return FenceVerdict::Superseded(mark.epoch);
             }
             lags = true;
         }
-        if lags { Judgement::Lags } else { Judgement::Holds }
+        if lags { FenceVerdict::Lagging } else { FenceVerdict::UpToDate }
     }
 }
 
-impl Mark {
-    fn new(epoch: Epoch, news: News) -> Self {
-        Self { epoch, news, attempted: None }
+impl ChangeMark {
+    fn new(epoch: Epoch, news: ChangeEvent) -> Self {
+        Self { epoch, event: news, attempted_epoch: None }
     }
 
     /// A copy that lags may tell of a change after this replica has made a later one, and what may not have been made takes
     /// nothing away from what was.
-    fn take_in(&mut self, news: News, epoch: Epoch) {
-        match (self.news.revision, news.revision) {
+    fn merge(&mut self, news: ChangeEvent, epoch: Epoch) {
+        match (self.event.revision, news.revision) {
             (Some(known), Some(told)) if told < known => {}
-            (Some(_), None) => self.attempted = Some(epoch),
+            (Some(_), None) => self.attempted_epoch = Some(epoch),
             _ => *self = Self::new(epoch, news),
         }
     }
@@ -245,6 +265,6 @@ impl Mark {
     /// Whether a read reflects the change: by its position in the log, or, for a change without one, by having begun
     /// after it was told.
     fn is_reflected(&self, began: Epoch, revision: Revision) -> bool {
-        self.news.revision.map_or(began >= self.epoch, |changed_at| revision >= changed_at)
+        self.event.revision.map_or(began >= self.epoch, |changed_at| revision >= changed_at)
     }
 }

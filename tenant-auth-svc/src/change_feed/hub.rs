@@ -17,37 +17,37 @@ use crate::{
     domain::{
         clock::SharedClock,
         verdict::Revision,
-        watch::{Invalidation, Told, WatchError, Watchable},
+        watch::{Invalidation, WatchError, WatchEvent, Watchable},
     },
     instruments::counts::Counter,
 };
 
 /// How many events the ring holds. At four readings of the feed and one sign of life a second, minutes.
-const RING: usize = 1_024;
+const RING_CAPACITY: usize = 1_024;
 /// How many changes are kept for those who come back.
-const KEPT: usize = 10_000;
+const MAX_RETAINED_CHANGES: usize = 10_000;
 /// How many of these are given at once to somebody who catches up: so much is in memory for each who does, and reads slowly.
-const PAGE: usize = 100;
+const CHANGES_PER_PAGE: usize = 100;
 /// How often a sign of life is given.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where the feed tells, and subscribers listen. Cheap to clone; clones share everything.
 #[derive(Clone, Debug)]
-pub struct Hub(Arc<Inner>);
+pub struct Hub(Arc<HubInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct HubInner {
     clock: SharedClock,
     /// Whether the feed is followed at all.
-    followed: bool,
-    past: Mutex<Past>,
-    cut_off: Counter,
+    is_feed_enabled: bool,
+    history: Mutex<ChangeHistory>,
+    dropped_subscribers: Counter,
 }
 
 #[derive(Debug)]
-struct Past {
+struct ChangeHistory {
     /// `None` once this replica is going.
-    ring: Option<broadcast::Sender<Told>>,
+    ring: Option<broadcast::Sender<WatchEvent>>,
     changes: VecDeque<Invalidation>,
     /// Up to where the log was read.
     position: Revision,
@@ -60,82 +60,87 @@ impl Hub {
     /// A hub for a feed that is followed, or is not.
     #[must_use]
     pub fn new(clock: SharedClock, followed: bool) -> Self {
-        let past = Past {
-            ring: Some(broadcast::Sender::new(RING)),
+        let past = ChangeHistory {
+            ring: Some(broadcast::Sender::new(RING_CAPACITY)),
             changes: VecDeque::new(),
             position: Revision::default(),
             complete_after: None,
             last_heartbeat: None,
         };
-        Self(Arc::new(Inner { clock, followed, past: Mutex::new(past), cut_off: Counter::default() }))
+        Self(Arc::new(HubInner {
+            clock,
+            is_feed_enabled: followed,
+            history: Mutex::new(past),
+            dropped_subscribers: Counter::default(),
+        }))
     }
 
     /// The log goes on with these.
-    pub(super) fn changed(&self, changes: Vec<Invalidation>, position: Revision) {
-        let mut past = self.past();
+    pub(super) fn publish_changes(&self, changes: Vec<Invalidation>, position: Revision) {
+        let mut past = self.lock_history();
         past.position = position;
         past.changes.extend(changes.iter().cloned());
-        while past.changes.len() > KEPT {
+        while past.changes.len() > MAX_RETAINED_CHANGES {
             past.complete_after = past.changes.pop_front().map(|oldest| oldest.revision);
         }
         if !changes.is_empty() {
-            past.tell(Told::Changed(changes.into()));
+            past.publish(WatchEvent::Changed(changes.into()));
         }
     }
 
     /// The log begins here, or does not go on from where it was read.
-    pub(super) fn started_over(&self, position: Revision, reason: &'static str) {
-        let mut past = self.past();
+    pub(super) fn publish_discontinuity(&self, position: Revision, reason: &'static str) {
+        let mut past = self.lock_history();
         past.changes.clear();
         past.position = position;
         past.complete_after = Some(position);
-        past.tell(Told::StartOver { revision: position, reason });
+        past.publish(WatchEvent::StartOver { revision: position, reason });
     }
 
     /// The log was read to its end.
-    pub(super) fn alive(&self) {
+    pub(super) fn publish_heartbeat(&self) {
         let now = self.0.clock.monotonic();
-        let mut past = self.past();
-        if past.last_heartbeat.is_some_and(|last| now.saturating_sub(last) < HEARTBEAT) {
+        let mut past = self.lock_history();
+        if past.last_heartbeat.is_some_and(|last| now.saturating_sub(last) < HEARTBEAT_INTERVAL) {
             return;
         }
         past.last_heartbeat = Some(now);
         let revision = past.position;
-        past.tell(Told::Alive { revision, at: self.0.clock.now() });
+        past.publish(WatchEvent::Heartbeat { revision, at: self.0.clock.now() });
     }
 
     /// Has subscribers start over for a reason that is in no log, and so has no revision: what they keep may be wrong. Whoever is not
     /// subscribed at this moment does not hear of it.
-    pub fn start_over(&self, reason: &'static str) {
-        let past = self.past();
-        past.tell(Told::StartOver { revision: past.position, reason });
+    pub fn restart_subscribers(&self, reason: &'static str) {
+        let past = self.lock_history();
+        past.publish(WatchEvent::StartOver { revision: past.position, reason });
     }
 
     /// Ends every subscription: this replica is going.
     pub fn close(&self) {
-        self.past().ring = None;
+        self.lock_history().ring = None;
     }
 
     /// How many have subscribed.
     #[must_use]
-    pub fn subscribers(&self) -> usize {
-        self.past().ring.as_ref().map_or(0, broadcast::Sender::receiver_count)
+    pub fn subscriber_count(&self) -> usize {
+        self.lock_history().ring.as_ref().map_or(0, broadcast::Sender::receiver_count)
     }
 
     /// How many were cut off because they fell too far behind.
     #[must_use]
-    pub fn cut_off(&self) -> u64 {
-        self.0.cut_off.get()
+    pub fn dropped_subscribers(&self) -> u64 {
+        self.0.dropped_subscribers.get()
     }
 
-    fn past(&self) -> MutexGuard<'_, Past> {
+    fn lock_history(&self) -> MutexGuard<'_, ChangeHistory> {
         // Every change is made of steps that leave it usable.
-        self.0.past.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Past {
-    fn tell(&self, told: Told) {
+impl ChangeHistory {
+    fn publish(&self, told: WatchEvent) {
         if let Some(ring) = &self.ring {
             // Nobody has to listen.
             let _ = ring.send(told);
@@ -144,17 +149,17 @@ impl Past {
 
     /// What to tell next to somebody who was told everything up to a revision, of what there is up to another; `None` when
     /// that is nothing.
-    fn missed(&self, after: Revision, until: Revision) -> Option<Told> {
-        let start_over = |reason| Some(Told::StartOver { revision: self.position, reason });
+    fn next_missed(&self, after: Revision, until: Revision) -> Option<WatchEvent> {
+        let start_over = |reason| Some(WatchEvent::StartOver { revision: self.position, reason });
         match self.complete_after {
             None => start_over("this replica has not read the change log yet"),
             Some(from) if after < from => start_over("the changes since then are not kept here"),
             Some(_) => {
                 let begin = self.changes.partition_point(|change| change.revision <= after);
                 let end = self.changes.partition_point(|change| change.revision <= until);
-                let page = self.changes.range(begin..end.max(begin).min(begin + PAGE));
+                let page = self.changes.range(begin..end.max(begin).min(begin + CHANGES_PER_PAGE));
                 let page: Vec<_> = page.cloned().collect();
-                (!page.is_empty()).then(|| Told::Changed(page.into()))
+                (!page.is_empty()).then(|| WatchEvent::Changed(page.into()))
             }
         }
     }
@@ -164,23 +169,23 @@ impl Watchable for Hub {
     async fn watch(
         &self,
         after: Option<Revision>,
-    ) -> Result<impl Stream<Item = Result<Told, WatchError>> + Send + 'static, WatchError> {
-        if !self.0.followed {
-            return Err(WatchError::NoFeed);
+    ) -> Result<impl Stream<Item = Result<WatchEvent, WatchError>> + Send + 'static, WatchError> {
+        if !self.0.is_feed_enabled {
+            return Err(WatchError::FeedDisabled);
         }
         // Both under one lock: nothing is told between the two.
         let (until, ring, ahead) = {
-            let past = self.past();
-            let ring = past.ring.as_ref().ok_or(WatchError::Going)?.subscribe();
-            let ahead = after.filter(|after| *after > past.position).map(Ahead::of);
+            let past = self.lock_history();
+            let ring = past.ring.as_ref().ok_or(WatchError::ShuttingDown)?.subscribe();
+            let ahead = after.filter(|after| *after > past.position).map(SubscriberAhead::new);
             (past.position, ring, ahead)
         };
         // Page by page, when it is asked for.
         let hub = self.clone();
         let missed = stream::unfold(after, move |after| {
-            let told = after.and_then(|after| hub.past().missed(after, until));
+            let told = after.and_then(|after| hub.lock_history().next_missed(after, until));
             let next = match &told {
-                Some(Told::Changed(page)) => page.last().map(|change| change.revision),
+                Some(WatchEvent::Changed(page)) => page.last().map(|change| change.revision),
                 _ => None,
             };
             ready(told.map(|told| (told, next)))
@@ -192,12 +197,14 @@ impl Watchable for Hub {
                 let told = match ring.recv().await {
                     Ok(told) => told,
                     Err(RecvError::Lagged(behind)) => {
-                        hub.0.cut_off.one();
+                        hub.0.dropped_subscribers.increment();
                         return Some((Err(WatchError::TooSlow(behind)), (None, None, hub)));
                     }
-                    Err(RecvError::Closed) => return Some((Err(WatchError::Going), (None, None, hub))),
+                    Err(RecvError::Closed) => {
+                        return Some((Err(WatchError::ShuttingDown), (None, None, hub)));
+                    }
                 };
-                if let Some(told) = Ahead::catch_up(&mut ahead, told) {
+                if let Some(told) = SubscriberAhead::filter_known(&mut ahead, told) {
                     return Some((Ok(told), (Some(ring), ahead, hub)));
                 }
             }
@@ -208,37 +215,40 @@ impl Watchable for Hub {
 
 /// A subscriber who was told more than this replica has read: most likely by another replica, a reading ahead of this
 /// one; perhaps out of a log that is no more.
-struct Ahead {
-    of: Revision,
+struct SubscriberAhead {
+    known_revision: Revision,
     /// Signs of life that did not reach it. The first one may follow a reading that began before the subscription.
-    short: u8,
+    heartbeats_behind: u8,
 }
 
-impl Ahead {
-    fn of(revision: Revision) -> Self {
-        Self { of: revision, short: 0 }
+impl SubscriberAhead {
+    fn new(revision: Revision) -> Self {
+        Self { known_revision: revision, heartbeats_behind: 0 }
     }
 
     /// Leaves out what the subscriber knows, until this replica has caught up, or turns out to read another log.
-    fn catch_up(ahead: &mut Option<Self>, told: Told) -> Option<Told> {
+    fn filter_known(ahead: &mut Option<Self>, told: WatchEvent) -> Option<WatchEvent> {
         let Some(still) = ahead else { return Some(told) };
         match told {
-            Told::Changed(changes) => {
+            WatchEvent::Changed(changes) => {
                 let new: Vec<_> =
-                    changes.iter().filter(|change| change.revision > still.of).cloned().collect();
+                    changes.iter().filter(|change| change.revision > still.known_revision).cloned().collect();
                 (!new.is_empty()).then(|| {
                     *ahead = None;
-                    Told::Changed(new.into())
+                    WatchEvent::Changed(new.into())
                 })
             }
-            Told::Alive { revision, .. } if revision < still.of => {
-                still.short += 1;
-                (still.short > 1).then(|| {
+            WatchEvent::Heartbeat { revision, .. } if revision < still.known_revision => {
+                still.heartbeats_behind += 1;
+                (still.heartbeats_behind > 1).then(|| {
                     *ahead = None;
-                    Told::StartOver { revision, reason: "the change log ends before what was told already" }
+                    WatchEvent::StartOver {
+                        revision,
+                        reason: "the change log ends before what was told already",
+                    }
                 })
             }
-            Told::Alive { .. } | Told::StartOver { .. } => {
+            WatchEvent::Heartbeat { .. } | WatchEvent::StartOver { .. } => {
                 *ahead = None;
                 Some(told)
             }

@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::Args;
 
-use super::{fail, say, settings::SettingsArgs, start_logging};
+use super::{fail, print_line, settings::SettingsArgs, start_logging};
 use crate::{
     database::{
         client::DatabaseClient,
@@ -44,39 +44,41 @@ pub(super) async fn run(args: CheckArgs) -> ExitCode {
     let width = settings.iter().map(|setting| setting.variable.len()).max().unwrap_or_default();
     for setting in settings {
         let origin = setting.origin.as_str();
-        say(&format!("{:width$}  {}  ({origin})", setting.variable, setting.value));
+        print_line(&format!("{:width$}  {}  ({origin})", setting.variable, setting.value));
     }
     let clock = SystemClock::shared();
-    for line in server::expiry::described(&config.tls, &config.database, &clock) {
-        say(&line);
+    for line in server::expiry::describe_expiries(&config.tls, &config.database, &clock) {
+        print_line(&line);
     }
     if !args.connect {
-        say("the configuration is complete; --connect would try reads and writes of the database as well");
+        print_line(
+            "the configuration is complete; --connect would try reads and writes of the database as well",
+        );
         return ExitCode::SUCCESS;
     }
     let _log = start_logging(&config.log);
     let peppers = config.keys.peppers;
-    let hop = match server::hop(config.database, &clock) {
+    let hop = match server::build_database_client(config.database, &clock) {
         Ok(hop) => hop,
         Err(error) => return fail(1, &error.to_string()),
     };
     // At once: a database that answers neither is waited for once.
     let (reads, writes) = futures::join!(
-        read(&hop, &peppers),
+        verify_reads(&hop, &peppers),
         probe::write(&hop, Call::within(Lane::Maintenance, WRITE_TIMEOUT))
     );
-    say(&format!("reads   {}", reads_line(&reads)));
-    say(&format!("writes  {}", writes_line(&writes)));
+    print_line(&format!("reads   {}", reads_line(&reads)));
+    print_line(&format!("writes  {}", writes_line(&writes)));
     let problems: Vec<_> =
         [reads_problem(&reads), writes_problem(&reads, &writes)].into_iter().flatten().collect();
     if problems.is_empty() {
-        say("the configuration is complete, and the database takes reads and writes");
+        print_line("the configuration is complete, and the database takes reads and writes");
         return ExitCode::SUCCESS;
     }
     fail(1, &problems.join("; "))
 }
 
-async fn read(hop: &DatabaseClient, peppers: &Peppers) -> Result<(), SchemaError> {
+async fn verify_reads(hop: &DatabaseClient, peppers: &Peppers) -> Result<(), SchemaError> {
     migrate::verify(hop).await?;
     migrate::verify_peppers(hop, peppers).await
 }
@@ -86,7 +88,7 @@ fn reads_line(outcome: &Result<(), SchemaError>) -> String {
         Ok(()) => {
             format!("work: the schema has version {}, and no pepper is missing", migrate::KNOWN_VERSION)
         }
-        Err(SchemaError::Store(error)) => failing(error),
+        Err(SchemaError::Store(error)) => failure_line(error),
         // It has been read, and what it says cannot be used.
         Err(error) => format!("work, and the database cannot be used ({}): {error}", error.kind()),
     }
@@ -95,17 +97,19 @@ fn reads_line(outcome: &Result<(), SchemaError>) -> String {
 fn writes_line(outcome: &Result<(), StoreError>) -> String {
     match outcome {
         Ok(()) => "work: a row was changed and changed back in one transaction".to_owned(),
-        Err(error) if error.kind == FailureKind::Misplaced => {
+        Err(error) if error.kind == FailureKind::SchemaMissing => {
             format!("not tried: there is no row to change ({})", error.message)
         }
-        Err(error) => failing(error),
+        Err(error) => failure_line(error),
     }
 }
 
 fn reads_problem(reads: &Result<(), SchemaError>) -> Option<String> {
     match reads {
         Ok(()) => None,
-        Err(SchemaError::Store(error)) => Some(format!("the database takes no reads: {}", explained(error))),
+        Err(SchemaError::Store(error)) => {
+            Some(format!("the database takes no reads: {}", describe_store_error(error)))
+        }
         Err(error) => Some(error.to_string()),
     }
 }
@@ -114,17 +118,17 @@ fn writes_problem(reads: &Result<(), SchemaError>, writes: &Result<(), StoreErro
     match (reads, writes) {
         (_, Ok(())) => None,
         // There is nothing to write to, and what is said of reads says how to get it.
-        (Err(_), Err(error)) if error.kind == FailureKind::Misplaced => None,
-        (_, Err(error)) => Some(format!("the database takes no writes: {}", explained(error))),
+        (Err(_), Err(error)) if error.kind == FailureKind::SchemaMissing => None,
+        (_, Err(error)) => Some(format!("the database takes no writes: {}", describe_store_error(error))),
     }
 }
 
-fn failing(error: &StoreError) -> String {
-    format!("failing ({}): {}", error.kind.as_str(), explained(error))
+fn failure_line(error: &StoreError) -> String {
+    format!("failing ({}): {}", error.kind.as_str(), describe_store_error(error))
 }
 
 /// What the database said, and what it means.
-fn explained(error: &StoreError) -> String {
+fn describe_store_error(error: &StoreError) -> String {
     match error.kind.cause() {
         Some(cause) => format!("{cause} ({})", error.message),
         None => error.message.clone(),

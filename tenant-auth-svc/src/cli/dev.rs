@@ -11,28 +11,28 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{fail, say, serve_until_stopped, start_logging};
+use super::{fail, print_line, serve_until_stopped, start_logging};
 use crate::{
     build,
     config::{self, ServiceConfig, Settings},
     database::libsql::{LockError, OpenError},
     domain::{
-        admin::KeyOrder,
+        admin::KeyToIssue,
         audit::Actor,
         clock::SystemClock,
         id::TenantId,
         key::PresentedKey,
         scope::{Scope, ScopeSet},
         text::{KeyName, Plan, TenantName},
-        validate::Question,
+        validate::KeyQuery,
         verdict::Verdict,
     },
-    server::{self, Running},
+    server::{self, RunningService},
 };
 
-const TENANT: &str = "ten_demo";
-const SCOPES: [&str; 2] = ["demo:read", "demo:write"];
-const PATIENCE: Duration = Duration::from_secs(10);
+const DEMO_TENANT: &str = "ten_demo";
+const DEMO_SCOPES: [&str; 2] = ["demo:read", "demo:write"];
+const DEMO_KEY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where to run, and where to keep the data.
 #[derive(Args, Debug)]
@@ -57,7 +57,7 @@ pub(super) async fn run(args: DevArgs) -> ExitCode {
         .with_flag("TENANT_AUTH_DRAIN_DELAY", Some("0s".to_owned()))
         .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
         .with_option("--data-dir", "TENANT_AUTH_DATABASE_URL", Some(format!("file:{}", database.display())));
-    if config::address(&args.listen).is_ok_and(|address| !address.ip().is_loopback()) {
+    if config::parse_address(&args.listen).is_ok_and(|address| !address.ip().is_loopback()) {
         let message = "is beyond loopback: dev serves this machine alone, without encryption; see serve";
         return fail(2, &format!("--listen {} {message}", args.listen));
     }
@@ -74,14 +74,14 @@ pub(super) async fn run(args: DevArgs) -> ExitCode {
                 &format!("{error}. Is one running already? Another port: --listen 127.0.0.1:50052"),
             );
         }
-        Err(server::StartError::Open(error)) => return fail(1, &unopened(&args.data_dir, &error)),
+        Err(server::StartError::Open(error)) => return fail(1, &describe_open_error(&args.data_dir, &error)),
         Err(error) => return fail(1, &error.to_string()),
     };
-    if let Err(error) = running.ready().await {
+    if let Err(error) = running.wait_until_ready().await {
         return fail(1, &error.to_string());
     }
-    match demo_key(&running, &args.data_dir.join("demo-key")).await {
-        Ok(key) => say(&welcome(&running, &database, &key)),
+    match load_or_issue_demo_key(&running, &args.data_dir.join("demo-key")).await {
+        Ok(key) => print_line(&welcome_text(&running, &database, &key)),
         Err(error) => return fail(1, &format!("{error:#}")),
     }
     // It has no files to read anew, and a terminal that is closed has to end it.
@@ -92,7 +92,7 @@ pub(super) async fn run(args: DevArgs) -> ExitCode {
 }
 
 /// Why there is no database, by the option that names its folder.
-fn unopened(folder: &Path, error: &OpenError) -> String {
+fn describe_open_error(folder: &Path, error: &OpenError) -> String {
     let folder = folder.display();
     match error {
         OpenError::Lock(LockError::Held { holder, .. }) => format!(
@@ -103,23 +103,23 @@ fn unopened(folder: &Path, error: &OpenError) -> String {
 }
 
 /// The demo key: that of the last run while it is good, else a new one.
-async fn demo_key(running: &Running, file: &Path) -> anyhow::Result<String> {
+async fn load_or_issue_demo_key(running: &RunningService, file: &Path) -> anyhow::Result<String> {
     if let Ok(text) = fs::read_to_string(file) {
         let key = PresentedKey::new(text.trim().to_owned());
-        let question = Question { key, required_scopes: ScopeSet::EMPTY };
-        let decision = running.validator().decide(&question, Instant::now() + PATIENCE).await?;
+        let question = KeyQuery { key, required_scopes: ScopeSet::EMPTY };
+        let decision = running.validator().decide(&question, Instant::now() + DEMO_KEY_TIMEOUT).await?;
         if decision.verdict == Verdict::Valid {
             return Ok(question.key.expose().to_owned());
         }
     }
     let actor = || Actor { caller: "dev".to_owned(), request_id: "dev".to_owned() };
-    let deadline = Instant::now() + PATIENCE;
-    let tenant_id = TenantId::parse(TENANT)?;
+    let deadline = Instant::now() + DEMO_KEY_TIMEOUT;
+    let tenant_id = TenantId::parse(DEMO_TENANT)?;
     let (name, plan) = (TenantName::parse("Demo")?, Plan::parse("dev")?);
     let admin = running.admin();
     let tenant = admin.create_tenant(Some(tenant_id.clone()), name, plan, actor(), deadline).await?;
-    let scopes = SCOPES.iter().map(|scope| Scope::parse(scope)).collect::<Result<_, _>>()?;
-    let order = KeyOrder {
+    let scopes = DEMO_SCOPES.iter().map(|scope| Scope::parse(scope)).collect::<Result<_, _>>()?;
+    let order = KeyToIssue {
         tenant_id: tenant.id,
         name: KeyName::parse("demo key")?,
         scopes: ScopeSet::new(scopes)?,
@@ -140,7 +140,7 @@ fn write_private(file: &Path, text: &str) -> io::Result<()> {
     writeln!(options.open(file)?, "{text}")
 }
 
-fn welcome(running: &Running, database: &Path, key: &str) -> String {
+fn welcome_text(running: &RunningService, database: &Path, key: &str) -> String {
     let address = running.address();
     // Started by cargo, there is a checkout to run tenantctl from; else it is installed beside this program.
     let tenantctl = match std::env::var_os("CARGO") {
@@ -161,7 +161,7 @@ fn welcome(running: &Running, database: &Path, key: &str) -> String {
 tenant-auth {version} is ready
   endpoint  {address} (plaintext, this machine only)
   database  {database} (embedded, for this process alone)
-  tenant    {TENANT}
+  tenant    {DEMO_TENANT}
   key       {key}
 
 With grpcurl:
@@ -170,7 +170,7 @@ With grpcurl:
 
 With tenantctl:
   echo '{key}' | {tenantctl}{endpoint} validate --scope demo:read
-  {tenantctl}{endpoint} key list --tenant {TENANT}
+  {tenantctl}{endpoint} key list --tenant {DEMO_TENANT}
 
 {status}Ctrl-C stops it; the data stays in the folder of the database."
     )

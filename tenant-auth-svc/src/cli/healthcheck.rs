@@ -7,7 +7,7 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::Args;
 
-use super::{fail, say};
+use super::{fail, print_line};
 use crate::config::{OpsConfig, Settings};
 
 /// Whom to ask, and about what.
@@ -29,7 +29,7 @@ pub(super) struct HealthArgs {
 }
 
 /// Why there is no good news.
-enum Failure {
+enum HealthcheckError {
     /// The command line or the configuration is wrong.
     Usage(String),
     /// The service says so, or nothing.
@@ -39,19 +39,19 @@ enum Failure {
 pub(super) async fn run(args: HealthArgs) -> ExitCode {
     match check(args).await {
         Ok(answer) => {
-            say(&answer);
+            print_line(&answer);
             ExitCode::SUCCESS
         }
-        Err(Failure::Usage(message)) => fail(2, &message),
-        Err(Failure::Unhealthy(message)) => fail(1, &message),
+        Err(HealthcheckError::Usage(message)) => fail(2, &message),
+        Err(HealthcheckError::Unhealthy(message)) => fail(1, &message),
     }
 }
 
-async fn check(args: HealthArgs) -> Result<String, Failure> {
+async fn check(args: HealthArgs) -> Result<String, HealthcheckError> {
     let timeout = Duration::from_millis(args.timeout_ms);
     if args.endpoint.is_none() && args.service.is_none() {
-        let listen = OpsConfig::listen_alone(Settings::from_environment());
-        if let Some(listen) = listen.map_err(|invalid| Failure::Usage(invalid.to_string()))? {
+        let listen = OpsConfig::read_listen_only(Settings::from_environment());
+        if let Some(listen) = listen.map_err(|invalid| HealthcheckError::Usage(invalid.to_string()))? {
             return http::check(listen, timeout).await;
         }
     }

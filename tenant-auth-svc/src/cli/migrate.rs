@@ -2,17 +2,17 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use super::{fail, say, settings::SettingsArgs, start_logging};
+use super::{fail, print_line, settings::SettingsArgs, start_logging};
 use crate::{
     database::migrate::{self, SchemaError},
     domain::clock::{SharedClock, SystemClock},
-    server::{self, Hop},
+    server::{self, ServiceDatabase},
 };
 
 /// For how long a copy of the database may lag behind what was done to its primary.
-const LOOKS: u32 = 30;
+const MAX_ATTEMPTS: u32 = 30;
 /// Between two looks.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(args: SettingsArgs) -> ExitCode {
     let config = match args.read() {
@@ -20,18 +20,18 @@ pub(super) async fn run(args: SettingsArgs) -> ExitCode {
         Err(error) => return fail(2, &error.to_string()),
     };
     let _log = start_logging(&config.log);
-    let hop = match server::hop(config.database, &SystemClock::shared()) {
+    let hop = match server::build_database_client(config.database, &SystemClock::shared()) {
         Ok(hop) => hop,
         Err(error) => return fail(1, &error.to_string()),
     };
-    match until_shown(&hop, &SystemClock::shared()).await {
+    match migrate_until_visible(&hop, &SystemClock::shared()).await {
         Ok(applied) if applied.is_empty() => {
-            say(&format!("the schema is up to date at version {}", migrate::KNOWN_VERSION));
+            print_line(&format!("the schema is up to date at version {}", migrate::KNOWN_VERSION));
             ExitCode::SUCCESS
         }
         Ok(applied) => {
             let (version, applied) = (migrate::KNOWN_VERSION, applied.join(", "));
-            say(&format!("applied {applied}; the schema is at version {version}"));
+            print_line(&format!("applied {applied}; the schema is at version {version}"));
             ExitCode::SUCCESS
         }
         Err(error) => fail(1, &error.to_string()),
@@ -39,10 +39,13 @@ pub(super) async fn run(args: SettingsArgs) -> ExitCode {
 }
 
 /// Migrates, and looks again where a copy of the database does not show yet what was done.
-async fn until_shown(hop: &Hop, clock: &SharedClock) -> Result<Vec<&'static str>, SchemaError> {
-    for _ in 1..LOOKS {
+async fn migrate_until_visible(
+    hop: &ServiceDatabase,
+    clock: &SharedClock,
+) -> Result<Vec<&'static str>, SchemaError> {
+    for _ in 1..MAX_ATTEMPTS {
         match migrate::migrate(hop, clock).await {
-            Err(SchemaError::NotShownYet { .. }) => tokio::time::sleep(PAUSE).await,
+            Err(SchemaError::CopyLagging { .. }) => tokio::time::sleep(RETRY_DELAY).await,
             outcome => return outcome,
         }
     }

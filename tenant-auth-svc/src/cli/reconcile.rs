@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::Args;
 use uuid::Uuid;
 
-use super::{fail, say, settings::SettingsArgs, start_logging};
+use super::{fail, print_line, settings::SettingsArgs, start_logging};
 use crate::{
     database::{migrate, sql::SqlStore},
     domain::{
@@ -13,16 +13,18 @@ use crate::{
         clock::{SharedClock, SystemClock, UnixMillis},
         id::TenantId,
         store::{Call, Change, Lane, StoreError},
-        usage::{self, Difference, Hour, Reconciliation, Repaired, Retention, UsageStore as _},
+        usage::{
+            self, Hour, Reconciliation, RepairedTotal, TotalDifference, UsageRetention, UsageStore as _,
+        },
     },
-    server::{self, Hop},
+    server::{self, ServiceDatabase},
 };
 
 /// How long one page of the comparison, or one transaction of the repair, may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Who repairs, as the audit log has it.
-const ACTOR: &str = "tenant-auth-svc reconcile";
+const AUDIT_ACTOR: &str = "tenant-auth-svc reconcile";
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 every total compared is the sum of its events, or was set to it; 1 totals differ and were not repaired, or the database \
@@ -43,10 +45,10 @@ pub(super) struct ReconcileArgs {
     #[arg(long, value_name = "ID", value_parser = TenantId::parse)]
     tenant: Option<TenantId>,
     /// From this hour on, such as 2026-10-01T00:00:00Z [default: as far back as events are kept]
-    #[arg(long, value_name = "RFC3339", value_parser = moment)]
+    #[arg(long, value_name = "RFC3339", value_parser = parse_moment)]
     from: Option<UnixMillis>,
     /// Before this hour [default: to the end]
-    #[arg(long, value_name = "RFC3339", value_parser = moment)]
+    #[arg(long, value_name = "RFC3339", value_parser = parse_moment)]
     to: Option<UnixMillis>,
     /// Only tell the differences; the default
     #[arg(long, conflicts_with = "repair")]
@@ -63,7 +65,7 @@ pub(super) async fn run(args: ReconcileArgs) -> ExitCode {
     };
     let _log = start_logging(&config.log);
     let clock: SharedClock = SystemClock::shared();
-    let hop = match server::hop(config.database, &clock) {
+    let hop = match server::build_database_client(config.database, &clock) {
         Ok(hop) => hop,
         Err(error) => return fail(1, &error.to_string()),
     };
@@ -72,76 +74,78 @@ pub(super) async fn run(args: ReconcileArgs) -> ExitCode {
     }
     let store = SqlStore::new(hop, config.keys.peppers);
     let retention = config.usage.retention;
-    let complete = match store.usage_complete_from(call(), retention.time()).await {
+    let complete = match store.first_complete_hour(page_call(), retention.duration()).await {
         Ok(complete) => complete,
         Err(error) => return fail(1, &error.to_string()),
     };
-    let from = args.from.map_or(complete, Hour::of);
+    let from = args.from.map_or(complete, Hour::floor);
     if from < complete {
         return fail(
             2,
             &format!(
                 "--from lies before {}: the events of earlier hours are not all kept any more \
                  (TENANT_AUTH_USAGE_RETENTION), so they cannot be compared",
-                shown(complete)
+                format_hour(complete)
             ),
         );
     }
-    let hours = (from, Hour::from(args.to.unwrap_or(UnixMillis::MAX)));
+    let hours = (from, Hour::ceil(args.to.unwrap_or(UnixMillis::MAX)));
     let repair = args.repair && !args.dry_run;
-    let mut told = Told::default();
+    let mut told = ReconcileSummary::default();
     match reconcile(&store, args.tenant, (hours, retention), repair, &clock, &mut told).await {
-        Ok(tenants) => told.end(tenants, repair),
+        Ok(tenants) => told.print(tenants, repair),
         Err(error) => {
-            told.end_early();
+            told.print_partial();
             fail(1, &error.to_string())
         }
     }
 }
 
 async fn reconcile(
-    store: &SqlStore<Hop>,
+    store: &SqlStore<ServiceDatabase>,
     tenant: Option<TenantId>,
-    (hours, retention): ((Hour, Hour), Retention),
+    (hours, retention): ((Hour, Hour), UsageRetention),
     repair: bool,
     clock: &SharedClock,
-    told: &mut Told,
+    told: &mut ReconcileSummary,
 ) -> Result<usize, StoreError> {
-    let mut reconciliation = Reconciliation::begin(store, tenant, hours, retention, call()).await?;
-    while let Some(differences) = reconciliation.next(call).await? {
+    let mut reconciliation = Reconciliation::start(store, tenant, hours, retention, page_call()).await?;
+    while let Some(differences) = reconciliation.next_differences(page_call).await? {
         told.differing += differences.len();
         if !repair {
-            differences.iter().for_each(told_difference);
+            differences.iter().for_each(print_difference);
             continue;
         }
         let change = || Change {
-            actor: Actor { caller: ACTOR.to_owned(), request_id: Uuid::now_v7().to_string() },
+            actor: Actor { caller: AUDIT_ACTOR.to_owned(), request_id: Uuid::now_v7().to_string() },
             at: clock.now(),
         };
-        for page in usage::repairs(&differences) {
+        for page in usage::repair_batches(&differences) {
             // A lane whose writes are sent once more when their answer is lost.
-            let write = Call::within(Lane::Admin, PATIENCE);
-            let repaired = store.repair_usage(write, page, retention.time(), &change()).await?;
+            let write = Call::within(Lane::Admin, CALL_TIMEOUT);
+            let repaired = store.repair_usage(write, page, retention.duration(), &change()).await?;
             told.repaired += repaired.len();
-            told_repairs(page, &repaired);
+            print_repairs(page, &repaired);
         }
     }
-    Ok(reconciliation.tenants())
+    Ok(reconciliation.compared_tenants())
 }
 
 /// How much was told so far.
 #[derive(Debug, Default)]
-struct Told {
+struct ReconcileSummary {
     differing: usize,
     repaired: usize,
 }
 
-impl Told {
-    fn end(&self, tenants: usize, repaired: bool) -> ExitCode {
+impl ReconcileSummary {
+    fn print(&self, tenants: usize, repaired: bool) -> ExitCode {
         let Self { differing, repaired: set } = self;
         match (differing, repaired) {
-            (0, _) => say(&format!("totals of {tenants} tenants compared: all are the sums of their events")),
-            (_, true) => say(&format!(
+            (0, _) => {
+                print_line(&format!("totals of {tenants} tenants compared: all are the sums of their events"))
+            }
+            (_, true) => print_line(&format!(
                 "totals of {tenants} tenants compared: {differing} differed, {set} were repaired, all are the sums of their events"
             )),
             (_, false) => {
@@ -156,32 +160,36 @@ impl Told {
         ExitCode::SUCCESS
     }
 
-    fn end_early(&self) {
+    fn print_partial(&self) {
         if self.repaired > 0 {
-            say(&format!("{} totals were repaired before the comparison failed", self.repaired));
+            print_line(&format!("{} totals were repaired before the comparison failed", self.repaired));
         }
     }
 }
 
-fn told_difference(difference: &Difference) {
-    say(&format!(
+fn print_difference(difference: &TotalDifference) {
+    print_line(&format!(
         "{} {} {}: the total is {}, its events add up to {}",
         difference.tenant_id,
         difference.metric.as_str(),
-        shown(difference.hour),
+        format_hour(difference.hour),
         difference.total,
         difference.events
     ));
 }
 
-fn told_repairs(page: &[Difference], repaired: &[Repaired]) {
+fn print_repairs(page: &[TotalDifference], repaired: &[RepairedTotal]) {
     for difference in page {
-        let what =
-            format!("{} {} {}", difference.tenant_id, difference.metric.as_str(), shown(difference.hour));
+        let what = format!(
+            "{} {} {}",
+            difference.tenant_id,
+            difference.metric.as_str(),
+            format_hour(difference.hour)
+        );
         let found =
             repaired.iter().find(|one| (one.hour, &one.metric) == (difference.hour, &difference.metric));
-        say(&match found {
-            Some(Repaired { before, after, .. }) => {
+        print_line(&match found {
+            Some(RepairedTotal { before, after, .. }) => {
                 format!("{what}: the total was {before} and is {after} now")
             }
             None => format!(
@@ -191,18 +199,18 @@ fn told_repairs(page: &[Difference], repaired: &[Repaired]) {
     }
 }
 
-fn call() -> Call {
-    Call::within(Lane::Maintenance, PATIENCE)
+fn page_call() -> Call {
+    Call::within(Lane::Maintenance, CALL_TIMEOUT)
 }
 
-fn moment(text: &str) -> Result<UnixMillis, String> {
+fn parse_moment(text: &str) -> Result<UnixMillis, String> {
     let refused = |_| "must be a moment such as 2026-10-01T00:00:00Z".to_owned();
     let time = humantime::parse_rfc3339_weak(text).map_err(refused)?;
     let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Ok(UnixMillis(0).plus(since))
 }
 
-fn shown(hour: Hour) -> String {
+fn format_hour(hour: Hour) -> String {
     let since = Duration::from_millis(u64::try_from(hour.start().0).unwrap_or_default());
     humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since).to_string()
 }

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::{fail, failed, serve_until_stopped, settings::SettingsArgs, signals::Hangup, start_logging};
+use super::{
+    fail, log_and_fail, serve_until_stopped, settings::SettingsArgs, signals::HangupSignal, start_logging,
+};
 use crate::{build, domain::clock::SystemClock, server};
 
 pub(super) async fn run(args: SettingsArgs) -> ExitCode {
@@ -12,12 +14,12 @@ pub(super) async fn run(args: SettingsArgs) -> ExitCode {
     };
     let _log = start_logging(&config.log);
     // From the start: until it is listened for, it ends the process.
-    let hangup = Hangup::listen();
+    let hangup = HangupSignal::listen();
     let running = match server::start(config, SystemClock::shared()).await {
         Ok(running) => running,
-        Err(error) => return failed(&error),
+        Err(error) => return log_and_fail(&error),
     };
-    running.watch_scheduler();
+    running.measure_scheduler_lag();
     tracing::info!(
         address = %running.address(),
         ops = running.ops_address().map(tracing::field::display),
@@ -29,6 +31,6 @@ pub(super) async fn run(args: SettingsArgs) -> ExitCode {
     );
     match serve_until_stopped(running, Some(hangup)).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&error),
+        Err(error) => log_and_fail(&error),
     }
 }

@@ -7,49 +7,50 @@
 #[cfg(unix)]
 use sd_notify::NotifyState;
 
-use crate::ops::facts::Files;
+use crate::ops::status::FileStatus;
 
-const WAITING: &str = "serving; the database has not been reached yet";
-const READY: &str = "serving; ready";
+const WAITING_STATUS: &str = "serving; the database has not been reached yet";
+const READY_STATUS: &str = "serving; ready";
 
 /// Requests are taken.
-pub(super) fn serving() {
+pub(super) fn notify_serving() {
     #[cfg(unix)]
-    send(&[NotifyState::Ready, NotifyState::Status(WAITING)]);
+    notify(&[NotifyState::Ready, NotifyState::Status(WAITING_STATUS)]);
 }
 
 /// The database was reached, and its schema found right.
-pub(super) fn ready() {
+pub(super) fn notify_ready() {
     #[cfg(unix)]
-    send(&[NotifyState::Status(READY)]);
+    notify(&[NotifyState::Status(READY_STATUS)]);
 }
 
 /// Files are read anew.
-pub(super) fn reloading() {
+pub(super) fn notify_reloading() {
     #[cfg(unix)]
     match NotifyState::monotonic_usec_now() {
         // systemd tells by it which of several reloads this is, and from version 253 on insists on it.
-        Ok(now) => send(&[NotifyState::Reloading, now]),
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(error) => tracing::warn!(%error, "the service manager was not told of a reload"),
     }
 }
 
 /// Files were read anew: what of them could not be put in force, or nothing where the reading itself failed.
-pub(super) fn reloaded(files: Option<Files>) {
-    let status = status(files);
+pub(super) fn notify_reloaded(files: Option<FileStatus>) {
+    let status = reload_status(files);
     #[cfg(unix)]
-    send(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
 /// It was told to stop, or has to.
-pub(super) fn stopping() {
+pub(super) fn notify_stopping() {
     #[cfg(unix)]
-    send(&[NotifyState::Stopping, NotifyState::Status("stopping; requests under way are answered")]);
+    notify(&[NotifyState::Stopping, NotifyState::Status("stopping; requests under way are answered")]);
 }
 
-fn status(files: Option<Files>) -> String {
+fn reload_status(files: Option<FileStatus>) -> String {
     let Some(files) = files else { return "serving; files could not be read anew".to_owned() };
-    let Files { callers_refused, certificates_refused, deny_list_refused, database_token_refused } = files;
+    let FileStatus { callers_refused, certificates_refused, deny_list_refused, database_token_refused } =
+        files;
     let refused: Vec<_> = [
         ("callers", callers_refused),
         ("certificates", certificates_refused),
@@ -67,7 +68,7 @@ fn status(files: Option<Files>) -> String {
 }
 
 #[cfg(unix)]
-fn send(states: &[NotifyState<'_>]) {
+fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "the service manager (NOTIFY_SOCKET) cannot be told");
     }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::config::{Invalid, ServiceConfig, Setting, Settings};
+use crate::config::{InvalidConfig, ServiceConfig, Setting, Settings};
 
 /// The most used settings as flags; each wins over its variable. Everything else is set by variables alone:
 /// `check-config` lists them.
@@ -36,7 +36,7 @@ pub(super) struct SettingsArgs {
 
 impl SettingsArgs {
     /// Reads environment and flags.
-    pub(super) fn read(self) -> Result<(ServiceConfig, Vec<Setting>), Invalid> {
+    pub(super) fn read(self) -> Result<(ServiceConfig, Vec<Setting>), InvalidConfig> {
         let settings = Settings::from_environment()
             .with_option("--listen", "TENANT_AUTH_LISTEN", self.listen)
             .with_option("--database-url", "TENANT_AUTH_DATABASE_URL", self.database_url)

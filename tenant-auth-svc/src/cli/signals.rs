@@ -29,16 +29,16 @@ impl StopSignals {
     /// Waits for the next one, and gives its name.
     pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
-            () = heard(&mut self.terminate) => "SIGTERM",
-            () = heard(&mut self.interrupt) => "SIGINT",
+            () = wait_for_signal(&mut self.terminate) => "SIGTERM",
+            () = wait_for_signal(&mut self.interrupt) => "SIGINT",
         }
     }
 }
 
 /// SIGHUP, which has files read anew.
-pub(super) struct Hangup(#[cfg(unix)] Option<Signal>);
+pub(super) struct HangupSignal(#[cfg(unix)] Option<Signal>);
 
-impl Hangup {
+impl HangupSignal {
     /// Listens from now on; without this, the signal would end the process.
     #[cfg(unix)]
     pub(super) fn listen() -> Self {
@@ -55,14 +55,14 @@ impl Hangup {
     /// Waits for the next one.
     pub(super) async fn next(&mut self) {
         #[cfg(unix)]
-        heard(&mut self.0).await;
+        wait_for_signal(&mut self.0).await;
         #[cfg(not(unix))]
         std::future::pending::<()>().await;
     }
 }
 
 #[cfg(unix)]
-async fn heard(signal: &mut Option<Signal>) {
+async fn wait_for_signal(signal: &mut Option<Signal>) {
     match signal {
         // It never ends before the process does.
         Some(signal) => drop(signal.recv().await),

@@ -7,7 +7,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::reader::Reader;
+use super::reader::ConfigReader;
 use crate::domain::{
     access::{CallerEntry, Callers, Role, Roles, TokenHash},
     deny::DenyList,
@@ -21,7 +21,7 @@ pub struct AccessConfig {
     pub callers: Option<CallersFile>,
     /// `TENANT_AUTH_DENY_FILE`: a file with keys and tenants that are denied whatever the database says, a line each: a key id,
     /// `tenant:<id>` or `sha256:<hex>`. Default none.
-    pub denied: Option<DenyFile>,
+    pub deny_list: Option<DenyFile>,
 }
 
 /// A deny list, as it was at the start.
@@ -43,16 +43,16 @@ pub struct CallersFile {
 }
 
 impl AccessConfig {
-    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+    pub(super) fn read(reader: &mut ConfigReader) -> Option<Self> {
         let callers = reader.optional("TENANT_AUTH_CALLERS_FILE", |path| {
             let path = PathBuf::from(path);
-            callers(&path).map(|callers| CallersFile { path, callers })
+            read_callers(&path).map(|callers| CallersFile { path, callers })
         });
         let denied = reader.optional("TENANT_AUTH_DENY_FILE", |path| {
             let path = PathBuf::from(path);
-            deny_list(&path).map(|list| DenyFile { path, list })
+            read_deny_list(&path).map(|list| DenyFile { path, list })
         });
-        Some(Self { callers: callers?, denied: denied? })
+        Some(Self { callers: callers?, deny_list: denied? })
     }
 }
 
@@ -60,7 +60,7 @@ impl AccessConfig {
 ///
 /// # Errors
 /// What is wrong with it, with the line where that is known; completes the sentence "the value …".
-pub fn deny_list(path: &Path) -> Result<DenyList, String> {
+pub fn read_deny_list(path: &Path) -> Result<DenyList, String> {
     let shown = path.display();
     let text = fs::read_to_string(path).map_err(|error| format!("cannot be read: {shown}: {error}"))?;
     DenyList::parse(&text).map_err(|error| format!("{shown}: {error}"))
@@ -68,14 +68,14 @@ pub fn deny_list(path: &Path) -> Result<DenyList, String> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct CallersDocument {
     #[serde(default, rename = "caller")]
-    callers: Vec<Entry>,
+    callers: Vec<CallerTable>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct CallerTable {
     name: String,
     roles: Vec<String>,
     // Any value: what serde says of a wrong one would show it, and it may be the token, put there by mistake.
@@ -90,27 +90,27 @@ struct Entry {
 ///
 /// # Errors
 /// What is wrong with it, with the line where that is known; completes the sentence "the value …".
-pub fn callers(path: &Path) -> Result<Callers, String> {
+pub fn read_callers(path: &Path) -> Result<Callers, String> {
     let shown = path.display();
     let text = fs::read_to_string(path).map_err(|error| format!("cannot be read: {shown}: {error}"))?;
-    parsed(&text).map_err(|error| format!("is no list of callers: {shown}: {error}"))
+    parse_callers(&text).map_err(|error| format!("is no list of callers: {shown}: {error}"))
 }
 
-fn parsed(text: &str) -> Result<Callers, String> {
-    let file: File = toml::from_str(text).map_err(|error| explained(&error, text))?;
-    let entries = file.callers.into_iter().map(entry).collect::<Result<_, _>>()?;
+fn parse_callers(text: &str) -> Result<Callers, String> {
+    let file: CallersDocument = toml::from_str(text).map_err(|error| describe_toml_error(&error, text))?;
+    let entries = file.callers.into_iter().map(caller_entry).collect::<Result<_, _>>()?;
     Callers::new(entries).map_err(|error| error.to_string())
 }
 
 /// Without the line itself, which the error would show: a token may be in it.
-fn explained(error: &toml::de::Error, text: &str) -> String {
+fn describe_toml_error(error: &toml::de::Error, text: &str) -> String {
     let before = error.span().and_then(|span| text.get(..span.start));
     let line = before.map(|before| format!("line {}: ", before.matches('\n').count() + 1));
-    format!("{}{}", line.unwrap_or_default(), without_values(error.message()))
+    format!("{}{}", line.unwrap_or_default(), strip_values(error.message()))
 }
 
 /// What was expected: serde says it last, after what was found.
-fn without_values(message: &str) -> String {
+fn strip_values(message: &str) -> String {
     match message.rsplit_once(", expected ") {
         Some((_, expected)) => format!("expected {expected}"),
         None if message.starts_with("missing field ") => message.to_owned(),
@@ -118,7 +118,7 @@ fn without_values(message: &str) -> String {
     }
 }
 
-fn entry(entry: Entry) -> Result<CallerEntry, String> {
+fn caller_entry(entry: CallerTable) -> Result<CallerEntry, String> {
     let name = entry.name;
     let role = |text: &String| {
         let known: Vec<_> = Role::ALL.into_iter().map(Role::as_str).collect();
@@ -127,13 +127,13 @@ fn entry(entry: Entry) -> Result<CallerEntry, String> {
         })
     };
     let roles = entry.roles.iter().map(role).collect::<Result<Vec<_>, _>>()?;
-    let tokens = hashes(entry.token_sha256).ok_or_else(|| {
+    let tokens = token_hashes(entry.token_sha256).ok_or_else(|| {
         format!("the caller {name} has a token_sha256 that is no list of 64 hexadecimal digits each")
     })?;
     Ok(CallerEntry { roles: Roles::of(&roles), tokens, dns: entry.dns, uris: entry.uri, name })
 }
 
-fn hashes(value: Option<toml::Value>) -> Option<Vec<TokenHash>> {
+fn token_hashes(value: Option<toml::Value>) -> Option<Vec<TokenHash>> {
     match value {
         None => Some(Vec::new()),
         Some(toml::Value::Array(hashes)) => {
@@ -154,17 +154,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("callers.toml");
         fs::write(&path, text).unwrap();
-        callers(&path)
+        read_callers(&path)
     }
 
     #[test]
-    fn the_example_is_good() {
+    fn example_callers_file_is_valid() {
         let example = include_str!("../../../deploy/config/callers.toml");
         assert_eq!(read(example).unwrap().count(), 4);
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn callers_file_errors_are_named() {
         let wrong = |text: &str, says: &str| {
             let error = read(text).unwrap_err();
             assert!(error.contains("callers.toml") && error.contains(says), "{error}");
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_put_there_by_mistake_is_not_shown() {
+    fn misplaced_token_is_not_shown() {
         for line in [
             "token_sha256 = ['tac_secret']",
             "token_sha256 = 'tac_secret'",

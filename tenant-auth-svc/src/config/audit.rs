@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::reader::Reader;
+use super::reader::ConfigReader;
 
 /// Where the audit log is copied to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,12 +14,12 @@ pub struct AuditConfig {
 }
 
 impl AuditConfig {
-    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        Some(Self { file: reader.optional("TENANT_AUTH_AUDIT_FILE", path)? })
+    pub(super) fn read(reader: &mut ConfigReader) -> Option<Self> {
+        Some(Self { file: reader.optional("TENANT_AUTH_AUDIT_FILE", parse_file_path)? })
     }
 }
 
-fn path(text: &str) -> Result<PathBuf, String> {
+fn parse_file_path(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     // A file of the directory in which somebody happens to start the service would be begun again elsewhere.
     if path.is_absolute() && path.file_name().is_some() && !text.ends_with('/') {
@@ -38,13 +38,13 @@ mod tests {
 
     fn read(value: Option<&str>) -> Result<AuditConfig, String> {
         let settings = Settings::default().with_flag("TENANT_AUTH_AUDIT_FILE", value.map(str::to_owned));
-        let mut reader = Reader::new(settings);
+        let mut reader = ConfigReader::new(settings);
         let config = AuditConfig::read(&mut reader);
         reader.finish().map_err(|problems| problems[0].to_string()).map(|_| config.unwrap())
     }
 
     #[test]
-    fn a_file_has_an_absolute_path() {
+    fn audit_file_path_must_be_absolute() {
         assert_eq!(read(None), Ok(AuditConfig::default()));
         assert_eq!(read(Some("/a/b.jsonl")).unwrap().file, Some(PathBuf::from("/a/b.jsonl")));
         for wrong in ["audit.jsonl", "./a", "/", "/a/", "/a/.."] {

@@ -16,52 +16,60 @@
 use std::time::Duration;
 
 use super::{
-    parse::{duration, number},
-    reader::Reader,
+    parse::{parse_duration, parse_number},
+    reader::ConfigReader,
 };
 use crate::{
     cache::CacheConfig,
-    domain::{freshness::Lifetimes, grace::MAX_GRACE, guesses::GuessLimits},
+    domain::{freshness::Lifetimes, grace::MAX_GRACE, guess_limiter::GuessLimits},
 };
 
 /// What to remember, and how to learn what has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryConfig {
+pub struct CacheSettings {
     /// What to remember, and how long.
-    pub cache: CacheConfig,
+    pub records: CacheConfig,
     /// `TENANT_AUTH_GUESSES_PER_CALLER` and `TENANT_AUTH_GUESSES`: how many keys and sessions a second may be asked for, by one
     /// caller and by all, that nobody has seen and that turn out not to be there; ten times as many at once. A wrong key in
     /// use is one in five seconds (`TENANT_AUTH_CACHE_ABSENT`), so the default of 500 is that of 2,500 customers with wrong
     /// keys behind one caller; it costs eight statements a second. Default `500` and `2000`.
-    pub guesses: GuessLimits,
+    pub guess_limits: GuessLimits,
     /// `TENANT_AUTH_FEED_INTERVAL`: the time between two reads of the change log; `None` for no reads.
     pub feed_interval: Option<Duration>,
 }
 
-pub(super) fn read(reader: &mut Reader) -> Option<MemoryConfig> {
-    let entries = || number(1..=100_000_000);
+pub(super) fn read(reader: &mut ConfigReader) -> Option<CacheSettings> {
+    let entries = || parse_number(1..=100_000_000);
     let keys = reader.value("TENANT_AUTH_CACHE_KEYS", "100000", entries());
     let absences = reader.value("TENANT_AUTH_CACHE_ABSENCES", "100000", entries());
-    let fresh = reader.value("TENANT_AUTH_CACHE_FRESH", "5s", lifetime);
-    let refresh = reader.value("TENANT_AUTH_CACHE_REFRESH", "60s", |text| within(text, 3_600));
-    let grace = reader.value("TENANT_AUTH_CACHE_GRACE", "4h", |text| within(text, MAX_GRACE.as_secs()));
-    let absent = reader.value("TENANT_AUTH_CACHE_ABSENT", "5s", lifetime);
+    let fresh = reader.value("TENANT_AUTH_CACHE_FRESH", "5s", parse_lifetime);
+    let refresh = reader.value("TENANT_AUTH_CACHE_REFRESH", "60s", |text| parse_at_most(text, 3_600));
+    let grace =
+        reader.value("TENANT_AUTH_CACHE_GRACE", "4h", |text| parse_at_most(text, MAX_GRACE.as_secs()));
+    let absent = reader.value("TENANT_AUTH_CACHE_ABSENT", "5s", parse_lifetime);
     // What a gap in the stream that nobody notices could cost at most.
-    let reuse_watched = reader.value("TENANT_AUTH_CACHE_REUSE_WATCHED", "60s", |text| within(text, 600));
-    let feed_interval = reader.value("TENANT_AUTH_FEED_INTERVAL", "250ms", interval);
-    let rate = || number(1..=1_000_000);
+    let reuse_watched =
+        reader.value("TENANT_AUTH_CACHE_REUSE_WATCHED", "60s", |text| parse_at_most(text, 600));
+    let feed_interval = reader.value("TENANT_AUTH_FEED_INTERVAL", "250ms", parse_feed_interval);
+    let rate = || parse_number(1..=1_000_000);
     let per_caller = reader.value("TENANT_AUTH_GUESSES_PER_CALLER", "500", rate());
     let total = reader.value("TENANT_AUTH_GUESSES", "2000", rate());
     let whole = |rate: u64| u32::try_from(rate).unwrap_or(u32::MAX);
     let guesses = GuessLimits { per_caller: whole(per_caller?), total: whole(total?) };
-    let lifetimes = Lifetimes { fresh: fresh?, refresh: refresh?, grace: grace? };
+    let lifetimes = Lifetimes { fresh: fresh?, stale_while_revalidate: refresh?, grace: grace? };
     let (keys, absences, absent, reuse_watched) = (keys?, absences?, absent?, reuse_watched?);
-    let cache = CacheConfig { keys, absences, lifetimes, absent, reuse_watched };
-    Some(MemoryConfig { cache, guesses, feed_interval: feed_interval? })
+    let cache = CacheConfig {
+        max_records: keys,
+        max_negative_entries: absences,
+        lifetimes,
+        negative_ttl: absent,
+        reuse_watched,
+    };
+    Some(CacheSettings { records: cache, guess_limits: guesses, feed_interval: feed_interval? })
 }
 
-fn within(text: &str, most: u64) -> Result<Duration, String> {
-    let time = duration(text)?;
+fn parse_at_most(text: &str, most: u64) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
     if time <= Duration::from_secs(most) {
         Ok(time)
     } else {
@@ -69,11 +77,11 @@ fn within(text: &str, most: u64) -> Result<Duration, String> {
     }
 }
 
-fn interval(text: &str) -> Result<Option<Duration>, String> {
+fn parse_feed_interval(text: &str) -> Result<Option<Duration>, String> {
     if text == "off" {
         return Ok(None);
     }
-    let time = duration(text)?;
+    let time = parse_duration(text)?;
     // Above that, a single lost read would make the feed count as silent.
     if (Duration::from_millis(10)..=Duration::from_millis(500)).contains(&time) {
         Ok(Some(time))
@@ -82,8 +90,8 @@ fn interval(text: &str) -> Result<Option<Duration>, String> {
     }
 }
 
-fn lifetime(text: &str) -> Result<Duration, String> {
-    let time = duration(text)?;
+fn parse_lifetime(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
     if (Duration::from_millis(100)..=Duration::from_secs(300)).contains(&time) {
         Ok(time)
     } else {

@@ -9,13 +9,13 @@ use std::{
 use url::Url;
 
 use super::{
-    parse::{duration, flag, number},
-    reader::{Reader, SSL_CERT_DIR, SSL_CERT_FILE},
+    parse::{parse_bool, parse_duration, parse_number},
+    reader::{ConfigReader, SSL_CERT_DIR, SSL_CERT_FILE},
 };
 use crate::{
     database::{client::bulkhead::LaneLimits, hrana::TokenFile},
     domain::store::LaneTimeouts,
-    transport::tls::{FirstToExpire, private_roots},
+    transport::tls::{FirstToExpire, first_private_root_to_expire},
 };
 
 /// What to decide against, and with how much patience.
@@ -23,7 +23,7 @@ use crate::{
 pub struct DatabaseConfig {
     /// `TENANT_AUTH_DATABASE_URL` and `TENANT_AUTH_DATABASE_TOKEN_FILE`. No default. `TENANT_AUTH_DATABASE_PROXY`: the `http://`
     /// proxy to reach it through. Default none; `HTTP_PROXY` and its like are not read.
-    pub location: Location,
+    pub location: DatabaseLocation,
     /// `TENANT_AUTH_DATABASE_CONNECT_TIMEOUT`: how long a new connection may take. Default `500ms`.
     pub connect_timeout: Duration,
     /// `TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT` (default `300ms`): the first attempt of a validation's read;
@@ -34,25 +34,25 @@ pub struct DatabaseConfig {
     /// which a sqld gives up a transaction itself.
     pub write_timeout: Duration,
     /// `TENANT_AUTH_DATABASE_MAX_IN_FLIGHT`: reads at once, shared out over the lanes. Default `64`.
-    pub in_flight: usize,
+    pub max_in_flight: usize,
     /// `TENANT_AUTH_CREATE_SCHEMA`: whether `serve` makes the schema in a database that is empty. Default `false`: a database
     /// that is empty by mistake must not be taken for one without keys. `tenant-auth-svc migrate` always makes it.
     pub create_schema: bool,
     /// `TENANT_AUTH_HEARTBEAT_INTERVAL`: how often one of the replicas changes a row, so that all notice when the copy of the
     /// database that they read stands still. Default `1s`; `off` where the URL is that of the primary itself, or the database
     /// is embedded.
-    pub heartbeat: Option<Duration>,
+    pub heartbeat_interval: Option<Duration>,
     /// `TENANT_AUTH_MIGRATE`: whether `serve` brings the schema up to date. Default `true`; with `false` it waits
     /// until somebody else has.
     pub migrate: bool,
     /// `SSL_CERT_FILE` and `SSL_CERT_DIR`: where the roots of the database's certificate are, which the HTTP client reads by itself.
     /// Default none: those of the system. This is the first to expire of those that are private.
-    pub roots: Option<FirstToExpire>,
+    pub private_roots: Option<FirstToExpire>,
 }
 
 /// Where the database is.
 #[derive(Debug)]
-pub enum Location {
+pub enum DatabaseLocation {
     /// A local file: `file:PATH`.
     Embedded(PathBuf),
     /// A remote server: `libsql://`, `https://` or `http://`.
@@ -60,17 +60,17 @@ pub enum Location {
         /// The server.
         url: Url,
         /// Its token; `None` for a server without one.
-        token: Option<Arc<TokenFile>>,
+        token_file: Option<Arc<TokenFile>>,
         /// The proxy that leads to it: `TENANT_AUTH_DATABASE_PROXY`.
         proxy: Option<Box<Url>>,
     },
 }
 
-impl Location {
+impl DatabaseLocation {
     /// The token, if there is one.
     pub(crate) fn token(&self) -> Option<Arc<TokenFile>> {
         match self {
-            Self::Remote { token, .. } => token.clone(),
+            Self::Remote { token_file: token, .. } => token.clone(),
             Self::Embedded(_) => None,
         }
     }
@@ -83,54 +83,55 @@ const URL_HINT: &str =
     "libsql://… or https://… for Turso, http://… for a sqld nearby, file:PATH for a local file";
 
 impl DatabaseConfig {
-    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let address = reader.required(URL, URL_HINT, address);
+    pub(super) fn read(reader: &mut ConfigReader) -> Option<Self> {
+        let address = reader.required(URL, URL_HINT, parse_database_address);
         let token = reader.optional(TOKEN_FILE, |path| TokenFile::open(Path::new(path)).map(Arc::new));
-        let proxy = reader.optional(PROXY, proxy);
-        let connect = reader.value("TENANT_AUTH_DATABASE_CONNECT_TIMEOUT", "500ms", timeout);
-        let attempt = reader.value("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", "300ms", timeout);
-        let total = reader.value("TENANT_AUTH_DATABASE_TIMEOUT", "800ms", timeout);
-        let write = reader.value("TENANT_AUTH_DATABASE_WRITE_TIMEOUT", "10s", timeout);
+        let proxy = reader.optional(PROXY, parse_proxy);
+        let connect = reader.value("TENANT_AUTH_DATABASE_CONNECT_TIMEOUT", "500ms", parse_timeout);
+        let attempt = reader.value("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", "300ms", parse_timeout);
+        let total = reader.value("TENANT_AUTH_DATABASE_TIMEOUT", "800ms", parse_timeout);
+        let write = reader.value("TENANT_AUTH_DATABASE_WRITE_TIMEOUT", "10s", parse_timeout);
         let least = LaneLimits::MIN_TOTAL as u64;
-        let in_flight = reader.value("TENANT_AUTH_DATABASE_MAX_IN_FLIGHT", "64", number(least..=4_096));
-        let migrate = reader.value("TENANT_AUTH_MIGRATE", "true", flag);
-        let create_schema = reader.value("TENANT_AUTH_CREATE_SCHEMA", "false", flag);
-        let heartbeat = reader.value("TENANT_AUTH_HEARTBEAT_INTERVAL", "1s", heartbeat);
+        let in_flight = reader.value("TENANT_AUTH_DATABASE_MAX_IN_FLIGHT", "64", parse_number(least..=4_096));
+        let migrate = reader.value("TENANT_AUTH_MIGRATE", "true", parse_bool);
+        let create_schema = reader.value("TENANT_AUTH_CREATE_SCHEMA", "false", parse_bool);
+        let heartbeat = reader.value("TENANT_AUTH_HEARTBEAT_INTERVAL", "1s", parse_heartbeat_interval);
 
         // What is wrong with them is for the client to say.
         let roots = reader.optional(SSL_CERT_FILE, |path| Ok::<_, String>(PathBuf::from(path)))?;
         let folders = reader.optional(SSL_CERT_DIR, |paths| {
             Ok::<_, String>(std::env::split_paths(paths).collect::<Vec<_>>())
         })?;
-        let location = located(reader, address, token, proxy);
+        let location = resolve_location(reader, address, token, proxy);
         let (attempt, total) = (attempt?, total?);
         if attempt > total {
-            reader.problem(
+            reader.report_problem(
                 "TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT",
                 "must not be longer than TENANT_AUTH_DATABASE_TIMEOUT",
             );
         }
         let location = location?;
         // What belongs to this process alone has no copies.
-        let heartbeat = heartbeat?.filter(|_| matches!(location, Location::Remote { .. }));
-        let is_encrypted = matches!(&location, Location::Remote { url, .. } if url.scheme() == "https");
-        let roots = || private_roots(roots.as_deref(), &folders.unwrap_or_default());
+        let heartbeat = heartbeat?.filter(|_| matches!(location, DatabaseLocation::Remote { .. }));
+        let is_encrypted =
+            matches!(&location, DatabaseLocation::Remote { url, .. } if url.scheme() == "https");
+        let roots = || first_private_root_to_expire(roots.as_deref(), &folders.unwrap_or_default());
         Some(Self {
-            roots: is_encrypted.then(roots).flatten(),
+            private_roots: is_encrypted.then(roots).flatten(),
             location,
             create_schema: create_schema?,
-            heartbeat,
+            heartbeat_interval: heartbeat,
             connect_timeout: connect?,
             timeouts: LaneTimeouts { attempt, total },
             write_timeout: write?,
-            in_flight: usize::try_from(in_flight?).ok()?,
+            max_in_flight: usize::try_from(in_flight?).ok()?,
             migrate: migrate?,
         })
     }
 }
 
-fn timeout(text: &str) -> Result<Duration, String> {
-    let time = duration(text)?;
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
     if (Duration::from_millis(1)..=Duration::from_secs(60)).contains(&time) {
         Ok(time)
     } else {
@@ -138,11 +139,11 @@ fn timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn heartbeat(text: &str) -> Result<Option<Duration>, String> {
+fn parse_heartbeat_interval(text: &str) -> Result<Option<Duration>, String> {
     if text == "off" {
         return Ok(None);
     }
-    let time = duration(text)?;
+    let time = parse_duration(text)?;
     if (Duration::from_secs(1)..=Duration::from_secs(60)).contains(&time) {
         Ok(Some(time))
     } else {
@@ -150,19 +151,19 @@ fn heartbeat(text: &str) -> Result<Option<Duration>, String> {
     }
 }
 
-enum Address {
+enum DatabaseAddress {
     File(PathBuf),
     Http(Url),
 }
 
-fn address(text: &str) -> Result<Address, String> {
+fn parse_database_address(text: &str) -> Result<DatabaseAddress, String> {
     if let Some(path) = text.strip_prefix("file:") {
         // file:///a, file:/a and file:a are all in use.
         let path = path.strip_prefix("//").unwrap_or(path);
         return if path.is_empty() || path.contains('?') {
             Err("must name a file, without a question mark and options behind it".to_owned())
         } else {
-            Ok(Address::File(path.into()))
+            Ok(DatabaseAddress::File(path.into()))
         };
     }
     let shown = || format!("must be {URL_HINT}");
@@ -189,11 +190,11 @@ fn address(text: &str) -> Result<Address, String> {
     if url.host_str().is_none_or(str::is_empty) {
         return Err(shown());
     }
-    Ok(Address::Http(url))
+    Ok(DatabaseAddress::Http(url))
 }
 
 /// A proxy by its address. None that wants credentials: they would stand in the environment.
-fn proxy(text: &str) -> Result<Url, String> {
+fn parse_proxy(text: &str) -> Result<Url, String> {
     let shown = "must be http://HOST:PORT, without credentials or a path";
     let url = Url::parse(text).map_err(|_| shown.to_owned())?;
     let is_bare = url.username().is_empty()
@@ -217,40 +218,42 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-fn located(
-    reader: &mut Reader,
-    address: Option<Address>,
+fn resolve_location(
+    reader: &mut ConfigReader,
+    address: Option<DatabaseAddress>,
     token: Option<Option<Arc<TokenFile>>>,
     proxy: Option<Option<Url>>,
-) -> Option<Location> {
-    let url_name = reader.name(URL);
+) -> Option<DatabaseLocation> {
+    let url_name = reader.given_name(URL);
     match (address?, token?, proxy?) {
-        (Address::File(_), Some(_), _) => {
-            reader.problem(TOKEN_FILE, format!("is of no use with a local file in {url_name}"));
+        (DatabaseAddress::File(_), Some(_), _) => {
+            reader.report_problem(TOKEN_FILE, format!("is of no use with a local file in {url_name}"));
             None
         }
-        (Address::File(_), None, Some(_)) => {
-            reader.problem(PROXY, format!("is of no use with a local file in {url_name}"));
+        (DatabaseAddress::File(_), None, Some(_)) => {
+            reader.report_problem(PROXY, format!("is of no use with a local file in {url_name}"));
             None
         }
-        (Address::File(path), None, None) => Some(Location::Embedded(path)),
-        (Address::Http(url), None, _) if url.scheme() == "https" => {
-            reader.problem(
+        (DatabaseAddress::File(path), None, None) => Some(DatabaseLocation::Embedded(path)),
+        (DatabaseAddress::Http(url), None, _) if url.scheme() == "https" => {
+            reader.report_problem(
                 TOKEN_FILE,
                 format!("must be set: {url_name} is {url}, and a remote database needs a token"),
             );
             None
         }
         // Through a tunnel a proxy passes on what it cannot read. Without TLS it is given the token: only to one in this very pod or host.
-        (Address::Http(url), Some(_), Some(proxy)) if url.scheme() == "http" && !is_loopback(&proxy) => {
-            reader.problem(
+        (DatabaseAddress::Http(url), Some(_), Some(proxy))
+            if url.scheme() == "http" && !is_loopback(&proxy) =>
+        {
+            reader.report_problem(
                 PROXY,
                 format!("would be given the database's token: {url_name} is {url}, without TLS; use https://, or a proxy on loopback"),
             );
             None
         }
-        (Address::Http(url), token, proxy) => {
-            Some(Location::Remote { url, token, proxy: proxy.map(Box::new) })
+        (DatabaseAddress::Http(url), token, proxy) => {
+            Some(DatabaseLocation::Remote { url, token_file: token, proxy: proxy.map(Box::new) })
         }
     }
 }
@@ -260,15 +263,15 @@ mod tests {
     use super::*;
 
     fn http(text: &str) -> String {
-        match address(text) {
-            Ok(Address::Http(url)) => url.to_string(),
-            Ok(Address::File(path)) => format!("file {}", path.display()),
+        match parse_database_address(text) {
+            Ok(DatabaseAddress::Http(url)) => url.to_string(),
+            Ok(DatabaseAddress::File(path)) => format!("file {}", path.display()),
             Err(error) => format!("error {error}"),
         }
     }
 
     #[test]
-    fn every_spelling_in_use_is_understood() {
+    fn supported_database_urls_are_accepted() {
         assert_eq!(http("libsql://db-acme.turso.io"), "https://db-acme.turso.io/");
         assert_eq!(http("libsql://localhost:8080?tls=0"), "http://localhost:8080/");
         assert_eq!(http("https://db.example/base/"), "https://db.example/base/");
@@ -278,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_without_repeating_a_secret() {
+    fn invalid_database_url_is_refused_without_showing_secrets() {
         for bad in ["", "turso.io", "postgres://x", "wss://x", "file:", "https://", "libsql:"] {
             assert!(http(bad).starts_with("error must"), "{bad}: {}", http(bad));
         }
@@ -289,9 +292,9 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_is_an_address_and_nothing_else() {
+    fn proxy_is_a_plain_http_address() {
         for good in ["http://proxy:3128", "http://10.0.0.1:3128/", "http://[::1]:8080"] {
-            assert!(proxy(good).is_ok(), "{good}");
+            assert!(parse_proxy(good).is_ok(), "{good}");
         }
         for bad in [
             "",
@@ -301,7 +304,7 @@ mod tests {
             "http://user:hush@proxy:1",
             "http://proxy/path",
         ] {
-            let error = proxy(bad).unwrap_err();
+            let error = parse_proxy(bad).unwrap_err();
             assert!(
                 error.starts_with("must be http://HOST:PORT") && !error.contains("hush"),
                 "{bad}: {error}"

@@ -4,7 +4,7 @@ use std::{fs, sync::Arc};
 
 use zeroize::Zeroizing;
 
-use super::reader::Reader;
+use super::reader::ConfigReader;
 use crate::domain::key::{KeyFormat, Peppers};
 
 /// How keys look and are hashed.
@@ -19,14 +19,14 @@ pub struct KeysConfig {
 }
 
 impl KeysConfig {
-    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+    pub(super) fn read(reader: &mut ConfigReader) -> Option<Self> {
         let format = reader.value("TENANT_AUTH_KEY_PREFIX", "ta", KeyFormat::new);
         let peppers = reader.optional("TENANT_AUTH_PEPPER_FILE", |path| {
             let text = fs::read_to_string(path)
                 .map(Zeroizing::new)
                 .map_err(|error| format!("cannot be read: {path}: {error}"))?;
             let peppers = Peppers::parse(&text).map_err(|error| format!("{path}: {error}"))?;
-            Ok::<_, String>(peppers.of_file(path))
+            Ok::<_, String>(peppers.with_file(path))
         });
         Some(Self { format: format?, peppers: Arc::new(peppers?.unwrap_or_default()) })
     }

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use super::{
     access::AccessConfig,
-    parse::{self, flag, number},
-    reader::Reader,
+    parse::{self, parse_bool, parse_number},
+    reader::ConfigReader,
     tls::TlsConfig,
 };
-use crate::transport::{ServerConfig, limits::Limits};
+use crate::transport::{ServerConfig, limits::ConnectionLimits};
 
 /// Where to listen, and how much to take on.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub struct ListenConfig {
     /// `TENANT_AUTH_MAX_REQUESTS`: requests of validation, sessions and usage in work at once, in the whole process.
     /// Default `10000`. A batch is one request, and so is each message of a stream.
     pub max_requests: usize,
-    /// `TENANT_AUTH_MAX_STREAMS`: streams open at once (validation streams, `Watch`, health's `Watch`, reflection), in the whole
+    /// `TENANT_AUTH_MAX_STREAMS`: streams open at once (validation streams, `HealthWatch`, health's `HealthWatch`, reflection), in the whole
     /// process. Default `10000`.
     pub max_streams: usize,
     /// `TENANT_AUTH_CALLER_SHARE`: how much of these one caller may have, in percent. Default `50`. Callers that are not
@@ -46,25 +46,25 @@ impl ListenConfig {
     /// belong behind a mesh, or a network that is trusted as a whole. Unknown because of another problem counts as
     /// there: that problem is enough to hear of.
     pub(super) fn read(
-        reader: &mut Reader,
+        reader: &mut ConfigReader,
         tls: Option<&TlsConfig>,
         access: Option<&AccessConfig>,
     ) -> Option<Self> {
-        let address = reader.value(ADDRESS, "127.0.0.1:50051", parse::address);
-        let plaintext = reader.value(ALLOW_PLAINTEXT, "false", flag);
-        let anonymous = reader.value(ALLOW_ANONYMOUS, "false", flag);
-        let max_requests = reader.value(MAX_REQUESTS, "10000", number(1..=1_000_000));
-        let max_streams = reader.value(MAX_STREAMS, "10000", number(1..=1_000_000));
-        let caller_share = reader.value(CALLER_SHARE, "50", number(1..=100));
-        let max_connections = reader.value(MAX_CONNECTIONS, "10000", number(1..=1_000_000));
+        let address = reader.value(ADDRESS, "127.0.0.1:50051", parse::parse_address);
+        let plaintext = reader.value(ALLOW_PLAINTEXT, "false", parse_bool);
+        let anonymous = reader.value(ALLOW_ANONYMOUS, "false", parse_bool);
+        let max_requests = reader.value(MAX_REQUESTS, "10000", parse_number(1..=1_000_000));
+        let max_streams = reader.value(MAX_STREAMS, "10000", parse_number(1..=1_000_000));
+        let caller_share = reader.value(CALLER_SHARE, "50", parse_number(1..=100));
+        let max_connections = reader.value(MAX_CONNECTIONS, "10000", parse_number(1..=1_000_000));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = reader.value(WORKERS, &cores.to_string(), number(1..=1_024));
+        let workers = reader.value(WORKERS, &cores.to_string(), parse_number(1..=1_024));
         let (address, plaintext, anonymous) = (address?, plaintext?, anonymous?);
         let encrypted = tls.is_none_or(|tls| tls.certificates.is_some());
         let known = access.is_none_or(|access| access.callers.is_some());
-        if !known && tls.is_some_and(TlsConfig::knows_callers) {
+        if !known && tls.is_some_and(TlsConfig::has_client_ca) {
             let message = "must be set: it says what the names in client certificates may do";
-            reader.problem("TENANT_AUTH_CALLERS_FILE", message);
+            reader.report_problem("TENANT_AUTH_CALLERS_FILE", message);
             return None;
         }
         if !address.ip().is_loopback() {
@@ -82,7 +82,7 @@ impl ListenConfig {
                 )),
             };
             if let Some(bare) = bare {
-                reader.problem(
+                reader.report_problem(
                     ADDRESS,
                     format!("is {address}, beyond loopback, {bare} if the network in front of it is trusted"),
                 );
@@ -92,7 +92,7 @@ impl ListenConfig {
         let server = ServerConfig {
             workers: usize::try_from(workers?).ok()?,
             max_connections: usize::try_from(max_connections?).ok()?,
-            limits: Limits::default(),
+            limits: ConnectionLimits::default(),
         };
         let [max_requests, max_streams, caller_share] =
             [max_requests?, max_streams?, caller_share?].map(usize::try_from);

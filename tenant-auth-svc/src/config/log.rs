@@ -8,7 +8,7 @@ use std::{
 
 use tracing_subscriber::EnvFilter;
 
-use super::{parse::number, reader::Reader};
+use super::{parse::parse_number, reader::ConfigReader};
 
 /// What to log, and how it looks.
 #[derive(Clone, Debug)]
@@ -35,12 +35,12 @@ pub enum LogFormat {
 }
 
 /// Codes of colours in a file or a pipe are in the way of whatever reads it.
-fn coloured(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
+fn is_coloured(is_terminal: bool, no_color: Option<&OsStr>) -> bool {
     is_terminal && no_color.is_none_or(OsStr::is_empty)
 }
 
 impl LogConfig {
-    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+    pub(super) fn read(reader: &mut ConfigReader) -> Option<Self> {
         let filter = reader.value("TENANT_AUTH_LOG", "info", |text| {
             EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| {
                 format!("is no log filter such as info or info,tenant_auth::rpc=warn: {error}")
@@ -53,9 +53,9 @@ impl LogConfig {
             "auto" => Ok(LogFormat::Json),
             _ => Err(format!("must be text, json or auto, not {text:?}")),
         });
-        let burst = reader.value("TENANT_AUTH_LOG_BURST", "5", number(0..=1_000_000));
+        let burst = reader.value("TENANT_AUTH_LOG_BURST", "5", parse_number(0..=1_000_000));
         let burst = burst.map(|burst| u32::try_from(burst).ok().and_then(NonZeroU32::new));
-        let colours = coloured(io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref());
+        let colours = is_coloured(io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref());
         Some(Self { filter: filter?, format: format?, colours, burst: burst? })
     }
 }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_are_for_terminals_where_nobody_minds() {
+    fn colours_require_a_terminal_without_no_color() {
         let value = |text: &'static str| Some(OsStr::new(text));
         for (is_terminal, no_color, expected) in [
             (true, None, true),
@@ -75,7 +75,7 @@ mod tests {
             (false, None, false),
             (false, value(""), false),
         ] {
-            assert_eq!(coloured(is_terminal, no_color), expected, "{is_terminal} {no_color:?}");
+            assert_eq!(is_coloured(is_terminal, no_color), expected, "{is_terminal} {no_color:?}");
         }
     }
 }

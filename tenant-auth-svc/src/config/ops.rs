@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::{
-    Invalid,
-    parse::{self, duration},
-    reader::{Reader, Settings},
+    InvalidConfig,
+    parse::{self, parse_duration},
+    reader::{ConfigReader, Settings},
 };
 
 /// What those who run the service see of it, and how it ends.
@@ -21,46 +21,46 @@ pub struct OpsConfig {
 }
 
 /// The longest drain delay: longer than any load balancer looks away.
-const LONGEST: Duration = Duration::from_secs(300);
+const MAX_DRAIN_DELAY: Duration = Duration::from_secs(300);
 
-const LISTEN: &str = "TENANT_AUTH_OPS_LISTEN";
+const LISTEN_VARIABLE: &str = "TENANT_AUTH_OPS_LISTEN";
 
 impl OpsConfig {
     /// Where a service with these settings tells how it is, whatever else is set.
     ///
     /// # Errors
-    /// [`Invalid`] when that is no address.
-    pub fn listen_alone(settings: Settings) -> Result<Option<SocketAddr>, Invalid> {
-        let mut reader = Reader::new(settings.restricted_to(|name| name == LISTEN));
+    /// [`InvalidConfig`] when that is no address.
+    pub fn read_listen_only(settings: Settings) -> Result<Option<SocketAddr>, InvalidConfig> {
+        let mut reader = ConfigReader::new(settings.restricted_to(|name| name == LISTEN_VARIABLE));
         let address = Self::read_listen(&mut reader);
-        reader.finish().map_err(Invalid)?;
+        reader.finish().map_err(InvalidConfig)?;
         Ok(address.flatten())
     }
 
-    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+    pub(super) fn read(reader: &mut ConfigReader) -> Option<Self> {
         let listen = Self::read_listen(reader);
-        let drain_delay = reader.value("TENANT_AUTH_DRAIN_DELAY", "5s", delay);
+        let drain_delay = reader.value("TENANT_AUTH_DRAIN_DELAY", "5s", parse_drain_delay);
         Some(Self { listen: listen?, drain_delay: drain_delay? })
     }
 
-    fn read_listen(reader: &mut Reader) -> Option<Option<SocketAddr>> {
-        reader.value(LISTEN, "127.0.0.1:50052", listen)
+    fn read_listen(reader: &mut ConfigReader) -> Option<Option<SocketAddr>> {
+        reader.value(LISTEN_VARIABLE, "127.0.0.1:50052", parse_listen)
     }
 }
 
-fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
+fn parse_listen(text: &str) -> Result<Option<SocketAddr>, String> {
     if text == "off" {
         return Ok(None);
     }
-    parse::address(text).map(Some).map_err(|why| format!("{why}; off for none"))
+    parse::parse_address(text).map(Some).map_err(|why| format!("{why}; off for none"))
 }
 
-fn delay(text: &str) -> Result<Duration, String> {
-    let time = duration(text)?;
-    if time <= LONGEST {
+fn parse_drain_delay(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
+    if time <= MAX_DRAIN_DELAY {
         Ok(time)
     } else {
-        Err(format!("must be at most {}s, not {text:?}", LONGEST.as_secs()))
+        Err(format!("must be at most {}s, not {text:?}", MAX_DRAIN_DELAY.as_secs()))
     }
 }
 
@@ -73,13 +73,13 @@ mod tests {
         let settings = Settings::default()
             .with_flag("TENANT_AUTH_OPS_LISTEN", listen.map(str::to_owned))
             .with_flag("TENANT_AUTH_DRAIN_DELAY", delay.map(str::to_owned));
-        let mut reader = Reader::new(settings);
+        let mut reader = ConfigReader::new(settings);
         let config = OpsConfig::read(&mut reader);
         reader.finish().map_err(|problems| problems.len()).map(|_| config.unwrap())
     }
 
     #[test]
-    fn bounds_and_defaults() {
+    fn ops_config_bounds_and_defaults() {
         let default = read(None, None).unwrap();
         assert_eq!(default.listen, Some("127.0.0.1:50052".parse().unwrap()));
         assert_eq!(default.drain_delay, Duration::from_secs(5));

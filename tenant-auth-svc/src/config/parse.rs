@@ -6,7 +6,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 ///
 /// # Errors
 /// Completes the sentence "the value …".
-pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
     humantime::parse_duration(text).map_err(|_| format!("is no duration such as 300ms, 5s or 4h: {text:?}"))
 }
 
@@ -15,7 +15,7 @@ pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
 ///
 /// # Errors
 /// Completes the sentence "the value …".
-pub fn address(text: &str) -> Result<SocketAddr, String> {
+pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
@@ -40,7 +40,9 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
 ///
 /// # Errors
 /// Completes the sentence "the value …".
-pub(super) fn number(bounds: std::ops::RangeInclusive<u64>) -> impl FnOnce(&str) -> Result<u64, String> {
+pub(super) fn parse_number(
+    bounds: std::ops::RangeInclusive<u64>,
+) -> impl FnOnce(&str) -> Result<u64, String> {
     move |text| {
         text.parse().ok().filter(|number| bounds.contains(number)).ok_or_else(|| {
             format!("must be a whole number from {} to {}, not {text:?}", bounds.start(), bounds.end())
@@ -52,7 +54,7 @@ pub(super) fn number(bounds: std::ops::RangeInclusive<u64>) -> impl FnOnce(&str)
 ///
 /// # Errors
 /// Completes the sentence "the value …".
-pub(super) fn flag(text: &str) -> Result<bool, String> {
+pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| format!("must be true or false, not {text:?}"))
 }
 
@@ -61,13 +63,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_may_be_that_of_a_name() {
+    fn address_may_be_a_host_name() {
         for (text, port) in
             [("0.0.0.0:1", 1), ("[::1]:2", 2), ("localhost:0", 0), ("localhost:50051", 50_051)]
         {
-            assert_eq!(address(text).unwrap().port(), port, "{text}");
+            assert_eq!(parse_address(text).unwrap().port(), port, "{text}");
         }
-        assert!(address("localhost:1").unwrap().ip().is_loopback());
+        assert!(parse_address("localhost:1").unwrap().ip().is_loopback());
         for wrong in [
             "",
             "50051",
@@ -80,13 +82,13 @@ mod tests {
             "localhost:70000",
             "a b:1",
         ] {
-            let refused = address(wrong).unwrap_err();
+            let refused = parse_address(wrong).unwrap_err();
             assert!(
                 refused.starts_with("must be an address and a port") && refused.contains(wrong),
                 "{refused}"
             );
         }
-        let unknown = address("no-such-host.invalid:1").unwrap_err();
+        let unknown = parse_address("no-such-host.invalid:1").unwrap_err();
         assert!(unknown.starts_with("names no-such-host.invalid, which cannot be found"), "{unknown}");
     }
 }

@@ -6,10 +6,10 @@ use std::{
 };
 
 /// What all variables of the service start with.
-const PREFIX: &str = "TENANT_AUTH_";
+const VARIABLE_PREFIX: &str = "TENANT_AUTH_";
 /// What Kubernetes puts into every container's environment for a Service called tenant-auth or tenant-auth-svc:
 /// `TENANT_AUTH_SERVICE_HOST`, `TENANT_AUTH_PORT_50051_TCP_ADDR` and the like. No variable of ours has such a part.
-const KUBERNETES: [&str; 2] = ["_SERVICE_HOST", "_PORT"];
+const KUBERNETES_PARTS: [&str; 2] = ["_SERVICE_HOST", "_PORT"];
 /// Variables of OpenTelemetry's specification that are honoured here. What is wrong with them is said only where something is sent.
 pub(super) const OTEL_HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
 pub(super) const OTEL_SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
@@ -17,9 +17,10 @@ pub(super) const OTEL_ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
 /// Variables of OpenSSL that the HTTP client of the database honours: where the roots are that the system trusts.
 pub(super) const SSL_CERT_FILE: &str = "SSL_CERT_FILE";
 pub(super) const SSL_CERT_DIR: &str = "SSL_CERT_DIR";
-const FOREIGN: [&str; 5] = [OTEL_HEADERS, OTEL_SERVICE_NAME, OTEL_ATTRIBUTES, SSL_CERT_FILE, SSL_CERT_DIR];
+const FOREIGN_VARIABLES: [&str; 5] =
+    [OTEL_HEADERS, OTEL_SERVICE_NAME, OTEL_ATTRIBUTES, SSL_CERT_FILE, SSL_CERT_DIR];
 /// For the test suite.
-const TESTS: &str = "TENANT_AUTH_TEST_";
+const TEST_PREFIX: &str = "TENANT_AUTH_TEST_";
 
 /// Where a value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +47,10 @@ impl Origin {
 
 /// The values that were given, by variable.
 #[derive(Clone, Debug, Default)]
-pub struct Settings(BTreeMap<String, Given>);
+pub struct Settings(BTreeMap<String, RawSetting>);
 
 #[derive(Clone, Debug)]
-struct Given {
+struct RawSetting {
     value: String,
     origin: Origin,
     /// What whoever gave it calls it, where that is not the variable.
@@ -64,8 +65,10 @@ impl Settings {
         for (name, value) in std::env::vars_os() {
             // What is no text is refused by whoever reads it, rather than passed over.
             let (name, value) = (name.to_string_lossy(), value.to_string_lossy().into_owned());
-            if (name.starts_with(PREFIX) || FOREIGN.contains(&&*name)) && !value.trim().is_empty() {
-                let given = Given { value, origin: Origin::Environment, option: None };
+            if (name.starts_with(VARIABLE_PREFIX) || FOREIGN_VARIABLES.contains(&&*name))
+                && !value.trim().is_empty()
+            {
+                let given = RawSetting { value, origin: Origin::Environment, option: None };
                 settings.0.insert(name.into_owned(), given);
             }
         }
@@ -83,7 +86,7 @@ impl Settings {
     #[must_use]
     pub fn with_flag(mut self, variable: &str, value: Option<String>) -> Self {
         if let Some(value) = value {
-            self.0.insert(variable.to_owned(), Given { value, origin: Origin::Flag, option: None });
+            self.0.insert(variable.to_owned(), RawSetting { value, origin: Origin::Flag, option: None });
         }
         self
     }
@@ -92,7 +95,7 @@ impl Settings {
     #[must_use]
     pub fn with_option(mut self, option: &'static str, variable: &str, value: Option<String>) -> Self {
         if let Some(value) = value {
-            let given = Given { value, origin: Origin::Flag, option: Some(option) };
+            let given = RawSetting { value, origin: Origin::Flag, option: Some(option) };
             self.0.insert(variable.to_owned(), given);
         }
         self
@@ -127,21 +130,21 @@ pub struct Setting {
 
 /// Reads values one after the other.
 #[derive(Debug)]
-pub struct Reader {
-    given: Settings,
+pub struct ConfigReader {
+    settings: Settings,
     /// The options that were given, by variable.
     options: BTreeMap<String, &'static str>,
-    read: Vec<Setting>,
+    resolved: Vec<Setting>,
     problems: Vec<Problem>,
 }
 
-impl Reader {
+impl ConfigReader {
     /// Reads from what was given.
     #[must_use]
     pub fn new(given: Settings) -> Self {
-        let option = |(variable, given): (&String, &Given)| Some((variable.clone(), given.option?));
+        let option = |(variable, given): (&String, &RawSetting)| Some((variable.clone(), given.option?));
         let options = given.0.iter().filter_map(option).collect();
-        Self { given, options, read: Vec::new(), problems: Vec::new() }
+        Self { settings: given, options, resolved: Vec::new(), problems: Vec::new() }
     }
 
     /// A value, or its default; `None` after noting a problem.
@@ -152,7 +155,7 @@ impl Reader {
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         let (value, origin) = self.take(variable).unwrap_or_else(|| (default.to_owned(), Origin::Default));
-        self.parsed(variable, value, origin, parse)
+        self.parse_value(variable, value, origin, parse)
     }
 
     /// A value that may be left out: the inner `None`. The outer `None` comes after noting a problem.
@@ -162,9 +165,9 @@ impl Reader {
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<Option<T>> {
         match self.take(variable) {
-            Some((value, origin)) => self.parsed(variable, value, origin, parse).map(Some),
+            Some((value, origin)) => self.parse_value(variable, value, origin, parse).map(Some),
             None => {
-                self.note(variable, "(none)".to_owned(), Origin::Default);
+                self.record(variable, "(none)".to_owned(), Origin::Default);
                 Some(None)
             }
         }
@@ -177,14 +180,14 @@ impl Reader {
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<Option<T>> {
         let Some((value, origin)) = self.take(variable) else {
-            self.note(variable, "(none)".to_owned(), Origin::Default);
+            self.record(variable, "(none)".to_owned(), Origin::Default);
             return Some(None);
         };
-        self.note(variable, "(set)".to_owned(), origin);
-        parse(&value).map(Some).map_err(|error| self.problem(variable, error.to_string())).ok()
+        self.record(variable, "(set)".to_owned(), origin);
+        parse(&value).map(Some).map_err(|error| self.report_problem(variable, error.to_string())).ok()
     }
 
-    /// A value that must be given; `hint` tells what for.
+    /// A value that must be given; `error_hint` tells what for.
     pub fn required<T, E: Display>(
         &mut self,
         variable: &str,
@@ -192,23 +195,23 @@ impl Reader {
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         match self.take(variable) {
-            Some((value, origin)) => self.parsed(variable, value, origin, parse),
+            Some((value, origin)) => self.parse_value(variable, value, origin, parse),
             None => {
-                self.problem(variable, format!("must be set: {hint}"));
+                self.report_problem(variable, format!("must be set: {hint}"));
                 None
             }
         }
     }
 
     /// Notes that a value is wrong.
-    pub fn problem(&mut self, variable: &str, message: impl Into<String>) {
+    pub fn report_problem(&mut self, variable: &str, message: impl Into<String>) {
         let name = self.options.get(variable).copied().unwrap_or(variable);
         self.problems.push(Problem { variable: name.to_owned(), message: message.into() });
     }
 
     /// What whoever gave a value calls it: the option, or the variable.
     #[must_use]
-    pub fn name(&self, variable: &'static str) -> &'static str {
+    pub fn given_name(&self, variable: &'static str) -> &'static str {
         self.options.get(variable).copied().unwrap_or(variable)
     }
 
@@ -218,26 +221,27 @@ impl Reader {
     /// # Errors
     /// Every problem noted.
     pub fn finish(mut self) -> Result<Vec<Setting>, Vec<Problem>> {
-        let known: Vec<_> = self.read.iter().map(|setting| setting.variable.clone()).collect();
-        let ours =
-            |name: &String| !name.starts_with(TESTS) && !KUBERNETES.iter().any(|part| name.contains(part));
-        let unknown: Vec<_> = self.given.0.into_keys().filter(ours).collect();
+        let known: Vec<_> = self.resolved.iter().map(|setting| setting.variable.clone()).collect();
+        let ours = |name: &String| {
+            !name.starts_with(TEST_PREFIX) && !KUBERNETES_PARTS.iter().any(|part| name.contains(part))
+        };
+        let unknown: Vec<_> = self.settings.0.into_keys().filter(ours).collect();
         for variable in unknown {
             let near = known.iter().min_by_key(|known| strsim::levenshtein(known, &variable));
             let near = near.map_or("", String::as_str);
             let message = format!("is no variable of tenant-auth; did you mean {near}?");
             self.problems.push(Problem { variable, message });
         }
-        if self.problems.is_empty() { Ok(self.read) } else { Err(self.problems) }
+        if self.problems.is_empty() { Ok(self.resolved) } else { Err(self.problems) }
     }
 
     fn take(&mut self, variable: &str) -> Option<(String, Origin)> {
-        let Given { value, origin, .. } = self.given.0.remove(variable)?;
+        let RawSetting { value, origin, .. } = self.settings.0.remove(variable)?;
         // An option that is given empty says so too, against the variable.
         (!value.trim().is_empty()).then(|| (value.trim().to_owned(), origin))
     }
 
-    fn parsed<T, E: Display>(
+    fn parse_value<T, E: Display>(
         &mut self,
         variable: &str,
         value: String,
@@ -245,32 +249,32 @@ impl Reader {
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
         let parsed = parse(&value);
-        self.note(variable, value, origin);
-        parsed.map_err(|error| self.problem(variable, error.to_string())).ok()
+        self.record(variable, value, origin);
+        parsed.map_err(|error| self.report_problem(variable, error.to_string())).ok()
     }
 
-    fn note(&mut self, variable: &str, value: String, origin: Origin) {
-        self.read.push(Setting { variable: variable.to_owned(), value, origin });
+    fn record(&mut self, variable: &str, value: String, origin: Origin) {
+        self.resolved.push(Setting { variable: variable.to_owned(), value, origin });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::parse::number;
+    use crate::config::parse::parse_number;
 
     #[test]
-    fn a_problem_has_the_name_that_was_given() {
+    fn problem_names_the_given_option() {
         let settings = Settings::default()
             .with_option("--workers", "TENANT_AUTH_WORKERS", Some("many".to_owned()))
             .with_option("--streams", "TENANT_AUTH_MAX_STREAMS", None)
             .with_flag("TENANT_AUTH_MAX_STREAMS", Some("many".to_owned()));
-        let mut reader = Reader::new(settings);
+        let mut reader = ConfigReader::new(settings);
         for variable in ["TENANT_AUTH_WORKERS", "TENANT_AUTH_MAX_STREAMS"] {
-            assert_eq!(reader.value(variable, "1", number(1..=2)), None);
+            assert_eq!(reader.value(variable, "1", parse_number(1..=2)), None);
         }
         assert_eq!(
-            (reader.name("TENANT_AUTH_WORKERS"), reader.name("TENANT_AUTH_LOG")),
+            (reader.given_name("TENANT_AUTH_WORKERS"), reader.given_name("TENANT_AUTH_LOG")),
             ("--workers", "TENANT_AUTH_LOG")
         );
         let names: Vec<_> =

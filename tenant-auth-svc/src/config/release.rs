@@ -1,6 +1,6 @@
 //! Which builds may run.
 
-use super::{parse::flag, reader::Reader};
+use super::{parse::parse_bool, reader::ConfigReader};
 
 /// Which builds may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,8 +11,8 @@ pub struct ReleaseConfig {
 }
 
 impl ReleaseConfig {
-    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let require_canonical = reader.value("TENANT_AUTH_REQUIRE_CANONICAL_BUILD", "false", flag);
+    pub(super) fn read(reader: &mut ConfigReader) -> Option<Self> {
+        let require_canonical = reader.value("TENANT_AUTH_REQUIRE_CANONICAL_BUILD", "false", parse_bool);
         Some(Self { require_canonical: require_canonical? })
     }
 }

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
 
-use super::reader::{OTEL_ATTRIBUTES, OTEL_HEADERS, OTEL_SERVICE_NAME, Reader};
+use super::reader::{ConfigReader, OTEL_ATTRIBUTES, OTEL_HEADERS, OTEL_SERVICE_NAME};
 
 /// Where spans and metrics are sent.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +20,7 @@ pub struct OtlpConfig {
     pub endpoint: Uri,
     /// `TENANT_AUTH_TRACE_SAMPLE`: the share, 0 to 1, of requests that are traced where the caller does not say whether to
     /// (by `traceparent`). Default `0.01`.
-    pub sample: f64,
+    pub sample_ratio: f64,
     /// `OTEL_EXPORTER_OTLP_HEADERS`: what goes with every request, such as a key of the collector: `name=value`, several with
     /// commas, values percent-encoded. Default none. A secret; it is shown nowhere.
     pub headers: HeaderMap,
@@ -32,26 +32,31 @@ pub struct OtlpConfig {
 }
 
 impl TelemetryConfig {
-    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let endpoint = reader.optional("TENANT_AUTH_OTLP_ENDPOINT", endpoint);
-        let sample = reader.value("TENANT_AUTH_TRACE_SAMPLE", "0.01", share);
+    pub(super) fn read(reader: &mut ConfigReader) -> Option<Self> {
+        let endpoint = reader.optional("TENANT_AUTH_OTLP_ENDPOINT", parse_endpoint);
+        let sample = reader.value("TENANT_AUTH_TRACE_SAMPLE", "0.01", parse_sample_ratio);
         // They are set for all programs of a host: they may be wrong for somebody else.
         let sends = matches!(endpoint, Some(Some(_)));
-        let headers =
-            reader.secret(OTEL_HEADERS, |text| if sends { headers(text) } else { Ok(HeaderMap::new()) });
+        let headers = reader
+            .secret(OTEL_HEADERS, |text| if sends { parse_headers(text) } else { Ok(HeaderMap::new()) });
         let service_name = reader.optional(OTEL_SERVICE_NAME, |text| Ok::<_, String>(text.to_owned()));
         let attributes =
-            reader.optional(OTEL_ATTRIBUTES, |text| if sends { pairs(text) } else { Ok(Vec::new()) });
+            reader.optional(OTEL_ATTRIBUTES, |text| if sends { parse_pairs(text) } else { Ok(Vec::new()) });
         let (sample, service_name) = (sample?, service_name?);
         let (headers, attributes) = (headers?.unwrap_or_default(), attributes?.unwrap_or_default());
-        let otlp =
-            endpoint?.map(|endpoint| OtlpConfig { endpoint, sample, headers, service_name, attributes });
+        let otlp = endpoint?.map(|endpoint| OtlpConfig {
+            endpoint,
+            sample_ratio: sample,
+            headers,
+            service_name,
+            attributes,
+        });
         Some(Self { otlp })
     }
 }
 
 /// A list as OpenTelemetry writes it down: that of W3C's baggage. Never says what a value is.
-fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
+fn parse_pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     let wrong = |index: usize| {
         format!(
             "must be name=value, several with commas and values percent-encoded: entry {} is not",
@@ -69,9 +74,9 @@ fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
         .collect()
 }
 
-fn headers(text: &str) -> Result<HeaderMap, String> {
+fn parse_headers(text: &str) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
-    for (name, value) in pairs(text)? {
+    for (name, value) in parse_pairs(text)? {
         let wrong =
             |_| format!("must name headers of ASCII letters, with printable values: {name:?} is not one");
         let header: HeaderName = name.parse().map_err(|_| wrong(()))?;
@@ -82,7 +87,7 @@ fn headers(text: &str) -> Result<HeaderMap, String> {
     Ok(headers)
 }
 
-fn endpoint(text: &str) -> Result<Uri, String> {
+fn parse_endpoint(text: &str) -> Result<Uri, String> {
     let wrong = || format!("must be an address such as http://localhost:4317, not {text:?}");
     let uri: Uri = text.parse().map_err(|_| wrong())?;
     let known = matches!(uri.scheme_str(), Some("http" | "https"));
@@ -91,7 +96,7 @@ fn endpoint(text: &str) -> Result<Uri, String> {
     if known && plain && anonymous { Ok(uri) } else { Err(wrong()) }
 }
 
-fn share(text: &str) -> Result<f64, String> {
+fn parse_sample_ratio(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| format!("must be a share from 0 to 1, not {text:?}"))?;
     if (0.0..=1.0).contains(&share) {
         Ok(share)
@@ -109,7 +114,7 @@ mod tests {
         let settings = Settings::default()
             .with_flag("TENANT_AUTH_OTLP_ENDPOINT", endpoint.map(str::to_owned))
             .with_flag("TENANT_AUTH_TRACE_SAMPLE", sample.map(str::to_owned));
-        let mut reader = Reader::new(settings);
+        let mut reader = ConfigReader::new(settings);
         let config = TelemetryConfig::read(&mut reader);
         reader.finish().map_err(|problems| problems.len()).map(|_| config.unwrap())
     }
@@ -119,7 +124,7 @@ mod tests {
             .with_flag("TENANT_AUTH_OTLP_ENDPOINT", endpoint.map(str::to_owned))
             .with_flag(OTEL_HEADERS, Some(headers.to_owned()))
             .with_flag(OTEL_ATTRIBUTES, Some(attributes.to_owned()));
-        let mut reader = Reader::new(settings);
+        let mut reader = ConfigReader::new(settings);
         let config = TelemetryConfig::read(&mut reader);
         let said = format!("{reader:?}");
         assert!(!said.contains("word"), "it is a secret: {said}");
@@ -127,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_opentelemetry_names_is_read_where_something_is_sent() {
+    fn otel_variables_are_checked_only_with_an_endpoint() {
         let here = Some("http://localhost:4317");
         let otlp =
             read_otel(here, "x-key=pass%20word, B=2,", "a.b=c%2Cd,service.name=auth").unwrap().otlp.unwrap();
@@ -146,10 +151,10 @@ mod tests {
     }
 
     #[test]
-    fn bounds_and_defaults() {
+    fn telemetry_config_bounds_and_defaults() {
         assert_eq!(read(None, None).unwrap().otlp, None);
         let sent = read(Some("http://collector:4317"), None).unwrap().otlp.unwrap();
-        assert_eq!((sent.endpoint.port_u16(), sent.sample), (Some(4_317), 0.01));
+        assert_eq!((sent.endpoint.port_u16(), sent.sample_ratio), (Some(4_317), 0.01));
         for (endpoint, sample) in [("https://collector.example", "0"), ("http://[::1]:4317/", "1")] {
             assert!(read(Some(endpoint), Some(sample)).is_ok(), "{endpoint}");
         }

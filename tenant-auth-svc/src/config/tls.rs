@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::reader::Reader;
+use super::reader::ConfigReader;
 use crate::transport::tls::{LoadedTls, TlsFiles};
 
 /// Encryption.
@@ -19,18 +19,19 @@ const KEY: &str = "TENANT_AUTH_TLS_KEY_FILE";
 const CLIENT_CA: &str = "TENANT_AUTH_TLS_CLIENT_CA_FILE";
 
 impl TlsConfig {
-    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
+    pub(super) fn read(reader: &mut ConfigReader) -> Option<Self> {
         let mut file = |variable| reader.optional(variable, |path| Ok::<_, String>(PathBuf::from(path)));
         let (certificate, key, client_ca) = (file(CERT)?, file(KEY)?, file(CLIENT_CA)?);
         let (certificate, key) = match (certificate, key) {
             (Some(certificate), Some(key)) => (certificate, key),
             (None, None) if client_ca.is_none() => return Some(Self { certificates: None }),
             (None, _) => {
-                reader.problem(CERT, "must be set: there is no encryption without a certificate");
+                reader.report_problem(CERT, "must be set: there is no encryption without a certificate");
                 return None;
             }
             (Some(_), None) => {
-                reader.problem(KEY, "must be set: the certificate is of no use without its private key");
+                reader
+                    .report_problem(KEY, "must be set: the certificate is of no use without its private key");
                 return None;
             }
         };
@@ -38,14 +39,14 @@ impl TlsConfig {
         match files.load() {
             Ok(loaded) => Some(Self { certificates: Some((files, loaded)) }),
             Err(error) => {
-                reader.problem(CERT, format!("cannot be used: {error}"));
+                reader.report_problem(CERT, format!("cannot be used: {error}"));
                 None
             }
         }
     }
 
     /// Whether callers may show certificates.
-    pub(super) fn knows_callers(&self) -> bool {
+    pub(super) fn has_client_ca(&self) -> bool {
         self.certificates.as_ref().is_some_and(|(files, _)| files.client_ca.is_some())
     }
 }

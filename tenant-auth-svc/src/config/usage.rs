@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{
-    parse::{duration, number},
-    reader::Reader,
+    parse::{parse_duration, parse_number},
+    reader::ConfigReader,
 };
-use crate::{domain::usage::Retention, usage_batcher::GroupConfig};
+use crate::{domain::usage::UsageRetention, usage_batcher::BatcherConfig};
 
 /// How usage is metered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,29 +14,29 @@ pub struct UsageConfig {
     /// `TENANT_AUTH_USAGE_QUEUE`: the most events that wait to be committed, 500 to 1,000,000; more are refused. Default
     /// `20000`. `TENANT_AUTH_USAGE_FLUSH`: how long the first request waits for others to be committed with, 1 ms to
     /// 100 ms. Default `10ms`.
-    pub group: GroupConfig,
+    pub batcher: BatcherConfig,
     /// `TENANT_AUTH_USAGE_RETENTION`: how long requests are recognised when they are sent again, and events kept for
-    /// `reconcile`, 31 to 400 days. Totals stay for ever. Default `35d`.
-    pub retention: Retention,
+    /// `parse_reconcile_interval`, 31 to 400 days. Totals stay for ever. Default `35d`.
+    pub retention: UsageRetention,
     /// `TENANT_AUTH_USAGE_RECONCILE_INTERVAL`: the time between two comparisons of all totals with their events, 1 h to 7 d, or
     /// `off`. Default `off`: each one reads every event that is kept, and each replica that is told to makes its own.
-    pub reconcile: Option<Duration>,
+    pub reconcile_interval: Option<Duration>,
 }
 
 impl UsageConfig {
-    pub(super) fn read(reader: &mut Reader) -> Option<Self> {
-        let least = GroupConfig::MIN_EVENTS as u64;
-        let events = reader.value("TENANT_AUTH_USAGE_QUEUE", "20000", number(least..=1_000_000));
-        let linger = reader.value("TENANT_AUTH_USAGE_FLUSH", "10ms", linger);
-        let retention = reader.value("TENANT_AUTH_USAGE_RETENTION", "35d", retention);
-        let reconcile = reader.value("TENANT_AUTH_USAGE_RECONCILE_INTERVAL", "off", reconcile);
-        let group = GroupConfig { events: usize::try_from(events?).ok()?, linger: linger? };
-        Some(Self { group, retention: retention?, reconcile: reconcile? })
+    pub(super) fn read(reader: &mut ConfigReader) -> Option<Self> {
+        let least = BatcherConfig::MIN_QUEUED_EVENTS as u64;
+        let events = reader.value("TENANT_AUTH_USAGE_QUEUE", "20000", parse_number(least..=1_000_000));
+        let linger = reader.value("TENANT_AUTH_USAGE_FLUSH", "10ms", parse_flush_delay);
+        let retention = reader.value("TENANT_AUTH_USAGE_RETENTION", "35d", parse_retention);
+        let reconcile = reader.value("TENANT_AUTH_USAGE_RECONCILE_INTERVAL", "off", parse_reconcile_interval);
+        let group = BatcherConfig { max_queued_events: usize::try_from(events?).ok()?, batch_delay: linger? };
+        Some(Self { batcher: group, retention: retention?, reconcile_interval: reconcile? })
     }
 }
 
-fn linger(text: &str) -> Result<Duration, String> {
-    let time = duration(text)?;
+fn parse_flush_delay(text: &str) -> Result<Duration, String> {
+    let time = parse_duration(text)?;
     if (Duration::from_millis(1)..=Duration::from_millis(100)).contains(&time) {
         Ok(time)
     } else {
@@ -44,17 +44,17 @@ fn linger(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn retention(text: &str) -> Result<Retention, String> {
-    Retention::new(duration(text)?).ok_or_else(|| {
+fn parse_retention(text: &str) -> Result<UsageRetention, String> {
+    UsageRetention::new(parse_duration(text)?).ok_or_else(|| {
         format!("must be from 31d to 400d, not {text:?}: events of the last 30 days are accepted")
     })
 }
 
-fn reconcile(text: &str) -> Result<Option<Duration>, String> {
+fn parse_reconcile_interval(text: &str) -> Result<Option<Duration>, String> {
     if text == "off" {
         return Ok(None);
     }
-    let time = duration(text)?;
+    let time = parse_duration(text)?;
     if (Duration::from_secs(60 * 60)..=Duration::from_secs(7 * 24 * 60 * 60)).contains(&time) {
         Ok(Some(time))
     } else {
@@ -77,19 +77,22 @@ mod tests {
         let settings = names.into_iter().zip(values).fold(Settings::default(), |settings, (name, value)| {
             settings.with_flag(name, value.map(str::to_owned))
         });
-        let mut reader = Reader::new(settings);
+        let mut reader = ConfigReader::new(settings);
         let config = UsageConfig::read(&mut reader);
         reader.finish().map_err(|problems| problems.len()).map(|_| config.unwrap())
     }
 
     #[test]
-    fn bounds_and_defaults() {
+    fn usage_config_bounds_and_defaults() {
         let default = read([None; 4]).unwrap();
-        assert_eq!(default.group, GroupConfig { events: 20_000, linger: Duration::from_millis(10) });
-        assert_eq!(Some(default.retention), Retention::new(Duration::from_secs(35 * 86_400)));
-        assert_eq!(default.reconcile, None);
+        assert_eq!(
+            default.batcher,
+            BatcherConfig { max_queued_events: 20_000, batch_delay: Duration::from_millis(10) }
+        );
+        assert_eq!(Some(default.retention), UsageRetention::new(Duration::from_secs(35 * 86_400)));
+        assert_eq!(default.reconcile_interval, None);
         let hourly = read([Some("500"), Some("1ms"), Some("31d"), Some("1h")]).unwrap();
-        assert_eq!(hourly.reconcile, Some(Duration::from_secs(3_600)));
+        assert_eq!(hourly.reconcile_interval, Some(Duration::from_secs(3_600)));
         assert!(read([Some("1000000"), Some("100ms"), Some("400d"), Some("7d")]).is_ok());
         assert_eq!(read([Some("499"), Some("0ms"), Some("30d"), Some("59m")]), Err(4));
         assert_eq!(read([Some("1000001"), Some("101ms"), Some("401d"), Some("8d")]), Err(4));

@@ -1,7 +1,7 @@
 //! Either engine, chosen by the configuration.
 
 use super::{
-    engine::{Engine, Outcome, Rows, Statement, Transaction},
+    engine::{Engine, Rows, Statement, Transaction, TransactionResult},
     hrana::RemoteEngine,
     libsql::EmbeddedEngine,
 };
@@ -35,7 +35,7 @@ impl Engine for Backend {
         }
     }
 
-    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<TransactionResult> {
         match self {
             Self::Embedded(engine) => engine.transactions(call, transactions).await,
             Self::Remote(engine) => engine.transactions(call, transactions).await,

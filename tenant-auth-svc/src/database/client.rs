@@ -6,7 +6,7 @@
 
 pub mod breaker;
 pub mod bulkhead;
-pub mod lag_aware;
+pub mod lag_detector;
 pub mod observer;
 pub mod retry;
 pub mod write_queue;
@@ -15,123 +15,124 @@ use std::{sync::Arc, time::Duration};
 
 use self::{
     breaker::Breaker,
-    bulkhead::{Bounded, LaneLimits},
-    lag_aware::LagAware,
-    observer::Observed,
-    retry::Retried,
+    bulkhead::{Bulkhead, LaneLimits},
+    lag_detector::LagDetector,
+    observer::Observing,
+    retry::Retrying,
     write_queue::WriteQueue,
 };
 use super::{
     backend::Backend,
-    engine::{Engine, Outcome, Rows, Statement, Transaction},
+    engine::{Engine, Rows, Statement, Transaction, TransactionResult},
     sql,
 };
 use crate::{
     domain::{
         clock::SharedClock,
-        known::{KnownDatabase, untrusted},
+        known_database::{KnownDatabase, untrusted_error},
         store::{Call, LaneTimeouts, StoreError},
     },
     instruments::lag::SchedulerLag,
 };
 
-type Calls = Bounded<LagAware<Backend>>;
-type Watched = Observed<Calls>;
-type Guarded = Breaker<Watched>;
+type BulkheadEngine = Bulkhead<LagDetector<Backend>>;
+type ObservingEngine = Observing<BulkheadEngine>;
+type BreakerEngine = Breaker<ObservingEngine>;
 /// What is tried once more, breaker and all.
-pub type Attempts = Retried<Guarded>;
+pub type RetryingEngine = Retrying<BreakerEngine>;
 
 /// The database as the service uses it. Cheap to clone; clones share everything.
 #[derive(Clone, Debug)]
 pub struct DatabaseClient {
-    writes: WriteQueue<Attempts>,
-    known: Arc<KnownDatabase>,
+    write_queue: WriteQueue<RetryingEngine>,
+    known_database: Arc<KnownDatabase>,
 }
 
 /// With how much patience a database is used.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientConfig {
     /// Of a validation's reads.
-    pub timeouts: LaneTimeouts,
+    pub lookup_timeouts: LaneTimeouts,
     /// For how long a write that was sent is waited for.
     pub write_timeout: Duration,
     /// How many reads may be in flight.
-    pub limits: LaneLimits,
+    pub lane_limits: LaneLimits,
 }
 
 impl DatabaseClient {
     /// A client of `backend`.
     #[must_use]
     pub fn new(backend: Backend, config: ClientConfig, clock: &SharedClock) -> Self {
-        let calls = LagAware::new(backend, Arc::default());
-        let observed = Observed::new(Bounded::new(calls, config.limits), clock.clone());
-        let attempts = Retried::new(Breaker::new(observed, clock.clone()), config.timeouts);
+        let calls = LagDetector::new(backend, Arc::default());
+        let observed = Observing::new(Bulkhead::new(calls, config.lane_limits), clock.clone());
+        let attempts = Retrying::new(Breaker::new(observed, clock.clone()), config.lookup_timeouts);
         let writes = WriteQueue::new(attempts, config.write_timeout);
-        Self { writes, known: Arc::new(KnownDatabase::new(clock.clone())) }
+        Self { write_queue: writes, known_database: Arc::new(KnownDatabase::new(clock.clone())) }
     }
 
     /// Which database it is, and whether it is believed.
     #[must_use]
-    pub fn known(&self) -> &Arc<KnownDatabase> {
-        &self.known
+    pub fn known_database(&self) -> &Arc<KnownDatabase> {
+        &self.known_database
     }
 
     /// What waits to be written. As an engine it writes whatever is thought of the database: to accept it.
     #[must_use]
-    pub fn writes(&self) -> &WriteQueue<Attempts> {
-        &self.writes
+    pub fn write_queue(&self) -> &WriteQueue<RetryingEngine> {
+        &self.write_queue
     }
 
     /// What is tried once more.
     #[must_use]
-    pub fn attempts(&self) -> &Attempts {
-        self.writes.inner()
+    pub fn retry_layer(&self) -> &RetryingEngine {
+        self.write_queue.inner()
     }
 
     /// Which calls are let through.
     #[must_use]
-    pub fn breaker(&self) -> &Guarded {
-        self.attempts().inner()
+    pub fn breaker(&self) -> &BreakerEngine {
+        self.retry_layer().inner()
     }
 
     /// How calls end.
     #[must_use]
-    pub fn observed(&self) -> &Watched {
+    pub fn observer(&self) -> &ObservingEngine {
         self.breaker().inner()
     }
 
     /// How many reads are in flight.
     #[must_use]
-    pub fn bounded(&self) -> &Calls {
-        self.observed().inner()
+    pub fn bulkhead(&self) -> &BulkheadEngine {
+        self.observer().inner()
     }
 
     /// How late this process is.
     #[must_use]
     pub fn lag(&self) -> &Arc<SchedulerLag> {
-        self.bounded().inner().lag()
+        self.bulkhead().inner().lag()
     }
 }
 
 impl Engine for DatabaseClient {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
-        self.writes.query(call, statement).await
+        self.write_queue.query(call, statement).await
     }
 
     /// Nothing is written to a database that is not believed: what is acknowledged would not be in the known one. That it has
     /// become another one since the log was last read, the transaction itself finds out.
-    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
-        if self.known.is_doubted() {
-            return transactions.iter().map(|_| Err(untrusted())).collect();
+    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<TransactionResult> {
+        if self.known_database.is_distrusted() {
+            return transactions.iter().map(|_| Err(untrusted_error())).collect();
         }
-        let Some(guard) = sql::identity::guard(&self.known.trust()) else {
-            return self.writes.transactions(call, transactions).await;
+        let Some(guard) = sql::identity::guard_statement(&self.known_database.trust()) else {
+            return self.write_queue.transactions(call, transactions).await;
         };
         let guarded = |mut transaction: Transaction| {
             transaction.insert(0, guard.clone());
             transaction
         };
-        let outcomes = self.writes.transactions(call, transactions.into_iter().map(guarded).collect()).await;
+        let outcomes =
+            self.write_queue.transactions(call, transactions.into_iter().map(guarded).collect()).await;
         let without_guard = |mut rows: Vec<Rows>| {
             rows.drain(..rows.len().min(1));
             rows

@@ -11,7 +11,7 @@ use crate::domain::store::{Call, FailureKind, StoreError};
 
 /// A value of a row or an argument.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub enum SqlValue {
     /// SQL NULL.
     Null,
     /// A 64-bit integer.
@@ -24,25 +24,25 @@ pub enum Value {
     Blob(Bytes),
 }
 
-impl From<i64> for Value {
+impl From<i64> for SqlValue {
     fn from(value: i64) -> Self {
         Self::Integer(value)
     }
 }
 
-impl From<&str> for Value {
+impl From<&str> for SqlValue {
     fn from(value: &str) -> Self {
         Self::Text(value.into())
     }
 }
 
-impl From<String> for Value {
+impl From<String> for SqlValue {
     fn from(value: String) -> Self {
         Self::Text(value.into())
     }
 }
 
-impl<T: Into<Self>> From<Option<T>> for Value {
+impl<T: Into<Self>> From<Option<T>> for SqlValue {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Null, Into::into)
     }
@@ -54,7 +54,7 @@ pub struct Statement {
     /// The text; always one statement.
     pub sql: Arc<str>,
     /// The arguments, in order.
-    pub args: Vec<Value>,
+    pub args: Vec<SqlValue>,
     /// Whether a read is to be answered by the primary, and not by a copy of it.
     pub at_primary: bool,
 }
@@ -74,7 +74,7 @@ impl Statement {
 
     /// Adds the next argument.
     #[must_use]
-    pub fn bind(mut self, value: impl Into<Value>) -> Self {
+    pub fn bind(mut self, value: impl Into<SqlValue>) -> Self {
         self.args.push(value.into());
         self
     }
@@ -82,34 +82,34 @@ impl Statement {
 
 /// One row.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row(pub Vec<Value>);
+pub struct Row(pub Vec<SqlValue>);
 
 /// The rows that a statement gave.
 pub type Rows = Vec<Row>;
 
 impl Row {
-    fn value(&self, column: usize) -> Result<&Value, StoreError> {
-        self.0.get(column).ok_or_else(|| garbled(column, "a value"))
+    fn value(&self, column: usize) -> Result<&SqlValue, StoreError> {
+        self.0.get(column).ok_or_else(|| invalid_column(column, "a value"))
     }
 
     /// A text.
     ///
     /// # Errors
-    /// [`FailureKind::Garbled`] when the column holds anything else.
+    /// [`FailureKind::InvalidResponse`] when the column holds anything else.
     pub fn text(&self, column: usize) -> Result<&str, StoreError> {
         match self.value(column)? {
-            Value::Text(text) => Ok(text),
-            _ => Err(garbled(column, "text")),
+            SqlValue::Text(text) => Ok(text),
+            _ => Err(invalid_column(column, "text")),
         }
     }
 
     /// A text or NULL.
     ///
     /// # Errors
-    /// [`FailureKind::Garbled`] when the column holds anything else.
+    /// [`FailureKind::InvalidResponse`] when the column holds anything else.
     pub fn optional_text(&self, column: usize) -> Result<Option<&str>, StoreError> {
         match self.value(column)? {
-            Value::Null => Ok(None),
+            SqlValue::Null => Ok(None),
             _ => self.text(column).map(Some),
         }
     }
@@ -117,28 +117,28 @@ impl Row {
     /// An integer.
     ///
     /// # Errors
-    /// [`FailureKind::Garbled`] when the column holds anything else.
+    /// [`FailureKind::InvalidResponse`] when the column holds anything else.
     pub fn integer(&self, column: usize) -> Result<i64, StoreError> {
         match self.value(column)? {
-            Value::Integer(integer) => Ok(*integer),
-            _ => Err(garbled(column, "an integer")),
+            SqlValue::Integer(integer) => Ok(*integer),
+            _ => Err(invalid_column(column, "an integer")),
         }
     }
 
     /// An integer or NULL.
     ///
     /// # Errors
-    /// [`FailureKind::Garbled`] when the column holds anything else.
+    /// [`FailureKind::InvalidResponse`] when the column holds anything else.
     pub fn optional_integer(&self, column: usize) -> Result<Option<i64>, StoreError> {
         match self.value(column)? {
-            Value::Null => Ok(None),
+            SqlValue::Null => Ok(None),
             _ => self.integer(column).map(Some),
         }
     }
 }
 
-fn garbled(column: usize, expected: &str) -> StoreError {
-    StoreError::new(FailureKind::Garbled, format!("column {column} of a row is not {expected}"))
+fn invalid_column(column: usize, expected: &str) -> StoreError {
+    StoreError::new(FailureKind::InvalidResponse, format!("column {column} of a row is not {expected}"))
 }
 
 /// Runs SQL.
@@ -146,7 +146,7 @@ fn garbled(column: usize, expected: &str) -> StoreError {
 /// Both methods fail with a [`StoreError`] whose kind says what to do next. Neither waits past `call.deadline`.
 pub trait Engine: Send + Sync + 'static {
     /// Runs one statement that only reads, and that is written to give at least one row, whatever there is to be found:
-    /// an answer without rows is a broken answer ([`FailureKind::Garbled`]).
+    /// an answer without rows is a broken answer ([`FailureKind::InvalidResponse`]).
     fn query(
         &self,
         call: Call,
@@ -162,13 +162,17 @@ pub trait Engine: Send + Sync + 'static {
         &self,
         call: Call,
         transactions: Vec<Transaction>,
-    ) -> impl Future<Output = Vec<Outcome>> + Send;
+    ) -> impl Future<Output = Vec<TransactionResult>> + Send;
 
     /// Runs statements as one transaction: all of them take effect, or none. Gives the rows of each.
-    fn transaction(&self, call: Call, statements: Transaction) -> impl Future<Output = Outcome> + Send {
+    fn transaction(
+        &self,
+        call: Call,
+        statements: Transaction,
+    ) -> impl Future<Output = TransactionResult> + Send {
         async move {
             self.transactions(call, vec![statements]).await.pop().unwrap_or_else(|| {
-                Err(StoreError::new(FailureKind::Broken, "a transaction ended without an outcome"))
+                Err(StoreError::new(FailureKind::Internal, "a transaction ended without an outcome"))
             })
         }
     }
@@ -177,10 +181,10 @@ pub trait Engine: Send + Sync + 'static {
 /// The statements of one transaction.
 pub type Transaction = Vec<Statement>;
 /// What came of one transaction: the rows of each of its statements.
-pub type Outcome = Result<Vec<Rows>, StoreError>;
+pub type TransactionResult = Result<Vec<Rows>, StoreError>;
 
 /// The first failure among outcomes.
-pub(super) fn first_failure(outcomes: &[Outcome]) -> Option<&StoreError> {
+pub(super) fn first_failure(outcomes: &[TransactionResult]) -> Option<&StoreError> {
     outcomes.iter().find_map(|outcome| outcome.as_ref().err())
 }
 
@@ -189,7 +193,7 @@ impl<E: Engine> Engine for Arc<E> {
         (**self).query(call, statement).await
     }
 
-    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<TransactionResult> {
         (**self).transactions(call, transactions).await
     }
 }
@@ -197,17 +201,17 @@ impl<E: Engine> Engine for Arc<E> {
 /// Takes the rows of a read, if there are any: see [`Engine::query`].
 ///
 /// # Errors
-/// [`FailureKind::Garbled`] when there are none.
-pub(super) fn some_rows(rows: Rows) -> Result<Rows, StoreError> {
+/// [`FailureKind::InvalidResponse`] when there are none.
+pub(super) fn require_rows(rows: Rows) -> Result<Rows, StoreError> {
     if rows.is_empty() {
-        Err(StoreError::new(FailureKind::Garbled, "a read gave no row at all"))
+        Err(StoreError::new(FailureKind::InvalidResponse, "a read gave no row at all"))
     } else {
         Ok(rows)
     }
 }
 
 /// In the message of the error by which a transaction ends that ran in another database than the known one.
-pub const NOT_KNOWN: &str = "not the known database: ";
+pub const WRONG_DATABASE_MARKER: &str = "not the known database: ";
 
 /// Sorts an SQL error by what it means. The codes are SQLite's names, in the spelling of the Hrana protocol.
 #[must_use]
@@ -220,7 +224,7 @@ pub fn sql_error(code: &str, message: &str) -> StoreError {
     {
         FailureKind::Busy
     } else if code.starts_with("SQLITE_CORRUPT") || code == "SQLITE_NOTADB" {
-        FailureKind::Garbled
+        FailureKind::InvalidResponse
     } else if code == "BLOCKED" {
         FailureKind::Blocked
     } else if code.starts_with("SQLITE_READONLY") {
@@ -231,12 +235,12 @@ pub fn sql_error(code: &str, message: &str) -> StoreError {
         FailureKind::Denied
     } else if code.starts_with("SQLITE_IOERR") || code == "SQLITE_INTERRUPT" || code == "SQLITE_NOMEM" {
         FailureKind::Unreachable
-    } else if message.contains(NOT_KNOWN) {
+    } else if message.contains(WRONG_DATABASE_MARKER) {
         FailureKind::Untrusted
     } else if message.contains("no such table") || message.contains("no such column") {
-        FailureKind::Misplaced
+        FailureKind::SchemaMissing
     } else {
-        FailureKind::Broken
+        FailureKind::Internal
     };
     StoreError::new(kind, format!("{code}: {message}"))
 }
@@ -246,30 +250,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sql_errors_are_sorted_by_meaning() {
+    fn sql_error_code_decides_failure_kind() {
         let kind = |code, message| sql_error(code, message).kind;
         assert_eq!(kind("SQLITE_CONSTRAINT_UNIQUE", ""), FailureKind::Conflict);
         assert_eq!(kind("SQLITE_BUSY", "database is locked"), FailureKind::Busy);
         assert_eq!(kind("SQLITE_LOCKED_SHAREDCACHE", ""), FailureKind::Busy);
         assert_eq!(kind("TRANSACTION_TIMEOUT", ""), FailureKind::Busy);
-        assert_eq!(kind("SQLITE_CORRUPT", ""), FailureKind::Garbled);
+        assert_eq!(kind("SQLITE_CORRUPT", ""), FailureKind::InvalidResponse);
         assert_eq!(kind("BLOCKED", "reads are blocked"), FailureKind::Blocked);
         assert_eq!(kind("SQLITE_READONLY_DIRECTORY", ""), FailureKind::ReadOnly);
         assert_eq!(kind("SQLITE_FULL", ""), FailureKind::DiskFull);
         assert_eq!(kind("SQLITE_AUTH", ""), FailureKind::Denied);
         assert_eq!(kind("SQLITE_IOERR_WRITE", ""), FailureKind::Unreachable);
-        assert_eq!(kind("SQL_INPUT_ERROR", "no such table: tenants"), FailureKind::Misplaced);
-        assert_eq!(kind("SQLITE_ERROR", "near \"SELEC\": syntax error"), FailureKind::Broken);
-        assert_eq!(kind("SQL_PARSE_ERROR", ""), FailureKind::Broken);
+        assert_eq!(kind("SQL_INPUT_ERROR", "no such table: tenants"), FailureKind::SchemaMissing);
+        assert_eq!(kind("SQLITE_ERROR", "near \"SELEC\": syntax error"), FailureKind::Internal);
+        assert_eq!(kind("SQL_PARSE_ERROR", ""), FailureKind::Internal);
     }
 
     #[test]
-    fn a_row_of_another_shape_is_garbled() {
-        let row = Row(vec![Value::Null, Value::Integer(7)]);
+    fn row_of_unexpected_shape_is_invalid_response() {
+        let row = Row(vec![SqlValue::Null, SqlValue::Integer(7)]);
         assert_eq!(row.optional_text(0), Ok(None));
         assert_eq!(row.integer(1), Ok(7));
         for result in [row.text(0).map(|_| ()), row.text(1).map(|_| ()), row.integer(2).map(|_| ())] {
-            assert_eq!(result.unwrap_err().kind, FailureKind::Garbled);
+            assert_eq!(result.unwrap_err().kind, FailureKind::InvalidResponse);
         }
     }
 }

@@ -6,8 +6,8 @@
 //! replica idles, and nothing on the server waits for us. See
 //! <https://github.com/tursodatabase/libsql/blob/main/docs/HTTP_V2_SPEC.md>.
 
-mod answer;
 mod denial;
+mod response;
 mod token;
 mod wire;
 
@@ -26,18 +26,18 @@ use thiserror::Error;
 pub use self::token::{TokenError, TokenFile, TokenValidity};
 use self::{
     denial::Denial,
-    token::Access,
-    wire::{Batch, Condition, PipelineRequest, Stmt, StreamRequest},
+    token::TokenUse,
+    wire::{Batch, PipelineRequest, StepCondition, Stmt, StreamRequest},
 };
-use super::engine::{Engine, Outcome, Rows, Statement, Transaction, some_rows};
+use super::engine::{Engine, Rows, Statement, Transaction, TransactionResult, require_rows};
 use crate::domain::store::{Call, FailureKind, StoreError};
 
 /// The largest answer that is read; a page of 500 keys is well below 1 MiB.
-const MAX_ANSWER: usize = 8 * 1024 * 1024;
+const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 /// How often an answer is looked for when its time is over.
-const LAST_LOOKS: usize = 4;
+const MAX_POLLS_AFTER_DEADLINE: usize = 4;
 /// How much of an error's text goes into the log.
-const MAX_ERROR_TEXT: usize = 200;
+const MAX_ERROR_CHARS: usize = 200;
 
 /// How to reach a remote database.
 #[derive(Debug)]
@@ -55,13 +55,13 @@ pub struct RemoteConfig {
 /// The HTTP client could not be built.
 #[derive(Debug, Error)]
 #[error("cannot set up HTTP to the database: {0}")]
-pub struct SetupError(reqwest::Error);
+pub struct HttpSetupError(reqwest::Error);
 
 /// The remote engine.
 #[derive(Debug)]
 pub struct RemoteEngine {
     http: reqwest::Client,
-    pipeline: Url,
+    pipeline_url: Url,
     token: Option<Arc<TokenFile>>,
 }
 
@@ -70,7 +70,7 @@ impl RemoteEngine {
     ///
     /// # Errors
     /// When the TLS roots of the machine cannot be read.
-    pub fn new(config: RemoteConfig) -> Result<Self, SetupError> {
+    pub fn new(config: RemoteConfig) -> Result<Self, HttpSetupError> {
         // Whoever comes first decides for the process; both choices would be ours.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
@@ -87,14 +87,14 @@ impl RemoteEngine {
             // Those of the environment and of the system would be given the token, and every answer.
             .no_proxy();
         let client = match config.proxy {
-            Some(proxy) => client.proxy(reqwest::Proxy::all(proxy).map_err(SetupError)?),
+            Some(proxy) => client.proxy(reqwest::Proxy::all(proxy).map_err(HttpSetupError)?),
             None => client,
         };
-        let http = client.build().map_err(SetupError)?;
+        let http = client.build().map_err(HttpSetupError)?;
         let mut pipeline = config.url;
         let path = format!("{}/v2/pipeline", pipeline.path().trim_end_matches('/'));
         pipeline.set_path(&path);
-        Ok(Self { http, pipeline, token: config.token })
+        Ok(Self { http, pipeline_url: pipeline, token: config.token })
     }
 
     /// Sends requests on a stream of their own, to be run one after the other, and reads the answer to them. What is denied has
@@ -102,31 +102,31 @@ impl RemoteEngine {
     async fn send<T: Denial>(
         &self,
         call: Call,
-        access: Access,
+        access: TokenUse,
         requests: Vec<StreamRequest>,
         read: impl Fn(&[u8]) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let body = serde_json::to_vec(&PipelineRequest::of(requests)).map_err(|error| {
-            StoreError::new(FailureKind::Broken, format!("a request is no JSON: {error}"))
+        let body = serde_json::to_vec(&PipelineRequest::new(requests)).map_err(|error| {
+            StoreError::new(FailureKind::Internal, format!("a request is no JSON: {error}"))
         })?;
         let ask = async |header: Option<&HeaderValue>| {
             let answer = self.post(call, access, body.clone(), header).await?;
             read(&answer)
         };
         let Some(token) = &self.token else { return ask(None).await };
-        let mut header = token.first(access);
+        let mut header = token.header_for(access);
         let mut outcome = ask(Some(&header)).await;
         if outcome.is_denied()
-            && let Some(other) = token.refuse(access, &header)
+            && let Some(other) = token.record_refused(access, &header)
         {
             header = other;
             outcome = ask(Some(&header)).await;
             if outcome.is_denied() {
-                token.refuse(access, &header);
+                token.record_refused(access, &header);
             }
         }
         if !outcome.is_refused() && outcome.is_ok() {
-            token.accepted(access, &header);
+            token.record_accepted(access, &header);
         }
         outcome
     }
@@ -134,7 +134,7 @@ impl RemoteEngine {
     async fn post(
         &self,
         call: Call,
-        access: Access,
+        access: TokenUse,
         body: Vec<u8>,
         authorization: Option<&HeaderValue>,
     ) -> Result<Vec<u8>, StoreError> {
@@ -143,13 +143,13 @@ impl RemoteEngine {
         }
         let mut request = self
             .http
-            .post(self.pipeline.clone())
+            .post(self.pipeline_url.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .body(body);
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        let Some(answer) = within(call.deadline, ask(request, access)).await else {
+        let Some(answer) = wait_until(call.deadline, send_request(request, access)).await else {
             return Err(StoreError::new(FailureKind::TimedOut, "no answer in time"));
         };
         answer
@@ -157,7 +157,7 @@ impl RemoteEngine {
 }
 
 /// Sends a request, and reads its answer.
-async fn ask(request: reqwest::RequestBuilder, access: Access) -> Result<Vec<u8>, StoreError> {
+async fn send_request(request: reqwest::RequestBuilder, access: TokenUse) -> Result<Vec<u8>, StoreError> {
     let response = request.send().await.map_err(|error| transport_error(&error))?;
     let status = response.status();
     let retry_after = response
@@ -165,23 +165,23 @@ async fn ask(request: reqwest::RequestBuilder, access: Access) -> Result<Vec<u8>
         .get(RETRY_AFTER)
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .map(Duration::from_secs);
-    let body = read(response).await;
+    let body = read_body(response).await;
     if status.is_success() {
         return body;
     }
-    let mut error = refusal(status, access, &body.unwrap_or_default());
+    let mut error = status_error(status, access, &body.unwrap_or_default());
     error.retry_after = retry_after;
     Err(error)
 }
 
 /// Waits for an outcome until a moment. One that lies there by then counts: a process that was late itself finds the answer in
 /// the socket, and it takes a turn of the driver, one of the connection's task and one of this to have it here.
-async fn within<T>(deadline: Instant, outcome: impl Future<Output = T>) -> Option<T> {
+async fn wait_until<T>(deadline: Instant, outcome: impl Future<Output = T>) -> Option<T> {
     let mut outcome = std::pin::pin!(outcome);
     if let Ok(outcome) = tokio::time::timeout_at(deadline.into(), outcome.as_mut()).await {
         return Some(outcome);
     }
-    for _ in 0..LAST_LOOKS {
+    for _ in 0..MAX_POLLS_AFTER_DEADLINE {
         tokio::task::yield_now().await;
         if let Poll::Ready(outcome) = futures::poll!(outcome.as_mut()) {
             return Some(outcome);
@@ -194,18 +194,18 @@ impl Engine for RemoteEngine {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
         let request = match statement.at_primary {
             true => StreamRequest::Batch { batch: primary_batch(&statement) },
-            false => StreamRequest::Execute { stmt: Stmt::of(&statement) },
+            false => StreamRequest::Execute { stmt: Stmt::new(&statement) },
         };
-        let access = if statement.at_primary { Access::Write } else { Access::Read };
-        self.send(call, access, vec![request], |body| answer::rows(body).and_then(some_rows)).await
+        let access = if statement.at_primary { TokenUse::Write } else { TokenUse::Read };
+        self.send(call, access, vec![request], |body| response::parse_rows(body).and_then(require_rows)).await
     }
 
-    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<TransactionResult> {
         let batch = |statements: &Transaction| StreamRequest::Batch { batch: transaction_batch(statements) };
         let sizes: Vec<usize> = transactions.iter().map(Vec::len).collect();
         let requests = transactions.iter().map(batch).collect();
-        let read = |body: &[u8]| answer::transactions(body, &sizes);
-        match self.send(call, Access::Write, requests, read).await {
+        let read = |body: &[u8]| response::parse_transactions(body, &sizes);
+        match self.send(call, TokenUse::Write, requests, read).await {
             Ok(outcomes) => outcomes,
             Err(error) => sizes.iter().map(|_| Err(error.clone())).collect(),
         }
@@ -216,16 +216,17 @@ impl Engine for RemoteEngine {
 /// transaction began but did not commit. A pipeline without conditions would carry on after an error.
 fn transaction_batch(statements: &[Statement]) -> Batch {
     let mut batch = Batch::default();
-    batch.push(None, Stmt::bare("BEGIN IMMEDIATE"));
+    batch.push(None, Stmt::without_rows("BEGIN IMMEDIATE"));
     for statement in statements {
-        let before = batch.last();
-        batch.push(Some(Condition::ok(before)), Stmt::of(statement));
+        let before = batch.last_step();
+        batch.push(Some(StepCondition::ok(before)), Stmt::new(statement));
     }
-    let before = batch.last();
-    batch.push(Some(Condition::ok(before)), Stmt::bare("COMMIT"));
-    let commit = batch.last();
-    let began_in_vain = Condition::all([Condition::ok(0), Condition::not(Condition::ok(commit))]);
-    batch.push(Some(began_in_vain), Stmt::bare("ROLLBACK"));
+    let before = batch.last_step();
+    batch.push(Some(StepCondition::ok(before)), Stmt::without_rows("COMMIT"));
+    let commit = batch.last_step();
+    let began_in_vain =
+        StepCondition::all([StepCondition::ok(0), StepCondition::not(StepCondition::ok(commit))]);
+    batch.push(Some(began_in_vain), Stmt::without_rows("ROLLBACK"));
     batch
 }
 
@@ -233,17 +234,17 @@ fn transaction_batch(statements: &[Statement]) -> Batch {
 /// locked there, since the change does not begin.
 fn primary_batch(statement: &Statement) -> Batch {
     let mut batch = Batch::default();
-    batch.push(None, Stmt::of(statement));
-    let failed = Condition::not(Condition::ok(0));
-    batch.push(Some(failed), Stmt::bare("UPDATE heartbeat SET beat = beat WHERE only = 0"));
+    batch.push(None, Stmt::new(statement));
+    let failed = StepCondition::not(StepCondition::ok(0));
+    batch.push(Some(failed), Stmt::without_rows("UPDATE heartbeat SET beat = beat WHERE only = 0"));
     batch
 }
 
-async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, StoreError> {
+async fn read_body(mut response: reqwest::Response) -> Result<Vec<u8>, StoreError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| transport_error(&error))? {
-        if body.len() + chunk.len() > MAX_ANSWER {
-            return Err(StoreError::new(FailureKind::Garbled, "the answer is longer than 8 MiB"));
+        if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
+            return Err(StoreError::new(FailureKind::InvalidResponse, "the answer is longer than 8 MiB"));
         }
         body.extend_from_slice(&chunk);
     }
@@ -254,16 +255,16 @@ fn transport_error(error: &reqwest::Error) -> StoreError {
     let kind = if error.is_timeout() {
         FailureKind::TimedOut
     } else if error.is_builder() {
-        FailureKind::Broken
+        FailureKind::Internal
     } else {
         FailureKind::Unreachable
     };
     // Without the URL: it says nothing new, and some put credentials into theirs.
-    StoreError::new(kind, chain(error))
+    StoreError::new(kind, error_chain(error))
 }
 
 /// An error with its causes; the outermost alone says little more than "error sending request".
-fn chain(error: &reqwest::Error) -> String {
+fn error_chain(error: &reqwest::Error) -> String {
     let mut text = String::from("the HTTP request failed");
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
@@ -274,26 +275,26 @@ fn chain(error: &reqwest::Error) -> String {
     text
 }
 
-fn refusal(status: StatusCode, access: Access, body: &[u8]) -> StoreError {
+fn status_error(status: StatusCode, access: TokenUse, body: &[u8]) -> StoreError {
     let kind = match (status, access) {
-        (StatusCode::FORBIDDEN, Access::Write) => FailureKind::ReadOnly,
-        (status, _) => kind_of(status),
+        (StatusCode::FORBIDDEN, TokenUse::Write) => FailureKind::ReadOnly,
+        (status, _) => status_failure_kind(status),
     };
-    StoreError::new(kind, format!("HTTP {}: {}", status.as_u16(), answer::excerpt(body)))
+    StoreError::new(kind, format!("HTTP {}: {}", status.as_u16(), response::excerpt(body)))
 }
 
-fn kind_of(status: StatusCode) -> FailureKind {
+fn status_failure_kind(status: StatusCode) -> FailureKind {
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => FailureKind::Denied,
         StatusCode::PAYMENT_REQUIRED => FailureKind::Blocked,
-        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => FailureKind::Misplaced,
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => FailureKind::SchemaMissing,
         StatusCode::TOO_MANY_REQUESTS => FailureKind::Throttled,
         StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => FailureKind::TimedOut,
         _ if status.is_server_error() => FailureKind::Unreachable,
         // Our own request is at fault.
-        _ if status.is_client_error() => FailureKind::Broken,
+        _ if status.is_client_error() => FailureKind::Internal,
         // A redirect, say: whatever answers there is not the database.
-        _ => FailureKind::Garbled,
+        _ => FailureKind::InvalidResponse,
     }
 }
 
@@ -302,23 +303,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_are_sorted_by_what_to_do() {
-        let refused = |code: u16, access| refusal(StatusCode::from_u16(code).unwrap(), access, b"").kind;
-        let kind = |code| refused(code, Access::Read);
-        assert_eq!(refused(403, Access::Write), FailureKind::ReadOnly);
-        assert_eq!(refused(401, Access::Write), FailureKind::Denied);
+    fn http_status_decides_failure_kind() {
+        let refused = |code: u16, access| status_error(StatusCode::from_u16(code).unwrap(), access, b"").kind;
+        let kind = |code| refused(code, TokenUse::Read);
+        assert_eq!(refused(403, TokenUse::Write), FailureKind::ReadOnly);
+        assert_eq!(refused(401, TokenUse::Write), FailureKind::Denied);
         assert_eq!(kind(402), FailureKind::Blocked);
         assert_eq!(kind(401), FailureKind::Denied);
         assert_eq!(kind(403), FailureKind::Denied);
-        assert_eq!(kind(404), FailureKind::Misplaced);
+        assert_eq!(kind(404), FailureKind::SchemaMissing);
         assert_eq!(kind(429), FailureKind::Throttled);
         assert_eq!(kind(503), FailureKind::Unreachable);
-        assert_eq!(kind(302), FailureKind::Garbled);
-        assert_eq!(kind(400), FailureKind::Broken);
+        assert_eq!(kind(302), FailureKind::InvalidResponse);
+        assert_eq!(kind(400), FailureKind::Internal);
     }
 
     #[test]
-    fn each_step_waits_for_the_one_before() {
+    fn batch_step_requires_the_previous_step() {
         let statements = [Statement::new("INSERT"), Statement::new("SELECT")];
         let batch = serde_json::to_value(transaction_batch(&statements)).unwrap();
         let conditions: Vec<_> =

@@ -13,13 +13,13 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::lock::{DatabaseLock, LockError};
-use super::engine::{Engine, Outcome, Rows, Statement, Transaction, some_rows};
+use super::engine::{Engine, Rows, Statement, Transaction, TransactionResult, require_rows};
 use crate::domain::store::{Call, FailureKind, StoreError};
 
 /// Readers see the last commit while one writer works: the write-ahead log allows any number of them.
-const READERS: usize = 2;
+const READER_THREADS: usize = 2;
 /// Waiting calls per kind; more are refused, since they would wait in vain.
-const QUEUE: usize = 1_024;
+const MAX_QUEUED_JOBS: usize = 1_024;
 
 /// Why the embedded database could not be opened.
 #[derive(Debug, Error)]
@@ -50,11 +50,11 @@ pub struct EmbeddedEngine {
 
 /// What a thread does next, and whom it tells.
 struct Job {
-    work: Work,
-    answer: oneshot::Sender<Outcome>,
+    work: JobKind,
+    answer: oneshot::Sender<TransactionResult>,
 }
 
-enum Work {
+enum JobKind {
     Query(Statement),
     Transaction(Transaction),
 }
@@ -69,20 +69,20 @@ impl EmbeddedEngine {
         let failed = |source| OpenError::Engine { path: path.display().to_string(), source };
         let database = block_on(libsql::Builder::new_local(path).build()).map_err(failed)?;
 
-        let (reads, read_jobs) = mpsc::channel::<Job>(QUEUE);
-        let (writes, mut write_jobs) = mpsc::channel::<Job>(QUEUE);
+        let (reads, read_jobs) = mpsc::channel::<Job>(MAX_QUEUED_JOBS);
+        let (writes, mut write_jobs) = mpsc::channel::<Job>(MAX_QUEUED_JOBS);
         let read_jobs = Arc::new(std::sync::Mutex::new(read_jobs));
         let writer = run::connect(&database).map_err(failed)?;
-        spawn("libsql-write", move || {
+        spawn_thread("libsql-write", move || {
             while let Some(job) = write_jobs.blocking_recv() {
                 job.run(&writer);
             }
         })?;
-        for _ in 0..READERS {
+        for _ in 0..READER_THREADS {
             let reader = run::connect(&database).map_err(failed)?;
             let jobs = Arc::clone(&read_jobs);
             // Whoever holds the mutex waits for the next job; the others wait for the mutex.
-            spawn("libsql-read", move || {
+            spawn_thread("libsql-read", move || {
                 while let Some(job) = jobs.lock().ok().and_then(|mut jobs| jobs.blocking_recv()) {
                     job.run(&reader);
                 }
@@ -91,16 +91,16 @@ impl EmbeddedEngine {
         Ok(Self { reads, writes, _lock: lock })
     }
 
-    async fn run(&self, queue: &mpsc::Sender<Job>, call: Call, work: Work) -> Outcome {
+    async fn run(&self, queue: &mpsc::Sender<Job>, call: Call, work: JobKind) -> TransactionResult {
         let (answer, answered) = oneshot::channel();
         queue.try_send(Job { work, answer }).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => {
                 StoreError::new(FailureKind::Overloaded, "too many calls wait for the embedded database")
             }
-            mpsc::error::TrySendError::Closed(_) => thread_gone(),
+            mpsc::error::TrySendError::Closed(_) => thread_gone_error(),
         })?;
         match tokio::time::timeout_at(call.deadline.into(), answered).await {
-            Ok(answer) => answer.unwrap_or_else(|_| Err(thread_gone())),
+            Ok(answer) => answer.unwrap_or_else(|_| Err(thread_gone_error())),
             Err(_) => {
                 Err(StoreError::new(FailureKind::TimedOut, "the embedded database did not answer in time"))
             }
@@ -115,8 +115,8 @@ impl Job {
             return;
         }
         let outcome = match &self.work {
-            Work::Query(statement) => run::query(connection, statement).map(|rows| vec![rows]),
-            Work::Transaction(statements) => run::transaction(connection, statements),
+            JobKind::Query(statement) => run::query(connection, statement).map(|rows| vec![rows]),
+            JobKind::Transaction(statements) => run::transaction(connection, statements),
         };
         // The caller may have left meanwhile.
         let _ = self.answer.send(outcome);
@@ -125,23 +125,23 @@ impl Job {
 
 impl Engine for EmbeddedEngine {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
-        let rows = self.run(&self.reads, call, Work::Query(statement)).await?;
-        rows.into_iter().next().ok_or_else(thread_gone).and_then(some_rows)
+        let rows = self.run(&self.reads, call, JobKind::Query(statement)).await?;
+        rows.into_iter().next().ok_or_else(thread_gone_error).and_then(require_rows)
     }
 
-    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<TransactionResult> {
         let mut outcomes = Vec::with_capacity(transactions.len());
         for statements in transactions {
-            outcomes.push(self.run(&self.writes, call, Work::Transaction(statements)).await);
+            outcomes.push(self.run(&self.writes, call, JobKind::Transaction(statements)).await);
         }
         outcomes
     }
 }
 
-fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
+fn spawn_thread(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
     thread::Builder::new().name(name.to_owned()).spawn(body).map(|_| ()).map_err(OpenError::Threads)
 }
 
-fn thread_gone() -> StoreError {
-    StoreError::new(FailureKind::Broken, "the embedded database's thread is gone")
+fn thread_gone_error() -> StoreError {
+    StoreError::new(FailureKind::Internal, "the embedded database's thread is gone")
 }

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 pub use self::error::SchemaError;
 use super::{
     engine::{Engine, Statement},
-    sql::peppers::{ask, differing, note},
+    sql::peppers::{find_differing, find_missing, record_checks},
 };
 use crate::domain::{
     clock::SharedClock,
@@ -21,7 +21,7 @@ use crate::domain::{
 };
 
 /// How long one migration may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A numbered change of the schema.
 struct Migration {
@@ -64,7 +64,7 @@ pub const KNOWN_VERSION: i32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
 /// Applies what is missing; gives the names of the migrations that this call applied.
 ///
 /// # Errors
-/// [`SchemaError::Newer`] and [`SchemaError::Edited`] before anything is changed; [`SchemaError::NotShownYet`] after everything was.
+/// [`SchemaError::Newer`] and [`SchemaError::Edited`] before anything is changed; [`SchemaError::CopyLagging`] after everything was.
 pub async fn migrate<E: Engine>(engine: &E, clock: &SharedClock) -> Result<Vec<&'static str>, SchemaError> {
     apply_missing(engine, clock, true).await
 }
@@ -72,7 +72,7 @@ pub async fn migrate<E: Engine>(engine: &E, clock: &SharedClock) -> Result<Vec<&
 /// Like [`migrate`], but makes no schema where there is none.
 ///
 /// # Errors
-/// As [`migrate`], and [`SchemaError::Empty`].
+/// As [`migrate`], and [`SchemaError::EmptyService`].
 pub async fn upgrade<E: Engine>(engine: &E, clock: &SharedClock) -> Result<Vec<&'static str>, SchemaError> {
     apply_missing(engine, clock, false).await
 }
@@ -87,27 +87,27 @@ async fn apply_missing<E: Engine>(
          (version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL)",
     );
     // Only where needed: a token that may only read must be able to start on a finished schema.
-    if !has_table(engine).await? {
+    if !has_migrations_table(engine).await? {
         if !create_schema {
             return Err(SchemaError::Empty);
         }
-        engine.transaction(call(), vec![create]).await?;
+        engine.transaction(maintenance_call(), vec![create]).await?;
     }
     let mut applied = Vec::new();
-    let found = match version(engine).await {
+    let found = match applied_version(engine).await {
         // The table is there, at the primary.
-        Err(SchemaError::Store(error)) if error.kind == FailureKind::Misplaced => {
-            return Err(SchemaError::NotShownYet { found: 0 });
+        Err(SchemaError::Store(error)) if error.kind == FailureKind::SchemaMissing => {
+            return Err(SchemaError::CopyLagging { found: 0 });
         }
         found => found?,
     };
     for migration in MIGRATIONS.iter().filter(|migration| i64::from(migration.version) > found) {
-        if apply(engine, migration, clock).await? {
+        if apply_migration(engine, migration, clock).await? {
             applied.push(migration.name);
         }
     }
     match verify(engine).await {
-        Err(SchemaError::Older { found }) => Err(SchemaError::NotShownYet { found }),
+        Err(SchemaError::Older { found }) => Err(SchemaError::CopyLagging { found }),
         outcome => outcome.map(|()| applied),
     }
 }
@@ -115,12 +115,12 @@ async fn apply_missing<E: Engine>(
 /// Checks that the schema is exactly the one that this build knows.
 ///
 /// # Errors
-/// As [`migrate`], [`SchemaError::Empty`], and [`SchemaError::Older`].
+/// As [`migrate`], [`SchemaError::EmptyService`], and [`SchemaError::Older`].
 pub async fn verify<E: Engine>(engine: &E) -> Result<(), SchemaError> {
-    if !has_table(engine).await? {
+    if !has_migrations_table(engine).await? {
         return Err(SchemaError::Empty);
     }
-    let found = version(engine).await?;
+    let found = applied_version(engine).await?;
     if found < i64::from(KNOWN_VERSION) { Err(SchemaError::Older { found }) } else { Ok(()) }
 }
 
@@ -131,10 +131,10 @@ pub async fn verify<E: Engine>(engine: &E) -> Result<(), SchemaError> {
 /// [`SchemaError::UnknownPepper`] names one that is missing, [`SchemaError::PepperDiffers`] one that is another.
 pub async fn verify_peppers<E: Engine>(engine: &E, peppers: &Peppers) -> Result<(), SchemaError> {
     let file = peppers.file().map(str::to_owned);
-    if let Some(id) = differing(engine, peppers, call()).await? {
+    if let Some(id) = find_differing(engine, peppers, maintenance_call()).await? {
         return Err(SchemaError::PepperDiffers { id, file: file.unwrap_or_default() });
     }
-    match ask(engine, peppers, call()).await? {
+    match find_missing(engine, peppers, maintenance_call()).await? {
         Some(id) => Err(SchemaError::UnknownPepper { id, file }),
         None => Ok(()),
     }
@@ -144,28 +144,28 @@ pub async fn verify_peppers<E: Engine>(engine: &E, peppers: &Peppers) -> Result<
 ///
 /// # Errors
 /// When the database does not take it.
-pub async fn note_peppers<E: Engine>(engine: &E, peppers: &Peppers) -> Result<(), SchemaError> {
-    Ok(note(engine, peppers, call()).await?)
+pub async fn record_peppers<E: Engine>(engine: &E, peppers: &Peppers) -> Result<(), SchemaError> {
+    Ok(record_checks(engine, peppers, maintenance_call()).await?)
 }
 
-async fn has_table<E: Engine>(engine: &E) -> Result<bool, SchemaError> {
+async fn has_migrations_table<E: Engine>(engine: &E) -> Result<bool, SchemaError> {
     let statement = Statement::new(
         "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'schema_migrations'",
     );
-    let rows = engine.query(call(), statement).await?;
+    let rows = engine.query(maintenance_call(), statement).await?;
     match rows.as_slice() {
         [row] => Ok(row.integer(0)? > 0),
-        _ => Err(StoreError::new(FailureKind::Garbled, "a count is not one row").into()),
+        _ => Err(StoreError::new(FailureKind::InvalidResponse, "a count is not one row").into()),
     }
 }
 
 /// The version of the schema, after comparing what was applied with what this build holds.
-async fn version<E: Engine>(engine: &E) -> Result<i64, SchemaError> {
+async fn applied_version<E: Engine>(engine: &E) -> Result<i64, SchemaError> {
     let statement = Statement::new(
         "SELECT version, checksum FROM (SELECT 1) LEFT JOIN schema_migrations ON TRUE ORDER BY version",
     );
     let mut found = 0;
-    for row in engine.query(call(), statement).await? {
+    for row in engine.query(maintenance_call(), statement).await? {
         let Some(version) = row.optional_integer(0)? else { break };
         let Some(known) = MIGRATIONS.iter().find(|migration| i64::from(migration.version) == version) else {
             return Err(SchemaError::Newer { found: version });
@@ -178,7 +178,7 @@ async fn version<E: Engine>(engine: &E) -> Result<i64, SchemaError> {
     Ok(found)
 }
 
-async fn apply<E: Engine>(
+async fn apply_migration<E: Engine>(
     engine: &E,
     migration: &Migration,
     clock: &SharedClock,
@@ -191,8 +191,8 @@ async fn apply<E: Engine>(
     .bind(checksum(migration.sql))
     .bind(clock.now().0);
     let mut statements = vec![claim];
-    statements.extend(split(migration.sql).into_iter().map(Statement::new));
-    match engine.transaction(call(), statements).await {
+    statements.extend(split_statements(migration.sql).into_iter().map(Statement::new));
+    match engine.transaction(maintenance_call(), statements).await {
         Ok(_) => Ok(true),
         // Somebody else has applied it, or the answer to our own first attempt was lost.
         Err(error) if error.kind == FailureKind::Conflict => Ok(false),
@@ -201,7 +201,7 @@ async fn apply<E: Engine>(
 }
 
 /// Splits a migration into statements: one ends where a line ends with a semicolon, a trigger where a line is `END;`.
-fn split(sql: &str) -> Vec<String> {
+fn split_statements(sql: &str) -> Vec<String> {
     let mut statements = Vec::new();
     let mut statement = String::new();
     let code = sql.lines().filter(|line| !line.trim_start().starts_with("--"));
@@ -220,8 +220,8 @@ fn checksum(sql: &str) -> String {
     hex::encode(Sha256::digest(sql.as_bytes()))
 }
 
-fn call() -> Call {
-    Call::within(Lane::Maintenance, PATIENCE)
+fn maintenance_call() -> Call {
+    Call::within(Lane::Maintenance, MIGRATION_TIMEOUT)
 }
 
 #[cfg(test)]
@@ -229,15 +229,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_rise_without_gaps() {
+    fn migration_versions_are_consecutive() {
         let versions: Vec<_> = MIGRATIONS.iter().map(|migration| migration.version).collect();
         assert_eq!(versions, (1..=KNOWN_VERSION).collect::<Vec<_>>());
     }
 
     #[test]
-    fn statements_are_split_whole() {
+    fn migrations_split_into_whole_statements() {
         for migration in MIGRATIONS {
-            let statements = split(migration.sql);
+            let statements = split_statements(migration.sql);
             assert!(!statements.is_empty());
             let rejoined: usize = statements.iter().map(|statement| statement.lines().count()).sum();
             let code = migration.sql.lines().filter(|l| !l.starts_with("--") && !l.trim().is_empty());

@@ -17,32 +17,35 @@ mod keys;
 mod lookup;
 pub mod peppers;
 pub mod probe;
+mod recently_used;
 mod rows;
 mod sessions;
 mod tenants;
 mod unreadable;
 mod usage;
-mod used;
 mod write;
 
 use std::{sync::Arc, time::Duration};
 
-use self::peppers::PepperGap;
+use self::peppers::MissingPepper;
 pub use self::unreadable::{RecordTable, UnreadableRecords};
-use super::engine::{Engine, Row, Rows, Statement, Value};
+use super::engine::{Engine, Row, Rows, SqlValue, Statement};
 use crate::domain::{
-    audit::{AuditEntry, AuditEvent, AuditFilter, AuditMark, AuditPosition, AuditReading, AuditStore},
+    audit::{AuditBatch, AuditCheckpoint, AuditCursor, AuditEntry, AuditEvent, AuditFilter, AuditStore},
     change_log::{ChangeLog, LogPage},
     clock::UnixMillis,
     id::{KeyId, TenantId},
     identity::DatabaseIdentity,
     key::{
-        ApiKey, ImportOutcome, KeyHash, KeyRecord, KeyToImport, NewKey, Peppers, PrefixPosition, Rotated,
-        Rotation, StoredKey,
+        ApiKey, ImportOutcome, KeyHash, KeyPrefixCursor, KeyRecord, KeyToImport, NewKey, Peppers, Rotation,
+        RotationOutcome, StoredKey,
     },
     page::{Page, PageRequest, PageSize},
-    session::{Binding, NewSession, Session, SessionId, SessionOpener, SessionRecord, SweptSessions},
-    store::{Call, Change, Committed, FailureKind, Found, InUse, InUseCursor, Store, StoreError},
+    session::{NewSession, Session, SessionId, SessionOpener, SessionRecord, StoredBinding, SweptSessions},
+    store::{
+        Call, Change, Committed, FailureKind, LookupResult, RecentlyUsedCursor, RecentlyUsedKeys, Store,
+        StoreError,
+    },
     tenant::{NewTenant, Tenant, TenantStatus},
     text::{PrefixHint, Reason},
     verdict::Revision,
@@ -53,25 +56,25 @@ use crate::domain::{
 pub struct SqlStore<E> {
     engine: E,
     peppers: Arc<Peppers>,
-    gap: Arc<PepperGap>,
-    unreadable: Arc<UnreadableRecords>,
+    missing_pepper: Arc<MissingPepper>,
+    unreadable_records: Arc<UnreadableRecords>,
 }
 
 impl<E: Engine> SqlStore<E> {
     /// Writes SQL for `engine`; keys are stored and found under digests made with `peppers`.
     pub fn new(engine: E, peppers: Arc<Peppers>) -> Self {
-        Self { engine, peppers, gap: Arc::default(), unreadable: Arc::default() }
+        Self { engine, peppers, missing_pepper: Arc::default(), unreadable_records: Arc::default() }
     }
 
     /// How often which records could not be read.
-    pub fn unreadable(&self) -> &Arc<UnreadableRecords> {
-        &self.unreadable
+    pub fn unreadable_records(&self) -> &Arc<UnreadableRecords> {
+        &self.unreadable_records
     }
 
     /// What is known about peppers that this replica lacks: clones share it.
     #[must_use]
-    pub fn pepper_gap(&self) -> &Arc<PepperGap> {
-        &self.gap
+    pub fn missing_pepper(&self) -> &Arc<MissingPepper> {
+        &self.missing_pepper
     }
 
     /// Looks whether live keys are stored under a pepper that this replica lacks.
@@ -79,44 +82,55 @@ impl<E: Engine> SqlStore<E> {
     /// # Errors
     /// When the database gives no complete answer.
     pub async fn check_peppers(&self, call: Call) -> Result<(), StoreError> {
-        let missing = peppers::ask(&self.engine, &self.peppers, call).await?;
-        self.gap.note(missing.as_deref(), &self.peppers);
+        let missing = peppers::find_missing(&self.engine, &self.peppers, call).await?;
+        self.missing_pepper.update(missing.as_deref(), &self.peppers);
         Ok(())
     }
 }
 
 impl<E: Engine> Store for SqlStore<E> {
-    async fn lookup_keys(&self, call: Call, hashes: &[KeyHash]) -> Result<Found<KeyRecord>, StoreError> {
-        lookup::run(&self.engine, &self.peppers, (&self.gap, &self.unreadable), call, hashes).await
-    }
-
-    async fn keys_in_use(
+    async fn lookup_keys(
         &self,
         call: Call,
-        after: Option<InUseCursor>,
-        limit: usize,
-    ) -> Result<InUse, StoreError> {
-        used::list(&self.engine, &self.unreadable, call, after, limit).await
+        hashes: &[KeyHash],
+    ) -> Result<LookupResult<KeyRecord>, StoreError> {
+        lookup::run(
+            &self.engine,
+            &self.peppers,
+            (&self.missing_pepper, &self.unreadable_records),
+            call,
+            hashes,
+        )
+        .await
     }
 
-    async fn note_uses(&self, call: Call, uses: &[(KeyId, Duration)]) -> Result<(), StoreError> {
-        used::note(&self.engine, call, uses).await
+    async fn recently_used_keys(
+        &self,
+        call: Call,
+        after: Option<RecentlyUsedCursor>,
+        limit: usize,
+    ) -> Result<RecentlyUsedKeys, StoreError> {
+        recently_used::list(&self.engine, &self.unreadable_records, call, after, limit).await
+    }
+
+    async fn record_last_used(&self, call: Call, uses: &[(KeyId, Duration)]) -> Result<(), StoreError> {
+        recently_used::record_last_used(&self.engine, call, uses).await
     }
 
     async fn lookup_sessions(
         &self,
         call: Call,
         ids: &[SessionId],
-    ) -> Result<Found<SessionRecord>, StoreError> {
-        sessions::lookup(&self.engine, &self.unreadable, call, ids).await
+    ) -> Result<LookupResult<SessionRecord>, StoreError> {
+        sessions::lookup(&self.engine, &self.unreadable_records, call, ids).await
     }
 
     async fn bind_session(
         &self,
         call: Call,
         new: &NewSession,
-    ) -> Result<Committed<(Binding, Option<SessionRecord>)>, StoreError> {
-        sessions::bind(&self.engine, &self.unreadable, call, new).await
+    ) -> Result<Committed<(StoredBinding, Option<SessionRecord>)>, StoreError> {
+        sessions::bind(&self.engine, &self.unreadable_records, call, new).await
     }
 
     async fn unbind_session(
@@ -134,25 +148,30 @@ impl<E: Engine> Store for SqlStore<E> {
         tenant: &TenantId,
         page: &PageRequest<(UnixMillis, SessionId)>,
     ) -> Result<Page<Session, (UnixMillis, SessionId)>, StoreError> {
-        sessions::list(&self.engine, &self.unreadable, call, tenant, page).await
+        sessions::list(&self.engine, &self.unreadable_records, call, tenant, page).await
     }
 
-    async fn slide_sessions(&self, call: Call, uses: &[(SessionId, Duration)]) -> Result<(), StoreError> {
-        sessions::slide(&self.engine, call, uses).await
+    async fn extend_sessions(&self, call: Call, uses: &[(SessionId, Duration)]) -> Result<(), StoreError> {
+        sessions::extend(&self.engine, call, uses).await
     }
 
-    async fn sweep_sessions(&self, call: Call, over_for: Duration, limit: usize) -> Result<u64, StoreError> {
+    async fn sweep_expired_sessions(
+        &self,
+        call: Call,
+        over_for: Duration,
+        limit: usize,
+    ) -> Result<u64, StoreError> {
         sessions::sweep_expired(&self.engine, call, over_for, limit).await
     }
 
-    async fn sweep_ended_sessions(
+    async fn sweep_orphaned_sessions(
         &self,
         call: Call,
         after: Option<&SessionOpener>,
         over_for: Duration,
         limit: usize,
     ) -> Result<SweptSessions, StoreError> {
-        sessions::sweep_ended(&self.engine, call, after, over_for, limit).await
+        sessions::sweep_orphaned(&self.engine, call, after, over_for, limit).await
     }
 
     async fn create_tenant(
@@ -165,7 +184,7 @@ impl<E: Engine> Store for SqlStore<E> {
     }
 
     async fn get_tenant(&self, call: Call, id: &TenantId) -> Result<Option<Tenant>, StoreError> {
-        tenants::get(&self.engine, &self.unreadable, call, id).await
+        tenants::get(&self.engine, &self.unreadable_records, call, id).await
     }
 
     async fn list_tenants(
@@ -173,7 +192,7 @@ impl<E: Engine> Store for SqlStore<E> {
         call: Call,
         page: &PageRequest<TenantId>,
     ) -> Result<Page<Tenant, TenantId>, StoreError> {
-        tenants::list(&self.engine, &self.unreadable, call, page).await
+        tenants::list(&self.engine, &self.unreadable_records, call, page).await
     }
 
     async fn set_tenant_status(
@@ -193,7 +212,7 @@ impl<E: Engine> Store for SqlStore<E> {
         key: &NewKey,
         change: &Change,
     ) -> Result<Committed<Option<(ApiKey, KeyRecord)>>, StoreError> {
-        write::insert(&self.engine, &self.peppers, &self.unreadable, call, key, change).await
+        write::insert(&self.engine, &self.peppers, &self.unreadable_records, call, key, change).await
     }
 
     async fn import_keys(
@@ -202,7 +221,7 @@ impl<E: Engine> Store for SqlStore<E> {
         keys: &[KeyToImport],
         change: &Change,
     ) -> Result<Committed<Vec<ImportOutcome>>, StoreError> {
-        write::import(&self.engine, &self.peppers, &self.unreadable, call, keys, change).await
+        write::import(&self.engine, &self.peppers, &self.unreadable_records, call, keys, change).await
     }
 
     async fn rotate_key(
@@ -210,8 +229,8 @@ impl<E: Engine> Store for SqlStore<E> {
         call: Call,
         rotation: &Rotation,
         change: &Change,
-    ) -> Result<Committed<Rotated>, StoreError> {
-        write::rotate(&self.engine, &self.peppers, &self.unreadable, call, rotation, change).await
+    ) -> Result<Committed<RotationOutcome>, StoreError> {
+        write::rotate(&self.engine, &self.peppers, &self.unreadable_records, call, rotation, change).await
     }
 
     async fn revoke_key(
@@ -231,21 +250,21 @@ impl<E: Engine> Store for SqlStore<E> {
         page: &PageRequest<KeyId>,
         live_at: Option<UnixMillis>,
     ) -> Result<Page<ApiKey, KeyId>, StoreError> {
-        keys::list(&self.engine, &self.unreadable, call, tenant, page, live_at).await
+        keys::list(&self.engine, &self.unreadable_records, call, tenant, page, live_at).await
     }
 
     async fn find_keys(
         &self,
         call: Call,
         what: (&PrefixHint, Option<&TenantId>),
-        page: &PageRequest<PrefixPosition>,
+        page: &PageRequest<KeyPrefixCursor>,
         live_at: Option<UnixMillis>,
-    ) -> Result<Page<ApiKey, PrefixPosition>, StoreError> {
-        keys::find(&self.engine, &self.unreadable, call, what, page, live_at).await
+    ) -> Result<Page<ApiKey, KeyPrefixCursor>, StoreError> {
+        keys::find(&self.engine, &self.unreadable_records, call, what, page, live_at).await
     }
 
     async fn get_key(&self, call: Call, id: &KeyId) -> Result<Option<StoredKey>, StoreError> {
-        keys::get(&self.engine, &self.unreadable, call, id).await
+        keys::get(&self.engine, &self.unreadable_records, call, id).await
     }
 
     async fn accept_database(
@@ -258,21 +277,21 @@ impl<E: Engine> Store for SqlStore<E> {
         identity::accept(&self.engine, call, known, reason, change).await
     }
 
-    async fn heartbeat_at_primary(&self, call: Call) -> Result<(i64, Duration), StoreError> {
-        identity::heartbeat_at_primary(&self.engine, call).await
+    async fn read_primary_heartbeat(&self, call: Call) -> Result<(i64, Duration), StoreError> {
+        identity::read_primary_heartbeat(&self.engine, call).await
     }
 
-    async fn beat(&self, call: Call, interval: Duration) -> Result<i64, StoreError> {
-        identity::beat(&self.engine, call, interval).await
+    async fn write_heartbeat(&self, call: Call, interval: Duration) -> Result<i64, StoreError> {
+        identity::write_heartbeat(&self.engine, call, interval).await
     }
 
     async fn list_audit(
         &self,
         call: Call,
         filter: &AuditFilter,
-        page: &PageRequest<AuditPosition>,
-    ) -> Result<Page<AuditEvent, AuditPosition>, StoreError> {
-        audit::list(&self.engine, &self.unreadable, call, filter, page).await
+        page: &PageRequest<AuditCursor>,
+    ) -> Result<Page<AuditEvent, AuditCursor>, StoreError> {
+        audit::list(&self.engine, &self.unreadable_records, call, filter, page).await
     }
 }
 
@@ -294,21 +313,21 @@ impl<E: Engine> AuditStore for SqlStore<E> {
     async fn read_audit(
         &self,
         call: Call,
-        after: Option<&AuditMark>,
+        after: Option<&AuditCheckpoint>,
         size: PageSize,
-    ) -> Result<AuditReading, StoreError> {
-        audit::read(&self.engine, &self.unreadable, call, after, size).await
+    ) -> Result<AuditBatch, StoreError> {
+        audit::read(&self.engine, &self.unreadable_records, call, after, size).await
     }
 }
 
 /// One more than the page, to learn whether there is a next one.
-fn overread(size: PageSize) -> i64 {
+fn lookahead_limit(size: PageSize) -> i64 {
     i64::try_from(size.get()).unwrap_or(i64::MAX).saturating_add(1)
 }
 
 /// A stored value that the types refuse. What it is stays out of the message: it may be anybody's.
-fn unreadable(what: &str) -> StoreError {
-    StoreError::new(FailureKind::Garbled, format!("no {what} that can be read"))
+fn unreadable_value(what: &str) -> StoreError {
+    StoreError::new(FailureKind::InvalidResponse, format!("no {what} that can be read"))
 }
 
 /// A duration as statements take it.
@@ -325,16 +344,17 @@ async fn commit<E: Engine>(
     statements.push(Statement::new("SELECT coalesce(max(seq), 0) FROM changes"));
     let mut outcome = engine.transaction(call, statements).await?;
     let last = outcome.pop().and_then(|rows| rows.into_iter().next());
-    let revision =
-        last.ok_or_else(|| StoreError::new(FailureKind::Garbled, "a change log has no end"))?.integer(0)?;
+    let revision = last
+        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "a change log has no end"))?
+        .integer(0)?;
     Ok(Committed { outcome, revision: Revision(revision) })
 }
 
 /// Reads which database it is.
-fn database_in(row: &Row, column: usize) -> Result<DatabaseIdentity, StoreError> {
-    let missing = || StoreError::new(FailureKind::Misplaced, "the database has no identity");
+fn read_identity(row: &Row, column: usize) -> Result<DatabaseIdentity, StoreError> {
+    let missing = || StoreError::new(FailureKind::SchemaMissing, "the database has no identity");
     let text = row.optional_text(column)?.ok_or_else(missing)?;
-    DatabaseIdentity::parse(text).ok_or_else(|| unreadable("identity"))
+    DatabaseIdentity::parse(text).ok_or_else(|| unreadable_value("identity"))
 }
 
 /// Takes the rows of the last statement of a transaction.
@@ -342,5 +362,5 @@ fn last_rows(results: Vec<Vec<Row>>) -> Result<Vec<Row>, StoreError> {
     results
         .into_iter()
         .next_back()
-        .ok_or_else(|| StoreError::new(FailureKind::Garbled, "a transaction gave no result at all"))
+        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "a transaction gave no result at all"))
 }

@@ -1,23 +1,23 @@
 //! The use cases of operators: tenants, keys, and the audit log.
 
 mod error;
-mod reading;
+mod queries;
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-pub use self::{error::AdminError, reading::KeyState};
+pub use self::{error::AdminError, queries::KeyState};
 use super::{
     audit::Actor,
-    change::{BySubject, Fate, Forget, ForgetAbsence, News, WriteThrough},
+    change::{ChangeEvent, ChangeKind, Invalidate, InvalidateNegative, PerSubject, WriteThrough},
     clock::{SharedClock, UnixMillis},
-    deny::Denied,
+    deny::ActiveDenyList,
     id::{KeyId, TenantId},
     key::{
         ApiKey, ImportOutcome, KeyFormat, KeyHash, KeyRecord, KeyToImport, NewKey, Peppers, PresentedKey,
-        RandomnessUnavailable, Rotated, Rotation,
+        RandomnessUnavailable, Rotation, RotationOutcome,
     },
     scope::ScopeSet,
     store::{Call, Change, Committed, Lane, Store, StoreError},
@@ -26,13 +26,13 @@ use super::{
 };
 
 /// How long a replaced key stays good unless told otherwise.
-pub const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
+pub const DEFAULT_ROTATION_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a replaced key may stay good at most.
-pub const MAX_OVERLAP: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+pub const MAX_ROTATION_OVERLAP: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// A key that was just made: the only moment at which its plaintext exists here.
 #[derive(Debug)]
-pub struct Issued {
+pub struct IssuedKey {
     /// Its public side.
     pub key: ApiKey,
     /// The key itself.
@@ -41,7 +41,7 @@ pub struct Issued {
 
 /// A key to issue.
 #[derive(Clone, Debug)]
-pub struct KeyOrder {
+pub struct KeyToIssue {
     /// The tenant that will own it.
     pub tenant_id: TenantId,
     /// What a person calls it.
@@ -53,31 +53,31 @@ pub struct KeyOrder {
 }
 
 /// The memory of keys, and of whatever else ends with them.
-pub trait Keeper: Forget + ForgetAbsence<KeyHash> + WriteThrough<KeyHash, KeyRecord> {}
+pub trait KeyCache: Invalidate + InvalidateNegative<KeyHash> + WriteThrough<KeyHash, KeyRecord> {}
 
-impl<M: Forget + ForgetAbsence<KeyHash> + WriteThrough<KeyHash, KeyRecord>> Keeper for M {}
+impl<M: Invalidate + InvalidateNegative<KeyHash> + WriteThrough<KeyHash, KeyRecord>> KeyCache for M {}
 
 /// Manages tenants and keys.
 #[derive(Debug)]
 pub struct Admin<S, M> {
     store: S,
-    memory: M,
+    cache: M,
     format: KeyFormat,
-    denied: Arc<Denied>,
+    deny_list: Arc<ActiveDenyList>,
     peppers: Arc<Peppers>,
     clock: SharedClock,
 }
 
-impl<S: Store, M: Keeper> Admin<S, M> {
+impl<S: Store, M: KeyCache> Admin<S, M> {
     /// Manages what is in `store`; `memory` is told of every change.
     pub fn new(store: S, memory: M, format: KeyFormat, clock: SharedClock) -> Self {
-        Self { store, memory, format, denied: Arc::default(), peppers: Arc::default(), clock }
+        Self { store, cache: memory, format, deny_list: Arc::default(), peppers: Arc::default(), clock }
     }
 
     /// Tells that this list denies keys; what it denies by hash is found with these peppers.
     #[must_use]
-    pub fn denying(self, denied: Arc<Denied>, peppers: Arc<Peppers>) -> Self {
-        Self { denied, peppers, ..self }
+    pub fn with_deny_list(self, denied: Arc<ActiveDenyList>, peppers: Arc<Peppers>) -> Self {
+        Self { deny_list: denied, peppers, ..self }
     }
 
     /// Creates a tenant. Repeating the call with the same id, name and plan finds the one that is there.
@@ -93,7 +93,7 @@ impl<S: Store, M: Keeper> Admin<S, M> {
         deadline: Instant,
     ) -> Result<Tenant, AdminError> {
         let tenant = NewTenant { id: id.unwrap_or_else(TenantId::generate), name, plan };
-        let stored = self.store.create_tenant(call(deadline), &tenant, &self.change(actor)).await?;
+        let stored = self.store.create_tenant(call(deadline), &tenant, &self.new_change(actor)).await?;
         if stored.name == tenant.name && stored.plan == tenant.plan {
             Ok(stored)
         } else {
@@ -113,17 +113,17 @@ impl<S: Store, M: Keeper> Admin<S, M> {
         deadline: Instant,
     ) -> Result<Tenant, AdminError> {
         let status = if reason.is_some() { TenantStatus::Suspended } else { TenantStatus::Active };
-        let change = self.change(actor);
+        let change = self.new_change(actor);
         let outcome =
             self.store.set_tenant_status(call(deadline), &id, status, reason.as_ref(), &change).await;
         // Even after a failure: its answer may have been lost after the commit.
         let fate = match &outcome {
             Ok(Committed { outcome: Some(tenant), .. }) if tenant.status == TenantStatus::Suspended => {
-                Fate::Suspended
+                ChangeKind::Suspended
             }
-            _ => Fate::Changed,
+            _ => ChangeKind::Changed,
         };
-        self.memory.heard(&BySubject::tenant(&id, by_ourselves(fate, &outcome)));
+        self.cache.apply(&PerSubject::for_tenant(&id, local_change(fate, &outcome)));
         outcome?.outcome.ok_or(AdminError::NoSuchTenant(id))
     }
 
@@ -134,13 +134,13 @@ impl<S: Store, M: Keeper> Admin<S, M> {
     /// [`AdminError::Store`], after which a key that nobody knows may exist.
     pub async fn issue_key(
         &self,
-        order: KeyOrder,
+        order: KeyToIssue,
         actor: Actor,
         deadline: Instant,
-    ) -> Result<Issued, AdminError> {
-        let change = self.change(actor);
-        must_be_after(order.expires_at, change.at)?;
-        let (plaintext, hash, prefix_hint) = self.make_key()?;
+    ) -> Result<IssuedKey, AdminError> {
+        let change = self.new_change(actor);
+        check_expiry(order.expires_at, change.at)?;
+        let (plaintext, hash, prefix_hint) = self.generate_key()?;
         let key = NewKey {
             id: KeyId::generate(),
             tenant_id: order.tenant_id,
@@ -150,12 +150,12 @@ impl<S: Store, M: Keeper> Admin<S, M> {
             scopes: order.scopes,
             expires_at: order.expires_at,
         };
-        let begun = self.memory.begin();
+        let begun = self.cache.begin();
         let Committed { outcome, revision } = self.store.insert_key(call(deadline), &key, &change).await?;
         let (stored, record) = outcome.ok_or(AdminError::NoSuchTenant(key.tenant_id))?;
-        self.memory.added(std::slice::from_ref(&hash), Some(revision));
-        self.memory.put(begun, &hash, record, revision);
-        Ok(Issued { key: stored, plaintext })
+        self.cache.invalidate_negative(std::slice::from_ref(&hash), Some(revision));
+        self.cache.put(begun, &hash, record, revision);
+        Ok(IssuedKey { key: stored, plaintext })
     }
 
     /// Takes over keys; one outcome each, in order.
@@ -171,9 +171,9 @@ impl<S: Store, M: Keeper> Admin<S, M> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let outcome = self.store.import_keys(call(deadline), &keys, &self.change(actor)).await;
+        let outcome = self.store.import_keys(call(deadline), &keys, &self.new_change(actor)).await;
         let hashes: Vec<_> = keys.iter().map(|import| import.key.hash).collect();
-        self.memory.added(&hashes, outcome.as_ref().ok().map(|committed| committed.revision));
+        self.cache.invalidate_negative(&hashes, outcome.as_ref().ok().map(|committed| committed.revision));
         Ok(outcome?.outcome)
     }
 
@@ -189,37 +189,38 @@ impl<S: Store, M: Keeper> Admin<S, M> {
         expires_at: Option<UnixMillis>,
         actor: Actor,
         deadline: Instant,
-    ) -> Result<(Issued, ApiKey), AdminError> {
-        let change = self.change(actor);
-        must_be_after(expires_at, change.at)?;
-        let overlap = overlap.unwrap_or(DEFAULT_OVERLAP);
-        if overlap > MAX_OVERLAP {
+    ) -> Result<(IssuedKey, ApiKey), AdminError> {
+        let change = self.new_change(actor);
+        check_expiry(expires_at, change.at)?;
+        let overlap = overlap.unwrap_or(DEFAULT_ROTATION_OVERLAP);
+        if overlap > MAX_ROTATION_OVERLAP {
             return Err(AdminError::OverlapTooLong);
         }
-        let (plaintext, hash, prefix_hint) = self.make_key()?;
+        let (plaintext, hash, prefix_hint) = self.generate_key()?;
         let rotation =
             Rotation { old: old.clone(), overlap, id: KeyId::generate(), hash, prefix_hint, expires_at };
-        let begun = self.memory.begin();
+        let begun = self.cache.begin();
         let outcome = self.store.rotate_key(call(deadline), &rotation, &change).await;
         // What was refused has changed nothing; it may have told of an end.
         let fate = match &outcome {
-            Ok(Committed { outcome: Rotated::Refused(key), .. }) => key.revoked_at.map(Fate::Revoked),
-            Ok(Committed { outcome: Rotated::Done { .. } | Rotated::NoSuchKey, .. }) | Err(_) => {
-                Some(Fate::Changed)
+            Ok(Committed { outcome: RotationOutcome::Refused(key), .. }) => {
+                key.revoked_at.map(ChangeKind::Revoked)
             }
+            Ok(Committed { outcome: RotationOutcome::Done { .. } | RotationOutcome::NoSuchKey, .. })
+            | Err(_) => Some(ChangeKind::Changed),
         };
         if let Some(fate) = fate {
-            self.memory.heard(&BySubject::key(&old, by_ourselves(fate, &outcome)));
+            self.cache.apply(&PerSubject::for_key(&old, local_change(fate, &outcome)));
         }
         let Committed { outcome, revision } = outcome?;
         match outcome {
-            Rotated::Done { new, old, record } => {
-                self.memory.added(std::slice::from_ref(&hash), Some(revision));
-                self.memory.put(begun, &hash, *record, revision);
-                Ok((Issued { key: *new, plaintext }, *old))
+            RotationOutcome::Done { new, old, record } => {
+                self.cache.invalidate_negative(std::slice::from_ref(&hash), Some(revision));
+                self.cache.put(begun, &hash, *record, revision);
+                Ok((IssuedKey { key: *new, plaintext }, *old))
             }
-            Rotated::NoSuchKey => Err(AdminError::NoSuchKey(old)),
-            Rotated::Refused(key) => {
+            RotationOutcome::NoSuchKey => Err(AdminError::NoSuchKey(old)),
+            RotationOutcome::Refused(key) => {
                 let because = if key.revoked_at.is_some() {
                     "is revoked"
                 } else if key.replaced_by.is_some() {
@@ -243,22 +244,22 @@ impl<S: Store, M: Keeper> Admin<S, M> {
         actor: Actor,
         deadline: Instant,
     ) -> Result<ApiKey, AdminError> {
-        let change = self.change(actor);
+        let change = self.new_change(actor);
         let outcome = self.store.revoke_key(call(deadline), &id, &reason, &change).await;
         let revoked = outcome.as_ref().ok().and_then(|committed| committed.outcome.as_ref());
-        let fate = revoked.and_then(|key| key.revoked_at).map_or(Fate::Changed, Fate::Revoked);
-        self.memory.heard(&BySubject::key(&id, by_ourselves(fate, &outcome)));
+        let fate = revoked.and_then(|key| key.revoked_at).map_or(ChangeKind::Changed, ChangeKind::Revoked);
+        self.cache.apply(&PerSubject::for_key(&id, local_change(fate, &outcome)));
         outcome?.outcome.ok_or(AdminError::NoSuchKey(id))
     }
 
-    fn change(&self, actor: Actor) -> Change {
+    fn new_change(&self, actor: Actor) -> Change {
         Change { actor, at: self.clock.now() }
     }
 
-    fn make_key(&self) -> Result<(PresentedKey, KeyHash, PrefixHint), RandomnessUnavailable> {
+    fn generate_key(&self) -> Result<(PresentedKey, KeyHash, PrefixHint), RandomnessUnavailable> {
         let plaintext = self.format.generate()?;
         let hash = KeyHash::of(&plaintext);
-        let hint = self.format.hint(&plaintext);
+        let hint = self.format.prefix_hint(&plaintext);
         Ok((plaintext, hash, hint))
     }
 }
@@ -268,11 +269,11 @@ fn call(deadline: Instant) -> Call {
 }
 
 /// A change that this replica has made, or has tried to make: then nobody knows its position in the log.
-pub(super) fn by_ourselves<T>(fate: Fate, outcome: &Result<Committed<T>, StoreError>) -> News {
-    News { fate, revision: outcome.as_ref().ok().map(|committed| committed.revision) }
+pub(super) fn local_change<T>(fate: ChangeKind, outcome: &Result<Committed<T>, StoreError>) -> ChangeEvent {
+    ChangeEvent { kind: fate, revision: outcome.as_ref().ok().map(|committed| committed.revision) }
 }
 
-fn must_be_after(expires_at: Option<UnixMillis>, now: UnixMillis) -> Result<(), AdminError> {
+fn check_expiry(expires_at: Option<UnixMillis>, now: UnixMillis) -> Result<(), AdminError> {
     match expires_at {
         Some(end) if end <= now => Err(AdminError::ExpiryNotInFuture),
         _ => Ok(()),

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Where the service's own log has what may never reach the audit log: lines that are all written, however many.
-pub const AUDIT_TARGET: &str = "tenant_auth::audit";
+pub const AUDIT_LOG_TARGET: &str = "tenant_auth::audit";
 
 /// Who asks for a change, and in which request: what the audit log says about every change.
 #[derive(Clone, Debug)]
@@ -100,14 +100,14 @@ pub trait AuditStore: Send + Sync + 'static {
     fn read_audit(
         &self,
         call: Call,
-        after: Option<&AuditMark>,
+        after: Option<&AuditCheckpoint>,
         size: PageSize,
-    ) -> impl Future<Output = Result<AuditReading, StoreError>> + Send;
+    ) -> impl Future<Output = Result<AuditBatch, StoreError>> + Send;
 }
 
 /// What tells an entry from another one in its place: that of a database which was restored, say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuditMark {
+pub struct AuditCheckpoint {
     /// Its place in the log.
     pub seq: i64,
     /// When.
@@ -118,7 +118,7 @@ pub struct AuditMark {
     pub request_id: String,
 }
 
-impl AuditMark {
+impl AuditCheckpoint {
     /// That of an entry.
     #[must_use]
     pub fn of(event: &AuditEvent) -> Self {
@@ -133,7 +133,7 @@ impl AuditMark {
 
 /// A part of the log, in its own order.
 #[derive(Clone, Debug)]
-pub struct AuditReading {
+pub struct AuditBatch {
     /// The entries.
     pub events: Vec<AuditEvent>,
     /// Whether it begins at the beginning, because the log does not hold the entry after which it was to be read.
@@ -209,14 +209,14 @@ pub struct AuditFilter {
 
 /// Where an entry stands in a list: by its moment, and among those of one moment by its place in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AuditPosition {
+pub struct AuditCursor {
     /// When.
     pub at: UnixMillis,
     /// Its place in the log.
     pub seq: i64,
 }
 
-impl AuditPosition {
+impl AuditCursor {
     /// Before every entry of a list: the latest moment there is.
     pub const START: Self = Self { at: UnixMillis(i64::MAX), seq: i64::MAX };
 
@@ -228,7 +228,7 @@ impl AuditPosition {
     }
 }
 
-impl fmt::Display for AuditPosition {
+impl fmt::Display for AuditCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.at.0, self.seq)
     }
@@ -239,17 +239,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_survives_its_text() {
-        for position in [AuditPosition::START, AuditPosition { at: UnixMillis(-5), seq: 7 }] {
-            assert_eq!(AuditPosition::parse(&position.to_string()), Some(position));
+    fn cursor_round_trips_through_text() {
+        for position in [AuditCursor::START, AuditCursor { at: UnixMillis(-5), seq: 7 }] {
+            assert_eq!(AuditCursor::parse(&position.to_string()), Some(position));
         }
         for text in ["", "7", "1.", ".1", "1.2.3", "a.b"] {
-            assert_eq!(AuditPosition::parse(text), None, "{text}");
+            assert_eq!(AuditCursor::parse(text), None, "{text}");
         }
     }
 
     #[test]
-    fn a_term_is_what_can_stand_in_the_log() {
+    fn term_accepts_visible_ascii_only() {
         for text in ["api", "unauthenticated@2001:db8::1", "key_1"] {
             assert_eq!(AuditTerm::parse(text).unwrap().as_str(), text);
         }

@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use super::{
-    change::{BySubject, News},
+    change::{ChangeEvent, PerSubject},
     clock::UnixMillis,
     identity::DatabaseIdentity,
     store::{Call, StoreError},
@@ -45,11 +45,11 @@ pub struct LogPage {
     /// That of its first one; 0 of an empty log.
     pub oldest: i64,
     /// The entry at the position after which was read, or the last one before it.
-    pub mark: Option<String>,
+    pub anchor: Option<String>,
     /// What has become of each subject.
-    pub about: BySubject<News>,
+    pub per_subject: PerSubject<ChangeEvent>,
     /// What watchers are told.
-    pub changes: Vec<Invalidation>,
+    pub invalidations: Vec<Invalidation>,
     /// Which database it is; `None` where somebody has removed that.
     pub database: Option<DatabaseIdentity>,
     /// What the database says of its heartbeat and its clock.

@@ -10,31 +10,31 @@ pub struct Condition {
     /// When it began to work, or to fail, in whatever way.
     pub since: Moment,
     /// When the last call that tells ended.
-    pub last: Moment,
+    pub last_call_at: Moment,
 }
 
 impl Condition {
     /// The condition after a call, given the one before it.
     #[must_use]
-    pub fn after(before: Option<Self>, failure: Option<FailureKind>, now: Moment) -> Self {
+    pub fn after_call(before: Option<Self>, failure: Option<FailureKind>, now: Moment) -> Self {
         match before {
             // One outage, however its calls fail.
-            Some(before) if before.works() == failure.is_none() => {
-                Self { failure, since: before.since, last: now }
+            Some(before) if before.is_healthy() == failure.is_none() => {
+                Self { failure, since: before.since, last_call_at: now }
             }
-            Some(_) | None => Self { failure, since: now, last: now },
+            Some(_) | None => Self { failure, since: now, last_call_at: now },
         }
     }
 
     /// Whether it is the same one, but for when the last call ended.
     #[must_use]
-    pub fn goes_on(&self, before: Option<Self>) -> bool {
+    pub fn is_unchanged_since(&self, before: Option<Self>) -> bool {
         before.is_some_and(|before| before.failure == self.failure && before.since == self.since)
     }
 
     /// Whether the last call was answered.
     #[must_use]
-    pub fn works(&self) -> bool {
+    pub fn is_healthy(&self) -> bool {
         self.failure.is_none()
     }
 }
@@ -52,16 +52,20 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_begins_with_its_first_failure_and_shows_its_last() {
+    fn outage_starts_at_its_first_failure_and_shows_its_last() {
         let (slow, away) = (Some(FailureKind::TimedOut), Some(FailureKind::Unreachable));
         let mut condition = None;
         for (second, failure, since) in
             [(1, None, 1), (2, None, 1), (3, slow, 3), (4, away, 3), (5, None, 5), (6, away, 6)]
         {
-            let now = Condition::after(condition, failure, at(second));
-            assert_eq!(now, Condition { failure, since: at(since), last: at(second) }, "at {second} s");
-            assert_eq!(now.goes_on(condition), second == 2, "at {second} s");
-            assert_eq!(now.works(), failure.is_none());
+            let now = Condition::after_call(condition, failure, at(second));
+            assert_eq!(
+                now,
+                Condition { failure, since: at(since), last_call_at: at(second) },
+                "at {second} s"
+            );
+            assert_eq!(now.is_unchanged_since(condition), second == 2, "at {second} s");
+            assert_eq!(now.is_healthy(), failure.is_none());
             condition = Some(now);
         }
     }

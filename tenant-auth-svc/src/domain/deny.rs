@@ -92,7 +92,7 @@ impl DenyList {
     }
 
     /// How many entries of this one are not in another.
-    fn beyond(&self, other: &Self) -> usize {
+    fn count_missing_from(&self, other: &Self) -> usize {
         self.keys.difference(&other.keys).count()
             + self.tenants.difference(&other.tenants).count()
             + self.hashes.difference(&other.hashes).count()
@@ -102,20 +102,20 @@ impl DenyList {
 /// The deny list in force. It is asked about every answer; while it is empty, which is nearly always, that is one read of a
 /// flag that nobody writes.
 #[derive(Debug, Default)]
-pub struct Denied {
-    any: AtomicBool,
+pub struct ActiveDenyList {
+    is_nonempty: AtomicBool,
     list: ArcSwap<DenyList>,
 }
 
-impl Denied {
+impl ActiveDenyList {
     /// Puts another list in force; how many entries are new, and how many are gone.
     pub fn replace(&self, list: DenyList) -> (usize, usize) {
         let any = !list.is_empty();
         let list = Arc::new(list);
         let before = self.list.swap(Arc::clone(&list));
         // After the list: whoever sees the flag sees what it is about.
-        self.any.store(any, Ordering::Release);
-        (list.beyond(&before), before.beyond(&list))
+        self.is_nonempty.store(any, Ordering::Release);
+        (list.count_missing_from(&before), before.count_missing_from(&list))
     }
 
     /// How many entries are in force.
@@ -126,27 +126,27 @@ impl Denied {
 
     /// Whether a key is denied by its hash: nothing has to be known of it.
     #[must_use]
-    pub fn hash(&self, hash: &KeyHash) -> bool {
-        self.any.load(Ordering::Acquire) && self.list.load().hashes.contains(hash)
+    pub fn is_hash_denied(&self, hash: &KeyHash) -> bool {
+        self.is_nonempty.load(Ordering::Acquire) && self.list.load().hashes.contains(hash)
     }
 
     /// Whether a key is denied by its id.
     #[must_use]
-    pub fn key(&self, key: &KeyId) -> bool {
-        self.any.load(Ordering::Acquire) && self.list.load().keys.contains(key)
+    pub fn is_key_denied(&self, key: &KeyId) -> bool {
+        self.is_nonempty.load(Ordering::Acquire) && self.list.load().keys.contains(key)
     }
 
     /// Whether a key is denied by its hash, of which only the digest under which it is stored is known.
     #[must_use]
-    pub fn stored(&self, digest: &StoredDigest, peppers: &Peppers) -> bool {
+    pub fn is_digest_denied(&self, digest: &StoredDigest, peppers: &Peppers) -> bool {
         let is_it = |hash: &KeyHash| peppers.candidates(hash).any(|stored| stored.digest == *digest);
-        self.any.load(Ordering::Acquire) && self.list.load().hashes.iter().any(is_it)
+        self.is_nonempty.load(Ordering::Acquire) && self.list.load().hashes.iter().any(is_it)
     }
 
     /// The verdict on a key of a tenant that is denied; `None` if neither is.
     #[must_use]
     pub fn verdict(&self, key: &KeyId, tenant: &TenantId) -> Option<Verdict> {
-        if !self.any.load(Ordering::Acquire) {
+        if !self.is_nonempty.load(Ordering::Acquire) {
             return None;
         }
         let list = self.list.load();
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_read_with_its_comments() {
+    fn deny_list_is_parsed_with_comments() {
         let (key, hash) = (KeyId::generate(), "ab".repeat(32));
         let text = format!("# incident 7\n\n{key}  # stolen\n tenant:acme\nsha256:{hash}\n{key}\n");
         assert_eq!(list(&text).counts(), DenyCounts { keys: 1, tenants: 1, hashes: 1 });
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_line_is_named_and_not_shown() {
+    fn invalid_line_is_numbered_and_not_shown() {
         for bad in
             ["acme", "tenant:", "tenant:a b", "sha256:ab", "ta_secretsecretsecret", "key_", "SHA256:00"]
         {
@@ -189,18 +189,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_denied_is_so_from_the_moment_that_it_is_in_force() {
+    fn replaced_deny_list_applies_at_once() {
         let (key, tenant) = (KeyId::generate(), TenantId::parse("acme").unwrap());
         let hash = KeyHash::from_bytes([0xab; 32]);
-        let denied = Denied::default();
-        assert_eq!((denied.verdict(&key, &tenant), denied.hash(&hash)), (None, false));
+        let denied = ActiveDenyList::default();
+        assert_eq!((denied.verdict(&key, &tenant), denied.is_hash_denied(&hash)), (None, false));
         let whole = format!("{key}\ntenant:acme\nsha256:{}", "ab".repeat(32));
         assert_eq!(denied.replace(list(&whole)), (3, 0));
         assert_eq!(denied.verdict(&key, &TenantId::parse("other").unwrap()), Some(Verdict::Revoked));
         assert_eq!(denied.verdict(&KeyId::generate(), &tenant), Some(Verdict::TenantSuspended));
-        assert!(denied.hash(&hash) && !denied.hash(&KeyHash::from_bytes([1; 32])));
+        assert!(denied.is_hash_denied(&hash) && !denied.is_hash_denied(&KeyHash::from_bytes([1; 32])));
         assert_eq!(denied.replace(list("tenant:other")), (1, 3));
         assert_eq!(denied.replace(list("")), (0, 1));
-        assert_eq!((denied.verdict(&key, &tenant), denied.hash(&hash)), (None, false));
+        assert_eq!((denied.verdict(&key, &tenant), denied.is_hash_denied(&hash)), (None, false));
     }
 }

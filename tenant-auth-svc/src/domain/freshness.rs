@@ -24,18 +24,18 @@ pub struct Lifetimes {
     /// Served without a question.
     pub fresh: Duration,
     /// Served while a reload runs, as long as the change feed vouches for it.
-    pub refresh: Duration,
+    pub stale_while_revalidate: Duration,
     /// Served while the database does not answer. Zero: never beyond `fresh`.
     pub grace: Duration,
 }
 
 /// How the database and its change feed fare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum World {
+pub enum UpstreamHealth {
     /// The feed was heard a moment ago: what it did not mention has not changed.
-    Heard,
+    Healthy,
     /// The feed is silent; the database may answer all the same.
-    Silent,
+    FeedSilent,
     /// The database does not answer look-ups, and asking it would only cost time.
     Failing {
         /// Whether one look-up should be tried all the same, behind an answer from memory, to see whether it does again.
@@ -45,7 +45,7 @@ pub enum World {
 
 /// What to do with an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
+pub enum CacheDecision {
     /// Serve it.
     Serve(Source),
     /// Serve it, and see to it that it is reloaded.
@@ -57,21 +57,29 @@ pub enum Use {
 impl Lifetimes {
     /// Decides about an entry of an age. `must_verify`: the feed can no longer vouch for it.
     #[must_use]
-    pub fn decide(&self, age: Duration, must_verify: bool, world: World) -> Use {
+    pub fn decide(&self, age: Duration, must_verify: bool, world: UpstreamHealth) -> CacheDecision {
         if age < self.fresh && !must_verify {
-            return Use::Serve(Source::Fresh);
+            return CacheDecision::Serve(Source::Fresh);
         }
         match world {
-            World::Heard if age < self.refresh && !must_verify => Use::ServeAndReload(Source::Refreshing),
-            World::Failing { probe: true } if self.tides_over(age) => Use::ServeAndReload(Source::Stale),
-            World::Failing { probe: false } if self.tides_over(age) => Use::Serve(Source::Stale),
-            World::Heard | World::Silent | World::Failing { .. } => Use::Reload,
+            UpstreamHealth::Healthy if age < self.stale_while_revalidate && !must_verify => {
+                CacheDecision::ServeAndReload(Source::Refreshing)
+            }
+            UpstreamHealth::Failing { probe: true } if self.usable_when_stale(age) => {
+                CacheDecision::ServeAndReload(Source::Stale)
+            }
+            UpstreamHealth::Failing { probe: false } if self.usable_when_stale(age) => {
+                CacheDecision::Serve(Source::Stale)
+            }
+            UpstreamHealth::Healthy | UpstreamHealth::FeedSilent | UpstreamHealth::Failing { .. } => {
+                CacheDecision::Reload
+            }
         }
     }
 
     /// Whether an entry of an age may stand in for an answer that the database does not give.
     #[must_use]
-    pub fn tides_over(&self, age: Duration) -> bool {
+    pub fn usable_when_stale(&self, age: Duration) -> bool {
         age < self.grace.max(self.fresh)
     }
 }
@@ -82,24 +90,28 @@ mod tests {
 
     const LIFETIMES: Lifetimes = Lifetimes {
         fresh: Duration::from_secs(5),
-        refresh: Duration::from_secs(60),
+        stale_while_revalidate: Duration::from_secs(60),
         grace: Duration::from_secs(14_400),
     };
-    const WORLDS: [World; 4] =
-        [World::Heard, World::Silent, World::Failing { probe: false }, World::Failing { probe: true }];
-    const FAILING: World = World::Failing { probe: false };
+    const HEALTH_STATES: [UpstreamHealth; 4] = [
+        UpstreamHealth::Healthy,
+        UpstreamHealth::FeedSilent,
+        UpstreamHealth::Failing { probe: false },
+        UpstreamHealth::Failing { probe: true },
+    ];
+    const FAILING: UpstreamHealth = UpstreamHealth::Failing { probe: false };
 
-    fn at(seconds: u64, must_verify: bool, world: World) -> Use {
+    fn at(seconds: u64, must_verify: bool, world: UpstreamHealth) -> CacheDecision {
         LIFETIMES.decide(Duration::from_secs(seconds), must_verify, world)
     }
 
     /// Every row and column of the table above, on both sides of each boundary.
     #[test]
-    fn the_whole_table() {
-        use World::{Heard, Silent};
-        let (fresh, stale) = (Use::Serve(Source::Fresh), Use::Serve(Source::Stale));
-        let refreshing = Use::ServeAndReload(Source::Refreshing);
-        let reload = Use::Reload;
+    fn decision_table_holds_at_every_boundary() {
+        use UpstreamHealth::{FeedSilent, Healthy};
+        let (fresh, stale) = (CacheDecision::Serve(Source::Fresh), CacheDecision::Serve(Source::Stale));
+        let refreshing = CacheDecision::ServeAndReload(Source::Refreshing);
+        let reload = CacheDecision::Reload;
         for (ages, heard, silent, failing) in [
             ([0, 4], fresh, fresh, fresh),
             ([5, 59], refreshing, reload, stale),
@@ -107,12 +119,13 @@ mod tests {
             ([14_400, 1_000_000], reload, reload, reload),
         ] {
             for age in ages {
-                assert_eq!(at(age, false, Heard), heard, "{age} s, heard");
-                assert_eq!(at(age, false, Silent), silent, "{age} s, silent");
+                assert_eq!(at(age, false, Healthy), heard, "{age} s, heard");
+                assert_eq!(at(age, false, FeedSilent), silent, "{age} s, silent");
                 assert_eq!(at(age, false, FAILING), failing, "{age} s, failing");
-                let probing = if failing == stale { Use::ServeAndReload(Source::Stale) } else { failing };
+                let probing =
+                    if failing == stale { CacheDecision::ServeAndReload(Source::Stale) } else { failing };
                 assert_eq!(
-                    at(age, false, World::Failing { probe: true }),
+                    at(age, false, UpstreamHealth::Failing { probe: true }),
                     probing,
                     "{age} s, a probe is due"
                 );
@@ -121,36 +134,36 @@ mod tests {
     }
 
     #[test]
-    fn what_must_be_verified_is_only_ever_a_stopgap() {
+    fn unvalidated_entry_is_only_a_stale_fallback() {
         for age in [0, 4, 5, 59, 60, 14_399] {
-            assert_eq!(at(age, true, World::Heard), Use::Reload);
-            assert_eq!(at(age, true, World::Silent), Use::Reload);
-            assert_eq!(at(age, true, FAILING), Use::Serve(Source::Stale));
+            assert_eq!(at(age, true, UpstreamHealth::Healthy), CacheDecision::Reload);
+            assert_eq!(at(age, true, UpstreamHealth::FeedSilent), CacheDecision::Reload);
+            assert_eq!(at(age, true, FAILING), CacheDecision::Serve(Source::Stale));
         }
-        assert_eq!(at(14_400, true, FAILING), Use::Reload);
+        assert_eq!(at(14_400, true, FAILING), CacheDecision::Reload);
     }
 
     /// A strict configuration serves nothing beyond the fresh time for the database's sake.
     #[test]
-    fn without_a_grace_an_outage_prolongs_nothing() {
+    fn zero_grace_serves_nothing_stale() {
         let strict = Lifetimes { grace: Duration::ZERO, ..LIFETIMES };
         for seconds in [5, 59, 60, 14_399] {
             let age = Duration::from_secs(seconds);
-            assert_eq!(strict.decide(age, false, FAILING), Use::Reload);
-            assert!(!strict.tides_over(age));
+            assert_eq!(strict.decide(age, false, FAILING), CacheDecision::Reload);
+            assert!(!strict.usable_when_stale(age));
         }
     }
 
     /// Growing older never makes an entry more useful, whatever the world.
     #[test]
-    fn age_never_helps() {
-        let rank = |decided: Use| match decided {
-            Use::Serve(Source::Fresh) => 3,
-            Use::ServeAndReload(Source::Refreshing) => 2,
-            Use::Serve(_) | Use::ServeAndReload(_) => 1,
-            Use::Reload => 0,
+    fn older_entry_is_never_more_usable() {
+        let rank = |decided: CacheDecision| match decided {
+            CacheDecision::Serve(Source::Fresh) => 3,
+            CacheDecision::ServeAndReload(Source::Refreshing) => 2,
+            CacheDecision::Serve(_) | CacheDecision::ServeAndReload(_) => 1,
+            CacheDecision::Reload => 0,
         };
-        for world in WORLDS {
+        for world in HEALTH_STATES {
             for must_verify in [false, true] {
                 let ranks: Vec<_> =
                     (0..15_000).step_by(7).map(|age| rank(at(age, must_verify, world))).collect();

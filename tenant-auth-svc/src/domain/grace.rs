@@ -8,7 +8,7 @@ use std::{
 /// The longest grace that can be configured or set.
 pub const MAX_GRACE: Duration = Duration::from_secs(7 * 86_400);
 /// The longest time for which a grace can be set.
-pub const MAX_OVERRIDE: Duration = Duration::from_secs(7 * 86_400);
+pub const MAX_OVERRIDE_DURATION: Duration = Duration::from_secs(7 * 86_400);
 /// How many bits hold a grace in seconds: twelve days.
 const GRACE_BITS: u32 = 20;
 
@@ -18,14 +18,14 @@ pub struct Grace {
     configured: Duration,
     /// The second of the monotonic clock at which an override ends, over the grace in seconds until then; zero for none. One
     /// number, so that no reader sees half of a change.
-    set: AtomicU64,
+    override_bits: AtomicU64,
 }
 
 impl Grace {
     /// This one, until another is set.
     #[must_use]
     pub fn new(configured: Duration) -> Self {
-        Self { configured, set: AtomicU64::new(0) }
+        Self { configured, override_bits: AtomicU64::new(0) }
     }
 
     /// What is configured.
@@ -37,27 +37,27 @@ impl Grace {
     /// The one in force at a moment of the monotonic clock.
     #[must_use]
     pub fn at(&self, now: Duration) -> Duration {
-        self.set_at(now).map_or(self.configured, |(grace, _)| grace)
+        self.override_at(now).map_or(self.configured, |(grace, _)| grace)
     }
 
     /// The one that was set and is in force at a moment, and when that ends.
     #[must_use]
-    pub fn set_at(&self, now: Duration) -> Option<(Duration, Duration)> {
+    pub fn override_at(&self, now: Duration) -> Option<(Duration, Duration)> {
         // The rule, and one read of what nobody writes.
-        let set = self.set.load(Ordering::Relaxed);
+        let set = self.override_bits.load(Ordering::Relaxed);
         let ends = Duration::from_secs(set >> GRACE_BITS);
         (now < ends).then(|| (Duration::from_secs(set & ((1 << GRACE_BITS) - 1)), ends))
     }
 
     /// Another one until a moment of the monotonic clock. Both are rounded up to seconds; a grace is at most [`MAX_GRACE`].
-    pub fn set(&self, grace: Duration, until: Duration) {
+    pub fn set_override(&self, grace: Duration, until: Duration) {
         let grace = seconds(grace.min(MAX_GRACE));
-        self.set.store(seconds(until) << GRACE_BITS | grace, Ordering::Relaxed);
+        self.override_bits.store(seconds(until) << GRACE_BITS | grace, Ordering::Relaxed);
     }
 
     /// What is configured from now on.
-    pub fn reset(&self) {
-        self.set.store(0, Ordering::Relaxed);
+    pub fn clear_override(&self) {
+        self.override_bits.store(0, Ordering::Relaxed);
     }
 }
 
@@ -74,17 +74,17 @@ mod tests {
     }
 
     #[test]
-    fn an_override_ends_by_itself_and_can_be_taken_back() {
+    fn grace_override_expires_and_can_be_cleared() {
         let grace = Grace::new(hours(4));
         assert_eq!(grace.at(hours(1)), hours(4));
-        grace.set(MAX_GRACE, hours(3));
-        assert_eq!(grace.set_at(hours(2)), Some((MAX_GRACE, hours(3))));
+        grace.set_override(MAX_GRACE, hours(3));
+        assert_eq!(grace.override_at(hours(2)), Some((MAX_GRACE, hours(3))));
         assert_eq!(grace.at(hours(3)), hours(4), "its time is over");
-        grace.set(Duration::ZERO, hours(5));
+        grace.set_override(Duration::ZERO, hours(5));
         assert_eq!(grace.at(hours(4)), Duration::ZERO, "shorter is as good");
-        grace.reset();
-        assert_eq!((grace.at(hours(4)), grace.set_at(hours(4))), (hours(4), None));
-        grace.set(MAX_GRACE * 2, hours(1_000_000));
+        grace.clear_override();
+        assert_eq!((grace.at(hours(4)), grace.override_at(hours(4))), (hours(4), None));
+        grace.set_override(MAX_GRACE * 2, hours(1_000_000));
         assert_eq!(grace.at(hours(6)), MAX_GRACE);
     }
 }

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_say_what_is_wrong() {
+    fn invalid_ids_are_rejected_with_reason() {
         assert_eq!(TenantId::parse(""), Err(InvalidId::Empty));
         assert_eq!(TenantId::parse(&"x".repeat(65)), Err(InvalidId::TooLong));
         assert_eq!(TenantId::parse("a b"), Err(InvalidId::Character));

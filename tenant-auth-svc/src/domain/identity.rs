@@ -41,7 +41,7 @@ impl fmt::Display for DatabaseIdentity {
 
 /// Why a database is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doubt {
+pub enum DistrustReason {
     /// It is another one.
     Another,
     /// It has no schema.
@@ -50,7 +50,7 @@ pub enum Doubt {
     RolledBack,
 }
 
-impl Doubt {
+impl DistrustReason {
     /// Every doubt.
     pub const ALL: [Self; 3] = [Self::Another, Self::Empty, Self::RolledBack];
 
@@ -73,9 +73,9 @@ pub struct Trust {
     /// Up to where it has read that one's change log.
     pub position: Revision,
     /// What that log says there; `None` where it says nothing, or was not read.
-    pub mark: Option<CompactString>,
+    pub anchor: Option<CompactString>,
     /// Why it does not believe what it reads, and since when.
-    pub doubt: Option<(Doubt, Moment)>,
+    pub distrust: Option<(DistrustReason, Moment)>,
     /// What it finds instead of the one that it knows: its identity, if it has one, and where its change log ends.
     pub found: Option<(Option<DatabaseIdentity>, Revision)>,
 }

@@ -7,11 +7,12 @@ mod record;
 mod secret;
 
 pub use self::{
-    format::{InvalidPrefix, KeyFormat, Malformed, RandomnessUnavailable, Shape},
+    format::{InvalidPrefix, KeyFormat, MalformedKey, ParsedKey, RandomnessUnavailable},
     hash::{KeyHash, StoredHash},
     pepper::{InvalidPepper, Pepper, PepperId, Peppers},
     record::{
-        ApiKey, ImportOutcome, KeyRecord, KeyToImport, NewKey, PrefixPosition, Rotated, Rotation, StoredKey,
+        ApiKey, ImportOutcome, KeyPrefixCursor, KeyRecord, KeyToImport, NewKey, Rotation, RotationOutcome,
+        StoredKey,
     },
     secret::{BorrowedKey, PresentedKey},
 };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    audit::{AUDIT_TARGET, Actor, AuditAction, AuditEntry, AuditStore},
+    audit::{AUDIT_LOG_TARGET, Actor, AuditAction, AuditEntry, AuditStore},
     clock::{SharedClock, UnixMillis},
     grace::Grace,
     store::{Call, Change, Lane, StoreError},
@@ -14,11 +14,11 @@ use super::{
 };
 
 /// What the audit log calls it.
-const TARGET: &str = "outage_grace";
+const AUDIT_ENTRY_TARGET: &str = "outage_grace";
 /// How long writing the audit entry may hold up the answer: an operator in an outage has other things to wait for.
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most entries that wait for the database. More are in the service's log alone.
-const MAX_WAITING: usize = 64;
+const MAX_PENDING_AUDIT_ENTRIES: usize = 64;
 
 /// The grace of this replica, as an operator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,16 +28,16 @@ pub struct GraceState {
     /// What is configured.
     pub configured: Duration,
     /// When what is configured holds again, and why it does not now.
-    pub set: Option<(UnixMillis, Reason)>,
+    pub active_override: Option<(UnixMillis, Reason)>,
 }
 
 /// What came of a change of the grace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GraceChanged {
+pub struct GraceChange {
     /// What holds now.
     pub state: GraceState,
     /// Whether the audit log has it; otherwise it waits for the database, and is in the service's log.
-    pub audited: bool,
+    pub is_audited: bool,
 }
 
 /// Changes the grace of this replica, for a limited time.
@@ -50,24 +50,25 @@ pub struct OutageGrace<S> {
     store: S,
     clock: SharedClock,
     reason: Mutex<Option<Reason>>,
-    waiting: Mutex<Vec<Arc<AuditEntry>>>,
+    pending_audit: Mutex<Vec<Arc<AuditEntry>>>,
 }
 
 impl<S: AuditStore> OutageGrace<S> {
     /// Changes `grace`, and writes to `store` who did.
     pub fn new(grace: Arc<Grace>, store: S, clock: SharedClock) -> Self {
-        Self { grace, store, clock, reason: Mutex::default(), waiting: Mutex::default() }
+        Self { grace, store, clock, reason: Mutex::default(), pending_audit: Mutex::default() }
     }
 
     /// What holds now.
     #[must_use]
     pub fn state(&self) -> GraceState {
         let now = self.clock.monotonic();
-        let set = self.grace.set_at(now).zip(locked(&self.reason).clone());
+        let set = self.grace.override_at(now).zip(lock(&self.reason).clone());
         GraceState {
             in_force: self.grace.at(now),
             configured: self.grace.configured(),
-            set: set.map(|((_, ends), reason)| (self.clock.now().plus(ends.saturating_sub(now)), reason)),
+            active_override: set
+                .map(|((_, ends), reason)| (self.clock.now().plus(ends.saturating_sub(now)), reason)),
         }
     }
 
@@ -79,10 +80,10 @@ impl<S: AuditStore> OutageGrace<S> {
         reason: Reason,
         actor: Actor,
         deadline: Instant,
-    ) -> GraceChanged {
+    ) -> GraceChange {
         let before = self.state().in_force;
-        *locked(&self.reason) = Some(reason.clone());
-        self.grace.set(grace, self.clock.monotonic() + expires_in);
+        *lock(&self.reason) = Some(reason.clone());
+        self.grace.set_override(grace, self.clock.monotonic() + expires_in);
         let detail = format!(
             "{} s instead of {} s, for {} s: {}",
             grace.as_secs(),
@@ -90,26 +91,26 @@ impl<S: AuditStore> OutageGrace<S> {
             expires_in.as_secs(),
             reason.as_str()
         );
-        self.changed(AuditAction::GraceSet, detail, actor, deadline).await
+        self.audit_change(AuditAction::GraceSet, detail, actor, deadline).await
     }
 
     /// What is configured holds again.
-    pub async fn reset(&self, reason: &Reason, actor: Actor, deadline: Instant) -> GraceChanged {
-        self.grace.reset();
-        *locked(&self.reason) = None;
+    pub async fn reset(&self, reason: &Reason, actor: Actor, deadline: Instant) -> GraceChange {
+        self.grace.clear_override();
+        *lock(&self.reason) = None;
         let detail = format!("{} s again: {}", self.grace.configured().as_secs(), reason.as_str());
-        self.changed(AuditAction::GraceReset, detail, actor, deadline).await
+        self.audit_change(AuditAction::GraceReset, detail, actor, deadline).await
     }
 
-    async fn changed(
+    async fn audit_change(
         &self,
         action: AuditAction,
         detail: String,
         actor: Actor,
         deadline: Instant,
-    ) -> GraceChanged {
+    ) -> GraceChange {
         tracing::warn!(
-            target: AUDIT_TARGET,
+            target: AUDIT_LOG_TARGET,
             action = action.as_str(),
             caller = actor.caller,
             request_id = actor.request_id,
@@ -118,16 +119,16 @@ impl<S: AuditStore> OutageGrace<S> {
         );
         let change = Change { actor, at: self.clock.now() };
         let is_kept = {
-            let mut waiting = locked(&self.waiting);
-            let is_kept = waiting.len() < MAX_WAITING;
+            let mut waiting = lock(&self.pending_audit);
+            let is_kept = waiting.len() < MAX_PENDING_AUDIT_ENTRIES;
             if is_kept {
-                waiting.push(Arc::new(AuditEntry { change, action, target: TARGET, detail }));
+                waiting.push(Arc::new(AuditEntry { change, action, target: AUDIT_ENTRY_TARGET, detail }));
             }
             is_kept
         };
         let deadline = deadline.min(Instant::now() + AUDIT_TIMEOUT);
         let written = self.write_audit(|| Call::until(Lane::Admin, deadline)).await;
-        GraceChanged { state: self.state(), audited: is_kept && written.is_ok() }
+        GraceChange { state: self.state(), is_audited: is_kept && written.is_ok() }
     }
 
     /// Writes the entries that wait, if any do.
@@ -135,18 +136,18 @@ impl<S: AuditStore> OutageGrace<S> {
     /// # Errors
     /// When the database gives no answer: they go on waiting.
     pub async fn write_audit(&self, call: impl Fn() -> Call) -> Result<(), StoreError> {
-        let entries = locked(&self.waiting).clone();
+        let entries = lock(&self.pending_audit).clone();
         if entries.is_empty() {
             return Ok(());
         }
         self.store.write_audit(call(), &entries).await?;
         // Others may have come meanwhile, and somebody else may have written these too.
-        locked(&self.waiting).retain(|entry| !entries.iter().any(|written| Arc::ptr_eq(written, entry)));
+        lock(&self.pending_audit).retain(|entry| !entries.iter().any(|written| Arc::ptr_eq(written, entry)));
         Ok(())
     }
 }
 
-fn locked<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     // Every change is one step.
     what.lock().unwrap_or_else(PoisonError::into_inner)
 }

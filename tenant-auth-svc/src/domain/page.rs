@@ -19,7 +19,7 @@ impl PageSize {
 
     /// A size of a list's own.
     #[must_use]
-    pub const fn of(size: u16) -> Self {
+    pub const fn new(size: u16) -> Self {
         Self(size)
     }
 
@@ -27,15 +27,15 @@ impl PageSize {
     ///
     /// # Errors
     /// When it is negative.
-    pub fn requested(size: i32) -> Result<Self, NegativePageSize> {
-        Self::requested_of(size, (Self::DEFAULT, Self::MAX))
+    pub fn from_request(size: i32) -> Result<Self, NegativePageSize> {
+        Self::from_request_within(size, (Self::DEFAULT, Self::MAX))
     }
 
     /// The same for a list with a default and a largest size of its own.
     ///
     /// # Errors
     /// When it is negative.
-    pub fn requested_of(size: i32, (default, max): (Self, Self)) -> Result<Self, NegativePageSize> {
+    pub fn from_request_within(size: i32, (default, max): (Self, Self)) -> Result<Self, NegativePageSize> {
         match size {
             ..0 => Err(NegativePageSize),
             0 => Ok(default),
@@ -73,10 +73,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_bounded() {
-        assert_eq!(PageSize::requested(-1), Err(NegativePageSize));
-        assert_eq!(PageSize::requested(0), Ok(PageSize::DEFAULT));
-        assert_eq!(PageSize::requested(7).unwrap().get(), 7);
-        assert_eq!(PageSize::requested(i32::MAX), Ok(PageSize::MAX));
+    fn requested_page_sizes_are_bounded() {
+        assert_eq!(PageSize::from_request(-1), Err(NegativePageSize));
+        assert_eq!(PageSize::from_request(0), Ok(PageSize::DEFAULT));
+        assert_eq!(PageSize::from_request(7).unwrap().get(), 7);
+        assert_eq!(PageSize::from_request(i32::MAX), Ok(PageSize::MAX));
     }
 }

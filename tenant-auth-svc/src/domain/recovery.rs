@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::{
     audit::Actor,
-    change::Fate,
+    change::ChangeKind,
     clock::SharedClock,
     identity::{DatabaseIdentity, Trust},
     store::{Call, Change, Lane, Store, StoreError},
@@ -18,7 +18,7 @@ use super::{
 };
 
 /// An end that is known and that the database may lack.
-pub type HeldEnd = (Invalidation, Fate);
+pub type HeldRevocation = (Invalidation, ChangeKind);
 
 /// What this replica thinks of its database.
 #[derive(Clone, Debug)]
@@ -26,18 +26,18 @@ pub struct DatabaseState {
     /// Whether it believes it.
     pub trust: Trust,
     /// For how long the copy that it reads has stood still; `None` while it moves.
-    pub standstill: Option<Duration>,
+    pub stalled_for: Option<Duration>,
     /// Ends that it holds although the database may lack them.
-    pub held: Vec<HeldEnd>,
+    pub held: Vec<HeldRevocation>,
 }
 
 /// A database that was accepted.
 #[derive(Clone, Debug)]
-pub struct Accepted {
+pub struct AcceptedDatabase {
     /// What it is now.
     pub database: DatabaseIdentity,
     /// Ends that this replica holds although it may lack them.
-    pub held: Vec<HeldEnd>,
+    pub held: Vec<HeldRevocation>,
     /// Whether the call has accepted it; it may have been believed already.
     pub by_this_call: bool,
 }
@@ -48,7 +48,7 @@ pub trait DatabaseWatch: Send + Sync + 'static {
     fn state(&self) -> DatabaseState;
 
     /// Reads the change log at once. It fails with [`StoreError`] when the database gives no answer, or is not believed.
-    fn look(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+    fn poll_now(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// Why a database could not be accepted.
@@ -93,17 +93,17 @@ impl<S: Store, W: DatabaseWatch> Recovery<S, W> {
         reason: &Reason,
         actor: Actor,
         deadline: Instant,
-    ) -> Result<Accepted, RecoveryError> {
+    ) -> Result<AcceptedDatabase, RecoveryError> {
         let state = self.watch.state();
         let known = state.trust.known.ok_or(RecoveryError::NoneKnown)?;
-        if state.trust.doubt.is_none() {
-            return Ok(Accepted { database: known, held: state.held, by_this_call: false });
+        if state.trust.distrust.is_none() {
+            return Ok(AcceptedDatabase { database: known, held: state.held, by_this_call: false });
         }
         let change = Change { actor, at: self.clock.now() };
         let database =
             self.store.accept_database(Call::until(Lane::Admin, deadline), &known, reason, &change).await?;
         // The others see it with their next reading of the log, and this one would.
-        self.watch.look().await?;
-        Ok(Accepted { database, held: self.watch.state().held, by_this_call: true })
+        self.watch.poll_now().await?;
+        Ok(AcceptedDatabase { database, held: self.watch.state().held, by_this_call: true })
     }
 }

@@ -20,7 +20,7 @@ pub enum InvalidScope {
     TooLong,
     /// A character outside the allowed ones.
     #[error("may hold only a-z 0-9 : . _ - / and *")]
-    Character,
+    InvalidCharacter,
     /// More scopes than [`ScopeSet::MAX_SCOPES`].
     #[error("must list at most {} scopes", ScopeSet::MAX_SCOPES)]
     TooMany,
@@ -51,7 +51,7 @@ impl Scope {
                 || matches!(b, b':' | b'.' | b'_' | b'-' | b'/' | b'*')
         };
         if !text.bytes().all(allowed) {
-            return Err(InvalidScope::Character);
+            return Err(InvalidScope::InvalidCharacter);
         }
         Ok(())
     }
@@ -76,12 +76,12 @@ impl fmt::Display for Scope {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScopeSet(CompactString);
 
-const BETWEEN: char = ' ';
+const SEPARATOR: char = ' ';
 
 impl ScopeSet {
     /// How long they are together, in bytes.
     #[must_use]
-    pub fn bytes(&self) -> usize {
+    pub fn byte_len(&self) -> usize {
         self.0.len()
     }
 }
@@ -108,7 +108,7 @@ impl ScopeSet {
             return Err(InvalidScope::TooMany);
         }
         let mut names: Vec<_> = scopes.iter().map(Scope::as_str).collect();
-        Ok(Self::of(&mut names))
+        Ok(Self::from_names(&mut names))
     }
 
     /// Collects scopes by their names, which are left sorted.
@@ -120,23 +120,23 @@ impl ScopeSet {
             return Err(InvalidScope::TooMany);
         }
         names.iter().try_for_each(|name| Scope::check(name))?;
-        Ok(Self::of(names))
+        Ok(Self::from_names(names))
     }
 
-    fn of(names: &mut [&str]) -> Self {
+    fn from_names(names: &mut [&str]) -> Self {
         names.sort_unstable();
         let repeated = |place: usize| place > 0 && names.get(place - 1) == names.get(place);
         let once = names.iter().enumerate().filter(|(place, _)| !repeated(*place));
-        Self::joined(once.map(|(_, name)| *name))
+        Self::join_sorted(once.map(|(_, name)| *name))
     }
 
     /// Joins scopes that are sorted already.
-    fn joined<'a>(scopes: impl Iterator<Item = &'a str> + Clone) -> Self {
+    fn join_sorted<'a>(scopes: impl Iterator<Item = &'a str> + Clone) -> Self {
         let len = scopes.clone().map(|scope| scope.len() + 1).sum::<usize>();
         let mut all = CompactString::with_capacity(len.saturating_sub(1));
         for scope in scopes {
             if !all.is_empty() {
-                all.push(BETWEEN);
+                all.push(SEPARATOR);
             }
             all.push_str(scope);
         }
@@ -157,14 +157,14 @@ impl ScopeSet {
 
     /// Whether all of `required` are among these.
     #[must_use]
-    pub fn cover(&self, required: &Self) -> bool {
+    pub fn contains_all(&self, required: &Self) -> bool {
         required.iter().all(|scope| self.contains(scope))
     }
 
     /// Those of `required` that are not among these.
     #[must_use]
     pub fn missing(&self, required: &Self) -> Self {
-        Self::joined(required.iter().filter(|scope| !self.contains(scope)))
+        Self::join_sorted(required.iter().filter(|scope| !self.contains(scope)))
     }
 
     /// Whether there are none.
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_names_exactly_what_is_not_held() {
+    fn missing_lists_required_scopes_not_held() {
         let held = set(&["orders:read", "orders:write"]);
         assert!(held.missing(&set(&["orders:read"])).is_empty());
         assert!(held.missing(&ScopeSet::default()).is_empty());
@@ -191,26 +191,29 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_scope_is_none() {
+    fn scope_prefix_does_not_match() {
         let held = set(&["orders:read", "orders:write"]);
         for other in ["orders", "orders:", "read", "orders:read orders:write", ""] {
             assert!(!held.contains(other), "{other}");
         }
-        assert!(held.cover(&set(&["orders:write"])) && !held.cover(&set(&["orders:write", "orders"])));
+        assert!(
+            held.contains_all(&set(&["orders:write"]))
+                && !held.contains_all(&set(&["orders:write", "orders"]))
+        );
     }
 
     #[test]
-    fn a_star_is_only_a_character() {
+    fn star_matches_literally() {
         assert!(!set(&["orders:*"]).missing(&set(&["orders:read"])).is_empty());
     }
 
     #[test]
-    fn sets_are_sorted_and_bounded() {
+    fn scope_sets_are_sorted_and_bounded() {
         assert_eq!(set(&["b", "a", "b"]), set(&["a", "b"]));
         assert!(set(&["b", "a", "b"]).iter().eq(["a", "b"]));
         assert_eq!(ScopeSet::parse(&mut ["b", "a", "b"]), Ok(set(&["a", "b"])));
         assert_eq!(ScopeSet::parse(&mut []), Ok(ScopeSet::EMPTY));
-        assert_eq!(ScopeSet::parse(&mut ["a", "B"]), Err(InvalidScope::Character));
+        assert_eq!(ScopeSet::parse(&mut ["a", "B"]), Err(InvalidScope::InvalidCharacter));
         assert_eq!(ScopeSet::parse(&mut ["a"; 33]), Err(InvalidScope::TooMany));
         assert!(ScopeSet::EMPTY.is_empty() && ScopeSet::EMPTY.iter().next().is_none());
         let many = vec![Scope::parse("a").unwrap(); 33];
@@ -218,9 +221,9 @@ mod tests {
     }
 
     #[test]
-    fn refusals_say_what_is_wrong() {
+    fn invalid_scopes_are_rejected_with_reason() {
         assert_eq!(Scope::parse(""), Err(InvalidScope::Empty));
-        assert_eq!(Scope::parse("Orders"), Err(InvalidScope::Character));
+        assert_eq!(Scope::parse("Orders"), Err(InvalidScope::InvalidCharacter));
         assert_eq!(Scope::parse(&"a".repeat(65)), Err(InvalidScope::TooLong));
     }
 }

@@ -3,15 +3,15 @@
 mod attributes;
 mod id;
 mod record;
-mod slide;
+mod sliding;
 mod sweep;
 mod verdict;
 
 pub use self::{
     attributes::{Attributes, InvalidAttributes},
     id::{InvalidSessionId, SessionId},
-    record::{Binding, Expiry, InvalidTtl, NewSession, Session, SessionRecord, Ttl},
-    slide::Slides,
-    sweep::{SessionOpener, Sweeper, SweptSessions},
+    record::{InvalidTtl, NewSession, Session, SessionExpiry, SessionRecord, StoredBinding, Ttl},
+    sliding::SlidingExpiryTracker,
+    sweep::{SessionOpener, SessionSweeper, SweptSessions},
     verdict::SessionVerdict,
 };

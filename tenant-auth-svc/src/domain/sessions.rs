@@ -8,39 +8,41 @@ use std::{
 use thiserror::Error;
 
 use super::{
-    admin::by_ourselves,
-    change::{BySubject, Fate, Forget, WriteThrough},
+    admin::local_change,
+    change::{ChangeKind, Invalidate, PerSubject, WriteThrough},
+    client_reuse::ClientReuse,
     clock::{SharedClock, UnixMillis},
-    guesses::OnBehalf,
+    guess_limiter::LoadContext,
     id::{KeyId, TenantId},
     key::{KeyRecord, PresentedKey},
-    knowledge::{Knowledge, RecordSource},
     page::{Page, PageRequest},
-    reuse::Reuse,
+    record_source::{CachedRecord, RecordSource},
     scope::ScopeSet,
     session::{
-        Attributes, Binding, Expiry, NewSession, Session, SessionId, SessionRecord, SessionVerdict, Slides,
-        Ttl,
+        Attributes, NewSession, Session, SessionExpiry, SessionId, SessionRecord, SessionVerdict,
+        SlidingExpiryTracker, StoredBinding, Ttl,
     },
     store::{Call, Committed, FailureKind, Lane, Store, StoreError},
-    validate::{KeySource, Question, Validator},
+    validate::{KeyQuery, KeySource, Validator},
     verdict::{Decision, Provenance, Source, Verdict},
 };
 
 /// The memory of sessions.
-pub trait SessionMemory:
-    RecordSource<Id = SessionId, Record = SessionRecord> + Forget + WriteThrough<SessionId, SessionRecord>
+pub trait SessionCache:
+    RecordSource<Id = SessionId, Record = SessionRecord> + Invalidate + WriteThrough<SessionId, SessionRecord>
 {
 }
 
-impl<M> SessionMemory for M where
-    M: RecordSource<Id = SessionId, Record = SessionRecord> + Forget + WriteThrough<SessionId, SessionRecord>
+impl<M> SessionCache for M where
+    M: RecordSource<Id = SessionId, Record = SessionRecord>
+        + Invalidate
+        + WriteThrough<SessionId, SessionRecord>
 {
 }
 
 /// A session to bind to the tenant of a key.
 #[derive(Debug)]
-pub struct BindOrder {
+pub struct SessionToBind {
     /// The session.
     pub id: SessionId,
     /// The key that opens it, as presented.
@@ -48,16 +50,16 @@ pub struct BindOrder {
     /// How long it lives.
     pub ttl: Ttl,
     /// How its end moves.
-    pub expiry: Expiry,
+    pub expiry: SessionExpiry,
     /// What to hand back at every validation.
     pub attributes: Attributes,
 }
 
 /// What became of a binding.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Bound {
+pub enum BindOutcome {
     /// It is bound; as it was, if it had been bound before this call.
-    Done {
+    Bound {
         /// The session as stored.
         session: Box<Session>,
         /// Whether it was bound before.
@@ -69,7 +71,7 @@ pub enum Bound {
 
 /// A question: this session, with that key, for that.
 #[derive(Debug)]
-pub struct SessionQuestion {
+pub struct SessionQuery {
     /// The session.
     pub id: SessionId,
     /// The key presented along with it, if any.
@@ -86,7 +88,7 @@ pub struct SessionDecision {
     /// The session, when the caller may know of it.
     pub session: Option<Arc<SessionRecord>>,
     /// When it ends by itself.
-    pub ends_at: Option<UnixMillis>,
+    pub expires_at: Option<UnixMillis>,
     /// Required scopes that its key lacks.
     pub missing_scopes: ScopeSet,
     /// The key presented along with it, where it is a live one of the session's tenant.
@@ -117,25 +119,32 @@ pub enum SessionError {
 pub struct Sessions<S, K, M> {
     store: S,
     validator: Arc<Validator<K>>,
-    memory: M,
-    slides: Arc<Slides>,
+    cache: M,
+    sliding_expiries: Arc<SlidingExpiryTracker>,
     /// The most sessions of one tenant.
-    cap: u32,
+    max_sessions_per_tenant: u32,
     clock: SharedClock,
 }
 
-impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
+impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
     /// Keeps sessions in `store` and decides by what `memory` knows of them; `validator` decides about presented keys,
     /// and `slides` about how far ends have moved. A tenant may have up to `cap` sessions.
     pub fn new(
         store: S,
         validator: Arc<Validator<K>>,
         memory: M,
-        slides: Arc<Slides>,
+        slides: Arc<SlidingExpiryTracker>,
         cap: u32,
         clock: SharedClock,
     ) -> Self {
-        Self { store, validator, memory, slides, cap, clock }
+        Self {
+            store,
+            validator,
+            cache: memory,
+            sliding_expiries: slides,
+            max_sessions_per_tenant: cap,
+            clock,
+        }
     }
 
     /// Binds a session to the tenant of a key. One that the same tenant has bound already stays as it is, unless it, or
@@ -145,16 +154,16 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
     /// [`SessionError::TooMany`]; [`SessionError::Store`], after which it may be bound: repeating the call finds it.
     pub async fn bind(
         &self,
-        order: BindOrder,
-        ask: impl Into<OnBehalf> + Send,
-    ) -> Result<Bound, SessionError> {
+        order: SessionToBind,
+        ask: impl Into<LoadContext> + Send,
+    ) -> Result<BindOutcome, SessionError> {
         let ask = ask.into();
         let deadline = ask.deadline;
-        let question = Question { key: order.key, required_scopes: ScopeSet::EMPTY };
+        let question = KeyQuery { key: order.key, required_scopes: ScopeSet::EMPTY };
         let decision = self.validator.decide(&question, ask).await?;
         let key = match (decision.verdict, decision.key) {
             (Verdict::Valid, Some(key)) => key,
-            (verdict, key) => return Ok(Bound::Denied(SessionVerdict::Key(verdict), key)),
+            (verdict, key) => return Ok(BindOutcome::Denied(SessionVerdict::Key(verdict), key)),
         };
         let new = NewSession {
             id: order.id.clone(),
@@ -164,20 +173,22 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
             expiry: order.expiry,
             attributes: order.attributes,
             bind_id: uuid::Uuid::now_v7().simple().to_string(),
-            cap: self.cap,
+            max_sessions: self.max_sessions_per_tenant,
         };
-        let begun = self.memory.begin();
+        let begun = self.cache.begin();
         let outcome = self.store.bind_session(call(deadline), &new).await;
         // Even after a failure: its answer may have been lost after the commit.
-        self.memory.heard(&BySubject::session(&order.id, by_ourselves(Fate::Changed, &outcome)));
+        self.cache.apply(&PerSubject::for_session(&order.id, local_change(ChangeKind::Changed, &outcome)));
         let Committed { outcome: (binding, record), revision } = outcome?;
         if let Some(record) = record {
-            self.memory.put(begun, &order.id, record, revision);
+            self.cache.put(begun, &order.id, record, revision);
         }
         match binding {
-            Binding::Bound { session, already } => Ok(Bound::Done { session, already }),
-            Binding::HeldByAnotherTenant => Ok(Bound::Denied(SessionVerdict::TenantMismatch, Some(key))),
-            Binding::TooMany => Err(SessionError::TooMany { cap: self.cap }),
+            StoredBinding::Bound { session, already } => Ok(BindOutcome::Bound { session, already }),
+            StoredBinding::HeldByAnotherTenant => {
+                Ok(BindOutcome::Denied(SessionVerdict::TenantMismatch, Some(key)))
+            }
+            StoredBinding::TooMany => Err(SessionError::TooMany { cap: self.max_sessions_per_tenant }),
         }
     }
 
@@ -193,8 +204,8 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
     ) -> Result<bool, SessionError> {
         let outcome = self.store.unbind_session(call(deadline), &id, &tenant).await;
         let was_bound = outcome.as_ref().is_ok_and(|committed| committed.outcome);
-        let fate = if was_bound { Fate::Unbound } else { Fate::Changed };
-        self.memory.heard(&BySubject::session(&id, by_ourselves(fate, &outcome)));
+        let fate = if was_bound { ChangeKind::Unbound } else { ChangeKind::Changed };
+        self.cache.apply(&PerSubject::for_session(&id, local_change(fate, &outcome)));
         Ok(outcome?.outcome)
     }
 
@@ -222,54 +233,58 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
     /// When it cannot be decided: memory has no usable answer and the database gives none before the deadline.
     pub async fn decide(
         &self,
-        question: SessionQuestion,
-        ask: impl Into<OnBehalf> + Send,
+        question: SessionQuery,
+        ask: impl Into<LoadContext> + Send,
     ) -> Result<SessionDecision, StoreError> {
         let ask = ask.into();
-        let SessionQuestion { id, key, required_scopes } = question;
+        let SessionQuery { id, key, required_scopes } = question;
         let presented = async {
             match key {
                 None => Ok(None),
                 Some(key) => {
-                    let question = Question { key, required_scopes: ScopeSet::EMPTY };
+                    let question = KeyQuery { key, required_scopes: ScopeSet::EMPTY };
                     self.validator.decide(&question, ask.clone()).await.map(Some)
                 }
             }
         };
-        let (session, presented) = futures::future::join(self.known(&id, &ask), presented).await;
-        Ok(self.judge(session?, presented?, &required_scopes))
+        let (session, presented) = futures::future::join(self.get_or_load(&id, &ask), presented).await;
+        Ok(self.evaluate(session?, presented?, &required_scopes))
     }
 
-    async fn known(&self, id: &SessionId, ask: &OnBehalf) -> Result<Knowledge<SessionRecord>, StoreError> {
-        let knowledge = match self.memory.recall(id) {
+    async fn get_or_load(
+        &self,
+        id: &SessionId,
+        ask: &LoadContext,
+    ) -> Result<CachedRecord<SessionRecord>, StoreError> {
+        let knowledge = match self.cache.get(id) {
             Some(knowledge) => knowledge,
             None => {
-                let outcome = self.memory.fetch(std::slice::from_ref(id), ask).await.pop();
-                let nothing = || Err(StoreError::new(FailureKind::Broken, "a fetch gave no outcome"));
+                let outcome = self.cache.load(std::slice::from_ref(id), ask).await.pop();
+                let nothing = || Err(StoreError::new(FailureKind::Internal, "a fetch gave no outcome"));
                 outcome.unwrap_or_else(nothing)?
             }
         };
         // Another replica may have seen it used, and so moved its end: then memory must not be what ends it.
         let slid_elsewhere = knowledge.record.as_deref().is_some_and(|record| {
-            record.session.expiry == Expiry::Sliding
-                && self.slides.expires_at(&record.session) <= self.clock.now()
+            record.session.expiry == SessionExpiry::Sliding
+                && self.sliding_expiries.expires_at(&record.session) <= self.clock.now()
         });
         if slid_elsewhere && knowledge.provenance.source != Source::Database {
-            return self.memory.verify(id, ask.deadline).await;
+            return self.cache.revalidate(id, ask.deadline).await;
         }
         Ok(knowledge)
     }
 
-    fn judge(
+    fn evaluate(
         &self,
-        session: Knowledge<SessionRecord>,
+        session: CachedRecord<SessionRecord>,
         presented: Option<Decision>,
         required: &ScopeSet,
     ) -> SessionDecision {
         let now = self.clock.now();
         let provenance = match &presented {
             Some(decision) => {
-                let both = session.provenance.weaker(decision.provenance);
+                let both = session.provenance.combine(decision.provenance);
                 let known = decision.key.as_ref().zip(session.record.as_ref());
                 // What became of the key that opened it is in the session's own record.
                 if known.is_some_and(|(key, record)| key.key_id == record.key.key_id) {
@@ -283,11 +298,11 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
         let denied = |verdict| SessionDecision {
             verdict,
             session: None,
-            ends_at: None,
+            expires_at: None,
             missing_scopes: ScopeSet::EMPTY,
             presented_key: None,
             // It names nothing that an invalidation could be about.
-            provenance: Provenance { reuse: provenance.reuse.without_names(), ..provenance },
+            provenance: Provenance { reuse: provenance.reuse.without_subject_ids(), ..provenance },
         };
         let Some(mut record) = session.record else {
             return denied(SessionVerdict::Unbound);
@@ -303,36 +318,37 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
             }
             presented_key = key.map(|key| key.key_id.clone());
         }
-        let slid_to = self.slides.expires_at(&record.session);
+        let slid_to = self.sliding_expiries.expires_at(&record.session);
         if slid_to != record.session.expires_at {
             Arc::make_mut(&mut record).session.expires_at = slid_to;
         }
-        let denied = self.validator.denied().verdict(&record.session.key_id, &record.session.tenant_id);
-        let verdict = match (SessionVerdict::on(&record, required, now), denied) {
-            (SessionVerdict::Key(verdict), Some(denied)) => SessionVerdict::Key(verdict.or_denied(denied)),
+        let denied = self.validator.deny_list().verdict(&record.session.key_id, &record.session.tenant_id);
+        let verdict = match (SessionVerdict::evaluate(&record, required, now), denied) {
+            (SessionVerdict::Key(verdict), Some(denied)) => SessionVerdict::Key(verdict.with_denial(denied)),
             (verdict, _) => verdict,
         };
         if verdict == SessionVerdict::VALID {
-            self.slides.note(&record.session, now);
+            self.sliding_expiries.record_validation(&record.session, now);
         }
         let missing_scopes = match verdict {
             SessionVerdict::Key(Verdict::InsufficientScope) => record.key.scopes.missing(required),
             _ => ScopeSet::EMPTY,
         };
-        let ends_at = record.ends_at();
-        let mut provenance = provenance.capped_by(Some(ends_at), now);
+        let ends_at = record.expires_at();
+        let mut provenance = provenance.limit_reuse_until(Some(ends_at), now);
         // A caller that answers from its own memory is not seen here, and would let the session run out in its hands.
-        let runs_out = record.session.expiry == Expiry::Sliding && record.session.ttl.get() < REUSABLE_FROM;
+        let runs_out = record.session.expiry == SessionExpiry::Sliding
+            && record.session.ttl.get() < MIN_REUSABLE_SLIDING_TTL;
         if runs_out || denied.is_some() {
-            provenance.reuse = Reuse::NONE;
-        } else if record.session.expiry == Expiry::Sliding {
+            provenance.reuse = ClientReuse::NONE;
+        } else if record.session.expiry == SessionExpiry::Sliding {
             let left = u64::try_from(ends_at.0 - now.0).unwrap_or_default();
             provenance.reuse = provenance.reuse.watched_at_most(Duration::from_millis(left / 10));
         }
         SessionDecision {
             verdict,
             session: Some(record),
-            ends_at: Some(ends_at),
+            expires_at: Some(ends_at),
             missing_scopes,
             presented_key,
             provenance,
@@ -342,7 +358,7 @@ impl<S: Store, K: KeySource, M: SessionMemory> Sessions<S, K, M> {
 
 /// From this time to live on, a sliding session may be answered for from a caller's memory, for a tenth of what is left of it: no
 /// more than the coarseness of its end.
-const REUSABLE_FROM: Duration = Duration::from_secs(10 * 60);
+const MIN_REUSABLE_SLIDING_TTL: Duration = Duration::from_secs(10 * 60);
 
 fn call(deadline: Instant) -> Call {
     Call::until(Lane::Sessions, deadline)

@@ -10,20 +10,20 @@ use std::{future::Future, time::Duration};
 pub use self::{
     call::{Call, Operation},
     circuit::Circuit,
-    failure::{FailureKind, StoreError, Unreadable},
+    failure::{FailureKind, StoreError, UnreadableRecord},
     lane::{Lane, LaneAttempts, LanePolicy, LaneShare, LaneTimeouts},
 };
 use super::{
-    audit::{Actor, AuditEvent, AuditFilter, AuditPosition},
+    audit::{Actor, AuditCursor, AuditEvent, AuditFilter},
     clock::UnixMillis,
     id::{KeyId, TenantId},
     identity::DatabaseIdentity,
     key::{
-        ApiKey, ImportOutcome, KeyHash, KeyRecord, KeyToImport, NewKey, PrefixPosition, Rotated, Rotation,
-        StoredKey,
+        ApiKey, ImportOutcome, KeyHash, KeyPrefixCursor, KeyRecord, KeyToImport, NewKey, Rotation,
+        RotationOutcome, StoredKey,
     },
     page::{Page, PageRequest},
-    session::{Binding, NewSession, Session, SessionId, SessionOpener, SessionRecord, SweptSessions},
+    session::{NewSession, Session, SessionId, SessionOpener, SessionRecord, StoredBinding, SweptSessions},
     tenant::{NewTenant, Tenant, TenantStatus},
     text::{PrefixHint, Reason},
     verdict::Revision,
@@ -40,54 +40,54 @@ pub struct Change {
 
 /// The answer to a lookup: complete, or it would be an error. One outcome per id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found<R> {
+pub struct LookupResult<R> {
     /// As many as were asked for, in that order; `None` where there is none. A record that is there and cannot be read is
     /// an error by itself: never an absence, and nothing to the others.
-    pub records: Vec<Result<Option<R>, Unreadable>>,
+    pub records: Vec<Result<Option<R>, UnreadableRecord>>,
     /// The change-log position that they reflect.
     pub revision: Revision,
     /// Of which database they are.
     pub database: DatabaseIdentity,
     /// Why nothing can be said about those that were not found: they may be stored in a way that this replica cannot look up.
-    pub doubt: Option<StoreError>,
+    pub not_found_error: Option<StoreError>,
 }
 
 /// Why nothing is known of one id, although the database answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotKnown {
+pub enum UnknownReason {
     /// There is a record, and nobody can read it.
-    Unreadable(Unreadable),
+    Unreadable(UnreadableRecord),
     /// It was not found, and may be there all the same.
-    Hidden(StoreError),
+    Inconclusive(StoreError),
 }
 
-impl From<NotKnown> for StoreError {
-    fn from(reason: NotKnown) -> Self {
+impl From<UnknownReason> for StoreError {
+    fn from(reason: UnknownReason) -> Self {
         match reason {
-            NotKnown::Unreadable(unreadable) => unreadable.into(),
-            NotKnown::Hidden(error) => error,
+            UnknownReason::Unreadable(unreadable) => unreadable.into(),
+            UnknownReason::Inconclusive(error) => error,
         }
     }
 }
 
-impl<R> Found<R> {
+impl<R> LookupResult<R> {
     /// One outcome each: the record, its absence, or why neither is known.
-    pub fn into_outcomes(self) -> impl Iterator<Item = Result<Option<R>, NotKnown>> {
-        let Self { records, doubt, .. } = self;
+    pub fn into_outcomes(self) -> impl Iterator<Item = Result<Option<R>, UnknownReason>> {
+        let Self { records, not_found_error: doubt, .. } = self;
         records.into_iter().map(move |record| match (record, &doubt) {
-            (Ok(None), Some(doubt)) => Err(NotKnown::Hidden(doubt.clone())),
-            (record, _) => record.map_err(NotKnown::Unreadable),
+            (Ok(None), Some(doubt)) => Err(UnknownReason::Inconclusive(doubt.clone())),
+            (record, _) => record.map_err(UnknownReason::Unreadable),
         })
     }
 }
 
 /// Keys in use, the most recently used ones first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InUse {
+pub struct RecentlyUsedKeys {
     /// Each with the digest it is stored under. Those that cannot be read are left out.
     pub keys: Vec<(StoredDigest, KeyRecord)>,
     /// After which key the next page starts; `None` when this is the last.
-    pub next: Option<InUseCursor>,
+    pub next: Option<RecentlyUsedCursor>,
     /// The change-log position that they reflect.
     pub revision: Revision,
     /// Of which database they are.
@@ -104,7 +104,7 @@ pub struct Committed<T> {
 }
 
 /// When a key was last used, and its id as stored, which need not be one that can be read.
-pub type InUseCursor = (UnixMillis, String);
+pub type RecentlyUsedCursor = (UnixMillis, String);
 
 /// The digest under which a key is stored.
 pub type StoredDigest = [u8; 32];
@@ -115,34 +115,34 @@ pub type StoredDigest = [u8; 32];
 /// answer changes nothing and gives the same result. Every method fails with [`StoreError`] when the database gives
 /// no complete answer, and never reports an absence because of a failure. Listings leave out what cannot be read, and go on.
 pub trait Store: Send + Sync + 'static {
-    /// Finds the records of up to [`MAX_LOOKUP`] keys in one statement.
+    /// Finds the records of up to [`MAX_IDS_PER_LOOKUP`] keys in one statement.
     fn lookup_keys(
         &self,
         call: Call,
         hashes: &[KeyHash],
-    ) -> impl Future<Output = Result<Found<KeyRecord>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<LookupResult<KeyRecord>, StoreError>> + Send;
 
     /// Lists keys that were used and not withdrawn, the most recently used first: up to `limit` after the given one.
-    fn keys_in_use(
+    fn recently_used_keys(
         &self,
         call: Call,
-        after: Option<InUseCursor>,
+        after: Option<RecentlyUsedCursor>,
         limit: usize,
-    ) -> impl Future<Output = Result<InUse, StoreError>> + Send;
+    ) -> impl Future<Output = Result<RecentlyUsedKeys, StoreError>> + Send;
 
-    /// Writes how long ago keys were last used, up to [`MAX_USED`] of them. What is known to be later stays.
-    fn note_uses(
+    /// Writes how long ago keys were last used, up to [`MAX_USES_PER_WRITE`] of them. What is known to be later stays.
+    fn record_last_used(
         &self,
         call: Call,
         uses: &[(KeyId, Duration)],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Finds the records of up to [`MAX_LOOKUP`] sessions in one statement.
+    /// Finds the records of up to [`MAX_IDS_PER_LOOKUP`] sessions in one statement.
     fn lookup_sessions(
         &self,
         call: Call,
         ids: &[SessionId],
-    ) -> impl Future<Output = Result<Found<SessionRecord>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<LookupResult<SessionRecord>, StoreError>> + Send;
 
     /// Binds a session from now on, or finds it bound, and gives what a lookup would find. Sessions that are over, or whose key
     /// is, make room if the tenant has too many. The database's clock says what now is, and what is over.
@@ -150,7 +150,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         call: Call,
         new: &NewSession,
-    ) -> impl Future<Output = Result<Committed<(Binding, Option<SessionRecord>)>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Committed<(StoredBinding, Option<SessionRecord>)>, StoreError>> + Send;
 
     /// Ends a session of a tenant; whether there was one that was not over.
     fn unbind_session(
@@ -168,15 +168,15 @@ pub trait Store: Send + Sync + 'static {
         page: &PageRequest<(UnixMillis, SessionId)>,
     ) -> impl Future<Output = Result<Page<Session, (UnixMillis, SessionId)>, StoreError>> + Send;
 
-    /// Moves the ends of sliding sessions, up to [`MAX_USED`] of them: each was validated so long ago.
-    fn slide_sessions(
+    /// Moves the ends of sliding sessions, up to [`MAX_USES_PER_WRITE`] of them: each was validated so long ago.
+    fn extend_sessions(
         &self,
         call: Call,
         uses: &[(SessionId, Duration)],
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Deletes up to `limit` sessions that have been over for longer than a time, by the database's clock. How many.
-    fn sweep_sessions(
+    fn sweep_expired_sessions(
         &self,
         call: Call,
         over_for: Duration,
@@ -185,7 +185,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Deletes up to `limit` sessions whose key or tenant has been over for longer than a time, by the database's clock: those
     /// of up to `limit` keys that opened sessions, after a given one.
-    fn sweep_ended_sessions(
+    fn sweep_orphaned_sessions(
         &self,
         call: Call,
         after: Option<&SessionOpener>,
@@ -247,7 +247,7 @@ pub trait Store: Send + Sync + 'static {
         call: Call,
         rotation: &Rotation,
         change: &Change,
-    ) -> impl Future<Output = Result<Committed<Rotated>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Committed<RotationOutcome>, StoreError>> + Send;
 
     /// Withdraws a key; `None` when there is no such key.
     fn revoke_key(
@@ -273,9 +273,9 @@ pub trait Store: Send + Sync + 'static {
         &self,
         call: Call,
         what: (&PrefixHint, Option<&TenantId>),
-        page: &PageRequest<PrefixPosition>,
+        page: &PageRequest<KeyPrefixCursor>,
         live_at: Option<UnixMillis>,
-    ) -> impl Future<Output = Result<Page<ApiKey, PrefixPosition>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Page<ApiKey, KeyPrefixCursor>, StoreError>> + Send;
 
     /// Reads a key and its tenant; `None` when there is no such key.
     fn get_key(
@@ -295,24 +295,28 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<DatabaseIdentity, StoreError>> + Send;
 
     /// Reads the heartbeat that the primary has, and how old it is there.
-    fn heartbeat_at_primary(
+    fn read_primary_heartbeat(
         &self,
         call: Call,
     ) -> impl Future<Output = Result<(i64, Duration), StoreError>> + Send;
 
     /// Changes the heartbeat, unless it was changed within the interval; gives it as it is then.
-    fn beat(&self, call: Call, interval: Duration) -> impl Future<Output = Result<i64, StoreError>> + Send;
+    fn write_heartbeat(
+        &self,
+        call: Call,
+        interval: Duration,
+    ) -> impl Future<Output = Result<i64, StoreError>> + Send;
 
     /// Lists the audit log, the latest moment first.
     fn list_audit(
         &self,
         call: Call,
         filter: &AuditFilter,
-        page: &PageRequest<AuditPosition>,
-    ) -> impl Future<Output = Result<Page<AuditEvent, AuditPosition>, StoreError>> + Send;
+        page: &PageRequest<AuditCursor>,
+    ) -> impl Future<Output = Result<Page<AuditEvent, AuditCursor>, StoreError>> + Send;
 }
 
 /// The most ids in one [`Store::lookup_keys`] or [`Store::lookup_sessions`].
-pub const MAX_LOOKUP: usize = 64;
-/// The most uses in one [`Store::note_uses`] or [`Store::slide_sessions`].
-pub const MAX_USED: usize = 500;
+pub const MAX_IDS_PER_LOOKUP: usize = 64;
+/// The most uses in one [`Store::record_last_used`] or [`Store::extend_sessions`].
+pub const MAX_USES_PER_WRITE: usize = 500;

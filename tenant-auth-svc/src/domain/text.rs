@@ -117,20 +117,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_are_counted_in_characters() {
+    fn text_limits_count_characters() {
         assert!(TenantName::parse(&"ü".repeat(64)).is_ok());
         assert_eq!(TenantName::parse(&"ü".repeat(65)), Err(InvalidText::TooLong { max: 64 }));
         assert!(TenantName::parse(&"😀".repeat(64)).is_ok());
     }
 
     #[test]
-    fn only_required_texts_refuse_to_be_empty() {
+    fn only_required_texts_reject_empty_input() {
         assert_eq!(Reason::parse(""), Err(InvalidText::Empty));
         assert!(Plan::parse("").is_ok());
     }
 
     #[test]
-    fn a_refusal_names_the_character_and_what_to_do() {
+    fn error_names_the_character_and_the_fix() {
         let refused = |text| Reason::parse(text).unwrap_err().to_string();
         assert_eq!(
             refused("a\u{202e}b"),
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_is_read_as_it_is() {
+    fn stored_text_is_not_revalidated() {
         for text in ["", "a\u{202e}b", " Acme ", &"x".repeat(1_000)] {
             assert_eq!(TenantName::stored(text).as_str(), text);
         }

@@ -1,25 +1,27 @@
 //! What tenants consumed: counted once, acknowledged only when committed.
 
-mod claim;
 mod error;
 mod event;
-mod meter;
+mod idempotent_write;
 mod payload;
 mod query;
 mod reconcile;
+mod recorder;
 mod request;
 mod store;
 mod sweep;
 
 pub use self::{
-    claim::{Claim, Counted, Kept},
     error::UsageError,
-    event::{Hour, InvalidMetric, Metric, Quantity, Refusal, UsageEvent},
-    meter::{Meter, Recorder},
-    payload::{Payload, PayloadHasher},
-    query::{Bucket, InvalidRange, MAX_SUMS, UsageCursor, UsageQuery, UsageSum},
-    reconcile::{CompareFrom, Compared, Difference, Reconciliation, Repaired, repairs},
-    request::{InvalidRequestId, MAX_EVENTS, Recorded, RequestId, UsageRequest},
+    event::{EventRefusal, Hour, InvalidMetric, Quantity, UsageEvent, UsageMetric},
+    idempotent_write::{CountedTotal, IdempotentWrite, StoredOutcome},
+    payload::{PayloadHash, PayloadHasher},
+    query::{InvalidTimeRange, SUMS_PAGE_SIZES, TimeBucket, UsageCursor, UsageQuery, UsageSum},
+    reconcile::{
+        ComparisonCursor, ComparisonPage, Reconciliation, RepairedTotal, TotalDifference, repair_batches,
+    },
+    recorder::{UsageRecorder, UsageWriter},
+    request::{InvalidUsageRequestId, MAX_EVENTS_PER_REQUEST, RecordedUsage, UsageRequest, UsageRequestId},
     store::{SweptEvents, UsageStore},
-    sweep::{Retention, sweep},
+    sweep::{UsageRetention, sweep_usage},
 };

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::{
+    client_reuse::ClientReuse,
     clock::{SharedClock, UnixMillis},
-    deny::Denied,
-    guesses::OnBehalf,
+    deny::ActiveDenyList,
+    guess_limiter::LoadContext,
     key::{BorrowedKey, KeyFormat, KeyHash, KeyRecord, PresentedKey},
-    knowledge::{Knowledge, RecordSource},
-    reuse::Reuse,
+    record_source::{CachedRecord, RecordSource},
     scope::ScopeSet,
     store::{FailureKind, StoreError},
     verdict::{Decision, Provenance, Verdict},
@@ -16,7 +16,7 @@ use super::{
 
 /// A question: this key, for that.
 #[derive(Debug)]
-pub struct Question {
+pub struct KeyQuery {
     /// The key as presented.
     pub key: PresentedKey,
     /// What it must be allowed to do.
@@ -33,25 +33,25 @@ impl<S: RecordSource<Id = KeyHash, Record = KeyRecord>> KeySource for S {}
 pub struct Validator<S> {
     source: S,
     format: KeyFormat,
-    denied: Arc<Denied>,
+    deny_list: Arc<ActiveDenyList>,
     clock: SharedClock,
 }
 
 impl<S: KeySource> Validator<S> {
     /// Decides by what `source` knows.
     pub fn new(source: S, format: KeyFormat, clock: SharedClock) -> Self {
-        Self { source, format, denied: Arc::default(), clock }
+        Self { source, format, deny_list: Arc::default(), clock }
     }
 
     /// Denies what is on this list, whatever is known.
     #[must_use]
-    pub fn denying(self, denied: Arc<Denied>) -> Self {
-        Self { denied, ..self }
+    pub fn with_deny_list(self, denied: Arc<ActiveDenyList>) -> Self {
+        Self { deny_list: denied, ..self }
     }
 
     /// What is denied.
-    pub(super) fn denied(&self) -> &Denied {
-        &self.denied
+    pub(super) fn deny_list(&self) -> &ActiveDenyList {
+        &self.deny_list
     }
 
     /// Decides about one key.
@@ -61,35 +61,39 @@ impl<S: KeySource> Validator<S> {
     /// because the asker has made too many guesses.
     pub async fn decide(
         &self,
-        question: &Question,
-        ask: impl Into<OnBehalf> + Send,
+        question: &KeyQuery,
+        ask: impl Into<LoadContext> + Send,
     ) -> Result<Decision, StoreError> {
-        let Ok(shape) = self.format.inspect(&question.key) else {
+        let Ok(shape) = self.format.parse(&question.key) else {
             return Ok(MALFORMED);
         };
         let hash = shape.hash();
-        if self.denied.hash(&hash) {
-            return Ok(DENIED);
+        if self.deny_list.is_hash_denied(&hash) {
+            return Ok(DENIED_BY_HASH);
         }
-        let knowledge = match self.source.recall(&hash) {
+        let knowledge = match self.source.get(&hash) {
             Some(knowledge) => knowledge,
-            None => single(self.source.fetch(&[hash], &ask.into()).await)?,
+            None => first_outcome(self.source.load(&[hash], &ask.into()).await)?,
         };
-        Ok(self.judge(knowledge, &question.required_scopes))
+        Ok(self.evaluate(knowledge, &question.required_scopes))
     }
 
     /// Decides about one key by what is in memory; `None` when that is not enough. Waits for nothing.
     #[must_use]
-    pub fn recall<'a>(&self, key: impl Into<BorrowedKey<'a>>, required: &ScopeSet) -> Option<Decision> {
-        let Ok(shape) = self.format.inspect(key) else {
+    pub fn decide_from_cache<'a>(
+        &self,
+        key: impl Into<BorrowedKey<'a>>,
+        required: &ScopeSet,
+    ) -> Option<Decision> {
+        let Ok(shape) = self.format.parse(key) else {
             return Some(MALFORMED);
         };
         let hash = shape.hash();
-        if self.denied.hash(&hash) {
-            return Some(DENIED);
+        if self.deny_list.is_hash_denied(&hash) {
+            return Some(DENIED_BY_HASH);
         }
-        let knowledge = self.source.recall(&hash)?;
-        Some(self.judge(knowledge, required))
+        let knowledge = self.source.get(&hash)?;
+        Some(self.evaluate(knowledge, required))
     }
 
     /// Decides about several keys; what memory does not know is asked for together.
@@ -97,49 +101,49 @@ impl<S: KeySource> Validator<S> {
     /// One outcome per question, in order. An outcome is an error under the same conditions as for a single key.
     pub async fn decide_all(
         &self,
-        questions: &[Question],
-        ask: impl Into<OnBehalf> + Send,
+        questions: &[KeyQuery],
+        ask: impl Into<LoadContext> + Send,
     ) -> Vec<Result<Decision, StoreError>> {
         let mut unknown = Vec::new();
-        let recalled: Vec<Recalled> = questions
+        let recalled: Vec<CachedDecision> = questions
             .iter()
-            .map(|question| match self.format.inspect(&question.key) {
-                Err(_) => Recalled::Decided(MALFORMED),
+            .map(|question| match self.format.parse(&question.key) {
+                Err(_) => CachedDecision::Decided(MALFORMED),
                 Ok(shape) => {
                     let hash = shape.hash();
-                    if self.denied.hash(&hash) {
-                        return Recalled::Decided(DENIED);
+                    if self.deny_list.is_hash_denied(&hash) {
+                        return CachedDecision::Decided(DENIED_BY_HASH);
                     }
-                    self.source.recall(&hash).map_or_else(
+                    self.source.get(&hash).map_or_else(
                         || {
                             unknown.push(hash);
-                            Recalled::Nothing
+                            CachedDecision::Missing
                         },
-                        Recalled::Known,
+                        CachedDecision::Cached,
                     )
                 }
             })
             .collect();
 
         let mut fetched =
-            if unknown.is_empty() { Vec::new() } else { self.source.fetch(&unknown, &ask.into()).await }
+            if unknown.is_empty() { Vec::new() } else { self.source.load(&unknown, &ask.into()).await }
                 .into_iter();
         questions
             .iter()
             .zip(recalled)
             .map(|(question, recalled)| {
                 let knowledge = match recalled {
-                    Recalled::Decided(decision) => return Ok(decision),
-                    Recalled::Known(knowledge) => knowledge,
-                    Recalled::Nothing => fetched.next().unwrap_or_else(no_outcome)?,
+                    CachedDecision::Decided(decision) => return Ok(decision),
+                    CachedDecision::Cached(knowledge) => knowledge,
+                    CachedDecision::Missing => fetched.next().unwrap_or_else(missing_outcome)?,
                 };
-                Ok(self.judge(knowledge, &question.required_scopes))
+                Ok(self.evaluate(knowledge, &question.required_scopes))
             })
             .collect()
     }
 
-    fn judge(&self, knowledge: Knowledge<KeyRecord>, required: &ScopeSet) -> Decision {
-        let Knowledge { record, provenance } = knowledge;
+    fn evaluate(&self, knowledge: CachedRecord<KeyRecord>, required: &ScopeSet) -> Decision {
+        let CachedRecord { record, provenance } = knowledge;
         let Some(key) = record else {
             return Decision {
                 verdict: Verdict::Unknown,
@@ -150,9 +154,9 @@ impl<S: KeySource> Validator<S> {
         };
         // The time of day decides nothing about a key without an end, and is not for nothing.
         let now = if key.expires_at.is_some() { self.clock.now() } else { UnixMillis(0) };
-        let verdict = Verdict::on(&key, required, now);
-        let denied = self.denied.verdict(&key.key_id, &key.tenant_id);
-        let verdict = denied.map_or(verdict, |denied| verdict.or_denied(denied));
+        let verdict = Verdict::evaluate(&key, required, now);
+        let denied = self.deny_list.verdict(&key.key_id, &key.tenant_id);
+        let verdict = denied.map_or(verdict, |denied| verdict.with_denial(denied));
         let missing_scopes = match verdict {
             Verdict::InsufficientScope => key.scopes.missing(required),
             Verdict::Valid
@@ -162,35 +166,35 @@ impl<S: KeySource> Validator<S> {
             | Verdict::Revoked
             | Verdict::TenantSuspended => ScopeSet::default(),
         };
-        let mut provenance = provenance.capped_by(key.expires_at, now);
+        let mut provenance = provenance.limit_reuse_until(key.expires_at, now);
         if denied.is_some() {
-            provenance.reuse = Reuse::NONE;
+            provenance.reuse = ClientReuse::NONE;
         }
         Decision { verdict, key: Some(key), missing_scopes, provenance }
     }
 }
 
-enum Recalled {
+enum CachedDecision {
     Decided(Decision),
-    Known(Knowledge<KeyRecord>),
-    Nothing,
+    Cached(CachedRecord<KeyRecord>),
+    Missing,
 }
 
 /// By a list that knows it by its hash alone.
-const DENIED: Decision = unexamined(Verdict::Revoked);
+const DENIED_BY_HASH: Decision = without_record(Verdict::Revoked);
 
-const MALFORMED: Decision = unexamined(Verdict::Malformed);
+const MALFORMED: Decision = without_record(Verdict::Malformed);
 
 /// What needs no record.
-const fn unexamined(verdict: Verdict) -> Decision {
-    Decision { verdict, key: None, missing_scopes: ScopeSet::EMPTY, provenance: Provenance::BY_LOOKS }
+const fn without_record(verdict: Verdict) -> Decision {
+    Decision { verdict, key: None, missing_scopes: ScopeSet::EMPTY, provenance: Provenance::NO_LOOKUP }
 }
 
-fn single<T>(outcomes: Vec<Result<T, StoreError>>) -> Result<T, StoreError> {
-    outcomes.into_iter().next().unwrap_or_else(no_outcome)
+fn first_outcome<T>(outcomes: Vec<Result<T, StoreError>>) -> Result<T, StoreError> {
+    outcomes.into_iter().next().unwrap_or_else(missing_outcome)
 }
 
 /// A source that breaks its promise of one outcome per hash must not turn into "unknown".
-fn no_outcome<T>() -> Result<T, StoreError> {
-    Err(StoreError::new(FailureKind::Broken, "the key source gave fewer outcomes than asked for"))
+fn missing_outcome<T>() -> Result<T, StoreError> {
+    Err(StoreError::new(FailureKind::Internal, "the key source gave fewer outcomes than asked for"))
 }

@@ -2,11 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{clock::UnixMillis, key::KeyRecord, reuse::Reuse, scope::ScopeSet, tenant::TenantStatus};
+use super::{
+    client_reuse::ClientReuse, clock::UnixMillis, key::KeyRecord, scope::ScopeSet, tenant::TenantStatus,
+};
 
 /// Where the service's own log has a line for each denial, if a filter asks for `debug` there. They are sampled although they are
 /// `debug`: anybody can be denied as often as it likes.
-pub const DENIED_TARGET: &str = "tenant_auth::denied";
+pub const DENIALS_LOG_TARGET: &str = "tenant_auth::denied";
 
 /// The decision about a key. Only [`Verdict::Valid`] admits a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,14 +46,14 @@ impl Verdict {
     /// What can never be lifted comes first: a withdrawn key says so even after its lifetime, and a scope is only
     /// asked about once the key would be honoured.
     #[must_use]
-    pub fn on(key: &KeyRecord, required: &ScopeSet, now: UnixMillis) -> Self {
+    pub fn evaluate(key: &KeyRecord, required: &ScopeSet, now: UnixMillis) -> Self {
         if key.revoked_at.is_some() {
             Self::Revoked
         } else if key.expires_at.is_some_and(|end| end <= now) {
             Self::Expired
         } else if key.tenant_status == TenantStatus::Suspended {
             Self::TenantSuspended
-        } else if key.scopes.cover(required) {
+        } else if key.scopes.contains_all(required) {
             Self::Valid
         } else {
             Self::InsufficientScope
@@ -60,7 +62,7 @@ impl Verdict {
 
     /// The verdict where the key or its tenant is denied besides: what can never be lifted stays.
     #[must_use]
-    pub fn or_denied(self, denied: Self) -> Self {
+    pub fn with_denial(self, denied: Self) -> Self {
         match self {
             Self::Revoked | Self::Unknown | Self::Malformed => self,
             Self::Expired if denied == Self::TenantSuspended => self,
@@ -138,17 +140,17 @@ pub struct Provenance {
     /// The change-log position that it reflects.
     pub revision: Revision,
     /// For how long a caller may reuse it.
-    pub reuse: Reuse,
+    pub reuse: ClientReuse,
 }
 
 impl Provenance {
     /// Of what was decided by looks alone.
-    pub const BY_LOOKS: Self =
-        Self { source: Source::None, age: Duration::ZERO, revision: Revision(0), reuse: Reuse::NONE };
+    pub const NO_LOOKUP: Self =
+        Self { source: Source::None, age: Duration::ZERO, revision: Revision(0), reuse: ClientReuse::NONE };
 
     /// Of an answer that rests on two: the source and age of the older one, the lower revision, and the shorter reuse.
     #[must_use]
-    pub fn weaker(self, other: Self) -> Self {
+    pub fn combine(self, other: Self) -> Self {
         let older = if other.age > self.age { other } else { self };
         let revision = self.revision.min(other.revision);
         Self { revision, reuse: self.reuse.weaker(other.reuse), ..older }
@@ -156,7 +158,7 @@ impl Provenance {
 
     /// Shortens the reuse so that it never outlives the key itself.
     #[must_use]
-    pub fn capped_by(mut self, end: Option<UnixMillis>, now: UnixMillis) -> Self {
+    pub fn limit_reuse_until(mut self, end: Option<UnixMillis>, now: UnixMillis) -> Self {
         if let Some(left) = end.and_then(|end| u64::try_from(end.0 - now.0).ok()).filter(|l| *l > 0) {
             self.reuse = self.reuse.at_most(Duration::from_millis(left));
         }
@@ -205,7 +207,7 @@ mod tests {
 
     /// Every combination of the four facts, so that the order of precedence cannot change unnoticed.
     #[test]
-    fn precedence_over_all_combinations() {
+    fn verdict_precedence_holds_for_all_combinations() {
         let now = UnixMillis(100);
         for revoked in [false, true] {
             for expires_at in [None, Some(99), Some(100), Some(101)] {
@@ -219,7 +221,7 @@ mod tests {
                             _ => Verdict::Valid,
                         };
                         let key = key(revoked, expires_at, status);
-                        assert_eq!(Verdict::on(&key, &scopes(required), now), expected);
+                        assert_eq!(Verdict::evaluate(&key, &scopes(required), now), expected);
                     }
                 }
             }
@@ -228,13 +230,13 @@ mod tests {
 
     #[test]
     fn reuse_never_outlives_the_key() {
-        let reuse = Reuse::announced(Duration::from_secs(5), Duration::from_secs(60));
-        let provenance = Provenance { reuse, ..Provenance::BY_LOOKS };
+        let reuse = ClientReuse::watchable(Duration::from_secs(5), Duration::from_secs(60));
+        let provenance = Provenance { reuse, ..Provenance::NO_LOOKUP };
         let now = UnixMillis(1_000);
-        let capped = |end| provenance.capped_by(end, now).reuse;
+        let capped = |end| provenance.limit_reuse_until(end, now).reuse;
         assert_eq!(capped(None), reuse);
-        assert_eq!(capped(Some(UnixMillis(1_200))), Reuse::unannounced(Duration::from_millis(200)));
-        let beyond_the_fresh_time = Reuse { watched: Duration::from_secs(30), ..reuse };
+        assert_eq!(capped(Some(UnixMillis(1_200))), ClientReuse::unwatchable(Duration::from_millis(200)));
+        let beyond_the_fresh_time = ClientReuse { watched: Duration::from_secs(30), ..reuse };
         assert_eq!(capped(Some(UnixMillis(31_000))), beyond_the_fresh_time);
         assert_eq!(capped(Some(UnixMillis(90_000))), reuse);
         // An expired key stays expired: that verdict may be reused like any other.
@@ -243,11 +245,11 @@ mod tests {
 
     /// What was told of either is told of the answer: news must find it older than both.
     #[test]
-    fn an_answer_that_rests_on_two_reflects_the_earlier_revision() {
+    fn combined_provenance_has_the_lower_revision() {
         let session =
-            Provenance { age: Duration::from_secs(3), revision: Revision(9), ..Provenance::BY_LOOKS };
-        let key = Provenance { age: Duration::from_secs(1), revision: Revision(7), ..Provenance::BY_LOOKS };
-        for both in [session.weaker(key), key.weaker(session)] {
+            Provenance { age: Duration::from_secs(3), revision: Revision(9), ..Provenance::NO_LOOKUP };
+        let key = Provenance { age: Duration::from_secs(1), revision: Revision(7), ..Provenance::NO_LOOKUP };
+        for both in [session.combine(key), key.combine(session)] {
             assert_eq!((both.age, both.revision), (Duration::from_secs(3), Revision(7)));
         }
     }

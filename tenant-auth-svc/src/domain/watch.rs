@@ -36,9 +36,9 @@ pub struct Invalidation {
 
 /// What a subscriber is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum WatchEvent {
     /// Nothing but the time: everything up to the revision was told.
-    Alive {
+    Heartbeat {
         /// The revision.
         revision: Revision,
         /// The server's clock.
@@ -65,12 +65,12 @@ pub enum WatchError {
     TooSlow(u64),
     /// This replica ends.
     #[error("this replica is going: subscribe at another one, after the last revision that was handled")]
-    Going,
+    ShuttingDown,
     /// This replica does not follow the change log.
     #[error(
         "this replica does not follow the change log (TENANT_AUTH_FEED_INTERVAL=off), so it has nothing to tell"
     )]
-    NoFeed,
+    FeedDisabled,
 }
 
 /// Where to subscribe.
@@ -82,6 +82,6 @@ pub trait Watchable: Send + Sync + 'static {
         &self,
         after: Option<Revision>,
     ) -> impl Future<
-        Output = Result<impl Stream<Item = Result<Told, WatchError>> + Send + 'static, WatchError>,
+        Output = Result<impl Stream<Item = Result<WatchEvent, WatchError>> + Send + 'static, WatchError>,
     > + Send;
 }

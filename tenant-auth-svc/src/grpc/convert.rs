@@ -16,25 +16,25 @@ mod watch;
 
 pub(super) use self::{
     admin::{
-        KeyListing, api_key_message, create_tenant_request, get_key_response, import_request,
-        import_response, issue_request, key_id_request, list_keys_request, list_keys_response,
-        list_tenants_request, list_tenants_response, reason_request, rotate_request, tenant_id_request,
+        KeyListing, api_key_message, get_key_response, import_response, list_keys_response,
+        list_tenants_response, parse_create_tenant, parse_import_keys, parse_issue_key, parse_key_id,
+        parse_list_keys, parse_list_tenants, parse_rotate_key, parse_tenant_id, parse_with_reason,
         tenant_message,
     },
-    audit::{audit_request, audit_response},
-    database::{database_identity_message, database_state_message, held_end_message, reason},
-    grace::{grace_message, reset_grace_request, set_grace_request},
+    audit::{audit_response, parse_list_audit_events},
+    database::{database_identity_message, database_state_message, held_revocation_message, parse_reason},
+    grace::{grace_message, parse_reset_grace, parse_set_grace},
     inspect::inspection_message,
     session::{
-        bind_request, bind_response, list_sessions_request, list_sessions_response, session_decision_message,
-        session_question, unbind_request,
+        bind_response, list_sessions_response, parse_bind_session, parse_list_sessions, parse_session_query,
+        parse_unbind_session, session_decision_message,
     },
     time::timestamp,
-    usage::{query_usage_request, query_usage_response, record_usage_request, record_usage_response},
+    usage::{parse_query_usage, parse_record_usage, query_usage_response, record_usage_response},
     validation::decision_message,
-    watch::{told_messages, watch_request},
+    watch::{parse_watch, watch_messages},
 };
 pub(crate) use self::{
-    encoded::{FRAME_HEAD, framed_decision, framed_decisions},
-    validation::{MAX_BATCH, batch_questions, question},
+    encoded::{FRAME_HEADER_LEN, encode_batch_frame, encode_decision_frame},
+    validation::{MAX_BATCH_KEYS, parse_key_query, parse_key_query_batch},
 };

@@ -3,18 +3,18 @@
 //!
 //! It is written only where a filter asks for it (`tenant_auth::denied=debug`), and sampled like every other line.
 
-use super::context::{Caller, RequestId};
+use super::context::{CallerLabel, RequestId};
 use crate::domain::{
     id::{KeyId, TenantId},
     key::KeyRecord,
     session::SessionVerdict,
-    verdict::DENIED_TARGET,
+    verdict::DENIALS_LOG_TARGET,
 };
 
 /// Whether a filter asks for the lines. Reading that costs about as much as reading a flag.
 #[must_use]
-pub fn wanted() -> bool {
-    tracing::enabled!(target: DENIED_TARGET, tracing::Level::DEBUG)
+pub fn is_enabled() -> bool {
+    tracing::enabled!(target: DENIALS_LOG_TARGET, tracing::Level::DEBUG)
 }
 
 /// Which request the lines are about.
@@ -25,28 +25,28 @@ pub struct DenialLog {
     /// The request's id.
     pub request_id: Option<RequestId>,
     /// The caller.
-    pub caller: Option<Caller>,
+    pub caller: Option<CallerLabel>,
 }
 
 /// What a decision was about, where that is known: an unknown or malformed key has no id.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Subject<'a> {
+pub struct DenialSubject<'a> {
     key_id: Option<&'a KeyId>,
     tenant_id: Option<&'a TenantId>,
 }
 
-impl<'a> Subject<'a> {
+impl<'a> DenialSubject<'a> {
     /// A key, if it is known.
     #[must_use]
-    pub fn of(key: Option<&'a KeyRecord>) -> Self {
+    pub fn for_key(key: Option<&'a KeyRecord>) -> Self {
         Self { key_id: key.map(|key| &key.key_id), tenant_id: key.map(|key| &key.tenant_id) }
     }
 }
 
 impl DenialLog {
-    pub(super) fn denied(&self, verdict: SessionVerdict, subject: Subject<'_>) {
+    pub(super) fn log_denial(&self, verdict: SessionVerdict, subject: DenialSubject<'_>) {
         tracing::debug!(
-            target: DENIED_TARGET,
+            target: DENIALS_LOG_TARGET,
             verdict = verdict.as_str(),
             key_id = subject.key_id.map(KeyId::as_str),
             tenant_id = subject.tenant_id.map(TenantId::as_str),
@@ -58,9 +58,9 @@ impl DenialLog {
     }
 
     /// Nobody knows which key it was: it may be any, and it may be none.
-    pub(super) fn undecided(&self, reason: &'static str) {
+    pub(super) fn log_undecided(&self, reason: &'static str) {
         tracing::debug!(
-            target: DENIED_TARGET,
+            target: DENIALS_LOG_TARGET,
             reason,
             rpc = self.rpc,
             caller = self.caller.as_ref().map(|caller| &*caller.0),

@@ -4,8 +4,8 @@ mod malformed;
 
 use thiserror::Error;
 
-pub use self::malformed::Malformed;
-use super::permits::Full;
+pub use self::malformed::MalformedRequest;
+use super::permits::LimitReached;
 use crate::domain::{
     admin::AdminError, recovery::RecoveryError, sessions::SessionError, store::StoreError, usage::UsageError,
     watch::WatchError,
@@ -16,7 +16,7 @@ use crate::domain::{
 pub enum ApiError {
     /// It is no call that can be read.
     #[error(transparent)]
-    Malformed(#[from] Malformed),
+    Malformed(#[from] MalformedRequest),
     /// The request breaks the contract; each field and what is wrong with it.
     #[error("the request is invalid")]
     Invalid(Vec<Violation>),
@@ -40,19 +40,19 @@ pub enum ApiError {
     Usage(#[from] UsageError),
     /// There is no place for it: as many requests as may be are in work.
     #[error(transparent)]
-    Overloaded(#[from] Full),
+    Overloaded(#[from] LimitReached),
     /// The caller's deadline had passed before the work began.
     #[error("the deadline had passed before the work began, so nothing was asked or changed")]
-    Expired,
+    DeadlinePassed,
     /// The work had begun, and was not done when its time was over.
     #[error("there was no answer in time; a change that was asked for may have been made or not")]
-    CutOff,
+    DeadlineReached,
     /// Nobody knows who calls.
     #[error("callers need a known token (authorization: Bearer ...) or certificate")]
     UnknownCaller,
     /// The caller has not the role for it.
     #[error("the caller {caller} may not do this: it needs one of the roles {needs}")]
-    NotAllowed {
+    RoleMissing {
         /// Its name.
         caller: String,
         /// What it would have to be.

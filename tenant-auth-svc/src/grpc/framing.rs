@@ -6,40 +6,40 @@
 use prost::{DecodeError, Message as _};
 use tonic_reflection::pb::{v1, v1alpha};
 
-use super::error::Malformed;
+use super::error::MalformedRequest;
 
 /// The largest message where one key is in it, in bytes.
-const SMALL: usize = 64 * 1024;
+const MAX_SINGLE_MESSAGE_BYTES: usize = 64 * 1024;
 /// The largest message where many may be in it.
-const LARGE: usize = 1024 * 1024;
+const MAX_BATCH_MESSAGE_BYTES: usize = 1024 * 1024;
 
 /// A flag for compression and the length.
-const HEAD: usize = 5;
+const MESSAGE_HEADER_LEN: usize = 5;
 
 /// What the messages of one RPC may be.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
-    largest: usize,
-    many: bool,
-    check: Option<Check>,
+pub struct FramingRules {
+    max_message_len: usize,
+    allows_many_messages: bool,
+    check: Option<MessageCheck>,
 }
 
 /// Reads a message, to know whether it can be read.
-type Check = fn(&[u8]) -> Result<(), DecodeError>;
+type MessageCheck = fn(&[u8]) -> Result<(), DecodeError>;
 
-impl Rules {
+impl FramingRules {
     /// Those of the RPC at a path.
     #[must_use]
-    pub fn of(path: &str) -> Self {
+    pub fn for_path(path: &str) -> Self {
         let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or_default();
         let largest = match service {
             "tenantauth.v1.ValidationService"
             | "tenantauth.v1.AdminService"
-            | "tenantauth.v1.UsageService" => LARGE,
-            _ => SMALL,
+            | "tenantauth.v1.UsageService" => MAX_BATCH_MESSAGE_BYTES,
+            _ => MAX_SINGLE_MESSAGE_BYTES,
         };
         // Its handler is not ours, and takes a message that it cannot read for the end of the stream.
-        let check: Option<Check> = match service {
+        let check: Option<MessageCheck> = match service {
             "grpc.reflection.v1.ServerReflection" => {
                 Some(|message| v1::ServerReflectionRequest::decode(message).map(drop))
             }
@@ -49,21 +49,21 @@ impl Rules {
             _ => None,
         };
         let many = matches!(method, "StreamValidateKeys" | "ServerReflectionInfo");
-        Self { largest, many, check }
+        Self { max_message_len: largest, allows_many_messages: many, check }
     }
 }
 
 /// The messages of one call, as far as they have come.
 #[derive(Debug)]
 pub struct Framing {
-    rules: Rules,
-    head: [u8; HEAD],
+    rules: FramingRules,
+    header: [u8; MESSAGE_HEADER_LEN],
     /// How much of the head of the next message is there; all of it: of the message itself some is missing.
-    in_head: usize,
+    header_filled: usize,
     /// How much is missing of the message under way.
-    missing: usize,
-    len: usize,
-    has_begun: bool,
+    message_remaining: usize,
+    message_len: usize,
+    has_started: bool,
     /// The message under way, where it is checked.
     message: Vec<u8>,
 }
@@ -71,37 +71,45 @@ pub struct Framing {
 impl Framing {
     /// Nothing has come yet.
     #[must_use]
-    pub fn new(rules: Rules) -> Self {
-        Self { rules, head: [0; HEAD], in_head: 0, missing: 0, len: 0, has_begun: false, message: Vec::new() }
+    pub fn new(rules: FramingRules) -> Self {
+        Self {
+            rules,
+            header: [0; MESSAGE_HEADER_LEN],
+            header_filled: 0,
+            message_remaining: 0,
+            message_len: 0,
+            has_started: false,
+            message: Vec::new(),
+        }
     }
 
     /// Looks at what comes next.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn take(&mut self, mut data: &[u8]) -> Result<(), Malformed> {
+    pub fn feed(&mut self, mut data: &[u8]) -> Result<(), MalformedRequest> {
         while let Some((byte, rest)) = data.split_first() {
-            if self.in_head == HEAD {
-                let (piece, rest) = data.split_at(data.len().min(self.missing));
-                self.missing -= piece.len();
+            if self.header_filled == MESSAGE_HEADER_LEN {
+                let (piece, rest) = data.split_at(data.len().min(self.message_remaining));
+                self.message_remaining -= piece.len();
                 if self.rules.check.is_some() {
                     self.message.extend_from_slice(piece);
                 }
                 data = rest;
             } else {
-                if self.in_head == 0 {
-                    self.begin(*byte)?;
+                if self.header_filled == 0 {
+                    self.start_message(*byte)?;
                 }
-                self.head[self.in_head] = *byte;
-                self.in_head += 1;
+                self.header[self.header_filled] = *byte;
+                self.header_filled += 1;
                 data = rest;
-                if self.in_head == HEAD {
-                    self.measure()?;
+                if self.header_filled == MESSAGE_HEADER_LEN {
+                    self.read_message_len()?;
                 }
             }
-            if self.in_head == HEAD && self.missing == 0 {
-                self.in_head = 0;
-                self.check()?;
+            if self.header_filled == MESSAGE_HEADER_LEN && self.message_remaining == 0 {
+                self.header_filled = 0;
+                self.check_message()?;
             }
         }
         Ok(())
@@ -111,42 +119,46 @@ impl Framing {
     ///
     /// # Errors
     /// When something is missing.
-    pub fn end(&self) -> Result<(), Malformed> {
-        match self.in_head {
-            0 if self.has_begun || self.rules.many => Ok(()),
-            0 => Err(Malformed::NoMessage),
-            HEAD => Err(Malformed::Truncated { have: self.len - self.missing, len: self.len }),
-            have => Err(Malformed::HeadTruncated { have }),
+    pub fn finish(&self) -> Result<(), MalformedRequest> {
+        match self.header_filled {
+            0 if self.has_started || self.rules.allows_many_messages => Ok(()),
+            0 => Err(MalformedRequest::MissingMessage),
+            MESSAGE_HEADER_LEN => Err(MalformedRequest::Truncated {
+                have: self.message_len - self.message_remaining,
+                len: self.message_len,
+            }),
+            have => Err(MalformedRequest::TruncatedHeader { have }),
         }
     }
 
-    fn begin(&mut self, flag: u8) -> Result<(), Malformed> {
+    fn start_message(&mut self, flag: u8) -> Result<(), MalformedRequest> {
         match flag {
-            0 if self.has_begun && !self.rules.many => Err(Malformed::SecondMessage),
+            0 if self.has_started && !self.rules.allows_many_messages => Err(MalformedRequest::ExtraMessage),
             0 => {
-                self.has_begun = true;
+                self.has_started = true;
                 Ok(())
             }
             // What it is compressed with would stand in a header, and was refused there.
-            1 => Err(Malformed::CompressedWithNothing),
-            flag => Err(Malformed::Flag(flag)),
+            1 => Err(MalformedRequest::CompressedWithoutEncoding),
+            flag => Err(MalformedRequest::InvalidFlag(flag)),
         }
     }
 
-    fn measure(&mut self) -> Result<(), Malformed> {
-        let [_, len @ ..] = self.head;
-        self.len = usize::try_from(u32::from_be_bytes(len)).unwrap_or(usize::MAX);
-        let limit = self.rules.largest;
-        if self.len > limit {
-            return Err(Malformed::TooLarge { len: self.len, limit });
+    fn read_message_len(&mut self) -> Result<(), MalformedRequest> {
+        let [_, len @ ..] = self.header;
+        self.message_len = usize::try_from(u32::from_be_bytes(len)).unwrap_or(usize::MAX);
+        let limit = self.rules.max_message_len;
+        if self.message_len > limit {
+            return Err(MalformedRequest::TooLarge { len: self.message_len, limit });
         }
-        self.missing = self.len;
+        self.message_remaining = self.message_len;
         Ok(())
     }
 
-    fn check(&mut self) -> Result<(), Malformed> {
+    fn check_message(&mut self) -> Result<(), MalformedRequest> {
         let Some(check) = self.rules.check else { return Ok(()) };
-        check(&std::mem::take(&mut self.message)).map_err(|error| Malformed::Unreadable(error.to_string()))
+        check(&std::mem::take(&mut self.message))
+            .map_err(|error| MalformedRequest::UndecodableMessage(error.to_string()))
     }
 }
 
@@ -154,15 +166,15 @@ impl Framing {
 mod tests {
     use super::*;
 
-    const ONE: &str = "/tenantauth.v1.SessionService/BindSession";
-    const MANY: &str = "/tenantauth.v1.ValidationService/StreamValidateKeys";
-    const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    const UNARY_PATH: &str = "/tenantauth.v1.SessionService/BindSession";
+    const STREAM_PATH: &str = "/tenantauth.v1.ValidationService/StreamValidateKeys";
+    const REFLECTION_PATH: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
     /// What is said about a body, however it is cut.
-    fn said(path: &str, body: &[u8]) -> Result<(), Malformed> {
+    fn check_in_chunks(path: &str, body: &[u8]) -> Result<(), MalformedRequest> {
         let whole = |piece: usize| {
-            let mut framing = Framing::new(Rules::of(path));
-            body.chunks(piece).try_for_each(|piece| framing.take(piece)).and_then(|()| framing.end())
+            let mut framing = Framing::new(FramingRules::for_path(path));
+            body.chunks(piece).try_for_each(|piece| framing.feed(piece)).and_then(|()| framing.finish())
         };
         let said = whole(body.len().max(1));
         for piece in [1, 2, 3, 7] {
@@ -172,28 +184,52 @@ mod tests {
     }
 
     #[test]
-    fn whole_messages_are_as_they_should_be() {
-        assert_eq!(said(ONE, b"\0\0\0\0\0"), Ok(()));
-        assert_eq!(said(ONE, b"\0\0\0\0\x03abc"), Ok(()));
-        assert_eq!(said(MANY, b""), Ok(()));
-        assert_eq!(said(MANY, b"\0\0\0\0\x03abc\0\0\0\0\0\0\0\0\0\x01d"), Ok(()));
-        assert_eq!(said(REFLECTION, b"\0\0\0\0\0\0\0\0\0\0"), Ok(()));
+    fn complete_messages_are_accepted() {
+        assert_eq!(check_in_chunks(UNARY_PATH, b"\0\0\0\0\0"), Ok(()));
+        assert_eq!(check_in_chunks(UNARY_PATH, b"\0\0\0\0\x03abc"), Ok(()));
+        assert_eq!(check_in_chunks(STREAM_PATH, b""), Ok(()));
+        assert_eq!(check_in_chunks(STREAM_PATH, b"\0\0\0\0\x03abc\0\0\0\0\0\0\0\0\0\x01d"), Ok(()));
+        assert_eq!(check_in_chunks(REFLECTION_PATH, b"\0\0\0\0\0\0\0\0\0\0"), Ok(()));
     }
 
     #[test]
-    fn everything_else_is_named() {
-        assert_eq!(said(ONE, b""), Err(Malformed::NoMessage));
-        assert_eq!(said(ONE, b"\0\0"), Err(Malformed::HeadTruncated { have: 2 }));
-        assert_eq!(said(ONE, b"\0\0\0\0\x03ab"), Err(Malformed::Truncated { have: 2, len: 3 }));
-        assert_eq!(said(MANY, b"\0\0\0\0\0\0\0\0\0\x05"), Err(Malformed::Truncated { have: 0, len: 5 }));
-        assert_eq!(said(ONE, b"\0\0\0\0\0\0\0\0\0\0"), Err(Malformed::SecondMessage));
-        assert_eq!(said(ONE, b"\x01\0\0\0\0"), Err(Malformed::CompressedWithNothing));
-        assert_eq!(said(MANY, b"\0\0\0\0\0{\"key\""), Err(Malformed::Flag(b'{')));
-        assert_eq!(said(ONE, b"\0\0\x01\0\x01"), Err(Malformed::TooLarge { len: SMALL + 1, limit: SMALL }));
-        assert_eq!(said(MANY, b"\0\0\x10\0\x01"), Err(Malformed::TooLarge { len: LARGE + 1, limit: LARGE }));
-        let unreadable = said(REFLECTION, b"\0\0\0\0\x03\x0a\x01\xff");
+    fn malformed_bodies_give_their_own_errors() {
+        assert_eq!(check_in_chunks(UNARY_PATH, b""), Err(MalformedRequest::MissingMessage));
+        assert_eq!(check_in_chunks(UNARY_PATH, b"\0\0"), Err(MalformedRequest::TruncatedHeader { have: 2 }));
+        assert_eq!(
+            check_in_chunks(UNARY_PATH, b"\0\0\0\0\x03ab"),
+            Err(MalformedRequest::Truncated { have: 2, len: 3 })
+        );
+        assert_eq!(
+            check_in_chunks(STREAM_PATH, b"\0\0\0\0\0\0\0\0\0\x05"),
+            Err(MalformedRequest::Truncated { have: 0, len: 5 })
+        );
+        assert_eq!(check_in_chunks(UNARY_PATH, b"\0\0\0\0\0\0\0\0\0\0"), Err(MalformedRequest::ExtraMessage));
+        assert_eq!(
+            check_in_chunks(UNARY_PATH, b"\x01\0\0\0\0"),
+            Err(MalformedRequest::CompressedWithoutEncoding)
+        );
+        assert_eq!(
+            check_in_chunks(STREAM_PATH, b"\0\0\0\0\0{\"key\""),
+            Err(MalformedRequest::InvalidFlag(b'{'))
+        );
+        assert_eq!(
+            check_in_chunks(UNARY_PATH, b"\0\0\x01\0\x01"),
+            Err(MalformedRequest::TooLarge {
+                len: MAX_SINGLE_MESSAGE_BYTES + 1,
+                limit: MAX_SINGLE_MESSAGE_BYTES
+            })
+        );
+        assert_eq!(
+            check_in_chunks(STREAM_PATH, b"\0\0\x10\0\x01"),
+            Err(MalformedRequest::TooLarge {
+                len: MAX_BATCH_MESSAGE_BYTES + 1,
+                limit: MAX_BATCH_MESSAGE_BYTES
+            })
+        );
+        let unreadable = check_in_chunks(REFLECTION_PATH, b"\0\0\0\0\x03\x0a\x01\xff");
         assert!(
-            matches!(&unreadable, Err(Malformed::Unreadable(why)) if why.contains("UTF-8")),
+            matches!(&unreadable, Err(MalformedRequest::UndecodableMessage(why)) if why.contains("UTF-8")),
             "{unreadable:?}"
         );
     }

@@ -33,13 +33,13 @@ use prost::Message as _;
 use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::error::{ApiError, Malformed};
+use super::error::{ApiError, MalformedRequest};
 use crate::domain::{
     admin::AdminError,
     recovery::RecoveryError,
     sessions::SessionError,
     store::{FailureKind, StoreError},
-    usage::{Refusal, UsageError},
+    usage::{EventRefusal, UsageError},
     watch::WatchError,
 };
 
@@ -48,18 +48,18 @@ pub const ERROR_DOMAIN: &str = "tenantauth.v1";
 
 /// How many wrong fields are told. They travel in headers, twice, and clients refuse those beyond 8 or 16 KiB: then the caller
 /// would see an error of the connection instead.
-const MAX_VIOLATIONS: usize = 20;
+const MAX_REPORTED_VIOLATIONS: usize = 20;
 /// When to call again, unless the database said.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+const DEFAULT_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// When to call again after we were asked too much at once.
-const RETRY_AFTER_OVERLOAD: Duration = Duration::from_millis(200);
+const OVERLOAD_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
         match error {
             ApiError::Invalid(violations) => {
                 let mut details = ErrorDetails::new();
-                let told = &violations[..violations.len().min(MAX_VIOLATIONS)];
+                let told = &violations[..violations.len().min(MAX_REPORTED_VIOLATIONS)];
                 for violation in told {
                     details.add_bad_request_violation(&violation.field, &violation.description);
                 }
@@ -70,38 +70,42 @@ impl From<ApiError> for Status {
                 }
                 Self::with_error_details(Code::InvalidArgument, all.join("; "), details)
             }
-            ApiError::Malformed(error) => malformed(&error),
-            ApiError::Undecidable(error) | ApiError::Admin(AdminError::Store(error)) => unavailable(&error),
+            ApiError::Malformed(error) => malformed_status(&error),
+            ApiError::Undecidable(error) | ApiError::Admin(AdminError::Store(error)) => store_status(&error),
             ApiError::Session(SessionError::Store(error))
-            | ApiError::Recovery(RecoveryError::Store(error)) => unavailable(&error),
+            | ApiError::Recovery(RecoveryError::Store(error)) => store_status(&error),
             ApiError::Recovery(RecoveryError::NoneKnown) => {
-                with_reason(Code::FailedPrecondition, "NO_DATABASE_KNOWN", error.to_string())
+                status_with_reason(Code::FailedPrecondition, "NO_DATABASE_KNOWN", error.to_string())
             }
-            ApiError::Usage(error) => unmetered(&error),
-            ApiError::Watch(error) => cut_off(error),
-            ApiError::Admin(error) => refused(&error),
+            ApiError::Usage(error) => usage_status(&error),
+            ApiError::Watch(error) => watch_status(error),
+            ApiError::Admin(error) => admin_status(&error),
             // Without a time to retry: only the end of another session makes room.
             ApiError::Session(SessionError::TooMany { .. }) => {
-                with_reason(Code::ResourceExhausted, "TOO_MANY_SESSIONS", error.to_string())
+                status_with_reason(Code::ResourceExhausted, "TOO_MANY_SESSIONS", error.to_string())
             }
             ApiError::Session(SessionError::NoSuchTenant(_)) => {
-                with_reason(Code::NotFound, "NO_SUCH_TENANT", error.to_string())
+                status_with_reason(Code::NotFound, "NO_SUCH_TENANT", error.to_string())
             }
             ApiError::Overloaded(_) => {
                 let mut details = ErrorDetails::with_error_info("OVERLOADED", ERROR_DOMAIN, HashMap::new());
-                details.set_retry_info(Some(RETRY_AFTER_OVERLOAD));
+                details.set_retry_info(Some(OVERLOAD_RETRY_DELAY));
                 Self::with_error_details(Code::ResourceExhausted, error.to_string(), details)
             }
-            ApiError::Expired => with_reason(Code::DeadlineExceeded, "DEADLINE_PASSED", error.to_string()),
+            ApiError::DeadlinePassed => {
+                status_with_reason(Code::DeadlineExceeded, "DEADLINE_PASSED", error.to_string())
+            }
             ApiError::UnknownCaller => {
-                with_reason(Code::Unauthenticated, "UNKNOWN_CALLER", error.to_string())
+                status_with_reason(Code::Unauthenticated, "UNKNOWN_CALLER", error.to_string())
             }
-            ApiError::NotAllowed { .. } => {
-                with_reason(Code::PermissionDenied, "ROLE_MISSING", error.to_string())
+            ApiError::RoleMissing { .. } => {
+                status_with_reason(Code::PermissionDenied, "ROLE_MISSING", error.to_string())
             }
-            ApiError::NoSuchRpc => with_reason(Code::Unimplemented, "NO_SUCH_RPC", error.to_string()),
-            ApiError::CutOff => with_reason(Code::DeadlineExceeded, "DEADLINE_REACHED", error.to_string()),
-            ApiError::Panicked => with_reason(
+            ApiError::NoSuchRpc => status_with_reason(Code::Unimplemented, "NO_SUCH_RPC", error.to_string()),
+            ApiError::DeadlineReached => {
+                status_with_reason(Code::DeadlineExceeded, "DEADLINE_REACHED", error.to_string())
+            }
+            ApiError::Panicked => status_with_reason(
                 Code::Internal,
                 "DEFECT",
                 "the request met a defect of tenant-auth; its log says where".to_owned(),
@@ -110,23 +114,23 @@ impl From<ApiError> for Status {
     }
 }
 
-fn malformed(error: &Malformed) -> Status {
+fn malformed_status(error: &MalformedRequest) -> Status {
     let (code, reason) = match error {
         // Without a time to retry: it will not be shorter then.
-        Malformed::TooLarge { .. } => (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
-        Malformed::Encoding(_) => (Code::Unimplemented, "COMPRESSION_NOT_SUPPORTED"),
-        Malformed::BrokenOff => (Code::Cancelled, "REQUEST_BROKEN_OFF"),
-        Malformed::Method(_)
-        | Malformed::ContentType(_)
-        | Malformed::CompressedWithNothing
-        | Malformed::Flag(_)
-        | Malformed::Truncated { .. }
-        | Malformed::HeadTruncated { .. }
-        | Malformed::NoMessage
-        | Malformed::SecondMessage
-        | Malformed::Unreadable(_) => (Code::InvalidArgument, "MALFORMED_REQUEST"),
+        MalformedRequest::TooLarge { .. } => (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
+        MalformedRequest::Encoding(_) => (Code::Unimplemented, "COMPRESSION_NOT_SUPPORTED"),
+        MalformedRequest::Interrupted => (Code::Cancelled, "REQUEST_BROKEN_OFF"),
+        MalformedRequest::Method(_)
+        | MalformedRequest::ContentType(_)
+        | MalformedRequest::CompressedWithoutEncoding
+        | MalformedRequest::InvalidFlag(_)
+        | MalformedRequest::Truncated { .. }
+        | MalformedRequest::TruncatedHeader { .. }
+        | MalformedRequest::MissingMessage
+        | MalformedRequest::ExtraMessage
+        | MalformedRequest::UndecodableMessage(_) => (Code::InvalidArgument, "MALFORMED_REQUEST"),
     };
-    let mut status = with_reason(code, reason, error.to_string());
+    let mut status = status_with_reason(code, reason, error.to_string());
     if code == Code::Unimplemented {
         // What gRPC's rules for compression ask for.
         status.metadata_mut().insert("grpc-accept-encoding", MetadataValue::from_static("identity"));
@@ -134,18 +138,20 @@ fn malformed(error: &Malformed) -> Status {
     status
 }
 
-fn cut_off(error: WatchError) -> Status {
+fn watch_status(error: WatchError) -> Status {
     let (code, reason) = match error {
         WatchError::TooSlow(_) => (Code::ResourceExhausted, "WATCH_TOO_SLOW"),
-        WatchError::Going => (Code::Unavailable, "REPLICA_GOING"),
-        WatchError::NoFeed => return with_reason(Code::FailedPrecondition, "NO_FEED", error.to_string()),
+        WatchError::ShuttingDown => (Code::Unavailable, "REPLICA_GOING"),
+        WatchError::FeedDisabled => {
+            return status_with_reason(Code::FailedPrecondition, "NO_FEED", error.to_string());
+        }
     };
     let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
-    details.set_retry_info(Some(RETRY_AFTER_OVERLOAD));
+    details.set_retry_info(Some(OVERLOAD_RETRY_DELAY));
     Status::with_error_details(code, error.to_string(), details)
 }
 
-fn refused(error: &AdminError) -> Status {
+fn admin_status(error: &AdminError) -> Status {
     let (code, reason) = match error {
         AdminError::NoSuchTenant(_) => (Code::NotFound, "NO_SUCH_TENANT"),
         AdminError::NoSuchKey(_) => (Code::NotFound, "NO_SUCH_KEY"),
@@ -153,25 +159,25 @@ fn refused(error: &AdminError) -> Status {
         AdminError::KeyHeldByAnotherTenant => (Code::AlreadyExists, "KEY_HELD_BY_ANOTHER_TENANT"),
         AdminError::NotRotatable { .. } => (Code::FailedPrecondition, "KEY_NOT_ROTATABLE"),
         AdminError::ExpiryNotInFuture => {
-            return violation("expires_at", "must be in the future");
+            return violation_status("expires_at", "must be in the future");
         }
-        AdminError::OverlapTooLong => return violation("overlap", "must be at most 90 days"),
+        AdminError::OverlapTooLong => return violation_status("overlap", "must be at most 90 days"),
         AdminError::NoRandomness(_) => (Code::Internal, "NO_RANDOMNESS"),
-        AdminError::Store(error) => return unavailable(error),
+        AdminError::Store(error) => return store_status(error),
     };
-    with_reason(code, reason, error.to_string())
+    status_with_reason(code, reason, error.to_string())
 }
 
-fn unmetered(error: &UsageError) -> Status {
+fn usage_status(error: &UsageError) -> Status {
     let (code, reason, retry_after) = match error {
-        UsageError::AnotherPayload(_) => (Code::AlreadyExists, "REQUEST_ID_REUSED".to_owned(), None),
+        UsageError::PayloadMismatch(_) => (Code::AlreadyExists, "REQUEST_ID_REUSED".to_owned(), None),
         UsageError::QueueFull => {
-            (Code::ResourceExhausted, "USAGE_QUEUE_FULL".to_owned(), Some(RETRY_AFTER_OVERLOAD))
+            (Code::ResourceExhausted, "USAGE_QUEUE_FULL".to_owned(), Some(OVERLOAD_RETRY_DELAY))
         }
-        UsageError::Stopping => (Code::Unavailable, "STOPPING".to_owned(), Some(RETRY_AFTER_OVERLOAD)),
+        UsageError::Stopping => (Code::Unavailable, "STOPPING".to_owned(), Some(OVERLOAD_RETRY_DELAY)),
         UsageError::NoSuchTenant(_) => (Code::NotFound, "NO_SUCH_TENANT".to_owned(), None),
-        UsageError::Refused(refusal) => (code_of(*refusal), refusal.as_str().to_ascii_uppercase(), None),
-        UsageError::Store(error) => return unavailable(error),
+        UsageError::Refused(refusal) => (refusal_code(*refusal), refusal.as_str().to_ascii_uppercase(), None),
+        UsageError::Store(error) => return store_status(error),
     };
     let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
     if retry_after.is_some() {
@@ -180,28 +186,28 @@ fn unmetered(error: &UsageError) -> Status {
     Status::with_error_details(code, error.to_string(), details)
 }
 
-fn code_of(refusal: Refusal) -> Code {
+fn refusal_code(refusal: EventRefusal) -> Code {
     match refusal {
-        Refusal::UnknownTenant => Code::NotFound,
-        Refusal::TenantId
-        | Refusal::Metric
-        | Refusal::Negative
-        | Refusal::TooLarge
-        | Refusal::Time
-        | Refusal::TooOld
-        | Refusal::TooFarAhead => Code::InvalidArgument,
+        EventRefusal::UnknownTenant => Code::NotFound,
+        EventRefusal::InvalidTenantId
+        | EventRefusal::InvalidMetric
+        | EventRefusal::NegativeQuantity
+        | EventRefusal::QuantityTooLarge
+        | EventRefusal::InvalidTime
+        | EventRefusal::TooOld
+        | EventRefusal::TooFarAhead => Code::InvalidArgument,
     }
 }
 
-fn unavailable(error: &StoreError) -> Status {
+fn store_status(error: &StoreError) -> Status {
     let (code, message, retry_after) = match error.kind {
         FailureKind::TooManyGuesses => (
             Code::ResourceExhausted,
             "too many keys or sessions were asked for that nobody has seen; those that are known are answered",
-            RETRY_AFTER,
+            DEFAULT_RETRY_DELAY,
         ),
         FailureKind::Overloaded => {
-            (Code::ResourceExhausted, "too many requests are waiting for the database", RETRY_AFTER_OVERLOAD)
+            (Code::ResourceExhausted, "too many requests are waiting for the database", OVERLOAD_RETRY_DELAY)
         }
         FailureKind::Unreachable
         | FailureKind::TimedOut
@@ -211,49 +217,51 @@ fn unavailable(error: &StoreError) -> Status {
         | FailureKind::Blocked
         | FailureKind::ReadOnly
         | FailureKind::DiskFull
-        | FailureKind::Garbled
-        | FailureKind::Misplaced
+        | FailureKind::InvalidResponse
+        | FailureKind::SchemaMissing
         | FailureKind::CircuitOpen
         | FailureKind::Conflict
-        | FailureKind::Broken
+        | FailureKind::Internal
         | FailureKind::Untrusted
         | FailureKind::Lagging
-        | FailureKind::Starved => {
-            (Code::Unavailable, "the database gave no usable answer, so nothing was decided", RETRY_AFTER)
-        }
+        | FailureKind::Starved => (
+            Code::Unavailable,
+            "the database gave no usable answer, so nothing was decided",
+            DEFAULT_RETRY_DELAY,
+        ),
         FailureKind::PepperMissing => (
             Code::Unavailable,
             "the key was not found, but this replica lacks a pepper that keys are stored under, so nothing was decided",
-            RETRY_AFTER,
+            DEFAULT_RETRY_DELAY,
         ),
     };
     let reason = match error.kind {
         FailureKind::TooManyGuesses => "TOO_MANY_GUESSES".to_owned(),
         // To a caller it is the same who was late.
-        FailureKind::Starved => reason(FailureKind::TimedOut),
-        kind => reason(kind),
+        FailureKind::Starved => database_reason(FailureKind::TimedOut),
+        kind => database_reason(kind),
     };
     let mut details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
     details.set_retry_info(Some(error.retry_after.unwrap_or(retry_after)));
     Status::with_error_details(code, message, details)
 }
 
-fn reason(kind: FailureKind) -> String {
+fn database_reason(kind: FailureKind) -> String {
     format!("DATABASE_{}", kind.as_str().to_ascii_uppercase())
 }
 
-fn violation(field: &str, description: &str) -> Status {
+fn violation_status(field: &str, description: &str) -> Status {
     let details = ErrorDetails::with_bad_request_violation(field, description);
     Status::with_error_details(Code::InvalidArgument, format!("{field}: {description}"), details)
 }
 
-fn with_reason(code: Code, reason: &str, message: String) -> Status {
+fn status_with_reason(code: Code, reason: &str, message: String) -> Status {
     let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
     Status::with_error_details(code, message, details)
 }
 
 /// The status as a message, for one item of a batch or stream.
-pub(super) fn as_message(error: ApiError) -> tonic_types::Status {
+pub(super) fn status_message(error: ApiError) -> tonic_types::Status {
     let status = Status::from(error);
     // With details the whole message is in there already; without, or unreadable, code and text remain.
     tonic_types::Status::decode(status.details()).ok().filter(|message| message.code != 0).unwrap_or_else(

@@ -9,7 +9,7 @@ use crate::domain::{session::SessionVerdict, store::FailureKind, verdict::Source
 
 /// What a tally counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tallied {
+pub enum TallyKind {
     /// Decisions with this verdict.
     Verdict(SessionVerdict),
     /// Decisions with an answer from there.
@@ -20,13 +20,13 @@ pub enum Tallied {
     NotTried,
 }
 
-const SOURCES: usize = SessionVerdict::COUNT;
-const FAILURES: usize = SOURCES + Source::ALL.len();
-const NOT_TRIED: usize = FAILURES + FailureKind::ALL.len();
+const SOURCES_OFFSET: usize = SessionVerdict::COUNT;
+const FAILURES_OFFSET: usize = SOURCES_OFFSET + Source::ALL.len();
+const NOT_TRIED_INDEX: usize = FAILURES_OFFSET + FailureKind::ALL.len();
 
-impl Tallied {
+impl TallyKind {
     /// How many there are.
-    pub const COUNT: usize = NOT_TRIED + 1;
+    pub const COUNT: usize = NOT_TRIED_INDEX + 1;
 
     /// All of them, in order.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -37,48 +37,48 @@ impl Tallied {
 
     /// Its place among [all](Self::all).
     #[must_use]
-    pub fn place(self) -> usize {
+    pub fn index(self) -> usize {
         match self {
-            Self::Verdict(verdict) => verdict.place(),
-            Self::Source(source) => SOURCES + source as usize,
-            Self::Failure(kind) => FAILURES + kind as usize,
-            Self::NotTried => NOT_TRIED,
+            Self::Verdict(verdict) => verdict.index(),
+            Self::Source(source) => SOURCES_OFFSET + source as usize,
+            Self::Failure(kind) => FAILURES_OFFSET + kind as usize,
+            Self::NotTried => NOT_TRIED_INDEX,
         }
     }
 }
 
 /// The counts of one RPC.
 #[derive(Debug)]
-pub struct Tally([AtomicU32; Tallied::COUNT]);
+pub struct Tally([AtomicU32; TallyKind::COUNT]);
 
 impl Default for Tally {
     fn default() -> Self {
-        Self([const { AtomicU32::new(0) }; Tallied::COUNT])
+        Self([const { AtomicU32::new(0) }; TallyKind::COUNT])
     }
 }
 
 impl Tally {
-    pub(super) fn decided(&self, verdict: SessionVerdict, source: Source) {
-        self.one(Tallied::Verdict(verdict));
-        self.one(Tallied::Source(source));
+    pub(super) fn count_decision(&self, verdict: SessionVerdict, source: Source) {
+        self.increment(TallyKind::Verdict(verdict));
+        self.increment(TallyKind::Source(source));
     }
 
-    pub(super) fn undecidable(&self, kind: FailureKind) {
-        self.one(Tallied::Failure(kind));
+    pub(super) fn count_failure(&self, kind: FailureKind) {
+        self.increment(TallyKind::Failure(kind));
     }
 
-    pub(super) fn not_tried(&self) {
-        self.one(Tallied::NotTried);
+    pub(super) fn count_not_tried(&self) {
+        self.increment(TallyKind::NotTried);
     }
 
-    fn one(&self, what: Tallied) {
-        if let Some(count) = self.0.get(what.place()) {
+    fn increment(&self, what: TallyKind) {
+        if let Some(count) = self.0.get(what.index()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Takes what has gathered: each place that has anything, and how much.
-    pub fn take(&self, mut counted: impl FnMut(usize, u32)) {
+    pub fn drain(&self, mut counted: impl FnMut(usize, u32)) {
         for (place, count) in self.0.iter().enumerate() {
             // Most are zero: reading them costs nothing, and swapping each would.
             if count.load(Ordering::Relaxed) > 0 {
@@ -93,28 +93,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_has_a_place_of_its_own() {
-        let places: Vec<_> = Tallied::all().map(Tallied::place).collect();
-        assert_eq!(places, (0..Tallied::COUNT).collect::<Vec<_>>());
+    fn every_tally_kind_has_its_own_index() {
+        let places: Vec<_> = TallyKind::all().map(TallyKind::index).collect();
+        assert_eq!(places, (0..TallyKind::COUNT).collect::<Vec<_>>());
     }
 
     #[test]
-    fn what_is_taken_is_taken_once() {
+    fn drained_counts_are_not_drained_again() {
         let tally = Tally::default();
         for _ in 0..3 {
-            tally.decided(SessionVerdict::Unbound, Source::Fresh);
+            tally.count_decision(SessionVerdict::Unbound, Source::Fresh);
         }
-        tally.undecidable(FailureKind::Denied);
+        tally.count_failure(FailureKind::Denied);
         let take = || {
             let mut taken = Vec::new();
-            tally.take(|place, number| taken.push((place, number)));
+            tally.drain(|place, number| taken.push((place, number)));
             taken
         };
-        let place = |what: Tallied| what.place();
+        let place = |what: TallyKind| what.index();
         let expected = vec![
-            (place(Tallied::Verdict(SessionVerdict::Unbound)), 3),
-            (place(Tallied::Source(Source::Fresh)), 3),
-            (place(Tallied::Failure(FailureKind::Denied)), 1),
+            (place(TallyKind::Verdict(SessionVerdict::Unbound)), 3),
+            (place(TallyKind::Source(Source::Fresh)), 3),
+            (place(TallyKind::Failure(FailureKind::Denied)), 1),
         ];
         assert_eq!(take(), expected);
         assert_eq!(take(), []);

@@ -15,18 +15,18 @@ use std::{
 };
 
 /// How many counts are on one line.
-const LINE: usize = 16;
+const COUNTS_PER_LINE: usize = 16;
 /// The most shards, however many cores there are: each costs memory.
-const MOST: usize = 64;
+const MAX_SHARDS: usize = 64;
 
 /// As long as what a core fetches at once (two cache lines on common ones), and beginning where that begins: no two
 /// shards meet on one.
 #[derive(Default)]
 #[repr(align(128))]
-struct Line([AtomicU64; LINE]);
+struct CacheLine([AtomicU64; COUNTS_PER_LINE]);
 
 /// What the threads of one seat have counted.
-pub struct Shard(Box<[Line]>);
+pub struct Shard(Box<[CacheLine]>);
 
 impl Shard {
     /// Adds to a count.
@@ -38,7 +38,7 @@ impl Shard {
     }
 
     fn count(&self, slot: usize) -> Option<&AtomicU64> {
-        self.0.get(slot / LINE).and_then(|line| line.0.get(slot % LINE))
+        self.0.get(slot / COUNTS_PER_LINE).and_then(|line| line.0.get(slot % COUNTS_PER_LINE))
     }
 }
 
@@ -60,21 +60,21 @@ impl Counts {
     pub fn new(slots: usize) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         // Twice as many as cores: besides the workers there are the threads of the runtime.
-        let shards = (cores * 2).next_power_of_two().min(MOST);
-        let lines = || iter::repeat_with(Line::default).take(slots.div_ceil(LINE)).collect();
+        let shards = (cores * 2).next_power_of_two().min(MAX_SHARDS);
+        let lines = || iter::repeat_with(CacheLine::default).take(slots.div_ceil(COUNTS_PER_LINE)).collect();
         Self { shards: iter::repeat_with(|| Arc::new(Shard(lines()))).take(shards).collect() }
     }
 
     /// The shard of the thread that asks. What stays on its thread may keep it.
     #[must_use]
-    pub fn mine(&self) -> &Arc<Shard> {
+    pub fn thread_shard(&self) -> &Arc<Shard> {
         // There are as many as a power of two, and never none.
-        &self.shards[seat() & (self.shards.len() - 1)]
+        &self.shards[thread_index() & (self.shards.len() - 1)]
     }
 
     /// Adds to a count.
     pub fn add(&self, slot: usize, number: u64) {
-        self.mine().add(slot, number);
+        self.thread_shard().add(slot, number);
     }
 
     /// A count, over all threads.
@@ -85,7 +85,7 @@ impl Counts {
 }
 
 /// A number for each thread, in the order in which they first count.
-fn seat() -> usize {
+fn thread_index() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static SEAT: Cell<usize> = const { Cell::new(usize::MAX) });
     SEAT.with(|seat| {
@@ -102,7 +102,7 @@ pub struct Counter(AtomicU64);
 
 impl Counter {
     /// One more.
-    pub fn one(&self) {
+    pub fn increment(&self) {
         self.add(1);
     }
 
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_lost_however_many_threads_count() {
+    fn concurrent_counts_are_complete() {
         let counts = Counts::new(40);
         thread::scope(|scope| {
             for _ in 0..100 {
@@ -143,8 +143,8 @@ mod tests {
     }
 
     #[test]
-    fn no_two_shards_share_a_line() {
-        assert_eq!((size_of::<Line>(), align_of::<Line>()), (128, 128));
+    fn shards_do_not_share_a_cache_line() {
+        assert_eq!((size_of::<CacheLine>(), align_of::<CacheLine>()), (128, 128));
         assert!(Counts::new(1).shards.len().is_power_of_two());
     }
 }

@@ -15,12 +15,12 @@ use opentelemetry_sdk::trace::{SdkTracer, Span};
 
 /// On whose behalf something runs.
 #[derive(Clone, Debug, Default)]
-pub struct Within(Context);
+pub struct TraceContext(Context);
 
-impl Within {
+impl TraceContext {
     /// A span that is traced, and the tracer for those below it.
     #[must_use]
-    pub fn of(parent: &Context, span: Span, tracer: SdkTracer) -> Self {
+    pub fn new(parent: &Context, span: Span, tracer: SdkTracer) -> Self {
         Self(parent.with_span(span).with_value(tracer))
     }
 
@@ -50,26 +50,26 @@ impl Within {
 
 /// Begins a span below that of the request on whose behalf this runs, if that is traced.
 #[must_use]
-pub fn begin(name: &'static str) -> Option<Below> {
+pub fn start_child_span(name: &'static str) -> Option<ChildSpan> {
     Context::map_current(|context| {
         let tracer = context.get::<SdkTracer>()?;
         let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Client);
-        Some(Below(tracer.build_with_context(builder, context)))
+        Some(ChildSpan(tracer.build_with_context(builder, context)))
     })
 }
 
 /// A span below that of a request. It ends when dropped, as what it is about does.
 #[derive(Debug)]
-pub struct Below(Span);
+pub struct ChildSpan(Span);
 
-impl Below {
+impl ChildSpan {
     /// Says something about it. Never a secret, and nothing that a customer sent.
-    pub fn say(&mut self, name: &'static str, value: &'static str) {
+    pub fn set_attribute(&mut self, name: &'static str, value: &'static str) {
         self.0.set_attribute(KeyValue::new(name, value));
     }
 
     /// Says that it failed.
-    pub fn failed(&mut self, kind: &'static str) {
+    pub fn set_error(&mut self, kind: &'static str) {
         self.0.set_status(Status::Error { description: Cow::Borrowed(kind) });
     }
 }

@@ -4,9 +4,9 @@
 const EXPIRING_SECONDS: i64 = 7 * 86_400;
 /// … unless it has more than one part in this many of its lifetime left. What is issued for a day is renewed in time, and would
 /// count as expiring all its life.
-const EXPIRING_PART: i64 = 4;
+const EXPIRING_LIFETIME_DIVISOR: i64 = 4;
 /// The last second of the year 9999: what is later is no time that anybody means.
-const MAX_SECONDS: i64 = 253_402_300_799;
+const MAX_UNIX_SECONDS: i64 = 253_402_300_799;
 
 /// From when to when a certificate or a token is valid, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,8 @@ impl Validity {
     pub fn state(self, now: i64) -> ValidityState {
         let left = self.not_after.saturating_sub(now);
         let lifetime = self.not_before.map(|start| self.not_after.saturating_sub(start));
-        let is_short = |left: i64| lifetime.is_none_or(|lifetime| left < lifetime / EXPIRING_PART);
+        let is_short =
+            |left: i64| lifetime.is_none_or(|lifetime| left < lifetime / EXPIRING_LIFETIME_DIVISOR);
         if self.not_before.is_some_and(|start| now < start) {
             ValidityState::NotYetValid
         } else if left < 0 {
@@ -51,8 +52,8 @@ impl Validity {
 
 /// A number as seconds since 1970, fractions cut off; `None` if that lies outside of the years 1970 to 9999.
 #[must_use]
-pub fn seconds(number: f64) -> Option<i64> {
-    let is_a_time = number >= 1.0 && number < MAX_SECONDS as f64 + 1.0;
+pub fn unix_seconds(number: f64) -> Option<i64> {
+    let is_a_time = number >= 1.0 && number < MAX_UNIX_SECONDS as f64 + 1.0;
     is_a_time.then_some(number as i64)
 }
 
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_expires_a_week_ahead() {
+    fn certificate_is_expiring_in_its_last_week() {
         assert_eq!(state(90, 7 * DAY), ValidityState::Valid);
         assert_eq!(state(90, 7 * DAY - 1), ValidityState::Expiring);
         assert_eq!(state(90, 0), ValidityState::Expiring, "its last second counts");
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_lived_certificate_expires_in_its_last_quarter() {
+    fn short_lived_certificate_is_expiring_in_its_last_quarter() {
         assert_eq!(state(1, 6 * 3_600), ValidityState::Valid);
         assert_eq!(state(1, 6 * 3_600 - 1), ValidityState::Expiring);
         let unknown = Validity { not_before: None, not_after: 1_790_000_000 };
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn no_validity_overflows() {
+    fn extreme_validity_does_not_overflow() {
         for not_after in [i64::MIN, -1, 0, i64::MAX] {
             for not_before in [None, Some(i64::MIN), Some(i64::MAX)] {
                 for now in [i64::MIN, 0, i64::MAX] {
@@ -97,11 +98,11 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_a_time_from_1970_to_9999() {
-        assert_eq!(seconds(1_790_000_000.9), Some(1_790_000_000));
-        assert_eq!(seconds(253_402_300_799.9), Some(MAX_SECONDS));
+    fn unix_seconds_accepts_years_1970_to_9999() {
+        assert_eq!(unix_seconds(1_790_000_000.9), Some(1_790_000_000));
+        assert_eq!(unix_seconds(253_402_300_799.9), Some(MAX_UNIX_SECONDS));
         for none in [-1.0, 0.0, 0.5, 253_402_300_800.0, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            assert_eq!(seconds(none), None, "{none}");
+            assert_eq!(unix_seconds(none), None, "{none}");
         }
     }
 }

@@ -15,24 +15,24 @@ use tokio::sync::{Mutex, watch};
 use super::audit_file::AuditFile;
 use crate::{
     domain::{
-        audit::{AuditMark, AuditStore as _},
+        audit::{AuditCheckpoint, AuditStore as _},
         clock::{SharedClock, UnixMillis},
-        known::KnownDatabase,
+        known_database::KnownDatabase,
         page::PageSize,
         store::{Call, Lane, StoreError},
     },
     server::{
-        Database,
-        readiness::{Readiness, State},
+        ServiceStore,
+        readiness::{Readiness, ReadinessState},
     },
 };
 
 /// Between two looks for what is new. Each costs one row of what was written last, and those that are new.
-const EVERY: Duration = Duration::from_secs(5);
+const COPY_INTERVAL: Duration = Duration::from_secs(5);
 /// How long one page may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Entries in one page.
-const PAGE: PageSize = PageSize::of(500);
+const ENTRIES_PER_PAGE: PageSize = PageSize::new(500);
 
 /// What is told of it.
 #[derive(Debug, Default)]
@@ -62,24 +62,24 @@ impl AuditCopyCounts {
 /// Copies the log to a file. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct AuditCopy {
-    pub(crate) database: Database,
-    pub(crate) known: Arc<KnownDatabase>,
+    pub(crate) store: ServiceStore,
+    pub(crate) known_database: Arc<KnownDatabase>,
     pub(crate) clock: SharedClock,
     pub(crate) counts: Arc<AuditCopyCounts>,
     path: PathBuf,
-    writing: Arc<Mutex<Writing>>,
+    file_state: Arc<Mutex<AuditFileState>>,
 }
 
 /// What this process has of the file.
 #[derive(Debug, Default)]
-enum Writing {
+enum AuditFileState {
     /// Nothing yet.
     #[default]
     NotOpen,
     /// Another process writes it.
-    Elsewhere,
+    LockedByOther,
     /// It is written here, up to that entry.
-    Here(AuditFile, Option<AuditMark>),
+    Open(AuditFile, Option<AuditCheckpoint>),
 }
 
 /// Why the file does not have every entry.
@@ -98,31 +98,32 @@ pub enum AuditCopyError {
     Database(#[from] StoreError),
     /// The service is ending.
     #[error("the service is ending")]
-    Ending,
+    ShuttingDown,
 }
 
 impl AuditCopy {
     /// Opens the file, so that one that cannot be written is noticed at the start.
-    pub(crate) fn begin(
-        database: Database,
+    pub(crate) fn start(
+        database: ServiceStore,
         known: Arc<KnownDatabase>,
         clock: SharedClock,
         path: PathBuf,
     ) -> Result<Self, AuditCopyError> {
         let counts = Arc::default();
-        let copy = Self { database, known, clock, counts, path, writing: Arc::default() };
-        let opened = copy.open()?;
-        Ok(Self { writing: Arc::new(Mutex::new(opened)), ..copy })
+        let copy =
+            Self { store: database, known_database: known, clock, counts, path, file_state: Arc::default() };
+        let opened = copy.open_file()?;
+        Ok(Self { file_state: Arc::new(Mutex::new(opened)), ..copy })
     }
 
     /// Looks for new entries again and again, from the moment the schema is in place.
-    pub(crate) async fn keep_copying(self, mut readiness: watch::Receiver<Readiness>) {
-        if readiness.wait_for(|now| matches!(now.state, State::Ready)).await.is_err() {
+    pub(crate) async fn run(self, mut readiness: watch::Receiver<Readiness>) {
+        if readiness.wait_for(|now| matches!(now.state, ReadinessState::Ready)).await.is_err() {
             return;
         }
         let mut failing = false;
         loop {
-            match self.copy().await {
+            match self.copy_new_entries().await {
                 Ok(()) if failing => {
                     failing = false;
                     tracing::warn!(path = %self.path.display(), "the copy of the audit log is complete again");
@@ -137,14 +138,14 @@ impl AuditCopy {
                     );
                 }
             }
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(COPY_INTERVAL).await;
         }
     }
 
     /// Writes what is new, if this is the process that writes the file.
-    pub(crate) async fn copy(&self) -> Result<(), AuditCopyError> {
-        let mut writing = self.writing.lock().await;
-        let outcome = self.copy_to(&mut writing).await;
+    pub(crate) async fn copy_new_entries(&self) -> Result<(), AuditCopyError> {
+        let mut writing = self.file_state.lock().await;
+        let outcome = self.copy_into(&mut writing).await;
         if outcome.is_err() {
             self.counts.failures.fetch_add(1, Ordering::Relaxed);
         }
@@ -153,31 +154,33 @@ impl AuditCopy {
 
     /// Writes what is new, and leaves the file to others.
     pub(crate) async fn finish(&self) {
-        if let Err(error) = self.copy().await {
+        if let Err(error) = self.copy_new_entries().await {
             tracing::warn!(%error, "the audit log could not be copied to its end: what is missing is written after the next start");
         }
-        *self.writing.lock().await = Writing::NotOpen;
+        *self.file_state.lock().await = AuditFileState::NotOpen;
     }
 
-    async fn copy_to(&self, writing: &mut Writing) -> Result<(), AuditCopyError> {
+    async fn copy_into(&self, writing: &mut AuditFileState) -> Result<(), AuditCopyError> {
         let (copy, before) = (self.clone(), std::mem::take(writing));
-        *writing = off_the_workers(move || match before {
-            Writing::Here(file, after) if file.is_at_its_path() => Ok(Writing::Here(file, after)),
+        *writing = run_blocking(move || match before {
+            AuditFileState::Open(file, after) if file.is_at_its_path() => {
+                Ok(AuditFileState::Open(file, after))
+            }
             before => {
                 // Closed before it is opened: the lock on it goes with it.
                 drop(before);
-                copy.open()
+                copy.open_file()
             }
         })
         .await?;
         loop {
             // What a database says that is not believed is not what was done in the one that is known.
-            if self.known.is_doubted() {
-                return Err(crate::domain::known::untrusted().into());
+            if self.known_database.is_distrusted() {
+                return Err(crate::domain::known_database::untrusted_error().into());
             }
-            let Writing::Here(_, after) = &*writing else { return Ok(()) };
-            let call = Call::within(Lane::Maintenance, PATIENCE);
-            let reading = self.database.read_audit(call, after.as_ref(), PAGE).await?;
+            let AuditFileState::Open(_, after) = &*writing else { return Ok(()) };
+            let call = Call::within(Lane::Maintenance, PAGE_TIMEOUT);
+            let reading = self.store.read_audit(call, after.as_ref(), ENTRIES_PER_PAGE).await?;
             if reading.from_beginning {
                 tracing::warn!(
                     path = %self.path.display(),
@@ -185,14 +188,14 @@ impl AuditCopy {
                 );
             }
             // Not there after a failure: then it is opened again, as it is on the disk.
-            let Writing::Here(mut file, after) = std::mem::take(writing) else { return Ok(()) };
+            let AuditFileState::Open(mut file, after) = std::mem::take(writing) else { return Ok(()) };
             let events = reading.events;
-            let after = events.last().map(AuditMark::of).or(after.filter(|_| !reading.from_beginning));
+            let after = events.last().map(AuditCheckpoint::of).or(after.filter(|_| !reading.from_beginning));
             let written = events.len() as u64;
             let copy = self.clone();
-            *writing = off_the_workers(move || match file.append(&events) {
-                Ok(()) => Ok(Writing::Here(file, after)),
-                Err(error) => Err(copy.file(error)),
+            *writing = run_blocking(move || match file.append(&events) {
+                Ok(()) => Ok(AuditFileState::Open(file, after)),
+                Err(error) => Err(copy.file_error(error)),
             })
             .await?;
             self.counts.entries.fetch_add(written, Ordering::Relaxed);
@@ -203,14 +206,14 @@ impl AuditCopy {
         }
     }
 
-    fn open(&self) -> Result<Writing, AuditCopyError> {
-        let opened = AuditFile::open(&self.path).map_err(|error| self.file(error))?;
+    fn open_file(&self) -> Result<AuditFileState, AuditCopyError> {
+        let opened = AuditFile::open(&self.path).map_err(|error| self.file_error(error))?;
         let Some(file) = opened else {
             self.counts.complete_at.store(0, Ordering::Relaxed);
             tracing::debug!(path = %self.path.display(), "another process copies the audit log");
-            return Ok(Writing::Elsewhere);
+            return Ok(AuditFileState::LockedByOther);
         };
-        let position = file.position().map_err(|error| self.file(error))?;
+        let position = file.position().map_err(|error| self.file_error(error))?;
         // Nothing is known to be missing yet.
         let _ = self.counts.complete_at.compare_exchange(
             0,
@@ -219,17 +222,17 @@ impl AuditCopy {
             Ordering::Relaxed,
         );
         tracing::info!(path = %self.path.display(), "the audit log is copied to this file");
-        Ok(Writing::Here(file, position))
+        Ok(AuditFileState::Open(file, position))
     }
 
-    fn file(&self, source: std::io::Error) -> AuditCopyError {
+    fn file_error(&self, source: std::io::Error) -> AuditCopyError {
         AuditCopyError::File { path: self.path.display().to_string(), source }
     }
 }
 
 /// A disk that hangs, as one behind a network does, holds up no thread that answers callers.
-async fn off_the_workers(
-    work: impl FnOnce() -> Result<Writing, AuditCopyError> + Send + 'static,
-) -> Result<Writing, AuditCopyError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| AuditCopyError::Ending)?
+async fn run_blocking(
+    work: impl FnOnce() -> Result<AuditFileState, AuditCopyError> + Send + 'static,
+) -> Result<AuditFileState, AuditCopyError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| AuditCopyError::ShuttingDown)?
 }

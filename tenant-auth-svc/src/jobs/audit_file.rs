@@ -15,12 +15,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    audit::{AuditEvent, AuditMark},
+    audit::{AuditCheckpoint, AuditEvent},
     clock::UnixMillis,
 };
 
 /// How far back the end of the last whole line is looked for: further than any entry is long.
-const LONGEST_LINE: u64 = 1 << 20;
+const MAX_LINE_BYTES: u64 = 1 << 20;
 
 /// The file, open and locked.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(crate) struct AuditFile {
 
 /// An entry as the file has it: the fields that `tenantctl --json audit list` shows.
 #[derive(Serialize)]
-struct Line<'a> {
+struct AuditLine<'a> {
     seq: i64,
     at: String,
     caller: &'a str,
@@ -44,7 +44,7 @@ struct Line<'a> {
 
 /// Up to where the log was copied, as the file beside has it; the moment in unix milliseconds.
 #[derive(Serialize, Deserialize)]
-struct Position {
+struct StoredPosition {
     seq: i64,
     at: i64,
     target: String,
@@ -74,7 +74,7 @@ impl AuditFile {
             File::open(folder)?.sync_all()?;
         }
         let mut opened = Self { path: path.to_owned(), file };
-        opened.end_with_a_whole_line()?;
+        opened.truncate_partial_line()?;
         Ok(Some(opened))
     }
 
@@ -82,12 +82,12 @@ impl AuditFile {
     ///
     /// # Errors
     /// When that cannot be read, or says nothing that this version understands.
-    pub(crate) fn position(&self) -> io::Result<Option<AuditMark>> {
+    pub(crate) fn position(&self) -> io::Result<Option<AuditCheckpoint>> {
         let path = self.position_path();
         match fs::read(&path) {
             Ok(text) => match serde_json::from_slice(&text) {
-                Ok(Position { seq, at, target, request_id }) => {
-                    Ok(Some(AuditMark { seq, at: UnixMillis(at), target, request_id }))
+                Ok(StoredPosition { seq, at, target, request_id }) => {
+                    Ok(Some(AuditCheckpoint { seq, at: UnixMillis(at), target, request_id }))
                 }
                 Err(error) => {
                     let hint = "remove it, and the audit log is written again from its beginning";
@@ -108,7 +108,7 @@ impl AuditFile {
         let Some(last) = events.last() else { return Ok(()) };
         let mut text = Vec::new();
         for event in events {
-            serde_json::to_writer(&mut text, &line(event))?;
+            serde_json::to_writer(&mut text, &audit_line(event))?;
             text.push(b'\n');
         }
         let before = self.file.metadata()?.len();
@@ -117,7 +117,7 @@ impl AuditFile {
             let _ = self.file.set_len(before);
             return Err(error);
         }
-        self.move_to(&AuditMark::of(last))
+        self.write_position(&AuditCheckpoint::of(last))
     }
 
     /// Whether the path still leads to it: not after it was renamed or deleted.
@@ -134,10 +134,10 @@ impl AuditFile {
     }
 
     /// A file of its own takes the place of the old one: a position is there as a whole, or not at all.
-    fn move_to(&self, mark: &AuditMark) -> io::Result<()> {
+    fn write_position(&self, mark: &AuditCheckpoint) -> io::Result<()> {
         let (path, new) = (self.position_path(), with_suffix(&self.path, ".position.new"));
-        let AuditMark { seq, at, target, request_id } = mark.clone();
-        let position = Position { seq, at: at.0, target, request_id };
+        let AuditCheckpoint { seq, at, target, request_id } = mark.clone();
+        let position = StoredPosition { seq, at: at.0, target, request_id };
         let mut file = File::create(&new)?;
         file.write_all(&serde_json::to_vec(&position)?)?;
         file.sync_data()?;
@@ -149,9 +149,9 @@ impl AuditFile {
     }
 
     /// Cuts off what a process wrote of a line in which it ended: no position is behind it.
-    fn end_with_a_whole_line(&mut self) -> io::Result<()> {
+    fn truncate_partial_line(&mut self) -> io::Result<()> {
         let length = self.file.metadata()?.len();
-        let begin = length.saturating_sub(LONGEST_LINE);
+        let begin = length.saturating_sub(MAX_LINE_BYTES);
         self.file.seek(SeekFrom::Start(begin))?;
         let mut tail = Vec::new();
         self.file.read_to_end(&mut tail)?;
@@ -169,10 +169,10 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
-fn line(event: &AuditEvent) -> Line<'_> {
-    Line {
+fn audit_line(event: &AuditEvent) -> AuditLine<'_> {
+    AuditLine {
         seq: event.seq,
-        at: moment(event.at),
+        at: format_rfc3339_millis(event.at),
         caller: &event.caller,
         action: &event.action,
         target: &event.target,
@@ -183,7 +183,7 @@ fn line(event: &AuditEvent) -> Line<'_> {
 }
 
 /// As RFC 3339 writes it; what lies beyond the years that it has is shown as the first or the last moment of them.
-fn moment(at: UnixMillis) -> String {
+fn format_rfc3339_millis(at: UnixMillis) -> String {
     let millis = u64::try_from(at.min(UnixMillis::MAX).0).unwrap_or_default();
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(millis)).to_string()
 }
@@ -214,14 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_a_line_and_the_position_is_that_of_the_last_one() {
+    fn append_writes_lines_and_moves_position() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("audit.jsonl");
         let mut file = open(&path);
         assert_eq!(file.position().unwrap(), None);
         file.append(&[]).unwrap();
         file.append(&[event(1), event(2)]).unwrap();
-        assert_eq!(file.position().unwrap(), Some(AuditMark::of(&event(2))));
+        assert_eq!(file.position().unwrap(), Some(AuditCheckpoint::of(&event(2))));
         let lines = lines(&path);
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0]["at"], "2023-11-14T22:13:20.123Z");
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn one_process_writes_it_at_a_time() {
+    fn audit_file_is_open_in_one_process_at_a_time() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("audit.jsonl");
         let first = open(&path);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_line_of_a_process_that_was_killed_is_cut_off() {
+    fn partial_last_line_is_truncated_on_open() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("audit.jsonl");
         open(&path).append(&[event(1)]).unwrap();
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn the_position_outlives_a_rotation() {
+    fn position_survives_rotation() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("audit.jsonl");
         let mut file = open(&path);
@@ -267,11 +267,11 @@ mod tests {
         drop(file);
         let file = open(&path);
         assert!(file.is_at_its_path());
-        assert_eq!(file.position().unwrap(), Some(AuditMark::of(&event(1))));
+        assert_eq!(file.position().unwrap(), Some(AuditCheckpoint::of(&event(1))));
     }
 
     #[test]
-    fn a_position_that_cannot_be_read_is_an_error_that_says_what_to_do() {
+    fn unreadable_position_error_says_what_to_do() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("audit.jsonl");
         fs::write(directory.path().join("audit.jsonl.position"), "{").unwrap();
@@ -280,8 +280,8 @@ mod tests {
     }
 
     #[test]
-    fn moments_that_no_calendar_has_are_shown_as_its_ends() {
-        assert_eq!(moment(UnixMillis(-5)), "1970-01-01T00:00:00.000Z");
-        assert!(moment(UnixMillis(i64::MAX)).starts_with("9999-12-31"));
+    fn out_of_range_times_are_clamped() {
+        assert_eq!(format_rfc3339_millis(UnixMillis(-5)), "1970-01-01T00:00:00.000Z");
+        assert!(format_rfc3339_millis(UnixMillis(i64::MAX)).starts_with("9999-12-31"));
     }
 }

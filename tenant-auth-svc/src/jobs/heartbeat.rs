@@ -12,35 +12,35 @@ use crate::{
         store::{Call, FailureKind, Lane, Store as _, StoreError},
     },
     server::{
-        Database, Hop,
-        readiness::{Readiness, State},
+        ServiceDatabase, ServiceStore,
+        readiness::{Readiness, ReadinessState},
     },
 };
 
 /// How often it is looked whether one is due.
-const LOOK: Duration = Duration::from_millis(250);
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// How long the primary may take to say what it has, or to change it.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PRIMARY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Who gives it.
 #[derive(Clone, Debug)]
 pub(crate) struct Heartbeat {
-    pub(crate) hop: Hop,
-    pub(crate) database: Database,
+    pub(crate) database_client: ServiceDatabase,
+    pub(crate) store: ServiceStore,
     pub(crate) clock: SharedClock,
     pub(crate) interval: Duration,
 }
 
 impl Heartbeat {
     /// Gives it when it is due, from the moment the schema is in place.
-    pub(crate) async fn keep_beating(self, mut readiness: watch::Receiver<Readiness>) {
-        if readiness.wait_for(|readiness| matches!(readiness.state, State::Ready)).await.is_err() {
+    pub(crate) async fn run(self, mut readiness: watch::Receiver<Readiness>) {
+        if readiness.wait_for(|readiness| matches!(readiness.state, ReadinessState::Ready)).await.is_err() {
             return;
         }
         loop {
             // Spread out, so that replicas seldom find it due together.
-            let chance = jitter::chance(0.5);
-            tokio::time::sleep(LOOK.mul_f64(0.5 + chance)).await;
+            let chance = jitter::random_fraction(0.5);
+            tokio::time::sleep(CHECK_INTERVAL.mul_f64(0.5 + chance)).await;
             // A failure is logged where it happens. Then nobody can tell whether the copy moves.
             let _ = self.beat_if_due().await;
         }
@@ -49,25 +49,25 @@ impl Heartbeat {
     /// Asks the primary for its heartbeat if the copy that is read has not shown another one for an interval, and gives one if nobody
     /// else has.
     pub(crate) async fn beat_if_due(&self) -> Result<(), StoreError> {
-        let known = self.hop.known();
+        let known = self.database_client.known_database();
         let at = self.clock.monotonic();
         if !known.is_heartbeat_due(self.interval, at) {
             return Ok(());
         }
-        let call = || Call::within(Lane::Maintenance, PATIENCE);
-        match self.database.heartbeat_at_primary(call()).await {
+        let call = || Call::within(Lane::Maintenance, PRIMARY_TIMEOUT);
+        match self.store.read_primary_heartbeat(call()).await {
             Ok((beat, age)) => {
-                known.primary_had_heartbeat(beat, at);
+                known.record_primary_heartbeat(beat, at);
                 if age >= self.interval {
-                    let beat = self.database.beat(call(), self.interval).await?;
-                    known.primary_had_heartbeat(beat, at);
+                    let beat = self.store.write_heartbeat(call(), self.interval).await?;
+                    known.record_primary_heartbeat(beat, at);
                 }
                 Ok(())
             }
             Err(error) => {
                 // A refusal is an answer.
                 if matches!(error.kind, FailureKind::TimedOut | FailureKind::Unreachable) {
-                    known.primary_gave_no_answer(at);
+                    known.record_primary_failure(at);
                 }
                 Err(error)
             }

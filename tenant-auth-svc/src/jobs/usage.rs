@@ -4,84 +4,85 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::usage_reconciler::{Reconciled, Reconciler};
+use super::usage_reconciler::{ReconcileResult, UsageReconciler};
 use crate::{
     config::UsageConfig,
     domain::{
         clock::SharedClock,
         jitter,
         store::{Call, Lane, StoreError},
-        usage::{self, Meter, Retention},
+        usage::{self, UsageRecorder, UsageRetention},
     },
     server::{
-        Database, UsageMeter,
-        readiness::{Readiness, State},
+        ServiceStore, ServiceUsageRecorder,
+        readiness::{Readiness, ReadinessState},
     },
-    usage_batcher::{Committing, Grouped},
+    usage_batcher::{BatcherTask, UsageBatcher},
 };
 
 /// How often old requests and events are forgotten.
-const SWEEP_EVERY: Duration = Duration::from_secs(60 * 60);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// How long one batch of that may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const SWEEP_BATCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What goes on behind `UsageService`.
 #[derive(Debug)]
-pub(crate) struct Metering {
-    pub(crate) committing: Committing,
-    sweeper: Arc<Sweeper>,
-    sweeping: Option<JoinHandle<()>>,
-    reconciler: Reconciler,
+pub(crate) struct UsageJobs {
+    pub(crate) batcher_task: BatcherTask,
+    sweeper: Arc<UsageSweeper>,
+    sweep_task: Option<JoinHandle<()>>,
+    reconciler: UsageReconciler,
     /// `None`: only when it is told to.
     reconcile_interval: Option<Duration>,
-    reconciling: Option<JoinHandle<()>>,
+    reconcile_task: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
-struct Sweeper {
-    database: Database,
-    retention: Retention,
+struct UsageSweeper {
+    store: ServiceStore,
+    retention: UsageRetention,
 }
 
-impl Metering {
+impl UsageJobs {
     /// Begins to commit; sweeping begins with [`begin_upkeep`](Self::begin_upkeep).
-    pub(crate) fn begin(
-        database: Database,
+    pub(crate) fn start(
+        database: ServiceStore,
         config: UsageConfig,
         clock: SharedClock,
-    ) -> (Arc<UsageMeter>, Grouped, Self) {
-        let (grouped, committing) = Grouped::begin(database.clone(), config.group);
-        let meter = Arc::new(Meter::new(grouped.clone(), database.clone(), Arc::clone(&clock)));
+    ) -> (Arc<ServiceUsageRecorder>, UsageBatcher, Self) {
+        let (grouped, committing) = UsageBatcher::start(database.clone(), config.batcher);
+        let meter = Arc::new(UsageRecorder::new(grouped.clone(), database.clone(), Arc::clone(&clock)));
         let retention = config.retention;
-        let reconciler = Reconciler { database: database.clone(), retention, clock, found: Arc::default() };
+        let reconciler =
+            UsageReconciler { store: database.clone(), retention, clock, result: Arc::default() };
         let metering = Self {
-            committing,
-            sweeper: Arc::new(Sweeper { database, retention }),
-            sweeping: None,
+            batcher_task: committing,
+            sweeper: Arc::new(UsageSweeper { store: database, retention }),
+            sweep_task: None,
             reconciler,
-            reconcile_interval: config.reconcile,
-            reconciling: None,
+            reconcile_interval: config.reconcile_interval,
+            reconcile_task: None,
         };
         (meter, grouped, metering)
     }
 
     /// Sweeps now and then from the moment the schema is in place, and compares totals with their events if it is to.
-    pub(crate) fn begin_upkeep(&mut self, readiness: watch::Receiver<Readiness>) {
+    pub(crate) fn spawn_maintenance(&mut self, readiness: watch::Receiver<Readiness>) {
         if let Some(interval) = self.reconcile_interval {
             let reconciler = self.reconciler.clone();
-            self.reconciling = Some(tokio::spawn(reconciler.keep_comparing(interval, readiness.clone())));
+            self.reconcile_task = Some(tokio::spawn(reconciler.run(interval, readiness.clone())));
         }
-        self.sweeping = Some(tokio::spawn(sweep_again_and_again(Arc::clone(&self.sweeper), readiness)));
+        self.sweep_task = Some(tokio::spawn(run_usage_sweep(Arc::clone(&self.sweeper), readiness)));
     }
 
     /// Compares all totals with their events.
     pub(crate) async fn reconcile(&self) -> Result<(), StoreError> {
-        self.reconciler.compare().await
+        self.reconciler.compare_totals().await
     }
 
     /// What the last comparison found, and how often one is made.
-    pub(crate) fn reconciled(&self) -> (Arc<Reconciled>, Option<Duration>) {
-        (Arc::clone(&self.reconciler.found), self.reconcile_interval)
+    pub(crate) fn reconcile_result(&self) -> (Arc<ReconcileResult>, Option<Duration>) {
+        (Arc::clone(&self.reconciler.result), self.reconcile_interval)
     }
 
     /// Forgets what is old.
@@ -90,29 +91,29 @@ impl Metering {
     }
 }
 
-impl Drop for Metering {
+impl Drop for UsageJobs {
     fn drop(&mut self) {
-        for task in self.sweeping.iter().chain(&self.reconciling) {
+        for task in self.sweep_task.iter().chain(&self.reconcile_task) {
             task.abort();
         }
     }
 }
 
-impl Sweeper {
+impl UsageSweeper {
     async fn sweep(&self) -> Result<(), StoreError> {
-        let call = || Call::within(Lane::Maintenance, PATIENCE);
-        usage::sweep(&self.database, self.retention, call).await
+        let call = || Call::within(Lane::Maintenance, SWEEP_BATCH_TIMEOUT);
+        usage::sweep_usage(&self.store, self.retention, call).await
     }
 }
 
-async fn sweep_again_and_again(sweeper: Arc<Sweeper>, mut readiness: watch::Receiver<Readiness>) {
-    if readiness.wait_for(|now| matches!(now.state, State::Ready)).await.is_err() {
+async fn run_usage_sweep(sweeper: Arc<UsageSweeper>, mut readiness: watch::Receiver<Readiness>) {
+    if readiness.wait_for(|now| matches!(now.state, ReadinessState::Ready)).await.is_err() {
         return;
     }
     loop {
         // Half an hour to one and a half, so that replicas do not sweep in step.
-        let chance = jitter::chance(0.5);
-        tokio::time::sleep(SWEEP_EVERY.mul_f64(0.5 + chance)).await;
+        let chance = jitter::random_fraction(0.5);
+        tokio::time::sleep(SWEEP_INTERVAL.mul_f64(0.5 + chance)).await;
         // A failure is logged where it happens; what was not forgotten goes the next time.
         let _ = sweeper.sweep().await;
     }

@@ -18,11 +18,11 @@ use crate::{
         clock::{SharedClock, UnixMillis},
         jitter,
         store::{Call, Lane, StoreError},
-        usage::{Hour, Reconciliation, Retention},
+        usage::{Hour, Reconciliation, UsageRetention},
     },
     server::{
-        Database,
-        readiness::{Readiness, State},
+        ServiceStore,
+        readiness::{Readiness, ReadinessState},
     },
 };
 
@@ -31,19 +31,19 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The pause between two attempts at a page that the database did not answer.
 const RETRY_DELAY: Duration = Duration::from_secs(60);
 /// How often that is tried before the comparison is given up until the next one.
-const ATTEMPTS: u32 = 5;
+const MAX_FAILURES: u32 = 5;
 
 /// What the last comparison found.
 #[derive(Debug, Default)]
-pub(crate) struct Reconciled {
-    differing: AtomicU64,
+pub(crate) struct ReconcileResult {
+    differing_totals: AtomicU64,
     finished_at: AtomicI64,
 }
 
-impl Reconciled {
+impl ReconcileResult {
     /// How many totals differed in the last comparison that came to its end; 0 before the first one.
-    pub(crate) fn differing(&self) -> u64 {
-        self.differing.load(Ordering::Relaxed)
+    pub(crate) fn differing_totals(&self) -> u64 {
+        self.differing_totals.load(Ordering::Relaxed)
     }
 
     /// When that was; 0 before the first one.
@@ -54,40 +54,40 @@ impl Reconciled {
 
 /// Compares all totals.
 #[derive(Clone, Debug)]
-pub(crate) struct Reconciler {
-    pub(crate) database: Database,
-    pub(crate) retention: Retention,
+pub(crate) struct UsageReconciler {
+    pub(crate) store: ServiceStore,
+    pub(crate) retention: UsageRetention,
     pub(crate) clock: SharedClock,
-    pub(crate) found: Arc<Reconciled>,
+    pub(crate) result: Arc<ReconcileResult>,
 }
 
-impl Reconciler {
+impl UsageReconciler {
     /// Compares once per interval from the moment the schema is in place; the first time within one interval of the start.
-    pub(crate) async fn keep_comparing(self, interval: Duration, mut readiness: watch::Receiver<Readiness>) {
-        if readiness.wait_for(|now| matches!(now.state, State::Ready)).await.is_err() {
+    pub(crate) async fn run(self, interval: Duration, mut readiness: watch::Receiver<Readiness>) {
+        if readiness.wait_for(|now| matches!(now.state, ReadinessState::Ready)).await.is_err() {
             return;
         }
         // At a time of its own, so that replicas do not read all events together.
-        let chance = jitter::chance(0.5);
+        let chance = jitter::random_fraction(0.5);
         tokio::time::sleep(interval.mul_f64(chance)).await;
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Err(error) = self.compare().await {
+            if let Err(error) = self.compare_totals().await {
                 tracing::warn!(%error, "totals of usage could not be compared with their events; the next comparison follows after the interval");
             }
         }
     }
 
     /// Compares all tenants, page by page: one statement at a time is under way.
-    pub(crate) async fn compare(&self) -> Result<(), StoreError> {
-        let hours = (self.retention.complete_from(self.clock.now()), Hour::from(UnixMillis::MAX));
+    pub(crate) async fn compare_totals(&self) -> Result<(), StoreError> {
+        let hours = (self.retention.first_complete_hour(self.clock.now()), Hour::ceil(UnixMillis::MAX));
         let mut reconciliation =
-            Reconciliation::begin(&self.database, None, hours, self.retention, call()).await?;
+            Reconciliation::start(&self.store, None, hours, self.retention, page_call()).await?;
         let (mut differing, mut failures) = (0, 0);
         loop {
-            match reconciliation.next(call).await {
+            match reconciliation.next_differences(page_call).await {
                 Ok(Some(differences)) => {
                     differing += differences.len() as u64;
                     for difference in differences {
@@ -104,21 +104,21 @@ impl Reconciler {
                 Ok(None) => break,
                 Err(error) => {
                     failures += 1;
-                    if failures == ATTEMPTS {
+                    if failures == MAX_FAILURES {
                         return Err(error);
                     }
                     tokio::time::sleep(RETRY_DELAY).await;
                 }
             }
         }
-        self.found.differing.store(differing, Ordering::Relaxed);
-        self.found.finished_at.store(self.clock.now().0, Ordering::Relaxed);
-        let tenants = reconciliation.tenants();
+        self.result.differing_totals.store(differing, Ordering::Relaxed);
+        self.result.finished_at.store(self.clock.now().0, Ordering::Relaxed);
+        let tenants = reconciliation.compared_tenants();
         tracing::info!(tenants, differing, "totals of usage compared with their events");
         Ok(())
     }
 }
 
-fn call() -> Call {
+fn page_call() -> Call {
     Call::within(Lane::Maintenance, PAGE_TIMEOUT)
 }

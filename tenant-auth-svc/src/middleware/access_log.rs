@@ -7,22 +7,22 @@ use http::Request;
 use tonic::Code;
 
 use super::{
-    metrics::{OTHER, name},
-    rpc_observer::Follower,
+    metrics::{UNKNOWN_RPC, rpc_name},
+    rpc_observer::RpcObserver,
     trace::TraceId,
 };
 use crate::{
     grpc::{
-        Malformed,
-        context::{Caller, RequestId, RpcRecord},
+        MalformedRequest,
+        context::{CallerLabel, RequestId, RpcRecord},
         denials::{self, DenialLog},
     },
     telemetry::logging::RPC_TARGET,
 };
 
 /// What tells unknown paths apart, for a person. Paths are made up by callers, and may be as long as a request's head.
-fn unknown(path: &str) -> Option<String> {
-    (name(path) == OTHER).then(|| Malformed::quoted(path.as_bytes()))
+fn unknown_path_excerpt(path: &str) -> Option<String> {
+    (rpc_name(path) == UNKNOWN_RPC).then(|| MalformedRequest::escaped_excerpt(path.as_bytes()))
 }
 
 /// Whether an RPC belongs to the daily traffic, of which a line for each would bury everything else.
@@ -34,12 +34,12 @@ fn is_routine(rpc: &str) -> bool {
 
 /// The line of one RPC.
 #[derive(Debug)]
-pub struct Line {
+pub struct AccessLogLine {
     rpc: &'static str,
     /// The beginning of a path that leads to no RPC.
     path: Option<String>,
     request_id: Option<RequestId>,
-    caller: Option<Caller>,
+    caller: Option<CallerLabel>,
     trace_id: Option<TraceId>,
     record: RpcRecord,
     started: Instant,
@@ -69,20 +69,20 @@ macro_rules! event {
     }};
 }
 
-impl Line {
+impl AccessLogLine {
     /// That of a request whose caller is known.
-    pub(super) fn of<In>(request: &Request<In>) -> Self {
+    pub(super) fn from_request<In>(request: &Request<In>) -> Self {
         let extensions = request.extensions();
-        let rpc = name(request.uri().path());
+        let rpc = rpc_name(request.uri().path());
         let request_id = extensions.get::<RequestId>().cloned();
-        let caller = extensions.get::<Caller>().cloned();
+        let caller = extensions.get::<CallerLabel>().cloned();
         let record = extensions.get::<RpcRecord>().cloned().unwrap_or_default();
-        if denials::wanted() {
+        if denials::is_enabled() {
             record.log_denials(DenialLog { rpc, request_id: request_id.clone(), caller: caller.clone() });
         }
         Self {
             rpc,
-            path: unknown(request.uri().path()),
+            path: unknown_path_excerpt(request.uri().path()),
             request_id,
             caller,
             trace_id: extensions.get::<TraceId>().copied(),
@@ -92,14 +92,14 @@ impl Line {
     }
 }
 
-impl Follower for Line {
+impl RpcObserver for AccessLogLine {
     type Held = ();
 
     fn enter(&self) {}
 
-    fn piece(&mut self) {}
+    fn on_message(&mut self) {}
 
-    fn end(&mut self, code: Option<Code>) {
+    fn on_end(&mut self, code: Option<Code>) {
         let line = self;
         // Given up before its trailers: the caller did not wait for the end.
         let name = code.map_or("Cancelled(by caller)".to_owned(), |code| format!("{code:?}"));

@@ -47,7 +47,7 @@ where
     fn call(&mut self, request: Request<In>) -> Self::Future {
         // Without the layer that identifies there is nobody to trust.
         let identity = request.extensions().get::<Identity>().unwrap_or(&Identity::Unknown);
-        match allowed(identity, request.uri().path()) {
+        match check_access(identity, request.uri().path()) {
             Ok(()) => Either::Right(self.inner.call(request)),
             Err(error) => Either::Left(ready(Ok(Status::from(error).into_http()))),
         }
@@ -55,17 +55,17 @@ where
 }
 
 /// Whether a caller may call the RPC at a path.
-pub(crate) fn allowed(identity: &Identity, path: &str) -> Result<(), ApiError> {
+pub(crate) fn check_access(identity: &Identity, path: &str) -> Result<(), ApiError> {
     let caller = match identity {
         Identity::Anyone => return Ok(()),
         Identity::Known(caller) => Some(caller),
         Identity::Unknown => None,
     };
     match (access(path), caller) {
-        (Access::Anyone, _) | (Access::Known, Some(_)) => Ok(()),
-        (Access::Roles(roles), Some(caller)) if caller.roles.meets(roles) => Ok(()),
+        (Access::Anyone, _) | (Access::AnyCaller, Some(_)) => Ok(()),
+        (Access::Roles(roles), Some(caller)) if caller.roles.intersects(roles) => Ok(()),
         (Access::Roles(roles), Some(caller)) => {
-            Err(ApiError::NotAllowed { caller: caller.name.to_string(), needs: roles.to_string() })
+            Err(ApiError::RoleMissing { caller: caller.name.to_string(), needs: roles.to_string() })
         }
         (Access::Nobody, Some(_)) => Err(ApiError::NoSuchRpc),
         (_, None) => Err(ApiError::UnknownCaller),
@@ -77,40 +77,40 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::domain::access::{Caller, Role, Roles, rules};
+    use crate::domain::access::{Caller, Role, Roles, access_rules};
 
     fn known(roles: &[Role]) -> Identity {
         Identity::Known(Arc::new(Caller { name: "api".into(), roles: Roles::of(roles) }))
     }
 
     #[test]
-    fn each_role_may_do_what_its_rules_say_and_nothing_else() {
+    fn each_role_is_allowed_exactly_what_its_rules_say() {
         let mut allowed_somewhere = 0;
-        for (path, access) in rules() {
+        for (path, access) in access_rules() {
             for role in Role::ALL {
                 let expected = match access {
-                    Access::Anyone | Access::Known => true,
+                    Access::Anyone | Access::AnyCaller => true,
                     Access::Roles(roles) => roles.iter().any(|one| one == role),
                     Access::Nobody => false,
                 };
-                assert_eq!(allowed(&known(&[role]), path).is_ok(), expected, "{path} as {role:?}");
+                assert_eq!(check_access(&known(&[role]), path).is_ok(), expected, "{path} as {role:?}");
                 allowed_somewhere += usize::from(expected);
             }
             assert_eq!(
-                allowed(&Identity::Unknown, path).is_ok(),
+                check_access(&Identity::Unknown, path).is_ok(),
                 access == Access::Anyone,
                 "{path} as nobody"
             );
-            assert!(allowed(&Identity::Anyone, path).is_ok());
+            assert!(check_access(&Identity::Anyone, path).is_ok());
         }
         assert!(allowed_somewhere > 30);
     }
 
     #[test]
-    fn what_has_no_rule_is_refused() {
+    fn path_without_a_rule_is_refused() {
         for path in ["/tenantauth.v1.AdminService/New", "/", ""] {
-            assert!(allowed(&known(&Role::ALL), path).is_err());
-            assert!(allowed(&Identity::Unknown, path).is_err());
+            assert!(check_access(&known(&Role::ALL), path).is_err());
+            assert!(check_access(&Identity::Unknown, path).is_err());
         }
     }
 }

@@ -13,9 +13,9 @@ use crate::grpc::ApiError;
 
 /// Answers for a handler that panicked.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer;
+pub struct PanicResponder;
 
-impl ResponseForPanic for Answer {
+impl ResponseForPanic for PanicResponder {
     type ResponseBody = Body;
 
     fn response_for_panic(&mut self, panic: Box<dyn Any + Send>) -> Response<Body> {
@@ -28,6 +28,6 @@ impl ResponseForPanic for Answer {
 
 /// Catches panics of everything inside.
 #[must_use]
-pub fn layer() -> CatchPanicLayer<Answer> {
-    CatchPanicLayer::custom(Answer)
+pub fn layer() -> CatchPanicLayer<PanicResponder> {
+    CatchPanicLayer::custom(PanicResponder)
 }

@@ -18,15 +18,15 @@ use crate::grpc::{ApiError, context::Deadline};
 
 /// What is kept back for the answer's way home: a caller is better off with "the database is down" in time than with
 /// its own timer running out.
-const MARGIN: Duration = Duration::from_millis(5);
+const RESPONSE_MARGIN: Duration = Duration::from_millis(5);
 
 /// How long after its deadline a request is cut off. Its handler ends by the same deadline and knows more to say, so even
 /// on a machine that is busy it has to come first; its caller has most likely gone.
-const LATE: Duration = Duration::from_millis(500);
+const CUTOFF_DELAY: Duration = Duration::from_millis(500);
 
 /// How long any answer may be in coming, for callers that do not say how long they wait: longer than every limit of the
 /// handlers. What is left is a request whose message never arrives, which must not keep its place.
-const LONGEST: Duration = Duration::from_secs(15);
+const MAX_RESPONSE_DELAY: Duration = Duration::from_secs(15);
 
 /// Turns `grpc-timeout` into a [`Deadline`] that handlers pass on to the database hop, and answers DEADLINE_EXCEEDED for
 /// what arrives when its time is over, and for what has no answer in time. Once an answer has begun, as a stream's has
@@ -35,27 +35,27 @@ const LONGEST: Duration = Duration::from_secs(15);
 pub struct DeadlineLayer;
 
 impl<S> Layer<S> for DeadlineLayer {
-    type Service = WithDeadline<S>;
+    type Service = EnforceDeadline<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        WithDeadline { inner }
+        EnforceDeadline { inner }
     }
 }
 
 /// The service of [`DeadlineLayer`].
 #[derive(Clone, Debug)]
-pub struct WithDeadline<S> {
+pub struct EnforceDeadline<S> {
     inner: S,
 }
 
-impl<S, In, Out> Service<Request<In>> for WithDeadline<S>
+impl<S, In, Out> Service<Request<In>> for EnforceDeadline<S>
 where
     S: Service<Request<In>, Response = Response<Out>>,
     Out: Default,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = Either<Ready<Result<S::Response, S::Error>>, Timed<S::Future>>;
+    type Future = Either<Ready<Result<S::Response, S::Error>>, DeadlineFuture<S::Future>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -63,33 +63,34 @@ where
 
     fn call(&mut self, mut request: Request<In>) -> Self::Future {
         let timeout = request.headers().get("grpc-timeout").and_then(|value| value.to_str().ok());
-        let timeout = timeout.and_then(parse);
+        let timeout = timeout.and_then(parse_grpc_timeout);
         let now = Instant::now();
         if let Some(timeout) = timeout {
-            let kept_back = MARGIN.min(timeout / 10);
+            let kept_back = RESPONSE_MARGIN.min(timeout / 10);
             let deadline = Deadline(now + (timeout - kept_back));
-            if let Err(expired) = deadline.ahead() {
+            if let Err(expired) = deadline.ensure_not_passed() {
                 return Either::Left(ready(Ok(Status::from(expired).into_http())));
             }
             request.extensions_mut().insert(deadline);
         }
-        let until = now + timeout.map_or(LONGEST, |timeout| (timeout + LATE).min(LONGEST));
-        Either::Right(Timed { answer: self.inner.call(request), until, timer: None })
+        let until = now
+            + timeout.map_or(MAX_RESPONSE_DELAY, |timeout| (timeout + CUTOFF_DELAY).min(MAX_RESPONSE_DELAY));
+        Either::Right(DeadlineFuture { answer: self.inner.call(request), cutoff: until, timer: None })
     }
 }
 
 pin_project! {
-    /// The future of [`WithDeadline`].
-    pub struct Timed<F> {
+    /// The future of [`EnforceDeadline`].
+    pub struct DeadlineFuture<F> {
         #[pin]
         answer: F,
-        until: Instant,
+        cutoff: Instant,
         // Only for an answer that is not there at once: most are.
         timer: Option<Pin<Box<Sleep>>>,
     }
 }
 
-impl<F, Out, E> Future for Timed<F>
+impl<F, Out, E> Future for DeadlineFuture<F>
 where
     F: Future<Output = Result<Response<Out>, E>>,
     Out: Default,
@@ -101,15 +102,15 @@ where
         if let Poll::Ready(answer) = this.answer.poll(cx) {
             return Poll::Ready(answer);
         }
-        let until = *this.until;
+        let until = *this.cutoff;
         let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until.into())));
-        timer.as_mut().poll(cx).map(|()| Ok(Status::from(ApiError::CutOff).into_http()))
+        timer.as_mut().poll(cx).map(|()| Ok(Status::from(ApiError::DeadlineReached).into_http()))
     }
 }
 
 /// Reads `grpc-timeout`: at most eight digits and a unit. What is no such value means no deadline, as if it were
 /// absent. Longer than a day is as good as a day, and cannot overflow a clock.
-fn parse(text: &str) -> Option<Duration> {
+fn parse_grpc_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -138,26 +139,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_unit_is_read() {
-        assert_eq!(parse("1H"), Some(Duration::from_secs(3_600)));
-        assert_eq!(parse("2M"), Some(Duration::from_secs(120)));
-        assert_eq!(parse("3S"), Some(Duration::from_secs(3)));
-        assert_eq!(parse("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(parse("9u"), Some(Duration::from_micros(9)));
-        assert_eq!(parse("9n"), Some(Duration::from_nanos(9)));
-        assert_eq!(parse("99999999H"), Some(Duration::from_secs(86_400)));
+    fn every_grpc_timeout_unit_is_parsed() {
+        assert_eq!(parse_grpc_timeout("1H"), Some(Duration::from_secs(3_600)));
+        assert_eq!(parse_grpc_timeout("2M"), Some(Duration::from_secs(120)));
+        assert_eq!(parse_grpc_timeout("3S"), Some(Duration::from_secs(3)));
+        assert_eq!(parse_grpc_timeout("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(parse_grpc_timeout("9u"), Some(Duration::from_micros(9)));
+        assert_eq!(parse_grpc_timeout("9n"), Some(Duration::from_nanos(9)));
+        assert_eq!(parse_grpc_timeout("99999999H"), Some(Duration::from_secs(86_400)));
     }
 
     #[test]
-    fn anything_else_is_no_deadline() {
+    fn invalid_grpc_timeout_is_ignored() {
         for text in ["", "S", "1", "1x", "-1S", "123456789S", "1.5S", "1é"] {
-            assert_eq!(parse(text), None, "{text:?}");
+            assert_eq!(parse_grpc_timeout(text), None, "{text:?}");
         }
     }
 
     /// How long a request with this `grpc-timeout` that nothing answers is waited for. The clock is tokio's own, which
     /// jumps to what is waited for.
-    fn cut_off_after(timeout: Option<&'static str>) -> Duration {
+    fn time_to_cutoff(timeout: Option<&'static str>) -> Duration {
         let clock = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         clock.unwrap().block_on(async {
             let never = tower::service_fn(|_: Request<()>| pending::<Result<Response<()>, Infallible>>());
@@ -173,17 +174,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_never_answered_is_cut_off_whatever_its_caller_says() {
+    fn unanswered_request_is_cut_off_at_the_limit() {
         for (timeout, seconds) in [(None, 15), (Some("1H"), 15), (Some("3500m"), 4)] {
             // Deadlines are of the real clock, which goes on a little meanwhile.
-            assert_eq!(cut_off_after(timeout).as_secs_f64().round(), f64::from(seconds), "{timeout:?}");
+            assert_eq!(time_to_cutoff(timeout).as_secs_f64().round(), f64::from(seconds), "{timeout:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn arbitrary_text_never_panics(text in any::<String>()) {
-            let _ = parse(&text);
+        fn arbitrary_grpc_timeout_never_panics(text in any::<String>()) {
+            let _ = parse_grpc_timeout(&text);
         }
     }
 }

@@ -14,16 +14,16 @@ use uuid::Uuid;
 use crate::{
     domain::access::{Caller as KnownCaller, Callers, TokenHash},
     grpc::{
-        context::{Caller, CallerName, RequestId, RpcRecord},
-        permits::Holder,
+        context::{CallerLabel, CallerName, RequestId, RpcRecord},
+        permits::PermitHolder,
     },
     transport::Peer,
 };
 
 /// Carries the request id in both directions.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id taken over from a caller.
-const MAX_REQUEST_ID: usize = 64;
+const MAX_REQUEST_ID_LEN: usize = 64;
 
 /// Who calls, as far as what it may do is concerned.
 #[derive(Clone, Debug)]
@@ -38,20 +38,20 @@ pub enum Identity {
 
 /// The callers in force; none for everybody. It changes with its file, and tells whoever waits for that.
 #[derive(Clone, Debug)]
-pub struct Directory(Arc<Listing>);
+pub struct CallerDirectory(Arc<CallerListing>);
 
 #[derive(Debug)]
-struct Listing {
+struct CallerListing {
     callers: ArcSwapOption<Callers>,
     replaced: watch::Sender<()>,
 }
 
-impl Directory {
+impl CallerDirectory {
     /// These; `None` where everybody may call.
     #[must_use]
     pub fn new(callers: Option<Callers>) -> Self {
         let callers = ArcSwapOption::new(callers.map(Arc::new));
-        Self(Arc::new(Listing { callers, replaced: watch::Sender::new(()) }))
+        Self(Arc::new(CallerListing { callers, replaced: watch::Sender::new(()) }))
     }
 
     /// These from now on, and whoever watches is woken.
@@ -74,12 +74,12 @@ impl Directory {
 
 /// Gives each request an id (the caller's own, if it sends a sensible one), says who calls, and sends the id back.
 #[derive(Clone, Debug)]
-pub struct IdentifyLayer(Directory);
+pub struct IdentifyLayer(CallerDirectory);
 
 impl IdentifyLayer {
     /// Knows these callers.
     #[must_use]
-    pub fn new(callers: Directory) -> Self {
+    pub fn new(callers: CallerDirectory) -> Self {
         Self(callers)
     }
 }
@@ -96,7 +96,7 @@ impl<S> Layer<S> for IdentifyLayer {
 #[derive(Clone, Debug)]
 pub struct Identify<S> {
     inner: S,
-    callers: Directory,
+    callers: CallerDirectory,
 }
 
 impl<S, In, Out> Service<Request<In>> for Identify<S>
@@ -115,21 +115,22 @@ where
     fn call(&mut self, mut request: Request<In>) -> Self::Future {
         let id = request_id(&request);
         let identity =
-            identity(self.callers.load().as_deref(), request.extensions().get(), request.headers());
+            identify_caller(self.callers.load().as_deref(), request.extensions().get(), request.headers());
         let caller = match &identity {
             Identity::Known(caller) => Arc::clone(&caller.name),
-            Identity::Anyone | Identity::Unknown => stranger(&request),
+            Identity::Anyone | Identity::Unknown => unknown_caller_label(&request),
         };
-        let holder = Holder { name: Arc::clone(&caller), is_known: !matches!(identity, Identity::Unknown) };
+        let holder =
+            PermitHolder { name: Arc::clone(&caller), is_known: !matches!(identity, Identity::Unknown) };
         let extensions = request.extensions_mut();
         if let Identity::Known(caller) = &identity {
             extensions.insert(CallerName(Arc::clone(&caller.name)));
         }
         extensions.insert(RequestId(Arc::clone(&id)));
         extensions.insert(holder);
-        extensions.insert(Caller(caller));
+        extensions.insert(CallerLabel(caller));
         extensions.insert(match identity {
-            Identity::Unknown => RpcRecord::of_stranger(),
+            Identity::Unknown => RpcRecord::from_unknown_caller(),
             Identity::Anyone | Identity::Known(_) => RpcRecord::default(),
         });
         extensions.insert(identity);
@@ -137,7 +138,7 @@ where
         Box::pin(async move {
             let mut response = answer.await?;
             if let Ok(id) = HeaderValue::from_str(&id) {
-                response.headers_mut().insert(REQUEST_ID, id);
+                response.headers_mut().insert(REQUEST_ID_HEADER, id);
             }
             Ok(response)
         })
@@ -146,62 +147,66 @@ where
 
 /// The caller's id if it is sensible; else a new one.
 fn request_id<B>(request: &Request<B>) -> Arc<str> {
-    let given = request.headers().get(REQUEST_ID).filter(|id| is_sensible(id.as_bytes()));
+    let given = request.headers().get(REQUEST_ID_HEADER).filter(|id| is_valid_request_id(id.as_bytes()));
     let given = given.and_then(|id| id.to_str().ok());
     given.map_or_else(|| Uuid::now_v7().simple().to_string().into(), Into::into)
 }
 
 /// Whether an id is short and printable without spaces, so that it cannot garble a log.
-pub(crate) fn is_sensible(id: &[u8]) -> bool {
-    (1..=MAX_REQUEST_ID).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
+pub(crate) fn is_valid_request_id(id: &[u8]) -> bool {
+    (1..=MAX_REQUEST_ID_LEN).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }
 
 /// What a request says about who sends it, beside the certificate of its connection. Of a token only its hash, so that it
 /// may be kept for as long as a stream lives.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Presented {
+pub(super) enum PresentedCredential {
     /// No token: the certificate decides.
-    Nothing,
+    Absent,
     /// A token.
     Token(TokenHash),
     /// Something where a token should be.
-    Unreadable,
+    Invalid,
 }
 
-impl Presented {
-    pub(super) fn in_head(headers: &HeaderMap) -> Self {
-        let Some(value) = headers.get(AUTHORIZATION) else { return Self::Nothing };
-        let token = value.to_str().ok().and_then(bearer);
-        token.map_or(Self::Unreadable, |token| Self::Token(TokenHash::of(token)))
+impl PresentedCredential {
+    pub(super) fn from_headers(headers: &HeaderMap) -> Self {
+        let Some(value) = headers.get(AUTHORIZATION) else { return Self::Absent };
+        let token = value.to_str().ok().and_then(bearer_token);
+        token.map_or(Self::Invalid, |token| Self::Token(TokenHash::of(token)))
     }
 
     /// A token that is sent has to be good: nobody falls back to what its certificate allows.
-    pub(crate) fn identity(self, callers: &Callers, peer: Option<&Peer>) -> Identity {
+    pub(crate) fn identify(self, callers: &Callers, peer: Option<&Peer>) -> Identity {
         let found = match self {
-            Self::Token(hash) => callers.with_token_hash(hash),
-            Self::Unreadable => None,
-            Self::Nothing => peer
+            Self::Token(hash) => callers.by_token_hash(hash),
+            Self::Invalid => None,
+            Self::Absent => peer
                 .and_then(|peer| peer.certificate.as_ref())
-                .and_then(|names| callers.with_names(&names.dns, &names.uris)),
+                .and_then(|names| callers.by_certificate_names(&names.dns, &names.uris)),
         };
         found.map_or(Identity::Unknown, |caller| Identity::Known(Arc::clone(caller)))
     }
 }
 
 /// Who calls, going by what the request says and the connection has shown.
-pub(crate) fn identity(callers: Option<&Callers>, peer: Option<&Peer>, headers: &HeaderMap) -> Identity {
+pub(crate) fn identify_caller(
+    callers: Option<&Callers>,
+    peer: Option<&Peer>,
+    headers: &HeaderMap,
+) -> Identity {
     let Some(callers) = callers else { return Identity::Anyone };
-    Presented::in_head(headers).identity(callers, peer)
+    PresentedCredential::from_headers(headers).identify(callers, peer)
 }
 
 /// The token of `Bearer <token>`; the word in any case, as HTTP has it.
-fn bearer(value: &str) -> Option<&str> {
+fn bearer_token(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
 }
 
 /// Where somebody without a name calls from.
-fn stranger<B>(request: &Request<B>) -> Arc<str> {
+fn unknown_caller_label<B>(request: &Request<B>) -> Arc<str> {
     let peer = request.extensions().get::<Peer>();
     peer.map_or_else(
         || "unauthenticated".into(),
@@ -214,9 +219,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sensible_id_is_kept_and_any_other_replaced() {
+    fn valid_request_id_is_kept_and_others_are_replaced() {
         let id = |value: &str| {
-            let request = Request::builder().header(REQUEST_ID, value).body(()).unwrap();
+            let request = Request::builder().header(REQUEST_ID_HEADER, value).body(()).unwrap();
             request_id(&request).to_string()
         };
         assert_eq!(id("order-17/a"), "order-17/a");

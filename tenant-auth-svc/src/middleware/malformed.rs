@@ -23,87 +23,92 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use crate::grpc::{
-    ApiError, Malformed,
+    ApiError, MalformedRequest,
     context::RpcRecord,
-    framing::{Framing, Rules},
+    framing::{Framing, FramingRules},
 };
 
 type AnyError = Box<dyn Error + Send + Sync>;
 
 /// Refuses what is no gRPC call.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct MalformedLayer;
+pub struct RejectMalformedLayer;
 
-impl<S> Layer<S> for MalformedLayer {
-    type Service = WellFormed<S>;
+impl<S> Layer<S> for RejectMalformedLayer {
+    type Service = RejectMalformed<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        WellFormed { inner }
+        RejectMalformed { inner }
     }
 }
 
-/// The service of [`MalformedLayer`].
+/// The service of [`RejectMalformedLayer`].
 #[derive(Clone, Debug)]
-pub struct WellFormed<S> {
+pub struct RejectMalformed<S> {
     inner: S,
 }
 
-impl<S, In> Service<Request<In>> for WellFormed<S>
+impl<S, In> Service<Request<In>> for RejectMalformed<S>
 where
-    S: Service<Request<Sent<In>>, Response = Response<tonic::body::Body>>,
+    S: Service<Request<CheckedRequestBody<In>>, Response = Response<tonic::body::Body>>,
     In: Body<Data = Bytes>,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = Either<Ready<Result<S::Response, S::Error>>, Judged<S::Future>>;
+    type Future = Either<Ready<Result<S::Response, S::Error>>, CheckedFuture<S::Future>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<In>) -> Self::Future {
-        if let Err(wrong) = head(&request) {
-            return Either::Left(ready(Ok(refusal(wrong))));
+        if let Err(wrong) = check_head(&request) {
+            return Either::Left(ready(Ok(refusal_response(wrong))));
         }
         let record = request.extensions().get::<RpcRecord>().cloned();
-        let fate = Arc::new(Fate { record, end: OnceLock::new(), refused: OnceLock::new() });
-        let framing = Framing::new(Rules::of(request.uri().path()));
-        let request = request.map(|body| Sent { body, framing, fate: Arc::clone(&fate) });
-        Either::Right(Judged { answer: self.inner.call(request), fate })
+        let fate = Arc::new(BodyEnd { record, result: OnceLock::new(), refusal: OnceLock::new() });
+        let framing = Framing::new(FramingRules::for_path(request.uri().path()));
+        let request = request.map(|body| CheckedRequestBody { body, framing, end: Arc::clone(&fate) });
+        Either::Right(CheckedFuture { answer: self.inner.call(request), end: fate })
     }
 }
 
 /// Whether a request is a gRPC call by its head.
-fn head<B>(request: &Request<B>) -> Result<(), Malformed> {
+fn check_head<B>(request: &Request<B>) -> Result<(), MalformedRequest> {
     if request.method() != Method::POST {
-        return Err(Malformed::Method(Malformed::quoted(request.method().as_str().as_bytes())));
+        return Err(MalformedRequest::Method(MalformedRequest::escaped_excerpt(
+            request.method().as_str().as_bytes(),
+        )));
     }
     match request.headers().get(CONTENT_TYPE) {
-        Some(kind) if is_grpc(kind.as_bytes()) => {}
+        Some(kind) if is_grpc_content_type(kind.as_bytes()) => {}
         Some(kind) => {
-            return Err(Malformed::ContentType(format!("is {}", Malformed::quoted(kind.as_bytes()))));
+            return Err(MalformedRequest::ContentType(format!(
+                "is {}",
+                MalformedRequest::escaped_excerpt(kind.as_bytes())
+            )));
         }
-        None => return Err(Malformed::ContentType("there is none".to_owned())),
+        None => return Err(MalformedRequest::ContentType("there is none".to_owned())),
     }
     match request.headers().get("grpc-encoding") {
         Some(encoding) if encoding != "identity" => {
-            Err(Malformed::Encoding(Malformed::quoted(encoding.as_bytes())))
+            Err(MalformedRequest::Encoding(MalformedRequest::escaped_excerpt(encoding.as_bytes())))
         }
         _ => Ok(()),
     }
 }
 
 /// `application/grpc` or `application/grpc+proto`, with or without parameters; not gRPC-Web, not JSON.
-fn is_grpc(kind: &[u8]) -> bool {
+fn is_grpc_content_type(kind: &[u8]) -> bool {
     let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     kind.eq_ignore_ascii_case(b"application/grpc") || kind.eq_ignore_ascii_case(b"application/grpc+proto")
 }
 
 /// The answer to what is no call. A client of another protocol learns it from the status of HTTP and the text.
-fn refusal(wrong: Malformed) -> Response<tonic::body::Body> {
+fn refusal_response(wrong: MalformedRequest) -> Response<tonic::body::Body> {
     let http = match wrong {
-        Malformed::Method(_) => Some(StatusCode::METHOD_NOT_ALLOWED),
-        Malformed::ContentType(_) => Some(StatusCode::UNSUPPORTED_MEDIA_TYPE),
+        MalformedRequest::Method(_) => Some(StatusCode::METHOD_NOT_ALLOWED),
+        MalformedRequest::ContentType(_) => Some(StatusCode::UNSUPPORTED_MEDIA_TYPE),
         _ => None,
     };
     let text = format!("{wrong}\n");
@@ -122,54 +127,54 @@ fn refusal(wrong: Malformed) -> Response<tonic::body::Body> {
 
 /// How what a caller sends has ended, once it has.
 #[derive(Debug)]
-struct Fate {
+struct BodyEnd {
     record: Option<RpcRecord>,
-    end: OnceLock<Result<(), Malformed>>,
+    result: OnceLock<Result<(), MalformedRequest>>,
     /// Why a layer outside did not let all of it in.
-    refused: OnceLock<Status>,
+    refusal: OnceLock<Status>,
 }
 
-impl Fate {
-    fn wrong(&self, wrong: Malformed) -> AnyError {
-        if let (Malformed::TooLarge { .. }, Some(record)) = (&wrong, &self.record) {
-            record.too_large();
+impl BodyEnd {
+    fn fail(&self, wrong: MalformedRequest) -> AnyError {
+        if let (MalformedRequest::TooLarge { .. }, Some(record)) = (&wrong, &self.record) {
+            record.mark_message_too_large();
         }
-        let _ = self.end.set(Err(wrong.clone()));
+        let _ = self.result.set(Err(wrong.clone()));
         Status::from(ApiError::from(wrong)).into()
     }
 
     /// The body ended with an error: a layer's refusal, or the caller has gone.
-    fn broken_off(&self, error: AnyError) -> AnyError {
+    fn interrupt(&self, error: AnyError) -> AnyError {
         match error.downcast::<Status>() {
             Ok(status) if status.code() == Code::ResourceExhausted => {
-                let _ = self.refused.set((*status).clone());
-                let _ = self.end.set(Err(Malformed::BrokenOff));
+                let _ = self.refusal.set((*status).clone());
+                let _ = self.result.set(Err(MalformedRequest::Interrupted));
                 status
             }
-            _ => self.wrong(Malformed::BrokenOff),
+            _ => self.fail(MalformedRequest::Interrupted),
         }
     }
 
-    fn status(&self) -> Option<Status> {
-        if let Some(refused) = self.refused.get() {
+    fn error_status(&self) -> Option<Status> {
+        if let Some(refused) = self.refusal.get() {
             return Some(refused.clone());
         }
-        let wrong = self.end.get()?.as_ref().err()?;
+        let wrong = self.result.get()?.as_ref().err()?;
         Some(Status::from(ApiError::from(wrong.clone())))
     }
 }
 
 pin_project! {
     /// What a caller sends, looked at as it comes.
-    pub struct Sent<B> {
+    pub struct CheckedRequestBody<B> {
         #[pin]
         body: B,
         framing: Framing,
-        fate: Arc<Fate>,
+        end: Arc<BodyEnd>,
     }
 }
 
-impl<B> Body for Sent<B>
+impl<B> Body for CheckedRequestBody<B>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<AnyError>,
@@ -182,24 +187,24 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnyError>>> {
         let this = self.project();
-        if this.fate.end.get().is_some() {
+        if this.end.result.get().is_some() {
             return Poll::Ready(None);
         }
         let seen = match ready!(this.body.poll_frame(cx)) {
             Some(Ok(frame)) => {
-                let seen = frame.data_ref().map_or(Ok(()), |data| this.framing.take(data));
+                let seen = frame.data_ref().map_or(Ok(()), |data| this.framing.feed(data));
                 seen.map(|()| Some(frame))
             }
-            Some(Err(error)) => return Poll::Ready(Some(Err(this.fate.broken_off(error.into())))),
-            None => this.framing.end().map(|()| None),
+            Some(Err(error)) => return Poll::Ready(Some(Err(this.end.interrupt(error.into())))),
+            None => this.framing.finish().map(|()| None),
         };
         Poll::Ready(match seen {
             Ok(Some(frame)) => Some(Ok(frame)),
             Ok(None) => {
-                let _ = this.fate.end.set(Ok(()));
+                let _ = this.end.result.set(Ok(()));
                 None
             }
-            Err(wrong) => Some(Err(this.fate.wrong(wrong))),
+            Err(wrong) => Some(Err(this.end.fail(wrong))),
         })
     }
 
@@ -207,15 +212,15 @@ where
 }
 
 pin_project! {
-    /// The future of [`WellFormed`].
-    pub struct Judged<F> {
+    /// The future of [`RejectMalformed`].
+    pub struct CheckedFuture<F> {
         #[pin]
         answer: F,
-        fate: Arc<Fate>,
+        end: Arc<BodyEnd>,
     }
 }
 
-impl<F, E> Future for Judged<F>
+impl<F, E> Future for CheckedFuture<F>
 where
     F: Future<Output = Result<Response<tonic::body::Body>, E>>,
 {
@@ -224,21 +229,21 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.answer.poll(cx))?;
-        if let Some(status) = this.fate.status().or_else(|| unreadable(response.headers())) {
+        if let Some(status) = this.end.error_status().or_else(|| undecodable_status(response.headers())) {
             return Poll::Ready(Ok(status.into_http()));
         }
         // Nothing more can be wrong, or it has failed already.
-        if this.fate.end.get().is_some() || response.headers().contains_key(Status::GRPC_STATUS) {
+        if this.end.result.get().is_some() || response.headers().contains_key(Status::GRPC_STATUS) {
             return Poll::Ready(Ok(response));
         }
-        let fate = Arc::clone(this.fate);
-        Poll::Ready(Ok(response.map(|body| tonic::body::Body::new(Answer { body, fate }))))
+        let fate = Arc::clone(this.end);
+        Poll::Ready(Ok(response.map(|body| tonic::body::Body::new(CheckedResponseBody { body, end: fate }))))
     }
 }
 
 /// The status of a message that could not be read, where a library has said INTERNAL to it. What INTERNAL means here has
 /// details; what it says about messages begins as all errors of prost do.
-fn unreadable(answer: &HeaderMap) -> Option<Status> {
+fn undecodable_status(answer: &HeaderMap) -> Option<Status> {
     if Code::from_bytes(answer.get(Status::GRPC_STATUS)?.as_bytes()) != Code::Internal
         || answer.contains_key(Status::GRPC_STATUS_DETAILS)
     {
@@ -246,19 +251,19 @@ fn unreadable(answer: &HeaderMap) -> Option<Status> {
     }
     let status = Status::from_header_map(answer)?;
     let why = status.message().strip_prefix("failed to decode Protobuf message: ")?;
-    Some(Status::from(ApiError::from(Malformed::Unreadable(why.to_owned()))))
+    Some(Status::from(ApiError::from(MalformedRequest::UndecodableMessage(why.to_owned()))))
 }
 
 pin_project! {
     /// The answer of a call that still sends.
-    struct Answer {
+    struct CheckedResponseBody {
         #[pin]
         body: tonic::body::Body,
-        fate: Arc<Fate>,
+        end: Arc<BodyEnd>,
     }
 }
 
-impl Body for Answer {
+impl Body for CheckedResponseBody {
     type Data = Bytes;
     type Error = Status;
 
@@ -268,7 +273,8 @@ impl Body for Answer {
         let Some(Ok(trailers)) = frame.as_ref().map(|frame| frame.as_ref().map(Frame::trailers_ref)) else {
             return Poll::Ready(frame);
         };
-        let other = trailers.and_then(|trailers| this.fate.status().or_else(|| unreadable(trailers)));
+        let other =
+            trailers.and_then(|trailers| this.end.error_status().or_else(|| undecodable_status(trailers)));
         Poll::Ready(match other {
             Some(status) => {
                 let mut trailers = HeaderMap::new();
@@ -285,20 +291,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_grpc_with_protobuf_is_taken() {
+    fn only_grpc_protobuf_content_types_are_accepted() {
         for good in ["application/grpc", "application/grpc+proto", "Application/gRPC ; charset=utf-8"] {
-            assert!(is_grpc(good.as_bytes()), "{good}");
+            assert!(is_grpc_content_type(good.as_bytes()), "{good}");
         }
         for bad in
             ["", "application/json", "application/grpc-web+proto", "application/grpc+json", "text/plain"]
         {
-            assert!(!is_grpc(bad.as_bytes()), "{bad}");
+            assert!(!is_grpc_content_type(bad.as_bytes()), "{bad}");
         }
     }
 
     #[test]
-    fn what_a_caller_sent_is_quoted_short_and_escaped() {
-        let quoted = Malformed::quoted(format!("\u{1b}[31m\u{202e}{}", "x".repeat(15_000)).as_bytes());
+    fn excerpt_is_short_and_escaped() {
+        let quoted =
+            MalformedRequest::escaped_excerpt(format!("\u{1b}[31m\u{202e}{}", "x".repeat(15_000)).as_bytes());
         assert!(quoted.starts_with("\\u{1b}[31m\\u{202e}xx") && quoted.len() < 100, "{quoted}");
     }
 }

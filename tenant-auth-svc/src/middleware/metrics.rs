@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Instant};
 use http::Request;
 use tonic::Code;
 
-use super::rpc_observer::Follower;
+use super::rpc_observer::RpcObserver;
 use crate::{
     domain::{
         access,
@@ -15,7 +15,7 @@ use crate::{
     },
     grpc::{
         context::RpcRecord,
-        tally::{Tallied, Tally},
+        tally::{Tally, TallyKind},
     },
     instruments::{
         counts::{Counts, Shard},
@@ -24,10 +24,10 @@ use crate::{
 };
 
 /// What is asked for and is no RPC of ours.
-pub(super) const OTHER: &str = "other";
+pub(super) const UNKNOWN_RPC: &str = "other";
 
 /// The status codes by number, in their canonical spelling.
-pub const CODES: [&str; 17] = [
+pub const CODE_NAMES: [&str; 17] = [
     "OK",
     "CANCELLED",
     "UNKNOWN",
@@ -48,136 +48,141 @@ pub const CODES: [&str; 17] = [
 ];
 
 // Of one RPC: begun, ended with each code, how long they took.
-const ENDED: usize = 1;
-const TOOK: usize = ENDED + CODES.len();
-const SLOTS: usize = TOOK + durations::SLOTS;
+const ENDED_OFFSET: usize = 1;
+const LATENCY_OFFSET: usize = ENDED_OFFSET + CODE_NAMES.len();
+const SLOTS_PER_RPC: usize = LATENCY_OFFSET + durations::SLOTS_PER_HISTOGRAM;
 
 /// Where the slots of an RPC begin. What was decided comes before all of them.
-fn slots(rpc: usize) -> usize {
-    Tallied::COUNT + rpc * SLOTS
+fn first_slot(rpc: usize) -> usize {
+    TallyKind::COUNT + rpc * SLOTS_PER_RPC
 }
 
 /// The counts of all RPCs.
 #[derive(Debug)]
-pub struct Rpcs(Counts);
+pub struct RpcMetrics(Counts);
 
 /// The numbers of one RPC.
 #[derive(Clone, Debug)]
-pub struct Numbers {
+pub struct RpcCounters {
     /// Its name, as `tenantauth.v1.InfoService/GetServerInfo`.
     pub name: &'static str,
     /// How many have begun and not ended.
     pub in_flight: u64,
-    /// How many have ended with each of [`CODES`].
-    pub ended: [u64; CODES.len()],
+    /// How many have ended with each of [`CODE_NAMES`].
+    pub ended_by_code: [u64; CODE_NAMES.len()],
     /// How long they took.
-    pub took: Distribution,
+    pub latency: Distribution,
 }
 
-impl Default for Rpcs {
+impl Default for RpcMetrics {
     fn default() -> Self {
-        Self(Counts::new(slots(names().count())))
+        Self(Counts::new(first_slot(rpc_names().count())))
     }
 }
 
-impl Rpcs {
+impl RpcMetrics {
     /// The numbers of every RPC there is, and of all that there is not.
-    pub fn numbers(&self) -> impl Iterator<Item = Numbers> {
-        names().enumerate().map(|(rpc, name)| {
-            let first = slots(rpc);
-            let ended = std::array::from_fn(|code| self.0.get(first + ENDED + code));
+    pub fn counters(&self) -> impl Iterator<Item = RpcCounters> {
+        rpc_names().enumerate().map(|(rpc, name)| {
+            let first = first_slot(rpc);
+            let ended = std::array::from_fn(|code| self.0.get(first + ENDED_OFFSET + code));
             // After the ended ones, so that there are never fewer.
             let begun = self.0.get(first);
             let in_flight = begun.saturating_sub(ended.iter().sum());
-            Numbers { name, in_flight, ended, took: durations::read(&self.0, first + TOOK) }
+            RpcCounters {
+                name,
+                in_flight,
+                ended_by_code: ended,
+                latency: durations::read(&self.0, first + LATENCY_OFFSET),
+            }
         })
     }
 
     /// Counts an RPC that was answered from memory at once.
-    pub fn hit(&self, path: &str, decisions: &[(Verdict, Source)], started: Instant) {
-        let slots = slots(rpc(path));
-        let shard = self.0.mine();
+    pub fn count_cache_hit(&self, path: &str, decisions: &[(Verdict, Source)], started: Instant) {
+        let slots = first_slot(rpc_index(path));
+        let shard = self.0.thread_shard();
         for (verdict, source) in decisions {
-            shard.add(Tallied::Verdict((*verdict).into()).place(), 1);
-            shard.add(Tallied::Source(*source).place(), 1);
+            shard.add(TallyKind::Verdict((*verdict).into()).index(), 1);
+            shard.add(TallyKind::Source(*source).index(), 1);
         }
         shard.add(slots, 1);
-        shard.add(slots + ENDED + Code::Ok as usize, 1);
-        durations::note(shard, slots + TOOK, started.elapsed());
+        shard.add(slots + ENDED_OFFSET + Code::Ok as usize, 1);
+        durations::record(shard, slots + LATENCY_OFFSET, started.elapsed());
     }
 
     /// How many keys and sessions came to this.
     #[must_use]
-    pub fn tallied(&self, what: Tallied) -> u64 {
-        self.0.get(what.place())
+    pub fn decision_count(&self, what: TallyKind) -> u64 {
+        self.0.get(what.index())
     }
 }
 
-fn names() -> impl Iterator<Item = &'static str> {
-    access::rules().map(|(path, _)| path.trim_start_matches('/')).chain([OTHER])
+fn rpc_names() -> impl Iterator<Item = &'static str> {
+    access::access_rules().map(|(path, _)| path.trim_start_matches('/')).chain([UNKNOWN_RPC])
 }
 
 /// The name of the RPC at a path: one of ours, or that of all that are not.
-pub(super) fn name(path: &str) -> &'static str {
-    let known = access::rules().find(|(rpc, _)| *rpc == path);
-    known.map_or(OTHER, |(rpc, _)| rpc.trim_start_matches('/'))
+pub(super) fn rpc_name(path: &str) -> &'static str {
+    let known = access::access_rules().find(|(rpc, _)| *rpc == path);
+    known.map_or(UNKNOWN_RPC, |(rpc, _)| rpc.trim_start_matches('/'))
 }
 
 /// The number of the RPC at a path. A caller can make up paths, and no names of metrics with them.
-fn rpc(path: &str) -> usize {
+fn rpc_index(path: &str) -> usize {
     // The most frequent ones come first, and most differ in length already.
-    let place = access::rules().position(|(rpc, _)| rpc == path);
-    place.unwrap_or_else(|| access::rules().count())
+    let place = access::access_rules().position(|(rpc, _)| rpc == path);
+    place.unwrap_or_else(|| access::access_rules().count())
 }
 
 /// Counts one RPC.
 #[derive(Debug)]
-pub struct Counting {
+pub struct RpcCounting {
     /// That of the thread on which the RPC came: its connection stays there.
     shard: Arc<Shard>,
-    slots: usize,
+    first_slot: usize,
     record: Option<RpcRecord>,
     started: Instant,
 }
 
-impl Counting {
+impl RpcCounting {
     /// Counts one that begins.
-    pub(super) fn of<In>(rpcs: &Rpcs, request: &Request<In>) -> Self {
-        let slots = slots(rpc(request.uri().path()));
-        let shard = Arc::clone(rpcs.0.mine());
+    pub(super) fn start<In>(rpcs: &RpcMetrics, request: &Request<In>) -> Self {
+        let slots = first_slot(rpc_index(request.uri().path()));
+        let shard = Arc::clone(rpcs.0.thread_shard());
         shard.add(slots, 1);
         let record = request.extensions().get::<RpcRecord>().cloned();
-        Self { shard, slots, record, started: Instant::now() }
+        Self { shard, first_slot: slots, record, started: Instant::now() }
     }
 
-    fn take_over(&self, tally: &Tally) {
-        tally.take(|place, number| self.shard.add(place, u64::from(number)));
+    fn add_tally(&self, tally: &Tally) {
+        tally.drain(|place, number| self.shard.add(place, u64::from(number)));
     }
 }
 
-impl Follower for Counting {
+impl RpcObserver for RpcCounting {
     type Held = ();
 
     fn enter(&self) {}
 
-    fn piece(&mut self) {
+    fn on_message(&mut self) {
         if let Some(record) = &self.record {
-            self.take_over(record.tally());
+            self.add_tally(record.tally());
         }
     }
 
-    fn end(&mut self, code: Option<Code>) {
-        self.piece();
+    fn on_end(&mut self, code: Option<Code>) {
+        self.on_message();
         let is = |what: fn(&RpcRecord) -> bool| self.record.as_ref().is_some_and(what);
         let code = match code.unwrap_or(Code::Cancelled) {
             // What the caller did wrong must not look like a service that has too much to do.
-            Code::ResourceExhausted if is(RpcRecord::is_too_large) => Code::InvalidArgument,
+            Code::ResourceExhausted if is(RpcRecord::has_oversized_message) => Code::InvalidArgument,
             // Nor must a crowd of those whom nobody knows: with more places they would be refused all the same.
-            Code::ResourceExhausted if is(RpcRecord::is_of_stranger) => Code::Unauthenticated,
+            Code::ResourceExhausted if is(RpcRecord::is_from_unknown_caller) => Code::Unauthenticated,
             code => code,
         };
-        self.shard.add(self.slots + ENDED + code as usize, 1);
-        durations::note(&self.shard, self.slots + TOOK, self.started.elapsed());
+        self.shard.add(self.first_slot + ENDED_OFFSET + code as usize, 1);
+        durations::record(&self.shard, self.first_slot + LATENCY_OFFSET, self.started.elapsed());
     }
 }
 
@@ -193,16 +198,16 @@ mod tests {
     use crate::middleware::observability::RpcObserverLayer;
 
     #[test]
-    fn codes_are_spelt_by_number() {
-        for (number, name) in CODES.iter().enumerate() {
+    fn code_names_are_ordered_by_number() {
+        for (number, name) in CODE_NAMES.iter().enumerate() {
             let code = Code::from_i32(i32::try_from(number).unwrap());
             assert_eq!(format!("{code:?}").to_uppercase(), name.replace('_', ""));
         }
     }
 
     /// How many ended with `code`, when one that is refused as too many ends as that of `record`.
-    async fn refused_as(record: RpcRecord, code: Code) -> u64 {
-        let rpcs = Arc::new(Rpcs::default());
+    async fn count_refused_as(record: RpcRecord, code: Code) -> u64 {
+        let rpcs = Arc::new(RpcMetrics::default());
         let refuses = tower::service_fn(|_: Request<()>| async {
             Ok::<_, Infallible>(Status::resource_exhausted("").into_http::<String>())
         });
@@ -210,25 +215,25 @@ mod tests {
         *request.uri_mut() = Uri::from_static("/tenantauth.v1.ValidationService/ValidateKey");
         request.extensions_mut().insert(record);
         let _answer = RpcObserverLayer::new(Arc::clone(&rpcs)).layer(refuses).oneshot(request).await;
-        rpcs.numbers().map(|numbers| numbers.ended[code as usize]).sum()
+        rpcs.counters().map(|numbers| numbers.ended_by_code[code as usize]).sum()
     }
 
     #[tokio::test]
-    async fn a_stranger_refused_for_want_of_a_place_is_unauthenticated() {
-        assert_eq!(refused_as(RpcRecord::of_stranger(), Code::Unauthenticated).await, 1);
-        assert_eq!(refused_as(RpcRecord::of_stranger(), Code::ResourceExhausted).await, 0);
-        assert_eq!(refused_as(RpcRecord::default(), Code::ResourceExhausted).await, 1);
+    async fn refused_unknown_caller_counts_as_unauthenticated() {
+        assert_eq!(count_refused_as(RpcRecord::from_unknown_caller(), Code::Unauthenticated).await, 1);
+        assert_eq!(count_refused_as(RpcRecord::from_unknown_caller(), Code::ResourceExhausted).await, 0);
+        assert_eq!(count_refused_as(RpcRecord::default(), Code::ResourceExhausted).await, 1);
     }
 
     #[test]
-    fn a_made_up_path_has_no_name_of_its_own() {
-        let names: Vec<_> = names().collect();
+    fn unknown_path_is_counted_as_other() {
+        let names: Vec<_> = rpc_names().collect();
         assert_eq!(
-            names[rpc("/tenantauth.v1.ValidationService/ValidateKey")],
+            names[rpc_index("/tenantauth.v1.ValidationService/ValidateKey")],
             "tenantauth.v1.ValidationService/ValidateKey"
         );
         for made_up in ["", "/", "/other", "/tenantauth.v1.ValidationService/validatekey", "/a.b/C"] {
-            assert_eq!(names[rpc(made_up)], OTHER, "{made_up}");
+            assert_eq!(names[rpc_index(made_up)], UNKNOWN_RPC, "{made_up}");
         }
     }
 }

@@ -12,53 +12,53 @@ use http_body::Body;
 use tower::{Layer, Service};
 
 use super::{
-    access_log::Line,
-    metrics::{Counting, Rpcs},
-    rpc_observer::{Followed, FollowedBody},
+    access_log::AccessLogLine,
+    metrics::{RpcCounting, RpcMetrics},
+    rpc_observer::{ObservedBody, ObservedFuture},
 };
 
 /// Observes every RPC.
 #[derive(Clone, Debug)]
-pub struct RpcObserverLayer(Arc<Rpcs>);
+pub struct RpcObserverLayer(Arc<RpcMetrics>);
 
 impl RpcObserverLayer {
     /// Counts there, and logs.
     #[must_use]
-    pub fn new(rpcs: Arc<Rpcs>) -> Self {
+    pub fn new(rpcs: Arc<RpcMetrics>) -> Self {
         Self(rpcs)
     }
 }
 
 impl<S> Layer<S> for RpcObserverLayer {
-    type Service = RpcObserver<S>;
+    type Service = ObserveRpc<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        RpcObserver { inner, rpcs: Arc::clone(&self.0) }
+        ObserveRpc { inner, metrics: Arc::clone(&self.0) }
     }
 }
 
 /// The service of [`RpcObserverLayer`].
 #[derive(Clone, Debug)]
-pub struct RpcObserver<S> {
+pub struct ObserveRpc<S> {
     inner: S,
-    rpcs: Arc<Rpcs>,
+    metrics: Arc<RpcMetrics>,
 }
 
-impl<S, In, Out> Service<Request<In>> for RpcObserver<S>
+impl<S, In, Out> Service<Request<In>> for ObserveRpc<S>
 where
     S: Service<Request<In>, Response = Response<Out>>,
     Out: Body,
 {
-    type Response = Response<FollowedBody<Out, (Counting, Line)>>;
+    type Response = Response<ObservedBody<Out, (RpcCounting, AccessLogLine)>>;
     type Error = S::Error;
-    type Future = Followed<S::Future, (Counting, Line)>;
+    type Future = ObservedFuture<S::Future, (RpcCounting, AccessLogLine)>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request<In>) -> Self::Future {
-        let readers = (Counting::of(&self.rpcs, &request), Line::of(&request));
-        Followed::new(self.inner.call(request), Some(readers))
+        let readers = (RpcCounting::start(&self.metrics, &request), AccessLogLine::from_request(&request));
+        ObservedFuture::new(self.inner.call(request), Some(readers))
     }
 }

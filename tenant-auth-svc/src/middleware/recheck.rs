@@ -22,13 +22,13 @@ use tonic::Status;
 use tower::{Layer, Service};
 
 use super::{
-    authorize::allowed,
-    identify::{Directory, Presented},
+    authorize::check_access,
+    identify::{CallerDirectory, PresentedCredential},
 };
 use crate::{grpc::ApiError, transport::Peer};
 
 /// The RPCs whose answer is a stream.
-pub const STREAMS: [&str; 5] = [
+pub const STREAMING_RPCS: [&str; 5] = [
     "/tenantauth.v1.ValidationService/StreamValidateKeys",
     "/tenantauth.v1.WatchService/Watch",
     // Anyone may call these, so no change of the callers ends them; they stand here for the day that this changes.
@@ -39,12 +39,12 @@ pub const STREAMS: [&str; 5] = [
 
 /// Judges streams again when the callers change.
 #[derive(Clone, Debug)]
-pub struct RecheckLayer(Directory);
+pub struct RecheckLayer(CallerDirectory);
 
 impl RecheckLayer {
     /// Goes by these callers.
     #[must_use]
-    pub fn new(callers: Directory) -> Self {
+    pub fn new(callers: CallerDirectory) -> Self {
         Self(callers)
     }
 }
@@ -61,7 +61,7 @@ impl<S> Layer<S> for RecheckLayer {
 #[derive(Clone, Debug)]
 pub struct Recheck<S> {
     inner: S,
-    callers: Directory,
+    callers: CallerDirectory,
 }
 
 impl<S, In, Out> Service<Request<In>> for Recheck<S>
@@ -70,7 +70,7 @@ where
 {
     type Response = Response<RecheckedBody<Out>>;
     type Error = S::Error;
-    type Future = Rechecked<S::Future>;
+    type Future = RecheckedFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -78,48 +78,48 @@ where
 
     fn call(&mut self, request: Request<In>) -> Self::Future {
         let path = request.uri().path();
-        let stream = STREAMS.iter().find(|stream| **stream == path).map(|path| {
+        let stream = STREAMING_RPCS.iter().find(|stream| **stream == path).map(|path| {
             let mut replaced = self.callers.watch();
             // What was replaced between the reading of the head and here is looked at with the first piece.
             replaced.mark_changed();
-            Box::new(Opened {
+            Box::new(OpenStream {
                 path,
-                presented: Presented::in_head(request.headers()),
+                credential: PresentedCredential::from_headers(request.headers()),
                 peer: request.extensions().get().cloned(),
                 callers: self.callers.clone(),
-                replaced,
+                replacements: replaced,
             })
         });
-        Rechecked { answer: self.inner.call(request), stream }
+        RecheckedFuture { answer: self.inner.call(request), stream }
     }
 }
 
 /// A stream as it was opened.
 #[derive(Debug)]
-struct Opened {
+struct OpenStream {
     path: &'static str,
-    presented: Presented,
+    credential: PresentedCredential,
     peer: Option<Peer>,
-    callers: Directory,
-    replaced: watch::Receiver<()>,
+    callers: CallerDirectory,
+    replacements: watch::Receiver<()>,
 }
 
-impl Opened {
+impl OpenStream {
     /// Whether it might be opened now. Asked again only when the callers were replaced.
-    fn check(&mut self) -> Result<(), ApiError> {
+    fn recheck(&mut self) -> Result<(), ApiError> {
         // An error would say that the directory is gone, which is kept here.
-        if !self.replaced.has_changed().unwrap_or(false) {
+        if !self.replacements.has_changed().unwrap_or(false) {
             return Ok(());
         }
-        self.replaced.mark_unchanged();
+        self.replacements.mark_unchanged();
         match self.callers.load().as_deref() {
-            Some(callers) => allowed(&self.presented.identity(callers, self.peer.as_ref()), self.path),
+            Some(callers) => check_access(&self.credential.identify(callers, self.peer.as_ref()), self.path),
             None => Ok(()),
         }
     }
 
-    fn replaced(&self) -> BoxFuture<'static, ()> {
-        let mut replaced = self.replaced.clone();
+    fn wait_for_replacement(&self) -> BoxFuture<'static, ()> {
+        let mut replaced = self.replacements.clone();
         Box::pin(async move {
             let _ = replaced.changed().await;
         })
@@ -128,14 +128,14 @@ impl Opened {
 
 pin_project! {
     /// The future of [`Recheck`].
-    pub struct Rechecked<F> {
+    pub struct RecheckedFuture<F> {
         #[pin]
         answer: F,
-        stream: Option<Box<Opened>>,
+        stream: Option<Box<OpenStream>>,
     }
 }
 
-impl<F, Out, E> Future for Rechecked<F>
+impl<F, Out, E> Future for RecheckedFuture<F>
 where
     F: Future<Output = Result<Response<Out>, E>>,
 {
@@ -147,7 +147,11 @@ where
         // One that is refused has its status in its head, and no body.
         let is_refused = response.headers().contains_key(Status::GRPC_STATUS);
         let opened = this.stream.take().filter(|_| !is_refused);
-        Poll::Ready(Ok(response.map(|body| RecheckedBody { body: Some(body), opened, replaced: None })))
+        Poll::Ready(Ok(response.map(|body| RecheckedBody {
+            body: Some(body),
+            stream: opened,
+            replaced: None,
+        })))
     }
 }
 
@@ -156,7 +160,7 @@ pin_project! {
     pub struct RecheckedBody<B> {
         #[pin]
         body: Option<B>,
-        opened: Option<Box<Opened>>,
+        stream: Option<Box<OpenStream>>,
         // Only while there is nothing to send: what is busy looks by itself.
         replaced: Option<BoxFuture<'static, ()>>,
     }
@@ -164,7 +168,7 @@ pin_project! {
 
 impl<B: Default> Default for RecheckedBody<B> {
     fn default() -> Self {
-        Self { body: Some(B::default()), opened: None, replaced: None }
+        Self { body: Some(B::default()), stream: None, replaced: None }
     }
 }
 
@@ -178,22 +182,22 @@ impl<B: Body> Body for RecheckedBody<B> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
         loop {
-            if let Some(opened) = this.opened
-                && let Err(error) = opened.check()
+            if let Some(opened) = this.stream
+                && let Err(error) = opened.recheck()
             {
-                *this.opened = None;
+                *this.stream = None;
                 *this.replaced = None;
                 // With all that it has under way.
                 this.body.set(None);
-                return Poll::Ready(Some(Ok(Frame::trailers(trailers(error)))));
+                return Poll::Ready(Some(Ok(Frame::trailers(error_trailers(error)))));
             }
             let Some(body) = this.body.as_mut().as_pin_mut() else { return Poll::Ready(None) };
             let frame = body.poll_frame(cx);
-            let Some(opened) = this.opened else { return frame };
+            let Some(opened) = this.stream else { return frame };
             if frame.is_ready() {
                 return frame;
             }
-            let replaced = this.replaced.get_or_insert_with(|| opened.replaced());
+            let replaced = this.replaced.get_or_insert_with(|| opened.wait_for_replacement());
             ready!(replaced.as_mut().poll(cx));
             *this.replaced = None;
         }
@@ -209,7 +213,7 @@ impl<B: Body> Body for RecheckedBody<B> {
 }
 
 /// A refusal where an answer has begun already.
-fn trailers(error: ApiError) -> HeaderMap {
+fn error_trailers(error: ApiError) -> HeaderMap {
     let mut trailers = HeaderMap::new();
     // Only what no header can hold would fail, and then there is no status at all, which callers take for UNKNOWN.
     let _ = Status::from(error).add_header(&mut trailers);

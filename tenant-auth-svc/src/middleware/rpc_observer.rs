@@ -15,7 +15,7 @@ use pin_project_lite::pin_project;
 use tonic::Code;
 
 /// Who follows.
-pub trait Follower {
+pub trait RpcObserver {
     /// What is held while the RPC is worked on.
     type Held;
 
@@ -23,108 +23,108 @@ pub trait Follower {
     fn enter(&self) -> Self::Held;
 
     /// A piece of its answer leaves.
-    fn piece(&mut self);
+    fn on_message(&mut self);
 
     /// It is over; `None`: its caller did not wait for the end. It comes once.
-    fn end(&mut self, code: Option<Code>);
+    fn on_end(&mut self, code: Option<Code>);
 }
 
-impl<A: Follower, B: Follower> Follower for (A, B) {
+impl<A: RpcObserver, B: RpcObserver> RpcObserver for (A, B) {
     type Held = (A::Held, B::Held);
 
     fn enter(&self) -> Self::Held {
         (self.0.enter(), self.1.enter())
     }
 
-    fn piece(&mut self) {
-        self.0.piece();
-        self.1.piece();
+    fn on_message(&mut self) {
+        self.0.on_message();
+        self.1.on_message();
     }
 
-    fn end(&mut self, code: Option<Code>) {
-        self.0.end(code);
-        self.1.end(code);
+    fn on_end(&mut self, code: Option<Code>) {
+        self.0.on_end(code);
+        self.1.on_end(code);
     }
 }
 
 /// Tells its follower of the end, at the latest when it goes itself.
-struct Tail<T: Follower>(Option<T>);
+struct EndGuard<T: RpcObserver>(Option<T>);
 
-impl<T: Follower> Tail<T> {
+impl<T: RpcObserver> EndGuard<T> {
     fn enter(&self) -> Option<T::Held> {
         self.0.as_ref().map(T::enter)
     }
 
     /// Whether anybody follows, still.
-    fn is_there(&self) -> bool {
+    fn is_active(&self) -> bool {
         self.0.is_some()
     }
 
-    fn end(&mut self, code: Option<Code>) {
+    fn finish(&mut self, code: Option<Code>) {
         if let Some(mut follower) = self.0.take() {
-            follower.end(code);
+            follower.on_end(code);
         }
     }
 }
 
-impl<T: Follower> Drop for Tail<T> {
+impl<T: RpcObserver> Drop for EndGuard<T> {
     fn drop(&mut self) {
-        self.end(None);
+        self.finish(None);
     }
 }
 
 pin_project! {
     /// An RPC that is followed.
-    pub struct Followed<F, T: Follower> {
+    pub struct ObservedFuture<F, T: RpcObserver> {
         #[pin]
         answer: F,
-        tail: Tail<T>,
+        guard: EndGuard<T>,
     }
 }
 
-impl<F, T: Follower> Followed<F, T> {
+impl<F, T: RpcObserver> ObservedFuture<F, T> {
     /// `None`: nobody follows this one.
     pub(super) fn new(answer: F, follower: Option<T>) -> Self {
-        Self { answer, tail: Tail(follower) }
+        Self { answer, guard: EndGuard(follower) }
     }
 }
 
-impl<F, Out, E, T> Future for Followed<F, T>
+impl<F, Out, E, T> Future for ObservedFuture<F, T>
 where
     F: Future<Output = Result<Response<Out>, E>>,
     Out: Body,
-    T: Follower,
+    T: RpcObserver,
 {
-    type Output = Result<Response<FollowedBody<Out, T>>, E>;
+    type Output = Result<Response<ObservedBody<Out, T>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let held = this.tail.enter();
+        let held = this.guard.enter();
         let response = ready!(this.answer.poll(cx))?;
         drop(held);
-        let mut tail = mem::replace(this.tail, Tail(None));
-        if tail.is_there() {
-            if let Some(code) = code_in(response.headers()) {
-                tail.end(Some(code));
+        let mut tail = mem::replace(this.guard, EndGuard(None));
+        if tail.is_active() {
+            if let Some(code) = grpc_status_code(response.headers()) {
+                tail.finish(Some(code));
             } else if response.body().is_end_stream() {
                 // No gRPC: what was refused as a request of another kind.
-                tail.end(Some(Code::Unknown));
+                tail.finish(Some(Code::Unknown));
             }
         }
-        Poll::Ready(Ok(response.map(|body| FollowedBody { body, tail })))
+        Poll::Ready(Ok(response.map(|body| ObservedBody { body, guard: tail })))
     }
 }
 
 pin_project! {
     /// The body of its answer.
-    pub struct FollowedBody<B, T: Follower> {
+    pub struct ObservedBody<B, T: RpcObserver> {
         #[pin]
         body: B,
-        tail: Tail<T>,
+        guard: EndGuard<T>,
     }
 }
 
-impl<B: Body, T: Follower> Body for FollowedBody<B, T> {
+impl<B: Body, T: RpcObserver> Body for ObservedBody<B, T> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -133,22 +133,24 @@ impl<B: Body, T: Follower> Body for FollowedBody<B, T> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
-        let held = this.tail.enter();
+        let held = this.guard.enter();
         let frame = ready!(this.body.poll_frame(cx));
         drop(held);
-        if !this.tail.is_there() {
+        if !this.guard.is_active() {
             return Poll::Ready(frame);
         }
         match &frame {
             Some(Ok(frame)) => match frame.trailers_ref() {
-                Some(trailers) => this.tail.end(Some(code_in(trailers).unwrap_or(Code::Unknown))),
+                Some(trailers) => {
+                    this.guard.finish(Some(grpc_status_code(trailers).unwrap_or(Code::Unknown)))
+                }
                 None => {
-                    if let Some(follower) = &mut this.tail.0 {
-                        follower.piece();
+                    if let Some(follower) = &mut this.guard.0 {
+                        follower.on_message();
                     }
                 }
             },
-            Some(Err(_)) | None => this.tail.end(Some(Code::Unknown)),
+            Some(Err(_)) | None => this.guard.finish(Some(Code::Unknown)),
         }
         Poll::Ready(frame)
     }
@@ -162,7 +164,7 @@ impl<B: Body, T: Follower> Body for FollowedBody<B, T> {
     }
 }
 
-fn code_in(headers: &HeaderMap) -> Option<Code> {
+fn grpc_status_code(headers: &HeaderMap) -> Option<Code> {
     headers.get("grpc-status").map(|code| Code::from_bytes(code.as_bytes()))
 }
 
@@ -178,25 +180,25 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Heard(Rc<RefCell<Vec<String>>>);
+    struct RecordingObserver(Rc<RefCell<Vec<String>>>);
 
-    impl Follower for Heard {
+    impl RpcObserver for RecordingObserver {
         type Held = ();
 
         fn enter(&self) {}
 
-        fn piece(&mut self) {
+        fn on_message(&mut self) {
             self.0.borrow_mut().push("piece".to_owned());
         }
 
-        fn end(&mut self, code: Option<Code>) {
+        fn on_end(&mut self, code: Option<Code>) {
             self.0.borrow_mut().push(code.map_or("left".to_owned(), |code| format!("{code:?}")));
         }
     }
 
-    struct Frames(VecDeque<Frame<&'static [u8]>>);
+    struct FrameBody(VecDeque<Frame<&'static [u8]>>);
 
-    impl Body for Frames {
+    impl Body for FrameBody {
         type Data = &'static [u8];
         type Error = ();
 
@@ -212,7 +214,7 @@ mod tests {
         }
     }
 
-    fn piece() -> Frame<&'static [u8]> {
+    fn data_frame() -> Frame<&'static [u8]> {
         Frame::data(b"piece")
     }
 
@@ -221,13 +223,13 @@ mod tests {
     }
 
     /// What is heard of an answer of these frames, of which so many are read.
-    fn heard(head: Option<&str>, frames: Vec<Frame<&'static [u8]>>, read: usize) -> Vec<String> {
-        let heard = Heard::default();
-        let mut response = Response::new(Frames(frames.into()));
+    fn observed_events(head: Option<&str>, frames: Vec<Frame<&'static [u8]>>, read: usize) -> Vec<String> {
+        let heard = RecordingObserver::default();
+        let mut response = Response::new(FrameBody(frames.into()));
         if let Some(code) = head {
             response.headers_mut().insert("grpc-status", code.parse().unwrap());
         }
-        let followed = Followed::new(future::ready(Ok::<_, ()>(response)), Some(heard.clone()));
+        let followed = ObservedFuture::new(future::ready(Ok::<_, ()>(response)), Some(heard.clone()));
         let mut body = followed.now_or_never().unwrap().unwrap_or_else(|()| panic!("it answers")).into_body();
         for _ in 0..read {
             let _ = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).now_or_never();
@@ -237,16 +239,16 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_heard_once_however_it_comes() {
-        assert_eq!(heard(Some("8"), Vec::new(), 1), ["ResourceExhausted"]);
-        assert_eq!(heard(None, vec![piece(), trailers("0")], 3), ["piece", "Ok"]);
-        assert_eq!(heard(None, vec![piece(), trailers("0")], 1), ["piece", "left"]);
-        assert_eq!(heard(None, vec![piece(), trailers("0")], 0), ["left"]);
-        assert_eq!(heard(None, vec![piece()], 2), ["piece", "Unknown"]);
-        assert_eq!(heard(None, Vec::new(), 0), ["Unknown"], "no gRPC");
-        let waiting = Heard::default();
-        let answer = pending::<Result<Response<Frames>, ()>>();
-        assert!(Followed::new(answer, Some(waiting.clone())).now_or_never().is_none());
+    fn rpc_end_is_observed_exactly_once() {
+        assert_eq!(observed_events(Some("8"), Vec::new(), 1), ["ResourceExhausted"]);
+        assert_eq!(observed_events(None, vec![data_frame(), trailers("0")], 3), ["piece", "Ok"]);
+        assert_eq!(observed_events(None, vec![data_frame(), trailers("0")], 1), ["piece", "left"]);
+        assert_eq!(observed_events(None, vec![data_frame(), trailers("0")], 0), ["left"]);
+        assert_eq!(observed_events(None, vec![data_frame()], 2), ["piece", "Unknown"]);
+        assert_eq!(observed_events(None, Vec::new(), 0), ["Unknown"], "no gRPC");
+        let waiting = RecordingObserver::default();
+        let answer = pending::<Result<Response<FrameBody>, ()>>();
+        assert!(ObservedFuture::new(answer, Some(waiting.clone())).now_or_never().is_none());
         assert_eq!(waiting.0.take(), ["left"]);
     }
 }

@@ -18,42 +18,42 @@ use pin_project_lite::pin_project;
 use tonic::Status;
 use tower::{Layer, Service};
 
-use super::recheck::STREAMS;
+use super::recheck::STREAMING_RPCS;
 use crate::grpc::{
     ApiError,
-    limiters::Pools,
-    permits::{Full, Holder, Place},
+    limiters::Limiters,
+    permits::{LimitReached, Permit, PermitHolder},
 };
 
 /// Whether a service's requests need a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub enum PermitClass {
     /// They do: this is the traffic that can grow without end.
-    Bounded,
+    Requests,
     /// They have places of their own, so that probes and operators get through when they are needed most. The database has an
     /// allowance of its own for what operators do.
-    Free,
+    Operators,
 }
 
 /// On which side each service is. What is not here is bounded: nobody knows it.
-pub const SERVICES: [(&str, Side); 9] = [
-    ("tenantauth.v1.ValidationService", Side::Bounded),
-    ("tenantauth.v1.SessionService", Side::Bounded),
-    ("tenantauth.v1.UsageService", Side::Bounded),
-    ("tenantauth.v1.WatchService", Side::Bounded),
-    ("tenantauth.v1.AdminService", Side::Free),
-    ("tenantauth.v1.InfoService", Side::Free),
-    ("grpc.health.v1.Health", Side::Free),
-    ("grpc.reflection.v1.ServerReflection", Side::Free),
-    ("grpc.reflection.v1alpha.ServerReflection", Side::Free),
+pub const SERVICE_PERMIT_CLASSES: [(&str, PermitClass); 9] = [
+    ("tenantauth.v1.ValidationService", PermitClass::Requests),
+    ("tenantauth.v1.SessionService", PermitClass::Requests),
+    ("tenantauth.v1.UsageService", PermitClass::Requests),
+    ("tenantauth.v1.WatchService", PermitClass::Requests),
+    ("tenantauth.v1.AdminService", PermitClass::Operators),
+    ("tenantauth.v1.InfoService", PermitClass::Operators),
+    ("grpc.health.v1.Health", PermitClass::Operators),
+    ("grpc.reflection.v1.ServerReflection", PermitClass::Operators),
+    ("grpc.reflection.v1alpha.ServerReflection", PermitClass::Operators),
 ];
 
 /// The side of the service that a path `/service/method` leads to.
 #[must_use]
-pub fn side(path: &str) -> Side {
+pub fn permit_class(path: &str) -> PermitClass {
     let service = path.strip_prefix('/').and_then(|path| path.split_once('/')).map(|(service, _)| service);
-    let known = SERVICES.iter().find(|(name, _)| Some(*name) == service);
-    known.map_or(Side::Bounded, |(_, side)| *side)
+    let known = SERVICE_PERMIT_CLASSES.iter().find(|(name, _)| Some(*name) == service);
+    known.map_or(PermitClass::Requests, |(_, side)| *side)
 }
 
 /// Gives each request a place, or refuses it.
@@ -62,12 +62,12 @@ pub fn side(path: &str) -> Side {
 /// stream gives the place back when it has opened it (see [`Place::release`]); the stream itself keeps one of those for
 /// streams to its end.
 #[derive(Clone, Debug)]
-pub struct ShedLayer(Pools);
+pub struct ShedLayer(Limiters);
 
 impl ShedLayer {
     /// Gives out these.
     #[must_use]
-    pub fn new(pools: Pools) -> Self {
+    pub fn new(pools: Limiters) -> Self {
         Self(pools)
     }
 }
@@ -76,7 +76,7 @@ impl<S> Layer<S> for ShedLayer {
     type Service = Shed<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Shed { inner, pools: self.0.clone() }
+        Shed { inner, limiters: self.0.clone() }
     }
 }
 
@@ -84,44 +84,46 @@ impl<S> Layer<S> for ShedLayer {
 #[derive(Clone, Debug)]
 pub struct Shed<S> {
     inner: S,
-    pools: Pools,
+    limiters: Limiters,
 }
 
 impl<S> Shed<S> {
     /// What a request keeps: its place, and that of its stream.
-    fn admit<In>(&self, request: &mut Request<In>) -> Result<Admitted, Full> {
+    fn admit<In>(&self, request: &mut Request<In>) -> Result<RequestPermits, LimitReached> {
         let path = request.uri().path();
         // Without the layer that identifies there is nobody to trust.
-        let stranger = || Holder { name: "".into(), is_known: false };
+        let stranger = || PermitHolder { name: "".into(), is_known: false };
         let holder = request.extensions().get().cloned().unwrap_or_else(stranger);
-        let stream = match STREAMS.contains(&path) {
-            true => Some(self.pools.streams.take(&holder, 1)?),
+        let stream = match STREAMING_RPCS.contains(&path) {
+            true => Some(self.limiters.streams.try_acquire(&holder, 1)?),
             false => None,
         };
-        let request_place = match side(path) {
-            Side::Bounded => {
-                let place = Arc::new(self.pools.requests.take(&holder, 1)?);
+        let request_place = match permit_class(path) {
+            PermitClass::Requests => {
+                let place = Arc::new(self.limiters.requests.try_acquire(&holder, 1)?);
                 request.extensions_mut().insert(Arc::clone(&place));
                 Some(place)
             }
-            Side::Free if stream.is_none() => Some(Arc::new(self.pools.operators.take(&holder, 1)?)),
-            Side::Free => None,
+            PermitClass::Operators if stream.is_none() => {
+                Some(Arc::new(self.limiters.operators.try_acquire(&holder, 1)?))
+            }
+            PermitClass::Operators => None,
         };
-        Ok(Admitted { request: request_place, stream })
+        Ok(RequestPermits { request: request_place, stream })
     }
 }
 
 /// The places of a request.
 #[derive(Debug)]
-struct Admitted {
-    request: Option<Arc<Place>>,
-    stream: Option<Place>,
+struct RequestPermits {
+    request: Option<Arc<Permit>>,
+    stream: Option<Permit>,
 }
 
-impl Admitted {
+impl RequestPermits {
     fn release(&self) {
         self.request.iter().for_each(|place| place.release());
-        self.stream.iter().for_each(Place::release);
+        self.stream.iter().for_each(Permit::release);
     }
 }
 
@@ -130,9 +132,9 @@ where
     S: Service<Request<In>, Response = Response<Out>>,
     Out: Default,
 {
-    type Response = Response<PlacedBody<Out>>;
+    type Response = Response<PermittedBody<Out>>;
     type Error = S::Error;
-    type Future = Either<Ready<Result<Self::Response, S::Error>>, Placed<S::Future>>;
+    type Future = Either<Ready<Result<Self::Response, S::Error>>, PermittedFuture<S::Future>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -140,50 +142,52 @@ where
 
     fn call(&mut self, mut request: Request<In>) -> Self::Future {
         match self.admit(&mut request) {
-            Err(full) => Either::Left(ready(Ok(refusal(full)))),
-            Ok(places) => Either::Right(Placed { answer: self.inner.call(request), places: Some(places) }),
+            Err(full) => Either::Left(ready(Ok(refusal_response(full)))),
+            Ok(places) => {
+                Either::Right(PermittedFuture { answer: self.inner.call(request), permits: Some(places) })
+            }
         }
     }
 }
 
-fn refusal<Out: Default>(full: Full) -> Response<PlacedBody<Out>> {
+fn refusal_response<Out: Default>(full: LimitReached) -> Response<PermittedBody<Out>> {
     let refusal = Status::from(ApiError::from(full)).into_http();
-    refusal.map(|body| PlacedBody { body, places: None })
+    refusal.map(|body| PermittedBody { body, permits: None })
 }
 
 pin_project! {
     /// A request in its place.
-    pub struct Placed<F> {
+    pub struct PermittedFuture<F> {
         #[pin]
         answer: F,
-        places: Option<Admitted>,
+        permits: Option<RequestPermits>,
     }
 }
 
-impl<F, Out, E> Future for Placed<F>
+impl<F, Out, E> Future for PermittedFuture<F>
 where
     F: Future<Output = Result<Response<Out>, E>>,
 {
-    type Output = Result<Response<PlacedBody<Out>>, E>;
+    type Output = Result<Response<PermittedBody<Out>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.answer.poll(cx))?;
-        let places = this.places.take();
-        Poll::Ready(Ok(response.map(|body| PlacedBody { body, places })))
+        let places = this.permits.take();
+        Poll::Ready(Ok(response.map(|body| PermittedBody { body, permits: places })))
     }
 }
 
 pin_project! {
     /// A body that keeps the request's place until it ends.
-    pub struct PlacedBody<B> {
+    pub struct PermittedBody<B> {
         #[pin]
         body: B,
-        places: Option<Admitted>,
+        permits: Option<RequestPermits>,
     }
 }
 
-impl<B: Body> Body for PlacedBody<B> {
+impl<B: Body> Body for PermittedBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -195,7 +199,7 @@ impl<B: Body> Body for PlacedBody<B> {
         let frame = ready!(this.body.poll_frame(cx));
         // Whoever drives the body may keep it for a while after its end.
         if frame.as_ref().is_none_or(|frame| frame.as_ref().map_or(true, Frame::is_trailers))
-            && let Some(places) = this.places.take()
+            && let Some(places) = this.permits.take()
         {
             places.release();
         }

@@ -17,13 +17,13 @@ use tonic::Code;
 use tower::{Layer, Service};
 
 use super::{
-    metrics::name,
-    rpc_observer::{Followed, FollowedBody, Follower},
+    metrics::rpc_name,
+    rpc_observer::{ObservedBody, ObservedFuture, RpcObserver},
 };
 use crate::{
     grpc::context::{RequestId, RpcRecord},
-    instruments::spans::Within,
-    telemetry::traces::Tracing,
+    instruments::spans::TraceContext,
+    telemetry::traces::RequestTracer,
 };
 
 /// Names the trace that a request belongs to, in the log too.
@@ -32,16 +32,16 @@ pub struct TraceId(pub opentelemetry::trace::TraceId);
 
 /// What chance has decided about a request whose caller says nothing about traces.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Chance(pub(crate) bool);
+pub(crate) struct SamplingDecision(pub(crate) bool);
 
 /// Traces RPCs, if there is anything to trace with.
 #[derive(Clone, Debug)]
-pub struct TraceLayer(Option<Tracing>);
+pub struct TraceLayer(Option<RequestTracer>);
 
 impl TraceLayer {
     /// Traces with this.
     #[must_use]
-    pub fn new(tracing: Option<Tracing>) -> Self {
+    pub fn new(tracing: Option<RequestTracer>) -> Self {
         Self(tracing)
     }
 }
@@ -58,7 +58,7 @@ impl<S> Layer<S> for TraceLayer {
 #[derive(Clone, Debug)]
 pub struct Trace<S> {
     inner: S,
-    tracing: Option<Tracing>,
+    tracing: Option<RequestTracer>,
 }
 
 impl<S, In, Out> Service<Request<In>> for Trace<S>
@@ -66,23 +66,23 @@ where
     S: Service<Request<In>, Response = Response<Out>>,
     Out: Body,
 {
-    type Response = Response<FollowedBody<Out, Traced>>;
+    type Response = Response<ObservedBody<Out, RpcSpan>>;
     type Error = S::Error;
-    type Future = Followed<S::Future, Traced>;
+    type Future = ObservedFuture<S::Future, RpcSpan>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request<In>) -> Self::Future {
-        let traced = self.tracing.as_ref().and_then(|tracing| begin(tracing, &mut request));
-        Followed::new(self.inner.call(request), traced)
+        let traced = self.tracing.as_ref().and_then(|tracing| start_span(tracing, &mut request));
+        ObservedFuture::new(self.inner.call(request), traced)
     }
 }
 
-fn begin<In>(tracing: &Tracing, request: &mut Request<In>) -> Option<Traced> {
-    let chance = request.extensions().get::<Chance>().map(|chance| chance.0);
-    let (id, within) = tracing.begin(request.headers(), chance, || name(request.uri().path()));
+fn start_span<In>(tracing: &RequestTracer, request: &mut Request<In>) -> Option<RpcSpan> {
+    let chance = request.extensions().get::<SamplingDecision>().map(|chance| chance.0);
+    let (id, within) = tracing.start_trace(request.headers(), chance, || rpc_name(request.uri().path()));
     if let Some(id) = id {
         request.extensions_mut().insert(TraceId(id));
     }
@@ -90,27 +90,27 @@ fn begin<In>(tracing: &Tracing, request: &mut Request<In>) -> Option<Traced> {
     if let Some(RequestId(id)) = request.extensions().get::<RequestId>() {
         within.context().span().set_attribute(KeyValue::new("tenant_auth.request_id", id.to_string()));
     }
-    Some(Traced { within, record: request.extensions().get::<RpcRecord>().cloned() })
+    Some(RpcSpan { trace_context: within, record: request.extensions().get::<RpcRecord>().cloned() })
 }
 
 /// The span of an RPC under way.
 #[derive(Debug)]
-pub struct Traced {
-    within: Within,
+pub struct RpcSpan {
+    trace_context: TraceContext,
     record: Option<RpcRecord>,
 }
 
-impl Follower for Traced {
+impl RpcObserver for RpcSpan {
     type Held = ContextGuard;
 
     fn enter(&self) -> ContextGuard {
-        self.within.context().clone().attach()
+        self.trace_context.context().clone().attach()
     }
 
-    fn piece(&mut self) {}
+    fn on_message(&mut self) {}
 
-    fn end(&mut self, code: Option<Code>) {
-        let span = self.within.context().span();
+    fn on_end(&mut self, code: Option<Code>) {
+        let span = self.trace_context.context().span();
         let say = |name: &'static str, value: &'static str| span.set_attribute(KeyValue::new(name, value));
         if let Some(record) = &self.record {
             if let Some((verdict, source)) = record.verdict() {
@@ -123,7 +123,7 @@ impl Follower for Traced {
         }
         let code = code.unwrap_or(Code::Cancelled);
         span.set_attribute(KeyValue::new("rpc.grpc.status_code", i64::from(code as i32)));
-        if is_ours(code) {
+        if is_server_error(code) {
             span.set_status(Status::Error { description: Cow::Borrowed(code.description()) });
         }
         span.end();
@@ -131,7 +131,7 @@ impl Follower for Traced {
 }
 
 /// Whether an end is the service's fault rather than the caller's, by the conventions for spans of servers.
-fn is_ours(code: Code) -> bool {
+fn is_server_error(code: Code) -> bool {
     match code {
         Code::Unknown
         | Code::DeadlineExceeded

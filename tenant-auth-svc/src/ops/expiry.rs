@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-pub use super::text::moment;
+pub use super::text::format_rfc3339;
 use crate::domain::clock::UnixMillis;
 
 /// A certificate or a token that says when it expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dated {
+pub enum CredentialKind {
     /// The server's certificate, or one between it and its root: whichever expires first.
     ServerCertificate,
     /// The first to expire of the roots of callers' certificates.
@@ -20,10 +20,10 @@ pub enum Dated {
     WriteToken,
 }
 
-impl Dated {
+impl CredentialKind {
     /// In words.
     #[must_use]
-    pub fn words(self) -> &'static str {
+    pub fn description(self) -> &'static str {
         match self {
             Self::ServerCertificate => "server certificate",
             Self::ClientCa => "client CA",
@@ -57,38 +57,38 @@ impl Dated {
 
 /// When a certificate or a token expires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expiry {
+pub struct CredentialExpiry {
     /// Which.
-    pub what: Dated,
+    pub kind: CredentialKind,
     /// Its first second, or when it was issued; `None` where it does not say.
     pub not_before: Option<UnixMillis>,
     /// Its last second.
     pub not_after: UnixMillis,
 }
 
-impl Expiry {
+impl CredentialExpiry {
     /// In a sentence, seen from a moment.
     #[must_use]
-    pub fn described(&self, now: UnixMillis) -> String {
-        let (what, at) = (self.what.words(), moment(self.not_after));
+    pub fn describe(&self, now: UnixMillis) -> String {
+        let (what, at) = (self.kind.description(), format_rfc3339(self.not_after));
         if now > self.not_after {
-            return format!("{what} expired at {at}, {} ago", rounded(now.since(self.not_after)));
+            return format!("{what} expired at {at}, {} ago", format_rounded(now.since(self.not_after)));
         }
         let starts = self.not_before.filter(|start| now < *start);
-        let starts = starts.map(|start| format!("; not valid before {}", moment(start)));
-        let left = rounded(self.not_after.since(now));
+        let starts = starts.map(|start| format!("; not valid before {}", format_rfc3339(start)));
+        let left = format_rounded(self.not_after.since(now));
         format!("{what} expires at {at}, in {left}{}", starts.unwrap_or_default())
     }
 
     /// How many milliseconds are left of it, negative once it has expired.
     #[must_use]
-    pub fn left_millis(&self, now: UnixMillis) -> i64 {
+    pub fn remaining_millis(&self, now: UnixMillis) -> i64 {
         self.not_after.0.saturating_sub(now.0)
     }
 }
 
 /// In the largest unit of which there are two: nobody counts days in seconds.
-fn rounded(time: Duration) -> String {
+fn format_rounded(time: Duration) -> String {
     match time.as_secs() {
         seconds @ 0..120 => format!("{seconds} s"),
         seconds @ 120..7_200 => format!("{} min", seconds / 60),
@@ -98,11 +98,11 @@ fn rounded(time: Duration) -> String {
 }
 
 /// All of them in a line.
-pub(super) fn line(expiries: &[Expiry], now: UnixMillis) -> String {
+pub(super) fn describe_all(expiries: &[CredentialExpiry], now: UnixMillis) -> String {
     if expiries.is_empty() {
         return "nothing that says when".to_owned();
     }
-    expiries.iter().map(|expiry| expiry.described(now)).collect::<Vec<_>>().join("; ")
+    expiries.iter().map(|expiry| expiry.describe(now)).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -110,27 +110,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_expiry_says_when_and_how_far_away() {
+    fn expiry_is_described_with_time_and_distance() {
         // 2026-11-21T07:20:00Z
         let now = UnixMillis(1_795_245_600_000);
         let at = |seconds: i64| UnixMillis(now.0 + seconds * 1_000);
-        let of = |what, not_after| Expiry { what, not_before: None, not_after };
+        let of = |what, not_after| CredentialExpiry { kind: what, not_before: None, not_after };
         let expiries = [
-            of(Dated::ServerCertificate, at(20 * 86_400)),
-            of(Dated::ClientCa, at(-3 * 3_600)),
-            Expiry { not_before: Some(at(60)), ..of(Dated::DatabaseCa, at(90)) },
-            of(Dated::ReadToken, at(600)),
-            of(Dated::WriteToken, UnixMillis(-86_400_000)),
+            of(CredentialKind::ServerCertificate, at(20 * 86_400)),
+            of(CredentialKind::ClientCa, at(-3 * 3_600)),
+            CredentialExpiry { not_before: Some(at(60)), ..of(CredentialKind::DatabaseCa, at(90)) },
+            of(CredentialKind::ReadToken, at(600)),
+            of(CredentialKind::WriteToken, UnixMillis(-86_400_000)),
         ];
         assert_eq!(
-            line(&expiries, now),
+            describe_all(&expiries, now),
             "server certificate expires at 2026-12-11T07:20:00Z, in 20 d; client CA expired at 2026-11-21T04:20:00Z, 3 h ago; \
              database CA expires at 2026-11-21T07:21:30Z, in 90 s; not valid before 2026-11-21T07:21:00Z; database token for \
              reads expires at 2026-11-21T07:30:00Z, in 10 min; database token for writes expired at 1970-01-01T00:00:00Z, \
              20779 d ago"
         );
-        assert_eq!(line(&[], now), "nothing that says when");
-        assert_eq!(of(Dated::ClientCa, at(-1)).left_millis(now), -1_000);
-        assert_eq!(of(Dated::ClientCa, at(0)).left_millis(now), 0);
+        assert_eq!(describe_all(&[], now), "nothing that says when");
+        assert_eq!(of(CredentialKind::ClientCa, at(-1)).remaining_millis(now), -1_000);
+        assert_eq!(of(CredentialKind::ClientCa, at(0)).remaining_millis(now), 0);
     }
 }

@@ -5,43 +5,43 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{
-    expiry::Expiry,
-    facts::{Facts, Feed, Grace, Left, MAX_SCHEDULER_LAG, Phase},
-    text::moment,
+    expiry::CredentialExpiry,
+    status::{FeedStatus, GraceStatus, LifecyclePhase, MAX_SCHEDULER_LAG, ServiceStatus, TimeLeft},
+    text::format_rfc3339,
 };
 use crate::domain::{clock::Moment, condition::Condition, store::Circuit};
 
 /// An object with one member for the process and for each thing that it depends on. What does not apply is `null`.
-pub(super) fn of(facts: &Facts) -> String {
+pub(super) fn render(facts: &ServiceStatus) -> String {
     let reason = match facts.phase {
-        Phase::Unusable(why) => Some(why),
-        Phase::Waiting | Phase::Ready | Phase::Stopping => None,
+        LifecyclePhase::Unusable(why) => Some(why),
+        LifecyclePhase::Waiting | LifecyclePhase::Ready | LifecyclePhase::Stopping => None,
     };
-    let (doubted_since, _) = lasting(facts, facts.doubt.map(|(_, since)| since));
+    let (doubted_since, _) = time_and_age(facts, facts.distrust.map(|(_, since)| since));
     let database = json!({
-        "doubt": facts.doubt.map(|(doubt, _)| doubt.as_str()),
+        "doubt": facts.distrust.map(|(doubt, _)| doubt.as_str()),
         "doubted_since": doubted_since,
         "standstill_ms": facts.standstill.map(millis),
     });
     let mut writes = condition(facts, facts.writes.condition);
     writes["waiting"] = facts.writes.waiting.into();
     writes["under_way_ms"] = facts.writes.under_way_for.map(millis).into();
-    let (since, for_ms) = lasting(facts, Some(facts.since));
+    let (since, for_ms) = time_and_age(facts, Some(facts.phase_since));
     let process =
         json!({ "state": facts.phase.as_str(), "reason": reason, "since": since, "for_ms": for_ms });
     let open = Circuit::ALL.into_iter().zip(facts.open_circuits).filter(|(_, open)| *open);
     let open: Vec<_> = open.map(|(circuit, _)| circuit.as_str()).collect();
     let breaker = if open.is_empty() { "closed" } else { "open" };
     let (feed, ago) = match facts.feed {
-        Feed::Off => ("off", None),
-        Feed::NotHeard => ("not_heard", None),
-        Feed::Heard(ago) => ("heard", Some(ago)),
-        Feed::SilentSince(at) => ("silent", Some(facts.now.since(at))),
+        FeedStatus::Off => ("off", None),
+        FeedStatus::NotYetLive => ("not_heard", None),
+        FeedStatus::Live(ago) => ("heard", Some(ago)),
+        FeedStatus::SilentSince(at) => ("silent", Some(facts.now.since(at))),
     };
-    let (heard, ago_ms) = lasting(facts, ago.map(|ago| facts.now.before(ago)));
+    let (heard, ago_ms) = time_and_age(facts, ago.map(|ago| facts.now.before(ago)));
     let mut text = json!({
         "ready": facts.phase.is_ready(),
-        "now": moment(facts.now.wall),
+        "now": format_rfc3339(facts.now.wall),
         "process": process,
         "database": database,
         "reads": condition(facts, facts.reads),
@@ -58,7 +58,7 @@ pub(super) fn of(facts: &Facts) -> String {
         },
         "expiry": { "certificates": expiries(facts, false), "tokens": expiries(facts, true) },
         "grace": grace(facts.grace),
-        "denied": { "entries": facts.denied },
+        "denied": { "entries": facts.denied_entries },
         "peppers": { "missing": facts.pepper_missing },
         "memory": { "oldest_answer_ms": facts.oldest_answer.map(millis) },
     })
@@ -68,57 +68,57 @@ pub(super) fn of(facts: &Facts) -> String {
 }
 
 /// How reads fare, or writes.
-fn condition(facts: &Facts, condition: Option<Condition>) -> Value {
+fn condition(facts: &ServiceStatus, condition: Option<Condition>) -> Value {
     let (state, failure) = match condition.map(|condition| condition.failure) {
         None => ("not_tried", None),
         Some(None) => ("works", None),
         Some(Some(kind)) => ("failing", Some(kind.as_str())),
     };
-    let (since, for_ms) = lasting(facts, condition.map(|condition| condition.since));
-    let (_, last_tried_ms) = lasting(facts, condition.map(|condition| condition.last));
+    let (since, for_ms) = time_and_age(facts, condition.map(|condition| condition.since));
+    let (_, last_tried_ms) = time_and_age(facts, condition.map(|condition| condition.last_call_at));
     json!({ "state": state, "failure": failure, "since": since, "for_ms": for_ms, "last_tried_ms": last_tried_ms })
 }
 
 /// Ends are told as the time until then, negative once they are over.
-fn grace(grace: Grace) -> Value {
-    let left = |left: Left| match left {
-        Left::In(left) => Value::from(millis(left)),
-        Left::Over(ago) => Value::from(-i64::try_from(millis(ago)).unwrap_or(i64::MAX)),
+fn grace(grace: GraceStatus) -> Value {
+    let left = |left: TimeLeft| match left {
+        TimeLeft::Remaining(left) => Value::from(millis(left)),
+        TimeLeft::Elapsed(ago) => Value::from(-i64::try_from(millis(ago)).unwrap_or(i64::MAX)),
     };
     let coverage = grace.coverage;
     json!({
         "in_force_ms": millis(grace.in_force),
         "configured_ms": millis(grace.configured),
-        "set_until": grace.set_until.map(moment),
-        "oldest_key_ends_ms": coverage.and_then(|coverage| coverage.oldest).map(left),
-        "median_key_ends_ms": coverage.and_then(|coverage| coverage.median).map(left),
-        "keys_beyond": coverage.map(|coverage| coverage.beyond),
+        "set_until": grace.set_until.map(format_rfc3339),
+        "oldest_key_ends_ms": coverage.and_then(|coverage| coverage.oldest_key).map(left),
+        "median_key_ends_ms": coverage.and_then(|coverage| coverage.median_key).map(left),
+        "keys_beyond": coverage.map(|coverage| coverage.keys_beyond),
     })
 }
 
 /// When certificates or tokens expire, by name, and in how long: negative once they have.
-fn expiries(facts: &Facts, tokens: bool) -> Value {
-    let told = |expiry: &Expiry| {
+fn expiries(facts: &ServiceStatus, tokens: bool) -> Value {
+    let told = |expiry: &CredentialExpiry| {
         let told = json!({
-            "not_before": expiry.not_before.map(moment),
-            "not_after": moment(expiry.not_after),
-            "left_ms": expiry.left_millis(facts.now.wall),
+            "not_before": expiry.not_before.map(format_rfc3339),
+            "not_after": format_rfc3339(expiry.not_after),
+            "left_ms": expiry.remaining_millis(facts.now.wall),
         });
-        (expiry.what.as_str().to_owned(), told)
+        (expiry.kind.as_str().to_owned(), told)
     };
     facts
         .expiries
         .iter()
-        .filter(|expiry| expiry.what.is_token() == tokens)
+        .filter(|expiry| expiry.kind.is_token() == tokens)
         .map(told)
         .collect::<Map<_, _>>()
         .into()
 }
 
 /// A moment, and how long ago it was.
-fn lasting(facts: &Facts, at: Option<Moment>) -> (Value, Value) {
+fn time_and_age(facts: &ServiceStatus, at: Option<Moment>) -> (Value, Value) {
     match at {
-        Some(at) => (moment(at.wall).into(), millis(facts.now.since(at)).into()),
+        Some(at) => (format_rfc3339(at.wall).into(), millis(facts.now.since(at)).into()),
         None => (Value::Null, Value::Null),
     }
 }
@@ -131,10 +131,10 @@ fn millis(time: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::{
-        domain::{clock::UnixMillis, identity::Doubt, store::FailureKind},
+        domain::{clock::UnixMillis, identity::DistrustReason, store::FailureKind},
         ops::{
-            expiry::Dated,
-            facts::{Coverage, Files, Writes},
+            expiry::CredentialKind,
+            status::{FileStatus, GraceCoverage, WriteStatus},
         },
     };
 
@@ -143,42 +143,50 @@ mod tests {
         Moment { wall: UnixMillis(1_795_245_600_000).plus(monotonic), monotonic }
     }
 
-    fn read(facts: &Facts) -> Value {
-        serde_json::from_str(&of(facts)).unwrap()
+    fn read(facts: &ServiceStatus) -> Value {
+        serde_json::from_str(&render(facts)).unwrap()
     }
 
     #[test]
-    fn every_fact_is_told() {
-        let facts = Facts {
+    fn every_status_field_is_rendered_as_json() {
+        let facts = ServiceStatus {
             now: at(320),
-            phase: Phase::Stopping,
-            since: at(319),
-            reads: Some(Condition { failure: Some(FailureKind::TimedOut), since: at(8), last: at(319) }),
-            doubt: Some((Doubt::RolledBack, at(11))),
+            phase: LifecyclePhase::Stopping,
+            phase_since: at(319),
+            reads: Some(Condition {
+                failure: Some(FailureKind::TimedOut),
+                since: at(8),
+                last_call_at: at(319),
+            }),
+            distrust: Some((DistrustReason::RolledBack, at(11))),
             standstill: Some(Duration::from_secs(9)),
             clock_offset: Some(-3),
             scheduler_lag: Duration::from_millis(350),
-            writes: Writes {
-                condition: Some(Condition { failure: None, since: at(9), last: at(316) }),
+            writes: WriteStatus {
+                condition: Some(Condition { failure: None, since: at(9), last_call_at: at(316) }),
                 waiting: 3,
                 under_way_for: Some(Duration::from_millis(40)),
             },
             open_circuits: [true, false, false, false, false, true],
-            feed: Feed::SilentSince(at(7)),
+            feed: FeedStatus::SilentSince(at(7)),
             oldest_answer: Some(Duration::from_millis(313_900)),
-            grace: Grace {
+            grace: GraceStatus {
                 in_force: Duration::from_secs(60),
                 configured: Duration::from_secs(30),
                 set_until: Some(at(400).wall),
-                coverage: Some(Coverage {
-                    oldest: Some(Left::Over(Duration::from_secs(5))),
-                    median: Some(Left::In(Duration::from_secs(7))),
-                    beyond: 3,
+                coverage: Some(GraceCoverage {
+                    oldest_key: Some(TimeLeft::Elapsed(Duration::from_secs(5))),
+                    median_key: Some(TimeLeft::Remaining(Duration::from_secs(7))),
+                    keys_beyond: 3,
                 }),
             },
-            files: Files::default(),
-            expiries: vec![Expiry { what: Dated::ClientCa, not_before: None, not_after: at(300).wall }],
-            denied: 0,
+            files: FileStatus::default(),
+            expiries: vec![CredentialExpiry {
+                kind: CredentialKind::ClientCa,
+                not_before: None,
+                not_after: at(300).wall,
+            }],
+            denied_entries: 0,
             pepper_missing: None,
         };
         let expected = json!({
@@ -225,29 +233,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_null() {
-        let facts = Facts {
+    fn unknown_values_are_null() {
+        let facts = ServiceStatus {
             now: at(0),
-            phase: Phase::Unusable("schema_newer"),
-            since: at(0),
+            phase: LifecyclePhase::Unusable("schema_newer"),
+            phase_since: at(0),
             reads: None,
-            doubt: None,
+            distrust: None,
             standstill: None,
             clock_offset: None,
             scheduler_lag: Duration::from_millis(4),
-            writes: Writes::default(),
+            writes: WriteStatus::default(),
             open_circuits: [false; 6],
-            feed: Feed::Off,
+            feed: FeedStatus::Off,
             oldest_answer: None,
-            grace: Grace {
+            grace: GraceStatus {
                 in_force: Duration::ZERO,
                 configured: Duration::ZERO,
                 set_until: None,
                 coverage: None,
             },
-            files: Files::default(),
+            files: FileStatus::default(),
             expiries: Vec::new(),
-            denied: 0,
+            denied_entries: 0,
             pepper_missing: None,
         };
         let told = read(&facts);
@@ -264,8 +272,11 @@ mod tests {
         assert_eq!(told["feed"], json!({ "state": "off", "last_heard": null, "ago_ms": null }));
         assert_eq!(told["memory"]["oldest_answer_ms"], Value::Null);
         assert_eq!(told["grace"]["median_key_ends_ms"], Value::Null);
-        let heard = Facts { feed: Feed::Heard(Duration::ZERO), ..facts.clone() };
+        let heard = ServiceStatus { feed: FeedStatus::Live(Duration::ZERO), ..facts.clone() };
         assert_eq!(read(&heard)["feed"]["state"], "heard");
-        assert_eq!(read(&Facts { feed: Feed::NotHeard, ..facts })["feed"]["state"], "not_heard");
+        assert_eq!(
+            read(&ServiceStatus { feed: FeedStatus::NotYetLive, ..facts })["feed"]["state"],
+            "not_heard"
+        );
     }
 }

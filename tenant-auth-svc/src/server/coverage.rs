@@ -6,32 +6,32 @@ use std::{
     time::Duration,
 };
 
-use super::Memory;
+use super::KeyRecordCache;
 use crate::{
-    cache::Coverage,
+    cache::CacheCoverage,
     domain::{clock::Moment, grace::Grace},
-    ops::facts,
+    ops::status,
 };
 
 /// How often the ages of all keys in memory are looked at, at most, however often somebody asks.
-const EVERY: Duration = Duration::from_secs(5);
+const MIN_SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 /// A key counts as in use if it was loaded this long before the database went away, or since: one that is asked for is loaded
 /// every minute. At most half of the grace, so that the beginning of an outage is never near the end.
-const IN_USE: Duration = Duration::from_secs(3_600);
+const RECENT_USE_WINDOW: Duration = Duration::from_secs(3_600);
 
 /// Looks at the ages of what is in memory while the database is away. Clones share what was seen last.
 #[derive(Clone)]
 pub(super) struct CoverageProbe {
-    memory: Memory,
+    key_cache: KeyRecordCache,
     grace: Arc<Grace>,
-    seen: Arc<Mutex<Option<Seen>>>,
+    last_sample: Arc<Mutex<Option<CoverageSample>>>,
 }
 
 #[derive(Clone, Copy)]
-struct Seen {
+struct CoverageSample {
     at: Duration,
     grace: Duration,
-    coverage: Coverage,
+    coverage: CacheCoverage,
 }
 
 impl fmt::Debug for CoverageProbe {
@@ -41,15 +41,15 @@ impl fmt::Debug for CoverageProbe {
 }
 
 impl CoverageProbe {
-    pub(super) fn new(memory: Memory, grace: Arc<Grace>) -> Self {
-        Self { memory, grace, seen: Arc::default() }
+    pub(super) fn new(memory: KeyRecordCache, grace: Arc<Grace>) -> Self {
+        Self { key_cache: memory, grace, last_sample: Arc::default() }
     }
 
     /// The grace, and what it covers while memory answers in place of the database, since `away_since`.
-    pub(super) fn facts(&self, now: Moment, away_since: Option<Moment>) -> facts::Grace {
-        let set = self.grace.set_at(now.monotonic);
+    pub(super) fn grace_status(&self, now: Moment, away_since: Option<Moment>) -> status::GraceStatus {
+        let set = self.grace.override_at(now.monotonic);
         let in_force = self.grace.at(now.monotonic);
-        facts::Grace {
+        status::GraceStatus {
             in_force,
             configured: self.grace.configured(),
             set_until: set.map(|(_, ends)| now.wall.plus(ends.saturating_sub(now.monotonic))),
@@ -57,19 +57,24 @@ impl CoverageProbe {
         }
     }
 
-    fn coverage(&self, now: Duration, grace: Duration, away_since: Duration) -> facts::Coverage {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let recent = |seen: &Seen| seen.grace == grace && now.saturating_sub(seen.at) < EVERY;
+    fn coverage(&self, now: Duration, grace: Duration, away_since: Duration) -> status::GraceCoverage {
+        let mut seen = self.last_sample.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent =
+            |seen: &CoverageSample| seen.grace == grace && now.saturating_sub(seen.at) < MIN_SAMPLE_INTERVAL;
         let current = match *seen {
             Some(current) if recent(&current) => current,
             Some(_) | None => {
-                let in_use = away_since.saturating_sub(IN_USE.min(grace / 2));
-                Seen { at: now, grace, coverage: self.memory.coverage(in_use, grace, now) }
+                let in_use = away_since.saturating_sub(RECENT_USE_WINDOW.min(grace / 2));
+                CoverageSample { at: now, grace, coverage: self.key_cache.coverage(in_use, grace, now) }
             }
         };
         *seen = Some(current);
-        let Coverage { oldest, median, beyond } = current.coverage;
-        let left = |loaded_at: Duration| facts::Left::until(loaded_at + grace, now);
-        facts::Coverage { oldest: oldest.map(left), median: median.map(left), beyond }
+        let CacheCoverage { oldest, median, too_old: beyond } = current.coverage;
+        let left = |loaded_at: Duration| status::TimeLeft::until(loaded_at + grace, now);
+        status::GraceCoverage {
+            oldest_key: oldest.map(left),
+            median_key: median.map(left),
+            keys_beyond: beyond,
+        }
     }
 }

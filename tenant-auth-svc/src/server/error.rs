@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::{
     build,
-    database::{hrana::SetupError, libsql::OpenError, migrate::SchemaError},
+    database::{hrana::HttpSetupError, libsql::OpenError, migrate::SchemaError},
     jobs::audit_copy::AuditCopyError,
 };
 
@@ -37,7 +37,7 @@ pub enum StartError {
     Open(#[from] OpenError),
     /// The remote database cannot be prepared for.
     #[error(transparent)]
-    Setup(#[from] SetupError),
+    Setup(#[from] HttpSetupError),
     /// There is no way to the collector of spans and metrics.
     #[error("cannot prepare to send spans and metrics (TENANT_AUTH_OTLP_ENDPOINT): {0}")]
     Collector(String),

@@ -10,12 +10,12 @@ use crate::{
     database::hrana::{TokenFile, TokenValidity},
     domain::clock::{SharedClock, UnixMillis},
     instruments::validity::{Validity, ValidityState},
-    ops::expiry::{Dated, Expiry, moment},
+    ops::expiry::{CredentialExpiry, CredentialKind, format_rfc3339},
     transport::tls::{Certificates, FirstToExpire, LoadedTls},
 };
 
 /// A certificate or token, and its dates.
-type Found = (Dated, Option<String>, Validity);
+type FoundCredential = (CredentialKind, Option<String>, Validity);
 
 /// Where the dates come from.
 #[derive(Clone, Debug, Default)]
@@ -28,56 +28,65 @@ pub(super) struct ExpirySources {
 
 impl ExpirySources {
     /// For whoever asks how the service fares.
-    pub(super) fn facts(&self) -> Vec<Expiry> {
-        self.found().into_iter().map(|(what, _, validity)| fact(what, validity)).collect()
+    pub(super) fn expiries(&self) -> Vec<CredentialExpiry> {
+        self.credentials().into_iter().map(|(what, _, validity)| credential_expiry(what, validity)).collect()
     }
 
-    fn found(&self) -> Vec<Found> {
-        let loaded = self.certificates.as_ref().map(|certificates| certificates.in_force());
+    fn credentials(&self) -> Vec<FoundCredential> {
+        let loaded = self.certificates.as_ref().map(|certificates| certificates.current());
         let token = self.database_token.as_ref().map(|token| token.validity());
-        found(loaded.as_deref(), self.database_ca.as_ref(), token.unwrap_or_default())
+        collect_credentials(loaded.as_deref(), self.database_ca.as_ref(), token.unwrap_or_default())
     }
 }
 
-fn found(
+fn collect_credentials(
     loaded: Option<&LoadedTls>,
     database_ca: Option<&FirstToExpire>,
     token: TokenValidity,
-) -> Vec<Found> {
+) -> Vec<FoundCredential> {
     let certificates = [
-        (Dated::ServerCertificate, loaded.map(|loaded| &loaded.server)),
-        (Dated::ClientCa, loaded.and_then(|loaded| loaded.client_ca.as_ref())),
-        (Dated::DatabaseCa, database_ca),
+        (CredentialKind::ServerCertificate, loaded.map(|loaded| &loaded.server)),
+        (CredentialKind::ClientCa, loaded.and_then(|loaded| loaded.client_ca.as_ref())),
+        (CredentialKind::DatabaseCa, database_ca),
     ];
     let certificates = certificates
         .into_iter()
         .filter_map(|(what, first)| first.map(|first| (what, Some(first.subject.clone()), first.validity)));
-    let tokens = [(Dated::ReadToken, token.reads), (Dated::WriteToken, token.writes)];
+    let tokens = [(CredentialKind::ReadToken, token.reads), (CredentialKind::WriteToken, token.writes)];
     let tokens = tokens.into_iter().filter_map(|(what, validity)| Some((what, None, validity?)));
     certificates.chain(tokens).collect()
 }
 
-fn fact(what: Dated, validity: Validity) -> Expiry {
-    Expiry { what, not_before: validity.not_before.map(millis), not_after: millis(validity.not_after) }
+fn credential_expiry(what: CredentialKind, validity: Validity) -> CredentialExpiry {
+    CredentialExpiry {
+        kind: what,
+        not_before: validity.not_before.map(unix_millis),
+        not_after: unix_millis(validity.not_after),
+    }
 }
 
-fn millis(seconds: i64) -> UnixMillis {
+fn unix_millis(seconds: i64) -> UnixMillis {
     UnixMillis(seconds.saturating_mul(1_000))
 }
 
 /// What a configuration's certificates and tokens say about their expiry; a line each, for people.
 #[must_use]
-pub fn described(tls: &TlsConfig, database: &DatabaseConfig, clock: &SharedClock) -> Vec<String> {
+pub fn describe_expiries(tls: &TlsConfig, database: &DatabaseConfig, clock: &SharedClock) -> Vec<String> {
     let loaded = tls.certificates.as_ref().map(|(_, loaded)| loaded);
     let token = database.location.token().map(|token| token.validity());
-    let mut lines: Vec<_> = found(loaded, database.roots.as_ref(), token.unwrap_or_default())
-        .into_iter()
-        .map(|(what, subject, validity)| {
-            // Whoever made a certificate chose its subject: nothing in it may move a terminal's cursor.
-            let subject = subject.map(|subject| format!(" ({})", subject.escape_debug()));
-            format!("{}{}", fact(what, validity).described(clock.now()), subject.unwrap_or_default())
-        })
-        .collect();
+    let mut lines: Vec<_> =
+        collect_credentials(loaded, database.private_roots.as_ref(), token.unwrap_or_default())
+            .into_iter()
+            .map(|(what, subject, validity)| {
+                // Whoever made a certificate chose its subject: nothing in it may move a terminal's cursor.
+                let subject = subject.map(|subject| format!(" ({})", subject.escape_debug()));
+                format!(
+                    "{}{}",
+                    credential_expiry(what, validity).describe(clock.now()),
+                    subject.unwrap_or_default()
+                )
+            })
+            .collect();
     if token == Some(TokenValidity::default()) {
         lines.push("the database's token names no expiry".to_owned());
     }
@@ -86,20 +95,25 @@ pub fn described(tls: &TlsConfig, database: &DatabaseConfig, clock: &SharedClock
 
 /// Refuses a certificate that is expired, or not valid yet, in the place of one that is valid: callers would be refused who are
 /// served now. Where the one in force is not valid either, there is nothing to lose.
-pub(super) fn may_replace(in_force: &LoadedTls, new: &LoadedTls, clock: &SharedClock) -> Result<(), String> {
-    let now = seconds(clock);
+pub(super) fn verify_replacement(
+    in_force: &LoadedTls,
+    new: &LoadedTls,
+    clock: &SharedClock,
+) -> Result<(), String> {
+    let now = unix_seconds(clock);
     if new.server.all_valid_at(now) || !in_force.server.all_valid_at(now) {
         return Ok(());
     }
-    let what = fact(Dated::ServerCertificate, new.server.validity).described(clock.now());
-    let from = moment(millis(new.server.all_valid_from));
+    let what =
+        credential_expiry(CredentialKind::ServerCertificate, new.server.validity).describe(clock.now());
+    let from = format_rfc3339(unix_millis(new.server.all_valid_from));
     Err(format!(
         "{what}, and is valid from {from} on ({}); the one in force is valid now",
         new.server.subject
     ))
 }
 
-fn seconds(clock: &SharedClock) -> i64 {
+fn unix_seconds(clock: &SharedClock) -> i64 {
     clock.now().0.div_euclid(1_000)
 }
 
@@ -109,17 +123,17 @@ pub(super) struct ExpiryLog(Arc<Mutex<BTreeMap<&'static str, (Validity, Validity
 
 impl ExpiryLog {
     /// Looks at all of them, and says what has changed for the worse.
-    pub(super) fn look(&self, sources: &ExpirySources, clock: &SharedClock) {
+    pub(super) fn log_changes(&self, sources: &ExpirySources, clock: &SharedClock) {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Under the lock: two that look at once must not tell the same twice.
-        let now = seconds(clock);
-        for (what, subject, validity) in sources.found() {
+        let now = unix_seconds(clock);
+        for (what, subject, validity) in sources.credentials() {
             let state = validity.state(now);
-            if told.insert(what.words(), (validity, state)) == Some((validity, state)) {
+            if told.insert(what.description(), (validity, state)) == Some((validity, state)) {
                 continue;
             }
-            let expires = moment(fact(what, validity).not_after);
-            let what = what.words();
+            let expires = format_rfc3339(credential_expiry(what, validity).not_after);
+            let what = what.description();
             match state {
                 ValidityState::Valid => {}
                 ValidityState::Expiring => {

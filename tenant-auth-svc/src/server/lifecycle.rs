@@ -15,9 +15,9 @@ use tokio::{
 use tonic_health::server::HealthReporter;
 
 use super::{
-    ChangeFeed, Database, Memories, Memory, StartError,
-    readiness::{self, Readiness, State},
-    reload::Reloading,
+    AllCaches, ChangeFeed, KeyRecordCache, ServiceStore, StartError,
+    readiness::{self, Readiness, ReadinessState},
+    reload::FileReloader,
 };
 use crate::{
     domain::{
@@ -30,61 +30,61 @@ use crate::{
     jobs::{
         audit_copy::{AuditCopy, AuditCopyError},
         heartbeat::Heartbeat,
-        upkeep::Upkeep,
-        usage::Metering,
+        maintenance::MaintenanceJobs,
+        usage::UsageJobs,
     },
-    ops::facts::Files,
-    telemetry::otlp::Sending,
+    ops::status::FileStatus,
+    telemetry::otlp::RunningExporter,
     transport::Server,
-    usage_batcher::Committing,
+    usage_batcher::BatcherTask,
 };
 
 /// How long requests that are under way may take once no new ones are accepted.
-const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long usage that waits may take to be committed: two attempts.
-const LAST_USAGE: Duration = Duration::from_secs(5);
+const USAGE_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long writing down the last uses, or copying the last entries of the audit log, may hold up the end.
-const LAST_WRITES: Duration = Duration::from_secs(2);
+const FINAL_WRITES_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the last spans and metrics may.
-const LAST_TOLD: Duration = Duration::from_secs(2);
+const TELEMETRY_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A running service. It serves until it is told to stop, or dropped.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningService {
     pub(super) address: SocketAddr,
     pub(super) ops_address: Option<SocketAddr>,
     pub(super) clock: SharedClock,
-    pub(super) admin: Arc<Admin<Database, Memories>>,
-    pub(super) validator: Arc<Validator<Memory>>,
+    pub(super) admin: Arc<Admin<ServiceStore, AllCaches>>,
+    pub(super) validator: Arc<Validator<KeyRecordCache>>,
     pub(super) feed: Arc<ChangeFeed>,
-    pub(super) lag: Arc<SchedulerLag>,
-    pub(super) upkeep: Upkeep,
-    pub(super) metering: Metering,
+    pub(super) scheduler_lag: Arc<SchedulerLag>,
+    pub(super) maintenance: MaintenanceJobs,
+    pub(super) usage_jobs: UsageJobs,
     pub(super) health: HealthReporter,
     pub(super) readiness: watch::Receiver<Readiness>,
     pub(super) drain_delay: Duration,
     /// When it was told to stop.
-    pub(super) stopping: Arc<OnceLock<Moment>>,
-    pub(super) files: Reloading,
-    pub(super) looking: JoinHandle<()>,
+    pub(super) stopping_since: Arc<OnceLock<Moment>>,
+    pub(super) file_reloader: FileReloader,
+    pub(super) reload_task: JoinHandle<()>,
     /// Health is served over HTTP for as long as this exists: to the end of the drain.
-    pub(super) _alive: oneshot::Sender<Infallible>,
+    pub(super) _ops_guard: oneshot::Sender<Infallible>,
     /// Nothing is sent where no collector is named.
-    pub(super) sending: Option<Sending>,
+    pub(super) otlp_exporter: Option<RunningExporter>,
     pub(super) server: Server,
-    pub(super) preparation: JoinHandle<()>,
-    pub(super) following: JoinHandle<()>,
+    pub(super) startup_task: JoinHandle<()>,
+    pub(super) feed_task: JoinHandle<()>,
     pub(super) heartbeat: Option<Heartbeat>,
-    pub(super) beating: Option<JoinHandle<()>>,
+    pub(super) heartbeat_task: Option<JoinHandle<()>>,
     /// `None` where the audit log is copied nowhere.
-    pub(super) audit: Option<AuditCopy>,
-    pub(super) copying: Option<JoinHandle<()>>,
+    pub(super) audit_copy: Option<AuditCopy>,
+    pub(super) audit_copy_task: Option<JoinHandle<()>>,
 }
 
-impl Running {
+impl RunningService {
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -99,47 +99,47 @@ impl Running {
 
     /// The operator's use cases, for what runs in the same process.
     #[must_use]
-    pub fn admin(&self) -> &Admin<Database, Memories> {
+    pub fn admin(&self) -> &Admin<ServiceStore, AllCaches> {
         &self.admin
     }
 
     /// The decisions, for what runs in the same process.
     #[must_use]
-    pub fn validator(&self) -> &Validator<Memory> {
+    pub fn validator(&self) -> &Validator<KeyRecordCache> {
         &self.validator
     }
 
     /// Has certificates and callers read anew, if they have changed: at a moment of one's own, besides every few
     /// seconds. What cannot be used leaves what was before it in force, and is told. It reads files, so it may block.
-    pub fn reloader(&self) -> impl Fn() -> Files + Clone + Send + use<> {
-        let files = self.files.clone();
+    pub fn reloader(&self) -> impl Fn() -> FileStatus + Clone + Send + use<> {
+        let files = self.file_reloader.clone();
         move || {
-            files.look();
-            files.refused()
+            files.reload_changed();
+            files.file_status()
         }
     }
 
     /// Has memory let go of what is too old for everything, as it does now and then.
-    pub fn sweep_memory(&self) {
-        self.upkeep.memory.sweep();
+    pub fn sweep_cache(&self) {
+        self.maintenance.key_cache.sweep();
     }
 
     /// Connections of each worker at this moment.
     #[must_use]
-    pub fn connections(&self) -> Vec<usize> {
-        self.server.connections().live().collect()
+    pub fn connections_per_worker(&self) -> Vec<usize> {
+        self.server.connections().open_per_worker().collect()
     }
 
     /// Begins to measure how late this process is, so that reads which run out of time meanwhile are not held against the
     /// database. Not by itself: where many services share a machine, as in tests, each would excuse what another one does.
-    pub fn watch_scheduler(&self) {
-        self.lag.begin();
+    pub fn measure_scheduler_lag(&self) {
+        self.scheduler_lag.start();
     }
 
     /// How late this process is, once that is measured.
     #[must_use]
     pub fn scheduler_lag(&self) -> &SchedulerLag {
-        &self.lag
+        &self.scheduler_lag
     }
 
     /// The change feed, to be read at a moment of one's own.
@@ -161,27 +161,27 @@ impl Running {
 
     /// The memory of keys.
     #[must_use]
-    pub fn memory(&self) -> &Memory {
-        &self.upkeep.memory
+    pub fn key_cache(&self) -> &KeyRecordCache {
+        &self.maintenance.key_cache
     }
 
     /// Waits until the keys in use were read ahead.
-    pub async fn read_ahead(&mut self) {
-        self.upkeep.have_read_ahead().await;
+    pub async fn wait_until_preloaded(&mut self) {
+        self.maintenance.wait_until_preloaded().await;
     }
 
     /// Writes down which keys and sliding sessions are in use, at a moment of one's own.
     ///
     /// # Errors
     /// When the database gives no answer; what was not written is written the next time.
-    pub async fn write_uses(&self) -> Result<(), StoreError> {
-        self.upkeep.write_uses().await
+    pub async fn flush_pending_writes(&self) -> Result<(), StoreError> {
+        self.maintenance.flush_pending_writes().await
     }
 
     /// The usage that waits to be committed.
     #[must_use]
-    pub fn committing(&self) -> &Committing {
-        &self.metering.committing
+    pub fn usage_batcher_task(&self) -> &BatcherTask {
+        &self.usage_jobs.batcher_task
     }
 
     /// Forgets old usage requests and events, at a moment of one's own.
@@ -189,7 +189,7 @@ impl Running {
     /// # Errors
     /// When the database gives no answer; what was not forgotten goes the next time.
     pub async fn sweep_usage(&self) -> Result<(), StoreError> {
-        self.metering.sweep().await
+        self.usage_jobs.sweep().await
     }
 
     /// Compares all totals of usage with their events, at a moment of one's own.
@@ -197,7 +197,7 @@ impl Running {
     /// # Errors
     /// When the database gives no answer.
     pub async fn reconcile_usage(&self) -> Result<(), StoreError> {
-        self.metering.reconcile().await
+        self.usage_jobs.reconcile().await
     }
 
     /// Copies what is new in the audit log to its file, at a moment of one's own; nothing where no file was given.
@@ -205,8 +205,8 @@ impl Running {
     /// # Errors
     /// When the database gives no answer, or the disk does not take it; what is missing is written the next time.
     pub async fn copy_audit_log(&self) -> Result<(), AuditCopyError> {
-        match &self.audit {
-            Some(copy) => copy.copy().await,
+        match &self.audit_copy {
+            Some(copy) => copy.copy_new_entries().await,
             None => Ok(()),
         }
     }
@@ -215,45 +215,46 @@ impl Running {
     ///
     /// # Errors
     /// When the database gives no answer.
-    pub async fn sweep(&self) -> Result<u64, StoreError> {
-        self.upkeep.sweep().await
+    pub async fn sweep_sessions(&self) -> Result<u64, StoreError> {
+        self.maintenance.sweep_sessions().await
     }
 
     /// Waits until the database was reached and its schema found right.
     ///
     /// # Errors
     /// [`StartError::Schema`] when it cannot be used as it is.
-    pub async fn ready(&mut self) -> Result<(), StartError> {
-        let readiness = self.readiness.wait_for(|now| !matches!(now.state, State::Waiting)).await;
+    pub async fn wait_until_ready(&mut self) -> Result<(), StartError> {
+        let readiness = self.readiness.wait_for(|now| !matches!(now.state, ReadinessState::Waiting)).await;
         match readiness.as_deref().map(|now| &now.state) {
-            Ok(State::Unusable(error)) => Err(StartError::Schema(Arc::clone(error))),
-            Ok(State::Waiting | State::Ready) => Ok(()),
+            Ok(ReadinessState::Unusable(error)) => Err(StartError::Schema(Arc::clone(error))),
+            Ok(ReadinessState::Waiting | ReadinessState::Ready) => Ok(()),
             Err(_) => Err(StartError::Server("the preparation ended".to_owned())),
         }
     }
 
     /// Waits until it is ready, beside everything else; for good, if it never is.
-    pub fn made_ready(&self) -> impl Future<Output = ()> + Send + use<> {
+    pub fn until_ready(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut readiness = self.readiness.clone();
         async move {
-            if readiness.wait_for(|now| matches!(now.state, State::Ready)).await.is_err() {
+            if readiness.wait_for(|now| matches!(now.state, ReadinessState::Ready)).await.is_err() {
                 std::future::pending().await
             }
         }
     }
 
-    fn was_ready(&self) -> bool {
-        matches!(self.readiness.borrow().state, State::Ready)
+    fn is_ready(&self) -> bool {
+        matches!(self.readiness.borrow().state, ReadinessState::Ready)
     }
 
     /// Waits until the service has to stop by itself, and says why.
-    pub async fn failed(&mut self) -> StartError {
+    pub async fn wait_for_failure(&mut self) -> StartError {
         let unusable = async {
-            let unusable = self.readiness.wait_for(|now| matches!(now.state, State::Unusable(_))).await;
+            let unusable =
+                self.readiness.wait_for(|now| matches!(now.state, ReadinessState::Unusable(_))).await;
             match unusable.as_deref().map(|now| &now.state) {
-                Ok(State::Unusable(error)) => StartError::Schema(Arc::clone(error)),
+                Ok(ReadinessState::Unusable(error)) => StartError::Schema(Arc::clone(error)),
                 // The preparation is over once the service is ready: then only the server can fail.
-                Ok(State::Waiting | State::Ready) | Err(_) => std::future::pending().await,
+                Ok(ReadinessState::Waiting | ReadinessState::Ready) | Err(_) => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -265,21 +266,21 @@ impl Running {
     /// Says that it is not ready and goes on serving for the drain delay; then takes nothing new, and lets requests
     /// that are under way end, for 10 s at most.
     pub async fn stop(self) {
-        self.stop_hurried_by(std::future::pending()).await;
+        self.stop_with_delay_cutoff(std::future::pending()).await;
     }
 
     /// Like [`stop`](Self::stop), but the drain delay ends with `again`, if that comes first.
-    pub async fn stop_hurried_by(mut self, again: impl Future<Output = ()>) {
+    pub async fn stop_with_delay_cutoff(mut self, again: impl Future<Output = ()>) {
         // First of all: it could say SERVING once more after everything else has said that it is not.
-        self.preparation.abort();
+        self.startup_task.abort();
         // That it was aborted is no news.
-        let _ = (&mut self.preparation).await;
+        let _ = (&mut self.startup_task).await;
         // Told to stop only once: it is consumed.
-        let _ = self.stopping.set(Moment::now(&self.clock));
-        readiness::announce_not_ready(&self.health).await;
+        let _ = self.stopping_since.set(Moment::now(&self.clock));
+        readiness::set_all_not_serving(&self.health).await;
 
         // Nobody sends requests to what was never ready, or has ended by itself: nobody has to notice anything.
-        if self.was_ready() {
+        if self.is_ready() {
             tokio::select! {
                 () = tokio::time::sleep(self.drain_delay) => {}
                 () = again => {}
@@ -289,39 +290,39 @@ impl Running {
         self.server.drain();
         // A subscription, or a watched health name, is a request that never ends.
         self.feed.hub().close();
-        readiness::end_watches(&mut self.health).await;
-        if tokio::time::timeout(DRAIN, self.server.drained()).await.is_err() {
-            tracing::warn!("requests were still under way after {DRAIN:?} and were cut off");
+        readiness::end_health_watches(&mut self.health).await;
+        if tokio::time::timeout(DRAIN_TIMEOUT, self.server.drained()).await.is_err() {
+            tracing::warn!("requests were still under way after {DRAIN_TIMEOUT:?} and were cut off");
         }
         // Of requests that nobody waits for any more: a caller that asks again finds them done.
-        let left = self.metering.committing.finish(LAST_USAGE).await;
+        let left = self.usage_jobs.batcher_task.drain(USAGE_FLUSH_TIMEOUT).await;
         if left > 0 {
             tracing::warn!(events = left, "usage could not be committed; none of it was acknowledged");
         }
         // Without an answer uses are lost: the next use of each key is noted again. What is not copied is copied after the next
         // start.
-        if let Some(copying) = &self.copying {
+        if let Some(copying) = &self.audit_copy_task {
             copying.abort();
         }
         let copied = async {
-            if let Some(copy) = &self.audit {
+            if let Some(copy) = &self.audit_copy {
                 copy.finish().await
             }
         };
-        let last = futures::future::join(self.write_uses(), copied);
-        let _ = tokio::time::timeout(LAST_WRITES, last).await;
-        if let Some(sending) = self.sending.take() {
-            sending.finish(LAST_TOLD).await;
+        let last = futures::future::join(self.flush_pending_writes(), copied);
+        let _ = tokio::time::timeout(FINAL_WRITES_TIMEOUT, last).await;
+        if let Some(sending) = self.otlp_exporter.take() {
+            sending.shutdown(TELEMETRY_FLUSH_TIMEOUT).await;
         }
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningService {
     fn drop(&mut self) {
-        self.preparation.abort();
-        self.following.abort();
-        self.looking.abort();
-        for task in self.beating.iter().chain(&self.copying) {
+        self.startup_task.abort();
+        self.feed_task.abort();
+        self.reload_task.abort();
+        for task in self.heartbeat_task.iter().chain(&self.audit_copy_task) {
             task.abort();
         }
     }

@@ -8,112 +8,116 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    Hop,
+    ServiceDatabase,
     coverage::CoverageProbe,
-    readiness::{Readiness, State},
-    reload::Reloading,
+    readiness::{Readiness, ReadinessState},
+    reload::FileReloader,
 };
 use crate::{
-    cache::oldest::Oldest,
-    change_feed::reader::Heard,
-    database::sql::peppers::PepperGap,
+    cache::oldest_answer::OldestAnswerAge,
+    change_feed::poller::FeedLiveness,
+    database::sql::peppers::MissingPepper,
     domain::{
         clock::{Moment, SharedClock},
-        deny::Denied,
+        deny::ActiveDenyList,
         store::{Circuit, Lane, Operation},
     },
     ops::{
-        Look,
-        facts::{Facts, Feed, Phase, Writes},
+        StatusCheck,
+        status::{FeedStatus, LifecyclePhase, ServiceStatus, WriteStatus},
     },
 };
 
 /// Those who know.
 #[derive(Clone)]
-pub(super) struct Witnesses {
+pub(super) struct StatusSources {
     pub(super) clock: SharedClock,
     pub(super) readiness: watch::Receiver<Readiness>,
     /// When the service was told to stop.
-    pub(super) stopping: Arc<OnceLock<Moment>>,
-    pub(super) hop: Hop,
+    pub(super) stopping_since: Arc<OnceLock<Moment>>,
+    pub(super) database_client: ServiceDatabase,
     /// `None` when the change feed is off.
-    pub(super) heard: Option<Arc<Heard>>,
-    pub(super) oldest: Arc<Oldest>,
-    pub(super) files: Reloading,
-    pub(super) peppers: Arc<PepperGap>,
-    pub(super) coverage: CoverageProbe,
-    pub(super) denied: Arc<Denied>,
+    pub(super) feed_liveness: Option<Arc<FeedLiveness>>,
+    pub(super) oldest_answer: Arc<OldestAnswerAge>,
+    pub(super) file_reloader: FileReloader,
+    pub(super) pepper_gap: Arc<MissingPepper>,
+    pub(super) coverage_probe: CoverageProbe,
+    pub(super) denied: Arc<ActiveDenyList>,
 }
 
-impl Witnesses {
+impl StatusSources {
     /// For whoever wants to know, as often as they like.
-    pub(super) fn look(self) -> Look {
-        Arc::new(move || self.facts())
+    pub(super) fn into_status_check(self) -> StatusCheck {
+        Arc::new(move || self.status())
     }
 
-    pub(super) fn facts(&self) -> Facts {
+    pub(super) fn status(&self) -> ServiceStatus {
         let now = Moment::now(&self.clock);
-        let (phase, since) = self.phase();
-        let (breaker, observed, writes) = (self.hop.breaker(), self.hop.observed(), self.hop.writes());
+        let (phase, since) = self.lifecycle_phase();
+        let (breaker, observed, writes) = (
+            self.database_client.breaker(),
+            self.database_client.observer(),
+            self.database_client.write_queue(),
+        );
         let reads = observed.condition(Operation::Read);
-        let doubt = self.hop.known().trust().doubt;
-        let standstill = self.hop.known().standstill(now.monotonic);
+        let doubt = self.database_client.known_database().trust().distrust;
+        let standstill = self.database_client.known_database().stalled_for(now.monotonic);
         // Whichever of them it is, memory answers in its place.
-        let fails_since = reads.filter(|condition| !condition.works()).map(|condition| condition.since);
+        let fails_since = reads.filter(|condition| !condition.is_healthy()).map(|condition| condition.since);
         let doubted_since = doubt.map(|(_, since)| since);
         let stands_still_since = standstill.map(|time| now.before(time));
         let away_since = [fails_since, doubted_since, stands_still_since]
             .into_iter()
             .flatten()
             .min_by_key(|at| at.monotonic);
-        Facts {
+        ServiceStatus {
             now,
             phase,
-            since,
+            phase_since: since,
             reads,
-            doubt,
+            distrust: doubt,
             standstill,
-            clock_offset: self.heard.as_ref().and_then(|heard| heard.clock_offset()),
-            scheduler_lag: self.hop.lag().longest(Instant::now()),
-            writes: Writes {
+            clock_offset: self.feed_liveness.as_ref().and_then(|heard| heard.clock_offset()),
+            scheduler_lag: self.database_client.lag().max_recent_lag(Instant::now()),
+            writes: WriteStatus {
                 condition: observed.condition(Operation::Write),
-                waiting: Lane::ALL.iter().map(|lane| writes.waiting(*lane)).sum(),
-                under_way_for: writes.under_way_for(),
+                waiting: Lane::ALL.iter().map(|lane| writes.queued(*lane)).sum(),
+                under_way_for: writes.in_flight_for(),
             },
             open_circuits: Circuit::ALL.map(|circuit| breaker.is_open(circuit)),
-            feed: self.feed(now),
-            oldest_answer: self.oldest.within_last_minute(now.monotonic),
-            grace: self.coverage.facts(now, away_since),
-            files: self.files.refused(),
-            expiries: self.files.expiries(),
-            denied: self.denied.counts().total(),
-            pepper_missing: self.peppers.id().map(|id| id.as_str().to_owned()),
+            feed: self.feed_status(now),
+            oldest_answer: self.oldest_answer.within_last_minute(now.monotonic),
+            grace: self.coverage_probe.grace_status(now, away_since),
+            files: self.file_reloader.file_status(),
+            expiries: self.file_reloader.expiries(),
+            denied_entries: self.denied.counts().total(),
+            pepper_missing: self.pepper_gap.id().map(|id| id.as_str().to_owned()),
         }
     }
 
-    fn phase(&self) -> (Phase, Moment) {
-        if let Some(since) = self.stopping.get() {
-            return (Phase::Stopping, *since);
+    fn lifecycle_phase(&self) -> (LifecyclePhase, Moment) {
+        if let Some(since) = self.stopping_since.get() {
+            return (LifecyclePhase::Stopping, *since);
         }
         let readiness = self.readiness.borrow();
         let phase = match &readiness.state {
-            State::Waiting => Phase::Waiting,
-            State::Ready => Phase::Ready,
-            State::Unusable(error) => Phase::Unusable(error.kind()),
+            ReadinessState::Waiting => LifecyclePhase::Waiting,
+            ReadinessState::Ready => LifecyclePhase::Ready,
+            ReadinessState::Unusable(error) => LifecyclePhase::Unusable(error.kind()),
         };
         (phase, readiness.since)
     }
 
-    fn feed(&self, now: Moment) -> Feed {
-        let Some(heard) = &self.heard else { return Feed::Off };
-        match heard.last() {
-            None => Feed::NotHeard,
+    fn feed_status(&self, now: Moment) -> FeedStatus {
+        let Some(heard) = &self.feed_liveness else { return FeedStatus::Off };
+        match heard.last_read_at() {
+            None => FeedStatus::NotYetLive,
             Some(at) => {
                 let ago = now.monotonic.saturating_sub(at);
-                if heard.recently(now.monotonic) {
-                    Feed::Heard(ago)
+                if heard.is_alive(now.monotonic) {
+                    FeedStatus::Live(ago)
                 } else {
-                    Feed::SilentSince(now.before(ago))
+                    FeedStatus::SilentSince(now.before(ago))
                 }
             }
         }

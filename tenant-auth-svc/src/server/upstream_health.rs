@@ -2,46 +2,51 @@
 
 use std::sync::Arc;
 
-use super::Hop;
+use super::ServiceDatabase;
 use crate::{
-    cache::Outlook,
-    change_feed::reader::Heard,
+    cache::HealthProbe,
+    change_feed::poller::FeedLiveness,
     domain::{
         clock::SharedClock,
-        freshness::World,
+        freshness::UpstreamHealth,
         inspect::{ReplicaProbe, ReplicaState},
         store::Circuit,
     },
 };
 
 /// How this replica is, for whoever asks it. A feed that is not followed was never heard.
-pub(super) fn replica(hop: &Hop, heard: &Arc<Heard>, is_followed: bool, clock: &SharedClock) -> ReplicaProbe {
-    let outlook = outlook(hop, heard);
+pub(super) fn replica_probe(
+    hop: &ServiceDatabase,
+    heard: &Arc<FeedLiveness>,
+    is_followed: bool,
+    clock: &SharedClock,
+) -> ReplicaProbe {
+    let outlook = health_probe(hop, heard);
     let (hop, heard, clock) = (hop.clone(), Arc::clone(heard), Arc::clone(clock));
     Box::new(move || {
         let now = clock.monotonic();
-        let last = heard.last().filter(|_| is_followed);
+        let last = heard.last_read_at().filter(|_| is_followed);
         ReplicaState {
-            revision: hop.known().position(),
+            revision: hop.known_database().position(),
             feed_age: last.map(|at| now.saturating_sub(at)),
-            world: outlook(now),
+            upstream_health: outlook(now),
         }
     })
 }
 
 /// How the database and its feed fare, as memory wants to know it.
-pub(super) fn outlook(hop: &Hop, heard: &Arc<Heard>) -> Outlook {
+pub(super) fn health_probe(hop: &ServiceDatabase, heard: &Arc<FeedLiveness>) -> HealthProbe {
     let (hop, heard) = (hop.clone(), Arc::clone(heard));
     Box::new(move |now| {
         let breaker = hop.breaker();
-        if hop.known().is_out_of_reach() {
-            World::Failing { probe: false }
+        if hop.known_database().is_unusable() {
+            UpstreamHealth::Failing { probe: false }
         } else if breaker.is_open(Circuit::Lookups) {
-            World::Failing { probe: breaker.is_probe_due(Circuit::Lookups) }
-        } else if heard.recently(now) {
-            World::Heard
+            UpstreamHealth::Failing { probe: breaker.is_probe_due(Circuit::Lookups) }
+        } else if heard.is_alive(now) {
+            UpstreamHealth::Healthy
         } else {
-            World::Silent
+            UpstreamHealth::FeedSilent
         }
     })
 }

@@ -5,7 +5,7 @@
 //! holds a key, a token or a pepper: they live in types without a readable `Debug`, and a test looks for a planted one.
 //!
 //! Whatever callers do, and however long the database is away, the log stays small: no value is longer than
-//! `line::MAX_VALUE`, and of many lines of one kind only some are written, and how many were not.
+//! `line::MAX_VALUE_BYTES`, and of many lines of one kind only some are written, and how many were not.
 
 mod format;
 mod line;
@@ -26,7 +26,7 @@ use tracing_subscriber::{
     layer::{Context, SubscriberExt as _},
 };
 
-use self::{line::Line, sampling::Sampling};
+use self::{line::LogLine, sampling::LogSampler};
 use crate::{
     config::{LogConfig, LogFormat},
     domain::clock::SharedClock,
@@ -36,28 +36,28 @@ use crate::{
 pub const RPC_TARGET: &str = "tenant_auth::rpc";
 
 /// Lines that were not written, in this process, which has one log.
-static LEFT_OUT: AtomicU64 = AtomicU64::new(0);
+static SUPPRESSED_LINES: AtomicU64 = AtomicU64::new(0);
 
 /// How many lines were not written because there were so many of their kind.
 #[must_use]
-pub fn left_out() -> u64 {
-    LEFT_OUT.load(Ordering::Relaxed)
+pub fn suppressed_lines() -> u64 {
+    SUPPRESSED_LINES.load(Ordering::Relaxed)
 }
 
 /// A log that may owe a count of lines that it has left out.
 #[derive(Clone)]
-pub struct Log(Arc<dyn Owes>);
+pub struct Log(Arc<dyn CountFlusher>);
 
 impl Log {
     /// Writes the counts that are due. Somebody has to call it about once a second: what a flood left out must be told
     /// though nothing comes after it.
-    pub fn tell(&self) {
-        self.0.tell(false);
+    pub fn flush_due_counts(&self) {
+        self.0.flush_counts(false);
     }
 
     /// Writes every count: nothing comes after this.
     pub fn finish(&self) {
-        self.0.tell(true);
+        self.0.flush_counts(true);
     }
 }
 
@@ -73,26 +73,26 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = EnvFilter::try_new(&config.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let sampling = config.burst.map(|burst| Sampling::new(burst, clock));
-    let lines = Arc::new(Lines { format: config.format, colours: config.colours, sampling, writer });
-    let log = Log(Arc::clone(&lines) as Arc<dyn Owes>);
-    (Registry::default().with(Written(lines).with_filter(filter)), log)
+    let sampling = config.burst.map(|burst| LogSampler::new(burst, clock));
+    let lines = Arc::new(LineWriter { format: config.format, colours: config.colours, sampling, writer });
+    let log = Log(Arc::clone(&lines) as Arc<dyn CountFlusher>);
+    (Registry::default().with(LogLayer(lines).with_filter(filter)), log)
 }
 
 /// Where lines go.
-struct Lines<W> {
+struct LineWriter<W> {
     format: LogFormat,
     colours: bool,
     /// `None` where every line is written.
-    sampling: Option<Sampling>,
+    sampling: Option<LogSampler>,
     writer: W,
 }
 
-impl<W> Lines<W>
+impl<W> LineWriter<W>
 where
     W: for<'w> MakeWriter<'w>,
 {
-    fn write(&self, line: &Line) {
+    fn write(&self, line: &LogLine) {
         let text = match self.format {
             LogFormat::Json => format::json(line),
             LogFormat::Text => format::text(line, self.colours),
@@ -102,16 +102,16 @@ where
     }
 }
 
-trait Owes: Send + Sync {
-    fn tell(&self, all: bool);
+trait CountFlusher: Send + Sync {
+    fn flush_counts(&self, all: bool);
 }
 
-impl<W> Owes for Lines<W>
+impl<W> CountFlusher for LineWriter<W>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync,
 {
-    fn tell(&self, all: bool) {
-        for line in self.sampling.iter().flat_map(|sampling| sampling.due(all)) {
+    fn flush_counts(&self, all: bool) {
+        for line in self.sampling.iter().flat_map(|sampling| sampling.take_due_counts(all)) {
             self.write(&line);
         }
     }
@@ -119,23 +119,23 @@ where
 
 /// Writes events down. What happens within spans is written without them: this crate has none, and those of libraries
 /// would repeat the names of fields.
-struct Written<W>(Arc<Lines<W>>);
+struct LogLayer<W>(Arc<LineWriter<W>>);
 
-impl<S, W> Layer<S> for Written<W>
+impl<S, W> Layer<S> for LogLayer<W>
 where
     S: Subscriber,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let line = Line::of(event);
+        let line = LogLine::from_event(event);
         match &self.0.sampling {
-            Some(sampling) if Sampling::concerns(event.metadata()) => {
-                let (due, line) = sampling.pass(event.metadata(), line);
+            Some(sampling) if LogSampler::is_sampled(event.metadata()) => {
+                let (due, line) = sampling.sample(event.metadata(), line);
                 for line in due.iter().chain(&line) {
                     self.0.write(line);
                 }
                 if line.is_none() {
-                    LEFT_OUT.fetch_add(1, Ordering::Relaxed);
+                    SUPPRESSED_LINES.fetch_add(1, Ordering::Relaxed);
                 }
             }
             _ => self.0.write(&line),

@@ -3,11 +3,11 @@
 //! Nothing is exposed that is not here, and `METRICS.md` is made of this table; tests hold both. No label ever names a
 //! tenant, a key, a session or a caller: their number has no end, and what a monitoring system stores is read by many.
 
-use crate::instruments::durations::BOUNDS;
+use crate::instruments::durations::BUCKET_BOUNDS;
 
 /// What kind of number it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// It only grows, until the process ends.
     Counter,
     /// It goes up and down.
@@ -16,7 +16,7 @@ pub enum Kind {
     Histogram,
 }
 
-impl Kind {
+impl MetricKind {
     /// As the exposition formats write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -30,11 +30,11 @@ impl Kind {
 
 /// A metric.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Metric {
+pub struct MetricDefinition {
     /// Its name; a counter's ends with `_total`, one with a unit bears it before that.
     pub name: &'static str,
     /// What kind of number it is.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// By UCUM, as OTLP has it: `s`, `By`, or `1` for a plain number.
     pub unit: &'static str,
     /// The names of its labels, in order.
@@ -47,12 +47,12 @@ macro_rules! metrics {
     ($($constant:ident = $kind:ident $name:literal $unit:literal [$($label:literal),*] $help:literal;)*) => {
         $(
             #[doc = $help]
-            pub const $constant: Metric =
-                Metric { name: $name, kind: Kind::$kind, unit: $unit, labels: &[$($label),*], help: $help };
+            pub const $constant: MetricDefinition =
+                MetricDefinition { name: $name, kind: MetricKind::$kind, unit: $unit, labels: &[$($label),*], help: $help };
         )*
 
         /// All of them, in the order in which they are told.
-        pub const ALL: &[Metric] = &[$($constant),*];
+        pub const ALL: &[MetricDefinition] = &[$($constant),*];
     };
 }
 
@@ -66,10 +66,10 @@ metrics! {
         "RPCs that have begun and not ended.";
     REQUESTS_SHED = Counter "tenant_auth_requests_shed_total" "1" ["pool"]
         "Requests, and messages of validation streams, refused because a pool had no place left, or their caller had its share of it.";
-    PLACES = Gauge "tenant_auth_request_places" "1" ["pool"]
+    PERMITS = Gauge "tenant_auth_request_places" "1" ["pool"]
         "What known callers together may have at once: requests in work (TENANT_AUTH_MAX_REQUESTS), streams (TENANT_AUTH_MAX_STREAMS), \
          requests of operators, bytes of long requests that are not answered, bytes of long answers that are not read.";
-    PLACES_TAKEN = Gauge "tenant_auth_request_places_taken" "1" ["pool"]
+    PERMITS_IN_USE = Gauge "tenant_auth_request_places_taken" "1" ["pool"]
         "Of these places, those that are taken; those of callers that nobody knows, which have some of their own, are among them.";
     // Connections.
     CONNECTIONS = Gauge "tenant_auth_connections" "1" ["worker"]
@@ -105,13 +105,13 @@ metrics! {
         "Entries that had to go for want of room.";
     CACHE_LOADS = Gauge "tenant_auth_cache_loads_in_flight" "1" ["pool"]
         "Keys or sessions that are being loaded.";
-    CACHE_OLDEST = Gauge "tenant_auth_cache_oldest_answer_seconds" "s" []
+    CACHE_OLDEST_ANSWER = Gauge "tenant_auth_cache_oldest_answer_seconds" "s" []
         "Age of the oldest answer given from memory within the last minute, of those no longer fresh; 0 when there was none.";
     CACHE_GRACE = Gauge "tenant_auth_cache_grace_seconds" "s" []
         "Age up to which memory may answer while the database does not (TENANT_AUTH_CACHE_GRACE, or what an operator has set).";
-    CACHE_GRACE_ENDS = Gauge "tenant_auth_cache_grace_ends_seconds" "s" ["of"]
+    CACHE_GRACE_REMAINING = Gauge "tenant_auth_cache_grace_ends_seconds" "s" ["of"]
         "Time until the grace ends for the oldest and for the median of the keys in use (loaded within the last hour before the database went away, or since), negative once it has; the whole grace while the database answers and is believed.";
-    CACHE_BEYOND_GRACE = Gauge "tenant_auth_cache_beyond_grace_records" "1" []
+    CACHE_RECORDS_BEYOND_GRACE = Gauge "tenant_auth_cache_beyond_grace_records" "1" []
         "Keys in memory that the grace does not cover any more while the database is away or not believed; 0 while it answers.";
     // The change feed, and who listens to it.
     FEED_ENABLED = Gauge "tenant_auth_feed_enabled" "1" []
@@ -120,13 +120,13 @@ metrics! {
         "Time since the change log was last read to its end; since the start, when it never was. Absent where the feed is off.";
     FEED_EVENTS = Counter "tenant_auth_feed_events_total" "1" []
         "Changes read from the log.";
-    FEED_START_OVERS = Counter "tenant_auth_feed_start_overs_total" "1" []
+    FEED_DISCONTINUITIES = Counter "tenant_auth_feed_start_overs_total" "1" []
         "Times that the log did not go on from where it was read, so that all of memory is verified; the first reading is none.";
-    HELD_ENDS = Gauge "tenant_auth_held_ends" "1" []
+    HELD_REVOCATIONS = Gauge "tenant_auth_held_ends" "1" []
         "Revocations, suspensions and unbindings that are held although the database may lack them: it was rolled back and accepted as it is.";
     WATCH_SUBSCRIBERS = Gauge "tenant_auth_watch_subscribers" "1" []
         "Callers subscribed to Watch.";
-    WATCH_CUT_OFF = Counter "tenant_auth_watch_cut_off_total" "1" []
+    WATCH_SUBSCRIBERS_DROPPED = Counter "tenant_auth_watch_cut_off_total" "1" []
         "Subscribers cut off because they fell too far behind.";
     // The database.
     DATABASE_UP = Gauge "tenant_auth_database_up" "1" ["operation"]
@@ -137,7 +137,7 @@ metrics! {
         "1 when the last change that was sent got no answer in time (TENANT_AUTH_DATABASE_WRITE_TIMEOUT): nobody knows whether it was made.";
     DATABASE_WRITES_WAITING = Gauge "tenant_auth_database_writes_waiting" "1" ["lane"]
         "Changes that wait for their turn: one call is under way at a time.";
-    DATABASE_WRITE_UNDER_WAY = Gauge "tenant_auth_database_write_under_way_seconds" "s" []
+    DATABASE_WRITE_IN_FLIGHT_SECONDS = Gauge "tenant_auth_database_write_under_way_seconds" "s" []
         "For how long the change that is under way has been; 0 when none is.";
     DATABASE_TRUSTED = Gauge "tenant_auth_database_trusted" "1" []
         "0 while the database is not the one that this replica knows (another one, an emptied one, one that was rolled back), so that it is not believed and memory answers; else 1.";
@@ -178,14 +178,14 @@ metrics! {
         "Time between two comparisons of usage totals with their events by this replica (TENANT_AUTH_USAGE_RECONCILE_INTERVAL); 0 where it makes none.";
     USAGE_TOTALS_DIFFERING = Gauge "tenant_auth_usage_totals_differing" "1" []
         "Usage totals that were not the sums of their events when this replica last compared all of them; 0 before the first comparison.";
-    USAGE_RECONCILED = Gauge "tenant_auth_usage_reconciled_timestamp_seconds" "s" []
+    USAGE_RECONCILED_AT = Gauge "tenant_auth_usage_reconciled_timestamp_seconds" "s" []
         "When the last comparison of usage totals by this replica ended, in seconds since 1970 by its clock; 0 before the first one.";
     // The copy of the audit log.
     AUDIT_COPIED = Counter "tenant_auth_audit_copied_total" "1" []
         "Entries of the audit log that this replica has written to its file (TENANT_AUTH_AUDIT_FILE).";
     AUDIT_COPY_FAILURES = Counter "tenant_auth_audit_copy_failures_total" "1" []
         "Looks for new entries of the audit log, one every 5 s, that failed: the log could not be read or the file not be written.";
-    AUDIT_COPY_COMPLETE = Gauge "tenant_auth_audit_copy_complete_timestamp_seconds" "s" []
+    AUDIT_COPY_COMPLETE_AT = Gauge "tenant_auth_audit_copy_complete_timestamp_seconds" "s" []
         "When the file last had every entry of the audit log, in seconds since 1970 by this replica's clock, or since when this replica writes it; 0 where it writes none.";
     // The process.
     READY = Gauge "tenant_auth_ready" "1" []
@@ -221,7 +221,7 @@ metrics! {
     PROCESS_THREADS = Gauge "tenant_auth_process_threads" "1" []
         "Threads (Linux only).";
     // What is told.
-    LOG_LINES_LEFT_OUT = Counter "tenant_auth_log_lines_left_out_total" "1" []
+    LOG_LINES_SUPPRESSED = Counter "tenant_auth_log_lines_left_out_total" "1" []
         "Lines of the log that were counted instead of written, because there were many of their kind (TENANT_AUTH_LOG_BURST).";
     OTLP_SPANS = Counter "tenant_auth_otlp_spans_total" "1" ["outcome"]
         "Spans that ended: exported, dropped (the queue was full) or failed (the collector did not take them). 0 where OTLP is off.";
@@ -231,7 +231,7 @@ metrics! {
 
 /// The table as Markdown: `METRICS.md`.
 #[must_use]
-pub fn document() -> String {
+pub fn render_markdown() -> String {
     let mut text = String::from(
         "# Metrics\n\n\
          Made of the table in `src/telemetry/names.rs` by `UPDATE_DOCS=1 cargo test -p tenant-auth-svc --lib telemetry::names`; \
@@ -252,7 +252,7 @@ pub fn document() -> String {
             [&format!("`{}`", metric.name), metric.kind.as_str(), unit, &labels.join(", "), metric.help];
         text.push_str(&format!("| {} |\n", row.join(" | ")));
     }
-    let bounds: Vec<_> = BOUNDS.iter().map(f64::to_string).collect();
+    let bounds: Vec<_> = BUCKET_BOUNDS.iter().map(f64::to_string).collect();
     text.push_str(&format!("\nThe buckets of every histogram, in seconds: {}.\n", bounds.join(", ")));
     text
 }
@@ -267,11 +267,11 @@ mod tests {
     fn names_follow_the_rules() {
         let mut seen = BTreeSet::new();
         for metric in ALL {
-            let Metric { name, kind, unit, labels, help } = metric;
+            let MetricDefinition { name, kind, unit, labels, help } = metric;
             assert!(seen.insert(name), "{name}: twice");
             let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
             assert!(name.starts_with("tenant_auth_") && plain, "{name}");
-            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            assert_eq!(name.ends_with("_total"), *kind == MetricKind::Counter, "{name}");
             let bare = name.trim_end_matches("_total");
             assert_eq!(bare.ends_with("_seconds"), *unit == "s", "{name}");
             assert_eq!(bare.ends_with("_bytes"), *unit == "By", "{name}");
@@ -284,13 +284,13 @@ mod tests {
     }
 
     #[test]
-    fn the_document_is_made_of_the_table() {
+    fn metrics_document_matches_the_table() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("METRICS.md");
         if std::env::var_os("UPDATE_DOCS").is_some() {
-            fs::write(&path, document()).unwrap();
+            fs::write(&path, render_markdown()).unwrap();
         }
         let again = "UPDATE_DOCS=1 cargo test -p tenant-auth-svc --lib telemetry::names";
         let written = fs::read_to_string(&path).unwrap_or_default();
-        assert!(written == document(), "METRICS.md is out of date; to make it anew: {again}");
+        assert!(written == render_markdown(), "METRICS.md is out of date; to make it anew: {again}");
     }
 }

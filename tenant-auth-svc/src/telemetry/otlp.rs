@@ -26,16 +26,16 @@ use tonic::{
 };
 
 use super::{
-    snapshot::Snapshot,
-    traces::{SpanCounts, Tracing},
+    snapshot::MetricsSnapshot,
+    traces::{RequestTracer, SpanCounts},
 };
 use crate::{config::OtlpConfig, instruments::counts::Counter};
 
 /// How long the collector may take for one request, its connection included.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Gathers the numbers of this moment.
-pub type Gather = Box<dyn Fn() -> Snapshot + Send>;
+pub type SnapshotSource = Box<dyn Fn() -> MetricsSnapshot + Send>;
 
 /// What became of what was sent.
 #[derive(Debug, Default)]
@@ -43,34 +43,34 @@ pub struct OtlpCounts {
     /// Of spans.
     pub spans: Arc<SpanCounts>,
     /// Requests with spans.
-    pub traces: Outcomes,
+    pub traces: ExportOutcomes,
     /// Requests with metrics.
-    pub metrics: Outcomes,
+    pub metrics: ExportOutcomes,
 }
 
 /// What became of requests of one kind.
 #[derive(Debug, Default)]
-pub struct Outcomes {
+pub struct ExportOutcomes {
     /// The collector took them.
     pub ok: Counter,
     /// It did not.
     pub failed: Counter,
     /// The last one failed: said once, not each time.
-    failing: AtomicBool,
+    is_failing: AtomicBool,
 }
 
-impl Outcomes {
-    fn note(&self, what: &'static str, outcome: Result<(), &Status>) {
+impl ExportOutcomes {
+    fn record(&self, what: &'static str, outcome: Result<(), &Status>) {
         match outcome {
             Ok(()) => {
-                self.ok.one();
-                if self.failing.swap(false, Ordering::Relaxed) {
+                self.ok.increment();
+                if self.is_failing.swap(false, Ordering::Relaxed) {
                     tracing::info!(what, "the collector takes what is sent to it again");
                 }
             }
             Err(status) => {
-                self.failed.one();
-                if !self.failing.swap(true, Ordering::Relaxed) {
+                self.failed.increment();
+                if !self.is_failing.swap(true, Ordering::Relaxed) {
                     let (code, error) = (status.code(), status.message());
                     tracing::warn!(what, ?code, error, "the collector did not take what was sent to it");
                 }
@@ -80,19 +80,19 @@ impl Outcomes {
 }
 
 /// The collector, as it wants to be asked.
-type Collector = InterceptedService<Channel, Headers>;
+type CollectorChannel = InterceptedService<Channel, ExportHeaders>;
 
 /// What goes with every request.
 #[derive(Clone)]
-struct Headers(MetadataMap);
+struct ExportHeaders(MetadataMap);
 
-impl Headers {
+impl ExportHeaders {
     fn new(headers: &HeaderMap) -> Self {
         Self(MetadataMap::from_headers(headers.clone()))
     }
 }
 
-impl Interceptor for Headers {
+impl Interceptor for ExportHeaders {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         request.metadata_mut().as_mut().extend(self.0.clone().into_headers());
         Ok(request)
@@ -100,21 +100,21 @@ impl Interceptor for Headers {
 }
 
 /// Traces on their way to a collector that is not asked yet.
-pub struct Otlp {
-    collector: Collector,
-    tracing: Tracing,
-    ended: tokio::sync::mpsc::Receiver<opentelemetry_sdk::trace::SpanData>,
+pub struct OtlpExporter {
+    collector: CollectorChannel,
+    request_tracer: RequestTracer,
+    ended_spans: tokio::sync::mpsc::Receiver<opentelemetry_sdk::trace::SpanData>,
     resource: Resource,
     counts: Arc<OtlpCounts>,
 }
 
-impl std::fmt::Debug for Otlp {
+impl std::fmt::Debug for OtlpExporter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Otlp").finish_non_exhaustive()
     }
 }
 
-impl Otlp {
+impl OtlpExporter {
     /// Prepares to send to the collector that a configuration names. Connects to nothing yet.
     ///
     /// # Errors
@@ -125,7 +125,7 @@ impl Otlp {
         counts: Arc<OtlpCounts>,
     ) -> Result<Self, tonic::transport::Error> {
         let mut endpoint =
-            Endpoint::from(config.endpoint.clone()).connect_timeout(PATIENCE).timeout(PATIENCE);
+            Endpoint::from(config.endpoint.clone()).connect_timeout(REQUEST_TIMEOUT).timeout(REQUEST_TIMEOUT);
         if config.endpoint.scheme_str() == Some("https") {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
         }
@@ -139,41 +139,51 @@ impl Otlp {
             .with_attributes(config.service_name.clone().map(|name| KeyValue::new("service.name", name)))
             .with_attribute(KeyValue::new("service.version", version))
             .build();
-        let (tracing, ended) = Tracing::new(config.sample, resource.clone(), Arc::clone(&counts.spans));
-        let collector = InterceptedService::new(endpoint.connect_lazy(), Headers::new(&config.headers));
-        Ok(Self { collector, tracing, ended, resource, counts })
+        let (tracing, ended) =
+            RequestTracer::new(config.sample_ratio, resource.clone(), Arc::clone(&counts.spans));
+        let collector = InterceptedService::new(endpoint.connect_lazy(), ExportHeaders::new(&config.headers));
+        Ok(Self { collector, request_tracer: tracing, ended_spans: ended, resource, counts })
     }
 
     /// What to trace with.
     #[must_use]
-    pub fn tracing(&self) -> Tracing {
-        self.tracing.clone()
+    pub fn request_tracer(&self) -> RequestTracer {
+        self.request_tracer.clone()
     }
 
-    /// Sends from now on: spans as they end, and every 30 s what `gather` says.
+    /// Sends from now on: spans as they end, and every 30 s what `collect_batch` says.
     #[must_use]
-    pub fn send(self, gather: Gather) -> Sending {
+    pub fn start(self, gather: SnapshotSource) -> RunningExporter {
         let (end, ending) = watch::channel(false);
-        let spans =
-            spans::Spans::new(self.collector.clone(), &self.resource, self.ended, Arc::clone(&self.counts));
-        let metrics =
-            metrics::Metrics::new(self.collector, &self.resource, gather, self.counts, SystemTime::now());
-        let tasks = [tokio::spawn(spans.send(ending.clone())), tokio::spawn(metrics.send(ending))];
-        Sending { end, tasks }
+        let spans = spans::SpanSender::new(
+            self.collector.clone(),
+            &self.resource,
+            self.ended_spans,
+            Arc::clone(&self.counts),
+        );
+        let metrics = metrics::MetricsSender::new(
+            self.collector,
+            &self.resource,
+            gather,
+            self.counts,
+            SystemTime::now(),
+        );
+        let tasks = [tokio::spawn(spans.run(ending.clone())), tokio::spawn(metrics.run(ending))];
+        RunningExporter { shutdown: end, tasks }
     }
 }
 
 /// Sends for as long as it exists.
 #[derive(Debug)]
-pub struct Sending {
-    end: watch::Sender<bool>,
+pub struct RunningExporter {
+    shutdown: watch::Sender<bool>,
     tasks: [JoinHandle<()>; 2],
 }
 
-impl Sending {
+impl RunningExporter {
     /// Sends what there still is, for so long at most.
-    pub async fn finish(mut self, patience: Duration) {
-        self.end.send_replace(true);
+    pub async fn shutdown(mut self, patience: Duration) {
+        self.shutdown.send_replace(true);
         let [spans, metrics] = &mut self.tasks;
         if tokio::time::timeout(patience, async { tokio::join!(spans, metrics) }).await.is_err() {
             tracing::warn!("the collector did not take the last spans and metrics in time");
@@ -181,7 +191,7 @@ impl Sending {
     }
 }
 
-impl Drop for Sending {
+impl Drop for RunningExporter {
     fn drop(&mut self) {
         for task in &self.tasks {
             task.abort();

@@ -1,11 +1,11 @@
 //! What the operating system says about this process. Linux only: elsewhere there is nothing to read, and nothing is told.
 
 #[cfg(target_os = "linux")]
-use super::snapshot::float;
+use super::snapshot::count_to_f64;
 
 /// What there is to say. What could not be read is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Process {
+pub struct ProcessStats {
     /// Processor time, in seconds.
     pub cpu_seconds: Option<f64>,
     /// Memory in RAM.
@@ -18,11 +18,11 @@ pub struct Process {
     pub max_fds: Option<f64>,
 }
 
-impl Process {
+impl ProcessStats {
     /// Looks now.
     #[cfg(target_os = "linux")]
     #[must_use]
-    pub fn look() -> Self {
+    pub fn read() -> Self {
         use procfs::process::{LimitValue, Process};
 
         let Ok(process) = Process::myself() else { return Self::default() };
@@ -31,14 +31,14 @@ impl Process {
         Self {
             cpu_seconds: stat
                 .as_ref()
-                .map(|stat| float(stat.utime + stat.stime) / float(procfs::ticks_per_second())),
-            resident_bytes: stat.as_ref().map(|stat| float(stat.rss * procfs::page_size())),
-            threads: stat.as_ref().and_then(|stat| u64::try_from(stat.num_threads).ok()).map(float),
+                .map(|stat| count_to_f64(stat.utime + stat.stime) / count_to_f64(procfs::ticks_per_second())),
+            resident_bytes: stat.as_ref().map(|stat| count_to_f64(stat.rss * procfs::page_size())),
+            threads: stat.as_ref().and_then(|stat| u64::try_from(stat.num_threads).ok()).map(count_to_f64),
             // One of them is that of the look itself.
-            open_fds: process.fd_count().ok().map(|open| float(open.saturating_sub(1) as u64)),
+            open_fds: process.fd_count().ok().map(|open| count_to_f64(open.saturating_sub(1) as u64)),
             max_fds: limits.map(|limits| match limits.max_open_files.soft_limit {
                 LimitValue::Unlimited => f64::INFINITY,
-                LimitValue::Value(most) => float(most),
+                LimitValue::Value(most) => count_to_f64(most),
             }),
         }
     }
@@ -58,14 +58,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_linux_says_is_told() {
-        let before = Process::look();
+    fn linux_process_stats_are_read() {
+        let before = ProcessStats::read();
         assert!(before.cpu_seconds.is_some_and(|seconds| (0.0..100_000.0).contains(&seconds)), "{before:?}");
         // A program has at least a megabyte, and no test a terabyte.
         assert!(before.resident_bytes.is_some_and(|bytes| (1e6..1e12).contains(&bytes)), "{before:?}");
         assert!(before.threads.is_some_and(|threads| threads >= 1.0), "{before:?}");
         let files: Vec<_> = (0..100).map(|_| File::open("/dev/null").unwrap()).collect();
-        let with_files = Process::look();
+        let with_files = ProcessStats::read();
         // Other tests open and close some meanwhile.
         assert!(with_files.open_fds.unwrap() >= before.open_fds.unwrap() + 50.0, "{before:?} {with_files:?}");
         assert!(with_files.max_fds.unwrap() >= with_files.open_fds.unwrap(), "{with_files:?}");

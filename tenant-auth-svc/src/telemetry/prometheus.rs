@@ -8,14 +8,14 @@ use prometheus::{
 };
 
 use super::{
-    names::{self, Kind},
-    snapshot::{Sample, Snapshot, Value},
+    names::{self, MetricKind},
+    snapshot::{MetricsSnapshot, Sample, SampleValue},
 };
-use crate::instruments::durations::{BOUNDS, Distribution};
+use crate::instruments::durations::{BUCKET_BOUNDS, Distribution};
 
 /// Writes it.
 #[must_use]
-pub fn text(snapshot: &Snapshot) -> String {
+pub fn render(snapshot: &MetricsSnapshot) -> String {
     let families: Vec<_> = snapshot
         .families
         .iter()
@@ -24,11 +24,13 @@ pub fn text(snapshot: &Snapshot) -> String {
             told.set_name(family.metric.name.to_owned());
             told.set_help(family.metric.help.to_owned());
             told.set_field_type(match family.metric.kind {
-                Kind::Counter => MetricType::COUNTER,
-                Kind::Gauge => MetricType::GAUGE,
-                Kind::Histogram => MetricType::HISTOGRAM,
+                MetricKind::Counter => MetricType::COUNTER,
+                MetricKind::Gauge => MetricType::GAUGE,
+                MetricKind::Histogram => MetricType::HISTOGRAM,
             });
-            told.set_metric(family.samples.iter().map(|sample| metric(family.metric, sample)).collect());
+            told.set_metric(
+                family.samples.iter().map(|sample| encode_sample(family.metric, sample)).collect(),
+            );
             told
         })
         .collect();
@@ -36,7 +38,7 @@ pub fn text(snapshot: &Snapshot) -> String {
     TextEncoder::new().encode_to_string(&families).unwrap_or_default()
 }
 
-fn metric(of: &names::Metric, sample: &Sample) -> Metric {
+fn encode_sample(of: &names::MetricDefinition, sample: &Sample) -> Metric {
     let mut metric = Metric::default();
     let labels = of.labels.iter().zip(&sample.labels).map(|(name, value)| {
         let mut pair = LabelPair::default();
@@ -46,13 +48,13 @@ fn metric(of: &names::Metric, sample: &Sample) -> Metric {
     });
     metric.set_label(labels.collect());
     match (&sample.value, of.kind) {
-        (Value::Times(times), _) => metric.set_histogram(histogram(times)),
-        (Value::Number(number), Kind::Counter) => {
+        (SampleValue::Histogram(times), _) => metric.set_histogram(encode_histogram(times)),
+        (SampleValue::Number(number), MetricKind::Counter) => {
             let mut counter = Counter::default();
             counter.set_value(*number);
             metric.set_counter(counter);
         }
-        (Value::Number(number), Kind::Gauge | Kind::Histogram) => {
+        (SampleValue::Number(number), MetricKind::Gauge | MetricKind::Histogram) => {
             let mut gauge = Gauge::default();
             gauge.set_value(*number);
             metric.set_gauge(gauge);
@@ -62,9 +64,9 @@ fn metric(of: &names::Metric, sample: &Sample) -> Metric {
 }
 
 /// Each bucket here counts all that were at most as long.
-fn histogram(times: &Distribution) -> Histogram {
+fn encode_histogram(times: &Distribution) -> Histogram {
     let mut so_far = 0;
-    let buckets = BOUNDS.iter().zip(times.buckets).map(|(bound, count)| {
+    let buckets = BUCKET_BOUNDS.iter().zip(times.buckets).map(|(bound, count)| {
         so_far += count;
         let mut bucket = Bucket::default();
         bucket.set_upper_bound(*bound);
@@ -83,14 +85,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_labels_and_times_are_written() {
-        let mut snapshot = Snapshot::default();
-        snapshot.number(&names::READY, 1.0);
-        snapshot.numbers(&names::VERDICTS, [("valid", 3.0), ("odd \"label\"\n", 0.5)]);
+    fn numbers_labels_and_histograms_are_rendered() {
+        let mut snapshot = MetricsSnapshot::default();
+        snapshot.push(&names::READY, 1.0);
+        snapshot.push_by_label(&names::VERDICTS, [("valid", 3.0), ("odd \"label\"\n", 0.5)]);
         let mut times = Distribution { sum: 20.000_1, ..Distribution::default() };
-        (times.buckets[1], times.buckets[BOUNDS.len()]) = (1, 1);
-        snapshot.tell(&names::USAGE_FLUSH_DURATION, [(Vec::new(), Value::Times(times))]);
-        let text = text(&snapshot);
+        (times.buckets[1], times.buckets[BUCKET_BOUNDS.len()]) = (1, 1);
+        snapshot.push_samples(&names::USAGE_FLUSH_DURATION, [(Vec::new(), SampleValue::Histogram(times))]);
+        let text = render(&snapshot);
         for line in [
             "# TYPE tenant_auth_ready gauge",
             "tenant_auth_ready 1",

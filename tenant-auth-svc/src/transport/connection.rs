@@ -1,7 +1,7 @@
 //! One connection, from its first bytes to its end.
 
-mod greeting;
-mod vitals;
+mod preface;
+mod request_counts;
 mod watchdog;
 
 use std::{
@@ -23,11 +23,11 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
-pub(super) use self::watchdog::Abuse;
-use self::{vitals::Vitals, watchdog::Watchdog};
+pub(super) use self::watchdog::AbuseReason;
+use self::{request_counts::RequestCounts, watchdog::Watchdog};
 use super::{
-    limits::Limits,
-    peer::{Arrived, Peer},
+    limits::ConnectionLimits,
+    peer::{Peer, PeerRequest},
     server::ConnectionCounts,
 };
 
@@ -39,33 +39,33 @@ pub(super) async fn serve<Io, S, B>(
     io: Io,
     peer: Peer,
     service: S,
-    limits: Limits,
+    limits: ConnectionLimits,
     counts: Arc<ConnectionCounts>,
     all_unread: Arc<AtomicU64>,
     stop: impl Future<Output = ()>,
 ) where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Arrived, Response = Response<B>, Error = Infallible> + 'static,
+    S: Service<PeerRequest, Response = Response<B>, Error = Infallible> + 'static,
     S::Future: Send + 'static,
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
     let read = Arc::new(AtomicUsize::new(0));
-    let io = greeting::Counted::new(io, Arc::clone(&read));
+    let io = preface::PrefaceCounter::new(io, Arc::clone(&read));
     // Borrowed for the length of a call, on one thread. Layers are always ready: none of them waits for anything before
     // a request has come.
     let service = RefCell::new(service);
-    let vitals = Arc::new(Vitals::new(all_unread));
+    let vitals = Arc::new(RequestCounts::new(all_unread));
     let mut watchdog = Watchdog::new(Arc::clone(&vitals), &limits);
     let address = peer.address;
     let requests = service_fn(move |request: Request<Incoming>| {
-        vitals.follow(service.borrow_mut().call(Arrived { peer: peer.clone(), request }))
+        vitals.track(service.borrow_mut().call(PeerRequest { peer: peer.clone(), request }))
     });
-    let mut connection = pin!(builder(&limits).serve_connection(TokioIo::new(io), requests));
+    let mut connection = pin!(http2_builder(&limits).serve_connection(TokioIo::new(io), requests));
     let mut stop = pin!(stop);
-    let mut greeting = pin!(tokio::time::sleep(limits.greeting));
-    let mut age = pin!(tokio::time::sleep(spread(limits.age)));
+    let mut greeting = pin!(tokio::time::sleep(limits.handshake_timeout));
+    let mut age = pin!(tokio::time::sleep(jitter(limits.max_age)));
     let mut greeted = false;
     let mut ending = false;
     let mut aged = false;
@@ -81,14 +81,14 @@ pub(super) async fn serve<Io, S, B>(
                     // It is the peer's, or the network's; each request under way has noticed for itself.
                     Ok(Err(error)) => tracing::debug!(%error, "a connection ended early"),
                     Err(abuse) => {
-                        counts.of(abuse).one();
+                        counts.for_abuse(abuse).increment();
                         tracing::debug!(%address, ?abuse, "a connection was ended");
                     }
                 }
                 return;
             }
             () = &mut greeting, if !greeted => {
-                if read.load(Ordering::Relaxed) < greeting::LENGTH {
+                if read.load(Ordering::Relaxed) < preface::PREFACE_LEN {
                     tracing::debug!("a connection was closed: it did not begin to speak HTTP/2");
                     return;
                 }
@@ -103,32 +103,32 @@ pub(super) async fn serve<Io, S, B>(
                     return;
                 }
                 aged = true;
-                age.as_mut().reset(tokio::time::Instant::now() + limits.age_grace);
+                age.as_mut().reset(tokio::time::Instant::now() + limits.max_age_grace);
                 connection.as_mut().graceful_shutdown();
             }
         }
     }
 }
 
-fn builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
+fn http2_builder(limits: &ConnectionLimits) -> http2::Builder<TokioExecutor> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.streams)
-        .max_pending_accept_reset_streams(limits.pending_resets)
-        .max_local_error_reset_streams(limits.caused_resets)
-        .max_header_list_size(limits.head)
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        .max_pending_accept_reset_streams(limits.max_pending_resets)
+        .max_local_error_reset_streams(limits.max_caused_resets)
+        .max_header_list_size(limits.max_header_bytes)
         // An answer is handed over in one piece, however long; the next piece only when most of this one has gone.
-        .max_send_buf_size(limits.send_buffer)
-        .keep_alive_interval(limits.ping_after)
-        .keep_alive_timeout(limits.ping_timeout)
+        .max_send_buf_size(limits.max_send_buffer_bytes)
+        .keep_alive_interval(limits.keep_alive_interval)
+        .keep_alive_timeout(limits.keep_alive_timeout)
         // gRPC has no use for it, and it would be written for every answer.
         .auto_date_header(false);
     builder
 }
 
 /// Once to twice as long: connections opened together do not end together.
-fn spread(age: std::time::Duration) -> std::time::Duration {
+fn jitter(age: std::time::Duration) -> std::time::Duration {
     let mut byte = [0_u8; 1];
     // Without random numbers, all at the same age: that is no reason to serve nobody.
     let _ = getrandom::fill(&mut byte);

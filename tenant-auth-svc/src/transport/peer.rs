@@ -16,14 +16,14 @@ pub struct Peer {
 
 /// A request, and who sent it.
 #[derive(Debug)]
-pub struct Arrived {
+pub struct PeerRequest {
     /// Who.
     pub peer: Peer,
     /// What.
     pub request: Request<Incoming>,
 }
 
-impl Arrived {
+impl PeerRequest {
     /// The request with the peer among its extensions. Apart until then: they take memory of their own, and most requests
     /// are answered without it.
     #[must_use]

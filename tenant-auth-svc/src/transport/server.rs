@@ -18,17 +18,17 @@ use tokio::{
 use tower::Service;
 
 use super::{
-    connection::Abuse,
-    limits::Limits,
-    peer::Arrived,
+    connection::AbuseReason,
+    limits::ConnectionLimits,
+    peer::PeerRequest,
     tls::Certificates,
-    worker::{self, Counted, Handed, Orders, Phase, Worker},
+    worker::{self, AcceptedConnection, ConnectionGuard, ServerPhase, Worker, WorkerContext},
 };
 use crate::instruments::counts::Counter;
 
 /// How long to wait after the operating system could not give a connection: it is out of file descriptors, most likely,
 /// and asking at once would only burn a core.
-const BREATHE: Duration = Duration::from_millis(100);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// How to serve.
 #[derive(Clone, Copy, Debug)]
@@ -38,14 +38,14 @@ pub struct ServerConfig {
     /// Most connections at once; more are closed at once, so that their callers go to another replica.
     pub max_connections: usize,
     /// What one connection may ask for.
-    pub limits: Limits,
+    pub limits: ConnectionLimits,
 }
 
 /// A server while it runs. Dropped, it cuts everything off.
 #[derive(Debug)]
 pub struct Server {
-    phase: watch::Sender<Phase>,
-    drained: mpsc::Receiver<Infallible>,
+    phase: watch::Sender<ServerPhase>,
+    wait_until_drained: mpsc::Receiver<Infallible>,
     acceptor: JoinHandle<()>,
     connections: Connections,
 }
@@ -76,18 +76,18 @@ pub struct ConnectionCounts {
 }
 
 impl ConnectionCounts {
-    pub(super) fn of(&self, abuse: Abuse) -> &Counter {
+    pub(super) fn for_abuse(&self, abuse: AbuseReason) -> &Counter {
         match abuse {
-            Abuse::ReadsNothing => &self.stalled,
-            Abuse::GivesUpEverything => &self.abused,
+            AbuseReason::Stalled => &self.stalled,
+            AbuseReason::RapidReset => &self.abused,
         }
     }
 }
 
 impl Connections {
     /// How many each worker has at this moment.
-    pub fn live(&self) -> impl Iterator<Item = usize> {
-        self.workers.iter().map(|worker| worker.live.load(Ordering::Relaxed))
+    pub fn open_per_worker(&self) -> impl Iterator<Item = usize> {
+        self.workers.iter().map(|worker| worker.open_connections.load(Ordering::Relaxed))
     }
 
     /// How many there may be.
@@ -115,23 +115,23 @@ impl Server {
         config: ServerConfig,
     ) -> io::Result<Self>
     where
-        S: Service<Arrived, Response = Response<B>, Error = Infallible>,
+        S: Service<PeerRequest, Response = Response<B>, Error = Infallible>,
         S: Clone + Send + 'static,
         S::Future: Send + 'static,
         B: Body + Send + 'static,
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let (phase, seen) = watch::channel(Phase::Serving);
+        let (phase, seen) = watch::channel(ServerPhase::Serving);
         let (open, drained) = mpsc::channel(1);
         let counts = Arc::new(ConnectionCounts::default());
-        let orders = Orders {
+        let orders = WorkerContext {
             service,
             certificates,
             limits: config.limits,
             counts: Arc::clone(&counts),
             phase: seen,
-            drained: open,
+            drained_sender: open,
         };
         let workers = (0..config.workers.max(1))
             .map(|number| worker::start(number, orders.clone()))
@@ -143,17 +143,17 @@ impl Server {
             tokio::select! {
                 never = acceptor.run() => match never {},
                 // An error means that nobody is left to say it.
-                _ = stop.wait_for(|now| *now >= Phase::Draining) => {}
+                _ = stop.wait_for(|now| *now >= ServerPhase::Draining) => {}
             }
         });
-        Ok(Self { phase, drained, acceptor, connections })
+        Ok(Self { phase, wait_until_drained: drained, acceptor, connections })
     }
 
     /// Takes no more connections, and asks the callers of those there are to begin nothing more on them.
     pub fn drain(&self) {
         self.phase.send_if_modified(|now| {
             let before = *now;
-            *now = before.max(Phase::Draining);
+            *now = before.max(ServerPhase::Draining);
             before != *now
         });
     }
@@ -161,7 +161,7 @@ impl Server {
     /// Waits until the last connection has ended, which is never before [`drain`](Self::drain).
     pub async fn drained(&mut self) {
         // Nothing is ever sent: it closes with the last worker's end of it.
-        while self.drained.recv().await.is_some() {}
+        while self.wait_until_drained.recv().await.is_some() {}
     }
 
     /// Its connections.
@@ -173,7 +173,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.phase.send_replace(Phase::Over);
+        self.phase.send_replace(ServerPhase::Stopped);
         self.acceptor.abort();
     }
 }
@@ -192,13 +192,13 @@ impl Acceptor {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(BREATHE).await;
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
                     continue;
                 }
             };
-            let live = self.connections.live().sum::<usize>();
+            let live = self.connections.open_per_worker().sum::<usize>();
             if live >= self.connections.limit {
-                self.connections.counts.refused.one();
+                self.connections.counts.refused.increment();
                 // Said once, not for each of a flood.
                 if !std::mem::replace(&mut full, true) {
                     tracing::warn!(live, "as many connections as may be are open: more are closed at once");
@@ -207,26 +207,27 @@ impl Acceptor {
             }
             full = false;
             turn = turn.wrapping_add(1);
-            if let Err(error) = self.hand_out(stream, address, turn) {
+            if let Err(error) = self.assign_to_worker(stream, address, turn) {
                 tracing::debug!(%error, "a connection ended before it was handed to a worker");
             }
         }
     }
 
     /// To the worker that has the fewest; among equals, to the next one in turn.
-    fn hand_out(&self, stream: TcpStream, address: SocketAddr, turn: usize) -> io::Result<()> {
+    fn assign_to_worker(&self, stream: TcpStream, address: SocketAddr, turn: usize) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let stream = stream.into_std()?;
         let workers = &self.connections.workers;
         let count = workers.len();
         let in_turn = (0..count).filter_map(|i| workers.get((turn + i) % count));
-        let Some(worker) = in_turn.min_by_key(|worker| worker.live.load(Ordering::Relaxed)) else {
+        let Some(worker) = in_turn.min_by_key(|worker| worker.open_connections.load(Ordering::Relaxed))
+        else {
             return Ok(());
         };
-        let place = Counted::one_more(&worker.live);
-        self.connections.counts.opened.one();
+        let place = ConnectionGuard::new(&worker.open_connections);
+        self.connections.counts.opened.increment();
         // Refused only when the worker has ended, and then so has the server.
-        let _ = worker.handed.send(Handed { stream, address, place });
+        let _ = worker.connection_sender.send(AcceptedConnection { stream, address, guard: place });
         Ok(())
     }
 }

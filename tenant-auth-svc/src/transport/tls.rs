@@ -18,7 +18,7 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-pub use self::dates::{FirstToExpire, private_roots};
+pub use self::dates::{FirstToExpire, first_private_root_to_expire};
 use super::peer::CertificateNames;
 
 /// Where certificates are. All PEM.
@@ -72,7 +72,7 @@ impl TlsFiles {
     /// # Errors
     /// [`TlsError`] names the file.
     pub fn load(&self) -> Result<LoadedTls, TlsError> {
-        let chain = certificates(&self.certificate, "a certificate")?;
+        let chain = read_certificates(&self.certificate, "a certificate")?;
         let server = first_to_expire(&self.certificate, &chain)?;
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| TlsError::File {
             what: "a private key",
@@ -90,9 +90,9 @@ impl TlsFiles {
             .map_err(pair)?;
         let (builder, client_ca) = match &self.client_ca {
             Some(path) => {
-                let roots = certificates(path, "a client CA")?;
+                let roots = read_certificates(path, "a client CA")?;
                 let first = first_to_expire(path, &roots)?;
-                (builder.with_client_cert_verifier(verifier(path, roots, provider)?), Some(first))
+                (builder.with_client_cert_verifier(client_verifier(path, roots, provider)?), Some(first))
             }
             None => (builder.with_no_client_auth(), None),
         };
@@ -125,7 +125,7 @@ fn first_to_expire(path: &Path, certificates: &[CertificateDer<'_>]) -> Result<F
     found.ok_or_else(|| failed("there is none in it".to_owned()))
 }
 
-fn certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn read_certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let failed = |reason: String| TlsError::File { what, path: path.display().to_string(), reason };
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let found = read.map_err(|error| failed(error.to_string()))?;
@@ -133,7 +133,7 @@ fn certificates(path: &Path, what: &'static str) -> Result<Vec<CertificateDer<'s
 }
 
 /// A caller need not show a certificate: it may have a token instead. What it shows has to be good.
-fn verifier(
+fn client_verifier(
     path: &Path,
     certificates: Vec<CertificateDer<'static>>,
     provider: Arc<rustls::crypto::CryptoProvider>,
@@ -167,7 +167,7 @@ impl Certificates {
 
     /// Those in force.
     #[must_use]
-    pub fn in_force(&self) -> Arc<LoadedTls> {
+    pub fn current(&self) -> Arc<LoadedTls> {
         self.0.load_full()
     }
 
@@ -179,7 +179,7 @@ impl Certificates {
 }
 
 /// The names in the certificate that the peer has shown, if any. It was verified in the handshake.
-pub(super) fn shown_by(stream: &TlsStream<TcpStream>) -> Option<Arc<CertificateNames>> {
+pub(super) fn peer_certificate_names(stream: &TlsStream<TcpStream>) -> Option<Arc<CertificateNames>> {
     let certificate = stream.get_ref().1.peer_certificates()?.first()?;
     let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
     let owned = |names: &mut dyn Iterator<Item = &str>| names.map(str::to_owned).collect();

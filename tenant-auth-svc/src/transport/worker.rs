@@ -23,42 +23,42 @@ use tower::Service;
 
 use super::{
     connection,
-    limits::Limits,
-    peer::{Arrived, Peer},
+    limits::ConnectionLimits,
+    peer::{Peer, PeerRequest},
     server::ConnectionCounts,
     tls::{self, Certificates},
 };
 
 /// How far the server's life has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
+pub(super) enum ServerPhase {
     /// Connections are taken.
     Serving,
     /// No new ones; requests under way go on.
     Draining,
     /// Nothing goes on.
-    Over,
+    Stopped,
 }
 
 /// A connection on its way to its worker.
-pub(super) struct Handed {
+pub(super) struct AcceptedConnection {
     pub(super) stream: std::net::TcpStream,
     pub(super) address: SocketAddr,
     /// Counts it for as long as it lives.
-    pub(super) place: Counted,
+    pub(super) guard: ConnectionGuard,
 }
 
 /// One more, until it is dropped.
-pub(super) struct Counted(Arc<AtomicUsize>);
+pub(super) struct ConnectionGuard(Arc<AtomicUsize>);
 
-impl Counted {
-    pub(super) fn one_more(live: &Arc<AtomicUsize>) -> Self {
+impl ConnectionGuard {
+    pub(super) fn new(live: &Arc<AtomicUsize>) -> Self {
         live.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(live))
     }
 }
 
-impl Drop for Counted {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -67,29 +67,29 @@ impl Drop for Counted {
 /// The end of a worker that the acceptor holds.
 #[derive(Debug)]
 pub(super) struct Worker {
-    pub(super) handed: mpsc::UnboundedSender<Handed>,
-    pub(super) live: Arc<AtomicUsize>,
+    pub(super) connection_sender: mpsc::UnboundedSender<AcceptedConnection>,
+    pub(super) open_connections: Arc<AtomicUsize>,
 }
 
 /// What every worker is told.
 #[derive(Clone)]
-pub(super) struct Orders<S> {
+pub(super) struct WorkerContext<S> {
     pub(super) service: S,
     pub(super) certificates: Option<Arc<Certificates>>,
-    pub(super) limits: Limits,
+    pub(super) limits: ConnectionLimits,
     pub(super) counts: Arc<ConnectionCounts>,
-    pub(super) phase: watch::Receiver<Phase>,
+    pub(super) phase: watch::Receiver<ServerPhase>,
     /// Never sent to: it closes when every worker has let its last connection go.
-    pub(super) drained: mpsc::Sender<Infallible>,
+    pub(super) drained_sender: mpsc::Sender<Infallible>,
 }
 
 /// Starts the thread.
 ///
 /// # Errors
 /// When the operating system gives no thread, or nothing to wait for sockets with.
-pub(super) fn start<S, B>(number: usize, orders: Orders<S>) -> io::Result<Worker>
+pub(super) fn start<S, B>(number: usize, orders: WorkerContext<S>) -> io::Result<Worker>
 where
-    S: Service<Arrived, Response = Response<B>, Error = Infallible>,
+    S: Service<PeerRequest, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + 'static,
     S::Future: Send + 'static,
     B: Body + Send + 'static,
@@ -100,32 +100,32 @@ where
     let (handed, received) = mpsc::unbounded_channel();
     thread::Builder::new()
         .name(format!("worker-{number}"))
-        .spawn(move || runtime.block_on(work(received, orders)))?;
-    Ok(Worker { handed, live: Arc::default() })
+        .spawn(move || runtime.block_on(run(received, orders)))?;
+    Ok(Worker { connection_sender: handed, open_connections: Arc::default() })
 }
 
-async fn work<S, B>(mut received: mpsc::UnboundedReceiver<Handed>, orders: Orders<S>)
+async fn run<S, B>(mut received: mpsc::UnboundedReceiver<AcceptedConnection>, orders: WorkerContext<S>)
 where
-    S: Service<Arrived, Response = Response<B>, Error = Infallible>,
+    S: Service<PeerRequest, Response = Response<B>, Error = Infallible>,
     S: Clone + Send + 'static,
     S::Future: Send + 'static,
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let Orders { service, certificates, limits, counts, phase, drained } = orders;
+    let WorkerContext { service, certificates, limits, counts, phase, drained_sender: drained } = orders;
     let mut connections = JoinSet::new();
     let all_unread = Arc::new(AtomicU64::new(0));
-    let mut draining = std::pin::pin!(reached(phase.clone(), Phase::Draining));
+    let mut draining = std::pin::pin!(wait_for_phase(phase.clone(), ServerPhase::Draining));
     loop {
         tokio::select! {
             () = &mut draining => break,
             handed = received.recv() => match handed {
                 Some(handed) => {
-                    let stop = reached(phase.clone(), Phase::Draining);
+                    let stop = wait_for_phase(phase.clone(), ServerPhase::Draining);
                     let (certificates, counts) = (certificates.clone(), Arc::clone(&counts));
                     let unread = Arc::clone(&all_unread);
-                    connections.spawn(one(handed, certificates, service.clone(), limits, counts, unread, stop));
+                    connections.spawn(serve_connection(handed, certificates, service.clone(), limits, counts, unread, stop));
                 }
                 // The acceptor is gone before it said so: it was cut off.
                 None => break,
@@ -135,7 +135,7 @@ where
     }
     drop(received);
     let end = async { while connections.join_next().await.is_some() {} };
-    let mut over = std::pin::pin!(reached(phase, Phase::Over));
+    let mut over = std::pin::pin!(wait_for_phase(phase, ServerPhase::Stopped));
     tokio::select! {
         () = end => {
             drop(drained);
@@ -147,23 +147,23 @@ where
 }
 
 /// Serves what was handed over.
-async fn one<S, B>(
-    handed: Handed,
+async fn serve_connection<S, B>(
+    handed: AcceptedConnection,
     certificates: Option<Arc<Certificates>>,
     service: S,
-    limits: Limits,
+    limits: ConnectionLimits,
     counts: Arc<ConnectionCounts>,
     all_unread: Arc<AtomicU64>,
     stop: impl Future<Output = ()>,
 ) where
-    S: Service<Arrived, Response = Response<B>, Error = Infallible>,
+    S: Service<PeerRequest, Response = Response<B>, Error = Infallible>,
     S: Clone + 'static,
     S::Future: Send + 'static,
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let Handed { stream, address, place } = handed;
+    let AcceptedConnection { stream, address, guard: place } = handed;
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => return tracing::warn!(%error, "a connection could not be taken over by its worker"),
@@ -175,7 +175,7 @@ async fn one<S, B>(
         }
         Some(certificates) => {
             let mut stop = std::pin::pin!(stop);
-            let handshake = tokio::time::timeout(limits.greeting, certificates.handshake(stream));
+            let handshake = tokio::time::timeout(limits.handshake_timeout, certificates.handshake(stream));
             let done = tokio::select! {
                 // Nothing was asked on it yet, so there is nothing to wait for.
                 () = &mut stop => return,
@@ -183,15 +183,15 @@ async fn one<S, B>(
             };
             match done {
                 Ok(Ok(stream)) => {
-                    let peer = Peer { address, certificate: tls::shown_by(&stream) };
+                    let peer = Peer { address, certificate: tls::peer_certificate_names(&stream) };
                     connection::serve(stream, peer, service, limits, counts, all_unread, stop).await;
                 }
                 Ok(Err(error)) => {
-                    counts.handshakes_failed.one();
+                    counts.handshakes_failed.increment();
                     tracing::info!(%address, %error, "a caller and we could not agree on encryption");
                 }
                 Err(_) => {
-                    counts.handshakes_timed_out.one();
+                    counts.handshakes_timed_out.increment();
                     tracing::info!(%address, "a caller did not end its TLS handshake");
                 }
             }
@@ -201,6 +201,6 @@ async fn one<S, B>(
 }
 
 /// Waits for a phase, or a later one. That nobody is there to announce it means that everything is over.
-async fn reached(mut phase: watch::Receiver<Phase>, wanted: Phase) {
+async fn wait_for_phase(mut phase: watch::Receiver<ServerPhase>, wanted: ServerPhase) {
     let _ = phase.wait_for(|now| *now >= wanted).await;
 }

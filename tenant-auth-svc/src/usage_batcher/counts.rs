@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use crate::{
-    domain::usage::{Claim, Kept},
+    domain::usage::{IdempotentWrite, StoredOutcome},
     instruments::{
         counts::Counter,
-        durations::{Distribution, Durations},
+        durations::{Distribution, DurationHistograms},
     },
 };
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum EventOutcome {
     /// It was counted.
     Counted,
     /// It can never be counted.
@@ -25,7 +25,7 @@ pub enum Fate {
     Failed,
 }
 
-impl Fate {
+impl EventOutcome {
     /// Every one, in order.
     pub const ALL: [Self; 5] = [Self::Counted, Self::Rejected, Self::Repeated, Self::Refused, Self::Failed];
 
@@ -44,7 +44,7 @@ impl Fate {
 
 /// A table that usage is written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Table {
+pub enum UsageTable {
     /// One row for each request.
     Requests,
     /// One for each tenant, metric and hour of a request.
@@ -53,7 +53,7 @@ pub enum Table {
     Totals,
 }
 
-impl Table {
+impl UsageTable {
     /// Every one, in order.
     pub const ALL: [Self; 3] = [Self::Requests, Self::Events, Self::Totals];
 
@@ -71,56 +71,56 @@ impl Table {
 /// The counts. One task commits, and refusals are rare: nothing here is contended for.
 #[derive(Debug)]
 pub struct UsageCounts {
-    fates: [Counter; Fate::ALL.len()],
-    rows: [Counter; Table::ALL.len()],
-    took: Durations,
+    outcomes: [Counter; EventOutcome::ALL.len()],
+    rows: [Counter; UsageTable::ALL.len()],
+    latency: DurationHistograms,
 }
 
 impl Default for UsageCounts {
     fn default() -> Self {
-        Self { fates: Default::default(), rows: Default::default(), took: Durations::new(1) }
+        Self { outcomes: Default::default(), rows: Default::default(), latency: DurationHistograms::new(1) }
     }
 }
 
 impl UsageCounts {
     /// How many events came to this.
     #[must_use]
-    pub fn events(&self, fate: Fate) -> u64 {
-        self.fates[fate as usize].get()
+    pub fn events(&self, fate: EventOutcome) -> u64 {
+        self.outcomes[fate as usize].get()
     }
 
     /// How many rows of a table were written.
     #[must_use]
-    pub fn rows(&self, table: Table) -> u64 {
+    pub fn rows(&self, table: UsageTable) -> u64 {
         self.rows[table as usize].get()
     }
 
     /// How long each transaction took.
     #[must_use]
-    pub fn flushes(&self) -> Distribution {
-        self.took.read(0)
+    pub fn transaction_latency(&self) -> Distribution {
+        self.latency.read(0)
     }
 
-    pub(super) fn fate(&self, fate: Fate, events: usize) {
-        self.fates[fate as usize].add(events as u64);
+    pub(super) fn count_outcome(&self, fate: EventOutcome, events: usize) {
+        self.outcomes[fate as usize].add(events as u64);
     }
 
-    pub(super) fn took(&self, time: Duration) {
-        self.took.note(0, time);
+    pub(super) fn record_latency(&self, time: Duration) {
+        self.latency.record(0, time);
     }
 
     /// What was kept under a claim's id: by this claim, or by an earlier one.
-    pub(super) fn committed(&self, claim: &Claim, kept: &Kept) {
+    pub(super) fn count_committed(&self, claim: &IdempotentWrite, kept: &StoredOutcome) {
         if kept.already_recorded {
-            self.fate(Fate::Repeated, claim.events);
+            self.count_outcome(EventOutcome::Repeated, claim.event_count);
             return;
         }
-        let known = claim.counted.iter().filter(|sum| !kept.unknown_tenants.contains(&sum.tenant_id));
-        let (sums, counted) = known.fold((0, 0), |(sums, events), sum| (sums + 1, events + sum.events));
-        self.fate(Fate::Counted, counted);
-        self.fate(Fate::Rejected, claim.events.saturating_sub(counted));
-        self.rows[Table::Requests as usize].one();
-        self.rows[Table::Events as usize].add(sums);
-        self.rows[Table::Totals as usize].add(sums);
+        let known = claim.totals.iter().filter(|sum| !kept.unknown_tenants.contains(&sum.tenant_id));
+        let (sums, counted) = known.fold((0, 0), |(sums, events), sum| (sums + 1, events + sum.event_count));
+        self.count_outcome(EventOutcome::Counted, counted);
+        self.count_outcome(EventOutcome::Rejected, claim.event_count.saturating_sub(counted));
+        self.rows[UsageTable::Requests as usize].increment();
+        self.rows[UsageTable::Events as usize].add(sums);
+        self.rows[UsageTable::Totals as usize].add(sums);
     }
 }

@@ -9,82 +9,82 @@ use tokio::{
 
 use crate::domain::{
     store::StoreError,
-    usage::{Claim, Kept, UsageError},
+    usage::{IdempotentWrite, StoredOutcome, UsageError},
 };
 
 /// A claim that waits to be committed.
 #[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) claim: Claim,
-    pub(super) arrived: Instant,
+pub(super) struct WaitingRequest {
+    pub(super) write: IdempotentWrite,
+    pub(super) arrived_at: Instant,
     /// Whoever it is for may have gone.
-    pub(super) answer: oneshot::Sender<Result<Kept, StoreError>>,
-    pub(super) _place: Place,
+    pub(super) reply: oneshot::Sender<Result<StoredOutcome, StoreError>>,
+    pub(super) _permit: QueuePermit,
 }
 
 /// A bounded number of places, each for an event.
 #[derive(Debug)]
-pub(super) struct Places {
-    most: usize,
-    state: watch::Sender<State>,
+pub(super) struct QueueLimiter {
+    capacity: usize,
+    state: watch::Sender<QueueState>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct State {
-    taken: usize,
-    closed: bool,
+struct QueueState {
+    in_use: usize,
+    is_closed: bool,
 }
 
 /// Some of the places, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
+pub(super) struct QueuePermit {
+    limiter: Arc<QueueLimiter>,
     count: usize,
 }
 
-impl Places {
+impl QueueLimiter {
     pub(super) fn new(most: usize) -> Self {
-        Self { most, state: watch::Sender::new(State::default()) }
+        Self { capacity: most, state: watch::Sender::new(QueueState::default()) }
     }
 
     /// Takes places, all or none.
-    pub(super) fn take(this: &Arc<Self>, count: usize) -> Result<Place, UsageError> {
+    pub(super) fn acquire(this: &Arc<Self>, count: usize) -> Result<QueuePermit, UsageError> {
         let mut refusal = None;
         this.state.send_if_modified(|state| {
-            if state.closed {
+            if state.is_closed {
                 refusal = Some(UsageError::Stopping);
-            } else if state.taken + count > this.most {
+            } else if state.in_use + count > this.capacity {
                 refusal = Some(UsageError::QueueFull);
             } else {
-                state.taken += count;
+                state.in_use += count;
             }
             refusal.is_none()
         });
-        refusal.map_or_else(|| Ok(Place { places: Arc::clone(this), count }), Err)
+        refusal.map_or_else(|| Ok(QueuePermit { limiter: Arc::clone(this), count }), Err)
     }
 
     /// Gives no more places away.
     pub(super) fn close(&self) {
-        self.state.send_modify(|state| state.closed = true);
+        self.state.send_modify(|state| state.is_closed = true);
     }
 
-    pub(super) fn most(&self) -> usize {
-        self.most
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
     }
 
-    pub(super) fn taken(&self) -> usize {
-        self.state.borrow().taken
+    pub(super) fn in_use(&self) -> usize {
+        self.state.borrow().in_use
     }
 
-    pub(super) async fn until(&self, mut wanted: impl FnMut(usize) -> bool) {
+    pub(super) async fn wait_until(&self, mut wanted: impl FnMut(usize) -> bool) {
         // The sender lives as long as `self`.
-        let _ = self.state.subscribe().wait_for(|state| wanted(state.taken)).await;
+        let _ = self.state.subscribe().wait_for(|state| wanted(state.in_use)).await;
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuePermit {
     fn drop(&mut self) {
-        self.places.state.send_modify(|state| state.taken -= self.count);
+        self.limiter.state.send_modify(|state| state.in_use -= self.count);
     }
 }
 
@@ -93,16 +93,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_queue_refuses_and_a_closed_one_too() {
-        let places = Arc::new(Places::new(10));
-        let place = Places::take(&places, 8).unwrap();
-        assert_eq!(Places::take(&places, 3).unwrap_err(), UsageError::QueueFull);
-        let rest = Places::take(&places, 2).unwrap();
+    fn full_or_closed_queue_refuses_requests() {
+        let places = Arc::new(QueueLimiter::new(10));
+        let place = QueueLimiter::acquire(&places, 8).unwrap();
+        assert_eq!(QueueLimiter::acquire(&places, 3).unwrap_err(), UsageError::QueueFull);
+        let rest = QueueLimiter::acquire(&places, 2).unwrap();
         drop(place);
-        assert_eq!(places.taken(), 2);
+        assert_eq!(places.in_use(), 2);
         places.close();
-        assert_eq!(Places::take(&places, 1).unwrap_err(), UsageError::Stopping);
+        assert_eq!(QueueLimiter::acquire(&places, 1).unwrap_err(), UsageError::Stopping);
         drop(rest);
-        assert_eq!(places.taken(), 0);
+        assert_eq!(places.in_use(), 0);
     }
 }

@@ -13,14 +13,14 @@ use libsql::Builder;
 use tenant_auth_testkit::{Fault, HranaServer};
 use tokio::process::Command;
 
-use crate::process::{PATIENCE, Process, free_address};
+use crate::process::{Process, WAIT_TIMEOUT, free_address};
 
 /// Where to listen; set for the process that is to be the database.
-const LISTEN: &str = "TENANT_AUTH_TEST_CRASH_LISTEN";
+const LISTEN_VARIABLE: &str = "TENANT_AUTH_TEST_CRASH_LISTEN";
 /// The file to keep the data in.
-const FILE: &str = "TENANT_AUTH_TEST_CRASH_FILE";
+const FILE_VARIABLE: &str = "TENANT_AUTH_TEST_CRASH_FILE";
 /// What every transaction of usage holds, and nothing else does.
-const WRITE: &str = "INSERT INTO usage_requests";
+const USAGE_WRITE: &str = "INSERT INTO usage_requests";
 
 /// The database's process.
 pub(crate) struct Database {
@@ -35,28 +35,28 @@ impl Database {
         let (address, file) = (free_address(), folder.join("remote.db"));
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
-            .args(["--exact", "database::what_was_committed_outlives_a_kill", "--nocapture"])
-            .env(LISTEN, address.to_string())
+            .args(["--exact", "database::committed_usage_survives_database_kill", "--nocapture"])
+            .env(LISTEN_VARIABLE, address.to_string())
             // What it leaves behind when it is killed goes with the folder.
             .env("TMPDIR", folder)
-            .env(FILE, &file);
+            .env(FILE_VARIABLE, &file);
         let process = Process::start(command, folder, "database");
         Self { process, url: format!("http://{address}"), file }
     }
 
     /// The answers to the next transactions of usage get lost, after they are committed.
-    pub(crate) async fn lose(&mut self, count: usize) {
-        self.process.tell(&format!("lose {count}")).await;
+    pub(crate) async fn lose_commit_responses(&mut self, count: usize) {
+        self.process.send_line(&format!("lose {count}")).await;
     }
 
     /// The next transaction of usage is committed, and not answered.
-    pub(crate) async fn hold(&mut self) {
-        self.process.tell("hold").await;
+    pub(crate) async fn hold_next_commit(&mut self) {
+        self.process.send_line("hold").await;
     }
 
     /// Nothing goes wrong any more.
-    pub(crate) async fn well(&mut self) {
-        self.process.tell("well").await;
+    pub(crate) async fn clear_faults(&mut self) {
+        self.process.send_line("well").await;
     }
 }
 
@@ -69,9 +69,9 @@ async fn serve(address: SocketAddr, file: PathBuf) {
             let line = line.unwrap();
             match line.split_once(' ') {
                 Some(("lose", count)) => {
-                    faults.set_where(WRITE, count.parse().unwrap(), Fault::ResetAfterCommit);
+                    faults.set_where(USAGE_WRITE, count.parse().unwrap(), Fault::ResetAfterCommit);
                 }
-                None if line == "hold" => faults.set_where(WRITE, 1, Fault::HangAfterExecute),
+                None if line == "hold" => faults.set_where(USAGE_WRITE, 1, Fault::HangAfterExecute),
                 None if line == "well" => faults.clear(),
                 _ => panic!("what is {line:?}?"),
             }
@@ -81,10 +81,10 @@ async fn serve(address: SocketAddr, file: PathBuf) {
 }
 
 /// The rows of a query, past every process that has the file open: each value as text.
-pub(crate) async fn rows(file: &Path, sql: &str) -> Vec<Vec<String>> {
+pub(crate) async fn query_rows(file: &Path, sql: &str) -> Vec<Vec<String>> {
     let database = Builder::new_local(file).build().await.unwrap();
     let connection = database.connect().unwrap();
-    connection.busy_timeout(PATIENCE).unwrap();
+    connection.busy_timeout(WAIT_TIMEOUT).unwrap();
     let mut rows = connection.query(sql, ()).await.unwrap();
     let mut read = Vec::new();
     while let Some(row) = rows.next().await.unwrap() {
@@ -101,15 +101,15 @@ pub(crate) async fn rows(file: &Path, sql: &str) -> Vec<Vec<String>> {
 }
 
 /// Runs a statement by another hand.
-pub(crate) async fn execute(file: &Path, sql: &str) -> u64 {
+pub(crate) async fn execute_in_file(file: &Path, sql: &str) -> u64 {
     let database = Builder::new_local(file).build().await.unwrap();
     let connection = database.connect().unwrap();
-    connection.busy_timeout(PATIENCE).unwrap();
+    connection.busy_timeout(WAIT_TIMEOUT).unwrap();
     connection.execute(sql, ()).await.unwrap()
 }
 
 /// Sends one statement as the service does, again and again until the database is there.
-async fn send(database: &mut Database, sql: &str) -> String {
+async fn send_until_answered(database: &mut Database, sql: &str) -> String {
     let body =
         serde_json::json!({"requests": [{"type": "execute", "stmt": {"sql": sql}}, {"type": "close"}]});
     let url = format!("{}/v2/pipeline", database.url);
@@ -124,13 +124,13 @@ async fn send(database: &mut Database, sql: &str) -> String {
     };
     tokio::select! {
         answer = sending => answer,
-        end = database.process.ended() => panic!("the database ended: {end}"),
+        end = database.process.wait_for_exit() => panic!("the database ended: {end}"),
     }
 }
 
 #[tokio::test]
-async fn what_was_committed_outlives_a_kill() {
-    if let (Ok(address), Ok(file)) = (std::env::var(LISTEN), std::env::var(FILE)) {
+async fn committed_usage_survives_database_kill() {
+    if let (Ok(address), Ok(file)) = (std::env::var(LISTEN_VARIABLE), std::env::var(FILE_VARIABLE)) {
         return serve(address.parse().unwrap(), file.into()).await;
     }
     // The client is set up for TLS, which needs somebody to do it.
@@ -138,12 +138,12 @@ async fn what_was_committed_outlives_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let mut database = Database::start(folder.path());
     for sql in ["CREATE TABLE kept (number INTEGER)", "INSERT INTO kept VALUES (42)"] {
-        let answer = send(&mut database, sql).await;
+        let answer = send_until_answered(&mut database, sql).await;
         assert!(answer.contains(r#""type":"ok""#) && !answer.contains("error"), "{answer}");
     }
     database.process.kill().await;
-    assert_eq!(rows(&database.file, "SELECT number FROM kept").await, [["42"]]);
-    database.process.start_again();
-    let answer = send(&mut database, "SELECT number FROM kept").await;
+    assert_eq!(query_rows(&database.file, "SELECT number FROM kept").await, [["42"]]);
+    database.process.restart();
+    let answer = send_until_answered(&mut database, "SELECT number FROM kept").await;
     assert!(answer.contains(r#""value":"42""#), "{answer}");
 }

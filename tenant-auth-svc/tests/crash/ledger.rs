@@ -7,7 +7,7 @@ use std::{
 
 use tenant_auth_proto::v1;
 
-use crate::database::rows;
+use crate::database::query_rows;
 
 /// Whose, and of what.
 pub(crate) type Account = (String, String);
@@ -26,11 +26,11 @@ pub(crate) struct Differences {
     /// Acknowledged, and not there, or not wholly.
     pub(crate) lost: Vec<String>,
     /// There more than once, or more than was ever acknowledged.
-    pub(crate) twice: Vec<String>,
+    pub(crate) duplicated: Vec<String>,
 }
 
 impl Ledger {
-    pub(crate) fn acknowledged(&mut self, request: v1::RecordUsageRequest) {
+    pub(crate) fn add_acknowledged(&mut self, request: v1::RecordUsageRequest) {
         let sums = self.requests.entry(request.request_id).or_default();
         for event in request.events {
             *sums.entry((event.tenant_id, event.metric)).or_default() += event.quantity;
@@ -44,14 +44,14 @@ impl Ledger {
     }
 
     /// Reads what a database file holds.
-    pub(crate) async fn stored(file: &Path) -> Self {
+    pub(crate) async fn read_stored(file: &Path) -> Self {
         let mut ledger = Self::default();
-        for row in rows(file, "SELECT request_id FROM usage_requests").await {
+        for row in query_rows(file, "SELECT request_id FROM usage_requests").await {
             ledger.requests.insert(row[0].clone(), Sums::new());
         }
         let events = "SELECT requests.request_id, events.tenant_id, events.metric, events.quantity \
                       FROM usage_events AS events LEFT JOIN usage_requests AS requests ON requests.seq = events.request";
-        for row in rows(file, events).await {
+        for row in query_rows(file, events).await {
             let sums = ledger.requests.entry(row[0].clone()).or_default();
             *sums.entry((row[1].clone(), row[2].clone())).or_default() += row[3].parse::<i64>().unwrap();
             ledger.events += 1;
@@ -72,36 +72,36 @@ impl Ledger {
     pub(crate) fn compare(&self, stored: &Self, told: &Sums) -> Differences {
         let mut differences = Differences::default();
         let nothing = Sums::new();
-        for id in keys(&self.requests, &stored.requests) {
+        for id in all_keys(&self.requests, &stored.requests) {
             let of = |ledger: &Self| ledger.requests.get(id).unwrap_or(&nothing).clone();
-            differences.note(&format!("request {id:?}"), &of(self), &of(stored));
+            differences.add_difference(&format!("request {id:?}"), &of(self), &of(stored));
             if !stored.requests.contains_key(id) {
                 differences.lost.push(format!("request {id:?} itself"));
             } else if !self.requests.contains_key(id) {
-                differences.twice.push(format!("request {id:?} itself"));
+                differences.duplicated.push(format!("request {id:?} itself"));
             }
         }
-        differences.note("total stored", &self.totals(), &stored.totals());
-        differences.note("total told", &self.totals(), told);
+        differences.add_difference("total stored", &self.totals(), &stored.totals());
+        differences.add_difference("total told", &self.totals(), told);
         differences
     }
 }
 
 impl Differences {
-    fn note(&mut self, what: &str, acknowledged: &Sums, found: &Sums) {
-        for account in keys(acknowledged, found) {
+    fn add_difference(&mut self, what: &str, acknowledged: &Sums, found: &Sums) {
+        for account in all_keys(acknowledged, found) {
             let of = |sums: &Sums| sums.get(account).copied().unwrap_or_default();
             let (acknowledged, found) = (of(acknowledged), of(found));
             let line = format!("{what}, {account:?}: acknowledged {acknowledged}, found {found}");
             if found < acknowledged {
                 self.lost.push(line);
             } else if found > acknowledged {
-                self.twice.push(line);
+                self.duplicated.push(line);
             }
         }
     }
 }
 
-fn keys<'a, K: Ord, V>(one: &'a BTreeMap<K, V>, other: &'a BTreeMap<K, V>) -> BTreeSet<&'a K> {
+fn all_keys<'a, K: Ord, V>(one: &'a BTreeMap<K, V>, other: &'a BTreeMap<K, V>) -> BTreeSet<&'a K> {
     one.keys().chain(other.keys()).collect()
 }

@@ -19,47 +19,51 @@ mod process;
 #[path = "../simulation/random.rs"]
 mod random;
 mod report;
+mod service_under_test;
 mod traffic;
-mod world;
 
 use std::thread;
 
 use self::{
-    database::execute,
+    database::execute_in_file,
     ledger::Ledger,
     random::Random,
-    report::{Report, print, print_head},
+    report::{Report, print_head, print_uncaptured},
+    service_under_test::{DatabaseKind, ServiceUnderTest, Victim},
     traffic::Traffic,
-    world::{Kind, Victim, World},
 };
 
-const SCENARIOS: [(&str, Kind, Victim); 3] = [
-    ("service, embedded database", Kind::Embedded, Victim::Service),
-    ("service, remote database", Kind::Remote, Victim::Service),
-    ("remote database", Kind::Remote, Victim::Database),
+const SCENARIOS: [(&str, DatabaseKind, Victim); 3] = [
+    ("service, embedded database", DatabaseKind::Embedded, Victim::Service),
+    ("service, remote database", DatabaseKind::Remote, Victim::Service),
+    ("remote database", DatabaseKind::Remote, Victim::Database),
 ];
 
-fn number(name: &str) -> Option<u64> {
+fn number_from_env(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")))
 }
 
-async fn run((name, kind, victim): (&'static str, Kind, Victim), kills: usize, seed: u64) -> Report {
+async fn run_scenario(
+    (name, kind, victim): (&'static str, DatabaseKind, Victim),
+    kills: usize,
+    seed: u64,
+) -> Report {
     let mut random = Random::new(seed);
-    let mut world = World::start(kind).await;
-    let mut traffic = Traffic::begin(&world.endpoint(), &mut random);
+    let mut world = ServiceUnderTest::start(kind).await;
+    let mut traffic = Traffic::start(&world.endpoint(), &mut random);
     let (mut mid_flight, mut in_flight) = (0, 0);
     for _ in 0..kills {
-        let found = world.strike(victim, &mut traffic, &mut random).await;
+        let found = world.kill_during_traffic(victim, &mut traffic, &mut random).await;
         mid_flight += usize::from(found > 0);
         in_flight += found;
     }
-    world.proceed(&mut traffic, 1).await;
-    let diary = traffic.finish().await;
-    let told = world.told().await;
+    world.until_more_acknowledged(&mut traffic, 1).await;
+    let diary = traffic.stop().await;
+    let told = world.reported_totals().await;
     world.stop().await;
     let reconcile = world.reconcile().await;
-    let stored = Ledger::stored(&world.file()).await;
+    let stored = Ledger::read_stored(&world.file()).await;
     Report {
         name,
         kills,
@@ -76,21 +80,21 @@ async fn run((name, kind, victim): (&'static str, Kind, Victim), kills: usize, s
 }
 
 #[test]
-fn no_acknowledged_usage_is_lost_or_counted_twice() {
-    let kills = usize::try_from(number("TENANT_AUTH_TEST_CRASHES").unwrap_or(50)).unwrap();
-    let seed = number("TENANT_AUTH_TEST_SEED").unwrap_or_else(|| getrandom::u64().unwrap());
-    print(&format!("\nTENANT_AUTH_TEST_SEED={seed} TENANT_AUTH_TEST_CRASHES={kills}\n"));
+fn acknowledged_usage_is_stored_exactly_once_across_kills() {
+    let kills = usize::try_from(number_from_env("TENANT_AUTH_TEST_CRASHES").unwrap_or(50)).unwrap();
+    let seed = number_from_env("TENANT_AUTH_TEST_SEED").unwrap_or_else(|| getrandom::u64().unwrap());
+    print_uncaptured(&format!("\nTENANT_AUTH_TEST_SEED={seed} TENANT_AUTH_TEST_CRASHES={kills}\n"));
     let reports = thread::scope(|scope| {
         let running = SCENARIOS.map(|scenario| {
             scope.spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(run(scenario, kills, seed))
+                runtime.block_on(run_scenario(scenario, kills, seed))
             })
         });
         running.map(|scenario| scenario.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
     print_head();
-    reports.iter().for_each(Report::print);
+    reports.iter().for_each(Report::print_row);
     reports.iter().for_each(Report::check);
     // With a remote database, answers are made to get lost after the commit, twice in a row too: the service gives up then.
     let [_, service, database] = &reports;
@@ -101,16 +105,16 @@ fn no_acknowledged_usage_is_lost_or_counted_twice() {
 
 /// A comparison that sees nothing would be of no use.
 #[tokio::test]
-async fn what_is_lost_or_counted_twice_is_noticed() {
-    let mut world = World::start(Kind::Embedded).await;
-    let mut traffic = Traffic::begin(&world.endpoint(), &mut Random::new(1));
-    world.proceed(&mut traffic, 50).await;
-    let acknowledged = traffic.finish().await.ledger;
-    let (told, file) = (world.told().await, world.file());
+async fn ledger_comparison_reports_lost_and_duplicated_usage() {
+    let mut world = ServiceUnderTest::start(DatabaseKind::Embedded).await;
+    let mut traffic = Traffic::start(&world.endpoint(), &mut Random::new(1));
+    world.until_more_acknowledged(&mut traffic, 50).await;
+    let acknowledged = traffic.stop().await.ledger;
+    let (told, file) = (world.reported_totals().await, world.file());
     world.stop().await;
-    let stored = Ledger::stored(&file).await;
+    let stored = Ledger::read_stored(&file).await;
     let right = acknowledged.compare(&stored, &told);
-    assert!(right.lost.is_empty() && right.twice.is_empty(), "{right:?}");
+    assert!(right.lost.is_empty() && right.duplicated.is_empty(), "{right:?}");
     assert_eq!(stored.events, acknowledged.events);
     let (id, sums) = acknowledged.requests.first_key_value().unwrap();
     let (account, quantity) = sums.first_key_value().unwrap();
@@ -121,27 +125,27 @@ async fn what_is_lost_or_counted_twice_is_noticed() {
     let found = doctored.compare(&stored, &told);
     assert!(found.lost.iter().any(|line| line == "request \"never-sent\" itself"), "{found:?}");
     assert!(found.lost.iter().any(|line| line.starts_with("total told")), "{found:?}");
-    assert!(found.twice.is_empty(), "{found:?}");
+    assert!(found.duplicated.is_empty(), "{found:?}");
 
     // As much again stored under its id: that of the request, its account's in the database, and what callers are told.
     let mut doctored = acknowledged.clone();
     *doctored.requests.get_mut(id).unwrap().get_mut(account).unwrap() -= quantity;
     let found = doctored.compare(&stored, &told);
-    assert!(found.lost.is_empty() && found.twice.len() == 3, "{found:?}");
+    assert!(found.lost.is_empty() && found.duplicated.len() == 3, "{found:?}");
 
     // Counted under a second id, in perfect order: `reconcile` cannot know.
     let again = "INSERT INTO usage_requests (request_id, payload_hash, first_seen_at, batch, refused, unknown_tenants) \
                  SELECT 'again', payload_hash, first_seen_at, batch, refused, unknown_tenants FROM usage_requests LIMIT 1";
-    execute(&file, again).await;
+    execute_in_file(&file, again).await;
     let events = "INSERT INTO usage_events SELECT tenant_id, hour, metric, (SELECT max(seq) FROM usage_requests), quantity \
                   FROM usage_events WHERE request = (SELECT min(seq) FROM usage_requests)";
-    assert!(execute(&file, events).await > 0);
+    assert!(execute_in_file(&file, events).await > 0);
     assert_eq!(world.reconcile().await.0, Some(0));
-    let found = acknowledged.compare(&Ledger::stored(&file).await, &told);
-    assert!(found.twice.iter().any(|line| line == "request \"again\" itself"), "{found:?}");
-    assert!(found.twice.iter().any(|line| line.starts_with("total stored")), "{found:?}");
+    let found = acknowledged.compare(&Ledger::read_stored(&file).await, &told);
+    assert!(found.duplicated.iter().any(|line| line == "request \"again\" itself"), "{found:?}");
+    assert!(found.duplicated.iter().any(|line| line.starts_with("total stored")), "{found:?}");
 
     // A total that is not the sum of its events.
-    assert!(execute(&file, "UPDATE usage_totals SET quantity = quantity + 1").await > 0);
+    assert!(execute_in_file(&file, "UPDATE usage_totals SET quantity = quantity + 1").await > 0);
     assert_eq!(world.reconcile().await.0, Some(1));
 }

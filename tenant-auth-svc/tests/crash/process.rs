@@ -16,10 +16,10 @@ use tokio::{
 };
 
 /// How long anything may take that has to come, however busy the machine is.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 const SIGKILL: i32 = 9;
 /// How much of a log is shown when something went wrong.
-const LAST_LINES: usize = 40;
+const LOG_TAIL_LINES: usize = 40;
 
 /// A program that runs, until it is killed or this value goes.
 pub(crate) struct Process {
@@ -46,35 +46,35 @@ impl Process {
         self.child.start_kill().unwrap();
         let status = self.child.wait().await.unwrap();
         // One that had ended by itself would not prove anything.
-        assert_eq!(status.signal(), Some(SIGKILL), "it had ended already, {status}: {}", self.last_words());
+        assert_eq!(status.signal(), Some(SIGKILL), "it had ended already, {status}: {}", self.log_tail());
     }
 
-    pub(crate) fn start_again(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.child = self.command.spawn().unwrap();
         self.input = self.child.stdin.take().unwrap();
     }
 
     /// Waits until it ends by itself.
-    pub(crate) async fn ended(&mut self) -> String {
+    pub(crate) async fn wait_for_exit(&mut self) -> String {
         let status = self.child.wait().await.unwrap();
-        format!("{status}: {}", self.last_words())
+        format!("{status}: {}", self.log_tail())
     }
 
     /// Sends it a line.
-    pub(crate) async fn tell(&mut self, line: &str) {
+    pub(crate) async fn send_line(&mut self, line: &str) {
         self.input.write_all(format!("{line}\n").as_bytes()).await.unwrap();
     }
 
     /// What it logged last.
-    pub(crate) fn last_words(&self) -> String {
+    pub(crate) fn log_tail(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap();
         let lines: Vec<_> = log.lines().collect();
-        lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+        lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
     }
 }
 
 /// The service's program, with nothing of this environment.
-pub(crate) fn program(command: &str, database: &str) -> Command {
+pub(crate) fn service_command(command: &str, database: &str) -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_tenant-auth-svc"));
     program
         .env_clear()

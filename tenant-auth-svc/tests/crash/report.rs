@@ -24,7 +24,7 @@ pub(crate) struct Report {
 impl Report {
     /// Whether nothing was lost or counted twice, and the kills were such that something might have been.
     pub(crate) fn check(&self) {
-        let Self { name, differences: Differences { lost, twice }, .. } = self;
+        let Self { name, differences: Differences { lost, duplicated: twice }, .. } = self;
         assert!(lost.is_empty(), "{name}: lost\n{}", lost.join("\n"));
         assert!(twice.is_empty(), "{name}: counted twice\n{}", twice.join("\n"));
         assert_eq!(self.events_stored, self.events_acknowledged, "{name}: every event is one row");
@@ -32,8 +32,8 @@ impl Report {
         assert!(self.mid_flight * 2 >= self.kills, "{name}: only {} found requests", self.mid_flight);
     }
 
-    pub(crate) fn print(&self) {
-        print(&format!(
+    pub(crate) fn print_row(&self) {
+        print_uncaptured(&format!(
             "{:<27} {:>6} {:>10} {:>13} {:>8} {:>17} {:>14} {:>5} {:>6} {:>10}\n",
             self.name,
             self.kills,
@@ -43,7 +43,7 @@ impl Report {
             self.already_recorded,
             self.events_stored,
             self.differences.lost.len(),
-            self.differences.twice.len(),
+            self.differences.duplicated.len(),
             self.reconcile.0.map_or_else(|| "killed".to_owned(), |code| format!("exit {code}")),
         ));
     }
@@ -52,13 +52,13 @@ impl Report {
 /// "in flight": requests that were under way at the kills. "retried": sent more than once; "already recorded": of these, the
 /// ones whose answer and not whose commit had been lost.
 pub(crate) fn print_head() {
-    print(
+    print_uncaptured(
         "\nkilled                       kills  in flight  acknowledged  retried  already recorded  events stored  lost  \
          twice  reconcile\n",
     );
 }
 
 /// Past the capture of passing tests: it is meant to be seen.
-pub(crate) fn print(text: &str) {
+pub(crate) fn print_uncaptured(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }

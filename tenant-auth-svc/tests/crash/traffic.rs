@@ -13,12 +13,12 @@ use tokio::{sync::watch, task::JoinSet};
 use tonic::{Code, Request, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
-use crate::{ledger::Ledger, process::PATIENCE, random::Random};
+use crate::{ledger::Ledger, process::WAIT_TIMEOUT, random::Random};
 
 const CLIENTS: usize = 16;
 /// More than events in a request, each of which is of another tenant: so each event is one row.
 pub(crate) const TENANTS: usize = 5;
-const EVENTS: usize = 4;
+const MAX_EVENTS: usize = 4;
 const METRICS: [&str; 3] = ["api.calls", "tokens", "bytes"];
 
 /// What the clients and the killer share.
@@ -32,12 +32,12 @@ struct Shared {
 /// Clients at work.
 pub(crate) struct Traffic {
     shared: Arc<Shared>,
-    clients: JoinSet<Diary>,
+    clients: JoinSet<ClientLog>,
 }
 
 /// What a client has seen.
 #[derive(Debug, Default)]
-pub(crate) struct Diary {
+pub(crate) struct ClientLog {
     /// What was acknowledged.
     pub(crate) ledger: Ledger,
     /// How many requests were sent more than once.
@@ -47,7 +47,7 @@ pub(crate) struct Diary {
 }
 
 impl Traffic {
-    pub(crate) fn begin(endpoint: &str, random: &mut Random) -> Self {
+    pub(crate) fn start(endpoint: &str, random: &mut Random) -> Self {
         let shared = Arc::new(Shared::default());
         let mut clients = JoinSet::new();
         for client in 0..CLIENTS {
@@ -70,7 +70,7 @@ impl Traffic {
     }
 
     /// Waits until this many more requests are acknowledged.
-    pub(crate) async fn proceed(&mut self, more: usize) {
+    pub(crate) async fn until_more_acknowledged(&mut self, more: usize) {
         let mut acknowledged = self.shared.acknowledged.subscribe();
         let wanted = *acknowledged.borrow() + more;
         tokio::select! {
@@ -81,9 +81,9 @@ impl Traffic {
     }
 
     /// Lets each client drive its last request to its acknowledgement.
-    pub(crate) async fn finish(self) -> Diary {
+    pub(crate) async fn stop(self) -> ClientLog {
         self.shared.ending.store(true, Ordering::Relaxed);
-        let mut all = Diary::default();
+        let mut all = ClientLog::default();
         for diary in self.clients.join_all().await {
             all.ledger.merge(diary.ledger);
             all.retried += diary.retried;
@@ -101,14 +101,14 @@ struct Client {
 }
 
 impl Client {
-    async fn run(mut self) -> Diary {
-        let mut diary = Diary::default();
+    async fn run(mut self) -> ClientLog {
+        let mut diary = ClientLog::default();
         for number in 0_usize.. {
             if self.shared.ending.load(Ordering::Relaxed) {
                 break;
             }
-            let request = self.draw(number);
-            let (response, attempts) = self.drive(&request).await;
+            let request = self.random_request(number);
+            let (response, attempts) = self.send_until_acknowledged(&request).await;
             assert!(response.rejected.is_empty(), "{response:?}");
             assert_eq!(usize::try_from(response.accepted).unwrap(), request.events.len());
             assert!(
@@ -118,37 +118,40 @@ impl Client {
             );
             diary.retried += usize::from(attempts > 1);
             diary.already_recorded += usize::from(response.already_recorded);
-            diary.ledger.acknowledged(request);
+            diary.ledger.add_acknowledged(request);
             self.shared.acknowledged.send_modify(|count| *count += 1);
         }
         diary
     }
 
-    fn draw(&mut self, number: usize) -> v1::RecordUsageRequest {
+    fn random_request(&mut self, number: usize) -> v1::RecordUsageRequest {
         let first = self.random.below(TENANTS);
-        let events = (0..=self.random.below(EVENTS)).map(|event| {
+        let events = (0..=self.random.below(MAX_EVENTS)).map(|event| {
             let ago = Duration::from_secs(self.random.below(4 * 3_600) as u64);
             v1::UsageEvent {
-                tenant_id: tenant((first + event) % TENANTS),
+                tenant_id: tenant_id((first + event) % TENANTS),
                 metric: (*self.random.pick(&METRICS)).to_owned(),
                 quantity: 1 + i64::try_from(self.random.below(1_000)).unwrap(),
-                occurred_at: self.random.percent(50).then(|| (SystemTime::now() - ago).into()),
+                occurred_at: self.random.is_chance(50).then(|| (SystemTime::now() - ago).into()),
             }
         });
         v1::RecordUsageRequest { request_id: format!("{}-{number}", self.name), events: events.collect() }
     }
 
     /// Sends a request until it is acknowledged; also how often that was.
-    async fn drive(&mut self, request: &v1::RecordUsageRequest) -> (v1::RecordUsageResponse, usize) {
+    async fn send_until_acknowledged(
+        &mut self,
+        request: &v1::RecordUsageRequest,
+    ) -> (v1::RecordUsageResponse, usize) {
         for attempt in 1.. {
             let mut message = Request::new(request.clone());
-            message.set_timeout(PATIENCE);
+            message.set_timeout(WAIT_TIMEOUT);
             self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
             let answer = self.rpc.record_usage(message).await;
             self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
             match answer {
                 Ok(response) => return (response.into_inner(), attempt),
-                Err(status) => assert!(may_be_repeated(&status), "{}: {status:?}", request.request_id),
+                Err(status) => assert!(is_retryable(&status), "{}: {status:?}", request.request_id),
             }
             // As clients do, so that a dead service is not all that the machine is busy with.
             let pause = Duration::from_millis(5 + self.random.below(20) as u64);
@@ -159,7 +162,7 @@ impl Client {
 }
 
 /// What the contract says may be sent again, and what the client's own side says about a connection that broke.
-fn may_be_repeated(status: &Status) -> bool {
+fn is_retryable(status: &Status) -> bool {
     match status.code() {
         Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded => true,
         Code::Unknown | Code::Cancelled | Code::Internal => status.get_error_details().error_info().is_none(),
@@ -167,6 +170,6 @@ fn may_be_repeated(status: &Status) -> bool {
     }
 }
 
-pub(crate) fn tenant(number: usize) -> String {
+pub(crate) fn tenant_id(number: usize) -> String {
     format!("tenant-{number}")
 }

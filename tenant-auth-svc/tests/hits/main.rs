@@ -15,98 +15,104 @@ use tenant_auth_svc::domain::clock::ManualClock;
 use tenant_auth_testkit::Fault;
 
 use self::{
-    harness::{Database, NOW, Service, http, strange_key},
+    harness::{NOW, TestDatabase, TestService, http_request, unknown_key},
     raw::Connection,
 };
 
 /// Nobody listens: see above.
-fn hear_log() {}
+fn capture_log() {}
 
-const UNARY: &str = "/tenantauth.v1.ValidationService/ValidateKey";
-const BATCH: &str = "/tenantauth.v1.ValidationService/BatchValidateKeys";
+const VALIDATE_PATH: &str = "/tenantauth.v1.ValidationService/ValidateKey";
+const BATCH_PATH: &str = "/tenantauth.v1.ValidationService/BatchValidateKeys";
 
-fn question(key: &str, scopes: &[&str]) -> v1::ValidateKeyRequest {
+fn validate_request(key: &str, scopes: &[&str]) -> v1::ValidateKeyRequest {
     v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: harness::owned(scopes) }
 }
 
 /// A service at a standing moment, so that all that differs in two answers is the way they took.
-async fn standing(database: &Database) -> Service {
-    Service::start_at(database, &ManualClock::at(NOW)).await
+async fn service_with_fixed_clock(database: &TestDatabase) -> TestService {
+    TestService::start_at(database, &ManualClock::at(NOW)).await
 }
 
 #[tokio::test]
-async fn what_comes_in_pieces_takes_the_whole_way_to_the_same_answer() {
-    let database = Database::test_server().await;
-    let service = standing(&database).await;
-    let (key, _) = service.key(&service.tenant("Acme").await, &["a", "b"]).await;
+async fn split_request_bypasses_fast_path_with_same_response() {
+    let database = TestDatabase::test_server().await;
+    let service = service_with_fixed_clock(&database).await;
+    let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &["a", "b"]).await;
     service.validate(&key).await.unwrap();
     let connection = Connection::open(service.running.address()).await;
-    for message in [question(&key, &[]), question(&key, &["a", "c"]), question("ta_wrong", &[])] {
+    for message in
+        [validate_request(&key, &[]), validate_request(&key, &["a", "c"]), validate_request("ta_wrong", &[])]
+    {
         let message = message.encode_to_vec();
-        let short = connection.ask(UNARY, &message, &[]).await;
-        let whole = connection.ask_in_pieces(UNARY, &message).await;
+        let short = connection.send(VALIDATE_PATH, &message, &[]).await;
+        let whole = connection.send_in_pieces(VALIDATE_PATH, &message).await;
         assert_eq!((short.status, &short.message), (0, &whole.message));
         assert!(!whole.message.is_empty());
         // Only the whole way names a request that came without a name.
         assert_eq!((short.request_id.is_some(), whole.request_id.is_some()), (false, true));
     }
-    let requests = vec![question(&key, &["b"]), question(&key, &["z"]), question(&key, &[])];
+    let requests =
+        vec![validate_request(&key, &["b"]), validate_request(&key, &["z"]), validate_request(&key, &[])];
     let batch = v1::BatchValidateKeysRequest { requests }.encode_to_vec();
-    let short = connection.ask(BATCH, &batch, &[]).await;
-    let whole = connection.ask_in_pieces(BATCH, &batch).await;
+    let short = connection.send(BATCH_PATH, &batch, &[]).await;
+    let whole = connection.send_in_pieces(BATCH_PATH, &batch).await;
     assert_eq!((short.status, &short.message), (0, &whole.message));
     assert!(short.request_id.is_none() && whole.request_id.is_some());
 }
 
 #[tokio::test]
-async fn what_memory_cannot_answer_or_is_wrong_goes_the_whole_way() {
-    let database = Database::test_server().await;
-    let service = standing(&database).await;
-    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+async fn cache_miss_or_malformed_request_bypasses_fast_path() {
+    let database = TestDatabase::test_server().await;
+    let service = service_with_fixed_clock(&database).await;
+    let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     service.validate(&key).await.unwrap();
     let connection = Connection::open(service.running.address()).await;
-    let unknown = connection.ask(UNARY, &question(&strange_key(), &[]).encode_to_vec(), &[]).await;
+    let unknown =
+        connection.send(VALIDATE_PATH, &validate_request(&unknown_key(), &[]).encode_to_vec(), &[]).await;
     assert!(unknown.status == 0 && unknown.request_id.is_some());
-    let mixed = vec![question(&key, &[]), question(&strange_key(), &[])];
+    let mixed = vec![validate_request(&key, &[]), validate_request(&unknown_key(), &[])];
     let mixed = v1::BatchValidateKeysRequest { requests: mixed }.encode_to_vec();
-    assert!(connection.ask(BATCH, &mixed, &[]).await.request_id.is_some());
-    let one_wrong = vec![question(&key, &[]), question("", &[])];
+    assert!(connection.send(BATCH_PATH, &mixed, &[]).await.request_id.is_some());
+    let one_wrong = vec![validate_request(&key, &[]), validate_request("", &[])];
     let one_wrong = v1::BatchValidateKeysRequest { requests: one_wrong }.encode_to_vec();
-    let answered = connection.ask(BATCH, &one_wrong, &[]).await;
+    let answered = connection.send(BATCH_PATH, &one_wrong, &[]).await;
     assert!(answered.status == 0 && answered.request_id.is_some(), "{answered:?}");
-    for (path, wrong) in
-        [(UNARY, question("", &[]).encode_to_vec()), (UNARY, vec![0xff]), (BATCH, Vec::new())]
-    {
-        let refused = connection.ask(path, &wrong, &[]).await;
+    for (path, wrong) in [
+        (VALIDATE_PATH, validate_request("", &[]).encode_to_vec()),
+        (VALIDATE_PATH, vec![0xff]),
+        (BATCH_PATH, Vec::new()),
+    ] {
+        let refused = connection.send(path, &wrong, &[]).await;
         assert!(refused.status != 0 && refused.request_id.is_some(), "{refused:?}");
     }
 }
 
 #[tokio::test]
-async fn a_name_that_the_caller_gives_comes_back() {
-    let database = Database::embedded();
-    let service = standing(&database).await;
-    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+async fn fast_path_returns_the_callers_request_id() {
+    let database = TestDatabase::embedded();
+    let service = service_with_fixed_clock(&database).await;
+    let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     service.validate(&key).await.unwrap();
     let connection = Connection::open(service.running.address()).await;
-    let message = question(&key, &[]).encode_to_vec();
-    let named = connection.ask(UNARY, &message, &[("x-request-id", "order-17")]).await;
+    let message = validate_request(&key, &[]).encode_to_vec();
+    let named = connection.send(VALIDATE_PATH, &message, &[("x-request-id", "order-17")]).await;
     assert_eq!(named.request_id.as_deref(), Some("order-17"));
-    let unfit = connection.ask(UNARY, &message, &[("x-request-id", "two words")]).await;
+    let unfit = connection.send(VALIDATE_PATH, &message, &[("x-request-id", "two words")]).await;
     assert_eq!(unfit.request_id, None);
 }
 
 #[tokio::test]
-async fn a_hit_needs_no_place() {
-    let database = Database::test_server().await;
+async fn cache_hit_needs_no_permit() {
+    let database = TestDatabase::test_server().await;
     let settings = database.settings().with_flag("TENANT_AUTH_MAX_REQUESTS", Some("1".to_owned()));
     let clock = ManualClock::at(NOW);
-    let service = Service::start_with(settings, clock).await;
-    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+    let service = TestService::start_with(settings, clock).await;
+    let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     service.validate(&key).await.unwrap();
     database.server().faults().set(Fault::Hang);
     // Of two that need one, whichever comes second is refused; the other one holds it.
-    let (one, other) = (strange_key(), strange_key());
+    let (one, other) = (unknown_key(), unknown_key());
     let (one, other) = (Box::pin(service.validate(&one)), Box::pin(service.validate(&other)));
     let (refused, held) = futures::future::select(one, other).await.factor_first();
     assert_eq!(refused.unwrap_err().code(), tonic::Code::ResourceExhausted);
@@ -115,8 +121,8 @@ async fn a_hit_needs_no_place() {
 }
 
 #[tokio::test]
-async fn who_may_not_call_has_no_shortcut() {
-    let database = Database::test_server().await;
+async fn unauthorized_caller_gets_no_fast_path() {
+    let database = TestDatabase::test_server().await;
     let folder = tempfile::tempdir().unwrap();
     let callers = folder.path().join("callers.toml");
     let hash = tenant_auth_svc::domain::access::TokenHash::of("known");
@@ -127,43 +133,46 @@ async fn who_may_not_call_has_no_shortcut() {
     .unwrap();
     // Made while everybody may.
     let key = {
-        let service = Service::start(&database).await;
-        let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+        let service = TestService::start(&database).await;
+        let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
         service.running.stop().await;
         key
     };
     let settings =
         database.settings().with_flag("TENANT_AUTH_CALLERS_FILE", Some(callers.display().to_string()));
-    let service = Service::start_with(settings, ManualClock::at(NOW)).await;
+    let service = TestService::start_with(settings, ManualClock::at(NOW)).await;
     let connection = Connection::open(service.running.address()).await;
-    let message = question(&key, &[]).encode_to_vec();
+    let message = validate_request(&key, &[]).encode_to_vec();
     let known = [("authorization", "Bearer known")];
     for _ in 0..2 {
-        assert_eq!(connection.ask(UNARY, &message, &known).await.status, 0);
+        assert_eq!(connection.send(VALIDATE_PATH, &message, &known).await.status, 0);
     }
-    assert!(connection.ask(UNARY, &message, &known).await.request_id.is_none(), "it was the shortcut");
+    assert!(
+        connection.send(VALIDATE_PATH, &message, &known).await.request_id.is_none(),
+        "it was the shortcut"
+    );
     for stranger in [&[][..], &[("authorization", "Bearer unknown")]] {
         assert_eq!(
-            connection.ask(UNARY, &message, stranger).await.status,
+            connection.send(VALIDATE_PATH, &message, stranger).await.status,
             tonic::Code::Unauthenticated as i32
         );
     }
 }
 
 #[tokio::test]
-async fn hits_are_counted_like_everything_else() {
-    let database = Database::embedded();
-    let service = standing(&database).await;
-    let (key, _) = service.key(&service.tenant("Acme").await, &["a"]).await;
+async fn fast_path_hits_are_counted_in_rpc_metrics() {
+    let database = TestDatabase::embedded();
+    let service = service_with_fixed_clock(&database).await;
+    let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &["a"]).await;
     service.validate(&key).await.unwrap();
     let connection = Connection::open(service.running.address()).await;
     for _ in 0..3 {
-        connection.ask(UNARY, &question(&key, &[]).encode_to_vec(), &[]).await;
+        connection.send(VALIDATE_PATH, &validate_request(&key, &[]).encode_to_vec(), &[]).await;
     }
-    connection.ask(UNARY, &question(&key, &["z"]).encode_to_vec(), &[]).await;
-    let requests = vec![question(&key, &[]); 5];
-    connection.ask(BATCH, &v1::BatchValidateKeysRequest { requests }.encode_to_vec(), &[]).await;
-    let told = http(service.running.ops_address().unwrap(), "GET /metrics").await.unwrap().body;
+    connection.send(VALIDATE_PATH, &validate_request(&key, &["z"]).encode_to_vec(), &[]).await;
+    let requests = vec![validate_request(&key, &[]); 5];
+    connection.send(BATCH_PATH, &v1::BatchValidateKeysRequest { requests }.encode_to_vec(), &[]).await;
+    let told = http_request(service.running.ops_address().unwrap(), "GET /metrics").await.unwrap().body;
     let is = |sample: &str| assert!(told.lines().any(|line| line == sample), "{sample}:\n{told}");
     let rpc = |name: &str| format!("rpc=\"tenantauth.v1.ValidationService/{name}\"");
     is(&format!("tenant_auth_requests_total{{{},code=\"OK\"}} 5", rpc("ValidateKey")));

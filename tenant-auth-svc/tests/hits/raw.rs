@@ -15,7 +15,7 @@ pub(crate) struct Connection {
 
 /// What came back.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct RawResponse {
     pub(crate) status: i32,
     pub(crate) message: Bytes,
     pub(crate) request_id: Option<String>,
@@ -30,33 +30,38 @@ impl Connection {
     }
 
     /// Asks with head and message at once.
-    pub(crate) async fn ask(&self, path: &str, message: &[u8], headers: &[(&str, &str)]) -> Answer {
-        let (response, mut stream) = self.begin(path, headers).await;
-        stream.send_data(framed(message), true).unwrap();
-        answered(response).await
+    pub(crate) async fn send(&self, path: &str, message: &[u8], headers: &[(&str, &str)]) -> RawResponse {
+        let (response, mut stream) = self.start_request(path, headers).await;
+        stream.send_data(grpc_frame(message), true).unwrap();
+        read_answer(response).await
     }
 
     /// Asks with the last byte of the message coming when the rest has long been there.
-    pub(crate) async fn ask_in_pieces(&self, path: &str, message: &[u8]) -> Answer {
-        let (response, mut stream) = self.begin(path, &[]).await;
-        let mut first = framed(message);
+    pub(crate) async fn send_in_pieces(&self, path: &str, message: &[u8]) -> RawResponse {
+        let (response, mut stream) = self.start_request(path, &[]).await;
+        let mut first = grpc_frame(message);
         let last = first.split_off(first.len() - 1);
         stream.send_data(first, false).unwrap();
         // A ping comes back when everything before it was read.
         self.round_trip().await;
         stream.send_data(last, true).unwrap();
-        answered(response).await
+        read_answer(response).await
     }
 
     /// Another request, from its head to its end, on the same connection.
     async fn round_trip(&self) {
-        let message = framed(&[]);
-        let (response, mut stream) = self.begin("/tenantauth.v1.InfoService/GetServerInfo", &[]).await;
+        let message = grpc_frame(&[]);
+        let (response, mut stream) =
+            self.start_request("/tenantauth.v1.InfoService/GetServerInfo", &[]).await;
         stream.send_data(message, true).unwrap();
-        answered(response).await;
+        read_answer(response).await;
     }
 
-    async fn begin(&self, path: &str, headers: &[(&str, &str)]) -> (ResponseFuture, h2::SendStream<Bytes>) {
+    async fn start_request(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> (ResponseFuture, h2::SendStream<Bytes>) {
         let mut request = Request::post(format!("http://{}{path}", self.address))
             .header("content-type", "application/grpc")
             .header("te", "trailers");
@@ -68,7 +73,7 @@ impl Connection {
     }
 }
 
-fn framed(message: &[u8]) -> Bytes {
+fn grpc_frame(message: &[u8]) -> Bytes {
     let mut frame = BytesMut::new();
     frame.put_u8(0);
     frame.put_u32(message.len().try_into().unwrap());
@@ -76,7 +81,7 @@ fn framed(message: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-async fn answered(response: ResponseFuture) -> Answer {
+async fn read_answer(response: ResponseFuture) -> RawResponse {
     let response = response.await.unwrap();
     let text = |headers: &http::HeaderMap, name: &str| {
         headers.get(name).map(|value| value.to_str().unwrap().to_owned())
@@ -92,5 +97,5 @@ async fn answered(response: ResponseFuture) -> Answer {
     if let Some(trailers) = body.trailers().await.unwrap() {
         status = text(&trailers, "grpc-status");
     }
-    Answer { status: status.unwrap().parse().unwrap(), message: message.freeze(), request_id }
+    RawResponse { status: status.unwrap().parse().unwrap(), message: message.freeze(), request_id }
 }

@@ -1,6 +1,6 @@
 //! Three replicas, their database, their callers, and a clock that moves when told to.
 //!
-//! Every [`GROUP`] keys there is one of each kind that an outage could make a mistake about.
+//! Every [`KEY_GROUP_SIZE`] keys there is one of each kind that an outage could make a mistake about.
 
 use std::{
     sync::Arc,
@@ -19,52 +19,52 @@ use tenant_auth_svc::{
         key::{KeyHash, KeyToImport, NewKey, PresentedKey},
         scope::ScopeSet,
         text::{KeyName, Plan, PrefixHint, TenantName},
-        validate::Question,
+        validate::KeyQuery,
         verdict::{Source, Verdict},
     },
-    server::{self, Running},
+    server::{self, RunningService},
 };
 use tenant_auth_testkit::HranaServer;
 
-use super::{report::Told, traffic::Traffic};
+use super::{report::AnswerCounts, traffic::BackgroundTraffic};
 
 pub(crate) const REPLICAS: usize = 3;
 pub(crate) const TENANT: &str = "acme";
 /// The replica that reads from a copy of the database, where there is one.
-pub(crate) const BEHIND_A_COPY: usize = 2;
+pub(crate) const COPY_READING_REPLICA: usize = 2;
 const CALLERS: usize = 5;
 /// How many keys a caller asks each replica about, in each step.
-const ASKS: usize = 20;
+const KEYS_PER_STEP: usize = 20;
 pub(crate) const KEYS: usize = 1_000;
 /// Which of that many keys in a row is special, and how.
-pub(crate) const GROUP: usize = 50;
+pub(crate) const KEY_GROUP_SIZE: usize = 50;
 /// Revoked before the outage, and heard of.
-const REVOKED: usize = 0;
-/// Ends by itself, [`LIFETIME`] after the beginning.
-pub(crate) const ENDING: usize = 1;
-pub(crate) const LIFETIME: Duration = Duration::from_secs(60 * 60);
+const REVOKED_INDEX: usize = 0;
+/// Ends by itself, [`EXPIRING_KEY_LIFETIME`] after the beginning.
+pub(crate) const EXPIRING_INDEX: usize = 1;
+pub(crate) const EXPIRING_KEY_LIFETIME: Duration = Duration::from_secs(60 * 60);
 /// When everything begins.
-const BEGINNING: UnixMillis = UnixMillis(1_790_000_000_000);
+const START_TIME: UnixMillis = UnixMillis(1_790_000_000_000);
 /// How long anything real may take: no wait for it is part of a test.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A key and what has become of it.
-pub(crate) struct Key {
+pub(crate) struct TrackedKey {
     pub(crate) id: KeyId,
-    question: Question,
+    question: KeyQuery,
     expires_at: Option<UnixMillis>,
     pub(crate) is_revoked: bool,
     /// Which replicas cannot have heard of its revocation.
-    pub(crate) unheard: [bool; REPLICAS],
+    pub(crate) missing_revocation: [bool; REPLICAS],
 }
 
 pub(crate) struct Cluster {
     pub(crate) database: HranaServer,
     pub(crate) clock: Arc<ManualClock>,
-    pub(crate) replicas: Vec<Running>,
-    pub(crate) keys: Vec<Key>,
+    pub(crate) replicas: Vec<RunningService>,
+    pub(crate) keys: Vec<TrackedKey>,
     /// Where the callers are in the list of keys.
-    next: usize,
+    next_key: usize,
     /// How long the replicas wait for a first answer, and for any.
     timeouts: (&'static str, &'static str),
     token: TempDir,
@@ -72,13 +72,13 @@ pub(crate) struct Cluster {
     pub(crate) copy: Option<HranaServer>,
     /// Whether all that has happened is in the copy.
     pub(crate) copy_is_current: bool,
-    pub(crate) traffic: Traffic,
+    pub(crate) traffic: BackgroundTraffic,
 }
 
 /// Where nothing hangs, nobody waits: a busy machine must not make a good database look slow.
-pub(crate) const PATIENT: (&str, &str) = ("10s", "10s");
+pub(crate) const LONG_TIMEOUTS: (&str, &str) = ("10s", "10s");
 /// Where calls hang: the one wait that is real is how long it takes to give them up.
-pub(crate) const IMPATIENT: (&str, &str) = ("150ms", "400ms");
+pub(crate) const SHORT_TIMEOUTS: (&str, &str) = ("150ms", "400ms");
 
 impl Cluster {
     /// Starts everything, and brings the keys into the database and into every memory.
@@ -91,7 +91,7 @@ impl Cluster {
         let database = HranaServer::builder().token("secret").start().await.unwrap();
         let token = tempfile::tempdir().unwrap();
         std::fs::write(token.path().join("token"), "secret").unwrap();
-        let clock = ManualClock::at(BEGINNING);
+        let clock = ManualClock::at(START_TIME);
         database.set_clock({
             let clock = Arc::clone(&clock);
             move || clock.now().0
@@ -101,20 +101,20 @@ impl Cluster {
             clock,
             replicas: Vec::new(),
             keys: Vec::new(),
-            next: 0,
+            next_key: 0,
             timeouts,
             token,
             copy: None,
             copy_is_current: true,
-            traffic: Traffic::default(),
+            traffic: BackgroundTraffic::default(),
         };
         for replica in 0..REPLICAS {
-            if with_copy && replica == BEHIND_A_COPY {
+            if with_copy && replica == COPY_READING_REPLICA {
                 cluster.make_copy().await;
             }
-            let mut running = cluster.run().await;
-            running.ready().await.unwrap();
-            running.read_ahead().await;
+            let mut running = cluster.start_replica().await;
+            running.wait_until_ready().await.unwrap();
+            running.wait_until_preloaded().await;
             cluster.replicas.push(running);
         }
         cluster.warm_up().await;
@@ -126,7 +126,7 @@ impl Cluster {
     }
 
     /// A new replica, which may not be ready yet.
-    pub(crate) async fn run(&self) -> Running {
+    pub(crate) async fn start_replica(&self) -> RunningService {
         let file = self.token_file();
         let settings = Settings::default()
             .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
@@ -148,18 +148,19 @@ impl Cluster {
     async fn warm_up(&mut self) {
         let tenant_id = TenantId::parse(TENANT).unwrap();
         let (name, plan) = (TenantName::parse("Acme").unwrap(), Plan::parse("pro").unwrap());
-        self.insist(0, async |replica| {
+        self.change_with_retries(0, async |replica| {
             let (id, name, plan) = (Some(tenant_id.clone()), name.clone(), plan.clone());
             replica.admin().create_tenant(id, name, plan, actor(), deadline()).await.map(drop)
         })
         .await;
         for number in 0..KEYS {
-            self.keys.push(Key {
+            self.keys.push(TrackedKey {
                 id: KeyId::generate(),
-                question: question(number),
-                expires_at: (number % GROUP == ENDING).then(|| BEGINNING.plus(LIFETIME)),
+                question: key_query(number),
+                expires_at: (number % KEY_GROUP_SIZE == EXPIRING_INDEX)
+                    .then(|| START_TIME.plus(EXPIRING_KEY_LIFETIME)),
                 is_revoked: false,
-                unheard: [false; REPLICAS],
+                missing_revocation: [false; REPLICAS],
             });
         }
         let imports: Vec<_> = self
@@ -175,24 +176,24 @@ impl Cluster {
             })
             .collect();
         for page in imports.chunks(100) {
-            self.insist(0, async |replica| {
+            self.change_with_retries(0, async |replica| {
                 replica.admin().import_keys(page.to_vec(), actor(), deadline()).await.map(drop)
             })
             .await;
         }
-        self.fill_and_hear().await;
-        for number in (REVOKED..KEYS).step_by(GROUP) {
-            self.revoke(number).await;
+        self.fill_caches_and_poll().await;
+        for number in (REVOKED_INDEX..KEYS).step_by(KEY_GROUP_SIZE) {
+            self.revoke_on_first(number).await;
         }
-        self.fill_and_hear().await;
-        self.fill_and_hear().await;
+        self.fill_caches_and_poll().await;
+        self.fill_caches_and_poll().await;
     }
 
     /// Has a replica make a change that may be made again, whatever a busy machine does to the short timeouts.
-    pub(crate) async fn insist(
+    pub(crate) async fn change_with_retries(
         &self,
         replica: usize,
-        change: impl AsyncFn(&Running) -> Result<(), AdminError>,
+        change: impl AsyncFn(&RunningService) -> Result<(), AdminError>,
     ) {
         let deadline = deadline();
         while let Err(error) = change(&self.replicas[replica]).await {
@@ -203,16 +204,16 @@ impl Cluster {
     }
 
     /// Makes every replica hear the feed and know every key, whatever a busy machine does to the short timeouts.
-    async fn fill_and_hear(&mut self) {
-        self.catch_up().await;
+    async fn fill_caches_and_poll(&mut self) {
+        self.catch_up_copy().await;
         for replica in 0..REPLICAS {
             let deadline = deadline();
-            while !self.hear(replica).await {
+            while !self.poll_feed(replica).await {
                 assert!(Instant::now() < deadline, "the database must answer before it breaks");
                 self.clock.advance(Duration::from_millis(100));
             }
             for some in self.keys.chunks(64) {
-                let some: Vec<_> = some.iter().map(|key| again(&key.question)).collect();
+                let some: Vec<_> = some.iter().map(|key| clone_query(&key.question)).collect();
                 let validator = self.replicas[replica].validator();
                 while validator.decide_all(&some, deadline).await.iter().any(Result::is_err) {
                     assert!(Instant::now() < deadline, "the database must answer before it breaks");
@@ -224,28 +225,28 @@ impl Cluster {
     }
 
     /// Lets a replica read its feed; whether it could.
-    pub(crate) async fn hear(&mut self, replica: usize) -> bool {
+    pub(crate) async fn poll_feed(&mut self, replica: usize) -> bool {
         let heard = self.replicas[replica].feed().poll().await.is_ok();
         if heard {
-            self.has_heard(replica);
+            self.mark_polled(replica);
         }
         heard
     }
 
     /// It has read everything that is in what it reads from.
-    fn has_heard(&mut self, replica: usize) {
-        if replica != BEHIND_A_COPY || self.copy_is_current {
-            self.keys.iter_mut().for_each(|key| key.unheard[replica] = false);
+    fn mark_polled(&mut self, replica: usize) {
+        if replica != COPY_READING_REPLICA || self.copy_is_current {
+            self.keys.iter_mut().for_each(|key| key.missing_revocation[replica] = false);
         }
     }
 
-    pub(crate) fn requests(&self) -> u64 {
+    pub(crate) fn database_requests(&self) -> u64 {
         // Whoever refuses connections counts those that were attempted nowhere; then the replicas' own bound holds.
         self.database.counters().requests
     }
 
     /// Requests that read the change log.
-    pub(crate) fn readings(&self) -> u64 {
+    pub(crate) fn feed_requests(&self) -> u64 {
         self.database.requests_with("FROM changes WHERE seq > ?1")
     }
 
@@ -256,7 +257,7 @@ impl Cluster {
     }
 
     /// Lets time pass: every replica reads its feed, every caller asks every replica about some keys.
-    pub(crate) async fn step(&mut self, time: Duration, told: &mut Told) {
+    pub(crate) async fn step(&mut self, time: Duration, told: &mut AnswerCounts) {
         self.clock.advance(time);
         self.traffic.send(self);
         for replica in &self.replicas {
@@ -266,19 +267,19 @@ impl Cluster {
         let readings = join_all(self.replicas.iter().map(|replica| replica.feed().poll())).await;
         for (replica, reading) in readings.into_iter().enumerate() {
             if reading.is_ok() {
-                self.has_heard(replica);
+                self.mark_polled(replica);
             }
         }
         let numbers: Vec<usize> = (0..CALLERS)
-            .flat_map(|caller| (0..ASKS).map(move |ask| caller * 211 + ask))
-            .map(|offset| (self.next + offset) % KEYS)
+            .flat_map(|caller| (0..KEYS_PER_STEP).map(move |ask| caller * 211 + ask))
+            .map(|offset| (self.next_key + offset) % KEYS)
             .collect();
-        self.next += ASKS;
-        self.ask(&numbers, told).await;
+        self.next_key += KEYS_PER_STEP;
+        self.validate_keys(&numbers, told).await;
     }
 
     /// Asks every replica about some keys.
-    pub(crate) async fn ask(&self, numbers: &[usize], told: &mut Told) {
+    pub(crate) async fn validate_keys(&self, numbers: &[usize], told: &mut AnswerCounts) {
         let deadline = Instant::now() + Duration::from_secs(5);
         let calls = self.replicas.iter().enumerate().flat_map(|(replica, running)| {
             numbers.iter().map(move |number| async move {
@@ -293,9 +294,9 @@ impl Cluster {
                 _ => Verdict::Valid,
             };
             match decision.map(|decision| decision.verdict) {
-                Err(_) => told.nothing += 1,
+                Err(_) => told.unanswered += 1,
                 Ok(verdict) if verdict == right => told.correct += 1,
-                Ok(Verdict::Valid) if key.unheard[replica] => told.late_allows += 1,
+                Ok(Verdict::Valid) if key.missing_revocation[replica] => told.late_allows += 1,
                 Ok(Verdict::Valid) => told.wrong_allows += 1,
                 Ok(_) => told.wrong_denials += 1,
             }
@@ -303,7 +304,7 @@ impl Cluster {
     }
 
     /// How old each replica's answer about each key is; all are answered from memory.
-    pub(crate) async fn ages(&self) -> Vec<Duration> {
+    pub(crate) async fn answer_ages(&self) -> Vec<Duration> {
         let mut ages = Vec::new();
         for replica in &self.replicas {
             for key in &self.keys {
@@ -318,7 +319,7 @@ impl Cluster {
     /// Whether every replica hears its feed and answers from a database that works.
     pub(crate) async fn is_normal(&mut self) -> bool {
         for replica in 0..REPLICAS {
-            let heard = self.hear(replica).await;
+            let heard = self.poll_feed(replica).await;
             let question = &self.keys[2].question;
             let answer = self.replicas[replica].validator().decide(question, deadline()).await;
             let source = answer.map(|decision| decision.provenance.source);
@@ -335,15 +336,15 @@ pub(crate) fn actor() -> Actor {
 }
 
 pub(crate) fn deadline() -> Instant {
-    Instant::now() + PATIENCE
+    Instant::now() + WAIT_TIMEOUT
 }
 
-fn question(number: usize) -> Question {
+fn key_query(number: usize) -> KeyQuery {
     let key = PresentedKey::new(format!("incident-key-number-{number:06}"));
-    Question { key, required_scopes: ScopeSet::EMPTY }
+    KeyQuery { key, required_scopes: ScopeSet::EMPTY }
 }
 
-fn again(question: &Question) -> Question {
+fn clone_query(question: &KeyQuery) -> KeyQuery {
     let key = PresentedKey::new(question.key.expose().to_owned());
-    Question { key, required_scopes: ScopeSet::EMPTY }
+    KeyQuery { key, required_scopes: ScopeSet::EMPTY }
 }

@@ -6,10 +6,10 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cluster;
-mod hands;
+mod feed_polls;
+mod mutations;
 mod outages;
 mod partial;
-mod readings;
 mod report;
 mod traffic;
 
@@ -25,51 +25,55 @@ use std::{
 use tenant_auth_testkit::Fault;
 
 use self::{
-    outages::{OUTAGE, Outage, replay},
-    partial::{FULL, Partial},
+    outages::{OUTAGE_DURATION, Outage, replay},
+    partial::{DISK_FULL, PartialOutage},
     report::{Report, print_head},
 };
 
 /// How many are replayed at once: those that are made of real waits come first, and leave the processor to the others.
-const AT_ONCE: usize = 4;
+const MAX_CONCURRENT_OUTAGES: usize = 4;
 /// Three replicas with at most one probe per half second each. (The strides of the simulation allow for far fewer.)
-const MOST: u64 = 3 * 2 * OUTAGE.as_secs();
+const MAX_PROBE_REQUESTS: u64 = 3 * 2 * OUTAGE_DURATION.as_secs();
 
 #[test]
-fn two_hours_without_a_database() {
+fn two_hour_outages_cause_no_wrong_answers() {
     let outages = [
-        ("hang", Outage::Constant(Fault::Hang), MOST),
-        ("latency of 2 s", Outage::Constant(Fault::Latency(Duration::from_secs(2))), MOST),
-        ("write lock stuck", Outage::Partial(Partial::LockStuck), MOST),
+        ("hang", Outage::Constant(Fault::Hang), MAX_PROBE_REQUESTS),
+        ("latency of 2 s", Outage::Constant(Fault::Latency(Duration::from_secs(2))), MAX_PROBE_REQUESTS),
+        ("write lock stuck", Outage::Partial(PartialOutage::WriteLockStuck), MAX_PROBE_REQUESTS),
         ("flapping, 5 s", Outage::Flapping(Fault::ResetBeforeExecute), 20_000),
-        ("refuse", Outage::Refusing, MOST),
-        ("503", Outage::Constant(Fault::service_unavailable()), MOST),
-        ("429", Outage::Constant(Fault::too_many_requests(1)), MOST),
-        ("locked", Outage::Constant(Fault::locked()), MOST),
-        ("reset mid-body", Outage::Constant(Fault::ResetMidBody), MOST),
-        ("wrong token", Outage::Constant(Fault::unauthorized()), MOST),
-        ("truncated answer", Outage::Constant(Fault::TruncatedJson), MOST),
-        ("missing rows", Outage::Constant(Fault::MissingRows), MOST),
-        ("web page", Outage::Constant(Fault::html_ok()), MOST),
-        ("away at the start", Outage::AwayAtTheStart, MOST),
-        ("beyond the grace", Outage::BeyondTheGrace, MOST),
-        ("revocations", Outage::Revocations, MOST),
-        ("clock jumps", Outage::ClockJumps, MOST),
-        ("writes blocked", Outage::Partial(Partial::Writes(Fault::blocked())), MOST),
-        ("writes forbidden", Outage::Partial(Partial::Writes(Fault::forbidden())), MOST),
-        ("disk full", Outage::Partial(Partial::Writes(FULL)), MOST),
-        ("listings locked", Outage::Partial(Partial::Listings(Fault::locked())), MOST),
-        ("reads refused", Outage::Partial(Partial::Reads(Fault::service_unavailable())), MOST),
-        ("copy lags", Outage::Partial(Partial::CopyLags), MOST),
-        ("copy stands still", Outage::Partial(Partial::CopyStandsStill), MOST),
-        ("emptied", Outage::Partial(Partial::Emptied), MOST),
-        ("replaced", Outage::Partial(Partial::Replaced), MOST),
-        ("rolled back", Outage::Partial(Partial::RolledBack), MOST),
+        ("refuse", Outage::Refusing, MAX_PROBE_REQUESTS),
+        ("503", Outage::Constant(Fault::service_unavailable()), MAX_PROBE_REQUESTS),
+        ("429", Outage::Constant(Fault::too_many_requests(1)), MAX_PROBE_REQUESTS),
+        ("locked", Outage::Constant(Fault::locked()), MAX_PROBE_REQUESTS),
+        ("reset mid-body", Outage::Constant(Fault::ResetMidBody), MAX_PROBE_REQUESTS),
+        ("wrong token", Outage::Constant(Fault::unauthorized()), MAX_PROBE_REQUESTS),
+        ("truncated answer", Outage::Constant(Fault::TruncatedJson), MAX_PROBE_REQUESTS),
+        ("missing rows", Outage::Constant(Fault::MissingRows), MAX_PROBE_REQUESTS),
+        ("web page", Outage::Constant(Fault::html_ok()), MAX_PROBE_REQUESTS),
+        ("away at the start", Outage::DownAtStart, MAX_PROBE_REQUESTS),
+        ("beyond the grace", Outage::LongerThanGrace, MAX_PROBE_REQUESTS),
+        ("revocations", Outage::Revocations, MAX_PROBE_REQUESTS),
+        ("clock jumps", Outage::ClockJumps, MAX_PROBE_REQUESTS),
+        ("writes blocked", Outage::Partial(PartialOutage::Writes(Fault::blocked())), MAX_PROBE_REQUESTS),
+        ("writes forbidden", Outage::Partial(PartialOutage::Writes(Fault::forbidden())), MAX_PROBE_REQUESTS),
+        ("disk full", Outage::Partial(PartialOutage::Writes(DISK_FULL)), MAX_PROBE_REQUESTS),
+        ("listings locked", Outage::Partial(PartialOutage::Listings(Fault::locked())), MAX_PROBE_REQUESTS),
+        (
+            "reads refused",
+            Outage::Partial(PartialOutage::Reads(Fault::service_unavailable())),
+            MAX_PROBE_REQUESTS,
+        ),
+        ("copy lags", Outage::Partial(PartialOutage::CopyLagging), MAX_PROBE_REQUESTS),
+        ("copy stands still", Outage::Partial(PartialOutage::CopyStalled), MAX_PROBE_REQUESTS),
+        ("emptied", Outage::Partial(PartialOutage::Emptied), MAX_PROBE_REQUESTS),
+        ("replaced", Outage::Partial(PartialOutage::Replaced), MAX_PROBE_REQUESTS),
+        ("rolled back", Outage::Partial(PartialOutage::RolledBack), MAX_PROBE_REQUESTS),
     ];
     let next = AtomicUsize::new(0);
     let reports: Mutex<Vec<Option<Report>>> = Mutex::new((0..outages.len()).map(|_| None).collect());
     thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
+        for _ in 0..MAX_CONCURRENT_OUTAGES {
             scope.spawn(|| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 loop {
@@ -86,7 +90,7 @@ fn two_hours_without_a_database() {
     let reports = reports.into_inner().unwrap();
     print_head();
     for ((name, ..), report) in outages.iter().zip(&reports) {
-        report.as_ref().unwrap().print(name);
+        report.as_ref().unwrap().print_row(name);
     }
     for ((name, _, most_requests), report) in outages.iter().zip(&reports) {
         report.as_ref().unwrap().check(name, *most_requests);

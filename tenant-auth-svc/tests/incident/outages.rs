@@ -10,24 +10,27 @@ use tonic_health::pb::{
 };
 
 use super::{
-    cluster::{Cluster, ENDING, GROUP, IMPATIENT, KEYS, LIFETIME, PATIENCE, PATIENT},
-    partial::{self, Partial},
-    report::{Report, Told},
+    cluster::{
+        Cluster, EXPIRING_INDEX, EXPIRING_KEY_LIFETIME, KEY_GROUP_SIZE, KEYS, LONG_TIMEOUTS, SHORT_TIMEOUTS,
+        WAIT_TIMEOUT,
+    },
+    partial::{self, PartialOutage},
+    report::{AnswerCounts, Report},
 };
 
 /// How long the database is broken.
-pub(crate) const OUTAGE: Duration = Duration::from_secs(2 * 60 * 60);
+pub(crate) const OUTAGE_DURATION: Duration = Duration::from_secs(2 * 60 * 60);
 /// How long it is flapping: one cycle is like any other, and each step of it costs real requests.
-const FLAPPING: Duration = Duration::from_secs(2 * 60);
+const FLAPPING_DURATION: Duration = Duration::from_secs(2 * 60);
 /// For how long known keys are honoured: `TENANT_AUTH_CACHE_GRACE`, its default.
 const GRACE: Duration = Duration::from_secs(4 * 60 * 60);
 /// The feed and the callers move once in this time: as in life at the start and after the repair, and rarely in
 /// between, when nothing changes from one step to the next.
 pub(crate) const STEP: Duration = Duration::from_millis(250);
-pub(crate) const START: Duration = Duration::from_secs(15);
-const STRIDE: Duration = Duration::from_secs(120);
+pub(crate) const INITIAL_PHASE: Duration = Duration::from_secs(15);
+const LONG_STEP: Duration = Duration::from_secs(120);
 /// What is neither at the start nor long.
-const SHORT: Duration = Duration::from_secs(10);
+const SHORT_PHASE: Duration = Duration::from_secs(10);
 
 /// What happens.
 #[derive(Clone, Debug)]
@@ -39,69 +42,71 @@ pub(crate) enum Outage {
     /// Like this for five seconds, well for five seconds, and so on.
     Flapping(Fault),
     /// The replicas start while it is away.
-    AwayAtTheStart,
+    DownAtStart,
     /// It is away for longer than the grace.
-    BeyondTheGrace,
+    LongerThanGrace,
     /// Keys are revoked just before, meanwhile by another hand, and just after.
     Revocations,
     /// The wall clock jumps.
     ClockJumps,
     /// Something is broken, and something is not.
-    Partial(Partial),
+    Partial(PartialOutage),
 }
 
 /// Lets it happen.
 pub(crate) async fn replay(outage: &Outage) -> Report {
     let timeouts = match outage {
-        Outage::Constant(Fault::Hang | Fault::Latency(_)) | Outage::Partial(Partial::LockStuck) => IMPATIENT,
-        _ => PATIENT,
+        Outage::Constant(Fault::Hang | Fault::Latency(_))
+        | Outage::Partial(PartialOutage::WriteLockStuck) => SHORT_TIMEOUTS,
+        _ => LONG_TIMEOUTS,
     };
-    let with_copy = matches!(outage, Outage::Partial(Partial::CopyLags | Partial::CopyStandsStill));
+    let with_copy =
+        matches!(outage, Outage::Partial(PartialOutage::CopyLagging | PartialOutage::CopyStalled));
     let mut cluster = Cluster::start_with(timeouts, with_copy).await;
-    let before = cluster.requests();
-    let mut report = Report { outage: OUTAGE, ..Report::default() };
+    let before = cluster.database_requests();
+    let mut report = Report { outage: OUTAGE_DURATION, ..Report::default() };
     match outage {
         Outage::Constant(fault) => {
             cluster.database.faults().set(fault.clone());
-            last(&mut cluster, OUTAGE, &mut report.told).await;
+            let_time_pass(&mut cluster, OUTAGE_DURATION, &mut report.answers).await;
         }
         Outage::Refusing => {
             cluster.database.stop().await;
-            last(&mut cluster, OUTAGE, &mut report.told).await;
+            let_time_pass(&mut cluster, OUTAGE_DURATION, &mut report.answers).await;
         }
         Outage::Flapping(fault) => {
-            report.outage = FLAPPING;
-            flap(&mut cluster, fault, &mut report.told).await;
+            report.outage = FLAPPING_DURATION;
+            alternate_fault(&mut cluster, fault, &mut report.answers).await;
         }
-        Outage::AwayAtTheStart => start_without(&mut cluster, &mut report).await,
-        Outage::BeyondTheGrace => outlast_the_grace(&mut cluster, &mut report).await,
-        Outage::Revocations => revoke(&mut cluster, &mut report).await,
-        Outage::ClockJumps => jump(&mut cluster, &mut report).await,
+        Outage::DownAtStart => start_without_database(&mut cluster, &mut report).await,
+        Outage::LongerThanGrace => run_past_grace(&mut cluster, &mut report).await,
+        Outage::Revocations => run_revocations(&mut cluster, &mut report).await,
+        Outage::ClockJumps => jump_clocks(&mut cluster, &mut report).await,
         Outage::Partial(partial) => partial::replay(partial, &mut cluster, &mut report).await,
     }
-    report.requests = cluster.requests() - before;
+    report.requests = cluster.database_requests() - before;
 
     cluster.repair().await;
     if matches!(outage, Outage::Revocations) {
         // The replicas have not heard that it is back.
         revoke_some(&mut cluster, 4);
-        cluster.ask(&numbers(4), &mut report.told).await;
+        cluster.validate_keys(&key_numbers_at(4), &mut report.answers).await;
     }
-    recover(&mut cluster, &mut report).await;
-    let lost_some = matches!(outage, Outage::Partial(Partial::RolledBack));
+    measure_recovery(&mut cluster, &mut report).await;
+    let lost_some = matches!(outage, Outage::Partial(PartialOutage::RolledBack));
     if !lost_some {
         cluster.traffic.check(&cluster).await;
     }
     match outage {
-        Outage::AwayAtTheStart => are_ready(&mut cluster).await,
+        Outage::DownAtStart => until_ready(&mut cluster).await,
         Outage::Revocations => {
-            assert!(report.told.late_allows > 0, "what nobody can have heard of was not asked about");
+            assert!(report.answers.late_allows > 0, "what nobody can have heard of was not asked about");
             // All have been heard of by now.
-            let mut told = Told::default();
+            let mut told = AnswerCounts::default();
             for group in 2..=4 {
-                cluster.ask(&numbers(group), &mut told).await;
+                cluster.validate_keys(&key_numbers_at(group), &mut told).await;
             }
-            assert_eq!(told.correct, told.answers(), "{told:?}");
+            assert_eq!(told.correct, told.total(), "{told:?}");
         }
         _ => {}
     }
@@ -109,14 +114,14 @@ pub(crate) async fn replay(outage: &Outage) -> Report {
 }
 
 /// Two seconds from the repair on.
-async fn recover(cluster: &mut Cluster, report: &mut Report) {
-    let repaired = cluster.requests();
+async fn measure_recovery(cluster: &mut Cluster, report: &mut Report) {
+    let repaired = cluster.database_requests();
     let mut since = Duration::ZERO;
     let mut normal = None;
-    let is_blind = report.told_blindly.answers() > 0;
+    let is_blind = report.answers_without_knowledge.total() > 0;
     while since < Duration::from_secs(2) {
         let recovering = is_blind && normal.is_none();
-        let told = if recovering { &mut report.told_recovering } else { &mut report.told };
+        let told = if recovering { &mut report.answers_while_recovering } else { &mut report.answers };
         cluster.step(STEP, told).await;
         since += STEP;
         if normal.is_none() && cluster.is_normal().await {
@@ -124,22 +129,22 @@ async fn recover(cluster: &mut Cluster, report: &mut Report) {
         }
     }
     report.recovery = normal.unwrap_or(Duration::MAX);
-    report.requests_after = cluster.requests() - repaired;
+    report.requests_after = cluster.database_requests() - repaired;
 }
 
 /// Lets it last.
-pub(crate) async fn last(cluster: &mut Cluster, time: Duration, told: &mut Told) {
+pub(crate) async fn let_time_pass(cluster: &mut Cluster, time: Duration, told: &mut AnswerCounts) {
     let mut elapsed = Duration::ZERO;
     while elapsed < time {
-        let step = if elapsed < START { STEP } else { STRIDE };
+        let step = if elapsed < INITIAL_PHASE { STEP } else { LONG_STEP };
         cluster.step(step, told).await;
         elapsed += step;
     }
 }
 
-async fn flap(cluster: &mut Cluster, fault: &Fault, told: &mut Told) {
+async fn alternate_fault(cluster: &mut Cluster, fault: &Fault, told: &mut AnswerCounts) {
     let mut elapsed = Duration::ZERO;
-    while elapsed < FLAPPING {
+    while elapsed < FLAPPING_DURATION {
         match (elapsed.as_secs() / 5).is_multiple_of(2) {
             true => cluster.database.faults().set(fault.clone()),
             false => cluster.database.faults().clear(),
@@ -150,31 +155,34 @@ async fn flap(cluster: &mut Cluster, fault: &Fault, told: &mut Told) {
 }
 
 /// Nobody knows anything, so nobody says anything, and no replica claims to be ready.
-async fn start_without(cluster: &mut Cluster, report: &mut Report) {
+async fn start_without_database(cluster: &mut Cluster, report: &mut Report) {
     cluster.database.stop().await;
     cluster.replicas.clear();
     for _ in 0..super::cluster::REPLICAS {
-        let replica = cluster.run().await;
+        let replica = cluster.start_replica().await;
         cluster.replicas.push(replica);
     }
-    report.outage = START;
-    last(cluster, report.outage, &mut report.told_blindly).await;
-    for status in serving(cluster).await {
+    report.outage = INITIAL_PHASE;
+    let_time_pass(cluster, report.outage, &mut report.answers_without_knowledge).await;
+    for status in serving_states(cluster).await {
         assert_eq!(status, ServingStatus::NotServing, "without ever having reached the database");
     }
 }
 
 /// The next look at the database, 5 s later at most by a clock that nobody moves, makes them ready.
-async fn are_ready(cluster: &mut Cluster) {
+async fn until_ready(cluster: &mut Cluster) {
     for replica in &mut cluster.replicas {
-        tokio::time::timeout(PATIENCE, replica.ready()).await.expect("it looks again").unwrap();
+        tokio::time::timeout(WAIT_TIMEOUT, replica.wait_until_ready())
+            .await
+            .expect("it looks again")
+            .unwrap();
     }
-    for status in serving(cluster).await {
+    for status in serving_states(cluster).await {
         assert_eq!(status, ServingStatus::Serving);
     }
 }
 
-async fn serving(cluster: &Cluster) -> Vec<ServingStatus> {
+async fn serving_states(cluster: &Cluster) -> Vec<ServingStatus> {
     let mut all = Vec::new();
     for replica in &cluster.replicas {
         let channel = Channel::from_shared(format!("http://{}", replica.address())).unwrap();
@@ -187,64 +195,64 @@ async fn serving(cluster: &Cluster) -> Vec<ServingStatus> {
 
 /// To the millisecond: everything is answered one before the grace of the oldest answer ends, and nothing once that of
 /// the youngest has.
-async fn outlast_the_grace(cluster: &mut Cluster, report: &mut Report) {
+async fn run_past_grace(cluster: &mut Cluster, report: &mut Report) {
     let all: Vec<usize> = (0..KEYS).collect();
     let instant = Duration::from_millis(1);
-    report.outage = GRACE + OUTAGE;
+    report.outage = GRACE + OUTAGE_DURATION;
     cluster.database.faults().set(Fault::service_unavailable());
-    last(cluster, GRACE - STRIDE * 2, &mut report.told).await;
-    let ages = cluster.ages().await;
+    let_time_pass(cluster, GRACE - LONG_STEP * 2, &mut report.answers).await;
+    let ages = cluster.answer_ages().await;
     let (oldest, youngest) = (*ages.iter().max().unwrap(), *ages.iter().min().unwrap());
 
     cluster.clock.advance(GRACE - oldest - instant);
-    cluster.ask(&all, &mut report.told).await;
+    cluster.validate_keys(&all, &mut report.answers).await;
     cluster.clock.advance(oldest - youngest + instant);
-    cluster.ask(&all, &mut report.told_blindly).await;
+    cluster.validate_keys(&all, &mut report.answers_without_knowledge).await;
     for _ in 0..4 {
-        cluster.step(OUTAGE / 4, &mut report.told_blindly).await;
+        cluster.step(OUTAGE_DURATION / 4, &mut report.answers_without_knowledge).await;
     }
 }
 
 /// What the replicas cannot have heard of is honoured until they read the feed again, and no longer.
-async fn revoke(cluster: &mut Cluster, report: &mut Report) {
-    for number in numbers(2) {
-        cluster.revoke(number).await;
+async fn run_revocations(cluster: &mut Cluster, report: &mut Report) {
+    for number in key_numbers_at(2) {
+        cluster.revoke_on_first(number).await;
     }
     cluster.database.faults().set(Fault::ResetBeforeExecute);
-    last(cluster, OUTAGE / 2, &mut report.told).await;
+    let_time_pass(cluster, OUTAGE_DURATION / 2, &mut report.answers).await;
     revoke_some(cluster, 3);
-    cluster.ask(&numbers(3), &mut report.told).await;
-    last(cluster, OUTAGE / 2, &mut report.told).await;
+    cluster.validate_keys(&key_numbers_at(3), &mut report.answers).await;
+    let_time_pass(cluster, OUTAGE_DURATION / 2, &mut report.answers).await;
 }
 
 fn revoke_some(cluster: &mut Cluster, group: usize) {
-    for number in numbers(group) {
-        cluster.revoke_by_another_hand(number);
+    for number in key_numbers_at(group) {
+        cluster.revoke_with_sql(number);
     }
 }
 
 /// Every key that is the one at `place` in its group.
-pub(crate) fn numbers(place: usize) -> Vec<usize> {
-    (place..KEYS).step_by(GROUP).collect()
+pub(crate) fn key_numbers_at(place: usize) -> Vec<usize> {
+    (place..KEYS).step_by(KEY_GROUP_SIZE).collect()
 }
 
 /// The wall clock is hours wrong in either direction: answers grow no older, nothing is forgotten or kept for longer, and
 /// a key's own end is the clock's.
-async fn jump(cluster: &mut Cluster, report: &mut Report) {
+async fn jump_clocks(cluster: &mut Cluster, report: &mut Report) {
     let hours = |hours: i64| hours * 60 * 60 * 1_000;
     cluster.database.faults().set(Fault::service_unavailable());
-    last(cluster, SHORT, &mut report.told).await;
+    let_time_pass(cluster, SHORT_PHASE, &mut report.answers).await;
     for by in [hours(9), hours(-14), hours(5)] {
-        let ages = cluster.ages().await;
+        let ages = cluster.answer_ages().await;
         cluster.clock.jump_to(UnixMillis(cluster.clock.now().0 + by));
-        assert_eq!(cluster.ages().await, ages, "no time has passed");
-        let before = report.told.correct;
-        cluster.ask(&numbers(ENDING), &mut report.told).await;
-        assert!(report.told.correct > before, "the keys that end are known");
-        last(cluster, SHORT, &mut report.told).await;
+        assert_eq!(cluster.answer_ages().await, ages, "no time has passed");
+        let before = report.answers.correct;
+        cluster.validate_keys(&key_numbers_at(EXPIRING_INDEX), &mut report.answers).await;
+        assert!(report.answers.correct > before, "the keys that end are known");
+        let_time_pass(cluster, SHORT_PHASE, &mut report.answers).await;
     }
     // From before their end by any clock to after it.
-    last(cluster, LIFETIME, &mut report.told).await;
-    cluster.ask(&numbers(ENDING), &mut report.told).await;
-    report.outage = SHORT * 4 + LIFETIME;
+    let_time_pass(cluster, EXPIRING_KEY_LIFETIME, &mut report.answers).await;
+    cluster.validate_keys(&key_numbers_at(EXPIRING_INDEX), &mut report.answers).await;
+    report.outage = SHORT_PHASE * 4 + EXPIRING_KEY_LIFETIME;
 }

@@ -14,23 +14,23 @@ use tenant_auth_testkit::{Backup, Fault};
 use tonic::transport::Channel;
 
 use super::{
-    cluster::{BEHIND_A_COPY, Cluster, GROUP, KEYS},
-    outages::{OUTAGE, START, STEP, last},
-    report::{Report, Told},
+    cluster::{COPY_READING_REPLICA, Cluster, KEY_GROUP_SIZE, KEYS},
+    outages::{INITIAL_PHASE, OUTAGE_DURATION, STEP, let_time_pass},
+    report::{AnswerCounts, Report},
 };
 
 /// As from a database without room.
-pub(crate) const FULL: Fault = Fault::Sql { code: "SQLITE_FULL", message: "database or disk is full" };
+pub(crate) const DISK_FULL: Fault = Fault::Sql { code: "SQLITE_FULL", message: "database or disk is full" };
 /// The keys that are revoked while it lasts: every one at this place of its group, one after the other.
-const REVOKED_MEANWHILE: usize = 10;
+const REVOKED_DURING_INDEX: usize = 10;
 /// Those that were revoked after the backup that the database is rolled back to.
-const REVOKED_AFTER_BACKUP: usize = 11;
+const REVOKED_AFTER_BACKUP_INDEX: usize = 11;
 /// How far a copy lags.
-const LAG: Duration = Duration::from_secs(1);
+const COPY_LAG: Duration = Duration::from_secs(1);
 
 /// What is broken.
 #[derive(Clone, Debug)]
-pub(crate) enum Partial {
+pub(crate) enum PartialOutage {
     /// Changes meet this, and reads nothing.
     Writes(Fault),
     /// Reads meet this, and changes nothing.
@@ -38,11 +38,11 @@ pub(crate) enum Partial {
     /// What operators list meets this.
     Listings(Fault),
     /// Changes begin and do not end.
-    LockStuck,
+    WriteLockStuck,
     /// One replica reads from a copy that is a second behind.
-    CopyLags,
+    CopyLagging,
     /// One replica reads from a copy that stands still.
-    CopyStandsStill,
+    CopyStalled,
     /// The database was emptied by mistake; it is put back.
     Emptied,
     /// It is another one; it is put back.
@@ -51,107 +51,110 @@ pub(crate) enum Partial {
     RolledBack,
 }
 
-pub(crate) async fn replay(partial: &Partial, cluster: &mut Cluster, report: &mut Report) {
-    let told = &mut report.told;
+pub(crate) async fn replay(partial: &PartialOutage, cluster: &mut Cluster, report: &mut Report) {
+    let told = &mut report.answers;
     match partial {
-        Partial::Writes(fault) => {
+        PartialOutage::Writes(fault) => {
             cluster.database.faults().set_writes(fault.clone());
-            revoke_meanwhile(cluster, told).await;
+            revoke_with_sql_during_outage(cluster, told).await;
         }
-        Partial::Listings(fault) => {
+        PartialOutage::Listings(fault) => {
             cluster.database.faults().set_where("FROM audit_log", u64::MAX, fault.clone());
-            revoke_meanwhile(cluster, told).await;
+            revoke_with_sql_during_outage(cluster, told).await;
         }
-        Partial::LockStuck => {
+        PartialOutage::WriteLockStuck => {
             cluster.database.hold_writes(true);
-            last(cluster, OUTAGE, told).await;
+            let_time_pass(cluster, OUTAGE_DURATION, told).await;
             cluster.database.hold_writes(false);
         }
-        Partial::Reads(fault) => {
+        PartialOutage::Reads(fault) => {
             cluster.database.faults().set_reads(fault.clone());
-            last(cluster, OUTAGE, told).await;
+            let_time_pass(cluster, OUTAGE_DURATION, told).await;
         }
-        Partial::CopyLags => lag(cluster, told).await,
-        Partial::CopyStandsStill => stand_still(cluster, told).await,
-        Partial::Emptied => {
+        PartialOutage::CopyLagging => run_with_lagging_copy(cluster, told).await,
+        PartialOutage::CopyStalled => run_with_stalled_copy(cluster, told).await,
+        PartialOutage::Emptied => {
             let all = cluster.database.backup().unwrap();
             cluster.database.wipe().await.unwrap();
-            last(cluster, OUTAGE, told).await;
+            let_time_pass(cluster, OUTAGE_DURATION, told).await;
             cluster.database.restore(&all).await.unwrap();
         }
-        Partial::Replaced => {
+        PartialOutage::Replaced => {
             let all = cluster.database.backup().unwrap();
             cluster.database.wipe().await.unwrap();
-            make_anew(cluster).await;
-            last(cluster, OUTAGE, told).await;
+            create_schema_again(cluster).await;
+            let_time_pass(cluster, OUTAGE_DURATION, told).await;
             cluster.database.restore(&all).await.unwrap();
         }
-        Partial::RolledBack => {
+        PartialOutage::RolledBack => {
             let old = cluster.database.backup().unwrap();
-            roll_back(cluster, &old, told).await;
+            roll_back_database(cluster, &old, told).await;
         }
     }
 }
 
 /// By another hand: the service can change nothing, or need not.
-async fn revoke_meanwhile(cluster: &mut Cluster, told: &mut Told) {
-    for number in (REVOKED_MEANWHILE..KEYS).step_by(GROUP) {
-        cluster.revoke_by_another_hand(number);
-        cluster.ask(&[number], told).await;
+async fn revoke_with_sql_during_outage(cluster: &mut Cluster, told: &mut AnswerCounts) {
+    for number in (REVOKED_DURING_INDEX..KEYS).step_by(KEY_GROUP_SIZE) {
+        cluster.revoke_with_sql(number);
+        cluster.validate_keys(&[number], told).await;
         // One reading of the log, a quarter of a second later: from here on anybody who honours it is wrong.
         cluster.step(STEP, told).await;
-        cluster.ask(&[number], told).await;
+        cluster.validate_keys(&[number], told).await;
     }
-    last(cluster, OUTAGE, told).await;
+    let_time_pass(cluster, OUTAGE_DURATION, told).await;
 }
 
-async fn lag(cluster: &mut Cluster, told: &mut Told) {
-    let steps = LAG.as_millis() / STEP.as_millis();
-    for number in (REVOKED_MEANWHILE..KEYS).step_by(GROUP) {
+async fn run_with_lagging_copy(cluster: &mut Cluster, told: &mut AnswerCounts) {
+    let steps = COPY_LAG.as_millis() / STEP.as_millis();
+    for number in (REVOKED_DURING_INDEX..KEYS).step_by(KEY_GROUP_SIZE) {
         // By the replica that lags: it knows its own change at once.
-        cluster.revoke_at(BEHIND_A_COPY, number).await;
+        cluster.revoke_on_replica(COPY_READING_REPLICA, number).await;
         for _ in 0..steps {
-            cluster.ask(&[number], told).await;
+            cluster.validate_keys(&[number], told).await;
             cluster.step(STEP, told).await;
         }
-        cluster.catch_up().await;
+        cluster.catch_up_copy().await;
         cluster.step(STEP, told).await;
-        cluster.ask(&[number], told).await;
+        cluster.validate_keys(&[number], told).await;
     }
 }
 
-async fn stand_still(cluster: &mut Cluster, told: &mut Told) {
-    for number in (REVOKED_MEANWHILE..KEYS).step_by(GROUP).take(4) {
-        cluster.revoke(number).await;
+async fn run_with_stalled_copy(cluster: &mut Cluster, told: &mut AnswerCounts) {
+    for number in (REVOKED_DURING_INDEX..KEYS).step_by(KEY_GROUP_SIZE).take(4) {
+        cluster.revoke_on_first(number).await;
         cluster.step(STEP, told).await;
     }
-    last(cluster, START, told).await;
-    assert!(!cluster.hear(BEHIND_A_COPY).await, "it has noticed that its copy stands still");
-    last(cluster, OUTAGE, told).await;
-    cluster.catch_up().await;
+    let_time_pass(cluster, INITIAL_PHASE, told).await;
+    assert!(!cluster.poll_feed(COPY_READING_REPLICA).await, "it has noticed that its copy stands still");
+    let_time_pass(cluster, OUTAGE_DURATION, told).await;
+    cluster.catch_up_copy().await;
 }
 
-async fn make_anew(cluster: &Cluster) {
+async fn create_schema_again(cluster: &Cluster) {
     let settings = Settings::default()
         .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()))
         .with_flag("TENANT_AUTH_DATABASE_URL", Some(cluster.database.url()))
         .with_flag("TENANT_AUTH_DATABASE_TOKEN_FILE", Some(cluster.token_file()));
     let clock = Arc::clone(&cluster.clock) as SharedClock;
     let database = ServiceConfig::read(settings).unwrap().0.database;
-    migrate::migrate(&server::hop(database, &clock).unwrap(), &clock).await.unwrap();
+    migrate::migrate(&server::build_database_client(database, &clock).unwrap(), &clock).await.unwrap();
 }
 
-async fn roll_back(cluster: &mut Cluster, old: &Backup, told: &mut Told) {
-    for number in (REVOKED_AFTER_BACKUP..KEYS).step_by(GROUP) {
-        cluster.revoke(number).await;
+async fn roll_back_database(cluster: &mut Cluster, old: &Backup, told: &mut AnswerCounts) {
+    for number in (REVOKED_AFTER_BACKUP_INDEX..KEYS).step_by(KEY_GROUP_SIZE) {
+        cluster.revoke_on_first(number).await;
     }
     cluster.step(STEP, told).await;
     cluster.database.restore(old).await.unwrap();
-    last(cluster, OUTAGE, told).await;
+    let_time_pass(cluster, OUTAGE_DURATION, told).await;
     let address = cluster.replicas[1].address();
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy();
     let mut admin = AdminServiceClient::new(channel);
     let request = AcceptDatabaseRequest { reason: "restored".to_owned() };
     let accepted = admin.accept_database(request).await.unwrap().into_inner();
-    assert!(accepted.held.len() >= KEYS / GROUP, "what was revoked since is held, and to be made again");
+    assert!(
+        accepted.held.len() >= KEYS / KEY_GROUP_SIZE,
+        "what was revoked since is held, and to be made again"
+    );
 }

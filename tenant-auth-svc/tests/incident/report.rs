@@ -4,34 +4,34 @@ use std::{io::Write as _, time::Duration};
 
 /// What callers were told.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct AnswerCounts {
     pub(crate) correct: u64,
-    pub(crate) nothing: u64,
+    pub(crate) unanswered: u64,
     /// Good a moment ago, and nobody can have heard otherwise: until the first reading of the feed.
     pub(crate) late_allows: u64,
     pub(crate) wrong_allows: u64,
     pub(crate) wrong_denials: u64,
 }
 
-impl Told {
-    pub(crate) fn answers(&self) -> u64 {
-        self.correct + self.nothing + self.late_allows + self.wrong_allows + self.wrong_denials
+impl AnswerCounts {
+    pub(crate) fn total(&self) -> u64 {
+        self.correct + self.unanswered + self.late_allows + self.wrong_allows + self.wrong_denials
     }
 
     /// The share of questions that were answered, and not wrongly.
-    pub(crate) fn share(&self) -> f64 {
-        (self.correct + self.late_allows) as f64 / self.answers().max(1) as f64
+    pub(crate) fn answered_share(&self) -> f64 {
+        (self.correct + self.late_allows) as f64 / self.total().max(1) as f64
     }
 }
 
 /// What came of it.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    pub(crate) told: Told,
+    pub(crate) answers: AnswerCounts,
     /// What was told while nobody could know anything: no memory, or one that is too old.
-    pub(crate) told_blindly: Told,
+    pub(crate) answers_without_knowledge: AnswerCounts,
     /// What was told after the repair to those who had nothing in memory, until all was normal.
-    pub(crate) told_recovering: Told,
+    pub(crate) answers_while_recovering: AnswerCounts,
     pub(crate) outage: Duration,
     /// Requests that reached the database while it was broken.
     pub(crate) requests: u64,
@@ -42,32 +42,39 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    fn sum(&self, of: impl Fn(&Told) -> u64) -> u64 {
-        [&self.told, &self.told_blindly, &self.told_recovering].into_iter().map(of).sum()
+    fn sum(&self, of: impl Fn(&AnswerCounts) -> u64) -> u64 {
+        [&self.answers, &self.answers_without_knowledge, &self.answers_while_recovering]
+            .into_iter()
+            .map(of)
+            .sum()
     }
 
     /// `most_requests`: while it is broken.
     pub(crate) fn check(&self, name: &str, most_requests: u64) {
-        let (told, blindly) = (&self.told, &self.told_blindly);
+        let (told, blindly) = (&self.answers, &self.answers_without_knowledge);
         assert_eq!(self.sum(|told| told.wrong_allows), 0, "{name}: a bad key was honoured");
         assert_eq!(self.sum(|told| told.wrong_denials), 0, "{name}: a good key was denied");
-        assert!(told.share() >= 0.9999, "{name}: only {:.4} % answered", told.share() * 100.0);
-        assert_eq!(blindly.nothing, blindly.answers(), "{name}: answered without knowing");
+        assert!(
+            told.answered_share() >= 0.9999,
+            "{name}: only {:.4} % answered",
+            told.answered_share() * 100.0
+        );
+        assert_eq!(blindly.unanswered, blindly.total(), "{name}: answered without knowing");
         assert!(self.recovery <= Duration::from_secs(2), "{name}: normal only after {:?}", self.recovery);
         assert!(self.requests <= most_requests, "{name}: {} requests", self.requests);
         // A thousand keys on three replicas, 64 a statement, and the feed: nothing like one request per key.
         assert!(self.requests_after <= 300, "{name}: a stampede of {}", self.requests_after);
     }
 
-    pub(crate) fn print(&self, name: &str) {
-        print(&format!(
+    pub(crate) fn print_row(&self, name: &str) {
+        print_uncaptured(&format!(
             "{name:<18} {:>9} {:>9.4} % {:>6} {:>6} {:>7} {:>6} {:>9} {:>8.2} {:>7.2} s {:>7}\n",
-            self.sum(Told::answers),
-            self.told.share() * 100.0,
+            self.sum(AnswerCounts::total),
+            self.answers.answered_share() * 100.0,
             self.sum(|told| told.wrong_allows),
             self.sum(|told| told.late_allows),
             self.sum(|told| told.wrong_denials),
-            self.told_blindly.nothing + self.told_recovering.nothing,
+            self.answers_without_knowledge.unanswered + self.answers_while_recovering.unanswered,
             self.requests,
             self.requests as f64 / self.outage.as_secs_f64(),
             self.recovery.as_secs_f64(),
@@ -79,12 +86,12 @@ impl Report {
 /// "late": honoured before anybody could have heard. "blind": unanswered, and rightly so, for want of knowledge; they do
 /// not count as questions that could have been answered.
 pub(crate) fn print_head() {
-    print(
+    print_uncaptured(
         "\noutage               answers    correct allows   late denials  blind  requests  per sec    normal   after\n",
     );
 }
 
 /// Past the capture of passing tests: it is meant to be seen.
-pub(crate) fn print(text: &str) {
+pub(crate) fn print_uncaptured(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }

@@ -19,19 +19,19 @@ use tonic::{Request, transport::Channel};
 use super::cluster::{Cluster, TENANT};
 
 /// How long anybody waits for an answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How much usage was sent, and how much of it was acknowledged.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Traffic(Arc<Counts>);
+pub(crate) struct BackgroundTraffic(Arc<UsageTally>);
 
 #[derive(Debug, Default)]
-struct Counts {
+struct UsageTally {
     sent: AtomicU64,
     acknowledged: AtomicU64,
 }
 
-impl Traffic {
+impl BackgroundTraffic {
     /// At every replica: an event is recorded, an operator lists the audit log and creates a tenant.
     pub(crate) fn send(&self, cluster: &Cluster) {
         for replica in &cluster.replicas {
@@ -48,16 +48,17 @@ impl Traffic {
             let request = RecordUsageRequest { request_id: format!("traffic-{number}"), events };
             let (mut usage, counts) = (UsageServiceClient::new(channel.clone()), Arc::clone(&self.0));
             tokio::spawn(async move {
-                if usage.record_usage(patiently(request)).await.is_ok() {
+                if usage.record_usage(request_with_timeout(request)).await.is_ok() {
                     counts.acknowledged.fetch_add(1, Ordering::Relaxed);
                 }
             });
             let mut admin = AdminServiceClient::new(channel);
             tokio::spawn(async move {
                 // What becomes of either is nobody's business here.
-                let _ = admin.list_audit_events(patiently(ListAuditEventsRequest::default())).await;
+                let _ =
+                    admin.list_audit_events(request_with_timeout(ListAuditEventsRequest::default())).await;
                 let tenant = CreateTenantRequest { name: "Traffic".to_owned(), ..Default::default() };
-                let _ = admin.create_tenant(patiently(tenant)).await;
+                let _ = admin.create_tenant(request_with_timeout(tenant)).await;
             });
         }
     }
@@ -66,7 +67,7 @@ impl Traffic {
     pub(crate) async fn check(&self, cluster: &Cluster) {
         for replica in &cluster.replicas {
             let nothing_waits = async {
-                while replica.committing().waiting() > 0 {
+                while replica.usage_batcher_task().queued_events() > 0 {
                     tokio::task::yield_now().await
                 }
             };
@@ -83,8 +84,8 @@ impl Traffic {
     }
 }
 
-fn patiently<T>(message: T) -> Request<T> {
+fn request_with_timeout<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
-    request.set_timeout(PATIENCE);
+    request.set_timeout(REQUEST_TIMEOUT);
     request
 }

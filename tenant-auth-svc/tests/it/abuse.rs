@@ -12,75 +12,83 @@ use std::{any::Any, fmt::Write as _};
 
 use self::{
     attacks::Attack,
-    victim::{Limits, Seen, Victim},
+    victim::{CallerResults, ProcessLimits, Victim},
 };
 
 /// What an attack may take, in bytes: the bounds of a caller's share, and what a debug build adds to them. A batch of 1,000 keys is 57 kB
 /// of its caller's share, and takes up to ten times that while all of its keys are looked up: the slower the database and the
 /// machine, the more of them are at once. A third of what the chart gives a process.
-const MOST: u64 = 160 * 1_024 * 1_024;
+const MAX_MEMORY_GROWTH: u64 = 160 * 1_024 * 1_024;
 
 /// Few file descriptors.
-const FEW_DESCRIPTORS: Limits = Limits { descriptors: Some(64) };
+const FEW_DESCRIPTORS: ProcessLimits = ProcessLimits { descriptors: Some(64) };
 
 /// What an attack came to. It is over when this is gone.
-struct Outcome {
+struct AttackOutcome {
     /// What the attacker got, in words.
-    got: String,
-    held: Box<dyn Any + Send>,
+    description: String,
+    held_resources: Box<dyn Any + Send>,
 }
 
-impl Outcome {
+impl AttackOutcome {
     fn new(got: String, held: impl Any + Send) -> Self {
-        Self { got, held: Box::new(held) }
+        Self { description: got, held_resources: Box::new(held) }
     }
 }
 
 /// One line of the table.
-struct Row {
+struct AttackRow {
     attack: &'static str,
-    got: String,
-    seen: Seen,
+    description: String,
+    good_caller: CallerResults,
     /// Resident memory before, during and after, in bytes.
-    memory: [u64; 3],
+    resident_memory: [u64; 3],
 }
 
-async fn suffer(attack: &Attack) -> Row {
+async fn run_attack(attack: &Attack) -> AttackRow {
     let victim = Victim::start(attack.limits).await;
-    let mut seen = Seen::default();
-    victim.ask(&mut seen).await;
-    let before = victim.memory();
+    let mut seen = CallerResults::default();
+    victim.run_good_calls(&mut seen).await;
+    let before = victim.resident_memory();
     let outcome = attack.run(&victim).await;
     for _ in 0..5 {
-        victim.ask(&mut seen).await;
+        victim.run_good_calls(&mut seen).await;
     }
-    let during = victim.memory();
-    let Outcome { got, held } = outcome;
+    let during = victim.resident_memory();
+    let AttackOutcome { description: got, held_resources: held } = outcome;
     drop(held);
-    victim.ask(&mut seen).await;
-    Row { attack: attack.name, got, seen, memory: [before, during, victim.memory()] }
+    victim.run_good_calls(&mut seen).await;
+    AttackRow {
+        attack: attack.name,
+        description: got,
+        good_caller: seen,
+        resident_memory: [before, during, victim.resident_memory()],
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_hurts_everybody() {
+async fn attacks_cause_no_errors_for_other_callers() {
     let mut rows = Vec::new();
     for attack in attacks::ALL {
-        rows.push(suffer(attack).await);
+        rows.push(run_attack(attack).await);
     }
     let mib = |bytes: u64| bytes as f64 / (1_024.0 * 1_024.0);
     let mut table = format!(
         "{:44} {:>8} {:>7} {:>8} {:>8} {:>8}  the attacker gets\n",
         "attack", "answers", "errors", "MiB", "during", "after"
     );
-    for Row { attack, got, seen, memory } in &rows {
-        let [before, during, after] = memory.map(mib);
-        let (answers, errors) = (seen.answers, seen.errors.len());
-        writeln!(table, "{attack:44} {answers:8} {errors:7} {before:8.1} {during:8.1} {after:8.1}  {got}")
-            .unwrap();
+    for AttackRow { attack, description, good_caller, resident_memory } in &rows {
+        let [before, during, after] = resident_memory.map(mib);
+        let (answers, errors) = (good_caller.answers, good_caller.errors.len());
+        writeln!(
+            table,
+            "{attack:44} {answers:8} {errors:7} {before:8.1} {during:8.1} {after:8.1}  {description}"
+        )
+        .unwrap();
     }
     println!("{table}");
-    for Row { attack, seen, memory: [before, during, _], .. } in &rows {
-        assert!(seen.errors.is_empty(), "{attack}: a good caller saw {:?}", seen.errors);
-        assert!(during - before.min(during) <= MOST, "{attack}: {before} to {during} bytes");
+    for AttackRow { attack, good_caller, resident_memory: [before, during, _], .. } in &rows {
+        assert!(good_caller.errors.is_empty(), "{attack}: a good caller saw {:?}", good_caller.errors);
+        assert!(during - before.min(during) <= MAX_MEMORY_GROWTH, "{attack}: {before} to {during} bytes");
     }
 }

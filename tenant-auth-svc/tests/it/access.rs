@@ -14,7 +14,7 @@ use tenant_auth_proto::v1::{self, info_service_client::InfoServiceClient};
 use tenant_auth_svc::{
     config::Settings,
     domain::{
-        access::{Access, Role, TokenHash, rules},
+        access::{Access, Role, TokenHash, access_rules},
         clock::SystemClock,
     },
 };
@@ -22,9 +22,9 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::{
-    captured::Captured,
-    harness::{Database, Service},
-    wire::{call, paths, with_token},
+    captured::TestLog,
+    harness::{TestDatabase, TestService},
+    wire::{call_path, rpc_paths, with_token},
 };
 
 /// A callers file that can be written anew.
@@ -51,24 +51,24 @@ impl CallersFile {
         std::fs::write(self.path(), callers.iter().map(entry).collect::<String>()).unwrap();
     }
 
-    fn settings(&self, database: &Database) -> Settings {
+    fn settings(&self, database: &TestDatabase) -> Settings {
         let path = self.path().display().to_string();
         database.settings().with_flag("TENANT_AUTH_CALLERS_FILE", Some(path))
     }
 
-    async fn service(&self, database: &Database) -> Service {
-        Service::start_with(self.settings(database), SystemClock::shared()).await
+    async fn service(&self, database: &TestDatabase) -> TestService {
+        TestService::start_with(self.settings(database), SystemClock::shared()).await
     }
 }
 
 /// One caller for each role, named after it, whose token is its name with something before it.
-async fn of_each_role() -> (CallersFile, Service) {
+async fn service_with_every_role() -> (CallersFile, TestService) {
     let tokens = Role::ALL.map(token_of);
     let tokens: Vec<_> = tokens.iter().map(|token| [&**token]).collect();
     let named = Role::ALL.into_iter().zip(&tokens).map(|(role, token)| (role.as_str(), role, &token[..]));
     let callers: Vec<_> = named.collect();
     let file = CallersFile::new(&callers);
-    let service = file.service(&Database::embedded()).await;
+    let service = file.service(&TestDatabase::embedded()).await;
     (file, service)
 }
 
@@ -76,30 +76,34 @@ fn token_of(role: Role) -> String {
     format!("tac_of-the-{}", role.as_str())
 }
 
-fn reason(status: &Status) -> String {
+fn error_reason(status: &Status) -> String {
     status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
 }
 
 #[track_caller]
-fn assert_unknown(answer: Result<(), Status>) {
+fn assert_unauthenticated(answer: Result<(), Status>) {
     let status = answer.unwrap_err();
-    assert_eq!((status.code(), &*reason(&status)), (Code::Unauthenticated, "UNKNOWN_CALLER"), "{status:?}");
+    assert_eq!(
+        (status.code(), &*error_reason(&status)),
+        (Code::Unauthenticated, "UNKNOWN_CALLER"),
+        "{status:?}"
+    );
 }
 
 const INFO: &str = "/tenantauth.v1.InfoService/GetServerInfo";
 
 #[test]
-fn every_rpc_has_one_rule_and_every_rule_an_rpc() {
-    let ruled: Vec<_> = rules().map(|(path, _)| path.to_owned()).collect();
+fn every_rpc_has_exactly_one_access_rule() {
+    let ruled: Vec<_> = access_rules().map(|(path, _)| path.to_owned()).collect();
     let each_once: BTreeSet<_> = ruled.iter().cloned().collect();
     assert_eq!(each_once.len(), ruled.len(), "one rule each");
-    assert_eq!(each_once, paths(), "rules for what is served, in domain/access/policy.rs");
-    assert!(rules().all(|(_, access)| access != Access::Nobody), "what nobody may do needs no rule");
+    assert_eq!(each_once, rpc_paths(), "rules for what is served, in domain/access/policy.rs");
+    assert!(access_rules().all(|(_, access)| access != Access::Nobody), "what nobody may do needs no rule");
 }
 
 /// Who may call what, as it was decided: written down here once more, so that a rule that is changed has to be changed twice. One column
 /// for each role: V(alidator), S(essions), M(eter), R(eporter), A(dmin), aU(ditor); `*` for every known caller, `+` for anyone.
-const DECIDED: &str = "
+const DECIDED_POLICY: &str = "
 ValidationService/ValidateKey            V
 ValidationService/BatchValidateKeys      V
 ValidationService/StreamValidateKeys     V
@@ -136,7 +140,7 @@ grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo  +
 ";
 
 #[test]
-fn the_policy_is_what_was_decided() {
+fn access_policy_matches_decided_table() {
     let letter = |role| match role {
         Role::Validator => 'V',
         Role::Sessions => 'S',
@@ -147,14 +151,14 @@ fn the_policy_is_what_was_decided() {
     };
     let who = |access| match access {
         Access::Anyone => "+".to_owned(),
-        Access::Known => "*".to_owned(),
+        Access::AnyCaller => "*".to_owned(),
         Access::Roles(roles) => roles.iter().map(letter).collect(),
         Access::Nobody => String::new(),
     };
-    let ruled: BTreeMap<_, _> = rules()
+    let ruled: BTreeMap<_, _> = access_rules()
         .map(|(path, access)| (path.trim_start_matches("/tenantauth.v1.").to_owned(), who(access)))
         .collect();
-    let decided: BTreeMap<_, _> = DECIDED
+    let decided: BTreeMap<_, _> = DECIDED_POLICY
         .lines()
         .filter_map(|line| line.split_once(' '))
         .map(|(path, who)| {
@@ -166,17 +170,17 @@ fn the_policy_is_what_was_decided() {
 }
 
 #[tokio::test]
-async fn each_role_may_call_what_the_policy_says_and_nothing_else() {
-    let (_file, service) = of_each_role().await;
+async fn each_role_may_call_only_its_rpcs() {
+    let (_file, service) = service_with_every_role().await;
     let (mut refused, mut allowed) = (0, 0);
-    for (path, access) in rules() {
+    for (path, access) in access_rules() {
         for role in Role::ALL {
             let may = match access {
-                Access::Anyone | Access::Known => true,
+                Access::Anyone | Access::AnyCaller => true,
                 Access::Roles(roles) => roles.iter().any(|one| one == role),
                 Access::Nobody => false,
             };
-            let answer = call(&service.channel, path, Some(&format!("Bearer {}", token_of(role)))).await;
+            let answer = call_path(&service.channel, path, Some(&format!("Bearer {}", token_of(role)))).await;
             let code = answer.as_ref().err().map_or(Code::Ok, Status::code);
             if may {
                 assert!(
@@ -187,24 +191,26 @@ async fn each_role_may_call_what_the_policy_says_and_nothing_else() {
             } else {
                 let status = answer.unwrap_err();
                 assert_eq!(code, Code::PermissionDenied, "{path} as {role:?}: {status:?}");
-                assert_eq!(reason(&status), "ROLE_MISSING");
+                assert_eq!(error_reason(&status), "ROLE_MISSING");
                 let Access::Roles(roles) = access else { panic!("{path}") };
                 assert!(status.message().contains(&roles.to_string()), "it says which: {}", status.message());
                 refused += 1;
             }
         }
-        let nobody = call(&service.channel, path, None).await;
+        let nobody = call_path(&service.channel, path, None).await;
         match access {
-            Access::Anyone => assert!(nobody.is_ok() || reason(&nobody.unwrap_err()).is_empty(), "{path}"),
-            Access::Known | Access::Roles(_) | Access::Nobody => assert_unknown(nobody),
+            Access::Anyone => {
+                assert!(nobody.is_ok() || error_reason(&nobody.unwrap_err()).is_empty(), "{path}")
+            }
+            Access::AnyCaller | Access::Roles(_) | Access::Nobody => assert_unauthenticated(nobody),
         }
     }
     assert!(allowed > 50 && refused > 50, "{allowed} and {refused}");
 }
 
 #[tokio::test]
-async fn what_is_no_known_token_is_nobodys() {
-    let (_file, service) = of_each_role().await;
+async fn unknown_token_is_unauthenticated() {
+    let (_file, service) = service_with_every_role().await;
     let good = token_of(Role::Admin);
     for authorization in [
         "Bearer tac_of-nobody".to_owned(),
@@ -219,31 +225,31 @@ async fn what_is_no_known_token_is_nobodys() {
         good.clone(),
         String::new(),
     ] {
-        assert_unknown(call(&service.channel, INFO, Some(&authorization)).await);
+        assert_unauthenticated(call_path(&service.channel, INFO, Some(&authorization)).await);
     }
     for authorization in [format!("Bearer {good}"), format!("bearer {good}"), format!("BEARER  {good} ")] {
-        call(&service.channel, INFO, Some(&authorization)).await.unwrap();
+        call_path(&service.channel, INFO, Some(&authorization)).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn what_is_not_served_is_told_to_known_callers_alone() {
-    let (_file, service) = of_each_role().await;
+async fn unimplemented_rpc_is_reported_only_to_known_callers() {
+    let (_file, service) = service_with_every_role().await;
     for path in ["/tenantauth.v1.AdminService/DeleteTenant", "/tenantauth.v2.InfoService/GetServerInfo", "/"]
     {
-        assert_unknown(call(&service.channel, path, None).await);
+        assert_unauthenticated(call_path(&service.channel, path, None).await);
         let admin = format!("Bearer {}", token_of(Role::Admin));
-        let status = call(&service.channel, path, Some(&admin)).await.unwrap_err();
-        assert_eq!((status.code(), &*reason(&status)), (Code::Unimplemented, "NO_SUCH_RPC"));
+        let status = call_path(&service.channel, path, Some(&admin)).await.unwrap_err();
+        assert_eq!((status.code(), &*error_reason(&status)), (Code::Unimplemented, "NO_SUCH_RPC"));
     }
 }
 
 #[tokio::test]
-async fn the_logs_name_the_caller_and_never_its_token() {
-    let log = Captured::log();
+async fn log_names_caller_and_never_its_token() {
+    let log = TestLog::shared();
     let tokens = ["tac_canary-of-the-operator", "tac_canary-of-nobody"];
     let file = CallersFile::new(&[("operator", Role::Admin, &tokens[..1])]);
-    let service = file.service(&Database::embedded()).await;
+    let service = file.service(&TestDatabase::embedded()).await;
     let create = |token, id: &str| {
         let message = v1::CreateTenantRequest { name: "Acme".to_owned(), ..Default::default() };
         let mut request = with_token(token, message);
@@ -280,12 +286,12 @@ async fn the_logs_name_the_caller_and_never_its_token() {
 }
 
 #[tokio::test]
-async fn without_a_callers_file_everybody_may() {
-    let service = Service::start(&Database::embedded()).await;
+async fn every_caller_is_allowed_without_callers_file() {
+    let service = TestService::start(&TestDatabase::embedded()).await;
     for authorization in [None, Some("Bearer whatever")] {
-        call(&service.channel, INFO, authorization).await.unwrap();
+        call_path(&service.channel, INFO, authorization).await.unwrap();
     }
     let request = v1::GetServerInfoRequest::default();
     InfoServiceClient::new(service.channel.clone()).get_server_info(request).await.unwrap();
-    service.tenant("Acme").await;
+    service.create_tenant("Acme").await;
 }

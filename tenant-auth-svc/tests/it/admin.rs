@@ -4,14 +4,14 @@ use prost_types::Duration;
 use tenant_auth_proto::v1::{self, Verdict, import_key_result::Result as Imported};
 use tonic::{Code, Request};
 
-use crate::harness::{Database, Service, owned};
+use crate::harness::{TestDatabase, TestService, owned};
 
 #[tokio::test]
-async fn tenants_are_created_once_suspended_and_resumed() {
-    for database in Database::all().await {
-        let service = Service::start(&database).await;
+async fn tenant_is_created_once_suspended_and_resumed() {
+    for database in TestDatabase::all().await {
+        let service = TestService::start(&database).await;
         let mut admin = service.admin();
-        let id = format!("acme-{}", service.tenant("x").await);
+        let id = format!("acme-{}", service.create_tenant("x").await);
         let create = |name: &str| v1::CreateTenantRequest {
             tenant_id: id.clone(),
             name: name.to_owned(),
@@ -38,12 +38,12 @@ async fn tenants_are_created_once_suspended_and_resumed() {
 }
 
 #[tokio::test]
-async fn a_key_lives_is_rotated_and_ends() {
-    for database in Database::all().await {
-        let service = Service::start(&database).await;
+async fn key_is_issued_rotated_and_revoked() {
+    for database in TestDatabase::all().await {
+        let service = TestService::start(&database).await;
         let mut admin = service.admin();
-        let tenant = service.tenant("Acme").await;
-        let (old, old_id) = service.key(&tenant, &["a"]).await;
+        let tenant = service.create_tenant("Acme").await;
+        let (old, old_id) = service.issue_key(&tenant, &["a"]).await;
 
         let rotate = |id: &str, overlap: Option<i64>| v1::RotateKeyRequest {
             key_id: id.to_owned(),
@@ -66,7 +66,7 @@ async fn a_key_lives_is_rotated_and_ends() {
         assert_eq!(service.validate(&new).await.unwrap().verdict(), Verdict::Expired);
         assert_eq!(service.validate(&last.plaintext).await.unwrap().verdict(), Verdict::Valid);
 
-        service.revoke(&last.key.unwrap().key_id).await;
+        service.revoke_key(&last.key.unwrap().key_id).await;
         let list = |include_inactive| v1::ListKeysRequest {
             tenant_id: tenant.clone(),
             include_inactive,
@@ -85,10 +85,10 @@ async fn a_key_lives_is_rotated_and_ends() {
 }
 
 #[tokio::test]
-async fn an_import_tells_what_became_of_each_key() {
-    for database in Database::all().await {
-        let service = Service::start(&database).await;
-        let (ours, theirs) = (service.tenant("Ours").await, service.tenant("Theirs").await);
+async fn import_reports_outcome_of_each_key() {
+    for database in TestDatabase::all().await {
+        let service = TestService::start(&database).await;
+        let (ours, theirs) = (service.create_tenant("Ours").await, service.create_tenant("Theirs").await);
         let key = |tenant: &str| {
             let mut sha256 = vec![0; 32];
             getrandom::fill(&mut sha256).unwrap();
@@ -116,11 +116,11 @@ async fn an_import_tells_what_became_of_each_key() {
 }
 
 #[tokio::test]
-async fn the_audit_log_says_who_did_what_in_which_request() {
-    for database in Database::all().await {
-        let service = Service::start(&database).await;
-        let tenant = service.tenant("Acme").await;
-        let (_, key_id) = service.key(&tenant, &[]).await;
+async fn audit_log_names_actor_action_and_request() {
+    for database in TestDatabase::all().await {
+        let service = TestService::start(&database).await;
+        let tenant = service.create_tenant("Acme").await;
+        let (_, key_id) = service.issue_key(&tenant, &[]).await;
         let mut request =
             Request::new(v1::RevokeKeyRequest { key_id: key_id.clone(), reason: "leaked".to_owned() });
         request.metadata_mut().insert("x-request-id", "ticket-4711".parse().unwrap());

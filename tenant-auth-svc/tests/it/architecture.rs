@@ -6,20 +6,20 @@ use std::{
 };
 
 /// What is neither the contract nor a store of anything.
-const PURE: &[&str] =
+const PURE_MODULES: &[&str] =
     &["tonic", "prost", "libsql", "moka", "http", "reqwest", "tower", "hyper", "tenant_auth_proto"];
 
 /// A module, what it may name of this crate, and which libraries it must not name. `server`, `jobs` and `cli` put the others together.
-const RULES: [(&str, &[&str], &[&str]); 14] = [
-    ("domain", &["domain"], PURE),
+const DEPENDENCY_RULES: [(&str, &[&str], &[&str]); 14] = [
+    ("domain", &["domain"], PURE_MODULES),
     ("database", &["domain", "instruments", "database"], &["tonic", "prost", "tower", "tenant_auth_proto"]),
     (
         "cache",
         &["cache", "domain", "instruments"],
         &["tonic", "prost", "libsql", "http", "reqwest", "tower", "hyper", "tenant_auth_proto"],
     ),
-    ("change_feed", &["change_feed", "domain", "instruments"], PURE),
-    ("usage_batcher", &["domain", "instruments", "usage_batcher"], PURE),
+    ("change_feed", &["change_feed", "domain", "instruments"], PURE_MODULES),
+    ("usage_batcher", &["domain", "instruments", "usage_batcher"], PURE_MODULES),
     ("grpc", &["build", "domain", "grpc", "instruments"], &["libsql", "moka", "reqwest", "tower"]),
     (
         "transport",
@@ -76,11 +76,11 @@ const RULES: [(&str, &[&str], &[&str]); 14] = [
     ),
 ];
 
-fn sources(root: &Path, found: &mut Vec<PathBuf>) {
+fn collect_sources(root: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(root).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            sources(&path, found);
+            collect_sources(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
         }
@@ -88,7 +88,7 @@ fn sources(root: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// The code of a file without comments.
-fn code(path: &Path) -> String {
+fn code_without_comments(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
@@ -122,17 +122,19 @@ fn named_modules(code: &str) -> Vec<String> {
 }
 
 #[test]
-fn modules_look_only_in_the_allowed_directions() {
+fn modules_depend_only_in_allowed_directions() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
-    sources(&src, &mut files);
+    collect_sources(&src, &mut files);
     let mut checked = 0;
     for file in files {
         let module = file.strip_prefix(&src).unwrap().components().next().unwrap();
         let module = module.as_os_str().to_string_lossy().replace(".rs", "");
-        let Some((_, allowed, forbidden)) = RULES.iter().find(|(name, ..)| *name == module) else { continue };
+        let Some((_, allowed, forbidden)) = DEPENDENCY_RULES.iter().find(|(name, ..)| *name == module) else {
+            continue;
+        };
         checked += 1;
-        let code = code(&file);
+        let code = code_without_comments(&file);
         for named in named_modules(&code) {
             assert!(allowed.contains(&&*named), "{} must not name crate::{named}", file.display());
         }
@@ -150,11 +152,11 @@ fn modules_look_only_in_the_allowed_directions() {
 
 /// Of a runtime the domain knows only what tells others of a value: it waits for nothing and starts nothing.
 #[test]
-fn the_domain_runs_nothing() {
+fn domain_spawns_and_awaits_nothing() {
     let mut files = Vec::new();
-    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/domain"), &mut files);
+    collect_sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/domain"), &mut files);
     for file in files {
-        let code = code(&file);
+        let code = code_without_comments(&file);
         let (code, _) = code.split_once("#[cfg(test)]").unwrap_or((&code, ""));
         if file.file_stem().is_some_and(|name| name == "tests") {
             continue;
@@ -167,15 +169,15 @@ fn the_domain_runs_nothing() {
 
 /// Statements are where somebody looks for them.
 #[test]
-fn sql_stands_only_where_the_database_is() {
+fn sql_appears_only_in_database_module() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
-    sources(&src, &mut files);
+    collect_sources(&src, &mut files);
     let verbs = ["SELECT ", "INSERT INTO ", "UPDATE ", "DELETE FROM ", "CREATE TABLE", "BEGIN IMMEDIATE"];
     let mut found = 0;
     for file in files {
         let place = file.strip_prefix(&src).unwrap().to_string_lossy().replace('\\', "/");
-        let code = code(&file);
+        let code = code_without_comments(&file);
         let (code, _) = code.split_once("#[cfg(test)]").unwrap_or((&code, ""));
         if !verbs
             .iter()
@@ -194,11 +196,11 @@ fn sql_stands_only_where_the_database_is() {
 }
 
 #[test]
-fn files_hold_one_idea_each() {
+fn source_files_stay_within_size_limit() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     for folder in ["src", "tests", "../proto", "../clients", "../deploy"] {
-        sources(&root.join(folder), &mut files);
+        collect_sources(&root.join(folder), &mut files);
     }
     for file in files {
         let shown = file.display();

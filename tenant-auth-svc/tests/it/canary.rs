@@ -5,21 +5,21 @@ use tenant_auth_svc::domain::key::{KeyHash, PresentedKey};
 use tenant_auth_testkit::Fault;
 
 use crate::{
-    captured::Captured,
-    harness::{Database, Service, TOKEN, strange_key},
+    captured::TestLog,
+    harness::{TOKEN, TestDatabase, TestService, unknown_key},
 };
 
 /// It hears all the other tests as well, which can only help.
 #[tokio::test]
-async fn a_planted_key_is_in_no_log_and_no_error() {
-    let captured = Captured::log();
-    let frames = Captured::with_frames();
+async fn planted_key_appears_in_no_log_or_error() {
+    let captured = TestLog::shared();
+    let frames = TestLog::with_frames();
 
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let tenant = service.tenant("Acme").await;
-    let (issued, key_id) = service.key(&tenant, &["a"]).await;
-    let foreign = format!("canary-{}", strange_key());
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let tenant = service.create_tenant("Acme").await;
+    let (issued, key_id) = service.issue_key(&tenant, &["a"]).await;
+    let foreign = format!("canary-{}", unknown_key());
     let malformed = format!("{issued}x");
     let hash = KeyHash::of(&PresentedKey::new(foreign.clone()));
     let import = v1::ImportKey { tenant_id: tenant, sha256: hash.as_bytes().to_vec(), ..Default::default() };

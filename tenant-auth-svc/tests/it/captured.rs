@@ -21,41 +21,41 @@ use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, reload};
 
 /// The log of this process. There is one for all tests, because a log for one thread alone misses what another thread
 /// happened to run first. So a test looks for what only it can have caused.
-static LOG: LazyLock<(Captured, Filtering)> = LazyLock::new(|| {
-    let captured = Captured::default();
+static LOG: LazyLock<(TestLog, FilterSetter)> = LazyLock::new(|| {
+    let captured = TestLog::default();
     let config =
         LogConfig { filter: "trace".to_owned(), format: LogFormat::Json, colours: false, burst: None };
     let writer = captured.clone();
     let (subscriber, _) = logging::subscriber(&config, SystemClock::shared(), move || writer.clone());
-    let (filter, handle) = reload::Layer::new(EnvFilter::new(WITHOUT_FRAMES));
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(FILTER_WITHOUT_FRAMES));
     tracing::subscriber::set_global_default(subscriber.with(filter)).unwrap();
     (captured, Box::new(move |filter| handle.reload(EnvFilter::new(filter)).unwrap()))
 });
 
-type Filtering = Box<dyn Fn(&str) + Send + Sync>;
+type FilterSetter = Box<dyn Fn(&str) + Send + Sync>;
 
 /// Everything but each frame of HTTP/2: those are nearly all lines of a test run, ten millions of them.
-const WITHOUT_FRAMES: &str = "trace,h2=info";
+const FILTER_WITHOUT_FRAMES: &str = "trace,h2=info";
 
 /// Frames are heard for as long as this exists.
-pub(crate) struct WithFrames;
+pub(crate) struct FrameLogging;
 
-impl Drop for WithFrames {
+impl Drop for FrameLogging {
     fn drop(&mut self) {
-        LOG.1(WITHOUT_FRAMES);
+        LOG.1(FILTER_WITHOUT_FRAMES);
     }
 }
 
 /// One JSON value, no object of which has a name twice.
-pub(crate) struct Strict;
+pub(crate) struct StrictJson;
 
-impl<'de> Deserialize<'de> for Strict {
+impl<'de> Deserialize<'de> for StrictJson {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Self)
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for StrictJson {
     type Value = Self;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,9 +104,10 @@ impl<'de> Visitor<'de> for Strict {
 }
 
 #[test]
-fn a_name_that_is_there_twice_is_noticed() {
-    let read =
-        |text| serde_json::from_str::<Strict>(text).map(|Strict| ()).map_err(|error| error.to_string());
+fn strict_json_rejects_duplicate_names() {
+    let read = |text| {
+        serde_json::from_str::<StrictJson>(text).map(|StrictJson| ()).map_err(|error| error.to_string())
+    };
     assert_eq!(read(r#"{"a":[1,-1,0.5,"x",null,true,{"a":{}}],"b":1}"#), Ok(()));
     assert!(read(r#"{"a":{"b":1,"c":2,"b":1}}"#).unwrap_err().contains("b is there twice"));
     assert!(read("{} {}").is_err());
@@ -114,18 +115,18 @@ fn a_name_that_is_there_twice_is_noticed() {
 
 /// A log in memory, one line of JSON per event.
 #[derive(Clone, Default)]
-pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct TestLog(Arc<Mutex<Vec<u8>>>);
 
-impl Captured {
+impl TestLog {
     /// Listens from now on, if nobody did before.
-    pub(crate) fn log() -> &'static Self {
+    pub(crate) fn shared() -> &'static Self {
         &LOG.0
     }
 
     /// Hears each frame of HTTP/2 too.
-    pub(crate) fn with_frames() -> WithFrames {
+    pub(crate) fn with_frames() -> FrameLogging {
         LOG.1("trace");
-        WithFrames
+        FrameLogging
     }
 
     pub(crate) fn text(&self) -> String {
@@ -148,12 +149,12 @@ impl Captured {
     }
 }
 
-impl Write for Captured {
+impl Write for TestLog {
     /// Ends the whole process at a line that a collector would refuse or read differently: whichever test caused it.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let whole = bytes.strip_suffix(b"\n").ok_or("it has no end".to_owned());
         let read = whole.and_then(|line| serde_json::from_slice(line).map_err(|error| error.to_string()));
-        if let Err(error) = read.map(|Strict| ()) {
+        if let Err(error) = read.map(|StrictJson| ()) {
             // Not by a macro: what those print in a test is held back, and would be lost.
             let line = String::from_utf8_lossy(bytes);
             let _ = writeln!(io::stderr(), "a line of the log is wrong: {error}: {line}");

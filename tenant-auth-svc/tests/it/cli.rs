@@ -1,7 +1,7 @@
 //! The program: what a person types, and what they read when it goes wrong.
 
+mod arguments;
 mod connect;
-mod given;
 
 use std::{
     net::SocketAddr,
@@ -18,7 +18,7 @@ use tokio::{
 };
 use tonic::transport::Channel;
 
-use crate::harness::{TOKEN, http, http_until, strange_key};
+use crate::harness::{TOKEN, http_request, http_until, unknown_key};
 
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenant-auth-svc"));
@@ -34,8 +34,8 @@ pub(crate) async fn run(command: &mut Command) -> Output {
     tokio::time::timeout(Duration::from_secs(30), command.output()).await.expect("it must end").unwrap()
 }
 
-/// A `dev` service on a free port: the child, its further lines, and what it printed as its endpoint and key.
-async fn dev(folder: &TempDir) -> (Child, Lines<BufReader<ChildStdout>>, String, String) {
+/// A `start_dev` service on a free port: the child, its further lines, and what it printed as its endpoint and key.
+async fn start_dev(folder: &TempDir) -> (Child, Lines<BufReader<ChildStdout>>, String, String) {
     let mut child = program()
         .args(["dev", "--listen", "127.0.0.1:0", "--data-dir"])
         .arg(folder.path())
@@ -70,9 +70,9 @@ pub(crate) fn signal(child: &Child, name: &str) {
 }
 
 #[tokio::test]
-async fn dev_works_and_keeps_its_key() {
+async fn dev_command_serves_and_keeps_its_key() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut child, mut lines, endpoint, key) = dev(&folder).await;
+    let (mut child, mut lines, endpoint, key) = start_dev(&folder).await;
     assert_eq!(validate(&endpoint, &key).await.verdict(), v1::Verdict::Valid);
     let mut printed = String::new();
     while !printed.contains("Ctrl-C") {
@@ -84,7 +84,7 @@ async fn dev_works_and_keeps_its_key() {
     );
     assert!(printed.contains(&call), "{printed}");
     let shown = printed.split("http://").find_map(|rest| rest.split_once("/readyz?verbose"));
-    let answer = http(shown.unwrap().0.parse().unwrap(), "GET /readyz").await.unwrap();
+    let answer = http_request(shown.unwrap().0.parse().unwrap(), "GET /readyz").await.unwrap();
     assert_eq!(answer.body, "ready");
     assert!(
         printed.contains(&format!("--endpoint http://{endpoint} validate --scope demo:read")),
@@ -106,17 +106,17 @@ async fn dev_works_and_keeps_its_key() {
 
     signal(&child, "TERM");
     assert!(child.wait().await.unwrap().success(), "an orderly end");
-    let (mut child, _, endpoint, again) = dev(&folder).await;
+    let (mut child, _, endpoint, again) = start_dev(&folder).await;
     assert_eq!(again, key, "made once");
     assert_eq!(validate(&endpoint, &key).await.verdict(), v1::Verdict::Valid);
     // Killed without a word, it leaves nothing behind that would keep the next one from starting.
     child.kill().await.unwrap();
-    let (_child, _, endpoint, again) = dev(&folder).await;
+    let (_child, _, endpoint, again) = start_dev(&folder).await;
     assert_eq!(validate(&endpoint, &again).await.verdict(), v1::Verdict::Valid);
 }
 
 #[tokio::test]
-async fn serve_refuses_half_a_configuration_and_names_each_bad_value() {
+async fn serve_refuses_invalid_configuration_and_names_each_value() {
     let output = run(program().arg("serve")).await;
     assert_eq!(output.status.code(), Some(2));
     assert!(
@@ -164,7 +164,7 @@ async fn serve_refuses_half_a_configuration_and_names_each_bad_value() {
 }
 
 #[tokio::test]
-async fn check_config_migrate_serve_and_healthcheck_on_a_remote_database() {
+async fn every_command_works_on_remote_database() {
     let database = HranaServer::builder().token(TOKEN).start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
@@ -241,7 +241,7 @@ pub(crate) async fn addresses(log: &mut Lines<BufReader<ChildStderr>>) -> (Strin
 }
 
 #[tokio::test]
-async fn a_signal_makes_it_unready_at_once_and_a_second_one_ends_the_wait() {
+async fn first_signal_makes_unready_and_second_skips_drain_delay() {
     let database = HranaServer::builder().start().await.unwrap();
     let mut serve = program()
         .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json"])
@@ -259,8 +259,8 @@ async fn a_signal_makes_it_unready_at_once_and_a_second_one_ends_the_wait() {
     signal(&serve, "TERM");
     let answer = http_until(ops, "GET /readyz", |answer| answer.status == 503).await;
     assert_eq!(answer.body, "stopping");
-    assert_eq!(http(ops, "GET /livez").await.unwrap().status, 200);
-    assert_eq!(validate(&address, &strange_key()).await.verdict(), v1::Verdict::Unknown);
+    assert_eq!(http_request(ops, "GET /livez").await.unwrap().status, 200);
+    assert_eq!(validate(&address, &unknown_key()).await.verdict(), v1::Verdict::Unknown);
     let unready = run(program().args(["healthcheck", "--endpoint", &format!("http://{address}")])).await;
     assert!(text(&unready.stderr).contains("NOT_SERVING"), "{}", text(&unready.stderr));
     let unready = run(program().arg("healthcheck").env("TENANT_AUTH_OPS_LISTEN", ops.to_string())).await;
@@ -274,7 +274,7 @@ async fn a_signal_makes_it_unready_at_once_and_a_second_one_ends_the_wait() {
 }
 
 #[tokio::test]
-async fn a_wrong_token_is_said_by_name_and_not_shown() {
+async fn wrong_database_token_is_reported_by_name_without_value() {
     let database = HranaServer::builder().token(TOKEN).start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
@@ -291,7 +291,7 @@ async fn a_wrong_token_is_said_by_name_and_not_shown() {
 
 /// The file that operators start from knows every variable, and is accepted once its two blanks are filled in.
 #[tokio::test]
-async fn the_example_configuration_is_complete() {
+async fn example_configuration_lists_every_variable() {
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
     std::fs::write(&token, TOKEN).unwrap();

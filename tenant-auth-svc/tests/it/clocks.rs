@@ -9,47 +9,47 @@ use tenant_auth_proto::v1::{
 use tenant_auth_svc::domain::clock::{Clock as _, ManualClock, SharedClock, UnixMillis};
 use tonic::{Code, Status};
 
-use crate::harness::{Database, NOW, Service, http};
+use crate::harness::{NOW, TestDatabase, TestService, http_request};
 
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
 
 /// A database, and replicas with clocks of their own.
-struct Skewed {
-    database: Database,
+struct SkewedReplicas {
+    database: TestDatabase,
     /// The database's clock, and that of a replica that has the time right.
-    truth: Arc<ManualClock>,
-    right: Service,
+    database_clock: Arc<ManualClock>,
+    punctual: TestService,
     tenant: String,
     key: String,
     key_id: String,
 }
 
-impl Skewed {
+impl SkewedReplicas {
     async fn start() -> Self {
-        let database = Database::test_server().await;
+        let database = TestDatabase::test_server().await;
         let truth = ManualClock::at(NOW);
-        database.follow(&truth);
+        database.follow_clock(&truth);
         let right = Self::replica(&database, 0).await;
-        let tenant = right.tenant("Acme").await;
-        let (key, key_id) = right.key(&tenant, &[]).await;
-        Self { database, truth, right, tenant, key, key_id }
+        let tenant = right.create_tenant("Acme").await;
+        let (key, key_id) = right.issue_key(&tenant, &[]).await;
+        Self { database, database_clock: truth, punctual: right, tenant, key, key_id }
     }
 
     /// A replica whose clock is ahead by this, or behind.
-    async fn replica(database: &Database, ahead: i64) -> Service {
+    async fn replica(database: &TestDatabase, ahead: i64) -> TestService {
         let clock = ManualClock::at(UnixMillis(NOW.0 + ahead)) as SharedClock;
         let settings = database.settings().with_flag("TENANT_AUTH_SESSIONS_PER_TENANT", Some("2".to_owned()));
-        Service::start_with(settings, clock).await
+        TestService::start_with(settings, clock).await
     }
 
-    async fn that_is_ahead(&self, by: i64) -> Service {
+    async fn replica_ahead(&self, by: i64) -> TestService {
         Self::replica(&self.database, by).await
     }
 
     async fn bind(
         &self,
-        by: &Service,
+        by: &TestService,
         id: &str,
         expiry: SessionExpiry,
     ) -> Result<v1::BindSessionResponse, Status> {
@@ -64,7 +64,7 @@ impl Skewed {
         Ok(sessions.bind_session(request).await?.into_inner())
     }
 
-    async fn record(&self, by: &Service, id: &str) -> v1::RecordUsageResponse {
+    async fn record(&self, by: &TestService, id: &str) -> v1::RecordUsageResponse {
         let event = v1::UsageEvent {
             tenant_id: self.tenant.clone(),
             metric: "calls".to_owned(),
@@ -77,7 +77,7 @@ impl Skewed {
     }
 
     /// The only number that a query gives.
-    fn number(&self, sql: &str) -> i64 {
+    fn query_number(&self, sql: &str) -> i64 {
         let rows = self.database.server().query(sql).unwrap();
         rows[0][0]["value"].as_str().unwrap().parse().unwrap()
     }
@@ -88,56 +88,56 @@ fn millis(at: Option<prost_types::Timestamp>) -> i64 {
 }
 
 #[tokio::test]
-async fn a_replica_ahead_of_its_time_ends_no_session() {
+async fn replica_with_fast_clock_expires_no_session() {
     for ahead in [HOUR, 36 * DAY] {
-        let skewed = Skewed::start().await;
-        let fast = skewed.that_is_ahead(ahead).await;
+        let skewed = SkewedReplicas::start().await;
+        let fast = skewed.replica_ahead(ahead).await;
         for (id, expiry) in [("one", SessionExpiry::Fixed), ("two", SessionExpiry::Sliding)] {
-            let bound = skewed.bind(&skewed.right, id, expiry).await.unwrap();
+            let bound = skewed.bind(&skewed.punctual, id, expiry).await.unwrap();
             assert_eq!((bound.verdict(), bound.already_bound), (Verdict::Valid, false));
         }
         // It sweeps nothing, makes no room, and takes nothing that is bound for over.
-        assert_eq!(fast.running.sweep().await.unwrap(), 0);
+        assert_eq!(fast.running.sweep_sessions().await.unwrap(), 0);
         let third = skewed.bind(&fast, "three", SessionExpiry::Fixed).await;
         assert_eq!(third.unwrap_err().code(), Code::ResourceExhausted);
         assert!(skewed.bind(&fast, "one", SessionExpiry::Fixed).await.unwrap().already_bound);
-        assert_eq!(skewed.number("SELECT count(*) FROM session_bindings"), 2);
+        assert_eq!(skewed.query_number("SELECT count(*) FROM session_bindings"), 2);
         let request = v1::ValidateSessionRequest { session_id: "one".to_owned(), ..Default::default() };
-        let said = skewed.right.validation().validate_session(request).await.unwrap().into_inner();
+        let said = skewed.punctual.validation().validate_session(request).await.unwrap().into_inner();
         assert_eq!(said.verdict(), Verdict::Valid);
 
         // When they are over, any replica may delete them: one whose clock is far behind too.
-        skewed.truth.advance(Duration::from_secs(1_201));
-        let slow = skewed.that_is_ahead(-ahead).await;
-        assert_eq!(slow.running.sweep().await.unwrap(), 2);
+        skewed.database_clock.advance(Duration::from_secs(1_201));
+        let slow = skewed.replica_ahead(-ahead).await;
+        assert_eq!(slow.running.sweep_sessions().await.unwrap(), 2);
     }
 }
 
 #[tokio::test]
-async fn a_session_begins_ends_and_slides_by_the_databases_clock() {
+async fn session_times_follow_database_clock() {
     for ahead in [-36 * DAY, -HOUR, HOUR, 36 * DAY] {
-        let skewed = Skewed::start().await;
-        let replica = skewed.that_is_ahead(ahead).await;
+        let skewed = SkewedReplicas::start().await;
+        let replica = skewed.replica_ahead(ahead).await;
         let session = skewed.bind(&replica, "one", SessionExpiry::Sliding).await.unwrap().session.unwrap();
         assert_eq!(millis(session.created_at), NOW.0);
         assert_eq!(millis(session.expires_at), NOW.0 + 600_000);
         // Used by one whose clock is right, and by this one, five minutes later.
-        skewed.truth.advance(Duration::from_secs(300));
-        for user in [&skewed.right, &replica] {
+        skewed.database_clock.advance(Duration::from_secs(300));
+        for user in [&skewed.punctual, &replica] {
             let request = v1::ValidateSessionRequest { session_id: "one".to_owned(), ..Default::default() };
             user.validation().validate_session(request).await.unwrap();
-            user.running.write_uses().await.unwrap();
+            user.running.flush_pending_writes().await.unwrap();
         }
-        let ends = skewed.number("SELECT expires_at FROM session_bindings");
-        let latest = skewed.truth.now().0 + 600_000;
+        let ends = skewed.query_number("SELECT expires_at FROM session_bindings");
+        let latest = skewed.database_clock.now().0 + 600_000;
         assert!((NOW.0 + 600_000..=latest).contains(&ends), "{ahead}: {}", ends - NOW.0);
     }
 }
 
 #[tokio::test]
-async fn an_old_key_ends_an_overlap_after_its_rotation_by_the_databases_clock() {
-    let skewed = Skewed::start().await;
-    let fast = skewed.that_is_ahead(36 * DAY).await;
+async fn rotation_overlap_ends_by_database_clock() {
+    let skewed = SkewedReplicas::start().await;
+    let fast = skewed.replica_ahead(36 * DAY).await;
     let request = v1::RotateKeyRequest {
         key_id: skewed.key_id.clone(),
         overlap: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
@@ -149,42 +149,42 @@ async fn an_old_key_ends_an_overlap_after_its_rotation_by_the_databases_clock() 
 
 /// One that is ahead writes no use that is yet to come, after which no other would be later.
 #[tokio::test]
-async fn a_use_is_written_by_the_databases_clock() {
+async fn last_used_time_follows_database_clock() {
     for ahead in [-36 * DAY, 36 * DAY] {
-        let skewed = Skewed::start().await;
-        let replica = skewed.that_is_ahead(ahead).await;
+        let skewed = SkewedReplicas::start().await;
+        let replica = skewed.replica_ahead(ahead).await;
         replica.validate(&skewed.key).await.unwrap();
-        replica.running.write_uses().await.unwrap();
-        assert_eq!(skewed.number("SELECT last_used_at FROM api_keys"), NOW.0);
+        replica.running.flush_pending_writes().await.unwrap();
+        assert_eq!(skewed.query_number("SELECT last_used_at FROM api_keys"), NOW.0);
     }
 }
 
 #[tokio::test]
-async fn usage_is_counted_once_whatever_replicas_take_for_now() {
-    let skewed = Skewed::start().await;
-    let fast = skewed.that_is_ahead(36 * DAY).await;
-    let slow = skewed.that_is_ahead(-36 * DAY).await;
-    for (id, by) in [("by-slow", &slow), ("by-right", &skewed.right), ("by-fast", &fast)] {
+async fn usage_is_counted_once_despite_clock_skew() {
+    let skewed = SkewedReplicas::start().await;
+    let fast = skewed.replica_ahead(36 * DAY).await;
+    let slow = skewed.replica_ahead(-36 * DAY).await;
+    for (id, by) in [("by-slow", &slow), ("by-right", &skewed.punctual), ("by-fast", &fast)] {
         assert!(!skewed.record(by, id).await.already_recorded);
     }
     let first_seen = "SELECT count(*) FROM usage_requests WHERE first_seen_at = ";
-    assert_eq!(skewed.number(&format!("{first_seen}{}", NOW.0)), 3, "whoever recorded them");
-    for replica in [&fast, &slow, &skewed.right] {
+    assert_eq!(skewed.query_number(&format!("{first_seen}{}", NOW.0)), 3, "whoever recorded them");
+    for replica in [&fast, &slow, &skewed.punctual] {
         replica.running.sweep_usage().await.unwrap();
     }
     for id in ["by-slow", "by-right", "by-fast"] {
-        for by in [&slow, &skewed.right, &fast] {
+        for by in [&slow, &skewed.punctual, &fast] {
             assert!(skewed.record(by, id).await.already_recorded, "{id}");
         }
     }
-    assert_eq!(skewed.number("SELECT sum(quantity) FROM usage_totals"), 21);
+    assert_eq!(skewed.query_number("SELECT sum(quantity) FROM usage_totals"), 21);
     // What slow counted is of an hour that is long over: its events stay for as long as its request does.
-    assert_eq!(skewed.number("SELECT sum(quantity) FROM usage_events"), 21);
+    assert_eq!(skewed.query_number("SELECT sum(quantity) FROM usage_events"), 21);
 }
 
 #[tokio::test]
-async fn a_replica_whose_clock_is_off_says_so() {
-    let skewed = Skewed::start().await;
+async fn replica_reports_its_clock_skew() {
+    let skewed = SkewedReplicas::start().await;
     for (ahead, told) in [
         (0, "agrees with the database's"),
         (4_000, "agrees with the database's"),
@@ -194,12 +194,12 @@ async fn a_replica_whose_clock_is_off_says_so() {
         let clock = ManualClock::at(UnixMillis(NOW.0 + ahead)) as SharedClock;
         let settings =
             skewed.database.settings().with_flag("TENANT_AUTH_FEED_INTERVAL", Some("250ms".to_owned()));
-        let replica = Service::start_with(settings, clock).await;
-        replica.hears().await;
+        let replica = TestService::start_with(settings, clock).await;
+        replica.poll_feed().await;
         let ops = replica.running.ops_address().unwrap();
-        let verbose = http(ops, "GET /readyz?verbose").await.unwrap().body;
+        let verbose = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
         assert!(verbose.contains(&format!("\nclock     {told}")), "{verbose}");
-        let metrics = http(ops, "GET /metrics").await.unwrap().body;
+        let metrics = http_request(ops, "GET /metrics").await.unwrap().body;
         let value =
             metrics.lines().find_map(|line| line.strip_prefix("tenant_auth_clock_offset_seconds ")).unwrap();
         let (told, ahead) = (value.parse::<f64>().unwrap(), ahead as f64 / 1_000.0);

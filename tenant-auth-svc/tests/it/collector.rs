@@ -25,26 +25,26 @@ use tonic::{Request, Response, Status, transport::Server};
 
 /// What it has got.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Got {
+pub(crate) struct ReceivedTelemetry {
     /// Requests that came, answered or not.
     pub(crate) requests: usize,
     pub(crate) spans: Vec<Span>,
     /// Of the last time.
     pub(crate) metrics: Vec<Metric>,
     /// What was said about the sender and by the sender, of spans and of metrics.
-    pub(crate) from: Vec<(Vec<KeyValue>, HeaderMap)>,
+    pub(crate) senders: Vec<(Vec<KeyValue>, HeaderMap)>,
 }
 
 /// A collector while it listens.
 pub(crate) struct Collector {
     pub(crate) endpoint: String,
-    got: watch::Receiver<Got>,
+    received: watch::Receiver<ReceivedTelemetry>,
     task: JoinHandle<()>,
 }
 
 #[derive(Clone)]
-struct Taking {
-    got: Arc<watch::Sender<Got>>,
+struct CollectorService {
+    received: Arc<watch::Sender<ReceivedTelemetry>>,
     hangs: bool,
 }
 
@@ -54,31 +54,34 @@ impl Collector {
     }
 
     /// One that never answers.
-    pub(crate) async fn hanging() -> Self {
+    pub(crate) async fn start_hanging() -> Self {
         Self::start_with(true).await
     }
 
     async fn start_with(hangs: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let (sender, got) = watch::channel(Got::default());
-        let taking = Taking { got: Arc::new(sender), hangs };
+        let (sender, got) = watch::channel(ReceivedTelemetry::default());
+        let taking = CollectorService { received: Arc::new(sender), hangs };
         let server = Server::builder()
             .add_service(TraceServiceServer::new(taking.clone()))
             .add_service(MetricsServiceServer::new(taking))
             .serve_with_incoming(TcpListenerStream::new(listener));
         let task = tokio::spawn(async move { server.await.unwrap() });
-        Self { endpoint, got, task }
+        Self { endpoint, received: got, task }
     }
 
     /// What it has got by now.
-    pub(crate) fn got(&self) -> Got {
-        self.got.borrow().clone()
+    pub(crate) fn received(&self) -> ReceivedTelemetry {
+        self.received.borrow().clone()
     }
 
     /// Waits until it has got what is wanted.
-    pub(crate) async fn until(&self, wanted: impl FnMut(&Got) -> bool) -> Got {
-        let mut got = self.got.clone();
+    pub(crate) async fn wait_until(
+        &self,
+        wanted: impl FnMut(&ReceivedTelemetry) -> bool,
+    ) -> ReceivedTelemetry {
+        let mut got = self.received.clone();
         let reached = got.wait_for(wanted);
         let got = tokio::time::timeout(std::time::Duration::from_secs(30), reached).await;
         got.expect("it must get that").unwrap().clone()
@@ -91,9 +94,9 @@ impl Drop for Collector {
     }
 }
 
-impl Taking {
-    async fn take(&self, take: impl FnOnce(&mut Got)) {
-        self.got.send_modify(|got| {
+impl CollectorService {
+    async fn update(&self, take: impl FnOnce(&mut ReceivedTelemetry)) {
+        self.received.send_modify(|got| {
             got.requests += 1;
             take(got);
         });
@@ -104,7 +107,7 @@ impl Taking {
 }
 
 #[tonic::async_trait]
-impl TraceService for Taking {
+impl TraceService for CollectorService {
     async fn export(
         &self,
         request: Request<ExportTraceServiceRequest>,
@@ -115,9 +118,9 @@ impl TraceService for Taking {
             all.iter().map(|of| (attributes(of.resource.as_ref()), headers.clone())).collect::<Vec<_>>();
         let all = all.into_iter();
         let spans = all.flat_map(|of| of.scope_spans).flat_map(|of| of.spans);
-        self.take(|got| {
+        self.update(|got| {
             got.spans.extend(spans);
-            got.from.extend(from);
+            got.senders.extend(from);
         })
         .await;
         Ok(Response::new(ExportTraceServiceResponse::default()))
@@ -125,7 +128,7 @@ impl TraceService for Taking {
 }
 
 #[tonic::async_trait]
-impl MetricsService for Taking {
+impl MetricsService for CollectorService {
     async fn export(
         &self,
         request: Request<ExportMetricsServiceRequest>,
@@ -136,9 +139,9 @@ impl MetricsService for Taking {
             all.iter().map(|of| (attributes(of.resource.as_ref()), headers.clone())).collect::<Vec<_>>();
         let all = all.into_iter();
         let metrics = all.flat_map(|of| of.scope_metrics).flat_map(|of| of.metrics).collect();
-        self.take(|got| {
+        self.update(|got| {
             got.metrics = metrics;
-            got.from.extend(from);
+            got.senders.extend(from);
         })
         .await;
         Ok(Response::new(ExportMetricsServiceResponse::default()))
@@ -150,7 +153,7 @@ fn attributes(resource: Option<&Resource>) -> Vec<KeyValue> {
 }
 
 /// The value of an attribute, as text.
-pub(crate) fn attribute(attributes: &[KeyValue], name: &str) -> Option<String> {
+pub(crate) fn attribute_text(attributes: &[KeyValue], name: &str) -> Option<String> {
     let found = attributes.iter().find(|attribute| attribute.key == name)?;
     match found.value.as_ref()?.value.as_ref()? {
         any_value::Value::StringValue(text) => Some(text.clone()),

@@ -1,23 +1,23 @@
 //! One suite over every engine and every decorator of the database hop.
 
-mod make;
+mod fixtures;
+mod last_used;
 mod one_key;
 mod peppers;
 mod sessions;
 mod usage;
-mod used;
 
 use std::{sync::Arc, time::Duration};
 
 use tenant_auth_svc::{
-    config::{Location, ServiceConfig},
+    config::{DatabaseLocation, ServiceConfig},
     database::{
         backend::Backend,
         client::{
             breaker::Breaker,
-            bulkhead::{Bounded, LaneLimits},
-            observer::Observed,
-            retry::Retried,
+            bulkhead::{Bulkhead, LaneLimits},
+            observer::Observing,
+            retry::Retrying,
             write_queue::WriteQueue,
         },
         engine::{Engine, Statement},
@@ -30,7 +30,7 @@ use tenant_auth_svc::{
         audit::AuditFilter,
         clock::{SharedClock, SystemClock, UnixMillis},
         id::{KeyId, TenantId},
-        key::{ImportOutcome, KeyToImport, Peppers, Rotated, Rotation},
+        key::{ImportOutcome, KeyToImport, Peppers, Rotation, RotationOutcome},
         page::{PageRequest, PageSize},
         store::{Lane, LaneTimeouts, Store},
         tenant::TenantStatus,
@@ -38,55 +38,59 @@ use tenant_auth_svc::{
     },
 };
 
-use self::make::{new_key, new_tenant, random_hash, to_import};
-use crate::harness::{Database, NOW, call, change};
+use self::fixtures::{new_key, new_tenant, random_hash, to_import};
+use crate::harness::{NOW, TestDatabase, call, change};
 
 pub(crate) const PEPPERS: &str =
     "issue new nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn\naccept old oooooooooooooooooooooooooooooooo";
 
 #[tokio::test]
-async fn every_engine_alone() {
-    for database in Database::all().await {
-        suite(&database, "bare", Arc::new(backend(&database))).await;
+async fn every_database_engine_conforms() {
+    for database in TestDatabase::all().await {
+        run_suite(&database, "bare", Arc::new(backend(&database))).await;
     }
 }
 
 #[tokio::test]
-async fn every_decorator_alone() {
+async fn every_client_decorator_conforms() {
     let timeouts = LaneTimeouts { attempt: Duration::from_secs(2), total: Duration::from_secs(5) };
-    for database in [Database::embedded(), Database::test_server().await] {
+    for database in [TestDatabase::embedded(), TestDatabase::test_server().await] {
         let engine = Arc::new(backend(&database));
-        suite(&database, "observed", Arc::new(Observed::new(Arc::clone(&engine), SystemClock::shared())))
-            .await;
+        run_suite(
+            &database,
+            "observed",
+            Arc::new(Observing::new(Arc::clone(&engine), SystemClock::shared())),
+        )
+        .await;
         let breaker = Breaker::new(Arc::clone(&engine), SystemClock::shared());
-        suite(&database, "breaker", Arc::new(breaker)).await;
-        suite(&database, "retried", Arc::new(Retried::new(Arc::clone(&engine), timeouts))).await;
-        let bounded = Bounded::new(Arc::clone(&engine), LaneLimits::of_total(LaneLimits::MIN_TOTAL));
-        suite(&database, "bounded", Arc::new(bounded)).await;
+        run_suite(&database, "breaker", Arc::new(breaker)).await;
+        run_suite(&database, "retried", Arc::new(Retrying::new(Arc::clone(&engine), timeouts))).await;
+        let bounded = Bulkhead::new(Arc::clone(&engine), LaneLimits::from_total(LaneLimits::MIN_TOTAL));
+        run_suite(&database, "bounded", Arc::new(bounded)).await;
         let queued = WriteQueue::new(engine, Duration::from_secs(10));
-        suite(&database, "write queue", Arc::new(queued)).await;
+        run_suite(&database, "write queue", Arc::new(queued)).await;
     }
 }
 
 #[tokio::test]
-async fn the_hop_of_the_service() {
-    for database in Database::all().await {
-        suite(&database, "whole hop", Arc::new(database.hop())).await;
+async fn service_database_client_conforms() {
+    for database in TestDatabase::all().await {
+        run_suite(&database, "whole hop", Arc::new(database.client())).await;
     }
 }
 
-pub(crate) fn backend(database: &Database) -> Backend {
+pub(crate) fn backend(database: &TestDatabase) -> Backend {
     let config = ServiceConfig::read(database.settings()).unwrap().0.database;
     match config.location {
-        Location::Embedded(path) => Backend::Embedded(EmbeddedEngine::open(&path).unwrap()),
-        Location::Remote { url, token, .. } => {
+        DatabaseLocation::Embedded(path) => Backend::Embedded(EmbeddedEngine::open(&path).unwrap()),
+        DatabaseLocation::Remote { url, token_file: token, .. } => {
             let config = RemoteConfig { url, token, proxy: None, connect_timeout: config.connect_timeout };
             Backend::Remote(RemoteEngine::new(config).unwrap())
         }
     }
 }
 
-async fn suite<E: Engine>(database: &Database, what: &str, engine: Arc<E>) {
+async fn run_suite<E: Engine>(database: &TestDatabase, what: &str, engine: Arc<E>) {
     println!("conformance: {}, {what}", database.name());
     let clock: SharedClock = SystemClock::shared();
     migrate::migrate(&engine, &clock).await.unwrap();
@@ -98,25 +102,25 @@ async fn suite<E: Engine>(database: &Database, what: &str, engine: Arc<E>) {
     for peppers in configured {
         let peppers = Arc::new(peppers);
         let store = SqlStore::new(Arc::clone(&engine), Arc::clone(&peppers));
-        used::uses(&store, &peppers).await;
-        sessions::sessions(&store).await;
-        tenants(&store).await;
-        keys(&store).await;
-        rotation(&store).await;
-        import(&store).await;
-        pages(&store).await;
-        one_key::questions(&store).await;
-        usage::usage(&store).await;
+        last_used::check_last_used(&store, &peppers).await;
+        sessions::check_sessions(&store).await;
+        check_tenants(&store).await;
+        check_keys(&store).await;
+        check_rotation(&store).await;
+        check_import(&store).await;
+        check_pages(&store).await;
+        one_key::check_key_queries(&store).await;
+        usage::check_usage(&store).await;
     }
     // Last, and nothing of it is left alive: stores without these peppers could not tell what is there.
     if !database.is_shared() {
-        peppers::rotation(&engine).await;
+        peppers::check_rotation(&engine).await;
         let end = Statement::new("UPDATE api_keys SET revoked_at = 1 WHERE pepper_id IS NOT NULL");
         engine.transaction(call(Lane::Admin), vec![end]).await.unwrap();
     }
 }
 
-async fn tenants(store: &impl Store) {
+async fn check_tenants(store: &impl Store) {
     let new = new_tenant();
     let created = store.create_tenant(call(Lane::Admin), &new, &change()).await.unwrap();
     assert_eq!((&created.name, created.status, created.created_at), (&new.name, TenantStatus::Active, NOW));
@@ -124,7 +128,7 @@ async fn tenants(store: &impl Store) {
     let again = store.create_tenant(call(Lane::Admin), &new, &change()).await.unwrap();
     assert_eq!(again, created);
     assert_eq!(store.get_tenant(call(Lane::Admin), &new.id).await.unwrap(), Some(created));
-    assert_eq!(actions(store, &new.id).await, ["tenant.create"]);
+    assert_eq!(audit_actions(store, &new.id).await, ["tenant.create"]);
 
     let reason = Reason::parse("unpaid; DROP TABLE tenants; --'\"").unwrap();
     let suspend = TenantStatus::Suspended;
@@ -144,7 +148,7 @@ async fn tenants(store: &impl Store) {
         .outcome
         .unwrap();
     assert_eq!((resumed.status, resumed.suspend_reason.as_str()), (TenantStatus::Active, ""));
-    assert_eq!(actions(store, &new.id).await, ["tenant.resume", "tenant.suspend", "tenant.create"]);
+    assert_eq!(audit_actions(store, &new.id).await, ["tenant.resume", "tenant.suspend", "tenant.create"]);
 
     let nobody = TenantId::generate();
     assert_eq!(store.get_tenant(call(Lane::Admin), &nobody).await.unwrap(), None);
@@ -153,7 +157,7 @@ async fn tenants(store: &impl Store) {
     assert_eq!(outcome.unwrap().outcome, None);
 }
 
-async fn keys(store: &impl Store) {
+async fn check_keys(store: &impl Store) {
     let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
     let key = new_key(&tenant.id, &["b", "a"], Some(UnixMillis(NOW.0 + 5)));
     let stranger = random_hash();
@@ -187,7 +191,7 @@ async fn keys(store: &impl Store) {
     let after = store.lookup_keys(call(Lane::Unknown), &[key.hash]).await.unwrap();
     assert_eq!(after.records[0].clone().unwrap().unwrap().revoked_at, Some(NOW));
     assert!(after.revision > found.revision, "a revocation must show in the change log");
-    assert_eq!(actions(store, &tenant.id).await, ["key.revoke", "key.issue", "tenant.create"]);
+    assert_eq!(audit_actions(store, &tenant.id).await, ["key.revoke", "key.issue", "tenant.create"]);
 
     let homeless = new_key(&TenantId::generate(), &[], None);
     assert_eq!(store.insert_key(call(Lane::Admin), &homeless, &change()).await.unwrap().outcome, None);
@@ -195,7 +199,7 @@ async fn keys(store: &impl Store) {
     assert_eq!(outcome.unwrap().outcome, None);
 }
 
-async fn rotation(store: &impl Store) {
+async fn check_rotation(store: &impl Store) {
     let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
     let old = new_key(&tenant.id, &["a"], None);
     store.insert_key(call(Lane::Admin), &old, &change()).await.unwrap();
@@ -212,7 +216,7 @@ async fn rotation(store: &impl Store) {
     // Twice, as after a lost answer.
     for _ in 0..2 {
         match store.rotate_key(call(Lane::Admin), &rotation, &change()).await.unwrap().outcome {
-            Rotated::Done { new, old: ended, record } => {
+            RotationOutcome::Done { new, old: ended, record } => {
                 assert_eq!((&record.key_id, &record.scopes), (&rotation.id, &old.scopes));
                 assert_eq!((&new.id, &new.tenant_id, &new.scopes), (&rotation.id, &tenant.id, &old.scopes));
                 let ends_at = ended.expires_at.unwrap();
@@ -222,23 +226,23 @@ async fn rotation(store: &impl Store) {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(actions(store, &tenant.id).await, ["key.rotate", "key.issue", "tenant.create"]);
+    assert_eq!(audit_actions(store, &tenant.id).await, ["key.rotate", "key.issue", "tenant.create"]);
     let found = store.lookup_keys(call(Lane::Unknown), &[old.hash, rotation.hash]).await.unwrap();
     assert_eq!(found.records.iter().flatten().flatten().count(), 2, "both are good during the overlap");
 
     let refused = store.rotate_key(call(Lane::Admin), &rotate(&old.id), &change()).await.unwrap().outcome;
-    assert!(matches!(refused, Rotated::Refused(_)), "{refused:?}");
+    assert!(matches!(refused, RotationOutcome::Refused(_)), "{refused:?}");
     let nobody =
         store.rotate_key(call(Lane::Admin), &rotate(&KeyId::generate()), &change()).await.unwrap().outcome;
-    assert_eq!(nobody, Rotated::NoSuchKey);
+    assert_eq!(nobody, RotationOutcome::NoSuchKey);
     let reason = Reason::parse("gone").unwrap();
     store.revoke_key(call(Lane::Admin), &rotation.id, &reason, &change()).await.unwrap();
     let refused =
         store.rotate_key(call(Lane::Admin), &rotate(&rotation.id), &change()).await.unwrap().outcome;
-    assert!(matches!(refused, Rotated::Refused(_)), "{refused:?}");
+    assert!(matches!(refused, RotationOutcome::Refused(_)), "{refused:?}");
 }
 
-async fn import(store: &impl Store) {
+async fn check_import(store: &impl Store) {
     let ours = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
     let theirs = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
     let held = new_key(&theirs.id, &[], None);
@@ -263,7 +267,7 @@ async fn import(store: &impl Store) {
         let outcomes = store.import_keys(call(Lane::Admin), &batch, &change()).await.unwrap().outcome;
         assert_eq!(outcomes, expected);
     }
-    assert_eq!(actions(store, &ours.id).await, ["key.import", "tenant.create"]);
+    assert_eq!(audit_actions(store, &ours.id).await, ["key.import", "tenant.create"]);
     let mut later = good.clone();
     later.key.id = KeyId::generate();
     let outcomes = store.import_keys(call(Lane::Admin), &[later], &change()).await.unwrap().outcome;
@@ -274,7 +278,7 @@ async fn import(store: &impl Store) {
     assert_eq!((&record.key_id, &record.scopes), (&good.key.id, &good.key.scopes));
 }
 
-async fn pages(store: &impl Store) {
+async fn check_pages(store: &impl Store) {
     let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap();
     let mut keys: Vec<KeyToImport> = (0..7).map(|_| to_import(new_key(&tenant.id, &[], None))).collect();
     keys[6].key.expires_at = Some(NOW);
@@ -283,7 +287,7 @@ async fn pages(store: &impl Store) {
     let expired = ids[6].clone();
     ids.sort();
 
-    let size = PageSize::requested(3).unwrap();
+    let size = PageSize::from_request(3).unwrap();
     let mut listed = Vec::new();
     let mut after = None;
     loop {
@@ -307,13 +311,13 @@ async fn pages(store: &impl Store) {
     let tenants = store.list_tenants(call(Lane::Admin), &request).await.unwrap();
     assert!(tenants.items.iter().all(|listed| listed.id > tenant.id));
     let filter = AuditFilter { tenant: Some(tenant.id.clone()), ..AuditFilter::default() };
-    let two = PageRequest { size: PageSize::requested(2).unwrap(), after: None };
+    let two = PageRequest { size: PageSize::from_request(2).unwrap(), after: None };
     let newest = store.list_audit(call(Lane::Admin), &filter, &two).await.unwrap();
     assert!(newest.items[0].seq > newest.items[1].seq && newest.next.unwrap().seq == newest.items[1].seq);
     assert_eq!(newest.items[0].request_id, "req-1");
 }
 
-async fn actions(store: &impl Store, tenant: &TenantId) -> Vec<String> {
+async fn audit_actions(store: &impl Store, tenant: &TenantId) -> Vec<String> {
     let filter = AuditFilter { tenant: Some(tenant.clone()), ..AuditFilter::default() };
     let page = PageRequest { size: PageSize::DEFAULT, after: None };
     let events = store.list_audit(call(Lane::Admin), &filter, &page).await.unwrap();

@@ -9,70 +9,70 @@ use tenant_auth_svc::{
 };
 use tenant_auth_testkit::{Fault, HranaServer};
 
-use crate::harness::{Database, NOW, Service, TOKEN, http, outcome, strange_key};
+use crate::harness::{NOW, TOKEN, TestDatabase, TestService, http_request, outcome, unknown_key};
 
 /// Two replicas: one at the primary, one at a copy of it.
-struct Region {
-    primary: Database,
+struct PrimaryAndCopy {
+    primary: TestDatabase,
     copy: HranaServer,
     clock: Arc<ManualClock>,
-    here: Service,
-    there: Service,
+    at_primary: TestService,
+    at_copy: TestService,
     tenant: String,
 }
 
-impl Region {
+impl PrimaryAndCopy {
     async fn start() -> Self {
-        let primary = Database::test_server().await;
+        let primary = TestDatabase::test_server().await;
         let clock = ManualClock::at(NOW);
-        primary.follow(&clock);
+        primary.follow_clock(&clock);
         let shared = || Arc::clone(&clock) as SharedClock;
         let beating =
             |settings: Settings| settings.with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some("1s".to_owned()));
-        let here = Service::start_with(beating(primary.settings()), shared()).await;
-        let tenant = here.tenant("Acme").await;
+        let here = TestService::start_with(beating(primary.settings()), shared()).await;
+        let tenant = here.create_tenant("Acme").await;
         let copy = HranaServer::builder().token(TOKEN).copy_of(primary.server()).start().await.unwrap();
         let copys = Arc::clone(&clock);
         copy.set_clock(move || copys.now().0);
         let settings = primary.settings().with_flag("TENANT_AUTH_DATABASE_URL", Some(copy.url()));
-        let there = Service::start_with(beating(settings), shared()).await;
-        let region = Self { primary, copy, clock, here, there, tenant };
-        region.everybody_hears().await;
+        let there = TestService::start_with(beating(settings), shared()).await;
+        let region = Self { primary, copy, clock, at_primary: here, at_copy: there, tenant };
+        region.poll_both_feeds().await;
         region
     }
 
-    async fn everybody_hears(&self) {
+    async fn poll_both_feeds(&self) {
         self.copy.catch_up().await.unwrap();
-        self.here.hears().await;
-        self.there.hears().await;
+        self.at_primary.poll_feed().await;
+        self.at_copy.poll_feed().await;
     }
 
-    async fn there_hears(&self) {
+    async fn poll_copy_feed(&self) {
         self.copy.catch_up().await.unwrap();
-        self.there.hears().await;
+        self.at_copy.poll_feed().await;
     }
 
     /// A second passes; whoever finds it due gives a sign of life, and both read the log.
-    async fn pass_a_second(&self) {
+    async fn advance_one_second(&self) {
         self.clock.advance(Duration::from_secs(1));
-        for service in [&self.here, &self.there] {
+        for service in [&self.at_primary, &self.at_copy] {
             service.running.beat_if_due().await.unwrap();
             let _ = service.running.feed().poll().await;
         }
     }
 
-    async fn there_says(&self, key: &str) -> (Verdict, Source) {
-        let response = self.there.validate(key).await.unwrap();
+    async fn validate_at_copy(&self, key: &str) -> (Verdict, Source) {
+        let response = self.at_copy.validate(key).await.unwrap();
         (response.verdict(), response.provenance.unwrap().source())
     }
 }
 
 #[tokio::test]
-async fn a_replicas_own_changes_are_never_older_than_they_are_behind_a_copy_that_lags() {
-    let region = Region::start().await;
-    let there = &region.there;
+async fn own_changes_stay_visible_behind_lagging_copy() {
+    let region = PrimaryAndCopy::start().await;
+    let there = &region.at_copy;
     // Issued: it is known at once, though the copy lacks it.
-    let (key, key_id) = there.key(&region.tenant, &["a"]).await;
+    let (key, key_id) = there.issue_key(&region.tenant, &["a"]).await;
     assert_eq!(outcome(&there.validate(&key).await), "VERDICT_VALID");
     // Rotated: so is its successor.
     let rotate = v1::RotateKeyRequest { key_id, ..Default::default() };
@@ -81,12 +81,12 @@ async fn a_replicas_own_changes_are_never_older_than_they_are_behind_a_copy_that
     // What was changed, and how the copy does not show yet, is not said to be as it was.
     assert_eq!(outcome(&there.validate(&key).await), "Unavailable");
     // Revoked.
-    there.revoke(&rotated.key.unwrap().key_id).await;
+    there.revoke_key(&rotated.key.unwrap().key_id).await;
     for seconds in [0, 1, 7, 100] {
         region.clock.advance(Duration::from_secs(seconds));
         assert_eq!(outcome(&there.validate(&rotated.plaintext).await), "VERDICT_REVOKED", "{seconds}");
     }
-    region.everybody_hears().await;
+    region.poll_both_feeds().await;
     assert_eq!(outcome(&there.validate(&key).await), "VERDICT_VALID", "during the overlap");
     assert_eq!(outcome(&there.validate(&rotated.plaintext).await), "VERDICT_REVOKED");
 
@@ -95,18 +95,18 @@ async fn a_replicas_own_changes_are_never_older_than_they_are_behind_a_copy_that
     let suspend = v1::SuspendTenantRequest { tenant_id: tenant_id.clone(), reason: "unpaid".to_owned() };
     there.admin().suspend_tenant(suspend).await.unwrap();
     assert_eq!(outcome(&there.validate(&key).await), "VERDICT_TENANT_SUSPENDED");
-    region.everybody_hears().await;
+    region.poll_both_feeds().await;
     there.admin().resume_tenant(v1::ResumeTenantRequest { tenant_id }).await.unwrap();
     assert_eq!(outcome(&there.validate(&key).await), "Unavailable", "and not that it is suspended");
-    region.everybody_hears().await;
+    region.poll_both_feeds().await;
     assert_eq!(outcome(&there.validate(&key).await), "VERDICT_VALID");
 }
 
 #[tokio::test]
-async fn an_imported_key_is_not_unknown_behind_a_copy_that_lags() {
-    let region = Region::start().await;
+async fn imported_key_is_known_behind_lagging_copy() {
+    let region = PrimaryAndCopy::start().await;
     let key = "a-key-of-another-system";
-    assert_eq!(outcome(&region.there.validate(key).await), "VERDICT_UNKNOWN");
+    assert_eq!(outcome(&region.at_copy.validate(key).await), "VERDICT_UNKNOWN");
     let hash = tenant_auth_svc::domain::key::KeyHash::of(&tenant_auth_svc::domain::key::PresentedKey::new(
         key.to_owned(),
     ));
@@ -115,26 +115,26 @@ async fn an_imported_key_is_not_unknown_behind_a_copy_that_lags() {
         sha256: hash.as_bytes().to_vec(),
         ..Default::default()
     };
-    region.there.admin().import_keys(v1::ImportKeysRequest { keys: vec![import] }).await.unwrap();
-    assert_eq!(outcome(&region.there.validate(key).await), "Unavailable");
-    region.everybody_hears().await;
-    assert_eq!(outcome(&region.there.validate(key).await), "VERDICT_VALID");
+    region.at_copy.admin().import_keys(v1::ImportKeysRequest { keys: vec![import] }).await.unwrap();
+    assert_eq!(outcome(&region.at_copy.validate(key).await), "Unavailable");
+    region.poll_both_feeds().await;
+    assert_eq!(outcome(&region.at_copy.validate(key).await), "VERDICT_VALID");
 }
 
 #[tokio::test]
-async fn a_copy_that_stands_still_is_noticed_and_counts_as_an_outage() {
-    let region = Region::start().await;
-    let (known, known_id) = region.here.key(&region.tenant, &[]).await;
-    let (cold, _) = region.here.key(&region.tenant, &[]).await;
-    region.everybody_hears().await;
-    assert_eq!(region.there_says(&known).await.0, Verdict::Valid);
+async fn stalled_copy_is_detected_as_outage() {
+    let region = PrimaryAndCopy::start().await;
+    let (known, known_id) = region.at_primary.issue_key(&region.tenant, &[]).await;
+    let (cold, _) = region.at_primary.issue_key(&region.tenant, &[]).await;
+    region.poll_both_feeds().await;
+    assert_eq!(region.validate_at_copy(&known).await.0, Verdict::Valid);
     for _ in 0..5 {
-        region.pass_a_second().await;
+        region.advance_one_second().await;
         region.copy.catch_up().await.unwrap();
     }
-    let ops = region.there.running.ops_address().unwrap();
+    let ops = region.at_copy.running.ops_address().unwrap();
     let told = async |name: &str| {
-        let metrics = http(ops, "GET /metrics").await.unwrap().body;
+        let metrics = http_request(ops, "GET /metrics").await.unwrap().body;
         let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap();
         line.parse::<f64>().unwrap()
     };
@@ -144,11 +144,11 @@ async fn a_copy_that_stands_still_is_noticed_and_counts_as_an_outage() {
     assert_eq!(grace_ends().await, 14_400.0, "nothing needs it");
 
     // From here on it stands still, and its primary goes on.
-    region.here.revoke(&known_id).await;
+    region.at_primary.revoke_key(&known_id).await;
     let mut honoured = 0;
     for second in 0..20 {
-        region.pass_a_second().await;
-        let (verdict, source) = region.there_says(&known).await;
+        region.advance_one_second().await;
+        let (verdict, source) = region.validate_at_copy(&known).await;
         assert_eq!(verdict, Verdict::Valid, "nobody can tell it otherwise");
         if source != Source::Stale {
             honoured = second;
@@ -158,57 +158,61 @@ async fn a_copy_that_stands_still_is_noticed_and_counts_as_an_outage() {
     assert!(standstill().await >= 15.0);
     assert!(grace_ends().await <= 14_400.0 - 15.0, "it runs from when the copy stopped");
     assert!(
-        region.there.running.feed().poll().await.is_err(),
+        region.at_copy.running.feed().poll().await.is_err(),
         "it is not heard: nobody who watches is told that all is well"
     );
     assert_eq!(
-        outcome(&region.there.validate(&strange_key()).await),
+        outcome(&region.at_copy.validate(&unknown_key()).await),
         "Unavailable",
         "an absence of then is none"
     );
-    assert_eq!(region.there_says(&cold).await, (Verdict::Valid, Source::Stale), "a record of then stands in");
-    let verbose = http(ops, "GET /readyz?verbose").await.unwrap().body;
+    assert_eq!(
+        region.validate_at_copy(&cold).await,
+        (Verdict::Valid, Source::Stale),
+        "a record of then stands in"
+    );
+    let verbose = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
     assert!(verbose.contains("\ndatabase  the copy that is read has stood still for "), "{verbose}");
 
     region.copy.catch_up().await.unwrap();
-    region.there.hears().await;
-    assert_eq!(region.there_says(&known).await.0, Verdict::Revoked);
-    assert_eq!(outcome(&region.there.validate(&strange_key()).await), "VERDICT_UNKNOWN");
+    region.at_copy.poll_feed().await;
+    assert_eq!(region.validate_at_copy(&known).await.0, Verdict::Revoked);
+    assert_eq!(outcome(&region.at_copy.validate(&unknown_key()).await), "VERDICT_UNKNOWN");
 }
 
 /// The way from the copy to its primary is broken, so that neither changes nor questions get there.
 #[tokio::test]
-async fn a_copy_that_is_cut_off_from_its_primary_counts_as_an_outage() {
-    let region = Region::start().await;
-    let (known, _) = region.here.key(&region.tenant, &[]).await;
-    region.everybody_hears().await;
-    assert_eq!(region.there_says(&known).await.0, Verdict::Valid);
-    region.copy.cut_off(true);
+async fn copy_cut_off_from_primary_counts_as_outage() {
+    let region = PrimaryAndCopy::start().await;
+    let (known, _) = region.at_primary.issue_key(&region.tenant, &[]).await;
+    region.poll_both_feeds().await;
+    assert_eq!(region.validate_at_copy(&known).await.0, Verdict::Valid);
+    region.copy.set_partitioned(true);
     region.clock.advance(Duration::from_secs(1));
-    region.there.hears().await;
-    assert!(region.there.running.beat_if_due().await.is_err(), "nobody answers");
+    region.at_copy.poll_feed().await;
+    assert!(region.at_copy.running.beat_if_due().await.is_err(), "nobody answers");
     for _ in 0..3 {
         region.clock.advance(Duration::from_secs(1));
-        let _ = region.there.running.feed().poll().await;
+        let _ = region.at_copy.running.feed().poll().await;
     }
     region.clock.advance(Duration::from_secs(7));
-    assert_eq!(region.there_says(&known).await, (Verdict::Valid, Source::Stale));
-    assert_eq!(outcome(&region.there.validate(&strange_key()).await), "Unavailable");
+    assert_eq!(region.validate_at_copy(&known).await, (Verdict::Valid, Source::Stale));
+    assert_eq!(outcome(&region.at_copy.validate(&unknown_key()).await), "Unavailable");
 
-    region.copy.cut_off(false);
-    region.pass_a_second().await;
+    region.copy.set_partitioned(false);
+    region.advance_one_second().await;
     region.copy.catch_up().await.unwrap();
-    region.there.hears().await;
-    assert_eq!(outcome(&region.there.validate(&strange_key()).await), "VERDICT_UNKNOWN");
+    region.at_copy.poll_feed().await;
+    assert_eq!(outcome(&region.at_copy.validate(&unknown_key()).await), "VERDICT_UNKNOWN");
 }
 
 /// Its primary takes no changes, so nobody can give a sign of life; but it says what it has.
 #[tokio::test]
-async fn a_primary_that_takes_no_changes_does_not_make_its_copy_stand_still() {
+async fn read_only_primary_does_not_make_copy_stalled() {
     for fault in [Fault::blocked(), Fault::Hang] {
-        let region = Region::start().await;
-        let (key, key_id) = region.here.key(&region.tenant, &[]).await;
-        region.everybody_hears().await;
+        let region = PrimaryAndCopy::start().await;
+        let (key, key_id) = region.at_primary.issue_key(&region.tenant, &[]).await;
+        region.poll_both_feeds().await;
         for server in [region.primary.server(), &region.copy] {
             server.faults().set_writes(fault.clone());
         }
@@ -216,25 +220,25 @@ async fn a_primary_that_takes_no_changes_does_not_make_its_copy_stand_still() {
             region.clock.advance(Duration::from_secs(1));
             // One of them is enough where each of them takes its time to fail.
             if second < 1 {
-                let _ = region.there.running.beat_if_due().await;
+                let _ = region.at_copy.running.beat_if_due().await;
             }
-            region.there.hears().await;
+            region.at_copy.poll_feed().await;
         }
-        assert_eq!(outcome(&region.there.validate(&strange_key()).await), "VERDICT_UNKNOWN", "{fault:?}");
+        assert_eq!(outcome(&region.at_copy.validate(&unknown_key()).await), "VERDICT_UNKNOWN", "{fault:?}");
         let revoke = format!("UPDATE api_keys SET revoked_at = 1 WHERE id = '{key_id}'");
         region.primary.server().execute(&revoke).unwrap();
-        region.there_hears().await;
-        assert_eq!(region.there_says(&key).await.0, Verdict::Revoked, "{fault:?}");
+        region.poll_copy_feed().await;
+        assert_eq!(region.validate_at_copy(&key).await.0, Verdict::Revoked, "{fault:?}");
     }
 }
 
 /// What was done at the primary shows in the copy later. Whoever did it waits for that, and does not end because it is not there yet.
 #[tokio::test]
-async fn whoever_migrates_behind_a_copy_that_lags_waits_until_it_shows_the_schema() {
-    let primary = Database::test_server().await;
+async fn migration_waits_until_lagging_copy_shows_schema() {
+    let primary = TestDatabase::test_server().await;
     let copy = HranaServer::builder().token(TOKEN).copy_of(primary.server()).start().await.unwrap();
     let settings = || primary.settings().with_flag("TENANT_AUTH_DATABASE_URL", Some(copy.url()));
-    let mut service = Service::start_unready(settings(), SystemClock::shared()).await;
+    let mut service = TestService::start_unready(settings(), SystemClock::shared()).await;
     let versions =
         || primary.server().query("SELECT count(*) FROM sqlite_master WHERE name = 'schema_migrations'");
     while versions().unwrap()[0][0]["value"] != "1" {
@@ -248,7 +252,7 @@ async fn whoever_migrates_behind_a_copy_that_lags_waits_until_it_shows_the_schem
         }
     };
     tokio::select! {
-        ready = service.running.ready() => ready.unwrap(),
+        ready = service.running.wait_until_ready() => ready.unwrap(),
         () = catching_up => {}
         () = tokio::time::sleep(Duration::from_secs(60)) => panic!("it must become ready"),
     }
@@ -256,13 +260,13 @@ async fn whoever_migrates_behind_a_copy_that_lags_waits_until_it_shows_the_schem
 
 /// One sign of life a second, however many replicas there are, and one row written for each.
 #[tokio::test]
-async fn a_sign_of_life_costs_a_row_a_second_for_all_replicas() {
-    let region = Region::start().await;
+async fn heartbeat_writes_one_row_per_second_for_all_replicas() {
+    let region = PrimaryAndCopy::start().await;
     let beat = || region.primary.server().query("SELECT beat FROM heartbeat").unwrap()[0][0]["value"].clone();
     let number = |value: serde_json::Value| value.as_str().unwrap().parse::<i64>().unwrap();
     let before = number(beat());
     for _ in 0..10 {
-        region.pass_a_second().await;
+        region.advance_one_second().await;
         region.copy.catch_up().await.unwrap();
     }
     let beats = number(beat()) - before;
@@ -271,33 +275,33 @@ async fn a_sign_of_life_costs_a_row_a_second_for_all_replicas() {
 
 /// A database whose clock was set back gives heartbeats all the same: without them nobody could tell that a copy stands still.
 #[tokio::test]
-async fn a_copy_that_stands_still_is_noticed_after_the_databases_clock_was_set_back() {
-    let region = Region::start().await;
-    region.pass_a_second().await;
+async fn stalled_copy_is_detected_after_database_clock_set_back() {
+    let region = PrimaryAndCopy::start().await;
+    region.advance_one_second().await;
     region.clock.jump_to(UnixMillis(region.clock.now().0 - 3_600_000));
-    region.everybody_hears().await;
+    region.poll_both_feeds().await;
     for _ in 0..6 {
-        region.pass_a_second().await;
+        region.advance_one_second().await;
     }
-    assert!(region.there.running.feed().poll().await.is_err(), "it stands still");
+    assert!(region.at_copy.running.feed().poll().await.is_err(), "it stands still");
 }
 
 /// Each key that the copy does not show yet is waited for; the keys of a batch are waited for together.
 #[tokio::test]
-async fn a_batch_waits_for_a_copy_that_lags_no_longer_than_a_single_key_does() {
-    let region = Region::start().await;
+async fn batch_waits_for_lagging_copy_no_longer_than_single_key() {
+    let region = PrimaryAndCopy::start().await;
     let mut keys = Vec::new();
     for _ in 0..12 {
-        let (key, key_id) = region.there.key(&region.tenant, &[]).await;
+        let (key, key_id) = region.at_copy.issue_key(&region.tenant, &[]).await;
         let rotate = v1::RotateKeyRequest { key_id, ..Default::default() };
-        region.there.admin().rotate_key(rotate).await.unwrap();
+        region.at_copy.admin().rotate_key(rotate).await.unwrap();
         keys.push(key);
     }
     let requests =
         keys.iter().map(|key| v1::ValidateKeyRequest { key: key.clone(), ..Default::default() }).collect();
     let before = region.copy.requests_with("AS digests");
     let request = v1::BatchValidateKeysRequest { requests };
-    region.there.validation().batch_validate_keys(request).await.unwrap();
+    region.at_copy.validation().batch_validate_keys(request).await.unwrap();
     // Every 50 ms for half a second, the first one alone and the others together; each in turn asks 96 times.
     let asked = region.copy.requests_with("AS digests") - before;
     assert!((2..=60).contains(&asked), "{asked}");
@@ -305,24 +309,24 @@ async fn a_batch_waits_for_a_copy_that_lags_no_longer_than_a_single_key_does() {
 
 /// The copy tells, late, of a change that came before the replica's own: it says nothing about what came after it.
 #[tokio::test]
-async fn a_replicas_own_revocation_outlives_older_news_of_a_copy_that_lags() {
-    let region = Region::start().await;
-    let (key, key_id) = region.there.key(&region.tenant, &["a"]).await;
-    let (other, _) = region.there.key(&region.tenant, &[]).await;
-    region.everybody_hears().await;
+async fn own_revocation_survives_older_change_event_of_lagging_copy() {
+    let region = PrimaryAndCopy::start().await;
+    let (key, key_id) = region.at_copy.issue_key(&region.tenant, &["a"]).await;
+    let (other, _) = region.at_copy.issue_key(&region.tenant, &[]).await;
+    region.poll_both_feeds().await;
     let primary = region.primary.server();
     primary.execute(&format!("UPDATE api_keys SET scopes = '[]' WHERE id = '{key_id}'")).unwrap();
     primary.execute(&format!("UPDATE tenants SET plan = 'max' WHERE id = '{}'", region.tenant)).unwrap();
     region.copy.catch_up().await.unwrap();
-    region.there.revoke(&key_id).await;
+    region.at_copy.revoke_key(&key_id).await;
     let suspend = v1::SuspendTenantRequest { tenant_id: region.tenant.clone(), reason: "unpaid".to_owned() };
-    region.there.admin().suspend_tenant(suspend.clone()).await.unwrap();
-    region.there.hears().await;
-    assert_eq!(outcome(&region.there.validate(&key).await), "VERDICT_REVOKED");
-    assert_eq!(outcome(&region.there.validate(&other).await), "VERDICT_TENANT_SUSPENDED");
+    region.at_copy.admin().suspend_tenant(suspend.clone()).await.unwrap();
+    region.at_copy.poll_feed().await;
+    assert_eq!(outcome(&region.at_copy.validate(&key).await), "VERDICT_REVOKED");
+    assert_eq!(outcome(&region.at_copy.validate(&other).await), "VERDICT_TENANT_SUSPENDED");
 
     // Nor does a further attempt that fails.
     region.copy.faults().set_writes(Fault::blocked());
-    assert!(region.there.admin().suspend_tenant(suspend).await.is_err());
-    assert_eq!(outcome(&region.there.validate(&other).await), "VERDICT_TENANT_SUSPENDED");
+    assert!(region.at_copy.admin().suspend_tenant(suspend).await.is_err());
+    assert_eq!(outcome(&region.at_copy.validate(&other).await), "VERDICT_TENANT_SUSPENDED");
 }

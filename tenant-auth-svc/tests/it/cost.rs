@@ -4,31 +4,32 @@ use std::time::Duration;
 
 use tenant_auth_proto::v1;
 
-use crate::harness::{Database, LOOKUP, Service, owned, strange_key};
+use crate::harness::{LOOKUP, TestDatabase, TestService, owned, unknown_key};
 
 /// Keys that are not in memory.
 const MISSES: u64 = 10;
 
 /// How often keys were looked up so far.
-fn lookups(database: &Database) -> u64 {
+fn lookup_count(database: &TestDatabase) -> u64 {
     database.server().requests_with(LOOKUP)
 }
 
 #[tokio::test]
-async fn a_miss_is_one_request_and_no_new_connection() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let tenant = service.tenant("Acme").await;
-    let (key, _) = service.key(&tenant, &[]).await;
+async fn cache_miss_is_one_database_request_and_no_new_connection() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let tenant = service.create_tenant("Acme").await;
+    let (key, _) = service.issue_key(&tenant, &[]).await;
 
-    let (lookups, asked, before) = (lookups(&database), database.asked(), database.server().counters());
+    let (lookups, asked, before) =
+        (lookup_count(&database), database.caller_requests(), database.server().counters());
     assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Valid);
     for _ in 1..MISSES {
-        assert_eq!(service.validate(&strange_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
+        assert_eq!(service.validate(&unknown_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
     }
     let after = database.server().counters();
-    assert_eq!(self::lookups(&database) - lookups, MISSES, "one each");
-    assert_eq!(database.asked() - asked, MISSES, "and nothing else");
+    assert_eq!(self::lookup_count(&database) - lookups, MISSES, "one each");
+    assert_eq!(database.caller_requests() - asked, MISSES, "and nothing else");
     // On a busy machine, the next call may come before the connection of the one before it is back, and open a second one.
     assert!(after.connections - before.connections <= 1, "{before:?} {after:?}");
     assert_eq!(after.open_streams, 0, "nothing is left open on the server");
@@ -37,81 +38,81 @@ async fn a_miss_is_one_request_and_no_new_connection() {
     for _ in 0..10 {
         service.validate(&key).await.unwrap();
     }
-    assert_eq!(database.asked() - asked, MISSES);
+    assert_eq!(database.caller_requests() - asked, MISSES);
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_one_is_refused_without_asking() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let before = database.asked();
+async fn malformed_key_is_denied_without_database_request() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let before = database.caller_requests();
     for key in
         ["short", "ta_tooshort", &format!("ta_{}", "a".repeat(36)), "with a space in it", &"x".repeat(300)]
     {
         let response = service.validate(key).await.unwrap();
         assert_eq!(response.verdict(), v1::Verdict::Malformed, "{key}");
     }
-    assert_eq!(database.asked(), before);
+    assert_eq!(database.caller_requests(), before);
 }
 
 #[tokio::test]
-async fn a_batch_of_new_keys_is_one_request_per_64() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
+async fn batch_of_cold_keys_is_one_request_per_64() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
     let batch = |count: usize| v1::BatchValidateKeysRequest {
         requests: (0..count)
-            .map(|_| v1::ValidateKeyRequest { key: strange_key(), required_scopes: owned(&[]) })
+            .map(|_| v1::ValidateKeyRequest { key: unknown_key(), required_scopes: owned(&[]) })
             .collect(),
     };
     for (keys, requests) in [(1, 1), (64, 1), (65, 2), (1_000, 16)] {
-        let (before, asked) = (lookups(&database), database.asked());
+        let (before, asked) = (lookup_count(&database), database.caller_requests());
         service.validation().batch_validate_keys(batch(keys)).await.unwrap();
-        assert_eq!(lookups(&database) - before, requests, "{keys} keys");
-        assert_eq!(database.asked() - asked, requests, "{keys} keys");
+        assert_eq!(lookup_count(&database) - before, requests, "{keys} keys");
+        assert_eq!(database.caller_requests() - asked, requests, "{keys} keys");
     }
 }
 
 #[tokio::test]
-async fn fifteen_idle_seconds_cost_nothing_and_break_nothing() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+async fn idle_database_connection_survives_fifteen_seconds() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
 
-    let (before, asked) = (database.server().counters(), database.asked());
+    let (before, asked) = (database.server().counters(), database.caller_requests());
     database.server().advance(Duration::from_secs(15));
     assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Valid);
     let after = database.server().counters();
-    assert_eq!(database.asked() - asked, 1);
+    assert_eq!(database.caller_requests() - asked, 1);
     assert!(after.connections - before.connections <= 1, "{before:?} {after:?}");
 
     // Longer, so that the server ends the connection: still no error. The request that met the end may be sent once more.
-    let before = lookups(&database);
+    let before = lookup_count(&database);
     database.server().close_idle_connections().await;
-    assert_eq!(service.validate(&strange_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
-    assert!((1..=2).contains(&(lookups(&database) - before)));
+    assert_eq!(service.validate(&unknown_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
+    assert!((1..=2).contains(&(lookup_count(&database) - before)));
 }
 
 /// On a server with a clock of its own, where idle streams and connections end when it wants them to. Without one
 /// there is nothing to wait for: the test server's clock is moved by the test above.
 #[tokio::test]
-async fn fifteen_idle_seconds_on_a_real_server() {
-    let Some(database) = Database::real() else { return };
-    let service = Service::start(&database).await;
-    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+async fn idle_connection_to_real_server_survives_fifteen_seconds() {
+    let Some(database) = TestDatabase::real() else { return };
+    let service = TestService::start(&database).await;
+    let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     let idle = tokio::time::timeout(Duration::from_secs(15), std::future::pending::<()>());
     assert!(idle.await.is_err());
     assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Valid);
-    assert_eq!(service.validate(&strange_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
+    assert_eq!(service.validate(&unknown_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
 }
 
 #[tokio::test]
-async fn an_administrative_change_is_one_request() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let tenant = service.tenant("Acme").await;
-    let before = database.asked();
-    let (_, key_id) = service.key(&tenant, &["a"]).await;
-    service.revoke(&key_id).await;
-    assert_eq!(database.asked() - before, 2);
+async fn admin_change_is_one_database_request() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let tenant = service.create_tenant("Acme").await;
+    let before = database.caller_requests();
+    let (_, key_id) = service.issue_key(&tenant, &["a"]).await;
+    service.revoke_key(&key_id).await;
+    assert_eq!(database.caller_requests() - before, 2);
     assert_eq!(database.server().counters().open_streams, 0);
 }

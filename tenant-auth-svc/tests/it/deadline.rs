@@ -20,43 +20,44 @@ use tonic_prost::ProstCodec;
 use tonic_types::StatusExt as _;
 
 use crate::{
-    cache::patient,
-    harness::{Database, Service, strange_key},
-    stream::ask,
+    cache::settings_with_long_timeouts,
+    harness::{TestDatabase, TestService, unknown_key},
+    stream::stream_request,
 };
 
 /// tonic's own channel would read the header that these tests set by hand, and set a timer by it.
-type Untimed = Client<HttpConnector, Body>;
+type UntimedClient = Client<HttpConnector, Body>;
 
-fn untimed() -> Untimed {
+fn untimed_client() -> UntimedClient {
     Client::builder(TokioExecutor::new()).http2_only(true).build_http()
 }
 
-fn validation(service: &Service) -> ValidationServiceClient<Untimed> {
+fn validation(service: &TestService) -> ValidationServiceClient<UntimedClient> {
     let origin = format!("http://{}", service.running.address());
-    ValidationServiceClient::with_origin(untimed(), origin.parse().unwrap())
+    ValidationServiceClient::with_origin(untimed_client(), origin.parse().unwrap())
 }
 
-fn admin(service: &Service) -> AdminServiceClient<Untimed> {
+fn admin(service: &TestService) -> AdminServiceClient<UntimedClient> {
     let origin = format!("http://{}", service.running.address());
-    AdminServiceClient::with_origin(untimed(), origin.parse().unwrap())
+    AdminServiceClient::with_origin(untimed_client(), origin.parse().unwrap())
 }
 
-fn within<T>(timeout: &str, message: T) -> Request<T> {
+fn request_with_timeout<T>(timeout: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
     request
 }
 
-fn question(key: &str) -> v1::ValidateKeyRequest {
+fn validate_request(key: &str) -> v1::ValidateKeyRequest {
     v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() }
 }
 
 /// A service in front of a database that hangs, and a key that only the database knows.
-async fn hanging() -> (Database, Service, String) {
-    let database = Database::test_server().await;
-    let service = Service::start_with(patient(&database), SystemClock::shared()).await;
-    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+async fn service_with_hanging_database() -> (TestDatabase, TestService, String) {
+    let database = TestDatabase::test_server().await;
+    let service =
+        TestService::start_with(settings_with_long_timeouts(&database), SystemClock::shared()).await;
+    let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     database.server().faults().set(Fault::Hang);
     (database, service, key)
 }
@@ -73,37 +74,40 @@ fn assert_expired(status: &Status) {
     assert_eq!(status.get_error_details().error_info().unwrap().reason, "DEADLINE_PASSED");
 }
 
-fn item(error: tonic_types::Status) -> Status {
+fn item_status(error: tonic_types::Status) -> Status {
     use prost::Message as _;
     let details = error.encode_to_vec().into();
     Status::with_details(Code::from_i32(error.code), error.message, details)
 }
 
 #[tokio::test]
-async fn a_validation_ends_with_its_caller_and_its_load_goes_on_for_the_others() {
-    let (database, service, key) = hanging().await;
-    let before = database.asked();
+async fn validation_ends_at_deadline_and_shared_load_continues() {
+    let (database, service, key) = service_with_hanging_database().await;
+    let before = database.caller_requests();
     let other = tokio::spawn({
-        let (mut client, request) = (validation(&service), question(&key));
+        let (mut client, request) = (validation(&service), validate_request(&key));
         async move { client.validate_key(request).await }
     });
     database.server().wait_for(|counters| counters.open_requests == 1).await;
-    let timed_out = validation(&service).validate_key(within("100m", question(&key))).await.unwrap_err();
+    let timed_out = validation(&service)
+        .validate_key(request_with_timeout("100m", validate_request(&key)))
+        .await
+        .unwrap_err();
     assert_timed_out(&timed_out);
     assert_eq!(database.server().counters().open_requests, 1, "the load goes on");
     database.server().faults().clear();
     let answer = other.await.unwrap().unwrap().into_inner();
     assert_eq!(answer.verdict(), Verdict::Valid);
     assert_eq!(answer.provenance.unwrap().source(), v1::Source::Database, "it waited for that load");
-    assert_eq!(database.asked() - before, 1);
+    assert_eq!(database.caller_requests() - before, 1);
     assert_eq!(service.validate(&key).await.unwrap().provenance.unwrap().source(), v1::Source::Fresh);
 }
 
 #[tokio::test]
-async fn a_batch_ends_with_its_caller_and_says_so_for_each_key() {
-    let (database, service, key) = hanging().await;
-    let requests = vec![question(&key), question("!"), question(&strange_key())];
-    let batch = within("100m", v1::BatchValidateKeysRequest { requests });
+async fn batch_ends_at_deadline_with_error_for_each_key() {
+    let (database, service, key) = service_with_hanging_database().await;
+    let requests = vec![validate_request(&key), validate_request("!"), validate_request(&unknown_key())];
+    let batch = request_with_timeout("100m", v1::BatchValidateKeysRequest { requests });
     let results = validation(&service).batch_validate_keys(batch).await.unwrap().into_inner().results;
     assert!(database.server().counters().open_requests >= 1, "it was the caller who stopped waiting");
     let outcomes: Vec<_> = results.into_iter().map(|result| result.result.unwrap()).collect();
@@ -112,20 +116,20 @@ async fn a_batch_ends_with_its_caller_and_says_so_for_each_key() {
         panic!("{outcomes:?}")
     };
     assert_eq!(looks.verdict(), Verdict::Malformed);
-    assert_timed_out(&item(first.clone()));
-    assert_timed_out(&item(last.clone()));
+    assert_timed_out(&item_status(first.clone()));
+    assert_timed_out(&item_status(last.clone()));
 }
 
 #[tokio::test]
-async fn a_streams_deadline_is_that_of_each_message() {
-    let (database, service, key) = hanging().await;
+async fn stream_deadline_applies_to_each_message() {
+    let (database, service, key) = service_with_hanging_database().await;
     let (questions, asked) = mpsc::channel(8);
-    let opened = within("200m", ReceiverStream::new(asked));
+    let opened = request_with_timeout("200m", ReceiverStream::new(asked));
     let mut answers = validation(&service).stream_validate_keys(opened).await.unwrap().into_inner();
     let mut ask = async |id, key: &str| {
-        questions.send(ask(id, key)).await.unwrap();
+        questions.send(stream_request(id, key)).await.unwrap();
         match answers.message().await.unwrap().unwrap().result.unwrap() {
-            Outcome::Error(error) => item(error),
+            Outcome::Error(error) => item_status(error),
             Outcome::Response(response) => panic!("{response:?}"),
         }
     };
@@ -133,26 +137,27 @@ async fn a_streams_deadline_is_that_of_each_message() {
     assert_eq!(database.server().counters().open_requests, 1, "it was the caller who stopped waiting");
 
     // It has passed by now: what comes is not begun.
-    let requests = database.asked();
-    assert_expired(&ask(2, &strange_key()).await);
-    assert_eq!(database.asked(), requests);
+    let requests = database.caller_requests();
+    assert_expired(&ask(2, &unknown_key()).await);
+    assert_eq!(database.caller_requests(), requests);
 }
 
 /// What is given up half-way is what a database's lock for writing cannot bear.
 #[tokio::test]
-async fn a_change_that_was_sent_is_waited_for_without_its_caller_and_one_that_was_not_is_never_sent() {
-    let (database, service, _) = hanging().await;
-    let before = database.asked();
+async fn sent_change_outlives_caller_and_unsent_change_is_dropped() {
+    let (database, service, _) = service_with_hanging_database().await;
+    let before = database.caller_requests();
     let create = |name: &str| v1::CreateTenantRequest { name: name.to_owned(), ..Default::default() };
     for name in ["Sent", "Waits"] {
-        let timed_out = admin(&service).create_tenant(within("100m", create(name))).await.unwrap_err();
+        let timed_out =
+            admin(&service).create_tenant(request_with_timeout("100m", create(name))).await.unwrap_err();
         assert_timed_out(&timed_out);
     }
     let open = database.server().counters().open_requests;
-    assert_eq!((database.asked() - before, open), (1, 1), "the first one is waited for");
+    assert_eq!((database.caller_requests() - before, open), (1, 1), "the first one is waited for");
 
     database.server().faults().clear();
-    let created = admin(&service).create_tenant(within("30S", create("Late"))).await.unwrap();
+    let created = admin(&service).create_tenant(request_with_timeout("30S", create("Late"))).await.unwrap();
     assert_eq!(created.into_inner().tenant.unwrap().name, "Late");
     let count = |name: &str| {
         let rows = database.server().query(&format!("SELECT id FROM tenants WHERE name = '{name}'"));
@@ -162,24 +167,27 @@ async fn a_change_that_was_sent_is_waited_for_without_its_caller_and_one_that_wa
 }
 
 #[tokio::test]
-async fn what_comes_too_late_asks_nothing_and_changes_nothing() {
-    let (database, service, key) = hanging().await;
-    let before = database.asked();
+async fn expired_request_reads_and_changes_nothing() {
+    let (database, service, key) = service_with_hanging_database().await;
+    let before = database.caller_requests();
     for timeout in ["0S", "0m", "1n"] {
-        let validate = validation(&service).validate_key(within(timeout, question(&key))).await;
+        let validate =
+            validation(&service).validate_key(request_with_timeout(timeout, validate_request(&key))).await;
         assert_expired(&validate.unwrap_err());
         let create = v1::CreateTenantRequest { name: "Late".to_owned(), ..Default::default() };
-        assert_expired(&admin(&service).create_tenant(within(timeout, create)).await.unwrap_err());
+        assert_expired(
+            &admin(&service).create_tenant(request_with_timeout(timeout, create)).await.unwrap_err(),
+        );
     }
-    assert_eq!(database.asked(), before);
+    assert_eq!(database.caller_requests(), before);
 }
 
 #[tokio::test]
-async fn garbage_is_no_deadline() {
+async fn malformed_deadline_header_is_ignored() {
     for garbage in ["soon", "12", "-5m", "1.5S", "123456789m", "5x"] {
-        let (database, service, key) = hanging().await;
+        let (database, service, key) = service_with_hanging_database().await;
         let mut client = validation(&service);
-        let request = within(garbage, question(&key));
+        let request = request_with_timeout(garbage, validate_request(&key));
         let asked = tokio::spawn(async move { client.validate_key(request).await });
         database.server().wait_for(|counters| counters.open_requests == 1).await;
         database.server().faults().clear();
@@ -190,16 +198,16 @@ async fn garbage_is_no_deadline() {
 
 /// Nothing but its deadline ends it: neither the caller, nor the message, nor a database.
 #[tokio::test]
-async fn a_message_that_never_ends_is_cut_off_and_gives_its_place_back() {
-    let database = Database::embedded();
+async fn endless_message_is_cut_off_and_releases_permit() {
+    let database = TestDatabase::embedded();
     let settings = database.settings().with_flag("TENANT_AUTH_MAX_REQUESTS", Some("1".to_owned()));
-    let service = Service::start_with(settings, SystemClock::shared()).await;
+    let service = TestService::start_with(settings, SystemClock::shared()).await;
     let mut client =
-        Grpc::with_origin(untimed(), format!("http://{}", service.running.address()).parse().unwrap());
+        Grpc::with_origin(untimed_client(), format!("http://{}", service.running.address()).parse().unwrap());
     let path = PathAndQuery::from_static("/tenantauth.v1.ValidationService/ValidateKey");
     let codec = ProstCodec::<v1::ValidateKeyRequest, v1::ValidateKeyResponse>::default();
     client.ready().await.unwrap();
-    let request = within("300m", futures::stream::pending());
+    let request = request_with_timeout("300m", futures::stream::pending());
     let cut_off = client.client_streaming(request, path, codec).await.unwrap_err();
     assert_eq!(cut_off.code(), Code::DeadlineExceeded, "{cut_off:?}");
     assert_eq!(cut_off.get_error_details().error_info().unwrap().reason, "DEADLINE_REACHED");

@@ -8,23 +8,23 @@ use tenant_auth_proto::v1::{
 use tenant_auth_testkit::HranaServer;
 use tonic::{Request, transport::Channel};
 
-use crate::{harness::strange_key, logged::Program};
+use crate::{harness::unknown_key, logged::RunningProgram};
 
-const DENIALS: &str = "info,tenant_auth::denied=debug";
+const DENIAL_LOG_FILTER: &str = "info,tenant_auth::denied=debug";
 
 /// A request with an id of its own.
-fn named<T>(message: T, id: &str) -> Request<T> {
+fn request_with_id<T>(message: T, id: &str) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("x-request-id", id.parse().unwrap());
     request
 }
 
-fn question(key: &str) -> v1::ValidateKeyRequest {
+fn validate_request(key: &str) -> v1::ValidateKeyRequest {
     v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() }
 }
 
 /// A tenant, and two of its keys: text and id.
-async fn two_keys(channel: &Channel) -> (String, [(String, String); 2]) {
+async fn tenant_with_two_keys(channel: &Channel) -> (String, [(String, String); 2]) {
     let mut admin = AdminServiceClient::new(channel.clone());
     let request =
         v1::CreateTenantRequest { name: "Acme".to_owned(), plan: "pro".to_owned(), ..Default::default() };
@@ -49,18 +49,18 @@ async fn revoke(channel: &Channel, key_id: &str) {
 }
 
 /// The lines about denials.
-fn denials(lines: &[String]) -> Vec<Value> {
+fn denial_lines(lines: &[String]) -> Vec<Value> {
     let lines = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
     lines.filter(|line| line["target"] == "tenant_auth::denied").collect()
 }
 
 #[tokio::test]
-async fn a_denial_names_the_key_the_tenant_and_the_request() {
+async fn denial_log_names_key_tenant_and_request() {
     let database = HranaServer::builder().start().await.unwrap();
-    let program = Program::start_logging(&database, DENIALS).await;
+    let program = RunningProgram::start_logging(&database, DENIAL_LOG_FILTER).await;
     let channel = program.channel();
     let mut client = ValidationServiceClient::new(channel.clone());
-    let (tenant, [good, bad]) = two_keys(&channel).await;
+    let (tenant, [good, bad]) = tenant_with_two_keys(&channel).await;
     let session = v1::BindSessionRequest {
         session_id: "session-1".to_owned(),
         key: bad.0.clone(),
@@ -71,7 +71,7 @@ async fn a_denial_names_the_key_the_tenant_and_the_request() {
     sessions.bind_session(session.clone()).await.unwrap();
     for (key, _) in [&good, &bad] {
         assert_eq!(
-            client.validate_key(question(key)).await.unwrap().into_inner().verdict(),
+            client.validate_key(validate_request(key)).await.unwrap().into_inner().verdict(),
             v1::Verdict::Valid
         );
     }
@@ -79,28 +79,31 @@ async fn a_denial_names_the_key_the_tenant_and_the_request() {
 
     // From the database or from memory, and from memory for certain.
     for id in ["first", "second"] {
-        let answer = client.validate_key(named(question(&bad.0), id)).await.unwrap().into_inner();
+        let answer =
+            client.validate_key(request_with_id(validate_request(&bad.0), id)).await.unwrap().into_inner();
         assert_eq!(answer.verdict(), v1::Verdict::Revoked);
     }
-    client.validate_key(named(question(&good.0), "good")).await.unwrap();
-    let batch = v1::BatchValidateKeysRequest { requests: vec![question(&good.0), question(&bad.0)] };
-    client.batch_validate_keys(named(batch, "batch")).await.unwrap();
-    let message = v1::StreamValidateKeysRequest { correlation_id: 7, request: Some(question(&bad.0)) };
+    client.validate_key(request_with_id(validate_request(&good.0), "good")).await.unwrap();
+    let batch =
+        v1::BatchValidateKeysRequest { requests: vec![validate_request(&good.0), validate_request(&bad.0)] };
+    client.batch_validate_keys(request_with_id(batch, "batch")).await.unwrap();
+    let message =
+        v1::StreamValidateKeysRequest { correlation_id: 7, request: Some(validate_request(&bad.0)) };
     let mut answers = client
-        .stream_validate_keys(named(futures::stream::iter([message]), "stream"))
+        .stream_validate_keys(request_with_id(futures::stream::iter([message]), "stream"))
         .await
         .unwrap()
         .into_inner();
     answers.message().await.unwrap().unwrap();
     assert!(answers.message().await.unwrap().is_none());
     let validation = v1::ValidateSessionRequest { session_id: "session-1".to_owned(), ..Default::default() };
-    client.validate_session(named(validation, "session")).await.unwrap();
-    sessions.bind_session(named(session, "bind")).await.unwrap();
-    let strange = strange_key();
-    client.validate_key(named(question(&strange), "unknown")).await.unwrap();
+    client.validate_session(request_with_id(validation, "session")).await.unwrap();
+    sessions.bind_session(request_with_id(session, "bind")).await.unwrap();
+    let strange = unknown_key();
+    client.validate_key(request_with_id(validate_request(&strange), "unknown")).await.unwrap();
 
     let lines = program.stop().await;
-    let told = denials(&lines);
+    let told = denial_lines(&lines);
     for id in ["first", "second", "batch", "stream", "session", "bind"] {
         let of_it: Vec<_> = told.iter().filter(|line| line["request_id"] == id).collect();
         assert_eq!(of_it.len(), 1, "{id}: {told:#?}");
@@ -123,22 +126,22 @@ async fn a_denial_names_the_key_the_tenant_and_the_request() {
 }
 
 #[tokio::test]
-async fn a_flood_of_denials_leaves_a_few_lines_and_their_number() {
+async fn flood_of_denials_is_sampled_and_counted_in_log() {
     let database = HranaServer::builder().start().await.unwrap();
-    let program = Program::start_logging(&database, DENIALS).await;
+    let program = RunningProgram::start_logging(&database, DENIAL_LOG_FILTER).await;
     let channel = program.channel();
-    let (_, [(key, id), (other, other_id)]) = two_keys(&channel).await;
+    let (_, [(key, id), (other, other_id)]) = tenant_with_two_keys(&channel).await;
     revoke(&channel, &id).await;
     revoke(&channel, &other_id).await;
     let mut client = ValidationServiceClient::new(channel.clone());
-    let requests = vec![question(&key); 500];
+    let requests = vec![validate_request(&key); 500];
     for _ in 0..4 {
         let batch = v1::BatchValidateKeysRequest { requests: requests.clone() };
         client.batch_validate_keys(batch).await.unwrap();
     }
-    client.validate_key(named(question(&other), "the-other")).await.unwrap();
+    client.validate_key(request_with_id(validate_request(&other), "the-other")).await.unwrap();
     let lines = program.stop().await;
-    let told = denials(&lines);
+    let told = denial_lines(&lines);
     let of_it: Vec<_> = told.iter().filter(|line| line["key_id"] == id.as_str()).collect();
     let count: u64 = of_it.iter().map(|line| line["left_out"].as_u64().unwrap_or(1)).sum();
     assert_eq!(count, 2_000);
@@ -147,23 +150,24 @@ async fn a_flood_of_denials_leaves_a_few_lines_and_their_number() {
 }
 
 #[tokio::test]
-async fn what_is_not_decided_is_told_without_a_key() {
+async fn undecided_request_is_logged_without_key() {
     let database = HranaServer::builder().start().await.unwrap();
-    let program = Program::start_logging(&database, DENIALS).await;
+    let program = RunningProgram::start_logging(&database, DENIAL_LOG_FILTER).await;
     let mut client = ValidationServiceClient::new(program.channel());
     database.faults().set(tenant_auth_testkit::Fault::blocked());
-    client.validate_key(named(question(&strange_key()), "undecided")).await.unwrap_err();
+    client.validate_key(request_with_id(validate_request(&unknown_key()), "undecided")).await.unwrap_err();
     database.faults().clear();
-    let told = denials(&program.stop().await);
+    let told = denial_lines(&program.stop().await);
     let line = told.iter().find(|line| line["request_id"] == "undecided").unwrap();
     assert!(line["reason"] == "blocked" && line["key_id"].is_null() && line["verdict"].is_null(), "{line}");
 }
 
 #[tokio::test]
-async fn denials_leave_no_line_unless_asked_for() {
+async fn denials_are_logged_only_on_request() {
     let database = HranaServer::builder().start().await.unwrap();
-    let program = Program::start_logging(&database, "debug,tenant_auth::denied=off,h2=off,hyper=off").await;
+    let program =
+        RunningProgram::start_logging(&database, "debug,tenant_auth::denied=off,h2=off,hyper=off").await;
     let mut client = ValidationServiceClient::new(program.channel());
-    client.validate_key(question(&strange_key())).await.unwrap();
-    assert_eq!(denials(&program.stop().await), Vec::<Value>::new());
+    client.validate_key(validate_request(&unknown_key())).await.unwrap();
+    assert_eq!(denial_lines(&program.stop().await), Vec::<Value>::new());
 }

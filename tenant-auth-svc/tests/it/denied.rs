@@ -18,32 +18,32 @@ use tenant_auth_svc::{
 use tenant_auth_testkit::Fault;
 
 use crate::{
-    harness::{Database, Service, http, outcome, strange_key},
+    harness::{TestDatabase, TestService, http_request, outcome, unknown_key},
     scrape::Scrape,
-    stream::ask,
+    stream::stream_request,
 };
 
 /// A replica with a deny list that can be written anew.
-struct Denying {
-    database: Database,
-    service: Service,
+struct DenyListReplica {
+    database: TestDatabase,
+    service: TestService,
     folder: TempDir,
     tenant: String,
 }
 
-impl Denying {
+impl DenyListReplica {
     async fn start() -> Self {
         Self::start_with(|settings| settings).await
     }
 
     async fn start_with(adjust: impl FnOnce(Settings) -> Settings) -> Self {
-        let (database, folder) = (Database::test_server().await, tempfile::tempdir().unwrap());
+        let (database, folder) = (TestDatabase::test_server().await, tempfile::tempdir().unwrap());
         let path = folder.path().join("denied");
         std::fs::write(&path, "# nothing yet\n").unwrap();
         let settings =
             database.settings().with_flag("TENANT_AUTH_DENY_FILE", Some(path.display().to_string()));
-        let service = Service::start_with(adjust(settings), SystemClock::shared()).await;
-        let tenant = service.tenant("Acme").await;
+        let service = TestService::start_with(adjust(settings), SystemClock::shared()).await;
+        let tenant = service.create_tenant("Acme").await;
         Self { database, service, folder, tenant }
     }
 
@@ -51,19 +51,19 @@ impl Denying {
         self.folder.path().join("denied")
     }
 
-    fn deny(&self, lines: &str) {
+    fn write_deny_list(&self, lines: &str) {
         std::fs::write(self.path(), lines).unwrap();
         self.service.running.reloader()();
     }
 
-    async fn key(&self) -> (String, String) {
-        let (key, id) = self.service.key(&self.tenant, &[]).await;
+    async fn issue_key(&self) -> (String, String) {
+        let (key, id) = self.service.issue_key(&self.tenant, &[]).await;
         assert_eq!(self.service.validate(&key).await.unwrap().verdict(), Verdict::Valid);
         (key, id)
     }
 
     /// What each way to ask about a key says: by itself, in a batch, and on a stream.
-    async fn says(&self, key: &str) -> Verdict {
+    async fn verdict_on_every_path(&self, key: &str) -> Verdict {
         let alone = self.service.validate(key).await.unwrap();
         assert_eq!(alone.provenance.as_ref().unwrap().cacheable_for, Some(prost_types::Duration::default()));
         let request = v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() };
@@ -71,7 +71,7 @@ impl Denying {
         let results =
             self.service.validation().batch_validate_keys(batch).await.unwrap().into_inner().results;
         let Some(BatchOutcome::Response(of_batch)) = &results[0].result else { panic!("{results:?}") };
-        let asked = tokio_stream::once(ask(1, key));
+        let asked = tokio_stream::once(stream_request(1, key));
         let mut stream = self.service.validation().stream_validate_keys(asked).await.unwrap().into_inner();
         let of_stream = stream.message().await.unwrap().unwrap();
         let Some(Outcome::Response(of_stream)) = of_stream.result else { panic!("{of_stream:?}") };
@@ -79,71 +79,79 @@ impl Denying {
         alone.verdict()
     }
 
-    async fn line(&self, name: &str) -> String {
+    async fn status_line(&self, name: &str) -> String {
         let ops = self.service.running.ops_address().unwrap();
-        let told = http(ops, "GET /readyz?verbose").await.unwrap().body;
+        let told = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
         told.lines().find(|line| line.starts_with(name)).unwrap().to_owned()
     }
 }
 
-fn sha256(key: &str) -> String {
+fn sha256_hex(key: &str) -> String {
     let hash = KeyHash::of(&PresentedKey::new(key.to_owned()));
     let digits = hash.as_bytes().iter().map(|byte| format!("{byte:02x}"));
     format!("sha256:{}", digits.collect::<String>())
 }
 
 #[tokio::test]
-async fn a_denied_key_or_tenant_is_denied_on_every_path_from_the_reading_of_the_file_on() {
-    let denying = Denying::start().await;
+async fn deny_list_applies_on_every_path_once_loaded() {
+    let denying = DenyListReplica::start().await;
     let ((by_id, id), (by_hash, _), (other, _)) =
-        (denying.key().await, denying.key().await, denying.key().await);
-    denying.deny(&format!("{id} # stolen\n{}\n", sha256(&by_hash)));
-    assert_eq!(denying.says(&by_id).await, Verdict::Revoked);
-    assert_eq!(denying.says(&by_hash).await, Verdict::Revoked);
+        (denying.issue_key().await, denying.issue_key().await, denying.issue_key().await);
+    denying.write_deny_list(&format!("{id} # stolen\n{}\n", sha256_hex(&by_hash)));
+    assert_eq!(denying.verdict_on_every_path(&by_id).await, Verdict::Revoked);
+    assert_eq!(denying.verdict_on_every_path(&by_hash).await, Verdict::Revoked);
     assert_eq!(denying.service.validate(&other).await.unwrap().verdict(), Verdict::Valid);
-    assert_eq!(denying.line("denied").await, "denied    2 entries by file, whatever the database says");
-    let scrape = Scrape::of(&denying.service).await;
-    scrape.is("tenant_auth_denied_entries{kind=\"keys\"}", 1.0);
-    scrape.is("tenant_auth_denied_entries{kind=\"hashes\"}", 1.0);
+    assert_eq!(
+        denying.status_line("denied").await,
+        "denied    2 entries by file, whatever the database says"
+    );
+    let scrape = Scrape::collect(&denying.service).await;
+    scrape.assert_value("tenant_auth_denied_entries{kind=\"keys\"}", 1.0);
+    scrape.assert_value("tenant_auth_denied_entries{kind=\"hashes\"}", 1.0);
 
-    denying.deny(&format!("tenant:{}\n", denying.tenant));
+    denying.write_deny_list(&format!("tenant:{}\n", denying.tenant));
     for key in [&by_id, &by_hash, &other] {
-        assert_eq!(denying.says(key).await, Verdict::TenantSuspended);
+        assert_eq!(denying.verdict_on_every_path(key).await, Verdict::TenantSuspended);
     }
-    denying.deny("");
+    denying.write_deny_list("");
     for key in [&by_id, &by_hash, &other] {
         assert_eq!(denying.service.validate(key).await.unwrap().verdict(), Verdict::Valid);
     }
 }
 
 #[tokio::test]
-async fn with_the_database_gone_what_is_denied_is_denied() {
-    let denying = Denying::start().await;
-    let ((key, id), (other, _), never_seen) = (denying.key().await, denying.key().await, strange_key());
+async fn deny_list_applies_without_database() {
+    let denying = DenyListReplica::start().await;
+    let ((key, id), (other, _), never_seen) =
+        (denying.issue_key().await, denying.issue_key().await, unknown_key());
     denying.database.server().faults().set(Fault::service_unavailable());
-    denying.deny(&format!("{id}\n{}", sha256(&never_seen)));
-    assert_eq!(denying.says(&key).await, Verdict::Revoked);
-    assert_eq!(denying.says(&never_seen).await, Verdict::Revoked, "nothing has to be looked up");
+    denying.write_deny_list(&format!("{id}\n{}", sha256_hex(&never_seen)));
+    assert_eq!(denying.verdict_on_every_path(&key).await, Verdict::Revoked);
+    assert_eq!(
+        denying.verdict_on_every_path(&never_seen).await,
+        Verdict::Revoked,
+        "nothing has to be looked up"
+    );
     assert_eq!(denying.service.validate(&other).await.unwrap().verdict(), Verdict::Valid);
-    assert_eq!(outcome(&denying.service.validate(&strange_key()).await), "Unavailable");
-    denying.deny(&format!("tenant:{}", denying.tenant));
-    assert_eq!(denying.says(&other).await, Verdict::TenantSuspended);
+    assert_eq!(outcome(&denying.service.validate(&unknown_key()).await), "Unavailable");
+    denying.write_deny_list(&format!("tenant:{}", denying.tenant));
+    assert_eq!(denying.verdict_on_every_path(&other).await, Verdict::TenantSuspended);
 }
 
 #[tokio::test]
-async fn a_hash_that_is_denied_is_not_looked_up() {
-    let denying = Denying::start().await;
-    let key = strange_key();
-    denying.deny(&sha256(&key));
+async fn deny_listed_hash_is_not_looked_up() {
+    let denying = DenyListReplica::start().await;
+    let key = unknown_key();
+    denying.write_deny_list(&sha256_hex(&key));
     let before = denying.database.server().counters();
-    assert_eq!(denying.says(&key).await, Verdict::Revoked);
+    assert_eq!(denying.verdict_on_every_path(&key).await, Verdict::Revoked);
     assert_eq!(denying.database.server().counters().requests, before.requests);
 }
 
 #[tokio::test]
-async fn sessions_of_a_denied_key_or_tenant_are_denied_and_none_is_bound() {
-    let denying = Denying::start().await;
-    let (key, id) = denying.key().await;
+async fn deny_list_denies_sessions_and_prevents_binding() {
+    let denying = DenyListReplica::start().await;
+    let (key, id) = denying.issue_key().await;
     let mut sessions = SessionServiceClient::new(denying.service.channel.clone());
     let bind = |session: &str| v1::BindSessionRequest {
         session_id: session.to_owned(),
@@ -160,44 +168,46 @@ async fn sessions_of_a_denied_key_or_tenant_are_denied_and_none_is_bound() {
     assert_eq!(validate().await.verdict(), Verdict::Valid);
 
     denying.database.server().faults().set(Fault::service_unavailable());
-    denying.deny(&id);
+    denying.write_deny_list(&id);
     let answer = validate().await;
     assert_eq!(answer.verdict(), Verdict::Revoked);
     assert_eq!(answer.provenance.unwrap().cacheable_for, Some(prost_types::Duration::default()));
     let refused = sessions.bind_session(bind("two")).await.unwrap().into_inner();
     assert_eq!(refused.verdict(), Verdict::Revoked);
-    denying.deny(&format!("tenant:{}", denying.tenant));
+    denying.write_deny_list(&format!("tenant:{}", denying.tenant));
     assert_eq!(validate().await.verdict(), Verdict::TenantSuspended);
-    denying.deny("");
+    denying.write_deny_list("");
     assert_eq!(validate().await.verdict(), Verdict::Valid);
 }
 
 #[tokio::test]
-async fn a_list_that_cannot_be_used_leaves_the_old_one_in_force_and_is_told_of() {
-    let denying = Denying::start().await;
-    let (key, id) = denying.key().await;
-    denying.deny(&id);
-    denying.deny("ta_somebody-put-a-key-here");
-    assert_eq!(denying.says(&key).await, Verdict::Revoked);
-    let told = denying.line("files").await;
+async fn invalid_deny_list_keeps_old_list_and_is_reported() {
+    let denying = DenyListReplica::start().await;
+    let (key, id) = denying.issue_key().await;
+    denying.write_deny_list(&id);
+    denying.write_deny_list("ta_somebody-put-a-key-here");
+    assert_eq!(denying.verdict_on_every_path(&key).await, Verdict::Revoked);
+    let told = denying.status_line("files").await;
     assert_eq!(told, "files     the new deny list cannot be used, the old ones stay; the log says why");
-    Scrape::of(&denying.service).await.is("tenant_auth_reload_refused{file=\"deny_list\"}", 1.0);
+    Scrape::collect(&denying.service)
+        .await
+        .assert_value("tenant_auth_reload_refused{file=\"deny_list\"}", 1.0);
     std::fs::remove_file(denying.path()).unwrap();
     denying.service.running.reloader()();
-    assert_eq!(denying.says(&key).await, Verdict::Revoked, "no file is no empty file");
-    denying.deny("");
-    assert_eq!(denying.line("files").await, "files     in force");
+    assert_eq!(denying.verdict_on_every_path(&key).await, Verdict::Revoked, "no file is no empty file");
+    denying.write_deny_list("");
+    assert_eq!(denying.status_line("files").await, "files     in force");
     assert_eq!(denying.service.validate(&key).await.unwrap().verdict(), Verdict::Valid);
 }
 
 #[tokio::test]
-async fn a_start_has_the_list_in_force_and_one_that_is_wrong_is_refused() {
-    let denying = Denying::start().await;
-    let (key, id) = denying.key().await;
-    denying.deny(&id);
+async fn deny_list_applies_at_start_and_invalid_list_fails_start() {
+    let denying = DenyListReplica::start().await;
+    let (key, id) = denying.issue_key().await;
+    denying.write_deny_list(&id);
     let path = denying.path().display().to_string();
     let settings = || denying.database.settings().with_flag("TENANT_AUTH_DENY_FILE", Some(path.clone()));
-    let second = Service::start_with(settings(), SystemClock::shared()).await;
+    let second = TestService::start_with(settings(), SystemClock::shared()).await;
     assert_eq!(second.validate(&key).await.unwrap().verdict(), Verdict::Revoked);
     std::fs::write(denying.path(), "tenant:a\nnonsense").unwrap();
     let refused = ServiceConfig::read(settings()).unwrap_err().to_string();
@@ -206,15 +216,15 @@ async fn a_start_has_the_list_in_force_and_one_that_is_wrong_is_refused() {
 
 /// What callers keep would outlive the change: they are told to ask anew.
 #[tokio::test]
-async fn subscribers_start_over_when_the_list_changes_and_only_then() {
+async fn watch_resets_subscribers_only_when_deny_list_changes() {
     let fast = |settings: Settings| settings.with_flag("TENANT_AUTH_FEED_INTERVAL", Some("10ms".to_owned()));
-    let denying = Denying::start_with(fast).await;
-    let (_, id) = denying.key().await;
+    let denying = DenyListReplica::start_with(fast).await;
+    let (_, id) = denying.issue_key().await;
     let mut client = WatchServiceClient::new(denying.service.channel.clone());
     let mut watching = client.watch(v1::WatchRequest::default()).await.unwrap().into_inner();
     watching.message().await.unwrap().unwrap();
     for lines in [&*id, "# nobody"] {
-        denying.deny(lines);
+        denying.write_deny_list(lines);
         loop {
             let message = watching.message().await.unwrap().unwrap();
             if let Some(Event::StartOver(event)) = message.event {
@@ -223,7 +233,7 @@ async fn subscribers_start_over_when_the_list_changes_and_only_then() {
             }
         }
     }
-    denying.deny("# somebody else's words");
+    denying.write_deny_list("# somebody else's words");
     for _ in 0..2 {
         let message = watching.message().await.unwrap().unwrap();
         assert!(!matches!(message.event, Some(Event::StartOver(_))), "nothing has changed: {message:?}");

@@ -8,10 +8,10 @@ use tenant_auth_svc::domain::clock::SystemClock;
 use tonic::{Code, Status};
 use tonic_types::{RpcStatusExt as _, StatusExt as _};
 
-use crate::harness::{Database, Service};
+use crate::harness::{TestDatabase, TestService};
 
 /// What is no text to be shown, and how the refusal names it.
-const BAD: [(&str, &str); 9] = [
+const UNDISPLAYABLE: [(&str, &str); 9] = [
     ("Ac\u{202e}me", "U+202E"),
     ("Ac\u{200b}me", "U+200B"),
     ("Acme\u{200d}", "U+200D"),
@@ -24,7 +24,7 @@ const BAD: [(&str, &str); 9] = [
 ];
 
 /// The field that is refused, and why.
-fn refused<T: std::fmt::Debug>(answer: Result<T, Status>) -> (String, String) {
+fn refused_field<T: std::fmt::Debug>(answer: Result<T, Status>) -> (String, String) {
     let status = answer.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
     let details = status.get_error_details();
@@ -33,7 +33,7 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, Status>) -> (String, String) {
 }
 
 /// The same for a key that fails alone.
-fn refused_alone(result: &v1::ImportKeyResult) -> (String, String) {
+fn refused_import(result: &v1::ImportKeyResult) -> (String, String) {
     let Some(v1::import_key_result::Result::Error(error)) = &result.result else { panic!("{result:?}") };
     assert_eq!(Code::from(error.code), Code::InvalidArgument, "{error:?}");
     let bad = error.get_details_bad_request().unwrap();
@@ -42,40 +42,40 @@ fn refused_alone(result: &v1::ImportKeyResult) -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_text_that_cannot_be_shown_is_refused_wherever_it_comes_in() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let tenant_id = service.tenant("Acme").await;
-    let (key, key_id) = service.key(&tenant_id, &[]).await;
-    let requests = database.asked();
+async fn undisplayable_text_is_refused_in_every_field() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let tenant_id = service.create_tenant("Acme").await;
+    let (key, key_id) = service.issue_key(&tenant_id, &[]).await;
+    let requests = database.caller_requests();
     let mut admin = service.admin();
     let mut sessions = SessionServiceClient::new(service.channel.clone());
     let week = Some(Duration { seconds: 3_600, nanos: 0 });
-    for (text, named) in BAD {
+    for (text, named) in UNDISPLAYABLE {
         let (own, tenant_id, key_id) = (|| text.to_owned(), tenant_id.clone(), key_id.clone());
         let mut all = Vec::new();
         let create = v1::CreateTenantRequest { name: own(), ..Default::default() };
-        all.push(("name", refused(admin.create_tenant(create).await)));
+        all.push(("name", refused_field(admin.create_tenant(create).await)));
         let create = v1::CreateTenantRequest { name: "ok".to_owned(), plan: own(), ..Default::default() };
-        all.push(("plan", refused(admin.create_tenant(create).await)));
+        all.push(("plan", refused_field(admin.create_tenant(create).await)));
         let suspend = v1::SuspendTenantRequest { tenant_id: tenant_id.clone(), reason: own() };
-        all.push(("reason", refused(admin.suspend_tenant(suspend).await)));
+        all.push(("reason", refused_field(admin.suspend_tenant(suspend).await)));
         let issue = v1::IssueKeyRequest { tenant_id: tenant_id.clone(), name: own(), ..Default::default() };
-        all.push(("name", refused(admin.issue_key(issue).await)));
+        all.push(("name", refused_field(admin.issue_key(issue).await)));
         let import = v1::ImportKey { tenant_id, sha256: vec![1; 32], ..Default::default() };
         let named_so = v1::ImportKey { name: own(), ..import.clone() };
         let hinted_so = v1::ImportKey { prefix_hint: own(), ..import };
         let import = v1::ImportKeysRequest { keys: vec![named_so, hinted_so] };
         let results = admin.import_keys(import).await.unwrap().into_inner().results;
-        all.extend(["name", "prefix_hint"].into_iter().zip(results.iter().map(refused_alone)));
+        all.extend(["name", "prefix_hint"].into_iter().zip(results.iter().map(refused_import)));
         let revoke = v1::RevokeKeyRequest { key_id, reason: own() };
-        all.push(("reason", refused(admin.revoke_key(revoke).await)));
+        all.push(("reason", refused_field(admin.revoke_key(revoke).await)));
         let accept = v1::AcceptDatabaseRequest { reason: own() };
-        all.push(("reason", refused(admin.accept_database(accept).await)));
+        all.push(("reason", refused_field(admin.accept_database(accept).await)));
         let set = v1::SetOutageGraceRequest { grace: week, expires_in: week, reason: own() };
-        all.push(("reason", refused(admin.set_outage_grace(set).await)));
+        all.push(("reason", refused_field(admin.set_outage_grace(set).await)));
         let reset = v1::ResetOutageGraceRequest { reason: own() };
-        all.push(("reason", refused(admin.reset_outage_grace(reset).await)));
+        all.push(("reason", refused_field(admin.reset_outage_grace(reset).await)));
         for attribute in [(own(), "x".to_owned()), ("x".to_owned(), own())] {
             let bind = v1::BindSessionRequest {
                 session_id: "s-1".to_owned(),
@@ -84,22 +84,22 @@ async fn a_text_that_cannot_be_shown_is_refused_wherever_it_comes_in() {
                 expiry: v1::SessionExpiry::Fixed.into(),
                 attributes: HashMap::from([attribute]),
             };
-            all.push(("attributes", refused(sessions.bind_session(bind).await)));
+            all.push(("attributes", refused_field(sessions.bind_session(bind).await)));
         }
         for (expected, (field, why)) in all {
             assert_eq!(field, expected, "{text:?}");
             assert!(why.contains(named), "{text:?}: {field} {why}");
         }
     }
-    assert_eq!(database.asked(), requests);
+    assert_eq!(database.caller_requests(), requests);
 }
 
 #[tokio::test]
-async fn what_is_stored_already_is_read_whatever_the_rule_is_today() {
-    let database = Database::test_server().await;
-    let before = Service::start(&database).await;
-    let tenant_id = before.tenant("Acme").await;
-    let (key, key_id) = before.key(&tenant_id, &[]).await;
+async fn stored_undisplayable_text_is_still_read() {
+    let database = TestDatabase::test_server().await;
+    let before = TestService::start(&database).await;
+    let tenant_id = before.create_tenant("Acme").await;
+    let (key, key_id) = before.issue_key(&tenant_id, &[]).await;
     let bad = "\u{202e}Acme\u{200b} \nof before";
     for sql in [
         format!("UPDATE tenants SET name = '{bad}', plan = '{bad}' WHERE id = '{tenant_id}'"),
@@ -109,7 +109,7 @@ async fn what_is_stored_already_is_read_whatever_the_rule_is_today() {
     }
     before.running.stop().await;
 
-    let service = Service::start_with(database.settings(), SystemClock::shared()).await;
+    let service = TestService::start_with(database.settings(), SystemClock::shared()).await;
     let valid = service.validate(&key).await.unwrap();
     assert_eq!((valid.verdict(), &*valid.tenant_name, &*valid.plan), (v1::Verdict::Valid, bad, bad));
     let mut admin = service.admin();
@@ -120,6 +120,6 @@ async fn what_is_stored_already_is_read_whatever_the_rule_is_today() {
     let list = v1::ListKeysRequest { tenant_id, ..Default::default() };
     let keys = admin.list_keys(list).await.unwrap().into_inner().keys;
     assert_eq!((&*keys[0].name, &*keys[0].prefix_hint), (bad, bad));
-    service.revoke(&key_id).await;
+    service.revoke_key(&key_id).await;
     assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Revoked);
 }

@@ -7,9 +7,9 @@ use std::{
 };
 
 /// The longest README.md, in lines: a newcomer reads all of it.
-const README_LINES: usize = 150;
+const MAX_README_LINES: usize = 150;
 /// The longest ARCHITECTURE.md, in words: about ten minutes of reading.
-const ARCHITECTURE_WORDS: usize = 2_000;
+const MAX_ARCHITECTURE_WORDS: usize = 2_000;
 /// Folders that tools write. The tests also skip folders whose name starts with a dot.
 const TOOL_FOLDERS: [&str; 2] = ["node_modules", "target"];
 
@@ -24,12 +24,12 @@ fn repository() -> &'static Path {
 }
 
 /// The path of a file as the messages show it.
-fn shown(file: &Path) -> String {
+fn display_path(file: &Path) -> String {
     file.strip_prefix(repository()).unwrap_or(file).display().to_string()
 }
 
 fn read(file: &Path) -> String {
-    fs::read_to_string(file).unwrap_or_else(|error| panic!("cannot read {}: {error}", shown(file)))
+    fs::read_to_string(file).unwrap_or_else(|error| panic!("cannot read {}: {error}", display_path(file)))
 }
 
 /// Adds the files below a folder whose extension is the given one, in the order of their names.
@@ -72,12 +72,12 @@ fn module_file(suite: &Path, modules: &[&str]) -> Result<PathBuf, String> {
     let mut folder = suite.to_owned();
     for module in modules {
         if file.is_file() && !read(&file).lines().any(|line| line.ends_with(&format!("mod {module};"))) {
-            return Err(format!("{} does not declare `mod {module};`", shown(&file)));
+            return Err(format!("{} does not declare `mod {module};`", display_path(&file)));
         }
         file = folder.join(format!("{module}.rs"));
         folder.push(module);
     }
-    if file.is_file() { Ok(file) } else { Err(format!("there is no file {}", shown(&file))) }
+    if file.is_file() { Ok(file) } else { Err(format!("there is no file {}", display_path(&file))) }
 }
 
 /// Finds the test, or the tests, that a name in the guarantees stands for, or says why there is none.
@@ -94,7 +94,7 @@ fn find_tests(name: &str) -> Result<(), String> {
         return if tests_in(&file).contains(test) {
             Ok(())
         } else {
-            Err(format!("{} has no test `{test}`", shown(&file)))
+            Err(format!("{} has no test `{test}`", display_path(&file)))
         };
     };
     let below = if modules.is_empty() { suite } else { file.with_extension("") };
@@ -103,7 +103,7 @@ fn find_tests(name: &str) -> Result<(), String> {
         files_below(&below, "rs", &mut files);
     }
     let found = files.iter().flat_map(|file| tests_in(file)).any(|test| test.starts_with(prefix));
-    if found { Ok(()) } else { Err(format!("{} and its modules have no test `{test}`", shown(&file))) }
+    if found { Ok(()) } else { Err(format!("{} and its modules have no test `{test}`", display_path(&file))) }
 }
 
 /// The names in the last cell of a row of a table: its code spans.
@@ -124,7 +124,7 @@ fn every_test_that_a_guarantee_names_exists() {
         if row.starts_with("|-") || lines.get(index + 1).is_some_and(|next| next.starts_with("|-")) {
             continue;
         }
-        let at = format!("{}:{}", shown(&file), index + 1);
+        let at = format!("{}:{}", display_path(&file), index + 1);
         let names = names_in(row);
         if names.is_empty() {
             problems.push(format!("{at}: the row names no test: name one in its last column, in backticks"));
@@ -137,11 +137,11 @@ fn every_test_that_a_guarantee_names_exists() {
         }
     }
     assert!(problems.is_empty(), "{problems:#?}");
-    assert!(checked > 80, "{}: only {checked} tests were found in the tables", shown(&file));
+    assert!(checked > 80, "{}: only {checked} tests were found in the tables", display_path(&file));
 }
 
 #[test]
-fn a_guarantee_that_names_no_test_is_reported() {
+fn guarantee_without_test_is_reported() {
     assert_eq!(find_tests("documents::a_guarantee_that_names_no_test_is_reported"), Ok(()));
     assert_eq!(find_tests("documents::a_guarantee_*"), Ok(()));
     assert_eq!(find_tests("incident: *"), Ok(()));
@@ -157,7 +157,7 @@ fn a_guarantee_that_names_no_test_is_reported() {
 }
 
 /// The lines of a Markdown text that are not in fenced code, with their numbers.
-fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+fn prose_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut fence: Option<&str> = None;
     text.lines().enumerate().filter_map(move |(index, line)| {
         let start = line.trim_start();
@@ -192,7 +192,7 @@ fn links(line: &str) -> Vec<String> {
 }
 
 /// The anchor that GitHub gives a heading: letters, digits, hyphens and underscores, blanks as hyphens, in lower case.
-fn slug(heading: &str) -> String {
+fn heading_anchor(heading: &str) -> String {
     // The anchor of a link contains only its text.
     let mut text = String::new();
     let mut rest = heading;
@@ -212,12 +212,12 @@ fn slug(heading: &str) -> String {
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut seen = BTreeMap::new();
     let mut anchors = BTreeSet::new();
-    for (_, line) in prose(text) {
+    for (_, line) in prose_lines(text) {
         let level = line.chars().take_while(|c| *c == '#').count();
         let Some(heading) = line[level..].strip_prefix(' ').filter(|_| (1..=6).contains(&level)) else {
             continue;
         };
-        let slug = slug(heading.trim().trim_end_matches('#').trim_end());
+        let slug = heading_anchor(heading.trim().trim_end_matches('#').trim_end());
         let times: &mut usize = seen.entry(slug.clone()).or_default();
         anchors.insert(if *times == 0 { slug } else { format!("{slug}-{times}") });
         *times += 1;
@@ -250,11 +250,11 @@ fn every_relative_link_resolves_to_a_file_and_a_heading() {
     let mut checked = 0;
     for file in &files {
         let text = read(file);
-        for (number, line) in prose(&text) {
+        for (number, line) in prose_lines(&text) {
             for target in links(line) {
                 checked += 1;
                 if let Some(problem) = problem_of(file, &target) {
-                    problems.push(format!("{}:{number}: {target}: {problem}", shown(file)));
+                    problems.push(format!("{}:{number}: {target}: {problem}", display_path(file)));
                 }
             }
         }
@@ -264,7 +264,7 @@ fn every_relative_link_resolves_to_a_file_and_a_heading() {
 }
 
 #[test]
-fn anchors_follow_the_rule_of_github() {
+fn anchors_match_github_rules() {
     let text = "# One *idea*, `each`\n```sh\n# No heading\n```\n## [Docs](a.md) & more_2\n## Twice\n## Twice ##\n#no\n";
     let expected = ["docs--more_2", "one-idea-each", "twice", "twice-1"];
     assert_eq!(anchors(text).iter().map(String::as_str).collect::<Vec<_>>(), expected);
@@ -283,17 +283,17 @@ fn readme_and_architecture_stay_short() {
     let readme = repository().join("README.md");
     let lines = read(&readme).lines().count();
     assert!(
-        lines <= README_LINES,
-        "{}:{lines}: more than {README_LINES} lines: move what a newcomer does not need to tenant-auth-svc/docs/",
-        shown(&readme)
+        lines <= MAX_README_LINES,
+        "{}:{lines}: more than {MAX_README_LINES} lines: move what a newcomer does not need to tenant-auth-svc/docs/",
+        display_path(&readme)
     );
     let architecture = crate_folder().join("ARCHITECTURE.md");
     let text = read(&architecture);
     let words = text.split_whitespace().count();
     assert!(
-        words <= ARCHITECTURE_WORDS,
-        "{}:{}: {words} words, more than {ARCHITECTURE_WORDS}: move the detail to tenant-auth-svc/docs/",
-        shown(&architecture),
+        words <= MAX_ARCHITECTURE_WORDS,
+        "{}:{}: {words} words, more than {MAX_ARCHITECTURE_WORDS}: move the detail to tenant-auth-svc/docs/",
+        display_path(&architecture),
         text.lines().count()
     );
 }

@@ -8,33 +8,33 @@ use tenant_auth_svc::{config::Settings, domain::clock::ManualClock};
 use tenant_auth_testkit::HranaServer;
 
 use crate::{
-    captured::Captured,
+    captured::TestLog,
     cli::program,
-    harness::{Database, NOW, Service, http},
-    pki::{Authority, Day, Pair, channel, dns, midnight},
+    harness::{NOW, TestDatabase, TestService, http_request},
+    pki::{Authority, CertificatePair, Day, channel, dns, midnight},
     scrape::Scrape,
-    wire::call,
+    wire::call_path,
 };
 
 /// The clock of these tests shows September 2026.
-const BEFORE: Day = (2026, 7, 1);
-const SOON: Day = (2026, 12, 1);
-const LATER: Day = (2027, 3, 1);
-const PAST: Day = (2026, 9, 1);
+const ISSUE_DAY: Day = (2026, 7, 1);
+const SOON_EXPIRY_DAY: Day = (2026, 12, 1);
+const LATER_EXPIRY_DAY: Day = (2027, 3, 1);
+const PAST_EXPIRY_DAY: Day = (2026, 9, 1);
 
 /// A service with certificates in files, and a clock of its own.
-struct Dated {
+struct ExpiringService {
     folder: TempDir,
     clock: Arc<ManualClock>,
-    service: Service,
+    service: TestService,
 }
 
-impl Dated {
-    async fn start(chain: &Pair, client_ca: Option<&str>) -> Self {
+impl ExpiringService {
+    async fn start(chain: &CertificatePair, client_ca: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| Some(folder.path().join(name).display().to_string());
-        write(&folder, chain);
-        let mut settings = Database::embedded()
+        write_certificates(&folder, chain);
+        let mut settings = TestDatabase::embedded()
             .settings()
             .with_flag("TENANT_AUTH_TLS_CERT_FILE", path("chain.pem"))
             .with_flag("TENANT_AUTH_TLS_KEY_FILE", path("key.pem"));
@@ -47,18 +47,18 @@ impl Dated {
                 .with_flag("TENANT_AUTH_CALLERS_FILE", path("callers.toml"));
         }
         let clock = ManualClock::at(NOW);
-        let service = Service::start_unready(settings, clock.clone()).await;
+        let service = TestService::start_unready(settings, clock.clone()).await;
         Self { folder, clock, service }
     }
 
-    fn reload_with(&self, chain: &Pair) {
-        write(&self.folder, chain);
+    fn reload_with(&self, chain: &CertificatePair) {
+        write_certificates(&self.folder, chain);
         self.service.running.reloader()();
     }
 
     /// When certificates of a kind expire and begin, by the metrics.
-    async fn dates(&self, certificate: &str) -> Option<[i64; 2]> {
-        let text = Scrape::of(&self.service).await.text;
+    async fn reported_dates(&self, certificate: &str) -> Option<[i64; 2]> {
+        let text = Scrape::collect(&self.service).await.text;
         let number = |metric: &str| {
             let name = format!(
                 "tenant_auth_certificate_{metric}_timestamp_seconds{{certificate=\"{certificate}\"}} "
@@ -69,122 +69,145 @@ impl Dated {
         Some([number("expiry")?, number("not_before")?])
     }
 
-    async fn line(&self, name: &str) -> String {
-        line(&self.service, name).await
+    async fn status_line(&self, name: &str) -> String {
+        status_line(&self.service, name).await
     }
 }
 
-async fn line(service: &Service, name: &str) -> String {
-    let told = http(service.running.ops_address().unwrap(), "GET /readyz?verbose").await.unwrap().body;
+async fn status_line(service: &TestService, name: &str) -> String {
+    let told =
+        http_request(service.running.ops_address().unwrap(), "GET /readyz?verbose").await.unwrap().body;
     told.lines().find(|line| line.starts_with(name)).unwrap().to_owned()
 }
 
-fn write(folder: &TempDir, chain: &Pair) {
+fn write_certificates(folder: &TempDir, chain: &CertificatePair) {
     std::fs::write(folder.path().join("key.pem"), &chain.key).unwrap();
     std::fs::write(folder.path().join("chain.pem"), &chain.certificate).unwrap();
 }
 
 /// A server's certificate, and one of an authority's behind it.
-fn chain(server: Pair, authority: &Authority) -> Pair {
-    Pair { certificate: server.certificate + authority.pem(), ..server }
+fn certificate_chain(server: CertificatePair, authority: &Authority) -> CertificatePair {
+    CertificatePair { certificate: server.certificate + authority.pem(), ..server }
 }
 
 #[tokio::test]
-async fn the_first_certificate_of_a_file_to_expire_is_told() {
-    let (soon, later) = (Authority::between((2020, 1, 1), SOON), Authority::between(BEFORE, LATER));
+async fn earliest_expiry_in_certificate_file_is_reported() {
+    let (soon, later) = (
+        Authority::valid_between((2020, 1, 1), SOON_EXPIRY_DAY),
+        Authority::valid_between(ISSUE_DAY, LATER_EXPIRY_DAY),
+    );
     let roots = format!("{}{}{}", Authority::new().pem(), later.pem(), soon.pem());
-    let dated = Dated::start(&chain(soon.server_between(BEFORE, LATER), &soon), Some(&roots)).await;
+    let dated = ExpiringService::start(
+        &certificate_chain(soon.server_certificate_between(ISSUE_DAY, LATER_EXPIRY_DAY), &soon),
+        Some(&roots),
+    )
+    .await;
     assert_eq!(
-        dated.dates("server").await,
-        Some([midnight(SOON), midnight((2020, 1, 1))]),
+        dated.reported_dates("server").await,
+        Some([midnight(SOON_EXPIRY_DAY), midnight((2020, 1, 1))]),
         "the one between"
     );
-    assert_eq!(dated.dates("client_ca").await, Some([midnight(SOON), midnight((2020, 1, 1))]));
-    assert_eq!(dated.dates("database_ca").await, None);
     assert_eq!(
-        dated.line("expiry").await,
+        dated.reported_dates("client_ca").await,
+        Some([midnight(SOON_EXPIRY_DAY), midnight((2020, 1, 1))])
+    );
+    assert_eq!(dated.reported_dates("database_ca").await, None);
+    assert_eq!(
+        dated.status_line("expiry").await,
         "expiry    server certificate expires at 2026-12-01T00:00:00Z, in 70 d; client CA expires at 2026-12-01T00:00:00Z, in 70 d"
     );
 
-    dated.reload_with(&chain(later.server_between(BEFORE, (2027, 1, 1)), &later));
-    assert_eq!(dated.dates("server").await, Some([midnight((2027, 1, 1)), midnight(BEFORE)]), "its own");
-    dated.reload_with(&Pair { certificate: "garbage".to_owned(), ..later.server_between(BEFORE, SOON) });
-    assert_eq!(dated.dates("server").await.unwrap()[0], midnight((2027, 1, 1)), "what is in force");
+    dated.reload_with(&certificate_chain(later.server_certificate_between(ISSUE_DAY, (2027, 1, 1)), &later));
+    assert_eq!(
+        dated.reported_dates("server").await,
+        Some([midnight((2027, 1, 1)), midnight(ISSUE_DAY)]),
+        "its own"
+    );
+    dated.reload_with(&CertificatePair {
+        certificate: "garbage".to_owned(),
+        ..later.server_certificate_between(ISSUE_DAY, SOON_EXPIRY_DAY)
+    });
+    assert_eq!(dated.reported_dates("server").await.unwrap()[0], midnight((2027, 1, 1)), "what is in force");
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_no_x509_is_refused_by_its_place() {
+async fn invalid_x509_certificate_is_refused_with_its_position() {
     let authority = Authority::new();
-    let dated = Dated::start(&authority.server(), None).await;
-    let before = dated.dates("server").await;
+    let dated = ExpiringService::start(&authority.server_certificate(), None).await;
+    let before = dated.reported_dates("server").await;
     let garbage = "-----BEGIN CERTIFICATE-----\nMAMCAQA=\n-----END CERTIFICATE-----\n";
-    let server = authority.server();
-    dated.reload_with(&Pair { certificate: server.certificate.clone() + garbage, ..server });
-    assert_eq!(dated.dates("server").await, before);
-    assert!(dated.line("files").await.contains("certificates cannot be used"));
-    assert!(Captured::log().text().contains("certificate 2 in it is no X.509"));
+    let server = authority.server_certificate();
+    dated.reload_with(&CertificatePair { certificate: server.certificate.clone() + garbage, ..server });
+    assert_eq!(dated.reported_dates("server").await, before);
+    assert!(dated.status_line("files").await.contains("certificates cannot be used"));
+    assert!(TestLog::shared().text().contains("certificate 2 in it is no X.509"));
 }
 
 #[tokio::test]
-async fn an_invalid_certificate_does_not_replace_a_valid_one() {
-    let authority = Authority::between(BEFORE, LATER);
-    let dated = Dated::start(&authority.server_between(BEFORE, SOON), None).await;
-    let past = authority.server_between(BEFORE, PAST);
-    for bad in [&past, &authority.server_between(SOON, LATER)] {
+async fn invalid_certificate_does_not_replace_valid_one() {
+    let authority = Authority::valid_between(ISSUE_DAY, LATER_EXPIRY_DAY);
+    let dated =
+        ExpiringService::start(&authority.server_certificate_between(ISSUE_DAY, SOON_EXPIRY_DAY), None).await;
+    let past = authority.server_certificate_between(ISSUE_DAY, PAST_EXPIRY_DAY);
+    for bad in [&past, &authority.server_certificate_between(SOON_EXPIRY_DAY, LATER_EXPIRY_DAY)] {
         dated.reload_with(bad);
-        assert_eq!(dated.dates("server").await.unwrap()[0], midnight(SOON));
+        assert_eq!(dated.reported_dates("server").await.unwrap()[0], midnight(SOON_EXPIRY_DAY));
         assert!(
-            dated.line("files").await.contains("certificates cannot be used"),
+            dated.status_line("files").await.contains("certificates cannot be used"),
             "{}",
-            dated.line("files").await
+            dated.status_line("files").await
         );
     }
     // The one that was to come is in force as soon as it is valid; the file has not changed.
-    dated.clock.jump_to(tenant_auth_svc::domain::clock::UnixMillis(midnight(SOON) * 1_000));
+    dated.clock.jump_to(tenant_auth_svc::domain::clock::UnixMillis(midnight(SOON_EXPIRY_DAY) * 1_000));
     dated.service.running.reloader()();
-    assert_eq!(dated.dates("server").await.unwrap()[0], midnight(LATER));
-    assert_eq!(dated.line("files").await, "files     in force");
+    assert_eq!(dated.reported_dates("server").await.unwrap()[0], midnight(LATER_EXPIRY_DAY));
+    assert_eq!(dated.status_line("files").await, "files     in force");
     // Where none is valid, there is nothing to lose.
     dated.clock.advance(Duration::from_secs(365 * 86_400));
     dated.reload_with(&past);
-    assert_eq!(dated.dates("server").await.unwrap()[0], midnight(PAST));
+    assert_eq!(dated.reported_dates("server").await.unwrap()[0], midnight(PAST_EXPIRY_DAY));
 }
 
 /// How often the log says something of a subject.
-fn logged(subject: &str, words: &str) -> usize {
-    let log = Captured::log().text();
+fn log_count(subject: &str, words: &str) -> usize {
+    let log = TestLog::shared().text();
     log.lines().filter(|line| line.contains(subject) && line.contains(words)).count()
 }
 
 #[tokio::test]
-async fn an_expired_certificate_is_served_and_logged_once() {
-    let past = Authority::between((2024, 2, 29), PAST);
+async fn expired_certificate_is_served_and_logged_once() {
+    let past = Authority::valid_between((2024, 2, 29), PAST_EXPIRY_DAY);
     // What is logged is told apart from that of other tests by the time of its end.
     let expires = "2026-09-01T00:00:00Z";
-    let before = logged(expires, "client CA\"");
-    let dated = Dated::start(&past.server_between(BEFORE, PAST), Some(past.pem())).await;
+    let before = log_count(expires, "client CA\"");
+    let dated = ExpiringService::start(
+        &past.server_certificate_between(ISSUE_DAY, PAST_EXPIRY_DAY),
+        Some(past.pem()),
+    )
+    .await;
     dated.service.running.reloader()();
     dated.service.running.reloader()();
     assert!(
         dated
-            .line("expiry")
+            .status_line("expiry")
             .await
             .starts_with("expiry    server certificate expired at 2026-09-01T00:00:00Z, 20 d ago")
     );
-    assert_eq!(logged(expires, "client CA\"") - before, 1, "once");
-    assert!(logged(expires, "has expired: replace its file") >= 2, "{}", Captured::log().text());
+    assert_eq!(log_count(expires, "client CA\"") - before, 1, "once");
+    assert!(log_count(expires, "has expired: replace its file") >= 2, "{}", TestLog::shared().text());
 }
 
 #[tokio::test]
-async fn an_expiry_is_logged_a_week_ahead_and_again_when_it_is_over() {
+async fn certificate_expiry_is_logged_a_week_ahead_and_when_expired() {
     let authority = Authority::new();
     let end: Day = (2026, 11, 3);
-    let dated = Dated::start(&authority.server_between(BEFORE, end), None).await;
+    let dated = ExpiringService::start(&authority.server_certificate_between(ISSUE_DAY, end), None).await;
     let (expires, soon, over) = ("2026-11-03T00:00:00Z", "expires soon", "has expired");
     let look = |day: Day| {
         dated.clock.jump_to(tenant_auth_svc::domain::clock::UnixMillis(midnight(day) * 1_000));
         dated.service.running.reloader()();
-        (logged(expires, soon), logged(expires, over))
+        (log_count(expires, soon), log_count(expires, over))
     };
     assert_eq!(look((2026, 10, 27)), (0, 0));
     assert_eq!(look((2026, 10, 28)), (1, 0));
@@ -195,37 +218,40 @@ async fn an_expiry_is_logged_a_week_ahead_and_again_when_it_is_over() {
 
 /// What the documents say of a CA: its own dates refuse nobody.
 #[tokio::test]
-async fn an_expired_client_ca_refuses_no_caller() {
-    let (server, past) = (Authority::new(), Authority::between((2020, 1, 1), (2021, 1, 1)));
-    let dated = Dated::start(&server.server(), Some(past.pem())).await;
+async fn expired_client_ca_refuses_no_caller() {
+    let (server, past) = (Authority::new(), Authority::valid_between((2020, 1, 1), (2021, 1, 1)));
+    let dated = ExpiringService::start(&server.server_certificate(), Some(past.pem())).await;
     let shown = past.sign(vec![dns("api.internal")]);
     let channel = channel(dated.service.running.address(), &server.connector(Some(&shown))).await.unwrap();
-    call(&channel, "/tenantauth.v1.InfoService/GetServerInfo", None).await.unwrap();
+    call_path(&channel, "/tenantauth.v1.InfoService/GetServerInfo", None).await.unwrap();
 }
 
-fn jwt(claims: &str) -> String {
+fn unsigned_jwt(claims: &str) -> String {
     format!("eyJhbGciOiJFZERTQSJ9.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
 }
 
-fn with_token(server: &HranaServer, token: &Path) -> Settings {
-    Database::embedded()
+fn settings_with_token(server: &HranaServer, token: &Path) -> Settings {
+    TestDatabase::embedded()
         .settings()
         .with_flag("TENANT_AUTH_DATABASE_URL", Some(server.url()))
         .with_flag("TENANT_AUTH_DATABASE_TOKEN_FILE", Some(token.display().to_string()))
 }
 
 #[tokio::test]
-async fn the_database_tokens_in_force_tell_their_expiry() {
-    let [old, new, opaque] =
-        [jwt(r#"{"exp":1795000000,"iat":1787000000}"#), jwt(r#"{"exp":1799000000}"#), "opaque".to_owned()];
+async fn current_database_token_reports_its_expiry() {
+    let [old, new, opaque] = [
+        unsigned_jwt(r#"{"exp":1795000000,"iat":1787000000}"#),
+        unsigned_jwt(r#"{"exp":1799000000}"#),
+        "opaque".to_owned(),
+    ];
     let server = HranaServer::builder().token(&old).start().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("token");
     std::fs::write(&path, &old).unwrap();
     let clock = ManualClock::at(NOW);
-    let service = Service::start_with(with_token(&server, &path), clock.clone()).await;
+    let service = TestService::start_with(settings_with_token(&server, &path), clock.clone()).await;
     let told = async || {
-        let text = Scrape::of(&service).await.text;
+        let text = Scrape::collect(&service).await.text;
         let lines = text.lines().filter(|line| line.starts_with("tenant_auth_token_"));
         lines.map(|line| line.replace("tenant_auth_token_", "")).collect::<Vec<_>>()
     };
@@ -241,8 +267,8 @@ async fn the_database_tokens_in_force_tell_their_expiry() {
     server.set_token(&new);
     std::fs::write(&path, &new).unwrap();
     service.running.reloader()();
-    service.tenant("Acme").await;
-    service.validate(&crate::harness::strange_key()).await.unwrap();
+    service.create_tenant("Acme").await;
+    service.validate(&crate::harness::unknown_key()).await.unwrap();
     assert_eq!(
         told().await,
         [
@@ -250,26 +276,28 @@ async fn the_database_tokens_in_force_tell_their_expiry() {
             "expiry_timestamp_seconds{token=\"writes\"} 1799000000"
         ]
     );
-    assert!(line(&service, "expiry").await.contains("database token for writes expires at 2027-01-03T"));
+    assert!(
+        status_line(&service, "expiry").await.contains("database token for writes expires at 2027-01-03T")
+    );
 
     server.set_token(&opaque);
     std::fs::write(&path, &opaque).unwrap();
     service.running.reloader()();
-    service.tenant("Bcme").await;
-    service.validate(&crate::harness::strange_key()).await.unwrap();
+    service.create_tenant("Bcme").await;
+    service.validate(&crate::harness::unknown_key()).await.unwrap();
     assert_eq!(told().await, Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn check_config_says_what_expires_when() {
-    let (past, authority) = (Authority::between((2020, 1, 1), (2021, 1, 1)), Authority::new());
+async fn check_config_lists_expiry_dates() {
+    let (past, authority) = (Authority::valid_between((2020, 1, 1), (2021, 1, 1)), Authority::new());
     let folder = tempfile::tempdir().unwrap();
-    write(&folder, &chain(authority.server(), &past));
+    write_certificates(&folder, &certificate_chain(authority.server_certificate(), &past));
     let roots = folder.path().join("roots.pem");
     std::fs::write(&roots, past.pem()).unwrap();
     let token = folder.path().join("token");
     let mut checked = Vec::new();
-    for words in [jwt(r#"{"exp":4000000000}"#), "opaque".to_owned()] {
+    for words in [unsigned_jwt(r#"{"exp":4000000000}"#), "opaque".to_owned()] {
         std::fs::write(&token, &words).unwrap();
         let output = program()
             .args(["check-config", "--database-url", "https://db.example", "--database-token-file"])

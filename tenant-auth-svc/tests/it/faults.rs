@@ -18,7 +18,7 @@ use tonic_types::StatusExt as _;
 
 use crate::{
     conformance::backend,
-    harness::{Database, Service, http, outcome, strange_key},
+    harness::{TestDatabase, TestService, http_request, outcome, unknown_key},
 };
 
 fn faults() -> Vec<(Fault, FailureKind)> {
@@ -30,12 +30,12 @@ fn faults() -> Vec<(Fault, FailureKind)> {
         (Fault::ResetAfterCommit, FailureKind::Unreachable),
         (Fault::unauthorized(), FailureKind::Denied),
         (Fault::forbidden(), FailureKind::Denied),
-        (Fault::namespace_not_found(), FailureKind::Misplaced),
+        (Fault::namespace_not_found(), FailureKind::SchemaMissing),
         (Fault::too_many_requests(7), FailureKind::Throttled),
         (Fault::service_unavailable(), FailureKind::Unreachable),
-        (Fault::html_ok(), FailureKind::Garbled),
+        (Fault::html_ok(), FailureKind::InvalidResponse),
         (Fault::binary_error(), FailureKind::Unreachable),
-        (Fault::TruncatedJson, FailureKind::Garbled),
+        (Fault::TruncatedJson, FailureKind::InvalidResponse),
         (Fault::blocked(), FailureKind::Blocked),
         (Fault::Sql { code: "SQLITE_FULL", message: "database or disk is full" }, FailureKind::DiskFull),
         (
@@ -43,13 +43,16 @@ fn faults() -> Vec<(Fault, FailureKind)> {
             FailureKind::ReadOnly,
         ),
         (Fault::locked(), FailureKind::Busy),
-        (Fault::Sql { code: "SQLITE_CORRUPT", message: "malformed" }, FailureKind::Garbled),
-        (Fault::Sql { code: "SQL_INPUT_ERROR", message: "no such table: api_keys" }, FailureKind::Misplaced),
+        (Fault::Sql { code: "SQLITE_CORRUPT", message: "malformed" }, FailureKind::InvalidResponse),
+        (
+            Fault::Sql { code: "SQL_INPUT_ERROR", message: "no such table: api_keys" },
+            FailureKind::SchemaMissing,
+        ),
     ]
 }
 
 /// Little time where the fault is that time passes; where it is not, a busy machine must not look as if it were.
-fn settings(database: &Database, expected: FailureKind) -> Settings {
+fn settings(database: &TestDatabase, expected: FailureKind) -> Settings {
     if !matches!(expected, FailureKind::TimedOut) {
         return database.settings();
     }
@@ -60,8 +63,8 @@ fn settings(database: &Database, expected: FailureKind) -> Settings {
 }
 
 #[tokio::test]
-async fn each_fault_is_of_its_kind() {
-    let database = Database::test_server().await;
+async fn each_database_fault_maps_to_its_failure_kind() {
+    let database = TestDatabase::test_server().await;
     let engine = backend(&database);
     for (fault, expected) in faults() {
         database.server().faults().set(fault.clone());
@@ -82,20 +85,20 @@ async fn each_fault_is_of_its_kind() {
 }
 
 #[tokio::test]
-async fn a_key_never_seen_is_unavailable_and_never_unknown() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+async fn uncached_key_is_unavailable_and_never_unknown_in_outage() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     let mut faults = faults();
     // A well-formed answer without rows: the one that a careless reader takes for "no such key".
-    faults.push((Fault::MissingRows, FailureKind::Garbled));
+    faults.push((Fault::MissingRows, FailureKind::InvalidResponse));
 
     for (fault, kind) in faults {
         // Anew each time: so many failures in a row would open the breaker, and hide the kind of each.
         database.server().faults().clear();
-        let service = Service::start_with(settings(&database, kind), SystemClock::shared()).await;
+        let service = TestService::start_with(settings(&database, kind), SystemClock::shared()).await;
         database.server().faults().set(fault.clone());
-        for key in [&key, &strange_key()] {
+        for key in [&key, &unknown_key()] {
             let answer = service.validate(key).await;
             assert_eq!(outcome(&answer), "Unavailable", "{fault:?}");
             let details = answer.unwrap_err().get_error_details();
@@ -111,11 +114,11 @@ async fn a_key_never_seen_is_unavailable_and_never_unknown() {
 }
 
 #[tokio::test]
-async fn an_administrative_wish_is_unavailable_and_never_not_found() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let tenant = service.tenant("Acme").await;
-    let (_, key_id) = service.key(&tenant, &[]).await;
+async fn admin_request_is_unavailable_and_never_not_found_in_outage() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let tenant = service.create_tenant("Acme").await;
+    let (_, key_id) = service.issue_key(&tenant, &[]).await;
     for fault in [Fault::MissingRows, Fault::html_ok(), Fault::service_unavailable(), Fault::blocked()] {
         database.server().faults().set(fault.clone());
         let get = service.admin().get_tenant(v1::GetTenantRequest { tenant_id: tenant.clone() }).await;
@@ -132,48 +135,48 @@ async fn an_administrative_wish_is_unavailable_and_never_not_found() {
 }
 
 #[tokio::test]
-async fn a_passing_fault_is_not_seen_by_the_caller() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let (key, key_id) = service.key(&service.tenant("Acme").await, &[]).await;
+async fn transient_database_fault_is_hidden_from_caller() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let (key, key_id) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     database.server().faults().set_for(1, Fault::ResetBeforeExecute);
     assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Valid);
 
     // A lost answer to a commit: repeated, done once, told once.
     database.server().faults().set_for(1, Fault::ResetAfterCommit);
-    service.revoke(&key_id).await;
+    service.revoke_key(&key_id).await;
     let audit =
         database.server().query("SELECT count(*) FROM audit_log WHERE action = 'key.revoke'").unwrap();
     assert_eq!(audit[0][0]["value"], "1");
 
     database.server().faults().set_for(1, Fault::ResetAfterCommit);
-    service.key(&service.tenant("Other").await, &[]).await;
+    service.issue_key(&service.create_tenant("Other").await, &[]).await;
     let twins = database.server().query("SELECT count(*) FROM tenants WHERE name = 'Other'").unwrap();
     assert_eq!(twins[0][0]["value"], "1", "created once");
 }
 
 #[tokio::test]
-async fn a_failed_statement_takes_the_whole_transaction_back() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let hop = database.hop();
+async fn failed_statement_rolls_back_whole_transaction() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let hop = database.client();
     let insert = "INSERT INTO tenants (id, name, created_at, updated_at) VALUES ('half', 'x', 1, 1)";
     let steps = vec![Statement::new(insert), Statement::new("INSERT INTO nowhere VALUES (1)")];
     let call = Call::within(Lane::Admin, Duration::from_secs(5));
-    assert_eq!(hop.transaction(call, steps).await.unwrap_err().kind, FailureKind::Misplaced);
+    assert_eq!(hop.transaction(call, steps).await.unwrap_err().kind, FailureKind::SchemaMissing);
     let request = v1::GetTenantRequest { tenant_id: "half".to_owned() };
     assert_eq!(service.admin().get_tenant(request).await.unwrap_err().code(), Code::NotFound);
 }
 
 #[tokio::test]
-async fn a_token_that_may_only_read_reads() {
-    let database = Database::test_server().await;
+async fn read_only_token_can_read() {
+    let database = TestDatabase::test_server().await;
     let (key, _) = {
-        let service = Service::start(&database).await;
-        service.key(&service.tenant("Acme").await, &[]).await
+        let service = TestService::start(&database).await;
+        service.issue_key(&service.create_tenant("Acme").await, &[]).await
     };
     std::fs::write(database.token_file(), "reader").unwrap();
-    let service = Service::start(&database).await;
+    let service = TestService::start(&database).await;
     assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Valid);
     let create = v1::CreateTenantRequest { name: "x".to_owned(), ..Default::default() };
     assert_eq!(service.admin().create_tenant(create).await.unwrap_err().code(), Code::Unavailable);
@@ -181,19 +184,20 @@ async fn a_token_that_may_only_read_reads() {
 
 /// Whatever is written over a good token, the good one is used until the new one has worked.
 #[tokio::test]
-async fn a_token_that_the_database_refuses_does_not_displace_the_one_that_works() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
+async fn refused_database_token_does_not_replace_working_one() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
     let create = || v1::CreateTenantRequest { name: "x".to_owned(), ..Default::default() };
     let line = async || {
-        let told = http(service.running.ops_address().unwrap(), "GET /readyz?verbose").await.unwrap().body;
+        let told =
+            http_request(service.running.ops_address().unwrap(), "GET /readyz?verbose").await.unwrap().body;
         told.lines().find(|line| line.starts_with("files")).unwrap().to_owned()
     };
     for bad in ["wrong", "reader"] {
         std::fs::write(database.token_file(), bad).unwrap();
         service.running.reloader()();
         for _ in 0..3 {
-            assert_eq!(service.validate(&strange_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
+            assert_eq!(service.validate(&unknown_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
             service.admin().create_tenant(create()).await.unwrap();
         }
         let told = line().await;
@@ -203,19 +207,19 @@ async fn a_token_that_the_database_refuses_does_not_displace_the_one_that_works(
     std::fs::write(database.token_file(), "good").unwrap();
     database.server().set_token("good");
     service.running.reloader()();
-    assert_eq!(service.validate(&strange_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
+    assert_eq!(service.validate(&unknown_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
     service.admin().create_tenant(create()).await.unwrap();
     assert_eq!(line().await, "files     in force");
 }
 
 #[tokio::test]
-async fn a_rotated_token_comes_into_force_without_a_restart() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
+async fn rotated_database_token_is_used_without_restart() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
     database.server().set_token("rotated-token");
-    assert_eq!(outcome(&service.validate(&strange_key()).await), "Unavailable");
+    assert_eq!(outcome(&service.validate(&unknown_key()).await), "Unavailable");
     std::fs::write(database.token_file(), "rotated-token\n").unwrap();
-    assert_eq!(service.validate(&strange_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
+    assert_eq!(service.validate(&unknown_key()).await.unwrap().verdict(), v1::Verdict::Unknown);
     let info = database.server().counters();
     assert!(info.unauthorized >= 1);
 }

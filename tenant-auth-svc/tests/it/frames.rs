@@ -16,7 +16,7 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 /// How long what has to happen may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Error codes of RFC 9113.
 pub(crate) const NO_ERROR: u32 = 0x0;
@@ -26,7 +26,7 @@ pub(crate) const ENHANCE_YOUR_CALM: u32 = 0xb;
 
 /// What the service says that ends something.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum PeerEnding {
     /// A stream was reset, with this code.
     Reset(u32, u32),
     /// The connection ends, with this code.
@@ -36,36 +36,36 @@ pub(crate) enum Said {
 }
 
 /// A connection whose frames are written by hand. Nothing is sent before [`send`](Self::send), and then all at once.
-pub(crate) struct Frames {
+pub(crate) struct RawConnection {
     stream: TcpStream,
-    waiting: Vec<u8>,
+    unsent: Vec<u8>,
 }
 
-impl Frames {
+impl RawConnection {
     /// Connects, and begins with what every client says first.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self::connect_with(address, &[]).await
     }
 
     /// … and will have no byte of a body: its windows are closed.
-    pub(crate) async fn connect_without_room(address: SocketAddr) -> Self {
+    pub(crate) async fn connect_with_closed_windows(address: SocketAddr) -> Self {
         // SETTINGS_INITIAL_WINDOW_SIZE.
         Self::connect_with(address, &[0, 4, 0, 0, 0, 0]).await
     }
 
     async fn connect_with(address: SocketAddr, settings: &[u8]) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
-        let mut frames = Self { stream, waiting: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec() };
+        let mut frames = Self { stream, unsent: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec() };
         frames.frame(SETTINGS, 0, 0, settings);
         frames
     }
 
     fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        self.waiting.extend_from_slice(&length[1..]);
-        self.waiting.extend_from_slice(&[kind, flags]);
-        self.waiting.extend_from_slice(&stream.to_be_bytes());
-        self.waiting.extend_from_slice(payload);
+        self.unsent.extend_from_slice(&length[1..]);
+        self.unsent.extend_from_slice(&[kind, flags]);
+        self.unsent.extend_from_slice(&stream.to_be_bytes());
+        self.unsent.extend_from_slice(payload);
     }
 
     /// Opens a stream with a request for `path` that goes on, and promises no body if `empty`.
@@ -80,7 +80,7 @@ impl Frames {
     }
 
     /// A byte of a request's body, and its end.
-    pub(crate) fn byte(&mut self, stream: u32) {
+    pub(crate) fn send_last_byte(&mut self, stream: u32) {
         self.frame(DATA, END_STREAM, stream, &[0]);
     }
 
@@ -90,52 +90,52 @@ impl Frames {
 
     /// Sends everything that waits, at once.
     pub(crate) async fn send(&mut self) {
-        let waiting = std::mem::take(&mut self.waiting);
+        let waiting = std::mem::take(&mut self.unsent);
         // It may be closed by now: what it has said tells.
         let _ = self.stream.write_all(&waiting).await;
     }
 
     /// The next thing said that ends something.
-    pub(crate) async fn said(&mut self) -> Said {
-        tokio::time::timeout(PATIENCE, self.next()).await.expect("it says something")
+    pub(crate) async fn next_ending(&mut self) -> PeerEnding {
+        tokio::time::timeout(WAIT_TIMEOUT, self.read_next_ending()).await.expect("it says something")
     }
 
     /// Waits for the head of the answer on a stream; anything that ends the connection is none.
-    pub(crate) async fn answer(&mut self, stream: u32) {
+    pub(crate) async fn until_response_head(&mut self, stream: u32) {
         let answer = async {
             loop {
-                let (kind, of, payload) = self.frame_said().await.expect("it goes on");
+                let (kind, of, payload) = self.read_frame().await.expect("it goes on");
                 assert_ne!(kind, GOAWAY, "{payload:?}");
                 if kind == HEADERS && of == stream {
                     return;
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, answer).await.expect("it answers");
+        tokio::time::timeout(WAIT_TIMEOUT, answer).await.expect("it answers");
     }
 
-    async fn next(&mut self) -> Said {
-        while let Some((kind, stream, payload)) = self.frame_said().await {
+    async fn read_next_ending(&mut self) -> PeerEnding {
+        while let Some((kind, stream, payload)) = self.read_frame().await {
             match kind {
-                RST_STREAM => return Said::Reset(stream, word(&payload)),
-                GOAWAY => return Said::GoAway(word(&payload[4..8])),
+                RST_STREAM => return PeerEnding::Reset(stream, big_endian_u32(&payload)),
+                GOAWAY => return PeerEnding::GoAway(big_endian_u32(&payload[4..8])),
                 _ => {}
             }
         }
-        Said::Closed
+        PeerEnding::Closed
     }
 
     /// The next frame: its kind, its stream, what is in it; `None` when the connection has ended.
-    async fn frame_said(&mut self) -> Option<(u8, u32, Vec<u8>)> {
+    async fn read_frame(&mut self) -> Option<(u8, u32, Vec<u8>)> {
         let mut head = [0; 9];
         self.stream.read_exact(&mut head).await.ok()?;
         let mut payload =
             vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
         self.stream.read_exact(&mut payload).await.ok()?;
-        Some((head[3], word(&head[5..]), payload))
+        Some((head[3], big_endian_u32(&head[5..]), payload))
     }
 }
 
-fn word(bytes: &[u8]) -> u32 {
+fn big_endian_u32(bytes: &[u8]) -> u32 {
     u32::from_be_bytes(bytes.try_into().unwrap())
 }

@@ -8,29 +8,29 @@ use tenant_auth_testkit::Fault;
 use tonic::{Code, Status};
 
 use crate::{
-    harness::{Database, NOW, Service, http, outcome, strange_key},
+    harness::{NOW, TestDatabase, TestService, http_request, outcome, unknown_key},
     scrape::Scrape,
 };
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-struct Outage {
-    database: Database,
+struct OutageSetup {
+    database: TestDatabase,
     clock: Arc<ManualClock>,
-    service: Service,
+    service: TestService,
     keys: Vec<String>,
 }
 
-impl Outage {
+impl OutageSetup {
     /// Of three keys one was read half an hour before the database went away, and two when it did.
     async fn start() -> Self {
-        let database = Database::test_server().await;
+        let database = TestDatabase::test_server().await;
         let clock = ManualClock::at(NOW);
-        let service = Service::start_at(&database, &clock).await;
-        let tenant = service.tenant("Acme").await;
+        let service = TestService::start_at(&database, &clock).await;
+        let tenant = service.create_tenant("Acme").await;
         let mut keys = Vec::new();
         for number in 0..3 {
-            let (key, _) = service.key(&tenant, &[]).await;
+            let (key, _) = service.issue_key(&tenant, &[]).await;
             service.validate(&key).await.unwrap();
             keys.push(key);
             if number == 0 {
@@ -38,13 +38,13 @@ impl Outage {
             }
         }
         let outage = Self { database, clock, service, keys };
-        outage.goes_away().await;
+        outage.stop_database().await;
         outage
     }
 
-    async fn goes_away(&self) {
+    async fn stop_database(&self) {
         self.database.server().faults().set(Fault::service_unavailable());
-        assert_eq!(outcome(&self.service.validate(&strange_key()).await), "Unavailable");
+        assert_eq!(outcome(&self.service.validate(&unknown_key()).await), "Unavailable");
     }
 
     async fn outcomes(&self) -> Vec<String> {
@@ -55,87 +55,98 @@ impl Outage {
         outcomes
     }
 
-    async fn line(&self) -> String {
+    async fn status_line(&self) -> String {
         let ops = self.service.running.ops_address().unwrap();
-        let told = http(ops, "GET /readyz?verbose").await.unwrap().body;
+        let told = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
         told.lines().find(|line| line.starts_with("grace ")).unwrap().to_owned()
     }
 
-    async fn left(&self, of: &str) -> f64 {
-        Scrape::of(&self.service)
+    async fn seconds_left(&self, of: &str) -> f64 {
+        Scrape::collect(&self.service)
             .await
-            .number(&format!("tenant_auth_cache_grace_ends_seconds{{of=\"{of}\"}}"))
+            .value(&format!("tenant_auth_cache_grace_ends_seconds{{of=\"{of}\"}}"))
     }
 }
 
-const GOOD: &str = "VERDICT_VALID";
+const VALID: &str = "VERDICT_VALID";
 
 #[tokio::test]
-async fn the_end_of_the_grace_is_told_before_and_after_it_comes() {
-    let outage = Outage::start().await;
+async fn grace_end_is_reported_before_and_after() {
+    let outage = OutageSetup::start().await;
     assert_eq!(
-        outage.line().await,
+        outage.status_line().await,
         "grace     14400 s; ends for the median key in use in 14400 s; ends for the oldest in 12600 s; keys beyond it: 0"
     );
     outage.clock.advance(HOUR * 7 / 2);
-    assert_eq!(outage.outcomes().await, ["Unavailable", GOOD, GOOD]);
-    assert_eq!((outage.left("oldest").await, outage.left("median").await), (0.0, 1_800.0));
-    let told = outage.line().await;
+    assert_eq!(outage.outcomes().await, ["Unavailable", VALID, VALID]);
+    assert_eq!((outage.seconds_left("oldest").await, outage.seconds_left("median").await), (0.0, 1_800.0));
+    let told = outage.status_line().await;
     assert!(told.ends_with("in 1800 s; ended for the oldest 0 ms ago; keys beyond it: 1"), "{told}");
 
     // It goes on to be told for as long as the database is away.
     outage.clock.advance(HOUR);
     assert_eq!(outage.outcomes().await, ["Unavailable"; 3]);
-    assert_eq!((outage.left("oldest").await, outage.left("median").await), (-3_600.0, -1_800.0));
-    Scrape::of(&outage.service).await.is("tenant_auth_cache_beyond_grace_records", 3.0);
+    assert_eq!(
+        (outage.seconds_left("oldest").await, outage.seconds_left("median").await),
+        (-3_600.0, -1_800.0)
+    );
+    Scrape::collect(&outage.service).await.assert_value("tenant_auth_cache_beyond_grace_records", 3.0);
     let ops = outage.service.running.ops_address().unwrap();
-    let told = http(ops, "GET /readyz?verbose&format=json").await.unwrap().body;
+    let told = http_request(ops, "GET /readyz?verbose&format=json").await.unwrap().body;
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
     assert_eq!(told["grace"]["oldest_key_ends_ms"], -3_600_000);
     assert_eq!(told["grace"]["keys_beyond"], 3);
 
     outage.database.server().faults().clear();
-    assert_eq!(outage.outcomes().await, [GOOD; 3]);
-    assert_eq!(outage.line().await, "grace     14400 s");
-    assert_eq!(outage.left("oldest").await, 14_400.0, "while the database answers, the whole of it is left");
-    Scrape::of(&outage.service).await.is("tenant_auth_cache_beyond_grace_records", 0.0);
+    assert_eq!(outage.outcomes().await, [VALID; 3]);
+    assert_eq!(outage.status_line().await, "grace     14400 s");
+    assert_eq!(
+        outage.seconds_left("oldest").await,
+        14_400.0,
+        "while the database answers, the whole of it is left"
+    );
+    Scrape::collect(&outage.service).await.assert_value("tenant_auth_cache_beyond_grace_records", 0.0);
 }
 
-fn span(time: Duration) -> Option<prost_types::Duration> {
+fn proto_duration(time: Duration) -> Option<prost_types::Duration> {
     Some(time.try_into().unwrap())
 }
 
-async fn set(
-    service: &Service,
+async fn set_grace(
+    service: &TestService,
     grace: Duration,
     expires_in: Duration,
 ) -> Result<v1::SetOutageGraceResponse, Status> {
     let reason = "the provider needs longer".to_owned();
-    let request = v1::SetOutageGraceRequest { grace: span(grace), expires_in: span(expires_in), reason };
+    let request = v1::SetOutageGraceRequest {
+        grace: proto_duration(grace),
+        expires_in: proto_duration(expires_in),
+        reason,
+    };
     Ok(service.admin().set_outage_grace(request).await?.into_inner())
 }
 
-async fn reset(service: &Service) -> v1::ResetOutageGraceResponse {
+async fn reset_grace(service: &TestService) -> v1::ResetOutageGraceResponse {
     let request = v1::ResetOutageGraceRequest { reason: "over".to_owned() };
     service.admin().reset_outage_grace(request).await.unwrap().into_inner()
 }
 
-async fn audited(service: &Service) -> Vec<(String, String)> {
+async fn audit_entries(service: &TestService) -> Vec<(String, String)> {
     let listed = service.admin().list_audit_events(v1::ListAuditEventsRequest::default()).await.unwrap();
     let events = listed.into_inner().events.into_iter();
     events.filter(|event| event.target == "outage_grace").map(|event| (event.action, event.detail)).collect()
 }
 
 #[tokio::test]
-async fn an_operator_makes_the_grace_of_a_running_replica_longer_even_after_its_end() {
-    let outage = Outage::start().await;
+async fn operator_extends_grace_even_after_it_ended() {
+    let outage = OutageSetup::start().await;
     let service = &outage.service;
     outage.clock.advance(HOUR * 5);
     assert_eq!(outage.outcomes().await, ["Unavailable"; 3]);
     // Whatever is done to memory in between.
-    service.running.sweep_memory();
+    service.running.sweep_cache();
 
-    let answer = set(service, HOUR * 12, HOUR * 3).await.unwrap();
+    let answer = set_grace(service, HOUR * 12, HOUR * 3).await.unwrap();
     assert!(!answer.audited, "the database is away");
     let grace = answer.grace.unwrap();
     assert_eq!(grace.grace.unwrap().seconds, 12 * 3_600);
@@ -143,9 +154,9 @@ async fn an_operator_makes_the_grace_of_a_running_replica_longer_even_after_its_
     assert_eq!(grace.reason, "the provider needs longer");
     let expires_at = grace.expires_at.unwrap().seconds;
     assert_eq!(expires_at, NOW.0 / 1_000 + 3_600 / 2 + 8 * 3_600);
-    assert_eq!(outage.outcomes().await, [GOOD; 3], "memory was kept for it");
-    Scrape::of(service).await.is("tenant_auth_cache_grace_seconds", 43_200.0);
-    let told = outage.line().await;
+    assert_eq!(outage.outcomes().await, [VALID; 3], "memory was kept for it");
+    Scrape::collect(service).await.assert_value("tenant_auth_cache_grace_seconds", 43_200.0);
+    let told = outage.status_line().await;
     assert!(told.starts_with("grace     43200 s until 20") && told.contains("14400 s after that"), "{told}");
 
     // Its own end comes by itself.
@@ -156,42 +167,45 @@ async fn an_operator_makes_the_grace_of_a_running_replica_longer_even_after_its_
     assert_eq!((now.grace.unwrap().seconds, now.expires_at, &*now.reason), (14_400, None, ""));
 
     // The audit log has it once the database takes it, once.
-    set(service, HOUR * 24, HOUR).await.unwrap();
+    set_grace(service, HOUR * 24, HOUR).await.unwrap();
     outage.database.server().faults().clear();
-    service.running.write_uses().await.unwrap();
-    service.running.write_uses().await.unwrap();
-    let told = audited(service).await;
+    service.running.flush_pending_writes().await.unwrap();
+    service.running.flush_pending_writes().await.unwrap();
+    let told = audit_entries(service).await;
     assert_eq!(told.iter().map(|(action, _)| &**action).collect::<Vec<_>>(), ["grace.set", "grace.set"]);
     assert_eq!(told[1].1, "43200 s instead of 14400 s, for 10800 s: the provider needs longer");
-    assert!(reset(service).await.audited, "at once, while the database answers");
-    assert_eq!(audited(service).await[0], ("grace.reset".to_owned(), "14400 s again: over".to_owned()));
+    assert!(reset_grace(service).await.audited, "at once, while the database answers");
+    assert_eq!(audit_entries(service).await[0], ("grace.reset".to_owned(), "14400 s again: over".to_owned()));
 }
 
 #[tokio::test]
-async fn an_operator_makes_the_grace_shorter_and_takes_that_back() {
-    let outage = Outage::start().await;
+async fn operator_shortens_and_resets_grace() {
+    let outage = OutageSetup::start().await;
     outage.clock.advance(HOUR);
-    assert_eq!(outage.outcomes().await, [GOOD; 3]);
-    set(&outage.service, Duration::ZERO, HOUR).await.unwrap();
+    assert_eq!(outage.outcomes().await, [VALID; 3]);
+    set_grace(&outage.service, Duration::ZERO, HOUR).await.unwrap();
     assert_eq!(outage.outcomes().await, ["Unavailable"; 3]);
-    reset(&outage.service).await;
-    assert_eq!(outage.outcomes().await, [GOOD; 3]);
+    reset_grace(&outage.service).await;
+    assert_eq!(outage.outcomes().await, [VALID; 3]);
 }
 
 #[tokio::test]
-async fn a_grace_beyond_a_week_or_for_longer_than_one_is_refused() {
-    let service = Service::start(&Database::embedded()).await;
+async fn grace_override_over_one_week_is_refused() {
+    let service = TestService::start(&TestDatabase::embedded()).await;
     let (day, second) = (HOUR * 24, Duration::from_secs(1));
     for (grace, expires_in) in
         [(day * 7 + second, HOUR), (HOUR, day * 7 + second), (HOUR, Duration::ZERO), (HOUR, second / 2)]
     {
-        let refused = set(&service, grace, expires_in).await.unwrap_err();
+        let refused = set_grace(&service, grace, expires_in).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{grace:?} for {expires_in:?}");
     }
-    let without =
-        v1::SetOutageGraceRequest { grace: span(HOUR), expires_in: span(HOUR), reason: String::new() };
+    let without = v1::SetOutageGraceRequest {
+        grace: proto_duration(HOUR),
+        expires_in: proto_duration(HOUR),
+        reason: String::new(),
+    };
     assert_eq!(service.admin().set_outage_grace(without).await.unwrap_err().code(), Code::InvalidArgument);
     let empty = v1::SetOutageGraceRequest::default();
     assert_eq!(service.admin().set_outage_grace(empty).await.unwrap_err().code(), Code::InvalidArgument);
-    set(&service, day * 7, day * 7).await.unwrap();
+    set_grace(&service, day * 7, day * 7).await.unwrap();
 }

@@ -2,11 +2,11 @@
 
 use std::{io::Write as _, path::PathBuf, process::Command};
 
-use crate::harness::{Database, Service};
+use crate::harness::{TestDatabase, TestService};
 
-const CURRENT: &str = "v1.9.3";
+const CURRENT_VERSION: &str = "v1.9.3";
 /// Asks for reflection v1alpha only.
-const OLD: &str = "v1.8.1";
+const OLD_VERSION: &str = "v1.8.1";
 
 /// The tool, built by the Go toolchain; `None` without one, which is a failure where `CI` is set.
 fn grpcurl(version: &str) -> Option<PathBuf> {
@@ -38,12 +38,12 @@ async fn run(tool: &PathBuf, args: &[&str]) -> (bool, String) {
 }
 
 #[tokio::test]
-async fn lists_and_calls() {
-    let database = Database::embedded();
-    let service = Service::start(&database).await;
-    let (key, _) = service.key(&service.tenant("Acme").await, &["a"]).await;
+async fn grpcurl_lists_services_and_calls_rpcs() {
+    let database = TestDatabase::embedded();
+    let service = TestService::start(&database).await;
+    let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &["a"]).await;
     let address = service.running.address().to_string();
-    for version in [CURRENT, OLD] {
+    for version in [CURRENT_VERSION, OLD_VERSION] {
         let build = tokio::task::spawn_blocking(move || grpcurl(version));
         let Some(tool) = build.await.unwrap() else { continue };
         let (done, listed) = run(&tool, &["-plaintext", &address, "list"]).await;

@@ -13,7 +13,7 @@ use tenant_auth_svc::{
         clock::{Clock as _, ManualClock, SharedClock, SystemClock, UnixMillis},
         store::{Call, Change, Lane},
     },
-    server::{self, Hop, Running},
+    server::{self, RunningService, ServiceDatabase},
 };
 use tenant_auth_testkit::HranaServer;
 use tokio::{
@@ -30,12 +30,12 @@ pub(crate) const TOKEN: &str = "test-token";
 /// Part of the statement that looks keys up.
 pub(crate) const LOOKUP: &str = "AS digests";
 /// Part of the statement that writes which keys are in use.
-pub(crate) const WRITE_USES: &str = "UPDATE api_keys SET last_used_at";
+pub(crate) const WRITE_LAST_USED: &str = "UPDATE api_keys SET last_used_at";
 /// Part of the statement that reads the change log.
 pub(crate) const READ_FEED: &str = "FROM changes WHERE seq > ?1";
 /// Parts of all that replicas ask by themselves, now and then: what moved, what is over, what is old, what is new.
-const BACKGROUND: [&str; 9] = [
-    WRITE_USES,
+const BACKGROUND_STATEMENTS: [&str; 9] = [
+    WRITE_LAST_USED,
     READ_FEED,
     "UPDATE session_bindings SET expires_at",
     "FROM session_bindings WHERE expires_at <",
@@ -47,14 +47,14 @@ const BACKGROUND: [&str; 9] = [
 ];
 
 /// A database of the kinds that the service knows.
-pub(crate) enum Database {
+pub(crate) enum TestDatabase {
     Embedded(TempDir),
     /// Boxed: it is far larger than the others.
     TestServer(Box<HranaServer>, TempDir),
     Real(String, Option<TempDir>),
 }
 
-impl Database {
+impl TestDatabase {
     pub(crate) fn embedded() -> Self {
         Self::Embedded(tempfile::tempdir().unwrap())
     }
@@ -102,8 +102,8 @@ impl Database {
     }
 
     /// How many requests callers have caused so far. Replicas ask for themselves too, whenever their time has come.
-    pub(crate) fn asked(&self) -> u64 {
-        self.server().requests_without(&BACKGROUND)
+    pub(crate) fn caller_requests(&self) -> u64 {
+        self.server().requests_without(&BACKGROUND_STATEMENTS)
     }
 
     pub(crate) fn server_mut(&mut self) -> &mut HranaServer {
@@ -114,7 +114,7 @@ impl Database {
     }
 
     /// Has its clock show the time of another one. Those of the other kinds go by their machine's.
-    pub(crate) fn follow(&self, clock: &Arc<ManualClock>) {
+    pub(crate) fn follow_clock(&self, clock: &Arc<ManualClock>) {
         let clock = Arc::clone(clock);
         match self {
             Self::TestServer(server, _) => server.set_clock(move || clock.now().0),
@@ -154,8 +154,12 @@ impl Database {
     }
 
     /// The way to it, as the service takes it.
-    pub(crate) fn hop(&self) -> Hop {
-        server::hop(ServiceConfig::read(self.settings()).unwrap().0.database, &SystemClock::shared()).unwrap()
+    pub(crate) fn client(&self) -> ServiceDatabase {
+        server::build_database_client(
+            ServiceConfig::read(self.settings()).unwrap().0.database,
+            &SystemClock::shared(),
+        )
+        .unwrap()
     }
 }
 
@@ -171,35 +175,35 @@ fn token_file(folder: &TempDir) -> PathBuf {
 }
 
 /// A service, and clients of it.
-pub(crate) struct Service {
-    pub(crate) running: Running,
+pub(crate) struct TestService {
+    pub(crate) running: RunningService,
     pub(crate) channel: Channel,
 }
 
-impl Service {
+impl TestService {
     /// Starts one on a database and waits until it is ready.
-    pub(crate) async fn start(database: &Database) -> Self {
+    pub(crate) async fn start(database: &TestDatabase) -> Self {
         Self::start_with(database.settings(), SystemClock::shared()).await
     }
 
     /// Starts one that sees the time of a clock, as its database does.
-    pub(crate) async fn start_at(database: &Database, clock: &Arc<ManualClock>) -> Self {
-        database.follow(clock);
+    pub(crate) async fn start_at(database: &TestDatabase, clock: &Arc<ManualClock>) -> Self {
+        database.follow_clock(clock);
         let clock: SharedClock = Arc::clone(clock) as SharedClock;
         Self::start_with(database.settings(), clock).await
     }
 
     pub(crate) async fn start_with(settings: Settings, clock: SharedClock) -> Self {
         let mut service = Self::start_unready(settings, clock).await;
-        service.running.ready().await.unwrap();
+        service.running.wait_until_ready().await.unwrap();
         // Tests that count requests do not want to see those of the start.
-        service.running.read_ahead().await;
+        service.running.wait_until_preloaded().await;
         service
     }
 
     /// Starts one without waiting for its database.
     pub(crate) async fn start_unready(settings: Settings, clock: SharedClock) -> Self {
-        crate::hear_log();
+        crate::capture_log();
         let config = ServiceConfig::read(settings).unwrap().0;
         let running = server::start(config, clock).await.unwrap();
         let channel = Channel::from_shared(format!("http://{}", running.address())).unwrap().connect_lazy();
@@ -228,7 +232,7 @@ impl Service {
     }
 
     /// Lets it read its feed, until the database answers in the little time that a reading has: a busy machine may take longer.
-    pub(crate) async fn hears(&self) {
+    pub(crate) async fn poll_feed(&self) {
         let mut last = None;
         let hearing = async {
             while let Err(error) = self.running.feed().poll().await {
@@ -241,14 +245,14 @@ impl Service {
     }
 
     /// A new tenant's id.
-    pub(crate) async fn tenant(&self, name: &str) -> String {
+    pub(crate) async fn create_tenant(&self, name: &str) -> String {
         let request =
             v1::CreateTenantRequest { name: name.to_owned(), plan: "pro".to_owned(), ..Default::default() };
         self.admin().create_tenant(request).await.unwrap().into_inner().tenant.unwrap().tenant_id
     }
 
     /// A new key: its plaintext and its id.
-    pub(crate) async fn key(&self, tenant: &str, scopes: &[&str]) -> (String, String) {
+    pub(crate) async fn issue_key(&self, tenant: &str, scopes: &[&str]) -> (String, String) {
         let request = v1::IssueKeyRequest {
             tenant_id: tenant.to_owned(),
             name: "test".to_owned(),
@@ -259,14 +263,14 @@ impl Service {
         (issued.plaintext, issued.key.unwrap().key_id)
     }
 
-    pub(crate) async fn revoke(&self, key_id: &str) {
+    pub(crate) async fn revoke_key(&self, key_id: &str) {
         let request = v1::RevokeKeyRequest { key_id: key_id.to_owned(), reason: "test".to_owned() };
         self.admin().revoke_key(request).await.unwrap();
     }
 }
 
 /// An answer over plain HTTP.
-pub(crate) struct Answer {
+pub(crate) struct HttpAnswer {
     pub(crate) status: u16,
     /// Everything before the body, in lower case.
     pub(crate) head: String,
@@ -274,7 +278,7 @@ pub(crate) struct Answer {
 }
 
 /// Sends a request without a body, as `GET /livez`, on a connection of its own.
-pub(crate) async fn http(address: SocketAddr, request: &str) -> std::io::Result<Answer> {
+pub(crate) async fn http_request(address: SocketAddr, request: &str) -> std::io::Result<HttpAnswer> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!("{request} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
@@ -282,18 +286,18 @@ pub(crate) async fn http(address: SocketAddr, request: &str) -> std::io::Result<
     stream.read_to_string(&mut answer).await?;
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Ok(Answer { status, head: head.to_lowercase(), body: body.to_owned() })
+    Ok(HttpAnswer { status, head: head.to_lowercase(), body: body.to_owned() })
 }
 
 /// Asks again and again until the answer is as wanted.
 pub(crate) async fn http_until(
     address: SocketAddr,
     request: &str,
-    wanted: impl Fn(&Answer) -> bool,
-) -> Answer {
+    wanted: impl Fn(&HttpAnswer) -> bool,
+) -> HttpAnswer {
     let asking = async {
         loop {
-            let answer = http(address, request).await.unwrap();
+            let answer = http_request(address, request).await.unwrap();
             if wanted(&answer) {
                 return answer;
             }
@@ -323,7 +327,7 @@ pub(crate) fn outcome(result: &Result<v1::ValidateKeyResponse, Status>) -> Strin
 }
 
 /// A well-formed key that nobody was ever given.
-pub(crate) fn strange_key() -> String {
+pub(crate) fn unknown_key() -> String {
     use tenant_auth_svc::domain::key::KeyFormat;
     KeyFormat::new("ta").unwrap().generate().unwrap().expose().to_owned()
 }

@@ -11,13 +11,13 @@ use tonic_health::pb::{
     health_client::HealthClient,
 };
 
-use crate::harness::{Database, Service, outcome, strange_key};
+use crate::harness::{TestDatabase, TestService, outcome, unknown_key};
 
 /// Those who watch a name.
-struct Watch(Streaming<HealthCheckResponse>);
+struct HealthWatch(Streaming<HealthCheckResponse>);
 
-impl Watch {
-    async fn begin(service: &Service, name: &str) -> Self {
+impl HealthWatch {
+    async fn start(service: &TestService, name: &str) -> Self {
         let request = HealthCheckRequest { service: name.to_owned() };
         Self(HealthClient::new(service.channel.clone()).watch(request).await.unwrap().into_inner())
     }
@@ -30,32 +30,32 @@ impl Watch {
 }
 
 #[tokio::test]
-async fn whoever_watches_sees_every_change_and_the_end() {
-    let mut database = Database::test_server().await;
+async fn health_watch_reports_every_change_and_shutdown() {
+    let mut database = TestDatabase::test_server().await;
     database.server_mut().stop().await;
-    let mut service = Service::start_unready(database.settings(), SystemClock::shared()).await;
-    let mut process = Watch::begin(&service, "").await;
-    let mut ready = Watch::begin(&service, "tenantauth.v1.ValidationService").await;
-    let mut works = Watch::begin(&service, "tenantauth.Database").await;
+    let mut service = TestService::start_unready(database.settings(), SystemClock::shared()).await;
+    let mut process = HealthWatch::start(&service, "").await;
+    let mut ready = HealthWatch::start(&service, "tenantauth.v1.ValidationService").await;
+    let mut works = HealthWatch::start(&service, "tenantauth.Database").await;
     assert_eq!(process.next().await, Some(Serving), "the process is alive");
     assert_eq!(ready.next().await, Some(NotServing));
     assert_eq!(works.next().await, Some(NotServing));
 
     database.server_mut().start_again().unwrap();
-    service.running.ready().await.unwrap();
+    service.running.wait_until_ready().await.unwrap();
     // It calls the database too, and its calls must not be among those that are told about.
-    service.running.read_ahead().await;
+    service.running.wait_until_preloaded().await;
     assert_eq!(ready.next().await, Some(Serving));
     while works.next().await != Some(Serving) {}
 
     // Two kinds of failure are one change.
     for fault in [Fault::service_unavailable(), Fault::unauthorized()] {
         database.server().faults().set(fault);
-        assert_eq!(outcome(&service.validate(&strange_key()).await), "Unavailable");
+        assert_eq!(outcome(&service.validate(&unknown_key()).await), "Unavailable");
     }
     assert_eq!(works.next().await, Some(NotServing));
     database.server().faults().clear();
-    service.validate(&strange_key()).await.unwrap();
+    service.validate(&unknown_key()).await.unwrap();
     assert_eq!(works.next().await, Some(Serving));
 
     // What is watched does not hold the end up: without its end, the drain would take all its time.

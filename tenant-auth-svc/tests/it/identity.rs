@@ -1,6 +1,6 @@
 //! A database that is not the one that replicas know: emptied, replaced, rolled back.
 
-mod held;
+mod held_revocations;
 
 use std::time::Duration;
 
@@ -15,27 +15,27 @@ use tonic_types::StatusExt as _;
 
 use crate::{
     freshness::Replicas,
-    harness::{Service, http, outcome, strange_key},
+    harness::{TestService, http_request, outcome, unknown_key},
 };
 
 /// Longer than a copy may lag before the log counts as rolled back.
-const NOTICED: Duration = Duration::from_secs(3);
+const DETECTION_DELAY: Duration = Duration::from_secs(3);
 
-async fn health(service: &Service) -> ServingStatus {
+async fn database_health(service: &TestService) -> ServingStatus {
     let request = HealthCheckRequest { service: "tenantauth.Database".to_owned() };
     HealthClient::new(service.channel.clone()).check(request).await.unwrap().into_inner().status()
 }
 
-async fn state(service: &Service) -> v1::GetDatabaseStateResponse {
+async fn database_state(service: &TestService) -> v1::GetDatabaseStateResponse {
     service.admin().get_database_state(v1::GetDatabaseStateRequest {}).await.unwrap().into_inner()
 }
 
-async fn accept(service: &Service) -> v1::AcceptDatabaseResponse {
+async fn accept_database(service: &TestService) -> v1::AcceptDatabaseResponse {
     let request = v1::AcceptDatabaseRequest { reason: "restored".to_owned() };
     service.admin().accept_database(request).await.unwrap().into_inner()
 }
 
-async fn record_usage(service: &Service, tenant: &str) -> Result<v1::RecordUsageResponse, Status> {
+async fn record_usage(service: &TestService, tenant: &str) -> Result<v1::RecordUsageResponse, Status> {
     let event = v1::UsageEvent {
         tenant_id: tenant.to_owned(),
         metric: "calls".to_owned(),
@@ -48,21 +48,24 @@ async fn record_usage(service: &Service, tenant: &str) -> Result<v1::RecordUsage
 }
 
 /// Everybody reads the log for as long as it takes to conclude something.
-async fn all_look(replicas: &Replicas) {
-    for service in [&replicas.one, &replicas.two] {
+async fn poll_until_noticed(replicas: &Replicas) {
+    for service in [&replicas.first, &replicas.second] {
         let _ = service.running.feed().poll().await;
     }
-    replicas.clock.advance(NOTICED);
-    for service in [&replicas.one, &replicas.two] {
+    replicas.clock.advance(DETECTION_DELAY);
+    for service in [&replicas.first, &replicas.second] {
         assert!(service.running.feed().poll().await.is_err(), "it is not believed");
     }
 }
 
 /// Keys that both replicas have in memory: one that is good, and one that was revoked.
-async fn known_keys(replicas: &Replicas) -> [(String, String); 2] {
-    let keys = [replicas.one.key(&replicas.tenant, &[]).await, replicas.one.key(&replicas.tenant, &[]).await];
-    for service in [&replicas.one, &replicas.two] {
-        service.hears().await;
+async fn cached_keys(replicas: &Replicas) -> [(String, String); 2] {
+    let keys = [
+        replicas.first.issue_key(&replicas.tenant, &[]).await,
+        replicas.first.issue_key(&replicas.tenant, &[]).await,
+    ];
+    for service in [&replicas.first, &replicas.second] {
+        service.poll_feed().await;
         for (key, _) in &keys {
             assert_eq!(outcome(&service.validate(key).await), "VERDICT_VALID");
         }
@@ -72,18 +75,18 @@ async fn known_keys(replicas: &Replicas) -> [(String, String); 2] {
 
 enum Disaster {
     Wiped,
-    WipedAndMadeAnew,
+    WipedWithNewSchema,
     Replaced,
     RolledBack,
-    RolledBackAndGoneOn,
+    RolledBackAndContinued,
 }
 
 /// Brings it about; what was true before a backup of long ago is what it holds then.
-async fn strike(replicas: &mut Replicas, disaster: &Disaster, old: &Backup) {
+async fn cause_disaster(replicas: &mut Replicas, disaster: &Disaster, old: &Backup) {
     let server = replicas.database.server();
     match disaster {
         Disaster::Wiped => server.wipe().await.unwrap(),
-        Disaster::WipedAndMadeAnew => {
+        Disaster::WipedWithNewSchema => {
             server.wipe().await.unwrap();
             migrate(replicas).await;
         }
@@ -99,7 +102,7 @@ async fn strike(replicas: &mut Replicas, disaster: &Disaster, old: &Backup) {
             }
         }
         Disaster::RolledBack => server.restore(old).await.unwrap(),
-        Disaster::RolledBackAndGoneOn => {
+        Disaster::RolledBackAndContinued => {
             server.restore(old).await.unwrap();
             for number in 0..50 {
                 let tenant = format!(
@@ -114,49 +117,49 @@ async fn strike(replicas: &mut Replicas, disaster: &Disaster, old: &Backup) {
 /// What `tenant-auth-svc migrate` does.
 async fn migrate(replicas: &Replicas) {
     let clock = std::sync::Arc::clone(&replicas.clock) as SharedClock;
-    tenant_auth_svc::database::migrate::migrate(&replicas.database.hop(), &clock).await.unwrap();
+    tenant_auth_svc::database::migrate::migrate(&replicas.database.client(), &clock).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_database_that_is_not_the_known_one_is_not_believed_and_memory_goes_on() {
+async fn unexpected_database_is_distrusted_and_cache_keeps_serving() {
     for (disaster, doubt) in [
         (Disaster::Wiped, DatabaseDoubt::Empty),
-        (Disaster::WipedAndMadeAnew, DatabaseDoubt::AnotherDatabase),
+        (Disaster::WipedWithNewSchema, DatabaseDoubt::AnotherDatabase),
         (Disaster::Replaced, DatabaseDoubt::AnotherDatabase),
         (Disaster::RolledBack, DatabaseDoubt::RolledBack),
-        (Disaster::RolledBackAndGoneOn, DatabaseDoubt::RolledBack),
+        (Disaster::RolledBackAndContinued, DatabaseDoubt::RolledBack),
     ] {
         let mut replicas = Replicas::start().await;
         let backup = replicas.database.server().backup().unwrap();
-        let [(good, _), (revoked, revoked_id)] = known_keys(&replicas).await;
-        replicas.one.revoke(&revoked_id).await;
-        replicas.two_hears().await;
-        replicas.one.hears().await;
-        strike(&mut replicas, &disaster, &backup).await;
+        let [(good, _), (revoked, revoked_id)] = cached_keys(&replicas).await;
+        replicas.first.revoke_key(&revoked_id).await;
+        replicas.poll_second().await;
+        replicas.first.poll_feed().await;
+        cause_disaster(&mut replicas, &disaster, &backup).await;
 
         // From the first moment on, before anybody has read the log: nothing is written, or told to be.
         let tenants = || replicas.database.server().query("SELECT count(*) FROM tenants");
         let before = tenants();
         let create = v1::CreateTenantRequest { name: "Lost".to_owned(), ..Default::default() };
-        let created = replicas.one.admin().create_tenant(create).await;
+        let created = replicas.first.admin().create_tenant(create).await;
         assert_eq!(created.unwrap_err().code(), Code::Unavailable, "{doubt:?}");
-        let recorded = record_usage(&replicas.two, &replicas.tenant).await;
+        let recorded = record_usage(&replicas.second, &replicas.tenant).await;
         assert_eq!(recorded.unwrap_err().code(), Code::Unavailable, "{doubt:?}");
         assert_eq!(tenants(), before);
 
         // And what is in memory stays, and nothing is unknown. (Only one
         // that was rolled back and has gone on beyond where it was read needs a reading of the log to be told.)
-        let shows = !matches!(disaster, Disaster::RolledBackAndGoneOn);
+        let shows = !matches!(disaster, Disaster::RolledBackAndContinued);
         replicas.clock.advance(Duration::from_secs(7));
-        for service in [&replicas.one, &replicas.two].into_iter().filter(|_| shows) {
-            assert_eq!(outcome(&service.validate(&strange_key()).await), "Unavailable", "{doubt:?}");
+        for service in [&replicas.first, &replicas.second].into_iter().filter(|_| shows) {
+            assert_eq!(outcome(&service.validate(&unknown_key()).await), "Unavailable", "{doubt:?}");
             assert_eq!(outcome(&service.validate(&good).await), "VERDICT_VALID", "{doubt:?}");
             assert_eq!(outcome(&service.validate(&revoked).await), "VERDICT_REVOKED", "{doubt:?}");
         }
-        all_look(&replicas).await;
-        for service in [&replicas.one, &replicas.two] {
+        poll_until_noticed(&replicas).await;
+        for service in [&replicas.first, &replicas.second] {
             for _ in 0..2 {
-                let unknown = service.validate(&strange_key()).await;
+                let unknown = service.validate(&unknown_key()).await;
                 assert_eq!(outcome(&unknown), "Unavailable", "{doubt:?}");
                 let reason = unknown.unwrap_err().get_error_details().error_info().unwrap().reason.clone();
                 assert!(["DATABASE_UNTRUSTED", "DATABASE_MISPLACED"].contains(&reason.as_str()), "{reason}");
@@ -168,12 +171,18 @@ async fn a_database_that_is_not_the_known_one_is_not_believed_and_memory_goes_on
                 assert_eq!(outcome(&service.validate(&revoked).await), "VERDICT_REVOKED");
                 replicas.clock.advance(Duration::from_secs(600));
             }
-            assert_eq!(state(service).await.doubt(), doubt);
-            assert_eq!(health(service).await, ServingStatus::NotServing);
+            assert_eq!(database_state(service).await.doubt(), doubt);
+            assert_eq!(database_health(service).await, ServingStatus::NotServing);
             let ops = service.running.ops_address().unwrap();
-            let verbose = http(ops, "GET /readyz?verbose").await.unwrap().body;
+            let verbose = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
             assert!(verbose.contains("NOT BELIEVED ("), "{verbose}");
-            assert!(http(ops, "GET /metrics").await.unwrap().body.contains("tenant_auth_database_trusted 0"));
+            assert!(
+                http_request(ops, "GET /metrics")
+                    .await
+                    .unwrap()
+                    .body
+                    .contains("tenant_auth_database_trusted 0")
+            );
             // Nothing is written to it: what is acknowledged would not be in the known one.
             let create = v1::CreateTenantRequest { name: "Lost".to_owned(), ..Default::default() };
             assert_eq!(service.admin().create_tenant(create).await.unwrap_err().code(), Code::Unavailable);
@@ -182,92 +191,92 @@ async fn a_database_that_is_not_the_known_one_is_not_believed_and_memory_goes_on
 }
 
 #[tokio::test]
-async fn a_new_database_that_is_accepted_is_believed_by_all() {
+async fn accepted_new_database_is_trusted_by_all_replicas() {
     let replicas = Replicas::start().await;
-    let [(good, _), _] = known_keys(&replicas).await;
-    let before = state(&replicas.one).await.known.unwrap();
+    let [(good, _), _] = cached_keys(&replicas).await;
+    let before = database_state(&replicas.first).await.known.unwrap();
     replicas.database.server().wipe().await.unwrap();
     migrate(&replicas).await;
-    all_look(&replicas).await;
+    poll_until_noticed(&replicas).await;
     for first in [true, false] {
         // Twice, as after a lost answer.
-        let accepted = accept(&replicas.one).await;
+        let accepted = accept_database(&replicas.first).await;
         assert_eq!(accepted.accepted, first);
         let accepted = accepted.database.unwrap();
         assert_ne!(accepted.database_id, before.database_id);
         assert!(accepted.epoch > before.epoch);
     }
-    replicas.two_hears().await;
-    for service in [&replicas.one, &replicas.two] {
+    replicas.poll_second().await;
+    for service in [&replicas.first, &replicas.second] {
         assert_eq!(outcome(&service.validate(&good).await), "VERDICT_UNKNOWN", "it holds no such key");
-        let tenant = service.tenant("New").await;
-        let (key, _) = service.key(&tenant, &[]).await;
+        let tenant = service.create_tenant("New").await;
+        let (key, _) = service.issue_key(&tenant, &[]).await;
         assert_eq!(outcome(&service.validate(&key).await), "VERDICT_VALID");
     }
 }
 
 /// Somebody else's, which was accepted there more often than the known one here.
 #[tokio::test]
-async fn another_database_is_not_believed_however_often_it_was_accepted_elsewhere() {
+async fn foreign_database_is_distrusted_despite_more_acceptances() {
     let replicas = Replicas::start().await;
-    let [(good, _), _] = known_keys(&replicas).await;
+    let [(good, _), _] = cached_keys(&replicas).await;
     replicas.database.server().wipe().await.unwrap();
     migrate(&replicas).await;
     let elsewhere = "UPDATE database_identity SET epoch = 7, replaces = 'another one'";
     replicas.database.server().execute(elsewhere).unwrap();
-    all_look(&replicas).await;
-    assert_eq!(state(&replicas.two).await.doubt(), DatabaseDoubt::AnotherDatabase);
-    assert_eq!(accept(&replicas.two).await.database.unwrap().epoch, 8);
-    replicas.one.hears().await;
+    poll_until_noticed(&replicas).await;
+    assert_eq!(database_state(&replicas.second).await.doubt(), DatabaseDoubt::AnotherDatabase);
+    assert_eq!(accept_database(&replicas.second).await.database.unwrap().epoch, 8);
+    replicas.first.poll_feed().await;
     assert_eq!(
-        outcome(&replicas.one.validate(&good).await),
+        outcome(&replicas.first.validate(&good).await),
         "VERDICT_UNKNOWN",
         "accepted, it is believed by all"
     );
 }
 
 #[tokio::test]
-async fn the_known_database_that_is_back_is_believed_by_itself() {
+async fn returning_known_database_is_trusted_without_acceptance() {
     let replicas = Replicas::start().await;
-    let [(good, _), _] = known_keys(&replicas).await;
+    let [(good, _), _] = cached_keys(&replicas).await;
     let all = replicas.database.server().backup().unwrap();
     replicas.database.server().wipe().await.unwrap();
-    all_look(&replicas).await;
+    poll_until_noticed(&replicas).await;
     replicas.database.server().restore(&all).await.unwrap();
-    replicas.two_hears().await;
-    assert_eq!(state(&replicas.two).await.doubt(), DatabaseDoubt::Unspecified);
+    replicas.poll_second().await;
+    assert_eq!(database_state(&replicas.second).await.doubt(), DatabaseDoubt::Unspecified);
     replicas.clock.advance(Duration::from_secs(7));
-    assert_eq!(replicas.two_says(&good).await, (Verdict::Valid, Source::Database));
-    assert_eq!(outcome(&replicas.two.validate(&strange_key()).await), "VERDICT_UNKNOWN");
+    assert_eq!(replicas.validate_on_second(&good).await, (Verdict::Valid, Source::Database));
+    assert_eq!(outcome(&replicas.second.validate(&unknown_key()).await), "VERDICT_UNKNOWN");
 }
 
 /// It answers, and memory goes on in its place all the same.
 #[tokio::test]
-async fn the_end_of_the_grace_is_told_while_a_database_is_not_believed() {
+async fn grace_end_is_reported_while_database_is_distrusted() {
     let replicas = Replicas::start().await;
-    known_keys(&replicas).await;
+    cached_keys(&replicas).await;
     replicas.database.server().wipe().await.unwrap();
     migrate(&replicas).await;
-    all_look(&replicas).await;
+    poll_until_noticed(&replicas).await;
     replicas.clock.advance(Duration::from_secs(3_600));
-    let ops = replicas.two.running.ops_address().unwrap();
-    let metrics = http(ops, "GET /metrics").await.unwrap().body;
+    let ops = replicas.second.running.ops_address().unwrap();
+    let metrics = http_request(ops, "GET /metrics").await.unwrap().body;
     let line = "tenant_auth_cache_grace_ends_seconds{of=\"oldest\"} ";
     let left: f64 = metrics.lines().find_map(|told| told.strip_prefix(line)).unwrap().parse().unwrap();
     assert!(left <= 3.0 * 3_600.0, "{left} of four hours");
-    let verbose = http(ops, "GET /readyz?verbose").await.unwrap().body;
+    let verbose = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
     assert!(verbose.contains("; ends for the oldest in "), "{verbose}");
 }
 
 /// The database is wiped, and a replica starts: it must not make a schema, which would turn every key unknown.
 #[tokio::test]
-async fn a_start_makes_no_schema_unless_it_is_asked_to() {
+async fn start_creates_no_schema_unless_configured() {
     let replicas = Replicas::start().await;
     replicas.database.server().wipe().await.unwrap();
     let clock = || std::sync::Arc::clone(&replicas.clock) as SharedClock;
     let settings =
         replicas.database.settings().with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("false".to_owned()));
-    let started = Service::start_unready(settings, clock()).await;
+    let started = TestService::start_unready(settings, clock()).await;
     let server = replicas.database.server();
     server
         .wait_for({
@@ -276,15 +285,15 @@ async fn a_start_makes_no_schema_unless_it_is_asked_to() {
         })
         .await;
     assert_eq!(server.query("SELECT count(*) FROM sqlite_master").unwrap()[0][0]["value"], "0");
-    assert_eq!(outcome(&started.validate(&strange_key()).await), "Unavailable");
+    assert_eq!(outcome(&started.validate(&unknown_key()).await), "Unavailable");
 }
 
 #[tokio::test]
-async fn nothing_can_be_accepted_before_a_database_is_known() {
+async fn accept_is_refused_before_any_database_is_known() {
     let replicas = Replicas::start().await;
     replicas.database.server().faults().set(Fault::service_unavailable());
     let clock = std::sync::Arc::clone(&replicas.clock) as SharedClock;
-    let started = Service::start_unready(replicas.database.settings(), clock).await;
+    let started = TestService::start_unready(replicas.database.settings(), clock).await;
     let request = v1::AcceptDatabaseRequest { reason: "restored".to_owned() };
     let refused = started.admin().accept_database(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);

@@ -5,9 +5,9 @@ use tenant_auth_proto::v1::{self, Verdict};
 use tonic::{Code, Status};
 use tonic_types::{RpcStatusExt as _, StatusExt as _};
 
-use crate::harness::{Database, Service, owned};
+use crate::harness::{TestDatabase, TestService, owned};
 
-fn fields(status: Status) -> Vec<String> {
+fn violated_fields(status: Status) -> Vec<String> {
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
     let details = status.get_error_details();
     let violations = &details.bad_request().unwrap().field_violations;
@@ -17,9 +17,9 @@ fn fields(status: Status) -> Vec<String> {
 
 #[tokio::test]
 async fn validation() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let requests = database.asked();
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let requests = database.caller_requests();
     let ask = |key: &str, scopes: &[&str]| v1::ValidateKeyRequest {
         key: key.to_owned(),
         required_scopes: owned(scopes),
@@ -34,23 +34,23 @@ async fn validation() {
         (ask("", &["!"]), &["key", "required_scopes[0]"]),
     ] {
         let refused = service.validation().validate_key(request.clone()).await.unwrap_err();
-        assert_eq!(fields(refused), expected, "{request:?}");
+        assert_eq!(violated_fields(refused), expected, "{request:?}");
     }
     let batch = |requests| v1::BatchValidateKeysRequest { requests };
     for request in [batch(vec![]), batch(vec![ask("some-good-key", &[]); 1_001])] {
         let refused = service.validation().batch_validate_keys(request).await.unwrap_err();
-        assert_eq!(fields(refused), ["requests"]);
+        assert_eq!(violated_fields(refused), ["requests"]);
     }
-    assert_eq!(database.asked(), requests);
+    assert_eq!(database.caller_requests(), requests);
 }
 
 /// In its place; a database that fails says nothing about it.
 #[tokio::test]
-async fn a_malformed_entry_of_a_batch_harms_no_other() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let tenant = service.tenant("Acme").await;
-    let (key, _) = service.key(&tenant, &["a"]).await;
+async fn malformed_batch_entry_fails_alone_over_the_wire() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let tenant = service.create_tenant("Acme").await;
+    let (key, _) = service.issue_key(&tenant, &["a"]).await;
     let ask = |key: &str, scopes: &[&str]| v1::ValidateKeyRequest {
         key: key.to_owned(),
         required_scopes: owned(scopes),
@@ -76,14 +76,14 @@ async fn a_malformed_entry_of_a_batch_harms_no_other() {
     ];
     // Of what the database decides, and of what memory does.
     for _ in 0..2 {
-        assert_eq!(outcomes(&service, requests.clone()).await, expected);
+        assert_eq!(batch_outcomes(&service, requests.clone()).await, expected);
     }
     let wrong = vec![ask("", &[]); 1_000];
-    assert_eq!(outcomes(&service, wrong).await, vec![refused(&["key"]); 1_000]);
+    assert_eq!(batch_outcomes(&service, wrong).await, vec![refused(&["key"]); 1_000]);
 }
 
-async fn outcomes(
-    service: &Service,
+async fn batch_outcomes(
+    service: &TestService,
     requests: Vec<v1::ValidateKeyRequest>,
 ) -> Vec<Result<Verdict, Vec<String>>> {
     use v1::batch_validate_keys_result::Result as Outcome;
@@ -92,13 +92,13 @@ async fn outcomes(
     let results = service.validation().batch_validate_keys(batch).await.unwrap().into_inner().results;
     let outcome = |result: v1::BatchValidateKeysResult| match result.result.unwrap() {
         Outcome::Response(response) => Ok(response.verdict()),
-        Outcome::Error(error) => Err(wrong_fields(&error)),
+        Outcome::Error(error) => Err(error_fields(&error)),
     };
     results.into_iter().map(outcome).collect()
 }
 
 /// Of an entry that fails alone.
-fn wrong_fields(error: &tonic_types::Status) -> Vec<String> {
+fn error_fields(error: &tonic_types::Status) -> Vec<String> {
     assert_eq!(Code::from(error.code), Code::InvalidArgument, "{error:?}");
     let bad = error.get_details_bad_request().unwrap();
     bad.field_violations.into_iter().map(|violation| violation.field).collect()
@@ -106,9 +106,9 @@ fn wrong_fields(error: &tonic_types::Status) -> Vec<String> {
 
 #[tokio::test]
 async fn tenants() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let requests = database.asked();
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let requests = database.caller_requests();
     let mut admin = service.admin();
     let create = |id: &str, name: &str, plan: &str| v1::CreateTenantRequest {
         tenant_id: id.to_owned(),
@@ -122,29 +122,29 @@ async fn tenants() {
         (create(&long, &long, &long), &["tenant_id", "name", "plan"]),
         (create("", "two\nlines", "pro\u{1b}"), &["name", "plan"]),
     ] {
-        assert_eq!(fields(admin.create_tenant(request).await.unwrap_err()), expected);
+        assert_eq!(violated_fields(admin.create_tenant(request).await.unwrap_err()), expected);
     }
     let get = v1::GetTenantRequest::default();
-    assert_eq!(fields(admin.get_tenant(get).await.unwrap_err()), ["tenant_id"]);
+    assert_eq!(violated_fields(admin.get_tenant(get).await.unwrap_err()), ["tenant_id"]);
     let suspend = v1::SuspendTenantRequest { tenant_id: "ten/1".to_owned(), reason: String::new() };
-    assert_eq!(fields(admin.suspend_tenant(suspend).await.unwrap_err()), ["tenant_id", "reason"]);
+    assert_eq!(violated_fields(admin.suspend_tenant(suspend).await.unwrap_err()), ["tenant_id", "reason"]);
     let resume = v1::ResumeTenantRequest::default();
-    assert_eq!(fields(admin.resume_tenant(resume).await.unwrap_err()), ["tenant_id"]);
+    assert_eq!(violated_fields(admin.resume_tenant(resume).await.unwrap_err()), ["tenant_id"]);
     for (page_size, token, expected) in
         [(-1, "", "page_size"), (0, "!!", "page_token"), (0, "w6Q", "page_token"), (0, "YSBi", "page_token")]
     {
         let list = v1::ListTenantsRequest { page_size, page_token: token.to_owned() };
-        assert_eq!(fields(admin.list_tenants(list).await.unwrap_err()), [expected], "{token}");
+        assert_eq!(violated_fields(admin.list_tenants(list).await.unwrap_err()), [expected], "{token}");
     }
-    assert_eq!(database.asked(), requests);
+    assert_eq!(database.caller_requests(), requests);
 }
 
 #[tokio::test]
 async fn keys() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let tenant = service.tenant("Acme").await;
-    let requests = database.asked();
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let tenant = service.create_tenant("Acme").await;
+    let requests = database.caller_requests();
     let mut admin = service.admin();
     let moment = |seconds| Some(Timestamp { seconds, nanos: 0 });
     let issue = |tenant: &str, scopes: &[&str], expires_at| v1::IssueKeyRequest {
@@ -161,7 +161,11 @@ async fn keys() {
         (issue(&tenant, &[], moment(-1)), &["expires_at"]),
         (issue(&tenant, &[], moment(i64::MAX)), &["expires_at"]),
     ] {
-        assert_eq!(fields(admin.issue_key(request.clone()).await.unwrap_err()), expected, "{request:?}");
+        assert_eq!(
+            violated_fields(admin.issue_key(request.clone()).await.unwrap_err()),
+            expected,
+            "{request:?}"
+        );
     }
     let rotate =
         |overlap, expires_at| v1::RotateKeyRequest { key_id: "key_1".to_owned(), overlap, expires_at };
@@ -171,17 +175,17 @@ async fn keys() {
         (rotate(span(91 * 86_400), None), "overlap"),
         (rotate(None, moment(1)), "expires_at"),
     ] {
-        assert_eq!(fields(admin.rotate_key(request).await.unwrap_err()), [expected]);
+        assert_eq!(violated_fields(admin.rotate_key(request).await.unwrap_err()), [expected]);
     }
     let revoke = v1::RevokeKeyRequest { key_id: String::new(), reason: "x".repeat(257) };
-    assert_eq!(fields(admin.revoke_key(revoke).await.unwrap_err()), ["key_id", "reason"]);
+    assert_eq!(violated_fields(admin.revoke_key(revoke).await.unwrap_err()), ["key_id", "reason"]);
     let list = v1::ListKeysRequest { page_size: -5, page_token: "?".to_owned(), ..Default::default() };
     assert_eq!(
-        fields(admin.list_keys(list.clone()).await.unwrap_err()),
+        violated_fields(admin.list_keys(list.clone()).await.unwrap_err()),
         ["tenant_id", "page_size", "page_token"]
     );
     let by_prefix = v1::ListKeysRequest { prefix: "k".repeat(25), tenant_id: "a b".to_owned(), ..list };
-    let wrong = fields(admin.list_keys(by_prefix).await.unwrap_err());
+    let wrong = violated_fields(admin.list_keys(by_prefix).await.unwrap_err());
     assert_eq!(wrong, ["tenant_id", "prefix", "page_size", "page_token"]);
     let audit = v1::ListAuditEventsRequest {
         tenant_id: "a b".to_owned(),
@@ -192,38 +196,38 @@ async fn keys() {
         until: moment(2),
         page_size: 0,
     };
-    let wrong = fields(admin.list_audit_events(audit).await.unwrap_err());
+    let wrong = violated_fields(admin.list_audit_events(audit).await.unwrap_err());
     assert_eq!(wrong, ["tenant_id", "target", "caller", "until", "page_token"]);
     for key_id in ["", "a b"] {
         let get = v1::GetKeyRequest { key_id: key_id.to_owned() };
-        assert_eq!(fields(admin.get_key(get).await.unwrap_err()), ["key_id"]);
+        assert_eq!(violated_fields(admin.get_key(get).await.unwrap_err()), ["key_id"]);
         let inspect = v1::InspectKeyRequest { key_id: key_id.to_owned() };
-        assert_eq!(fields(admin.inspect_key(inspect).await.unwrap_err()), ["key_id"]);
+        assert_eq!(violated_fields(admin.inspect_key(inspect).await.unwrap_err()), ["key_id"]);
     }
 
     let import = |keys| v1::ImportKeysRequest { keys };
     let short = v1::ImportKey { tenant_id: tenant.clone(), sha256: vec![1; 31], ..Default::default() };
     let good = v1::ImportKey { sha256: vec![1; 32], ..short.clone() };
     for request in [import(vec![]), import(vec![good.clone(); 501])] {
-        assert_eq!(fields(admin.import_keys(request).await.unwrap_err()), ["keys"]);
+        assert_eq!(violated_fields(admin.import_keys(request).await.unwrap_err()), ["keys"]);
     }
     let all_wrong = admin.import_keys(import(vec![short.clone()])).await.unwrap().into_inner();
-    assert_eq!(imported(all_wrong), [Err(owned(&["sha256"]))]);
-    assert_eq!(database.asked(), requests);
+    assert_eq!(import_outcomes(all_wrong), [Err(owned(&["sha256"]))]);
+    assert_eq!(database.caller_requests(), requests);
     let mixed = vec![short, good.clone(), v1::ImportKey::default(), good];
-    let mixed = imported(admin.import_keys(import(mixed)).await.unwrap().into_inner());
+    let mixed = import_outcomes(admin.import_keys(import(mixed)).await.unwrap().into_inner());
     let empty = Err(owned(&["tenant_id", "sha256"]));
     assert_eq!(mixed, [Err(owned(&["sha256"])), Ok("new"), empty, Ok("there")]);
 }
 
 /// What came of each key, or its wrong fields.
-fn imported(response: v1::ImportKeysResponse) -> Vec<Result<&'static str, Vec<String>>> {
+fn import_outcomes(response: v1::ImportKeysResponse) -> Vec<Result<&'static str, Vec<String>>> {
     use v1::import_key_result::Result as Outcome;
 
     let outcome = |result: v1::ImportKeyResult| match result.result.unwrap() {
         Outcome::ImportedKeyId(_) => Ok("new"),
         Outcome::ExistingKeyId(_) => Ok("there"),
-        Outcome::Error(error) => Err(wrong_fields(&error)),
+        Outcome::Error(error) => Err(error_fields(&error)),
     };
     response.results.into_iter().map(outcome).collect()
 }
@@ -231,9 +235,9 @@ fn imported(response: v1::ImportKeysResponse) -> Vec<Result<&'static str, Vec<St
 #[tokio::test]
 async fn usage() {
     use tenant_auth_proto::v1::usage_service_client::UsageServiceClient;
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let requests = database.asked();
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let requests = database.caller_requests();
     let mut usage = UsageServiceClient::new(service.channel.clone());
     let record = |id: &str, events| v1::RecordUsageRequest {
         request_id: id.to_owned(),
@@ -246,7 +250,7 @@ async fn usage() {
         (record(&"x".repeat(129), 0), &["request_id", "events"]),
         (record("two\nlines", 1), &["request_id"]),
     ] {
-        assert_eq!(fields(usage.record_usage(request).await.unwrap_err()), expected);
+        assert_eq!(violated_fields(usage.record_usage(request).await.unwrap_err()), expected);
     }
     let moment = |seconds| Some(Timestamp { seconds, nanos: 0 });
     let query = |metric: &str, start, end| v1::QueryUsageRequest {
@@ -271,15 +275,15 @@ async fn usage() {
             &["page_size", "page_token"],
         ),
     ] {
-        assert_eq!(fields(usage.query_usage(request).await.unwrap_err()), expected);
+        assert_eq!(violated_fields(usage.query_usage(request).await.unwrap_err()), expected);
     }
-    assert_eq!(database.asked(), requests);
+    assert_eq!(database.caller_requests(), requests);
 }
 
 #[tokio::test]
-async fn a_request_beyond_its_size_is_refused() {
-    let database = Database::embedded();
-    let service = Service::start(&database).await;
+async fn oversized_request_is_refused() {
+    let database = TestDatabase::embedded();
+    let service = TestService::start(&database).await;
     let request = v1::ValidateKeyRequest { key: "x".repeat(2 * 1024 * 1024), required_scopes: Vec::new() };
     let refused = service.validation().validate_key(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
@@ -288,11 +292,11 @@ async fn a_request_beyond_its_size_is_refused() {
 #[tokio::test]
 async fn sessions() {
     use tenant_auth_proto::v1::session_service_client::SessionServiceClient;
-    let database = Database::embedded();
-    let service = Service::start(&database).await;
+    let database = TestDatabase::embedded();
+    let service = TestService::start(&database).await;
     let mut client = SessionServiceClient::new(service.channel.clone());
     let empty = client.bind_session(v1::BindSessionRequest::default()).await.unwrap_err();
-    assert_eq!(fields(empty), ["key", "session_id", "ttl"]);
+    assert_eq!(violated_fields(empty), ["key", "session_id", "ttl"]);
     let wrong = v1::BindSessionRequest {
         session_id: "two words".to_owned(),
         key: "key".to_owned(),
@@ -302,14 +306,14 @@ async fn sessions() {
     };
     let wrong = client.bind_session(wrong).await.unwrap_err();
     assert!(wrong.message().contains("at least 60s for a sliding session"), "{wrong:?}");
-    assert_eq!(fields(wrong), ["session_id", "ttl", "attributes"]);
+    assert_eq!(violated_fields(wrong), ["session_id", "ttl", "attributes"]);
     let empty = client.unbind_session(v1::UnbindSessionRequest::default()).await.unwrap_err();
-    assert_eq!(fields(empty), ["session_id", "tenant_id"]);
+    assert_eq!(violated_fields(empty), ["session_id", "tenant_id"]);
     let wrong =
         v1::ListSessionsRequest { tenant_id: String::new(), page_size: -1, page_token: "x".to_owned() };
     let wrong = client.list_sessions(wrong).await.unwrap_err();
-    assert_eq!(fields(wrong), ["tenant_id", "page_size", "page_token"]);
+    assert_eq!(violated_fields(wrong), ["tenant_id", "page_size", "page_token"]);
     let request = v1::ValidateSessionRequest { required_scopes: owned(&["A B"]), ..Default::default() };
     let wrong = service.validation().validate_session(request).await.unwrap_err();
-    assert_eq!(fields(wrong), ["session_id", "required_scopes[0]"]);
+    assert_eq!(violated_fields(wrong), ["session_id", "required_scopes[0]"]);
 }

@@ -18,19 +18,19 @@ use tokio::{
 use tonic::transport::Channel;
 
 use crate::{
-    captured::Strict,
+    captured::StrictJson,
     cli::{addresses, program, signal},
-    harness::{http_until, strange_key},
+    harness::{http_until, unknown_key},
 };
 
 /// A running program, whose log is read to its end.
-pub(crate) struct Program {
+pub(crate) struct RunningProgram {
     serve: Child,
     address: String,
     log: JoinHandle<Vec<String>>,
 }
 
-impl Program {
+impl RunningProgram {
     async fn start(database: &HranaServer) -> Self {
         Self::start_logging(database, "info").await
     }
@@ -70,7 +70,7 @@ impl Program {
         assert!(self.serve.wait().await.unwrap().success());
         let lines = self.log.await.unwrap();
         for line in &lines {
-            let read = serde_json::from_str::<Strict>(line).map(|Strict| ());
+            let read = serde_json::from_str::<StrictJson>(line).map(|StrictJson| ());
             assert!(read.is_ok(), "{read:?}: {line}");
         }
         lines
@@ -78,16 +78,16 @@ impl Program {
 }
 
 /// How many RPCs the log tells of, those that it only counts included.
-fn told(lines: &[String], of: impl Fn(&Value) -> bool) -> u64 {
+fn logged_rpc_count(lines: &[String], of: impl Fn(&Value) -> bool) -> u64 {
     let lines = lines.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let of_rpcs = lines.filter(|line| line["target"] == "tenant_auth::rpc" && of(line));
     of_rpcs.map(|line| line["left_out"].as_u64().unwrap_or(1)).sum()
 }
 
 #[tokio::test]
-async fn a_flood_of_refusals_leaves_a_few_short_lines_and_their_number() {
+async fn flood_of_refusals_is_sampled_and_counted_in_log() {
     let database = HranaServer::builder().start().await.unwrap();
-    let program = Program::start(&database).await;
+    let program = RunningProgram::start(&database).await;
     let stream = TcpStream::connect(&program.address).await.unwrap();
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
     let connection = tokio::spawn(connection);
@@ -114,8 +114,11 @@ async fn a_flood_of_refusals_leaves_a_few_short_lines_and_their_number() {
         .await;
     connection.abort();
     let lines = program.stop().await;
-    assert_eq!(told(&lines, |line| line["code"] == "Unimplemented" && line["rpc"] == "other"), 2_000);
-    assert_eq!(told(&lines, |line| line["code"] == "InvalidArgument"), 4_000);
+    assert_eq!(
+        logged_rpc_count(&lines, |line| line["code"] == "Unimplemented" && line["rpc"] == "other"),
+        2_000
+    );
+    assert_eq!(logged_rpc_count(&lines, |line| line["code"] == "InvalidArgument"), 4_000);
     let written: usize = lines.iter().map(String::len).sum();
     assert!(lines.len() < 100 && written < 32 * 1024, "{} lines, {written} bytes", lines.len());
     let unknown =
@@ -124,23 +127,23 @@ async fn a_flood_of_refusals_leaves_a_few_short_lines_and_their_number() {
 }
 
 #[tokio::test]
-async fn an_outage_leaves_a_few_lines_and_the_number_of_what_failed() {
+async fn outage_failures_are_sampled_and_counted_in_log() {
     let mut database = HranaServer::builder().start().await.unwrap();
-    let program = Program::start(&database).await;
+    let program = RunningProgram::start(&database).await;
     let channel = Channel::from_shared(format!("http://{}", program.address)).unwrap().connect_lazy();
     database.stop().await;
     stream::iter(0..5_000)
         .for_each_concurrent(50, |_| {
             let mut client = ValidationServiceClient::new(channel.clone());
             async move {
-                let request = v1::ValidateKeyRequest { key: strange_key(), required_scopes: Vec::new() };
+                let request = v1::ValidateKeyRequest { key: unknown_key(), required_scopes: Vec::new() };
                 client.validate_key(request).await.unwrap_err();
             }
         })
         .await;
     let lines = program.stop().await;
     let failed = |line: &Value| line["rpc"] == "tenantauth.v1.ValidationService/ValidateKey";
-    assert_eq!(told(&lines, failed), 5_000);
+    assert_eq!(logged_rpc_count(&lines, failed), 5_000);
     assert!(lines.len() < 300, "{} lines", lines.len());
     let open = lines.iter().filter(|line| line.contains(r#""circuit":"lookups""#)).count();
     assert!(open >= 1, "the change of state has its own line:\n{}", lines.join("\n"));

@@ -35,7 +35,6 @@ mod grpcurl;
 mod harness;
 mod health;
 mod identity;
-mod in_use;
 mod input;
 mod logged;
 mod malformed;
@@ -49,6 +48,7 @@ mod pki;
 mod plans;
 mod proxies;
 mod reads_writes;
+mod recently_used;
 mod reuse;
 mod scrape;
 mod service_manager;
@@ -67,6 +67,6 @@ mod wire;
 mod writes;
 
 /// Has every line of every test looked at, whatever the test is about.
-fn hear_log() {
-    captured::Captured::log();
+fn capture_log() {
+    captured::TestLog::shared();
 }

@@ -8,10 +8,10 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::{
-    captured::Captured,
-    harness::{Database, Service, http_until},
+    captured::TestLog,
+    harness::{TestDatabase, TestService, http_until},
     scrape::Scrape,
-    wire::paths,
+    wire::rpc_paths,
 };
 
 const VALIDATE: &str = "/tenantauth.v1.ValidationService/ValidateKey";
@@ -19,22 +19,22 @@ const STREAM: &str = "/tenantauth.v1.ValidationService/StreamValidateKeys";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
 /// A call, byte by byte.
-struct Raw<'a> {
+struct RawCall<'a> {
     method: Method,
     path: &'a str,
     headers: &'a [(&'a str, &'a str)],
     body: &'a [u8],
 }
 
-impl<'a> Raw<'a> {
-    fn call(path: &'a str, body: &'a [u8]) -> Self {
+impl<'a> RawCall<'a> {
+    fn grpc_call(path: &'a str, body: &'a [u8]) -> Self {
         Self { method: Method::POST, path, headers: &[("content-type", "application/grpc")], body }
     }
 }
 
 /// How it was answered.
 #[derive(Debug)]
-struct Answered {
+struct RawAnswer {
     http: u16,
     head: HeaderMap,
     /// What was sent before the status.
@@ -42,7 +42,7 @@ struct Answered {
     status: Status,
 }
 
-async fn send(service: &Service, raw: &Raw<'_>) -> Answered {
+async fn send_raw(service: &TestService, raw: &RawCall<'_>) -> RawAnswer {
     let stream = TcpStream::connect(service.running.address()).await.unwrap();
     let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
     let connection = tokio::spawn(connection);
@@ -66,7 +66,7 @@ async fn send(service: &Service, raw: &Raw<'_>) -> Answered {
     let trailers = body.trailers().await.unwrap().unwrap_or_default();
     let status = Status::from_header_map(&head.headers).or_else(|| Status::from_header_map(&trailers));
     connection.abort();
-    Answered {
+    RawAnswer {
         http: head.status.as_u16(),
         head: head.headers,
         body: read.into(),
@@ -75,8 +75,8 @@ async fn send(service: &Service, raw: &Raw<'_>) -> Answered {
 }
 
 /// Sends it, and expects it to be refused so, with words about it.
-async fn refused(service: &Service, raw: Raw<'_>, code: Code, words: &str) -> Answered {
-    let answered = send(service, &raw).await;
+async fn assert_refused(service: &TestService, raw: RawCall<'_>, code: Code, words: &str) -> RawAnswer {
+    let answered = send_raw(service, &raw).await;
     assert_eq!(answered.status.code(), code, "{}: {answered:?}", raw.path);
     assert!(answered.status.message().contains(words), "{}: {answered:?}", raw.path);
     let info = answered.status.get_error_details();
@@ -93,12 +93,14 @@ fn is_stream(path: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_message_that_cannot_be_read_is_an_invalid_argument_of_every_rpc() {
-    let service = Service::start(&Database::embedded()).await;
-    let all = paths();
+async fn undecodable_message_is_invalid_argument_on_every_rpc() {
+    let service = TestService::start(&TestDatabase::embedded()).await;
+    let all = rpc_paths();
     assert!(all.len() > 25);
     for path in &all {
-        let refused = |body, words| refused(&service, Raw::call(path, body), Code::InvalidArgument, words);
+        let refused = |body, words| {
+            assert_refused(&service, RawCall::grpc_call(path, body), Code::InvalidArgument, words)
+        };
         refused(GARBAGE, "cannot be read").await;
         refused(b"\0\0\0\0\x05\x0a\x02", "ended after 2 of the 5 bytes").await;
         refused(b"\0\0\0", "ended after 3 of the 5 bytes before").await;
@@ -111,90 +113,112 @@ async fn a_message_that_cannot_be_read_is_an_invalid_argument_of_every_rpc() {
         }
     }
     for path in [VALIDATE, "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", REFLECTION] {
-        refused(&service, Raw::call(path, NOT_UTF8), Code::InvalidArgument, "UTF-8").await;
+        assert_refused(&service, RawCall::grpc_call(path, NOT_UTF8), Code::InvalidArgument, "UTF-8").await;
     }
     let batch = "/tenantauth.v1.ValidationService/BatchValidateKeys";
     let nested = b"\0\0\0\0\x05\x0a\x03\x0a\x01\xff";
-    refused(&service, Raw::call(batch, nested), Code::InvalidArgument, "BatchValidateKeysRequest.requests")
-        .await;
+    assert_refused(
+        &service,
+        RawCall::grpc_call(batch, nested),
+        Code::InvalidArgument,
+        "BatchValidateKeysRequest.requests",
+    )
+    .await;
     // Field 2 of a message of the stream is its question.
-    refused(&service, Raw::call(STREAM, b"\0\0\0\0\x05\x12\x03\x0a\x01\xff"), Code::InvalidArgument, "UTF-8")
-        .await;
+    assert_refused(
+        &service,
+        RawCall::grpc_call(STREAM, b"\0\0\0\0\x05\x12\x03\x0a\x01\xff"),
+        Code::InvalidArgument,
+        "UTF-8",
+    )
+    .await;
 }
 
 #[tokio::test]
-async fn what_is_no_grpc_is_told_so_in_http_too() {
-    let service = Service::start(&Database::embedded()).await;
+async fn non_grpc_request_gets_http_error_status() {
+    let service = TestService::start(&TestDatabase::embedded()).await;
     let message = b"\0\0\0\0\0";
-    for path in &paths() {
+    for path in &rpc_paths() {
         for kind in ["application/json", "application/grpc-web+proto", "text/plain"] {
-            let raw = Raw { headers: &[("content-type", kind)], ..Raw::call(path, message) };
-            let answered = refused(&service, raw, Code::InvalidArgument, kind).await;
+            let raw = RawCall { headers: &[("content-type", kind)], ..RawCall::grpc_call(path, message) };
+            let answered = assert_refused(&service, raw, Code::InvalidArgument, kind).await;
             assert_eq!(answered.http, 415, "{path}: {answered:?}");
             assert!(answered.body.starts_with(b"the content type must be application/grpc"), "{answered:?}");
         }
-        let get = Raw { method: Method::GET, headers: &[], ..Raw::call(path, b"") };
-        let answered = refused(&service, get, Code::InvalidArgument, "this one is GET").await;
+        let get = RawCall { method: Method::GET, headers: &[], ..RawCall::grpc_call(path, b"") };
+        let answered = assert_refused(&service, get, Code::InvalidArgument, "this one is GET").await;
         assert_eq!((answered.http, answered.head["allow"].as_bytes()), (405, &b"POST"[..]), "{path}");
         let headers = &[("content-type", "application/grpc"), ("grpc-encoding", "br")];
-        let raw = Raw { headers, ..Raw::call(path, b"\x01\0\0\0\x02\x0a\0") };
-        let answered = refused(&service, raw, Code::Unimplemented, "br").await;
+        let raw = RawCall { headers, ..RawCall::grpc_call(path, b"\x01\0\0\0\x02\x0a\0") };
+        let answered = assert_refused(&service, raw, Code::Unimplemented, "br").await;
         assert_eq!(
             (answered.http, answered.head["grpc-accept-encoding"].as_bytes()),
             (200, &b"identity"[..])
         );
     }
-    let none = Raw { headers: &[], ..Raw::call(VALIDATE, message) };
-    assert_eq!(refused(&service, none, Code::InvalidArgument, "there is none").await.http, 415);
+    let none = RawCall { headers: &[], ..RawCall::grpc_call(VALIDATE, message) };
+    assert_eq!(assert_refused(&service, none, Code::InvalidArgument, "there is none").await.http, 415);
 }
 
 #[tokio::test]
-async fn a_message_beyond_its_size_is_refused_by_its_head() {
-    let service = Service::start(&Database::embedded()).await;
-    for path in &paths() {
+async fn oversized_message_is_refused_by_length_prefix() {
+    let service = TestService::start(&TestDatabase::embedded()).await;
+    for path in &rpc_paths() {
         // Nothing follows: what is announced is enough.
-        refused(&service, Raw::call(path, b"\0\0\x10\0\x01"), Code::ResourceExhausted, "1048577 bytes").await;
+        assert_refused(
+            &service,
+            RawCall::grpc_call(path, b"\0\0\x10\0\x01"),
+            Code::ResourceExhausted,
+            "1048577 bytes",
+        )
+        .await;
     }
     let small = "/tenantauth.v1.SessionService/BindSession";
-    refused(&service, Raw::call(small, b"\0\0\x01\0\x01"), Code::ResourceExhausted, "at most 65536").await;
+    assert_refused(
+        &service,
+        RawCall::grpc_call(small, b"\0\0\x01\0\x01"),
+        Code::ResourceExhausted,
+        "at most 65536",
+    )
+    .await;
 }
 
 /// A stream goes on until the message that cannot be read.
 #[tokio::test]
-async fn a_stream_answers_what_came_before() {
-    let service = Service::start(&Database::embedded()).await;
+async fn stream_answers_messages_before_undecodable_one() {
+    let service = TestService::start(&TestDatabase::embedded()).await;
     let mut questions = Vec::from(*b"\0\0\0\0\x07\x08\x07\x12\x03\x0a\x01!");
-    let good = send(&service, &Raw::call(STREAM, &questions)).await;
+    let good = send_raw(&service, &RawCall::grpc_call(STREAM, &questions)).await;
     assert_eq!((good.status.code(), good.body.is_empty()), (Code::Ok, false));
     questions.extend_from_slice(GARBAGE);
-    let cut = send(&service, &Raw::call(STREAM, &questions)).await;
+    let cut = send_raw(&service, &RawCall::grpc_call(STREAM, &questions)).await;
     assert_eq!((cut.status.code(), cut.body), (Code::InvalidArgument, good.body), "{:?}", cut.status);
 }
 
 /// What the error budget and the alert on defects look at.
 #[tokio::test]
-async fn nothing_of_it_counts_as_an_error_of_the_service() {
-    let log = Captured::log();
-    let database = Database::embedded();
-    let service = Service::start(&database).await;
+async fn malformed_calls_do_not_count_as_service_errors() {
+    let log = TestLog::shared();
+    let database = TestDatabase::embedded();
+    let service = TestService::start(&database).await;
     let mark = "malformed-and-counted";
     let headers = &[("content-type", "application/grpc"), ("x-request-id", mark)];
     let json = &[("content-type", "application/json"), ("x-request-id", mark)];
-    let all: Vec<_> = paths().into_iter().filter(|path| path.starts_with("/tenantauth.")).collect();
+    let all: Vec<_> = rpc_paths().into_iter().filter(|path| path.starts_with("/tenantauth.")).collect();
     for path in &all {
         for body in [GARBAGE, b"\0\0", b"\x05\0\0\0\0", b"\0\0\x10\0\x01", b"\x01\0\0\0\0"] {
-            send(&service, &Raw { headers, ..Raw::call(path, body) }).await;
+            send_raw(&service, &RawCall { headers, ..RawCall::grpc_call(path, body) }).await;
         }
-        send(&service, &Raw { headers: json, ..Raw::call(path, b"{}") }).await;
-        send(&service, &Raw { headers, method: Method::GET, ..Raw::call(path, b"") }).await;
+        send_raw(&service, &RawCall { headers: json, ..RawCall::grpc_call(path, b"{}") }).await;
+        send_raw(&service, &RawCall { headers, method: Method::GET, ..RawCall::grpc_call(path, b"") }).await;
     }
-    let scrape = Scrape::of(&service).await;
+    let scrape = Scrape::collect(&service).await;
     for path in &all {
         for code in
             ["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN", "DATA_LOSS"]
         {
             let series = format!(r#"tenant_auth_requests_total{{rpc="{}",code="{code}"}}"#, &path[1..]);
-            scrape.is(&series, 0.0);
+            scrape.assert_value(&series, 0.0);
         }
     }
     let lines = log.lines(all.len() * 7, |line| line.contains(mark)).await;
@@ -204,8 +228,8 @@ async fn nothing_of_it_counts_as_an_error_of_the_service() {
 
 /// A caller that goes away in the middle of its request has left, and nothing has failed.
 #[tokio::test]
-async fn a_request_that_breaks_off_was_cancelled() {
-    let service = Service::start(&Database::embedded()).await;
+async fn interrupted_request_is_recorded_as_cancelled() {
+    let service = TestService::start(&TestDatabase::embedded()).await;
     let stream = TcpStream::connect(service.running.address()).await.unwrap();
     let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
     let connection = tokio::spawn(connection);
@@ -225,7 +249,7 @@ async fn a_request_that_breaks_off_was_cancelled() {
     let cancelled = format!("{} 3", ended("CANCELLED"));
     let metrics = service.running.ops_address().unwrap();
     http_until(metrics, "GET /metrics", |answer| answer.body.contains(&cancelled)).await;
-    Scrape::of(&service).await.is(&ended("INTERNAL"), 0.0);
+    Scrape::collect(&service).await.assert_value(&ended("INTERNAL"), 0.0);
     connection.abort();
     let fine = service.validation().validate_key(v1::ValidateKeyRequest::default()).await.unwrap_err();
     assert_eq!(fine.code(), Code::InvalidArgument);

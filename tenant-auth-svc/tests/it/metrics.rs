@@ -13,30 +13,30 @@ use tonic::{Code, Request, client::Grpc, metadata::MetadataValue};
 use tonic_prost::ProstCodec;
 
 use crate::{
-    harness::{Database, NOW, Service, outcome, strange_key},
+    harness::{NOW, TestDatabase, TestService, outcome, unknown_key},
     scrape::Scrape,
-    stream::ask,
+    stream::stream_request,
 };
 
 const VALIDATE: &str = "tenantauth.v1.ValidationService/ValidateKey";
 
-fn requests(rpc: &str, code: &str) -> String {
+fn requests_series(rpc: &str, code: &str) -> String {
     format!("tenant_auth_requests_total{{rpc=\"{rpc}\",code=\"{code}\"}}")
 }
 
-fn verdicts(verdict: &str) -> String {
+fn verdicts_series(verdict: &str) -> String {
     format!("tenant_auth_verdicts_total{{verdict=\"{verdict}\"}}")
 }
 
-fn answers(source: &str) -> String {
+fn answers_series(source: &str) -> String {
     format!("tenant_auth_answers_total{{source=\"{source}\"}}")
 }
 
-fn undecided(reason: &str) -> String {
+fn undecided_series(reason: &str) -> String {
     format!("tenant_auth_undecided_total{{reason=\"{reason}\"}}")
 }
 
-async fn record(service: &Service, id: &str, tenants: &[&str]) -> Code {
+async fn record_usage(service: &TestService, id: &str, tenants: &[&str]) -> Code {
     let event = |tenant: &&str| v1::UsageEvent {
         tenant_id: (*tenant).to_owned(),
         metric: "calls".to_owned(),
@@ -49,30 +49,30 @@ async fn record(service: &Service, id: &str, tenants: &[&str]) -> Code {
     answer.map_or_else(|status| status.code(), |_| Code::Ok)
 }
 
-async fn batch(service: &Service, keys: &[&str]) {
+async fn validate_batch(service: &TestService, keys: &[&str]) {
     let request = |key: &&str| v1::ValidateKeyRequest { key: (*key).to_owned(), required_scopes: Vec::new() };
     let requests = keys.iter().map(request).collect();
     service.validation().batch_validate_keys(v1::BatchValidateKeysRequest { requests }).await.unwrap();
 }
 
-fn on(clock: &Arc<ManualClock>) -> SharedClock {
+fn shared_clock(clock: &Arc<ManualClock>) -> SharedClock {
     Arc::clone(clock) as SharedClock
 }
 
 #[tokio::test]
-async fn everything_documented_is_told_and_nothing_else() {
-    let database = Database::test_server().await;
+async fn exported_metrics_match_documented_metrics() {
+    let database = TestDatabase::test_server().await;
     let settings = database.settings().with_flag("TENANT_AUTH_FEED_INTERVAL", Some("250ms".to_owned()));
-    let service = Service::start_with(settings, SystemClock::shared()).await;
-    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+    let service = TestService::start_with(settings, SystemClock::shared()).await;
+    let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     service.validate(&key).await.unwrap();
 
-    let text = Scrape::of(&service).await.text;
+    let text = Scrape::collect(&service).await.text;
     let after = |mark: &str| -> Vec<String> {
         text.lines().filter_map(|line| line.strip_prefix(mark)).map(str::to_owned).collect()
     };
     // Processes are known to Linux only; without TLS and a token that is a JWT, nothing expires (`expiry` has both).
-    let told = |metric: &&names::Metric| {
+    let told = |metric: &&names::MetricDefinition| {
         let expires = ["tenant_auth_certificate_", "tenant_auth_token_"];
         (cfg!(target_os = "linux") || !metric.name.contains("_process_"))
             && !expires.iter().any(|prefix| metric.name.starts_with(prefix))
@@ -96,13 +96,13 @@ async fn everything_documented_is_told_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn every_request_is_counted_once_and_every_item_by_itself() {
-    let database = Database::test_server().await;
+async fn every_request_and_every_item_is_counted_once() {
+    let database = TestDatabase::test_server().await;
     let clock = ManualClock::at(NOW);
-    let service = Service::start_with(database.settings(), on(&clock)).await;
-    let tenant = service.tenant("Acme").await;
-    let (key, key_id) = service.key(&tenant, &[]).await;
-    let unknown = strange_key();
+    let service = TestService::start_with(database.settings(), shared_clock(&clock)).await;
+    let tenant = service.create_tenant("Acme").await;
+    let (key, key_id) = service.issue_key(&tenant, &[]).await;
+    let unknown = unknown_key();
     for _ in 0..7 {
         service.validate(&key).await.unwrap();
     }
@@ -113,55 +113,55 @@ async fn every_request_is_counted_once_and_every_item_by_itself() {
         Code::InvalidArgument
     );
 
-    let scrape = Scrape::of(&service).await;
+    let scrape = Scrape::collect(&service).await;
     // Denials are answers like any other.
-    scrape.is(&requests(VALIDATE, "OK"), 9.0);
-    scrape.is(&requests(VALIDATE, "INVALID_ARGUMENT"), 1.0);
-    scrape.is(&requests(VALIDATE, "UNAVAILABLE"), 0.0);
-    assert!(scrape.text.contains(&requests(VALIDATE, "UNAVAILABLE")), "it is there before it grows");
-    scrape.is(&format!("tenant_auth_requests_in_flight{{rpc=\"{VALIDATE}\"}}"), 0.0);
+    scrape.assert_value(&requests_series(VALIDATE, "OK"), 9.0);
+    scrape.assert_value(&requests_series(VALIDATE, "INVALID_ARGUMENT"), 1.0);
+    scrape.assert_value(&requests_series(VALIDATE, "UNAVAILABLE"), 0.0);
+    assert!(scrape.text.contains(&requests_series(VALIDATE, "UNAVAILABLE")), "it is there before it grows");
+    scrape.assert_value(&format!("tenant_auth_requests_in_flight{{rpc=\"{VALIDATE}\"}}"), 0.0);
     let took = |suffix: &str| format!("tenant_auth_request_duration_seconds_{suffix}");
-    scrape.is(&took(&format!("count{{rpc=\"{VALIDATE}\"}}")), 10.0);
-    scrape.is(&took(&format!("bucket{{rpc=\"{VALIDATE}\",le=\"+Inf\"}}")), 10.0);
-    assert!(scrape.number(&took(&format!("sum{{rpc=\"{VALIDATE}\"}}"))) > 0.0);
+    scrape.assert_value(&took(&format!("count{{rpc=\"{VALIDATE}\"}}")), 10.0);
+    scrape.assert_value(&took(&format!("bucket{{rpc=\"{VALIDATE}\",le=\"+Inf\"}}")), 10.0);
+    assert!(scrape.value(&took(&format!("sum{{rpc=\"{VALIDATE}\"}}"))) > 0.0);
     for (verdict, count) in [("valid", 7.0), ("unknown", 1.0), ("malformed", 1.0), ("revoked", 0.0)] {
-        scrape.is(&verdicts(verdict), count);
+        scrape.assert_value(&verdicts_series(verdict), count);
     }
     for (source, count) in [("database", 2.0), ("fresh", 6.0), ("none", 1.0), ("stale", 0.0)] {
-        scrape.is(&answers(source), count);
+        scrape.assert_value(&answers_series(source), count);
     }
-    scrape.is("tenant_auth_cache_misses_total{pool=\"keys\"}", 2.0);
-    scrape.is("tenant_auth_cache_entries{pool=\"keys\",kind=\"record\"}", 1.0);
-    scrape.is("tenant_auth_cache_entries{pool=\"keys\",kind=\"absence\"}", 1.0);
+    scrape.assert_value("tenant_auth_cache_misses_total{pool=\"keys\"}", 2.0);
+    scrape.assert_value("tenant_auth_cache_entries{pool=\"keys\",kind=\"record\"}", 1.0);
+    scrape.assert_value("tenant_auth_cache_entries{pool=\"keys\",kind=\"absence\"}", 1.0);
 
-    batch(&service, &[&key, &key, &unknown, "!"]).await;
-    let asked: Vec<_> = (0..3).map(|id| ask(id, &key)).collect();
+    validate_batch(&service, &[&key, &key, &unknown, "!"]).await;
+    let asked: Vec<_> = (0..3).map(|id| stream_request(id, &key)).collect();
     let stream = service.validation().stream_validate_keys(tokio_stream::iter(asked)).await;
     let mut stream = stream.unwrap().into_inner();
     while stream.message().await.unwrap().is_some() {}
-    service.revoke(&key_id).await;
+    service.revoke_key(&key_id).await;
     service.validate(&key).await.unwrap();
-    let scrape = Scrape::of(&service).await;
-    scrape.is(&requests("tenantauth.v1.ValidationService/BatchValidateKeys", "OK"), 1.0);
-    scrape.is(&requests("tenantauth.v1.ValidationService/StreamValidateKeys", "OK"), 1.0);
+    let scrape = Scrape::collect(&service).await;
+    scrape.assert_value(&requests_series("tenantauth.v1.ValidationService/BatchValidateKeys", "OK"), 1.0);
+    scrape.assert_value(&requests_series("tenantauth.v1.ValidationService/StreamValidateKeys", "OK"), 1.0);
     for (verdict, count) in [("valid", 12.0), ("unknown", 2.0), ("malformed", 2.0), ("revoked", 1.0)] {
-        scrape.is(&verdicts(verdict), count);
+        scrape.assert_value(&verdicts_series(verdict), count);
     }
-    scrape.is(&answers("negative"), 1.0);
+    scrape.assert_value(&answers_series("negative"), 1.0);
 }
 
 #[tokio::test]
-async fn what_is_on_a_stream_is_counted_while_it_lives() {
-    let service = Service::start(&Database::embedded()).await;
+async fn stream_messages_are_counted_while_stream_is_open() {
+    let service = TestService::start(&TestDatabase::embedded()).await;
     let (questions, asked) = tokio::sync::mpsc::channel(1);
     let asked = tokio_stream::wrappers::ReceiverStream::new(asked);
     let mut stream = service.validation().stream_validate_keys(asked).await.unwrap().into_inner();
     for id in 1..=3_u32 {
-        questions.send(ask(id.into(), "!")).await.unwrap();
+        questions.send(stream_request(id.into(), "!")).await.unwrap();
         stream.message().await.unwrap().unwrap();
-        let scrape = Scrape::of(&service).await;
-        scrape.is(&verdicts("malformed"), f64::from(id));
-        scrape.is(
+        let scrape = Scrape::collect(&service).await;
+        scrape.assert_value(&verdicts_series("malformed"), f64::from(id));
+        scrape.assert_value(
             "tenant_auth_requests_in_flight{rpc=\"tenantauth.v1.ValidationService/StreamValidateKeys\"}",
             1.0,
         );
@@ -169,8 +169,8 @@ async fn what_is_on_a_stream_is_counted_while_it_lives() {
 }
 
 #[tokio::test]
-async fn what_is_refused_is_counted() {
-    let database = Database::test_server().await;
+async fn refused_requests_are_counted() {
+    let database = TestDatabase::test_server().await;
     let folder = tempfile::tempdir().unwrap();
     let callers = folder.path().join("callers.toml");
     let hash = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"; // "secret"
@@ -183,7 +183,7 @@ async fn what_is_refused_is_counted() {
         .settings()
         .with_flag("TENANT_AUTH_CALLERS_FILE", Some(callers.display().to_string()))
         .with_flag("TENANT_AUTH_MAX_REQUESTS", Some("1".to_owned()));
-    let service = Service::start_with(settings, SystemClock::shared()).await;
+    let service = TestService::start_with(settings, SystemClock::shared()).await;
 
     assert_eq!(outcome(&service.validate("!").await), "Unauthenticated");
     let mut request = Request::new(v1::ValidateKeyRequest::default());
@@ -212,8 +212,9 @@ async fn what_is_refused_is_counted() {
         client.client_streaming(request, path, codec).await.map(drop)
     });
     let holds = async {
-        while Scrape::of(&service).await.number("tenant_auth_request_places_taken{pool=\"requests\"}") < 1.0 {
-        }
+        while Scrape::collect(&service).await.value("tenant_auth_request_places_taken{pool=\"requests\"}")
+            < 1.0
+        {}
     };
     tokio::time::timeout(Duration::from_secs(30), holds).await.expect("it takes the place");
     for _ in 0..3 {
@@ -229,116 +230,118 @@ async fn what_is_refused_is_counted() {
         "Unauthenticated",
         "strangers have places of their own"
     );
-    let scrape = Scrape::of(&service).await;
-    scrape.is("tenant_auth_requests_in_flight{rpc=\"tenantauth.v1.UsageService/RecordUsage\"}", 1.0);
+    let scrape = Scrape::collect(&service).await;
+    scrape
+        .assert_value("tenant_auth_requests_in_flight{rpc=\"tenantauth.v1.UsageService/RecordUsage\"}", 1.0);
     drop(held);
     assert!(holding.await.unwrap().is_err(), "it was none");
 
-    scrape.is(&requests(VALIDATE, "UNAUTHENTICATED"), 2.0);
-    scrape.is(&requests(VALIDATE, "PERMISSION_DENIED"), 1.0);
-    scrape.is(&requests(VALIDATE, "RESOURCE_EXHAUSTED"), 3.0);
-    scrape.is("tenant_auth_requests_shed_total{pool=\"requests\"}", 3.0);
-    scrape.is("tenant_auth_request_places{pool=\"requests\"}", 1.0);
+    scrape.assert_value(&requests_series(VALIDATE, "UNAUTHENTICATED"), 2.0);
+    scrape.assert_value(&requests_series(VALIDATE, "PERMISSION_DENIED"), 1.0);
+    scrape.assert_value(&requests_series(VALIDATE, "RESOURCE_EXHAUSTED"), 3.0);
+    scrape.assert_value("tenant_auth_requests_shed_total{pool=\"requests\"}", 3.0);
+    scrape.assert_value("tenant_auth_request_places{pool=\"requests\"}", 1.0);
     let code =
         format!("{:?}", made_up.code()).to_uppercase().replace("PERMISSIONDENIED", "PERMISSION_DENIED");
-    scrape.is(&requests("other", &code), 1.0);
+    scrape.assert_value(&requests_series("other", &code), 1.0);
     assert!(!scrape.text.contains("made.up"), "callers make no names");
 }
 
 #[tokio::test]
-async fn an_outage_shows() {
-    let database = Database::test_server().await;
+async fn outage_is_visible_in_metrics() {
+    let database = TestDatabase::test_server().await;
     let clock = ManualClock::at(NOW);
     let settings = database.settings().with_flag("TENANT_AUTH_FEED_INTERVAL", Some("500ms".to_owned()));
     let settings: Settings = settings.with_flag("TENANT_AUTH_CACHE_GRACE", Some("100s".to_owned()));
-    let service = Service::start_with(settings, on(&clock)).await;
+    let service = TestService::start_with(settings, shared_clock(&clock)).await;
     // The breaker forgets the calls of the start.
     clock.advance(Duration::from_secs(10));
-    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+    let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     service.validate(&key).await.unwrap();
     service.running.feed().poll().await.unwrap();
-    let scrape = Scrape::of(&service).await;
-    scrape.is("tenant_auth_feed_lag_seconds", 0.0);
-    scrape.is("tenant_auth_database_up{operation=\"read\"}", 1.0);
-    scrape.is("tenant_auth_database_breaker_open{circuit=\"lookups\"}", 0.0);
-    scrape.is("tenant_auth_cache_grace_seconds", 100.0);
-    scrape.is("tenant_auth_cache_oldest_answer_seconds", 0.0);
-    assert!(scrape.number("tenant_auth_feed_events_total") >= 2.0, "a tenant and a key are new");
+    let scrape = Scrape::collect(&service).await;
+    scrape.assert_value("tenant_auth_feed_lag_seconds", 0.0);
+    scrape.assert_value("tenant_auth_database_up{operation=\"read\"}", 1.0);
+    scrape.assert_value("tenant_auth_database_breaker_open{circuit=\"lookups\"}", 0.0);
+    scrape.assert_value("tenant_auth_cache_grace_seconds", 100.0);
+    scrape.assert_value("tenant_auth_cache_oldest_answer_seconds", 0.0);
+    assert!(scrape.value("tenant_auth_feed_events_total") >= 2.0, "a tenant and a key are new");
 
     database.server().faults().set(Fault::unauthorized());
     for _ in 0..40 {
-        assert_eq!(outcome(&service.validate(&strange_key()).await), "Unavailable");
+        assert_eq!(outcome(&service.validate(&unknown_key()).await), "Unavailable");
     }
     clock.advance(Duration::from_secs(60));
     // Past its fresh time; that the database fails is found out by asking it, or known already.
     assert_eq!(outcome(&service.validate(&key).await), "VERDICT_VALID");
-    batch(&service, &[&key, &strange_key()]).await;
+    validate_batch(&service, &[&key, &unknown_key()]).await;
     // A change that is not made leaves no key undecided.
     let create = v1::CreateTenantRequest { name: "x".to_owned(), ..Default::default() };
     assert_eq!(service.admin().create_tenant(create).await.unwrap_err().code(), Code::Unavailable);
-    let scrape = Scrape::of(&service).await;
-    scrape.is("tenant_auth_database_up{operation=\"read\"}", 0.0);
-    scrape.is("tenant_auth_database_breaker_open{circuit=\"lookups\"}", 1.0);
-    scrape.is("tenant_auth_database_breaker_opened_total{circuit=\"lookups\"}", 1.0);
-    scrape.is("tenant_auth_feed_lag_seconds", 60.0);
-    scrape.is("tenant_auth_cache_oldest_answer_seconds", 60.0);
-    scrape.is("tenant_auth_ready", 1.0);
-    scrape.is(&requests(VALIDATE, "UNAVAILABLE"), 40.0);
-    scrape.is(&requests("tenantauth.v1.ValidationService/BatchValidateKeys", "OK"), 1.0);
-    scrape.is(&answers("stale"), 2.0);
+    let scrape = Scrape::collect(&service).await;
+    scrape.assert_value("tenant_auth_database_up{operation=\"read\"}", 0.0);
+    scrape.assert_value("tenant_auth_database_breaker_open{circuit=\"lookups\"}", 1.0);
+    scrape.assert_value("tenant_auth_database_breaker_opened_total{circuit=\"lookups\"}", 1.0);
+    scrape.assert_value("tenant_auth_feed_lag_seconds", 60.0);
+    scrape.assert_value("tenant_auth_cache_oldest_answer_seconds", 60.0);
+    scrape.assert_value("tenant_auth_ready", 1.0);
+    scrape.assert_value(&requests_series(VALIDATE, "UNAVAILABLE"), 40.0);
+    scrape.assert_value(&requests_series("tenantauth.v1.ValidationService/BatchValidateKeys", "OK"), 1.0);
+    scrape.assert_value(&answers_series("stale"), 2.0);
     let failures = |kind: &str| {
-        scrape.number(&format!("tenant_auth_database_failures_total{{operation=\"read\",kind=\"{kind}\"}}"))
+        scrape.value(&format!("tenant_auth_database_failures_total{{operation=\"read\",kind=\"{kind}\"}}"))
     };
     assert!(failures("denied") >= 1.0 && failures("circuit_open") >= 1.0, "{}", scrape.text);
-    let items: f64 = ["denied", "circuit_open"].iter().map(|kind| scrape.number(&undecided(kind))).sum();
+    let items: f64 =
+        ["denied", "circuit_open"].iter().map(|kind| scrape.value(&undecided_series(kind))).sum();
     assert_eq!(items, 41.0, "an item of a batch by itself, and no change");
 
     database.server().faults().clear();
     clock.advance(Duration::from_secs(2));
     service.running.feed().poll().await.unwrap();
-    assert_eq!(outcome(&service.validate(&strange_key()).await), "VERDICT_UNKNOWN");
-    let scrape = Scrape::of(&service).await;
-    scrape.is("tenant_auth_database_up{operation=\"read\"}", 1.0);
-    scrape.is("tenant_auth_database_breaker_open{circuit=\"lookups\"}", 0.0);
-    scrape.is("tenant_auth_feed_lag_seconds", 0.0);
+    assert_eq!(outcome(&service.validate(&unknown_key()).await), "VERDICT_UNKNOWN");
+    let scrape = Scrape::collect(&service).await;
+    scrape.assert_value("tenant_auth_database_up{operation=\"read\"}", 1.0);
+    scrape.assert_value("tenant_auth_database_breaker_open{circuit=\"lookups\"}", 0.0);
+    scrape.assert_value("tenant_auth_feed_lag_seconds", 0.0);
 }
 
 #[tokio::test]
-async fn usage_is_counted_by_what_became_of_it() {
-    let database = Database::test_server().await;
+async fn usage_events_are_counted_by_outcome() {
+    let database = TestDatabase::test_server().await;
     let settings = database.settings().with_flag("TENANT_AUTH_USAGE_QUEUE", Some("500".to_owned()));
-    let service = Service::start_with(settings, SystemClock::shared()).await;
-    let tenant = service.tenant("Acme").await;
-    assert_eq!(record(&service, "one", &[&tenant, &tenant, "nobody"]).await, Code::Ok);
-    assert_eq!(record(&service, "one", &[&tenant, &tenant, "nobody"]).await, Code::Ok);
+    let service = TestService::start_with(settings, SystemClock::shared()).await;
+    let tenant = service.create_tenant("Acme").await;
+    assert_eq!(record_usage(&service, "one", &[&tenant, &tenant, "nobody"]).await, Code::Ok);
+    assert_eq!(record_usage(&service, "one", &[&tenant, &tenant, "nobody"]).await, Code::Ok);
     database.server().faults().set(Fault::unauthorized());
-    assert_eq!(record(&service, "two", &[&tenant]).await, Code::Unavailable);
-    let none_left = service.running.committing().has_waiting(|waiting| waiting == 0);
+    assert_eq!(record_usage(&service, "two", &[&tenant]).await, Code::Unavailable);
+    let none_left = service.running.usage_batcher_task().wait_until_queued(|waiting| waiting == 0);
     tokio::time::timeout(Duration::from_secs(30), none_left).await.expect("all are answered");
-    let scrape = Scrape::of(&service).await;
+    let scrape = Scrape::collect(&service).await;
     for (fate, count) in
         [("counted", 2.0), ("rejected", 1.0), ("repeated", 3.0), ("failed", 1.0), ("refused", 0.0)]
     {
-        scrape.is(&format!("tenant_auth_usage_events_total{{outcome=\"{fate}\"}}"), count);
+        scrape.assert_value(&format!("tenant_auth_usage_events_total{{outcome=\"{fate}\"}}"), count);
     }
     for table in ["usage_requests", "usage_events", "usage_totals"] {
-        scrape.is(&format!("tenant_auth_usage_rows_written_total{{table=\"{table}\"}}"), 1.0);
+        scrape.assert_value(&format!("tenant_auth_usage_rows_written_total{{table=\"{table}\"}}"), 1.0);
     }
-    scrape.is("tenant_auth_usage_flush_duration_seconds_count", 3.0);
-    scrape.is("tenant_auth_usage_queue_events", 0.0);
-    scrape.is("tenant_auth_usage_queue_capacity_events", 500.0);
+    scrape.assert_value("tenant_auth_usage_flush_duration_seconds_count", 3.0);
+    scrape.assert_value("tenant_auth_usage_queue_events", 0.0);
+    scrape.assert_value("tenant_auth_usage_queue_capacity_events", 500.0);
 }
 
 #[tokio::test]
-async fn nothing_of_customers_is_told() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let tenant = service.tenant("Canary Limited").await;
-    let (key, key_id) = service.key(&tenant, &["canary:read"]).await;
+async fn metrics_contain_no_customer_data() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let tenant = service.create_tenant("Canary Limited").await;
+    let (key, key_id) = service.issue_key(&tenant, &["canary:read"]).await;
     service.validate(&key).await.unwrap();
     service.validate("canary-of-another-system").await.unwrap();
-    assert_eq!(record(&service, "canary-request", &[&tenant]).await, Code::Ok);
-    let text = Scrape::of(&service).await.text;
+    assert_eq!(record_usage(&service, "canary-request", &[&tenant]).await, Code::Ok);
+    let text = Scrape::collect(&service).await.text;
     for secret in [&*key, &*key_id, &*tenant, "anary"] {
         assert!(!text.contains(secret), "{secret}:\n{text}");
     }

@@ -13,18 +13,18 @@ use tenant_auth_svc::{
 };
 use tenant_auth_testkit::Fault;
 
-use crate::harness::{Database, Service, call};
+use crate::harness::{TestDatabase, TestService, call};
 
-fn clock() -> SharedClock {
+fn system_clock() -> SharedClock {
     SystemClock::shared()
 }
 
 #[tokio::test]
-async fn of_many_starters_at_once_one_migrates() {
+async fn concurrent_starts_migrate_once() {
     for _ in 0..10 {
-        let database = Database::test_server().await;
-        let hops: Vec<_> = (0..6).map(|_| database.hop()).collect();
-        let clock = clock();
+        let database = TestDatabase::test_server().await;
+        let hops: Vec<_> = (0..6).map(|_| database.client()).collect();
+        let clock = system_clock();
         let runs = hops.iter().map(|hop| migrate::migrate(hop, &clock));
         let applied: usize =
             futures::future::join_all(runs).await.into_iter().map(|run| run.unwrap().len()).sum();
@@ -33,66 +33,69 @@ async fn of_many_starters_at_once_one_migrates() {
 }
 
 #[tokio::test]
-async fn a_second_start_changes_nothing() {
-    for database in Database::all().await {
-        let hop = database.hop();
-        migrate::migrate(&hop, &clock()).await.unwrap();
-        assert!(migrate::migrate(&hop, &clock()).await.unwrap().is_empty());
+async fn second_migration_changes_nothing() {
+    for database in TestDatabase::all().await {
+        let hop = database.client();
+        migrate::migrate(&hop, &system_clock()).await.unwrap();
+        assert!(migrate::migrate(&hop, &system_clock()).await.unwrap().is_empty());
         migrate::verify(&hop).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_lost_answer_to_a_migration_is_found_done() {
-    let database = Database::test_server().await;
-    let hop = database.hop();
+async fn migration_with_lost_response_is_found_applied() {
+    let database = TestDatabase::test_server().await;
+    let hop = database.client();
     database.server().faults().set_where("INSERT INTO schema_migrations", 1, Fault::ResetAfterCommit);
-    let lost = migrate::migrate(&hop, &clock()).await.unwrap_err();
-    assert!(lost.is_passing(), "a start-up tries again: {lost}");
-    migrate::migrate(&hop, &clock()).await.unwrap();
+    let lost = migrate::migrate(&hop, &system_clock()).await.unwrap_err();
+    assert!(lost.is_transient(), "a start-up tries again: {lost}");
+    migrate::migrate(&hop, &system_clock()).await.unwrap();
     migrate::verify(&hop).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_newer_schema_is_refused_by_migrate_and_by_a_start() {
-    let database = Database::test_server().await;
-    let hop = database.hop();
-    migrate::migrate(&hop, &clock()).await.unwrap();
+async fn newer_schema_is_refused_by_migrate_and_start() {
+    let database = TestDatabase::test_server().await;
+    let hop = database.client();
+    migrate::migrate(&hop, &system_clock()).await.unwrap();
     database.server().execute("INSERT INTO schema_migrations VALUES (99, 'later', 'x', 1)").unwrap();
-    let refused = migrate::migrate(&hop, &clock()).await.unwrap_err();
+    let refused = migrate::migrate(&hop, &system_clock()).await.unwrap_err();
     assert!(matches!(refused, SchemaError::Newer { found: 99 }), "{refused}");
     assert!(refused.to_string().contains("newer tenant-auth"), "{refused}");
 
-    let mut service = Service::start_unready(database.settings(), clock()).await;
-    assert!(matches!(service.running.ready().await, Err(StartError::Schema(_))));
-    assert!(matches!(service.running.failed().await, StartError::Schema(_)), "and the process ends");
+    let mut service = TestService::start_unready(database.settings(), system_clock()).await;
+    assert!(matches!(service.running.wait_until_ready().await, Err(StartError::Schema(_))));
+    assert!(
+        matches!(service.running.wait_for_failure().await, StartError::Schema(_)),
+        "and the process ends"
+    );
 }
 
 #[tokio::test]
-async fn an_edited_migration_is_refused() {
-    let database = Database::test_server().await;
-    let hop = database.hop();
-    migrate::migrate(&hop, &clock()).await.unwrap();
+async fn edited_migration_is_refused() {
+    let database = TestDatabase::test_server().await;
+    let hop = database.client();
+    migrate::migrate(&hop, &system_clock()).await.unwrap();
     database.server().execute("UPDATE schema_migrations SET checksum = 'other' WHERE version = 1").unwrap();
     let refused = migrate::verify(&hop).await.unwrap_err();
     assert!(matches!(refused, SchemaError::Edited { version: 1 }), "{refused}");
 }
 
 #[tokio::test]
-async fn a_database_without_a_schema_says_what_to_do() {
-    let database = Database::test_server().await;
-    let hop = database.hop();
+async fn missing_schema_error_says_how_to_fix_it() {
+    let database = TestDatabase::test_server().await;
+    let hop = database.client();
     let refused = migrate::verify(&hop).await.unwrap_err();
     assert!(refused.to_string().contains("tenant-auth-svc migrate"), "{refused}");
     let read = hop.query(call(Lane::Maintenance), Statement::new("SELECT id FROM tenants")).await;
-    assert_eq!(read.unwrap_err().kind, FailureKind::Misplaced);
+    assert_eq!(read.unwrap_err().kind, FailureKind::SchemaMissing);
 }
 
 /// A change by any hand, that of a person at the database's shell too, must leave its mark in the change log.
 #[tokio::test]
-async fn every_change_that_a_verdict_depends_on_is_logged() {
-    let database = Database::test_server().await;
-    migrate::migrate(&database.hop(), &clock()).await.unwrap();
+async fn every_verdict_relevant_change_enters_change_log() {
+    let database = TestDatabase::test_server().await;
+    migrate::migrate(&database.client(), &system_clock()).await.unwrap();
     let server = database.server();
     let seen = || server.query("SELECT kind, ref FROM changes ORDER BY seq").unwrap().len();
     let insert_key =

@@ -12,32 +12,32 @@ use tonic::Code;
 
 use crate::{
     freshness::Replicas,
-    harness::{Database, NOW, Service, strange_key},
+    harness::{NOW, TestDatabase, TestService, unknown_key},
 };
 
-async fn get(service: &Service, key_id: &str) -> v1::GetKeyResponse {
+async fn get_key(service: &TestService, key_id: &str) -> v1::GetKeyResponse {
     let request = v1::GetKeyRequest { key_id: key_id.to_owned() };
     service.admin().get_key(request).await.unwrap().into_inner()
 }
 
-async fn inspect(service: &Service, key_id: &str) -> v1::InspectKeyResponse {
+async fn inspect_key(service: &TestService, key_id: &str) -> v1::InspectKeyResponse {
     let request = v1::InspectKeyRequest { key_id: key_id.to_owned() };
     service.admin().inspect_key(request).await.unwrap().into_inner()
 }
 
 /// What a replica holds: verdict, source, and the position that it reflects.
-async fn held(service: &Service, key_id: &str) -> Option<(Verdict, Source, i64)> {
-    inspect(service, key_id).await.held.map(|held| (held.verdict(), held.source(), held.revision))
+async fn held_answer(service: &TestService, key_id: &str) -> Option<(Verdict, Source, i64)> {
+    inspect_key(service, key_id).await.held.map(|held| (held.verdict(), held.source(), held.revision))
 }
 
 #[tokio::test]
-async fn a_key_is_shown_with_why_it_is_denied_now() {
-    for database in Database::all().await {
-        let service = Service::start(&database).await;
+async fn get_key_shows_current_denial_reason() {
+    for database in TestDatabase::all().await {
+        let service = TestService::start(&database).await;
         let mut admin = service.admin();
-        let tenant = service.tenant("Acme").await;
-        let (plaintext, id) = service.key(&tenant, &["a"]).await;
-        let valid = get(&service, &id).await;
+        let tenant = service.create_tenant("Acme").await;
+        let (plaintext, id) = service.issue_key(&tenant, &["a"]).await;
+        let valid = get_key(&service, &id).await;
         assert_eq!((valid.verdict(), valid.on_deny_list), (Verdict::Valid, false));
         let key = valid.key.unwrap();
         assert_eq!((&*key.tenant_id, &*key.name, &*key.scopes), (&*tenant, "test", &["a".to_owned()][..]));
@@ -46,11 +46,11 @@ async fn a_key_is_shown_with_why_it_is_denied_now() {
 
         let suspend = v1::SuspendTenantRequest { tenant_id: tenant.clone(), reason: "unpaid".to_owned() };
         admin.suspend_tenant(suspend).await.unwrap();
-        let suspended = get(&service, &id).await;
+        let suspended = get_key(&service, &id).await;
         assert_eq!(suspended.verdict(), Verdict::TenantSuspended);
         assert_eq!(suspended.tenant.unwrap().suspend_reason, "unpaid");
-        service.revoke(&id).await;
-        let revoked = get(&service, &id).await;
+        service.revoke_key(&id).await;
+        let revoked = get_key(&service, &id).await;
         assert_eq!((revoked.verdict(), &*revoked.key.unwrap().revoke_reason), (Verdict::Revoked, "test"));
         let nobody = v1::GetKeyRequest { key_id: "key_nobody".to_owned() };
         assert_eq!(admin.get_key(nobody).await.unwrap_err().code(), Code::NotFound);
@@ -58,14 +58,14 @@ async fn a_key_is_shown_with_why_it_is_denied_now() {
 }
 
 #[tokio::test]
-async fn what_a_deny_list_says_is_shown_with_the_key() {
-    let (database, folder) = (Database::test_server().await, tempfile::tempdir().unwrap());
+async fn get_key_shows_deny_list_entry() {
+    let (database, folder) = (TestDatabase::test_server().await, tempfile::tempdir().unwrap());
     let path = folder.path().join("denied");
     std::fs::write(&path, "").unwrap();
     let settings = database.settings().with_flag("TENANT_AUTH_DENY_FILE", Some(path.display().to_string()));
-    let service = Service::start_with(settings, SystemClock::shared()).await;
-    let tenant = service.tenant("Acme").await;
-    let (key, id) = service.key(&tenant, &[]).await;
+    let service = TestService::start_with(settings, SystemClock::shared()).await;
+    let tenant = service.create_tenant("Acme").await;
+    let (key, id) = service.issue_key(&tenant, &[]).await;
     service.validate(&key).await.unwrap();
     let hash = hex::encode(KeyHash::of(&PresentedKey::new(key.clone())).as_bytes());
     for (line, verdict) in [
@@ -76,8 +76,8 @@ async fn what_a_deny_list_says_is_shown_with_the_key() {
         std::fs::write(&path, &line).unwrap();
         service.running.reloader()();
         let answered = service.validate(&key).await.unwrap().verdict();
-        let state = get(&service, &id).await;
-        let inspected = inspect(&service, &id).await;
+        let state = get_key(&service, &id).await;
+        let inspected = inspect_key(&service, &id).await;
         let of_memory = inspected.held.as_ref().unwrap().verdict();
         assert_eq!((answered, state.verdict(), of_memory), (verdict, verdict, verdict), "{line}");
         assert!(state.on_deny_list, "{line}");
@@ -87,24 +87,24 @@ async fn what_a_deny_list_says_is_shown_with_the_key() {
 
 /// The question of a night: is it revoked everywhere, and where not?
 #[tokio::test]
-async fn a_replica_that_missed_a_revocation_shows_it() {
+async fn inspect_key_shows_missed_revocation() {
     let replicas = Replicas::start().await;
-    let (key, id) = replicas.one.key(&replicas.tenant, &[]).await;
-    replicas.two_hears().await;
-    assert_eq!(held(&replicas.two, &id).await, None, "nothing is loaded for the question");
-    for replica in [&replicas.one, &replicas.two] {
+    let (key, id) = replicas.first.issue_key(&replicas.tenant, &[]).await;
+    replicas.poll_second().await;
+    assert_eq!(held_answer(&replicas.second, &id).await, None, "nothing is loaded for the question");
+    for replica in [&replicas.first, &replicas.second] {
         assert_eq!(replica.validate(&key).await.unwrap().verdict(), Verdict::Valid);
     }
-    let (verdict, source, before) = held(&replicas.two, &id).await.unwrap();
+    let (verdict, source, before) = held_answer(&replicas.second, &id).await.unwrap();
     assert_eq!((verdict, source), (Verdict::Valid, Source::Fresh));
 
-    replicas.one.revoke(&id).await;
-    assert_eq!(held(&replicas.one, &id).await.unwrap().0, Verdict::Revoked);
-    assert_eq!(held(&replicas.two, &id).await, Some((Verdict::Valid, Source::Fresh, before)));
-    let silent = inspect(&replicas.two, &id).await;
+    replicas.first.revoke_key(&id).await;
+    assert_eq!(held_answer(&replicas.first, &id).await.unwrap().0, Verdict::Revoked);
+    assert_eq!(held_answer(&replicas.second, &id).await, Some((Verdict::Valid, Source::Fresh, before)));
+    let silent = inspect_key(&replicas.second, &id).await;
     assert_eq!(silent.heard.unwrap().revoked_at, None, "it has heard of the key, not of its end");
-    replicas.two_hears().await;
-    let told = inspect(&replicas.two, &id).await;
+    replicas.poll_second().await;
+    let told = inspect_key(&replicas.second, &id).await;
     assert_eq!(told.held.as_ref().unwrap().verdict(), Verdict::Revoked);
     assert!(told.held.unwrap().revoked_at.is_some());
     let heard = told.heard.unwrap();
@@ -113,80 +113,80 @@ async fn a_replica_that_missed_a_revocation_shows_it() {
 }
 
 #[tokio::test]
-async fn an_inspection_reads_no_database_and_leaves_no_trace() {
+async fn inspect_key_reads_no_database_and_changes_nothing() {
     let replicas = Replicas::start().await;
-    let (key, id) = replicas.one.key(&replicas.tenant, &[]).await;
-    replicas.two_hears().await;
-    replicas.two_says(&key).await;
+    let (key, id) = replicas.first.issue_key(&replicas.tenant, &[]).await;
+    replicas.poll_second().await;
+    replicas.validate_on_second(&key).await;
     replicas.clock.advance(Duration::from_secs(7));
-    replicas.two_hears().await;
-    let asked = replicas.database.asked();
+    replicas.poll_second().await;
+    let asked = replicas.database.caller_requests();
     for _ in 0..3 {
-        let inspected = inspect(&replicas.two, &id).await;
+        let inspected = inspect_key(&replicas.second, &id).await;
         assert_eq!(inspected.lookups(), LookupState::Healthy);
         let held = inspected.held.unwrap();
         assert_eq!((held.verdict(), held.source()), (Verdict::Valid, Source::Refreshing));
         assert_eq!(held.age.unwrap().seconds, 7);
-        assert_eq!(held_by_nobody(&replicas.two).await, None);
+        assert_eq!(held_for_unknown_key(&replicas.second).await, None);
     }
-    assert_eq!(replicas.database.asked(), asked);
+    assert_eq!(replicas.database.caller_requests(), asked);
     // The reload is still to be claimed, by whoever uses the key.
-    assert_eq!(replicas.two_says(&key).await, (Verdict::Valid, Source::Refreshing));
+    assert_eq!(replicas.validate_on_second(&key).await, (Verdict::Valid, Source::Refreshing));
     let reloaded = async {
-        while held(&replicas.two, &id).await.unwrap().1 != Source::Fresh {
+        while held_answer(&replicas.second, &id).await.unwrap().1 != Source::Fresh {
             tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(30), reloaded).await.expect("the reload must come");
-    assert_eq!(replicas.database.asked(), asked + 1);
+    assert_eq!(replicas.database.caller_requests(), asked + 1);
 }
 
-async fn held_by_nobody(service: &Service) -> Option<v1::HeldKey> {
-    inspect(service, "key_nobody").await.held
+async fn held_for_unknown_key(service: &TestService) -> Option<v1::HeldKey> {
+    inspect_key(service, "key_nobody").await.held
 }
 
 #[tokio::test]
-async fn a_replica_answers_about_its_memory_in_an_outage() {
+async fn inspect_key_works_in_outage() {
     let replicas = Replicas::start().await;
-    let (key, id) = replicas.one.key(&replicas.tenant, &[]).await;
-    replicas.two_hears().await;
-    replicas.two_says(&key).await;
+    let (key, id) = replicas.first.issue_key(&replicas.tenant, &[]).await;
+    replicas.poll_second().await;
+    replicas.validate_on_second(&key).await;
     replicas.database.server().faults().set(Fault::ResetBeforeExecute);
     for _ in 0..30 {
-        replicas.two.validate(&strange_key()).await.unwrap_err();
+        replicas.second.validate(&unknown_key()).await.unwrap_err();
     }
     replicas.clock.advance(Duration::from_secs(3_600));
-    let inspected = inspect(&replicas.two, &id).await;
+    let inspected = inspect_key(&replicas.second, &id).await;
     assert_eq!(inspected.lookups(), LookupState::BreakerOpen);
     let held = inspected.held.unwrap();
     assert_eq!((held.verdict(), held.source()), (Verdict::Valid, Source::Stale));
     let get = v1::GetKeyRequest { key_id: id };
-    assert_eq!(replicas.two.admin().get_key(get).await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(replicas.second.admin().get_key(get).await.unwrap_err().code(), Code::Unavailable);
 }
 
 /// What was read ahead at the start is in memory, too.
 #[tokio::test]
-async fn a_key_that_was_read_ahead_is_held() {
-    let database = Database::test_server().await;
+async fn inspect_key_shows_preloaded_key() {
+    let database = TestDatabase::test_server().await;
     let clock = ManualClock::at(NOW);
-    let first = Service::start_at(&database, &clock).await;
-    let tenant = first.tenant("Acme").await;
-    let (_, id) = first.key(&tenant, &[]).await;
+    let first = TestService::start_at(&database, &clock).await;
+    let tenant = first.create_tenant("Acme").await;
+    let (_, id) = first.issue_key(&tenant, &[]).await;
     let used = format!("UPDATE api_keys SET last_used_at = {}", NOW.0);
     database.server().execute(&used).unwrap();
-    let second = Service::start_at(&database, &clock).await;
-    let held = inspect(&second, &id).await.held.unwrap();
+    let second = TestService::start_at(&database, &clock).await;
+    let held = inspect_key(&second, &id).await.held.unwrap();
     assert_eq!((held.verdict(), held.read_ahead), (Verdict::Valid, true));
 }
 
 #[tokio::test]
-async fn keys_are_found_by_their_first_characters() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
+async fn keys_are_found_by_prefix() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
     let mut ids = Vec::new();
     for name in ["One", "Two"] {
-        let tenant = service.tenant(name).await;
-        ids.push((tenant.clone(), service.key(&tenant, &[]).await));
+        let tenant = service.create_tenant(name).await;
+        ids.push((tenant.clone(), service.issue_key(&tenant, &[]).await));
     }
     for (tenant, (key, id)) in &ids {
         for length in [6, 12, 24] {

@@ -14,126 +14,135 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
-    captured::Captured,
-    harness::{Answer, Database, NOW, Service, http, http_until, outcome, strange_key},
+    captured::TestLog,
+    harness::{HttpAnswer, NOW, TestDatabase, TestService, http_request, http_until, outcome, unknown_key},
 };
 
 /// Longer than any test: it ends by something else.
-const LONG: &str = "300s";
+const LONGER_THAN_TEST: &str = "300s";
 /// How long what has to happen may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-fn ops(service: &Service) -> SocketAddr {
+fn ops_address(service: &TestService) -> SocketAddr {
     service.running.ops_address().unwrap()
 }
 
-async fn get(service: &Service, path: &str) -> Answer {
-    http(ops(service), &format!("GET {path}")).await.unwrap()
+async fn get_path(service: &TestService, path: &str) -> HttpAnswer {
+    http_request(ops_address(service), &format!("GET {path}")).await.unwrap()
 }
 
 /// What `/readyz` says, without and with details: one status for all.
-async fn readyz(service: &Service) -> (u16, String, String) {
-    let short = get(service, "/readyz").await;
-    let verbose = get(service, "/readyz?verbose").await;
-    let machine = get(service, "/readyz?verbose&format=json").await;
+async fn readyz(service: &TestService) -> (u16, String, String) {
+    let short = get_path(service, "/readyz").await;
+    let verbose = get_path(service, "/readyz?verbose").await;
+    let machine = get_path(service, "/readyz?verbose&format=json").await;
     assert_eq!((short.status, short.status), (verbose.status, machine.status));
     (short.status, short.body, verbose.body)
 }
 
-async fn facts(service: &Service) -> Value {
-    let answer = get(service, "/readyz?verbose&format=json").await;
+async fn readiness_json(service: &TestService) -> Value {
+    let answer = get_path(service, "/readyz?verbose&format=json").await;
     assert!(answer.head.contains("content-type: application/json"), "{}", answer.head);
     serde_json::from_str(&answer.body).unwrap()
 }
 
-async fn is_alive(service: &Service) -> bool {
-    let answer = get(service, "/livez").await;
+async fn is_alive(service: &TestService) -> bool {
+    let answer = get_path(service, "/livez").await;
     (answer.status, &*answer.body) == (200, "ok")
 }
 
 #[track_caller]
-fn says(told: &str, line: &str) {
+fn assert_line(told: &str, line: &str) {
     assert!(told.lines().any(|told| told == line), "{line}:\n{told}");
 }
 
 #[track_caller]
-fn begins(told: &str, start: &str) {
+fn assert_line_starts(told: &str, start: &str) {
     assert!(told.lines().any(|told| told.starts_with(start)), "{start}:\n{told}");
 }
 
-fn shared(clock: &Arc<ManualClock>) -> SharedClock {
+fn shared_clock(clock: &Arc<ManualClock>) -> SharedClock {
     Arc::clone(clock) as SharedClock
 }
 
 #[tokio::test]
-async fn a_service_is_alive_before_it_is_ready() {
-    let mut database = Database::test_server().await;
+async fn service_is_live_before_it_is_ready() {
+    let mut database = TestDatabase::test_server().await;
     database.server_mut().stop().await;
     let clock = ManualClock::at(NOW);
-    let mut service = Service::start_unready(database.settings(), shared(&clock)).await;
+    let mut service = TestService::start_unready(database.settings(), shared_clock(&clock)).await;
     // Whoever asked it, the database was asked by now.
-    assert_eq!(outcome(&service.validate(&strange_key()).await), "Unavailable");
+    assert_eq!(outcome(&service.validate(&unknown_key()).await), "Unavailable");
     clock.advance(Duration::from_secs(312));
     assert!(is_alive(&service).await);
     let (status, short, verbose) = readyz(&service).await;
     assert_eq!((status, &*short), (503, "waiting"));
-    says(&verbose, "process   waiting for the database since 2026-09-21T14:13:20Z, 312 s");
-    begins(&verbose, "reads     failing (unreachable) since 2026-09-21T14:13:20Z, 312 s; last tried ");
-    says(&verbose, "breaker   closed");
-    says(&verbose, "feed      off");
+    assert_line(&verbose, "process   waiting for the database since 2026-09-21T14:13:20Z, 312 s");
+    assert_line_starts(
+        &verbose,
+        "reads     failing (unreachable) since 2026-09-21T14:13:20Z, 312 s; last tried ",
+    );
+    assert_line(&verbose, "breaker   closed");
+    assert_line(&verbose, "feed      off");
 
     database.server_mut().start_again().unwrap();
-    service.running.ready().await.unwrap();
+    service.running.wait_until_ready().await.unwrap();
     clock.advance(Duration::from_secs(2));
     let (status, short, verbose) = readyz(&service).await;
     assert_eq!((status, &*short), (200, "ready"));
-    says(&verbose, "process   ready since 2026-09-21T14:18:32Z, 2 s");
-    begins(&verbose, "reads     works since 2026-09-21T14:18:32Z, 2 s; last tried ");
+    assert_line(&verbose, "process   ready since 2026-09-21T14:18:32Z, 2 s");
+    assert_line_starts(&verbose, "reads     works since 2026-09-21T14:18:32Z, 2 s; last tried ");
     assert!(is_alive(&service).await);
 }
 
 #[tokio::test]
-async fn readiness_outlives_an_outage_and_says_what_is_wrong() {
-    let database = Database::test_server().await;
+async fn readiness_survives_outage_and_reports_cause() {
+    let database = TestDatabase::test_server().await;
     let clock = ManualClock::at(NOW);
     // One of the calls takes all of it.
     let settings = database
         .settings()
         .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("5s".to_owned()))
         .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("5s".to_owned()));
-    let service = Service::start_with(settings, shared(&clock)).await;
-    let (known, _) = service.key(&service.tenant("Acme").await, &[]).await;
+    let service = TestService::start_with(settings, shared_clock(&clock)).await;
+    let (known, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     service.validate(&known).await.unwrap();
     clock.advance(Duration::from_secs(8));
 
     database.server().faults().set(Fault::service_unavailable());
-    assert_eq!(outcome(&service.validate(&strange_key()).await), "Unavailable");
+    assert_eq!(outcome(&service.validate(&unknown_key()).await), "Unavailable");
     clock.advance(Duration::from_secs(300));
     let (status, short, verbose) = readyz(&service).await;
     assert_eq!((status, &*short), (200, "ready"));
-    says(&verbose, "process   ready since 2026-09-21T14:13:20Z, 308 s");
-    begins(&verbose, "reads     failing (unreachable) since 2026-09-21T14:13:28Z, 300 s; last tried ");
+    assert_line(&verbose, "process   ready since 2026-09-21T14:13:20Z, 308 s");
+    assert_line_starts(
+        &verbose,
+        "reads     failing (unreachable) since 2026-09-21T14:13:28Z, 300 s; last tried ",
+    );
 
     // The same outage, in another shape.
     database.server().faults().set(Fault::Hang);
-    assert_eq!(outcome(&service.validate(&strange_key()).await), "Unavailable");
+    assert_eq!(outcome(&service.validate(&unknown_key()).await), "Unavailable");
     clock.advance(Duration::from_secs(12));
     // The caller may be told before the call to the database has been given up.
-    let gives_up = |answer: &Answer| answer.body.contains("failing (timed_out)");
-    let verbose = http_until(ops(&service), "GET /readyz?verbose", gives_up).await.body;
-    begins(&verbose, "reads     failing (timed_out) since 2026-09-21T14:13:28Z, 312 s; last tried ");
-    says(&verbose, "breaker   closed");
+    let gives_up = |answer: &HttpAnswer| answer.body.contains("failing (timed_out)");
+    let verbose = http_until(ops_address(&service), "GET /readyz?verbose", gives_up).await.body;
+    assert_line_starts(
+        &verbose,
+        "reads     failing (timed_out) since 2026-09-21T14:13:28Z, 312 s; last tried ",
+    );
+    assert_line(&verbose, "breaker   closed");
 
     database.server().faults().set(Fault::unauthorized());
     for _ in 0..20 {
-        assert_eq!(outcome(&service.validate(&strange_key()).await), "Unavailable");
+        assert_eq!(outcome(&service.validate(&unknown_key()).await), "Unavailable");
     }
     assert_eq!(service.validate(&known).await.unwrap().verdict(), Verdict::Valid, "why it is ready");
     let (status, _, verbose) = readyz(&service).await;
     assert_eq!(status, 200);
-    begins(&verbose, "reads     failing (denied) since 2026-09-21T14:13:28Z, 312 s; last tried ");
+    assert_line_starts(&verbose, "reads     failing (denied) since 2026-09-21T14:13:28Z, 312 s; last tried ");
     assert!(verbose.contains("\nbreaker   open for lookups: "), "{verbose}");
-    let told = facts(&service).await;
+    let told = readiness_json(&service).await;
     assert_eq!(told["ready"], true);
     assert_eq!(told["now"], "2026-09-21T14:18:40Z");
     let expected = json!({
@@ -147,92 +156,92 @@ async fn readiness_outlives_an_outage_and_says_what_is_wrong() {
 
     database.server().faults().clear();
     clock.advance(Duration::from_secs(1));
-    assert_eq!(service.validate(&strange_key()).await.unwrap().verdict(), Verdict::Unknown);
+    assert_eq!(service.validate(&unknown_key()).await.unwrap().verdict(), Verdict::Unknown);
     let (_, _, verbose) = readyz(&service).await;
-    begins(&verbose, "reads     works since 2026-09-21T14:18:41Z, 0 ms; last tried ");
-    says(&verbose, "breaker   closed");
+    assert_line_starts(&verbose, "reads     works since 2026-09-21T14:18:41Z, 0 ms; last tried ");
+    assert_line(&verbose, "breaker   closed");
 }
 
 #[tokio::test]
-async fn a_silent_feed_is_told_of_and_does_not_make_unready() {
-    let database = Database::test_server().await;
+async fn silent_feed_is_reported_and_keeps_readiness() {
+    let database = TestDatabase::test_server().await;
     let clock = ManualClock::at(NOW);
     let settings = database.settings().with_flag("TENANT_AUTH_FEED_INTERVAL", Some("10ms".to_owned()));
-    let service = Service::start_with(settings, shared(&clock)).await;
-    let heard = |answer: &Answer| answer.body.contains("\nfeed      heard 0 ms ago\n");
-    http_until(ops(&service), "GET /readyz?verbose", heard).await;
+    let service = TestService::start_with(settings, shared_clock(&clock)).await;
+    let heard = |answer: &HttpAnswer| answer.body.contains("\nfeed      heard 0 ms ago\n");
+    http_until(ops_address(&service), "GET /readyz?verbose", heard).await;
 
     database.server().faults().set(Fault::service_unavailable());
     clock.advance(Duration::from_secs(313));
     let (status, _, verbose) = readyz(&service).await;
     assert_eq!(status, 200);
-    says(&verbose, "feed      silent since 2026-09-21T14:13:20Z, 313 s");
-    let feed = facts(&service).await["feed"].clone();
+    assert_line(&verbose, "feed      silent since 2026-09-21T14:13:20Z, 313 s");
+    let feed = readiness_json(&service).await["feed"].clone();
     let expected = json!({ "state": "silent", "last_heard": "2026-09-21T14:13:20Z", "ago_ms": 313_000 });
     assert_eq!(feed, expected);
 
     database.server().faults().clear();
     // The breaker may have opened meanwhile, and then waits for time to pass.
-    let heard_again = |answer: &Answer| {
+    let heard_again = |answer: &HttpAnswer| {
         clock.advance(Duration::from_millis(100));
         answer.body.contains("\nfeed      heard ")
     };
-    http_until(ops(&service), "GET /readyz?verbose", heard_again).await;
+    http_until(ops_address(&service), "GET /readyz?verbose", heard_again).await;
 }
 
 #[tokio::test]
-async fn a_schema_that_cannot_be_used_is_never_ready() {
-    let database = Database::test_server().await;
-    drop(Service::start(&database).await);
+async fn unusable_schema_is_never_ready() {
+    let database = TestDatabase::test_server().await;
+    drop(TestService::start(&database).await);
     let newer =
         "INSERT INTO schema_migrations (version, name, checksum, applied_at) VALUES (999, 'x', 'x', 1)";
     database.server().execute(newer).unwrap();
     let clock = ManualClock::at(NOW);
-    let mut service = Service::start_unready(database.settings(), shared(&clock)).await;
-    service.running.ready().await.unwrap_err();
+    let mut service = TestService::start_unready(database.settings(), shared_clock(&clock)).await;
+    service.running.wait_until_ready().await.unwrap_err();
     let (status, short, verbose) = readyz(&service).await;
     assert_eq!((status, &*short), (503, "unusable"));
-    says(
+    assert_line(
         &verbose,
         "process   unusable (schema_newer) since 2026-09-21T14:13:20Z, 0 ms; the log says what to do",
     );
-    begins(&verbose, "reads     works since 2026-09-21T14:13:20Z, 0 ms; last tried ");
-    assert_eq!(facts(&service).await["process"]["reason"], "schema_newer");
+    assert_line_starts(&verbose, "reads     works since 2026-09-21T14:13:20Z, 0 ms; last tried ");
+    assert_eq!(readiness_json(&service).await["process"]["reason"], "schema_newer");
     assert!(is_alive(&service).await);
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_said_with_what_is() {
-    let service = Service::start(&Database::embedded()).await;
+async fn unknown_ops_path_lists_available_paths() {
+    let service = TestService::start(&TestDatabase::embedded()).await;
     for path in ["/", "/metrics/x", "/livez/", "/readyz/verbose", "//readyz"] {
-        let answer = get(&service, path).await;
+        let answer = get_path(&service, path).await;
         assert_eq!(answer.status, 404, "{path}");
         assert_eq!(answer.body.lines().count(), 1, "{path}");
         assert!(answer.body.contains("/livez") && answer.body.contains("/readyz?verbose"), "{}", answer.body);
     }
     for path in ["/livez", "/readyz", "/readyz?verbose"] {
-        let head = http(ops(&service), &format!("HEAD {path}")).await.unwrap();
+        let head = http_request(ops_address(&service), &format!("HEAD {path}")).await.unwrap();
         assert_eq!((head.status, &*head.body), (200, ""), "{path}");
         for method in ["POST", "PUT", "DELETE"] {
-            let refused = http(ops(&service), &format!("{method} {path}")).await.unwrap();
+            let refused = http_request(ops_address(&service), &format!("{method} {path}")).await.unwrap();
             assert_eq!(refused.status, 405, "{method} {path}");
             assert!(refused.head.contains("allow: get,head"), "{}", refused.head);
         }
     }
-    let answer = get(&service, "/readyz?format=json&verbose=1&more").await;
+    let answer = get_path(&service, "/readyz?format=json&verbose=1&more").await;
     assert!(answer.head.contains("application/json"), "in any order: {}", answer.head);
     assert!(answer.head.contains("cache-control: no-store"), "{}", answer.head);
-    assert_eq!(get(&service, "/readyz?format=json").await.body, "ready");
+    assert_eq!(get_path(&service, "/readyz?format=json").await.body, "ready");
 }
 
 #[tokio::test]
-async fn it_can_be_off_and_its_address_can_be_taken() {
-    let database = Database::embedded();
+async fn ops_listener_can_be_off_or_find_its_address_taken() {
+    let database = TestDatabase::embedded();
     let settings = |at: String| database.settings().with_flag("TENANT_AUTH_OPS_LISTEN", Some(at));
-    let service = Service::start_with(settings("off".to_owned()), SystemClock::shared()).await;
+    let service = TestService::start_with(settings("off".to_owned()), SystemClock::shared()).await;
     assert_eq!(service.running.ops_address(), None);
-    assert_eq!(service.validate(&strange_key()).await.unwrap().verdict(), Verdict::Unknown);
-    let other = Database::embedded();
+    assert_eq!(service.validate(&unknown_key()).await.unwrap().verdict(), Verdict::Unknown);
+    let other = TestDatabase::embedded();
     let taken = service.running.address().to_string();
     let taken = other.settings().with_flag("TENANT_AUTH_OPS_LISTEN", Some(taken));
     let config = tenant_auth_svc::config::ServiceConfig::read(taken).unwrap().0;
@@ -240,30 +249,31 @@ async fn it_can_be_off_and_its_address_can_be_taken() {
     assert!(error.contains("TENANT_AUTH_OPS_LISTEN"), "{error}");
 }
 
-fn patient(settings: Settings) -> Settings {
-    settings.with_flag("TENANT_AUTH_DRAIN_DELAY", Some(LONG.to_owned()))
+fn with_long_timeouts(settings: Settings) -> Settings {
+    settings.with_flag("TENANT_AUTH_DRAIN_DELAY", Some(LONGER_THAN_TEST.to_owned()))
 }
 
 #[tokio::test]
-async fn told_to_stop_it_says_so_and_goes_on_serving_for_the_delay() {
-    let database = Database::test_server().await;
+async fn stopping_service_reports_unready_and_serves_for_drain_delay() {
+    let database = TestDatabase::test_server().await;
     let clock = ManualClock::at(NOW);
-    let service = Service::start_with(patient(database.settings()), shared(&clock)).await;
-    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
-    let (address, ops) = (service.running.address(), ops(&service));
+    let service =
+        TestService::start_with(with_long_timeouts(database.settings()), shared_clock(&clock)).await;
+    let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
+    let (address, ops) = (service.running.address(), ops_address(&service));
     let (again, told_again) = oneshot::channel::<()>();
     clock.advance(Duration::from_secs(60));
-    let Service { running, channel } = service;
-    let ending = tokio::spawn(running.stop_hurried_by(async { told_again.await.unwrap() }));
+    let TestService { running, channel } = service;
+    let ending = tokio::spawn(running.stop_with_delay_cutoff(async { told_again.await.unwrap() }));
 
     let answer = http_until(ops, "GET /readyz?verbose", |answer| answer.status == 503).await;
-    says(&answer.body, "process   stopping since 2026-09-21T14:14:20Z, 0 ms");
-    assert_eq!(http(ops, "GET /readyz").await.unwrap().body, "stopping");
-    assert_eq!(http(ops, "GET /livez").await.unwrap().status, 200);
+    assert_line(&answer.body, "process   stopping since 2026-09-21T14:14:20Z, 0 ms");
+    assert_eq!(http_request(ops, "GET /readyz").await.unwrap().body, "stopping");
+    assert_eq!(http_request(ops, "GET /livez").await.unwrap().status, 200);
     // On the connection that is there and on a new one, from memory and from the database.
     let new = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
     for channel in [channel, new] {
-        for (key, verdict) in [(key.clone(), Verdict::Valid), (strange_key(), Verdict::Unknown)] {
+        for (key, verdict) in [(key.clone(), Verdict::Valid), (unknown_key(), Verdict::Unknown)] {
             let request = v1::ValidateKeyRequest { key, required_scopes: Vec::new() };
             let answer = ValidationServiceClient::new(channel.clone()).validate_key(request).await.unwrap();
             assert_eq!(answer.into_inner().verdict(), verdict);
@@ -272,33 +282,34 @@ async fn told_to_stop_it_says_so_and_goes_on_serving_for_the_delay() {
     assert!(!ending.is_finished(), "the delay is longer than this test");
 
     again.send(()).unwrap();
-    tokio::time::timeout(PATIENCE, ending).await.expect("the second time, it waits for nobody").unwrap();
+    tokio::time::timeout(WAIT_TIMEOUT, ending).await.expect("the second time, it waits for nobody").unwrap();
     for gone in [address, ops] {
         let ends = async { while tokio::net::TcpStream::connect(gone).await.is_ok() {} };
-        tokio::time::timeout(PATIENCE, ends).await.expect("nobody listens there");
+        tokio::time::timeout(WAIT_TIMEOUT, ends).await.expect("nobody listens there");
     }
 }
 
 #[tokio::test]
-async fn what_was_never_ready_ends_without_a_delay() {
-    let mut database = Database::test_server().await;
+async fn never_ready_service_stops_without_drain_delay() {
+    let mut database = TestDatabase::test_server().await;
     database.server_mut().stop().await;
-    let service = Service::start_unready(patient(database.settings()), SystemClock::shared()).await;
-    tokio::time::timeout(PATIENCE, service.running.stop()).await.expect("nobody was sent here");
+    let service =
+        TestService::start_unready(with_long_timeouts(database.settings()), SystemClock::shared()).await;
+    tokio::time::timeout(WAIT_TIMEOUT, service.running.stop()).await.expect("nobody was sent here");
 }
 
 /// The clocks of this test are tokio's own: they jump to the next thing that is waited for.
 #[tokio::test]
-async fn a_request_that_does_not_end_is_cut_off_and_that_is_logged() {
-    let captured = Captured::default();
+async fn endless_request_is_cut_off_at_shutdown_and_logged() {
+    let captured = TestLog::default();
     let config =
         LogConfig { filter: "warn".to_owned(), format: LogFormat::Json, colours: false, burst: None };
     let writer = captured.clone();
     let (subscriber, _) = logging::subscriber(&config, SystemClock::shared(), move || writer.clone());
     let _log = tracing::subscriber::set_default(subscriber);
-    let service = Service::start(&Database::embedded()).await;
+    let service = TestService::start(&TestDatabase::embedded()).await;
     let (questions, asked) = mpsc::channel(1);
-    let request = Some(v1::ValidateKeyRequest { key: strange_key(), required_scopes: Vec::new() });
+    let request = Some(v1::ValidateKeyRequest { key: unknown_key(), required_scopes: Vec::new() });
     questions.send(v1::StreamValidateKeysRequest { correlation_id: 1, request }).await.unwrap();
     let answers = service.validation().stream_validate_keys(ReceiverStream::new(asked)).await.unwrap();
     let mut answers = answers.into_inner();

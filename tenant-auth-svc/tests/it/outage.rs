@@ -9,42 +9,42 @@ use tonic_health::pb::{
 };
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Database, NOW, Service, outcome, strange_key};
+use crate::harness::{NOW, TestDatabase, TestService, outcome, unknown_key};
 
-async fn health(service: &Service, name: &str) -> ServingStatus {
+async fn health(service: &TestService, name: &str) -> ServingStatus {
     let request = HealthCheckRequest { service: name.to_owned() };
     HealthClient::new(service.channel.clone()).check(request).await.unwrap().into_inner().status()
 }
 
 /// Waits for a health name by watching it, not by asking again and again.
-async fn becomes(service: &Service, name: &str, wanted: ServingStatus) {
+async fn until_health(service: &TestService, name: &str, wanted: ServingStatus) {
     let request = HealthCheckRequest { service: name.to_owned() };
     let mut changes = HealthClient::new(service.channel.clone()).watch(request).await.unwrap().into_inner();
     while changes.message().await.unwrap().unwrap().status() != wanted {}
 }
 
-const READY: &str = "tenantauth.v1.ValidationService";
-const DATABASE: &str = "tenantauth.Database";
+const VALIDATION_HEALTH: &str = "tenantauth.v1.ValidationService";
+const DATABASE_HEALTH: &str = "tenantauth.Database";
 
 #[tokio::test]
-async fn a_killed_database_is_unavailable_and_what_is_known_goes_on() {
-    let mut database = Database::test_server().await;
+async fn killed_database_is_unavailable_and_known_keys_stay_valid() {
+    let mut database = TestDatabase::test_server().await;
     let clock = ManualClock::at(NOW);
-    let service = Service::start_with(database.settings(), clock.clone() as SharedClock).await;
-    let (known, _) = service.key(&service.tenant("Acme").await, &[]).await;
+    let service = TestService::start_with(database.settings(), clock.clone() as SharedClock).await;
+    let (known, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     service.validate(&known).await.unwrap();
-    assert_eq!(health(&service, DATABASE).await, ServingStatus::Serving);
+    assert_eq!(health(&service, DATABASE_HEALTH).await, ServingStatus::Serving);
 
     database.server_mut().stop().await;
     assert_eq!(service.validate(&known).await.unwrap().verdict(), Verdict::Valid, "from memory");
-    let answer = service.validate(&strange_key()).await;
+    let answer = service.validate(&unknown_key()).await;
     assert_eq!(outcome(&answer), "Unavailable");
     let details = answer.unwrap_err().get_error_details();
     assert_eq!(details.error_info().unwrap().reason, "DATABASE_UNREACHABLE");
     assert!(details.retry_info().unwrap().retry_delay.is_some());
-    becomes(&service, DATABASE, ServingStatus::NotServing).await;
+    until_health(&service, DATABASE_HEALTH, ServingStatus::NotServing).await;
     assert_eq!(
-        health(&service, READY).await,
+        health(&service, VALIDATION_HEALTH).await,
         ServingStatus::Serving,
         "or every replica would be drained at once"
     );
@@ -61,35 +61,35 @@ async fn a_killed_database_is_unavailable_and_what_is_known_goes_on() {
 
     database.server_mut().start_again().unwrap();
     assert_eq!(service.validate(&known).await.unwrap().verdict(), Verdict::Valid);
-    assert_eq!(service.validate(&strange_key()).await.unwrap().verdict(), Verdict::Unknown);
-    becomes(&service, DATABASE, ServingStatus::Serving).await;
+    assert_eq!(service.validate(&unknown_key()).await.unwrap().verdict(), Verdict::Unknown);
+    until_health(&service, DATABASE_HEALTH, ServingStatus::Serving).await;
 }
 
 #[tokio::test]
-async fn a_restarted_database_is_not_noticed() {
-    let mut database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+async fn database_restart_fails_no_request() {
+    let mut database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     for _ in 0..3 {
         database.server_mut().stop().await;
         database.server_mut().start_again().unwrap();
-        assert_eq!(service.validate(&strange_key()).await.unwrap().verdict(), Verdict::Unknown);
+        assert_eq!(service.validate(&unknown_key()).await.unwrap().verdict(), Verdict::Unknown);
     }
     assert_eq!(service.validate(&key).await.unwrap().verdict(), Verdict::Valid);
 }
 
 #[tokio::test]
-async fn a_database_that_comes_late_is_waited_for() {
-    let mut database = Database::test_server().await;
+async fn service_waits_for_late_database() {
+    let mut database = TestDatabase::test_server().await;
     database.server_mut().stop().await;
-    let mut service = Service::start_unready(database.settings(), SystemClock::shared()).await;
+    let mut service = TestService::start_unready(database.settings(), SystemClock::shared()).await;
     assert_eq!(health(&service, "").await, ServingStatus::Serving, "the process is alive");
-    assert_eq!(health(&service, READY).await, ServingStatus::NotServing);
-    assert_eq!(health(&service, DATABASE).await, ServingStatus::NotServing);
-    assert_eq!(outcome(&service.validate(&strange_key()).await), "Unavailable");
+    assert_eq!(health(&service, VALIDATION_HEALTH).await, ServingStatus::NotServing);
+    assert_eq!(health(&service, DATABASE_HEALTH).await, ServingStatus::NotServing);
+    assert_eq!(outcome(&service.validate(&unknown_key()).await), "Unavailable");
 
     database.server_mut().start_again().unwrap();
-    service.running.ready().await.unwrap();
-    assert_eq!(health(&service, READY).await, ServingStatus::Serving);
-    assert_eq!(service.validate(&strange_key()).await.unwrap().verdict(), Verdict::Unknown);
+    service.running.wait_until_ready().await.unwrap();
+    assert_eq!(health(&service, VALIDATION_HEALTH).await, ServingStatus::Serving);
+    assert_eq!(service.validate(&unknown_key()).await.unwrap().verdict(), Verdict::Unknown);
 }

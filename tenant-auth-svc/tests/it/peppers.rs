@@ -8,67 +8,68 @@ use tenant_auth_svc::{config::Settings, database::migrate, domain::clock::System
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Database, Service, http, strange_key};
+use crate::harness::{TestDatabase, TestService, http_request, unknown_key};
 
-const OLD: &str = "old oooooooooooooooooooooooooooooooo";
-const NEW: &str = "new nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn";
+const OLD_PEPPER: &str = "old oooooooooooooooooooooooooooooooo";
+const NEW_PEPPER: &str = "new nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn";
 
 /// A replica with a pepper file of its own.
 struct Replica {
-    service: Service,
+    service: TestService,
     _folder: TempDir,
 }
 
-fn settings(database: &Database, folder: &TempDir, lines: &str) -> Settings {
+fn settings(database: &TestDatabase, folder: &TempDir, lines: &str) -> Settings {
     let path = folder.path().join("peppers");
     std::fs::write(&path, lines).unwrap();
     database.settings().with_flag("TENANT_AUTH_PEPPER_FILE", Some(path.display().to_string()))
 }
 
 impl Replica {
-    async fn start(database: &Database, lines: &str) -> Self {
+    async fn start(database: &TestDatabase, lines: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(database, &folder, lines);
-        Self { service: Service::start_with(settings, SystemClock::shared()).await, _folder: folder }
+        Self { service: TestService::start_with(settings, SystemClock::shared()).await, _folder: folder }
     }
 
     async fn readyz(&self) -> String {
         let ops = self.service.running.ops_address().unwrap();
-        let told = http(ops, "GET /readyz?verbose").await.unwrap().body;
+        let told = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
         told.lines().find(|line| line.starts_with("peppers ")).unwrap().to_owned()
     }
 
-    async fn metric(&self) -> String {
-        let told = http(self.service.running.ops_address().unwrap(), "GET /metrics").await.unwrap().body;
+    async fn pepper_metrics(&self) -> String {
+        let told =
+            http_request(self.service.running.ops_address().unwrap(), "GET /metrics").await.unwrap().body;
         told.lines().find(|line| line.starts_with("tenant_auth_pepper_missing ")).unwrap().to_owned()
     }
 }
 
-fn reason(status: &Status) -> String {
+fn error_reason(status: &Status) -> String {
     status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default()
 }
 
 #[track_caller]
-fn assert_cannot_know(answer: Result<v1::ValidateKeyResponse, Status>) {
+fn assert_unavailable_for_pepper(answer: Result<v1::ValidateKeyResponse, Status>) {
     let status = answer.expect_err("it may be stored under what this replica lacks");
-    assert_eq!((status.code(), &*reason(&status)), (Code::Unavailable, "DATABASE_PEPPER_MISSING"));
+    assert_eq!((status.code(), &*error_reason(&status)), (Code::Unavailable, "DATABASE_PEPPER_MISSING"));
     assert!(status.get_error_details().retry_info().is_some());
 }
 
 /// Every file of the documented rotation, one replica after the other; in between each of both issues, and each is asked about
 /// everything that either has ever issued.
 #[tokio::test]
-async fn a_rotation_step_by_step_makes_no_live_key_unknown_on_any_replica() {
-    let database = Database::test_server().await;
+async fn pepper_rotation_makes_no_live_key_unknown() {
+    let database = TestDatabase::test_server().await;
     let steps = [
-        format!("issue {OLD}\n"),
-        format!("issue {OLD}\naccept {NEW}\n"),
-        format!("accept {OLD}\nissue {NEW}\n"),
-        format!("issue {NEW}\n"),
+        format!("issue {OLD_PEPPER}\n"),
+        format!("issue {OLD_PEPPER}\naccept {NEW_PEPPER}\n"),
+        format!("accept {OLD_PEPPER}\nissue {NEW_PEPPER}\n"),
+        format!("issue {NEW_PEPPER}\n"),
     ];
     let mut one = Replica::start(&database, &steps[0]).await;
     let mut two = Replica::start(&database, &steps[0]).await;
-    let tenant = one.service.tenant("Acme").await;
+    let tenant = one.service.create_tenant("Acme").await;
     let mut keys = BTreeMap::new();
     for (number, step) in steps.iter().enumerate() {
         if number == steps.len() - 1 {
@@ -84,7 +85,7 @@ async fn a_rotation_step_by_step_makes_no_live_key_unknown_on_any_replica() {
             let replica = if first { &mut one } else { &mut two };
             *replica = Replica::start(&database, step).await;
             for issuer in [&one, &two] {
-                let (key, id) = issuer.service.key(&tenant, &[]).await;
+                let (key, id) = issuer.service.issue_key(&tenant, &[]).await;
                 let pepper = format!("SELECT pepper_id FROM api_keys WHERE id = '{id}'");
                 keys.insert(key, database.server().query(&pepper).unwrap()[0][0]["value"].to_string());
             }
@@ -96,30 +97,30 @@ async fn a_rotation_step_by_step_makes_no_live_key_unknown_on_any_replica() {
             }
         }
     }
-    assert_eq!(one.service.validate(&strange_key()).await.unwrap().verdict(), Verdict::Unknown);
+    assert_eq!(one.service.validate(&unknown_key()).await.unwrap().verdict(), Verdict::Unknown);
 }
 
 #[tokio::test]
-async fn a_replica_that_lacks_a_pepper_never_says_unknown() {
-    let database = Database::test_server().await;
+async fn replica_missing_a_pepper_never_answers_unknown() {
+    let database = TestDatabase::test_server().await;
     let (behind, ahead) = (
-        Replica::start(&database, &format!("issue {OLD}")).await,
-        Replica::start(&database, &format!("accept {OLD}\nissue {NEW}")).await,
+        Replica::start(&database, &format!("issue {OLD_PEPPER}")).await,
+        Replica::start(&database, &format!("accept {OLD_PEPPER}\nissue {NEW_PEPPER}")).await,
     );
-    let tenant = ahead.service.tenant("Acme").await;
-    let (found, _) = behind.service.key(&tenant, &[]).await;
-    assert_eq!(behind.service.validate(&strange_key()).await.unwrap().verdict(), Verdict::Unknown);
+    let tenant = ahead.service.create_tenant("Acme").await;
+    let (found, _) = behind.service.issue_key(&tenant, &[]).await;
+    assert_eq!(behind.service.validate(&unknown_key()).await.unwrap().verdict(), Verdict::Unknown);
     assert_eq!(behind.readyz().await, "peppers   none is missing");
 
-    let (hidden, hidden_id) = ahead.service.key(&tenant, &[]).await;
-    assert_cannot_know(behind.service.validate(&hidden).await);
-    assert_cannot_know(behind.service.validate(&strange_key()).await);
+    let (hidden, hidden_id) = ahead.service.issue_key(&tenant, &[]).await;
+    assert_unavailable_for_pepper(behind.service.validate(&hidden).await);
+    assert_unavailable_for_pepper(behind.service.validate(&unknown_key()).await);
     assert_eq!(behind.service.validate(&found).await.unwrap().verdict(), Verdict::Valid);
     assert_eq!(behind.service.validate("!").await.unwrap().verdict(), Verdict::Malformed);
     let told = behind.readyz().await;
     assert!(told.contains("new is missing here") && told.contains("UNAVAILABLE"), "{told}");
-    assert_eq!(behind.metric().await, "tenant_auth_pepper_missing 1");
-    assert_eq!(ahead.metric().await, "tenant_auth_pepper_missing 0");
+    assert_eq!(behind.pepper_metrics().await, "tenant_auth_pepper_missing 1");
+    assert_eq!(ahead.pepper_metrics().await, "tenant_auth_pepper_missing 0");
 
     // Each key of a batch by itself.
     let request = |key: &str| v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() };
@@ -133,29 +134,31 @@ async fn a_replica_that_lacks_a_pepper_never_says_unknown() {
     );
 
     // Nothing lives there any more.
-    ahead.service.revoke(&hidden_id).await;
-    assert_eq!(behind.service.validate(&strange_key()).await.unwrap().verdict(), Verdict::Unknown);
+    ahead.service.revoke_key(&hidden_id).await;
+    assert_eq!(behind.service.validate(&unknown_key()).await.unwrap().verdict(), Verdict::Unknown);
     assert_eq!(behind.readyz().await, "peppers   none is missing");
 }
 
 #[tokio::test]
-async fn a_replica_without_any_pepper_does_not_say_unknown_either() {
-    let database = Database::test_server().await;
-    let plain = Service::start(&database).await;
-    let peppered = Replica::start(&database, &format!("issue {NEW}")).await;
-    let (hidden, _) = peppered.service.key(&plain.tenant("Acme").await, &[]).await;
-    assert_cannot_know(plain.validate(&hidden).await);
+async fn replica_without_peppers_never_answers_unknown() {
+    let database = TestDatabase::test_server().await;
+    let plain = TestService::start(&database).await;
+    let peppered = Replica::start(&database, &format!("issue {NEW_PEPPER}")).await;
+    let (hidden, _) = peppered.service.issue_key(&plain.create_tenant("Acme").await, &[]).await;
+    assert_unavailable_for_pepper(plain.validate(&hidden).await);
 }
 
 #[tokio::test]
-async fn a_start_without_a_pepper_in_use_names_the_file_and_the_line_that_it_lacks() {
-    let database = Database::test_server().await;
-    let first = Replica::start(&database, &format!("issue {OLD}")).await;
-    let (_, id) = first.service.key(&first.service.tenant("Acme").await, &[]).await;
+async fn start_without_needed_pepper_names_file_and_missing_line() {
+    let database = TestDatabase::test_server().await;
+    let first = Replica::start(&database, &format!("issue {OLD_PEPPER}")).await;
+    let (_, id) = first.service.issue_key(&first.service.create_tenant("Acme").await, &[]).await;
     let folder = tempfile::tempdir().unwrap();
-    let settings = || settings(&database, &folder, &format!("issue {NEW}"));
-    let mut service = Service::start_unready(settings(), SystemClock::shared()).await;
-    let Err(StartError::Schema(refused)) = service.running.ready().await else { panic!("it must not start") };
+    let settings = || settings(&database, &folder, &format!("issue {NEW_PEPPER}"));
+    let mut service = TestService::start_unready(settings(), SystemClock::shared()).await;
+    let Err(StartError::Schema(refused)) = service.running.wait_until_ready().await else {
+        panic!("it must not start")
+    };
     let told = refused.to_string();
     let path = folder.path().join("peppers").display().to_string();
     assert!(told.contains("`accept old <secret>`") && told.contains(&path), "{told}");
@@ -163,20 +166,22 @@ async fn a_start_without_a_pepper_in_use_names_the_file_and_the_line_that_it_lac
     // An end in the past by the database's clock is an end, whatever this service's clock says.
     let expire = format!("UPDATE api_keys SET expires_at = 1 WHERE id = '{id}'");
     database.server().execute(&expire).unwrap();
-    Service::start_with(settings(), SystemClock::shared()).await;
+    TestService::start_with(settings(), SystemClock::shared()).await;
 }
 
 /// It would find none of the keys that the others issue under this id, and they none of its own.
 #[tokio::test]
-async fn a_start_with_another_secret_under_the_same_id_is_refused() {
-    let database = Database::test_server().await;
-    Replica::start(&database, &format!("issue {OLD}")).await;
-    Replica::start(&database, &format!("issue {OLD}\naccept {NEW}")).await;
+async fn start_with_changed_pepper_secret_is_refused() {
+    let database = TestDatabase::test_server().await;
+    Replica::start(&database, &format!("issue {OLD_PEPPER}")).await;
+    Replica::start(&database, &format!("issue {OLD_PEPPER}\naccept {NEW_PEPPER}")).await;
     let (folder, other) = (tempfile::tempdir().unwrap(), "p".repeat(32));
     for lines in [format!("issue old {other}"), format!("issue none\naccept new {other}")] {
         let settings = settings(&database, &folder, &lines);
-        let mut service = Service::start_unready(settings, SystemClock::shared()).await;
-        let Err(StartError::Schema(refused)) = service.running.ready().await else { panic!("{lines}") };
+        let mut service = TestService::start_unready(settings, SystemClock::shared()).await;
+        let Err(StartError::Schema(refused)) = service.running.wait_until_ready().await else {
+            panic!("{lines}")
+        };
         let told = refused.to_string();
         let path = folder.path().join("peppers").display().to_string();
         assert!(told.contains("is not the one") && told.contains(&path) && !told.contains(&other), "{told}");
@@ -184,19 +189,19 @@ async fn a_start_with_another_secret_under_the_same_id_is_refused() {
 }
 
 #[tokio::test]
-async fn a_token_that_may_only_read_is_enough_to_start_with_a_new_pepper() {
-    let database = Database::test_server().await;
-    Service::start(&database).await;
+async fn read_only_token_suffices_to_start_with_new_pepper() {
+    let database = TestDatabase::test_server().await;
+    TestService::start(&database).await;
     std::fs::write(database.token_file(), "reader").unwrap();
-    let replica = Replica::start(&database, &format!("issue none\naccept {NEW}")).await;
-    assert_eq!(replica.service.validate(&strange_key()).await.unwrap().verdict(), Verdict::Unknown);
+    let replica = Replica::start(&database, &format!("issue none\naccept {NEW_PEPPER}")).await;
+    assert_eq!(replica.service.validate(&unknown_key()).await.unwrap().verdict(), Verdict::Unknown);
 }
 
 /// Thousands of keys that expired under a pepper which is gone must not be read at each look-up.
 #[tokio::test]
-async fn what_has_expired_under_a_missing_pepper_costs_no_reading() {
-    let database = Database::test_server().await;
-    migrate::migrate(&database.hop(), &SystemClock::shared()).await.unwrap();
+async fn keys_expired_under_missing_pepper_are_skipped_by_index() {
+    let database = TestDatabase::test_server().await;
+    migrate::migrate(&database.client(), &SystemClock::shared()).await.unwrap();
     let server = database.server();
     let plan = server
         .query(

@@ -21,7 +21,7 @@ pub(crate) struct Authority {
 
 /// A certificate and its key, as PEM.
 #[derive(Clone)]
-pub(crate) struct Pair {
+pub(crate) struct CertificatePair {
     pub(crate) certificate: String,
     pub(crate) key: String,
 }
@@ -33,15 +33,15 @@ impl Authority {
 
     /// One of this name, which proves nothing.
     pub(crate) fn named(name: &str) -> Self {
-        Self::made(name, |_| {})
+        Self::generate(name, |_| {})
     }
 
     /// One whose own certificate is valid between two days.
-    pub(crate) fn between(from: Day, to: Day) -> Self {
-        Self::made("dated", |params| dated(params, from, to))
+    pub(crate) fn valid_between(from: Day, to: Day) -> Self {
+        Self::generate("dated", |params| set_validity(params, from, to))
     }
 
-    fn made(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+    fn generate(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -57,41 +57,41 @@ impl Authority {
     }
 
     /// A certificate with these names.
-    pub(crate) fn sign(&self, names: Vec<SanType>) -> Pair {
-        self.signed(names, |_| {})
+    pub(crate) fn sign(&self, names: Vec<SanType>) -> CertificatePair {
+        self.sign_with(names, |_| {})
     }
 
     /// A certificate for `localhost` that is valid between two days.
-    pub(crate) fn server_between(&self, from: Day, to: Day) -> Pair {
-        self.signed(vec![dns("localhost")], |params| dated(params, from, to))
+    pub(crate) fn server_certificate_between(&self, from: Day, to: Day) -> CertificatePair {
+        self.sign_with(vec![dns("localhost")], |params| set_validity(params, from, to))
     }
 
-    fn signed(&self, names: Vec<SanType>, change: impl FnOnce(&mut CertificateParams)) -> Pair {
+    fn sign_with(&self, names: Vec<SanType>, change: impl FnOnce(&mut CertificateParams)) -> CertificatePair {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.subject_alt_names = names;
         change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
-        Pair { certificate, key: key.serialize_pem() }
+        CertificatePair { certificate, key: key.serialize_pem() }
     }
 
     /// A certificate for `localhost`.
-    pub(crate) fn server(&self) -> Pair {
+    pub(crate) fn server_certificate(&self) -> CertificatePair {
         self.sign(vec![dns("localhost")])
     }
 
     /// Its own certificate in a file.
-    pub(crate) fn write(&self) -> Files {
-        Pair { certificate: self.pem.clone(), key: String::new() }.write()
+    pub(crate) fn write(&self) -> CertificateFiles {
+        CertificatePair { certificate: self.pem.clone(), key: String::new() }.write()
     }
 
     /// What a client needs to trust it and, if it has one, show a certificate.
-    pub(crate) fn connector(&self, shown: Option<&Pair>) -> TlsConnector {
+    pub(crate) fn connector(&self, shown: Option<&CertificatePair>) -> TlsConnector {
         self.connector_for(b"h2", shown)
     }
 
     /// The same, for a protocol.
-    pub(crate) fn connector_for(&self, protocol: &[u8], shown: Option<&Pair>) -> TlsConnector {
+    pub(crate) fn connector_for(&self, protocol: &[u8], shown: Option<&CertificatePair>) -> TlsConnector {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -120,7 +120,7 @@ pub(crate) fn midnight((year, month, day): Day) -> i64 {
     rcgen::date_time_ymd(year, month, day).unix_timestamp()
 }
 
-fn dated(params: &mut CertificateParams, from: Day, to: Day) {
+fn set_validity(params: &mut CertificateParams, from: Day, to: Day) {
     let [from, to] = [from, to].map(|(year, month, day)| rcgen::date_time_ymd(year, month, day));
     (params.not_before, params.not_after) = (from, to);
 }
@@ -134,11 +134,11 @@ pub(crate) fn uri(name: &str) -> SanType {
 }
 
 /// A pair in files, which can be written anew.
-pub(crate) struct Files(TempDir);
+pub(crate) struct CertificateFiles(TempDir);
 
-impl Pair {
-    pub(crate) fn write(&self) -> Files {
-        let files = Files(tempfile::tempdir().unwrap());
+impl CertificatePair {
+    pub(crate) fn write(&self) -> CertificateFiles {
+        let files = CertificateFiles(tempfile::tempdir().unwrap());
         std::fs::write(files.certificate(), &self.certificate).unwrap();
         std::fs::write(files.key(), &self.key).unwrap();
         files
@@ -150,7 +150,7 @@ impl Pair {
     }
 }
 
-impl Files {
+impl CertificateFiles {
     pub(crate) fn certificate(&self) -> String {
         self.0.path().join("certificate.pem").display().to_string()
     }

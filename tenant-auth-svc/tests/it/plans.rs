@@ -3,9 +3,9 @@
 //! The embedded engine does not say how many rows a statement read, so the test server cannot. A real one does: the test that
 //! counts needs its program, `TENANT_AUTH_TEST_SQLD`, and with `TENANT_AUTH_TEST_LONG` it counts in a million keys.
 
-mod before;
-mod counted;
+mod former_statements;
 mod one_key;
+mod rows_read;
 
 use tenant_auth_proto::v1::{
     self, session_service_client::SessionServiceClient, usage_service_client::UsageServiceClient,
@@ -13,7 +13,7 @@ use tenant_auth_proto::v1::{
 use tenant_auth_svc::domain::clock::ManualClock;
 use tenant_auth_testkit::HranaServer;
 
-use crate::harness::{Database, NOW, Service};
+use crate::harness::{NOW, TestDatabase, TestService};
 
 /// Parts of the statements that sweep, read ahead and prune, and of no others.
 const SWEEP_EVENTS: &str = "DELETE FROM usage_events";
@@ -25,11 +25,11 @@ const SWEEP_ENDED: &str = "SELECT ended.session_id";
 const LAST_OPENER: &str = "FROM openers WHERE position = ?3";
 
 /// The statements as the service sends them today.
-async fn statements(parts: &[&str]) -> (Database, Vec<String>) {
-    let database = Database::test_server().await;
-    let service = Service::start_at(&database, &ManualClock::at(NOW)).await;
+async fn sent_statements(parts: &[&str]) -> (TestDatabase, Vec<String>) {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start_at(&database, &ManualClock::at(NOW)).await;
     service.running.sweep_usage().await.unwrap();
-    service.running.sweep().await.unwrap();
+    service.running.sweep_sessions().await.unwrap();
     service.running.feed().prune().await.unwrap();
     let found = parts.iter().map(|part| {
         let mut found = database.server().statements_with(part);
@@ -41,18 +41,18 @@ async fn statements(parts: &[&str]) -> (Database, Vec<String>) {
 }
 
 /// What the engine means to do: each step, and whether it is one of the statement itself and not of a part.
-fn plan(server: &HranaServer, statement: &str) -> Vec<(bool, String)> {
+fn query_plan(server: &HranaServer, statement: &str) -> Vec<(bool, String)> {
     let steps = server.query(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap();
     let text = |value: &serde_json::Value| value["value"].as_str().unwrap().to_owned();
     steps.iter().map(|step| (text(&step[1]) == "0", text(&step[3]))).collect()
 }
 
 #[tokio::test]
-async fn what_runs_in_the_background_reads_no_table_from_end_to_end() {
+async fn background_statements_scan_no_table() {
     let parts = [SWEEP_EVENTS, SWEEP_REQUESTS, READ_AHEAD, PRUNE, SWEEP_SESSIONS, SWEEP_ENDED, LAST_OPENER];
-    let (database, statements) = statements(&parts).await;
+    let (database, statements) = sent_statements(&parts).await;
     for statement in statements {
-        let plan = plan(database.server(), &statement);
+        let plan = query_plan(database.server(), &statement);
         assert!(!plan.is_empty());
         for (outermost, step) in &plan {
             for table in
@@ -72,23 +72,23 @@ async fn what_runs_in_the_background_reads_no_table_from_end_to_end() {
     for (table, part) in tables {
         let statement = database.server().statements_with(part).remove(0);
         let searches = |(_, step): &(bool, String)| step.starts_with(&format!("SEARCH {table}"));
-        assert!(plan(database.server(), &statement).iter().any(searches), "{part}");
+        assert!(query_plan(database.server(), &statement).iter().any(searches), "{part}");
     }
 }
 
 /// What a tenant full of sessions asks again and again goes by its keys, and not by its sessions.
 #[tokio::test]
-async fn room_for_a_session_is_made_without_reading_those_that_live() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let tenant = service.tenant("Acme").await;
-    let (key, _) = service.key(&tenant, &[]).await;
+async fn session_cap_check_reads_no_live_sessions() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let tenant = service.create_tenant("Acme").await;
+    let (key, _) = service.issue_key(&tenant, &[]).await;
     let ttl = Some(prost_types::Duration { seconds: 60, nanos: 0 });
     let request =
         v1::BindSessionRequest { session_id: "session-1".to_owned(), key, ttl, ..Default::default() };
     SessionServiceClient::new(service.channel.clone()).bind_session(request).await.unwrap();
     let statement = database.server().statements_with("SELECT over.session_id").remove(0);
-    let steps: Vec<_> = plan(database.server(), &statement).into_iter().map(|(_, step)| step).collect();
+    let steps: Vec<_> = query_plan(database.server(), &statement).into_iter().map(|(_, step)| step).collect();
     let reads = |table: &str, by: &str| {
         steps.iter().any(|step| step.starts_with(&format!("SEARCH {table} ")) && step.ends_with(by))
     };
@@ -101,11 +101,11 @@ async fn room_for_a_session_is_made_without_reading_those_that_live() {
 
 /// Whose an id is costs a look into an index, however many requests are kept.
 #[tokio::test]
-async fn a_usage_request_is_found_by_its_id() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
+async fn usage_request_is_found_by_index_on_id() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
     let event = v1::UsageEvent {
-        tenant_id: service.tenant("Acme").await,
+        tenant_id: service.create_tenant("Acme").await,
         metric: "calls".to_owned(),
         quantity: 1,
         occurred_at: None,
@@ -114,7 +114,7 @@ async fn a_usage_request_is_found_by_its_id() {
     UsageServiceClient::new(service.channel.clone()).record_usage(request).await.unwrap();
     for part in ["INSERT INTO usage_requests", "INSERT INTO usage_events", "hex(requests.payload_hash)"] {
         let statement = database.server().statements_with(part).remove(0);
-        let plan = plan(database.server(), &statement);
+        let plan = query_plan(database.server(), &statement);
         let of_requests = |step: &&(bool, String)| {
             ["plain", "own", "requests", "usage_requests"].iter().any(|table| {
                 ["SCAN", "SEARCH"].iter().any(|how| step.1.starts_with(&format!("{how} {table}")))
@@ -126,21 +126,22 @@ async fn a_usage_request_is_found_by_its_id() {
 }
 
 #[tokio::test]
-async fn the_statements_of_before_read_them_from_end_to_end() {
-    let (database, _) = statements(&[]).await;
-    let steps =
-        |statement| plan(database.server(), statement).into_iter().map(|(_, step)| step).collect::<Vec<_>>();
-    let sweep = steps(before::SWEEP_EVENTS);
+async fn former_statements_scan_whole_tables() {
+    let (database, _) = sent_statements(&[]).await;
+    let steps = |statement| {
+        query_plan(database.server(), statement).into_iter().map(|(_, step)| step).collect::<Vec<_>>()
+    };
+    let sweep = steps(former_statements::SWEEP_EVENTS);
     assert!(sweep.iter().any(|step| step.starts_with("SCAN old")), "{sweep:#?}");
-    let ahead = steps(before::READ_AHEAD);
+    let ahead = steps(former_statements::READ_AHEAD);
     let sorts = ahead.iter().filter(|step| step.starts_with("USE TEMP B-TREE"));
     assert_eq!(sorts.count(), 2, "the page, and all keys in use before it: {ahead:#?}");
 }
 
 #[tokio::test]
-async fn the_log_is_pruned_by_pages_and_the_newest_entries_stay() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
+async fn change_log_is_pruned_in_pages_keeping_newest_entries() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
     let server = database.server();
     server
         .execute(

@@ -22,13 +22,13 @@ use crate::{
 };
 
 /// A proxy that keeps the head of everything that it is sent, and passes plain requests on.
-struct Proxy {
+struct RecordingProxy {
     address: SocketAddr,
     heads: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
-impl Proxy {
+impl RecordingProxy {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -39,13 +39,13 @@ impl Proxy {
                 let (stream, _) = listener.accept().await.unwrap();
                 let kept = Arc::clone(&kept);
                 // A peer that leaves ends its own connection only.
-                tokio::spawn(async move { drop(Self::pass_on(stream, &kept).await) });
+                tokio::spawn(async move { drop(Self::forward(stream, &kept).await) });
             }
         });
         Self { address, heads, task }
     }
 
-    async fn pass_on(stream: TcpStream, heads: &Mutex<Vec<String>>) -> std::io::Result<()> {
+    async fn forward(stream: TcpStream, heads: &Mutex<Vec<String>>) -> std::io::Result<()> {
         let mut stream = BufReader::new(stream);
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).await? > 0 {}
@@ -70,33 +70,33 @@ impl Proxy {
     }
 
     /// Names it in every variable that programs take a proxy from.
-    fn surround(&self, command: &mut Command) {
+    fn set_in_environment(&self, command: &mut Command) {
         for name in ["http_proxy", "https_proxy", "all_proxy", "grpc_proxy", "ftp_proxy"] {
             command.env(name, self.url()).env(name.to_uppercase(), self.url());
         }
     }
 }
 
-impl Drop for Proxy {
+impl Drop for RecordingProxy {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
 /// A database with a token, and the program as it is configured for it.
-struct World {
+struct ProxySetup {
     database: HranaServer,
     folder: tempfile::TempDir,
 }
 
-impl World {
+impl ProxySetup {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("token"), TOKEN).unwrap();
         Self { database: HranaServer::builder().token(TOKEN).start().await.unwrap(), folder }
     }
 
-    fn configured(&self, command: &str) -> Command {
+    fn configured_command(&self, command: &str) -> Command {
         let mut program = program();
         program
             .arg(command)
@@ -113,13 +113,14 @@ async fn run(command: &mut Command) -> (Option<i32>, String) {
 }
 
 #[tokio::test]
-async fn a_proxy_of_the_environment_is_told_nothing() {
-    let (proxy, world, collector) = (Proxy::start().await, World::start().await, Collector::start().await);
-    let mut migrate = world.configured("migrate");
-    proxy.surround(&mut migrate);
+async fn service_ignores_proxy_variables_of_environment() {
+    let (proxy, world, collector) =
+        (RecordingProxy::start().await, ProxySetup::start().await, Collector::start().await);
+    let mut migrate = world.configured_command("migrate");
+    proxy.set_in_environment(&mut migrate);
     assert_eq!(run(&mut migrate).await.0, Some(0));
-    let mut serve = world.configured("serve");
-    proxy.surround(&mut serve);
+    let mut serve = world.configured_command("serve");
+    proxy.set_in_environment(&mut serve);
     let mut serve = serve
         .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
         .env("TENANT_AUTH_OPS_LISTEN", "127.0.0.1:0")
@@ -134,21 +135,21 @@ async fn a_proxy_of_the_environment_is_told_nothing() {
     for arguments in [&["--endpoint", &*format!("http://{address}")][..], &[]] {
         let mut health = program();
         health.arg("healthcheck").args(arguments).env("TENANT_AUTH_OPS_LISTEN", ops.to_string());
-        proxy.surround(&mut health);
+        proxy.set_in_environment(&mut health);
         let (code, told) = run(&mut health).await;
         assert_eq!(code, Some(0), "{arguments:?}: {told}");
     }
     signal(&serve, "TERM");
     assert!(serve.wait().await.unwrap().success());
     // The last metrics are sent at the end.
-    collector.until(|got| got.requests > 0).await;
+    collector.wait_until(|got| got.requests > 0).await;
     assert_eq!(proxy.heads(), [""; 0]);
 }
 
 #[tokio::test]
-async fn the_proxy_that_is_configured_leads_to_the_database() {
-    let (proxy, world) = (Proxy::start().await, World::start().await);
-    let mut migrate = world.configured("migrate");
+async fn configured_proxy_is_used_for_database() {
+    let (proxy, world) = (RecordingProxy::start().await, ProxySetup::start().await);
+    let mut migrate = world.configured_command("migrate");
     migrate.env("TENANT_AUTH_DATABASE_PROXY", proxy.url());
     let (code, told) = run(&mut migrate).await;
     assert_eq!(code, Some(0), "{told}");
@@ -159,8 +160,8 @@ async fn the_proxy_that_is_configured_leads_to_the_database() {
     );
 
     // With TLS it is asked for a tunnel, and sees no more than where to.
-    let proxy = Proxy::start().await;
-    let mut check = world.configured("check-config");
+    let proxy = RecordingProxy::start().await;
+    let mut check = world.configured_command("check-config");
     check
         .arg("--connect")
         .env("TENANT_AUTH_DATABASE_URL", "libsql://db.example")
@@ -175,9 +176,9 @@ async fn the_proxy_that_is_configured_leads_to_the_database() {
 }
 
 #[tokio::test]
-async fn a_token_is_given_to_no_proxy_beyond_loopback_without_tls() {
-    let world = World::start().await;
-    let mut check = world.configured("check-config");
+async fn token_is_never_sent_to_remote_proxy_without_tls() {
+    let world = ProxySetup::start().await;
+    let mut check = world.configured_command("check-config");
     check.env("TENANT_AUTH_DATABASE_PROXY", "http://10.0.0.1:3128");
     let (code, told) = run(&mut check).await;
     assert_eq!(code, Some(2), "{told}");

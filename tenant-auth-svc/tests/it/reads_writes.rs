@@ -14,12 +14,12 @@ use tonic_health::pb::{
 use tonic_types::StatusExt as _;
 
 use crate::{
-    harness::{Database, NOW, Service, http, strange_key},
+    harness::{NOW, TestDatabase, TestService, http_request, unknown_key},
     scrape::Scrape,
 };
 
 /// Refusals of a write, and what each is: its kind, and a part of its cause.
-fn refusals() -> [(Fault, &'static str, &'static str); 5] {
+fn write_refusals() -> [(Fault, &'static str, &'static str); 5] {
     let read_only = Fault::Sql { code: "SQLITE_READONLY", message: "attempt to write a readonly database" };
     let full = Fault::Sql { code: "SQLITE_FULL", message: "database or disk is full" };
     [
@@ -32,17 +32,17 @@ fn refusals() -> [(Fault, &'static str, &'static str); 5] {
 }
 
 /// What one service tells of the two.
-struct Told {
+struct ReportedStatus {
     text: String,
     json: Value,
     metrics: Scrape,
     health: [ServingStatus; 2],
 }
 
-impl Told {
-    async fn by(service: &Service) -> Self {
+impl ReportedStatus {
+    async fn collect(service: &TestService) -> Self {
         let ops = service.running.ops_address().unwrap();
-        let get = async |path: &str| http(ops, &format!("GET {path}")).await.unwrap().body;
+        let get = async |path: &str| http_request(ops, &format!("GET {path}")).await.unwrap().body;
         let health = async |name: &str| {
             let request = HealthCheckRequest { service: name.to_owned() };
             HealthClient::new(service.channel.clone()).check(request).await.unwrap().into_inner().status()
@@ -50,7 +50,7 @@ impl Told {
         Self {
             text: get("/readyz?verbose").await,
             json: serde_json::from_str(&get("/readyz?verbose&format=json").await).unwrap(),
-            metrics: Scrape::of(service).await,
+            metrics: Scrape::collect(service).await,
             health: [health("tenantauth.Database").await, health("tenantauth.DatabaseWrites").await],
         }
     }
@@ -62,7 +62,7 @@ impl Told {
 
     /// Of one of the two: it works (`None`), or fails in this way.
     #[track_caller]
-    fn says(&self, name: &str, failure: Option<&str>) {
+    fn assert_status(&self, name: &str, failure: Option<&str>) {
         let state = match failure {
             None => "works since ".to_owned(),
             Some(kind) => format!("failing ({kind}) since "),
@@ -73,34 +73,38 @@ impl Told {
         assert_eq!(self.json[name]["state"], state, "{}", self.json);
         assert_eq!(self.json[name]["failure"], json!(failure), "{}", self.json);
         let operation = name.trim_end_matches('s');
-        let number = |metric: &str| self.metrics.number(&format!("{metric}{{operation=\"{operation}\"}}"));
+        let number = |metric: &str| self.metrics.value(&format!("{metric}{{operation=\"{operation}\"}}"));
         assert_eq!(number("tenant_auth_database_up"), up, "{}", self.metrics.text);
         assert!(number("tenant_auth_database_last_tried_timestamp_seconds") > 0.0);
     }
 
     fn failures(&self, operation: &str, kind: &str) -> f64 {
         let name = "tenant_auth_database_failures_total";
-        self.metrics.number(&format!("{name}{{operation=\"{operation}\",kind=\"{kind}\"}}"))
+        self.metrics.value(&format!("{name}{{operation=\"{operation}\",kind=\"{kind}\"}}"))
     }
 }
 
-async fn create(service: &Service) -> Result<(), String> {
+async fn create_tenant(service: &TestService) -> Result<(), String> {
     let create = v1::CreateTenantRequest { name: "x".to_owned(), ..Default::default() };
     let outcome = service.admin().create_tenant(create).await;
     outcome.map(drop).map_err(|status| status.get_error_details().error_info().unwrap().reason.clone())
 }
 
 #[tokio::test]
-async fn each_refusal_of_writes_is_told_by_its_cause() {
-    for (fault, kind, cause) in refusals() {
-        let database = Database::test_server().await;
-        let service = Service::start(&database).await;
+async fn each_write_refusal_is_reported_by_cause() {
+    for (fault, kind, cause) in write_refusals() {
+        let database = TestDatabase::test_server().await;
+        let service = TestService::start(&database).await;
         database.server().faults().set_writes(fault.clone());
-        assert_eq!(create(&service).await, Err(format!("DATABASE_{}", kind.to_uppercase())), "{fault:?}");
-        service.validate(&strange_key()).await.unwrap();
-        let told = Told::by(&service).await;
-        told.says("reads", None);
-        told.says("writes", Some(kind));
+        assert_eq!(
+            create_tenant(&service).await,
+            Err(format!("DATABASE_{}", kind.to_uppercase())),
+            "{fault:?}"
+        );
+        service.validate(&unknown_key()).await.unwrap();
+        let told = ReportedStatus::collect(&service).await;
+        told.assert_status("reads", None);
+        told.assert_status("writes", Some(kind));
         assert!(told.line("writes").contains(cause), "{}", told.line("writes"));
         assert_eq!(told.health, [Serving, NotServing], "{fault:?}");
         assert!(told.failures("write", kind) >= 1.0, "{fault:?}");
@@ -108,37 +112,37 @@ async fn each_refusal_of_writes_is_told_by_its_cause() {
         assert!(!told.text.contains("token") || kind != "disk_full", "{}", told.text);
 
         database.server().faults().clear();
-        assert_eq!(create(&service).await, Ok(()));
-        let told = Told::by(&service).await;
-        told.says("writes", None);
+        assert_eq!(create_tenant(&service).await, Ok(()));
+        let told = ReportedStatus::collect(&service).await;
+        told.assert_status("writes", None);
         assert_eq!(told.health, [Serving, Serving]);
     }
 }
 
 #[tokio::test]
-async fn refused_reads_are_told_apart_from_writes() {
+async fn read_failures_are_reported_apart_from_writes() {
     for (fault, kind) in [(Fault::blocked(), "blocked"), (Fault::unauthorized(), "denied")] {
-        let database = Database::test_server().await;
-        let service = Service::start(&database).await;
+        let database = TestDatabase::test_server().await;
+        let service = TestService::start(&database).await;
         database.server().faults().set_reads(fault.clone());
-        service.validate(&strange_key()).await.unwrap_err();
-        assert_eq!(create(&service).await, Ok(()), "{fault:?}");
-        let told = Told::by(&service).await;
-        told.says("reads", Some(kind));
-        told.says("writes", None);
+        service.validate(&unknown_key()).await.unwrap_err();
+        assert_eq!(create_tenant(&service).await, Ok(()), "{fault:?}");
+        let told = ReportedStatus::collect(&service).await;
+        told.assert_status("reads", Some(kind));
+        told.assert_status("writes", None);
         assert_eq!(told.health, [NotServing, Serving], "{fault:?}");
         assert!(told.failures("read", kind) >= 1.0 && told.failures("write", kind) == 0.0, "{fault:?}");
     }
 }
 
 #[tokio::test]
-async fn writes_are_not_tried_until_the_first_one() {
-    let database = Database::test_server().await;
+async fn writes_are_reported_untested_before_first_write() {
+    let database = TestDatabase::test_server().await;
     // Somebody else has made the schema.
-    drop(Service::start(&database).await);
-    let service = Service::start(&database).await;
-    let told = Told::by(&service).await;
-    told.says("reads", None);
+    drop(TestService::start(&database).await);
+    let service = TestService::start(&database).await;
+    let told = ReportedStatus::collect(&service).await;
+    told.assert_status("reads", None);
     assert_eq!(told.line("writes"), "writes    not tried yet");
     assert_eq!(told.json["writes"]["state"], "not_tried");
     assert_eq!(told.health, [Serving, Unknown]);
@@ -146,30 +150,30 @@ async fn writes_are_not_tried_until_the_first_one() {
         let series = format!("{metric}{{operation=\"write\"}}");
         assert!(!told.metrics.text.contains(&series), "{}", told.metrics.text);
     }
-    assert_eq!(create(&service).await, Ok(()));
-    let told = Told::by(&service).await;
-    told.says("writes", None);
+    assert_eq!(create_tenant(&service).await, Ok(()));
+    let told = ReportedStatus::collect(&service).await;
+    told.assert_status("writes", None);
     assert_eq!(told.health, [Serving, Serving]);
 }
 
 /// A server refuses a token for reading what may come to write, and the heartbeat is read in that way.
 #[tokio::test]
-async fn a_refusal_of_the_primary_read_counts_as_a_write() {
-    let database = Database::test_server().await;
+async fn refused_primary_read_counts_as_write_failure() {
+    let database = TestDatabase::test_server().await;
     let clock = ManualClock::at(NOW);
-    database.follow(&clock);
+    database.follow_clock(&clock);
     let settings = database.settings().with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some("1s".to_owned()));
-    let service = Service::start_with(settings, Arc::clone(&clock) as SharedClock).await;
-    service.hears().await;
+    let service = TestService::start_with(settings, Arc::clone(&clock) as SharedClock).await;
+    service.poll_feed().await;
     database.server().faults().set_where("WHERE only = 0", u64::MAX, Fault::forbidden());
     for _ in 0..30 {
         clock.advance(Duration::from_millis(100));
         let _ = service.running.beat_if_due().await;
     }
-    service.validate(&strange_key()).await.unwrap();
-    let told = Told::by(&service).await;
-    told.says("reads", None);
-    told.says("writes", Some("read_only"));
+    service.validate(&unknown_key()).await.unwrap();
+    let told = ReportedStatus::collect(&service).await;
+    told.assert_status("reads", None);
+    told.assert_status("writes", Some("read_only"));
     assert!(told.failures("write", "read_only") >= 1.0, "{}", told.metrics.text);
     for kind in ["denied", "read_only"] {
         assert_eq!(told.failures("read", kind), 0.0, "{}", told.metrics.text);
@@ -179,19 +183,19 @@ async fn a_refusal_of_the_primary_read_counts_as_a_write() {
 
 /// What a probe of writes leaves behind, and what it needs.
 #[tokio::test]
-async fn the_write_probe_leaves_the_row_as_it_was() {
+async fn write_probe_leaves_its_row_unchanged() {
     use tenant_auth_svc::{
         database::sql::probe,
         domain::store::{Call, FailureKind, Lane},
     };
     let call = || Call::within(Lane::Maintenance, Duration::from_secs(30));
-    for database in [Database::embedded(), Database::test_server().await] {
-        let hop = database.hop();
+    for database in [TestDatabase::embedded(), TestDatabase::test_server().await] {
+        let hop = database.client();
         let missing = probe::write(&hop, call()).await.unwrap_err();
-        assert_eq!(missing.kind, FailureKind::Misplaced, "{}", database.name());
+        assert_eq!(missing.kind, FailureKind::SchemaMissing, "{}", database.name());
         tenant_auth_svc::database::migrate::migrate(&hop, &SystemClock::shared()).await.unwrap();
         probe::write(&hop, call()).await.unwrap();
-        if let Database::TestServer(server, _) = &database {
+        if let TestDatabase::TestServer(server, _) = &database {
             let rows = server.query("SELECT beat, at FROM heartbeat").unwrap();
             assert_eq!((&rows[0][0]["value"], &rows[0][1]["value"]), (&json!("0"), &json!("0")));
             server.faults().set_writes(Fault::blocked());

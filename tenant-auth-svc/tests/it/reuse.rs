@@ -5,33 +5,33 @@ use std::{sync::Arc, time::Duration};
 use tenant_auth_proto::v1::{self, SessionExpiry, Verdict, session_service_client::SessionServiceClient};
 use tenant_auth_svc::domain::clock::{Clock as _, ManualClock};
 
-use crate::harness::{Database, NOW, Service, strange_key};
+use crate::harness::{NOW, TestDatabase, TestService, unknown_key};
 
-const FRESH: Duration = Duration::from_secs(6);
-const WATCHED: Duration = Duration::from_secs(60);
+const FRESH_TIME: Duration = Duration::from_secs(6);
+const WATCHED_REUSE: Duration = Duration::from_secs(60);
 const MINUTE: u64 = 60;
 
 /// Unwatched and watched.
-fn reuse(provenance: Option<v1::Provenance>) -> (Duration, Duration) {
+fn reuse_durations(provenance: Option<v1::Provenance>) -> (Duration, Duration) {
     let provenance = provenance.unwrap();
     let read = |span: Option<prost_types::Duration>| Duration::try_from(span.unwrap()).unwrap();
     (read(provenance.cacheable_for), read(provenance.cacheable_while_watched))
 }
 
-struct World {
+struct ReuseSetup {
     clock: Arc<ManualClock>,
-    service: Service,
+    service: TestService,
     tenant: String,
-    _database: Database,
+    _database: TestDatabase,
 }
 
-impl World {
+impl ReuseSetup {
     async fn start() -> Self {
-        let database = Database::test_server().await;
+        let database = TestDatabase::test_server().await;
         let clock = ManualClock::at(NOW);
-        database.follow(&clock);
-        let service = Service::start_at(&database, &clock).await;
-        let tenant = service.tenant("Acme").await;
+        database.follow_clock(&clock);
+        let service = TestService::start_at(&database, &clock).await;
+        let tenant = service.create_tenant("Acme").await;
         Self { clock, service, tenant, _database: database }
     }
 
@@ -62,7 +62,7 @@ impl World {
         assert_eq!(sessions.bind_session(request).await.unwrap().into_inner().verdict(), Verdict::Valid);
     }
 
-    async fn session(&self, id: &str, key: &str) -> v1::ValidateSessionResponse {
+    async fn validate_session(&self, id: &str, key: &str) -> v1::ValidateSessionResponse {
         let request = v1::ValidateSessionRequest {
             session_id: id.to_owned(),
             key: key.to_owned(),
@@ -73,94 +73,108 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_key_is_reused_for_a_minute_while_watched_and_never_beyond_its_end() {
-    let world = World::start().await;
-    for (lifetime, expected) in [(None, WATCHED), (Some(20), Duration::from_secs(20)), (Some(90), WATCHED)] {
+async fn key_reuse_lasts_a_minute_while_watched_and_never_past_expiry() {
+    let world = ReuseSetup::start().await;
+    for (lifetime, expected) in
+        [(None, WATCHED_REUSE), (Some(20), Duration::from_secs(20)), (Some(90), WATCHED_REUSE)]
+    {
         let (key, _) = world.key_for(lifetime.map(Duration::from_secs)).await;
         // From the database, and from memory: the bytes of a hit are written by another hand.
         for _ in 0..2 {
-            let (unwatched, watched) = reuse(world.service.validate(&key).await.unwrap().provenance);
-            assert!(!unwatched.is_zero() && unwatched <= FRESH, "{unwatched:?}");
+            let (unwatched, watched) =
+                reuse_durations(world.service.validate(&key).await.unwrap().provenance);
+            assert!(!unwatched.is_zero() && unwatched <= FRESH_TIME, "{unwatched:?}");
             assert_eq!(watched, expected, "{lifetime:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_no_invalidation_can_name_is_not_reused_longer_by_watching() {
-    let world = World::start().await;
+async fn watching_does_not_extend_reuse_of_unknown_answers() {
+    let world = ReuseSetup::start().await;
     for _ in 0..2 {
-        let unknown = world.service.validate(&strange_key()).await.unwrap();
-        let unbound = world.session("nobody", "").await;
+        let unknown = world.service.validate(&unknown_key()).await.unwrap();
+        let unbound = world.validate_session("nobody", "").await;
         for (verdict, provenance) in
             [(unknown.verdict(), unknown.provenance), (unbound.verdict(), unbound.provenance)]
         {
-            let (unwatched, watched) = reuse(provenance);
+            let (unwatched, watched) = reuse_durations(provenance);
             assert!(matches!(verdict, Verdict::Unknown | Verdict::Unbound), "{verdict:?}");
             assert!(!unwatched.is_zero());
             assert_eq!(watched, unwatched, "{verdict:?}");
         }
     }
     let malformed = world.service.validate("ta_x").await.unwrap();
-    assert_eq!(reuse(malformed.provenance), (Duration::ZERO, Duration::ZERO));
+    assert_eq!(reuse_durations(malformed.provenance), (Duration::ZERO, Duration::ZERO));
 }
 
 #[tokio::test]
-async fn a_session_names_the_key_presented_along_with_it_and_ends_with_either() {
-    let world = World::start().await;
+async fn session_answer_depends_on_session_and_presented_key() {
+    let world = ReuseSetup::start().await;
     let (opener, opener_id) = world.key_for(None).await;
     let (second, second_id) = world.key_for(Some(Duration::from_secs(30))).await;
     world.bind("s", &opener, 45, SessionExpiry::Fixed).await;
 
-    let alone = world.session("s", "").await;
+    let alone = world.validate_session("s", "").await;
     assert_eq!((&*alone.key_id, &*alone.presented_key_id), (&*opener_id, ""));
-    assert_eq!(reuse(alone.provenance).1, Duration::from_secs(45), "until the session's end");
-    let both = world.session("s", &second).await;
+    assert_eq!(reuse_durations(alone.provenance).1, Duration::from_secs(45), "until the session's end");
+    let both = world.validate_session("s", &second).await;
     assert_eq!((&*both.key_id, &*both.presented_key_id), (&*opener_id, &*second_id));
-    assert_eq!(reuse(both.provenance).1, Duration::from_secs(30), "until the second key's end");
+    assert_eq!(reuse_durations(both.provenance).1, Duration::from_secs(30), "until the second key's end");
 
-    let stranger = world.service.tenant("Mallory").await;
-    let (foreign, _) = world.service.key(&stranger, &[]).await;
-    for (key, verdict) in [(foreign, Verdict::TenantMismatch), (strange_key(), Verdict::Unknown)] {
-        let denied = world.session("s", &key).await;
+    let stranger = world.service.create_tenant("Mallory").await;
+    let (foreign, _) = world.service.issue_key(&stranger, &[]).await;
+    for (key, verdict) in [(foreign, Verdict::TenantMismatch), (unknown_key(), Verdict::Unknown)] {
+        let denied = world.validate_session("s", &key).await;
         assert_eq!(denied.verdict(), verdict);
         assert_eq!(
             (&*denied.key_id, &*denied.presented_key_id),
             ("", ""),
             "nothing that is not the caller's"
         );
-        let (unwatched, watched) = reuse(denied.provenance);
+        let (unwatched, watched) = reuse_durations(denied.provenance);
         assert_eq!(watched, unwatched, "{verdict:?}");
     }
 }
 
 /// A caller that answers from its own memory is not seen: the session would run out in its hands.
 #[tokio::test]
-async fn a_sliding_session_is_asked_about_again_after_a_tenth_of_what_is_left() {
-    let world = World::start().await;
+async fn sliding_session_reuse_is_a_tenth_of_remaining_time() {
+    let world = ReuseSetup::start().await;
     let (key, _) = world.key_for(None).await;
     world.bind("short", &key, 9 * MINUTE, SessionExpiry::Sliding).await;
     world.bind("long", &key, 10 * MINUTE, SessionExpiry::Sliding).await;
-    assert_eq!(reuse(world.session("short", "").await.provenance), (Duration::ZERO, Duration::ZERO));
-    assert_eq!(reuse(world.session("long", "").await.provenance).1, WATCHED);
+    assert_eq!(
+        reuse_durations(world.validate_session("short", "").await.provenance),
+        (Duration::ZERO, Duration::ZERO)
+    );
+    assert_eq!(reuse_durations(world.validate_session("long", "").await.provenance).1, WATCHED_REUSE);
 
     world.clock.advance(Duration::from_secs(5 * MINUTE));
     let tenth = Duration::from_secs(30);
-    assert_eq!(reuse(world.session("long", "").await.provenance).1, tenth, "five minutes are left");
-    assert_eq!(reuse(world.session("long", "").await.provenance).1, WATCHED, "its use has moved its end");
+    assert_eq!(
+        reuse_durations(world.validate_session("long", "").await.provenance).1,
+        tenth,
+        "five minutes are left"
+    );
+    assert_eq!(
+        reuse_durations(world.validate_session("long", "").await.provenance).1,
+        WATCHED_REUSE,
+        "its use has moved its end"
+    );
 }
 
 /// Otherwise the session's own invalidation would keep the answer out of every near-cache until the key is read again.
 #[tokio::test]
-async fn an_answer_along_with_the_opening_key_reflects_the_revision_of_the_session() {
-    let world = World::start().await;
+async fn answer_with_opening_key_has_revision_of_session() {
+    let world = ReuseSetup::start().await;
     let (opener, _) = world.key_for(None).await;
     let (second, _) = world.key_for(None).await;
     for key in [&opener, &second] {
         world.service.validate(key).await.unwrap();
     }
     world.bind("s", &opener, 60, SessionExpiry::Fixed).await;
-    let revision = async |key: &str| world.session("s", key).await.provenance.unwrap().revision;
+    let revision = async |key: &str| world.validate_session("s", key).await.provenance.unwrap().revision;
     let alone = revision("").await;
     assert_eq!(revision(&opener).await, alone);
     assert!(revision(&second).await < alone, "it was read before");

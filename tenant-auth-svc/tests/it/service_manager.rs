@@ -16,12 +16,12 @@ use crate::{
 };
 
 /// The place of systemd.
-struct Manager {
+struct FakeServiceManager {
     folder: TempDir,
     socket: UnixDatagram,
 }
 
-impl Manager {
+impl FakeServiceManager {
     fn listen() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
@@ -51,42 +51,45 @@ impl Manager {
     }
 
     /// What it is told next, line by line.
-    async fn told(&self) -> Vec<String> {
+    async fn next_notification(&self) -> Vec<String> {
         let mut buffer = [0; 4_096];
         let length = tokio::time::timeout(Duration::from_secs(30), self.socket.recv(&mut buffer)).await;
         let length = length.expect("it is told something").unwrap();
         std::str::from_utf8(&buffer[..length]).unwrap().lines().map(str::to_owned).collect()
     }
 
-    fn hears_nothing_more(&self) {
+    fn assert_no_notification(&self) {
         let more = self.socket.try_recv(&mut [0; 4_096]);
         assert_eq!(more.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     }
 }
 
-fn start(command: &mut Command) -> (Child, Lines<BufReader<ChildStderr>>) {
+fn start_program(command: &mut Command) -> (Child, Lines<BufReader<ChildStderr>>) {
     let mut child = command.spawn().unwrap();
     let log = BufReader::new(child.stderr.take().unwrap()).lines();
     (child, log)
 }
 
 #[tokio::test]
-async fn systemd_is_told_ready_when_requests_are_taken_and_of_each_reload_and_of_the_end() {
+async fn systemd_is_notified_of_ready_reload_and_stop() {
     let database = HranaServer::builder().token(TOKEN).start().await.unwrap();
-    let manager = Manager::listen();
+    let manager = FakeServiceManager::listen();
     let denied = manager.file("denied");
     std::fs::write(&denied, "# nobody\n").unwrap();
     let token = manager.file("token");
     std::fs::write(&token, TOKEN).unwrap();
     let mut command = manager.serve(&database.url());
     command.env("TENANT_AUTH_DENY_FILE", &denied).env("TENANT_AUTH_DATABASE_TOKEN_FILE", &token);
-    let (mut serve, mut log) = start(&mut command);
+    let (mut serve, mut log) = start_program(&mut command);
 
-    assert_eq!(manager.told().await, ["READY=1", "STATUS=serving; the database has not been reached yet"]);
+    assert_eq!(
+        manager.next_notification().await,
+        ["READY=1", "STATUS=serving; the database has not been reached yet"]
+    );
     let (address, ops) = addresses(&mut log).await;
     TcpStream::connect(&address).await.unwrap();
     TcpStream::connect(ops).await.unwrap();
-    assert_eq!(manager.told().await, ["STATUS=serving; ready"]);
+    assert_eq!(manager.next_notification().await, ["STATUS=serving; ready"]);
 
     reload(&manager, &serve, "STATUS=serving; files reloaded").await;
     std::fs::write(&denied, "no key, and no tenant\n").unwrap();
@@ -96,48 +99,54 @@ async fn systemd_is_told_ready_when_requests_are_taken_and_of_each_reload_and_of
     reload(&manager, &serve, &format!("{refused}, database token")).await;
 
     signal(&serve, "TERM");
-    assert_eq!(manager.told().await, ["STOPPING=1", "STATUS=stopping; requests under way are answered"]);
+    assert_eq!(
+        manager.next_notification().await,
+        ["STOPPING=1", "STATUS=stopping; requests under way are answered"]
+    );
     assert!(serve.wait().await.unwrap().success());
-    manager.hears_nothing_more();
+    manager.assert_no_notification();
 }
 
-async fn reload(manager: &Manager, serve: &Child, status: &str) {
+async fn reload(manager: &FakeServiceManager, serve: &Child, status: &str) {
     signal(serve, "HUP");
-    let told = manager.told().await;
+    let told = manager.next_notification().await;
     // Both in one message, as systemd wants it.
     let [reloading, moment] = told.as_slice() else { panic!("{told:?}") };
     assert_eq!(reloading, "RELOADING=1");
     let moment = moment.strip_prefix("MONOTONIC_USEC=").expect("the moment");
     assert!(moment.parse::<u64>().unwrap() > 0);
-    assert_eq!(manager.told().await, ["READY=1", status]);
+    assert_eq!(manager.next_notification().await, ["READY=1", status]);
 }
 
 #[tokio::test]
-async fn systemd_is_told_ready_without_a_database_and_never_by_a_process_that_cannot_listen() {
-    let manager = Manager::listen();
+async fn systemd_ready_needs_listener_but_no_database() {
+    let manager = FakeServiceManager::listen();
     // Nobody is there: it serves, and says that it waits.
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let database = format!("http://{}", gone.local_addr().unwrap());
     drop(gone);
-    let (serve, mut log) = start(&mut manager.serve(&database));
-    assert_eq!(manager.told().await, ["READY=1", "STATUS=serving; the database has not been reached yet"]);
+    let (serve, mut log) = start_program(&mut manager.serve(&database));
+    assert_eq!(
+        manager.next_notification().await,
+        ["READY=1", "STATUS=serving; the database has not been reached yet"]
+    );
     addresses(&mut log).await;
     signal(&serve, "TERM");
-    assert_eq!(manager.told().await[0], "STOPPING=1");
+    assert_eq!(manager.next_notification().await[0], "STOPPING=1");
 
     let address = taken.local_addr().unwrap().to_string();
     let ended = manager.serve_at(&address, &database).output().await.unwrap();
     assert_eq!(ended.status.code(), Some(1), "{}", String::from_utf8_lossy(&ended.stderr));
-    manager.hears_nothing_more();
+    manager.assert_no_notification();
 }
 
 #[tokio::test]
-async fn a_service_manager_that_is_gone_harms_nobody() {
+async fn missing_service_manager_socket_is_harmless() {
     let database = HranaServer::builder().start().await.unwrap();
-    let manager = Manager::listen();
+    let manager = FakeServiceManager::listen();
     let mut command = manager.serve(&database.url());
-    let (mut serve, mut log) = start(command.env("NOTIFY_SOCKET", Path::new("/nowhere/notify")));
+    let (mut serve, mut log) = start_program(command.env("NOTIFY_SOCKET", Path::new("/nowhere/notify")));
     addresses(&mut log).await;
     while !log.next_line().await.unwrap().expect("a line that says so").contains("NOTIFY_SOCKET") {}
     signal(&serve, "TERM");

@@ -1,7 +1,7 @@
 //! Sessions: who may bind what, and what it costs.
 
-mod dead;
-mod ends;
+mod orphaned;
+mod termination;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -16,62 +16,62 @@ use tenant_auth_testkit::Fault;
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Database, NOW, Service, owned, strange_key};
+use crate::harness::{NOW, TestDatabase, TestService, owned, unknown_key};
 
-struct Replicas {
-    database: Database,
+struct SessionReplicas {
+    database: TestDatabase,
     clock: Arc<ManualClock>,
-    one: Service,
-    two: Service,
+    first: TestService,
+    second: TestService,
     tenant: String,
     key: String,
     key_id: String,
 }
 
-impl Replicas {
+impl SessionReplicas {
     async fn start() -> Self {
         Self::start_with(|settings| settings).await
     }
 
     async fn start_with(adjust: impl Fn(Settings) -> Settings) -> Self {
-        let database = Database::test_server().await;
+        let database = TestDatabase::test_server().await;
         let clock = ManualClock::at(NOW);
-        database.follow(&clock);
+        database.follow_clock(&clock);
         let shared = || Arc::clone(&clock) as SharedClock;
-        let one = Service::start_with(adjust(database.settings()), shared()).await;
-        let two = Service::start_with(adjust(database.settings()), shared()).await;
-        let tenant = one.tenant("Acme").await;
-        let (key, key_id) = one.key(&tenant, &["a", "b"]).await;
-        let replicas = Self { database, clock, one, two, tenant, key, key_id };
-        replicas.two_hears().await;
+        let one = TestService::start_with(adjust(database.settings()), shared()).await;
+        let two = TestService::start_with(adjust(database.settings()), shared()).await;
+        let tenant = one.create_tenant("Acme").await;
+        let (key, key_id) = one.issue_key(&tenant, &["a", "b"]).await;
+        let replicas = Self { database, clock, first: one, second: two, tenant, key, key_id };
+        replicas.poll_second().await;
         replicas
     }
 
-    async fn two_hears(&self) {
-        self.two.hears().await;
+    async fn poll_second(&self) {
+        self.second.poll_feed().await;
     }
 
-    async fn bind(&self, id: &str) {
-        let bound = bind(&self.one, id, &self.key, 60, SessionExpiry::Fixed).await.unwrap();
+    async fn bind_on_first(&self, id: &str) {
+        let bound = bind_session(&self.first, id, &self.key, 60, SessionExpiry::Fixed).await.unwrap();
         assert_eq!((bound.verdict(), bound.already_bound), (Verdict::Valid, false));
     }
 
-    async fn two_says(&self, id: &str) -> (Verdict, Source) {
-        said(validate(&self.two, id, "", &[]).await)
+    async fn validate_on_second(&self, id: &str) -> (Verdict, Source) {
+        verdict_and_source(validate_session(&self.second, id, "", &[]).await)
     }
 }
 
-fn client(service: &Service) -> SessionServiceClient<Channel> {
+fn session_client(service: &TestService) -> SessionServiceClient<Channel> {
     SessionServiceClient::new(service.channel.clone())
 }
 
-fn said(answer: Result<v1::ValidateSessionResponse, Status>) -> (Verdict, Source) {
+fn verdict_and_source(answer: Result<v1::ValidateSessionResponse, Status>) -> (Verdict, Source) {
     let answer = answer.unwrap();
     (answer.verdict(), answer.provenance.unwrap().source())
 }
 
-async fn bind(
-    service: &Service,
+async fn bind_session(
+    service: &TestService,
     id: &str,
     key: &str,
     seconds: i64,
@@ -84,11 +84,11 @@ async fn bind(
         expiry: expiry.into(),
         attributes: HashMap::from([("user".to_owned(), "alice".to_owned())]),
     };
-    Ok(client(service).bind_session(request).await?.into_inner())
+    Ok(session_client(service).bind_session(request).await?.into_inner())
 }
 
-async fn validate(
-    service: &Service,
+async fn validate_session(
+    service: &TestService,
     id: &str,
     key: &str,
     scopes: &[&str],
@@ -102,109 +102,117 @@ async fn validate(
 }
 
 #[tokio::test]
-async fn a_bound_session_says_whose_it_is_and_what_it_may_do() {
-    for database in Database::all().await {
-        let service = Service::start(&database).await;
-        let tenant = service.tenant("Acme").await;
-        let (key, key_id) = service.key(&tenant, &["a", "b"]).await;
-        let id = format!("mcp-{}", strange_key());
-        assert_eq!(said(validate(&service, &id, "", &[]).await).0, Verdict::Unbound);
-        let bound = bind(&service, &id, &key, 60, SessionExpiry::Unspecified).await.unwrap();
+async fn bound_session_returns_tenant_and_scopes() {
+    for database in TestDatabase::all().await {
+        let service = TestService::start(&database).await;
+        let tenant = service.create_tenant("Acme").await;
+        let (key, key_id) = service.issue_key(&tenant, &["a", "b"]).await;
+        let id = format!("mcp-{}", unknown_key());
+        assert_eq!(verdict_and_source(validate_session(&service, &id, "", &[]).await).0, Verdict::Unbound);
+        let bound = bind_session(&service, &id, &key, 60, SessionExpiry::Unspecified).await.unwrap();
         assert_eq!(bound.verdict(), Verdict::Valid);
         let session = bound.session.unwrap();
         assert_eq!((session.tenant_id, session.key_id), (tenant.clone(), key_id.clone()));
         assert_eq!(session.expiry, i32::from(SessionExpiry::Fixed));
 
-        let answer = validate(&service, &id, "", &["a"]).await.unwrap();
+        let answer = validate_session(&service, &id, "", &["a"]).await.unwrap();
         assert_eq!(answer.verdict(), Verdict::Valid, "the absence of a moment ago is forgotten");
         assert_eq!((&answer.tenant_id, &*answer.tenant_name, &*answer.plan), (&tenant, "Acme", "pro"));
         assert_eq!((answer.key_id, answer.scopes), (key_id, owned(&["a", "b"])));
         assert_eq!(answer.expires_at, session.expires_at);
         assert_eq!(answer.attributes["user"], "alice");
-        assert_eq!(said(validate(&service, &id, &key, &["b"]).await), (Verdict::Valid, Source::Fresh));
-        let lacking = validate(&service, &id, "", &["a", "c"]).await.unwrap();
+        assert_eq!(
+            verdict_and_source(validate_session(&service, &id, &key, &["b"]).await),
+            (Verdict::Valid, Source::Fresh)
+        );
+        let lacking = validate_session(&service, &id, "", &["a", "c"]).await.unwrap();
         assert_eq!((lacking.verdict(), lacking.missing_scopes), (Verdict::InsufficientScope, owned(&["c"])));
 
-        let again = bind(&service, &id, &key, 3_600, SessionExpiry::Sliding).await.unwrap();
+        let again = bind_session(&service, &id, &key, 3_600, SessionExpiry::Sliding).await.unwrap();
         assert!(again.already_bound);
         assert_eq!(again.session.unwrap().expires_at, session.expires_at, "it stays as it is");
     }
 }
 
 #[tokio::test]
-async fn another_tenant_neither_takes_a_session_nor_learns_of_it() {
-    let replicas = Replicas::start().await;
-    replicas.bind("session-1").await;
-    let stranger = replicas.two.tenant("Mallory").await;
-    let (key, _) = replicas.two.key(&stranger, &["a"]).await;
-    let taken = bind(&replicas.two, "session-1", &key, 60, SessionExpiry::Fixed).await.unwrap();
+async fn session_is_invisible_to_other_tenants() {
+    let replicas = SessionReplicas::start().await;
+    replicas.bind_on_first("session-1").await;
+    let stranger = replicas.second.create_tenant("Mallory").await;
+    let (key, _) = replicas.second.issue_key(&stranger, &["a"]).await;
+    let taken = bind_session(&replicas.second, "session-1", &key, 60, SessionExpiry::Fixed).await.unwrap();
     assert_eq!((taken.verdict(), taken.session), (Verdict::TenantMismatch, None));
-    let asked = validate(&replicas.two, "session-1", &key, &[]).await.unwrap();
+    let asked = validate_session(&replicas.second, "session-1", &key, &[]).await.unwrap();
     assert_eq!(asked.verdict(), Verdict::TenantMismatch);
     assert_eq!((&*asked.tenant_id, &*asked.key_id, asked.expires_at), ("", "", None));
     assert!(asked.attributes.is_empty());
     let unbind = v1::UnbindSessionRequest { session_id: "session-1".to_owned(), tenant_id: stranger };
-    assert!(!client(&replicas.two).unbind_session(unbind).await.unwrap().into_inner().was_bound);
-    assert_eq!(replicas.two_says("session-1").await.0, Verdict::Valid);
+    assert!(!session_client(&replicas.second).unbind_session(unbind).await.unwrap().into_inner().was_bound);
+    assert_eq!(replicas.validate_on_second("session-1").await.0, Verdict::Valid);
 
     // A key that is no good says so, of whatever tenant.
-    for (key, verdict) in [(strange_key(), Verdict::Unknown), (format!("{key}x"), Verdict::Malformed)] {
-        assert_eq!(said(validate(&replicas.two, "session-1", &key, &[]).await).0, verdict);
-        let bound = bind(&replicas.two, "session-2", &key, 60, SessionExpiry::Fixed).await.unwrap();
+    for (key, verdict) in [(unknown_key(), Verdict::Unknown), (format!("{key}x"), Verdict::Malformed)] {
+        assert_eq!(
+            verdict_and_source(validate_session(&replicas.second, "session-1", &key, &[]).await).0,
+            verdict
+        );
+        let bound =
+            bind_session(&replicas.second, "session-2", &key, 60, SessionExpiry::Fixed).await.unwrap();
         assert_eq!((bound.verdict(), bound.session), (verdict, None));
     }
 }
 
 #[tokio::test]
-async fn a_validation_in_memory_costs_no_read_and_no_write() {
-    let replicas = Replicas::start().await;
-    bind(&replicas.one, "fixed", &replicas.key, 60, SessionExpiry::Fixed).await.unwrap();
-    bind(&replicas.one, "sliding", &replicas.key, 60, SessionExpiry::Sliding).await.unwrap();
+async fn cached_session_validation_uses_no_database() {
+    let replicas = SessionReplicas::start().await;
+    bind_session(&replicas.first, "fixed", &replicas.key, 60, SessionExpiry::Fixed).await.unwrap();
+    bind_session(&replicas.first, "sliding", &replicas.key, 60, SessionExpiry::Sliding).await.unwrap();
     for id in ["fixed", "sliding"] {
-        replicas.two_says(id).await;
+        replicas.validate_on_second(id).await;
     }
-    let requests = replicas.database.asked();
+    let requests = replicas.database.caller_requests();
     for (id, reusable) in [("fixed", true), ("sliding", false)] {
-        let provenance = validate(&replicas.two, id, "", &[]).await.unwrap().provenance.unwrap();
+        let provenance = validate_session(&replicas.second, id, "", &[]).await.unwrap().provenance.unwrap();
         let reusable_for = provenance.cacheable_for.unwrap();
         assert_eq!(reusable_for.nanos > 0 || reusable_for.seconds > 0, reusable, "{id}");
     }
     for id in ["fixed", "sliding"].repeat(100) {
-        assert_eq!(replicas.two_says(id).await, (Verdict::Valid, Source::Fresh));
+        assert_eq!(replicas.validate_on_second(id).await, (Verdict::Valid, Source::Fresh));
     }
-    replicas.two.running.write_uses().await.unwrap();
-    assert_eq!(replicas.database.asked(), requests);
+    replicas.second.running.flush_pending_writes().await.unwrap();
+    assert_eq!(replicas.database.caller_requests(), requests);
     assert_eq!(replicas.database.server().requests_with("UPDATE session_bindings"), 0, "nothing to write");
 }
 
 #[tokio::test]
-async fn a_tenant_has_no_more_sessions_than_it_may_and_is_told_so() {
+async fn session_limit_per_tenant_is_enforced() {
     let capped =
         |settings: Settings| settings.with_flag("TENANT_AUTH_SESSIONS_PER_TENANT", Some("2".to_owned()));
-    let replicas = Replicas::start_with(capped).await;
-    replicas.bind("one").await;
-    replicas.bind("two").await;
-    let refused = bind(&replicas.one, "three", &replicas.key, 60, SessionExpiry::Fixed).await.unwrap_err();
+    let replicas = SessionReplicas::start_with(capped).await;
+    replicas.bind_on_first("one").await;
+    replicas.bind_on_first("two").await;
+    let refused =
+        bind_session(&replicas.first, "three", &replicas.key, 60, SessionExpiry::Fixed).await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     let details = refused.get_error_details();
     assert_eq!(details.error_info().unwrap().reason, "TOO_MANY_SESSIONS");
     assert!(details.retry_info().is_none(), "trying again would not help");
     replicas.clock.advance(Duration::from_secs(60));
-    replicas.bind("three").await;
+    replicas.bind_on_first("three").await;
 }
 
 #[tokio::test]
-async fn sessions_are_listed_newest_first_and_swept_when_they_are_long_over() {
-    let replicas = Replicas::start().await;
+async fn sessions_are_listed_newest_first_and_swept_after_expiry() {
+    let replicas = SessionReplicas::start().await;
     for number in 0..5 {
-        replicas.bind(&format!("session-{number}")).await;
+        replicas.bind_on_first(&format!("session-{number}")).await;
         replicas.clock.advance(Duration::from_secs(1));
     }
     let (mut listed, mut page_token) = (Vec::new(), String::new());
     loop {
         let tenant_id = replicas.tenant.clone();
         let request = v1::ListSessionsRequest { tenant_id, page_size: 2, page_token };
-        let page = client(&replicas.one).list_sessions(request).await.unwrap().into_inner();
+        let page = session_client(&replicas.first).list_sessions(request).await.unwrap().into_inner();
         listed.extend(page.sessions.into_iter().map(|session| session.session_id));
         page_token = page.next_page_token;
         if page_token.is_empty() {
@@ -213,28 +221,41 @@ async fn sessions_are_listed_newest_first_and_swept_when_they_are_long_over() {
     }
     assert_eq!(listed, ["session-4", "session-3", "session-2", "session-1", "session-0"]);
     let nobody = v1::ListSessionsRequest { tenant_id: "nobody".to_owned(), ..Default::default() };
-    assert_eq!(client(&replicas.one).list_sessions(nobody).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(
+        session_client(&replicas.first).list_sessions(nobody).await.unwrap_err().code(),
+        Code::NotFound
+    );
 
-    assert_eq!(replicas.one.running.sweep().await.unwrap(), 0);
+    assert_eq!(replicas.first.running.sweep_sessions().await.unwrap(), 0);
     replicas.clock.advance(Duration::from_secs(60 + 10 * 60 - 2));
-    assert_eq!(replicas.one.running.sweep().await.unwrap(), 3, "ten minutes after their end");
-    assert_eq!(said(validate(&replicas.two, "session-0", "", &[]).await).0, Verdict::Unbound);
-    assert_eq!(said(validate(&replicas.two, "session-4", "", &[]).await).0, Verdict::SessionExpired);
+    assert_eq!(replicas.first.running.sweep_sessions().await.unwrap(), 3, "ten minutes after their end");
+    assert_eq!(
+        verdict_and_source(validate_session(&replicas.second, "session-0", "", &[]).await).0,
+        Verdict::Unbound
+    );
+    assert_eq!(
+        verdict_and_source(validate_session(&replicas.second, "session-4", "", &[]).await).0,
+        Verdict::SessionExpired
+    );
 }
 
 /// What the database does to a binding, the caller can make good by asking again.
 #[tokio::test]
-async fn a_binding_whose_answer_is_lost_is_made_once() {
-    let replicas = Replicas::start().await;
+async fn binding_with_lost_response_is_made_once() {
+    let replicas = SessionReplicas::start().await;
     replicas.database.server().faults().set_where("INSERT INTO session_bindings", 1, Fault::ResetAfterCommit);
-    let bound = bind(&replicas.one, "lost", &replicas.key, 60, SessionExpiry::Fixed).await.unwrap();
+    let bound = bind_session(&replicas.first, "lost", &replicas.key, 60, SessionExpiry::Fixed).await.unwrap();
     assert_eq!((bound.verdict(), bound.already_bound), (Verdict::Valid, false), "its own work");
     replicas.database.server().faults().set(Fault::html_ok());
-    let failed = bind(&replicas.one, "broken", &replicas.key, 60, SessionExpiry::Fixed).await.unwrap_err();
+    let failed =
+        bind_session(&replicas.first, "broken", &replicas.key, 60, SessionExpiry::Fixed).await.unwrap_err();
     assert_eq!(failed.code(), Code::Unavailable);
-    let failed = validate(&replicas.one, "broken", "", &[]).await.unwrap_err();
+    let failed = validate_session(&replicas.first, "broken", "", &[]).await.unwrap_err();
     assert_eq!(failed.code(), Code::Unavailable, "and never unbound");
     replicas.database.server().faults().clear();
     replicas.clock.advance(Duration::from_secs(1));
-    assert_eq!(said(validate(&replicas.one, "broken", "", &[]).await).0, Verdict::Unbound);
+    assert_eq!(
+        verdict_and_source(validate_session(&replicas.first, "broken", "", &[]).await).0,
+        Verdict::Unbound
+    );
 }

@@ -13,7 +13,7 @@ use tenant_auth_proto::v1::{
     self, Verdict, info_service_client::InfoServiceClient, session_service_client::SessionServiceClient,
     stream_validate_keys_response::Result as Outcome, validation_service_client::ValidationServiceClient,
 };
-use tenant_auth_svc::{domain::clock::SystemClock, middleware::shed::SERVICES};
+use tenant_auth_svc::{domain::clock::SystemClock, middleware::shed::SERVICE_PERMIT_CLASSES};
 use tenant_auth_testkit::Fault;
 use tokio::{
     sync::{mpsc, watch},
@@ -30,27 +30,27 @@ use tonic_reflection::pb::v1::{
 use tonic_types::StatusExt as _;
 
 use crate::{
-    cache::patient,
-    captured::Captured,
-    harness::{Database, Service, outcome, strange_key},
-    stream::ask,
+    cache::settings_with_long_timeouts,
+    captured::TestLog,
+    harness::{TestDatabase, TestService, outcome, unknown_key},
+    stream::stream_request,
 };
 
 type Answer = Result<v1::ValidateKeyResponse, Status>;
 
 /// A service with so many places, in front of a database that takes its time.
-async fn limited(database: &Database, places: usize) -> Service {
-    let settings = patient(database)
+async fn service_with_permits(database: &TestDatabase, places: usize) -> TestService {
+    let settings = settings_with_long_timeouts(database)
         .with_flag("TENANT_AUTH_MAX_REQUESTS", Some(places.to_string()))
         // There is one caller here.
         .with_flag("TENANT_AUTH_CALLER_SHARE", Some("100".to_owned()));
-    Service::start_with(settings, SystemClock::shared()).await
+    TestService::start_with(settings, SystemClock::shared()).await
 }
 
 /// Begins a validation whose request ends only when told: until then nothing but its caller can end it.
-fn begin(service: &Service, told: &watch::Sender<bool>) -> JoinHandle<Answer> {
+fn start_validation(service: &TestService, told: &watch::Sender<bool>) -> JoinHandle<Answer> {
     let (mut client, mut told) = (Grpc::new(service.channel.clone()), told.subscribe());
-    let request = v1::ValidateKeyRequest { key: strange_key(), required_scopes: Vec::new() };
+    let request = v1::ValidateKeyRequest { key: unknown_key(), required_scopes: Vec::new() };
     let body = stream::once(async move {
         told.wait_for(|told| *told).await.unwrap();
         request
@@ -66,18 +66,18 @@ fn begin(service: &Service, told: &watch::Sender<bool>) -> JoinHandle<Answer> {
 }
 
 /// Begins validations in all places: one more than there are, of which the first to be answered is the refused one.
-async fn fill(
-    service: &Service,
+async fn fill_permits(
+    service: &TestService,
     places: usize,
     told: &watch::Sender<bool>,
 ) -> FuturesUnordered<JoinHandle<Answer>> {
-    let mut begun: FuturesUnordered<_> = (0..=places).map(|_| begin(service, told)).collect();
+    let mut begun: FuturesUnordered<_> = (0..=places).map(|_| start_validation(service, told)).collect();
     assert_overloaded(&begun.next().await.unwrap().unwrap().unwrap_err());
     begun
 }
 
 /// Asks until there is a place: that one is given back reaches the server when it does.
-async fn served(service: &Service, key: &str) -> Answer {
+async fn validate_until_served(service: &TestService, key: &str) -> Answer {
     let served = async {
         loop {
             let answer = service.validate(key).await;
@@ -98,7 +98,7 @@ fn assert_overloaded(status: &Status) {
 }
 
 /// What reflection says that there is.
-async fn reflected(service: &Service) -> BTreeSet<String> {
+async fn reflected_services(service: &TestService) -> BTreeSet<String> {
     let list = ServerReflectionRequest {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),
@@ -113,14 +113,14 @@ async fn reflected(service: &Service) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn over_the_limit_a_validation_is_refused_and_operators_get_through() {
-    let database = Database::test_server().await;
-    let service = limited(&database, 2).await;
-    let log = Captured::log();
+async fn request_limit_refuses_validations_but_not_operators() {
+    let database = TestDatabase::test_server().await;
+    let service = service_with_permits(&database, 2).await;
+    let log = TestLog::shared();
     let told = watch::Sender::new(false);
-    let begun = fill(&service, 2, &told).await;
+    let begun = fill_permits(&service, 2, &told).await;
 
-    let mut request = Request::new(v1::ValidateKeyRequest { key: strange_key(), ..Default::default() });
+    let mut request = Request::new(v1::ValidateKeyRequest { key: unknown_key(), ..Default::default() });
     request.metadata_mut().insert("x-request-id", "one-too-many".parse().unwrap());
     assert_overloaded(&service.validation().validate_key(request).await.unwrap_err());
     let lines = log
@@ -132,57 +132,57 @@ async fn over_the_limit_a_validation_is_refused_and_operators_get_through() {
 
     let name = HealthCheckRequest { service: "tenantauth.v1.ValidationService".to_owned() };
     HealthClient::new(service.channel.clone()).check(name).await.unwrap();
-    assert!(reflected(&service).await.contains("tenantauth.v1.ValidationService"));
+    assert!(reflected_services(&service).await.contains("tenantauth.v1.ValidationService"));
     let mut info = InfoServiceClient::new(service.channel.clone());
     info.get_server_info(v1::GetServerInfoRequest::default()).await.unwrap();
-    service.tenant("Acme").await;
+    service.create_tenant("Acme").await;
 
     told.send_replace(true);
     for answer in begun {
         assert_eq!(answer.await.unwrap().unwrap().verdict(), Verdict::Unknown);
     }
-    assert_eq!(served(&service, &strange_key()).await.unwrap().verdict(), Verdict::Unknown);
+    assert_eq!(validate_until_served(&service, &unknown_key()).await.unwrap().verdict(), Verdict::Unknown);
 }
 
 #[tokio::test]
-async fn a_caller_that_leaves_makes_room() {
-    let database = Database::test_server().await;
-    let service = limited(&database, 2).await;
+async fn cancelled_request_releases_its_permit() {
+    let database = TestDatabase::test_server().await;
+    let service = service_with_permits(&database, 2).await;
     database.server().faults().set(Fault::Hang);
     let mut waiting = Vec::new();
     for count in 1..=2 {
         let mut client = service.validation();
-        let request = v1::ValidateKeyRequest { key: strange_key(), ..Default::default() };
+        let request = v1::ValidateKeyRequest { key: unknown_key(), ..Default::default() };
         waiting.push(tokio::spawn(async move { client.validate_key(request).await }));
         database.server().wait_for(|counters| counters.open_requests == count).await;
     }
-    assert_overloaded(&service.validate(&strange_key()).await.unwrap_err());
+    assert_overloaded(&service.validate(&unknown_key()).await.unwrap_err());
     for waiting in &waiting {
         waiting.abort();
     }
-    let malformed = served(&service, "!").await.unwrap();
+    let malformed = validate_until_served(&service, "!").await.unwrap();
     assert_eq!(malformed.verdict(), Verdict::Malformed);
     assert_eq!(database.server().counters().open_requests, 2, "and ends no load");
 }
 
 #[tokio::test]
-async fn a_caller_that_leaves_before_it_has_asked_makes_room() {
-    let database = Database::test_server().await;
-    let service = limited(&database, 2).await;
+async fn unfinished_request_releases_its_permit_on_cancel() {
+    let database = TestDatabase::test_server().await;
+    let service = service_with_permits(&database, 2).await;
     let told = watch::Sender::new(false);
-    for begun in fill(&service, 2, &told).await {
+    for begun in fill_permits(&service, 2, &told).await {
         begun.abort();
     }
-    assert_eq!(served(&service, "!").await.unwrap().verdict(), Verdict::Malformed);
+    assert_eq!(validate_until_served(&service, "!").await.unwrap().verdict(), Verdict::Malformed);
 }
 
 #[tokio::test]
-async fn two_hundred_at_once_on_eight_places_are_eight_served_and_the_rest_refused() {
-    let database = Database::test_server().await;
-    let service = limited(&database, 8).await;
+async fn two_hundred_requests_on_eight_permits_serve_eight() {
+    let database = TestDatabase::test_server().await;
+    let service = service_with_permits(&database, 8).await;
     for round in 0..2 {
         let told = watch::Sender::new(false);
-        let mut answers: FuturesUnordered<_> = (0..200).map(|_| begin(&service, &told)).collect();
+        let mut answers: FuturesUnordered<_> = (0..200).map(|_| start_validation(&service, &told)).collect();
         for _ in 0..192 {
             assert_overloaded(&answers.next().await.unwrap().unwrap().unwrap_err());
         }
@@ -195,7 +195,7 @@ async fn two_hundred_at_once_on_eight_places_are_eight_served_and_the_rest_refus
 }
 
 /// A stream, both ends.
-async fn open(
+async fn open_stream(
     channel: &Channel,
 ) -> Result<(mpsc::Sender<v1::StreamValidateKeysRequest>, Streaming<v1::StreamValidateKeysResponse>), Status>
 {
@@ -205,27 +205,27 @@ async fn open(
     Ok((questions, answers.into_inner()))
 }
 
-async fn next(answers: &mut Streaming<v1::StreamValidateKeysResponse>) -> Outcome {
+async fn next_outcome(answers: &mut Streaming<v1::StreamValidateKeysResponse>) -> Outcome {
     answers.message().await.unwrap().unwrap().result.unwrap()
 }
 
 #[tokio::test]
-async fn an_idle_stream_has_no_place_and_each_of_its_messages_needs_one() {
-    let database = Database::test_server().await;
-    let service = limited(&database, 2).await;
+async fn stream_holds_permit_per_message_and_none_when_idle() {
+    let database = TestDatabase::test_server().await;
+    let service = service_with_permits(&database, 2).await;
     let mut streams = Vec::new();
     for _ in 0..5 {
-        streams.push(open(&service.channel).await.unwrap());
+        streams.push(open_stream(&service.channel).await.unwrap());
     }
     database.server().faults().set(Fault::Hang);
     for (index, (questions, _)) in (1..=2).zip(&streams) {
-        questions.send(ask(index, &strange_key())).await.unwrap();
+        questions.send(stream_request(index, &unknown_key())).await.unwrap();
         database.server().wait_for(|counters| counters.open_requests == index).await;
     }
 
     let (questions, answers) = &mut streams[4];
-    questions.send(ask(3, &strange_key())).await.unwrap();
-    match next(answers).await {
+    questions.send(stream_request(3, &unknown_key())).await.unwrap();
+    match next_outcome(answers).await {
         Outcome::Error(error) => {
             let details = error.encode_to_vec().into();
             let code = Code::from_i32(error.code);
@@ -233,58 +233,58 @@ async fn an_idle_stream_has_no_place_and_each_of_its_messages_needs_one() {
         }
         Outcome::Response(response) => panic!("{response:?}"),
     }
-    assert_overloaded(&service.validate(&strange_key()).await.unwrap_err());
-    assert_overloaded(&open(&service.channel).await.err().unwrap());
+    assert_overloaded(&service.validate(&unknown_key()).await.unwrap_err());
+    assert_overloaded(&open_stream(&service.channel).await.err().unwrap());
 
     database.server().faults().clear();
     for (_, answers) in &mut streams[..2] {
-        assert!(matches!(next(answers).await, Outcome::Response(_)));
+        assert!(matches!(next_outcome(answers).await, Outcome::Response(_)));
     }
     let (questions, answers) = &mut streams[4];
-    questions.send(ask(4, &strange_key())).await.unwrap();
-    assert!(matches!(next(answers).await, Outcome::Response(_)), "the stream lived on");
+    questions.send(stream_request(4, &unknown_key())).await.unwrap();
+    assert!(matches!(next_outcome(answers).await, Outcome::Response(_)), "the stream lived on");
 }
 
 #[tokio::test]
-async fn a_caller_that_stops_reading_its_stream_keeps_no_place() {
-    let database = Database::test_server().await;
-    let service = limited(&database, 1).await;
-    let (known, _) = service.key(&service.tenant("Acme").await, &[]).await;
+async fn unread_stream_holds_no_permit() {
+    let database = TestDatabase::test_server().await;
+    let service = service_with_permits(&database, 1).await;
+    let (known, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     service.validate(&known).await.unwrap();
     let address = format!("http://{}", service.running.address());
     // So small a window that one answer fills it.
     let narrow = Channel::from_shared(address).unwrap().initial_stream_window_size(16).connect_lazy();
-    let (questions, _unread) = open(&narrow).await.unwrap();
+    let (questions, _unread) = open_stream(&narrow).await.unwrap();
 
     database.server().faults().set(Fault::Hang);
-    questions.send(ask(1, &strange_key())).await.unwrap();
+    questions.send(stream_request(1, &unknown_key())).await.unwrap();
     database.server().wait_for(|counters| counters.open_requests == 1).await;
     // Refusals fill the window, and what is behind it. A call on the same connection comes after the question before it.
     let mut others = ValidationServiceClient::new(narrow);
     for id in 2..10 {
-        questions.send(ask(id, &known)).await.unwrap();
-        let request = v1::ValidateKeyRequest { key: strange_key(), required_scopes: Vec::new() };
+        questions.send(stream_request(id, &known)).await.unwrap();
+        let request = v1::ValidateKeyRequest { key: unknown_key(), required_scopes: Vec::new() };
         assert_overloaded(&others.validate_key(request).await.unwrap_err());
     }
     database.server().faults().clear();
-    assert_eq!(served(&service, &known).await.unwrap().verdict(), Verdict::Valid);
+    assert_eq!(validate_until_served(&service, &known).await.unwrap().verdict(), Verdict::Valid);
 }
 
 #[tokio::test]
-async fn every_service_is_on_one_side() {
+async fn every_grpc_service_is_either_limited_or_exempt() {
     let ours = FileDescriptorSet::decode(tenant_auth_proto::FILE_DESCRIPTOR_SET).unwrap();
     let ours = ours
         .file
         .iter()
         .flat_map(|file| file.service.iter().map(|service| format!("{}.{}", file.package(), service.name())));
-    let listed: BTreeSet<_> = SERVICES.iter().map(|(name, _)| (*name).to_owned()).collect();
-    assert_eq!(listed.len(), SERVICES.len(), "each once");
+    let listed: BTreeSet<_> = SERVICE_PERMIT_CLASSES.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(listed.len(), SERVICE_PERMIT_CLASSES.len(), "each once");
     let missing: Vec<_> = ours.filter(|service| !listed.contains(service)).collect();
     assert!(missing.is_empty(), "put these on one side in middleware/shed.rs: {missing:?}");
 
     // And nothing is listed that is not there.
-    let service = limited(&Database::embedded(), 1).await;
-    let mut served = reflected(&service).await;
+    let service = service_with_permits(&TestDatabase::embedded(), 1).await;
+    let mut served = reflected_services(&service).await;
     // Reflection lists the one version of itself that is asked.
     served.insert("grpc.reflection.v1alpha.ServerReflection".to_owned());
     assert_eq!(listed, served);

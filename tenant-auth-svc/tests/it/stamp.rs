@@ -8,19 +8,19 @@ use std::{
 use tenant_auth_proto::v1::{self, info_service_client::InfoServiceClient};
 use tenant_auth_svc::build;
 
-use crate::harness::{Database, Service};
+use crate::harness::{TestDatabase, TestService};
 
 fn program(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tenant-auth-svc")).env_clear().args(args).output().unwrap()
 }
 
-fn said(output: &[u8]) -> String {
+fn output_text(output: &[u8]) -> String {
     String::from_utf8_lossy(output).into_owned()
 }
 
 /// The stamp as the program prints it, by name.
-fn printed() -> BTreeMap<String, String> {
-    let text = said(&program(&["--version"]).stdout);
+fn printed_stamp() -> BTreeMap<String, String> {
+    let text = output_text(&program(&["--version"]).stdout);
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some(&*format!("tenant-auth-svc {}", env!("CARGO_PKG_VERSION"))));
     lines
@@ -32,20 +32,20 @@ fn printed() -> BTreeMap<String, String> {
 }
 
 #[test]
-fn the_version_has_the_whole_stamp_and_its_short_form_one_line() {
-    let stamp = printed();
+fn version_prints_full_stamp_or_one_line() {
+    let stamp = printed_stamp();
     assert_eq!(stamp.keys().collect::<Vec<_>>(), ["branch", "built", "commit", "dirty"]);
     assert_eq!(stamp["commit"], build::THIS.commit);
     assert_eq!(stamp["branch"], build::THIS.branch);
     assert_eq!(stamp["dirty"], build::THIS.dirty.to_string());
     assert!(stamp["built"].ends_with('Z'), "{}", stamp["built"]);
-    assert_eq!(said(&program(&["-V"]).stdout).lines().count(), 1);
+    assert_eq!(output_text(&program(&["-V"]).stdout).lines().count(), 1);
 }
 
 #[tokio::test]
-async fn server_info_has_the_stamp_too() {
-    let database = Database::embedded();
-    let service = Service::start(&database).await;
+async fn server_info_contains_build_stamp() {
+    let database = TestDatabase::embedded();
+    let service = TestService::start(&database).await;
     let mut info = InfoServiceClient::new(service.channel.clone());
     let info = info.get_server_info(v1::GetServerInfoRequest::default()).await.unwrap().into_inner();
     assert_eq!((info.commit.as_str(), info.branch.as_str()), (build::THIS.commit, build::THIS.branch));
@@ -56,7 +56,7 @@ async fn server_info_has_the_stamp_too() {
 
 /// Whether this very build may start depends on the tree that it was made of; that the answer follows the stamp does not.
 #[test]
-fn where_only_canonical_builds_may_run_the_stamp_decides() {
+fn canonical_build_requirement_is_decided_by_stamp() {
     let folder = tempfile::tempdir().unwrap();
     // It cannot be opened, which is noticed after the build was looked at: so this ends, whatever the build.
     let file = folder.path().join("a-file");
@@ -65,12 +65,16 @@ fn where_only_canonical_builds_may_run_the_stamp_decides() {
     let serve = ["serve", "--listen", "127.0.0.1:0", "--database-url", &database];
     let free = program(&serve);
     assert_eq!(free.status.code(), Some(1));
-    assert!(!said(&free.stderr).contains("may not run here"), "nobody asked: {}", said(&free.stderr));
+    assert!(
+        !output_text(&free.stderr).contains("may not run here"),
+        "nobody asked: {}",
+        output_text(&free.stderr)
+    );
 
-    let stamp = printed();
+    let stamp = printed_stamp();
     let canonical = !stamp["commit"].is_empty() && stamp["dirty"] == "false" && stamp["branch"] == "main";
     let strict = program(&[&serve[..], &["--require-canonical-build"]].concat());
     assert_eq!(strict.status.code(), Some(1));
-    let refused = said(&strict.stderr).contains("this build may not run here");
-    assert_eq!(refused, !canonical, "{stamp:?}: {}", said(&strict.stderr));
+    let refused = output_text(&strict.stderr).contains("this build may not run here");
+    assert_eq!(refused, !canonical, "{stamp:?}: {}", output_text(&strict.stderr));
 }

@@ -7,7 +7,7 @@ use std::{
 
 use tenant_auth_svc::{
     database::{
-        engine::{Engine as _, Row, Statement, Value},
+        engine::{Engine as _, Row, SqlValue, Statement},
         hrana::{RemoteConfig, RemoteEngine},
     },
     domain::{
@@ -19,74 +19,79 @@ use tenant_auth_testkit::Fault;
 use tokio::sync::oneshot;
 
 use crate::{
-    harness::{Database, LOOKUP, NOW, Service, http, strange_key},
+    harness::{LOOKUP, NOW, TestDatabase, TestService, http_request, unknown_key},
     scrape::Scrape,
 };
 
 /// More than the breaker needs to conclude anything.
-const CALLS: u64 = 25;
+const TIMED_OUT_CALLS: u64 = 25;
 
 /// A service whose database answers one lookup, and then no more of them.
-async fn that_is_not_answered(database: &Database, prepare: impl Fn(&Service)) -> Service {
+async fn service_with_unanswered_lookups(
+    database: &TestDatabase,
+    prepare: impl Fn(&TestService),
+) -> TestService {
     let settings = database
         .settings()
         .with_flag("TENANT_AUTH_DATABASE_ATTEMPT_TIMEOUT", Some("40ms".to_owned()))
         .with_flag("TENANT_AUTH_DATABASE_TIMEOUT", Some("40ms".to_owned()))
         .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("off".to_owned()));
     let clock = ManualClock::at(NOW) as SharedClock;
-    let service = Service::start_with(settings, clock).await;
+    let service = TestService::start_with(settings, clock).await;
     prepare(&service);
     // On a busy machine even this may take longer than it has.
-    while service.validate(&strange_key()).await.is_err() {}
+    while service.validate(&unknown_key()).await.is_err() {}
     database.server().faults().set_where(LOOKUP, u64::MAX, Fault::Hang);
-    for _ in 0..CALLS {
-        service.validate(&strange_key()).await.unwrap_err();
+    for _ in 0..TIMED_OUT_CALLS {
+        service.validate(&unknown_key()).await.unwrap_err();
     }
     service
 }
 
-const OPENED: &str = r#"tenant_auth_database_breaker_opened_total{circuit="lookups"}"#;
+const BREAKER_OPENED_SERIES: &str = r#"tenant_auth_database_breaker_opened_total{circuit="lookups"}"#;
 
 #[tokio::test]
-async fn a_process_that_was_late_itself_does_not_open_its_breaker() {
-    let database = Database::test_server().await;
-    let service = that_is_not_answered(&database, |service| {
-        service.running.watch_scheduler();
+async fn starved_process_does_not_open_breaker() {
+    let database = TestDatabase::test_server().await;
+    let service = service_with_unanswered_lookups(&database, |service| {
+        service.running.measure_scheduler_lag();
         // All of the time, and an hour more.
         let now = Instant::now();
-        service.running.scheduler_lag().note(now, now + Duration::from_secs(3_600));
+        service.running.scheduler_lag().record(now, now + Duration::from_secs(3_600));
     })
     .await;
-    let scrape = Scrape::of(&service).await;
-    scrape.is(OPENED, 0.0);
-    let starved = scrape.number(r#"tenant_auth_database_failures_total{operation="read",kind="starved"}"#);
-    assert!(starved >= f64::from(u32::try_from(CALLS).unwrap()), "{starved}");
-    assert!(scrape.number("tenant_auth_scheduler_lag_seconds") >= 0.1);
-    let verbose = http(service.running.ops_address().unwrap(), "GET /readyz?verbose").await.unwrap().body;
+    let scrape = Scrape::collect(&service).await;
+    scrape.assert_value(BREAKER_OPENED_SERIES, 0.0);
+    let starved = scrape.value(r#"tenant_auth_database_failures_total{operation="read",kind="starved"}"#);
+    assert!(starved >= f64::from(u32::try_from(TIMED_OUT_CALLS).unwrap()), "{starved}");
+    assert!(scrape.value("tenant_auth_scheduler_lag_seconds") >= 0.1);
+    let verbose =
+        http_request(service.running.ops_address().unwrap(), "GET /readyz?verbose").await.unwrap().body;
     assert!(verbose.contains("this replica is starved of CPU"), "{verbose}");
     assert!(verbose.contains("breaker   closed"), "{verbose}");
 }
 
 #[tokio::test]
-async fn a_process_that_was_on_time_opens_it() {
-    let database = Database::test_server().await;
-    let service = that_is_not_answered(&database, |_| {}).await;
-    let scrape = Scrape::of(&service).await;
-    assert!(scrape.number(OPENED) >= 1.0);
-    scrape.is(r#"tenant_auth_database_failures_total{operation="read",kind="starved"}"#, 0.0);
-    let verbose = http(service.running.ops_address().unwrap(), "GET /readyz?verbose").await.unwrap().body;
+async fn punctual_process_opens_breaker_on_timeouts() {
+    let database = TestDatabase::test_server().await;
+    let service = service_with_unanswered_lookups(&database, |_| {}).await;
+    let scrape = Scrape::collect(&service).await;
+    assert!(scrape.value(BREAKER_OPENED_SERIES) >= 1.0);
+    scrape.assert_value(r#"tenant_auth_database_failures_total{operation="read",kind="starved"}"#, 0.0);
+    let verbose =
+        http_request(service.running.ops_address().unwrap(), "GET /readyz?verbose").await.unwrap().body;
     assert!(!verbose.contains("starved"), "{verbose}");
 }
 
 /// The thread is held up until the answer has come and its time is over; then both are there at once.
 #[tokio::test]
-async fn an_answer_that_lies_in_the_socket_is_one() {
+async fn response_already_in_socket_is_used_after_deadline() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     let (asked, was_asked) = oneshot::channel();
     let (may_answer, go) = mpsc::channel::<()>();
     let (answered, was_answered) = mpsc::channel();
-    let server = std::thread::spawn(move || answer_when_told(&listener, asked, &go, &answered));
+    let server = std::thread::spawn(move || answer_on_signal(&listener, asked, &go, &answered));
     let engine = Arc::new(
         RemoteEngine::new(RemoteConfig { url, token: None, proxy: None, connect_timeout: MINUTE }).unwrap(),
     );
@@ -103,14 +108,14 @@ async fn an_answer_that_lies_in_the_socket_is_one() {
     while Instant::now() <= deadline + Duration::from_millis(50) {
         std::thread::yield_now();
     }
-    assert_eq!(asking.await.unwrap(), Ok(vec![Row(vec![Value::Integer(7)])]));
+    assert_eq!(asking.await.unwrap(), Ok(vec![Row(vec![SqlValue::Integer(7)])]));
     server.join().unwrap();
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Takes one request, and answers it when it may.
-fn answer_when_told(
+fn answer_on_signal(
     listener: &std::net::TcpListener,
     asked: oneshot::Sender<()>,
     go: &mpsc::Receiver<()>,

@@ -11,22 +11,28 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
 use crate::{
-    cache::patient,
-    harness::{Database, Service, strange_key},
+    cache::settings_with_long_timeouts,
+    harness::{TestDatabase, TestService, unknown_key},
 };
 
-pub(crate) fn ask(correlation_id: u64, key: &str) -> v1::StreamValidateKeysRequest {
+pub(crate) fn stream_request(correlation_id: u64, key: &str) -> v1::StreamValidateKeysRequest {
     let request = v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() };
     v1::StreamValidateKeysRequest { correlation_id, request: Some(request) }
 }
 
 #[tokio::test]
-async fn each_answer_finds_its_question_and_errors_leave_the_stream_open() {
-    for database in Database::all().await {
-        let service = Service::start(&database).await;
-        let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+async fn stream_matches_answers_to_requests_and_survives_errors() {
+    for database in TestDatabase::all().await {
+        let service = TestService::start(&database).await;
+        let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
         let empty = v1::StreamValidateKeysRequest { correlation_id: 3, request: None };
-        let asked = vec![ask(7, &key), ask(1, "!"), empty, ask(9, &strange_key()), ask(8, &key)];
+        let asked = vec![
+            stream_request(7, &key),
+            stream_request(1, "!"),
+            empty,
+            stream_request(9, &unknown_key()),
+            stream_request(8, &key),
+        ];
         let answers = service.validation().stream_validate_keys(tokio_stream::iter(asked)).await.unwrap();
         let answers: BTreeMap<_, _> = answers
             .into_inner()
@@ -50,19 +56,20 @@ async fn each_answer_finds_its_question_and_errors_leave_the_stream_open() {
 }
 
 #[tokio::test]
-async fn an_answer_from_memory_overtakes_one_from_the_database() {
-    let database = Database::test_server().await;
-    let service = Service::start_with(patient(&database), SystemClock::shared()).await;
-    let (known, _) = service.key(&service.tenant("Acme").await, &[]).await;
+async fn cached_answer_overtakes_database_answer_on_stream() {
+    let database = TestDatabase::test_server().await;
+    let service =
+        TestService::start_with(settings_with_long_timeouts(&database), SystemClock::shared()).await;
+    let (known, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     service.validate(&known).await.unwrap();
     database.server().faults().set(Fault::Hang);
 
     let (questions, asked) = mpsc::channel(8);
-    questions.send(ask(1, &strange_key())).await.unwrap();
+    questions.send(stream_request(1, &unknown_key())).await.unwrap();
     let answers = service.validation().stream_validate_keys(ReceiverStream::new(asked)).await.unwrap();
     let mut answers = answers.into_inner();
     database.server().wait_for(|counters| counters.open_requests == 1).await;
-    questions.send(ask(2, &known)).await.unwrap();
+    questions.send(stream_request(2, &known)).await.unwrap();
     assert_eq!(answers.message().await.unwrap().unwrap().correlation_id, 2);
     database.server().faults().clear();
     assert_eq!(answers.message().await.unwrap().unwrap().correlation_id, 1);
@@ -71,15 +78,15 @@ async fn an_answer_from_memory_overtakes_one_from_the_database() {
 }
 
 #[tokio::test]
-async fn a_flood_is_held_back_and_every_question_answered_once() {
-    const COUNT: u64 = 3_000;
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let asked = tokio_stream::iter((0..COUNT).map(|id| ask(id, &strange_key())));
+async fn stream_applies_backpressure_and_answers_each_request_once() {
+    const REQUEST_COUNT: u64 = 3_000;
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let asked = tokio_stream::iter((0..REQUEST_COUNT).map(|id| stream_request(id, &unknown_key())));
     let answers = service.validation().stream_validate_keys(asked).await.unwrap();
     let mut ids: Vec<_> = answers.into_inner().map(|answer| answer.unwrap().correlation_id).collect().await;
     ids.sort_unstable();
-    assert_eq!(ids, (0..COUNT).collect::<Vec<_>>());
+    assert_eq!(ids, (0..REQUEST_COUNT).collect::<Vec<_>>());
     let most = database.server().counters().max_open_requests;
     assert!(most <= 16, "the allowance of keys that are not in memory is 16, seen {most}");
 }

@@ -17,41 +17,41 @@ use tokio_rustls::TlsConnector;
 use tonic::{Code, Status, transport::Channel};
 
 use crate::{
-    harness::{Database, Service, http},
-    pki::{Authority, Files, Pair, channel, connect, dns, uri},
-    wire::call,
+    harness::{TestDatabase, TestService, http_request},
+    pki::{Authority, CertificateFiles, CertificatePair, channel, connect, dns, uri},
+    wire::call_path,
 };
 
 const INFO: &str = "/tenantauth.v1.InfoService/GetServerInfo";
 const SPIFFE: &str = "spiffe://example.org/ns/production/sa/mcp";
 
 /// A service with a certificate of this authority's, in files of its own.
-struct Encrypted {
+struct EncryptedService {
     authority: Authority,
-    files: Files,
-    service: Service,
+    files: CertificateFiles,
+    service: TestService,
 }
 
-fn with_pair(settings: Settings, files: &Files) -> Settings {
+fn settings_with_certificate(settings: Settings, files: &CertificateFiles) -> Settings {
     settings
         .with_flag("TENANT_AUTH_TLS_CERT_FILE", Some(files.certificate()))
         .with_flag("TENANT_AUTH_TLS_KEY_FILE", Some(files.key()))
 }
 
-impl Encrypted {
+impl EncryptedService {
     async fn start() -> Self {
         let authority = Authority::new();
-        let files = authority.server().write();
-        let settings = with_pair(Database::embedded().settings(), &files)
+        let files = authority.server_certificate().write();
+        let settings = settings_with_certificate(TestDatabase::embedded().settings(), &files)
             .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("10ms".to_owned()));
-        let service = Service::start_with(settings, SystemClock::shared()).await;
+        let service = TestService::start_with(settings, SystemClock::shared()).await;
         Self { authority, files, service }
     }
 
     /// One that takes client certificates of the authority's: `api` by DNS name or token, `mcp` by SPIFFE id.
-    async fn mutual() -> Self {
+    async fn start_mutual() -> Self {
         let authority = Authority::new();
-        let (files, ca) = (authority.server().write(), authority.write());
+        let (files, ca) = (authority.server_certificate().write(), authority.write());
         let callers = files.folder().join("callers.toml");
         let token = TokenHash::of("tac_api");
         let text = format!(
@@ -59,73 +59,73 @@ impl Encrypted {
              [[caller]]\nname = 'mcp'\nroles = ['auditor']\nuri = ['{SPIFFE}']\n"
         );
         std::fs::write(&callers, text).unwrap();
-        let settings = with_pair(Database::embedded().settings(), &files)
+        let settings = settings_with_certificate(TestDatabase::embedded().settings(), &files)
             .with_flag("TENANT_AUTH_TLS_CLIENT_CA_FILE", Some(ca.certificate()))
             .with_flag("TENANT_AUTH_CALLERS_FILE", Some(callers.display().to_string()));
-        let service = Service::start_with(settings, SystemClock::shared()).await;
+        let service = TestService::start_with(settings, SystemClock::shared()).await;
         Self { authority, files, service }
     }
 
-    async fn channel(&self, shown: Option<&Pair>) -> Channel {
+    async fn channel(&self, shown: Option<&CertificatePair>) -> Channel {
         channel(self.service.running.address(), &self.authority.connector(shown)).await.unwrap()
     }
 
     /// The certificate that a new connection sees.
-    async fn seen(&self) -> Vec<u8> {
+    async fn presented_certificate(&self) -> Vec<u8> {
         let stream = connect(self.service.running.address(), &self.authority.connector(None)).await.unwrap();
         let (_, session) = stream.get_ref();
         assert_eq!(session.alpn_protocol(), Some(&b"h2"[..]));
         session.peer_certificates().unwrap()[0].to_vec()
     }
 
-    async fn files_line(&self) -> String {
+    async fn files_status_line(&self) -> String {
         let ops = self.service.running.ops_address().unwrap();
-        let told = http(ops, "GET /readyz?verbose").await.unwrap().body;
+        let told = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
         told.lines().find(|line| line.starts_with("files ")).unwrap().to_owned()
     }
 
-    fn write(&self, pair: &Pair) {
+    fn write(&self, pair: &CertificatePair) {
         std::fs::write(self.files.certificate(), &pair.certificate).unwrap();
         std::fs::write(self.files.key(), &pair.key).unwrap();
     }
 }
 
-fn code(answer: Result<(), Status>) -> Code {
+fn status_code(answer: Result<(), Status>) -> Code {
     answer.err().map_or(Code::Ok, |status| status.code())
 }
 
 #[tokio::test]
-async fn a_new_certificate_is_for_new_connections_and_the_old_ones_go_on() {
-    let encrypted = Encrypted::start().await;
-    let before = encrypted.seen().await;
+async fn new_certificate_applies_to_new_connections_only() {
+    let encrypted = EncryptedService::start().await;
+    let before = encrypted.presented_certificate().await;
     let channel = encrypted.channel(None).await;
     let mut watch = WatchServiceClient::new(channel.clone());
     let mut watching = watch.watch(v1::WatchRequest::default()).await.unwrap().into_inner();
     watching.message().await.unwrap().unwrap();
 
-    let new = encrypted.authority.server();
+    let new = encrypted.authority.server_certificate();
     encrypted.write(&new);
     encrypted.service.running.reloader()();
-    assert_eq!(encrypted.seen().await, new.der().to_vec());
+    assert_eq!(encrypted.presented_certificate().await, new.der().to_vec());
     assert_ne!(before, new.der().to_vec());
     assert!(watching.message().await.unwrap().is_some(), "what was open goes on");
-    call(&channel, INFO, None).await.unwrap();
-    assert_eq!(encrypted.files_line().await, "files     in force");
+    call_path(&channel, INFO, None).await.unwrap();
+    assert_eq!(encrypted.files_status_line().await, "files     in force");
 }
 
 #[tokio::test]
-async fn certificates_that_cannot_be_used_leave_the_old_ones_in_force() {
-    let encrypted = Encrypted::start().await;
-    let (before, reload) = (encrypted.seen().await, encrypted.service.running.reloader());
-    let (new, other) = (encrypted.authority.server(), encrypted.authority.server());
-    let mismatch = Pair { key: other.key, ..new.clone() };
-    let empty = Pair { certificate: String::new(), ..new.clone() };
-    let garbage = Pair { key: "-----BEGIN PRIVATE KEY-----".to_owned(), ..new.clone() };
+async fn unusable_certificates_keep_old_ones_in_use() {
+    let encrypted = EncryptedService::start().await;
+    let (before, reload) = (encrypted.presented_certificate().await, encrypted.service.running.reloader());
+    let (new, other) = (encrypted.authority.server_certificate(), encrypted.authority.server_certificate());
+    let mismatch = CertificatePair { key: other.key, ..new.clone() };
+    let empty = CertificatePair { certificate: String::new(), ..new.clone() };
+    let garbage = CertificatePair { key: "-----BEGIN PRIVATE KEY-----".to_owned(), ..new.clone() };
     for bad in [mismatch, empty, garbage] {
         encrypted.write(&bad);
         reload();
-        assert_eq!(encrypted.seen().await, before);
-        let told = encrypted.files_line().await;
+        assert_eq!(encrypted.presented_certificate().await, before);
+        let told = encrypted.files_status_line().await;
         assert_eq!(
             told,
             "files     the new certificates cannot be used, the old ones stay; the log says why"
@@ -133,37 +133,51 @@ async fn certificates_that_cannot_be_used_leave_the_old_ones_in_force() {
     }
     encrypted.write(&new);
     reload();
-    assert_eq!(encrypted.seen().await, new.der().to_vec());
-    assert_eq!(encrypted.files_line().await, "files     in force");
+    assert_eq!(encrypted.presented_certificate().await, new.der().to_vec());
+    assert_eq!(encrypted.files_status_line().await, "files     in force");
 }
 
 #[tokio::test]
-async fn a_certificates_name_is_a_caller() {
-    let mutual = Encrypted::mutual().await;
+async fn certificate_name_identifies_caller() {
+    let mutual = EncryptedService::start_mutual().await;
     let usage = "/tenantauth.v1.UsageService/RecordUsage";
     let tenants = "/tenantauth.v1.AdminService/ListTenants";
     let api = mutual.authority.sign(vec![dns("other.internal"), dns("API.internal")]);
     let channel = mutual.channel(Some(&api)).await;
-    assert_eq!(code(call(&channel, usage, None).await), Code::InvalidArgument, "it may, and said nothing");
-    assert_eq!(code(call(&channel, tenants, None).await), Code::PermissionDenied);
+    assert_eq!(
+        status_code(call_path(&channel, usage, None).await),
+        Code::InvalidArgument,
+        "it may, and said nothing"
+    );
+    assert_eq!(status_code(call_path(&channel, tenants, None).await), Code::PermissionDenied);
 
     let mcp = mutual.authority.sign(vec![uri(SPIFFE)]);
     let channel = mutual.channel(Some(&mcp)).await;
-    assert_eq!(code(call(&channel, tenants, None).await), Code::Ok);
-    assert_eq!(code(call(&channel, usage, None).await), Code::PermissionDenied);
+    assert_eq!(status_code(call_path(&channel, tenants, None).await), Code::Ok);
+    assert_eq!(status_code(call_path(&channel, usage, None).await), Code::PermissionDenied);
     // A token that is sent decides, good or not.
-    assert_eq!(code(call(&channel, usage, Some("Bearer tac_api")).await), Code::InvalidArgument);
-    assert_eq!(code(call(&channel, tenants, Some("Bearer tac_api")).await), Code::PermissionDenied);
-    assert_eq!(code(call(&channel, tenants, Some("Bearer tac_old")).await), Code::Unauthenticated);
+    assert_eq!(status_code(call_path(&channel, usage, Some("Bearer tac_api")).await), Code::InvalidArgument);
+    assert_eq!(
+        status_code(call_path(&channel, tenants, Some("Bearer tac_api")).await),
+        Code::PermissionDenied
+    );
+    assert_eq!(
+        status_code(call_path(&channel, tenants, Some("Bearer tac_old")).await),
+        Code::Unauthenticated
+    );
 
     let channel = mutual.channel(None).await;
-    assert_eq!(code(call(&channel, INFO, Some("Bearer tac_api")).await), Code::Ok, "a token is enough");
-    assert_eq!(code(call(&channel, INFO, None).await), Code::Unauthenticated);
+    assert_eq!(
+        status_code(call_path(&channel, INFO, Some("Bearer tac_api")).await),
+        Code::Ok,
+        "a token is enough"
+    );
+    assert_eq!(status_code(call_path(&channel, INFO, None).await), Code::Unauthenticated);
 }
 
 #[tokio::test]
-async fn a_stream_ends_when_its_certificate_is_no_longer_listed() {
-    let mutual = Encrypted::mutual().await;
+async fn stream_ends_when_its_certificate_is_delisted() {
+    let mutual = EncryptedService::start_mutual().await;
     let list = |dns: &str| {
         let text = format!("[[caller]]\nname = 'api'\nroles = ['validator']\ndns = ['{dns}']\n");
         std::fs::write(mutual.files.folder().join("callers.toml"), text).unwrap();
@@ -179,20 +193,20 @@ async fn a_stream_ends_when_its_certificate_is_no_longer_listed() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_nobody_or_of_two_callers_is_no_callers() {
-    let mutual = Encrypted::mutual().await;
+async fn unlisted_or_ambiguous_certificate_is_unauthenticated() {
+    let mutual = EncryptedService::start_mutual().await;
     let whole = vec![dns("api.internal"), uri(SPIFFE)];
     let nearly =
         vec![dns("xapi.internal"), dns("api.internal.example"), uri("spiffe://example.org/ns/production")];
     for names in [whole, nearly, vec![dns("localhost")], vec![]] {
         let channel = mutual.channel(Some(&mutual.authority.sign(names.clone()))).await;
-        assert_eq!(code(call(&channel, INFO, None).await), Code::Unauthenticated, "{names:?}");
-        assert_eq!(code(call(&channel, INFO, Some("Bearer tac_api")).await), Code::Ok);
+        assert_eq!(status_code(call_path(&channel, INFO, None).await), Code::Unauthenticated, "{names:?}");
+        assert_eq!(status_code(call_path(&channel, INFO, Some("Bearer tac_api")).await), Code::Ok);
     }
 }
 
 /// What ends a connection before anything was asked on it.
-async fn refusal(service: &Service, connector: &TlsConnector) -> io::Error {
+async fn handshake_error(service: &TestService, connector: &TlsConnector) -> io::Error {
     // In TLS 1.3 the client is done before the server has looked at its certificate.
     match connect(service.running.address(), connector).await {
         Ok(mut stream) => stream.read_to_end(&mut Vec::new()).await.unwrap_err(),
@@ -201,22 +215,24 @@ async fn refusal(service: &Service, connector: &TlsConnector) -> io::Error {
 }
 
 #[tokio::test]
-async fn who_cannot_be_verified_is_refused_in_the_handshake() {
-    let mutual = Encrypted::mutual().await;
+async fn unverifiable_client_is_refused_in_tls_handshake() {
+    let mutual = EncryptedService::start_mutual().await;
     for (signer, alert) in [(Authority::named("others"), "UnknownCA"), (Authority::new(), "DecryptError")] {
         let shown = signer.sign(vec![dns("api.internal")]);
-        let error = refusal(&mutual.service, &mutual.authority.connector(Some(&shown))).await.to_string();
+        let error =
+            handshake_error(&mutual.service, &mutual.authority.connector(Some(&shown))).await.to_string();
         assert!(error.contains(alert), "{error}");
     }
     // The client looks, too.
-    let error = refusal(&mutual.service, &Authority::named("others").connector(None)).await.to_string();
+    let error =
+        handshake_error(&mutual.service, &Authority::named("others").connector(None)).await.to_string();
     assert!(error.contains("UnknownIssuer"), "{error}");
-    call(&mutual.channel(None).await, INFO, Some("Bearer tac_api")).await.unwrap();
+    call_path(&mutual.channel(None).await, INFO, Some("Bearer tac_api")).await.unwrap();
 }
 
 #[tokio::test]
-async fn who_does_not_speak_tls_or_another_protocol_on_it_is_closed() {
-    let encrypted = Encrypted::start().await;
+async fn plaintext_or_non_http2_client_is_closed() {
+    let encrypted = EncryptedService::start().await;
     let address = encrypted.service.running.address();
     let mut plaintext = TcpStream::connect(address).await.unwrap();
     plaintext.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
@@ -229,7 +245,7 @@ async fn who_does_not_speak_tls_or_another_protocol_on_it_is_closed() {
     );
 
     let http1 = encrypted.authority.connector_for(b"http/1.1", None);
-    let error = refusal(&encrypted.service, &http1).await.to_string();
+    let error = handshake_error(&encrypted.service, &http1).await.to_string();
     assert!(error.contains("NoApplicationProtocol"), "{error}");
-    call(&encrypted.channel(None).await, INFO, None).await.unwrap();
+    call_path(&encrypted.channel(None).await, INFO, None).await.unwrap();
 }

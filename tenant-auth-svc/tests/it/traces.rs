@@ -10,53 +10,53 @@ use tenant_auth_testkit::Fault;
 use tonic::Request;
 
 use crate::{
-    captured::Captured,
-    collector::{Collector, attribute},
-    harness::{Database, NOW, Service, TOKEN, outcome, strange_key},
+    captured::TestLog,
+    collector::{Collector, attribute_text},
+    harness::{NOW, TOKEN, TestDatabase, TestService, outcome, unknown_key},
     scrape::Scrape,
 };
 
-const PARENT: &str = "b7ad6b7169203331";
+const PARENT_SPAN: &str = "b7ad6b7169203331";
 
 /// A service that sends to a collector.
-async fn sending(database: &Database, endpoint: &str, share: &str) -> Service {
+async fn service_with_collector(database: &TestDatabase, endpoint: &str, share: &str) -> TestService {
     let settings = database
         .settings()
         .with_flag("TENANT_AUTH_OTLP_ENDPOINT", Some(endpoint.to_owned()))
         .with_flag("TENANT_AUTH_TRACE_SAMPLE", Some(share.to_owned()));
     // What is fresh stays fresh, however busy the machine is.
-    Service::start_with(settings, ManualClock::at(NOW)).await
+    TestService::start_with(settings, ManualClock::at(NOW)).await
 }
 
 /// Validates as a caller does that traces, or says that it does not.
-async fn validate(service: &Service, key: &str, trace: &str, sampled: bool) {
+async fn validate(service: &TestService, key: &str, trace: &str, sampled: bool) {
     let mut request =
         Request::new(v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: Vec::new() });
-    let parent = format!("00-{trace}-{PARENT}-0{}", u8::from(sampled));
+    let parent = format!("00-{trace}-{PARENT_SPAN}-0{}", u8::from(sampled));
     request.metadata_mut().insert("traceparent", parent.parse().unwrap());
     // What comes of it is in the span.
     let _ = service.validation().validate_key(request).await;
 }
 
-fn of<'a>(spans: &'a [Span], trace: &str) -> Vec<&'a Span> {
+fn spans_of_trace<'a>(spans: &'a [Span], trace: &str) -> Vec<&'a Span> {
     spans.iter().filter(|span| hex::encode(&span.trace_id) == trace).collect()
 }
 
 #[tokio::test]
-async fn a_traced_request_is_followed_to_the_database() {
-    let captured = Captured::log();
-    let (database, collector) = (Database::test_server().await, Collector::start().await);
-    let service = sending(&database, &collector.endpoint, "0").await;
-    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+async fn trace_continues_to_database_call() {
+    let captured = TestLog::shared();
+    let (database, collector) = (TestDatabase::test_server().await, Collector::start().await);
+    let service = service_with_collector(&database, &collector.endpoint, "0").await;
+    let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     let trace = "0af7651916cd43dd8448eb211c803101";
     validate(&service, &key, trace, true).await;
-    let got = collector.until(|got| of(&got.spans, trace).len() == 2).await;
+    let got = collector.wait_until(|got| spans_of_trace(&got.spans, trace).len() == 2).await;
 
-    let spans = of(&got.spans, trace);
+    let spans = spans_of_trace(&got.spans, trace);
     let find = |name: &str| *spans.iter().find(|span| span.name == name).unwrap();
     let rpc = find("tenantauth.v1.ValidationService/ValidateKey");
-    assert_eq!(hex::encode(&rpc.parent_span_id), PARENT);
-    let says = |span: &Span, name: &str| attribute(&span.attributes, name).unwrap();
+    assert_eq!(hex::encode(&rpc.parent_span_id), PARENT_SPAN);
+    let says = |span: &Span, name: &str| attribute_text(&span.attributes, name).unwrap();
     assert_eq!(says(rpc, "rpc.method"), "ValidateKey");
     assert_eq!(says(rpc, "rpc.grpc.status_code"), "0");
     assert_eq!(says(rpc, "tenant_auth.verdict"), "valid");
@@ -74,10 +74,10 @@ async fn a_traced_request_is_followed_to_the_database() {
     validate(&service, &key, memory, true).await;
     validate(&service, &key, "0af7651916cd43dd8448eb211c803104", false).await;
     database.server().faults().set(Fault::unauthorized());
-    validate(&service, &strange_key(), failed, true).await;
-    let got = collector.until(|got| got.spans.len() >= 5).await;
-    assert_eq!((of(&got.spans, memory).len(), got.spans.len()), (1, 5));
-    let spans = of(&got.spans, failed);
+    validate(&service, &unknown_key(), failed, true).await;
+    let got = collector.wait_until(|got| got.spans.len() >= 5).await;
+    assert_eq!((spans_of_trace(&got.spans, memory).len(), got.spans.len()), (1, 5));
+    let spans = spans_of_trace(&got.spans, failed);
     assert_eq!(spans.len(), 2);
     for span in spans {
         assert_eq!(span.status.as_ref().unwrap().code(), StatusCode::Error, "{span:?}");
@@ -85,16 +85,16 @@ async fn a_traced_request_is_followed_to_the_database() {
 }
 
 #[tokio::test]
-async fn a_share_of_the_others_is_traced_and_the_rest_is_sent_at_the_end() {
-    let (database, collector) = (Database::test_server().await, Collector::start().await);
-    let service = sending(&database, &collector.endpoint, "1").await;
-    let (key, _) = service.key(&service.tenant("Acme").await, &[]).await;
+async fn untraced_requests_are_sampled_and_spans_flushed_at_shutdown() {
+    let (database, collector) = (TestDatabase::test_server().await, Collector::start().await);
+    let service = service_with_collector(&database, &collector.endpoint, "1").await;
+    let (key, _) = service.issue_key(&service.create_tenant("Acme").await, &[]).await;
     for _ in 0..5 {
         service.validate(&key).await.unwrap();
     }
     validate(&service, &key, "0af7651916cd43dd8448eb211c803201", false).await;
     service.running.stop().await;
-    let got = collector.got();
+    let got = collector.received();
     let validations = got.spans.iter().filter(|span| span.name.ends_with("/ValidateKey"));
     assert_eq!(validations.count(), 5);
     let admin = got.spans.iter().find(|span| span.name.ends_with("/IssueKey")).unwrap();
@@ -107,7 +107,7 @@ async fn a_share_of_the_others_is_traced_and_the_rest_is_sent_at_the_end() {
     let valid = sum
         .data_points
         .iter()
-        .find(|point| attribute(&point.attributes, "verdict").as_deref() == Some("valid"));
+        .find(|point| attribute_text(&point.attributes, "verdict").as_deref() == Some("valid"));
     assert_eq!(valid.unwrap().value, Some(Value::AsDouble(6.0)));
     assert!(sum.is_monotonic);
     let Some(Data::Histogram(times)) = &metric(names::REQUEST_DURATION.name).data else {
@@ -121,34 +121,34 @@ async fn a_share_of_the_others_is_traced_and_the_rest_is_sent_at_the_end() {
 }
 
 #[tokio::test]
-async fn without_a_collector_in_reach_requests_are_as_ever() {
-    let database = Database::test_server().await;
-    let hanging = Collector::hanging().await;
+async fn unreachable_collector_does_not_affect_requests() {
+    let database = TestDatabase::test_server().await;
+    let hanging = Collector::start_hanging().await;
     let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let away = format!("http://{}", nobody.local_addr().unwrap());
     drop(nobody);
     for endpoint in [hanging.endpoint.clone(), away] {
-        let service = sending(&database, &endpoint, "1").await;
+        let service = service_with_collector(&database, &endpoint, "1").await;
         if endpoint == hanging.endpoint {
-            hanging.until(|got| got.requests > 0).await;
+            hanging.wait_until(|got| got.requests > 0).await;
         }
         let asked = (0..100).map(|_| service.validate("!"));
         for answer in futures::future::join_all(asked).await {
             assert_eq!(outcome(&answer), "VERDICT_MALFORMED");
         }
-        let scrape = Scrape::of(&service).await;
-        scrape.is("tenant_auth_verdicts_total{verdict=\"malformed\"}", 100.0);
-        scrape.is("tenant_auth_otlp_spans_total{outcome=\"exported\"}", 0.0);
+        let scrape = Scrape::collect(&service).await;
+        scrape.assert_value("tenant_auth_verdicts_total{verdict=\"malformed\"}", 100.0);
+        scrape.assert_value("tenant_auth_otlp_spans_total{outcome=\"exported\"}", 0.0);
         service.running.stop().await;
     }
 }
 
 #[tokio::test]
-async fn no_secret_is_in_a_span() {
-    let (database, collector) = (Database::test_server().await, Collector::start().await);
-    let service = sending(&database, &collector.endpoint, "1").await;
-    let tenant = service.tenant("Canary Limited").await;
-    let (key, _) = service.key(&tenant, &["a"]).await;
+async fn spans_contain_no_secrets() {
+    let (database, collector) = (TestDatabase::test_server().await, Collector::start().await);
+    let service = service_with_collector(&database, &collector.endpoint, "1").await;
+    let tenant = service.create_tenant("Canary Limited").await;
+    let (key, _) = service.issue_key(&tenant, &["a"]).await;
     let session = v1::BindSessionRequest {
         session_id: "canary-session".to_owned(),
         key: key.clone(),
@@ -170,11 +170,11 @@ async fn no_secret_is_in_a_span() {
         // What it comes to is not the question here.
         let _ = service.validation().validate_session(request).await;
         let _ = service.validate(&format!("{key}-unseen")).await;
-        let _ = service.validate(&strange_key()).await;
+        let _ = service.validate(&unknown_key()).await;
     }
     assert!(bound.is_ok(), "{bound:?}");
     service.running.stop().await;
-    let got = collector.got();
+    let got = collector.received();
     assert!(got.spans.len() > 10, "or it proves nothing");
     let sent = format!("{:?}{:?}", got.spans, got.metrics);
     for secret in [&*key, "anary", TOKEN, &*tenant] {
@@ -183,8 +183,8 @@ async fn no_secret_is_in_a_span() {
 }
 
 #[tokio::test]
-async fn what_opentelemetry_names_for_all_programs_is_honoured() {
-    let (database, collector) = (Database::test_server().await, Collector::start().await);
+async fn standard_otel_variables_are_applied() {
+    let (database, collector) = (TestDatabase::test_server().await, Collector::start().await);
     let settings = database
         .settings()
         .with_flag("TENANT_AUTH_OTLP_ENDPOINT", Some(collector.endpoint.clone()))
@@ -195,13 +195,13 @@ async fn what_opentelemetry_names_for_all_programs_is_honoured() {
             "OTEL_RESOURCE_ATTRIBUTES",
             Some("deployment.environment.name=eu,service.name=other,service.version=0".to_owned()),
         );
-    let service = Service::start_with(settings, ManualClock::at(NOW)).await;
-    service.validate(&strange_key()).await.unwrap();
+    let service = TestService::start_with(settings, ManualClock::at(NOW)).await;
+    service.validate(&unknown_key()).await.unwrap();
     service.running.stop().await;
-    let got = collector.got();
+    let got = collector.received();
     assert!(!got.spans.is_empty() && !got.metrics.is_empty());
-    for (attributes, headers) in &got.from {
-        let says = |name: &str| attribute(attributes, name).unwrap();
+    for (attributes, headers) in &got.senders {
+        let says = |name: &str| attribute_text(attributes, name).unwrap();
         assert_eq!(headers["x-team"], "blue one");
         assert_eq!((&*says("service.name"), &*says("deployment.environment.name")), ("auth", "eu"));
         assert_eq!(says("service.version"), env!("CARGO_PKG_VERSION"), "it is what it is");

@@ -8,20 +8,20 @@ use tenant_auth_testkit::Fault;
 use tonic::Code;
 
 use crate::{
-    captured::Captured,
-    harness::{Database, NOW, Service, outcome},
+    captured::TestLog,
+    harness::{NOW, TestDatabase, TestService, outcome},
     scrape::Scrape,
 };
 
 /// What no scope looks like.
 const BAD_SCOPES: &str = r#"["Orders:Read"]"#;
 
-fn set_scopes(database: &Database, key_id: &str, scopes: &str) {
+fn set_scopes(database: &TestDatabase, key_id: &str, scopes: &str) {
     let sql = format!("UPDATE api_keys SET scopes = '{scopes}' WHERE id = '{key_id}'");
     assert_eq!(database.server().execute(&sql), Ok(1));
 }
 
-async fn batch(service: &Service, keys: &[(String, String)]) -> Vec<String> {
+async fn validate_batch(service: &TestService, keys: &[(String, String)]) -> Vec<String> {
     let ask = |key: &str| v1::ValidateKeyRequest { key: key.to_owned(), ..Default::default() };
     let requests = keys.iter().map(|(key, _)| ask(key)).collect();
     let request = v1::BatchValidateKeysRequest { requests };
@@ -36,33 +36,33 @@ async fn batch(service: &Service, keys: &[(String, String)]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_read_harms_none_of_its_batch_and_is_logged_once() {
-    let log = Captured::log();
-    let database = Database::test_server().await;
+async fn unreadable_key_fails_alone_in_batch_and_is_logged_once() {
+    let log = TestLog::shared();
+    let database = TestDatabase::test_server().await;
     let clock = ManualClock::at(NOW);
-    let service = Service::start_at(&database, &clock).await;
-    let tenant = service.tenant("Acme").await;
+    let service = TestService::start_at(&database, &clock).await;
+    let tenant = service.create_tenant("Acme").await;
     let mut keys = Vec::new();
     for _ in 0..10 {
-        keys.push(service.key(&tenant, &[]).await);
+        keys.push(service.issue_key(&tenant, &[]).await);
     }
     let bad = keys[3].1.clone();
     set_scopes(&database, &bad, BAD_SCOPES);
     let expected: Vec<_> = (0..10).map(|at| if at == 3 { "Unavailable" } else { "VERDICT_VALID" }).collect();
     for _ in 0..5 {
-        assert_eq!(batch(&service, &keys).await, expected);
+        assert_eq!(validate_batch(&service, &keys).await, expected);
         // What was known is due again: every key is read once more.
         clock.advance(Duration::from_secs(3_600));
     }
 
-    let scrape = Scrape::of(&service).await;
-    scrape.is(r#"tenant_auth_unreadable_records_total{table="api_keys"}"#, 5.0);
-    scrape.is("tenant_auth_database_up{operation=\"read\"}", 1.0);
+    let scrape = Scrape::collect(&service).await;
+    scrape.assert_value(r#"tenant_auth_unreadable_records_total{table="api_keys"}"#, 5.0);
+    scrape.assert_value("tenant_auth_database_up{operation=\"read\"}", 1.0);
     for untouched in [
         r#"tenant_auth_database_breaker_open{circuit="lookups"}"#,
         r#"tenant_auth_database_failures_total{operation="read",kind="garbled"}"#,
     ] {
-        assert_eq!(scrape.number(untouched), 0.0, "{untouched}");
+        assert_eq!(scrape.value(untouched), 0.0, "{untouched}");
     }
     let text = log.text();
     let lines: Vec<_> =
@@ -72,14 +72,14 @@ async fn a_key_that_cannot_be_read_harms_none_of_its_batch_and_is_logged_once() 
 }
 
 #[tokio::test]
-async fn strangers_whose_lookups_travel_together_have_an_outcome_each() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let tenant = service.tenant("Acme").await;
-    let (bad, bad_id) = service.key(&tenant, &[]).await;
+async fn coalesced_lookups_have_separate_outcomes() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let tenant = service.create_tenant("Acme").await;
+    let (bad, bad_id) = service.issue_key(&tenant, &[]).await;
     let mut keys = vec![bad];
     for _ in 0..40 {
-        keys.push(service.key(&tenant, &[]).await.0);
+        keys.push(service.issue_key(&tenant, &[]).await.0);
     }
     set_scopes(&database, &bad_id, BAD_SCOPES);
     let answers = futures::future::join_all(keys.iter().map(|key| service.validate(key))).await;
@@ -90,19 +90,19 @@ async fn strangers_whose_lookups_travel_together_have_an_outcome_each() {
 
 /// The row is there, and is not the one in memory: what was known of it is honoured for its fresh time at most.
 #[tokio::test]
-async fn a_key_that_can_no_longer_be_read_is_not_honoured_by_what_was_known_of_it() {
+async fn key_become_unreadable_is_not_served_stale() {
     for told in [false, true] {
-        let database = Database::test_server().await;
+        let database = TestDatabase::test_server().await;
         let clock = ManualClock::at(NOW);
-        let service = Service::start_at(&database, &clock).await;
-        let tenant = service.tenant("Acme").await;
-        let (key, id) = service.key(&tenant, &["orders:read"]).await;
-        service.hears().await;
+        let service = TestService::start_at(&database, &clock).await;
+        let tenant = service.create_tenant("Acme").await;
+        let (key, id) = service.issue_key(&tenant, &["orders:read"]).await;
+        service.poll_feed().await;
         let good = service.validate_for(&key, &["orders:read"]).await;
         assert_eq!(outcome(&good), "VERDICT_VALID");
         set_scopes(&database, &id, BAD_SCOPES);
         if told {
-            service.hears().await;
+            service.poll_feed().await;
         } else {
             clock.advance(Duration::from_secs(30));
         }
@@ -121,39 +121,39 @@ async fn a_key_that_can_no_longer_be_read_is_not_honoured_by_what_was_known_of_i
 
 /// Whoever read it before is told the end that is known, even if the row cannot be read any more.
 #[tokio::test]
-async fn a_known_end_outlasts_a_row_that_cannot_be_read() {
-    let database = Database::test_server().await;
+async fn known_revocation_survives_unreadable_row() {
+    let database = TestDatabase::test_server().await;
     let clock = ManualClock::at(NOW);
-    let service = Service::start_at(&database, &clock).await;
-    let tenant = service.tenant("Acme").await;
-    let (key, id) = service.key(&tenant, &[]).await;
-    service.hears().await;
+    let service = TestService::start_at(&database, &clock).await;
+    let tenant = service.create_tenant("Acme").await;
+    let (key, id) = service.issue_key(&tenant, &[]).await;
+    service.poll_feed().await;
     service.validate(&key).await.unwrap();
     let sql = format!("UPDATE api_keys SET expires_at = 'soon', revoked_at = 1 WHERE id = '{id}'");
     database.server().execute(&sql).unwrap();
-    service.hears().await;
+    service.poll_feed().await;
     assert_eq!(outcome(&service.validate(&key).await), "VERDICT_REVOKED");
     assert_eq!(outcome(&service.validate(&key).await), "VERDICT_REVOKED");
 }
 
 /// What an operator does about one that nobody can honour.
 #[tokio::test]
-async fn a_key_whose_scopes_cannot_be_read_can_be_revoked() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let tenant = service.tenant("Acme").await;
-    let (key, id) = service.key(&tenant, &[]).await;
+async fn key_with_unreadable_scopes_can_be_revoked() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let tenant = service.create_tenant("Acme").await;
+    let (key, id) = service.issue_key(&tenant, &[]).await;
     set_scopes(&database, &id, BAD_SCOPES);
     assert_eq!(outcome(&service.validate(&key).await), "Unavailable");
-    service.revoke(&id).await;
+    service.revoke_key(&id).await;
     assert_eq!(outcome(&service.validate(&key).await), "VERDICT_REVOKED");
 }
 
 #[tokio::test]
-async fn reading_ahead_goes_on_past_what_cannot_be_read() {
-    let database = Database::test_server().await;
-    let first = Service::start(&database).await;
-    let tenant = first.tenant("Acme").await;
+async fn preload_skips_unreadable_rows() {
+    let database = TestDatabase::test_server().await;
+    let first = TestService::start(&database).await;
+    let tenant = first.create_tenant("Acme").await;
     // A whole page of them, and more, among those that can be read.
     let many = format!(
         "WITH RECURSIVE series (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM series WHERE value < 1201) \
@@ -163,24 +163,24 @@ async fn reading_ahead_goes_on_past_what_cannot_be_read() {
     );
     database.server().execute(&many).unwrap();
     // It ends, and waits for nothing.
-    let second = Service::start(&database).await;
+    let second = TestService::start(&database).await;
     let readable = (1..=1_201).filter(|value| value % 3 != 0 && !(300..=899).contains(value)).count();
-    assert_eq!(second.running.memory().size().records, readable as u64);
-    let scrape = Scrape::of(&second).await;
-    scrape.is(
+    assert_eq!(second.running.key_cache().size().records, readable as u64);
+    let scrape = Scrape::collect(&second).await;
+    scrape.assert_value(
         r#"tenant_auth_unreadable_records_total{table="api_keys"}"#,
         f64::from(u16::try_from(1_201 - readable).unwrap()),
     );
 }
 
 #[tokio::test]
-async fn listings_leave_out_what_cannot_be_read_and_go_on() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let tenant = service.tenant("Acme").await;
+async fn listings_skip_unreadable_rows() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let tenant = service.create_tenant("Acme").await;
     let mut ids = Vec::new();
     for _ in 0..6 {
-        ids.push(service.key(&tenant, &[]).await.1);
+        ids.push(service.issue_key(&tenant, &[]).await.1);
     }
     for bad in [0, 2, 3, 5] {
         set_scopes(&database, &ids[bad], BAD_SCOPES);
@@ -208,7 +208,7 @@ async fn listings_leave_out_what_cannot_be_read_and_go_on() {
         assert_eq!(listed, [&*ids[1], &*ids[4]], "by pages of {page_size}");
     }
 
-    let other = service.tenant("Other").await;
+    let other = service.create_tenant("Other").await;
     database.server().execute(&format!("UPDATE tenants SET name = x'00' WHERE id = '{tenant}'")).unwrap();
     let request = v1::ListTenantsRequest { page_size: 1, ..Default::default() };
     let tenants = service.admin().list_tenants(request).await.unwrap().into_inner().tenants;
@@ -223,10 +223,10 @@ async fn listings_leave_out_what_cannot_be_read_and_go_on() {
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_read_ends_no_import() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let tenant = service.tenant("Acme").await;
+async fn unreadable_key_does_not_abort_import() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let tenant = service.create_tenant("Acme").await;
     let import = async || {
         let key =
             |byte| v1::ImportKey { tenant_id: tenant.clone(), sha256: vec![byte; 32], ..Default::default() };
@@ -244,13 +244,13 @@ async fn a_key_that_cannot_be_read_ends_no_import() {
 }
 
 #[tokio::test]
-async fn a_session_that_cannot_be_read_harms_no_other() {
+async fn unreadable_session_affects_no_other_session() {
     const SECRET: &str = "who-knows-it-may-speak";
-    let log = Captured::log();
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let tenant = service.tenant("Acme").await;
-    let (key, _) = service.key(&tenant, &[]).await;
+    let log = TestLog::shared();
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let tenant = service.create_tenant("Acme").await;
+    let (key, _) = service.issue_key(&tenant, &[]).await;
     let sessions = || v1::session_service_client::SessionServiceClient::new(service.channel.clone());
     for id in ["one", SECRET, "three"] {
         let request = v1::BindSessionRequest {
@@ -276,17 +276,17 @@ async fn a_session_that_cannot_be_read_harms_no_other() {
     let request = v1::ListSessionsRequest { tenant_id: tenant, page_size: 1, ..Default::default() };
     let page = sessions().list_sessions(request).await.unwrap().into_inner();
     assert_eq!(page.sessions.len(), 1);
-    let scrape = Scrape::of(&service).await;
-    assert!(scrape.number(r#"tenant_auth_unreadable_records_total{table="session_bindings"}"#) >= 1.0);
+    let scrape = Scrape::collect(&service).await;
+    assert!(scrape.value(r#"tenant_auth_unreadable_records_total{table="session_bindings"}"#) >= 1.0);
     let shown = log.text().lines().any(|line| line.contains("cannot be read") && line.contains(SECRET));
     assert!(!shown, "who knows a session's id may speak in its name");
 }
 
 #[tokio::test]
-async fn a_usage_request_whose_record_cannot_be_read_harms_no_other() {
-    let database = Database::test_server().await;
-    let service = Arc::new(Service::start(&database).await);
-    let tenant = service.tenant("Acme").await;
+async fn unreadable_usage_record_affects_no_other_request() {
+    let database = TestDatabase::test_server().await;
+    let service = Arc::new(TestService::start(&database).await);
+    let tenant = service.create_tenant("Acme").await;
     let record = async |id: &str| {
         let event = v1::UsageEvent {
             tenant_id: tenant.clone(),

@@ -8,16 +8,16 @@ use tenant_auth_svc::domain::{
     key::{KeyHash, PresentedKey},
 };
 
-use crate::harness::{Database, NOW, Service, owned, strange_key};
+use crate::harness::{NOW, TestDatabase, TestService, owned, unknown_key};
 
 #[tokio::test]
-async fn every_verdict() {
-    for database in Database::all().await {
+async fn every_verdict_is_returned_on_every_database() {
+    for database in TestDatabase::all().await {
         println!("{}", database.name());
         let clock = ManualClock::at(NOW);
-        let service = Service::start_at(&database, &clock).await;
-        let tenant = service.tenant("Acme").await;
-        let (key, key_id) = service.key(&tenant, &["orders:read", "orders:write"]).await;
+        let service = TestService::start_at(&database, &clock).await;
+        let tenant = service.create_tenant("Acme").await;
+        let (key, key_id) = service.issue_key(&tenant, &["orders:read", "orders:write"]).await;
 
         let valid = service.validate_for(&key, &["orders:read"]).await.unwrap();
         assert_eq!(valid.verdict(), Verdict::Valid);
@@ -33,7 +33,7 @@ async fn every_verdict() {
         assert_eq!(lacking.verdict(), Verdict::InsufficientScope);
         assert_eq!(lacking.missing_scopes, ["users:read"]);
 
-        let unknown = service.validate(&strange_key()).await.unwrap();
+        let unknown = service.validate(&unknown_key()).await.unwrap();
         assert_eq!(unknown.verdict(), Verdict::Unknown);
         let bare = v1::ValidateKeyResponse {
             verdict: unknown.verdict,
@@ -60,11 +60,11 @@ async fn every_verdict() {
         let expired = service.validate(&short).await.unwrap();
         assert_eq!((expired.verdict(), &expired.tenant_id), (Verdict::Expired, &tenant));
 
-        service.revoke(&key_id).await;
+        service.revoke_key(&key_id).await;
         let revoked = service.validate(&key).await.unwrap();
         assert_eq!((revoked.verdict(), &revoked.key_id), (Verdict::Revoked, &key_id));
 
-        let (other, _) = service.key(&tenant, &[]).await;
+        let (other, _) = service.issue_key(&tenant, &[]).await;
         let suspend = v1::SuspendTenantRequest { tenant_id: tenant.clone(), reason: "unpaid".to_owned() };
         service.admin().suspend_tenant(suspend).await.unwrap();
         assert_eq!(service.validate(&other).await.unwrap().verdict(), Verdict::TenantSuspended);
@@ -72,13 +72,13 @@ async fn every_verdict() {
 }
 
 #[tokio::test]
-async fn a_batch_keeps_its_order_and_answers_each() {
-    for database in Database::all().await {
-        let service = Service::start(&database).await;
-        let tenant = service.tenant("Acme").await;
-        let (good, good_id) = service.key(&tenant, &["a"]).await;
-        let (gone, gone_id) = service.key(&tenant, &["a"]).await;
-        service.revoke(&gone_id).await;
+async fn batch_answers_each_entry_in_order() {
+    for database in TestDatabase::all().await {
+        let service = TestService::start(&database).await;
+        let tenant = service.create_tenant("Acme").await;
+        let (good, good_id) = service.issue_key(&tenant, &["a"]).await;
+        let (gone, gone_id) = service.issue_key(&tenant, &["a"]).await;
+        service.revoke_key(&gone_id).await;
         let ask = |key: &str, scopes: &[&str]| v1::ValidateKeyRequest {
             key: key.to_owned(),
             required_scopes: owned(scopes),
@@ -86,7 +86,7 @@ async fn a_batch_keeps_its_order_and_answers_each() {
         let requests = vec![
             ask(&good, &[]),
             ask("nonsense", &[]),
-            ask(&strange_key(), &[]),
+            ask(&unknown_key(), &[]),
             ask(&gone, &[]),
             ask("!", &[]),
             ask(&good, &["b"]),
@@ -125,11 +125,11 @@ async fn a_batch_keeps_its_order_and_answers_each() {
 }
 
 #[tokio::test]
-async fn an_imported_key_of_a_foreign_shape_is_good() {
-    for database in Database::all().await {
-        let service = Service::start(&database).await;
-        let tenant = service.tenant("Acme").await;
-        let key = format!("sk_live_{}", strange_key());
+async fn imported_key_of_foreign_format_is_valid() {
+    for database in TestDatabase::all().await {
+        let service = TestService::start(&database).await;
+        let tenant = service.create_tenant("Acme").await;
+        let key = format!("sk_live_{}", unknown_key());
         let hash = KeyHash::of(&PresentedKey::new(key.clone()));
         let import = v1::ImportKey {
             tenant_id: tenant,

@@ -11,37 +11,37 @@ use tenant_auth_testkit::Fault;
 use tonic::{Code, Streaming};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Database, NOW, Service};
+use crate::harness::{NOW, TestDatabase, TestService};
 
 /// How long what has to happen may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-struct Watched {
-    database: Database,
+struct WatchedService {
+    database: TestDatabase,
     clock: Arc<ManualClock>,
-    service: Service,
+    service: TestService,
 }
 
-impl Watched {
+impl WatchedService {
     /// With the feed running by itself, every few milliseconds; the time of heartbeats is the test's.
     async fn start() -> Self {
-        let database = Database::test_server().await;
+        let database = TestDatabase::test_server().await;
         let clock = ManualClock::at(NOW);
         let settings = database.settings().with_flag("TENANT_AUTH_FEED_INTERVAL", Some("10ms".to_owned()));
-        let service = Service::start_with(settings, Arc::clone(&clock) as SharedClock).await;
+        let service = TestService::start_with(settings, Arc::clone(&clock) as SharedClock).await;
         Self { database, clock, service }
     }
 
-    async fn watch(&self, after: i64) -> Streaming<v1::WatchResponse> {
+    async fn subscribe(&self, after: i64) -> Streaming<v1::WatchResponse> {
         let request = v1::WatchRequest { resume_after_revision: after };
         WatchServiceClient::new(self.service.channel.clone()).watch(request).await.unwrap().into_inner()
     }
 
     /// The next heartbeat, for which the clock has to move. Whatever else comes before it is skipped.
-    async fn heartbeat(&self, stream: &mut Streaming<v1::WatchResponse>) -> i64 {
+    async fn next_heartbeat(&self, stream: &mut Streaming<v1::WatchResponse>) -> i64 {
         self.clock.advance(Duration::from_secs(1));
         loop {
-            let message = next(stream).await;
+            let message = next_message(stream).await;
             if let Some(Event::Heartbeat(beat)) = message.event {
                 assert!(beat.sent_at.unwrap().seconds >= NOW.0 / 1_000);
                 return message.revision;
@@ -50,15 +50,17 @@ impl Watched {
     }
 }
 
-async fn next(stream: &mut Streaming<v1::WatchResponse>) -> v1::WatchResponse {
-    let message = tokio::time::timeout(PATIENCE, stream.message()).await.expect("told in time");
+async fn next_message(stream: &mut Streaming<v1::WatchResponse>) -> v1::WatchResponse {
+    let message = tokio::time::timeout(WAIT_TIMEOUT, stream.message()).await.expect("told in time");
     message.unwrap().unwrap()
 }
 
 /// The next invalidation and its revision.
-async fn change(stream: &mut Streaming<v1::WatchResponse>) -> (i64, InvalidationScope, String, String) {
+async fn next_invalidation(
+    stream: &mut Streaming<v1::WatchResponse>,
+) -> (i64, InvalidationScope, String, String) {
     loop {
-        let message = next(stream).await;
+        let message = next_message(stream).await;
         if let Some(Event::Invalidation(invalidation)) = message.event {
             return (message.revision, invalidation.scope(), invalidation.id, invalidation.tenant_id);
         }
@@ -66,13 +68,13 @@ async fn change(stream: &mut Streaming<v1::WatchResponse>) -> (i64, Invalidation
 }
 
 #[tokio::test]
-async fn every_change_is_told_once_in_order_and_by_whatever_hand() {
-    let watched = Watched::start().await;
+async fn watch_reports_every_change_once_in_order_by_any_writer() {
+    let watched = WatchedService::start().await;
     let service = &watched.service;
-    let mut stream = watched.watch(0).await;
-    watched.heartbeat(&mut stream).await;
-    let tenant = service.tenant("Acme").await;
-    let (key, key_id) = service.key(&tenant, &[]).await;
+    let mut stream = watched.subscribe(0).await;
+    watched.next_heartbeat(&mut stream).await;
+    let tenant = service.create_tenant("Acme").await;
+    let (key, key_id) = service.issue_key(&tenant, &[]).await;
     let bind = v1::BindSessionRequest {
         session_id: "session-1".to_owned(),
         key,
@@ -82,13 +84,13 @@ async fn every_change_is_told_once_in_order_and_by_whatever_hand() {
     };
     let mut sessions = SessionServiceClient::new(service.channel.clone());
     sessions.bind_session(bind).await.unwrap();
-    service.revoke(&key_id).await;
+    service.revoke_key(&key_id).await;
     watched.database.server().execute("UPDATE tenants SET plan = 'other'").unwrap();
     watched.database.server().execute("DELETE FROM session_bindings").unwrap();
 
     let mut told = Vec::new();
     for _ in 0..6 {
-        told.push(change(&mut stream).await);
+        told.push(next_invalidation(&mut stream).await);
     }
     let of = |scope, id: &str| (scope, id.to_owned(), tenant.clone());
     let expected = [
@@ -103,38 +105,38 @@ async fn every_change_is_told_once_in_order_and_by_whatever_hand() {
     assert!(revisions.is_sorted_by(|a, b| a < b), "{revisions:?}");
     let told: Vec<_> = told.into_iter().map(|(_, scope, id, tenant)| (scope, id, tenant)).collect();
     assert_eq!(told, expected);
-    assert_eq!(watched.heartbeat(&mut stream).await, revisions[5], "informed up to there");
+    assert_eq!(watched.next_heartbeat(&mut stream).await, revisions[5], "informed up to there");
 
     // Who comes back goes on where it was.
-    let mut again = watched.watch(revisions[3]).await;
-    assert_eq!(change(&mut again).await.0, revisions[4]);
-    assert_eq!(change(&mut again).await.0, revisions[5]);
+    let mut again = watched.subscribe(revisions[3]).await;
+    assert_eq!(next_invalidation(&mut again).await.0, revisions[4]);
+    assert_eq!(next_invalidation(&mut again).await.0, revisions[5]);
 }
 
 /// Whoever hears of a change and asks at once must not be told the old state.
 #[tokio::test]
-async fn memory_knows_before_subscribers_do() {
-    let watched = Watched::start().await;
+async fn cache_is_invalidated_before_subscribers_are_notified() {
+    let watched = WatchedService::start().await;
     let service = &watched.service;
-    let tenant = service.tenant("Acme").await;
-    let mut stream = watched.watch(0).await;
+    let tenant = service.create_tenant("Acme").await;
+    let mut stream = watched.subscribe(0).await;
     for _ in 0..20 {
-        let (key, key_id) = service.key(&tenant, &[]).await;
-        while change(&mut stream).await.2 != key_id {}
+        let (key, key_id) = service.issue_key(&tenant, &[]).await;
+        while next_invalidation(&mut stream).await.2 != key_id {}
         assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Valid);
         let revoke = format!("UPDATE api_keys SET revoked_at = 1 WHERE id = '{key_id}'");
         watched.database.server().execute(&revoke).unwrap();
-        while change(&mut stream).await.2 != key_id {}
+        while next_invalidation(&mut stream).await.2 != key_id {}
         assert_eq!(service.validate(&key).await.unwrap().verdict(), v1::Verdict::Revoked);
     }
 }
 
 /// A sign of life says that everything was told. While the database does not answer, nobody can say that.
 #[tokio::test]
-async fn the_stream_is_silent_while_the_feed_is() {
-    let watched = Watched::start().await;
-    let mut stream = watched.watch(0).await;
-    watched.heartbeat(&mut stream).await;
+async fn watch_sends_no_heartbeat_while_feed_is_silent() {
+    let watched = WatchedService::start().await;
+    let mut stream = watched.subscribe(0).await;
+    watched.next_heartbeat(&mut stream).await;
     watched.database.server().faults().set(Fault::service_unavailable());
     let requests = watched.database.server().counters().requests;
     watched.database.server().wait_for(|counters| counters.requests > requests + 2).await;
@@ -150,15 +152,15 @@ async fn the_stream_is_silent_while_the_feed_is() {
     let silent = tokio::time::timeout(Duration::from_millis(1), stream.message()).await;
     assert!(silent.is_err(), "{silent:?}");
     watched.database.server().faults().clear();
-    watched.heartbeat(&mut stream).await;
+    watched.next_heartbeat(&mut stream).await;
 }
 
 #[tokio::test]
-async fn a_log_that_does_not_go_on_is_told_and_so_is_the_end_of_a_replica() {
-    let watched = Watched::start().await;
-    watched.service.tenant("Acme").await;
-    let mut stream = watched.watch(0).await;
-    watched.heartbeat(&mut stream).await;
+async fn watch_reports_log_discontinuity_and_replica_shutdown() {
+    let watched = WatchedService::start().await;
+    watched.service.create_tenant("Acme").await;
+    let mut stream = watched.subscribe(0).await;
+    watched.next_heartbeat(&mut stream).await;
     let server = watched.database.server();
     for seq in [9_000, 9_001] {
         let entry =
@@ -168,15 +170,15 @@ async fn a_log_that_does_not_go_on_is_told_and_so_is_the_end_of_a_replica() {
         server.execute(&format!("DELETE FROM changes WHERE seq < {seq}")).unwrap();
     }
     loop {
-        if let Some(Event::StartOver(start_over)) = next(&mut stream).await.event {
+        if let Some(Event::StartOver(start_over)) = next_message(&mut stream).await.event {
             assert!(start_over.reason.contains("does not reach back"), "{start_over:?}");
             break;
         }
     }
-    let mut long_gone = watched.watch(1_000_000).await;
-    watched.heartbeat(&mut stream).await;
-    watched.heartbeat(&mut stream).await;
-    assert!(matches!(next(&mut long_gone).await.event, Some(Event::StartOver(_))));
+    let mut long_gone = watched.subscribe(1_000_000).await;
+    watched.next_heartbeat(&mut stream).await;
+    watched.next_heartbeat(&mut stream).await;
+    assert!(matches!(next_message(&mut long_gone).await.event, Some(Event::StartOver(_))));
 
     // It holds up no end.
     watched.service.running.stop().await;
@@ -192,9 +194,9 @@ async fn a_log_that_does_not_go_on_is_told_and_so_is_the_end_of_a_replica() {
 }
 
 #[tokio::test]
-async fn without_a_feed_there_is_nothing_to_watch_and_that_is_said() {
-    let database = Database::embedded();
-    let service = Service::start(&database).await;
+async fn watch_is_refused_with_reason_without_feed() {
+    let database = TestDatabase::embedded();
+    let service = TestService::start(&database).await;
     let mut client = WatchServiceClient::new(service.channel.clone());
     let refused = client.watch(v1::WatchRequest::default()).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
@@ -205,16 +207,16 @@ async fn without_a_feed_there_is_nothing_to_watch_and_that_is_said() {
 
 /// One that subscribes holds no place among what is in work, and thousands cost the database nothing more.
 #[tokio::test]
-async fn many_subscribers_cost_the_database_nothing() {
-    let watched = Watched::start().await;
+async fn watch_subscribers_add_no_database_requests() {
+    let watched = WatchedService::start().await;
     let mut streams = Vec::new();
     for _ in 0..150 {
-        streams.push(watched.watch(0).await);
+        streams.push(watched.subscribe(0).await);
     }
-    let tenant = watched.service.tenant("Acme").await;
+    let tenant = watched.service.create_tenant("Acme").await;
     let statements = watched.database.server().counters().statements;
     for stream in &mut streams {
-        assert_eq!(change(stream).await.2, tenant);
+        assert_eq!(next_invalidation(stream).await.2, tenant);
     }
     let reads = watched.database.server().counters().statements - statements;
     // The feed goes on reading at its own pace, whoever listens.

@@ -14,9 +14,9 @@ use tonic::{
 
 /// Messages as they are on the wire.
 #[derive(Clone, Copy, Debug, Default)]
-struct Raw;
+struct RawCodec;
 
-impl Codec for Raw {
+impl Codec for RawCodec {
     type Encode = Bytes;
     type Decode = Bytes;
     type Encoder = Self;
@@ -31,7 +31,7 @@ impl Codec for Raw {
     }
 }
 
-impl Encoder for Raw {
+impl Encoder for RawCodec {
     type Item = Bytes;
     type Error = Status;
 
@@ -41,7 +41,7 @@ impl Encoder for Raw {
     }
 }
 
-impl Decoder for Raw {
+impl Decoder for RawCodec {
     type Item = Bytes;
     type Error = Status;
 
@@ -62,7 +62,11 @@ pub(crate) fn with_authorization<T>(value: &str, message: T) -> Request<T> {
 }
 
 /// Sends one empty message to an RPC of whatever kind, and waits for the beginning of its answer.
-pub(crate) async fn call(channel: &Channel, path: &str, authorization: Option<&str>) -> Result<(), Status> {
+pub(crate) async fn call_path(
+    channel: &Channel,
+    path: &str,
+    authorization: Option<&str>,
+) -> Result<(), Status> {
     let mut client = Grpc::new(channel.clone());
     client.ready().await.unwrap();
     let message = tokio_stream::once(Bytes::new());
@@ -70,11 +74,11 @@ pub(crate) async fn call(channel: &Channel, path: &str, authorization: Option<&s
         Some(value) => with_authorization(value, message),
         None => Request::new(message),
     };
-    client.streaming(request, path.parse().unwrap(), Raw).await.map(drop)
+    client.streaming(request, path.parse().unwrap(), RawCodec).await.map(drop)
 }
 
 /// The paths of all RPCs that the service's descriptors tell of.
-pub(crate) fn paths() -> BTreeSet<String> {
+pub(crate) fn rpc_paths() -> BTreeSet<String> {
     let sets = [
         tenant_auth_proto::FILE_DESCRIPTOR_SET,
         tonic_health::pb::FILE_DESCRIPTOR_SET,

@@ -17,15 +17,15 @@ use tonic_types::StatusExt as _;
 
 use crate::{
     freshness::Replicas,
-    harness::{Database, NOW, Service, http, outcome, strange_key},
+    harness::{NOW, TestDatabase, TestService, http_request, outcome, unknown_key},
 };
 
-async fn health(service: &Service, name: &str) -> ServingStatus {
+async fn health(service: &TestService, name: &str) -> ServingStatus {
     let request = HealthCheckRequest { service: name.to_owned() };
     HealthClient::new(service.channel.clone()).check(request).await.unwrap().into_inner().status()
 }
 
-async fn record(service: &Service, tenant: &str, id: usize) -> Result<(), Code> {
+async fn record_usage(service: &TestService, tenant: &str, id: usize) -> Result<(), Code> {
     let event = v1::UsageEvent {
         tenant_id: tenant.to_owned(),
         metric: "calls".to_owned(),
@@ -39,38 +39,38 @@ async fn record(service: &Service, tenant: &str, id: usize) -> Result<(), Code> 
 
 /// A database over its quota, under usage traffic.
 #[tokio::test]
-async fn changes_that_are_refused_leave_every_read_alone() {
+async fn refused_writes_do_not_affect_reads() {
     for fault in
         [Fault::blocked(), Fault::forbidden(), Fault::Sql { code: "SQLITE_FULL", message: "disk is full" }]
     {
         let replicas = Replicas::start().await;
         let mut keys = Vec::new();
         for _ in 0..20 {
-            keys.push(replicas.one.key(&replicas.tenant, &[]).await);
+            keys.push(replicas.first.issue_key(&replicas.tenant, &[]).await);
         }
-        replicas.two_hears().await;
+        replicas.poll_second().await;
         let server = replicas.database.server();
         server.faults().set_writes(fault.clone());
         for id in 0..40 {
-            assert_eq!(record(&replicas.two, &replicas.tenant, id).await, Err(Code::Unavailable));
+            assert_eq!(record_usage(&replicas.second, &replicas.tenant, id).await, Err(Code::Unavailable));
         }
         for (key, key_id) in &keys {
-            let cold = replicas.two_says(key).await;
+            let cold = replicas.validate_on_second(key).await;
             assert_eq!(cold.0, v1::Verdict::Valid, "{fault:?}");
             // By another hand: the service can change nothing.
             server.execute(&format!("UPDATE api_keys SET revoked_at = 1 WHERE id = '{key_id}'")).unwrap();
-            replicas.two_hears().await;
-            assert_eq!(replicas.two_says(key).await.0, v1::Verdict::Revoked, "{fault:?}");
+            replicas.poll_second().await;
+            assert_eq!(replicas.validate_on_second(key).await.0, v1::Verdict::Revoked, "{fault:?}");
         }
-        assert_eq!(outcome(&replicas.two.validate(&strange_key()).await), "VERDICT_UNKNOWN");
-        assert_eq!(health(&replicas.two, "tenantauth.Database").await, ServingStatus::Serving);
-        assert_eq!(health(&replicas.two, "tenantauth.DatabaseWrites").await, ServingStatus::NotServing);
-        let ops = replicas.two.running.ops_address().unwrap();
-        let verbose = http(ops, "GET /readyz?verbose").await.unwrap().body;
+        assert_eq!(outcome(&replicas.second.validate(&unknown_key()).await), "VERDICT_UNKNOWN");
+        assert_eq!(health(&replicas.second, "tenantauth.Database").await, ServingStatus::Serving);
+        assert_eq!(health(&replicas.second, "tenantauth.DatabaseWrites").await, ServingStatus::NotServing);
+        let ops = replicas.second.running.ops_address().unwrap();
+        let verbose = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
         assert!(verbose.contains("\nreads     works since "), "{verbose}");
         assert!(verbose.contains("\nwrites    failing ("), "{verbose}");
         assert!(verbose.contains("\nbreaker   open for writes: "), "{verbose}");
-        let metrics = http(ops, "GET /metrics").await.unwrap().body;
+        let metrics = http_request(ops, "GET /metrics").await.unwrap().body;
         for line in [
             "tenant_auth_database_up{operation=\"read\"} 1",
             "tenant_auth_database_up{operation=\"write\"} 0",
@@ -88,50 +88,53 @@ async fn changes_that_are_refused_leave_every_read_alone() {
 
         server.faults().clear();
         replicas.clock.advance(Duration::from_secs(1));
-        assert_eq!(record(&replicas.two, &replicas.tenant, 1_000).await, Ok(()), "the first probe");
-        assert_eq!(health(&replicas.two, "tenantauth.DatabaseWrites").await, ServingStatus::Serving);
+        assert_eq!(record_usage(&replicas.second, &replicas.tenant, 1_000).await, Ok(()), "the first probe");
+        assert_eq!(health(&replicas.second, "tenantauth.DatabaseWrites").await, ServingStatus::Serving);
     }
 }
 
 #[tokio::test]
-async fn reads_that_are_refused_leave_changes_alone() {
+async fn refused_reads_do_not_affect_writes() {
     let replicas = Replicas::start().await;
     let server = replicas.database.server();
     server.faults().set_reads(Fault::service_unavailable());
     for id in 0..40 {
-        assert_eq!(outcome(&replicas.two.validate(&strange_key()).await), "Unavailable");
-        assert_eq!(record(&replicas.two, &replicas.tenant, id).await, Ok(()));
+        assert_eq!(outcome(&replicas.second.validate(&unknown_key()).await), "Unavailable");
+        assert_eq!(record_usage(&replicas.second, &replicas.tenant, id).await, Ok(()));
     }
-    assert_eq!(health(&replicas.two, "tenantauth.Database").await, ServingStatus::NotServing);
-    assert_eq!(health(&replicas.two, "tenantauth.DatabaseWrites").await, ServingStatus::Serving);
+    assert_eq!(health(&replicas.second, "tenantauth.Database").await, ServingStatus::NotServing);
+    assert_eq!(health(&replicas.second, "tenantauth.DatabaseWrites").await, ServingStatus::Serving);
 }
 
 /// Listings that take too long, for an operator, a report or a console.
 #[tokio::test]
-async fn a_lane_that_reads_slowly_leaves_validations_alone() {
+async fn slow_read_lane_does_not_affect_validations() {
     let replicas = Replicas::start().await;
-    let (key, key_id) = replicas.one.key(&replicas.tenant, &[]).await;
-    replicas.two_hears().await;
+    let (key, key_id) = replicas.first.issue_key(&replicas.tenant, &[]).await;
+    replicas.poll_second().await;
     let server = replicas.database.server();
     server.faults().set_where("FROM audit_log", u64::MAX, Fault::locked());
     for _ in 0..30 {
         let list = v1::ListAuditEventsRequest { page_size: 1, ..Default::default() };
-        assert_eq!(replicas.two.admin().list_audit_events(list).await.unwrap_err().code(), Code::Unavailable);
+        assert_eq!(
+            replicas.second.admin().list_audit_events(list).await.unwrap_err().code(),
+            Code::Unavailable
+        );
     }
-    assert_eq!(replicas.two_says(&key).await.0, v1::Verdict::Valid);
-    assert_eq!(health(&replicas.two, "tenantauth.Database").await, ServingStatus::Serving);
-    replicas.one.revoke(&key_id).await;
-    replicas.two_hears().await;
-    assert_eq!(replicas.two_says(&key).await.0, v1::Verdict::Revoked);
+    assert_eq!(replicas.validate_on_second(&key).await.0, v1::Verdict::Valid);
+    assert_eq!(health(&replicas.second, "tenantauth.Database").await, ServingStatus::Serving);
+    replicas.first.revoke_key(&key_id).await;
+    replicas.poll_second().await;
+    assert_eq!(replicas.validate_on_second(&key).await.0, v1::Verdict::Revoked);
 }
 
 /// Sixteen callers who wait a fifth of a second each, in front of a database that takes longer: those of a service which
 /// sends them all at once and gives them up leave its lock for writing to nobody.
 #[tokio::test]
-async fn callers_who_leave_do_not_wedge_the_database() {
-    let database = Database::test_server().await;
-    let service = Arc::new(Service::start(&database).await);
-    let tenant = service.tenant("Acme").await;
+async fn cancelled_writers_do_not_block_database() {
+    let database = TestDatabase::test_server().await;
+    let service = Arc::new(TestService::start(&database).await);
+    let tenant = service.create_tenant("Acme").await;
     let server = database.server();
     let issue = |timeout: Duration| {
         let (service, tenant) = (Arc::clone(&service), tenant.clone());
@@ -156,14 +159,14 @@ async fn callers_who_leave_do_not_wedge_the_database() {
 
 /// A database that is wedged by somebody else, or that answers no change for another reason, while reads work.
 #[tokio::test]
-async fn changes_without_an_answer_are_a_state_of_their_own() {
-    let database = Database::test_server().await;
+async fn unanswered_writes_are_reported_as_own_state() {
+    let database = TestDatabase::test_server().await;
     let clock = ManualClock::at(NOW);
     let settings =
         database.settings().with_flag("TENANT_AUTH_DATABASE_WRITE_TIMEOUT", Some("300ms".to_owned()));
-    let service = Service::start_with(settings, clock.clone() as SharedClock).await;
-    let tenant = service.tenant("Acme").await;
-    let (key, _) = service.key(&tenant, &[]).await;
+    let service = TestService::start_with(settings, clock.clone() as SharedClock).await;
+    let tenant = service.create_tenant("Acme").await;
+    let (key, _) = service.issue_key(&tenant, &[]).await;
     let server = database.server();
     server.faults().set_writes(Fault::Hang);
 
@@ -177,36 +180,48 @@ async fn changes_without_an_answer_are_a_state_of_their_own() {
     assert_eq!(server.counters().requests - before, 1);
 
     assert_eq!(outcome(&service.validate(&key).await), "VERDICT_VALID");
-    assert_eq!(outcome(&service.validate(&strange_key()).await), "VERDICT_UNKNOWN");
+    assert_eq!(outcome(&service.validate(&unknown_key()).await), "VERDICT_UNKNOWN");
     assert_eq!(health(&service, "tenantauth.Database").await, ServingStatus::Serving);
     assert_eq!(health(&service, "tenantauth.DatabaseWrites").await, ServingStatus::NotServing);
     let ops = service.running.ops_address().unwrap();
-    let verbose = http(ops, "GET /readyz?verbose").await.unwrap().body;
+    let verbose = http_request(ops, "GET /readyz?verbose").await.unwrap().body;
     assert!(verbose.contains("\nwrites    failing (timed_out) since "), "{verbose}");
-    assert!(http(ops, "GET /metrics").await.unwrap().body.contains("tenant_auth_database_writes_stalled 1"));
+    assert!(
+        http_request(ops, "GET /metrics")
+            .await
+            .unwrap()
+            .body
+            .contains("tenant_auth_database_writes_stalled 1")
+    );
 
     server.faults().clear();
     clock.advance(Duration::from_secs(10));
     assert!(service.admin().create_tenant(create()).await.is_ok(), "the probe");
-    assert!(http(ops, "GET /metrics").await.unwrap().body.contains("tenant_auth_database_writes_stalled 0"));
+    assert!(
+        http_request(ops, "GET /metrics")
+            .await
+            .unwrap()
+            .body
+            .contains("tenant_auth_database_writes_stalled 0")
+    );
 }
 
 /// On every kind of database, a real one too if one is named: as many changes as fit into a moment, by one caller and by
 /// sixteen. `TENANT_AUTH_TEST_WRITE_SECONDS` makes the moment longer.
 #[tokio::test]
-async fn sixteen_callers_at_once_are_all_served_and_change_no_less_than_one() {
+async fn sixteen_concurrent_writers_are_all_served() {
     let seconds = std::env::var("TENANT_AUTH_TEST_WRITE_SECONDS").ok().and_then(|text| text.parse().ok());
     let moment = Duration::from_secs_f64(seconds.unwrap_or(0.5));
-    for database in Database::all().await {
-        let service = Service::start(&database).await;
-        let tenant = service.tenant("Acme").await;
+    for database in TestDatabase::all().await {
+        let service = TestService::start(&database).await;
+        let tenant = service.create_tenant("Acme").await;
         let mut rates = Vec::new();
         for callers in [1, 16] {
             let began = Instant::now();
             let change = || async {
                 let mut changes = 0_u32;
                 while began.elapsed() < moment {
-                    service.key(&tenant, &[]).await;
+                    service.issue_key(&tenant, &[]).await;
                     changes += 1;
                 }
                 changes
@@ -227,8 +242,8 @@ async fn sixteen_callers_at_once_are_all_served_and_change_no_less_than_one() {
 /// As it was seen, by the clock of the wall: fifty callers of `RecordUsage` against a database over its quota, and a few cold
 /// validations a second. It prints what became of them, and how long a key was honoured after its revocation on another replica.
 #[tokio::test]
-async fn under_usage_that_is_refused_cold_keys_are_decided_and_a_revocation_is_known() {
-    let database = Database::test_server().await;
+async fn refused_usage_does_not_affect_cold_keys_or_revocations() {
+    let database = TestDatabase::test_server().await;
     let settings = || {
         // As in production, where a busy machine does not share its cores with a test.
         database
@@ -236,13 +251,13 @@ async fn under_usage_that_is_refused_cold_keys_are_decided_and_a_revocation_is_k
             .with_flag("TENANT_AUTH_FEED_INTERVAL", Some("250ms".to_owned()))
             .with_flag("TENANT_AUTH_CACHE_FRESH", Some("60s".to_owned()))
     };
-    let one = Service::start_with(settings(), SystemClock::shared()).await;
-    let two = Arc::new(Service::start_with(settings(), SystemClock::shared()).await);
-    let tenant = one.tenant("Acme").await;
-    let (known, known_id) = one.key(&tenant, &[]).await;
+    let one = TestService::start_with(settings(), SystemClock::shared()).await;
+    let two = Arc::new(TestService::start_with(settings(), SystemClock::shared()).await);
+    let tenant = one.create_tenant("Acme").await;
+    let (known, known_id) = one.issue_key(&tenant, &[]).await;
     let mut cold = Vec::new();
     for _ in 0..20 {
-        cold.push(one.key(&tenant, &[]).await.0);
+        cold.push(one.issue_key(&tenant, &[]).await.0);
     }
     assert_eq!(outcome(&two.validate(&known).await), "VERDICT_VALID");
     database.server().faults().set_writes(Fault::blocked());
@@ -251,7 +266,7 @@ async fn under_usage_that_is_refused_cold_keys_are_decided_and_a_revocation_is_k
             let (two, tenant) = (Arc::clone(&two), tenant.clone());
             tokio::spawn(async move {
                 for id in 0.. {
-                    let _ = record(&two, &tenant, caller * 1_000_000 + id).await;
+                    let _ = record_usage(&two, &tenant, caller * 1_000_000 + id).await;
                 }
             })
         })

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tenant_auth_svc::domain::{
-    admin::{AdminError, KeyOrder},
+    admin::{AdminError, KeyToIssue},
     audit::Actor,
     clock::UnixMillis,
     id::{KeyId, TenantId},
@@ -14,18 +14,18 @@ use tenant_auth_svc::domain::{
 };
 
 use super::{
+    cluster::{SimulatedCluster, TENANTS},
     random::Random,
-    replica::{Credential, Flaw, SCOPE},
+    replica::{Credential, SCOPE, SeededFlaw},
     troubles::Trouble,
-    world::{TENANTS, World},
 };
 
 /// The most keys: all of them are asked about at once now and then.
-const MOST_KEYS: usize = 40;
+const MAX_KEYS: usize = 40;
 
 /// A change through a replica.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Change {
+pub(crate) enum ReplicaChange {
     Issue,
     Import,
     Revoke,
@@ -34,17 +34,17 @@ pub(crate) enum Change {
 }
 
 /// What to draw from. More keys are made than end, so that there are always some that are good.
-pub(crate) const CHANGES: [Change; 10] = [
-    Change::Issue,
-    Change::Issue,
-    Change::Issue,
-    Change::Import,
-    Change::Import,
-    Change::Revoke,
-    Change::Revoke,
-    Change::Rotate,
-    Change::SuspendOrResume,
-    Change::SuspendOrResume,
+pub(crate) const CHANGE_WEIGHTS: [ReplicaChange; 10] = [
+    ReplicaChange::Issue,
+    ReplicaChange::Issue,
+    ReplicaChange::Issue,
+    ReplicaChange::Import,
+    ReplicaChange::Import,
+    ReplicaChange::Revoke,
+    ReplicaChange::Revoke,
+    ReplicaChange::Rotate,
+    ReplicaChange::SuspendOrResume,
+    ReplicaChange::SuspendOrResume,
 ];
 
 fn actor() -> Actor {
@@ -56,26 +56,28 @@ pub(crate) fn deadline() -> Instant {
 }
 
 fn scopes(random: &mut Random) -> ScopeSet {
-    let scopes = if random.percent(70) { vec![Scope::parse(SCOPE).unwrap()] } else { Vec::new() };
+    let scopes = if random.is_chance(70) { vec![Scope::parse(SCOPE).unwrap()] } else { Vec::new() };
     ScopeSet::new(scopes).unwrap()
 }
 
-impl World {
+impl SimulatedCluster {
     /// Changes something through a replica. What was acknowledged must be in the database.
     pub(crate) async fn change(
         &mut self,
         replica: usize,
-        change: Change,
+        change: ReplicaChange,
         random: &mut Random,
     ) -> Result<String, String> {
-        self.catch_up_if_following(replica).await;
-        let order = self.oracle.next();
+        self.catch_up_copy_if_following(replica).await;
+        let order = self.oracle.next_order();
         let (done, what, holds) = match change {
-            Change::Issue if self.credentials.len() < MOST_KEYS => self.issue(replica, order, random).await,
-            Change::Issue | Change::Import => self.import(replica, order, random).await,
-            Change::Revoke => self.revoke(replica, order, random).await,
-            Change::Rotate => self.rotate(replica, order, random).await,
-            Change::SuspendOrResume => self.suspend_or_resume(replica, order, random).await,
+            ReplicaChange::Issue if self.credentials.len() < MAX_KEYS => {
+                self.issue(replica, order, random).await
+            }
+            ReplicaChange::Issue | ReplicaChange::Import => self.import(replica, order, random).await,
+            ReplicaChange::Revoke => self.revoke(replica, order, random).await,
+            ReplicaChange::Rotate => self.rotate(replica, order, random).await,
+            ReplicaChange::SuspendOrResume => self.suspend_or_resume(replica, order, random).await,
         };
         if let Some(Trouble::Disaster(_)) = self.trouble {
             return match done {
@@ -85,7 +87,7 @@ impl World {
                 Err(error) => Ok(format!("replica {replica}: {what}: {error}")),
             };
         }
-        self.look(order);
+        self.record_database(order);
         match done {
             Ok(()) if !holds(self) => {
                 Err(format!("replica {replica} acknowledged {what}, which did not happen"))
@@ -96,29 +98,29 @@ impl World {
             }
             Err(error) => {
                 if matches!(&error, AdminError::Store(error) if error.kind == FailureKind::TimedOut) {
-                    self.went_unanswered();
+                    self.record_unanswered_change();
                 }
                 Ok(format!("replica {replica}: {what}: {error}"))
             }
         }
     }
 
-    async fn issue(&mut self, replica: usize, order: u64, random: &mut Random) -> Done {
+    async fn issue(&mut self, replica: usize, order: u64, random: &mut Random) -> ChangeResult {
         let tenant = *random.pick(&TENANTS);
         // A third of the keys end soon.
         let lifetime = Duration::from_millis(500 + 500 * random.below(60) as u64);
-        let wanted = KeyOrder {
+        let wanted = KeyToIssue {
             tenant_id: TenantId::parse(tenant).unwrap(),
             name: KeyName::parse("").unwrap(),
             scopes: scopes(random),
-            expires_at: random.percent(33).then(|| UnixMillis(self.now().wall).plus(lifetime)),
+            expires_at: random.is_chance(33).then(|| UnixMillis(self.now().wall).plus(lifetime)),
         };
         match self.replicas[replica].admin().issue_key(wanted, actor(), deadline()).await {
             Ok(issued) => {
                 let credential = Credential::new(issued.plaintext.expose());
                 self.credentials.push(credential.clone());
-                self.oracle.issued_by(replica, order, &credential.digest);
-                done(format!("issue {} for {tenant}", credential.plaintext), move |world| {
+                self.oracle.record_issue(replica, order, &credential.digest);
+                done_change(format!("issue {} for {tenant}", credential.plaintext), move |world| {
                     world.oracle.key(&credential.digest).is_some()
                 })
             }
@@ -126,7 +128,7 @@ impl World {
         }
     }
 
-    async fn import(&mut self, replica: usize, order: u64, random: &mut Random) -> Done {
+    async fn import(&mut self, replica: usize, order: u64, random: &mut Random) -> ChangeResult {
         let credential = random.pick(&self.credentials).clone();
         let tenant = *random.pick(&TENANTS);
         let key = NewKey {
@@ -140,14 +142,14 @@ impl World {
         };
         let import = KeyToImport { key, created_at: None };
         let outcome = self.replicas[replica].admin().import_keys(vec![import], actor(), deadline()).await;
-        self.oracle.imported_by(replica, order, &credential.digest, outcome.is_ok());
+        self.oracle.record_import(replica, order, &credential.digest, outcome.is_ok());
         let what = format!("import {} for {tenant}", credential.plaintext);
-        let holds = move |world: &World| world.oracle.key(&credential.digest).is_some();
+        let holds = move |world: &SimulatedCluster| world.oracle.key(&credential.digest).is_some();
         (outcome.map(drop), what, Box::new(holds))
     }
 
     /// A random key that is, or was lately, in the database.
-    fn existing(&self, random: &mut Random) -> (Credential, KeyId) {
+    fn random_existing_key(&self, random: &mut Random) -> (Credential, KeyId) {
         let there = |credential: &&Credential| self.oracle.key(&credential.digest).is_some();
         let existing: Vec<_> = self.credentials.iter().filter(there).collect();
         if existing.is_empty() {
@@ -158,60 +160,62 @@ impl World {
         (credential, id)
     }
 
-    async fn revoke(&mut self, replica: usize, order: u64, random: &mut Random) -> Done {
-        let (credential, id) = self.existing(random);
+    async fn revoke(&mut self, replica: usize, order: u64, random: &mut Random) -> ChangeResult {
+        let (credential, id) = self.random_existing_key(random);
         let id_text = id.as_str().to_owned();
         let reason = Reason::parse("simulation").unwrap();
         let outcome = self.replicas[replica].admin().revoke_key(id, reason, actor(), deadline()).await;
-        self.oracle.changed_by(replica, order, &credential.digest, was_answered(&outcome));
-        if self.flaw == Flaw::Undone && outcome.is_ok() {
+        self.oracle.record_change(replica, order, &credential.digest, is_outcome_known(&outcome));
+        if self.flaw == SeededFlaw::UndoesRevocation && outcome.is_ok() {
             let undo = format!("UPDATE api_keys SET revoked_at = NULL WHERE id = '{id_text}'");
             self.server.execute(&undo).unwrap();
         }
         let what = format!("revoke {}", credential.plaintext);
-        let holds = move |world: &World| world.oracle.key(&credential.digest).is_some_and(|key| key.revoked);
+        let holds = move |world: &SimulatedCluster| {
+            world.oracle.key(&credential.digest).is_some_and(|key| key.revoked)
+        };
         (outcome.map(drop), what, Box::new(holds))
     }
 
-    async fn rotate(&mut self, replica: usize, order: u64, random: &mut Random) -> Done {
-        let (credential, id) = self.existing(random);
+    async fn rotate(&mut self, replica: usize, order: u64, random: &mut Random) -> ChangeResult {
+        let (credential, id) = self.random_existing_key(random);
         let overlap = Duration::from_millis(250 * random.below(60) as u64);
         let admin = self.replicas[replica].admin();
         let outcome = admin.rotate_key(id, Some(overlap), None, actor(), deadline()).await;
-        self.oracle.changed_by(replica, order, &credential.digest, was_answered(&outcome));
+        self.oracle.record_change(replica, order, &credential.digest, is_outcome_known(&outcome));
         let what = format!("rotate {} with an overlap of {overlap:?}", credential.plaintext);
         let outcome = outcome.map(|(issued, _)| {
             self.credentials.push(Credential::new(issued.plaintext.expose()));
         });
         let ends = self.now().wall + i64::try_from(overlap.as_millis()).unwrap();
-        let holds = move |world: &World| {
+        let holds = move |world: &SimulatedCluster| {
             let old = world.oracle.key(&credential.digest);
             old.is_some_and(|key| key.expires_at.is_some_and(|end| end <= ends))
         };
         (outcome, what, Box::new(holds))
     }
 
-    async fn suspend_or_resume(&mut self, replica: usize, order: u64, random: &mut Random) -> Done {
+    async fn suspend_or_resume(&mut self, replica: usize, order: u64, random: &mut Random) -> ChangeResult {
         let tenant = *random.pick(&TENANTS);
-        let suspend = !self.oracle.is_suspended(tenant) && random.percent(40);
+        let suspend = !self.oracle.is_suspended(tenant) && random.is_chance(40);
         let reason = suspend.then(|| Reason::parse("simulation").unwrap());
         let id = TenantId::parse(tenant).unwrap();
         let admin = self.replicas[replica].admin();
         let outcome = admin.set_tenant_suspended(id, reason, actor(), deadline()).await;
-        self.oracle.changed_by(replica, order, tenant, was_answered(&outcome));
+        self.oracle.record_change(replica, order, tenant, is_outcome_known(&outcome));
         let what = format!("{} {tenant}", if suspend { "suspend" } else { "resume" });
-        let holds = move |world: &World| world.oracle.is_suspended(tenant) == suspend;
+        let holds = move |world: &SimulatedCluster| world.oracle.is_suspended(tenant) == suspend;
         (outcome.map(drop), what, Box::new(holds))
     }
 
     /// Changes something as a person at the database's shell would. Outages are no hindrance: they are on the way
     /// between the replicas and the database.
-    pub(crate) fn change_by_another_hand(&mut self, random: &mut Random) -> String {
+    pub(crate) fn change_with_sql(&mut self, random: &mut Random) -> String {
         if let Some(Trouble::Disaster(_)) = self.trouble {
             return "nothing".to_owned();
         }
-        let order = self.oracle.next();
-        let (credential, id) = self.existing(random);
+        let order = self.oracle.next_order();
+        let (credential, id) = self.random_existing_key(random);
         let tenant = *random.pick(&TENANTS);
         let wall = self.now().wall;
         let is = format!("WHERE id = '{id}'");
@@ -226,13 +230,13 @@ impl World {
                 (&*credential.digest, format!("UPDATE api_keys SET expires_at = {end} {is}"))
             }
             5 => {
-                let scopes = if random.percent(50) { "[]".to_owned() } else { format!("[\"{SCOPE}\"]") };
+                let scopes = if random.is_chance(50) { "[]".to_owned() } else { format!("[\"{SCOPE}\"]") };
                 (&*credential.digest, format!("UPDATE api_keys SET scopes = '{scopes}' {is}"))
             }
             6 => (&*credential.digest, format!("DELETE FROM api_keys {is}")),
             7 => (&*credential.digest, format!("UPDATE api_keys SET tenant_id = '{tenant}' {is}")),
             _ => {
-                let suspend = !self.oracle.is_suspended(tenant) && random.percent(40);
+                let suspend = !self.oracle.is_suspended(tenant) && random.is_chance(40);
                 let status = if suspend { "suspended" } else { "active" };
                 (tenant, format!("UPDATE tenants SET status = '{status}' WHERE id = '{tenant}'"))
             }
@@ -240,45 +244,45 @@ impl World {
         self.server.execute(&sql).unwrap();
         self.oracle.touched(order, subject);
         let what = format!("by another hand: {sql} ({})", credential.plaintext);
-        self.look(order);
+        self.record_database(order);
         what
     }
 
     /// Revokes a key by another hand, if there is such a key.
-    pub(crate) fn revoke_by_another_hand(&mut self, credential: &Credential) -> Option<String> {
+    pub(crate) fn revoke_with_sql(&mut self, credential: &Credential) -> Option<String> {
         let id = self.oracle.key(&credential.digest)?.id.clone();
-        let order = self.oracle.next();
+        let order = self.oracle.next_order();
         let sql = format!("UPDATE api_keys SET revoked_at = {} WHERE id = '{id}'", self.now().wall);
         self.server.execute(&sql).unwrap();
         self.oracle.touched(order, &credential.digest);
-        self.look(order);
+        self.record_database(order);
         Some(format!("{} was revoked", credential.plaintext))
     }
 
     /// Shortens the log at its beginning, as whoever prunes it does.
-    pub(crate) async fn prune(&mut self, random: &mut Random) -> String {
+    pub(crate) async fn prune_log(&mut self, random: &mut Random) -> String {
         if self.trouble.is_some() {
             return "nothing".to_owned();
         }
-        let order = self.oracle.next();
+        let order = self.oracle.next_order();
         let kept = 1 + random.below(5);
         let sql = format!("DELETE FROM changes WHERE seq <= (SELECT max(seq) FROM changes) - {kept}");
         self.server.execute(&sql).unwrap();
-        self.oracle.log_breaks();
-        self.look(order);
-        self.catch_up().await;
+        self.oracle.break_log();
+        self.record_database(order);
+        self.catch_up_copy().await;
         format!("the log is pruned to {kept} entries")
     }
 }
 
 /// Whether the database has said what became of a change.
-fn was_answered<T>(outcome: &Result<T, AdminError>) -> bool {
+fn is_outcome_known<T>(outcome: &Result<T, AdminError>) -> bool {
     !matches!(outcome, Err(AdminError::Store(_)))
 }
 
 /// The outcome, what it was about, and how the database must look if it was acknowledged.
-type Done = (Result<(), AdminError>, String, Box<dyn Fn(&World) -> bool>);
+type ChangeResult = (Result<(), AdminError>, String, Box<dyn Fn(&SimulatedCluster) -> bool>);
 
-fn done(what: String, holds: impl Fn(&World) -> bool + 'static) -> Done {
+fn done_change(what: String, holds: impl Fn(&SimulatedCluster) -> bool + 'static) -> ChangeResult {
     (Ok(()), what, Box::new(holds))
 }

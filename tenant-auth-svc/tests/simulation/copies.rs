@@ -9,46 +9,46 @@ use tenant_auth_svc::domain::{
 use tenant_auth_testkit::HranaServer;
 
 use super::{
+    cluster::{REPLICAS, SimulatedCluster},
     troubles::Trouble,
-    world::{REPLICAS, World},
 };
 
 /// How long a copy lags at most: what lags for longer counts as standing still.
-const MAX_LAG: Duration = Duration::from_millis(2_500);
+const MAX_COPY_LAG: Duration = Duration::from_millis(2_500);
 /// A copy that has stood still for less than this cannot be told from one that lags.
-const NOT_YET_NOTICED: Duration = Duration::from_secs(3);
+const MIN_STALL_DETECTION: Duration = Duration::from_secs(3);
 /// A copy that stands still is noticed by then: a heartbeat is due after a second, and waited for for three; time passes by
 /// the second.
-const NOTICED: Duration = Duration::from_secs(6);
+const MAX_STALL_DETECTION: Duration = Duration::from_secs(6);
 
 /// The copy, and what becomes of it.
-pub(crate) struct Copy {
+pub(crate) struct DatabaseCopy {
     pub(crate) server: HranaServer,
-    pace: Pace,
+    pace: CopyPace,
     /// Whether the database has changed since it caught up.
     is_behind: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pace {
+enum CopyPace {
     /// It shows what the database holds when it is read.
-    Follows,
+    Following,
     /// It has not caught up since a moment, and will soon.
-    Lags(Duration),
+    Lagging(Duration),
     /// It has not caught up since a moment.
-    StandsStill(Duration),
+    Stalled(Duration),
 }
 
-impl Copy {
-    pub(crate) async fn of(primary: &HranaServer, clock: &Arc<ManualClock>) -> Self {
+impl DatabaseCopy {
+    pub(crate) async fn copy_primary(primary: &HranaServer, clock: &Arc<ManualClock>) -> Self {
         let server = HranaServer::builder().token("secret").copy_of(primary).start().await.unwrap();
         let clock = Arc::clone(clock);
         server.set_clock(move || clock.now().0);
-        Self { server, pace: Pace::Follows, is_behind: true }
+        Self { server, pace: CopyPace::Following, is_behind: true }
     }
 }
 
-impl World {
+impl SimulatedCluster {
     /// From where a replica reads.
     pub(crate) fn server_of(&self, replica: usize) -> &HranaServer {
         match &self.copy {
@@ -63,109 +63,109 @@ impl World {
     }
 
     /// The database has changed, in whatever.
-    pub(crate) fn changed(&mut self) {
+    pub(crate) fn mark_copy_behind(&mut self) {
         if let Some(copy) = &mut self.copy {
             copy.is_behind = true;
         }
     }
 
     /// Has the copy show what the database holds; from here on it follows.
-    pub(crate) async fn catch_up(&mut self) {
+    pub(crate) async fn catch_up_copy(&mut self) {
         let now = self.now();
         if let Some(copy) = &mut self.copy {
             copy.server.catch_up().await.unwrap();
-            (copy.pace, copy.is_behind) = (Pace::Follows, false);
-            self.oracle.caught_up(now);
+            (copy.pace, copy.is_behind) = (CopyPace::Following, false);
+            self.oracle.copy_caught_up(now);
         }
     }
 
     /// Before a replica reads what it may have to know of: the copy shows it, unless it is meant not to.
-    pub(crate) async fn catch_up_if_following(&mut self, replica: usize) {
-        let follows = self.copy.as_ref().is_some_and(|copy| copy.pace == Pace::Follows);
+    pub(crate) async fn catch_up_copy_if_following(&mut self, replica: usize) {
+        let follows = self.copy.as_ref().is_some_and(|copy| copy.pace == CopyPace::Following);
         if follows && replica == REPLICAS - 1 {
-            self.catch_up().await;
+            self.catch_up_copy().await;
         }
     }
 
     /// The same, where only what the simulation has changed matters, and no heartbeat.
-    pub(crate) async fn catch_up_if_behind(&mut self, replica: usize) {
+    pub(crate) async fn catch_up_copy_if_behind(&mut self, replica: usize) {
         if self.copy.as_ref().is_some_and(|copy| copy.is_behind) {
-            self.catch_up_if_following(replica).await;
+            self.catch_up_copy_if_following(replica).await;
         }
     }
 
     /// Whether the copy shows everything whenever it is read.
     pub(crate) fn copy_follows(&self) -> bool {
-        self.copy.as_ref().is_none_or(|copy| copy.pace == Pace::Follows)
+        self.copy.as_ref().is_none_or(|copy| copy.pace == CopyPace::Following)
     }
 
     /// The copy begins to lag, or catches up.
-    pub(crate) async fn lag_or_catch_up(&mut self) -> String {
-        let lags = self.copy.as_ref().is_some_and(|copy| matches!(copy.pace, Pace::Lags(_)));
+    pub(crate) async fn toggle_copy_lag(&mut self) -> String {
+        let lags = self.copy.as_ref().is_some_and(|copy| matches!(copy.pace, CopyPace::Lagging(_)));
         let may_lag = match self.trouble {
             None | Some(Trouble::Writes | Trouble::Lane | Trouble::WriteLock) => self.copy.is_some(),
-            Some(Trouble::Outage | Trouble::Reads | Trouble::StandsStill | Trouble::Disaster(_)) => false,
+            Some(Trouble::Outage | Trouble::Reads | Trouble::CopyStalled | Trouble::Disaster(_)) => false,
         };
         if lags {
-            self.catch_up().await;
+            self.catch_up_copy().await;
             return "the copy has caught up".to_owned();
         }
         if !may_lag {
             return "nothing".to_owned();
         }
-        self.catch_up().await;
-        self.set_pace(Pace::Lags(self.now().monotonic));
+        self.catch_up_copy().await;
+        self.set_copy_pace(CopyPace::Lagging(self.now().monotonic));
         self.count("a copy lags");
         "the copy begins to lag".to_owned()
     }
 
     /// The copy stands still from here on.
-    pub(crate) async fn stop_the_copy(&mut self) {
-        self.catch_up().await;
-        self.set_pace(Pace::StandsStill(self.now().monotonic));
+    pub(crate) async fn stall_copy(&mut self) {
+        self.catch_up_copy().await;
+        self.set_copy_pace(CopyPace::Stalled(self.now().monotonic));
     }
 
-    fn set_pace(&mut self, pace: Pace) {
+    fn set_copy_pace(&mut self, pace: CopyPace) {
         if let Some(copy) = &mut self.copy {
             copy.pace = pace;
         }
     }
 
     /// Lets time pass. Where it stands still that a copy moves, it does so as in life: second by second, with heartbeats.
-    pub(crate) async fn pass(&mut self, time: Duration) -> Result<(), String> {
-        self.settle().await;
+    pub(crate) async fn advance_time(&mut self, time: Duration) -> Result<(), String> {
+        self.until_loads_finish().await;
         match self.copy.as_ref().map(|copy| copy.pace) {
-            None | Some(Pace::Follows) => self.clock.advance(time),
-            Some(Pace::Lags(since)) => {
-                let pause = time.min(since + MAX_LAG - self.now().monotonic);
+            None | Some(CopyPace::Following) => self.clock.advance(time),
+            Some(CopyPace::Lagging(since)) => {
+                let pause = time.min(since + MAX_COPY_LAG - self.now().monotonic);
                 self.clock.advance(pause);
                 if pause < time {
-                    self.catch_up().await;
+                    self.catch_up_copy().await;
                     self.clock.advance(time - pause);
                 }
             }
-            Some(Pace::StandsStill(_)) => {
+            Some(CopyPace::Stalled(_)) => {
                 let mut left = time;
                 for _ in 0..8 {
                     let pause = left.min(Duration::from_secs(1));
                     self.clock.advance(pause);
-                    self.beat_and_read().await?;
+                    self.heartbeat_and_poll().await?;
                     left -= pause;
                 }
                 self.clock.advance(left);
-                self.beat_and_read().await?;
+                self.heartbeat_and_poll().await?;
             }
         }
         Ok(())
     }
 
-    async fn beat_and_read(&mut self) -> Result<(), String> {
-        self.settle().await;
+    async fn heartbeat_and_poll(&mut self) -> Result<(), String> {
+        self.until_loads_finish().await;
         for replica in 0..REPLICAS {
             // On a busy machine one may fail: the next one is a second later.
             let _ = self.replicas[replica].beat_if_due().await;
         }
-        self.poll(REPLICAS - 1).await.map(drop)
+        self.poll_feed(REPLICAS - 1).await.map(drop)
     }
 
     /// Says what is wrong with a successful reading of the feed, or a failed one.
@@ -176,20 +176,20 @@ impl World {
     ) -> Result<(), String> {
         let now = self.now().monotonic;
         let stopped = match self.copy.as_ref().map(|copy| copy.pace) {
-            Some(Pace::StandsStill(since)) if replica == REPLICAS - 1 => Some(now - since),
+            Some(CopyPace::Stalled(since)) if replica == REPLICAS - 1 => Some(now - since),
             _ => None,
         };
         match (self.trouble, failed) {
             (Some(Trouble::Outage | Trouble::Reads), _) | (_, Some(FailureKind::TimedOut)) => Ok(()),
             (Some(Trouble::Disaster(_)), None) => Err("it believes another database".to_owned()),
             (Some(Trouble::Disaster(_)), Some(_)) => Ok(()),
-            (Some(Trouble::StandsStill), failed) if stopped.is_some() => {
+            (Some(Trouble::CopyStalled), failed) if stopped.is_some() => {
                 let stopped = stopped.unwrap_or_default();
                 match failed {
-                    None if stopped <= NOTICED => Ok(()),
+                    None if stopped <= MAX_STALL_DETECTION => Ok(()),
                     None => Err(format!("the copy has stood still for {stopped:?}")),
-                    Some(FailureKind::Lagging) if stopped >= NOT_YET_NOTICED => {
-                        self.oracle.stands_still(replica);
+                    Some(FailureKind::Lagging) if stopped >= MIN_STALL_DETECTION => {
+                        self.oracle.record_stalled_copy(replica);
                         self.count("a copy that stands still is noticed");
                         Ok(())
                     }
@@ -197,7 +197,7 @@ impl World {
                 }
             }
             (_, None) => Ok(()),
-            (_, Some(_)) if now <= self.recovering.0 => Ok(()),
+            (_, Some(_)) if now <= self.recovering_until.0 => Ok(()),
             (_, Some(_)) => Err("the database is well".to_owned()),
         }
     }

@@ -7,56 +7,56 @@ use tenant_auth_svc::domain::store::FailureKind;
 use tenant_auth_testkit::Backup;
 
 use super::{
-    oracle::{Known, Reads},
+    cluster::{REPLICAS, SimulatedCluster},
+    oracle::{KnownRevocations, ReadsState},
     random::Random,
-    replica::{Flaw, migrate},
+    replica::{SeededFlaw, migrate},
     troubles::{Disaster, Trouble},
-    world::{REPLICAS, World},
 };
 
 /// How many backups are kept.
-const BACKUPS: usize = 4;
+const MAX_BACKUPS: usize = 4;
 /// For how long a log that ends too early may be that of a copy which lags.
-const NOTICED: Duration = Duration::from_secs(3);
+const DETECTION_DELAY: Duration = Duration::from_secs(3);
 
 /// What is needed to put things right.
-pub(crate) struct Before {
+pub(crate) struct BeforeDisaster {
     /// The database before it happened.
     backup: Backup,
     /// What every replica knew to have ended since the moment to which it was rolled back.
-    known: Known,
+    known: KnownRevocations,
 }
 
-impl World {
+impl SimulatedCluster {
     /// Takes a backup, to which the database may be rolled back.
-    pub(crate) fn back_up(&mut self) -> String {
-        let order = self.oracle.next();
+    pub(crate) fn take_backup(&mut self) -> String {
+        let order = self.oracle.next_order();
         let backup = self.server.backup().unwrap();
-        if self.backups.len() == BACKUPS {
+        if self.backups.len() == MAX_BACKUPS {
             self.backups.remove(0);
         }
-        self.backups.push((order, backup, self.log_end));
-        format!("a backup is taken, with a log up to {}", self.log_end)
+        self.backups.push((order, backup, self.change_log_end));
+        format!("a backup is taken, with a log up to {}", self.change_log_end)
     }
 
     /// The database becomes another one, and every replica notices.
-    pub(crate) async fn strike(&mut self, random: &mut Random) -> Result<String, String> {
+    pub(crate) async fn cause_disaster(&mut self, random: &mut Random) -> Result<String, String> {
         for replica in 0..REPLICAS {
-            self.hear(replica).await?;
+            self.poll_feed_with_retries(replica).await?;
         }
-        self.reckon()?;
+        self.check_usage()?;
         // To a moment after which something has happened that replicas have heard of.
-        let log_end = self.log_end;
+        let log_end = self.change_log_end;
         self.backups.retain(|(_, _, end)| *end < log_end);
         let mut disaster = *random.pick(&[
             Disaster::Emptied,
             Disaster::Replaced,
             Disaster::RolledBack,
             Disaster::RolledBack,
-            Disaster::RolledBackAndGoneOn,
+            Disaster::RolledBackAndContinued,
         ]);
         let back = (!self.backups.is_empty()).then(|| random.below(self.backups.len()));
-        let rolled_back = matches!(disaster, Disaster::RolledBack | Disaster::RolledBackAndGoneOn);
+        let rolled_back = matches!(disaster, Disaster::RolledBack | Disaster::RolledBackAndContinued);
         let since = match back {
             Some(back) if rolled_back => self.backups[back].0,
             _ => 0,
@@ -64,9 +64,9 @@ impl World {
         if rolled_back && back.is_none() {
             disaster = Disaster::Emptied;
         }
-        let known = self.oracle.known_ends(since);
+        let known = self.oracle.known_revocations(since);
         let backup = self.server.backup().unwrap();
-        self.before = Some(Before { backup, known });
+        self.before_disaster = Some(BeforeDisaster { backup, known });
         match disaster {
             Disaster::Emptied => self.server.wipe().await.unwrap(),
             Disaster::Replaced => {
@@ -74,13 +74,13 @@ impl World {
                 migrate(&self.server, self.folder.path(), &self.clock).await;
                 self.add_tenants();
             }
-            Disaster::RolledBack | Disaster::RolledBackAndGoneOn => {
+            Disaster::RolledBack | Disaster::RolledBackAndContinued => {
                 let (_, backup, _) = &self.backups[back.unwrap_or_default()];
                 self.server.restore(backup).await.unwrap();
             }
         }
         let mut what = format!("{disaster:?}");
-        if disaster == Disaster::RolledBackAndGoneOn {
+        if disaster == Disaster::RolledBackAndContinued {
             for _ in 0..1 + random.below(30) {
                 let id = random.below(1_000_000);
                 let tenant = format!(
@@ -91,29 +91,29 @@ impl World {
             what = format!("{what} to event {since}");
         }
         self.trouble = Some(Trouble::Disaster(disaster));
-        self.oracle.trouble_begins(Reads::OfAnother);
+        self.oracle.begin_trouble(ReadsState::OtherDatabase);
         self.count(&format!("the database is {disaster:?}"));
-        self.catch_up().await;
+        self.catch_up_copy().await;
         // Before anybody notices, and while it might be a copy that lags.
-        if disaster != Disaster::RolledBackAndGoneOn && random.percent(30) {
+        if disaster != Disaster::RolledBackAndContinued && random.is_chance(30) {
             let (replica, key) = (random.below(REPLICAS), random.pick(&self.credentials).clone());
-            self.ask(replica, &[key], false).await?;
+            self.validate_keys(replica, &[key], false).await?;
         }
-        self.all_look(None).await?;
-        self.pass(NOTICED).await?;
-        self.all_look(Some(disaster)).await?;
-        if self.flaw == Flaw::Credulous {
-            self.restart_unnoticed(0).await;
-            self.replicas[0].ready().await.unwrap();
+        self.poll_until_noticed(None).await?;
+        self.advance_time(DETECTION_DELAY).await?;
+        self.poll_until_noticed(Some(disaster)).await?;
+        if self.flaw == SeededFlaw::TrustsAnyDatabase {
+            self.restart_silently(0).await;
+            self.replicas[0].wait_until_ready().await.unwrap();
         }
         Ok(format!("the database is another one: {what}"))
     }
 
     /// Every replica reads the log, and concludes what it has to.
-    async fn all_look(&mut self, noticed: Option<Disaster>) -> Result<(), String> {
+    async fn poll_until_noticed(&mut self, noticed: Option<Disaster>) -> Result<(), String> {
         for replica in 0..REPLICAS {
-            let Err(error) = self.poll(replica).await? else { continue };
-            let doubted = [FailureKind::Untrusted, FailureKind::Misplaced, FailureKind::TimedOut];
+            let Err(error) = self.poll_feed(replica).await? else { continue };
+            let doubted = [FailureKind::Untrusted, FailureKind::SchemaMissing, FailureKind::TimedOut];
             if noticed.is_some() && !doubted.contains(&error.kind) {
                 return Err(format!(
                     "replica {replica} has not noticed that the database is another one: {error}"
@@ -124,15 +124,15 @@ impl World {
     }
 
     /// The known database is put back, or what is there is accepted.
-    pub(crate) async fn recover(
+    pub(crate) async fn recover_from_disaster(
         &mut self,
         disaster: Disaster,
         random: &mut Random,
     ) -> Result<String, String> {
-        let Some(before) = self.before.take() else { return Ok("nothing".to_owned()) };
-        if random.percent(40) {
+        let Some(before) = self.before_disaster.take() else { return Ok("nothing".to_owned()) };
+        if random.is_chance(40) {
             self.server.restore(&before.backup).await.unwrap();
-            self.catch_up().await;
+            self.catch_up_copy().await;
             self.count("the known database is put back");
             return Ok("the known database is put back".to_owned());
         }
@@ -141,35 +141,35 @@ impl World {
             self.add_tenants();
         }
         let replica = random.below(REPLICAS);
-        let order = self.oracle.next();
-        let held = self.accept(replica).await?;
+        let order = self.oracle.next_order();
+        let held = self.accept_database(replica).await?;
         self.backups.clear();
-        self.ledger.what_is_gone_is_not_counted(&self.server);
-        self.oracle.log_breaks();
-        let seen = self.oracle.next();
-        self.look(seen);
-        self.oracle.hold(order, before.known);
-        for id in self.oracle.held_for_sure(replica) {
+        self.ledger.forget_rolled_back(&self.server);
+        self.oracle.break_log();
+        let seen = self.oracle.next_order();
+        self.record_database(seen);
+        self.oracle.hold_revocations(order, before.known);
+        for id in self.oracle.certainly_held_revocations(replica) {
             if !held.iter().any(|held| held == id) {
                 return Err(format!("replica {replica} knew that {id} had ended, and does not hold it"));
             }
         }
         self.count("a database is accepted");
-        if !self.oracle.held_for_sure(replica).is_empty() {
+        if !self.oracle.certainly_held_revocations(replica).is_empty() {
             self.count("ends are held");
         }
         Ok(format!("it is accepted through replica {replica}, which holds {held:?}"))
     }
 
     /// Accepts what is there; the ids of what the replica holds to have ended.
-    async fn accept(&mut self, replica: usize) -> Result<Vec<String>, String> {
+    async fn accept_database(&mut self, replica: usize) -> Result<Vec<String>, String> {
         let mut outcome = Err(String::new());
         // A replica at a copy reads what it has accepted only when that has caught up.
         for _ in 0..3 {
             let request = v1::AcceptDatabaseRequest { reason: "simulation".to_owned() };
             let answer =
                 AdminServiceClient::new(self.channels[replica].clone()).accept_database(request).await;
-            self.catch_up().await;
+            self.catch_up_copy().await;
             match answer {
                 Ok(accepted) => {
                     let subjects = accepted.into_inner().held.into_iter().filter_map(|held| held.subject);

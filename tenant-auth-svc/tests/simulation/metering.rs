@@ -13,45 +13,45 @@ use tonic_types::StatusExt as _;
 
 use super::{
     changes::deadline,
+    cluster::{REPLICAS, SimulatedCluster, TENANTS, number, text},
     random::Random,
-    replica::Flaw,
+    replica::SeededFlaw,
     troubles::Trouble,
-    world::{REPLICAS, TENANTS, World, number, text},
 };
 
 /// Failures that pass by themselves, and that a busy machine may cause.
-const PASSING: [&str; 4] =
+const TRANSIENT_FAILURES: [&str; 4] =
     ["DATABASE_UNREACHABLE", "DATABASE_TIMED_OUT", "DATABASE_BUSY", "DATABASE_GARBLED"];
 
 /// What was sent, and what was acknowledged.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger(Vec<Sent>);
+pub(crate) struct UsageLedger(Vec<SentUsage>);
 
 #[derive(Clone, Debug)]
-struct Sent {
+struct SentUsage {
     id: String,
     tenant: &'static str,
     quantity: i64,
     is_acknowledged: bool,
 }
 
-impl Ledger {
+impl UsageLedger {
     /// The database was rolled back: of what was acknowledged, what it holds counts, and the rest may be sent again.
-    pub(crate) fn what_is_gone_is_not_counted(&mut self, server: &HranaServer) {
-        let counted = counted(server);
+    pub(crate) fn forget_rolled_back(&mut self, server: &HranaServer) {
+        let counted = counted_per_request(server);
         self.0.iter_mut().for_each(|sent| sent.is_acknowledged &= counted.contains_key(&sent.id));
     }
 }
 
 /// What the database has counted for each request.
-fn counted(server: &HranaServer) -> HashMap<String, i64> {
+fn counted_per_request(server: &HranaServer) -> HashMap<String, i64> {
     let each = "SELECT request_id, coalesce((SELECT sum(quantity) FROM usage_events WHERE request = seq), 0) \
                 FROM usage_requests";
     let rows = server.query(each).unwrap();
     rows.iter().map(|row| (text(&row[0]).unwrap(), number(&row[1]).unwrap())).collect()
 }
 
-impl World {
+impl SimulatedCluster {
     /// Records usage through a replica: of a new request, or of one that nobody has acknowledged yet.
     pub(crate) async fn record_usage(
         &mut self,
@@ -60,20 +60,21 @@ impl World {
     ) -> Result<String, String> {
         let open: Vec<_> =
             (0..self.ledger.0.len()).filter(|at| !self.ledger.0[*at].is_acknowledged).collect();
-        let at = if !open.is_empty() && random.percent(50) {
+        let at = if !open.is_empty() && random.is_chance(50) {
             *random.pick(&open)
         } else {
             let id = format!("usage-{}", self.ledger.0.len());
             let quantity = i64::try_from(random.below(1_000)).unwrap();
-            let sent = Sent { id, tenant: random.pick::<&str>(&TENANTS), quantity, is_acknowledged: false };
+            let sent =
+                SentUsage { id, tenant: random.pick::<&str>(&TENANTS), quantity, is_acknowledged: false };
             self.ledger.0.push(sent);
             self.ledger.0.len() - 1
         };
-        self.send(replica, at).await
+        self.send_usage(replica, at).await
     }
 
-    async fn send(&mut self, replica: usize, at: usize) -> Result<String, String> {
-        let Sent { id, tenant, quantity, .. } = self.ledger.0[at].clone();
+    async fn send_usage(&mut self, replica: usize, at: usize) -> Result<String, String> {
+        let SentUsage { id, tenant, quantity, .. } = self.ledger.0[at].clone();
         let event = v1::UsageEvent {
             tenant_id: tenant.to_owned(),
             metric: "calls".to_owned(),
@@ -82,7 +83,7 @@ impl World {
         };
         let request = v1::RecordUsageRequest { request_id: id.clone(), events: vec![event] };
         let answer = UsageServiceClient::new(self.channels[replica].clone()).record_usage(request).await;
-        self.changed();
+        self.mark_copy_behind();
         let what = format!("replica {replica} records {id}");
         match answer {
             Ok(answer) => {
@@ -92,12 +93,12 @@ impl World {
                 if let Some(Trouble::Disaster(_)) = self.trouble {
                     return Err(format!("{what} in a database that is not the known one"));
                 }
-                if self.flaw == Flaw::Uncounted && at % 5 == 4 {
+                if self.flaw == SeededFlaw::LosesUsage && at % 5 == 4 {
                     let last =
                         "DELETE FROM usage_events WHERE request = (SELECT max(request) FROM usage_events)";
                     self.server.execute(last).unwrap();
                 }
-                match counted(&self.server).get(&id) {
+                match counted_per_request(&self.server).get(&id) {
                     Some(counted) if *counted == quantity && answer.accepted == 1 => Ok(what),
                     counted => Err(format!("{what}: {quantity} was acknowledged, and {counted:?} counted")),
                 }
@@ -105,12 +106,12 @@ impl World {
             Err(status) => {
                 self.count("usage refused");
                 let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
-                let passes = reason.as_ref().is_some_and(|reason| PASSING.contains(&&**reason));
+                let passes = reason.as_ref().is_some_and(|reason| TRANSIENT_FAILURES.contains(&&**reason));
                 if self.writes_work() && !passes {
                     return Err(format!("{what}: {status:?} from a database that is well"));
                 }
                 if passes {
-                    self.went_unanswered();
+                    self.record_unanswered_change();
                 }
                 Ok(format!("{what}: {}", reason.unwrap_or_default()))
             }
@@ -118,8 +119,8 @@ impl World {
     }
 
     /// Compares what was acknowledged with what is counted.
-    pub(crate) fn reckon(&self) -> Result<(), String> {
-        let counted = counted(&self.server);
+    pub(crate) fn check_usage(&self) -> Result<(), String> {
+        let counted = counted_per_request(&self.server);
         let mut totals = HashMap::<_, i64>::new();
         for sent in &self.ledger.0 {
             match counted.get(&sent.id) {
@@ -144,35 +145,39 @@ impl World {
     }
 
     /// In the end, everything that was sent is acknowledged, and counted once.
-    pub(crate) async fn settle_usage(&mut self) -> Result<(), String> {
+    pub(crate) async fn finish_usage(&mut self) -> Result<(), String> {
         for at in 0..self.ledger.0.len() {
             let mut said = Vec::new();
             for replica in (0..REPLICAS).cycle().take(10) {
                 if self.ledger.0[at].is_acknowledged {
                     break;
                 }
-                said.push(self.send(replica, at).await?);
+                said.push(self.send_usage(replica, at).await?);
                 if !self.ledger.0[at].is_acknowledged {
                     // As callers do, who come again: one whose lane rests tells everybody so until the rest is over.
-                    self.pass(Duration::from_secs(11)).await?;
+                    self.advance_time(Duration::from_secs(11)).await?;
                 }
             }
             if !self.ledger.0[at].is_acknowledged {
                 return Err(format!("{:?} is never acknowledged: {said:?}", self.ledger.0[at]));
             }
         }
-        self.reckon()
+        self.check_usage()
     }
 
     /// Lists a tenant's keys, its usage or the audit log, as an operator does.
-    pub(crate) async fn list(&mut self, replica: usize, random: &mut Random) -> Result<String, String> {
-        self.catch_up_if_behind(replica).await;
+    pub(crate) async fn list_something(
+        &mut self,
+        replica: usize,
+        random: &mut Random,
+    ) -> Result<String, String> {
+        self.catch_up_copy_if_behind(replica).await;
         let tenant = *random.pick(&TENANTS);
         let id = TenantId::parse(tenant).unwrap();
         let admin = self.replicas[replica].admin();
         let (what, outcome) = match random.below(3) {
             0 => {
-                let page = PageRequest { size: PageSize::of(10), after: None };
+                let page = PageRequest { size: PageSize::new(10), after: None };
                 let listed = admin.list_audit(AuditFilter::default(), page, deadline()).await;
                 ("the audit log", listed.map(drop).map_err(|error| error.to_string()))
             }
@@ -188,7 +193,7 @@ impl World {
                 ("usage", sums.map(drop).map_err(|status| format!("{status:?}")))
             }
             _ => {
-                let page = PageRequest { size: PageSize::of(500), after: None };
+                let page = PageRequest { size: PageSize::new(500), after: None };
                 let listed = admin.list_keys(id, page, true, deadline()).await;
                 let outcome = match listed {
                     Ok(page) => {

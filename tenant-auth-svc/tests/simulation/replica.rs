@@ -9,9 +9,9 @@ use tenant_auth_svc::{
         clock::{ManualClock, SharedClock},
         key::{KeyHash, PresentedKey},
         scope::{Scope, ScopeSet},
-        validate::Question,
+        validate::KeyQuery,
     },
-    server::{self, Running},
+    server::{self, RunningService},
 };
 use tenant_auth_testkit::HranaServer;
 
@@ -20,18 +20,18 @@ pub(crate) const SCOPE: &str = "sim:read";
 
 /// What is wrong with the service, in the tests that show that the oracle would notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flaw {
+pub(crate) enum SeededFlaw {
     None,
     /// The first replica never reads its feed, and says that it does.
-    Deaf,
+    IgnoresFeed,
     /// A variable of the configuration has another value than the oracle believes.
-    Configured(&'static str, &'static str),
+    OtherSetting(&'static str, &'static str),
     /// The first replica believes whatever database it finds: it is started anew, and does not say so.
-    Credulous,
+    TrustsAnyDatabase,
     /// An acknowledged request to record usage is not counted.
-    Uncounted,
+    LosesUsage,
     /// An acknowledged revocation is undone.
-    Undone,
+    UndoesRevocation,
 }
 
 /// A key somebody may present. Not all of them were ever issued.
@@ -53,10 +53,10 @@ impl Credential {
     }
 
     /// The question about it, half of the time for a scope.
-    pub(crate) fn question(&self, reads: bool) -> Question {
+    pub(crate) fn key_query(&self, reads: bool) -> KeyQuery {
         let scopes = if reads { vec![Scope::parse(SCOPE).unwrap()] } else { Vec::new() };
         let required_scopes = ScopeSet::new(scopes).unwrap();
-        Question { key: PresentedKey::new(self.plaintext.clone()), required_scopes }
+        KeyQuery { key: PresentedKey::new(self.plaintext.clone()), required_scopes }
     }
 
     fn hash_of(plaintext: &str) -> KeyHash {
@@ -65,17 +65,17 @@ impl Credential {
 }
 
 /// Starts one at a database or a copy of it; it may not be ready yet.
-pub(crate) async fn run(
+pub(crate) async fn start_replica(
     server: &HranaServer,
     folder: &Path,
     clock: &Arc<ManualClock>,
     heartbeat: &str,
-    flaw: Flaw,
-) -> Running {
+    flaw: SeededFlaw,
+) -> RunningService {
     let mut settings = settings(server, folder)
         .with_flag("TENANT_AUTH_CREATE_SCHEMA", Some("true".to_owned()))
         .with_flag("TENANT_AUTH_HEARTBEAT_INTERVAL", Some(heartbeat.to_owned()));
-    if let Flaw::Configured(name, value) = flaw {
+    if let SeededFlaw::OtherSetting(name, value) = flaw {
         settings = settings.with_flag(name, Some(value.to_owned()));
     }
     let config = ServiceConfig::read(settings).unwrap().0;
@@ -86,7 +86,7 @@ pub(crate) async fn run(
 pub(crate) async fn migrate(server: &HranaServer, folder: &Path, clock: &Arc<ManualClock>) {
     let config = ServiceConfig::read(settings(server, folder)).unwrap().0;
     let clock = Arc::clone(clock) as SharedClock;
-    let hop = server::hop(config.database, &clock).unwrap();
+    let hop = server::build_database_client(config.database, &clock).unwrap();
     database::migrate::migrate(&hop, &clock).await.unwrap();
 }
 

@@ -6,43 +6,47 @@ use tenant_auth_svc::domain::{clock::UnixMillis, verdict::Verdict};
 use tenant_auth_testkit::Fault;
 
 use super::{
-    changes::{CHANGES, Change},
+    changes::{CHANGE_WEIGHTS, ReplicaChange},
+    cluster::{REPLICAS, SimulatedCluster},
     random::Random,
-    replica::{Credential, Flaw},
+    replica::{Credential, SeededFlaw},
     troubles::Trouble,
-    world::{REPLICAS, World},
 };
 
 /// What happened before something went wrong: this many steps are shown.
-const SHOWN: usize = 60;
+const SHOWN_STEPS: usize = 60;
 /// How many keys there are from the beginning.
-const BEFORE: usize = 8;
+const INITIAL_KEYS: usize = 8;
 /// How much time passes at once.
-const PAUSES: [u64; 12] = [10, 10, 100, 100, 250, 250, 1_000, 3_000, 5_000, 7_000, 61_000, 600_000];
-const LONG: Duration = Duration::from_secs(600);
+const PAUSES_MS: [u64; 12] = [10, 10, 100, 100, 250, 250, 1_000, 3_000, 5_000, 7_000, 61_000, 600_000];
+const LONG_PAUSE: Duration = Duration::from_secs(600);
 
 /// A simulation under way.
 struct Simulation {
-    world: World,
+    world: SimulatedCluster,
     random: Random,
 }
 
 /// Simulates; gives how often each kind of answer was given. The message of a failure says what went wrong, and how
 /// it came to that.
-pub(crate) async fn simulate(seed: u64, steps: usize, flaw: Flaw) -> Result<Vec<(String, u64)>, String> {
-    let world = World::start(flaw, seed.is_multiple_of(2)).await;
+pub(crate) async fn simulate(
+    seed: u64,
+    steps: usize,
+    flaw: SeededFlaw,
+) -> Result<Vec<(String, u64)>, String> {
+    let world = SimulatedCluster::start(flaw, seed.is_multiple_of(2)).await;
     let mut simulation = Simulation { world, random: Random::new(seed) };
     let mut trail = Vec::new();
-    for _ in 0..BEFORE {
-        let made = simulation.world.change(0, Change::Issue, &mut simulation.random).await;
+    for _ in 0..INITIAL_KEYS {
+        let made = simulation.world.change(0, ReplicaChange::Issue, &mut simulation.random).await;
         trail.push(format!("before:        {}", made?));
     }
     for step in 0..=steps {
-        let happened = if step < steps { simulation.step().await } else { simulation.end().await };
+        let happened = if step < steps { simulation.step().await } else { simulation.finish().await };
         match happened {
             Ok(what) => trail.push(format!("{step:>4} {:>9.3?} {what}", simulation.world.now().monotonic)),
             Err(why) => {
-                let from = trail.len().saturating_sub(SHOWN);
+                let from = trail.len().saturating_sub(SHOWN_STEPS);
                 let trail = trail[from..].join("\n");
                 return Err(format!("seed {seed}, step {step}: {why}\nwhat happened before:\n{trail}"));
             }
@@ -55,8 +59,8 @@ impl Simulation {
     async fn step(&mut self) -> Result<String, String> {
         let replica = self.random.below(REPLICAS);
         match self.random.below(100) {
-            0..26 => self.ask_one(replica).await,
-            26..36 => self.ask_several(replica).await,
+            0..26 => self.validate_one(replica).await,
+            26..36 => self.validate_several(replica).await,
             36..46 => self.poll(replica).await,
             46..49 => {
                 let mut heard = Vec::new();
@@ -67,39 +71,40 @@ impl Simulation {
             }
             49..60 => {
                 // Trouble lasts: some of it for longer than the grace.
-                let long = self.world.trouble.is_some() && self.random.percent(30);
-                let time = if long { LONG } else { Duration::from_millis(*self.random.pick(&PAUSES)) };
-                self.world.pass(time).await?;
+                let long = self.world.trouble.is_some() && self.random.is_chance(30);
+                let time =
+                    if long { LONG_PAUSE } else { Duration::from_millis(*self.random.pick(&PAUSES_MS)) };
+                self.world.advance_time(time).await?;
                 Ok(format!("{time:?} pass"))
             }
             60..70 => {
-                let change = *self.random.pick(&CHANGES);
+                let change = *self.random.pick(&CHANGE_WEIGHTS);
                 self.world.change(replica, change, &mut self.random).await
             }
-            70..75 => Ok(self.world.change_by_another_hand(&mut self.random)),
+            70..75 => Ok(self.world.change_with_sql(&mut self.random)),
             75..80 => self.world.record_usage(replica, &mut self.random).await,
-            80..82 => self.world.list(replica, &mut self.random).await,
-            82..84 => self.lose_an_answer(replica).await,
+            80..82 => self.world.list_something(replica, &mut self.random).await,
+            82..84 => self.lose_commit_response(replica).await,
             84..89 => self.begin_or_end_trouble().await,
             89..90 => {
-                if self.world.trouble.is_some_and(restarts_prove_nothing) {
+                if self.world.trouble.is_some_and(is_restart_inconclusive) {
                     return Ok("nothing".to_owned());
                 }
                 self.world.restart(replica).await;
                 Ok(format!("replica {replica} is restarted"))
             }
-            90..91 => Ok(self.world.prune(&mut self.random).await),
-            91..93 => self.change_during_a_load(replica).await,
+            90..91 => Ok(self.world.prune_log(&mut self.random).await),
+            91..93 => self.change_during_load(replica).await,
             93..94 => {
-                let written = self.world.replicas[replica].write_uses().await.is_ok();
+                let written = self.world.replicas[replica].flush_pending_writes().await.is_ok();
                 Ok(format!("replica {replica} writes down which keys are in use: {written}"))
             }
-            94..96 => Ok(self.world.lag_or_catch_up().await),
+            94..96 => Ok(self.world.toggle_copy_lag().await),
             96..98 => match self.world.trouble {
                 Some(Trouble::Disaster(_)) => Ok("nothing".to_owned()),
-                _ => Ok(self.world.back_up()),
+                _ => Ok(self.world.take_backup()),
             },
-            98..99 => self.revoke_as_in_life().await,
+            98..99 => self.revoke_with_sql_and_check().await,
             _ => {
                 let minutes = i64::try_from(self.random.below(360)).unwrap() - 180;
                 self.world.clock.jump_to(UnixMillis(self.world.now().wall + minutes * 60_000));
@@ -109,61 +114,61 @@ impl Simulation {
     }
 
     /// Whatever happened: once it is over, all is well.
-    async fn end(&mut self) -> Result<String, String> {
+    async fn finish(&mut self) -> Result<String, String> {
         if self.world.trouble.is_some() {
             self.end_trouble().await?;
         }
-        self.world.catch_up().await;
-        self.world.everything_is_right().await?;
+        self.world.catch_up_copy().await;
+        self.world.check_all_answers().await?;
         // Every change that may still be waited for is over.
-        self.world.pass(Duration::from_secs(11)).await?;
-        self.world.settle_usage().await?;
+        self.world.advance_time(Duration::from_secs(11)).await?;
+        self.world.finish_usage().await?;
         Ok("all is well, and all usage is counted".to_owned())
     }
 
-    async fn ask_one(&mut self, replica: usize) -> Result<String, String> {
-        let (key, reads) = (self.any_key(), self.random.percent(50));
-        self.world.ask(replica, std::slice::from_ref(&key), reads).await?;
+    async fn validate_one(&mut self, replica: usize) -> Result<String, String> {
+        let (key, reads) = (self.any_key(), self.random.is_chance(50));
+        self.world.validate_keys(replica, std::slice::from_ref(&key), reads).await?;
         Ok(format!("replica {replica} is asked about {}", key.plaintext))
     }
 
-    async fn ask_several(&mut self, replica: usize) -> Result<String, String> {
+    async fn validate_several(&mut self, replica: usize) -> Result<String, String> {
         let several = 2 + self.random.below(14);
         let (keys, reads): (Vec<_>, _) =
-            ((0..several).map(|_| self.any_key()).collect(), self.random.percent(50));
-        self.world.ask(replica, &keys, reads).await?;
+            ((0..several).map(|_| self.any_key()).collect(), self.random.is_chance(50));
+        self.world.validate_keys(replica, &keys, reads).await?;
         Ok(format!("replica {replica} is asked about {} keys", keys.len()))
     }
 
     /// Any key that somebody may present: issued, imported, or made up.
     fn any_key(&mut self) -> Credential {
-        if self.random.percent(5) {
+        if self.random.is_chance(5) {
             return Credential::new(&format!("a-made-up-key-{}", self.random.below(1_000)));
         }
         self.random.pick(&self.world.credentials).clone()
     }
 
     async fn poll(&mut self, replica: usize) -> Result<String, String> {
-        Ok(match self.world.poll(replica).await? {
+        Ok(match self.world.poll_feed(replica).await? {
             Ok(()) => format!("replica {replica} reads its feed"),
             Err(error) => format!("replica {replica} cannot read its feed: {}", error.kind.as_str()),
         })
     }
 
     /// A change is committed, and its answer gets lost: once, so that the repetition finds it done, or twice.
-    async fn lose_an_answer(&mut self, replica: usize) -> Result<String, String> {
+    async fn lose_commit_response(&mut self, replica: usize) -> Result<String, String> {
         // Its failures are counted for a while: one more could open a circuit while all is well.
         if self.world.trouble.is_some() || !self.world.writes_work() {
             return Ok("nothing".to_owned());
         }
         // A circuit that is still open from before would let no repetition through.
         self.world.record_usage(replica, &mut self.random).await?;
-        self.world.settle().await;
+        self.world.until_loads_finish().await;
         let answers = 1 + self.random.below(2);
-        self.world.catch_up_if_following(replica).await;
+        self.world.catch_up_copy_if_following(replica).await;
         let faults = self.world.server_of(replica).faults().clone();
         faults.set_for(answers as u64, Fault::ResetAfterCommit);
-        let change = *self.random.pick(&CHANGES);
+        let change = *self.random.pick(&CHANGE_WEIGHTS);
         let changed = self.world.change(replica, change, &mut self.random).await;
         faults.clear();
         changed.map(|what| format!("{what}; {answers} of its answers lost"))
@@ -174,64 +179,64 @@ impl Simulation {
             return self.end_trouble().await;
         }
         let begun = self.world.begin_trouble(&mut self.random).await?;
-        Ok(format!("{begun}; {}", self.go_on_as_ever(&[0, 1, 2]).await?))
+        Ok(format!("{begun}; {}", self.exercise_replicas(&[0, 1, 2]).await?))
     }
 
     /// Within a second, in which the feeds are read as in life, all is well.
     async fn end_trouble(&mut self) -> Result<String, String> {
         let replica = self.random.below(REPLICAS);
-        let during = self.go_on_as_ever(&[replica]).await?;
+        let during = self.exercise_replicas(&[replica]).await?;
         for replica in 0..REPLICAS {
             // In life they have all tried in the meantime: one that hears the feed again looks for itself at once.
             self.poll(replica).await?;
         }
         let ended = self.world.repair(&mut self.random).await?;
         for _ in 0..4 {
-            self.world.pass(Duration::from_millis(250)).await?;
+            self.world.advance_time(Duration::from_millis(250)).await?;
             for replica in 0..REPLICAS {
-                if self.world.poll(replica).await?.is_ok() {
-                    self.world.look_for_itself(replica).await?;
+                if self.world.poll_feed(replica).await?.is_ok() {
+                    self.world.look_up_a_key(replica).await?;
                 }
-                self.ask_one(replica).await?;
+                self.validate_one(replica).await?;
             }
         }
-        self.world.everything_is_right().await.map_err(|why| format!("{during}; {ended}; {why}"))?;
+        self.world.check_all_answers().await.map_err(|why| format!("{during}; {ended}; {why}"))?;
         Ok(format!("{during}; {ended}, and all is well again"))
     }
 
     /// A little of everything through each of some replicas.
-    async fn go_on_as_ever(&mut self, replicas: &[usize]) -> Result<String, String> {
+    async fn exercise_replicas(&mut self, replicas: &[usize]) -> Result<String, String> {
         let mut happened = Vec::new();
         for &replica in replicas {
-            let change = *self.random.pick(&CHANGES);
+            let change = *self.random.pick(&CHANGE_WEIGHTS);
             happened.push(self.world.change(replica, change, &mut self.random).await?);
             happened.push(self.world.record_usage(replica, &mut self.random).await?);
-            happened.push(self.world.list(replica, &mut self.random).await?);
-            happened.push(self.ask_several(replica).await?);
+            happened.push(self.world.list_something(replica, &mut self.random).await?);
+            happened.push(self.validate_several(replica).await?);
         }
-        happened.push(self.revoke_as_in_life().await?);
+        happened.push(self.revoke_with_sql_and_check().await?);
         Ok(happened.join("; "))
     }
 
     /// A key that every replica knows is revoked by another hand: wherever reads work, within a second nobody honours it.
-    async fn revoke_as_in_life(&mut self) -> Result<String, String> {
-        if !self.world.oracle.reads_work() || self.world.trouble == Some(Trouble::StandsStill) {
+    async fn revoke_with_sql_and_check(&mut self) -> Result<String, String> {
+        if !self.world.oracle.reads_work() || self.world.trouble == Some(Trouble::CopyStalled) {
             return Ok("nobody is told of anything".to_owned());
         }
         let key = self.any_key();
         for replica in 0..REPLICAS {
-            self.world.ask(replica, std::slice::from_ref(&key), false).await?;
+            self.world.validate_keys(replica, std::slice::from_ref(&key), false).await?;
         }
-        let what = self.world.revoke_by_another_hand(&key);
-        self.world.catch_up().await;
+        let what = self.world.revoke_with_sql(&key);
+        self.world.catch_up_copy().await;
         for _ in 0..4 {
-            self.world.pass(Duration::from_millis(250)).await?;
+            self.world.advance_time(Duration::from_millis(250)).await?;
             for replica in 0..REPLICAS {
                 self.poll(replica).await?;
             }
         }
         for replica in 0..REPLICAS {
-            let said = self.world.ask(replica, std::slice::from_ref(&key), false).await?;
+            let said = self.world.validate_keys(replica, std::slice::from_ref(&key), false).await?;
             // Where it came and went between two readings, it may stay unknown for a few seconds: either is a denial.
             let is_denied = matches!(said[..], [Some(Verdict::Revoked | Verdict::Unknown)]);
             if !is_denied && what.is_some() {
@@ -242,24 +247,24 @@ impl Simulation {
     }
 
     /// A load has read, its answer is still under way, and meanwhile something changes and is heard of.
-    async fn change_during_a_load(&mut self, replica: usize) -> Result<String, String> {
+    async fn change_during_load(&mut self, replica: usize) -> Result<String, String> {
         if self.world.trouble.is_some() {
             return Ok("nothing".to_owned());
         }
         // Whatever is in memory has to be loaded again.
-        self.world.pass(Duration::from_secs(61)).await?;
+        self.world.advance_time(Duration::from_secs(61)).await?;
         let key = self.any_key();
-        self.world.catch_up_if_following(replica).await;
+        self.world.catch_up_copy_if_following(replica).await;
         self.world.server_of(replica).faults().set_where("AS digests", 1, Fault::HangAfterExecute);
-        self.world.begin_to_ask(replica, &key).await;
+        self.world.begin_load(replica, &key).await;
         let other = self.random.below(REPLICAS);
         let changed = match self.random.below(3) {
-            0 => Ok(self.world.change_by_another_hand(&mut self.random)),
-            1 => self.world.change(other, Change::Revoke, &mut self.random).await,
-            _ => self.world.change(other, Change::SuspendOrResume, &mut self.random).await,
+            0 => Ok(self.world.change_with_sql(&mut self.random)),
+            1 => self.world.change(other, ReplicaChange::Revoke, &mut self.random).await,
+            _ => self.world.change(other, ReplicaChange::SuspendOrResume, &mut self.random).await,
         };
         let heard =
-            if self.random.percent(70) { self.poll(replica).await? } else { "nobody hears".to_owned() };
+            if self.random.is_chance(70) { self.poll(replica).await? } else { "nobody hears".to_owned() };
         let faults = self.world.server_of(replica).faults().clone();
         let release = async {
             // More than once: a load may begin to hang only now.
@@ -269,7 +274,7 @@ impl Simulation {
             }
         };
         tokio::select! {
-            asked = self.world.ask(replica, std::slice::from_ref(&key), false) => {
+            asked = self.world.validate_keys(replica, std::slice::from_ref(&key), false) => {
                 asked?;
             }
             () = release => {}
@@ -279,9 +284,9 @@ impl Simulation {
 }
 
 /// Where a replica that starts would believe what the others do not.
-fn restarts_prove_nothing(trouble: Trouble) -> bool {
+fn is_restart_inconclusive(trouble: Trouble) -> bool {
     match trouble {
-        Trouble::Disaster(_) | Trouble::StandsStill => true,
+        Trouble::Disaster(_) | Trouble::CopyStalled => true,
         Trouble::Outage | Trouble::Writes | Trouble::Reads | Trouble::Lane | Trouble::WriteLock => false,
     }
 }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use tenant_auth_testkit::{Fault, HranaServer};
 
-use super::{oracle::Reads, random::Random, world::World};
+use super::{cluster::SimulatedCluster, oracle::ReadsState, random::Random};
 
 /// After trouble with reads, what waits behind a circuit is tried again within this time.
-const READS_RECOVER: Duration = Duration::from_secs(1);
+const MAX_READ_RECOVERY: Duration = Duration::from_secs(1);
 /// The same for changes: one without an answer is waited for longer.
-const CHANGES_RECOVER: Duration = Duration::from_secs(10);
+const MAX_CHANGE_RECOVERY: Duration = Duration::from_secs(10);
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(crate) enum Trouble {
     /// The lock for writing is held by somebody.
     WriteLock,
     /// The copy stands still.
-    StandsStill,
+    CopyStalled,
     /// The database is another one than before.
     Disaster(Disaster),
 }
@@ -40,7 +40,7 @@ pub(crate) enum Disaster {
     /// It is as it was some time ago.
     RolledBack,
     /// The same, and it has gone on since.
-    RolledBackAndGoneOn,
+    RolledBackAndContinued,
 }
 
 /// How whatever works fails that does not.
@@ -60,53 +60,53 @@ fn refusals() -> [(&'static str, Fault); 11] {
     ]
 }
 
-impl World {
+impl SimulatedCluster {
     /// Whether changes have to be taken now.
     pub(crate) fn writes_work(&self) -> bool {
         let is_well = match self.trouble {
-            None | Some(Trouble::Reads | Trouble::StandsStill) => true,
+            None | Some(Trouble::Reads | Trouble::CopyStalled) => true,
             Some(
                 Trouble::Outage | Trouble::Writes | Trouble::Lane | Trouble::WriteLock | Trouble::Disaster(_),
             ) => false,
         };
-        is_well && self.now().monotonic > self.recovering.1
+        is_well && self.now().monotonic > self.recovering_until.1
     }
 
     /// Whether listings have to be answered now.
     pub(crate) fn listings_work(&self) -> bool {
         let is_well = match self.trouble {
-            None | Some(Trouble::Writes | Trouble::WriteLock | Trouble::StandsStill) => true,
+            None | Some(Trouble::Writes | Trouble::WriteLock | Trouble::CopyStalled) => true,
             Some(Trouble::Outage | Trouble::Reads | Trouble::Lane | Trouble::Disaster(_)) => false,
         };
-        is_well && self.now().monotonic > self.recovering.0
+        is_well && self.now().monotonic > self.recovering_until.0
     }
 
     /// One change went without an answer, most likely for want of a processor: the next ones wait.
-    pub(crate) fn went_unanswered(&mut self) {
-        self.recovering.1 = self.now().monotonic + CHANGES_RECOVER;
+    pub(crate) fn record_unanswered_change(&mut self) {
+        self.recovering_until.1 = self.now().monotonic + MAX_CHANGE_RECOVERY;
     }
 
     /// Something goes wrong from now on.
     pub(crate) async fn begin_trouble(&mut self, random: &mut Random) -> Result<String, String> {
-        self.settle().await;
-        self.catch_up().await;
+        self.until_loads_finish().await;
+        self.catch_up_copy().await;
         let what = match random.below(if self.copy.is_some() { 10 } else { 9 }) {
-            0..2 => self.break_down(random).await,
+            0..2 => self.begin_outage(random).await,
             2..4 => self.refuse_changes(random),
             4 => self.refuse_reads(random),
-            5 => self.trouble_a_lane(random),
-            6 => self.hold_the_lock(),
-            7..9 => return self.strike(random).await,
+            5 => self.disturb_lane(random),
+            6 => self.hold_write_lock(),
+            7..9 => return self.cause_disaster(random).await,
             _ => {
-                self.trouble = Some(Trouble::StandsStill);
-                self.stop_the_copy().await;
+                self.trouble = Some(Trouble::CopyStalled);
+                self.stall_copy().await;
                 "the copy stands still".to_owned()
             }
         };
         Ok(format!("trouble begins: {what}"))
     }
 
-    async fn break_down(&mut self, random: &mut Random) -> String {
+    async fn begin_outage(&mut self, random: &mut Random) -> String {
         let faults = refusals();
         // With a fault, or by refusing connections.
         let name = match faults.get(random.below(faults.len() + 1)) {
@@ -123,7 +123,7 @@ impl World {
             }
         };
         self.trouble = Some(Trouble::Outage);
-        self.oracle.trouble_begins(Reads::Fail);
+        self.oracle.begin_trouble(ReadsState::Failing);
         format!("an outage, {name}")
     }
 
@@ -145,11 +145,11 @@ impl World {
         let (name, fault) = random.pick(&refusals()).clone();
         self.servers_mut().for_each(|server| server.faults().set_reads(fault.clone()));
         self.trouble = Some(Trouble::Reads);
-        self.oracle.trouble_begins(Reads::Fail);
+        self.oracle.begin_trouble(ReadsState::Failing);
         format!("reads fail, {name}")
     }
 
-    fn trouble_a_lane(&mut self, random: &mut Random) -> String {
+    fn disturb_lane(&mut self, random: &mut Random) -> String {
         let lanes = [
             "FROM audit_log",
             "FROM usage_totals",
@@ -164,7 +164,7 @@ impl World {
         format!("one lane fails ({lane}), {name}")
     }
 
-    fn hold_the_lock(&mut self) -> String {
+    fn hold_write_lock(&mut self) -> String {
         self.server.hold_writes(true);
         self.trouble = Some(Trouble::WriteLock);
         "the lock for writing is held".to_owned()
@@ -172,11 +172,11 @@ impl World {
 
     /// What went wrong is over.
     pub(crate) async fn repair(&mut self, random: &mut Random) -> Result<String, String> {
-        self.settle().await;
+        self.until_loads_finish().await;
         let Some(trouble) = self.trouble else { return Ok("nothing".to_owned()) };
         let what = match trouble {
-            Trouble::Disaster(disaster) => self.recover(disaster, random).await?,
-            Trouble::StandsStill => {
+            Trouble::Disaster(disaster) => self.recover_from_disaster(disaster, random).await?,
+            Trouble::CopyStalled => {
                 self.trouble = None;
                 "the copy moves".to_owned()
             }
@@ -204,16 +204,16 @@ impl World {
         }
         self.trouble = None;
         let now = self.now().monotonic;
-        self.recovering = (now + READS_RECOVER, now + CHANGES_RECOVER);
-        self.oracle.trouble_ends();
+        self.recovering_until = (now + MAX_READ_RECOVERY, now + MAX_CHANGE_RECOVERY);
+        self.oracle.end_trouble();
         for replica in &mut self.replicas {
             // One that started meanwhile reads no feed before it has found the database.
-            replica.ready().await.unwrap();
+            replica.wait_until_ready().await.unwrap();
         }
         // A change that went without an answer may have been made.
-        let order = self.oracle.next();
-        self.look(order);
-        self.catch_up().await;
+        let order = self.oracle.next_order();
+        self.record_database(order);
+        self.catch_up_copy().await;
         Ok(what)
     }
 }

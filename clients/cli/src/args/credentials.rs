@@ -10,8 +10,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tenant_auth_client::{CallerToken, Client, ClientBuilder, Tls};
 use zeroize::Zeroizing;
 
-use super::Given;
-use crate::failure::{Failure, Wrong, is_secure};
+use super::OptionSources;
+use crate::failure::{Failure, FieldProblem, is_secure};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Credentials {
@@ -35,7 +35,7 @@ pub(crate) struct Credentials {
 
 impl Credentials {
     /// Whether the service can tell from them who calls.
-    pub(crate) fn are_given(&self) -> bool {
+    pub(crate) fn has_caller_identity(&self) -> bool {
         self.token_file.is_some() || self.cert.is_some()
     }
 
@@ -45,7 +45,7 @@ impl Credentials {
         builder: ClientBuilder,
         endpoint: &str,
         server_name: Option<&str>,
-        given: Given,
+        given: OptionSources,
     ) -> Result<Client, Failure> {
         let tls = self.tls(given)?;
         let tls = match server_name {
@@ -53,21 +53,21 @@ impl Credentials {
             None => tls,
         };
         if tls.is_some() && !is_secure(endpoint) {
-            let names: Vec<_> = self.files(given).into_iter().map(|file| file.field).collect();
+            let names: Vec<_> = self.tls_files(given).into_iter().map(|file| file.field).collect();
             return Err(Failure::usage(format!(
                 "{} is for https:// endpoints, and {endpoint} is none",
                 names.join(" and ")
             )));
         }
         let builder = match &self.token_file {
-            Some(path) => builder.caller_token(token(given.name("--token-file"), path)?),
+            Some(path) => builder.caller_token(read_token(given.name("--token-file"), path)?),
             None => builder,
         };
-        let Some(tls) = tls else { return builder.connect_lazy().map_err(Failure::naming(&[])) };
+        let Some(tls) = tls else { return builder.connect_lazy().map_err(Failure::from_service(&[])) };
         // What each file holds is fine by itself: what is left is that they do not fit together.
         builder.tls(tls).connect_lazy().map_err(|error| Failure::Usage {
             sentence: error.to_string(),
-            violations: self.files(given),
+            violations: self.tls_files(given),
             hint: self
                 .cert
                 .is_some()
@@ -75,10 +75,12 @@ impl Credentials {
         })
     }
 
-    fn tls(&self, given: Given) -> Result<Option<Tls>, Failure> {
+    fn tls(&self, given: OptionSources) -> Result<Option<Tls>, Failure> {
         let (cert, cert_key) = (given.name("--cert"), given.name("--cert-key"));
         let identity = match (&self.cert, &self.cert_key) {
-            (Some(path), Some(key)) => Some((certificates(cert, path)?, private_key(cert_key, key)?)),
+            (Some(path), Some(key)) => {
+                Some((read_certificates(cert, path)?, read_private_key(cert_key, key)?))
+            }
             (None, None) => None,
             (Some(_), None) => {
                 return Err(Failure::usage(format!("{cert} needs --cert-key, its private key")));
@@ -87,7 +89,7 @@ impl Credentials {
                 return Err(Failure::usage(format!("{cert_key} needs --cert, its certificate")));
             }
         };
-        let ca = self.ca.as_deref().map(|path| certificates(given.name("--ca"), path)).transpose()?;
+        let ca = self.ca.as_deref().map(|path| read_certificates(given.name("--ca"), path)).transpose()?;
         if identity.is_none() && ca.is_none() {
             return Ok(None);
         }
@@ -101,18 +103,21 @@ impl Credentials {
         }))
     }
 
-    fn files(&self, given: Given) -> Vec<Wrong> {
+    fn tls_files(&self, given: OptionSources) -> Vec<FieldProblem> {
         let options = [("--ca", &self.ca), ("--cert", &self.cert), ("--cert-key", &self.cert_key)];
         let named =
             options.into_iter().filter_map(|(option, path)| Some((given.name(option), path.as_ref()?)));
         named
-            .map(|(option, path)| Wrong { field: option.to_owned(), description: path.display().to_string() })
+            .map(|(option, path)| FieldProblem {
+                field: option.to_owned(),
+                description: path.display().to_string(),
+            })
             .collect()
     }
 }
 
-fn token(option: &str, path: &Path) -> Result<CallerToken, Failure> {
-    let bytes = read(option, path)?;
+fn read_token(option: &str, path: &Path) -> Result<CallerToken, Failure> {
+    let bytes = read_file(option, path)?;
     let token = bytes.trim_ascii();
     if token.is_empty() {
         return Err(unusable(option, path, "holds no token"));
@@ -123,8 +128,8 @@ fn token(option: &str, path: &Path) -> Result<CallerToken, Failure> {
     }
 }
 
-fn certificates(option: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let pem = read(option, path)?;
+fn read_certificates(option: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let pem = read_file(option, path)?;
     let mut count = 0;
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         certificate.map_err(|_| unusable(option, path, "holds a broken certificate"))?;
@@ -136,13 +141,13 @@ fn certificates(option: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure
     Ok(pem)
 }
 
-fn private_key(option: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let pem = read(option, path)?;
+fn read_private_key(option: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let pem = read_file(option, path)?;
     PrivateKeyDer::from_pem_slice(&pem).map_err(|_| unusable(option, path, "holds no private key (PEM)"))?;
     Ok(pem)
 }
 
-fn read(option: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+fn read_file(option: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let bytes = fs::read(path).map(Zeroizing::new);
     bytes.map_err(|error| Failure::usage(format!("{option}: cannot read {}: {error}", path.display())))
 }

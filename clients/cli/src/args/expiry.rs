@@ -14,11 +14,11 @@ use crate::{
 #[group(multiple = false)]
 pub(crate) struct Expiry {
     /// Let the key end after this time by the service's clock, such as 90d or 12h; never, unless given
-    #[arg(long, value_parser = time::span, value_name = "TIME")]
+    #[arg(long, value_parser = time::parse_span, value_name = "TIME")]
     expires_in: Option<Duration>,
 
     /// Let the key end then, such as 2030-01-31T00:00:00Z
-    #[arg(long, value_parser = time::moment, value_name = "RFC3339")]
+    #[arg(long, value_parser = time::parse_moment, value_name = "RFC3339")]
     expires_at: Option<Moment>,
 }
 

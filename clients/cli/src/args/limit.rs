@@ -15,7 +15,7 @@ pub(crate) struct Limit {
 
 impl Limit {
     /// The most to list; `None`: everything.
-    pub(crate) fn cap(self) -> Option<usize> {
+    pub(crate) fn max_items(self) -> Option<usize> {
         (!self.all).then(|| usize::try_from(self.limit).unwrap_or(usize::MAX))
     }
 }

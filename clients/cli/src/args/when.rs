@@ -15,8 +15,8 @@ pub(crate) enum When {
 
 impl When {
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
-        let ago = time::span(text).map(Self::Ago);
-        ago.or_else(|_| time::moment(text).map(Self::At))
+        let ago = time::parse_span(text).map(Self::Ago);
+        ago.or_else(|_| time::parse_moment(text).map(Self::At))
             .map_err(|_| "must be RFC 3339, such as 2030-01-31T00:00:00Z, or a time ago, such as 2h or 3d")
     }
 
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_and_a_time_ago_are_told_apart() {
+    fn absolute_and_relative_times_are_told_apart() {
         assert_eq!(When::parse("2h"), Ok(When::Ago(Duration::from_secs(7_200))));
         assert!(matches!(When::parse("2030-01-31T00:00:00Z"), Ok(When::At(_))));
         for text in ["", "yesterday", "2030-01-31", "-2h"] {
@@ -48,8 +48,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_time_ago_counts_from_the_services_now() {
-        let now = time::moment("2030-01-31T12:00:00Z").unwrap();
+    async fn relative_time_counts_from_the_service_clock() {
+        let now = time::parse_moment("2030-01-31T12:00:00Z").unwrap();
         let given = [When::parse("2h").ok(), None, When::parse("2030-01-31T11:00:00Z").ok()];
         let moments = When::moments(given, async || Ok(now)).await.unwrap();
         let shown = moments.map(|moment| moment.map(|moment| moment.to_string()));

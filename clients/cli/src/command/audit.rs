@@ -10,7 +10,7 @@ use super::{
 use crate::{
     args::{Limit, When},
     exit::Exit,
-    failure::{Failure, Names},
+    failure::{Failure, FieldNames},
     listing,
     view::EventView,
 };
@@ -55,7 +55,7 @@ pub(crate) struct List {
     limit: Limit,
 }
 
-const NAMES: Names = &[
+const FIELD_NAMES: FieldNames = &[
     ("tenant_id", "--tenant"),
     ("target", "--target"),
     ("caller", "--caller"),
@@ -84,5 +84,5 @@ pub(super) async fn run(context: &Context, command: AuditCommand) -> Result<Exit
         let events = page.events.into_iter().map(EventView::new);
         Ok((events.collect(), page.next_page_token))
     };
-    listing::list(context.output, list.limit, NAMES, page).await
+    listing::print_list(context.output, list.limit, FIELD_NAMES, page).await
 }

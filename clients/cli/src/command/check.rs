@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::Context;
 use crate::{
     exit::Exit,
-    failure::{Asked, Failure, Names, Told, is_secure},
+    failure::{ErrorReport, Failure, FieldNames, RequestContext, is_secure},
     probe,
     view::{CheckView, DatabaseRow},
 };
@@ -38,28 +38,30 @@ struct Replica {
     server_name: Option<String>,
 }
 
-const NAMES: Names = &[("key_id", "KEY_ID")];
+const FIELD_NAMES: FieldNames = &[("key_id", "KEY_ID")];
 
 pub(super) async fn run(context: &Context, command: Check) -> Result<Exit, Failure> {
     let endpoint = &context.globals.endpoint;
     let replicas = if command.all {
-        resolved(endpoint, context.globals.timeout).await?
+        resolve_replicas(endpoint, context.globals.timeout).await?
     } else {
-        command.replicas.iter().map(|address| Replica::named(address, endpoint)).collect::<Result<_, _>>()?
+        command.replicas.iter().map(|address| Replica::parse(address, endpoint)).collect::<Result<_, _>>()?
     };
     let clients = replicas.iter().map(|replica| {
-        Ok((replica.clone(), context.client_of(&replica.endpoint, replica.server_name.as_deref())?))
+        Ok((replica.clone(), context.client_for(&replica.endpoint, replica.server_name.as_deref())?))
     });
     let clients: Vec<_> = clients.collect::<Result<_, Failure>>()?;
-    let answers = ask(&clients, &command.key_id).await?;
+    let answers = inspect_all(&clients, &command.key_id).await?;
     // One that answers is asked for what the database says: --endpoint need not lead to any of them.
     let answering = clients.iter().zip(&answers).find(|(_, answer)| answer.is_ok());
     let database = match answering {
-        Some(((replica, client), _)) => database(context, replica, client, &command.key_id).await,
-        None => DatabaseRow::silent(Failure::Unexpected("no replica could be asked".to_owned()).told_alone()),
+        Some(((replica, client), _)) => read_database(context, replica, client, &command.key_id).await,
+        None => DatabaseRow::unanswered(
+            Failure::Unexpected("no replica could be asked".to_owned()).local_report(),
+        ),
     };
     let told = |((replica, _), answer): (&(Replica, Client), Result<_, Failure>)| {
-        (replica.endpoint.clone(), answer.map_err(|failure| context.told_of(&failure, &replica.endpoint)))
+        (replica.endpoint.clone(), answer.map_err(|failure| context.report_for(&failure, &replica.endpoint)))
     };
     let answers = clients.iter().zip(answers).map(told).collect();
     let view = CheckView::new(command.key_id, database, answers);
@@ -68,15 +70,15 @@ pub(super) async fn run(context: &Context, command: Check) -> Result<Exit, Failu
         Exit::Denied
     } else if !view.is_complete() {
         Exit::Unavailable
-    } else if view.knows_nothing() {
-        Exit::State
+    } else if view.is_key_unknown() {
+        Exit::Precondition
     } else {
         Exit::Done
     })
 }
 
 /// Asks all at once, and gives their answers in order. What is wrong with the question is wrong for all.
-async fn ask(
+async fn inspect_all(
     clients: &[(Replica, Client)],
     key_id: &str,
 ) -> Result<Vec<Result<proto::InspectKeyResponse, Failure>>, Failure> {
@@ -90,11 +92,11 @@ async fn ask(
         let (index, answer) = answer.map_err(|error| Failure::Unexpected(error.to_string()))?;
         match answer {
             Err(error @ (Error::Invalid { .. } | Error::Setup { .. })) => {
-                return Err(Failure::naming(NAMES)(error));
+                return Err(Failure::from_service(FIELD_NAMES)(error));
             }
             answer => {
                 if let Some(place) = answers.get_mut(index) {
-                    *place = Some(answer.map_err(Failure::naming(NAMES)));
+                    *place = Some(answer.map_err(Failure::from_service(FIELD_NAMES)));
                 }
             }
         }
@@ -103,21 +105,25 @@ async fn ask(
     Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(missing)).collect())
 }
 
-async fn database(context: &Context, replica: &Replica, client: &Client, key_id: &str) -> DatabaseRow {
+async fn read_database(context: &Context, replica: &Replica, client: &Client, key_id: &str) -> DatabaseRow {
     match client.admin().get_key(key_id).await {
         Ok(state) => DatabaseRow::new(&state),
         Err(Error::NotFound { .. }) => DatabaseRow::unknown(),
-        Err(error) => DatabaseRow::silent(context.told_of(&Failure::naming(NAMES)(error), &replica.endpoint)),
+        Err(error) => DatabaseRow::unanswered(
+            context.report_for(&Failure::from_service(FIELD_NAMES)(error), &replica.endpoint),
+        ),
     }
 }
 
 /// Every address that the name in an endpoint stands for.
-async fn resolved(endpoint: &str, timeout: Duration) -> Result<Vec<Replica>, Failure> {
-    let (host, port) = probe::address(endpoint).ok_or_else(|| {
+async fn resolve_replicas(endpoint: &str, timeout: Duration) -> Result<Vec<Replica>, Failure> {
+    let (host, port) = probe::host_and_port(endpoint).ok_or_else(|| {
         Failure::usage(format!("--endpoint: {endpoint} has no host that could be resolved"))
     })?;
     let unresolved = |why: String| {
-        Failure::naming(NAMES)(Error::Unreachable { message: format!("cannot resolve {host}: {why}") })
+        Failure::from_service(FIELD_NAMES)(Error::Unreachable {
+            message: format!("cannot resolve {host}: {why}"),
+        })
     };
     let found = tokio::time::timeout(timeout, tokio::net::lookup_host((host, port))).await;
     let found = found.map_err(|_| unresolved("no answer in time".to_owned()))?;
@@ -128,21 +134,21 @@ async fn resolved(endpoint: &str, timeout: Duration) -> Result<Vec<Replica>, Fai
         return Err(unresolved("it has no address".to_owned()));
     }
     let scheme = if is_secure(endpoint) { "https" } else { "http" };
-    let server_name = name_to_verify(endpoint);
+    let server_name = server_name(endpoint);
     let replica =
         |address| Replica { endpoint: format!("{scheme}://{address}"), server_name: server_name.clone() };
     Ok(addresses.into_iter().map(replica).collect())
 }
 
 /// The name that certificates behind an encrypted endpoint are for; `None` where there is none.
-fn name_to_verify(endpoint: &str) -> Option<String> {
-    let (host, _) = probe::address(endpoint).filter(|_| is_secure(endpoint))?;
+fn server_name(endpoint: &str) -> Option<String> {
+    let (host, _) = probe::host_and_port(endpoint).filter(|_| is_secure(endpoint))?;
     host.parse::<IpAddr>().is_err().then(|| host.to_owned())
 }
 
 impl Replica {
     /// From what stands on the command line.
-    fn named(text: &str, endpoint: &str) -> Result<Self, Failure> {
+    fn parse(text: &str, endpoint: &str) -> Result<Self, Failure> {
         let wrong = || {
             Failure::usage(format!(
                 "--replica: {text} must be a host or an address, such as 10.0.0.7, [fd00::7]:50051 or https://replica-1:50051"
@@ -152,7 +158,7 @@ impl Replica {
         if text.is_empty() {
             return Err(wrong());
         }
-        let default_port = probe::address(endpoint).map_or(50_051, |(_, port)| port);
+        let default_port = probe::host_and_port(endpoint).map_or(50_051, |(_, port)| port);
         let endpoint_of = if text.contains("://") {
             text.to_owned()
         } else {
@@ -163,18 +169,18 @@ impl Replica {
             if has_port { format!("{scheme}://{host}") } else { format!("{scheme}://{host}:{default_port}") }
         };
         let (host, _) =
-            probe::address(&endpoint_of).filter(|(host, _)| !host.is_empty()).ok_or_else(wrong)?;
+            probe::host_and_port(&endpoint_of).filter(|(host, _)| !host.is_empty()).ok_or_else(wrong)?;
         // A certificate is seldom for an address.
         let is_address = host.parse::<IpAddr>().is_ok();
-        let server_name = name_to_verify(endpoint).filter(|_| is_address && is_secure(&endpoint_of));
+        let server_name = server_name(endpoint).filter(|_| is_address && is_secure(&endpoint_of));
         Ok(Self { endpoint: endpoint_of, server_name })
     }
 }
 
 impl Context {
     /// A failure in words, of somebody else than --endpoint.
-    fn told_of(&self, failure: &Failure, endpoint: &str) -> Told {
-        failure.told(&Asked { endpoint, ..self.globals.asked() }, None, &self.request_id)
+    fn report_for(&self, failure: &Failure, endpoint: &str) -> ErrorReport {
+        failure.report(&RequestContext { endpoint, ..self.globals.request_context() }, None, &self.request_id)
     }
 }
 
@@ -183,8 +189,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replica_takes_what_it_lacks_from_the_endpoint() {
-        let named = |text, endpoint| Replica::named(text, endpoint).unwrap();
+    fn replica_inherits_scheme_and_port_from_endpoint() {
+        let named = |text, endpoint| Replica::parse(text, endpoint).unwrap();
         for (text, endpoint, expected, server_name) in [
             ("10.0.0.7", "http://auth:50051", "http://10.0.0.7:50051", None),
             ("replica-1:7", "http://auth:50051", "http://replica-1:7", None),
@@ -200,13 +206,13 @@ mod tests {
             assert_eq!(named(text, endpoint), expected, "{text} {endpoint}");
         }
         for text in ["", "://", "host:port"] {
-            assert!(Replica::named(text, "http://auth:50051").is_err(), "{text}");
+            assert!(Replica::parse(text, "http://auth:50051").is_err(), "{text}");
         }
     }
 
     #[tokio::test]
-    async fn a_name_stands_for_every_address_once() {
-        let replicas = resolved("https://localhost:7", Duration::from_secs(5)).await.unwrap();
+    async fn name_resolves_to_each_address_once() {
+        let replicas = resolve_replicas("https://localhost:7", Duration::from_secs(5)).await.unwrap();
         assert!(!replicas.is_empty());
         for replica in &replicas {
             assert_eq!(replica.server_name.as_deref(), Some("localhost"));

@@ -9,7 +9,7 @@ use tenant_auth_client::{
 use super::Context;
 use crate::{
     exit::Exit,
-    failure::{Failure, Names},
+    failure::{Failure, FieldNames},
     view::{AcceptedView, DatabaseView},
 };
 
@@ -35,24 +35,28 @@ pub(crate) enum DatabaseCommand {
     },
 }
 
-const NAMES: Names = &[("reason", "--reason")];
+const FIELD_NAMES: FieldNames = &[("reason", "--reason")];
 
 pub(super) async fn run(context: &Context, command: DatabaseCommand) -> Result<Exit, Failure> {
     let client = context.client()?;
     let admin = client.admin();
     match command {
         DatabaseCommand::Status => {
-            let state = admin.database_state().await.map_err(Failure::naming(NAMES))?;
+            let state = admin.database_state().await.map_err(Failure::from_service(FIELD_NAMES))?;
             let believed = state.doubt() == proto::DatabaseDoubt::Unspecified;
             context.output.show(&DatabaseView::new(state))?;
             Ok(if believed { Exit::Done } else { Exit::Denied })
         }
         DatabaseCommand::Accept { reason, reapply } => {
-            let accepted = admin.accept_database(&reason).await.map_err(Failure::naming(NAMES))?;
+            let accepted =
+                admin.accept_database(&reason).await.map_err(Failure::from_service(FIELD_NAMES))?;
             let mut made_again = 0;
             if reapply {
                 for held in &accepted.held {
-                    if make_again(&client, &admin, held, &reason).await.map_err(Failure::naming(NAMES))? {
+                    if reapply_revocation(&client, &admin, held, &reason)
+                        .await
+                        .map_err(Failure::from_service(FIELD_NAMES))?
+                    {
                         made_again += 1;
                     }
                 }
@@ -64,7 +68,7 @@ pub(super) async fn run(context: &Context, command: DatabaseCommand) -> Result<E
 }
 
 /// Whether there was something to end: what the database does not hold at all needs no end.
-async fn make_again(
+async fn reapply_revocation(
     client: &tenant_auth_client::Client,
     admin: &AdminClient,
     held: &proto::HeldEnd,

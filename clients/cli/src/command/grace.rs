@@ -8,7 +8,7 @@ use tenant_auth_client::proto;
 use super::Context;
 use crate::{
     exit::Exit,
-    failure::{Failure, Names},
+    failure::{Failure, FieldNames},
     time,
     view::GraceView,
 };
@@ -21,11 +21,11 @@ pub(crate) enum GraceCommand {
     /// Set another one on this replica, for a limited time
     Set {
         /// Up to which age memory may answer, such as 12h; at most 7d
-        #[arg(value_parser = time::span, value_name = "TIME")]
+        #[arg(value_parser = time::parse_span, value_name = "TIME")]
         grace: Duration,
 
         /// For how long it holds, such as 24h; at most 7d
-        #[arg(long, value_parser = time::lifetime, value_name = "TIME")]
+        #[arg(long, value_parser = time::parse_nonzero_span, value_name = "TIME")]
         expires_in: Duration,
 
         /// Why, for whoever asks later
@@ -41,15 +41,15 @@ pub(crate) enum GraceCommand {
     },
 }
 
-const NAMES: Names = &[("grace", "TIME"), ("expires_in", "--expires-in"), ("reason", "--reason")];
+const FIELD_NAMES: FieldNames = &[("grace", "TIME"), ("expires_in", "--expires-in"), ("reason", "--reason")];
 
 pub(super) async fn run(context: &Context, command: GraceCommand) -> Result<Exit, Failure> {
     let admin = context.client()?.admin();
-    let failed = Failure::naming(NAMES);
+    let failed = Failure::from_service(FIELD_NAMES);
     let (grace, audited) = match command {
         GraceCommand::Show => (Some(admin.outage_grace().await.map_err(failed)?), None),
         GraceCommand::Set { grace, expires_in, reason } => {
-            let (grace, expires_in) = (Some(sent(grace)?), Some(sent(expires_in)?));
+            let (grace, expires_in) = (Some(to_wire_duration(grace)?), Some(to_wire_duration(expires_in)?));
             let request = proto::SetOutageGraceRequest { grace, expires_in, reason };
             let reply = admin.set_outage_grace(request).await.map_err(failed)?;
             (reply.grace, Some(reply.audited))
@@ -64,6 +64,6 @@ pub(super) async fn run(context: &Context, command: GraceCommand) -> Result<Exit
     Ok(Exit::Done)
 }
 
-fn sent(time: Duration) -> Result<prost_types::Duration, Failure> {
+fn to_wire_duration(time: Duration) -> Result<prost_types::Duration, Failure> {
     time.try_into().map_err(|_| Failure::usage("the time is too long"))
 }

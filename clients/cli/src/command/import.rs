@@ -13,7 +13,7 @@ use tenant_auth_client::{AdminClient, Error, ImportedKey};
 use super::Context;
 use crate::{
     exit::Exit,
-    failure::{Failure, Wrong},
+    failure::{Failure, FieldProblem},
     import::{self, Format, Problem, Row},
     output::Output,
     retry,
@@ -21,9 +21,9 @@ use crate::{
 };
 
 /// What the service takes at once.
-const PAGE: usize = 500;
+const MAX_KEYS_PER_REQUEST: usize = 500;
 /// Nobody reads more; the first ones mostly explain the rest.
-const SHOWN_PROBLEMS: usize = 20;
+const MAX_SHOWN_PROBLEMS: usize = 20;
 
 #[derive(Debug, Args)]
 pub(crate) struct Import {
@@ -50,8 +50,8 @@ pub(super) async fn run(context: &Context, command: Import) -> Result<Exit, Fail
         command.file.display().to_string()
     };
     let bytes =
-        read(&command.file).map_err(|error| Failure::usage(format!("cannot read {name}: {error}")))?;
-    let format = command.format.of(&command.file, &bytes);
+        read_input(&command.file).map_err(|error| Failure::usage(format!("cannot read {name}: {error}")))?;
+    let format = command.format.resolve(&command.file, &bytes);
     let rows =
         import::parse(&bytes, format, &command.tenant).map_err(|problems| unusable(&name, &problems))?;
     let mut view = ImportView {
@@ -69,7 +69,7 @@ pub(super) async fn run(context: &Context, command: Import) -> Result<Exit, Fail
     Ok(if view.refused.is_empty() { Exit::Done } else { Exit::Denied })
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+fn read_input(path: &Path) -> io::Result<Vec<u8>> {
     if path == Path::new("-") {
         let mut bytes = Vec::new();
         io::stdin().lock().read_to_end(&mut bytes)?;
@@ -80,17 +80,19 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 fn unusable(name: &str, problems: &[Problem]) -> Failure {
-    let wrong =
-        |problem: &Problem| Wrong { field: problem.place(name), description: problem.text().to_owned() };
+    let wrong = |problem: &Problem| FieldProblem {
+        field: problem.location(name),
+        description: problem.text().to_owned(),
+    };
     let left = match problems.len() {
-        count if count > SHOWN_PROBLEMS => {
-            format!(" ({count} problems, of which the first {SHOWN_PROBLEMS} are told)")
+        count if count > MAX_SHOWN_PROBLEMS => {
+            format!(" ({count} problems, of which the first {MAX_SHOWN_PROBLEMS} are told)")
         }
         _ => String::new(),
     };
     Failure::Usage {
         sentence: format!("{name} cannot be imported as it is; nothing was sent{left}"),
-        violations: problems.iter().take(SHOWN_PROBLEMS).map(wrong).collect(),
+        violations: problems.iter().take(MAX_SHOWN_PROBLEMS).map(wrong).collect(),
         hint: None,
     }
 }
@@ -102,10 +104,10 @@ async fn send(
     view: &mut ImportView,
 ) -> Result<(), Failure> {
     // Draws nothing where standard error is no terminal.
-    let bar = ProgressBar::new(rows.len() as u64).with_style(style());
-    for page in rows.chunks(PAGE) {
+    let bar = ProgressBar::new(rows.len() as u64).with_style(progress_style());
+    for page in rows.chunks(MAX_KEYS_PER_REQUEST) {
         let keys: Vec<_> = page.iter().map(|row| row.key.clone()).collect();
-        let sent = retry::patiently(async || admin.import_keys(keys.clone()).await).await;
+        let sent = retry::with_retries(async || admin.import_keys(keys.clone()).await).await;
         let outcomes = sent.map_err(|error| {
             bar.abandon();
             let done = view.imported + view.already_there + view.refused.len();
@@ -113,10 +115,10 @@ async fn send(
                 output
                     .note(&format!("{done} of {} rows were sent before; run it again to go on", rows.len()));
             }
-            Failure::naming(&[])(error)
+            Failure::from_service(&[])(error)
         })?;
         for (row, outcome) in page.iter().zip(outcomes) {
-            note(row, outcome, view);
+            count_outcome(row, outcome, view);
         }
         bar.inc(page.len() as u64);
     }
@@ -124,24 +126,24 @@ async fn send(
     Ok(())
 }
 
-fn style() -> ProgressStyle {
+fn progress_style() -> ProgressStyle {
     ProgressStyle::with_template("{wide_bar} {human_pos} of {human_len} rows, {eta} to go")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-fn note(row: &Row, outcome: Result<ImportedKey, Error>, view: &mut ImportView) {
+fn count_outcome(row: &Row, outcome: Result<ImportedKey, Error>, view: &mut ImportView) {
     match outcome {
         Ok(ImportedKey::New { .. }) => view.imported += 1,
         Ok(ImportedKey::Existing { .. }) => view.already_there += 1,
         Err(error) => view.refused.push(RefusedRow {
             line: row.line,
             tenant_id: row.key.tenant_id.clone(),
-            problem: words(error),
+            problem: problem_text(error),
         }),
     }
 }
 
-fn words(error: Error) -> String {
+fn problem_text(error: Error) -> String {
     match error {
         Error::NotFound { message, .. }
         | Error::AlreadyExists { message, .. }
@@ -157,15 +159,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refused_row_says_what_is_wrong_with_it() {
+    fn rejected_row_shows_the_problem() {
         let violation = |field: &str| Violation { field: field.to_owned(), description: "is bad".to_owned() };
         let violations = vec![violation("name"), violation("scopes[1]")];
         let error = Error::Invalid { message: "name: is bad; scopes[1]: is bad".to_owned(), violations };
-        assert_eq!(words(error), "name: is bad; scopes[1]: is bad");
+        assert_eq!(problem_text(error), "name: is bad; scopes[1]: is bad");
     }
 
     #[test]
-    fn problems_beyond_the_first_are_counted() {
+    fn problems_beyond_the_limit_are_counted() {
         let problems: Vec<_> = (1..=25).map(|line| Problem::new(line, "name", "is bad")).collect();
         let Failure::Usage { sentence, violations, .. } = unusable("keys.csv", &problems) else {
             panic!("a file's problem is the user's");

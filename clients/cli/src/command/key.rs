@@ -14,13 +14,13 @@ use super::{
 use crate::{
     args::{Expiry, Limit},
     exit::Exit,
-    failure::{Failure, Names},
+    failure::{Failure, FieldNames},
     import::PrefixHint,
     listing,
     output::{Item, View},
     secret::KeySource,
     time,
-    view::{AnyKeyView, IssuedView, KeyStateView, KeyView, RotatedView},
+    view::{IssuedView, KeyStateView, KeyView, KeyWithTenantView, RotatedView},
 };
 
 #[derive(Debug, Subcommand)]
@@ -79,7 +79,7 @@ pub(crate) struct List {
     /// The first characters of the keys, 24 at most; never a whole key
     ///
     /// The service keeps a few characters of each key: a key is listed when these begin with the prefix, or the prefix with these.
-    #[arg(long, value_parser = prefix, value_name = "TEXT")]
+    #[arg(long, value_parser = parse_prefix, value_name = "TEXT")]
     prefix: Option<String>,
 
     /// Revoked and expired keys, too
@@ -108,7 +108,7 @@ pub(crate) struct Issue {
     expiry: Expiry,
 
     #[command(flatten)]
-    handing: Handing,
+    handing: KeyDisplay,
 }
 
 #[derive(Debug, Args)]
@@ -117,31 +117,31 @@ pub(crate) struct Rotate {
     key_id: String,
 
     /// How long the old key stays good; 24h unless given, 0s ends it at once
-    #[arg(long, value_parser = time::span, value_name = "TIME")]
+    #[arg(long, value_parser = time::parse_span, value_name = "TIME")]
     overlap: Option<Duration>,
 
     #[command(flatten)]
     expiry: Expiry,
 
     #[command(flatten)]
-    handing: Handing,
+    handing: KeyDisplay,
 }
 
 /// How a new key is handed out.
 #[derive(Clone, Copy, Debug, Args)]
-struct Handing {
+struct KeyDisplay {
     /// Print the key and nothing else
     #[arg(long, short, conflicts_with = "json")]
     quiet: bool,
 }
 
-const ISSUE: Names = &[
+const ISSUE_FIELD_NAMES: FieldNames = &[
     ("tenant_id", "--tenant"),
     ("name", "--name"),
     ("scopes", "--scope"),
     ("expires_at", "--expires-in or --expires-at"),
 ];
-const NAMES: Names = &[
+const FIELD_NAMES: FieldNames = &[
     ("key_id", "KEY_ID"),
     ("overlap", "--overlap"),
     ("expires_at", "--expires-in or --expires-at"),
@@ -161,16 +161,21 @@ pub(super) async fn run(context: &Context, command: KeyCommand) -> Result<Exit, 
         KeyCommand::Rotate(command) => rotate(context, command).await?,
         KeyCommand::Revoke { key_id, reason } => {
             let key = context.client()?.admin().revoke_key(&key_id, &reason).await;
-            let key = key.map_err(Failure::naming(NAMES))?;
+            let key = key.map_err(Failure::from_service(FIELD_NAMES))?;
             context.output.show(&KeyView::new(key))?;
         }
         KeyCommand::Get { key_id } => {
-            let state = context.client()?.admin().get_key(&key_id).await.map_err(Failure::naming(NAMES))?;
+            let state = context
+                .client()?
+                .admin()
+                .get_key(&key_id)
+                .await
+                .map_err(Failure::from_service(FIELD_NAMES))?;
             context.output.show(&KeyStateView::new(state))?;
         }
         KeyCommand::Check(command) => return check::run(context, command).await,
         KeyCommand::List(command) if command.tenant.is_none() => {
-            return list(context, command, AnyKeyView::new).await;
+            return list(context, command, KeyWithTenantView::new).await;
         }
         KeyCommand::List(command) => return list(context, command, KeyView::new).await,
     }
@@ -185,9 +190,9 @@ async fn issue(context: &Context, command: Issue) -> Result<(), Failure> {
         expires_at: command.expiry.timestamp(async || context.now().await).await?,
     };
     let issued = context.client()?.admin().issue_key(request).await;
-    let issued = issued.map_err(Failure::naming(ISSUE))?;
+    let issued = issued.map_err(Failure::from_service(ISSUE_FIELD_NAMES))?;
     let view = IssuedView::new(&issued);
-    hand_out(context, command.handing, &issued.plaintext, &issued.key.key_id, &view)
+    print_new_key(context, command.handing, &issued.plaintext, &issued.key.key_id, &view)
 }
 
 async fn rotate(context: &Context, command: Rotate) -> Result<(), Failure> {
@@ -198,15 +203,15 @@ async fn rotate(context: &Context, command: Rotate) -> Result<(), Failure> {
         expires_at: command.expiry.timestamp(async || context.now().await).await?,
     };
     let rotated = context.client()?.admin().rotate_key(request).await;
-    let rotated = rotated.map_err(Failure::naming(NAMES))?;
+    let rotated = rotated.map_err(Failure::from_service(FIELD_NAMES))?;
     let view = RotatedView::new(&rotated);
-    hand_out(context, command.handing, &rotated.plaintext, &rotated.key.key_id, &view)
+    print_new_key(context, command.handing, &rotated.plaintext, &rotated.key.key_id, &view)
 }
 
 /// Shows a new key. Where it cannot be shown it is lost, so its id is told, to revoke it.
-fn hand_out(
+fn print_new_key(
     context: &Context,
-    handing: Handing,
+    handing: KeyDisplay,
     plaintext: &PresentedKey,
     key_id: &str,
     view: &impl View,
@@ -243,11 +248,11 @@ async fn list<V: Item>(
         let page = admin.list_keys(request).await?;
         Ok((page.keys.into_iter().map(view).collect(), page.next_page_token))
     };
-    listing::list(context.output, command.limit, NAMES, page).await
+    listing::print_list(context.output, command.limit, FIELD_NAMES, page).await
 }
 
 /// A whole key must not leave this machine: what is on a command line is in enough places already.
-fn prefix(text: &str) -> Result<String, &'static str> {
+fn parse_prefix(text: &str) -> Result<String, &'static str> {
     match text.chars().count() {
         0 => Err("must not be empty"),
         1..=PrefixHint::MAX_CHARS => Ok(text.to_owned()),

@@ -16,13 +16,13 @@ use crate::{
     args::When,
     exit::Exit,
     failure::Failure,
-    retry::patiently,
+    retry::with_retries,
     time::{self, Moment},
     view::{LostRow, ReplayView},
 };
 
 /// A line of a file is no longer than this; a list of `audit list` is one document, read as a whole.
-const LONGEST: usize = 1 << 30;
+const MAX_LIST_BYTES: usize = 1 << 30;
 
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
@@ -44,7 +44,7 @@ pub(crate) struct Replay {
 
 /// What is needed of an entry.
 #[derive(Debug, Deserialize)]
-struct Entry {
+struct ReplayEntry {
     at: String,
     action: String,
     target: String,
@@ -54,30 +54,30 @@ struct Entry {
 
 #[derive(Debug, Deserialize)]
 struct List {
-    events: Vec<Entry>,
+    events: Vec<ReplayEntry>,
 }
 
 /// What has to be true at the end, however often it was changed to and fro.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Ends {
-    keys: BTreeMap<String, End>,
-    tenants: BTreeMap<String, End>,
+struct FinalStates {
+    keys: BTreeMap<String, FinalState>,
+    tenants: BTreeMap<String, FinalState>,
     lost: Vec<LostRow>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum FinalState {
     Revoked,
     Suspended,
     Resumed,
 }
 
-impl Ends {
-    fn note(&mut self, entry: Entry) {
+impl FinalStates {
+    fn apply(&mut self, entry: ReplayEntry) {
         match entry.action.as_str() {
-            "key.revoke" => drop(self.keys.insert(entry.target, End::Revoked)),
-            "tenant.suspend" => drop(self.tenants.insert(entry.target, End::Suspended)),
-            "tenant.resume" => drop(self.tenants.insert(entry.target, End::Resumed)),
+            "key.revoke" => drop(self.keys.insert(entry.target, FinalState::Revoked)),
+            "tenant.suspend" => drop(self.tenants.insert(entry.target, FinalState::Suspended)),
+            "tenant.resume" => drop(self.tenants.insert(entry.target, FinalState::Resumed)),
             // Nothing but a digest of it was ever stored, and the log does not have that.
             "key.issue" | "key.import" | "key.rotate" | "tenant.create" => self.lost.push(LostRow {
                 action: entry.action,
@@ -96,30 +96,30 @@ pub(super) async fn run(context: &Context, command: Replay) -> Result<Exit, Fail
         false => command.file.display().to_string(),
     };
     let [since] = When::moments([Some(command.since)], async || context.now().await).await?;
-    let ends = open(&command.file)
+    let ends = open_input(&command.file)
         .map_err(|error| format!("cannot read {name}: {error}"))
-        .and_then(|reader| read(reader, since).map_err(|problem| format!("{name}:{problem}")))
+        .and_then(|reader| read_entries(reader, since).map_err(|problem| format!("{name}:{problem}")))
         .map_err(Failure::usage)?;
     let mut view = ReplayView::new(name, command.dry_run);
     let admin = if command.dry_run { None } else { Some(context.client()?.admin()) };
     // Keys first: those of a tenant that is resumed are to be revoked before they are good again.
     for (target, end) in ends.keys.into_iter().chain(ends.tenants) {
         let done = match &admin {
-            Some(admin) => again(admin, &target, end, &command.reason).await,
+            Some(admin) => reapply(admin, &target, end, &command.reason).await,
             None => Ok(()),
         };
         match done {
             Ok(()) => match end {
-                End::Revoked => view.revoked.push(target),
-                End::Suspended => view.suspended.push(target),
-                End::Resumed => view.resumed.push(target),
+                FinalState::Revoked => view.revoked.push(target),
+                FinalState::Suspended => view.suspended.push(target),
+                FinalState::Resumed => view.resumed.push(target),
             },
             Err(Error::NotFound { .. }) => view.absent.push(target),
             Err(error) => {
                 if !view.is_empty() {
                     context.output.note("some of it was done before; run it again to go on");
                 }
-                return Err(Failure::naming(&[])(error));
+                return Err(Failure::from_service(&[])(error));
             }
         }
     }
@@ -128,15 +128,17 @@ pub(super) async fn run(context: &Context, command: Replay) -> Result<Exit, Fail
     Ok(Exit::Done)
 }
 
-async fn again(admin: &AdminClient, target: &str, end: End, reason: &str) -> Result<(), Error> {
+async fn reapply(admin: &AdminClient, target: &str, end: FinalState, reason: &str) -> Result<(), Error> {
     match end {
-        End::Revoked => patiently(async || admin.revoke_key(target, reason).await).await.map(drop),
-        End::Suspended => patiently(async || admin.suspend_tenant(target, reason).await).await.map(drop),
-        End::Resumed => patiently(async || admin.resume_tenant(target).await).await.map(drop),
+        FinalState::Revoked => with_retries(async || admin.revoke_key(target, reason).await).await.map(drop),
+        FinalState::Suspended => {
+            with_retries(async || admin.suspend_tenant(target, reason).await).await.map(drop)
+        }
+        FinalState::Resumed => with_retries(async || admin.resume_tenant(target).await).await.map(drop),
     }
 }
 
-fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
+fn open_input(path: &Path) -> io::Result<Box<dyn BufRead>> {
     match path == Path::new("-") {
         true => Ok(Box::new(BufReader::new(io::stdin()))),
         false => Ok(Box::new(BufReader::new(File::open(path)?))),
@@ -144,13 +146,13 @@ fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
 }
 
 /// What the entries since a moment come to, in the order in which they were made. The problem begins with its line.
-fn read(mut reader: impl BufRead, since: Option<Moment>) -> Result<Ends, String> {
-    let mut ends = Ends::default();
-    let mut note = |number: u64, entry: Entry| {
-        let at = time::moment(&entry.at)
+fn read_entries(mut reader: impl BufRead, since: Option<Moment>) -> Result<FinalStates, String> {
+    let mut ends = FinalStates::default();
+    let mut note = |number: u64, entry: ReplayEntry| {
+        let at = time::parse_moment(&entry.at)
             .map_err(|_| format!("{number}: {:?} is no moment such as 2030-01-31T00:00:00Z", entry.at))?;
         if since.is_none_or(|since| at >= since) {
-            ends.note(entry);
+            ends.apply(entry);
         }
         Ok::<_, String>(())
     };
@@ -166,10 +168,10 @@ fn read(mut reader: impl BufRead, since: Option<Moment>) -> Result<Ends, String>
             continue;
         }
         let is_list = number == 1 && !line.starts_with(br#"{"seq""#);
-        match serde_json::from_slice::<Entry>(line) {
+        match serde_json::from_slice::<ReplayEntry>(line) {
             Ok(entry) => note(number, entry)?,
             Err(_) if is_list => {
-                io::Read::read_to_end(&mut io::Read::take(&mut reader, LONGEST as u64), &mut text)
+                io::Read::read_to_end(&mut io::Read::take(&mut reader, MAX_LIST_BYTES as u64), &mut text)
                     .map_err(|error| format!("{number}: {error}"))?;
                 let list: List = serde_json::from_slice(&text).map_err(|error| {
                     format!("{number}: neither an entry of the audit log nor a list of them: {error}")
@@ -195,12 +197,12 @@ mod tests {
         )
     }
 
-    fn ends(text: &str, since: &str) -> Result<Ends, String> {
-        read(text.as_bytes(), time::moment(since).ok())
+    fn final_states(text: &str, since: &str) -> Result<FinalStates, String> {
+        read_entries(text.as_bytes(), time::parse_moment(since).ok())
     }
 
     #[test]
-    fn what_was_changed_to_and_fro_is_as_it_was_last() {
+    fn last_change_of_each_target_wins() {
         let lines = [
             line("2030-01-01T00:00:00.500Z", "key.revoke", "before"),
             line("2030-01-01T00:00:01.000Z", "key.revoke", "k"),
@@ -210,15 +212,16 @@ mod tests {
             line("2030-01-01T00:00:05.000Z", "key.issue", "new"),
             line("2030-01-01T00:00:06.000Z", "usage.repair", "t"),
         ];
-        let found = ends(&lines.join("\n"), "2030-01-01T00:00:01Z").unwrap();
-        assert_eq!(found.keys, BTreeMap::from([("k".to_owned(), End::Revoked)]));
-        let tenants = BTreeMap::from([("a".to_owned(), End::Resumed), ("b".to_owned(), End::Suspended)]);
+        let found = final_states(&lines.join("\n"), "2030-01-01T00:00:01Z").unwrap();
+        assert_eq!(found.keys, BTreeMap::from([("k".to_owned(), FinalState::Revoked)]));
+        let tenants =
+            BTreeMap::from([("a".to_owned(), FinalState::Resumed), ("b".to_owned(), FinalState::Suspended)]);
         assert_eq!(found.tenants, tenants);
         assert_eq!(found.lost.iter().map(|row| row.target.as_str()).collect::<Vec<_>>(), ["new"]);
     }
 
     #[test]
-    fn a_list_is_read_from_its_end_for_the_latest_comes_first() {
+    fn list_is_replayed_oldest_first() {
         let events = [
             line("2030-01-01T00:00:02Z", "tenant.resume", "a"),
             line("2030-01-01T00:00:01Z", "tenant.suspend", "a"),
@@ -227,22 +230,22 @@ mod tests {
             format!("{{\"events\":[{}],\"has_more\":false}}\n", events.join(",")),
             format!("{{\n  \"events\": [\n{}\n]}}\n", events.join(",\n")),
         ] {
-            let found = ends(&list, "2030-01-01T00:00:00Z").unwrap();
-            assert_eq!(found.tenants, BTreeMap::from([("a".to_owned(), End::Resumed)]), "{list}");
+            let found = final_states(&list, "2030-01-01T00:00:00Z").unwrap();
+            assert_eq!(found.tenants, BTreeMap::from([("a".to_owned(), FinalState::Resumed)]), "{list}");
         }
     }
 
     #[test]
-    fn a_line_that_is_no_entry_is_named() {
+    fn invalid_line_is_named() {
         let good = line("2030-01-01T00:00:01Z", "key.revoke", "k");
         for (text, problem) in [
             (format!("{good}\n{{}}\n"), "2: no entry of the audit log"),
             ("{}".to_owned(), "1: neither an entry of the audit log nor a list of them"),
             (good.replace("2030-01-01T00:00:01Z", "soon"), "1: \"soon\" is no moment"),
         ] {
-            let found = ends(&text, "2030-01-01T00:00:00Z").unwrap_err();
+            let found = final_states(&text, "2030-01-01T00:00:00Z").unwrap_err();
             assert!(found.starts_with(problem), "{found}");
         }
-        assert_eq!(ends("\n\n", "2030-01-01T00:00:00Z"), Ok(Ends::default()));
+        assert_eq!(final_states("\n\n", "2030-01-01T00:00:00Z"), Ok(FinalStates::default()));
     }
 }

@@ -9,7 +9,7 @@ use super::Context;
 use crate::{
     args::Limit,
     exit::Exit,
-    failure::{Failure, Names},
+    failure::{Failure, FieldNames},
     listing,
     secret::KeySource,
     time,
@@ -53,7 +53,7 @@ pub(crate) struct Bind {
     session_id: String,
 
     /// How long it lives, 1s to 30d
-    #[arg(long, value_parser = time::lifetime, value_name = "TIME")]
+    #[arg(long, value_parser = time::parse_nonzero_span, value_name = "TIME")]
     ttl: Duration,
 
     /// Count that time from when it was last validated; it must be 60s at least
@@ -61,7 +61,7 @@ pub(crate) struct Bind {
     sliding: bool,
 
     /// Something to hand back at validation; repeat for more
-    #[arg(long = "attribute", value_parser = attribute, value_name = "NAME=VALUE")]
+    #[arg(long = "attribute", value_parser = parse_attribute, value_name = "NAME=VALUE")]
     attributes: Vec<(String, String)>,
 
     #[command(flatten)]
@@ -85,7 +85,7 @@ pub(crate) struct Validate {
     source: KeySource,
 }
 
-const NAMES: Names = &[
+const FIELD_NAMES: FieldNames = &[
     ("session_id", "SESSION_ID"),
     ("key", "the key"),
     ("ttl", "--ttl"),
@@ -100,7 +100,7 @@ pub(super) async fn run(context: &Context, command: SessionCommand) -> Result<Ex
         SessionCommand::Validate(command) => validate(context, command).await,
         SessionCommand::Unbind { session_id, tenant } => {
             let unbound = context.client()?.unbind_session(&session_id, &tenant).await;
-            let was_bound = unbound.map_err(Failure::naming(NAMES))?;
+            let was_bound = unbound.map_err(Failure::from_service(FIELD_NAMES))?;
             context.output.show(&UnboundView::new(session_id, was_bound))?;
             Ok(Exit::Done)
         }
@@ -112,7 +112,7 @@ pub(super) async fn run(context: &Context, command: SessionCommand) -> Result<Ex
                 let sessions = page.sessions.into_iter().map(SessionView::new);
                 Ok((sessions.collect(), page.next_page_token))
             };
-            listing::list(context.output, limit, NAMES, page).await
+            listing::print_list(context.output, limit, FIELD_NAMES, page).await
         }
     }
 }
@@ -127,29 +127,29 @@ async fn bind(context: &Context, command: Bind) -> Result<Exit, Failure> {
     for (name, value) in command.attributes {
         session = session.attribute(name, value);
     }
-    let binding = client.bind_session(session, &key).await.map_err(Failure::naming(NAMES))?;
-    let exit = exit(binding.verdict);
+    let binding = client.bind_session(session, &key).await.map_err(Failure::from_service(FIELD_NAMES))?;
+    let exit = exit_for(binding.verdict);
     context.output.show(&BindingView::new(binding))?;
     Ok(exit)
 }
 
 async fn validate(context: &Context, command: Validate) -> Result<Exit, Failure> {
     let client = context.client()?;
-    let presents = command.with_key || command.source.names_a_file();
+    let presents = command.with_key || command.source.has_key_file();
     let key = presents.then(|| command.source.read()).transpose()?;
     let scopes: Vec<_> = command.scopes.iter().map(String::as_str).collect();
     let validation = client.validate_session(&command.session_id, key.as_ref(), &scopes).await;
-    let validation = validation.map_err(Failure::naming(NAMES))?;
-    let exit = exit(validation.verdict);
+    let validation = validation.map_err(Failure::from_service(FIELD_NAMES))?;
+    let exit = exit_for(validation.verdict);
     context.output.show(&SessionValidationView::new(command.session_id, validation))?;
     Ok(exit)
 }
 
-fn exit(verdict: Verdict) -> Exit {
+fn exit_for(verdict: Verdict) -> Exit {
     if verdict.is_valid() { Exit::Done } else { Exit::Denied }
 }
 
-fn attribute(text: &str) -> Result<(String, String), &'static str> {
+fn parse_attribute(text: &str) -> Result<(String, String), &'static str> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("must be a name and a value, such as client=desktop"),
@@ -161,10 +161,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_attribute_is_split_at_its_first_sign() {
+    fn attribute_is_split_at_first_equals_sign() {
         let pair = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
-        assert_eq!(attribute("a=b=c"), pair("a", "b=c"));
-        assert_eq!(attribute("a="), pair("a", ""));
-        assert!(attribute("a").is_err() && attribute("=b").is_err());
+        assert_eq!(parse_attribute("a=b=c"), pair("a", "b=c"));
+        assert_eq!(parse_attribute("a="), pair("a", ""));
+        assert!(parse_attribute("a").is_err() && parse_attribute("=b").is_err());
     }
 }

@@ -7,7 +7,7 @@ use super::Context;
 use crate::{
     args::Limit,
     exit::Exit,
-    failure::{Failure, Names},
+    failure::{Failure, FieldNames},
     listing,
     view::TenantView,
 };
@@ -58,21 +58,23 @@ pub(crate) enum TenantCommand {
     },
 }
 
-const CREATE: Names = &[("tenant_id", "--id"), ("name", "--name"), ("plan", "--plan")];
-const NAMES: Names = &[("tenant_id", "ID"), ("reason", "--reason")];
+const CREATE_FIELD_NAMES: FieldNames = &[("tenant_id", "--id"), ("name", "--name"), ("plan", "--plan")];
+const FIELD_NAMES: FieldNames = &[("tenant_id", "ID"), ("reason", "--reason")];
 
 pub(super) async fn run(context: &Context, command: TenantCommand) -> Result<Exit, Failure> {
     let admin = context.client()?.admin();
     let tenant = match command {
         TenantCommand::Create { name, plan, id } => {
             let request = proto::CreateTenantRequest { tenant_id: id, name, plan };
-            admin.create_tenant(request).await.map_err(Failure::naming(CREATE))
+            admin.create_tenant(request).await.map_err(Failure::from_service(CREATE_FIELD_NAMES))
         }
-        TenantCommand::Get { id } => admin.get_tenant(&id).await.map_err(Failure::naming(NAMES)),
+        TenantCommand::Get { id } => admin.get_tenant(&id).await.map_err(Failure::from_service(FIELD_NAMES)),
         TenantCommand::Suspend { id, reason } => {
-            admin.suspend_tenant(&id, &reason).await.map_err(Failure::naming(NAMES))
+            admin.suspend_tenant(&id, &reason).await.map_err(Failure::from_service(FIELD_NAMES))
         }
-        TenantCommand::Resume { id } => admin.resume_tenant(&id).await.map_err(Failure::naming(NAMES)),
+        TenantCommand::Resume { id } => {
+            admin.resume_tenant(&id).await.map_err(Failure::from_service(FIELD_NAMES))
+        }
         TenantCommand::List { limit } => {
             let page = async |page_size, page_token| {
                 let request = proto::ListTenantsRequest { page_size, page_token };
@@ -80,7 +82,7 @@ pub(super) async fn run(context: &Context, command: TenantCommand) -> Result<Exi
                 let tenants = page.tenants.into_iter().map(TenantView::new);
                 Ok((tenants.collect(), page.next_page_token))
             };
-            return listing::list(context.output, limit, NAMES, page).await;
+            return listing::print_list(context.output, limit, FIELD_NAMES, page).await;
         }
     };
     context.output.show(&TenantView::new(tenant?))?;

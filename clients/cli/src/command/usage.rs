@@ -8,9 +8,9 @@ use tenant_auth_client::proto;
 use super::Context;
 use crate::{
     exit::Exit,
-    failure::{Failure, Names},
+    failure::{Failure, FieldNames},
     page,
-    retry::patiently,
+    retry::with_retries,
     time::{self, Moment},
     view::{RecordedView, UsageView},
 };
@@ -36,11 +36,11 @@ pub(crate) struct Show {
     metric: String,
 
     /// From then on, such as 2030-01-31T00:00:00Z; unless given, two days of hours, 30 days, or a year of months
-    #[arg(long, value_parser = time::moment, value_name = "RFC3339")]
+    #[arg(long, value_parser = time::parse_moment, value_name = "RFC3339")]
     from: Option<Moment>,
 
     /// Until then; unless given, until now by the service's clock
-    #[arg(long, value_parser = time::moment, value_name = "RFC3339")]
+    #[arg(long, value_parser = time::parse_moment, value_name = "RFC3339")]
     to: Option<Moment>,
 
     /// The width of a sum, in UTC
@@ -73,7 +73,7 @@ pub(crate) struct Record {
     quantity: i64,
 
     /// When; unless given, now
-    #[arg(long, value_parser = time::moment, value_name = "RFC3339")]
+    #[arg(long, value_parser = time::parse_moment, value_name = "RFC3339")]
     at: Option<Moment>,
 
     /// Unique to this event, 1 to 128 characters
@@ -81,9 +81,9 @@ pub(crate) struct Record {
     id: String,
 }
 
-const SHOW: Names =
+const SHOW_FIELD_NAMES: FieldNames =
     &[("tenant_id", "TENANT"), ("metric", "--metric"), ("start_time", "--from"), ("end_time", "--to")];
-const RECORD: Names = &[("request_id", "--id")];
+const RECORD_FIELD_NAMES: FieldNames = &[("request_id", "--id")];
 
 pub(super) async fn run(context: &Context, command: UsageCommand) -> Result<Exit, Failure> {
     match command {
@@ -100,9 +100,9 @@ async fn show(context: &Context, command: Show) -> Result<Exit, Failure> {
     };
     let from = match command.from {
         Some(from) => from,
-        None => to.before(command.bucket.usual()),
+        None => to.before(command.bucket.default_range()),
     };
-    let listing = page::read(async |page_size, page_token| {
+    let listing = page::read_all_pages(async |page_size, page_token| {
         let request = proto::QueryUsageRequest {
             tenant_id: command.tenant.clone(),
             metric: command.metric.clone(),
@@ -115,7 +115,7 @@ async fn show(context: &Context, command: Show) -> Result<Exit, Failure> {
         let page = client.query_usage_page(request).await?;
         Ok((page.sums, page.next_page_token))
     });
-    let listing = listing.await.map_err(Failure::naming(SHOW))?;
+    let listing = listing.await.map_err(Failure::from_service(SHOW_FIELD_NAMES))?;
     let view = UsageView::new(command.tenant, listing, std::io::stdout().is_terminal());
     if command.csv {
         context.output.line(&view.csv()?)?;
@@ -133,10 +133,10 @@ async fn record(context: &Context, command: Record) -> Result<Exit, Failure> {
         quantity: command.quantity,
         occurred_at: command.at.map(Into::into),
     };
-    let recorded = patiently(async || client.record_usage(&command.id, vec![event.clone()]).await);
-    let recorded = recorded.await.map_err(Failure::naming(RECORD))?;
+    let recorded = with_retries(async || client.record_usage(&command.id, vec![event.clone()]).await);
+    let recorded = recorded.await.map_err(Failure::from_service(RECORD_FIELD_NAMES))?;
     match recorded.rejected.into_iter().next() {
-        Some((_, error)) => Err(Failure::naming(&[])(error)),
+        Some((_, error)) => Err(Failure::from_service(&[])(error)),
         None => {
             context
                 .output
@@ -148,7 +148,7 @@ async fn record(context: &Context, command: Record) -> Result<Exit, Failure> {
 
 impl Bucket {
     /// How much is shown unless asked otherwise.
-    fn usual(self) -> Duration {
+    fn default_range(self) -> Duration {
         let days = match self {
             Self::Hour => 2,
             Self::Day => 30,

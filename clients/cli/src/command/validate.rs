@@ -5,7 +5,7 @@ use clap::Args;
 use super::Context;
 use crate::{
     exit::Exit,
-    failure::{Failure, Names},
+    failure::{Failure, FieldNames},
     secret::KeySource,
     view::ValidationView,
 };
@@ -20,13 +20,13 @@ pub(crate) struct Validate {
     source: KeySource,
 }
 
-const NAMES: Names = &[("key", "the key"), ("required_scopes", "--scope")];
+const FIELD_NAMES: FieldNames = &[("key", "the key"), ("required_scopes", "--scope")];
 
 pub(super) async fn run(context: &Context, command: Validate) -> Result<Exit, Failure> {
     let client = context.client()?;
     let key = command.source.read()?;
     let scopes: Vec<_> = command.scopes.iter().map(String::as_str).collect();
-    let validation = client.validate(&key, &scopes).await.map_err(Failure::naming(NAMES))?;
+    let validation = client.validate(&key, &scopes).await.map_err(Failure::from_service(FIELD_NAMES))?;
     let exit = if validation.is_valid() { Exit::Done } else { Exit::Denied };
     context.output.show(&ValidationView::new(validation))?;
     Ok(exit)

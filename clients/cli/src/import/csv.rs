@@ -16,10 +16,10 @@ pub(super) fn parse(bytes: &[u8], default_tenant: &str) -> (Vec<Row>, Vec<Proble
     for record in reader.byte_records() {
         let Ok(record) = record else {
             // Reading from memory, with rows of any length, leaves nothing to go wrong.
-            problems.push(Problem::of_row(1, "is no CSV"));
+            problems.push(Problem::for_row(1, "is no CSV"));
             break;
         };
-        let line = record.position().map_or(1, |start| line(bytes, start));
+        let line = record.position().map_or(1, |start| line_number(bytes, start));
         let Some(columns) = &header else {
             match read_header(&record, line) {
                 Ok(columns) => header = Some(columns),
@@ -33,13 +33,13 @@ pub(super) fn parse(bytes: &[u8], default_tenant: &str) -> (Vec<Row>, Vec<Proble
         }
     }
     if header.is_none() && problems.is_empty() {
-        problems.push(Problem::of_row(1, "is empty; a header with sha256 must be there"));
+        problems.push(Problem::for_row(1, "is empty; a header with sha256 must be there"));
     }
     (rows, problems)
 }
 
 /// The line a record begins on. The reader's own count stops before the empty lines in front of it.
-fn line(bytes: &[u8], start: &Position) -> u64 {
+fn line_number(bytes: &[u8], start: &Position) -> u64 {
     let start_byte = usize::try_from(start.byte()).unwrap_or(usize::MAX);
     let ahead = bytes.get(start_byte..).unwrap_or_default().iter();
     let skipped = ahead.take_while(|byte| matches!(byte, b'\r' | b'\n'));
@@ -56,7 +56,7 @@ fn read_header(record: &ByteRecord, line: u64) -> Result<Vec<&'static str>, Vec<
                 problems.push(Problem::new(line, column, "is there twice"));
             }
             Some(column) => columns.push(column),
-            None => problems.push(Problem::of_row(line, unknown_column(name))),
+            None => problems.push(Problem::for_row(line, unknown_column(name))),
         }
     }
     if problems.is_empty() && !columns.contains(&"sha256") {
@@ -73,7 +73,7 @@ fn read_row(
 ) -> Result<Row, Vec<Problem>> {
     if record.len() != columns.len() {
         let text = format!("has {} cells under {} columns", record.len(), columns.len());
-        return Err(vec![Problem::of_row(line, text)]);
+        return Err(vec![Problem::for_row(line, text)]);
     }
     let mut cells = Cells::default();
     let mut problems = Vec::new();
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_those_of_the_file() {
+    fn csv_line_numbers_match_the_file() {
         let file = format!("\n\nsha256, name\r\n\r\n{SHA},\"two\nlines\"\n{SHA},x,y\n\n\n{SHA},fine\nbad,\n");
         let (rows, problems) = parse(file.as_bytes(), "t");
         assert_eq!(rows.iter().map(|row| row.line).collect::<Vec<_>>(), [10]);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_checked_first() {
+    fn invalid_header_is_reported_first() {
         assert_eq!(problems("name\nx\n"), ["1: sha256: is not in the header"]);
         assert_eq!(problems("sha256,sha256\n"), ["1: sha256: is there twice"]);
         assert!(problems("sha256,key\n")[0].contains("never imported in plaintext"));
@@ -118,12 +118,12 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_another_length_are_refused() {
+    fn rows_of_wrong_length_are_rejected() {
         assert_eq!(problems(&format!("sha256,name\n{SHA}\n")), ["2: has 1 cells under 2 columns"]);
     }
 
     #[test]
-    fn text_that_is_no_text_is_refused() {
+    fn non_utf8_cells_are_rejected() {
         let (_, problems) = parse(b"sha256,name\n00,\xff\n", "t");
         assert_eq!(problems[0].to_string(), "2: name: is not UTF-8");
     }

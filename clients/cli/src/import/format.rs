@@ -16,7 +16,7 @@ pub(crate) enum Format {
 
 impl Format {
     /// What `Auto` stands for with this file.
-    pub(crate) fn of(self, path: &Path, bytes: &[u8]) -> Self {
+    pub(crate) fn resolve(self, path: &Path, bytes: &[u8]) -> Self {
         if self != Self::Auto {
             return self;
         }
@@ -24,13 +24,13 @@ impl Format {
         match extension.to_str() {
             Some("csv") => Self::Csv,
             Some("jsonl" | "ndjson") => Self::Jsonl,
-            _ if begins_like_json(bytes) => Self::Jsonl,
+            _ if looks_like_json(bytes) => Self::Jsonl,
             _ => Self::Csv,
         }
     }
 }
 
-fn begins_like_json(bytes: &[u8]) -> bool {
+fn looks_like_json(bytes: &[u8]) -> bool {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     bytes.trim_ascii_start().starts_with(b"{")
 }
@@ -40,12 +40,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_decides_before_the_beginning() {
-        let of = |path: &str, bytes: &[u8]| Format::Auto.of(Path::new(path), bytes);
+    fn file_extension_beats_content_detection() {
+        let of = |path: &str, bytes: &[u8]| Format::Auto.resolve(Path::new(path), bytes);
         assert_eq!(of("keys.CSV", b"{"), Format::Csv);
         assert_eq!(of("keys.ndjson", b""), Format::Jsonl);
         assert_eq!(of("-", b"\n {\"sha256\""), Format::Jsonl);
         assert_eq!(of("-", b"sha256,"), Format::Csv);
-        assert_eq!(Format::Jsonl.of(Path::new("keys.csv"), b""), Format::Jsonl);
+        assert_eq!(Format::Jsonl.resolve(Path::new("keys.csv"), b""), Format::Jsonl);
     }
 }

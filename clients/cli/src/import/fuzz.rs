@@ -18,7 +18,7 @@ const LANGUAGE: Language = Language {
 };
 
 #[test]
-fn a_file_is_taken_whole_or_the_wrong_lines_are_named_and_not_shown() {
+fn import_parses_or_names_wrong_lines_only() {
     LANGUAGE.check(|bytes| {
         // The service that it is sent to counts lines as everybody does.
         let lines = 1

@@ -26,13 +26,13 @@ fn read_row(bytes: &[u8], line: u64, default_tenant: &str) -> Result<Row, Vec<Pr
         } else {
             format!("is no JSON from character {} on", error.column())
         };
-        vec![Problem::of_row(line, text)]
+        vec![Problem::for_row(line, text)]
     })?;
     let mut cells = Cells::default();
     let mut problems = Vec::new();
     for (name, value) in &object {
         let Some(column) = COLUMNS.into_iter().find(|column| *column == name) else {
-            problems.push(Problem::of_row(line, unknown_column(name)));
+            problems.push(Problem::for_row(line, unknown_column(name)));
             continue;
         };
         match (column, value) {
@@ -40,7 +40,7 @@ fn read_row(bytes: &[u8], line: u64, default_tenant: &str) -> Result<Row, Vec<Pr
             (column, Value::String(text)) => {
                 cells.set(column, text.trim());
             }
-            ("scopes", Value::Array(scopes)) => match texts(scopes) {
+            ("scopes", Value::Array(scopes)) => match strings(scopes) {
                 Some(scopes) => cells.scopes = scopes,
                 None => problems.push(Problem::new(line, column, "must hold strings only")),
             },
@@ -53,7 +53,7 @@ fn read_row(bytes: &[u8], line: u64, default_tenant: &str) -> Result<Row, Vec<Pr
     if problems.is_empty() { cells.check(line, default_tenant) } else { Err(problems) }
 }
 
-fn texts(values: &[Value]) -> Option<Vec<&str>> {
+fn strings(values: &[Value]) -> Option<Vec<&str>> {
     values.iter().map(Value::as_str).collect()
 }
 
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_those_of_the_file() {
+    fn jsonl_line_numbers_match_the_file() {
         let file = format!("\r\n{{\"sha256\":\"{SHA}\",\"name\":null}}\r\n\n{{\"sha256\":\"{SHA}\"}}");
         let (rows, problems) = parse(file.as_bytes(), "t");
         assert_eq!(problems, []);
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_row_is_told() {
+    fn invalid_jsonl_rows_are_reported() {
         assert_eq!(problems("[1]"), ["1: must be a JSON object"]);
         assert_eq!(problems("{\"sha256\":"), ["1: is no JSON from character 10 on"]);
         assert_eq!(problems("{\"sha256\":5}"), ["1: sha256: must be a string"]);

@@ -11,9 +11,9 @@ use crate::time;
 pub(super) const COLUMNS: [&str; 7] =
     ["tenant_id", "sha256", "name", "prefix_hint", "scopes", "created_at", "expires_at"];
 
-const MAX_ID: usize = 64;
+const MAX_ID_LEN: usize = 64;
 const MAX_SCOPES: usize = 32;
-const MAX_SCOPE: usize = 64;
+const MAX_SCOPE_LEN: usize = 64;
 
 /// A checked row.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,7 +37,7 @@ impl Problem {
     }
 
     /// With the row as a whole.
-    pub(super) fn of_row(line: u64, text: impl Into<String>) -> Self {
+    pub(super) fn for_row(line: u64, text: impl Into<String>) -> Self {
         Self::new(line, "", text)
     }
 
@@ -46,7 +46,7 @@ impl Problem {
     }
 
     /// Where in a file of this name: `keys.csv:7: sha256`.
-    pub(crate) fn place(&self, file: &str) -> String {
+    pub(crate) fn location(&self, file: &str) -> String {
         let Self { line, column, .. } = self;
         if column.is_empty() { format!("{file}:{line}") } else { format!("{file}:{line}: {column}") }
     }
@@ -109,7 +109,7 @@ impl<'a> Cells<'a> {
         note("prefix_hint", fit(PrefixHint::parse(self.prefix_hint).map(drop)));
         note("scopes", check_scopes(&self.scopes));
         let mut moment = |column, text: &str| {
-            let moment = (!text.is_empty()).then(|| time::moment(text));
+            let moment = (!text.is_empty()).then(|| time::parse_moment(text));
             let moment = moment.transpose().map_err(str::to_owned);
             note(column, moment.as_ref().map(|_| ()).map_err(Clone::clone));
             moment.ok().flatten().map(prost_types::Timestamp::from)
@@ -158,8 +158,8 @@ fn check_id(id: &str) -> Result<(), String> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
     if id.is_empty() {
         Err("is missing; name it here or with --tenant".to_owned())
-    } else if id.len() > MAX_ID {
-        Err(format!("must have at most {MAX_ID} characters"))
+    } else if id.len() > MAX_ID_LEN {
+        Err(format!("must have at most {MAX_ID_LEN} characters"))
     } else if !id.bytes().all(allowed) {
         Err("may hold only A-Z a-z 0-9 _ and -".to_owned())
     } else {
@@ -174,8 +174,8 @@ fn check_scopes(scopes: &[&str]) -> Result<(), String> {
     }
     for (index, scope) in scopes.iter().enumerate() {
         let number = index + 1;
-        if scope.is_empty() || scope.len() > MAX_SCOPE {
-            return Err(format!("no. {number} must have 1 to {MAX_SCOPE} characters"));
+        if scope.is_empty() || scope.len() > MAX_SCOPE_LEN {
+            return Err(format!("no. {number} must have 1 to {MAX_SCOPE_LEN} characters"));
         }
         if !scope.bytes().all(allowed) {
             return Err(format!("no. {number} may hold only a-z 0-9 : . _ - / and *"));
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_wrong_is_told_at_once() {
+    fn all_problems_of_a_row_are_reported() {
         let many = vec!["a"; 33];
         let name = "ü".repeat(65);
         let cells = Cells {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_hash_and_a_tenant_are_needed() {
+    fn only_hash_and_tenant_are_required() {
         let sha256 = "Ab".repeat(32);
         let cells = Cells { sha256: &sha256, ..Default::default() };
         assert_eq!(problems(&cells), ["7: tenant_id: is missing; name it here or with --tenant"]);
@@ -228,14 +228,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_scope_is_counted_not_shown() {
+    fn invalid_scope_is_numbered_not_shown() {
         let cells = Cells { scopes: split_scopes("a:read;Bad"), ..Default::default() };
         let told = problems(&cells);
         assert_eq!(told[2], "7: scopes: no. 2 may hold only a-z 0-9 : . _ - / and *");
     }
 
     #[test]
-    fn plaintext_columns_are_turned_away() {
+    fn plaintext_columns_are_rejected() {
         assert!(unknown_column("API_KEY").contains("never imported in plaintext"));
         assert!(unknown_column("colour").contains("other than tenant_id"));
     }

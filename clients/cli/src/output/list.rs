@@ -23,17 +23,17 @@ pub(crate) trait Item: Serialize {
 
 /// Renders a list piece by piece: each is to be written before the next one is asked for.
 #[derive(Debug)]
-pub(crate) struct ListText<V> {
+pub(crate) struct ListRenderer<V> {
     /// `None` for JSON.
     columns: Option<Columns>,
-    is_begun: bool,
-    of: PhantomData<fn(V)>,
+    has_started: bool,
+    item_type: PhantomData<fn(V)>,
 }
 
-impl<V: Item> ListText<V> {
+impl<V: Item> ListRenderer<V> {
     pub(super) fn new(json: bool) -> Self {
         let columns = (!json).then(|| Columns::new(V::HEADER));
-        Self { columns, is_begun: false, of: PhantomData }
+        Self { columns, has_started: false, item_type: PhantomData }
     }
 
     /// A page; empty where it has nothing.
@@ -42,16 +42,16 @@ impl<V: Item> ListText<V> {
             return Ok(String::new());
         }
         if let Some(columns) = &mut self.columns {
-            self.is_begun = true;
+            self.has_started = true;
             return Ok(columns.lines(items.iter().map(Item::row)) + "\n");
         }
         let mut text = String::new();
         for item in items {
-            if self.is_begun {
+            if self.has_started {
                 text.push(',');
             } else {
-                text += &self.beginning();
-                self.is_begun = true;
+                text += &self.opening();
+                self.has_started = true;
             }
             // A text in JSON holds no line break: all that there are belong to the layout.
             text += "\n    ";
@@ -63,16 +63,16 @@ impl<V: Item> ListText<V> {
     /// What is left at the end, whether there is more or not.
     pub(crate) fn end(mut self, more: bool) -> String {
         match &mut self.columns {
-            Some(_) if self.is_begun => String::new(),
+            Some(_) if self.has_started => String::new(),
             Some(columns) => columns.lines([]) + "\n",
             None => {
-                let list = if self.is_begun { "\n  ".to_owned() } else { self.beginning() };
+                let list = if self.has_started { "\n  ".to_owned() } else { self.opening() };
                 format!("{list}],\n  \"more\": {more}\n}}\n")
             }
         }
     }
 
-    fn beginning(&self) -> String {
+    fn opening(&self) -> String {
         format!("{{\n  \"{}\": [", V::LIST)
     }
 }
@@ -82,12 +82,12 @@ mod tests {
     use super::*;
 
     #[derive(Serialize)]
-    struct Thing {
+    struct TestItem {
         name: &'static str,
         parts: Vec<u8>,
     }
 
-    impl Item for Thing {
+    impl Item for TestItem {
         const LIST: &'static str = "things";
         const HEADER: &'static [&'static str] = &["NAME", "PARTS"];
 
@@ -98,37 +98,38 @@ mod tests {
 
     /// The document that is held in memory as a whole.
     #[derive(Serialize)]
-    struct Whole<'a> {
-        things: &'a [Thing],
+    struct WholeDocument<'a> {
+        things: &'a [TestItem],
         more: bool,
     }
 
-    fn streamed(json: bool, things: &[Thing], page: usize, more: bool) -> String {
-        let mut list = ListText::new(json);
+    fn render_streamed(json: bool, things: &[TestItem], page: usize, more: bool) -> String {
+        let mut list = ListRenderer::new(json);
         let mut text: String = things.chunks(page).map(|page| list.page(page).unwrap()).collect();
         text += &list.page(&[]).unwrap();
         text + &list.end(more)
     }
 
     #[test]
-    fn a_streamed_document_is_that_of_the_whole_list() {
+    fn streamed_json_equals_the_whole_document() {
         let names = ["a", "two\nlines", "\"\\", ""];
         for count in 0..=names.len() {
-            let thing = |name: &&'static str| Thing { name, parts: vec![1; name.len()] };
+            let thing = |name: &&'static str| TestItem { name, parts: vec![1; name.len()] };
             let things: Vec<_> = names[..count].iter().map(thing).collect();
             for (page, more) in [(1, true), (3, false)] {
-                let whole = serde_json::to_string_pretty(&Whole { things: &things, more }).unwrap() + "\n";
-                assert_eq!(streamed(true, &things, page, more), whole);
+                let whole =
+                    serde_json::to_string_pretty(&WholeDocument { things: &things, more }).unwrap() + "\n";
+                assert_eq!(render_streamed(true, &things, page, more), whole);
             }
         }
     }
 
     #[test]
-    fn columns_stand_under_those_of_the_page_before() {
-        let thing = |name, parts| Thing { name, parts: vec![0; parts] };
+    fn columns_align_across_pages() {
+        let thing = |name, parts| TestItem { name, parts: vec![0; parts] };
         let things = [thing("longest", 1), thing("b", 2), thing("longer than the longest", 3), thing("c", 4)];
         let expected = "NAME     PARTS\nlongest  1\nb        2\nlonger than the longest  3\nc                        4\n";
-        assert_eq!(streamed(false, &things, 2, false), expected);
-        assert_eq!(streamed(false, &[], 2, false), "NAME  PARTS\n");
+        assert_eq!(render_streamed(false, &things, 2, false), expected);
+        assert_eq!(render_streamed(false, &[], 2, false), "NAME  PARTS\n");
     }
 }

@@ -29,7 +29,7 @@ impl Columns {
         if let Some(header) = self.header.take() {
             table.set_header(header.iter().copied());
         }
-        fill(&mut table, rows.into_iter().map(dashed));
+        fill(&mut table, rows.into_iter().map(dash_if_empty));
         let widest = table.column_max_content_widths();
         for (width, here) in self.widths.iter_mut().zip(widest) {
             *width = here.max(*width);
@@ -43,13 +43,13 @@ impl Columns {
 }
 
 /// Many things: a header and a line for each. An empty value is a dash.
-pub(crate) fn list(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+pub(crate) fn render_table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.set_header(header.iter().copied());
-    render(table, rows.into_iter().map(dashed))
+    render(table, rows.into_iter().map(dash_if_empty))
 }
 
-fn dashed(row: Vec<String>) -> Vec<String> {
+fn dash_if_empty(row: Vec<String>) -> Vec<String> {
     row.into_iter().map(|value| if value.is_empty() { "-".to_owned() } else { value }).collect()
 }
 
@@ -73,15 +73,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn details_are_aligned_and_say_nothing_about_nothing() {
+    fn details_are_aligned_and_skip_empty_values() {
         let rows = [("tenant", "acme".to_owned()), ("plan", String::new()), ("x", "two\nlines".to_owned())];
         assert_eq!(details(&rows), "tenant  acme\nx       two\u{fffd}lines");
     }
 
     #[test]
-    fn lists_have_a_header_even_when_empty() {
-        assert_eq!(list(&["ID", "NAME"], []), "ID  NAME");
+    fn empty_list_has_a_header() {
+        assert_eq!(render_table(&["ID", "NAME"], []), "ID  NAME");
         let rows = [vec!["acme".to_owned(), String::new()]];
-        assert_eq!(list(&["ID", "NAME"], rows), "ID    NAME\nacme  -");
+        assert_eq!(render_table(&["ID", "NAME"], rows), "ID    NAME\nacme  -");
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tenant_auth_client::proto;
 
-use super::{filled, moment, or_empty};
+use super::{non_empty, to_moment, to_text};
 use crate::{output::Item, time::Moment};
 
 #[derive(Debug, Serialize)]
@@ -22,13 +22,13 @@ impl EventView {
     pub(crate) fn new(event: proto::AuditEvent) -> Self {
         Self {
             seq: event.seq,
-            at: moment(event.at),
+            at: to_moment(event.at),
             caller: event.caller,
             action: event.action,
             target: event.target,
-            tenant_id: filled(event.tenant_id),
-            request_id: filled(event.request_id),
-            detail: filled(event.detail),
+            tenant_id: non_empty(event.tenant_id),
+            request_id: non_empty(event.request_id),
+            detail: non_empty(event.detail),
         }
     }
 }
@@ -39,12 +39,12 @@ impl Item for EventView {
 
     fn row(&self) -> Vec<String> {
         vec![
-            or_empty(self.at),
+            to_text(self.at),
             self.action.clone(),
             self.target.clone(),
-            or_empty(self.tenant_id.as_ref()),
+            to_text(self.tenant_id.as_ref()),
             self.caller.clone(),
-            or_empty(self.detail.as_ref()),
+            to_text(self.detail.as_ref()),
         ]
     }
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde::Serialize;
 use tenant_auth_client::proto::{self, LookupState, Source, Verdict};
 
-use super::{key_state::verdict_name, moment, or_empty};
+use super::{key_state::verdict_name, to_moment, to_text};
 use crate::{
-    failure::Told,
+    failure::ErrorReport,
     output::{self, View},
-    time::{Moment, coarse},
+    time::{Moment, format_coarse},
 };
 
 /// The answers, and whether they agree.
@@ -17,7 +17,7 @@ use crate::{
 pub(crate) struct CheckView {
     key_id: String,
     /// Whether no answer contradicts another.
-    agree: bool,
+    is_consistent: bool,
     /// Whether the database and every replica has answered.
     complete: bool,
     database: DatabaseRow,
@@ -71,8 +71,8 @@ impl DatabaseRow {
         let key = state.key.as_ref();
         Self {
             verdict: Some(verdict_name(state.verdict())),
-            revoked_at: moment(key.and_then(|key| key.revoked_at)),
-            expires_at: moment(key.and_then(|key| key.expires_at)),
+            revoked_at: to_moment(key.and_then(|key| key.revoked_at)),
+            expires_at: to_moment(key.and_then(|key| key.expires_at)),
             error: None,
         }
     }
@@ -82,7 +82,7 @@ impl DatabaseRow {
         Self { verdict: Some(verdict_name(Verdict::Unknown)), ..Self::default() }
     }
 
-    pub(crate) fn silent(told: Told) -> Self {
+    pub(crate) fn unanswered(told: ErrorReport) -> Self {
         Self { error: Some(told.message), ..Self::default() }
     }
 
@@ -95,7 +95,7 @@ impl CheckView {
     pub(crate) fn new(
         key_id: String,
         database: DatabaseRow,
-        answers: Vec<(String, Result<proto::InspectKeyResponse, Told>)>,
+        answers: Vec<(String, Result<proto::InspectKeyResponse, ErrorReport>)>,
     ) -> Self {
         let mut replicas: Vec<_> =
             answers.into_iter().map(|(replica, answer)| ReplicaRow::new(replica, answer)).collect();
@@ -107,11 +107,11 @@ impl CheckView {
             row.agrees = Some(row.verdict.is_none() || row.verdict == expected);
         }
         let agree = replicas.iter().all(|row| row.agrees != Some(false));
-        Self { key_id, agree, complete, database, replicas }
+        Self { key_id, is_consistent: agree, complete, database, replicas }
     }
 
     pub(crate) fn agree(&self) -> bool {
-        self.agree
+        self.is_consistent
     }
 
     pub(crate) fn is_complete(&self) -> bool {
@@ -119,7 +119,7 @@ impl CheckView {
     }
 
     /// Whether there is no such key, neither in the database nor in any memory.
-    pub(crate) fn knows_nothing(&self) -> bool {
+    pub(crate) fn is_key_unknown(&self) -> bool {
         self.database.is_unknown() && self.replicas.iter().all(|row| row.held.is_none())
     }
 
@@ -145,7 +145,7 @@ impl CheckView {
 }
 
 impl ReplicaRow {
-    fn new(replica: String, answer: Result<proto::InspectKeyResponse, Told>) -> Self {
+    fn new(replica: String, answer: Result<proto::InspectKeyResponse, ErrorReport>) -> Self {
         let (answer, error) = match answer {
             Ok(answer) => (Some(answer), None),
             Err(told) => (None, Some(told.message)),
@@ -166,18 +166,19 @@ impl ReplicaRow {
             verdict: held.as_ref().map(|held| held.verdict.clone()).or(denied),
             held,
             heard_revision: heard.map(|heard| heard.revision).filter(|revision| *revision != 0),
-            heard_revoked_at: moment(heard.and_then(|heard| heard.revoked_at)),
+            heard_revoked_at: to_moment(heard.and_then(|heard| heard.revoked_at)),
             on_deny_list: answer.on_deny_list,
             revision: error.is_none().then_some(answer.revision),
-            feed_age_ms: answer.feed_age.map(|age| length(Some(age)).as_millis()),
+            feed_age_ms: answer.feed_age.map(|age| to_duration(Some(age)).as_millis()),
             lookups,
-            now: moment(answer.now),
+            now: to_moment(answer.now),
             error,
         }
     }
 
     fn row(&self) -> Vec<String> {
-        let age = |millis: u128| coarse(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)));
+        let age =
+            |millis: u128| format_coarse(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)));
         let held = self.held.as_ref();
         let nothing = || if self.error.is_some() { "no answer" } else { "not held" }.to_owned();
         vec![
@@ -190,16 +191,16 @@ impl ReplicaRow {
             self.verdict.clone().unwrap_or_else(nothing),
             held.map_or_else(String::new, |held| held.source.to_owned()),
             held.map_or_else(String::new, |held| age(held.age_ms)),
-            or_empty(held.map(|held| held.revision)),
+            to_text(held.map(|held| held.revision)),
             match (self.heard_revoked_at, self.heard_revision) {
                 (Some(at), _) => format!("revoked {at}"),
                 (None, Some(revision)) => format!("changed at {revision}"),
                 (None, None) => String::new(),
             },
-            or_empty(self.revision),
-            or_empty(self.feed_age_ms.map(age)),
-            or_empty(self.lookups),
-            or_empty(self.error.as_ref()),
+            to_text(self.revision),
+            to_text(self.feed_age_ms.map(age)),
+            to_text(self.lookups),
+            to_text(self.error.as_ref()),
         ]
     }
 }
@@ -216,17 +217,17 @@ impl HeldRow {
         Self {
             verdict: verdict_name(held.verdict()),
             source,
-            age_ms: length(held.age).as_millis(),
+            age_ms: to_duration(held.age).as_millis(),
             revision: held.revision,
-            expires_at: moment(held.expires_at),
-            revoked_at: moment(held.revoked_at),
+            expires_at: to_moment(held.expires_at),
+            revoked_at: to_moment(held.revoked_at),
             tenant_suspended: held.tenant_suspended,
             read_ahead: held.read_ahead,
         }
     }
 }
 
-fn length(span: Option<prost_types::Duration>) -> Duration {
+fn to_duration(span: Option<prost_types::Duration>) -> Duration {
     span.and_then(|span| span.try_into().ok()).unwrap_or_default()
 }
 
@@ -250,14 +251,14 @@ impl View for CheckView {
             (Some(_), _) if self.database.is_unknown() => "UNKNOWN: there is no such key".to_owned(),
             (Some(verdict), Some(at)) => format!("{verdict}, revoked {at}"),
             (Some(verdict), None) => verdict.clone(),
-            (None, _) => format!("no answer: {}", or_empty(self.database.error.as_ref())),
+            (None, _) => format!("no answer: {}", to_text(self.database.error.as_ref())),
         };
         let about = output::details(&[
             ("key", self.key_id.clone()),
             ("database", database),
             ("replicas", self.summary()),
         ]);
-        format!("{about}\n\n{}", output::list(&HEADER, self.replicas.iter().map(ReplicaRow::row)))
+        format!("{about}\n\n{}", output::render_table(&HEADER, self.replicas.iter().map(ReplicaRow::row)))
     }
 }
 
@@ -266,18 +267,18 @@ impl View for CheckView {
 mod tests {
     use super::*;
 
-    fn held(verdict: Verdict) -> Result<proto::InspectKeyResponse, Told> {
+    fn held(verdict: Verdict) -> Result<proto::InspectKeyResponse, ErrorReport> {
         let mut held = proto::HeldKey::default();
         held.set_verdict(verdict);
         Ok(proto::InspectKeyResponse { held: Some(held), ..Default::default() })
     }
 
-    fn nothing() -> Result<proto::InspectKeyResponse, Told> {
+    fn nothing() -> Result<proto::InspectKeyResponse, ErrorReport> {
         Ok(proto::InspectKeyResponse::default())
     }
 
-    fn silent() -> Told {
-        crate::failure::Failure::Unexpected("nobody there".to_owned()).told_alone()
+    fn silent() -> ErrorReport {
+        crate::failure::Failure::Unexpected("nobody there".to_owned()).local_report()
     }
 
     fn database(verdict: Verdict) -> DatabaseRow {
@@ -288,15 +289,15 @@ mod tests {
 
     fn check(
         database: DatabaseRow,
-        answers: Vec<Result<proto::InspectKeyResponse, Told>>,
+        answers: Vec<Result<proto::InspectKeyResponse, ErrorReport>>,
     ) -> (bool, bool, Vec<Option<bool>>) {
         let answers = answers.into_iter().map(|answer| ("r".to_owned(), answer)).collect();
         let view = CheckView::new("key_1".to_owned(), database, answers);
-        (view.agree, view.complete, view.replicas.iter().map(|row| row.agrees).collect())
+        (view.is_consistent, view.complete, view.replicas.iter().map(|row| row.agrees).collect())
     }
 
     #[test]
-    fn a_replica_that_holds_another_verdict_than_the_database_stands_out() {
+    fn contradicting_replica_is_marked() {
         let answers = vec![held(Verdict::Revoked), held(Verdict::Valid), nothing()];
         let expected = (false, true, vec![Some(true), Some(false), Some(true)]);
         assert_eq!(check(database(Verdict::Revoked), answers), expected);
@@ -306,16 +307,16 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_no_answer_neither_agrees_nor_contradicts() {
+    fn unanswered_replica_neither_agrees_nor_contradicts() {
         let answers = vec![held(Verdict::Valid), Err(silent())];
         assert_eq!(check(database(Verdict::Valid), answers), (true, false, vec![Some(true), None]));
         let answers = vec![held(Verdict::Valid), nothing(), held(Verdict::Revoked)];
         let expected = (false, false, vec![Some(true), Some(true), Some(false)]);
-        assert_eq!(check(DatabaseRow::silent(silent()), answers), expected);
+        assert_eq!(check(DatabaseRow::unanswered(silent()), answers), expected);
     }
 
     #[test]
-    fn a_deny_list_counts_where_nothing_is_held() {
+    fn deny_list_counts_when_nothing_is_cached() {
         let listed = || Ok(proto::InspectKeyResponse { on_deny_list: true, ..Default::default() });
         assert!(check(database(Verdict::Revoked), vec![listed()]).0);
         assert!(!check(database(Verdict::Valid), vec![listed(), nothing()]).0);

@@ -5,19 +5,19 @@ use std::time::Duration;
 use serde::Serialize;
 use tenant_auth_client::proto::{self, DatabaseDoubt, held_end::Subject};
 
-use super::{moment, or_empty};
+use super::{to_moment, to_text};
 use crate::{
     output::{self, View},
-    time::{Moment, coarse},
+    time::{Moment, format_coarse},
 };
 
 #[derive(Debug, Serialize)]
-struct Identity {
+struct DatabaseIdentityView {
     database_id: String,
     epoch: i64,
 }
 
-impl Identity {
+impl DatabaseIdentityView {
     fn new(identity: proto::DatabaseIdentity) -> Self {
         Self { database_id: identity.database_id, epoch: identity.epoch }
     }
@@ -30,14 +30,14 @@ impl Identity {
 }
 
 #[derive(Debug, Serialize)]
-struct Held {
+struct HeldRevocationView {
     kind: &'static str,
     id: String,
     tenant_id: String,
     revoked_at: Option<Moment>,
 }
 
-impl Held {
+impl HeldRevocationView {
     fn new(held: proto::HeldEnd) -> Self {
         let (kind, id) = match held.subject {
             Some(Subject::KeyId(id)) => ("revoked key", id),
@@ -45,7 +45,7 @@ impl Held {
             Some(Subject::SessionId(id)) => ("unbound session", id),
             None => ("unknown", String::new()),
         };
-        Self { kind, id, tenant_id: held.tenant_id, revoked_at: moment(held.revoked_at) }
+        Self { kind, id, tenant_id: held.tenant_id, revoked_at: to_moment(held.revoked_at) }
     }
 
     fn table(held: &[Self]) -> String {
@@ -53,9 +53,9 @@ impl Held {
             return String::new();
         }
         let row = |held: &Self| {
-            vec![held.kind.to_owned(), held.id.clone(), held.tenant_id.clone(), or_empty(held.revoked_at)]
+            vec![held.kind.to_owned(), held.id.clone(), held.tenant_id.clone(), to_text(held.revoked_at)]
         };
-        format!("\n\n{}", output::list(&["HELD", "ID", "TENANT", "REVOKED"], held.iter().map(row)))
+        format!("\n\n{}", output::render_table(&["HELD", "ID", "TENANT", "REVOKED"], held.iter().map(row)))
     }
 }
 
@@ -64,12 +64,12 @@ pub(crate) struct DatabaseView {
     believed: bool,
     doubt: Option<&'static str>,
     doubted_since: Option<Moment>,
-    known: Option<Identity>,
+    known: Option<DatabaseIdentityView>,
     revision: i64,
-    found: Option<Identity>,
+    found: Option<DatabaseIdentityView>,
     found_revision: i64,
     standstill_seconds: Option<i64>,
-    held: Vec<Held>,
+    held: Vec<HeldRevocationView>,
 }
 
 impl DatabaseView {
@@ -83,13 +83,13 @@ impl DatabaseView {
         Self {
             believed: doubt.is_none(),
             doubt,
-            doubted_since: moment(state.doubted_since),
-            known: state.known.map(Identity::new),
+            doubted_since: to_moment(state.doubted_since),
+            known: state.known.map(DatabaseIdentityView::new),
             revision: state.revision,
-            found: state.found.map(Identity::new),
+            found: state.found.map(DatabaseIdentityView::new),
             found_revision: state.found_revision,
             standstill_seconds: state.standstill.map(|standstill| standstill.seconds),
-            held: state.held.into_iter().map(Held::new).collect(),
+            held: state.held.into_iter().map(HeldRevocationView::new).collect(),
         }
     }
 }
@@ -101,33 +101,33 @@ impl View for DatabaseView {
             Some(why) => format!("no: {why}"),
         };
         let still =
-            self.standstill_seconds.map(|seconds| coarse(Duration::from_secs(seconds.unsigned_abs())));
+            self.standstill_seconds.map(|seconds| format_coarse(Duration::from_secs(seconds.unsigned_abs())));
         let found = self.doubt.map(|_| self.found_revision.to_string());
         let details = output::details(&[
             ("believed", believed),
-            ("since", or_empty(self.doubted_since)),
-            ("known", Identity::text(self.known.as_ref())),
+            ("since", to_text(self.doubted_since)),
+            ("known", DatabaseIdentityView::text(self.known.as_ref())),
             ("read up to", self.revision.to_string()),
-            ("found", Identity::text(self.found.as_ref())),
+            ("found", DatabaseIdentityView::text(self.found.as_ref())),
             ("which ends at", found.unwrap_or_default()),
-            ("copy stands still", or_empty(still)),
+            ("copy stands still", to_text(still)),
         ]);
-        details + &Held::table(&self.held)
+        details + &HeldRevocationView::table(&self.held)
     }
 }
 
 #[derive(Debug, Serialize)]
 pub(crate) struct AcceptedView {
     accepted: bool,
-    database: Option<Identity>,
-    held: Vec<Held>,
+    database: Option<DatabaseIdentityView>,
+    held: Vec<HeldRevocationView>,
     made_again: Option<usize>,
 }
 
 impl AcceptedView {
     pub(crate) fn new(accepted: proto::AcceptDatabaseResponse, made_again: Option<usize>) -> Self {
-        let held = accepted.held.into_iter().map(Held::new).collect();
-        let (database, accepted) = (accepted.database.map(Identity::new), accepted.accepted);
+        let held = accepted.held.into_iter().map(HeldRevocationView::new).collect();
+        let (database, accepted) = (accepted.database.map(DatabaseIdentityView::new), accepted.accepted);
         Self { accepted, database, held, made_again }
     }
 }
@@ -137,12 +137,12 @@ impl View for AcceptedView {
         let details = output::details(&[
             (
                 if self.accepted { "accepted" } else { "believed already" },
-                Identity::text(self.database.as_ref()),
+                DatabaseIdentityView::text(self.database.as_ref()),
             ),
             ("held", self.held.len().to_string()),
-            ("made again", or_empty(self.made_again)),
+            ("made again", to_text(self.made_again)),
         ]);
-        details + &Held::table(&self.held)
+        details + &HeldRevocationView::table(&self.held)
     }
 
     fn note(&self) -> Option<&'static str> {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde::Serialize;
 use tenant_auth_client::proto;
 
-use super::{filled, moment, or_empty};
+use super::{non_empty, to_moment, to_text};
 use crate::{
     output::{self, View},
-    time::{Moment, coarse},
+    time::{Moment, format_coarse},
 };
 
 #[derive(Debug, Serialize)]
@@ -32,8 +32,8 @@ impl GraceView {
             endpoint: endpoint.to_owned(),
             grace_seconds: seconds(grace.grace),
             configured_seconds: seconds(grace.configured),
-            expires_at: moment(grace.expires_at),
-            reason: filled(grace.reason),
+            expires_at: to_moment(grace.expires_at),
+            reason: non_empty(grace.reason),
             audited,
         }
     }
@@ -41,7 +41,7 @@ impl GraceView {
 
 impl View for GraceView {
     fn text(&self) -> String {
-        let length = |seconds| coarse(Duration::from_secs(seconds));
+        let length = |seconds| format_coarse(Duration::from_secs(seconds));
         let audited = self.audited.map(|audited| match audited {
             true => "yes",
             false => "not yet: in the service's log, and in the audit log when the database is back",
@@ -50,9 +50,9 @@ impl View for GraceView {
             ("endpoint", self.endpoint.clone()),
             ("grace", length(self.grace_seconds)),
             ("configured", length(self.configured_seconds)),
-            ("until", self.expires_at.map_or_else(String::new, |at| at.with_distance(Moment::now()))),
-            ("reason", or_empty(self.reason.as_ref())),
-            ("audited", or_empty(audited)),
+            ("until", self.expires_at.map_or_else(String::new, |at| at.with_relative_time(Moment::now()))),
+            ("reason", to_text(self.reason.as_ref())),
+            ("audited", to_text(audited)),
         ])
     }
 

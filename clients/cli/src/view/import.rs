@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refused_rows_are_named() {
+    fn rejected_rows_are_listed() {
         let refused = RefusedRow {
             line: 7,
             tenant_id: "acme".to_owned(),

@@ -5,7 +5,7 @@ use tenant_auth_client::{DatabaseKind, ServerInfo};
 
 use crate::{
     output::{self, View},
-    time::{Moment, coarse},
+    time::{Moment, format_coarse},
 };
 
 #[derive(Debug, Serialize)]
@@ -44,7 +44,7 @@ impl InfoView {
             schema_version: info.schema_version,
             uptime_seconds: info.uptime.as_secs(),
             now: info.now.into(),
-            uptime: coarse(info.uptime),
+            uptime: format_coarse(info.uptime),
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tenant_auth_client::{IssuedKey, PresentedKey, RotatedKey, proto};
 
-use super::{filled, moment, or_empty};
+use super::{non_empty, to_moment, to_text};
 use crate::{
     output::{self, Item, View},
     time::Moment,
@@ -30,16 +30,16 @@ impl KeyView {
         Self {
             key_id: key.key_id,
             tenant_id: key.tenant_id,
-            name: filled(key.name),
-            prefix_hint: filled(key.prefix_hint),
+            name: non_empty(key.name),
+            prefix_hint: non_empty(key.prefix_hint),
             scopes: key.scopes,
-            created_at: moment(key.created_at),
-            expires_at: moment(key.expires_at),
-            revoked_at: moment(key.revoked_at),
-            revoke_reason: filled(key.revoke_reason),
-            last_used_at: moment(key.last_used_at),
-            replaced_by_key_id: filled(key.replaced_by_key_id),
-            pepper_id: filled(key.pepper_id),
+            created_at: to_moment(key.created_at),
+            expires_at: to_moment(key.expires_at),
+            revoked_at: to_moment(key.revoked_at),
+            revoke_reason: non_empty(key.revoke_reason),
+            last_used_at: to_moment(key.last_used_at),
+            replaced_by_key_id: non_empty(key.replaced_by_key_id),
+            pepper_id: non_empty(key.pepper_id),
         }
     }
 
@@ -58,20 +58,20 @@ impl KeyView {
 
     pub(super) fn rows(&self) -> Vec<(&'static str, String)> {
         let now = Moment::now();
-        let end = self.expires_at.map(|end| end.with_distance(now));
+        let end = self.expires_at.map(|end| end.with_relative_time(now));
         vec![
             ("key", self.key_id.clone()),
             ("tenant", self.tenant_id.clone()),
-            ("name", or_empty(self.name.as_ref())),
-            ("begins with", or_empty(self.prefix_hint.as_ref())),
+            ("name", to_text(self.name.as_ref())),
+            ("begins with", to_text(self.prefix_hint.as_ref())),
             ("scopes", self.scopes.join(" ")),
             ("state", self.state(now).to_owned()),
-            ("created", or_empty(self.created_at)),
+            ("created", to_text(self.created_at)),
             ("expires", end.unwrap_or_else(|| "never".to_owned())),
-            ("revoked", or_empty(self.revoked_at)),
-            ("reason", or_empty(self.revoke_reason.as_ref())),
-            ("last used", or_empty(self.last_used_at)),
-            ("replaced by", or_empty(self.replaced_by_key_id.as_ref())),
+            ("revoked", to_text(self.revoked_at)),
+            ("reason", to_text(self.revoke_reason.as_ref())),
+            ("last used", to_text(self.last_used_at)),
+            ("replaced by", to_text(self.replaced_by_key_id.as_ref())),
         ]
     }
 }
@@ -90,12 +90,12 @@ impl Item for KeyView {
     fn row(&self) -> Vec<String> {
         vec![
             self.key_id.clone(),
-            or_empty(self.name.as_ref()),
-            or_empty(self.prefix_hint.as_ref()),
+            to_text(self.name.as_ref()),
+            to_text(self.prefix_hint.as_ref()),
             self.scopes.join(" "),
             self.state(Moment::now()).to_owned(),
-            or_empty(self.expires_at),
-            or_empty(self.last_used_at),
+            to_text(self.expires_at),
+            to_text(self.last_used_at),
         ]
     }
 }
@@ -103,15 +103,15 @@ impl Item for KeyView {
 /// A key among those of several tenants.
 #[derive(Debug, Serialize)]
 #[serde(transparent)]
-pub(crate) struct AnyKeyView(KeyView);
+pub(crate) struct KeyWithTenantView(KeyView);
 
-impl AnyKeyView {
+impl KeyWithTenantView {
     pub(crate) fn new(key: proto::ApiKey) -> Self {
         Self(KeyView::new(key))
     }
 }
 
-impl Item for AnyKeyView {
+impl Item for KeyWithTenantView {
     const LIST: &'static str = KeyView::LIST;
     const HEADER: &'static [&'static str] =
         &["KEY", "TENANT", "NAME", "BEGINS WITH", "SCOPES", "STATE", "EXPIRES", "LAST USED"];
@@ -165,10 +165,10 @@ impl<'a> RotatedView<'a> {
 
 impl View for RotatedView<'_> {
     fn text(&self) -> String {
-        let end = self.replaced.expires_at.map(|end| end.with_distance(Moment::now()));
+        let end = self.replaced.expires_at.map(|end| end.with_relative_time(Moment::now()));
         let mut rows = self.key.rows();
         rows.push(("replaces", self.replaced.key_id.clone()));
-        rows.push(("which ends", or_empty(end)));
+        rows.push(("which ends", to_text(end)));
         rows.push(("plaintext", self.plaintext.to_owned()));
         output::details(&rows)
     }
@@ -185,8 +185,8 @@ mod tests {
     }
 
     #[test]
-    fn the_state_is_what_matters_most() {
-        let now = crate::time::moment("2030-01-31T00:00:00Z").unwrap();
+    fn key_state_shows_the_most_severe() {
+        let now = crate::time::parse_moment("2030-01-31T00:00:00Z").unwrap();
         assert_eq!(key(|_| {}).state(now), "active");
         assert_eq!(key(|key| key.expires_at = Some(now)).state(now), "expired");
         let replaced = key(|key| key.replaced_by_key_id = Some("key_2".to_owned()));
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_no_year_has_is_not_never_and_hides_no_other_key() {
+    fn out_of_range_expiry_is_not_shown_as_never() {
         let ends = |seconds| proto::ApiKey {
             expires_at: Some(prost_types::Timestamp { seconds, nanos: 0 }),
             ..Default::default()

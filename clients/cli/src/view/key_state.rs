@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tenant_auth_client::proto::{self, Verdict};
 
-use super::{KeyView, TenantView, moment, or_empty};
+use super::{KeyView, TenantView, to_moment, to_text};
 use crate::{
     output::{self, View},
     time::Moment,
@@ -28,15 +28,15 @@ pub(super) fn verdict_name(verdict: Verdict) -> String {
 impl KeyStateView {
     pub(crate) fn new(state: proto::GetKeyResponse) -> Self {
         let (verdict, on_deny_list) = (state.verdict(), state.on_deny_list);
-        let decided_at = moment(state.decided_at);
+        let decided_at = to_moment(state.decided_at);
         let key = KeyView::new(state.key.unwrap_or_default());
         let tenant = state.tenant.map(TenantView::new);
-        let denied_because = denial(verdict, on_deny_list, &key, tenant.as_ref());
+        let denied_because = denial_reason(verdict, on_deny_list, &key, tenant.as_ref());
         Self { verdict: verdict_name(verdict), denied_because, on_deny_list, decided_at, key, tenant }
     }
 }
 
-fn denial(
+fn denial_reason(
     verdict: Verdict,
     on_deny_list: bool,
     key: &KeyView,
@@ -46,9 +46,9 @@ fn denial(
     Some(match verdict {
         Verdict::Valid => return None,
         Verdict::Revoked if key.revoked_at.is_some() => {
-            format!("revoked at {}{}", or_empty(key.revoked_at), because(key.revoke_reason.as_ref()))
+            format!("revoked at {}{}", to_text(key.revoked_at), because(key.revoke_reason.as_ref()))
         }
-        Verdict::Expired => format!("expired at {}", or_empty(key.expires_at)),
+        Verdict::Expired => format!("expired at {}", to_text(key.expires_at)),
         Verdict::TenantSuspended if tenant.is_some_and(TenantView::is_suspended) => {
             let reason = tenant.and_then(|tenant| tenant.suspend_reason.as_ref());
             format!("the tenant is suspended{}", because(reason))
@@ -66,12 +66,12 @@ impl View for KeyStateView {
         let mut rows = self.key.rows();
         let tenant = |of: fn(&TenantView) -> String| self.tenant.as_ref().map_or_else(String::new, of);
         rows.extend([
-            ("pepper", or_empty(self.key.pepper_id.as_ref())),
+            ("pepper", to_text(self.key.pepper_id.as_ref())),
             ("tenant name", tenant(|tenant| tenant.name.clone())),
             ("tenant status", tenant(|tenant| tenant.status.to_owned())),
             ("deny list", if self.on_deny_list { "names it".to_owned() } else { String::new() }),
             ("verdict now", self.verdict.clone()),
-            ("denied because", or_empty(self.denied_because.as_ref())),
+            ("denied because", to_text(self.denied_because.as_ref())),
         ]);
         output::details(&rows)
     }
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denial_says_what_it_rests_on() {
+    fn denial_reason_names_its_cause() {
         let start = Some(prost_types::Timestamp::default());
         assert_eq!(because(Verdict::Valid, |_| {}), None);
         let revoked = because(Verdict::Revoked, |state| {

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_made_again_is_named() {
+    fn unrecoverable_changes_are_listed() {
         let mut view = ReplayView::new("audit.jsonl".to_owned(), false);
         assert!(view.is_empty());
         view.revoked.push("key_1".to_owned());

@@ -47,7 +47,7 @@ impl SessionView {
             ("key", self.key_id.clone()),
             ("expiry", self.expiry.to_owned()),
             ("created", self.created_at.to_string()),
-            ("expires", self.expires_at.with_distance(Moment::now())),
+            ("expires", self.expires_at.with_relative_time(Moment::now())),
             ("attributes", attributes(&self.attributes)),
         ]
     }

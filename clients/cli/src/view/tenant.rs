@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tenant_auth_client::proto::{self, TenantStatus};
 
-use super::{filled, moment, or_empty};
+use super::{non_empty, to_moment, to_text};
 use crate::{
     output::{self, Item, View},
     time::Moment,
@@ -30,11 +30,11 @@ impl TenantView {
         Self {
             tenant_id: tenant.tenant_id,
             name: tenant.name,
-            plan: filled(tenant.plan),
+            plan: non_empty(tenant.plan),
             status,
-            suspend_reason: filled(tenant.suspend_reason),
-            created_at: moment(tenant.created_at),
-            updated_at: moment(tenant.updated_at),
+            suspend_reason: non_empty(tenant.suspend_reason),
+            created_at: to_moment(tenant.created_at),
+            updated_at: to_moment(tenant.updated_at),
         }
     }
 }
@@ -50,11 +50,11 @@ impl View for TenantView {
         output::details(&[
             ("tenant", self.tenant_id.clone()),
             ("name", self.name.clone()),
-            ("plan", or_empty(self.plan.as_ref())),
+            ("plan", to_text(self.plan.as_ref())),
             ("status", self.status.to_owned()),
-            ("reason", or_empty(self.suspend_reason.as_ref())),
-            ("created", or_empty(self.created_at)),
-            ("updated", or_empty(self.updated_at)),
+            ("reason", to_text(self.suspend_reason.as_ref())),
+            ("created", to_text(self.created_at)),
+            ("updated", to_text(self.updated_at)),
         ])
     }
 }
@@ -67,9 +67,9 @@ impl Item for TenantView {
         vec![
             self.tenant_id.clone(),
             self.name.clone(),
-            or_empty(self.plan.as_ref()),
+            to_text(self.plan.as_ref()),
             self.status.to_owned(),
-            or_empty(self.created_at),
+            to_text(self.created_at),
         ]
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use tenant_auth_client::proto;
 
-use super::{moment, or_empty};
+use super::{to_moment, to_text};
 use crate::{
     failure::Failure,
     output::{self, View},
@@ -13,9 +13,9 @@ use crate::{
 };
 
 /// The longest bar, in characters.
-const WIDTH: i64 = 40;
+const MAX_BAR_WIDTH: i64 = 40;
 /// From an eighth of a character to seven.
-const EIGHTHS: [char; 7] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉'];
+const PARTIAL_BLOCKS: [char; 7] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉'];
 
 #[derive(Debug, Serialize)]
 pub(crate) struct UsageView {
@@ -36,7 +36,7 @@ struct SumView {
 impl UsageView {
     pub(crate) fn new(tenant_id: String, sums: Vec<proto::UsageSum>, plot: bool) -> Self {
         let sum = |sum: proto::UsageSum| SumView {
-            start: moment(sum.bucket_start),
+            start: to_moment(sum.bucket_start),
             metric: sum.metric,
             quantity: sum.quantity,
         };
@@ -50,7 +50,7 @@ impl UsageView {
         let mut writer = csv::Writer::from_writer(Vec::new());
         writer.write_record(["tenant_id", "start", "metric", "quantity"]).map_err(|error| failed(&error))?;
         for sum in &self.sums {
-            let (start, quantity) = (or_empty(sum.start), sum.quantity.to_string());
+            let (start, quantity) = (to_text(sum.start), sum.quantity.to_string());
             writer
                 .write_record([&self.tenant_id, &start, &sum.metric, &quantity])
                 .map_err(|error| failed(&error))?;
@@ -69,7 +69,7 @@ impl View for UsageView {
             *largest = sum.quantity.max(*largest);
         }
         let row = |sum: &SumView| {
-            let mut row = vec![or_empty(sum.start), sum.metric.clone(), sum.quantity.to_string()];
+            let mut row = vec![to_text(sum.start), sum.metric.clone(), sum.quantity.to_string()];
             if self.plot {
                 row.push(bar(sum.quantity, largest.get(sum.metric.as_str()).copied().unwrap_or_default()));
             }
@@ -77,16 +77,16 @@ impl View for UsageView {
         };
         let header: &[&str] =
             if self.plot { &["START", "METRIC", "QUANTITY", ""] } else { &["START", "METRIC", "QUANTITY"] };
-        output::list(header, self.sums.iter().map(row))
+        output::render_table(header, self.sums.iter().map(row))
     }
 }
 
-/// A bar of up to [`WIDTH`] characters, to the eighth. Whatever is not nothing shows.
+/// A bar of up to [`MAX_BAR_WIDTH`] characters, to the eighth. Whatever is not nothing shows.
 fn bar(quantity: i64, largest: i64) -> String {
-    let eighths = i128::from(quantity) * i128::from(WIDTH) * 8 / i128::from(largest.max(1));
+    let eighths = i128::from(quantity) * i128::from(MAX_BAR_WIDTH) * 8 / i128::from(largest.max(1));
     let eighths = usize::try_from(eighths).unwrap_or_default().max(usize::from(quantity > 0));
     let mut bar = "█".repeat(eighths / 8);
-    bar.extend((eighths % 8).checked_sub(1).and_then(|part| EIGHTHS.get(part)));
+    bar.extend((eighths % 8).checked_sub(1).and_then(|part| PARTIAL_BLOCKS.get(part)));
     // An empty value would be a dash.
     if bar.is_empty() { " ".to_owned() } else { bar }
 }
@@ -110,7 +110,7 @@ mod tests {
 
     fn view(plot: bool) -> UsageView {
         let sum = |start, metric: &str, quantity| SumView {
-            start: Some(crate::time::moment(start).unwrap()),
+            start: Some(crate::time::parse_moment(start).unwrap()),
             metric: metric.to_owned(),
             quantity,
         };
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_for_terminals_and_each_metric_has_a_scale() {
+    fn bars_are_terminal_only_and_scaled_per_metric() {
         let (plain, plotted) = (view(false).text(), view(true).text());
         assert!(plain.is_ascii(), "{plain}");
         let lengths = |text: &str| text.lines().map(|line| line.matches('█').count()).collect::<Vec<_>>();
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_drawn_to_the_eighth() {
+    fn bars_have_eighth_block_precision() {
         assert_eq!(bar(0, 0), " ");
         assert_eq!(bar(1, 1_000_000), "▏");
         assert_eq!(bar(3, 80), "█▌");
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn csv_has_a_header_and_a_line_for_each() {
+    fn csv_has_a_header_and_a_line_per_sum() {
         let csv = view(true).csv().unwrap();
         let lines: Vec<_> = csv.lines().collect();
         assert_eq!(lines[0], "tenant_id,start,metric,quantity");

@@ -3,10 +3,10 @@
 use serde::Serialize;
 use tenant_auth_client::{Source, Validation};
 
-use super::{filled, or_empty};
+use super::{non_empty, to_text};
 use crate::{
     output::{self, View},
-    time::{Moment, coarse},
+    time::{Moment, format_coarse},
 };
 
 #[derive(Debug, Serialize)]
@@ -50,18 +50,18 @@ impl ValidationView {
             Source::NoLookup => "decided without a lookup".to_owned(),
             _ => format!(
                 "{source}, {} old, revision {}, good for another {}",
-                coarse(provenance.age),
+                format_coarse(provenance.age),
                 provenance.revision,
-                coarse(provenance.cacheable_for)
+                format_coarse(provenance.cacheable_for)
             ),
         };
         Self {
             valid: validation.is_valid(),
             verdict: validation.verdict.to_string(),
-            tenant_id: filled(subject.tenant_id().to_owned()),
-            tenant_name: filled(subject.tenant_name().to_owned()),
-            plan: filled(subject.plan().to_owned()),
-            key_id: filled(subject.key_id().to_owned()),
+            tenant_id: non_empty(subject.tenant_id().to_owned()),
+            tenant_name: non_empty(subject.tenant_name().to_owned()),
+            plan: non_empty(subject.plan().to_owned()),
+            key_id: non_empty(subject.key_id().to_owned()),
             scopes: subject.scopes().to_vec(),
             missing_scopes: validation.missing_scopes,
             expires_at: subject.expires_at().map(Moment::from),
@@ -79,13 +79,13 @@ impl ValidationView {
 impl ValidationView {
     pub(super) fn rows(&self) -> [(&'static str, String); 9] {
         let never = || if self.key_id.is_some() { "never".to_owned() } else { String::new() };
-        let end = self.expires_at.map(|end| end.with_distance(Moment::now()));
+        let end = self.expires_at.map(|end| end.with_relative_time(Moment::now()));
         [
             ("verdict", self.verdict.clone()),
-            ("tenant", or_empty(self.tenant_id.as_ref())),
-            ("name", or_empty(self.tenant_name.as_ref())),
-            ("plan", or_empty(self.plan.as_ref())),
-            ("key", or_empty(self.key_id.as_ref())),
+            ("tenant", to_text(self.tenant_id.as_ref())),
+            ("name", to_text(self.tenant_name.as_ref())),
+            ("plan", to_text(self.plan.as_ref())),
+            ("key", to_text(self.key_id.as_ref())),
             ("scopes", self.scopes.join(" ")),
             ("missing", self.missing_scopes.join(" ")),
             ("expires", end.unwrap_or_else(never)),

@@ -6,12 +6,12 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use tempfile::TempDir;
 use tenant_auth_svc::{config::Settings, domain::access::TokenHash};
 
-use crate::harness::{Ran, Service};
+use crate::harness::{CommandOutput, Service};
 
 /// What a service that knows its callers needs, and what they need.
-pub(crate) struct Files(TempDir);
+pub(crate) struct CredentialFiles(TempDir);
 
-impl Files {
+impl CredentialFiles {
     /// `operator` and `meter` have tokens of their names; `operator` may show a certificate instead.
     pub(crate) fn new() -> Self {
         let files = Self(tempfile::tempdir().unwrap());
@@ -50,7 +50,7 @@ impl Files {
     }
 
     /// Leaves only `meter` on the list.
-    pub(crate) fn dismiss_the_operator(&self) {
+    pub(crate) fn remove_operator(&self) {
         let meter = TokenHash::of("meter");
         let callers = format!("[[caller]]\nname = 'meter'\nroles = ['meter']\ntoken_sha256 = ['{meter}']\n");
         self.write("callers.toml", &callers);
@@ -77,13 +77,13 @@ impl Files {
     }
 }
 
-pub(crate) fn list(service: &Service, options: &[&str]) -> Ran {
+pub(crate) fn list(service: &Service, options: &[&str]) -> CommandOutput {
     service.run(&[&["tenant", "list"], options].concat(), "")
 }
 
 #[test]
-fn a_token_tells_who_calls() {
-    let files = Files::new();
+fn token_file_identifies_the_caller() {
+    let files = CredentialFiles::new();
     let service = Service::start_with("http://", |settings| files.callers(settings));
     let with = |name: &str| list(&service, &["--token-file", &files.path(name)]);
     let ran = with("operator");
@@ -106,8 +106,8 @@ fn a_token_tells_who_calls() {
 }
 
 #[test]
-fn an_encrypted_service_is_verified_and_a_certificate_tells_who_calls() {
-    let files = Files::with_certificates();
+fn tls_service_is_verified_and_certificate_identifies() {
+    let files = CredentialFiles::with_certificates();
     let service = Service::start_with("https://", |settings| files.certificates(settings));
     let path = |name: &str| files.path(name);
     let (ca, token) = (path("ca.pem"), path("operator"));
@@ -121,7 +121,7 @@ fn an_encrypted_service_is_verified_and_a_certificate_tells_who_calls() {
     assert_eq!(ran.code, 5, "{}", ran.stderr);
 
     // Nobody else's roots will do.
-    let strange = Files::with_certificates();
+    let strange = CredentialFiles::with_certificates();
     let ran = list(&service, &["--ca", &strange.path("ca.pem"), "--token-file", &token]);
     assert_eq!(ran.code, 4, "{}", ran.stderr);
     assert!(ran.stderr.contains("with a certificate for this name that --ca"), "{}", ran.stderr);

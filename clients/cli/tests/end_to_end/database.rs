@@ -3,7 +3,7 @@
 use crate::harness::Service;
 
 #[test]
-fn the_state_of_the_database_is_shown_and_it_can_be_accepted() {
+fn database_state_is_shown_and_accepted() {
     let service = Service::start();
     let shown = service.json(&["database", "status"]);
     assert_eq!((&shown["believed"], &shown["known"]["epoch"]), (&true.into(), &1.into()));

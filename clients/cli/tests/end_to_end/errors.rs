@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::{
-    callers::{Files, list},
-    harness::{Ran, Service},
+    callers::{CredentialFiles, list},
+    harness::{CommandOutput, Service},
 };
 
 /// The one error of a run that was asked for JSON.
-fn error(ran: &Ran) -> Value {
+fn error(ran: &CommandOutput) -> Value {
     assert_eq!(ran.stdout, "");
     let document: Value = serde_json::from_str(&ran.stderr).map_err(|_| &ran.stderr).unwrap();
     assert_eq!(document["error"]["exit_code"], ran.code);
@@ -20,7 +20,7 @@ fn id(error: &Value) -> &str {
 }
 
 #[test]
-fn errors_are_json_where_results_are() {
+fn json_flag_applies_to_errors() {
     let service = Service::start();
     let run = |args: &[&str]| error(&service.run(&[args, &["--json"]].concat(), ""));
 
@@ -61,7 +61,7 @@ fn errors_are_json_where_results_are() {
 }
 
 #[test]
-fn the_request_id_of_a_run_is_that_of_the_audit_log() {
+fn request_id_matches_the_audit_log() {
     let service = Service::start();
     service.tenant("acme");
     let events = service.json(&["audit", "list", "--tenant", "acme"]);
@@ -69,8 +69,8 @@ fn the_request_id_of_a_run_is_that_of_the_audit_log() {
 }
 
 #[test]
-fn who_mixes_up_ports_is_told_which_side_to_change() {
-    let files = Files::with_certificates();
+fn wrong_port_error_names_the_fix() {
+    let files = CredentialFiles::with_certificates();
     let encrypted = Service::start_with("https://", |settings| files.certificates(settings));
     let plain = Service::start();
     let http = encrypted.endpoint.replace("https://", "http://");
@@ -86,7 +86,7 @@ fn who_mixes_up_ports_is_told_which_side_to_change() {
     assert!(ran.stderr.contains("the port is not encrypted, and https:// is"), "{}", ran.stderr);
     assert!(ran.stderr.contains(&format!("hint: use {}", plain.endpoint)), "{}", ran.stderr);
     // The right scheme, and a certificate of somebody else: not a matter of the scheme.
-    let strange = Files::with_certificates();
+    let strange = CredentialFiles::with_certificates();
     let ran = list(&encrypted, &["--ca", &strange.path("ca.pem"), "--token-file", &token]);
     assert!(ran.stderr.contains("with a certificate for this name"), "{}", ran.stderr);
     // The other port of the service.
@@ -103,8 +103,8 @@ fn who_mixes_up_ports_is_told_which_side_to_change() {
 }
 
 #[test]
-fn an_option_that_came_as_a_variable_is_named_so_and_an_empty_one_did_not_come() {
-    let files = Files::new();
+fn errors_name_the_variable_that_set_an_option() {
+    let files = CredentialFiles::new();
     let service = Service::start_with("http://", |settings| files.callers(settings));
     let run = |variables: &[(&str, &str)], args: &[&str]| {
         service.run_with(variables, &[&["tenant", "list"], args].concat())

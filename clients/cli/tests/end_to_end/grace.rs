@@ -3,7 +3,7 @@
 use crate::harness::Service;
 
 #[test]
-fn the_grace_of_a_replica_is_shown_set_and_reset() {
+fn replica_grace_is_shown_set_and_reset() {
     let service = Service::start();
     let shown = service.json(&["grace", "show"]);
     assert_eq!((&shown["grace_seconds"], &shown["audited"]), (&14_400.into(), &serde_json::Value::Null));

@@ -11,18 +11,18 @@ use tempfile::TempDir;
 use tenant_auth_svc::{
     config::{ServiceConfig, Settings},
     domain::clock::{ManualClock, SharedClock, SystemClock, UnixMillis},
-    server::{self, Running},
+    server::{self, RunningService},
 };
 use tokio::runtime::Runtime;
 
 pub(crate) struct Service {
     runtime: Runtime,
-    running: Option<Running>,
+    running: Option<RunningService>,
     pub(crate) endpoint: String,
     _folder: TempDir,
 }
 
-pub(crate) struct Ran {
+pub(crate) struct CommandOutput {
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -35,15 +35,15 @@ impl Service {
 
     /// One whose clock shows another time than this machine's.
     pub(crate) fn start_at(now: UnixMillis) -> Self {
-        Self::start_by("http://", |settings| settings, ManualClock::at(now))
+        Self::start_with_clock("http://", |settings| settings, ManualClock::at(now))
     }
 
     /// One with further settings, whose endpoint begins like this.
     pub(crate) fn start_with(scheme: &str, set: impl FnOnce(Settings) -> Settings) -> Self {
-        Self::start_by(scheme, set, SystemClock::shared())
+        Self::start_with_clock(scheme, set, SystemClock::shared())
     }
 
-    fn start_by(scheme: &str, set: impl FnOnce(Settings) -> Settings, clock: SharedClock) -> Self {
+    fn start_with_clock(scheme: &str, set: impl FnOnce(Settings) -> Settings, clock: SharedClock) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = format!("file:{}", folder.path().join("test.db").display());
         let settings = Settings::from_environment()
@@ -57,7 +57,7 @@ impl Service {
         let runtime = Runtime::new().unwrap();
         let running = runtime.block_on(async {
             let mut running = server::start(config, clock).await.unwrap();
-            running.ready().await.unwrap();
+            running.wait_until_ready().await.unwrap();
             running
         });
         let endpoint = format!("{scheme}{}", running.address());
@@ -75,7 +75,7 @@ impl Service {
     }
 
     /// How many RPCs of a kind have ended. It needs the port for metrics.
-    pub(crate) fn ended(&self, rpc: &str) -> u64 {
+    pub(crate) fn finished_rpcs(&self, rpc: &str) -> u64 {
         let address = self.running.as_ref().unwrap().ops_address().unwrap();
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: ops\r\nconnection: close\r\n\r\n").unwrap();
@@ -97,12 +97,12 @@ impl Service {
     }
 
     /// Has it read the change log once.
-    pub(crate) fn hear(&self) {
+    pub(crate) fn poll_feed(&self) {
         self.block_on(self.running.as_ref().unwrap().feed().poll()).unwrap();
     }
 
     /// Begins what writes a lot, and reads nothing of it.
-    pub(crate) fn begin(&self, args: &[&str]) -> Child {
+    pub(crate) fn spawn(&self, args: &[&str]) -> Child {
         Command::new(env!("CARGO_BIN_EXE_tenantctl"))
             .args(args)
             .env("TENANTCTL_ENDPOINT", &self.endpoint)
@@ -113,16 +113,16 @@ impl Service {
             .unwrap()
     }
 
-    pub(crate) fn run(&self, args: &[&str], stdin: &str) -> Ran {
-        self.ran(&[], args, stdin)
+    pub(crate) fn run(&self, args: &[&str], stdin: &str) -> CommandOutput {
+        self.run_command(&[], args, stdin)
     }
 
     /// Runs it with further variables.
-    pub(crate) fn run_with(&self, variables: &[(&str, &str)], args: &[&str]) -> Ran {
-        self.ran(variables, args, "")
+    pub(crate) fn run_with(&self, variables: &[(&str, &str)], args: &[&str]) -> CommandOutput {
+        self.run_command(variables, args, "")
     }
 
-    fn ran(&self, variables: &[(&str, &str)], args: &[&str], stdin: &str) -> Ran {
+    fn run_command(&self, variables: &[(&str, &str)], args: &[&str], stdin: &str) -> CommandOutput {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tenantctl"))
             .args(args)
             .env("TENANTCTL_ENDPOINT", &self.endpoint)
@@ -135,7 +135,7 @@ impl Service {
         // A run that does not read its input may be over by now.
         let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
         let output = child.wait_with_output().unwrap();
-        Ran {
+        CommandOutput {
             code: output.status.code().unwrap(),
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),

@@ -67,7 +67,7 @@ fn message(column: &str, value: &str) -> proto::ImportKey {
 }
 
 #[test]
-fn a_dry_run_finds_what_the_service_would() {
+fn dry_run_finds_the_same_problems_as_the_service() {
     let service = Service::start();
     service.tenant("acme");
     let cells = cells();

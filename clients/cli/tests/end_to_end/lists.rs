@@ -5,7 +5,7 @@ use std::io::Read as _;
 use serde_json::Value;
 use tenant_auth_svc::config::Settings;
 
-use crate::{callers::Files, harness::Service};
+use crate::{callers::CredentialFiles, harness::Service};
 
 /// Six pages of 500.
 const KEYS: usize = 3_000;
@@ -16,7 +16,7 @@ fn with_metrics(settings: Settings) -> Settings {
     settings.with_flag("TENANT_AUTH_OPS_LISTEN", Some("127.0.0.1:0".to_owned()))
 }
 
-fn fill(service: &Service, options: &[&str]) {
+fn create_keys(service: &Service, options: &[&str]) {
     let tenant = [&["tenant", "create", "--name", "Acme", "--id", "acme"], options].concat();
     assert_eq!(service.run(&tenant, "").code, 0);
     let mut file = "sha256,name,scopes\n".to_owned();
@@ -27,24 +27,27 @@ fn fill(service: &Service, options: &[&str]) {
     assert_eq!(import.code, 0, "{}", import.stderr);
 }
 
-const LIST: [&str; 5] = ["key", "list", "--tenant", "acme", "--all"];
+const LIST_ALL_ARGS: [&str; 5] = ["key", "list", "--tenant", "acme", "--all"];
 
 #[test]
-fn a_page_is_written_before_the_next_is_asked_for() {
+fn list_page_is_written_before_the_next_request() {
     let service = Service::start_with("http://", with_metrics);
-    fill(&service, &[]);
+    create_keys(&service, &[]);
     for form in [&[][..], &["--json"]] {
-        let before = service.ended("ListKeys");
-        let mut child = service.begin(&[&LIST, form].concat());
+        let before = service.finished_rpcs("ListKeys");
+        let mut child = service.spawn(&[&LIST_ALL_ARGS, form].concat());
         let mut stdout = child.stdout.take().unwrap();
         let mut first = [0];
         stdout.read_exact(&mut first).unwrap();
-        assert!(service.ended("ListKeys") - before <= 1, "{form:?}: the first page waits for its reader");
+        assert!(
+            service.finished_rpcs("ListKeys") - before <= 1,
+            "{form:?}: the first page waits for its reader"
+        );
         let mut rest = String::new();
         stdout.read_to_string(&mut rest).unwrap();
         let output = child.wait_with_output().unwrap();
         assert_eq!((output.status.code(), &*output.stderr), (Some(0), &b""[..]), "{form:?}");
-        assert_eq!(service.ended("ListKeys") - before, 6, "{form:?}");
+        assert_eq!(service.finished_rpcs("ListKeys") - before, 6, "{form:?}");
         let whole = format!("{}{rest}", char::from(first[0]));
         if form.is_empty() {
             assert_eq!(whole.lines().count(), KEYS + 1);
@@ -64,33 +67,33 @@ fn a_page_is_written_before_the_next_is_asked_for() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_a_list_quietly() {
+fn closed_reader_ends_a_list_quietly() {
     let service = Service::start_with("http://", with_metrics);
-    fill(&service, &[]);
+    create_keys(&service, &[]);
     for form in [&[][..], &["--json"]] {
-        let before = service.ended("ListKeys");
-        let mut child = service.begin(&[&LIST, form].concat());
+        let before = service.finished_rpcs("ListKeys");
+        let mut child = service.spawn(&[&LIST_ALL_ARGS, form].concat());
         let mut stdout = child.stdout.take().unwrap();
         stdout.read_exact(&mut [0]).unwrap();
         drop(stdout);
         let output = child.wait_with_output().unwrap();
         assert_eq!((output.status.code(), &*output.stderr), (Some(0), &b""[..]), "{form:?}");
-        assert!(service.ended("ListKeys") - before <= 1, "{form:?}");
+        assert!(service.finished_rpcs("ListKeys") - before <= 1, "{form:?}");
     }
 }
 
 #[test]
-fn a_list_that_breaks_off_fails_and_is_left_open() {
-    let files = Files::new();
+fn interrupted_json_list_fails_and_stays_open() {
+    let files = CredentialFiles::new();
     let service = Service::start_with("http://", |settings| files.callers(settings));
     let token = files.path("operator");
     let options = ["--token-file", &*token];
-    fill(&service, &options);
-    let mut child = service.begin(&[&LIST, &options[..], &["--json"]].concat());
+    create_keys(&service, &options);
+    let mut child = service.spawn(&[&LIST_ALL_ARGS, &options[..], &["--json"]].concat());
     let mut stdout = child.stdout.take().unwrap();
     stdout.read_exact(&mut [0]).unwrap();
     // Between two pages the operator is taken off the list of callers.
-    files.dismiss_the_operator();
+    files.remove_operator();
     service.reload();
     let mut rest = String::new();
     stdout.read_to_string(&mut rest).unwrap();

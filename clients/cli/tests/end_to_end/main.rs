@@ -19,7 +19,7 @@ use tenant_auth_svc::domain::clock::UnixMillis;
 use crate::harness::{Service, denied, valid};
 
 #[test]
-fn tenants_come_and_are_suspended_and_resumed() {
+fn tenant_lifecycle_works() {
     let service = Service::start();
     service.tenant("acme");
     // The same again is harmless; something else under the same id is not.
@@ -42,7 +42,7 @@ fn tenants_come_and_are_suspended_and_resumed() {
 }
 
 #[test]
-fn violations_name_the_options_of_this_program() {
+fn violations_name_command_line_options() {
     let service = Service::start();
     let ran = service.run(&["tenant", "create", "--name", "", "--id", "a b"], "");
     assert_eq!(ran.code, 2);
@@ -58,7 +58,7 @@ fn violations_name_the_options_of_this_program() {
 }
 
 #[test]
-fn a_key_lives_and_is_replaced_and_withdrawn() {
+fn key_lifecycle_works() {
     let service = Service::start();
     service.tenant("acme");
     let key = service.key("acme");
@@ -93,16 +93,19 @@ fn a_key_lives_and_is_replaced_and_withdrawn() {
 
 /// The service takes times up to the end of the year 9999.
 #[test]
-fn a_key_that_ends_in_the_last_second_is_issued_listed_rotated_and_revoked() {
-    const LAST: &str = "9999-12-31T23:59:59Z";
+fn key_expiring_in_the_last_second_is_supported() {
+    const LAST_MOMENT: &str = "9999-12-31T23:59:59Z";
     let service = Service::start();
     service.tenant("acme");
     service.key("acme");
-    let issued = service.json(&["key", "issue", "--tenant", "acme", "--expires-at", LAST]);
+    let issued = service.json(&["key", "issue", "--tenant", "acme", "--expires-at", LAST_MOMENT]);
     let id = issued["key"]["key_id"].as_str().unwrap();
-    let rotated = service.json(&["key", "rotate", id, "--expires-at", LAST]);
-    assert_eq!((&issued["key"]["expires_at"], &rotated["key"]["expires_at"]), (&LAST.into(), &LAST.into()));
-    let file = format!("sha256,created_at,expires_at\n{:064x},{LAST},{LAST}\n", 1);
+    let rotated = service.json(&["key", "rotate", id, "--expires-at", LAST_MOMENT]);
+    assert_eq!(
+        (&issued["key"]["expires_at"], &rotated["key"]["expires_at"]),
+        (&LAST_MOMENT.into(), &LAST_MOMENT.into())
+    );
+    let file = format!("sha256,created_at,expires_at\n{:064x},{LAST_MOMENT},{LAST_MOMENT}\n", 1);
     let import = service.run(&["key", "import", "-", "--tenant", "acme"], &file);
     assert_eq!((import.code, &*import.stdout), (0, "1 imported, 0 already there, 0 refused\n"));
     let listed = service.json(&["key", "list", "--tenant", "acme", "--include-inactive"]);
@@ -116,7 +119,7 @@ fn a_key_that_ends_in_the_last_second_is_issued_listed_rotated_and_revoked() {
 }
 
 #[test]
-fn an_import_may_be_repeated_and_names_what_was_refused() {
+fn import_is_repeatable_and_names_rejected_rows() {
     let service = Service::start();
     service.tenant("acme");
     let customers_key = "sk_from_elsewhere_1";
@@ -147,7 +150,7 @@ fn an_import_may_be_repeated_and_names_what_was_refused() {
 }
 
 #[test]
-fn the_audit_log_tells_what_was_done_and_no_secret() {
+fn audit_log_lists_changes_without_secrets() {
     let service = Service::start();
     service.tenant("acme");
     let key = service.key("acme");
@@ -161,7 +164,7 @@ fn the_audit_log_tells_what_was_done_and_no_secret() {
 }
 
 #[test]
-fn usage_is_recorded_once_and_shown() {
+fn repeated_usage_record_counts_once() {
     let service = Service::start();
     service.tenant("acme");
     let record = |id: &str, metric: &str, quantity: &str| {
@@ -213,7 +216,7 @@ fn info_describes_the_service() {
 }
 
 #[test]
-fn a_session_is_bound_and_validated_and_ends() {
+fn session_commands_work() {
     let service = Service::start();
     service.tenant("acme");
     service.tenant("other");
@@ -259,7 +262,7 @@ fn a_session_is_bound_and_validated_and_ends() {
 }
 
 #[test]
-fn a_sessions_violations_name_the_options_of_this_program() {
+fn session_violations_name_command_line_options() {
     let service = Service::start();
     service.tenant("acme");
     let key = service.key("acme");
@@ -271,7 +274,7 @@ fn a_sessions_violations_name_the_options_of_this_program() {
 
 /// In 2033, by the service's clock: this machine's must not be what a time from now on is counted from.
 #[test]
-fn times_from_now_on_are_counted_by_the_services_clock() {
+fn relative_times_use_the_service_clock() {
     let service = Service::start_at(UnixMillis(2_000_000_000_000));
     service.tenant("acme");
     let issued = service.json(&["key", "issue", "--tenant", "acme", "--name", "CI", "--expires-in", "90d"]);
@@ -288,7 +291,7 @@ fn times_from_now_on_are_counted_by_the_services_clock() {
 
 /// Neither it nor the client that it is made with takes a proxy from the environment.
 #[test]
-fn a_proxy_of_the_environment_is_told_nothing() {
+fn proxy_environment_is_ignored() {
     let service = Service::start();
     let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", proxy.local_addr().unwrap());

@@ -61,14 +61,14 @@ fn only_key(service: &Service, tenant: &str) -> String {
 }
 
 #[test]
-fn a_replica_that_missed_a_revocation_is_found() {
+fn key_check_finds_a_missed_revocation() {
     let replicas = Replicas::start();
     let (one, two) = (&replicas.one, &replicas.two);
     one.tenant("acme");
     let key = one.key("acme");
     let id = only_key(one, "acme");
-    one.hear();
-    two.hear();
+    one.poll_feed();
+    two.poll_feed();
 
     let (code, check) = replicas.check(&id, &[]);
     assert_eq!((code, &check["agree"], &check["complete"]), (0, &json!(true), &json!(true)), "{check}");
@@ -90,7 +90,7 @@ fn a_replica_that_missed_a_revocation_is_found() {
     let text = replicas.text(&id);
     assert!(text.contains("1 CONTRADICT the database") && text.contains("\nREPLICA "), "{text}");
 
-    two.hear();
+    two.poll_feed();
     let (code, check) = replicas.check(&id, &[]);
     assert_eq!((code, &check["agree"]), (0, &json!(true)), "{check}");
     assert_eq!(check["replicas"][1]["verdict"], "REVOKED");
@@ -99,7 +99,7 @@ fn a_replica_that_missed_a_revocation_is_found() {
 }
 
 #[test]
-fn a_replica_that_gives_no_answer_is_told_and_counts() {
+fn key_check_reports_unanswered_replicas() {
     let replicas = Replicas::start();
     replicas.one.tenant("acme");
     replicas.one.key("acme");
@@ -119,7 +119,7 @@ fn a_replica_that_gives_no_answer_is_told_and_counts() {
 }
 
 #[test]
-fn every_address_of_a_name_is_asked() {
+fn key_check_asks_every_address_of_a_name() {
     let service = Service::start();
     service.tenant("acme");
     service.key("acme");
@@ -130,7 +130,7 @@ fn every_address_of_a_name_is_asked() {
 }
 
 #[test]
-fn a_key_is_shown_with_why_it_is_denied() {
+fn key_get_shows_the_denial_reason() {
     let service = Service::start();
     service.tenant("acme");
     let plaintext = service.key("acme");
@@ -151,7 +151,7 @@ fn a_key_is_shown_with_why_it_is_denied() {
 }
 
 #[test]
-fn keys_are_found_by_their_first_characters_in_every_tenant() {
+fn keys_are_found_by_prefix_in_every_tenant() {
     let service = Service::start();
     for tenant in ["acme", "other"] {
         service.tenant(tenant);
@@ -175,7 +175,7 @@ fn keys_are_found_by_their_first_characters_in_every_tenant() {
 }
 
 #[test]
-fn the_audit_log_is_narrowed_down_by_every_option() {
+fn audit_list_is_filtered_by_every_option() {
     let service = Service::start_at(UnixMillis(2_000_000_000_000));
     service.tenant("acme");
     service.key("acme");

@@ -23,7 +23,7 @@ fn start(server: &HranaServer, folder: &Path) -> Service {
 }
 
 #[test]
-fn what_a_restored_database_lacks_is_made_again_from_the_file_or_a_saved_list() {
+fn replay_restores_changes_from_file_or_saved_list() {
     let (runtime, folder) = (Runtime::new().unwrap(), tempfile::tempdir().unwrap());
     let server = runtime.block_on(HranaServer::builder().token("token").start()).unwrap();
     let path = folder.path();
@@ -80,7 +80,7 @@ fn what_a_restored_database_lacks_is_made_again_from_the_file_or_a_saved_list() 
 }
 
 #[test]
-fn a_file_that_is_no_audit_log_changes_nothing() {
+fn invalid_audit_file_changes_nothing() {
     let (service, folder) = (Service::start(), tempfile::tempdir().unwrap());
     let path = folder.path().join("file");
     let replay =

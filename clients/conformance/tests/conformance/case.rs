@@ -18,7 +18,7 @@ pub(crate) struct Case {
     pub(crate) name: String,
     /// How the client is set up.
     #[serde(default)]
-    pub(crate) client: Client,
+    pub(crate) client: ClientSettings,
     /// Variables of the service, beside those that every case has.
     #[serde(default)]
     pub(crate) service: BTreeMap<String, String>,
@@ -27,19 +27,19 @@ pub(crate) struct Case {
     pub(crate) tenants: Vec<String>,
     /// Keys that there are, by the name that the steps have for them.
     #[serde(default)]
-    pub(crate) keys: BTreeMap<String, Key>,
+    pub(crate) keys: BTreeMap<String, KeySpec>,
     pub(crate) steps: Vec<Step>,
 }
 
 /// How a client is set up.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Client {
+pub(crate) struct ClientSettings {
     pub(crate) near_cache: bool,
     pub(crate) watch: bool,
 }
 
-impl Default for Client {
+impl Default for ClientSettings {
     fn default() -> Self {
         Self { near_cache: true, watch: true }
     }
@@ -48,7 +48,7 @@ impl Default for Client {
 /// A key to issue.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Key {
+pub(crate) struct KeySpec {
     pub(crate) tenant: String,
     #[serde(default)]
     pub(crate) scopes: Vec<String>,
@@ -63,7 +63,7 @@ pub(crate) enum Step {
     Call(Box<Call>),
     Do {
         #[serde(rename = "do")]
-        deed: Deed,
+        deed: Action,
     },
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct Call {
     pub(crate) call: Value,
     /// What the answer must hold, at least: see [`crate::expect`].
     pub(crate) answer: Value,
-    /// How many calls must have reached the service by then, by method; methods that are not named, none. `Watch` and
+    /// How many calls must have reached the service by then, by method; methods that are not named, none. `HealthWatch` and
     /// `Check` count only where they are named. Without this, nothing is said about their number.
     pub(crate) rpcs: Option<BTreeMap<String, Value>>,
     /// Whether to ask again until the answer is as expected.
@@ -87,29 +87,29 @@ pub(crate) struct Call {
 /// Something that happens elsewhere.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub(crate) enum Deed {
+pub(crate) enum Action {
     /// Withdraws a key, by its name.
     Revoke(String),
     /// Ends a session, past the client.
-    Unbind(Session),
+    Unbind(SessionRef),
     Suspend(String),
     Resume(String),
-    Database(Database),
-    Service(Service),
+    Database(DatabaseAction),
+    Service(ServiceAction),
     /// What the proxy does with calls of a method, in place of the service.
     Network(Disturbance),
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Session {
+pub(crate) struct SessionRef {
     pub(crate) session_id: String,
     pub(crate) tenant_id: String,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Database {
+pub(crate) enum DatabaseAction {
     /// Refuses connections.
     Stops,
     Starts,
@@ -123,7 +123,7 @@ pub(crate) enum Database {
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Service {
+pub(crate) enum ServiceAction {
     /// Is killed; its address refuses connections.
     Stops,
     /// Is started anew, at the same address.
@@ -137,12 +137,12 @@ pub(crate) struct Disturbance {
     pub(crate) method: String,
     /// How many calls; without, all of them; none ends what was said about the method before.
     pub(crate) times: Option<u64>,
-    pub(crate) with: Answer,
+    pub(crate) with: FakeAnswer,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Answer {
+pub(crate) enum FakeAnswer {
     /// No answer, ever.
     Silence,
     /// This status.
@@ -157,7 +157,7 @@ pub(crate) enum Answer {
 }
 
 /// Reads all cases of a folder: each file holds a list.
-pub(crate) fn all(folder: &Path) -> anyhow::Result<Vec<Case>> {
+pub(crate) fn read_all(folder: &Path) -> anyhow::Result<Vec<Case>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         files.push(entry?.path());

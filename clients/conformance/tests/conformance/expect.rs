@@ -9,29 +9,29 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 /// Whether it is.
-pub(crate) fn met(expected: &Value, came: &Value) -> bool {
+pub(crate) fn is_met(expected: &Value, came: &Value) -> bool {
     match (expected, came) {
-        (Value::Object(expected), came) => match condition(expected, came) {
+        (Value::Object(expected), came) => match check_condition(expected, came) {
             Some(met) => met,
-            None => expected.iter().all(|(name, expected)| met(expected, &came[name])),
+            None => expected.iter().all(|(name, expected)| is_met(expected, &came[name])),
         },
         (Value::Array(expected), Value::Array(came)) => {
             expected.len() == came.len()
-                && expected.iter().zip(came).all(|(expected, came)| met(expected, came))
+                && expected.iter().zip(came).all(|(expected, came)| is_met(expected, came))
         }
         _ => expected == came,
     }
 }
 
-fn condition(expected: &Map<String, Value>, came: &Value) -> Option<bool> {
+fn check_condition(expected: &Map<String, Value>, came: &Value) -> Option<bool> {
     let number = |value: &Value| value.as_i64().unwrap_or_default();
     let mut held = None;
     for (name, bound) in expected {
         let holds = match name.as_str() {
             "one_of" => {
-                bound.as_array().is_some_and(|options| options.iter().any(|option| met(option, came)))
+                bound.as_array().is_some_and(|options| options.iter().any(|option| is_met(option, came)))
             }
-            "not" => !met(bound, came),
+            "not" => !is_met(bound, came),
             "at_least" => came.is_i64() && number(came) >= number(bound),
             "at_most" => came.is_i64() && number(came) <= number(bound),
             _ => return None,
@@ -42,7 +42,7 @@ fn condition(expected: &Map<String, Value>, came: &Value) -> Option<bool> {
 }
 
 /// Whether so many calls had to be made; what is expected and what came, as text, if not.
-pub(crate) fn counted(
+pub(crate) fn check_counts(
     expected: &BTreeMap<String, Value>,
     mut came: BTreeMap<String, u64>,
 ) -> Result<(), String> {
@@ -54,7 +54,7 @@ pub(crate) fn counted(
     }
     let unexpected = came.keys().any(|method| !expected.contains_key(method));
     let differing =
-        expected.iter().any(|(method, bound)| !met(bound, &json!(came.get(method).copied().unwrap_or(0))));
+        expected.iter().any(|(method, bound)| !is_met(bound, &json!(came.get(method).copied().unwrap_or(0))));
     if unexpected || differing {
         return Err(format!("expected the calls {}, and there were {}", json!(expected), json!(came)));
     }

@@ -5,9 +5,9 @@
 #![allow(clippy::print_stderr, reason = "it reports to people")]
 
 mod case;
+mod case_run;
 mod expect;
 mod proxy;
-mod world;
 
 use std::{path::Path, process::ExitCode, sync::Arc};
 
@@ -18,12 +18,12 @@ use tenant_auth_conformance::{
 };
 
 /// Where runners are built.
-const OUT: &str = env!("CARGO_TARGET_TMPDIR");
+const RUNNER_BUILD_FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
 /// Cases at once: they wait for processes more than they compute.
-const AT_ONCE: usize = 6;
+const MAX_CONCURRENT_CASES: usize = 6;
 
 fn main() -> ExitCode {
-    let cases = match case::all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cases")) {
+    let cases = match case::read_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cases")) {
         Ok(cases) => cases,
         Err(error) => {
             eprintln!("{error:#}");
@@ -35,9 +35,9 @@ fn main() -> ExitCode {
         for language in &LANGUAGES {
             let played = Arc::clone(&case);
             trials.push(Trial::new(&case.name, language, move || async move {
-                world::play(&played, language, Path::new(OUT)).await.map(|()| Outcome::OK)
+                case_run::play(&played, language, Path::new(RUNNER_BUILD_FOLDER)).await.map(|()| Outcome::OK)
             }));
         }
     }
-    harness::run(trials, AT_ONCE, Path::new(OUT))
+    harness::run(trials, MAX_CONCURRENT_CASES, Path::new(RUNNER_BUILD_FOLDER))
 }

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use disturb::{Body, Disturbances, InPlace};
+use disturb::{Body, Disturbances, Replacement};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, client::conn::http2::SendRequest, server, service::service_fn};
@@ -28,12 +28,12 @@ use crate::case::Disturbance;
 pub(crate) struct Proxy {
     /// Where it listens, always.
     pub(crate) address: SocketAddr,
-    shared: Arc<Shared>,
-    accepting: Option<JoinHandle<()>>,
+    shared: Arc<ProxyState>,
+    accept_task: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct ProxyState {
     service: Mutex<SocketAddr>,
     disturbances: Disturbances,
     /// Calls that have arrived since they were last asked for, by method.
@@ -42,20 +42,20 @@ struct Shared {
 
 impl Proxy {
     pub(crate) fn start(service: SocketAddr) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ProxyState {
             service: Mutex::new(service),
             disturbances: Disturbances::default(),
             calls: Mutex::default(),
         });
-        let listener = listen(port::take()?)?;
+        let listener = listen(port::reserve_address()?)?;
         let address = listener.local_addr()?;
-        let accepting = Some(accept(listener, Arc::clone(&shared)));
-        Ok(Self { address, shared, accepting })
+        let accepting = Some(spawn_acceptor(listener, Arc::clone(&shared)));
+        Ok(Self { address, shared, accept_task: accepting })
     }
 
     /// Resets every connection and refuses new ones.
     pub(crate) async fn stop(&mut self) {
-        if let Some(accepting) = self.accepting.take() {
+        if let Some(accepting) = self.accept_task.take() {
             accepting.abort();
             // Ends with the listener closed; that it was aborted is no news.
             let _ = accepting.await;
@@ -63,15 +63,15 @@ impl Proxy {
     }
 
     /// Listens again where it did, in front of a service that may be elsewhere.
-    pub(crate) fn start_again(&mut self, service: SocketAddr) -> io::Result<()> {
-        *locked(&self.shared.service) = service;
-        self.accepting = Some(accept(listen(self.address)?, Arc::clone(&self.shared)));
+    pub(crate) fn restart(&mut self, service: SocketAddr) -> io::Result<()> {
+        *lock(&self.shared.service) = service;
+        self.accept_task = Some(spawn_acceptor(listen(self.address)?, Arc::clone(&self.shared)));
         Ok(())
     }
 
     /// The calls that have arrived since this was last asked.
     pub(crate) fn take_calls(&self) -> BTreeMap<String, u64> {
-        std::mem::take(&mut *locked(&self.shared.calls))
+        std::mem::take(&mut *lock(&self.shared.calls))
     }
 
     pub(crate) fn disturb(&self, disturbance: Disturbance) {
@@ -79,7 +79,7 @@ impl Proxy {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -91,21 +91,21 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(1_024)
 }
 
-fn accept(listener: TcpListener, shared: Arc<Shared>) -> JoinHandle<()> {
+fn spawn_acceptor(listener: TcpListener, shared: Arc<ProxyState>) -> JoinHandle<()> {
     tokio::spawn(async move {
         // They end with this task.
         let mut connections = JoinSet::new();
         loop {
             if let Ok((socket, _)) = listener.accept().await {
-                connections.spawn(connection(Arc::clone(&shared), socket));
+                connections.spawn(serve_connection(Arc::clone(&shared), socket));
             }
         }
     })
 }
 
 /// A connection of the client has one of its own to the service, and ends with it.
-async fn connection(shared: Arc<Shared>, client: TcpStream) {
-    let address = *locked(&shared.service);
+async fn serve_connection(shared: Arc<ProxyState>, client: TcpStream) {
+    let address = *lock(&shared.service);
     let Ok(service) = TcpStream::connect(address).await else { return };
     // Small messages are not to wait for each other. Without that it is only slower.
     let _ = (client.set_nodelay(true), service.set_nodelay(true));
@@ -121,20 +121,20 @@ async fn connection(shared: Arc<Shared>, client: TcpStream) {
 }
 
 async fn forward(
-    shared: Arc<Shared>,
+    shared: Arc<ProxyState>,
     mut sender: SendRequest<Incoming>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, hyper::Error> {
     let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
-    *locked(&shared.calls).entry(method.clone()).or_default() += 1;
-    match shared.disturbances.meet(&method) {
-        Some(InPlace::Response(response)) => Ok(response),
-        Some(InPlace::Silence) => std::future::pending().await,
+    *lock(&shared.calls).entry(method.clone()).or_default() += 1;
+    match shared.disturbances.replacement_for(&method) {
+        Some(Replacement::Response(response)) => Ok(response),
+        Some(Replacement::Silence) => std::future::pending().await,
         None => Ok(sender.send_request(request).await?.map(BodyExt::boxed)),
     }
 }
 
 /// What a body without a failure of its own says of failures.
-fn never(error: Infallible) -> hyper::Error {
+fn infallible_error(error: Infallible) -> hyper::Error {
     match error {}
 }

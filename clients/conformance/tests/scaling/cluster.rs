@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use futures::future::try_join_all;
 use tenant_auth_client::{Client, ClientBuilder, PresentedKey, Verdict};
 use tenant_auth_conformance::{
-    PATIENCE,
+    WAIT_TIMEOUT,
     service::{Scrape, Service},
 };
 use tenant_auth_proto::v1;
 use tenant_auth_testkit::HranaServer;
 
-use crate::load::Known;
+use crate::load::ExpectedAnswer;
 
 pub(crate) const REPLICAS: usize = 3;
 const TENANT: &str = "acme";
@@ -35,23 +35,23 @@ impl Cluster {
             name: TENANT.to_owned(),
             plan: "pro".to_owned(),
         };
-        cluster.client_of(0).admin().create_tenant(request).await.unwrap();
+        cluster.client_of_replica(0).admin().create_tenant(request).await.unwrap();
         cluster
     }
 
     /// A client of all replicas: it goes round them by itself.
-    pub(crate) fn client(&self) -> Client {
-        client(&self.replicas)
+    pub(crate) fn client_of_all_replicas(&self) -> Client {
+        new_client(&self.replicas)
     }
 
     /// A client of one of them.
-    pub(crate) fn client_of(&self, number: usize) -> Client {
-        client(&self.replicas[number..=number])
+    pub(crate) fn client_of_replica(&self, number: usize) -> Client {
+        new_client(&self.replicas[number..=number])
     }
 
     /// So many good keys, and with them one that was withdrawn, one that lacks a scope, and one that is nobody's.
-    pub(crate) async fn keys(&self, good: usize) -> Vec<Known> {
-        let admin = self.client_of(0).admin();
+    pub(crate) async fn prepare_keys(&self, good: usize) -> Vec<ExpectedAnswer> {
+        let admin = self.client_of_replica(0).admin();
         let mut keys = Vec::new();
         for number in 0..=good {
             let request = v1::IssueKeyRequest {
@@ -66,10 +66,11 @@ impl Cluster {
                 admin.revoke_key(&issued.key.key_id, "a test").await.unwrap();
                 verdict = Verdict::Revoked;
             }
-            keys.push(Known { key: Arc::new(issued.plaintext), scope: SCOPE, verdict });
+            keys.push(ExpectedAnswer { key: Arc::new(issued.plaintext), scope: SCOPE, verdict });
         }
-        let lacking = Known { scope: "orders:write", verdict: Verdict::InsufficientScope, ..keys[0].clone() };
-        keys.extend([lacking, nobodys(0)]);
+        let lacking =
+            ExpectedAnswer { scope: "orders:write", verdict: Verdict::InsufficientScope, ..keys[0].clone() };
+        keys.extend([lacking, never_issued_key(0)]);
         keys
     }
 
@@ -79,18 +80,18 @@ impl Cluster {
     }
 
     /// How many validations each replica has answered.
-    pub(crate) async fn validations(&self) -> Vec<u64> {
-        self.scrapes().await.iter().map(Scrape::validations).collect()
+    pub(crate) async fn validation_counts(&self) -> Vec<u64> {
+        self.scrapes().await.iter().map(Scrape::validation_count).collect()
     }
 }
 
 /// A key that was never issued.
-pub(crate) fn nobodys(number: usize) -> Known {
+pub(crate) fn never_issued_key(number: usize) -> ExpectedAnswer {
     let key = PresentedKey::new(format!("a-key-that-is-nobodys-{number}"));
-    Known { key: Arc::new(key), scope: SCOPE, verdict: Verdict::Unknown }
+    ExpectedAnswer { key: Arc::new(key), scope: SCOPE, verdict: Verdict::Unknown }
 }
 
-fn client(replicas: &[Service]) -> Client {
+fn new_client(replicas: &[Service]) -> Client {
     client_with(replicas, |builder| builder)
 }
 
@@ -101,7 +102,7 @@ pub(crate) fn client_with(
 ) -> Client {
     let endpoint = |replica: &Service| format!("http://{}", replica.address);
     let (first, others) = replicas.split_first().unwrap();
-    let builder = Client::builder(endpoint(first)).timeout(PATIENCE / 2).without_near_cache();
+    let builder = Client::builder(endpoint(first)).timeout(WAIT_TIMEOUT / 2).without_near_cache();
     let builder = others.iter().fold(builder, |builder, other| builder.endpoint(endpoint(other)));
     settings(builder).connect_lazy().unwrap()
 }

@@ -8,108 +8,111 @@ use tenant_auth_client::{PresentedKey, Question};
 use tenant_auth_conformance::service::{Scrape, Service};
 
 use crate::{
-    TURN,
-    cluster::{Cluster, REPLICAS, nobodys},
-    load::{Known, ask},
+    EXCLUSIVE,
+    cluster::{Cluster, REPLICAS, never_issued_key},
+    load::{ExpectedAnswer, validate},
     print,
 };
 
 /// Readings of the change log in an hour, at `TENANT_AUTH_FEED_INTERVAL` of 250 ms.
-const READINGS_AN_HOUR: u64 = 14_400;
+const FEED_POLLS_PER_HOUR: u64 = 14_400;
 const VALIDATIONS: usize = 1_000;
 /// The shortest time that a key is used without asking again: 5 s less a fifth.
-const SHORTEST_FRESH_SECONDS: u64 = 4;
+const MIN_FRESH_SECONDS: u64 = 4;
 
 /// Calls that validations make.
-fn lookups(scrape: &Scrape) -> u64 {
-    scrape.calls("known") + scrape.calls("unknown")
+fn lookup_calls(scrape: &Scrape) -> u64 {
+    scrape.database_calls("known") + scrape.database_calls("unknown")
 }
 
 /// Waits until it has read the change log so many times.
-async fn until_read(replica: &Service, readings: u64) {
-    let read = async || replica.scrape().await.is_ok_and(|told| told.calls("feed") >= readings);
-    replica.until("it does not read the log", read).await.unwrap();
+async fn until_feed_polls(replica: &Service, readings: u64) {
+    let read = async || replica.scrape().await.is_ok_and(|told| told.database_calls("feed") >= readings);
+    replica.wait_until("it does not read the log", read).await.unwrap();
 }
 
 /// What one replica asks the database while this goes on.
-async fn costs(cluster: &Cluster, number: usize, doing: impl Future<Output = ()>) -> u64 {
+async fn database_calls_during(cluster: &Cluster, number: usize, doing: impl Future<Output = ()>) -> u64 {
     let replica = &cluster.replicas[number];
-    let before = lookups(&replica.scrape().await.unwrap());
+    let before = lookup_calls(&replica.scrape().await.unwrap());
     doing.await;
-    lookups(&replica.scrape().await.unwrap()) - before
+    lookup_calls(&replica.scrape().await.unwrap()) - before
 }
 
-async fn asked_in_turn(cluster: &Cluster, number: usize, keys: &[Known], calls: usize) {
-    let client = cluster.client_of(number);
+async fn validate_in_turn(cluster: &Cluster, number: usize, keys: &[ExpectedAnswer], calls: usize) {
+    let client = cluster.client_of_replica(number);
     for known in keys.iter().cycle().take(calls) {
-        assert!(ask(&client, known).await.unwrap());
+        assert!(validate(&client, known).await.unwrap());
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_replica_costs_the_database() {
-    const IDLE_READINGS: u64 = 20;
+async fn replica_database_requests_stay_within_bounds() {
+    const IDLE_FEED_POLLS: u64 = 20;
     const KEYS: usize = 97;
 
-    let _turn = TURN.lock().await;
+    let _turn = EXCLUSIVE.lock().await;
     let cluster = Cluster::start().await;
-    let started: Vec<_> = cluster.scrapes().await.iter().map(|told| told.calls("maintenance")).collect();
+    let started: Vec<_> =
+        cluster.scrapes().await.iter().map(|told| told.database_calls("maintenance")).collect();
 
     // Idle. The readings are the clock: how long they take is the machine's affair.
     let (before, requests_before) = (cluster.scrapes().await, cluster.database.counters().requests);
     for (replica, told) in cluster.replicas.iter().zip(&before) {
-        until_read(replica, told.calls("feed") + IDLE_READINGS).await;
+        until_feed_polls(replica, told.database_calls("feed") + IDLE_FEED_POLLS).await;
     }
     let (after, requests_after) = (cluster.scrapes().await, cluster.database.counters().requests);
     let mut made = 0;
     let mut hourly = Vec::new();
     for (before, after) in before.iter().zip(&after) {
-        let readings = after.calls("feed") - before.calls("feed");
-        let calls = after.all_calls() - before.all_calls();
+        let readings = after.database_calls("feed") - before.database_calls("feed");
+        let calls = after.all_database_calls() - before.all_database_calls();
         // A heartbeat a second, by whichever replica is first, is one for four readings.
         assert!(calls - readings <= 4 + readings / 4, "idle, {calls} calls for {readings} readings");
         made += calls;
-        hourly.push(calls * READINGS_AN_HOUR / readings);
+        hourly.push(calls * FEED_POLLS_PER_HOUR / readings);
     }
     let came = requests_after - requests_before;
     assert!(came.abs_diff(made) <= 2 * REPLICAS as u64, "{made} calls were made, and {came} requests came");
 
     // A hundred keys, new to the second replica; then in constant use; and new to the third one.
-    let keys = cluster.keys(KEYS).await;
+    let keys = cluster.prepare_keys(KEYS).await;
     let began = Instant::now();
-    let cold = costs(&cluster, 1, asked_in_turn(&cluster, 1, &keys, VALIDATIONS)).await;
+    let cold = database_calls_during(&cluster, 1, validate_in_turn(&cluster, 1, &keys, VALIDATIONS)).await;
     let distinct = keys.len() as u64 - 1; // Two questions are about one key.
-    let reloads = distinct * (began.elapsed().as_secs() / SHORTEST_FRESH_SECONDS);
+    let reloads = distinct * (began.elapsed().as_secs() / MIN_FRESH_SECONDS);
     assert!((distinct..=distinct + reloads).contains(&cold), "{cold} for {distinct} keys");
 
     let (readings_before, asked_before) = {
         let told = cluster.replicas[1].scrape().await.unwrap();
-        (told.calls("feed"), told.validations())
+        (told.database_calls("feed"), told.validation_count())
     };
     let began = Instant::now();
-    let until = readings_before + 2 * IDLE_READINGS;
-    let used = costs(&cluster, 1, async {
+    let until = readings_before + 2 * IDLE_FEED_POLLS;
+    let used = database_calls_during(&cluster, 1, async {
         tokio::select! {
-            () = until_read(&cluster.replicas[1], until) => {}
-            () = asked_in_turn(&cluster, 1, &keys, usize::MAX) => {}
+            () = until_feed_polls(&cluster.replicas[1], until) => {}
+            () = validate_in_turn(&cluster, 1, &keys, usize::MAX) => {}
         }
     })
     .await;
     let told = cluster.replicas[1].scrape().await.unwrap();
-    let (readings, asked) = (told.calls("feed") - readings_before, told.validations() - asked_before);
-    let most = distinct * (began.elapsed().as_secs() / SHORTEST_FRESH_SECONDS + 2);
+    let (readings, asked) =
+        (told.database_calls("feed") - readings_before, told.validation_count() - asked_before);
+    let most = distinct * (began.elapsed().as_secs() / MIN_FRESH_SECONDS + 2);
     assert!(used <= most, "{used} reloads of {distinct} keys, {most} at most");
 
     // As many keys as validations: nothing can be remembered.
-    let strange: Vec<_> = (1..=VALIDATIONS).map(nobodys).collect();
-    let single = costs(&cluster, 2, asked_in_turn(&cluster, 2, &strange, VALIDATIONS)).await;
+    let strange: Vec<_> = (1..=VALIDATIONS).map(never_issued_key).collect();
+    let single =
+        database_calls_during(&cluster, 2, validate_in_turn(&cluster, 2, &strange, VALIDATIONS)).await;
     assert_eq!(single, VALIDATIONS as u64);
-    let others: Vec<_> = (1..=VALIDATIONS).map(|number| nobodys(VALIDATIONS + number)).collect();
-    let question = |known: &Known| Question::new(PresentedKey::new(known.key.expose()));
+    let others: Vec<_> = (1..=VALIDATIONS).map(|number| never_issued_key(VALIDATIONS + number)).collect();
+    let question = |known: &ExpectedAnswer| Question::new(PresentedKey::new(known.key.expose()));
     let questions: Vec<_> = others.iter().map(question).collect();
-    let batched = costs(&cluster, 2, async {
+    let batched = database_calls_during(&cluster, 2, async {
         for batch in questions.chunks(100) {
-            let outcomes = cluster.client_of(2).validate_batch(batch).await.unwrap();
+            let outcomes = cluster.client_of_replica(2).validate_batch(batch).await.unwrap();
             assert!(outcomes.iter().all(Result::is_ok));
         }
     })
@@ -125,6 +128,6 @@ async fn what_a_replica_costs_the_database() {
          … an hour                                                      {}\n\
          1,000 validations, 1,000 keys new to the replica, in turn      {single}\n\
          … in batches of 100                                            {batched}\n",
-        used * READINGS_AN_HOUR / readings,
+        used * FEED_POLLS_PER_HOUR / readings,
     ));
 }

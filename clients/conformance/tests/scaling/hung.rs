@@ -3,33 +3,33 @@
 use std::time::{Duration, Instant};
 
 use tenant_auth_client::{NearCache, Verdict};
-use tenant_auth_conformance::PATIENCE;
+use tenant_auth_conformance::WAIT_TIMEOUT;
 use tenant_auth_testkit::Fault;
 
 use crate::{
-    TURN,
-    cluster::{Cluster, client_with, nobodys},
-    load::ask,
+    EXCLUSIVE,
+    cluster::{Cluster, client_with, never_issued_key},
+    load::validate,
 };
 
 /// Who is asked in vain is not answered before it: so slow is no answer of a replica that runs, however busy the machine is.
 const HEDGE_AFTER: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_that_hangs_fails_no_call_and_is_left_out_until_it_goes_on() {
-    let _turn = TURN.lock().await;
+async fn hung_replica_fails_no_call_and_is_skipped_until_it_resumes() {
+    let _turn = EXCLUSIVE.lock().await;
     let cluster = Cluster::start().await;
-    let keys = cluster.keys(4).await;
+    let keys = cluster.prepare_keys(4).await;
     let client = client_with(&cluster.replicas[..2], |builder| builder.hedge_after(HEDGE_AFTER));
     let [hung, other] = [&cluster.replicas[0], &cluster.replicas[1]];
-    let before = hung.scrape().await.unwrap().validations();
+    let before = hung.scrape().await.unwrap().validation_count();
     let mut questions = keys.iter().cycle();
     let mut asks = async || {
         let began = Instant::now();
-        assert!(ask(&client, questions.next().unwrap()).await.unwrap());
+        assert!(validate(&client, questions.next().unwrap()).await.unwrap());
         began.elapsed()
     };
-    while hung.scrape().await.unwrap().validations() < before + 5 {
+    while hung.scrape().await.unwrap().validation_count() < before + 5 {
         asks().await;
     }
 
@@ -40,44 +40,44 @@ async fn a_replica_that_hangs_fails_no_call_and_is_left_out_until_it_goes_on() {
         slowest = slowest.max(asks().await);
     }
     assert!(slowest < 2 * HEDGE_AFTER, "{slowest:?}");
-    let answered = other.scrape().await.unwrap().validations();
+    let answered = other.scrape().await.unwrap().validation_count();
     for _ in 0..100 {
         let took = asks().await;
         assert!(took < HEDGE_AFTER, "{took:?}: it was asked again");
     }
-    assert_eq!(other.scrape().await.unwrap().validations(), answered + 100);
+    assert_eq!(other.scrape().await.unwrap().validation_count(), answered + 100);
 
     hung.signal("CONT").await.unwrap();
     hung.until_ready().await.unwrap();
-    let back = hung.scrape().await.unwrap().validations();
-    while hung.scrape().await.unwrap().validations() < back + 5 {
+    let back = hung.scrape().await.unwrap().validation_count();
+    while hung.scrape().await.unwrap().validation_count() < back + 5 {
         asks().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_database_makes_no_replica_silent() {
-    let _turn = TURN.lock().await;
+async fn slow_database_makes_no_replica_look_hung() {
+    let _turn = EXCLUSIVE.lock().await;
     let cluster = Cluster::start().await;
-    let keys = cluster.keys(1).await;
+    let keys = cluster.prepare_keys(1).await;
     let client = client_with(&cluster.replicas[..1], |builder| builder.hedge_after(Duration::from_millis(1)));
-    assert!(ask(&client, &keys[0]).await.unwrap());
-    let before = cluster.replicas[0].scrape().await.unwrap().validations();
+    assert!(validate(&client, &keys[0]).await.unwrap());
+    let before = cluster.replicas[0].scrape().await.unwrap().validation_count();
     // Longer than a replica may be silent, and nobody knows this key yet.
     cluster.database.faults().set(Fault::Latency(Duration::from_secs(1)));
-    assert!(ask(&client, &nobodys(7)).await.unwrap());
+    assert!(validate(&client, &never_issued_key(7)).await.unwrap());
     cluster.database.faults().clear();
     // It was asked for signs of life meanwhile, and gave them: its connection was not cut, and the question sent once.
-    assert_eq!(cluster.replicas[0].scrape().await.unwrap().validations(), before + 1);
+    assert_eq!(cluster.replicas[0].scrape().await.unwrap().validation_count(), before + 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_stream_of_invalidations_moves_on_from_a_replica_that_hangs() {
-    let _turn = TURN.lock().await;
+async fn watch_stream_moves_away_from_hung_replica() {
+    let _turn = EXCLUSIVE.lock().await;
     let cluster = Cluster::start().await;
-    let keys = cluster.keys(2).await;
+    let keys = cluster.prepare_keys(2).await;
     let watching = client_with(&cluster.replicas[..2], |builder| builder.near_cache(NearCache::new()));
-    let others = cluster.client_of(2);
+    let others = cluster.client_of_replica(2);
     let revision = || watching.watch_state().unwrap().revision;
     // The stream is with one of the two.
     for (number, known) in keys[..2].iter().enumerate() {
@@ -91,12 +91,12 @@ async fn the_stream_of_invalidations_moves_on_from_a_replica_that_hangs() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(PATIENCE, hearing).await.unwrap();
+        tokio::time::timeout(WAIT_TIMEOUT, hearing).await.unwrap();
         cluster.replicas[number].signal("CONT").await.unwrap();
         // What it knew is forgotten; the replica that it asks may hear of it a little later.
         let asking =
             async { while watching.validate(&known.key, &[]).await.unwrap().verdict != Verdict::Revoked {} };
-        tokio::time::timeout(PATIENCE, asking).await.unwrap();
+        tokio::time::timeout(WAIT_TIMEOUT, asking).await.unwrap();
         cluster.replicas[number].until_ready().await.unwrap();
     }
 }

@@ -9,36 +9,36 @@ use std::{
 };
 
 use tenant_auth_client::{Client, Error, PresentedKey, Verdict};
-use tenant_auth_conformance::PATIENCE;
+use tenant_auth_conformance::WAIT_TIMEOUT;
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 /// A question, and the only right answer.
 #[derive(Clone)]
-pub(crate) struct Known {
+pub(crate) struct ExpectedAnswer {
     pub(crate) key: Arc<PresentedKey>,
     pub(crate) scope: &'static str,
     pub(crate) verdict: Verdict,
 }
 
 /// Asks once.
-pub(crate) async fn ask(client: &Client, known: &Known) -> Result<bool, Error> {
+pub(crate) async fn validate(client: &Client, known: &ExpectedAnswer) -> Result<bool, Error> {
     let validation = client.validate(&known.key, &[known.scope]).await?;
     Ok(validation.verdict == known.verdict)
 }
 
 /// What callers were told.
 #[derive(Default)]
-pub(crate) struct Told {
+pub(crate) struct CallResults {
     pub(crate) answered: u64,
     pub(crate) errors: Vec<String>,
     pub(crate) wrong: Vec<String>,
     pub(crate) slowest: Duration,
 }
 
-impl Told {
-    async fn ask(&mut self, client: &Client, known: &Known) {
+impl CallResults {
+    async fn validate(&mut self, client: &Client, known: &ExpectedAnswer) {
         let began = Instant::now();
-        match ask(client, known).await {
+        match validate(client, known).await {
             Ok(true) => self.answered += 1,
             Ok(false) => self.wrong.push(format!("not {:?}", known.verdict)),
             Err(error) => self.errors.push(format!("after {:?}: {error:?}", began.elapsed())),
@@ -46,7 +46,7 @@ impl Told {
         self.slowest = self.slowest.max(began.elapsed());
     }
 
-    fn add(&mut self, other: Self) {
+    fn merge(&mut self, other: Self) {
         self.answered += other.answered;
         self.errors.extend(other.errors);
         self.wrong.extend(other.wrong);
@@ -56,45 +56,45 @@ impl Told {
 
 /// Callers at work.
 pub(crate) struct Load {
-    over: Arc<AtomicBool>,
+    is_stopping: Arc<AtomicBool>,
     calls: watch::Sender<u64>,
-    tasks: JoinSet<Told>,
+    tasks: JoinSet<CallResults>,
 }
 
 impl Load {
     /// Begins with so many tasks, each of which asks again as soon as it is answered.
-    pub(crate) fn begin(client: &Client, keys: &[Known], tasks: usize) -> Self {
+    pub(crate) fn start(client: &Client, keys: &[ExpectedAnswer], tasks: usize) -> Self {
         let (over, calls) = (Arc::new(AtomicBool::new(false)), watch::Sender::new(0));
         let mut running = JoinSet::new();
         for number in 0..tasks {
             let (client, keys) = (client.clone(), keys.to_vec());
             let (over, calls) = (Arc::clone(&over), calls.clone());
             running.spawn(async move {
-                let mut told = Told::default();
+                let mut told = CallResults::default();
                 for known in keys.iter().cycle().skip(number) {
                     if over.load(Ordering::Relaxed) {
                         break;
                     }
-                    told.ask(&client, known).await;
+                    told.validate(&client, known).await;
                     calls.send_modify(|calls| *calls += 1);
                 }
                 told
             });
         }
-        Self { over, calls, tasks: running }
+        Self { is_stopping: over, calls, tasks: running }
     }
 
     /// Waits until this many more calls have ended.
-    pub(crate) async fn proceed(&self, more: u64) {
+    pub(crate) async fn until_more_calls(&self, more: u64) {
         let mut calls = self.calls.subscribe();
         let wanted = *calls.borrow_and_update() + more;
-        timeout(PATIENCE, calls.wait_for(|calls| *calls >= wanted)).await.expect("calls end").unwrap();
+        timeout(WAIT_TIMEOUT, calls.wait_for(|calls| *calls >= wanted)).await.expect("calls end").unwrap();
     }
 
-    pub(crate) async fn end(self) -> Told {
-        self.over.store(true, Ordering::Relaxed);
-        let mut told = Told::default();
-        self.tasks.join_all().await.into_iter().for_each(|more| told.add(more));
+    pub(crate) async fn stop(self) -> CallResults {
+        self.is_stopping.store(true, Ordering::Relaxed);
+        let mut told = CallResults::default();
+        self.tasks.join_all().await.into_iter().for_each(|more| told.merge(more));
         told
     }
 }

@@ -18,11 +18,11 @@ use tokio::sync::Mutex;
 
 use self::{
     cluster::{Cluster, REPLICAS},
-    load::{Load, ask},
+    load::{Load, validate},
 };
 
 /// One after the other: each of them takes the whole machine.
-static TURN: Mutex<()> = Mutex::const_new(());
+static EXCLUSIVE: Mutex<()> = Mutex::const_new(());
 
 /// Past the capture of passing tests: it is meant to be seen.
 fn print(text: &str) {
@@ -30,25 +30,25 @@ fn print(text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_replica_gets_an_even_share() {
+async fn load_is_spread_evenly_over_replicas() {
     /// Programs that call, each with a client of its own, and what each of them asks.
     const CALLERS: usize = 9;
     const CALLS: usize = 400;
 
-    let _turn = TURN.lock().await;
+    let _turn = EXCLUSIVE.lock().await;
     let cluster = Cluster::start().await;
-    let keys = cluster.keys(4).await;
-    let before = cluster.validations().await;
+    let keys = cluster.prepare_keys(4).await;
+    let before = cluster.validation_counts().await;
     let asking = (0..CALLERS).map(|_| {
-        let (client, keys) = (cluster.client(), &keys);
+        let (client, keys) = (cluster.client_of_all_replicas(), &keys);
         async move {
             for turn in 0..CALLS {
-                ask(&client, &keys[turn % keys.len()]).await.unwrap();
+                validate(&client, &keys[turn % keys.len()]).await.unwrap();
             }
         }
     });
     futures::future::join_all(asking).await;
-    let after = cluster.validations().await;
+    let after = cluster.validation_counts().await;
 
     let shares: [u64; REPLICAS] = std::array::from_fn(|replica| after[replica] - before[replica]);
     let total = (CALLERS * CALLS) as u64;
@@ -61,30 +61,30 @@ async fn each_replica_gets_an_even_share() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rolling_restart_is_not_seen_by_callers() {
+async fn rolling_restart_fails_no_call() {
     const ROUNDS: usize = 2;
     const TASKS: usize = 48;
 
-    let _turn = TURN.lock().await;
+    let _turn = EXCLUSIVE.lock().await;
     let mut cluster = Cluster::start().await;
-    let keys = cluster.keys(24).await;
-    let load = Load::begin(&cluster.client(), &keys, TASKS);
-    load.proceed(500).await;
+    let keys = cluster.prepare_keys(24).await;
+    let load = Load::start(&cluster.client_of_all_replicas(), &keys, TASKS);
+    load.until_more_calls(500).await;
     let mut starts = Vec::new();
     for _ in 0..ROUNDS {
         for number in 0..REPLICAS {
             let replica = &mut cluster.replicas[number];
             replica.stop().await.unwrap();
             // Callers go on without it.
-            load.proceed(100).await;
-            replica.start_again().unwrap();
+            load.until_more_calls(100).await;
+            replica.restart().unwrap();
             replica.until_ready().await.unwrap();
             // And come back to it.
-            replica.until_asked(50).await.unwrap();
-            starts.push(replica.scrape().await.unwrap().calls("maintenance"));
+            replica.until_validations(50).await.unwrap();
+            starts.push(replica.scrape().await.unwrap().database_calls("maintenance"));
         }
     }
-    let told = load.end().await;
+    let told = load.stop().await;
     print(&format!(
         "\n{} restarts under load of {TASKS} tasks: {} calls answered, {} errors, {} wrong verdicts; the slowest call \
          took {:?}; a start is {starts:?} HTTP requests to the database\n",

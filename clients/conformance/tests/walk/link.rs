@@ -20,35 +20,35 @@ use tokio::{
 };
 
 /// What a client says first on a connection.
-const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+const PREFACE_LENGTH: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 /// In front of each frame of HTTP/2: three bytes of length, one of type, and five more.
-const FRAME_HEAD: usize = 9;
+const FRAME_HEAD_LENGTH: usize = 9;
 /// In front of each message of gRPC. A message that is empty, as those that ask about health are, has no more than that.
-const EMPTY_MESSAGE: usize = 5;
-const DATA: u8 = 0;
+const EMPTY_MESSAGE_LENGTH: usize = 5;
+const DATA_FRAME: u8 = 0;
 
 /// It is gone, with all its connections, when this goes.
-pub(crate) struct Link {
+pub(crate) struct DelayedLink {
     /// Where clients find it.
     pub(crate) address: SocketAddr,
     calls: Arc<AtomicU64>,
-    accepting: JoinHandle<()>,
+    accept_task: JoinHandle<()>,
 }
 
-impl Link {
+impl DelayedLink {
     /// One to a replica, on which everything is under way for so long in each direction.
     pub(crate) async fn to(replica: SocketAddr, delay: Duration) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(port::take()?).await?;
+        let listener = TcpListener::bind(port::reserve_address()?).await?;
         let (address, calls) = (listener.local_addr()?, Arc::new(AtomicU64::new(0)));
         let counted = Arc::clone(&calls);
         let accepting = tokio::spawn(async move {
             // They end with this task.
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
-                connections.spawn(connection(client, replica, delay, Arc::clone(&counted)));
+                connections.spawn(serve_connection(client, replica, delay, Arc::clone(&counted)));
             }
         });
-        Ok(Self { address, calls, accepting })
+        Ok(Self { address, calls, accept_task: accepting })
     }
 
     /// How many calls, if nothing is encrypted, have gone to the replica. Questions about its health are not counted.
@@ -57,30 +57,30 @@ impl Link {
     }
 }
 
-impl Drop for Link {
+impl Drop for DelayedLink {
     fn drop(&mut self) {
-        self.accepting.abort();
+        self.accept_task.abort();
     }
 }
 
-async fn connection(client: TcpStream, replica: SocketAddr, delay: Duration, calls: Arc<AtomicU64>) {
+async fn serve_connection(client: TcpStream, replica: SocketAddr, delay: Duration, calls: Arc<AtomicU64>) {
     let Ok(service) = TcpStream::connect(replica).await else { return };
     // Small messages are not to wait for each other. Without that it is only slower.
     let _ = (client.set_nodelay(true), service.set_nodelay(true));
     let ((from_client, to_client), (from_service, to_service)) = (client.into_split(), service.into_split());
-    let mut frames = Frames::new();
+    let mut frames = FrameCounter::new();
     let count = move |bytes: &[u8]| {
-        calls.fetch_add(frames.messages(bytes), Ordering::Relaxed);
+        calls.fetch_add(frames.count_messages(bytes), Ordering::Relaxed);
     };
     // Each ends when its sender does, and passes that on.
     tokio::join!(
-        carry(from_client, to_service, delay, count),
-        carry(from_service, to_client, delay, |_: &[u8]| {})
+        forward_with_delay(from_client, to_service, delay, count),
+        forward_with_delay(from_service, to_client, delay, |_: &[u8]| {})
     );
 }
 
 /// Carries everything in one direction, each piece for as long as the delay.
-async fn carry(
+async fn forward_with_delay(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     delay: Duration,
@@ -111,33 +111,34 @@ async fn carry(
 }
 
 /// Finds the frames in what a client sends.
-struct Frames {
+struct FrameCounter {
     /// Bytes that go by before the next head of a frame.
-    skip: usize,
-    head: Vec<u8>,
+    remaining_payload: usize,
+    partial_head: Vec<u8>,
 }
 
-impl Frames {
+impl FrameCounter {
     fn new() -> Self {
-        Self { skip: PREFACE, head: Vec::new() }
+        Self { remaining_payload: PREFACE_LENGTH, partial_head: Vec::new() }
     }
 
     /// How many messages that are not empty begin in these bytes.
-    fn messages(&mut self, mut bytes: &[u8]) -> u64 {
+    fn count_messages(&mut self, mut bytes: &[u8]) -> u64 {
         let mut messages = 0;
         loop {
-            let skipped = self.skip.min(bytes.len());
-            (self.skip, bytes) = (self.skip - skipped, &bytes[skipped..]);
-            let taken = (FRAME_HEAD - self.head.len()).min(bytes.len());
-            self.head.extend_from_slice(&bytes[..taken]);
+            let skipped = self.remaining_payload.min(bytes.len());
+            (self.remaining_payload, bytes) = (self.remaining_payload - skipped, &bytes[skipped..]);
+            let taken = (FRAME_HEAD_LENGTH - self.partial_head.len()).min(bytes.len());
+            self.partial_head.extend_from_slice(&bytes[..taken]);
             bytes = &bytes[taken..];
-            if self.head.len() < FRAME_HEAD {
+            if self.partial_head.len() < FRAME_HEAD_LENGTH {
                 return messages;
             }
-            let length = self.head[..3].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
-            messages += u64::from(self.head[3] == DATA && length > EMPTY_MESSAGE);
-            self.skip = length;
-            self.head.clear();
+            let length =
+                self.partial_head[..3].iter().fold(0, |length, byte| length << 8 | usize::from(*byte));
+            messages += u64::from(self.partial_head[3] == DATA_FRAME && length > EMPTY_MESSAGE_LENGTH);
+            self.remaining_payload = length;
+            self.partial_head.clear();
         }
     }
 }

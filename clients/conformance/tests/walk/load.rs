@@ -5,27 +5,27 @@ use serde_json::{Value, json};
 use tenant_auth_conformance::runner::Runner;
 
 /// Between the calls of a load.
-pub(crate) const PACE_MS: u64 = 10;
+pub(crate) const CALL_INTERVAL_MS: u64 = 10;
 /// Calls of one load, of those that go on for as long as something else takes.
-const CALLS_AT_A_TIME: u64 = 50;
+const CALLS_PER_ROUND: u64 = 50;
 
 /// What callers were told. Whatever was no good answer has failed before.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct Latencies {
     /// In milliseconds, in the order in which the calls were begun.
     pub(crate) latencies: Vec<f64>,
 }
 
-impl Told {
+impl Latencies {
     /// The slowest call, in whole milliseconds.
-    pub(crate) fn slowest(&self) -> u64 {
+    pub(crate) fn slowest_ms(&self) -> u64 {
         self.latencies.iter().fold(0, |slowest, &latency| slowest.max(latency as u64))
     }
 
     /// How long it took, counted from the call `first`, until calls no longer took longer than `usual_ms`.
-    pub(crate) fn slow_for_ms(&self, first: usize, usual_ms: f64) -> u64 {
+    pub(crate) fn degraded_for_ms(&self, first: usize, usual_ms: f64) -> u64 {
         let slow = self.latencies.iter().skip(first).rposition(|latency| *latency > usual_ms);
-        slow.map_or(0, |last| (last as u64 + 1) * PACE_MS)
+        slow.map_or(0, |last| (last as u64 + 1) * CALL_INTERVAL_MS)
     }
 }
 
@@ -33,14 +33,14 @@ impl Told {
 ///
 /// # Errors
 /// When one has.
-pub(crate) async fn load(runner: &Runner, key: &str, calls: u64) -> anyhow::Result<Told> {
+pub(crate) async fn run_load(runner: &Runner, key: &str, calls: u64) -> anyhow::Result<Latencies> {
     let command = json!({
-        "op": "load", "key": key, "scopes": [], "calls": calls, "interval_ms": PACE_MS, "timeout_ms": 0
+        "op": "load", "key": key, "scopes": [], "calls": calls, "interval_ms": CALL_INTERVAL_MS, "timeout_ms": 0
     });
-    let answer = runner.ask(command).await?;
+    let answer = runner.send_command(command).await?;
     let latencies: Vec<f64> = serde_json::from_value(answer["latency_ms"].clone())
         .with_context(|| format!("a load without latencies: {answer}"))?;
-    let told = Told { latencies };
+    let told = Latencies { latencies };
     let all_good = answer["ok"] == json!(calls)
         && answer["verdicts"] == json!({ "VALID": calls })
         && answer["errors"].as_object().is_some_and(|errors| errors.is_empty())
@@ -51,7 +51,7 @@ pub(crate) async fn load(runner: &Runner, key: &str, calls: u64) -> anyhow::Resu
         answer["ok"],
         answer["verdicts"],
         answer["errors"],
-        told.slowest()
+        told.slowest_ms()
     );
     Ok(told)
 }
@@ -60,17 +60,17 @@ pub(crate) async fn load(runner: &Runner, key: &str, calls: u64) -> anyhow::Resu
 ///
 /// # Errors
 /// When a call is seen to fail, or the other thing does.
-pub(crate) async fn load_during<T>(
+pub(crate) async fn run_load_during<T>(
     runner: &Runner,
     key: &str,
     other: impl Future<Output = anyhow::Result<T>>,
-) -> anyhow::Result<(Told, T)> {
+) -> anyhow::Result<(Latencies, T)> {
     let (over, mut is_over) = tokio::sync::oneshot::channel::<()>();
     let calling = async {
-        let mut told = Told::default();
+        let mut told = Latencies::default();
         loop {
             let last = is_over.try_recv().is_ok();
-            told.latencies.extend(load(runner, key, CALLS_AT_A_TIME).await?.latencies);
+            told.latencies.extend(run_load(runner, key, CALLS_PER_ROUND).await?.latencies);
             if last {
                 return anyhow::Ok(told);
             }
@@ -86,6 +86,6 @@ pub(crate) async fn load_during<T>(
 }
 
 /// Whether an answer is an error with one of these codes.
-pub(crate) fn failed_with(answer: &Value, codes: &[&str]) -> bool {
+pub(crate) fn is_failed_with(answer: &Value, codes: &[&str]) -> bool {
     answer["error"].as_str().is_some_and(|code| codes.contains(&code))
 }

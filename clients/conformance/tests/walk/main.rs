@@ -30,13 +30,13 @@ use tenant_auth_conformance::{
 };
 
 /// Where runners are built.
-const OUT: &str = env!("CARGO_TARGET_TMPDIR");
+const RUNNER_BUILD_FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
 /// Scenes at once: they wait more than they compute, but their calls have a second and no more. Where a good part of that second
 /// is the way, or a client has to notice something within it, a scene has the machine to itself.
-const AT_ONCE: usize = 4;
+const MAX_CONCURRENT_SCENES: usize = 4;
 
 /// How often a scene is played before it counts that it failed, on a machine that has no time for it.
-const TRIES: usize = 4;
+const MAX_ATTEMPTS: usize = 4;
 
 type Scene = fn(&'static Language) -> LocalBoxFuture<'static, anyhow::Result<Outcome>>;
 
@@ -47,13 +47,13 @@ const SCENES: [(&str, Scene); 17] = [
     ("walk: one of two replicas hangs", |language| Box::pin(replicas::hung(language))),
     ("walk: round trips of 80 ms", |language| Box::pin(distance::round_trip_of_80_ms(language))),
     ("walk: round trips of 150 ms", |language| Box::pin(distance::round_trip_of_150_ms(language))),
-    ("walk: names that appear late and move", |language| Box::pin(names::late(language))),
+    ("walk: names that appear late and move", |language| Box::pin(names::changing_names(language))),
     ("walk: a name with addresses of both families", |language| Box::pin(names::both_families(language))),
     ("walk: an IPv6 address", |language| Box::pin(names::ipv6(language))),
     ("walk: each address has a certificate of its own", |language| Box::pin(tls::own_certificates(language))),
     ("walk: mutual TLS under another name", |language| Box::pin(tls::mutual(language))),
     ("walk: a wrong authority is an error, not a wait", |language| Box::pin(tls::wrong_authority(language))),
-    ("walk: a token that changes", |language| Box::pin(token::changes(language))),
+    ("walk: a token that changes", |language| Box::pin(token::rotated(language))),
     ("walk: a token with a byte order mark and a newline", |language| Box::pin(token::trimmed(language))),
     ("walk: proxies of the environment are not used", |language| Box::pin(environment::proxies(language))),
     ("walk: endpoints that are none are refused", |language| Box::pin(options::endpoints(language))),
@@ -62,27 +62,27 @@ const SCENES: [(&str, Scene); 17] = [
 ];
 
 /// Those that have the machine to themselves.
-const ALONE: [&str; 3] =
+const EXCLUSIVE_SCENES: [&str; 3] =
     ["walk: one of two replicas hangs", "walk: round trips of 80 ms", "walk: round trips of 150 ms"];
 
 fn main() -> ExitCode {
-    stalls::watch();
+    stalls::start_watching();
     let mut trials = Vec::new();
     for (name, scene) in SCENES {
         trials.extend(LANGUAGES.iter().map(|language| {
-            let trial = Trial::new(name, language, move || play(scene, language));
-            if ALONE.contains(&name) { trial.alone() } else { trial }
+            let trial = Trial::new(name, language, move || play_with_retries(scene, language));
+            if EXCLUSIVE_SCENES.contains(&name) { trial.exclusive() } else { trial }
         }));
     }
-    harness::run(trials, AT_ONCE, Path::new(OUT))
+    harness::run(trials, MAX_CONCURRENT_SCENES, Path::new(RUNNER_BUILD_FOLDER))
 }
 
 /// Plays it; once more, and again, where it failed while the machine had no time.
-async fn play(scene: Scene, language: &'static Language) -> anyhow::Result<Outcome> {
-    for _ in 1..TRIES {
+async fn play_with_retries(scene: Scene, language: &'static Language) -> anyhow::Result<Outcome> {
+    for _ in 1..MAX_ATTEMPTS {
         let began = Instant::now();
         let played = scene(language).await;
-        match (&played, stalls::since(began)) {
+        match (&played, stalls::reason_since(began)) {
             (Err(error), Some(why)) => eprintln!("PLAYED AGAIN: {why}: {}: {error:#}", language.name),
             _ => return played,
         }

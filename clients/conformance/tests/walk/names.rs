@@ -7,51 +7,51 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use tenant_auth_conformance::{PATIENCE, language::Language, port, report::Outcome, runner::Runner};
+use tenant_auth_conformance::{WAIT_TIMEOUT, language::Language, port, report::Outcome, runner::Runner};
 use tokio::time::{interval, timeout};
 
 use crate::{
-    OUT,
-    load::{failed_with, load, load_during},
-    namespace::Names,
+    RUNNER_BUILD_FOLDER,
+    load::{is_failed_with, run_load, run_load_during},
+    namespace::HostNames,
     pki::Authority,
-    stage::{Stage, Variables, validate, variables},
+    stage::{Scenery, Variables, validate, variables},
 };
 
 /// A name that does not exist when the client begins, another that comes later, and one whose address changes because its
 /// replica was replaced.
-pub(crate) async fn late(language: &'static Language) -> anyhow::Result<Outcome> {
+pub(crate) async fn changing_names(language: &'static Language) -> anyhow::Result<Outcome> {
     const FIRST: &str = "first.walk.test";
     const SECOND: &str = "second.walk.test";
-    let names = match Names::new().await? {
+    let names = match HostNames::new().await? {
         Ok(names) => names,
         Err(why) => return Ok(Outcome::Skipped(why)),
     };
     let hosts = [2, 3, 4].map(|last| Ipv4Addr::new(127, 0, 0, last));
-    let port = port::take_of(&hosts.map(IpAddr::from))?;
+    let port = port::reserve_port(&hosts.map(IpAddr::from))?;
     let at = |host: usize| (SocketAddr::from((hosts[host], port)), Variables::new());
-    let mut stage = Stage::at(&[at(0), at(1)]).await?;
+    let mut stage = Scenery::with_replicas_at(&[at(0), at(1)]).await?;
     let key = stage.key.clone();
     let runner = names.runner(language, &variables(&format!("{FIRST}:{port},{SECOND}:{port}"))).await?;
 
     let answer = validate(&runner, &key).await?;
-    let undecided = failed_with(&answer, &["UNAVAILABLE", "DEADLINE_EXCEEDED"]);
+    let undecided = is_failed_with(&answer, &["UNAVAILABLE", "DEADLINE_EXCEEDED"]);
     ensure!(undecided, "at no address at all, a key was answered {answer}");
-    names.are(&[(FIRST, "127.0.0.2")])?;
+    names.set(&[(FIRST, "127.0.0.2")])?;
     until_valid(&runner, &key).await.context("after the first name has appeared")?;
 
-    names.are(&[(FIRST, "127.0.0.2"), (SECOND, "127.0.0.3")])?;
-    load_during(&runner, &key, stage.replicas[1].until_asked(10))
+    names.set(&[(FIRST, "127.0.0.2"), (SECOND, "127.0.0.3")])?;
+    run_load_during(&runner, &key, stage.replicas[1].until_validations(10))
         .await
         .context("a second name has appeared")?;
 
-    stage.add(at(2).0).await?;
+    stage.add_replica(at(2).0).await?;
     let replaced = async {
         stage.replicas[0].stop().await?;
-        names.are(&[(FIRST, "127.0.0.4"), (SECOND, "127.0.0.3")])?;
-        stage.replicas[2].until_asked(10).await
+        names.set(&[(FIRST, "127.0.0.4"), (SECOND, "127.0.0.3")])?;
+        stage.replicas[2].until_validations(10).await
     };
-    load_during(&runner, &key, replaced).await.context("the first name has moved")?;
+    run_load_during(&runner, &key, replaced).await.context("the first name has moved")?;
     runner.close().await?;
     Ok(Outcome::OK)
 }
@@ -59,46 +59,46 @@ pub(crate) async fn late(language: &'static Language) -> anyhow::Result<Outcome>
 /// Both addresses of a name are asked, in plaintext and encrypted.
 pub(crate) async fn both_families(language: &'static Language) -> anyhow::Result<Outcome> {
     const NAME: &str = "both.walk.test";
-    if let Some(why) = no_ipv6() {
+    if let Some(why) = missing_ipv6_reason() {
         return Ok(Outcome::Skipped(why));
     }
-    let names = match Names::new().await? {
+    let names = match HostNames::new().await? {
         Ok(names) => names,
         Err(why) => return Ok(Outcome::Skipped(why)),
     };
-    names.are(&[(NAME, "127.0.0.1"), (NAME, "::1")])?;
+    names.set(&[(NAME, "127.0.0.1"), (NAME, "::1")])?;
     let addresses: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
     let authority = Authority::new()?;
     let shown = authority.sign(NAME)?.settings();
-    let (plain, encrypted) = (port::take_of(&addresses)?, port::take_of(&addresses)?);
+    let (plain, encrypted) = (port::reserve_port(&addresses)?, port::reserve_port(&addresses)?);
     let mut at = Vec::new();
     for address in addresses {
         at.push((SocketAddr::from((address, plain)), Variables::new()));
         at.push((SocketAddr::from((address, encrypted)), shown.clone()));
     }
-    let stage = Stage::at(&at).await?;
+    let stage = Scenery::with_replicas_at(&at).await?;
     let mut trusting = variables(&format!("{NAME}:{encrypted}"));
     trusting.insert("TENANT_AUTH_TLS_CA_FILE".to_owned(), authority.ca());
     for told in [variables(&format!("{NAME}:{plain}")), trusting] {
         let runner = names.runner(language, &told).await?;
-        load(&runner, &stage.key, 60).await?;
+        run_load(&runner, &stage.key, 60).await?;
         runner.close().await?;
     }
-    stage.all_asked().await?;
+    stage.until_all_asked().await?;
     Ok(Outcome::OK)
 }
 
 /// An address in brackets, in plaintext and encrypted, in each way to write it.
 pub(crate) async fn ipv6(language: &'static Language) -> anyhow::Result<Outcome> {
-    if let Some(why) = no_ipv6() {
+    if let Some(why) = missing_ipv6_reason() {
         return Ok(Outcome::Skipped(why));
     }
     let address = IpAddr::from(Ipv6Addr::LOCALHOST);
     let authority = Authority::new()?;
     let shown = authority.sign("::1")?.settings();
-    let (plain, encrypted) = (port::take_of(&[address])?, port::take_of(&[address])?);
+    let (plain, encrypted) = (port::reserve_port(&[address])?, port::reserve_port(&[address])?);
     let at = [((address, plain).into(), Variables::new()), ((address, encrypted).into(), shown)];
-    let stage = Stage::at(&at).await?;
+    let stage = Scenery::with_replicas_at(&at).await?;
     let endpoints = [
         format!("[::1]:{plain}"),
         format!("http://[::1]:{plain}"),
@@ -111,16 +111,16 @@ pub(crate) async fn ipv6(language: &'static Language) -> anyhow::Result<Outcome>
         if number >= 3 {
             told.insert("TENANT_AUTH_TLS_CA_FILE".to_owned(), authority.ca());
         }
-        let runner = Runner::start(language, Path::new(OUT), &told).await?;
-        load(&runner, &stage.key, 10).await.with_context(|| endpoint.clone())?;
+        let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
+        run_load(&runner, &stage.key, 10).await.with_context(|| endpoint.clone())?;
         runner.close().await?;
     }
-    stage.all_asked().await?;
+    stage.until_all_asked().await?;
     Ok(Outcome::OK)
 }
 
 /// Why there is none here.
-fn no_ipv6() -> Option<String> {
+fn missing_ipv6_reason() -> Option<String> {
     TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).err().map(|error| format!("no IPv6: {error}"))
 }
 
@@ -134,8 +134,8 @@ async fn until_valid(runner: &Runner, key: &str) -> anyhow::Result<()> {
             if answer["verdict"] == "VALID" {
                 return Ok(());
             }
-            ensure!(failed_with(&answer, &["UNAVAILABLE", "DEADLINE_EXCEEDED"]), "answered {answer}");
+            ensure!(is_failed_with(&answer, &["UNAVAILABLE", "DEADLINE_EXCEEDED"]), "answered {answer}");
         }
     };
-    timeout(PATIENCE, asking).await.context("no answer")?
+    timeout(WAIT_TIMEOUT, asking).await.context("no answer")?
 }

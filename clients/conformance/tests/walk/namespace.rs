@@ -6,15 +6,15 @@ use anyhow::bail;
 use tempfile::TempDir;
 use tenant_auth_conformance::{
     language::Language,
-    runner::{Runner, Started},
+    runner::{Runner, StartOutcome},
 };
 use tokio::process::Command;
 
-use crate::{OUT, stage::Variables};
+use crate::{RUNNER_BUILD_FOLDER, stage::Variables};
 
 /// Puts files of ours in the place of the machine's, for one process and those that it starts. Names come from the file
 /// alone: no server is asked for those that are not in it.
-const WITH_OUR_FILES: &str = r#"
+const NAMESPACE_SCRIPT: &str = r#"
 set -e
 folder=$1; shift
 for file in hosts nsswitch.conf; do
@@ -24,17 +24,17 @@ exec "$@"
 "#;
 
 /// The names that there are.
-pub(crate) struct Names {
+pub(crate) struct HostNames {
     folder: TempDir,
 }
 
-impl Names {
+impl HostNames {
     /// None yet. `Err` says why this machine cannot do that.
     pub(crate) async fn new() -> anyhow::Result<Result<Self, String>> {
         let names = Self { folder: tempfile::tempdir()? };
         fs::write(names.folder.path().join("nsswitch.conf"), "hosts: files\n")?;
-        names.are(&[])?;
-        let mut command = names.with_our_files();
+        names.set(&[])?;
+        let mut command = names.namespaced_command();
         let tried = command.arg("true").stdin(Stdio::null()).output().await;
         Ok(match tried {
             Ok(output) if output.status.success() => Ok(names),
@@ -44,7 +44,7 @@ impl Names {
     }
 
     /// From now on, these are.
-    pub(crate) fn are(&self, names: &[(&str, &str)]) -> io::Result<()> {
+    pub(crate) fn set(&self, names: &[(&str, &str)]) -> io::Result<()> {
         let mut lines = String::from("127.0.0.1 localhost\n");
         for (name, address) in names {
             lines.push_str(&format!("{address} {name}\n"));
@@ -55,8 +55,8 @@ impl Names {
 
     /// A client that knows these names and no others.
     pub(crate) async fn runner(&self, language: &Language, variables: &Variables) -> anyhow::Result<Runner> {
-        let runner = language.runner(Path::new(OUT));
-        let mut command = self.with_our_files();
+        let runner = language.runner_command(Path::new(RUNNER_BUILD_FOLDER));
+        let mut command = self.namespaced_command();
         command.arg(runner.get_program()).args(runner.get_args());
         for (name, value) in runner.get_envs() {
             match value {
@@ -68,14 +68,14 @@ impl Names {
             command.current_dir(folder);
         }
         match Runner::try_start(command, variables).await? {
-            Started::Ready(runner) => Ok(*runner),
-            Started::Refused(error) => bail!("a runner that refuses what it was told: {error}"),
+            StartOutcome::Ready(runner) => Ok(*runner),
+            StartOutcome::Refused(error) => bail!("a runner that refuses what it was told: {error}"),
         }
     }
 
-    fn with_our_files(&self) -> Command {
+    fn namespaced_command(&self) -> Command {
         let mut command = Command::new("unshare");
-        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", WITH_OUR_FILES, "sh"]);
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", NAMESPACE_SCRIPT, "sh"]);
         command.arg(self.folder.path());
         command
     }

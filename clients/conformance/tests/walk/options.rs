@@ -7,22 +7,22 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tenant_auth_conformance::{
     language::Language,
     report::Outcome,
-    runner::{Runner, Started},
+    runner::{Runner, StartOutcome},
 };
 
 use crate::{
-    OUT,
+    RUNNER_BUILD_FOLDER,
     pki::Authority,
     stage::{Variables, variables},
 };
 
 /// Programs at once: they compute more than they wait.
-const AT_ONCE: usize = 2;
+const MAX_CONCURRENT_PROGRAMS: usize = 2;
 
 /// What a client is told, and of which value its refusal must speak.
-struct Junk {
-    told: Variables,
-    named: String,
+struct InvalidOption {
+    variables: Variables,
+    named_value: String,
 }
 
 pub(crate) async fn endpoints(language: &'static Language) -> anyhow::Result<Outcome> {
@@ -36,8 +36,11 @@ pub(crate) async fn endpoints(language: &'static Language) -> anyhow::Result<Out
         ("http://a:1,https://b:2", "b:2"),
         ("a b:1", "a b:1"),
     ];
-    let junk = values.map(|(endpoints, named)| Junk { told: variables(endpoints), named: named.to_owned() });
-    all_refused(language, junk.into()).await
+    let junk = values.map(|(endpoints, named)| InvalidOption {
+        variables: variables(endpoints),
+        named_value: named.to_owned(),
+    });
+    assert_all_refused(language, junk.into()).await
 }
 
 pub(crate) async fn tls_files(language: &'static Language) -> anyhow::Result<Outcome> {
@@ -52,18 +55,27 @@ pub(crate) async fn tls_files(language: &'static Language) -> anyhow::Result<Out
         told
     };
     let junk = vec![
-        Junk { told: told("a:1", &[("CA", "/etc/passwd")]), named: "/etc/passwd".to_owned() },
-        Junk { told: told("a:1", &[("CA", &missing)]), named: missing.clone() },
-        // A certificate with another's key; and one without.
-        Junk {
-            told: told("a:1", &[("CERT", &first.certificate), ("KEY", &second.key)]),
-            named: "key".to_owned(),
+        InvalidOption {
+            variables: told("a:1", &[("CA", "/etc/passwd")]),
+            named_value: "/etc/passwd".to_owned(),
         },
-        Junk { told: told("a:1", &[("CERT", &first.certificate)]), named: "key".to_owned() },
+        InvalidOption { variables: told("a:1", &[("CA", &missing)]), named_value: missing.clone() },
+        // A certificate with another's key; and one without.
+        InvalidOption {
+            variables: told("a:1", &[("CERT", &first.certificate), ("KEY", &second.key)]),
+            named_value: "key".to_owned(),
+        },
+        InvalidOption {
+            variables: told("a:1", &[("CERT", &first.certificate)]),
+            named_value: "key".to_owned(),
+        },
         // What is asked to be encrypted is not sent in plaintext.
-        Junk { told: told("http://a:1", &[("CA", &authority.ca())]), named: "http://a:1".to_owned() },
+        InvalidOption {
+            variables: told("http://a:1", &[("CA", &authority.ca())]),
+            named_value: "http://a:1".to_owned(),
+        },
     ];
-    all_refused(language, junk).await
+    assert_all_refused(language, junk).await
 }
 
 pub(crate) async fn tokens(language: &'static Language) -> anyhow::Result<Outcome> {
@@ -77,9 +89,14 @@ pub(crate) async fn tokens(language: &'static Language) -> anyhow::Result<Outcom
         told.insert(name.to_owned(), value);
         told
     };
-    let of_file = |path: String| Junk { told: told("TENANT_AUTH_TOKEN_FILE", path.clone()), named: path };
-    let text =
-        |value: &str| Junk { told: told("TENANT_AUTH_TOKEN", value.to_owned()), named: "token".to_owned() };
+    let of_file = |path: String| InvalidOption {
+        variables: told("TENANT_AUTH_TOKEN_FILE", path.clone()),
+        named_value: path,
+    };
+    let text = |value: &str| InvalidOption {
+        variables: told("TENANT_AUTH_TOKEN", value.to_owned()),
+        named_value: "token".to_owned(),
+    };
     let junk = vec![
         text("two\nlines"),
         text("two words"),
@@ -89,29 +106,37 @@ pub(crate) async fn tokens(language: &'static Language) -> anyhow::Result<Outcom
         of_file(file("long", &[b'x'; 4_097])?),
         of_file(folder.path().join("missing").display().to_string()),
     ];
-    all_refused(language, junk).await
+    assert_all_refused(language, junk).await
 }
 
-async fn all_refused(language: &'static Language, junk: Vec<Junk>) -> anyhow::Result<Outcome> {
-    stream::iter(junk.into_iter().map(|junk| refused(language, junk)))
-        .buffer_unordered(AT_ONCE)
+async fn assert_all_refused(
+    language: &'static Language,
+    junk: Vec<InvalidOption>,
+) -> anyhow::Result<Outcome> {
+    stream::iter(junk.into_iter().map(|junk| assert_refused(language, junk)))
+        .buffer_unordered(MAX_CONCURRENT_PROGRAMS)
         .try_collect::<()>()
         .await?;
     Ok(Outcome::OK)
 }
 
 /// It is refused when the client is made, by an error that says what was wrong and shows no token.
-async fn refused(language: &Language, junk: Junk) -> anyhow::Result<()> {
-    let told = format!("{:?}", junk.told);
-    let error = match Runner::try_start(language.runner(Path::new(OUT)).into(), &junk.told).await? {
-        Started::Refused(error) => error,
-        Started::Ready(runner) => {
+async fn assert_refused(language: &Language, junk: InvalidOption) -> anyhow::Result<()> {
+    let told = format!("{:?}", junk.variables);
+    let error = match Runner::try_start(
+        language.runner_command(Path::new(RUNNER_BUILD_FOLDER)).into(),
+        &junk.variables,
+    )
+    .await?
+    {
+        StartOutcome::Refused(error) => error,
+        StartOutcome::Ready(runner) => {
             runner.close().await?;
             bail!("it was content with {told}")
         }
     };
-    let names = error.to_lowercase().contains(&junk.named.to_lowercase());
-    ensure!(names, "told {told}\nit said {error:?}, without naming {:?}", junk.named);
+    let names = error.to_lowercase().contains(&junk.named_value.to_lowercase());
+    ensure!(names, "told {told}\nit said {error:?}, without naming {:?}", junk.named_value);
     ensure!(!error.contains("two"), "told {told}\nit shows the token: {error:?}");
     Ok(())
 }

@@ -12,7 +12,7 @@ pub(crate) struct Authority {
 }
 
 /// A certificate and its key, in files.
-pub(crate) struct Pair {
+pub(crate) struct CertificatePair {
     pub(crate) certificate: String,
     pub(crate) key: String,
 }
@@ -33,7 +33,7 @@ impl Authority {
     }
 
     /// A certificate for a name or an address.
-    pub(crate) fn sign(&self, name: &str) -> anyhow::Result<Pair> {
+    pub(crate) fn sign(&self, name: &str) -> anyhow::Result<CertificatePair> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
         params.subject_alt_names = vec![match name.parse::<IpAddr>() {
@@ -41,8 +41,10 @@ impl Authority {
             Err(_) => SanType::DnsName(name.try_into()?),
         }];
         let file = name.replace(':', "_");
-        let pair =
-            Pair { certificate: self.path(&format!("{file}.pem")), key: self.path(&format!("{file}.key")) };
+        let pair = CertificatePair {
+            certificate: self.path(&format!("{file}.pem")),
+            key: self.path(&format!("{file}.key")),
+        };
         std::fs::write(&pair.certificate, params.signed_by(&key, &self.issuer)?.pem())?;
         std::fs::write(&pair.key, key.serialize_pem())?;
         Ok(pair)
@@ -54,7 +56,7 @@ impl Authority {
     }
 }
 
-impl Pair {
+impl CertificatePair {
     /// What a replica is told that shows it.
     pub(crate) fn settings(&self) -> crate::stage::Variables {
         let told =

@@ -4,130 +4,130 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use serde_json::json;
-use tenant_auth_conformance::{PATIENCE, language::Language, report::Outcome, runner::Runner};
+use tenant_auth_conformance::{WAIT_TIMEOUT, language::Language, report::Outcome, runner::Runner};
 use tokio::time::{interval, timeout};
 
 use crate::{
-    link::Link,
-    load::{PACE_MS, load, load_during},
-    stage::{Stage, TENANT, list, usage, variables},
+    link::DelayedLink,
+    load::{CALL_INTERVAL_MS, run_load, run_load_during},
+    stage::{Scenery, TENANT, endpoint_list, usage_total, variables},
 };
 
 /// A call that took longer than this waited for a replica that does not answer.
-const USUAL_MS: f64 = 200.0;
+const USUAL_CALL_MS: f64 = 200.0;
 
 /// One of two is killed without a word, and replaced. Validations may be sent again, so nobody sees it; usage that was
 /// recorded meanwhile is counted once.
 pub(crate) async fn killed(language: &'static Language) -> anyhow::Result<Outcome> {
     const EVENTS: u64 = 1_200;
-    let mut stage = Stage::of(2).await?;
+    let mut stage = Scenery::with_replicas(2).await?;
     let (runner, key) = (stage.runner(language).await?, stage.key.clone());
-    load(&runner, &key, 50).await?;
-    stage.all_asked().await?;
+    run_load(&runner, &key, 50).await?;
+    stage.until_all_asked().await?;
     let replica = &mut stage.replicas[0];
     let replaced = async {
         replica.kill().await?;
         // Callers go on without it.
-        load(&runner, &key, 50).await?;
+        run_load(&runner, &key, 50).await?;
         let record = json!({
             "op": "record_many", "tenant_id": TENANT, "metric": "walk.events", "count": EVENTS
         });
-        let recorded = runner.ask(record).await?;
+        let recorded = runner.send_command(record).await?;
         ensure!(recorded["accepted"] == EVENTS && recorded["rejected"] == 0, "recorded: {recorded}");
-        replica.start_again()?;
+        replica.restart()?;
         replica.until_ready().await?;
         // And come back to it.
-        replica.until_asked(20).await
+        replica.until_validations(20).await
     };
-    let (told, ()) = load_during(&runner, &key, replaced).await?;
-    let counted = usage(&runner, "walk.events").await?;
+    let (told, ()) = run_load_during(&runner, &key, replaced).await?;
+    let counted = usage_total(&runner, "walk.events").await?;
     ensure!(counted == EVENTS, "{EVENTS} events were counted as {counted}");
     runner.close().await?;
-    Ok(measured(format!("{} calls, {} ms at most", told.latencies.len(), told.slowest())))
+    Ok(passed_with(format!("{} calls, {} ms at most", told.latencies.len(), told.slowest_ms())))
 }
 
 /// Three replicas are restarted one after the other, as a deployment does it.
 pub(crate) async fn rolling_restart(language: &'static Language) -> anyhow::Result<Outcome> {
-    let mut stage = Stage::of(3).await?;
+    let mut stage = Scenery::with_replicas(3).await?;
     let (runner, key) = (stage.runner(language).await?, stage.key.clone());
-    load(&runner, &key, 60).await?;
-    stage.all_asked().await?;
+    run_load(&runner, &key, 60).await?;
+    stage.until_all_asked().await?;
     let restarted = async {
         for replica in &mut stage.replicas {
             replica.stop().await?;
-            replica.start_again()?;
+            replica.restart()?;
             replica.until_ready().await?;
-            replica.until_asked(10).await?;
+            replica.until_validations(10).await?;
         }
         Ok(())
     };
-    let (told, ()) = load_during(&runner, &key, restarted).await?;
+    let (told, ()) = run_load_during(&runner, &key, restarted).await?;
     runner.close().await?;
-    Ok(measured(format!("{} calls, {} ms at most", told.latencies.len(), told.slowest())))
+    Ok(passed_with(format!("{} calls, {} ms at most", told.latencies.len(), told.slowest_ms())))
 }
 
 /// One of two stops in the middle of everything, its connections open. Later it goes on.
 pub(crate) async fn hung(language: &'static Language) -> anyhow::Result<Outcome> {
-    const BEFORE: u64 = 100;
+    const CALLS_BEFORE: u64 = 100;
     const CALLS: u64 = 400;
-    let stage = Stage::of(2).await?;
+    let stage = Scenery::with_replicas(2).await?;
     let mut links = Vec::new();
     for replica in &stage.replicas {
-        links.push(Link::to(replica.address, Duration::ZERO).await?);
+        links.push(DelayedLink::to(replica.address, Duration::ZERO).await?);
     }
-    let endpoints = list(links.iter().map(|link| link.address.to_string()));
-    let runner = Runner::start(language, crate::OUT.as_ref(), &variables(&endpoints)).await?;
-    load(&runner, &stage.key, 50).await?;
-    stage.all_asked().await?;
+    let endpoints = endpoint_list(links.iter().map(|link| link.address.to_string()));
+    let runner = Runner::start(language, crate::RUNNER_BUILD_FOLDER.as_ref(), &variables(&endpoints)).await?;
+    run_load(&runner, &stage.key, 50).await?;
+    stage.until_all_asked().await?;
 
     let (replica, link) = (&stage.replicas[0], &links[0]);
-    let calls = || links.iter().map(Link::calls).sum::<u64>();
-    let (hung_at, before) = (calls() + BEFORE, link.calls());
+    let calls = || links.iter().map(DelayedLink::calls).sum::<u64>();
+    let (hung_at, before) = (calls() + CALLS_BEFORE, link.calls());
     let stopped = async {
-        until(|| calls() >= hung_at, "calls do not go on").await?;
+        wait_until(|| calls() >= hung_at, "calls do not go on").await?;
         replica.signal("STOP").await?;
         Ok(link.calls())
     };
-    let (told, then) = tokio::try_join!(load(&runner, &stage.key, CALLS), stopped)?;
+    let (told, then) = tokio::try_join!(run_load(&runner, &stage.key, CALLS), stopped)?;
     ensure!(then > before, "it has not been asked before it was stopped");
     let waited_for_it = link.calls() - then;
 
     // By now it is left out: not one more call is given to it.
     let then = link.calls();
-    load(&runner, &stage.key, CALLS / 2).await?;
+    run_load(&runner, &stage.key, CALLS / 2).await?;
     let more = link.calls() - then;
     ensure!(
         more == 0,
         "{more} more calls were sent to a replica that had been silent for {} ms",
-        (CALLS - BEFORE) * PACE_MS
+        (CALLS - CALLS_BEFORE) * CALL_INTERVAL_MS
     );
     // Usage is not lost to it either.
     let record = json!({"op": "record_many", "tenant_id": TENANT, "metric": "walk.hung", "count": 100});
-    let recorded = runner.ask(record).await?;
+    let recorded = runner.send_command(record).await?;
     ensure!(recorded["accepted"] == 100 && recorded["rejected"] == 0, "recorded: {recorded}");
 
     replica.signal("CONT").await?;
-    let used = until(|| link.calls() > then, "it is not asked again");
-    load_during(&runner, &stage.key, used).await?;
+    let used = wait_until(|| link.calls() > then, "it is not asked again");
+    run_load_during(&runner, &stage.key, used).await?;
     runner.close().await?;
-    let first = usize::try_from(BEFORE)?;
-    Ok(measured(format!(
+    let first = usize::try_from(CALLS_BEFORE)?;
+    Ok(passed_with(format!(
         "noticed for {} ms, {} ms at most, {waited_for_it} calls",
-        told.slow_for_ms(first, USUAL_MS),
-        told.slowest()
+        told.degraded_for_ms(first, USUAL_CALL_MS),
+        told.slowest_ms()
     )))
 }
 
-async fn until(mut done: impl FnMut() -> bool, what: &str) -> anyhow::Result<()> {
+async fn wait_until(mut done: impl FnMut() -> bool, what: &str) -> anyhow::Result<()> {
     let waiting = async {
         let mut turns = interval(Duration::from_millis(5));
         while !done() {
             turns.tick().await;
         }
     };
-    timeout(PATIENCE, waiting).await.map_err(|_| anyhow::anyhow!("{what}"))
+    timeout(WAIT_TIMEOUT, waiting).await.map_err(|_| anyhow::anyhow!("{what}"))
 }
 
-fn measured(told: String) -> Outcome {
+fn passed_with(told: String) -> Outcome {
     Outcome::Passed(Some(told))
 }

@@ -11,11 +11,11 @@ use anyhow::{Context as _, ensure};
 use futures::future::try_join_all;
 use serde_json::{Value, json};
 use tenant_auth_conformance::{
-    administration::Administration, language::Language, port, runner::Runner, service::Service,
+    administration::AdminClient, language::Language, port, runner::Runner, service::Service,
 };
 use tenant_auth_testkit::HranaServer;
 
-use crate::OUT;
+use crate::RUNNER_BUILD_FOLDER;
 
 /// The only tenant.
 pub(crate) const TENANT: &str = "acme";
@@ -25,23 +25,24 @@ const SCOPE: &str = "orders:read";
 pub(crate) type Variables = BTreeMap<String, String>;
 
 /// All of it. Everything ends when this goes.
-pub(crate) struct Stage {
+pub(crate) struct Scenery {
     pub(crate) replicas: Vec<Service>,
     /// A good key of the tenant.
     pub(crate) key: String,
     database: HranaServer,
 }
 
-impl Stage {
+impl Scenery {
     /// So many replicas at addresses of 127.0.0.1, in plaintext.
-    pub(crate) async fn of(replicas: usize) -> anyhow::Result<Self> {
-        let at: Vec<_> =
-            (0..replicas).map(|_| Ok((port::take()?, Variables::new()))).collect::<anyhow::Result<_>>()?;
-        Self::at(&at).await
+    pub(crate) async fn with_replicas(replicas: usize) -> anyhow::Result<Self> {
+        let at: Vec<_> = (0..replicas)
+            .map(|_| Ok((port::reserve_address()?, Variables::new())))
+            .collect::<anyhow::Result<_>>()?;
+        Self::with_replicas_at(&at).await
     }
 
     /// Replicas at these addresses, with settings of their own.
-    pub(crate) async fn at(replicas: &[(SocketAddr, Variables)]) -> anyhow::Result<Self> {
+    pub(crate) async fn with_replicas_at(replicas: &[(SocketAddr, Variables)]) -> anyhow::Result<Self> {
         let database = HranaServer::builder().start().await?;
         // In plaintext, and gone when there is a key: the others may want to know who calls.
         let operator = Service::start(&database.url(), &Variables::new())?;
@@ -49,15 +50,15 @@ impl Stage {
             Service::start_at(*address, &database.url(), settings)
         };
         let replicas = replicas.iter().map(start).collect::<Result<Vec<_>, _>>()?;
-        let mut administration = Administration::of(operator.address)?;
-        administration.create(TENANT).await?;
-        let key = administration.issue("walk", TENANT, &[SCOPE.to_owned()], None).await?.plaintext;
+        let mut administration = AdminClient::connect(operator.address)?;
+        administration.create_tenant(TENANT).await?;
+        let key = administration.issue_key("walk", TENANT, &[SCOPE.to_owned()], None).await?.plaintext;
         try_join_all(replicas.iter().map(Service::until_ready)).await?;
         Ok(Self { replicas, key, database })
     }
 
     /// One more, elsewhere; it is ready.
-    pub(crate) async fn add(&mut self, address: SocketAddr) -> anyhow::Result<()> {
+    pub(crate) async fn add_replica(&mut self, address: SocketAddr) -> anyhow::Result<()> {
         let replica = Service::start_at(address, &self.database.url(), &Variables::new())?;
         replica.until_ready().await?;
         self.replicas.push(replica);
@@ -66,17 +67,17 @@ impl Stage {
 
     /// What a client without a near-cache is told about where they are.
     pub(crate) fn variables(&self) -> Variables {
-        variables(&list(self.replicas.iter().map(|replica| replica.address.to_string())))
+        variables(&endpoint_list(self.replicas.iter().map(|replica| replica.address.to_string())))
     }
 
     /// A client of all of them.
     pub(crate) async fn runner(&self, language: &Language) -> anyhow::Result<Runner> {
-        Runner::start(language, Path::new(OUT), &self.variables()).await
+        Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &self.variables()).await
     }
 
     /// Every replica has answered validations.
-    pub(crate) async fn all_asked(&self) -> anyhow::Result<()> {
-        try_join_all(self.replicas.iter().map(|replica| replica.until_asked(1))).await.map(drop)
+    pub(crate) async fn until_all_asked(&self) -> anyhow::Result<()> {
+        try_join_all(self.replicas.iter().map(|replica| replica.until_validations(1))).await.map(drop)
     }
 }
 
@@ -87,32 +88,32 @@ pub(crate) fn variables(endpoints: &str) -> Variables {
 }
 
 /// Endpoints in one text.
-pub(crate) fn list(endpoints: impl IntoIterator<Item = String>) -> String {
+pub(crate) fn endpoint_list(endpoints: impl IntoIterator<Item = String>) -> String {
     endpoints.into_iter().collect::<Vec<_>>().join(",")
 }
 
 /// The answer to a validation of the key, within the client's own timeout.
 pub(crate) async fn validate(runner: &Runner, key: &str) -> anyhow::Result<Value> {
-    runner.ask(json!({"op": "validate_key", "key": key, "scopes": [SCOPE], "timeout_ms": 0})).await
+    runner.send_command(json!({"op": "validate_key", "key": key, "scopes": [SCOPE], "timeout_ms": 0})).await
 }
 
 /// A call that must be answered well.
-pub(crate) async fn validated(runner: &Runner, key: &str) -> anyhow::Result<()> {
+pub(crate) async fn assert_valid(runner: &Runner, key: &str) -> anyhow::Result<()> {
     let answer = validate(runner, key).await?;
     ensure!(answer["verdict"] == "VALID", "a good key was answered {answer}");
     Ok(())
 }
 
 /// How much of a metric is counted.
-pub(crate) async fn usage(runner: &Runner, metric: &str) -> anyhow::Result<u64> {
-    const AROUND: Duration = Duration::from_secs(2 * 60 * 60);
+pub(crate) async fn usage_total(runner: &Runner, metric: &str) -> anyhow::Result<u64> {
+    const QUERY_MARGIN: Duration = Duration::from_secs(2 * 60 * 60);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-    let (start, end) = (now.saturating_sub(AROUND).as_millis(), (now + AROUND).as_millis());
+    let (start, end) = (now.saturating_sub(QUERY_MARGIN).as_millis(), (now + QUERY_MARGIN).as_millis());
     let query = json!({
         "op": "query_usage", "tenant_id": TENANT, "metric": metric, "bucket": "HOUR",
         "start_ms": u64::try_from(start)?, "end_ms": u64::try_from(end)?
     });
-    let answer = runner.ask(query).await?;
+    let answer = runner.send_command(query).await?;
     let sums = answer["sums"].as_array().with_context(|| format!("usage was answered {answer}"))?;
     Ok(sums.iter().filter_map(|sum| sum["quantity"].as_u64()).sum())
 }

@@ -9,10 +9,10 @@ use anyhow::ensure;
 use tenant_auth_conformance::{language::Language, port, report::Outcome, runner::Runner};
 
 use crate::{
-    OUT,
-    load::{failed_with, load},
+    RUNNER_BUILD_FOLDER,
+    load::{is_failed_with, run_load},
     pki::Authority,
-    stage::{Stage, validate, validated, variables},
+    stage::{Scenery, assert_valid, validate, variables},
 };
 
 const CA_FILE: &str = "TENANT_AUTH_TLS_CA_FILE";
@@ -25,20 +25,20 @@ pub(crate) async fn own_certificates(language: &'static Language) -> anyhow::Res
         [(Ipv4Addr::LOCALHOST, "127.0.0.1"), (second, "127.0.0.2"), (Ipv4Addr::LOCALHOST, "localhost")];
     let (mut at, mut endpoints) = (Vec::new(), Vec::new());
     for (address, name) in hosts {
-        let port = port::take_of(&[address.into()])?;
+        let port = port::reserve_port(&[address.into()])?;
         at.push((SocketAddr::from((address, port)), authority.sign(name)?.settings()));
         endpoints.push(format!("{name}:{port}"));
     }
-    let stage = Stage::at(&at).await?;
+    let stage = Scenery::with_replicas_at(&at).await?;
     for before in ["", "https://"] {
         let list: Vec<_> = endpoints.iter().map(|endpoint| format!("{before}{endpoint}")).collect();
         let mut told = variables(&list.join(","));
         told.insert(CA_FILE.to_owned(), authority.ca());
-        let runner = Runner::start(language, Path::new(OUT), &told).await?;
-        load(&runner, &stage.key, 60).await?;
+        let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
+        run_load(&runner, &stage.key, 60).await?;
         runner.close().await?;
     }
-    stage.all_asked().await?;
+    stage.until_all_asked().await?;
     Ok(Outcome::OK)
 }
 
@@ -51,25 +51,29 @@ pub(crate) async fn mutual(language: &'static Language) -> anyhow::Result<Outcom
     let mut settings = authority.sign(NAME)?.settings();
     settings.insert("TENANT_AUTH_TLS_CLIENT_CA_FILE".to_owned(), authority.ca());
     settings.insert("TENANT_AUTH_CALLERS_FILE".to_owned(), callers.path().display().to_string());
-    let stage = Stage::at(&[(port::take()?, settings.clone()), (port::take()?, settings)]).await?;
+    let stage = Scenery::with_replicas_at(&[
+        (port::reserve_address()?, settings.clone()),
+        (port::reserve_address()?, settings),
+    ])
+    .await?;
 
     let shown = authority.sign("api.internal")?;
     let mut told = stage.variables();
     told.insert(CA_FILE.to_owned(), authority.ca());
     told.insert("TENANT_AUTH_TLS_SERVER_NAME".to_owned(), NAME.to_owned());
     // Without a certificate the program is nobody.
-    let runner = Runner::start(language, Path::new(OUT), &told).await?;
+    let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
     let answer = validate(&runner, &stage.key).await?;
-    let refused = failed_with(&answer, &["UNAUTHENTICATED"]);
+    let refused = is_failed_with(&answer, &["UNAUTHENTICATED"]);
     ensure!(refused, "a program without a certificate was answered {answer}");
     runner.close().await?;
 
     told.insert("TENANT_AUTH_TLS_CERT_FILE".to_owned(), shown.certificate);
     told.insert("TENANT_AUTH_TLS_KEY_FILE".to_owned(), shown.key);
-    let runner = Runner::start(language, Path::new(OUT), &told).await?;
-    validated(&runner, &stage.key).await?;
-    load(&runner, &stage.key, 60).await?;
-    stage.all_asked().await?;
+    let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
+    assert_valid(&runner, &stage.key).await?;
+    run_load(&runner, &stage.key, 60).await?;
+    stage.until_all_asked().await?;
     runner.close().await?;
     Ok(Outcome::OK)
 }
@@ -78,22 +82,22 @@ pub(crate) async fn mutual(language: &'static Language) -> anyhow::Result<Outcom
 pub(crate) async fn wrong_authority(language: &'static Language) -> anyhow::Result<Outcome> {
     let (right, wrong) = (Authority::new()?, Authority::new()?);
     let at = [
-        (port::take()?, right.sign("127.0.0.1")?.settings()),
-        (port::take()?, wrong.sign("127.0.0.1")?.settings()),
+        (port::reserve_address()?, right.sign("127.0.0.1")?.settings()),
+        (port::reserve_address()?, wrong.sign("127.0.0.1")?.settings()),
     ];
-    let stage = Stage::at(&at).await?;
+    let stage = Scenery::with_replicas_at(&at).await?;
     let mut told = variables(&at[1].0.to_string());
     told.insert(CA_FILE.to_owned(), right.ca());
-    let runner = Runner::start(language, Path::new(OUT), &told).await?;
+    let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
     let answer = validate(&runner, &stage.key).await?;
-    ensure!(failed_with(&answer, &["UNAVAILABLE"]), "a replica of another authority: {answer}");
+    ensure!(is_failed_with(&answer, &["UNAVAILABLE"]), "a replica of another authority: {answer}");
     runner.close().await?;
 
     let mut told = stage.variables();
     told.insert(CA_FILE.to_owned(), right.ca());
-    let runner = Runner::start(language, Path::new(OUT), &told).await?;
+    let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
     for _ in 0..10 {
-        validated(&runner, &stage.key).await?;
+        assert_valid(&runner, &stage.key).await?;
     }
     runner.close().await?;
     Ok(Outcome::OK)

@@ -9,31 +9,35 @@ use tenant_auth_conformance::{language::Language, port, report::Outcome, runner:
 use tenant_auth_svc::domain::access::TokenHash;
 
 use crate::{
-    OUT,
-    load::{failed_with, load, load_during},
-    stage::{Stage, Variables, validate, variables},
+    RUNNER_BUILD_FOLDER,
+    load::{is_failed_with, run_load, run_load_during},
+    stage::{Scenery, Variables, validate, variables},
 };
 
 /// In a line of the log about a call with the new token.
-const AFTER: &str = "\"caller\":\"after\"";
+const NEW_TOKEN_LOG_MARK: &str = "\"caller\":\"after\"";
 
 /// Replicas that know callers by their tokens, and the files with those.
 struct Callers {
     folder: TempDir,
-    stage: Stage,
+    stage: Scenery,
 }
 
 impl Callers {
     async fn new(names: &[&str]) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        known(folder.path(), names)?;
+        write_callers_file(folder.path(), names)?;
         let file = folder.path().join("callers.toml").display().to_string();
         let settings: Variables = [
             ("TENANT_AUTH_CALLERS_FILE".to_owned(), file),
             ("TENANT_AUTH_LOG".to_owned(), "info,tenant_auth::rpc=debug".to_owned()),
         ]
         .into();
-        let stage = Stage::at(&[(port::take()?, settings.clone()), (port::take()?, settings)]).await?;
+        let stage = Scenery::with_replicas_at(&[
+            (port::reserve_address()?, settings.clone()),
+            (port::reserve_address()?, settings),
+        ])
+        .await?;
         Ok(Self { folder, stage })
     }
 
@@ -44,12 +48,12 @@ impl Callers {
     async fn runner(&self, language: &Language) -> anyhow::Result<Runner> {
         let mut told = self.stage.variables();
         told.insert("TENANT_AUTH_TOKEN_FILE".to_owned(), self.token_file());
-        Runner::start(language, Path::new(OUT), &told).await
+        Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await
     }
 
     /// From now on these are known, at every replica.
-    async fn are(&self, names: &[&str], language: &Language) -> anyhow::Result<()> {
-        known(self.folder.path(), names)?;
+    async fn set_known(&self, names: &[&str], language: &Language) -> anyhow::Result<()> {
+        write_callers_file(self.folder.path(), names)?;
         try_join_all(self.stage.replicas.iter().map(|replica| replica.signal("HUP"))).await?;
         // A replica has read them when it knows the one that is new, and no longer the one that is gone.
         for replica in &self.stage.replicas {
@@ -69,18 +73,18 @@ impl Callers {
     ) -> anyhow::Result<()> {
         let mut told = variables(&replica.address.to_string());
         told.insert("TENANT_AUTH_TOKEN".to_owned(), name.to_owned());
-        let runner = Runner::start(language, Path::new(OUT), &told).await?;
+        let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
         let known = async || {
             let answer = validate(&runner, &self.stage.key).await;
             answer.is_ok_and(|answer| (answer["verdict"] == "VALID") == wanted)
         };
-        replica.until("it does not read its callers", known).await?;
+        replica.wait_until("it does not read its callers", known).await?;
         runner.close().await
     }
 }
 
 /// Writes who is known: each has its name for a token.
-fn known(folder: &Path, names: &[&str]) -> std::io::Result<()> {
+fn write_callers_file(folder: &Path, names: &[&str]) -> std::io::Result<()> {
     let caller = |name: &&str| {
         format!(
             "[[caller]]\nname = '{name}'\nroles = ['validator']\ntoken_sha256 = ['{}']\n",
@@ -91,23 +95,28 @@ fn known(folder: &Path, names: &[&str]) -> std::io::Result<()> {
 }
 
 /// The new token is known, then used, and then the old one is withdrawn: nobody sees it.
-pub(crate) async fn changes(language: &'static Language) -> anyhow::Result<Outcome> {
+pub(crate) async fn rotated(language: &'static Language) -> anyhow::Result<Outcome> {
     let callers = Callers::new(&["before"]).await?;
     fs::write(callers.token_file(), "before\n")?;
     let runner = callers.runner(language).await?;
-    load(&runner, &callers.stage.key, 20).await?;
+    run_load(&runner, &callers.stage.key, 20).await?;
     let changed = async {
-        callers.are(&["before", "after"], language).await?;
+        callers.set_known(&["before", "after"], language).await?;
         // Until here, only those who looked whether it is known have used it.
-        let asked: Vec<_> = callers.stage.replicas.iter().map(|replica| replica.logged(AFTER)).collect();
+        let asked: Vec<_> =
+            callers.stage.replicas.iter().map(|replica| replica.log_line_count(NEW_TOKEN_LOG_MARK)).collect();
         fs::write(callers.token_file(), "after\n")?;
         for (replica, asked) in callers.stage.replicas.iter().zip(asked) {
-            replica.until("the new token is not used", async || replica.logged(AFTER) > asked).await?;
+            replica
+                .wait_until("the new token is not used", async || {
+                    replica.log_line_count(NEW_TOKEN_LOG_MARK) > asked
+                })
+                .await?;
         }
-        callers.are(&["after"], language).await
+        callers.set_known(&["after"], language).await
     };
-    load_during(&runner, &callers.stage.key, changed).await?;
-    load(&runner, &callers.stage.key, 50).await?;
+    run_load_during(&runner, &callers.stage.key, changed).await?;
+    run_load(&runner, &callers.stage.key, 50).await?;
     runner.close().await?;
     Ok(Outcome::OK)
 }
@@ -117,18 +126,21 @@ pub(crate) async fn trimmed(language: &'static Language) -> anyhow::Result<Outco
     let callers = Callers::new(&["before"]).await?;
     fs::write(callers.token_file(), "\u{feff}before \r\n\n")?;
     let runner = callers.runner(language).await?;
-    load(&runner, &callers.stage.key, 20).await?;
+    run_load(&runner, &callers.stage.key, 20).await?;
     // What is none leaves the last good one in use.
     fs::write(callers.token_file(), "two\nlines\n")?;
-    load(&runner, &callers.stage.key, 20).await?;
+    run_load(&runner, &callers.stage.key, 20).await?;
     runner.close().await?;
 
     // A program with a token that nobody has is told so, and not that a key is bad.
     let mut told = callers.stage.variables();
     told.insert("TENANT_AUTH_TOKEN".to_owned(), "nobodys".to_owned());
-    let runner = Runner::start(language, Path::new(OUT), &told).await?;
+    let runner = Runner::start(language, Path::new(RUNNER_BUILD_FOLDER), &told).await?;
     let answer = validate(&runner, &callers.stage.key).await?;
-    ensure!(failed_with(&answer, &["UNAUTHENTICATED"]), "a program that is not known was answered {answer}");
+    ensure!(
+        is_failed_with(&answer, &["UNAUTHENTICATED"]),
+        "a program that is not known was answered {answer}"
+    );
     runner.close().await?;
     Ok(Outcome::OK)
 }

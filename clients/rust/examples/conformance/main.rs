@@ -28,30 +28,30 @@ async fn main() -> Result<ExitCode, Box<dyn StdError>> {
     let client = match setup::client() {
         Ok(client) => client,
         Err(error) => {
-            say(&json!({"ready": false, "error": error.to_string()}))?;
+            print_answer(&json!({"ready": false, "error": error.to_string()}))?;
             return Ok(ExitCode::from(2));
         }
     };
-    say(&json!({"ready": true}))?;
+    print_answer(&json!({"ready": true}))?;
     let mut commands = BufReader::new(stdin()).lines();
     while let Some(line) = commands.next_line().await? {
         let command: Value = serde_json::from_str(&line)?;
         if command["op"] == "close" {
             client.close();
-            say(&with_id(&command, json!({"closed": true})))?;
+            print_answer(&with_id(&command, json!({"closed": true})))?;
             return Ok(ExitCode::SUCCESS);
         }
         let client = client.clone();
         tokio::spawn(async move {
-            let answer = act(&client, &command).await.unwrap_or_else(|error| answers::error(&error));
+            let answer = run_command(&client, &command).await.unwrap_or_else(|error| answers::error(&error));
             // A driver that left is told nothing more.
-            let _ = say(&with_id(&command, answer));
+            let _ = print_answer(&with_id(&command, answer));
         });
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn act(client: &Client, command: &Value) -> Result<Value, Error> {
+async fn run_command(client: &Client, command: &Value) -> Result<Value, Error> {
     let client = &match command["timeout_ms"].as_u64() {
         None | Some(0) => client.clone(),
         Some(timeout) => client.with_timeout(Duration::from_millis(timeout))?,
@@ -93,7 +93,7 @@ fn with_id(command: &Value, mut answer: Value) -> Value {
     answer
 }
 
-fn say(answer: &Value) -> io::Result<()> {
+fn print_answer(answer: &Value) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{answer}")?;
     stdout.flush()

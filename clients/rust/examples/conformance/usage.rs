@@ -18,7 +18,7 @@ use tenant_auth_client::{
 use crate::answers::{code, code_name, text};
 
 /// For what a recorder has left at its end.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) async fn record(client: &Client, command: &Value) -> Result<Value, Error> {
     let event = |event: &Value| UsageEvent {
@@ -56,7 +56,7 @@ pub(crate) async fn record_many(client: &Client, command: &Value) -> Result<Valu
         };
         rejected.fetch_add(u64::from(!is_taken), Ordering::Relaxed);
     }
-    let unsent: usize = recorder.close(PATIENCE).await.iter().map(|unsent| unsent.events.len()).sum();
+    let unsent: usize = recorder.close(CLOSE_TIMEOUT).await.iter().map(|unsent| unsent.events.len()).sum();
     let rejected = rejected.load(Ordering::Relaxed) + unsent as u64;
     Ok(json!({"accepted": count - rejected, "rejected": rejected}))
 }

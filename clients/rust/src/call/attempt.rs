@@ -6,7 +6,7 @@ use futures::future::{Either, select};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Request, Response, Status};
 
-use super::budget::Budget;
+use super::retry_budget::RetryBudget;
 use crate::{
     Error,
     transport::{Route, Transport},
@@ -14,7 +14,7 @@ use crate::{
 
 pub(super) struct Attempt<'a, M, S> {
     pub(super) transport: &'a Transport,
-    pub(super) limit: Duration,
+    pub(super) timeout: Duration,
     pub(super) hedge_after: Duration,
     pub(super) message: &'a M,
     pub(super) send: &'a S,
@@ -26,17 +26,17 @@ where
 {
     /// Sends the message along a route. When no answer has come after a while, the replica is asked for a sign of life,
     /// and with a budget for `hedges` the message is sent to another one as well: the first answer wins.
-    pub(super) async fn run<R, F>(&self, route: &Arc<Route>, hedges: Option<&Budget>) -> Result<R, Error>
+    pub(super) async fn run<R, F>(&self, route: &Arc<Route>, hedges: Option<&RetryBudget>) -> Result<R, Error>
     where
         S: Fn(Transport, Request<M>) -> F,
         F: Future<Output = Result<Response<R>, Status>>,
     {
         let attempt = async {
-            let mut first = pin!(self.send_along(Arc::clone(route)));
+            let mut first = pin!(self.send_on_route(Arc::clone(route)));
             // Counted from when the message goes out: whoever waits for a connection gets one that is alive.
             let mut due = None;
             let other = loop {
-                let due_at = due.or_else(|| Some(route.taken_at()? + self.hedge_after));
+                let due_at = due.or_else(|| Some(route.sent_at()? + self.hedge_after));
                 let wait =
                     due_at.map_or(self.hedge_after, |due| due.saturating_duration_since(Instant::now()));
                 match select(first.as_mut(), pin!(sleep(wait))).await {
@@ -44,18 +44,21 @@ where
                     Either::Right(((), _)) => {}
                 }
                 let now = Instant::now();
-                let Some(connection) = route.taken().filter(|_| due_at.is_some_and(|due| due <= now)) else {
+                let Some(connection) = route.connection().filter(|_| due_at.is_some_and(|due| due <= now))
+                else {
                     continue;
                 };
                 due = Some(now + self.hedge_after);
-                connection.ask_for_life();
+                connection.ping();
                 let Some(budget) = hedges else { continue };
-                if let Some(other) = self.transport.other_than(connection).filter(|_| budget.may_retry()) {
+                if let Some(other) =
+                    self.transport.alternative_to(connection).filter(|_| budget.try_withdraw())
+                {
                     break other;
                 }
             };
-            let second = Route::given(other);
-            let second = pin!(self.send_along(Arc::new(second)));
+            let second = Route::fixed(other);
+            let second = pin!(self.send_on_route(Arc::new(second)));
             match select(first, second).await {
                 Either::Left((Err(error), second)) if error.is_transient() => second.await,
                 Either::Right((Err(error), first)) if error.is_transient() => first.await,
@@ -63,17 +66,17 @@ where
             }
         };
         // The header alone would bound the reply's beginning only, not its body.
-        timeout(self.limit, attempt).await.unwrap_or(Err(Error::DeadlineExceeded))
+        timeout(self.timeout, attempt).await.unwrap_or(Err(Error::DeadlineExceeded))
     }
 
-    async fn send_along<R, F>(&self, route: Arc<Route>) -> Result<R, Error>
+    async fn send_on_route<R, F>(&self, route: Arc<Route>) -> Result<R, Error>
     where
         S: Fn(Transport, Request<M>) -> F,
         F: Future<Output = Result<Response<R>, Status>>,
     {
         let mut request = Request::new(self.message.clone());
         // The service is told the limit.
-        request.set_timeout(self.limit);
+        request.set_timeout(self.timeout);
         Ok((self.send)(self.transport.routed(route), request).await?.into_inner())
     }
 }

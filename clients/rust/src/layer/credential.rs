@@ -2,24 +2,24 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
-use crate::{PresentedKey, question::LONGEST_KEY};
+use crate::{PresentedKey, question::MAX_KEY_LEN};
 
 /// Whoever reads it later must not read another one than somebody before.
-const SESSION_ID: &str = "mcp-session-id";
+const SESSION_ID_HEADER: &str = "mcp-session-id";
 
 pub(super) enum Credential {
     None,
     /// Several: which one counts is not for a parser to choose.
     Ambiguous,
     /// Something that no key looks like.
-    NotAKey,
+    Malformed,
     Key(PresentedKey),
 }
 
 impl Credential {
     pub(super) fn read(headers: &HeaderMap, name: &HeaderName) -> Self {
         let is_repeated = |name: &HeaderName| headers.get_all(name).iter().nth(1).is_some();
-        let session_id = HeaderName::from_static(SESSION_ID);
+        let session_id = HeaderName::from_static(SESSION_ID_HEADER);
         if [name, &AUTHORIZATION, &session_id].into_iter().any(is_repeated) {
             return Self::Ambiguous;
         }
@@ -36,10 +36,10 @@ impl Credential {
         };
         match str::from_utf8(key) {
             Ok("") => Self::None,
-            Ok(key) if key.len() <= LONGEST_KEY && key.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            Ok(key) if key.len() <= MAX_KEY_LEN && key.bytes().all(|byte| byte.is_ascii_graphic()) => {
                 Self::Key(PresentedKey::new(key))
             }
-            _ => Self::NotAKey,
+            _ => Self::Malformed,
         }
     }
 }

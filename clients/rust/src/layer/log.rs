@@ -10,42 +10,42 @@ use tokio::time::Instant;
 
 use crate::Error;
 
-const EVERY: Duration = Duration::from_secs(1);
-const LONGEST_ID: usize = 128;
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_REQUEST_ID_LEN: usize = 128;
 
 /// At most one line a second, with the number of requests that it stands for.
 #[derive(Debug, Default)]
-pub(super) struct Log(Mutex<Since>);
+pub(super) struct UndecidedLog(Mutex<LogState>);
 
 #[derive(Debug, Default)]
-struct Since {
-    line: Option<Instant>,
-    untold: u64,
+struct LogState {
+    last_logged_at: Option<Instant>,
+    unlogged_count: u64,
 }
 
-impl Log {
-    pub(super) fn undecided(&self, error: &Error, request_id: Option<&str>) {
-        if let Some(requests) = self.due() {
+impl UndecidedLog {
+    pub(super) fn log_undecided(&self, error: &Error, request_id: Option<&str>) {
+        if let Some(requests) = self.take_due_count() {
             tracing::warn!(%error, request_id, requests, "a key was not decided about");
         }
     }
 
     /// How many requests a line stands for, if one is due.
-    fn due(&self) -> Option<u64> {
+    fn take_due_count(&self) -> Option<u64> {
         let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        since.untold += 1;
-        if since.line.is_some_and(|line| line.elapsed() < EVERY) {
+        since.unlogged_count += 1;
+        if since.last_logged_at.is_some_and(|line| line.elapsed() < LOG_INTERVAL) {
             return None;
         }
-        since.line = Some(Instant::now());
-        Some(std::mem::take(&mut since.untold))
+        since.last_logged_at = Some(Instant::now());
+        Some(std::mem::take(&mut since.unlogged_count))
     }
 }
 
 /// What the request is known by, if it can be shown.
-pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
+pub(super) fn loggable_request_id(headers: &HeaderMap) -> Option<String> {
     let id = headers.get("x-request-id")?.to_str().ok()?;
-    (id.len() <= LONGEST_ID).then(|| id.to_owned())
+    (id.len() <= MAX_REQUEST_ID_LEN).then(|| id.to_owned())
 }
 
 #[cfg(test)]
@@ -53,10 +53,10 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_line_a_second_stands_for_all() {
-        let log = Log::default();
-        assert_eq!([log.due(), log.due(), log.due()], [Some(1), None, None]);
-        tokio::time::advance(EVERY).await;
-        assert_eq!([log.due(), log.due()], [Some(3), None]);
+    async fn undecided_log_is_limited_to_one_line_per_second() {
+        let log = UndecidedLog::default();
+        assert_eq!([log.take_due_count(), log.take_due_count(), log.take_due_count()], [Some(1), None, None]);
+        tokio::time::advance(LOG_INTERVAL).await;
+        assert_eq!([log.take_due_count(), log.take_due_count()], [Some(3), None]);
     }
 }

@@ -6,7 +6,7 @@ use crate::{Error, options};
 
 /// How much is kept and how long one of them may be used.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct CacheLimits {
     pub(crate) entries: usize,
     pub(crate) watched_for: Duration,
 }
@@ -16,7 +16,7 @@ pub(crate) struct Limits {
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct NearCache {
-    limits: Limits,
+    limits: CacheLimits,
     is_limited: bool,
     is_watched: bool,
 }
@@ -24,7 +24,7 @@ pub struct NearCache {
 impl NearCache {
     /// 10,000 keys and sessions, watched, for as long as the service allows.
     pub fn new() -> Self {
-        let limits = Limits { entries: 10_000, watched_for: Duration::MAX };
+        let limits = CacheLimits { entries: 10_000, watched_for: Duration::MAX };
         Self { limits, is_limited: false, is_watched: true }
     }
 
@@ -50,10 +50,10 @@ impl NearCache {
 
     /// # Errors
     /// [`Error::Setup`] when there is no room for anything, or more than a machine has.
-    pub(crate) fn limits(&self) -> Result<Limits, Error> {
-        options::count("NearCache::entries", self.limits.entries)?;
+    pub(crate) fn limits(&self) -> Result<CacheLimits, Error> {
+        options::check_count("NearCache::entries", self.limits.entries)?;
         if self.is_limited {
-            options::time("NearCache::watched_for", self.limits.watched_for)?;
+            options::check_duration("NearCache::watched_for", self.limits.watched_for)?;
         }
         Ok(self.limits)
     }

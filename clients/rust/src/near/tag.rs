@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn different_things_have_different_tags() {
+    fn different_inputs_have_different_tags() {
         let tagger = Tagger::new().unwrap();
         let tags = [
             tagger.key("a"),
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn another_process_has_other_tags() {
+    fn tags_differ_between_taggers() {
         assert_ne!(Tagger::new().unwrap().key("a"), Tagger::new().unwrap().key("a"));
     }
 }

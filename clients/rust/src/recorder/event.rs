@@ -6,14 +6,14 @@ use tenant_auth_proto::v1::UsageEvent;
 
 use crate::Violation;
 
-const LONGEST_NAME: usize = 64;
-const MOST: i64 = 1_000_000_000_000;
+const MAX_NAME_LEN: usize = 64;
+const MAX_QUANTITY: i64 = 1_000_000_000_000;
 /// 9999-12-31T23:59:59Z.
-const LAST_SECOND: u64 = 253_402_300_799;
+const MAX_UNIX_SECONDS: u64 = 253_402_300_799;
 
 /// # Errors
 /// The field that breaks the contract.
-pub(super) fn checked(
+pub(super) fn checked_event(
     tenant_id: &str,
     metric: &str,
     quantity: i64,
@@ -22,7 +22,7 @@ pub(super) fn checked(
     let violation = |field: &str, description: &str| {
         Err(Violation { field: field.to_owned(), description: description.to_owned() })
     };
-    let has_length = |text: &str| (1..=LONGEST_NAME).contains(&text.len());
+    let has_length = |text: &str| (1..=MAX_NAME_LEN).contains(&text.len());
     let is_id = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     if !has_length(tenant_id) || !tenant_id.bytes().all(is_id) {
         return violation("tenant_id", "must be 1 to 64 of A-Z a-z 0-9 _ -");
@@ -35,11 +35,11 @@ pub(super) fn checked(
     {
         return violation("metric", "must be a lower-case letter and up to 63 of a-z 0-9 _ .");
     }
-    if !(0..=MOST).contains(&quantity) {
+    if !(0..=MAX_QUANTITY).contains(&quantity) {
         return violation("quantity", "must be 0 to 1,000,000,000,000");
     }
     let since = at.duration_since(SystemTime::UNIX_EPOCH);
-    if since.is_err() || since.is_ok_and(|since| since >= Duration::from_secs(LAST_SECOND + 1)) {
+    if since.is_err() || since.is_ok_and(|since| since >= Duration::from_secs(MAX_UNIX_SECONDS + 1)) {
         return violation("occurred_at", "must be in the years 1970 to 9999");
     }
     Ok(UsageEvent {
@@ -55,13 +55,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_breaks_the_contract_is_refused_by_its_field() {
+    fn invalid_event_is_rejected_by_field() {
         let (epoch, long) = (SystemTime::UNIX_EPOCH, "x".repeat(65));
-        let last = epoch + Duration::from_secs(LAST_SECOND) + Duration::from_millis(999);
-        for (tenant_id, metric, quantity, at) in
-            [("acme", "calls", 0, epoch), (&long[1..], &long[1..], MOST, last), ("A-z_9", "a.b_9", 1, last)]
-        {
-            checked(tenant_id, metric, quantity, at).unwrap();
+        let last = epoch + Duration::from_secs(MAX_UNIX_SECONDS) + Duration::from_millis(999);
+        for (tenant_id, metric, quantity, at) in [
+            ("acme", "calls", 0, epoch),
+            (&long[1..], &long[1..], MAX_QUANTITY, last),
+            ("A-z_9", "a.b_9", 1, last),
+        ] {
+            checked_event(tenant_id, metric, quantity, at).unwrap();
         }
         for (tenant_id, metric, quantity, at, field) in [
             ("", "calls", 1, epoch, "tenant_id"),
@@ -73,11 +75,11 @@ mod tests {
             ("acme", "Calls", 1, epoch, "metric"),
             ("acme", &long, 1, epoch, "metric"),
             ("acme", "calls", -1, epoch, "quantity"),
-            ("acme", "calls", MOST + 1, epoch, "quantity"),
+            ("acme", "calls", MAX_QUANTITY + 1, epoch, "quantity"),
             ("acme", "calls", 1, epoch - Duration::from_nanos(1), "occurred_at"),
             ("acme", "calls", 1, last + Duration::from_millis(1), "occurred_at"),
         ] {
-            assert_eq!(checked(tenant_id, metric, quantity, at).unwrap_err().field, field);
+            assert_eq!(checked_event(tenant_id, metric, quantity, at).unwrap_err().field, field);
         }
     }
 }

@@ -23,14 +23,14 @@ fn recorded(rejected: Vec<(usize, Error)>) -> RecordedUsage {
     RecordedUsage { accepted: 0, rejected, already_recorded: false }
 }
 
-fn away() -> Error {
+fn unreachable_error() -> Error {
     Error::Unavailable { message: String::new(), reason: None, retry_after: None }
 }
 
 impl Service {
     fn recorder(&self, settings: RecorderSettings) -> UsageRecorder {
         let service = self.clone();
-        UsageRecorder::sending(settings, move |request_id, events| {
+        UsageRecorder::with_sender(settings, move |request_id, events| {
             let service = service.clone();
             async move { service.answer((request_id, events)) }
         })
@@ -45,7 +45,7 @@ impl Service {
         }
         *self.counted.lock().unwrap() += events;
         if *self.is_away.lock().unwrap() {
-            return Err(away());
+            return Err(unreachable_error());
         }
         self.answers.lock().unwrap().pop_front().unwrap_or_else(|| Ok(recorded(Vec::new())))
     }
@@ -72,7 +72,7 @@ impl Service {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_leave_together_after_a_second_or_when_there_are_enough() {
+async fn batch_is_sent_after_a_second_or_when_full() {
     let service = Service::default();
     let recorder = service.recorder(RecorderSettings::new());
     for number in 0..3 {
@@ -96,10 +96,12 @@ async fn events_leave_together_after_a_second_or_when_there_are_enough() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_is_sent_again_as_it_was_until_it_is_answered() {
+async fn batch_is_resent_unchanged_until_answered() {
     let service = Service::default();
     let recorder = service.recorder(RecorderSettings::new());
-    for error in [away(), Error::DeadlineExceeded, Error::Unauthenticated { message: String::new() }] {
+    for error in
+        [unreachable_error(), Error::DeadlineExceeded, Error::Unauthenticated { message: String::new() }]
+    {
         service.will_answer(Err(error));
     }
     recorder.record("acme", "calls", 1).unwrap();
@@ -111,7 +113,7 @@ async fn a_batch_is_sent_again_as_it_was_until_it_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_does_not_fit_is_said_and_nothing_is_dropped() {
+async fn full_recorder_reports_events_it_rejects() {
     let service = Service::default();
     *service.is_away.lock().unwrap() = true;
     let recorder = service.recorder(RecorderSettings::new().capacity(10));
@@ -125,7 +127,7 @@ async fn what_does_not_fit_is_said_and_nothing_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_sends_what_waits_and_gives_back_what_it_could_not() {
+async fn close_sends_pending_events_and_returns_unsent() {
     let service = Service::default();
     let recorder = service.recorder(RecorderSettings::new());
     recorder.record("acme", "calls", 1).unwrap();
@@ -146,11 +148,11 @@ async fn closing_sends_what_waits_and_gives_back_what_it_could_not() {
     // The first was sent several times, always as what is given back; the second was not.
     let sent = service.requests();
     assert!(sent.len() > 1 && sent.iter().all(|(id, _)| *id == unsent[0].request_id));
-    assert_eq!((&unsent[0].error, &unsent[1].error), (&Some(away()), &None));
+    assert_eq!((&unsent[0].error, &unsent[1].error), (&Some(unreachable_error()), &None));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_can_never_be_counted_is_handed_over_and_the_rest_goes_on() {
+async fn rejected_events_are_reported_and_others_continue() {
     let service = Service::default();
     let refused: Arc<Mutex<Vec<UnsentUsage>>> = Arc::default();
     let settings = {
@@ -178,7 +180,7 @@ async fn what_can_never_be_counted_is_handed_over_and_the_rest_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_recorder_sends_what_it_has() {
+async fn dropped_recorder_sends_pending_events() {
     let service = Service::default();
     let recorder = service.recorder(RecorderSettings::new());
     recorder.record("acme", "calls", 1).unwrap();
@@ -188,7 +190,7 @@ async fn a_dropped_recorder_sends_what_it_has() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_can_never_be_counted_is_not_taken() {
+async fn invalid_events_are_rejected_on_record() {
     let service = Service::default();
     let recorder = service.recorder(RecorderSettings::new());
     let Err(NotRecorded::Invalid(violation)) = recorder.record("acme", "Not A Metric", 1) else {
@@ -200,7 +202,7 @@ async fn what_can_never_be_counted_is_not_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_is_none_is_sent_in_halves_until_what_is_wrong_is_alone() {
+async fn rejected_batch_is_bisected_to_the_bad_event() {
     let service = Service::default();
     service.refuses(7);
     let refused: Arc<Mutex<Vec<UnsentUsage>>> = Arc::default();
@@ -219,7 +221,7 @@ async fn a_batch_that_is_none_is_sent_in_halves_until_what_is_wrong_is_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_longest_durations_are_no_harm_and_what_panics_is_not_contagious() {
+async fn max_durations_and_callback_panics_are_tolerated() {
     let service = Service::default();
     let settings = RecorderSettings::new().on_refused(|_| unreachable!("a defect"));
     let recorder = service.recorder(settings);
@@ -235,7 +237,7 @@ async fn the_longest_durations_are_no_harm_and_what_panics_is_not_contagious() {
 }
 
 #[tokio::test]
-async fn settings_that_cannot_work_are_refused() {
+async fn invalid_recorder_settings_are_rejected() {
     let client = Client::builder("127.0.0.1:1").connect_lazy().unwrap();
     let settings = [
         (RecorderSettings::new().capacity(0), "capacity"),
@@ -250,7 +252,7 @@ async fn settings_that_cannot_work_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_when_the_client_is_closed_is_given_back() {
+async fn closed_client_returns_pending_events() {
     let client = Client::builder("127.0.0.1:1").connect_lazy().unwrap();
     let recorder = UsageRecorder::start(client.clone(), RecorderSettings::new()).unwrap();
     client.close();

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::Ipv6Addr};
 
-use crate::{Error, options::refused};
+use crate::{Error, options::setup_error};
 
 /// A host, by name or address, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +28,8 @@ impl fmt::Display for Address {
 enum Scheme {
     /// Nothing.
     None,
-    Plain,
-    Secure,
+    Plaintext,
+    Tls,
 }
 
 /// Reads endpoints, each of which may be several with commas between them. Says whether they are spoken to over TLS:
@@ -37,37 +37,37 @@ enum Scheme {
 ///
 /// # Errors
 /// [`Error::Setup`] when one is none, or they are not of one kind.
-pub(crate) fn read(endpoints: &[String], has_tls: bool) -> Result<(Vec<Address>, bool), Error> {
+pub(crate) fn parse_endpoints(endpoints: &[String], has_tls: bool) -> Result<(Vec<Address>, bool), Error> {
     let mut addresses: Vec<Address> = Vec::new();
     let (mut plain, mut secure) = (None, None);
     for text in endpoints.iter().flat_map(|endpoints| endpoints.split(',')) {
-        let (scheme, address) = one(text)?;
+        let (scheme, address) = parse_endpoint(text)?;
         match scheme {
             Scheme::None => {}
-            Scheme::Plain => plain = Some(text),
-            Scheme::Secure => secure = Some(text),
+            Scheme::Plaintext => plain = Some(text),
+            Scheme::Tls => secure = Some(text),
         }
         if !addresses.contains(&address) {
             addresses.push(address);
         }
     }
     match (plain, secure) {
-        (Some(plain), Some(secure)) => {
-            Err(refused(format!("{plain:?} is plaintext and {secure:?} is TLS: give endpoints of one kind")))
-        }
-        (Some(plain), None) if has_tls => Err(refused(format!(
+        (Some(plain), Some(secure)) => Err(setup_error(format!(
+            "{plain:?} is plaintext and {secure:?} is TLS: give endpoints of one kind"
+        ))),
+        (Some(plain), None) if has_tls => Err(setup_error(format!(
             "{plain:?} is plaintext, and there are settings for TLS: write https://, or leave them out"
         ))),
         _ => Ok((addresses, has_tls || secure.is_some())),
     }
 }
 
-fn one(text: &str) -> Result<(Scheme, Address), Error> {
-    let unusable = |what: &str| refused(format!("the endpoint {text:?} {what}, such as 127.0.0.1:50051"));
+fn parse_endpoint(text: &str) -> Result<(Scheme, Address), Error> {
+    let unusable = |what: &str| setup_error(format!("the endpoint {text:?} {what}, such as 127.0.0.1:50051"));
     let (scheme, rest) = match text.split_once("://") {
         None => (Scheme::None, text),
-        Some(("http", rest)) => (Scheme::Plain, rest),
-        Some(("https", rest)) => (Scheme::Secure, rest),
+        Some(("http", rest)) => (Scheme::Plaintext, rest),
+        Some(("https", rest)) => (Scheme::Tls, rest),
         Some(("dns", rest)) => match rest.strip_prefix('/') {
             Some(rest) => (Scheme::None, rest),
             None => return Err(unusable("must be dns:/// and host:port, or host:port alone")),
@@ -111,12 +111,12 @@ fn one(text: &str) -> Result<(Scheme, Address), Error> {
 mod tests {
     use super::*;
 
-    fn read_one(text: &str) -> Result<(Vec<Address>, bool), Error> {
-        read(&[text.to_owned()], false)
+    fn parse_one(text: &str) -> Result<(Vec<Address>, bool), Error> {
+        parse_endpoints(&[text.to_owned()], false)
     }
 
     #[test]
-    fn every_way_to_write_an_endpoint_is_read() {
+    fn every_endpoint_form_is_parsed() {
         for (text, expected, is_secure) in [
             ("host:1", "host:1", false),
             ("1.2.3.4:65535", "1.2.3.4:65535", false),
@@ -127,18 +127,19 @@ mod tests {
             ("https://host:443", "host:443", true),
             ("https://[2001:db8::1]:443", "[2001:db8::1]:443", true),
         ] {
-            let (addresses, secure) = read_one(text).unwrap();
+            let (addresses, secure) = parse_one(text).unwrap();
             assert_eq!((addresses[0].to_string().as_str(), secure), (expected, is_secure), "{text}");
         }
-        let (several, _) = read(&["a:1,b:2".to_owned(), "a:1".to_owned(), "c:3".to_owned()], false).unwrap();
+        let (several, _) =
+            parse_endpoints(&["a:1,b:2".to_owned(), "a:1".to_owned(), "c:3".to_owned()], false).unwrap();
         assert_eq!(several.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a:1", "b:2", "c:3"]);
         // Settings for TLS decide where the endpoint does not.
-        assert!(read(&["a:1".to_owned()], true).unwrap().1);
-        assert!(read_one("a:1,https://b:2").unwrap().1);
+        assert!(parse_endpoints(&["a:1".to_owned()], true).unwrap().1);
+        assert!(parse_one("a:1,https://b:2").unwrap().1);
     }
 
     #[test]
-    fn what_is_no_endpoint_is_refused_by_its_value() {
+    fn invalid_endpoint_is_rejected_by_value() {
         for text in [
             "",
             " ",
@@ -174,7 +175,7 @@ mod tests {
             "ä:1",
             "HTTP://a:1",
         ] {
-            let Err(Error::Setup { message }) = read_one(text) else { unreachable!("{text} was taken") };
+            let Err(Error::Setup { message }) = parse_one(text) else { unreachable!("{text} was taken") };
             let named = text.split(',').any(|text| message.contains(&format!("{text:?}")));
             assert!(
                 named && message.contains("host:port") || message.contains("[address]:port"),
@@ -184,9 +185,9 @@ mod tests {
     }
 
     #[test]
-    fn plaintext_and_tls_do_not_mix() {
-        assert!(read_one("http://a:1,https://b:2").is_err());
-        assert!(read(&["http://a:1".to_owned()], true).is_err());
-        assert!(read(&["a:1".to_owned(), "http://b:1".to_owned()], true).is_err());
+    fn mixed_plaintext_and_tls_is_rejected() {
+        assert!(parse_one("http://a:1,https://b:2").is_err());
+        assert!(parse_endpoints(&["http://a:1".to_owned()], true).is_err());
+        assert!(parse_endpoints(&["a:1".to_owned(), "http://b:1".to_owned()], true).is_err());
     }
 }

@@ -25,28 +25,28 @@ use tower_service::Service;
 
 use super::{
     Target,
-    socket::{Life, Socket},
+    socket::{Socket, SocketActivity},
     token::CurrentToken,
 };
 use crate::Error;
 
 /// How long a connection may take to be made, the replica's first word on it included.
-const CONNECTING: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a replica that left a question unanswered may be silent.
-const SILENCE: Duration = Duration::from_millis(500);
+const PING_TIMEOUT: Duration = Duration::from_millis(500);
 /// A health check of the empty service: five bytes of frame, and no message.
-const CHECK: &str = "/grpc.health.v1.Health/Check";
-const EMPTY_MESSAGE: &[u8] = &[0; 5];
-const NO_SUSPICION: u64 = u64::MAX;
+const HEALTH_CHECK_PATH: &str = "/grpc.health.v1.Health/Check";
+const EMPTY_GRPC_MESSAGE: &[u8] = &[0; 5];
+const NOT_SUSPECT: u64 = u64::MAX;
 
 /// A connection on which the replica has said something.
 pub(crate) struct Connection {
     /// Of which replica.
-    place: u64,
+    replica_id: u64,
     channel: Channel,
-    life: Arc<Life>,
+    activity: Arc<SocketActivity>,
     token: Arc<Option<CurrentToken>>,
-    is_asked: AtomicBool,
+    is_pinging: AtomicBool,
     /// How much had come in when it was asked for a sign of life.
     suspected_at: AtomicU64,
 }
@@ -56,7 +56,7 @@ impl Connection {
     ///
     /// # Errors
     /// [`Error::Unreachable`], after 5 s at most.
-    pub(super) async fn establish(
+    pub(super) async fn connect(
         place: u64,
         target: &Target,
         address: SocketAddr,
@@ -65,28 +65,36 @@ impl Connection {
         let establishing = async {
             let socket = TcpStream::connect(address).await.map_err(|error| Error::from_transport(&error))?;
             socket.set_nodelay(true).map_err(|error| Error::from_transport(&error))?;
-            let life = Arc::new(Life::new());
-            let connector = Once(Some(TokioIo::new(Socket::new(socket, Arc::clone(&life)))));
+            let life = Arc::new(SocketActivity::new());
+            let connector = SingleUseConnector(Some(TokioIo::new(Socket::new(socket, Arc::clone(&life)))));
             let channel = target.endpoint().connect_with_connector(connector).await;
             let channel = channel.map_err(|error| Error::from_transport(&error))?;
-            let (is_asked, suspected_at) = (AtomicBool::new(false), AtomicU64::new(NO_SUSPICION));
-            let connection = Self { place, channel, life, token, is_asked, suspected_at };
+            let (is_asked, suspected_at) = (AtomicBool::new(false), AtomicU64::new(NOT_SUSPECT));
+            let connection = Self {
+                replica_id: place,
+                channel,
+                activity: life,
+                token,
+                is_pinging: is_asked,
+                suspected_at,
+            };
             // The beginning of TLS, or HTTP/2's own SETTINGS: what only a process that runs can say.
             tokio::select! {
                 biased;
-                () = connection.life.heard() => Ok(connection),
-                () = connection.life.ended() => {
+                () = connection.activity.first_byte() => Ok(connection),
+                () = connection.activity.unusable() => {
                     Err(Error::Unreachable { message: format!("{address} has closed the connection") })
                 }
             }
         };
-        let late =
-            || Error::Unreachable { message: format!("{address} has not answered within {CONNECTING:?}") };
-        timeout(CONNECTING, establishing).await.unwrap_or_else(|_| Err(late()))
+        let late = || Error::Unreachable {
+            message: format!("{address} has not answered within {CONNECT_TIMEOUT:?}"),
+        };
+        timeout(CONNECT_TIMEOUT, establishing).await.unwrap_or_else(|_| Err(late()))
     }
 
-    pub(crate) fn place(&self) -> u64 {
-        self.place
+    pub(crate) fn replica_id(&self) -> u64 {
+        self.replica_id
     }
 
     /// Sends a request. After a failure of the connection itself it takes no others.
@@ -101,51 +109,51 @@ impl Connection {
         };
         let outcome = sending.await;
         if outcome.is_err() {
-            self.life.end();
+            self.activity.mark_unusable();
         }
         outcome
     }
 
     /// Waits until it is of no use any more.
-    pub(super) async fn ended(&self) {
-        self.life.ended().await;
+    pub(super) async fn closed(&self) {
+        self.activity.unusable().await;
     }
 
     /// Whether it owes a sign of life.
     pub(super) fn is_suspect(&self) -> bool {
-        self.suspected_at.load(Ordering::Acquire) == self.life.received()
+        self.suspected_at.load(Ordering::Acquire) == self.activity.received()
     }
 
     /// Asks for a sign of life, unless that is under way; cuts the connection if nothing at all comes in.
-    pub(crate) fn ask_for_life(self: &Arc<Self>) {
-        if self.is_asked.swap(true, Ordering::AcqRel) {
+    pub(crate) fn ping(self: &Arc<Self>) {
+        if self.is_pinging.swap(true, Ordering::AcqRel) {
             return;
         }
         let connection = Arc::clone(self);
         tokio::spawn(async move {
-            let before = connection.life.received();
+            let before = connection.activity.received();
             connection.suspected_at.store(before, Ordering::Release);
-            let is_silent = timeout(SILENCE, connection.check()).await.is_err();
-            if is_silent && connection.life.received() == before {
+            let is_silent = timeout(PING_TIMEOUT, connection.health_check()).await.is_err();
+            if is_silent && connection.activity.received() == before {
                 tracing::warn!("a replica gave no sign of life; its connection is closed");
-                connection.life.cut();
+                connection.activity.abort();
             }
-            connection.suspected_at.store(NO_SUSPICION, Ordering::Release);
-            connection.is_asked.store(false, Ordering::Release);
+            connection.suspected_at.store(NOT_SUSPECT, Ordering::Release);
+            connection.is_pinging.store(false, Ordering::Release);
         });
     }
 
     /// Any answer is a sign of life, also that there is no such method, or that this caller may not ask.
-    async fn check(&self) -> Result<(), tonic::transport::Error> {
-        let mut request = Request::new(Body::new(Full::from(EMPTY_MESSAGE)));
+    async fn health_check(&self) -> Result<(), tonic::transport::Error> {
+        let mut request = Request::new(Body::new(Full::from(EMPTY_GRPC_MESSAGE)));
         *request.method_mut() = http::Method::POST;
         *request.version_mut() = http::Version::HTTP_2;
-        *request.uri_mut() = Uri::from_static(CHECK);
+        *request.uri_mut() = Uri::from_static(HEALTH_CHECK_PATH);
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(TE, HeaderValue::from_static("trailers"));
         if let Some(token) = &*self.token
-            && let Ok(token) = token.header()
+            && let Ok(token) = token.current_header()
         {
             headers.insert(AUTHORIZATION, token);
         }
@@ -156,16 +164,16 @@ impl Connection {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
-            .field("place", &self.place)
-            .field("life", &self.life)
+            .field("place", &self.replica_id)
+            .field("life", &self.activity)
             .finish_non_exhaustive()
     }
 }
 
 /// Gives away the socket that there is, and no other: when and where to connect again is the replica's to decide.
-struct Once(Option<TokioIo<Socket<TcpStream>>>);
+struct SingleUseConnector(Option<TokioIo<Socket<TcpStream>>>);
 
-impl Service<Uri> for Once {
+impl Service<Uri> for SingleUseConnector {
     type Response = TokioIo<Socket<TcpStream>>;
     type Error = io::Error;
     type Future = Ready<io::Result<Self::Response>>;

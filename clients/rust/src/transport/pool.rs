@@ -19,49 +19,49 @@ use tokio::{
 
 use super::{
     Connection, Target,
-    names::{self, Resolver},
     replica::Replica,
+    resolver::{self, Resolver},
     token::CurrentToken,
 };
 use crate::Error;
 
 /// All replicas that the endpoints stand for. Its connections are given up when it goes.
 #[derive(Debug)]
-pub(crate) struct Pool(Arc<Shared>);
+pub(crate) struct Pool(Arc<PoolShared>);
 
-struct Shared {
+struct PoolShared {
     targets: Vec<Arc<Target>>,
     token: Arc<Option<CurrentToken>>,
     resolver: Resolver,
-    state: Mutex<State>,
+    state: Mutex<PoolState>,
     /// Those that can be used.
     connected: Mutex<Arc<[Arc<Connection>]>>,
-    turn: AtomicUsize,
-    places: AtomicU64,
+    next_index: AtomicUsize,
+    next_replica_id: AtomicU64,
     is_started: AtomicBool,
     /// Told to who waits for a connection.
-    changed: watch::Sender<()>,
+    changes: watch::Sender<()>,
     /// Told to who looks names up.
-    is_away: Arc<Notify>,
+    replica_lost: Arc<Notify>,
 }
 
 #[derive(Default)]
-struct State {
+struct PoolState {
     /// By target.
-    groups: Vec<Group>,
+    groups: Vec<EndpointReplicas>,
     lookups: Vec<AbortHandle>,
-    is_over: bool,
+    is_closed: bool,
 }
 
 /// What one endpoint stands for.
 #[derive(Default)]
-struct Group {
+struct EndpointReplicas {
     /// `None` before the first lookup is done.
     replicas: Option<Vec<Replica>>,
     failure: Option<String>,
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for PoolShared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared").field("targets", &self.targets).finish_non_exhaustive()
     }
@@ -69,23 +69,23 @@ impl std::fmt::Debug for Shared {
 
 impl Pool {
     pub(crate) fn new(targets: Vec<Target>, token: Arc<Option<CurrentToken>>) -> Self {
-        Self::resolving(targets, token, names::system())
+        Self::with_resolver(targets, token, resolver::system_resolver())
     }
 
-    fn resolving(targets: Vec<Target>, token: Arc<Option<CurrentToken>>, resolver: Resolver) -> Self {
-        let groups = targets.iter().map(|_| Group::default()).collect();
-        Self(Arc::new(Shared {
+    fn with_resolver(targets: Vec<Target>, token: Arc<Option<CurrentToken>>, resolver: Resolver) -> Self {
+        let groups = targets.iter().map(|_| EndpointReplicas::default()).collect();
+        Self(Arc::new(PoolShared {
             targets: targets.into_iter().map(Arc::new).collect(),
             token,
             resolver,
-            state: Mutex::new(State { groups, ..State::default() }),
+            state: Mutex::new(PoolState { groups, ..PoolState::default() }),
             connected: Mutex::new(Arc::new([])),
             // Clients that start together do not all begin with the same replica.
-            turn: AtomicUsize::new(fastrand::usize(..)),
-            places: AtomicU64::new(0),
+            next_index: AtomicUsize::new(fastrand::usize(..)),
+            next_replica_id: AtomicU64::new(0),
             is_started: AtomicBool::new(false),
-            changed: watch::Sender::new(()),
-            is_away: Arc::new(Notify::new()),
+            changes: watch::Sender::new(()),
+            replica_lost: Arc::new(Notify::new()),
         }))
     }
 
@@ -93,11 +93,11 @@ impl Pool {
     ///
     /// # Errors
     /// [`Error::Unreachable`] when all replicas are away.
-    pub(crate) async fn next(&self, avoided: Option<u64>) -> Result<Arc<Connection>, Error> {
+    pub(crate) async fn next_connection(&self, avoided: Option<u64>) -> Result<Arc<Connection>, Error> {
         self.start();
-        let mut changed = self.0.changed.subscribe();
+        let mut changed = self.0.changes.subscribe();
         loop {
-            let avoided = |connection: &Connection| Some(connection.place()) == avoided;
+            let avoided = |connection: &Connection| Some(connection.replica_id()) == avoided;
             let chosen = self
                 .pick(|connection| !connection.is_suspect() && !avoided(connection))
                 .or_else(|| self.pick(|connection| !connection.is_suspect()))
@@ -105,19 +105,19 @@ impl Pool {
             if let Some(connection) = chosen {
                 return Ok(connection);
             }
-            self.0.is_hopeful()?;
+            self.0.check_reachable()?;
             // The sender is in here.
             let _ = changed.changed().await;
         }
     }
 
     /// A connection to another replica that is well, if there is one.
-    pub(crate) fn other_than(&self, connection: &Connection) -> Option<Arc<Connection>> {
-        self.pick(|other| other.place() != connection.place() && !other.is_suspect())
+    pub(crate) fn alternative_to(&self, connection: &Connection) -> Option<Arc<Connection>> {
+        self.pick(|other| other.replica_id() != connection.replica_id() && !other.is_suspect())
     }
 
     /// Whether there is a replica that is connected.
-    pub(crate) fn is_served(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         !self.0.connected().is_empty()
     }
 
@@ -127,7 +127,7 @@ impl Pool {
         match fit().count() {
             0 => None,
             // What is fit may be so no more in between.
-            count => fit().nth(self.0.turn.fetch_add(1, Ordering::Relaxed) % count).cloned(),
+            count => fit().nth(self.0.next_index.fetch_add(1, Ordering::Relaxed) % count).cloned(),
         }
     }
 
@@ -137,17 +137,21 @@ impl Pool {
             return;
         }
         for (number, target) in self.0.targets.iter().enumerate() {
-            if let Some(address) = target.literal() {
-                self.0.found(number, Ok(vec![address]));
+            if let Some(address) = target.literal_address() {
+                self.0.apply_lookup(number, Ok(vec![address]));
                 continue;
             }
             let found = {
                 let shared = Arc::clone(&self.0);
-                move |outcome| shared.found(number, outcome)
+                move |outcome| shared.apply_lookup(number, outcome)
             };
             let resolver = Arc::clone(&self.0.resolver);
-            let following =
-                names::follow(resolver, target.address().clone(), Arc::clone(&self.0.is_away), found);
+            let following = resolver::watch_name(
+                resolver,
+                target.address().clone(),
+                Arc::clone(&self.0.replica_lost),
+                found,
+            );
             self.0.state().lookups.push(tokio::spawn(following).abort_handle());
         }
     }
@@ -156,7 +160,7 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        state.is_over = true;
+        state.is_closed = true;
         for lookup in state.lookups.drain(..) {
             lookup.abort();
         }
@@ -164,11 +168,11 @@ impl Drop for Pool {
     }
 }
 
-impl Shared {
+impl PoolShared {
     /// Takes over what a lookup has found. A resolver that fails says nothing about the replicas.
-    fn found(self: &Arc<Self>, number: usize, outcome: io::Result<Vec<SocketAddr>>) {
+    fn apply_lookup(self: &Arc<Self>, number: usize, outcome: io::Result<Vec<SocketAddr>>) {
         let mut state = self.state();
-        if state.is_over {
+        if state.is_closed {
             return;
         }
         let Some(group) = state.groups.get_mut(number) else { return };
@@ -178,7 +182,7 @@ impl Shared {
                 replicas.retain(|replica| addresses.contains(&replica.address()));
                 for address in addresses {
                     if !replicas.iter().any(|replica| replica.address() == address) {
-                        replicas.push(self.replica(number, address));
+                        replicas.push(self.spawn_replica(number, address));
                     }
                 }
                 group.failure = None;
@@ -190,45 +194,45 @@ impl Shared {
             }
         }
         drop(state);
-        self.refresh();
+        self.update_connected();
     }
 
-    fn replica(self: &Arc<Self>, number: usize, address: SocketAddr) -> Replica {
-        let place = self.places.fetch_add(1, Ordering::Relaxed);
+    fn spawn_replica(self: &Arc<Self>, number: usize, address: SocketAddr) -> Replica {
+        let place = self.next_replica_id.fetch_add(1, Ordering::Relaxed);
         // Its task must not keep this alive.
         let shared = Arc::downgrade(self);
         let on_change = move |is_away| {
             if let Some(shared) = shared.upgrade() {
-                shared.refresh();
+                shared.update_connected();
                 if is_away {
-                    shared.is_away.notify_waiters();
+                    shared.replica_lost.notify_waiters();
                 }
             }
         };
         let (target, token) = (Arc::clone(&self.targets[number]), Arc::clone(&self.token));
-        Replica::keep(place, target, address, token, Box::new(on_change))
+        Replica::spawn(place, target, address, token, Box::new(on_change))
     }
 
-    fn refresh(&self) {
+    fn update_connected(&self) {
         let state = self.state();
         let replicas = state.groups.iter().flat_map(|group| group.replicas.iter().flatten());
         *self.connected.lock().unwrap_or_else(PoisonError::into_inner) =
             replicas.filter_map(Replica::connection).collect();
         drop(state);
-        self.changed.send_replace(());
+        self.changes.send_replace(());
     }
 
     /// Whether a replica may be connected soon.
     ///
     /// # Errors
     /// [`Error::Unreachable`] with what is wrong with one of them.
-    fn is_hopeful(&self) -> Result<(), Error> {
+    fn check_reachable(&self) -> Result<(), Error> {
         let state = self.state();
         let mut failure = None;
         for group in &state.groups {
             let Some(replicas) = &group.replicas else { return Ok(()) };
             for replica in replicas {
-                match replica.is_hopeful() {
+                match replica.check_reachable() {
                     Ok(()) => return Ok(()),
                     Err(error) => failure = Some(error),
                 }
@@ -243,7 +247,7 @@ impl Shared {
         Arc::clone(&self.connected.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PoolState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -15,21 +15,21 @@ use super::{Connection, Target, token::CurrentToken};
 use crate::Error;
 
 /// Before an address that could not be reached is tried again.
-const PAUSE: Duration = Duration::from_secs(1);
+const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
 /// A replica; nobody connects to it any more when this goes.
 #[derive(Debug)]
 pub(super) struct Replica {
     address: SocketAddr,
-    phase: Arc<Mutex<Phase>>,
-    keeper: AbortHandle,
+    phase: Arc<Mutex<ConnectionPhase>>,
+    task: AbortHandle,
 }
 
 #[derive(Clone, Debug)]
-enum Phase {
+enum ConnectionPhase {
     Connecting,
     Connected(Arc<Connection>),
-    Away(Error),
+    Disconnected(Error),
 }
 
 /// What is to be done when something has changed; says whether it went away.
@@ -37,43 +37,42 @@ pub(super) type OnChange = Box<dyn Fn(bool) + Send + Sync>;
 
 impl Replica {
     /// Begins to connect. Must be called within a Tokio runtime.
-    pub(super) fn keep(
+    pub(super) fn spawn(
         place: u64,
         target: Arc<Target>,
         address: SocketAddr,
         token: Arc<Option<CurrentToken>>,
         on_change: OnChange,
     ) -> Self {
-        let phase = Arc::new(Mutex::new(Phase::Connecting));
+        let phase = Arc::new(Mutex::new(ConnectionPhase::Connecting));
         let keeper = {
             let phase = Arc::clone(&phase);
             tokio::spawn(async move {
-                let set = |next: Phase| {
-                    let is_away = matches!(next, Phase::Away(_));
+                let set = |next: ConnectionPhase| {
+                    let is_away = matches!(next, ConnectionPhase::Disconnected(_));
                     *lock(&phase) = next;
                     on_change(is_away);
                 };
                 loop {
                     let began = Instant::now();
-                    let lost = match Connection::establish(place, &target, address, Arc::clone(&token)).await
-                    {
+                    let lost = match Connection::connect(place, &target, address, Arc::clone(&token)).await {
                         Ok(connection) => {
                             let connection = Arc::new(connection);
-                            set(Phase::Connected(Arc::clone(&connection)));
-                            connection.ended().await;
+                            set(ConnectionPhase::Connected(Arc::clone(&connection)));
+                            connection.closed().await;
                             Error::Unreachable { message: format!("the connection to {address} was lost") }
                         }
                         Err(error) => error,
                     };
                     tracing::debug!(%address, error = %lost, "a replica is away");
-                    set(Phase::Away(lost));
+                    set(ConnectionPhase::Disconnected(lost));
                     // One that takes connections and drops them is no better than one that refuses them.
-                    sleep((began + PAUSE).saturating_duration_since(Instant::now())).await;
-                    set(Phase::Connecting);
+                    sleep((began + RECONNECT_DELAY).saturating_duration_since(Instant::now())).await;
+                    set(ConnectionPhase::Connecting);
                 }
             })
         };
-        Self { address, phase, keeper: keeper.abort_handle() }
+        Self { address, phase, task: keeper.abort_handle() }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -82,26 +81,26 @@ impl Replica {
 
     pub(super) fn connection(&self) -> Option<Arc<Connection>> {
         match &*lock(&self.phase) {
-            Phase::Connected(connection) => Some(Arc::clone(connection)),
-            Phase::Connecting | Phase::Away(_) => None,
+            ConnectionPhase::Connected(connection) => Some(Arc::clone(connection)),
+            ConnectionPhase::Connecting | ConnectionPhase::Disconnected(_) => None,
         }
     }
 
     /// Whether it may be connected soon; else why it is not.
-    pub(super) fn is_hopeful(&self) -> Result<(), Error> {
+    pub(super) fn check_reachable(&self) -> Result<(), Error> {
         match &*lock(&self.phase) {
-            Phase::Connecting | Phase::Connected(_) => Ok(()),
-            Phase::Away(error) => Err(error.clone()),
+            ConnectionPhase::Connecting | ConnectionPhase::Connected(_) => Ok(()),
+            ConnectionPhase::Disconnected(error) => Err(error.clone()),
         }
     }
 }
 
 impl Drop for Replica {
     fn drop(&mut self) {
-        self.keeper.abort();
+        self.task.abort();
     }
 }
 
-fn lock(phase: &Mutex<Phase>) -> MutexGuard<'_, Phase> {
+fn lock(phase: &Mutex<ConnectionPhase>) -> MutexGuard<'_, ConnectionPhase> {
     phase.lock().unwrap_or_else(PoisonError::into_inner)
 }

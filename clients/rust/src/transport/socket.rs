@@ -18,29 +18,29 @@ use tokio::{
 
 /// What is known of a connection from outside: HTTP/2 itself does not tell when the peer last said anything.
 #[derive(Debug)]
-pub(super) struct Life {
+pub(super) struct SocketActivity {
     received: AtomicU64,
-    is_cut: AtomicBool,
-    reader: AtomicWaker,
-    is_heard: watch::Sender<bool>,
-    is_over: watch::Sender<bool>,
+    is_aborted: AtomicBool,
+    reader_waker: AtomicWaker,
+    has_received: watch::Sender<bool>,
+    is_unusable: watch::Sender<bool>,
 }
 
-impl Life {
+impl SocketActivity {
     pub(super) fn new() -> Self {
         Self {
             received: AtomicU64::new(0),
-            is_cut: AtomicBool::new(false),
-            reader: AtomicWaker::new(),
-            is_heard: watch::Sender::new(false),
-            is_over: watch::Sender::new(false),
+            is_aborted: AtomicBool::new(false),
+            reader_waker: AtomicWaker::new(),
+            has_received: watch::Sender::new(false),
+            is_unusable: watch::Sender::new(false),
         }
     }
 
     /// Waits until anything has come in.
-    pub(super) async fn heard(&self) {
+    pub(super) async fn first_byte(&self) {
         // The sender is right here.
-        let _ = self.is_heard.subscribe().wait_for(|is_heard| *is_heard).await;
+        let _ = self.has_received.subscribe().wait_for(|is_heard| *is_heard).await;
     }
 
     /// How many bytes have come in.
@@ -49,47 +49,47 @@ impl Life {
     }
 
     /// Ends the connection with all calls and streams on it.
-    pub(super) fn cut(&self) {
-        self.is_cut.store(true, Ordering::Release);
-        self.end();
-        self.reader.wake();
+    pub(super) fn abort(&self) {
+        self.is_aborted.store(true, Ordering::Release);
+        self.mark_unusable();
+        self.reader_waker.wake();
     }
 
     /// Notes that it is of no use to further calls; those under way on it may go on.
-    pub(super) fn end(&self) {
-        self.is_over.send_replace(true);
+    pub(super) fn mark_unusable(&self) {
+        self.is_unusable.send_replace(true);
     }
 
     /// Waits until it is of no use any more.
-    pub(super) async fn ended(&self) {
+    pub(super) async fn unusable(&self) {
         // The sender is right here.
-        let _ = self.is_over.subscribe().wait_for(|is_over| *is_over).await;
+        let _ = self.is_unusable.subscribe().wait_for(|is_over| *is_over).await;
     }
 
-    fn check(&self) -> io::Result<()> {
-        if self.is_cut.load(Ordering::Acquire) {
+    fn check_aborted(&self) -> io::Result<()> {
+        if self.is_aborted.load(Ordering::Acquire) {
             return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the replica gave no sign of life"));
         }
         Ok(())
     }
 }
 
-/// A socket with its [`Life`], which ends with it.
+/// A socket with its [`SocketActivity`], which ends with it.
 #[derive(Debug)]
 pub(super) struct Socket<S> {
     inner: S,
-    life: Arc<Life>,
+    activity: Arc<SocketActivity>,
 }
 
 impl<S> Socket<S> {
-    pub(super) fn new(inner: S, life: Arc<Life>) -> Self {
-        Self { inner, life }
+    pub(super) fn new(inner: S, life: Arc<SocketActivity>) -> Self {
+        Self { inner, activity: life }
     }
 }
 
 impl<S> Drop for Socket<S> {
     fn drop(&mut self) {
-        self.life.end();
+        self.activity.mark_unusable();
     }
 }
 
@@ -100,15 +100,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         // In this order, or a cut between the two would wake nobody.
-        self.life.reader.register(cx.waker());
-        self.life.check()?;
+        self.activity.reader_waker.register(cx.waker());
+        self.activity.check_aborted()?;
         let before = buffer.filled().len();
         let outcome = Pin::new(&mut self.inner).poll_read(cx, buffer);
         let received = buffer.filled().len() - before;
         if received > 0 {
-            let before = self.life.received.fetch_add(received as u64, Ordering::AcqRel);
+            let before = self.activity.received.fetch_add(received as u64, Ordering::AcqRel);
             if before == 0 {
-                self.life.is_heard.send_replace(true);
+                self.activity.has_received.send_replace(true);
             }
         }
         outcome
@@ -117,7 +117,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Socket<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.life.check()?;
+        self.activity.check_aborted()?;
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
 
@@ -126,7 +126,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.life.check()?;
+        self.activity.check_aborted()?;
         Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
     }
 
@@ -135,7 +135,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.life.check()?;
+        self.activity.check_aborted()?;
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
@@ -151,19 +151,19 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_cut_ends_a_read_under_way() {
+    async fn abort_ends_a_pending_read() {
         let (near, mut far) = tokio::io::duplex(64);
-        let life = Arc::new(Life::new());
+        let life = Arc::new(SocketActivity::new());
         let mut socket = Socket::new(near, Arc::clone(&life));
         far.write_all(b"abc").await.unwrap();
         let mut buffer = [0; 3];
         socket.read_exact(&mut buffer).await.unwrap();
         assert_eq!(life.received(), 3);
-        life.heard().await;
+        life.first_byte().await;
         let reading = tokio::spawn(async move { socket.read_u8().await });
         tokio::task::yield_now().await;
-        life.cut();
+        life.abort();
         assert_eq!(reading.await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-        life.ended().await;
+        life.unusable().await;
     }
 }

@@ -10,7 +10,7 @@ use http::Uri;
 use tonic::transport::Endpoint;
 
 use super::Address;
-use crate::{Error, Tls, options::refused};
+use crate::{Error, Tls, options::setup_error};
 
 /// How often a silent connection is asked whether it is alive, and how long it may take to say so: a peer that vanished
 /// without a word is noticed before a caller runs into it.
@@ -31,16 +31,16 @@ impl Target {
     /// [`Error::Setup`] when the user agent is none, or the TLS settings cannot be used.
     pub(crate) fn new(address: Address, user_agent: &str, tls: Option<Tls>) -> Result<Self, Error> {
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let unusable = |_| refused(format!("the endpoint {:?} is no host:port", address.to_string()));
+        let unusable = |_| setup_error(format!("the endpoint {:?} is no host:port", address.to_string()));
         // The service sees, and is verified under, the host that was given, whatever it stands for.
         let uri: Uri = format!("{scheme}://{address}").parse().map_err(unusable)?;
         let endpoint = Endpoint::from(uri)
             .user_agent(user_agent)
-            .map_err(|_| refused(format!("the user agent {user_agent:?} cannot be sent")))?
+            .map_err(|_| setup_error(format!("the user agent {user_agent:?} cannot be sent")))?
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
-        let endpoint = encrypted(endpoint, &address, tls.as_ref())?;
+        let endpoint = with_tls(endpoint, &address, tls.as_ref())?;
         Ok(Self { address, tls, endpoint: Mutex::new(endpoint) })
     }
 
@@ -49,7 +49,7 @@ impl Target {
     }
 
     /// Its only address, if it was given as one.
-    pub(crate) fn literal(&self) -> Option<SocketAddr> {
+    pub(crate) fn literal_address(&self) -> Option<SocketAddr> {
         self.address.host.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, self.address.port))
     }
 
@@ -57,7 +57,7 @@ impl Target {
     pub(crate) fn endpoint(&self) -> Endpoint {
         let mut endpoint = self.endpoint.lock().unwrap_or_else(PoisonError::into_inner);
         if self.tls.as_ref().is_some_and(Tls::has_files) {
-            match encrypted(endpoint.clone(), &self.address, self.tls.as_ref()) {
+            match with_tls(endpoint.clone(), &self.address, self.tls.as_ref()) {
                 Ok(current) => *endpoint = current,
                 // They may be in the middle of being replaced.
                 Err(error) => tracing::warn!(%error, "the TLS files read before are still used"),
@@ -67,8 +67,8 @@ impl Target {
     }
 }
 
-fn encrypted(endpoint: Endpoint, address: &Address, tls: Option<&Tls>) -> Result<Endpoint, Error> {
+fn with_tls(endpoint: Endpoint, address: &Address, tls: Option<&Tls>) -> Result<Endpoint, Error> {
     let Some(tls) = tls else { return Ok(endpoint) };
-    let unusable = |error| refused(format!("the TLS settings cannot be used: {error}"));
+    let unusable = |error| setup_error(format!("the TLS settings cannot be used: {error}"));
     endpoint.tls_config(tls.config(&address.host)?).map_err(unusable)
 }

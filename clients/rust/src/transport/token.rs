@@ -12,11 +12,11 @@ use http::HeaderValue;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::{Error, options::refused};
+use crate::{Error, options::setup_error};
 
 /// How often a token's file is looked at, and its function called.
-const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
-const LONGEST: usize = 4_096;
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_TOKEN_LEN: usize = 4_096;
 
 type Failure = Box<dyn StdError + Send + Sync>;
 
@@ -24,10 +24,10 @@ type Failure = Box<dyn StdError + Send + Sync>;
 ///
 /// A token is 1 to 4,096 visible ASCII characters; blanks, line ends and a byte order mark around it are taken off.
 #[derive(Clone)]
-pub struct CallerToken(Origin);
+pub struct CallerToken(TokenSource);
 
 #[derive(Clone)]
-enum Origin {
+enum TokenSource {
     Fixed(Zeroizing<String>),
     File(PathBuf),
     Function(Arc<dyn Fn() -> Result<String, Failure> + Send + Sync>),
@@ -37,7 +37,7 @@ impl CallerToken {
     /// A token that stays.
     #[must_use]
     pub fn fixed(token: impl Into<String>) -> Self {
-        Self(Origin::Fixed(Zeroizing::new(token.into())))
+        Self(TokenSource::Fixed(Zeroizing::new(token.into())))
     }
 
     /// A file that holds the token and nothing else, read at once. It is read again when it changes, at most once a
@@ -45,7 +45,7 @@ impl CallerToken {
     /// a warning is logged.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self(Origin::File(path.into()))
+        Self(TokenSource::File(path.into()))
     }
 
     /// A function that gives the token. It is called before a request, at most once a second, and must not wait. While it
@@ -53,30 +53,30 @@ impl CallerToken {
     /// [`Error::NoCallerToken`].
     #[must_use]
     pub fn function(give: impl Fn() -> Result<String, Failure> + Send + Sync + 'static) -> Self {
-        Self(Origin::Function(Arc::new(give)))
+        Self(TokenSource::Function(Arc::new(give)))
     }
 }
 
 impl fmt::Debug for CallerToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Origin::Fixed(_) => f.write_str("CallerToken([redacted])"),
-            Origin::File(path) => write!(f, "CallerToken({})", path.display()),
-            Origin::Function(_) => f.write_str("CallerToken(function)"),
+            TokenSource::Fixed(_) => f.write_str("CallerToken([redacted])"),
+            TokenSource::File(path) => write!(f, "CallerToken({})", path.display()),
+            TokenSource::Function(_) => f.write_str("CallerToken(function)"),
         }
     }
 }
 
 /// The token that is in force.
 pub(crate) struct CurrentToken {
-    origin: Origin,
-    read: Mutex<Read>,
+    source: TokenSource,
+    cached: Mutex<CachedToken>,
 }
 
-struct Read {
+struct CachedToken {
     header: Option<HeaderValue>,
-    changed_at: Option<SystemTime>,
-    looked_at: Option<Instant>,
+    modified_at: Option<SystemTime>,
+    checked_at: Option<Instant>,
 }
 
 impl CurrentToken {
@@ -84,47 +84,54 @@ impl CurrentToken {
     /// [`Error::Setup`] when a fixed token or a file is wrong from the start.
     pub(crate) fn new(token: CallerToken) -> Result<Self, Error> {
         let read = match &token.0 {
-            Origin::Fixed(token) => {
-                let header = header(token, "the caller token").map_err(refused)?;
-                Read { header: Some(header), changed_at: None, looked_at: None }
+            TokenSource::Fixed(token) => {
+                let header = token_header(token, "the caller token").map_err(setup_error)?;
+                CachedToken { header: Some(header), modified_at: None, checked_at: None }
             }
-            Origin::File(path) => {
-                let changed_at = changed_at(path);
-                let header = read(path).map_err(refused)?;
-                Read { header: Some(header), changed_at, looked_at: Some(Instant::now()) }
+            TokenSource::File(path) => {
+                let changed_at = modified_at(path);
+                let header = read_token_file(path).map_err(setup_error)?;
+                CachedToken {
+                    header: Some(header),
+                    modified_at: changed_at,
+                    checked_at: Some(Instant::now()),
+                }
             }
-            Origin::Function(_) => Read { header: None, changed_at: None, looked_at: None },
+            TokenSource::Function(_) => CachedToken { header: None, modified_at: None, checked_at: None },
         };
-        Ok(Self { origin: token.0, read: Mutex::new(read) })
+        Ok(Self { source: token.0, cached: Mutex::new(read) })
     }
 
     /// The header to send.
     ///
     /// # Errors
     /// [`Error::NoCallerToken`] when the function has not given one yet.
-    pub(crate) fn header(&self) -> Result<HeaderValue, Error> {
-        let mut current = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = current.looked_at.is_none_or(|at| at.elapsed() >= LOOKED_AT_EVERY);
-        let news = match &self.origin {
-            Origin::File(path) if is_due => {
-                current.looked_at = Some(Instant::now());
-                let changed_at = changed_at(path);
-                (changed_at != current.changed_at).then(|| {
-                    let header = read(path)?;
-                    current.changed_at = changed_at;
-                    Ok(header)
-                })
-            }
-            Origin::Function(give) if is_due || current.header.is_none() => {
-                current.looked_at = Some(Instant::now());
-                // What it failed with is not ours to show: it may hold the token.
-                let token = give()
-                    .map(Zeroizing::new)
-                    .map_err(|_| "the function for the caller token failed".to_owned());
-                Some(token.and_then(|token| header(&token, "what the function for the caller token gave")))
-            }
-            Origin::Fixed(_) | Origin::File(_) | Origin::Function(_) => None,
-        };
+    pub(crate) fn current_header(&self) -> Result<HeaderValue, Error> {
+        let mut current = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = current.checked_at.is_none_or(|at| at.elapsed() >= CHECK_INTERVAL);
+        let news =
+            match &self.source {
+                TokenSource::File(path) if is_due => {
+                    current.checked_at = Some(Instant::now());
+                    let changed_at = modified_at(path);
+                    (changed_at != current.modified_at).then(|| {
+                        let header = read_token_file(path)?;
+                        current.modified_at = changed_at;
+                        Ok(header)
+                    })
+                }
+                TokenSource::Function(give) if is_due || current.header.is_none() => {
+                    current.checked_at = Some(Instant::now());
+                    // What it failed with is not ours to show: it may hold the token.
+                    let token = give()
+                        .map(Zeroizing::new)
+                        .map_err(|_| "the function for the caller token failed".to_owned());
+                    Some(token.and_then(|token| {
+                        token_header(&token, "what the function for the caller token gave")
+                    }))
+                }
+                TokenSource::Fixed(_) | TokenSource::File(_) | TokenSource::Function(_) => None,
+            };
         match (news, &current.header) {
             (None, Some(header)) => Ok(header.clone()),
             (Some(Ok(header)), _) => {
@@ -141,25 +148,25 @@ impl CurrentToken {
     }
 }
 
-fn changed_at(path: &Path) -> Option<SystemTime> {
+fn modified_at(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }
 
-fn read(path: &Path) -> Result<HeaderValue, String> {
+fn read_token_file(path: &Path) -> Result<HeaderValue, String> {
     let name = format!("the caller token's file {}", path.display());
     let bytes =
         fs::read(path).map(Zeroizing::new).map_err(|error| format!("{name} cannot be read: {error}"))?;
-    header(&String::from_utf8_lossy(&bytes), &name)
+    token_header(&String::from_utf8_lossy(&bytes), &name)
 }
 
-fn header(token: &str, name: &str) -> Result<HeaderValue, String> {
+fn token_header(token: &str, name: &str) -> Result<HeaderValue, String> {
     let token = token.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
     if token.is_empty() {
         return Err(format!("{name} is empty"));
     }
-    if token.len() > LONGEST || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if token.len() > MAX_TOKEN_LEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(format!(
-            "{name} is no token: it must be 1 to {LONGEST} visible ASCII characters without blanks"
+            "{name} is no token: it must be 1 to {MAX_TOKEN_LEN} visible ASCII characters without blanks"
         ));
     }
     let text = Zeroizing::new(format!("Bearer {token}"));
@@ -173,10 +180,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_prints_it() {
+    fn caller_token_is_redacted() {
         let token = CallerToken::fixed("canary");
         assert_eq!(format!("{token:?}"), "CallerToken([redacted])");
-        let header = CurrentToken::new(token).unwrap().header().unwrap();
+        let header = CurrentToken::new(token).unwrap().current_header().unwrap();
         assert_eq!(
             (format!("{header:?}").as_str(), header.to_str().unwrap()),
             ("Sensitive", "Bearer canary")
@@ -184,16 +191,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_around_a_token_is_taken_off() {
+    fn token_is_trimmed() {
         for text in ["canary\n", "\u{feff}canary\r\n", " \tcanary \n\n"] {
-            let header = CurrentToken::new(CallerToken::fixed(text)).unwrap().header().unwrap();
+            let header = CurrentToken::new(CallerToken::fixed(text)).unwrap().current_header().unwrap();
             assert_eq!(header, "Bearer canary", "{text:?}");
         }
-        assert!(CurrentToken::new(CallerToken::fixed("x".repeat(LONGEST))).is_ok());
+        assert!(CurrentToken::new(CallerToken::fixed("x".repeat(MAX_TOKEN_LEN))).is_ok());
     }
 
     #[test]
-    fn what_is_no_token_is_refused_without_showing_it() {
+    fn invalid_token_is_rejected_without_showing_it() {
         let long = "canary".repeat(1_000);
         for text in ["", "\u{feff}\n", "canary\ncanary", "canary canary", "canary\u{7f}", "canäry", &long] {
             let error = CurrentToken::new(CallerToken::fixed(text)).err().unwrap();
@@ -206,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_file_is_read_again_when_it_changes() {
+    async fn token_file_is_reread_when_it_changes() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let write = |text: &str, second: u64| {
             fs::write(file.path(), text).unwrap();
@@ -215,45 +222,45 @@ mod tests {
         };
         write("first\n", 1);
         let token = CurrentToken::new(CallerToken::file(file.path())).unwrap();
-        assert_eq!(token.header().unwrap(), "Bearer first");
+        assert_eq!(token.current_header().unwrap(), "Bearer first");
         write("second\n", 2);
-        assert_eq!(token.header().unwrap(), "Bearer first");
-        tokio::time::advance(LOOKED_AT_EVERY).await;
-        assert_eq!(token.header().unwrap(), "Bearer second");
+        assert_eq!(token.current_header().unwrap(), "Bearer first");
+        tokio::time::advance(CHECK_INTERVAL).await;
+        assert_eq!(token.current_header().unwrap(), "Bearer second");
         // Unusable ones do not replace it.
         for (text, second) in [("", 3), ("two\nlines", 4)] {
             write(text, second);
-            tokio::time::advance(LOOKED_AT_EVERY).await;
-            assert_eq!(token.header().unwrap(), "Bearer second");
+            tokio::time::advance(CHECK_INTERVAL).await;
+            assert_eq!(token.current_header().unwrap(), "Bearer second");
         }
         fs::remove_file(file.path()).unwrap();
-        tokio::time::advance(LOOKED_AT_EVERY).await;
-        assert_eq!(token.header().unwrap(), "Bearer second");
+        tokio::time::advance(CHECK_INTERVAL).await;
+        assert_eq!(token.current_header().unwrap(), "Bearer second");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_function_that_fails_leaves_the_last_token_in_use() {
+    async fn failing_token_function_keeps_the_last_token() {
         let next: Arc<Mutex<Result<String, String>>> = Arc::new(Mutex::new(Err("canary".to_owned())));
         let token = {
             let next = Arc::clone(&next);
             CurrentToken::new(CallerToken::function(move || Ok(next.lock().unwrap().clone()?))).unwrap()
         };
-        let error = token.header().unwrap_err();
+        let error = token.current_header().unwrap_err();
         assert!(
             matches!(error, Error::NoCallerToken { .. }) && !error.to_string().contains("canary"),
             "{error}"
         );
         // Without one it is asked at once.
         *next.lock().unwrap() = Ok("first\n".to_owned());
-        assert_eq!(token.header().unwrap(), "Bearer first");
+        assert_eq!(token.current_header().unwrap(), "Bearer first");
         for junk in [Err("gone".to_owned()), Ok("two\nlines".to_owned()), Ok(String::new())] {
             *next.lock().unwrap() = junk;
-            tokio::time::advance(LOOKED_AT_EVERY).await;
-            assert_eq!(token.header().unwrap(), "Bearer first");
+            tokio::time::advance(CHECK_INTERVAL).await;
+            assert_eq!(token.current_header().unwrap(), "Bearer first");
         }
         *next.lock().unwrap() = Ok("second".to_owned());
-        assert_eq!(token.header().unwrap(), "Bearer first");
-        tokio::time::advance(LOOKED_AT_EVERY).await;
-        assert_eq!(token.header().unwrap(), "Bearer second");
+        assert_eq!(token.current_header().unwrap(), "Bearer first");
+        tokio::time::advance(CHECK_INTERVAL).await;
+        assert_eq!(token.current_header().unwrap(), "Bearer second");
     }
 }

@@ -7,12 +7,12 @@ use tenant_auth_proto::v1::{
     admin_service_client::AdminServiceClient, session_service_client::SessionServiceClient,
 };
 
-use super::{PATIENCE, Service};
+use super::{Service, WAIT_TIMEOUT};
 
 /// One that no invalidation reaches.
-fn deaf(service: &Service) -> Client {
+fn unwatched_client(service: &Service) -> Client {
     let builder =
-        Client::builder(service.endpoint()).near_cache(NearCache::new().unwatched()).timeout(PATIENCE);
+        Client::builder(service.endpoint()).near_cache(NearCache::new().unwatched()).timeout(WAIT_TIMEOUT);
     builder.connect_lazy().unwrap()
 }
 
@@ -21,12 +21,12 @@ async fn source(client: &Client, key: &PresentedKey) -> Source {
 }
 
 #[tokio::test]
-async fn changes_through_the_generated_code_are_seen_at_once() {
+async fn raw_transport_changes_invalidate_at_once() {
     let service = Service::start().await;
-    let (client, key) = (deaf(&service), service.key().await);
+    let (client, key) = (unwatched_client(&service), service.key().await);
     let key_id = client.require(&key, &[]).await.unwrap().key_id().to_owned();
     assert_eq!(source(&client, &key).await, Source::Near);
-    let bound = client.bind_session(BindSession::new("s", PATIENCE), &key).await.unwrap();
+    let bound = client.bind_session(BindSession::new("s", WAIT_TIMEOUT), &key).await.unwrap();
     assert!(bound.verdict.is_valid());
     client.require_session("s", None, &[]).await.unwrap();
 
@@ -43,9 +43,9 @@ async fn changes_through_the_generated_code_are_seen_at_once() {
 }
 
 #[tokio::test]
-async fn after_the_database_was_accepted_everything_is_asked_for_anew() {
+async fn accepting_the_database_clears_the_cache() {
     let service = Service::start().await;
-    let (client, key) = (deaf(&service), service.key().await);
+    let (client, key) = (unwatched_client(&service), service.key().await);
     client.require(&key, &[]).await.unwrap();
     assert_eq!(source(&client, &key).await, Source::Near);
     client.admin().accept_database("test").await.unwrap();
@@ -53,9 +53,9 @@ async fn after_the_database_was_accepted_everything_is_asked_for_anew() {
 }
 
 #[tokio::test]
-async fn a_change_that_fails_or_is_given_up_is_one_too() {
+async fn failed_or_cancelled_change_invalidates_too() {
     let service = Service::start().await;
-    let (client, key) = (deaf(&service), service.key().await);
+    let (client, key) = (unwatched_client(&service), service.key().await);
     let key_id = client.require(&key, &[]).await.unwrap().key_id().to_owned();
     assert_eq!(source(&client, &key).await, Source::Near);
     let failed = client.admin().revoke_key(&key_id, &"long ".repeat(10_000)).await;
@@ -74,11 +74,11 @@ async fn a_change_that_fails_or_is_given_up_is_one_too() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_unknown_is_known_once_it_is_imported() {
+async fn import_invalidates_negative_entries() {
     use sha2::{Digest as _, Sha256};
 
     let service = Service::start().await;
-    let (client, _key) = (deaf(&service), service.key().await);
+    let (client, _key) = (unwatched_client(&service), service.key().await);
     let legacy = PresentedKey::new("a-key-from-somewhere-else");
     assert_eq!(client.validate(&legacy, &[]).await.unwrap().verdict, Verdict::Unknown);
     let import = proto::ImportKey {

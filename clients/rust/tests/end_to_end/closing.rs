@@ -4,10 +4,10 @@ use futures::TryStreamExt as _;
 use tenant_auth_client::{Client, Error, PresentedKey, Question, proto};
 use tenant_auth_proto::v1::info_service_client::InfoServiceClient;
 
-use super::{PATIENCE, Service};
+use super::{Service, WAIT_TIMEOUT};
 
 #[tokio::test]
-async fn a_closed_client_refuses_every_call_and_lets_those_under_way_end() {
+async fn closed_client_rejects_new_calls_only() {
     let service = Service::start().await;
     let (client, key) = (service.client.clone(), service.key().await);
     client.require(&key, &[]).await.unwrap();
@@ -34,6 +34,6 @@ async fn a_closed_client_refuses_every_call_and_lets_those_under_way_end() {
         InfoServiceClient::new(client.transport()).get_server_info(proto::GetServerInfoRequest {}).await;
     assert_eq!(Error::from(raw.unwrap_err()), closed);
     // Another client of the same service is none the worse.
-    let other = Client::builder(service.endpoint()).timeout(PATIENCE).connect_lazy().unwrap();
+    let other = Client::builder(service.endpoint()).timeout(WAIT_TIMEOUT).connect_lazy().unwrap();
     other.require(&key, &[]).await.unwrap();
 }

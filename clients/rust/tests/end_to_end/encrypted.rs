@@ -11,9 +11,9 @@ use rcgen::{
 };
 use tempfile::TempDir;
 use tenant_auth_client::{Client, Error, Tls};
-use tenant_auth_svc::server::Running;
+use tenant_auth_svc::server::RunningService;
 
-use super::{PATIENCE, Stopped, until};
+use super::{Stopped, WAIT_TIMEOUT, until};
 
 /// Signs certificates, and keeps them in files.
 struct Authority {
@@ -54,7 +54,7 @@ impl Authority {
         address: SocketAddr,
         names: Vec<SanType>,
         callers: Option<&str>,
-    ) -> (Running, TempDir) {
+    ) -> (RunningService, TempDir) {
         let [certificate, key] = self.sign("server", names).map(|path| path.display().to_string());
         let (ca, list) =
             (self.path("ca.pem").display().to_string(), self.path("callers.toml").display().to_string());
@@ -78,12 +78,13 @@ fn dns(name: &str) -> SanType {
 }
 
 async fn answers(endpoint: &str, tls: Tls) -> Result<(), Error> {
-    let client = Client::builder(endpoint).tls(tls).timeout(PATIENCE).without_near_cache().connect_lazy()?;
+    let client =
+        Client::builder(endpoint).tls(tls).timeout(WAIT_TIMEOUT).without_near_cache().connect_lazy()?;
     client.server_info().await.map(|_| ())
 }
 
 #[tokio::test]
-async fn each_of_several_addresses_is_verified_under_its_own_name() {
+async fn each_endpoint_is_verified_under_its_own_name() {
     let authority = Authority::new();
     let (v4, v6) = (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST));
     let (first, _one) =
@@ -95,7 +96,8 @@ async fn each_of_several_addresses_is_verified_under_its_own_name() {
         assert_eq!(answers(&endpoint, tls()).await, Ok(()), "{endpoint}");
     }
     // Both are good: as long as each is verified under its own, no call fails when the other one is gone.
-    let client = Client::builder(format!("{one},{other}")).tls(tls()).timeout(PATIENCE).without_near_cache();
+    let client =
+        Client::builder(format!("{one},{other}")).tls(tls()).timeout(WAIT_TIMEOUT).without_near_cache();
     let client = client.connect_lazy().unwrap();
     client.server_info().await.unwrap();
     first.stop().await;
@@ -109,7 +111,7 @@ async fn each_of_several_addresses_is_verified_under_its_own_name() {
 }
 
 #[tokio::test]
-async fn a_name_in_the_certificate_may_be_another_than_the_hosts_and_the_caller_shows_one_too() {
+async fn server_name_and_client_certificate_can_be_set() {
     let authority = Authority::new();
     let callers = "[[caller]]\nname = 'api'\nroles = ['validator']\ndns = ['api.internal']\n";
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -124,7 +126,7 @@ async fn a_name_in_the_certificate_may_be_another_than_the_hosts_and_the_caller_
 }
 
 #[tokio::test]
-async fn files_are_read_again_for_new_connections() {
+async fn tls_files_are_reread_for_new_connections() {
     let (old, new) = (Authority::new(), Authority::new());
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     let (running, _first) = old.serve(address, vec![dns("localhost")], None).await;
@@ -132,7 +134,7 @@ async fn files_are_read_again_for_new_connections() {
     let trusted = old.path("trusted.pem");
     fs::copy(old.path("ca.pem"), &trusted).unwrap();
     let client = Client::builder(format!("localhost:{}", address.port())).tls(Tls::new().root_file(&trusted));
-    let client = client.timeout(PATIENCE).without_near_cache().connect().await.unwrap();
+    let client = client.timeout(WAIT_TIMEOUT).without_near_cache().connect().await.unwrap();
     running.stop().await;
     // In the middle of being replaced it holds nothing: what was read before stays in use.
     fs::write(&trusted, "").unwrap();

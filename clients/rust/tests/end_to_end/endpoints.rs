@@ -4,15 +4,15 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use tenant_auth_client::{Client, Error};
 
-use super::{PATIENCE, Service, Stopped, until};
+use super::{Service, Stopped, WAIT_TIMEOUT, until};
 
 async fn answers(endpoint: &str) -> Result<(), Error> {
-    let client = Client::builder(endpoint).timeout(PATIENCE).without_near_cache().connect_lazy()?;
+    let client = Client::builder(endpoint).timeout(WAIT_TIMEOUT).without_near_cache().connect_lazy()?;
     client.server_info().await.map(|_| ())
 }
 
 #[tokio::test]
-async fn every_way_to_write_an_endpoint_reaches_the_service() {
+async fn every_endpoint_form_connects() {
     let service = Service::start().await;
     let port = service.running.address().port();
     for host in ["127.0.0.1", "localhost", "dns:///localhost", "dns:///127.0.0.1", "http://localhost"] {
@@ -21,7 +21,7 @@ async fn every_way_to_write_an_endpoint_reaches_the_service() {
 }
 
 #[tokio::test]
-async fn an_ipv6_address_reaches_it_too() {
+async fn ipv6_endpoint_connects() {
     let address = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
     let (running, _folder) = Stopped::new(address).start_with(&[]).await;
     let port = running.address().port();
@@ -31,11 +31,12 @@ async fn an_ipv6_address_reaches_it_too() {
 }
 
 #[tokio::test]
-async fn several_endpoints_are_all_asked_and_one_that_is_away_fails_no_call() {
+async fn unreachable_endpoint_fails_no_call() {
     let (first, second) = (Service::start().await, Service::start().await);
     let [one, other] = [&first, &second].map(|service| service.running.address());
     // Nobody is at home at the third.
-    let client = Client::builder(format!("{one},dns:///{other}")).endpoint("127.0.0.1:1").timeout(PATIENCE);
+    let client =
+        Client::builder(format!("{one},dns:///{other}")).endpoint("127.0.0.1:1").timeout(WAIT_TIMEOUT);
     let client = client.without_near_cache().connect_lazy().unwrap();
     let now = async || client.server_info().await.unwrap().uptime;
     // Their ages tell them apart: one that is asked later is older unless it is another one.

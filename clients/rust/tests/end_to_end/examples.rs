@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{PATIENCE, Service, usage};
+use super::{Service, WAIT_TIMEOUT, usage};
 
 const HOUR: u64 = 3_600_000;
 
@@ -41,7 +41,7 @@ impl Example {
     }
 
     async fn line(&mut self) -> String {
-        timeout(PATIENCE, self.lines.next_line()).await.unwrap().unwrap().unwrap()
+        timeout(WAIT_TIMEOUT, self.lines.next_line()).await.unwrap().unwrap().unwrap()
     }
 
     async fn say(&mut self, line: &str) {
@@ -51,7 +51,7 @@ impl Example {
     /// Ends its input and waits for it. Says whether it was content.
     async fn ended(mut self) -> bool {
         drop(self.stdin);
-        timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap().success()
+        timeout(WAIT_TIMEOUT, self.child.wait()).await.unwrap().unwrap().success()
     }
 
     async fn ask(&mut self, command: Value) -> Value {
@@ -61,7 +61,7 @@ impl Example {
 }
 
 #[tokio::test]
-async fn the_api_lets_keys_in_and_tells_others_why_not() {
+async fn http_api_example_admits_and_rejects_keys() {
     let service = Service::start().await;
     let key = service.key().await;
     let environment = [("TENANT_AUTH_ENDPOINT", service.endpoint()), ("LISTEN", "127.0.0.1:0".to_owned())];
@@ -94,10 +94,10 @@ async fn the_api_lets_keys_in_and_tells_others_why_not() {
 }
 
 #[tokio::test]
-async fn the_worker_does_the_jobs_of_good_sessions() {
+async fn worker_example_runs_jobs_of_valid_sessions() {
     let service = Service::start().await;
     let key = service.key().await;
-    let session = BindSession::new("s-1", PATIENCE);
+    let session = BindSession::new("s-1", WAIT_TIMEOUT);
     assert!(service.client.bind_session(session, &key).await.unwrap().verdict.is_valid());
     let mut example = Example::start("worker", &[("TENANT_AUTH_ENDPOINT", &service.endpoint())]);
     example.say("s-1 3").await;
@@ -109,7 +109,7 @@ async fn the_worker_does_the_jobs_of_good_sessions() {
 }
 
 #[tokio::test]
-async fn the_conformance_runner_answers_every_command() {
+async fn conformance_runner_answers_every_command() {
     let service = Service::start().await;
     let key = service.key().await;
     let endpoint = service.running.address().to_string();
@@ -189,7 +189,7 @@ async fn the_conformance_runner_answers_every_command() {
 }
 
 #[tokio::test]
-async fn the_conformance_runner_says_what_it_cannot_be_set_up_with() {
+async fn conformance_runner_reports_setup_errors() {
     for (name, value, expected) in [
         ("TENANT_AUTH_ENDPOINTS", "grpc://a:1", "grpc://a:1"),
         ("TENANT_AUTH_TLS_CA_FILE", "/nowhere.pem", "/nowhere.pem"),
@@ -203,6 +203,6 @@ async fn the_conformance_runner_says_what_it_cannot_be_set_up_with() {
         let said: Value = serde_json::from_str(&example.line().await).unwrap();
         assert_eq!(said["ready"], false);
         assert!(said["error"].as_str().unwrap().contains(expected), "{said}");
-        assert_eq!(timeout(PATIENCE, example.child.wait()).await.unwrap().unwrap().code(), Some(2));
+        assert_eq!(timeout(WAIT_TIMEOUT, example.child.wait()).await.unwrap().unwrap().code(), Some(2));
     }
 }

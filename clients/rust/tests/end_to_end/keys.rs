@@ -10,7 +10,7 @@ use tenant_auth_client::{
 use super::Service;
 
 #[tokio::test]
-async fn one_key_is_decided_about() {
+async fn single_key_is_validated() {
     let service = Service::start().await;
     let key = service.key().await;
     let validation = service.client.validate(&key, &["orders:read"]).await.unwrap();
@@ -32,7 +32,7 @@ async fn one_key_is_decided_about() {
 }
 
 #[tokio::test]
-async fn who_is_required_is_a_principal_or_denied_and_nothing_else() {
+async fn require_gives_a_principal_or_a_denial() {
     let service = Service::start().await;
     let key = service.key().await;
     let principal = service.client.require(&key, &["orders:read"]).await.unwrap();
@@ -58,7 +58,7 @@ async fn who_is_required_is_a_principal_or_denied_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_one_key_of_a_batch_is_its_own_matter() {
+async fn invalid_key_in_a_batch_fails_alone() {
     let service = Service::start().await;
     let key = service.key().await;
     let question = |text: &str| Question::new(PresentedKey::new(text));
@@ -88,7 +88,7 @@ async fn what_is_wrong_with_one_key_of_a_batch_is_its_own_matter() {
 }
 
 #[tokio::test]
-async fn what_is_far_too_long_is_not_taken_for_an_overload() {
+async fn overlong_key_is_malformed_not_overload() {
     let service = Service::start().await;
     let (key, long) = (service.key().await, "x".repeat(5 << 20));
     let (client, long_key) = (&service.client, PresentedKey::new(long.as_str()));
@@ -113,7 +113,7 @@ async fn what_is_far_too_long_is_not_taken_for_an_overload() {
 }
 
 #[tokio::test]
-async fn a_batch_keeps_its_order() {
+async fn batch_keeps_order() {
     let service = Service::start().await;
     let key = service.key().await;
     let question = |text: &str| Question::new(PresentedKey::new(text));
@@ -132,7 +132,7 @@ async fn a_batch_keeps_its_order() {
 }
 
 #[tokio::test]
-async fn a_stream_answers_every_question_and_survives_a_bad_one() {
+async fn stream_answers_all_and_survives_a_bad_request() {
     let service = Service::start().await;
     let key = service.key().await;
     let text = key.expose().to_owned();
@@ -159,7 +159,7 @@ async fn a_stream_answers_every_question_and_survives_a_bad_one() {
 }
 
 #[tokio::test]
-async fn administration_says_what_became_of_it() {
+async fn admin_calls_report_their_outcomes() {
     let service = Service::start().await;
     let admin = service.admin();
     let missing = admin.get_tenant("nobody").await.unwrap_err();

@@ -61,7 +61,7 @@ fn bearer(key: &str) -> Request<()> {
 }
 
 #[tokio::test]
-async fn a_good_key_goes_on_with_its_principal() {
+async fn valid_key_passes_with_its_principal() {
     let service = Service::start().await;
     let key = service.key().await;
     let layer = AuthenticateLayer::new(service.client.clone()).requires("orders:read");
@@ -77,7 +77,7 @@ async fn a_good_key_goes_on_with_its_principal() {
 }
 
 #[tokio::test]
-async fn whatever_an_end_user_sends_is_their_mistake() {
+async fn malformed_or_unknown_credentials_are_401() {
     let service = Service::start().await;
     let key = service.key().await;
     let layer = AuthenticateLayer::new(service.client.clone());
@@ -103,7 +103,7 @@ async fn whatever_an_end_user_sends_is_their_mistake() {
 }
 
 #[tokio::test]
-async fn a_missing_scope_a_suspension_and_a_revocation_are_told_apart() {
+async fn scope_suspension_and_revocation_differ_in_status() {
     let service = Service::start().await;
     let key = service.key().await;
     let layer = AuthenticateLayer::new(service.client.clone());
@@ -124,7 +124,7 @@ async fn a_missing_scope_a_suspension_and_a_revocation_are_told_apart() {
 }
 
 #[tokio::test]
-async fn what_may_mean_two_things_is_refused_before_anybody_reads_it() {
+async fn ambiguous_credentials_are_rejected() {
     let service = Service::start().await;
     let key = service.key().await;
     let good = format!("Bearer {}", key.expose());
@@ -153,7 +153,7 @@ async fn what_may_mean_two_things_is_refused_before_anybody_reads_it() {
 }
 
 #[tokio::test]
-async fn exempt_paths_and_preflights_go_on_without_a_principal() {
+async fn exempt_paths_and_preflights_pass_without_a_principal() {
     let service = Service::start().await;
     let layer = AuthenticateLayer::new(service.client.clone()).exempt("/healthz");
     let request = |method: Method, path: &str| Request::builder().method(method).uri(path);
@@ -175,7 +175,7 @@ async fn exempt_paths_and_preflights_go_on_without_a_principal() {
 }
 
 #[tokio::test]
-async fn grpc_callers_get_a_status_and_health_checks_pass() {
+async fn grpc_rejections_use_status_and_health_passes() {
     let service = Service::start().await;
     let key = service.key().await;
     let layer = AuthenticateLayer::new(service.client.clone()).exempt("/grpc.health.v1.Health/Check");

@@ -23,16 +23,16 @@ use tenant_auth_svc::{
     config::{ServiceConfig, Settings},
     database::libsql::{LockError, OpenError},
     domain::clock::SystemClock,
-    server::{self, Running, StartError},
+    server::{self, RunningService, StartError},
 };
 
 /// As long as a busy machine may take: no test waits for it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running service and a client of it.
 struct Service {
     client: Client,
-    running: Running,
+    running: RunningService,
     folder: TempDir,
 }
 
@@ -88,12 +88,12 @@ impl Stopped {
     async fn start(self) -> Service {
         let (running, folder) = self.start_with(&[]).await;
         let endpoint = format!("http://{}", running.address());
-        let client = Client::builder(endpoint).timeout(PATIENCE).connect().await.unwrap();
+        let client = Client::builder(endpoint).timeout(WAIT_TIMEOUT).connect().await.unwrap();
         Service { client, running, folder }
     }
 
     /// The same with more settings, and without a client.
-    async fn start_with(self, more: &[(&'static str, &str)]) -> (Running, TempDir) {
+    async fn start_with(self, more: &[(&'static str, &str)]) -> (RunningService, TempDir) {
         let database = format!("file:{}", self.folder.path().join("test.db").display());
         let settings = Settings::from_environment()
             .restricted_to(|_| false)
@@ -122,8 +122,8 @@ impl Stopped {
                 }
             }
         };
-        let mut running = tokio::time::timeout(PATIENCE, starting).await.unwrap();
-        running.ready().await.unwrap();
+        let mut running = tokio::time::timeout(WAIT_TIMEOUT, starting).await.unwrap();
+        running.wait_until_ready().await.unwrap();
         (running, self.folder)
     }
 }
@@ -135,5 +135,5 @@ async fn until(mut condition: impl AsyncFnMut() -> bool) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap();
+    tokio::time::timeout(WAIT_TIMEOUT, waiting).await.unwrap();
 }

@@ -6,20 +6,20 @@ use tenant_auth_client::{
     Client, Clock, DatabaseKind, Error, PresentedKey, RecorderSettings, Source, UsageRecorder, Verdict,
 };
 
-use super::{PATIENCE, Service, until, usage};
+use super::{Service, WAIT_TIMEOUT, until, usage};
 
 /// Stands still, so that no answer ends on a slow machine.
 #[derive(Debug)]
-struct Still;
+struct FrozenClock;
 
-impl Clock for Still {
+impl Clock for FrozenClock {
     fn now(&self) -> Duration {
         Duration::from_secs(1)
     }
 }
 
 #[tokio::test]
-async fn a_service_that_stopped_is_unreachable() {
+async fn stopped_service_is_unreachable() {
     let service = Service::start().await;
     let info = service.client.server_info().await.unwrap();
     assert_eq!(info.database, DatabaseKind::Embedded);
@@ -29,11 +29,11 @@ async fn a_service_that_stopped_is_unreachable() {
 }
 
 #[tokio::test]
-async fn what_is_known_outlives_the_service_and_usage_waits_for_it() {
+async fn cached_answers_and_usage_survive_an_outage() {
     let service = Service::start().await;
     let (key, stranger) = (service.key().await, PresentedKey::new("some-strange-key"));
-    let client = Client::builder(service.endpoint()).clock(Arc::new(Still));
-    let client = client.timeout(PATIENCE).connect_lazy().unwrap();
+    let client = Client::builder(service.endpoint()).clock(Arc::new(FrozenClock));
+    let client = client.timeout(WAIT_TIMEOUT).connect_lazy().unwrap();
     let recorder = UsageRecorder::start(client.clone(), RecorderSettings::new()).unwrap();
     assert!(client.validate(&key, &[]).await.unwrap().is_valid());
     recorder.record("acme", "calls", 1).unwrap();

@@ -29,7 +29,7 @@ impl Write for Log {
 
 /// All tasks of this test are on its thread, and so is its log.
 #[tokio::test]
-async fn no_level_of_the_log_shows_a_key_or_a_token() {
+async fn logs_show_no_key_or_token_at_any_level() {
     let service = Service::start().await;
     let key = service.key().await;
     let (log, token) = (Log::default(), "canary-of-a-token");

@@ -8,7 +8,7 @@ use tenant_auth_client::{BindSession, Error, PresentedKey, Verdict};
 use super::Service;
 
 #[tokio::test]
-async fn sessions_are_bound_and_validated_and_listed_and_end() {
+async fn session_lifecycle_works_end_to_end() {
     let service = Service::start().await;
     let (client, key) = (&service.client, service.key().await);
     let hour = Duration::from_secs(3_600);

@@ -12,10 +12,10 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use tenant_auth_client::{CallerToken, Client, Error};
 
-use super::{PATIENCE, Stopped};
+use super::{Stopped, WAIT_TIMEOUT};
 
 #[tokio::test]
-async fn tokens_come_from_texts_files_and_functions() {
+async fn tokens_are_read_from_text_file_and_function() {
     let folder = tempfile::tempdir().unwrap();
     let (callers, file) = (folder.path().join("callers.toml"), folder.path().join("token"));
     let token = "tac_0123456789abcdefghijklmnop";
@@ -28,7 +28,8 @@ async fn tokens_come_from_texts_files_and_functions() {
     let (running, _folder) =
         Stopped::new(address).start_with(&[("TENANT_AUTH_CALLERS_FILE", &callers)]).await;
     let client = |token: Option<CallerToken>| {
-        let builder = Client::builder(running.address().to_string()).timeout(PATIENCE).without_near_cache();
+        let builder =
+            Client::builder(running.address().to_string()).timeout(WAIT_TIMEOUT).without_near_cache();
         token.into_iter().fold(builder, |builder, token| builder.caller_token(token)).connect_lazy().unwrap()
     };
     let is_ready = Arc::new(AtomicBool::new(false));

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use futures::TryStreamExt as _;
 use tenant_auth_client::{Client, Error, RecorderSettings, UsageRecorder, proto};
 
-use super::{PATIENCE, Service};
+use super::{Service, WAIT_TIMEOUT};
 
 /// All that a tenant has consumed until soon.
 pub(crate) async fn sum(client: &Client, tenant: &str) -> Result<i64, Error> {
@@ -46,7 +46,7 @@ async fn usage_is_counted_once_and_summed() {
 }
 
 #[tokio::test]
-async fn what_a_recorder_took_is_counted() {
+async fn recorded_usage_is_counted() {
     let service = Service::start().await;
     service.key().await;
     let recorder = UsageRecorder::start(service.client.clone(), RecorderSettings::new()).unwrap();
@@ -56,6 +56,6 @@ async fn what_a_recorder_took_is_counted() {
     recorder.flush().await.unwrap();
     assert_eq!(sum(&service.client, "acme").await, Ok(1_200));
     recorder.record("acme", "calls", 1).unwrap();
-    assert_eq!(recorder.close(PATIENCE).await, []);
+    assert_eq!(recorder.close(WAIT_TIMEOUT).await, []);
     assert_eq!(sum(&service.client, "acme").await, Ok(1_201));
 }

@@ -2,15 +2,15 @@
 
 use tenant_auth_client::{BindSession, Client, Source, Verdict};
 
-use super::{PATIENCE, Service, until};
+use super::{Service, WAIT_TIMEOUT, until};
 
 #[tokio::test]
-async fn a_revocation_is_seen_as_soon_as_it_was_told() {
+async fn revocation_applies_as_soon_as_it_is_streamed() {
     let service = Service::start().await;
     let (key, watching) = (service.key().await, &service.client);
-    let other = Client::builder(service.endpoint()).without_near_cache().timeout(PATIENCE).connect_lazy();
+    let other = Client::builder(service.endpoint()).without_near_cache().timeout(WAIT_TIMEOUT).connect_lazy();
     let other = other.unwrap();
-    assert!(other.bind_session(BindSession::new("s", PATIENCE), &key).await.unwrap().verdict.is_valid());
+    assert!(other.bind_session(BindSession::new("s", WAIT_TIMEOUT), &key).await.unwrap().verdict.is_valid());
     until(async || watching.watch_state().is_some_and(|state| state.live)).await;
 
     let first = watching.validate(&key, &["orders:read"]).await.unwrap();
@@ -31,7 +31,7 @@ async fn a_revocation_is_seen_as_soon_as_it_was_told() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_this_client_suspends_is_refused_at_once() {
+async fn own_suspension_applies_at_once() {
     let service = Service::start().await;
     let (client, key) = (&service.client, service.key().await);
     assert!(client.validate(&key, &[]).await.unwrap().is_valid());

@@ -8,7 +8,7 @@ use tenant_auth_client::PresentedKey;
 use super::{Pair, server::valid};
 
 #[tokio::test]
-async fn a_hit_allocates_nothing_and_waits_for_nobody() {
+async fn cache_hit_allocates_nothing_and_does_not_block() {
     let pair = Pair::watched().await;
     pair.fake.answer("k", valid("k"));
     let key = PresentedKey::new("k");

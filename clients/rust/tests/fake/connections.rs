@@ -11,7 +11,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::{
     Pair, SECOND,
-    server::{Fake, valid},
+    server::{FakeServer, valid},
     until_async,
 };
 
@@ -23,20 +23,20 @@ async fn ask(client: &Client) -> Result<bool, Error> {
     client.validate(&PresentedKey::new("k"), &[]).await.map(|validation| validation.is_valid())
 }
 
-async fn replica() -> Fake {
-    let fake = Fake::start().await;
+async fn replica() -> FakeServer {
+    let fake = FakeServer::start().await;
     fake.answer("k", valid("k"));
     fake
 }
 
-fn client_of(endpoints: &[&Fake]) -> Client {
+fn client_of(endpoints: &[&FakeServer]) -> Client {
     let builder = Client::builder(endpoints[0].endpoint()).timeout(SECOND * 60).without_near_cache();
     let more = endpoints[1..].iter().map(|fake| fake.endpoint());
     more.fold(builder, |builder, endpoint| builder.endpoint(endpoint)).connect_lazy().unwrap()
 }
 
 #[tokio::test]
-async fn what_may_pass_is_tried_again_and_an_answer_is_not() {
+async fn transient_failures_are_retried_and_answers_are_not() {
     let pair = Pair::with(|builder| builder.without_near_cache()).await;
     pair.fake.answer("k", valid("k"));
     pair.fake.fail(Status::unavailable("the database is away"));
@@ -57,7 +57,7 @@ async fn what_may_pass_is_tried_again_and_an_answer_is_not() {
 }
 
 #[tokio::test]
-async fn calls_go_round_all_endpoints() {
+async fn calls_rotate_over_all_endpoints() {
     let replicas = [replica().await, replica().await, replica().await];
     let client = client_of(&replicas.each_ref());
     // All are connected once all were asked.
@@ -66,16 +66,16 @@ async fn calls_go_round_all_endpoints() {
         replicas.iter().all(|replica| replica.asked() > 0)
     })
     .await;
-    let before = replicas.each_ref().map(Fake::asked);
+    let before = replicas.each_ref().map(FakeServer::asked);
     for _ in 0..30 {
         assert!(ask(&client).await.unwrap());
     }
-    let after = replicas.each_ref().map(Fake::asked);
+    let after = replicas.each_ref().map(FakeServer::asked);
     assert_eq!([0, 1, 2].map(|place| after[place] - before[place]), [10, 10, 10]);
 }
 
 #[tokio::test]
-async fn the_addresses_of_a_name_are_gone_round_too() {
+async fn calls_rotate_over_all_addresses_of_a_name() {
     let replica = replica().await;
     let endpoint = format!("http://localhost:{}", replica.address().port());
     let client = Client::builder(endpoint).timeout(SECOND * 60).without_near_cache().connect().await.unwrap();
@@ -87,7 +87,7 @@ async fn the_addresses_of_a_name_are_gone_round_too() {
 }
 
 #[tokio::test]
-async fn a_replica_that_dies_is_not_noticed() {
+async fn replica_failure_is_masked_by_others() {
     let (mut first, second) = (replica().await, replica().await);
     let client = client_of(&[&first, &second]);
     until_async(async || {
@@ -104,7 +104,7 @@ async fn a_replica_that_dies_is_not_noticed() {
 }
 
 #[tokio::test]
-async fn the_caller_token_goes_along_and_is_shown_nowhere() {
+async fn caller_token_is_sent_and_redacted() {
     let token = CallerToken::fixed("canary");
     let pair = Pair::with(|builder| builder.caller_token(token)).await;
     pair.fake.answer("k", valid("k"));
@@ -116,10 +116,10 @@ async fn the_caller_token_goes_along_and_is_shown_nowhere() {
 }
 
 #[tokio::test]
-async fn tls_is_verified_on_both_sides() {
+async fn tls_verifies_both_sides() {
     let identity = Identity::from_pem(SERVER.0, SERVER.1);
     let tls = ServerTlsConfig::new().identity(identity).client_ca_root(Certificate::from_pem(CA));
-    let fake = Fake::with_tls(tls).await;
+    let fake = FakeServer::with_tls(tls).await;
     fake.answer("k", valid("k"));
     let ask = async |tls: Tls| {
         let endpoint = format!("https://localhost:{}", fake.address().port());

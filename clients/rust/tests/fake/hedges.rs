@@ -7,7 +7,7 @@ use tonic::Status;
 
 use super::{
     SECOND,
-    server::{Fake, valid},
+    server::{FakeServer, valid},
     until, until_async,
 };
 
@@ -15,26 +15,26 @@ use super::{
 const HEDGE_AFTER: Duration = Duration::from_millis(500);
 
 /// Two replicas, and a client that is connected to both of them and does not wait long.
-struct Two {
-    replicas: [Fake; 2],
+struct TwoReplicas {
+    replicas: [FakeServer; 2],
     client: Client,
     asked: u32,
 }
 
-impl Two {
+impl TwoReplicas {
     async fn start() -> Self {
-        let replicas = [Fake::start().await, Fake::start().await];
+        let replicas = [FakeServer::start().await, FakeServer::start().await];
         for replica in &replicas {
             replica.answer("k", valid("k"));
         }
-        let [one, other] = replicas.each_ref().map(Fake::endpoint);
+        let [one, other] = replicas.each_ref().map(FakeServer::endpoint);
         let client = Client::builder(format!("{one},{other}")).timeout(SECOND * 60).without_near_cache();
         let client = client.hedge_after(HEDGE_AFTER).connect_lazy().unwrap();
         until_async(async || {
             ask(client.clone()).await.unwrap() && replicas.iter().all(|replica| replica.asked() > 0)
         })
         .await;
-        let asked = replicas.iter().map(Fake::asked).sum();
+        let asked = replicas.iter().map(FakeServer::asked).sum();
         Self { replicas, client, asked }
     }
 
@@ -44,7 +44,7 @@ impl Two {
 
     /// How often both together were asked since the start.
     fn asked(&self) -> u32 {
-        self.replicas.iter().map(Fake::asked).sum::<u32>() - self.asked
+        self.replicas.iter().map(FakeServer::asked).sum::<u32>() - self.asked
     }
 }
 
@@ -53,8 +53,8 @@ async fn ask(client: Client) -> Result<bool, Error> {
 }
 
 #[tokio::test]
-async fn a_question_that_one_replica_does_not_answer_is_answered_by_the_other() {
-    let two = Two::start().await;
+async fn stalled_request_is_answered_by_another_replica() {
+    let two = TwoReplicas::start().await;
     for held in &two.replicas {
         held.hold(true);
         // In turn: one of them meets it.
@@ -66,8 +66,8 @@ async fn a_question_that_one_replica_does_not_answer_is_answered_by_the_other() 
 }
 
 #[tokio::test]
-async fn it_is_with_two_replicas_at_once_and_not_with_more() {
-    let two = Two::start().await;
+async fn request_is_hedged_to_two_replicas_at_most() {
+    let two = TwoReplicas::start().await;
     two.hold(true);
     let asking = tokio::spawn(ask(two.client.clone()));
     until(|| two.asked() == 2).await;
@@ -78,8 +78,8 @@ async fn it_is_with_two_replicas_at_once_and_not_with_more() {
 }
 
 #[tokio::test]
-async fn the_first_answer_wins_and_a_failure_is_none() {
-    let two = Two::start().await;
+async fn first_success_wins_over_a_failure() {
+    let two = TwoReplicas::start().await;
     two.hold(true);
     two.replicas[0].fail(Status::unavailable("the database is away"));
     let asking = tokio::spawn(ask(two.client.clone()));
@@ -90,8 +90,8 @@ async fn the_first_answer_wins_and_a_failure_is_none() {
 }
 
 #[tokio::test]
-async fn a_change_is_with_one_replica_only() {
-    let two = Two::start().await;
+async fn writes_are_not_hedged() {
+    let two = TwoReplicas::start().await;
     two.hold(true);
     let client = two.client.clone();
     let unbinding = tokio::spawn(async move { client.unbind_session("s", "acme").await });

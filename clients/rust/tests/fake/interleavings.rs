@@ -31,11 +31,11 @@ async fn under_way() -> (Pair, JoinHandle<Result<Validation, Error>>) {
 }
 
 #[tokio::test]
-async fn an_older_answer_is_given_to_who_asked_before_and_not_kept() {
+async fn outdated_answer_is_returned_but_not_cached() {
     let (pair, asking) = under_way().await;
     pair.fake.answer("k", revoked(2));
     pair.fake.invalidate(2, Key, "key_k");
-    pair.heard(2).await;
+    pair.wait_until_revision(2).await;
     pair.fake.hold(false);
     assert!(asking.await.unwrap().unwrap().is_valid());
     assert_eq!(pair.validate("k", &[]).await.verdict, Verdict::Revoked);
@@ -43,11 +43,11 @@ async fn an_older_answer_is_given_to_who_asked_before_and_not_kept() {
 }
 
 #[tokio::test]
-async fn who_asks_after_the_news_does_not_wait_for_an_answer_from_before() {
+async fn request_after_a_change_does_not_join_an_older_one() {
     let (pair, asking) = under_way().await;
     pair.fake.answer("k", revoked(2));
     pair.fake.invalidate(2, Key, "key_k");
-    pair.heard(2).await;
+    pair.wait_until_revision(2).await;
     let later = ask(&pair);
     until(|| pair.fake.asked() == 2).await;
     pair.fake.hold(false);
@@ -59,24 +59,24 @@ async fn who_asks_after_the_news_does_not_wait_for_an_answer_from_before() {
 }
 
 #[tokio::test]
-async fn an_answer_that_knows_the_news_is_kept() {
+async fn up_to_date_answer_is_cached() {
     let pair = Pair::watched().await;
     pair.fake.answer("k", revoked(2));
     pair.fake.hold(true);
     let asking = ask(&pair);
     until(|| pair.fake.asked() == 1).await;
     pair.fake.invalidate(2, Key, "key_k");
-    pair.heard(2).await;
+    pair.wait_until_revision(2).await;
     pair.fake.hold(false);
     assert_eq!(asking.await.unwrap().unwrap().verdict, Verdict::Revoked);
     assert_eq!(pair.validate("k", &[]).await.provenance.source, Source::Near);
 }
 
 #[tokio::test]
-async fn news_about_others_does_not_matter() {
+async fn unrelated_change_does_not_invalidate() {
     let (pair, asking) = under_way().await;
     pair.fake.invalidate(2, Key, "key_other");
-    pair.heard(2).await;
+    pair.wait_until_revision(2).await;
     pair.fake.hold(false);
     let _ = asking.await.unwrap().unwrap();
     assert_eq!(pair.validate("k", &[]).await.provenance.source, Source::Near);
@@ -84,10 +84,10 @@ async fn news_about_others_does_not_matter() {
 
 /// A replica that has not heard of the change yet.
 #[tokio::test]
-async fn an_answer_that_lags_behind_the_news_is_not_kept() {
+async fn lagging_answer_is_not_cached() {
     let pair = Pair::watched().await;
     pair.fake.invalidate(2, Key, "key_k");
-    pair.heard(2).await;
+    pair.wait_until_revision(2).await;
     pair.fake.answer("k", valid("k"));
     assert!(pair.validate("k", &[]).await.is_valid());
     pair.fake.answer("k", revoked(2));
@@ -95,13 +95,13 @@ async fn an_answer_that_lags_behind_the_news_is_not_kept() {
 }
 
 #[tokio::test]
-async fn starting_over_overtakes_everything_under_way() {
+async fn reset_outdates_requests_in_flight() {
     let (pair, asking) = under_way().await;
     // The revisions of a restored database may be lower.
     pair.fake.answer("k", revoked(1));
     pair.fake.start_over(1);
     pair.fake.heartbeat(2);
-    pair.heard(2).await;
+    pair.wait_until_revision(2).await;
     pair.fake.hold(false);
     assert!(asking.await.unwrap().unwrap().is_valid());
     assert_eq!(pair.validate("k", &[]).await.verdict, Verdict::Revoked);

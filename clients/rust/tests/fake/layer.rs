@@ -52,7 +52,7 @@ async fn problem(response: Response<AuthenticatedBody<Body>>) -> Value {
 }
 
 #[tokio::test]
-async fn denials_have_a_status_each() {
+async fn each_denial_has_its_http_status() {
     let pair = pair().await;
     let layer = AuthenticateLayer::new(pair.client.clone());
     for (key, status, code) in [
@@ -70,7 +70,7 @@ async fn denials_have_a_status_each() {
 }
 
 #[tokio::test]
-async fn a_service_that_does_not_know_is_503_and_never_401() {
+async fn undecided_is_503_never_401() {
     let pair = pair().await;
     let layer = AuthenticateLayer::new(pair.client.clone());
     for status in [
@@ -90,7 +90,7 @@ async fn a_service_that_does_not_know_is_503_and_never_401() {
 }
 
 #[tokio::test]
-async fn grpc_callers_get_a_status_of_their_own() {
+async fn grpc_rejections_have_their_own_status() {
     let pair = pair().await;
     let layer = AuthenticateLayer::new(pair.client.clone());
     let code = async |key: &str| {

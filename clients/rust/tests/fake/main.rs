@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod allocations;
+mod cache;
 mod connections;
 mod hedges;
 mod interleavings;
 mod layer;
-mod memory;
 mod server;
 mod sessions;
 mod watch;
@@ -18,11 +18,11 @@ use std::{
 
 use tenant_auth_client::{Client, ClientBuilder, Clock, PresentedKey, Validation};
 
-use self::server::Fake;
+use self::server::FakeServer;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// A silence that a live stream may have.
-const SILENCE: Duration = Duration::from_millis(2_900);
+const TOLERATED_SILENCE: Duration = Duration::from_millis(2_900);
 
 /// A clock that stands still until it is moved.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl ManualClock {
         Arc::new(Self { passed: Mutex::default() })
     }
 
-    fn pass(&self, time: Duration) {
+    fn advance(&self, time: Duration) {
         *self.passed.lock().unwrap() += time;
     }
 }
@@ -48,7 +48,7 @@ impl Clock for ManualClock {
 
 /// A fake service and a client of it that share a clock.
 struct Pair {
-    fake: Fake,
+    fake: FakeServer,
     client: Client,
     clock: Arc<ManualClock>,
 }
@@ -59,7 +59,7 @@ impl Pair {
     }
 
     async fn with(settings: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Self {
-        let (fake, clock) = (Fake::start().await, ManualClock::new());
+        let (fake, clock) = (FakeServer::start().await, ManualClock::new());
         // As long as a busy machine may take: no test waits for it.
         let builder = Client::builder(fake.endpoint()).timeout(SECOND * 60).clock(clock.clone());
         let client = settings(builder).connect_lazy().unwrap();
@@ -70,20 +70,20 @@ impl Pair {
     async fn watched() -> Self {
         let pair = Self::start().await;
         pair.fake.watched(1).await;
-        pair.told(1).await;
+        pair.heartbeat(1).await;
         // What is asked next is asked after the stream began.
-        pair.clock.pass(Duration::from_nanos(1));
+        pair.clock.advance(Duration::from_nanos(1));
         pair
     }
 
     /// Sends a heartbeat and waits until the client has heard it.
-    async fn told(&self, revision: i64) {
+    async fn heartbeat(&self, revision: i64) {
         self.fake.heartbeat(revision);
-        self.heard(revision).await;
+        self.wait_until_revision(revision).await;
     }
 
     /// Waits until the client knows a revision.
-    async fn heard(&self, revision: i64) {
+    async fn wait_until_revision(&self, revision: i64) {
         until(|| self.client.watch_state().is_some_and(|state| state.live && state.revision == revision))
             .await;
     }

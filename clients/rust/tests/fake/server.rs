@@ -30,7 +30,7 @@ use tonic::{
 use super::until;
 
 /// A running fake; it ends with this.
-pub(crate) struct Fake {
+pub(crate) struct FakeServer {
     state: Arc<State>,
     address: SocketAddr,
     /// Of its own, so that its connections end with it.
@@ -57,7 +57,7 @@ struct State {
     unserved: AtomicBool,
 }
 
-impl Fake {
+impl FakeServer {
     pub(crate) async fn start() -> Self {
         Self::serve(None).await
     }
@@ -143,24 +143,24 @@ impl Fake {
     }
 
     /// Ends all streams.
-    pub(crate) fn cut(&self) {
+    pub(crate) fn drop_streams(&self) {
         self.state.watchers.lock().unwrap().clear();
     }
 
     pub(crate) fn heartbeat(&self, revision: i64) {
-        self.tell(revision, Event::Heartbeat(v1::Heartbeat::default()));
+        self.send_event(revision, Event::Heartbeat(v1::Heartbeat::default()));
     }
 
     pub(crate) fn invalidate(&self, revision: i64, scope: v1::InvalidationScope, id: &str) {
         let news = v1::Invalidation { scope: scope.into(), id: id.to_owned(), tenant_id: String::new() };
-        self.tell(revision, Event::Invalidation(news));
+        self.send_event(revision, Event::Invalidation(news));
     }
 
     pub(crate) fn start_over(&self, revision: i64) {
-        self.tell(revision, Event::StartOver(v1::StartOver::default()));
+        self.send_event(revision, Event::StartOver(v1::StartOver::default()));
     }
 
-    fn tell(&self, revision: i64, event: Event) {
+    fn send_event(&self, revision: i64, event: Event) {
         let event = v1::WatchResponse { revision, event: Some(event) };
         self.state.log.lock().unwrap().push(event.clone());
         let mut watchers = self.state.watchers.lock().unwrap();
@@ -168,7 +168,7 @@ impl Fake {
     }
 }
 
-impl Drop for Fake {
+impl Drop for FakeServer {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();

@@ -4,7 +4,7 @@ use tenant_auth_client::{PresentedKey, Source, Verdict, proto as v1};
 use v1::InvalidationScope::{Key, Session, Tenant};
 
 use super::{
-    Pair, SILENCE,
+    Pair, TOLERATED_SILENCE,
     server::{provenance, session},
 };
 
@@ -16,7 +16,7 @@ impl Pair {
 }
 
 #[tokio::test]
-async fn a_session_is_kept_with_what_was_attached() {
+async fn session_is_cached_with_its_attributes() {
     let pair = Pair::start().await;
     pair.fake.answer_session("s", session());
     pair.source("s", None).await;
@@ -33,52 +33,52 @@ async fn a_session_is_kept_with_what_was_attached() {
 }
 
 #[tokio::test]
-async fn news_about_the_session_its_key_or_its_tenant_drops_it() {
+async fn session_key_and_tenant_changes_invalidate_sessions() {
     let pair = Pair::watched().await;
     pair.fake.answer_session("s", session());
     for (revision, scope, id) in [(2, Session, "s"), (3, Key, "key_k"), (4, Tenant, "acme")] {
         let asked = pair.fake.asked();
         pair.source("s", None).await;
         pair.fake.invalidate(revision, scope, id);
-        pair.heard(revision).await;
+        pair.wait_until_revision(revision).await;
         pair.source("s", None).await;
         assert_eq!(pair.fake.asked(), asked + 2, "{scope:?}");
     }
 }
 
 #[tokio::test]
-async fn news_about_a_key_presented_along_with_a_session_drops_it() {
+async fn presented_key_changes_invalidate_sessions() {
     let pair = Pair::watched().await;
     let presented = |id: &str| v1::ValidateSessionResponse { presented_key_id: id.to_owned(), ..session() };
     pair.fake.answer_session("s", presented("key_second"));
     pair.source("s", Some("second")).await;
     for revision in [2, 3] {
-        pair.clock.pass(SILENCE);
-        pair.told(revision).await;
+        pair.clock.advance(TOLERATED_SILENCE);
+        pair.heartbeat(revision).await;
     }
     assert_eq!(pair.source("s", Some("second")).await, Source::Near);
     pair.fake.invalidate(4, Key, "key_second");
-    pair.heard(4).await;
+    pair.wait_until_revision(4).await;
     assert_eq!(pair.source("s", Some("second")).await, Source::Fresh);
     // As of revision 1: what is older than the news is not kept.
     assert_eq!(pair.source("s", Some("second")).await, Source::Fresh);
 }
 
 #[tokio::test]
-async fn what_the_service_does_not_extend_ends_with_its_own_time() {
+async fn unextended_session_expires_despite_live_stream() {
     let pair = Pair::watched().await;
     let provenance = v1::Provenance { cacheable_while_watched: None, ..provenance(1) };
     pair.fake.answer_session("s", v1::ValidateSessionResponse { provenance: Some(provenance), ..session() });
     pair.source("s", Some("k")).await;
     for revision in [2, 3] {
-        pair.clock.pass(SILENCE);
-        pair.told(revision).await;
+        pair.clock.advance(TOLERATED_SILENCE);
+        pair.heartbeat(revision).await;
     }
     assert_eq!(pair.source("s", Some("k")).await, Source::Fresh);
 }
 
 #[tokio::test]
-async fn a_session_ended_by_this_client_is_asked_about_anew() {
+async fn own_unbind_invalidates_the_session() {
     let pair = Pair::start().await;
     pair.fake.answer_session("s", session());
     pair.source("s", None).await;

@@ -6,53 +6,56 @@ use tenant_auth_client::{NearCache, Source, Verdict, proto as v1};
 use v1::InvalidationScope::{Key, Session, Tenant, Unspecified};
 
 use super::{
-    Pair, SECOND, SILENCE,
+    Pair, SECOND, TOLERATED_SILENCE,
     server::{provenance, valid},
 };
 
 #[tokio::test]
-async fn a_live_stream_makes_an_answer_last_and_silence_ends_that() {
+async fn live_stream_extends_lifetime_until_silence() {
     let pair = Pair::watched().await;
     pair.fake.answer("k", valid("k"));
     let _ = pair.validate("k", &[]).await;
     for revision in 2..=19 {
-        pair.clock.pass(SILENCE);
-        pair.told(revision).await;
+        pair.clock.advance(TOLERATED_SILENCE);
+        pair.heartbeat(revision).await;
     }
     // 52.2 s.
     let late = pair.validate("k", &[]).await;
-    assert_eq!((late.provenance.source, late.provenance.age), (Source::Near, 2 * SECOND + 18 * SILENCE));
-    pair.clock.pass(3 * SECOND);
+    assert_eq!(
+        (late.provenance.source, late.provenance.age),
+        (Source::Near, 2 * SECOND + 18 * TOLERATED_SILENCE)
+    );
+    pair.clock.advance(3 * SECOND);
     assert_eq!(pair.validate("k", &[]).await.provenance.source, Source::Near);
-    pair.clock.pass(SECOND);
+    pair.clock.advance(SECOND);
     let _ = pair.validate("k", &[]).await;
     assert_eq!(pair.fake.asked(), 2);
     assert!(!pair.client.watch_state().unwrap().live);
 }
 
 #[tokio::test]
-async fn it_does_not_last_for_ever() {
+async fn watched_lifetime_is_bounded() {
     let pair = Pair::with(|builder| builder.near_cache(NearCache::new().watched_for(8 * SECOND))).await;
     pair.fake.watched(1).await;
-    pair.told(1).await;
-    pair.clock.pass(Duration::from_nanos(1));
+    pair.heartbeat(1).await;
+    pair.clock.advance(Duration::from_nanos(1));
     pair.fake.answer("k", valid("k"));
     for (revision, asked) in (2..).zip([1, 1, 1, 1, 2, 2, 2, 2, 3]) {
         let _ = pair.validate("k", &[]).await;
         assert_eq!(pair.fake.asked(), asked, "{revision}");
-        pair.clock.pass(2 * SECOND);
-        pair.told(revision).await;
+        pair.clock.advance(2 * SECOND);
+        pair.heartbeat(revision).await;
     }
 }
 
 #[tokio::test]
-async fn what_the_stream_cannot_name_or_did_not_cover_ends_with_its_own_time() {
+async fn uncovered_answers_use_the_unwatched_lifetime() {
     let pair = Pair::start().await;
     pair.fake.answer("before", valid("before"));
     let _ = pair.validate("before", &[]).await;
     pair.fake.watched(1).await;
-    pair.told(3).await;
-    pair.clock.pass(Duration::from_nanos(1));
+    pair.heartbeat(3).await;
+    pair.clock.advance(Duration::from_nanos(1));
     // As of revision 1: what was told before the stream began may be missing from it.
     pair.fake.answer("old", valid("old"));
     let current = v1::ValidateKeyResponse { provenance: Some(provenance(3)), ..valid("current") };
@@ -61,8 +64,8 @@ async fn what_the_stream_cannot_name_or_did_not_cover_ends_with_its_own_time() {
         let _ = pair.validate(key, &[]).await;
     }
     for revision in [4, 5] {
-        pair.clock.pass(SILENCE);
-        pair.told(revision).await;
+        pair.clock.advance(TOLERATED_SILENCE);
+        pair.heartbeat(revision).await;
     }
     let mut sources = Vec::new();
     for key in ["before", "old", "current", "stranger"] {
@@ -72,7 +75,7 @@ async fn what_the_stream_cannot_name_or_did_not_cover_ends_with_its_own_time() {
 }
 
 #[tokio::test]
-async fn news_drops_what_it_is_about_if_it_is_older() {
+async fn change_invalidates_older_entries_only() {
     let pair = Pair::watched().await;
     let of = |tenant: &str, key: &str, revision| v1::ValidateKeyResponse {
         tenant_id: tenant.to_owned(),
@@ -90,7 +93,7 @@ async fn news_drops_what_it_is_about_if_it_is_older() {
     for (revision, scope, id) in told {
         pair.fake.invalidate(revision, scope, id);
     }
-    pair.heard(8).await;
+    pair.wait_until_revision(8).await;
     let mut sources = Vec::new();
     for key in ["a", "b", "c", "d"] {
         sources.push(pair.validate(key, &[]).await.provenance.source);
@@ -99,7 +102,7 @@ async fn news_drops_what_it_is_about_if_it_is_older() {
 }
 
 #[tokio::test]
-async fn a_revocation_is_seen_as_soon_as_it_is_told() {
+async fn revocation_invalidates_when_streamed() {
     let pair = Pair::watched().await;
     pair.fake.answer("k", valid("k"));
     assert!(pair.validate("k", &[]).await.is_valid());
@@ -109,7 +112,7 @@ async fn a_revocation_is_seen_as_soon_as_it_is_told() {
         v1::ValidateKeyResponse { verdict: revoked, provenance: Some(provenance(2)), ..valid("k") },
     );
     pair.fake.invalidate(2, Key, "key_k");
-    pair.heard(2).await;
+    pair.wait_until_revision(2).await;
     assert_eq!(pair.validate("k", &[]).await.verdict, Verdict::Revoked);
     // And a denial is kept like any other answer, whatever is asked for.
     assert_eq!(pair.validate("k", &["orders:read"]).await.provenance.source, Source::Near);
@@ -117,55 +120,55 @@ async fn a_revocation_is_seen_as_soon_as_it_is_told() {
 }
 
 #[tokio::test]
-async fn starting_over_and_what_nobody_understands_forget_everything() {
+async fn reset_and_unknown_events_clear_the_cache() {
     let pair = Pair::watched().await;
     pair.fake.answer("k", valid("k"));
     let _ = pair.validate("k", &[]).await;
     pair.fake.start_over(3);
-    pair.heard(3).await;
+    pair.wait_until_revision(3).await;
     let _ = pair.validate("k", &[]).await;
     assert_eq!(pair.fake.asked(), 2);
     pair.fake.invalidate(4, Unspecified, "strange");
-    pair.heard(4).await;
+    pair.wait_until_revision(4).await;
     let _ = pair.validate("k", &[]).await;
     assert_eq!(pair.fake.asked(), 3);
 }
 
 #[tokio::test]
-async fn a_stream_that_is_resumed_in_time_has_left_nothing_out() {
+async fn timely_resume_keeps_the_stream_unbroken() {
     let pair = Pair::watched().await;
     for key in ["k", "l"] {
         pair.fake.answer(key, valid(key));
         let _ = pair.validate(key, &[]).await;
     }
-    pair.clock.pass(SILENCE);
-    pair.told(7).await;
-    pair.fake.cut();
+    pair.clock.advance(TOLERATED_SILENCE);
+    pair.heartbeat(7).await;
+    pair.fake.drop_streams();
     // Told while nobody listened.
     pair.fake.invalidate(8, Key, "key_l");
     pair.fake.watched(2).await;
     assert_eq!(pair.fake.resumed(), [0, 7]);
-    pair.heard(8).await;
-    pair.clock.pass(3 * SECOND);
+    pair.wait_until_revision(8).await;
+    pair.clock.advance(3 * SECOND);
     assert_eq!(pair.validate("k", &[]).await.provenance.source, Source::Near);
     assert_eq!(pair.validate("l", &[]).await.provenance.source, Source::Fresh);
 }
 
 #[tokio::test]
-async fn a_stream_that_is_resumed_late_begins_anew() {
+async fn late_resume_starts_a_new_stream() {
     let pair = Pair::watched().await;
     pair.fake.answer("k", valid("k"));
     let _ = pair.validate("k", &[]).await;
-    pair.fake.cut();
-    pair.clock.pass(6 * SECOND);
+    pair.fake.drop_streams();
+    pair.clock.advance(6 * SECOND);
     pair.fake.watched(2).await;
-    pair.told(8).await;
+    pair.heartbeat(8).await;
     assert_eq!(pair.validate("k", &[]).await.provenance.source, Source::Fresh);
     assert_eq!(pair.fake.asked(), 2);
 }
 
 #[tokio::test]
-async fn without_the_stream_the_service_sets_the_time() {
+async fn unwatched_lifetime_applies_without_a_stream() {
     let pair = Pair::start().await;
     pair.fake.without_watch();
     pair.fake.watched(1).await;
@@ -173,12 +176,12 @@ async fn without_the_stream_the_service_sets_the_time() {
     for asked in [1, 1, 2] {
         let _ = pair.validate("k", &[]).await;
         assert_eq!(pair.fake.asked(), asked);
-        pair.clock.pass(3 * SECOND);
+        pair.clock.advance(3 * SECOND);
     }
 }
 
 #[tokio::test]
-async fn who_does_not_watch_opens_no_stream() {
+async fn unwatched_client_opens_no_stream() {
     let pair = Pair::with(|builder| builder.near_cache(NearCache::new().unwatched())).await;
     pair.fake.answer("k", valid("k"));
     let _ = pair.validate("k", &[]).await;

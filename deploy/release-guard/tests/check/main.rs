@@ -2,32 +2,32 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod world;
+mod fixture;
 
 use std::fs;
 
-use crate::world::World;
+use crate::fixture::RepositoryFixture;
 
 #[test]
-fn a_clean_commit_of_the_canonical_main_is_accepted() {
-    let world = World::new();
+fn clean_commit_of_canonical_main_is_accepted() {
+    let world = RepositoryFixture::new();
     let answer = world.check(&[]);
     assert_eq!((answer.code, answer.codes()), (0, vec![]));
     assert_eq!(answer.json["accepted"], true);
     assert_eq!(answer.json["commit"], world.head());
     assert_eq!(answer.json["tip"], world.head());
 
-    let said = world.say(&[]);
+    let said = world.check_as_text(&[]);
     assert_eq!(said.code, 0);
     assert!(said.stdout.contains("may be released") && said.stderr.is_empty(), "{said:?}");
     assert_eq!(world.check(&["--remote", &world.canonical()]).code, 0, "an address instead of a name");
 }
 
 #[test]
-fn an_older_commit_of_main_is_accepted_without_any_local_branch() {
-    let world = World::new();
+fn older_main_commit_is_accepted_without_local_branch() {
+    let world = RepositoryFixture::new();
     let first = world.head();
-    world.commit_to_main_elsewhere("second");
+    world.push_to_main_from_another_clone("second");
     world.git(&["pull", "-q"]);
     world.git(&["checkout", "-q", "--detach", &first]);
     world.git(&["branch", "-q", "-D", "main"]);
@@ -36,8 +36,8 @@ fn an_older_commit_of_main_is_accepted_without_any_local_branch() {
 }
 
 #[test]
-fn a_changed_file_is_refused() {
-    let world = World::new();
+fn changed_file_is_refused() {
+    let world = RepositoryFixture::new();
     world.write("readme", "changed");
     let answer = world.check(&[]);
     assert_eq!((answer.code, answer.codes()), (1, vec!["dirty".to_owned()]));
@@ -47,8 +47,8 @@ fn a_changed_file_is_refused() {
 }
 
 #[test]
-fn an_untracked_file_is_refused_and_an_ignored_one_is_not() {
-    let world = World::new();
+fn untracked_file_is_refused_and_ignored_file_is_not() {
+    let world = RepositoryFixture::new();
     world.write("target/out", "ignored");
     assert_eq!(world.check(&[]).code, 0);
     world.write("new/left.over", "untracked");
@@ -60,9 +60,9 @@ fn an_untracked_file_is_refused_and_an_ignored_one_is_not() {
 }
 
 #[test]
-fn a_change_that_git_was_told_to_overlook_is_refused() {
+fn change_hidden_from_git_is_refused() {
     for flag in ["--assume-unchanged", "--skip-worktree"] {
-        let world = World::new();
+        let world = RepositoryFixture::new();
         world.git(&["update-index", flag, "readme"]);
         world.write("readme", "changed");
         let answer = world.check(&[]);
@@ -72,8 +72,8 @@ fn a_change_that_git_was_told_to_overlook_is_refused() {
 }
 
 #[test]
-fn a_commit_that_was_not_pushed_is_refused() {
-    let world = World::new();
+fn unpushed_commit_is_refused() {
+    let world = RepositoryFixture::new();
     world.commit("mine");
     let answer = world.check(&[]);
     assert_eq!((answer.code, answer.codes()), (1, vec!["not_on_branch".to_owned()]));
@@ -81,8 +81,8 @@ fn a_commit_that_was_not_pushed_is_refused() {
 }
 
 #[test]
-fn a_commit_of_another_branch_is_refused_although_it_was_pushed() {
-    let world = World::new();
+fn pushed_commit_of_another_branch_is_refused() {
+    let world = RepositoryFixture::new();
     world.git(&["checkout", "-q", "-b", "feature"]);
     world.commit("feature");
     world.git(&["push", "-q", "origin", "feature"]);
@@ -91,9 +91,9 @@ fn a_commit_of_another_branch_is_refused_although_it_was_pushed() {
 }
 
 #[test]
-fn a_local_main_that_is_behind_is_refused() {
-    let world = World::new();
-    world.commit_to_main_elsewhere("second");
+fn local_main_behind_remote_is_refused() {
+    let world = RepositoryFixture::new();
+    world.push_to_main_from_another_clone("second");
     let answer = world.check(&[]);
     assert_eq!(answer.codes(), ["behind"]);
     assert_ne!(answer.json["tip"], world.head(), "the remote was asked, not the memory of it");
@@ -102,28 +102,28 @@ fn a_local_main_that_is_behind_is_refused() {
 }
 
 #[test]
-fn a_local_main_that_went_another_way_is_refused() {
-    let world = World::new();
-    world.commit_to_main_elsewhere("theirs");
+fn diverged_local_main_is_refused() {
+    let world = RepositoryFixture::new();
+    world.push_to_main_from_another_clone("theirs");
     world.commit("mine");
     assert_eq!(world.check(&[]).codes(), ["not_on_branch", "diverged"]);
 }
 
 #[test]
-fn a_rewritten_main_is_noticed() {
-    let world = World::new();
+fn rewritten_remote_main_is_refused() {
+    let world = RepositoryFixture::new();
     world.commit("second");
     world.git(&["push", "-q"]);
-    world.rewrite_main_elsewhere();
+    world.rewrite_main_from_another_clone();
     assert_eq!(world.check(&[]).codes(), ["not_on_branch", "diverged"]);
 }
 
 #[test]
-fn a_shallow_clone_that_cannot_tell_is_refused() {
-    let world = World::new();
+fn shallow_clone_without_history_is_refused() {
+    let world = RepositoryFixture::new();
     let first = world.head();
-    world.commit_to_main_elsewhere("second");
-    world.commit_to_main_elsewhere("third");
+    world.push_to_main_from_another_clone("second");
+    world.push_to_main_from_another_clone("third");
     let shallow = world.shallow_clone();
     // What it has of the history begins at the tip, so the tip itself is the one commit it can tell about.
     assert_eq!(shallow.check(&[]).code, 0);
@@ -135,8 +135,8 @@ fn a_shallow_clone_that_cannot_tell_is_refused() {
 }
 
 #[test]
-fn a_fork_named_origin_is_refused() {
-    let world = World::new();
+fn fork_named_origin_is_refused() {
+    let world = RepositoryFixture::new();
     let fork = world.fork();
     world.git(&["remote", "set-url", "origin", &fork]);
     world.commit("of the fork");
@@ -148,24 +148,24 @@ fn a_fork_named_origin_is_refused() {
 }
 
 #[test]
-fn a_canonical_address_that_leads_elsewhere_is_refused() {
-    let world = World::new();
+fn redirected_canonical_address_is_refused() {
+    let world = RepositoryFixture::new();
     let fork = world.fork();
     world.git(&["config", &format!("url.{fork}.insteadOf"), &world.canonical()]);
     assert_eq!(world.check(&[]).codes(), ["not_canonical"]);
 }
 
 #[test]
-fn a_remote_that_cannot_be_reached_is_refused() {
-    let world = World::new();
+fn unreachable_remote_is_refused() {
+    let world = RepositoryFixture::new();
     world.remove_canonical();
     let answer = world.check(&[]);
     assert_eq!((answer.code, answer.codes()), (1, vec!["unreachable".to_owned()]));
 }
 
 #[test]
-fn a_remote_without_the_branch_is_refused() {
-    let world = World::new();
+fn remote_without_the_branch_is_refused() {
+    let world = RepositoryFixture::new();
     assert_eq!(world.check(&["--branch", "release"]).codes(), ["no_branch"]);
     // A name that only ends like the branch is not the branch.
     world.git(&["push", "-q", "origin", "HEAD:refs/other/refs/heads/release"]);
@@ -173,8 +173,8 @@ fn a_remote_without_the_branch_is_refused() {
 }
 
 #[test]
-fn a_commit_that_is_not_checked_out_is_refused() {
-    let world = World::new();
+fn commit_not_checked_out_is_refused() {
+    let world = RepositoryFixture::new();
     let first = world.head();
     world.commit("second");
     world.git(&["push", "-q"]);
@@ -182,8 +182,8 @@ fn a_commit_that_is_not_checked_out_is_refused() {
 }
 
 #[test]
-fn the_builds_stamp_must_be_that_of_the_commit() {
-    let world = World::new();
+fn build_stamp_must_match_the_commit() {
+    let world = RepositoryFixture::new();
     let head = world.head();
     let version = |commit: &str, branch: &str, dirty: &str| {
         format!("tenant-auth-svc 0.1.0\ncommit: {commit}\nbranch: {branch}\ndirty: {dirty}\nbuilt: unknown\n")
@@ -199,8 +199,8 @@ fn the_builds_stamp_must_be_that_of_the_commit() {
 }
 
 #[test]
-fn the_images_labels_must_be_those_of_the_commit() {
-    let world = World::new();
+fn image_labels_must_match_the_commit() {
+    let world = RepositoryFixture::new();
     let labels = |dirty: &str| {
         format!(
             r#"{{"org.opencontainers.image.revision":"{}","tenant-auth.branch":"main","tenant-auth.dirty":"{dirty}"}}"#,
@@ -216,14 +216,14 @@ fn the_images_labels_must_be_those_of_the_commit() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_listed_each_on_a_line_with_what_to_do() {
-    let world = World::new();
+fn every_refusal_is_listed_with_its_remedy() {
+    let world = RepositoryFixture::new();
     world.commit("mine");
     world.write("readme", "changed");
     let version = "commit: 1\nbranch: b\ndirty: true";
     let answer = world.check(&["--version-output", version]);
     assert_eq!(answer.codes(), ["dirty", "not_on_branch", "other_commit", "other_branch", "dirty_build"]);
-    let said = world.say(&["--version-output", version]);
+    let said = world.check_as_text(&["--version-output", version]);
     assert_eq!(said.code, 1);
     assert!(said.stdout.is_empty());
     assert_eq!(said.stderr.lines().count(), 1 + 5, "{}", said.stderr);
@@ -234,12 +234,12 @@ fn everything_that_is_wrong_is_listed_each_on_a_line_with_what_to_do() {
 }
 
 #[test]
-fn what_cannot_be_checked_is_no_permission() {
-    let world = World::new();
+fn failed_check_exits_with_code_two() {
+    let world = RepositoryFixture::new();
     let nowhere = tempfile::tempdir().unwrap();
     let outside = world.run_in(nowhere.path(), &["check"]);
     assert_eq!(outside.code, 2, "{outside:?}");
-    assert_eq!(world.say(&["--commit", "no-such-commit"]).code, 2);
+    assert_eq!(world.check_as_text(&["--commit", "no-such-commit"]).code, 2);
     fs::remove_file(world.path("deploy/release-guard/canonical.json")).unwrap();
     let said = world.run_in(std::path::Path::new(&world.path(".")), &["check"]);
     assert_eq!(said.code, 2);
@@ -247,10 +247,11 @@ fn what_cannot_be_checked_is_no_permission() {
 }
 
 #[test]
-fn a_hook_that_points_git_elsewhere_does_not_change_what_is_checked() {
-    let world = World::new();
-    let other = World::new();
+fn git_environment_variables_do_not_redirect_the_check() {
+    let world = RepositoryFixture::new();
+    let other = RepositoryFixture::new();
     world.write("readme", "changed");
-    let answer = world.run_with(&[("GIT_DIR", &other.path(".git")), ("GIT_WORK_TREE", &other.path("."))]);
+    let answer =
+        world.check_with_env(&[("GIT_DIR", &other.path(".git")), ("GIT_WORK_TREE", &other.path("."))]);
     assert_eq!(answer.codes(), ["dirty"]);
 }

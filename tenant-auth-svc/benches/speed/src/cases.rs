@@ -6,7 +6,7 @@ mod many;
 mod maps;
 mod memory;
 mod misses;
-mod near;
+mod near_cache;
 mod profile;
 mod unary;
 
@@ -16,13 +16,13 @@ use prost::Message as _;
 use tenant_auth_proto::v1;
 
 use crate::{
-    books::{Books, Shares},
-    judge::{Flaw, Tally, Wants, flaw},
-    load::Outcome,
+    cpu_accounting::{CpuSample, CpuShares},
+    load::LoadOutcome,
     process::Process,
     programs::Programs,
+    round_check::{CoreRequirement, Flaw, RoundCounts, find_flaw},
     stats::Rounds,
-    table::say,
+    table::print_text,
 };
 
 /// How to measure.
@@ -43,7 +43,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn wants(&self, name: &str) -> bool {
+    fn includes(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
     }
 }
@@ -56,11 +56,11 @@ const VALIDATE_KEY: &str = "/tenantauth.v1.ValidationService/ValidateKey";
 const BATCH_VALIDATE_KEYS: &str = "/tenantauth.v1.ValidationService/BatchValidateKeys";
 const STREAM_VALIDATE_KEYS: &str = "/tenantauth.v1.ValidationService/StreamValidateKeys";
 /// Connections, as from a few replicas of a busy API.
-const CONNECTIONS: usize = 4;
+const CONNECTION_COUNT: usize = 4;
 /// Requests at once on each connection.
-const STREAMS: usize = 16;
+const STREAMS_PER_CONNECTION: usize = 16;
 /// Keys in memory, where it is about many.
-const MANY: usize = 100_000;
+const MANY_KEYS: usize = 100_000;
 
 /// What stands in a table where a figure would be one about other processes.
 const TOO_BUSY: &str = "too busy";
@@ -70,9 +70,9 @@ const NO_FIGURE: &str = "–";
 
 /// Rows that have no figure, because the machine was too busy in most of their rounds.
 #[derive(Debug, Default)]
-pub struct Missing(Vec<String>);
+pub struct MissingFigures(Vec<String>);
 
-impl Missing {
+impl MissingFigures {
     /// How they are called.
     #[must_use]
     pub fn rows(&self) -> &[String] {
@@ -80,16 +80,16 @@ impl Missing {
     }
 
     /// Says below a table which rounds of its rows were left out, and why.
-    fn note<'a>(&mut self, rows: impl IntoIterator<Item = (&'a str, &'a Tally)>) {
+    fn report<'a>(&mut self, rows: impl IntoIterator<Item = (&'a str, &'a RoundCounts)>) {
         for (name, tally) in rows {
-            if !tally.is_enough() {
+            if !tally.has_enough_rounds() {
                 self.0.push(name.to_owned());
             }
-            if let (1.., Some(flaw)) = (tally.left_out, tally.flaw) {
-                say(&format!(
+            if let (1.., Some(flaw)) = (tally.excluded, tally.flaw) {
+                print_text(&format!(
                     "{name}: {} of {} rounds left out; of the last one, {flaw}",
-                    tally.left_out,
-                    tally.left_out + tally.good
+                    tally.excluded,
+                    tally.excluded + tally.counted
                 ));
             }
         }
@@ -100,48 +100,48 @@ impl Missing {
 ///
 /// # Errors
 /// When a server does not start, or an answer is wrong.
-pub async fn run(plan: &Plan) -> anyhow::Result<Missing> {
-    let mut missing = Missing::default();
+pub async fn run(plan: &Plan) -> anyhow::Result<MissingFigures> {
+    let mut missing = MissingFigures::default();
     let cores = std::thread::available_parallelism()?.get();
     let load_core = LOAD_CORE.min(cores - 1);
-    bind_to(load_core)?;
-    say(&format!(
+    pin_to_core(load_core)?;
+    print_text(&format!(
         "{cores} cores; the server on core {SERVER_CORE}, the load on core {load_core}; {} rounds of {:?}; medians ± half the spread",
         plan.rounds, plan.time
     ));
     let mut peak = None;
-    if plan.wants("unary") {
+    if plan.includes("unary") {
         peak = unary::run(plan, &mut missing).await?;
     }
-    if let Some(h2load) = plan.h2load.as_ref().filter(|_| plan.wants("cross-check")) {
+    if let Some(h2load) = plan.h2load.as_ref().filter(|_| plan.includes("cross-check")) {
         cross_check::run(plan, h2load, &mut missing).await?;
     }
-    if plan.wants("many") {
+    if plan.includes("many") {
         many::run(plan, &mut missing).await?;
     }
-    if plan.wants("latency") {
+    if plan.includes("latency") {
         latency::run(plan, peak, load_core, &mut missing).await?;
     }
-    if plan.wants("misses") {
+    if plan.includes("misses") {
         misses::run(plan).await?;
     }
-    if plan.wants("memory") {
+    if plan.includes("memory") {
         memory::run(plan).await?;
     }
-    if let Some(samples) = plan.samples.as_ref().filter(|_| plan.wants("profile")) {
+    if let Some(samples) = plan.samples.as_ref().filter(|_| plan.includes("profile")) {
         profile::run(plan, samples).await?;
     }
-    if plan.wants("maps") {
+    if plan.includes("maps") {
         maps::run(plan, load_core, &mut missing)?;
     }
-    if plan.wants("near") {
-        near::run()?;
+    if plan.includes("near") {
+        near_cache::run()?;
     }
     Ok(missing)
 }
 
 /// Binds this process to a core.
-fn bind_to(core: usize) -> anyhow::Result<()> {
+fn pin_to_core(core: usize) -> anyhow::Result<()> {
     let this = std::process::id().to_string();
     let status = std::process::Command::new("taskset")
         .args(["-a", "-p", "-c", &core.to_string(), &this])
@@ -153,7 +153,7 @@ fn bind_to(core: usize) -> anyhow::Result<()> {
 
 /// What one round of a closed loop came to.
 #[derive(Clone, Debug, Default)]
-struct Measured {
+struct Measurement {
     /// Requests a second.
     rate: Rounds,
     /// Microseconds of the server's processor time for a request.
@@ -161,30 +161,30 @@ struct Measured {
     /// Share of the core that the server used: below 1, the load was the bottleneck.
     busy: Rounds,
     /// Which rounds count.
-    tally: Tally,
+    tally: RoundCounts,
 }
 
-impl Measured {
-    fn round(
+impl Measurement {
+    fn measure_round(
         &mut self,
         process: &Process,
-        mut load: impl FnMut() -> anyhow::Result<Outcome>,
+        mut load: impl FnMut() -> anyhow::Result<LoadOutcome>,
     ) -> anyhow::Result<()> {
-        let round = self.tally.round(|| judged(process, Wants::All, &mut load))?;
-        let of = |value: fn(&Round<Outcome>) -> f64| round.as_ref().map(value);
-        self.rate.add(of(|round| round.outcome.answers as f64 / round.outcome.took.as_secs_f64()));
+        let round = self.tally.measure(|| measure_round(process, CoreRequirement::Saturated, &mut load))?;
+        let of = |value: fn(&Round<LoadOutcome>) -> f64| round.as_ref().map(value);
+        self.rate.add(of(|round| round.outcome.answers as f64 / round.outcome.elapsed.as_secs_f64()));
         self.cpu.add(of(|round| round.cpu.as_secs_f64() * 1e6 / round.outcome.answers as f64));
         self.busy.add(of(|round| round.shares.used));
         Ok(())
     }
 
     /// A line of a table: of cells with figures, or of none that has one.
-    fn line(&self, name: &str, figures: Vec<String>) -> Vec<String> {
-        line(name, &self.tally, figures)
+    fn table_row(&self, name: &str, figures: Vec<String>) -> Vec<String> {
+        table_row(name, &self.tally, figures)
     }
 
-    fn used(&self) -> String {
-        used(&self.busy)
+    fn core_used(&self) -> String {
+        format_core_used(&self.busy)
     }
 }
 
@@ -193,52 +193,55 @@ struct Round<T> {
     outcome: T,
     /// The server's processor time.
     cpu: Duration,
-    shares: Shares,
+    shares: CpuShares,
 }
 
 /// Measures a round of a server on its core, and says why it does not count, if it does not.
-fn judged<T>(
+fn measure_round<T>(
     process: &Process,
-    wants: Wants,
+    wants: CoreRequirement,
     load: impl FnMut() -> anyhow::Result<T>,
 ) -> anyhow::Result<(Round<T>, Option<Flaw>)> {
-    judged_on(SERVER_CORE, process.id(), wants, load)
+    measure_round_on(SERVER_CORE, process.id(), wants, load)
 }
 
 /// The same of any process on any core.
-fn judged_on<T>(
+fn measure_round_on<T>(
     core: usize,
     process: u32,
-    wants: Wants,
+    wants: CoreRequirement,
     mut load: impl FnMut() -> anyhow::Result<T>,
 ) -> anyhow::Result<(Round<T>, Option<Flaw>)> {
-    let before = Books::of(process, core)?;
+    let before = CpuSample::sample(process, core)?;
     let outcome = load()?;
-    let after = Books::of(process, core)?;
-    let shares = after.since(&before);
-    Ok((Round { outcome, cpu: after.ran_since(&before), shares }, flaw(&shares, wants)))
+    let after = CpuSample::sample(process, core)?;
+    let shares = after.shares_since(&before);
+    Ok((Round { outcome, cpu: after.cpu_time_since(&before), shares }, find_flaw(&shares, wants)))
 }
 
 /// A line of a table: its name, its figures if there are any, and how many rounds they rest on.
-fn line(name: &str, tally: &Tally, figures: Vec<String>) -> Vec<String> {
-    let figures =
-        figures.into_iter().map(|figure| if tally.is_enough() { figure } else { TOO_BUSY.to_owned() });
-    std::iter::once(name.to_owned()).chain(figures).chain([tally.shown()]).collect()
+fn table_row(name: &str, tally: &RoundCounts, figures: Vec<String>) -> Vec<String> {
+    let figures = figures
+        .into_iter()
+        .map(|figure| if tally.has_enough_rounds() { figure } else { TOO_BUSY.to_owned() });
+    std::iter::once(name.to_owned()).chain(figures).chain([tally.summary()]).collect()
 }
 
-fn used(busy: &Rounds) -> String {
+fn format_core_used(busy: &Rounds) -> String {
     busy.median().map_or_else(|| NO_FIGURE.to_owned(), |busy| format!("{:.0} %", busy * 100.0))
 }
 
-fn shown(rounds: &Rounds, digits: usize) -> String {
+fn format_median(rounds: &Rounds, digits: usize) -> String {
     let Some(median) = rounds.median() else { return NO_FIGURE.to_owned() };
     format!("{median:.digits$} ±{:.0} %", rounds.uncertainty() * 100.0)
 }
 
 /// The median of the rounds' ratios, and their spread.
-fn ratio(subject: &Rounds, baseline: &Rounds) -> String {
-    let ratios = subject.over(baseline);
-    let Some(median) = ratios.median().filter(|_| ratios.covers_most()) else { return NO_FIGURE.to_owned() };
+fn format_ratio(subject: &Rounds, baseline: &Rounds) -> String {
+    let ratios = subject.ratios_to(baseline);
+    let Some(median) = ratios.median().filter(|_| ratios.has_most_values()) else {
+        return NO_FIGURE.to_owned();
+    };
     format!("{median:.2}× ±{:.0} %", ratios.uncertainty() * 100.0)
 }
 

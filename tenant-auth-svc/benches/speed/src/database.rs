@@ -9,14 +9,14 @@ pub struct Database {
     server: HranaServer,
     /// Where it is.
     pub url: String,
-    _runtime: Threads,
+    _runtime: BackgroundRuntime,
 }
 
 /// A runtime that may end where nobody may wait for it.
 #[derive(Debug)]
-struct Threads(Option<Runtime>);
+struct BackgroundRuntime(Option<Runtime>);
 
-impl Drop for Threads {
+impl Drop for BackgroundRuntime {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
@@ -37,7 +37,7 @@ impl Database {
             let _ = tell.send(HranaServer::builder().start().await);
         });
         let server = told.recv()??;
-        Ok(Self { url: server.url(), server, _runtime: Threads(Some(runtime)) })
+        Ok(Self { url: server.url(), server, _runtime: BackgroundRuntime(Some(runtime)) })
     }
 
     /// What it has been asked so far.

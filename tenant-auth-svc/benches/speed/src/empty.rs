@@ -7,10 +7,10 @@ use tonic::{Request, Response, Status, Streaming, codegen::tokio_stream::Stream}
 
 /// Answers every `ValidateKey` with an empty message, and nothing else.
 #[derive(Clone, Copy, Debug)]
-pub struct Empty;
+pub struct EmptyService;
 
 #[tonic::async_trait]
-impl ValidationService for Empty {
+impl ValidationService for EmptyService {
     type StreamValidateKeysStream =
         Pin<Box<dyn Stream<Item = Result<v1::StreamValidateKeysResponse, Status>> + Send>>;
 

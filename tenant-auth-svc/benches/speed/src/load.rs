@@ -1,7 +1,7 @@
 //! The load generator: HTTP/2 by hand on one spinning thread, so that it costs far less than what it measures.
 
-mod answers;
 mod connection;
+mod header_check;
 mod stream;
 mod wire;
 
@@ -20,11 +20,11 @@ use prost::Message;
 use self::connection::{Connection, Event};
 
 /// One answer in so many is looked into.
-const LOOK_INTO: u64 = 64;
+const ANSWERS_PER_CHECK: u64 = 64;
 /// How long the last answers may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// What precedes a message: whether it is compressed, and its length.
-const FRAME_HEAD: usize = 5;
+const FRAME_HEADER_BYTES: usize = 5;
 
 /// What to send, and over how many connections.
 #[derive(Clone, Debug)]
@@ -41,25 +41,25 @@ pub struct Load {
     pub streams: usize,
     /// Says whether a message is the answer that it should be. One in 64 is shown to it; the status of every one is
     /// looked at anyway.
-    pub expect: fn(&[u8]) -> bool,
+    pub is_expected: fn(&[u8]) -> bool,
 }
 
 /// What came of it.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct LoadOutcome {
     /// Requests, or messages of a stream, that were answered with status OK.
     pub answers: u64,
     /// How long it took.
-    pub took: Duration,
+    pub elapsed: Duration,
     /// Latencies in nanoseconds. Of streams: none.
     pub latencies: Histogram<u64>,
 }
 
 /// A message as gRPC frames it.
 #[must_use]
-pub fn framed(message: &impl Message) -> Bytes {
+pub fn frame(message: &impl Message) -> Bytes {
     let encoded = message.encode_to_vec();
-    let mut frame = BytesMut::with_capacity(encoded.len() + FRAME_HEAD);
+    let mut frame = BytesMut::with_capacity(encoded.len() + FRAME_HEADER_BYTES);
     frame.put_u8(0);
     // No message of ours is that long.
     frame.put_u32(u32::try_from(encoded.len()).unwrap_or(u32::MAX));
@@ -72,23 +72,23 @@ impl Load {
     ///
     /// # Errors
     /// When a connection breaks, or an answer is not as it should be.
-    pub fn flat_out(&self, time: Duration) -> anyhow::Result<Outcome> {
+    pub fn run_closed_loop(&self, time: Duration) -> anyhow::Result<LoadOutcome> {
         let begun = Instant::now();
-        let mut lines = self.lines()?;
+        let mut lines = self.open_connections()?;
         let mut next = 0;
         while lines.iter().any(|line| !line.is_idle()) || begun.elapsed() < time {
-            ensure!(begun.elapsed() < time + PATIENCE, "some requests are never answered");
+            ensure!(begun.elapsed() < time + ANSWER_TIMEOUT, "some requests are never answered");
             for line in &mut lines {
-                line.take_in(self)?;
+                line.receive(self)?;
                 let now = Instant::now();
-                while line.waits.len() + line.under_way.len() < self.streams && now < begun + time {
-                    line.waits.push_back((next, now));
+                while line.queued.len() + line.in_flight.len() < self.streams && now < begun + time {
+                    line.queued.push_back((next, now));
                     next += 1;
                 }
                 line.send(self)?;
             }
         }
-        outcome(lines, begun)
+        collect_outcome(lines, begun)
     }
 
     /// `rate` requests a second, whether or not the server keeps up. A latency counts from the moment at which the
@@ -96,56 +96,56 @@ impl Load {
     ///
     /// # Errors
     /// As for [`flat_out`](Self::flat_out).
-    pub fn at_rate(&self, rate: f64, time: Duration) -> anyhow::Result<Outcome> {
-        let mut lines = self.lines()?;
+    pub fn run_open_loop(&self, rate: f64, time: Duration) -> anyhow::Result<LoadOutcome> {
+        let mut lines = self.open_connections()?;
         let begun = Instant::now();
         let total = (rate * time.as_secs_f64()) as usize;
         let mut next = 0;
         while next < total || lines.iter().any(|line| !line.is_idle()) {
-            ensure!(begun.elapsed() < time + PATIENCE, "some requests are never answered");
+            ensure!(begun.elapsed() < time + ANSWER_TIMEOUT, "some requests are never answered");
             let due = |number: usize| begun + Duration::from_secs_f64(number as f64 / rate);
             let now = Instant::now();
             while next < total && due(next) <= now {
                 let count = lines.len();
                 if let Some(line) = lines.get_mut(next % count) {
-                    line.waits.push_back((next, due(next)));
+                    line.queued.push_back((next, due(next)));
                 }
                 next += 1;
             }
             for line in &mut lines {
                 line.send(self)?;
-                line.take_in(self)?;
+                line.receive(self)?;
             }
         }
-        outcome(lines, begun)
+        collect_outcome(lines, begun)
     }
 
     /// Sends each message once, as many at a time as may be.
     ///
     /// # Errors
     /// As for [`flat_out`](Self::flat_out).
-    pub fn once(&self) -> anyhow::Result<Outcome> {
-        let mut lines = self.lines()?;
+    pub fn run_once(&self) -> anyhow::Result<LoadOutcome> {
+        let mut lines = self.open_connections()?;
         let begun = Instant::now();
         let count = lines.len();
         for number in 0..self.bodies.len() {
             if let Some(line) = lines.get_mut(number % count) {
-                line.waits.push_back((number, begun));
+                line.queued.push_back((number, begun));
             }
         }
         while lines.iter().any(|line| !line.is_idle()) {
-            ensure!(begun.elapsed() < PATIENCE, "some requests are never answered");
+            ensure!(begun.elapsed() < ANSWER_TIMEOUT, "some requests are never answered");
             for line in &mut lines {
                 line.send(self)?;
-                line.take_in(self)?;
+                line.receive(self)?;
             }
         }
-        outcome(lines, begun)
+        collect_outcome(lines, begun)
     }
 
-    fn lines(&self) -> anyhow::Result<Vec<Line>> {
+    fn open_connections(&self) -> anyhow::Result<Vec<LoadConnection>> {
         ensure!(self.connections > 0 && !self.bodies.is_empty(), "nothing to send");
-        (0..self.connections).map(|_| Line::open(self)).collect()
+        (0..self.connections).map(|_| LoadConnection::open(self)).collect()
     }
 
     fn body(&self, number: usize) -> anyhow::Result<&Bytes> {
@@ -154,49 +154,49 @@ impl Load {
 }
 
 /// A connection, and what is asked on it.
-struct Line {
+struct LoadConnection {
     connection: Connection,
     /// What should have left, and when.
-    waits: VecDeque<(usize, Instant)>,
+    queued: VecDeque<(usize, Instant)>,
     /// When what is under way should have left, by stream.
-    under_way: HashMap<u32, Instant>,
-    seen: u64,
+    in_flight: HashMap<u32, Instant>,
+    answers_seen: u64,
     latencies: Histogram<u64>,
 }
 
-impl Line {
+impl LoadConnection {
     fn open(load: &Load) -> anyhow::Result<Self> {
         Ok(Self {
             connection: Connection::open(load.address, load.path)?,
-            waits: VecDeque::new(),
-            under_way: HashMap::new(),
-            seen: 0,
+            queued: VecDeque::new(),
+            in_flight: HashMap::new(),
+            answers_seen: 0,
             latencies: histogram(),
         })
     }
 
     fn is_idle(&self) -> bool {
-        self.waits.is_empty() && self.under_way.is_empty()
+        self.queued.is_empty() && self.in_flight.is_empty()
     }
 
     fn send(&mut self, load: &Load) -> anyhow::Result<()> {
-        while self.under_way.len() < load.streams
-            && let Some((number, due)) = self.waits.front()
+        while self.in_flight.len() < load.streams
+            && let Some((number, due)) = self.queued.front()
         {
-            let Some(stream) = self.connection.ask(load.body(*number)?) else { break };
-            self.under_way.insert(stream, *due);
-            self.waits.pop_front();
+            let Some(stream) = self.connection.send_request(load.body(*number)?) else { break };
+            self.in_flight.insert(stream, *due);
+            self.queued.pop_front();
         }
         self.connection.flush()
     }
 
-    fn take_in(&mut self, load: &Load) -> anyhow::Result<()> {
-        let Self { connection, under_way, seen, latencies, .. } = self;
+    fn receive(&mut self, load: &Load) -> anyhow::Result<()> {
+        let Self { connection, in_flight: under_way, answers_seen: seen, latencies, .. } = self;
         connection.poll(|event| match event {
             Event::Data(data) => {
                 *seen += 1;
-                if seen.is_multiple_of(LOOK_INTO) {
-                    look_into(data, load.expect)?;
+                if seen.is_multiple_of(ANSWERS_PER_CHECK) {
+                    check_answer(data, load.is_expected)?;
                 }
                 Ok(())
             }
@@ -209,20 +209,22 @@ impl Line {
 }
 
 /// Looks into an answer that came in one piece.
-fn look_into(data: &[u8], expect: fn(&[u8]) -> bool) -> anyhow::Result<()> {
-    let Some(([_, len @ ..], message)) = data.split_first_chunk::<FRAME_HEAD>() else { return Ok(()) };
+fn check_answer(data: &[u8], expect: fn(&[u8]) -> bool) -> anyhow::Result<()> {
+    let Some(([_, len @ ..], message)) = data.split_first_chunk::<FRAME_HEADER_BYTES>() else {
+        return Ok(());
+    };
     let is_whole = u32::from_be_bytes(*len) as usize == message.len();
     ensure!(!is_whole || expect(message), "an answer is wrong: {message:?}");
     Ok(())
 }
 
-fn outcome(lines: Vec<Line>, begun: Instant) -> anyhow::Result<Outcome> {
+fn collect_outcome(lines: Vec<LoadConnection>, begun: Instant) -> anyhow::Result<LoadOutcome> {
     let took = begun.elapsed();
     let mut latencies = histogram();
     for line in lines {
         latencies.add(line.latencies)?;
     }
-    Ok(Outcome { answers: latencies.len(), took, latencies })
+    Ok(LoadOutcome { answers: latencies.len(), elapsed: took, latencies })
 }
 
 fn histogram() -> Histogram<u64> {

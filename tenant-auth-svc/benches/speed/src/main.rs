@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use tenant_auth_bench::{
-    cases::{self, Missing},
+    cases::{self, MissingFigures},
     programs::Programs,
 };
 
@@ -33,7 +33,7 @@ struct Args {
 }
 
 /// What the program ends with when a row of a table has no figure.
-const TOO_BUSY: u8 = 3;
+const EXIT_TOO_BUSY: u8 = 3;
 
 fn main() -> ExitCode {
     let (code, last_words) = match run(Args::parse()) {
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         Ok(missing) => {
             let rows = missing.rows().join("; ");
             (
-                ExitCode::from(TOO_BUSY),
+                ExitCode::from(EXIT_TOO_BUSY),
                 format!("the machine was too busy for these rows, which have no figure: {rows}"),
             )
         }
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     code
 }
 
-fn run(args: Args) -> anyhow::Result<Missing> {
+fn run(args: Args) -> anyhow::Result<MissingFigures> {
     let programs = match args.built {
         Some(folder) => Programs::in_folder(&folder),
         None => Programs::build()?,

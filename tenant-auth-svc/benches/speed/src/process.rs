@@ -10,10 +10,10 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use crate::books;
+use crate::cpu_accounting;
 
 /// How long a server may take until it listens.
-const PATIENCE: Duration = Duration::from_secs(30);
+const STARTUP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server. It ends with this value.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Process {
             if let Some(status) = process.child.try_wait()? {
                 bail!("{} ended at once: {status}", program.display());
             }
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > STARTUP_TIMEOUT {
                 bail!("{} does not listen", program.display());
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -79,15 +79,15 @@ impl Process {
     ///
     /// # Errors
     /// Where there is no `/proc` with `schedstat`.
-    pub fn cpu(&self) -> anyhow::Result<Duration> {
-        Ok(books::had_by(self.child.id())?.ran)
+    pub fn cpu_time(&self) -> anyhow::Result<Duration> {
+        Ok(cpu_accounting::process_time(self.child.id())?.running)
     }
 
     /// Its resident memory, in bytes.
     ///
     /// # Errors
     /// Where there is no `/proc`.
-    pub fn resident(&self) -> anyhow::Result<u64> {
+    pub fn resident_bytes(&self) -> anyhow::Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         let kib = line.trim().trim_end_matches("kB").trim().parse::<u64>()?;

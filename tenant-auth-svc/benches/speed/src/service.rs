@@ -14,13 +14,13 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::{load::framed, process::Process};
+use crate::{load::frame, process::Process};
 
 /// How many keys one request imports.
-const AT_ONCE: usize = 500;
+const KEYS_PER_REQUEST: usize = 500;
 
 /// The name in gRPC health that says whether a service decides.
-const READY: &str = "tenantauth.v1.ValidationService";
+const HEALTH_SERVICE_NAME: &str = "tenantauth.v1.ValidationService";
 
 /// A service on an embedded database, with keys in memory.
 #[derive(Debug)]
@@ -40,14 +40,14 @@ impl Service {
     pub async fn start(program: &Path, core: Option<usize>, count: usize) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let url = format!("file:{}", folder.path().join("bench.db").display());
-        let process = process(program, core, &url, &[])?;
-        let channel = channel(&process).await?;
-        let keys = imported(&channel, count).await?;
+        let process = start_process(program, core, &url, &[])?;
+        let channel = connect_when_ready(&process).await?;
+        let keys = create_keys(&channel, count).await?;
         let mut validation = ValidationServiceClient::new(channel)
             .max_encoding_message_size(1 << 20)
             .max_decoding_message_size(1 << 22);
-        for keys in keys.chunks(AT_ONCE) {
-            let requests = keys.iter().map(|key| question(key)).collect();
+        for keys in keys.chunks(KEYS_PER_REQUEST) {
+            let requests = keys.iter().map(|key| validate_request(key)).collect();
             let answer = validation.batch_validate_keys(v1::BatchValidateKeysRequest { requests }).await?;
             for result in answer.into_inner().results {
                 use v1::batch_validate_keys_result::Result as Outcome;
@@ -66,17 +66,17 @@ impl Service {
     /// A request for each key, in an order that no cache of the processor can foresee.
     #[must_use]
     pub fn requests(&self) -> Arc<[Bytes]> {
-        shuffled(self.keys.len())
+        shuffled_indices(self.keys.len())
             .into_iter()
             .filter_map(|index| self.keys.get(index))
-            .map(|key| request(key))
+            .map(|key| key_request(key))
             .collect()
     }
 
     /// A batch of the first so many keys.
     #[must_use]
-    pub fn batch(&self, size: usize) -> Arc<[Bytes]> {
-        Arc::new([batch(self.keys.get(..size).unwrap_or(&self.keys))])
+    pub fn batch_bodies(&self, size: usize) -> Arc<[Bytes]> {
+        Arc::new([batch_request(self.keys.get(..size).unwrap_or(&self.keys))])
     }
 
     /// A message of a stream for each key.
@@ -84,7 +84,7 @@ impl Service {
     pub fn messages(&self) -> Arc<[Bytes]> {
         let message = |(number, key): (usize, &String)| {
             let correlation_id = number as u64;
-            framed(&v1::StreamValidateKeysRequest { correlation_id, request: Some(question(key)) })
+            frame(&v1::StreamValidateKeysRequest { correlation_id, request: Some(validate_request(key)) })
         };
         self.keys.iter().enumerate().map(message).collect()
     }
@@ -94,7 +94,7 @@ impl Service {
 ///
 /// # Errors
 /// When it does not start.
-pub fn process(
+pub fn start_process(
     program: &Path,
     core: Option<usize>,
     database: &str,
@@ -121,9 +121,9 @@ pub fn process(
 ///
 /// # Errors
 /// When it cannot be reached, or ends before it is ready.
-pub async fn channel(process: &Process) -> anyhow::Result<Channel> {
+pub async fn connect_when_ready(process: &Process) -> anyhow::Result<Channel> {
     let channel = Channel::from_shared(format!("http://{}", process.address))?.connect().await?;
-    let request = HealthCheckRequest { service: READY.to_owned() };
+    let request = HealthCheckRequest { service: HEALTH_SERVICE_NAME.to_owned() };
     let mut told = HealthClient::new(channel.clone()).watch(request).await?.into_inner();
     while let Some(health) = told.message().await? {
         if health.status() == ServingStatus::Serving {
@@ -137,7 +137,7 @@ pub async fn channel(process: &Process) -> anyhow::Result<Channel> {
 ///
 /// # Errors
 /// When the service refuses.
-pub async fn imported(channel: &Channel, count: usize) -> anyhow::Result<Vec<String>> {
+pub async fn create_keys(channel: &Channel, count: usize) -> anyhow::Result<Vec<String>> {
     let mut admin = AdminServiceClient::new(channel.clone()).max_encoding_message_size(1 << 20);
     let tenant = v1::CreateTenantRequest {
         name: "Acme Corporation".to_owned(),
@@ -153,8 +153,8 @@ pub async fn imported(channel: &Channel, count: usize) -> anyhow::Result<Vec<Str
     };
     let mut keys = vec![admin.issue_key(first).await?.into_inner().plaintext];
     while keys.len() < count {
-        let new: Vec<_> = (keys.len()..count.min(keys.len() + AT_ONCE)).map(strange_key).collect();
-        import(&mut admin, &tenant, &new).await?;
+        let new: Vec<_> = (keys.len()..count.min(keys.len() + KEYS_PER_REQUEST)).map(imported_key).collect();
+        import_keys(&mut admin, &tenant, &new).await?;
         keys.extend(new);
     }
     Ok(keys)
@@ -162,17 +162,17 @@ pub async fn imported(channel: &Channel, count: usize) -> anyhow::Result<Vec<Str
 
 /// A framed batch.
 #[must_use]
-pub fn batch(keys: &[String]) -> Bytes {
-    framed(&v1::BatchValidateKeysRequest { requests: keys.iter().map(|key| question(key)).collect() })
+pub fn batch_request(keys: &[String]) -> Bytes {
+    frame(&v1::BatchValidateKeysRequest { requests: keys.iter().map(|key| validate_request(key)).collect() })
 }
 
 /// A framed request for one key.
 #[must_use]
-pub fn request(key: &str) -> Bytes {
-    framed(&question(key))
+pub fn key_request(key: &str) -> Bytes {
+    frame(&validate_request(key))
 }
 
-async fn import(
+async fn import_keys(
     admin: &mut AdminServiceClient<Channel>,
     tenant: &str,
     keys: &[String],
@@ -189,18 +189,18 @@ async fn import(
     Ok(())
 }
 
-fn question(key: &str) -> v1::ValidateKeyRequest {
+fn validate_request(key: &str) -> v1::ValidateKeyRequest {
     v1::ValidateKeyRequest { key: key.to_owned(), required_scopes: vec!["orders:read".to_owned()] }
 }
 
 /// A key of somebody else's shape, as long as ours: 41 characters.
-fn strange_key(number: usize) -> String {
+fn imported_key(number: usize) -> String {
     format!("bench-{number:035}")
 }
 
 /// The numbers below `count` in an order without order, the same on every run (Fisher and Yates).
 #[must_use]
-pub fn shuffled(count: usize) -> Vec<usize> {
+pub fn shuffled_indices(count: usize) -> Vec<usize> {
     let mut order: Vec<_> = (0..count).collect();
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     for index in (1..count).rev() {

@@ -13,13 +13,13 @@ impl Rounds {
     /// The ratio to a baseline's value of the same round, of each round: what disturbs the machine for longer than a round
     /// disturbs both alike. A round that either lacks has none.
     #[must_use]
-    pub fn over(&self, baseline: &Self) -> Self {
+    pub fn ratios_to(&self, baseline: &Self) -> Self {
         Self(self.0.iter().zip(&baseline.0).map(|(this, baseline)| Some((*this)? / (*baseline)?)).collect())
     }
 
     /// Each of them so many times.
     #[must_use]
-    pub fn times(&self, factor: f64) -> Self {
+    pub fn scaled_by(&self, factor: f64) -> Self {
         Self(self.0.iter().map(|value| value.map(|value| value * factor)).collect())
     }
 
@@ -39,7 +39,7 @@ impl Rounds {
 
     /// Whether most of the rounds have a value: else the median depends on which have none.
     #[must_use]
-    pub fn covers_most(&self) -> bool {
+    pub fn has_most_values(&self) -> bool {
         2 * self.0.iter().flatten().count() > self.0.len()
     }
 
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_middle_is_the_middle() {
+    fn median_and_range_of_rounds() {
         let mut rounds = Rounds::default();
         assert_eq!(rounds.median(), None);
         for value in [3.0, 1.0, 2.0] {
@@ -78,11 +78,11 @@ mod tests {
         for value in [6.0, 1.0, 4.0, 20.0] {
             baseline.add(Some(value));
         }
-        assert_eq!(rounds.over(&baseline).median(), Some(0.5));
+        assert_eq!(rounds.ratios_to(&baseline).median(), Some(0.5));
     }
 
     #[test]
-    fn a_round_that_was_left_out_is_in_no_median() {
+    fn excluded_round_is_in_no_median() {
         let (mut rounds, mut baseline) = (Rounds::default(), Rounds::default());
         for (value, of_baseline) in
             [(Some(2.0), Some(1.0)), (None, Some(1.0)), (Some(9.0), None), (Some(4.0), Some(1.0))]
@@ -91,9 +91,12 @@ mod tests {
             baseline.add(of_baseline);
         }
         assert_eq!(rounds.median(), Some(4.0));
-        assert_eq!(rounds.over(&baseline).median(), Some(3.0), "of the same rounds");
-        assert_eq!(rounds.times(10.0).spread(), (20.0, 90.0));
-        assert_eq!(Rounds::default().over(&baseline).median(), None);
-        assert!(rounds.covers_most() && !rounds.over(&baseline).covers_most(), "3 of 4, and 2 of 4");
+        assert_eq!(rounds.ratios_to(&baseline).median(), Some(3.0), "of the same rounds");
+        assert_eq!(rounds.scaled_by(10.0).spread(), (20.0, 90.0));
+        assert_eq!(Rounds::default().ratios_to(&baseline).median(), None);
+        assert!(
+            rounds.has_most_values() && !rounds.ratios_to(&baseline).has_most_values(),
+            "3 of 4, and 2 of 4"
+        );
     }
 }

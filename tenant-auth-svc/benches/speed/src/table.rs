@@ -19,11 +19,11 @@ pub fn print(title: &str, head: &[&str], lines: &[Vec<String>]) {
         text += &row(&mut line.iter().map(String::as_str));
         text.push('\n');
     }
-    say(&text);
+    print_text(&text);
 }
 
 /// Says something to whoever waits.
-pub fn say(text: &str) {
+pub fn print_text(text: &str) {
     use std::io::Write as _;
     // Whoever reads may have gone: no reason to fail.
     let _ = writeln!(std::io::stdout(), "{text}");

@@ -11,7 +11,7 @@ use crate::domain::{
     watch::Subject,
 };
 
-struct Setup {
+struct HubSetup {
     clock: Arc<ManualClock>,
     hub: Hub,
 }
@@ -24,53 +24,53 @@ fn change(revision: i64) -> Invalidation {
     }
 }
 
-fn changed(revisions: &[i64]) -> Told {
-    Told::Changed(revisions.iter().copied().map(change).collect())
+fn changed(revisions: &[i64]) -> WatchEvent {
+    WatchEvent::Changed(revisions.iter().copied().map(change).collect())
 }
 
-impl Setup {
+impl HubSetup {
     /// Has read a log up to 100, and then these, one reading each.
     fn having_read(revisions: impl IntoIterator<Item = i64>) -> Self {
         let clock = ManualClock::at(UnixMillis(5));
         let hub = Hub::new(Arc::clone(&clock) as SharedClock, true);
-        hub.started_over(Revision(100), "begun");
+        hub.publish_discontinuity(Revision(100), "begun");
         let setup = Self { clock, hub };
         revisions.into_iter().for_each(|revision| setup.read(revision));
         setup
     }
 
     fn read(&self, revision: i64) {
-        self.hub.changed(vec![change(revision)], Revision(revision));
+        self.hub.publish_changes(vec![change(revision)], Revision(revision));
     }
 
     /// … all of them at one reading.
     fn read_all(&self, revisions: std::ops::RangeInclusive<i64>) {
         let last = *revisions.end();
-        self.hub.changed(revisions.map(change).collect(), Revision(last));
+        self.hub.publish_changes(revisions.map(change).collect(), Revision(last));
     }
 
     fn beat(&self) {
-        self.clock.advance(HEARTBEAT);
-        self.hub.alive();
+        self.clock.advance(HEARTBEAT_INTERVAL);
+        self.hub.publish_heartbeat();
     }
 
-    async fn subscribe(&self, after: i64) -> impl FnMut() -> Option<Result<Told, WatchError>> {
+    async fn subscribe(&self, after: i64) -> impl FnMut() -> Option<Result<WatchEvent, WatchError>> {
         let after = (after > 0).then_some(Revision(after));
         let mut stream = Box::pin(self.hub.watch(after).await.unwrap());
         move || stream.next().now_or_never().flatten()
     }
 }
 
-fn revision_of(told: Option<Result<Told, WatchError>>) -> Option<i64> {
+fn revision_of(told: Option<Result<WatchEvent, WatchError>>) -> Option<i64> {
     match told?.unwrap() {
-        Told::Alive { revision, .. } => Some(revision.0),
+        WatchEvent::Heartbeat { revision, .. } => Some(revision.0),
         other => panic!("{other:?}"),
     }
 }
 
 #[tokio::test]
-async fn who_comes_back_is_told_what_was_missed_and_then_what_happens() {
-    let setup = Setup::having_read([101, 102, 103]);
+async fn returning_subscriber_gets_missed_changes_then_live_ones() {
+    let setup = HubSetup::having_read([101, 102, 103]);
     let mut next = setup.subscribe(101).await;
     setup.read(104);
     setup.beat();
@@ -83,47 +83,47 @@ async fn who_comes_back_is_told_what_was_missed_and_then_what_happens() {
 }
 
 #[tokio::test]
-async fn who_was_away_for_too_long_starts_over() {
-    let setup = Setup::having_read([101]);
+async fn subscriber_away_too_long_starts_over() {
+    let setup = HubSetup::having_read([101]);
     let mut before_the_first = setup.subscribe(99).await;
-    assert!(matches!(before_the_first(), Some(Ok(Told::StartOver { revision: Revision(101), .. }))));
-    let kept = i64::try_from(KEPT).unwrap();
-    let setup = Setup::having_read(101..=101 + kept);
+    assert!(matches!(before_the_first(), Some(Ok(WatchEvent::StartOver { revision: Revision(101), .. }))));
+    let kept = i64::try_from(MAX_RETAINED_CHANGES).unwrap();
+    let setup = HubSetup::having_read(101..=101 + kept);
     let mut just_too_long = setup.subscribe(100).await;
-    assert!(matches!(just_too_long(), Some(Ok(Told::StartOver { .. }))));
+    assert!(matches!(just_too_long(), Some(Ok(WatchEvent::StartOver { .. }))));
     let mut just_in_time = setup.subscribe(101).await;
     let mut missed = 0;
-    while missed < KEPT {
+    while missed < MAX_RETAINED_CHANGES {
         match just_in_time() {
-            Some(Ok(Told::Changed(page))) => {
-                assert!(page.len() <= PAGE, "no more in memory than a page");
+            Some(Ok(WatchEvent::Changed(page))) => {
+                assert!(page.len() <= CHANGES_PER_PAGE, "no more in memory than a page");
                 missed += page.len();
             }
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!((missed, just_in_time()), (KEPT, None));
+    assert_eq!((missed, just_in_time()), (MAX_RETAINED_CHANGES, None));
     let unread = Hub::new(Arc::clone(&setup.clock) as SharedClock, true);
     let mut first = Box::pin(unread.watch(Some(Revision(5))).await.unwrap());
-    assert!(matches!(first.next().now_or_never(), Some(Some(Ok(Told::StartOver { .. })))));
+    assert!(matches!(first.next().now_or_never(), Some(Some(Ok(WatchEvent::StartOver { .. })))));
 }
 
 /// Whoever reads slowly while the changes that it missed are forgotten cannot be told all of them.
 #[tokio::test]
-async fn who_catches_up_more_slowly_than_changes_are_forgotten_starts_over() {
-    let kept = i64::try_from(KEPT).unwrap();
-    let setup = Setup::having_read(101..=101 + kept);
+async fn subscriber_slower_than_retention_starts_over() {
+    let kept = i64::try_from(MAX_RETAINED_CHANGES).unwrap();
+    let setup = HubSetup::having_read(101..=101 + kept);
     let mut slow = setup.subscribe(101).await;
-    assert!(matches!(slow(), Some(Ok(Told::Changed(_)))));
+    assert!(matches!(slow(), Some(Ok(WatchEvent::Changed(_)))));
     // All at once: the ring does not overflow.
     setup.read_all(102 + kept..=102 + kept * 2);
-    assert!(matches!(slow(), Some(Ok(Told::StartOver { .. }))));
-    assert!(matches!(slow(), Some(Ok(Told::Changed(_)))), "and goes on with what happens");
+    assert!(matches!(slow(), Some(Ok(WatchEvent::StartOver { .. }))));
+    assert!(matches!(slow(), Some(Ok(WatchEvent::Changed(_)))), "and goes on with what happens");
 }
 
 #[tokio::test]
-async fn who_is_ahead_is_waited_for_or_starts_over_in_another_log() {
-    let setup = Setup::having_read([101]);
+async fn subscriber_ahead_waits_or_starts_over_in_another_log() {
+    let setup = HubSetup::having_read([101]);
     let mut ahead = setup.subscribe(103).await;
     setup.read(102);
     setup.beat();
@@ -136,34 +136,34 @@ async fn who_is_ahead_is_waited_for_or_starts_over_in_another_log() {
     setup.beat();
     assert_eq!(elsewhere(), None);
     setup.beat();
-    assert!(matches!(elsewhere(), Some(Ok(Told::StartOver { revision: Revision(104), .. }))));
+    assert!(matches!(elsewhere(), Some(Ok(WatchEvent::StartOver { revision: Revision(104), .. }))));
     setup.read(105);
     assert_eq!(elsewhere(), Some(Ok(changed(&[105]))));
 }
 
 #[tokio::test]
-async fn who_does_not_read_is_cut_off_and_costs_nothing() {
-    let setup = Setup::having_read([]);
+async fn subscriber_that_does_not_read_is_dropped() {
+    let setup = HubSetup::having_read([]);
     let mut slow = setup.subscribe(0).await;
-    let ring = i64::try_from(RING).unwrap();
+    let ring = i64::try_from(RING_CAPACITY).unwrap();
     (101..=101 + ring).for_each(|revision| setup.read(revision));
     assert_eq!(slow(), Some(Err(WatchError::TooSlow(1))));
     assert_eq!(slow(), None, "and that is the end");
 }
 
 #[tokio::test]
-async fn signs_of_life_come_once_a_second_and_end_with_the_replica() {
-    let setup = Setup::having_read([]);
+async fn heartbeats_come_once_a_second_until_shutdown() {
+    let setup = HubSetup::having_read([]);
     let mut next = setup.subscribe(0).await;
     for _ in 0..40 {
         setup.clock.advance(Duration::from_millis(250));
-        setup.hub.alive();
+        setup.hub.publish_heartbeat();
     }
     let beats = std::iter::from_fn(|| revision_of(next())).count();
     assert_eq!(beats, 10);
     setup.hub.close();
-    assert_eq!(next(), Some(Err(WatchError::Going)));
-    assert_eq!(setup.hub.watch(None).await.err(), Some(WatchError::Going));
+    assert_eq!(next(), Some(Err(WatchError::ShuttingDown)));
+    assert_eq!(setup.hub.watch(None).await.err(), Some(WatchError::ShuttingDown));
     let unfollowed = Hub::new(Arc::clone(&setup.clock) as SharedClock, false);
-    assert_eq!(unfollowed.watch(None).await.err(), Some(WatchError::NoFeed));
+    assert_eq!(unfollowed.watch(None).await.err(), Some(WatchError::FeedDisabled));
 }

@@ -12,31 +12,33 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::Failure;
+use super::HealthcheckError;
 
 /// The answer is a word.
-const LONGEST_ANSWER: usize = 1_024;
+const MAX_ANSWER_BYTES: usize = 1_024;
 
 /// Asks the service in the same container that listens there.
-pub(super) async fn check(listen: SocketAddr, timeout: Duration) -> Result<String, Failure> {
+pub(super) async fn check(listen: SocketAddr, timeout: Duration) -> Result<String, HealthcheckError> {
     if listen.port() == 0 {
         let message = "TENANT_AUTH_OPS_LISTEN takes any free port, so nobody knows which one to ask";
-        return Err(Failure::Usage(message.to_owned()));
+        return Err(HealthcheckError::Usage(message.to_owned()));
     }
-    let address = reachable(listen);
+    let address = loopback_if_unspecified(listen);
     let silent = |why: &dyn std::fmt::Display| {
-        Failure::Unhealthy(format!("http://{address}/readyz does not answer: {why}"))
+        HealthcheckError::Unhealthy(format!("http://{address}/readyz does not answer: {why}"))
     };
-    match tokio::time::timeout(timeout, ask(address)).await {
+    match tokio::time::timeout(timeout, get_readyz(address)).await {
         Err(_) => Err(silent(&format_args!("nothing within {} ms", timeout.as_millis()))),
         Ok(Err(error)) => Err(silent(&error)),
         Ok(Ok((StatusCode::OK, answer))) => Ok(answer),
-        Ok(Ok((status, answer))) => Err(Failure::Unhealthy(format!("{answer} (HTTP {})", status.as_u16()))),
+        Ok(Ok((status, answer))) => {
+            Err(HealthcheckError::Unhealthy(format!("{answer} (HTTP {})", status.as_u16())))
+        }
     }
 }
 
 /// Who listens on all addresses is asked on loopback.
-fn reachable(mut listen: SocketAddr) -> SocketAddr {
+fn loopback_if_unspecified(mut listen: SocketAddr) -> SocketAddr {
     if listen.ip().is_unspecified() {
         listen.set_ip(match listen.ip() {
             IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
@@ -46,13 +48,13 @@ fn reachable(mut listen: SocketAddr) -> SocketAddr {
     listen
 }
 
-async fn ask(address: SocketAddr) -> Result<(StatusCode, String), Box<dyn Error + Send + Sync>> {
+async fn get_readyz(address: SocketAddr) -> Result<(StatusCode, String), Box<dyn Error + Send + Sync>> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let request = Request::get("/readyz").header(HOST, address.to_string()).body(Body::empty())?;
     let (head, body) = sender.send_request(request).await?.into_parts();
-    let body = to_bytes(Body::new(body), LONGEST_ANSWER).await?;
+    let body = to_bytes(Body::new(body), MAX_ANSWER_BYTES).await?;
     Ok((head.status, String::from_utf8_lossy(&body).trim().to_owned()))
 }
 
@@ -61,14 +63,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_addresses_are_asked_on_loopback() {
+    fn unspecified_address_is_asked_on_loopback() {
         for (listen, asked) in [
             ("0.0.0.0:1", "127.0.0.1:1"),
             ("[::]:1", "[::1]:1"),
             ("10.0.0.7:1", "10.0.0.7:1"),
             ("127.0.0.2:1", "127.0.0.2:1"),
         ] {
-            assert_eq!(reachable(listen.parse().unwrap()), asked.parse().unwrap());
+            assert_eq!(loopback_if_unspecified(listen.parse().unwrap()), asked.parse().unwrap());
         }
     }
 }

@@ -23,10 +23,10 @@ const LANGUAGE: Language = Language {
 };
 
 #[test]
-fn a_file_is_read_or_what_is_wrong_is_named_and_no_token_shown() {
+fn callers_file_errors_never_show_a_token() {
     LANGUAGE.check(|bytes| {
         let Ok(text) = std::str::from_utf8(bytes) else { return };
-        let Err(told) = parsed(text) else { return };
+        let Err(told) = parse_callers(text) else { return };
         // A caller's name is no secret, and has to be told.
         let names = text.lines().any(|line| line.contains("name") && line.contains(TOKEN));
         assert!(names || !told.contains(TOKEN), "{told}");

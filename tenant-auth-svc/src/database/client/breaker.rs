@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use self::circuit::CircuitState;
 use crate::{
-    database::engine::{Engine, Outcome, Rows, Statement, Transaction, first_failure},
+    database::engine::{Engine, Rows, Statement, Transaction, TransactionResult, first_failure},
     domain::{
         clock::SharedClock,
         store::{Call, Circuit, FailureKind, Lane, Operation, StoreError},
@@ -51,12 +51,12 @@ impl<E: Engine> Breaker<E> {
     }
 
     /// How often a circuit opened.
-    pub fn opened(&self, circuit: Circuit) -> u64 {
+    pub fn open_count(&self, circuit: Circuit) -> u64 {
         self.circuit(circuit).opened()
     }
 
     /// How many reads, or writes, failed at once, in all of their circuits.
-    pub fn refused(&self, operation: Operation) -> u64 {
+    pub fn refused_count(&self, operation: Operation) -> u64 {
         let of_it = Circuit::ALL.into_iter().filter(|circuit| circuit.operation() == operation);
         of_it.map(|circuit| self.circuit(circuit).refused()).sum()
     }
@@ -66,29 +66,32 @@ impl<E: Engine> Breaker<E> {
     }
 
     fn admit(&self, call: Call, operation: Operation) -> Result<(), StoreError> {
-        match Circuit::of(call.lane, operation) {
+        match Circuit::for_operation(call.lane, operation) {
             Some(circuit) => self.circuit(circuit).admit(self.clock.monotonic()),
             None => Ok(()),
         }
     }
 
-    fn note(&self, call: Call, operation: Operation, failure: Option<FailureKind>) {
-        let operation = failure.map_or(operation, |kind| kind.is_about(operation));
-        if let (Some(FailureKind::Starved), Some(circuit)) = (failure, Circuit::of(call.lane, operation)) {
-            return self.circuit(circuit).note_starved(self.clock.monotonic());
+    fn record(&self, call: Call, operation: Operation, failure: Option<FailureKind>) {
+        let operation = failure.map_or(operation, |kind| kind.affected_operation(operation));
+        if let (Some(FailureKind::Starved), Some(circuit)) =
+            (failure, Circuit::for_operation(call.lane, operation))
+        {
+            return self.circuit(circuit).record_starved(self.clock.monotonic());
         }
-        let Some(works) = call.tells(failure) else { return };
+        let Some(works) = call.database_responds(failure) else { return };
         let failure = failure.filter(|_| !works);
-        match Circuit::of(call.lane, operation) {
-            Some(circuit) => self.circuit(circuit).note(failure, self.clock.monotonic()),
-            None => self.note_feed(failure.is_some()),
+        match Circuit::for_operation(call.lane, operation) {
+            Some(circuit) => self.circuit(circuit).record(failure, self.clock.monotonic()),
+            None => self.record_feed(failure.is_some()),
         }
     }
 
     /// A feed that is heard again has found the database back: what reads may look for itself at once.
-    fn note_feed(&self, failed: bool) {
+    fn record_feed(&self, failed: bool) {
         if self.feed_failed.swap(failed, Ordering::Relaxed) && !failed {
-            let reads = Lane::ALL.into_iter().filter_map(|lane| Circuit::of(lane, Operation::Read));
+            let reads =
+                Lane::ALL.into_iter().filter_map(|lane| Circuit::for_operation(lane, Operation::Read));
             reads.for_each(|circuit| self.circuit(circuit).probe_now());
         }
     }
@@ -98,11 +101,11 @@ impl<E: Engine> Engine for Breaker<E> {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
         self.admit(call, Operation::Read)?;
         let outcome = self.inner.query(call, statement).await;
-        self.note(call, Operation::Read, outcome.as_ref().err().map(|error| error.kind));
+        self.record(call, Operation::Read, outcome.as_ref().err().map(|error| error.kind));
         outcome
     }
 
-    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<TransactionResult> {
         if let Err(refused) = self.admit(call, Operation::Write) {
             return transactions.iter().map(|_| Err(refused.clone())).collect();
         }
@@ -112,7 +115,7 @@ impl<E: Engine> Engine for Breaker<E> {
             true => None,
             false => first_failure(&outcomes).map(|error| error.kind),
         };
-        self.note(call, Operation::Write, failure);
+        self.record(call, Operation::Write, failure);
         outcomes
     }
 }

@@ -3,7 +3,7 @@
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
-    database::engine::{Engine, Outcome, Rows, Statement, Transaction},
+    database::engine::{Engine, Rows, Statement, Transaction, TransactionResult},
     domain::store::{Call, FailureKind, Lane, LaneShare, StoreError},
 };
 
@@ -17,7 +17,7 @@ impl LaneLimits {
 
     /// Shares a total of at least [`Self::MIN_TOTAL`] out by the lanes' policies. Each lane gets at least one call.
     #[must_use]
-    pub fn of_total(total: usize) -> Self {
+    pub fn from_total(total: usize) -> Self {
         let mut limits = [1; Lane::ALL.len()];
         let mut left = total.saturating_sub(Self::MIN_TOTAL);
         // The smallest shares first: where a total is too small for every share, the larger ones lose.
@@ -40,17 +40,17 @@ impl LaneLimits {
 
 /// An engine with a bounded number of reads in flight. Who finds no room before the deadline is refused.
 #[derive(Debug)]
-pub struct Bounded<E> {
+pub struct Bulkhead<E> {
     inner: E,
     limits: LaneLimits,
-    lanes: [Semaphore; Lane::ALL.len()],
+    permits: [Semaphore; Lane::ALL.len()],
 }
 
-impl<E: Engine> Bounded<E> {
+impl<E: Engine> Bulkhead<E> {
     /// Bounds `inner`.
     pub fn new(inner: E, limits: LaneLimits) -> Self {
         let lanes = limits.0.map(Semaphore::new);
-        Self { inner, limits, lanes }
+        Self { inner, limits, permits: lanes }
     }
 
     /// The engine whose calls are bounded.
@@ -65,17 +65,17 @@ impl<E: Engine> Bounded<E> {
 
     /// How many it has.
     pub fn in_flight(&self, lane: Lane) -> usize {
-        self.limit(lane).saturating_sub(self.lanes[lane.index()].available_permits())
+        self.limit(lane).saturating_sub(self.permits[lane.index()].available_permits())
     }
 
-    async fn room(&self, call: Call) -> Result<SemaphorePermit<'_>, StoreError> {
+    async fn acquire(&self, call: Call) -> Result<SemaphorePermit<'_>, StoreError> {
         let full = || {
             StoreError::new(
                 FailureKind::Overloaded,
                 format!("no room for another {} call", call.lane.as_str()),
             )
         };
-        let lane = &self.lanes[call.lane.index()];
+        let lane = &self.permits[call.lane.index()];
         tokio::time::timeout_at(call.deadline.into(), lane.acquire())
             .await
             .map_err(|_| full())?
@@ -83,15 +83,15 @@ impl<E: Engine> Bounded<E> {
     }
 }
 
-impl<E: Engine> Engine for Bounded<E> {
+impl<E: Engine> Engine for Bulkhead<E> {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
-        let _room = self.room(call).await?;
+        let _room = self.acquire(call).await?;
         self.inner.query(call, statement).await
     }
 
     /// Writes need no room of a lane: they wait for their turn elsewhere, and one call is under way at a time. A lane whose
     /// reads hang must not hold them up.
-    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<TransactionResult> {
         self.inner.transactions(call, transactions).await
     }
 }
@@ -101,12 +101,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shares_add_up_and_starve_nobody() {
+    fn lane_limits_sum_to_total_and_are_never_zero() {
         for total in 0..200 {
-            let LaneLimits(shares) = LaneLimits::of_total(total);
+            let LaneLimits(shares) = LaneLimits::from_total(total);
             assert_eq!(shares.iter().sum::<usize>(), total.max(LaneLimits::MIN_TOTAL), "{total}");
             assert!(shares.iter().all(|share| *share >= 1), "{total}: {shares:?}");
         }
-        assert_eq!(LaneLimits::of_total(64), LaneLimits([20, 16, 8, 4, 8, 4, 4]));
+        assert_eq!(LaneLimits::from_total(64), LaneLimits([20, 16, 8, 4, 8, 4, 4]));
     }
 }

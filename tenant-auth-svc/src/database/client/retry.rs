@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    database::engine::{Engine, Outcome, Rows, Statement, Transaction, first_failure},
+    database::engine::{Engine, Rows, Statement, Transaction, TransactionResult, first_failure},
     domain::{
         jitter,
         store::{Call, FailureKind, LaneAttempts, LaneTimeouts, Operation, StoreError},
@@ -15,36 +15,42 @@ use crate::{
 };
 
 /// Who waits for less than this, and less than an attempt takes, learns nothing about the database.
-const ENOUGH: Duration = Duration::from_secs(1);
+const MIN_CONCLUSIVE_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait before the second attempt; drawn at random from zero up, so that callers spread out.
-const MAX_PAUSE: Duration = Duration::from_millis(50);
+const MAX_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// One call earns a tenth of a retry, so retries add at most 10 % to the load of a failing database.
-const EARNED: i64 = 1;
-const COST: i64 = 10;
+const TOKENS_PER_CALL: i64 = 1;
+const TOKENS_PER_RETRY: i64 = 10;
 /// Ten retries at once, for the rare failure of a quiet service.
-const MOST: i64 = 100;
+const MAX_RETRY_TOKENS: i64 = 100;
 
 /// An engine whose calls are repeated once when that may help.
 ///
 /// Writes too: every transaction given to an [`Engine`] is safe to repeat. But not one that got no answer in time: nobody
 /// knows whether it is still under way, and a second one beside it is what wedges a server.
 #[derive(Debug)]
-pub struct Retried<E> {
+pub struct Retrying<E> {
     inner: E,
-    lookups: LaneTimeouts,
-    listings: LaneTimeouts,
+    lookup_timeouts: LaneTimeouts,
+    listing_timeouts: LaneTimeouts,
     /// Of reads and of writes: a database that refuses the ones must not use up what the others may need.
     budgets: [AtomicI64; Operation::ALL.len()],
     retries: Counter,
 }
 
-impl<E: Engine> Retried<E> {
+impl<E: Engine> Retrying<E> {
     /// Repeats calls of `inner`; `lookups` are the timeouts on the path of a validation. A database that is configured with a
     /// longer one has as long for a listing.
     pub fn new(inner: E, lookups: LaneTimeouts) -> Self {
         let listings = LaneTimeouts::LISTING.max(lookups);
-        let budgets = Operation::ALL.map(|_| AtomicI64::new(MOST));
-        Self { inner, lookups, listings, budgets, retries: Counter::default() }
+        let budgets = Operation::ALL.map(|_| AtomicI64::new(MAX_RETRY_TOKENS));
+        Self {
+            inner,
+            lookup_timeouts: lookups,
+            listing_timeouts: listings,
+            budgets,
+            retries: Counter::default(),
+        }
     }
 
     /// How many calls were tried once more.
@@ -59,19 +65,23 @@ impl<E: Engine> Retried<E> {
 
     async fn read(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
         let timeouts = match call.lane.policy().attempts {
-            LaneAttempts::Lookup => self.lookups,
-            LaneAttempts::Listing => self.listings,
+            LaneAttempts::Lookup => self.lookup_timeouts,
+            LaneAttempts::Listing => self.listing_timeouts,
             LaneAttempts::Single => return self.inner.query(call, statement).await,
         };
         let now = Instant::now();
-        let hurried = call.deadline < now + timeouts.attempt.min(ENOUGH);
-        let last = Call { deadline: call.deadline.min(now + timeouts.total), hurried, ..call };
+        let hurried = call.deadline < now + timeouts.attempt.min(MIN_CONCLUSIVE_WAIT);
+        let last = Call {
+            deadline: call.deadline.min(now + timeouts.total),
+            has_shortened_deadline: hurried,
+            ..call
+        };
         let first = Call { deadline: last.deadline.min(now + timeouts.attempt), ..last };
-        self.earn(Operation::Read);
+        self.deposit(Operation::Read);
         match self.inner.query(first, statement.clone()).await {
-            Err(error) if error.kind.is_transient() && self.spend(Operation::Read, last) => {
-                tokio::time::sleep(pause()).await;
-                self.retries.one();
+            Err(error) if error.kind.is_transient() && self.try_withdraw(Operation::Read, last) => {
+                tokio::time::sleep(retry_delay()).await;
+                self.retries.increment();
                 self.inner.query(last, statement).await
             }
             outcome => outcome,
@@ -79,22 +89,22 @@ impl<E: Engine> Retried<E> {
     }
 
     /// Each that failed is sent once more, after the others of its call have run.
-    async fn write(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+    async fn write(&self, call: Call, transactions: Vec<Transaction>) -> Vec<TransactionResult> {
         if call.lane.policy().attempts == LaneAttempts::Single {
             return self.inner.transactions(call, transactions).await;
         }
-        self.earn(Operation::Write);
+        self.deposit(Operation::Write);
         let mut outcomes = self.inner.transactions(call, transactions.clone()).await;
         let may_pass = |error: &StoreError| error.kind.is_transient() && error.kind != FailureKind::TimedOut;
         let again: Vec<usize> = (0..outcomes.len())
             .filter(|index| matches!(outcomes.get(*index), Some(Err(error)) if may_pass(error)))
             .collect();
         let unanswered = first_failure(&outcomes).is_some_and(|error| error.kind == FailureKind::TimedOut);
-        if again.is_empty() || unanswered || !self.spend(Operation::Write, call) {
+        if again.is_empty() || unanswered || !self.try_withdraw(Operation::Write, call) {
             return outcomes;
         }
-        tokio::time::sleep(pause()).await;
-        self.retries.one();
+        tokio::time::sleep(retry_delay()).await;
+        self.retries.increment();
         let repeated = again.iter().filter_map(|index| transactions.get(*index).cloned()).collect();
         for (index, outcome) in again.into_iter().zip(self.inner.transactions(call, repeated).await) {
             outcomes[index] = outcome;
@@ -106,31 +116,31 @@ impl<E: Engine> Retried<E> {
         &self.budgets[operation as usize]
     }
 
-    fn earn(&self, operation: Operation) {
-        let more = |budget: i64| (budget < MOST).then_some(budget + EARNED);
+    fn deposit(&self, operation: Operation) {
+        let more = |budget: i64| (budget < MAX_RETRY_TOKENS).then_some(budget + TOKENS_PER_CALL);
         // Refused only when it is full already.
         let _ = self.budget(operation).fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 
-    fn spend(&self, operation: Operation, call: Call) -> bool {
-        let less = |budget: i64| (budget >= COST).then(|| budget - COST);
-        Instant::now() + MAX_PAUSE < call.deadline
+    fn try_withdraw(&self, operation: Operation, call: Call) -> bool {
+        let less = |budget: i64| (budget >= TOKENS_PER_RETRY).then(|| budget - TOKENS_PER_RETRY);
+        Instant::now() + MAX_RETRY_DELAY < call.deadline
             && self.budget(operation).fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
     }
 }
 
-fn pause() -> Duration {
+fn retry_delay() -> Duration {
     // Without randomness everybody waits the longest.
-    let chance = jitter::chance(1.0);
-    MAX_PAUSE.mul_f64(chance)
+    let chance = jitter::random_fraction(1.0);
+    MAX_RETRY_DELAY.mul_f64(chance)
 }
 
-impl<E: Engine> Engine for Retried<E> {
+impl<E: Engine> Engine for Retrying<E> {
     async fn query(&self, call: Call, statement: Statement) -> Result<Rows, StoreError> {
         self.read(call, statement).await
     }
 
-    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<TransactionResult> {
         self.write(call, transactions).await
     }
 }
@@ -143,67 +153,67 @@ mod tests {
     use crate::domain::store::Lane;
 
     /// Fails with one kind until it is told to be well.
-    struct Failing {
+    struct FailingEngine {
         kind: FailureKind,
-        well_after: usize,
+        recovers_after: usize,
         calls: AtomicUsize,
     }
 
-    impl Engine for Failing {
+    impl Engine for FailingEngine {
         async fn query(&self, _: Call, _: Statement) -> Result<Rows, StoreError> {
-            if self.calls.fetch_add(1, Ordering::SeqCst) >= self.well_after {
+            if self.calls.fetch_add(1, Ordering::SeqCst) >= self.recovers_after {
                 return Ok(Vec::new());
             }
             Err(StoreError::new(self.kind, "test"))
         }
 
-        async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+        async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<TransactionResult> {
             let outcome = self.query(call, Statement::new("")).await.map(|rows| vec![rows]);
             transactions.iter().map(|_| outcome.clone()).collect()
         }
     }
 
-    fn retried(kind: FailureKind, well_after: usize) -> Retried<Failing> {
+    fn retrying_engine(kind: FailureKind, well_after: usize) -> Retrying<FailingEngine> {
         let timing = LaneTimeouts { attempt: Duration::from_millis(300), total: Duration::from_millis(800) };
-        Retried::new(Failing { kind, well_after, calls: AtomicUsize::new(0) }, timing)
+        Retrying::new(FailingEngine { kind, recovers_after: well_after, calls: AtomicUsize::new(0) }, timing)
     }
 
-    async fn ask(engine: &Retried<Failing>, lane: Lane) -> Result<Rows, StoreError> {
+    async fn query_lane(engine: &Retrying<FailingEngine>, lane: Lane) -> Result<Rows, StoreError> {
         engine.query(Call::within(lane, Duration::from_secs(5)), Statement::new("SELECT 1")).await
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_may_pass_is_tried_once_more() {
-        let engine = retried(FailureKind::Unreachable, 1);
-        assert!(ask(&engine, Lane::Known).await.is_ok());
+    async fn transient_failure_is_retried_once() {
+        let engine = retrying_engine(FailureKind::Unreachable, 1);
+        assert!(query_lane(&engine, Lane::Known).await.is_ok());
         assert_eq!(engine.inner.calls.load(Ordering::SeqCst), 2);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_cannot_pass_is_not() {
+    async fn permanent_failure_is_not_retried() {
         for kind in [FailureKind::Denied, FailureKind::Throttled, FailureKind::Conflict] {
-            let engine = retried(kind, usize::MAX);
-            assert!(ask(&engine, Lane::Admin).await.is_err());
+            let engine = retrying_engine(kind, usize::MAX);
+            assert!(query_lane(&engine, Lane::Admin).await.is_err());
             assert_eq!(engine.inner.calls.load(Ordering::SeqCst), 1, "{kind:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_database_that_is_down_gets_a_tenth_more_and_no_storm() {
-        let engine = retried(FailureKind::Unreachable, usize::MAX);
+    async fn retry_budget_limits_retries_to_a_tenth_of_calls() {
+        let engine = retrying_engine(FailureKind::Unreachable, usize::MAX);
         for _ in 0..1_000 {
-            assert!(ask(&engine, Lane::Known).await.is_err());
+            assert!(query_lane(&engine, Lane::Known).await.is_err());
         }
         let calls = engine.inner.calls.load(Ordering::SeqCst);
         assert!((1_100..=1_111).contains(&calls), "{calls}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_write_that_broke_is_sent_once_more_and_one_without_an_answer_is_not() {
+    async fn failed_write_is_retried_and_timed_out_write_is_not() {
         for (kind, calls) in
             [(FailureKind::Unreachable, 2), (FailureKind::Busy, 2), (FailureKind::TimedOut, 1)]
         {
-            let engine = retried(kind, usize::MAX);
+            let engine = retrying_engine(kind, usize::MAX);
             let call = Call::within(Lane::Admin, Duration::from_secs(5));
             assert_eq!(engine.transaction(call, Vec::new()).await.unwrap_err().kind, kind);
             assert_eq!(engine.inner.calls.load(Ordering::SeqCst), calls, "{kind:?}");
@@ -211,33 +221,34 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn writes_that_fail_use_up_nothing_that_reads_need() {
-        let engine = retried(FailureKind::Unreachable, usize::MAX);
+    async fn failed_writes_leave_read_retry_budget_untouched() {
+        let engine = retrying_engine(FailureKind::Unreachable, usize::MAX);
         for _ in 0..100 {
             let call = Call::within(Lane::Usage, Duration::from_secs(5));
             assert!(engine.transaction(call, Vec::new()).await.is_err());
         }
         let before = engine.inner.calls.load(Ordering::SeqCst);
-        assert!(ask(&engine, Lane::Known).await.is_err());
+        assert!(query_lane(&engine, Lane::Known).await.is_err());
         assert_eq!(engine.inner.calls.load(Ordering::SeqCst) - before, 2, "it was tried once more");
     }
 
     #[test]
-    fn a_database_that_is_far_away_has_as_long_for_a_listing() {
+    fn longer_lookup_timeouts_extend_listing_timeouts() {
         let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
         let timing = |attempt, total| LaneTimeouts { attempt, total };
         let of = |validation| {
-            let well = Failing { kind: FailureKind::Broken, well_after: 0, calls: AtomicUsize::new(0) };
-            Retried::new(well, validation).listings
+            let well =
+                FailingEngine { kind: FailureKind::Internal, recovers_after: 0, calls: AtomicUsize::new(0) };
+            Retrying::new(well, validation).listing_timeouts
         };
         assert_eq!(of(timing(second / 3, second)), timing(second * 2, second * 5));
         assert_eq!(of(timing(second * 3, minute)), timing(second * 3, minute));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn maintenance_is_left_to_its_caller() {
-        let engine = retried(FailureKind::Unreachable, usize::MAX);
-        assert!(ask(&engine, Lane::Maintenance).await.is_err());
+    async fn maintenance_call_is_not_retried() {
+        let engine = retrying_engine(FailureKind::Unreachable, usize::MAX);
+        assert!(query_lane(&engine, Lane::Maintenance).await.is_err());
         assert_eq!(engine.inner.calls.load(Ordering::SeqCst), 1);
     }
 }

@@ -5,7 +5,7 @@
 //! and after some of them it takes no change any more until it is restarted. So one call is under way per replica, it is
 //! waited for even when its callers have left, and the next one begins when the fate of that one is known.
 
-mod turns;
+mod lane_queues;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -14,35 +14,35 @@ use std::{
 
 use tokio::{runtime::Handle, sync::oneshot};
 
-use self::turns::{Turns, Waiting};
+use self::lane_queues::{LaneQueues, QueuedWrite};
 use crate::{
-    database::engine::{Engine, Outcome, Rows, Statement, Transaction},
+    database::engine::{Engine, Rows, Statement, Transaction, TransactionResult},
     domain::store::{Call, FailureKind, Lane, StoreError},
-    instruments::spans::Within,
+    instruments::spans::TraceContext,
 };
 
 /// The most transactions of one lane in one call.
-const MAX_TOGETHER: usize = 16;
+const MAX_TRANSACTIONS_PER_CALL: usize = 16;
 
 /// An engine whose writes take turns. Reads pass. Cheap to clone; clones share everything.
 #[derive(Debug)]
-pub struct WriteQueue<E>(Arc<Inner<E>>);
+pub struct WriteQueue<E>(Arc<WriteQueueShared<E>>);
 
 #[derive(Debug)]
-struct Inner<E> {
+struct WriteQueueShared<E> {
     engine: E,
     /// How long a write that was sent is waited for.
     timeout: Duration,
     /// Where calls are sent from: a thread that serves connections may end before they do.
     runtime: Option<Handle>,
-    queue: Mutex<Queue>,
+    state: Mutex<WriteQueueState>,
 }
 
 #[derive(Debug, Default)]
-struct Queue {
-    turns: Turns,
+struct WriteQueueState {
+    lanes: LaneQueues,
     /// Since when a call has been under way.
-    under_way: Option<Instant>,
+    in_flight_since: Option<Instant>,
 }
 
 impl<E> Clone for WriteQueue<E> {
@@ -56,7 +56,7 @@ impl<E: Engine> WriteQueue<E> {
     /// a migration may take longer.
     pub fn new(engine: E, timeout: Duration) -> Self {
         let runtime = Handle::try_current().ok();
-        Self(Arc::new(Inner { engine, timeout, runtime, queue: Mutex::default() }))
+        Self(Arc::new(WriteQueueShared { engine, timeout, runtime, state: Mutex::default() }))
     }
 
     /// The engine behind.
@@ -65,35 +65,40 @@ impl<E: Engine> WriteQueue<E> {
     }
 
     /// How many transactions of a lane wait for their turn.
-    pub fn waiting(&self, lane: Lane) -> usize {
-        self.queue().turns.waiting(lane)
+    pub fn queued(&self, lane: Lane) -> usize {
+        self.lock_state().lanes.queued(lane)
     }
 
     /// For how long the call that is under way has been; `None` when none is.
-    pub fn under_way_for(&self) -> Option<Duration> {
-        self.queue().under_way.map(|since| since.elapsed())
+    pub fn in_flight_for(&self) -> Option<Duration> {
+        self.lock_state().in_flight_since.map(|since| since.elapsed())
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+    fn lock_state(&self) -> MutexGuard<'_, WriteQueueState> {
         // Every change to it is made of steps that leave it usable.
-        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for its turn and for its outcome.
-    async fn write(&self, call: Call, transaction: Transaction) -> Outcome {
+    async fn write(&self, call: Call, transaction: Transaction) -> TransactionResult {
         let (answer, answered) = oneshot::channel();
         {
-            let mut queue = self.queue();
-            queue.turns.push(Waiting { call, transaction, within: Within::current(), answer })?;
-            if queue.under_way.is_none() {
-                queue.under_way = Some(Instant::now());
+            let mut queue = self.lock_state();
+            queue.lanes.push(QueuedWrite {
+                call,
+                transaction,
+                trace: TraceContext::current(),
+                reply: answer,
+            })?;
+            if queue.in_flight_since.is_none() {
+                queue.in_flight_since = Some(Instant::now());
                 let runtime = self.0.runtime.clone().unwrap_or_else(Handle::current);
-                runtime.spawn(Driver(self.clone()).run());
+                runtime.spawn(WriteDriver(self.clone()).run());
             }
         }
         // One that has not begun when its caller leaves never does.
         match tokio::time::timeout_at(call.deadline.into(), answered).await {
-            Ok(answer) => answer.unwrap_or_else(|_| Err(ended())),
+            Ok(answer) => answer.unwrap_or_else(|_| Err(missing_outcome())),
             Err(_) => Err(StoreError::new(
                 FailureKind::TimedOut,
                 "the caller's deadline came before its change was answered; it may still be made",
@@ -107,31 +112,31 @@ impl<E: Engine> Engine for WriteQueue<E> {
         self.0.engine.query(call, statement).await
     }
 
-    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
+    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<TransactionResult> {
         futures::future::join_all(transactions.into_iter().map(|transaction| self.write(call, transaction)))
             .await
     }
 }
 
 /// Sends what waits, in a task of its own: a caller that leaves must not end it for whoever comes next.
-struct Driver<E: Engine>(WriteQueue<E>);
+struct WriteDriver<E: Engine>(WriteQueue<E>);
 
-impl<E: Engine> Driver<E> {
+impl<E: Engine> WriteDriver<E> {
     async fn run(self) {
-        while let Some((lane, together)) = self.next() {
+        while let Some((lane, together)) = self.take_next() {
             self.send(lane, together).await;
         }
     }
 
     /// What is sent next; `None` ends the task.
-    fn next(&self) -> Option<(Lane, Vec<Waiting>)> {
-        let mut queue = self.0.queue();
-        let next = queue.turns.take(MAX_TOGETHER);
-        queue.under_way = next.as_ref().map(|_| Instant::now());
+    fn take_next(&self) -> Option<(Lane, Vec<QueuedWrite>)> {
+        let mut queue = self.0.lock_state();
+        let next = queue.lanes.pop_batch(MAX_TRANSACTIONS_PER_CALL);
+        queue.in_flight_since = next.as_ref().map(|_| Instant::now());
         next
     }
 
-    async fn send(&self, lane: Lane, together: Vec<Waiting>) {
+    async fn send(&self, lane: Lane, together: Vec<QueuedWrite>) {
         let inner = &self.0.0;
         let mut deadline = Instant::now() + inner.timeout;
         if lane == Lane::Maintenance {
@@ -139,28 +144,28 @@ impl<E: Engine> Driver<E> {
         }
         let call = Call::until(lane, deadline);
         // One call for many: its span is that of the first one that is traced.
-        let traced = together.iter().find(|waiting| waiting.within.is_traced());
-        let within = traced.map(|waiting| waiting.within.clone()).unwrap_or_default();
+        let traced = together.iter().find(|waiting| waiting.trace.is_traced());
+        let within = traced.map(|waiting| waiting.trace.clone()).unwrap_or_default();
         let (transactions, answers): (Vec<_>, Vec<_>) =
-            together.into_iter().map(|waiting| (waiting.transaction, waiting.answer)).unzip();
+            together.into_iter().map(|waiting| (waiting.transaction, waiting.reply)).unzip();
         let outcomes = within.run(async move { inner.engine.transactions(call, transactions).await }).await;
         let mut outcomes = outcomes.into_iter();
         for answer in answers {
             // Whoever asked may have gone.
-            let _ = answer.send(outcomes.next().unwrap_or_else(|| Err(ended())));
+            let _ = answer.send(outcomes.next().unwrap_or_else(|| Err(missing_outcome())));
         }
     }
 }
 
-impl<E: Engine> Drop for Driver<E> {
+impl<E: Engine> Drop for WriteDriver<E> {
     /// However the task ends, the next write starts another one.
     fn drop(&mut self) {
-        self.0.queue().under_way = None;
+        self.0.lock_state().in_flight_since = None;
     }
 }
 
-fn ended() -> StoreError {
-    StoreError::new(FailureKind::Broken, "a transaction ended without an outcome")
+fn missing_outcome() -> StoreError {
+    StoreError::new(FailureKind::Internal, "a transaction ended without an outcome")
 }
 
 #[cfg(test)]

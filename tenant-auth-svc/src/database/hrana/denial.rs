@@ -1,49 +1,51 @@
 //! Whether the database refused what it was asked for.
 
 use crate::{
-    database::engine::{Outcome, Rows},
+    database::engine::{Rows, TransactionResult},
     domain::store::{FailureKind, StoreError},
 };
 
 /// Tells how a whole request was refused: servers say so by a status, or by the error of each statement.
 pub(super) trait Denial {
     /// Whether all of it failed in ways for which this holds.
-    fn failed(&self, holds: fn(FailureKind) -> bool) -> bool;
+    fn is_failed_with(&self, holds: fn(FailureKind) -> bool) -> bool;
 
     /// Whether it was refused for the token's sake: another one may be good enough.
     fn is_denied(&self) -> bool {
-        self.failed(|kind| matches!(kind, FailureKind::Denied | FailureKind::ReadOnly))
+        self.is_failed_with(|kind| matches!(kind, FailureKind::Denied | FailureKind::ReadOnly))
     }
 
     /// Whether it was refused for any reason, so that it does not show that the token is good enough.
     fn is_refused(&self) -> bool {
-        self.failed(|kind| matches!(kind, FailureKind::Denied | FailureKind::ReadOnly | FailureKind::Blocked))
+        self.is_failed_with(|kind| {
+            matches!(kind, FailureKind::Denied | FailureKind::ReadOnly | FailureKind::Blocked)
+        })
     }
 }
 
 impl<T: Denial> Denial for Result<T, StoreError> {
-    fn failed(&self, holds: fn(FailureKind) -> bool) -> bool {
+    fn is_failed_with(&self, holds: fn(FailureKind) -> bool) -> bool {
         match self {
-            Ok(answer) => answer.failed(holds),
+            Ok(answer) => answer.is_failed_with(holds),
             Err(error) => holds(error.kind),
         }
     }
 }
 
-impl Denial for Vec<Outcome> {
-    fn failed(&self, holds: fn(FailureKind) -> bool) -> bool {
-        !self.is_empty() && self.iter().all(|outcome| outcome.failed(holds))
+impl Denial for Vec<TransactionResult> {
+    fn is_failed_with(&self, holds: fn(FailureKind) -> bool) -> bool {
+        !self.is_empty() && self.iter().all(|outcome| outcome.is_failed_with(holds))
     }
 }
 
 impl Denial for Vec<Rows> {
-    fn failed(&self, _: fn(FailureKind) -> bool) -> bool {
+    fn is_failed_with(&self, _: fn(FailureKind) -> bool) -> bool {
         false
     }
 }
 
 impl Denial for Rows {
-    fn failed(&self, _: fn(FailureKind) -> bool) -> bool {
+    fn is_failed_with(&self, _: fn(FailureKind) -> bool) -> bool {
         false
     }
 }

@@ -24,12 +24,12 @@ use thiserror::Error;
 use crate::instruments::validity::Validity;
 
 /// How often the file's date is looked at, at most.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a token is tried again that was refused: it may not have been known yet to the server that was asked.
-const TRY_AGAIN_EVERY: Duration = Duration::from_secs(10);
+const REFUSED_TOKEN_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What precedes a token in its header.
-const BEARER: &str = "Bearer ";
+const BEARER_PREFIX: &str = "Bearer ";
 
 /// Why a token file cannot be used. Never holds the token.
 #[derive(Debug, Error)]
@@ -52,15 +52,15 @@ pub enum TokenError {
 
 /// What a call wants of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub(super) enum TokenUse {
     /// To read.
     Read,
     /// To change something.
     Write,
 }
 
-impl Access {
-    fn name(self) -> &'static str {
+impl TokenUse {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Read => "reads",
             Self::Write => "writes",
@@ -75,7 +75,7 @@ impl Access {
 #[derive(Debug)]
 pub struct TokenFile {
     path: PathBuf,
-    state: Mutex<State>,
+    lock_state: Mutex<TokenState>,
     refused: AtomicBool,
     // Beside the lock, which is held while a disk is read: whoever asks for it must not wait for that.
     validity: ArcSwap<TokenValidity>,
@@ -91,19 +91,19 @@ pub struct TokenValidity {
 }
 
 #[derive(Debug)]
-struct State {
+struct TokenState {
     /// What was in the file when it could last be used.
     newest: HeaderValue,
-    reads: InForce,
-    writes: InForce,
-    unusable: bool,
-    stamp: Option<(SystemTime, u64)>,
-    looked_at: Instant,
+    reads: CurrentToken,
+    writes: CurrentToken,
+    is_unusable: bool,
+    file_stamp: Option<(SystemTime, u64)>,
+    checked_at: Instant,
 }
 
 /// The token for one kind of access.
 #[derive(Debug)]
-struct InForce {
+struct CurrentToken {
     header: HeaderValue,
     /// When the newest token was refused, if it was and is another one.
     refused_at: Option<Instant>,
@@ -115,13 +115,25 @@ impl TokenFile {
     /// # Errors
     /// When it cannot be read or holds no token.
     pub fn open(path: &Path) -> Result<Self, TokenError> {
-        let stamp = stamp(path);
-        let newest = read(path)?;
-        let in_force = || InForce { header: newest.clone(), refused_at: None };
+        let stamp = file_stamp(path);
+        let newest = read_header(path)?;
+        let in_force = || CurrentToken { header: newest.clone(), refused_at: None };
         let (reads, writes) = (in_force(), in_force());
-        let state = State { newest, reads, writes, unusable: false, stamp, looked_at: Instant::now() };
+        let state = TokenState {
+            newest,
+            reads,
+            writes,
+            is_unusable: false,
+            file_stamp: stamp,
+            checked_at: Instant::now(),
+        };
         let validity = ArcSwap::from_pointee(state.validity());
-        Ok(Self { path: path.to_owned(), state: Mutex::new(state), refused: AtomicBool::default(), validity })
+        Ok(Self {
+            path: path.to_owned(),
+            lock_state: Mutex::new(state),
+            refused: AtomicBool::default(),
+            validity,
+        })
     }
 
     /// Whether what is in the file now is not in force.
@@ -137,66 +149,69 @@ impl TokenFile {
     }
 
     /// Looks at the file now.
-    pub fn reread(&self) {
-        self.look(&mut self.state());
+    pub fn reload(&self) {
+        self.reload_if_changed(&mut self.state());
     }
 
     /// The header to ask with: of a new token, until it is known whether that is good.
-    pub(super) fn first(&self, access: Access) -> HeaderValue {
+    pub(super) fn header_for(&self, access: TokenUse) -> HeaderValue {
         let mut state = self.state();
-        if state.looked_at.elapsed() >= LOOK_EVERY {
-            self.look(&mut state);
+        if state.checked_at.elapsed() >= FILE_CHECK_INTERVAL {
+            self.reload_if_changed(&mut state);
         }
-        let due = |in_force: &InForce| in_force.refused_at.is_none_or(|at| at.elapsed() >= TRY_AGAIN_EVERY);
-        match state.of(access) {
+        let due = |in_force: &CurrentToken| {
+            in_force.refused_at.is_none_or(|at| at.elapsed() >= REFUSED_TOKEN_RETRY_INTERVAL)
+        };
+        match state.current_token(access) {
             in_force if due(in_force) => state.newest.clone(),
             in_force => in_force.header.clone(),
         }
     }
 
     /// Notes that the database took a token.
-    pub(super) fn accepted(&self, access: Access, header: &HeaderValue) {
+    pub(super) fn record_accepted(&self, access: TokenUse, header: &HeaderValue) {
         let mut state = self.state();
-        if *header != state.newest || state.of(access).header == *header {
+        if *header != state.newest || state.current_token(access).header == *header {
             return;
         }
         let newest = state.newest.clone();
-        *state.of(access) = InForce { header: newest, refused_at: None };
+        *state.current_token(access) = CurrentToken { header: newest, refused_at: None };
         self.validity.store(Arc::new(state.validity()));
-        tracing::info!(path = %self.path.display(), access = access.name(), "the new database token is in force");
-        self.tell(&mut state);
+        tracing::info!(path = %self.path.display(), access = access.as_str(), "the new database token is in force");
+        self.update_refused(&mut state);
     }
 
     /// Notes that the database refused a token. Gives another one that may be good.
-    pub(super) fn refuse(&self, access: Access, header: &HeaderValue) -> Option<HeaderValue> {
+    pub(super) fn record_refused(&self, access: TokenUse, header: &HeaderValue) -> Option<HeaderValue> {
         let mut state = self.state();
         let newest = state.newest.clone();
-        let in_force = state.of(access);
+        let in_force = state.current_token(access);
         if *header == newest && in_force.header != newest {
             let is_news = in_force.refused_at.replace(Instant::now()).is_none();
             let other = in_force.header.clone();
             if is_news {
-                let (path, access) = (self.path.display(), access.name());
+                let (path, access) = (self.path.display(), access.as_str());
                 tracing::error!(%path, access, "the database refuses the new token, the old one stays in force");
             }
-            self.tell(&mut state);
+            self.update_refused(&mut state);
             return Some(other);
         }
         // It may have been rotated since it was last read.
-        let changed = self.look(&mut state);
-        let tried = state.of(access).refused_at.is_some_and(|at| at.elapsed() < LOOK_EVERY);
+        let changed = self.reload_if_changed(&mut state);
+        let tried =
+            state.current_token(access).refused_at.is_some_and(|at| at.elapsed() < FILE_CHECK_INTERVAL);
         (changed || !tried).then(|| state.newest.clone()).filter(|newest| newest != header)
     }
 
-    fn look(&self, state: &mut State) -> bool {
-        state.looked_at = Instant::now();
-        let stamp = stamp(&self.path);
-        if stamp == state.stamp {
+    fn reload_if_changed(&self, state: &mut TokenState) -> bool {
+        state.checked_at = Instant::now();
+        let stamp = file_stamp(&self.path);
+        if stamp == state.file_stamp {
             return false;
         }
-        state.stamp = stamp;
-        let read = read(&self.path);
-        state.unusable = read.is_err();
+        state.file_stamp = stamp;
+        let read = read_header(&self.path);
+        state.is_unusable = read.is_err();
         let changed = match read {
             Ok(header) if header == state.newest => false,
             Ok(header) => {
@@ -210,51 +225,51 @@ impl TokenFile {
                 false
             }
         };
-        self.tell(state);
+        self.update_refused(state);
         changed
     }
 
-    fn tell(&self, state: &mut State) {
+    fn update_refused(&self, state: &mut TokenState) {
         let refused = [&state.reads, &state.writes].iter().any(|in_force| in_force.refused_at.is_some());
-        self.refused.store(state.unusable || refused, Ordering::Relaxed);
+        self.refused.store(state.is_unusable || refused, Ordering::Relaxed);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, TokenState> {
         // Nothing in there can be left half-done.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lock_state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl TokenState {
     fn validity(&self) -> TokenValidity {
-        let of = |in_force: &InForce| {
-            let token = in_force.header.to_str().ok()?.strip_prefix(BEARER)?;
-            claims::validity(token)
+        let of = |in_force: &CurrentToken| {
+            let token = in_force.header.to_str().ok()?.strip_prefix(BEARER_PREFIX)?;
+            claims::parse_validity(token)
         };
         TokenValidity { reads: of(&self.reads), writes: of(&self.writes) }
     }
 
-    fn of(&mut self, access: Access) -> &mut InForce {
+    fn current_token(&mut self, access: TokenUse) -> &mut CurrentToken {
         match access {
-            Access::Read => &mut self.reads,
-            Access::Write => &mut self.writes,
+            TokenUse::Read => &mut self.reads,
+            TokenUse::Write => &mut self.writes,
         }
     }
 }
 
-fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+fn file_stamp(path: &Path) -> Option<(SystemTime, u64)> {
     let metadata = fs::metadata(path).ok()?;
     Some((metadata.modified().ok()?, metadata.len()))
 }
 
-fn read(path: &Path) -> Result<HeaderValue, TokenError> {
+fn read_header(path: &Path) -> Result<HeaderValue, TokenError> {
     let shown = || path.display().to_string();
     let text = fs::read_to_string(path).map_err(|source| TokenError::Unreadable { path: shown(), source })?;
     let token = text.trim();
     if token.is_empty() || token.contains(char::is_whitespace) {
         return Err(TokenError::NoToken { path: shown() });
     }
-    let mut header = HeaderValue::from_str(&format!("{BEARER}{token}"))
+    let mut header = HeaderValue::from_str(&format!("{BEARER_PREFIX}{token}"))
         .map_err(|_| TokenError::NoToken { path: shown() })?;
     header.set_sensitive(true);
     Ok(header)

@@ -35,7 +35,7 @@ pub(super) struct PipelineRequest {
 impl PipelineRequest {
     /// Requests on a stream of their own. Left open, the stream would hold one of the server's few permits until it
     /// expires ten seconds later.
-    pub(super) fn of(mut requests: Vec<StreamRequest>) -> Self {
+    pub(super) fn new(mut requests: Vec<StreamRequest>) -> Self {
         requests.push(StreamRequest::Close);
         Self { baton: None, requests }
     }
@@ -52,55 +52,55 @@ pub(super) enum StreamRequest {
 #[derive(Debug, Serialize)]
 pub(super) struct Stmt {
     sql: Cow<'static, str>,
-    args: Vec<Value<'static>>,
+    args: Vec<WireValue<'static>>,
     want_rows: bool,
 }
 
 impl Stmt {
-    pub(super) fn of(statement: &Statement) -> Self {
+    pub(super) fn new(statement: &Statement) -> Self {
         Self {
             sql: statement.sql.to_string().into(),
-            args: statement.args.iter().map(Value::of).collect(),
+            args: statement.args.iter().map(WireValue::from_sql).collect(),
             want_rows: true,
         }
     }
 
-    pub(super) fn bare(sql: &'static str) -> Self {
+    pub(super) fn without_rows(sql: &'static str) -> Self {
         Self { sql: sql.into(), args: Vec::new(), want_rows: false }
     }
 }
 
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Batch {
-    steps: Vec<Step>,
+    steps: Vec<BatchStep>,
 }
 
 #[derive(Debug, Serialize)]
-struct Step {
-    condition: Option<Condition>,
+struct BatchStep {
+    condition: Option<StepCondition>,
     stmt: Stmt,
 }
 
 impl Batch {
-    pub(super) fn push(&mut self, condition: Option<Condition>, stmt: Stmt) {
-        self.steps.push(Step { condition, stmt });
+    pub(super) fn push(&mut self, condition: Option<StepCondition>, stmt: Stmt) {
+        self.steps.push(BatchStep { condition, stmt });
     }
 
     /// Number of the step pushed last.
-    pub(super) fn last(&self) -> usize {
+    pub(super) fn last_step(&self) -> usize {
         self.steps.len().saturating_sub(1)
     }
 }
 
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub(super) enum Condition {
+pub(super) enum StepCondition {
     Ok { step: usize },
     Not { cond: Box<Self> },
     And { conds: Vec<Self> },
 }
 
-impl Condition {
+impl StepCondition {
     pub(super) fn ok(step: usize) -> Self {
         Self::Ok { step }
     }
@@ -117,7 +117,7 @@ impl Condition {
 /// A value. Integers travel as text, because JSON's numbers lose digits beyond 2^53 in many languages.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub(super) enum Value<'a> {
+pub(super) enum WireValue<'a> {
     Null,
     Integer {
         value: Cow<'a, str>,
@@ -134,31 +134,31 @@ pub(super) enum Value<'a> {
     },
 }
 
-impl Value<'static> {
-    fn of(value: &engine::Value) -> Self {
+impl WireValue<'static> {
+    fn from_sql(value: &engine::SqlValue) -> Self {
         match value {
-            engine::Value::Null => Self::Null,
-            engine::Value::Integer(integer) => Self::Integer { value: integer.to_string().into() },
-            engine::Value::Real(real) => Self::Float { value: *real },
-            engine::Value::Text(text) => Self::Text { value: text.to_string().into() },
-            engine::Value::Blob(bytes) => Self::Blob { base64: BASE64.encode(bytes).into() },
+            engine::SqlValue::Null => Self::Null,
+            engine::SqlValue::Integer(integer) => Self::Integer { value: integer.to_string().into() },
+            engine::SqlValue::Real(real) => Self::Float { value: *real },
+            engine::SqlValue::Text(text) => Self::Text { value: text.to_string().into() },
+            engine::SqlValue::Blob(bytes) => Self::Blob { base64: BASE64.encode(bytes).into() },
         }
     }
 }
 
-impl TryFrom<Value<'_>> for engine::Value {
+impl TryFrom<WireValue<'_>> for engine::SqlValue {
     type Error = StoreError;
 
-    fn try_from(value: Value<'_>) -> Result<Self, StoreError> {
-        let garbled = |what| StoreError::new(FailureKind::Garbled, what);
+    fn try_from(value: WireValue<'_>) -> Result<Self, StoreError> {
+        let garbled = |what| StoreError::new(FailureKind::InvalidResponse, what);
         Ok(match value {
-            Value::Null => Self::Null,
-            Value::Integer { value } => {
+            WireValue::Null => Self::Null,
+            WireValue::Integer { value } => {
                 Self::Integer(value.parse().map_err(|_| garbled("an integer is no integer"))?)
             }
-            Value::Float { value } => Self::Real(value),
-            Value::Text { value } => Self::Text(value.into()),
-            Value::Blob { base64 } => Self::Blob(Bytes::from(
+            WireValue::Float { value } => Self::Real(value),
+            WireValue::Text { value } => Self::Text(value.into()),
+            WireValue::Blob { base64 } => Self::Blob(Bytes::from(
                 BASE64.decode(base64.as_bytes()).map_err(|_| garbled("a blob is no base64"))?,
             )),
         })
@@ -202,7 +202,7 @@ pub(super) enum StreamResponse<'a> {
 #[derive(Debug, Deserialize)]
 pub(super) struct StmtResult<'a> {
     #[serde(borrow)]
-    pub(super) rows: Vec<Vec<Value<'a>>>,
+    pub(super) rows: Vec<Vec<WireValue<'a>>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_claim_names_the_first_and_the_way_out() {
+    fn second_lock_error_names_holder_and_remedy() {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("deep/er/auth.db");
         let held = DatabaseLock::acquire(&database).unwrap();
@@ -122,7 +122,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_link_is_the_same_database() {
+    fn symlink_shares_the_database_lock() {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("auth.db");
         fs::write(&database, "").unwrap();

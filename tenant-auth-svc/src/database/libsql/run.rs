@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::executor::block_on;
 
 use crate::{
-    database::engine::{Row, Rows, Statement, Value, sql_error},
+    database::engine::{Row, Rows, SqlValue, Statement, sql_error},
     domain::store::{FailureKind, StoreError},
 };
 
@@ -30,17 +30,17 @@ pub(super) fn connect(database: &libsql::Database) -> libsql::Result<libsql::Con
 
 pub(super) fn query(connection: &libsql::Connection, statement: &Statement) -> Result<Rows, StoreError> {
     block_on(async {
-        let args: Vec<libsql::Value> = statement.args.iter().map(argument).collect();
+        let args: Vec<libsql::Value> = statement.args.iter().map(to_libsql).collect();
         let mut rows = connection.query(&statement.sql, args).await?;
         let columns = rows.column_count();
         let mut read = Vec::new();
         while let Some(row) = rows.next().await? {
-            let values = (0..columns).map(|column| row.get_value(column).map(value));
+            let values = (0..columns).map(|column| row.get_value(column).map(from_libsql));
             read.push(Row(values.collect::<Result<_, _>>()?));
         }
         Ok(read)
     })
-    .map_err(|error: libsql::Error| failure(&error))
+    .map_err(|error: libsql::Error| store_error(&error))
 }
 
 pub(super) fn transaction(
@@ -60,30 +60,30 @@ pub(super) fn transaction(
     outcome
 }
 
-fn argument(value: &Value) -> libsql::Value {
+fn to_libsql(value: &SqlValue) -> libsql::Value {
     match value {
-        Value::Null => libsql::Value::Null,
-        Value::Integer(integer) => libsql::Value::Integer(*integer),
-        Value::Real(real) => libsql::Value::Real(*real),
-        Value::Text(text) => libsql::Value::Text(text.to_string()),
-        Value::Blob(bytes) => libsql::Value::Blob(bytes.to_vec()),
+        SqlValue::Null => libsql::Value::Null,
+        SqlValue::Integer(integer) => libsql::Value::Integer(*integer),
+        SqlValue::Real(real) => libsql::Value::Real(*real),
+        SqlValue::Text(text) => libsql::Value::Text(text.to_string()),
+        SqlValue::Blob(bytes) => libsql::Value::Blob(bytes.to_vec()),
     }
 }
 
-fn value(value: libsql::Value) -> Value {
+fn from_libsql(value: libsql::Value) -> SqlValue {
     match value {
-        libsql::Value::Null => Value::Null,
-        libsql::Value::Integer(integer) => Value::Integer(integer),
-        libsql::Value::Real(real) => Value::Real(real),
-        libsql::Value::Text(text) => Value::Text(text.into()),
-        libsql::Value::Blob(bytes) => Value::Blob(Bytes::from(bytes)),
+        libsql::Value::Null => SqlValue::Null,
+        libsql::Value::Integer(integer) => SqlValue::Integer(integer),
+        libsql::Value::Real(real) => SqlValue::Real(real),
+        libsql::Value::Text(text) => SqlValue::Text(text.into()),
+        libsql::Value::Blob(bytes) => SqlValue::Blob(Bytes::from(bytes)),
     }
 }
 
-fn failure(error: &libsql::Error) -> StoreError {
+fn store_error(error: &libsql::Error) -> StoreError {
     match error {
         libsql::Error::SqliteFailure(code, message) => sql_error(code_name(*code), message),
-        other => StoreError::new(FailureKind::Broken, other.to_string()),
+        other => StoreError::new(FailureKind::Internal, other.to_string()),
     }
 }
 

@@ -30,7 +30,7 @@ pub enum SchemaError {
         "the schema is at version {KNOWN_VERSION}, and the copy of the database that is read still shows version {found}: it lags behind its \
          primary"
     )]
-    NotShownYet {
+    CopyLagging {
         /// The copy's version.
         found: i64,
     },
@@ -84,7 +84,7 @@ impl SchemaError {
         match self {
             Self::Newer { .. } => "schema_newer",
             Self::Older { .. } => "schema_older",
-            Self::NotShownYet { .. } => "schema_not_shown_yet",
+            Self::CopyLagging { .. } => "schema_not_shown_yet",
             Self::Empty => "schema_missing",
             Self::Edited { .. } => "schema_edited",
             Self::UnknownPepper { .. } => "pepper_missing",
@@ -95,11 +95,11 @@ impl SchemaError {
 
     /// Whether waiting may help; otherwise somebody has to do something.
     #[must_use]
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
-            Self::Store(error) => error.kind != FailureKind::Broken,
+            Self::Store(error) => error.kind != FailureKind::Internal,
             // Somebody may be about to make it, and a database that was emptied by mistake may come back.
-            Self::Empty | Self::NotShownYet { .. } => true,
+            Self::Empty | Self::CopyLagging { .. } => true,
             Self::Newer { .. }
             | Self::Older { .. }
             | Self::Edited { .. }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::{
-    Engine, RecordTable, UnreadableRecords, overread,
-    rows::{Listed, listing},
+    Engine, RecordTable, UnreadableRecords, lookahead_limit,
+    rows::{ListingReader, listing_sql},
 };
 use crate::{
-    database::engine::{Row, Statement, Value},
+    database::engine::{Row, SqlValue, Statement},
     domain::{
         audit::{
-            AuditAction, AuditEntry, AuditEvent, AuditFilter, AuditMark, AuditPosition, AuditReading,
+            AuditAction, AuditBatch, AuditCheckpoint, AuditCursor, AuditEntry, AuditEvent, AuditFilter,
             AuditTerm,
         },
         clock::UnixMillis,
@@ -22,11 +22,11 @@ use crate::{
 /// Writes an entry if the statement before it, in the same transaction, changed anything.
 ///
 /// So a repeated change leaves one entry, and a change that did nothing leaves none.
-pub(super) fn audited(
+pub(super) fn audit_statement(
     change: &Change,
     action: AuditAction,
     target: &str,
-    tenant_id: impl Into<Value>,
+    tenant_id: impl Into<SqlValue>,
     detail: &str,
 ) -> Statement {
     Statement::new(
@@ -72,60 +72,67 @@ pub(super) async fn list<E: Engine>(
     unreadable: &UnreadableRecords,
     call: Call,
     filter: &AuditFilter,
-    page: &PageRequest<AuditPosition>,
-) -> Result<Page<AuditEvent, AuditPosition>, StoreError> {
-    let (from, terms) = narrowed(filter);
-    let sql =
-        listing("seq, at, caller, action, target, tenant_id, request_id, detail", &from, "at DESC, seq DESC");
-    let statement = |before: &AuditPosition| {
+    page: &PageRequest<AuditCursor>,
+) -> Result<Page<AuditEvent, AuditCursor>, StoreError> {
+    let (from, terms) = filter_sql(filter);
+    let sql = listing_sql(
+        "seq, at, caller, action, target, tenant_id, request_id, detail",
+        &from,
+        "at DESC, seq DESC",
+    );
+    let statement = |before: &AuditCursor| {
         let statement =
-            Statement::new(sql.as_str()).bind(before.at.0).bind(before.seq).bind(overread(page.size));
+            Statement::new(sql.as_str()).bind(before.at.0).bind(before.seq).bind(lookahead_limit(page.size));
         terms.iter().fold(statement, |statement, term| statement.bind(term.clone()))
     };
-    let events = Listed {
+    let events = ListingReader {
         table: RecordTable::AuditLog,
-        named_by: 0,
-        position: |row| Ok(AuditPosition { at: UnixMillis(row.integer(1)?), seq: row.integer(0)? }),
-        record: event,
-        cursor: |event| AuditPosition { at: event.at, seq: event.seq },
+        id_column: 0,
+        read_position: |row| Ok(AuditCursor { at: UnixMillis(row.integer(1)?), seq: row.integer(0)? }),
+        read_record: read_event,
+        cursor_of: |event| AuditCursor { at: event.at, seq: event.seq },
     };
     // Before the first entry that is of the end, or later.
-    let end = filter.until.map_or(AuditPosition::START, |until| AuditPosition { at: until, seq: i64::MIN });
+    let end = filter.until.map_or(AuditCursor::START, |until| AuditCursor { at: until, seq: i64::MIN });
     let after = page.after.filter(|after| filter.until.is_none_or(|until| after.at < until)).unwrap_or(end);
-    events.page((engine, unreadable, call), page.size, after, statement).await
+    events.read_page((engine, unreadable, call), page.size, after, statement).await
 }
 
 pub(super) async fn read<E: Engine>(
     engine: &E,
     unreadable: &UnreadableRecords,
     call: Call,
-    after: Option<&AuditMark>,
+    after: Option<&AuditCheckpoint>,
     size: PageSize,
-) -> Result<AuditReading, StoreError> {
+) -> Result<AuditBatch, StoreError> {
     let is_there = match after {
-        Some(mark) => holds(engine, call, mark).await?,
+        Some(mark) => contains_entry(engine, call, mark).await?,
         None => true,
     };
-    let sql = listing(
+    let sql = listing_sql(
         "seq, at, caller, action, target, tenant_id, request_id, detail",
         "FROM audit_log WHERE seq > ?1 ORDER BY seq LIMIT ?2",
         "seq",
     );
-    let events = Listed {
+    let events = ListingReader {
         table: RecordTable::AuditLog,
-        named_by: 0,
-        position: |row| row.integer(0),
-        record: event,
-        cursor: |event| event.seq,
+        id_column: 0,
+        read_position: |row| row.integer(0),
+        read_record: read_event,
+        cursor_of: |event| event.seq,
     };
     let begin = after.filter(|_| is_there).map_or(0, |mark| mark.seq);
-    let statement = |seq: &i64| Statement::new(sql.as_str()).bind(*seq).bind(overread(size));
-    let page = events.page((engine, unreadable, call), size, begin, statement).await?;
-    Ok(AuditReading { events: page.items, from_beginning: !is_there, has_more: page.next.is_some() })
+    let statement = |seq: &i64| Statement::new(sql.as_str()).bind(*seq).bind(lookahead_limit(size));
+    let page = events.read_page((engine, unreadable, call), size, begin, statement).await?;
+    Ok(AuditBatch { events: page.items, from_beginning: !is_there, has_more: page.next.is_some() })
 }
 
 /// Whether the log holds that entry.
-async fn holds<E: Engine>(engine: &E, call: Call, mark: &AuditMark) -> Result<bool, StoreError> {
+async fn contains_entry<E: Engine>(
+    engine: &E,
+    call: Call,
+    mark: &AuditCheckpoint,
+) -> Result<bool, StoreError> {
     let statement = Statement::new(
         "SELECT count(*) FROM audit_log WHERE seq = ?1 AND at = ?2 AND target = ?3 AND request_id = ?4",
     )
@@ -134,7 +141,9 @@ async fn holds<E: Engine>(engine: &E, call: Call, mark: &AuditMark) -> Result<bo
     .bind(mark.target.as_str())
     .bind(mark.request_id.as_str());
     let rows = engine.query(call, statement).await?;
-    let row = rows.first().ok_or_else(|| StoreError::new(FailureKind::Garbled, "a count is not one row"))?;
+    let row = rows
+        .first()
+        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "a count is not one row"))?;
     Ok(row.integer(0)? == 1)
 }
 
@@ -143,8 +152,9 @@ async fn holds<E: Engine>(engine: &E, call: Call, mark: &AuditMark) -> Result<bo
 /// There is one index for each of target, tenant, caller and time, in the order of the list. Which one it is, is written down: what
 /// else narrows the list is looked at entry by entry. A target has few entries, and a tenant mostly fewer than a caller. Entries of the
 /// moment at which the page before ended are looked at again: there are as many as one import has keys.
-fn narrowed(filter: &AuditFilter) -> (String, Vec<Value>) {
-    let text = |term: &Option<AuditTerm>| -> Option<Value> { term.as_ref().map(|term| term.as_str().into()) };
+fn filter_sql(filter: &AuditFilter) -> (String, Vec<SqlValue>) {
+    let text =
+        |term: &Option<AuditTerm>| -> Option<SqlValue> { term.as_ref().map(|term| term.as_str().into()) };
     let given = [
         (text(&filter.target), "target =", "audit_log_by_target"),
         (filter.tenant.as_ref().map(|tenant| tenant.as_str().into()), "tenant_id =", "audit_log_by_tenant"),
@@ -166,7 +176,7 @@ fn narrowed(filter: &AuditFilter) -> (String, Vec<Value>) {
     (from, terms)
 }
 
-fn event(row: &Row) -> Result<AuditEvent, StoreError> {
+fn read_event(row: &Row) -> Result<AuditEvent, StoreError> {
     Ok(AuditEvent {
         seq: row.integer(0)?,
         at: UnixMillis(row.integer(1)?),

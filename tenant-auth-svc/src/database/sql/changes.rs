@@ -4,7 +4,7 @@ use super::Engine;
 use crate::{
     database::engine::{Row, Statement},
     domain::{
-        change::{BySubject, Fate, News},
+        change::{ChangeEvent, ChangeKind, PerSubject},
         change_log::{LogHeartbeat, LogPage},
         clock::UnixMillis,
         id::{KeyId, TenantId},
@@ -19,7 +19,7 @@ use crate::{
 /// Everything after a position, and whether the log is still the one that the position was taken from: the entry at
 /// it (if it is gone, the last one before it), and the log's first and last; for what has ended, its end; which database it is,
 /// its heartbeat and its clock. One row at least, so that an answer without rows is no answer.
-const READ: &str = "\
+const READ_LOG: &str = "\
 SELECT log.seq, log.kind, log.ref, log.tenant_id, \
        (SELECT coalesce(max(seq), 0) FROM changes), (SELECT coalesce(min(seq), 0) FROM changes), \
        (SELECT kind || ' ' || ref || ' ' || at FROM changes WHERE seq <= ?1 ORDER BY seq DESC LIMIT 1), \
@@ -33,11 +33,12 @@ FROM (SELECT 1) LEFT JOIN (SELECT seq, kind, ref, tenant_id, at FROM changes WHE
 ON TRUE ORDER BY log.seq";
 
 /// A range of the log's primary key: as many rows are read as are deleted.
-const PRUNE: &str = "\
+const PRUNE_LOG: &str = "\
 DELETE FROM changes WHERE seq <= min((SELECT max(seq) FROM changes) - ?1, (SELECT min(seq) FROM changes) + ?2 - 1)";
 
 /// Whether there is more to prune.
-const MORE: &str = "SELECT (SELECT min(seq) FROM changes) <= (SELECT max(seq) FROM changes) - ?1";
+const HAS_MORE_TO_PRUNE: &str =
+    "SELECT (SELECT min(seq) FROM changes) <= (SELECT max(seq) FROM changes) - ?1";
 
 pub(super) async fn read<E: Engine>(
     engine: &E,
@@ -45,8 +46,8 @@ pub(super) async fn read<E: Engine>(
     after: i64,
     limit: usize,
 ) -> Result<LogPage, StoreError> {
-    let statement = Statement::new(READ).bind(after).bind(i64::try_from(limit).unwrap_or(i64::MAX));
-    page(&engine.query(call, statement).await?)
+    let statement = Statement::new(READ_LOG).bind(after).bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    parse_page(&engine.query(call, statement).await?)
 }
 
 pub(super) async fn prune<E: Engine>(
@@ -55,24 +56,24 @@ pub(super) async fn prune<E: Engine>(
     keep: i64,
     page: i64,
 ) -> Result<bool, StoreError> {
-    let prune = Statement::new(PRUNE).bind(keep).bind(page);
-    let more = Statement::new(MORE).bind(keep);
+    let prune = Statement::new(PRUNE_LOG).bind(keep).bind(page);
+    let more = Statement::new(HAS_MORE_TO_PRUNE).bind(keep);
     let results = engine.transaction(call, vec![prune, more]).await?;
     match results.last().map(Vec::as_slice) {
         // NULL of an empty log.
         Some([row]) => Ok(row.optional_integer(0)? == Some(1)),
-        _ => Err(StoreError::new(FailureKind::Garbled, "a question has not one answer")),
+        _ => Err(StoreError::new(FailureKind::InvalidResponse, "a question has not one answer")),
     }
 }
 
-fn page(rows: &[Row]) -> Result<LogPage, StoreError> {
+fn parse_page(rows: &[Row]) -> Result<LogPage, StoreError> {
     let Some(first) = rows.first() else {
-        return Err(StoreError::new(FailureKind::Garbled, "the change log gave no row at all"));
+        return Err(StoreError::new(FailureKind::InvalidResponse, "the change log gave no row at all"));
     };
     let mut reading = LogPage {
         newest: first.integer(4)?,
         oldest: first.integer(5)?,
-        mark: first.optional_text(6)?.map(str::to_owned),
+        anchor: first.optional_text(6)?.map(str::to_owned),
         database: first.optional_text(11)?.and_then(DatabaseIdentity::parse),
         heartbeat: LogHeartbeat {
             beat: first.optional_integer(12)?,
@@ -80,47 +81,52 @@ fn page(rows: &[Row]) -> Result<LogPage, StoreError> {
             now: UnixMillis(first.integer(14)?),
         },
         entries: Vec::new(),
-        about: BySubject::default(),
-        changes: Vec::new(),
+        per_subject: PerSubject::default(),
+        invalidations: Vec::new(),
     };
     for row in rows {
         let Some(seq) = row.optional_integer(0)? else { continue };
         reading.entries.push((seq, row.text(7)?.to_owned()));
-        note(&mut reading, row, Revision(seq))?;
+        add_change(&mut reading, row, Revision(seq))?;
     }
     Ok(reading)
 }
 
 /// Of several changes of one subject the last one counts: its end, if it has one, is that of the moment of the read.
-fn note(page: &mut LogPage, row: &Row, revision: Revision) -> Result<(), StoreError> {
-    let news = |fate| News { fate, revision: Some(revision) };
+fn add_change(page: &mut LogPage, row: &Row, revision: Revision) -> Result<(), StoreError> {
+    let news = |fate| ChangeEvent { kind: fate, revision: Some(revision) };
     let (kind, id) = (row.text(1)?, row.text(2)?);
     let subject = match kind {
         "key" => {
             let revoked_at = row.optional_integer(8)?.map(UnixMillis);
             let Ok(id) = KeyId::parse(id) else { return Ok(()) };
-            page.about.keys.insert(id.clone(), news(revoked_at.map_or(Fate::Changed, Fate::Revoked)));
+            page.per_subject
+                .keys
+                .insert(id.clone(), news(revoked_at.map_or(ChangeKind::Changed, ChangeKind::Revoked)));
             Subject::Key(id)
         }
         "tenant" => {
             let suspended = row.optional_integer(9)? == Some(1);
             let Ok(id) = TenantId::parse(id) else { return Ok(()) };
-            page.about
-                .tenants
-                .insert(id.clone(), news(if suspended { Fate::Suspended } else { Fate::Changed }));
+            page.per_subject.tenants.insert(
+                id.clone(),
+                news(if suspended { ChangeKind::Suspended } else { ChangeKind::Changed }),
+            );
             Subject::Tenant(id)
         }
         "session" => {
             let bound = row.optional_integer(10)? == Some(1);
             let Ok(id) = SessionId::parse(id) else { return Ok(()) };
-            page.about.sessions.insert(id.clone(), news(if bound { Fate::Changed } else { Fate::Unbound }));
+            page.per_subject
+                .sessions
+                .insert(id.clone(), news(if bound { ChangeKind::Changed } else { ChangeKind::Unbound }));
             Subject::Session(id)
         }
         // Of a newer version: whatever it is about, no verdict here depends on it.
         _ => return Ok(()),
     };
     if let Ok(tenant) = TenantId::parse(row.text(3)?) {
-        page.changes.push(Invalidation { revision, subject, tenant });
+        page.invalidations.push(Invalidation { revision, subject, tenant });
     }
     Ok(())
 }

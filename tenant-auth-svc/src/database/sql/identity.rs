@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Engine, audit::audited, database_in, last_rows, millis};
+use super::{Engine, audit::audit_statement, last_rows, millis, read_identity};
 use crate::{
-    database::engine::{NOT_KNOWN, Statement, Value},
+    database::engine::{SqlValue, Statement, WRONG_DATABASE_MARKER},
     domain::{
         audit::AuditAction,
         identity::{DatabaseIdentity, Trust},
@@ -14,33 +14,34 @@ use crate::{
 };
 
 /// `<id> <epoch> <the one that it replaces>`, as one value of any statement.
-pub const IDENTITY: &str = "(SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity)";
+pub const IDENTITY_SQL: &str = "(SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity)";
 
 /// The first statement of every transaction, as soon as a database is known: it fails in any other one, and in one that lacks
 /// what was read of the known one's log, so that nothing of the transaction happens there. Three rows are read for it.
 #[must_use]
-pub fn guard(trust: &Trust) -> Option<Statement> {
+pub fn guard_statement(trust: &Trust) -> Option<Statement> {
     let DatabaseIdentity { id, epoch, replaces } = trust.known.as_ref()?;
     // What a log says at a position is unknown once that part of it was pruned.
     let guard = Statement::new(format!(
         "SELECT CASE WHEN found.identity = ?1 AND found.log_end >= ?2 AND coalesce(found.mark = ?3, TRUE) THEN 1 \
-         ELSE json_extract('{{}}', '{NOT_KNOWN}' || coalesce(found.identity, '')) END \
-         FROM (SELECT {IDENTITY} AS identity, (SELECT coalesce(max(seq), 0) FROM changes) AS log_end, \
+         ELSE json_extract('{{}}', '{WRONG_DATABASE_MARKER}' || coalesce(found.identity, '')) END \
+         FROM (SELECT {IDENTITY_SQL} AS identity, (SELECT coalesce(max(seq), 0) FROM changes) AS log_end, \
                       (SELECT kind || ' ' || ref || ' ' || at FROM changes WHERE seq <= ?2 ORDER BY seq DESC LIMIT 1) AS mark) AS found"
     ));
-    let mark = trust.mark.as_deref().map_or(Value::Null, Value::from);
+    let mark = trust.anchor.as_deref().map_or(SqlValue::Null, SqlValue::from);
     Some(guard.bind(format!("{id} {epoch} {replaces}")).bind(trust.position.0).bind(mark))
 }
 
 /// What the database is; nothing stands in for an answer.
 ///
 /// # Errors
-/// [`FailureKind::Misplaced`] when it has no identity; or when it gives no answer.
+/// [`FailureKind::SchemaMissing`] when it has no identity; or when it gives no answer.
 pub async fn read<E: Engine>(engine: &E, call: Call) -> Result<DatabaseIdentity, StoreError> {
-    let rows = engine.query(call, Statement::new(format!("SELECT {IDENTITY}"))).await?;
-    let row =
-        rows.first().ok_or_else(|| StoreError::new(FailureKind::Garbled, "an identity is not one row"))?;
-    database_in(row, 0)
+    let rows = engine.query(call, Statement::new(format!("SELECT {IDENTITY_SQL}"))).await?;
+    let row = rows
+        .first()
+        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "an identity is not one row"))?;
+    read_identity(row, 0)
 }
 
 pub(super) async fn accept<E: Engine>(
@@ -57,15 +58,26 @@ pub(super) async fn accept<E: Engine>(
     .bind(known.epoch)
     .bind(known.id.as_str());
     let instead_of = format!("instead of {known}: {}", reason.as_str());
-    let audit = audited(change, AuditAction::DatabaseAccept, known.id.as_str(), Value::from(""), &instead_of);
-    let read = Statement::new(format!("SELECT {IDENTITY}"));
+    let audit = audit_statement(
+        change,
+        AuditAction::DatabaseAccept,
+        known.id.as_str(),
+        SqlValue::from(""),
+        &instead_of,
+    );
+    let read = Statement::new(format!("SELECT {IDENTITY_SQL}"));
     let rows = last_rows(engine.transaction(call, vec![update, audit, read]).await?)?;
-    let row =
-        rows.first().ok_or_else(|| StoreError::new(FailureKind::Garbled, "an identity is not one row"))?;
-    database_in(row, 0)
+    let row = rows
+        .first()
+        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "an identity is not one row"))?;
+    read_identity(row, 0)
 }
 
-pub(super) async fn beat<E: Engine>(engine: &E, call: Call, interval: Duration) -> Result<i64, StoreError> {
+pub(super) async fn write_heartbeat<E: Engine>(
+    engine: &E,
+    call: Call,
+    interval: Duration,
+) -> Result<i64, StoreError> {
     // Of several replicas that find it due, one changes it; and one that was given ahead of a clock that was set back is due.
     let update = Statement::new(concat!(
         "UPDATE heartbeat SET beat = beat + 1, at = ",
@@ -80,11 +92,11 @@ pub(super) async fn beat<E: Engine>(engine: &E, call: Call, interval: Duration) 
     let rows = last_rows(engine.transaction(call, vec![update, read]).await?)?;
     let row = rows
         .first()
-        .ok_or_else(|| StoreError::new(FailureKind::Misplaced, "the database has no heartbeat"))?;
+        .ok_or_else(|| StoreError::new(FailureKind::SchemaMissing, "the database has no heartbeat"))?;
     row.integer(0)
 }
 
-pub(super) async fn heartbeat_at_primary<E: Engine>(
+pub(super) async fn read_primary_heartbeat<E: Engine>(
     engine: &E,
     call: Call,
 ) -> Result<(i64, Duration), StoreError> {
@@ -92,7 +104,7 @@ pub(super) async fn heartbeat_at_primary<E: Engine>(
     let rows = engine.query(call, read).await?;
     let row = rows
         .first()
-        .ok_or_else(|| StoreError::new(FailureKind::Misplaced, "the database has no heartbeat"))?;
+        .ok_or_else(|| StoreError::new(FailureKind::SchemaMissing, "the database has no heartbeat"))?;
     // One that is ahead of the clock, which was set back, is older than any.
     let age = Duration::from_millis(u64::try_from(row.integer(1)?).unwrap_or(u64::MAX));
     Ok((row.integer(0)?, age))

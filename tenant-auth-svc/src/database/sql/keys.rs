@@ -1,18 +1,17 @@
 //! Reading the public side of keys.
 
 use super::{
-    Engine, RecordTable, UnreadableRecords,
-    lookup::scopes_of,
-    overread,
-    rows::{Listed, listing, only},
-    tenants, unreadable,
+    Engine, RecordTable, UnreadableRecords, lookahead_limit,
+    lookup::read_scopes,
+    rows::{ListingReader, listing_sql, single_row},
+    tenants, unreadable_value,
 };
 use crate::{
-    database::engine::{Row, Statement, Value},
+    database::engine::{Row, SqlValue, Statement},
     domain::{
         clock::UnixMillis,
         id::{KeyId, TenantId},
-        key::{ApiKey, PrefixPosition, StoredKey},
+        key::{ApiKey, KeyPrefixCursor, StoredKey},
         page::{Page, PageRequest},
         store::{Call, StoreError},
         text::PrefixHint,
@@ -20,9 +19,9 @@ use crate::{
 };
 
 /// The column behind those of a key, in what [`get`] reads.
-const DIGEST: usize = 12;
+const DIGEST_COLUMN: usize = 12;
 
-const COLUMNS: &str = "id, tenant_id, name, prefix_hint, scopes, created_at, expires_at, revoked_at, \
+const KEY_COLUMNS: &str = "id, tenant_id, name, prefix_hint, scopes, created_at, expires_at, revoked_at, \
                                   revoke_reason, last_used_at, replaced_by, pepper_id";
 
 pub(super) async fn list<E: Engine>(
@@ -33,8 +32,8 @@ pub(super) async fn list<E: Engine>(
     page: &PageRequest<KeyId>,
     live_at: Option<UnixMillis>,
 ) -> Result<Page<ApiKey, KeyId>, StoreError> {
-    let sql = listing(
-        COLUMNS,
+    let sql = listing_sql(
+        KEY_COLUMNS,
         "FROM api_keys WHERE tenant_id = ?1 AND id > ?2 \
          AND (?4 IS NULL OR (revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?4))) \
          ORDER BY id LIMIT ?3",
@@ -44,18 +43,18 @@ pub(super) async fn list<E: Engine>(
         Statement::new(sql.as_str())
             .bind(tenant.as_str())
             .bind(after.as_str())
-            .bind(overread(page.size))
+            .bind(lookahead_limit(page.size))
             .bind(live_at.map(|at| at.0))
     };
-    let keys = Listed {
+    let keys = ListingReader {
         table: RecordTable::ApiKeys,
-        named_by: 0,
-        position: |row| row.text(0).map(str::to_owned),
-        record: api_key,
-        cursor: |key| key.id.clone(),
+        id_column: 0,
+        read_position: |row| row.text(0).map(str::to_owned),
+        read_record: read_key,
+        cursor_of: |key| key.id.clone(),
     };
     let after = page.after.as_ref().map_or("", KeyId::as_str).to_owned();
-    keys.page((engine, unreadable, call), page.size, after, statement).await
+    keys.read_page((engine, unreadable, call), page.size, after, statement).await
 }
 
 /// Keys whose stored first characters begin with a prefix, or are the beginning of it.
@@ -67,9 +66,9 @@ pub(super) async fn find<E: Engine>(
     unreadable: &UnreadableRecords,
     call: Call,
     (prefix, tenant): (&PrefixHint, Option<&TenantId>),
-    page: &PageRequest<PrefixPosition>,
+    page: &PageRequest<KeyPrefixCursor>,
     live_at: Option<UnixMillis>,
-) -> Result<Page<ApiKey, PrefixPosition>, StoreError> {
+) -> Result<Page<ApiKey, KeyPrefixCursor>, StoreError> {
     let prefix = prefix.as_str();
     let shorter = || prefix.char_indices().skip(1).map(|(end, _)| &prefix[..end]);
     let statement = |after: &(String, String)| {
@@ -78,43 +77,44 @@ pub(super) async fn find<E: Engine>(
         let ahead: Vec<_> = shorter().filter(|hint| *hint >= after_hint).collect();
         let equal = (0..ahead.len()).map(|index| {
             let hint = index + 9;
-            branch(
+            prefix_branch_sql(
                 &format!("prefix_hint = ?{hint} AND id > CASE WHEN ?{hint} = ?1 THEN ?2 ELSE '' END"),
                 "id",
             )
         });
-        let begins = branch("(prefix_hint, id) > (?3, ?4) AND prefix_hint < ?5", "prefix_hint, id");
+        let begins =
+            prefix_branch_sql("(prefix_hint, id) > (?3, ?4) AND prefix_hint < ?5", "prefix_hint, id");
         let from_begin = (prefix, "");
         let (begin_hint, begin_id) = from_begin.max((after_hint, after_id));
         let branches: Vec<_> = equal.chain([begins]).collect();
         let from = format!("FROM ({}) ORDER BY prefix_hint, id LIMIT ?6", branches.join(" UNION ALL "));
-        let statement = Statement::new(listing(COLUMNS, &from, "prefix_hint, id"))
+        let statement = Statement::new(listing_sql(KEY_COLUMNS, &from, "prefix_hint, id"))
             .bind(after_hint)
             .bind(after_id)
             .bind(begin_hint)
             .bind(begin_id)
             // After everything that begins with it.
             .bind(format!("{prefix}{}", char::MAX))
-            .bind(overread(page.size))
+            .bind(lookahead_limit(page.size))
             .bind(live_at.map(|at| at.0))
             .bind(tenant.map(TenantId::as_str));
         ahead.into_iter().fold(statement, Statement::bind)
     };
-    let keys = Listed {
+    let keys = ListingReader {
         table: RecordTable::ApiKeys,
-        named_by: 0,
-        position: |row| Ok((row.text(3)?.to_owned(), row.text(0)?.to_owned())),
-        record: api_key,
-        cursor: |key| PrefixPosition { prefix_hint: key.prefix_hint.clone(), id: key.id.clone() },
+        id_column: 0,
+        read_position: |row| Ok((row.text(3)?.to_owned(), row.text(0)?.to_owned())),
+        read_record: read_key,
+        cursor_of: |key| KeyPrefixCursor { prefix_hint: key.prefix_hint.clone(), id: key.id.clone() },
     };
     let after = page.after.as_ref().map(|after| (after.prefix_hint.clone(), after.id.to_string()));
-    keys.page((engine, unreadable, call), page.size, after.unwrap_or_default(), statement).await
+    keys.read_page((engine, unreadable, call), page.size, after.unwrap_or_default(), statement).await
 }
 
-fn branch(keys: &str, order: &str) -> String {
+fn prefix_branch_sql(keys: &str, order: &str) -> String {
     // The first condition is that of the index.
     format!(
-        "SELECT * FROM (SELECT {COLUMNS} FROM api_keys INDEXED BY api_keys_by_prefix \
+        "SELECT * FROM (SELECT {KEY_COLUMNS} FROM api_keys INDEXED BY api_keys_by_prefix \
          WHERE prefix_hint <> '' AND {keys} \
          AND (?7 IS NULL OR (revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?7))) \
          AND (?8 IS NULL OR tenant_id = ?8) ORDER BY {order} LIMIT ?6)"
@@ -131,44 +131,47 @@ pub(super) async fn get<E: Engine>(
     let of = |table: &str, columns: &str| {
         columns.split(", ").map(|column| format!("{table}.{column}")).collect::<Vec<_>>().join(", ")
     };
-    let (key, tenant) = (of("api_keys", COLUMNS), of("tenants", tenants::COLUMNS));
+    let (key, tenant) = (of("api_keys", KEY_COLUMNS), of("tenants", tenants::TENANT_COLUMNS));
     let statement = Statement::new(format!(
         "SELECT {key}, api_keys.key_hash, {tenant} FROM (SELECT 1) LEFT JOIN api_keys ON api_keys.id = ?1 \
          LEFT JOIN tenants ON tenants.id = api_keys.tenant_id"
     ));
     let rows = engine.query(call, statement.bind(id.as_str())).await?;
-    let Some(row) = only(&rows)? else { return Ok(None) };
-    Ok(Some(unreadable.check(RecordTable::ApiKeys, (row, 0), stored_key(row))?))
+    let Some(row) = single_row(&rows)? else { return Ok(None) };
+    Ok(Some(unreadable.check(RecordTable::ApiKeys, (row, 0), read_stored_key(row))?))
 }
 
-fn stored_key(row: &Row) -> Result<StoredKey, StoreError> {
-    let digest = match row.0.get(DIGEST) {
-        Some(Value::Blob(digest)) => <[u8; 32]>::try_from(&digest[..]).map_err(|_| unreadable("digest"))?,
-        _ => return Err(unreadable("digest")),
+fn read_stored_key(row: &Row) -> Result<StoredKey, StoreError> {
+    let digest = match row.0.get(DIGEST_COLUMN) {
+        Some(SqlValue::Blob(digest)) => {
+            <[u8; 32]>::try_from(&digest[..]).map_err(|_| unreadable_value("digest"))?
+        }
+        _ => return Err(unreadable_value("digest")),
     };
-    let of_tenant = Row(row.0.iter().skip(DIGEST + 1).cloned().collect());
-    let tenant = of_tenant.optional_text(0)?.is_some().then(|| tenants::tenant(&of_tenant)).transpose()?;
-    Ok(StoredKey { key: api_key(row)?, tenant, digest })
+    let of_tenant = Row(row.0.iter().skip(DIGEST_COLUMN + 1).cloned().collect());
+    let tenant =
+        of_tenant.optional_text(0)?.is_some().then(|| tenants::read_tenant(&of_tenant)).transpose()?;
+    Ok(StoredKey { key: read_key(row)?, tenant, digest })
 }
 
-pub(super) fn select(id: &KeyId) -> Statement {
-    Statement::new(format!("SELECT {COLUMNS} FROM (SELECT 1) LEFT JOIN api_keys ON api_keys.id = ?1"))
+pub(super) fn select_key(id: &KeyId) -> Statement {
+    Statement::new(format!("SELECT {KEY_COLUMNS} FROM (SELECT 1) LEFT JOIN api_keys ON api_keys.id = ?1"))
         .bind(id.as_str())
 }
 
-pub(super) fn key_in(rows: &[Row]) -> Result<Option<ApiKey>, StoreError> {
-    only(rows)?.map(api_key).transpose()
+pub(super) fn single_key(rows: &[Row]) -> Result<Option<ApiKey>, StoreError> {
+    single_row(rows)?.map(read_key).transpose()
 }
 
-fn api_key(row: &Row) -> Result<ApiKey, StoreError> {
-    let key_id = |text: &str| KeyId::parse(text).map_err(|_| unreadable("key id"));
+fn read_key(row: &Row) -> Result<ApiKey, StoreError> {
+    let key_id = |text: &str| KeyId::parse(text).map_err(|_| unreadable_value("key id"));
     let revoked_at = row.optional_integer(7)?.map(UnixMillis);
     Ok(ApiKey {
         id: key_id(row.text(0)?)?,
-        tenant_id: TenantId::parse(row.text(1)?).map_err(|_| unreadable("tenant id"))?,
+        tenant_id: TenantId::parse(row.text(1)?).map_err(|_| unreadable_value("tenant id"))?,
         name: row.text(2)?.to_owned(),
         prefix_hint: row.text(3)?.to_owned(),
-        scopes: scopes_of(row.text(4)?, revoked_at)?,
+        scopes: read_scopes(row.text(4)?, revoked_at)?,
         created_at: UnixMillis(row.integer(5)?),
         expires_at: row.optional_integer(6)?.map(UnixMillis),
         revoked_at,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-use super::lookup::json;
+use super::lookup::to_json;
 use crate::{
     database::engine::{Engine, Row, Statement},
     domain::{
@@ -16,7 +16,7 @@ use crate::{
 /// The id of a pepper that is not among `listed` (a parameter: a JSON array of ids) and under which a key may still be valid: not revoked, not
 /// expired by the database's clock, of a tenant that is there. Hops through the index from one pepper to the next, and
 /// looks in it for one live key of each that is not listed. What has expired is never read.
-pub(super) fn missing(listed: &str) -> String {
+pub(super) fn missing_pepper_sql(listed: &str) -> String {
     format!(
         "(WITH RECURSIVE used (id) AS ( \
              SELECT min(pepper_id) FROM api_keys WHERE pepper_id IS NOT NULL AND revoked_at IS NULL \
@@ -35,28 +35,29 @@ pub(super) fn missing(listed: &str) -> String {
     )
 }
 
-/// The ids of the peppers that are known, as [`missing`] takes them.
-pub(super) fn ids(peppers: &Peppers) -> Result<String, StoreError> {
-    json(&peppers.ids().map(PepperId::as_str).collect::<Vec<_>>())
+/// The ids of the peppers that are known, as [`missing_pepper_sql`] takes them.
+pub(super) fn known_ids_json(peppers: &Peppers) -> Result<String, StoreError> {
+    to_json(&peppers.ids().map(PepperId::as_str).collect::<Vec<_>>())
 }
 
 /// Asks for a pepper that is in use and not known.
-pub(crate) async fn ask<E: Engine>(
+pub(crate) async fn find_missing<E: Engine>(
     engine: &E,
     peppers: &Peppers,
     call: Call,
 ) -> Result<Option<String>, StoreError> {
-    let statement = Statement::new(format!("SELECT {}", missing("?1"))).bind(ids(peppers)?);
-    one(&engine.query(call, statement).await?)
+    let statement =
+        Statement::new(format!("SELECT {}", missing_pepper_sql("?1"))).bind(known_ids_json(peppers)?);
+    single_text(&engine.query(call, statement).await?)
 }
 
 /// The checks of the peppers that are known, as JSON.
-fn checks(peppers: &Peppers) -> Result<String, StoreError> {
-    json(&peppers.checks().map(|(id, check)| (id.as_str(), hex::encode(check))).collect::<Vec<_>>())
+fn checks_json(peppers: &Peppers) -> Result<String, StoreError> {
+    to_json(&peppers.fingerprints().map(|(id, check)| (id.as_str(), hex::encode(check))).collect::<Vec<_>>())
 }
 
 /// The id of a pepper that was first used with another secret.
-pub(crate) async fn differing<E: Engine>(
+pub(crate) async fn find_differing<E: Engine>(
     engine: &E,
     peppers: &Peppers,
     call: Call,
@@ -66,19 +67,23 @@ pub(crate) async fn differing<E: Engine>(
                  JOIN pepper_checks AS noted ON noted.pepper_id = known.value ->> 0 \
                  WHERE noted.value <> unhex(known.value ->> 1) LIMIT 1)",
     )
-    .bind(checks(peppers)?);
-    one(&engine.query(call, statement).await?)
+    .bind(checks_json(peppers)?);
+    single_text(&engine.query(call, statement).await?)
 }
 
 /// Notes the peppers that are used for the first time. Writes nothing, and needs no right to, where all are noted.
-pub(crate) async fn note<E: Engine>(engine: &E, peppers: &Peppers, call: Call) -> Result<(), StoreError> {
-    let checks = checks(peppers)?;
+pub(crate) async fn record_checks<E: Engine>(
+    engine: &E,
+    peppers: &Peppers,
+    call: Call,
+) -> Result<(), StoreError> {
+    let checks = checks_json(peppers)?;
     let missing = Statement::new(
         "SELECT (SELECT known.value ->> 0 FROM json_each(?1) AS known \
                  WHERE NOT EXISTS (SELECT 1 FROM pepper_checks WHERE pepper_id = known.value ->> 0) LIMIT 1)",
     )
     .bind(checks.as_str());
-    if one(&engine.query(call, missing).await?)?.is_some() {
+    if single_text(&engine.query(call, missing).await?)?.is_some() {
         let note = Statement::new(
             "INSERT INTO pepper_checks (pepper_id, value) \
              SELECT known.value ->> 0, unhex(known.value ->> 1) FROM json_each(?1) AS known WHERE TRUE \
@@ -91,26 +96,27 @@ pub(crate) async fn note<E: Engine>(engine: &E, peppers: &Peppers, call: Call) -
 }
 
 /// The one text of an answer.
-fn one(rows: &[Row]) -> Result<Option<String>, StoreError> {
+fn single_text(rows: &[Row]) -> Result<Option<String>, StoreError> {
     match rows {
         [row] => Ok(row.optional_text(0)?.map(str::to_owned)),
-        rows => {
-            Err(StoreError::new(FailureKind::Garbled, format!("one answer expected, got {}", rows.len())))
-        }
+        rows => Err(StoreError::new(
+            FailureKind::InvalidResponse,
+            format!("one answer expected, got {}", rows.len()),
+        )),
     }
 }
 
 /// Nothing can be said about a key that was not found.
-pub(super) fn lacking(id: &str) -> StoreError {
+pub(super) fn pepper_missing_error(id: &str) -> StoreError {
     let message = format!("live keys are stored under the pepper {id}, which this replica lacks");
     StoreError::new(FailureKind::PepperMissing, message)
 }
 
 /// The pepper that this replica was last found to lack.
 #[derive(Debug, Default)]
-pub struct PepperGap(ArcSwapOption<String>);
+pub struct MissingPepper(ArcSwapOption<String>);
 
-impl PepperGap {
+impl MissingPepper {
     /// Its id; `None` where no live key is stored under a pepper that is not known.
     #[must_use]
     pub fn id(&self) -> Option<Arc<String>> {
@@ -118,7 +124,7 @@ impl PepperGap {
     }
 
     /// Takes over what the database said. Says so in the log when it is new.
-    pub(super) fn note(&self, missing: Option<&str>, peppers: &Peppers) {
+    pub(super) fn update(&self, missing: Option<&str>, peppers: &Peppers) {
         if self.0.load().as_deref().map(String::as_str) == missing {
             return;
         }

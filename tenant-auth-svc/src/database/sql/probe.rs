@@ -21,7 +21,7 @@ pub async fn read<E: Engine>(engine: &E, call: Call) -> Result<(), StoreError> {
 /// that a quota is far from its end, or that the token may write every table.
 ///
 /// # Errors
-/// How the write failed; [`FailureKind::Misplaced`] when there is no heartbeat to write.
+/// How the write failed; [`FailureKind::SchemaMissing`] when there is no heartbeat to write.
 pub async fn write<E: Engine>(engine: &E, call: Call) -> Result<(), StoreError> {
     let statements = [
         "UPDATE heartbeat SET beat = beat + 1 WHERE only = 1",
@@ -31,6 +31,6 @@ pub async fn write<E: Engine>(engine: &E, call: Call) -> Result<(), StoreError> 
     let rows = last_rows(engine.transaction(call, statements.map(Statement::new).into()).await?)?;
     match rows.first() {
         Some(_) => Ok(()),
-        None => Err(StoreError::new(FailureKind::Misplaced, "the database has no heartbeat")),
+        None => Err(StoreError::new(FailureKind::SchemaMissing, "the database has no heartbeat")),
     }
 }

@@ -23,17 +23,17 @@ macro_rules! opener_lives {
     };
 }
 
-mod ended;
+mod sweep;
 
 use std::{collections::BTreeMap, time::Duration};
 
-pub(super) use self::ended::{sweep_ended, sweep_expired};
+pub(super) use self::sweep::{sweep_expired, sweep_orphaned};
 use super::{
-    Engine, RecordTable, UnreadableRecords, commit, database_in,
-    lookup::{json, scopes_of, status_of},
-    millis, overread,
-    rows::{Listed, listing, only},
-    unreadable,
+    Engine, RecordTable, UnreadableRecords, commit, lookahead_limit,
+    lookup::{parse_status, read_scopes, to_json},
+    millis, read_identity,
+    rows::{ListingReader, listing_sql, single_row},
+    unreadable_value,
 };
 use crate::{
     database::engine::{Row, Statement},
@@ -42,21 +42,24 @@ use crate::{
         id::{KeyId, TenantId},
         key::KeyRecord,
         page::{Page, PageRequest},
-        session::{Attributes, Binding, Expiry, NewSession, Session, SessionId, SessionRecord, Ttl},
-        store::{Call, Committed, FailureKind, Found, StoreError},
+        session::{
+            Attributes, NewSession, Session, SessionExpiry, SessionId, SessionRecord, StoredBinding, Ttl,
+        },
+        store::{Call, Committed, FailureKind, LookupResult, StoreError},
         verdict::Revision,
     },
 };
 
 /// A session's own columns, from the first on.
-const COLUMNS: &str = "session_id, tenant_id, key_id, created_at, expires_at, ttl, sliding, attributes";
+const SESSION_COLUMNS: &str =
+    "session_id, tenant_id, key_id, created_at, expires_at, ttl, sliding, attributes";
 
 /// The column of its key's id.
-const KEY_ID: usize = 2;
+const KEY_ID_COLUMN: usize = 2;
 
 /// Gives exactly one row per id, whether there is such a session or not. One whose key or tenant was deleted, or
 /// whose key has gone to another tenant, counts as absent: there is nobody it could belong to.
-const LOOKUP: &str = "\
+const LOOKUP_SQL: &str = "\
 SELECT bound.session_id, bound.tenant_id, bound.key_id, bound.created_at, bound.expires_at, bound.ttl, bound.sliding, \
        bound.attributes, tenants.name, tenants.plan, tenants.status, keys.scopes, keys.expires_at, keys.revoked_at, \
        wanted.key, (SELECT coalesce(max(seq), 0) FROM changes), (SELECT id || ' ' || epoch || ' ' || replaces FROM database_identity) \
@@ -68,7 +71,7 @@ ORDER BY wanted.key";
 
 /// Binds, or leaves what is bound as it is. What is over, or whose key is, is bound anew, by its own tenant only. A key that
 /// has gone to another tenant is none of this one's.
-const BIND: &str = concat!(
+const BIND_SQL: &str = concat!(
     "INSERT INTO session_bindings \
        (session_id, tenant_id, key_id, created_at, expires_at, ttl, sliding, attributes, bind_id) \
      SELECT ?1, ?2, ?3, ",
@@ -89,7 +92,7 @@ const BIND: &str = concat!(
 );
 
 /// The end moves on from the moment of use, and never back. What is gone stays gone.
-const SLIDE: &str = concat!(
+const EXTEND_SQL: &str = concat!(
     "UPDATE session_bindings SET expires_at = used.at + session_bindings.ttl \
      FROM (SELECT value ->> '$[0]' AS id, ",
     now!(),
@@ -103,33 +106,35 @@ pub(super) async fn lookup<E: Engine>(
     unreadable: &UnreadableRecords,
     call: Call,
     ids: &[SessionId],
-) -> Result<Found<SessionRecord>, StoreError> {
-    decode(&engine.query(call, statement(ids)?).await?, ids.len(), unreadable)
+) -> Result<LookupResult<SessionRecord>, StoreError> {
+    decode(&engine.query(call, lookup_statement(ids)?).await?, ids.len(), unreadable)
 }
 
 /// Looks sessions up, also within a transaction.
-fn statement(ids: &[SessionId]) -> Result<Statement, StoreError> {
+fn lookup_statement(ids: &[SessionId]) -> Result<Statement, StoreError> {
     let wanted: Vec<_> = ids.iter().map(SessionId::as_str).collect();
-    Ok(Statement::new(LOOKUP).bind(json(&wanted)?))
+    Ok(Statement::new(LOOKUP_SQL).bind(to_json(&wanted)?))
 }
 
 fn decode(
     rows: &[Row],
     ids: usize,
     unreadable: &UnreadableRecords,
-) -> Result<Found<SessionRecord>, StoreError> {
+) -> Result<LookupResult<SessionRecord>, StoreError> {
     let (Some(first), true) = (rows.first(), rows.len() == ids) else {
         let message = format!("asked for {ids} sessions, got {} rows", rows.len());
-        return Err(StoreError::new(FailureKind::Garbled, message));
+        return Err(StoreError::new(FailureKind::InvalidResponse, message));
     };
-    let (revision, database) = (Revision::default(), database_in(first, 16)?);
-    let mut found = Found { records: Vec::with_capacity(rows.len()), revision, database, doubt: None };
+    let (revision, database) = (Revision::default(), read_identity(first, 16)?);
+    let mut found =
+        LookupResult { records: Vec::with_capacity(rows.len()), revision, database, not_found_error: None };
     for (index, row) in rows.iter().enumerate() {
         if usize::try_from(row.integer(14)?) != Ok(index) {
-            return Err(StoreError::new(FailureKind::Garbled, "rows are out of order"));
+            return Err(StoreError::new(FailureKind::InvalidResponse, "rows are out of order"));
         }
         found.revision = found.revision.max(Revision(row.integer(15)?));
-        let read = unreadable.check(RecordTable::SessionBindings, (row, KEY_ID), record(row));
+        let read =
+            unreadable.check(RecordTable::SessionBindings, (row, KEY_ID_COLUMN), read_session_record(row));
         found.records.push(read);
     }
     Ok(found)
@@ -140,38 +145,38 @@ pub(super) async fn bind<E: Engine>(
     unreadable: &UnreadableRecords,
     call: Call,
     new: &NewSession,
-) -> Result<Committed<(Binding, Option<SessionRecord>)>, StoreError> {
+) -> Result<Committed<(StoredBinding, Option<SessionRecord>)>, StoreError> {
     let attributes: BTreeMap<_, _> = new.attributes.iter().collect();
-    let make_room = ended::make_room(new);
-    let bind = Statement::new(BIND)
+    let make_room = sweep::free_expired_sessions(new);
+    let bind = Statement::new(BIND_SQL)
         .bind(new.id.as_str())
         .bind(new.tenant_id.as_str())
         .bind(new.key_id.as_str())
         .bind(millis(new.ttl.get()))
-        .bind(i64::from(new.expiry == Expiry::Sliding))
-        .bind(json(&attributes)?)
+        .bind(i64::from(new.expiry == SessionExpiry::Sliding))
+        .bind(to_json(&attributes)?)
         .bind(new.bind_id.as_str())
-        .bind(i64::from(new.cap));
+        .bind(i64::from(new.max_sessions));
     let read = Statement::new(format!(
-        "SELECT {COLUMNS}, bind_id FROM (SELECT 1) LEFT JOIN session_bindings ON session_id = ?1"
+        "SELECT {SESSION_COLUMNS}, bind_id FROM (SELECT 1) LEFT JOIN session_bindings ON session_id = ?1"
     ))
     .bind(new.id.as_str());
-    let found = statement(std::slice::from_ref(&new.id))?;
+    let found = lookup_statement(std::slice::from_ref(&new.id))?;
     let Committed { outcome: mut results, revision } =
         commit(engine, call, vec![make_room, bind, read, found]).await?;
     let found = decode(&results.pop().unwrap_or_default(), 1, unreadable)?.records.pop();
     // One that cannot be read is told when it is asked for.
     let record = found.and_then(Result::ok).flatten();
     let rows = results.pop().unwrap_or_default();
-    let Some(row) = only(&rows)? else {
-        return Ok(Committed { outcome: (Binding::TooMany, None), revision });
+    let Some(row) = single_row(&rows)? else {
+        return Ok(Committed { outcome: (StoredBinding::TooMany, None), revision });
     };
-    let stored = session_in(row)?;
+    let stored = read_session(row)?;
     if stored.tenant_id != new.tenant_id {
-        return Ok(Committed { outcome: (Binding::HeldByAnotherTenant, None), revision });
+        return Ok(Committed { outcome: (StoredBinding::HeldByAnotherTenant, None), revision });
     }
     let already = row.text(8)? != new.bind_id;
-    Ok(Committed { outcome: (Binding::Bound { session: Box::new(stored), already }, record), revision })
+    Ok(Committed { outcome: (StoredBinding::Bound { session: Box::new(stored), already }, record), revision })
 }
 
 pub(super) async fn unbind<E: Engine>(
@@ -202,8 +207,8 @@ pub(super) async fn list<E: Engine>(
     tenant: &TenantId,
     page: &PageRequest<(UnixMillis, SessionId)>,
 ) -> Result<Page<Session, (UnixMillis, SessionId)>, StoreError> {
-    let sql = listing(
-        COLUMNS,
+    let sql = listing_sql(
+        SESSION_COLUMNS,
         concat!(
             "FROM session_bindings WHERE tenant_id = ?1 AND expires_at > ",
             now!(),
@@ -219,49 +224,50 @@ pub(super) async fn list<E: Engine>(
             .bind(tenant.as_str())
             .bind(*at)
             .bind(id.as_str())
-            .bind(overread(page.size))
+            .bind(lookahead_limit(page.size))
     };
-    let sessions = Listed {
+    let sessions = ListingReader {
         table: RecordTable::SessionBindings,
-        named_by: KEY_ID,
-        position: |row| Ok((row.integer(3)?, row.text(0)?.to_owned())),
-        record: session_in,
-        cursor: |session| (session.created_at, session.id.clone()),
+        id_column: KEY_ID_COLUMN,
+        read_position: |row| Ok((row.integer(3)?, row.text(0)?.to_owned())),
+        read_record: read_session,
+        cursor_of: |session| (session.created_at, session.id.clone()),
     };
     let after = page.after.as_ref().map_or((i64::MAX, ""), |(at, id)| (at.0, id.as_str()));
-    sessions.page((engine, unreadable, call), page.size, (after.0, after.1.to_owned()), statement).await
+    sessions.read_page((engine, unreadable, call), page.size, (after.0, after.1.to_owned()), statement).await
 }
 
-pub(super) async fn slide<E: Engine>(
+pub(super) async fn extend<E: Engine>(
     engine: &E,
     call: Call,
     uses: &[(SessionId, Duration)],
 ) -> Result<(), StoreError> {
     let uses: Vec<_> = uses.iter().map(|(id, ago)| (id.as_str(), millis(*ago))).collect();
-    engine.transaction(call, vec![Statement::new(SLIDE).bind(json(&uses)?)]).await?;
+    engine.transaction(call, vec![Statement::new(EXTEND_SQL).bind(to_json(&uses)?)]).await?;
     Ok(())
 }
 
 fn first_integer(rows: Option<&[Row]>) -> Result<i64, StoreError> {
     let row = rows.and_then(<[Row]>::first);
-    row.ok_or_else(|| StoreError::new(FailureKind::Garbled, "a transaction gave too few results"))?.integer(0)
+    row.ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "a transaction gave too few results"))?
+        .integer(0)
 }
 
-fn record(row: &Row) -> Result<Option<SessionRecord>, StoreError> {
+fn read_session_record(row: &Row) -> Result<Option<SessionRecord>, StoreError> {
     let (Some(_), Some(status), Some(scopes)) =
         (row.optional_text(0)?, row.optional_text(10)?, row.optional_text(11)?)
     else {
         return Ok(None);
     };
-    let session = session_in(row)?;
+    let session = read_session(row)?;
     let revoked_at = row.optional_integer(13)?.map(UnixMillis);
     let key = KeyRecord {
         key_id: session.key_id.clone(),
         tenant_id: session.tenant_id.clone(),
         tenant_name: row.text(8)?.into(),
         plan: row.text(9)?.into(),
-        tenant_status: status_of(status)?,
-        scopes: scopes_of(scopes, revoked_at)?,
+        tenant_status: parse_status(status)?,
+        scopes: read_scopes(scopes, revoked_at)?,
         expires_at: row.optional_integer(12)?.map(UnixMillis),
         revoked_at,
         last_used_at: None,
@@ -269,18 +275,18 @@ fn record(row: &Row) -> Result<Option<SessionRecord>, StoreError> {
     Ok(Some(SessionRecord { session, key, unbound: false }))
 }
 
-fn session_in(row: &Row) -> Result<Session, StoreError> {
-    let millis = u64::try_from(row.integer(5)?).map_err(|_| unreadable("time to live"))?;
+fn read_session(row: &Row) -> Result<Session, StoreError> {
+    let millis = u64::try_from(row.integer(5)?).map_err(|_| unreadable_value("time to live"))?;
     let attributes: BTreeMap<String, String> =
-        serde_json::from_str(row.text(7)?).map_err(|_| unreadable("set of attributes"))?;
+        serde_json::from_str(row.text(7)?).map_err(|_| unreadable_value("set of attributes"))?;
     Ok(Session {
-        id: SessionId::parse(row.text(0)?).map_err(|_| unreadable("session id"))?,
-        tenant_id: TenantId::parse(row.text(1)?).map_err(|_| unreadable("tenant id"))?,
-        key_id: KeyId::parse(row.text(2)?).map_err(|_| unreadable("key id"))?,
+        id: SessionId::parse(row.text(0)?).map_err(|_| unreadable_value("session id"))?,
+        tenant_id: TenantId::parse(row.text(1)?).map_err(|_| unreadable_value("tenant id"))?,
+        key_id: KeyId::parse(row.text(2)?).map_err(|_| unreadable_value("key id"))?,
         created_at: UnixMillis(row.integer(3)?),
         expires_at: UnixMillis(row.integer(4)?),
-        expiry: if row.integer(6)? == 1 { Expiry::Sliding } else { Expiry::Fixed },
-        ttl: Ttl::stored(Duration::from_millis(millis)),
-        attributes: Attributes::stored(attributes).map_err(|_| unreadable("set of attributes"))?,
+        expiry: if row.integer(6)? == 1 { SessionExpiry::Sliding } else { SessionExpiry::Fixed },
+        ttl: Ttl::from_stored(Duration::from_millis(millis)),
+        attributes: Attributes::from_stored(attributes).map_err(|_| unreadable_value("set of attributes"))?,
     })
 }

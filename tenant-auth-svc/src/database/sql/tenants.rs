@@ -2,12 +2,11 @@
 
 use super::{
     Engine, RecordTable, Row, UnreadableRecords,
-    audit::audited,
-    commit, last_rows,
-    lookup::status_of,
-    overread,
-    rows::{Listed, listing, only},
-    unreadable,
+    audit::audit_statement,
+    commit, last_rows, lookahead_limit,
+    lookup::parse_status,
+    rows::{ListingReader, listing_sql, single_row},
+    unreadable_value,
 };
 use crate::{
     database::engine::Statement,
@@ -22,7 +21,7 @@ use crate::{
     },
 };
 
-pub(super) const COLUMNS: &str = "id, name, plan, status, suspend_reason, created_at, updated_at";
+pub(super) const TENANT_COLUMNS: &str = "id, name, plan, status, suspend_reason, created_at, updated_at";
 
 pub(super) async fn create<E: Engine>(
     engine: &E,
@@ -39,10 +38,10 @@ pub(super) async fn create<E: Engine>(
     .bind(tenant.name.as_str())
     .bind(tenant.plan.as_str())
     .bind(change.at.0);
-    let audit = audited(change, AuditAction::TenantCreate, id.as_str(), id.as_str(), "");
-    let results = engine.transaction(call, vec![insert, audit, select(id)]).await?;
-    tenant_in(&last_rows(results)?)?
-        .ok_or_else(|| StoreError::new(FailureKind::Garbled, "the tenant just written is not there"))
+    let audit = audit_statement(change, AuditAction::TenantCreate, id.as_str(), id.as_str(), "");
+    let results = engine.transaction(call, vec![insert, audit, select_tenant(id)]).await?;
+    single_tenant(&last_rows(results)?)?
+        .ok_or_else(|| StoreError::new(FailureKind::InvalidResponse, "the tenant just written is not there"))
 }
 
 pub(super) async fn get<E: Engine>(
@@ -51,9 +50,9 @@ pub(super) async fn get<E: Engine>(
     call: Call,
     id: &TenantId,
 ) -> Result<Option<Tenant>, StoreError> {
-    let rows = engine.query(call, select(id)).await?;
-    let Some(row) = only(&rows)? else { return Ok(None) };
-    Ok(Some(unreadable.check(RecordTable::Tenants, (row, 0), tenant(row))?))
+    let rows = engine.query(call, select_tenant(id)).await?;
+    let Some(row) = single_row(&rows)? else { return Ok(None) };
+    Ok(Some(unreadable.check(RecordTable::Tenants, (row, 0), read_tenant(row))?))
 }
 
 pub(super) async fn list<E: Engine>(
@@ -62,18 +61,18 @@ pub(super) async fn list<E: Engine>(
     call: Call,
     page: &PageRequest<TenantId>,
 ) -> Result<Page<Tenant, TenantId>, StoreError> {
-    let sql = listing(COLUMNS, "FROM tenants WHERE id > ?1 ORDER BY id LIMIT ?2", "id");
+    let sql = listing_sql(TENANT_COLUMNS, "FROM tenants WHERE id > ?1 ORDER BY id LIMIT ?2", "id");
     let statement =
-        |after: &String| Statement::new(sql.as_str()).bind(after.as_str()).bind(overread(page.size));
-    let tenants = Listed {
+        |after: &String| Statement::new(sql.as_str()).bind(after.as_str()).bind(lookahead_limit(page.size));
+    let tenants = ListingReader {
         table: RecordTable::Tenants,
-        named_by: 0,
-        position: |row| row.text(0).map(str::to_owned),
-        record: tenant,
-        cursor: |tenant| tenant.id.clone(),
+        id_column: 0,
+        read_position: |row| row.text(0).map(str::to_owned),
+        read_record: read_tenant,
+        cursor_of: |tenant| tenant.id.clone(),
     };
     let after = page.after.as_ref().map_or("", TenantId::as_str).to_owned();
-    tenants.page((engine, unreadable, call), page.size, after, statement).await
+    tenants.read_page((engine, unreadable, call), page.size, after, statement).await
 }
 
 pub(super) async fn set_status<E: Engine>(
@@ -97,27 +96,27 @@ pub(super) async fn set_status<E: Engine>(
         TenantStatus::Active => AuditAction::TenantResume,
         TenantStatus::Suspended => AuditAction::TenantSuspend,
     };
-    let audit = audited(change, action, id.as_str(), id.as_str(), reason);
+    let audit = audit_statement(change, action, id.as_str(), id.as_str(), reason);
     let Committed { outcome: results, revision } =
-        commit(engine, call, vec![update, audit, select(id)]).await?;
-    Ok(Committed { outcome: tenant_in(&last_rows(results)?)?, revision })
+        commit(engine, call, vec![update, audit, select_tenant(id)]).await?;
+    Ok(Committed { outcome: single_tenant(&last_rows(results)?)?, revision })
 }
 
-fn select(id: &TenantId) -> Statement {
-    Statement::new(format!("SELECT {COLUMNS} FROM (SELECT 1) LEFT JOIN tenants ON tenants.id = ?1"))
+fn select_tenant(id: &TenantId) -> Statement {
+    Statement::new(format!("SELECT {TENANT_COLUMNS} FROM (SELECT 1) LEFT JOIN tenants ON tenants.id = ?1"))
         .bind(id.as_str())
 }
 
-fn tenant_in(rows: &[Row]) -> Result<Option<Tenant>, StoreError> {
-    only(rows)?.map(tenant).transpose()
+fn single_tenant(rows: &[Row]) -> Result<Option<Tenant>, StoreError> {
+    single_row(rows)?.map(read_tenant).transpose()
 }
 
-pub(super) fn tenant(row: &Row) -> Result<Tenant, StoreError> {
+pub(super) fn read_tenant(row: &Row) -> Result<Tenant, StoreError> {
     Ok(Tenant {
-        id: TenantId::parse(row.text(0)?).map_err(|_| unreadable("tenant id"))?,
+        id: TenantId::parse(row.text(0)?).map_err(|_| unreadable_value("tenant id"))?,
         name: TenantName::stored(row.text(1)?),
         plan: Plan::stored(row.text(2)?),
-        status: status_of(row.text(3)?)?,
+        status: parse_status(row.text(3)?)?,
         suspend_reason: row.text(4)?.to_owned(),
         created_at: UnixMillis(row.integer(5)?),
         updated_at: UnixMillis(row.integer(6)?),

@@ -6,18 +6,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Row, Value};
+use super::{Row, SqlValue};
 use crate::{
-    domain::store::{StoreError, Unreadable},
+    domain::store::{StoreError, UnreadableRecord},
     instruments::counts::Counter,
 };
 
 /// How long nothing more is said about the same record.
-const QUIET: Duration = Duration::from_secs(3_600);
+const LOG_INTERVAL: Duration = Duration::from_secs(3_600);
 /// The most records that are remembered as logged. With more, they are all forgotten, and logged once more.
-const MAX_LOGGED: usize = 1_000;
+const MAX_LOGGED_RECORDS: usize = 1_000;
 /// The longest part of an id that is logged.
-const MAX_SHOWN: usize = 80;
+const MAX_LOGGED_ID_CHARS: usize = 80;
 
 /// The tables whose rows are read as records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,28 +81,28 @@ impl UnreadableRecords {
         table: RecordTable,
         (row, id): (&Row, usize),
         read: Result<T, StoreError>,
-    ) -> Result<T, Unreadable> {
-        read.map_err(|error| self.note(table, &shown(row, id), &error.message, Instant::now()))
+    ) -> Result<T, UnreadableRecord> {
+        read.map_err(|error| self.record(table, &loggable_id(row, id), &error.message, Instant::now()))
     }
 
-    fn note(&self, table: RecordTable, id: &str, why: &str, now: Instant) -> Unreadable {
+    fn record(&self, table: RecordTable, id: &str, why: &str, now: Instant) -> UnreadableRecord {
         if let Some(count) = self.counts.get(table as usize) {
-            count.one();
+            count.increment();
         }
-        if self.is_due(table, id, now) {
+        if self.is_log_due(table, id, now) {
             tracing::error!(table = table.as_str(), id, why, "a record cannot be read: it is left out");
         }
-        Unreadable(format!("a record of {} cannot be read: {why}", table.as_str()))
+        UnreadableRecord(format!("a record of {} cannot be read: {why}", table.as_str()))
     }
 
-    fn is_due(&self, table: RecordTable, id: &str, now: Instant) -> bool {
+    fn is_log_due(&self, table: RecordTable, id: &str, now: Instant) -> bool {
         // Whole, whoever panicked.
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let subject = (table, id.to_owned());
-        if logged.get(&subject).is_some_and(|at| now.saturating_duration_since(*at) < QUIET) {
+        if logged.get(&subject).is_some_and(|at| now.saturating_duration_since(*at) < LOG_INTERVAL) {
             return false;
         }
-        if logged.len() >= MAX_LOGGED {
+        if logged.len() >= MAX_LOGGED_RECORDS {
             logged.clear();
         }
         logged.insert(subject, now);
@@ -111,11 +111,13 @@ impl UnreadableRecords {
 }
 
 /// An id as the log shows it.
-fn shown(row: &Row, column: usize) -> String {
+fn loggable_id(row: &Row, column: usize) -> String {
     match row.0.get(column) {
-        Some(Value::Text(text)) => text.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect(),
-        Some(Value::Integer(integer)) => integer.to_string(),
-        Some(Value::Null | Value::Real(_) | Value::Blob(_)) | None => "not a text".to_owned(),
+        Some(SqlValue::Text(text)) => {
+            text.chars().take(MAX_LOGGED_ID_CHARS).flat_map(char::escape_debug).collect()
+        }
+        Some(SqlValue::Integer(integer)) => integer.to_string(),
+        Some(SqlValue::Null | SqlValue::Real(_) | SqlValue::Blob(_)) | None => "not a text".to_owned(),
     }
 }
 
@@ -125,26 +127,29 @@ mod tests {
     use crate::domain::store::FailureKind;
 
     #[test]
-    fn a_record_is_counted_each_time_and_logged_once_an_hour() {
+    fn unreadable_record_is_counted_and_logged_hourly() {
         let unreadable = UnreadableRecords::default();
         let start = Instant::now();
-        assert!(unreadable.is_due(RecordTable::ApiKeys, "key_1", start));
-        assert!(!unreadable.is_due(RecordTable::ApiKeys, "key_1", start + QUIET / 2));
-        assert!(unreadable.is_due(RecordTable::ApiKeys, "key_2", start), "another record");
-        assert!(unreadable.is_due(RecordTable::Tenants, "key_1", start), "another table");
-        assert!(unreadable.is_due(RecordTable::ApiKeys, "key_1", start + QUIET));
-        for other in 0..MAX_LOGGED * 2 {
-            unreadable.is_due(RecordTable::ApiKeys, &other.to_string(), start);
+        assert!(unreadable.is_log_due(RecordTable::ApiKeys, "key_1", start));
+        assert!(!unreadable.is_log_due(RecordTable::ApiKeys, "key_1", start + LOG_INTERVAL / 2));
+        assert!(unreadable.is_log_due(RecordTable::ApiKeys, "key_2", start), "another record");
+        assert!(unreadable.is_log_due(RecordTable::Tenants, "key_1", start), "another table");
+        assert!(unreadable.is_log_due(RecordTable::ApiKeys, "key_1", start + LOG_INTERVAL));
+        for other in 0..MAX_LOGGED_RECORDS * 2 {
+            unreadable.is_log_due(RecordTable::ApiKeys, &other.to_string(), start);
         }
-        assert!(unreadable.logged.lock().unwrap().len() <= MAX_LOGGED, "and memory is bounded");
+        assert!(unreadable.logged.lock().unwrap().len() <= MAX_LOGGED_RECORDS, "and memory is bounded");
 
-        let row = Row(vec![Value::Null, "key\n1".into()]);
+        let row = Row(vec![SqlValue::Null, "key\n1".into()]);
         for times in 1..=2 {
-            let error = StoreError::new(FailureKind::Garbled, "test");
+            let error = StoreError::new(FailureKind::InvalidResponse, "test");
             let read = unreadable.check(RecordTable::ApiKeys, (&row, 1), Err::<(), _>(error));
-            assert_eq!(StoreError::from(read.unwrap_err()).kind, FailureKind::Garbled);
+            assert_eq!(StoreError::from(read.unwrap_err()).kind, FailureKind::InvalidResponse);
             assert_eq!(unreadable.count(RecordTable::ApiKeys), times);
         }
-        assert_eq!((shown(&row, 1), shown(&row, 0)), ("key\\n1".to_owned(), "not a text".to_owned()));
+        assert_eq!(
+            (loggable_id(&row, 1), loggable_id(&row, 0)),
+            ("key\\n1".to_owned(), "not a text".to_owned())
+        );
     }
 }

@@ -12,12 +12,12 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use self::sums::sum;
-use super::{Engine, RecordTable, UnreadableRecords, lookup::json, millis};
+use super::{Engine, RecordTable, UnreadableRecords, lookup::to_json, millis};
 use crate::{
     database::engine::{Row, Statement},
     domain::{
-        store::{Call, FailureKind, StoreError, Unreadable},
-        usage::{Claim, Kept, SweptEvents},
+        store::{Call, FailureKind, StoreError, UnreadableRecord},
+        usage::{IdempotentWrite, StoredOutcome, SweptEvents},
     },
 };
 
@@ -25,7 +25,7 @@ use crate::{
 ///
 /// The id as it is goes to the first who takes it. A caller that finds it with another one takes its own, with its name
 /// behind it. What nobody's name is on may be this caller's earlier attempt, if it says the same.
-const REQUESTS: &str = concat!(
+const INSERT_REQUESTS: &str = concat!(
     "INSERT INTO usage_requests \
         (request_id, caller, payload_hash, first_seen_at, batch, refused, unknown_tenants) \
      SELECT CASE WHEN heads.value ->> 'own' IS NULL OR plain.seq IS NULL OR plain.caller = heads.value ->> 'caller' \
@@ -43,7 +43,7 @@ const REQUESTS: &str = concat!(
 
 /// Counts for the ids that this very batch has taken, of which each claim has one: an earlier claim may have been judged by
 /// another clock. Nor for tenants that came since the batch ran first.
-const EVENTS: &str = "\
+const INSERT_EVENTS: &str = "\
 INSERT INTO usage_events (tenant_id, hour, metric, request, quantity) \
 SELECT tenants.id, sums.value ->> '$[1]', sums.value ->> '$[2]', requests.seq, sums.value ->> '$[3]' \
 FROM json_each(?1) AS bodies \
@@ -55,7 +55,7 @@ WHERE NOT EXISTS (SELECT 1 FROM json_each(requests.unknown_tenants) AS missing W
 ON CONFLICT DO NOTHING";
 
 /// What is kept of each claim: one row each. What is under the id as it is belongs to those who have taken no own one.
-const KEPT: &str = "\
+const SELECT_OUTCOMES: &str = "\
 SELECT ids.key, hex(requests.payload_hash), requests.batch = ?2, requests.refused, requests.unknown_tenants \
 FROM json_each(?1) AS ids LEFT JOIN usage_requests AS requests ON requests.seq = coalesce( \
     (SELECT seq FROM usage_requests WHERE request_id = ids.value ->> 'own'), \
@@ -76,7 +76,7 @@ const SWEEP_EVENTS: &str = concat!(
 );
 
 /// Where the page of tenants ends, if there are more after it.
-const SWEPT_TENANTS: &str = "\
+const LAST_SWEPT_TENANT: &str = "\
 SELECT CASE WHEN count(*) = ?2 THEN max(id) END FROM (SELECT id FROM tenants WHERE id > ?1 ORDER BY id LIMIT ?2)";
 
 /// In the order in which they came, which needs no index by time.
@@ -89,16 +89,16 @@ const SWEEP_REQUESTS: &str = concat!(
 
 /// Under what a claim may be written down.
 #[derive(Serialize)]
-struct Ids<'a> {
+struct RequestIds<'a> {
     id: &'a str,
     /// With the caller's name behind it.
     own: Option<String>,
 }
 
 #[derive(Serialize)]
-struct Head<'a> {
+struct RequestArgs<'a> {
     #[serde(flatten)]
-    ids: Ids<'a>,
+    ids: RequestIds<'a>,
     caller: Option<&'a str>,
     payload: String,
     refused: Vec<(usize, &'a str)>,
@@ -106,9 +106,9 @@ struct Head<'a> {
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct EventArgs<'a> {
     #[serde(flatten)]
-    ids: Ids<'a>,
+    ids: RequestIds<'a>,
     counted: Vec<(&'a str, i64, &'a str, i64)>,
 }
 
@@ -116,49 +116,52 @@ async fn record<E: Engine>(
     engine: &E,
     unreadable: &UnreadableRecords,
     call: Call,
-    claims: &[Claim],
-) -> Result<Vec<Result<Kept, Unreadable>>, StoreError> {
-    let heads: Vec<_> = claims.iter().map(head).collect();
-    let bodies: Vec<_> = claims.iter().filter(|claim| !claim.counted.is_empty()).map(body).collect();
-    let ids: Vec<_> = claims.iter().map(ids).collect();
-    let batch = batch();
+    claims: &[IdempotentWrite],
+) -> Result<Vec<Result<StoredOutcome, UnreadableRecord>>, StoreError> {
+    let heads: Vec<_> = claims.iter().map(request_args).collect();
+    let bodies: Vec<_> = claims.iter().filter(|claim| !claim.totals.is_empty()).map(event_args).collect();
+    let ids: Vec<_> = claims.iter().map(request_ids).collect();
+    let batch = new_batch_id();
     let statement = |sql: &str, json: String| Statement::new(sql).bind(json).bind(batch);
     let steps = vec![
-        statement(REQUESTS, json(&heads)?),
-        statement(EVENTS, json(&bodies)?),
-        statement(KEPT, json(&ids)?),
+        statement(INSERT_REQUESTS, to_json(&heads)?),
+        statement(INSERT_EVENTS, to_json(&bodies)?),
+        statement(SELECT_OUTCOMES, to_json(&ids)?),
     ];
     let rows = super::last_rows(engine.transaction(call, steps).await?)?;
     if rows.len() != claims.len() {
-        return Err(StoreError::new(FailureKind::Garbled, "a batch of usage gave too few outcomes"));
+        return Err(StoreError::new(FailureKind::InvalidResponse, "a batch of usage gave too few outcomes"));
     }
     let kept = |row| {
         if Row::optional_text(row, 1)?.is_none() {
-            return Err(StoreError::new(FailureKind::Garbled, "a request just recorded is not there"));
+            return Err(StoreError::new(
+                FailureKind::InvalidResponse,
+                "a request just recorded is not there",
+            ));
         }
         // Named by its place in the batch: its id is the caller's.
-        Ok(unreadable.check(RecordTable::UsageRequests, (row, 0), rows::kept(row)))
+        Ok(unreadable.check(RecordTable::UsageRequests, (row, 0), rows::read_outcome(row)))
     };
     rows.iter().map(kept).collect()
 }
 
 /// Names a batch: whoever sends it again after a lost answer finds its own.
-fn batch() -> i64 {
+fn new_batch_id() -> i64 {
     let (_, chance) = Uuid::now_v7().as_u64_pair();
     i64::try_from(chance & (u64::MAX >> 1)).unwrap_or(i64::MAX)
 }
 
-fn ids(claim: &Claim) -> Ids<'_> {
+fn request_ids(claim: &IdempotentWrite) -> RequestIds<'_> {
     let id = claim.id.as_str();
-    Ids { id, own: claim.caller.as_ref().map(|caller| format!("{id}\u{1f}{caller}")) }
+    RequestIds { id, own: claim.caller.as_ref().map(|caller| format!("{id}\u{1f}{caller}")) }
 }
 
-fn head(claim: &Claim) -> Head<'_> {
-    let mut tenants: Vec<_> = claim.counted.iter().map(|counted| counted.tenant_id.as_str()).collect();
+fn request_args(claim: &IdempotentWrite) -> RequestArgs<'_> {
+    let mut tenants: Vec<_> = claim.totals.iter().map(|counted| counted.tenant_id.as_str()).collect();
     // They are sorted already.
     tenants.dedup();
-    Head {
-        ids: ids(claim),
+    RequestArgs {
+        ids: request_ids(claim),
         caller: claim.caller.as_deref(),
         payload: hex::encode(claim.payload.as_bytes()),
         refused: claim.refused.iter().map(|(index, refusal)| (*index, refusal.as_str())).collect(),
@@ -166,12 +169,12 @@ fn head(claim: &Claim) -> Head<'_> {
     }
 }
 
-fn body(claim: &Claim) -> Body<'_> {
+fn event_args(claim: &IdempotentWrite) -> EventArgs<'_> {
     let counted = claim
-        .counted
+        .totals
         .iter()
         .map(|sum| (sum.tenant_id.as_str(), sum.hour.start().0, sum.metric.as_str(), sum.quantity));
-    Body { ids: ids(claim), counted: counted.collect() }
+    EventArgs { ids: request_ids(claim), counted: counted.collect() }
 }
 
 async fn sweep_requests<E: Engine>(
@@ -180,9 +183,9 @@ async fn sweep_requests<E: Engine>(
     retention: Duration,
     limit: usize,
 ) -> Result<usize, StoreError> {
-    let delete = Statement::new(SWEEP_REQUESTS).bind(millis(retention)).bind(most(limit));
+    let delete = Statement::new(SWEEP_REQUESTS).bind(millis(retention)).bind(sql_limit(limit));
     let results = engine.transaction(call, vec![delete, Statement::new("SELECT changes()")]).await?;
-    count(&results, 1)
+    read_count(&results, 1)
 }
 
 async fn sweep_events<E: Engine>(
@@ -193,26 +196,26 @@ async fn sweep_events<E: Engine>(
     limit: usize,
 ) -> Result<SweptEvents, StoreError> {
     let after = after.unwrap_or_default();
-    let delete = Statement::new(SWEEP_EVENTS).bind(millis(retention)).bind(most(limit)).bind(after);
-    let tenants = Statement::new(SWEPT_TENANTS).bind(after).bind(most(limit));
+    let delete = Statement::new(SWEEP_EVENTS).bind(millis(retention)).bind(sql_limit(limit)).bind(after);
+    let tenants = Statement::new(LAST_SWEPT_TENANT).bind(after).bind(sql_limit(limit));
     let steps = vec![delete, Statement::new("SELECT changes()"), tenants];
     let results = engine.transaction(call, steps).await?;
-    let events = count(&results, 1)?;
+    let events = read_count(&results, 1)?;
     let last = super::last_rows(results)?;
     let last_tenant = match last.as_slice() {
         [row] => row.optional_text(0)?.map(str::to_owned),
-        _ => return Err(StoreError::new(FailureKind::Garbled, "a page of tenants has no end")),
+        _ => return Err(StoreError::new(FailureKind::InvalidResponse, "a page of tenants has no end")),
     };
-    Ok(SweptEvents { events, last_tenant })
+    Ok(SweptEvents { deleted: events, last_tenant })
 }
 
-fn most(limit: usize) -> i64 {
+fn sql_limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-fn count(results: &[Vec<Row>], position: usize) -> Result<usize, StoreError> {
+fn read_count(results: &[Vec<Row>], position: usize) -> Result<usize, StoreError> {
     match results.get(position).map(Vec::as_slice) {
         Some([row]) => Ok(usize::try_from(row.integer(0)?).unwrap_or_default()),
-        _ => Err(StoreError::new(FailureKind::Garbled, "a count is not one row")),
+        _ => Err(StoreError::new(FailureKind::InvalidResponse, "a count is not one row")),
     }
 }

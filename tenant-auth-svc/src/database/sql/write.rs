@@ -4,21 +4,22 @@ use serde::Serialize;
 
 use super::{
     Engine, RecordTable, UnreadableRecords,
-    audit::audited,
+    audit::audit_statement,
     commit,
-    keys::{key_in, select},
+    keys::{select_key, single_key},
     last_rows,
-    lookup::{self, json},
+    lookup::{self, to_json},
     millis,
-    peppers::{ids, lacking, missing},
+    peppers::{known_ids_json, missing_pepper_sql, pepper_missing_error},
 };
 use crate::{
-    database::engine::{Row, Statement, Value},
+    database::engine::{Row, SqlValue, Statement},
     domain::{
         audit::AuditAction,
         id::{KeyId, TenantId},
         key::{
-            ApiKey, ImportOutcome, KeyRecord, KeyToImport, NewKey, Peppers, Rotated, Rotation, StoredHash,
+            ApiKey, ImportOutcome, KeyRecord, KeyToImport, NewKey, Peppers, Rotation, RotationOutcome,
+            StoredHash,
         },
         scope::ScopeSet,
         store::{Call, Change, Committed, FailureKind, StoreError},
@@ -34,13 +35,13 @@ pub(super) async fn insert<E: Engine>(
     key: &NewKey,
     change: &Change,
 ) -> Result<Committed<Option<(ApiKey, KeyRecord)>>, StoreError> {
-    let stored = peppers.stored(&key.hash);
+    let stored = peppers.stored_hash(&key.hash);
     let insert = Statement::new(
         "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at) \
          SELECT ?1, ?2, id, ?4, ?5, ?6, ?7, ?8, ?9 FROM tenants WHERE id = ?3 \
          ON CONFLICT (id) DO NOTHING",
     )
-    .bind(blob(&stored))
+    .bind(digest_value(&stored))
     .bind(key.id.as_str())
     .bind(key.tenant_id.as_str())
     .bind(key.name.as_str())
@@ -49,13 +50,18 @@ pub(super) async fn insert<E: Engine>(
     .bind(pepper_id(&stored))
     .bind(change.at.0)
     .bind(key.expires_at.map(|at| at.0));
-    let audit =
-        audited(change, AuditAction::KeyIssue, key.id.as_str(), key.tenant_id.as_str(), key.name.as_str());
-    let found = lookup::statement(peppers, std::slice::from_ref(&key.hash))?;
+    let audit = audit_statement(
+        change,
+        AuditAction::KeyIssue,
+        key.id.as_str(),
+        key.tenant_id.as_str(),
+        key.name.as_str(),
+    );
+    let found = lookup::lookup_statement(peppers, std::slice::from_ref(&key.hash))?;
     let Committed { outcome: mut results, revision } =
-        commit(engine, call, vec![insert, audit, select(&key.id), found]).await?;
-    let record = lookup::only(&results.pop().unwrap_or_default(), peppers, unreadable)?;
-    let key = key_in(&results.pop().unwrap_or_default())?;
+        commit(engine, call, vec![insert, audit, select_key(&key.id), found]).await?;
+    let record = lookup::single_record(&results.pop().unwrap_or_default(), peppers, unreadable)?;
+    let key = single_key(&results.pop().unwrap_or_default())?;
     Ok(Committed { outcome: key.zip(record), revision })
 }
 
@@ -66,8 +72,8 @@ pub(super) async fn rotate<E: Engine>(
     call: Call,
     rotation: &Rotation,
     change: &Change,
-) -> Result<Committed<Rotated>, StoreError> {
-    let stored = peppers.stored(&rotation.hash);
+) -> Result<Committed<RotationOutcome>, StoreError> {
+    let stored = peppers.stored_hash(&rotation.hash);
     let successor = Statement::new(concat!(
         "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at) \
          SELECT ?1, ?2, tenant_id, name, ?4, scopes, ?5, ?6, ?7 FROM api_keys \
@@ -76,7 +82,7 @@ pub(super) async fn rotate<E: Engine>(
         now!(),
         ") ON CONFLICT (id) DO NOTHING"
     ))
-    .bind(blob(&stored))
+    .bind(digest_value(&stored))
     .bind(rotation.id.as_str())
     .bind(rotation.old.as_str())
     .bind(rotation.prefix_hint.as_str())
@@ -96,20 +102,21 @@ pub(super) async fn rotate<E: Engine>(
     .bind(rotation.id.as_str())
     .bind(millis(rotation.overlap));
     let detail = format!("replaced by {}", rotation.id);
-    let audit = audited(change, AuditAction::KeyRotate, rotation.old.as_str(), Value::Null, &detail);
-    let found = lookup::statement(peppers, std::slice::from_ref(&rotation.hash))?;
-    let steps = vec![successor, old_ends, audit, found, select(&rotation.id), select(&rotation.old)];
+    let audit =
+        audit_statement(change, AuditAction::KeyRotate, rotation.old.as_str(), SqlValue::Null, &detail);
+    let found = lookup::lookup_statement(peppers, std::slice::from_ref(&rotation.hash))?;
+    let steps = vec![successor, old_ends, audit, found, select_key(&rotation.id), select_key(&rotation.old)];
 
     let Committed { outcome: mut results, revision } = commit(engine, call, steps).await?;
-    let old = results.pop().map(|rows| key_in(&rows)).transpose()?.flatten();
-    let new = results.pop().map(|rows| key_in(&rows)).transpose()?.flatten();
-    let record = lookup::only(&results.pop().unwrap_or_default(), peppers, unreadable)?;
+    let old = results.pop().map(|rows| single_key(&rows)).transpose()?.flatten();
+    let new = results.pop().map(|rows| single_key(&rows)).transpose()?.flatten();
+    let record = lookup::single_record(&results.pop().unwrap_or_default(), peppers, unreadable)?;
     let outcome = match (new.zip(record), old) {
         (Some((new, record)), Some(old)) => {
-            Rotated::Done { new: Box::new(new), old: Box::new(old), record: Box::new(record) }
+            RotationOutcome::Done { new: Box::new(new), old: Box::new(old), record: Box::new(record) }
         }
-        (None, Some(old)) => Rotated::Refused(Box::new(old)),
-        (_, None) => Rotated::NoSuchKey,
+        (None, Some(old)) => RotationOutcome::Refused(Box::new(old)),
+        (_, None) => RotationOutcome::NoSuchKey,
     };
     Ok(Committed { outcome, revision })
 }
@@ -127,10 +134,10 @@ pub(super) async fn revoke<E: Engine>(
     .bind(id.as_str())
     .bind(change.at.0)
     .bind(reason.as_str());
-    let audit = audited(change, AuditAction::KeyRevoke, id.as_str(), Value::Null, reason.as_str());
+    let audit = audit_statement(change, AuditAction::KeyRevoke, id.as_str(), SqlValue::Null, reason.as_str());
     let Committed { outcome: results, revision } =
-        commit(engine, call, vec![update, audit, select(id)]).await?;
-    Ok(Committed { outcome: key_in(&last_rows(results)?)?, revision })
+        commit(engine, call, vec![update, audit, select_key(id)]).await?;
+    Ok(Committed { outcome: single_key(&last_rows(results)?)?, revision })
 }
 
 /// A key to take over, as the import statements read it.
@@ -159,9 +166,9 @@ pub(super) async fn import<E: Engine>(
     change: &Change,
 ) -> Result<Committed<Vec<ImportOutcome>>, StoreError> {
     let rows: Vec<_> = keys.iter().map(|import| import_row(peppers, import, change)).collect();
-    let rows: Value = json(&rows)?.into();
+    let rows: SqlValue = to_json(&rows)?.into();
     // `imports.value`: a bare one would be that of `known`. A key that is there already may be stored under a pepper that this replica lacks, where it cannot be seen.
-    let (missing, known) = (missing("?2"), ids(peppers)?);
+    let (missing, known) = (missing_pepper_sql("?2"), known_ids_json(peppers)?);
     let insert = Statement::new(format!(
         "INSERT INTO api_keys (key_hash, id, tenant_id, name, prefix_hint, scopes, pepper_id, created_at, expires_at) \
          SELECT unhex(value ->> 'digest'), value ->> 'id', tenants.id, value ->> 'name', value ->> 'prefix_hint', \
@@ -202,9 +209,9 @@ pub(super) async fn import<E: Engine>(
     let Committed { outcome: results, revision } = commit(engine, call, vec![insert, audit, outcome]).await?;
     let holders = last_rows(results)?;
     if holders.len() != keys.len() {
-        return Err(StoreError::new(FailureKind::Garbled, "an import gave too few outcomes"));
+        return Err(StoreError::new(FailureKind::InvalidResponse, "an import gave too few outcomes"));
     }
-    let outcome = |(import, holder)| match outcome_of(import, holder) {
+    let outcome = |(import, holder)| match import_outcome(import, holder) {
         // Nobody can tell which of them are there already.
         Err(error) if error.kind == FailureKind::PepperMissing => Err(error),
         outcome => {
@@ -218,7 +225,7 @@ pub(super) async fn import<E: Engine>(
 
 fn import_row<'a>(peppers: &Peppers, import: &'a KeyToImport, change: &Change) -> ImportRow<'a> {
     let key = &import.key;
-    let stored = peppers.stored(&key.hash);
+    let stored = peppers.stored_hash(&key.hash);
     ImportRow {
         digest: hex::encode(stored.digest),
         known_as: peppers.candidates(&key.hash).map(|known| hex::encode(known.digest)).collect(),
@@ -233,15 +240,15 @@ fn import_row<'a>(peppers: &Peppers, import: &'a KeyToImport, change: &Change) -
     }
 }
 
-fn outcome_of(import: &KeyToImport, holder: &Row) -> Result<ImportOutcome, StoreError> {
+fn import_outcome(import: &KeyToImport, holder: &Row) -> Result<ImportOutcome, StoreError> {
     let (Some(id), Some(tenant)) = (holder.optional_text(1)?, holder.optional_text(2)?) else {
         if let Some(pepper) = holder.optional_text(3)? {
-            return Err(lacking(pepper));
+            return Err(pepper_missing_error(pepper));
         }
         return Ok(ImportOutcome::NoSuchTenant(import.key.tenant_id.clone()));
     };
-    let id = KeyId::parse(id).map_err(|_| super::unreadable("key id"))?;
-    let tenant = TenantId::parse(tenant).map_err(|_| super::unreadable("tenant id"))?;
+    let id = KeyId::parse(id).map_err(|_| super::unreadable_value("key id"))?;
+    let tenant = TenantId::parse(tenant).map_err(|_| super::unreadable_value("tenant id"))?;
     Ok(if id == import.key.id {
         ImportOutcome::Imported(id)
     } else if tenant == import.key.tenant_id {
@@ -251,8 +258,8 @@ fn outcome_of(import: &KeyToImport, holder: &Row) -> Result<ImportOutcome, Store
     })
 }
 
-fn blob(stored: &StoredHash) -> Value {
-    Value::Blob(bytes::Bytes::copy_from_slice(&stored.digest))
+fn digest_value(stored: &StoredHash) -> SqlValue {
+    SqlValue::Blob(bytes::Bytes::copy_from_slice(&stored.digest))
 }
 
 fn pepper_id(stored: &StoredHash) -> Option<String> {
@@ -261,5 +268,5 @@ fn pepper_id(stored: &StoredHash) -> Option<String> {
 
 fn scopes_json(scopes: &ScopeSet) -> Result<String, StoreError> {
     let names: Vec<_> = scopes.iter().collect();
-    json(&names)
+    to_json(&names)
 }

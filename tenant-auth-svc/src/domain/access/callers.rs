@@ -75,19 +75,19 @@ pub enum InvalidCallers {
     Empty,
     /// A name that would garble a log.
     #[error("the caller {0:?} must have a name of 1 to 64 characters of a-z 0-9 . _ -")]
-    Name(String),
+    InvalidName(String),
     /// Two of one name.
     #[error("there are two callers named {0}")]
-    TwoOfOneName(String),
+    DuplicateName(String),
     /// It can never call.
     #[error("the caller {0} has neither a token nor a name in a certificate")]
-    Unrecognisable(String),
+    NoCredentials(String),
     /// It may do nothing.
     #[error("the caller {0} has no role")]
     NoRole(String),
     /// Who of the two calls could not be told.
     #[error("the callers {0} and {1} are recognised by the same {2}")]
-    SharedBy(String, String, &'static str),
+    SharedCredential(String, String, &'static str),
 }
 
 /// The callers that are known.
@@ -108,11 +108,11 @@ impl Callers {
         let mut callers = Self::default();
         let mut names = BTreeMap::new();
         for entry in entries {
-            if !is_name(&entry.name) {
-                return Err(InvalidCallers::Name(entry.name));
+            if !is_valid_name(&entry.name) {
+                return Err(InvalidCallers::InvalidName(entry.name));
             }
             if names.insert(entry.name.clone(), ()).is_some() {
-                return Err(InvalidCallers::TwoOfOneName(entry.name));
+                return Err(InvalidCallers::DuplicateName(entry.name));
             }
             callers.add(entry)?;
         }
@@ -121,20 +121,20 @@ impl Callers {
 
     fn add(&mut self, entry: CallerEntry) -> Result<(), InvalidCallers> {
         if entry.tokens.is_empty() && entry.dns.is_empty() && entry.uris.is_empty() {
-            return Err(InvalidCallers::Unrecognisable(entry.name));
+            return Err(InvalidCallers::NoCredentials(entry.name));
         }
         if entry.roles == Roles::default() {
             return Err(InvalidCallers::NoRole(entry.name));
         }
         let caller = Arc::new(Caller { name: entry.name.into(), roles: entry.roles });
         for token in entry.tokens {
-            own(&mut self.tokens, token, &caller, "token")?;
+            insert_unique(&mut self.tokens, token, &caller, "token")?;
         }
         for name in entry.dns {
-            own(&mut self.dns, name.to_ascii_lowercase(), &caller, "DNS name")?;
+            insert_unique(&mut self.dns, name.to_ascii_lowercase(), &caller, "DNS name")?;
         }
         for uri in entry.uris {
-            own(&mut self.uris, uri, &caller, "URI")?;
+            insert_unique(&mut self.uris, uri, &caller, "URI")?;
         }
         self.all.push(caller);
         Ok(())
@@ -148,19 +148,19 @@ impl Callers {
 
     /// The caller that has this token.
     #[must_use]
-    pub fn with_token(&self, token: &str) -> Option<&Arc<Caller>> {
-        self.with_token_hash(TokenHash::of(token))
+    pub fn by_token(&self, token: &str) -> Option<&Arc<Caller>> {
+        self.by_token_hash(TokenHash::of(token))
     }
 
     /// The caller that has the token of this hash. How long the comparison takes says nothing about a token.
     #[must_use]
-    pub fn with_token_hash(&self, hash: TokenHash) -> Option<&Arc<Caller>> {
+    pub fn by_token_hash(&self, hash: TokenHash) -> Option<&Arc<Caller>> {
         self.tokens.get(&hash)
     }
 
     /// The caller that has these names in its certificate. None when they belong to several callers.
     #[must_use]
-    pub fn with_names(&self, dns: &[String], uris: &[String]) -> Option<&Arc<Caller>> {
+    pub fn by_certificate_names(&self, dns: &[String], uris: &[String]) -> Option<&Arc<Caller>> {
         let by_dns = dns.iter().filter_map(|name| self.dns.get(&name.to_ascii_lowercase()));
         let mut found = by_dns.chain(uris.iter().filter_map(|uri| self.uris.get(uri)));
         let first = found.next()?;
@@ -168,7 +168,7 @@ impl Callers {
     }
 }
 
-fn own<K: Eq + std::hash::Hash>(
+fn insert_unique<K: Eq + std::hash::Hash>(
     table: &mut HashMap<K, Arc<Caller>>,
     key: K,
     caller: &Arc<Caller>,
@@ -176,13 +176,13 @@ fn own<K: Eq + std::hash::Hash>(
 ) -> Result<(), InvalidCallers> {
     match table.insert(key, Arc::clone(caller)) {
         Some(other) if !Arc::ptr_eq(&other, caller) => {
-            Err(InvalidCallers::SharedBy(other.name.to_string(), caller.name.to_string(), kind))
+            Err(InvalidCallers::SharedCredential(other.name.to_string(), caller.name.to_string(), kind))
         }
         _ => Ok(()),
     }
 }
 
-fn is_name(text: &str) -> bool {
+fn is_valid_name(text: &str) -> bool {
     let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'.' | b'_' | b'-');
     (1..=64).contains(&text.len()) && text.bytes().all(allowed)
 }
@@ -203,32 +203,35 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_is_known_by_its_token_or_its_names() {
+    fn caller_is_identified_by_token_or_certificate_name() {
         let callers = Callers::new(vec![entry("api", "one", &[]), entry("worker", "", &["Worker.internal"])]);
         let callers = callers.unwrap();
-        assert_eq!(&*callers.with_token("one").unwrap().name, "api");
-        assert_eq!(callers.with_token("two"), None);
+        assert_eq!(&*callers.by_token("one").unwrap().name, "api");
+        assert_eq!(callers.by_token("two"), None);
         let names = ["other".to_owned(), "worker.INTERNAL".to_owned()];
-        assert_eq!(&*callers.with_names(&names, &[]).unwrap().name, "worker");
-        assert_eq!(callers.with_names(&names[..1], &[]), None);
+        assert_eq!(&*callers.by_certificate_names(&names, &[]).unwrap().name, "worker");
+        assert_eq!(callers.by_certificate_names(&names[..1], &[]), None);
     }
 
     #[test]
-    fn a_certificate_of_two_callers_is_nobodys() {
+    fn certificate_of_two_callers_matches_none() {
         let callers = Callers::new(vec![entry("a", "", &["a"]), entry("b", "", &["b"])]).unwrap();
-        assert_eq!(callers.with_names(&["a".to_owned(), "b".to_owned()], &[]), None);
+        assert_eq!(callers.by_certificate_names(&["a".to_owned(), "b".to_owned()], &[]), None);
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn invalid_caller_lists_are_rejected() {
         let refused = |entries| Callers::new(entries).unwrap_err();
         assert_eq!(refused(Vec::new()), InvalidCallers::Empty);
-        assert_eq!(refused(vec![entry("a b", "t", &[])]), InvalidCallers::Name("a b".to_owned()));
+        assert_eq!(refused(vec![entry("a b", "t", &[])]), InvalidCallers::InvalidName("a b".to_owned()));
         let twice = vec![entry("a", "t", &[]), entry("a", "u", &[])];
-        assert_eq!(refused(twice), InvalidCallers::TwoOfOneName("a".to_owned()));
-        assert_eq!(refused(vec![entry("a", "", &[])]), InvalidCallers::Unrecognisable("a".to_owned()));
+        assert_eq!(refused(twice), InvalidCallers::DuplicateName("a".to_owned()));
+        assert_eq!(refused(vec![entry("a", "", &[])]), InvalidCallers::NoCredentials("a".to_owned()));
         let shared = vec![entry("a", "t", &[]), entry("b", "t", &[])];
-        assert_eq!(refused(shared), InvalidCallers::SharedBy("a".to_owned(), "b".to_owned(), "token"));
+        assert_eq!(
+            refused(shared),
+            InvalidCallers::SharedCredential("a".to_owned(), "b".to_owned(), "token")
+        );
         let idle = CallerEntry { roles: Roles::default(), ..entry("a", "t", &[]) };
         assert_eq!(refused(vec![idle]), InvalidCallers::NoRole("a".to_owned()));
     }

@@ -68,7 +68,7 @@ impl Roles {
 
     /// Whether one of them is among others.
     #[must_use]
-    pub const fn meets(self, others: Self) -> bool {
+    pub const fn intersects(self, others: Self) -> bool {
         self.0 & others.0 != 0
     }
 

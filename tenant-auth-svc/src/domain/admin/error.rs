@@ -34,7 +34,7 @@ pub enum AdminError {
     /// The end lies in the past.
     #[error("the expiry must be in the future")]
     ExpiryNotInFuture,
-    /// The overlap is longer than [`MAX_OVERLAP`](super::MAX_OVERLAP).
+    /// The overlap is longer than [`MAX_ROTATION_OVERLAP`](super::MAX_OVERLAP).
     #[error("the overlap must be at most 90 days")]
     OverlapTooLong,
     /// No key can be made.

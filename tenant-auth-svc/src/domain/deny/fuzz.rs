@@ -13,7 +13,7 @@ const LANGUAGE: Language = Language {
 };
 
 #[test]
-fn a_list_is_read_whole_or_the_first_wrong_line_is_named() {
+fn deny_list_parses_whole_or_names_the_first_bad_line() {
     LANGUAGE.check(|bytes| {
         let Ok(text) = std::str::from_utf8(bytes) else { return };
         let lines: Vec<_> = text.lines().collect();

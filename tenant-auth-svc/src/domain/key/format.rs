@@ -13,12 +13,12 @@ const RANDOM_DIGITS: usize = 30;
 /// 62^6 is more than 2^32.
 const CHECKSUM_DIGITS: usize = 6;
 /// The longest key of ours: what SHA-256 takes in one block of 64 bytes, with its padding.
-const MAX_OWN_LEN: usize = 55;
-const MAX_PREFIX_LEN: usize = MAX_OWN_LEN - 1 - RANDOM_DIGITS - CHECKSUM_DIGITS;
+const MAX_OWN_KEY_LEN: usize = 55;
+const MAX_PREFIX_LEN: usize = MAX_OWN_KEY_LEN - 1 - RANDOM_DIGITS - CHECKSUM_DIGITS;
 /// How many random digits a hint shows.
-const HINTED_DIGITS: usize = 4;
+const HINT_RANDOM_DIGITS: usize = 4;
 /// What a key from elsewhere may measure.
-const FOREIGN_LEN: std::ops::RangeInclusive<usize> = 8..=256;
+const FOREIGN_KEY_LENGTHS: std::ops::RangeInclusive<usize> = 8..=256;
 
 /// The format of the keys issued here: it knows the prefix.
 #[derive(Clone, Debug)]
@@ -28,14 +28,14 @@ pub struct KeyFormat {
 
 /// A text that may be a key, hashed: ready to be looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub enum ParsedKey {
     /// Issued here: the prefix and the checksum fit.
     Own(KeyHash),
     /// Perhaps taken over from elsewhere.
     Foreign(KeyHash),
 }
 
-impl Shape {
+impl ParsedKey {
     /// What to look it up by.
     #[must_use]
     pub fn hash(self) -> KeyHash {
@@ -47,16 +47,16 @@ impl Shape {
 
 /// Why a text cannot be a key. Never holds the text.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum Malformed {
+pub enum MalformedKey {
     /// Our prefix, but not our length.
     #[error("has our prefix and a wrong length")]
-    Length,
+    WrongLength,
     /// Our prefix, but a character that is no base-62 digit.
     #[error("has our prefix and a character outside 0-9 A-Z a-z")]
-    Digit,
+    InvalidDigit,
     /// Our prefix, but a checksum that does not fit.
     #[error("has our prefix and a wrong checksum")]
-    Checksum,
+    WrongChecksum,
     /// Too short or too long for a key of any origin.
     #[error("is shorter than 8 or longer than 256 bytes")]
     ForeignLength,
@@ -97,7 +97,7 @@ impl KeyFormat {
     /// When the operating system gives no random bytes.
     pub fn generate(&self) -> Result<PresentedKey, RandomnessUnavailable> {
         // Room for the whole key: growing would leave a copy of its beginning behind in freed memory.
-        let mut key = String::with_capacity(MAX_OWN_LEN);
+        let mut key = String::with_capacity(MAX_OWN_KEY_LEN);
         key.push_str(&self.prefix);
         key.push('_');
         let mut missing = RANDOM_DIGITS;
@@ -119,47 +119,51 @@ impl KeyFormat {
     ///
     /// # Errors
     /// When it cannot be a key at all.
-    pub fn inspect<'a>(&self, key: impl Into<BorrowedKey<'a>>) -> Result<Shape, Malformed> {
+    pub fn parse<'a>(&self, key: impl Into<BorrowedKey<'a>>) -> Result<ParsedKey, MalformedKey> {
         let key = key.into();
         let text = key.expose();
         let own = text.strip_prefix(&*self.prefix).and_then(|rest| rest.strip_prefix('_'));
         match own {
             Some(body) => {
                 check_own(text, body)?;
-                Ok(Shape::Own(KeyHash::of(key)))
+                Ok(ParsedKey::Own(KeyHash::of(key)))
             }
             None => {
                 check_foreign(text)?;
-                Ok(Shape::Foreign(KeyHash::of(key)))
+                Ok(ParsedKey::Foreign(KeyHash::of(key)))
             }
         }
     }
 
     /// The first characters of a key of ours: enough to recognise it, far too few to guess it.
     #[must_use]
-    pub fn hint(&self, key: &PresentedKey) -> PrefixHint {
-        let shown = self.prefix.len() + 1 + HINTED_DIGITS;
+    pub fn prefix_hint(&self, key: &PresentedKey) -> PrefixHint {
+        let shown = self.prefix.len() + 1 + HINT_RANDOM_DIGITS;
         PrefixHint::shortened(key.expose().chars().take(shown))
     }
 }
 
-fn check_own(text: &str, body: &str) -> Result<(), Malformed> {
+fn check_own(text: &str, body: &str) -> Result<(), MalformedKey> {
     if body.len() != RANDOM_DIGITS + CHECKSUM_DIGITS {
-        return Err(Malformed::Length);
+        return Err(MalformedKey::WrongLength);
     }
     if !body.bytes().all(|b| b.is_ascii_alphanumeric()) {
-        return Err(Malformed::Digit);
+        return Err(MalformedKey::InvalidDigit);
     }
     let (signed, checksum) = text.as_bytes().split_at(text.len() - CHECKSUM_DIGITS);
-    if checksum == checksum_digits(crc32fast::hash(signed)) { Ok(()) } else { Err(Malformed::Checksum) }
+    if checksum == checksum_digits(crc32fast::hash(signed)) {
+        Ok(())
+    } else {
+        Err(MalformedKey::WrongChecksum)
+    }
 }
 
-fn check_foreign(text: &str) -> Result<(), Malformed> {
-    if !FOREIGN_LEN.contains(&text.len()) {
-        return Err(Malformed::ForeignLength);
+fn check_foreign(text: &str) -> Result<(), MalformedKey> {
+    if !FOREIGN_KEY_LENGTHS.contains(&text.len()) {
+        return Err(MalformedKey::ForeignLength);
     }
     if !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(Malformed::ForeignCharacter);
+        return Err(MalformedKey::ForeignCharacter);
     }
     Ok(())
 }
@@ -186,51 +190,51 @@ mod tests {
         KeyFormat::new("acme_live").unwrap()
     }
 
-    fn inspect(text: &str) -> Result<Shape, Malformed> {
-        format().inspect(&PresentedKey::new(text.to_owned()))
+    fn inspect(text: &str) -> Result<ParsedKey, MalformedKey> {
+        format().parse(&PresentedKey::new(text.to_owned()))
     }
 
     #[test]
-    fn a_generated_key_is_recognised() {
+    fn generated_key_parses_as_own() {
         for prefix in ["a", "ta", "acme_live", "abcdefghijklmnopqr"] {
             let format = KeyFormat::new(prefix).unwrap();
             for _ in 0..200 {
                 let key = format.generate().unwrap();
-                assert!(key.expose().len() <= MAX_OWN_LEN);
-                assert_eq!(format.inspect(&key), Ok(Shape::Own(KeyHash::of(&key))));
+                assert!(key.expose().len() <= MAX_OWN_KEY_LEN);
+                assert_eq!(format.parse(&key), Ok(ParsedKey::Own(KeyHash::of(&key))));
             }
         }
     }
 
     #[test]
-    fn keys_do_not_repeat() {
+    fn generated_keys_are_unique() {
         let keys: std::collections::HashSet<_> =
             (0..1_000).map(|_| format().generate().unwrap().expose().to_owned()).collect();
         assert_eq!(keys.len(), 1_000);
     }
 
     #[test]
-    fn refusals_say_what_is_wrong() {
-        assert_eq!(inspect("acme_live_short"), Err(Malformed::Length));
-        assert_eq!(inspect(&format!("acme_live_{}", "-".repeat(36))), Err(Malformed::Digit));
-        assert_eq!(inspect(&format!("acme_live_{}", "a".repeat(36))), Err(Malformed::Checksum));
-        assert_eq!(inspect("short"), Err(Malformed::ForeignLength));
-        assert_eq!(inspect(&"x".repeat(257)), Err(Malformed::ForeignLength));
-        assert_eq!(inspect("with a space in it"), Err(Malformed::ForeignCharacter));
-        assert_eq!(inspect("schlüssel-von-früher"), Err(Malformed::ForeignCharacter));
-        assert!(matches!(inspect("sk_live_51H8abc"), Ok(Shape::Foreign(_))));
+    fn malformed_keys_are_rejected_with_reason() {
+        assert_eq!(inspect("acme_live_short"), Err(MalformedKey::WrongLength));
+        assert_eq!(inspect(&format!("acme_live_{}", "-".repeat(36))), Err(MalformedKey::InvalidDigit));
+        assert_eq!(inspect(&format!("acme_live_{}", "a".repeat(36))), Err(MalformedKey::WrongChecksum));
+        assert_eq!(inspect("short"), Err(MalformedKey::ForeignLength));
+        assert_eq!(inspect(&"x".repeat(257)), Err(MalformedKey::ForeignLength));
+        assert_eq!(inspect("with a space in it"), Err(MalformedKey::ForeignCharacter));
+        assert_eq!(inspect("schlüssel-von-früher"), Err(MalformedKey::ForeignCharacter));
+        assert!(matches!(inspect("sk_live_51H8abc"), Ok(ParsedKey::Foreign(_))));
     }
 
     #[test]
-    fn the_hint_gives_little_away() {
+    fn hint_shows_prefix_and_four_digits() {
         let key = format().generate().unwrap();
-        let hint = format().hint(&key);
+        let hint = format().prefix_hint(&key);
         assert!(key.expose().starts_with(hint.as_str()));
         assert_eq!(hint.as_str().len(), "acme_live_".len() + 4);
     }
 
     #[test]
-    fn prefixes_are_checked() {
+    fn invalid_prefixes_are_rejected() {
         for bad in ["", "Acme", "1a", "a_", "a-b", "abcdefghijklmnopqrs"] {
             assert_eq!(KeyFormat::new(bad).err(), Some(InvalidPrefix), "{bad:?}");
         }
@@ -239,7 +243,7 @@ mod tests {
     proptest! {
         /// Any one wrong character is caught: behind the prefix as malformed, in it as not ours.
         #[test]
-        fn any_one_character_change_is_caught(at in 0..46_usize, to in any::<char>()) {
+        fn checksum_detects_single_character_changes(at in 0..46_usize, to in any::<char>()) {
             let key = format().generate().unwrap();
             let mut chars: Vec<char> = key.expose().chars().collect();
             prop_assume!(chars[at] != to);
@@ -249,17 +253,17 @@ mod tests {
             if at >= "acme_live_".len() {
                 prop_assert!(seen.is_err());
             } else {
-                prop_assert!(!matches!(seen, Ok(Shape::Own(_))));
+                prop_assert!(!matches!(seen, Ok(ParsedKey::Own(_))));
             }
         }
 
         #[test]
-        fn two_swapped_neighbours_are_caught(at in 10..45_usize) {
+        fn checksum_detects_swapped_neighbours(at in 10..45_usize) {
             let key = format().generate().unwrap();
             let mut chars: Vec<char> = key.expose().chars().collect();
             prop_assume!(chars[at] != chars[at + 1]);
             chars.swap(at, at + 1);
-            prop_assert_eq!(inspect(&chars.into_iter().collect::<String>()), Err(Malformed::Checksum));
+            prop_assert_eq!(inspect(&chars.into_iter().collect::<String>()), Err(MalformedKey::WrongChecksum));
         }
 
         #[test]

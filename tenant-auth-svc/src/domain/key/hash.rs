@@ -62,7 +62,7 @@ mod tests {
     use crate::domain::key::PresentedKey;
 
     #[test]
-    fn the_hash_is_sha_256() {
+    fn key_hash_is_sha_256() {
         let hash = KeyHash::of(&PresentedKey::new("abc".to_owned()));
         assert_eq!(
             hex::encode(hash.as_bytes()),

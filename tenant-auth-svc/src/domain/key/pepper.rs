@@ -41,7 +41,7 @@ pub struct Pepper {
 /// under it. Two at once are enough for that.
 #[derive(Default)]
 pub struct Peppers {
-    known: Vec<Pepper>,
+    accepted: Vec<Pepper>,
     /// Which of them issues; none where digests are made without a pepper.
     issuing: Option<usize>,
     /// Where they were read from, to be named where one is missing.
@@ -56,31 +56,31 @@ pub enum InvalidPepper {
         "line {0}: must be `issue <id> <secret>`, `accept <id> <secret>` or `issue none`, the id of 1 to 32 characters of \
          A-Z a-z 0-9 _ -"
     )]
-    Form(usize),
+    InvalidLine(usize),
     /// The secret is too easy to guess.
     #[error("line {0}: the secret must have at least 32 characters")]
-    Short(usize),
+    SecretTooShort(usize),
     /// Both lines have one id.
     #[error("two lines have the id {0}")]
-    SameId(PepperId),
+    DuplicateId(PepperId),
     /// No pepper, or more than two.
     #[error("must hold one pepper, or two while one takes the other's place")]
-    Count,
+    WrongCount,
     /// What new keys are stored under is not said.
     #[error(
         "no line says what new keys are stored under: begin the line of that pepper with `issue`, the other one's with \
          `accept`; while no pepper issues yet, add the line `issue none`"
     )]
-    NobodyIssues,
+    NoIssuer,
     /// What new keys are stored under is said twice.
     #[error(
         "line {0}: an earlier line issues already; of all lines one begins with `issue`, the others with `accept`"
     )]
-    TwoIssue(usize),
+    MultipleIssuers(usize),
 }
 
 /// What one line of a pepper file says.
-enum Line {
+enum PepperLine {
     Issue(Pepper),
     IssueNone,
     Accept(Pepper),
@@ -101,39 +101,43 @@ impl Peppers {
             .collect();
         if let [(number, line)] = lines[..]
             && let [id, secret] = line.split_whitespace().collect::<Vec<_>>()[..]
-            && !is_word(id)
+            && !is_keyword(id)
         {
-            return Ok(Self { known: vec![Pepper::new(number, id, secret)?], issuing: Some(0), file: None });
+            return Ok(Self {
+                accepted: vec![Pepper::new(number, id, secret)?],
+                issuing: Some(0),
+                file: None,
+            });
         }
         let mut peppers = Self::default();
         let mut is_said = false;
         for (number, line) in lines {
-            let (pepper, issues) = match Line::parse(number, line)? {
-                Line::Issue(pepper) => (Some(pepper), true),
-                Line::IssueNone => (None, true),
-                Line::Accept(pepper) => (Some(pepper), false),
+            let (pepper, issues) = match PepperLine::parse(number, line)? {
+                PepperLine::Issue(pepper) => (Some(pepper), true),
+                PepperLine::IssueNone => (None, true),
+                PepperLine::Accept(pepper) => (Some(pepper), false),
             };
             if issues && std::mem::replace(&mut is_said, true) {
-                return Err(InvalidPepper::TwoIssue(number));
+                return Err(InvalidPepper::MultipleIssuers(number));
             }
             let Some(pepper) = pepper else { continue };
             if peppers.ids().any(|id| *id == pepper.id) {
-                return Err(InvalidPepper::SameId(pepper.id));
+                return Err(InvalidPepper::DuplicateId(pepper.id));
             }
             if issues {
-                peppers.issuing = Some(peppers.known.len());
+                peppers.issuing = Some(peppers.accepted.len());
             }
-            peppers.known.push(pepper);
+            peppers.accepted.push(pepper);
         }
-        if !(1..=2).contains(&peppers.known.len()) {
-            return Err(InvalidPepper::Count);
+        if !(1..=2).contains(&peppers.accepted.len()) {
+            return Err(InvalidPepper::WrongCount);
         }
-        if is_said { Ok(peppers) } else { Err(InvalidPepper::NobodyIssues) }
+        if is_said { Ok(peppers) } else { Err(InvalidPepper::NoIssuer) }
     }
 
     /// The same, read from this file.
     #[must_use]
-    pub fn of_file(self, path: &str) -> Self {
+    pub fn with_file(self, path: &str) -> Self {
         Self { file: Some(path.into()), ..self }
     }
 
@@ -145,50 +149,50 @@ impl Peppers {
 
     /// The digest to store for a key.
     #[must_use]
-    pub fn stored(&self, hash: &KeyHash) -> StoredHash {
-        let issuing = self.issuing.and_then(|index| self.known.get(index));
-        issuing.map_or_else(|| plain(hash), |pepper| pepper.digest(hash))
+    pub fn stored_hash(&self, hash: &KeyHash) -> StoredHash {
+        let issuing = self.issuing.and_then(|index| self.accepted.get(index));
+        issuing.map_or_else(|| unpeppered(hash), |pepper| pepper.digest(hash))
     }
 
     /// Every digest under which a key may be stored: that of each pepper, and the plain one.
     pub fn candidates(&self, hash: &KeyHash) -> impl Iterator<Item = StoredHash> {
-        self.known.iter().map(|pepper| pepper.digest(hash)).chain([plain(hash)])
+        self.accepted.iter().map(|pepper| pepper.digest(hash)).chain([unpeppered(hash)])
     }
 
     /// How many digests [`Self::candidates`] gives: 1 to 3, the same for every key.
     #[must_use]
     pub fn candidate_count(&self) -> usize {
-        1 + self.known.len()
+        1 + self.accepted.len()
     }
 
     /// For each pepper what it gives for a fixed text, by which two secrets of one id are told apart.
-    pub fn checks(&self) -> impl Iterator<Item = (&PepperId, [u8; 32])> {
+    pub fn fingerprints(&self) -> impl Iterator<Item = (&PepperId, [u8; 32])> {
         let text = KeyHash::from_bytes(*b"tenant-auth: a pepper's check v1");
-        self.known.iter().map(move |pepper| (&pepper.id, pepper.digest(&text).digest))
+        self.accepted.iter().map(move |pepper| (&pepper.id, pepper.digest(&text).digest))
     }
 
     /// The names of the peppers that are known.
     pub fn ids(&self) -> impl Iterator<Item = &PepperId> {
-        self.known.iter().map(|pepper| &pepper.id)
+        self.accepted.iter().map(|pepper| &pepper.id)
     }
 }
 
 /// Whether a text stands for what a line is about, and is no id.
-fn is_word(text: &str) -> bool {
+fn is_keyword(text: &str) -> bool {
     matches!(text, "issue" | "accept" | "none")
 }
 
-impl Line {
+impl PepperLine {
     fn parse(number: usize, line: &str) -> Result<Self, InvalidPepper> {
         match line.split_whitespace().collect::<Vec<_>>()[..] {
             ["issue", "none"] => Ok(Self::IssueNone),
             ["issue", id, secret] => Ok(Self::Issue(Pepper::new(number, id, secret)?)),
             ["accept", id, secret] => Ok(Self::Accept(Pepper::new(number, id, secret)?)),
             // Two peppers, neither of which issues by itself.
-            [id, secret] if !is_word(id) => {
-                Pepper::new(number, id, secret).and(Err(InvalidPepper::NobodyIssues))
+            [id, secret] if !is_keyword(id) => {
+                Pepper::new(number, id, secret).and(Err(InvalidPepper::NoIssuer))
             }
-            _ => Err(InvalidPepper::Form(number)),
+            _ => Err(InvalidPepper::InvalidLine(number)),
         }
     }
 }
@@ -197,11 +201,11 @@ impl Pepper {
     fn new(number: usize, id: &str, secret: &str) -> Result<Self, InvalidPepper> {
         let id_fits = (1..=32).contains(&id.len())
             && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-        if !id_fits || is_word(id) {
-            return Err(InvalidPepper::Form(number));
+        if !id_fits || is_keyword(id) {
+            return Err(InvalidPepper::InvalidLine(number));
         }
         if secret.len() < 32 {
-            return Err(InvalidPepper::Short(number));
+            return Err(InvalidPepper::SecretTooShort(number));
         }
         Ok(Self { id: PepperId(id.into()), secret: Zeroizing::new(secret.as_bytes().to_vec()) })
     }
@@ -216,7 +220,7 @@ impl Pepper {
     }
 }
 
-fn plain(hash: &KeyHash) -> StoredHash {
+fn unpeppered(hash: &KeyHash) -> StoredHash {
     StoredHash { digest: *hash.as_bytes(), pepper: None }
 }
 
@@ -247,14 +251,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_pepper_the_digest_is_the_hash() {
+    fn digest_without_pepper_is_the_key_hash() {
         let peppers = Peppers::default();
-        assert_eq!(peppers.stored(&hash()), plain(&hash()));
-        assert_eq!(peppers.candidates(&hash()).collect::<Vec<_>>(), [plain(&hash())]);
+        assert_eq!(peppers.stored_hash(&hash()), unpeppered(&hash()));
+        assert_eq!(peppers.candidates(&hash()).collect::<Vec<_>>(), [unpeppered(&hash())]);
     }
 
     #[test]
-    fn in_every_step_of_a_rotation_what_the_others_issue_is_found() {
+    fn rotation_steps_find_keys_issued_by_other_replicas() {
         let steps = [
             OLD.to_owned(),
             format!("# rotating\nissue {OLD}\naccept {NEW}\n"),
@@ -263,12 +267,12 @@ mod tests {
         ];
         let steps = steps.map(|text| Peppers::parse(&text).unwrap());
         let finds = |replica: &Peppers, issuer: &Peppers| {
-            let stored = issuer.stored(&hash());
+            let stored = issuer.stored_hash(&hash());
             replica.candidates(&hash()).any(|candidate| candidate == stored)
         };
         for (before, after) in steps.iter().zip(&steps[1..]) {
             assert!(finds(before, after), "{before:?} {after:?}");
-            assert!(after.candidates(&hash()).any(|candidate| candidate == plain(&hash())));
+            assert!(after.candidates(&hash()).any(|candidate| candidate == unpeppered(&hash())));
             assert_eq!(after.candidates(&hash()).count(), after.candidate_count());
         }
         assert!(finds(&steps[1], &steps[0]) && finds(&steps[2], &steps[1]));
@@ -277,31 +281,31 @@ mod tests {
     }
 
     #[test]
-    fn the_first_pepper_is_accepted_before_it_issues() {
+    fn first_pepper_is_accepted_before_it_issues() {
         let accepted = Peppers::parse(&format!("issue none\naccept {NEW}")).unwrap();
-        assert_eq!(accepted.stored(&hash()), plain(&hash()));
+        assert_eq!(accepted.stored_hash(&hash()), unpeppered(&hash()));
         let issuing = Peppers::parse(&format!("issue {NEW}")).unwrap();
-        assert!(accepted.candidates(&hash()).any(|candidate| candidate == issuing.stored(&hash())));
-        assert_eq!(issuing.stored(&hash()), Peppers::parse(NEW).unwrap().stored(&hash()));
+        assert!(accepted.candidates(&hash()).any(|candidate| candidate == issuing.stored_hash(&hash())));
+        assert_eq!(issuing.stored_hash(&hash()), Peppers::parse(NEW).unwrap().stored_hash(&hash()));
     }
 
     #[test]
-    fn refusals_name_the_line_and_no_secret() {
+    fn errors_name_the_line_and_no_secret() {
         let refused = |text: &str| Peppers::parse(text).unwrap_err();
-        assert_eq!(refused(""), InvalidPepper::Count);
-        assert_eq!(refused("issue none"), InvalidPepper::Count);
-        assert_eq!(refused("onlyone"), InvalidPepper::Form(1));
-        assert_eq!(refused("2026 short"), InvalidPepper::Short(1));
-        assert_eq!(refused(&format!("issue {NEW}\naccept 2025 short")), InvalidPepper::Short(2));
-        assert_eq!(refused(&format!("{NEW}\n{OLD}")), InvalidPepper::NobodyIssues);
-        assert_eq!(refused(&format!("accept {NEW}")), InvalidPepper::NobodyIssues);
-        assert_eq!(refused(&format!("issue {NEW}\nissue {OLD}")), InvalidPepper::TwoIssue(2));
-        assert_eq!(refused(&format!("issue none\nissue {OLD}")), InvalidPepper::TwoIssue(2));
-        assert!(matches!(refused(&format!("issue {NEW}\naccept {NEW}")), InvalidPepper::SameId(_)));
+        assert_eq!(refused(""), InvalidPepper::WrongCount);
+        assert_eq!(refused("issue none"), InvalidPepper::WrongCount);
+        assert_eq!(refused("onlyone"), InvalidPepper::InvalidLine(1));
+        assert_eq!(refused("2026 short"), InvalidPepper::SecretTooShort(1));
+        assert_eq!(refused(&format!("issue {NEW}\naccept 2025 short")), InvalidPepper::SecretTooShort(2));
+        assert_eq!(refused(&format!("{NEW}\n{OLD}")), InvalidPepper::NoIssuer);
+        assert_eq!(refused(&format!("accept {NEW}")), InvalidPepper::NoIssuer);
+        assert_eq!(refused(&format!("issue {NEW}\nissue {OLD}")), InvalidPepper::MultipleIssuers(2));
+        assert_eq!(refused(&format!("issue none\nissue {OLD}")), InvalidPepper::MultipleIssuers(2));
+        assert!(matches!(refused(&format!("issue {NEW}\naccept {NEW}")), InvalidPepper::DuplicateId(_)));
         let third = OLD.replace("2025", "2024");
-        assert_eq!(refused(&format!("issue {NEW}\naccept {OLD}\naccept {third}")), InvalidPepper::Count);
+        assert_eq!(refused(&format!("issue {NEW}\naccept {OLD}\naccept {third}")), InvalidPepper::WrongCount);
         for text in ["a b cccccccccccccccccccccccccccccccccc", "accept 2026", "issue none none"] {
-            assert_eq!(refused(text), InvalidPepper::Form(1), "{text}");
+            assert_eq!(refused(text), InvalidPepper::InvalidLine(1), "{text}");
         }
         for secret in ["nnnn", "oooo"] {
             assert!(!refused(&format!("{NEW}\n{OLD}")).to_string().contains(secret));
@@ -309,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_ids_only() {
+    fn debug_shows_pepper_ids_only() {
         let peppers = Peppers::parse(NEW).unwrap();
         assert!(!format!("{peppers:?}").contains("nnn"));
     }

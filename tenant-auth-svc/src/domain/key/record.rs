@@ -6,11 +6,11 @@ use compact_str::CompactString;
 
 use super::KeyHash;
 use crate::domain::{
-    change::{BySubject, Fate, Record},
+    change::{CacheableRecord, ChangeKind, PerSubject},
     clock::UnixMillis,
     id::{KeyId, TenantId},
     scope::ScopeSet,
-    store::{StoredDigest, Unreadable},
+    store::{StoredDigest, UnreadableRecord},
     tenant::{Tenant, TenantStatus},
     text::{KeyName, PrefixHint},
 };
@@ -40,51 +40,51 @@ pub struct KeyRecord {
     pub last_used_at: Option<UnixMillis>,
 }
 
-impl Record for KeyRecord {
+impl CacheableRecord for KeyRecord {
     type Id = KeyHash;
 
-    fn bytes(&self) -> usize {
+    fn size_bytes(&self) -> usize {
         // Short texts are in the record itself.
-        let texts = [self.tenant_name.len(), self.plan.len(), self.scopes.bytes()];
+        let texts = [self.tenant_name.len(), self.plan.len(), self.scopes.byte_len()];
         let ids = [self.key_id.as_str().len(), self.tenant_id.as_str().len()];
         size_of::<Self>()
             + texts.into_iter().chain(ids).filter(|length| *length > size_of::<String>()).sum::<usize>()
     }
 
-    fn among<'m, T>(&self, values: &'m BySubject<T>) -> impl Iterator<Item = &'m T> {
+    fn dependency_values<'m, T>(&self, values: &'m PerSubject<T>) -> impl Iterator<Item = &'m T> {
         values.keys.get(&self.key_id).into_iter().chain(values.tenants.get(&self.tenant_id))
     }
 
-    fn itself_among<'m, T>(&self, values: &'m BySubject<T>) -> Option<&'m T> {
+    fn own_value<'m, T>(&self, values: &'m PerSubject<T>) -> Option<&'m T> {
         values.keys.get(&self.key_id)
     }
 
-    fn without_id<T>(values: &BySubject<T>) -> impl Iterator<Item = &T> {
+    fn values_without_record_id<T>(values: &PerSubject<T>) -> impl Iterator<Item = &T> {
         values.keys.values()
     }
 
-    fn by_id<T>(_: &BySubject<T>) -> impl Iterator<Item = (&KeyHash, &T)> {
+    fn values_by_id<T>(_: &PerSubject<T>) -> impl Iterator<Item = (&KeyHash, &T)> {
         // The log names keys by their public id.
         std::iter::empty()
     }
 
-    fn of_id<'m, T>(_: &KeyHash, _: &'m BySubject<T>) -> Option<&'m T> {
+    fn value_for_id<'m, T>(_: &KeyHash, _: &'m PerSubject<T>) -> Option<&'m T> {
         None
     }
 
-    fn shows(&self, fate: Fate) -> bool {
+    fn reflects(&self, fate: ChangeKind) -> bool {
         match fate {
-            Fate::Changed | Fate::Unbound => true,
-            Fate::Revoked(_) => self.revoked_at.is_some(),
-            Fate::Suspended => self.tenant_status == TenantStatus::Suspended,
+            ChangeKind::Changed | ChangeKind::Unbound => true,
+            ChangeKind::Revoked(_) => self.revoked_at.is_some(),
+            ChangeKind::Suspended => self.tenant_status == TenantStatus::Suspended,
         }
     }
 
-    fn end(&mut self, fate: Fate) {
+    fn apply_revocation(&mut self, fate: ChangeKind) {
         match fate {
-            Fate::Changed | Fate::Unbound => {}
-            Fate::Revoked(at) => self.revoked_at = Some(at),
-            Fate::Suspended => self.tenant_status = TenantStatus::Suspended,
+            ChangeKind::Changed | ChangeKind::Unbound => {}
+            ChangeKind::Revoked(at) => self.revoked_at = Some(at),
+            ChangeKind::Suspended => self.tenant_status = TenantStatus::Suspended,
         }
     }
 }
@@ -150,14 +150,14 @@ impl StoredKey {
 
 /// Where a key stands in a list by prefix: by its first characters, and among those with the same ones by its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PrefixPosition {
+pub struct KeyPrefixCursor {
     /// Its first characters, as stored.
     pub prefix_hint: String,
     /// Its id.
     pub id: KeyId,
 }
 
-impl PrefixPosition {
+impl KeyPrefixCursor {
     /// Reads what [`Display`](fmt::Display) writes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -167,7 +167,7 @@ impl PrefixPosition {
     }
 }
 
-impl fmt::Display for PrefixPosition {
+impl fmt::Display for KeyPrefixCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.id, self.prefix_hint)
     }
@@ -213,7 +213,7 @@ pub enum ImportOutcome {
     /// Another tenant holds it.
     HeldByAnotherTenant,
     /// It is there, and the record that holds it cannot be read.
-    Unreadable(Unreadable),
+    Unreadable(UnreadableRecord),
 }
 
 /// A key to replace.
@@ -235,7 +235,7 @@ pub struct Rotation {
 
 /// What became of a rotation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rotated {
+pub enum RotationOutcome {
     /// The key has a successor.
     Done {
         /// The successor.

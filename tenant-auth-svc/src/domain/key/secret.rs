@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_shows_nothing() {
+    fn debug_redacts_keys() {
         let key = PresentedKey::new("ta_canary".to_owned());
         assert_eq!(format!("{key:?}"), "PresentedKey([redacted])");
         assert_eq!(format!("{:?}", BorrowedKey::from(&key)), "BorrowedKey([redacted])");

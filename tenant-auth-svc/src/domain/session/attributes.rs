@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::domain::text::{InvalidText, display};
 
 /// What an entry needs beside its two texts, in bytes: a place in the tree, and what two pieces of memory cost. An estimate.
-const AROUND: usize = 112;
+const ENTRY_OVERHEAD_BYTES: usize = 112;
 
 /// Names and values that are handed back at every validation: at most 16 entries and 2 KiB together.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum InvalidAttributes {
     TooLong,
     /// A name or value that cannot be shown.
     #[error("must not have an entry whose {part} is not fit to be shown: it {problem}")]
-    Unfit {
+    NotDisplayable {
         /// Name or value.
         part: &'static str,
         /// What is wrong with it; completes the sentence "it …".
@@ -32,7 +32,7 @@ pub enum InvalidAttributes {
     },
     /// An entry without a name.
     #[error("must not have an entry without a name")]
-    Unnamed,
+    EmptyName,
 }
 
 impl Attributes {
@@ -46,9 +46,9 @@ impl Attributes {
     /// # Errors
     /// When it is too much, an entry has no name, or a name or value is not fit to be shown. A value may be empty.
     pub fn new(entries: impl IntoIterator<Item = (String, String)>) -> Result<Self, InvalidAttributes> {
-        let attributes = Self::stored(entries)?;
+        let attributes = Self::from_stored(entries)?;
         for (name, value) in attributes.iter() {
-            let unfit = |part| move |problem| InvalidAttributes::Unfit { part, problem };
+            let unfit = |part| move |problem| InvalidAttributes::NotDisplayable { part, problem };
             display::check(name).map_err(unfit("name"))?;
             if !value.is_empty() {
                 display::check(value).map_err(unfit("value"))?;
@@ -61,14 +61,16 @@ impl Attributes {
     ///
     /// # Errors
     /// When it is too much, or an entry has no name.
-    pub fn stored(entries: impl IntoIterator<Item = (String, String)>) -> Result<Self, InvalidAttributes> {
+    pub fn from_stored(
+        entries: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, InvalidAttributes> {
         let entries: BTreeMap<Box<str>, Box<str>> =
             entries.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         if entries.len() > Self::MAX_ENTRIES {
             return Err(InvalidAttributes::TooMany);
         }
         if entries.keys().any(|name| name.is_empty()) {
-            return Err(InvalidAttributes::Unnamed);
+            return Err(InvalidAttributes::EmptyName);
         }
         if entries.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > Self::MAX_BYTES {
             return Err(InvalidAttributes::TooLong);
@@ -78,8 +80,8 @@ impl Attributes {
 
     /// About how much memory they take beyond themselves, in bytes.
     #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.iter().map(|(name, value)| name.len() + value.len() + AROUND).sum()
+    pub fn heap_bytes(&self) -> usize {
+        self.iter().map(|(name, value)| name.len() + value.len() + ENTRY_OVERHEAD_BYTES).sum()
     }
 
     /// The entries, by name.
@@ -104,31 +106,33 @@ mod tests {
     }
 
     #[test]
-    fn the_limits_hold() {
+    fn attribute_limits_are_enforced() {
         assert_eq!(Attributes::new(entries(17, 0)), Err(InvalidAttributes::TooMany));
         assert_eq!(Attributes::new(entries(16, 125)), Err(InvalidAttributes::TooLong));
         assert!(Attributes::new(entries(16, 124)).is_ok(), "16 × 128 bytes");
         let unnamed = [(String::new(), "x".to_owned())];
-        assert_eq!(Attributes::new(unnamed), Err(InvalidAttributes::Unnamed));
+        assert_eq!(Attributes::new(unnamed), Err(InvalidAttributes::EmptyName));
     }
 
     #[test]
-    fn names_and_values_can_be_shown_and_stored_ones_are_read_all_the_same() {
+    fn display_rules_apply_to_new_attributes_only() {
         let entry = |name: &str, value: &str| [(name.to_owned(), value.to_owned())];
         for (name, value, part) in
             [("a\u{202e}", "x", "name"), ("a", "two\nlines", "value"), ("a", " ", "value")]
         {
             let refused = Attributes::new(entry(name, value)).unwrap_err();
-            let InvalidAttributes::Unfit { part: found, .. } = &refused else { panic!("{refused:?}") };
+            let InvalidAttributes::NotDisplayable { part: found, .. } = &refused else {
+                panic!("{refused:?}")
+            };
             assert_eq!(*found, part);
             assert!(refused.to_string().contains("U+"), "{refused}");
-            assert!(Attributes::stored(entry(name, value)).is_ok());
+            assert!(Attributes::from_stored(entry(name, value)).is_ok());
         }
         assert!(Attributes::new(entry("client", "")).is_ok());
     }
 
     #[test]
-    fn debug_shows_no_values() {
+    fn debug_hides_attribute_values() {
         let attributes = Attributes::new([("user".to_owned(), "alice".to_owned())]).unwrap();
         assert_eq!(format!("{attributes:?}"), r#"{"user"}"#);
     }

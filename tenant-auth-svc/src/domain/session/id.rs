@@ -22,7 +22,7 @@ pub enum InvalidSessionId {
     TooLong,
     /// A space, a control character, or one beyond ASCII.
     #[error("may hold only visible ASCII characters")]
-    Character,
+    InvalidCharacter,
 }
 
 impl SessionId {
@@ -41,7 +41,7 @@ impl SessionId {
             return Err(InvalidSessionId::TooLong);
         }
         if !text.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(InvalidSessionId::Character);
+            return Err(InvalidSessionId::InvalidCharacter);
         }
         Ok(Self(text.into()))
     }
@@ -65,17 +65,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_say_what_is_wrong() {
+    fn invalid_session_ids_are_rejected_with_reason() {
         assert_eq!(SessionId::parse(""), Err(InvalidSessionId::Empty));
         assert_eq!(SessionId::parse(&"x".repeat(129)), Err(InvalidSessionId::TooLong));
         for bad in ["a b", "a\n", "é"] {
-            assert_eq!(SessionId::parse(bad), Err(InvalidSessionId::Character), "{bad:?}");
+            assert_eq!(SessionId::parse(bad), Err(InvalidSessionId::InvalidCharacter), "{bad:?}");
         }
         assert_eq!(SessionId::parse(&"~".repeat(128)).unwrap().as_str().len(), 128);
     }
 
     #[test]
-    fn debug_shows_the_beginning_only() {
+    fn debug_shows_first_four_characters_only() {
         let id = SessionId::parse("0123456789").unwrap();
         assert_eq!(format!("{id:?}"), "SessionId(0123…)");
     }

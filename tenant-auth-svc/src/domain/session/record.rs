@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::{Attributes, SessionId};
 use crate::domain::{
-    change::{BySubject, Fate, Record},
+    change::{CacheableRecord, ChangeKind, PerSubject},
     clock::UnixMillis,
     id::{KeyId, TenantId},
     key::KeyRecord,
@@ -14,7 +14,7 @@ use crate::domain::{
 
 /// How a session's end moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expiry {
+pub enum SessionExpiry {
     /// It ends its time to live after it was bound.
     Fixed,
     /// It ends its time to live after it was last validated.
@@ -33,7 +33,7 @@ pub enum InvalidTtl {
     OutOfRange,
     /// A sliding end is written down every few seconds, so it must not be nearer than that.
     #[error("must be at least 60s for a sliding session")]
-    TooShortToSlide,
+    TooShortForSliding,
 }
 
 impl Ttl {
@@ -41,19 +41,19 @@ impl Ttl {
     ///
     /// # Errors
     /// When it is outside of that.
-    pub fn new(ttl: Duration, expiry: Expiry) -> Result<Self, InvalidTtl> {
+    pub fn new(ttl: Duration, expiry: SessionExpiry) -> Result<Self, InvalidTtl> {
         if !(Duration::from_secs(1)..=Duration::from_secs(30 * 86_400)).contains(&ttl) {
             return Err(InvalidTtl::OutOfRange);
         }
-        if expiry == Expiry::Sliding && ttl < Duration::from_secs(60) {
-            return Err(InvalidTtl::TooShortToSlide);
+        if expiry == SessionExpiry::Sliding && ttl < Duration::from_secs(60) {
+            return Err(InvalidTtl::TooShortForSliding);
         }
         Ok(Self(ttl))
     }
 
     /// What was stored, which was accepted once.
     #[must_use]
-    pub fn stored(ttl: Duration) -> Self {
+    pub fn from_stored(ttl: Duration) -> Self {
         Self(ttl)
     }
 
@@ -65,7 +65,7 @@ impl Ttl {
 
     /// How coarse a sliding end is: a tenth of the time to live, a minute at most.
     #[must_use]
-    pub fn coarseness(self) -> Duration {
+    pub fn slide_granularity(self) -> Duration {
         (self.0 / 10).min(Duration::from_secs(60))
     }
 }
@@ -84,7 +84,7 @@ pub struct Session {
     /// When it ends by itself.
     pub expires_at: UnixMillis,
     /// How that end moves.
-    pub expiry: Expiry,
+    pub expiry: SessionExpiry,
     /// How long it lives.
     pub ttl: Ttl,
     /// What the caller attached.
@@ -103,18 +103,18 @@ pub struct NewSession {
     /// How long it lives, from the moment of the binding by the database's clock.
     pub ttl: Ttl,
     /// How its end moves.
-    pub expiry: Expiry,
+    pub expiry: SessionExpiry,
     /// What the caller attaches.
     pub attributes: Attributes,
     /// Names this call: one that is repeated after a lost answer knows its own work by it.
     pub bind_id: String,
     /// The most sessions that the tenant may have.
-    pub cap: u32,
+    pub max_sessions: u32,
 }
 
 /// What became of a binding.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Binding {
+pub enum StoredBinding {
     /// It is bound; as it was, if it had been bound before this call.
     Bound {
         /// The session as stored.
@@ -142,51 +142,53 @@ pub struct SessionRecord {
 impl SessionRecord {
     /// When it ends by itself: never later than its key.
     #[must_use]
-    pub fn ends_at(&self) -> UnixMillis {
+    pub fn expires_at(&self) -> UnixMillis {
         self.key.expires_at.map_or(self.session.expires_at, |end| end.min(self.session.expires_at))
     }
 }
 
-impl Record for SessionRecord {
+impl CacheableRecord for SessionRecord {
     type Id = SessionId;
 
-    fn bytes(&self) -> usize {
+    fn size_bytes(&self) -> usize {
         let session = &self.session;
-        let texts = session.id.as_str().len() + session.attributes.bytes();
-        size_of::<Session>() + texts + self.key.bytes()
+        let texts = session.id.as_str().len() + session.attributes.heap_bytes();
+        size_of::<Session>() + texts + self.key.size_bytes()
     }
 
-    fn among<'m, T>(&self, values: &'m BySubject<T>) -> impl Iterator<Item = &'m T> {
-        self.key.among(values).chain(values.sessions.get(&self.session.id))
+    fn dependency_values<'m, T>(&self, values: &'m PerSubject<T>) -> impl Iterator<Item = &'m T> {
+        self.key.dependency_values(values).chain(values.sessions.get(&self.session.id))
     }
 
-    fn itself_among<'m, T>(&self, values: &'m BySubject<T>) -> Option<&'m T> {
+    fn own_value<'m, T>(&self, values: &'m PerSubject<T>) -> Option<&'m T> {
         values.sessions.get(&self.session.id)
     }
 
-    fn without_id<T>(_: &BySubject<T>) -> impl Iterator<Item = &T> {
+    fn values_without_record_id<T>(_: &PerSubject<T>) -> impl Iterator<Item = &T> {
         std::iter::empty()
     }
 
-    fn by_id<T>(values: &BySubject<T>) -> impl Iterator<Item = (&SessionId, &T)> {
+    fn values_by_id<T>(values: &PerSubject<T>) -> impl Iterator<Item = (&SessionId, &T)> {
         values.sessions.iter()
     }
 
-    fn of_id<'m, T>(id: &SessionId, values: &'m BySubject<T>) -> Option<&'m T> {
+    fn value_for_id<'m, T>(id: &SessionId, values: &'m PerSubject<T>) -> Option<&'m T> {
         values.sessions.get(id)
     }
 
-    fn shows(&self, fate: Fate) -> bool {
+    fn reflects(&self, fate: ChangeKind) -> bool {
         match fate {
-            Fate::Unbound => self.unbound,
-            Fate::Changed | Fate::Revoked(_) | Fate::Suspended => self.key.shows(fate),
+            ChangeKind::Unbound => self.unbound,
+            ChangeKind::Changed | ChangeKind::Revoked(_) | ChangeKind::Suspended => self.key.reflects(fate),
         }
     }
 
-    fn end(&mut self, fate: Fate) {
+    fn apply_revocation(&mut self, fate: ChangeKind) {
         match fate {
-            Fate::Unbound => self.unbound = true,
-            Fate::Changed | Fate::Revoked(_) | Fate::Suspended => self.key.end(fate),
+            ChangeKind::Unbound => self.unbound = true,
+            ChangeKind::Changed | ChangeKind::Revoked(_) | ChangeKind::Suspended => {
+                self.key.apply_revocation(fate)
+            }
         }
     }
 }

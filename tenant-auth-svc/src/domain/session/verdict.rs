@@ -37,7 +37,7 @@ impl SessionVerdict {
 
     /// Its place among [all](Self::all).
     #[must_use]
-    pub fn place(self) -> usize {
+    pub fn index(self) -> usize {
         match self {
             Self::Key(verdict) => verdict as usize,
             Self::Unbound => Verdict::ALL.len(),
@@ -50,11 +50,11 @@ impl SessionVerdict {
     ///
     /// A session never outlives its key: a withdrawn key says so first, and its own end ends the session too.
     #[must_use]
-    pub fn on(record: &SessionRecord, required: &ScopeSet, now: UnixMillis) -> Self {
+    pub fn evaluate(record: &SessionRecord, required: &ScopeSet, now: UnixMillis) -> Self {
         if record.unbound {
             return Self::Unbound;
         }
-        match Verdict::on(&record.key, required, now) {
+        match Verdict::evaluate(&record.key, required, now) {
             revoked @ Verdict::Revoked => Self::Key(revoked),
             _ if record.session.expires_at <= now => Self::Expired,
             verdict => Self::Key(verdict),

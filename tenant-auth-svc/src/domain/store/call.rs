@@ -36,24 +36,24 @@ pub struct Call {
     /// When nobody waits for it any longer. The database hop may give up sooner, never later.
     pub deadline: Instant,
     /// Whether it was given less time than such a call needs, because somebody waits no longer.
-    pub hurried: bool,
+    pub has_shortened_deadline: bool,
 }
 
 impl Call {
     /// A call that must be over at a moment.
     #[must_use]
     pub fn until(lane: Lane, deadline: Instant) -> Self {
-        Self { lane, deadline, hurried: false }
+        Self { lane, deadline, has_shortened_deadline: false }
     }
 
     /// What the outcome of this call says about the database: that it answers, that it does not, or nothing.
     #[must_use]
-    pub fn tells(&self, failure: Option<FailureKind>) -> Option<bool> {
+    pub fn database_responds(&self, failure: Option<FailureKind>) -> Option<bool> {
         match failure {
             None => Some(true),
             // A caller that waits for a millisecond proves nothing.
-            Some(FailureKind::TimedOut) if self.hurried => None,
-            Some(kind) => kind.database_works(),
+            Some(FailureKind::TimedOut) if self.has_shortened_deadline => None,
+            Some(kind) => kind.database_responds(),
         }
     }
 

@@ -49,7 +49,7 @@ impl Circuit {
 
     /// The circuit of a call; `None` if none stops it.
     #[must_use]
-    pub fn of(lane: Lane, operation: Operation) -> Option<Self> {
+    pub fn for_operation(lane: Lane, operation: Operation) -> Option<Self> {
         match operation {
             Operation::Write => Some(Self::Writes),
             Operation::Read => lane.policy().circuit,

@@ -27,9 +27,9 @@ pub enum FailureKind {
     /// The database has no room for what is to be written.
     DiskFull,
     /// The answer makes no sense: not the protocol, cut short, or rows that cannot be.
-    Garbled,
+    InvalidResponse,
     /// The database lacks a table or namespace that we need: not migrated, or the wrong one.
-    Misplaced,
+    SchemaMissing,
     /// It was not asked, because it has not answered for a while: the breaker is open.
     CircuitOpen,
     /// Too many calls of ours are waiting already.
@@ -37,7 +37,7 @@ pub enum FailureKind {
     /// A rule of the schema forbids it.
     Conflict,
     /// Anything else: a defect on one of the two sides.
-    Broken,
+    Internal,
     /// It is not the database that this replica knows: another one, an emptied one, one that was rolled back.
     Untrusted,
     /// The copy of the database that answered is older than what is known.
@@ -61,12 +61,12 @@ impl FailureKind {
         Self::Blocked,
         Self::ReadOnly,
         Self::DiskFull,
-        Self::Garbled,
-        Self::Misplaced,
+        Self::InvalidResponse,
+        Self::SchemaMissing,
         Self::CircuitOpen,
         Self::Overloaded,
         Self::Conflict,
-        Self::Broken,
+        Self::Internal,
         Self::Untrusted,
         Self::Lagging,
         Self::PepperMissing,
@@ -86,12 +86,12 @@ impl FailureKind {
             Self::Blocked => "blocked",
             Self::ReadOnly => "read_only",
             Self::DiskFull => "disk_full",
-            Self::Garbled => "garbled",
-            Self::Misplaced => "misplaced",
+            Self::InvalidResponse => "garbled",
+            Self::SchemaMissing => "misplaced",
             Self::CircuitOpen => "circuit_open",
             Self::Overloaded => "overloaded",
             Self::Conflict => "conflict",
-            Self::Broken => "broken",
+            Self::Internal => "broken",
             Self::Untrusted => "untrusted",
             Self::Lagging => "lagging",
             Self::PepperMissing => "pepper_missing",
@@ -103,7 +103,7 @@ impl FailureKind {
     /// What such a failure says about the database: that it answers all the same, that it does not, or (`None`)
     /// nothing, because it was not asked.
     #[must_use]
-    pub fn database_works(self) -> Option<bool> {
+    pub fn database_responds(self) -> Option<bool> {
         match self {
             Self::Conflict | Self::PepperMissing => Some(true),
             Self::CircuitOpen
@@ -120,16 +120,16 @@ impl FailureKind {
             | Self::Blocked
             | Self::ReadOnly
             | Self::DiskFull
-            | Self::Garbled
-            | Self::Misplaced
-            | Self::Broken => Some(false),
+            | Self::InvalidResponse
+            | Self::SchemaMissing
+            | Self::Internal => Some(false),
         }
     }
 
     /// What such a failure is about, of a call that was a read or a write. A read that is answered by the primary needs the permission
     /// to write: that it lacks it says nothing about reads.
     #[must_use]
-    pub fn is_about(self, asked: Operation) -> Operation {
+    pub fn affected_operation(self, asked: Operation) -> Operation {
         if self == Self::ReadOnly { Operation::Write } else { asked }
     }
 
@@ -145,14 +145,14 @@ impl FailureKind {
             Self::DiskFull => Some("the disk of the database is full: make room on it"),
             Self::Throttled => Some("the database asks for fewer calls"),
             Self::Busy => Some("another client holds the lock of the database"),
-            Self::Misplaced => Some("the database lacks a table, or is not there at all"),
+            Self::SchemaMissing => Some("the database lacks a table, or is not there at all"),
             Self::Unreachable
             | Self::TimedOut
-            | Self::Garbled
+            | Self::InvalidResponse
             | Self::CircuitOpen
             | Self::Overloaded
             | Self::Conflict
-            | Self::Broken
+            | Self::Internal
             | Self::Untrusted
             | Self::Lagging
             | Self::PepperMissing
@@ -165,17 +165,17 @@ impl FailureKind {
     #[must_use]
     pub fn is_transient(self) -> bool {
         match self {
-            Self::Unreachable | Self::TimedOut | Self::Starved | Self::Busy | Self::Garbled => true,
+            Self::Unreachable | Self::TimedOut | Self::Starved | Self::Busy | Self::InvalidResponse => true,
             Self::Throttled
             | Self::Denied
             | Self::Blocked
             | Self::ReadOnly
             | Self::DiskFull
-            | Self::Misplaced
+            | Self::SchemaMissing
             | Self::CircuitOpen
             | Self::Overloaded
             | Self::Conflict
-            | Self::Broken
+            | Self::Internal
             | Self::Untrusted
             | Self::Lagging
             | Self::PepperMissing
@@ -206,13 +206,13 @@ impl StoreError {
 /// A record that is there, and that the types refuse: somebody wrote it past them. The database has answered.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{0}")]
-pub struct Unreadable(
+pub struct UnreadableRecord(
     /// What cannot be read; neither a secret nor what is stored.
     pub String,
 );
 
-impl From<Unreadable> for StoreError {
-    fn from(Unreadable(message): Unreadable) -> Self {
-        Self::new(FailureKind::Garbled, message)
+impl From<UnreadableRecord> for StoreError {
+    fn from(UnreadableRecord(message): UnreadableRecord) -> Self {
+        Self::new(FailureKind::InvalidResponse, message)
     }
 }

@@ -30,7 +30,7 @@ pub struct LanePolicy {
     pub share: LaneShare,
     /// How long a call may take, and whether it is retried.
     pub attempts: LaneAttempts,
-    /// The circuit of its reads; `None` if no circuit stops them. All writes share [`Circuit::Writes`].
+    /// The circuit of its reads; `None` if no circuit stops them. All writes share [`Circuit::WriteStatus`].
     pub circuit: Option<Circuit>,
     /// How many of its transactions may wait for their turn. More would wait in vain: a caller waits for some seconds, and a
     /// nearby database makes some hundred changes a second.

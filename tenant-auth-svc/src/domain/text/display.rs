@@ -30,7 +30,7 @@ pub(crate) fn check(text: &str) -> Result<(), InvalidText> {
     while let Some((index, c)) = chars.next() {
         let after = chars.peek().map(|(_, after)| *after);
         let refused = |why| InvalidText::Character { code_point: c.into(), place: index + 1, why };
-        if let Some(why) = unfit(c, before, after) {
+        if let Some(why) = rejection_reason(c, before, after) {
             return Err(refused(why));
         }
         if c.is_whitespace() && (before.is_none() || after.is_none()) {
@@ -43,13 +43,13 @@ pub(crate) fn check(text: &str) -> Result<(), InvalidText> {
 }
 
 /// Why a character cannot be where it is.
-fn unfit(c: char, before: Option<char>, after: Option<char>) -> Option<&'static str> {
+fn rejection_reason(c: char, before: Option<char>, after: Option<char>) -> Option<&'static str> {
     match category(c) {
         GeneralCategory::Control => Some("a control character"),
         GeneralCategory::LineSeparator | GeneralCategory::ParagraphSeparator => Some("a line break"),
         GeneralCategory::PrivateUse => Some("a character without a common meaning"),
         GeneralCategory::Unassigned | GeneralCategory::Surrogate => Some("no character of Unicode"),
-        GeneralCategory::Format if joins(c, before, after) => None,
+        GeneralCategory::Format if is_needed_joiner(c, before, after) => None,
         GeneralCategory::Format => Some("an invisible character"),
         // Chooses between forms of the character before it: in names of Japanese places and people, and after symbols.
         _ if is_selector(c) && before.is_some_and(|before| is_visible(before) && !is_selector(before)) => {
@@ -62,7 +62,7 @@ fn unfit(c: char, before: Option<char>, after: Option<char>) -> Option<&'static 
 
 /// Whether a character that joins letters, or keeps them apart, stands where writing needs it: beside a sign that takes the
 /// vowel away (Indic scripts), between letters that would join (Arabic script), within a pictogram.
-fn joins(c: char, before: Option<char>, after: Option<char>) -> bool {
+fn is_needed_joiner(c: char, before: Option<char>, after: Option<char>) -> bool {
     let (Some(before), Some(after)) = (before, after) else { return false };
     if !matches!(c, JOINER | NON_JOINER) {
         return false;
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_in_the_scripts_of_the_world_are_fit() {
+    fn names_in_all_scripts_are_accepted() {
         for name in [
             "Acme",
             "Müller & Söhne GmbH",
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_is_refused_by_its_code_point() {
+    fn invisible_character_is_rejected_by_code_point() {
         for (text, code_point, place) in [
             ("a\u{202e}b", 0x202e, 2),
             ("\u{2066}Acme\u{2069}", 0x2066, 1),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_that_is_fit_holds_a_character_that_is_not() {
+    fn accepted_text_has_only_accepted_characters() {
         for c in '\0'..=char::MAX {
             let is_refused = check(&format!("a{c}a")).is_err();
             let group = category(c);

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Refusal, RequestId};
+use super::{EventRefusal, UsageRequestId};
 use crate::domain::{id::TenantId, store::StoreError};
 
 /// Why usage was not recorded or told.
@@ -10,7 +10,7 @@ use crate::domain::{id::TenantId, store::StoreError};
 pub enum UsageError {
     /// The caller used the id for other events.
     #[error("request_id {:?} was used for other events", .0.as_str())]
-    AnotherPayload(RequestId),
+    PayloadMismatch(UsageRequestId),
     /// Too many events wait to be committed. Nothing of the request was recorded.
     #[error("too many events wait to be committed")]
     QueueFull,
@@ -22,7 +22,7 @@ pub enum UsageError {
     NoSuchTenant(TenantId),
     /// One event can never be counted; the others are.
     #[error("the event {0}")]
-    Refused(Refusal),
+    Refused(EventRefusal),
     /// The database gave no answer. The request may have been recorded all the same; repeating it is safe.
     #[error(transparent)]
     Store(#[from] StoreError),

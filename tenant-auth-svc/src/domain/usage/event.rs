@@ -7,22 +7,22 @@ use thiserror::Error;
 use crate::domain::{clock::UnixMillis, id::TenantId};
 
 /// How old an event may be when it first arrives.
-pub(super) const OLDEST: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+pub(super) const MAX_EVENT_AGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How far ahead of this replica's clock an event may be.
-pub(super) const FURTHEST_AHEAD: Duration = Duration::from_secs(5 * 60);
+pub(super) const MAX_EVENT_LEAD: Duration = Duration::from_secs(5 * 60);
 /// An hour, in milliseconds.
-const HOUR: i64 = 60 * 60 * 1_000;
+const HOUR_MILLIS: i64 = 60 * 60 * 1_000;
 
 /// What was consumed: `[a-z][a-z0-9_.]{0,63}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Metric(Box<str>);
+pub struct UsageMetric(Box<str>);
 
 /// Why a text is no metric. The message completes the sentence "the value …".
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("must be a lower-case name such as api.calls: a letter, then up to 63 of a-z 0-9 _ and .")]
 pub struct InvalidMetric;
 
-impl Metric {
+impl UsageMetric {
     /// Accepts a name.
     ///
     /// # Errors
@@ -54,12 +54,12 @@ impl Quantity {
     /// Accepts a number within the bounds.
     ///
     /// # Errors
-    /// [`Refusal::Negative`]; [`Refusal::TooLarge`].
-    pub fn new(quantity: i64) -> Result<Self, Refusal> {
+    /// [`EventRefusal::NegativeQuantity`]; [`EventRefusal::QuantityTooLarge`].
+    pub fn new(quantity: i64) -> Result<Self, EventRefusal> {
         if quantity < 0 {
-            Err(Refusal::Negative)
+            Err(EventRefusal::NegativeQuantity)
         } else if quantity > Self::MAX.0 {
-            Err(Refusal::TooLarge)
+            Err(EventRefusal::QuantityTooLarge)
         } else {
             Ok(Self(quantity))
         }
@@ -79,20 +79,20 @@ pub struct Hour(UnixMillis);
 impl Hour {
     /// The hour that a moment lies in.
     #[must_use]
-    pub fn of(at: UnixMillis) -> Self {
-        Self(UnixMillis(at.0.div_euclid(HOUR) * HOUR))
+    pub fn floor(at: UnixMillis) -> Self {
+        Self(UnixMillis(at.0.div_euclid(HOUR_MILLIS) * HOUR_MILLIS))
     }
 
     /// The first hour that starts at or after a moment.
     #[must_use]
-    pub fn from(at: UnixMillis) -> Self {
-        Self::of(UnixMillis(at.0.saturating_add(HOUR - 1)))
+    pub fn ceil(at: UnixMillis) -> Self {
+        Self::floor(UnixMillis(at.0.saturating_add(HOUR_MILLIS - 1)))
     }
 
     /// The one after it.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(UnixMillis(self.0.0.saturating_add(HOUR)))
+        Self(UnixMillis(self.0.0.saturating_add(HOUR_MILLIS)))
     }
 
     /// Where it starts.
@@ -108,7 +108,7 @@ pub struct UsageEvent {
     /// Who.
     pub tenant_id: TenantId,
     /// What.
-    pub metric: Metric,
+    pub metric: UsageMetric,
     /// How much.
     pub quantity: Quantity,
     /// When; `None` means on arrival.
@@ -117,39 +117,39 @@ pub struct UsageEvent {
 
 impl UsageEvent {
     /// The hour it counts for when it first arrives at `now`.
-    pub(super) fn hour(&self, now: UnixMillis) -> Result<Hour, Refusal> {
+    pub(super) fn hour(&self, now: UnixMillis) -> Result<Hour, EventRefusal> {
         let at = self.occurred_at.unwrap_or(now);
-        if at.plus(OLDEST) < now {
-            Err(Refusal::TooOld)
-        } else if at > now.plus(FURTHEST_AHEAD) {
-            Err(Refusal::TooFarAhead)
+        if at.plus(MAX_EVENT_AGE) < now {
+            Err(EventRefusal::TooOld)
+        } else if at > now.plus(MAX_EVENT_LEAD) {
+            Err(EventRefusal::TooFarAhead)
         } else {
-            Ok(Hour::of(at))
+            Ok(Hour::floor(at))
         }
     }
 }
 
 /// Why an event can never be counted. The message completes the sentence "the event …".
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum Refusal {
+pub enum EventRefusal {
     /// The tenant's id is none.
     #[error("has a tenant_id that is none: 1 to 64 of A-Z a-z 0-9 _ and -")]
-    TenantId,
+    InvalidTenantId,
     /// There was no such tenant when the request was recorded.
     #[error("names a tenant that does not exist")]
     UnknownTenant,
     /// The metric is none.
     #[error("has a metric that is none: a lower-case letter, then up to 63 of a-z 0-9 _ and .")]
-    Metric,
+    InvalidMetric,
     /// Less than nothing was consumed.
     #[error("has a negative quantity")]
-    Negative,
+    NegativeQuantity,
     /// More than [`Quantity::MAX`] was consumed.
     #[error("has a quantity above 1,000,000,000,000")]
-    TooLarge,
+    QuantityTooLarge,
     /// The moment is none.
     #[error("has an occurred_at outside the years 1970 to 9999")]
-    Time,
+    InvalidTime,
     /// It lay more than 30 days back.
     #[error("lies more than 30 days back")]
     TooOld,
@@ -158,15 +158,15 @@ pub enum Refusal {
     TooFarAhead,
 }
 
-impl Refusal {
+impl EventRefusal {
     /// Every one.
     const ALL: [Self; 8] = [
-        Self::TenantId,
+        Self::InvalidTenantId,
         Self::UnknownTenant,
-        Self::Metric,
-        Self::Negative,
-        Self::TooLarge,
-        Self::Time,
+        Self::InvalidMetric,
+        Self::NegativeQuantity,
+        Self::QuantityTooLarge,
+        Self::InvalidTime,
         Self::TooOld,
         Self::TooFarAhead,
     ];
@@ -175,12 +175,12 @@ impl Refusal {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::TenantId => "tenant_id_invalid",
+            Self::InvalidTenantId => "tenant_id_invalid",
             Self::UnknownTenant => "no_such_tenant",
-            Self::Metric => "metric_invalid",
-            Self::Negative => "quantity_negative",
-            Self::TooLarge => "quantity_too_large",
-            Self::Time => "time_invalid",
+            Self::InvalidMetric => "metric_invalid",
+            Self::NegativeQuantity => "quantity_negative",
+            Self::QuantityTooLarge => "quantity_too_large",
+            Self::InvalidTime => "time_invalid",
             Self::TooOld => "too_old",
             Self::TooFarAhead => "too_far_ahead",
         }
@@ -200,52 +200,52 @@ mod tests {
     #[test]
     fn metrics_are_lower_case_names() {
         for good in ["a", "api.calls", "tokens_v2", &"m".repeat(64)] {
-            assert_eq!(Metric::parse(good).unwrap().as_str(), good);
+            assert_eq!(UsageMetric::parse(good).unwrap().as_str(), good);
         }
         for bad in ["", "A", "1a", ".a", "a b", "é", "a-b", &"m".repeat(65)] {
-            assert_eq!(Metric::parse(bad), Err(InvalidMetric), "{bad}");
+            assert_eq!(UsageMetric::parse(bad), Err(InvalidMetric), "{bad}");
         }
     }
 
     #[test]
-    fn quantities_are_bounded() {
-        assert_eq!(Quantity::new(-1), Err(Refusal::Negative));
+    fn quantity_bounds_are_enforced() {
+        assert_eq!(Quantity::new(-1), Err(EventRefusal::NegativeQuantity));
         assert_eq!(Quantity::new(0).unwrap().get(), 0);
         assert_eq!(Quantity::new(Quantity::MAX.get()), Ok(Quantity::MAX));
-        assert_eq!(Quantity::new(Quantity::MAX.get() + 1), Err(Refusal::TooLarge));
-        assert_eq!(Quantity::new(i64::MIN), Err(Refusal::Negative));
+        assert_eq!(Quantity::new(Quantity::MAX.get() + 1), Err(EventRefusal::QuantityTooLarge));
+        assert_eq!(Quantity::new(i64::MIN), Err(EventRefusal::NegativeQuantity));
     }
 
     #[test]
-    fn hours_start_where_they_start() {
-        assert_eq!(Hour::of(UnixMillis(2 * HOUR - 1)).start(), UnixMillis(HOUR));
-        assert_eq!(Hour::from(UnixMillis(HOUR)).start(), UnixMillis(HOUR));
-        assert_eq!(Hour::from(UnixMillis(HOUR + 1)), Hour::of(UnixMillis(HOUR)).next());
+    fn hours_are_aligned_to_utc() {
+        assert_eq!(Hour::floor(UnixMillis(2 * HOUR_MILLIS - 1)).start(), UnixMillis(HOUR_MILLIS));
+        assert_eq!(Hour::ceil(UnixMillis(HOUR_MILLIS)).start(), UnixMillis(HOUR_MILLIS));
+        assert_eq!(Hour::ceil(UnixMillis(HOUR_MILLIS + 1)), Hour::floor(UnixMillis(HOUR_MILLIS)).next());
     }
 
     #[test]
-    fn the_window_is_30_days_back_and_5_minutes_ahead() {
+    fn event_window_is_30_days_back_and_5_minutes_ahead() {
         let now = UnixMillis(1_790_000_000_000);
         let event = |offset| UsageEvent {
             tenant_id: TenantId::generate(),
-            metric: Metric::parse("calls").unwrap(),
+            metric: UsageMetric::parse("calls").unwrap(),
             quantity: Quantity::MAX,
             occurred_at: Some(UnixMillis(now.0 + offset)),
         };
-        let (back, ahead) = (30 * 24 * HOUR, 5 * 60 * 1_000);
-        assert_eq!(event(-back).hour(now), Ok(Hour::of(UnixMillis(now.0 - back))));
-        assert_eq!(event(-back - 1).hour(now), Err(Refusal::TooOld));
-        assert_eq!(event(ahead).hour(now), Ok(Hour::of(UnixMillis(now.0 + ahead))));
-        assert_eq!(event(ahead + 1).hour(now), Err(Refusal::TooFarAhead));
+        let (back, ahead) = (30 * 24 * HOUR_MILLIS, 5 * 60 * 1_000);
+        assert_eq!(event(-back).hour(now), Ok(Hour::floor(UnixMillis(now.0 - back))));
+        assert_eq!(event(-back - 1).hour(now), Err(EventRefusal::TooOld));
+        assert_eq!(event(ahead).hour(now), Ok(Hour::floor(UnixMillis(now.0 + ahead))));
+        assert_eq!(event(ahead + 1).hour(now), Err(EventRefusal::TooFarAhead));
         let on_arrival = UsageEvent { occurred_at: None, ..event(0) };
-        assert_eq!(on_arrival.hour(now), Ok(Hour::of(now)));
+        assert_eq!(on_arrival.hour(now), Ok(Hour::floor(now)));
     }
 
     #[test]
-    fn refusals_are_read_as_they_are_written() {
-        for refusal in Refusal::ALL {
-            assert_eq!(Refusal::parse(refusal.as_str()), Some(refusal));
+    fn refusal_codes_round_trip() {
+        for refusal in EventRefusal::ALL {
+            assert_eq!(EventRefusal::parse(refusal.as_str()), Some(refusal));
         }
-        assert_eq!(Refusal::parse("tired"), None);
+        assert_eq!(EventRefusal::parse("tired"), None);
     }
 }

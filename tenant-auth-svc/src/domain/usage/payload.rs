@@ -4,9 +4,9 @@ use sha2::{Digest as _, Sha256};
 
 /// SHA-256 over a request's events in a canonical form, as they were sent, refused ones included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Payload([u8; 32]);
+pub struct PayloadHash([u8; 32]);
 
-impl Payload {
+impl PayloadHash {
     /// Takes over a hash made earlier.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
@@ -26,7 +26,13 @@ pub struct PayloadHasher(Sha256);
 
 impl PayloadHasher {
     /// Takes in the next event. `occurred_at` is in seconds and nanoseconds; absence differs from every moment.
-    pub fn event(&mut self, tenant_id: &str, metric: &str, quantity: i64, occurred_at: Option<(i64, i32)>) {
+    pub fn add_event(
+        &mut self,
+        tenant_id: &str,
+        metric: &str,
+        quantity: i64,
+        occurred_at: Option<(i64, i32)>,
+    ) {
         for text in [tenant_id, metric] {
             // With its length, so that no two pairs of texts give the same bytes.
             self.0.update((text.len() as u64).to_be_bytes());
@@ -45,8 +51,8 @@ impl PayloadHasher {
 
     /// The hash of all.
     #[must_use]
-    pub fn finish(self) -> Payload {
-        Payload(self.0.finalize().into())
+    pub fn finish(self) -> PayloadHash {
+        PayloadHash(self.0.finalize().into())
     }
 }
 
@@ -56,16 +62,16 @@ mod tests {
 
     type Event<'a> = (&'a str, &'a str, i64, Option<(i64, i32)>);
 
-    fn payload(events: &[Event<'_>]) -> Payload {
+    fn payload(events: &[Event<'_>]) -> PayloadHash {
         let mut hasher = PayloadHasher::default();
         for (tenant, metric, quantity, at) in events {
-            hasher.event(tenant, metric, *quantity, *at);
+            hasher.add_event(tenant, metric, *quantity, *at);
         }
         hasher.finish()
     }
 
     #[test]
-    fn different_requests_are_told_apart() {
+    fn different_payloads_have_different_hashes() {
         let a: Event<'_> = ("ten", "calls", 1, None);
         let b: Event<'_> = ("ten", "calls", 2, None);
         let all = [

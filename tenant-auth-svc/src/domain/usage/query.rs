@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::{Hour, Metric};
+use super::{Hour, UsageMetric};
 use crate::domain::{
     clock::UnixMillis,
     id::TenantId,
@@ -12,11 +12,11 @@ use crate::domain::{
 };
 
 /// How many sums a page holds: 500 unless asked otherwise, 5,000 at most.
-pub const MAX_SUMS: (PageSize, PageSize) = (PageSize::of(500), PageSize::of(5_000));
+pub const SUMS_PAGE_SIZES: (PageSize, PageSize) = (PageSize::new(500), PageSize::new(5_000));
 
 /// The width of a sum, in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bucket {
+pub enum TimeBucket {
     /// An hour.
     Hour,
     /// A day.
@@ -31,13 +31,13 @@ pub struct UsageQuery {
     /// Whose usage.
     pub tenant_id: TenantId,
     /// Of one metric, or of all.
-    pub metric: Option<Metric>,
+    pub metric: Option<UsageMetric>,
     /// The first hour.
     pub start: Hour,
     /// The hour after the last one.
     pub end: Hour,
     /// The width of a sum.
-    pub bucket: Bucket,
+    pub bucket: TimeBucket,
     /// Which page.
     pub page: PageRequest<UsageCursor>,
 }
@@ -45,15 +45,15 @@ pub struct UsageQuery {
 /// Why two moments are no range. The message completes the sentence "the value …".
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("must be after start_time")]
-pub struct InvalidRange;
+pub struct InvalidTimeRange;
 
 impl UsageQuery {
     /// The hours that a range of moments touches.
     ///
     /// # Errors
     /// When it is empty.
-    pub fn hours(start: UnixMillis, end: UnixMillis) -> Result<(Hour, Hour), InvalidRange> {
-        if start < end { Ok((Hour::of(start), Hour::from(end))) } else { Err(InvalidRange) }
+    pub fn hours(start: UnixMillis, end: UnixMillis) -> Result<(Hour, Hour), InvalidTimeRange> {
+        if start < end { Ok((Hour::floor(start), Hour::ceil(end))) } else { Err(InvalidTimeRange) }
     }
 }
 
@@ -63,7 +63,7 @@ pub struct UsageSum {
     /// Where the bucket starts.
     pub start: UnixMillis,
     /// Of what.
-    pub metric: Metric,
+    pub metric: UsageMetric,
     /// How much.
     pub quantity: i64,
 }
@@ -74,7 +74,7 @@ pub struct UsageCursor {
     /// Where its bucket starts.
     pub start: UnixMillis,
     /// Its metric.
-    pub metric: Metric,
+    pub metric: UsageMetric,
 }
 
 impl UsageCursor {
@@ -82,7 +82,7 @@ impl UsageCursor {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (start, metric) = text.split_once(' ')?;
-        Some(Self { start: UnixMillis(start.parse().ok()?), metric: Metric::parse(metric).ok()? })
+        Some(Self { start: UnixMillis(start.parse().ok()?), metric: UsageMetric::parse(metric).ok()? })
     }
 }
 
@@ -97,18 +97,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_is_widened_to_whole_hours() {
+    fn range_is_widened_to_whole_hours() {
         let hour = 3_600_000;
         let hours = |start, end| UsageQuery::hours(UnixMillis(start), UnixMillis(end));
         assert_eq!(hours(hour + 1, hour + 2), hours(hour, 2 * hour));
         assert_eq!(hours(hour, 2 * hour).unwrap().1.start(), UnixMillis(2 * hour));
-        assert_eq!(hours(5, 5), Err(InvalidRange));
+        assert_eq!(hours(5, 5), Err(InvalidTimeRange));
     }
 
     #[test]
-    fn cursors_survive_the_trip() {
+    fn usage_cursor_round_trips_through_text() {
         let cursor =
-            UsageCursor { start: UnixMillis(3_600_000), metric: Metric::parse("api.calls").unwrap() };
+            UsageCursor { start: UnixMillis(3_600_000), metric: UsageMetric::parse("api.calls").unwrap() };
         assert_eq!(UsageCursor::parse(&cursor.to_string()), Some(cursor));
         for odd in ["", "5", "x calls", "5 Calls"] {
             assert_eq!(UsageCursor::parse(odd), None);

@@ -3,19 +3,20 @@
 use std::{future::Future, time::Duration};
 
 use super::{
-    Claim, CompareFrom, Compared, Difference, Hour, Kept, Repaired, UsageCursor, UsageQuery, UsageSum,
+    ComparisonCursor, ComparisonPage, Hour, IdempotentWrite, RepairedTotal, StoredOutcome, TotalDifference,
+    UsageCursor, UsageQuery, UsageSum,
 };
 use crate::domain::{
     id::TenantId,
     page::Page,
-    store::{Call, Change, StoreError, Unreadable},
+    store::{Call, Change, StoreError, UnreadableRecord},
 };
 
 /// What one statement has forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SweptEvents {
     /// How many events.
-    pub events: usize,
+    pub deleted: usize,
     /// The last tenant that was looked at, as stored; `None` when there are no more after it.
     pub last_tenant: Option<String>,
 }
@@ -34,8 +35,8 @@ pub trait UsageStore: Send + Sync + 'static {
     fn record_usage(
         &self,
         call: Call,
-        claims: &[Claim],
-    ) -> impl Future<Output = Result<Vec<Result<Kept, Unreadable>>, StoreError>> + Send;
+        claims: &[IdempotentWrite],
+    ) -> impl Future<Output = Result<Vec<Result<StoredOutcome, UnreadableRecord>>, StoreError>> + Send;
 
     /// Sums by bucket, then by metric; `None` when there is no such tenant.
     fn sum_usage(
@@ -54,13 +55,13 @@ pub trait UsageStore: Send + Sync + 'static {
         &self,
         call: Call,
         tenant: &TenantId,
-        hours: (&CompareFrom, Hour),
+        hours: (&ComparisonCursor, Hour),
         retention: Duration,
         limit: usize,
-    ) -> impl Future<Output = Result<Compared, StoreError>> + Send;
+    ) -> impl Future<Output = Result<ComparisonPage, StoreError>> + Send;
 
     /// The first hour that [`compare_usage`](Self::compare_usage) does not pass over.
-    fn usage_complete_from(
+    fn first_complete_hour(
         &self,
         call: Call,
         retention: Duration,
@@ -74,10 +75,10 @@ pub trait UsageStore: Send + Sync + 'static {
     fn repair_usage(
         &self,
         call: Call,
-        differences: &[Difference],
+        differences: &[TotalDifference],
         retention: Duration,
         change: &Change,
-    ) -> impl Future<Output = Result<Vec<Repaired>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<RepairedTotal>, StoreError>> + Send;
 
     /// Forgets up to `limit` requests that were first seen longer ago than the retention, by the database's clock. How many.
     fn sweep_requests(

@@ -9,37 +9,37 @@ use crate::domain::{
 };
 
 /// How many rows of each table go in one transaction, so that none holds up the writes for long.
-const AT_ONCE: usize = 1_000;
+const MAX_ROWS_PER_SWEEP: usize = 1_000;
 
 /// How long requests and events are kept: longer than an event may be old when it arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retention(Duration);
+pub struct UsageRetention(Duration);
 
-impl Retention {
+impl UsageRetention {
     /// The shortest: a day more than the age at which events are refused.
-    pub const SHORTEST: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+    pub const MIN: Duration = Duration::from_secs(31 * 24 * 60 * 60);
     /// The longest.
-    pub const LONGEST: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+    pub const MAX: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
     /// Accepts a time within the bounds.
     #[must_use]
     pub fn new(time: Duration) -> Option<Self> {
-        (Self::SHORTEST..=Self::LONGEST).contains(&time).then_some(Self(time))
+        (Self::MIN..=Self::MAX).contains(&time).then_some(Self(time))
     }
 
     /// The time itself.
     #[must_use]
-    pub fn time(self) -> Duration {
+    pub fn duration(self) -> Duration {
         self.0
     }
 
     /// The first hour whose events are all there, on whatever replica's clock: an hour to spare.
     #[must_use]
-    pub fn complete_from(self, now: UnixMillis) -> Hour {
-        Hour::from(self.ends(now)).next()
+    pub fn first_complete_hour(self, now: UnixMillis) -> Hour {
+        Hour::ceil(self.cutoff(now)).next()
     }
 
-    fn ends(self, now: UnixMillis) -> UnixMillis {
+    fn cutoff(self, now: UnixMillis) -> UnixMillis {
         UnixMillis(now.0.saturating_sub(i64::try_from(self.0.as_millis()).unwrap_or(i64::MAX)))
     }
 }
@@ -49,17 +49,17 @@ impl Retention {
 ///
 /// # Errors
 /// When the database gives no answer; what was not forgotten goes the next time.
-pub async fn sweep<S: UsageStore>(
+pub async fn sweep_usage<S: UsageStore>(
     store: &S,
-    retention: Retention,
+    retention: UsageRetention,
     call: impl Fn() -> Call,
 ) -> Result<(), StoreError> {
-    while store.sweep_requests(call(), retention.0, AT_ONCE).await? >= AT_ONCE {}
+    while store.sweep_requests(call(), retention.0, MAX_ROWS_PER_SWEEP).await? >= MAX_ROWS_PER_SWEEP {}
     let mut after: Option<String> = None;
     loop {
-        let swept = store.sweep_events(call(), retention.0, after.as_deref(), AT_ONCE).await?;
+        let swept = store.sweep_events(call(), retention.0, after.as_deref(), MAX_ROWS_PER_SWEEP).await?;
         // The same tenants may have more.
-        if swept.events < AT_ONCE {
+        if swept.deleted < MAX_ROWS_PER_SWEEP {
             match swept.last_tenant {
                 Some(tenant) => after = Some(tenant),
                 None => return Ok(()),
@@ -73,13 +73,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounds() {
-        assert_eq!(Retention::new(Retention::SHORTEST - Duration::from_secs(1)), None);
-        assert_eq!(Retention::new(Retention::LONGEST + Duration::from_secs(1)), None);
-        let retention = Retention::new(Retention::SHORTEST).unwrap();
+    fn retention_bounds_are_enforced() {
+        assert_eq!(UsageRetention::new(UsageRetention::MIN - Duration::from_secs(1)), None);
+        assert_eq!(UsageRetention::new(UsageRetention::MAX + Duration::from_secs(1)), None);
+        let retention = UsageRetention::new(UsageRetention::MIN).unwrap();
         let now = UnixMillis(1_790_000_000_000);
-        let end = retention.ends(now).0;
-        let complete = retention.complete_from(now).start().0;
+        let end = retention.cutoff(now).0;
+        let complete = retention.first_complete_hour(now).start().0;
         assert!((end + 3_600_000..end + 2 * 3_600_000).contains(&complete));
     }
 }

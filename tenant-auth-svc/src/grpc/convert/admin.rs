@@ -6,17 +6,17 @@ use prost_types::Timestamp;
 use tenant_auth_proto::v1;
 
 use super::{
-    entries::{Entries, Places},
-    fields::{Fields, page_token},
-    time::{moment, span, timestamp},
-    validation::{scope_names, verdict_number},
+    entries::{EntryErrors, ParsedEntries},
+    fields::{FieldValidator, page_token},
+    time::{parse_duration, parse_timestamp, timestamp},
+    validation::{proto_verdict, scope_names},
 };
 use crate::{
     domain::{
-        admin::{AdminError, KeyOrder, KeyState},
+        admin::{AdminError, KeyState, KeyToIssue},
         clock::UnixMillis,
         id::{KeyId, TenantId},
-        key::{ApiKey, ImportOutcome, KeyHash, KeyToImport, NewKey, PrefixPosition},
+        key::{ApiKey, ImportOutcome, KeyHash, KeyPrefixCursor, KeyToImport, NewKey},
         page::{Page, PageRequest},
         tenant::{Tenant, TenantStatus},
         text::{KeyName, Plan, PrefixHint, Reason, TenantName},
@@ -25,58 +25,60 @@ use crate::{
 };
 
 /// The most keys in one import.
-const MAX_IMPORT: usize = 500;
+const MAX_IMPORT_KEYS: usize = 500;
 
-type Read<T> = Result<T, ApiError>;
+type ParseResult<T> = Result<T, ApiError>;
 
-pub(in crate::grpc) fn create_tenant_request(
+pub(in crate::grpc) fn parse_create_tenant(
     request: &v1::CreateTenantRequest,
-) -> Read<(Option<TenantId>, TenantName, Plan)> {
-    let mut fields = Fields::new();
+) -> ParseResult<(Option<TenantId>, TenantName, Plan)> {
+    let mut fields = FieldValidator::new();
     let id = match request.tenant_id.as_str() {
         "" => Some(None),
-        id => fields.take("tenant_id", TenantId::parse(id)).map(Some),
+        id => fields.check("tenant_id", TenantId::parse(id)).map(Some),
     };
-    let name = fields.take("name", TenantName::parse(&request.name));
-    let plan = fields.take("plan", Plan::parse(&request.plan));
+    let name = fields.check("name", TenantName::parse(&request.name));
+    let plan = fields.check("plan", Plan::parse(&request.plan));
     match (id, name, plan) {
         (Some(id), Some(name), Some(plan)) => Ok((id, name, plan)),
-        _ => Err(fields.error()),
+        _ => Err(fields.into_error()),
     }
 }
 
-pub(in crate::grpc) fn tenant_id_request(tenant_id: &str) -> Read<TenantId> {
-    let mut fields = Fields::new();
-    fields.take("tenant_id", TenantId::parse(tenant_id)).ok_or_else(|| fields.error())
+pub(in crate::grpc) fn parse_tenant_id(tenant_id: &str) -> ParseResult<TenantId> {
+    let mut fields = FieldValidator::new();
+    fields.check("tenant_id", TenantId::parse(tenant_id)).ok_or_else(|| fields.into_error())
 }
 
-pub(in crate::grpc) fn key_id_request(key_id: &str) -> Read<KeyId> {
-    let mut fields = Fields::new();
-    fields.take("key_id", KeyId::parse(key_id)).ok_or_else(|| fields.error())
+pub(in crate::grpc) fn parse_key_id(key_id: &str) -> ParseResult<KeyId> {
+    let mut fields = FieldValidator::new();
+    fields.check("key_id", KeyId::parse(key_id)).ok_or_else(|| fields.into_error())
 }
 
 /// A change that wants a reason: the parsed id of the target, and the reason.
-pub(in crate::grpc) fn reason_request<Id>(id: Read<Id>, reason: &str) -> Read<(Id, Reason)> {
-    let mut fields = Fields::new();
-    let reason = fields.take("reason", Reason::parse(reason));
+pub(in crate::grpc) fn parse_with_reason<Id>(id: ParseResult<Id>, reason: &str) -> ParseResult<(Id, Reason)> {
+    let mut fields = FieldValidator::new();
+    let reason = fields.check("reason", Reason::parse(reason));
     match (id, reason) {
         (Ok(id), Some(reason)) => Ok((id, reason)),
         (Err(ApiError::Invalid(mut violations)), None) => {
-            if let ApiError::Invalid(more) = fields.error() {
+            if let ApiError::Invalid(more) = fields.into_error() {
                 violations.extend(more);
             }
             Err(ApiError::Invalid(violations))
         }
         (Err(error), _) => Err(error),
-        (Ok(_), None) => Err(fields.error()),
+        (Ok(_), None) => Err(fields.into_error()),
     }
 }
 
-pub(in crate::grpc) fn list_tenants_request(request: &v1::ListTenantsRequest) -> Read<PageRequest<TenantId>> {
-    let mut fields = Fields::new();
+pub(in crate::grpc) fn parse_list_tenants(
+    request: &v1::ListTenantsRequest,
+) -> ParseResult<PageRequest<TenantId>> {
+    let mut fields = FieldValidator::new();
     fields
-        .page(request.page_size, &request.page_token, |text| TenantId::parse(text).ok())
-        .ok_or_else(|| fields.error())
+        .parse_page(request.page_size, &request.page_token, |text| TenantId::parse(text).ok())
+        .ok_or_else(|| fields.into_error())
 }
 
 pub(in crate::grpc) fn list_tenants_response(page: Page<Tenant, TenantId>) -> v1::ListTenantsResponse {
@@ -102,60 +104,62 @@ pub(in crate::grpc) fn tenant_message(tenant: Tenant) -> v1::Tenant {
     }
 }
 
-pub(in crate::grpc) fn issue_request(request: &v1::IssueKeyRequest) -> Read<KeyOrder> {
-    let mut fields = Fields::new();
-    let tenant_id = fields.take("tenant_id", TenantId::parse(&request.tenant_id));
-    let name = fields.take("name", KeyName::parse(&request.name));
-    let scopes = fields.scopes("scopes", &request.scopes);
-    let expires_at = optional_moment(&mut fields, "expires_at", request.expires_at);
+pub(in crate::grpc) fn parse_issue_key(request: &v1::IssueKeyRequest) -> ParseResult<KeyToIssue> {
+    let mut fields = FieldValidator::new();
+    let tenant_id = fields.check("tenant_id", TenantId::parse(&request.tenant_id));
+    let name = fields.check("name", KeyName::parse(&request.name));
+    let scopes = fields.parse_scopes("scopes", &request.scopes);
+    let expires_at = parse_optional_timestamp(&mut fields, "expires_at", request.expires_at);
     match (tenant_id, name, scopes, expires_at) {
         (Some(tenant_id), Some(name), Some(scopes), Some(expires_at)) => {
-            Ok(KeyOrder { tenant_id, name, scopes, expires_at })
+            Ok(KeyToIssue { tenant_id, name, scopes, expires_at })
         }
-        _ => Err(fields.error()),
+        _ => Err(fields.into_error()),
     }
 }
 
-pub(in crate::grpc) fn rotate_request(
+pub(in crate::grpc) fn parse_rotate_key(
     request: &v1::RotateKeyRequest,
-) -> Read<(KeyId, Option<Duration>, Option<UnixMillis>)> {
-    let mut fields = Fields::new();
-    let key_id = fields.take("key_id", KeyId::parse(&request.key_id));
+) -> ParseResult<(KeyId, Option<Duration>, Option<UnixMillis>)> {
+    let mut fields = FieldValidator::new();
+    let key_id = fields.check("key_id", KeyId::parse(&request.key_id));
     let overlap = match request.overlap {
-        Some(overlap) => fields.take("overlap", span(overlap)).map(Some),
+        Some(overlap) => fields.check("overlap", parse_duration(overlap)).map(Some),
         None => Some(None),
     };
-    let expires_at = optional_moment(&mut fields, "expires_at", request.expires_at);
+    let expires_at = parse_optional_timestamp(&mut fields, "expires_at", request.expires_at);
     match (key_id, overlap, expires_at) {
         (Some(key_id), Some(overlap), Some(expires_at)) => Ok((key_id, overlap, expires_at)),
-        _ => Err(fields.error()),
+        _ => Err(fields.into_error()),
     }
 }
 
-pub(in crate::grpc) fn import_request(request: &v1::ImportKeysRequest) -> Read<Entries<KeyToImport>> {
+pub(in crate::grpc) fn parse_import_keys(
+    request: &v1::ImportKeysRequest,
+) -> ParseResult<ParsedEntries<KeyToImport>> {
     let count = request.keys.len();
-    if !(1..=MAX_IMPORT).contains(&count) {
-        let mut fields = Fields::new();
-        fields.violation("keys", format!("must hold 1 to {MAX_IMPORT} entries, not {count}"));
-        return Err(fields.error());
+    if !(1..=MAX_IMPORT_KEYS).contains(&count) {
+        let mut fields = FieldValidator::new();
+        fields.add_violation("keys", format!("must hold 1 to {MAX_IMPORT_KEYS} entries, not {count}"));
+        return Err(fields.into_error());
     }
     let entry = |key| {
-        let mut fields = Fields::new();
-        key_to_import(&mut fields, key).ok_or_else(|| fields.error())
+        let mut fields = FieldValidator::new();
+        parse_import_key(&mut fields, key).ok_or_else(|| fields.into_error())
     };
     Ok(request.keys.iter().map(entry).collect())
 }
 
-fn key_to_import(fields: &mut Fields, key: &v1::ImportKey) -> Option<KeyToImport> {
-    let tenant_id = fields.take("tenant_id", TenantId::parse(&key.tenant_id));
+fn parse_import_key(fields: &mut FieldValidator, key: &v1::ImportKey) -> Option<KeyToImport> {
+    let tenant_id = fields.check("tenant_id", TenantId::parse(&key.tenant_id));
     let digest = <[u8; 32]>::try_from(key.sha256.as_slice());
     let digest = digest.map_err(|_| format!("must be 32 bytes, not {}", key.sha256.len()));
-    let digest = fields.take("sha256", digest);
-    let name = fields.take("name", KeyName::parse(&key.name));
-    let prefix_hint = fields.take("prefix_hint", PrefixHint::parse(&key.prefix_hint));
-    let scopes = fields.scopes("scopes", &key.scopes);
-    let created_at = optional_moment(fields, "created_at", key.created_at);
-    let expires_at = optional_moment(fields, "expires_at", key.expires_at);
+    let digest = fields.check("sha256", digest);
+    let name = fields.check("name", KeyName::parse(&key.name));
+    let prefix_hint = fields.check("prefix_hint", PrefixHint::parse(&key.prefix_hint));
+    let scopes = fields.parse_scopes("scopes", &key.scopes);
+    let created_at = parse_optional_timestamp(fields, "created_at", key.created_at);
+    let expires_at = parse_optional_timestamp(fields, "expires_at", key.expires_at);
     let key = NewKey {
         id: KeyId::generate(),
         tenant_id: tenant_id?,
@@ -169,7 +173,7 @@ fn key_to_import(fields: &mut Fields, key: &v1::ImportKey) -> Option<KeyToImport
 }
 
 pub(in crate::grpc) fn import_response(
-    places: Places,
+    places: EntryErrors,
     outcomes: Vec<ImportOutcome>,
 ) -> v1::ImportKeysResponse {
     use v1::import_key_result::Result as Outcome;
@@ -182,8 +186,8 @@ pub(in crate::grpc) fn import_response(
         ImportOutcome::Unreadable(unreadable) => Err(AdminError::Store(unreadable.into())),
     };
     let outcomes = outcomes.into_iter().map(|found| outcome(found).map_err(ApiError::from));
-    let results = places.fill(outcomes).map(|outcome| v1::ImportKeyResult {
-        result: Some(outcome.unwrap_or_else(|error| Outcome::Error(status::as_message(error)))),
+    let results = places.merge_outcomes(outcomes).map(|outcome| v1::ImportKeyResult {
+        result: Some(outcome.unwrap_or_else(|error| Outcome::Error(status::status_message(error)))),
     });
     v1::ImportKeysResponse { results: results.collect() }
 }
@@ -193,30 +197,30 @@ pub(in crate::grpc) enum KeyListing {
     /// Those of a tenant.
     OfTenant(TenantId, PageRequest<KeyId>),
     /// Those that may begin with a prefix, of a tenant or of all.
-    ByPrefix((PrefixHint, Option<TenantId>), PageRequest<PrefixPosition>),
+    ByPrefix((PrefixHint, Option<TenantId>), PageRequest<KeyPrefixCursor>),
 }
 
-pub(in crate::grpc) fn list_keys_request(request: &v1::ListKeysRequest) -> Read<KeyListing> {
-    let mut fields = Fields::new();
+pub(in crate::grpc) fn parse_list_keys(request: &v1::ListKeysRequest) -> ParseResult<KeyListing> {
+    let mut fields = FieldValidator::new();
     let tenant = match (&*request.tenant_id, &*request.prefix) {
         ("", "") => {
-            fields.violation("tenant_id", "must not be empty where prefix is: name a tenant or a prefix");
+            fields.add_violation("tenant_id", "must not be empty where prefix is: name a tenant or a prefix");
             None
         }
         ("", _) => Some(None),
-        (id, _) => fields.take("tenant_id", TenantId::parse(id)).map(Some),
+        (id, _) => fields.check("tenant_id", TenantId::parse(id)).map(Some),
     };
-    let prefix = fields.take("prefix", PrefixHint::parse(&request.prefix));
+    let prefix = fields.check("prefix", PrefixHint::parse(&request.prefix));
     let (size, token) = (request.page_size, &request.page_token);
     let listing = if request.prefix.is_empty() {
-        let page = fields.page(size, token, |text| KeyId::parse(text).ok());
+        let page = fields.parse_page(size, token, |text| KeyId::parse(text).ok());
         tenant.flatten().zip(page).map(|(tenant, page)| KeyListing::OfTenant(tenant, page))
     } else {
-        let page = fields.page(size, token, PrefixPosition::parse);
+        let page = fields.parse_page(size, token, KeyPrefixCursor::parse);
         let of = prefix.zip(tenant).zip(page);
         of.map(|(of, page)| KeyListing::ByPrefix(of, page))
     };
-    listing.ok_or_else(|| fields.error())
+    listing.ok_or_else(|| fields.into_error())
 }
 
 pub(in crate::grpc) fn get_key_response(state: KeyState) -> v1::GetKeyResponse {
@@ -224,7 +228,7 @@ pub(in crate::grpc) fn get_key_response(state: KeyState) -> v1::GetKeyResponse {
     v1::GetKeyResponse {
         key: Some(api_key_message(stored.key)),
         tenant: stored.tenant.map(tenant_message),
-        verdict: verdict_number(verdict).into(),
+        verdict: proto_verdict(verdict).into(),
         decided_at: Some(timestamp(decided_at)),
         on_deny_list,
     }
@@ -254,13 +258,13 @@ pub(in crate::grpc) fn api_key_message(key: ApiKey) -> v1::ApiKey {
     }
 }
 
-pub(super) fn optional_moment(
-    fields: &mut Fields,
+pub(super) fn parse_optional_timestamp(
+    fields: &mut FieldValidator,
     field: &str,
     timestamp: Option<Timestamp>,
 ) -> Option<Option<UnixMillis>> {
     match timestamp {
-        Some(timestamp) => fields.take(field, moment(timestamp)).map(Some),
+        Some(timestamp) => fields.check(field, parse_timestamp(timestamp)).map(Some),
         None => Some(None),
     }
 }

@@ -3,44 +3,44 @@
 use tenant_auth_proto::v1;
 
 use super::{
-    admin::optional_moment,
-    fields::{Fields, page_token},
+    admin::parse_optional_timestamp,
+    fields::{FieldValidator, page_token},
     timestamp,
 };
 use crate::{
     domain::{
-        audit::{AuditEvent, AuditFilter, AuditPosition, AuditTerm},
+        audit::{AuditCursor, AuditEvent, AuditFilter, AuditTerm},
         id::TenantId,
         page::{Page, PageRequest},
     },
     grpc::error::ApiError,
 };
 
-pub(in crate::grpc) fn audit_request(
+pub(in crate::grpc) fn parse_list_audit_events(
     request: &v1::ListAuditEventsRequest,
-) -> Result<(AuditFilter, PageRequest<AuditPosition>), ApiError> {
-    let mut fields = Fields::new();
+) -> Result<(AuditFilter, PageRequest<AuditCursor>), ApiError> {
+    let mut fields = FieldValidator::new();
     let tenant = match &*request.tenant_id {
         "" => None,
-        id => fields.take("tenant_id", TenantId::parse(id)),
+        id => fields.check("tenant_id", TenantId::parse(id)),
     };
     let mut term = |field, text: &str| match text {
         "" => None,
-        text => fields.take(field, AuditTerm::parse(text)),
+        text => fields.check(field, AuditTerm::parse(text)),
     };
     let (target, caller) = (term("target", &request.target), term("caller", &request.caller));
-    let since = optional_moment(&mut fields, "since", request.since).flatten();
-    let until = optional_moment(&mut fields, "until", request.until).flatten();
+    let since = parse_optional_timestamp(&mut fields, "since", request.since).flatten();
+    let until = parse_optional_timestamp(&mut fields, "until", request.until).flatten();
     if since.zip(until).is_some_and(|(since, until)| since >= until) {
-        fields.violation("until", "must be after since");
+        fields.add_violation("until", "must be after since");
     }
-    match fields.page(request.page_size, &request.page_token, AuditPosition::parse) {
+    match fields.parse_page(request.page_size, &request.page_token, AuditCursor::parse) {
         Some(page) if fields.is_valid() => Ok((AuditFilter { tenant, target, caller, since, until }, page)),
-        _ => Err(fields.error()),
+        _ => Err(fields.into_error()),
     }
 }
 
-pub(in crate::grpc) fn audit_response(page: Page<AuditEvent, AuditPosition>) -> v1::ListAuditEventsResponse {
+pub(in crate::grpc) fn audit_response(page: Page<AuditEvent, AuditCursor>) -> v1::ListAuditEventsResponse {
     let event = |event: AuditEvent| v1::AuditEvent {
         seq: event.seq,
         at: Some(timestamp(event.at)),

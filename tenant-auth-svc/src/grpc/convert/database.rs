@@ -2,12 +2,12 @@
 
 use tenant_auth_proto::v1::{self, held_end::Subject as HeldSubject};
 
-use super::{fields::Fields, time::duration, timestamp};
+use super::{fields::FieldValidator, time::duration, timestamp};
 use crate::{
     domain::{
-        change::Fate,
-        identity::{DatabaseIdentity, Doubt},
-        recovery::{DatabaseState, HeldEnd},
+        change::ChangeKind,
+        identity::{DatabaseIdentity, DistrustReason},
+        recovery::{DatabaseState, HeldRevocation},
         text::Reason,
         watch::Subject,
     },
@@ -15,19 +15,19 @@ use crate::{
 };
 
 /// The reason of a change that names nothing else.
-pub(in crate::grpc) fn reason(text: &str) -> Result<Reason, ApiError> {
-    let mut fields = Fields::new();
-    fields.take("reason", Reason::parse(text)).ok_or_else(|| fields.error())
+pub(in crate::grpc) fn parse_reason(text: &str) -> Result<Reason, ApiError> {
+    let mut fields = FieldValidator::new();
+    fields.check("reason", Reason::parse(text)).ok_or_else(|| fields.into_error())
 }
 
 pub(in crate::grpc) fn database_identity_message(identity: DatabaseIdentity) -> v1::DatabaseIdentity {
     v1::DatabaseIdentity { database_id: identity.id.into(), epoch: identity.epoch }
 }
 
-pub(in crate::grpc) fn held_end_message((change, fate): HeldEnd) -> v1::HeldEnd {
+pub(in crate::grpc) fn held_revocation_message((change, fate): HeldRevocation) -> v1::HeldEnd {
     let revoked_at = match fate {
-        Fate::Revoked(at) => Some(timestamp(at)),
-        Fate::Changed | Fate::Suspended | Fate::Unbound => None,
+        ChangeKind::Revoked(at) => Some(timestamp(at)),
+        ChangeKind::Changed | ChangeKind::Suspended | ChangeKind::Unbound => None,
     };
     let subject = match change.subject {
         Subject::Key(id) => HeldSubject::KeyId(id.to_string()),
@@ -43,22 +43,22 @@ pub(in crate::grpc) fn held_end_message((change, fate): HeldEnd) -> v1::HeldEnd 
 }
 
 pub(in crate::grpc) fn database_state_message(state: DatabaseState) -> v1::GetDatabaseStateResponse {
-    let DatabaseState { trust, standstill, held } = state;
-    let doubt = match trust.doubt.map(|(doubt, _)| doubt) {
+    let DatabaseState { trust, stalled_for: standstill, held } = state;
+    let doubt = match trust.distrust.map(|(doubt, _)| doubt) {
         None => v1::DatabaseDoubt::Unspecified,
-        Some(Doubt::Another) => v1::DatabaseDoubt::AnotherDatabase,
-        Some(Doubt::Empty) => v1::DatabaseDoubt::Empty,
-        Some(Doubt::RolledBack) => v1::DatabaseDoubt::RolledBack,
+        Some(DistrustReason::Another) => v1::DatabaseDoubt::AnotherDatabase,
+        Some(DistrustReason::Empty) => v1::DatabaseDoubt::Empty,
+        Some(DistrustReason::RolledBack) => v1::DatabaseDoubt::RolledBack,
     };
     let found_revision = trust.found.as_ref().map_or(0, |(_, log_end)| log_end.0);
     v1::GetDatabaseStateResponse {
         known: trust.known.map(database_identity_message),
         revision: trust.position.0,
         doubt: doubt.into(),
-        doubted_since: trust.doubt.map(|(_, since)| timestamp(since.wall)),
+        doubted_since: trust.distrust.map(|(_, since)| timestamp(since.wall)),
         found: trust.found.and_then(|(found, _)| found).map(database_identity_message),
         found_revision,
         standstill: standstill.map(duration),
-        held: held.into_iter().map(held_end_message).collect(),
+        held: held.into_iter().map(held_revocation_message).collect(),
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{
     time::{duration, timestamp},
-    validation::{source_number, verdict_number},
+    validation::{proto_source, proto_verdict},
 };
 use crate::domain::{
     scope::ScopeSet,
@@ -17,7 +17,7 @@ use crate::domain::{
 };
 
 /// What precedes each message on the wire: whether it is compressed, and its length.
-pub(crate) const FRAME_HEAD: usize = 5;
+pub(crate) const FRAME_HEADER_LEN: usize = 5;
 
 // The fields of ValidateKeyResponse.
 const VERDICT: u8 = 1;
@@ -44,49 +44,49 @@ const RESPONSE: u8 = 1;
 
 thread_local! {
     /// Where messages are written whose length has to come before them.
-    static DRAFTS: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+    static ENCODE_BUFFERS: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
 /// No draft keeps more memory than this for the next one.
-const LARGEST_DRAFT: usize = 1 << 18;
+const MAX_RETAINED_BUFFER_BYTES: usize = 1 << 18;
 
 /// A decision as a whole frame.
-pub(crate) fn framed_decision(decision: &Decision) -> Bytes {
-    framed(|frame, _| put_decision(decision, frame))
+pub(crate) fn encode_decision_frame(decision: &Decision) -> Bytes {
+    encode_frame(|frame, _| put_decision(decision, frame))
 }
 
 /// The decisions of a batch as a whole frame.
-pub(crate) fn framed_decisions(decisions: &[Decision]) -> Bytes {
-    framed(|frame, draft| {
+pub(crate) fn encode_batch_frame(decisions: &[Decision]) -> Bytes {
+    encode_frame(|frame, draft| {
         for decision in decisions {
             draft.clear();
             put_decision(decision, draft);
             let len = 1 + varint_len(draft.len()) + draft.len();
-            put_head(RESULTS, len, frame);
+            put_field_header(RESULTS, len, frame);
             put_bytes(RESPONSE, draft, frame);
         }
     })
 }
 
-fn framed(put: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) -> Bytes {
-    DRAFTS.with_borrow_mut(|(frame, draft)| {
+fn encode_frame(put: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) -> Bytes {
+    ENCODE_BUFFERS.with_borrow_mut(|(frame, draft)| {
         frame.clear();
-        frame.extend_from_slice(&[0; FRAME_HEAD]);
+        frame.extend_from_slice(&[0; FRAME_HEADER_LEN]);
         put(frame, draft);
         // Answers are bounded far below four gigabytes.
-        let len = u32::try_from(frame.len() - FRAME_HEAD).unwrap_or(u32::MAX).to_be_bytes();
-        if let Some(head) = frame.get_mut(1..FRAME_HEAD) {
+        let len = u32::try_from(frame.len() - FRAME_HEADER_LEN).unwrap_or(u32::MAX).to_be_bytes();
+        if let Some(head) = frame.get_mut(1..FRAME_HEADER_LEN) {
             head.copy_from_slice(&len);
         }
         let framed = Bytes::copy_from_slice(frame);
         frame.clear();
-        frame.shrink_to(LARGEST_DRAFT);
+        frame.shrink_to(MAX_RETAINED_BUFFER_BYTES);
         framed
     })
 }
 
 fn put_decision(decision: &Decision, out: &mut Vec<u8>) {
-    put_number(VERDICT, i32::from(verdict_number(decision.verdict)).into(), out);
+    put_number(VERDICT, i32::from(proto_verdict(decision.verdict)).into(), out);
     if let Some(key) = &decision.key {
         put_text(TENANT_ID, key.tenant_id.as_str(), out);
         put_text(TENANT_NAME, &key.tenant_name, out);
@@ -94,34 +94,34 @@ fn put_decision(decision: &Decision, out: &mut Vec<u8>) {
         put_text(KEY_ID, key.key_id.as_str(), out);
         put_scopes(SCOPES, &key.scopes, out);
         if let Some(end) = key.expires_at.map(timestamp) {
-            put_small(EXPIRES_AT, out, |out| put_time(end.seconds, end.nanos, out));
+            put_short_message(EXPIRES_AT, out, |out| put_seconds_and_nanos(end.seconds, end.nanos, out));
         }
     }
-    put_small(PROVENANCE, out, |out| put_provenance(decision.provenance, out));
+    put_short_message(PROVENANCE, out, |out| put_provenance(decision.provenance, out));
     put_scopes(MISSING_SCOPES, &decision.missing_scopes, out);
 }
 
 fn put_provenance(provenance: Provenance, out: &mut Vec<u8>) {
-    put_number(SOURCE, i32::from(source_number(provenance.source)).into(), out);
-    put_small(AGE, out, |out| put_duration(provenance.age, out));
+    put_number(SOURCE, i32::from(proto_source(provenance.source)).into(), out);
+    put_short_message(AGE, out, |out| put_duration(provenance.age, out));
     put_number(REVISION, provenance.revision.0, out);
-    put_small(CACHEABLE_FOR, out, |out| put_duration(provenance.reuse.unwatched, out));
-    put_small(CACHEABLE_WHILE_WATCHED, out, |out| put_duration(provenance.reuse.watched, out));
+    put_short_message(CACHEABLE_FOR, out, |out| put_duration(provenance.reuse.unwatched, out));
+    put_short_message(CACHEABLE_WHILE_WATCHED, out, |out| put_duration(provenance.reuse.watched, out));
 }
 
 fn put_duration(span: Duration, out: &mut Vec<u8>) {
     let span = duration(span);
-    put_time(span.seconds, span.nanos, out);
+    put_seconds_and_nanos(span.seconds, span.nanos, out);
 }
 
-fn put_time(seconds: i64, nanos: i32, out: &mut Vec<u8>) {
+fn put_seconds_and_nanos(seconds: i64, nanos: i32, out: &mut Vec<u8>) {
     put_number(SECONDS, seconds, out);
     put_number(NANOS, nanos.into(), out);
 }
 
 /// A message of less than 128 bytes, whose length is one byte: it is filled in afterwards.
-fn put_small(field: u8, out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
-    put_head(field, 0, out);
+fn put_short_message(field: u8, out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
+    put_field_header(field, 0, out);
     let begin = out.len();
     put(out);
     let len = u8::try_from(out.len() - begin).unwrap_or(u8::MAX);
@@ -144,11 +144,11 @@ fn put_scopes(field: u8, scopes: &ScopeSet, out: &mut Vec<u8>) {
 }
 
 fn put_bytes(field: u8, bytes: &[u8], out: &mut Vec<u8>) {
-    put_head(field, bytes.len(), out);
+    put_field_header(field, bytes.len(), out);
     out.extend_from_slice(bytes);
 }
 
-fn put_head(field: u8, len: usize, out: &mut Vec<u8>) {
+fn put_field_header(field: u8, len: usize, out: &mut Vec<u8>) {
     const LENGTH_DELIMITED: u8 = 2;
     out.push(field << 3 | LENGTH_DELIMITED);
     put_varint(len as u64, out);
@@ -187,10 +187,10 @@ mod tests {
     use super::*;
     use crate::{
         domain::{
+            client_reuse::ClientReuse,
             clock::UnixMillis,
             id::{KeyId, TenantId},
             key::KeyRecord,
-            reuse::Reuse,
             scope::Scope,
             tenant::TenantStatus,
             verdict::{Provenance, Revision, Source, Verdict},
@@ -247,7 +247,7 @@ mod tests {
                     source,
                     age: Duration::from_nanos(age),
                     revision: Revision(revision),
-                    reuse: Reuse::announced(Duration::from_nanos(unwatched), Duration::from_nanos(watched)),
+                    reuse: ClientReuse::watchable(Duration::from_nanos(unwatched), Duration::from_nanos(watched)),
                 },
             }
         }
@@ -255,23 +255,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_bytes_are_those_of_the_message(decision in decisions()) {
-            let frame = framed_decision(&decision);
+        fn decision_frame_equals_prost_encoding(decision in decisions()) {
+            let frame = encode_decision_frame(&decision);
             let message = decision_message(decision).encode_to_vec();
             prop_assert_eq!(&frame[..5], &[&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes()].concat());
-            prop_assert_eq!(&frame[FRAME_HEAD..], &message);
+            prop_assert_eq!(&frame[FRAME_HEADER_LEN..], &message);
         }
 
         #[test]
-        fn and_so_are_those_of_a_batch(decisions in proptest::collection::vec(decisions(), 0..5)) {
+        fn batch_frame_equals_prost_encoding(decisions in proptest::collection::vec(decisions(), 0..5)) {
             use v1::batch_validate_keys_result::Result as Outcome;
-            let frame = framed_decisions(&decisions);
+            let frame = encode_batch_frame(&decisions);
             let result = |decision| v1::BatchValidateKeysResult {
                 result: Some(Outcome::Response(decision_message(decision))),
             };
             let message =
                 v1::BatchValidateKeysResponse { results: decisions.into_iter().map(result).collect() };
-            prop_assert_eq!(&frame[FRAME_HEAD..], &message.encode_to_vec());
+            prop_assert_eq!(&frame[FRAME_HEADER_LEN..], &message.encode_to_vec());
         }
     }
 }

@@ -4,33 +4,33 @@ use crate::grpc::error::ApiError;
 
 /// Entries as they were read.
 #[derive(Debug)]
-pub(crate) struct Entries<T> {
-    good: Vec<T>,
-    places: Places,
+pub(crate) struct ParsedEntries<T> {
+    valid: Vec<T>,
+    errors: EntryErrors,
 }
 
 /// Where the others are, and what is wrong with each.
 #[derive(Debug)]
-pub(crate) struct Places(Vec<Option<ApiError>>);
+pub(crate) struct EntryErrors(Vec<Option<ApiError>>);
 
-impl<T> FromIterator<Result<T, ApiError>> for Entries<T> {
+impl<T> FromIterator<Result<T, ApiError>> for ParsedEntries<T> {
     fn from_iter<I: IntoIterator<Item = Result<T, ApiError>>>(entries: I) -> Self {
         let mut good = Vec::new();
         let places = entries.into_iter().map(|entry| entry.map(|entry| good.push(entry)).err()).collect();
-        Self { good, places: Places(places) }
+        Self { valid: good, errors: EntryErrors(places) }
     }
 }
 
-impl<T> Entries<T> {
+impl<T> ParsedEntries<T> {
     /// Takes them apart: what to work on, and where to put what comes of it.
-    pub(crate) fn split(self) -> (Vec<T>, Places) {
-        (self.good, self.places)
+    pub(crate) fn into_parts(self) -> (Vec<T>, EntryErrors) {
+        (self.valid, self.errors)
     }
 }
 
-impl Places {
+impl EntryErrors {
     /// An outcome for each entry, from those of the good ones.
-    pub(crate) fn fill<R>(
+    pub(crate) fn merge_outcomes<R>(
         self,
         outcomes: impl IntoIterator<Item = Result<R, ApiError>>,
     ) -> impl Iterator<Item = Result<R, ApiError>> {
@@ -44,11 +44,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_outcome_stands_where_its_entry_stood() {
+    fn outcomes_keep_the_positions_of_entries() {
         let wrong = || Err(ApiError::Invalid(Vec::new()));
-        let entries: Entries<_> = [wrong(), Ok(1), wrong(), Ok(2), wrong()].into_iter().collect();
-        let (good, places) = entries.split();
-        let outcomes = places.fill(good.into_iter().map(|number| Ok(number * 10)));
+        let entries: ParsedEntries<_> = [wrong(), Ok(1), wrong(), Ok(2), wrong()].into_iter().collect();
+        let (good, places) = entries.into_parts();
+        let outcomes = places.merge_outcomes(good.into_iter().map(|number| Ok(number * 10)));
         let shown: Vec<_> = outcomes.map(Result::ok).collect();
         assert_eq!(shown, [None, Some(10), None, Some(20), None]);
     }

@@ -14,29 +14,29 @@ use crate::{
 
 /// The fields of one request, and everything that is wrong with them.
 #[derive(Debug, Default)]
-pub(super) struct Fields {
+pub(super) struct FieldValidator {
     violations: Vec<Violation>,
 }
 
-impl Fields {
+impl FieldValidator {
     /// Of the message itself.
     pub(super) fn new() -> Self {
         Self::default()
     }
 
     /// A field's value, or a violation.
-    pub(super) fn take<T, E: Display>(&mut self, field: &str, parsed: Result<T, E>) -> Option<T> {
-        parsed.map_err(|error| self.violation(field, error)).ok()
+    pub(super) fn check<T, E: Display>(&mut self, field: &str, parsed: Result<T, E>) -> Option<T> {
+        parsed.map_err(|error| self.add_violation(field, error)).ok()
     }
 
     /// Notes what is wrong with a field.
-    pub(super) fn violation(&mut self, field: &str, description: impl Display) {
+    pub(super) fn add_violation(&mut self, field: &str, description: impl Display) {
         let violation = Violation { field: field.to_owned(), description: description.to_string() };
         self.violations.push(violation);
     }
 
     /// Everything that is wrong.
-    pub(super) fn error(self) -> ApiError {
+    pub(super) fn into_error(self) -> ApiError {
         ApiError::Invalid(self.violations)
     }
 
@@ -46,9 +46,9 @@ impl Fields {
     }
 
     /// A list of scopes.
-    pub(super) fn scopes(&mut self, field: &str, scopes: &[String]) -> Option<ScopeSet> {
+    pub(super) fn parse_scopes(&mut self, field: &str, scopes: &[String]) -> Option<ScopeSet> {
         if scopes.len() > ScopeSet::MAX_SCOPES {
-            self.violation(field, InvalidScope::TooMany);
+            self.add_violation(field, InvalidScope::TooMany);
             return None;
         }
         let mut parsed = Vec::with_capacity(scopes.len());
@@ -56,41 +56,41 @@ impl Fields {
             match Scope::parse(scope) {
                 Ok(scope) => parsed.push(scope),
                 Err(error) => {
-                    self.violation(&format!("{field}[{index}]"), error);
+                    self.add_violation(&format!("{field}[{index}]"), error);
                     return None;
                 }
             }
         }
         let set = ScopeSet::new(parsed);
-        self.take(field, set)
+        self.check(field, set)
     }
 
     /// A page's size and token.
-    pub(super) fn page<C>(
+    pub(super) fn parse_page<C>(
         &mut self,
         size: i32,
         token: &str,
         cursor: impl FnOnce(&str) -> Option<C>,
     ) -> Option<PageRequest<C>> {
-        self.page_of((PageSize::DEFAULT, PageSize::MAX), size, token, cursor)
+        self.parse_page_with_sizes((PageSize::DEFAULT, PageSize::MAX), size, token, cursor)
     }
 
     /// The same for a list with a default and a largest size of its own.
-    pub(super) fn page_of<C>(
+    pub(super) fn parse_page_with_sizes<C>(
         &mut self,
         sizes: (PageSize, PageSize),
         size: i32,
         token: &str,
         cursor: impl FnOnce(&str) -> Option<C>,
     ) -> Option<PageRequest<C>> {
-        let size = self.take("page_size", PageSize::requested_of(size, sizes));
+        let size = self.check("page_size", PageSize::from_request_within(size, sizes));
         let after = if token.is_empty() {
             Some(None)
         } else {
             let text = BASE64_URL_SAFE_NO_PAD.decode(token).ok();
             let cursor = text.and_then(|text| String::from_utf8(text).ok()).and_then(|t| cursor(&t));
             if cursor.is_none() {
-                self.violation("page_token", "is not from a page of this list");
+                self.add_violation("page_token", "is not from a page of this list");
             }
             cursor.map(Some)
         };

@@ -5,42 +5,46 @@ use std::time::Duration;
 use tenant_auth_proto::v1;
 
 use super::{
-    fields::Fields,
-    time::{duration, span, timestamp},
+    fields::FieldValidator,
+    time::{duration, parse_duration, timestamp},
 };
 use crate::{
     domain::{
-        grace::{MAX_GRACE, MAX_OVERRIDE},
+        grace::{MAX_GRACE, MAX_OVERRIDE_DURATION},
         outage::GraceState,
         text::Reason,
     },
     grpc::error::ApiError,
 };
 
-pub(in crate::grpc) fn set_grace_request(
+pub(in crate::grpc) fn parse_set_grace(
     request: &v1::SetOutageGraceRequest,
 ) -> Result<(Duration, Duration, Reason), ApiError> {
-    let mut fields = Fields::new();
-    let grace = fields.take("grace", within(request.grace, Duration::ZERO, MAX_GRACE));
-    let expires_in =
-        fields.take("expires_in", within(request.expires_in, Duration::from_secs(1), MAX_OVERRIDE));
-    let reason = fields.take("reason", Reason::parse(&request.reason));
+    let mut fields = FieldValidator::new();
+    let grace = fields.check("grace", parse_duration_within(request.grace, Duration::ZERO, MAX_GRACE));
+    let expires_in = fields.check(
+        "expires_in",
+        parse_duration_within(request.expires_in, Duration::from_secs(1), MAX_OVERRIDE_DURATION),
+    );
+    let reason = fields.check("reason", Reason::parse(&request.reason));
     match (grace, expires_in, reason) {
         (Some(grace), Some(expires_in), Some(reason)) => Ok((grace, expires_in, reason)),
-        _ => Err(fields.error()),
+        _ => Err(fields.into_error()),
     }
 }
 
-pub(in crate::grpc) fn reset_grace_request(
-    request: &v1::ResetOutageGraceRequest,
-) -> Result<Reason, ApiError> {
-    let mut fields = Fields::new();
-    fields.take("reason", Reason::parse(&request.reason)).ok_or_else(|| fields.error())
+pub(in crate::grpc) fn parse_reset_grace(request: &v1::ResetOutageGraceRequest) -> Result<Reason, ApiError> {
+    let mut fields = FieldValidator::new();
+    fields.check("reason", Reason::parse(&request.reason)).ok_or_else(|| fields.into_error())
 }
 
-fn within(given: Option<prost_types::Duration>, least: Duration, most: Duration) -> Result<Duration, String> {
+fn parse_duration_within(
+    given: Option<prost_types::Duration>,
+    least: Duration,
+    most: Duration,
+) -> Result<Duration, String> {
     let given = given.ok_or("must be given")?;
-    let time = span(given).map_err(|error| error.to_string())?;
+    let time = parse_duration(given).map_err(|error| error.to_string())?;
     if (least..=most).contains(&time) {
         Ok(time)
     } else {
@@ -49,7 +53,7 @@ fn within(given: Option<prost_types::Duration>, least: Duration, most: Duration)
 }
 
 pub(in crate::grpc) fn grace_message(state: GraceState) -> v1::OutageGrace {
-    let (expires_at, reason) = state.set.map(|(at, reason)| (timestamp(at), reason)).unzip();
+    let (expires_at, reason) = state.active_override.map(|(at, reason)| (timestamp(at), reason)).unzip();
     v1::OutageGrace {
         grace: Some(duration(state.in_force)),
         configured: Some(duration(state.configured)),

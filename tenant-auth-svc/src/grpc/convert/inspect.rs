@@ -5,25 +5,32 @@ use tenant_auth_proto::v1;
 use super::{
     time::duration,
     timestamp,
-    validation::{source_number, verdict_number},
+    validation::{proto_source, proto_verdict},
 };
 use crate::domain::{
-    change::{Fate, News},
-    freshness::World,
-    inspect::{HeldRecord, KeyInspection},
+    change::{ChangeEvent, ChangeKind},
+    freshness::UpstreamHealth,
+    inspect::{InspectedRecord, KeyInspection},
     verdict::Verdict,
 };
 
 pub(in crate::grpc) fn inspection_message(inspection: KeyInspection) -> v1::InspectKeyResponse {
-    let KeyInspection { held, heard, on_deny_list, replica, now, records } = inspection;
-    let lookups = match replica.world {
-        World::Heard => v1::LookupState::Healthy,
-        World::Silent => v1::LookupState::FeedSilent,
-        World::Failing { .. } => v1::LookupState::BreakerOpen,
+    let KeyInspection {
+        cached: held,
+        last_change: heard,
+        is_on_deny_list: on_deny_list,
+        replica,
+        now,
+        records_scanned: records,
+    } = inspection;
+    let lookups = match replica.upstream_health {
+        UpstreamHealth::Healthy => v1::LookupState::Healthy,
+        UpstreamHealth::FeedSilent => v1::LookupState::FeedSilent,
+        UpstreamHealth::Failing { .. } => v1::LookupState::BreakerOpen,
     };
     v1::InspectKeyResponse {
-        held: held.map(held_message),
-        heard: heard.map(heard_message),
+        held: held.map(held_key_message),
+        heard: heard.map(last_change_message),
         on_deny_list,
         revision: replica.revision.0,
         feed_age: replica.feed_age.map(duration),
@@ -33,12 +40,12 @@ pub(in crate::grpc) fn inspection_message(inspection: KeyInspection) -> v1::Insp
     }
 }
 
-fn held_message((held, verdict): (HeldRecord, Verdict)) -> v1::HeldKey {
+fn held_key_message((held, verdict): (InspectedRecord, Verdict)) -> v1::HeldKey {
     let record = &held.record;
     v1::HeldKey {
         tenant_id: record.tenant_id.to_string(),
-        verdict: verdict_number(verdict).into(),
-        source: source_number(held.source).into(),
+        verdict: proto_verdict(verdict).into(),
+        source: proto_source(held.source).into(),
         age: Some(duration(held.age)),
         revision: held.revision.0,
         expires_at: record.expires_at.map(timestamp),
@@ -48,10 +55,10 @@ fn held_message((held, verdict): (HeldRecord, Verdict)) -> v1::HeldKey {
     }
 }
 
-fn heard_message(heard: News) -> v1::HeardChange {
-    let revoked_at = match heard.fate {
-        Fate::Revoked(at) => Some(timestamp(at)),
-        Fate::Changed | Fate::Suspended | Fate::Unbound => None,
+fn last_change_message(heard: ChangeEvent) -> v1::HeardChange {
+    let revoked_at = match heard.kind {
+        ChangeKind::Revoked(at) => Some(timestamp(at)),
+        ChangeKind::Changed | ChangeKind::Suspended | ChangeKind::Unbound => None,
     };
     v1::HeardChange { revision: heard.revision.map_or(0, |revision| revision.0), revoked_at }
 }

@@ -3,9 +3,9 @@
 use tenant_auth_proto::v1;
 
 use super::{
-    fields::{Fields, page_token},
-    time::{span, timestamp},
-    validation::{provenance_message, scope_names, verdict_number},
+    fields::{FieldValidator, page_token},
+    time::{parse_duration, timestamp},
+    validation::{proto_verdict, provenance_message, scope_names},
 };
 use crate::{
     domain::{
@@ -13,117 +13,122 @@ use crate::{
         id::TenantId,
         key::PresentedKey,
         page::{Page, PageRequest},
-        session::{Attributes, Expiry, Session, SessionId, SessionVerdict, Ttl},
-        sessions::{BindOrder, Bound, SessionDecision, SessionQuestion},
+        session::{Attributes, Session, SessionExpiry, SessionId, SessionVerdict, Ttl},
+        sessions::{BindOutcome, SessionDecision, SessionQuery, SessionToBind},
     },
     grpc::error::ApiError,
 };
 
 /// By what a page of sessions goes on.
-type Cursor = (UnixMillis, SessionId);
+type SessionCursor = (UnixMillis, SessionId);
 
-pub(in crate::grpc) fn bind_request(request: v1::BindSessionRequest) -> Result<BindOrder, ApiError> {
-    let mut fields = Fields::new();
+pub(in crate::grpc) fn parse_bind_session(
+    request: v1::BindSessionRequest,
+) -> Result<SessionToBind, ApiError> {
+    let mut fields = FieldValidator::new();
     // Into its self-wiping type before anything else can fail.
     let key = PresentedKey::new(request.key);
     if key.expose().is_empty() {
-        fields.violation("key", "must not be empty");
+        fields.add_violation("key", "must not be empty");
     }
-    let id = fields.take("session_id", SessionId::parse(&request.session_id));
+    let id = fields.check("session_id", SessionId::parse(&request.session_id));
     let expiry = match v1::SessionExpiry::try_from(request.expiry) {
-        Ok(v1::SessionExpiry::Unspecified | v1::SessionExpiry::Fixed) => Some(Expiry::Fixed),
-        Ok(v1::SessionExpiry::Sliding) => Some(Expiry::Sliding),
+        Ok(v1::SessionExpiry::Unspecified | v1::SessionExpiry::Fixed) => Some(SessionExpiry::Fixed),
+        Ok(v1::SessionExpiry::Sliding) => Some(SessionExpiry::Sliding),
         Err(_) => {
-            fields.violation("expiry", "is none that this version knows");
+            fields.add_violation("expiry", "is none that this version knows");
             None
         }
     };
     let ttl = match request.ttl {
         None => {
-            fields.violation("ttl", "must be set");
+            fields.add_violation("ttl", "must be set");
             None
         }
         Some(ttl) => {
-            let ttl = fields.take("ttl", span(ttl));
-            ttl.and_then(|ttl| fields.take("ttl", Ttl::new(ttl, expiry.unwrap_or(Expiry::Fixed))))
+            let ttl = fields.check("ttl", parse_duration(ttl));
+            ttl.and_then(|ttl| fields.check("ttl", Ttl::new(ttl, expiry.unwrap_or(SessionExpiry::Fixed))))
         }
     };
-    let attributes = fields.take("attributes", Attributes::new(request.attributes));
+    let attributes = fields.check("attributes", Attributes::new(request.attributes));
     match (id, ttl, expiry, attributes) {
         (Some(id), Some(ttl), Some(expiry), Some(attributes)) if fields.is_valid() => {
-            Ok(BindOrder { id, key, ttl, expiry, attributes })
+            Ok(SessionToBind { id, key, ttl, expiry, attributes })
         }
-        _ => Err(fields.error()),
+        _ => Err(fields.into_error()),
     }
 }
 
-pub(in crate::grpc) fn bind_response(bound: Bound) -> v1::BindSessionResponse {
+pub(in crate::grpc) fn bind_response(bound: BindOutcome) -> v1::BindSessionResponse {
     match bound {
-        Bound::Done { session, already } => v1::BindSessionResponse {
+        BindOutcome::Bound { session, already } => v1::BindSessionResponse {
             verdict: v1::Verdict::Valid.into(),
             session: Some(session_message(*session)),
             already_bound: already,
         },
-        Bound::Denied(verdict, _) => v1::BindSessionResponse {
-            verdict: session_verdict_number(verdict).into(),
+        BindOutcome::Denied(verdict, _) => v1::BindSessionResponse {
+            verdict: proto_session_verdict(verdict).into(),
             ..v1::BindSessionResponse::default()
         },
     }
 }
 
-pub(in crate::grpc) fn unbind_request(
+pub(in crate::grpc) fn parse_unbind_session(
     request: &v1::UnbindSessionRequest,
 ) -> Result<(SessionId, TenantId), ApiError> {
-    let mut fields = Fields::new();
-    let id = fields.take("session_id", SessionId::parse(&request.session_id));
-    let tenant = fields.take("tenant_id", TenantId::parse(&request.tenant_id));
+    let mut fields = FieldValidator::new();
+    let id = fields.check("session_id", SessionId::parse(&request.session_id));
+    let tenant = fields.check("tenant_id", TenantId::parse(&request.tenant_id));
     match (id, tenant) {
         (Some(id), Some(tenant)) => Ok((id, tenant)),
-        _ => Err(fields.error()),
+        _ => Err(fields.into_error()),
     }
 }
 
-pub(in crate::grpc) fn list_sessions_request(
+pub(in crate::grpc) fn parse_list_sessions(
     request: &v1::ListSessionsRequest,
-) -> Result<(TenantId, PageRequest<Cursor>), ApiError> {
-    let mut fields = Fields::new();
-    let tenant = fields.take("tenant_id", TenantId::parse(&request.tenant_id));
-    let page = fields.page(request.page_size, &request.page_token, |text| {
+) -> Result<(TenantId, PageRequest<SessionCursor>), ApiError> {
+    let mut fields = FieldValidator::new();
+    let tenant = fields.check("tenant_id", TenantId::parse(&request.tenant_id));
+    let page = fields.parse_page(request.page_size, &request.page_token, |text| {
         let (at, id) = text.split_once(' ')?;
         Some((UnixMillis(at.parse().ok()?), SessionId::parse(id).ok()?))
     });
     match (tenant, page) {
         (Some(tenant), Some(page)) => Ok((tenant, page)),
-        _ => Err(fields.error()),
+        _ => Err(fields.into_error()),
     }
 }
 
-pub(in crate::grpc) fn list_sessions_response(page: Page<Session, Cursor>) -> v1::ListSessionsResponse {
+pub(in crate::grpc) fn list_sessions_response(
+    page: Page<Session, SessionCursor>,
+) -> v1::ListSessionsResponse {
     v1::ListSessionsResponse {
         next_page_token: page_token(page.next.map(|(at, id)| format!("{} {}", at.0, id.as_str()))),
         sessions: page.items.into_iter().map(session_message).collect(),
     }
 }
 
-pub(in crate::grpc) fn session_question(
+pub(in crate::grpc) fn parse_session_query(
     request: v1::ValidateSessionRequest,
-) -> Result<SessionQuestion, ApiError> {
-    let mut fields = Fields::new();
+) -> Result<SessionQuery, ApiError> {
+    let mut fields = FieldValidator::new();
     let key = PresentedKey::new(request.key);
     let key = (!key.expose().is_empty()).then_some(key);
-    let id = fields.take("session_id", SessionId::parse(&request.session_id));
-    let required_scopes = fields.scopes("required_scopes", &request.required_scopes);
+    let id = fields.check("session_id", SessionId::parse(&request.session_id));
+    let required_scopes = fields.parse_scopes("required_scopes", &request.required_scopes);
     match (id, required_scopes) {
-        (Some(id), Some(required_scopes)) => Ok(SessionQuestion { id, key, required_scopes }),
-        _ => Err(fields.error()),
+        (Some(id), Some(required_scopes)) => Ok(SessionQuery { id, key, required_scopes }),
+        _ => Err(fields.into_error()),
     }
 }
 
 /// A decision as it travels.
 pub(in crate::grpc) fn session_decision_message(decision: SessionDecision) -> v1::ValidateSessionResponse {
-    let SessionDecision { verdict, session, ends_at, missing_scopes, presented_key, provenance } = decision;
+    let SessionDecision { verdict, session, expires_at: ends_at, missing_scopes, presented_key, provenance } =
+        decision;
     let mut message = v1::ValidateSessionResponse {
-        verdict: session_verdict_number(verdict).into(),
+        verdict: proto_session_verdict(verdict).into(),
         provenance: Some(provenance_message(provenance)),
         missing_scopes: scope_names(&missing_scopes),
         expires_at: ends_at.map(timestamp),
@@ -143,8 +148,8 @@ pub(in crate::grpc) fn session_decision_message(decision: SessionDecision) -> v1
 
 fn session_message(session: Session) -> v1::Session {
     let expiry = match session.expiry {
-        Expiry::Fixed => v1::SessionExpiry::Fixed,
-        Expiry::Sliding => v1::SessionExpiry::Sliding,
+        SessionExpiry::Fixed => v1::SessionExpiry::Fixed,
+        SessionExpiry::Sliding => v1::SessionExpiry::Sliding,
     };
     v1::Session {
         session_id: session.id.as_str().to_owned(),
@@ -161,9 +166,9 @@ fn attributes_message(attributes: &Attributes) -> std::collections::HashMap<Stri
     attributes.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-fn session_verdict_number(verdict: SessionVerdict) -> v1::Verdict {
+fn proto_session_verdict(verdict: SessionVerdict) -> v1::Verdict {
     match verdict {
-        SessionVerdict::Key(verdict) => verdict_number(verdict),
+        SessionVerdict::Key(verdict) => proto_verdict(verdict),
         SessionVerdict::Unbound => v1::Verdict::Unbound,
         SessionVerdict::Expired => v1::Verdict::SessionExpired,
         SessionVerdict::TenantMismatch => v1::Verdict::TenantMismatch,

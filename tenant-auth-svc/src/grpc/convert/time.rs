@@ -17,7 +17,7 @@ pub(super) enum InvalidTime {
 }
 
 /// Whole milliseconds; what is finer is dropped.
-pub(super) fn moment(timestamp: Timestamp) -> Result<UnixMillis, InvalidTime> {
+pub(super) fn parse_timestamp(timestamp: Timestamp) -> Result<UnixMillis, InvalidTime> {
     let millis = timestamp
         .seconds
         .checked_mul(1_000)
@@ -35,7 +35,7 @@ pub(in crate::grpc) fn timestamp(at: UnixMillis) -> Timestamp {
     Timestamp { seconds: at.0.div_euclid(1_000), nanos: i32::try_from(nanos).unwrap_or(0) }
 }
 
-pub(super) fn span(duration: prost_types::Duration) -> Result<Duration, InvalidTime> {
+pub(super) fn parse_duration(duration: prost_types::Duration) -> Result<Duration, InvalidTime> {
     duration.try_into().map_err(|_| InvalidTime::Negative)
 }
 
@@ -49,14 +49,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_survive_the_trip() {
+    fn timestamps_round_trip() {
         for millis in [0, 1, 999, 1_000, 1_763_700_000_123, UnixMillis::MAX.0] {
-            assert_eq!(moment(timestamp(UnixMillis(millis))), Ok(UnixMillis(millis)));
+            assert_eq!(parse_timestamp(timestamp(UnixMillis(millis))), Ok(UnixMillis(millis)));
         }
     }
 
     #[test]
-    fn what_no_client_could_read_does_not_travel() {
+    fn out_of_range_timestamps_are_clamped() {
         for (stored, told) in [
             (i64::MIN, 0),
             (-1, 0),
@@ -68,13 +68,13 @@ mod tests {
     }
 
     #[test]
-    fn impossible_moments_are_refused() {
+    fn invalid_timestamps_are_refused() {
         for (seconds, nanos) in
             [(-1, 0), (i64::MAX, 0), (i64::MIN, 0), (0, -1), (0, i32::MAX), (253_402_300_800, 0)]
         {
-            assert_eq!(moment(Timestamp { seconds, nanos }), Err(InvalidTime::OutOfRange));
+            assert_eq!(parse_timestamp(Timestamp { seconds, nanos }), Err(InvalidTime::OutOfRange));
         }
         let negative = prost_types::Duration { seconds: -1, nanos: 0 };
-        assert_eq!(span(negative), Err(InvalidTime::Negative));
+        assert_eq!(parse_duration(negative), Err(InvalidTime::Negative));
     }
 }

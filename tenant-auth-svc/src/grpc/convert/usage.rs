@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tenant_auth_proto::v1;
 
 use super::{
-    fields::{Fields, page_token},
-    time::{moment, timestamp},
+    fields::{FieldValidator, page_token},
+    time::{parse_timestamp, timestamp},
 };
 use crate::{
     domain::{
@@ -14,24 +14,26 @@ use crate::{
         id::TenantId,
         page::Page,
         usage::{
-            Bucket, MAX_EVENTS, MAX_SUMS, Metric, PayloadHasher, Quantity, Recorded, Refusal, RequestId,
-            UsageCursor, UsageError, UsageEvent, UsageQuery, UsageRequest, UsageSum,
+            EventRefusal, MAX_EVENTS_PER_REQUEST, PayloadHasher, Quantity, RecordedUsage, SUMS_PAGE_SIZES,
+            TimeBucket, UsageCursor, UsageError, UsageEvent, UsageMetric, UsageQuery, UsageRequest,
+            UsageRequestId, UsageSum,
         },
     },
     grpc::{error::ApiError, status},
 };
 
-type Read<T> = Result<T, ApiError>;
+type ParseResult<T> = Result<T, ApiError>;
 
-pub(in crate::grpc) fn record_usage_request(
+pub(in crate::grpc) fn parse_record_usage(
     caller: Option<Arc<str>>,
     request: &v1::RecordUsageRequest,
-) -> Read<UsageRequest> {
-    let mut fields = Fields::new();
-    let id = fields.take("request_id", RequestId::parse(&request.request_id));
+) -> ParseResult<UsageRequest> {
+    let mut fields = FieldValidator::new();
+    let id = fields.check("request_id", UsageRequestId::parse(&request.request_id));
     let count = request.events.len();
-    if !(1..=MAX_EVENTS).contains(&count) {
-        fields.violation("events", format!("must hold 1 to {MAX_EVENTS} entries, not {count}"));
+    if !(1..=MAX_EVENTS_PER_REQUEST).contains(&count) {
+        fields
+            .add_violation("events", format!("must hold 1 to {MAX_EVENTS_PER_REQUEST} entries, not {count}"));
     }
     match id {
         Some(id) if fields.is_valid() => Ok(UsageRequest {
@@ -41,31 +43,35 @@ pub(in crate::grpc) fn record_usage_request(
                 let mut hasher = PayloadHasher::default();
                 for event in &request.events {
                     let occurred_at = event.occurred_at.map(|at| (at.seconds, at.nanos));
-                    hasher.event(&event.tenant_id, &event.metric, event.quantity, occurred_at);
+                    hasher.add_event(&event.tenant_id, &event.metric, event.quantity, occurred_at);
                 }
                 hasher.finish()
             },
-            events: request.events.iter().map(event).collect(),
+            events: request.events.iter().map(parse_usage_event).collect(),
         }),
-        _ => Err(fields.error()),
+        _ => Err(fields.into_error()),
     }
 }
 
 /// An event that cannot be counted is no reason not to count the others.
-fn event(event: &v1::UsageEvent) -> Result<UsageEvent, Refusal> {
+fn parse_usage_event(event: &v1::UsageEvent) -> Result<UsageEvent, EventRefusal> {
     Ok(UsageEvent {
-        tenant_id: TenantId::parse(&event.tenant_id).map_err(|_| Refusal::TenantId)?,
-        metric: Metric::parse(&event.metric).map_err(|_| Refusal::Metric)?,
+        tenant_id: TenantId::parse(&event.tenant_id).map_err(|_| EventRefusal::InvalidTenantId)?,
+        metric: UsageMetric::parse(&event.metric).map_err(|_| EventRefusal::InvalidMetric)?,
         quantity: Quantity::new(event.quantity)?,
-        occurred_at: event.occurred_at.map(moment).transpose().map_err(|_| Refusal::Time)?,
+        occurred_at: event
+            .occurred_at
+            .map(parse_timestamp)
+            .transpose()
+            .map_err(|_| EventRefusal::InvalidTime)?,
     })
 }
 
-pub(in crate::grpc) fn record_usage_response(recorded: Recorded) -> v1::RecordUsageResponse {
+pub(in crate::grpc) fn record_usage_response(recorded: RecordedUsage) -> v1::RecordUsageResponse {
     let number = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
     let rejected = recorded.rejected.into_iter().map(|(index, refusal)| v1::RejectedUsageEvent {
         index: number(index),
-        error: Some(status::as_message(UsageError::Refused(refusal).into())),
+        error: Some(status::status_message(UsageError::Refused(refusal).into())),
     });
     v1::RecordUsageResponse {
         accepted: number(recorded.accepted),
@@ -74,48 +80,53 @@ pub(in crate::grpc) fn record_usage_response(recorded: Recorded) -> v1::RecordUs
     }
 }
 
-pub(in crate::grpc) fn query_usage_request(request: &v1::QueryUsageRequest) -> Read<UsageQuery> {
-    let mut fields = Fields::new();
-    let tenant_id = fields.take("tenant_id", TenantId::parse(&request.tenant_id));
+pub(in crate::grpc) fn parse_query_usage(request: &v1::QueryUsageRequest) -> ParseResult<UsageQuery> {
+    let mut fields = FieldValidator::new();
+    let tenant_id = fields.check("tenant_id", TenantId::parse(&request.tenant_id));
     let metric = match request.metric.as_str() {
         "" => Some(None),
-        metric => fields.take("metric", Metric::parse(metric)).map(Some),
+        metric => fields.check("metric", UsageMetric::parse(metric)).map(Some),
     };
-    let start = required_moment(&mut fields, "start_time", request.start_time);
-    let end = required_moment(&mut fields, "end_time", request.end_time);
+    let start = parse_required_timestamp(&mut fields, "start_time", request.start_time);
+    let end = parse_required_timestamp(&mut fields, "end_time", request.end_time);
     let hours =
-        start.zip(end).and_then(|(start, end)| fields.take("end_time", UsageQuery::hours(start, end)));
-    let bucket = bucket(&mut fields, request.bucket);
-    let page = fields.page_of(MAX_SUMS, request.page_size, &request.page_token, UsageCursor::parse);
+        start.zip(end).and_then(|(start, end)| fields.check("end_time", UsageQuery::hours(start, end)));
+    let bucket = parse_usage_bucket(&mut fields, request.bucket);
+    let page = fields.parse_page_with_sizes(
+        SUMS_PAGE_SIZES,
+        request.page_size,
+        &request.page_token,
+        UsageCursor::parse,
+    );
     match (tenant_id, metric, hours, bucket, page) {
         (Some(tenant_id), Some(metric), Some((start, end)), Some(bucket), Some(page)) => {
             Ok(UsageQuery { tenant_id, metric, start, end, bucket, page })
         }
-        _ => Err(fields.error()),
+        _ => Err(fields.into_error()),
     }
 }
 
-fn required_moment(
-    fields: &mut Fields,
+fn parse_required_timestamp(
+    fields: &mut FieldValidator,
     field: &str,
     timestamp: Option<prost_types::Timestamp>,
 ) -> Option<UnixMillis> {
     match timestamp {
-        Some(timestamp) => fields.take(field, moment(timestamp)),
+        Some(timestamp) => fields.check(field, parse_timestamp(timestamp)),
         None => {
-            fields.violation(field, "must be set");
+            fields.add_violation(field, "must be set");
             None
         }
     }
 }
 
-fn bucket(fields: &mut Fields, bucket: i32) -> Option<Bucket> {
+fn parse_usage_bucket(fields: &mut FieldValidator, bucket: i32) -> Option<TimeBucket> {
     match v1::UsageBucket::try_from(bucket) {
-        Ok(v1::UsageBucket::Hour) => Some(Bucket::Hour),
-        Ok(v1::UsageBucket::Unspecified | v1::UsageBucket::Day) => Some(Bucket::Day),
-        Ok(v1::UsageBucket::Month) => Some(Bucket::Month),
+        Ok(v1::UsageBucket::Hour) => Some(TimeBucket::Hour),
+        Ok(v1::UsageBucket::Unspecified | v1::UsageBucket::Day) => Some(TimeBucket::Day),
+        Ok(v1::UsageBucket::Month) => Some(TimeBucket::Month),
         Err(_) => {
-            fields.violation("bucket", "must be one that this version knows");
+            fields.add_violation("bucket", "must be one that this version knows");
             None
         }
     }

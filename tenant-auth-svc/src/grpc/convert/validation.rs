@@ -3,36 +3,36 @@
 use tenant_auth_proto::v1;
 
 use super::{
-    entries::Entries,
-    fields::Fields,
+    entries::ParsedEntries,
+    fields::FieldValidator,
     time::{duration, timestamp},
 };
 use crate::{
     domain::{
         key::PresentedKey,
         scope::ScopeSet,
-        validate::Question,
+        validate::KeyQuery,
         verdict::{Decision, Provenance, Source, Verdict},
     },
     grpc::error::ApiError,
 };
 
 /// The most keys in one batch.
-pub(crate) const MAX_BATCH: usize = 1_000;
+pub(crate) const MAX_BATCH_KEYS: usize = 1_000;
 
 /// One question.
 ///
 /// # Errors
 /// When the key is empty or a scope is none.
-pub(crate) fn question(request: v1::ValidateKeyRequest) -> Result<Question, ApiError> {
-    let mut fields = Fields::new();
+pub(crate) fn parse_key_query(request: v1::ValidateKeyRequest) -> Result<KeyQuery, ApiError> {
+    let mut fields = FieldValidator::new();
     let key = PresentedKey::new(request.key);
     if key.expose().is_empty() {
-        fields.violation("key", "must not be empty");
+        fields.add_violation("key", "must not be empty");
     }
-    match fields.scopes("required_scopes", &request.required_scopes) {
-        Some(required_scopes) if fields.is_valid() => Ok(Question { key, required_scopes }),
-        _ => Err(fields.error()),
+    match fields.parse_scopes("required_scopes", &request.required_scopes) {
+        Some(required_scopes) if fields.is_valid() => Ok(KeyQuery { key, required_scopes }),
+        _ => Err(fields.into_error()),
     }
 }
 
@@ -40,21 +40,23 @@ pub(crate) fn question(request: v1::ValidateKeyRequest) -> Result<Question, ApiE
 ///
 /// # Errors
 /// When there are none or too many.
-pub(crate) fn batch_questions(request: v1::BatchValidateKeysRequest) -> Result<Entries<Question>, ApiError> {
+pub(crate) fn parse_key_query_batch(
+    request: v1::BatchValidateKeysRequest,
+) -> Result<ParsedEntries<KeyQuery>, ApiError> {
     let count = request.requests.len();
-    if !(1..=MAX_BATCH).contains(&count) {
-        let mut fields = Fields::new();
-        fields.violation("requests", format!("must hold 1 to {MAX_BATCH} entries, not {count}"));
-        return Err(fields.error());
+    if !(1..=MAX_BATCH_KEYS).contains(&count) {
+        let mut fields = FieldValidator::new();
+        fields.add_violation("requests", format!("must hold 1 to {MAX_BATCH_KEYS} entries, not {count}"));
+        return Err(fields.into_error());
     }
-    Ok(request.requests.into_iter().map(question).collect())
+    Ok(request.requests.into_iter().map(parse_key_query).collect())
 }
 
 /// A decision as it travels.
 pub(in crate::grpc) fn decision_message(decision: Decision) -> v1::ValidateKeyResponse {
     let Decision { verdict, key, missing_scopes, provenance } = decision;
     let mut message = v1::ValidateKeyResponse {
-        verdict: verdict_number(verdict).into(),
+        verdict: proto_verdict(verdict).into(),
         provenance: Some(provenance_message(provenance)),
         missing_scopes: scope_names(&missing_scopes),
         ..v1::ValidateKeyResponse::default()
@@ -72,7 +74,7 @@ pub(in crate::grpc) fn decision_message(decision: Decision) -> v1::ValidateKeyRe
 
 pub(super) fn provenance_message(provenance: Provenance) -> v1::Provenance {
     v1::Provenance {
-        source: source_number(provenance.source).into(),
+        source: proto_source(provenance.source).into(),
         age: Some(duration(provenance.age)),
         revision: provenance.revision.0,
         cacheable_for: Some(duration(provenance.reuse.unwatched)),
@@ -80,7 +82,7 @@ pub(super) fn provenance_message(provenance: Provenance) -> v1::Provenance {
     }
 }
 
-pub(super) fn source_number(source: Source) -> v1::Source {
+pub(super) fn proto_source(source: Source) -> v1::Source {
     match source {
         Source::None => v1::Source::Unspecified,
         Source::Database => v1::Source::Database,
@@ -91,7 +93,7 @@ pub(super) fn source_number(source: Source) -> v1::Source {
     }
 }
 
-pub(super) fn verdict_number(verdict: Verdict) -> v1::Verdict {
+pub(super) fn proto_verdict(verdict: Verdict) -> v1::Verdict {
     match verdict {
         Verdict::Valid => v1::Verdict::Valid,
         Verdict::Unknown => v1::Verdict::Unknown,
@@ -115,25 +117,26 @@ mod tests {
 
     use super::*;
     use crate::domain::{
+        client_reuse::ClientReuse,
         clock::UnixMillis,
         id::{KeyId, TenantId},
         key::KeyRecord,
-        reuse::Reuse,
         scope::Scope,
         tenant::TenantStatus,
         verdict::Revision,
     };
 
     #[test]
-    fn a_malformed_entry_of_a_batch_harms_no_other() {
+    fn malformed_batch_entry_fails_alone() {
         let request = |key: &str, scope: &str| v1::ValidateKeyRequest {
             key: key.to_owned(),
             required_scopes: vec!["fine".to_owned(), scope.to_owned()],
         };
         let requests = vec![request("", "B!"), request("a-good-key", "a"), request("k", "B!")];
-        let (questions, places) = batch_questions(v1::BatchValidateKeysRequest { requests }).unwrap().split();
+        let (questions, places) =
+            parse_key_query_batch(v1::BatchValidateKeysRequest { requests }).unwrap().into_parts();
         let fields: Vec<_> = places
-            .fill(questions.into_iter().map(|question| Ok(question.key.expose().to_owned())))
+            .merge_outcomes(questions.into_iter().map(|question| Ok(question.key.expose().to_owned())))
             .map(|entry| match entry {
                 Ok(key) => vec![key],
                 Err(ApiError::Invalid(violations)) => violations.into_iter().map(|v| v.field).collect(),
@@ -148,7 +151,7 @@ mod tests {
 
     /// h2 sends a frame of 256 bytes and more in two parts, and flushes in between.
     #[test]
-    fn a_typical_answer_stays_below_256_bytes() {
+    fn typical_response_stays_below_256_bytes() {
         let scopes = ["orders:read", "orders:write"].map(|name| Scope::parse(name).unwrap());
         let key = KeyRecord {
             key_id: KeyId::generate(),
@@ -169,7 +172,7 @@ mod tests {
                 source: Source::Fresh,
                 age: Duration::from_nanos(4_999_999_999),
                 revision: Revision(10_000_000),
-                reuse: Reuse::announced(
+                reuse: ClientReuse::watchable(
                     Duration::from_nanos(4_999_999_999),
                     Duration::from_nanos(59_999_999_999),
                 ),

@@ -2,41 +2,43 @@
 
 use tenant_auth_proto::v1::{self, watch_response::Event};
 
-use super::{fields::Fields, time::timestamp};
+use super::{fields::FieldValidator, time::timestamp};
 use crate::{
     domain::{
         verdict::Revision,
-        watch::{Invalidation, Subject, Told},
+        watch::{Invalidation, Subject, WatchEvent},
     },
     grpc::error::ApiError,
 };
 
 /// After which revision to begin; `None` for now.
-pub(in crate::grpc) fn watch_request(request: &v1::WatchRequest) -> Result<Option<Revision>, ApiError> {
+pub(in crate::grpc) fn parse_watch(request: &v1::WatchRequest) -> Result<Option<Revision>, ApiError> {
     match request.resume_after_revision {
         0 => Ok(None),
         revision @ 1.. => Ok(Some(Revision(revision))),
         ..0 => {
-            let mut fields = Fields::new();
-            fields.violation("resume_after_revision", "must not be negative");
-            Err(fields.error())
+            let mut fields = FieldValidator::new();
+            fields.add_violation("resume_after_revision", "must not be negative");
+            Err(fields.into_error())
         }
     }
 }
 
-pub(in crate::grpc) fn told_messages(told: Told) -> Box<dyn Iterator<Item = v1::WatchResponse> + Send> {
+pub(in crate::grpc) fn watch_messages(
+    told: WatchEvent,
+) -> Box<dyn Iterator<Item = v1::WatchResponse> + Send> {
     let one = |revision: Revision, event| {
         Box::new(std::iter::once(v1::WatchResponse { revision: revision.0, event: Some(event) }))
     };
     match told {
-        Told::Alive { revision, at } => {
+        WatchEvent::Heartbeat { revision, at } => {
             one(revision, Event::Heartbeat(v1::Heartbeat { sent_at: Some(timestamp(at)) }))
         }
-        Told::StartOver { revision, reason } => {
+        WatchEvent::StartOver { revision, reason } => {
             one(revision, Event::StartOver(v1::StartOver { reason: reason.to_owned() }))
         }
         // One after the other, out of what all subscribers share.
-        Told::Changed(changes) => {
+        WatchEvent::Changed(changes) => {
             let one = move |at| changes.get(at).map(invalidation_message);
             Box::new((0..).map_while(one))
         }

@@ -7,30 +7,30 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     domain::{
-        admin::{Admin, AdminError, Issued, Keeper},
+        admin::{Admin, AdminError, IssuedKey, KeyCache},
         audit::AuditStore,
         inspect::KeyInspector,
-        outage::{GraceChanged, OutageGrace},
+        outage::{GraceChange, OutageGrace},
         recovery::{DatabaseWatch, Recovery, RecoveryError},
         store::Store,
     },
     grpc::{
-        context::{Context as _, RpcRecord},
+        context::{RequestContext as _, RpcRecord},
         convert::{
-            KeyListing, api_key_message, audit_request, audit_response, create_tenant_request,
-            database_identity_message, database_state_message, get_key_response, grace_message,
-            held_end_message, import_request, import_response, inspection_message, issue_request,
-            key_id_request, list_keys_request, list_keys_response, list_tenants_request,
-            list_tenants_response, reason, reason_request, reset_grace_request, rotate_request,
-            set_grace_request, tenant_id_request, tenant_message,
+            KeyListing, api_key_message, audit_response, database_identity_message, database_state_message,
+            get_key_response, grace_message, held_revocation_message, import_response, inspection_message,
+            list_keys_response, list_tenants_response, parse_create_tenant, parse_import_keys,
+            parse_issue_key, parse_key_id, parse_list_audit_events, parse_list_keys, parse_list_tenants,
+            parse_reason, parse_reset_grace, parse_rotate_key, parse_set_grace, parse_tenant_id,
+            parse_with_reason, tenant_message,
         },
         error::ApiError,
-        services::inspection::Inspection,
+        services::inspection::InspectionRunner,
     },
 };
 
 /// How long a change may take when the caller sets no deadline.
-const LIMIT: Duration = Duration::from_secs(10);
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `AdminService` over an [`Admin`].
 #[derive(Debug)]
@@ -38,10 +38,10 @@ pub struct AdminRpc<S, M, R, W> {
     admin: Arc<Admin<S, M>>,
     grace: Arc<OutageGrace<S>>,
     recovery: Recovery<R, W>,
-    inspection: Inspection,
+    inspection: InspectionRunner,
 }
 
-impl<S: Store, M: Keeper, R: Store, W: DatabaseWatch> AdminRpc<S, M, R, W> {
+impl<S: Store, M: KeyCache, R: Store, W: DatabaseWatch> AdminRpc<S, M, R, W> {
     /// Serves an operator's wishes.
     pub fn new(
         admin: Arc<Admin<S, M>>,
@@ -49,12 +49,12 @@ impl<S: Store, M: Keeper, R: Store, W: DatabaseWatch> AdminRpc<S, M, R, W> {
         recovery: Recovery<R, W>,
         inspector: KeyInspector,
     ) -> Self {
-        Self { admin, grace, recovery, inspection: Inspection::new(inspector) }
+        Self { admin, grace, recovery, inspection: InspectionRunner::new(inspector) }
     }
 }
 
 #[tonic::async_trait]
-impl<S: Store + AuditStore, M: Keeper, R: Store, W: DatabaseWatch> AdminService for AdminRpc<S, M, R, W> {
+impl<S: Store + AuditStore, M: KeyCache, R: Store, W: DatabaseWatch> AdminService for AdminRpc<S, M, R, W> {
     async fn get_database_state(
         &self,
         _: Request<v1::GetDatabaseStateRequest>,
@@ -66,16 +66,16 @@ impl<S: Store + AuditStore, M: Keeper, R: Store, W: DatabaseWatch> AdminService 
         &self,
         request: Request<v1::AcceptDatabaseRequest>,
     ) -> Result<Response<v1::AcceptDatabaseResponse>, Status> {
-        let reason = reason(&request.get_ref().reason)?;
-        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
+        let reason = parse_reason(&request.get_ref().reason)?;
+        let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
         let accepted = self.recovery.accept(&reason, actor, deadline).await;
         if let Err(RecoveryError::Store(error)) = &accepted {
-            request.record().failed(error.kind);
+            request.rpc_record().set_failure(error.kind);
         }
         let accepted = accepted.map_err(ApiError::from)?;
         Ok(Response::new(v1::AcceptDatabaseResponse {
             database: Some(database_identity_message(accepted.database)),
-            held: accepted.held.into_iter().map(held_end_message).collect(),
+            held: accepted.held.into_iter().map(held_revocation_message).collect(),
             accepted: accepted.by_this_call,
         }))
     }
@@ -84,10 +84,10 @@ impl<S: Store + AuditStore, M: Keeper, R: Store, W: DatabaseWatch> AdminService 
         &self,
         request: Request<v1::CreateTenantRequest>,
     ) -> Result<Response<v1::CreateTenantResponse>, Status> {
-        let (id, name, plan) = create_tenant_request(request.get_ref())?;
-        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
+        let (id, name, plan) = parse_create_tenant(request.get_ref())?;
+        let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
         let tenant = self.admin.create_tenant(id, name, plan, actor, deadline).await;
-        let tenant = noted(&request.record(), tenant)?;
+        let tenant = note_failure(&request.rpc_record(), tenant)?;
         Ok(Response::new(v1::CreateTenantResponse { tenant: Some(tenant_message(tenant)) }))
     }
 
@@ -95,9 +95,9 @@ impl<S: Store + AuditStore, M: Keeper, R: Store, W: DatabaseWatch> AdminService 
         &self,
         request: Request<v1::GetTenantRequest>,
     ) -> Result<Response<v1::GetTenantResponse>, Status> {
-        let id = tenant_id_request(&request.get_ref().tenant_id)?;
-        let tenant = self.admin.get_tenant(id, request.deadline(LIMIT)?).await;
-        let tenant = noted(&request.record(), tenant)?;
+        let id = parse_tenant_id(&request.get_ref().tenant_id)?;
+        let tenant = self.admin.get_tenant(id, request.deadline(ADMIN_TIMEOUT)?).await;
+        let tenant = note_failure(&request.rpc_record(), tenant)?;
         Ok(Response::new(v1::GetTenantResponse { tenant: Some(tenant_message(tenant)) }))
     }
 
@@ -105,9 +105,9 @@ impl<S: Store + AuditStore, M: Keeper, R: Store, W: DatabaseWatch> AdminService 
         &self,
         request: Request<v1::ListTenantsRequest>,
     ) -> Result<Response<v1::ListTenantsResponse>, Status> {
-        let page = list_tenants_request(request.get_ref())?;
-        let tenants = self.admin.list_tenants(page, request.deadline(LIMIT)?).await;
-        Ok(Response::new(list_tenants_response(noted(&request.record(), tenants)?)))
+        let page = parse_list_tenants(request.get_ref())?;
+        let tenants = self.admin.list_tenants(page, request.deadline(ADMIN_TIMEOUT)?).await;
+        Ok(Response::new(list_tenants_response(note_failure(&request.rpc_record(), tenants)?)))
     }
 
     async fn suspend_tenant(
@@ -115,10 +115,10 @@ impl<S: Store + AuditStore, M: Keeper, R: Store, W: DatabaseWatch> AdminService 
         request: Request<v1::SuspendTenantRequest>,
     ) -> Result<Response<v1::SuspendTenantResponse>, Status> {
         let wish = request.get_ref();
-        let (id, reason) = reason_request(tenant_id_request(&wish.tenant_id), &wish.reason)?;
-        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
+        let (id, reason) = parse_with_reason(parse_tenant_id(&wish.tenant_id), &wish.reason)?;
+        let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
         let tenant = self.admin.set_tenant_suspended(id, Some(reason), actor, deadline).await;
-        let tenant = noted(&request.record(), tenant)?;
+        let tenant = note_failure(&request.rpc_record(), tenant)?;
         Ok(Response::new(v1::SuspendTenantResponse { tenant: Some(tenant_message(tenant)) }))
     }
 
@@ -126,10 +126,10 @@ impl<S: Store + AuditStore, M: Keeper, R: Store, W: DatabaseWatch> AdminService 
         &self,
         request: Request<v1::ResumeTenantRequest>,
     ) -> Result<Response<v1::ResumeTenantResponse>, Status> {
-        let id = tenant_id_request(&request.get_ref().tenant_id)?;
-        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
+        let id = parse_tenant_id(&request.get_ref().tenant_id)?;
+        let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
         let tenant = self.admin.set_tenant_suspended(id, None, actor, deadline).await;
-        let tenant = noted(&request.record(), tenant)?;
+        let tenant = note_failure(&request.rpc_record(), tenant)?;
         Ok(Response::new(v1::ResumeTenantResponse { tenant: Some(tenant_message(tenant)) }))
     }
 
@@ -137,10 +137,10 @@ impl<S: Store + AuditStore, M: Keeper, R: Store, W: DatabaseWatch> AdminService 
         &self,
         request: Request<v1::IssueKeyRequest>,
     ) -> Result<Response<v1::IssueKeyResponse>, Status> {
-        let order = issue_request(request.get_ref())?;
-        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
+        let order = parse_issue_key(request.get_ref())?;
+        let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
         let issued = self.admin.issue_key(order, actor, deadline).await;
-        let Issued { key, plaintext } = noted(&request.record(), issued)?;
+        let IssuedKey { key, plaintext } = note_failure(&request.rpc_record(), issued)?;
         Ok(Response::new(v1::IssueKeyResponse {
             key: Some(api_key_message(key)),
             plaintext: plaintext.expose().to_owned(),
@@ -151,20 +151,20 @@ impl<S: Store + AuditStore, M: Keeper, R: Store, W: DatabaseWatch> AdminService 
         &self,
         request: Request<v1::ImportKeysRequest>,
     ) -> Result<Response<v1::ImportKeysResponse>, Status> {
-        let (keys, places) = import_request(request.get_ref())?.split();
-        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
+        let (keys, places) = parse_import_keys(request.get_ref())?.into_parts();
+        let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
         let outcomes = self.admin.import_keys(keys, actor, deadline).await;
-        Ok(Response::new(import_response(places, noted(&request.record(), outcomes)?)))
+        Ok(Response::new(import_response(places, note_failure(&request.rpc_record(), outcomes)?)))
     }
 
     async fn rotate_key(
         &self,
         request: Request<v1::RotateKeyRequest>,
     ) -> Result<Response<v1::RotateKeyResponse>, Status> {
-        let (key_id, overlap, expires_at) = rotate_request(request.get_ref())?;
-        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
+        let (key_id, overlap, expires_at) = parse_rotate_key(request.get_ref())?;
+        let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
         let rotated = self.admin.rotate_key(key_id, overlap, expires_at, actor, deadline).await;
-        let (Issued { key, plaintext }, old) = noted(&request.record(), rotated)?;
+        let (IssuedKey { key, plaintext }, old) = note_failure(&request.rpc_record(), rotated)?;
         Ok(Response::new(v1::RotateKeyResponse {
             key: Some(api_key_message(key)),
             plaintext: plaintext.expose().to_owned(),
@@ -177,9 +177,10 @@ impl<S: Store + AuditStore, M: Keeper, R: Store, W: DatabaseWatch> AdminService 
         request: Request<v1::RevokeKeyRequest>,
     ) -> Result<Response<v1::RevokeKeyResponse>, Status> {
         let wish = request.get_ref();
-        let (id, reason) = reason_request(key_id_request(&wish.key_id), &wish.reason)?;
-        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
-        let key = noted(&request.record(), self.admin.revoke_key(id, reason, actor, deadline).await)?;
+        let (id, reason) = parse_with_reason(parse_key_id(&wish.key_id), &wish.reason)?;
+        let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
+        let key =
+            note_failure(&request.rpc_record(), self.admin.revoke_key(id, reason, actor, deadline).await)?;
         Ok(Response::new(v1::RevokeKeyResponse { key: Some(api_key_message(key)) }))
     }
 
@@ -188,15 +189,15 @@ impl<S: Store + AuditStore, M: Keeper, R: Store, W: DatabaseWatch> AdminService 
         request: Request<v1::ListKeysRequest>,
     ) -> Result<Response<v1::ListKeysResponse>, Status> {
         let inactive = request.get_ref().include_inactive;
-        let deadline = request.deadline(LIMIT)?;
-        Ok(Response::new(match list_keys_request(request.get_ref())? {
+        let deadline = request.deadline(ADMIN_TIMEOUT)?;
+        Ok(Response::new(match parse_list_keys(request.get_ref())? {
             KeyListing::OfTenant(tenant, page) => {
                 let keys = self.admin.list_keys(tenant, page, inactive, deadline).await;
-                list_keys_response(noted(&request.record(), keys)?)
+                list_keys_response(note_failure(&request.rpc_record(), keys)?)
             }
             KeyListing::ByPrefix(what, page) => {
                 let keys = self.admin.find_keys(what, page, inactive, deadline).await;
-                list_keys_response(noted(&request.record(), keys)?)
+                list_keys_response(note_failure(&request.rpc_record(), keys)?)
             }
         }))
     }
@@ -205,17 +206,17 @@ impl<S: Store + AuditStore, M: Keeper, R: Store, W: DatabaseWatch> AdminService 
         &self,
         request: Request<v1::GetKeyRequest>,
     ) -> Result<Response<v1::GetKeyResponse>, Status> {
-        let id = key_id_request(&request.get_ref().key_id)?;
-        let key = self.admin.get_key(id, request.deadline(LIMIT)?).await;
-        Ok(Response::new(get_key_response(noted(&request.record(), key)?)))
+        let id = parse_key_id(&request.get_ref().key_id)?;
+        let key = self.admin.get_key(id, request.deadline(ADMIN_TIMEOUT)?).await;
+        Ok(Response::new(get_key_response(note_failure(&request.rpc_record(), key)?)))
     }
 
     async fn inspect_key(
         &self,
         request: Request<v1::InspectKeyRequest>,
     ) -> Result<Response<v1::InspectKeyResponse>, Status> {
-        let id = key_id_request(&request.get_ref().key_id)?;
-        let inspection = self.inspection.run(id, request.deadline(LIMIT)?).await?;
+        let id = parse_key_id(&request.get_ref().key_id)?;
+        let inspection = self.inspection.run(id, request.deadline(ADMIN_TIMEOUT)?).await?;
         Ok(Response::new(inspection_message(inspection)))
     }
 
@@ -223,9 +224,9 @@ impl<S: Store + AuditStore, M: Keeper, R: Store, W: DatabaseWatch> AdminService 
         &self,
         request: Request<v1::ListAuditEventsRequest>,
     ) -> Result<Response<v1::ListAuditEventsResponse>, Status> {
-        let (filter, page) = audit_request(request.get_ref())?;
-        let events = self.admin.list_audit(filter, page, request.deadline(LIMIT)?).await;
-        Ok(Response::new(audit_response(noted(&request.record(), events)?)))
+        let (filter, page) = parse_list_audit_events(request.get_ref())?;
+        let events = self.admin.list_audit(filter, page, request.deadline(ADMIN_TIMEOUT)?).await;
+        Ok(Response::new(audit_response(note_failure(&request.rpc_record(), events)?)))
     }
 
     async fn get_outage_grace(
@@ -240,28 +241,34 @@ impl<S: Store + AuditStore, M: Keeper, R: Store, W: DatabaseWatch> AdminService 
         &self,
         request: Request<v1::SetOutageGraceRequest>,
     ) -> Result<Response<v1::SetOutageGraceResponse>, Status> {
-        let (grace, expires_in, reason) = set_grace_request(request.get_ref())?;
-        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
-        let GraceChanged { state, audited } =
+        let (grace, expires_in, reason) = parse_set_grace(request.get_ref())?;
+        let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
+        let GraceChange { state, is_audited } =
             self.grace.set(grace, expires_in, reason, actor, deadline).await;
-        Ok(Response::new(v1::SetOutageGraceResponse { grace: Some(grace_message(state)), audited }))
+        Ok(Response::new(v1::SetOutageGraceResponse {
+            grace: Some(grace_message(state)),
+            audited: is_audited,
+        }))
     }
 
     async fn reset_outage_grace(
         &self,
         request: Request<v1::ResetOutageGraceRequest>,
     ) -> Result<Response<v1::ResetOutageGraceResponse>, Status> {
-        let reason = reset_grace_request(request.get_ref())?;
-        let (actor, deadline) = (request.actor(), request.deadline(LIMIT)?);
-        let GraceChanged { state, audited } = self.grace.reset(&reason, actor, deadline).await;
-        Ok(Response::new(v1::ResetOutageGraceResponse { grace: Some(grace_message(state)), audited }))
+        let reason = parse_reset_grace(request.get_ref())?;
+        let (actor, deadline) = (request.actor(), request.deadline(ADMIN_TIMEOUT)?);
+        let GraceChange { state, is_audited } = self.grace.reset(&reason, actor, deadline).await;
+        Ok(Response::new(v1::ResetOutageGraceResponse {
+            grace: Some(grace_message(state)),
+            audited: is_audited,
+        }))
     }
 }
 
 /// Notes a database failure for the log line of its RPC.
-fn noted<T>(record: &RpcRecord, outcome: Result<T, AdminError>) -> Result<T, ApiError> {
+fn note_failure<T>(record: &RpcRecord, outcome: Result<T, AdminError>) -> Result<T, ApiError> {
     if let Err(AdminError::Store(error)) = &outcome {
-        record.failed(error.kind);
+        record.set_failure(error.kind);
     }
     Ok(outcome?)
 }

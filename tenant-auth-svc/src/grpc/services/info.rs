@@ -12,7 +12,7 @@ pub struct ServerInfo {
     /// The build.
     pub build: crate::build::Build,
     /// Whether it decides against a remote database.
-    pub remote: bool,
+    pub is_remote: bool,
     /// The schema version that the build knows.
     pub schema_version: i32,
     /// By the monotonic clock.
@@ -40,7 +40,7 @@ impl InfoService for InfoRpc {
         _: Request<v1::GetServerInfoRequest>,
     ) -> Result<Response<v1::GetServerInfoResponse>, Status> {
         let info = &self.0;
-        let kind = match info.remote {
+        let kind = match info.is_remote {
             true => v1::DatabaseKind::Remote,
             false => v1::DatabaseKind::Embedded,
         };

@@ -15,24 +15,24 @@ use crate::{
 /// A look into memory takes as long as memory is large: it runs beside the threads that answer requests, and one at a time, so that
 /// many who ask take no more than one core.
 #[derive(Debug)]
-pub(super) struct Inspection {
+pub(super) struct InspectionRunner {
     inspector: Arc<KeyInspector>,
-    turn: Arc<Semaphore>,
+    semaphore: Arc<Semaphore>,
 }
 
-impl Inspection {
+impl InspectionRunner {
     pub(super) fn new(inspector: KeyInspector) -> Self {
-        Self { inspector: Arc::new(inspector), turn: Arc::new(Semaphore::new(1)) }
+        Self { inspector: Arc::new(inspector), semaphore: Arc::new(Semaphore::new(1)) }
     }
 
     /// What there is of a key.
     ///
     /// # Errors
-    /// [`ApiError::CutOff`] when it is not its turn before the deadline; [`ApiError::Panicked`].
+    /// [`ApiError::DeadlineReached`] when it is not its turn before the deadline; [`ApiError::Panicked`].
     pub(super) async fn run(&self, key: KeyId, deadline: Instant) -> Result<KeyInspection, ApiError> {
-        let turn = timeout_at(deadline.into(), Arc::clone(&self.turn).acquire_owned()).await;
+        let turn = timeout_at(deadline.into(), Arc::clone(&self.semaphore).acquire_owned()).await;
         // It is never closed: what is left is that its turn did not come.
-        let Ok(Ok(turn)) = turn else { return Err(ApiError::CutOff) };
+        let Ok(Ok(turn)) = turn else { return Err(ApiError::DeadlineReached) };
         let inspector = Arc::clone(&self.inspector);
         // The turn ends with the look, not with the caller that waits for it.
         let look = spawn_blocking(move || {

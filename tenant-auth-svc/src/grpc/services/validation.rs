@@ -8,20 +8,23 @@ use futures::Stream;
 use tenant_auth_proto::v1::{self, batch_validate_keys_result, validation_service_server::ValidationService};
 use tonic::{Request, Response, Status, Streaming};
 
-use self::stream::{Answers, Messages};
+use self::stream::{ResponseStream, StreamContext};
 use crate::{
     domain::{
-        sessions::{SessionMemory, Sessions},
+        sessions::{SessionCache, Sessions},
         store::{Store, StoreError},
         validate::{KeySource, Validator},
         verdict::Decision,
     },
     grpc::{
-        context::{Context as _, RpcRecord},
-        convert::{batch_questions, decision_message, question, session_decision_message, session_question},
-        denials::Subject,
+        context::{RequestContext as _, RpcRecord},
+        convert::{
+            decision_message, parse_key_query, parse_key_query_batch, parse_session_query,
+            session_decision_message,
+        },
+        denials::DenialSubject,
         error::ApiError,
-        status::as_message,
+        status::status_message,
     },
 };
 
@@ -30,18 +33,18 @@ use crate::{
 pub struct ValidationRpc<S, K, M> {
     keys: Arc<Validator<K>>,
     sessions: Arc<Sessions<S, K, M>>,
-    limit: Duration,
+    timeout: Duration,
 }
 
-impl<S: Store, K: KeySource, M: SessionMemory> ValidationRpc<S, K, M> {
+impl<S: Store, K: KeySource, M: SessionCache> ValidationRpc<S, K, M> {
     /// Serves decisions about keys and about sessions. Each may take `limit`, or less if its caller says so.
     pub fn new(keys: Arc<Validator<K>>, sessions: Arc<Sessions<S, K, M>>, limit: Duration) -> Self {
-        Self { keys, sessions, limit }
+        Self { keys, sessions, timeout: limit }
     }
 }
 
 #[tonic::async_trait]
-impl<S: Store, K: KeySource, M: SessionMemory> ValidationService for ValidationRpc<S, K, M> {
+impl<S: Store, K: KeySource, M: SessionCache> ValidationService for ValidationRpc<S, K, M> {
     type StreamValidateKeysStream =
         Pin<Box<dyn Stream<Item = Result<v1::StreamValidateKeysResponse, Status>> + Send>>;
 
@@ -49,9 +52,9 @@ impl<S: Store, K: KeySource, M: SessionMemory> ValidationService for ValidationR
         &self,
         request: Request<v1::ValidateKeyRequest>,
     ) -> Result<Response<v1::ValidateKeyResponse>, Status> {
-        let (ask, record) = (request.on_behalf(self.limit)?, request.record());
-        let question = question(request.into_inner())?;
-        let decision = noted(&record, self.keys.decide(&question, ask).await)?;
+        let (ask, record) = (request.guess_source(self.timeout)?, request.rpc_record());
+        let question = parse_key_query(request.into_inner())?;
+        let decision = note_decision(&record, self.keys.decide(&question, ask).await)?;
         Ok(Response::new(decision_message(decision)))
     }
 
@@ -61,14 +64,14 @@ impl<S: Store, K: KeySource, M: SessionMemory> ValidationService for ValidationR
     ) -> Result<Response<v1::BatchValidateKeysResponse>, Status> {
         use batch_validate_keys_result::Result as Outcome;
 
-        let (ask, record) = (request.on_behalf(self.limit)?, request.record());
-        let (questions, places) = batch_questions(request.into_inner())?.split();
+        let (ask, record) = (request.guess_source(self.timeout)?, request.rpc_record());
+        let (questions, places) = parse_key_query_batch(request.into_inner())?.into_parts();
         let decisions = self.keys.decide_all(&questions, ask).await;
-        let decided = decisions.into_iter().map(|decision| noted(&record, decision));
-        let results = places.fill(decided).map(|outcome| {
+        let decided = decisions.into_iter().map(|decision| note_decision(&record, decision));
+        let results = places.merge_outcomes(decided).map(|outcome| {
             let result = match outcome {
                 Ok(decision) => Outcome::Response(decision_message(decision)),
-                Err(error) => Outcome::Error(as_message(error)),
+                Err(error) => Outcome::Error(status_message(error)),
             };
             v1::BatchValidateKeysResult { result: Some(result) }
         });
@@ -79,42 +82,42 @@ impl<S: Store, K: KeySource, M: SessionMemory> ValidationService for ValidationR
         &self,
         request: Request<Streaming<v1::StreamValidateKeysRequest>>,
     ) -> Result<Response<Self::StreamValidateKeysStream>, Status> {
-        let messages = Messages {
+        let messages = StreamContext {
             validator: Arc::clone(&self.keys),
-            record: request.record(),
-            budget: request.budget(self.limit),
-            asker: request.asker(),
-            place: request.leave_place(),
+            record: request.rpc_record(),
+            budget: request.budget(self.timeout),
+            guess_origin: request.guess_origin(),
+            permit: request.release_permit(),
         };
-        Ok(Response::new(Box::pin(Answers::new(messages, request.into_inner()))))
+        Ok(Response::new(Box::pin(ResponseStream::new(messages, request.into_inner()))))
     }
 
     async fn validate_session(
         &self,
         request: Request<v1::ValidateSessionRequest>,
     ) -> Result<Response<v1::ValidateSessionResponse>, Status> {
-        let (ask, record) = (request.on_behalf(self.limit)?, request.record());
-        let question = session_question(request.into_inner())?;
+        let (ask, record) = (request.guess_source(self.timeout)?, request.rpc_record());
+        let question = parse_session_query(request.into_inner())?;
         let decision = self.sessions.decide(question, ask).await;
         let decision =
-            decision.inspect_err(|error| record.undecidable(error.kind)).map_err(ApiError::from)?;
-        let subject = Subject::of(decision.session.as_deref().map(|session| &session.key));
-        record.decided(decision.verdict, decision.provenance.source, subject);
+            decision.inspect_err(|error| record.add_undecided(error.kind)).map_err(ApiError::from)?;
+        let subject = DenialSubject::for_key(decision.session.as_deref().map(|session| &session.key));
+        record.add_decision(decision.verdict, decision.provenance.source, subject);
         Ok(Response::new(session_decision_message(decision)))
     }
 }
 
 /// Notes an outcome for the log line of its RPC.
-fn noted(record: &RpcRecord, outcome: Result<Decision, StoreError>) -> Result<Decision, ApiError> {
+fn note_decision(record: &RpcRecord, outcome: Result<Decision, StoreError>) -> Result<Decision, ApiError> {
     match &outcome {
         Ok(decision) => {
-            record.decided(
+            record.add_decision(
                 decision.verdict,
                 decision.provenance.source,
-                Subject::of(decision.key.as_deref()),
+                DenialSubject::for_key(decision.key.as_deref()),
             );
         }
-        Err(error) => record.undecidable(error.kind),
+        Err(error) => record.add_undecided(error.kind),
     }
     Ok(outcome?)
 }

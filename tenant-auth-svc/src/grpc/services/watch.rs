@@ -9,8 +9,8 @@ use tonic::{Request, Response, Status};
 use crate::{
     domain::watch::Watchable,
     grpc::{
-        context::Context as _,
-        convert::{told_messages, watch_request},
+        context::RequestContext as _,
+        convert::{parse_watch, watch_messages},
         error::ApiError,
     },
 };
@@ -31,12 +31,12 @@ impl<H: Watchable> WatchService for WatchRpc<H> {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::WatchResponse, Status>> + Send>>;
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let after = watch_request(request.get_ref())?;
+        let after = parse_watch(request.get_ref())?;
         // It lives for days, and works only when there is something to tell.
-        request.leave_place();
+        request.release_permit();
         let told = self.0.watch(after).await.map_err(ApiError::from)?;
         let messages = told.flat_map(move |told| match told {
-            Ok(told) => stream::iter(told_messages(told)).map(Ok).left_stream(),
+            Ok(told) => stream::iter(watch_messages(told)).map(Ok).left_stream(),
             Err(error) => stream::iter([Err(ApiError::from(error).into())]).right_stream(),
         });
         Ok(Response::new(Box::pin(messages)))

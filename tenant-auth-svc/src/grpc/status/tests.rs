@@ -5,7 +5,7 @@ use crate::{
     domain::id::KeyId,
     grpc::{
         error::Violation,
-        permits::{Bounds, Holder, Places},
+        permits::{Limiter, LimiterBounds, PermitHolder},
     },
 };
 
@@ -14,7 +14,7 @@ fn status(error: impl Into<ApiError>) -> Status {
 }
 
 #[test]
-fn a_database_without_an_answer_is_never_a_verdict_and_never_silent() {
+fn database_failure_has_a_reason_and_retry_delay() {
     for kind in FailureKind::ALL {
         let status = status(StoreError::new(kind, "secret detail of the database"));
         let expected = match kind {
@@ -37,7 +37,7 @@ fn a_database_without_an_answer_is_never_a_verdict_and_never_silent() {
 }
 
 #[test]
-fn the_databases_own_wish_is_passed_on() {
+fn retry_delay_of_the_database_is_passed_on() {
     let mut error = StoreError::new(FailureKind::Throttled, "");
     error.retry_after = Some(Duration::from_secs(7));
     let details = status(error).get_error_details();
@@ -45,9 +45,12 @@ fn the_databases_own_wish_is_passed_on() {
 }
 
 #[test]
-fn what_was_not_begun_says_why_and_when_to_come_again() {
-    let none = Places::new("requests", Bounds { process: 7, caller: 0, strangers: 0, stranger: 0 });
-    let full = none.take(&Holder { name: "api".into(), is_known: true }, 1).unwrap_err();
+fn refused_request_has_reason_and_retry_delay() {
+    let none = Limiter::new(
+        "requests",
+        LimiterBounds { process: 7, per_caller: 0, unknown_callers: 0, per_unknown_address: 0 },
+    );
+    let full = none.try_acquire(&PermitHolder { name: "api".into(), is_known: true }, 1).unwrap_err();
     let overloaded = status(full);
     assert_eq!(overloaded.code(), Code::ResourceExhausted);
     let details = overloaded.get_error_details();
@@ -55,13 +58,13 @@ fn what_was_not_begun_says_why_and_when_to_come_again() {
     assert_eq!(details.error_info().unwrap().domain, ERROR_DOMAIN);
     assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_millis(200)));
 
-    let expired = status(ApiError::Expired);
+    let expired = status(ApiError::DeadlinePassed);
     assert_eq!(expired.code(), Code::DeadlineExceeded);
     assert_eq!(expired.get_error_details().error_info().unwrap().reason, "DEADLINE_PASSED");
 }
 
 #[test]
-fn every_violation_is_named() {
+fn all_violations_are_listed() {
     let violations = ["key", "required_scopes[2]"]
         .map(|field| Violation { field: field.to_owned(), description: "must not be empty".to_owned() });
     let status = status(ApiError::Invalid(violations.into()));
@@ -72,7 +75,7 @@ fn every_violation_is_named() {
 }
 
 #[test]
-fn many_violations_fit_the_headers_of_an_answer() {
+fn many_violations_fit_into_response_headers() {
     let violation = |number| Violation {
         field: format!("requests[{number}].required_scopes[31]"),
         description: "must not have U+202E, an invisible character, as character 2: remove it".to_owned(),
@@ -84,8 +87,8 @@ fn many_violations_fit_the_headers_of_an_answer() {
 }
 
 #[test]
-fn an_item_carries_the_same_details_as_a_call() {
-    let message = as_message(AdminError::NoSuchKey(KeyId::parse("key_1").unwrap()).into());
+fn batch_item_error_has_the_details_of_a_call() {
+    let message = status_message(AdminError::NoSuchKey(KeyId::parse("key_1").unwrap()).into());
     assert_eq!(message.code, i32::from(Code::NotFound));
     assert_eq!(message.message, "there is no key key_1");
     assert_eq!(message.details.len(), 1);

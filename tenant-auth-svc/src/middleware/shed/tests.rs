@@ -7,9 +7,9 @@ use tower::{ServiceExt as _, service_fn};
 
 use super::*;
 
-const VALIDATE: &str = "/tenantauth.v1.ValidationService/ValidateKey";
+const VALIDATE_PATH: &str = "/tenantauth.v1.ValidationService/ValidateKey";
 
-fn to(path: &str) -> Request<()> {
+fn request_to(path: &str) -> Request<()> {
     Request::builder().uri(path).extension(api()).body(()).unwrap()
 }
 
@@ -20,93 +20,95 @@ async fn inner(request: Request<()>) -> Result<Response<String>, &'static str> {
         Some("Panic") => panic!("as asked"),
         Some("Fail") => Err("as asked"),
         Some("Open") => {
-            request.extensions().get::<Arc<Place>>().unwrap().release();
+            request.extensions().get::<Arc<Permit>>().unwrap().release();
             Ok(Response::new("answer".to_owned()))
         }
         _ => Ok(Response::new("answer".to_owned())),
     }
 }
 
-fn shed(pools: &Pools) -> Shed<impl Service<Request<()>, Response = Response<String>, Future: Send>> {
+fn shed(pools: &Limiters) -> Shed<impl Service<Request<()>, Response = Response<String>, Future: Send>> {
     ShedLayer::new(pools.clone()).layer(service_fn(inner))
 }
 
-fn one() -> Pools {
-    Pools::new(1, 1, 100)
+fn single_permit_limiters() -> Limiters {
+    Limiters::new(1, 1, 100)
 }
 
-fn api() -> Holder {
-    Holder { name: "api".into(), is_known: true }
+fn api() -> PermitHolder {
+    PermitHolder { name: "api".into(), is_known: true }
 }
 
-fn is_free(pools: &Pools) -> bool {
-    pools.requests.take(&api(), 1).is_ok()
+fn has_free_permit(pools: &Limiters) -> bool {
+    pools.requests.try_acquire(&api(), 1).is_ok()
 }
 
 #[tokio::test]
-async fn a_place_is_kept_until_the_body_ends() {
-    let pools = one();
-    let response = shed(&pools).oneshot(to(VALIDATE)).await.unwrap_or_else(|_| panic!("it answers"));
+async fn permit_is_held_until_the_body_ends() {
+    let pools = single_permit_limiters();
+    let response =
+        shed(&pools).oneshot(request_to(VALIDATE_PATH)).await.unwrap_or_else(|_| panic!("it answers"));
     let mut body = response.into_body();
     let mut frame = async || poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
     assert!(frame().await.unwrap().unwrap().is_data());
-    assert!(!is_free(&pools));
+    assert!(!has_free_permit(&pools));
     assert!(frame().await.is_none());
-    assert!(is_free(&pools), "though the body is still there");
+    assert!(has_free_permit(&pools), "though the body is still there");
 }
 
 #[tokio::test]
-async fn without_a_place_a_request_is_refused_and_does_not_come_through() {
-    let pools = one();
-    let _taken = pools.requests.take(&api(), 1);
+async fn request_without_a_permit_is_refused_before_its_handler() {
+    let pools = single_permit_limiters();
+    let _taken = pools.requests.try_acquire(&api(), 1);
     let must_not = service_fn(async |_: Request<()>| -> Result<Response<String>, Infallible> {
         panic!("it came through")
     });
-    let refused = ShedLayer::new(pools).layer(must_not).oneshot(to(VALIDATE)).await.unwrap();
+    let refused = ShedLayer::new(pools).layer(must_not).oneshot(request_to(VALIDATE_PATH)).await.unwrap();
     assert_eq!(refused.headers()["grpc-status"], "8", "RESOURCE_EXHAUSTED, in the headers");
     assert!(refused.body().is_end_stream());
 }
 
 #[tokio::test]
-async fn however_a_request_ends_its_place_is_free() {
-    let pools = one();
-    let call = |method: &str| shed(&pools).oneshot(to(&format!("/tenantauth.v1.UsageService/{method}")));
+async fn permit_is_released_on_every_kind_of_end() {
+    let pools = single_permit_limiters();
+    let call =
+        |method: &str| shed(&pools).oneshot(request_to(&format!("/tenantauth.v1.UsageService/{method}")));
     let answered = call("Answer").await;
-    assert!(!is_free(&pools));
+    assert!(!has_free_permit(&pools));
     drop(answered);
-    assert!(is_free(&pools), "the answer was not read to its end");
+    assert!(has_free_permit(&pools), "the answer was not read to its end");
     assert!(call("Fail").await.is_err());
-    assert!(is_free(&pools));
+    assert!(has_free_permit(&pools));
     let hanging = call("Hang").now_or_never();
-    assert!(hanging.is_none() && is_free(&pools), "the caller has left");
+    assert!(hanging.is_none() && has_free_permit(&pools), "the caller has left");
     assert!(std::panic::AssertUnwindSafe(call("Panic")).catch_unwind().await.is_err());
-    assert!(is_free(&pools));
+    assert!(has_free_permit(&pools));
     let open = call("Open").await;
-    assert!(open.is_ok() && is_free(&pools), "a stream gave its place back");
-    let other = pools.requests.take(&api(), 1);
+    assert!(open.is_ok() && has_free_permit(&pools), "a stream gave its place back");
+    let other = pools.requests.try_acquire(&api(), 1);
     drop(open);
-    assert!(!is_free(&pools), "and not for a second time at its end");
+    assert!(!has_free_permit(&pools), "and not for a second time at its end");
     drop(other);
 }
 
 #[tokio::test]
-async fn probes_and_operators_need_no_place() {
-    let pools = one();
-    let _taken = pools.requests.take(&api(), 1);
-    let free = SERVICES.iter().filter(|(_, side)| *side == Side::Free);
+async fn probes_and_operators_pass_when_requests_are_full() {
+    let pools = single_permit_limiters();
+    let _taken = pools.requests.try_acquire(&api(), 1);
+    let free = SERVICE_PERMIT_CLASSES.iter().filter(|(_, side)| *side == PermitClass::Operators);
     for (service, _) in free {
-        let answer = shed(&pools).oneshot(to(&format!("/{service}/Any"))).await;
+        let answer = shed(&pools).oneshot(request_to(&format!("/{service}/Any"))).await;
         assert!(answer.is_ok_and(|answer| answer.body().body == "answer"), "{service}");
     }
 }
 
 #[tokio::test]
-async fn a_stream_of_any_service_keeps_its_place_to_its_end() {
-    for path in STREAMS {
-        let pools = one();
-        let open = shed(&pools).oneshot(to(path)).await;
+async fn stream_of_any_service_holds_its_permit_to_its_end() {
+    for path in STREAMING_RPCS {
+        let pools = single_permit_limiters();
+        let open = shed(&pools).oneshot(request_to(path)).await;
         assert_eq!(pools.streams.taken(), 1, "{path}");
-        let refused = shed(&pools).oneshot(to(path)).await.ok().unwrap();
+        let refused = shed(&pools).oneshot(request_to(path)).await.ok().unwrap();
         assert_eq!(refused.headers()["grpc-status"], "8", "{path}");
         drop(open);
         assert_eq!(pools.named().map(|(_, places)| places.taken()), [0; 5]);
@@ -114,11 +116,11 @@ async fn a_stream_of_any_service_keeps_its_place_to_its_end() {
 }
 
 #[tokio::test]
-async fn strangers_leave_operators_and_probes_from_elsewhere_their_places() {
+async fn unknown_callers_of_one_address_leave_permits_to_others() {
     const CHECK: &str = "/grpc.health.v1.Health/Check";
-    let pools = one();
+    let pools = single_permit_limiters();
     let from = |address: &str| {
-        let stranger = Holder { name: address.into(), is_known: false };
+        let stranger = PermitHolder { name: address.into(), is_known: false };
         Request::builder().uri(CHECK).extension(stranger).body(()).unwrap()
     };
     let mut held = Vec::new();
@@ -130,16 +132,16 @@ async fn strangers_leave_operators_and_probes_from_elsewhere_their_places() {
         held.push(answer);
     }
     assert_eq!(held.len(), 32, "of one address");
-    for other in [from("10.0.0.2"), to(CHECK)] {
+    for other in [from("10.0.0.2"), request_to(CHECK)] {
         let answer = shed(&pools).oneshot(other).await.ok().unwrap();
         assert!(!answer.headers().contains_key("grpc-status"));
     }
 }
 
 #[test]
-fn what_nobody_knows_is_bounded() {
-    assert_eq!(side("/grpc.health.v1.Health/Check"), Side::Free);
+fn unknown_service_needs_a_request_permit() {
+    assert_eq!(permit_class("/grpc.health.v1.Health/Check"), PermitClass::Operators);
     for path in ["/", "", "/grpc.health.v1.Health", "/grpc.health.v1.HealthX/Check", "/made.up.Service/X"] {
-        assert_eq!(side(path), Side::Bounded, "{path}");
+        assert_eq!(permit_class(path), PermitClass::Requests, "{path}");
     }
 }

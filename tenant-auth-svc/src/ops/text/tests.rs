@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
-    domain::{identity::Doubt, store::FailureKind},
-    ops::facts::Writes,
+    domain::{identity::DistrustReason, store::FailureKind},
+    ops::status::WriteStatus,
 };
 
 fn at(seconds: u64) -> Moment {
@@ -13,41 +13,45 @@ fn at(seconds: u64) -> Moment {
 }
 
 #[test]
-fn an_outage_at_three_in_the_morning() {
-    let facts = Facts {
+fn outage_status_is_rendered_completely() {
+    let facts = ServiceStatus {
         now: at(320),
-        phase: Phase::Ready,
-        since: at(0),
-        reads: Some(Condition { failure: Some(FailureKind::TimedOut), since: at(8), last: at(319) }),
-        doubt: Some((Doubt::RolledBack, at(11))),
+        phase: LifecyclePhase::Ready,
+        phase_since: at(0),
+        reads: Some(Condition { failure: Some(FailureKind::TimedOut), since: at(8), last_call_at: at(319) }),
+        distrust: Some((DistrustReason::RolledBack, at(11))),
         standstill: Some(Duration::from_secs(9)),
         clock_offset: Some(-7_000),
         scheduler_lag: Duration::from_millis(350),
-        writes: Writes {
-            condition: Some(Condition { failure: Some(FailureKind::Blocked), since: at(9), last: at(316) }),
+        writes: WriteStatus {
+            condition: Some(Condition {
+                failure: Some(FailureKind::Blocked),
+                since: at(9),
+                last_call_at: at(316),
+            }),
             waiting: 3,
             under_way_for: Some(Duration::from_secs(4)),
         },
         open_circuits: [true, false, false, false, false, true],
-        feed: Feed::SilentSince(at(7)),
+        feed: FeedStatus::SilentSince(at(7)),
         oldest_answer: Some(Duration::from_millis(313_900)),
-        grace: Grace {
+        grace: GraceStatus {
             in_force: Duration::from_secs(28_800),
             configured: Duration::from_secs(14_400),
             set_until: Some(at(3_600).wall),
-            coverage: Some(Coverage {
-                oldest: Some(Left::Over(Duration::from_secs(5))),
-                median: Some(Left::In(Duration::from_secs(700))),
-                beyond: 3,
+            coverage: Some(GraceCoverage {
+                oldest_key: Some(TimeLeft::Elapsed(Duration::from_secs(5))),
+                median_key: Some(TimeLeft::Remaining(Duration::from_secs(700))),
+                keys_beyond: 3,
             }),
         },
-        files: Files::default(),
+        files: FileStatus::default(),
         expiries: Vec::new(),
-        denied: 0,
+        denied_entries: 0,
         pepper_missing: None,
     };
     assert_eq!(
-        of(&facts),
+        render(&facts),
         "\
 process   ready since 2026-11-21T07:20:00Z, 320 s
 database  NOT BELIEVED (rolled_back) since 2026-11-21T07:20:11Z, 309 s: see `tenantctl database status`; the copy that is \
@@ -72,33 +76,33 @@ peppers   none is missing
 }
 
 #[test]
-fn a_young_process_knows_little_and_says_so() {
-    let facts = Facts {
+fn unknown_values_are_rendered_as_unknown() {
+    let facts = ServiceStatus {
         now: at(0),
-        phase: Phase::Waiting,
-        since: at(0),
+        phase: LifecyclePhase::Waiting,
+        phase_since: at(0),
         reads: None,
-        doubt: None,
+        distrust: None,
         standstill: None,
         clock_offset: None,
         scheduler_lag: Duration::from_millis(4),
-        writes: Writes::default(),
+        writes: WriteStatus::default(),
         open_circuits: [false; 6],
-        feed: Feed::NotHeard,
+        feed: FeedStatus::NotYetLive,
         oldest_answer: None,
-        grace: Grace {
+        grace: GraceStatus {
             in_force: Duration::from_secs(14_400),
             configured: Duration::from_secs(14_400),
             set_until: None,
             coverage: None,
         },
-        files: Files::default(),
+        files: FileStatus::default(),
         expiries: Vec::new(),
-        denied: 0,
+        denied_entries: 0,
         pepper_missing: None,
     };
     assert_eq!(
-        of(&facts),
+        render(&facts),
         "\
 process   waiting for the database since 2026-11-21T07:20:00Z, 0 ms
 database  not read yet
@@ -116,15 +120,15 @@ denied    nothing by file
 peppers   none is missing
 "
     );
-    let healthy = Facts {
-        phase: Phase::Unusable("schema_newer"),
-        reads: Some(Condition { failure: None, since: at(0), last: at(0) }),
-        feed: Feed::Heard(Duration::from_millis(120)),
+    let healthy = ServiceStatus {
+        phase: LifecyclePhase::Unusable("schema_newer"),
+        reads: Some(Condition { failure: None, since: at(0), last_call_at: at(0) }),
+        feed: FeedStatus::Live(Duration::from_millis(120)),
         clock_offset: Some(4_000),
         scheduler_lag: Duration::from_millis(4),
         ..facts
     };
-    let told = of(&healthy);
+    let told = render(&healthy);
     for line in [
         "process   unusable (schema_newer) since 2026-11-21T07:20:00Z, 0 ms; the log says what to do",
         "reads     works since 2026-11-21T07:20:00Z, 0 ms; last tried 0 ms ago",

@@ -10,21 +10,21 @@ use tracing_subscriber::fmt::{
     time::{FormatTime as _, SystemTime},
 };
 
-use super::line::Line;
+use super::line::LogLine;
 
 /// One JSON object, for a collector.
-pub(super) fn json(line: &Line) -> String {
+pub(super) fn json(line: &LogLine) -> String {
     let mut text = Vec::new();
     // Nothing that a line consists of can fail to be written into memory.
-    let _ = object(line, &mut text);
+    let _ = write_object(line, &mut text);
     text.push(b'\n');
     String::from_utf8(text).unwrap_or_default()
 }
 
-fn object(line: &Line, into: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+fn write_object(line: &LogLine, into: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     let mut serializer = Serializer::new(into);
     let mut object = serializer.serialize_map(None)?;
-    object.serialize_entry("timestamp", &now())?;
+    object.serialize_entry("timestamp", &timestamp())?;
     object.serialize_entry("level", line.level.as_str())?;
     object.serialize_entry("message", &line.message)?;
     for (name, value) in &line.fields {
@@ -35,12 +35,12 @@ fn object(line: &Line, into: &mut Vec<u8>) -> Result<(), serde_json::Error> {
 }
 
 /// For a person.
-pub(super) fn text(line: &Line, colours: bool) -> String {
-    let Line { level, target, message, fields } = line;
-    let mut text = now();
+pub(super) fn text(line: &LogLine, colours: bool) -> String {
+    let LogLine { level, target, message, fields } = line;
+    let mut text = timestamp();
     // Writing into a text does not fail.
     let _ = if colours {
-        write!(text, " \x1b[{}m{level:>5}\x1b[0m {target}: {message}", colour(*level))
+        write!(text, " \x1b[{}m{level:>5}\x1b[0m {target}: {message}", ansi_colour(*level))
     } else {
         write!(text, " {level:>5} {target}: {message}")
     };
@@ -54,7 +54,7 @@ pub(super) fn text(line: &Line, colours: bool) -> String {
     text
 }
 
-fn colour(level: Level) -> u8 {
+fn ansi_colour(level: Level) -> u8 {
     match level {
         Level::ERROR => 31,
         Level::WARN => 33,
@@ -64,7 +64,7 @@ fn colour(level: Level) -> u8 {
     }
 }
 
-fn now() -> String {
+fn timestamp() -> String {
     let mut now = String::new();
     // A clock that cannot be read leaves it empty.
     let _ = SystemTime.format_time(&mut Writer::new(&mut now));

@@ -10,51 +10,52 @@ use tracing::{
 
 /// The longest value, in bytes; a little more where its last character is escaped. The rest is left out and its length
 /// told: part of what is logged comes from callers, servers and libraries.
-pub(super) const MAX_VALUE: usize = 512;
+pub(super) const MAX_VALUE_BYTES: usize = 512;
 
 /// What every line has, in front of the fields of its event.
-const RESERVED: [&str; 4] = ["timestamp", "level", "message", "target"];
+const RESERVED_FIELDS: [&str; 4] = ["timestamp", "level", "message", "target"];
 
 /// What is written about an event. No two fields have the same name, and none that of what every line has.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
+pub(super) struct LogLine {
     pub(super) level: Level,
     pub(super) target: &'static str,
     pub(super) message: String,
     pub(super) fields: Vec<(Cow<'static, str>, Value)>,
 }
 
-impl Line {
+impl LogLine {
     /// That of an event.
-    pub(super) fn of(event: &Event<'_>) -> Self {
+    pub(super) fn from_event(event: &Event<'_>) -> Self {
         let (level, target) = (*event.metadata().level(), event.metadata().target());
-        let mut read = Read { message: None, fields: Vec::new() };
+        let mut read = FieldVisitor { message: None, fields: Vec::new() };
         event.record(&mut read);
         Self { level, target, message: read.message.unwrap_or_default(), fields: read.fields }
     }
 }
 
 /// The fields of an event.
-struct Read {
+struct FieldVisitor {
     message: Option<String>,
     fields: Vec<(Cow<'static, str>, Value)>,
 }
 
-impl Read {
-    fn text(&mut self, field: &Field, text: impl fmt::Display) {
-        let text = bounded(text);
+impl FieldVisitor {
+    fn push_text(&mut self, field: &Field, text: impl fmt::Display) {
+        let text = truncate_value(text);
         // The event's own words come before its fields.
         if field.name() == "message" && self.message.is_none() {
             self.message = Some(text);
         } else {
-            self.value(field, text);
+            self.push_value(field, text);
         }
     }
 
-    fn value(&mut self, field: &Field, value: impl Into<Value>) {
+    fn push_value(&mut self, field: &Field, value: impl Into<Value>) {
         let name = field.name();
-        let is_taken =
-            |name: &str| RESERVED.contains(&name) || self.fields.iter().any(|(taken, _)| taken == name);
+        let is_taken = |name: &str| {
+            RESERVED_FIELDS.contains(&name) || self.fields.iter().any(|(taken, _)| taken == name)
+        };
         let name = if is_taken(name) {
             let numbered = (2..).map(|number| format!("{name}_{number}")).find(|name| !is_taken(name));
             Cow::Owned(numbered.unwrap_or_default())
@@ -65,42 +66,42 @@ impl Read {
     }
 }
 
-impl Visit for Read {
+impl Visit for FieldVisitor {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.value(field, value);
+        self.push_value(field, value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.value(field, value);
+        self.push_value(field, value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.value(field, value);
+        self.push_value(field, value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.value(field, value);
+        self.push_value(field, value);
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.text(field, value);
+        self.push_text(field, value);
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        self.text(field, value);
+        self.push_text(field, value);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.text(field, format_args!("{value:?}"));
+        self.push_text(field, format_args!("{value:?}"));
     }
 }
 
-/// A text without what would garble a terminal or a line, and no longer than [`MAX_VALUE`].
-fn bounded(text: impl fmt::Display) -> String {
-    let mut bounded = Bounded::default();
+/// A text without what would garble a terminal or a line, and no longer than [`MAX_VALUE_BYTES`].
+fn truncate_value(text: impl fmt::Display) -> String {
+    let mut bounded = BoundedText::default();
     // What fails to show itself is shown as far as it went.
     let _ = fmt::Write::write_fmt(&mut bounded, format_args!("{text}"));
-    let Bounded { mut kept, len, is_cut } = bounded;
+    let BoundedText { text: mut kept, total_bytes: len, is_truncated: is_cut } = bounded;
     if is_cut {
         kept.push_str(&format!("… ({len} bytes)"));
     }
@@ -108,25 +109,25 @@ fn bounded(text: impl fmt::Display) -> String {
 }
 
 #[derive(Default)]
-struct Bounded {
-    kept: String,
+struct BoundedText {
+    text: String,
     /// Of the whole.
-    len: usize,
-    is_cut: bool,
+    total_bytes: usize,
+    is_truncated: bool,
 }
 
-impl fmt::Write for Bounded {
+impl fmt::Write for BoundedText {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.len += text.len();
+        self.total_bytes += text.len();
         for c in text.chars() {
-            self.is_cut |= self.kept.len() + c.len_utf8() > MAX_VALUE;
-            if self.is_cut {
+            self.is_truncated |= self.text.len() + c.len_utf8() > MAX_VALUE_BYTES;
+            if self.is_truncated {
                 break;
             }
             match c {
-                '"' | '\'' | '\\' => self.kept.push(c),
+                '"' | '\'' | '\\' => self.text.push(c),
                 // Controls, marks that turn the direction of writing, what is invisible.
-                _ => self.kept.extend(c.escape_debug()),
+                _ => self.text.extend(c.escape_debug()),
             }
         }
         Ok(())

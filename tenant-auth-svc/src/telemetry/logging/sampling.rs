@@ -15,13 +15,13 @@ use std::{
 use serde_json::Value;
 use tracing::{Level, Metadata, callsite::Identifier};
 
-use super::line::Line;
-use crate::domain::{audit::AUDIT_TARGET, clock::SharedClock, verdict::DENIED_TARGET};
+use super::line::LogLine;
+use crate::domain::{audit::AUDIT_LOG_TARGET, clock::SharedClock, verdict::DENIALS_LOG_TARGET};
 
 /// How long lines of a kind are counted before their number is told.
-const INTERVAL: Duration = Duration::from_secs(10);
+const SAMPLING_INTERVAL: Duration = Duration::from_secs(10);
 /// The fields that tell kinds of one event apart: words of ours, and ids of records in the database. None that a caller can make up.
-const TELLING: [&str; 13] = [
+const KIND_FIELDS: [&str; 13] = [
     "rpc",
     "code",
     "database",
@@ -41,87 +41,88 @@ const MAX_KINDS: usize = 512;
 
 /// Which lines are written.
 #[derive(Debug)]
-pub(super) struct Sampling {
+pub(super) struct LogSampler {
     burst: NonZeroU32,
     clock: SharedClock,
-    kinds: Mutex<HashMap<Kind, Seen>>,
+    lock_kinds: Mutex<HashMap<LineKind, LineKindState>>,
 }
 
 /// Lines that say the same about different requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Kind {
-    event: Identifier,
-    of: Vec<(Cow<'static, str>, String)>,
+struct LineKind {
+    callsite: Identifier,
+    fields: Vec<(Cow<'static, str>, String)>,
 }
 
 /// What was seen of a kind in the present interval.
 #[derive(Debug)]
-struct Seen {
+struct LineKindState {
     level: Level,
     target: &'static str,
     message: String,
-    since: Duration,
+    interval_start: Duration,
     /// How many more may be written.
-    room: u32,
-    left_out: u64,
+    remaining: u32,
+    suppressed: u64,
 }
 
-impl Sampling {
+impl LogSampler {
     /// So many of a kind are written at first, in an interval.
     pub(super) fn new(burst: NonZeroU32, clock: SharedClock) -> Self {
-        Self { burst, clock, kinds: Mutex::default() }
+        Self { burst, clock, lock_kinds: Mutex::default() }
     }
 
     /// Whether lines of this event may be left out. Never what stands in for the audit log, nor what only those see who have
     /// asked for every detail: but denials, which are `debug` and come as often as anybody likes.
-    pub(super) fn concerns(event: &Metadata<'_>) -> bool {
+    pub(super) fn is_sampled(event: &Metadata<'_>) -> bool {
         match event.target() {
-            AUDIT_TARGET => false,
-            DENIED_TARGET => true,
+            AUDIT_LOG_TARGET => false,
+            DENIALS_LOG_TARGET => true,
             _ => *event.level() <= Level::INFO,
         }
     }
 
     /// The count that is due before a line of this event, and the line, if it is to be written.
-    pub(super) fn pass(&self, event: &Metadata<'_>, line: Line) -> (Option<Line>, Option<Line>) {
-        let mut kind = Kind { event: event.callsite(), of: Vec::new() };
+    pub(super) fn sample(&self, event: &Metadata<'_>, line: LogLine) -> (Option<LogLine>, Option<LogLine>) {
+        let mut kind = LineKind { callsite: event.callsite(), fields: Vec::new() };
         for (name, value) in &line.fields {
-            if let (true, Value::String(value)) = (TELLING.contains(&&**name), value) {
-                kind.of.push((name.clone(), value.clone()));
+            if let (true, Value::String(value)) = (KIND_FIELDS.contains(&&**name), value) {
+                kind.fields.push((name.clone(), value.clone()));
             }
         }
         let now = self.clock.monotonic();
         let mut kinds = self.kinds();
         if kinds.len() >= MAX_KINDS && !kinds.contains_key(&kind) {
-            kind.of.clear();
+            kind.fields.clear();
         }
-        let of = kind.of.clone();
-        let seen = kinds.entry(kind).or_insert_with(|| Seen {
+        let of = kind.fields.clone();
+        let seen = kinds.entry(kind).or_insert_with(|| LineKindState {
             level: line.level,
             target: line.target,
             message: line.message.clone(),
-            since: now,
-            room: self.burst.get(),
-            left_out: 0,
+            interval_start: now,
+            remaining: self.burst.get(),
+            suppressed: 0,
         });
-        let due = (now.saturating_sub(seen.since) >= INTERVAL).then(|| seen.renew(&of, now, self.burst));
-        if seen.room == 0 {
-            seen.left_out += 1;
+        let due = (now.saturating_sub(seen.interval_start) >= SAMPLING_INTERVAL)
+            .then(|| seen.start_interval(&of, now, self.burst));
+        if seen.remaining == 0 {
+            seen.suppressed += 1;
             return (due.flatten(), None);
         }
-        seen.room -= 1;
+        seen.remaining -= 1;
         (due.flatten(), Some(line))
     }
 
     /// The counts that are due, or all.
-    pub(super) fn due(&self, all: bool) -> Vec<Line> {
+    pub(super) fn take_due_counts(&self, all: bool) -> Vec<LogLine> {
         let now = self.clock.monotonic();
         let mut due = Vec::new();
         self.kinds().retain(|kind, seen| {
-            if !all && now.saturating_sub(seen.since) < INTERVAL {
+            if !all && now.saturating_sub(seen.interval_start) < SAMPLING_INTERVAL {
                 return true;
             }
-            let count = seen.renew(&kind.of, now, self.burst);
+            let count = seen.start_interval(&kind.fields, now, self.burst);
             let goes_on = count.is_some();
             due.extend(count);
             goes_on
@@ -129,33 +130,33 @@ impl Sampling {
         due
     }
 
-    fn kinds(&self) -> MutexGuard<'_, HashMap<Kind, Seen>> {
+    fn kinds(&self) -> MutexGuard<'_, HashMap<LineKind, LineKindState>> {
         // Every change is one step.
-        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lock_kinds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Seen {
+impl LineKindState {
     /// Begins another interval; how many lines the last one has left out, if any.
-    fn renew(
+    fn start_interval(
         &mut self,
         of: &[(Cow<'static, str>, String)],
         now: Duration,
         burst: NonZeroU32,
-    ) -> Option<Line> {
-        let took = now.saturating_sub(self.since).as_secs();
-        let left_out = std::mem::take(&mut self.left_out);
-        self.since = now;
+    ) -> Option<LogLine> {
+        let took = now.saturating_sub(self.interval_start).as_secs();
+        let left_out = std::mem::take(&mut self.suppressed);
+        self.interval_start = now;
         if left_out == 0 {
-            self.room = burst.get();
+            self.remaining = burst.get();
             return None;
         }
         // It goes on: one is enough to show how.
-        self.room = 1;
+        self.remaining = 1;
         let mut fields: Vec<_> =
             of.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
         fields.push((Cow::Borrowed("left_out"), Value::from(left_out)));
         let message = format!("{}: … and {left_out} more in {took} s", self.message);
-        Some(Line { level: self.level, target: self.target, message, fields })
+        Some(LogLine { level: self.level, target: self.target, message, fields })
     }
 }

@@ -10,14 +10,14 @@ use tracing::subscriber::with_default;
 
 use super::*;
 use crate::domain::{
-    audit::AUDIT_TARGET,
+    audit::AUDIT_LOG_TARGET,
     clock::{ManualClock, UnixMillis},
 };
 
 #[derive(Clone, Default)]
-struct Memory(Arc<Mutex<Vec<u8>>>);
+struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
-impl Memory {
+impl CapturedLog {
     fn bytes(&self) -> MutexGuard<'_, Vec<u8>> {
         self.0.lock().unwrap()
     }
@@ -31,7 +31,7 @@ impl Memory {
     }
 }
 
-impl io::Write for Memory {
+impl io::Write for CapturedLog {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.bytes().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -43,8 +43,8 @@ impl io::Write for Memory {
 }
 
 /// What is logged meanwhile, under a clock that can be moved.
-fn logged(format: LogFormat, run: impl FnOnce(&ManualClock, &Log)) -> Memory {
-    let (memory, clock) = (Memory::default(), ManualClock::at(UnixMillis(0)));
+fn capture_log(format: LogFormat, run: impl FnOnce(&ManualClock, &Log)) -> CapturedLog {
+    let (memory, clock) = (CapturedLog::default(), ManualClock::at(UnixMillis(0)));
     let config = LogConfig { filter: "info".to_owned(), format, colours: false, burst: NonZeroU32::new(5) };
     let writer = memory.clone();
     let shared: SharedClock = Arc::<ManualClock>::clone(&clock) as SharedClock;
@@ -53,7 +53,7 @@ fn logged(format: LogFormat, run: impl FnOnce(&ManualClock, &Log)) -> Memory {
     memory
 }
 
-fn refuse(times: usize, code: &str) {
+fn log_refusals(times: usize, code: &str) {
     for number in 0..times {
         tracing::warn!(target: RPC_TARGET, rpc = "a.B/C", code, request_id = number, "rpc");
     }
@@ -67,8 +67,8 @@ fn count(lines: &[Value], code: &str) -> (usize, u64) {
 }
 
 #[test]
-fn names_are_unique_whatever_an_event_calls_its_fields() {
-    let memory = logged(LogFormat::Json, |_, _| {
+fn field_names_are_unique_in_a_line() {
+    let memory = capture_log(LogFormat::Json, |_, _| {
         let message = "what the database said";
         tracing::warn!(message, level = "low", target = 7, timestamp = true, "database call failed");
         tracing::warn!(message);
@@ -85,15 +85,15 @@ fn names_are_unique_whatever_an_event_calls_its_fields() {
 }
 
 #[test]
-fn values_are_short_and_garble_nothing() {
+fn values_are_truncated_and_escaped() {
     let long = "/x".repeat(7_500);
     let run = |_: &ManualClock, _: &Log| {
         tracing::warn!(path = long, error = %io::Error::other(long.clone()), short = "a \"b\"", "refused {long}");
         tracing::warn!(name = "\u{202e}evil\u{200b}\u{1b}[31m\ntwo\u{2028}", "escaped");
     };
     for format in [LogFormat::Json, LogFormat::Text] {
-        let text = logged(format, run).text();
-        assert!(text.len() < 3 * (line::MAX_VALUE + 32) + 400, "{}: {text}", text.len());
+        let text = capture_log(format, run).text();
+        assert!(text.len() < 3 * (line::MAX_VALUE_BYTES + 32) + 400, "{}: {text}", text.len());
         assert!(text.contains("… (15000 bytes)") && text.contains("… (15008 bytes)"), "{text}");
         assert_eq!(text.lines().count(), 2, "{text}");
         for bad in ['\u{202e}', '\u{200b}', '\u{2028}'] {
@@ -104,23 +104,23 @@ fn values_are_short_and_garble_nothing() {
 }
 
 #[test]
-fn of_a_flood_a_few_lines_are_written_and_the_rest_is_counted() {
-    let memory = logged(LogFormat::Json, |clock, log| {
-        refuse(2_000, "Unauthenticated");
-        refuse(3, "Internal");
-        log.tell();
+fn flood_is_sampled_and_the_rest_is_counted() {
+    let memory = capture_log(LogFormat::Json, |clock, log| {
+        log_refusals(2_000, "Unauthenticated");
+        log_refusals(3, "Internal");
+        log.flush_due_counts();
         clock.advance(Duration::from_secs(10));
-        log.tell();
-        refuse(700, "Unauthenticated");
+        log.flush_due_counts();
+        log_refusals(700, "Unauthenticated");
         clock.advance(Duration::from_secs(11));
         // Without anybody who asks for the count, the next line brings it.
-        refuse(1, "Unauthenticated");
+        log_refusals(1, "Unauthenticated");
         clock.advance(Duration::from_secs(10));
-        log.tell();
+        log.flush_due_counts();
         clock.advance(Duration::from_secs(10));
-        log.tell();
+        log.flush_due_counts();
         // It is over, and begins anew.
-        refuse(7, "Unauthenticated");
+        log_refusals(7, "Unauthenticated");
         log.finish();
     });
     let lines = memory.lines();
@@ -136,10 +136,10 @@ fn of_a_flood_a_few_lines_are_written_and_the_rest_is_counted() {
 }
 
 #[test]
-fn kinds_have_an_end_and_nothing_is_lost_beyond_it() {
-    let memory = logged(LogFormat::Json, |_, log| {
+fn line_kinds_are_bounded_and_no_line_is_uncounted() {
+    let memory = capture_log(LogFormat::Json, |_, log| {
         for number in 0..5_000 {
-            refuse(1, &format!("made-up-{number}"));
+            log_refusals(1, &format!("made-up-{number}"));
         }
         log.finish();
     });
@@ -151,10 +151,10 @@ fn kinds_have_an_end_and_nothing_is_lost_beyond_it() {
 }
 
 #[test]
-fn what_stands_in_for_the_audit_log_is_always_written() {
-    let memory = logged(LogFormat::Json, |_, _| {
+fn audit_fallback_lines_are_never_suppressed() {
+    let memory = capture_log(LogFormat::Json, |_, _| {
         for _ in 0..100 {
-            tracing::warn!(target: AUDIT_TARGET, "the grace was changed");
+            tracing::warn!(target: AUDIT_LOG_TARGET, "the grace was changed");
         }
     });
     assert_eq!(memory.lines().len(), 100);

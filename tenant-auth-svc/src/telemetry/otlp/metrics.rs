@@ -20,48 +20,48 @@ use opentelemetry_proto::{
 use opentelemetry_sdk::Resource;
 use tokio::{sync::watch, time::MissedTickBehavior};
 
-use super::{Collector, Gather, OtlpCounts};
+use super::{CollectorChannel, OtlpCounts, SnapshotSource};
 use crate::{
-    instruments::durations::BOUNDS,
+    instruments::durations::BUCKET_BOUNDS,
     telemetry::{
-        names::{self, Kind},
-        snapshot::{Family, Sample, Snapshot, Value},
+        names::{self, MetricKind},
+        snapshot::{Family, MetricsSnapshot, Sample, SampleValue},
     },
 };
 
 /// How often.
-const EVERY: Duration = Duration::from_secs(30);
+const EXPORT_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Sends metrics.
-pub(super) struct Metrics {
-    client: MetricsServiceClient<Collector>,
+pub(super) struct MetricsSender {
+    client: MetricsServiceClient<CollectorChannel>,
     resource: ResourceAttributesWithSchema,
-    gather: Gather,
+    snapshot_source: SnapshotSource,
     counts: Arc<OtlpCounts>,
     /// From when on it was counted.
-    since: SystemTime,
+    started_at: SystemTime,
 }
 
-impl Metrics {
+impl MetricsSender {
     pub(super) fn new(
-        collector: Collector,
+        collector: CollectorChannel,
         resource: &Resource,
-        gather: Gather,
+        gather: SnapshotSource,
         counts: Arc<OtlpCounts>,
         since: SystemTime,
     ) -> Self {
         Self {
             client: MetricsServiceClient::new(collector),
             resource: resource.into(),
-            gather,
+            snapshot_source: gather,
             counts,
-            since,
+            started_at: since,
         }
     }
 
     /// Until told to end; then once more.
-    pub(super) async fn send(mut self, mut ending: watch::Receiver<bool>) {
-        let mut ticks = tokio::time::interval(EVERY);
+    pub(super) async fn run(mut self, mut ending: watch::Receiver<bool>) {
+        let mut ticks = tokio::time::interval(EXPORT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut goes_on = true;
         while goes_on {
@@ -70,15 +70,15 @@ impl Metrics {
                 // An error means that nobody is left to say it.
                 _ = ending.wait_for(|end| *end) => goes_on = false,
             }
-            let snapshot = (self.gather)();
-            let request = self.request(&snapshot);
+            let snapshot = (self.snapshot_source)();
+            let request = self.build_request(&snapshot);
             let outcome = self.client.export(request).await;
-            self.counts.metrics.note("metrics", outcome.as_ref().map(drop));
+            self.counts.metrics.record("metrics", outcome.as_ref().map(drop));
         }
     }
 
-    fn request(&self, snapshot: &Snapshot) -> ExportMetricsServiceRequest {
-        let times = Times { since: nanos(self.since), now: nanos(SystemTime::now()) };
+    fn build_request(&self, snapshot: &MetricsSnapshot) -> ExportMetricsServiceRequest {
+        let times = ExportWindow { since: unix_nanos(self.started_at), now: unix_nanos(SystemTime::now()) };
         let scope = InstrumentationScope { name: "tenant-auth-svc".to_owned(), ..Default::default() };
         let metrics = snapshot.families.iter().map(|family| times.metric(family)).collect();
         let scope_metrics = vec![ScopeMetrics { scope: Some(scope), metrics, schema_url: String::new() }];
@@ -94,31 +94,35 @@ impl Metrics {
     }
 }
 
-fn nanos(time: SystemTime) -> u64 {
+fn unix_nanos(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// From when to when was counted.
-struct Times {
+struct ExportWindow {
     since: u64,
     now: u64,
 }
 
-impl Times {
+impl ExportWindow {
     fn metric(&self, family: &Family) -> Metric {
         let of = family.metric;
-        let numbers = || family.samples.iter().map(|sample| self.number(of, sample)).collect();
+        let numbers = || family.samples.iter().map(|sample| self.number_point(of, sample)).collect();
         let temporality = AggregationTemporality::Cumulative.into();
         let data = match of.kind {
-            Kind::Counter => Data::Sum(Sum {
+            MetricKind::Counter => Data::Sum(Sum {
                 data_points: numbers(),
                 aggregation_temporality: temporality,
                 is_monotonic: true,
             }),
-            Kind::Gauge => Data::Gauge(Gauge { data_points: numbers() }),
-            Kind::Histogram => Data::Histogram(Histogram {
-                data_points: family.samples.iter().filter_map(|sample| self.times(of, sample)).collect(),
+            MetricKind::Gauge => Data::Gauge(Gauge { data_points: numbers() }),
+            MetricKind::Histogram => Data::Histogram(Histogram {
+                data_points: family
+                    .samples
+                    .iter()
+                    .filter_map(|sample| self.histogram_point(of, sample))
+                    .collect(),
                 aggregation_temporality: temporality,
             }),
         };
@@ -131,10 +135,10 @@ impl Times {
         }
     }
 
-    fn number(&self, of: &names::Metric, sample: &Sample) -> NumberDataPoint {
+    fn number_point(&self, of: &names::MetricDefinition, sample: &Sample) -> NumberDataPoint {
         let value = match &sample.value {
-            Value::Number(number) => *number,
-            Value::Times(times) => times.sum,
+            SampleValue::Number(number) => *number,
+            SampleValue::Histogram(times) => times.sum,
         };
         NumberDataPoint {
             attributes: attributes(of, sample),
@@ -145,8 +149,8 @@ impl Times {
         }
     }
 
-    fn times(&self, of: &names::Metric, sample: &Sample) -> Option<HistogramDataPoint> {
-        let Value::Times(times) = &sample.value else { return None };
+    fn histogram_point(&self, of: &names::MetricDefinition, sample: &Sample) -> Option<HistogramDataPoint> {
+        let SampleValue::Histogram(times) = &sample.value else { return None };
         Some(HistogramDataPoint {
             attributes: attributes(of, sample),
             start_time_unix_nano: self.since,
@@ -154,13 +158,13 @@ impl Times {
             count: times.count(),
             sum: Some(times.sum),
             bucket_counts: times.buckets.to_vec(),
-            explicit_bounds: BOUNDS.to_vec(),
+            explicit_bounds: BUCKET_BOUNDS.to_vec(),
             ..HistogramDataPoint::default()
         })
     }
 }
 
-fn attributes(of: &names::Metric, sample: &Sample) -> Vec<KeyValue> {
+fn attributes(of: &names::MetricDefinition, sample: &Sample) -> Vec<KeyValue> {
     let text = |value: &str| AnyValue { value: Some(any_value::Value::StringValue(value.to_owned())) };
     let labels = of.labels.iter().zip(&sample.labels);
     labels

@@ -11,49 +11,54 @@ use opentelemetry_proto::{
 use opentelemetry_sdk::{Resource, trace::SpanData};
 use tokio::sync::{mpsc, watch};
 
-use super::{Collector, OtlpCounts};
+use super::{CollectorChannel, OtlpCounts};
 
 /// The most spans in one request.
-const BATCH: usize = 512;
+const MAX_SPANS_PER_BATCH: usize = 512;
 /// How long the first span waits for others.
-const LINGER: Duration = Duration::from_secs(1);
+const BATCH_DELAY: Duration = Duration::from_secs(1);
 
 /// Sends spans.
-pub(super) struct Spans {
-    client: TraceServiceClient<Collector>,
+pub(super) struct SpanSender {
+    client: TraceServiceClient<CollectorChannel>,
     resource: ResourceAttributesWithSchema,
-    ended: mpsc::Receiver<SpanData>,
+    ended_spans: mpsc::Receiver<SpanData>,
     counts: Arc<OtlpCounts>,
 }
 
-impl Spans {
+impl SpanSender {
     pub(super) fn new(
-        collector: Collector,
+        collector: CollectorChannel,
         resource: &Resource,
         ended: mpsc::Receiver<SpanData>,
         counts: Arc<OtlpCounts>,
     ) -> Self {
-        Self { client: TraceServiceClient::new(collector), resource: resource.into(), ended, counts }
+        Self {
+            client: TraceServiceClient::new(collector),
+            resource: resource.into(),
+            ended_spans: ended,
+            counts,
+        }
     }
 
     /// Until told to end; then what has gathered is sent as well.
-    pub(super) async fn send(mut self, mut ending: watch::Receiver<bool>) {
+    pub(super) async fn run(mut self, mut ending: watch::Receiver<bool>) {
         let mut goes_on = true;
         while goes_on {
             let mut batch = Vec::new();
             tokio::select! {
-                more = gather(&mut self.ended, &mut batch) => goes_on = more,
+                more = collect_batch(&mut self.ended_spans, &mut batch) => goes_on = more,
                 // An error means that nobody is left to say it.
                 _ = ending.wait_for(|end| *end) => goes_on = false,
             }
             if !goes_on {
-                self.ended.close();
-                while let Ok(span) = self.ended.try_recv() {
+                self.ended_spans.close();
+                while let Ok(span) = self.ended_spans.try_recv() {
                     batch.push(span);
                 }
             }
             while !batch.is_empty() {
-                let rest = batch.split_off(batch.len().min(BATCH));
+                let rest = batch.split_off(batch.len().min(MAX_SPANS_PER_BATCH));
                 self.export(std::mem::replace(&mut batch, rest)).await;
             }
         }
@@ -74,24 +79,24 @@ impl Spans {
         let refused = u64::try_from(refused).unwrap_or_default().min(sent);
         self.counts.spans.failed.add(refused);
         self.counts.spans.exported.add(sent - refused);
-        self.counts.traces.note("traces", outcome.as_ref().map(drop));
+        self.counts.traces.record("traces", outcome.as_ref().map(drop));
     }
 }
 
 /// Waits for a span, and a little for others. Whether there may be more. What was received is in `batch`, also when
 /// this is given up.
-async fn gather(ended: &mut mpsc::Receiver<SpanData>, batch: &mut Vec<SpanData>) -> bool {
-    if ended.recv_many(batch, BATCH).await == 0 {
+async fn collect_batch(ended: &mut mpsc::Receiver<SpanData>, batch: &mut Vec<SpanData>) -> bool {
+    if ended.recv_many(batch, MAX_SPANS_PER_BATCH).await == 0 {
         return false;
     }
     let company = async {
-        while batch.len() < BATCH {
-            if ended.recv_many(batch, BATCH - batch.len()).await == 0 {
+        while batch.len() < MAX_SPANS_PER_BATCH {
+            if ended.recv_many(batch, MAX_SPANS_PER_BATCH - batch.len()).await == 0 {
                 return;
             }
         }
     };
     // It is enough, or it is time.
-    let _ = tokio::time::timeout(LINGER, company).await;
+    let _ = tokio::time::timeout(BATCH_DELAY, company).await;
     true
 }

@@ -59,7 +59,7 @@ pub(super) fn first_to_expire(
 ///
 /// It looks where the HTTP client of the database looks (rustls-native-certs), and refuses nothing: the client does.
 #[must_use]
-pub fn private_roots(file: Option<&Path>, folders: &[PathBuf]) -> Option<FirstToExpire> {
+pub fn first_private_root_to_expire(file: Option<&Path>, folders: &[PathBuf]) -> Option<FirstToExpire> {
     let of_folder = |folder: &PathBuf| {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         let files: Vec<_> = entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();

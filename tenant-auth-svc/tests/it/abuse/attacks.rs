@@ -9,11 +9,11 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use tonic_health::pb::HealthCheckRequest;
 
 use super::{
-    FEW_DESCRIPTORS, Outcome,
-    peer::{Asked, Head, Peer, framed},
-    victim::{GREEDY, Limits, Victim},
+    AttackOutcome, FEW_DESCRIPTORS,
+    peer::{RawPeer, ResponseHead, SentRequest, grpc_frame},
+    victim::{GREEDY_TOKEN, ProcessLimits, Victim},
 };
-use crate::harness::strange_key;
+use crate::harness::unknown_key;
 
 const VALIDATE: &str = "/tenantauth.v1.ValidationService/ValidateKey";
 pub(super) const BATCH: &str = "/tenantauth.v1.ValidationService/BatchValidateKeys";
@@ -24,103 +24,122 @@ const CHECK: &str = "/grpc.health.v1.Health/Check";
 const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 /// One below what a connection may have at once.
-pub(super) const STREAMS: usize = 199;
+pub(super) const STREAMS_PER_CONNECTION: usize = 199;
 /// Nothing of an answer's body is let in.
-pub(super) const CLOSED: u32 = 0;
-pub(super) const OPEN: u32 = 65_535;
+pub(super) const CLOSED_WINDOW: u32 = 0;
+pub(super) const OPEN_WINDOW: u32 = 65_535;
 
 /// An attack.
 pub(super) struct Attack {
     pub(super) name: &'static str,
-    pub(super) limits: Limits,
-    make: for<'a> fn(&'a Victim) -> BoxFuture<'a, Outcome>,
+    pub(super) limits: ProcessLimits,
+    run_on: for<'a> fn(&'a Victim) -> BoxFuture<'a, AttackOutcome>,
 }
 
 impl Attack {
-    pub(super) async fn run(&self, victim: &Victim) -> Outcome {
-        (self.make)(victim).await
+    pub(super) async fn run(&self, victim: &Victim) -> AttackOutcome {
+        (self.run_on)(victim).await
     }
 }
 
-const fn attack(name: &'static str, make: for<'a> fn(&'a Victim) -> BoxFuture<'a, Outcome>) -> Attack {
-    Attack { name, limits: Limits { descriptors: None }, make }
+const fn new_attack(
+    name: &'static str,
+    make: for<'a> fn(&'a Victim) -> BoxFuture<'a, AttackOutcome>,
+) -> Attack {
+    Attack { name, limits: ProcessLimits { descriptors: None }, run_on: make }
 }
 
 /// All of them.
 pub(super) const ALL: &[Attack] = &[
-    attack("health watched by a stranger, 20 x 199", |victim| {
-        Box::pin(flood(victim, 20, OPEN, HEALTH_WATCH, None, HealthCheckRequest::default()))
+    new_attack("health watched by a stranger, 20 x 199", |victim| {
+        Box::pin(flood_requests(victim, 20, OPEN_WINDOW, HEALTH_WATCH, None, HealthCheckRequest::default()))
     }),
-    attack("reflection streams of a stranger, 20 x 199", |victim| {
-        Box::pin(flood(victim, 20, OPEN, REFLECTION, None, HealthCheckRequest::default()))
+    new_attack("reflection streams of a stranger, 20 x 199", |victim| {
+        Box::pin(flood_requests(victim, 20, OPEN_WINDOW, REFLECTION, None, HealthCheckRequest::default()))
     }),
-    attack("a stranger's checks, unread, 20 x 199", |victim| {
-        Box::pin(flood(victim, 20, CLOSED, CHECK, None, HealthCheckRequest::default()))
+    new_attack("a stranger's checks, unread, 20 x 199", |victim| {
+        Box::pin(flood_requests(victim, 20, CLOSED_WINDOW, CHECK, None, HealthCheckRequest::default()))
     }),
-    attack("validations, unread, 60 x 199", |victim| {
-        let request = v1::ValidateKeyRequest { key: strange_key(), ..Default::default() };
-        Box::pin(flood(victim, 60, CLOSED, VALIDATE, Some(GREEDY), request))
+    new_attack("validations, unread, 60 x 199", |victim| {
+        let request = v1::ValidateKeyRequest { key: unknown_key(), ..Default::default() };
+        Box::pin(flood_requests(victim, 60, CLOSED_WINDOW, VALIDATE, Some(GREEDY_TOKEN), request))
     }),
-    attack("batches of 1,000 keys, unread, 12 x 100", |victim| {
-        let one = || v1::ValidateKeyRequest { key: strange_key(), ..Default::default() };
+    new_attack("batches of 1,000 keys, unread, 12 x 100", |victim| {
+        let one = || v1::ValidateKeyRequest { key: unknown_key(), ..Default::default() };
         let request = v1::BatchValidateKeysRequest { requests: (0..1_000).map(|_| one()).collect() };
         Box::pin(async move {
-            let mut streams = Streams::default();
-            streams.open(victim, 12, 100, CLOSED, BATCH, Some(GREEDY), &request).await;
+            let mut streams = OpenRequests::default();
+            streams.open_requests(victim, 12, 100, CLOSED_WINDOW, BATCH, Some(GREEDY_TOKEN), &request).await;
             streams.outcome()
         })
     }),
-    attack("an operator's listings, unread, 12 x 100", |victim| {
+    new_attack("an operator's listings, unread, 12 x 100", |victim| {
         Box::pin(async move {
             fill_audit_log(victim);
             let request = v1::ListAuditEventsRequest { page_size: 1_000, ..Default::default() };
-            let mut streams = Streams::default();
-            streams.open(victim, 12, 100, CLOSED, LIST, Some(GREEDY), &request).await;
+            let mut streams = OpenRequests::default();
+            streams.open_requests(victim, 12, 100, CLOSED_WINDOW, LIST, Some(GREEDY_TOKEN), &request).await;
             streams.outcome()
         })
     }),
-    attack("resumed watches, unread, 10 x 190", |victim| Box::pin(resume(victim))),
-    attack("validation streams, idle, 60 x 199", |victim| {
+    new_attack("resumed watches, unread, 10 x 190", |victim| Box::pin(reset_repeatedly(victim))),
+    new_attack("validation streams, idle, 60 x 199", |victim| {
         Box::pin(async move {
-            let mut streams = Streams::default();
+            let mut streams = OpenRequests::default();
             let nothing = v1::StreamValidateKeysRequest::default();
-            streams.open(victim, 60, STREAMS, OPEN, STREAM, Some(GREEDY), &nothing).await;
+            streams
+                .open_requests(
+                    victim,
+                    60,
+                    STREAMS_PER_CONNECTION,
+                    OPEN_WINDOW,
+                    STREAM,
+                    Some(GREEDY_TOKEN),
+                    &nothing,
+                )
+                .await;
             streams.outcome()
         })
     }),
-    attack("keys that nobody knows, 20 x 199 x 10", |victim| Box::pin(guess(victim))),
-    attack("paths of 15 KB that nobody knows, 20 x 100", |victim| {
+    new_attack("keys that nobody knows, 20 x 199 x 10", |victim| Box::pin(guess_keys(victim))),
+    new_attack("paths of 15 KB that nobody knows, 20 x 100", |victim| {
         Box::pin(async move {
             let path = format!("/{}", "x".repeat(15_000));
-            let mut streams = Streams::default();
+            let mut streams = OpenRequests::default();
             let nothing = HealthCheckRequest::default();
-            streams.open(victim, 20, 100, OPEN, &path, None, &nothing).await;
+            streams.open_requests(victim, 20, 100, OPEN_WINDOW, &path, None, &nothing).await;
             streams.outcome()
         })
     }),
-    attack("half of a long request, 60 x 1", |victim| Box::pin(halves(victim))),
-    attack("a hundred calls given up at once, 100 times", |victim| Box::pin(give_up(victim, 100, true))),
-    attack("a hundred calls given up at once, 1,000 times", |victim| Box::pin(give_up(victim, 1_000, false))),
-    attack("idle connections to the port for health, 193", |victim| Box::pin(idle_at_ops(victim))),
+    new_attack("half of a long request, 60 x 1", |victim| Box::pin(send_unfinished_requests(victim))),
+    new_attack("a hundred calls given up at once, 100 times", |victim| {
+        Box::pin(cancel_requests(victim, 100, true))
+    }),
+    new_attack("a hundred calls given up at once, 1,000 times", |victim| {
+        Box::pin(cancel_requests(victim, 1_000, false))
+    }),
+    new_attack("idle connections to the port for health, 193", |victim| {
+        Box::pin(hold_idle_ops_connections(victim))
+    }),
     Attack {
         name: "64 file descriptors, 120 connections",
         limits: FEW_DESCRIPTORS,
-        make: |victim| Box::pin(crowd(victim)),
+        run_on: |victim| Box::pin(open_many_connections(victim)),
     },
 ];
 
 /// Requests that were sent, and what came of them.
 #[derive(Default)]
-pub(super) struct Streams {
+pub(super) struct OpenRequests {
     answered: usize,
     refused: usize,
     ended: usize,
     held: Vec<Box<dyn Any + Send>>,
 }
 
-impl Streams {
+impl OpenRequests {
     #[expect(clippy::too_many_arguments, reason = "each is a number of the table")]
-    pub(super) async fn open(
+    pub(super) async fn open_requests(
         &mut self,
         victim: &Victim,
         connections: usize,
@@ -131,42 +150,42 @@ impl Streams {
         message: &impl Message,
     ) {
         for _ in 0..connections {
-            let Some(peer) = Peer::connect(victim.address, window).await else {
+            let Some(peer) = RawPeer::connect(victim.address, window).await else {
                 self.ended += each;
                 continue;
             };
-            let asked = join_all((0..each).map(|_| peer.ask(path, token, message))).await;
+            let asked = join_all((0..each).map(|_| peer.send_request(path, token, message))).await;
             self.ended += asked.iter().filter(|asked| asked.is_none()).count();
-            for head in join_all(asked.into_iter().flatten().map(Asked::head)).await {
+            for head in join_all(asked.into_iter().flatten().map(SentRequest::response_head)).await {
                 match head {
-                    Head::Answered(body) => {
+                    ResponseHead::Answered(body) => {
                         self.answered += 1;
                         self.held.push(Box::new(body));
                     }
-                    Head::Refused => self.refused += 1,
-                    Head::Ended => self.ended += 1,
+                    ResponseHead::Refused => self.refused += 1,
+                    ResponseHead::Ended => self.ended += 1,
                 }
             }
             self.held.push(Box::new(peer));
         }
     }
 
-    pub(super) fn outcome(self) -> Outcome {
+    pub(super) fn outcome(self) -> AttackOutcome {
         let Self { answered, refused, ended, held } = self;
-        Outcome::new(format!("{answered} answered, {refused} refused, {ended} ended"), held)
+        AttackOutcome::new(format!("{answered} answered, {refused} refused, {ended} ended"), held)
     }
 }
 
-async fn flood(
+async fn flood_requests(
     victim: &Victim,
     connections: usize,
     window: u32,
     path: &str,
     token: Option<&str>,
     message: impl Message,
-) -> Outcome {
-    let mut streams = Streams::default();
-    streams.open(victim, connections, STREAMS, window, path, token, &message).await;
+) -> AttackOutcome {
+    let mut streams = OpenRequests::default();
+    streams.open_requests(victim, connections, STREAMS_PER_CONNECTION, window, path, token, &message).await;
     streams.outcome()
 }
 
@@ -178,27 +197,27 @@ fn fill_audit_log(victim: &Victim) {
 }
 
 /// A different key each time, so that memory has nothing to say to them.
-async fn guess(victim: &Victim) -> Outcome {
-    let mut streams = Streams::default();
+async fn guess_keys(victim: &Victim) -> AttackOutcome {
+    let mut streams = OpenRequests::default();
     for _ in 0..20 {
-        let Some(peer) = Peer::connect(victim.address, OPEN).await else { continue };
+        let Some(peer) = RawPeer::connect(victim.address, OPEN_WINDOW).await else { continue };
         for _ in 0..10 {
             let ask = async |_| {
-                let request = v1::ValidateKeyRequest { key: strange_key(), ..Default::default() };
-                let asked = peer.ask(VALIDATE, Some(GREEDY), &request).await;
-                let mut head = join_all(asked.map(Asked::head)).await.pop();
-                if let Some(Head::Answered(body)) = &mut head {
+                let request = v1::ValidateKeyRequest { key: unknown_key(), ..Default::default() };
+                let asked = peer.send_request(VALIDATE, Some(GREEDY_TOKEN), &request).await;
+                let mut head = join_all(asked.map(SentRequest::response_head)).await.pop();
+                if let Some(ResponseHead::Answered(body)) = &mut head {
                     while let Some(Ok(data)) = body.data().await {
                         let _ = body.flow_control().release_capacity(data.len());
                     }
                 }
                 head
             };
-            for head in join_all((0..STREAMS).map(ask)).await {
+            for head in join_all((0..STREAMS_PER_CONNECTION).map(ask)).await {
                 match head {
-                    Some(Head::Answered(_)) => streams.answered += 1,
-                    Some(Head::Refused) => streams.refused += 1,
-                    Some(Head::Ended) | None => streams.ended += 1,
+                    Some(ResponseHead::Answered(_)) => streams.answered += 1,
+                    Some(ResponseHead::Refused) => streams.refused += 1,
+                    Some(ResponseHead::Ended) | None => streams.ended += 1,
                 }
             }
         }
@@ -206,7 +225,7 @@ async fn guess(victim: &Victim) -> Outcome {
     streams.outcome()
 }
 
-async fn resume(victim: &Victim) -> Outcome {
+async fn reset_repeatedly(victim: &Victim) -> AttackOutcome {
     let last = || {
         let rows = victim.database.query("SELECT max(seq) FROM changes").unwrap();
         rows[0][0]["value"].as_str().unwrap().parse::<i64>().unwrap()
@@ -216,9 +235,10 @@ async fn resume(victim: &Victim) -> Outcome {
                   INSERT INTO tenants (id, name, created_at, updated_at) SELECT 'many-' || i, 'x', 0, 0 FROM n";
     victim.database.execute(change).unwrap();
     // Every change is told to one who reads, so the replica has read all of them.
-    let reader = Peer::connect(victim.address, OPEN * 1_000).await.unwrap();
+    let reader = RawPeer::connect(victim.address, OPEN_WINDOW * 1_000).await.unwrap();
     let request = v1::WatchRequest { resume_after_revision: before };
-    let Head::Answered(mut body) = reader.ask(WATCH, Some(GREEDY), &request).await.unwrap().head().await
+    let ResponseHead::Answered(mut body) =
+        reader.send_request(WATCH, Some(GREEDY_TOKEN), &request).await.unwrap().response_head().await
     else {
         panic!("refused")
     };
@@ -228,69 +248,72 @@ async fn resume(victim: &Victim) -> Outcome {
         read += data.len();
         body.flow_control().release_capacity(data.len()).unwrap();
     }
-    let mut streams = Streams::default();
-    streams.open(victim, 10, 190, 16, WATCH, Some(GREEDY), &request).await;
+    let mut streams = OpenRequests::default();
+    streams.open_requests(victim, 10, 190, 16, WATCH, Some(GREEDY_TOKEN), &request).await;
     streams.outcome()
 }
 
 /// Nearly all of the longest request there may be, and then nothing.
-pub(super) async fn halves(victim: &Victim) -> Outcome {
+pub(super) async fn send_unfinished_requests(victim: &Victim) -> AttackOutcome {
     let one = || v1::ValidateKeyRequest { key: "x".repeat(800), ..Default::default() };
-    let whole = framed(&v1::BatchValidateKeysRequest { requests: (0..1_000).map(|_| one()).collect() });
+    let whole = grpc_frame(&v1::BatchValidateKeysRequest { requests: (0..1_000).map(|_| one()).collect() });
     let mut held: Vec<Box<dyn Any + Send>> = Vec::new();
     for _ in 0..60 {
-        let Some(peer) = Peer::connect(victim.address, OPEN).await else { continue };
-        if let Some(mut asked) = peer.open(BATCH, Some(GREEDY)).await {
+        let Some(peer) = RawPeer::connect(victim.address, OPEN_WINDOW).await else { continue };
+        if let Some(mut asked) = peer.open(BATCH, Some(GREEDY_TOKEN)).await {
             let _ = asked.body.send_data(whole.slice(..whole.len() - 1), false);
             held.push(Box::new(asked));
         }
         held.push(Box::new(peer));
     }
-    Outcome::new(format!("60 times {} KiB are taken or refused", whole.len() / 1_024), held)
+    AttackOutcome::new(format!("60 times {} KiB are taken or refused", whole.len() / 1_024), held)
 }
 
 /// A proxy's client that leaves, again and again; with others whose calls are answered, or without.
-async fn give_up(victim: &Victim, times: usize, with_others: bool) -> Outcome {
+async fn cancel_requests(victim: &Victim, times: usize, with_others: bool) -> AttackOutcome {
     let (mut answered, mut ended) = (0, 0);
-    let mut peer = Peer::connect(victim.address, OPEN).await.unwrap();
+    let mut peer = RawPeer::connect(victim.address, OPEN_WINDOW).await.unwrap();
     for _ in 0..times {
-        let given_up = join_all((0..100).map(|_| peer.open(VALIDATE, Some(GREEDY)))).await;
+        let given_up = join_all((0..100).map(|_| peer.open(VALIDATE, Some(GREEDY_TOKEN)))).await;
         let mut goes_on = given_up.iter().all(Option::is_some);
         drop(given_up);
         if with_others {
-            let asked = peer.ask(CHECK, Some(GREEDY), &HealthCheckRequest::default()).await;
-            goes_on = matches!(join_all(asked.map(Asked::head)).await.pop(), Some(Head::Answered(_)));
+            let asked = peer.send_request(CHECK, Some(GREEDY_TOKEN), &HealthCheckRequest::default()).await;
+            goes_on = matches!(
+                join_all(asked.map(SentRequest::response_head)).await.pop(),
+                Some(ResponseHead::Answered(_))
+            );
             answered += usize::from(goes_on);
         }
         if !goes_on {
             ended += 1;
-            peer = Peer::connect(victim.address, OPEN).await.unwrap();
+            peer = RawPeer::connect(victim.address, OPEN_WINDOW).await.unwrap();
         }
     }
-    Outcome::new(format!("its connection ended {ended} times, {answered} others were answered"), peer)
+    AttackOutcome::new(format!("its connection ended {ended} times, {answered} others were answered"), peer)
 }
 
-async fn idle_at_ops(victim: &Victim) -> Outcome {
+async fn hold_idle_ops_connections(victim: &Victim) -> AttackOutcome {
     let mut held = Vec::new();
     for _ in 0..193 {
         let mut idle = TcpStream::connect(victim.ops).await.unwrap();
         idle.write_all(b"GET /livez HT").await.unwrap();
         held.push(idle);
     }
-    Outcome::new("the newest are open".to_owned(), held)
+    AttackOutcome::new("the newest are open".to_owned(), held)
 }
 
-async fn crowd(victim: &Victim) -> Outcome {
+async fn open_many_connections(victim: &Victim) -> AttackOutcome {
     let mut held = Vec::new();
     let mut closed = 0;
     for _ in 0..120 {
-        let Some(peer) = Peer::connect(victim.address, OPEN).await else {
+        let Some(peer) = RawPeer::connect(victim.address, OPEN_WINDOW).await else {
             closed += 1;
             continue;
         };
-        let asked = peer.ask(CHECK, None, &HealthCheckRequest::default()).await;
-        match join_all(asked.map(Asked::head)).await.pop() {
-            Some(Head::Answered(_)) => held.push(peer),
+        let asked = peer.send_request(CHECK, None, &HealthCheckRequest::default()).await;
+        match join_all(asked.map(SentRequest::response_head)).await.pop() {
+            Some(ResponseHead::Answered(_)) => held.push(peer),
             _ => closed += 1,
         }
     }
@@ -298,5 +321,5 @@ async fn crowd(victim: &Victim) -> Outcome {
     held.truncate(held.len().saturating_sub(2));
     let and_the_good_one = held.len() + 1;
     victim.until_connections(|live| live <= and_the_good_one).await;
-    Outcome::new(format!("{} connections, {closed} closed at once", held.len()), held)
+    AttackOutcome::new(format!("{} connections, {closed} closed at once", held.len()), held)
 }

@@ -11,57 +11,60 @@ use tenant_auth_svc::domain::key::{KeyHash, PresentedKey};
 use tonic::Code;
 
 use super::{
-    attacks::{BATCH, CLOSED, OPEN, STREAM, STREAMS, Streams, halves},
-    victim::{GOOD, GREEDY, Limits, Seen, Victim},
+    attacks::{
+        BATCH, CLOSED_WINDOW, OPEN_WINDOW, OpenRequests, STREAM, STREAMS_PER_CONNECTION,
+        send_unfinished_requests,
+    },
+    victim::{CallerResults, GOOD_TOKEN, GREEDY_TOKEN, ProcessLimits, Victim},
 };
-use crate::{harness::strange_key, wire::with_token};
+use crate::{harness::unknown_key, wire::with_token};
 
 /// The chart's limit, in bytes.
-const CHART: u64 = 512 * 1_024 * 1_024;
+const CHART_MEMORY_LIMIT: u64 = 512 * 1_024 * 1_024;
 /// Calls at once of what fills memory.
-const AT_ONCE: usize = 16;
+const CONCURRENT_CALLS: usize = 16;
 
 /// Places in each pool of memory: few, or, with `TENANT_AUTH_TEST_LONG`, as many as there are by default, which takes minutes.
-fn places() -> usize {
+fn cache_capacity() -> usize {
     if std::env::var_os("TENANT_AUTH_TEST_LONG").is_some() { 100_000 } else { 2_000 }
 }
 
-fn plaintext(number: usize) -> String {
+fn key_plaintext(number: usize) -> String {
     format!("a-key-of-another-shape-{number:06}")
 }
 
 /// As many keys as there are places, of as many and as long scopes as a key may have.
-async fn import(victim: &Victim, count: usize) {
+async fn import_keys(victim: &Victim, count: usize) {
     let tenant = v1::CreateTenantRequest {
         tenant_id: "full".to_owned(),
         name: "Full".to_owned(),
         ..Default::default()
     };
-    let mut admin = AdminServiceClient::new(victim.channel());
-    admin.create_tenant(with_token(GOOD, tenant)).await.unwrap();
+    let mut admin = AdminServiceClient::new(victim.good_caller_channel());
+    admin.create_tenant(with_token(GOOD_TOKEN, tenant)).await.unwrap();
     let scopes: Vec<_> = (0..32).map(|number| format!("{}{number:02}", "s".repeat(62))).collect();
     let key = |number| v1::ImportKey {
         tenant_id: "full".to_owned(),
-        sha256: KeyHash::of(&PresentedKey::new(plaintext(number))).as_bytes().to_vec(),
+        sha256: KeyHash::of(&PresentedKey::new(key_plaintext(number))).as_bytes().to_vec(),
         scopes: scopes.clone(),
         ..Default::default()
     };
     let numbers: Vec<_> = (0..count).collect();
     for page in numbers.chunks(250) {
         let request = v1::ImportKeysRequest { keys: page.iter().copied().map(key).collect() };
-        admin.import_keys(with_token(GOOD, request)).await.unwrap();
+        admin.import_keys(with_token(GOOD_TOKEN, request)).await.unwrap();
     }
 }
 
-async fn validate(victim: &Victim, keys: impl Iterator<Item = String>, expected: Verdict) {
+async fn validate_keys(victim: &Victim, keys: impl Iterator<Item = String>, expected: Verdict) {
     let keys: Vec<_> = keys.collect();
     let ask = async |page: &[String]| {
         let one = |key: &String| v1::ValidateKeyRequest { key: key.clone(), ..Default::default() };
         let request = v1::BatchValidateKeysRequest { requests: page.iter().map(one).collect() };
-        let mut client =
-            ValidationServiceClient::new(victim.channel()).max_decoding_message_size(16 * 1_024 * 1_024);
+        let mut client = ValidationServiceClient::new(victim.good_caller_channel())
+            .max_decoding_message_size(16 * 1_024 * 1_024);
         for result in
-            client.batch_validate_keys(with_token(GOOD, request)).await.unwrap().into_inner().results
+            client.batch_validate_keys(with_token(GOOD_TOKEN, request)).await.unwrap().into_inner().results
         {
             match result.result.unwrap() {
                 v1::batch_validate_keys_result::Result::Response(told) => {
@@ -77,18 +80,18 @@ async fn validate(victim: &Victim, keys: impl Iterator<Item = String>, expected:
 }
 
 /// Sessions with attributes as long as they may be.
-async fn bind(victim: &Victim, count: usize) {
+async fn bind_sessions(victim: &Victim, count: usize) {
     let attributes: HashMap<_, _> = (0..16).map(|number| (format!("{number:02}"), "v".repeat(126))).collect();
     let bind = async |number: usize| {
         let request = v1::BindSessionRequest {
             session_id: format!("{number:0128}"),
-            key: plaintext(number % 1_000),
+            key: key_plaintext(number % 1_000),
             ttl: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
             attributes: attributes.clone(),
             ..Default::default()
         };
-        let mut client = SessionServiceClient::new(victim.channel());
-        let mut bind = async || client.bind_session(with_token(GOOD, request.clone())).await;
+        let mut client = SessionServiceClient::new(victim.good_caller_channel());
+        let mut bind = async || client.bind_session(with_token(GOOD_TOKEN, request.clone())).await;
         let bound = match bind().await {
             // A connection has an end by its age, which a call may meet.
             Err(status) if status.code() != Code::ResourceExhausted => bind().await,
@@ -96,12 +99,12 @@ async fn bind(victim: &Victim, count: usize) {
         };
         assert_eq!(bound.unwrap().into_inner().verdict(), Verdict::Valid);
     };
-    stream::iter((0..count).map(bind)).buffer_unordered(AT_ONCE).collect::<()>().await;
+    stream::iter((0..count).map(bind)).buffer_unordered(CONCURRENT_CALLS).collect::<()>().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everything_that_is_bounded_is_full_at_once_and_fits() {
-    let places = places();
+async fn all_bounded_resources_full_at_once_fit_in_memory_limit() {
+    let places = cache_capacity();
     let number = places.to_string();
     let settings = [
         ("TENANT_AUTH_CACHE_KEYS", number.as_str()),
@@ -112,26 +115,29 @@ async fn everything_that_is_bounded_is_full_at_once_and_fits() {
         ("TENANT_AUTH_GUESSES_PER_CALLER", "1000000"),
         ("TENANT_AUTH_GUESSES", "1000000"),
     ];
-    let victim = Victim::start_with(Limits::default(), &settings).await;
-    let before = victim.memory();
+    let victim = Victim::start_with(ProcessLimits::default(), &settings).await;
+    let before = victim.resident_memory();
 
-    import(&victim, places).await;
-    validate(&victim, (0..places).map(plaintext), Verdict::Valid).await;
-    bind(&victim, places / 4).await;
-    validate(&victim, (0..places).map(|_| strange_key()), Verdict::Unknown).await;
-    let memory = victim.memory();
-    let one = |number: usize| v1::ValidateKeyRequest { key: plaintext(number % 1_000), ..Default::default() };
+    import_keys(&victim, places).await;
+    validate_keys(&victim, (0..places).map(key_plaintext), Verdict::Valid).await;
+    bind_sessions(&victim, places / 4).await;
+    validate_keys(&victim, (0..places).map(|_| unknown_key()), Verdict::Unknown).await;
+    let memory = victim.resident_memory();
+    let one =
+        |number: usize| v1::ValidateKeyRequest { key: key_plaintext(number % 1_000), ..Default::default() };
     let batch = v1::BatchValidateKeysRequest { requests: (0..1_000).map(one).collect() };
-    let mut streams = Streams::default();
-    streams.open(&victim, 6, 100, CLOSED, BATCH, Some(GREEDY), &batch).await;
+    let mut streams = OpenRequests::default();
+    streams.open_requests(&victim, 6, 100, CLOSED_WINDOW, BATCH, Some(GREEDY_TOKEN), &batch).await;
     let nothing = v1::StreamValidateKeysRequest::default();
-    streams.open(&victim, 26, STREAMS, OPEN, STREAM, Some(GREEDY), &nothing).await;
-    let _halves = halves(&victim).await;
+    streams
+        .open_requests(&victim, 26, STREAMS_PER_CONNECTION, OPEN_WINDOW, STREAM, Some(GREEDY_TOKEN), &nothing)
+        .await;
+    let _halves = send_unfinished_requests(&victim).await;
     let _streams = streams.outcome();
 
-    let mut seen = Seen::default();
-    victim.ask(&mut seen).await;
-    let all = victim.memory();
+    let mut seen = CallerResults::default();
+    victim.run_good_calls(&mut seen).await;
+    let all = victim.resident_memory();
     let mib = |bytes: u64| bytes as f64 / (1_024.0 * 1_024.0);
     println!(
         "{places} places each: {:.0} MiB, memory full {:.0}, and all else {:.0}",
@@ -140,5 +146,5 @@ async fn everything_that_is_bounded_is_full_at_once_and_fits() {
         mib(all)
     );
     assert!(seen.errors.is_empty(), "{:?}", seen.errors);
-    assert!(all <= CHART, "{all} bytes");
+    assert!(all <= CHART_MEMORY_LIMIT, "{all} bytes");
 }

@@ -12,26 +12,26 @@ use prost::Message;
 use tokio::{net::TcpStream, task::JoinHandle};
 
 /// A connection.
-pub(super) struct Peer {
+pub(super) struct RawPeer {
     requests: SendRequest<Bytes>,
     connection: JoinHandle<()>,
 }
 
-impl Drop for Peer {
+impl Drop for RawPeer {
     fn drop(&mut self) {
         self.connection.abort();
     }
 }
 
 /// A request that was sent.
-pub(super) struct Asked {
+pub(super) struct SentRequest {
     pub(super) answer: ResponseFuture,
     /// The rest of the request.
     pub(super) body: SendStream<Bytes>,
 }
 
 /// What came of a request, as far as its head says.
-pub(super) enum Head {
+pub(super) enum ResponseHead {
     /// It was refused.
     Refused,
     /// It is answered; here is the rest.
@@ -40,7 +40,7 @@ pub(super) enum Head {
     Ended,
 }
 
-impl Peer {
+impl RawPeer {
     /// Connects. It will have so many bytes of each answer before it reads on, which it never does.
     pub(super) async fn connect(address: SocketAddr, window: u32) -> Option<Self> {
         let io = TcpStream::connect(address).await.ok()?;
@@ -52,7 +52,7 @@ impl Peer {
     }
 
     /// Begins a request that goes on.
-    pub(super) async fn open(&self, path: &str, token: Option<&str>) -> Option<Asked> {
+    pub(super) async fn open(&self, path: &str, token: Option<&str>) -> Option<SentRequest> {
         let mut request = Request::post(format!("http://localhost{path}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers");
@@ -61,31 +61,36 @@ impl Peer {
         }
         let mut ready = self.requests.clone().ready().await.ok()?;
         let (answer, body) = ready.send_request(request.body(()).unwrap(), false).ok()?;
-        Some(Asked { answer, body })
+        Some(SentRequest { answer, body })
     }
 
     /// Sends a whole request.
-    pub(super) async fn ask(&self, path: &str, token: Option<&str>, message: &impl Message) -> Option<Asked> {
+    pub(super) async fn send_request(
+        &self,
+        path: &str,
+        token: Option<&str>,
+        message: &impl Message,
+    ) -> Option<SentRequest> {
         let mut asked = self.open(path, token).await?;
-        asked.body.send_data(framed(message), true).ok()?;
+        asked.body.send_data(grpc_frame(message), true).ok()?;
         Some(asked)
     }
 }
 
-impl Asked {
-    pub(super) async fn head(self) -> Head {
+impl SentRequest {
+    pub(super) async fn response_head(self) -> ResponseHead {
         match self.answer.await {
             Ok(answer) => match answer.headers().get("grpc-status") {
-                Some(_) => Head::Refused,
-                None => Head::Answered(answer.into_body()),
+                Some(_) => ResponseHead::Refused,
+                None => ResponseHead::Answered(answer.into_body()),
             },
-            Err(_) => Head::Ended,
+            Err(_) => ResponseHead::Ended,
         }
     }
 }
 
 /// A message as gRPC sends it.
-pub(super) fn framed(message: &impl Message) -> Bytes {
+pub(super) fn grpc_frame(message: &impl Message) -> Bytes {
     let mut bytes = BytesMut::new();
     bytes.put_u8(0);
     bytes.put_u32(u32::try_from(message.encoded_len()).unwrap());

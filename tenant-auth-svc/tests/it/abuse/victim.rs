@@ -18,32 +18,32 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{
     cli::addresses,
-    harness::{http, http_until, strange_key},
+    harness::{http_request, http_until, unknown_key},
     wire::with_token,
 };
 
 /// The tokens of the good caller and of one that is known and behaves badly.
-pub(super) const GOOD: &str = "good";
-pub(super) const GREEDY: &str = "greedy";
+pub(super) const GOOD_TOKEN: &str = "good";
+pub(super) const GREEDY_TOKEN: &str = "greedy";
 /// How long an answer may take, on a machine however busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the process may have.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Limits {
+pub(super) struct ProcessLimits {
     /// File descriptors, `ulimit -n`; as many as there are without.
     pub(super) descriptors: Option<u32>,
 }
 
 /// What the good caller has seen.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct CallerResults {
     pub(super) answers: usize,
     pub(super) errors: Vec<String>,
 }
 
-impl Seen {
-    fn note<T>(
+impl CallerResults {
+    fn record<T>(
         &mut self,
         what: &str,
         outcome: Result<T, impl std::fmt::Display>,
@@ -64,24 +64,24 @@ pub(super) struct Victim {
     pub(super) database: HranaServer,
     pub(super) address: SocketAddr,
     pub(super) ops: SocketAddr,
-    good: Channel,
+    good_channel: Channel,
     key: String,
 }
 
 impl Victim {
-    pub(super) async fn start(limits: Limits) -> Self {
+    pub(super) async fn start(limits: ProcessLimits) -> Self {
         Self::start_with(limits, &[]).await
     }
 
-    pub(super) async fn start_with(limits: Limits, settings: &[(&str, &str)]) -> Self {
+    pub(super) async fn start_with(limits: ProcessLimits, settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let callers = folder.path().join("callers.toml");
         let caller = |name: &str, roles: &str| {
             let hash = TokenHash::of(name);
             format!("[[caller]]\nname = '{name}'\nroles = [{roles}]\ntoken_sha256 = ['{hash}']\n")
         };
-        let text = caller(GOOD, "'validator', 'admin', 'sessions'")
-            + &caller(GREEDY, "'validator', 'meter', 'auditor'");
+        let text = caller(GOOD_TOKEN, "'validator', 'admin', 'sessions'")
+            + &caller(GREEDY_TOKEN, "'validator', 'meter', 'auditor'");
         std::fs::write(&callers, text).unwrap();
         let database = HranaServer::builder().start().await.unwrap();
         let limit = limits.descriptors.map_or(String::new(), |most| format!("ulimit -n {most}; "));
@@ -113,26 +113,26 @@ impl Victim {
             database,
             address: address.parse().unwrap(),
             ops,
-            good,
+            good_channel: good,
             key: String::new(),
         };
-        victim.key = victim.issue().await;
+        victim.key = victim.issue_key().await;
         victim
     }
 
     /// The good caller's connection.
-    pub(super) fn channel(&self) -> Channel {
-        self.good.clone()
+    pub(super) fn good_caller_channel(&self) -> Channel {
+        self.good_channel.clone()
     }
 
-    async fn issue(&self) -> String {
-        let mut admin = AdminServiceClient::new(self.good.clone());
+    async fn issue_key(&self) -> String {
+        let mut admin = AdminServiceClient::new(self.good_channel.clone());
         let tenant = v1::CreateTenantRequest { name: "Acme".to_owned(), ..Default::default() };
         let tenant =
-            admin.create_tenant(with_token(GOOD, tenant)).await.unwrap().into_inner().tenant.unwrap();
+            admin.create_tenant(with_token(GOOD_TOKEN, tenant)).await.unwrap().into_inner().tenant.unwrap();
         let key =
             v1::IssueKeyRequest { tenant_id: tenant.tenant_id, name: "key".to_owned(), ..Default::default() };
-        admin.issue_key(with_token(GOOD, key)).await.unwrap().into_inner().plaintext
+        admin.issue_key(with_token(GOOD_TOKEN, key)).await.unwrap().into_inner().plaintext
     }
 
     /// Waits until the service says that it has as many connections as wanted.
@@ -145,7 +145,7 @@ impl Victim {
     }
 
     /// Resident memory, in bytes.
-    pub(super) fn memory(&self) -> u64 {
+    pub(super) fn resident_memory(&self) -> u64 {
         let status = format!("/proc/{}/status", self.process.id().unwrap());
         let status = std::fs::read_to_string(status).unwrap();
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -154,32 +154,32 @@ impl Victim {
 
     /// What a good caller and the probes beside it ask for all the time: keys that are known, a key that is not, a new
     /// connection, health in both ways.
-    pub(super) async fn ask(&self, seen: &mut Seen) {
+    pub(super) async fn run_good_calls(&self, seen: &mut CallerResults) {
         let all = async {
             let fresh = Channel::from_shared(format!("http://{}", self.address)).unwrap().connect().await;
             let channels = fresh.inspect_err(|error| seen.errors.push(format!("connect: {error}"))).ok();
-            for channel in channels.iter().chain([&self.good]) {
+            for channel in channels.iter().chain([&self.good_channel]) {
                 let mut client = ValidationServiceClient::new(channel.clone());
-                let keys = std::iter::repeat_n(self.key.clone(), 10).chain([strange_key()]);
+                let keys = std::iter::repeat_n(self.key.clone(), 10).chain([unknown_key()]);
                 for (number, key) in keys.enumerate() {
                     let request = v1::ValidateKeyRequest { key, ..Default::default() };
-                    let answer = client.validate_key(with_token(GOOD, request)).await;
+                    let answer = client.validate_key(with_token(GOOD_TOKEN, request)).await;
                     let right = if number < 10 { Verdict::Valid } else { Verdict::Unknown };
-                    seen.note("validate", answer, |answer| answer.get_ref().verdict() == right);
+                    seen.record("validate", answer, |answer| answer.get_ref().verdict() == right);
                 }
-                let check = with_token(GOOD, HealthCheckRequest::default());
-                seen.note("health", HealthClient::new(channel.clone()).check(check).await, |_| true);
+                let check = with_token(GOOD_TOKEN, HealthCheckRequest::default());
+                seen.record("health", HealthClient::new(channel.clone()).check(check).await, |_| true);
             }
             // A probe has no token. It comes from another address, as that of a node does: strangers are told apart by it.
             let elsewhere = Channel::from_shared(format!("http://{}", self.address)).unwrap();
             let elsewhere = elsewhere.local_address(Some([127, 0, 0, 2].into())).connect_lazy();
             let probe = HealthClient::new(elsewhere).check(HealthCheckRequest::default()).await;
-            seen.note("probe", probe, |_| true);
+            seen.record("probe", probe, |_| true);
             for path in ["/livez", "/readyz", "/metrics"] {
-                let answer = http(self.ops, &format!("GET {path}")).await;
-                seen.note(path, answer, |answer| answer.status == 200);
+                let answer = http_request(self.ops, &format!("GET {path}")).await;
+                seen.record(path, answer, |answer| answer.status == 200);
             }
         };
-        tokio::time::timeout(PATIENCE, all).await.expect("a good caller waits for an answer for ever");
+        tokio::time::timeout(WAIT_TIMEOUT, all).await.expect("a good caller waits for an answer for ever");
     }
 }

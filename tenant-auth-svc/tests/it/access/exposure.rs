@@ -6,25 +6,25 @@ use tenant_auth_svc::{
 };
 
 use super::CallersFile;
-use crate::{harness::Database, pki::Authority};
+use crate::{harness::TestDatabase, pki::Authority};
 
 /// Every problem with these settings, as a person reads them; empty for none.
-fn problems(settings: Settings) -> String {
+fn configuration_errors(settings: Settings) -> String {
     ServiceConfig::read(settings).err().map_or_else(String::new, |invalid| invalid.to_string())
 }
 
-fn set(settings: Settings, values: &[(&str, &str)]) -> Settings {
+fn with_values(settings: Settings, values: &[(&str, &str)]) -> Settings {
     values
         .iter()
         .fold(settings, |settings, (name, value)| settings.with_flag(name, Some((*value).to_owned())))
 }
 
 #[test]
-fn beyond_loopback_it_is_encrypted_and_for_known_callers_or_says_otherwise() {
+fn non_loopback_listener_requires_tls_and_callers_or_opt_out() {
     let callers = CallersFile::new(&[("api", Role::Meter, &["t"])]);
     let callers = callers.path().display().to_string();
     let authority = Authority::new();
-    let server = authority.server().write();
+    let server = authority.server_certificate().write();
     let (certificate, key) = (server.certificate(), server.key());
     let tls = [("TENANT_AUTH_TLS_CERT_FILE", &*certificate), ("TENANT_AUTH_TLS_KEY_FILE", &*key)];
     let known = [("TENANT_AUTH_CALLERS_FILE", &*callers)];
@@ -49,8 +49,9 @@ fn beyond_loopback_it_is_encrypted_and_for_known_callers_or_says_otherwise() {
             ([&plaintext[..], &known].concat(), ""),
             ([&tls[..], &anonymous].concat(), ""),
         ] {
-            let settings = set(Database::embedded().settings(), &[("TENANT_AUTH_LISTEN", address)]);
-            let told = problems(set(settings, &values));
+            let settings =
+                with_values(TestDatabase::embedded().settings(), &[("TENANT_AUTH_LISTEN", address)]);
+            let told = configuration_errors(with_values(settings, &values));
             match says {
                 "" => assert_eq!(told, "", "{address}: {values:?}"),
                 says => {
@@ -62,15 +63,15 @@ fn beyond_loopback_it_is_encrypted_and_for_known_callers_or_says_otherwise() {
         }
     }
     for address in ["127.0.0.1:0", "127.8.8.8:0", "[::1]:0"] {
-        let settings = set(Database::embedded().settings(), &[("TENANT_AUTH_LISTEN", address)]);
-        assert_eq!(problems(settings), "", "{address}");
+        let settings = with_values(TestDatabase::embedded().settings(), &[("TENANT_AUTH_LISTEN", address)]);
+        assert_eq!(configuration_errors(settings), "", "{address}");
     }
 }
 
 #[test]
-fn half_of_what_belongs_together_is_refused_by_name() {
+fn incomplete_pair_of_settings_is_refused_by_name() {
     let authority = Authority::new();
-    let (server, other) = (authority.server().write(), authority.server().write());
+    let (server, other) = (authority.server_certificate().write(), authority.server_certificate().write());
     let (certificate, key, ca) = (server.certificate(), server.key(), authority.write());
     let ca_file = ca.certificate();
     let cert = ("TENANT_AUTH_TLS_CERT_FILE", &*certificate);
@@ -108,7 +109,7 @@ fn half_of_what_belongs_together_is_refused_by_name() {
         (vec![("TENANT_AUTH_CALLERS_FILE", nowhere)], "TENANT_AUTH_CALLERS_FILE", "cannot be read"),
         (vec![("TENANT_AUTH_CALLERS_FILE", &*certificate)], "TENANT_AUTH_CALLERS_FILE", "no list of callers"),
     ] {
-        let told = problems(set(Database::embedded().settings(), &values));
+        let told = configuration_errors(with_values(TestDatabase::embedded().settings(), &values));
         let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{variable} ")));
         assert!(line.is_some_and(|line| line.contains(says)), "{values:?}: {told}");
         assert_eq!(told.lines().count(), 2, "and nothing else: {told}");

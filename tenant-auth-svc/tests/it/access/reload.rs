@@ -17,24 +17,24 @@ use tokio::{
 };
 use tonic::transport::{Channel, Endpoint};
 
-use super::{CallersFile, INFO, assert_unknown};
+use super::{CallersFile, INFO, assert_unauthenticated};
 use crate::{
     cli::{addresses, program, signal},
-    harness::{Database, Service, http},
-    wire::call,
+    harness::{TestDatabase, TestService, http_request},
+    wire::call_path,
 };
 
 /// How long what has to happen may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-async fn files_line(service: &Service) -> String {
-    let answer = http(service.running.ops_address().unwrap(), "GET /readyz?verbose").await.unwrap();
+async fn files_status_line(service: &TestService) -> String {
+    let answer = http_request(service.running.ops_address().unwrap(), "GET /readyz?verbose").await.unwrap();
     assert_eq!(answer.status, 200, "it is ready whatever is in files");
     answer.body.lines().find(|line| line.starts_with("files ")).unwrap().to_owned()
 }
 
 /// A channel, and how often it has connected.
-async fn counted(service: &Service) -> (Channel, Arc<AtomicUsize>) {
+async fn connection_counting_channel(service: &TestService) -> (Channel, Arc<AtomicUsize>) {
     let (address, connected) = (service.running.address(), Arc::new(AtomicUsize::new(0)));
     let count = Arc::clone(&connected);
     let connecting = tower::service_fn(move |_| {
@@ -46,13 +46,13 @@ async fn counted(service: &Service) -> (Channel, Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
-async fn two_tokens_at_once_let_a_caller_change_its_token() {
+async fn caller_rotates_its_token_while_two_are_valid() {
     let file = CallersFile::new(&[("api", Role::Meter, &["old"])]);
-    let service = file.service(&Database::embedded()).await;
+    let service = file.service(&TestDatabase::embedded()).await;
     let reload = service.running.reloader();
-    let asked = async |token: &str| call(&service.channel, INFO, Some(&format!("Bearer {token}"))).await;
+    let asked = async |token: &str| call_path(&service.channel, INFO, Some(&format!("Bearer {token}"))).await;
     asked("old").await.unwrap();
-    assert_unknown(asked("new").await);
+    assert_unauthenticated(asked("new").await);
 
     file.write(&[("api", Role::Meter, &["new", "old"])]);
     reload();
@@ -61,62 +61,63 @@ async fn two_tokens_at_once_let_a_caller_change_its_token() {
 
     file.write(&[("api", Role::Meter, &["new"])]);
     reload();
-    assert_unknown(asked("old").await);
+    assert_unauthenticated(asked("old").await);
     asked("new").await.unwrap();
 }
 
 #[tokio::test]
-async fn a_caller_that_is_removed_is_refused_on_the_connection_that_it_has() {
+async fn removed_caller_is_refused_on_its_open_connection() {
     let file = CallersFile::new(&[("api", Role::Validator, &["a"]), ("mcp", Role::Validator, &["m"])]);
-    let service = file.service(&Database::embedded()).await;
-    let (channel, connected) = counted(&service).await;
-    call(&channel, INFO, Some("Bearer a")).await.unwrap();
+    let service = file.service(&TestDatabase::embedded()).await;
+    let (channel, connected) = connection_counting_channel(&service).await;
+    call_path(&channel, INFO, Some("Bearer a")).await.unwrap();
 
     file.write(&[("mcp", Role::Meter, &["m"])]);
     service.running.reloader()();
-    assert_unknown(call(&channel, INFO, Some("Bearer a")).await);
-    call(&channel, INFO, Some("Bearer m")).await.unwrap();
+    assert_unauthenticated(call_path(&channel, INFO, Some("Bearer a")).await);
+    call_path(&channel, INFO, Some("Bearer m")).await.unwrap();
     let validate = "/tenantauth.v1.ValidationService/ValidateKey";
-    let demoted = call(&channel, validate, Some("Bearer m")).await.unwrap_err();
+    let demoted = call_path(&channel, validate, Some("Bearer m")).await.unwrap_err();
     assert_eq!(demoted.code(), tonic::Code::PermissionDenied, "with the roles that it has now");
     assert_eq!(connected.load(Ordering::Relaxed), 1, "the connection goes on");
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_used_leaves_the_old_callers_in_force_and_is_told_of() {
+async fn invalid_callers_file_keeps_old_callers_and_is_reported() {
     let file = CallersFile::new(&[("api", Role::Meter, &["old"])]);
-    let service = file.service(&Database::embedded()).await;
+    let service = file.service(&TestDatabase::embedded()).await;
     let reload = service.running.reloader();
-    assert_eq!(files_line(&service).await, "files     in force");
+    assert_eq!(files_status_line(&service).await, "files     in force");
     for broken in [Some(""), Some("[[caller]]\nname = 'api'"), Some("\u{0}"), None] {
         match broken {
             Some(text) => std::fs::write(file.path(), text).unwrap(),
             None => std::fs::remove_file(file.path()).unwrap(),
         }
         reload();
-        let told = files_line(&service).await;
+        let told = files_status_line(&service).await;
         assert_eq!(told, "files     the new callers cannot be used, the old ones stay; the log says why");
-        call(&service.channel, INFO, Some("Bearer old")).await.unwrap();
+        call_path(&service.channel, INFO, Some("Bearer old")).await.unwrap();
     }
-    let machine =
-        http(service.running.ops_address().unwrap(), "GET /readyz?verbose&format=json").await.unwrap();
+    let machine = http_request(service.running.ops_address().unwrap(), "GET /readyz?verbose&format=json")
+        .await
+        .unwrap();
     let told: serde_json::Value = serde_json::from_str(&machine.body).unwrap();
     assert_eq!(told["files"]["callers_refused"], true);
     assert_eq!(told["files"]["certificates_refused"], false);
 
     file.write(&[("api", Role::Meter, &["new"])]);
     reload();
-    assert_eq!(files_line(&service).await, "files     in force");
-    call(&service.channel, INFO, Some("Bearer new")).await.unwrap();
-    assert_unknown(call(&service.channel, INFO, Some("Bearer old")).await);
+    assert_eq!(files_status_line(&service).await, "files     in force");
+    call_path(&service.channel, INFO, Some("Bearer new")).await.unwrap();
+    assert_unauthenticated(call_path(&service.channel, INFO, Some("Bearer old")).await);
 }
 
 /// A pipe that nobody writes to reads like a disk that hangs.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_file_that_hangs_holds_nothing_else_up() {
+async fn hung_callers_file_blocks_no_other_reload() {
     let file = CallersFile::new(&[("api", Role::Meter, &["old"])]);
-    let service = file.service(&Database::embedded()).await;
+    let service = file.service(&TestDatabase::embedded()).await;
     std::fs::remove_file(file.path()).unwrap();
     let made = std::process::Command::new("mkfifo").arg(file.path()).status().unwrap();
     assert!(made.success());
@@ -124,20 +125,21 @@ async fn a_file_that_hangs_holds_nothing_else_up() {
     let path = file.path();
     // A pipe opens when both ends are there: somebody reads now, and waits.
     let pipe = tokio::task::spawn_blocking(move || std::fs::File::options().write(true).open(path).unwrap());
-    let pipe = tokio::time::timeout(PATIENCE, pipe).await.unwrap().unwrap();
-    let told = tokio::time::timeout(PATIENCE, files_line(&service)).await.expect("it waits for no disk");
+    let pipe = tokio::time::timeout(WAIT_TIMEOUT, pipe).await.unwrap().unwrap();
+    let told =
+        tokio::time::timeout(WAIT_TIMEOUT, files_status_line(&service)).await.expect("it waits for no disk");
     assert_eq!(told, "files     in force");
-    call(&service.channel, INFO, Some("Bearer old")).await.unwrap();
+    call_path(&service.channel, INFO, Some("Bearer old")).await.unwrap();
 
     std::fs::remove_file(file.path()).unwrap();
     file.write(&[("api", Role::Meter, &["new"])]);
     drop(pipe);
-    tokio::time::timeout(PATIENCE, looking).await.expect("the disk is back").unwrap();
-    call(&service.channel, INFO, Some("Bearer new")).await.unwrap();
+    tokio::time::timeout(WAIT_TIMEOUT, looking).await.expect("the disk is back").unwrap();
+    call_path(&service.channel, INFO, Some("Bearer new")).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_hangup_has_the_real_program_read_its_files_anew() {
+async fn sighup_reloads_files_of_the_real_program() {
     let file = CallersFile::new(&[("api", Role::Meter, &["old"])]);
     let folder = tempfile::tempdir().unwrap();
     let mut serve = program()
@@ -153,15 +155,15 @@ async fn a_hangup_has_the_real_program_read_its_files_anew() {
     let mut log = BufReader::new(serve.stderr.take().unwrap()).lines();
     let (address, _) = addresses(&mut log).await;
     let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy();
-    call(&channel, INFO, Some("Bearer old")).await.unwrap();
+    call_path(&channel, INFO, Some("Bearer old")).await.unwrap();
 
     file.write(&[("api", Role::Meter, &["new"])]);
     signal(&serve, "HUP");
     let heard = async { while !log.next_line().await.unwrap().unwrap().contains("SIGHUP") {} };
-    tokio::time::timeout(PATIENCE, heard).await.expect("a hangup is heard, and ends nothing");
-    let accepted = async { while call(&channel, INFO, Some("Bearer new")).await.is_err() {} };
-    tokio::time::timeout(PATIENCE, accepted).await.expect("the new callers are in force");
-    assert_unknown(call(&channel, INFO, Some("Bearer old")).await);
+    tokio::time::timeout(WAIT_TIMEOUT, heard).await.expect("a hangup is heard, and ends nothing");
+    let accepted = async { while call_path(&channel, INFO, Some("Bearer new")).await.is_err() {} };
+    tokio::time::timeout(WAIT_TIMEOUT, accepted).await.expect("the new callers are in force");
+    assert_unauthenticated(call_path(&channel, INFO, Some("Bearer old")).await);
     signal(&serve, "TERM");
-    assert!(tokio::time::timeout(PATIENCE, serve.wait()).await.unwrap().unwrap().success());
+    assert!(tokio::time::timeout(WAIT_TIMEOUT, serve.wait()).await.unwrap().unwrap().success());
 }

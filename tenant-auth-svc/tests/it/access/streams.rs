@@ -10,7 +10,7 @@ use tenant_auth_proto::v1::{
 };
 use tenant_auth_svc::{
     domain::{access::Role, clock::SystemClock},
-    middleware::recheck::STREAMS,
+    middleware::recheck::STREAMING_RPCS,
 };
 use tenant_auth_testkit::Fault;
 use tokio::sync::mpsc;
@@ -18,68 +18,68 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use super::{CallersFile, reason};
+use super::{CallersFile, error_reason};
 use crate::{
-    cache::patient,
-    harness::{Database, Service, strange_key},
-    stream::ask,
+    cache::settings_with_long_timeouts,
+    harness::{TestDatabase, TestService, unknown_key},
+    stream::stream_request,
     wire::with_token,
 };
 
 /// How long what has to happen may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-async fn next<T>(stream: &mut Streaming<T>) -> Result<Option<T>, Status> {
-    tokio::time::timeout(TIMEOUT, stream.message()).await.expect("in time")
+async fn next_message<T>(stream: &mut Streaming<T>) -> Result<Option<T>, Status> {
+    tokio::time::timeout(WAIT_TIMEOUT, stream.message()).await.expect("in time")
 }
 
 /// The next thing on a stream has to be its end, for a reason.
 #[track_caller]
 fn assert_ended<T: std::fmt::Debug>(next: Result<Option<T>, Status>, code: Code, because: &str) {
     let status = next.expect_err("nothing more is answered");
-    assert_eq!((status.code(), &*reason(&status)), (code, because), "{status:?}");
+    assert_eq!((status.code(), &*error_reason(&status)), (code, because), "{status:?}");
 }
 
 /// An open `StreamValidateKeys`.
-struct Asking {
-    questions: mpsc::Sender<v1::StreamValidateKeysRequest>,
-    answers: Streaming<v1::StreamValidateKeysResponse>,
+struct ValidationStream {
+    requests: mpsc::Sender<v1::StreamValidateKeysRequest>,
+    assert_answers: Streaming<v1::StreamValidateKeysResponse>,
 }
 
-impl Asking {
-    async fn open(service: &Service, token: &str) -> Self {
+impl ValidationStream {
+    async fn open(service: &TestService, token: &str) -> Self {
         let (questions, asked) = mpsc::channel(8);
         let request = with_token(token, ReceiverStream::new(asked));
         let mut client = ValidationServiceClient::new(service.channel.clone());
         let answers = client.stream_validate_keys(request).await.unwrap().into_inner();
-        Self { questions, answers }
+        Self { requests: questions, assert_answers: answers }
     }
 
     /// Asks about a key that cannot be one, which needs nobody else to be answered.
-    async fn ask(&mut self) -> Result<Option<v1::StreamValidateKeysResponse>, Status> {
+    async fn send(&mut self) -> Result<Option<v1::StreamValidateKeysResponse>, Status> {
         // Refused when the stream has ended, which the answer tells.
-        let _ = self.questions.send(ask(1, "!")).await;
-        next(&mut self.answers).await
+        let _ = self.requests.send(stream_request(1, "!")).await;
+        next_message(&mut self.assert_answers).await
     }
 
     async fn answers(&mut self) {
-        let answer = self.ask().await.unwrap().unwrap();
+        let answer = self.send().await.unwrap().unwrap();
         assert!(matches!(answer.result, Some(Outcome::Response(_))), "{answer:?}");
     }
 }
 
-async fn watch(service: &Service, token: &str) -> Streaming<v1::WatchResponse> {
+async fn watch(service: &TestService, token: &str) -> Streaming<v1::WatchResponse> {
     let request = with_token(token, v1::WatchRequest::default());
     let mut client = WatchServiceClient::new(service.channel.clone());
     let mut watching = client.watch(request).await.unwrap().into_inner();
-    next(&mut watching).await.unwrap().unwrap();
+    next_message(&mut watching).await.unwrap().unwrap();
     watching
 }
 
 /// Skips what was on its way before the callers changed: once they have, nothing is added to it.
-async fn end_of(watching: &mut Streaming<v1::WatchResponse>) -> Status {
+async fn until_end(watching: &mut Streaming<v1::WatchResponse>) -> Status {
     loop {
-        match next(watching).await {
+        match next_message(watching).await {
             Ok(Some(_)) => {}
             Ok(None) => panic!("it must say why"),
             Err(status) => return status,
@@ -88,78 +88,81 @@ async fn end_of(watching: &mut Streaming<v1::WatchResponse>) -> Status {
 }
 
 #[tokio::test]
-async fn streams_of_a_caller_that_is_removed_end_at_once_and_the_others_go_on() {
+async fn removed_caller_loses_its_streams_and_others_continue() {
     let file = CallersFile::new(&[("api", Role::Validator, &["a"]), ("mcp", Role::Validator, &["m"])]);
-    let database = Database::embedded();
+    let database = TestDatabase::embedded();
     let settings = file.settings(&database).with_flag("TENANT_AUTH_FEED_INTERVAL", Some("10ms".to_owned()));
-    let service = Service::start_with(settings, SystemClock::shared()).await;
-    let (mut idle, mut busy) = (Asking::open(&service, "a").await, Asking::open(&service, "a").await);
+    let service = TestService::start_with(settings, SystemClock::shared()).await;
+    let (mut idle, mut busy) =
+        (ValidationStream::open(&service, "a").await, ValidationStream::open(&service, "a").await);
     busy.answers().await;
     let mut watching = watch(&service, "a").await;
-    let (mut other, mut other_watching) = (Asking::open(&service, "m").await, watch(&service, "m").await);
+    let (mut other, mut other_watching) =
+        (ValidationStream::open(&service, "m").await, watch(&service, "m").await);
     let health = with_token("a", HealthCheckRequest::default());
     let mut health = HealthClient::new(service.channel.clone()).watch(health).await.unwrap().into_inner();
-    next(&mut health).await.unwrap().unwrap();
+    next_message(&mut health).await.unwrap().unwrap();
 
     file.write(&[("mcp", Role::Validator, &["m"])]);
     service.running.reloader()();
-    assert_ended(next(&mut idle.answers).await, Code::Unauthenticated, "UNKNOWN_CALLER");
-    assert_ended(busy.ask().await, Code::Unauthenticated, "UNKNOWN_CALLER");
-    let ended = end_of(&mut watching).await;
-    assert_eq!((ended.code(), &*reason(&ended)), (Code::Unauthenticated, "UNKNOWN_CALLER"));
+    assert_ended(next_message(&mut idle.assert_answers).await, Code::Unauthenticated, "UNKNOWN_CALLER");
+    assert_ended(busy.send().await, Code::Unauthenticated, "UNKNOWN_CALLER");
+    let ended = until_end(&mut watching).await;
+    assert_eq!((ended.code(), &*error_reason(&ended)), (Code::Unauthenticated, "UNKNOWN_CALLER"));
     other.answers().await;
-    next(&mut other_watching).await.unwrap().unwrap();
+    next_message(&mut other_watching).await.unwrap().unwrap();
     // Anyone may watch the health, removed or not: it ends with the service, which waits for the other streams.
     drop((other, other_watching));
     service.running.stop().await;
-    while next(&mut health).await.unwrap().is_some() {}
+    while next_message(&mut health).await.unwrap().is_some() {}
 }
 
 #[tokio::test]
-async fn a_stream_whose_caller_loses_the_role_is_denied_and_one_whose_token_is_replaced_is_unknown() {
+async fn stream_ends_when_role_or_token_is_removed() {
     let file = CallersFile::new(&[("api", Role::Validator, &["old", "new"])]);
-    let service = file.service(&Database::embedded()).await;
-    let (mut old, mut new) = (Asking::open(&service, "old").await, Asking::open(&service, "new").await);
+    let service = file.service(&TestDatabase::embedded()).await;
+    let (mut old, mut new) =
+        (ValidationStream::open(&service, "old").await, ValidationStream::open(&service, "new").await);
 
     file.write(&[("api", Role::Validator, &["new"])]);
     service.running.reloader()();
-    assert_ended(old.ask().await, Code::Unauthenticated, "UNKNOWN_CALLER");
+    assert_ended(old.send().await, Code::Unauthenticated, "UNKNOWN_CALLER");
     new.answers().await;
 
     file.write(&[("api", Role::Meter, &["new"])]);
     service.running.reloader()();
-    assert_ended(next(&mut new.answers).await, Code::PermissionDenied, "ROLE_MISSING");
+    assert_ended(next_message(&mut new.assert_answers).await, Code::PermissionDenied, "ROLE_MISSING");
 }
 
 #[tokio::test]
-async fn a_question_under_way_is_not_answered_after_its_caller_was_removed() {
+async fn pending_stream_request_of_removed_caller_is_not_answered() {
     let file = CallersFile::new(&[("api", Role::Validator, &["a"]), ("mcp", Role::Validator, &["m"])]);
-    let database = Database::test_server().await;
+    let database = TestDatabase::test_server().await;
     let path = Some(file.path().display().to_string());
-    let settings = patient(&database).with_flag("TENANT_AUTH_CALLERS_FILE", path);
-    let service = Service::start_with(settings, SystemClock::shared()).await;
-    let mut asking = Asking::open(&service, "a").await;
+    let settings = settings_with_long_timeouts(&database).with_flag("TENANT_AUTH_CALLERS_FILE", path);
+    let service = TestService::start_with(settings, SystemClock::shared()).await;
+    let mut asking = ValidationStream::open(&service, "a").await;
     database.server().faults().set(Fault::Hang);
-    asking.questions.send(ask(1, &strange_key())).await.unwrap();
+    asking.requests.send(stream_request(1, &unknown_key())).await.unwrap();
     database.server().wait_for(|counters| counters.open_requests == 1).await;
 
     file.write(&[("mcp", Role::Validator, &["m"])]);
     service.running.reloader()();
-    assert_ended(next(&mut asking.answers).await, Code::Unauthenticated, "UNKNOWN_CALLER");
+    assert_ended(next_message(&mut asking.assert_answers).await, Code::Unauthenticated, "UNKNOWN_CALLER");
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_used_ends_no_stream() {
+async fn invalid_callers_file_ends_no_stream() {
     let file = CallersFile::new(&[("api", Role::Validator, &["a"])]);
-    let service = file.service(&Database::embedded()).await;
-    let mut asking = Asking::open(&service, "a").await;
+    let service = file.service(&TestDatabase::embedded()).await;
+    let mut asking = ValidationStream::open(&service, "a").await;
     std::fs::write(file.path(), "[[caller]]").unwrap();
     service.running.reloader()();
     asking.answers().await;
 }
 
 #[test]
-fn every_rpc_whose_answer_is_a_stream_is_judged_again() {
+fn every_streaming_rpc_is_reauthorized_after_reload() {
     let sets = [
         tenant_auth_proto::FILE_DESCRIPTOR_SET,
         tonic_health::pb::FILE_DESCRIPTOR_SET,
@@ -176,7 +179,7 @@ fn every_rpc_whose_answer_is_a_stream_is_judged_again() {
         }
     }
     streams.sort_unstable();
-    let mut listed = STREAMS.to_vec();
+    let mut listed = STREAMING_RPCS.to_vec();
     listed.sort_unstable();
     assert_eq!(streams, listed, "what is served, and STREAMS in middleware/recheck.rs");
 }

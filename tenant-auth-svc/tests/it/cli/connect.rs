@@ -19,17 +19,17 @@ impl Setup {
     async fn start() -> Self {
         let database = HranaServer::builder().token(TOKEN).read_only_token("reader").start().await.unwrap();
         let setup = Self { database, folder: tempfile::tempdir().unwrap() };
-        setup.present(TOKEN);
+        setup.write_token(TOKEN);
         setup
     }
 
-    async fn migrated() -> Self {
+    async fn start_migrated() -> Self {
         let setup = Self::start().await;
         assert!(run(&mut setup.command("migrate")).await.status.success());
         setup
     }
 
-    fn present(&self, token: &str) {
+    fn write_token(&self, token: &str) {
         std::fs::write(self.folder.path().join("token"), token).unwrap();
     }
 
@@ -45,14 +45,14 @@ impl Setup {
         program
     }
 
-    async fn check(&self) -> Checked {
-        Checked(run(self.command("check-config").arg("--connect")).await)
+    async fn run_check(&self) -> CheckConfigOutput {
+        CheckConfigOutput(run(self.command("check-config").arg("--connect")).await)
     }
 }
 
-struct Checked(Output);
+struct CheckConfigOutput(Output);
 
-impl Checked {
+impl CheckConfigOutput {
     fn line(&self, name: &str) -> String {
         let told = text(&self.0.stdout);
         let line = told.lines().find_map(|line| line.strip_prefix(name));
@@ -61,7 +61,7 @@ impl Checked {
 
     /// How it ends, and what both lines begin with.
     #[track_caller]
-    fn says(&self, code: i32, reads: &str, writes: &str) {
+    fn assert_result(&self, code: i32, reads: &str, writes: &str) {
         let (told_reads, told_writes) = (self.line("reads "), self.line("writes "));
         assert!(told_reads.starts_with(reads), "{reads}: {told_reads}");
         assert!(told_writes.starts_with(writes), "{writes}: {told_writes}");
@@ -70,10 +70,10 @@ impl Checked {
 }
 
 #[tokio::test]
-async fn check_config_tries_a_read_and_a_write() {
-    let setup = Setup::migrated().await;
-    let checked = setup.check().await;
-    checked.says(0, "work: ", "work: ");
+async fn check_config_connect_tests_read_and_write() {
+    let setup = Setup::start_migrated().await;
+    let checked = setup.run_check().await;
+    checked.assert_result(0, "work: ", "work: ");
     let told = text(&checked.0.stdout);
     assert!(told.ends_with("and the database takes reads and writes\n"), "{told}");
     let rows = setup.database.query("SELECT beat FROM heartbeat").unwrap();
@@ -81,8 +81,8 @@ async fn check_config_tries_a_read_and_a_write() {
 }
 
 #[tokio::test]
-async fn check_config_names_the_cause_of_refused_writes() {
-    let setup = Setup::migrated().await;
+async fn check_config_names_cause_of_refused_writes() {
+    let setup = Setup::start_migrated().await;
     let sql = |code, message| Fault::Sql { code, message };
     for (fault, kind, cause) in [
         (Fault::blocked(), "blocked", "over a quota"),
@@ -94,8 +94,8 @@ async fn check_config_names_the_cause_of_refused_writes() {
         (Fault::Hang, "timed_out", "answer"),
     ] {
         setup.database.faults().set_writes(fault);
-        let checked = setup.check().await;
-        checked.says(1, "work: ", &format!("failing ({kind}): "));
+        let checked = setup.run_check().await;
+        checked.assert_result(1, "work: ", &format!("failing ({kind}): "));
         let told = text(&checked.0.stderr);
         assert!(
             told.contains("takes no writes: ") && !told.contains("no reads") && told.contains(cause),
@@ -103,38 +103,42 @@ async fn check_config_names_the_cause_of_refused_writes() {
         );
     }
     setup.database.faults().clear();
-    setup.present("reader");
-    setup.check().await.says(1, "work: ", "failing (read_only): ");
+    setup.write_token("reader");
+    setup.run_check().await.assert_result(1, "work: ", "failing (read_only): ");
 }
 
 #[tokio::test]
-async fn check_config_names_the_cause_of_refused_reads() {
-    let setup = Setup::migrated().await;
+async fn check_config_names_cause_of_refused_reads() {
+    let setup = Setup::start_migrated().await;
     for (fault, kind) in [(Fault::blocked(), "blocked"), (Fault::forbidden(), "denied")] {
         setup.database.faults().set_reads(fault);
-        let checked = setup.check().await;
-        checked.says(1, &format!("failing ({kind}): "), "work: ");
+        let checked = setup.run_check().await;
+        checked.assert_result(1, &format!("failing ({kind}): "), "work: ");
         let told = text(&checked.0.stderr);
         assert!(told.contains("takes no reads: ") && !told.contains("no writes"), "{told}");
     }
     setup.database.faults().clear();
-    setup.present("wrong");
-    let checked = setup.check().await;
-    checked.says(1, "failing (denied): the token is refused", "failing (denied): the token is refused");
+    setup.write_token("wrong");
+    let checked = setup.run_check().await;
+    checked.assert_result(
+        1,
+        "failing (denied): the token is refused",
+        "failing (denied): the token is refused",
+    );
     let told = text(&checked.0.stderr);
     assert!(told.contains("takes no reads: ") && told.contains("takes no writes: "), "{told}");
 }
 
 #[tokio::test]
-async fn check_config_tries_no_write_without_a_schema() {
+async fn check_config_skips_write_test_without_schema() {
     let setup = Setup::start().await;
-    let checked = setup.check().await;
-    checked.says(1, "work, and the database cannot be used (schema_missing): ", "not tried: ");
+    let checked = setup.run_check().await;
+    checked.assert_result(1, "work, and the database cannot be used (schema_missing): ", "not tried: ");
     assert!(text(&checked.0.stderr).contains("run `tenant-auth-svc migrate`"), "{}", text(&checked.0.stderr));
     // A refusal is found all the same.
     setup.database.faults().set_writes(Fault::blocked());
-    let checked = setup.check().await;
-    checked.says(1, "work, and the database cannot be used", "failing (blocked): ");
+    let checked = setup.run_check().await;
+    checked.assert_result(1, "work, and the database cannot be used", "failing (blocked): ");
     let told = text(&checked.0.stderr);
     assert!(told.contains("takes no writes: ") && !told.contains("no reads"), "{told}");
 }

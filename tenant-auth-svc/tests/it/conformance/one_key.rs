@@ -4,7 +4,7 @@ use tenant_auth_svc::domain::{
     audit::{AuditFilter, AuditTerm},
     clock::UnixMillis,
     id::KeyId,
-    key::{PrefixPosition, StoredKey},
+    key::{KeyPrefixCursor, StoredKey},
     page::{PageRequest, PageSize},
     scope::ScopeSet,
     store::{Change, Lane, Store},
@@ -12,16 +12,16 @@ use tenant_auth_svc::domain::{
     verdict::Verdict,
 };
 
-use super::make::{new_key, new_tenant};
+use super::fixtures::{new_key, new_tenant};
 use crate::harness::{NOW, call, change};
 
-pub(super) async fn questions(store: &impl Store) {
-    by_id(store).await;
-    by_prefix(store).await;
-    in_the_log(store).await;
+pub(super) async fn check_key_queries(store: &impl Store) {
+    check_by_id(store).await;
+    check_by_prefix(store).await;
+    check_audit_entries(store).await;
 }
 
-async fn by_id(store: &impl Store) {
+async fn check_by_id(store: &impl Store) {
     let admin = || call(Lane::Admin);
     let tenant = store.create_tenant(admin(), &new_tenant(), &change()).await.unwrap();
     let key = new_key(&tenant.id, &["a", "b"], Some(UnixMillis(NOW.0 + 5)));
@@ -37,12 +37,12 @@ async fn by_id(store: &impl Store) {
     store.revoke_key(admin(), &key.id, &reason, &change()).await.unwrap();
     let revoked = read().await;
     assert_eq!((revoked.key.revoked_at, &*revoked.key.revoke_reason), (Some(NOW), "leaked"));
-    let verdict = Verdict::on(&revoked.record().unwrap(), &ScopeSet::EMPTY, NOW);
+    let verdict = Verdict::evaluate(&revoked.record().unwrap(), &ScopeSet::EMPTY, NOW);
     assert_eq!(verdict, Verdict::Revoked);
     assert_eq!(store.get_key(admin(), &KeyId::generate()).await.unwrap(), None);
 }
 
-async fn by_prefix(store: &impl Store) {
+async fn check_by_prefix(store: &impl Store) {
     let (one, two) = (new_tenant(), new_tenant());
     // Nobody else's keys begin like this, on a shared database too.
     let mark: String = one.id.as_str().chars().rev().take(6).collect();
@@ -58,7 +58,7 @@ async fn by_prefix(store: &impl Store) {
         }
     }
     let found = async |rest: &str, tenant, size| {
-        let size = PageSize::requested(size).unwrap();
+        let size = PageSize::from_request(size).unwrap();
         let (mut found, mut after) = (Vec::new(), None);
         loop {
             let page = PageRequest { size, after: after.take() };
@@ -90,11 +90,11 @@ async fn by_prefix(store: &impl Store) {
     store.revoke_key(call(Lane::Admin), gone, &Reason::parse("x").unwrap(), &change()).await.unwrap();
     let live = store.find_keys(call(Lane::Admin), (&hint("_b"), None), &all, Some(NOW)).await.unwrap();
     assert_eq!((live.items.len(), live.next), (3, None), "two of which less is known, and one that is live");
-    let position = PrefixPosition { prefix_hint: "sk live ".to_owned(), id: gone.clone() };
-    assert_eq!(PrefixPosition::parse(&position.to_string()), Some(position));
+    let position = KeyPrefixCursor { prefix_hint: "sk live ".to_owned(), id: gone.clone() };
+    assert_eq!(KeyPrefixCursor::parse(&position.to_string()), Some(position));
 }
 
-async fn in_the_log(store: &impl Store) {
+async fn check_audit_entries(store: &impl Store) {
     let tenant = new_tenant();
     let by = |caller: &str, at: i64| {
         let mut change: Change = change();
@@ -131,7 +131,7 @@ async fn in_the_log(store: &impl Store) {
         for size in [1, 2, 500] {
             let (mut listed, mut after) = (Vec::new(), None);
             loop {
-                let page = PageRequest { size: PageSize::requested(size).unwrap(), after: after.take() };
+                let page = PageRequest { size: PageSize::from_request(size).unwrap(), after: after.take() };
                 let page = store.list_audit(call(Lane::Admin), &filter, &page).await.unwrap();
                 listed.extend(page.items.into_iter().map(|event| (event.action, event.target)));
                 after = page.next;

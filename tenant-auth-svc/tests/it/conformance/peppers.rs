@@ -12,12 +12,12 @@ use tenant_auth_svc::{
 
 use super::{
     PEPPERS,
-    make::{new_key, new_tenant, to_import},
+    fixtures::{new_key, new_tenant, to_import},
 };
 use crate::harness::{call, change};
 
 /// Keys stored before, during and after a change of peppers are found as long as their pepper is configured.
-pub(super) async fn rotation<E: Engine>(engine: &Arc<E>) {
+pub(super) async fn check_rotation<E: Engine>(engine: &Arc<E>) {
     let store = |text: Option<&str>| {
         let peppers = text.map_or_else(Peppers::default, |text| Peppers::parse(text).unwrap());
         SqlStore::new(Arc::clone(engine), Arc::new(peppers))
@@ -48,7 +48,7 @@ pub(super) async fn rotation<E: Engine>(engine: &Arc<E>) {
     assert!(refused.to_string().contains("pepper old"), "{refused}");
     // What is not found may be there, and what may be there is not brought in a second time.
     let lookup = store(Some(new)).lookup_keys(call(Lane::Unknown), &hashes).await.unwrap();
-    let doubt = lookup.doubt.unwrap();
+    let doubt = lookup.not_found_error.unwrap();
     assert_eq!(doubt.kind, FailureKind::PepperMissing);
     let mut import = to_import(new_key(&tenant.id, &[], None));
     import.key.hash = hashes[1];

@@ -6,16 +6,16 @@ use tenant_auth_svc::domain::{
     id::TenantId,
     key::NewKey,
     page::{PageRequest, PageSize},
-    session::{Attributes, Binding, Expiry, NewSession, Session, SessionId, Ttl},
+    session::{Attributes, NewSession, Session, SessionExpiry, SessionId, StoredBinding, Ttl},
     store::{Lane, Store},
     tenant::TenantStatus,
     text::Reason,
 };
 
-use super::make::{new_key, new_tenant, random_hash};
+use super::fixtures::{new_key, new_tenant, random_hash};
 use crate::harness::{NOW, call, change};
 
-fn new_session(key: &NewKey, expiry: Expiry) -> NewSession {
+fn new_session(key: &NewKey, expiry: SessionExpiry) -> NewSession {
     let attributes = [("user".to_owned(), "O'Brien \"x\" é".to_owned())];
     let drawn = random_hash();
     NewSession {
@@ -26,16 +26,16 @@ fn new_session(key: &NewKey, expiry: Expiry) -> NewSession {
         expiry,
         attributes: Attributes::new(attributes).unwrap(),
         bind_id: hex::encode(random_hash().as_bytes()),
-        cap: 1_000,
+        max_sessions: 1_000,
     }
 }
 
 /// One that is over as soon as it is bound.
-fn short_lived(key: &NewKey) -> NewSession {
-    NewSession { ttl: Ttl::stored(Duration::ZERO), ..new_session(key, Expiry::Fixed) }
+fn already_expired_session(key: &NewKey) -> NewSession {
+    NewSession { ttl: Ttl::from_stored(Duration::ZERO), ..new_session(key, SessionExpiry::Fixed) }
 }
 
-fn again(session: &NewSession) -> NewSession {
+fn clone_session(session: &NewSession) -> NewSession {
     NewSession { bind_id: hex::encode(random_hash().as_bytes()), ..session.clone() }
 }
 
@@ -46,20 +46,22 @@ async fn tenant_with_key(store: &impl Store) -> (TenantId, NewKey) {
     (tenant.id, key)
 }
 
-async fn bind(store: &impl Store, new: &NewSession) -> Binding {
+async fn bind(store: &impl Store, new: &NewSession) -> StoredBinding {
     store.bind_session(call(Lane::Sessions), new).await.unwrap().outcome.0
 }
 
 /// Binds what must be bound by it; whether it was before.
-async fn bound(store: &impl Store, new: &NewSession) -> (Session, bool) {
-    let Binding::Bound { session, already } = bind(store, new).await else { panic!("it must be bound") };
+async fn bind_expecting_success(store: &impl Store, new: &NewSession) -> (Session, bool) {
+    let StoredBinding::Bound { session, already } = bind(store, new).await else {
+        panic!("it must be bound")
+    };
     assert_eq!((&session.id, &session.tenant_id), (&new.id, &new.tenant_id));
     assert_eq!(session.expires_at, session.created_at.plus(session.ttl.get()));
     (*session, already)
 }
 
-async fn live(store: &impl Store, tenant: &TenantId) -> BTreeSet<SessionId> {
-    let size = PageSize::requested(2).unwrap();
+async fn live_sessions(store: &impl Store, tenant: &TenantId) -> BTreeSet<SessionId> {
+    let size = PageSize::from_request(2).unwrap();
     let (mut listed, mut after) = (BTreeSet::new(), None);
     loop {
         let request = PageRequest { size, after: after.take() };
@@ -72,40 +74,44 @@ async fn live(store: &impl Store, tenant: &TenantId) -> BTreeSet<SessionId> {
     }
 }
 
-pub(super) async fn sessions(store: &impl Store) {
-    binding(store).await;
-    caps(store).await;
-    ends(store).await;
+pub(super) async fn check_sessions(store: &impl Store) {
+    check_binding(store).await;
+    check_session_limits(store).await;
+    check_endings(store).await;
 }
 
-async fn binding(store: &impl Store) {
+async fn check_binding(store: &impl Store) {
     let (tenant, key) = tenant_with_key(store).await;
     let (_, foreign) = tenant_with_key(store).await;
-    let new = new_session(&key, Expiry::Fixed);
+    let new = new_session(&key, SessionExpiry::Fixed);
     let id = new.id.clone();
     let before = store.lookup_sessions(call(Lane::Unknown), std::slice::from_ref(&id)).await.unwrap();
     assert_eq!(before.records, [Ok(None)]);
-    let (session, already) = bound(store, &new).await;
+    let (session, already) = bind_expecting_success(store, &new).await;
     assert!(!already);
     // Again, as after a lost answer: it knows its own work.
-    assert_eq!(bound(store, &new).await, (session.clone(), false));
-    let other_wishes = NewSession { attributes: Attributes::default(), ..again(&new) };
-    assert_eq!(bound(store, &other_wishes).await, (session.clone(), true), "it stays as it is");
+    assert_eq!(bind_expecting_success(store, &new).await, (session.clone(), false));
+    let other_wishes = NewSession { attributes: Attributes::default(), ..clone_session(&new) };
+    assert_eq!(
+        bind_expecting_success(store, &other_wishes).await,
+        (session.clone(), true),
+        "it stays as it is"
+    );
 
     let of_foreign = |new: &NewSession| NewSession {
         tenant_id: foreign.tenant_id.clone(),
         key_id: foreign.id.clone(),
-        ..again(new)
+        ..clone_session(new)
     };
-    assert_eq!(bind(store, &of_foreign(&new)).await, Binding::HeldByAnotherTenant);
-    let over = short_lived(&key);
-    assert!(!bound(store, &over).await.1);
+    assert_eq!(bind(store, &of_foreign(&new)).await, StoredBinding::HeldByAnotherTenant);
+    let over = already_expired_session(&key);
+    assert!(!bind_expecting_success(store, &over).await.1);
     assert_eq!(
         bind(store, &of_foreign(&over)).await,
-        Binding::HeldByAnotherTenant,
+        StoredBinding::HeldByAnotherTenant,
         "not even when it is over"
     );
-    assert!(!bound(store, &again(&over)).await.1, "its own tenant binds it anew");
+    assert!(!bind_expecting_success(store, &clone_session(&over)).await.1, "its own tenant binds it anew");
 
     let nobody = SessionId::parse(&format!("{}x", id.as_str())).unwrap();
     let wanted = [nobody.clone(), id.clone(), id.clone()];
@@ -132,73 +138,74 @@ async fn binding(store: &impl Store) {
     // Its tenant may bind it anew with another key, now that the first one is gone.
     let second = new_key(&tenant, &[], None);
     store.insert_key(call(Lane::Admin), &second, &change()).await.unwrap();
-    let taken_over = NewSession { key_id: second.id.clone(), ..again(&new) };
-    let (session, already) = bound(store, &taken_over).await;
+    let taken_over = NewSession { key_id: second.id.clone(), ..clone_session(&new) };
+    let (session, already) = bind_expecting_success(store, &taken_over).await;
     assert_eq!((session.key_id, already), (second.id, false));
 }
 
-async fn caps(store: &impl Store) {
+async fn check_session_limits(store: &impl Store) {
     let (tenant, key) = tenant_with_key(store).await;
     let [over, second, third, fourth] = [
-        short_lived(&key),
-        new_session(&key, Expiry::Fixed),
-        new_session(&key, Expiry::Fixed),
-        short_lived(&key),
+        already_expired_session(&key),
+        new_session(&key, SessionExpiry::Fixed),
+        new_session(&key, SessionExpiry::Fixed),
+        already_expired_session(&key),
     ]
-    .map(|new| NewSession { cap: 2, ..new });
+    .map(|new| NewSession { max_sessions: 2, ..new });
     for new in [&over, &second] {
-        assert!(!bound(store, new).await.1);
+        assert!(!bind_expecting_success(store, new).await.1);
     }
     // What is over makes room.
-    assert!(!bound(store, &third).await.1);
-    assert_eq!(bind(store, &fourth).await, Binding::TooMany);
-    assert!(bound(store, &again(&second)).await.1, "what is bound needs no room");
-    assert_eq!(live(store, &tenant).await, BTreeSet::from([second.id.clone(), third.id.clone()]));
+    assert!(!bind_expecting_success(store, &third).await.1);
+    assert_eq!(bind(store, &fourth).await, StoredBinding::TooMany);
+    assert!(bind_expecting_success(store, &clone_session(&second)).await.1, "what is bound needs no room");
+    assert_eq!(live_sessions(store, &tenant).await, BTreeSet::from([second.id.clone(), third.id.clone()]));
     assert!(store.unbind_session(call(Lane::Sessions), &second.id, &tenant).await.unwrap().outcome);
-    assert!(!bound(store, &fourth).await.1);
+    assert!(!bind_expecting_success(store, &fourth).await.1);
 
     // So does what a key leaves behind that is over, whenever the sessions themselves would be.
     let spare = new_key(&tenant, &[], None);
     store.insert_key(call(Lane::Admin), &spare, &change()).await.unwrap();
     let reason = Reason::parse("leaked").unwrap();
     store.revoke_key(call(Lane::Admin), &key.id, &reason, &change()).await.unwrap();
-    assert_eq!(live(store, &tenant).await, BTreeSet::new(), "nor is it listed");
-    let anew: Vec<_> = (0..3).map(|_| NewSession { cap: 2, ..new_session(&spare, Expiry::Fixed) }).collect();
+    assert_eq!(live_sessions(store, &tenant).await, BTreeSet::new(), "nor is it listed");
+    let anew: Vec<_> =
+        (0..3).map(|_| NewSession { max_sessions: 2, ..new_session(&spare, SessionExpiry::Fixed) }).collect();
     for new in &anew[..2] {
-        assert!(!bound(store, new).await.1);
+        assert!(!bind_expecting_success(store, new).await.1);
     }
-    assert_eq!(bind(store, &anew[2]).await, Binding::TooMany);
+    assert_eq!(bind(store, &anew[2]).await, StoredBinding::TooMany);
     let kept = BTreeSet::from([anew[0].id.clone(), anew[1].id.clone()]);
-    assert_eq!(live(store, &tenant).await, kept);
-    sweep_ended(store).await;
-    assert_eq!(live(store, &tenant).await, kept, "those of live keys stay");
+    assert_eq!(live_sessions(store, &tenant).await, kept);
+    sweep_all_ended(store).await;
+    assert_eq!(live_sessions(store, &tenant).await, kept, "those of live keys stay");
 }
 
 /// Sweeps by openers, page by page; how many sessions went.
-async fn sweep_ended(store: &impl Store) -> u64 {
+async fn sweep_all_ended(store: &impl Store) -> u64 {
     let (mut swept, mut after) = (0, None);
     loop {
-        let page = store.sweep_ended_sessions(call(Lane::Maintenance), after.as_ref(), Duration::ZERO, 2);
+        let page = store.sweep_orphaned_sessions(call(Lane::Maintenance), after.as_ref(), Duration::ZERO, 2);
         let page = page.await.unwrap();
-        swept += page.sessions;
-        match page.last {
+        swept += page.deleted;
+        match page.last_opener {
             // The same openers may have more.
-            _ if page.sessions >= 2 => {}
+            _ if page.deleted >= 2 => {}
             Some(last) => after = Some(last),
             None => return swept,
         }
     }
 }
 
-async fn ends(store: &impl Store) {
+async fn check_endings(store: &impl Store) {
     let (tenant, key) = tenant_with_key(store).await;
-    let fixed = new_session(&key, Expiry::Fixed);
-    let sliding = new_session(&key, Expiry::Sliding);
-    let gone = new_session(&key, Expiry::Fixed);
-    let over = short_lived(&key);
+    let fixed = new_session(&key, SessionExpiry::Fixed);
+    let sliding = new_session(&key, SessionExpiry::Sliding);
+    let gone = new_session(&key, SessionExpiry::Fixed);
+    let over = already_expired_session(&key);
     let mut ends = Vec::new();
     for new in [&fixed, &sliding, &gone, &over] {
-        ends.push(bound(store, new).await.0.expires_at);
+        ends.push(bind_expecting_success(store, new).await.0.expires_at);
     }
     let unbind = |id: SessionId, tenant: TenantId| async move {
         store.unbind_session(call(Lane::Sessions), &id, &tenant).await.unwrap().outcome
@@ -213,22 +220,22 @@ async fn ends(store: &impl Store) {
     let before = lookup(vec![sliding.id.clone()]).await;
     let uses = [&fixed, &sliding, &gone].map(|new| (new.id.clone(), Duration::ZERO));
     for _ in 0..2 {
-        store.slide_sessions(call(Lane::Maintenance), &uses).await.unwrap();
+        store.extend_sessions(call(Lane::Maintenance), &uses).await.unwrap();
     }
     let now = lookup(vec![sliding.id.clone()]).await.records[0].clone().unwrap().unwrap().session.expires_at;
     assert!(now >= ends[1]);
     let earlier = [(sliding.id.clone(), Duration::from_secs(30))];
-    store.slide_sessions(call(Lane::Maintenance), &earlier).await.unwrap();
+    store.extend_sessions(call(Lane::Maintenance), &earlier).await.unwrap();
     let after = lookup(vec![fixed.id.clone(), sliding.id.clone(), gone.id.clone()]).await;
     assert_eq!(after.revision, before.revision, "a later end is no news");
     let slid: Vec<_> =
         after.records.into_iter().map(|found| Some(found.unwrap()?.session.expires_at)).collect();
     assert_eq!(slid, [Some(ends[0]), Some(now), None], "it never moves back");
 
-    assert_eq!(live(store, &tenant).await, BTreeSet::from([fixed.id.clone(), sliding.id.clone()]));
+    assert_eq!(live_sessions(store, &tenant).await, BTreeSet::from([fixed.id.clone(), sliding.id.clone()]));
     // On a shared database others may be due too; and it is swept when it has been over for a millisecond.
     while lookup(vec![over.id.clone()]).await.records != [Ok(None)] {
-        store.sweep_sessions(call(Lane::Maintenance), Duration::ZERO, 2).await.unwrap();
+        store.sweep_expired_sessions(call(Lane::Maintenance), Duration::ZERO, 2).await.unwrap();
     }
     let left = lookup(vec![fixed.id.clone(), sliding.id.clone()]).await.records;
     assert!(left.iter().all(|record| *record != Ok(None)), "what is not over stays");

@@ -8,94 +8,95 @@ use tenant_auth_svc::domain::{
     page::{PageRequest, PageSize},
     store::{Lane, Store},
     usage::{
-        Bucket, Claim, CompareFrom, Counted, Difference, Hour, Kept, Metric, PayloadHasher, Refusal,
-        RequestId, UsageQuery, UsageStore,
+        ComparisonCursor, CountedTotal, EventRefusal, Hour, IdempotentWrite, PayloadHasher, StoredOutcome,
+        TimeBucket, TotalDifference, UsageMetric, UsageQuery, UsageRequestId, UsageStore,
     },
 };
 
-use super::make::new_tenant;
+use super::fixtures::new_tenant;
 use crate::harness::{NOW, call, change};
 
-fn claim(tenants: &[&TenantId], quantity: i64) -> Claim {
+fn new_usage_write(tenants: &[&TenantId], quantity: i64) -> IdempotentWrite {
     let mut hasher = PayloadHasher::default();
-    hasher.event("ten", "calls", quantity, None);
-    let counted = tenants.iter().map(|tenant| Counted {
+    hasher.add_event("ten", "calls", quantity, None);
+    let counted = tenants.iter().map(|tenant| CountedTotal {
         tenant_id: (*tenant).clone(),
-        hour: Hour::of(NOW),
-        metric: Metric::parse("calls").unwrap(),
+        hour: Hour::floor(NOW),
+        metric: UsageMetric::parse("calls").unwrap(),
         quantity,
-        events: 1,
+        event_count: 1,
     });
-    Claim {
+    IdempotentWrite {
         caller: None,
-        id: RequestId::parse(TenantId::generate().as_str()).unwrap(),
+        id: UsageRequestId::parse(TenantId::generate().as_str()).unwrap(),
         payload: hasher.finish(),
-        refused: vec![(7, Refusal::TooOld)],
-        counted: counted.collect(),
-        events: tenants.len() + 1,
+        refused: vec![(7, EventRefusal::TooOld)],
+        totals: counted.collect(),
+        event_count: tenants.len() + 1,
     }
 }
 
-async fn sum(store: &impl UsageStore, tenant: &TenantId) -> Option<i64> {
+async fn usage_sum(store: &impl UsageStore, tenant: &TenantId) -> Option<i64> {
     let query = UsageQuery {
         tenant_id: tenant.clone(),
         metric: None,
-        start: Hour::of(NOW),
-        end: Hour::of(NOW).next(),
-        bucket: Bucket::Hour,
+        start: Hour::floor(NOW),
+        end: Hour::floor(NOW).next(),
+        bucket: TimeBucket::Hour,
         page: PageRequest { size: PageSize::DEFAULT, after: None },
     };
     let page = store.sum_usage(call(Lane::Usage), &query).await.unwrap()?;
     Some(page.items.iter().map(|sum| sum.quantity).sum())
 }
 
-async fn record(store: &impl UsageStore, claims: &[Claim]) -> Vec<Kept> {
+async fn record_usage(store: &impl UsageStore, claims: &[IdempotentWrite]) -> Vec<StoredOutcome> {
     let kept = store.record_usage(call(Lane::Usage), claims).await.unwrap();
     kept.into_iter().map(Result::unwrap).collect()
 }
 
-pub(super) async fn usage(store: &(impl Store + UsageStore)) {
+pub(super) async fn check_usage(store: &(impl Store + UsageStore)) {
     let tenant = store.create_tenant(call(Lane::Admin), &new_tenant(), &change()).await.unwrap().id;
     let nobody = TenantId::generate();
-    let (first, second) = (claim(&[&tenant, &nobody], 5), claim(&[&tenant], 1_000_000_000_000));
-    let kept = record(store, &[first.clone(), second.clone()]).await;
+    let (first, second) =
+        (new_usage_write(&[&tenant, &nobody], 5), new_usage_write(&[&tenant], 1_000_000_000_000));
+    let kept = record_usage(store, &[first.clone(), second.clone()]).await;
     assert_eq!(kept.len(), 2);
     assert_eq!((kept[0].payload, &kept[0].refused), (first.payload, &first.refused));
     assert_eq!(kept[0].unknown_tenants, std::slice::from_ref(&nobody));
     assert_eq!((kept[1].payload, kept[1].unknown_tenants.len()), (second.payload, 0));
     assert!(!kept[0].already_recorded && !kept[1].already_recorded);
-    assert_eq!(sum(store, &tenant).await, Some(1_000_000_000_005));
-    assert_eq!(sum(store, &nobody).await, None);
+    assert_eq!(usage_sum(store, &tenant).await, Some(1_000_000_000_005));
+    assert_eq!(usage_sum(store, &nobody).await, None);
 
     // Again, with something new, and judged otherwise.
     let mut other = first.clone();
     other.refused.clear();
-    other.counted[0].hour = Hour::of(NOW).next();
-    let third = claim(&[&tenant], 0);
-    let again = record(store, &[other, third]).await;
+    other.totals[0].hour = Hour::floor(NOW).next();
+    let third = new_usage_write(&[&tenant], 0);
+    let again = record_usage(store, &[other, third]).await;
     assert!(again[0].already_recorded && !again[1].already_recorded);
     assert_eq!(again[0].refused, first.refused);
-    assert_eq!(sum(store, &tenant).await, Some(1_000_000_000_005));
+    assert_eq!(usage_sum(store, &tenant).await, Some(1_000_000_000_005));
 
-    let from = CompareFrom { hour: Hour::of(UnixMillis(0)), after: None };
-    let hours = (&from, Hour::of(UnixMillis::MAX));
+    let from = ComparisonCursor { hour: Hour::floor(UnixMillis(0)), after: None };
+    let hours = (&from, Hour::floor(UnixMillis::MAX));
     let kept = Duration::from_secs(400 * 86_400);
     let compared = store.compare_usage(call(Lane::Maintenance), &tenant, hours, kept, 10).await.unwrap();
     assert_eq!(compared.differences, []);
     // What is named and right is left as it is.
-    let right = Difference {
+    let right = TotalDifference {
         tenant_id: tenant.clone(),
-        hour: Hour::of(NOW),
-        metric: Metric::parse("calls").unwrap(),
+        hour: Hour::floor(NOW),
+        metric: UsageMetric::parse("calls").unwrap(),
         total: 1,
         events: 1,
         rows: 1,
     };
     let repaired = store.repair_usage(call(Lane::Maintenance), &[right], kept, &change()).await.unwrap();
     assert_eq!(repaired, []);
-    assert_eq!(sum(store, &tenant).await, Some(1_000_000_000_005));
+    assert_eq!(usage_sum(store, &tenant).await, Some(1_000_000_000_005));
     // Nothing is as old as that, whoever else writes here.
     let age = Duration::from_secs(1_000 * 365 * 86_400);
     assert_eq!(store.sweep_requests(call(Lane::Maintenance), age, 1_000).await.unwrap(), 0);
-    assert_eq!(store.sweep_events(call(Lane::Maintenance), age, None, 1_000).await.unwrap().events, 0);
+    assert_eq!(store.sweep_events(call(Lane::Maintenance), age, None, 1_000).await.unwrap().deleted, 0);
 }

@@ -2,18 +2,18 @@
 
 use tenant_auth_proto::v1;
 
-use super::plan;
-use crate::harness::{Database, Service};
+use super::query_plan;
+use crate::harness::{TestDatabase, TestService};
 
 /// The steps of the only statement that holds all of these parts.
-fn steps(database: &Database, parts: &[&str]) -> Vec<(bool, String)> {
+fn plan_steps(database: &TestDatabase, parts: &[&str]) -> Vec<(bool, String)> {
     let mut found = database.server().statements_with(parts[0]);
     found.retain(|statement| parts.iter().all(|part| statement.contains(part)));
     assert_eq!(found.len(), 1, "{parts:?}: {found:#?}");
-    plan(database.server(), &found[0])
+    query_plan(database.server(), &found[0])
 }
 
-fn goes_by(steps: &[(bool, String)], table: &str, expected: &[&str]) {
+fn assert_uses_index(steps: &[(bool, String)], table: &str, expected: &[&str]) {
     let searches: Vec<_> =
         steps.iter().filter(|(_, step)| step.starts_with(&format!("SEARCH {table} "))).collect();
     let by: Vec<_> =
@@ -28,9 +28,9 @@ fn goes_by(steps: &[(bool, String)], table: &str, expected: &[&str]) {
 }
 
 #[tokio::test]
-async fn audit_filters_go_by_an_index_each() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
+async fn each_audit_filter_uses_an_index() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
     let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
     let text = str::to_owned;
     let request = v1::ListAuditEventsRequest::default();
@@ -68,31 +68,31 @@ async fn audit_filters_go_by_an_index_each() {
                 && statement.contains("at >= ") == request.since.is_some()
         };
         let statement = found.iter().find(is_it).unwrap();
-        goes_by(&plan(database.server(), statement), "audit_log", &[by]);
+        assert_uses_index(&query_plan(database.server(), statement), "audit_log", &[by]);
     }
 }
 
 #[tokio::test]
-async fn keys_of_a_prefix_are_found_by_index() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
+async fn key_prefix_search_uses_an_index() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
     let list = v1::ListKeysRequest { prefix: "ta_a".to_owned(), ..Default::default() };
     service.admin().list_keys(list).await.unwrap();
     let begins = "api_keys_by_prefix ((prefix_hint,id)>(?,?) AND prefix_hint<?)";
     let shorter = "api_keys_by_prefix (prefix_hint=? AND id>?)";
-    let steps = steps(&database, &["FROM api_keys INDEXED BY api_keys_by_prefix"]);
+    let steps = plan_steps(&database, &["FROM api_keys INDEXED BY api_keys_by_prefix"]);
     // The three that are shorter, and those that begin with it.
-    goes_by(&steps, "api_keys", &[shorter, shorter, shorter, begins]);
+    assert_uses_index(&steps, "api_keys", &[shorter, shorter, shorter, begins]);
 }
 
 #[tokio::test]
-async fn a_key_is_read_by_its_id() {
-    let database = Database::test_server().await;
-    let service = Service::start(&database).await;
-    let tenant = service.tenant("Acme").await;
-    let (_, key_id) = service.key(&tenant, &[]).await;
+async fn key_lookup_by_id_uses_an_index() {
+    let database = TestDatabase::test_server().await;
+    let service = TestService::start(&database).await;
+    let tenant = service.create_tenant("Acme").await;
+    let (_, key_id) = service.issue_key(&tenant, &[]).await;
     service.admin().get_key(v1::GetKeyRequest { key_id }).await.unwrap();
-    let steps = steps(&database, &["api_keys.key_hash, tenants.id"]);
+    let steps = plan_steps(&database, &["api_keys.key_hash, tenants.id"]);
     for table in ["api_keys", "tenants"] {
         assert!(steps.iter().any(|(_, step)| step.starts_with(&format!("SEARCH {table} "))), "{steps:#?}");
         assert!(!steps.iter().any(|(_, step)| step.starts_with(&format!("SCAN {table}"))), "{steps:#?}");

@@ -6,16 +6,16 @@ use proptest::{collection::vec, prelude::*};
 use tenant_auth_testkit::Fault;
 use tokio::runtime::Runtime;
 
-use super::{WRITE, event, record, total};
-use crate::harness::{Database, Service};
+use super::{USAGE_WRITE, record_usage, usage_event, usage_total};
+use crate::harness::{TestDatabase, TestService};
 
 const METRICS: [&str; 3] = ["calls", "tokens", "Not.A.Metric"];
 
 /// Metric and quantity of each event of one request.
-type Events = Vec<(usize, i64)>;
+type RequestEvents = Vec<(usize, i64)>;
 
 /// Requests; and which of them are sent together in each round, with what goes wrong.
-fn plans() -> impl Strategy<Value = (Vec<Events>, Vec<(Vec<usize>, u8)>)> {
+fn usage_plans() -> impl Strategy<Value = (Vec<RequestEvents>, Vec<(Vec<usize>, u8)>)> {
     let requests = vec(vec((0..METRICS.len(), -5..1_000_i64), 1..8), 1..8);
     requests.prop_flat_map(|requests| {
         let rounds = vec((vec(0..requests.len(), 1..8), 0..4_u8), 1..6);
@@ -23,27 +23,29 @@ fn plans() -> impl Strategy<Value = (Vec<Events>, Vec<(Vec<usize>, u8)>)> {
     })
 }
 
-async fn run(
-    database: &Database,
-    service: &Arc<Service>,
-    (requests, rounds): (Vec<Events>, Vec<(Vec<usize>, u8)>),
+async fn run_plan(
+    database: &TestDatabase,
+    service: &Arc<TestService>,
+    (requests, rounds): (Vec<RequestEvents>, Vec<(Vec<usize>, u8)>),
 ) -> Result<(), TestCaseError> {
-    let tenant = service.tenant("Acme").await;
+    let tenant = service.create_tenant("Acme").await;
     let send = |index: usize| {
         let (service, tenant, events) = (Arc::clone(service), tenant.clone(), requests[index].clone());
         let events = events
             .iter()
-            .map(|(metric, quantity)| event(&tenant, METRICS[*metric], *quantity, None))
+            .map(|(metric, quantity)| usage_event(&tenant, METRICS[*metric], *quantity, None))
             .collect();
         let id = format!("{tenant}-{index}");
-        tokio::spawn(async move { record(&service, &id, events).await.map(|response| (index, response)) })
+        tokio::spawn(
+            async move { record_usage(&service, &id, events).await.map(|response| (index, response)) },
+        )
     };
     let mut acknowledged = BTreeMap::new();
     for (together, fault) in rounds {
         match fault {
-            1 => database.server().faults().set_where(WRITE, 1, Fault::ResetAfterCommit),
-            2 => database.server().faults().set_where(WRITE, 2, Fault::ResetAfterCommit),
-            3 => database.server().faults().set_where(WRITE, 1, Fault::ResetBeforeExecute),
+            1 => database.server().faults().set_where(USAGE_WRITE, 1, Fault::ResetAfterCommit),
+            2 => database.server().faults().set_where(USAGE_WRITE, 2, Fault::ResetAfterCommit),
+            3 => database.server().faults().set_where(USAGE_WRITE, 1, Fault::ResetBeforeExecute),
             _ => database.server().faults().clear(),
         }
         let tasks: Vec<_> = together.into_iter().map(send).collect();
@@ -73,22 +75,22 @@ async fn run(
             .filter(|(metric, _)| *metric == number)
             .map(|(_, quantity)| (*quantity).max(0))
             .sum();
-        prop_assert_eq!(total(service, &tenant, metric).await, distinct);
+        prop_assert_eq!(usage_total(service, &tenant, metric).await, distinct);
     }
     Ok(())
 }
 
 #[test]
-fn sums_are_the_sums_of_distinct_events() {
+fn usage_sums_equal_distinct_accepted_events() {
     let runtime = Runtime::new().unwrap();
     let (database, service) = runtime.block_on(async {
-        let database = Database::test_server().await;
-        let service = Arc::new(Service::start(&database).await);
+        let database = TestDatabase::test_server().await;
+        let service = Arc::new(TestService::start(&database).await);
         (database, service)
     });
     let config = ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() };
-    proptest!(config, |(plan in plans())| {
-        runtime.block_on(run(&database, &service, plan))?;
+    proptest!(config, |(plan in usage_plans())| {
+        runtime.block_on(run_plan(&database, &service, plan))?;
     });
     runtime.block_on(async { drop(service) });
 }

@@ -5,11 +5,11 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-type Now = Box<dyn Fn() -> i64 + Send + Sync>;
+type NowFn = Box<dyn Fn() -> i64 + Send + Sync>;
 
 /// The database's clock: the engine's own, until a test sets another.
 #[derive(Default)]
-pub(crate) struct Clock(Mutex<Option<Now>>);
+pub(crate) struct Clock(Mutex<Option<NowFn>>);
 
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -27,7 +27,7 @@ impl Clock {
         self.lock().as_ref().map(|now| now())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Now>> {
+    fn lock(&self) -> MutexGuard<'_, Option<NowFn>> {
         // Whole, whoever panicked.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

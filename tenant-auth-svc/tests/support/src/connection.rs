@@ -21,14 +21,18 @@ use tokio::{
 
 use crate::{
     fault::Fault,
-    pipeline::{self, Answer},
-    server::{End, Shared},
+    pipeline::{self, PipelineAnswer},
+    server::{ConnectionEnd, ServerState},
     write_lock::Client,
 };
 
 /// Serves one connection until either side ends it.
-pub(crate) async fn serve(shared: Arc<Shared>, socket: TcpStream, mut end: watch::Receiver<End>) {
-    shared.tally.count(|counters| {
+pub(crate) async fn serve(
+    shared: Arc<ServerState>,
+    socket: TcpStream,
+    mut end: watch::Receiver<ConnectionEnd>,
+) {
+    shared.counters.update(|counters| {
         counters.connections += 1;
         counters.open_connections += 1;
     });
@@ -39,7 +43,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, socket: TcpStream, mut end: watch
         let (shared, reset) = (Arc::clone(&shared), Arc::clone(&reset));
         service_fn(move |request| {
             let (shared, reset) = (Arc::clone(&shared), Arc::clone(&reset));
-            async move { Ok::<_, Infallible>(answer(&shared, request, &reset).await) }
+            async move { Ok::<_, Infallible>(route(&shared, request, &reset).await) }
         })
     };
     let mut http = Box::pin(http1::Builder::new().serve_connection(TokioIo::new(socket), service));
@@ -49,9 +53,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, socket: TcpStream, mut end: watch
             _ = http.as_mut() => break false,
             () = reset.notified() => break true,
             changed = end.changed() => match changed.map(|()| *end.borrow_and_update()) {
-                Ok(End::WhenIdle) => http.as_mut().graceful_shutdown(),
-                Ok(End::Never) => {}
-                Ok(End::Reset) | Err(_) => break true,
+                Ok(ConnectionEnd::WhenIdle) => http.as_mut().graceful_shutdown(),
+                Ok(ConnectionEnd::Never) => {}
+                Ok(ConnectionEnd::Reset) | Err(_) => break true,
             },
         }
     };
@@ -61,53 +65,61 @@ pub(crate) async fn serve(shared: Arc<Shared>, socket: TcpStream, mut end: watch
     }
     drop(http);
     drop(handle);
-    shared.tally.count(|counters| counters.open_connections -= 1);
+    shared.counters.update(|counters| counters.open_connections -= 1);
 }
 
-async fn answer(shared: &Arc<Shared>, request: Request<Incoming>, reset: &Arc<Notify>) -> Response<Sent> {
+async fn route(
+    shared: &Arc<ServerState>,
+    request: Request<Incoming>,
+    reset: &Arc<Notify>,
+) -> Response<ResponseBody> {
     match (request.method(), request.uri().path()) {
-        (&Method::GET, "/health") => plain(200, "text/plain", ""),
-        (&Method::GET, "/version") => plain(200, "text/plain", "hrana-test-server"),
+        (&Method::GET, "/health") => full_response(200, "text/plain", ""),
+        (&Method::GET, "/version") => full_response(200, "text/plain", "hrana-test-server"),
         (&Method::GET, "/v2" | "/v3") => {
-            plain(200, "text/plain", "Hello, this is HTTP API v2 (Hrana over HTTP)")
+            full_response(200, "text/plain", "Hello, this is HTTP API v2 (Hrana over HTTP)")
         }
-        (&Method::POST, "/v2/pipeline" | "/v3/pipeline") => pipeline(shared, request, reset).await,
-        _ => plain(404, "text/plain", ""),
+        (&Method::POST, "/v2/pipeline" | "/v3/pipeline") => handle_pipeline(shared, request, reset).await,
+        _ => full_response(404, "text/plain", ""),
     }
 }
 
-async fn pipeline(shared: &Arc<Shared>, request: Request<Incoming>, reset: &Arc<Notify>) -> Response<Sent> {
-    let may_write = match shared.tokens.judge(request.headers()) {
+async fn handle_pipeline(
+    shared: &Arc<ServerState>,
+    request: Request<Incoming>,
+    reset: &Arc<Notify>,
+) -> Response<ResponseBody> {
+    let may_write = match shared.tokens.authorize(request.headers()) {
         Ok(may_write) => may_write,
         Err(body) => {
-            shared.tally.count(|counters| {
+            shared.counters.update(|counters| {
                 counters.requests += 1;
                 counters.unauthorized += 1;
             });
-            return plain(401, "application/json", body);
+            return full_response(401, "application/json", body);
         }
     };
     let Ok(body) = request.into_body().collect().await else {
-        return plain(400, "text/plain", "Could not read request body");
+        return full_response(400, "text/plain", "Could not read request body");
     };
     let body = body.to_bytes();
-    shared.tally.count(|counters| {
+    shared.counters.update(|counters| {
         counters.requests += 1;
         counters.open_requests += 1;
         counters.max_open_requests = counters.max_open_requests.max(counters.open_requests);
     });
-    shared.seen.note(&body);
-    let _open = Open(shared);
-    let (fault, mut change) = shared.faults.meet(&String::from_utf8_lossy(&body));
+    shared.statement_log.record(&body);
+    let _open = OpenRequestGuard(shared);
+    let (fault, mut change) = shared.faults.next_fault(&String::from_utf8_lossy(&body));
     match &fault {
-        Some(Fault::Hang) => change.happened().await,
+        Some(Fault::Hang) => change.wait().await,
         // The one fault that is made of time. Tests that run on paused time pass it at once.
         Some(Fault::Latency(latency)) => {
             let _ = tokio::time::timeout(*latency, std::future::pending::<()>()).await;
         }
-        Some(Fault::ResetBeforeExecute) => return gone(reset).await,
+        Some(Fault::ResetBeforeExecute) => return reset_connection(reset).await,
         Some(Fault::Status { code, content_type, body, retry_after }) => {
-            let mut response = plain(*code, content_type, body.clone());
+            let mut response = full_response(*code, content_type, body.clone());
             if let Some(seconds) = retry_after {
                 response.headers_mut().insert(header::RETRY_AFTER, (*seconds).into());
             }
@@ -118,64 +130,64 @@ async fn pipeline(shared: &Arc<Shared>, request: Request<Incoming>, reset: &Arc<
     // A copy passes on to its primary what may change something, as a whole, as sqld's do.
     let primary = shared.primary.as_ref().filter(|_| pipeline::may_change(&body));
     if primary.is_some() {
-        shared.cut_off.wait().await;
+        shared.partition.wait().await;
     }
     let runs_it = Arc::clone(primary.unwrap_or(shared));
     let client = runs_it.write_lock.client();
-    let _leaves = Leaves(client.clone());
+    let _leaves = ClientGuard(client.clone());
     let run = {
         let fault = fault.clone();
         move || pipeline::run(&runs_it, &body, may_write, fault.as_ref(), &client)
     };
-    let Ok(Answer { status, content_type, mut body }) = tokio::task::spawn_blocking(run).await else {
-        return plain(500, "application/json", r#"{"error":"Internal Error"}"#);
+    let Ok(PipelineAnswer { status, content_type, mut body }) = tokio::task::spawn_blocking(run).await else {
+        return full_response(500, "application/json", r#"{"error":"Internal Error"}"#);
     };
     if fault == Some(Fault::HangAfterExecute) {
-        change.happened().await;
+        change.wait().await;
     }
     match fault {
-        Some(Fault::ResetAfterCommit) => gone(reset).await,
+        Some(Fault::ResetAfterCommit) => reset_connection(reset).await,
         Some(Fault::ResetMidBody) => {
             let body = Bytes::from(body);
             let half = body.slice(..body.len() / 2);
-            respond(status, content_type, Sent::cut(half, body.len(), reset))
+            build_response(status, content_type, ResponseBody::truncated(half, body.len(), reset))
         }
         Some(Fault::TruncatedJson) => {
             body.truncate(body.len() / 2);
-            plain(status, content_type, body)
+            full_response(status, content_type, body)
         }
-        _ => plain(status, content_type, body),
+        _ => full_response(status, content_type, body),
     }
 }
 
 /// Ends the connection instead of answering.
-async fn gone(reset: &Arc<Notify>) -> Response<Sent> {
+async fn reset_connection(reset: &Arc<Notify>) -> Response<ResponseBody> {
     reset.notify_one();
     std::future::pending().await
 }
 
 /// Says that the client has gone when the request ends; nobody asks any more if it was answered.
-struct Leaves(Client);
+struct ClientGuard(Client);
 
-impl Drop for Leaves {
+impl Drop for ClientGuard {
     fn drop(&mut self) {
-        self.0.leave();
+        self.0.disconnect();
     }
 }
 
-struct Open<'a>(&'a Shared);
+struct OpenRequestGuard<'a>(&'a ServerState);
 
-impl Drop for Open<'_> {
+impl Drop for OpenRequestGuard<'_> {
     fn drop(&mut self) {
-        self.0.tally.count(|counters| counters.open_requests -= 1);
+        self.0.counters.update(|counters| counters.open_requests -= 1);
     }
 }
 
-fn plain(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Response<Sent> {
-    respond(status, content_type, Sent::whole(body.into()))
+fn full_response(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Response<ResponseBody> {
+    build_response(status, content_type, ResponseBody::full(body.into()))
 }
 
-fn respond(status: u16, content_type: &'static str, body: Sent) -> Response<Sent> {
+fn build_response(status: u16, content_type: &'static str, body: ResponseBody) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     // Codes come from this crate's own tables.
     *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
@@ -186,23 +198,27 @@ fn respond(status: u16, content_type: &'static str, body: Sent) -> Response<Sent
 
 /// A body that is sent whole, or cut off by a reset after its first part.
 #[derive(Debug)]
-pub(crate) struct Sent {
-    part: Option<Bytes>,
-    announced: u64,
-    then_reset: Option<Arc<Notify>>,
+pub(crate) struct ResponseBody {
+    first_part: Option<Bytes>,
+    content_length: u64,
+    reset_after: Option<Arc<Notify>>,
 }
 
-impl Sent {
-    fn whole(body: Bytes) -> Self {
-        Self { announced: body.len() as u64, part: Some(body), then_reset: None }
+impl ResponseBody {
+    fn full(body: Bytes) -> Self {
+        Self { content_length: body.len() as u64, first_part: Some(body), reset_after: None }
     }
 
-    fn cut(part: Bytes, announced: usize, reset: &Arc<Notify>) -> Self {
-        Self { part: Some(part), announced: announced as u64, then_reset: Some(Arc::clone(reset)) }
+    fn truncated(part: Bytes, announced: usize, reset: &Arc<Notify>) -> Self {
+        Self {
+            first_part: Some(part),
+            content_length: announced as u64,
+            reset_after: Some(Arc::clone(reset)),
+        }
     }
 }
 
-impl Body for Sent {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -210,10 +226,10 @@ impl Body for Sent {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if let Some(part) = self.part.take() {
+        if let Some(part) = self.first_part.take() {
             return Poll::Ready(Some(Ok(Frame::data(part))));
         }
-        match &self.then_reset {
+        match &self.reset_after {
             // The rest never comes: the connection is reset under it.
             Some(reset) => {
                 reset.notify_one();
@@ -224,6 +240,6 @@ impl Body for Sent {
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.announced)
+        SizeHint::with_exact(self.content_length)
     }
 }

@@ -20,14 +20,14 @@ impl Console {
     ///
     /// # Errors
     /// What is wrong with the line, or what the engine says.
-    pub(crate) async fn obey(&mut self, line: &str) -> Result<Json, String> {
+    pub(crate) async fn run_command(&mut self, line: &str) -> Result<Json, String> {
         let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
         let said = |error: std::io::Error| error.to_string();
         match command {
             "fault-where" => self.fault_where(rest)?,
             "token" => self.primary.set_token(rest),
-            "cut-off" => self.front().cut_off(rest == "on"),
-            "catch-up" => self.front().catch_up().await?,
+            "cut-off" => self.client_facing().set_partitioned(rest == "on"),
+            "catch-up" => self.client_facing().catch_up().await?,
             "backup" => self.backup = Some(self.primary.backup()?),
             "restore" => {
                 let backup = self.backup.as_ref().ok_or("there is no backup yet")?;
@@ -37,13 +37,13 @@ impl Console {
             "execute" => return Ok(json!(self.primary.execute(rest)?)),
             "query" => return Ok(Json::Array(self.primary.query(rest)?)),
             // A copy has no lock for writing, and goes away with its primary.
-            "hold-writes" => control::obey(&mut self.primary, line).await?,
-            _ => control::obey(self.copy.as_mut().unwrap_or(&mut self.primary), line).await?,
+            "hold-writes" => control::run_command(&mut self.primary, line).await?,
+            _ => control::run_command(self.copy.as_mut().unwrap_or(&mut self.primary), line).await?,
         }
         Ok(Json::Bool(true))
     }
 
-    fn front(&self) -> &HranaServer {
+    fn client_facing(&self) -> &HranaServer {
         self.copy.as_ref().unwrap_or(&self.primary)
     }
 
@@ -53,7 +53,7 @@ impl Console {
             return Err("fault-where needs COUNT NAME TEXT".to_owned());
         };
         let count = count.parse().map_err(|_| format!("{count:?} is not a number"))?;
-        self.front().faults().set_where(text, count, control::fault(name)?);
+        self.client_facing().faults().set_where(text, count, control::parse_fault(name)?);
         Ok(())
     }
 }
@@ -63,18 +63,18 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn data_is_backed_up_wiped_restored_and_read() {
+    async fn console_backs_up_wipes_and_restores_data() {
         let primary = HranaServer::builder().start().await.expect("a server");
         let mut console = Console { primary, copy: None, backup: None };
         let rows = |found: Json| found.as_array().map(Vec::len);
         for line in ["execute CREATE TABLE t (x)", "execute INSERT INTO t VALUES (1)", "backup", "wipe"] {
-            console.obey(line).await.expect(line);
+            console.run_command(line).await.expect(line);
         }
-        assert!(console.obey("query SELECT x FROM t").await.is_err(), "it was wiped");
-        console.obey("restore").await.expect("restored");
-        assert_eq!(rows(console.obey("query SELECT x FROM t").await.expect("the row")), Some(1));
-        console.obey("fault-where 3 blocked FROM t").await.expect("a fault");
-        assert!(console.obey("fault-where x blocked FROM t").await.is_err());
-        assert!(console.obey("clear").await.is_ok());
+        assert!(console.run_command("query SELECT x FROM t").await.is_err(), "it was wiped");
+        console.run_command("restore").await.expect("restored");
+        assert_eq!(rows(console.run_command("query SELECT x FROM t").await.expect("the row")), Some(1));
+        console.run_command("fault-where 3 blocked FROM t").await.expect("a fault");
+        assert!(console.run_command("fault-where x blocked FROM t").await.is_err());
+        assert!(console.run_command("clear").await.is_ok());
     }
 }

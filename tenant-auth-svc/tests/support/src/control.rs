@@ -7,20 +7,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tenant_auth_testkit::{Fault, HranaServer};
 
-const FAULTS: &str =
+const FAULT_NAMES: &str =
     "latency, hang, reset, unauthorized, forbidden, throttled, unavailable, html, blocked, locked";
 
 /// Does what a line says.
 ///
 /// # Errors
 /// What is wrong with the line, and what it may say.
-pub(crate) async fn obey(server: &mut HranaServer, line: &str) -> Result<(), String> {
+pub(crate) async fn run_command(server: &mut HranaServer, line: &str) -> Result<(), String> {
     let words: Vec<_> = line.split_whitespace().collect();
     match words[..] {
-        ["fault", requests, name] => set(server, requests, fault(name)?),
+        ["fault", requests, name] => set_fault(server, requests, parse_fault(name)?),
         ["fault", requests, "latency", milliseconds] => {
-            let latency = Duration::from_millis(number(milliseconds)?);
-            set(server, requests, Fault::Latency(latency))
+            let latency = Duration::from_millis(parse_number(milliseconds)?);
+            set_fault(server, requests, Fault::Latency(latency))
         }
         ["clear"] => {
             server.faults().clear();
@@ -40,8 +40,8 @@ pub(crate) async fn obey(server: &mut HranaServer, line: &str) -> Result<(), Str
             Ok(())
         }
         ["clock", seconds] => {
-            let ahead: i64 = number(seconds)?;
-            server.set_clock(move || now() + ahead * 1_000);
+            let ahead: i64 = parse_number(seconds)?;
+            server.set_clock(move || unix_millis() + ahead * 1_000);
             Ok(())
         }
         _ => Err(format!(
@@ -50,7 +50,7 @@ pub(crate) async fn obey(server: &mut HranaServer, line: &str) -> Result<(), Str
     }
 }
 
-fn set(server: &HranaServer, requests: &str, fault: Fault) -> Result<(), String> {
+fn set_fault(server: &HranaServer, requests: &str, fault: Fault) -> Result<(), String> {
     match requests {
         "all" => server.faults().set(fault),
         "reads" => server.faults().set_reads(fault),
@@ -60,7 +60,7 @@ fn set(server: &HranaServer, requests: &str, fault: Fault) -> Result<(), String>
     Ok(())
 }
 
-pub(crate) fn fault(name: &str) -> Result<Fault, String> {
+pub(crate) fn parse_fault(name: &str) -> Result<Fault, String> {
     Ok(match name {
         "hang" => Fault::Hang,
         "reset" => Fault::ResetBeforeExecute,
@@ -72,15 +72,15 @@ pub(crate) fn fault(name: &str) -> Result<Fault, String> {
         "blocked" => Fault::blocked(),
         "locked" => Fault::locked(),
         "latency" => return Err("latency needs milliseconds after it".to_owned()),
-        _ => return Err(format!("unknown fault {name:?}: one of {FAULTS}")),
+        _ => return Err(format!("unknown fault {name:?}: one of {FAULT_NAMES}")),
     })
 }
 
-fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+fn parse_number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("{text:?} is not a number"))
 }
 
-fn now() -> i64 {
+fn unix_millis() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn each_command_is_obeyed_and_a_wrong_one_is_named() {
+    async fn commands_run_and_unknown_ones_are_named() {
         let mut server = HranaServer::builder().start().await.expect("a server");
         for line in [
             "fault all hang",
@@ -103,7 +103,7 @@ mod tests {
             "stop",
             "start",
         ] {
-            assert_eq!(obey(&mut server, line).await, Ok(()), "{line}");
+            assert_eq!(run_command(&mut server, line).await, Ok(()), "{line}");
         }
         for (line, wrong) in [
             ("fault some hang", "\"some\""),
@@ -112,7 +112,7 @@ mod tests {
             ("fault all latency", "milliseconds"),
             ("explode", "\"explode\""),
         ] {
-            let error = obey(&mut server, line).await.expect_err(line);
+            let error = run_command(&mut server, line).await.expect_err(line);
             assert!(error.contains(wrong), "{line}: {error}");
         }
     }

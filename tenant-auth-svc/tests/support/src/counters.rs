@@ -29,14 +29,14 @@ pub struct Counters {
 
 /// The counters in the making.
 #[derive(Clone, Debug)]
-pub(crate) struct Tally(watch::Sender<Counters>);
+pub(crate) struct SharedCounters(watch::Sender<Counters>);
 
-impl Tally {
+impl SharedCounters {
     pub(crate) fn new() -> Self {
         Self(watch::Sender::new(Counters::default()))
     }
 
-    pub(crate) fn count(&self, change: impl FnOnce(&mut Counters)) {
+    pub(crate) fn update(&self, change: impl FnOnce(&mut Counters)) {
         self.0.send_modify(change);
     }
 

@@ -17,9 +17,9 @@ pub struct Backup(PathBuf);
 
 /// Whether a copy is cut off from its primary.
 #[derive(Debug, Default)]
-pub(crate) struct CutOff(watch::Sender<bool>);
+pub(crate) struct Partition(watch::Sender<bool>);
 
-impl CutOff {
+impl Partition {
     /// Waits until it is not.
     pub(crate) async fn wait(&self) {
         // The sender lives as long as the server.
@@ -29,8 +29,8 @@ impl CutOff {
 
 impl HranaServer {
     /// Cuts a [copy](crate::Builder::copy_of) off from its primary, or connects them again: what it would pass on hangs.
-    pub fn cut_off(&self, cut: bool) {
-        self.shared.cut_off.0.send_replace(cut);
+    pub fn set_partitioned(&self, cut: bool) {
+        self.shared.partition.0.send_replace(cut);
     }
 
     /// Takes a backup.
@@ -38,7 +38,7 @@ impl HranaServer {
     /// # Errors
     /// What the engine says.
     pub fn backup(&self) -> Result<Backup, String> {
-        let path = self.new_file();
+        let path = self.new_data_file();
         vacuum_into(&self.shared.streams.database(), &path)?;
         Ok(Backup(path))
     }
@@ -48,9 +48,9 @@ impl HranaServer {
     /// # Errors
     /// When there is no room for it.
     pub async fn restore(&self, backup: &Backup) -> io::Result<()> {
-        let path = self.new_file();
+        let path = self.new_data_file();
         std::fs::copy(&backup.0, &path)?;
-        self.shared.streams.replace(open(&path).await?);
+        self.shared.streams.replace(open_database(&path).await?);
         Ok(())
     }
 
@@ -59,7 +59,7 @@ impl HranaServer {
     /// # Errors
     /// When there is no room for it.
     pub async fn wipe(&self) -> io::Result<()> {
-        self.shared.streams.replace(open(&self.new_file()).await?);
+        self.shared.streams.replace(open_database(&self.new_data_file()).await?);
         Ok(())
     }
 
@@ -69,18 +69,18 @@ impl HranaServer {
     /// What the engine says.
     pub async fn catch_up(&self) -> Result<(), String> {
         let Some(primary) = &self.shared.primary else { return Ok(()) };
-        let path = self.new_file();
+        let path = self.new_data_file();
         vacuum_into(&primary.streams.database(), &path)?;
-        self.shared.streams.replace(open(&path).await.map_err(|error| error.to_string())?);
+        self.shared.streams.replace(open_database(&path).await.map_err(|error| error.to_string())?);
         Ok(())
     }
 
-    fn new_file(&self) -> PathBuf {
-        self.folder.path().join(format!("data-{}.db", self.files.fetch_add(1, Ordering::Relaxed)))
+    fn new_data_file(&self) -> PathBuf {
+        self.folder.path().join(format!("data-{}.db", self.file_count.fetch_add(1, Ordering::Relaxed)))
     }
 }
 
-pub(crate) async fn open(path: &Path) -> io::Result<Arc<libsql::Database>> {
+pub(crate) async fn open_database(path: &Path) -> io::Result<Arc<libsql::Database>> {
     let database = libsql::Builder::new_local(path).build().await.map_err(io::Error::other)?;
     let setup = connect(&database).map_err(io::Error::other)?;
     drop(setup.query("PRAGMA journal_mode = WAL", ()).await.map_err(io::Error::other)?);

@@ -114,31 +114,31 @@ impl Fault {
 /// What goes wrong from now on. Clones share it.
 #[derive(Clone, Debug)]
 pub struct FaultPlan {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<FaultState>>,
     /// Raised by every change: what hangs goes on.
     generation: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct FaultState {
     fault: Option<Fault>,
     /// How many requests it still applies to; `None` for all.
-    left: Option<u64>,
-    only: Only,
+    remaining: Option<u64>,
+    scope: FaultScope,
 }
 
 /// Which requests a fault applies to.
 #[derive(Clone, Debug, Default)]
-enum Only {
+enum FaultScope {
     #[default]
     All,
     /// Those whose SQL holds this text.
-    Holding(String),
+    Containing(String),
     Reads,
     Writes,
 }
 
-impl Only {
+impl FaultScope {
     fn includes(&self, body: &str) -> bool {
         // What the service changes is a transaction; by hand, a lone statement may change something too. A batch without a
         // transaction reads: its primary is asked by one, with a change that never happens.
@@ -148,7 +148,7 @@ impl Only {
         let writes = || body.contains("BEGIN IMMEDIATE") || lone_change();
         match self {
             Self::All => true,
-            Self::Holding(text) => body.contains(text),
+            Self::Containing(text) => body.contains(text),
             Self::Reads => !writes(),
             Self::Writes => writes(),
         }
@@ -162,35 +162,39 @@ impl FaultPlan {
 
     /// Every request meets this, until the plan changes.
     pub fn set(&self, fault: Fault) {
-        self.change(State { fault: Some(fault), ..State::default() });
+        self.change(FaultState { fault: Some(fault), ..FaultState::default() });
     }
 
     /// The next `count` requests meet this, the ones after them nothing.
     pub fn set_for(&self, count: u64, fault: Fault) {
-        self.change(State { fault: Some(fault), left: Some(count), only: Only::All });
+        self.change(FaultState { fault: Some(fault), remaining: Some(count), scope: FaultScope::All });
     }
 
     /// The next `count` requests whose SQL holds `text` meet this.
     pub fn set_where(&self, text: &str, count: u64, fault: Fault) {
-        self.change(State { fault: Some(fault), left: Some(count), only: Only::Holding(text.to_owned()) });
+        self.change(FaultState {
+            fault: Some(fault),
+            remaining: Some(count),
+            scope: FaultScope::Containing(text.to_owned()),
+        });
     }
 
     /// Every request that changes something meets this, and no other.
     pub fn set_writes(&self, fault: Fault) {
-        self.change(State { fault: Some(fault), left: None, only: Only::Writes });
+        self.change(FaultState { fault: Some(fault), remaining: None, scope: FaultScope::Writes });
     }
 
     /// Every request that only reads meets this.
     pub fn set_reads(&self, fault: Fault) {
-        self.change(State { fault: Some(fault), left: None, only: Only::Reads });
+        self.change(FaultState { fault: Some(fault), remaining: None, scope: FaultScope::Reads });
     }
 
     /// Everything is well again.
     pub fn clear(&self) {
-        self.change(State::default());
+        self.change(FaultState::default());
     }
 
-    fn change(&self, state: State) {
+    fn change(&self, state: FaultState) {
         let mut current = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         *current = state;
         // Under the lock: whoever met the plan before is told, and nobody who meets the new one.
@@ -198,17 +202,17 @@ impl FaultPlan {
     }
 
     /// What the request with this body meets, and what tells when the plan changes after that.
-    pub(crate) fn meet(&self, body: &str) -> (Option<Fault>, Change) {
+    pub(crate) fn next_fault(&self, body: &str) -> (Option<Fault>, PlanChange) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let change = Change(self.generation.subscribe());
-        (Self::met(&mut state, body), change)
+        let change = PlanChange(self.generation.subscribe());
+        (Self::take_fault(&mut state, body), change)
     }
 
-    fn met(state: &mut State, body: &str) -> Option<Fault> {
-        if !state.only.includes(body) || state.left == Some(0) {
+    fn take_fault(state: &mut FaultState, body: &str) -> Option<Fault> {
+        if !state.scope.includes(body) || state.remaining == Some(0) {
             return None;
         }
-        if let Some(left) = &mut state.left {
+        if let Some(left) = &mut state.remaining {
             *left -= 1;
         }
         state.fault.clone()
@@ -216,11 +220,11 @@ impl FaultPlan {
 }
 
 /// Tells when the plan changes.
-pub(crate) struct Change(watch::Receiver<u64>);
+pub(crate) struct PlanChange(watch::Receiver<u64>);
 
-impl Change {
+impl PlanChange {
     /// Waits until it has.
-    pub(crate) async fn happened(&mut self) {
+    pub(crate) async fn wait(&mut self) {
         // The sender lives as long as the server.
         let _ = self.0.changed().await;
     }

@@ -7,10 +7,10 @@ use std::panic::RefUnwindSafe;
 
 use bolero::TypeGenerator;
 
-/// How many inputs each target is given. It is far more for a night: see [`inputs`].
-const INPUTS: usize = 2_000;
+/// How many inputs each target is given. It is far more for a night: see [`input_count`].
+const DEFAULT_INPUTS: usize = 2_000;
 /// The longest input.
-const MAX_LEN: usize = 16 * 1024;
+const MAX_INPUT_BYTES: usize = 16 * 1024;
 
 /// One change. Places are counted from the beginning, round and round.
 #[derive(Clone, Debug, TypeGenerator)]
@@ -43,7 +43,7 @@ pub struct Language {
 }
 
 impl Language {
-    /// Gives a target all good inputs as they are, and then as many that were changed as [`inputs`] says.
+    /// Gives a target all good inputs as they are, and then as many that were changed as [`input_count`] says.
     ///
     /// # Panics
     /// When the target does. The smallest recipe that makes it do so is shown, and `BOLERO_RANDOM_SEED`, with which it comes
@@ -54,25 +54,25 @@ impl Language {
         }
         bolero::check!()
             .with_type::<Recipe>()
-            .with_iterations(inputs())
-            .for_each(|recipe| target(&recipe.make(self)));
+            .with_iterations(input_count())
+            .for_each(|recipe| target(&recipe.build(self)));
     }
 }
 
 /// How many inputs each target is given: `TENANT_AUTH_TEST_FUZZ_INPUTS`, or two thousand where it is no number.
 #[must_use]
-pub fn inputs() -> usize {
+pub fn input_count() -> usize {
     let given = std::env::var("TENANT_AUTH_TEST_FUZZ_INPUTS").ok();
-    given.and_then(|text| text.parse().ok()).unwrap_or(INPUTS)
+    given.and_then(|text| text.parse().ok()).unwrap_or(DEFAULT_INPUTS)
 }
 
 impl Recipe {
-    fn make(&self, language: Language) -> Vec<u8> {
+    fn build(&self, language: Language) -> Vec<u8> {
         let mut bytes = pick(language.seeds, self.seed).to_vec();
         for edit in &self.edits {
             edit.apply(&mut bytes, language);
         }
-        bytes.truncate(MAX_LEN);
+        bytes.truncate(MAX_INPUT_BYTES);
         bytes
     }
 }
@@ -117,14 +117,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn good_inputs_come_first_and_changed_ones_differ() {
+    fn seeds_come_first_and_mutated_inputs_follow() {
         let seen = Mutex::new(Vec::new());
         let language = Language { seeds: &[b"one", b"two"], words: &[b"word"] };
         language.check(|input| seen.lock().unwrap().push(input.to_vec()));
         let seen = seen.into_inner().unwrap();
         assert_eq!(seen[..2], [b"one".to_vec(), b"two".to_vec()]);
-        assert!(seen.len() >= inputs(), "{}", seen.len());
+        assert!(seen.len() >= input_count(), "{}", seen.len());
         assert!(seen.iter().any(|input| input.windows(4).any(|part| part == b"word")));
-        assert!(seen.iter().all(|input| input.len() <= MAX_LEN));
+        assert!(seen.iter().all(|input| input.len() <= MAX_INPUT_BYTES));
     }
 }

@@ -12,9 +12,9 @@ mod data;
 mod fault;
 pub mod fuzz;
 mod pipeline;
-mod seen;
 mod server;
 mod sql;
+mod statement_log;
 mod streams;
 mod write_lock;
 

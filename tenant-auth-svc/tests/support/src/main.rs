@@ -36,12 +36,12 @@ async fn run() -> Result<(), String> {
     while let Some(flag) = args.next() {
         let value = args.next().ok_or(format!("{flag} needs a value"))?;
         builder = match flag.as_str() {
-            "--listen" => builder.address(address(&value)?),
+            "--listen" => builder.address(parse_address(&value)?),
             "--db" => builder.database(PathBuf::from(value)),
             "--token" => builder.token(&value),
             "--read-only-token" => builder.read_only_token(&value),
             "--copy" => {
-                copy_at = Some(address(&value)?);
+                copy_at = Some(parse_address(&value)?);
                 builder
             }
             _ => return Err(format!("unknown flag {flag}")),
@@ -59,19 +59,19 @@ async fn run() -> Result<(), String> {
     let mut console = Console { primary, copy, backup: None };
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(|error| error.to_string()),
-        failed = obey_lines(&mut console) => failed,
+        failed = run_commands(&mut console) => failed,
     }
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("{text} is no address"))
 }
 
 /// Obeys what is typed or piped in, for as long as the program runs: the end of the input is not the end of the server.
-async fn obey_lines(console: &mut Console) -> Result<(), String> {
+async fn run_commands(console: &mut Console) -> Result<(), String> {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await.map_err(|error| error.to_string())? {
-        match console.obey(&line).await {
+        match console.run_command(&line).await {
             Ok(Json::Bool(true)) => println!("ok"),
             Ok(found) => println!("ok {found}"),
             Err(error) => println!("error: {error}"),

@@ -21,33 +21,33 @@ use tokio::{
 use crate::{
     clock::Clock,
     connection,
-    counters::{Counters, Tally},
-    data::{CutOff, open, vacuum_into},
+    counters::{Counters, SharedCounters},
+    data::{Partition, open_database, vacuum_into},
     fault::FaultPlan,
-    seen::Seen,
     sql,
+    statement_log::StatementLog,
     streams::{Streams, connect},
     write_lock::WriteLock,
 };
 
 /// What every connection shares.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct ServerState {
     pub(crate) streams: Streams,
-    pub(crate) tally: Tally,
+    pub(crate) counters: SharedCounters,
     pub(crate) faults: FaultPlan,
-    pub(crate) tokens: Tokens,
+    pub(crate) tokens: AccessTokens,
     pub(crate) write_lock: Arc<WriteLock>,
     /// Whose copy this is: changes are made there.
-    pub(crate) primary: Option<Arc<Shared>>,
-    pub(crate) cut_off: CutOff,
+    pub(crate) primary: Option<Arc<ServerState>>,
+    pub(crate) partition: Partition,
     pub(crate) clock: Clock,
-    pub(crate) seen: Seen,
+    pub(crate) statement_log: StatementLog,
 }
 
 /// How the connections end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum ConnectionEnd {
     /// Not by us.
     Never,
     /// In an orderly way, once no request is under way.
@@ -58,14 +58,14 @@ pub(crate) enum End {
 
 /// Who may do what.
 #[derive(Debug, Default)]
-pub(crate) struct Tokens {
+pub(crate) struct AccessTokens {
     full: Mutex<Option<String>>,
     read_only: Option<String>,
 }
 
-impl Tokens {
+impl AccessTokens {
     /// Whether the sender may write; the body of a refusal otherwise.
-    pub(crate) fn judge(&self, headers: &HeaderMap) -> Result<bool, &'static str> {
+    pub(crate) fn authorize(&self, headers: &HeaderMap) -> Result<bool, &'static str> {
         let full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(full) = full.as_deref() else { return Ok(true) };
         let Some(header) = headers.get(AUTHORIZATION) else {
@@ -87,7 +87,7 @@ pub struct Builder {
     read_only_token: Option<String>,
     database: Option<PathBuf>,
     address: Option<SocketAddr>,
-    primary: Option<Arc<Shared>>,
+    primary: Option<Arc<ServerState>>,
 }
 
 impl Builder {
@@ -137,37 +137,44 @@ impl Builder {
         if let Some(primary) = &self.primary {
             vacuum_into(&primary.streams.database(), &path).map_err(io::Error::other)?;
         }
-        let database = open(&path).await?;
-        let tally = Tally::new();
-        let shared = Arc::new(Shared {
+        let database = open_database(&path).await?;
+        let tally = SharedCounters::new();
+        let shared = Arc::new(ServerState {
             streams: Streams::new(Arc::clone(&database), tally.clone()),
             write_lock: WriteLock::new(tally.clone()),
-            tally,
+            counters: tally,
             faults: FaultPlan::new(),
-            tokens: Tokens { full: Mutex::new(self.token), read_only: self.read_only_token },
+            tokens: AccessTokens { full: Mutex::new(self.token), read_only: self.read_only_token },
             primary: self.primary,
-            cut_off: CutOff::default(),
+            partition: Partition::default(),
             clock: Clock::default(),
-            seen: Seen::default(),
+            statement_log: StatementLog::default(),
         });
         let wanted = self.address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
         let listener = listen(wanted)?;
         let address = listener.local_addr()?;
-        let end = watch::Sender::new(End::Never);
+        let end = watch::Sender::new(ConnectionEnd::Never);
         let accepting = Some(accept(listener, Arc::clone(&shared), end.clone()));
-        Ok(HranaServer { shared, address, end, accepting, files: AtomicUsize::new(0), folder })
+        Ok(HranaServer {
+            shared,
+            address,
+            connection_end: end,
+            accept_task: accepting,
+            file_count: AtomicUsize::new(0),
+            folder,
+        })
     }
 }
 
 /// A running server. It ends with this value.
 #[derive(Debug)]
 pub struct HranaServer {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<ServerState>,
     address: SocketAddr,
-    end: watch::Sender<End>,
-    accepting: Option<JoinHandle<()>>,
+    connection_end: watch::Sender<ConnectionEnd>,
+    accept_task: Option<JoinHandle<()>>,
     /// How many files were made so far.
-    pub(crate) files: AtomicUsize,
+    pub(crate) file_count: AtomicUsize,
     pub(crate) folder: TempDir,
 }
 
@@ -193,12 +200,12 @@ impl HranaServer {
     /// What it has done so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.shared.tally.snapshot()
+        self.shared.counters.snapshot()
     }
 
     /// Waits, without polling, until the counters look as wanted.
     pub async fn wait_for(&self, wanted: impl FnMut(&Counters) -> bool) -> Counters {
-        self.shared.tally.wait_for(wanted).await
+        self.shared.counters.wait_for(wanted).await
     }
 
     /// Whether no transaction begins any more: a client left while it waited for the lock for writing.
@@ -221,20 +228,22 @@ impl HranaServer {
     /// How many requests held a statement in whose text this is, whatever became of them.
     #[must_use]
     pub fn requests_with(&self, part: &str) -> u64 {
-        self.shared.seen.count(|statements| statements.iter().any(|statement| statement.contains(part)))
+        self.shared
+            .statement_log
+            .count_requests(|statements| statements.iter().any(|statement| statement.contains(part)))
     }
 
     /// How many requests held no statement in whose text one of these is.
     #[must_use]
     pub fn requests_without(&self, parts: &[&str]) -> u64 {
         let has = |statement: &String| parts.iter().any(|part| statement.contains(part));
-        self.shared.seen.count(|statements| !statements.iter().any(has))
+        self.shared.statement_log.count_requests(|statements| !statements.iter().any(has))
     }
 
     /// The statements that arrived and in whose text this is.
     #[must_use]
     pub fn statements_with(&self, part: &str) -> Vec<String> {
-        self.shared.seen.texts(part).into_iter().collect()
+        self.shared.statement_log.texts_containing(part).into_iter().collect()
     }
 
     /// Asks for another token from now on.
@@ -250,22 +259,22 @@ impl HranaServer {
 
     /// Ends every connection without a request under way, in the orderly way of an idle timeout.
     pub async fn close_idle_connections(&self) {
-        self.end.send_replace(End::WhenIdle);
+        self.connection_end.send_replace(ConnectionEnd::WhenIdle);
         self.wait_for(|counters| counters.open_connections <= counters.open_requests).await;
-        self.end.send_replace(End::Never);
+        self.connection_end.send_replace(ConnectionEnd::Never);
     }
 
     /// Resets every connection and refuses new ones. The data stays.
     pub async fn stop(&mut self) {
-        if let Some(accepting) = self.accepting.take() {
+        if let Some(accepting) = self.accept_task.take() {
             accepting.abort();
             // Ends with the listener closed; that it was aborted is no news.
             let _ = accepting.await;
         }
-        self.end.send_replace(End::Reset);
+        self.connection_end.send_replace(ConnectionEnd::Reset);
         self.shared.write_lock.restart();
         self.wait_for(|counters| counters.open_connections == 0).await;
-        self.shared.streams.forget();
+        self.shared.streams.clear();
     }
 
     /// Listens again where it did.
@@ -273,9 +282,9 @@ impl HranaServer {
     /// # Errors
     /// When somebody else has taken the port.
     pub fn start_again(&mut self) -> io::Result<()> {
-        self.end.send_replace(End::Never);
+        self.connection_end.send_replace(ConnectionEnd::Never);
         let listener = listen(self.address)?;
-        self.accepting = Some(accept(listener, Arc::clone(&self.shared), self.end.clone()));
+        self.accept_task = Some(accept(listener, Arc::clone(&self.shared), self.connection_end.clone()));
         Ok(())
     }
 
@@ -303,10 +312,10 @@ impl HranaServer {
 
 impl Drop for HranaServer {
     fn drop(&mut self) {
-        if let Some(accepting) = &self.accepting {
+        if let Some(accepting) = &self.accept_task {
             accepting.abort();
         }
-        self.end.send_replace(End::Reset);
+        self.connection_end.send_replace(ConnectionEnd::Reset);
         self.shared.write_lock.close();
     }
 }
@@ -319,7 +328,11 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(1_024)
 }
 
-fn accept(listener: TcpListener, shared: Arc<Shared>, end: watch::Sender<End>) -> JoinHandle<()> {
+fn accept(
+    listener: TcpListener,
+    shared: Arc<ServerState>,
+    end: watch::Sender<ConnectionEnd>,
+) -> JoinHandle<()> {
     tokio::spawn(async move {
         // An error concerns the one connection, or the descriptors of the whole test: either way there is a next.
         loop {

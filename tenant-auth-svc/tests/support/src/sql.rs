@@ -22,25 +22,25 @@ impl SqlError {
         Self { code: code.to_owned(), message: message.into() }
     }
 
-    pub(crate) fn json(&self) -> Json {
+    pub(crate) fn to_json(&self) -> Json {
         json!({ "message": self.message, "code": self.code })
     }
 }
 
 /// A statement that may be run.
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub(crate) struct PreparedStatement {
     sql: String,
-    pub(crate) writes: bool,
+    pub(crate) is_write: bool,
     /// Whether it takes the lock for writing, to keep it until the transaction ends.
-    pub(crate) locks: bool,
+    pub(crate) takes_write_lock: bool,
 }
 
 /// Parses one statement. The text that is run is the parser's own, as on the real server: SQL that this parser does
 /// not give back faithfully would work on SQLite and fail there.
 ///
 /// With a moment, in unix milliseconds, it is what the statement takes for now.
-pub(crate) fn prepare(sql: &str, now: Option<i64>) -> Result<Prepared, SqlError> {
+pub(crate) fn prepare(sql: &str, now: Option<i64>) -> Result<PreparedStatement, SqlError> {
     let parse_error = |message: String| {
         SqlError::new("SQL_PARSE_ERROR", format!("SQL string could not be parsed: {message}"))
     };
@@ -52,7 +52,7 @@ pub(crate) fn prepare(sql: &str, now: Option<i64>) -> Result<Prepared, SqlError>
     if parser.next().map_err(|error| parse_error(error.to_string()))?.is_some() {
         return Err(SqlError::new("SQL_MANY_STATEMENTS", "SQL string contains more than one statement"));
     }
-    let Some(writes) = allowed(&command) else {
+    let Some(writes) = classify(&command) else {
         return Err(parse_error(format!("unsupported statement: {sql}")));
     };
     let locks = matches!(command, Cmd::Stmt(Stmt::Begin(Some(TransactionType::Immediate), _)));
@@ -61,20 +61,20 @@ pub(crate) fn prepare(sql: &str, now: Option<i64>) -> Result<Prepared, SqlError>
         Cmd::Stmt(Stmt::CreateTable { .. }) => sql.to_owned(),
         // What it creates goes by the engine's own clock.
         other @ Cmd::Stmt(Stmt::CreateTrigger { .. } | Stmt::CreateView { .. }) => other.to_string(),
-        other => at_moment(other.to_string(), now),
+        other => with_clock(other.to_string(), now),
     };
-    Ok(Prepared { sql, writes, locks })
+    Ok(PreparedStatement { sql, is_write: writes, takes_write_lock: locks })
 }
 
 /// The statement with a moment in the place of the engine's clock.
-fn at_moment(sql: String, now: Option<i64>) -> String {
+fn with_clock(sql: String, now: Option<i64>) -> String {
     let Some(now) = now else { return sql };
     let (seconds, millis) = (now.div_euclid(1_000), now.rem_euclid(1_000));
     sql.replace("'now'", &format!("{seconds}.{millis:03}, 'unixepoch'"))
 }
 
 /// Whether a statement may be run at all, and if so whether it writes.
-fn allowed(command: &Cmd) -> Option<bool> {
+fn classify(command: &Cmd) -> Option<bool> {
     match command {
         Cmd::Stmt(statement) => match statement {
             Stmt::Begin(..) | Stmt::Commit(..) | Stmt::Select(..) | Stmt::Rollback { .. } => Some(false),
@@ -100,7 +100,7 @@ fn allowed(command: &Cmd) -> Option<bool> {
 /// Runs a statement; gives a result as it travels.
 pub(crate) fn run(
     connection: &Connection,
-    statement: &Prepared,
+    statement: &PreparedStatement,
     args: Vec<Value>,
     want_rows: bool,
 ) -> Result<Json, SqlError> {
@@ -115,10 +115,10 @@ pub(crate) fn run(
         let mut rows = prepared.query(args).await.map_err(run_error)?;
         let mut read = Vec::new();
         while let Some(row) = rows.next().await.map_err(run_error)? {
-            let values = (0..width).map(|column| row.get_value(column).map(outgoing));
+            let values = (0..width).map(|column| row.get_value(column).map(encode_value));
             read.push(Json::Array(values.collect::<Result<_, _>>().map_err(run_error)?));
         }
-        let affected = if statement.writes { connection.changes() } else { 0 };
+        let affected = if statement.is_write { connection.changes() } else { 0 };
         Ok(json!({
             "cols": columns,
             "rows": if want_rows { read } else { Vec::new() },
@@ -163,7 +163,7 @@ fn run_error(error: libsql::Error) -> SqlError {
 }
 
 /// A value from the engine. Integers travel as text.
-fn outgoing(value: Value) -> Json {
+fn encode_value(value: Value) -> Json {
     match value {
         Value::Null => json!({ "type": "null" }),
         Value::Integer(integer) => json!({ "type": "integer", "value": integer.to_string() }),
@@ -176,7 +176,7 @@ fn outgoing(value: Value) -> Json {
 }
 
 /// A value from a request; `None` breaks the protocol.
-pub(crate) fn incoming(value: &Json) -> Option<Value> {
+pub(crate) fn decode_value(value: &Json) -> Option<Value> {
     let text = |name: &str| value.get(name).and_then(Json::as_str);
     Some(match value.get("type")?.as_str()? {
         "null" => Value::Null,

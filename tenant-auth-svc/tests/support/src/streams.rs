@@ -8,16 +8,16 @@ use std::{
 
 use libsql::{Connection, Database};
 
-use crate::counters::Tally;
+use crate::counters::SharedCounters;
 
 /// After this long without a request a stream expires.
-const EXPIRY: Duration = Duration::from_secs(10);
+const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most streams at once.
-const MOST: usize = 128;
+const MAX_STREAMS: usize = 128;
 
 /// Why there is no stream for a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum NoStream {
+pub(crate) enum StreamError {
     /// It waited too long.
     Expired,
     /// There never was one, or it is in use, or was closed.
@@ -31,21 +31,21 @@ pub(crate) enum NoStream {
 #[derive(Debug)]
 pub(crate) struct Streams {
     database: Mutex<Arc<Database>>,
-    state: Mutex<State>,
-    tally: Tally,
+    state: Mutex<StreamsState>,
+    counters: SharedCounters,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct StreamsState {
     now: Duration,
-    next: u64,
-    waiting: HashMap<String, (Duration, Connection)>,
+    next_baton: u64,
+    parked: HashMap<String, (Duration, Connection)>,
     expired: Vec<String>,
 }
 
 impl Streams {
-    pub(crate) fn new(database: Arc<Database>, tally: Tally) -> Self {
-        Self { database: Mutex::new(database), state: Mutex::default(), tally }
+    pub(crate) fn new(database: Arc<Database>, tally: SharedCounters) -> Self {
+        Self { database: Mutex::new(database), state: Mutex::default(), counters: tally }
     }
 
     /// The database that new streams are opened on.
@@ -58,36 +58,36 @@ impl Streams {
         *self.database.lock().unwrap_or_else(PoisonError::into_inner) = database;
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, StreamsState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The stream of a baton, or a new one.
-    pub(crate) fn take(&self, baton: Option<&str>) -> Result<Connection, NoStream> {
+    pub(crate) fn open(&self, baton: Option<&str>) -> Result<Connection, StreamError> {
         let mut state = self.state();
         let Some(baton) = baton else {
-            if state.waiting.len() >= MOST {
-                return Err(NoStream::Full);
+            if state.parked.len() >= MAX_STREAMS {
+                return Err(StreamError::Full);
             }
             drop(state);
-            return connect(&self.database()).map_err(|error| NoStream::Engine(error.to_string()));
+            return connect(&self.database()).map_err(|error| StreamError::Engine(error.to_string()));
         };
         if state.expired.iter().any(|expired| expired == baton) {
-            return Err(NoStream::Expired);
+            return Err(StreamError::Expired);
         }
-        let (_, connection) = state.waiting.remove(baton).ok_or(NoStream::BadBaton)?;
-        self.tally.count(|counters| counters.open_streams -= 1);
+        let (_, connection) = state.parked.remove(baton).ok_or(StreamError::BadBaton)?;
+        self.counters.update(|counters| counters.open_streams -= 1);
         Ok(connection)
     }
 
     /// Keeps a stream for its next request; gives the baton.
-    pub(crate) fn keep(&self, connection: Connection) -> String {
+    pub(crate) fn park(&self, connection: Connection) -> String {
         let mut state = self.state();
-        state.next += 1;
-        let baton = format!("baton-{}", state.next);
-        let until = state.now + EXPIRY;
-        state.waiting.insert(baton.clone(), (until, connection));
-        self.tally.count(|counters| counters.open_streams += 1);
+        state.next_baton += 1;
+        let baton = format!("baton-{}", state.next_baton);
+        let until = state.now + STREAM_IDLE_TIMEOUT;
+        state.parked.insert(baton.clone(), (until, connection));
+        self.counters.update(|counters| counters.open_streams += 1);
         baton
     }
 
@@ -97,24 +97,24 @@ impl Streams {
         state.now += by;
         let now = state.now;
         let over: Vec<String> = state
-            .waiting
+            .parked
             .iter()
             .filter(|(_, (until, _))| *until <= now)
             .map(|(baton, _)| baton.clone())
             .collect();
         for baton in over {
-            state.waiting.remove(&baton);
+            state.parked.remove(&baton);
             state.expired.push(baton);
-            self.tally.count(|counters| counters.open_streams -= 1);
+            self.counters.update(|counters| counters.open_streams -= 1);
         }
     }
 
     /// Forgets every stream, as a restart does.
-    pub(crate) fn forget(&self) {
+    pub(crate) fn clear(&self) {
         let mut state = self.state();
-        let open = state.waiting.len() as u64;
-        state.waiting.clear();
-        self.tally.count(|counters| counters.open_streams -= open);
+        let open = state.parked.len() as u64;
+        state.parked.clear();
+        self.counters.update(|counters| counters.open_streams -= open);
     }
 }
 

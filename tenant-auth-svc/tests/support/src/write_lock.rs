@@ -12,43 +12,43 @@ use std::{
     },
 };
 
-use crate::counters::Tally;
+use crate::counters::SharedCounters;
 
 /// Whether the client of a request is still there.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
-    has_left: Arc<AtomicBool>,
+    is_disconnected: Arc<AtomicBool>,
     /// How often the server had been restarted when the request came: a later server knows nothing of it.
     restarts: u64,
 }
 
 impl Client {
     /// It has gone.
-    pub(crate) fn leave(&self) {
-        self.has_left.store(true, Ordering::SeqCst);
+    pub(crate) fn disconnect(&self) {
+        self.is_disconnected.store(true, Ordering::SeqCst);
     }
 
-    fn has_left(&self) -> bool {
-        self.has_left.load(Ordering::SeqCst)
+    fn is_disconnected(&self) -> bool {
+        self.is_disconnected.load(Ordering::SeqCst)
     }
 }
 
 /// The lock.
 #[derive(Debug)]
 pub(crate) struct WriteLock {
-    state: Mutex<State>,
-    moved: Condvar,
-    tally: Tally,
+    state: Mutex<LockState>,
+    changed: Condvar,
+    counters: SharedCounters,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    line: VecDeque<u64>,
-    next: u64,
-    held: bool,
+struct LockState {
+    queue: VecDeque<u64>,
+    next_ticket: u64,
+    is_held: bool,
     /// Whoever holds it keeps it until this is taken back.
-    frozen: bool,
-    wedged: bool,
+    is_frozen: bool,
+    is_wedged: bool,
     /// Raised by a restart: who came before it gets an error.
     restarts: u64,
     /// The server is gone for good: nobody gets it any more, or waits for anything.
@@ -57,104 +57,104 @@ struct State {
 
 /// Whoever has it may write. It is given back when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Held(Arc<WriteLock>);
+pub(crate) struct WriteGuard(Arc<WriteLock>);
 
-impl Drop for Held {
+impl Drop for WriteGuard {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        while state.frozen && !state.is_closed {
-            state = self.0.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+        while state.is_frozen && !state.is_closed {
+            state = self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.held = false;
-        self.0.moved.notify_all();
+        state.is_held = false;
+        self.0.changed.notify_all();
     }
 }
 
 impl WriteLock {
-    pub(crate) fn new(tally: Tally) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), moved: Condvar::new(), tally })
+    pub(crate) fn new(tally: SharedCounters) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), counters: tally })
     }
 
     /// Somebody whose request has just come.
     pub(crate) fn client(&self) -> Client {
-        Client { has_left: Arc::default(), restarts: self.state().restarts }
+        Client { is_disconnected: Arc::default(), restarts: self.state().restarts }
     }
 
     /// Waits in the line; `None` when the server was restarted meanwhile, or is gone.
-    pub(crate) fn take(self: &Arc<Self>, client: &Client) -> Option<Held> {
+    pub(crate) fn acquire(self: &Arc<Self>, client: &Client) -> Option<WriteGuard> {
         let mut state = self.state();
-        if Self::is_over(&state, client) {
+        if Self::is_cancelled(&state, client) {
             return None;
         }
-        let place = state.next;
-        state.next += 1;
+        let place = state.next_ticket;
+        state.next_ticket += 1;
         // Who need not wait has the lock before anybody could notice that it has left.
-        let waits = state.held || !state.line.is_empty();
-        state.line.push_back(place);
-        self.count(&state);
+        let waits = state.is_held || !state.queue.is_empty();
+        state.queue.push_back(place);
+        self.update_counters(&state);
         loop {
-            if Self::is_over(&state, client) {
+            if Self::is_cancelled(&state, client) {
                 return None;
             }
-            let is_next = state.line.front() == Some(&place);
-            if is_next && !state.held && !state.wedged {
-                state.line.pop_front();
-                self.count(&state);
-                if !(waits && client.has_left()) {
-                    state.held = true;
-                    return Some(Held(Arc::clone(self)));
+            let is_next = state.queue.front() == Some(&place);
+            if is_next && !state.is_held && !state.is_wedged {
+                state.queue.pop_front();
+                self.update_counters(&state);
+                if !(waits && client.is_disconnected()) {
+                    state.is_held = true;
+                    return Some(WriteGuard(Arc::clone(self)));
                 }
                 // Handed to nobody.
-                state.wedged = true;
+                state.is_wedged = true;
             }
-            state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// Whoever holds it, or takes it, keeps it for now, as during a long checkpoint.
     pub(crate) fn freeze(&self, frozen: bool) {
-        self.state().frozen = frozen;
-        self.moved.notify_all();
+        self.state().is_frozen = frozen;
+        self.changed.notify_all();
     }
 
     pub(crate) fn is_wedged(&self) -> bool {
-        self.state().wedged
+        self.state().is_wedged
     }
 
     /// As after a restart: nobody waits, nobody has it.
     pub(crate) fn restart(&self) {
         let mut state = self.state();
         let restarts = state.restarts + 1;
-        *state = State {
+        *state = LockState {
             restarts,
-            next: state.next,
-            held: state.held,
+            next_ticket: state.next_ticket,
+            is_held: state.is_held,
             is_closed: state.is_closed,
-            ..State::default()
+            ..LockState::default()
         };
-        self.count(&state);
-        self.moved.notify_all();
+        self.update_counters(&state);
+        self.changed.notify_all();
     }
 
     /// For good: a thread that waited here, or came to wait, would keep the test's runtime from ending.
     pub(crate) fn close(&self) {
         self.state().is_closed = true;
-        self.moved.notify_all();
+        self.changed.notify_all();
     }
 
-    fn is_over(state: &State, client: &Client) -> bool {
+    fn is_cancelled(state: &LockState, client: &Client) -> bool {
         state.restarts != client.restarts || state.is_closed
     }
 
-    fn count(&self, state: &State) {
-        let waiting = state.line.len() as u64;
-        self.tally.count(|counters| {
+    fn update_counters(&self, state: &LockState) {
+        let waiting = state.queue.len() as u64;
+        self.counters.update(|counters| {
             counters.waiting_writers = waiting;
             counters.max_waiting_writers = counters.max_waiting_writers.max(waiting);
         });
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LockState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -166,24 +166,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_came_before_a_restart_never_gets_the_lock_after_it() {
-        let lock = WriteLock::new(Tally::new());
+    fn client_from_before_a_restart_never_gets_the_lock() {
+        let lock = WriteLock::new(SharedCounters::new());
         let (early, holder) = (lock.client(), lock.client());
-        let held = lock.take(&holder).expect("nobody has it");
+        let held = lock.acquire(&holder).expect("nobody has it");
         lock.restart();
-        assert!(lock.take(&early).is_none(), "its request ended with the server that it came to");
+        assert!(lock.acquire(&early).is_none(), "its request ended with the server that it came to");
         drop(held);
-        assert!(lock.take(&lock.client()).is_some());
+        assert!(lock.acquire(&lock.client()).is_some());
     }
 
     #[test]
-    fn nobody_waits_for_a_server_that_is_gone() {
-        let lock = WriteLock::new(Tally::new());
+    fn closed_write_lock_never_blocks() {
+        let lock = WriteLock::new(SharedCounters::new());
         let holder = lock.client();
-        let held = lock.take(&holder).expect("nobody has it");
+        let held = lock.acquire(&holder).expect("nobody has it");
         lock.freeze(true);
         lock.close();
         drop(held);
-        assert!(lock.take(&lock.client()).is_none());
+        assert!(lock.acquire(&lock.client()).is_none());
     }
 }

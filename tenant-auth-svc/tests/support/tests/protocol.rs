@@ -50,7 +50,7 @@ fn close() -> Json {
 }
 
 #[tokio::test]
-async fn statements_values_and_connections() {
+async fn values_round_trip_on_one_connection() {
     let (server, client) = (server().await, Client::new());
     let select = json!({ "type": "execute", "stmt": {
         "sql": "SELECT ?1 + 1 AS n, ?2, ?3, NULL, 1.5",
@@ -82,7 +82,7 @@ async fn statements_values_and_connections() {
 }
 
 #[tokio::test]
-async fn refusals_are_those_of_the_real_server() {
+async fn refusals_match_the_real_server() {
     let (server, client) = (server().await, Client::new());
     for (token, expected) in [("wrong", 401), ("", 401)] {
         let (status, body) = client.send(&server, token, "{}".to_owned()).await.unwrap();
@@ -118,7 +118,7 @@ async fn refusals_are_those_of_the_real_server() {
 }
 
 #[tokio::test]
-async fn a_batch_stops_where_its_conditions_say() {
+async fn batch_stops_at_a_failed_condition() {
     let (server, client) = (server().await, Client::new());
     server.execute("CREATE TABLE t (a INTEGER PRIMARY KEY)").unwrap();
     let ok = |step: usize| json!({ "type": "ok", "step": step });
@@ -144,7 +144,7 @@ async fn a_batch_stops_where_its_conditions_say() {
 }
 
 #[tokio::test]
-async fn a_stream_left_open_lives_ten_seconds() {
+async fn open_stream_expires_after_ten_seconds() {
     let (server, client) = (server().await, Client::new());
     server.execute("CREATE TABLE t (a INTEGER)").unwrap();
     let open = json!([execute("BEGIN IMMEDIATE"), execute("INSERT INTO t VALUES (1)")]);
@@ -168,7 +168,7 @@ async fn a_stream_left_open_lives_ten_seconds() {
 }
 
 #[tokio::test]
-async fn faults_come_as_asked_and_go() {
+async fn faults_apply_until_cleared() {
     let (mut server, client) = (server().await, Client::new());
     server.execute("CREATE TABLE t (a INTEGER)").unwrap();
     let body = json!({ "requests": [execute("INSERT INTO t VALUES (1)"), close()] }).to_string();
@@ -206,7 +206,7 @@ async fn faults_come_as_asked_and_go() {
 
 /// What sqld 0.24 does when several writers wait and some of them are given up.
 #[tokio::test]
-async fn a_writer_that_leaves_the_line_wedges_the_server_until_it_is_restarted() {
+async fn departed_writer_wedges_the_server_until_restart() {
     let (mut server, client) = (server().await, Client::new());
     server.execute("CREATE TABLE t (a INTEGER)").unwrap();
     let write =

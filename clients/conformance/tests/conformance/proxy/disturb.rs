@@ -12,13 +12,13 @@ use tenant_auth_proto::v1::ValidateKeyResponse;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::{locked, never};
-use crate::case::{Answer, Disturbance};
+use super::{infallible_error, lock};
+use crate::case::{Disturbance, FakeAnswer};
 
 pub(super) type Body = BoxBody<Bytes, hyper::Error>;
 
 /// What is done with a call in the service's place.
-pub(super) enum InPlace {
+pub(super) enum Replacement {
     Silence,
     Response(Response<Body>),
 }
@@ -30,34 +30,37 @@ pub(super) struct Disturbances(Mutex<BTreeMap<String, Disturbance>>);
 impl Disturbances {
     /// From now on, in place of what was said about the method before.
     pub(super) fn add(&self, disturbance: Disturbance) {
-        locked(&self.0).insert(disturbance.method.clone(), disturbance);
+        lock(&self.0).insert(disturbance.method.clone(), disturbance);
     }
 
     /// What a call of the method meets.
-    pub(super) fn meet(&self, method: &str) -> Option<InPlace> {
-        let mut all = locked(&self.0);
+    pub(super) fn replacement_for(&self, method: &str) -> Option<Replacement> {
+        let mut all = lock(&self.0);
         let disturbance = all.get_mut(method)?;
         if let Some(left) = &mut disturbance.times {
             *left = left.checked_sub(1)?;
         }
         Some(match &disturbance.with {
-            Answer::Silence => InPlace::Silence,
-            Answer::Status { code, retry_after_ms } => {
+            FakeAnswer::Silence => Replacement::Silence,
+            FakeAnswer::Status { code, retry_after_ms } => {
                 let mut details = ErrorDetails::new();
                 if let Some(millis) = retry_after_ms {
                     details.set_retry_info(Some(Duration::from_millis(*millis)));
                 }
                 let status = Status::with_error_details(Code::from_i32(*code), "disturbed", details);
                 let (parts, ()) = status.into_http::<()>().into_parts();
-                InPlace::Response(Response::from_parts(parts, Empty::new().map_err(never).boxed()))
+                Replacement::Response(Response::from_parts(
+                    parts,
+                    Empty::new().map_err(infallible_error).boxed(),
+                ))
             }
-            Answer::Verdict(verdict) => InPlace::Response(answered(*verdict)),
+            FakeAnswer::Verdict(verdict) => Replacement::Response(verdict_response(*verdict)),
         })
     }
 }
 
 /// A whole answer, as the protocol frames it.
-fn answered(verdict: i32) -> Response<Body> {
+fn verdict_response(verdict: i32) -> Response<Body> {
     let message = ValidateKeyResponse { verdict, ..Default::default() }.encode_to_vec();
     let mut framed = BytesMut::new();
     // Not compressed.

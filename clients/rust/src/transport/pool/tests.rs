@@ -38,42 +38,42 @@ fn pool(hosts: &[&str]) -> Pool {
         Target::new(Address { host: (*host).to_owned(), port: 50051 }, "tests/1.0", None).unwrap()
     };
     let resolver: Resolver = Arc::new(|_| Box::pin(std::future::pending()));
-    Pool::resolving(hosts.iter().map(target).collect(), Arc::default(), resolver)
+    Pool::with_resolver(hosts.iter().map(target).collect(), Arc::default(), resolver)
 }
 
-fn nobody() -> io::Error {
+fn not_found_error() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "no such name")
 }
 
 #[tokio::test]
-async fn names_that_do_not_exist_yet_are_used_as_soon_as_they_do_first_and_further_ones_alike() {
+async fn new_names_are_used_as_soon_as_they_resolve() {
     let authorities: Arc<Mutex<Vec<String>>> = Arc::default();
     let (one, other) = (replica(Arc::clone(&authorities)).await, replica(Arc::clone(&authorities)).await);
     let pool = pool(&["late", "later"]);
     // Who asks before anything is known waits for it.
-    let mut waiting = Box::pin(pool.next(None));
+    let mut waiting = Box::pin(pool.next_connection(None));
     assert!(futures::poll!(waiting.as_mut()).is_pending());
     for number in [0, 1] {
-        pool.0.found(number, Err(nobody()));
+        pool.0.apply_lookup(number, Err(not_found_error()));
     }
     let error = waiting.await.unwrap_err();
     assert!(error.to_string().contains("no such name"), "{error}");
-    assert!(!pool.is_served());
+    assert!(!pool.is_connected());
 
-    pool.0.found(1, Ok(vec![other]));
-    let second = pool.next(None).await.unwrap();
-    assert!(pool.other_than(&second).is_none());
-    pool.0.found(0, Ok(vec![one]));
+    pool.0.apply_lookup(1, Ok(vec![other]));
+    let second = pool.next_connection(None).await.unwrap();
+    assert!(pool.alternative_to(&second).is_none());
+    pool.0.apply_lookup(0, Ok(vec![one]));
     let first = loop {
-        match pool.other_than(&second) {
+        match pool.alternative_to(&second) {
             Some(first) => break first,
             None => tokio::task::yield_now().await,
         }
     };
-    assert_ne!(first.place(), second.place());
+    assert_ne!(first.replica_id(), second.replica_id());
     // Each is asked under the name it was found by.
     for connection in [&first, &second] {
-        connection.ask_for_life();
+        connection.ping();
     }
     while authorities.lock().unwrap().len() < 2 {
         tokio::task::yield_now().await;
@@ -83,20 +83,20 @@ async fn names_that_do_not_exist_yet_are_used_as_soon_as_they_do_first_and_furth
     assert_eq!(asked, ["late:50051", "later:50051"]);
 
     // A resolver that fails says nothing about the replicas; one that names others does.
-    pool.0.found(0, Err(nobody()));
+    pool.0.apply_lookup(0, Err(not_found_error()));
     // Until it has given the sign of life that it was asked for.
-    while pool.other_than(&second).is_none() {
+    while pool.alternative_to(&second).is_none() {
         tokio::task::yield_now().await;
     }
-    pool.0.found(1, Ok(vec![one]));
-    while pool.0.connected().iter().any(|connection| connection.place() == second.place()) {
+    pool.0.apply_lookup(1, Ok(vec![one]));
+    while pool.0.connected().iter().any(|connection| connection.replica_id() == second.replica_id()) {
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test]
-async fn an_address_that_refuses_is_told_of_at_once_when_there_is_no_other() {
+async fn refused_connection_without_alternative_fails_at_once() {
     let pool = pool(&["127.0.0.1"]);
-    let refused = pool.next(None).await.unwrap_err();
+    let refused = pool.next_connection(None).await.unwrap_err();
     assert!(matches!(refused, Error::Unreachable { .. }), "{refused:?}");
 }

@@ -3,9 +3,9 @@
 
 use std::net::SocketAddr;
 
-use tenant_auth_bench::empty::Empty;
+use tenant_auth_bench::empty::EmptyService;
 use tenant_auth_proto::v1::validation_service_server::ValidationServiceServer;
-use tenant_auth_svc::transport::{Arrived, Server, ServerConfig, limits::Limits};
+use tenant_auth_svc::transport::{PeerRequest, Server, ServerConfig, limits::ConnectionLimits};
 use tokio::net::TcpListener;
 use tower::ServiceBuilder;
 
@@ -15,11 +15,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = std::env::args().nth(1).unwrap_or_default().parse()?;
-    let routes = tonic::service::Routes::new(ValidationServiceServer::new(Empty)).prepare();
+    let routes = tonic::service::Routes::new(ValidationServiceServer::new(EmptyService)).prepare();
     let service = ServiceBuilder::new()
-        .map_request(|arrived: Arrived| arrived.request.map(tonic::body::Body::new))
+        .map_request(|arrived: PeerRequest| arrived.request.map(tonic::body::Body::new))
         .service(routes);
-    let config = ServerConfig { workers: 1, max_connections: 1_000, limits: Limits::default() };
+    let config = ServerConfig { workers: 1, max_connections: 1_000, limits: ConnectionLimits::default() };
     let mut server = Server::start(TcpListener::bind(address).await?, None, service, config)?;
     server.drained().await;
     Ok(())

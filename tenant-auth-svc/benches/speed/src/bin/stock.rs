@@ -3,14 +3,14 @@
 
 use std::net::SocketAddr;
 
-use tenant_auth_bench::empty::Empty;
+use tenant_auth_bench::empty::EmptyService;
 use tenant_auth_proto::v1::validation_service_server::ValidationServiceServer;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address: SocketAddr = std::env::args().nth(1).unwrap_or_default().parse()?;
     tonic::transport::Server::builder()
-        .add_service(ValidationServiceServer::new(Empty))
+        .add_service(ValidationServiceServer::new(EmptyService))
         .serve(address)
         .await?;
     Ok(())

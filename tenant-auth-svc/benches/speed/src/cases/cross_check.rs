@@ -5,19 +5,19 @@ use std::{io::Write as _, path::Path, process::Command};
 use anyhow::{Context as _, ensure};
 
 use super::{
-    CONNECTIONS, LOAD_CORE, Missing, Plan, SERVER_CORE, STREAMS, VALIDATE_KEY, is_empty, is_valid, judged,
-    line, ratio, shown, used,
+    CONNECTION_COUNT, LOAD_CORE, MissingFigures, Plan, SERVER_CORE, STREAMS_PER_CONNECTION, VALIDATE_KEY,
+    format_core_used, format_median, format_ratio, is_empty, is_valid, measure_round, table_row,
 };
 use crate::{
-    judge::{Tally, Wants},
     load::Load,
     process::Process,
+    round_check::{CoreRequirement, RoundCounts},
     service::Service,
     stats::Rounds,
     table,
 };
 
-pub(super) async fn run(plan: &Plan, h2load: &Path, missing: &mut Missing) -> anyhow::Result<()> {
+pub(super) async fn run(plan: &Plan, h2load: &Path, missing: &mut MissingFigures) -> anyhow::Result<()> {
     let core = Some(SERVER_CORE);
     let stock = Process::start_empty(core, &plan.programs.stock)?;
     let bare = Process::start_empty(core, &plan.programs.bare)?;
@@ -31,31 +31,33 @@ pub(super) async fn run(plan: &Plan, h2load: &Path, missing: &mut Missing) -> an
         ("our transport, empty handler", &bare, is_empty),
         ("ValidateKey, one key", &service.process, is_valid),
     ];
-    let mut rates: [([Rounds; 3], Tally); 3] = Default::default();
+    let mut rates: [([Rounds; 3], RoundCounts); 3] = Default::default();
     for round in 0..=plan.rounds {
         for ((_, process, expect), ([ours, theirs, busy], tally)) in subjects.iter().zip(&mut rates) {
             let load = Load {
                 address: process.address,
                 path: VALIDATE_KEY,
                 bodies: bodies.clone(),
-                connections: CONNECTIONS,
-                streams: STREAMS,
-                expect: *expect,
+                connections: CONNECTION_COUNT,
+                streams: STREAMS_PER_CONNECTION,
+                is_expected: *expect,
             };
             if round == 0 {
-                load.flat_out(plan.time)?;
+                load.run_closed_loop(plan.time)?;
                 continue;
             }
             // Both of a round, or neither: they are compared.
-            let both = tally.round(|| {
-                let (of_ours, flaw) = judged(process, Wants::All, || load.flat_out(plan.time))?;
+            let both = tally.measure(|| {
+                let (of_ours, flaw) =
+                    measure_round(process, CoreRequirement::Saturated, || load.run_closed_loop(plan.time))?;
                 // It uses up its own core first, so the server is never full.
-                let (of_theirs, other) =
-                    judged(process, Wants::ItsOwn, || theirs_in(plan, h2load, file.path(), process))?;
+                let (of_theirs, other) = measure_round(process, CoreRequirement::Exclusive, || {
+                    run_h2load(plan, h2load, file.path(), process)
+                })?;
                 Ok(((of_ours.outcome, of_theirs), flaw.or(other)))
             })?;
             let both = both.as_ref();
-            ours.add(both.map(|(outcome, _)| outcome.answers as f64 / outcome.took.as_secs_f64()));
+            ours.add(both.map(|(outcome, _)| outcome.answers as f64 / outcome.elapsed.as_secs_f64()));
             theirs.add(both.map(|(_, theirs)| theirs.outcome.0));
             busy.add(both.map(|(_, theirs)| theirs.cpu.as_secs_f64() / theirs.outcome.1));
         }
@@ -67,10 +69,10 @@ pub(super) async fn run(plan: &Plan, h2load: &Path, missing: &mut Missing) -> an
         .map(|((name, ..), (these, tally))| {
             let mut figures = Vec::new();
             for (this, stock) in these.iter().zip(stock).take(2) {
-                figures.extend([shown(this, 0), ratio(this, stock)]);
+                figures.extend([format_median(this, 0), format_ratio(this, stock)]);
             }
-            figures.extend(these.last().map(used));
-            line(name, tally, figures)
+            figures.extend(these.last().map(format_core_used));
+            table_row(name, tally, figures)
         })
         .collect();
     let head = [
@@ -83,18 +85,18 @@ pub(super) async fn run(plan: &Plan, h2load: &Path, missing: &mut Missing) -> an
         "rounds",
     ];
     table::print("The same by two load generators", &head, &lines);
-    missing.note(subjects.iter().zip(&rates).map(|((name, ..), (_, tally))| (*name, tally)));
+    missing.report(subjects.iter().zip(&rates).map(|((name, ..), (_, tally))| (*name, tally)));
     Ok(())
 }
 
 /// Requests a second by h2load, and how many seconds it sent them, its warm-up included.
-fn theirs_in(plan: &Plan, h2load: &Path, body: &Path, process: &Process) -> anyhow::Result<(f64, f64)> {
+fn run_h2load(plan: &Plan, h2load: &Path, body: &Path, process: &Process) -> anyhow::Result<(f64, f64)> {
     const WARM_UP: f64 = 1.0;
     let seconds = plan.time.as_secs_f64().max(1.0);
     let output = Command::new("taskset")
         .args(["-c", &LOAD_CORE.to_string()])
         .arg(h2load)
-        .args(["-c", &CONNECTIONS.to_string(), "-m", &STREAMS.to_string(), "-t", "1"])
+        .args(["-c", &CONNECTION_COUNT.to_string(), "-m", &STREAMS_PER_CONNECTION.to_string(), "-t", "1"])
         .args(["--warm-up-time", &WARM_UP.to_string(), "-D", &format!("{seconds:.0}"), "-d"])
         .arg(body)
         .args(["-H", "content-type: application/grpc", "-H", "te: trailers"])

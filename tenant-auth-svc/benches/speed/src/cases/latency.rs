@@ -3,19 +3,20 @@
 use hdrhistogram::Histogram;
 
 use super::{
-    CONNECTIONS, Missing, Plan, SERVER_CORE, VALIDATE_KEY, is_empty, is_valid, judged, judged_on, ratio,
+    CONNECTION_COUNT, MissingFigures, Plan, SERVER_CORE, VALIDATE_KEY, format_ratio, is_empty, is_valid,
+    measure_round, measure_round_on,
 };
 use crate::{
-    judge::{Tally, Wants, flaw_of_load},
     load::Load,
     process::Process,
+    round_check::{CoreRequirement, RoundCounts, find_load_flaw},
     service::Service,
     stats::Rounds,
     table,
 };
 
 /// As many as a server of ours allows on one connection.
-const AT_MOST: usize = 200;
+const MAX_STREAMS: usize = 200;
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 
 /// Measures at half of `peak`, or of what is found to be the peak.
@@ -23,7 +24,7 @@ pub(super) async fn run(
     plan: &Plan,
     peak: Option<f64>,
     load_core: usize,
-    missing: &mut Missing,
+    missing: &mut MissingFigures,
 ) -> anyhow::Result<()> {
     let core = Some(SERVER_CORE);
     let bare = Process::start_empty(core, &plan.programs.bare)?;
@@ -33,15 +34,15 @@ pub(super) async fn run(
         address: process.address,
         path: VALIDATE_KEY,
         bodies: bodies.clone(),
-        connections: CONNECTIONS,
-        streams: AT_MOST,
-        expect,
+        connections: CONNECTION_COUNT,
+        streams: MAX_STREAMS,
+        is_expected: expect,
     };
     let peak = match peak {
         Some(peak) => peak,
         None => {
-            let outcome = load(&service.process, is_valid).flat_out(plan.time)?;
-            outcome.answers as f64 / outcome.took.as_secs_f64()
+            let outcome = load(&service.process, is_valid).run_closed_loop(plan.time)?;
+            outcome.answers as f64 / outcome.elapsed.as_secs_f64()
         }
     };
     let rate = peak / 2.0;
@@ -49,19 +50,20 @@ pub(super) async fn run(
         ("our transport, empty handler", &bare, is_empty as fn(&[u8]) -> bool),
         ("ValidateKey, one key", &service.process, is_valid),
     ];
-    let mut measured: [([Rounds; 3], Tally); 2] = Default::default();
+    let mut measured: [([Rounds; 3], RoundCounts); 2] = Default::default();
     for round in 0..=plan.rounds {
         for ((_, process, expect), (measured, tally)) in subjects.iter().zip(&mut measured) {
-            let go = || Ok(load(process, *expect).at_rate(rate, plan.time)?.latencies);
+            let go = || Ok(load(process, *expect).run_open_loop(rate, plan.time)?.latencies);
             if round == 0 {
                 let _: Histogram<u64> = go()?;
                 continue;
             }
-            let latencies = tally.round(|| {
-                let of_load = || judged_on(load_core, std::process::id(), Wants::AtOnce, go);
-                let (server, flaw) = judged(process, Wants::AtOnce, of_load)?;
+            let latencies = tally.measure(|| {
+                let of_load =
+                    || measure_round_on(load_core, std::process::id(), CoreRequirement::Immediate, go);
+                let (server, flaw) = measure_round(process, CoreRequirement::Immediate, of_load)?;
                 let (load, _) = server.outcome;
-                Ok((load.outcome, flaw.or_else(|| flaw_of_load(&load.shares))))
+                Ok((load.outcome, flaw.or_else(|| find_load_flaw(&load.shares))))
             })?;
             for ((_, quantile), rounds) in QUANTILES.iter().zip(measured) {
                 let at = |latencies: &Histogram<u64>| latencies.value_at_quantile(*quantile) as f64 / 1e3;
@@ -74,11 +76,10 @@ pub(super) async fn run(
         .iter()
         .zip(&measured)
         .map(|((name, ..), (these, tally))| {
-            let figures = these
-                .iter()
-                .zip(bare)
-                .map(|(this, bare)| format!("{} ({})", super::shown(this, 0), ratio(this, bare)));
-            super::line(name, tally, figures.collect())
+            let figures = these.iter().zip(bare).map(|(this, bare)| {
+                format!("{} ({})", super::format_median(this, 0), format_ratio(this, bare))
+            });
+            super::table_row(name, tally, figures.collect())
         })
         .collect();
     let mut head = vec!["server"];
@@ -90,6 +91,6 @@ pub(super) async fn run(
         &head,
         &lines,
     );
-    missing.note(subjects.iter().zip(&measured).map(|((name, ..), (_, tally))| (*name, tally)));
+    missing.report(subjects.iter().zip(&measured).map(|((name, ..), (_, tally))| (*name, tally)));
     Ok(())
 }

@@ -7,15 +7,16 @@ use prost::Message as _;
 use tenant_auth_proto::v1;
 
 use super::{
-    BATCH_VALIDATE_KEYS, CONNECTIONS, Measured, Missing, Plan, SERVER_CORE, STREAM_VALIDATE_KEYS, STREAMS,
-    VALIDATE_KEY, is_valid, is_valid_batch, ratio, shown,
+    BATCH_VALIDATE_KEYS, CONNECTION_COUNT, Measurement, MissingFigures, Plan, SERVER_CORE,
+    STREAM_VALIDATE_KEYS, STREAMS_PER_CONNECTION, VALIDATE_KEY, format_median, format_ratio, is_valid,
+    is_valid_batch,
 };
 use crate::{load::Load, service::Service, table};
 
-const SIZES: [usize; 3] = [8, 64, 256];
+const BATCH_SIZES: [usize; 3] = [8, 64, 256];
 /// Messages under way on each stream.
-const WINDOW: usize = 64;
-const KEYS: usize = 1_000;
+const MESSAGES_IN_FLIGHT: usize = 64;
+const KEY_COUNT: usize = 1_000;
 
 struct Subject {
     name: String,
@@ -24,21 +25,21 @@ struct Subject {
     expect: fn(&[u8]) -> bool,
     /// Keys of one answer.
     keys: usize,
-    measured: Measured,
+    measured: Measurement,
 }
 
-pub(super) async fn run(plan: &Plan, missing: &mut Missing) -> anyhow::Result<()> {
-    let service = Service::start(&plan.programs.service, Some(SERVER_CORE), KEYS).await?;
+pub(super) async fn run(plan: &Plan, missing: &mut MissingFigures) -> anyhow::Result<()> {
+    let service = Service::start(&plan.programs.service, Some(SERVER_CORE), KEY_COUNT).await?;
     let subject = |name: &str, path, bodies, expect, keys| {
-        let measured = Measured::default();
+        let measured = Measurement::default();
         Subject { name: name.to_owned(), path, bodies, expect, keys, measured }
     };
     let mut subjects = vec![subject("ValidateKey", VALIDATE_KEY, service.requests(), is_valid, 1)];
-    subjects.extend(SIZES.map(|size| {
+    subjects.extend(BATCH_SIZES.map(|size| {
         let name = format!("BatchValidateKeys of {size}");
-        subject(&name, BATCH_VALIDATE_KEYS, service.batch(size), is_valid_batch, size)
+        subject(&name, BATCH_VALIDATE_KEYS, service.batch_bodies(size), is_valid_batch, size)
     }));
-    let name = format!("StreamValidateKeys, {WINDOW} under way");
+    let name = format!("StreamValidateKeys, {MESSAGES_IN_FLIGHT} under way");
     subjects.push(subject(&name, STREAM_VALIDATE_KEYS, service.messages(), is_answer, 1));
     for round in 0..=plan.rounds {
         for Subject { path, bodies, expect, measured, .. } in &mut subjects {
@@ -47,39 +48,40 @@ pub(super) async fn run(plan: &Plan, missing: &mut Missing) -> anyhow::Result<()
                 address: service.process.address,
                 path,
                 bodies: bodies.clone(),
-                connections: CONNECTIONS,
-                streams: if is_stream { WINDOW } else { STREAMS },
-                expect: *expect,
+                connections: CONNECTION_COUNT,
+                streams: if is_stream { MESSAGES_IN_FLIGHT } else { STREAMS_PER_CONNECTION },
+                is_expected: *expect,
             };
-            let go = || if is_stream { load.streaming(plan.time) } else { load.flat_out(plan.time) };
+            let go =
+                || if is_stream { load.run_streaming(plan.time) } else { load.run_closed_loop(plan.time) };
             if round == 0 {
                 go()?;
             } else {
-                measured.round(&service.process, go)?;
+                measured.measure_round(&service.process, go)?;
             }
         }
     }
     // By key, so that they can be compared.
     for Subject { keys, measured, .. } in &mut subjects {
-        measured.rate = measured.rate.times(*keys as f64);
-        measured.cpu = measured.cpu.times(1.0 / *keys as f64);
+        measured.rate = measured.rate.scaled_by(*keys as f64);
+        measured.cpu = measured.cpu.scaled_by(1.0 / *keys as f64);
     }
     let Some(Subject { measured: unary, .. }) = subjects.first() else { return Ok(()) };
     let line = |Subject { name, measured: this, .. }: &Subject| {
         let figures = vec![
-            shown(&this.rate, 0),
-            this.used(),
-            shown(&this.cpu, 3),
-            ratio(&this.rate, &unary.rate),
-            ratio(&unary.cpu, &this.cpu),
+            format_median(&this.rate, 0),
+            this.core_used(),
+            format_median(&this.cpu, 3),
+            format_ratio(&this.rate, &unary.rate),
+            format_ratio(&unary.cpu, &this.cpu),
         ];
-        this.line(name, figures)
+        this.table_row(name, figures)
     };
     let lines: Vec<_> = subjects.iter().map(line).collect();
     let head =
         ["request", "keys/s", "core used", "µs CPU/key", "keys/s against one by one", "by CPU", "rounds"];
     table::print("Many keys a request, all in memory", &head, &lines);
-    missing.note(subjects.iter().map(|subject| (subject.name.as_str(), &subject.measured.tally)));
+    missing.report(subjects.iter().map(|subject| (subject.name.as_str(), &subject.measured.tally)));
     Ok(())
 }
 

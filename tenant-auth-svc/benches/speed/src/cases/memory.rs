@@ -4,48 +4,48 @@ use std::{sync::Arc, time::Duration};
 
 use tenant_auth_svc::domain::key::KeyRecord;
 
-use super::{BATCH_VALIDATE_KEYS, MANY, Plan, SERVER_CORE};
+use super::{BATCH_VALIDATE_KEYS, MANY_KEYS, Plan, SERVER_CORE};
 use crate::{
     database::Database,
     load::Load,
-    service::{batch, channel, imported, process},
+    service::{batch_request, connect_when_ready, create_keys, start_process},
     table,
 };
 
 /// How long the idle service is watched.
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE_DURATION: Duration = Duration::from_secs(10);
 /// How long it takes until the uses of all keys are written down: a minute until it begins, and the writing.
-const WRITTEN: Duration = Duration::from_secs(75);
+const WRITE_BACK_DELAY: Duration = Duration::from_secs(75);
 /// Keys of one request.
-const TOGETHER: usize = 100;
+const KEYS_PER_REQUEST: usize = 100;
 
 pub(super) async fn run(plan: &Plan) -> anyhow::Result<()> {
     let database = Database::start()?;
-    let writer = process(&plan.programs.service, Some(SERVER_CORE), &database.url, &[])?;
-    let keys = imported(&channel(&writer).await?, MANY).await?;
+    let writer = start_process(&plan.programs.service, Some(SERVER_CORE), &database.url, &[])?;
+    let keys = create_keys(&connect_when_ready(&writer).await?, MANY_KEYS).await?;
     drop(writer);
-    let service = process(&plan.programs.service, Some(SERVER_CORE), &database.url, &[])?;
-    channel(&service).await?;
+    let service = start_process(&plan.programs.service, Some(SERVER_CORE), &database.url, &[])?;
+    connect_when_ready(&service).await?;
     // What starting took is none of its idleness.
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let idle = service.resident()?;
-    let before = service.cpu()?;
-    tokio::time::sleep(IDLE).await;
-    let busy = (service.cpu()? - before).as_secs_f64() / IDLE.as_secs_f64();
+    let idle = service.resident_bytes()?;
+    let before = service.cpu_time()?;
+    tokio::time::sleep(IDLE_DURATION).await;
+    let busy = (service.cpu_time()? - before).as_secs_f64() / IDLE_DURATION.as_secs_f64();
     let load = Load {
         address: service.address,
         path: BATCH_VALIDATE_KEYS,
-        bodies: keys.chunks(TOGETHER).map(batch).collect::<Arc<[_]>>(),
+        bodies: keys.chunks(KEYS_PER_REQUEST).map(batch_request).collect::<Arc<[_]>>(),
         connections: 1,
         streams: 1,
-        expect: super::is_valid_batch,
+        is_expected: super::is_valid_batch,
     };
-    load.once()?;
-    let at_first = service.resident()?;
-    tokio::time::sleep(WRITTEN).await;
-    let full = service.resident()?;
+    load.run_once()?;
+    let at_first = service.resident_bytes()?;
+    tokio::time::sleep(WRITE_BACK_DELAY).await;
+    let full = service.resident_bytes()?;
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
-    let each = full.saturating_sub(idle) / MANY as u64;
+    let each = full.saturating_sub(idle) / MANY_KEYS as u64;
     // Texts as short as those of the case are in place.
     let record = size_of::<KeyRecord>() as u64;
     table::print(
@@ -54,7 +54,7 @@ pub(super) async fn run(plan: &Plan) -> anyhow::Result<()> {
         &[
             vec!["idle".to_owned(), mib(idle)],
             vec!["idle, share of a core".to_owned(), format!("{:.2} %", busy * 100.0)],
-            vec![format!("just after {MANY} keys were loaded"), mib(at_first)],
+            vec![format!("just after {MANY_KEYS} keys were loaded"), mib(at_first)],
             vec!["… and after their uses were written down".to_owned(), mib(full)],
             vec!["for each key".to_owned(), format!("{each} B")],
             vec!["… of which its record".to_owned(), format!("{record} B")],

@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 
-use super::{CONNECTIONS, Plan, SERVER_CORE, STREAMS, VALIDATE_KEY, is_valid};
-use crate::{load::Load, service::Service, table::say};
+use super::{CONNECTION_COUNT, Plan, SERVER_CORE, STREAMS_PER_CONNECTION, VALIDATE_KEY, is_valid};
+use crate::{load::Load, service::Service, table::print_text};
 
 pub(super) async fn run(plan: &Plan, samples: &Path) -> anyhow::Result<()> {
     let service = Service::start(&plan.programs.service, Some(SERVER_CORE), 1).await?;
@@ -16,11 +16,11 @@ pub(super) async fn run(plan: &Plan, samples: &Path) -> anyhow::Result<()> {
         address: service.process.address,
         path: VALIDATE_KEY,
         bodies: service.requests(),
-        connections: CONNECTIONS,
-        streams: STREAMS,
-        expect: is_valid,
+        connections: CONNECTION_COUNT,
+        streams: STREAMS_PER_CONNECTION,
+        is_expected: is_valid,
     };
-    load.flat_out(plan.time)?;
+    load.run_closed_loop(plan.time)?;
     let mut perf = Command::new("perf")
         .args(["record", "--quiet", "-F", "1999", "-g", "-p", &service.process.id().to_string(), "-o"])
         .arg(samples)
@@ -28,8 +28,8 @@ pub(super) async fn run(plan: &Plan, samples: &Path) -> anyhow::Result<()> {
         .stdout(Stdio::null())
         .spawn()
         .context("perf cannot be run")?;
-    load.flat_out(plan.time)?;
+    load.run_closed_loop(plan.time)?;
     ensure!(perf.wait()?.success(), "perf failed");
-    say(&format!("samples of ValidateKey, one key: {}", samples.display()));
+    print_text(&format!("samples of ValidateKey, one key: {}", samples.display()));
     Ok(())
 }

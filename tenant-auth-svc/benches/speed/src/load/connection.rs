@@ -8,32 +8,32 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::{answers::Answers, wire};
+use super::{header_check::HeaderChecker, wire};
 
 /// How long a server may take to say its first words.
-const PATIENCE: Duration = Duration::from_secs(5);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Of what the peer sends, it is told in steps of this what may follow.
-const STEP: u32 = 1 << 24;
+const WINDOW_UPDATE_THRESHOLD: u32 = 1 << 24;
 /// As much as it may send at once, of one stream and of all.
-const OURS: u32 = 1 << 30;
+const RECEIVE_WINDOW: u32 = 1 << 30;
 
 /// A connection to a server.
 pub(super) struct Connection {
     socket: TcpStream,
-    out: Vec<u8>,
+    output: Vec<u8>,
     input: Vec<u8>,
     /// What the server lets us send: on the connection, and on each new stream.
     window: i64,
-    first_window: i64,
+    initial_window: i64,
     /// … and on the stream that stays open, if one does.
-    open: Option<(u32, i64)>,
-    /// Of `OURS`, what the server has used up.
-    used: u32,
+    open_stream: Option<(u32, i64)>,
+    /// Of `RECEIVE_WINDOW`, what the server has used up.
+    received: u32,
     next_stream: u32,
     /// The head of every request but the first one.
-    head: Vec<u8>,
-    first_head: Option<Vec<u8>>,
-    answers: Answers,
+    header_block: Vec<u8>,
+    first_header_block: Option<Vec<u8>>,
+    header_checker: HeaderChecker,
 }
 
 /// What has come.
@@ -53,62 +53,62 @@ impl Connection {
         let socket = TcpStream::connect(address).with_context(|| format!("nobody listens on {address}"))?;
         socket.set_nodelay(true)?;
         socket.set_nonblocking(true)?;
-        let (first_head, head) = heads(&address.to_string(), path);
+        let (first_head, head) = header_blocks(&address.to_string(), path);
         let mut this = Self {
             socket,
-            out: wire::PREFACE.to_vec(),
+            output: wire::PREFACE.to_vec(),
             input: Vec::new(),
-            window: wire::FIRST_WINDOW,
-            first_window: 0,
-            open: None,
-            used: 0,
+            window: wire::DEFAULT_WINDOW,
+            initial_window: 0,
+            open_stream: None,
+            received: 0,
             next_stream: 1,
-            head,
-            first_head: Some(first_head),
-            answers: Answers::default(),
+            header_block: head,
+            first_header_block: Some(first_head),
+            header_checker: HeaderChecker::default(),
         };
         let mut ours = Vec::new();
-        for (name, value) in [(wire::ENABLE_PUSH, 0), (wire::INITIAL_WINDOW, OURS)] {
+        for (name, value) in [(wire::ENABLE_PUSH, 0), (wire::INITIAL_WINDOW, RECEIVE_WINDOW)] {
             ours.extend(name.to_be_bytes());
             ours.extend(u32::to_be_bytes(value));
         }
-        wire::put(&mut this.out, wire::SETTINGS, 0, 0, &ours);
-        wire::put(&mut this.out, wire::WINDOW_UPDATE, 0, 0, &OURS.to_be_bytes());
+        wire::put_frame(&mut this.output, wire::SETTINGS, 0, 0, &ours);
+        wire::put_frame(&mut this.output, wire::WINDOW_UPDATE, 0, 0, &RECEIVE_WINDOW.to_be_bytes());
         let begun = Instant::now();
-        while this.first_window == 0 {
+        while this.initial_window == 0 {
             this.flush()?;
             this.poll(|_| Ok(()))?;
-            ensure!(begun.elapsed() < PATIENCE, "{address} does not speak HTTP/2");
+            ensure!(begun.elapsed() < HANDSHAKE_TIMEOUT, "{address} does not speak HTTP/2");
         }
         Ok(this)
     }
 
     /// Asks, if the server lets us at this moment: the stream of the answer.
-    pub(super) fn ask(&mut self, body: &[u8]) -> Option<u32> {
+    pub(super) fn send_request(&mut self, body: &[u8]) -> Option<u32> {
         let len = body.len() as i64;
-        if self.window < len || self.first_window < len {
+        if self.window < len || self.initial_window < len {
             return None;
         }
-        let stream = self.begin();
+        let stream = self.start_stream();
         self.window -= len;
-        let mut pieces = body.chunks(wire::LONGEST).peekable();
+        let mut pieces = body.chunks(wire::MAX_PAYLOAD_BYTES).peekable();
         while let Some(piece) = pieces.next() {
             let flags = if pieces.peek().is_none() { wire::END_STREAM } else { 0 };
-            wire::put(&mut self.out, wire::DATA, flags, stream, piece);
+            wire::put_frame(&mut self.output, wire::DATA, flags, stream, piece);
         }
         Some(stream)
     }
 
     /// Begins a request that stays open.
-    pub(super) fn keep_open(&mut self) {
-        let stream = self.begin();
-        self.open = Some((stream, self.first_window));
+    pub(super) fn open_stream(&mut self) {
+        let stream = self.start_stream();
+        self.open_stream = Some((stream, self.initial_window));
     }
 
     /// Sends on the request that stays open, if the server lets us at this moment.
-    pub(super) fn send(&mut self, body: &[u8]) -> bool {
+    pub(super) fn send_message(&mut self, body: &[u8]) -> bool {
         let len = body.len() as i64;
-        let Some((stream, window)) = self.open.as_mut().filter(|(_, window)| *window >= len) else {
+        let Some((stream, window)) = self.open_stream.as_mut().filter(|(_, window)| *window >= len) else {
             return false;
         };
         if self.window < len {
@@ -116,39 +116,39 @@ impl Connection {
         }
         *window -= len;
         self.window -= len;
-        for piece in body.chunks(wire::LONGEST) {
-            wire::put(&mut self.out, wire::DATA, 0, *stream, piece);
+        for piece in body.chunks(wire::MAX_PAYLOAD_BYTES) {
+            wire::put_frame(&mut self.output, wire::DATA, 0, *stream, piece);
         }
         true
     }
 
     /// Ends the request that stayed open.
-    pub(super) fn finish(&mut self) {
-        if let Some((stream, _)) = self.open.take() {
-            wire::put(&mut self.out, wire::DATA, wire::END_STREAM, stream, &[]);
+    pub(super) fn finish_stream(&mut self) {
+        if let Some((stream, _)) = self.open_stream.take() {
+            wire::put_frame(&mut self.output, wire::DATA, wire::END_STREAM, stream, &[]);
         }
     }
 
-    fn begin(&mut self) -> u32 {
+    fn start_stream(&mut self) -> u32 {
         let stream = self.next_stream;
         self.next_stream += 2;
-        let first = self.first_head.take();
-        let head = first.as_ref().unwrap_or(&self.head);
-        wire::put(&mut self.out, wire::HEADERS, wire::END_HEADERS, stream, head);
+        let first = self.first_header_block.take();
+        let head = first.as_ref().unwrap_or(&self.header_block);
+        wire::put_frame(&mut self.output, wire::HEADERS, wire::END_HEADERS, stream, head);
         stream
     }
 
     /// Writes what waits, as far as the socket takes it.
     pub(super) fn flush(&mut self) -> anyhow::Result<()> {
         let mut written = 0;
-        while let Some(rest) = self.out.get(written..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = self.output.get(written..).filter(|rest| !rest.is_empty()) {
             match self.socket.write(rest) {
                 Ok(count) => written += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error.into()),
             }
         }
-        self.out.drain(..written);
+        self.output.drain(..written);
         Ok(())
     }
 
@@ -172,10 +172,10 @@ impl Connection {
         }
         let input = std::mem::take(&mut self.input);
         let mut rest = &input[..];
-        while let Some((head, after)) = rest.split_first_chunk::<{ wire::HEAD }>() {
-            let head = wire::Head::read(*head);
+        while let Some((head, after)) = rest.split_first_chunk::<{ wire::FRAME_HEADER_BYTES }>() {
+            let head = wire::FrameHeader::parse(*head);
             let Some((payload, after)) = after.split_at_checked(head.len) else { break };
-            self.frame(head, payload, &mut on)?;
+            self.handle_frame(head, payload, &mut on)?;
             rest = after;
         }
         let done = input.len() - rest.len();
@@ -184,23 +184,35 @@ impl Connection {
         Ok(())
     }
 
-    fn frame(
+    fn handle_frame(
         &mut self,
-        head: wire::Head,
+        head: wire::FrameHeader,
         payload: &[u8],
         on: &mut impl FnMut(Event<'_>) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         ensure!(head.is_plain(), "a padded frame");
         match head.kind {
             wire::DATA => {
-                self.used += u32::try_from(payload.len())?;
-                if self.used >= STEP {
-                    wire::put(&mut self.out, wire::WINDOW_UPDATE, 0, 0, &self.used.to_be_bytes());
+                self.received += u32::try_from(payload.len())?;
+                if self.received >= WINDOW_UPDATE_THRESHOLD {
+                    wire::put_frame(
+                        &mut self.output,
+                        wire::WINDOW_UPDATE,
+                        0,
+                        0,
+                        &self.received.to_be_bytes(),
+                    );
                     // The stream that stays open is the only one on which that much can come.
-                    if let Some((stream, _)) = self.open {
-                        wire::put(&mut self.out, wire::WINDOW_UPDATE, 0, stream, &self.used.to_be_bytes());
+                    if let Some((stream, _)) = self.open_stream {
+                        wire::put_frame(
+                            &mut self.output,
+                            wire::WINDOW_UPDATE,
+                            0,
+                            stream,
+                            &self.received.to_be_bytes(),
+                        );
                     }
-                    self.used = 0;
+                    self.received = 0;
                 }
                 on(Event::Data(payload))?;
                 ensure!(!head.has(wire::END_STREAM), "an answer ended without a status");
@@ -208,33 +220,35 @@ impl Connection {
             wire::HEADERS => {
                 ensure!(head.has(wire::END_HEADERS), "a header block in pieces");
                 let ends = head.has(wire::END_STREAM);
-                self.answers.see(payload, ends)?;
+                self.header_checker.check(payload, ends)?;
                 if ends {
                     on(Event::End(head.stream))?;
                 }
             }
             wire::SETTINGS if !head.has(wire::ACK) => {
-                self.first_window =
-                    if self.first_window == 0 { wire::FIRST_WINDOW } else { self.first_window };
-                for (name, value) in wire::settings(payload)? {
+                self.initial_window =
+                    if self.initial_window == 0 { wire::DEFAULT_WINDOW } else { self.initial_window };
+                for (name, value) in wire::parse_settings(payload)? {
                     if name == wire::INITIAL_WINDOW {
-                        self.first_window = i64::from(value);
+                        self.initial_window = i64::from(value);
                     }
                 }
-                wire::put(&mut self.out, wire::SETTINGS, wire::ACK, 0, &[]);
+                wire::put_frame(&mut self.output, wire::SETTINGS, wire::ACK, 0, &[]);
             }
-            wire::PING if !head.has(wire::ACK) => wire::put(&mut self.out, wire::PING, wire::ACK, 0, payload),
+            wire::PING if !head.has(wire::ACK) => {
+                wire::put_frame(&mut self.output, wire::PING, wire::ACK, 0, payload)
+            }
             wire::WINDOW_UPDATE => {
-                let more = i64::from(wire::number(payload, 0)?);
-                match &mut self.open {
+                let more = i64::from(wire::read_u32(payload, 0)?);
+                match &mut self.open_stream {
                     Some((stream, window)) if *stream == head.stream => *window += more,
                     _ if head.stream == 0 => self.window += more,
                     // Of a request that was sent whole.
                     _ => {}
                 }
             }
-            wire::RESET => bail!("a request was reset: error {}", wire::number(payload, 0)?),
-            wire::GO_AWAY => bail!("the server wants no more requests: error {}", wire::number(payload, 4)?),
+            wire::RST_STREAM => bail!("a request was reset: error {}", wire::read_u32(payload, 0)?),
+            wire::GOAWAY => bail!("the server wants no more requests: error {}", wire::read_u32(payload, 4)?),
             wire::CONTINUATION => bail!("a header block in pieces"),
             _ => {}
         }
@@ -244,7 +258,7 @@ impl Connection {
 
 /// The head of a connection's first request, which fills the server's table (RFC 7541), and that of all others, which
 /// names what is there: as the clients of gRPC do it.
-fn heads(authority: &str, path: &str) -> (Vec<u8>, Vec<u8>) {
+fn header_blocks(authority: &str, path: &str) -> (Vec<u8>, Vec<u8>) {
     const POST: u8 = 0x83;
     const HTTP: u8 = 0x86;
     let text = |block: &mut Vec<u8>, text: &str| {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 
 use super::{
-    FRAME_HEAD, LOOK_INTO, Load, Outcome, PATIENCE,
+    ANSWER_TIMEOUT, ANSWERS_PER_CHECK, FRAME_HEADER_BYTES, Load, LoadOutcome,
     connection::{Connection, Event},
     histogram,
 };
@@ -15,16 +15,16 @@ impl Load {
     ///
     /// # Errors
     /// When a connection breaks, or an answer is not as it should be.
-    pub fn streaming(&self, time: Duration) -> anyhow::Result<Outcome> {
+    pub fn run_streaming(&self, time: Duration) -> anyhow::Result<LoadOutcome> {
         ensure!(self.connections > 0 && !self.bodies.is_empty(), "nothing to send");
         let begun = Instant::now();
         let mut flows = (0..self.connections)
             .map(|_| {
                 let mut connection = Connection::open(self.address, self.path)?;
-                connection.keep_open();
-                Ok(Flow {
+                connection.open_stream();
+                Ok(StreamConnection {
                     connection,
-                    messages: Messages::default(),
+                    messages: MessageReader::default(),
                     sent: 0,
                     has_ended: false,
                     has_finished: false,
@@ -33,52 +33,52 @@ impl Load {
             .collect::<anyhow::Result<Vec<_>>>()?;
         let mut next = 0;
         while flows.iter().any(|flow| !flow.has_ended) {
-            ensure!(begun.elapsed() < time + PATIENCE, "some messages are never answered");
+            ensure!(begun.elapsed() < time + ANSWER_TIMEOUT, "some messages are never answered");
             for flow in &mut flows {
-                flow.take_in(self)?;
+                flow.receive(self)?;
                 if begun.elapsed() < time {
                     flow.send(self, &mut next)?;
-                } else if !flow.has_finished && flow.messages.whole == flow.sent {
-                    flow.connection.finish();
+                } else if !flow.has_finished && flow.messages.complete == flow.sent {
+                    flow.connection.finish_stream();
                     flow.has_finished = true;
                 }
                 flow.connection.flush()?;
             }
         }
-        let answers = flows.iter().map(|flow| flow.messages.whole).sum();
-        Ok(Outcome { answers, took: begun.elapsed(), latencies: histogram() })
+        let answers = flows.iter().map(|flow| flow.messages.complete).sum();
+        Ok(LoadOutcome { answers, elapsed: begun.elapsed(), latencies: histogram() })
     }
 }
 
 /// A connection with one stream.
-struct Flow {
+struct StreamConnection {
     connection: Connection,
-    messages: Messages,
+    messages: MessageReader,
     sent: u64,
     has_finished: bool,
     has_ended: bool,
 }
 
-impl Flow {
+impl StreamConnection {
     fn send(&mut self, load: &Load, next: &mut usize) -> anyhow::Result<()> {
         // As an application that writes what it has: as many messages as there are go together.
         let mut together = Vec::new();
         let mut count = 0;
-        while self.sent + count < self.messages.whole + load.streams as u64 {
+        while self.sent + count < self.messages.complete + load.streams as u64 {
             together.extend_from_slice(load.body(*next + count as usize)?);
             count += 1;
         }
-        if count > 0 && self.connection.send(&together) {
+        if count > 0 && self.connection.send_message(&together) {
             self.sent += count;
             *next += count as usize;
         }
         Ok(())
     }
 
-    fn take_in(&mut self, load: &Load) -> anyhow::Result<()> {
+    fn receive(&mut self, load: &Load) -> anyhow::Result<()> {
         let Self { connection, messages, has_ended, .. } = self;
         connection.poll(|event| match event {
-            Event::Data(data) => messages.see(data, load.expect),
+            Event::Data(data) => messages.push(data, load.is_expected),
             Event::End(_) => {
                 *has_ended = true;
                 Ok(())
@@ -89,27 +89,27 @@ impl Flow {
 
 /// Finds the messages in what comes in pieces.
 #[derive(Default)]
-struct Messages {
-    held: Vec<u8>,
-    whole: u64,
+struct MessageReader {
+    buffer: Vec<u8>,
+    complete: u64,
 }
 
-impl Messages {
-    fn see(&mut self, data: &[u8], expect: fn(&[u8]) -> bool) -> anyhow::Result<()> {
-        self.held.extend_from_slice(data);
-        let mut rest = &self.held[..];
-        while let Some(([_, len @ ..], after)) = rest.split_first_chunk::<FRAME_HEAD>() {
+impl MessageReader {
+    fn push(&mut self, data: &[u8], expect: fn(&[u8]) -> bool) -> anyhow::Result<()> {
+        self.buffer.extend_from_slice(data);
+        let mut rest = &self.buffer[..];
+        while let Some(([_, len @ ..], after)) = rest.split_first_chunk::<FRAME_HEADER_BYTES>() {
             let len = usize::try_from(u32::from_be_bytes(*len)).context("a message of any length")?;
             let Some((message, after)) = after.split_at_checked(len) else { break };
-            self.whole += 1;
+            self.complete += 1;
             ensure!(
-                !self.whole.is_multiple_of(LOOK_INTO) || expect(message),
+                !self.complete.is_multiple_of(ANSWERS_PER_CHECK) || expect(message),
                 "an answer is wrong: {message:?}"
             );
             rest = after;
         }
-        let done = self.held.len() - rest.len();
-        self.held.drain(..done);
+        let done = self.buffer.len() - rest.len();
+        self.buffer.drain(..done);
         Ok(())
     }
 }
@@ -119,14 +119,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_found_wherever_they_are_cut() {
+    fn messages_are_found_at_any_split() {
         let two = [&[0, 0, 0, 0, 2, 7, 8][..], &[0, 0, 0, 0, 0]].concat();
         for cut in 0..two.len() {
-            let mut messages = Messages::default();
+            let mut messages = MessageReader::default();
             let (first, second) = two.split_at(cut);
-            messages.see(first, |_| true).unwrap();
-            messages.see(second, |_| true).unwrap();
-            assert_eq!((messages.whole, messages.held.len()), (2, 0), "{cut}");
+            messages.push(first, |_| true).unwrap();
+            messages.push(second, |_| true).unwrap();
+            assert_eq!((messages.complete, messages.buffer.len()), (2, 0), "{cut}");
         }
     }
 }

@@ -5,18 +5,18 @@ use anyhow::{Context as _, ensure};
 /// What a client says first.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Length, type, flags, stream.
-pub(super) const HEAD: usize = 9;
+pub(super) const FRAME_HEADER_BYTES: usize = 9;
 /// The longest payload that every peer takes.
-pub(super) const LONGEST: usize = 16_384;
+pub(super) const MAX_PAYLOAD_BYTES: usize = 16_384;
 /// What may be sent before the peer has allowed more, on a stream as on a connection.
-pub(super) const FIRST_WINDOW: i64 = 65_535;
+pub(super) const DEFAULT_WINDOW: i64 = 65_535;
 
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
-pub(super) const RESET: u8 = 3;
+pub(super) const RST_STREAM: u8 = 3;
 pub(super) const SETTINGS: u8 = 4;
 pub(super) const PING: u8 = 6;
-pub(super) const GO_AWAY: u8 = 7;
+pub(super) const GOAWAY: u8 = 7;
 pub(super) const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
 
@@ -31,15 +31,15 @@ pub(super) const INITIAL_WINDOW: u16 = 4;
 
 /// The head of a frame.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Head {
+pub(super) struct FrameHeader {
     pub(super) len: usize,
     pub(super) kind: u8,
     pub(super) flags: u8,
     pub(super) stream: u32,
 }
 
-impl Head {
-    pub(super) fn read(bytes: [u8; HEAD]) -> Self {
+impl FrameHeader {
+    pub(super) fn parse(bytes: [u8; FRAME_HEADER_BYTES]) -> Self {
         let [a, b, c, kind, flags, stream @ ..] = bytes;
         let len = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         Self { len, kind, flags, stream: u32::from_be_bytes(stream) & 0x7fff_ffff }
@@ -57,7 +57,7 @@ impl Head {
 }
 
 /// Appends a frame.
-pub(super) fn put(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+pub(super) fn put_frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
     // Payloads are cut to fit beforehand.
     let [_, len @ ..] = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
     out.extend(len);
@@ -67,13 +67,13 @@ pub(super) fn put(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: 
 }
 
 /// Four bytes of a payload as a number.
-pub(super) fn number(payload: &[u8], at: usize) -> anyhow::Result<u32> {
+pub(super) fn read_u32(payload: &[u8], at: usize) -> anyhow::Result<u32> {
     let bytes = payload.get(at..).and_then(|rest| rest.first_chunk()).context("a frame is too short")?;
     Ok(u32::from_be_bytes(*bytes))
 }
 
 /// The settings in a payload.
-pub(super) fn settings(payload: &[u8]) -> anyhow::Result<impl Iterator<Item = (u16, u32)>> {
+pub(super) fn parse_settings(payload: &[u8]) -> anyhow::Result<impl Iterator<Item = (u16, u32)>> {
     let (settings, rest) = payload.as_chunks::<6>();
     ensure!(rest.is_empty(), "settings of a length that cannot be");
     Ok(settings.iter().map(|[a, b, value @ ..]| (u16::from_be_bytes([*a, *b]), u32::from_be_bytes(*value))))

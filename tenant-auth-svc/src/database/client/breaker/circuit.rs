@@ -18,14 +18,14 @@ use crate::{
 };
 
 /// Over how much time calls are counted.
-const WINDOW: Duration = Duration::from_secs(5);
+const SAMPLE_WINDOW: Duration = Duration::from_secs(5);
 /// With fewer calls than this in the window, nothing can be concluded.
 const MIN_SAMPLES: usize = 20;
 /// The shortest wait between two probes; the longest is twice that. Drawn at random, so that replicas spread out.
-const PROBE: Duration = Duration::from_millis(500);
+const MIN_PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// The same after a write that got no answer: its server may still be at it, and gives up a transaction of its own after 5 s
 /// (sqld 0.24, `TXN_TIMEOUT`).
-const PROBE_AFTER_SILENCE: Duration = Duration::from_secs(5);
+const MIN_PROBE_INTERVAL_AFTER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Whether the calls of one circuit are let through.
 #[derive(Debug)]
@@ -34,16 +34,16 @@ pub(super) struct CircuitState {
     open: AtomicBool,
     /// When the next call is let through, in milliseconds of the monotonic clock; only while open.
     next_probe: AtomicU64,
-    window: Mutex<Window>,
-    opened: Counter,
+    window: Mutex<SampleWindow>,
+    open_count: Counter,
     /// Calls not let through, in the one slot. Open, it may be asked at the rate of the traffic.
-    refused: Counts,
+    refused_count: Counts,
 }
 
 #[derive(Debug, Default)]
-struct Window {
+struct SampleWindow {
     /// When each call of the window ended, and whether the database failed it.
-    outcomes: VecDeque<(Duration, bool)>,
+    samples: VecDeque<(Duration, bool)>,
     failures: usize,
 }
 
@@ -54,8 +54,8 @@ impl CircuitState {
             open: AtomicBool::new(false),
             next_probe: AtomicU64::new(0),
             window: Mutex::default(),
-            opened: Counter::default(),
-            refused: Counts::new(1),
+            open_count: Counter::default(),
+            refused_count: Counts::new(1),
         }
     }
 
@@ -64,11 +64,11 @@ impl CircuitState {
     }
 
     pub(super) fn opened(&self) -> u64 {
-        self.opened.get()
+        self.open_count.get()
     }
 
     pub(super) fn refused(&self) -> u64 {
-        self.refused.get(0)
+        self.refused_count.get(0)
     }
 
     /// Whether a call would be let through as a probe.
@@ -86,48 +86,48 @@ impl CircuitState {
             return Ok(());
         }
         let due = self.next_probe.load(Ordering::Relaxed);
-        let next = millis(now + pause(PROBE));
+        let next = millis(now + probe_delay(MIN_PROBE_INTERVAL));
         // Of several that come at once, one is the probe.
         let is_probe = millis(now) >= due
             && self.next_probe.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if is_probe {
             return Ok(());
         }
-        self.refused.add(0, 1);
+        self.refused_count.add(0, 1);
         let message = match self.circuit {
             Circuit::Writes => "the database has not taken any change lately",
             _ => "the database has not answered lately",
         };
         let mut error = StoreError::new(FailureKind::CircuitOpen, message);
-        error.retry_after = Some(PROBE * 2);
+        error.retry_after = Some(MIN_PROBE_INTERVAL * 2);
         Err(error)
     }
 
     /// Takes in that a call of this circuit was answered (`None`), or how it failed.
-    pub(super) fn note(&self, failure: Option<FailureKind>, now: Duration) {
+    pub(super) fn record(&self, failure: Option<FailureKind>, now: Duration) {
         let mut window = self.window();
         // One that got no answer was waited for longer than the window: nothing else has to be seen.
         let went_unanswered = self.circuit == Circuit::Writes && failure == Some(FailureKind::TimedOut);
-        let probe = if went_unanswered { PROBE_AFTER_SILENCE } else { PROBE };
+        let probe = if went_unanswered { MIN_PROBE_INTERVAL_AFTER_TIMEOUT } else { MIN_PROBE_INTERVAL };
         if self.is_open() {
             if failure.is_none() {
-                *window = Window::default();
+                *window = SampleWindow::default();
                 self.open.store(false, Ordering::Relaxed);
                 tracing::info!(circuit = self.circuit.as_str(), "the database answers these calls again");
             } else if went_unanswered {
-                self.next_probe.store(millis(now + pause(probe)), Ordering::Relaxed);
+                self.next_probe.store(millis(now + probe_delay(probe)), Ordering::Relaxed);
             }
             return;
         }
         window.push(now, failure.is_some());
         // Never on a success, though it may complete the number: the database has just answered.
-        if failure.is_some() && (went_unanswered || window.is_bad()) {
-            self.next_probe.store(millis(now + pause(probe)), Ordering::Relaxed);
+        if failure.is_some() && (went_unanswered || window.is_failing()) {
+            self.next_probe.store(millis(now + probe_delay(probe)), Ordering::Relaxed);
             self.open.store(true, Ordering::Relaxed);
-            self.opened.one();
+            self.open_count.increment();
             tracing::error!(
                 circuit = self.circuit.as_str(),
-                calls = window.outcomes.len(),
+                calls = window.samples.len(),
                 failures = window.failures,
                 "the database refuses or does not answer these calls: one is sent now and then until it does"
             );
@@ -136,47 +136,47 @@ impl CircuitState {
 
     /// Takes in that a call got no answer in time, and that this process was late itself. While others of the window were
     /// answered, it says nothing.
-    pub(super) fn note_starved(&self, now: Duration) {
+    pub(super) fn record_starved(&self, now: Duration) {
         if !self.window().has_success(now) {
-            self.note(Some(FailureKind::Starved), now);
+            self.record(Some(FailureKind::Starved), now);
         }
     }
 
-    fn window(&self) -> MutexGuard<'_, Window> {
+    fn window(&self) -> MutexGuard<'_, SampleWindow> {
         // Every change is made of steps that leave it usable.
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Window {
+impl SampleWindow {
     fn push(&mut self, now: Duration, failed: bool) {
-        self.outcomes.push_back((now, failed));
+        self.samples.push_back((now, failed));
         self.failures += usize::from(failed);
-        self.forget_before(now);
+        self.drop_expired(now);
     }
 
     fn has_success(&mut self, now: Duration) -> bool {
-        self.forget_before(now);
-        self.outcomes.len() > self.failures
+        self.drop_expired(now);
+        self.samples.len() > self.failures
     }
 
-    fn forget_before(&mut self, now: Duration) {
-        while let Some(&(at, failed)) = self.outcomes.front()
-            && now.saturating_sub(at) > WINDOW
+    fn drop_expired(&mut self, now: Duration) {
+        while let Some(&(at, failed)) = self.samples.front()
+            && now.saturating_sub(at) > SAMPLE_WINDOW
         {
-            self.outcomes.pop_front();
+            self.samples.pop_front();
             self.failures -= usize::from(failed);
         }
     }
 
-    fn is_bad(&self) -> bool {
-        self.outcomes.len() >= MIN_SAMPLES && self.failures * 2 >= self.outcomes.len()
+    fn is_failing(&self) -> bool {
+        self.samples.len() >= MIN_SAMPLES && self.failures * 2 >= self.samples.len()
     }
 }
 
-fn pause(probe: Duration) -> Duration {
+fn probe_delay(probe: Duration) -> Duration {
     // Without randomness everybody waits the longest.
-    let chance = jitter::chance(1.0);
+    let chance = jitter::random_fraction(1.0);
     probe.mul_f64(1.0 + chance)
 }
 

@@ -6,46 +6,46 @@ use super::*;
 
 /// Does a transaction when it is let, and notes what came together.
 #[derive(Debug)]
-struct Database {
+struct GatedDatabase {
     gate: Semaphore,
     calls: Mutex<Vec<(Lane, Vec<String>)>>,
-    at_once: AtomicUsize,
-    most_at_once: AtomicUsize,
+    in_flight: AtomicUsize,
+    max_in_flight: AtomicUsize,
 }
 
-impl Engine for Database {
+impl Engine for GatedDatabase {
     async fn query(&self, _: Call, _: Statement) -> Result<Rows, StoreError> {
         Ok(Vec::new())
     }
 
-    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<Outcome> {
-        let at_once = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
-        self.most_at_once.fetch_max(at_once, Ordering::SeqCst);
+    async fn transactions(&self, call: Call, transactions: Vec<Transaction>) -> Vec<TransactionResult> {
+        let at_once = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+        self.max_in_flight.fetch_max(at_once, Ordering::SeqCst);
         let names = transactions.iter().map(|statements| statements[0].sql.to_string());
         self.calls.lock().unwrap().push((call.lane, names.collect()));
         self.gate.acquire().await.unwrap().forget();
-        self.at_once.fetch_sub(1, Ordering::SeqCst);
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
         transactions.iter().map(|_| Ok(Vec::new())).collect()
     }
 }
 
-fn queue() -> WriteQueue<Database> {
-    let database = Database {
+fn queue() -> WriteQueue<GatedDatabase> {
+    let database = GatedDatabase {
         gate: Semaphore::new(0),
         calls: Mutex::default(),
-        at_once: AtomicUsize::new(0),
-        most_at_once: AtomicUsize::new(0),
+        in_flight: AtomicUsize::new(0),
+        max_in_flight: AtomicUsize::new(0),
     };
     WriteQueue::new(database, Duration::from_secs(10))
 }
 
 /// Begins a write and lets it come as far as it can.
-async fn begin(
-    queue: &WriteQueue<Database>,
+async fn start_write(
+    queue: &WriteQueue<GatedDatabase>,
     lane: Lane,
     name: &str,
     patience: u64,
-) -> tokio::task::JoinHandle<Outcome> {
+) -> tokio::task::JoinHandle<TransactionResult> {
     let (queue, statement) = (queue.clone(), Statement::new(name));
     let call = Call::within(lane, Duration::from_secs(patience));
     let task = tokio::spawn(async move { queue.transaction(call, vec![statement]).await });
@@ -59,21 +59,21 @@ async fn settle() {
     }
 }
 
-fn calls(queue: &WriteQueue<Database>) -> Vec<(Lane, Vec<String>)> {
+fn calls(queue: &WriteQueue<GatedDatabase>) -> Vec<(Lane, Vec<String>)> {
     queue.inner().calls.lock().unwrap().clone()
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_call_is_under_way_and_lanes_take_turns() {
+async fn one_call_is_in_flight_and_lanes_take_turns() {
     let queue = queue();
-    let mut tasks = vec![begin(&queue, Lane::Admin, "first", 60).await];
+    let mut tasks = vec![start_write(&queue, Lane::Admin, "first", 60).await];
     for number in 0..3 {
-        tasks.push(begin(&queue, Lane::Admin, &format!("admin {number}"), 60).await);
+        tasks.push(start_write(&queue, Lane::Admin, &format!("admin {number}"), 60).await);
     }
-    tasks.push(begin(&queue, Lane::Usage, "usage", 60).await);
-    tasks.push(begin(&queue, Lane::Sessions, "session", 60).await);
-    assert_eq!((queue.waiting(Lane::Admin), queue.waiting(Lane::Usage)), (3, 1));
-    assert!(queue.under_way_for().is_some());
+    tasks.push(start_write(&queue, Lane::Usage, "usage", 60).await);
+    tasks.push(start_write(&queue, Lane::Sessions, "session", 60).await);
+    assert_eq!((queue.queued(Lane::Admin), queue.queued(Lane::Usage)), (3, 1));
+    assert!(queue.in_flight_for().is_some());
     queue.inner().gate.add_permits(100);
     for task in tasks {
         assert!(task.await.unwrap().is_ok());
@@ -88,22 +88,22 @@ async fn one_call_is_under_way_and_lanes_take_turns() {
             (Lane::Admin, together(&["admin 0", "admin 1", "admin 2"])),
         ]
     );
-    assert_eq!(queue.inner().most_at_once.load(Ordering::SeqCst), 1);
+    assert_eq!(queue.inner().max_in_flight.load(Ordering::SeqCst), 1);
     settle().await;
-    assert_eq!(queue.under_way_for(), None);
+    assert_eq!(queue.in_flight_for(), None);
 }
 
 /// Callers that leave, which is what several writers at once do to each other under load.
 #[tokio::test(start_paused = true)]
-async fn what_was_sent_is_waited_for_and_what_was_not_is_never_sent_once_its_caller_has_left() {
+async fn sent_write_is_awaited_and_abandoned_write_is_never_sent() {
     let queue = queue();
-    let sent = begin(&queue, Lane::Admin, "sent", 1).await;
-    let waits = begin(&queue, Lane::Admin, "waits", 1).await;
+    let sent = start_write(&queue, Lane::Admin, "sent", 1).await;
+    let waits = start_write(&queue, Lane::Admin, "waits", 1).await;
     for task in [sent, waits] {
         assert_eq!(task.await.unwrap().unwrap_err().kind, FailureKind::TimedOut);
     }
-    assert!(queue.under_way_for().is_some(), "its fate is not known yet");
-    let next = begin(&queue, Lane::Admin, "next", 60).await;
+    assert!(queue.in_flight_for().is_some(), "its fate is not known yet");
+    let next = start_write(&queue, Lane::Admin, "next", 60).await;
     assert_eq!(calls(&queue).len(), 1, "nothing else begins before it is");
     queue.inner().gate.add_permits(2);
     assert!(next.await.unwrap().is_ok());
@@ -112,18 +112,18 @@ async fn what_was_sent_is_waited_for_and_what_was_not_is_never_sent_once_its_cal
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_many_wait_as_may_and_those_that_left_make_room() {
+async fn full_lane_refuses_writes_until_callers_leave() {
     let queue = queue();
-    let mut tasks = vec![begin(&queue, Lane::Usage, "under way", 600).await];
+    let mut tasks = vec![start_write(&queue, Lane::Usage, "under way", 600).await];
     for _ in 0..64 {
-        tasks.push(begin(&queue, Lane::Usage, "waits", 60).await);
+        tasks.push(start_write(&queue, Lane::Usage, "waits", 60).await);
     }
-    let refused = begin(&queue, Lane::Usage, "one too many", 60).await;
+    let refused = start_write(&queue, Lane::Usage, "one too many", 60).await;
     assert_eq!(refused.await.unwrap().unwrap_err().kind, FailureKind::Overloaded);
-    let other = begin(&queue, Lane::Sessions, "another lane", 600).await;
+    let other = start_write(&queue, Lane::Sessions, "another lane", 600).await;
     tokio::time::advance(Duration::from_secs(61)).await;
     settle().await;
-    let last = begin(&queue, Lane::Usage, "after they have left", 600).await;
+    let last = start_write(&queue, Lane::Usage, "after they have left", 600).await;
     queue.inner().gate.add_permits(100);
     assert!(other.await.unwrap().is_ok() && last.await.unwrap().is_ok());
 }

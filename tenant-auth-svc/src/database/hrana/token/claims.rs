@@ -5,11 +5,11 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
-use crate::instruments::validity::{Validity, seconds};
+use crate::instruments::validity::{Validity, unix_seconds};
 
 /// From when to when a token is valid, if it is a JWT that says when it expires (RFC 7519, `exp`). One in milliseconds is no time in
 /// seconds before the year 10000, and says nothing.
-pub(super) fn validity(token: &str) -> Option<Validity> {
+pub(super) fn parse_validity(token: &str) -> Option<Validity> {
     let mut parts = token.split('.');
     let (Some(_), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
     else {
@@ -17,7 +17,7 @@ pub(super) fn validity(token: &str) -> Option<Validity> {
     };
     let payload = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
     let claims: Map<String, Value> = serde_json::from_slice(&payload).ok()?;
-    let claim = |name: &str| claims.get(name).and_then(Value::as_f64).and_then(seconds);
+    let claim = |name: &str| claims.get(name).and_then(Value::as_f64).and_then(unix_seconds);
     let not_after = claim("exp")?;
     // A start after the end is none: a lifetime is counted from it.
     let not_before = claim("iat").or_else(|| claim("nbf")).filter(|start| *start <= not_after);
@@ -30,35 +30,38 @@ mod tests {
 
     use super::*;
 
-    fn of(claims: &str) -> Option<Validity> {
-        validity(&format!("eyJhbGciOiJFZERTQSJ9.{}.c2lnbmF0dXJl", URL_SAFE_NO_PAD.encode(claims)))
+    fn validity_of(claims: &str) -> Option<Validity> {
+        parse_validity(&format!("eyJhbGciOiJFZERTQSJ9.{}.c2lnbmF0dXJl", URL_SAFE_NO_PAD.encode(claims)))
     }
 
-    fn expires(not_after: i64) -> Option<Validity> {
+    fn expiring_at(not_after: i64) -> Option<Validity> {
         Some(Validity { not_before: None, not_after })
     }
 
     #[test]
-    fn the_expiry_of_a_jwt_is_its_exp_claim() {
+    fn jwt_expiry_is_its_exp_claim() {
         let turso = r#"{"a":"rw","exp":1790000000,"iat":1789000000,"id":"0198","rid":"7d"}"#;
-        assert_eq!(of(turso), Some(Validity { not_before: Some(1_789_000_000), not_after: 1_790_000_000 }));
         assert_eq!(
-            of(r#"{"exp":1790000000,"nbf":1}"#),
-            Some(Validity { not_before: Some(1), ..of(turso).unwrap() })
+            validity_of(turso),
+            Some(Validity { not_before: Some(1_789_000_000), not_after: 1_790_000_000 })
         );
-        assert_eq!(of(r#"{"exp":1790000000.75}"#), expires(1_790_000_000));
-        assert_eq!(of(r#"{"exp":1.79e9}"#), expires(1_790_000_000));
         assert_eq!(
-            of(r#"{"exp":1790000000,"iat":1790000001}"#),
-            expires(1_790_000_000),
+            validity_of(r#"{"exp":1790000000,"nbf":1}"#),
+            Some(Validity { not_before: Some(1), ..validity_of(turso).unwrap() })
+        );
+        assert_eq!(validity_of(r#"{"exp":1790000000.75}"#), expiring_at(1_790_000_000));
+        assert_eq!(validity_of(r#"{"exp":1.79e9}"#), expiring_at(1_790_000_000));
+        assert_eq!(
+            validity_of(r#"{"exp":1790000000,"iat":1790000001}"#),
+            expiring_at(1_790_000_000),
             "a start after the end"
         );
         let padded = "e30.eyJleHAiOjE3OTAwMDAwMDB9==.";
-        assert_eq!(validity(padded), expires(1_790_000_000));
+        assert_eq!(parse_validity(padded), expiring_at(1_790_000_000));
     }
 
     #[test]
-    fn a_token_that_names_no_time_has_no_expiry() {
+    fn token_without_exp_claim_has_no_expiry() {
         for claims in [
             "{}",
             "[]",
@@ -75,7 +78,7 @@ mod tests {
             r#"{"exp":1e999}"#,
             r#"{"exp":[1790000000]}"#,
         ] {
-            assert_eq!(of(claims), None, "{claims}");
+            assert_eq!(validity_of(claims), None, "{claims}");
         }
         let payload = URL_SAFE_NO_PAD.encode(r#"{"exp":1790000000}"#);
         for token in [
@@ -85,9 +88,9 @@ mod tests {
             format!("a.{payload}"),
             format!("a.{payload}.b.c"),
         ] {
-            assert_eq!(validity(&token), None, "{token}");
+            assert_eq!(parse_validity(&token), None, "{token}");
         }
-        assert_eq!(of(&"[".repeat(100_000)), None, "deep");
+        assert_eq!(validity_of(&"[".repeat(100_000)), None, "deep");
     }
 
     const CLAIMS: Language = Language {
@@ -113,13 +116,13 @@ mod tests {
     };
 
     #[test]
-    fn any_claims_are_read_as_a_time_or_as_none() {
+    fn arbitrary_claims_give_a_valid_time_or_none() {
         CLAIMS.check(|bytes| {
             let tokens = [
                 format!("e30.{}.e30", URL_SAFE_NO_PAD.encode(bytes)),
                 String::from_utf8_lossy(bytes).into_owned(),
             ];
-            for validity in tokens.iter().filter_map(|token| validity(token)) {
+            for validity in tokens.iter().filter_map(|token| parse_validity(token)) {
                 assert!((1..=253_402_300_799).contains(&validity.not_after), "{validity:?}");
                 assert!(validity.not_before.is_none_or(|start| start <= validity.not_after), "{validity:?}");
             }

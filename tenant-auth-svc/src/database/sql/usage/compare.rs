@@ -2,22 +2,22 @@
 
 use std::time::Duration;
 
-use super::sums::metric_of;
+use super::sums::parse_metric;
 use crate::{
     database::{
         engine::{Engine, Row, Statement},
-        sql::{millis, unreadable},
+        sql::{millis, unreadable_value},
     },
     domain::{
         clock::UnixMillis,
         id::TenantId,
         store::{Call, FailureKind, StoreError},
-        usage::{CompareFrom, Compared, Difference, Hour},
+        usage::{ComparisonCursor, ComparisonPage, Hour, TotalDifference},
     },
 };
 
 /// How many hours one page spans, in milliseconds.
-const SPAN: i64 = 24 * 60 * 60 * 1_000;
+const PAGE_SPAN_MILLIS: i64 = 24 * 60 * 60 * 1_000;
 
 /// The first moment whose hours have all of their events: by the retention `?`, and by the oldest request that is left, since
 /// events are deleted only after their requests. An empty table of requests proves nothing about what was there.
@@ -62,70 +62,73 @@ const COMPARE: &str = concat!(
      ORDER BY found.hour, found.metric"
 );
 
-const COMPLETE_FROM: &str = concat!("SELECT ", complete!("?1"));
+const FIRST_COMPLETE_HOUR: &str = concat!("SELECT ", complete!("?1"));
 
 pub(super) async fn run<E: Engine>(
     engine: &E,
     call: Call,
     tenant: &TenantId,
-    (from, end): (&CompareFrom, Hour),
+    (from, end): (&ComparisonCursor, Hour),
     retention: Duration,
     limit: usize,
-) -> Result<Compared, StoreError> {
+) -> Result<ComparisonPage, StoreError> {
     let statement = Statement::new(COMPARE)
         .bind(tenant.as_str())
         .bind(from.hour.start().0)
         .bind(end.start().0)
         .bind(from.after.as_ref().map_or("", |metric| metric.as_str()))
-        .bind(super::most(limit))
+        .bind(super::sql_limit(limit))
         .bind(millis(retention))
-        .bind(SPAN);
+        .bind(PAGE_SPAN_MILLIS);
     let rows = engine.query(call, statement).await?;
     let Some(first) = rows.first() else {
-        return Err(StoreError::new(FailureKind::Garbled, "a comparison gave no row at all"));
+        return Err(StoreError::new(FailureKind::InvalidResponse, "a comparison gave no row at all"));
     };
     let Some(start) = first.optional_integer(0)? else {
-        return Ok(Compared { differences: Vec::new(), next: None });
+        return Ok(ComparisonPage { differences: Vec::new(), next: None });
     };
     let mut differences = Vec::with_capacity(rows.len());
     for row in &rows {
         // The one row of a page without differences.
         if row.optional_integer(1)?.is_some() {
-            differences.push(difference(tenant, row)?);
+            differences.push(read_difference(tenant, row)?);
         }
     }
     let next = match differences.last() {
         Some(last) if differences.len() >= limit => {
-            CompareFrom { hour: last.hour, after: Some(last.metric.clone()) }
+            ComparisonCursor { hour: last.hour, after: Some(last.metric.clone()) }
         }
-        _ => CompareFrom { hour: Hour::of(UnixMillis(start.saturating_add(SPAN))), after: None },
+        _ => ComparisonCursor {
+            hour: Hour::floor(UnixMillis(start.saturating_add(PAGE_SPAN_MILLIS))),
+            after: None,
+        },
     };
-    Ok(Compared { differences, next: Some(next) })
+    Ok(ComparisonPage { differences, next: Some(next) })
 }
 
-pub(super) async fn complete_from<E: Engine>(
+pub(super) async fn first_complete_hour<E: Engine>(
     engine: &E,
     call: Call,
     retention: Duration,
 ) -> Result<Hour, StoreError> {
-    let rows = engine.query(call, Statement::new(COMPLETE_FROM).bind(millis(retention))).await?;
+    let rows = engine.query(call, Statement::new(FIRST_COMPLETE_HOUR).bind(millis(retention))).await?;
     match rows.as_slice() {
-        [row] => Ok(Hour::from(UnixMillis(row.integer(0)?))),
-        _ => Err(StoreError::new(FailureKind::Garbled, "the bound of a comparison is not one row")),
+        [row] => Ok(Hour::ceil(UnixMillis(row.integer(0)?))),
+        _ => Err(StoreError::new(FailureKind::InvalidResponse, "the bound of a comparison is not one row")),
     }
 }
 
-fn difference(tenant: &TenantId, row: &Row) -> Result<Difference, StoreError> {
+fn read_difference(tenant: &TenantId, row: &Row) -> Result<TotalDifference, StoreError> {
     let start = UnixMillis(row.integer(1)?);
-    let hour = Hour::of(start);
+    let hour = Hour::floor(start);
     if hour.start() != start {
         // Written by hand, and found by no query that asks for its hour.
-        return Err(unreadable("hour"));
+        return Err(unreadable_value("hour"));
     }
-    Ok(Difference {
+    Ok(TotalDifference {
         tenant_id: tenant.clone(),
         hour,
-        metric: metric_of(row.text(2)?)?,
+        metric: parse_metric(row.text(2)?)?,
         total: row.integer(3)?,
         events: row.integer(4)?,
         rows: u64::try_from(row.integer(5)?).unwrap_or_default(),

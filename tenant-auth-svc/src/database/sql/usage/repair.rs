@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use super::{compare::complete, sums::metric_of};
+use super::{compare::complete, sums::parse_metric};
 use crate::{
     database::{
         engine::{Engine, Row, Statement},
-        sql::{last_rows, lookup::json, millis},
+        sql::{last_rows, lookup::to_json, millis},
     },
     domain::{
         audit::AuditAction,
         clock::UnixMillis,
         store::{Call, Change, FailureKind, StoreError},
-        usage::{Difference, Hour, Repaired},
+        usage::{Hour, RepairedTotal, TotalDifference},
     },
 };
 
@@ -36,55 +36,59 @@ macro_rules! differing {
 }
 
 /// First: the next statement ends the difference.
-const AUDIT: &str = concat!(
+const INSERT_AUDIT: &str = concat!(
     "INSERT INTO audit_log (at, caller, action, target, tenant_id, request_id, detail) \
      SELECT ?4, ?5, ?6, ?1, ?1, ?7, json_object('metric', metric, 'hour', hour, 'before', total, 'after', events) FROM ",
     differing!()
 );
 
-const REPAIR: &str = concat!(
+const UPSERT_TOTALS: &str = concat!(
     "INSERT INTO usage_totals (tenant_id, hour, metric, quantity) SELECT ?1, hour, metric, events FROM ",
     differing!(),
     " WHERE TRUE ON CONFLICT (tenant_id, hour, metric) DO UPDATE SET quantity = excluded.quantity"
 );
 
 /// What was repaired, by this run or by one before it whose answer was lost.
-const REPAIRED: &str = "\
+const SELECT_REPAIRED: &str = "\
 SELECT detail ->> '$.hour', detail ->> '$.metric', detail ->> '$.before', detail ->> '$.after' \
 FROM audit_log WHERE target = ?1 AND action = ?2 AND request_id = ?3 ORDER BY seq";
 
 pub(super) async fn run<E: Engine>(
     engine: &E,
     call: Call,
-    differences: &[Difference],
+    differences: &[TotalDifference],
     retention: Duration,
     change: &Change,
-) -> Result<Vec<Repaired>, StoreError> {
+) -> Result<Vec<RepairedTotal>, StoreError> {
     let Some(first) = differences.first() else { return Ok(Vec::new()) };
     let tenant = first.tenant_id.as_str();
     if differences.iter().any(|difference| difference.tenant_id != first.tenant_id) {
-        return Err(StoreError::new(FailureKind::Broken, "totals of several tenants in one repair"));
+        return Err(StoreError::new(FailureKind::Internal, "totals of several tenants in one repair"));
     }
     let named: Vec<_> = differences
         .iter()
         .map(|difference| (difference.hour.start().0, difference.metric.as_str()))
         .collect();
-    let named = json(&named)?;
+    let named = to_json(&named)?;
     let statement = |sql: &str| Statement::new(sql).bind(tenant).bind(named.as_str()).bind(millis(retention));
     let action = AuditAction::UsageRepair.as_str();
     let request_id = change.actor.request_id.as_str();
     let steps = vec![
-        statement(AUDIT).bind(change.at.0).bind(change.actor.caller.as_str()).bind(action).bind(request_id),
-        statement(REPAIR),
-        Statement::new(REPAIRED).bind(tenant).bind(action).bind(request_id),
+        statement(INSERT_AUDIT)
+            .bind(change.at.0)
+            .bind(change.actor.caller.as_str())
+            .bind(action)
+            .bind(request_id),
+        statement(UPSERT_TOTALS),
+        Statement::new(SELECT_REPAIRED).bind(tenant).bind(action).bind(request_id),
     ];
-    last_rows(engine.transaction(call, steps).await?)?.iter().map(repaired).collect()
+    last_rows(engine.transaction(call, steps).await?)?.iter().map(read_repaired).collect()
 }
 
-fn repaired(row: &Row) -> Result<Repaired, StoreError> {
-    Ok(Repaired {
-        hour: Hour::of(UnixMillis(row.integer(0)?)),
-        metric: metric_of(row.text(1)?)?,
+fn read_repaired(row: &Row) -> Result<RepairedTotal, StoreError> {
+    Ok(RepairedTotal {
+        hour: Hour::floor(UnixMillis(row.integer(0)?)),
+        metric: parse_metric(row.text(1)?)?,
         before: row.integer(2)?,
         after: row.integer(3)?,
     })

@@ -1,27 +1,27 @@
 //! Reading what is kept under a request's id.
 
 use crate::{
-    database::{engine::Row, sql::unreadable},
+    database::{engine::Row, sql::unreadable_value},
     domain::{
         id::TenantId,
         store::StoreError,
-        usage::{Kept, Payload, Refusal},
+        usage::{EventRefusal, PayloadHash, StoredOutcome},
     },
 };
 
-pub(super) fn kept(row: &Row) -> Result<Kept, StoreError> {
+pub(super) fn read_outcome(row: &Row) -> Result<StoredOutcome, StoreError> {
     let mut payload = [0; 32];
-    hex::decode_to_slice(row.text(1)?, &mut payload).map_err(|_| unreadable("payload"))?;
+    hex::decode_to_slice(row.text(1)?, &mut payload).map_err(|_| unreadable_value("payload"))?;
     let refused: Vec<(usize, String)> =
-        serde_json::from_str(row.text(3)?).map_err(|_| unreadable("refusal"))?;
+        serde_json::from_str(row.text(3)?).map_err(|_| unreadable_value("refusal"))?;
     let tenants: Vec<String> =
-        serde_json::from_str(row.text(4)?).map_err(|_| unreadable("list of tenants"))?;
+        serde_json::from_str(row.text(4)?).map_err(|_| unreadable_value("list of tenants"))?;
     let refusal = |(index, name): (usize, String)| {
-        Refusal::parse(&name).map(|refusal| (index, refusal)).ok_or_else(|| unreadable("refusal"))
+        EventRefusal::parse(&name).map(|refusal| (index, refusal)).ok_or_else(|| unreadable_value("refusal"))
     };
-    let tenant = |id: String| TenantId::parse(&id).map_err(|_| unreadable("tenant id"));
-    Ok(Kept {
-        payload: Payload::from_bytes(payload),
+    let tenant = |id: String| TenantId::parse(&id).map_err(|_| unreadable_value("tenant id"));
+    Ok(StoredOutcome {
+        payload: PayloadHash::from_bytes(payload),
         refused: refused.into_iter().map(refusal).collect::<Result<_, _>>()?,
         unknown_tenants: tenants.into_iter().map(tenant).collect::<Result<_, _>>()?,
         already_recorded: row.integer(2)? == 0,

@@ -8,10 +8,10 @@ use crate::{
     domain::{
         id::TenantId,
         page::Page,
-        store::{Call, Change, StoreError, Unreadable},
+        store::{Call, Change, StoreError, UnreadableRecord},
         usage::{
-            Claim, CompareFrom, Compared, Difference, Hour, Kept, Repaired, SweptEvents, UsageCursor,
-            UsageQuery, UsageStore, UsageSum,
+            ComparisonCursor, ComparisonPage, Hour, IdempotentWrite, RepairedTotal, StoredOutcome,
+            SweptEvents, TotalDifference, UsageCursor, UsageQuery, UsageStore, UsageSum,
         },
     },
 };
@@ -20,9 +20,9 @@ impl<E: Engine> UsageStore for SqlStore<E> {
     async fn record_usage(
         &self,
         call: Call,
-        claims: &[Claim],
-    ) -> Result<Vec<Result<Kept, Unreadable>>, StoreError> {
-        super::record(&self.engine, &self.unreadable, call, claims).await
+        claims: &[IdempotentWrite],
+    ) -> Result<Vec<Result<StoredOutcome, UnreadableRecord>>, StoreError> {
+        super::record(&self.engine, &self.unreadable_records, call, claims).await
     }
 
     async fn sum_usage(
@@ -30,31 +30,31 @@ impl<E: Engine> UsageStore for SqlStore<E> {
         call: Call,
         query: &UsageQuery,
     ) -> Result<Option<Page<UsageSum, UsageCursor>>, StoreError> {
-        super::sum(&self.engine, &self.unreadable, call, query).await
+        super::sum(&self.engine, &self.unreadable_records, call, query).await
     }
 
     async fn compare_usage(
         &self,
         call: Call,
         tenant: &TenantId,
-        hours: (&CompareFrom, Hour),
+        hours: (&ComparisonCursor, Hour),
         retention: Duration,
         limit: usize,
-    ) -> Result<Compared, StoreError> {
+    ) -> Result<ComparisonPage, StoreError> {
         compare::run(&self.engine, call, tenant, hours, retention, limit).await
     }
 
-    async fn usage_complete_from(&self, call: Call, retention: Duration) -> Result<Hour, StoreError> {
-        compare::complete_from(&self.engine, call, retention).await
+    async fn first_complete_hour(&self, call: Call, retention: Duration) -> Result<Hour, StoreError> {
+        compare::first_complete_hour(&self.engine, call, retention).await
     }
 
     async fn repair_usage(
         &self,
         call: Call,
-        differences: &[Difference],
+        differences: &[TotalDifference],
         retention: Duration,
         change: &Change,
-    ) -> Result<Vec<Repaired>, StoreError> {
+    ) -> Result<Vec<RepairedTotal>, StoreError> {
         repair::run(&self.engine, call, differences, retention, change).await
     }
 

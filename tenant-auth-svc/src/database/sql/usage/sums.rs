@@ -3,22 +3,22 @@
 use crate::{
     database::{
         engine::{Engine, Row, Statement},
-        sql::{RecordTable, UnreadableRecords, overread, unreadable},
+        sql::{RecordTable, UnreadableRecords, lookahead_limit, unreadable_value},
     },
     domain::{
         clock::UnixMillis,
         page::Page,
         store::{Call, FailureKind, StoreError},
-        usage::{Bucket, Metric, UsageCursor, UsageQuery, UsageSum},
+        usage::{TimeBucket, UsageCursor, UsageMetric, UsageQuery, UsageSum},
     },
 };
 
 /// Where the bucket of an hour starts.
-fn start_of(bucket: Bucket) -> &'static str {
+fn bucket_start_sql(bucket: TimeBucket) -> &'static str {
     match bucket {
-        Bucket::Hour => "hour",
-        Bucket::Day => "hour - hour % 86400000",
-        Bucket::Month => "unixepoch(hour / 1000, 'unixepoch', 'start of month') * 1000",
+        TimeBucket::Hour => "hour",
+        TimeBucket::Day => "hour - hour % 86400000",
+        TimeBucket::Month => "unixepoch(hour / 1000, 'unixepoch', 'start of month') * 1000",
     }
 }
 
@@ -38,19 +38,19 @@ pub(in crate::database::sql) async fn sum<E: Engine>(
                     GROUP BY 1, 2 HAVING start > ?5 OR (start = ?5 AND metric > ?6) \
                     ORDER BY 1, 2 LIMIT ?7) AS sums ON TRUE \
          ORDER BY sums.start, sums.metric",
-        start_of(query.bucket)
+        bucket_start_sql(query.bucket)
     ))
     .bind(query.tenant_id.as_str())
     // What lies before the page need not be summed again.
     .bind(query.start.start().max(after_start).0)
     .bind(query.end.start().0)
-    .bind(query.metric.as_ref().map(Metric::as_str))
+    .bind(query.metric.as_ref().map(UsageMetric::as_str))
     .bind(after_start.0)
     .bind(after.map_or("", |after| after.metric.as_str()))
-    .bind(overread(query.page.size));
+    .bind(lookahead_limit(query.page.size));
     let rows = engine.query(call, statement).await?;
     let Some(first) = rows.first() else {
-        return Err(StoreError::new(FailureKind::Garbled, "a listing gave no row at all"));
+        return Err(StoreError::new(FailureKind::InvalidResponse, "a listing gave no row at all"));
     };
     if first.optional_text(0)?.is_none() {
         return Ok(None);
@@ -61,7 +61,7 @@ pub(in crate::database::sql) async fn sum<E: Engine>(
         // The one row of an empty list.
         let Some(start) = row.optional_integer(1)? else { break };
         // The service has counted nothing under a metric that it cannot read: no bill misses what is left out.
-        let read = unreadable.check(RecordTable::UsageTotals, (row, 0), sum_in(row, UnixMillis(start)));
+        let read = unreadable.check(RecordTable::UsageTotals, (row, 0), read_sum(row, UnixMillis(start)));
         sums.extend(read.ok());
     }
     let last = sums.last().map(|sum| UsageCursor { start: sum.start, metric: sum.metric.clone() });
@@ -72,14 +72,14 @@ pub(in crate::database::sql) async fn sum<E: Engine>(
     }
 }
 
-fn sum_in(row: &Row, start: UnixMillis) -> Result<UsageSum, StoreError> {
-    Ok(UsageSum { start, metric: metric_of(row.text(2)?)?, quantity: row.integer(3)? })
+fn read_sum(row: &Row, start: UnixMillis) -> Result<UsageSum, StoreError> {
+    Ok(UsageSum { start, metric: parse_metric(row.text(2)?)?, quantity: row.integer(3)? })
 }
 
 fn unreadable_page() -> StoreError {
-    StoreError::new(FailureKind::Garbled, "no sum of a whole page can be read")
+    StoreError::new(FailureKind::InvalidResponse, "no sum of a whole page can be read")
 }
 
-pub(super) fn metric_of(text: &str) -> Result<Metric, StoreError> {
-    Metric::parse(text).map_err(|_| unreadable("metric"))
+pub(super) fn parse_metric(text: &str) -> Result<UsageMetric, StoreError> {
+    UsageMetric::parse(text).map_err(|_| unreadable_value("metric"))
 }

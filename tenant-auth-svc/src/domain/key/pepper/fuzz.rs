@@ -14,7 +14,7 @@ const LANGUAGE: Language = Language {
 };
 
 #[test]
-fn a_file_is_read_whole_or_its_line_is_named_and_no_secret_shown() {
+fn pepper_file_parses_or_error_names_line() {
     LANGUAGE.check(|bytes| {
         let Ok(text) = std::str::from_utf8(bytes) else { return };
         let lines = text.lines().count();
@@ -24,7 +24,7 @@ fn a_file_is_read_whole_or_its_line_is_named_and_no_secret_shown() {
                 assert!((1..=2).contains(&ids.len()));
                 assert_eq!(peppers.candidate_count(), ids.len() + 1);
                 let hash = KeyHash::from_bytes([7; 32]);
-                let stored = peppers.stored(&hash);
+                let stored = peppers.stored_hash(&hash);
                 assert!(
                     peppers.candidates(&hash).any(|candidate| candidate == stored),
                     "what is stored is found"
@@ -34,9 +34,9 @@ fn a_file_is_read_whole_or_its_line_is_named_and_no_secret_shown() {
                 let told = error.to_string();
                 let secrets = text.split_whitespace().filter(|word| word.len() > 32);
                 secrets.for_each(|secret| assert!(!told.contains(secret), "{told}"));
-                if let InvalidPepper::Form(line)
-                | InvalidPepper::Short(line)
-                | InvalidPepper::TwoIssue(line) = error
+                if let InvalidPepper::InvalidLine(line)
+                | InvalidPepper::SecretTooShort(line)
+                | InvalidPepper::MultipleIssuers(line) = error
                 {
                     assert!((1..=lines).contains(&line), "{told}");
                 }

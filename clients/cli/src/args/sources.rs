@@ -1,0 +1,30 @@
+//! What was given as an option and what as a variable, so that an error names the right one.
+
+use clap::{ArgMatches, parser::ValueSource};
+
+/// Options that have a variable: their id, their name, and that of the variable.
+pub(crate) const OPTIONS_WITH_VARIABLES: [(&str, &str, &str); 5] = [
+    ("endpoint", "--endpoint", "TENANTCTL_ENDPOINT"),
+    ("token_file", "--token-file", "TENANTCTL_TOKEN_FILE"),
+    ("ca", "--ca", "TENANTCTL_CA_FILE"),
+    ("cert", "--cert", "TENANTCTL_CERT_FILE"),
+    ("cert_key", "--cert-key", "TENANTCTL_CERT_KEY_FILE"),
+];
+
+/// The options whose values came from their variables.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OptionSources([bool; OPTIONS_WITH_VARIABLES.len()]);
+
+impl OptionSources {
+    pub(crate) fn from_matches(matches: &ArgMatches) -> Self {
+        Self(
+            OPTIONS_WITH_VARIABLES.map(|(id, ..)| matches.value_source(id) == Some(ValueSource::EnvVariable)),
+        )
+    }
+
+    /// The name by which an option was given: its own, or that of its variable.
+    pub(crate) fn name(self, option: &'static str) -> &'static str {
+        let given = OPTIONS_WITH_VARIABLES.iter().zip(self.0).find(|((_, name, _), _)| *name == option);
+        given.filter(|(_, by_variable)| *by_variable).map_or(option, |((_, _, variable), _)| variable)
+    }
+}

@@ -1,0 +1,246 @@
+//! A case as it is played: a database, a service, the proxy in front of it, an operator, and a client.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::{Value, json};
+use tenant_auth_conformance::{
+    WAIT_TIMEOUT,
+    administration::{AdminClient, IssuedKey},
+    language::Language,
+    port,
+    runner::Runner,
+    service::Service,
+};
+use tenant_auth_testkit::{Fault, HranaServer};
+use tokio::time::{Instant, interval};
+
+use crate::{
+    case::{self, Action, Call, Case, Step},
+    expect,
+    proxy::Proxy,
+};
+
+/// Between two looks at something that only a program in another process can tell.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What every service here is told, beside what all are.
+const SERVICE_SETTINGS: [(&str, &str); 2] = [
+    ("TENANT_AUTH_DRAIN_DELAY", "0s"),
+    // Changes that are soon known are soon waited for.
+    ("TENANT_AUTH_FEED_INTERVAL", "50ms"),
+];
+
+struct CaseRun<'a> {
+    case: &'a Case,
+    change_database: HranaServer,
+    /// `None` while it is stopped.
+    change_service: Option<Service>,
+    proxy: Proxy,
+    operator: AdminClient,
+    keys: BTreeMap<&'a str, IssuedKey>,
+    runner: Runner,
+}
+
+/// Plays a case with the client of a language. `out` is where runners are built.
+pub(crate) async fn play(case: &Case, language: &Language, out: &Path) -> anyhow::Result<()> {
+    let database = HranaServer::builder().address(port::reserve_address()?).start().await?;
+    let service = start_service(&database, case).await?;
+    let proxy = Proxy::start(service.address)?;
+    let variables = client_variables(&case.client, &proxy);
+    let mut operator = AdminClient::connect(service.address)?;
+    let (runner, keys) =
+        tokio::join!(Runner::start(language, out, &variables), create_tenants_and_keys(case, &mut operator));
+    let (runner, (keys, revision)) = (runner?, keys?);
+    // News that come later would, rightly, cost calls.
+    if let (true, true, Some(revision)) = (case.client.near_cache, case.client.watch, revision) {
+        let heard = json!({ "live": true, "revision": { "at_least": revision } });
+        call_until_expected(&runner, &json!({ "op": "watch_state" }), &heard, WAIT_TIMEOUT).await?;
+    }
+    let mut world = CaseRun {
+        case,
+        change_database: database,
+        change_service: Some(service),
+        proxy,
+        operator,
+        keys,
+        runner,
+    };
+    for (number, step) in case.steps.iter().enumerate() {
+        let done = match step {
+            Step::Call(call) => world.call(call).await,
+            Step::Do { deed } => world.perform(deed).await,
+        };
+        done.with_context(|| format!("step {} of {}", number + 1, case.steps.len()))?;
+    }
+    world.runner.close().await
+}
+
+/// A service that is ready.
+async fn start_service(database: &HranaServer, case: &Case) -> anyhow::Result<Service> {
+    let mut settings = SERVICE_SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    BTreeMap::extend(&mut settings, case.service.clone());
+    let service = Service::start(&database.url(), &settings)?;
+    service.until_ready().await?;
+    Ok(service)
+}
+
+/// What the client's runner is told.
+fn client_variables(client: &case::ClientSettings, proxy: &Proxy) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::from([("TENANT_AUTH_ENDPOINTS".to_owned(), proxy.address.to_string())]);
+    for (on, name) in [(client.near_cache, "TENANT_AUTH_NEAR_CACHE"), (client.watch, "TENANT_AUTH_WATCH")] {
+        if !on {
+            variables.insert(name.to_owned(), "off".to_owned());
+        }
+    }
+    variables
+}
+
+/// Makes what a case begins with: its keys, and the revision at which the service has read of all of it, from when on it
+/// remembers what it answers.
+async fn create_tenants_and_keys<'a>(
+    case: &'a Case,
+    operator: &mut AdminClient,
+) -> anyhow::Result<(BTreeMap<&'a str, IssuedKey>, Option<i64>)> {
+    operator.create_tenant("first").await?;
+    let mut news = operator.watch_invalidations().await?;
+    // What follows the beginning of a log is verified once more.
+    operator.create_tenant("second").await?;
+    news.until_tenant_seen("second").await?;
+    for tenant in &case.tenants {
+        operator.create_tenant(tenant).await?;
+    }
+    let mut keys = BTreeMap::new();
+    for (name, key) in &case.keys {
+        let ends = key.expires_in_ms.map(Duration::from_millis);
+        keys.insert(name.as_str(), operator.issue_key(name, &key.tenant, &key.scopes, ends).await?);
+    }
+    operator.create_tenant("last").await?;
+    Ok((keys, news.until_tenant_seen("last").await?))
+}
+
+/// Asks, again and again for some time, until the answer is as expected.
+async fn call_until_expected(
+    runner: &Runner,
+    command: &Value,
+    expected: &Value,
+    patience: Duration,
+) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let mut turns = interval(POLL_INTERVAL);
+    loop {
+        turns.tick().await;
+        let answer = runner.send_command(command.clone()).await?;
+        if expect::is_met(expected, &answer) {
+            return Ok(());
+        }
+        ensure!(
+            began.elapsed() < patience,
+            "asked {command}\nexpected {expected}\nand was answered {answer}"
+        );
+    }
+}
+
+impl CaseRun<'_> {
+    async fn call(&mut self, call: &Call) -> anyhow::Result<()> {
+        let command = self.fill_in(&call.call)?;
+        let expected = self.fill_in(&call.answer)?;
+        let patience = if call.until { WAIT_TIMEOUT } else { Duration::ZERO };
+        self.proxy.take_calls();
+        call_until_expected(&self.runner, &command, &expected, patience).await?;
+        match &call.rpcs {
+            Some(rpcs) => expect::check_counts(rpcs, self.proxy.take_calls())
+                .map_err(|told| anyhow::anyhow!("asked {}\n{told}", call.call)),
+            None => Ok(()),
+        }
+    }
+
+    async fn perform(&mut self, deed: &Action) -> anyhow::Result<()> {
+        match deed {
+            Action::Revoke(key) => {
+                let key_id = self.key(key)?.key_id.clone();
+                self.operator.revoke_key(&key_id).await
+            }
+            Action::Unbind(session) => {
+                self.operator.unbind_session(&session.session_id, &session.tenant_id).await
+            }
+            Action::Suspend(tenant) => self.operator.suspend_tenant(tenant).await,
+            Action::Resume(tenant) => self.operator.resume_tenant(tenant).await,
+            Action::Database(what) => self.database(*what).await,
+            Action::Service(what) => self.service(*what).await,
+            Action::Network(disturbance) => {
+                self.proxy.disturb(disturbance.clone());
+                Ok(())
+            }
+        }
+    }
+
+    async fn database(&mut self, what: case::DatabaseAction) -> anyhow::Result<()> {
+        match what {
+            case::DatabaseAction::Stops => self.change_database.stop().await,
+            case::DatabaseAction::Starts => self.change_database.start_again()?,
+            case::DatabaseAction::Hangs => self.change_database.faults().set(Fault::Hang),
+            case::DatabaseAction::Refuses => self.change_database.faults().set(Fault::service_unavailable()),
+            case::DatabaseAction::Recovers => self.change_database.faults().clear(),
+        }
+        Ok(())
+    }
+
+    async fn service(&mut self, what: case::ServiceAction) -> anyhow::Result<()> {
+        match what {
+            case::ServiceAction::Stops => {
+                self.proxy.stop().await;
+                match self.change_service.take() {
+                    Some(mut service) => service.kill().await,
+                    None => bail!("it has been stopped before"),
+                }
+            }
+            case::ServiceAction::Starts => {
+                let service = start_service(&self.change_database, self.case).await?;
+                self.operator = AdminClient::connect(service.address)?;
+                // Making what is there already changes nothing; it succeeds once the service is ready.
+                self.operator.create_tenant("first").await?;
+                self.proxy.restart(service.address)?;
+                self.change_service = Some(service);
+                Ok(())
+            }
+        }
+    }
+
+    fn key(&self, name: &str) -> anyhow::Result<&IssuedKey> {
+        self.keys.get(name).with_context(|| format!("the case has no key {name}"))
+    }
+
+    /// Names of keys, moments and long texts, replaced by what they stand for.
+    fn fill_in(&self, value: &Value) -> anyhow::Result<Value> {
+        match value {
+            Value::String(text) => match text.strip_prefix('$') {
+                None => Ok(value.clone()),
+                Some(name) => match name.strip_suffix(".id") {
+                    Some(name) => Ok(json!(self.key(name)?.key_id)),
+                    None => Ok(json!(self.key(name)?.plaintext)),
+                },
+            },
+            Value::Array(items) => items.iter().map(|item| self.fill_in(item)).collect(),
+            Value::Object(fields) => {
+                if let Some(offset) = fields.get("$now").and_then(Value::as_i64) {
+                    return Ok(json!(unix_millis_now() + offset));
+                }
+                if let Some((Some(text), Some(times))) =
+                    fields.get("$times").map(|both| (both[0].as_str(), both[1].as_u64()))
+                {
+                    return Ok(json!(text.repeat(usize::try_from(times)?)));
+                }
+                let fields = fields.iter().map(|(name, field)| Ok((name.clone(), self.fill_in(field)?)));
+                fields.collect::<anyhow::Result<_>>().map(Value::Object)
+            }
+            _ => Ok(value.clone()),
+        }
+    }
+}
+
+/// Unix time in milliseconds.
+fn unix_millis_now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,176 @@
+//! What a request that may not go on is answered.
+
+use std::time::Duration;
+
+use http::{
+    HeaderName, HeaderValue, Response, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+use http_body_util::Full;
+use serde_json::json;
+use tonic::{Code, Status, codegen::Bytes};
+
+use crate::{Denied, Verdict};
+
+/// Unless the service said when to come back.
+const MIN_RETRY_AFTER_SECONDS: u64 = 1;
+
+/// Why a request may not go on.
+#[derive(Debug)]
+pub(super) enum Rejection {
+    /// It holds no key.
+    NoCredentials,
+    /// It holds more than one thing that may be meant.
+    Ambiguous,
+    /// What it holds is no key.
+    Malformed,
+    /// Its key was decided about.
+    Denied(Denied),
+    /// Nobody knows now.
+    Undecided {
+        /// When to ask again.
+        retry_after_seconds: Option<Duration>,
+    },
+}
+
+/// What a refusal means, in whatever protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RejectionKind {
+    /// The request is none.
+    Invalid,
+    /// Nobody knows who asks.
+    Unauthenticated,
+    /// It is known who asks, and they may not.
+    Forbidden,
+    /// They ask too much.
+    RateLimited,
+    /// Ask again later.
+    Unavailable,
+}
+
+impl Rejection {
+    fn kind(&self) -> RejectionKind {
+        match self {
+            Self::Ambiguous => RejectionKind::Invalid,
+            Self::NoCredentials | Self::Malformed => RejectionKind::Unauthenticated,
+            Self::Undecided { .. } => RejectionKind::Unavailable,
+            Self::Denied(denied) => match denied.verdict() {
+                Verdict::Unknown | Verdict::Malformed | Verdict::Expired | Verdict::Revoked => {
+                    RejectionKind::Unauthenticated
+                }
+                Verdict::QuotaExceeded | Verdict::RateLimited => RejectionKind::RateLimited,
+                // Those about sessions are none about a key: like what this version does not know.
+                Verdict::Valid
+                | Verdict::TenantSuspended
+                | Verdict::InsufficientScope
+                | Verdict::Unbound
+                | Verdict::SessionExpired
+                | Verdict::TenantMismatch
+                | Verdict::Unrecognized(_) => RejectionKind::Forbidden,
+            },
+        }
+    }
+
+    fn code(&self) -> String {
+        match self {
+            Self::NoCredentials => "NO_CREDENTIALS".to_owned(),
+            Self::Ambiguous => "AMBIGUOUS_REQUEST".to_owned(),
+            Self::Malformed => Verdict::Malformed.to_string(),
+            Self::Denied(denied) => denied.verdict().to_string(),
+            Self::Undecided { .. } => "UNDECIDED".to_owned(),
+        }
+    }
+
+    fn missing_scopes(&self) -> &[String] {
+        match self {
+            Self::Denied(denied) if denied.verdict() == Verdict::InsufficientScope => denied.missing_scopes(),
+            _ => &[],
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::NoCredentials => "A key is required.".to_owned(),
+            Self::Ambiguous => "The request holds more than one credential or session id.".to_owned(),
+            Self::Malformed => "The key is malformed.".to_owned(),
+            Self::Denied(_) if !self.missing_scopes().is_empty() => {
+                format!("The key lacks {}.", self.missing_scopes().join(", "))
+            }
+            Self::Denied(denied) => format!("The key was denied: {}.", denied.verdict()),
+            Self::Undecided { .. } => "The key cannot be checked now.".to_owned(),
+        }
+    }
+
+    fn retry_after(&self) -> u64 {
+        match self {
+            Self::Undecided { retry_after_seconds: Some(time) } => {
+                time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0)).max(MIN_RETRY_AFTER_SECONDS)
+            }
+            _ => MIN_RETRY_AFTER_SECONDS,
+        }
+    }
+
+    /// The `www-authenticate` of RFC 6750, or when to come back.
+    fn extra_header(&self, meaning: RejectionKind) -> Option<(HeaderName, String)> {
+        match meaning {
+            RejectionKind::Unauthenticated if matches!(self, Self::NoCredentials) => {
+                Some((WWW_AUTHENTICATE, "Bearer".to_owned()))
+            }
+            RejectionKind::Unauthenticated => {
+                Some((WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"".to_owned()))
+            }
+            RejectionKind::Forbidden if !self.missing_scopes().is_empty() => {
+                let scope = self.missing_scopes().join(" ");
+                Some((WWW_AUTHENTICATE, format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\"")))
+            }
+            RejectionKind::RateLimited | RejectionKind::Unavailable => {
+                Some((RETRY_AFTER, self.retry_after().to_string()))
+            }
+            RejectionKind::Invalid | RejectionKind::Forbidden => None,
+        }
+    }
+
+    /// As `application/problem+json` (RFC 9457).
+    pub(super) fn into_http(self) -> Response<Full<Bytes>> {
+        let meaning = self.kind();
+        let status = match meaning {
+            RejectionKind::Invalid => StatusCode::BAD_REQUEST,
+            RejectionKind::Unauthenticated => StatusCode::UNAUTHORIZED,
+            RejectionKind::Forbidden => StatusCode::FORBIDDEN,
+            RejectionKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            RejectionKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let mut problem = json!({
+            "type": "about:blank",
+            "title": status.canonical_reason(),
+            "status": status.as_u16(),
+            "detail": self.detail(),
+            "code": self.code(),
+        });
+        if !self.missing_scopes().is_empty() {
+            problem["missing_scopes"] = json!(self.missing_scopes());
+        }
+        let mut response = Response::new(Full::from(problem.to_string()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some((name, value)) = self.extra_header(meaning)
+            && let Ok(value) = HeaderValue::from_str(&value)
+        {
+            headers.insert(name, value);
+        }
+        response
+    }
+
+    pub(super) fn into_grpc(self) -> Response<Full<Bytes>> {
+        let code = match self.kind() {
+            RejectionKind::Invalid => Code::InvalidArgument,
+            RejectionKind::Unauthenticated => Code::Unauthenticated,
+            RejectionKind::Forbidden => Code::PermissionDenied,
+            RejectionKind::RateLimited => Code::ResourceExhausted,
+            RejectionKind::Unavailable => Code::Unavailable,
+        };
+        Status::new(code, self.detail()).into_http()
+    }
+}

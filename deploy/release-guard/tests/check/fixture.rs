@@ -1,0 +1,193 @@
+//! A canonical repository and a checkout of it, made by real git in a folder that goes away.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A canonical repository with one commit on its main, and a clone that the command runs in.
+pub(crate) struct RepositoryFixture {
+    folder: TempDir,
+    checkout: PathBuf,
+    canonical: String,
+}
+
+/// What the command answered.
+#[derive(Debug)]
+pub(crate) struct CommandOutput {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// What it answered in JSON.
+pub(crate) struct CheckOutput {
+    pub(crate) code: i32,
+    pub(crate) json: Value,
+}
+
+impl CheckOutput {
+    /// The codes of all refusals, in order.
+    pub(crate) fn codes(&self) -> Vec<String> {
+        let refusals = self.json["refusals"].as_array().expect("a list of refusals");
+        refusals.iter().map(|refusal| refusal["code"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// What is wrong, in words.
+    pub(crate) fn problems(&self) -> String {
+        self.json["refusals"].to_string()
+    }
+}
+
+impl RepositoryFixture {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let canonical = folder.path().join("canonical.git").display().to_string();
+        git(folder.path(), &["init", "-q", "--bare", "-b", "main", &canonical]);
+        // Where a clone may ask for any commit, as hosting services allow.
+        git(Path::new(&canonical), &["config", "uploadpack.allowAnySHA1InWant", "true"]);
+        let checkout = folder.path().join("checkout");
+        git(folder.path(), &["clone", "-q", &canonical, "checkout"]);
+        let world = Self { folder, checkout, canonical };
+        world.git(&["checkout", "-q", "-B", "main"]);
+        world.write(".gitignore", "/target\n");
+        world.write("readme", "first\n");
+        let written = serde_json::json!({ "remote": world.canonical, "branch": "main" });
+        world.write("deploy/release-guard/canonical.json", &written.to_string());
+        world.git(&["add", "."]);
+        world.git(&["commit", "-q", "-m", "first"]);
+        world.git(&["push", "-q", "-u", "origin", "main"]);
+        world
+    }
+
+    /// The canonical repository's address.
+    pub(crate) fn canonical(&self) -> String {
+        self.canonical.clone()
+    }
+
+    pub(crate) fn git(&self, args: &[&str]) -> String {
+        git(&self.checkout, args)
+    }
+
+    pub(crate) fn head(&self) -> String {
+        self.git(&["rev-parse", "HEAD"])
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.checkout.join(name).display().to_string()
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.checkout.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// One more commit where the checkout is.
+    pub(crate) fn commit(&self, text: &str) {
+        self.write("readme", text);
+        self.git(&["commit", "-q", "-a", "-m", text]);
+    }
+
+    /// Somebody else pushes to the canonical main.
+    pub(crate) fn push_to_main_from_another_clone(&self, text: &str) {
+        let other = tempfile::tempdir_in(self.folder.path()).unwrap();
+        git(other.path(), &["clone", "-q", "-b", "main", &self.canonical, "."]);
+        fs::write(other.path().join("theirs"), text).unwrap();
+        git(other.path(), &["add", "."]);
+        git(other.path(), &["commit", "-q", "-m", text]);
+        git(other.path(), &["push", "-q", "origin", "main"]);
+    }
+
+    /// Somebody else replaces the last commit of the canonical main.
+    pub(crate) fn rewrite_main_from_another_clone(&self) {
+        let other = tempfile::tempdir_in(self.folder.path()).unwrap();
+        git(other.path(), &["clone", "-q", "-b", "main", &self.canonical, "."]);
+        git(other.path(), &["commit", "-q", "--amend", "-m", "rewritten"]);
+        git(other.path(), &["push", "-q", "--force", "origin", "main"]);
+    }
+
+    /// The address of a fork: the same commits, somewhere else.
+    pub(crate) fn fork(&self) -> String {
+        let fork = self.folder.path().join("fork.git").display().to_string();
+        git(self.folder.path(), &["clone", "-q", "--bare", &self.canonical, &fork]);
+        fork
+    }
+
+    pub(crate) fn remove_canonical(&self) {
+        fs::remove_dir_all(&self.canonical).unwrap();
+    }
+
+    /// A clone that has the last commit only, without a branch of its own.
+    pub(crate) fn shallow_clone(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let checkout = folder.path().join("checkout");
+        // A path would be copied whole; only a transport can be told a depth.
+        let address = format!("file://{}", self.canonical);
+        git(folder.path(), &["clone", "-q", "--depth", "1", "-b", "main", &address, "checkout"]);
+        git(&checkout, &["checkout", "-q", "--detach"]);
+        git(&checkout, &["branch", "-q", "-D", "main"]);
+        Self { folder, checkout, canonical: self.canonical.clone() }
+    }
+
+    /// Runs `check --json`.
+    pub(crate) fn check(&self, args: &[&str]) -> CheckOutput {
+        self.answer(&[&["check", "--json"], args].concat(), &[])
+    }
+
+    /// Runs `check --json` in an environment.
+    pub(crate) fn check_with_env(&self, environment: &[(&str, &str)]) -> CheckOutput {
+        self.answer(&["check", "--json"], environment)
+    }
+
+    /// Runs `check` for people.
+    pub(crate) fn check_as_text(&self, args: &[&str]) -> CommandOutput {
+        self.run_in(&self.checkout, &[&["check"], args].concat())
+    }
+
+    /// Runs the command somewhere.
+    pub(crate) fn run_in(&self, folder: &Path, args: &[&str]) -> CommandOutput {
+        run(folder, args, &[])
+    }
+
+    fn answer(&self, args: &[&str], environment: &[(&str, &str)]) -> CheckOutput {
+        let said = run(&self.checkout, args, environment);
+        let json = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("JSON expected: {said:?}"));
+        CheckOutput { code: said.code, json }
+    }
+}
+
+fn run(folder: &Path, args: &[&str], environment: &[(&str, &str)]) -> CommandOutput {
+    let mut command = isolate(Command::new(env!("CARGO_BIN_EXE_release-guard")));
+    let output = command.current_dir(folder).args(args).envs(environment.iter().copied()).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    CommandOutput {
+        code: output.status.code().expect("it ends by itself"),
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
+    }
+}
+
+fn git(folder: &Path, args: &[&str]) -> String {
+    let mut command = isolate(Command::new("git"));
+    let output = command.arg("-C").arg(folder).args(args).output().unwrap();
+    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// As for somebody who never configured git.
+fn isolate(mut command: Command) -> Command {
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs([
+        ("GIT_CONFIG_GLOBAL", "/dev/null"),
+        ("GIT_CONFIG_NOSYSTEM", "1"),
+        ("GIT_AUTHOR_NAME", "Test"),
+        ("GIT_AUTHOR_EMAIL", "test@example.com"),
+        ("GIT_COMMITTER_NAME", "Test"),
+        ("GIT_COMMITTER_EMAIL", "test@example.com"),
+    ]);
+    command
+}

@@ -1,0 +1,256 @@
+//! Reading answers, and trusting none of them.
+
+use super::{
+    MAX_ERROR_CHARS,
+    wire::{BatchResult, PipelineResponse, SqlError, StmtResult, StreamResponse, StreamResult},
+};
+use crate::{
+    database::engine::{Row, Rows, SqlValue, TransactionResult, sql_error},
+    domain::store::{FailureKind, StoreError},
+};
+
+/// The rows of a single statement, alone or as the first step of a batch.
+pub(super) fn parse_rows(body: &[u8]) -> Result<Rows, StoreError> {
+    match parse_responses(body, 1)?.pop() {
+        Some(Ok(StreamResponse::Execute { result })) => statement_rows(result),
+        Some(Ok(StreamResponse::Batch { result })) => first_step_rows(result),
+        Some(Ok(StreamResponse::Other)) | None => Err(unexpected_response()),
+        Some(Err(error)) => Err(error),
+    }
+}
+
+/// What came of each transaction: the rows of each statement of one that was committed. `sizes`: how many statements each
+/// has.
+pub(super) fn parse_transactions(body: &[u8], sizes: &[usize]) -> Result<Vec<TransactionResult>, StoreError> {
+    let responses = parse_responses(body, sizes.len())?;
+    let outcomes = responses.into_iter().zip(sizes).map(|(response, statements)| match response? {
+        StreamResponse::Batch { result } => transaction_result(result, *statements),
+        StreamResponse::Execute { .. } | StreamResponse::Other => Err(unexpected_response()),
+    });
+    Ok(outcomes.collect())
+}
+
+fn first_step_rows(result: BatchResult<'_>) -> Result<Rows, StoreError> {
+    let BatchResult { step_results, step_errors } = result;
+    match (step_results.into_iter().next().flatten(), step_errors.into_iter().next().flatten()) {
+        (_, Some(error)) => Err(store_error(&error)),
+        (Some(result), None) => statement_rows(result),
+        (None, None) => Err(unexpected_response()),
+    }
+}
+
+fn transaction_result(result: BatchResult<'_>, statements: usize) -> TransactionResult {
+    let BatchResult { step_results, step_errors } = result;
+    // BEGIN, the statements, COMMIT, ROLLBACK.
+    let steps = statements + 3;
+    if step_results.len() != steps || step_errors.len() != steps {
+        return Err(StoreError::new(
+            FailureKind::InvalidResponse,
+            format!("asked for {steps} steps, got the results of {}", step_results.len()),
+        ));
+    }
+    // The first error is the cause; a failed ROLLBACK after it says nothing new.
+    if let Some(error) = step_errors.into_iter().flatten().next() {
+        return Err(store_error(&error));
+    }
+    let mut results = step_results.into_iter();
+    let begin = results.next().flatten();
+    let rows: Option<Vec<_>> = results.by_ref().take(statements).collect();
+    let commit = results.next().flatten();
+    match (begin, rows, commit) {
+        (Some(_), Some(rows), Some(_)) => rows.into_iter().map(statement_rows).collect(),
+        _ => Err(StoreError::new(FailureKind::InvalidResponse, "a step has neither a result nor an error")),
+    }
+}
+
+/// The responses to as many requests of ours; the one to the close comes after them.
+fn parse_responses(
+    body: &[u8],
+    requests: usize,
+) -> Result<Vec<Result<StreamResponse<'_>, StoreError>>, StoreError> {
+    let response: PipelineResponse<'_> = serde_json::from_slice(body).map_err(|error| {
+        // The position, not serde's quotation: rows may be in it.
+        let (line, column) = (error.line(), error.column());
+        let what = format!(
+            "the answer ({} bytes) is not of the protocol, at line {line} column {column}",
+            body.len()
+        );
+        StoreError::new(FailureKind::InvalidResponse, what)
+    })?;
+    let (expected, got) = (requests + 1, response.results.len());
+    if got != expected {
+        let what = format!("expected {expected} results, got {got}");
+        return Err(StoreError::new(FailureKind::InvalidResponse, what));
+    }
+    let ours = response.results.into_iter().take(requests);
+    Ok(ours
+        .map(|result| match result {
+            StreamResult::Ok { response } => Ok(response),
+            StreamResult::Error { error } => Err(store_error(&error)),
+        })
+        .collect())
+}
+
+fn statement_rows(result: StmtResult<'_>) -> Result<Rows, StoreError> {
+    let row = |values: Vec<_>| values.into_iter().map(SqlValue::try_from).collect::<Result<_, _>>().map(Row);
+    result.rows.into_iter().map(row).collect()
+}
+
+fn store_error(error: &SqlError) -> StoreError {
+    let message: String = error.message.chars().take(MAX_ERROR_CHARS).collect();
+    sql_error(error.code.as_deref().unwrap_or("(no code)"), &message)
+}
+
+fn unexpected_response() -> StoreError {
+    StoreError::new(FailureKind::InvalidResponse, "the answer is to another question")
+}
+
+/// The beginning of a body of unknown kind, fit for a log: one line, no control characters.
+pub(super) fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body.get(..MAX_ERROR_CHARS).unwrap_or(body));
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CLOSE_RESULT: &str = r#"{"type":"ok","response":{"type":"close"}}"#;
+
+    fn pipeline(first: &str) -> String {
+        format!(r#"{{"baton":null,"base_url":null,"results":[{first},{CLOSE_RESULT}]}}"#)
+    }
+
+    fn execute(rows: &str) -> String {
+        pipeline(&format!(
+            r#"{{"type":"ok","response":{{"type":"execute","result":{{"cols":[],"rows":{rows},"affected_row_count":0,"last_insert_rowid":null,"replication_index":"7"}}}}}}"#
+        ))
+    }
+
+    #[test]
+    fn every_value_type_is_decoded() {
+        let body = execute(
+            r#"[[{"type":"null"},{"type":"integer","value":"9007199254740993"},{"type":"float","value":1.5},{"type":"text","value":"a\"b"},{"type":"blob","base64":"AQI"},{"type":"blob","base64":"AQI="}]]"#,
+        );
+        let blob = SqlValue::Blob(bytes::Bytes::from_static(&[1, 2]));
+        let expected = vec![
+            SqlValue::Null,
+            SqlValue::Integer(9_007_199_254_740_993),
+            SqlValue::Real(1.5),
+            "a\"b".into(),
+            blob.clone(),
+            blob,
+        ];
+        assert_eq!(parse_rows(body.as_bytes()), Ok(vec![Row(expected)]));
+    }
+
+    #[test]
+    fn malformed_response_is_an_error_and_never_empty_rows() {
+        let whole = execute(r#"[[{"type":"integer","value":"1"}]]"#);
+        let mut bodies: Vec<Vec<u8>> =
+            (0..whole.len()).map(|length| whole.as_bytes()[..length].to_vec()).collect();
+        bodies.extend(
+            [
+                "<html><body>Bad gateway</body></html>".to_owned(),
+                "null".to_owned(),
+                r#"{"results":[]}"#.to_owned(),
+                r#"{"error":"nope"}"#.to_owned(),
+                pipeline(CLOSE_RESULT),
+                pipeline(r#"{"type":"none"}"#),
+                execute("null"),
+                execute(r#"[[{"type":"integer","value":"x"}]]"#),
+                execute(r#"[[{"type":"integer"}]]"#),
+                execute(r#"[[{"type":"blob","base64":"!"}]]"#),
+                execute(r#"[[{"type":"surprise"}]]"#),
+                execute("[]").replace(&format!(",{CLOSE_RESULT}"), ""),
+            ]
+            .map(String::into_bytes),
+        );
+        bodies.push(vec![0xff, 0xfe, 0x00]);
+        for body in bodies {
+            let outcome = parse_rows(&body);
+            let shown = String::from_utf8_lossy(&body);
+            assert_eq!(outcome.unwrap_err().kind, FailureKind::InvalidResponse, "{shown}");
+        }
+    }
+
+    #[test]
+    fn sql_error_is_read_from_status_200() {
+        let body = pipeline(
+            r#"{"type":"error","error":{"message":"SQLite error: database is locked","code":"SQLITE_BUSY"}}"#,
+        );
+        assert_eq!(parse_rows(body.as_bytes()).unwrap_err().kind, FailureKind::Busy);
+    }
+
+    fn batch(results: &str, errors: &str) -> String {
+        pipeline(&format!(
+            r#"{{"type":"ok","response":{{"type":"batch","result":{{"step_results":[{results}],"step_errors":[{errors}]}}}}}}"#
+        ))
+    }
+
+    fn single_transaction(body: &str, statements: usize) -> TransactionResult {
+        parse_transactions(body.as_bytes(), &[statements]).unwrap().pop().unwrap()
+    }
+
+    const EMPTY_RESULT: &str = r#"{"cols":[],"rows":[],"affected_row_count":0,"last_insert_rowid":null}"#;
+
+    #[test]
+    fn transaction_needs_every_step_and_its_commit() {
+        let committed =
+            batch(&format!("{EMPTY_RESULT},{EMPTY_RESULT},{EMPTY_RESULT},null"), "null,null,null,null");
+        assert_eq!(single_transaction(&committed, 1), Ok(vec![vec![]]));
+
+        let without_commit =
+            batch(&format!("{EMPTY_RESULT},{EMPTY_RESULT},null,null"), "null,null,null,null");
+        let too_short = batch(&format!("{EMPTY_RESULT},{EMPTY_RESULT}"), "null,null");
+        for body in [without_commit, too_short] {
+            assert_eq!(single_transaction(&body, 1).unwrap_err().kind, FailureKind::InvalidResponse);
+        }
+    }
+
+    #[test]
+    fn first_error_of_a_transaction_is_reported() {
+        let body = batch(
+            &format!("{EMPTY_RESULT},null,null,null"),
+            r#"null,{"message":"UNIQUE","code":"SQLITE_CONSTRAINT_UNIQUE"},null,{"message":"cannot rollback","code":"SQLITE_ERROR"}"#,
+        );
+        assert_eq!(single_transaction(&body, 1).unwrap_err().kind, FailureKind::Conflict);
+    }
+
+    #[test]
+    fn failed_transaction_does_not_affect_others() {
+        let result = |body: String| {
+            let json: serde_json::Value = serde_json::from_str(&body).unwrap();
+            json["results"][0].to_string()
+        };
+        let committed = result(batch(
+            &format!("{EMPTY_RESULT},{EMPTY_RESULT},{EMPTY_RESULT},null"),
+            "null,null,null,null",
+        ));
+        let refused = r#"{"type":"error","error":{"message":"locked","code":"SQLITE_BUSY"}}"#;
+        let body = pipeline(&format!("{committed},{refused},{committed}"));
+        let outcomes = parse_transactions(body.as_bytes(), &[1, 1, 1]).unwrap();
+        let kinds: Vec<_> =
+            outcomes.iter().map(|outcome| outcome.as_ref().err().map(|error| error.kind)).collect();
+        assert_eq!(kinds, [None, Some(FailureKind::Busy), None]);
+        assert_eq!(
+            parse_transactions(body.as_bytes(), &[1, 1]).unwrap_err().kind,
+            FailureKind::InvalidResponse,
+            "one too many"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..500)) {
+            let _ = parse_rows(&body);
+            let _ = parse_transactions(&body, &[2, 1]);
+            let _ = excerpt(&body);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What operators look at.
+
+use std::time::Instant;
+
+use super::{Admin, AdminError, KeyCache, call};
+use crate::domain::{
+    audit::{AuditCursor, AuditEvent, AuditFilter},
+    clock::UnixMillis,
+    id::{KeyId, TenantId},
+    key::{ApiKey, KeyPrefixCursor, StoredKey},
+    page::{Page, PageRequest},
+    scope::ScopeSet,
+    store::Store,
+    tenant::Tenant,
+    text::PrefixHint,
+    verdict::Verdict,
+};
+
+/// A key as stored, and what it comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyState {
+    /// The key and its tenant.
+    pub stored: StoredKey,
+    /// What a validation of it that reads the database and asks for no scope is answered.
+    pub verdict: Verdict,
+    /// When that was decided.
+    pub decided_at: UnixMillis,
+    /// Whether the deny list names the key or its tenant.
+    pub on_deny_list: bool,
+}
+
+impl<S: Store, M: KeyCache> Admin<S, M> {
+    /// Reads a tenant.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchTenant`]; [`AdminError::Store`].
+    pub async fn get_tenant(&self, id: TenantId, deadline: Instant) -> Result<Tenant, AdminError> {
+        let tenant = self.store.get_tenant(call(deadline), &id).await?;
+        tenant.ok_or(AdminError::NoSuchTenant(id))
+    }
+
+    /// Lists tenants by id.
+    ///
+    /// # Errors
+    /// [`AdminError::Store`].
+    pub async fn list_tenants(
+        &self,
+        page: PageRequest<TenantId>,
+        deadline: Instant,
+    ) -> Result<Page<Tenant, TenantId>, AdminError> {
+        Ok(self.store.list_tenants(call(deadline), &page).await?)
+    }
+
+    /// Reads a key, and judges it as a validation does that reads the database first.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchKey`]; [`AdminError::Store`].
+    pub async fn get_key(&self, id: KeyId, deadline: Instant) -> Result<KeyState, AdminError> {
+        let stored = self.store.get_key(call(deadline), &id).await?;
+        let stored = stored.ok_or(AdminError::NoSuchKey(id))?;
+        let decided_at = self.clock.now();
+        let record = stored.record();
+        let verdict = record
+            .as_ref()
+            .map_or(Verdict::Unknown, |record| Verdict::evaluate(record, &ScopeSet::EMPTY, decided_at));
+        let by_hash =
+            self.deny_list.is_digest_denied(&stored.digest, &self.peppers).then_some(Verdict::Revoked);
+        let denied = by_hash.or_else(|| self.deny_list.verdict(&stored.key.id, &stored.key.tenant_id));
+        // A hash is asked about before anything is read, and so whatever would be found.
+        let verdict = by_hash.unwrap_or_else(|| denied.map_or(verdict, |denied| verdict.with_denial(denied)));
+        Ok(KeyState { stored, verdict, decided_at, on_deny_list: denied.is_some() })
+    }
+
+    /// Lists a tenant's keys by id.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchTenant`] when the list is empty because there is no such tenant; [`AdminError::Store`].
+    pub async fn list_keys(
+        &self,
+        tenant: TenantId,
+        page: PageRequest<KeyId>,
+        include_inactive: bool,
+        deadline: Instant,
+    ) -> Result<Page<ApiKey, KeyId>, AdminError> {
+        let live_at = (!include_inactive).then(|| self.clock.now());
+        let keys = self.store.list_keys(call(deadline), &tenant, &page, live_at).await?;
+        if keys.items.is_empty() && page.after.is_none() {
+            self.get_tenant(tenant, deadline).await?;
+        }
+        Ok(keys)
+    }
+
+    /// Lists the keys that may begin with a prefix, those of one tenant or of all, by their first characters and then by id.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchTenant`] when the list is empty because there is no such tenant; [`AdminError::Store`].
+    pub async fn find_keys(
+        &self,
+        (prefix, tenant): (PrefixHint, Option<TenantId>),
+        page: PageRequest<KeyPrefixCursor>,
+        include_inactive: bool,
+        deadline: Instant,
+    ) -> Result<Page<ApiKey, KeyPrefixCursor>, AdminError> {
+        let live_at = (!include_inactive).then(|| self.clock.now());
+        let keys = self.store.find_keys(call(deadline), (&prefix, tenant.as_ref()), &page, live_at).await?;
+        if let Some(tenant) = tenant.filter(|_| keys.items.is_empty() && page.after.is_none()) {
+            self.get_tenant(tenant, deadline).await?;
+        }
+        Ok(keys)
+    }
+
+    /// Lists the audit log, the latest moment first.
+    ///
+    /// # Errors
+    /// [`AdminError::Store`].
+    pub async fn list_audit(
+        &self,
+        filter: AuditFilter,
+        page: PageRequest<AuditCursor>,
+        deadline: Instant,
+    ) -> Result<Page<AuditEvent, AuditCursor>, AdminError> {
+        Ok(self.store.list_audit(call(deadline), &filter, &page).await?)
+    }
+}

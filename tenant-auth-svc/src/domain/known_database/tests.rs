@@ -1,0 +1,110 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::domain::clock::{ManualClock, UnixMillis};
+
+fn known() -> KnownDatabase {
+    let clock: Arc<ManualClock> = ManualClock::at(UnixMillis(0));
+    KnownDatabase::new(clock)
+}
+
+fn identity(id: &str, epoch: i64) -> DatabaseIdentity {
+    DatabaseIdentity { id: id.into(), epoch, replaces: "".into() }
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn first_database_is_trusted_and_no_other_after_it() {
+    let known = known();
+    let (one, two) = (identity("one", 1), identity("two", 7));
+    known.distrust(DistrustReason::Empty, None, Revision(0));
+    assert_eq!(known.trust().distrust, None, "as long as none is known, none is doubted");
+    assert!(known.check(&two).is_ok());
+    known.confirm(&one, Revision(10), None);
+    assert_eq!(known.position(), Revision(10));
+    let kind = |identity: &DatabaseIdentity| known.check(identity).map_err(|error| error.kind);
+    assert_eq!(kind(&one), Ok(()));
+    assert_eq!(kind(&two), Err(FailureKind::Untrusted));
+    assert_eq!(
+        kind(&identity("one", 2)),
+        Err(FailureKind::Untrusted),
+        "accepted, but not by this replica yet"
+    );
+
+    known.distrust(DistrustReason::RolledBack, Some(one.clone()), Revision(8));
+    assert!(known.is_unusable());
+    assert_eq!(kind(&one), Err(FailureKind::Untrusted), "nothing is believed until the doubt is over");
+    known.confirm(&one, Revision(11), None);
+    assert!(!known.is_unusable());
+    assert_eq!(kind(&one), Ok(()));
+}
+
+#[test]
+fn copy_missing_its_primary_heartbeat_is_stalled() {
+    let known = known();
+    known.record_copy_heartbeat(7, seconds(0), seconds(100));
+    assert!(!known.is_heartbeat_due(seconds(1), seconds(100)));
+    assert!(known.is_heartbeat_due(seconds(1), seconds(101)));
+    // Nobody gives a sign of life, and this replica cannot: nobody can tell.
+    known.record_copy_heartbeat(7, seconds(20), seconds(120));
+    assert_eq!(known.stalled_for(seconds(120)), None);
+
+    known.record_primary_heartbeat(8, seconds(120));
+    known.record_copy_heartbeat(7, seconds(22), seconds(122));
+    assert_eq!(known.effective_read_time(seconds(122)).unwrap(), seconds(122), "it may be on its way");
+    known.record_copy_heartbeat(7, seconds(23), seconds(123));
+    assert!(known.is_unusable());
+    assert_eq!(known.stalled_for(seconds(124)), Some(seconds(24)));
+    assert_eq!(
+        known.effective_read_time(seconds(124)).unwrap(),
+        seconds(100),
+        "what it says is as old as that"
+    );
+    known.record_primary_heartbeat(9, seconds(124));
+    known.record_copy_heartbeat(8, seconds(1), seconds(125));
+    assert!(!known.is_unusable(), "what was waited for is there");
+}
+
+#[test]
+fn copy_stalled_before_process_start_is_lagging() {
+    let known = known();
+    known.record_copy_heartbeat(7, seconds(600), seconds(1));
+    known.record_primary_heartbeat(700, seconds(1));
+    known.record_copy_heartbeat(7, seconds(603), seconds(4));
+    assert_eq!(known.effective_read_time(seconds(4)).unwrap_err().kind, FailureKind::Lagging);
+}
+
+#[test]
+fn copy_is_stalled_only_if_its_primary_alone_is_down() {
+    let known = known();
+    known.record_copy_heartbeat(7, seconds(0), seconds(100));
+    known.record_primary_failure(seconds(101));
+    known.record_copy_heartbeat(7, seconds(3), seconds(103));
+    assert!(!known.is_unusable());
+    known.record_copy_heartbeat(7, seconds(4), seconds(104));
+    assert_eq!(known.stalled_for(seconds(104)), Some(seconds(4)));
+    // It answers, and has what the copy has: its changes may be stuck, but the copy is up to date.
+    known.record_primary_heartbeat(7, seconds(105));
+    known.record_copy_heartbeat(7, seconds(5), seconds(105));
+    assert!(!known.is_unusable());
+
+    // Neither answers for ten minutes; then both do.
+    known.record_primary_failure(seconds(500));
+    known.record_copy_heartbeat(7, seconds(601), seconds(701));
+    assert!(!known.is_unusable());
+}
+
+/// The new database's heartbeat may have begun anew, or be the one of long ago.
+#[test]
+fn accepted_database_does_not_await_a_former_heartbeat() {
+    let known = known();
+    known.confirm(&identity("one", 1), Revision(10), None);
+    known.record_copy_heartbeat(500, seconds(0), seconds(100));
+    known.record_primary_heartbeat(501, seconds(101));
+    known.confirm(&identity("two", 2), Revision(3), None);
+    known.record_copy_heartbeat(2, seconds(0), seconds(110));
+    assert!(!known.is_unusable());
+}

@@ -1,0 +1,89 @@
+//! The message of a request, as far as it has come.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+
+/// What was read of a request's body.
+#[derive(Default)]
+pub(super) struct BufferedRequest {
+    frame: Option<Bytes>,
+    /// Another one: it is more than fits the shortcut.
+    extra_frame: Option<Bytes>,
+    has_ended: bool,
+    /// What ended the reading early, to be told to whoever reads on.
+    error: Option<hyper::Error>,
+}
+
+impl BufferedRequest {
+    /// Reads until it is clear whether the message has come whole in one frame, as those of the usual size do.
+    pub(super) fn poll_read(&mut self, body: &mut Incoming, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.has_ended && self.extra_frame.is_none() && self.error.is_none() {
+            match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if self.frame.is_none() => self.frame = Some(data),
+                    // Clients may end a request with a frame of nothing.
+                    Ok(data) if data.is_empty() => {}
+                    Ok(data) => self.extra_frame = Some(data),
+                    // Trailers of a request mean nothing in gRPC.
+                    Err(_) => {}
+                },
+                Some(Err(error)) => self.error = Some(error),
+                None => self.has_ended = true,
+            }
+            self.has_ended |= body.is_end_stream();
+        }
+        Poll::Ready(())
+    }
+
+    /// The frame, if it is all there is.
+    pub(super) fn single_frame(&self) -> Option<&Bytes> {
+        self.frame.as_ref().filter(|_| self.has_ended && self.extra_frame.is_none() && self.error.is_none())
+    }
+}
+
+pin_project! {
+    /// A body of which something was read already.
+    pub(super) struct ResumedBody {
+        buffered: BufferedRequest,
+        #[pin]
+        rest: Incoming,
+    }
+}
+
+impl ResumedBody {
+    /// Goes on after what was read.
+    pub(super) fn new(read: BufferedRequest, rest: Incoming) -> Self {
+        Self { buffered: read, rest }
+    }
+}
+
+impl Body for ResumedBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.project();
+        if let Some(frame) = this.buffered.frame.take().or_else(|| this.buffered.extra_frame.take()) {
+            return Poll::Ready(Some(Ok(Frame::data(frame))));
+        }
+        if let Some(failure) = this.buffered.error.take() {
+            return Poll::Ready(Some(Err(failure)));
+        }
+        this.rest.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let BufferedRequest { frame, extra_frame: more, error: failure, .. } = &self.buffered;
+        frame.is_none() && more.is_none() && failure.is_none() && self.rest.is_end_stream()
+    }
+}

@@ -1,0 +1,110 @@
+//! Questions read where they lie, in the bytes of a request: nothing of them is copied.
+
+use arrayvec::ArrayVec;
+use prost::encoding::{WireType, decode_key, decode_varint};
+
+use crate::domain::{key::BorrowedKey, scope::ScopeSet};
+
+// The fields of ValidateKeyRequest.
+const KEY_FIELD: u32 = 1;
+const REQUIRED_SCOPES_FIELD: u32 = 2;
+/// `requests` of BatchValidateKeysRequest.
+const REQUESTS_FIELD: u32 = 1;
+
+/// One question.
+#[derive(Debug)]
+pub(super) struct RequestView<'a> {
+    pub(super) key: BorrowedKey<'a>,
+    pub(super) required_scopes: ScopeSet,
+}
+
+impl<'a> RequestView<'a> {
+    /// Reads a `ValidateKeyRequest`. `None` if anything in it is wrong, or unknown here.
+    pub(super) fn parse(message: &'a [u8]) -> Option<Self> {
+        let mut key = "";
+        let mut scopes = ArrayVec::<_, { ScopeSet::MAX_SCOPES }>::new();
+        for field in decode_fields(message) {
+            let (field, bytes) = field?;
+            let text = std::str::from_utf8(bytes).ok()?;
+            match field {
+                KEY_FIELD => key = text,
+                REQUIRED_SCOPES_FIELD => scopes.try_push(text).ok()?,
+                _ => return None,
+            }
+        }
+        let required_scopes = ScopeSet::parse(&mut scopes).ok()?;
+        (!key.is_empty()).then_some(Self { key: BorrowedKey::new(key), required_scopes })
+    }
+}
+
+/// Reads a `BatchValidateKeysRequest`.
+pub(super) fn parse_batch(message: &[u8]) -> impl Iterator<Item = Option<RequestView<'_>>> {
+    decode_fields(message).map(|field| {
+        let (field, bytes) = field?;
+        if field == REQUESTS_FIELD { RequestView::parse(bytes) } else { None }
+    })
+}
+
+/// The fields of a message that holds texts and messages only; `None` where it goes wrong, and for ever from there.
+fn decode_fields(mut rest: &[u8]) -> impl Iterator<Item = Option<(u32, &[u8])>> {
+    std::iter::from_fn(move || {
+        (!rest.is_empty()).then(|| {
+            let (field, wire) = decode_key(&mut rest).ok()?;
+            let len = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
+            let (bytes, after) = rest.split_at_checked(len).filter(|_| wire == WireType::LengthDelimited)?;
+            rest = after;
+            Some((field, bytes))
+        })
+    })
+}
+
+#[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use prost::Message as _;
+    use tenant_auth_proto::v1;
+
+    use super::*;
+    use crate::{domain::key::KeyHash, grpc::convert::parse_key_query};
+
+    pub(super) fn agrees_with_prost(message: &[u8]) -> bool {
+        let asked = RequestView::parse(message);
+        let read =
+            v1::ValidateKeyRequest::decode(message).ok().and_then(|request| parse_key_query(request).ok());
+        match (asked, read) {
+            (Some(asked), Some(read)) => {
+                KeyHash::of(asked.key) == KeyHash::of(&read.key)
+                    && asked.required_scopes == read.required_scopes
+            }
+            // What is not read here goes the ordinary way.
+            (None, _) => true,
+            (Some(_), None) => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsed_query_equals_that_of_prost(
+            key in "\\PC{0,40}",
+            required_scopes in proptest::collection::vec("[a-z:]{1,20}", 0..40),
+        ) {
+            let message = v1::ValidateKeyRequest { key: key.clone(), required_scopes: required_scopes.clone() }.encode_to_vec();
+            prop_assert!(agrees_with_prost(&message));
+            let is_right = !key.is_empty() && required_scopes.len() <= ScopeSet::MAX_SCOPES;
+            prop_assert_eq!(RequestView::parse(&message).is_some(), is_right);
+        }
+
+        #[test]
+        fn arbitrary_bytes_parse_only_if_prost_parses_them(
+            message in proptest::collection::vec(prop_oneof![Just(10_u8), Just(18), 0..8_u8, any::<u8>()], 0..24),
+        ) {
+            prop_assert!(agrees_with_prost(&message));
+            let nested = [&[10, u8::try_from(message.len()).unwrap()][..], &message].concat();
+            let batch: Option<Vec<_>> = parse_batch(&nested).collect();
+            prop_assert_eq!(batch.is_some(), RequestView::parse(&message).is_some());
+        }
+    }
+}

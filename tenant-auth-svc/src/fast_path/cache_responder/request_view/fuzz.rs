@@ -1,0 +1,60 @@
+//! Requests, read here and by prost.
+
+use prost::Message as _;
+use tenant_auth_proto::v1;
+use tenant_auth_testkit::fuzz::Language;
+
+use super::{tests::agrees_with_prost, *};
+use crate::{
+    domain::key::KeyHash,
+    grpc::convert::{MAX_BATCH_KEYS, parse_key_query_batch},
+};
+
+/// A key, and scopes; and two of them, with what no version knows.
+const LANGUAGE: Language = Language {
+    seeds: &[
+        b"\x0a\x0bta_some_key\x12\x0borders:read\x12\x0corders:write",
+        b"\x0a\x08somekey1",
+        b"\x0a\x18\x0a\x09ta_a_key1\x12\x0borders:read\x0a\x04\x0a\x02k2",
+        b"\x0a\x02k1\x1a\x01x\x20\x07",
+        b"",
+    ],
+    words: &[
+        b"\x0a",
+        b"\x12",
+        b"\x0a\x00",
+        b"\x12\x01a",
+        b"\x0a\x80\x01",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+        b"\x08",
+        b"\x0b",
+        b"\x0d",
+        b"\x80",
+        b"\xc3\x28",
+        b"\x8a\x00\x02k3",
+    ],
+};
+
+#[test]
+fn fuzzed_query_equals_that_of_prost() {
+    LANGUAGE.check(|message| assert!(agrees_with_prost(message), "{message:02x?}"));
+}
+
+#[test]
+fn fuzzed_batch_equals_that_of_prost() {
+    LANGUAGE.check(|message| {
+        let Some(asked) = parse_batch(message).collect::<Option<Vec<_>>>() else { return };
+        // How many there may be is seen to by whoever reads them.
+        if !(1..=MAX_BATCH_KEYS).contains(&asked.len()) {
+            return;
+        }
+        let request = v1::BatchValidateKeysRequest::decode(message).unwrap();
+        let Ok(questions) = parse_key_query_batch(request) else { panic!("{message:02x?}") };
+        let (questions, _) = questions.into_parts();
+        assert_eq!(asked.len(), questions.len());
+        for (asked, question) in asked.iter().zip(&questions) {
+            assert_eq!(KeyHash::of(asked.key), KeyHash::of(&question.key));
+            assert_eq!(asked.required_scopes, question.required_scopes);
+        }
+    });
+}

@@ -1,0 +1,40 @@
+//! The way to the database that a configuration asks for.
+
+use super::{ServiceDatabase, StartError};
+use crate::{
+    config::{DatabaseConfig, DatabaseLocation},
+    database::{
+        backend::Backend,
+        client::{ClientConfig, DatabaseClient, bulkhead::LaneLimits},
+        hrana::{RemoteConfig, RemoteEngine},
+        libsql::EmbeddedEngine,
+    },
+    domain::clock::SharedClock,
+};
+
+/// Prepares the database hop that a configuration asks for. Connects to nothing remote yet.
+///
+/// # Errors
+/// [`StartError::Open`] when an embedded database is in use or broken; [`StartError::Setup`].
+pub fn build_database_client(
+    config: DatabaseConfig,
+    clock: &SharedClock,
+) -> Result<ServiceDatabase, StartError> {
+    let backend = match config.location {
+        DatabaseLocation::Embedded(path) => Backend::Embedded(EmbeddedEngine::open(&path)?),
+        DatabaseLocation::Remote { url, token_file: token, proxy } => {
+            Backend::Remote(RemoteEngine::new(RemoteConfig {
+                url,
+                token,
+                proxy: proxy.map(|proxy| *proxy),
+                connect_timeout: config.connect_timeout,
+            })?)
+        }
+    };
+    let client = ClientConfig {
+        lookup_timeouts: config.timeouts,
+        write_timeout: config.write_timeout,
+        lane_limits: LaneLimits::from_total(config.max_in_flight),
+    };
+    Ok(DatabaseClient::new(backend, client, clock))
+}

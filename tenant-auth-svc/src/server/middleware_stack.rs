@@ -1,0 +1,169 @@
+//! The server: its layers, its services.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tenant_auth_proto::{
+    FILE_DESCRIPTOR_SET,
+    v1::{
+        admin_service_server::AdminServiceServer, info_service_server::InfoServiceServer,
+        session_service_server::SessionServiceServer, usage_service_server::UsageServiceServer,
+        validation_service_server::ValidationServiceServer, watch_service_server::WatchServiceServer,
+    },
+};
+use tokio::net::TcpListener;
+use tonic::service::Routes;
+use tonic_health::{
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
+use tower::ServiceBuilder;
+
+use super::{
+    AllCaches, ChangeFeed, KeyRecordCache, RecoveryStore, ServiceStore, SessionRecordCache, StartError,
+};
+use crate::{
+    change_feed::hub::Hub,
+    config::ListenConfig,
+    domain::validate::Validator,
+    fast_path::{FastPath, cache_responder::CacheResponder},
+    grpc::{AdminRpc, InfoRpc, SessionRpc, UsageRpc, ValidationRpc, WatchRpc, limiters::Limiters},
+    middleware::{
+        authorize::AuthorizeLayer,
+        catch_panic,
+        deadline::DeadlineLayer,
+        identify::{CallerDirectory, IdentifyLayer},
+        malformed::RejectMalformedLayer,
+        message_memory::MessageMemoryLayer,
+        metrics::RpcMetrics,
+        observability::RpcObserverLayer,
+        recheck::RecheckLayer,
+        shed::ShedLayer,
+        trace::TraceLayer,
+    },
+    telemetry::{process::ProcessStats, traces::RequestTracer},
+    transport::{Server, ServerConfig, descriptors, tls::Certificates},
+    usage_batcher::UsageBatcher,
+};
+
+/// Everything that is served.
+pub(super) struct Services {
+    pub(super) fast_path_validator: Arc<Validator<KeyRecordCache>>,
+    pub(super) validation: ValidationRpc<ServiceStore, KeyRecordCache, SessionRecordCache>,
+    pub(super) admin: AdminRpc<ServiceStore, AllCaches, RecoveryStore, Arc<ChangeFeed>>,
+    pub(super) info: InfoRpc,
+    pub(super) session: SessionRpc<ServiceStore, KeyRecordCache, SessionRecordCache>,
+    pub(super) usage: UsageRpc<UsageBatcher, ServiceStore>,
+    pub(super) watch: WatchRpc<Hub>,
+    pub(super) health: HealthReporter,
+}
+
+/// What watches them.
+pub(super) struct Instrumentation {
+    pub(super) rpc_metrics: Arc<RpcMetrics>,
+    /// `None` where no request is traced.
+    pub(super) request_tracer: Option<RequestTracer>,
+}
+
+/// A bound address, not served yet.
+pub(super) struct GrpcListener {
+    pub(super) address: SocketAddr,
+    pub(super) limiters: Limiters,
+    /// How many connections there may be of those who look at health and metrics.
+    pub(super) max_ops_connections: usize,
+    listener: TcpListener,
+    config: ServerConfig,
+}
+
+/// Takes the address, so that a second service on it is refused before anything else happens.
+pub(super) async fn bind(config: &ListenConfig) -> Result<GrpcListener, StartError> {
+    let address = config.address;
+    let failed = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let pools = Limiters::new(config.max_requests, config.max_streams, config.caller_share);
+    let (config, ops_connections) = limit_to_descriptors(config.server);
+    Ok(GrpcListener { address, limiters: pools, max_ops_connections: ops_connections, listener, config })
+}
+
+/// What each worker opens for itself, and what is opened besides before the first connection comes.
+const RESERVED_DESCRIPTORS: (u64, u64) = (4, 24);
+
+/// No more connections than there are file descriptors for.
+fn limit_to_descriptors(mut config: ServerConfig) -> (ServerConfig, usize) {
+    let limit = descriptors::raise_limit();
+    let open = ProcessStats::read().open_fds.unwrap_or_default() as u64;
+    let (each, besides) = RESERVED_DESCRIPTORS;
+    let open = open + each * config.workers as u64 + besides;
+    let share = descriptors::DescriptorBudget::split(limit.unwrap_or(u64::MAX), open);
+    if share.connections < config.max_connections {
+        let (wanted, connections) = (config.max_connections, share.connections);
+        tracing::warn!(
+            wanted,
+            connections,
+            file_descriptors = limit,
+            "there are too few file descriptors for TENANT_AUTH_MAX_CONNECTIONS: fewer connections are taken, or raise the hard \
+             limit (ulimit -Hn, LimitNOFILE)"
+        );
+        config.max_connections = connections;
+    }
+    (config, share.ops)
+}
+
+impl GrpcListener {
+    /// Serves from now on.
+    ///
+    /// # Errors
+    /// [`StartError::BackgroundRuntime`].
+    pub(super) fn serve(
+        self,
+        services: Services,
+        watching: Instrumentation,
+        callers: CallerDirectory,
+        certificates: Option<Arc<Certificates>>,
+    ) -> Result<Server, StartError> {
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                // So that tools show the details of an error in words.
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        };
+        let mut routes = Routes::builder();
+        routes
+            .add_service(ValidationServiceServer::new(services.validation))
+            .add_service(AdminServiceServer::new(services.admin))
+            .add_service(InfoServiceServer::new(services.info))
+            .add_service(SessionServiceServer::new(services.session))
+            .add_service(UsageServiceServer::new(services.usage))
+            .add_service(WatchServiceServer::new(services.watch))
+            .add_service(HealthServer::new(HealthService::from_health_reporter(services.health)));
+        // Both: tools from before 2023 know only v1alpha. Without them the service is as good, only less friendly.
+        if let Ok(v1) = reflection().build_v1().inspect_err(log_reflection_error) {
+            routes.add_service(v1);
+        }
+        if let Ok(v1alpha) = reflection().build_v1alpha().inspect_err(log_reflection_error) {
+            routes.add_service(v1alpha);
+        }
+
+        let hits = CacheResponder::new(services.fast_path_validator);
+        // Outermost first.
+        let whole = ServiceBuilder::new()
+            .layer(IdentifyLayer::new(callers.clone()))
+            .layer(TraceLayer::new(watching.request_tracer.clone()))
+            .layer(RpcObserverLayer::new(Arc::clone(&watching.rpc_metrics)))
+            .layer(catch_panic::layer())
+            .layer(ShedLayer::new(self.limiters.clone()))
+            .layer(MessageMemoryLayer::new(self.limiters))
+            .layer(DeadlineLayer)
+            .layer(RecheckLayer::new(callers.clone()))
+            .layer(AuthorizeLayer)
+            .layer(RejectMalformedLayer)
+            .service(routes.routes().prepare());
+        let service = FastPath::new(hits, callers, watching.rpc_metrics, watching.request_tracer, whole);
+        Server::start(self.listener, certificates, service, self.config).map_err(StartError::Threads)
+    }
+}
+
+fn log_reflection_error(error: &tonic_reflection::server::Error) {
+    tracing::error!(%error, "the contract's descriptors cannot be read: there is no reflection");
+}

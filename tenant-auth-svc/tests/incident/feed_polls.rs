@@ -1,0 +1,101 @@
+//! What the feed does at its default interval: how soon a revocation is known everywhere, and what being idle costs.
+//!
+//! The service's own loop waits by a real clock. Here the same waits, the configured interval up to 10 % shorter or
+//! longer, are made of simulated time, and the very same reading follows each of them.
+
+use std::time::Duration;
+
+use tenant_auth_svc::config::{ServiceConfig, Settings};
+
+use super::{
+    cluster::{Cluster, LONG_TIMEOUTS, REPLICAS},
+    report::{AnswerCounts, print_uncaptured},
+};
+
+/// How many keys are revoked, each at another moment between two readings.
+const REVOCATIONS: usize = 40;
+/// How finely time passes.
+const TIME_STEP: Duration = Duration::from_millis(5);
+
+/// `TENANT_AUTH_FEED_INTERVAL` when nobody sets it.
+fn default_feed_interval() -> Duration {
+    let settings = Settings::default()
+        .with_flag("TENANT_AUTH_DATABASE_URL", Some("file:unused.db".to_owned()))
+        .with_flag("TENANT_AUTH_LISTEN", Some("127.0.0.1:0".to_owned()));
+    ServiceConfig::read(settings)
+        .unwrap()
+        .0
+        .cache
+        .feed_interval
+        .expect("the feed is read unless told otherwise")
+}
+
+/// The waits between readings: 10 % shorter to 10 % longer, evenly, in an order of their own for each replica.
+fn jittered_wait(replica: usize, reading: usize) -> Duration {
+    let place = (reading * 37 + replica * 11) % 101;
+    default_feed_interval().mul_f64(0.9 + 0.002 * place as f64)
+}
+
+#[tokio::test]
+async fn revocation_reaches_other_replicas_within_one_second() {
+    let mut cluster = Cluster::start(LONG_TIMEOUTS).await;
+    let mut next_reading = [Duration::ZERO; REPLICAS];
+    let mut readings = [0; REPLICAS];
+    let mut now = Duration::ZERO;
+    let mut slowest = Duration::ZERO;
+    for revocation in 0..REVOCATIONS {
+        let number = 2 + revocation;
+        cluster.revoke_on_first(number).await;
+        let revoked_at = now;
+        loop {
+            for replica in 0..REPLICAS {
+                if next_reading[replica] <= now && cluster.poll_feed(replica).await {
+                    next_reading[replica] = now + jittered_wait(replica, readings[replica]);
+                    readings[replica] += 1;
+                }
+            }
+            let mut told = AnswerCounts::default();
+            cluster.validate_keys(&[number], &mut told).await;
+            assert_eq!((told.wrong_allows, told.wrong_denials, told.unanswered), (0, 0, 0), "{told:?}");
+            if told.correct == REPLICAS as u64 {
+                break;
+            }
+            cluster.clock.advance(TIME_STEP);
+            now += TIME_STEP;
+        }
+        slowest = slowest.max(now - revoked_at);
+        // The next one is at another moment between two readings.
+        cluster.clock.advance(TIME_STEP * 7);
+        now += TIME_STEP * 7;
+    }
+    print_uncaptured(&format!(
+        "\nrevoked on one replica, refused by all: within {slowest:?} of simulated time\n"
+    ));
+    assert!(slowest <= Duration::from_secs(1), "{slowest:?}");
+    assert!(slowest >= default_feed_interval() / 2, "nothing was ever waited for: {slowest:?}");
+}
+
+/// Six minutes, times ten.
+#[tokio::test]
+async fn idle_replica_costs_about_14_400_requests_per_hour() {
+    let mut cluster = Cluster::start(LONG_TIMEOUTS).await;
+    let before = cluster.feed_requests();
+    let mut readings = 0;
+    let mut elapsed = Duration::ZERO;
+    while elapsed < Duration::from_secs(360) {
+        let wait = jittered_wait(0, readings);
+        cluster.clock.advance(wait);
+        elapsed += wait;
+        cluster.poll_feed(0).await;
+        readings += 1;
+    }
+    let requests = cluster.feed_requests() - before;
+    // A busy machine may need a second one within the little time that a reading has.
+    let besides = requests - readings as u64;
+    assert!(besides <= 30, "a reading is one request: {requests} for {readings}");
+    let hourly = requests * 10;
+    print_uncaptured(&format!(
+        "\nidle: {hourly} requests an hour and replica (six minutes simulated, times ten)\n"
+    ));
+    assert!((12_960..=15_840).contains(&hourly), "{hourly}");
+}

@@ -1,0 +1,51 @@
+//! What is done to the cluster: keys are revoked, in one way and another, and a copy of its database is made and caught up.
+
+use std::sync::Arc;
+
+use tenant_auth_svc::domain::{clock::Clock as _, text::Reason};
+use tenant_auth_testkit::HranaServer;
+
+use super::cluster::{Cluster, REPLICAS, actor, deadline};
+
+impl Cluster {
+    pub(crate) async fn make_copy(&mut self) {
+        let copy = HranaServer::builder().token("secret").copy_of(&self.database).start().await.unwrap();
+        let clock = Arc::clone(&self.clock);
+        copy.set_clock(move || clock.now().0);
+        self.copy = Some(copy);
+    }
+
+    /// Brings the copy, if there is one, up to what the database holds.
+    pub(crate) async fn catch_up_copy(&mut self) {
+        if let Some(copy) = &self.copy {
+            copy.catch_up().await.unwrap();
+        }
+        self.copy_is_current = true;
+    }
+
+    /// Revokes a key on the first replica.
+    pub(crate) async fn revoke_on_first(&mut self, number: usize) {
+        self.revoke_on_replica(0, number).await;
+    }
+
+    /// Revokes a key on a replica, which is the only one to know at once.
+    pub(crate) async fn revoke_on_replica(&mut self, replica: usize, number: usize) {
+        let (id, reason) = (self.keys[number].id.clone(), Reason::parse("test").unwrap());
+        self.change_with_retries(replica, async |replica| {
+            replica.admin().revoke_key(id.clone(), reason.clone(), actor(), deadline()).await.map(drop)
+        })
+        .await;
+        self.keys[number].is_revoked = true;
+        self.keys[number].missing_revocation = std::array::from_fn(|other| other != replica);
+        self.copy_is_current = self.copy.is_none();
+    }
+
+    /// Revokes a key by another hand, on a way that is not broken.
+    pub(crate) fn revoke_with_sql(&mut self, number: usize) {
+        let revoke = format!("UPDATE api_keys SET revoked_at = 1 WHERE id = '{}'", self.keys[number].id);
+        assert_eq!(self.database.execute(&revoke), Ok(1));
+        self.keys[number].is_revoked = true;
+        self.keys[number].missing_revocation = [true; REPLICAS];
+        self.copy_is_current = self.copy.is_none();
+    }
+}

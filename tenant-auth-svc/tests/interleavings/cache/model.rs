@@ -1,0 +1,324 @@
+//! One key, one database, one memory, and what may happen between them.
+
+use std::{sync::Arc, time::Duration};
+
+use shuttle::{
+    rand::Rng as _,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use super::{
+    CacheConfig, Thread,
+    pool::{AppliedLoad, LoadedRecord, Pool, PoolLookup},
+};
+use crate::domain::{
+    change::{ChangeEvent, ChangeKind, PerSubject},
+    clock::UnixMillis,
+    freshness::{self, Lifetimes},
+    grace::Grace,
+    id::{KeyId, TenantId},
+    key::{KeyHash, KeyRecord},
+    record_source::CachedRecord,
+    scope::{Scope, ScopeSet},
+    tenant::TenantStatus,
+    verdict::Revision,
+};
+
+const DIGEST: [u8; 32] = [7; 32];
+
+/// What an answer says, as far as the scenarios care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CachedAnswer {
+    /// The key as it was before the change.
+    Old,
+    /// The key as it is after it.
+    New,
+    Negative,
+    /// Memory has nothing to say.
+    NotCached,
+}
+
+#[derive(Clone)]
+pub(super) struct CacheModel(Arc<ModelState>);
+
+struct ModelState {
+    pool: Pool<KeyHash, KeyRecord>,
+    database: Mutex<ModelDatabase>,
+    is_announced: AtomicBool,
+    now: AtomicU64,
+    reloads: AtomicU64,
+    max_concurrent_reloads: AtomicU64,
+}
+
+#[derive(Clone)]
+struct ModelDatabase {
+    revision: i64,
+    row: Option<KeyRecord>,
+    /// What a copy that lags behind would answer.
+    previous: Option<(i64, Option<KeyRecord>)>,
+}
+
+impl CacheModel {
+    pub(super) fn with_key() -> Self {
+        Self::new(Some(key_record()))
+    }
+
+    pub(super) fn empty() -> Self {
+        Self::new(None)
+    }
+
+    fn new(row: Option<KeyRecord>) -> Self {
+        let lifetimes = Lifetimes {
+            fresh: Duration::from_secs(5),
+            stale_while_revalidate: Duration::from_secs(60),
+            grace: Duration::from_secs(3_600),
+        };
+        let config = CacheConfig {
+            max_records: 100,
+            max_negative_entries: 100,
+            lifetimes,
+            negative_ttl: Duration::from_secs(5),
+            reuse_watched: Duration::from_secs(60),
+        };
+        Self(Arc::new(ModelState {
+            pool: Pool::new(config, Arc::new(Grace::new(lifetimes.grace))),
+            database: Mutex::new(ModelDatabase { revision: 1, row, previous: None }),
+            is_announced: AtomicBool::new(false),
+            now: AtomicU64::new(0),
+            reloads: AtomicU64::new(0),
+            max_concurrent_reloads: AtomicU64::new(0),
+        }))
+    }
+
+    pub(super) fn spawn(&self, act: impl FnOnce(&Self) + Send + 'static) -> Thread {
+        let world = self.clone();
+        thread::spawn(move || act(&world))
+    }
+
+    pub(super) fn was_announced(&self) -> bool {
+        self.0.is_announced.load(Ordering::SeqCst)
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_secs(self.0.now.load(Ordering::SeqCst))
+    }
+
+    pub(super) fn advance_time(&self) {
+        self.0.now.fetch_add(10, Ordering::SeqCst);
+    }
+
+    // Loads and answers.
+
+    pub(super) fn load(&self) -> AppliedLoad<KeyRecord> {
+        self.apply_load(self.read())
+    }
+
+    pub(super) fn read(&self) -> LoadedRecord<KeyRecord> {
+        let (epoch, loaded_at) = (self.0.pool.epoch(), self.now());
+        let ModelDatabase { revision, row, .. } = self.0.database.lock().unwrap().clone();
+        LoadedRecord { record: row, revision: Revision(revision), loaded_at, epoch, is_lagging: false }
+    }
+
+    pub(super) fn load_with_late_epoch(&self) {
+        let loaded_at = self.now();
+        let ModelDatabase { revision, row, .. } = self.0.database.lock().unwrap().clone();
+        let epoch = self.0.pool.epoch();
+        // As if the log's position were unknown: by it alone the fence would still hold.
+        let revision = Revision(revision + 100);
+        self.apply_load(LoadedRecord { record: row, revision, loaded_at, epoch, is_lagging: false });
+    }
+
+    pub(super) fn load_from_copy(&self) -> CachedAnswer {
+        let (epoch, loaded_at) = (self.0.pool.epoch(), self.now());
+        let database = self.0.database.lock().unwrap().clone();
+        let (revision, record) = match database.previous {
+            Some(before) if shuttle::rand::thread_rng().gen_bool(0.5) => before,
+            _ => (database.revision, database.row),
+        };
+        let settled = self.apply_load(LoadedRecord {
+            record,
+            revision: Revision(revision),
+            loaded_at,
+            epoch,
+            is_lagging: false,
+        });
+        answer_of(&settled.cached)
+    }
+
+    pub(super) fn apply_load(&self, loaded: LoadedRecord<KeyRecord>) -> AppliedLoad<KeyRecord> {
+        self.0.pool.apply_load(&key_hash(), loaded, 128, self.now())
+    }
+
+    /// As a caller does: memory, or a load; again, if news have overtaken that.
+    pub(super) fn lookup(&self) -> CachedAnswer {
+        let asked = self.0.pool.epoch();
+        match self.get() {
+            CachedAnswer::NotCached => {}
+            answer => return answer,
+        }
+        loop {
+            let settled = self.load();
+            if settled.superseded_at.is_none_or(|overtaken| asked < overtaken) {
+                return answer_of(&settled.cached);
+            }
+        }
+    }
+
+    pub(super) fn get(&self) -> CachedAnswer {
+        match self.0.pool.get(&key_hash(), self.now(), || freshness::UpstreamHealth::Healthy) {
+            PoolLookup::Hit(knowledge) => answer_of(&knowledge),
+            PoolLookup::HitNeedsReload(knowledge) => {
+                self.0.pool.release_reload(&key_hash());
+                answer_of(&knowledge)
+            }
+            PoolLookup::Miss => CachedAnswer::NotCached,
+        }
+    }
+
+    pub(super) fn assert_revoked(&self, when: &str) {
+        assert_eq!(self.lookup(), CachedAnswer::New, "{when}");
+    }
+
+    pub(super) fn get_and_claim_reload(&self) -> bool {
+        matches!(
+            self.0.pool.get(&key_hash(), self.now(), || freshness::UpstreamHealth::Healthy),
+            PoolLookup::HitNeedsReload(_)
+        )
+    }
+
+    pub(super) fn reload(&self) {
+        let at_once = self.0.reloads.fetch_add(1, Ordering::SeqCst) + 1;
+        self.0.max_concurrent_reloads.fetch_max(at_once, Ordering::SeqCst);
+        // Every other one fails.
+        if shuttle::rand::thread_rng().gen_bool(0.5) {
+            self.load();
+        }
+        self.0.reloads.fetch_sub(1, Ordering::SeqCst);
+        self.0.pool.release_reload(&key_hash());
+    }
+
+    pub(super) fn max_concurrent_reloads(&self) -> u64 {
+        self.0.max_concurrent_reloads.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn preload(&self) {
+        let loaded = self.read();
+        self.0.pool.insert_preloaded(DIGEST, loaded);
+    }
+
+    pub(super) fn take_preloaded(&self) {
+        self.0.pool.promote_preloaded(&key_hash(), || vec![DIGEST]);
+    }
+
+    // Changes.
+
+    pub(super) fn revoke_and_announce(&self) {
+        let at = UnixMillis(1);
+        let revision = self.change_row(|row| row.revoked_at = Some(at));
+        self.announce(&key_change_event(ChangeKind::Revoked(at), Some(revision)));
+    }
+
+    pub(super) fn rescope_and_announce(&self) {
+        let revision = self.change_row(|row| row.scopes = ScopeSet::EMPTY);
+        self.announce(&key_change_event(ChangeKind::Changed, Some(revision)));
+    }
+
+    pub(super) fn rescope_locally(&self) {
+        self.change_row(|row| row.scopes = ScopeSet::EMPTY);
+        self.announce(&key_change_event(ChangeKind::Changed, None));
+    }
+
+    pub(super) fn suspend_and_announce(&self) {
+        let revision = self.change_row(|row| row.tenant_status = TenantStatus::Suspended);
+        let news = ChangeEvent { kind: ChangeKind::Suspended, revision: Some(revision) };
+        self.announce(&PerSubject::for_tenant(&tenant_id(), news));
+    }
+
+    /// The database is restored: the row is another one, and the log begins anew.
+    pub(super) fn restore_other_log(&self) {
+        {
+            let mut database = self.0.database.lock().unwrap();
+            database.revision = 0;
+            if let Some(row) = &mut database.row {
+                row.scopes = ScopeSet::EMPTY;
+            }
+        }
+        self.0.pool.require_revalidation();
+        self.0.is_announced.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn insert_key_and_announce(&self) {
+        let revision = self.insert_key();
+        self.announce_new_key(revision);
+    }
+
+    pub(super) fn announce_new_key(&self, revision: Revision) {
+        self.announce(&key_change_event(ChangeKind::Changed, Some(revision)));
+    }
+
+    pub(super) fn insert_key_locally(&self) {
+        self.insert_key();
+        self.0.pool.invalidate_negative(&[key_hash()], None);
+        self.0.is_announced.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn insert_key(&self) -> Revision {
+        let mut database = self.0.database.lock().unwrap();
+        database.revision += 1;
+        database.row = Some(key_record());
+        Revision(database.revision)
+    }
+
+    fn change_row(&self, change: impl FnOnce(&mut KeyRecord)) -> Revision {
+        let mut database = self.0.database.lock().unwrap();
+        database.previous = Some((database.revision, database.row.clone()));
+        database.revision += 1;
+        if let Some(row) = &mut database.row {
+            change(row);
+        }
+        Revision(database.revision)
+    }
+
+    fn announce(&self, news: &PerSubject<ChangeEvent>) {
+        self.0.pool.apply(news);
+        self.0.is_announced.store(true, Ordering::SeqCst);
+    }
+}
+
+fn key_change_event(fate: ChangeKind, revision: Option<Revision>) -> PerSubject<ChangeEvent> {
+    PerSubject::for_key(&KeyId::parse("key_1").unwrap(), ChangeEvent { kind: fate, revision })
+}
+
+fn key_hash() -> KeyHash {
+    KeyHash::from_bytes([1; 32])
+}
+
+fn tenant_id() -> TenantId {
+    TenantId::parse("ten_1").unwrap()
+}
+
+fn key_record() -> KeyRecord {
+    KeyRecord {
+        key_id: KeyId::parse("key_1").unwrap(),
+        tenant_id: tenant_id(),
+        tenant_name: "Acme".into(),
+        plan: "pro".into(),
+        tenant_status: TenantStatus::Active,
+        scopes: ScopeSet::new(vec![Scope::parse("a").unwrap()]).unwrap(),
+        expires_at: None,
+        revoked_at: None,
+        last_used_at: None,
+    }
+}
+
+fn answer_of(knowledge: &CachedRecord<KeyRecord>) -> CachedAnswer {
+    match knowledge.record.as_deref() {
+        None => CachedAnswer::Negative,
+        Some(record) if *record == key_record() => CachedAnswer::Old,
+        Some(_) => CachedAnswer::New,
+    }
+}

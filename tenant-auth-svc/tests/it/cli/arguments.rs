@@ -1,0 +1,175 @@
+//! What is given on the command line and in the environment: taken as it is meant, and named as it was given.
+
+use std::process::Stdio;
+
+use tenant_auth_svc::config::Settings;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use super::{addresses, program, run, text};
+use crate::{
+    harness::{TestDatabase, TestService, http_until},
+    pki::Authority,
+};
+
+/// A `serve_command` that needs nothing else, on a database of its own.
+fn serve_command(folder: &tempfile::TempDir) -> tokio::process::Command {
+    let mut serve = program();
+    serve
+        .arg("serve")
+        .env("TENANT_AUTH_DATABASE_URL", format!("file:{}", folder.path().join("auth.db").display()))
+        .env("TENANT_AUTH_CREATE_SCHEMA", "true")
+        .env("TENANT_AUTH_LISTEN", "localhost:0")
+        .env("TENANT_AUTH_OPS_LISTEN", "localhost:0")
+        .env("TENANT_AUTH_DRAIN_DELAY", "0s")
+        .stderr(Stdio::piped());
+    serve
+}
+
+/// By the option where it came with one, by the variable where it came with that.
+#[tokio::test]
+async fn configuration_error_names_option_or_variable_given() {
+    let given = [
+        ("--listen", "TENANT_AUTH_LISTEN", "nowhere", "must be an address and a port"),
+        ("--database-url", "TENANT_AUTH_DATABASE_URL", "ftp://x", "must be libsql://"),
+        ("--database-token-file", "TENANT_AUTH_DATABASE_TOKEN_FILE", "/nowhere/token", "/nowhere/token"),
+        ("--key-prefix", "TENANT_AUTH_KEY_PREFIX", "Bad Prefix", "must be 1 to 18"),
+        ("--pepper-file", "TENANT_AUTH_PEPPER_FILE", "/nowhere/pepper", "cannot be read"),
+        ("--log", "TENANT_AUTH_LOG", "a=b=c", "is no log filter"),
+        ("--log-format", "TENANT_AUTH_LOG_FORMAT", "xml", "must be text, json or auto"),
+    ];
+    for command in ["serve", "migrate", "check-config", "reconcile"] {
+        let (mut options, mut variables) = (program(), program());
+        options.arg(command);
+        variables.arg(command);
+        for (option, variable, value, _) in given {
+            // The option wins, and has the blame.
+            options.args([option, value]).env(variable, "of the environment");
+            variables.env(variable, value);
+        }
+        for (ran, by_option) in [(run(&mut options).await, true), (run(&mut variables).await, false)] {
+            let told = text(&ran.stderr);
+            assert_eq!(ran.status.code(), Some(2), "{command}: {told}");
+            for (option, variable, _, why) in given {
+                let name = if by_option { option } else { variable };
+                let line = told.lines().find(|line| line.trim_start().starts_with(&format!("{name} ")));
+                assert!(line.is_some_and(|line| line.contains(why)), "{command} {name}: {told}");
+            }
+        }
+    }
+    // What another value makes wrong is named so, too.
+    let needs = run(program().args(["check-config", "--database-url", "https://db.example"])).await;
+    let told = text(&needs.stderr);
+    assert!(told.contains("TENANT_AUTH_DATABASE_TOKEN_FILE must be set: --database-url is https"), "{told}");
+}
+
+#[tokio::test]
+async fn dev_errors_name_dev_options() {
+    for (args, code, expected) in [
+        (["--listen", "nowhere"], 2, "--listen must be an address and a port"),
+        (
+            ["--listen", "0.0.0.0:0"],
+            2,
+            "--listen 0.0.0.0:0 is beyond loopback: dev serves this machine alone",
+        ),
+        (["--data-dir", "a?b"], 2, "--data-dir must name a file"),
+        (["--data-dir", "/dev/null/x"], 1, "--data-dir /dev/null/x: cannot lock"),
+    ] {
+        let elsewhere = tempfile::tempdir().unwrap();
+        let ran = run(program().arg("dev").args(args).current_dir(elsewhere.path())).await;
+        let told = text(&ran.stderr);
+        assert_eq!(ran.status.code(), Some(code), "{args:?}: {told}");
+        assert!(told.contains(expected) && !told.contains("TENANT_AUTH_"), "{args:?}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn empty_variable_counts_as_unset() {
+    let example = include_str!("../../../../deploy/config/tenant-auth.env");
+    let mut check = program();
+    check.arg("check-config");
+    for line in example.lines() {
+        let name = line.trim_start_matches('#').split_once('=').map_or("", |(name, _)| name);
+        if name.starts_with("TENANT_AUTH_") && !name.contains(' ') {
+            check.env(name, " ");
+        }
+    }
+    check.env("TENANT_AUTH_OF_ANOTHER_VERSION", "").env("TENANT_AUTH_DATABASE_URL", "file:auth.db");
+    let ran = run(&mut check).await;
+    assert!(ran.status.success(), "{}", text(&ran.stderr));
+    let shown = text(&ran.stdout);
+    assert_eq!(shown.matches("(environment)").count(), 1, "{shown}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn non_utf8_variable_is_refused() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let garbled = std::ffi::OsStr::from_bytes(b"\xff5s");
+    let ran = run(program()
+        .arg("check-config")
+        .env("TENANT_AUTH_DATABASE_URL", "file:auth.db")
+        .env("TENANT_AUTH_DRAIN_DELAY", garbled))
+    .await;
+    assert_eq!(ran.status.code(), Some(2));
+    assert!(text(&ran.stderr).contains("TENANT_AUTH_DRAIN_DELAY is no duration"), "{}", text(&ran.stderr));
+}
+
+#[tokio::test]
+async fn localhost_works_for_listening_and_healthcheck() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = serve_command(&folder).env("TENANT_AUTH_LOG_FORMAT", "json").spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let (address, ops) = addresses(&mut log).await;
+    assert!(address.parse::<std::net::SocketAddr>().unwrap().ip().is_loopback() && ops.ip().is_loopback());
+    http_until(ops, "GET /readyz", |answer| answer.status == 200).await;
+    let listen = format!("localhost:{}", ops.port());
+    let ready = run(program().arg("healthcheck").env("TENANT_AUTH_OPS_LISTEN", listen)).await;
+    assert_eq!(text(&ready.stdout), "ready\n", "{}", text(&ready.stderr));
+    let port = address.rsplit_once(':').unwrap().1;
+    let endpoint = format!("http://localhost:{port}");
+    let ready = run(program().args(["healthcheck", "--endpoint", &endpoint])).await;
+    assert_eq!(text(&ready.stdout), "SERVING\n", "{}", text(&ready.stderr));
+    let unknown = run(program().args(["serve", "--listen", "no-such-host.invalid:1"])).await;
+    assert!(text(&unknown.stderr).contains("--listen names no-such-host.invalid, which cannot be found"));
+}
+
+#[tokio::test]
+async fn piped_output_has_no_colors() {
+    let folder = tempfile::tempdir().unwrap();
+    for no_color in [None, Some(""), Some("1")] {
+        let mut serve = serve_command(&folder);
+        serve.args(["--log-format", "text"]).envs(no_color.map(|value| ("NO_COLOR", value)));
+        let mut child = serve.spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut line = String::new();
+        while !line.contains("serving") {
+            line = log.next_line().await.unwrap().expect("it says that it serves");
+            assert!(!line.contains('\x1b'), "{line:?}");
+        }
+        child.kill().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn healthcheck_reports_tls_mismatch() {
+    let files = Authority::new().server_certificate().write();
+    let encrypted = |settings: Settings| {
+        settings
+            .with_flag("TENANT_AUTH_TLS_CERT_FILE", Some(files.certificate()))
+            .with_flag("TENANT_AUTH_TLS_KEY_FILE", Some(files.key()))
+    };
+    let database = TestDatabase::embedded();
+    let clock = tenant_auth_svc::domain::clock::SystemClock::shared();
+    let service = TestService::start_unready(encrypted(database.settings()), clock).await;
+    let address = service.running.address();
+    for (endpoint, code, expected) in [
+        (format!("http://{address}"), 1, "is encrypted, and gRPC is asked without TLS here"),
+        (format!("https://{address}"), 2, "gRPC is asked without TLS here"),
+        (address.to_string(), 2, "is no URL such as http://127.0.0.1:50051"),
+    ] {
+        let ran = run(program().args(["healthcheck", "--endpoint", &endpoint])).await;
+        assert_eq!(ran.status.code(), Some(code), "{endpoint}: {}", text(&ran.stderr));
+        assert!(text(&ran.stderr).contains(expected), "{endpoint}: {}", text(&ran.stderr));
+    }
+}

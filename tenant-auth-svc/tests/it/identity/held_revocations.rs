@@ -1,0 +1,122 @@
+//! Ends that were known before a database was rolled back hold against it.
+
+use std::time::Duration;
+
+use tenant_auth_proto::v1::{self, DatabaseDoubt, Verdict, held_end::Subject};
+use tenant_auth_testkit::Fault;
+use tonic::Code;
+
+use super::{accept_database, cached_keys, database_state, poll_until_noticed};
+use crate::{freshness::Replicas, harness::outcome};
+
+/// Revokes a key, and has the database rolled back to before that, and accepted.
+async fn revoke_then_roll_back(replicas: &Replicas, key_id: &str) {
+    let backup = replicas.database.server().backup().unwrap();
+    replicas.first.revoke_key(key_id).await;
+    replicas.first.poll_feed().await;
+    replicas.poll_second().await;
+    replicas.database.server().restore(&backup).await.unwrap();
+    poll_until_noticed(replicas).await;
+    accept_database(&replicas.second).await;
+}
+
+#[tokio::test]
+async fn revocations_survive_accepted_rollback() {
+    let replicas = Replicas::start().await;
+    let [(good, _), (revoked, revoked_id)] = cached_keys(&replicas).await;
+    let backup = replicas.database.server().backup().unwrap();
+    let (lost, _) = replicas.first.issue_key(&replicas.tenant, &[]).await;
+    replicas.first.revoke_key(&revoked_id).await;
+    replicas.first.poll_feed().await;
+    replicas.poll_second().await;
+    assert_eq!(replicas.validate_on_second(&lost).await.0, Verdict::Valid);
+    replicas.database.server().restore(&backup).await.unwrap();
+    poll_until_noticed(&replicas).await;
+
+    let accepted = accept_database(&replicas.second).await;
+    let held: Vec<_> = accepted.held.iter().map(|held| held.subject.clone().unwrap()).collect();
+    assert_eq!(held, [Subject::KeyId(revoked_id.clone())], "what is to be made again");
+    assert!(accepted.held[0].revoked_at.is_some());
+    // The other one sees it by itself, with its next reading.
+    replicas.first.poll_feed().await;
+    for service in [&replicas.first, &replicas.second] {
+        assert_eq!(database_state(service).await.doubt(), DatabaseDoubt::Unspecified);
+        assert_eq!(outcome(&service.validate(&good).await), "VERDICT_VALID");
+        assert_eq!(
+            outcome(&service.validate(&lost).await),
+            "VERDICT_UNKNOWN",
+            "what the backup lacks is gone"
+        );
+        for _ in 0..3 {
+            assert_eq!(
+                outcome(&service.validate(&revoked).await),
+                "VERDICT_REVOKED",
+                "held against the database"
+            );
+            replicas.clock.advance(Duration::from_secs(100));
+        }
+        assert_eq!(database_state(service).await.held.len(), 1);
+    }
+    // Made again, it is the database's again.
+    replicas.first.revoke_key(&revoked_id).await;
+    replicas.first.poll_feed().await;
+    replicas.poll_second().await;
+    for service in [&replicas.first, &replicas.second] {
+        assert!(database_state(service).await.held.is_empty());
+        assert_eq!(outcome(&service.validate(&revoked).await), "VERDICT_REVOKED");
+    }
+    let audit = v1::ListAuditEventsRequest::default();
+    let events = replicas.first.admin().list_audit_events(audit).await.unwrap().into_inner().events;
+    assert!(events.iter().any(|event| event.action == "database.accept"), "{events:?}");
+}
+
+/// Whoever makes a held end again, as it is asked to, may meet a database that takes no changes yet.
+#[tokio::test]
+async fn held_revocation_survives_failed_attempt_to_repeat_it() {
+    let replicas = Replicas::start().await;
+    let [_, (revoked, revoked_id)] = cached_keys(&replicas).await;
+    revoke_then_roll_back(&replicas, &revoked_id).await;
+
+    replicas.database.server().faults().set_writes(Fault::blocked());
+    let again = v1::RevokeKeyRequest { key_id: revoked_id, reason: "again".to_owned() };
+    assert_eq!(replicas.second.admin().revoke_key(again).await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(outcome(&replicas.second.validate(&revoked).await), "VERDICT_REVOKED");
+}
+
+/// A key that was replaced, and then revoked, is again one that was replaced only: nobody can rotate it, and who tries to has
+/// changed nothing.
+#[tokio::test]
+async fn held_revocation_survives_refused_rotation() {
+    let replicas = Replicas::start().await;
+    let [_, (revoked, revoked_id)] = cached_keys(&replicas).await;
+    let rotate = v1::RotateKeyRequest { key_id: revoked_id.clone(), ..Default::default() };
+    replicas.first.admin().rotate_key(rotate.clone()).await.unwrap();
+    revoke_then_roll_back(&replicas, &revoked_id).await;
+
+    let refused = replicas.second.admin().rotate_key(rotate).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert_eq!(outcome(&replicas.second.validate(&revoked).await), "VERDICT_REVOKED");
+}
+
+/// What both databases have in common when the first one is accepted may be missing from the second one.
+#[tokio::test]
+async fn revocations_survive_second_earlier_rollback() {
+    let replicas = Replicas::start().await;
+    let [_, (revoked, revoked_id)] = cached_keys(&replicas).await;
+    let server = replicas.database.server();
+    let before = server.backup().unwrap();
+    replicas.first.revoke_key(&revoked_id).await;
+    let after = server.backup().unwrap();
+    for backup in [after, before] {
+        replicas.first.issue_key(&replicas.tenant, &[]).await;
+        replicas.first.poll_feed().await;
+        replicas.poll_second().await;
+        server.restore(&backup).await.unwrap();
+        poll_until_noticed(&replicas).await;
+        accept_database(&replicas.second).await;
+        replicas.first.poll_feed().await;
+        for service in [&replicas.first, &replicas.second] {
+            assert_eq!(outcome(&service.validate(&revoked).await), "VERDICT_REVOKED");
+        }
+    }
+}

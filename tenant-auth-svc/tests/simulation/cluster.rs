@@ -1,0 +1,308 @@
+//! The replicas, their database, their clock, and what they are asked.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value as Json;
+use tempfile::TempDir;
+use tenant_auth_svc::{
+    domain::{
+        clock::{Clock as _, ManualClock, UnixMillis},
+        store::{FailureKind, StoreError},
+        verdict::{Decision, Verdict},
+    },
+    server::RunningService,
+};
+use tenant_auth_testkit::{Backup, HranaServer};
+use tonic::transport::Channel;
+
+use super::{
+    copies::DatabaseCopy,
+    disasters::BeforeDisaster,
+    history::{EventOrder, KeyRow},
+    metering::UsageLedger,
+    oracle::{ObservedAnswer, Oracle, SimulatedTime},
+    replica::{Credential, SCOPE, SeededFlaw, start_replica},
+    troubles::Trouble,
+};
+
+pub(crate) const REPLICAS: usize = 3;
+pub(crate) const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
+/// How long anything real may take: no wait for it is part of a test.
+pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(crate) struct SimulatedCluster {
+    pub(crate) server: HranaServer,
+    /// From where the last replica reads, in half of the simulations.
+    pub(crate) copy: Option<DatabaseCopy>,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) replicas: Vec<RunningService>,
+    pub(crate) channels: Vec<Channel>,
+    pub(crate) credentials: Vec<Credential>,
+    pub(crate) oracle: Oracle,
+    pub(crate) ledger: UsageLedger,
+    /// The newest entry of the change log.
+    pub(crate) change_log_end: i64,
+    /// What goes wrong now.
+    pub(crate) trouble: Option<Trouble>,
+    /// After trouble, what waits behind a circuit may fail until these moments, for reads and for changes.
+    pub(crate) recovering_until: (Duration, Duration),
+    pub(crate) is_refusing: bool,
+    /// Backups of lately, each with its place in the order of events and the end of its change log.
+    pub(crate) backups: Vec<(EventOrder, Backup, i64)>,
+    /// What was there before the database became another one.
+    pub(crate) before_disaster: Option<BeforeDisaster>,
+    /// How often each verdict was given from each source, and what else happened how often.
+    pub(crate) answers: HashMap<String, u64>,
+    pub(crate) flaw: SeededFlaw,
+    pub(crate) folder: TempDir,
+}
+
+impl SimulatedCluster {
+    pub(crate) async fn start(flaw: SeededFlaw, with_copy: bool) -> Self {
+        let server = HranaServer::builder().token("secret").start().await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("token"), "secret").unwrap();
+        let clock = ManualClock::at(UnixMillis(1_790_000_000_000));
+        server.set_clock({
+            let clock = Arc::clone(&clock);
+            move || clock.now().0
+        });
+        let mut world = Self {
+            oracle: Oracle::new(REPLICAS, with_copy.then_some(REPLICAS - 1)),
+            server,
+            copy: None,
+            clock,
+            replicas: Vec::new(),
+            channels: Vec::new(),
+            credentials: (0..6).map(|number| Credential::new(&format!("a-key-of-before-{number}"))).collect(),
+            ledger: UsageLedger::default(),
+            change_log_end: 0,
+            trouble: None,
+            recovering_until: Default::default(),
+            is_refusing: false,
+            backups: Vec::new(),
+            before_disaster: None,
+            answers: HashMap::new(),
+            flaw,
+            folder,
+        };
+        for replica in 0..REPLICAS {
+            if with_copy && replica == REPLICAS - 1 {
+                world.copy = Some(DatabaseCopy::copy_primary(&world.server, &world.clock).await);
+                world.catch_up_copy().await;
+            }
+            let mut running = world.start_replica(replica).await;
+            running.wait_until_ready().await.unwrap();
+            world.channels.push(channel(&running));
+            world.replicas.push(running);
+        }
+        world.add_tenants();
+        let order = world.oracle.next_order();
+        world.record_database(order);
+        world
+    }
+
+    async fn start_replica(&self, replica: usize) -> RunningService {
+        let heartbeat = if self.copy.is_some() { "1s" } else { "off" };
+        start_replica(self.server_of(replica), self.folder.path(), &self.clock, heartbeat, self.flaw).await
+    }
+
+    pub(crate) fn add_tenants(&self) {
+        for tenant in TENANTS {
+            let row = format!(
+                "INSERT INTO tenants (id, name, created_at, updated_at) VALUES ('{tenant}', '{tenant}', 0, 0)"
+            );
+            self.server.execute(&row).unwrap();
+        }
+    }
+
+    pub(crate) fn now(&self) -> SimulatedTime {
+        SimulatedTime { monotonic: self.clock.monotonic(), wall: self.clock.now().0 }
+    }
+
+    /// Tells the oracle what is in the database.
+    pub(crate) fn record_database(&mut self, order: EventOrder) {
+        let read = |sql: &str| self.server.query(sql).unwrap();
+        let keys = read("SELECT hex(key_hash), id, tenant_id, scopes, expires_at, revoked_at FROM api_keys");
+        let keys = keys.iter().map(|row| {
+            let key = KeyRow {
+                id: text(&row[1]).unwrap(),
+                tenant: text(&row[2]).unwrap(),
+                may_read: text(&row[3]).unwrap().contains(SCOPE),
+                expires_at: number(&row[4]),
+                revoked: number(&row[5]).is_some(),
+            };
+            (text(&row[0]).unwrap(), key)
+        });
+        let tenants = read("SELECT id, status FROM tenants");
+        let is_suspended = |row: &Json| (text(&row[0]).unwrap(), text(&row[1]).unwrap() == "suspended");
+        let tenants = tenants.iter().map(is_suspended).collect();
+        self.change_log_end = number(&read("SELECT coalesce(max(seq), 0) FROM changes")[0][0]).unwrap();
+        self.oracle.record_database(order, self.now(), keys.collect(), &tenants);
+        self.mark_copy_behind();
+    }
+
+    /// Waits until no replica has a load under way: in simulated time it would last for minutes.
+    pub(crate) async fn until_loads_finish(&self) {
+        let deadline = Instant::now() + WAIT_TIMEOUT;
+        while self.replicas.iter().any(|replica| replica.key_cache().size().loads > 0) {
+            assert!(Instant::now() < deadline, "every load ends");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Lets a replica read its feed. The message says what is wrong with what came of it.
+    pub(crate) async fn poll_feed(&mut self, replica: usize) -> Result<Result<(), StoreError>, String> {
+        self.catch_up_copy_if_following(replica).await;
+        let order = self.oracle.next_order();
+        if self.flaw == SeededFlaw::IgnoresFeed && replica == 0 {
+            self.oracle.record_feed_poll(replica, order, self.now(), self.change_log_end == 0);
+            return Ok(Ok(()));
+        }
+        let heard = self.replicas[replica].feed().poll().await;
+        if heard.is_ok() {
+            self.oracle.record_feed_poll(replica, order, self.now(), self.change_log_end == 0);
+        }
+        let judged = self.judge_reading(replica, heard.as_ref().err().map(|error| error.kind));
+        judged.map_err(|why| format!("replica {replica} reads its feed ({heard:?}): {why}"))?;
+        Ok(heard)
+    }
+
+    /// Asks a replica about some keys; gives what it said to each. The message says what is wrong with an answer.
+    pub(crate) async fn validate_keys(
+        &mut self,
+        replica: usize,
+        keys: &[Credential],
+        reads: bool,
+    ) -> Result<Vec<Option<Verdict>>, String> {
+        self.catch_up_copy_if_behind(replica).await;
+        let mut said = Vec::with_capacity(keys.len());
+        let questions: Vec<_> = keys.iter().map(|key| key.key_query(reads)).collect();
+        let (validator, deadline) = (self.replicas[replica].validator(), Instant::now() + WAIT_TIMEOUT);
+        let decisions = match &questions[..] {
+            [question] => vec![validator.decide(question, deadline).await],
+            questions => validator.decide_all(questions, deadline).await,
+        };
+        for (key, decision) in keys.iter().zip(decisions) {
+            let answer = observed_answer(decision);
+            self.count_answer(&answer);
+            let judged = self.oracle.check_answer(replica, &key.digest, reads, self.now(), answer);
+            judged.map_err(|why| {
+                let truth = self.oracle.expected_verdicts(replica, &key.digest, reads, self.now());
+                format!("replica {replica} about {} (now {truth:?}): {answer:?}: {why}", key.plaintext)
+            })?;
+            said.push(answer.ok().map(|told| told.verdict));
+        }
+        Ok(said)
+    }
+
+    /// Makes a replica load a key, and leaves it when the load has reached the database.
+    pub(crate) async fn begin_load(&mut self, replica: usize, key: &Credential) {
+        let question = key.key_query(false);
+        let soon = Instant::now() + Duration::from_millis(1);
+        // What it is told meanwhile is that its time is over, or what is in memory.
+        let _ = self.replicas[replica].validator().decide(&question, soon).await;
+        let reached = self.server_of(replica).wait_for(|counters| counters.open_requests > 0);
+        // It is over already when the machine was busy elsewhere.
+        let _ = tokio::time::timeout(Duration::from_millis(100), reached).await;
+    }
+
+    fn count_answer(&mut self, answer: &Result<ObservedAnswer, FailureKind>) {
+        match answer {
+            Ok(told) => self.count(&format!("{} {}", told.verdict.as_str(), told.source.as_str())),
+            Err(_) => self.count("unavailable"),
+        }
+    }
+
+    /// Counts that something has happened: what never happens, the simulation says nothing about.
+    pub(crate) fn count(&mut self, what: &str) {
+        *self.answers.entry(what.to_owned()).or_default() += 1;
+    }
+
+    /// Once all is well and heard of, everything is answered as it is.
+    pub(crate) async fn check_all_answers(&mut self) -> Result<(), String> {
+        for replica in 0..REPLICAS {
+            self.poll_feed_with_retries(replica).await?;
+            self.look_up_a_key(replica).await?;
+            for reads in [false, true] {
+                let keys = self.credentials.clone();
+                let said = self.validate_keys(replica, &keys, reads).await?;
+                for (key, said) in keys.iter().zip(said) {
+                    let truths = self.oracle.expected_verdicts(replica, &key.digest, reads, self.now());
+                    // A negative entry may be a few seconds older than the key: either is a denial.
+                    let came_and_went = said == Some(Verdict::Unknown) && truths.contains(&Verdict::Revoked);
+                    if !said.is_some_and(|said| truths.contains(&said)) && !came_and_went {
+                        return Err(format!(
+                            "all is well, but replica {replica} says {said:?} about {}, which is {truths:?}",
+                            key.plaintext
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a replica read its feed, which may take longer than a reading may on a busy machine.
+    pub(crate) async fn poll_feed_with_retries(&mut self, replica: usize) -> Result<(), String> {
+        let deadline = Instant::now() + WAIT_TIMEOUT;
+        loop {
+            match self.poll_feed(replica).await? {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind == FailureKind::TimedOut && Instant::now() < deadline => {}
+                Err(error) => {
+                    return Err(format!("all is well, but replica {replica} hears nothing: {error}"));
+                }
+            }
+        }
+    }
+
+    /// A replica that has heard the feed again looks a key up at once.
+    pub(crate) async fn look_up_a_key(&mut self, replica: usize) -> Result<(), String> {
+        self.until_loads_finish().await;
+        let order = self.oracle.next_order();
+        let key = Credential::new(&format!("a-key-of-nobody-{order}"));
+        match self.validate_keys(replica, &[key], false).await?[..] {
+            [Some(Verdict::Unknown)] => Ok(()),
+            _ => Err(format!("replica {replica} hears the feed, and looks nothing up")),
+        }
+    }
+
+    pub(crate) async fn restart(&mut self, replica: usize) {
+        self.until_loads_finish().await;
+        self.restart_silently(replica).await;
+        self.oracle.restart_replica(replica);
+        if self.oracle.reads_work() {
+            self.replicas[replica].wait_until_ready().await.unwrap();
+            self.replicas[replica].wait_until_preloaded().await;
+        }
+    }
+
+    pub(crate) async fn restart_silently(&mut self, replica: usize) {
+        self.catch_up_copy_if_following(replica).await;
+        let running = self.start_replica(replica).await;
+        self.channels[replica] = channel(&running);
+        self.replicas[replica] = running;
+    }
+}
+
+pub(crate) fn text(value: &Json) -> Option<String> {
+    value.get("value").and_then(Json::as_str).map(str::to_owned)
+}
+
+pub(crate) fn number(value: &Json) -> Option<i64> {
+    text(value).map(|text| text.parse().unwrap())
+}
+
+fn channel(running: &RunningService) -> Channel {
+    Channel::from_shared(format!("http://{}", running.address())).unwrap().connect_lazy()
+}
+
+fn observed_answer(decision: Result<Decision, StoreError>) -> Result<ObservedAnswer, FailureKind> {
+    let Decision { verdict, provenance, .. } = decision.map_err(|error| error.kind)?;
+    Ok(ObservedAnswer { verdict, source: provenance.source, answer_age: provenance.age })
+}

@@ -1,0 +1,208 @@
+//! Which answers are allowed.
+
+use std::time::Duration;
+
+use tenant_auth_svc::domain::{
+    store::FailureKind,
+    verdict::{Source, Verdict},
+};
+
+use super::{GRACE, ObservedAnswer, Oracle, ReadsState, ReplicaKnowledge, SimulatedTime};
+use crate::history::{EventOrder, KeyRow};
+
+/// `TENANT_AUTH_CACHE_FRESH`, its default, with the longest spread.
+const FRESH_TIME: Duration = Duration::from_secs(6);
+/// `TENANT_AUTH_CACHE_REFRESH`, its default.
+const STALE_WHILE_REVALIDATE: Duration = Duration::from_secs(60);
+/// `TENANT_AUTH_CACHE_ABSENT`, its default.
+const NEGATIVE_TIME: Duration = Duration::from_secs(5);
+/// For how long a feed that was heard vouches for what is in memory.
+const FEED_LIVENESS: Duration = Duration::from_secs(1);
+/// What was read from a copy that was not yet known to stand still counts as read then, and not as of when it stopped.
+pub(crate) const MAX_UNNOTICED_STALL: Duration = Duration::from_secs(7);
+
+impl Oracle {
+    /// What a replica has to say once all is well and heard of; more than one where it may hold more than the database.
+    pub(crate) fn expected_verdicts(
+        &self,
+        replica: usize,
+        digest: &str,
+        reads: bool,
+        now: SimulatedTime,
+    ) -> Vec<Verdict> {
+        match self.key(digest) {
+            None => vec![Verdict::Unknown],
+            Some(key) => {
+                let suspended = self.is_suspended(&key.tenant);
+                self.possible_verdicts(&self.views[replica], key, suspended, reads, now)
+            }
+        }
+    }
+
+    /// Judges an answer to a question asked just now; the message says why it is not allowed.
+    pub(crate) fn check_answer(
+        &mut self,
+        replica: usize,
+        digest: &str,
+        reads: bool,
+        now: SimulatedTime,
+        answer: Result<ObservedAnswer, FailureKind>,
+    ) -> Result<(), String> {
+        let order = self.next_order();
+        let view = &self.views[replica];
+        let reachable = self.is_reachable(replica);
+        // What it has changed itself, the copy from which it reads may not show yet.
+        let shown = self.visible_up_to(replica);
+        let lags = shown.is_some_and(|(shown, _)| view.last_own_change > shown);
+        let told = match answer {
+            Err(FailureKind::Lagging) if lags => return Ok(()),
+            Err(kind) if reachable => {
+                return Err(format!("no answer ({kind:?}) from a database that is well"));
+            }
+            Err(kind) if !lags && self.has_cached(replica, digest, now) => {
+                return Err(format!("no answer ({kind:?}) about a key that it knows"));
+            }
+            Err(_) => return Ok(()),
+            Ok(told) => told,
+        };
+        let vouched = view.polled_at.is_some_and(|at| now.monotonic <= at + FEED_LIVENESS);
+        // An end that is known is told whatever the rest of a record comes from.
+        let is_end = matches!(told.verdict, Verdict::Revoked | Verdict::TenantSuspended);
+        let believes = is_end || (self.reads != ReadsState::OtherDatabase && !view.copy_is_stalled);
+        let honest = match told.source {
+            Source::Database => told.answer_age < FRESH_TIME && believes,
+            Source::Fresh => told.answer_age < FRESH_TIME,
+            Source::Refreshing => told.answer_age < STALE_WHILE_REVALIDATE && vouched,
+            Source::Stale => told.answer_age < GRACE && (!reachable || lags),
+            Source::Negative => told.answer_age < NEGATIVE_TIME && told.verdict == Verdict::Unknown,
+            Source::None => false,
+        };
+        if !honest {
+            return Err("the answer's source and age are not possible".to_owned());
+        }
+        if view.copy_is_stalled && !self.is_old_enough(replica, digest, now, told) {
+            return Err("the answer is older than it says: the copy has stood still for longer".to_owned());
+        }
+        let allowed = match told.verdict {
+            Verdict::Unknown => self.may_be_unknown(replica, digest, now, told.answer_age),
+            _ => self.may_be_verdict(replica, digest, reads, now, told),
+        };
+        if !allowed {
+            return Err("nothing that this replica may still believe gives this verdict".to_owned());
+        }
+        if told.source == Source::Database {
+            let view = &mut self.views[replica];
+            view.has_read_since_outage |= view.has_polled_since_outage;
+        }
+        if told.source == Source::Database
+            && told.verdict != Verdict::Unknown
+            && !self.views[replica].log_broken
+        {
+            let order = shown.map_or(order, |(shown, _)| shown);
+            self.views[replica].read.insert(digest.to_owned(), (order, now.monotonic));
+        }
+        Ok(())
+    }
+
+    /// Whether an answer of a copy that stands still says how old it is. Of what has changed since, the replica may know more.
+    fn is_old_enough(&self, replica: usize, digest: &str, now: SimulatedTime, told: ObservedAnswer) -> bool {
+        let Some((shown, stopped)) = self.visible_up_to(replica) else { return true };
+        let is_newer = |subject: &str| self.record_touch.get(subject).is_some_and(|at| *at > shown);
+        let may_be_newer = is_newer(digest) || self.key(digest).is_none_or(|key| is_newer(&key.tenant));
+        told.source != Source::Stale
+            || may_be_newer
+            || told.answer_age + MAX_UNNOTICED_STALL >= now.monotonic - stopped
+    }
+
+    /// Tells of an event that ended a state whether a replica has seen that before what it believes was read.
+    fn was_seen_before(
+        &self,
+        replica: usize,
+        now: SimulatedTime,
+        age: Duration,
+    ) -> impl Fn(EventOrder, Duration) -> bool {
+        move |end, at| self.visible_at(replica, end, at).is_some_and(|seen| seen + age < now.monotonic)
+    }
+
+    fn may_be_unknown(&self, replica: usize, digest: &str, now: SimulatedTime, age: Duration) -> bool {
+        let Some(history) = self.keys.get(digest) else { return true };
+        let view = &self.views[replica];
+        // A key that came and went between two readings may stay an absence for its few seconds: either is a denial.
+        let withdrawn = history.last().as_ref().is_some_and(|key| key.revoked);
+        let heard =
+            if withdrawn { view.started } else { view.polled_up_to.max(view.acknowledged_change_of(digest)) };
+        let imported = view.imported.get(digest).copied().unwrap_or_default();
+        let told = |order| order <= heard.max(imported);
+        history.believable(told, self.was_seen_before(replica, now, age)).any(Option::is_none)
+    }
+
+    /// Whether a verdict other than UNKNOWN follows from a state of the key, and one of its tenant, that the replica may
+    /// have read and not heard to be over.
+    fn may_be_verdict(
+        &self,
+        replica: usize,
+        digest: &str,
+        reads: bool,
+        now: SimulatedTime,
+        told: ObservedAnswer,
+    ) -> bool {
+        let Some(history) = self.keys.get(digest) else { return false };
+        let view = &self.views[replica];
+        let reachable = self.is_reachable(replica);
+        let admits = told.verdict == Verdict::Valid;
+        // What is known to have ended may hide that more has changed, for as long as nobody can ask.
+        let any_denial = !admits && (!reachable || view.log_broken);
+        let was_told = |subject: &str| {
+            let own = view.own_change_of(subject);
+            move |order| match reachable {
+                _ if any_denial => order <= view.started,
+                true => order <= view.polled_up_to.max(own),
+                false => order <= own || view.was_reported(order),
+            }
+        };
+        let age = if any_denial { GRACE } else { told.answer_age };
+        let before = || self.was_seen_before(replica, now, age);
+        history.believable(was_told(digest), before()).flatten().any(|key| {
+            let tenant = &self.tenants[&key.tenant];
+            let mut believable = tenant.believable(was_told(&key.tenant), before());
+            believable.any(|suspended| {
+                self.possible_verdicts(view, key, *suspended, reads, now).contains(&told.verdict)
+            })
+        })
+    }
+
+    /// What a state of a key and its tenant gives, with what a replica holds against the database.
+    fn possible_verdicts(
+        &self,
+        view: &ReplicaKnowledge,
+        key: &KeyRow,
+        suspended: bool,
+        reads: bool,
+        now: SimulatedTime,
+    ) -> Vec<Verdict> {
+        let either = |subject: &str, shows: bool| match view.held_revocations.get(subject) {
+            None => vec![shows],
+            Some(held) if held.is_sure => vec![true],
+            Some(_) => vec![shows, true],
+        };
+        let suspended = either(&key.tenant, suspended);
+        let of = |revoked: bool| KeyRow { revoked, ..key.clone() };
+        let keys = either(&key.id, key.revoked).into_iter().map(of);
+        keys.flat_map(|key| {
+            suspended.iter().map(|suspended| key.verdict(*suspended, reads, now.wall)).collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
+    /// Whether a replica has read a key within the grace, and heard nothing since that could have made it forget.
+    fn has_cached(&self, replica: usize, digest: &str, now: SimulatedTime) -> bool {
+        let view = &self.views[replica];
+        let Some((read, at)) = view.read.get(digest) else { return false };
+        let Some(key) = self.key(digest) else { return false };
+        let touched = |subject: &str| self.record_touch.get(subject).copied().unwrap_or_default();
+        let changed = touched(digest).max(touched(&key.tenant)).max(self.keys[digest].since());
+        let slack =
+            if self.visible_up_to(replica).is_some() { MAX_UNNOTICED_STALL * 2 } else { Duration::ZERO };
+        now.monotonic + slack < *at + GRACE && *read > changed && *read > view.last_revalidation
+    }
+}
