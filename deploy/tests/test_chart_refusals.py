@@ -13,13 +13,13 @@ ANONYMOUS = "callersSecret: {name: ''}\nallowAnonymous: true\n"
     [
         (None, "", "database.url must be set"),
         (None, "database: {url: 'libsql://db.example'}", "database.tokenSecret.name must be set"),
-        (None, DATABASE, "it must be encrypted"),
+        (None, DATABASE, "TLS is required"),
         (None, f"{DATABASE}allowPlaintext: true\nallowAnonymous: true\n", "image.repository must be set"),
         ("minimal", "image: {repository: ''}", "image.repository must be set"),
         ("minimal", "image: {tag: 1.10}", "tag"),
         ("minimal", "image: {digest: latest}", "digest"),
         ("minimal", "callersSecret: {name: ''}", "callers must be known"),
-        ("minimal", "tls: {secretName: ''}", "it must be encrypted"),
+        ("minimal", "tls: {secretName: ''}", "TLS is required"),
         ("everything-on", "callersSecret: {name: ''}\nallowAnonymous: true", "tls.clientCaSecret needs callersSecret"),
         ("everything-off", "tls: {clientCaSecret: {name: ca}}", "needs tls.secretName"),
         (None, "database: {url: 'libsql://db.example?authToken=hush'}", "hold no credentials"),
@@ -62,7 +62,7 @@ ANONYMOUS = "callersSecret: {name: ''}\nallowAnonymous: true\n"
         ("minimal", "settings: {TENANT_AUTH_USAGE_QUEUE: 1000000}", "Set resources.limits.memory to"),
         ("minimal", "resources: {limits: {memory: 500Mi}}", 'resources.limits.memory is "500Mi", which is 500 MiB'),
         ("minimal", "resources: {limits: {memory: 512}}", 'resources.limits.memory is "512", which is 0 MiB'),
-        ("minimal", "resources: {limits: {memory: 512MB}}", "no quantity"),
+        ("minimal", "resources: {limits: {memory: 512MB}}", "not a quantity"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_rolled_out(chart, case, more, reason):
