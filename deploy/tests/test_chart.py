@@ -1,4 +1,4 @@
-"""The Helm chart: rendered by Helm with different values, checked against Kubernetes' own schemas, and looked at."""
+"""The Helm chart: rendered by Helm with different values, checked against Kubernetes' schemas and by individual tests."""
 
 import shutil
 
@@ -46,7 +46,7 @@ def test_liveness_asks_about_the_process_and_readiness_about_the_service(rendere
     container = rendered[case].container()
     for probe in ["livenessProbe", "startupProbe"]:
         assert container[probe]["httpGet"] == {"path": "/livez", "port": "ops"}, probe
-        # An outage of the database must restart nobody.
+        # An outage of the database must not restart any replica.
         assert not {"grpc", "exec"} & container[probe].keys()
     assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "ops"}
     assert {"name": "ops", "containerPort": 50052} in container["ports"]

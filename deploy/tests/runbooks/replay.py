@@ -24,7 +24,7 @@ SERIES = 'tenant_auth_requests_total{rpc="tenantauth.v1.AdminService/ListKeys",c
 
 
 def words_of_the_source():
-    """What is logged where a panic is caught, and by the hook."""
+    """The log lines of a caught panic, and of the panic hook."""
     for place, words in {"middleware/catch_panic.rs": "a request met a defect and was answered INTERNAL", "cli.rs": "a thread panicked"}.items():
         assert words in (SOURCE / place).read_text(), f"{place} logs something else than {words!r}: see the page of TenantAuthDefects"
         yield words
@@ -46,17 +46,17 @@ def defect(world):
 
 @state
 def totals_differ(world):
-    """The totals of usage were compared, and one of them is not the sum of its events."""
+    """Usage totals were compared, and one of them is not the sum of its events."""
     usage_wrong(world)
     now = time.time()
     found = {"tenant_auth_usage_totals_differing": 1, "tenant_auth_usage_reconciled_timestamp_seconds": now}
     for name in found:
-        assert world.replicas[0].metric(name) == 0, f"{name} is no metric of the service"
+        assert world.replicas[0].metric(name) == 0, f"{name} is not a metric of the service"
     world.targets.append(serve(world, world.replicas[0], lambda: found))
 
 
 def serve(world, replica, changed):
-    """A replica's metrics with other values for some series, at an address of their own."""
+    """A replica's metrics with changed values for some series, served at a separate address."""
     host = f"{NET}.{next(HOSTS)}"
 
     class Handler(BaseHTTPRequestHandler):
@@ -67,7 +67,7 @@ def serve(world, replica, changed):
             self.send_response(200)
             self.send_header("content-type", "text/plain; version=0.0.4")
             self.send_header("content-length", str(len(text)))
-            # A scrape that takes too long is given up.
+            # A scrape that takes too long is aborted.
             with contextlib.suppress(ConnectionError):
                 self.end_headers()
                 self.wfile.write(text)

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Silences:
-    """`/api/v2/silences`, as far as `amtool silence add` and `query` go."""
+    """`/api/v2/silences`, as far as `amtool silence add` and `query` need it."""
 
     def __init__(self, host):
         kept = self.kept = []
