@@ -1,4 +1,4 @@
-"""Makes a fixture of a recording: of every series that a rule selects, what it told in each turn.
+"""Creates a fixture from a recording: the values of every series that a rule selects, in each turn.
 
 What Prometheus would add is added: `up`, job and instance; a series that a scrape does not tell any more, or whose replica
 does not answer, is stale. The build's stamp is replaced by one fixed clean commit, since a recording is made with whatever was
@@ -59,7 +59,7 @@ def write(folder):
     described = json.loads((folder / "situation.json").read_text())
     with gzip.open(folder / "scrapes.jsonl.gz", "rt") as file:
         scrapes = [json.loads(line) for line in file]
-    # The last turn may have been cut off after the first replica.
+    # The last turn may have been aborted after the first replica.
     counts = {}
     for scrape in scrapes:
         counts[scrape["turn"]] = counts.get(scrape["turn"], 0) + 1
@@ -78,7 +78,7 @@ def write(folder):
             if values[turn] is None and values[turn - 1] not in (None, series.STALE):
                 values[turn] = series.STALE
     path = RECORDED / f"{described['situation']}.series"
-    # One that was cut off ends with its last scrape.
+    # An aborted recording ends with its last scrape.
     marks = {"end": (turns - 1) * described["interval"]} | described["marks"]
     recording = series.Recording(described["situation"], described["interval"], turns, marks, found)
     series.write(path, recording)

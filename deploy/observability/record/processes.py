@@ -38,11 +38,11 @@ class Database:
         await asyncio.wait_for(self.process.stdout.readline(), START_TIMEOUT)
 
     async def say(self, line):
-        """Switches a fault, and waits until it is in force."""
+        """Switches a fault, and waits until it is in effect."""
         self.process.stdin.write(f"{line}\n".encode())
         answer = (await asyncio.wait_for(self.process.stdout.readline(), START_TIMEOUT)).decode().strip()
         if answer != "ok":
-            raise RuntimeError(f"the database does not obey {line!r}: {answer or 'it has ended'}")
+            raise RuntimeError(f"the database rejected {line!r}: {answer or 'it has exited'}")
 
     async def end(self):
         with contextlib.suppress(ProcessLookupError):
@@ -51,7 +51,7 @@ class Database:
 
 
 class Way:
-    """A TCP proxy between one replica and the database, whose answers it holds back for `delay` seconds."""
+    """A TCP proxy between one replica and the database, which delays the database's responses by `delay` seconds."""
 
     def __init__(self, port):
         self.database, self.delay = port, 0.0
@@ -79,7 +79,7 @@ class Way:
 
 
 class Replica:
-    """One `tenant-auth-svc serve` on ports of its own. It keeps them through its restarts, and so its name."""
+    """One `tenant-auth-svc serve` on its own ports, which it keeps through restarts, and so its name."""
 
     def __init__(self, name, binary, folder, database_port, settings):
         self.name, self.binary, self.folder = name, binary, folder
@@ -112,7 +112,7 @@ class Replica:
         return status == 200
 
     async def get(self, path, timeout=5):
-        """Status and text of a page of its port for operators; (0, "") when there is no answer."""
+        """Status and text of a page of its port for operators; (0, "") if there is no response."""
         try:
             async with asyncio.timeout(timeout):
                 reader, writer = await asyncio.open_connection("127.0.0.1", self.ops)
@@ -129,7 +129,7 @@ class Replica:
         return int(head.split(" ", 2)[1]), body
 
     async def end(self, how=signal.SIGKILL):
-        """Ends it, and waits until it has ended: SIGTERM with the drain of a rollout."""
+        """Stops it, and waits until it has exited: SIGTERM with the drain of a rollout."""
         if self.process is None:
             return
         with contextlib.suppress(ProcessLookupError):
