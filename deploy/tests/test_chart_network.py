@@ -94,7 +94,7 @@ def test_nlb(rendered):
     spec = service["spec"]
     assert (spec["type"], spec["loadBalancerClass"]) == ("LoadBalancer", "service.k8s.aws/nlb")
     assert spec["loadBalancerSourceRanges"] == ["203.0.113.0/24"]
-    assert spec["ports"] == [{"name": "grpc", "port": 443, "targetPort": "grpc"}], "nothing that a balancer would probe by"
+    assert spec["ports"] == [{"name": "grpc", "port": 443, "targetPort": "grpc"}], "no appProtocol, which a balancer would probe by"
     for each in nlb.all("Service"):
         assert (each["spec"]["ipFamilyPolicy"], each["spec"]["ipFamilies"]) == ("RequireDualStack", ["IPv4", "IPv6"])
     prefix = "service.beta.kubernetes.io/aws-load-balancer-"
@@ -106,7 +106,7 @@ def test_nlb(rendered):
     assert (told["healthcheck-port"], told["healthcheck-path"]) == (str(ops), probe["path"])
     noticed = int(told["healthcheck-interval"]) * int(told["healthcheck-unhealthy-threshold"])
     drain = int(nlb.environment()["TENANT_AUTH_DRAIN_DELAY"].removesuffix("s"))
-    assert drain > noticed, "no new connections before it goes"
+    assert drain > noticed, "the balancer stops new connections before the drain delay ends"
     for address in [OUTSIDE, "10.1.2.3", "2001:db8::9"]:
         assert lets(nlb.policy(), "from", 50051, address)
         assert lets(nlb.policy(), "from", 50052, address)
@@ -136,7 +136,7 @@ def test_mesh(rendered):
     assert annotations["traffic.sidecar.istio.io/excludeInboundPorts"] == str(ops), "Prometheus has no certificate"
     config = json.loads(annotations["proxy.istio.io/config"])
     seconds = int(config["terminationDrainDuration"].removesuffix("s"))
-    assert 5 + 19 < seconds < mesh.pod()["terminationGracePeriodSeconds"], "the way out lasts as long as the service"
+    assert 5 + 19 < seconds < mesh.pod()["terminationGracePeriodSeconds"], "the sidecar runs as long as the service"
     # Another name, and the alerts still select it.
     (headless,) = [each for each in mesh.all("Service") if each["metadata"]["name"] == "auth-identity-headless"]
     assert headless["metadata"]["labels"][mesh.one("ServiceMonitor")["spec"]["jobLabel"]] == "tenant-auth"
@@ -156,7 +156,7 @@ def test_ambient_and_linkerd_have_ports_of_their_own(chart):
     ambient = policy(chart, "mesh", "networkPolicy: {mesh: {kind: istio-ambient}}")
     assert lets(ambient, "to", 15008, pod("data")) and lets(ambient, "from", 15008, pod("api"))
     for probe in ["169.254.7.127", "fd16:9254:7127:1337:ffff:ffff:ffff:ffff"]:
-        assert lets(ambient, "from", 50052, probe), "the kubelet, as Istio hands it on"
+        assert lets(ambient, "from", 50052, probe), "the kubelet's probes, as Istio forwards them"
         assert not lets(ambient, "from", 50051, probe)
     linkerd = policy(chart, "mesh", "networkPolicy: {mesh: {kind: linkerd, controlPlane: null}}")
     for port in [8080, 8086, 8090]:
@@ -247,7 +247,7 @@ def test_routes_lead_to_the_service(rendered):
 def test_the_address_that_the_chart_sets_takes_both_families(rendered):
     """Tested with a running service; a machine without IPv6 cannot test it."""
     if not _listens_on_ipv6():
-        pytest.skip("SKIPPED: no IPv6 here")
+        pytest.skip("SKIPPED: this machine has no IPv6")
     address = rendered["minimal"].environment()["TENANT_AUTH_LISTEN"].replace(":50051", ":0")
     environment = {
         "TENANT_AUTH_DATABASE_URL": "http://127.0.0.1:1",

@@ -1,4 +1,4 @@
-"""What cannot work is refused by the chart, before anything is rolled out, with what to do instead."""
+"""The chart rejects values that cannot work, before anything is rolled out, and names the remedy."""
 
 import pytest
 from chart import template
@@ -26,21 +26,21 @@ ANONYMOUS = "callersSecret: {name: ''}\nallowAnonymous: true\n"
         (None, "database: {url: 'https://user:hush@db.example'}", "hold no credentials"),
         (None, "database: {url: 'file:auth.db'}", "must begin with libsql://"),
         ("everything-on", "database: {caConfigMap: {name: ca}}", "exclude each other"),
-        # Who is let in by a load balancer, and asks for no name, could administer.
+        # Anonymous callers from outside could administer.
         ("minimal", f"{ANONYMOUS}service: {{type: LoadBalancer}}", "let anybody administer"),
         ("minimal", f"{ANONYMOUS}ingress: {{enabled: true, hosts: [auth.example]}}", "let anybody administer"),
         ("minimal", f"{ANONYMOUS}grpcRoute: {{enabled: true, parentRefs: [{{name: g}}]}}", "let anybody administer"),
         ("everything-off", "service: {type: NodePort}", "let anybody administer"),
         ("minimal", "ingress: {enabled: true}", "ingress.hosts must name"),
         ("minimal", "grpcRoute: {enabled: true}", "grpcRoute.parentRefs must name"),
-        # Two values that say the same.
+        # The same variable set twice.
         ("minimal", "settings: {TENANT_AUTH_LISTEN: '[::]:1'}", "settings.TENANT_AUTH_LISTEN is set by another value"),
         ("minimal", "extraEnv: [{name: TENANT_AUTH_LISTEN, value: x}]", "extraEnv: TENANT_AUTH_LISTEN is set already"),
         ("nlb", "extraEnv: [{name: TENANT_AUTH_CACHE_KEYS, value: '1'}]", "extraEnv: TENANT_AUTH_CACHE_KEYS is set"),
         ("everything-on", "extraEnv: [{name: SSL_CERT_DIR, value: /x}]", "extraEnv: SSL_CERT_DIR is set already"),
         ("minimal", "extraEnv: [{name: A, value: x}, {name: A, value: y}]", "extraEnv: A is set already"),
         ("minimal", "extraVolumes: [{name: tls, emptyDir: {}}]", "extraVolumes: tls is the name of a volume"),
-        # What alert rules, runbooks, Services and policies find the pods by.
+        # Labels by which alert rules, runbooks, Services and policies select the pods.
         ("minimal", "podLabels: {app.kubernetes.io/name: x}", "podLabels must not set app.kubernetes.io/name"),
         ("minimal", "reconcile: {podLabels: {app.kubernetes.io/name: tenant-auth}}", "reconcile.podLabels must not set"),
         ("minimal", "serviceMonitor: {labels: {app.kubernetes.io/name: x}}", "serviceMonitor.labels must not set"),
@@ -55,7 +55,7 @@ ANONYMOUS = "callersSecret: {name: ''}\nallowAnonymous: true\n"
         ("minimal", "listenAddress: localhost", "listenAddress"),
         ("minimal", "networkPolicy: {mesh: {kind: consul}}", "/networkPolicy/mesh/kind"),
         ("autoscaling", "autoscaling: {minReplicas: 11}", "minReplicas must not be more"),
-        # Memory that the kernel would not give.
+        # A memory limit that is too small.
         ("minimal", "settings: {TENANT_AUTH_CACHE_KEYS: 2000000}", "Set resources.limits.memory to 2364Mi or more"),
         ("minimal", "settings: {TENANT_AUTH_CACHE_SESSIONS: '1000000'}", "Set resources.limits.memory to"),
         ("minimal", "settings: {TENANT_AUTH_CACHE_ABSENCES: 1000000}", "Set resources.limits.memory to"),

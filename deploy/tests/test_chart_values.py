@@ -141,7 +141,7 @@ def test_a_private_ca_is_what_the_database_is_known_by(chart, tmp_path, kind):
     (mounted / "..data").symlink_to("..2026")
     (mounted / "ca.crt").symlink_to("..data/ca.crt")
     folders = rendered.environment()["SSL_CERT_DIR"].replace("/run/tenant-auth/database-ca", str(mounted))
-    assert folders.startswith("/etc/ssl/certs:"), "public ones are believed as before"
+    assert folders.startswith("/etc/ssl/certs:"), "public CAs stay trusted"
 
     class Database(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -164,7 +164,7 @@ def test_a_private_ca_is_what_the_database_is_known_by(chart, tmp_path, kind):
     }
     try:
         assert run(PROGRAMS / "tenant-auth-svc", "migrate", env=environment).returncode == 1
-        assert not asked, "nobody signed it that is known"
+        assert not asked, "the certificate's CA is not trusted"
         result = run(PROGRAMS / "tenant-auth-svc", "migrate", env=environment | {"SSL_CERT_DIR": folders})
         assert asked and "HTTP 401" in result.stderr, result.stderr
     finally:
@@ -182,7 +182,7 @@ def test_openshift_chooses_the_user(chart, rendered, case):
         assert pod["securityContext"]["runAsNonRoot"] is True
     forced = render(chart, case, "openshift: 'no'", *there)
     assert ids <= forced.pod()["securityContext"].keys()
-    assert ids & rendered["everything-on"].pod()["securityContext"].keys() == set(), "told so"
+    assert ids & rendered["everything-on"].pod()["securityContext"].keys() == set(), "OpenShift assigns the user"
 
 
 def test_it_listens_on_every_family(chart, tmp_path):
@@ -207,7 +207,7 @@ def test_reconcile_asks_the_same_database_and_is_no_replica(rendered, tmp_path):
                 assert name in environment, name
         judged(environment, tmp_path)
         for service in rendered[case].all("Service"):
-            assert not service["spec"]["selector"].items() <= job["metadata"]["labels"].items(), "nobody is sent there"
+            assert not service["spec"]["selector"].items() <= job["metadata"]["labels"].items(), "no Service selects the Job"
         spec = rendered[case].one("CronJob")["spec"]
         assert (spec["concurrencyPolicy"], spec["jobTemplate"]["spec"]["backoffLimit"]) == ("Forbid", 0)
     assert rendered["everything-on"].job()["spec"]["containers"][0]["args"] == ["reconcile", "--tenant", "ten_1"]

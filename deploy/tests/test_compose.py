@@ -144,8 +144,8 @@ def test_seeding_makes_a_key_once(service, tmp_path):
     key = kept.read_text()
     assert key.startswith("ta_")
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    assert key.strip() not in seed(), "a key is in no log"
-    assert kept.read_text() == key, "found again"
+    assert key.strip() not in seed(), "the log must not contain the key"
+    assert kept.read_text() == key, "the second run keeps the key"
     validate = [PROGRAMS / "tenantctl", "validate", "--scope", "demo:read"]
     succeeded(run(*validate, env=environment, stdin=key))
 

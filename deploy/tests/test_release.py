@@ -42,7 +42,7 @@ def test_nothing_is_built_before_the_guard_or_published_before_its_second_word(w
 
 def test_it_has_the_history_and_may_ask_the_remote_again(workflow):
     (checkout,) = [step for step in workflow["jobs"]["release"]["steps"] if "checkout" in step.get("uses", "")]
-    assert checkout["with"]["fetch-depth"] == 0, "a shallow clone cannot tell what is on main"
+    assert checkout["with"]["fetch-depth"] == 0, "a shallow clone does not have the history of main"
     assert checkout["with"]["persist-credentials"] is True
 
 

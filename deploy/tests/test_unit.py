@@ -12,7 +12,7 @@ from deployment import DEPLOY, ENDING, PROGRAMS, check_config, known_variables, 
 
 UNIT = DEPLOY / "systemd" / "tenant-auth.service"
 TOKEN = "/etc/tenant-auth/database-token"
-systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="SKIPPED: no systemd-analyze here")
+systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="SKIPPED: systemd-analyze is missing")
 
 
 @pytest.fixture
@@ -66,24 +66,24 @@ def test_the_program_takes_its_command_line(settings, tmp_path):
     environment = dict(re.findall(r"^(TENANT_AUTH_[A-Z_]+)=(.+)$", example, re.MULTILINE))
     shown = succeeded(check_config(environment, *flags, folder=tmp_path))
     origins = dict(re.findall(r"^(\w+) .*\((\w+)\)$", shown, re.MULTILINE))
-    assert origins["TENANT_AUTH_DATABASE_TOKEN_FILE"] == "flag", "it wins over the file"
+    assert origins["TENANT_AUTH_DATABASE_TOKEN_FILE"] == "flag", "the flag overrides the file"
     assert origins["TENANT_AUTH_REQUIRE_CANONICAL_BUILD"] == "flag"
     assert origins.keys() == known_variables()
 
 
 def test_secrets_are_read_where_root_puts_them_so_that_none_needs_a_restart(settings):
     copies = {"LoadCredential", "LoadCredentialEncrypted", "SetCredential", "ImportCredential"}
-    assert not copies & settings.keys(), "those are copies made at the start"
+    assert not copies & settings.keys(), "systemd would copy these credentials at the start"
     assert "%d" not in settings["ExecStart"][0]
     assert TOKEN in settings["ExecStart"][0]
-    assert settings["User"] == settings["Group"] == ["tenant-auth"], "whose group may read them"
+    assert settings["User"] == settings["Group"] == ["tenant-auth"], "the group may read the secrets"
     # The unit's head says how to install these, so that the service can read them and only root can change them.
     head = UNIT.read_text().partition("[Unit]")[0]
     assert "install -d -m 750 -g tenant-auth /etc/tenant-auth" in head
     assert "install -m 640 -g tenant-auth database-token" in head
 
 
-@pytest.mark.skipif(not shutil.which("systemd-sysusers"), reason="SKIPPED: no systemd-sysusers here")
+@pytest.mark.skipif(not shutil.which("systemd-sysusers"), reason="SKIPPED: systemd-sysusers is missing")
 def test_systemd_makes_the_user():
     sysusers = UNIT.with_name("tenant-auth.sysusers")
     shown = run("systemd-sysusers", "--dry-run", sysusers)
@@ -114,7 +114,7 @@ def test_the_process_tells_systemd_when_it_serves_and_when_it_has_reloaded(setti
 
         with subprocess.Popen(start, env=environment, stderr=subprocess.DEVNULL) as serve:
             try:
-                assert told()[0] == "READY=1", "the database is not there, which is no reason not to start"
+                assert told()[0] == "READY=1", "the service starts without the database"
                 (reload,) = settings["ExecReload"]
                 succeeded(run(*shlex.split(reload.replace("$MAINPID", str(serve.pid)))))
                 assert told()[0] == "RELOADING=1"

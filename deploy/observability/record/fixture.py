@@ -1,8 +1,8 @@
 """Creates a fixture from a recording: the values of every series that a rule selects, in each turn.
 
-What Prometheus would add is added: `up`, job and instance; a series that a scrape does not tell any more, or whose replica
-does not answer, is stale. The build's stamp is replaced by one fixed clean commit, since a recording is made with whatever was
-built, and what is not counted is rounded to milliseconds.
+Adds what Prometheus would add: `up`, job and instance; a series that is missing from a scrape, or whose replica does not respond,
+is stale. The build's stamp is replaced by one fixed clean commit, because recordings are made with arbitrary builds, and
+non-integer values are rounded to milliseconds.
 """
 
 import gzip
@@ -83,5 +83,5 @@ def write(folder):
     recording = series.Recording(described["situation"], described["interval"], turns, marks, found)
     series.write(path, recording)
     if series.read(path).series != found:
-        raise RuntimeError(f"{path} does not say what was recorded")
+        raise RuntimeError(f"{path} differs from the recording")
     return path

@@ -1,6 +1,6 @@
-"""One recording: starts what it needs, drives it through a situation, and keeps every scrape as it came.
+"""One recording: starts its processes, drives them through a situation, and keeps every scrape unmodified.
 
-A recording is a folder: `scrapes.jsonl.gz` with a line for each replica and turn (when, which, whether it answered, and the
+A recording is a folder: `scrapes.jsonl.gz` with a line for each replica and turn (time, replica, whether it responded, and the
 whole text of /metrics), `situation.json` with the marks, and the logs of the processes.
 """
 

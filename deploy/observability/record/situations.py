@@ -1,7 +1,7 @@
 """What is recorded. Each situation begins when all is well, except for what its `traffic` and `settings` say.
 
-A phase lasts longer than the `for:` of the alerts that it is to provoke, and the time after it is long enough to show that
-they end. The marks are what ../recorded/SITUATIONS.md counts its times from.
+A phase lasts longer than the `for:` of the alerts that should fire in it, and the time after it is long enough to show that
+they end. ../recorded/SITUATIONS.md gives times relative to the marks.
 """
 
 import signal

@@ -1,7 +1,7 @@
 """The callers of a recording: a few calls a second, through the generated stubs of the Python client.
 
-The channel spreads calls over the replicas and connects again by itself; nothing is sent twice, so that what is counted is
-what was asked.
+The channel spreads calls over the replicas and reconnects by itself; no call is retried, so that the counters match the calls
+that were sent.
 """
 
 import asyncio

@@ -1,11 +1,11 @@
-"""What a service would tell in states that nobody can bring about, or has no time to wait for.
+"""Metrics and logs of states that a test cannot cause, or would have to wait too long for.
 
-A service with a defect: there is none to be had, because a panic that can be provoked from outside is mended. The metrics are those of a
-service that runs, with one RPC that ended with INTERNAL beside them. The lines of the log have the words of the service's source, which
-the test looks up there.
+A service with a defect: none is known, because a panic that can be provoked from outside gets fixed. The metrics are those of a
+running service, plus one RPC that ended with INTERNAL. The log lines use the messages of the service's source, which the test
+checks there.
 
-A service that has compared its usage totals: it does that at some moment of the first hour. The totals are wrong in its database; only
-the gauge is put beside its metrics.
+A service that has compared its usage totals: it does that at a random time within the first hour. The totals in its database are
+really wrong; only the gauge is added to its metrics.
 """
 
 import contextlib

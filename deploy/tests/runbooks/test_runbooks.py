@@ -1,4 +1,4 @@
-"""Every command and query of every page of an alert works in the state that the page is for, and finds what the page says.
+"""Every command and query of every alert page works in the state that the page is for, and prints what the page expects.
 
 A service that runs, a database with faults, Prometheus and Alertmanager are real. kubectl, systemctl and journalctl are stood in
 for: see `stand_ins/`.
