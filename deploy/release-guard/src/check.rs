@@ -1,4 +1,4 @@
-//! The check itself.
+//! The check of a commit and of its build.
 
 use crate::{
     address::normalised,
@@ -14,18 +14,18 @@ use crate::{
 pub struct Request {
     /// The canonical repository and its branch.
     pub canonical: Canonical,
-    /// The remote to ask, by name or address.
+    /// The remote to query, by name or address.
     pub remote: String,
-    /// The commit to release, in any form that git knows.
+    /// The commit to release, in any form that git accepts.
     pub commit: String,
-    /// What the build says, or why that cannot be read; `None` when there is no build yet.
+    /// The build's stamp, or why it cannot be read; `None` when there is no build yet.
     pub stamp: Option<Result<Stamp, String>>,
 }
 
-/// Looks at everything, and lists all that is wrong. Changes nothing but git's store of objects, into which it fetches.
+/// Runs all checks, and lists every problem. Changes nothing but git's object store, into which it fetches.
 ///
 /// # Errors
-/// [`GitError`] when git itself cannot be used, or does not know the commit.
+/// [`GitError`] when git itself fails, or does not know the commit.
 pub fn check(git: &Git, request: Request) -> Result<Report, GitError> {
     let head = git.read(&["rev-parse", "--verify", "HEAD^{commit}"])?;
     let commit =
@@ -43,12 +43,12 @@ fn tree(git: &Git, commit: &str, head: &str) -> Result<Vec<Refusal>, GitError> {
     let changed =
         git.read(&["status", "--porcelain", "--untracked-files=all", "--ignore-submodules=none"])?;
     if !changed.is_empty() {
-        // Two letters and a space come before each name. The first letter may be a space, which nothing has trimmed.
+        // Two letters and a space precede each name. The first letter may be a space, which must not be trimmed.
         refusals.push(Refusal::Dirty(
             changed.lines().filter_map(|line| line.get(3..)).map(str::to_owned).collect(),
         ));
     }
-    // `H` is a file that git looks at; a small letter is assumed unchanged, `S` is skipped.
+    // `H` is a file that git checks; a lower-case letter means assume-unchanged, `S` means skip-worktree.
     let listed = git.read(&["ls-files", "-v"])?;
     let overlooked =
         listed.lines().filter(|line| line.starts_with(|c: char| c == 'S' || c.is_ascii_lowercase()));
@@ -62,7 +62,7 @@ fn tree(git: &Git, commit: &str, head: &str) -> Result<Vec<Refusal>, GitError> {
     Ok(refusals)
 }
 
-/// Asks the remote where its branch is, and compares. Says where that is, if it could be learned.
+/// Compares the commit with the remote's branch. Returns the branch's tip, if the remote could be read.
 fn remote(
     git: &Git,
     request: &Request,
@@ -70,7 +70,7 @@ fn remote(
     refusals: &mut Vec<Refusal>,
 ) -> Result<Option<String>, GitError> {
     let Request { canonical, remote, .. } = request;
-    // With `url.….insteadOf` applied: what counts is where git goes, not what is written down.
+    // Applies `url.….insteadOf`: the address that git really uses counts.
     let address = git.read(&["ls-remote", "--get-url", remote])?;
     if normalised(&address) != normalised(&canonical.remote) {
         refusals.push(Refusal::NotCanonical {
@@ -91,13 +91,13 @@ fn remote(
             return Ok(None);
         }
     };
-    // git matches from the end: `refs/other/refs/heads/main` would be listed too.
+    // git matches the end of names: `refs/other/refs/heads/main` would be listed too.
     let named = listed.lines().filter_map(|line| line.split_once('\t')).find(|(_, name)| *name == reference);
     let Some(tip) = named.map(|(tip, _)| tip.to_owned()) else {
         refusals.push(Refusal::NoBranch { remote: remote.clone(), branch });
         return Ok(None);
     };
-    // The commits in between; no branch is moved.
+    // Fetches the commits in between; moves no branch.
     let fetched = git.read(&["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", remote, &reference]);
     if let Err(error) = fetched {
         refusals.push(unreachable(&error));
@@ -113,7 +113,7 @@ fn remote(
             false => Refusal::NotOnBranch { commit, branch, remote, tip: tip.clone() },
         });
     }
-    // A build server may have no branch checked out at all: then there is none that could be behind.
+    // A build server may have no local branch: then none can be behind.
     if let Ok(local) = git.read(&["rev-parse", "--verify", "--quiet", &reference])
         && local != tip
         && !contains(&tip, &local)?

@@ -1,9 +1,9 @@
-//! What a build says about itself.
+//! The stamp of a build.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The commit, the branch, and whether files were changed, as stamped into a binary or onto an image.
+/// The commit, the branch, and whether files were changed, as stamped into a binary or into an image's labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// The full commit; empty when the build does not know.
@@ -34,21 +34,21 @@ struct Labels {
 }
 
 impl Stamp {
-    /// Reads what `tenant-auth-svc --version` prints: `commit`, `branch` and `dirty`, each on a line of its own.
+    /// Parses the output of `tenant-auth-svc --version`: `commit`, `branch` and `dirty`, one per line.
     ///
     /// # Errors
-    /// A sentence that says what is missing. A build that does not say is never taken for a clean one.
+    /// A sentence that names the missing part. An incomplete stamp never counts as clean.
     pub fn of_version(text: &str) -> Result<Self, String> {
         let field = |name: &str| {
             let found = text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
             found
                 .map(|value| value.trim().to_owned())
-                .ok_or_else(|| format!("there is no line \"{name}: …\""))
+                .ok_or_else(|| format!("the line \"{name}: …\" is missing"))
         };
         Ok(Self { commit: field("commit")?, branch: field("branch")?, dirty: flag(&field("dirty")?)? })
     }
 
-    /// Reads JSON: the labels of an image (`docker inspect --format '{{json .Config.Labels}}'`), a whole
+    /// Parses JSON: the labels of an image (`docker inspect --format '{{json .Config.Labels}}'`), a whole
     /// `docker inspect`, or an object with `commit`, `branch` and `dirty`.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl Stamp {
 }
 
 fn flag(text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| format!("dirty is neither true nor false but {text:?}"))
+    text.parse().map_err(|_| format!("dirty is {text:?}, not true or false"))
 }
 
 #[cfg(test)]
