@@ -205,12 +205,12 @@ def check_scrape(known, scrape, promtool):
                 if re.fullmatch(r"[\w|]+|other", value):
                     for one in value.split("|"):
                         known_elsewhere = label == "outcome" and one == "ok"
-                        hold(one in there or known_elsewhere, f"{where}: {name} tells no {label} {one}")
+                        hold(one in there or known_elsewhere, f"{where}: no sample of {name} has the {label} {one}")
                 elif operator in ("=", "!="):
-                    hold(value in there or label == "rpc" and value in rpcs(values), f"{where}: {name} tells no {label} {value}")
+                    hold(value in there or label == "rpc" and value in rpcs(values), f"{where}: no sample of {name} has the {label} {value}")
                 else:
                     matching = [one for one in there | rpcs(values) if re.fullmatch(value, one)]
-                    hold(matching or "SERIES" in value, f"{where}: {name} tells no {label} like {value}")
+                    hold(matching or "SERIES" in value, f"{where}: no sample of {name} has a {label} like {value}")
     result = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
     hold(result.returncode == 0, f"promtool check metrics: {result.stdout}{result.stderr}")
     print(f"{len(series)} series of {len(names)} names in {scrape}")

@@ -17,7 +17,7 @@ def end_with_parent():
 
 
 def free_ports(count):
-    """Ports that nobody has now. All are held until the last is found, so that no two are the same."""
+    """Returns unused ports. All are kept open until the last is found, so that no two are the same."""
     with contextlib.ExitStack() as held:
         servers = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [server.getsockname()[1] for server in servers]

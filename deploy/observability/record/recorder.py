@@ -74,7 +74,7 @@ class Stage:
         await self.database.end()
 
     async def scrape(self):
-        """Scrapes all replicas every 15 s of the clock, however long the responses take."""
+        """Scrapes all replicas every 15 s of the clock, independent of the response times."""
         turn = 0
         while True:
             answers = await asyncio.gather(*(replica.get("/metrics", TIMEOUT) for replica in self.replicas.values()))
