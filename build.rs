@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .client_mod_attribute(".", "#[cfg(feature = \"client\")]")
         .server_mod_attribute(".", "#[cfg(feature = \"server\")]")
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
-        // Keys arrive in these messages: a derived Debug would print them.
+        // These messages contain keys, which a derived Debug would print.
         .skip_debug([
             ".tenantauth.v1.ValidateKeyRequest",
             ".tenantauth.v1.ValidateSessionRequest",

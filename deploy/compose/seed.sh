@@ -1,13 +1,14 @@
 #!/bin/sh
-# Makes a tenant and a key for trying out. Running it again finds both, so that `docker compose up` may be repeated.
+# Creates a tenant and a key for trial use. A repeated run finds both, so that `docker compose up` may be repeated.
 set -eu
 
 : "${SEED_KEY_FILE:?names the file to keep the key in}"
 
-# As `tenant-auth-svc dev` makes it.
+# The same tenant as `tenant-auth-svc dev` creates.
 tenantctl tenant create --id ten_demo --name Demo --plan dev
 
-# The key is shown once, so it is kept. A new database does not know a kept one: then it is denied, and replaced.
+# The key is shown only once, so it is kept. A new database does not know a kept key: the key is then denied, and
+# replaced.
 known=1
 if [ -s "$SEED_KEY_FILE" ]; then
   known=0
@@ -22,7 +23,7 @@ case "$known" in
     mv "$SEED_KEY_FILE.new" "$SEED_KEY_FILE"
     echo 'a demo key was issued'
     ;;
-  # No answer is no denial.
+  # A missing answer is not a denial.
   *) exit "$known" ;;
 esac
-echo "to see it: docker compose run --rm --entrypoint cat seed $SEED_KEY_FILE"
+echo "to print it: docker compose run --rm --entrypoint cat seed $SEED_KEY_FILE"

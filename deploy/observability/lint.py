@@ -1,7 +1,7 @@
-"""Holds rules, tests, dashboard, pages and the service's metrics to each other. Standard library only; see `check`.
+"""Checks that rules, tests, dashboard, pages and the service's metrics are consistent. Standard library only; see `check`.
 
-    python3 lint.py --promtool PATH            what can be said without a service
-    python3 lint.py --promtool PATH SCRAPE     and with the /metrics of one that runs: a file, or an http:// address
+    python3 lint.py --promtool PATH            checks that need no service
+    python3 lint.py --promtool PATH SCRAPE     also with the /metrics of a running service: a file, or an http:// address
 """
 
 import argparse
@@ -16,16 +16,16 @@ import recorded_lint
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-# What Prometheus adds to every series, and the chart's operator to those of a cluster.
+# Labels that Prometheus adds to every series, and the Prometheus operator to those of a cluster.
 ADDED = {"cluster", "namespace", "job", "instance", "le"}
-# Codes that are told only once they have come: every other value in the rules has to be in a scrape.
+# Codes are reported only after they have occurred; every other value in the rules has to be in a scrape.
 CODES = (
     "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED RESOURCE_EXHAUSTED "
     "FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS UNAUTHENTICATED"
 ).split()
-# Values that differ from build to build and from database to database.
+# Labels whose values depend on the build.
 OPEN = {("tenant_auth_build_info", "branch"), ("tenant_auth_build_info", "dirty"), ("tenant_auth_build_info", "commit")}
-# What a service without TLS and with an embedded database does not tell, and the values of its label.
+# Metrics that a service without TLS and with an embedded database does not report, and the values of their label.
 CERTIFICATES, TOKENS = {"certificate": {"server", "client_ca", "database_ca"}}, {"token": {"reads", "writes"}}
 SOMETIMES = {
     "tenant_auth_certificate_expiry_timestamp_seconds": CERTIFICATES,
@@ -33,7 +33,7 @@ SOMETIMES = {
     "tenant_auth_token_expiry_timestamp_seconds": TOKENS,
     "tenant_auth_token_issued_timestamp_seconds": TOKENS,
 }
-# Every personal matter has a name like these, and no end.
+# Labels with names like these would identify tenants, keys or callers, and have unbounded values.
 PERSONAL = re.compile(r"tenant(_id|_name)?|key(_id)?|session(_id)?|caller")
 
 problems = []
@@ -45,7 +45,7 @@ def hold(condition, problem):
 
 
 def metrics():
-    """Name to labels, by METRICS.md, which a test of the service holds to its source."""
+    """Name to labels, from METRICS.md, which a test of the service compares with its source."""
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| \w* \| ([^|]*) \|", (ROOT / "tenant-auth-svc/METRICS.md").read_text(), re.M)
     known = {}
     for name, kind, labels in rows:
@@ -56,7 +56,7 @@ def metrics():
 
 
 def expressions():
-    """Where from, and PromQL: of rules, dashboard and pages."""
+    """Every PromQL expression of rules, dashboard and pages, with its origin."""
     rules = re.findall(r"^ +expr: (?:\|\n((?:          .*\n|\n)+)|(.+)\n)", (HERE / "alerts.yaml").read_text(), re.M)
     yield from (("alerts.yaml", block or line) for block, line in rules)
     for panel in json.loads((HERE / "dashboard.json").read_text())["panels"]:
@@ -91,11 +91,11 @@ def check_names(known):
         for by in re.findall(r"\b(?:by|on|without)\s*\(([^)]*)\)", expression):
             for label in re.findall(r"\w+", by):
                 fits = label in ADDED | {"sli"} or any(label in known.get(name, ()) for name, _ in selectors(expression))
-                hold(fits, f"{where}: nothing there has a label {label}")
-                hold(not PERSONAL.fullmatch(label), f"{where}: {label} has no end")
+                hold(fits, f"{where}: no metric in the expression has a label {label}")
+                hold(not PERSONAL.fullmatch(label), f"{where}: {label} has unbounded values")
     for name in known:
         whole = re.sub(r"_(bucket|sum|count)$", "", name)
-        hold(whole in used or any(part.startswith(whole) for part in used), f"{whole}: nobody looks at it")
+        hold(whole in used or any(part.startswith(whole) for part in used), f"{whole}: used by no rule, panel or page")
     for label in re.findall(r"\{\{(\w+)\}\}", dashboard):
         fits = label in ADDED | {"sli"} or any(label in labels for labels in known.values())
         hold(fits and not PERSONAL.fullmatch(label), f"dashboard.json: no metric has a label {label}")
@@ -111,9 +111,9 @@ def check_alerts():
         hold("summary: " in body and "description: " in body, f"{name}: no summary or description")
         hold(f"runbook_url: deploy/observability/runbooks/{name}.md\n" in body, f"{name}: runbook_url is not that of its page")
         before = text[: text.index(f"- alert: {name}\n")].rstrip().splitlines()
-        # Two sisters share a reason.
+        # The two burn alerts share a comment.
         shared = name == "TenantAuthErrorBudgetBurn6h"
-        hold(shared or before[-1].lstrip().startswith("#"), f"{name}: no reason for what it waits")
+        hold(shared or before[-1].lstrip().startswith("#"), f"{name}: no comment with the reason for its wait")
     there = pages()
     hold(set(there) == set(alerts), f"pages and alerts differ: {sorted(set(there) ^ set(alerts))}")
     for name, page in there.items():
@@ -123,17 +123,17 @@ def check_alerts():
         wanted = ["What it means", "What users see", "What to look at first", "What to do", "When to escalate", "How to silence it safely"]
         hold(re.findall(r"^## (.*)", text, re.M) == wanted, f"{page.name}: other sections")
         for link in re.findall(r"\]\(([\w./-]+?)(?:#[\w-]+)?\)", text):
-            hold((page.parent / link).exists(), f"{page.name}: {link} is not there")
+            hold((page.parent / link).exists(), f"{page.name}: {link} does not exist")
     return set(alerts)
 
 
 def check_tests(alerts):
-    """That every alert fires and is quiet in a test. That it is true is for promtool to say."""
+    """Checks that a test expects every alert to fire, and one expects it not to. promtool checks the expectations."""
     text = (HERE / "alerts_test.yaml").read_text() + (HERE / "alerts_days_test.yaml").read_text()
     told = re.findall(r"eval_time: \w+\n +alertname: (\w+)\n(?: +(exp_alerts):)?", text)
     fires, quiet = ({name for name, expected in told if bool(expected) == firing} for firing in (True, False))
-    hold(fires == alerts, f"fires in no test, or is no alert: {sorted(alerts ^ fires)}")
-    hold(quiet == alerts, f"is quiet in no test, or is no alert: {sorted(alerts ^ quiet)}")
+    hold(fires == alerts, f"no test in which it fires, or not an alert: {sorted(alerts ^ fires)}")
+    hold(quiet == alerts, f"no test in which it does not fire, or not an alert: {sorted(alerts ^ quiet)}")
 
 
 def check_recorded(alerts, known, scrape):
@@ -148,7 +148,7 @@ def check_recorded(alerts, known, scrape):
 
 
 def check_copies():
-    """The chart may read only what is in its folder, and follows links. Not every checkout and archive keeps them."""
+    """The chart may read only files in its folder, and follows links. Some checkouts and archives do not keep links."""
     for name in ("alerts.yaml", "dashboard.json"):
         linked = ROOT / "deploy/helm/tenant-auth/files" / name
         same = linked.exists() and linked.read_bytes() == (HERE / name).read_bytes()
@@ -156,7 +156,7 @@ def check_copies():
 
 
 def check_promql(promtool):
-    """Has promtool read everything: of the dashboard with its variables filled in."""
+    """Has promtool parse every expression; the dashboard's variables are filled in."""
     rules = []
     for place, (_, expression) in enumerate(expressions()):
         for name, value in {"$__rate_interval": "5m", "$job": "tenant-auth", "$instance": ".*", "$rpc": ".*"}.items():
@@ -175,8 +175,8 @@ def read(scrape):
         return Path(scrape).read_text()
     with urllib.request.urlopen(scrape, timeout=10) as answer:
         kind = answer.headers["content-type"]
-        # Prometheus 3 takes no scrape without one.
-        hold(kind.startswith("text/plain; version=0.0.4"), f"/metrics is of the type {kind}")
+        # Prometheus 3 rejects a scrape without a content type.
+        hold(kind.startswith("text/plain; version=0.0.4"), f"/metrics has the content type {kind}")
         return answer.read().decode()
 
 
@@ -205,19 +205,19 @@ def check_scrape(known, scrape, promtool):
                 if re.fullmatch(r"[\w|]+|other", value):
                     for one in value.split("|"):
                         known_elsewhere = label == "outcome" and one == "ok"
-                        hold(one in there or known_elsewhere, f"{where}: {name} tells no {label} {one}")
+                        hold(one in there or known_elsewhere, f"{where}: no sample of {name} has the {label} {one}")
                 elif operator in ("=", "!="):
-                    hold(value in there or label == "rpc" and value in rpcs(values), f"{where}: {name} tells no {label} {value}")
+                    hold(value in there or label == "rpc" and value in rpcs(values), f"{where}: no sample of {name} has the {label} {value}")
                 else:
                     matching = [one for one in there | rpcs(values) if re.fullmatch(value, one)]
-                    hold(matching or "SERIES" in value, f"{where}: {name} tells no {label} like {value}")
+                    hold(matching or "SERIES" in value, f"{where}: no sample of {name} has a {label} like {value}")
     result = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
     hold(result.returncode == 0, f"promtool check metrics: {result.stdout}{result.stderr}")
     print(f"{len(series)} series of {len(names)} names in {scrape}")
 
 
 def rpcs(values):
-    """Durations are told of RPCs only that were asked, in-flight ones of all."""
+    """All RPCs: durations are reported only for RPCs that were called, in-flight counts for all."""
     return values.get(("tenant_auth_requests_in_flight", "rpc"), set())
 
 

@@ -1,10 +1,10 @@
-"""Has promtool play recorded series to the rules, and compares what fires, minute by minute, with recorded/SITUATIONS.md.
+"""Has promtool evaluate the rules over recorded series, and compares the firing alerts, minute by minute, with recorded/SITUATIONS.md.
 
     python3 recorded_test.py --promtool PATH                       every situation
-    python3 recorded_test.py --promtool PATH --show SITUATION      what fires there and when, to fill in the table
-    python3 recorded_test.py --promtool PATH SITUATION...          these alone
+    python3 recorded_test.py --promtool PATH --show SITUATION      prints what fires there and when, to fill in the table
+    python3 recorded_test.py --promtool PATH SITUATION...          only these
 
-Standard library only; see `check`. What the table means is said at its top.
+Standard library only; see `check`. The beginning of SITUATIONS.md explains the table.
 """
 
 import argparse
@@ -22,28 +22,28 @@ HERE = Path(__file__).resolve().parent
 RECORDED = HERE / "recorded"
 RULES = (HERE / "alerts.yaml").read_text()
 SEVERITY = dict(re.findall(r"- alert: (\w+)\n.*?severity: (\w+)", RULES, re.S))
-# What is repeated before and after a situation, for those alerts that look back for hours and for days: from that minute on.
+# The recording that is repeated before and after a situation, from this minute on, for alerts that look back hours or days.
 PAST, PAST_MINUTE = "quiet_hour", 20
 LOOK_BACK = {"tenant_auth_requests_total", "tenant_auth_undecided_total", "tenant_auth_verdicts_total"}
 
 
 @dataclass(frozen=True)
 class Run:
-    """One way of playing a situation."""
+    """One way of evaluating a situation."""
 
     name: str
-    # Which alerts are looked at, as a matcher of PromQL.
+    # The alerts to compare, as a matcher of PromQL.
     alerts: str
-    # Seconds between two scrapes, and between two evaluations and questions; what is left out is every other scrape.
+    # Seconds between two scrapes, between two evaluations, and between two comparisons; scrapes in between are skipped.
     step: int
     evaluate: int
     ask: int
-    # Hours of the past before and after.
+    # Hours of the repeated recording before and after.
     before: int = 0
     after: int = 0
-    # How far a firing may be from where the table has it, in seconds.
+    # Tolerance of a firing's start and end, in seconds.
     slack: int = 60
-    # The groups of rules that matter: every evaluation of the others is paid for, too.
+    # The rule groups to evaluate: the others would only cost time.
     groups: tuple = ("tenant-auth-sli", "tenant-auth-sli-long", "tenant-auth-users")
 
     def covers(self, alert):
@@ -66,7 +66,7 @@ class Firing:
     end: int
 
     def state(self, second, slack):
-        """Whether it has to fire, may fire (None), or must not."""
+        """Whether the alert has to fire, may fire (None), or must not."""
         if self.start + slack <= second <= self.end - slack:
             return True
         return None if self.start - slack < second < self.end + slack else False
@@ -94,7 +94,7 @@ def table():
 
 
 def second(text, marks, where):
-    """Of `mark`, or of a mark and minutes or hours after or before it."""
+    """The second of a `mark`, or of a time some minutes or hours after or before it."""
     match = re.fullmatch(r"(\w+)(?: ([+-]) (\d+)([mh]))?", text)
     if not match or match[1] not in marks:
         raise SystemExit(f"SITUATIONS.md, {where}: {text!r} is not one of {', '.join(marks)}, with + or - minutes (m) or hours (h)")
@@ -107,21 +107,21 @@ def expected(recording, rows):
     for alert, labels, start, end in rows:
         where = f"{recording.situation}, {alert}"
         if alert not in SEVERITY:
-            raise SystemExit(f"SITUATIONS.md, {where}: there is no such alert")
+            raise SystemExit(f"SITUATIONS.md, {where}: no such alert")
         pairs = tuple(sorted(re.findall(r"(\w+)=(\S+?)(?:,|$)", labels)))
         firings.append(Firing(alert, pairs, second(start, recording.marks, where), second(end, recording.marks, where)))
     return firings
 
 
 def counted_from(values, turn):
-    """What a counter has counted since that turn."""
+    """The values of a counter relative to its value at that turn."""
     later = values[turn:]
     first = next((value for value in later if value is not None), 0)
     return [value if value is None else value - first for value in later]
 
 
 def played(recording, past, run):
-    """The input of promtool, the second at which the situation begins in it, and how many there are from then on."""
+    """The input of promtool, the second at which the situation begins in it, and the number of seconds from then on."""
     every, skipped = run.step // recording.interval, PAST_MINUTE * 60 // past.interval
     piece = (past.turns - skipped) // every
     before, after = (-(-hours * 3600 // (piece * run.step)) for hours in (run.before, run.after))
@@ -140,7 +140,7 @@ def played(recording, past, run):
 
 
 def rules(groups):
-    """The rules of these groups, as they are in the file."""
+    """The rules of these groups, unmodified."""
     head, *parts = re.split(r"^(?=  - name: )", RULES, flags=re.M)
     chosen = [part for part in parts if re.match(r"  - name: (\S+)", part)[1] in groups]
     if len(chosen) != len(groups):
@@ -165,7 +165,7 @@ def questions(firings, run, begins, seconds):
 
 
 def play(promtool, recording, past, run, firings):
-    """What was asked and answered otherwise: the second of the situation, expected and fired alerts."""
+    """The differences: second of the situation, expected alerts, fired alerts."""
     inputs, begins, seconds = played(recording, past, run)
     test = {
         "rule_files": ["rules.yaml"],
@@ -199,7 +199,7 @@ def in_seconds(time):
 
 
 def alerts(samples):
-    """Alert with the labels that tell it from its like."""
+    """Alerts with the labels that distinguish their instances."""
     names = set()
     for sample in re.findall(r"\{([^}]*)\}", samples):
         labels = dict(re.findall(r'(\w+)="([^"]*)"', sample))
@@ -213,7 +213,7 @@ COMMON = {"__name__", "alertname", "alertstate", "job", "severity"}
 
 
 def show(promtool, recording, past):
-    """What fires, from when until when, and the marks."""
+    """Prints which alerts fire, from when until when, and the marks."""
     print(f"{recording.situation}: {', '.join(f'{name} {seconds / 60:.1f}m' for name, seconds in recording.marks.items())}")
     for run in RUNS:
         fired = {}
@@ -231,7 +231,7 @@ def show(promtool, recording, past):
 
 
 def play_all(promtool, recording, past, run):
-    """Nothing is expected, so that whatever fires is told. With no firing at all, promtool is content."""
+    """Evaluates without expectations, so that every firing is reported as a difference. If nothing fires, promtool succeeds."""
     return play(promtool, recording, past, run, [])
 
 

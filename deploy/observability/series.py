@@ -1,4 +1,4 @@
-"""Recorded series as text: a line each, in the notation of `promtool test rules`, with runs of equal steps written as one.
+"""Recorded series as text: one line each, in the notation of `promtool test rules`, with runs of equal steps compressed.
 
     # situation: outage_refused
     # interval: 15
@@ -6,7 +6,7 @@
     # mark: begins 300
     up{instance="a:50052|b:50052",job="tenant-auth"} 1x145
 
-Series that told the same share a line: it stands for every combination of the values between the bars. A turn is one scrape. `_` is a turn before the series was there or after it has gone, `stale` the turn at which it went.
+Series with the same values share a line: it stands for every combination of the values between the bars. A turn is one scrape. `_` is a turn before the series exists or after it has gone, `stale` the turn at which it went.
 """
 
 import itertools
@@ -24,12 +24,12 @@ class Recording:
     turns: int
     # Seconds since the first turn.
     marks: dict
-    # Name with labels, sorted, to what it told in each turn: a number, None for nothing, or STALE.
+    # Name with sorted labels to its value in each turn: a number, None for no sample, or STALE.
     series: dict
 
 
 def steps(values, start):
-    """From `start`: how far values go on by the same step, and that step."""
+    """From `start`: how many values continue with the same step, and that step."""
     first, end = values[start], start + 1
     if first is None:
         while end < len(values) and values[end] is None:
@@ -38,7 +38,7 @@ def steps(values, start):
     if first == STALE or end == len(values) or not isinstance(values[end], (int, float)):
         return end, 0
     step = values[end] - first
-    # Sums of decimal fractions are not what they look like: only what stands still is a run of those.
+    # Sums of decimal fractions are inexact: only constant values form a run.
     if step and not (isinstance(first, int) and isinstance(values[end], int)):
         return end, 0
     while end < len(values) and isinstance(values[end], type(first)) and values[end] - values[end - 1] == step:
@@ -82,7 +82,7 @@ def decode(text):
 
 
 def joined(recording):
-    """Lines: metric, values of each label, and what was told; series that differ in one label only become one, label by label."""
+    """Lines: metric, values of each label, and values; series that differ in one label only are merged, label by label."""
     lines = []
     for name, told in recording.series.items():
         metric, own = labels(name)
@@ -124,6 +124,6 @@ def read(path):
 
 
 def labels(name):
-    """Of a series' whole name: the metric, and its labels."""
+    """Splits a series' whole name into the metric and its labels."""
     metric, _, inside = name.partition("{")
     return metric, dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', inside))

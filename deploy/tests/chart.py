@@ -6,9 +6,9 @@ from deployment import CHART, TOOLS, run, succeeded
 CASES = ["minimal", "nlb", "mesh", "everything-on", "everything-off", "autoscaling"]
 # The oldest version that Chart.yaml promises and the newest that there are schemas for.
 KUBERNETES = ["1.27", "1.37"]
-# Kinds that an operator or the Gateway API brings along; Kubernetes itself has no schema for them.
+# Kinds of operators and of the Gateway API; Kubernetes itself has no schema for them.
 OPERATORS = {"GRPCRoute", "PrometheusRule", "ServiceMonitor"}
-# Rules of the tests' own, in place of those that the chart ships.
+# Alert rules of the tests, instead of those that the chart ships.
 ALERTS = """\
 groups:
   - name: made-up
@@ -25,7 +25,7 @@ def values(case):
 
 
 def template(chart, case=None, more="", *args, version="1.37", release="auth", namespace="prod"):
-    """Renders a case with the text of one more values file. Through files, as users do it: what --set says has other types."""
+    """Renders a case with one more values file. Uses files, as users do: --set parses values to other types."""
     files = (values(case) if case else []) + ["--values", "-"]
     options = ["--namespace", namespace, "--kube-version", version]
     return run(TOOLS / "helm", "template", release, chart, *options, *files, *args, stdin=more)
@@ -69,7 +69,7 @@ class Rendered:
         return {each["name"]: each["value"] for each in self.container()["env"] if "value" in each}
 
     def policy(self):
-        """That of the replicas."""
+        """The Deployment of the replicas."""
         labels = self.one("Deployment")["spec"]["selector"]["matchLabels"]
         (only,) = [each for each in self.all("NetworkPolicy") if each["spec"]["podSelector"]["matchLabels"] == labels]
         return only["spec"]

@@ -9,7 +9,7 @@ from deployment import CHART
 
 @pytest.fixture(scope="session")
 def chart(tmp_path_factory):
-    """A copy of the chart with rules and a dashboard of the test's own."""
+    """A copy of the chart with the test's own rules and dashboard."""
     copy = tmp_path_factory.mktemp("chart") / "tenant-auth"
     shutil.copytree(CHART, copy, ignore=shutil.ignore_patterns("files"))
     (copy / "files").mkdir()

@@ -1,4 +1,4 @@
-"""Where things are, and how to run them. Shared by the tests."""
+"""Paths, and how to run programs. Shared by the tests."""
 
 import os
 import re
@@ -9,19 +9,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 CHART = DEPLOY / "helm" / "tenant-auth"
-# Where `deploy/check` has installed the tools that are not Python packages, and where cargo has put the programs.
+# `deploy/check` has installed the tools that are not Python packages here; cargo has put the programs here.
 TOOLS = Path(os.environ["DEPLOY_TOOLS"])
 PROGRAMS = Path(os.environ["DEPLOY_PROGRAMS"])
-# Beside the interpreter: those that are.
+# The folder of the interpreter, which has the tools that are Python packages.
 VENV = Path(sys.executable).parent
 
-# After SIGTERM and the drain delay, in seconds: requests under way have 10, usage that waits 5, the last uses and the last
-# spans 2 each.
+# Seconds from the end of the drain delay after SIGTERM: in-flight requests have 10, queued usage events 5, last-used
+# times and the last spans 2 each.
 ENDING = 19
 
 
 def run(*command, env=None, cwd=ROOT, stdin=""):
-    """Runs a command to its end, with nothing in its environment that the service would take for its own."""
+    """Runs a command to its end, without any environment variable that the service reads."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TENANT_AUTH_")}
     return subprocess.run(
         [str(part) for part in command],
@@ -36,13 +36,13 @@ def run(*command, env=None, cwd=ROOT, stdin=""):
 
 
 def succeeded(result):
-    """What a command printed; it must have done what it was asked."""
+    """The output of a command, which must have succeeded."""
     assert result.returncode == 0, f"{result.args}\n{result.stdout}\n{result.stderr}"
     return result.stdout
 
 
 def known_variables():
-    """Every variable that the service reads: deploy/config/tenant-auth.env, which its own tests hold to be complete."""
+    """Every variable that the service reads: deploy/config/tenant-auth.env, whose completeness the service's own tests check."""
     text = (DEPLOY / "config" / "tenant-auth.env").read_text()
     return set(re.findall(r"^#?((?:TENANT_AUTH|OTEL|SSL)_[A-Z_]+)=", text, re.MULTILINE))
 
@@ -56,7 +56,7 @@ def self_signed(folder):
 
 
 def check_config(environment, *flags, folder):
-    """Has the service judge a configuration. Files that it names are made up in a folder."""
+    """Has the service check a configuration. The files that it names are created in a folder."""
     made_up = {
         "TENANT_AUTH_CALLERS_FILE": (DEPLOY / "config" / "callers.toml").read_text(),
         "TENANT_AUTH_DATABASE_TOKEN_FILE": "token",

@@ -1,4 +1,4 @@
-"""What a NetworkPolicy lets through, as Kubernetes decides it. Shared by the tests of the chart."""
+"""Evaluates a NetworkPolicy as Kubernetes does. Shared by the tests of the chart."""
 
 import ipaddress
 
@@ -6,12 +6,12 @@ NAMED = {"grpc": 50051, "ops": 50052}
 
 
 def pod(namespace, **labels):
-    """A pod, as a peer: of a namespace, with labels."""
+    """A pod as a peer: its namespace and its labels."""
     return {"namespace": namespace, "labels": labels}
 
 
 def lets(policy, direction, port, peer, protocol="TCP"):
-    """Whether one of the rules lets a connection through: direction is from or to, a peer is a pod or an address."""
+    """Whether one of the rules allows a connection: direction is from or to, a peer is a pod or an address."""
     rules = policy.get("ingress" if direction == "from" else "egress") or []
     return any(_ports(rule, port, protocol) and _peers(rule.get(direction), peer) for rule in rules)
 
@@ -22,7 +22,7 @@ def _ports(rule, port, protocol):
 
 
 def _peers(peers, peer):
-    # None at all: everywhere.
+    # No peers: every address.
     return not peers or any(_meets(each, peer) for each in peers)
 
 
@@ -32,7 +32,7 @@ def _meets(rule, peer):
         return bool(block) and ipaddress.ip_address(peer) in ipaddress.ip_network(block["cidr"])
     if "ipBlock" in rule:
         return False
-    # Without a namespaceSelector: the policy's own.
+    # Without a namespaceSelector: the policy's own namespace.
     if "namespaceSelector" in rule:
         wanted = rule["namespaceSelector"].get("matchLabels", {})
         if not wanted.items() <= {"kubernetes.io/metadata.name": peer["namespace"]}.items():

@@ -1,4 +1,4 @@
-"""The Helm chart: rendered by Helm with different values, checked against Kubernetes' own schemas, and looked at."""
+"""The Helm chart: rendered by Helm with different values, checked against Kubernetes' schemas and by individual tests."""
 
 import shutil
 
@@ -46,7 +46,7 @@ def test_liveness_asks_about_the_process_and_readiness_about_the_service(rendere
     container = rendered[case].container()
     for probe in ["livenessProbe", "startupProbe"]:
         assert container[probe]["httpGet"] == {"path": "/livez", "port": "ops"}, probe
-        # An outage of the database must restart nobody.
+        # An outage of the database must not restart any replica.
         assert not {"grpc", "exec"} & container[probe].keys()
     assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "ops"}
     assert {"name": "ops", "containerPort": 50052} in container["ports"]
@@ -57,7 +57,7 @@ def test_liveness_asks_about_the_process_and_readiness_about_the_service(rendere
 def test_a_replica_has_the_time_to_drain(rendered, case, delay):
     assert rendered[case].environment()["TENANT_AUTH_DRAIN_DELAY"] == f"{delay}s"
     assert rendered[case].pod()["terminationGracePeriodSeconds"] > delay + ENDING
-    assert "lifecycle" not in rendered[case].container(), "the drain delay does what a preStop hook would be for"
+    assert "lifecycle" not in rendered[case].container(), "the drain delay replaces a preStop hook"
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -85,7 +85,7 @@ def test_it_may_do_nothing_but_serve(rendered, case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_secrets_are_files_of_secrets_made_by_others(rendered, case):
-    assert not rendered[case].all("Secret"), "the chart holds none"
+    assert not rendered[case].all("Secret"), "the chart contains no Secret"
     pod, container = rendered[case].pod(), rendered[case].container()
     ours = [each for each in container["env"] if each["name"].startswith("TENANT_AUTH_")]
     assert all("value" in each and "valueFrom" not in each for each in ours)
@@ -162,7 +162,7 @@ def test_the_headless_service_is_what_clients_balance_over_and_prometheus_scrape
     monitor = rendered["everything-on"].one("ServiceMonitor")["spec"]
     wanted = monitor["selector"]["matchLabels"].items()
     met = [name for name, each in services.items() if wanted <= each["metadata"]["labels"].items()]
-    assert met == ["auth-tenant-auth-headless"], "each replica once"
+    assert met == ["auth-tenant-auth-headless"], "each replica is scraped once"
     assert monitor["endpoints"] == [{"port": "ops", "path": "/metrics", "interval": "15s"}]
     assert monitor["namespaceSelector"] == {"matchNames": ["prod"]}
 
@@ -172,8 +172,8 @@ def test_autoscaling_decides_alone(rendered):
     deployment = rendered["autoscaling"].one("Deployment")
     assert scaler["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
     assert [metric["resource"]["name"] for metric in scaler["metrics"]] == ["cpu"]
-    assert "replicas" not in deployment["spec"], "an upgrade would undo what it decided"
-    assert rendered["autoscaling"].container()["resources"]["requests"]["cpu"], "a percentage of nothing"
+    assert "replicas" not in deployment["spec"], "an upgrade would override the autoscaler"
+    assert rendered["autoscaling"].container()["resources"]["requests"]["cpu"], "utilisation is relative to the CPU request"
     assert rendered["minimal"].one("Deployment")["spec"]["replicas"] == 3
 
 
@@ -197,7 +197,7 @@ def test_a_digest_wins_over_a_tag(chart, rendered):
 
 
 def test_the_notes_warn_of_what_is_open(chart, tmp_path):
-    # `helm template` shows no notes, and `helm install` asks a cluster; so a manifest of the test's own quotes them.
+    # `helm template` shows no notes, and `helm install` asks a cluster; so an extra manifest quotes them.
     quoting = tmp_path / "tenant-auth"
     shutil.copytree(chart, quoting)
     notes = '{{ include (print .Template.BasePath "/NOTES.txt") . | toJson }}'

@@ -1,4 +1,4 @@
-"""Three clusters: the least that has to be set, a load balancer of connections, a mesh. Who reaches what, and what has to be reached."""
+"""Network policies in three clusters: minimal values, a connection-level load balancer, a mesh."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from network import lets, pod
 NEIGHBOUR = pod("prod", app="api")
 STRANGER = pod("elsewhere")
 PROMETHEUS = pod("monitoring")
-# Link-local addresses of a cache on the node, of either family; and a node.
+# Link-local addresses of a DNS cache on the node, of either family; and a node.
 DNS = ["169.254.20.10", "fd00::a", "10.0.0.7"]
 OUTSIDE = "203.0.113.9"
 
@@ -54,7 +54,7 @@ def test_each_of_them_bears_everything_else_on_top(chart, rendered, case, tmp_pa
     assert environment["TENANT_AUTH_CACHE_SESSIONS"] == "1000000"
     assert environment["TENANT_AUTH_MAX_CONNECTIONS"] == "2000000"
     judged = check_config(environment, folder=tmp_path)
-    # The service takes at most a million, and says so in whole numbers.
+    # The service's maximum is a million, which has to be passed as a whole number.
     assert "TENANT_AUTH_MAX_CONNECTIONS" in judged.stderr and "1000000" in judged.stderr
     assert "CACHE" not in judged.stderr and "LISTEN" not in judged.stderr
     assert environment["TENANT_AUTH_LISTEN"] == "[::]:50051"
@@ -94,19 +94,19 @@ def test_nlb(rendered):
     spec = service["spec"]
     assert (spec["type"], spec["loadBalancerClass"]) == ("LoadBalancer", "service.k8s.aws/nlb")
     assert spec["loadBalancerSourceRanges"] == ["203.0.113.0/24"]
-    assert spec["ports"] == [{"name": "grpc", "port": 443, "targetPort": "grpc"}], "nothing that a balancer would probe by"
+    assert spec["ports"] == [{"name": "grpc", "port": 443, "targetPort": "grpc"}], "no appProtocol, which a balancer would probe by"
     for each in nlb.all("Service"):
         assert (each["spec"]["ipFamilyPolicy"], each["spec"]["ipFamilies"]) == ("RequireDualStack", ["IPv4", "IPv6"])
     prefix = "service.beta.kubernetes.io/aws-load-balancer-"
     told = {name.removeprefix(prefix): value for name, value in service["metadata"]["annotations"].items()}
     assert told["nlb-target-type"] == "ip"
-    # It asks where readiness is told, and gets through.
+    # The load balancer probes readiness, and the policy allows it.
     ops = {each["name"]: each["containerPort"] for each in nlb.container()["ports"]}["ops"]
     probe = nlb.container()["readinessProbe"]["httpGet"]
     assert (told["healthcheck-port"], told["healthcheck-path"]) == (str(ops), probe["path"])
     noticed = int(told["healthcheck-interval"]) * int(told["healthcheck-unhealthy-threshold"])
     drain = int(nlb.environment()["TENANT_AUTH_DRAIN_DELAY"].removesuffix("s"))
-    assert drain > noticed, "no new connections before it goes"
+    assert drain > noticed, "the balancer stops new connections before the drain delay ends"
     for address in [OUTSIDE, "10.1.2.3", "2001:db8::9"]:
         assert lets(nlb.policy(), "from", 50051, address)
         assert lets(nlb.policy(), "from", 50052, address)
@@ -118,7 +118,7 @@ def test_nlb(rendered):
 def test_mesh(rendered):
     mesh = rendered["mesh"]
     spec = mesh.policy()
-    # The database and the collector, which are named, and the sidecar's own.
+    # The database and the collector, which are named, and the sidecar's control plane.
     assert lets(spec, "to", 8080, pod("data"))
     assert lets(spec, "to", 4317, pod("observability"))
     assert lets(spec, "to", 15012, pod("istio-system"))
@@ -136,11 +136,11 @@ def test_mesh(rendered):
     assert annotations["traffic.sidecar.istio.io/excludeInboundPorts"] == str(ops), "Prometheus has no certificate"
     config = json.loads(annotations["proxy.istio.io/config"])
     seconds = int(config["terminationDrainDuration"].removesuffix("s"))
-    assert 5 + 19 < seconds < mesh.pod()["terminationGracePeriodSeconds"], "the way out lasts as long as the service"
-    # Called otherwise, and found by the alerts.
+    assert 5 + 19 < seconds < mesh.pod()["terminationGracePeriodSeconds"], "the sidecar runs as long as the service"
+    # Another name, and the alerts still select it.
     (headless,) = [each for each in mesh.all("Service") if each["metadata"]["name"] == "auth-identity-headless"]
     assert headless["metadata"]["labels"][mesh.one("ServiceMonitor")["spec"]["jobLabel"]] == "tenant-auth"
-    # The Job reaches the database, nobody the Job, and no sidecar keeps it from ending.
+    # The Job reaches the database, nothing reaches the Job, and no sidecar keeps it from completing.
     reconcile = mesh.named("NetworkPolicy", "auth-identity-reconcile")["spec"]
     labels = mesh.job()["metadata"]["labels"]
     assert reconcile["podSelector"]["matchLabels"].items() <= labels.items()
@@ -156,7 +156,7 @@ def test_ambient_and_linkerd_have_ports_of_their_own(chart):
     ambient = policy(chart, "mesh", "networkPolicy: {mesh: {kind: istio-ambient}}")
     assert lets(ambient, "to", 15008, pod("data")) and lets(ambient, "from", 15008, pod("api"))
     for probe in ["169.254.7.127", "fd16:9254:7127:1337:ffff:ffff:ffff:ffff"]:
-        assert lets(ambient, "from", 50052, probe), "the kubelet, as Istio hands it on"
+        assert lets(ambient, "from", 50052, probe), "the kubelet's probes, as Istio forwards them"
         assert not lets(ambient, "from", 50051, probe)
     linkerd = policy(chart, "mesh", "networkPolicy: {mesh: {kind: linkerd, controlPlane: null}}")
     for port in [8080, 8086, 8090]:
@@ -198,11 +198,11 @@ def test_what_is_told_wins(chart, rendered):
     assert lets(spec, "from", 50051, pod("api")) and not lets(spec, "from", 50051, STRANGER)
     assert lets(spec, "from", 50052, PROMETHEUS) and not lets(spec, "from", 50052, STRANGER)
     assert lets(spec, "to", 53, "169.254.20.10", "UDP") and not lets(spec, "to", 53, "10.0.0.10", "UDP")
-    # By a proxy: its port.
+    # Through a proxy: the proxy's port.
     assert lets(spec, "to", 3128, OUTSIDE) and not lets(spec, "to", 3128, "198.51.100.1")
     assert lets(spec, "to", 443, "198.51.100.1") and not lets(spec, "to", 443, OUTSIDE)
     assert lets(spec, "from", 9999, STRANGER) and lets(spec, "to", 123, STRANGER, "UDP")
-    # Behind a Service of the cluster it is the pods' port that counts.
+    # Behind a Service of the cluster the pods' port counts.
     moved = policy(chart, "mesh", "networkPolicy: {database: {port: 8081}, otlp: {port: 14317}}")
     assert lets(moved, "to", 8081, pod("data")) and not lets(moved, "to", 8080, pod("data"))
     assert lets(moved, "to", 14317, STRANGER) and not lets(moved, "to", 4317, STRANGER)
@@ -245,9 +245,9 @@ def test_routes_lead_to_the_service(rendered):
 
 
 def test_the_address_that_the_chart_sets_takes_both_families(rendered):
-    """By a service that runs; on a machine without IPv6 there is nothing to see."""
+    """Tested with a running service; a machine without IPv6 cannot test it."""
     if not _listens_on_ipv6():
-        pytest.skip("SKIPPED: no IPv6 here")
+        pytest.skip("SKIPPED: this machine has no IPv6")
     address = rendered["minimal"].environment()["TENANT_AUTH_LISTEN"].replace(":50051", ":0")
     environment = {
         "TENANT_AUTH_DATABASE_URL": "http://127.0.0.1:1",

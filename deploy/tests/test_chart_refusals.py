@@ -1,4 +1,4 @@
-"""What cannot work is refused by the chart, before anything is rolled out, with what to do instead."""
+"""The chart rejects values that cannot work, before anything is rolled out, and names the remedy."""
 
 import pytest
 from chart import template
@@ -13,34 +13,34 @@ ANONYMOUS = "callersSecret: {name: ''}\nallowAnonymous: true\n"
     [
         (None, "", "database.url must be set"),
         (None, "database: {url: 'libsql://db.example'}", "database.tokenSecret.name must be set"),
-        (None, DATABASE, "it must be encrypted"),
+        (None, DATABASE, "TLS is required"),
         (None, f"{DATABASE}allowPlaintext: true\nallowAnonymous: true\n", "image.repository must be set"),
         ("minimal", "image: {repository: ''}", "image.repository must be set"),
         ("minimal", "image: {tag: 1.10}", "tag"),
         ("minimal", "image: {digest: latest}", "digest"),
         ("minimal", "callersSecret: {name: ''}", "callers must be known"),
-        ("minimal", "tls: {secretName: ''}", "it must be encrypted"),
+        ("minimal", "tls: {secretName: ''}", "TLS is required"),
         ("everything-on", "callersSecret: {name: ''}\nallowAnonymous: true", "tls.clientCaSecret needs callersSecret"),
         ("everything-off", "tls: {clientCaSecret: {name: ca}}", "needs tls.secretName"),
         (None, "database: {url: 'libsql://db.example?authToken=hush'}", "hold no credentials"),
         (None, "database: {url: 'https://user:hush@db.example'}", "hold no credentials"),
         (None, "database: {url: 'file:auth.db'}", "must begin with libsql://"),
         ("everything-on", "database: {caConfigMap: {name: ca}}", "exclude each other"),
-        # Who is let in by a load balancer, and asks for no name, could administer.
+        # Anonymous callers from outside could administer.
         ("minimal", f"{ANONYMOUS}service: {{type: LoadBalancer}}", "let anybody administer"),
         ("minimal", f"{ANONYMOUS}ingress: {{enabled: true, hosts: [auth.example]}}", "let anybody administer"),
         ("minimal", f"{ANONYMOUS}grpcRoute: {{enabled: true, parentRefs: [{{name: g}}]}}", "let anybody administer"),
         ("everything-off", "service: {type: NodePort}", "let anybody administer"),
         ("minimal", "ingress: {enabled: true}", "ingress.hosts must name"),
         ("minimal", "grpcRoute: {enabled: true}", "grpcRoute.parentRefs must name"),
-        # Two values that say the same.
+        # The same variable set twice.
         ("minimal", "settings: {TENANT_AUTH_LISTEN: '[::]:1'}", "settings.TENANT_AUTH_LISTEN is set by another value"),
         ("minimal", "extraEnv: [{name: TENANT_AUTH_LISTEN, value: x}]", "extraEnv: TENANT_AUTH_LISTEN is set already"),
         ("nlb", "extraEnv: [{name: TENANT_AUTH_CACHE_KEYS, value: '1'}]", "extraEnv: TENANT_AUTH_CACHE_KEYS is set"),
         ("everything-on", "extraEnv: [{name: SSL_CERT_DIR, value: /x}]", "extraEnv: SSL_CERT_DIR is set already"),
         ("minimal", "extraEnv: [{name: A, value: x}, {name: A, value: y}]", "extraEnv: A is set already"),
         ("minimal", "extraVolumes: [{name: tls, emptyDir: {}}]", "extraVolumes: tls is the name of a volume"),
-        # What alert rules, runbooks, Services and policies find the pods by.
+        # Labels by which alert rules, runbooks, Services and policies select the pods.
         ("minimal", "podLabels: {app.kubernetes.io/name: x}", "podLabels must not set app.kubernetes.io/name"),
         ("minimal", "reconcile: {podLabels: {app.kubernetes.io/name: tenant-auth}}", "reconcile.podLabels must not set"),
         ("minimal", "serviceMonitor: {labels: {app.kubernetes.io/name: x}}", "serviceMonitor.labels must not set"),
@@ -55,14 +55,14 @@ ANONYMOUS = "callersSecret: {name: ''}\nallowAnonymous: true\n"
         ("minimal", "listenAddress: localhost", "listenAddress"),
         ("minimal", "networkPolicy: {mesh: {kind: consul}}", "/networkPolicy/mesh/kind"),
         ("autoscaling", "autoscaling: {minReplicas: 11}", "minReplicas must not be more"),
-        # Memory that the kernel would not give.
+        # A memory limit that is too small.
         ("minimal", "settings: {TENANT_AUTH_CACHE_KEYS: 2000000}", "Set resources.limits.memory to 2364Mi or more"),
         ("minimal", "settings: {TENANT_AUTH_CACHE_SESSIONS: '1000000'}", "Set resources.limits.memory to"),
         ("minimal", "settings: {TENANT_AUTH_CACHE_ABSENCES: 1000000}", "Set resources.limits.memory to"),
         ("minimal", "settings: {TENANT_AUTH_USAGE_QUEUE: 1000000}", "Set resources.limits.memory to"),
         ("minimal", "resources: {limits: {memory: 500Mi}}", 'resources.limits.memory is "500Mi", which is 500 MiB'),
         ("minimal", "resources: {limits: {memory: 512}}", 'resources.limits.memory is "512", which is 0 MiB'),
-        ("minimal", "resources: {limits: {memory: 512MB}}", "no quantity"),
+        ("minimal", "resources: {limits: {memory: 512MB}}", "not a quantity"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_rolled_out(chart, case, more, reason):

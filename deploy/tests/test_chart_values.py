@@ -1,4 +1,4 @@
-"""Values of every type that a values file may hold arrive as they are meant."""
+"""Values of every type in a values file reach the service with the same meaning."""
 
 import ssl
 import threading
@@ -123,14 +123,14 @@ def test_every_container_may_have_more_variables_and_volumes(rendered):
 
 @pytest.mark.parametrize("kind", ["secret", "configMap"])
 def test_a_private_ca_is_what_the_database_is_known_by(chart, tmp_path, kind):
-    """With what the chart sets and mounts, the service talks to such a database; without it, it does not."""
+    """With the chart's settings and mounts the service connects to such a database; without them it does not."""
     name = "caSecret" if kind == "secret" else "caConfigMap"
     rendered = render(chart, "minimal", f"database: {{{name}: {{name: private}}}}\nreconcile: {{enabled: true}}")
     for pod in [rendered.pod(), rendered.job()["spec"]]:
         (volume,) = [each for each in pod["volumes"] if each["name"] == "database-ca"]
         assert volume[kind]["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
         assert {"name": "database-ca", "mountPath": "/run/tenant-auth/database-ca", "readOnly": True} in pod["containers"][0]["volumeMounts"]
-    # As the kubelet lays it out.
+    # In the kubelet's layout.
     mounted = tmp_path / "database-ca"
     (mounted / "..2026").mkdir(parents=True)
     succeeded(
@@ -141,7 +141,7 @@ def test_a_private_ca_is_what_the_database_is_known_by(chart, tmp_path, kind):
     (mounted / "..data").symlink_to("..2026")
     (mounted / "ca.crt").symlink_to("..data/ca.crt")
     folders = rendered.environment()["SSL_CERT_DIR"].replace("/run/tenant-auth/database-ca", str(mounted))
-    assert folders.startswith("/etc/ssl/certs:"), "public ones are believed as before"
+    assert folders.startswith("/etc/ssl/certs:"), "public CAs stay trusted"
 
     class Database(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -164,7 +164,7 @@ def test_a_private_ca_is_what_the_database_is_known_by(chart, tmp_path, kind):
     }
     try:
         assert run(PROGRAMS / "tenant-auth-svc", "migrate", env=environment).returncode == 1
-        assert not asked, "nobody signed it that is known"
+        assert not asked, "the certificate's CA is not trusted"
         result = run(PROGRAMS / "tenant-auth-svc", "migrate", env=environment | {"SSL_CERT_DIR": folders})
         assert asked and "HTTP 401" in result.stderr, result.stderr
     finally:
@@ -182,7 +182,7 @@ def test_openshift_chooses_the_user(chart, rendered, case):
         assert pod["securityContext"]["runAsNonRoot"] is True
     forced = render(chart, case, "openshift: 'no'", *there)
     assert ids <= forced.pod()["securityContext"].keys()
-    assert ids & rendered["everything-on"].pod()["securityContext"].keys() == set(), "told so"
+    assert ids & rendered["everything-on"].pod()["securityContext"].keys() == set(), "OpenShift assigns the user"
 
 
 def test_it_listens_on_every_family(chart, tmp_path):
@@ -207,14 +207,14 @@ def test_reconcile_asks_the_same_database_and_is_no_replica(rendered, tmp_path):
                 assert name in environment, name
         judged(environment, tmp_path)
         for service in rendered[case].all("Service"):
-            assert not service["spec"]["selector"].items() <= job["metadata"]["labels"].items(), "nobody is sent there"
+            assert not service["spec"]["selector"].items() <= job["metadata"]["labels"].items(), "no Service selects the Job"
         spec = rendered[case].one("CronJob")["spec"]
         assert (spec["concurrencyPolicy"], spec["jobTemplate"]["spec"]["backoffLimit"]) == ("Forbid", 0)
     assert rendered["everything-on"].job()["spec"]["containers"][0]["args"] == ["reconcile", "--tenant", "ten_1"]
 
 
 def test_reconcile_takes_its_command_line(rendered, tmp_path):
-    """It ends with 1 because nothing is there, not with 2 because it was not understood."""
+    """It exits with 1 because the database is empty, not with 2 because of an invalid command line."""
     environment = {"TENANT_AUTH_DATABASE_URL": "http://127.0.0.1:1"}
     args = rendered["everything-on"].job()["spec"]["containers"][0]["args"]
     assert run(PROGRAMS / "tenant-auth-svc", *args, env=environment).returncode == 1

@@ -1,4 +1,4 @@
-"""The stack on one machine: read as Docker Compose reads it, and its seeding run for real."""
+"""The compose stack: read as Docker Compose reads it, and its seed script run against a real service."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def test_replicas_differ_in_nothing_but_their_ports(stack):
 def test_the_service_takes_the_configuration(stack, name, tmp_path):
     environment = stack[name]["environment"]
     assert environment.keys() <= known_variables()
-    # What the image sets.
+    # Set by the image.
     beyond = {"TENANT_AUTH_LISTEN": "0.0.0.0:50051", "TENANT_AUTH_OPS_LISTEN": "0.0.0.0:50052"}
     shown = succeeded(check_config(environment | beyond, folder=tmp_path))
     assert "http://sqld:8080" in shown
@@ -102,7 +102,7 @@ def test_grafana_and_the_seed_name_services_that_are_there(stack):
     assert {name: each["condition"] for name, each in stack["seed"]["depends_on"].items()} == dict.fromkeys(
         REPLICAS, "service_healthy"
     )
-    # It ends; starting it over and over would issue keys without end.
+    # It exits; restarting it repeatedly would issue keys without limit.
     assert stack["seed"]["restart"] == "no"
 
 
@@ -113,7 +113,7 @@ def test_alerts_go_to_a_receiver_that_is_there():
 
 @pytest.fixture
 def service(tmp_path):
-    """A service of its own on a free port, with an embedded database. Its address."""
+    """A separate service on a free port, with an embedded database. Yields its address."""
     command = [PROGRAMS / "tenant-auth-svc", "dev", "--listen", "127.0.0.1:0", "--data-dir", tmp_path / "data"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as dev:
         try:
@@ -130,7 +130,7 @@ def service(tmp_path):
 
 def test_seeding_makes_a_key_once(service, tmp_path):
     kept = tmp_path / "demo-key"
-    # As in the image: tenantctl, and next to nothing else.
+    # As in the image: tenantctl, and almost nothing else.
     environment = {
         "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
         "SEED_KEY_FILE": str(kept),
@@ -144,18 +144,18 @@ def test_seeding_makes_a_key_once(service, tmp_path):
     key = kept.read_text()
     assert key.startswith("ta_")
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
-    assert key.strip() not in seed(), "a key is in no log"
-    assert kept.read_text() == key, "found again"
+    assert key.strip() not in seed(), "the log must not contain the key"
+    assert kept.read_text() == key, "the second run keeps the key"
     validate = [PROGRAMS / "tenantctl", "validate", "--scope", "demo:read"]
     succeeded(run(*validate, env=environment, stdin=key))
 
-    # No answer is no denial.
+    # A missing answer is not a denial.
     environment["TENANTCTL_ENDPOINT"] = "http://127.0.0.1:1"
     assert run("/bin/sh", COMPOSE / "seed.sh", env=environment).returncode != 0
     assert kept.read_text() == key
     environment["TENANTCTL_ENDPOINT"] = service
 
-    # A database that was thrown away does not know it.
+    # A new database does not know the kept key.
     kept.write_text(key.replace("ta_", "tb_"))
     assert "a demo key was issued" in seed()
     succeeded(run(*validate, env=environment, stdin=kept.read_text()))

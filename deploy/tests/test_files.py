@@ -1,4 +1,4 @@
-"""What holds for all files of the deployment."""
+"""Checks of all files of the deployment."""
 
 import re
 
@@ -17,7 +17,7 @@ rules:
 
 def tracked(*patterns):
     listed = succeeded(run("git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns)).splitlines()
-    # A file may be deleted and not yet committed.
+    # A tracked file may have been deleted without a commit.
     return [ROOT / name for name in listed if (ROOT / name).exists()]
 
 

@@ -1,4 +1,4 @@
-"""The image's recipe. No image is built: that takes a container engine and base images, which CI may not have."""
+"""The Dockerfile. No image is built: that takes a container engine and base images, which CI may not have."""
 
 import fnmatch
 import json
@@ -12,7 +12,7 @@ DOCKERFILE = DEPLOY / "docker" / "Dockerfile"
 
 
 def instructions():
-    """Each instruction with its arguments; lines that are continued are joined."""
+    """Each instruction with its arguments; continued lines are joined."""
     text = re.sub(r"\\\n\s*", " ", DOCKERFILE.read_text())
     lines = [line.split(maxsplit=1) for line in text.splitlines() if line and not line.startswith("#")]
     return [(word.upper(), rest) for word, rest in lines]
@@ -57,7 +57,7 @@ def test_base_images_are_official_ones_that_can_be_replaced():
         assert "/" not in image and not image.endswith(":latest")
     toolchain = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["rust-version"]
     assert images["BUILD_IMAGE"].startswith(f"rust:{toolchain}")
-    # The program is linked with the C library of the one and run with that of the other.
+    # The program is linked with the C library of the build image and runs with that of the runtime image.
     assert images["BUILD_IMAGE"].split("-")[-1] in images["RUNTIME_IMAGE"]
 
 
@@ -73,12 +73,12 @@ def test_the_stamp_reaches_the_build_and_the_labels():
         ("tenant-auth.dirty", "STAMP_DIRTY"),
     ]:
         assert f'{label}="${{{arg}}}"' in labels
-    # Nobody who forgets to say so builds something that looks released.
+    # A build without these arguments must not look like a release.
     assert {rest for word, rest in instructions() if rest.startswith("STAMP_DIRTY")} == {"STAMP_DIRTY=true"}
 
 
 def admitted():
-    """The files of the commit that .dockerignore lets into the context."""
+    """The files of the commit that .dockerignore admits to the context."""
     patterns = [
         line for line in (DOCKERFILE.parent / "Dockerfile.dockerignore").read_text().splitlines()
         if line and not line.startswith("#")
@@ -105,7 +105,7 @@ def test_the_context_holds_what_the_build_needs_and_no_more(tmp_path):
         target = tmp_path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, target)
-    # Every member of the workspace is there, and Cargo.lock fits.
+    # Every member of the workspace is there, and Cargo.lock matches.
     metadata = json.loads(
         succeeded(run("cargo", "metadata", "--locked", "--offline", "--no-deps", "--format-version=1", cwd=tmp_path))
     )

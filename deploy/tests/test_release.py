@@ -1,4 +1,4 @@
-"""The release workflow, and what it and the guard agree on."""
+"""The release workflow, and its interface to the guard."""
 
 import json
 
@@ -42,7 +42,7 @@ def test_nothing_is_built_before_the_guard_or_published_before_its_second_word(w
 
 def test_it_has_the_history_and_may_ask_the_remote_again(workflow):
     (checkout,) = [step for step in workflow["jobs"]["release"]["steps"] if "checkout" in step.get("uses", "")]
-    assert checkout["with"]["fetch-depth"] == 0, "a shallow clone cannot tell what is on main"
+    assert checkout["with"]["fetch-depth"] == 0, "a shallow clone does not have the history of main"
     assert checkout["with"]["persist-credentials"] is True
 
 
@@ -54,7 +54,7 @@ def test_it_may_do_no_more_than_it_must(workflow):
 def test_the_guard_reads_what_the_program_prints():
     printed = succeeded(run(PROGRAMS / "tenant-auth-svc", "--version"))
     check = [PROGRAMS / "release-guard", "check", "--json", "--canonical", str(ROOT), "--branch", "main"]
-    # Of this very repository, whatever state it is in.
+    # Of this repository, in any state.
     result = run(*check, "--remote", str(ROOT), "--version-output", printed)
     assert result.returncode in {0, 1}, result.stderr
     assert "no_stamp" not in [refusal["code"] for refusal in json.loads(result.stdout)["refusals"]]

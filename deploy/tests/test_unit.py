@@ -1,4 +1,4 @@
-"""The systemd unit. systemd judges it where there is one; the rest is read here."""
+"""The systemd unit. systemd checks it where available; the remaining tests read the file."""
 
 import os
 import re
@@ -12,12 +12,12 @@ from deployment import DEPLOY, ENDING, PROGRAMS, check_config, known_variables, 
 
 UNIT = DEPLOY / "systemd" / "tenant-auth.service"
 TOKEN = "/etc/tenant-auth/database-token"
-systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="SKIPPED: no systemd-analyze here")
+systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="SKIPPED: systemd-analyze is missing")
 
 
 @pytest.fixture
 def settings():
-    """The settings of the service, by name; those given more than once in order."""
+    """The settings of the service, by name; repeated ones in order."""
     found = {}
     section = None
     for line in UNIT.read_text().splitlines():
@@ -32,7 +32,7 @@ def settings():
 
 @pytest.fixture
 def staged(tmp_path):
-    """The unit with a program that is there."""
+    """The unit with an existing program."""
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace("/usr/local/bin/tenant-auth-svc", str(PROGRAMS / "tenant-auth-svc")))
     return unit
@@ -42,7 +42,7 @@ def staged(tmp_path):
 def test_systemd_understands_every_line(staged, tmp_path):
     result = run("systemd-analyze", "--man=no", "verify", staged)
     assert (result.returncode, result.stderr) == (0, "")
-    # And would say so if it did not.
+    # systemd does report a wrong line.
     broken = tmp_path / "broken.service"
     broken.write_text(staged.read_text().replace("ProtectHome=yes", "ProtectHomes=yes"))
     assert "ProtectHomes" in run("systemd-analyze", "--man=no", "verify", broken).stderr
@@ -50,7 +50,7 @@ def test_systemd_understands_every_line(staged, tmp_path):
 
 @systemd
 def test_systemd_finds_little_exposed(staged):
-    # From 0, nothing, to 10, everything; in tenths.
+    # From 0, nothing exposed, to 10, everything; in tenths.
     succeeded(run("systemd-analyze", "security", "--offline=yes", "--no-pager", "--threshold=20", staged))
 
 
@@ -59,41 +59,41 @@ def test_the_program_takes_its_command_line(settings, tmp_path):
     assert (program, command) == ("/usr/local/bin/tenant-auth-svc", "serve")
     (tmp_path / "token").write_text("token")
     flags = [str(tmp_path / "token") if flag == TOKEN else flag for flag in flags]
-    # The example configuration, as it is.
+    # The example configuration, unmodified.
     (file,) = settings["EnvironmentFile"]
     assert file == "/etc/tenant-auth/tenant-auth.env"
     example = (DEPLOY / "config" / "tenant-auth.env").read_text()
     environment = dict(re.findall(r"^(TENANT_AUTH_[A-Z_]+)=(.+)$", example, re.MULTILINE))
     shown = succeeded(check_config(environment, *flags, folder=tmp_path))
     origins = dict(re.findall(r"^(\w+) .*\((\w+)\)$", shown, re.MULTILINE))
-    assert origins["TENANT_AUTH_DATABASE_TOKEN_FILE"] == "flag", "it wins over the file"
+    assert origins["TENANT_AUTH_DATABASE_TOKEN_FILE"] == "flag", "the flag overrides the file"
     assert origins["TENANT_AUTH_REQUIRE_CANONICAL_BUILD"] == "flag"
     assert origins.keys() == known_variables()
 
 
 def test_secrets_are_read_where_root_puts_them_so_that_none_needs_a_restart(settings):
     copies = {"LoadCredential", "LoadCredentialEncrypted", "SetCredential", "ImportCredential"}
-    assert not copies & settings.keys(), "those are copies made at the start"
+    assert not copies & settings.keys(), "systemd would copy these credentials at the start"
     assert "%d" not in settings["ExecStart"][0]
     assert TOKEN in settings["ExecStart"][0]
-    assert settings["User"] == settings["Group"] == ["tenant-auth"], "whose group may read them"
-    # It is told to make these, so that the service can read them and root alone can change them.
+    assert settings["User"] == settings["Group"] == ["tenant-auth"], "the group may read the secrets"
+    # The unit's head says how to install these, so that the service can read them and only root can change them.
     head = UNIT.read_text().partition("[Unit]")[0]
     assert "install -d -m 750 -g tenant-auth /etc/tenant-auth" in head
     assert "install -m 640 -g tenant-auth database-token" in head
 
 
-@pytest.mark.skipif(not shutil.which("systemd-sysusers"), reason="SKIPPED: no systemd-sysusers here")
+@pytest.mark.skipif(not shutil.which("systemd-sysusers"), reason="SKIPPED: systemd-sysusers is missing")
 def test_systemd_makes_the_user():
     sysusers = UNIT.with_name("tenant-auth.sysusers")
     shown = run("systemd-sysusers", "--dry-run", sysusers)
     assert (shown.returncode, "tenant-auth" in shown.stdout + shown.stderr) == (0, True), shown
-    # The lines at the head of the unit put it where systemd looks.
+    # The lines at the head of the unit install it where systemd looks.
     assert f"deploy/systemd/{sysusers.name} /etc/sysusers.d/tenant-auth.conf" in UNIT.read_text()
 
 
 def test_the_process_tells_systemd_when_it_serves_and_when_it_has_reloaded(settings, tmp_path):
-    """The unit's own lines, with a socket in the place of systemd."""
+    """Runs the unit's own command lines, with a test socket instead of systemd."""
     assert settings["Type"] == ["notify"]
     (tmp_path / "token").write_text("token")
     start = settings["ExecStart"][0].replace(TOKEN, str(tmp_path / "token")).replace(" --require-canonical-build", "")
@@ -114,7 +114,7 @@ def test_the_process_tells_systemd_when_it_serves_and_when_it_has_reloaded(setti
 
         with subprocess.Popen(start, env=environment, stderr=subprocess.DEVNULL) as serve:
             try:
-                assert told()[0] == "READY=1", "the database is not there, which is no reason not to start"
+                assert told()[0] == "READY=1", "the service starts without the database"
                 (reload,) = settings["ExecReload"]
                 succeeded(run(*shlex.split(reload.replace("$MAINPID", str(serve.pid)))))
                 assert told()[0] == "RELOADING=1"
@@ -131,7 +131,7 @@ def test_it_has_the_time_to_drain_and_comes_back(settings):
     assert int(time.removesuffix("s")) > 5 + ENDING
     assert settings["KillSignal"] == ["SIGTERM"]
     assert settings["Restart"] == ["always"]
-    # The exit code for a configuration that is wrong.
+    # The exit code for an invalid configuration.
     assert settings["RestartPreventExitStatus"] == ["2"]
     assert run(PROGRAMS / "tenant-auth-svc", "serve").returncode == 2
 

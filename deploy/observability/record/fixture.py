@@ -1,8 +1,8 @@
-"""Makes a fixture of a recording: of every series that a rule selects, what it told in each turn.
+"""Creates a fixture from a recording: the values of every series that a rule selects, in each turn.
 
-What Prometheus would add is added: `up`, job and instance; a series that a scrape does not tell any more, or whose replica
-does not answer, is stale. The build's stamp is replaced by one fixed clean commit, since a recording is made with whatever was
-built, and what is not counted is rounded to milliseconds.
+Adds what Prometheus would add: `up`, job and instance; a series that is missing from a scrape, or whose replica does not respond,
+is stale. The build's stamp is replaced by one fixed clean commit, because recordings are made with arbitrary builds, and
+non-integer values are rounded to milliseconds.
 """
 
 import gzip
@@ -59,7 +59,7 @@ def write(folder):
     described = json.loads((folder / "situation.json").read_text())
     with gzip.open(folder / "scrapes.jsonl.gz", "rt") as file:
         scrapes = [json.loads(line) for line in file]
-    # The last turn may have been cut off after the first replica.
+    # The last turn may have been aborted after the first replica.
     counts = {}
     for scrape in scrapes:
         counts[scrape["turn"]] = counts.get(scrape["turn"], 0) + 1
@@ -78,10 +78,10 @@ def write(folder):
             if values[turn] is None and values[turn - 1] not in (None, series.STALE):
                 values[turn] = series.STALE
     path = RECORDED / f"{described['situation']}.series"
-    # One that was cut off ends with its last scrape.
+    # An aborted recording ends with its last scrape.
     marks = {"end": (turns - 1) * described["interval"]} | described["marks"]
     recording = series.Recording(described["situation"], described["interval"], turns, marks, found)
     series.write(path, recording)
     if series.read(path).series != found:
-        raise RuntimeError(f"{path} does not say what was recorded")
+        raise RuntimeError(f"{path} differs from the recording")
     return path

@@ -13,7 +13,7 @@ END_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 def free_ports(count):
-    """Ports that nobody has now. All are held until the last is found, so that no two are the same."""
+    """Returns unused ports. All are kept open until the last is found, so that no two are the same."""
     with contextlib.ExitStack() as held:
         servers = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [server.getsockname()[1] for server in servers]
@@ -34,11 +34,11 @@ class Database:
         await asyncio.wait_for(self.process.stdout.readline(), START_TIMEOUT)
 
     async def say(self, line):
-        """Switches a fault, and waits until it is in force."""
+        """Switches a fault, and waits until it is in effect."""
         self.process.stdin.write(f"{line}\n".encode())
         answer = (await asyncio.wait_for(self.process.stdout.readline(), START_TIMEOUT)).decode().strip()
         if answer != "ok":
-            raise RuntimeError(f"the database does not obey {line!r}: {answer or 'it has ended'}")
+            raise RuntimeError(f"the database rejected {line!r}: {answer or 'it has exited'}")
 
     async def end(self):
         with contextlib.suppress(ProcessLookupError):
@@ -47,7 +47,7 @@ class Database:
 
 
 class Way:
-    """A TCP proxy between one replica and the database, whose answers it holds back for `delay` seconds."""
+    """A TCP proxy between one replica and the database, which delays the database's responses by `delay` seconds."""
 
     def __init__(self, port):
         self.database, self.delay = port, 0.0
@@ -75,7 +75,7 @@ class Way:
 
 
 class Replica:
-    """One `tenant-auth-svc serve` on ports of its own. It keeps them through its restarts, and so its name."""
+    """One `tenant-auth-svc serve` on its own ports, which it keeps through restarts, and so its name."""
 
     def __init__(self, name, binary, folder, database_port, settings):
         self.name, self.binary, self.folder = name, binary, folder
@@ -108,7 +108,7 @@ class Replica:
         return status == 200
 
     async def get(self, path, timeout=5):
-        """Status and text of a page of its port for operators; (0, "") when there is no answer."""
+        """Status and text of a page of its port for operators; (0, "") if there is no response."""
         try:
             async with asyncio.timeout(timeout):
                 reader, writer = await asyncio.open_connection("127.0.0.1", self.ops)
@@ -125,7 +125,7 @@ class Replica:
         return int(head.split(" ", 2)[1]), body
 
     async def end(self, how=signal.SIGKILL):
-        """Ends it, and waits until it has ended: SIGTERM with the drain of a rollout."""
+        """Stops it, and waits until it has exited: SIGTERM with the drain of a rollout."""
         if self.process is None:
             return
         with contextlib.suppress(ProcessLookupError):

@@ -20,7 +20,7 @@ class Binaries:
 
 
 async def record_all(chosen, options):
-    """Those that were recorded to their end."""
+    """Returns the situations that were recorded to their end."""
     places = asyncio.Semaphore(options.at_once)
     same = ["--apart", "--raw", options.raw, "--service", options.service, "--database", options.database]
     same += ["--minutes", str(options.minutes)] if options.minutes is not None else []
@@ -39,10 +39,10 @@ async def record_all(chosen, options):
 def main():
     parser = argparse.ArgumentParser(prog="run")
     parser.add_argument("situations", nargs="+", metavar="all|SITUATION", choices=["all", *SITUATIONS])
-    parser.add_argument("--minutes", type=float, help="a trial: no phase is longer, and no fixture is written")
-    parser.add_argument("--at-once", type=int, default=2 * os.cpu_count(), help="situations side by side")
-    parser.add_argument("--raw", type=Path, required=True, help="where recordings are kept, a folder each")
-    parser.add_argument("--only-fixtures", action="store_true", help="makes fixtures of recordings that are there")
+    parser.add_argument("--minutes", type=float, help="trial run: no phase is longer, and no fixture is written")
+    parser.add_argument("--at-once", type=int, default=2 * os.cpu_count(), help="situations in parallel")
+    parser.add_argument("--raw", type=Path, required=True, help="where recordings are kept, one folder each")
+    parser.add_argument("--only-fixtures", action="store_true", help="create fixtures from existing recordings")
     parser.add_argument("--service", required=True)
     parser.add_argument("--database", required=True)
     parser.add_argument("--apart", action="store_true", help=argparse.SUPPRESS)

@@ -1,6 +1,6 @@
-"""One recording: starts what it needs, drives it through a situation, and keeps every scrape as it came.
+"""One recording: starts its processes, drives them through a situation, and keeps every scrape unmodified.
 
-A recording is a folder: `scrapes.jsonl.gz` with a line for each replica and turn (when, which, whether it answered, and the
+A recording is a folder: `scrapes.jsonl.gz` with a line for each replica and turn (time, replica, whether it responded, and the
 whole text of /metrics), `situation.json` with the marks, and the logs of the processes.
 """
 
@@ -27,7 +27,7 @@ token_sha256 = ["{}"]
 
 
 class Stage:
-    """What a situation may do: wait, set a mark, and switch things."""
+    """The actions of a situation: wait, set a mark, and switch faults."""
 
     def __init__(self, situation, folder, binaries, longest=None):
         self.situation, self.folder, self.binaries, self.longest = situation, folder, binaries, longest
@@ -50,7 +50,7 @@ class Stage:
                 port = await self.ways[name].start()
             self.replicas[name] = Replica(name, self.binaries.service, self.folder, port, self.situation.settings)
         try:
-            # One after the other: the first makes the schema.
+            # One after the other: the first creates the schema.
             for replica in self.replicas.values():
                 await replica.start()
             self.traffic = Traffic(self.replicas.values(), token)
@@ -74,7 +74,7 @@ class Stage:
         await self.database.end()
 
     async def scrape(self):
-        """All replicas every 15 s of the clock, however long the answers take."""
+        """Scrapes all replicas every 15 s of the clock, independent of the response times."""
         turn = 0
         while True:
             answers = await asyncio.gather(*(replica.get("/metrics", TIMEOUT) for replica in self.replicas.values()))
@@ -87,26 +87,26 @@ class Stage:
             await asyncio.sleep(max(0, self.clock + turn * INTERVAL - asyncio.get_running_loop().time()))
 
     async def minutes(self, minutes):
-        """Lets time pass: at most as long as a trial may take."""
+        """Waits for a time, shortened to the maximum of a trial run."""
         await asyncio.sleep(60 * min(minutes, self.longest or minutes))
 
     def mark(self, name):
-        """Names this moment, for the table of expected alerts."""
+        """Names the current time, for the table of expected alerts."""
         self.marks[name] = round(asyncio.get_running_loop().time() - self.clock)
         print(f"{time.strftime('%H:%M:%S')} {self.situation.name}: {name}", flush=True)
-        # At each mark: a recording that is cut off is one of what came before.
+        # At each mark: an aborted recording is valid for the phases before it.
         described = {"situation": self.situation.name, "began": self.began, "interval": INTERVAL, "marks": self.marks}
         described["codes"] = self.traffic.codes
         (self.folder / "situation.json").write_text(json.dumps(described, indent=2) + "\n")
 
     async def restart(self, name, how=signal.SIGTERM, *, ready=True):
-        """Ends a replica and starts a new process in its place."""
+        """Stops a replica and starts a new process in its place."""
         await self.replicas[name].end(how)
         await self.replicas[name].start(ready=ready)
 
 
 async def record(situation, folder, binaries, longest=None):
-    """Records one situation into a folder of its own."""
+    """Records one situation into its own folder."""
     async with Stage(situation, folder / situation.name, binaries, longest) as stage:
         stage.mark("start")
         stage.traffic.begin(situation.traffic)

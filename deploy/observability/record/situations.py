@@ -1,7 +1,7 @@
 """What is recorded. Each situation begins when all is well, except for what its `traffic` and `settings` say.
 
-A phase lasts longer than the `for:` of the alerts that it is to provoke, and the time after it is long enough to show that
-they end. The marks are what ../recorded/SITUATIONS.md counts its times from.
+A phase lasts longer than the `for:` of the alerts that should fire in it, and the time after it is long enough to show that
+they end. ../recorded/SITUATIONS.md gives times relative to the marks.
 """
 
 import signal
@@ -34,7 +34,7 @@ def situation(**options):
 
 
 async def database_fault(stage, *lines, well=3, ill=12, after=13):
-    """All is well, then the database has a fault, then all is well again."""
+    """Normal operation, then a fault of the database, then normal operation again."""
     await stage.minutes(well)
     for line in lines:
         await stage.database.say(line)
@@ -47,7 +47,7 @@ async def database_fault(stage, *lines, well=3, ill=12, after=13):
 
 @situation(traffic=QUIET)
 async def quiet_hour(stage):
-    """A validation now and then."""
+    """An occasional validation."""
     await stage.minutes(62)
 
 
@@ -64,13 +64,13 @@ LOAD = Mix(
 
 @situation(keys=600, traffic=LOAD)
 async def load(stage):
-    """As much as one client process asks of replicas that share the machine with others."""
+    """As much load as one client process can send to replicas that share the machine with others."""
     await stage.minutes(25)
 
 
 @situation()
 async def flood(stage):
-    """Made-up keys, more than the guesses that are allowed, and strangers without a token."""
+    """Made-up keys beyond the guess limit, and unknown callers without a token."""
     await stage.minutes(3)
     stage.mark("begins")
     await stage.traffic.cease()
@@ -84,7 +84,7 @@ async def flood(stage):
 
 @situation(replicas=3)
 async def rolling_restart(stage):
-    """Every replica in turn, by SIGTERM, twice within the half hour: a release, and the one that mends it."""
+    """Every replica in turn, by SIGTERM, twice within half an hour: a release, and the release that fixes it."""
     await stage.minutes(5)
     for release in ("first", "second"):
         stage.mark(release)
@@ -108,13 +108,13 @@ async def outage_refused(stage):
 
 @situation()
 async def outage_hanging(stage):
-    """The database takes every request and answers none."""
+    """The database accepts every request and does not respond."""
     await database_fault(stage, "fault all hang")
 
 
 @situation()
 async def outage_restarts(stage):
-    """Replicas start while the database is away: at first one of two, then the other."""
+    """Replicas start while the database is unreachable: first one of two, then the other."""
     await stage.minutes(3)
     await stage.database.say("stop")
     stage.mark("begins")
@@ -132,13 +132,13 @@ async def outage_restarts(stage):
 
 @situation()
 async def writes_blocked(stage):
-    """A database over its quota: changes are refused, reads are answered."""
+    """A database over its quota: writes are rejected, reads are answered."""
     await database_fault(stage, "fault writes blocked")
 
 
 @situation()
 async def writes_stalled(stage):
-    """Somebody holds the lock for writing: changes wait, reads are answered."""
+    """Another client holds the write lock: writes wait, reads are answered."""
     await stage.minutes(3)
     await stage.database.say("hold-writes on")
     stage.mark("begins")
@@ -150,7 +150,7 @@ async def writes_stalled(stage):
 
 @situation(proxied=True)
 async def replica_slow(stage):
-    """The way of one of two replicas to the database: slow but in time, then too slow for a look-up, then as before."""
+    """The network between one of two replicas and the database: slow but in time, then too slow for a lookup, then as before."""
     await stage.minutes(5)
     stage.ways["b"].delay = 0.15
     stage.mark("slow")
@@ -177,7 +177,7 @@ async def throttled(stage):
 
 @situation()
 async def replica_lost(stage):
-    """One of two is killed and stays away."""
+    """One of two is killed and stays down."""
     await stage.minutes(5)
     await stage.replicas["b"].end()
     stage.mark("begins")
@@ -215,7 +215,7 @@ async def clock_off(stage):
 
 @situation()
 async def reload_refused(stage):
-    """The file of callers is replaced by one that cannot be read, and mended."""
+    """The callers file is replaced by one that cannot be read, and repaired."""
     good = stage.callers.read_text()
     await stage.minutes(3)
     stage.callers.write_text("[[caller]\n")

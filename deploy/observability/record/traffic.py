@@ -1,7 +1,7 @@
 """The callers of a recording: a few calls a second, through the generated stubs of the Python client.
 
-The channel spreads calls over the replicas and connects again by itself; nothing is sent twice, so that what is counted is
-what was asked.
+The channel spreads calls over the replicas and reconnects by itself; no call is retried, so that the counters match the calls
+that were sent.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ import grpc
 from tenant_auth.proto import admin_pb2, admin_pb2_grpc, session_pb2, session_pb2_grpc
 from tenant_auth.proto import usage_pb2, usage_pb2_grpc, validation_pb2, validation_pb2_grpc, watch_pb2, watch_pb2_grpc
 
-# What is asked at most at once; more is not sent, as by a caller with a pool.
+# Maximum number of concurrent calls; further ones are not sent, like a caller with a connection pool.
 MAX_IN_FLIGHT = 200
 TENANTS = ["acme", "globex", "initech"]
 OPTIONS = [
-    # The list of addresses is no authority that HTTP/2 allows.
+    # The list of addresses is not a valid HTTP/2 authority.
     ("grpc.default_authority", "tenant-auth"),
     ("grpc.lb_policy_name", "round_robin"),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -29,10 +29,10 @@ OPTIONS = [
 
 @dataclass(frozen=True)
 class Mix:
-    """Calls a second of each kind, over all replicas."""
+    """Calls per second of each kind, over all replicas."""
 
     validations: float = 0
-    # The share of validations with a key that is not there: a typing error, a key of another system.
+    # The ratio of validations with an unknown key: a typing error, a key of another system.
     unknown: float = 0.01
     batches: float = 0
     batch_size: int = 20
@@ -40,7 +40,7 @@ class Mix:
     binds: float = 0
     usage: float = 0
     usage_events: int = 5
-    # A key is issued, and the one before it revoked.
+    # A key is issued, and the previous one revoked.
     rotations: float = 0
     # Made-up keys, in batches of `guess_size`; and calls without a token, and with a wrong one.
     guesses: float = 0
@@ -69,7 +69,7 @@ class Traffic:
         self.codes = {}
 
     async def prepare(self, keys):
-        """Tenants and keys, all of them good."""
+        """Creates tenants and keys, all of them good."""
         for tenant in TENANTS:
             request = admin_pb2.CreateTenantRequest(tenant_id=tenant, name=tenant, plan="pro")
             await self.admin.CreateTenant(request, metadata=self.known, timeout=60, wait_for_ready=True)
@@ -81,7 +81,7 @@ class Traffic:
         return admin_pb2.IssueKeyRequest(tenant_id=TENANTS[number % len(TENANTS)], name=f"key {number}", scopes=["read"])
 
     def begin(self, mix):
-        """Asks so from now on, until `cease`."""
+        """Sends these calls from now on, until `cease`."""
         kinds = [
             (mix.validations, lambda: self.validate(mix.unknown)),
             (mix.batches, lambda: self.validate_batch([self.a_key() for _ in range(mix.batch_size)])),
@@ -107,7 +107,7 @@ class Traffic:
         await self.channel.close()
 
     async def repeat(self, rate, call):
-        """Begins a call at every beat, whatever became of the one before: callers do not wait for one another."""
+        """Starts a call at every tick, regardless of the result of the previous one: callers do not wait for each other."""
         while True:
             await asyncio.sleep(self.random.expovariate(rate))
             if len(self.under_way) < MAX_IN_FLIGHT:
@@ -170,7 +170,7 @@ class Traffic:
         await self.validation.ValidateKey(request, metadata=metadata, timeout=1)
 
     async def follow(self):
-        """Follows the invalidations, and again when the stream ends."""
+        """Subscribes to the invalidations, and again when the stream ends."""
         while True:
             with contextlib.suppress(grpc.aio.AioRpcError):
                 async for _ in self.watch.Watch(watch_pb2.WatchRequest(), metadata=self.known):
@@ -179,5 +179,5 @@ class Traffic:
 
 
 def made_up():
-    """A key in the form of another system, which only a look into the database can tell from a good one."""
+    """A key in the format of another system, which only a database lookup can distinguish from a good one."""
     return f"sk_live_{secrets.token_hex(12)}"

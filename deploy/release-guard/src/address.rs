@@ -1,11 +1,11 @@
-//! Telling whether two addresses of a repository mean the same one.
+//! Normalises repository addresses, to decide whether two of them name the same repository.
 
 use std::path::Path;
 
 use url::Url;
 
-/// One form for the spellings of a repository's address: `https://host/a/b.git`, `ssh://git@host:22/a/b` and
-/// `git@host:a/b` are all `host/a/b`. A path on this machine is its absolute form.
+/// Returns the normal form of a repository's address: `https://host/a/b.git`, `ssh://git@host:22/a/b` and
+/// `git@host:a/b` are all `host/a/b`. A local path becomes absolute.
 #[must_use]
 pub fn normalize(address: &str) -> String {
     let address = address.trim();
@@ -16,7 +16,7 @@ pub fn normalize(address: &str) -> String {
             return local_path(url.path());
         }
         let host = url.host_str().unwrap_or_default().to_ascii_lowercase();
-        // A port that is not the scheme's own is another server.
+        // A port other than the scheme's default is another server.
         let port = url.port().filter(|port| !(url.scheme() == "ssh" && *port == 22));
         let port = port.map(|port| format!(":{port}")).unwrap_or_default();
         return format!("{host}{port}/{}", repository_path(url.path()));
@@ -27,8 +27,8 @@ pub fn normalize(address: &str) -> String {
     local_path(address)
 }
 
-/// `[user@]host:path`, which is how ssh addresses are mostly written. git itself takes what has a slash before the
-/// colon for a path.
+/// Parses `[user@]host:path`, the usual form of ssh addresses. Like git, treats a text with a slash before the
+/// colon as a path.
 fn parse_scp(address: &str) -> Option<(&str, &str)> {
     let (host, rest) = address.split_once(':')?;
     if host.contains('/') {
@@ -45,7 +45,7 @@ fn repository_path(path: &str) -> &str {
 fn local_path(text: &str) -> String {
     let path = Path::new(text);
     let absolute = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    // Told apart from a host: a relative path that is not there would else look like one.
+    // The prefix distinguishes it from a host: a relative path that does not exist would look like one.
     format!("file:{}", absolute.display())
 }
 

@@ -1,4 +1,4 @@
-//! The check itself.
+//! The check of a commit and of its build.
 
 use crate::{
     address::normalize,
@@ -14,18 +14,18 @@ use crate::{
 pub struct CheckRequest {
     /// The canonical repository and its branch.
     pub canonical: CanonicalRepository,
-    /// The remote to ask, by name or address.
+    /// The remote to query, by name or address.
     pub remote: String,
-    /// The commit to release, in any form that git knows.
+    /// The commit to release, in any form that git accepts.
     pub commit: String,
-    /// What the build says, or why that cannot be read; `None` when there is no build yet.
+    /// The build's stamp, or why it cannot be read; `None` when there is no build yet.
     pub stamp: Option<Result<BuildStamp, String>>,
 }
 
-/// Looks at everything, and lists all that is wrong. Changes nothing but git's store of objects, into which it fetches.
+/// Runs all checks, and lists every problem. Changes nothing but git's object store, into which it fetches.
 ///
 /// # Errors
-/// [`GitError`] when git itself cannot be used, or does not know the commit.
+/// [`GitError`] when git itself fails, or does not know the commit.
 pub fn check(git: &Git, request: CheckRequest) -> Result<Report, GitError> {
     let head = git.output(&["rev-parse", "--verify", "HEAD^{commit}"])?;
     let commit = git.output(&[
@@ -47,7 +47,7 @@ fn check_tree(git: &Git, commit: &str, head: &str) -> Result<Vec<Refusal>, GitEr
     let changed =
         git.output(&["status", "--porcelain", "--untracked-files=all", "--ignore-submodules=none"])?;
     if !changed.is_empty() {
-        // Two letters and a space come before each name. The first letter may be a space, which nothing has trimmed.
+        // Two letters and a space precede each name. The first letter may be a space, which must not be trimmed.
         refusals.push(Refusal::Dirty(
             changed.lines().filter_map(|line| line.get(3..)).map(str::to_owned).collect(),
         ));
@@ -66,7 +66,7 @@ fn check_tree(git: &Git, commit: &str, head: &str) -> Result<Vec<Refusal>, GitEr
     Ok(refusals)
 }
 
-/// Asks the remote where its branch is, and compares. Says where that is, if it could be learned.
+/// Compares the commit with the remote's branch. Returns the branch's tip, if the remote could be read.
 fn check_remote(
     git: &Git,
     request: &CheckRequest,
@@ -74,7 +74,7 @@ fn check_remote(
     refusals: &mut Vec<Refusal>,
 ) -> Result<Option<String>, GitError> {
     let CheckRequest { canonical, remote, .. } = request;
-    // With `url.….insteadOf` applied: what counts is where git goes, not what is written down.
+    // Applies `url.….insteadOf`: the address that git really uses counts.
     let address = git.output(&["ls-remote", "--get-url", remote])?;
     if normalize(&address) != normalize(&canonical.remote) {
         refusals.push(Refusal::NotCanonical {
@@ -95,13 +95,13 @@ fn check_remote(
             return Ok(None);
         }
     };
-    // git matches from the end: `refs/other/refs/heads/main` would be listed too.
+    // git matches the end of names: `refs/other/refs/heads/main` would be listed too.
     let named = listed.lines().filter_map(|line| line.split_once('\t')).find(|(_, name)| *name == reference);
     let Some(tip) = named.map(|(tip, _)| tip.to_owned()) else {
         refusals.push(Refusal::NoBranch { remote: remote.clone(), branch });
         return Ok(None);
     };
-    // The commits in between; no branch is moved.
+    // Fetches the commits in between; moves no branch.
     let fetched = git.output(&["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", remote, &reference]);
     if let Err(error) = fetched {
         refusals.push(unreachable(&error));
@@ -118,7 +118,7 @@ fn check_remote(
             false => Refusal::NotOnBranch { commit, branch, remote, tip: tip.clone() },
         });
     }
-    // A build server may have no branch checked out at all: then there is none that could be behind.
+    // A build server may have no local branch: then none can be behind.
     if let Ok(local) = git.output(&["rev-parse", "--verify", "--quiet", &reference])
         && local != tip
         && !contains(&tip, &local)?

@@ -1,4 +1,4 @@
-//! Asking git.
+//! Runs git commands.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,37 +7,37 @@ use std::{
 
 use thiserror::Error;
 
-/// Variables by which a hook or a wrapper would point git at another repository than the one to check.
+/// Environment variables by which a hook or a wrapper would redirect git to another repository.
 const REDIRECTING_VARIABLES: [&str; 5] =
     ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE"];
 
-/// git did not do what it was asked.
+/// A git command failed.
 #[derive(Debug, Error)]
 pub enum GitError {
-    /// There is no git, or it cannot be run.
+    /// git is missing, or cannot be run.
     #[error("git cannot be run: {0}")]
     Missing(#[from] std::io::Error),
-    /// It ran and refused.
+    /// git ran and reported an error.
     #[error("git {command}: {message}")]
     Refused {
-        /// What it was asked.
+        /// Its arguments.
         command: String,
-        /// The last line that it said.
+        /// The line of its output that names the error.
         message: String,
     },
 }
 
-/// A repository, by its folder.
+/// A repository, identified by its folder.
 #[derive(Debug)]
 pub struct Git {
     folder: PathBuf,
 }
 
 impl Git {
-    /// The repository that a folder belongs to, from its top.
+    /// Opens the repository that a folder belongs to, at its top folder.
     ///
     /// # Errors
-    /// [`GitError`] when there is none.
+    /// [`GitError`] when the folder is in no repository.
     pub fn open(folder: &Path) -> Result<Self, GitError> {
         let here = Self { folder: folder.to_owned() };
         let top = here.output(&["rev-parse", "--show-toplevel"])?;
@@ -50,7 +50,7 @@ impl Git {
         &self.folder
     }
 
-    /// What git prints, without the last line's end.
+    /// Returns the output of a git command, without the final line break.
     ///
     /// # Errors
     /// [`GitError`].
@@ -60,16 +60,16 @@ impl Git {
             return Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        // "fatal: …" is the cause; advice may follow it.
+        // "fatal: …" is the cause; hints may follow it.
         let cause = said.lines().find(|line| line.starts_with("fatal:") || line.starts_with("error:"));
-        let message = cause.or(said.lines().last()).unwrap_or("failed without a word").trim().to_owned();
+        let message = cause.or(said.lines().last()).unwrap_or("failed without a message").trim().to_owned();
         Err(GitError::Refused { command: args.join(" "), message })
     }
 
-    /// Whether a command that answers by its exit code says yes.
+    /// Returns the result of a git command that answers by its exit code.
     ///
     /// # Errors
-    /// [`GitError::Refused`] when it could not tell.
+    /// [`GitError::Refused`] for an exit code other than 0 and 1.
     pub fn is_true(&self, args: &[&str]) -> Result<bool, GitError> {
         let output = self.command(args).output()?;
         match output.status.code() {
@@ -88,7 +88,7 @@ impl Git {
         for name in REDIRECTING_VARIABLES {
             command.env_remove(name);
         }
-        // Nobody is there to type a password; a remote that asks for one cannot be reached.
+        // Password prompts are disabled; a remote that needs one cannot be reached.
         command.env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C").stdin(std::process::Stdio::null());
         if std::env::var_os("GIT_SSH_COMMAND").is_none() {
             command.env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=10");

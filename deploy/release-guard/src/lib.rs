@@ -1,6 +1,6 @@
-//! Tells whether what is about to be released is a clean commit of the canonical repository's main.
+//! Checks whether a commit, and its build, may be released: only a clean commit of the canonical repository's main.
 //!
-//! A build of anything else cannot be traced: nobody can read what runs, and nobody reviewed it. Start with [`check`].
+//! Any other build cannot be traced to reviewed source. Start with [`check`].
 
 pub mod address;
 pub mod canonical;

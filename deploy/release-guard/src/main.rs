@@ -1,4 +1,4 @@
-//! The command: reads its arguments, checks, says what came of it.
+//! The command: reads its arguments, runs the check, prints the report.
 
 use std::{fs, io::Write as _, path::PathBuf, process::ExitCode};
 
@@ -20,7 +20,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check the tree, its commit, the remote and, if there is one, the build's stamp; list everything that is wrong.
+    /// Check the tree, its commit, the remote and, if given, the build's stamp; list every problem.
     Check(CheckArgs),
 }
 
@@ -29,25 +29,25 @@ struct CheckArgs {
     /// The checkout
     #[arg(long, value_name = "PATH", default_value = ".")]
     repo: PathBuf,
-    /// The remote to ask, by name or address; it must lead to the canonical repository
+    /// The remote to query, by name or address; it must be the canonical repository
     #[arg(long, value_name = "NAME|URL", default_value = "origin")]
     remote: String,
-    /// The canonical repository [default: what deploy/release-guard/canonical.json says]
+    /// The canonical repository [default: that of deploy/release-guard/canonical.json]
     #[arg(long, value_name = "URL")]
     canonical: Option<String>,
-    /// The branch that releases come from [default: what deploy/release-guard/canonical.json says]
+    /// The branch that releases come from [default: that of deploy/release-guard/canonical.json]
     #[arg(long, value_name = "BRANCH")]
     branch: Option<String>,
     /// The commit to release; it must be checked out
     #[arg(long, value_name = "COMMIT", default_value = "HEAD")]
     commit: String,
-    /// The image's labels or its whole `docker inspect`, as JSON or as a file that holds it
+    /// The image's labels or its whole `docker inspect`, as JSON or as a JSON file
     #[arg(long, value_name = "FILE|JSON", conflicts_with = "version_output")]
     image_stamp: Option<String>,
-    /// What `tenant-auth-svc --version` prints
+    /// The output of `tenant-auth-svc --version`
     #[arg(long, value_name = "TEXT")]
     version_output: Option<String>,
-    /// Answer in JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -63,12 +63,12 @@ fn main() -> ExitCode {
         Err(error) if json => (serde_json::json!({ "accepted": false, "error": error }).to_string(), 2),
         Err(error) => (format!("error: {error}"), 2),
     };
-    // JSON is read by a program; a refusal is for the person who reads the log.
+    // JSON goes to stdout, for a program; a refusal goes to stderr, for the reader of the log.
     let written = match code == 0 || json {
         true => writeln!(std::io::stdout(), "{text}"),
         false => writeln!(std::io::stderr(), "{text}"),
     };
-    // An answer that nobody got is no permission.
+    // A report that could not be printed does not permit the release.
     ExitCode::from(if written.is_ok() { code } else { 2 })
 }
 

@@ -1,18 +1,18 @@
-//! Why a release is refused, and what to do about it.
+//! Reasons for which a release is refused, and their remedies.
 
 use thiserror::Error;
 
-/// One reason. Its text says what is wrong; [`Refusal::remedy`] says what to do.
+/// A reason. Its text names the problem; [`Refusal::remedy`] says what to do.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Refusal {
     /// Files differ from the commit, or are not in it.
     #[error("the tree is not clean: {}", format_files(.0))]
     Dirty(Vec<String>),
-    /// git was told not to look at files, so that a change in them would not show.
-    #[error("git is told to overlook changes (skip-worktree, assume-unchanged) of {}", format_files(.0))]
+    /// Files are hidden from git, so that a change in them would not show.
+    #[error("changes are hidden from git (skip-worktree, assume-unchanged) in {}", format_files(.0))]
     Overlooked(Vec<String>),
-    /// What is checked out is not what is to be released.
-    #[error("the tree holds {head}, not {commit}")]
+    /// The checked-out commit is not the commit to release.
+    #[error("{head} is checked out, not {commit}")]
     NotCheckedOut {
         /// The commit to release.
         commit: String,
@@ -24,17 +24,17 @@ pub enum Refusal {
     NotCanonical {
         /// As it was named.
         remote: String,
-        /// Where it leads.
+        /// The address that git uses for it.
         address: String,
-        /// Where it should lead.
+        /// The address of the canonical repository.
         canonical: String,
     },
-    /// The remote does not answer, so that nothing can be said about it.
+    /// The remote cannot be reached, so it cannot be checked.
     #[error("{remote} cannot be reached: {cause}")]
     Unreachable {
         /// As it was named.
         remote: String,
-        /// What git says.
+        /// git's error message.
         cause: String,
     },
     /// The remote has no such branch.
@@ -45,7 +45,7 @@ pub enum Refusal {
         /// The branch.
         branch: String,
     },
-    /// The commit is somewhere else.
+    /// The commit is not on the remote's branch.
     #[error("{commit} is not on {branch} of {remote}, which is at {tip}")]
     NotOnBranch {
         /// The commit to release.
@@ -57,8 +57,8 @@ pub enum Refusal {
         /// Where the branch is.
         tip: String,
     },
-    /// The history ends before the answer.
-    #[error("the clone is shallow: it cannot tell whether {commit} is on {branch} of {remote}")]
+    /// The local history is too short to decide.
+    #[error("the clone is shallow: its history does not show whether {commit} is on {branch} of {remote}")]
     Shallow {
         /// The commit to release.
         commit: String,
@@ -67,7 +67,7 @@ pub enum Refusal {
         /// As it was named.
         remote: String,
     },
-    /// The local branch lacks commits.
+    /// The local branch is missing commits of the remote branch.
     #[error("the local {branch} is behind {remote}: {local} instead of {tip}")]
     Behind {
         /// The branch.
@@ -79,8 +79,8 @@ pub enum Refusal {
         /// Where the remote branch is.
         tip: String,
     },
-    /// The local branch lacks commits and has others.
-    #[error("the local {branch} and that of {remote} have gone different ways: {local} and {tip}")]
+    /// The local branch is missing commits of the remote branch, and has others.
+    #[error("the local {branch} and that of {remote} have diverged: {local} and {tip}")]
     Diverged {
         /// The branch.
         branch: String,
@@ -116,7 +116,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// A word for machines.
+    /// Returns the machine-readable code.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -137,30 +137,30 @@ impl Refusal {
         }
     }
 
-    /// What to do about it.
+    /// Returns the remedy.
     #[must_use]
     pub fn remedy(&self) -> String {
         match self {
             Self::Dirty(_) => "commit, stash or remove them (git status)".to_owned(),
             Self::Overlooked(_) => {
-                "git update-index --no-skip-worktree --no-assume-unchanged on them, and look again".to_owned()
+                "run git update-index --no-skip-worktree --no-assume-unchanged on them, then check again".to_owned()
             }
             Self::NotCheckedOut { commit, .. } => format!("git checkout {commit}"),
             Self::NotCanonical { canonical, .. } => {
-                format!("name the remote that leads to {canonical} (git remote -v, --remote)")
+                format!("name the remote whose address is {canonical} (git remote -v, --remote)")
             }
-            Self::Unreachable { .. } => "see to the network and the credentials, then try again".to_owned(),
+            Self::Unreachable { .. } => "check the network and the credentials, then try again".to_owned(),
             Self::NoBranch { .. } => "name the branch that releases come from (--branch)".to_owned(),
-            Self::NotOnBranch { branch, .. } => format!("get it merged into {branch}, and release that"),
+            Self::NotOnBranch { branch, .. } => format!("merge it into {branch}, and release that"),
             Self::Shallow { .. } => "git fetch --unshallow".to_owned(),
             Self::Behind { branch, remote, .. } => {
                 format!("git checkout {branch} && git pull {remote} {branch}")
             }
             Self::Diverged { branch, .. } => {
-                format!("bring the local {branch} to that of the remote; keep your commits on another branch")
+                format!("reset the local {branch} to that of the remote; keep your commits on another branch")
             }
             Self::NoStamp(_) => {
-                "pass what the binary prints on --version, or the labels of the image".to_owned()
+                "pass the output of --version of the binary, or the labels of the image".to_owned()
             }
             Self::OtherCommit { commit, .. } => format!("build {commit} and release that"),
             Self::OtherBranch { branch, .. } => format!("build from a checkout of {branch}"),
@@ -169,7 +169,7 @@ impl Refusal {
     }
 }
 
-/// The first few of many files.
+/// Lists the first five of many files.
 fn format_files(files: &[String]) -> String {
     const SHOWN: usize = 5;
     let mut text = files.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");

@@ -1,4 +1,4 @@
-//! What came of it, for people and for machines.
+//! The result of a check, as text and as JSON.
 
 use std::fmt;
 
@@ -6,29 +6,29 @@ use serde_json::{Value, json};
 
 use crate::refusal::Refusal;
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Debug)]
 pub struct Report {
-    /// The commit that was to be released.
+    /// The checked commit.
     pub commit: String,
     /// The remote, as it was named.
     pub remote: String,
     /// The branch that releases come from.
     pub branch: String,
-    /// Where that branch is on the remote, if that could be learned.
+    /// The tip of that branch on the remote, if the remote could be read.
     pub tip: Option<String>,
-    /// Everything that is wrong; empty when it may be released.
+    /// All problems; empty when the commit may be released.
     pub refusals: Vec<Refusal>,
 }
 
 impl Report {
-    /// Whether it may be released.
+    /// Returns whether the commit may be released.
     #[must_use]
     pub fn is_accepted(&self) -> bool {
         self.refusals.is_empty()
     }
 
-    /// For machines.
+    /// Returns the machine-readable report.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let refusals: Vec<_> = self

@@ -1,9 +1,9 @@
-//! What a build says about itself.
+//! The stamp of a build.
 
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The commit, the branch, and whether files were changed, as stamped into a binary or onto an image.
+/// The commit, the branch, and whether files were changed, as stamped into a binary or into an image's labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildStamp {
     /// The full commit; empty when the build does not know.
@@ -37,18 +37,18 @@ impl BuildStamp {
     /// Reads what `tenant-auth-svc --version` prints: `commit`, `prefix_branch_sql` and `dirty`, each on a line of its own.
     ///
     /// # Errors
-    /// A sentence that says what is missing. A build that does not say is never taken for a clean one.
+    /// A sentence that names the missing part. An incomplete stamp never counts as clean.
     pub fn from_version_output(text: &str) -> Result<Self, String> {
         let field = |name: &str| {
             let found = text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(':'));
             found
                 .map(|value| value.trim().to_owned())
-                .ok_or_else(|| format!("there is no line \"{name}: …\""))
+                .ok_or_else(|| format!("the line \"{name}: …\" is missing"))
         };
         Ok(Self { commit: field("commit")?, branch: field("branch")?, dirty: parse_flag(&field("dirty")?)? })
     }
 
-    /// Reads JSON: the labels of an image (`docker inspect --format '{{json .Config.Labels}}'`), a whole
+    /// Parses JSON: the labels of an image (`docker inspect --format '{{json .Config.Labels}}'`), a whole
     /// `docker inspect`, or an object with `commit`, `prefix_branch_sql` and `dirty`.
     ///
     /// # Errors
@@ -67,7 +67,7 @@ impl BuildStamp {
 }
 
 fn parse_flag(text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| format!("dirty is neither true nor false but {text:?}"))
+    text.parse().map_err(|_| format!("dirty is {text:?}, not true or false"))
 }
 
 #[cfg(test)]

@@ -1,20 +1,20 @@
-"""Runs a block in a state, and holds what it prints to what its page says."""
+"""Runs a block in a state, and compares its output with the page's expectation."""
 
 import re
 import time
 
 from pages import occurs
 
-# A query may be early by a scrape or two, and a state that comes and goes is looked at again.
+# The first scrapes may not have happened yet, and a flapping state needs another try.
 TRIES = 15
-# After this many seconds, what has not ended has no end.
+# Seconds after which a block that should not end counts as endless.
 PATIENCE = 5
 
 
 def run_block(block, world):
-    """Runs it as often as it takes to see what is expected, if looking changes nothing."""
+    """Runs the block repeatedly until it prints what is expected, if running it changes nothing."""
     kinds = {"sh": shell, "promql": promql, "sql": sql}
-    assert block.language in kinds, f"{block}: nothing runs {block.language or 'an untitled block'}"
+    assert block.language in kinds, f"{block}: no runner for {block.language or 'an untitled block'}"
     for left in reversed(range(TRIES if block.stated and only_looks(block) else 1)):
         problem, output = kinds[block.language](block, world)
         problem = problem or unmet(block, output)
@@ -22,7 +22,7 @@ def run_block(block, world):
             return output
         if left:
             time.sleep(1)
-    raise AssertionError(f"{block}, in the state {world.name}: {problem}\n--- it printed:\n{output}")
+    raise AssertionError(f"{block}, in the state {world.name}: {problem}\n--- output:\n{output}")
 
 
 def only_looks(block):
@@ -31,7 +31,7 @@ def only_looks(block):
 
 def unmet(block, output):
     if not block.stated and block.section != "How to silence it safely":
-        return "its page says not what is to be seen, in a paragraph `Expect: …`"
+        return "the page does not state the expected output in a paragraph `Expect: …`"
     if block.nothing:
         return None
     missing = [span for span in block.spans if not (compares(span, output) if is_comparison(span) else occurs(span, output))]
@@ -57,11 +57,11 @@ def shell(block, world):
             continue
         result = world.shell(command, assignments, patience=PATIENCE if block.endless else 60)
         if block.endless:
-            return None if result.returncode is None else f"came to an end: {command}", result.stdout
+            return None if result.returncode is None else f"exited: {command}", result.stdout
         output = result.stdout + (result.stderr if block.fails else "")
         printed.append(output)
         if (result.returncode != 0) != block.fails:
-            wanted = "was to fail" if block.fails else f"ended with {result.returncode}"
+            wanted = "should have failed" if block.fails else f"exited with {result.returncode}"
             return f"{wanted}: {command}\n{result.stderr}", "".join(printed)
         if not output.strip():
             return f"printed nothing: {command}\n{result.stderr}", "".join(printed)
@@ -74,7 +74,7 @@ def promql(block, world):
         lines = world.watching.ask(query, world.name)
         printed += lines
         if bool(lines) == block.nothing:
-            # Series are gone while scrapes fail.
+            # Series are missing while scrapes fail.
             scraped = world.watching.ask('up{job="tenant-auth"}', world.name)
             return f"found {'something' if lines else 'nothing'}: {query}; {scraped}", "\n".join(printed)
     return None, "\n".join(printed)

@@ -1,4 +1,4 @@
-"""Sets the states up, side by side, and ends them."""
+"""Sets the states up, in parallel, and ends them."""
 
 import collections
 import contextlib
@@ -36,7 +36,7 @@ def watching(tmp_path_factory):
 
 
 def history():
-    """What Prometheus had an hour ago, for the queries that compare with then."""
+    """The metrics of an hour ago, for the queries that compare with that time."""
     import time
 
     now = int(time.time())
@@ -46,17 +46,17 @@ def history():
     return "\n".join([*lines, "# EOF", ""])
 
 
-# Begun before all others: a replica looks once a minute for peppers that it has not got.
+# Started before all others: a replica checks once a minute for missing peppers.
 SLOW = {"pepper_missing"}
 
 
 class Worlds:
-    """Every state that the chosen tests need, each set up once, in the order of the tests, and ended after the last one of them."""
+    """Every state that the selected tests need, each set up once, in the order of the tests, and ended after its last test."""
 
     def __init__(self, folder, watching, wanted):
         self.watching, self.made, self.lock = watching, {}, threading.Lock()
         self.uses, self.ending = collections.Counter(wanted), []
-        # What is there at once costs the machine something, even when nobody looks at it.
+        # Every running state costs the machine CPU, even without requests.
         self.room = threading.Semaphore(int(os.environ.get("RUNBOOK_STATES_AT_ONCE", "8")))
         self.pool, self.enders = ThreadPoolExecutor(max_workers=5), ThreadPoolExecutor(max_workers=4)
         order = sorted(dict.fromkeys(wanted), key=lambda name: name not in SLOW)
@@ -96,7 +96,7 @@ class Worlds:
             self.room.release()
 
     def end(self):
-        """Ends what is left when tests were given up, too."""
+        """Ends the remaining states, also when the tests were aborted."""
         for future in self.futures.values():
             future.cancel()
         for name in [name for name, count in self.uses.items() if count and not self.futures[name].cancelled()]:

@@ -1,15 +1,15 @@
-"""Reads a page: its fenced blocks, what each of them is expected to find, and its commands in running text.
+"""Reads a page: its fenced blocks, the expected output of each, and the commands in running text.
 
-What is expected stands in the paragraph after a block, as a reader sees it:
+The paragraph after a block states the expected output, in a form for human readers:
 
     Expect: `database  failing (unreachable)`, `breaker   open for lookups`.
     Expect a failure: `connection refused`.
     Expect no end: `"rows"`.
     Expect nothing.
 
-Each code span has to occur in what the block prints. `…` stands for anything within a line. After PromQL, a span such as `> 0`
-holds if it is true of one of the samples. A failure: every command of the block ends with an error, and says that. Nothing: the
-queries find no series, which is good. No end: the block is still at work after some seconds, and has printed that much.
+Each code span has to occur in the block's output. `…` stands for anything within a line. After PromQL, a span such as `> 0`
+holds if it is true for one of the samples. "A failure": every command of the block fails, and prints that. "Nothing": the
+queries find no series, as expected. "No end": the block still runs after some seconds, and has printed that much.
 """
 
 import re
@@ -17,7 +17,7 @@ import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# To be shown, not to be run.
+# Languages of blocks that are not run.
 SHOWN = {"console", "text", "toml", "yaml", "json", ""}
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 EXPECT = re.compile(r"\s*Expect(?P<kind> a failure| nothing| no end)?(?P<rest>(?:[:.]|[ \n]).*?)(?=\n\s*\n|\Z)", re.DOTALL)
@@ -36,14 +36,14 @@ class Block:
     fails: bool = False
     nothing: bool = False
     endless: bool = False
-    # Whether the page says at all what is to be seen.
+    # Whether the page states the expected output.
     stated: bool = False
 
     def __str__(self):
         return f"{self.page.name}:{self.line}"
 
     def commands(self):
-        """One after the other, as they are pasted into a shell."""
+        """The commands in order, as pasted into a shell."""
         lines, pending = self.text.splitlines(), []
         for line in lines:
             pending.append(line)
@@ -51,14 +51,14 @@ class Block:
                 continue
             yield "\n".join(pending)
             pending = []
-        assert not "".join(pending).strip(), f"{self}: the shell waits for more after {pending}"
+        assert not "".join(pending).strip(), f"{self}: incomplete command {pending}"
 
     def queries(self):
         return [line for line in self.text.splitlines() if line.strip() and not line.startswith("#")]
 
 
 def complete(text):
-    """Whether the shell would run this, or wait for another line."""
+    """Whether the text is a complete command, so that the shell would not wait for another line."""
     import subprocess
 
     return subprocess.run(["bash", "-n"], input=text, capture_output=True, text=True, check=False).returncode == 0
@@ -88,12 +88,12 @@ def blocks(page):
 
 
 def inline(page):
-    """The code spans outside of blocks: commands and names that a page mentions in passing."""
+    """The code spans outside of blocks: commands and names in running text."""
     text = FENCE.sub("", page.read_text())
     return re.findall(r"(?<!`)`([^`\n]+(?:\n[^`\n]+)?)`(?!`)", text)
 
 
 def occurs(span, output):
-    """Whether a span is in what was printed. Blanks count as one: columns are as wide as what stands in them."""
+    """Whether the output contains a span. Several blanks count as one, because column widths vary with their content."""
     pattern = r"[^\n]*".join(r"\s+".join(map(re.escape, part.split())) for part in span.split("…"))
     return re.search(pattern, output) is not None

@@ -1,11 +1,11 @@
-"""What a service would tell in states that nobody can bring about, or has no time to wait for.
+"""Metrics and logs of states that a test cannot cause, or would have to wait too long for.
 
-A service with a defect: there is none to be had, because a panic that can be provoked from outside is mended. The metrics are those of a
-service that runs, with one RPC that ended with INTERNAL beside them. The lines of the log have the words of the service's source, which
-the test looks up there.
+A service with a defect: none is known, because a panic that can be provoked from outside gets fixed. The metrics are those of a
+running service, plus one RPC that ended with INTERNAL. The log lines use the messages of the service's source, which the test
+checks there.
 
-A service that has compared its usage totals: it does that at some moment of the first hour. The totals are wrong in its database; only
-the gauge is put beside its metrics.
+A service that has compared its usage totals: it does that at a random time within the first hour. The totals in its database are
+really wrong; only the gauge is added to its metrics.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ SERIES = 'tenant_auth_requests_total{rpc="tenantauth.v1.AdminService/ListKeys",c
 
 
 def words_of_the_source():
-    """What is logged where a panic is caught, and by the hook."""
+    """The log lines of a caught panic, and of the panic hook."""
     for place, words in {"middleware/catch_panic.rs": "a request met a defect and was answered INTERNAL", "cli.rs": "a thread panicked"}.items():
         assert words in (SOURCE / place).read_text(), f"{place} logs something else than {words!r}: see the page of TenantAuthDefects"
         yield words
@@ -46,17 +46,17 @@ def defect(world):
 
 @state
 def totals_differ(world):
-    """The totals of usage were compared, and one of them is not the sum of its events."""
+    """Usage totals were compared, and one of them is not the sum of its events."""
     usage_wrong(world)
     now = time.time()
     found = {"tenant_auth_usage_totals_differing": 1, "tenant_auth_usage_reconciled_timestamp_seconds": now}
     for name in found:
-        assert world.replicas[0].metric(name) == 0, f"{name} is no metric of the service"
+        assert world.replicas[0].metric(name) == 0, f"{name} is not a metric of the service"
     world.targets.append(serve(world, world.replicas[0], lambda: found))
 
 
 def serve(world, replica, changed):
-    """A replica's metrics with other values for some series, at an address of their own."""
+    """A replica's metrics with changed values for some series, served at a separate address."""
     host = f"{NET}.{next(HOSTS)}"
 
     class Handler(BaseHTTPRequestHandler):
@@ -67,7 +67,7 @@ def serve(world, replica, changed):
             self.send_response(200)
             self.send_header("content-type", "text/plain; version=0.0.4")
             self.send_header("content-length", str(len(text)))
-            # A scrape that takes too long is given up.
+            # A scrape that takes too long is aborted.
             with contextlib.suppress(ConnectionError):
                 self.end_headers()
                 self.wfile.write(text)

@@ -1,4 +1,4 @@
-"""Processes that a state is made of: a database with faults, and replicas of the service."""
+"""The processes of a state: a database with injected faults, and replicas of the service."""
 
 import json
 import os
@@ -12,12 +12,12 @@ import urllib.request
 
 from deployment import PROGRAMS
 
-# For a start, a stop and a change that is waited for. A machine that builds beside this is slow.
+# Seconds for a start, a stop or an expected change. A machine that builds at the same time is slow.
 PATIENCE = 60
 
 
 def until(what, look, patience=PATIENCE):
-    """Looks again until it is so; says what it saw last when it does not come."""
+    """Polls until the condition holds; the error names the last value seen."""
     end, seen = time.monotonic() + patience, None
     while time.monotonic() < end:
         try:
@@ -32,7 +32,7 @@ def until(what, look, patience=PATIENCE):
 
 
 class Database:
-    """A `hrana-test-server`: faults by lines on its standard input."""
+    """A `hrana-test-server`: takes fault commands on its standard input."""
 
     def __init__(self, *flags):
         command = [str(PROGRAMS / "hrana-test-server"), "--listen", "127.0.0.1:0", *flags]
@@ -42,7 +42,7 @@ class Database:
         self.copy_url = self.process.stdout.readline().strip() if "--copy" in flags else None
 
     def do(self, line):
-        """Gives it a command, and waits until it is obeyed."""
+        """Sends a command, and waits until it has run."""
         with self.lock:
             self.process.stdin.write(line + "\n")
             answer = self.process.stdout.readline()
@@ -50,7 +50,7 @@ class Database:
         return json.loads(answer[3:] or "true")
 
     def sql(self, text):
-        """Runs statements at the database's own shell; gives the rows as lines."""
+        """Runs statements in the database's own shell; returns the rows as lines."""
         lines = []
         for statement in re.sub(r"--[^\n]*", "", text).split(";"):
             statement = " ".join(statement.split())
@@ -62,13 +62,13 @@ class Database:
         return "\n".join(lines)
 
     def end(self):
-        # It waits for its input otherwise, and keeps nothing.
+        # Otherwise it waits for its input. It keeps no data.
         self.process.kill()
         self.process.wait(PATIENCE)
 
 
 class Replica:
-    """A `tenant-auth-svc serve` on the usual ports of an address of its own."""
+    """A `tenant-auth-svc serve` on the usual ports of its own address."""
 
     def __init__(self, name, host, folder, variables, program=PROGRAMS / "tenant-auth-svc"):
         self.name, self.host, self.program = name, host, program
@@ -92,7 +92,7 @@ class Replica:
         return self
 
     def complain(self):
-        assert self.process.poll() is None, f"{self.name} ended: {self.log.read_text()}"
+        assert self.process.poll() is None, f"{self.name} exited: {self.log.read_text()}"
 
     def alive(self):
         return self.get("/livez")
@@ -102,14 +102,14 @@ class Replica:
             with urllib.request.urlopen(f"http://{self.host}:50052{path}", timeout=5) as answer:
                 return answer.read().decode()
         except urllib.error.HTTPError as error:
-            # Not ready is an answer.
+            # A response that says not ready is a response too.
             return error.read().decode()
 
     def status(self):
         return self.get("/readyz?verbose")
 
     def says(self, *texts):
-        """Waits until the text for operators holds all of these."""
+        """Waits until `/readyz?verbose` contains all of these texts."""
         def look():
             status = " ".join(self.status().split())
             return all(" ".join(text.split()) in status for text in texts)
@@ -120,7 +120,7 @@ class Replica:
             raise AssertionError(f"{error}\n{self.status()}\n{self.log.read_text()[-3000:]}") from None
 
     def metric(self, name, **labels):
-        """The sum of a metric's series that have these labels; None where there are none."""
+        """The sum of a metric's series that have these labels; None if there are none."""
         values = []
         for line in self.get("/metrics").splitlines():
             match = re.fullmatch(rf"{name}(?:\{{(.*)\}})? (\S+)", line)
@@ -129,7 +129,7 @@ class Replica:
         return sum(values) if values else None
 
     def tells(self, name, wanted, **labels):
-        """Waits until a metric is as wanted."""
+        """Waits until a metric has the wanted value."""
         def look():
             value = self.metric(name, **labels)
             return value is not None and wanted(value)

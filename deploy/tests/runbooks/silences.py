@@ -1,6 +1,7 @@
-"""The part of Alertmanager that takes silences. amtool, which is real, judges matchers and times before it asks.
+"""A stub of the part of Alertmanager that accepts silences. amtool, which is real, checks matchers and times before its request.
 
-Alertmanager itself cannot be had like Prometheus: Debian's reads its templates from where only an installation puts them.
+Alertmanager itself cannot be unpacked like Prometheus: Debian's build reads its templates from a path that only exists after an
+installation.
 """
 
 import json
@@ -10,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Silences:
-    """`/api/v2/silences`, as far as `amtool silence add` and `query` go."""
+    """`/api/v2/silences`, as far as `amtool silence add` and `query` need it."""
 
     def __init__(self, host):
         kept = self.kept = []

@@ -1,4 +1,4 @@
-"""The six situations of deploy/AT_NIGHT.md: each is set up, and then solved by the page alone."""
+"""The six situations of deploy/AT_NIGHT.md: each is set up, and then solved with the page's commands alone."""
 
 import socket
 import threading
@@ -8,7 +8,7 @@ from states_database import known
 
 
 def pair(world, **variables):
-    """Two replicas that are well."""
+    """Two healthy replicas."""
     first = world.ready(**variables)
     second = world.replica(**variables)
     second.says("process ready", "feed heard")
@@ -25,10 +25,10 @@ def customers_key(world):
 
 @state
 def read_only(world):
-    """The token that is in force may only read; a better one is at hand."""
+    """The token in use allows only reads; a new one is available."""
     replica = world.ready()
     known(world)
-    # The one that was good is revoked.
+    # The previous, good token is revoked.
     world.write("database-token", "may-only-read\n")
     world.databases[0].do("token the-new-one")
     world.more["NEW_TOKEN"] = "the-new-one"
@@ -38,7 +38,7 @@ def read_only(world):
 
 @state
 def stale_replica(world):
-    """One replica has lost its way to the database; a key that it knows was revoked at the other."""
+    """One replica has lost its connection to the database; a key that it has cached was revoked through the other."""
     database = world.database()
     tunnel = Tunnel(database.url)
     world.ends.append(tunnel.cut)
@@ -57,7 +57,7 @@ def stale_replica(world):
 
 @state
 def usage_wrong(world):
-    """Somebody has added to a total past the service."""
+    """A usage total was changed past the service."""
     from tenant_auth.proto import usage_pb2
 
     world.ready()
@@ -70,7 +70,7 @@ def usage_wrong(world):
 
 @state
 def leaked_key(world):
-    """Two replicas know a key that has leaked."""
+    """Two replicas have cached a leaked key."""
     replicas = pair(world)
     _, secret = known(world)
     for replica in replicas:
@@ -79,7 +79,7 @@ def leaked_key(world):
 
 @state
 def grace_of_ten_minutes(world):
-    """The database is away, and both replicas have ten minutes left."""
+    """The database is unreachable, and both replicas have ten minutes left."""
     replicas = pair(world, CACHE_GRACE="10m")
     _, secret = known(world)
     for replica in replicas:
@@ -90,7 +90,7 @@ def grace_of_ten_minutes(world):
 
 
 class Tunnel:
-    """A way to a server that can be cut, for one replica alone."""
+    """A proxy to a server that can be disconnected, for one replica alone."""
 
     def __init__(self, url):
         host, port = url.removeprefix("http://").rsplit(":", 1)

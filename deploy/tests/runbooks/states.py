@@ -1,9 +1,9 @@
-"""What every state is made with, and the list of them."""
+"""Registration of the states, and the list of them."""
 
 STATES = {}
 
 
 def state(build):
-    """Registers a state: its name is that of the function that sets it up, in a world of its own."""
+    """Registers a state: it is named after the function that sets it up, in a world of its own."""
     STATES[build.__name__] = build
     return build

@@ -1,4 +1,4 @@
-"""States in which the database is what is wrong."""
+"""States with a fault of the database."""
 
 import itertools
 import signal
@@ -6,17 +6,17 @@ import signal
 from deployment import PROGRAMS, run, succeeded
 from states import state
 
-# Keys of the right form that nobody was given: each is a lookup of its own.
+# Well-formed keys that were never issued: each needs a lookup of its own.
 STRANGERS = itertools.count()
 
 
 def stranger():
-    """A key in another system's form: as unknown as a made-up one, and it is looked up."""
+    """A key in another system's format: as unknown as a made-up one, and it needs a lookup."""
     return f"legacy-key-of-nobody-{next(STRANGERS):08}"
 
 
 def known(world, replica=None):
-    """A key that a replica has in memory."""
+    """A key that a replica has cached."""
     key_id, secret = world.issue()
     world.learn(secret, replica)
     return key_id, secret
@@ -24,7 +24,7 @@ def known(world, replica=None):
 
 @state
 def unreachable(world):
-    """The database is gone, with a key in memory and callers that ask."""
+    """The database is gone, with a cached key and callers that send requests."""
     replica = world.ready()
     _, secret = known(world)
     world.databases[0].do("stop")
@@ -36,7 +36,7 @@ def unreachable(world):
 
 @state
 def hung(world):
-    """The database takes questions and answers none."""
+    """The database accepts requests and does not respond."""
     replica = world.ready()
     _, secret = known(world)
     world.databases[0].do("fault all hang")
@@ -47,7 +47,7 @@ def hung(world):
 
 @state
 def grace_ending(world):
-    """As unreachable, with a grace that is nearly over."""
+    """Unreachable as above, with a grace that is almost over."""
     replica = world.ready(CACHE_GRACE="30s", CACHE_FRESH="1s", CACHE_REFRESH="2s")
     _, secret = known(world)
     world.databases[0].do("stop")
@@ -80,7 +80,7 @@ def reads_blocked(world):
 
 @state
 def misbehaving(world):
-    """A web page comes where an answer should."""
+    """A web page is returned instead of a response."""
     replica = world.ready()
     known(world)
     world.databases[0].do("fault all html")
@@ -91,7 +91,7 @@ def misbehaving(world):
 
 @state
 def writes_blocked(world):
-    """Over the plan's quota: reads are answered."""
+    """Over the plan's quota: reads are still answered."""
     replica = world.ready()
     _, secret = known(world)
     world.databases[0].do("fault writes blocked")
@@ -103,7 +103,7 @@ def writes_blocked(world):
 
 @state
 def writes_stalled(world):
-    """The lock for writing is held by somebody who does not let go."""
+    """Another client holds the write lock and does not release it."""
     replica = world.ready(DATABASE_WRITE_TIMEOUT="2s")
     _, secret = known(world)
     world.databases[0].do("hold-writes on")
@@ -126,7 +126,8 @@ def restored(world):
         world.tenantctl("key", "revoke", key_id, "--reason", "leaked")
     for replica in (first, second):
         world.learn(secret, replica)
-        # Only who has read beyond the backup can tell that it is one. Some changes before it may be among these six.
+        # Only a replica that has read beyond the backup can detect it. Some of these six changes may be older than the
+        # backup.
         replica.tells("tenant_auth_feed_events_total", lambda events, before=read[replica]: events >= before + 6)
     world.databases[0].do("restore")
     for replica in (first, second):
@@ -135,10 +136,10 @@ def restored(world):
 
 @state
 def copy_frozen(world):
-    """The copy that is read has lost its primary."""
+    """The read replica of the database has lost its primary."""
     database = world.database("--copy", "127.0.0.1:0")
     replica = world.replica(database)
-    # What is changed at the primary shows in the copy when that catches up.
+    # Changes at the primary show in the copy when it catches up.
     world.keep(lambda: database.do("catch-up") if not world.words.get("frozen") else None, 0.1)
     replica.says("process ready", "reads works", "feed heard")
     _, secret = known(world)
@@ -164,7 +165,7 @@ def listings_failing(world):
 
 @state
 def reconcile_late(world):
-    """Usage is to be compared with its totals, and its tables are not answered."""
+    """Usage comparison is due, and its tables get no response."""
     replica = world.ready(USAGE_RECONCILE_INTERVAL="1h")
     known(world)
     world.watched()
@@ -180,7 +181,7 @@ def reconcile_late(world):
 
 @state
 def audit_copy_behind(world):
-    """The path of the copy of the audit log leads to a folder."""
+    """The path of the audit log copy is a directory."""
     path = world.folder / "audit.jsonl"
     replica = world.ready(AUDIT_FILE=path)
     known(world)
@@ -192,7 +193,7 @@ def audit_copy_behind(world):
 
 @state
 def feed_lagging(world):
-    """The change log is not answered, everything else is."""
+    """Reads of the change log get no response, all others do."""
     replica = world.ready()
     _, secret = known(world)
     world.validating(lambda: secret)
@@ -203,7 +204,7 @@ def feed_lagging(world):
 
 @state
 def started_without_database(world):
-    """Started while the database is away: nothing can be served."""
+    """Started while the database is unreachable: no request can be served."""
     database = world.database()
     database.do("stop")
     world.replica(database).says("process waiting for the database")
@@ -211,7 +212,7 @@ def started_without_database(world):
 
 @state
 def emptied(world):
-    """A replica has started on an emptied database and calls good keys unknown."""
+    """A replica has started on an emptied database and reports good keys as unknown."""
     replica = world.ready()
     _, secret = known(world)
     world.watched()
@@ -226,7 +227,7 @@ def emptied(world):
 
 @state
 def unreadable(world):
-    """Somebody has written scopes that are no list."""
+    """A row has scopes that are not a list, written past the service."""
     replica = world.ready()
     key_id, secret = known(world)
     world.databases[0].sql(f"UPDATE api_keys SET scopes = '{{}}' WHERE id = '{key_id}'")
@@ -244,18 +245,18 @@ def clock_ahead(world, seconds):
 
 @state
 def clock_offset(world):
-    """This replica is seven seconds ahead."""
+    """This replica's clock is seven seconds ahead."""
     clock_ahead(world, 7)
 
 
 @state
 def clock_far_off(world):
-    """This replica is three minutes ahead."""
+    """This replica's clock is three minutes ahead."""
     clock_ahead(world, 180)
 
 
 def usage(world, replica=None, pause=0.2, events=1):
-    """A caller that goes on recording usage."""
+    """A caller that keeps recording usage."""
     from tenant_auth.proto import usage_pb2
 
     stub, numbers = world.stub("UsageService", replica), itertools.count()

@@ -9,7 +9,7 @@ from services import Database
 from states import state
 
 DAY = 86_400
-# For a year, of which two hours and a half are left: both alerts of each kind fire.
+# Valid for a year, of which two and a half hours are left: both alerts of each kind fire.
 LIFETIME, LEFT = 365 * DAY, 9_000
 
 AUTHORITY = """\
@@ -47,7 +47,7 @@ def certificate_ends(world):
 
 
 def token(issued, expires):
-    """A token that says when it expires, for a database that takes any: nobody has signed it."""
+    """A token with an expiry, for a database that accepts any token: it is unsigned."""
     parts = [{"alg": "EdDSA"}, {"a": "rw", "iat": int(issued), "exp": int(expires)}]
     encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
     return ".".join([*encoded, "c2lnbmF0dXJl"])
@@ -55,7 +55,7 @@ def token(issued, expires):
 
 @state
 def token_ends(world):
-    """The database's token has two hours left, and a new one lies beside it."""
+    """The database's token has two hours left, and a new one is next to it."""
     now = time.time()
     world.databases.append(Database())
     world.write("database-token", token(now + LEFT - LIFETIME, now + LEFT))

@@ -1,4 +1,4 @@
-"""States in which the service, its configuration or its callers are what is wrong."""
+"""States with a fault of the service, its configuration or its callers."""
 
 import contextlib
 import signal
@@ -13,7 +13,7 @@ from world import validation_pb2
 
 @state
 def healthy(world):
-    """Two replicas that are well, with a caller."""
+    """Two healthy replicas, with a caller."""
     replica = world.ready()
     world.replica().says("process ready", "feed heard")
     _, secret = known(world)
@@ -42,7 +42,7 @@ def restarting(world):
 
 @state
 def unready(world):
-    """Without a schema, and without leave to make one."""
+    """Without a schema, and not configured to create one."""
     replica = world.replica(CREATE_SCHEMA="false", MIGRATE="false")
     replica.says("process waiting for the database")
     replica.logged("has no schema")
@@ -50,13 +50,14 @@ def unready(world):
 
 @state
 def mixed_builds(world):
-    """Two builds side by side: the second one's commit is another."""
+    """Two different builds run at the same time: the second one's commit differs."""
     replica = world.ready()
     build = succeeded(run(PROGRAMS / "tenant-auth-svc", "--version"))
     commit = next(word for word in build.replace("(", " ").replace(")", " ").split() if len(word) == 40)
     bytes_of_it, other = world.folder / "other-build.bytes", world.folder / "other-build"
     bytes_of_it.write_bytes((PROGRAMS / "tenant-auth-svc").read_bytes().replace(commit.encode(), commit[::-1].encode()))
-    # Copied by another process: a file that this one has open for writing is busy for as long as a child of another thread has it too.
+    # Copied by another process: while this process has a file open for writing, a child forked by another thread
+    # inherits it, and the file is busy.
     succeeded(run("install", "-m", "755", bytes_of_it, other))
     world.replica(program=other).says("process ready", "feed heard")
     replica.says("process ready")
@@ -64,7 +65,7 @@ def mixed_builds(world):
 
 
 def checkout(world):
-    """A clone of a repository whose main has a commit: what `git` is asked in."""
+    """A clone of a repository whose main has a commit, for the page's git commands."""
     author = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
     remote = world.folder / "remote"
     succeeded(run("git", "init", "--quiet", "--initial-branch=main", remote))
@@ -76,7 +77,7 @@ def checkout(world):
 
 @state
 def cache_small(world):
-    """More keys in use than fit."""
+    """More keys in use than fit into the cache."""
     replica = world.ready(CACHE_KEYS="2", LOG_BURST="0")
     keys = [world.issue()[1] for _ in range(6)]
     turn = iter(lambda: keys.append(keys.pop(0)) or keys[-1], None)
@@ -86,7 +87,7 @@ def cache_small(world):
 
 @state
 def impatient(world):
-    """Callers that go away before they have an answer."""
+    """Callers that cancel before they have a response."""
     replica = world.ready()
     known(world)
     world.databases[0].do("fault reads latency 250")
@@ -102,7 +103,7 @@ def impatient(world):
 
 
 def connect(world, replica, count):
-    """Connections of callers, each of its own."""
+    """One connection for each caller."""
     for _ in range(count):
         channel = grpc.insecure_channel(f"{replica.host}:50051", options=[("grpc.use_local_subchannel_pool", 1)])
         grpc.channel_ready_future(channel).result(timeout=30)
@@ -111,7 +112,7 @@ def connect(world, replica, count):
 
 @state
 def connections_full(world):
-    """As many connections as may be, and more that knock."""
+    """The connection limit is reached, and more clients connect."""
     replica = world.ready(MAX_CONNECTIONS="8")
     connect(world, replica, 8)
 
@@ -127,7 +128,7 @@ def connections_full(world):
 
 @state
 def near_limits(world):
-    """Nine tenths of the connections are taken."""
+    """Nine tenths of the connection limit are in use."""
     replica = world.ready(MAX_CONNECTIONS="20")
     connect(world, replica, 18)
     replica.tells("tenant_auth_connections", lambda count: count >= 17)
@@ -135,7 +136,7 @@ def near_limits(world):
 
 @state
 def handshakes_failing(world):
-    """Somebody speaks no TLS to a port that does."""
+    """A client without TLS connects to a TLS port."""
     self_signed(world.folder)
     certificate, key = world.folder / "self-signed.crt", world.folder / "self-signed.key"
     replica = world.replica(TLS_CERT_FILE=certificate, TLS_KEY_FILE=key)
@@ -151,7 +152,7 @@ def handshakes_failing(world):
 
 @state
 def reload_refused(world):
-    """The callers' file was changed into something that cannot be used."""
+    """The callers file was changed to invalid content."""
     replica = world.ready()
     known(world)
     world.write("callers.toml", "[[caller]\nname = broken\n")
@@ -162,7 +163,7 @@ def reload_refused(world):
 
 @state
 def pepper_missing(world):
-    """One replica issues under a pepper that another has not got."""
+    """One replica issues under a pepper that another one does not have."""
     world.write("one", "issue p1 " + "s" * 40 + "\n")
     world.write("other", "issue p0 " + "o" * 40 + "\n")
     lacking = world.replica(PEPPER_FILE=world.folder / "other")
@@ -177,7 +178,7 @@ def pepper_missing(world):
 
 @state
 def spans_failing(world):
-    """Nobody listens where the spans go."""
+    """No collector listens at the OTLP endpoint."""
     replica = world.ready(OTLP_ENDPOINT=f"http://{world.replicas[0].host if world.replicas else '127.0.0.1'}:1", TRACE_SAMPLE="1")
     _, secret = known(world)
     world.validating(lambda: secret)
@@ -186,7 +187,7 @@ def spans_failing(world):
 
 @state
 def usage_queue_full(world):
-    """Usage comes faster than it is committed."""
+    """Usage arrives faster than it is committed."""
     replica = world.ready(USAGE_QUEUE="500")
     known(world)
     usage(world, pause=0.02, events=25)
@@ -197,7 +198,7 @@ def usage_queue_full(world):
 
 @state
 def errors(world):
-    """Requests and decisions fail: a database that answers nothing, and keys that are not in memory."""
+    """Requests and decisions fail: a database that does not respond, and keys that are not cached."""
     replica = world.ready()
     known(world)
     world.databases[0].do("stop")

@@ -1,4 +1,4 @@
-"""Which page is for which state. A page that changes what it finds has a state of its own: `state@page`."""
+"""Assigns a state to each page. A page that changes its state has a state of its own: `state@page`."""
 
 ALERTS = {
     "TenantAuthAbsent": "killed",

@@ -1,4 +1,4 @@
-"""What the tests of the pages rest on: that a block which finds nothing, or something else, fails."""
+"""Tests of the page tests: a block that prints nothing, or something unexpected, fails."""
 
 import subprocess
 
@@ -40,7 +40,7 @@ Expect a failure: `gone`.
 
 
 class Shell:
-    """A world whose shell is this machine's."""
+    """A world that uses this machine's shell."""
 
     name = "made up"
 

@@ -1,4 +1,4 @@
-"""Every command and query of every page of an alert works in the state that the page is for, and finds what the page says.
+"""Every command and query of every alert page works in the state that the page is for, and prints what the page expects.
 
 A service that runs, a database with faults, Prometheus and Alertmanager are real. kubectl, systemctl and journalctl are stood in
 for: see `stand_ins/`.
@@ -23,11 +23,11 @@ def test_every_page_has_a_state():
     assert {name.partition("@")[0] for name in ALERTS.values()} <= set(STATES)
 
 
-# Pages of one state follow one another: it ends after the last one.
+# Pages of one state are tested one after the other: the state ends after the last one.
 @pytest.mark.parametrize(("page", "situation"), sorted(ALERTS.items(), key=lambda one: one[::-1]))
 def test_commands_find_what_the_page_says(page, situation, worlds):
     seen = list(blocks(RUNBOOKS / f"{page}.md"))
-    assert any(block.section == "What to look at first" for block in seen), f"{page} looks at nothing"
+    assert any(block.section == "What to look at first" for block in seen), f"{page} has no block under 'What to look at first'"
     problems = []
     with worlds.at(situation) as world:
         for block in seen:
@@ -41,7 +41,7 @@ def test_commands_find_what_the_page_says(page, situation, worlds):
 
 
 def check_silence(page, world):
-    """It silences this alert, and not for ever."""
+    """The command silences this alert, for a limited time."""
     silences = [one for one in world.watching.silences() if one["status"]["state"] == "active"]
     names = [match["value"] for one in silences for match in one["matchers"] if match["name"] == "alertname"]
     assert page in names, f"{page}: Alertmanager has no silence for it, only for {names}"
@@ -62,7 +62,7 @@ def test_names_in_running_text_exist(page):
 
 @pytest.mark.parametrize("page", [*RUNBOOKS.glob("*.md"), DEPLOY / "AT_NIGHT.md", DEPLOY / "RESTORING.md"], ids=lambda page: page.stem)
 def test_commands_in_running_text_are_known(page):
-    """What is mentioned in passing has commands and flags that there are; what they need besides is left away there."""
+    """Commands and flags in running text exist; their required arguments may be left out there."""
     for span in inline(page):
         words = re.sub(r"^echo KEY \| ", "", " ".join(span.split())).split(" --reason ")[0].replace('"', "").split()
         if words and words[0] in ("tenantctl", "tenant-auth-svc"):

@@ -1,4 +1,4 @@
-"""Each of the six situations of deploy/AT_NIGHT.md is solved by doing what the page says, line by line."""
+"""Each of the six situations of deploy/AT_NIGHT.md is solved by running the page's commands in order."""
 
 import pytest
 from blocks import run_block
@@ -39,7 +39,7 @@ def test_restore_goes_by_its_page(situation, worlds):
                 for replica in world.replicas:
                     replica.says("NOT BELIEVED (rolled_back)")
             run_block(block, world)
-        assert restored, "no section says how it is restored"
-        # What was revoked after the backup is denied, by the database too.
+        assert restored, "no section has the restore steps"
+        # Keys revoked after the backup are denied, in the database too.
         (count,) = world.databases[0].sql("SELECT count(*) FROM api_keys WHERE revoked_at IS NOT NULL").splitlines()
         assert count == "1"

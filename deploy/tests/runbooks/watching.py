@@ -1,4 +1,4 @@
-"""One Prometheus that scrapes all states, and a place to silence alerts at."""
+"""One Prometheus that scrapes all states, and an Alertmanager stub that accepts silences."""
 
 import json
 import re
@@ -21,7 +21,7 @@ class Watching:
         self.silenced = Silences(host)
 
     def start(self, history=""):
-        """`history` is OpenMetrics text of what was before."""
+        """`history` is OpenMetrics text of earlier samples."""
         data = self.folder / "data"
         if history:
             (self.folder / "history").write_text(history)
@@ -45,7 +45,7 @@ class Watching:
         self.processes.append(subprocess.Popen([TOOLS / program, *options], stdout=log, stderr=log))
 
     def scrape(self, state, hosts):
-        """Adds the replicas of a state to the targets. The namespace keeps states apart, as clusters do."""
+        """Adds the replicas of a state to the targets. The namespace separates states, as it separates clusters."""
         targets = [{"targets": [f"{host}:50052" for host in hosts], "labels": {"namespace": state}}]
         new = self.folder / "targets" / f"{state}.new"
         new.write_text(json.dumps(targets))
@@ -56,7 +56,7 @@ class Watching:
         ))
 
     def forget(self, state):
-        """Scrapes it no more."""
+        """Stops scraping a state."""
         (self.folder / "targets" / f"{state}.json").unlink(missing_ok=True)
 
     def samples(self, query):
@@ -64,7 +64,7 @@ class Watching:
         return [(one["metric"], one["value"]) for one in json.loads(answer)["data"]["result"]]
 
     def ask(self, query, state):
-        """What a query of a page finds in a state, as lines. It selects by job, and here by namespace too."""
+        """The result of a page's query in a state, as lines. The query selects by job; this adds the namespace."""
         assert 'job="tenant-auth"' in query or not re.search(r"tenant_auth_", query), f"selects no job: {query}"
         asked = query.replace('job="tenant-auth"', f'job="tenant-auth", namespace="{state}"')
         lines = []

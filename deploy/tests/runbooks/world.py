@@ -1,4 +1,4 @@
-"""One state: a database, its replicas, their keys and callers, and the shell of whoever looks at them."""
+"""One state: a database, its replicas, their keys and callers, and the operator's shell."""
 
 import collections
 import itertools
@@ -16,7 +16,8 @@ from deployment import PROGRAMS, ROOT, TOOLS, VENV, run, succeeded
 from services import Database, Replica, until
 
 sys.path.insert(0, str(ROOT / "clients/python/src"))
-# Here, and not where they are used: two threads that import a package for the first time meet it half done.
+# Imported here, and not where they are used: two threads that import a package at the same time may see it half
+# initialised.
 from tenant_auth.proto import (  # noqa: E402
     admin_pb2_grpc,
     session_pb2_grpc,
@@ -26,26 +27,26 @@ from tenant_auth.proto import (  # noqa: E402
     verdict_pb2,
 )
 
-# One run beside another must not meet it: addresses of loopback, by process.
+# Parallel runs must not use the same addresses: loopback addresses depend on the process id.
 NET = f"127.{os.getpid() // 200 % 200 + 20}.{os.getpid() % 200 + 20}"
 HOSTS = itertools.count(2)
 TOKEN = "the-databases-token"
 
 
 class World:
-    """What a state sets up. Everything in it ends with it."""
+    """Everything that a state sets up, which ends with it."""
 
     def __init__(self, name, folder):
         self.name, self.folder = name, folder
-        # Where the shell stands.
+        # The shell's working directory.
         self.place = folder
         self.databases, self.replicas, self.traffic = [], [], []
         self.words, self.more, self.stopping = {}, {}, threading.Event()
-        # A call that nobody holds on to is cancelled.
+        # A call without a reference is cancelled.
         self.calls = collections.deque(maxlen=2_000)
-        # Addresses to scrape beside the replicas.
+        # Addresses to scrape in addition to the replicas.
         self.targets = []
-        # What else has to be ended, the last one first.
+        # Further resources to close, in reverse order.
         self.ends = []
         self.files()
 
@@ -62,7 +63,7 @@ class World:
 
     def write(self, name, text):
         path = self.folder / name
-        # In one step, as a mounted Secret is exchanged.
+        # Replaced atomically, like a mounted Secret.
         new = self.folder / f"{name}.new"
         new.write_text(text)
         new.rename(path)
@@ -91,7 +92,7 @@ class World:
         return replica
 
     def ready(self, **variables):
-        """A database and one replica that is well."""
+        """A database and one healthy replica."""
         replica = self.replica(**variables)
         replica.says("process ready", "reads works", "feed heard")
         return replica
@@ -99,13 +100,13 @@ class World:
     # --- Callers
 
     def tenantctl(self, *words, replica=None, stdin=""):
-        """Runs the tool, and gives what it answered in JSON."""
+        """Runs the tool, and returns its JSON output."""
         host = (replica or self.replicas[0]).host
         options = ["--endpoint", f"http://{host}:50051", "--token-file", self.token_file, "--json"]
         return json.loads(succeeded(run(PROGRAMS / "tenantctl", *options, *words, stdin=stdin)))
 
     def issue(self, *options, tenant="ten_acme"):
-        """A key of a tenant: its id and itself."""
+        """Issues a key for a tenant; returns its id and the key."""
         replica = self.replicas[0]
         options = ["--tenant", tenant, "--name", "orders", "--scope", "orders:read", *options]
         self.tenantctl("tenant", "create", "--id", tenant, "--name", "Acme", "--plan", "pro", replica=replica)
@@ -127,7 +128,7 @@ class World:
         return (("authorization", f"Bearer {self.operator_token}"),)
 
     def validate(self, key, replica=None, deadline=2.0):
-        """One validation, whatever becomes of it: the answer or the status code."""
+        """One validation, with any result: the response or the status code."""
         stub = self.stub("ValidationService", replica)
         try:
             return stub.ValidateKey(validation_pb2.ValidateKeyRequest(key=key), timeout=deadline, metadata=self.authorization())
@@ -135,7 +136,7 @@ class World:
             return error.code()
 
     def learn(self, key, replica=None):
-        """Has a replica validate a good key, so that it has it in memory."""
+        """Has a replica validate a good key, so that it is cached."""
         def good():
             answer = self.validate(key, replica, deadline=10.0)
             return getattr(answer, "verdict", None) == verdict_pb2.VERDICT_VALID
@@ -143,7 +144,7 @@ class World:
         until(f"{self.name}: the key is found", good)
 
     def keep(self, call, pause=0.05):
-        """Calls again and again, until the world ends."""
+        """Calls repeatedly, until the world ends."""
         def loop():
             while not self.stopping.wait(pause):
                 call()
@@ -153,24 +154,24 @@ class World:
         self.traffic.append(thread)
 
     def validating(self, make_key, replica=None, pause=0.05, deadline=2.0):
-        """A caller that goes on validating keys over one connection."""
+        """A caller that keeps validating keys over one connection."""
         stub = self.stub("ValidationService", replica)
 
         def call():
             request = validation_pb2.ValidateKeyRequest(key=make_key())
-            # Refusals are what some states are about.
+            # Some states are about rejections.
             self.calls.append(stub.ValidateKey.future(request, timeout=deadline, metadata=self.authorization()))
 
         self.keep(call, pause)
 
     def watched(self):
-        """Has what is now scraped, so that what changes from now on is seen to change."""
+        """Waits for a scrape of the current values, so that later changes show as changes."""
         self.watching.scrape(self.name, [one.host for one in self.replicas])
 
     # --- The shell
 
     def environment(self):
-        """The variables of somebody on duty, and of the stand-ins."""
+        """The variables of an on-call engineer, and of the stubs."""
         first = self.replicas[0]
         database = self.databases[0]
         state = {
@@ -191,7 +192,7 @@ class World:
             "TENANTCTL_TOKEN_FILE": str(self.token_file),
             "TENANTCTL_ENDPOINT": f"http://{first.host}:50051",
             "RUNBOOK_CLUSTER": str(self.folder / "cluster.json"),
-            # The stand-ins are of this interpreter.
+            # The stubs run in this interpreter.
             "PATH": f"{Path(__file__).parent / 'stand_ins'}:{VENV}:{TOOLS}:{PROGRAMS}:{os.environ['PATH']}",
         } | self.more
 
@@ -213,7 +214,7 @@ class World:
         return text
 
     def shell(self, command, assignments=(), patience=60):
-        """Runs one command as it is pasted, after its words were filled in. Without an end in time, its code is None."""
+        """Runs one command as pasted, after its words are filled in. If it does not end in time, its exit code is None."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("TENANT_AUTH_", "TENANTCTL_"))}
         script = "\n".join([*assignments, self.filled(command)])
         process = subprocess.Popen(
@@ -224,7 +225,7 @@ class World:
             printed, complaint = process.communicate(timeout=patience)
             code = process.returncode
         except subprocess.TimeoutExpired:
-            # With everything that it has started.
+            # With all of its child processes.
             os.killpg(process.pid, signal.SIGKILL)
             (printed, complaint), code = process.communicate(), None
         return subprocess.CompletedProcess(script, code, printed, complaint)

@@ -1,9 +1,9 @@
-{{- /* Names are quoted wherever they are used: one like 1e3 is a number to YAML. */ -}}
+{{- /* Names are quoted wherever they are used: YAML would read one like 1e3 as a number. */ -}}
 {{- define "tenant-auth.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{- /* 52, so that "-headless" still fits behind it. */ -}}
+{{- /* At most 52 characters, so that "-headless" can be appended. */ -}}
 {{- define "tenant-auth.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
@@ -17,19 +17,19 @@
 {{- end -}}
 {{- end -}}
 
-{{- /* 52 in all, which is what a CronJob may have. */ -}}
+{{- /* At most 52 characters in all, the limit for a CronJob's name. */ -}}
 {{- define "tenant-auth.reconcileName" -}}
 {{- printf "%s-reconcile" (include "tenant-auth.fullname" . | trunc 42 | trimSuffix "-") -}}
 {{- end -}}
 
-{{- /* The name of the application is the same whatever objects are called: the alert rules select the job that the ServiceMonitor
-makes of it, and the runbooks select pods by it. */ -}}
+{{- /* The name of the application is constant, independent of the objects' names: the alert rules select the job that the ServiceMonitor
+derives from it, and the runbooks select pods by it. */ -}}
 {{- define "tenant-auth.selectorLabels" -}}
 app.kubernetes.io/name: tenant-auth
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
-{{- /* Of another application: the Services, and whoever watches replicas, must not take its pods for replicas. */ -}}
+{{- /* Another application name: Services and monitoring must not mistake the Job's pods for replicas. */ -}}
 {{- define "tenant-auth.reconcileSelectorLabels" -}}
 app.kubernetes.io/name: tenant-auth-reconcile
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
@@ -67,7 +67,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 {{- end -}}
 
-{{- /* OpenShift gives each namespace user ids of its own, and refuses pods that ask for others. */ -}}
+{{- /* OpenShift assigns user ids to each namespace, and rejects pods that request others. */ -}}
 {{- define "tenant-auth.podSecurityContext" -}}
 runAsNonRoot: true
 {{- if not (or (eq .Values.openshift "yes") (and (eq .Values.openshift "auto") (.Capabilities.APIVersions.Has "security.openshift.io/v1"))) }}
@@ -93,7 +93,7 @@ capabilities:
 {{- if or (ne .Values.service.type "ClusterIP") .Values.ingress.enabled .Values.grpcRoute.enabled }}yes{{ end -}}
 {{- end -}}
 
-{{- /* The port of a URL: what it says, or what its scheme means. */ -}}
+{{- /* The port of a URL: the explicit one, or the default of its scheme. */ -}}
 {{- define "tenant-auth.urlPort" -}}
 {{- $url := urlParse . -}}
 {{- $given := regexFind ":[0-9]+$" $url.host | trimPrefix ":" -}}

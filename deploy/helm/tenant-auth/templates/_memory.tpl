@@ -1,4 +1,4 @@
-{{- /* How many MiB a quantity of Kubernetes is, rounded down; empty for what is none. */ -}}
+{{- /* A Kubernetes quantity in MiB, rounded down; empty if the text is not a quantity. */ -}}
 {{- define "tenant-auth.mebibytes" -}}
 {{- $text := toString . -}}
 {{- $number := regexFind "^[0-9]+(\\.[0-9]+)?([eE][+-]?[0-9]+)?" $text -}}
@@ -9,21 +9,21 @@
 {{- end -}}
 {{- end -}}
 
-{{- /* A number of `settings`, or what the service takes without one. */ -}}
+{{- /* A number from `settings`, or the service's default. */ -}}
 {{- define "tenant-auth.count" -}}
 {{- $given := get .settings .name | toString -}}
 {{- ternary (float64 $given | int64) .default (regexMatch "^[0-9.e+]+$" $given) -}}
 {{- end -}}
 
-{{- /* What may be in memory must fit the limit, or the kernel ends the replica when it is most needed. A place for a key or a
-session is 1 KiB at most, one for an unknown key 256 bytes, an event of usage that waits 512; all else (connections, requests and answers
-under way, what was written lately) is bounded too, and fits 288 MiB. The defaults fit 512 MiB. */ -}}
+{{- /* The service's memory must fit the limit, or the kernel kills the replica when it is most needed. A weight unit of a key or a
+session is 1 KiB at most, a negative entry 256 bytes, a queued usage event 512; everything else (connections, in-flight requests and
+responses, recent writes) is bounded too, and fits 288 MiB. The defaults fit 512 MiB. */ -}}
 {{- define "tenant-auth.validateMemory" -}}
 {{- $limit := dig "limits" "memory" "" .Values.resources -}}
 {{- if ne (toString $limit) "" -}}
 {{- $mebibytes := include "tenant-auth.mebibytes" $limit -}}
 {{- if eq $mebibytes "" -}}
-{{- fail (printf "resources.limits.memory is %q, which is no quantity such as 512Mi or 1Gi" (toString $limit)) -}}
+{{- fail (printf "resources.limits.memory is %q, which is not a quantity such as 512Mi or 1Gi" (toString $limit)) -}}
 {{- end -}}
 {{- $settings := .Values.settings -}}
 {{- $keys := include "tenant-auth.count" (dict "settings" $settings "name" "TENANT_AUTH_CACHE_KEYS" "default" 100000) | int64 -}}
@@ -32,7 +32,7 @@ under way, what was written lately) is bounded too, and fits 288 MiB. The defaul
 {{- $events := include "tenant-auth.count" (dict "settings" $settings "name" "TENANT_AUTH_USAGE_QUEUE" "default" 20000) | int64 -}}
 {{- $needed := add (div (add (mul $keys 1024) (mul $sessions 1024) (mul $absences 256) (mul (max 0 (sub $events 20000)) 512)) 1048576) 289 -}}
 {{- if lt (int64 $mebibytes) $needed -}}
-{{- fail (printf "resources.limits.memory is %q, which is %s MiB, and memory may come to %dMi: with %d places for keys (TENANT_AUTH_CACHE_KEYS), %d for sessions (TENANT_AUTH_CACHE_SESSIONS), %d for unknown keys (TENANT_AUTH_CACHE_ABSENCES) and %d events that wait (TENANT_AUTH_USAGE_QUEUE). Set resources.limits.memory to %dMi or more, or fewer places" (toString $limit) $mebibytes $needed $keys $sessions $absences $events $needed) -}}
+{{- fail (printf "resources.limits.memory is %q, which is %s MiB, but the service may need %dMi: with a cache capacity of %d for keys (TENANT_AUTH_CACHE_KEYS), %d for sessions (TENANT_AUTH_CACHE_SESSIONS) and %d for unknown keys (TENANT_AUTH_CACHE_ABSENCES), and a queue of %d usage events (TENANT_AUTH_USAGE_QUEUE). Set resources.limits.memory to %dMi or more, or lower these settings" (toString $limit) $mebibytes $needed $keys $sessions $absences $events $needed) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -1,4 +1,4 @@
-{{- /* Where a policy sends or lets in: ports, and peers unless those are everywhere. */ -}}
+{{- /* One rule of a policy: ports, and peers unless it allows all addresses. */ -}}
 {{- define "tenant-auth.rule" -}}
 - ports:
     {{- range .ports }}
@@ -11,10 +11,11 @@
   {{- end }}
 {{- end -}}
 
-{{- /* Names, the database, the mesh: what each of the programs has to reach. */ -}}
+{{- /* Egress that both programs need: DNS, the database, the mesh. */ -}}
 {{- define "tenant-auth.egress" -}}
 {{- $policy := .Values.networkPolicy -}}
-# Names. A cache on the node (NodeLocal DNSCache) is no pod, so that peers would shut it out; OpenShift's DNS listens on 5353.
+# DNS. A cache on the node (NodeLocal DNSCache) is not a pod, so peers would exclude it; OpenShift's DNS listens on
+# 5353.
 - ports:
     {{- range $policy.dns.ports }}
     - port: {{ int . }}
@@ -26,23 +27,23 @@
   to:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-# The database, or the proxy that leads to it.
+# The database, or its proxy.
 {{- $url := default .Values.database.url (get .Values.settings "TENANT_AUTH_DATABASE_PROXY") }}
 {{- $port := ternary (include "tenant-auth.urlPort" $url) (toString (int $policy.database.port)) (eq (int $policy.database.port) 0) }}
 {{ include "tenant-auth.rule" (dict "direction" "to" "ports" (list (int $port)) "peers" $policy.database.peers) }}
 {{- $mesh := include "tenant-auth.meshPorts" . | fromYaml }}
 {{- with $mesh.controlPlane }}
-# The mesh: what the proxy beside the service needs to have certificates and to know where others are.
+# The mesh: the sidecar gets its certificates and endpoints from the control plane.
 {{ include "tenant-auth.rule" (dict "direction" "to" "ports" . "peers" $policy.mesh.controlPlane) }}
 {{- end }}
 {{- with $mesh.peers }}
-# The mesh: proxies reach each other's pods by ports of their own.
+# The mesh: proxies use separate ports to reach each other's pods.
 {{ include "tenant-auth.rule" (dict "direction" "to" "ports" .) }}
 {{- end }}
 {{- end -}}
 
-{{- /* Of each mesh: the ports of its control plane, those by which proxies reach each other, and those at which its proxy is probed
-and scraped. Between its own sidecars Istio keeps the ports of the service; 15008 is for what has none. */ -}}
+{{- /* For each mesh: the ports of its control plane, the ports between its proxies, and the ports at which its proxy is probed
+and scraped. Between its own sidecars Istio keeps the ports of the service; 15008 is for workloads without a sidecar. */ -}}
 {{- define "tenant-auth.meshPorts" -}}
 {{- $kind := .Values.networkPolicy.mesh.kind -}}
 {{- if eq $kind "istio" -}}

@@ -1,4 +1,4 @@
-{{- /* What the service, or Kubernetes, would refuse is refused before anything is rolled out. */ -}}
+{{- /* Rejects what the service, or Kubernetes, would refuse, before anything is rolled out. */ -}}
 {{- define "tenant-auth.validate" -}}
 {{- include "tenant-auth.validateDatabase" . -}}
 {{- include "tenant-auth.validateAccess" . -}}
@@ -25,9 +25,9 @@
 {{- if not .url -}}
 {{- fail "database.url must be set: libsql://… or https://… for Turso, http://… for a sqld nearby" -}}
 {{- end -}}
-{{- /* Here and not in the schema, which would repeat what may be a secret. */ -}}
+{{- /* Checked here and not in the schema, whose message would repeat a possible secret. */ -}}
 {{- if not (regexMatch "^(libsql|https?)://[^@?]+([?]tls=0)?$" .url) -}}
-{{- fail "database.url must begin with libsql://, https:// or http://, and hold no credentials: those belong into database.tokenSecret" -}}
+{{- fail "database.url must begin with libsql://, https:// or http://, and hold no credentials: put those into database.tokenSecret" -}}
 {{- end -}}
 {{- if and (not .tokenSecret.name) (not (hasPrefix "http://" .url)) (not (hasSuffix "?tls=0" .url)) -}}
 {{- fail "database.tokenSecret.name must be set: a remote database needs a token" -}}
@@ -41,24 +41,24 @@
 {{- define "tenant-auth.validateAccess" -}}
 {{- with .Values -}}
 {{- if and (not .tls.secretName) (not .allowPlaintext) -}}
-{{- fail "it must be encrypted: set tls.secretName; or allowPlaintext=true if the network in front of it is trusted" -}}
+{{- fail "TLS is required: set tls.secretName; or allowPlaintext=true if the network in front of the service is trusted" -}}
 {{- end -}}
 {{- if and (not .callersSecret.name) (not .allowAnonymous) -}}
-{{- fail "callers must be known: set callersSecret.name; or allowAnonymous=true if the network in front of it is trusted" -}}
+{{- fail "callers must be known: set callersSecret.name; or allowAnonymous=true if the network in front of the service is trusted" -}}
 {{- end -}}
 {{- if and .tls.clientCaSecret.name (not .tls.secretName) -}}
-{{- fail "tls.clientCaSecret needs tls.secretName: without TLS nobody shows a certificate" -}}
+{{- fail "tls.clientCaSecret needs tls.secretName: without TLS no client presents a certificate" -}}
 {{- end -}}
 {{- if and .tls.clientCaSecret.name (not .callersSecret.name) -}}
-{{- fail "tls.clientCaSecret needs callersSecret.name: it says what the names in certificates may do" -}}
+{{- fail "tls.clientCaSecret needs callersSecret.name: the callers file assigns roles to the names in certificates" -}}
 {{- end -}}
 {{- if and .allowAnonymous (include "tenant-auth.exposed" $) (not (and .networkPolicy.enabled .networkPolicy.callers)) -}}
-{{- fail "allowAnonymous with a Service, an Ingress or a GRPCRoute that others reach would let anybody administer: set callersSecret.name, or say in networkPolicy.callers who may come" -}}
+{{- fail "allowAnonymous with a Service, an Ingress or a GRPCRoute that is reachable from outside would let anybody administer: set callersSecret.name, or restrict callers with networkPolicy.callers" -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 
-{{- /* What one value would silently take from another. */ -}}
+{{- /* Values that would silently override another value. */ -}}
 {{- define "tenant-auth.validateNames" -}}
 {{- $fullname := include "tenant-auth.fullname" . -}}
 {{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $fullname) -}}

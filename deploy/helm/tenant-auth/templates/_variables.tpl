@@ -1,5 +1,5 @@
-{{- /* What of a value of `settings` the service is to read. A number of a values file is a float, and would be written as 2e+06;
-and YAML takes a bare off for false. */ -}}
+{{- /* A value of `settings` as text for the service. A number of a values file is a float, and would be written as 2e+06;
+and YAML reads a bare off as false. */ -}}
 {{- define "tenant-auth.setting" -}}
 {{- if kindIs "string" .value -}}
 {{- .value -}}
@@ -10,8 +10,8 @@ off
 {{- end -}}
 {{- end -}}
 
-{{- /* What each of the programs needs to reach the database. Secrets are files, so that they can be rotated without a restart, and
-stand in nobody's environment. */ -}}
+{{- /* What each of the programs needs to reach the database. Secrets are files, so that they can be rotated without a restart and
+are in no environment. */ -}}
 {{- define "tenant-auth.databaseVariables" -}}
 {{- with .Values -}}
 - name: TENANT_AUTH_DATABASE_URL
@@ -21,7 +21,7 @@ stand in nobody's environment. */ -}}
   value: {{ printf "/run/tenant-auth/database/%s" .database.tokenSecret.key | quote }}
 {{- end }}
 {{- if or .database.caSecret.name .database.caConfigMap.name }}
-# Beside the image's own, which a collector of traces may need.
+# Added to the image's own, which a trace collector may need.
 - name: SSL_CERT_DIR
   value: /etc/ssl/certs:/run/tenant-auth/database-ca
 {{- end }}
@@ -94,7 +94,7 @@ stand in nobody's environment. */ -}}
 {{- end }}
 {{- end -}}
 
-{{- /* What is mounted of the database's: the name of the mount, the volume's source, and the keys of it. */ -}}
+{{- /* Mounts of the database's files: the name of the mount, the volume's source, and its keys. */ -}}
 {{- define "tenant-auth.databaseFiles" -}}
 {{- with .Values.database.tokenSecret }}{{ if .name }}
 - { mount: database, secret: {{ .name | quote }}, keys: [{{ .key | quote }}] }
@@ -128,7 +128,7 @@ stand in nobody's environment. */ -}}
 {{- end }}
 {{- end -}}
 
-{{- /* Folders rather than subPath, which would not follow a rotation. */ -}}
+{{- /* Directories rather than subPath, which would not follow a rotation. */ -}}
 {{- define "tenant-auth.volumeMounts" -}}
 {{- range . }}
 - name: {{ .mount }}

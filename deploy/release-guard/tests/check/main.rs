@@ -1,4 +1,4 @@
-//! The command against real repositories: a canonical one, a clone of it, and everything that can be wrong between them.
+//! Runs the command on real repositories: a canonical one, and a clone of it in every invalid state.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -56,7 +56,7 @@ fn untracked_file_is_refused_and_ignored_file_is_not() {
     assert_eq!(answer.codes(), ["dirty"]);
     assert!(answer.problems().contains("new/left.over"), "by name: {}", answer.problems());
     world.git(&["config", "status.showUntrackedFiles", "no"]);
-    assert_eq!(world.check(&[]).codes(), ["dirty"], "whatever git was told to show");
+    assert_eq!(world.check(&[]).codes(), ["dirty"], "independent of git's configuration");
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn pushed_commit_of_another_branch_is_refused() {
     world.commit("feature");
     world.git(&["push", "-q", "origin", "feature"]);
     assert_eq!(world.check(&[]).codes(), ["not_on_branch"]);
-    assert_eq!(world.check(&["--branch", "feature"]).code, 0, "if that is where releases come from");
+    assert_eq!(world.check(&["--branch", "feature"]).code, 0, "accepted if releases come from that branch");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn local_main_behind_remote_is_refused() {
     world.push_to_main_from_another_clone("second");
     let answer = world.check(&[]);
     assert_eq!(answer.codes(), ["behind"]);
-    assert_ne!(answer.json["tip"], world.head(), "the remote was asked, not the memory of it");
+    assert_ne!(answer.json["tip"], world.head(), "the remote itself is queried, not its local copy");
     world.git(&["pull", "-q"]);
     assert_eq!(world.check(&[]).code, 0);
 }
@@ -125,13 +125,13 @@ fn shallow_clone_without_history_is_refused() {
     world.push_to_main_from_another_clone("second");
     world.push_to_main_from_another_clone("third");
     let shallow = world.shallow_clone();
-    // What it has of the history begins at the tip, so the tip itself is the one commit it can tell about.
+    // Its history begins at the tip, so it can only decide about the tip itself.
     assert_eq!(shallow.check(&[]).code, 0);
     shallow.git(&["fetch", "-q", "--depth", "1", "origin", &first]);
     shallow.git(&["checkout", "-q", &first]);
     assert_eq!(shallow.check(&[]).codes(), ["shallow"]);
     shallow.git(&["fetch", "-q", "--unshallow"]);
-    assert_eq!(shallow.check(&[]).code, 0, "what the remedy says helps");
+    assert_eq!(shallow.check(&[]).code, 0, "the remedy works");
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn fork_named_origin_is_refused() {
     let answer = world.check(&[]);
     assert_eq!((answer.code, answer.codes()), (1, vec!["not_canonical".to_owned()]));
     assert!(answer.problems().contains(&fork), "{}", answer.problems());
-    assert_eq!(world.check(&["--remote", &fork]).codes(), ["not_canonical"], "by address either");
+    assert_eq!(world.check(&["--remote", &fork]).codes(), ["not_canonical"], "by address, too");
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn unreachable_remote_is_refused() {
 fn remote_without_the_branch_is_refused() {
     let world = RepositoryFixture::new();
     assert_eq!(world.check(&["--branch", "release"]).codes(), ["no_branch"]);
-    // A name that only ends like the branch is not the branch.
+    // A ref name that only ends like the branch is not the branch.
     world.git(&["push", "-q", "origin", "HEAD:refs/other/refs/heads/release"]);
     assert_eq!(world.check(&["--branch", "release"]).codes(), ["no_branch"]);
 }
@@ -191,7 +191,7 @@ fn build_stamp_must_match_the_commit() {
     let check = |text: &str| world.check(&["--version-output", text]).codes();
     assert_eq!(check(&version(&head, "main", "false")), Vec::<String>::new());
     assert_eq!(check(&version(&"0".repeat(40), "main", "false")), ["other_commit"]);
-    assert_eq!(check(&version("", "main", "false")), ["other_commit"], "a build that does not know");
+    assert_eq!(check(&version("", "main", "false")), ["other_commit"], "a build without a commit");
     assert_eq!(check(&version(&head, "feature", "false")), ["other_branch"]);
     assert_eq!(check(&version(&head, "main", "true")), ["dirty_build"]);
     assert_eq!(check(&version("", "", "true")), ["other_commit", "other_branch", "dirty_build"]);
