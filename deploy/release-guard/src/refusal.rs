@@ -143,7 +143,8 @@ impl Refusal {
         match self {
             Self::Dirty(_) => "commit, stash or remove them (git status)".to_owned(),
             Self::Overlooked(_) => {
-                "run git update-index --no-skip-worktree --no-assume-unchanged on them, then check again".to_owned()
+                "run git update-index --no-skip-worktree --no-assume-unchanged on them, then check again"
+                    .to_owned()
             }
             Self::NotCheckedOut { commit, .. } => format!("git checkout {commit}"),
             Self::NotCanonical { canonical, .. } => {

@@ -1,4 +1,4 @@
-//! A canonical repository and a checkout of it, made by real git in a folder that goes away.
+//! A canonical repository and a checkout of it, created by real git in a temporary folder.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ pub(crate) struct RepositoryFixture {
     canonical: String,
 }
 
-/// What the command answered.
+/// The output of the command.
 #[derive(Debug)]
 pub(crate) struct CommandOutput {
     pub(crate) code: i32,
@@ -24,7 +24,7 @@ pub(crate) struct CommandOutput {
     pub(crate) stderr: String,
 }
 
-/// What it answered in JSON.
+/// The JSON output of the command.
 pub(crate) struct CheckOutput {
     pub(crate) code: i32,
     pub(crate) json: Value,
@@ -37,7 +37,7 @@ impl CheckOutput {
         refusals.iter().map(|refusal| refusal["code"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// What is wrong, in words.
+    /// All problems as text.
     pub(crate) fn problems(&self) -> String {
         self.json["refusals"].to_string()
     }
@@ -48,7 +48,7 @@ impl RepositoryFixture {
         let folder = tempfile::tempdir().unwrap();
         let canonical = folder.path().join("canonical.git").display().to_string();
         git(folder.path(), &["init", "-q", "--bare", "-b", "main", &canonical]);
-        // Where a clone may ask for any commit, as hosting services allow.
+        // Lets a clone fetch any commit, as hosting services do.
         git(Path::new(&canonical), &["config", "uploadpack.allowAnySHA1InWant", "true"]);
         let checkout = folder.path().join("checkout");
         git(folder.path(), &["clone", "-q", &canonical, "checkout"]);
@@ -87,13 +87,13 @@ impl RepositoryFixture {
         fs::write(path, text).unwrap();
     }
 
-    /// One more commit where the checkout is.
+    /// Commits a change in the checkout.
     pub(crate) fn commit(&self, text: &str) {
         self.write("readme", text);
         self.git(&["commit", "-q", "-a", "-m", text]);
     }
 
-    /// Somebody else pushes to the canonical main.
+    /// Pushes a commit to the canonical main from another clone.
     pub(crate) fn push_to_main_from_another_clone(&self, text: &str) {
         let other = tempfile::tempdir_in(self.folder.path()).unwrap();
         git(other.path(), &["clone", "-q", "-b", "main", &self.canonical, "."]);
@@ -103,7 +103,7 @@ impl RepositoryFixture {
         git(other.path(), &["push", "-q", "origin", "main"]);
     }
 
-    /// Somebody else replaces the last commit of the canonical main.
+    /// Replaces the last commit of the canonical main from another clone.
     pub(crate) fn rewrite_main_from_another_clone(&self) {
         let other = tempfile::tempdir_in(self.folder.path()).unwrap();
         git(other.path(), &["clone", "-q", "-b", "main", &self.canonical, "."]);
@@ -111,7 +111,7 @@ impl RepositoryFixture {
         git(other.path(), &["push", "-q", "--force", "origin", "main"]);
     }
 
-    /// The address of a fork: the same commits, somewhere else.
+    /// Creates a fork with the same commits, and returns its address.
     pub(crate) fn fork(&self) -> String {
         let fork = self.folder.path().join("fork.git").display().to_string();
         git(self.folder.path(), &["clone", "-q", "--bare", &self.canonical, &fork]);
@@ -122,11 +122,11 @@ impl RepositoryFixture {
         fs::remove_dir_all(&self.canonical).unwrap();
     }
 
-    /// A clone that has the last commit only, without a branch of its own.
+    /// Creates a clone that has only the last commit, and no local branch.
     pub(crate) fn shallow_clone(&self) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let checkout = folder.path().join("checkout");
-        // A path would be copied whole; only a transport can be told a depth.
+        // git copies a local path as a whole; only a transport supports a depth.
         let address = format!("file://{}", self.canonical);
         git(folder.path(), &["clone", "-q", "--depth", "1", "-b", "main", &address, "checkout"]);
         git(&checkout, &["checkout", "-q", "--detach"]);
@@ -144,12 +144,12 @@ impl RepositoryFixture {
         self.answer(&["check", "--json"], environment)
     }
 
-    /// Runs `check` for people.
+    /// Runs `check` with text output.
     pub(crate) fn check_as_text(&self, args: &[&str]) -> CommandOutput {
         self.run_in(&self.checkout, &[&["check"], args].concat())
     }
 
-    /// Runs the command somewhere.
+    /// Runs the command in a folder.
     pub(crate) fn run_in(&self, folder: &Path, args: &[&str]) -> CommandOutput {
         run(folder, args, &[])
     }
@@ -166,7 +166,7 @@ fn run(folder: &Path, args: &[&str], environment: &[(&str, &str)]) -> CommandOut
     let output = command.current_dir(folder).args(args).envs(environment.iter().copied()).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     CommandOutput {
-        code: output.status.code().expect("it ends by itself"),
+        code: output.status.code().expect("the command exits by itself"),
         stdout: text(&output.stdout),
         stderr: text(&output.stderr),
     }
@@ -179,7 +179,7 @@ fn git(folder: &Path, args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-/// As for somebody who never configured git.
+/// Removes the user's git configuration from the environment.
 fn isolate(mut command: Command) -> Command {
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs([
         ("GIT_CONFIG_GLOBAL", "/dev/null"),
