@@ -218,7 +218,7 @@ def check_scrape(known, scrape, promtool):
 
 def rpcs(values):
     """All RPCs: durations are reported only for RPCs that were called, in-flight counts for all."""
-    return values.get(("tenant_auth_requests_in_flight", "rpc"), set())
+    return values.get(("tenant_auth_rpcs_in_flight", "rpc"), set())
 
 
 def main():

@@ -20,7 +20,7 @@ from states import state
 from world import HOSTS, NET
 
 SOURCE = ROOT / "tenant-auth-svc/src"
-SERIES = 'tenant_auth_requests_total{rpc="tenantauth.v1.AdminService/ListKeys",code="INTERNAL"}'
+SERIES = 'grpc_server_handled_total{grpc_service="tenantauth.v1.AdminService", grpc_method="ListKeys",grpc_code="Internal"}'
 
 
 def words_of_the_source():
@@ -49,7 +49,7 @@ def totals_differ(world):
     """Usage totals were compared, and one of them is not the sum of its events."""
     usage_wrong(world)
     now = time.time()
-    found = {"tenant_auth_usage_totals_differing": 1, "tenant_auth_usage_reconciled_timestamp_seconds": now}
+    found = {"tenant_auth_usage_totals_mismatched": 1, "tenant_auth_usage_last_reconciled_timestamp_seconds": now}
     for name in found:
         assert world.replicas[0].metric(name) == 0, f"{name} is not a metric of the service"
     world.targets.append(serve(world, world.replicas[0], lambda: found))

@@ -58,18 +58,18 @@ macro_rules! metrics {
 
 metrics! {
     // Requests.
-    REQUESTS = Counter "tenant_auth_requests_total" "1" ["rpc", "code"]
+    REQUESTS = Counter "grpc_server_handled_total" "1" ["rpc", "code"]
         "RPCs that have ended, those that were refused or not answered included; code CANCELLED: the caller did not wait for the end. A message beyond its size limit, for which the caller gets RESOURCE_EXHAUSTED, counts as INVALID_ARGUMENT; the same for want of a place for callers that nobody knows counts as UNAUTHENTICATED.";
-    REQUEST_DURATION = Histogram "tenant_auth_request_duration_seconds" "s" ["rpc"]
+    REQUEST_DURATION = Histogram "grpc_server_handling_seconds" "s" ["rpc"]
         "Time from a request's head to the end of its answer; of a stream, its whole life.";
-    REQUESTS_IN_FLIGHT = Gauge "tenant_auth_requests_in_flight" "1" ["rpc"]
+    REQUESTS_IN_FLIGHT = Gauge "tenant_auth_rpcs_in_flight" "1" ["rpc"]
         "RPCs that have begun and not ended.";
     REQUESTS_SHED = Counter "tenant_auth_requests_shed_total" "1" ["pool"]
         "Requests, and messages of validation streams, refused because a pool had no place left, or their caller had its share of it.";
-    PERMITS = Gauge "tenant_auth_request_places" "1" ["pool"]
+    PERMITS = Gauge "tenant_auth_request_permits" "1" ["pool"]
         "What known callers together may have at once: requests in work (TENANT_AUTH_MAX_REQUESTS), streams (TENANT_AUTH_MAX_STREAMS), \
          requests of operators, bytes of long requests that are not answered, bytes of long answers that are not read.";
-    PERMITS_IN_USE = Gauge "tenant_auth_request_places_taken" "1" ["pool"]
+    PERMITS_IN_USE = Gauge "tenant_auth_request_permits_in_use" "1" ["pool"]
         "Of these places, those that are taken; those of callers that nobody knows, which have some of their own, are among them.";
     // Connections.
     CONNECTIONS = Gauge "tenant_auth_connections" "1" ["worker"]
@@ -99,17 +99,17 @@ metrics! {
         "Entries for which there is room.";
     CACHE_MISSES = Counter "tenant_auth_cache_misses_total" "1" ["pool"]
         "Look-ups that memory could not answer, so that the database was asked and waited for.";
-    GUESSES_REFUSED = Counter "tenant_auth_guesses_refused_total" "1" ["bound"]
+    GUESSES_REFUSED = Counter "tenant_auth_unknown_lookups_refused_total" "1" ["bound"]
         "Keys and sessions that nobody has seen and that were not looked up, because as many as may be were asked for that are not there: by the caller (TENANT_AUTH_GUESSES_PER_CALLER), or by all in this process (TENANT_AUTH_GUESSES).";
     CACHE_EVICTIONS = Counter "tenant_auth_cache_evictions_total" "1" ["pool", "kind"]
         "Entries that had to go for want of room.";
     CACHE_LOADS = Gauge "tenant_auth_cache_loads_in_flight" "1" ["pool"]
         "Keys or sessions that are being loaded.";
-    CACHE_OLDEST_ANSWER = Gauge "tenant_auth_cache_oldest_answer_seconds" "s" []
+    CACHE_OLDEST_ANSWER = Gauge "tenant_auth_cache_oldest_answer_age_seconds" "s" []
         "Age of the oldest answer given from memory within the last minute, of those no longer fresh; 0 when there was none.";
     CACHE_GRACE = Gauge "tenant_auth_cache_grace_seconds" "s" []
         "Age up to which memory may answer while the database does not (TENANT_AUTH_CACHE_GRACE, or what an operator has set).";
-    CACHE_GRACE_REMAINING = Gauge "tenant_auth_cache_grace_ends_seconds" "s" ["of"]
+    CACHE_GRACE_REMAINING = Gauge "tenant_auth_cache_grace_remaining_seconds" "s" ["of"]
         "Time until the grace ends for the oldest and for the median of the keys in use (loaded within the last hour before the database went away, or since), negative once it has; the whole grace while the database answers and is believed.";
     CACHE_RECORDS_BEYOND_GRACE = Gauge "tenant_auth_cache_beyond_grace_records" "1" []
         "Keys in memory that the grace does not cover any more while the database is away or not believed; 0 while it answers.";
@@ -120,28 +120,28 @@ metrics! {
         "Time since the change log was last read to its end; since the start, when it never was. Absent where the feed is off.";
     FEED_EVENTS = Counter "tenant_auth_feed_events_total" "1" []
         "Changes read from the log.";
-    FEED_DISCONTINUITIES = Counter "tenant_auth_feed_start_overs_total" "1" []
+    FEED_DISCONTINUITIES = Counter "tenant_auth_feed_discontinuities_total" "1" []
         "Times that the log did not go on from where it was read, so that all of memory is verified; the first reading is none.";
-    HELD_REVOCATIONS = Gauge "tenant_auth_held_ends" "1" []
+    HELD_REVOCATIONS = Gauge "tenant_auth_held_revocations" "1" []
         "Revocations, suspensions and unbindings that are held although the database may lack them: it was rolled back and accepted as it is.";
     WATCH_SUBSCRIBERS = Gauge "tenant_auth_watch_subscribers" "1" []
         "Callers subscribed to Watch.";
-    WATCH_SUBSCRIBERS_DROPPED = Counter "tenant_auth_watch_cut_off_total" "1" []
+    WATCH_SUBSCRIBERS_DROPPED = Counter "tenant_auth_watch_subscribers_dropped_total" "1" []
         "Subscribers cut off because they fell too far behind.";
     // The database.
     DATABASE_UP = Gauge "tenant_auth_database_up" "1" ["operation"]
         "Operation read: 1 when the database answered the last read that tells, else 0. Operation write: 1 when it made the last change that was sent, 0 when it refused it, failed, or gave no answer. Neither says anything about the other. Absent before the first one.";
-    DATABASE_LAST_TRIED = Gauge "tenant_auth_database_last_tried_timestamp_seconds" "s" ["operation"]
+    DATABASE_LAST_TRIED = Gauge "tenant_auth_database_last_attempt_timestamp_seconds" "s" ["operation"]
         "Unix time at which the last call ended of which tenant_auth_database_up tells. Absent before the first one.";
     DATABASE_WRITES_STALLED = Gauge "tenant_auth_database_writes_stalled" "1" []
         "1 when the last change that was sent got no answer in time (TENANT_AUTH_DATABASE_WRITE_TIMEOUT): nobody knows whether it was made.";
     DATABASE_WRITES_WAITING = Gauge "tenant_auth_database_writes_waiting" "1" ["lane"]
         "Changes that wait for their turn: one call is under way at a time.";
-    DATABASE_WRITE_IN_FLIGHT_SECONDS = Gauge "tenant_auth_database_write_under_way_seconds" "s" []
+    DATABASE_WRITE_IN_FLIGHT_SECONDS = Gauge "tenant_auth_database_write_in_progress_seconds" "s" []
         "For how long the change that is under way has been; 0 when none is.";
     DATABASE_TRUSTED = Gauge "tenant_auth_database_trusted" "1" []
         "0 while the database is not the one that this replica knows (another one, an emptied one, one that was rolled back), so that it is not believed and memory answers; else 1.";
-    DATABASE_STANDSTILL = Gauge "tenant_auth_database_standstill_seconds" "s" []
+    DATABASE_STANDSTILL = Gauge "tenant_auth_database_copy_stalled_seconds" "s" []
         "For how long the copy of the database that is read has stood still while its primary went on; 0 while it moves.";
     SCHEDULER_LAG = Gauge "tenant_auth_scheduler_lag_seconds" "s" []
         "How late a thread of this process was at most within the last minute for what it meant to do, because it was given no CPU. Reads that run out of time meanwhile fail as starved, and are not held against the database.";
@@ -176,12 +176,12 @@ metrics! {
         "Time to commit what waited together, its retry included.";
     USAGE_RECONCILE_INTERVAL = Gauge "tenant_auth_usage_reconcile_interval_seconds" "s" []
         "Time between two comparisons of usage totals with their events by this replica (TENANT_AUTH_USAGE_RECONCILE_INTERVAL); 0 where it makes none.";
-    USAGE_TOTALS_DIFFERING = Gauge "tenant_auth_usage_totals_differing" "1" []
+    USAGE_TOTALS_DIFFERING = Gauge "tenant_auth_usage_totals_mismatched" "1" []
         "Usage totals that were not the sums of their events when this replica last compared all of them; 0 before the first comparison.";
-    USAGE_RECONCILED_AT = Gauge "tenant_auth_usage_reconciled_timestamp_seconds" "s" []
+    USAGE_RECONCILED_AT = Gauge "tenant_auth_usage_last_reconciled_timestamp_seconds" "s" []
         "When the last comparison of usage totals by this replica ended, in seconds since 1970 by its clock; 0 before the first one.";
     // The copy of the audit log.
-    AUDIT_COPIED = Counter "tenant_auth_audit_copied_total" "1" []
+    AUDIT_COPIED = Counter "tenant_auth_audit_entries_copied_total" "1" []
         "Entries of the audit log that this replica has written to its file (TENANT_AUTH_AUDIT_FILE).";
     AUDIT_COPY_FAILURES = Counter "tenant_auth_audit_copy_failures_total" "1" []
         "Looks for new entries of the audit log, one every 5 s, that failed: the log could not be read or the file not be written.";
@@ -190,7 +190,7 @@ metrics! {
     // The process.
     READY = Gauge "tenant_auth_ready" "1" []
         "1 when requests should be sent here; an outage of the database does not change it.";
-    RELOAD_REFUSED = Gauge "tenant_auth_reload_refused" "1" ["file"]
+    RELOAD_REFUSED = Gauge "tenant_auth_reload_failed" "1" ["file"]
         "1 while callers, certificates or the deny list have changed into something that cannot be used; what was before it is in force.";
     CERTIFICATE_EXPIRY = Gauge "tenant_auth_certificate_expiry_timestamp_seconds" "s" ["certificate"]
         "When a certificate in force expires, in seconds since 1970; of several, the first to expire. server: the server's chain (TENANT_AUTH_TLS_CERT_FILE); client_ca: the roots of callers' certificates (TENANT_AUTH_TLS_CLIENT_CA_FILE); database_ca: private roots of the database's certificate (SSL_CERT_FILE, SSL_CERT_DIR), as they were at the start. Absent where there is none.";
@@ -200,7 +200,7 @@ metrics! {
         "When the database token in force expires (claim exp), in seconds since 1970: token reads or writes. Absent where there is no token, it is no JWT, or it names no expiry.";
     TOKEN_ISSUED = Gauge "tenant_auth_token_issued_timestamp_seconds" "s" ["token"]
         "When the same token was issued (claim iat, else nbf), in seconds since 1970. Absent where it does not say.";
-    DENIED = Gauge "tenant_auth_denied_entries" "1" ["kind"]
+    DENIED = Gauge "tenant_auth_deny_list_entries" "1" ["kind"]
         "Entries of the deny list in force (TENANT_AUTH_DENY_FILE): keys, tenants, hashes.";
     PEPPER_MISSING = Gauge "tenant_auth_pepper_missing" "1" []
         "1 while live keys are stored under a pepper that this replica lacks: keys that it does not find are UNAVAILABLE.";
@@ -208,20 +208,20 @@ metrics! {
         "Always 1: which build this is. dirty is true when tracked files differed from the commit.";
     UPTIME = Gauge "tenant_auth_uptime_seconds" "s" []
         "Time since the service started.";
-    PROCESS_START = Gauge "tenant_auth_process_start_time_seconds" "s" []
+    PROCESS_START = Gauge "process_start_time_seconds" "s" []
         "When the service started, in seconds since 1970 by the clock of its host.";
-    PROCESS_CPU = Counter "tenant_auth_process_cpu_seconds_total" "s" []
+    PROCESS_CPU = Counter "process_cpu_seconds_total" "s" []
         "Processor time spent, in user and system mode (Linux only).";
-    PROCESS_MEMORY = Gauge "tenant_auth_process_resident_memory_bytes" "By" []
+    PROCESS_MEMORY = Gauge "process_resident_memory_bytes" "By" []
         "Memory in RAM (Linux only).";
-    PROCESS_FDS = Gauge "tenant_auth_process_open_fds" "1" []
+    PROCESS_FDS = Gauge "process_open_fds" "1" []
         "File descriptors open (Linux only).";
-    PROCESS_MAX_FDS = Gauge "tenant_auth_process_max_fds" "1" []
+    PROCESS_MAX_FDS = Gauge "process_max_fds" "1" []
         "File descriptors that may be open (Linux only).";
-    PROCESS_THREADS = Gauge "tenant_auth_process_threads" "1" []
+    PROCESS_THREADS = Gauge "process_threads" "1" []
         "Threads (Linux only).";
     // What is told.
-    LOG_LINES_SUPPRESSED = Counter "tenant_auth_log_lines_left_out_total" "1" []
+    LOG_LINES_SUPPRESSED = Counter "tenant_auth_log_lines_suppressed_total" "1" []
         "Lines of the log that were counted instead of written, because there were many of their kind (TENANT_AUTH_LOG_BURST).";
     OTLP_SPANS = Counter "tenant_auth_otlp_spans_total" "1" ["outcome"]
         "Spans that ended: exported, dropped (the queue was full) or failed (the collector did not take them). 0 where OTLP is off.";

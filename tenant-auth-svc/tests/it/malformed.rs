@@ -217,7 +217,7 @@ async fn malformed_calls_do_not_count_as_service_errors() {
         for code in
             ["UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "INTERNAL", "UNKNOWN", "DATA_LOSS"]
         {
-            let series = format!(r#"tenant_auth_requests_total{{rpc="{}",code="{code}"}}"#, &path[1..]);
+            let series = format!(r#"grpc_server_handled_total{{rpc="{}",code="{code}"}}"#, &path[1..]);
             scrape.assert_value(&series, 0.0);
         }
     }
@@ -243,7 +243,7 @@ async fn interrupted_request_is_recorded_as_cancelled() {
     }
     let ended = |code| {
         format!(
-            r#"tenant_auth_requests_total{{rpc="tenantauth.v1.ValidationService/ValidateKey",code="{code}"}}"#
+            r#"grpc_server_handled_total{{rpc="tenantauth.v1.ValidationService/ValidateKey",code="{code}"}}"#
         )
     };
     let cancelled = format!("{} 3", ended("CANCELLED"));

@@ -21,7 +21,7 @@ use crate::{
 const VALIDATE: &str = "tenantauth.v1.ValidationService/ValidateKey";
 
 fn requests_series(rpc: &str, code: &str) -> String {
-    format!("tenant_auth_requests_total{{rpc=\"{rpc}\",code=\"{code}\"}}")
+    format!("grpc_server_handled_total{{rpc=\"{rpc}\",code=\"{code}\"}}")
 }
 
 fn verdicts_series(verdict: &str) -> String {
@@ -119,8 +119,8 @@ async fn every_request_and_every_item_is_counted_once() {
     scrape.assert_value(&requests_series(VALIDATE, "INVALID_ARGUMENT"), 1.0);
     scrape.assert_value(&requests_series(VALIDATE, "UNAVAILABLE"), 0.0);
     assert!(scrape.text.contains(&requests_series(VALIDATE, "UNAVAILABLE")), "it is there before it grows");
-    scrape.assert_value(&format!("tenant_auth_requests_in_flight{{rpc=\"{VALIDATE}\"}}"), 0.0);
-    let took = |suffix: &str| format!("tenant_auth_request_duration_seconds_{suffix}");
+    scrape.assert_value(&format!("tenant_auth_rpcs_in_flight{{rpc=\"{VALIDATE}\"}}"), 0.0);
+    let took = |suffix: &str| format!("grpc_server_handling_seconds_{suffix}");
     scrape.assert_value(&took(&format!("count{{rpc=\"{VALIDATE}\"}}")), 10.0);
     scrape.assert_value(&took(&format!("bucket{{rpc=\"{VALIDATE}\",le=\"+Inf\"}}")), 10.0);
     assert!(scrape.value(&took(&format!("sum{{rpc=\"{VALIDATE}\"}}"))) > 0.0);
@@ -162,7 +162,7 @@ async fn stream_messages_are_counted_while_stream_is_open() {
         let scrape = Scrape::collect(&service).await;
         scrape.assert_value(&verdicts_series("malformed"), f64::from(id));
         scrape.assert_value(
-            "tenant_auth_requests_in_flight{rpc=\"tenantauth.v1.ValidationService/StreamValidateKeys\"}",
+            "tenant_auth_rpcs_in_flight{rpc=\"tenantauth.v1.ValidationService/StreamValidateKeys\"}",
             1.0,
         );
     }
@@ -212,7 +212,7 @@ async fn refused_requests_are_counted() {
         client.client_streaming(request, path, codec).await.map(drop)
     });
     let holds = async {
-        while Scrape::collect(&service).await.value("tenant_auth_request_places_taken{pool=\"requests\"}")
+        while Scrape::collect(&service).await.value("tenant_auth_request_permits_in_use{pool=\"requests\"}")
             < 1.0
         {}
     };
@@ -232,7 +232,7 @@ async fn refused_requests_are_counted() {
     );
     let scrape = Scrape::collect(&service).await;
     scrape
-        .assert_value("tenant_auth_requests_in_flight{rpc=\"tenantauth.v1.UsageService/RecordUsage\"}", 1.0);
+        .assert_value("tenant_auth_rpcs_in_flight{rpc=\"tenantauth.v1.UsageService/RecordUsage\"}", 1.0);
     drop(held);
     assert!(holding.await.unwrap().is_err(), "it was none");
 
@@ -240,7 +240,7 @@ async fn refused_requests_are_counted() {
     scrape.assert_value(&requests_series(VALIDATE, "PERMISSION_DENIED"), 1.0);
     scrape.assert_value(&requests_series(VALIDATE, "RESOURCE_EXHAUSTED"), 3.0);
     scrape.assert_value("tenant_auth_requests_shed_total{pool=\"requests\"}", 3.0);
-    scrape.assert_value("tenant_auth_request_places{pool=\"requests\"}", 1.0);
+    scrape.assert_value("tenant_auth_request_permits{pool=\"requests\"}", 1.0);
     let code =
         format!("{:?}", made_up.code()).to_uppercase().replace("PERMISSIONDENIED", "PERMISSION_DENIED");
     scrape.assert_value(&requests_series("other", &code), 1.0);
@@ -264,7 +264,7 @@ async fn outage_is_visible_in_metrics() {
     scrape.assert_value("tenant_auth_database_up{operation=\"read\"}", 1.0);
     scrape.assert_value("tenant_auth_database_breaker_open{circuit=\"lookups\"}", 0.0);
     scrape.assert_value("tenant_auth_cache_grace_seconds", 100.0);
-    scrape.assert_value("tenant_auth_cache_oldest_answer_seconds", 0.0);
+    scrape.assert_value("tenant_auth_cache_oldest_answer_age_seconds", 0.0);
     assert!(scrape.value("tenant_auth_feed_events_total") >= 2.0, "a tenant and a key are new");
 
     database.server().faults().set(Fault::unauthorized());
@@ -283,7 +283,7 @@ async fn outage_is_visible_in_metrics() {
     scrape.assert_value("tenant_auth_database_breaker_open{circuit=\"lookups\"}", 1.0);
     scrape.assert_value("tenant_auth_database_breaker_opened_total{circuit=\"lookups\"}", 1.0);
     scrape.assert_value("tenant_auth_feed_lag_seconds", 60.0);
-    scrape.assert_value("tenant_auth_cache_oldest_answer_seconds", 60.0);
+    scrape.assert_value("tenant_auth_cache_oldest_answer_age_seconds", 60.0);
     scrape.assert_value("tenant_auth_ready", 1.0);
     scrape.assert_value(&requests_series(VALIDATE, "UNAVAILABLE"), 40.0);
     scrape.assert_value(&requests_series("tenantauth.v1.ValidationService/BatchValidateKeys", "OK"), 1.0);

@@ -75,7 +75,7 @@ impl ReportedStatus {
         let operation = name.trim_end_matches('s');
         let number = |metric: &str| self.metrics.value(&format!("{metric}{{operation=\"{operation}\"}}"));
         assert_eq!(number("tenant_auth_database_up"), up, "{}", self.metrics.text);
-        assert!(number("tenant_auth_database_last_tried_timestamp_seconds") > 0.0);
+        assert!(number("tenant_auth_database_last_attempt_timestamp_seconds") > 0.0);
     }
 
     fn failures(&self, operation: &str, kind: &str) -> f64 {
@@ -146,7 +146,7 @@ async fn writes_are_reported_untested_before_first_write() {
     assert_eq!(told.line("writes"), "writes    not tried yet");
     assert_eq!(told.json["writes"]["state"], "not_tried");
     assert_eq!(told.health, [Serving, Unknown]);
-    for metric in ["tenant_auth_database_up", "tenant_auth_database_last_tried_timestamp_seconds"] {
+    for metric in ["tenant_auth_database_up", "tenant_auth_database_last_attempt_timestamp_seconds"] {
         let series = format!("{metric}{{operation=\"write\"}}");
         assert!(!told.metrics.text.contains(&series), "{}", told.metrics.text);
     }
