@@ -25,7 +25,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use self::{
     coverage::CoverageProbe,
-    metrics_source::MetricsSources,
+    metrics_source::{MetricsFormat, MetricsSources},
     middleware_stack::{Instrumentation, Services},
     readiness::DatabaseStartup,
     reload::FileReloader,
@@ -307,10 +307,10 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
     });
     let sending = otlp.map(|otlp| {
         let meters = Arc::clone(&meters);
-        otlp.start(Box::new(move || meters.snapshot()))
+        otlp.start(Box::new(move || meters.snapshot(MetricsFormat::Otlp)))
     });
     if let Some(ops) = ops {
-        let metrics = Arc::new(move || prometheus::render(&meters.snapshot()));
+        let metrics = Arc::new(move || prometheus::render(&meters.snapshot(MetricsFormat::Prometheus)));
         let told = ops::OpsState { status_check: witnesses.into_status_check(), metrics };
         tokio::spawn(ops.serve(told, ops_connections, async move {
             // Nothing is ever sent: it ends with its sender.

@@ -194,7 +194,7 @@ impl Scrape {
     /// How many `ValidateKey` have ended.
     #[must_use]
     pub fn validation_count(&self) -> u64 {
-        self.sum("grpc_server_handled_total{", "ValidateKey\"")
+        self.sum("grpc_server_handled_total{", "grpc_method=\"ValidateKey\"")
     }
 
     /// How many calls to the database have ended, in one lane.

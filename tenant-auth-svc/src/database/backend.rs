@@ -1,6 +1,7 @@
 //! Either engine, chosen by the configuration.
 
 use super::{
+    client::observer::ServerAddress,
     engine::{Engine, Rows, Statement, Transaction, TransactionResult},
     hrana::RemoteEngine,
     libsql::EmbeddedEngine,
@@ -17,6 +18,15 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// Where it is, if it is remote.
+    #[must_use]
+    pub fn server_address(&self) -> Option<ServerAddress> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Remote(engine) => engine.server_address(),
+        }
+    }
+
     /// Whether replicas can share it.
     #[must_use]
     pub fn is_remote(&self) -> bool {

@@ -63,8 +63,10 @@ impl DatabaseClient {
     /// A client of `backend`.
     #[must_use]
     pub fn new(backend: Backend, config: ClientConfig, clock: &SharedClock) -> Self {
+        let server = backend.server_address();
         let calls = LagDetector::new(backend, Arc::default());
-        let observed = Observing::new(Bulkhead::new(calls, config.lane_limits), clock.clone());
+        let observed =
+            Observing::new(Bulkhead::new(calls, config.lane_limits), clock.clone()).with_server(server);
         let attempts = Retrying::new(Breaker::new(observed, clock.clone()), config.lookup_timeouts);
         let writes = WriteQueue::new(attempts, config.write_timeout);
         Self { write_queue: writes, known_database: Arc::new(KnownDatabase::new(clock.clone())) }

@@ -22,8 +22,8 @@ pub trait RpcObserver {
     /// The RPC is worked on, on this thread, for as long as the answer lives.
     fn enter(&self) -> Self::Held;
 
-    /// A piece of its answer leaves.
-    fn on_message(&mut self);
+    /// A piece of its answer leaves: a message, a part of one, or several.
+    fn on_data(&mut self, data: &[u8]);
 
     /// It is over; `None`: its caller did not wait for the end. It comes once.
     fn on_end(&mut self, code: Option<Code>);
@@ -36,9 +36,9 @@ impl<A: RpcObserver, B: RpcObserver> RpcObserver for (A, B) {
         (self.0.enter(), self.1.enter())
     }
 
-    fn on_message(&mut self) {
-        self.0.on_message();
-        self.1.on_message();
+    fn on_data(&mut self, data: &[u8]) {
+        self.0.on_data(data);
+        self.1.on_data(data);
     }
 
     fn on_end(&mut self, code: Option<Code>) {
@@ -124,7 +124,11 @@ pin_project! {
     }
 }
 
-impl<B: Body, T: RpcObserver> Body for ObservedBody<B, T> {
+impl<B, T> Body for ObservedBody<B, T>
+where
+    B: Body<Data: AsRef<[u8]>>,
+    T: RpcObserver,
+{
     type Data = B::Data;
     type Error = B::Error;
 
@@ -145,8 +149,8 @@ impl<B: Body, T: RpcObserver> Body for ObservedBody<B, T> {
                     this.guard.finish(Some(grpc_status_code(trailers).unwrap_or(Code::Unknown)))
                 }
                 None => {
-                    if let Some(follower) = &mut this.guard.0 {
-                        follower.on_message();
+                    if let (Some(follower), Some(data)) = (&mut this.guard.0, frame.data_ref()) {
+                        follower.on_data(data.as_ref());
                     }
                 }
             },
@@ -187,7 +191,7 @@ mod tests {
 
         fn enter(&self) {}
 
-        fn on_message(&mut self) {
+        fn on_data(&mut self, _: &[u8]) {
             self.0.borrow_mut().push("piece".to_owned());
         }
 

@@ -58,19 +58,25 @@ macro_rules! metrics {
 
 metrics! {
     // Requests.
-    REQUESTS = Counter "grpc_server_handled_total" "1" ["rpc", "code"]
-        "RPCs that have ended, those that were refused or not answered included; code CANCELLED: the caller did not wait for the end. A message beyond its size limit, for which the caller gets RESOURCE_EXHAUSTED, counts as INVALID_ARGUMENT; the same for want of a place for callers that nobody knows counts as UNAUTHENTICATED.";
-    REQUEST_DURATION = Histogram "grpc_server_handling_seconds" "s" ["rpc"]
-        "Time from a request's head to the end of its answer; of a stream, its whole life.";
-    REQUESTS_IN_FLIGHT = Gauge "tenant_auth_rpcs_in_flight" "1" ["rpc"]
-        "RPCs that have begun and not ended.";
-    REQUESTS_SHED = Counter "tenant_auth_requests_shed_total" "1" ["pool"]
-        "Requests, and messages of validation streams, refused because a pool had no place left, or their caller had its share of it.";
-    PERMITS = Gauge "tenant_auth_request_permits" "1" ["pool"]
+    RPCS_STARTED = Counter "grpc_server_started_total" "1" ["grpc_type", "grpc_service", "grpc_method"]
+        "RPCs started. grpc_type is unary, server_stream or bidi_stream. Requests for RPCs that do not exist count as grpc_service, grpc_method and grpc_type unknown.";
+    RPCS_HANDLED = Counter "grpc_server_handled_total" "1" ["grpc_type", "grpc_service", "grpc_method", "grpc_code"]
+        "RPCs completed, refused and unanswered ones included, by status code in Go's spelling. Canceled: the caller did not wait for the end. A message beyond its size limit, for which the caller gets RESOURCE_EXHAUSTED, counts as InvalidArgument; a RESOURCE_EXHAUSTED for an unknown caller counts as Unauthenticated.";
+    RPC_HANDLING = Histogram "grpc_server_handling_seconds" "s" ["grpc_type", "grpc_service", "grpc_method"]
+        "Time from the request headers to the end of the response; of a stream, its whole life.";
+    RPC_MESSAGES_RECEIVED = Counter "grpc_server_msg_received_total" "1" ["grpc_type", "grpc_service", "grpc_method"]
+        "Messages received from callers.";
+    RPC_MESSAGES_SENT = Counter "grpc_server_msg_sent_total" "1" ["grpc_type", "grpc_service", "grpc_method"]
+        "Messages sent to callers.";
+    RPCS_IN_FLIGHT = Gauge "tenant_auth_rpcs_in_flight" "1" ["grpc_service", "grpc_method"]
+        "RPCs started and not completed. Absent for an RPC that was never called.";
+    REQUESTS_SHED = Counter "tenant_auth_requests_shed_total" "1" ["limiter"]
+        "Requests, and messages of validation streams, refused because a limiter had no permit left, or their caller had its share.";
+    PERMITS = Gauge "tenant_auth_request_permits" "1" ["limiter"]
         "What known callers together may have at once: requests in work (TENANT_AUTH_MAX_REQUESTS), streams (TENANT_AUTH_MAX_STREAMS), \
          requests of operators, bytes of long requests that are not answered, bytes of long answers that are not read.";
-    PERMITS_IN_USE = Gauge "tenant_auth_request_permits_in_use" "1" ["pool"]
-        "Of these places, those that are taken; those of callers that nobody knows, which have some of their own, are among them.";
+    PERMITS_IN_USE = Gauge "tenant_auth_request_permits_in_use" "1" ["limiter"]
+        "Permits in use, those of unknown callers included, which have some of their own.";
     // Connections.
     CONNECTIONS = Gauge "tenant_auth_connections" "1" ["worker"]
         "Connections open, by the worker thread that serves them.";
@@ -93,19 +99,19 @@ metrics! {
     UNDECIDED = Counter "tenant_auth_undecided_total" "1" ["reason"]
         "Keys and sessions about which nothing could be said, each item by itself: the kind of the database's failure, or not_tried.";
     // Memory.
-    CACHE_ENTRIES = Gauge "tenant_auth_cache_entries" "1" ["pool", "kind"]
-        "Entries in memory: pool keys or sessions, kind record or absence.";
-    CACHE_CAPACITY = Gauge "tenant_auth_cache_capacity" "1" ["pool", "kind"]
+    CACHE_ENTRIES = Gauge "tenant_auth_cache_entries" "1" ["cache", "kind"]
+        "Entries in memory: cache keys or sessions, kind record or negative.";
+    CACHE_CAPACITY = Gauge "tenant_auth_cache_capacity" "1" ["cache", "kind"]
         "Entries for which there is room.";
-    CACHE_MISSES = Counter "tenant_auth_cache_misses_total" "1" ["pool"]
+    CACHE_MISSES = Counter "tenant_auth_cache_misses_total" "1" ["cache"]
         "Look-ups that memory could not answer, so that the database was asked and waited for.";
-    GUESSES_REFUSED = Counter "tenant_auth_unknown_lookups_refused_total" "1" ["bound"]
+    UNKNOWN_LOOKUPS_REFUSED = Counter "tenant_auth_unknown_lookups_refused_total" "1" ["limit"]
         "Keys and sessions that nobody has seen and that were not looked up, because as many as may be were asked for that are not there: by the caller (TENANT_AUTH_GUESSES_PER_CALLER), or by all in this process (TENANT_AUTH_GUESSES).";
-    CACHE_EVICTIONS = Counter "tenant_auth_cache_evictions_total" "1" ["pool", "kind"]
+    CACHE_EVICTIONS = Counter "tenant_auth_cache_evictions_total" "1" ["cache", "kind"]
         "Entries that had to go for want of room.";
-    CACHE_LOADS = Gauge "tenant_auth_cache_loads_in_flight" "1" ["pool"]
+    CACHE_LOADS = Gauge "tenant_auth_cache_loads_in_flight" "1" ["cache"]
         "Keys or sessions that are being loaded.";
-    CACHE_OLDEST_ANSWER = Gauge "tenant_auth_cache_oldest_answer_age_seconds" "s" []
+    CACHE_OLDEST_ANSWER_AGE = Gauge "tenant_auth_cache_oldest_answer_age_seconds" "s" []
         "Age of the oldest answer given from memory within the last minute, of those no longer fresh; 0 when there was none.";
     CACHE_GRACE = Gauge "tenant_auth_cache_grace_seconds" "s" []
         "Age up to which memory may answer while the database does not (TENANT_AUTH_CACHE_GRACE, or what an operator has set).";
@@ -131,17 +137,17 @@ metrics! {
     // The database.
     DATABASE_UP = Gauge "tenant_auth_database_up" "1" ["operation"]
         "Operation read: 1 when the database answered the last read that tells, else 0. Operation write: 1 when it made the last change that was sent, 0 when it refused it, failed, or gave no answer. Neither says anything about the other. Absent before the first one.";
-    DATABASE_LAST_TRIED = Gauge "tenant_auth_database_last_attempt_timestamp_seconds" "s" ["operation"]
+    DATABASE_LAST_ATTEMPT = Gauge "tenant_auth_database_last_attempt_timestamp_seconds" "s" ["operation"]
         "Unix time at which the last call ended of which tenant_auth_database_up tells. Absent before the first one.";
     DATABASE_WRITES_STALLED = Gauge "tenant_auth_database_writes_stalled" "1" []
         "1 when the last change that was sent got no answer in time (TENANT_AUTH_DATABASE_WRITE_TIMEOUT): nobody knows whether it was made.";
     DATABASE_WRITES_WAITING = Gauge "tenant_auth_database_writes_waiting" "1" ["lane"]
         "Changes that wait for their turn: one call is under way at a time.";
-    DATABASE_WRITE_IN_FLIGHT_SECONDS = Gauge "tenant_auth_database_write_in_progress_seconds" "s" []
+    DATABASE_WRITE_IN_PROGRESS = Gauge "tenant_auth_database_write_in_progress_seconds" "s" []
         "For how long the change that is under way has been; 0 when none is.";
     DATABASE_TRUSTED = Gauge "tenant_auth_database_trusted" "1" []
         "0 while the database is not the one that this replica knows (another one, an emptied one, one that was rolled back), so that it is not believed and memory answers; else 1.";
-    DATABASE_STANDSTILL = Gauge "tenant_auth_database_copy_stalled_seconds" "s" []
+    DATABASE_COPY_STALLED = Gauge "tenant_auth_database_copy_stalled_seconds" "s" []
         "For how long the copy of the database that is read has stood still while its primary went on; 0 while it moves.";
     SCHEDULER_LAG = Gauge "tenant_auth_scheduler_lag_seconds" "s" []
         "How late a thread of this process was at most within the last minute for what it meant to do, because it was given no CPU. Reads that run out of time meanwhile fail as starved, and are not held against the database.";
@@ -150,7 +156,7 @@ metrics! {
     DATABASE_CALL_DURATION = Histogram "tenant_auth_database_call_duration_seconds" "s" ["lane", "outcome"]
         "Time of each call to the database, every attempt by itself, the wait for room included: outcome ok or the kind of failure.";
     DATABASE_FAILURES = Counter "tenant_auth_database_failures_total" "1" ["operation", "kind"]
-        "Calls that failed, every attempt by itself: operation read or write. denied: the token is refused (401; 403 of a read); blocked: a quota, or the database is suspended (BLOCKED, 402); read_only: the token or the database may be read only (403 of a write, SQLITE_READONLY), which counts as a write; disk_full: no room for a write; circuit_open: not asked.";
+        "Calls that failed, every attempt by itself: operation read or write. denied: the token is refused (401; 403 of a read); invalid_response: an answer that cannot be read; schema_missing: a table or the namespace is missing; internal: a defect; blocked: a quota, or the database is suspended (BLOCKED, 402); read_only: the token or the database may be read only (403 of a write, SQLITE_READONLY), which counts as a write; disk_full: no room for a write; circuit_open: not asked.";
     DATABASE_RETRIES = Counter "tenant_auth_database_retries_total" "1" []
         "Second attempts.";
     DATABASE_CALLS = Gauge "tenant_auth_database_calls_in_flight" "1" ["lane"]
@@ -176,12 +182,12 @@ metrics! {
         "Time to commit what waited together, its retry included.";
     USAGE_RECONCILE_INTERVAL = Gauge "tenant_auth_usage_reconcile_interval_seconds" "s" []
         "Time between two comparisons of usage totals with their events by this replica (TENANT_AUTH_USAGE_RECONCILE_INTERVAL); 0 where it makes none.";
-    USAGE_TOTALS_DIFFERING = Gauge "tenant_auth_usage_totals_mismatched" "1" []
+    USAGE_TOTALS_MISMATCHED = Gauge "tenant_auth_usage_totals_mismatched" "1" []
         "Usage totals that were not the sums of their events when this replica last compared all of them; 0 before the first comparison.";
-    USAGE_RECONCILED_AT = Gauge "tenant_auth_usage_last_reconciled_timestamp_seconds" "s" []
+    USAGE_LAST_RECONCILED_AT = Gauge "tenant_auth_usage_last_reconciled_timestamp_seconds" "s" []
         "When the last comparison of usage totals by this replica ended, in seconds since 1970 by its clock; 0 before the first one.";
     // The copy of the audit log.
-    AUDIT_COPIED = Counter "tenant_auth_audit_entries_copied_total" "1" []
+    AUDIT_ENTRIES_COPIED = Counter "tenant_auth_audit_entries_copied_total" "1" []
         "Entries of the audit log that this replica has written to its file (TENANT_AUTH_AUDIT_FILE).";
     AUDIT_COPY_FAILURES = Counter "tenant_auth_audit_copy_failures_total" "1" []
         "Looks for new entries of the audit log, one every 5 s, that failed: the log could not be read or the file not be written.";
@@ -190,7 +196,7 @@ metrics! {
     // The process.
     READY = Gauge "tenant_auth_ready" "1" []
         "1 when requests should be sent here; an outage of the database does not change it.";
-    RELOAD_REFUSED = Gauge "tenant_auth_reload_failed" "1" ["file"]
+    RELOAD_FAILED = Gauge "tenant_auth_reload_failed" "1" ["file"]
         "1 while callers, certificates or the deny list have changed into something that cannot be used; what was before it is in force.";
     CERTIFICATE_EXPIRY = Gauge "tenant_auth_certificate_expiry_timestamp_seconds" "s" ["certificate"]
         "When a certificate in force expires, in seconds since 1970; of several, the first to expire. server: the server's chain (TENANT_AUTH_TLS_CERT_FILE); client_ca: the roots of callers' certificates (TENANT_AUTH_TLS_CLIENT_CA_FILE); database_ca: private roots of the database's certificate (SSL_CERT_FILE, SSL_CERT_DIR), as they were at the start. Absent where there is none.";
@@ -200,14 +206,12 @@ metrics! {
         "When the database token in force expires (claim exp), in seconds since 1970: token reads or writes. Absent where there is no token, it is no JWT, or it names no expiry.";
     TOKEN_ISSUED = Gauge "tenant_auth_token_issued_timestamp_seconds" "s" ["token"]
         "When the same token was issued (claim iat, else nbf), in seconds since 1970. Absent where it does not say.";
-    DENIED = Gauge "tenant_auth_deny_list_entries" "1" ["kind"]
+    DENY_LIST_ENTRIES = Gauge "tenant_auth_deny_list_entries" "1" ["kind"]
         "Entries of the deny list in force (TENANT_AUTH_DENY_FILE): keys, tenants, hashes.";
     PEPPER_MISSING = Gauge "tenant_auth_pepper_missing" "1" []
         "1 while live keys are stored under a pepper that this replica lacks: keys that it does not find are UNAVAILABLE.";
     BUILD_INFO = Gauge "tenant_auth_build_info" "1" ["version", "commit", "branch", "dirty"]
         "Always 1: which build this is. dirty is true when tracked files differed from the commit.";
-    UPTIME = Gauge "tenant_auth_uptime_seconds" "s" []
-        "Time since the service started.";
     PROCESS_START = Gauge "process_start_time_seconds" "s" []
         "When the service started, in seconds since 1970 by the clock of its host.";
     PROCESS_CPU = Counter "process_cpu_seconds_total" "s" []
@@ -229,6 +233,48 @@ metrics! {
         "Requests sent to the collector: signal traces or metrics, outcome ok or failed. 0 where OTLP is off.";
 }
 
+/// What OTLP has in place of [`RPC_HANDLING`], by the semantic conventions of OpenTelemetry.
+pub const RPC_SERVER_CALL_DURATION: MetricDefinition = MetricDefinition {
+    name: "rpc.server.call.duration",
+    kind: MetricKind::Histogram,
+    unit: "s",
+    labels: &["rpc.system.name", "rpc.method", "rpc.response.status_code", "error.type"],
+    help: "Duration of inbound RPCs; of a stream, its whole life.",
+};
+
+/// What OTLP has in place of [`DATABASE_CALL_DURATION`], by the semantic conventions of OpenTelemetry.
+pub const DB_CLIENT_OPERATION_DURATION: MetricDefinition = MetricDefinition {
+    name: "db.client.operation.duration",
+    kind: MetricKind::Histogram,
+    unit: "s",
+    labels: &["db.system.name", "db.operation.name", "tenant_auth.lane", "error.type"],
+    help: "Duration of database client operations, every attempt by itself.",
+};
+
+/// What is sent by OTLP alone, each in place of a metric of [`ALL`].
+pub const OTLP_ONLY: &[(MetricDefinition, MetricDefinition)] =
+    &[(RPC_SERVER_CALL_DURATION, RPC_HANDLING), (DB_CLIENT_OPERATION_DURATION, DATABASE_CALL_DURATION)];
+
+impl MetricDefinition {
+    /// The name by which OTLP has it: without the suffixes that Prometheus adds to what it receives by OTLP.
+    #[must_use]
+    pub fn otlp_name(&self) -> &'static str {
+        let name = self.name.strip_suffix("_total").unwrap_or(self.name);
+        let unit = match self.unit {
+            "s" => "_seconds",
+            "By" => "_bytes",
+            _ => return name,
+        };
+        name.strip_suffix(unit).unwrap_or(name)
+    }
+
+    /// The unit in OTLP. Plain numbers have none: from `1`, Prometheus would make the suffix `_ratio`.
+    #[must_use]
+    pub fn otlp_unit(&self) -> &'static str {
+        if self.unit == "1" { "" } else { self.unit }
+    }
+}
+
 /// The table as Markdown: `METRICS.md`.
 #[must_use]
 pub fn render_markdown() -> String {
@@ -239,6 +285,14 @@ pub fn render_markdown() -> String {
          `GET /metrics` of the port for operators (`TENANT_AUTH_OPS_LISTEN`) tells them in the Prometheus text format; with \
          `TENANT_AUTH_OTLP_ENDPOINT` the same numbers are sent by OTLP each 30 s. No label names a tenant, a key, a session \
          or a caller.\n\n\
+         A counter or histogram with labels appears with its first count, so that an idle server exports few series. Alerts \
+         need zero from the start of these: `grpc_server_handled_total` for the RPCs of the daily traffic (ValidationService, \
+         SessionService, RecordUsage) with the codes Unavailable, DeadlineExceeded, ResourceExhausted and Internal, and for \
+         every other RPC of this service from its first call on; `tenant_auth_verdicts_total` for valid and unknown; \
+         `tenant_auth_undecided_total`; `tenant_auth_database_failures_total` for the kinds that an alert names; \
+         `tenant_auth_cache_evictions_total` for records; `tenant_auth_database_breaker_opened_total`; \
+         `tenant_auth_tls_handshakes_failed_total`; `tenant_auth_unreadable_records_total`; `tenant_auth_otlp_spans_total` for \
+         dropped and failed.\n\n\
          | name | kind | unit | labels | |\n|---|---|---|---|---|\n",
     );
     for metric in ALL {
@@ -254,6 +308,35 @@ pub fn render_markdown() -> String {
     }
     let bounds: Vec<_> = BUCKET_BOUNDS.iter().map(f64::to_string).collect();
     text.push_str(&format!("\nThe buckets of every histogram, in seconds: {}.\n", bounds.join(", ")));
+    text.push_str(
+        "\n## OTLP\n\n\
+         Names and attributes follow the OpenTelemetry semantic conventions 1.45.0. Two histograms have the names of the \
+         conventions. All others keep the name above without `_total` and without the suffix of the unit (`_seconds`, \
+         `_bytes`), which are in the type and the unit there: Prometheus adds both to what it receives by OTLP, so that the \
+         series are the same. Plain numbers have no unit.\n\n\
+         | name | in place of | unit | attributes | |\n|---|---|---|---|---|\n",
+    );
+    for (metric, replaced) in OTLP_ONLY {
+        let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        text.push_str(&format!(
+            "| `{}` | `{}` | {} | {} | {} |\n",
+            metric.name,
+            replaced.name,
+            metric.unit,
+            labels.join(", "),
+            metric.help
+        ));
+    }
+    text.push_str(
+        "\n`rpc.system.name` is grpc. `rpc.method` is the full name (`tenantauth.v1.ValidationService/ValidateKey`), `_OTHER` for \
+         RPCs that do not exist. `rpc.response.status_code` is the canonical name (`DEADLINE_EXCEEDED`). `error.type` is absent \
+         on success: of an RPC it is the status code, if that is an error of the server (UNKNOWN, DEADLINE_EXCEEDED, \
+         UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS); of a database operation the kind of failure. `db.system.name` is sqlite. \
+         `db.operation.name` is query or transaction. The buckets are those above rather than the ones that the conventions \
+         recommend: most answers come from memory, in less than the first of those.\n\n\
+         Spans have the same attributes; those of the database also `server.address` and `server.port` of a remote one. The \
+         resource has `service.name`, `service.version` and `service.instance.id`.\n",
+    );
     text
 }
 
@@ -270,7 +353,8 @@ mod tests {
             let MetricDefinition { name, kind, unit, labels, help } = metric;
             assert!(seen.insert(name), "{name}: twice");
             let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-            assert!(name.starts_with("tenant_auth_") && plain, "{name}");
+            let prefixes = ["tenant_auth_", "grpc_server_", "process_"];
+            assert!(prefixes.iter().any(|prefix| name.starts_with(prefix)) && plain, "{name}");
             assert_eq!(name.ends_with("_total"), *kind == MetricKind::Counter, "{name}");
             let bare = name.trim_end_matches("_total");
             assert_eq!(bare.ends_with("_seconds"), *unit == "s", "{name}");
@@ -280,6 +364,26 @@ mod tests {
                 let personal = ["tenant", "key", "session", "caller"].iter().any(|word| label.contains(word));
                 assert!(!personal, "{name}: {label} has no end");
             }
+        }
+    }
+
+    /// As Prometheus names what it receives by OTLP.
+    fn prometheus_name(metric: &MetricDefinition) -> String {
+        let unit = match metric.otlp_unit() {
+            "s" => "_seconds",
+            "By" => "_bytes",
+            _ => "",
+        };
+        let total = if metric.kind == MetricKind::Counter { "_total" } else { "" };
+        format!("{}{unit}{total}", metric.otlp_name())
+    }
+
+    #[test]
+    fn prometheus_restores_every_name_from_otlp() {
+        let mut seen = BTreeSet::new();
+        for metric in ALL {
+            assert_eq!(prometheus_name(metric), metric.name);
+            assert!(seen.insert(metric.otlp_name()), "{}: twice", metric.otlp_name());
         }
     }
 

@@ -285,7 +285,7 @@ async fn wrong_database_token_is_reported_by_name_without_value() {
     .await;
     assert_eq!(output.status.code(), Some(1));
     let told = text(&output.stderr);
-    assert!(told.contains("the database is denied: HTTP 401"), "{told}");
+    assert!(told.contains("database failure (denied): HTTP 401"), "{told}");
     assert!(!told.contains("not-the-token"), "{told}");
 }
 

@@ -80,7 +80,7 @@ impl ReportedStatus {
 
     fn failures(&self, operation: &str, kind: &str) -> f64 {
         let name = "tenant_auth_database_failures_total";
-        self.metrics.value(&format!("{name}{{operation=\"{operation}\",kind=\"{kind}\"}}"))
+        self.metrics.count(&format!("{name}{{operation=\"{operation}\",kind=\"{kind}\"}}"))
     }
 }
 

@@ -82,7 +82,7 @@ impl Service {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let is_it = |line: &&str| {
-            line.starts_with("grpc_server_handled_total{") && line.contains(&format!("/{rpc}\""))
+            line.starts_with("grpc_server_handled_total{") && line.contains(&format!("grpc_method=\"{rpc}\""))
         };
         answer
             .lines()

@@ -86,12 +86,12 @@ impl FailureKind {
             Self::Blocked => "blocked",
             Self::ReadOnly => "read_only",
             Self::DiskFull => "disk_full",
-            Self::InvalidResponse => "garbled",
-            Self::SchemaMissing => "misplaced",
+            Self::InvalidResponse => "invalid_response",
+            Self::SchemaMissing => "schema_missing",
             Self::CircuitOpen => "circuit_open",
             Self::Overloaded => "overloaded",
             Self::Conflict => "conflict",
-            Self::Internal => "broken",
+            Self::Internal => "internal",
             Self::Untrusted => "untrusted",
             Self::Lagging => "lagging",
             Self::PepperMissing => "pepper_missing",
@@ -186,7 +186,7 @@ impl FailureKind {
 
 /// The database gave no answer. It says nothing about the key, the tenant, or whatever was asked for.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("the database is {}: {message}", kind.as_str())]
+#[error("database failure ({}): {message}", kind.as_str())]
 pub struct StoreError {
     /// What went wrong.
     pub kind: FailureKind,

@@ -22,8 +22,8 @@ use crate::domain::{audit::AUDIT_LOG_TARGET, clock::SharedClock, verdict::DENIAL
 const SAMPLING_INTERVAL: Duration = Duration::from_secs(10);
 /// The fields that tell kinds of one event apart: words of ours, and ids of records in the database. None that a caller can make up.
 const KIND_FIELDS: [&str; 13] = [
-    "rpc",
-    "code",
+    "rpc.method",
+    "rpc.response.status_code",
     "database",
     "lane",
     "operation",
@@ -36,6 +36,8 @@ const KIND_FIELDS: [&str; 13] = [
     "verdict",
     "key_id",
 ];
+/// The message of a line that stands for others.
+const SUPPRESSED_MESSAGE: &str = "similar log lines suppressed";
 /// The most kinds that are told apart. Beyond it, all further ones of an event are one kind.
 const MAX_KINDS: usize = 512;
 
@@ -145,9 +147,9 @@ impl LineKindState {
         burst: NonZeroU32,
     ) -> Option<LogLine> {
         let took = now.saturating_sub(self.interval_start).as_secs();
-        let left_out = std::mem::take(&mut self.suppressed);
+        let suppressed = std::mem::take(&mut self.suppressed);
         self.interval_start = now;
-        if left_out == 0 {
+        if suppressed == 0 {
             self.remaining = burst.get();
             return None;
         }
@@ -155,8 +157,12 @@ impl LineKindState {
         self.remaining = 1;
         let mut fields: Vec<_> =
             of.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect();
-        fields.push((Cow::Borrowed("left_out"), Value::from(left_out)));
-        let message = format!("{}: … and {left_out} more in {took} s", self.message);
+        fields.extend([
+            (Cow::Borrowed("suppressed_message"), Value::from(&*self.message)),
+            (Cow::Borrowed("suppressed_lines"), Value::from(suppressed)),
+            (Cow::Borrowed("interval_s"), Value::from(took)),
+        ]);
+        let message = SUPPRESSED_MESSAGE.to_owned();
         Some(LogLine { level: self.level, target: self.target, message, fields })
     }
 }
