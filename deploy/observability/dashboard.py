@@ -12,6 +12,8 @@ SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 # Every query selects by the dashboard variables. No metric has a label that names a tenant, and no query may use one.
 HERE = 'job="$job", instance=~"$instance"'
 USERS = 'grpc_service=~"tenantauth[.]v1[.](Validation|Session|Usage|Admin)Service"'
+RPC = "grpc_service, grpc_method"
+RPC_LEGEND = "{{grpc_service}}/{{grpc_method}}"
 WIDTH = 24
 HEIGHT = 8
 
@@ -159,32 +161,41 @@ def users(board):
     )
     board.graph(
         "Failed requests",
-        "By status. CANCELLED: the caller stopped waiting.",
-        (rate("grpc_server_handled_total", 'grpc_code!="OK", ' + USERS, "code"), "{{code}}"),
+        "By status. Canceled: the caller stopped waiting.",
+        (rate("grpc_server_handled_total", 'grpc_code!="OK", ' + USERS, "grpc_code"), "{{grpc_code}}"),
         unit="reqps",
         stack=True,
     )
     board.graph(
         "Load shedding",
         "Requests, and messages of streams, rejected because all permits were in use, or their caller had reached its share; and the share of permits in use.",
-        (rate("tenant_auth_requests_shed_total", by="instance, pool"), "{{instance}} {{pool}} rejected per second"),
-        (f"{gauge('tenant_auth_request_permits_in_use')} / {gauge('tenant_auth_request_permits')}", "{{instance}} {{pool}} in use (1 = all)"),
+        (rate("tenant_auth_requests_shed_total", by="instance, limiter"), "{{instance}} {{limiter}} rejected per second"),
+        (f"{gauge('tenant_auth_request_permits_in_use')} / {gauge('tenant_auth_request_permits')}", "{{instance}} {{limiter}} in use (1 = all)"),
     )
     board.graph(
         "Requests by RPC",
         "Completed requests.",
-        (rate("grpc_server_handled_total", 'rpc=~"$rpc"', "rpc"), "{{rpc}}"),
+        (rate("grpc_server_handled_total", 'grpc_method=~"$rpc"', RPC), RPC_LEGEND),
         unit="reqps",
+        width=12,
+    )
+    board.graph(
+        "Messages by RPC",
+        "Messages received and sent; more than one a call are those of streams. And calls started, beside those completed above.",
+        (rate("grpc_server_started_total", 'grpc_method=~"$rpc"', RPC), RPC_LEGEND + " started"),
+        (rate("grpc_server_msg_received_total", 'grpc_method=~"$rpc"', RPC), RPC_LEGEND + " received"),
+        (rate("grpc_server_msg_sent_total", 'grpc_method=~"$rpc"', RPC), RPC_LEGEND + " sent"),
+        unit="ops",
         width=12,
     )
     board.graph(
         "Errors by RPC",
         "The ratio of failed requests of an RPC.",
         (
-            rate("grpc_server_handled_total", 'rpc=~"$rpc", grpc_code=~"Unavailable|DeadlineExceeded|ResourceExhausted|Internal|Unknown|DataLoss"', "rpc")
+            rate("grpc_server_handled_total", 'grpc_method=~"$rpc", grpc_code=~"Unavailable|DeadlineExceeded|ResourceExhausted|Internal|Unknown|DataLoss"', RPC)
             + " / "
-            + rate("grpc_server_handled_total", 'rpc=~"$rpc"', "rpc"),
-            "{{rpc}}",
+            + rate("grpc_server_handled_total", 'grpc_method=~"$rpc"', RPC),
+            RPC_LEGEND,
         ),
         unit="percentunit",
         width=12,
@@ -192,7 +203,7 @@ def users(board):
     board.graph(
         "Latency by RPC",
         "99th percentile. Streams are left out: their duration is their whole lifetime.",
-        (quantile(0.99, "grpc_server_handling_seconds", 'rpc=~"$rpc", rpc!~".+/(StreamValidateKeys|Watch|ServerReflectionInfo)"', "rpc"), "{{rpc}}"),
+        (quantile(0.99, "grpc_server_handling_seconds", 'grpc_method=~"$rpc", grpc_type="unary"', RPC), RPC_LEGEND),
         unit="s",
         width=12,
     )
@@ -206,7 +217,7 @@ def users(board):
     board.graph(
         "In flight",
         "RPCs that have started and not ended; streams stay open for long.",
-        (f"sum by (rpc) ({gauge('tenant_auth_rpcs_in_flight')}) > 0", "{{rpc}}"),
+        (f"sum by ({RPC}) ({gauge('tenant_auth_rpcs_in_flight')}) > 0", RPC_LEGEND),
         width=6,
     )
 
@@ -239,9 +250,9 @@ def answers(board):
         unit="s",
     )
     board.graph("Beyond the grace", "Cached keys that are too old to be used while the database cannot be read.", (gauge("tenant_auth_cache_beyond_grace_records"), "{{instance}}"))
-    board.graph("Cache misses", "Lookups that waited for the database, and loads in flight.", (rate("tenant_auth_cache_misses_total", by="pool"), "{{pool}} misses per second"), (f"sum by (pool) ({gauge('tenant_auth_cache_loads_in_flight')})", "{{pool}} being loaded"))
-    board.graph("Cache in use", "Entries, relative to the capacity.", (f"{gauge('tenant_auth_cache_entries')} / {gauge('tenant_auth_cache_capacity')}", "{{instance}} {{pool}} {{kind}}"), unit="percentunit", width=12, most=1)
-    board.graph("Cache evictions", "Entries evicted because the cache was full.", (rate("tenant_auth_cache_evictions_total", by="pool, kind"), "{{pool}} {{kind}}"), unit="ops", width=12)
+    board.graph("Cache misses", "Lookups that waited for the database, and loads in flight.", (rate("tenant_auth_cache_misses_total", by="cache"), "{{cache}} misses per second"), (f"sum by (cache) ({gauge('tenant_auth_cache_loads_in_flight')})", "{{pool}} being loaded"))
+    board.graph("Cache in use", "Entries, relative to the capacity.", (f"{gauge('tenant_auth_cache_entries')} / {gauge('tenant_auth_cache_capacity')}", "{{instance}} {{cache}} {{kind}}"), unit="percentunit", width=12, most=1)
+    board.graph("Cache evictions", "Entries evicted because the cache was full.", (rate("tenant_auth_cache_evictions_total", by="cache, kind"), "{{cache}} {{kind}}"), unit="ops", width=12)
 
 
 def database(board):
@@ -294,7 +305,7 @@ def process(board):
     board.graph("Scheduler lag", "Maximum delay of a thread of this process in the last minute: it is starved of CPU.", (gauge("tenant_auth_scheduler_lag_seconds"), "{{instance}}"), unit="s", width=6)
     board.graph("Rejected guesses", "Lookups of unknown keys and sessions beyond the guess limit of a caller or of all.", (rate("tenant_auth_unknown_lookups_refused_total", by="instance"), "{{instance}}"), unit="reqps", width=6)
     board.graph("Suppressed log lines", "Of many lines of one kind only some are written.", (rate("tenant_auth_log_lines_suppressed_total", by="instance"), "{{instance}}"), unit="ops", width=6)
-    board.graph("Uptime", "A drop is a restart.", (gauge("tenant_auth_uptime_seconds"), "{{instance}}"), unit="s", width=6)
+    board.graph("Uptime", "A drop is a restart.", (f"time() - {gauge('process_start_time_seconds')}", "{{instance}}"), unit="s", width=6)
     board.graph("Connections by worker", "Each worker thread serves its own connections: they should be even.", (gauge("tenant_auth_connections"), "{{instance}} worker {{worker}}"), (f"min({gauge('tenant_auth_connections_limit')})", "limit of a replica"))
     board.graph("Connections opened, refused, ended", "Opened; closed at once because of the limit; ended because the peer did not read, or cancelled all its requests.", (rate("tenant_auth_connections_opened_total", by="instance"), "{{instance}} opened"), (rate("tenant_auth_connections_refused_total", by="instance"), "{{instance}} refused"), (rate("tenant_auth_connections_ended_total", by="instance, reason"), "{{instance}} {{reason}}"), unit="cps")
     board.graph("Failed TLS handshakes", "By reason.", (rate("tenant_auth_tls_handshakes_failed_total", by="instance, reason"), "{{instance}} {{reason}}"), unit="cps")
@@ -356,7 +367,7 @@ def dashboard():
                 source,
                 variable("job", "Job", "label_values(tenant_auth_build_info, job)", **ours),
                 variable("instance", "Replica", 'label_values(tenant_auth_build_info{job="$job"}, instance)', **everything),
-                variable("rpc", "RPC", 'label_values(grpc_server_handled_total{job="$job", rpc=~"tenantauth.+"}, rpc)', **everything),
+                variable("rpc", "RPC", 'label_values(grpc_server_handled_total{job="$job", grpc_service=~"tenantauth.+"}, grpc_method)', **everything),
             ]
         },
         "time": {"from": "now-3h", "to": "now"},

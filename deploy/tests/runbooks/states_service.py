@@ -205,4 +205,4 @@ def errors(world):
     world.validating(stranger)
     usage(world)
     replica.tells("grpc_server_handled_total", lambda count: count > 10, grpc_code="Unavailable")
-    replica.logged("Unavailable")
+    replica.logged("UNAVAILABLE")
