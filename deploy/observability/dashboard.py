@@ -250,7 +250,7 @@ def answers(board):
         unit="s",
     )
     board.graph("Beyond the grace", "Cached keys that are too old to be used while the database cannot be read.", (gauge("tenant_auth_cache_beyond_grace_records"), "{{instance}}"))
-    board.graph("Cache misses", "Lookups that waited for the database, and loads in flight.", (rate("tenant_auth_cache_misses_total", by="cache"), "{{cache}} misses per second"), (f"sum by (cache) ({gauge('tenant_auth_cache_loads_in_flight')})", "{{pool}} being loaded"))
+    board.graph("Cache misses", "Lookups that waited for the database, and loads in flight.", (rate("tenant_auth_cache_misses_total", by="cache"), "{{cache}} misses per second"), (f"sum by (cache) ({gauge('tenant_auth_cache_loads_in_flight')})", "{{cache}} being loaded"))
     board.graph("Cache in use", "Entries, relative to the capacity.", (f"{gauge('tenant_auth_cache_entries')} / {gauge('tenant_auth_cache_capacity')}", "{{instance}} {{cache}} {{kind}}"), unit="percentunit", width=12, most=1)
     board.graph("Cache evictions", "Entries evicted because the cache was full.", (rate("tenant_auth_cache_evictions_total", by="cache, kind"), "{{cache}} {{kind}}"), unit="ops", width=12)
 

@@ -292,7 +292,10 @@ impl RunningService {
         self.feed.hub().close();
         readiness::end_health_watches(&mut self.health).await;
         if tokio::time::timeout(DRAIN_TIMEOUT, self.server.drained()).await.is_err() {
-            tracing::warn!("requests were still under way after {DRAIN_TIMEOUT:?} and were cut off");
+            tracing::warn!(
+                timeout_s = DRAIN_TIMEOUT.as_secs(),
+                "requests were still under way and were cut off"
+            );
         }
         // Of requests that nobody waits for any more: a caller that asks again finds them done.
         let left = self.usage_jobs.batcher_task.drain(USAGE_FLUSH_TIMEOUT).await;

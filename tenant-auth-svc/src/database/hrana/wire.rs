@@ -150,16 +150,16 @@ impl TryFrom<WireValue<'_>> for engine::SqlValue {
     type Error = StoreError;
 
     fn try_from(value: WireValue<'_>) -> Result<Self, StoreError> {
-        let garbled = |what| StoreError::new(FailureKind::InvalidResponse, what);
+        let invalid = |what| StoreError::new(FailureKind::InvalidResponse, what);
         Ok(match value {
             WireValue::Null => Self::Null,
             WireValue::Integer { value } => {
-                Self::Integer(value.parse().map_err(|_| garbled("an integer is no integer"))?)
+                Self::Integer(value.parse().map_err(|_| invalid("an integer is no integer"))?)
             }
             WireValue::Float { value } => Self::Real(value),
             WireValue::Text { value } => Self::Text(value.into()),
             WireValue::Blob { base64 } => Self::Blob(Bytes::from(
-                BASE64.decode(base64.as_bytes()).map_err(|_| garbled("a blob is no base64"))?,
+                BASE64.decode(base64.as_bytes()).map_err(|_| invalid("a blob is no base64"))?,
             )),
         })
     }
