@@ -50,9 +50,11 @@ const ALERTED_CODES: [Code; 4] =
 /// Verdicts that are told from the start: an alert compares the second with all, and misses them when they are not there.
 const ALERTED_VERDICTS: [SessionVerdict; 2] = [SessionVerdict::VALID, SessionVerdict::Key(Verdict::Unknown)];
 /// Failures of the database that are told from the start: those that an alert compares by name.
-const ALERTED_FAILURES: [FailureKind; 6] = [
+const ALERTED_FAILURES: [FailureKind; 8] = [
     FailureKind::Denied,
     FailureKind::Blocked,
+    FailureKind::ReadOnly,
+    FailureKind::DiskFull,
     FailureKind::Throttled,
     FailureKind::InvalidResponse,
     FailureKind::SchemaMissing,
