@@ -18,6 +18,8 @@ pub mod oldest_answer;
 mod pool;
 mod preload;
 mod recent_writes;
+#[cfg(test)]
+mod stalled_copy;
 mod statistics;
 mod sync;
 mod weight;
@@ -47,9 +49,9 @@ pub use self::{
 };
 use crate::{
     domain::{
+        cache_policy::{CachePolicy, UpstreamHealth},
         change::{ChangeEvent, Invalidate, InvalidateNegative, PerSubject},
         clock::SharedClock,
-        freshness::{Lifetimes, UpstreamHealth},
         grace::Grace,
         guess_limiter::{GuessLimiter, GuessOrigin, LoadContext},
         known_database::KnownDatabase,
@@ -69,20 +71,15 @@ pub const MAX_NEGATIVE_ENTRY_BYTES: usize = 256;
 /// which that is kept, one call after the other.
 pub const MAX_RECENT_WRITES: u64 = 30_000;
 
-/// How much is remembered, and how long.
+/// The size and the policy of a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheConfig {
-    /// Most records in memory.
+    /// The most records, in units of [`WEIGHT_UNIT_BYTES`].
     pub max_records: u64,
-    /// Most absences in memory.
+    /// The most negative entries.
     pub max_negative_entries: u64,
-    /// For how long a record is good for what. Each entry's own fresh time is up to 20 % shorter or longer, so that
-    /// what was loaded together is not reloaded together.
-    pub lifetimes: Lifetimes,
-    /// How long an absence is used without asking again.
-    pub negative_ttl: Duration,
-    /// How long a caller may reuse a fresh record while it follows the stream of invalidations.
-    pub reuse_watched: Duration,
+    /// How long each may be used.
+    pub policy: CachePolicy,
 }
 
 /// Tells how the database and its change feed fare.
@@ -214,7 +211,7 @@ impl<L: Lookup> CacheInner<L> {
             let lags = revision < known_before;
             let loaded = LoadedRecord { record, revision, loaded_at, epoch: began, is_lagging: lags };
             let settled = self.pool.apply_load(id, loaded, L::jitter_seed(id), now);
-            Ok(if stands_still { self.pool.as_stale(settled) } else { settled })
+            Ok(if stands_still { self.pool.as_stale(settled, now) } else { settled })
         };
         Ok(ids.iter().zip(found).map(settle).collect())
     }

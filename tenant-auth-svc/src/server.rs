@@ -145,7 +145,7 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
     let uses = Arc::new(LastUsedTracker::new(Arc::clone(&clock)));
     let keys = KeyLookup::new(database.clone(), Arc::clone(&config.keys.peppers), Arc::clone(&uses));
     let oldest = Arc::new(OldestAnswerAge::default());
-    let grace = Arc::new(Grace::new(config.cache.records.lifetimes.grace));
+    let grace = Arc::new(Grace::new(config.cache.records.policy.grace));
     let guesses = Arc::new(GuessLimiter::new(config.cache.guess_limits, Arc::clone(&clock)));
     let surroundings = || CacheContext {
         clock: Arc::clone(&clock),

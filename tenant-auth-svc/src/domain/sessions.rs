@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::{
     admin::local_change,
+    cache_policy::sliding_session_reuse,
     change::{ChangeKind, Invalidate, PerSubject, WriteThrough},
     client_reuse::ClientReuse,
     clock::{SharedClock, UnixMillis},
@@ -336,14 +337,11 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
         };
         let ends_at = record.expires_at();
         let mut provenance = provenance.limit_reuse_until(Some(ends_at), now);
-        // A caller that answers from its own memory is not seen here, and would let the session run out in its hands.
-        let runs_out = record.session.expiry == SessionExpiry::Sliding
-            && record.session.ttl.get() < MIN_REUSABLE_SLIDING_TTL;
-        if runs_out || denied.is_some() {
+        if denied.is_some() {
             provenance.reuse = ClientReuse::NONE;
         } else if record.session.expiry == SessionExpiry::Sliding {
-            let left = u64::try_from(ends_at.0 - now.0).unwrap_or_default();
-            provenance.reuse = provenance.reuse.watched_at_most(Duration::from_millis(left / 10));
+            let left = Duration::from_millis(u64::try_from(ends_at.0 - now.0).unwrap_or_default());
+            provenance.reuse = sliding_session_reuse(provenance.reuse, record.session.ttl.get(), left);
         }
         SessionDecision {
             verdict,
@@ -355,10 +353,6 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
         }
     }
 }
-
-/// From this time to live on, a sliding session may be answered for from a caller's memory, for a tenth of what is left of it: no
-/// more than the coarseness of its end.
-const MIN_REUSABLE_SLIDING_TTL: Duration = Duration::from_secs(10 * 60);
 
 fn call(deadline: Instant) -> Call {
     Call::until(Lane::Sessions, deadline)

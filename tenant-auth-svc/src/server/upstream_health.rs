@@ -7,8 +7,8 @@ use crate::{
     cache::HealthProbe,
     change_feed::poller::FeedLiveness,
     domain::{
+        cache_policy::UpstreamHealth,
         clock::SharedClock,
-        freshness::UpstreamHealth,
         inspect::{ReplicaProbe, ReplicaState},
         store::Circuit,
     },
