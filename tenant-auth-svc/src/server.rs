@@ -294,16 +294,16 @@ pub async fn start(config: ServiceConfig, clock: SharedClock) -> Result<RunningS
         started_at: Moment::now(&clock),
         rpc_metrics: rpcs,
         limiters: pools,
-        add_connection_metrics: server.connections().clone(),
+        connections: server.connections().clone(),
         key_cache: (memory, config.cache.records),
         session_cache: (session_memory, session_cache),
         guesses,
-        add_feed_metrics: Arc::clone(&feed),
+        feed: Arc::clone(&feed),
         usage_batcher: grouped,
         reconcile_result: metering.reconcile_result(),
         audit_copy: audit.as_ref().map(|copy| Arc::clone(&copy.counts)),
         unreadable_records: unreadable,
-        add_otlp_metrics: counts,
+        otlp: counts,
     });
     let sending = otlp.map(|otlp| {
         let meters = Arc::clone(&meters);

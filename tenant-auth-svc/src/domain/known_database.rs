@@ -32,7 +32,7 @@ pub struct KnownDatabase {
     trust: watch::Sender<Trust>,
     /// The same as a doubt in `trust`, for the path of every request.
     is_distrusted: AtomicBool,
-    lock_copy: Mutex<ReadCopy>,
+    copy: Mutex<ReadCopy>,
     is_stalled: AtomicBool,
 }
 
@@ -44,7 +44,7 @@ impl KnownDatabase {
             clock,
             trust: watch::Sender::default(),
             is_distrusted: AtomicBool::new(false),
-            lock_copy: Mutex::default(),
+            copy: Mutex::default(),
             is_stalled: AtomicBool::new(false),
         }
     }
@@ -82,7 +82,7 @@ impl KnownDatabase {
             if is_new {
                 trust.known = Some(identity.clone());
                 // A heartbeat of the former one would never be shown.
-                *self.copy() = ReadCopy::default();
+                *self.lock_copy() = ReadCopy::default();
             }
             trust.position = position;
             trust.anchor = mark.map(Into::into);
@@ -148,12 +148,12 @@ impl KnownDatabase {
         if !self.is_stalled.load(Ordering::Acquire) {
             return Ok(now);
         }
-        self.copy().last_moved_at().ok_or_else(lagging_error)
+        self.lock_copy().last_moved_at().ok_or_else(lagging_error)
     }
 
     /// The copy that is read showed this heartbeat, of that age by the database's clock.
     pub fn record_copy_heartbeat(&self, beat: i64, age: Duration, at: Duration) {
-        let mut copy = self.copy();
+        let mut copy = self.lock_copy();
         copy.record_heartbeat(beat, age, at);
         let stands_still = copy.is_stalled(at);
         if self.is_stalled.swap(stands_still, Ordering::AcqRel) != stands_still {
@@ -171,29 +171,29 @@ impl KnownDatabase {
 
     /// The primary had this heartbeat at a moment: a copy has to show it soon.
     pub fn record_primary_heartbeat(&self, beat: i64, at: Duration) {
-        self.copy().expect_heartbeat(beat, at);
+        self.lock_copy().expect_heartbeat(beat, at);
     }
 
     /// The primary gave no answer at a moment at which the copy was asked for one: nobody can tell whether the copy moves.
     pub fn record_primary_failure(&self, at: Duration) {
-        self.copy().record_primary_failure(at);
+        self.lock_copy().record_primary_failure(at);
     }
 
     /// Whether nobody has given a sign of life for an interval, so that this replica should.
     #[must_use]
     pub fn is_heartbeat_due(&self, interval: Duration, now: Duration) -> bool {
-        self.copy().is_heartbeat_due(interval, now)
+        self.lock_copy().is_heartbeat_due(interval, now)
     }
 
     /// For how long the copy that is read has stood still; `None` while it moves, or nobody can tell.
     #[must_use]
     pub fn stalled_for(&self, now: Duration) -> Option<Duration> {
-        self.is_stalled.load(Ordering::Acquire).then(|| self.copy().stalled_for(now))
+        self.is_stalled.load(Ordering::Acquire).then(|| self.lock_copy().stalled_for(now))
     }
 
-    fn copy(&self) -> MutexGuard<'_, ReadCopy> {
+    fn lock_copy(&self) -> MutexGuard<'_, ReadCopy> {
         // Every change is made of steps that leave it usable.
-        self.lock_copy.lock().unwrap_or_else(PoisonError::into_inner)
+        self.copy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
