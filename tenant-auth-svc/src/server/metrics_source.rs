@@ -2,11 +2,14 @@
 
 use std::{iter, sync::Arc, time::Duration};
 
-use super::{ChangeFeed, KeyRecordCache, ServiceDatabase, SessionRecordCache, status_source::StatusSources};
+use super::{ChangeFeed, KeyRecordCache, SessionRecordCache, status_source::StatusSources};
 use crate::{
     build,
     cache::CacheConfig,
-    database::sql::{RecordTable, UnreadableRecords},
+    database::{
+        client::DatabaseClient,
+        sql::{RecordTable, UnreadableRecords},
+    },
     domain::{
         clock::{Moment, UnixMillis},
         guess_limiter::{GuessLimitScope, GuessLimiter},
@@ -301,7 +304,7 @@ fn expiry_dates(
     some.filter_map(move |expiry| Some((expiry.kind.as_str(), millis_to_seconds(date(expiry)?.0))))
 }
 
-fn add_database_metrics(told: &mut MetricsSnapshot, hop: &ServiceDatabase, facts: &ServiceStatus) {
+fn add_database_metrics(told: &mut MetricsSnapshot, hop: &DatabaseClient, facts: &ServiceStatus) {
     let (breaker, observed, bounded) = (hop.breaker(), hop.observer(), hop.bulkhead());
     let writes = facts.writes;
     let tried = [(Operation::Read, facts.reads), (Operation::Write, writes.condition)];
