@@ -32,7 +32,7 @@ func (s *stub) ValidateKey(_ context.Context, key tenantauth.Key, scopes ...stri
 	return s.validation, s.err
 }
 
-// guarded is the health service, which stands for any service here, and tells who calls it.
+// guarded is the health service, which represents any guarded service and returns its caller.
 type guarded struct {
 	*health.Server
 	principals chan tenantauth.Principal
@@ -82,7 +82,7 @@ func check(client healthv1.HealthClient, t *testing.T, pairs ...string) error {
 	return err
 }
 
-func TestAGoodKeyIsLetThroughWithItsPrincipal(t *testing.T) {
+func TestValidKeyIsAdmittedWithItsPrincipal(t *testing.T) {
 	scopes := func(method string) []string { return []string{method} }
 	for name, test := range map[string]struct {
 		pairs   []string
@@ -100,7 +100,7 @@ func TestAGoodKeyIsLetThroughWithItsPrincipal(t *testing.T) {
 			t.Errorf("%s: %+v", name, principal)
 		}
 		if string(service.keys[0]) != "ta_key" || service.scopes[0] != "/grpc.health.v1.Health/Check" {
-			t.Errorf("%s: asked about %v", name, service.scopes)
+			t.Errorf("%s: validated with scopes %v", name, service.scopes)
 		}
 		stream, err := client.Watch(metadata.AppendToOutgoingContext(t.Context(), test.pairs...), &healthv1.HealthCheckRequest{})
 		if err != nil {
@@ -108,12 +108,12 @@ func TestAGoodKeyIsLetThroughWithItsPrincipal(t *testing.T) {
 		}
 		_, _ = stream.Recv()
 		if principal := <-principals; principal.TenantID != "ten_1" {
-			t.Errorf("%s, as a stream: %+v", name, principal)
+			t.Errorf("%s, stream: %+v", name, principal)
 		}
 	}
 }
 
-func TestWhatIsNoKeyOrTwoIsRefusedWithoutAsking(t *testing.T) {
+func TestMissingOrAmbiguousKeyIsRejectedWithoutACall(t *testing.T) {
 	for name, test := range map[string]struct {
 		pairs []string
 		code  codes.Code
@@ -133,7 +133,7 @@ func TestWhatIsNoKeyOrTwoIsRefusedWithoutAsking(t *testing.T) {
 			_, err = stream.Recv()
 		}
 		if status.Code(err) != test.code {
-			t.Errorf("%s, as a stream: %v", name, err)
+			t.Errorf("%s, stream: %v", name, err)
 		}
 	}
 }
@@ -150,28 +150,28 @@ func TestExemptMethodsNeedNoKey(t *testing.T) {
 		_, err = stream.Recv()
 	}
 	if status.Code(err) != codes.Unauthenticated {
-		t.Errorf("another method: %v", err)
+		t.Errorf("other method: %v", err)
 	}
 }
 
-func TestAnInterceptorRefusesWhatCannotWork(t *testing.T) {
+func TestInvalidInterceptorOptionIsRejected(t *testing.T) {
 	for name, option := range map[string]grpcauth.Option{
 		"no header": grpcauth.WithHeader("a b"), "no method": grpcauth.WithExempt("Check"), "no function": grpcauth.WithScopes(nil),
 		"no logger": grpcauth.WithLogger(nil), "nil": nil,
 	} {
 		if _, err := grpcauth.New(&stub{}, option); err == nil {
-			t.Errorf("%s was taken", name)
+			t.Errorf("%s: want an error", name)
 		}
 	}
-	// A client that could not be made is nil, and looks like a validator.
+	// A client that could not be created is a nil pointer in a non-nil interface.
 	for _, none := range []grpcauth.Validator{nil, (*tenantauth.Client)(nil)} {
 		if _, err := grpcauth.New(none); err == nil {
-			t.Error("no validator was taken")
+			t.Error("nil validator: want an error")
 		}
 	}
 }
 
-func TestEachAnswerHasItsCode(t *testing.T) {
+func TestEachResultHasItsStatusCode(t *testing.T) {
 	failed := func(kind error) *stub { return &stub{err: &tenantauth.Error{Kind: kind, RetryAfter: 2 * time.Second}} }
 	verdict := func(verdict tenantauth.Verdict) *stub {
 		return &stub{validation: tenantauth.Validation{Verdict: verdict, MissingScopes: []string{"a"}}}

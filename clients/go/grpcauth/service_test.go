@@ -12,7 +12,7 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/internal/service"
 )
 
-func TestTheRealServicesAnswersHaveTheirCodes(t *testing.T) {
+func TestRealServiceResultsHaveTheirStatusCodes(t *testing.T) {
 	real := service.Start(t)
 	client, err := tenantauth.New(real.Address, tenantauth.WithTimeout(10*time.Second))
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/tenant-auth/tenant-auth/clients/go/httpauth"
 )
 
-// stub answers everything with the same, and remembers what it was asked.
+// stub returns the same result for every key, and records its calls.
 type stub struct {
 	validation tenantauth.Validation
 	err        error
@@ -66,8 +66,8 @@ type problem struct {
 	MissingScopes             []string `json:"missing_scopes"`
 }
 
-// refused reads a refusal, and checks what all of them have in common.
-func refused(t *testing.T, name string, response *httptest.ResponseRecorder) problem {
+// rejection reads a rejection and checks what all rejections have in common.
+func rejection(t *testing.T, name string, response *httptest.ResponseRecorder) problem {
 	t.Helper()
 	var body problem
 	err := json.Unmarshal(response.Body.Bytes(), &body)
@@ -81,7 +81,7 @@ func refused(t *testing.T, name string, response *httptest.ResponseRecorder) pro
 
 var bearer = http.Header{"Authorization": {"Bearer ta_key"}}
 
-func TestAGoodKeyIsLetThroughWithItsPrincipal(t *testing.T) {
+func TestValidKeyIsAdmittedWithItsPrincipal(t *testing.T) {
 	validation := tenantauth.Validation{
 		Verdict: tenantauth.Valid, TenantID: "ten_1", TenantName: "Acme", Plan: "pro", KeyID: "key_1", Scopes: []string{"orders:read"},
 	}
@@ -99,12 +99,12 @@ func TestAGoodKeyIsLetThroughWithItsPrincipal(t *testing.T) {
 			t.Errorf("%s: %d %s", name, response.Code, response.Body)
 		}
 		if len(service.keys) != 1 || string(service.keys[0]) != "ta_key" || service.scopes[0] != "orders:read" {
-			t.Errorf("%s: asked %d times", name, len(service.keys))
+			t.Errorf("%s: %d calls", name, len(service.keys))
 		}
 	}
 }
 
-func TestWhatIsNoKeyOrTwoIsRefusedWithoutAsking(t *testing.T) {
+func TestMissingOrAmbiguousKeyIsRejectedWithoutACall(t *testing.T) {
 	own := []httpauth.Option{httpauth.WithHeader("X-API-Key")}
 	for name, test := range map[string]struct {
 		header    http.Header
@@ -131,9 +131,9 @@ func TestWhatIsNoKeyOrTwoIsRefusedWithoutAsking(t *testing.T) {
 	} {
 		service := &stub{}
 		response := serve(middleware(t, service, test.options...), test.header)
-		body := refused(t, name, response)
+		body := rejection(t, name, response)
 		if response.Code != test.status || body.Code != test.code || response.Header().Get("WWW-Authenticate") != test.challenge || service.keys != nil {
-			t.Errorf("%s: %d %s %q, asked %d times", name, response.Code, body.Code, response.Header().Get("WWW-Authenticate"), len(service.keys))
+			t.Errorf("%s: %d %s %q, %d calls", name, response.Code, body.Code, response.Header().Get("WWW-Authenticate"), len(service.keys))
 		}
 	}
 }
@@ -170,7 +170,7 @@ func TestPreflightsAndExemptPathsNeedNoKey(t *testing.T) {
 	}
 }
 
-func TestAMiddlewareRefusesWhatCannotWork(t *testing.T) {
+func TestInvalidMiddlewareOptionIsRejected(t *testing.T) {
 	for name, options := range map[string][]httpauth.Option{
 		"no header":      {httpauth.WithHeader("")},
 		"no header name": {httpauth.WithHeader("X API Key")},
@@ -180,24 +180,24 @@ func TestAMiddlewareRefusesWhatCannotWork(t *testing.T) {
 		"nil":            {nil},
 	} {
 		if _, err := httpauth.New(&stub{}, options...); err == nil {
-			t.Errorf("%s was taken", name)
+			t.Errorf("%s: want an error", name)
 		}
 	}
-	// A client that could not be made is nil, and looks like a validator.
+	// A client that could not be created is a nil pointer in a non-nil interface.
 	for _, none := range []httpauth.Validator{nil, (*tenantauth.Client)(nil)} {
 		if _, err := httpauth.New(none); err == nil {
-			t.Error("no validator was taken")
+			t.Error("nil validator: want an error")
 		}
 	}
 	defer func() {
 		if recover() == nil {
-			t.Error("a scope that is none was taken")
+			t.Error("invalid scope: want a panic")
 		}
 	}()
 	middleware(t, &stub{}).Require("Orders Read")
 }
 
-func TestWhatIsUndecidedIsLoggedOnceASecondWithoutTheKey(t *testing.T) {
+func TestUndecidedIsLoggedOncePerSecondWithoutTheKey(t *testing.T) {
 	var log bytes.Buffer
 	service := &stub{err: &tenantauth.Error{Kind: tenantauth.ErrUnavailable, Reason: "DATABASE_TIMED_OUT", RequestID: "request-7"}}
 	auth := middleware(t, service, httpauth.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
@@ -210,7 +210,7 @@ func TestWhatIsUndecidedIsLoggedOnceASecondWithoutTheKey(t *testing.T) {
 	}
 }
 
-func TestEachAnswerHasItsStatus(t *testing.T) {
+func TestEachResultHasItsStatus(t *testing.T) {
 	const invalidToken = `Bearer error="invalid_token"`
 	failure := func(kind error, code codes.Code) error { return &tenantauth.Error{Kind: kind, Code: code} }
 	verdict := func(verdict tenantauth.Verdict) *stub {
@@ -257,10 +257,10 @@ func TestEachAnswerHasItsStatus(t *testing.T) {
 		denied := 0
 		auth := middleware(t, test.service, httpauth.WithOnDenied(func(*http.Request, tenantauth.Validation, error) { denied++ }))
 		response := serve(auth, bearer)
-		header, body := response.Header(), refused(t, name, response)
+		header, body := response.Header(), rejection(t, name, response)
 		if response.Code != test.status || body.Code != test.code || header.Get("WWW-Authenticate") != test.challenge ||
 			header.Get("Retry-After") != test.retryAfter || denied != 1 || len(body.MissingScopes) != len(test.service.validation.MissingScopes) {
-			t.Errorf("%s: %d %+v %v, told of %d", name, response.Code, body, header, denied)
+			t.Errorf("%s: %d %+v %v, %d reported", name, response.Code, body, header, denied)
 		}
 	}
 }
