@@ -57,7 +57,7 @@ func TestTokenFileIsReadPerCallAndLastValidTokenStays(t *testing.T) {
 	r.sends("two")
 	write("three")
 	r.sends("three")
-	if lines := strings.Count(log.String(), "last good one"); lines < 6 || lines > 8 || strings.Contains(log.String(), "secret") {
+	if lines := strings.Count(log.String(), "last valid one"); lines < 6 || lines > 8 || strings.Contains(log.String(), "secret") {
 		t.Errorf("logged %d times:\n%s", lines, log.String())
 	}
 }

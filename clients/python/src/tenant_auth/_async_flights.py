@@ -1,4 +1,4 @@
-"""Many tasks with one question make one call."""
+"""Merges identical concurrent requests into one call."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from .errors import DeadlineExceededError, TenantAuthError
 from .results import Validation
 
 Load = Callable[[float], Awaitable[Validation]]
-"""Makes the call, within this many seconds."""
+"""Makes the call. The argument is the timeout in seconds."""
 
 
 class AsyncFlights:
-    """The calls under way, by what they ask."""
+    """The calls in flight, by request."""
 
     def __init__(self, clock: Clock, longest: float) -> None:
         self._clock = clock
-        # A hasty caller starts the call for patient ones too.
+        # The call must not fail early for other callers because the one that started it has a short timeout.
         self._longest = longest
         self._flights: dict[Hashable, asyncio.Task[Validation | TenantAuthError]] = {}
 
     async def join(self, question: Hashable, load: Load, timeout: float) -> Validation:
-        """The answer, from the call under way or a new one. Giving up does not end it for the others."""
+        """Returns the result of a call in flight, or of a new call. A caller that gives up does not end the call for
+        the others.
+        """
         deadline = self._clock.monotonic() + timeout
         while True:
             left = deadline - self._clock.monotonic()
@@ -50,7 +52,7 @@ class AsyncFlights:
             if isinstance(outcome, Validation):
                 return outcome
             if joined and isinstance(outcome, DeadlineExceededError):
-                # It began before this caller came, who has time left.
+                # The call started before this caller joined, and this caller has time left.
                 continue
             raise outcome.again()
 

@@ -1,4 +1,4 @@
-"""Follows the stream of invalidations."""
+"""Follows the watch stream."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WATCH = "/tenantauth.v1.WatchService/Watch"
 
 
 class AsyncWatch:
-    """Keeps a near-cache informed until it is closed."""
+    """Applies the events of the watch stream to a near cache until it is closed."""
 
     def __init__(self, core: Core, near: NearCache, pool: Pool) -> None:
         self._core = core
@@ -33,7 +33,7 @@ class AsyncWatch:
         self._task = asyncio.create_task(self._run())
 
     def check(self) -> None:
-        """Leaves a replica whose stream hangs. Whoever relies on the stream asks for this."""
+        """Closes a stream that hangs, and suspects its replica. Called by validations that rely on the stream."""
         if self._call is not None and self._near.watch_hangs():
             if self._replica is not None:
                 self._replica.suspect()
@@ -50,7 +50,7 @@ class AsyncWatch:
             await self._core.clock.sleep(self._pauses.after(failure))
 
     async def _follow(self) -> str:
-        """One stream, from its opening to its end; why it ended."""
+        """Reads one stream until it ends, and returns the status code."""
         try:
             self._replica = await self._pool.pick(self._core.options.timeout)
             request = watch_pb2.WatchRequest(resume_after_revision=self._near.watch_opening())
@@ -68,7 +68,8 @@ class AsyncWatch:
         except TenantAuthError as error:
             return error.code
         except asyncio.CancelledError:
-            # Either this task is to end, or the call was ended: by `check`, or with a silent replica's connection.
+            # Either this task was cancelled, or the call was: by `check`, or because its connection was closed as
+            # unresponsive.
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
@@ -76,7 +77,7 @@ class AsyncWatch:
         except grpc.aio.UsageError:
             return "CANCELLED"
         except Exception:
-            _watching.log.exception("the stream of invalidations cannot be followed")
+            _watching.log.exception("watch stream failed")
             return "UNKNOWN"
         finally:
             if self._call is not None:

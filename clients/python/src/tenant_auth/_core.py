@@ -1,4 +1,4 @@
-"""What both clients have in common besides their way of waiting."""
+"""State that both clients share."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ class Core:
         self._token = _token.reader(options.token)
 
     def timeout(self, given: float | None) -> float:
-        """How long a call may take, in seconds."""
+        """Returns the timeout of a call, in seconds."""
         return self.options.timeout if given is None else _checks.duration("timeout", given)
 
     def attempts(self, timeout: float | None) -> Attempts:
         return Attempts(self.options, self._budget, timeout)
 
     def metadata(self, request_id: str | None = None) -> Metadata:
-        """Who calls, as of now, and the name of the request."""
+        """Returns the metadata of an attempt: the current caller token, and the request id."""
         token = self._token()
         caller = () if token is None else (("authorization", f"Bearer {token}"),)
         return caller if request_id is None else (*caller, (REQUEST_ID, request_id))
 
 
 def take_in(near: NearCache, event: watch_pb2.WatchResponse) -> None:
-    """One event of the stream of invalidations."""
+    """Applies one event of the watch stream."""
     kind = event.WhichOneof("event")
     about = ABOUT.get(event.invalidation.scope) if kind == "invalidation" else None
     if kind == "heartbeat":
@@ -59,5 +59,5 @@ def take_in(near: NearCache, event: watch_pb2.WatchResponse) -> None:
     elif about is not None and event.invalidation.id:
         near.invalidate(about, event.invalidation.id, event.revision)
     else:
-        # A start over, or news that this version cannot read: it may be about anything.
+        # START_OVER, or an event that this version does not know: anything may have changed.
         near.start_over(event.revision)

@@ -1,4 +1,4 @@
-"""What both clients are made of: connections, calls, and the near-cache, on one event loop."""
+"""What both clients consist of: connections, calls and the near cache, on one event loop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Question = tuple[str, ...]
 
 
 class Engine:
-    """Connects when it is first used."""
+    """Connects on first use."""
 
     def __init__(self, core: Core) -> None:
         self.core = core
@@ -38,7 +38,7 @@ class Engine:
         self._closed = False
 
     def open(self) -> Pool:
-        """Connects, and starts to follow invalidations. Refuses another event loop than the first one."""
+        """Connects, and starts the watch stream. Rejects another event loop than the first one."""
         if self._closed:
             raise _status.closed()
         loop = asyncio.get_running_loop()
@@ -46,8 +46,8 @@ class Engine:
             self._loop = loop
         elif loop is not self._loop:
             raise TenantAuthError(
-                "an AsyncClient belongs to the event loop that it was first used on, and this is another one: "
-                "make a client for each event loop, or one Client for all threads",
+                "an AsyncClient belongs to the event loop on which it was first used, but was used on another one: "
+                "create one client per event loop, or one Client for all threads",
                 code="FAILED_PRECONDITION",
             )
         if self._pool is None:
@@ -58,7 +58,7 @@ class Engine:
         return self._pool
 
     def known(self, question: Question, scopes: Sequence[str]) -> Validation | None:
-        """What the near-cache answers; `None`: the service is to be asked. From any thread."""
+        """Returns the cached answer, or `None` if the service must be called. May be called from any thread."""
         near = self.core.near
         if near is None or self._closed or not checkable(scopes) or (self._watch is not None and near.watch_hangs()):
             return None
@@ -73,7 +73,7 @@ class Engine:
         scopes: Sequence[str],
         timeout: float | None,
     ) -> V:
-        """The answer of the near-cache, of a call under way about the same, or of the service."""
+        """Returns the answer of the near cache, of an identical call in flight, or of the service."""
         self.open()
         near = self.core.near
         if near is None or not checkable(scopes):
@@ -94,13 +94,13 @@ class Engine:
             limit = self.core.timeout(timeout)
             with self._counted():
                 answer = await self._flights.join((digest, near.epoch), load, limit)
-        # A digest says what kind of question it stands for, so the answer is of its kind.
+        # The digest includes the kind of request, so the answer has the type of that kind.
         return checked(cast(V, answer), scopes)
 
     async def call(
         self, method: Method, request: Any, timeout: float | None, metadata: Metadata = (), secrets: Sequence[str] = ()
     ) -> tuple[Any, str]:
-        """The reply to a unary call, and the name of the request."""
+        """Makes a unary call. Returns the response and the request id."""
         self.open()
         with self._counted():
             try:
@@ -112,7 +112,7 @@ class Engine:
     async def ask(
         self, method: Method, request: Any, timeout: float | None, metadata: Metadata = (), secrets: Sequence[str] = ()
     ) -> tuple[Any, str]:
-        """The same within `decide`, where whoever waits for it counts, and not the call itself."""
+        """Like `call`, for use within `decide`, which counts the waiting callers instead of the call."""
         if self._calls is None:
             raise _status.closed()
         return await self._calls.make(method, request, timeout, metadata, secrets)
@@ -120,7 +120,7 @@ class Engine:
     async def stream(
         self, kind: str, method: Method, request: Any, timeout: float | None, metadata: Metadata
     ) -> AsyncIterator[Any]:
-        """A stream of the generated stubs, on a connection of its choice."""
+        """Makes a streaming call of the generated stubs, on a connection of its choice."""
         replica = await self.open().pick(self.core.timeout(timeout))
         call: Any = None
         try:
@@ -143,8 +143,8 @@ class Engine:
         raise error
 
     async def close(self) -> None:
-        """Takes no new calls, lets those under way end by their deadlines, then ends the watch and the connections."""
-        # Calls that were made in the same tick have not begun yet: they are under way all the same.
+        """Rejects new calls, waits for calls in flight, and then closes the watch stream and the connections."""
+        # Calls made in the same tick have not started yet but must complete too.
         await asyncio.sleep(0)
         self._closed = True
         if self._watch is not None:
@@ -166,7 +166,7 @@ class Engine:
 
 
 class Counted:
-    """A call under way, which `close` waits for."""
+    """Counts a call in flight, for which `close` waits."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

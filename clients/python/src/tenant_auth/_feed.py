@@ -1,39 +1,39 @@
-"""Whether invalidations arrive without a break: what the near-cache's longer times rest on."""
+"""The state of the watch stream, on which the longer cache lifetime depends."""
 
 from __future__ import annotations
 
 SILENCE = 3.0
-"""A stream that says nothing for longer than this is dead."""
+"""A stream without an event for longer than this, in seconds, counts as dead."""
 
 
 class Feed:
-    """The state of the stream of invalidations, whichever connection carries it."""
+    """The state of the watch stream, across connections."""
 
     def __init__(self) -> None:
         self.revision = 0
-        """The last one handled; 0: none, so that a stream starts with what happens from then on."""
+        """The last revision that was handled; 0 for none: the stream then starts with the changes made from now on."""
         self.unbroken_since: float | None = None
-        """Since when nothing can have been missed."""
+        """Time since when no change can have been missed."""
         self.floor = 0
-        """What was read at a lower revision may be older than the stream's beginning."""
+        """Answers with a lower revision may be older than the start of the stream."""
         self._last_heard: float | None = None
         self._opened_at: float | None = None
         self._starts_anew = True
 
     def opening(self, now: float) -> int:
-        """A connection is being made; the revision to go on from."""
+        """Records that a connection is being opened. Returns the revision to resume from."""
         self._opened_at = now
         self._starts_anew = self.revision == 0
         return self.revision
 
     def closed(self) -> None:
-        """The connection is gone. That is no break yet: the next one may go on in time."""
+        """Records that the connection has ended. That is no gap yet: the next connection may resume in time."""
         self._opened_at = None
 
     def heard(self, revision: int, now: float) -> None:
-        """Anything but a start over arrived."""
+        """Records an event other than START_OVER."""
         if self._starts_anew:
-            # From now on nothing is missed. What was read before this revision may have missed something already.
+            # From now on no change is missed. Answers below this revision may have missed one already.
             self.unbroken_since = now
             self.floor = max(self.floor, revision)
             self._starts_anew = False
@@ -43,7 +43,9 @@ class Feed:
         self.revision = max(self.revision, revision)
 
     def started_over(self, revision: int, now: float) -> None:
-        """The log does not go on: whatever the revision was, it is this one now, even if it is lower."""
+        """Records a START_OVER event: the revision is replaced, even by a lower one, because the change log is not
+        continuous.
+        """
         self.unbroken_since = now
         self.floor = revision
         self.revision = revision
@@ -51,11 +53,11 @@ class Feed:
         self._starts_anew = False
 
     def alive(self, now: float) -> bool:
-        """Whether the stream said something lately."""
+        """Reports whether an event arrived within the liveness timeout."""
         return self._last_heard is not None and now - self._last_heard <= SILENCE
 
     def covers(self, sent_at: float, revision: int, now: float) -> bool:
-        """Whether an answer to a question sent then would have been invalidated had it changed since."""
+        """Reports whether a change since `sent_at` would have invalidated an answer to a request sent then."""
         return (
             self.alive(now)
             and self.unbroken_since is not None
@@ -64,7 +66,7 @@ class Feed:
         )
 
     def hangs(self, now: float) -> bool:
-        """Whether there is a connection that should have said something: it must be made anew."""
+        """Reports whether the current connection has been without an event for too long and must be replaced."""
         if self._opened_at is None:
             return False
         heard = self._opened_at if self._last_heard is None else max(self._opened_at, self._last_heard)

@@ -1,4 +1,4 @@
-"""An event loop in a thread, for callers without one. All clients for threads share it; it ends with the process."""
+"""An event loop in a thread, for callers without one. All `Client` objects share it; it ends with the process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ END = object()
 
 lock = threading.Lock()
 loops: dict[int, asyncio.AbstractEventLoop] = {}
-"""By process: a fork has no thread for the loop of the process it came from."""
+"""By process id: a fork does not inherit the thread of its parent's loop."""
 
 
 def shared_loop() -> asyncio.AbstractEventLoop:
@@ -35,7 +35,7 @@ def serve(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class LoopThread:
-    """One client's way to the shared loop."""
+    """Runs the coroutines of one client on the shared loop."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -44,7 +44,7 @@ class LoopThread:
         self._closing: concurrent.futures.Future[None] | None = None
 
     def run(self, work: Awaitable[T]) -> T:
-        """The result of a coroutine. An interrupt of the waiting thread cancels it."""
+        """Returns the result of a coroutine. An interrupt of the waiting thread cancels the coroutine."""
         try:
             with self._lock:
                 loop = self._opened()
@@ -62,7 +62,7 @@ class LoopThread:
             raise
 
     def each(self, items: AsyncIterator[T]) -> Iterator[T]:
-        """The items of an asynchronous iterator, which is closed with this one."""
+        """Iterates over an asynchronous iterator, which is closed with this one."""
         try:
             while (item := self.run(following(items))) is not END:
                 yield item
@@ -72,7 +72,7 @@ class LoopThread:
                 self.run(close())
 
     def close(self, last: Callable[[], Awaitable[None]]) -> None:
-        """Runs the last work."""
+        """Runs the last coroutine and rejects further work."""
         with self._lock:
             if self._closing is None:
                 done: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -90,7 +90,7 @@ class LoopThread:
         if self._loop is None:
             self._loop, self._pid = shared_loop(), os.getpid()
         elif self._pid != os.getpid():
-            message = "a Client that was used before a fork cannot be used after it: make one in each process"
+            message = "a Client that was used before a fork cannot be used after it: create one in each process"
             raise TenantAuthError(message, code="FAILED_PRECONDITION")
         return self._loop
 

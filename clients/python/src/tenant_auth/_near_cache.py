@@ -1,4 +1,4 @@
-"""Which answers may be used again, and for how long. Does no I/O; safe among threads."""
+"""The near cache: which answers may be reused, and for how long. Does no I/O; thread-safe."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .verdict import Source
 
 
 class About(Enum):
-    """What an invalidation can be about."""
+    """The kind of subject of an invalidation."""
 
     KEY = "key"
     TENANT = "tenant"
@@ -29,19 +29,20 @@ class About(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """Taken before a question is sent: what was known then."""
+    """State of the near cache just before a request is sent."""
 
     sent_at: float
     epoch: int
 
 
 class NearCache:
-    """Answers about keys and sessions, and what the service's stream of invalidations says about them."""
+    """Cached answers about keys and sessions, with the invalidations of the watch stream."""
 
     def __init__(self, options: NearCacheOptions, clock: Clock) -> None:
         self._options = options
         self._clock = clock
-        # Digests under a secret that dies with the process: memory holds no key, and a dump of it no help in guessing.
+        # Keys are stored as digests under a random secret of the process, so a memory dump cannot be used to test
+        # candidates.
         self._secret = secrets.token_bytes(32)
         self._lock = threading.Lock()
         self._shelf = Shelf(options.max_entries)
@@ -56,7 +57,7 @@ class NearCache:
             return len(self._shelf)
 
     def digest(self, *texts: str) -> Digest:
-        """Stands for a key, or for a session and a key."""
+        """Returns the digest of a key, or of a session id and a key."""
         mac = hmac.new(self._secret, digestmod=hashlib.sha256)
         for text in texts:
             data = text.encode("utf-8", "surrogatepass")
@@ -66,7 +67,7 @@ class NearCache:
 
     @property
     def epoch(self) -> int:
-        """Changes with everything that is heard: who asks after a change must not share an answer from before it."""
+        """Changes with every invalidation. A request after a change must not share an answer from before it."""
         return self._epoch
 
     def ticket(self) -> Ticket:
@@ -74,7 +75,7 @@ class NearCache:
             return Ticket(self._clock.monotonic(), self._epoch)
 
     def get(self, digest: Digest) -> Validation | None:
-        """An answer that may be used now."""
+        """Returns an answer that may be used now."""
         now = self._clock.monotonic()
         with self._lock:
             entry = self._shelf.get(digest)
@@ -85,7 +86,7 @@ class NearCache:
                 return None
         provenance = entry.answer.provenance
         passed = now - entry.sent_at
-        # The caller hears of no invalidation, so the service's own word is all that is passed on.
+        # The caller does not see invalidations, so only the remaining `cacheable_for` is passed on.
         rest = max(0.0, provenance.cacheable_for - passed)
         near = replace(
             provenance,
@@ -97,7 +98,7 @@ class NearCache:
         return replace(entry.answer, provenance=near)
 
     def put(self, digest: Digest, ticket: Ticket, answer: Validation, session_id: str | None = None) -> None:
-        """Keeps an answer, unless it may not be kept or something newer was heard meanwhile."""
+        """Stores an answer, unless it is not cacheable or a newer change is known."""
         provenance = answer.provenance
         if provenance.cacheable_for <= 0 and provenance.cacheable_while_watched <= 0:
             return
@@ -122,18 +123,19 @@ class NearCache:
             self._feed.heard(revision, self._clock.monotonic())
 
     def invalidate(self, about: About, name: str, revision: int) -> None:
-        """Something changed at this revision."""
+        """Applies an invalidation."""
         with self._lock:
             self._feed.heard(revision, self._clock.monotonic())
             self._epoch += 1
             subject = self._subject(about, name)
             self._shelf.drop_about(subject, below=revision)
             forgotten = self._marks.note(subject, revision=revision)
-            # Without its mark a late answer about that thing looks like any other: none this old is trusted for long.
+            # Without its mark, an old answer about this subject would look current. Answers this old get no watched
+            # lifetime.
             self._feed.floor = max(self._feed.floor, forgotten)
 
     def start_over(self, revision: int) -> None:
-        """What is known may miss anything: forget everything, and what is under way as well."""
+        """Clears the cache, including requests in flight, because it is unknown what has changed."""
         with self._lock:
             self._feed.started_over(revision, self._clock.monotonic())
             self._epoch += 1
@@ -142,7 +144,9 @@ class NearCache:
             self._marks.clear()
 
     def forget(self, changed: Iterable[tuple[About, str]]) -> None:
-        """This process changed something itself, at a revision that it does not know: these, or nobody knows what."""
+        """Applies a change made by this process, whose revision is unknown. An empty list means that anything may have
+        changed.
+        """
         named = list(changed)
         with self._lock:
             self._epoch += 1
@@ -154,12 +158,12 @@ class NearCache:
                 self._shelf.drop_about(subject)
                 forgotten = self._marks.note(subject, epoch=self._epoch)
                 self._feed.floor = max(self._feed.floor, forgotten)
-            # What did not exist has no id to be found by, and may exist now.
+            # Negative entries have no ids, and what they describe may exist now.
             self._shelf.clear_absent()
             self._absent_epoch = self._epoch
 
     def watch_opening(self) -> int:
-        """A stream is being opened; the revision to go on from."""
+        """Records that a stream is being opened. Returns the revision to resume from."""
         with self._lock:
             return self._feed.opening(self._clock.monotonic())
 
@@ -168,7 +172,7 @@ class NearCache:
             self._feed.closed()
 
     def watch_hangs(self) -> bool:
-        """Whether the stream is open and silent for too long."""
+        """Reports whether the stream is open and has been without an event for too long."""
         with self._lock:
             return self._feed.hangs(self._clock.monotonic())
 
@@ -177,7 +181,7 @@ class NearCache:
             return WatchState(live=self._feed.alive(self._clock.monotonic()), revision=self._feed.revision)
 
     def _left(self, entry: Entry, now: float) -> float:
-        """For how long the entry may be used from now on."""
+        """Returns the remaining lifetime of an entry in seconds."""
         provenance = entry.answer.provenance
         left = provenance.cacheable_for
         if self._feed.covers(entry.sent_at, provenance.revision, now):
@@ -193,5 +197,5 @@ class NearCache:
         return tuple(self._subject(about, name) for about, name in named if name)
 
     def _subject(self, about: About, name: str) -> Subject:
-        # A session's id admits whoever presents it along with a key, so it is kept like one.
+        # A session id is stored as a digest, like a key, because it grants access together with a key.
         return (about, self.digest(name) if about is About.SESSION else name)

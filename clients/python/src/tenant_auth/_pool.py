@@ -1,4 +1,4 @@
-"""The replicas of the service: found, connected to, and chosen among in turn."""
+"""The replicas of the service: resolves and connects to them, and selects one for each call in turn."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ._resolver import Lookups
 from .errors import UnavailableError
 
 LEAVING_GRACE = 60.0
-"""How long calls may go on at an address that a name does not have any more, in seconds."""
+"""How long calls may continue on an address that its name no longer resolves to, in seconds."""
 
 
 class Pool:
-    """One replica for each address of each endpoint. Lives on one event loop."""
+    """One replica per address of each endpoint. Belongs to one event loop."""
 
     def __init__(self, target: Target) -> None:
         self._target = target
@@ -38,7 +38,7 @@ class Pool:
                 self._lookups.append(Lookups(endpoint, found, unconnected))
 
     async def pick(self, timeout: float) -> Replica:
-        """The next connected replica. Waits for one while connections or lookups are under way for the first time."""
+        """Returns the next connected replica. Waits for one while the first connections or lookups are in progress."""
         replica = self.now()
         if replica is not None:
             return replica
@@ -56,12 +56,12 @@ class Pool:
             raise _status.late() from None
 
     def other(self, than: Replica) -> Replica | None:
-        """Another connected replica that nothing speaks against."""
+        """Returns another connected replica that is not suspected."""
         others = (r for r in self._replicas.values() if r is not than and r.ready and not r.suspected)
         return self._next(others)
 
     def now(self) -> Replica | None:
-        """A connected replica, if there is one; does not wait."""
+        """Returns a connected replica, if there is one. Does not wait."""
         return self._next(replica for replica in self._replicas.values() if replica.ready)
 
     async def close(self) -> None:
@@ -80,7 +80,7 @@ class Pool:
         return among[self._turn % len(among)]
 
     def _failed(self) -> Replica | None:
-        """When nothing can be connected to: a replica whose channel says why. `None`: there is hope yet."""
+        """If no replica is reachable, returns one whose channel has the error; `None`: one may still connect."""
         failures = [lookups.failure for lookups in self._lookups]
         waiting = any(
             failure is None and not any(address.endpoint == lookups.endpoint for address in self._replicas)
@@ -111,7 +111,7 @@ class Pool:
                 self._replicas[address] = Replica(address, self._target, self._notify)
 
     def _notify(self) -> None:
-        # Each waits for the event of its own look, so that no change is missed.
+        # Each waiter uses the event that it read before its check, so it cannot miss a change.
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
         for lookups in self._lookups:
@@ -119,5 +119,5 @@ class Pool:
                 lookups.ask()
 
     def _unconnected(self, endpoint: Endpoint) -> bool:
-        """Whether one of its addresses is not connected to now."""
+        """Reports whether an address of the endpoint is not connected."""
         return any(a.endpoint == endpoint and not replica.ready for a, replica in self._replicas.items())

@@ -1,4 +1,4 @@
-"""Keeps keys out of what shows a message: its `repr` and `str`, in logs, tracebacks and debuggers."""
+"""Redacts keys in the `repr` and `str` of messages, for logs, tracebacks and debuggers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHOWN = "[redacted]"
 
 
 def redact() -> None:
-    """Changes the generated classes that hold a key, or a message that does."""
+    """Patches the generated classes that contain a key, directly or in a nested message."""
     for module in (admin_pb2, session_pb2, usage_pb2, validation_pb2, watch_pb2):
         for kind in module.DESCRIPTOR.message_types_by_name.values():
             if holds_secrets(kind):

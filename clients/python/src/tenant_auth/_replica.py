@@ -1,4 +1,4 @@
-"""One address of the service and the connection to it."""
+"""One address of the service and its connection."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import grpc.aio
 from ._channel import Address, Target
 
 LIFE_SIGN_TIMEOUT = 0.5
-"""How long a replica that left a call unanswered may take to answer a health check, in seconds."""
+"""How long a replica may take to respond to a liveness check, in seconds."""
 LOOK, LOOK_WHILE_CONNECTING = 0.25, 0.01
-"""How often the state of a connection is looked at, in seconds."""
+"""How often the state of a connection is polled, in seconds."""
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
-# The health of the whole process: a request without a service, which is no bytes at all.
+# The health of the whole process: a request without a service name, which is encoded as zero bytes.
 WHOLE_PROCESS = b""
 
 READY = grpc.ChannelConnectivity.READY
@@ -27,16 +27,16 @@ FAILED = grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
 
 class ConnectionLost(Exception):  # noqa: N818
-    """The replica was silent, so its connection was closed: whether it took the call in is not known."""
+    """The replica did not respond and its connection was closed. The call may or may not have been processed."""
 
 
 class Replica:
-    """Keeps one connection, and makes it anew when the replica behind it is silent."""
+    """Maintains one connection, and replaces it if the replica does not respond."""
 
     def __init__(self, address: Address, target: Target, changed: Callable[[], None]) -> None:
         self.address = address
         self.suspected = False
-        """A call stayed unanswered and the health check is under way: others are preferred."""
+        """A call is late and the liveness check is in progress. Other replicas are preferred."""
         self._target = target
         self._changed = changed
         self._heard_at = 0.0
@@ -49,12 +49,12 @@ class Replica:
 
     @property
     def ready(self) -> bool:
-        """Whether it is connected: the service has answered with its settings."""
+        """Reports whether the replica is connected: the server has sent its settings."""
         return self._channel.get_state() is READY
 
     @property
     def failed(self) -> bool:
-        """Whether the last attempt to connect failed."""
+        """Reports whether the last connection attempt failed."""
         return self._channel.get_state() is FAILED
 
     @property
@@ -62,7 +62,7 @@ class Replica:
         return self._channel
 
     async def unary(self, method: Any, request: Any, timeout: float, metadata: Any, slow: float) -> Any:
-        """One attempt. Unanswered after `slow` seconds, the replica is asked for a sign of life."""
+        """Makes one attempt. If there is no response after `slow` seconds, starts a liveness check."""
         channel = self._channel
         made = self._methods.get(method.path)
         if made is None:
@@ -81,7 +81,7 @@ class Replica:
                 raise ConnectionLost from None
             raise
         except grpc.aio.UsageError:
-            # Closed between its choice and its use.
+            # The channel was closed after it was selected and before it was used.
             raise ConnectionLost from None
         finally:
             timer.cancel()
@@ -89,21 +89,21 @@ class Replica:
         return reply
 
     def look(self) -> None:
-        """Somebody waits for a connection: its state is looked at now."""
+        """Polls the connection state now. Called when a call waits for a connection."""
         self._look.set()
 
     def heard(self) -> None:
-        """Something arrived on the connection."""
+        """Records that data has arrived on the connection."""
         self._heard_at = time.monotonic()
 
     def suspect(self) -> None:
-        """Asks for a sign of life on the connection, unless that is under way."""
+        """Starts a liveness check on the connection, unless one is in progress."""
         if not self.suspected and self.ready:
             self.suspected = True
             self._spawn(self._check())
 
     async def close(self, grace: float | None = None) -> None:
-        """Takes no more calls; those under way have `grace` seconds."""
+        """Rejects new calls. Calls in flight have `grace` seconds."""
         self._closing = True
         await self._channel.close(grace)
         self._task.cancel()
@@ -119,13 +119,13 @@ class Replica:
             if lost and self._heard_at < since and channel is self._channel:
                 self._renew()
         except (asyncio.CancelledError, grpc.aio.UsageError):
-            # Closed meanwhile, by whoever needs no answer any more.
+            # The channel was closed in the meantime, so the result does not matter.
             pass
         finally:
             self.suspected = False
 
     def _renew_if_outdated(self) -> None:
-        """A connection that is to be made anew uses what the TLS files hold by now."""
+        """Replaces a disconnected channel if the TLS files have changed."""
         if self._stamp != self._target.stamp():
             self._renew()
 
@@ -136,13 +136,13 @@ class Replica:
         self._channel, self._stamp = self._target.channel(self.address)
         self._task = asyncio.create_task(self._follow())
         self._changed()
-        # Ends the calls under way on it, which go elsewhere.
+        # Closing ends the calls in flight on it, which are retried elsewhere.
         self._spawn(old.close(None))
 
     async def _follow(self) -> None:
-        """Connects, now and whenever the connection was lost, and tells of each change.
+        """Connects, reconnects when the connection is lost, and reports each change of the state.
 
-        Looks at the channel's state by itself: what gRPC offers for waiting cannot be ended before the state changes.
+        It polls the state because the wait functions of gRPC cannot be cancelled before the state changes.
         """
         channel = self._channel
         state = None
@@ -164,5 +164,5 @@ class Replica:
 
 
 def answered(error: grpc.aio.AioRpcError) -> bool:
-    """Whether the status came from the service, and not from this side of the connection."""
+    """Reports whether the status came from the service, not from the local side of the connection."""
     return bool(error.initial_metadata()) or bool(error.trailing_metadata())

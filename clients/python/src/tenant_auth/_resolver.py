@@ -1,4 +1,4 @@
-"""Looking names up, again and again: replicas come and go behind a name."""
+"""Repeated DNS lookups: the addresses of a name change over time."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from collections.abc import Callable
 from ._endpoints import Endpoint
 
 REFRESH = 30.0
-"""A name is looked up again at least this often, in seconds."""
+"""Maximum time between two lookups of a name, in seconds."""
 SOONEST = 1.0
-"""And at most this often, however many connections fail."""
+"""Minimum time between two lookups, even if connections fail."""
 LONGEST_PAUSE = 5.0
-"""The longest pause while a name does not exist."""
+"""Maximum delay while a name does not resolve."""
 
 
 async def lookup(host: str, port: int) -> list[str]:
-    """A name's addresses, in the system's order."""
+    """Returns the addresses of a name, in the system's order."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except RuntimeError:
-        # The process exits, and its threads are gone: nobody else is kept waiting.
+        # The process is exiting and its thread pool is gone. A blocking lookup delays nothing else.
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
@@ -33,14 +33,14 @@ class Lookups:
     def __init__(self, endpoint: Endpoint, found: Callable[[list[str]], None], unconnected: Callable[[], bool]) -> None:
         self.endpoint = endpoint
         self.failure: str | None = None
-        """Why there are no addresses yet; `None` while the first lookup runs, and once there are some."""
+        """Why there are no addresses yet; `None` during the first lookup, and when there are some."""
         self._found = found
         self._unconnected = unconnected
         self._wanted = asyncio.Event()
         self._task = asyncio.create_task(self._run())
 
     def ask(self) -> None:
-        """A connection failed: the name may have other addresses by now."""
+        """Requests a lookup, because a connection failed and the name may have other addresses now."""
         self._wanted.set()
 
     async def close(self) -> None:
@@ -61,7 +61,7 @@ class Lookups:
             self._found(addresses)
             await asyncio.sleep(pause(failures))
             if not failures:
-                # While one of its addresses cannot be connected to, another may have taken its place.
+                # While one of the addresses cannot be connected to, the name may have a new one.
                 patience = LONGEST_PAUSE if self._unconnected() else REFRESH
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(patience - SOONEST):
@@ -69,5 +69,5 @@ class Lookups:
 
 
 def pause(failures: int) -> float:
-    """Before the next lookup may begin, after so many failures in a row."""
+    """Returns the delay before the next lookup after this number of consecutive failures."""
     return float(min(LONGEST_PAUSE, SOONEST * 2 ** max(0, min(failures, 8) - 1)))

@@ -1,4 +1,4 @@
-"""Whether and when to try again. Does no I/O."""
+"""Decides whether and when to retry. Does no I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .options import Options, Retry
 
 
 class Budget:
-    """A bucket of tokens: each call puts a part of one in, each retry takes one out."""
+    """A token bucket: each call deposits a fraction of a token, each retry withdraws one."""
 
     def __init__(self, retry: Retry) -> None:
         self._lock = threading.Lock()
@@ -25,7 +25,7 @@ class Budget:
 
     def spend(self) -> bool:
         with self._lock:
-            # Tenths do not add up exactly.
+            # Tenths do not add up exactly in binary.
             if self._tokens < 1 - 1e-9:
                 return False
             self._tokens -= 1
@@ -33,7 +33,7 @@ class Budget:
 
 
 class Attempts:
-    """The attempts of one call, until it is answered, pointless, or too late."""
+    """The attempts of one call, until it has a result, must not be retried, or times out."""
 
     def __init__(self, options: Options, budget: Budget | None, timeout: float | None) -> None:
         self._clock = options.clock
@@ -41,7 +41,7 @@ class Attempts:
         self._retry = options.retry
         self._budget = budget
         self.timeout = options.timeout if timeout is None else _checks.duration("timeout", timeout)
-        """For all attempts together, in seconds."""
+        """The timeout of all attempts together, in seconds."""
         self._deadline = self._clock.monotonic() + self.timeout
         self._made = 0
         self.request_id = uuid.uuid4().hex
@@ -49,7 +49,7 @@ class Attempts:
             budget.earn()
 
     def next_timeout(self) -> float:
-        """How long the next attempt may take."""
+        """Returns the timeout of the next attempt."""
         left = self._deadline - self._clock.monotonic()
         if left <= 0:
             raise _status.late(self.request_id)
@@ -57,13 +57,14 @@ class Attempts:
         return left
 
     def hedge(self) -> bool:
-        """Whether the attempt under way may be made at another replica too; it counts as a retry."""
+        """Reports whether the current attempt may be hedged. A hedge counts as a retry."""
         return self._budget is not None and self._budget.spend()
 
     def pause_after(self, error: TenantAuthError, *, moved: bool = False) -> float | None:
-        """How long to wait before the next attempt; `None`: the error is final.
+        """Returns the delay before the next attempt, or `None` if the error is final.
 
-        `moved`: this client itself ended the attempt, to make it elsewhere, at once and whatever the budget says.
+        `moved`: this client itself ended the attempt to make it on another replica, immediately and independently of
+        the budget.
         """
         retry, budget = self._retry, self._budget
         if retry is None or budget is None or self._made >= retry.max_attempts or not worth_retrying(error):
@@ -71,7 +72,8 @@ class Attempts:
         if moved:
             return 0.0
         pause = self._jitter() * min(retry.longest, retry.base * 2 ** (self._made - 1))
-        # The service's wish is the least; the jitter on top keeps its callers from coming back all at once.
+        # The delay that the service asks for is the minimum. The added jitter keeps callers from retrying at the same
+        # time.
         pause += error.retry_after or 0.0
         if self._clock.monotonic() + pause >= self._deadline:
             return None
@@ -79,12 +81,12 @@ class Attempts:
 
 
 def worth_retrying(error: TenantAuthError) -> bool:
-    """An overloaded service is only asked again if it said when."""
+    """Reports whether a retry may help. An overloaded service is retried only if it gave a retry delay."""
     if error.kind is ErrorKind.OVERLOADED:
         return error.retry_after is not None
     return error.kind is ErrorKind.UNAVAILABLE
 
 
 def backoff(failures: int, jitter: float, *, base: float = 0.1, longest: float = 5.0) -> float:
-    """A random pause that grows with each failure in a row."""
+    """Returns a random delay that grows with each consecutive failure."""
     return float(jitter * min(longest, base * 2 ** min(failures, 16)))

@@ -1,4 +1,4 @@
-"""Where answers are kept: bounded, the least recently used go first, and found again by what they are about."""
+"""Bounded storage of answers with LRU eviction and an index by subject."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Digest = bytes
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An answer, and when its question was sent."""
+    """A cached answer, with the time at which its request was sent."""
 
     answer: Validation
     sent_at: float
@@ -22,11 +22,11 @@ class Entry:
 
 
 class Shelf:
-    """Entries by digest and by subject. Not safe among threads by itself."""
+    """Entries by digest and by subject. Not thread-safe."""
 
     def __init__(self, capacity: int) -> None:
-        # What does not exist is kept apart, in a tenth of the room: a flood of keys that nobody issued must not
-        # displace those in use.
+        # Negative entries have a tenth of the capacity for themselves, so that a flood of unknown keys does not evict
+        # answers in use.
         self._most_absent = capacity // 10
         self._most_known = capacity - self._most_absent
         self._known: OrderedDict[Digest, Entry] = OrderedDict()
@@ -62,7 +62,7 @@ class Shelf:
                 del self._by_subject[subject]
 
     def drop_about(self, subject: Subject, *, below: int | None = None) -> None:
-        """Drops what is about this, or only what was read before a revision."""
+        """Removes the entries about a subject, or only those below a revision."""
         for digest in tuple(self._by_subject.get(subject, ())):
             entry = self._known.get(digest) or self._absent[digest]
             if below is None or entry.answer.provenance.revision < below:

@@ -1,4 +1,4 @@
-"""Messages into results. A reply that cannot be read is an error, never a guess."""
+"""Converts messages to results. A malformed response is an error."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from .usage import RejectedEvent, UsageEvent, UsageReceipt, UsageSum, unsendable
 from .verdict import Source, Verdict
 
 LONGEST_TEXT = 16_384
-"""Characters of a key or a session id; a longer one would not fit into a message, which no key ever needs."""
+"""Maximum length of a key or a session id, in characters. Longer texts would not fit into a message."""
 LONGEST_KEY_OF_A_BATCH = 512
-"""Characters, far beyond any key, of which a thousand fit into a message."""
+"""Maximum length of a key in a batch, in characters: far longer than any key, and a thousand of them fit into a
+message.
+"""
 LONGEST_DURATION = 100 * 366 * 86_400.0
 MAX_BATCH = 1_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -29,7 +31,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def seconds(message: Duration) -> float:
     total = message.seconds + message.nanos / 1e9
     if total < 0:
-        raise _status.broken("the reply holds a negative duration")
+        raise _status.broken("the response contains a negative duration")
     return total
 
 
@@ -46,7 +48,7 @@ def moment(message: Timestamp) -> datetime:
     try:
         return EPOCH + timedelta(seconds=message.seconds, microseconds=message.nanos // 1_000)
     except OverflowError:
-        raise _status.broken("the reply holds a time outside this machine's range") from None
+        raise _status.broken("the response contains a timestamp out of range") from None
 
 
 def timestamp(value: datetime, name: str = "occurred_at") -> Timestamp:
@@ -76,7 +78,7 @@ def validation(message: validation_pb2.ValidateKeyResponse) -> Validation:
         plan=message.plan,
         key_id=message.key_id,
         scopes=tuple(message.scopes),
-        # An end that cannot be read must not turn into "never ends".
+        # An invalid expiry must not turn into "does not expire".
         expires_at=moment(message.expires_at) if message.HasField("expires_at") else None,
         missing_scopes=tuple(message.missing_scopes),
         provenance=provenance(message.provenance),
@@ -100,12 +102,12 @@ def session_validation(message: validation_pb2.ValidateSessionResponse) -> Sessi
 
 
 def presentable(text: str, field: str, longest: int = LONGEST_TEXT) -> str:
-    """Refuses a text that no message can hold: the library's own error would show it, and it may be a key."""
+    """Rejects a text that no message can contain. The library's own error would show the text, which may be a key."""
     if not isinstance(text, str):
         raise TypeError(f"{field} is {type(text).__name__}: give text")
     wrong = None
     if any("\ud800" <= character <= "\udfff" for character in text):
-        wrong = "must be text that UTF-8 can hold"
+        wrong = "must be valid Unicode text"
     elif len(text) > longest:
         wrong = f"must have at most {longest} characters"
     if wrong is not None:
@@ -119,7 +121,7 @@ def invalid(*violations: Violation) -> InvalidRequestError:
 
 
 def about_key(key: str) -> tuple[str, ...]:
-    """What the near-cache keeps an answer about a key under."""
+    """Returns the cache key for an answer about a key."""
     return ("key", presentable(key, "key"))
 
 
@@ -144,21 +146,23 @@ def sendable(scopes: Sequence[str]) -> list[str]:
 
 
 def secrets_in(request: Any) -> tuple[str, ...]:
-    """The keys that a message of the generated stubs holds."""
+    """Returns the keys in a message of the generated stubs."""
     key = getattr(request, "key", "")
     inner = getattr(request, "requests", ())
     return tuple(one for one in (key, *(item.key for item in inner)) if isinstance(one, str) and one)
 
 
 class Batch:
-    """Keys to decide about at once. One that cannot be sent is an error in its place and harms no other."""
+    """A batch of keys to validate. A key that cannot be sent has an error as its outcome and does not affect the
+    others.
+    """
 
     def __init__(self, keys: Sequence[str | Question], scopes: tuple[str, ...]) -> None:
         if isinstance(keys, str | bytes):
-            raise TypeError("keys is a text: give a list of keys")
+            raise TypeError("keys is a single text: give a list of keys")
         questions = [key if isinstance(key, Question) else Question(key, scopes) for key in keys]
         if len(questions) > MAX_BATCH:
-            raise invalid(Violation("requests", f"must hold 1 to {MAX_BATCH} entries, not {len(questions)}"))
+            raise invalid(Violation("requests", f"must have 1 to {MAX_BATCH} entries, not {len(questions)}"))
         self.secrets = [question.key for question in questions if isinstance(question.key, str)]
         self.request = validation_pb2.BatchValidateKeysRequest()
         self._questions: list[Question] = []
@@ -176,11 +180,11 @@ class Batch:
             self._outcomes.append(None)
 
     def outcomes(self, reply: validation_pb2.BatchValidateKeysResponse | None, request_id: str) -> list[Outcome]:
-        """What was decided, in the order of the keys."""
+        """Returns the outcomes in the order of the keys."""
         results = reply.results if reply is not None else ()
-        # Outcomes are matched by their place: one too few would give a key the verdict of another.
+        # Results are matched by index, so a wrong number of results could assign a verdict to the wrong key.
         if len(results) != len(self._questions):
-            raise _status.broken(f"{len(self._questions)} keys were asked about and {len(results)} answered")
+            raise _status.broken(f"the response has {len(results)} results for {len(self._questions)} keys")
         decided = iter([outcome(r, q, request_id) for r, q in zip(results, self._questions, strict=True)])
         return [known if known is not None else next(decided) for known in self._outcomes]
 
@@ -190,7 +194,7 @@ def outcome(result: validation_pb2.BatchValidateKeysResult, question: Question, 
         return validation(result.response)
     if result.HasField("error"):
         return _status.from_item(result.error, request_id, (question.key,))
-    return _status.broken("the reply holds no outcome")
+    return _status.broken("the response contains no result for a key")
 
 
 def session(message: session_pb2.Session) -> Session:
@@ -209,7 +213,7 @@ def session(message: session_pb2.Session) -> Session:
 def binding(message: session_pb2.BindSessionResponse) -> Binding:
     verdict = Verdict(message.verdict)
     if verdict.is_valid and not message.HasField("session"):
-        raise _status.broken("the reply holds no session")
+        raise _status.broken("the response contains no session")
     bound = session(message.session) if message.HasField("session") else None
     return Binding(verdict=verdict, session=bound, already_bound=message.already_bound)
 
@@ -240,7 +244,7 @@ def receipt(message: usage_pb2.RecordUsageResponse, events: Sequence[UsageEvent]
     rejected = []
     for rejection in message.rejected:
         if not 0 <= rejection.index < len(events):
-            raise _status.broken(f"the reply rejects event {rejection.index} of {len(events)}")
+            raise _status.broken(f"the response rejects event {rejection.index} of {len(events)}")
         error = _status.from_item(rejection.error, request_id)
         rejected.append(RejectedEvent(rejection.index, events[rejection.index], error))
     return UsageReceipt(message.accepted, tuple(rejected), message.already_recorded)

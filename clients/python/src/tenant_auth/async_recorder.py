@@ -1,4 +1,4 @@
-"""Recording usage in the background of an event loop."""
+"""Usage recorder for asyncio."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .usage import UnsentUsage
 
 
 class AsyncUsageRecorder:
-    """Collects events and records them in batches; see `AsyncClient.usage_recorder`.
+    """Collects usage events and records them in batches; see `AsyncClient.usage_recorder`.
 
-    Nothing is dropped in silence: `record` raises when there is no room, what the service rejects goes to
-    `on_rejected`, and `close` returns what could not be sent.
+    It never drops events silently: `record` raises an error when the queue is full, events that the service rejects go
+    to `on_rejected`, and `close` returns the events that could not be sent.
     """
 
     def __init__(
@@ -48,16 +48,19 @@ class AsyncUsageRecorder:
         self._task = asyncio.create_task(self._run())
 
     def record(self, tenant_id: str, metric: str, quantity: int, at: datetime | None = None) -> None:
-        """Takes one event, now unless `at` says otherwise. Does not wait. For the event loop's own thread.
+        """Queues one event, with the current time unless `at` is given. Does not block. Call it from the event loop's
+        thread.
 
-        Raises `QueueFullError` when there is no room, `InvalidRequestError` for what could never be counted.
+        Raises `QueueFullError` if the queue is full, and `InvalidRequestError` for an event that violates the contract.
         """
-        # The moment is that of the event, not that of its arrival after an outage.
+        # The time is set here, not on arrival: an event that is delayed by an outage still belongs to its own hour.
         if self._buffer.add(event_of(tenant_id, metric, quantity, at, self._clock)):
             self._wake.set()
 
     async def flush(self, timeout: float | None = None) -> None:
-        """Returns when everything taken so far is recorded, rejected or set aside; late: `DeadlineExceededError`."""
+        """Waits until all events queued so far are recorded, rejected or set aside. Raises `DeadlineExceededError`
+        after `timeout`.
+        """
         upto = self._buffer.taken
         self._upto = upto
         self._wake.set()
@@ -68,7 +71,7 @@ class AsyncUsageRecorder:
             raise _status.late() from None
 
     async def close(self, timeout: float = 5.0) -> list[UnsentUsage]:
-        """Sends what is left, for at most `timeout` seconds, and returns what could not be sent."""
+        """Sends the remaining events for at most `timeout` seconds, and returns those that could not be sent."""
         _at_exit.forget(self)
         self._buffer.close()
         self._last_try.set()
@@ -90,7 +93,7 @@ class AsyncUsageRecorder:
         _at_exit.warn_unsent(left)
 
     def _finish(self, reopened: Reopened) -> list[UnsentUsage]:
-        """The event loop of this recorder is gone when the process exits."""
+        """Sends the remaining events at exit, when the event loop of this recorder no longer runs."""
         self._buffer.close()
         return _at_exit.send(self._buffer.unsent(), reopened)
 
@@ -111,7 +114,7 @@ class AsyncUsageRecorder:
         except TenantAuthError as error:
             failure = error
         except Exception as error:
-            # A defect, or the user's own source of tokens: the events are kept for `close`.
+            # An internal error, or one of the user's token function: the events are kept for `close`.
             failure = TenantAuthError(f"{type(error).__name__} while sending")
         if failure is not None and self._buffer.failed(batch, failure):
             pause = backoff(batch.failures - 1, self._jitter(), longest=self._options.longest_pause)

@@ -1,4 +1,4 @@
-"""For servers made with the official MCP SDK: keys as bearer tokens, and sessions bound to their tenant."""
+"""Integration with the official MCP SDK: keys as bearer tokens, and sessions bound to their tenant."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ log = logging.getLogger("tenant_auth")
 SESSION_HEADER = b"mcp-session-id"
 LONGEST_SESSION_ID = 128
 SHORTEST_TTL = 60.0
-"""Seconds; the contract's, for sessions whose end moves."""
+"""The contract's minimum for sessions with a sliding expiry, in seconds."""
 KEY = Source("Authorization")
-# What a session's own verdict can be while it goes on, besides valid. Any other has ended it, such as the revocation of
-# the key that opened it: MCP clients begin anew at a 404.
+# Statuses of verdicts with which a session continues, besides VALID. All others end the session, for example if the key
+# that opened it was revoked. MCP clients start a new session after a 404.
 GOES_ON = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
 
 
-NOT_FOR_THIS = Refusal(HTTPStatus.UNAUTHORIZED, "INVALID_TOKEN", "The key is not meant for this server.")
+NOT_FOR_THIS = Refusal(HTTPStatus.UNAUTHORIZED, "INVALID_TOKEN", "The key is not intended for this server.")
 
 
 class TenantAccessToken(AccessToken):
-    """The SDK's token, knowing whose it is. Its `client_id` and `subject` are the tenant's id, never the key's:
+    """The SDK's access token, with the principal. Its `client_id` and `subject` are the id of the tenant, not of the
+    key:
 
-    the SDK ends a session whose `client_id` changes, and a tenant that rotates its key goes on with it.
+    the SDK ends a session when its `client_id` changes, and a session must survive the rotation of a key.
     """
 
     token: str = Field(repr=False)
@@ -46,7 +47,7 @@ class TenantAccessToken(AccessToken):
 
 
 class TenantTokenVerifier:
-    """The SDK's `TokenVerifier`. Needs `protect` around the app: a failure is 503 there, never 401."""
+    """The SDK's `TokenVerifier`. Requires `protect` around the app, which turns errors into 503 instead of 401."""
 
     def __init__(self, client: AsyncClient, *, scopes: str | Iterable[str] = (), resource: str | None = None) -> None:
         _checks.instance("client", client, AsyncClient)
@@ -73,15 +74,15 @@ class TenantTokenVerifier:
 
 
 def current_principal() -> Principal:
-    """Whoever calls the tool that is running."""
+    """Returns the principal of the running tool call."""
     token = get_access_token()
     if not isinstance(token, TenantAccessToken):
-        raise LookupError("the running request was not authenticated by a TenantTokenVerifier")
+        raise LookupError("the current request was not authenticated by a TenantTokenVerifier")
     return token.principal
 
 
 class RefuseAmbiguous:
-    """Answers 400 to repeated headers with a key or a session, before anything else takes one of them."""
+    """Responds with 400 to repeated headers that carry a key or a session id, before other code reads one of them."""
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -96,7 +97,9 @@ class RefuseAmbiguous:
 
 
 class AnswerUnauthorized:
-    """Gives the SDK's 401 the body that every refusal has. Its challenge stays: it says where a token is to be had."""
+    """Gives the SDK's 401 responses the body of all rejections. The SDK's challenge is kept: it names the authorization
+    server.
+    """
 
     def __init__(self, app: App, *, client: AsyncClient) -> None:
         self._app = app
@@ -123,15 +126,16 @@ class AnswerUnauthorized:
 
     async def _why(self, key: str) -> Refusal:
         validation = await self._client.validate_key(key)
-        # One that is good is of no use to this server: it is for another resource.
+        # A valid key that the SDK rejected is for another resource.
         return NOT_FOR_THIS if validation.is_valid else _http.denial(validation)
 
 
 class BindSessions:
-    """Binds each MCP session to the tenant whose key opened it, and checks that it still is.
+    """Binds each MCP session to the tenant whose key opened it, and checks the binding for each request.
 
-    The presented key is decided by itself, then the session: any good key of its tenant may go on with it. Protocol
-    versions without sessions pass through: their requests carry nothing but the key. Needs `RefuseAmbiguous` around it.
+    The presented key is validated first, then the session: every valid key of the session's tenant may continue it.
+    Protocol versions without sessions pass through, because their requests carry only the key. Requires
+    `RefuseAmbiguous` around it.
     """
 
     def __init__(self, app: App, *, client: AsyncClient, ttl: float = 3600.0) -> None:
@@ -140,13 +144,13 @@ class BindSessions:
         self._client = client
         self._ttl = _checks.duration("ttl", ttl)
         if ttl < SHORTEST_TTL:
-            # Or no session could ever be bound.
-            raise ValueError(f"ttl is {ttl!r}: give {SHORTEST_TTL:.0f} seconds at least")
+            # With a shorter ttl, every binding would be rejected.
+            raise ValueError(f"ttl is {ttl!r}: give at least {SHORTEST_TTL:.0f} seconds")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = KEY.key(scope["headers"]) if scope["type"] == "http" else None
         if not isinstance(key, str):
-            # Not for a session, or for the SDK to answer.
+            # Not an HTTP request, or without a key: the SDK responds.
             await self._app(scope, receive, send)
             return
         session_id = session_of(scope)
@@ -167,7 +171,7 @@ class BindSessions:
             await self._unbind(session_id, session)
 
     async def _session(self, session_id: str, key: str) -> SessionValidation | Refusal:
-        """The session, if it goes on and is the key's tenant's; or that for this caller there is none."""
+        """Returns the session if it continues and belongs to the key's tenant, otherwise a 404 rejection."""
         if not is_session_id(session_id):
             return _http.no_session()
         session = await self._client.validate_session(session_id, key)
@@ -178,24 +182,28 @@ class BindSessions:
         return _http.no_session(session.verdict)
 
     async def _discard(self, scope: Scope, session_id: str) -> None:
-        """Ends a session that nobody was told of: in a long failure the SDK would come to its limit of sessions."""
+        """Ends a session that the client was not told about. Otherwise the SDK would reach its session limit in a long
+        outage.
+        """
         headers = [*scope["headers"], (SESSION_HEADER, session_id.encode("latin-1"))]
         try:
             await self._app({**scope, "method": "DELETE", "headers": headers}, empty, ignore)
         except (TenantAuthError, DeniedError):
-            # Its key is not good any more; the session ends when it has been idle for long.
-            log.warning("a session that was refused stays open until it is idle")
+            # The key is no longer valid. The session ends when it has been idle for long enough.
+            log.warning("rejected session stays open until it is idle")
 
     async def _unbind(self, session_id: str, session: SessionValidation) -> None:
         try:
             await self._client.unbind_session(session_id, session.tenant_id)
         except TenantAuthError as error:
-            # The SDK has forgotten it already; what is left of it ends by itself.
-            log.warning("a session stays bound until its end: %s", error)
+            # The SDK has already ended the session. The binding expires by itself.
+            log.warning("session not unbound, it stays bound until it expires: %s", error)
 
 
 class Opening:
-    """Sends the response to a request without a session, which may open one: it is bound before anybody knows it."""
+    """Sends the response to a request without a session. If the response opens a session, binds it before the client
+    gets its id.
+    """
 
     def __init__(self, client: AsyncClient, key: str, ttl: float, scope: Scope, send: Send) -> None:
         self._client = client
@@ -204,12 +212,12 @@ class Opening:
         self._scope = scope
         self._send = send
         self.refused: str | None = None
-        """The session that was opened and could not be bound."""
+        """The session that was opened but could not be bound."""
 
     async def __call__(self, message: Message) -> None:
         if self.refused is not None:
             return
-        # What the SDK refuses it ends, although it names a session: bound, it would outlive that by its ttl.
+        # If the SDK rejects a request, it ends the session that the response names. Bound, it would remain for its ttl.
         opens = message["type"] == "http.response.start" and message["status"] < HTTPStatus.BAD_REQUEST
         session_id = session_of(message) if opens else None
         refusal = None if session_id is None else await self._bind(session_id)
@@ -236,7 +244,7 @@ async def ignore(_message: Message) -> None:
 
 
 def is_session_id(text: str) -> bool:
-    """Whether the contract allows it: visible ASCII characters."""
+    """Reports whether the contract allows the session id: visible ASCII characters."""
     return 0 < len(text) <= LONGEST_SESSION_ID and all("!" <= character <= "~" for character in text)
 
 
@@ -255,12 +263,12 @@ def session_of(scope_or_message: Scope | Message) -> str | None:
 def protect(app: Starlette, client: AsyncClient, *, sessions: bool = True, ttl: float = 3600.0) -> Starlette:
     """Completes `MCPServer(…, token_verifier=TenantTokenVerifier(client)).streamable_http_app()`.
 
-    `ttl`: how many seconds a session lives after it was last used, from 60 to a day.
+    `ttl`: lifetime of a session after its last use, from 60 seconds to a day.
     """
     if _checks.flag("sessions", sessions):
         app.add_middleware(BindSessions, client=client, ttl=ttl)
     app.add_middleware(AnswerUnauthorized, client=client)
-    # Added last, so they are around everything else.
+    # Middleware added last is outermost.
     app.add_middleware(AnswerErrors)
     app.add_middleware(RefuseAmbiguous)
     return app

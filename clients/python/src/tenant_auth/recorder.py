@@ -1,4 +1,4 @@
-"""Recording usage in a background thread."""
+"""Usage recorder for threads."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Send = Callable[[Sequence[UsageEvent], str, float], UsageReceipt]
 
 
 class UsageRecorder:
-    """Collects events and records them in batches; see `Client.usage_recorder`. Safe among threads.
+    """Collects usage events and records them in batches; see `Client.usage_recorder`. Thread-safe.
 
-    Nothing is dropped in silence: `record` raises when there is no room, what the service rejects goes to
-    `on_rejected`, and `close` returns what could not be sent.
+    It never drops events silently: `record` raises an error when the queue is full, events that the service rejects go
+    to `on_rejected`, and `close` returns the events that could not be sent.
     """
 
     def __init__(
@@ -53,16 +53,18 @@ class UsageRecorder:
         self._thread.start()
 
     def record(self, tenant_id: str, metric: str, quantity: int, at: datetime | None = None) -> None:
-        """Takes one event, now unless `at` says otherwise. Does not wait.
+        """Queues one event, with the current time unless `at` is given. Does not block.
 
-        Raises `QueueFullError` when there is no room, `InvalidRequestError` for what could never be counted.
+        Raises `QueueFullError` if the queue is full, and `InvalidRequestError` for an event that violates the contract.
         """
-        # The moment is that of the event, not that of its arrival after an outage.
+        # The time is set here, not on arrival: an event that is delayed by an outage still belongs to its own hour.
         if self._buffer.add(event_of(tenant_id, metric, quantity, at, self._clock)):
             self._wake.set()
 
     def flush(self, timeout: float | None = None) -> None:
-        """Returns when everything taken so far is recorded, rejected or set aside; late: `DeadlineExceededError`."""
+        """Waits until all events queued so far are recorded, rejected or set aside. Raises `DeadlineExceededError`
+        after `timeout`.
+        """
         upto = self._buffer.taken
         self._upto = upto
         self._wake.set()
@@ -71,7 +73,7 @@ class UsageRecorder:
                 raise _status.late()
 
     def close(self, timeout: float = 5.0) -> list[UnsentUsage]:
-        """Sends what is left, for at most `timeout` seconds, and returns what could not be sent."""
+        """Sends the remaining events for at most `timeout` seconds, and returns those that could not be sent."""
         _at_exit.forget(self)
         self._buffer.close()
         self._last_try.set()
@@ -82,7 +84,7 @@ class UsageRecorder:
         self._stop.set()
         self._wake.set()
         self._last_try.set()
-        # A call under way ends by its own deadline; what it sends must not be returned as unsent before that.
+        # A call in flight ends with its own deadline. Until then its events must not be returned as unsent.
         if self._thread.is_alive():
             self._thread.join()
         return self._buffer.unsent()
@@ -97,14 +99,14 @@ class UsageRecorder:
         _at_exit.warn_unsent(left)
 
     def _finish(self, reopened: Reopened) -> list[UnsentUsage]:
-        """The process exits, and the client may have been closed before."""
+        """Sends the remaining events at exit. The client may already be closed."""
         left = self.close(_at_exit.EXIT_TIMEOUT)
         again = [batch for batch in left if isinstance(batch.error, ClosedError)]
         return [batch for batch in left if batch not in again] + _at_exit.send(again, reopened)
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            # Cleared before looking: what comes in meanwhile sets it again.
+            # Cleared before the check: events that arrive in the meantime set it again.
             self._wake.clear()
             batch = self._buffer.next_batch(hurry=self._buffer.done < self._upto)
             if batch is not None:
@@ -124,7 +126,7 @@ class UsageRecorder:
         except TenantAuthError as error:
             failure = error
         except Exception as error:
-            # A defect, or the user's own source of tokens: the events are kept for `close`.
+            # An internal error, or one of the user's token function: the events are kept for `close`.
             failure = TenantAuthError(f"{type(error).__name__} while sending")
         if failure is not None and self._buffer.failed(batch, failure):
             pause = backoff(batch.failures - 1, self._jitter(), longest=self._options.longest_pause)
