@@ -1,4 +1,4 @@
-"""What invalidations change: longer use while they arrive, and what they end."""
+"""Effects of the watch stream on the near cache: longer lifetimes, and invalidations."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from tenant_auth.testing import ManualClock
 
 
 @pytest.mark.parametrize("verdict", list(Verdict))
-def test_while_watched_an_answer_is_used_for_as_long_as_it_says(
-    near: NearCache, clock: ManualClock, verdict: Verdict
-) -> None:
+def test_watched_lifetime_applies_while_watched(near: NearCache, clock: ManualClock, verdict: Verdict) -> None:
     live(near)
     digest = keep(near, verdict=verdict, watched=90.0)
     watch_for(near, clock, 89)
@@ -29,7 +27,7 @@ def test_while_watched_an_answer_is_used_for_as_long_as_it_says(
 
 
 @pytest.mark.parametrize("verdict", list(Verdict))
-def test_an_answer_that_says_nothing_about_it_is_not(near: NearCache, clock: ManualClock, verdict: Verdict) -> None:
+def test_answer_without_watched_lifetime(near: NearCache, clock: ManualClock, verdict: Verdict) -> None:
     live(near)
     digest = keep(near, verdict=verdict, watched=0.0)
     watch_for(near, clock, 4)
@@ -38,7 +36,7 @@ def test_an_answer_that_says_nothing_about_it_is_not(near: NearCache, clock: Man
     assert near.get(digest) is None
 
 
-def test_an_answer_for_watchers_alone_is_for_them_alone(near: NearCache, clock: ManualClock) -> None:
+def test_answer_cacheable_only_while_watched(near: NearCache, clock: ManualClock) -> None:
     assert near.get(keep(near, reuse=0.0, watched=9.0)) is None
     live(near)
     digest = keep(near, reuse=0.0, watched=9.0)
@@ -46,7 +44,7 @@ def test_an_answer_for_watchers_alone_is_for_them_alone(near: NearCache, clock: 
     assert near.get(digest) is not None
 
 
-def test_the_option_is_the_most(clock: ManualClock) -> None:
+def test_watched_for_limits_the_lifetime(clock: ManualClock) -> None:
     near = NearCache(Limits(watched_for=20.0), clock)
     live(near)
     digest = keep(near)
@@ -57,7 +55,7 @@ def test_the_option_is_the_most(clock: ManualClock) -> None:
 
 
 @pytest.mark.parametrize(("about", "name"), [(About.KEY, "key_1"), (About.KEY, "key_2"), (About.TENANT, "acme")])
-def test_every_subject_of_a_session_ends_it(near: NearCache, about: About, name: str) -> None:
+def test_every_subject_invalidates_a_session(near: NearCache, about: About, name: str) -> None:
     live(near)
     digest = near.digest("session", "s1", "the second key")
     near.put(digest, near.ticket(), session(presented_key_id="key_2"), "s1")
@@ -65,7 +63,7 @@ def test_every_subject_of_a_session_ends_it(near: NearCache, about: About, name:
     assert near.get(digest) is None
 
 
-def test_silence_ends_the_longer_time(near: NearCache, clock: ManualClock) -> None:
+def test_silence_ends_the_watched_lifetime(near: NearCache, clock: ManualClock) -> None:
     live(near)
     digest = keep(near)
     watch_for(near, clock, 6)
@@ -75,7 +73,7 @@ def test_silence_ends_the_longer_time(near: NearCache, clock: ManualClock) -> No
     assert near.get(digest) is None
 
 
-def test_a_question_from_before_the_stream_gets_no_longer_time(near: NearCache, clock: ManualClock) -> None:
+def test_request_before_the_stream_has_no_watched_lifetime(near: NearCache, clock: ManualClock) -> None:
     ticket = near.ticket()
     clock.advance(1)
     live(near)
@@ -86,8 +84,8 @@ def test_a_question_from_before_the_stream_gets_no_longer_time(near: NearCache, 
     assert near.get(digest) is None
 
 
-def test_an_answer_that_is_older_than_the_stream_gets_no_longer_time(near: NearCache, clock: ManualClock) -> None:
-    # A replica may hold the answer since before the stream began: news from in between never comes.
+def test_answer_older_than_the_stream_has_no_watched_lifetime(near: NearCache, clock: ManualClock) -> None:
+    # A replica may have cached the answer before the stream started; the stream does not send changes from before.
     live(near, revision=10)
     digest = keep(near, revision=9)
     watch_for(near, clock, 4)
@@ -96,7 +94,7 @@ def test_an_answer_that_is_older_than_the_stream_gets_no_longer_time(near: NearC
     assert near.get(digest) is None
 
 
-def test_a_stream_resumed_within_the_silence_is_unbroken(near: NearCache, clock: ManualClock) -> None:
+def test_stream_resumed_in_time_is_continuous(near: NearCache, clock: ManualClock) -> None:
     live(near)
     digest = keep(near)
     watch_for(near, clock, 6)
@@ -107,7 +105,7 @@ def test_a_stream_resumed_within_the_silence_is_unbroken(near: NearCache, clock:
     assert near.get(digest) is not None
 
 
-def test_a_stream_resumed_later_starts_a_new_time(near: NearCache, clock: ManualClock) -> None:
+def test_stream_resumed_late_starts_a_new_period(near: NearCache, clock: ManualClock) -> None:
     live(near)
     old = keep(near, "old")
     near.watch_closed()
@@ -120,7 +118,7 @@ def test_a_stream_resumed_later_starts_a_new_time(near: NearCache, clock: Manual
     assert near.get(new) is not None
 
 
-def test_starting_over_forgets_everything(near: NearCache) -> None:
+def test_start_over_clears_the_cache(near: NearCache) -> None:
     live(near)
     ticket = near.ticket()
     digest = keep(near)
@@ -142,14 +140,14 @@ def test_starting_over_forgets_everything(near: NearCache) -> None:
         (About.SESSION, "key_1", False),
     ],
 )
-def test_an_invalidation_drops_what_it_is_about(near: NearCache, about: About, name: str, dropped: bool) -> None:
+def test_invalidation_removes_its_subject(near: NearCache, about: About, name: str, dropped: bool) -> None:
     live(near)
     digest = keep(near, revision=10)
     near.invalidate(about, name, 11)
     assert (near.get(digest) is None) is dropped
 
 
-def test_an_invalidation_drops_a_session_with_any_key(near: NearCache) -> None:
+def test_invalidation_removes_session_for_any_key(near: NearCache) -> None:
     live(near)
     digests = [near.digest("session", "s1", key) for key in ("", "a", "b")]
     for digest in digests:
@@ -158,7 +156,7 @@ def test_an_invalidation_drops_a_session_with_any_key(near: NearCache) -> None:
     assert [near.get(digest) for digest in digests] == [None] * 3
 
 
-def test_an_answer_that_reflects_the_change_stays(near: NearCache) -> None:
+def test_answer_that_reflects_the_change_stays(near: NearCache) -> None:
     live(near)
     digest = keep(near, revision=11)
     near.invalidate(About.KEY, "key_1", 11)
@@ -166,7 +164,7 @@ def test_an_answer_that_reflects_the_change_stays(near: NearCache) -> None:
 
 
 @pytest.mark.parametrize(("about", "name"), [(About.KEY, "key_1"), (About.TENANT, "acme")])
-def test_an_answer_under_way_that_is_older_than_the_news_is_not_kept(near: NearCache, about: About, name: str) -> None:
+def test_outdated_answer_in_flight_is_not_cached(near: NearCache, about: About, name: str) -> None:
     live(near)
     ticket = near.ticket()
     near.invalidate(about, name, 11)
@@ -174,13 +172,13 @@ def test_an_answer_under_way_that_is_older_than_the_news_is_not_kept(near: NearC
     assert near.get(keep(near, ticket=ticket, revision=11)) is not None
 
 
-def test_nor_is_one_asked_for_later_of_a_replica_that_lags(near: NearCache) -> None:
+def test_answer_of_lagging_replica_is_not_cached(near: NearCache) -> None:
     live(near)
     near.invalidate(About.KEY, "key_1", 11)
     assert near.get(keep(near, revision=10)) is None
 
 
-def test_without_its_mark_old_news_still_ends_the_longer_time(clock: ManualClock) -> None:
+def test_evicted_change_mark_ends_the_watched_lifetime(clock: ManualClock) -> None:
     near = NearCache(Limits(max_entries=1), clock)
     live(near)
     near.invalidate(About.KEY, "key_1", 11)
@@ -191,7 +189,7 @@ def test_without_its_mark_old_news_still_ends_the_longer_time(clock: ManualClock
     assert near.get(digest) is None
 
 
-def test_a_hanging_stream_is_noticed(near: NearCache, clock: ManualClock) -> None:
+def test_stalled_stream_is_detected(near: NearCache, clock: ManualClock) -> None:
     assert not near.watch_hangs()
     near.watch_opening()
     clock.advance(3)

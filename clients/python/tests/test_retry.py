@@ -1,4 +1,4 @@
-"""Whether and when a call is tried again."""
+"""When calls are retried."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ def attempts(*, timeout: float = 1.0, jitter: float = 1.0, retry: Retry | None =
     return attempts
 
 
-def test_pauses_grow_and_are_random_down_to_nothing() -> None:
+def test_retry_delays_grow_with_full_jitter() -> None:
     assert [attempts(made=made).pause_after(UNAVAILABLE) for made in (1, 2, 3)] == [0.05, 0.1, 0.2]
     assert [attempts(made=made, jitter=0.0).pause_after(UNAVAILABLE) for made in (1, 2, 3)] == [0.0, 0.0, 0.0]
 
 
-def test_attempts_end() -> None:
+def test_attempts_are_limited() -> None:
     assert attempts(made=4).pause_after(UNAVAILABLE) is None
 
 
-def test_the_services_wish_is_the_least() -> None:
+def test_retry_after_is_the_minimum_delay() -> None:
     error = UnavailableError("no", retry_after=0.3)
     assert attempts(jitter=0.0).pause_after(error) == pytest.approx(0.3)
     assert attempts(jitter=1.0).pause_after(error) == pytest.approx(0.35)
 
 
-def test_a_pause_beyond_the_deadline_is_not_begun() -> None:
+def test_delay_beyond_the_deadline_is_final() -> None:
     assert attempts(timeout=1.0).pause_after(UnavailableError("no", retry_after=0.95)) is None
     assert attempts(timeout=1.1).pause_after(UnavailableError("no", retry_after=0.95)) == pytest.approx(1.0)
 
 
-def test_an_overloaded_service_is_asked_again_only_if_it_says_when() -> None:
+def test_overload_is_retried_only_with_retry_after() -> None:
     assert attempts().pause_after(OverloadedError("no")) is None
     assert attempts().pause_after(OverloadedError("no", retry_after=0.2)) is not None
 
 
-def test_nothing_else_is_tried_again() -> None:
+def test_other_errors_are_not_retried() -> None:
     others = set(KINDS.values()) | {TenantAuthError, errors.ClosedError} - {UnavailableError, OverloadedError}
     for kind in others - {UnavailableError, OverloadedError}:
         assert attempts().pause_after(kind("no", retry_after=0.1)) is None, kind
@@ -67,7 +67,7 @@ def test_retries_are_a_tenth_of_the_calls() -> None:
     assert sum(budget.spend() for _ in range(50)) == 9
 
 
-def test_an_attempt_gets_the_time_that_is_left() -> None:
+def test_attempt_gets_the_remaining_time() -> None:
     clock = ManualClock()
     attempts = Attempts(Options(clock=clock), None, 2.0)
     assert attempts.next_timeout() == pytest.approx(2.0)
@@ -78,5 +78,5 @@ def test_an_attempt_gets_the_time_that_is_left() -> None:
         attempts.next_timeout()
 
 
-def test_the_backoff_is_bounded() -> None:
+def test_backoff_is_bounded() -> None:
     assert [backoff(failures, 1.0, longest=3.0) for failures in (0, 1, 5, 10_000)] == [0.1, 0.2, 3.0, 3.0]

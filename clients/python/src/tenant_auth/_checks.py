@@ -92,5 +92,5 @@ def texts(name: str, value: str | Iterable[str]) -> tuple[str, ...]:
     items: tuple[Any, ...] = tuple(value)
     for item in items:
         if not isinstance(item, str):
-            raise TypeError(f"{name} holds {type(item).__name__}: give a list of texts")
+            raise TypeError(f"{name} contains {type(item).__name__}: give a list of texts")
     return items

@@ -36,7 +36,7 @@ def parse(endpoints: str | Sequence[str]) -> tuple[tuple[Endpoint, ...], str | N
     given: list[str] = []
     for one in [endpoints] if isinstance(endpoints, str) else endpoints:
         if not isinstance(one, str):
-            raise TypeError(f"endpoints holds {type(one).__name__} {one!r}: give texts, {EXAMPLES}")
+            raise TypeError(f"endpoints contains {type(one).__name__} {one!r}: give texts, {EXAMPLES}")
         given += one.split(",")
     if not given:
         raise ValueError(f"endpoints is empty: give at least one, {EXAMPLES}")
