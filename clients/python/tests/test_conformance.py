@@ -137,18 +137,18 @@ def test_answers_may_be_out_of_order_and_close_ends_the_program(runner: Runner, 
 
 
 @pytest.mark.parametrize(
-    ("variable", "sources", "watches"),
+    ("variable", "sources", "watch_enabled"),
     [
         ("TENANT_AUTH_NEAR_CACHE", ["DATABASE"] * 2, 0),
         ("TENANT_AUTH_WATCH", ["DATABASE", "NEAR"], 0),
         ("X", ["DATABASE", "NEAR"], 1),
     ],
 )
-def test_environment_switches(fake: Fake, variable: str, sources: list[str], watches: int) -> None:
+def test_environment_switches(fake: Fake, variable: str, sources: list[str], watch_enabled: int) -> None:
     fake.keys["k"] = answer()
     with running(fake.endpoint, **{variable: "off"}) as runner:
         assert [runner.ask(op="validate_key", key="k")["source"] for _ in range(2)] == sources
-        fake.until(lambda: fake.calls["Watch"] == watches)
+        fake.until(lambda: fake.calls["Watch"] == watch_enabled)
 
 
 def test_require_key_command(runner: Runner, fake: Fake) -> None:

@@ -1,4 +1,4 @@
-"""Near caches of both clients with a service that sends invalidations: the stream, its interruptions, and merged calls."""
+"""Near caches of both clients with a service that sends invalidations: the stream, interruptions, merged calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from conftest import Connect, until
 from fake import Fake
 from replies import Failure, answer, session_answer
 from tenant_auth import DeadlineExceededError, NearCache, Source, UnavailableError, Verdict
-from tenant_auth._watching import NOT_SERVED_PAUSE, Pauses
+from tenant_auth._watching import NOT_SERVED_DELAY, ReconnectDelays
 from tenant_auth.proto import watch_pb2
 from tenant_auth.testing import ManualClock
 
@@ -157,7 +157,7 @@ async def test_near_cache_without_stream_uses_cacheable_for(
     fake.keys["k"] = answer(cacheable_for=5)
     clock = ManualClock()
     client = connect(clock=clock)
-    await until(lambda: NOT_SERVED_PAUSE in clock.pauses)
+    await until(lambda: NOT_SERVED_DELAY in clock.pauses)
     await client.validate_key("k")
     clock.advance(4.9)
     assert (await client.validate_key("k")).provenance.source is Source.NEAR
@@ -183,7 +183,7 @@ async def test_stream_and_near_cache_can_be_turned_off(connect: Connect, fake: F
 
 
 async def test_reconnect_delay_grows_with_failures() -> None:
-    pauses = Pauses(lambda: 1.0)
+    pauses = ReconnectDelays(lambda: 1.0)
     assert [pauses.after("UNAVAILABLE") for _ in range(7)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.0, 3.0]
     pauses.succeeded()
     assert pauses.after("OK") == 0.1

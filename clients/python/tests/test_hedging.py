@@ -41,7 +41,7 @@ async def test_slow_read_is_hedged_and_first_response_wins(connect: Connect, fak
     assert (fake.calls["ValidateKey"], other.calls["ValidateKey"]) == (1, 1)
     assert tokens_of(client) < 10, "a hedge is paid for like a retry"
     # The replica passes the health check, so it is slow but live.
-    await until(lambda: not any(replica.suspected for replica in replicas_of(client)))
+    await until(lambda: not any(replica.check_pending for replica in replicas_of(client)))
     assert connected(client) == 2
 
 

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocketDisconnect
 from fake import Fake
 from replies import Failure, answer
 from tenant_auth import AsyncClient, Client, Options, Principal, UnavailableError
-from tenant_auth._http import Source, UndecidedLog
+from tenant_auth._http import KeySource, UndecidedLog
 from tenant_auth.asgi import AnswerErrors, TenantAuthMiddleware
 from tenant_auth.fastapi import RequireTenant
 from tenant_auth.mcp import BindSessions, TenantTokenVerifier
@@ -207,21 +207,21 @@ def test_websocket_is_closed_before_it_opens(fake: Fake, verdict: int | None, co
     ],
 )
 def test_key_may_come_in_one_header_only(headers: list[tuple[str, str]], key: Any) -> None:
-    found = Source(["Authorization", "X-API-Key"]).key([(n.encode(), v.encode()) for n, v in headers])
+    found = KeySource(["Authorization", "X-API-Key"]).key([(n.encode(), v.encode()) for n, v in headers])
     assert getattr(found, "status", found) == key
 
 
 @pytest.mark.parametrize("name", ["Authorization", "Mcp-Session-Id"])
 def test_repeated_credential_headers_are_rejected(name: str) -> None:
     headers = [(b"x-api-key", b"a"), (name.encode(), b"Bearer a")]
-    assert Source("X-API-Key").key(headers) == "a"
-    found = Source("X-API-Key").key([*headers, headers[-1]])
+    assert KeySource("X-API-Key").key(headers) == "a"
+    found = KeySource("X-API-Key").key([*headers, headers[-1]])
     assert getattr(found, "code", None) == "AMBIGUOUS_REQUEST"
 
 
 @pytest.mark.parametrize("header", ["", "a b", "a:", (), 5])
 def test_invalid_header_name_is_rejected(header: Any, client: AsyncClient) -> None:
-    for make in (Source, lambda header: RequireTenant(client, header=header)):
+    for make in (KeySource, lambda header: RequireTenant(client, header=header)):
         with pytest.raises((ValueError, TypeError), match=r"^header "):
             make(header)
 

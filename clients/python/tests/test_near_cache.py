@@ -10,7 +10,7 @@ import pytest
 from near import keep, session, validation
 from tenant_auth import NearCache as Limits
 from tenant_auth import Provenance, Source, Verdict
-from tenant_auth._near_cache import About, NearCache
+from tenant_auth._near_cache import NearCache, SubjectKind
 from tenant_auth.testing import ManualClock
 
 
@@ -53,7 +53,7 @@ def test_own_session_change_applies_immediately(near: NearCache) -> None:
     digest = near.digest("session", "s1", "")
     ticket = near.ticket()
     near.put(digest, ticket, validation(), "s1")
-    near.forget([(About.SESSION, "s1")])
+    near.invalidate_local([(SubjectKind.SESSION, "s1")])
     assert near.get(digest) is None
     near.put(digest, ticket, validation(), "s1")
     assert near.get(digest) is None, "its question was under way"
@@ -61,12 +61,14 @@ def test_own_session_change_applies_immediately(near: NearCache) -> None:
     assert near.get(digest) is not None
 
 
-@pytest.mark.parametrize(("about", "name"), [(About.KEY, "key_1"), (About.KEY, "key_2"), (About.TENANT, "acme")])
-def test_own_change_invalidates_cache_and_requests_in_flight(near: NearCache, about: About, name: str) -> None:
+@pytest.mark.parametrize(
+    ("about", "name"), [(SubjectKind.KEY, "key_1"), (SubjectKind.KEY, "key_2"), (SubjectKind.TENANT, "acme")]
+)
+def test_own_change_invalidates_cache_and_requests_in_flight(near: NearCache, about: SubjectKind, name: str) -> None:
     digest, ticket = near.digest("session", "s1", "k"), near.ticket()
     answer = session(presented_key_id="key_2")
     near.put(digest, ticket, answer, "s1")
-    near.forget([(about, name)])
+    near.invalidate_local([(about, name)])
     assert near.get(digest) is None
     near.put(digest, ticket, answer, "s1")
     assert near.get(digest) is None
@@ -75,7 +77,7 @@ def test_own_change_invalidates_cache_and_requests_in_flight(near: NearCache, ab
 def test_own_change_removes_negative_entries(near: NearCache) -> None:
     ticket = near.ticket()
     digest = keep(near, verdict=Verdict.UNKNOWN)
-    near.forget([(About.TENANT, "acme")])
+    near.invalidate_local([(SubjectKind.TENANT, "acme")])
     assert near.get(digest) is None
     assert near.get(keep(near, ticket=ticket, verdict=Verdict.UNKNOWN)) is None, "its question was under way"
 
@@ -111,7 +113,7 @@ def test_cache_stores_no_plaintext(near: NearCache) -> None:
     canary = "ta_canary" + "x" * 20
     digest = near.digest("session", canary, canary)
     near.put(digest, near.ticket(), validation(), canary)
-    near.invalidate(About.SESSION, canary + "other", 1)
+    near.invalidate(SubjectKind.SESSION, canary + "other", 1)
     seen: set[int] = set()
     texts: list[str] = []
     todo: list[object] = [near]

@@ -7,7 +7,7 @@ import pytest
 from near import keep, live, session, validation, watch_for
 from tenant_auth import NearCache as Limits
 from tenant_auth import Verdict
-from tenant_auth._near_cache import About, NearCache
+from tenant_auth._near_cache import NearCache, SubjectKind
 from tenant_auth.testing import ManualClock
 
 
@@ -54,8 +54,10 @@ def test_watched_for_limits_the_lifetime(clock: ManualClock) -> None:
     assert near.get(digest) is None
 
 
-@pytest.mark.parametrize(("about", "name"), [(About.KEY, "key_1"), (About.KEY, "key_2"), (About.TENANT, "acme")])
-def test_every_subject_invalidates_a_session(near: NearCache, about: About, name: str) -> None:
+@pytest.mark.parametrize(
+    ("about", "name"), [(SubjectKind.KEY, "key_1"), (SubjectKind.KEY, "key_2"), (SubjectKind.TENANT, "acme")]
+)
+def test_every_subject_invalidates_a_session(near: NearCache, about: SubjectKind, name: str) -> None:
     live(near)
     digest = near.digest("session", "s1", "the second key")
     near.put(digest, near.ticket(), session(presented_key_id="key_2"), "s1")
@@ -133,14 +135,14 @@ def test_start_over_clears_the_cache(near: NearCache) -> None:
 @pytest.mark.parametrize(
     ("about", "name", "dropped"),
     [
-        (About.KEY, "key_1", True),
-        (About.KEY, "key_2", False),
-        (About.TENANT, "acme", True),
-        (About.TENANT, "key_1", False),
-        (About.SESSION, "key_1", False),
+        (SubjectKind.KEY, "key_1", True),
+        (SubjectKind.KEY, "key_2", False),
+        (SubjectKind.TENANT, "acme", True),
+        (SubjectKind.TENANT, "key_1", False),
+        (SubjectKind.SESSION, "key_1", False),
     ],
 )
-def test_invalidation_removes_its_subject(near: NearCache, about: About, name: str, dropped: bool) -> None:
+def test_invalidation_removes_its_subject(near: NearCache, about: SubjectKind, name: str, dropped: bool) -> None:
     live(near)
     digest = keep(near, revision=10)
     near.invalidate(about, name, 11)
@@ -152,19 +154,19 @@ def test_invalidation_removes_session_for_any_key(near: NearCache) -> None:
     digests = [near.digest("session", "s1", key) for key in ("", "a", "b")]
     for digest in digests:
         near.put(digest, near.ticket(), validation(), "s1")
-    near.invalidate(About.SESSION, "s1", 11)
+    near.invalidate(SubjectKind.SESSION, "s1", 11)
     assert [near.get(digest) for digest in digests] == [None] * 3
 
 
 def test_answer_that_reflects_the_change_stays(near: NearCache) -> None:
     live(near)
     digest = keep(near, revision=11)
-    near.invalidate(About.KEY, "key_1", 11)
+    near.invalidate(SubjectKind.KEY, "key_1", 11)
     assert near.get(digest) is not None
 
 
-@pytest.mark.parametrize(("about", "name"), [(About.KEY, "key_1"), (About.TENANT, "acme")])
-def test_outdated_answer_in_flight_is_not_cached(near: NearCache, about: About, name: str) -> None:
+@pytest.mark.parametrize(("about", "name"), [(SubjectKind.KEY, "key_1"), (SubjectKind.TENANT, "acme")])
+def test_outdated_answer_in_flight_is_not_cached(near: NearCache, about: SubjectKind, name: str) -> None:
     live(near)
     ticket = near.ticket()
     near.invalidate(about, name, 11)
@@ -174,27 +176,27 @@ def test_outdated_answer_in_flight_is_not_cached(near: NearCache, about: About, 
 
 def test_answer_of_lagging_replica_is_not_cached(near: NearCache) -> None:
     live(near)
-    near.invalidate(About.KEY, "key_1", 11)
+    near.invalidate(SubjectKind.KEY, "key_1", 11)
     assert near.get(keep(near, revision=10)) is None
 
 
 def test_evicted_change_mark_ends_the_watched_lifetime(clock: ManualClock) -> None:
     near = NearCache(Limits(max_entries=1), clock)
     live(near)
-    near.invalidate(About.KEY, "key_1", 11)
+    near.invalidate(SubjectKind.KEY, "key_1", 11)
     for number in range(1_000):
-        near.invalidate(About.KEY, f"other_{number}", 12 + number)
+        near.invalidate(SubjectKind.KEY, f"other_{number}", 12 + number)
     digest = keep(near, revision=10)
     watch_for(near, clock, 5, revision=1_011)
     assert near.get(digest) is None
 
 
 def test_stalled_stream_is_detected(near: NearCache, clock: ManualClock) -> None:
-    assert not near.watch_hangs()
+    assert not near.watch_stalled()
     near.watch_opening()
     clock.advance(3)
-    assert not near.watch_hangs()
+    assert not near.watch_stalled()
     clock.advance(0.1)
-    assert near.watch_hangs()
+    assert near.watch_stalled()
     near.watch_closed()
-    assert not near.watch_hangs()
+    assert not near.watch_stalled()

@@ -270,7 +270,7 @@ def test_exit_without_close_sends_remaining_events(service: Service, kind: str, 
 def test_exit_without_service_logs_lost_events(kind: str) -> None:
     ran = run_and_exit("127.0.0.1:1", "acme", "lost", kind, "open")
     assert ran.returncode == 0
-    assert "600 usage events were not recorded and are lost" in ran.stderr
+    assert "usage events lost: 600" in ran.stderr
 
 
 def run_and_exit(endpoint: str, tenant: str, metric: str, kind: str, left: str) -> subprocess.CompletedProcess[str]:

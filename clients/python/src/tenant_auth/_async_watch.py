@@ -9,11 +9,11 @@ import grpc
 import grpc.aio
 
 from . import _watching
-from ._core import Core, take_in
+from ._core import Core, apply_event
 from ._near_cache import NearCache
 from ._pool import Pool
 from ._replica import Replica
-from ._watching import Pauses
+from ._watching import ReconnectDelays
 from .errors import TenantAuthError
 from .proto import watch_pb2
 
@@ -27,16 +27,16 @@ class AsyncWatch:
         self._core = core
         self._near = near
         self._pool = pool
-        self._pauses = Pauses(core.options.jitter)
+        self._reconnect_delays = ReconnectDelays(core.options.jitter)
         self._call: Any = None
         self._replica: Replica | None = None
         self._task = asyncio.create_task(self._run())
 
     def check(self) -> None:
         """Closes a stream that hangs, and suspects its replica. Called by validations that rely on the stream."""
-        if self._call is not None and self._near.watch_hangs():
+        if self._call is not None and self._near.watch_stalled():
             if self._replica is not None:
-                self._replica.suspect()
+                self._replica.check_liveness()
             self._call.cancel()
 
     async def close(self) -> None:
@@ -45,11 +45,11 @@ class AsyncWatch:
 
     async def _run(self) -> None:
         while True:
-            failure = await self._follow()
+            failure = await self._read_stream()
             self._near.watch_closed()
-            await self._core.clock.sleep(self._pauses.after(failure))
+            await self._core.clock.sleep(self._reconnect_delays.after(failure))
 
-    async def _follow(self) -> str:
+    async def _read_stream(self) -> str:
         """Reads one stream until it ends, and returns the status code."""
         try:
             self._replica = await self._pool.pick(self._core.options.timeout)
@@ -59,9 +59,9 @@ class AsyncWatch:
             )
             self._call = stream(request, metadata=self._core.metadata())
             async for event in self._call:
-                self._replica.heard()
-                self._pauses.succeeded()
-                take_in(self._near, event)
+                self._replica.record_activity()
+                self._reconnect_delays.succeeded()
+                apply_event(self._near, event)
             return "OK"
         except grpc.RpcError as error:
             return _watching.code(error)

@@ -21,7 +21,7 @@ EXIT_TIMEOUT = 3.0
 """Maximum time that an exit waits for sending the remaining events, in seconds."""
 
 Send = Callable[[Sequence[UsageEvent], str, float], Awaitable[UsageReceipt]]
-Reopened = Callable[[], AbstractAsyncContextManager[Send]]
+ClientFactory = Callable[[], AbstractAsyncContextManager[Send]]
 """Opens another client of the same kind, for when the first one is closed or its event loop is gone."""
 Finish = Callable[[], Sequence[UnsentUsage]]
 
@@ -37,20 +37,20 @@ def register(recorder: object, finish: Finish) -> None:
         recorders[id(recorder)] = (os.getpid(), finish)
 
 
-def forget(recorder: object) -> None:
+def unregister(recorder: object) -> None:
     """Removes a recorder that was closed."""
     with lock:
         recorders.pop(id(recorder), None)
 
 
-def send(unsent: Sequence[UnsentUsage], reopened: Reopened) -> list[UnsentUsage]:
+def send(unsent: Sequence[UnsentUsage], reopened: ClientFactory) -> list[UnsentUsage]:
     """Sends the remaining events through another client. A batch that may have arrived keeps its request id, so it
     counts once.
     """
     return asyncio.run(send_each(unsent, reopened)) if unsent else []
 
 
-async def send_each(unsent: Sequence[UnsentUsage], reopened: Reopened) -> list[UnsentUsage]:
+async def send_each(unsent: Sequence[UnsentUsage], reopened: ClientFactory) -> list[UnsentUsage]:
     left: list[UnsentUsage] = []
     end = time.monotonic() + EXIT_TIMEOUT
     async with reopened() as client:

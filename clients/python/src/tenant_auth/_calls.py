@@ -73,14 +73,14 @@ class Calls:
                 # This client closed the connection, so the service is not overloaded: moving to another replica costs
                 # no budget.
                 moved = True
-                error = silent(attempts.request_id)
+                error = unresponsive(attempts.request_id)
             except TenantAuthError as failure:
                 error = failure
             # Raised outside of the handlers, so that the error does not carry the original exception, which may contain
             # secrets.
             if not method.is_repeatable:
                 raise error
-            pause = attempts.pause_after(error, moved=moved)
+            pause = attempts.delay_after(error, moved=moved)
             if pause is None:
                 raise error
             if pause > 0:
@@ -104,17 +104,17 @@ class Calls:
             if method.is_read:
                 done, _ = await asyncio.wait(running, timeout=slow)
                 if not done:
-                    replica.suspect()
-                    other = self._pool.other(replica)
+                    replica.check_liveness()
+                    other = self._pool.alternative_to(replica)
                     if other is not None and attempts.hedge():
                         running.add(ask(other))
-            return await first_answer(running, first)
+            return await first_result(running, first)
         finally:
             for task in running:
                 task.cancel()
 
 
-async def first_answer(running: set[asyncio.Task[Any]], first: asyncio.Task[Any]) -> Any:
+async def first_result(running: set[asyncio.Task[Any]], first: asyncio.Task[Any]) -> Any:
     """Returns the first successful response. A transient failure counts only when no other attempt is left."""
     pending = set(running)
     while pending:
@@ -123,19 +123,19 @@ async def first_answer(running: set[asyncio.Task[Any]], first: asyncio.Task[Any]
             failure = task.exception()
             if failure is None:
                 return task.result()
-            if not in_passing(failure):
+            if not is_transient_failure(failure):
                 raise failure
     return first.result()
 
 
-def in_passing(failure: BaseException) -> bool:
+def is_transient_failure(failure: BaseException) -> bool:
     if isinstance(failure, grpc.aio.AioRpcError):
         codes = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED)
         return failure.code() in codes
     return isinstance(failure, ConnectionLost)
 
 
-def silent(request_id: str) -> UnavailableError:
+def unresponsive(request_id: str) -> UnavailableError:
     return UnavailableError(
         "the replica did not respond and its connection was closed; the call may or may not have been processed",
         code="UNAVAILABLE",

@@ -6,10 +6,10 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-LONGEST_DURATION = 86_400.0
+MAX_DURATION = 86_400.0
 """A day. Longer durations are usually a mistake of the unit."""
 MAX_ENTRIES = 10_000_000
-LONGEST_HEADER = 256
+MAX_HEADER_LENGTH = 256
 
 
 def duration(name: str, value: object, *, zero: bool = False) -> float:
@@ -17,9 +17,9 @@ def duration(name: str, value: object, *, zero: bool = False) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} is {type(value).__name__} {value!r}: give a number of seconds, such as 0.5")
     # Only comparisons are used: an int may be too large for a float, and NaN is in no range.
-    if not 0 <= value <= LONGEST_DURATION or (value == 0 and not zero):
+    if not 0 <= value <= MAX_DURATION or (value == 0 and not zero):
         least = "from 0" if zero else "more than 0"
-        raise ValueError(f"{name} is {value!r}: give {least} to {LONGEST_DURATION:.0f} seconds")
+        raise ValueError(f"{name} is {value!r}: give {least} to {MAX_DURATION:.0f} seconds")
     return float(value)
 
 
@@ -36,7 +36,7 @@ def count(name: str, value: object, least: int, most: int) -> int:
     return value
 
 
-def share(name: str, value: object) -> float:
+def fraction(name: str, value: object) -> float:
     """A fraction from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} is {type(value).__name__} {value!r}: give a number from 0 to 1")
@@ -57,10 +57,14 @@ def header_text(name: str, value: object) -> str:
     """
     if not isinstance(value, str):
         raise TypeError(f"{name} is {type(value).__name__} {value!r}: give text")
-    if not 1 <= len(value) <= LONGEST_HEADER or value != value.strip() or not (value.isascii() and value.isprintable()):
-        shown = value if len(value) <= LONGEST_HEADER else value[:64] + "…"
+    if (
+        not 1 <= len(value) <= MAX_HEADER_LENGTH
+        or value != value.strip()
+        or not (value.isascii() and value.isprintable())
+    ):
+        shown = value if len(value) <= MAX_HEADER_LENGTH else value[:64] + "…"
         raise ValueError(
-            f"{name} is {shown!r}: give 1 to {LONGEST_HEADER} printable ASCII characters without a line break"
+            f"{name} is {shown!r}: give 1 to {MAX_HEADER_LENGTH} printable ASCII characters without a line break"
         )
     return value
 
@@ -76,7 +80,7 @@ def function(name: str, value: object) -> None:
         raise TypeError(f"{name} is {type(value).__name__}: give a function")
 
 
-def at_once(name: str, value: object) -> None:
+def sync_function(name: str, value: object) -> None:
     """A function that is not a coroutine function: its result would never be awaited."""
     function(name, value)
     if inspect.iscoroutinefunction(value):

@@ -43,7 +43,7 @@ DENIALS: dict[Verdict, tuple[HTTPStatus, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class Rejection:
     """A response that rejects a request."""
 
     status: HTTPStatus
@@ -74,16 +74,16 @@ class Refusal:
         return {"Content-Type": "application/problem+json", "Cache-Control": "no-store"} | self.more_headers
 
 
-NO_CREDENTIALS = Refusal(HTTPStatus.UNAUTHORIZED, "NO_CREDENTIALS", "The request has no key.", {CHALLENGE: "Bearer"})
-AMBIGUOUS = Refusal(
+NO_CREDENTIALS = Rejection(HTTPStatus.UNAUTHORIZED, "NO_CREDENTIALS", "The request has no key.", {CHALLENGE: "Bearer"})
+AMBIGUOUS = Rejection(
     HTTPStatus.BAD_REQUEST, "AMBIGUOUS_REQUEST", "A header with a key or a session id occurs more than once."
 )
 # These are rejected if repeated, even if another header carries the key: a server behind this one might read the other
 # value.
-SINGLE = frozenset({AUTHORIZATION, "mcp-session-id"})
+SINGLE_HEADERS = frozenset({AUTHORIZATION, "mcp-session-id"})
 
 
-class Source:
+class KeySource:
     """The headers that may carry the key."""
 
     def __init__(self, header: str | Iterable[str]) -> None:
@@ -95,12 +95,12 @@ class Source:
             raise ValueError("header is empty: give a header name, such as Authorization")
         self.names = frozenset(name.lower() for name in names)
 
-    def key(self, headers: Headers) -> str | Refusal | None:
+    def key(self, headers: Headers) -> str | Rejection | None:
         """Returns the key, a rejection if the request is ambiguous, or `None` if there is no key."""
         shown = [(name.lower().decode("latin-1"), value.decode("latin-1")) for name, value in headers]
         names = [name for name, _ in shown]
         found = [(name, value) for name, value in shown if name in self.names]
-        if len(found) > 1 or any(names.count(name) > 1 for name in SINGLE):
+        if len(found) > 1 or any(names.count(name) > 1 for name in SINGLE_HEADERS):
             return AMBIGUOUS
         if not found:
             return None
@@ -119,7 +119,7 @@ def is_preflight(method: str, headers: Headers) -> bool:
     return method == "OPTIONS" and any(name.lower() == b"access-control-request-method" for name, _ in headers)
 
 
-def denial(validation: Validation) -> Refusal:
+def denial(validation: Validation) -> Rejection:
     """Returns the rejection for a verdict that is not valid."""
     verdict = validation.verdict
     status, detail = DENIALS.get(verdict, (HTTPStatus.FORBIDDEN, "The key does not permit this request."))
@@ -132,15 +132,15 @@ def denial(validation: Validation) -> Refusal:
         scopes = " ".join(validation.missing_scopes)
         more[CHALLENGE] = f'Bearer error="insufficient_scope", scope="{scopes}"'
     missing = validation.missing_scopes if verdict is Verdict.INSUFFICIENT_SCOPE else ()
-    return Refusal(status, verdict.name, detail, more, missing)
+    return Rejection(status, verdict.name, detail, more, missing)
 
 
-def no_session(verdict: Verdict = Verdict.UNBOUND) -> Refusal:
+def no_session(verdict: Verdict = Verdict.UNBOUND) -> Rejection:
     """Returns the rejection for a session that has ended, belongs to another tenant, or has a malformed id."""
-    return Refusal(HTTPStatus.NOT_FOUND, verdict.name, "The session does not exist.")
+    return Rejection(HTTPStatus.NOT_FOUND, verdict.name, "The session does not exist.")
 
 
-def refusal_of(error: TenantAuthError | DeniedError) -> Refusal:
+def rejection_of(error: TenantAuthError | DeniedError) -> Rejection:
     """Returns the rejection for a denial or an error. Logs undecided requests."""
     if isinstance(error, DeniedError):
         return denial(error.validation)
@@ -153,7 +153,7 @@ def refusal_of(error: TenantAuthError | DeniedError) -> Refusal:
     UNDECIDED_LOG.note(error)
     wait = max(1, math.ceil(error.retry_after or 1))
     detail = "The key could not be checked now."
-    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "UNDECIDED", detail, {"Retry-After": str(wait)})
+    return Rejection(HTTPStatus.SERVICE_UNAVAILABLE, "UNDECIDED", detail, {"Retry-After": str(wait)})
 
 
 class UndecidedLog:

@@ -48,7 +48,7 @@ class LoopThread:
         try:
             with self._lock:
                 loop = self._opened()
-                future = asyncio.run_coroutine_threadsafe(awaited(work), loop)
+                future = asyncio.run_coroutine_threadsafe(await_result(work), loop)
         except BaseException:
             if asyncio.iscoroutine(work):
                 work.close()
@@ -56,7 +56,7 @@ class LoopThread:
         try:
             return future.result()
         except concurrent.futures.CancelledError:
-            raise _status.closed() from None
+            raise _status.closed_error() from None
         except BaseException:
             future.cancel()
             raise
@@ -64,7 +64,7 @@ class LoopThread:
     def each(self, items: AsyncIterator[T]) -> Iterator[T]:
         """Iterates over an asynchronous iterator, which is closed with this one."""
         try:
-            while (item := self.run(following(items))) is not END:
+            while (item := self.run(next_item(items))) is not END:
                 yield item
         finally:
             close = getattr(items, "aclose", None)
@@ -79,14 +79,14 @@ class LoopThread:
                 if self._loop is None or self._pid != os.getpid():
                     done.set_result(None)
                 else:
-                    done = asyncio.run_coroutine_threadsafe(awaited(last()), self._loop)
+                    done = asyncio.run_coroutine_threadsafe(await_result(last()), self._loop)
                 self._closing = done
             closing = self._closing
         closing.result()
 
     def _opened(self) -> asyncio.AbstractEventLoop:
         if self._closing is not None:
-            raise _status.closed()
+            raise _status.closed_error()
         if self._loop is None:
             self._loop, self._pid = shared_loop(), os.getpid()
         elif self._pid != os.getpid():
@@ -95,9 +95,9 @@ class LoopThread:
         return self._loop
 
 
-async def awaited(work: Awaitable[T]) -> T:
+async def await_result(work: Awaitable[T]) -> T:
     return await work
 
 
-async def following(items: AsyncIterator[Any]) -> Any:
+async def next_item(items: AsyncIterator[Any]) -> Any:
     return await anext(items, END)

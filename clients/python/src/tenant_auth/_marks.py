@@ -9,7 +9,7 @@ from typing import NamedTuple
 Subject = Hashable
 
 
-class Mark(NamedTuple):
+class ChangeMark(NamedTuple):
     """The last known change of one subject."""
 
     revision: int
@@ -18,28 +18,28 @@ class Mark(NamedTuple):
     """The epoch of the near cache that the change started."""
 
 
-NO_MARK = Mark(0, 0)
+NO_CHANGE = ChangeMark(0, 0)
 
 
-class Marks:
+class ChangeMarks:
     """The change marks of a limited number of subjects."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._marks: OrderedDict[Subject, Mark] = OrderedDict()
+        self._marks: OrderedDict[Subject, ChangeMark] = OrderedDict()
 
-    def note(self, subject: Subject, *, revision: int = 0, epoch: int = 0) -> int:
+    def record(self, subject: Subject, *, revision: int = 0, epoch: int = 0) -> int:
         """Records a change. Returns the highest revision whose mark was evicted; usually 0."""
-        old = self._marks.get(subject, NO_MARK)
-        self._marks[subject] = Mark(max(old.revision, revision), max(old.epoch, epoch))
+        old = self._marks.get(subject, NO_CHANGE)
+        self._marks[subject] = ChangeMark(max(old.revision, revision), max(old.epoch, epoch))
         self._marks.move_to_end(subject)
         if len(self._marks) <= self._capacity:
             return 0
         return self._marks.popitem(last=False)[1].revision
 
-    def overtake(self, subjects: Iterable[Subject], *, revision: int, epoch: int) -> bool:
+    def is_superseded(self, subjects: Iterable[Subject], *, revision: int, epoch: int) -> bool:
         """Reports whether an answer about these subjects, requested in that epoch, is older than a known change."""
-        marks = (self._marks.get(subject, NO_MARK) for subject in subjects)
+        marks = (self._marks.get(subject, NO_CHANGE) for subject in subjects)
         return any(revision < mark.revision or epoch < mark.epoch for mark in marks)
 
     def clear(self) -> None:

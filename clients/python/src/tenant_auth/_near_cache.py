@@ -10,16 +10,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from ._feed import Feed
-from ._marks import Marks, Subject
-from ._shelf import Digest, Entry, Shelf
+from ._entries import Digest, Entry, EntryStore
+from ._marks import ChangeMarks, Subject
+from ._stream import StreamState
 from .clock import Clock
 from .options import NearCache as NearCacheOptions
 from .results import SessionValidation, Validation, WatchState
 from .verdict import Source
 
 
-class About(Enum):
+class SubjectKind(Enum):
     """The kind of subject of an invalidation."""
 
     KEY = "key"
@@ -45,16 +45,16 @@ class NearCache:
         # candidates.
         self._secret = secrets.token_bytes(32)
         self._lock = threading.Lock()
-        self._shelf = Shelf(options.max_entries)
-        self._marks = Marks(capacity=max(1_000, options.max_entries))
-        self._feed = Feed()
+        self._entries = EntryStore(options.max_entries)
+        self._marks = ChangeMarks(capacity=max(1_000, options.max_entries))
+        self._stream = StreamState()
         self._epoch = 0
         self._oldest_epoch = 0
-        self._absent_epoch = 0
+        self._negative_epoch = 0
 
     def __len__(self) -> int:
         with self._lock:
-            return len(self._shelf)
+            return len(self._entries)
 
     def digest(self, *texts: str) -> Digest:
         """Returns the digest of a key, or of a session id and a key."""
@@ -78,11 +78,11 @@ class NearCache:
         """Returns an answer that may be used now."""
         now = self._clock.monotonic()
         with self._lock:
-            entry = self._shelf.get(digest)
+            entry = self._entries.get(digest)
             if entry is None:
                 return None
-            if self._left(entry, now) <= 0:
-                self._shelf.drop(digest)
+            if self._remaining(entry, now) <= 0:
+                self._entries.remove(digest)
                 return None
         provenance = entry.answer.provenance
         passed = now - entry.sent_at
@@ -108,42 +108,42 @@ class NearCache:
         with self._lock:
             if ticket.epoch < self._oldest_epoch:
                 return
-            if not answer.key_id and not answer.tenant_id and ticket.epoch < self._absent_epoch:
+            if not answer.key_id and not answer.tenant_id and ticket.epoch < self._negative_epoch:
                 return
-            if self._marks.overtake(subjects, revision=provenance.revision, epoch=ticket.epoch):
+            if self._marks.is_superseded(subjects, revision=provenance.revision, epoch=ticket.epoch):
                 return
-            old = self._shelf.get(digest)
+            old = self._entries.get(digest)
             newer = old is not None and old.answer.provenance.revision > provenance.revision
-            if old is not None and newer and self._left(old, now) > 0:
+            if old is not None and newer and self._remaining(old, now) > 0:
                 return
-            self._shelf.put(digest, entry)
+            self._entries.put(digest, entry)
 
     def heartbeat(self, revision: int) -> None:
         with self._lock:
-            self._feed.heard(revision, self._clock.monotonic())
+            self._stream.record_event(revision, self._clock.monotonic())
 
-    def invalidate(self, about: About, name: str, revision: int) -> None:
+    def invalidate(self, about: SubjectKind, name: str, revision: int) -> None:
         """Applies an invalidation."""
         with self._lock:
-            self._feed.heard(revision, self._clock.monotonic())
+            self._stream.record_event(revision, self._clock.monotonic())
             self._epoch += 1
             subject = self._subject(about, name)
-            self._shelf.drop_about(subject, below=revision)
-            forgotten = self._marks.note(subject, revision=revision)
+            self._entries.remove_subject(subject, below=revision)
+            forgotten = self._marks.record(subject, revision=revision)
             # Without its mark, an old answer about this subject would look current. Answers this old get no watched
             # lifetime.
-            self._feed.floor = max(self._feed.floor, forgotten)
+            self._stream.min_revision = max(self._stream.min_revision, forgotten)
 
     def start_over(self, revision: int) -> None:
         """Clears the cache, including requests in flight, because it is unknown what has changed."""
         with self._lock:
-            self._feed.started_over(revision, self._clock.monotonic())
+            self._stream.start_over(revision, self._clock.monotonic())
             self._epoch += 1
             self._oldest_epoch = self._epoch
-            self._shelf.clear()
+            self._entries.clear()
             self._marks.clear()
 
-    def forget(self, changed: Iterable[tuple[About, str]]) -> None:
+    def invalidate_local(self, changed: Iterable[tuple[SubjectKind, str]]) -> None:
         """Applies a change made by this process, whose revision is unknown. An empty list means that anything may have
         changed.
         """
@@ -152,50 +152,54 @@ class NearCache:
             self._epoch += 1
             if not named:
                 self._oldest_epoch = self._epoch
-                self._shelf.clear()
+                self._entries.clear()
             for about, name in named:
                 subject = self._subject(about, name)
-                self._shelf.drop_about(subject)
-                forgotten = self._marks.note(subject, epoch=self._epoch)
-                self._feed.floor = max(self._feed.floor, forgotten)
+                self._entries.remove_subject(subject)
+                forgotten = self._marks.record(subject, epoch=self._epoch)
+                self._stream.min_revision = max(self._stream.min_revision, forgotten)
             # Negative entries have no ids, and what they describe may exist now.
-            self._shelf.clear_absent()
-            self._absent_epoch = self._epoch
+            self._entries.clear_negative()
+            self._negative_epoch = self._epoch
 
     def watch_opening(self) -> int:
         """Records that a stream is being opened. Returns the revision to resume from."""
         with self._lock:
-            return self._feed.opening(self._clock.monotonic())
+            return self._stream.connection_opening(self._clock.monotonic())
 
     def watch_closed(self) -> None:
         with self._lock:
-            self._feed.closed()
+            self._stream.connection_closed()
 
-    def watch_hangs(self) -> bool:
+    def watch_stalled(self) -> bool:
         """Reports whether the stream is open and has been without an event for too long."""
         with self._lock:
-            return self._feed.hangs(self._clock.monotonic())
+            return self._stream.is_stalled(self._clock.monotonic())
 
     def watch_state(self) -> WatchState:
         with self._lock:
-            return WatchState(live=self._feed.alive(self._clock.monotonic()), revision=self._feed.revision)
+            return WatchState(live=self._stream.is_live(self._clock.monotonic()), revision=self._stream.revision)
 
-    def _left(self, entry: Entry, now: float) -> float:
+    def _remaining(self, entry: Entry, now: float) -> float:
         """Returns the remaining lifetime of an entry in seconds."""
         provenance = entry.answer.provenance
         left = provenance.cacheable_for
-        if self._feed.covers(entry.sent_at, provenance.revision, now):
+        if self._stream.covers(entry.sent_at, provenance.revision, now):
             longest = self._options.watched_for
             watched = provenance.cacheable_while_watched
             left = max(left, watched if longest is None else min(watched, longest))
         return entry.sent_at + left - now
 
     def _subjects(self, answer: Validation, session_id: str | None) -> tuple[Subject, ...]:
-        named = [(About.KEY, answer.key_id), (About.TENANT, answer.tenant_id), (About.SESSION, session_id)]
+        named = [
+            (SubjectKind.KEY, answer.key_id),
+            (SubjectKind.TENANT, answer.tenant_id),
+            (SubjectKind.SESSION, session_id),
+        ]
         if isinstance(answer, SessionValidation):
-            named.append((About.KEY, answer.presented_key_id))
+            named.append((SubjectKind.KEY, answer.presented_key_id))
         return tuple(self._subject(about, name) for about, name in named if name)
 
-    def _subject(self, about: About, name: str) -> Subject:
+    def _subject(self, about: SubjectKind, name: str) -> Subject:
         # A session id is stored as a digest, like a key, because it grants access together with a key.
-        return (about, self.digest(name) if about is About.SESSION else name)
+        return (about, self.digest(name) if about is SubjectKind.SESSION else name)

@@ -13,9 +13,9 @@ import grpc.aio
 
 from ._channel import Address, Target
 
-LIFE_SIGN_TIMEOUT = 0.5
+LIVENESS_CHECK_TIMEOUT = 0.5
 """How long a replica may take to respond to a liveness check, in seconds."""
-LOOK, LOOK_WHILE_CONNECTING = 0.25, 0.01
+POLL_INTERVAL, CONNECTING_POLL_INTERVAL = 0.25, 0.01
 """How often the state of a connection is polled, in seconds."""
 HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 # The health of the whole process: a request without a service name, which is encoded as zero bytes.
@@ -35,17 +35,17 @@ class Replica:
 
     def __init__(self, address: Address, target: Target, changed: Callable[[], None]) -> None:
         self.address = address
-        self.suspected = False
+        self.check_pending = False
         """A call is late and the liveness check is in progress. Other replicas are preferred."""
         self._target = target
         self._changed = changed
-        self._heard_at = 0.0
+        self._last_activity = 0.0
         self._closing = False
-        self._look = asyncio.Event()
+        self._poll_requested = asyncio.Event()
         self._methods: dict[str, Any] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._channel, self._stamp = target.channel(address)
-        self._task = asyncio.create_task(self._follow())
+        self._task = asyncio.create_task(self._maintain())
 
     @property
     def ready(self) -> bool:
@@ -67,12 +67,12 @@ class Replica:
         made = self._methods.get(method.path)
         if made is None:
             made = self._methods[method.path] = channel.unary_unary(method.path, method.serialize, method.parse)
-        timer = asyncio.get_running_loop().call_later(slow, self.suspect)
+        timer = asyncio.get_running_loop().call_later(slow, self.check_liveness)
         try:
             reply = await made(request, timeout=timeout, metadata=metadata)
         except grpc.aio.AioRpcError as error:
-            if answered(error):
-                self.heard()
+            if has_server_metadata(error):
+                self.record_activity()
             raise
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -85,21 +85,21 @@ class Replica:
             raise ConnectionLost from None
         finally:
             timer.cancel()
-        self.heard()
+        self.record_activity()
         return reply
 
-    def look(self) -> None:
+    def poll_now(self) -> None:
         """Polls the connection state now. Called when a call waits for a connection."""
-        self._look.set()
+        self._poll_requested.set()
 
-    def heard(self) -> None:
+    def record_activity(self) -> None:
         """Records that data has arrived on the connection."""
-        self._heard_at = time.monotonic()
+        self._last_activity = time.monotonic()
 
-    def suspect(self) -> None:
+    def check_liveness(self) -> None:
         """Starts a liveness check on the connection, unless one is in progress."""
-        if not self.suspected and self.ready:
-            self.suspected = True
+        if not self.check_pending and self.ready:
+            self.check_pending = True
             self._spawn(self._check())
 
     async def close(self, grace: float | None = None) -> None:
@@ -113,33 +113,33 @@ class Replica:
         channel, since = self._channel, time.monotonic()
         try:
             check: Any = channel.unary_unary(HEALTH_CHECK)
-            await check(WHOLE_PROCESS, timeout=LIFE_SIGN_TIMEOUT)
+            await check(WHOLE_PROCESS, timeout=LIVENESS_CHECK_TIMEOUT)
         except grpc.aio.AioRpcError as error:
-            lost = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not answered(error)
-            if lost and self._heard_at < since and channel is self._channel:
-                self._renew()
+            lost = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not has_server_metadata(error)
+            if lost and self._last_activity < since and channel is self._channel:
+                self._reconnect()
         except (asyncio.CancelledError, grpc.aio.UsageError):
             # The channel was closed in the meantime, so the result does not matter.
             pass
         finally:
-            self.suspected = False
+            self.check_pending = False
 
-    def _renew_if_outdated(self) -> None:
+    def _reconnect_if_outdated(self) -> None:
         """Replaces a disconnected channel if the TLS files have changed."""
         if self._stamp != self._target.stamp():
-            self._renew()
+            self._reconnect()
 
-    def _renew(self) -> None:
+    def _reconnect(self) -> None:
         old = self._channel
         self._task.cancel()
         self._methods.clear()
         self._channel, self._stamp = self._target.channel(self.address)
-        self._task = asyncio.create_task(self._follow())
+        self._task = asyncio.create_task(self._maintain())
         self._changed()
         # Closing ends the calls in flight on it, which are retried elsewhere.
         self._spawn(old.close(None))
 
-    async def _follow(self) -> None:
+    async def _maintain(self) -> None:
         """Connects, reconnects when the connection is lost, and reports each change of the state.
 
         It polls the state because the wait functions of gRPC cannot be cancelled before the state changes.
@@ -147,15 +147,15 @@ class Replica:
         channel = self._channel
         state = None
         while channel is self._channel and not self._closing:
-            self._look.clear()
+            self._poll_requested.clear()
             before, state = state, channel.get_state(try_to_connect=True)
             if state is not READY and state is not CONNECTING:
-                self._renew_if_outdated()
+                self._reconnect_if_outdated()
             if state is not before:
                 self._changed()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_WHILE_CONNECTING if state is CONNECTING else LOOK):
-                    await self._look.wait()
+                async with asyncio.timeout(CONNECTING_POLL_INTERVAL if state is CONNECTING else POLL_INTERVAL):
+                    await self._poll_requested.wait()
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -163,6 +163,6 @@ class Replica:
         task.add_done_callback(self._background.discard)
 
 
-def answered(error: grpc.aio.AioRpcError) -> bool:
+def has_server_metadata(error: grpc.aio.AioRpcError) -> bool:
     """Reports whether the status came from the service, not from the local side of the connection."""
     return bool(error.initial_metadata()) or bool(error.trailing_metadata())

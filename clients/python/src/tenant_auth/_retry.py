@@ -10,20 +10,20 @@ from .errors import ErrorKind, TenantAuthError
 from .options import Options, Retry
 
 
-class Budget:
+class RetryBudget:
     """A token bucket: each call deposits a fraction of a token, each retry withdraws one."""
 
     def __init__(self, retry: Retry) -> None:
         self._lock = threading.Lock()
         self._share = retry.budget
-        self._most = float(retry.burst)
-        self._tokens = self._most
+        self._max_tokens = float(retry.burst)
+        self._tokens = self._max_tokens
 
-    def earn(self) -> None:
+    def deposit(self) -> None:
         with self._lock:
-            self._tokens = min(self._most, self._tokens + self._share)
+            self._tokens = min(self._max_tokens, self._tokens + self._share)
 
-    def spend(self) -> bool:
+    def try_withdraw(self) -> bool:
         with self._lock:
             # Tenths do not add up exactly in binary.
             if self._tokens < 1 - 1e-9:
@@ -35,7 +35,7 @@ class Budget:
 class Attempts:
     """The attempts of one call, until it has a result, must not be retried, or times out."""
 
-    def __init__(self, options: Options, budget: Budget | None, timeout: float | None) -> None:
+    def __init__(self, options: Options, budget: RetryBudget | None, timeout: float | None) -> None:
         self._clock = options.clock
         self._jitter = options.jitter
         self._retry = options.retry
@@ -46,28 +46,28 @@ class Attempts:
         self._made = 0
         self.request_id = uuid.uuid4().hex
         if budget is not None:
-            budget.earn()
+            budget.deposit()
 
     def next_timeout(self) -> float:
         """Returns the timeout of the next attempt."""
         left = self._deadline - self._clock.monotonic()
         if left <= 0:
-            raise _status.late(self.request_id)
+            raise _status.deadline_exceeded(self.request_id)
         self._made += 1
         return left
 
     def hedge(self) -> bool:
         """Reports whether the current attempt may be hedged. A hedge counts as a retry."""
-        return self._budget is not None and self._budget.spend()
+        return self._budget is not None and self._budget.try_withdraw()
 
-    def pause_after(self, error: TenantAuthError, *, moved: bool = False) -> float | None:
+    def delay_after(self, error: TenantAuthError, *, moved: bool = False) -> float | None:
         """Returns the delay before the next attempt, or `None` if the error is final.
 
         `moved`: this client itself ended the attempt to make it on another replica, immediately and independently of
         the budget.
         """
         retry, budget = self._retry, self._budget
-        if retry is None or budget is None or self._made >= retry.max_attempts or not worth_retrying(error):
+        if retry is None or budget is None or self._made >= retry.max_attempts or not is_retryable(error):
             return None
         if moved:
             return 0.0
@@ -77,10 +77,10 @@ class Attempts:
         pause += error.retry_after or 0.0
         if self._clock.monotonic() + pause >= self._deadline:
             return None
-        return pause if budget.spend() else None
+        return pause if budget.try_withdraw() else None
 
 
-def worth_retrying(error: TenantAuthError) -> bool:
+def is_retryable(error: TenantAuthError) -> bool:
     """Reports whether a retry may help. An overloaded service is retried only if it gave a retry delay."""
     if error.kind is ErrorKind.OVERLOADED:
         return error.retry_after is not None

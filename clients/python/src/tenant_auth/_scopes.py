@@ -11,21 +11,21 @@ from .verdict import Verdict
 
 V = TypeVar("V", bound=Validation)
 
-MOST_SCOPES = 32
-LONGEST_SCOPE = 64
+MAX_SCOPES = 32
+MAX_SCOPE_LENGTH = 64
 CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789:._-/*")
 
 
-def checkable(required: Sequence[str]) -> bool:
+def are_valid_scopes(required: Sequence[str]) -> bool:
     """Reports whether the contract allows these scopes. Invalid scopes are left to the service, which returns a precise
     error.
     """
-    return len(required) <= MOST_SCOPES and all(
-        0 < len(scope) <= LONGEST_SCOPE and CHARACTERS.issuperset(scope) for scope in required
+    return len(required) <= MAX_SCOPES and all(
+        0 < len(scope) <= MAX_SCOPE_LENGTH and CHARACTERS.issuperset(scope) for scope in required
     )
 
 
-def checked(answer: V, required: Sequence[str]) -> V:
+def apply_required_scopes(answer: V, required: Sequence[str]) -> V:
     """Applies required scopes to an answer to a request without scopes."""
     if answer.verdict is not Verdict.VALID:
         return answer

@@ -25,7 +25,7 @@ KINDS: dict[str, type[TenantAuthError]] = {
 }
 CODES: dict[int, str] = {code.value[0]: code.name for code in grpc.StatusCode}
 # Shorter texts are not secrets, and redacting them would damage every message.
-SHORTEST_SECRET = 8
+MIN_SECRET_LENGTH = 8
 
 
 def from_rpc(error: grpc.RpcError, request_id: str, secrets: Iterable[str] = ()) -> TenantAuthError:
@@ -46,22 +46,22 @@ def from_item(item: status_pb2.Status, request_id: str, secrets: Iterable[str] =
     return make(CODES.get(item.code, "UNKNOWN"), item.message, item, request_id, secrets)
 
 
-def broken(message: str) -> TenantAuthError:
+def invalid_response(message: str) -> TenantAuthError:
     """A response that violates the contract."""
     return TenantAuthError(message, code="INTERNAL")
 
 
-def late(request_id: str | None = None) -> errors.DeadlineExceededError:
+def deadline_exceeded(request_id: str | None = None) -> errors.DeadlineExceededError:
     """The timeout of this client has passed."""
     return errors.DeadlineExceededError("deadline exceeded", code="DEADLINE_EXCEEDED", request_id=request_id)
 
 
-def lost() -> TenantAuthError:
+def connection_lost() -> TenantAuthError:
     """The connection was closed."""
     return errors.UnavailableError("the connection was lost", code="UNAVAILABLE")
 
 
-def closed(what: str = "client") -> errors.ClosedError:
+def closed_error(what: str = "client") -> errors.ClosedError:
     """The client or recorder was closed."""
     return errors.ClosedError(f"the {what} is closed", code="CANCELLED")
 
@@ -69,7 +69,7 @@ def closed(what: str = "client") -> errors.ClosedError:
 def make(
     code: str, message: str, status: status_pb2.Status, request_id: str, secrets: Iterable[str]
 ) -> TenantAuthError:
-    known = tuple(secret for secret in secrets if len(secret) >= SHORTEST_SECRET)
+    known = tuple(secret for secret in secrets if len(secret) >= MIN_SECRET_LENGTH)
 
     def clean(text: str) -> str:
         for secret in known:

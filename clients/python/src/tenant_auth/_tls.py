@@ -97,7 +97,7 @@ def check_pair(chain: bytes, key: bytes) -> None:
     """Checks that the key belongs to the certificate. Without this check, handshakes would fail without naming the
     reason.
     """
-    with in_a_file(chain + b"\n" + key) as path:
+    with temporary_path(chain + b"\n" + key) as path:
         try:
             # Without a password argument, OpenSSL would prompt for it on the terminal.
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(path, password="")
@@ -106,7 +106,7 @@ def check_pair(chain: bytes, key: bytes) -> None:
 
 
 @contextmanager
-def in_a_file(content: bytes) -> Iterator[str]:
+def temporary_path(content: bytes) -> Iterator[str]:
     """Provides content that OpenSSL reads only from files; in memory if the system supports it."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("tenant-auth")

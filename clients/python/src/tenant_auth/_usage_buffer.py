@@ -64,13 +64,13 @@ class UsageBuffer:
         self._options = options
         self._on_rejected = on_rejected or log_rejected
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[UsageEvent, float]] = deque()
-        self._under_way: deque[Batch] = deque()
-        self._aside: list[Batch] = []
+        self._queue: deque[tuple[UsageEvent, float]] = deque()
+        self._in_flight: deque[Batch] = deque()
+        self._set_aside: list[Batch] = []
         self._closed = False
-        self.taken = 0
+        self.added = 0
         """Total number of events that were added."""
-        self.done = 0
+        self.completed = 0
         """Number of events that are recorded, rejected or set aside."""
 
     def add(self, event: UsageEvent) -> bool:
@@ -78,31 +78,31 @@ class UsageBuffer:
         check(event)
         with self._lock:
             if self._closed:
-                raise _status.closed("usage recorder")
-            held = self.taken - self.done + sum(len(batch.events) for batch in self._aside)
+                raise _status.closed_error("usage recorder")
+            held = self.added - self.completed + sum(len(batch.events) for batch in self._set_aside)
             if held >= self._options.max_events:
                 raise QueueFullError(f"usage queue full: {held} events")
-            self.taken += 1
-            self._waiting.append((event, self._clock.monotonic()))
-            return len(self._waiting) == 1 or len(self._waiting) >= self._options.batch_size
+            self.added += 1
+            self._queue.append((event, self._clock.monotonic()))
+            return len(self._queue) == 1 or len(self._queue) >= self._options.batch_size
 
-    def next_batch(self, *, hurry: bool = False) -> Batch | None:
+    def next_batch(self, *, force: bool = False) -> Batch | None:
         """Returns the batch to send now."""
         with self._lock:
-            if not self._under_way and self._waiting:
-                full = len(self._waiting) >= self._options.batch_size
-                if full or hurry or self._patience() <= 0:
-                    count = min(len(self._waiting), self._options.batch_size)
-                    self._under_way.append(Batch(tuple(self._waiting.popleft()[0] for _ in range(count))))
-            return self._under_way[0] if self._under_way else None
+            if not self._in_flight and self._queue:
+                full = len(self._queue) >= self._options.batch_size
+                if full or force or self._time_until_due() <= 0:
+                    count = min(len(self._queue), self._options.batch_size)
+                    self._in_flight.append(Batch(tuple(self._queue.popleft()[0] for _ in range(count))))
+            return self._in_flight[0] if self._in_flight else None
 
-    def patience(self) -> float | None:
+    def time_until_due(self) -> float | None:
         """Returns the time until the oldest event must be sent, in seconds; `None` if the queue is empty."""
         with self._lock:
-            return max(0.0, self._patience()) if self._waiting else None
+            return max(0.0, self._time_until_due()) if self._queue else None
 
     def recorded(self, batch: Batch, receipt: UsageReceipt) -> None:
-        self._through(batch)
+        self._complete(batch)
         for rejection in receipt.rejected:
             self._reject(rejection.event, rejection.error)
 
@@ -112,28 +112,28 @@ class UsageBuffer:
         batch.failures += 1
         if error.is_transient:
             return True
-        wrong = wrong_events(error, len(batch.events))
-        if not wrong and error.kind is ErrorKind.INVALID:
+        invalid = invalid_events(error, len(batch.events))
+        if not invalid and error.kind is ErrorKind.INVALID:
             if len(batch.events) > 1:
                 # No event was recorded, and the error names none: each half is sent with a new request id.
                 half = len(batch.events) // 2
                 with self._lock:
-                    self._under_way.popleft()
-                    self._under_way.extendleft((Batch(batch.events[half:]), Batch(batch.events[:half])))
+                    self._in_flight.popleft()
+                    self._in_flight.extendleft((Batch(batch.events[half:]), Batch(batch.events[:half])))
                 return False
-            wrong = {0}
-        if wrong:
+            invalid = {0}
+        if invalid:
             # No event was recorded, so the remaining ones may be sent with a new request id.
-            rest = tuple(event for index, event in enumerate(batch.events) if index not in wrong)
+            rest = tuple(event for index, event in enumerate(batch.events) if index not in invalid)
             with self._lock:
-                self._under_way.popleft()
-                self.done += len(wrong)
+                self._in_flight.popleft()
+                self.completed += len(invalid)
                 if rest:
-                    self._under_way.appendleft(Batch(rest))
-            for index in sorted(wrong):
+                    self._in_flight.appendleft(Batch(rest))
+            for index in sorted(invalid):
                 self._reject(batch.events[index], error)
             return False
-        self._through(batch, aside=True)
+        self._complete(batch, set_aside=True)
         if not isinstance(error, ClosedError):
             log.error("usage events not recorded: %d: %s", len(batch.events), error)
         return False
@@ -146,22 +146,22 @@ class UsageBuffer:
     def unsent(self) -> list[UnsentUsage]:
         """Removes and returns the events that are set aside, in flight or queued."""
         with self._lock:
-            batches = [*self._aside, *self._under_way]
-            waiting = tuple(event for event, _ in self._waiting)
+            batches = [*self._set_aside, *self._in_flight]
+            waiting = tuple(event for event, _ in self._queue)
             size = self._options.batch_size
             batches += [Batch(waiting[start : start + size]) for start in range(0, len(waiting), size)]
-            self._aside.clear()
-            self._under_way.clear()
-            self._waiting.clear()
-            self.done = self.taken
+            self._set_aside.clear()
+            self._in_flight.clear()
+            self._queue.clear()
+            self.completed = self.added
             return [UnsentUsage(batch.request_id, batch.events, batch.error) for batch in batches]
 
-    def _through(self, batch: Batch, *, aside: bool = False) -> None:
+    def _complete(self, batch: Batch, *, set_aside: bool = False) -> None:
         with self._lock:
-            self._under_way.popleft()
-            self.done += len(batch.events)
-            if aside:
-                self._aside.append(batch)
+            self._in_flight.popleft()
+            self.completed += len(batch.events)
+            if set_aside:
+                self._set_aside.append(batch)
 
     def _reject(self, event: UsageEvent, error: TenantAuthError) -> None:
         try:
@@ -170,8 +170,8 @@ class UsageBuffer:
             # An error of the user's callback must not stop the recording of other events.
             log.exception("on_rejected callback failed")
 
-    def _patience(self) -> float:
-        return self._waiting[0][1] + self._options.linger - self._clock.monotonic()
+    def _time_until_due(self) -> float:
+        return self._queue[0][1] + self._options.linger - self._clock.monotonic()
 
 
 def event_of(tenant_id: str, metric: str, quantity: int, at: datetime | None, clock: Clock) -> UsageEvent:
@@ -191,11 +191,11 @@ def check(event: UsageEvent) -> None:
         raise InvalidRequestError(message, code="INVALID_ARGUMENT", violations=violations)
 
 
-def wrong_events(error: TenantAuthError, count: int) -> set[int]:
+def invalid_events(error: TenantAuthError, count: int) -> set[int]:
     """Returns the events that a rejection names; none if it is about anything else as well."""
     names = [INDEX.match(violation.field) for violation in error.violations]
-    wrong = {int(name[1]) for name in names if name}
-    return wrong if wrong and None not in names and max(wrong) < count else set()
+    invalid = {int(name[1]) for name in names if name}
+    return invalid if invalid and None not in names and max(invalid) < count else set()
 
 
 def log_rejected(event: UsageEvent, error: TenantAuthError) -> None:

@@ -11,13 +11,13 @@ from ._retry import backoff
 
 log = logging.getLogger("tenant_auth")
 
-NOT_SERVED_PAUSE = 60.0
+NOT_SERVED_DELAY = 60.0
 """Delay if the service does not offer the stream. It may be replaced by a version that does."""
 # Not longer than the liveness timeout, after which the near cache no longer relies on the stream.
-LONGEST_PAUSE = 3.0
+MAX_DELAY = 3.0
 
 
-class Pauses:
+class ReconnectDelays:
     """The delay before the next connection."""
 
     def __init__(self, jitter: Callable[[], float]) -> None:
@@ -31,9 +31,9 @@ class Pauses:
     def after(self, code: str) -> float:
         """Returns the delay after a connection that ended with this status code."""
         if code in ("UNIMPLEMENTED", "FAILED_PRECONDITION"):
-            return NOT_SERVED_PAUSE
+            return NOT_SERVED_DELAY
         self._failures += 1
-        return backoff(self._failures - 1, self._jitter(), longest=LONGEST_PAUSE)
+        return backoff(self._failures - 1, self._jitter(), longest=MAX_DELAY)
 
 
 def code(error: grpc.RpcError) -> str:

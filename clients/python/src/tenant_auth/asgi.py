@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from . import _checks, _http
-from ._http import Refusal, Source, refusal_of
+from ._http import KeySource, Rejection, rejection_of
 from .async_client import AsyncClient
 from .errors import TenantAuthError
 from .results import DeniedError, Principal
@@ -48,7 +48,7 @@ class TenantAuthMiddleware:
         self._client = client
         self._scopes = _checks.texts("scopes", scopes)
         self._exempt = frozenset(_checks.texts("exempt", exempt))
-        self._source = Source(header)
+        self._source = KeySource(header)
         self._preflight = _checks.flag("preflight", preflight)
         for path in self._exempt:
             if not path.startswith("/") or "?" in path or "#" in path:
@@ -63,8 +63,8 @@ class TenantAuthMiddleware:
             await self._app(scope, receive, send)
             return
         outcome = await admit(self._client, key, self._scopes)
-        if isinstance(outcome, Refusal):
-            await refuse(outcome, scope, send)
+        if isinstance(outcome, Rejection):
+            await send_rejection(outcome, scope, send)
             return
         scope.setdefault("state", {})["principal"] = outcome
         await self._app(scope, receive, send)
@@ -91,22 +91,22 @@ class AnswerErrors:
         except (TenantAuthError, DeniedError) as error:
             if started or scope["type"] not in ("http", "websocket"):
                 raise
-            await refuse(refusal_of(error), scope, send)
+            await send_rejection(rejection_of(error), scope, send)
 
 
-async def admit(client: AsyncClient, key: str | Refusal | None, scopes: Iterable[str]) -> Principal | Refusal:
+async def admit(client: AsyncClient, key: str | Rejection | None, scopes: Iterable[str]) -> Principal | Rejection:
     """Returns the principal, or the rejection."""
     if key is None:
         return _http.NO_CREDENTIALS
-    if isinstance(key, Refusal):
+    if isinstance(key, Rejection):
         return key
     try:
         return await client.require_key(key, scopes)
     except (TenantAuthError, DeniedError) as error:
-        return refusal_of(error)
+        return rejection_of(error)
 
 
-async def refuse(refusal: Refusal, scope: Scope, send: Send) -> None:
+async def send_rejection(refusal: Rejection, scope: Scope, send: Send) -> None:
     """Sends the rejection."""
     if scope["type"] == "websocket":
         later = refusal.status is HTTPStatus.SERVICE_UNAVAILABLE

@@ -63,10 +63,10 @@ class AsyncClient:
 
         async def ask(required: Sequence[str], timeout: float | None) -> Validation:
             request = _wire.key_request(key, required)
-            reply, _ = await self._engine.ask(_methods.VALIDATE_KEY, request, timeout, secrets=(key,))
+            reply, _ = await self._engine.send(_methods.VALIDATE_KEY, request, timeout, secrets=(key,))
             return _wire.validation(reply)
 
-        return await self._engine.decide(_wire.about_key(key), None, ask, texts("scopes", scopes), timeout)
+        return await self._engine.decide(_wire.key_cache_key(key), None, ask, texts("scopes", scopes), timeout)
 
     async def validate_session(
         self,
@@ -80,10 +80,10 @@ class AsyncClient:
 
         async def ask(required: Sequence[str], timeout: float | None) -> SessionValidation:
             request = _wire.session_request(session_id, key, required)
-            reply, _ = await self._engine.ask(_methods.VALIDATE_SESSION, request, timeout, secrets=(key or "",))
+            reply, _ = await self._engine.send(_methods.VALIDATE_SESSION, request, timeout, secrets=(key or "",))
             return _wire.session_validation(reply)
 
-        question = _wire.about_session(session_id, key)
+        question = _wire.session_cache_key(session_id, key)
         return await self._engine.decide(question, session_id, ask, texts("scopes", scopes), timeout)
 
     async def validate_keys(
@@ -112,8 +112,8 @@ class AsyncClient:
     ) -> Binding:
         """Binds a session to the tenant of a key for `ttl` seconds. Idempotent."""
         request = session_pb2.BindSessionRequest(
-            session_id=_wire.presentable(session_id, "session_id"),
-            key=_wire.presentable(key, "key"),
+            session_id=_wire.check_text(session_id, "session_id"),
+            key=_wire.check_text(key, "key"),
             ttl=_wire.duration("ttl", ttl),
             expiry=session_pb2.SessionExpiry.ValueType(expiry),
             attributes=attributes,
@@ -124,7 +124,7 @@ class AsyncClient:
     async def unbind_session(self, session_id: str, tenant_id: str, *, timeout: float | None = None) -> bool:
         """Ends a session. Returns whether it was bound before this call. Idempotent."""
         request = session_pb2.UnbindSessionRequest(
-            session_id=_wire.presentable(session_id, "session_id"), tenant_id=_wire.presentable(tenant_id, "tenant_id")
+            session_id=_wire.check_text(session_id, "session_id"), tenant_id=_wire.check_text(tenant_id, "tenant_id")
         )
         reply, _ = await self._engine.call(_methods.UNBIND_SESSION, request, timeout)
         return bool(reply.was_bound)
@@ -133,7 +133,7 @@ class AsyncClient:
         self, tenant_id: str, *, page_size: int = 0, timeout: float | None = None
     ) -> AsyncIterator[Session]:
         """Iterates over a tenant's sessions, newest first, page by page. `timeout` applies to each page."""
-        tenant_id = _wire.presentable(tenant_id, "tenant_id")
+        tenant_id = _wire.check_text(tenant_id, "tenant_id")
         request = session_pb2.ListSessionsRequest(tenant_id=tenant_id, page_size=page_size)
         while True:
             page, _ = await self._engine.call(_methods.LIST_SESSIONS, request, timeout)
@@ -164,8 +164,8 @@ class AsyncClient:
     ) -> AsyncIterator[UsageSum]:
         """Iterates over a tenant's usage from `start` to before `end`, by time and metric. An empty `metric`: all."""
         request = usage_pb2.QueryUsageRequest(
-            tenant_id=_wire.presentable(tenant_id, "tenant_id"),
-            metric=_wire.presentable(metric, "metric"),
+            tenant_id=_wire.check_text(tenant_id, "tenant_id"),
+            metric=_wire.check_text(metric, "metric"),
             start_time=_wire.timestamp(start, "start"),
             end_time=_wire.timestamp(end, "end"),
             bucket=usage_pb2.UsageBucket.ValueType(bucket),
@@ -187,7 +187,7 @@ class AsyncClient:
         async def send(events: Sequence[UsageEvent], request_id: str, timeout: float) -> UsageReceipt:
             return await self.record_usage(events, request_id, timeout=timeout)
 
-        return AsyncUsageRecorder(send, self._core, options, on_rejected, self._reopened)
+        return AsyncUsageRecorder(send, self._core, options, on_rejected, self._new_client)
 
     async def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """Describes the replica that responds."""
@@ -197,7 +197,9 @@ class AsyncClient:
     @property
     def watch_state(self) -> WatchState:
         """State of the watch stream."""
-        return WatchState(live=False, revision=0) if self._core.near is None else self._core.near.watch_state()
+        return (
+            WatchState(live=False, revision=0) if self._core.near_cache is None else self._core.near_cache.watch_state()
+        )
 
     @property
     def raw(self) -> AsyncRaw:
@@ -220,7 +222,7 @@ class AsyncClient:
         await self.close()
 
     @asynccontextmanager
-    async def _reopened(self) -> AsyncIterator[Send]:
+    async def _new_client(self) -> AsyncIterator[Send]:
         alike = replace(self._core.options, near_cache=None)
         async with AsyncClient(self._core.endpoints, alike) as client:
             yield lambda events, request_id, timeout: client.record_usage(events, request_id, timeout=timeout)

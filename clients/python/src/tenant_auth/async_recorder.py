@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from . import _at_exit, _checks, _status
-from ._at_exit import Reopened, Send
+from ._at_exit import ClientFactory, Send
 from ._core import Core
 from ._retry import backoff
 from ._usage_buffer import Batch, OnRejected, RecorderOptions, UsageBuffer, event_of
@@ -29,20 +29,20 @@ class AsyncUsageRecorder:
         core: Core,
         options: RecorderOptions | None,
         on_rejected: OnRejected | None,
-        reopened: Reopened,
+        reopened: ClientFactory,
     ) -> None:
         options = options or RecorderOptions()
         _checks.instance("options", options, RecorderOptions)
         if on_rejected is not None:
-            _checks.at_once("on_rejected", on_rejected)
+            _checks.sync_function("on_rejected", on_rejected)
         self._send = send
         self._clock = core.clock
         self._jitter = core.options.jitter
         self._options = options
         self._buffer = UsageBuffer(core.clock, options, on_rejected)
         self._wake = asyncio.Event()
-        self._upto = 0
-        self._last_try = asyncio.Event()
+        self._flush_target = 0
+        self._retry_now = asyncio.Event()
         self._progress = asyncio.Condition()
         _at_exit.register(self, lambda: self._finish(reopened))
         self._task = asyncio.create_task(self._run())
@@ -61,20 +61,20 @@ class AsyncUsageRecorder:
         """Waits until all events queued so far are recorded, rejected or set aside. Raises `DeadlineExceededError`
         after `timeout`.
         """
-        upto = self._buffer.taken
-        self._upto = upto
+        upto = self._buffer.added
+        self._flush_target = upto
         self._wake.set()
         try:
             async with asyncio.timeout(timeout), self._progress:
-                await self._progress.wait_for(lambda: self._buffer.done >= upto)
+                await self._progress.wait_for(lambda: self._buffer.completed >= upto)
         except TimeoutError:
-            raise _status.late() from None
+            raise _status.deadline_exceeded() from None
 
     async def close(self, timeout: float = 5.0) -> list[UnsentUsage]:
         """Sends the remaining events for at most `timeout` seconds, and returns those that could not be sent."""
-        _at_exit.forget(self)
+        _at_exit.unregister(self)
         self._buffer.close()
-        self._last_try.set()
+        self._retry_now.set()
         try:
             await self.flush(timeout)
         except TenantAuthError:
@@ -92,21 +92,21 @@ class AsyncUsageRecorder:
         left = await self.close()
         _at_exit.warn_unsent(left)
 
-    def _finish(self, reopened: Reopened) -> list[UnsentUsage]:
+    def _finish(self, reopened: ClientFactory) -> list[UnsentUsage]:
         """Sends the remaining events at exit, when the event loop of this recorder no longer runs."""
         self._buffer.close()
         return _at_exit.send(self._buffer.unsent(), reopened)
 
     async def _run(self) -> None:
         while True:
-            batch = self._buffer.next_batch(hurry=self._buffer.done < self._upto)
+            batch = self._buffer.next_batch(force=self._buffer.completed < self._flush_target)
             if batch is not None:
-                await self._deliver(batch)
+                await self._send_batch(batch)
                 continue
             self._wake.clear()
-            await self._wait(self._wake, self._buffer.patience())
+            await self._wait(self._wake, self._buffer.time_until_due())
 
-    async def _deliver(self, batch: Batch) -> None:
+    async def _send_batch(self, batch: Batch) -> None:
         failure: TenantAuthError | None = None
         try:
             receipt = await self._send(batch.events, batch.request_id, self._options.timeout)
@@ -118,8 +118,8 @@ class AsyncUsageRecorder:
             failure = TenantAuthError(f"{type(error).__name__} while sending")
         if failure is not None and self._buffer.failed(batch, failure):
             pause = backoff(batch.failures - 1, self._jitter(), longest=self._options.longest_pause)
-            self._last_try.clear()
-            await self._wait(self._last_try, pause + (failure.retry_after or 0.0))
+            self._retry_now.clear()
+            await self._wait(self._retry_now, pause + (failure.retry_after or 0.0))
             return
         async with self._progress:
             self._progress.notify_all()

@@ -54,7 +54,7 @@ class Client:
         """
         required = texts("scopes", scopes)
         # A cached answer does not need the other thread.
-        known = self._inner._engine.known(_wire.about_key(key), required)
+        known = self._inner._engine.cached(_wire.key_cache_key(key), required)
         return known if known is not None else self._loop.run(self._inner.validate_key(key, required, timeout=timeout))
 
     def validate_session(
@@ -67,7 +67,7 @@ class Client:
     ) -> SessionValidation:
         """Validates a session. A key presented with it must belong to the tenant of the session."""
         required = texts("scopes", scopes)
-        known = self._inner._engine.known(_wire.about_session(session_id, key), required)
+        known = self._inner._engine.cached(_wire.session_cache_key(session_id, key), required)
         if known is not None:
             return cast(SessionValidation, known)
         return self._loop.run(self._inner.validate_session(session_id, key, required, timeout=timeout))
@@ -134,7 +134,7 @@ class Client:
         def send(events: Sequence[UsageEvent], request_id: str, timeout: float) -> UsageReceipt:
             return self.record_usage(events, request_id, timeout=timeout)
 
-        return UsageRecorder(send, self._core, options, on_rejected, self._inner._reopened)
+        return UsageRecorder(send, self._core, options, on_rejected, self._inner._new_client)
 
     def server_info(self, *, timeout: float | None = None) -> ServerInfo:
         """Describes the replica that responds."""

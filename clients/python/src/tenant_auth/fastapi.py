@@ -9,7 +9,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from . import _checks
-from ._http import AUTHORIZATION, Refusal, Source
+from ._http import AUTHORIZATION, KeySource, Rejection
 from .asgi import admit
 from .async_client import AsyncClient
 from .results import Principal
@@ -18,7 +18,7 @@ from .results import Principal
 class RefusedError(HTTPException):
     """The exception that makes FastAPI respond with a rejection."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: Rejection) -> None:
         super().__init__(refusal.status, refusal.detail, refusal.more_headers)
         self.refusal = refusal
 
@@ -34,7 +34,7 @@ class RequireTenant(SecurityBase):
         _checks.instance("header", header, str)
         self._client = client
         self._scopes = tuple(one for given in scopes for one in _checks.texts("scopes", given))
-        self._source = Source(header)
+        self._source = KeySource(header)
         # The OpenAPI description of the security scheme.
         bearer = header.lower() == AUTHORIZATION
         place = {"in": APIKeyIn.header, "name": header}
@@ -43,7 +43,7 @@ class RequireTenant(SecurityBase):
 
     async def __call__(self, connection: HTTPConnection) -> Principal:
         outcome = await admit(self._client, self._source.key(connection.scope["headers"]), self._scopes)
-        if isinstance(outcome, Refusal):
+        if isinstance(outcome, Rejection):
             # Only an exception handler can set the response body. This finds the handlers of the app at run time.
             handlers = connection.scope.get("starlette.exception_handlers")
             if handlers is not None:

@@ -13,8 +13,8 @@ from pydantic import Field
 from starlette.applications import Starlette
 
 from . import _checks, _http
-from ._http import Refusal, Source, refusal_of
-from .asgi import AnswerErrors, App, Message, Receive, Scope, Send, refuse
+from ._http import KeySource, Rejection, rejection_of
+from .asgi import AnswerErrors, App, Message, Receive, Scope, Send, send_rejection
 from .async_client import AsyncClient
 from .errors import TenantAuthError
 from .results import DeniedError, Principal, SessionValidation, Validation
@@ -23,16 +23,16 @@ from .sessions import SessionExpiry
 log = logging.getLogger("tenant_auth")
 
 SESSION_HEADER = b"mcp-session-id"
-LONGEST_SESSION_ID = 128
-SHORTEST_TTL = 60.0
+MAX_SESSION_ID_LENGTH = 128
+MIN_TTL = 60.0
 """The contract's minimum for sessions with a sliding expiry, in seconds."""
-KEY = Source("Authorization")
+KEY = KeySource("Authorization")
 # Statuses of verdicts with which a session continues, besides VALID. All others end the session, for example if the key
 # that opened it was revoked. MCP clients start a new session after a 404.
-GOES_ON = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
+CONTINUING_STATUSES = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS})
 
 
-NOT_FOR_THIS = Refusal(HTTPStatus.UNAUTHORIZED, "INVALID_TOKEN", "The key is not intended for this server.")
+NOT_FOR_THIS = Rejection(HTTPStatus.UNAUTHORIZED, "INVALID_TOKEN", "The key is not intended for this server.")
 
 
 class TenantAccessToken(AccessToken):
@@ -90,8 +90,8 @@ class RefuseAmbiguous:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             found = KEY.key(scope["headers"])
-            if isinstance(found, Refusal):
-                await refuse(found, scope, send)
+            if isinstance(found, Rejection):
+                await send_rejection(found, scope, send)
                 return
         await self._app(scope, receive, send)
 
@@ -122,9 +122,9 @@ class AnswerUnauthorized:
         refusal = await self._why(key) if isinstance(key, str) else _http.NO_CREDENTIALS
         if refusal.status is HTTPStatus.UNAUTHORIZED:
             refusal = replace(refusal, more_headers={_http.CHALLENGE: challenge})
-        await refuse(refusal, scope, send)
+        await send_rejection(refusal, scope, send)
 
-    async def _why(self, key: str) -> Refusal:
+    async def _why(self, key: str) -> Rejection:
         validation = await self._client.validate_key(key)
         # A valid key that the SDK rejected is for another resource.
         return NOT_FOR_THIS if validation.is_valid else _http.denial(validation)
@@ -143,9 +143,9 @@ class BindSessions:
         self._app = app
         self._client = client
         self._ttl = _checks.duration("ttl", ttl)
-        if ttl < SHORTEST_TTL:
+        if ttl < MIN_TTL:
             # With a shorter ttl, every binding would be rejected.
-            raise ValueError(f"ttl is {ttl!r}: give at least {SHORTEST_TTL:.0f} seconds")
+            raise ValueError(f"ttl is {ttl!r}: give at least {MIN_TTL:.0f} seconds")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = KEY.key(scope["headers"]) if scope["type"] == "http" else None
@@ -163,21 +163,21 @@ class BindSessions:
             return
         await self._client.require_key(key)
         session = await self._session(session_id, key)
-        if isinstance(session, Refusal):
-            await refuse(session, scope, send)
+        if isinstance(session, Rejection):
+            await send_rejection(session, scope, send)
             return
         await self._app(scope, receive, send)
         if scope["method"] == "DELETE":
             await self._unbind(session_id, session)
 
-    async def _session(self, session_id: str, key: str) -> SessionValidation | Refusal:
+    async def _session(self, session_id: str, key: str) -> SessionValidation | Rejection:
         """Returns the session if it continues and belongs to the key's tenant, otherwise a 404 rejection."""
         if not is_session_id(session_id):
             return _http.no_session()
         session = await self._client.validate_session(session_id, key)
         if session.is_valid:
             return session
-        if _http.denial(session).status in GOES_ON:
+        if _http.denial(session).status in CONTINUING_STATUSES:
             raise DeniedError(session)
         return _http.no_session(session.verdict)
 
@@ -225,13 +225,13 @@ class Opening:
             await self._send(message)
         else:
             self.refused = session_id
-            await refuse(refusal, self._scope, self._send)
+            await send_rejection(refusal, self._scope, self._send)
 
-    async def _bind(self, session_id: str) -> Refusal | None:
+    async def _bind(self, session_id: str) -> Rejection | None:
         try:
             binding = await self._client.bind_session(session_id, self._key, self._ttl, expiry=SessionExpiry.SLIDING)
         except TenantAuthError as error:
-            return refusal_of(error)
+            return rejection_of(error)
         return None if binding.is_valid else _http.denial(Validation(verdict=binding.verdict))
 
 
@@ -245,7 +245,7 @@ async def ignore(_message: Message) -> None:
 
 def is_session_id(text: str) -> bool:
     """Reports whether the contract allows the session id: visible ASCII characters."""
-    return 0 < len(text) <= LONGEST_SESSION_ID and all("!" <= character <= "~" for character in text)
+    return 0 < len(text) <= MAX_SESSION_ID_LENGTH and all("!" <= character <= "~" for character in text)
 
 
 def challenge_of(message: Message) -> str:

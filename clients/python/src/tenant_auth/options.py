@@ -88,7 +88,7 @@ class Retry:
         _checks.count("retry.max_attempts", self.max_attempts, 1, 100)
         _checks.duration("retry.base", self.base)
         _checks.duration("retry.longest", self.longest)
-        _checks.share("retry.budget", self.budget)
+        _checks.fraction("retry.budget", self.budget)
         _checks.count("retry.burst", self.burst, 0, _checks.MAX_ENTRIES)
 
 
@@ -125,10 +125,10 @@ class Options:
         _checks.optional_duration("hedge_after", self.hedge_after)
         _checks.flag("use_environment_proxy", self.use_environment_proxy)
         _checks.header_text("user_agent", self.user_agent)
-        _checks.at_once("jitter", self.jitter)
+        _checks.sync_function("jitter", self.jitter)
         if self.token is not None and not isinstance(self.token, str | TokenFile) and not callable(self.token):
             raise TypeError(f"token is {type(self.token).__name__}: give text, a TokenFile or a function")
         if callable(self.token):
-            _checks.at_once("token", self.token)
+            _checks.sync_function("token", self.token)
         for name in ("monotonic", "time", "sleep", "wait"):
             _checks.function(f"clock.{name}", getattr(self.clock, name, None))

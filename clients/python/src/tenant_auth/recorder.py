@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from . import _at_exit, _checks, _status
-from ._at_exit import Reopened
+from ._at_exit import ClientFactory
 from ._core import Core
 from ._retry import backoff
 from ._usage_buffer import Batch, OnRejected, RecorderOptions, UsageBuffer, event_of
@@ -32,20 +32,20 @@ class UsageRecorder:
         core: Core,
         options: RecorderOptions | None,
         on_rejected: OnRejected | None,
-        reopened: Reopened,
+        reopened: ClientFactory,
     ) -> None:
         options = options or RecorderOptions()
         _checks.instance("options", options, RecorderOptions)
         if on_rejected is not None:
-            _checks.at_once("on_rejected", on_rejected)
+            _checks.sync_function("on_rejected", on_rejected)
         self._send = send
         self._clock = core.clock
         self._jitter = core.options.jitter
         self._options = options
         self._buffer = UsageBuffer(core.clock, options, on_rejected)
         self._wake = threading.Event()
-        self._upto = 0
-        self._last_try = threading.Event()
+        self._flush_target = 0
+        self._retry_now = threading.Event()
         self._stop = threading.Event()
         self._progress = threading.Condition()
         _at_exit.register(self, lambda: self._finish(reopened))
@@ -65,25 +65,25 @@ class UsageRecorder:
         """Waits until all events queued so far are recorded, rejected or set aside. Raises `DeadlineExceededError`
         after `timeout`.
         """
-        upto = self._buffer.taken
-        self._upto = upto
+        upto = self._buffer.added
+        self._flush_target = upto
         self._wake.set()
         with self._progress:
-            if not self._progress.wait_for(lambda: self._buffer.done >= upto, timeout):
-                raise _status.late()
+            if not self._progress.wait_for(lambda: self._buffer.completed >= upto, timeout):
+                raise _status.deadline_exceeded()
 
     def close(self, timeout: float = 5.0) -> list[UnsentUsage]:
         """Sends the remaining events for at most `timeout` seconds, and returns those that could not be sent."""
-        _at_exit.forget(self)
+        _at_exit.unregister(self)
         self._buffer.close()
-        self._last_try.set()
+        self._retry_now.set()
         try:
             self.flush(timeout)
         except TenantAuthError:
             pass
         self._stop.set()
         self._wake.set()
-        self._last_try.set()
+        self._retry_now.set()
         # A call in flight ends with its own deadline. Until then its events must not be returned as unsent.
         if self._thread.is_alive():
             self._thread.join()
@@ -98,7 +98,7 @@ class UsageRecorder:
         left = self.close()
         _at_exit.warn_unsent(left)
 
-    def _finish(self, reopened: Reopened) -> list[UnsentUsage]:
+    def _finish(self, reopened: ClientFactory) -> list[UnsentUsage]:
         """Sends the remaining events at exit. The client may already be closed."""
         left = self.close(_at_exit.EXIT_TIMEOUT)
         again = [batch for batch in left if isinstance(batch.error, ClosedError)]
@@ -108,17 +108,17 @@ class UsageRecorder:
         while not self._stop.is_set():
             # Cleared before the check: events that arrive in the meantime set it again.
             self._wake.clear()
-            batch = self._buffer.next_batch(hurry=self._buffer.done < self._upto)
+            batch = self._buffer.next_batch(force=self._buffer.completed < self._flush_target)
             if batch is not None:
-                self._deliver(batch)
+                self._send_batch(batch)
                 continue
-            patience = self._buffer.patience()
-            if patience is None:
+            seconds = self._buffer.time_until_due()
+            if seconds is None:
                 self._wake.wait()
             else:
-                self._clock.wait(self._wake, patience)
+                self._clock.wait(self._wake, seconds)
 
-    def _deliver(self, batch: Batch) -> None:
+    def _send_batch(self, batch: Batch) -> None:
         failure: TenantAuthError | None = None
         try:
             receipt = self._send(batch.events, batch.request_id, self._options.timeout)
@@ -130,9 +130,9 @@ class UsageRecorder:
             failure = TenantAuthError(f"{type(error).__name__} while sending")
         if failure is not None and self._buffer.failed(batch, failure):
             pause = backoff(batch.failures - 1, self._jitter(), longest=self._options.longest_pause)
-            self._clock.wait(self._last_try, pause + (failure.retry_after or 0.0))
+            self._clock.wait(self._retry_now, pause + (failure.retry_after or 0.0))
             if not self._stop.is_set():
-                self._last_try.clear()
+                self._retry_now.clear()
             return
         with self._progress:
             self._progress.notify_all()

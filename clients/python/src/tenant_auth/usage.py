@@ -11,9 +11,9 @@ from .errors import TenantAuthError, Violation
 
 TENANT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 METRIC = re.compile(r"[a-z][a-z0-9_.]{0,63}")
-LARGEST_QUANTITY = 10**12
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-LATEST = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+MAX_QUANTITY = 10**12
+MIN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+MAX_TIME = datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
 
 class UsageBucket(IntEnum):
@@ -55,15 +55,15 @@ def violations_of(event: UsageEvent, prefix: str = "") -> list[Violation]:
         wrong("tenant_id", "must be 1 to 64 characters of A-Z a-z 0-9 _ -")
     if not isinstance(event.metric, str) or not METRIC.fullmatch(event.metric):
         wrong("metric", "must be a lower-case letter, then up to 63 characters of a-z 0-9 _ .")
-    if type(event.quantity) is not int or not 0 <= event.quantity <= LARGEST_QUANTITY:
-        wrong("quantity", f"must be an int from 0 to {LARGEST_QUANTITY}")
+    if type(event.quantity) is not int or not 0 <= event.quantity <= MAX_QUANTITY:
+        wrong("quantity", f"must be an int from 0 to {MAX_QUANTITY}")
     at = event.occurred_at
-    if at is not None and not EARLIEST <= at <= LATEST:
+    if at is not None and not MIN_TIME <= at <= MAX_TIME:
         wrong("occurred_at", "must be from 1970 to 9999")
     return found
 
 
-def unsendable(event: UsageEvent, prefix: str) -> list[Violation]:
+def encoding_violations(event: UsageEvent, prefix: str) -> list[Violation]:
     """Returns the fields that no message can contain. All other errors are left to the service, which rejects only this
     event.
     """

@@ -14,16 +14,16 @@ Load = Callable[[float], Awaitable[Validation]]
 """Makes the call. The argument is the timeout in seconds."""
 
 
-class AsyncFlights:
+class InFlightCalls:
     """The calls in flight, by request."""
 
-    def __init__(self, clock: Clock, longest: float) -> None:
+    def __init__(self, clock: Clock, min_timeout: float) -> None:
         self._clock = clock
         # The call must not fail early for other callers because the one that started it has a short timeout.
-        self._longest = longest
-        self._flights: dict[Hashable, asyncio.Task[Validation | TenantAuthError]] = {}
+        self._min_timeout = min_timeout
+        self._in_flight: dict[Hashable, asyncio.Task[Validation | TenantAuthError]] = {}
 
-    async def join(self, question: Hashable, load: Load, timeout: float) -> Validation:
+    async def join(self, request: Hashable, load: Load, timeout: float) -> Validation:
         """Returns the result of a call in flight, or of a new call. A caller that gives up does not end the call for
         the others.
         """
@@ -31,23 +31,23 @@ class AsyncFlights:
         while True:
             left = deadline - self._clock.monotonic()
             if left <= 0:
-                raise _status.late()
-            flight = self._flights.get(question)
-            joined = flight is not None
-            if flight is None:
-                flight = asyncio.create_task(self._fly(load, max(left, self._longest)))
-                self._flights[question] = flight
-                flight.add_done_callback(lambda done: self._forget(question, done))
+                raise _status.deadline_exceeded()
+            call = self._in_flight.get(request)
+            joined = call is not None
+            if call is None:
+                call = asyncio.create_task(self._run_load(load, max(left, self._min_timeout)))
+                self._in_flight[request] = call
+                call.add_done_callback(lambda done: self._remove(request, done))
             try:
                 async with asyncio.timeout(left):
-                    outcome = await asyncio.shield(flight)
+                    outcome = await asyncio.shield(call)
             except TimeoutError:
-                outcome = _status.late()
+                outcome = _status.deadline_exceeded()
                 joined = False
             except asyncio.CancelledError:
                 task = asyncio.current_task()
-                if flight.cancelled() and task is not None and not task.cancelling():
-                    raise _status.closed() from None
+                if call.cancelled() and task is not None and not task.cancelling():
+                    raise _status.closed_error() from None
                 raise
             if isinstance(outcome, Validation):
                 return outcome
@@ -57,17 +57,17 @@ class AsyncFlights:
             raise outcome.again()
 
     async def close(self) -> None:
-        flights = tuple(self._flights.values())
-        for flight in flights:
-            flight.cancel()
-        await asyncio.gather(*flights, return_exceptions=True)
+        calls = tuple(self._in_flight.values())
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
 
-    async def _fly(self, load: Load, timeout: float) -> Validation | TenantAuthError:
+    async def _run_load(self, load: Load, timeout: float) -> Validation | TenantAuthError:
         try:
             return await load(timeout)
         except TenantAuthError as error:
             return error
 
-    def _forget(self, question: Hashable, done: asyncio.Task[Validation | TenantAuthError]) -> None:
-        if self._flights.get(question) is done:
-            del self._flights[question]
+    def _remove(self, request: Hashable, done: asyncio.Task[Validation | TenantAuthError]) -> None:
+        if self._in_flight.get(request) is done:
+            del self._in_flight[request]

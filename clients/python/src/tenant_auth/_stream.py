@@ -2,72 +2,72 @@
 
 from __future__ import annotations
 
-SILENCE = 3.0
+LIVENESS_TIMEOUT = 3.0
 """A stream without an event for longer than this, in seconds, counts as dead."""
 
 
-class Feed:
+class StreamState:
     """The state of the watch stream, across connections."""
 
     def __init__(self) -> None:
         self.revision = 0
         """The last revision that was handled; 0 for none: the stream then starts with the changes made from now on."""
-        self.unbroken_since: float | None = None
+        self.continuous_since: float | None = None
         """Time since when no change can have been missed."""
-        self.floor = 0
+        self.min_revision = 0
         """Answers with a lower revision may be older than the start of the stream."""
-        self._last_heard: float | None = None
+        self._last_event_at: float | None = None
         self._opened_at: float | None = None
-        self._starts_anew = True
+        self._starts_new_period = True
 
-    def opening(self, now: float) -> int:
+    def connection_opening(self, now: float) -> int:
         """Records that a connection is being opened. Returns the revision to resume from."""
         self._opened_at = now
-        self._starts_anew = self.revision == 0
+        self._starts_new_period = self.revision == 0
         return self.revision
 
-    def closed(self) -> None:
+    def connection_closed(self) -> None:
         """Records that the connection has ended. That is no gap yet: the next connection may resume in time."""
         self._opened_at = None
 
-    def heard(self, revision: int, now: float) -> None:
+    def record_event(self, revision: int, now: float) -> None:
         """Records an event other than START_OVER."""
-        if self._starts_anew:
+        if self._starts_new_period:
             # From now on no change is missed. Answers below this revision may have missed one already.
-            self.unbroken_since = now
-            self.floor = max(self.floor, revision)
-            self._starts_anew = False
-        elif not self.alive(now):
-            self.unbroken_since = now
-        self._last_heard = now
+            self.continuous_since = now
+            self.min_revision = max(self.min_revision, revision)
+            self._starts_new_period = False
+        elif not self.is_live(now):
+            self.continuous_since = now
+        self._last_event_at = now
         self.revision = max(self.revision, revision)
 
-    def started_over(self, revision: int, now: float) -> None:
+    def start_over(self, revision: int, now: float) -> None:
         """Records a START_OVER event: the revision is replaced, even by a lower one, because the change log is not
         continuous.
         """
-        self.unbroken_since = now
-        self.floor = revision
+        self.continuous_since = now
+        self.min_revision = revision
         self.revision = revision
-        self._last_heard = now
-        self._starts_anew = False
+        self._last_event_at = now
+        self._starts_new_period = False
 
-    def alive(self, now: float) -> bool:
+    def is_live(self, now: float) -> bool:
         """Reports whether an event arrived within the liveness timeout."""
-        return self._last_heard is not None and now - self._last_heard <= SILENCE
+        return self._last_event_at is not None and now - self._last_event_at <= LIVENESS_TIMEOUT
 
     def covers(self, sent_at: float, revision: int, now: float) -> bool:
         """Reports whether a change since `sent_at` would have invalidated an answer to a request sent then."""
         return (
-            self.alive(now)
-            and self.unbroken_since is not None
-            and self.unbroken_since <= sent_at
-            and revision >= self.floor
+            self.is_live(now)
+            and self.continuous_since is not None
+            and self.continuous_since <= sent_at
+            and revision >= self.min_revision
         )
 
-    def hangs(self, now: float) -> bool:
+    def is_stalled(self, now: float) -> bool:
         """Reports whether the current connection has been without an event for too long and must be replaced."""
         if self._opened_at is None:
             return False
-        heard = self._opened_at if self._last_heard is None else max(self._opened_at, self._last_heard)
-        return now - heard > SILENCE
+        last = self._opened_at if self._last_event_at is None else max(self._opened_at, self._last_event_at)
+        return now - last > LIVENESS_TIMEOUT
