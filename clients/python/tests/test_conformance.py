@@ -202,8 +202,8 @@ def test_load_and_usage_with_all_environment_variables(fleet: Fleet, tmp_path: P
     [
         ("grpc://a:1", {}, "unknown scheme grpc://"),
         ("", {}, "endpoints is empty"),
-        ("http://a:1", {"TENANT_AUTH_TLS_SERVER_NAME": "a"}, "http://, which is plaintext"),
-        ("a:1", {"TENANT_AUTH_TOKEN": "two words"}, "token holds a blank"),
+        ("http://a:1", {"TENANT_AUTH_TLS_SERVER_NAME": "a"}, "http:// means plaintext"),
+        ("a:1", {"TENANT_AUTH_TOKEN": "two words"}, "token contains whitespace"),
         ("a:1", {"TENANT_AUTH_TIMEOUT_MS": "0"}, "timeout is 0.0"),
         ("a:1", {"TENANT_AUTH_TLS_CA_FILE": "/nowhere"}, "/nowhere cannot be read"),
     ],

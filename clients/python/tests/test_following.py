@@ -257,7 +257,7 @@ async def test_error_is_shared_but_not_cached(connect: Connect, fake: Fake) -> N
     fake.open.clear()
     asked = [asyncio.ensure_future(client.validate_key("k")) for _ in range(20)]
     await asyncio.to_thread(fake.until, lambda: fake.calls["ValidateKey"] == 1)
-    await until(lambda: under_way(client) == 20)
+    await until(lambda: in_flight(client) == 20)
     fake.open.set()
     errors = await asyncio.gather(*asked, return_exceptions=True)
     assert all(isinstance(error, UnavailableError) and error.reason == "DATABASE_BUSY" for error in errors)
@@ -267,6 +267,6 @@ async def test_error_is_shared_but_not_cached(connect: Connect, fake: Fake) -> N
     assert (await client.validate_key("k")).provenance.source is Source.DATABASE
 
 
-def under_way(client: Any) -> int:
+def in_flight(client: Any) -> int:
     inner = client.client._inner if hasattr(client, "client") else client
-    return int(inner._engine._under_way)
+    return int(inner._engine._in_flight_count)

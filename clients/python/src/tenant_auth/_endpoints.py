@@ -43,7 +43,7 @@ def parse(endpoints: str | Sequence[str]) -> tuple[tuple[Endpoint, ...], str | N
     parsed = [parse_one(text) for text in given]
     schemes = {scheme for scheme, _ in parsed}
     if "https" in schemes and len(schemes) > 1:
-        raise ValueError(f"endpoints {', '.join(map(repr, given))}: use https:// for all of them or for none")
+        raise ValueError(f"endpoints {', '.join(map(repr, given))}: give https:// for all of them or for none")
     found = tuple(dict.fromkeys(endpoint for _, endpoint in parsed))
     return found, "https" if "https" in schemes else "http" if "http" in schemes else None
 
