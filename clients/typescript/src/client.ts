@@ -40,22 +40,22 @@ import {
 } from "./validation.js";
 import { text } from "./wire.js";
 
-/** The contract's longest id of a session, in characters. */
+/** The contract's maximum length of a session id, in characters. */
 const LONGEST_SESSION_ID = 128;
 
-/** A question about a key. */
+/** Options of `validateKey`. */
 export interface ValidateKey extends CallOptions {
-  /** Scopes that the key must hold, all of them; matched exactly, at most 32. */
+  /** Scopes that the key must hold, all of them. Compared exactly; at most 32. */
   readonly scopes?: readonly string[];
 }
 
-/** A question about a session. */
+/** Options of `validateSession`. */
 export interface ValidateSession extends ValidateKey {
-  /** The key presented along with the session, if any: it must belong to the session's tenant. */
+  /** The key presented with the session, if any. It must belong to the tenant of the session. */
   readonly key?: string;
 }
 
-/** The services as the contract has them. */
+/** The generated services of the contract. */
 export interface RawServices {
   readonly admin: RawService<typeof AdminService>;
   readonly info: RawService<typeof InfoService>;
@@ -66,21 +66,24 @@ export interface RawServices {
 }
 
 /**
- * Asks tenant-auth. Make one for the whole process, and close it at the end: it holds connections, remembers answers,
- * and listens for changes.
+ * A tenant-auth client. Create one per process, and close it at the end. It holds the connections and the near cache,
+ * and follows the watch stream.
  */
 export class Client {
   /** Binds sessions to tenants. */
   readonly sessions: Sessions;
-  /** Meters tenants. */
+  /** Records and reports usage. */
   readonly usage: Usage;
-  /** The services as the contract has them, administration among them. */
+  /** All services of the contract, including administration. */
   readonly raw: RawServices;
   readonly #caller: Caller;
   readonly #near: Near | undefined;
   readonly #watcher: Watcher | undefined;
 
-  /** `endpoints` are `host:port`, `dns:///host:port`, `http://host:port` or `https://host:port`; calls take turns. */
+  /**
+   * `endpoints`: `host:port`, `dns:///host:port`, `http://host:port` or `https://host:port`. All addresses are used in
+   * turn.
+   */
   constructor(endpoints: string | readonly string[], options: ClientOptions = {}) {
     const set = settings(options);
     const { clock, timeoutMs, hedgeAfterMs, userAgent } = set;
@@ -113,17 +116,23 @@ export class Client {
     });
   }
 
-  /** Who presents the key. Throws `DeniedError` when it is not good for these scopes; fails when nobody could decide. */
+  /**
+   * Returns the owner of a valid key that holds the scopes. Throws `DeniedError` for a denial, `TenantAuthError`
+   * without a decision.
+   */
   async requireKey(key: string, options: ValidateKey = {}): Promise<Principal> {
     return principalOf(await this.validateKey(key, options));
   }
 
-  /** Whose session it is. Throws `DeniedError` when it is not good for these scopes; fails when nobody could decide. */
+  /**
+   * Returns the owner of a valid session that holds the scopes. Throws `DeniedError` for a denial, `TenantAuthError`
+   * without a decision.
+   */
   async requireSession(sessionId: string, options: ValidateSession = {}): Promise<Principal> {
     return principalOf(await this.validateSession(sessionId, options));
   }
 
-  /** Decides about one key, exactly as the customer presented it, without a "Bearer " in front. */
+  /** Validates one key, exactly as the customer presented it, without the "Bearer " prefix. */
   async validateKey(key: string, options: ValidateKey = {}): Promise<Validation> {
     this.#caller.assertOpen();
     const question = questionOf(options, ["scopes", "timeoutMs", "signal"]);
@@ -147,14 +156,14 @@ export class Client {
   }
 
   /**
-   * Decides about 1 to 1,000 keys in one call. Outcomes keep the order of the keys; a key that cannot be decided about
-   * fails alone. Always asks the service.
+   * Validates 1 to 1,000 keys in one call. The outcomes are in the order of the keys. A key that cannot be decided has
+   * an error as its outcome. Does not use the near cache.
    */
   validateKeys(keys: readonly (string | KeyQuestion)[], options: CallOptions = {}): Promise<KeyOutcome[]> {
     return validateKeys(this.#caller, keys, options);
   }
 
-  /** Decides about one session. */
+  /** Validates one session. */
   async validateSession(sessionId: string, options: ValidateSession = {}): Promise<SessionValidation> {
     this.#caller.assertOpen();
     const question = questionOf(options, ["scopes", "key", "timeoutMs", "signal"]);
@@ -184,25 +193,25 @@ export class Client {
     });
   }
 
-  /** Collects usage events and sends them in batches. Close it before the client. */
+  /** Starts a recorder that sends usage events in batches. Close it before the client. */
   usageRecorder(options: RecorderOptions = {}): UsageRecorder {
     return new UsageRecorder(this.usage, this.#caller.clock, options);
   }
 
-  /** Describes the process that answers. */
+  /** Describes the replica that responds. */
   async serverInfo(options: CallOptions = {}): Promise<ServerInfo> {
     const method = InfoService.method.getServerInfo;
     return serverInfoFromWire(await this.#caller.call(method, create(method.input), options));
   }
 
-  /** Whether this process hears of changes as they happen. */
+  /** State of the watch stream. */
   watchState(): WatchState {
     return this.#watcher?.state() ?? printable({ live: false, revision: 0n });
   }
 
   /**
-   * Takes no new calls, which fail with an error of the kind `closed`, stops listening, and closes the connections when
-   * the calls under way are answered. May be called twice.
+   * Rejects new calls with an error of the kind `closed`, ends the watch stream, and closes the connections when the
+   * calls in flight have completed. May be called twice.
    */
   close(): void {
     this.#watcher?.close();
@@ -214,7 +223,7 @@ export class Client {
   }
 }
 
-/** Scopes under another name, or in place of the options, would be scopes that nobody needs. */
+/** Rejects unknown options: with a misspelt `scopes` option, no scope would be required. */
 function questionOf<O extends ValidateKey>(
   given: O,
   known: readonly (keyof O & string)[],

@@ -10,18 +10,18 @@ export type { Principal } from "./principal.js";
 declare global {
   namespace Express {
     interface Request {
-      /** Who makes the request; set by `requireKey`. */
+      /** The customer of the request; set by `requireKey`. */
       principal?: Principal;
     }
   }
 }
 
-/** Lets only requests with a good API key through, and puts `principal` on them. */
+/** Admits only requests with a valid API key, and sets `request.principal`. */
 export function requireKey(client: KeyValidator, options: RequireKeyOptions = {}): RequestHandler {
   const admit = admission(client, options);
   return (request, response, next) => {
     const { method, originalUrl: url, rawHeaders } = request;
-    // Express 4 does not look at what a handler returns.
+    // Express 4 ignores the return value of a handler, so the promise is handled here.
     admit({ method, url, rawHeaders })
       .then(({ principal, refusal }) => {
         if (refusal !== undefined) return send(response, refusal);

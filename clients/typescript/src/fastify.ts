@@ -8,12 +8,12 @@ export type { Principal } from "./principal.js";
 
 declare module "fastify" {
   interface FastifyRequest {
-    /** Who makes the request; set by `requireKey`. */
+    /** The customer of the request; set by `requireKey`. */
     principal?: Principal;
   }
 }
 
-/** An `onRequest` hook that lets only requests with a good API key through, and puts `principal` on them. */
+/** Returns an `onRequest` hook that admits only requests with a valid API key, and sets `request.principal`. */
 export function requireKey(client: KeyValidator, options: RequireKeyOptions = {}): onRequestAsyncHookHandler {
   const admit = admission(client, options);
   return async (request, reply) => {

@@ -1,4 +1,4 @@
-// It declares that requests have `auth`.
+// Declares `request.auth`.
 import type {} from "@modelcontextprotocol/sdk/server/auth/middleware/bearerAuth.js";
 import type { RequestHandler } from "express";
 import * as checks from "./checks.js";
@@ -25,19 +25,20 @@ export interface SessionValidator {
   ): Promise<SessionValidation>;
 }
 
-/** Settings of `requireSession`. */
+/** Options of `requireSession`. */
 export interface RequireSessionOptions {
-  /** How long a decision may take, in milliseconds; the client's own default unless set. */
+  /** Timeout of a validation, in milliseconds; default: the client's timeout. */
   readonly timeoutMs?: number;
-  /** Told why nobody could decide; the request is answered with 503. A line in the log each second unless set. */
+  /** Called with the error if no decision was made; the response is 503. Default: one log line per second. */
   readonly onError?: (error: unknown) => void;
 }
 
 const SESSION_ID = /^[\x21-\x7e]{1,128}$/;
 
 /**
- * Lets requests of a session through only while it belongs to the tenant of the presented key, whichever of its keys that
- * is. To be used after `requireBearerAuth`. A request without an `mcp-session-id` passes: it is the one that opens a session.
+ * Admits requests of a session only while the session belongs to the tenant of the presented key; any valid key of that
+ * tenant is accepted. Use it after `requireBearerAuth`. A request without `mcp-session-id` is admitted, because it
+ * opens a session.
  */
 export function requireSession(
   client: SessionValidator,
@@ -76,7 +77,7 @@ export function requireSession(
   };
 }
 
-/** MCP clients open a new session when they are told 404; a 401 would make them ask for a new key. */
+/** MCP clients open a new session after a 404. After a 401 they would ask for a new key. */
 function refused({ verdict }: SessionValidation): Refusal {
   switch (verdict) {
     case "TENANT_SUSPENDED":

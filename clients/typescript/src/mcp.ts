@@ -1,5 +1,5 @@
 import { InvalidTokenError } from "@modelcontextprotocol/sdk/server/auth/errors.js";
-// It declares that requests have `auth`.
+// Declares `request.auth`.
 import type {} from "@modelcontextprotocol/sdk/server/auth/middleware/bearerAuth.js";
 import type { OAuthTokenVerifier } from "@modelcontextprotocol/sdk/server/auth/provider.js";
 import type { AuthInfo } from "@modelcontextprotocol/sdk/server/auth/types.js";
@@ -18,10 +18,12 @@ export type { Problem } from "./http/refusal.js";
 export { type RequireSessionOptions, requireSession, type SessionValidator } from "./mcp-session.js";
 export type { Principal } from "./principal.js";
 
-/** The SDK takes no token without an end. Each request is verified anew, so that this one means nothing else. */
+/** The SDK requires every token to expire. Each request is verified again, so this value has no other effect. */
 const NO_END_SECONDS = 3600;
 
-/** Verifies API keys for the SDK's own `requireBearerAuth`, or for anything else that takes its token verifier. */
+/**
+ * Verifies API keys for the SDK's own `requireBearerAuth`, and for other users of the SDK's token verifier interface.
+ */
 export class KeyVerifier implements OAuthTokenVerifier {
   readonly #client: KeyValidator;
 
@@ -31,8 +33,8 @@ export class KeyVerifier implements OAuthTokenVerifier {
   }
 
   /**
-   * Throws the SDK's `InvalidTokenError` for a key that is not good, `DeniedError` for a suspended tenant or a used up
-   * quota, and `TenantAuthError` when nobody could decide.
+   * Throws the SDK's `InvalidTokenError` for a key that is not valid, `DeniedError` for a suspended tenant or a used-up
+   * quota, and `TenantAuthError` if no decision was made.
    */
   async verifyAccessToken(token: string): Promise<AuthInfo> {
     const validation = await this.#client.validateKey(token).catch((error: unknown) => {
@@ -44,20 +46,20 @@ export class KeyVerifier implements OAuthTokenVerifier {
   }
 }
 
-/** Who makes the request, by what `KeyVerifier` or `requireBearerAuth` found out. */
+/** Returns the customer that `KeyVerifier` or `requireBearerAuth` has identified. */
 export function principalFrom(auth: AuthInfo | undefined): Principal | undefined {
   return auth?.extra?.principal as Principal | undefined;
 }
 
-/** Settings of `requireBearerAuth`. */
+/** Options of `requireBearerAuth`. */
 export interface RequireBearerAuthOptions extends Omit<RequireKeyOptions, "scopes"> {
   /** Scopes that the key must hold, all of them. */
   readonly requiredScopes?: readonly string[];
-  /** Where the metadata of the resource is (RFC 9728), for the header `WWW-Authenticate`. */
+  /** URL of the resource metadata (RFC 9728), for the `WWW-Authenticate` header. */
   readonly resourceMetadataUrl?: string;
 }
 
-/** Lets only requests with a good API key through, and puts `auth` on them as the SDK's does. */
+/** Admits only requests with a valid API key, and sets `request.auth` like the SDK's middleware. */
 export function requireBearerAuth(
   client: KeyValidator,
   options: RequireBearerAuthOptions = {},
@@ -78,7 +80,7 @@ export function requireBearerAuth(
 
 function authInfo(token: string, validation: Validation): AuthInfo {
   const endMs = validation.expiresAt?.getTime() ?? Date.now() + NO_END_SECONDS * 1000;
-  // Whoever logs what a tool is given must not log the key.
+  // Redacts the key, because tools may log the object.
   return printable({
     token,
     clientId: validation.keyId,

@@ -1,6 +1,6 @@
 import { writeSync } from "node:fs";
 
-/** What would be lost if the process ended now. */
+/** A recorder with events that would be lost if the process exited now. */
 interface Waiting {
   readonly queued: number;
 }
@@ -10,24 +10,24 @@ const WAITING = new Set<Waiting>();
 function complain(): void {
   let events = 0;
   for (const { queued } of WAITING) events += queued;
-  // At this point nothing but a synchronous write gets out.
+  // In an exit handler only synchronous writes work.
   if (events > 0)
     writeSync(
       2,
-      `tenant-auth: ${events} usage events were not sent: close() the usage recorder before the process ends\n`,
+      `tenant-auth: usage events not sent: ${events}; call close() on the usage recorder before the process exits\n`,
     );
 }
 
 /**
- * Has the process say at its end what a recorder did not send. Node.js waits for nothing in `process.exit`; a process that
- * ends because nothing is left to do has sent everything before.
+ * Reports unsent events of a recorder when the process exits. Node.js does not wait for anything in `process.exit`. A
+ * process that exits because nothing is left to do has sent everything before.
  */
 export function watchExit(recorder: Waiting): void {
   if (WAITING.size === 0) process.on("exit", complain);
   WAITING.add(recorder);
 }
 
-/** Nothing of it would be lost any more. */
+/** Stops the report for a recorder that has no unsent events. */
 export function unwatchExit(recorder: Waiting): void {
   if (WAITING.delete(recorder) && WAITING.size === 0) process.off("exit", complain);
 }

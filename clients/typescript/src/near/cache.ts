@@ -5,28 +5,31 @@ import { type Asked, type Entry, fromMemory, nameless, usable } from "./entry.js
 import { Fences } from "./fences.js";
 import { Lru } from "./lru.js";
 
-/** What the near-cache is given. */
+/** Options of the near cache. */
 export interface CacheOptions {
   readonly clock: Clock;
   readonly coverage: Coverage;
-  /** How many answers are kept; the one that was used longest ago goes first. */
+  /** Maximum number of cached answers; the least recently used one is evicted first. */
   readonly capacity: number;
-  /** For how long an answer is used at most while the watch is alive, in milliseconds. */
+  /** Maximum time that an answer is cached while the watch stream is live, in milliseconds. */
   readonly watchedForMs: number;
 }
 
-/** Names of what can change, as invalidations use them. */
+/** Names of the subjects of invalidations. */
 export const subject = {
   key: (keyId: string): string => `key ${keyId}`,
   tenant: (tenantId: string): string => `tenant ${tenantId}`,
-  /** By digest: a session's id can be as good as a password. */
+  /** By digest, because a session id can grant access like a password. */
   session: (digest: string): string => `session ${digest}`,
 };
 
-/** The part of the capacity that answers without any id may take: strangers' keys must not push out known ones. */
+/**
+ * The capacity for negative answers, as a fraction of the total: requests with unknown keys must not evict other
+ * answers.
+ */
 const NAMELESS_SHARE = 0.1;
 
-/** Answers in memory, found by the digest of what was asked about and dropped by what changed. */
+/** Cached answers, by the digest of their request, with an index by subject for invalidations. */
 export class NearCache {
   readonly #options: CacheOptions;
   readonly #fences: Fences;
@@ -50,18 +53,18 @@ export class NearCache {
     return undefined;
   }
 
-  /** To be called before a request is sent. */
+  /** Returns the state of the cache just before a request is sent. */
   asking(): Asked {
     const { clock, coverage } = this.#options;
     return { at: moment(clock), stretch: coverage.stretch(), position: this.#fences.position };
   }
 
-  /** Whether nothing is known to have changed since an answer was asked for. */
+  /** Whether no change is known since an answer was requested. */
   current(answer: Validation, asked: Asked, sessionDigest?: string): boolean {
     return this.#fences.admit(subjectsOf(answer, sessionDigest), answer.revision, asked.position);
   }
 
-  /** Keeps an answer if the service allows it and nothing has changed since. */
+  /** Caches an answer, if the service allows it and no change is known since its request. */
   keep(digest: string, answer: Validation, asked: Asked, sessionDigest?: string): void {
     const useful = answer.cacheableForMs > 0 || answer.cacheableWhileWatchedMs > 0;
     if (!useful || !this.current(answer, asked, sessionDigest)) return;
@@ -78,7 +81,10 @@ export class NearCache {
     if (pushedOut !== undefined) this.#remove(pushedOut);
   }
 
-  /** Something changed at a revision (without one: just now): answers from before it are dropped, and not kept. */
+  /**
+   * Applies a change at a revision, or a local change without a revision: older answers are removed, and not cached
+   * later.
+   */
   invalidate(name: string, revision: bigint | undefined): void {
     this.#fences.raise(name, revision);
     for (const entry of [...(this.#bySubject.get(name) ?? [])]) {
@@ -86,7 +92,7 @@ export class NearCache {
     }
   }
 
-  /** Forgets everything, and keeps no answer that is under way. */
+  /** Clears the cache. Answers to requests in flight are not cached. */
   clear(): void {
     this.#fences.raiseForAll();
     this.#named.clear();

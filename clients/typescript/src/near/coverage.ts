@@ -1,11 +1,11 @@
 import { type Clock, elapsed, type Moment, moment } from "../clock.js";
 
-/** A watch that is silent for longer is dead: the service sends a heartbeat each second. */
+/** A watch stream without an event for longer than this is dead: the service sends a heartbeat each second. */
 export const LONGEST_SILENCE_MS = 3000;
 
 /**
- * Whether this process has been told of every change without a gap. A stretch without a gap has a number; an answer that
- * was asked for in the present stretch may be used for its `cacheableWhileWatchedMs`.
+ * Tracks whether the watch stream is continuous. Each period without a gap has a number (epoch). An answer that was
+ * requested in the current epoch may be cached for its `cacheableWhileWatchedMs`.
  */
 export class Coverage {
   readonly #clock: Clock;
@@ -17,12 +17,14 @@ export class Coverage {
     this.#clock = clock;
   }
 
-  /** The number of the present stretch; `undefined` when the watch is not alive. */
+  /** The current epoch; `undefined` if the stream is not live. */
   stretch(): number | undefined {
     return this.live() ? this.#stretch : undefined;
   }
 
-  /** The revision at which the stretch began: what changed before it was not told, or is not known any more. */
+  /**
+   * Answers below this revision may have missed a change: it was made before the epoch, or its change mark was evicted.
+   */
   get floor(): bigint {
     return this.#floor;
   }
@@ -31,24 +33,24 @@ export class Coverage {
     return this.#heard !== undefined && elapsed(this.#clock, this.#heard) <= LONGEST_SILENCE_MS;
   }
 
-  /** The watch said something. After too long a silence, that begins a new stretch. */
+  /** Records an event. After a silence longer than the timeout, it starts a new epoch. */
   heard(revision: bigint): void {
     if (!this.live()) this.broken(revision);
     this.#heard = moment(this.#clock);
   }
 
-  /** Something was missed, however short the silence was: a new stretch begins. */
+  /** Starts a new epoch, because events were missed. */
   broken(revision: bigint): void {
     this.#stretch += 1;
     this.#floor = revision;
   }
 
-  /** What changed up to a revision is not known any more, for want of room. */
+  /** Raises the minimum revision, because change marks up to this revision were evicted. */
   raiseFloor(revision: bigint): void {
     if (revision > this.#floor) this.#floor = revision;
   }
 
-  /** What happens from now on until the watch says something is not told. */
+  /** Marks the stream as not live until its next event. */
   lost(): void {
     this.#heard = undefined;
   }

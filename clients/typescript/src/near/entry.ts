@@ -3,23 +3,23 @@ import { printable } from "../printable.js";
 import { forScopes, type Validation } from "../validation.js";
 import type { Coverage } from "./coverage.js";
 
-/** When a request was sent, and whether the watch was alive then. */
+/** State of the cache when a request was sent. */
 export interface Asked {
   readonly at: Moment;
   readonly stretch: number | undefined;
   readonly position: number;
 }
 
-/** An answer in memory. */
+/** A cached answer. */
 export interface Entry<V extends Validation> {
   readonly digest: string;
   readonly answer: V;
   readonly asked: Asked;
-  /** What invalidations call it. */
+  /** The subjects whose invalidation removes the entry. */
   readonly subjects: readonly string[];
 }
 
-/** Whether an entry may still be used: tenant-auth-svc/docs/near-cache.md. */
+/** Whether an entry may still be used; see tenant-auth-svc/docs/near-cache.md. */
 export function usable(
   { answer, asked }: Entry<Validation>,
   clock: Clock,
@@ -34,7 +34,7 @@ export function usable(
   );
 }
 
-/** Whether it bears no id that an invalidation could name: nobody would tell of a change. */
+/** Whether an answer has no id that an invalidation could name. Changes of such answers are not streamed. */
 export function nameless({
   tenantId,
   keyId,
@@ -43,7 +43,7 @@ export function nameless({
   return tenantId === "" && keyId === "" && !presentedKeyId;
 }
 
-/** The answer from memory for some scopes. */
+/** Returns a cached answer, evaluated for the required scopes. */
 export function fromMemory<V extends Validation>(
   entry: Entry<V>,
   scopes: readonly string[],
@@ -53,7 +53,7 @@ export function fromMemory<V extends Validation>(
   const { answer } = entry;
   return printable({
     ...forScopes(answer, scopes),
-    // A Date can be changed by whoever gets it.
+    // The Date is copied because the caller may change it.
     ...(answer.expiresAt === undefined ? {} : { expiresAt: new Date(answer.expiresAt) }),
     source: "NEAR",
     ageMs: answer.ageMs + age,

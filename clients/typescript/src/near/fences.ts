@@ -1,22 +1,22 @@
 import { type Clock, elapsed, type Moment, moment } from "../clock.js";
 
 /**
- * How long an invalidation is kept to compare answers with: a replica that answers from its memory learns of a change
- * within about six seconds even while it is told nothing.
+ * How long a change mark is kept. A replica that responds from its cache learns of a change within about six seconds,
+ * even if its change feed is silent.
  */
 const KEPT_MS = 10_000;
 const MOST_KEPT = 10_000;
 
 interface Fence {
   readonly revision: bigint;
-  /** Its place in the order of arrival. */
+  /** Sequence number of the change, in the order of arrival. */
   readonly arrival: number;
-  /** Answers asked for before this place are out of date whatever revision they have. */
+  /** Answers requested before this sequence number are outdated, independently of their revision. */
   readonly notBefore: number;
   readonly at: Moment;
 }
 
-/** Keeps answers from before a change out of memory when they arrive after the news of it. */
+/** Prevents outdated answers from being cached when they arrive after a change. */
 export class Fences {
   readonly #clock: Clock;
   readonly #forgotten: (revision: bigint) => void;
@@ -25,18 +25,18 @@ export class Fences {
   #arrivals = 0;
   #forgottenUpTo = 0;
 
-  /** `forgotten` is told the revision of each invalidation that is not compared with any more. */
+  /** `evicted` is called with the revision of each evicted change mark. */
   constructor(clock: Clock, forgotten: (revision: bigint) => void) {
     this.#clock = clock;
     this.#forgotten = forgotten;
   }
 
-  /** The present place in the order of arrival, to note when a request is sent. */
+  /** The current sequence number, to record when a request is sent. */
   get position(): number {
     return this.#arrivals;
   }
 
-  /** A subject changed: at a known revision, or just now by our own doing. */
+  /** Records a change of a subject: at a known revision, or a local change just now. */
   raise(subject: string, revision: bigint | undefined): void {
     const before = this.#fences.get(subject);
     const known = before?.revision ?? 0n;
@@ -51,16 +51,16 @@ export class Fences {
     this.#forgetOld();
   }
 
-  /** Everything asked for until now is out of date. */
+  /** Marks all answers requested until now as outdated. */
   raiseForAll(): void {
     this.#arrivals += 1;
     this.#forgottenUpTo = this.#arrivals;
     this.#fences.clear();
   }
 
-  /** Whether an answer about these subjects, asked for at `position`, is still true as far as is known. */
+  /** Whether no change of these subjects is known since an answer was requested at `position`. */
   admit(subjects: readonly string[], revision: bigint, position: number): boolean {
-    // What was forgotten since the request was sent might have been about this answer.
+    // A change mark that was evicted since the request might concern this answer.
     if (position < this.#forgottenUpTo) return false;
     return subjects.every((subject) => {
       const fence = this.#fences.get(subject);

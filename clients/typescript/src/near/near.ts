@@ -8,25 +8,28 @@ import { Digests } from "./digest.js";
 import type { Asked } from "./entry.js";
 import { Flights } from "./flights.js";
 
-/** A question that memory may answer. */
+/** A request that the near cache may answer. */
 export interface Question<V extends Validation> {
   readonly digest: string;
   readonly sessionDigest?: string;
   readonly scopes: readonly string[];
   readonly timeoutMs: number | undefined;
   readonly signal: AbortSignal | undefined;
-  /** Asks the service about these scopes, which may take so long. */
+  /** Sends the request to the service, with these scopes and this timeout. */
   readonly ask: (scopes: readonly string[], timeoutMs: number) => Promise<V>;
 }
 
-/** What a change is about, by the fields of the request: the first that is set of a session, a key and a tenant. */
+/**
+ * Names the subject of a local change, by the fields of the request. The first set field of session, key and tenant
+ * counts.
+ */
 export interface Changed {
   readonly sessionId?: string;
   readonly keyId?: string;
   readonly tenantId?: string;
 }
 
-/** An answer of the service, and when it was asked for. */
+/** An answer of the service, and the cache state when it was requested. */
 interface Landed {
   readonly answer: Validation;
   readonly asked: Asked;
@@ -35,7 +38,7 @@ interface Landed {
 const MOST_SCOPES = 32;
 const SCOPE = /^[a-z0-9:._\-/*]{1,64}$/;
 
-/** Answers from memory where that is sound, and asks once for all who want to know the same. */
+/** Answers requests from the cache if possible, and merges identical concurrent requests. */
 export class Near {
   readonly digests = new Digests();
   readonly #cache: NearCache;
@@ -54,7 +57,7 @@ export class Near {
     const timeoutMs = limit(question.timeoutMs, this.#timeoutMs);
     signal?.throwIfAborted();
     const end = this.#clock.monotonic() + timeoutMs;
-    // What the service may refuse is the service's to refuse.
+    // Requests with invalid scopes go to the service, which returns a precise error.
     if (!scopesAreSound(scopes))
       return await patiently(question.ask(scopes, timeoutMs), this.#clock, timeoutMs, signal);
     for (;;) {
@@ -65,19 +68,21 @@ export class Near {
       const { answer: landing, joined } = this.#flights.join(digest, () => this.#ask(question, left));
       try {
         const { answer, asked } = await patiently(landing, this.#clock, left, signal);
-        // Who asks after the news of a change is not answered with what was asked before it.
+        // A request made after a change must not get an answer requested before it.
         const outdated =
           joined && asked.position < position && !this.#cache.current(answer, asked, question.sessionDigest);
         if (!outdated) return forScopes(answer as V, scopes);
       } catch (error) {
-        // The one who asked had less time than we have.
+        // The joined request had a shorter timeout than this one.
         const late = error instanceof TenantAuthError && error.kind === "deadline";
         if (!joined || !late || end - this.#clock.monotonic() <= 0) throw error;
       }
     }
   }
 
-  /** This process has changed something, or tried to: what was known of it, or is being asked, is not relied on. */
+  /**
+   * Applies a change that this process made or tried to make: cached answers and requests in flight are invalidated.
+   */
   changed({ keyId, sessionId, tenantId }: Changed): void {
     const { session, key, tenant } = subject;
     if (sessionId) this.#cache.invalidate(session(this.digests.session(sessionId)), undefined);
@@ -87,8 +92,8 @@ export class Near {
   }
 
   /**
-   * Asks without scopes, which the answer names all: it is compared with them here. Goes on when its first caller gives
-   * up: it has the default time at least.
+   * Requests the answer without scopes, because it contains all scopes of the key. Continues when its first caller
+   * gives up; it has at least the default timeout.
    */
   async #ask(question: Question<Validation>, left: number): Promise<Landed> {
     const asked = this.#cache.asking();

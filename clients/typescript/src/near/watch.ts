@@ -17,18 +17,18 @@ import type { Digests } from "./digest.js";
 
 const FIRST_BACKOFF_MS = 100;
 const LONGEST_BACKOFF_MS = 5000;
-/** A service that does not serve the watch may be replaced by one that does. */
+/** Delay if the service does not offer the stream. It may be replaced by a version that does. */
 const UNSERVED_RETRY_MS = 60_000;
 
-/** Whether this process hears of changes as they happen. */
+/** State of the watch stream. */
 export interface WatchState {
-  /** Whether the watch said something in the last three seconds. */
+  /** Whether an event arrived within the last three seconds. */
   readonly live: boolean;
   /** The last revision that was handled; 0 before the first. */
   readonly revision: bigint;
 }
 
-/** Reads invalidations as long as it is not closed, and makes the near-cache forget. */
+/** Follows the watch stream until it is closed, and applies its invalidations to the near cache. */
 export class Watcher {
   readonly #caller: Caller;
   readonly #clock: Clock;
@@ -67,9 +67,9 @@ export class Watcher {
     }
   }
 
-  /** Reads one stream to its end, whatever ends it. Says whether the service serves watches at all. */
+  /** Reads one stream until it ends. Returns whether the service offers the stream. */
   async #listen(): Promise<boolean> {
-    // From 0 on means from now on: what happened since the last stream is not told.
+    // Resuming from 0 starts with the changes made from now on, so earlier changes may be missed.
     if (this.#revision === 0n) this.#coverage.lost();
     const stop = new AbortController();
     const giveUp = (): void => stop.abort(SILENCE);
@@ -87,7 +87,7 @@ export class Watcher {
       }
       return true;
     } catch (error) {
-      // It has no stream, or does not follow the change log that the stream would tell of.
+      // The service does not implement the stream, or does not follow the change log.
       const unserved = ["UNIMPLEMENTED", "FAILED_PRECONDITION"];
       return !(error instanceof TenantAuthError && unserved.includes(error.code));
     } finally {
@@ -104,14 +104,14 @@ export class Watcher {
     } else if (event.case === "invalidation" && this.#forget(event.value, revision)) {
       if (revision > this.#revision) this.#revision = revision;
     } else {
-      // A start over, or something that only a later version understands: then nothing in memory can be trusted.
+      // START_OVER, or an event that this version does not know: no cached answer can be trusted.
       this.#coverage.broken(revision);
       this.#cache.clear();
       this.#revision = revision;
     }
   }
 
-  /** Says whether it was understood. */
+  /** Returns whether the scope is known. */
   #forget({ scope, id }: Invalidation, revision: bigint): boolean {
     if (scope === InvalidationScope.KEY) this.#cache.invalidate(subject.key(id), revision);
     else if (scope === InvalidationScope.TENANT) this.#cache.invalidate(subject.tenant(id), revision);

@@ -1,13 +1,13 @@
 import dns from "node:dns/promises";
 import { type Clock, elapsed, moment, sleep } from "../clock.js";
 
-/** How often a name is looked up that has addresses. */
+/** Interval of lookups of a name that has addresses. */
 const REFRESH_MS = 30_000;
-/** How soon at most it is looked up again, when connections fail or there is no such name. */
+/** Limits of the delay between lookups after a failure. */
 const SOONEST_MS = 1000;
 const LATEST_MS = 5000;
 
-/** Looks up the addresses of one name, again and again. */
+/** Looks up the addresses of one name repeatedly. */
 export class Addresses {
   readonly #host: string;
   readonly #clock: Clock;
@@ -17,7 +17,7 @@ export class Addresses {
   #hurry = new AbortController();
   #failure: Error | undefined;
 
-  /** `found` is told the addresses each time, `failed` that the name cannot be looked up. */
+  /** `found` is called with the addresses after each lookup, `failed` if the lookup failed. */
   constructor(host: string, clock: Clock, found: (addresses: readonly string[]) => void, failed: () => void) {
     this.#host = host;
     this.#clock = clock;
@@ -26,12 +26,12 @@ export class Addresses {
     void this.#run();
   }
 
-  /** Why the last look-up failed. */
+  /** Why the last lookup failed. */
   get failure(): Error | undefined {
     return this.#failure;
   }
 
-  /** A connection failed: the name may have got other addresses. */
+  /** Requests a lookup, because a connection failed and the name may have other addresses. */
   refresh(): void {
     this.#hurry.abort();
   }

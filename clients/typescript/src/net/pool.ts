@@ -6,14 +6,14 @@ import type { Endpoint } from "./endpoint.js";
 import { environmentProxy } from "./proxy.js";
 import { Replica, type ReplicaOptions } from "./replica.js";
 
-/** What the pool is given. */
+/** Options of the pool. */
 export interface PoolOptions extends Omit<ReplicaOptions, "changed"> {
   readonly endpoints: readonly Endpoint[];
-  /** Whether a proxy that the environment names is used. */
+  /** Whether to use the proxy of the environment variables. */
   readonly useEnvironmentProxy: boolean;
 }
 
-/** A replica for each address of each endpoint, and whose turn it is. */
+/** One replica per address of each endpoint, used in turn. */
 export class Pool {
   readonly #options: PoolOptions;
   readonly #names = new Map<Endpoint, Addresses>();
@@ -31,8 +31,8 @@ export class Pool {
   }
 
   /**
-   * The replica whose turn it is, as soon as one is connected. One that is suspected of silence, or to be avoided, is
-   * taken only if there is no other. Fails when every address is known to be out of reach.
+   * Returns the next connected replica, as soon as there is one. A suspected replica, and the one to avoid, are used
+   * only if there is no other. Fails if all addresses are known to be unreachable.
    */
   async ready(
     avoid: Replica | undefined,
@@ -52,12 +52,12 @@ export class Pool {
     }
   }
 
-  /** Another one that is connected and not suspected, if there is one. */
+  /** Returns another replica that is connected and not suspected, if there is one. */
   other(than: Replica): Replica | undefined {
     return this.#next((replica) => replica !== than && !replica.suspected);
   }
 
-  /** Makes no more connections, and closes each once its calls under way are over. */
+  /** Makes no more connections, and closes each one after its calls in flight. */
   close(): void {
     for (const name of this.#names.values()) name.close();
     for (const replica of this.#replicas) replica.retire();
@@ -87,7 +87,7 @@ export class Pool {
       const place = endpoint.host === address ? endpoint.authority : `${endpoint.authority} at ${address}`;
       reasons.push(`${place}: ${failure.message}`);
     }
-    return new TenantAuthError("UNAVAILABLE", `the service cannot be reached: ${reasons.join("; ")}`);
+    return new TenantAuthError("UNAVAILABLE", `the service is unreachable: ${reasons.join("; ")}`);
   }
 
   #lookUp(endpoint: Endpoint): void {

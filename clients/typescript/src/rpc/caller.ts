@@ -13,18 +13,18 @@ import { MAX_ATTEMPTS, type RetryBudget, retriable, retryDelay } from "./retry.j
 
 /** Limits of one call. */
 export interface CallOptions {
-  /** How long to wait at most, retries included, in milliseconds. */
+  /** Timeout of the call, including retries, in milliseconds. */
   readonly timeoutMs?: number | undefined;
-  /** Gives up when aborted: the call then fails with the signal's reason. */
+  /** Aborts the call, which then fails with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** A call that may not be made twice is not retried. */
+/** Options of a call. `once` turns retries off, for calls that must not be repeated. */
 export interface CallerOptions extends CallOptions {
   readonly once?: boolean;
 }
 
-/** What every call of a client shares. */
+/** State that all calls of a client share. */
 export interface Callers {
   readonly pool: Pool;
   readonly tokens: CallerTokens | undefined;
@@ -35,10 +35,10 @@ export interface Callers {
   readonly clock: Clock;
 }
 
-/** Why a stream is left that said nothing for too long. */
-export const SILENCE = new Error("the stream is silent");
+/** The abort reason of a stream without events. */
+export const SILENCE = new Error("no events on the stream");
 
-/** Makes calls: within a deadline, retried while that can help, and named so that the service's log can be searched. */
+/** Makes calls with a deadline, retries, hedging and a request id. */
 export class Caller {
   readonly #shared: Callers;
   readonly #closing = new AbortController();
@@ -53,12 +53,12 @@ export class Caller {
     return this.#shared.clock;
   }
 
-  /** How long a call may take unless it says otherwise, in milliseconds. */
+  /** Default timeout of a call, in milliseconds. */
   get timeoutMs(): number {
     return this.#shared.timeoutMs;
   }
 
-  /** From now on, whoever has to know is told the request of each call that may have changed what is answered. */
+  /** Sets the listener that is called with the request of each call that may have changed something. */
   onChange(changed: (request: object) => void): void {
     this.#changed = changed;
   }
@@ -68,7 +68,7 @@ export class Caller {
     if (this.#closing.signal.aborted) throw clientClosed();
   }
 
-  /** Takes no more calls, ends streams, and closes the connections when the calls under way are over. */
+  /** Rejects new calls, ends streams, and closes the connections after the calls in flight. */
   close(): void {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort();
@@ -86,7 +86,7 @@ export class Caller {
     try {
       return await this.#call(method, message, timeoutMs, options);
     } finally {
-      // Without an answer it may have been done all the same.
+      // Even without a response, the change may have been made.
       if (!isRead(method) && method.name !== "RecordUsage") this.#changed(message);
       this.#underWay -= 1;
       if (this.#closing.signal.aborted && this.#underWay === 0) this.#shared.pool.close();
@@ -108,7 +108,7 @@ export class Caller {
     budget.deposit();
     for (let retries = 0; ; retries += 1) {
       try {
-        // Whoever gives the token may take their time, but not more than there is.
+        // The token function may be slow, so its time is limited to the remaining time of the call.
         const authorization = tokens && (await patiently(tokens.header(), clock, left(), signal));
         if (left() <= 0) throw deadlineExceeded(requestId);
         const first = await pool.ready(failed, left(), signal);
@@ -128,13 +128,13 @@ export class Caller {
         if (!(error instanceof TenantAuthError)) throw error;
         if (error.kind === "unauthenticated") tokens?.refused();
         if (once || !retriable(error) || retries + 1 >= MAX_ATTEMPTS || left() <= 0) throw error;
-        // A connection that is lost is no replica that has too much to do: the same load goes elsewhere, at once.
+        // A lost connection does not mean overload: the call moves to another replica without a delay.
         if (connectionLost(error) && budget.enabled && !resent) {
           resent = true;
           continue;
         }
         const delay = retryDelay(error, retries);
-        // Waiting past the deadline would only hide what went wrong.
+        // Waiting past the deadline would hide the error.
         if (delay >= left() || !budget.withdraw()) throw error;
         await sleep(clock, delay, signal);
         signal?.throwIfAborted();
@@ -142,7 +142,7 @@ export class Caller {
     }
   }
 
-  /** Reads a stream once: whoever reads it knows how to go on after a break. */
+  /** Makes a server-streaming call without retries: the reader resumes after an interruption. */
   async *stream<I extends DescMessage, O extends DescMessage>(
     method: DescMethodStreaming<I, O> & { methodKind: "server_streaming" },
     message: MessageShape<I>,
@@ -155,7 +155,7 @@ export class Caller {
     );
     let replica: Replica | undefined;
     try {
-      // Whoever gives the token may never do so: the next stream asks again.
+      // The token function may never return. The next stream calls it again.
       const authorization = tokens && (await patiently(tokens.header(), this.clock, timeoutMs, ended));
       replica = await pool.ready(undefined, timeoutMs, ended);
       yield* serverStreaming(replica, method, message, {
@@ -173,19 +173,19 @@ export class Caller {
     }
   }
 
-  /** Hedges are retries ahead of time, and count as such. */
+  /** A hedge is an early retry and is withdrawn from the same budget. */
   #hedgeTo(first: Replica): Replica | undefined {
     const other = this.#shared.pool.other(first);
     return other !== undefined && this.#shared.budget.withdraw() ? other : undefined;
   }
 }
 
-/** Whether a call changes nothing, so that it may be made twice: as the contract names them. */
+/** Whether a call is read-only and may therefore be sent twice. Determined by the contract's naming of RPCs. */
 export function isRead({ name }: { readonly name: string }): boolean {
   return /^(Validate|BatchValidate|Get|Inspect|List|Query)/.test(name);
 }
 
-/** A deadline of the caller's, checked, or the default. */
+/** Returns the caller's timeout, validated, or the default. */
 export function limit(timeoutMs: number | undefined, byDefault: number): number {
   return timeoutMs === undefined ? byDefault : milliseconds("timeoutMs", timeoutMs);
 }

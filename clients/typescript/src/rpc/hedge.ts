@@ -1,21 +1,21 @@
 import type { Clock } from "../clock.js";
 import type { Replica } from "../net/replica.js";
 
-/** A message on its way to one replica, and to another one if the first leaves it unanswered. */
+/** A request to one replica, and to another one if the response is late. */
 export interface Hedged<T> {
   readonly clock: Clock;
   readonly first: Replica;
-  /** When the first counts as slow, in milliseconds. It is then asked for a sign of life. */
+  /** Time after which the response counts as late, in milliseconds. The replica then gets a liveness check. */
   readonly afterMs: number;
-  /** Gives another replica to ask then; `undefined` when there is none, or the message must not be sent twice. */
+  /** Returns another replica for the hedge; `undefined` if there is none, or the request must not be sent twice. */
   readonly other: () => Replica | undefined;
   readonly ask: (replica: Replica, signal: AbortSignal) => Promise<T>;
-  /** Whether another replica may do better than one that failed so. */
+  /** Whether another replica may succeed after this error. */
   readonly hopeful: (error: unknown) => boolean;
   readonly signal: AbortSignal | undefined;
 }
 
-/** The first answer; whoever has not answered by then is told that nobody waits any more. */
+/** Returns the first response, and cancels the other attempt. */
 export function hedged<T>(options: Hedged<T>): Promise<T> {
   const { clock, first, afterMs, other, ask, hopeful, signal } = options;
   return new Promise((resolve, reject) => {
@@ -49,7 +49,7 @@ export function hedged<T>(options: Hedged<T>): Promise<T> {
       void first.suspect();
       const second = other();
       if (second === undefined) return;
-      // It may hang as well: then this is known before the time is over.
+      // The second replica may hang too. This detects it before the timeout.
       void second.check();
       start(second);
     });

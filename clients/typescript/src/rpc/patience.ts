@@ -1,7 +1,7 @@
 import type { Clock } from "../clock.js";
 import { deadlineExceeded } from "../error.js";
 
-/** Waits for something no longer than one caller wants; what is waited for goes on, maybe for others. */
+/** Waits for a promise with one caller's timeout. The underlying work continues, possibly for other callers. */
 export function patiently<T>(
   answer: Promise<T>,
   clock: Clock,

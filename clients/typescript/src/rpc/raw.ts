@@ -12,7 +12,7 @@ import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2
 import { printable } from "../printable.js";
 import { type Caller, type CallOptions, isRead } from "./caller.js";
 
-/** The calls of a service as the contract has them: messages in, messages out. */
+/** The RPCs of a service, with the messages of the contract. */
 export type RawService<S extends DescService> =
   S extends GenService<infer Methods extends GenServiceMethods>
     ? { readonly [Name in keyof Methods]: RawMethod<Methods[Name]> }
@@ -35,8 +35,8 @@ type RawMethod<M> = M extends {
     : never;
 
 /**
- * A service's unary and server-streaming calls, with this client's connections, token and deadlines. What changes
- * something is sent once: some, such as the call that issues a key, would be done twice by a retry.
+ * Returns a service's unary and server-streaming RPCs, with this client's connections, token and deadlines. RPCs that
+ * change something are not retried, because some, such as issuing a key, would take effect twice.
  */
 export function rawService<S extends DescService>(service: S, caller: Caller): RawService<S> {
   const calls: Record<string, unknown> = {};
