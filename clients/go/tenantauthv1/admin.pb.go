@@ -171,12 +171,12 @@ func (x *Tenant) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *Tenant) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *Tenant) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -291,12 +291,12 @@ func (x *ApiKey) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *ApiKey) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *ApiKey) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -428,12 +428,12 @@ func (x *CreateTenantRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *CreateTenantRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *CreateTenantRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -498,12 +498,12 @@ func (x *CreateTenantResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *CreateTenantResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *CreateTenantResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -554,12 +554,12 @@ func (x *GetTenantRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *GetTenantRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *GetTenantRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -610,12 +610,12 @@ func (x *GetTenantResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *GetTenantResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *GetTenantResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -668,12 +668,12 @@ func (x *ListTenantsRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *ListTenantsRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *ListTenantsRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -733,12 +733,12 @@ func (x *ListTenantsResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *ListTenantsResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *ListTenantsResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -798,12 +798,12 @@ func (x *SuspendTenantRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *SuspendTenantRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *SuspendTenantRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -861,12 +861,12 @@ func (x *SuspendTenantResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *SuspendTenantResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *SuspendTenantResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -917,12 +917,12 @@ func (x *ResumeTenantRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *ResumeTenantRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *ResumeTenantRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -973,12 +973,12 @@ func (x *ResumeTenantResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *ResumeTenantResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *ResumeTenantResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -1035,12 +1035,12 @@ func (x *IssueKeyRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *IssueKeyRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *IssueKeyRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -1114,12 +1114,12 @@ func (x *IssueKeyResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *IssueKeyResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *IssueKeyResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -1177,12 +1177,12 @@ func (x *ImportKeysRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *ImportKeysRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *ImportKeysRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -1246,12 +1246,12 @@ func (x *ImportKey) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *ImportKey) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *ImportKey) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -1344,12 +1344,12 @@ func (x *ImportKeysResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *ImportKeysResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *ImportKeysResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -1406,12 +1406,12 @@ func (x *ImportKeyResult) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *ImportKeyResult) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *ImportKeyResult) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -1519,12 +1519,12 @@ func (x *RotateKeyRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *RotateKeyRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *RotateKeyRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -1593,12 +1593,12 @@ func (x *RotateKeyResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *RotateKeyResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *RotateKeyResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -1665,12 +1665,12 @@ func (x *RevokeKeyRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *RevokeKeyRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *RevokeKeyRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -1728,12 +1728,12 @@ func (x *RevokeKeyResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *RevokeKeyResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *RevokeKeyResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -1784,12 +1784,12 @@ func (x *GetKeyRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *GetKeyRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *GetKeyRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -1850,12 +1850,12 @@ func (x *GetKeyResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *GetKeyResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *GetKeyResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -1943,12 +1943,12 @@ func (x *ListKeysRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *ListKeysRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *ListKeysRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -2029,12 +2029,12 @@ func (x *ListKeysResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *ListKeysResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *ListKeysResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -2104,12 +2104,12 @@ func (x *ListAuditEventsRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *ListAuditEventsRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *ListAuditEventsRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -2204,12 +2204,12 @@ func (x *ListAuditEventsResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *ListAuditEventsResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *ListAuditEventsResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -2281,12 +2281,12 @@ func (x *AuditEvent) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *AuditEvent) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *AuditEvent) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -2388,12 +2388,12 @@ func (x *DatabaseIdentity) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *DatabaseIdentity) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *DatabaseIdentity) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -2463,12 +2463,12 @@ func (x *HeldEnd) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *HeldEnd) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *HeldEnd) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -2590,12 +2590,12 @@ func (x *GetDatabaseStateRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *GetDatabaseStateRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *GetDatabaseStateRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -2654,12 +2654,12 @@ func (x *GetDatabaseStateResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *GetDatabaseStateResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *GetDatabaseStateResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -2759,12 +2759,12 @@ func (x *AcceptDatabaseRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *AcceptDatabaseRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *AcceptDatabaseRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -2820,12 +2820,12 @@ func (x *AcceptDatabaseResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *AcceptDatabaseResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *AcceptDatabaseResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -2896,12 +2896,12 @@ func (x *OutageGrace) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *OutageGrace) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *OutageGrace) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -2971,12 +2971,12 @@ func (x *GetOutageGraceRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *GetOutageGraceRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *GetOutageGraceRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -3020,12 +3020,12 @@ func (x *GetOutageGraceResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *GetOutageGraceResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *GetOutageGraceResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -3080,12 +3080,12 @@ func (x *SetOutageGraceRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *SetOutageGraceRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *SetOutageGraceRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -3153,12 +3153,12 @@ func (x *SetOutageGraceResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *SetOutageGraceResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *SetOutageGraceResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -3216,12 +3216,12 @@ func (x *ResetOutageGraceRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *ResetOutageGraceRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *ResetOutageGraceRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -3274,12 +3274,12 @@ func (x *ResetOutageGraceResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *ResetOutageGraceResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *ResetOutageGraceResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }

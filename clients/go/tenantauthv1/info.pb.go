@@ -96,12 +96,12 @@ func (x *GetServerInfoRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *GetServerInfoRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *GetServerInfoRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -163,12 +163,12 @@ func (x *GetServerInfoResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *GetServerInfoResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *GetServerInfoResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }

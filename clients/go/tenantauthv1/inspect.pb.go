@@ -106,12 +106,12 @@ func (x *InspectKeyRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *InspectKeyRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *InspectKeyRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -179,12 +179,12 @@ func (x *InspectKeyResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *InspectKeyResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *InspectKeyResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -301,12 +301,12 @@ func (x *HeldKey) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *HeldKey) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *HeldKey) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -416,12 +416,12 @@ func (x *HeardChange) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *HeardChange) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *HeardChange) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }

@@ -114,12 +114,12 @@ func (x *Session) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *Session) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *Session) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -220,12 +220,12 @@ func (x *BindSessionRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *BindSessionRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *BindSessionRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -309,12 +309,12 @@ func (x *BindSessionResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *BindSessionResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *BindSessionResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -381,12 +381,12 @@ func (x *UnbindSessionRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *UnbindSessionRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *UnbindSessionRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -445,12 +445,12 @@ func (x *UnbindSessionResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *UnbindSessionResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *UnbindSessionResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -505,12 +505,12 @@ func (x *ListSessionsRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *ListSessionsRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *ListSessionsRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -577,12 +577,12 @@ func (x *ListSessionsResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *ListSessionsResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *ListSessionsResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }

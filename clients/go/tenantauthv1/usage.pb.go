@@ -113,12 +113,12 @@ func (x *UsageEvent) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *UsageEvent) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *UsageEvent) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -196,12 +196,12 @@ func (x *RecordUsageRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *RecordUsageRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *RecordUsageRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -264,12 +264,12 @@ func (x *RecordUsageResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *RecordUsageResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *RecordUsageResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -336,12 +336,12 @@ func (x *RejectedUsageEvent) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *RejectedUsageEvent) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *RejectedUsageEvent) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -412,12 +412,12 @@ func (x *QueryUsageRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *QueryUsageRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *QueryUsageRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -512,12 +512,12 @@ func (x *QueryUsageResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *QueryUsageResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *QueryUsageResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -579,12 +579,12 @@ func (x *UsageSum) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *UsageSum) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *UsageSum) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }

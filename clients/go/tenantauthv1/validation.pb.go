@@ -51,12 +51,12 @@ func (x *ValidateKeyRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *ValidateKeyRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *ValidateKeyRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -132,12 +132,12 @@ func (x *ValidateKeyResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *ValidateKeyResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *ValidateKeyResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -244,12 +244,12 @@ func (x *BatchValidateKeysRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *BatchValidateKeysRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *BatchValidateKeysRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -300,12 +300,12 @@ func (x *BatchValidateKeysResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *BatchValidateKeysResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *BatchValidateKeysResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -361,12 +361,12 @@ func (x *BatchValidateKeysResult) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *BatchValidateKeysResult) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *BatchValidateKeysResult) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -457,12 +457,12 @@ func (x *StreamValidateKeysRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *StreamValidateKeysRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *StreamValidateKeysRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -527,12 +527,12 @@ func (x *StreamValidateKeysResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *StreamValidateKeysResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *StreamValidateKeysResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -631,12 +631,12 @@ func (x *ValidateSessionRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *ValidateSessionRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *ValidateSessionRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -721,12 +721,12 @@ func (x *ValidateSessionResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *ValidateSessionResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *ValidateSessionResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }

@@ -28,7 +28,8 @@ const (
 //
 // A verdict is a result, not an error: the RPC returns it with the gRPC status OK. If the service cannot decide (the
 // database is down and the cache holds no usable entry), the RPC fails with UNAVAILABLE. A caller can therefore always
-// tell "denied" from "not decided". Admit a request only on VERDICT_VALID, and treat unknown enum values as a denial.
+// distinguish a denial from a missing decision. Admit a request only on VERDICT_VALID, and treat unknown enum values as
+// a denial.
 type Verdict int32
 
 const (
@@ -220,12 +221,12 @@ func (x *Provenance) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *Provenance) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *Provenance) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }

@@ -101,12 +101,12 @@ func (x *WatchRequest) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *WatchRequest) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *WatchRequest) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -165,12 +165,12 @@ func (x *WatchResponse) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *WatchResponse) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *WatchResponse) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -280,12 +280,12 @@ func (x *Heartbeat) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *Heartbeat) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *Heartbeat) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -340,12 +340,12 @@ func (x *Invalidation) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *Invalidation) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *Invalidation) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }
@@ -410,12 +410,12 @@ func (x *StartOver) String() string {
 	return redacted(x)
 }
 
-// Format shows no key, whatever the verb.
+// Format prints the message without keys, for any verb.
 func (x *StartOver) Format(f formatState, _ rune) {
 	show(f, x)
 }
 
-// MarshalJSON shows no key.
+// MarshalJSON returns the message without keys.
 func (x *StartOver) MarshalJSON() ([]byte, error) {
 	return redactedJSON(x)
 }

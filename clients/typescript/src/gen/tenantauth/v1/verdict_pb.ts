@@ -75,7 +75,8 @@ export const ProvenanceSchema: GenMessage<Provenance> = /*@__PURE__*/
  *
  * A verdict is a result, not an error: the RPC returns it with the gRPC status OK. If the service cannot decide (the
  * database is down and the cache holds no usable entry), the RPC fails with UNAVAILABLE. A caller can therefore always
- * tell "denied" from "not decided". Admit a request only on VERDICT_VALID, and treat unknown enum values as a denial.
+ * distinguish a denial from a missing decision. Admit a request only on VERDICT_VALID, and treat unknown enum values as
+ * a denial.
  *
  * @generated from enum tenantauth.v1.Verdict
  */
