@@ -1,7 +1,7 @@
 /** Rejects invalid option values, with the name of the option, the value and the allowed values. */
 
 const DAY_MS = 86_400_000;
-const MOST_ENTRIES = 10_000_000;
+const MAX_ENTRIES = 10_000_000;
 
 /** A duration: more than 0, at most a day. */
 export function milliseconds(name: string, value: number): number {
@@ -12,13 +12,13 @@ export function milliseconds(name: string, value: number): number {
 }
 
 /** A whole number, at least one. */
-export function count(name: string, value: number, most = MOST_ENTRIES): number {
+export function count(name: string, value: number, most = MAX_ENTRIES): number {
   if (Number.isSafeInteger(value) && value > 0 && value <= most) return value;
   throw new TypeError(`${name} must be a whole number from 1 to ${most}, not ${shown(value)}`);
 }
 
 /** A fraction from 0 to 1. */
-export function share(name: string, value: number): number {
+export function fraction(name: string, value: number): number {
   if (typeof value === "number" && value >= 0 && value <= 1) return value;
   throw new TypeError(`${name} must be between 0 and 1, not ${shown(value)}`);
 }
@@ -41,7 +41,7 @@ export function callback<F>(name: string, value: F | undefined): F | undefined {
 }
 
 /** An object with the given method, such as a client. */
-export function holder<O extends object>(name: string, value: O, method: keyof O & string): void {
+export function withMethod<O extends object>(name: string, value: O, method: keyof O & string): void {
   if (typeof (value as O | undefined)?.[method] !== "function")
     throw new TypeError(`${name} must have a method ${method}, such as a Client`);
 }

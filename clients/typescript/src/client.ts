@@ -1,5 +1,5 @@
 import { create } from "@bufbuild/protobuf";
-import { isFarTooLong, type KeyOutcome, type KeyQuestion, validateKeys } from "./batch.js";
+import { isOverMaxLength, type KeyOutcome, type KeyQuestion, validateKeys } from "./batch.js";
 import * as checks from "./checks.js";
 import { invalidField } from "./error.js";
 import { AdminService } from "./gen/tenantauth/v1/admin_pb.js";
@@ -17,8 +17,8 @@ import { Verdict as WireVerdict } from "./gen/tenantauth/v1/verdict_pb.js";
 import { WatchService } from "./gen/tenantauth/v1/watch_pb.js";
 import { type ServerInfo, serverInfoFromWire } from "./info.js";
 import { NearCache } from "./near/cache.js";
+import { CachingValidator } from "./near/caching-validator.js";
 import { Coverage } from "./near/coverage.js";
-import { Near } from "./near/near.js";
 import { Watcher, type WatchState } from "./near/watch.js";
 import { parseEndpoints } from "./net/endpoint.js";
 import { Pool } from "./net/pool.js";
@@ -26,10 +26,10 @@ import { type ClientOptions, settings } from "./options.js";
 import { type Principal, principalOf } from "./principal.js";
 import { printable } from "./printable.js";
 import { type RecorderOptions, UsageRecorder } from "./recorder.js";
-import { Caller, type CallOptions } from "./rpc/caller.js";
 import { CallerTokens } from "./rpc/caller-token.js";
 import { type RawService, rawService } from "./rpc/raw.js";
 import { RetryBudget } from "./rpc/retry.js";
+import { type CallOptions, RpcClient } from "./rpc/rpc-client.js";
 import { Sessions } from "./sessions.js";
 import { Usage } from "./usage.js";
 import {
@@ -41,7 +41,7 @@ import {
 import { text } from "./wire.js";
 
 /** The contract's maximum length of a session id, in characters. */
-const LONGEST_SESSION_ID = 128;
+const MAX_SESSION_ID_LENGTH = 128;
 
 /** Options of `validateKey`. */
 export interface ValidateKey extends CallOptions {
@@ -76,8 +76,8 @@ export class Client {
   readonly usage: Usage;
   /** All services of the contract, including administration. */
   readonly raw: RawServices;
-  readonly #caller: Caller;
-  readonly #near: Near | undefined;
+  readonly #rpc: RpcClient;
+  readonly #near: CachingValidator | undefined;
   readonly #watcher: Watcher | undefined;
 
   /**
@@ -85,34 +85,35 @@ export class Client {
    * turn.
    */
   constructor(endpoints: string | readonly string[], options: ClientOptions = {}) {
-    const set = settings(options);
-    const { clock, timeoutMs, hedgeAfterMs, userAgent } = set;
-    const places = parseEndpoints(endpoints, set.tls !== undefined);
-    const tokens = set.callerToken === undefined ? undefined : new CallerTokens(set.callerToken, clock);
-    const budget = new RetryBudget(set.retryBudget);
-    const pool = new Pool({ ...set, endpoints: places });
-    const caller = new Caller({ pool, tokens, budget, timeoutMs, hedgeAfterMs, userAgent, clock });
-    this.#caller = caller;
-    if (set.nearCache !== undefined) {
+    const validated = settings(options);
+    const { clock, timeoutMs, hedgeAfterMs, userAgent } = validated;
+    const parsedEndpoints = parseEndpoints(endpoints, validated.tls !== undefined);
+    const tokens =
+      validated.callerToken === undefined ? undefined : new CallerTokens(validated.callerToken, clock);
+    const budget = new RetryBudget(validated.retryBudget);
+    const pool = new Pool({ ...validated, endpoints: parsedEndpoints });
+    const rpc = new RpcClient({ pool, tokens, budget, timeoutMs, hedgeAfterMs, userAgent, clock });
+    this.#rpc = rpc;
+    if (validated.nearCache !== undefined) {
       const coverage = new Coverage(clock);
-      const cache = new NearCache({ ...set.nearCache, clock, coverage });
-      const near = new Near(cache, clock, timeoutMs);
+      const cache = new NearCache({ ...validated.nearCache, clock, coverage });
+      const near = new CachingValidator(cache, clock, timeoutMs);
       this.#near = near;
-      caller.onChange((request) => near.changed(request));
-      if (set.nearCache.watch) {
-        this.#watcher = new Watcher(caller, cache, coverage, near.digests);
+      rpc.onChange((request) => near.changed(request));
+      if (validated.nearCache.watch) {
+        this.#watcher = new Watcher(rpc, cache, coverage, near.digests);
         void this.#watcher.run();
       }
     }
-    this.sessions = new Sessions(caller);
-    this.usage = new Usage(caller);
+    this.sessions = new Sessions(rpc);
+    this.usage = new Usage(rpc);
     this.raw = Object.freeze({
-      admin: rawService(AdminService, caller),
-      info: rawService(InfoService, caller),
-      sessions: rawService(SessionService, caller),
-      usage: rawService(UsageService, caller),
-      validation: rawService(ValidationService, caller),
-      watch: rawService(WatchService, caller),
+      admin: rawService(AdminService, rpc),
+      info: rawService(InfoService, rpc),
+      sessions: rawService(SessionService, rpc),
+      usage: rawService(UsageService, rpc),
+      validation: rawService(ValidationService, rpc),
+      watch: rawService(WatchService, rpc),
     });
   }
 
@@ -134,17 +135,15 @@ export class Client {
 
   /** Validates one key, exactly as the customer presented it, without the "Bearer " prefix. */
   async validateKey(key: string, options: ValidateKey = {}): Promise<Validation> {
-    this.#caller.assertOpen();
-    const question = questionOf(options, ["scopes", "timeoutMs", "signal"]);
+    this.#rpc.assertOpen();
+    const question = validatedOptions(options, ["scopes", "timeoutMs", "signal"]);
     const { scopes, timeoutMs, signal } = question;
     text("key", key);
-    if (isFarTooLong(key))
+    if (isOverMaxLength(key))
       return validationFromWire(create(ValidateKeyResponseSchema, { verdict: WireVerdict.MALFORMED }));
     const ask = async (requiredScopes: readonly string[], limits: CallOptions): Promise<Validation> => {
       const request = create(ValidateKeyRequestSchema, { key, requiredScopes: [...requiredScopes] });
-      return validationFromWire(
-        await this.#caller.call(ValidationService.method.validateKey, request, limits),
-      );
+      return validationFromWire(await this.#rpc.call(ValidationService.method.validateKey, request, limits));
     };
     if (this.#near === undefined) return await ask(scopes, { timeoutMs, signal });
     const digest = this.#near.digests.key(key);
@@ -160,18 +159,18 @@ export class Client {
    * an error as its outcome. Does not use the near cache.
    */
   validateKeys(keys: readonly (string | KeyQuestion)[], options: CallOptions = {}): Promise<KeyOutcome[]> {
-    return validateKeys(this.#caller, keys, options);
+    return validateKeys(this.#rpc, keys, options);
   }
 
   /** Validates one session. */
   async validateSession(sessionId: string, options: ValidateSession = {}): Promise<SessionValidation> {
-    this.#caller.assertOpen();
-    const question = questionOf(options, ["scopes", "key", "timeoutMs", "signal"]);
+    this.#rpc.assertOpen();
+    const question = validatedOptions(options, ["scopes", "key", "timeoutMs", "signal"]);
     const { scopes, timeoutMs, signal } = question;
     const ids = { sessionId: text("sessionId", sessionId), key: text("key", options.key ?? "") };
-    if (sessionId.length > LONGEST_SESSION_ID)
-      throw invalidField("session_id", `must have at most ${LONGEST_SESSION_ID} characters`);
-    if (isFarTooLong(ids.key))
+    if (sessionId.length > MAX_SESSION_ID_LENGTH)
+      throw invalidField("session_id", `must have at most ${MAX_SESSION_ID_LENGTH} characters`);
+    if (isOverMaxLength(ids.key))
       return sessionValidationFromWire(
         create(ValidateSessionResponseSchema, { verdict: WireVerdict.MALFORMED }),
       );
@@ -181,7 +180,7 @@ export class Client {
     ): Promise<SessionValidation> => {
       const request = create(ValidateSessionRequestSchema, { ...ids, requiredScopes: [...requiredScopes] });
       const method = ValidationService.method.validateSession;
-      return sessionValidationFromWire(await this.#caller.call(method, request, limits));
+      return sessionValidationFromWire(await this.#rpc.call(method, request, limits));
     };
     const near = this.#near;
     if (near === undefined) return await ask(scopes, { timeoutMs, signal });
@@ -195,13 +194,13 @@ export class Client {
 
   /** Starts a recorder that sends usage events in batches. Close it before the client. */
   usageRecorder(options: RecorderOptions = {}): UsageRecorder {
-    return new UsageRecorder(this.usage, this.#caller.clock, options);
+    return new UsageRecorder(this.usage, this.#rpc.clock, options);
   }
 
   /** Describes the replica that responds. */
   async serverInfo(options: CallOptions = {}): Promise<ServerInfo> {
     const method = InfoService.method.getServerInfo;
-    return serverInfoFromWire(await this.#caller.call(method, create(method.input), options));
+    return serverInfoFromWire(await this.#rpc.call(method, create(method.input), options));
   }
 
   /** State of the watch stream. */
@@ -215,7 +214,7 @@ export class Client {
    */
   close(): void {
     this.#watcher?.close();
-    this.#caller.close();
+    this.#rpc.close();
   }
 
   [Symbol.dispose](): void {
@@ -224,7 +223,7 @@ export class Client {
 }
 
 /** Rejects unknown options: with a misspelt `scopes` option, no scope would be required. */
-function questionOf<O extends ValidateKey>(
+function validatedOptions<O extends ValidateKey>(
   given: O,
   known: readonly (keyof O & string)[],
 ): Required<Pick<ValidateKey, "scopes">> & {

@@ -1,10 +1,10 @@
 import type { RequestHandler } from "express";
 import { admission, type KeyValidator, type RequireKeyOptions } from "./http/admit.js";
-import { send } from "./http/refusal.js";
+import { send } from "./http/rejection.js";
 import type { Principal } from "./principal.js";
 
 export type { KeyValidator, RequireKeyOptions } from "./http/admit.js";
-export type { Problem } from "./http/refusal.js";
+export type { Problem } from "./http/rejection.js";
 export type { Principal } from "./principal.js";
 
 declare global {
@@ -23,8 +23,8 @@ export function requireKey(client: KeyValidator, options: RequireKeyOptions = {}
     const { method, originalUrl: url, rawHeaders } = request;
     // Express 4 ignores the return value of a handler, so the promise is handled here.
     admit({ method, url, rawHeaders })
-      .then(({ principal, refusal }) => {
-        if (refusal !== undefined) return send(response, refusal);
+      .then(({ principal, rejection }) => {
+        if (rejection !== undefined) return send(response, rejection);
         if (principal !== undefined) request.principal = principal;
         next();
       })

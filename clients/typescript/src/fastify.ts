@@ -3,7 +3,7 @@ import { admission, type KeyValidator, type RequireKeyOptions } from "./http/adm
 import type { Principal } from "./principal.js";
 
 export type { KeyValidator, RequireKeyOptions } from "./http/admit.js";
-export type { Problem } from "./http/refusal.js";
+export type { Problem } from "./http/rejection.js";
 export type { Principal } from "./principal.js";
 
 declare module "fastify" {
@@ -17,9 +17,9 @@ declare module "fastify" {
 export function requireKey(client: KeyValidator, options: RequireKeyOptions = {}): onRequestAsyncHookHandler {
   const admit = admission(client, options);
   return async (request, reply) => {
-    const { principal, refusal } = await admit(request.raw as Parameters<typeof admit>[0]);
-    if (refusal !== undefined) {
-      const { status, headers, body } = refusal;
+    const { principal, rejection } = await admit(request.raw as Parameters<typeof admit>[0]);
+    if (rejection !== undefined) {
+      const { status, headers, body } = rejection;
       return await reply.code(status).headers(headers).send(JSON.stringify(body));
     }
     if (principal !== undefined) request.principal = principal;

@@ -2,18 +2,18 @@
 import type {} from "@modelcontextprotocol/sdk/server/auth/middleware/bearerAuth.js";
 import type { RequestHandler } from "express";
 import * as checks from "./checks.js";
-import { blames } from "./http/admit.js";
+import { isCausedBy } from "./http/admit.js";
 import { valuesOf } from "./http/credentials.js";
 import {
   ambiguous,
   denied,
   noCredentials,
   noSession,
-  type Refusal,
+  type Rejection,
   send,
   undecided,
-} from "./http/refusal.js";
-import { tell, undecidedLog } from "./http/undecided-log.js";
+} from "./http/rejection.js";
+import { notify, undecidedLog } from "./http/undecided-log.js";
 import type { Principal } from "./principal.js";
 import type { SessionValidation } from "./validation.js";
 
@@ -48,22 +48,22 @@ export function requireSession(
     "timeoutMs",
     "onError",
   ]);
-  checks.holder("client", client, "validateSession");
+  checks.withMethod("client", client, "validateSession");
   if (timeoutMs !== undefined) checks.milliseconds("timeoutMs", timeoutMs);
   checks.callback("onError", onError);
-  const refusalOf = async (
+  const rejectionOf = async (
     sessionId: string,
     principal: Principal | undefined,
-  ): Promise<Refusal | undefined> => {
+  ): Promise<Rejection | undefined> => {
     try {
       if (principal === undefined) return noCredentials({});
       if (!SESSION_ID.test(sessionId)) return noSession("UNBOUND");
       const session = await client.validateSession(sessionId, { timeoutMs });
-      if (!session.valid) return refused(session);
+      if (!session.valid) return sessionRejection(session);
       return session.tenantId === principal.tenantId ? undefined : noSession("TENANT_MISMATCH");
     } catch (error) {
-      if (blames(error, "session_id")) return noSession("UNBOUND");
-      tell(onError, error);
+      if (isCausedBy(error, "session_id")) return noSession("UNBOUND");
+      notify(onError, error);
       return undecided(error);
     }
   };
@@ -71,14 +71,14 @@ export function requireSession(
     const [sessionId, ...others] = valuesOf(request, "mcp-session-id");
     if (others.length > 0) return send(response, ambiguous());
     if (sessionId === undefined) return next();
-    refusalOf(sessionId, request.auth?.extra?.principal as Principal | undefined)
-      .then((refusal) => (refusal === undefined ? next() : send(response, refusal)))
+    rejectionOf(sessionId, request.auth?.extra?.principal as Principal | undefined)
+      .then((rejection) => (rejection === undefined ? next() : send(response, rejection)))
       .catch(next);
   };
 }
 
 /** MCP clients open a new session after a 404. After a 401 they would ask for a new key. */
-function refused({ verdict }: SessionValidation): Refusal {
+function sessionRejection({ verdict }: SessionValidation): Rejection {
   switch (verdict) {
     case "TENANT_SUSPENDED":
     case "QUOTA_EXCEEDED":

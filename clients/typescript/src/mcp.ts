@@ -6,20 +6,20 @@ import type { AuthInfo } from "@modelcontextprotocol/sdk/server/auth/types.js";
 import type { RequestHandler } from "express";
 import * as checks from "./checks.js";
 import { DeniedError } from "./denied.js";
-import { admission, blames, type KeyValidator, type RequireKeyOptions } from "./http/admit.js";
-import { denied, send } from "./http/refusal.js";
+import { admission, isCausedBy, type KeyValidator, type RequireKeyOptions } from "./http/admit.js";
+import { denied, send } from "./http/rejection.js";
 import { type Principal, principalOf } from "./principal.js";
 import { printable } from "./printable.js";
 import type { Validation } from "./validation.js";
 
 export { DeniedError } from "./denied.js";
 export type { KeyValidator } from "./http/admit.js";
-export type { Problem } from "./http/refusal.js";
+export type { Problem } from "./http/rejection.js";
 export { type RequireSessionOptions, requireSession, type SessionValidator } from "./mcp-session.js";
 export type { Principal } from "./principal.js";
 
 /** The SDK requires every token to expire. Each request is verified again, so this value has no other effect. */
-const NO_END_SECONDS = 3600;
+const DEFAULT_EXPIRY_SECONDS = 3600;
 
 /**
  * Verifies API keys for the SDK's own `requireBearerAuth`, and for other users of the SDK's token verifier interface.
@@ -28,7 +28,7 @@ export class KeyVerifier implements OAuthTokenVerifier {
   readonly #client: KeyValidator;
 
   constructor(client: KeyValidator) {
-    checks.holder("client", client, "validateKey");
+    checks.withMethod("client", client, "validateKey");
     this.#client = client;
   }
 
@@ -38,7 +38,7 @@ export class KeyVerifier implements OAuthTokenVerifier {
    */
   async verifyAccessToken(token: string): Promise<AuthInfo> {
     const validation = await this.#client.validateKey(token).catch((error: unknown) => {
-      throw blames(error, "key") ? new InvalidTokenError("the API key is not valid") : error;
+      throw isCausedBy(error, "key") ? new InvalidTokenError("the API key is not valid") : error;
     });
     if (validation.valid) return authInfo(token, validation);
     const { status, body } = denied(validation.verdict, validation.missingScopes, {});
@@ -70,7 +70,7 @@ export function requireBearerAuth(
     const { method, originalUrl: url, rawHeaders } = request;
     admit({ method, url, rawHeaders })
       .then((admitted) => {
-        if (admitted.refusal !== undefined) return send(response, admitted.refusal);
+        if (admitted.rejection !== undefined) return send(response, admitted.rejection);
         if (admitted.principal !== undefined) request.auth = authInfo(admitted.key, admitted.validation);
         next();
       })
@@ -79,7 +79,7 @@ export function requireBearerAuth(
 }
 
 function authInfo(token: string, validation: Validation): AuthInfo {
-  const endMs = validation.expiresAt?.getTime() ?? Date.now() + NO_END_SECONDS * 1000;
+  const endMs = validation.expiresAt?.getTime() ?? Date.now() + DEFAULT_EXPIRY_SECONDS * 1000;
   // Redacts the key, because tools may log the object.
   return printable({
     token,

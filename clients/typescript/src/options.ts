@@ -94,7 +94,7 @@ export function settings(given: ClientOptions): Settings {
     callerToken: options.callerToken,
     userAgent: userAgent(options.userAgent),
     nearCache: nearCache(options.nearCache),
-    retryBudget: checks.share("retryBudget", retryBudget),
+    retryBudget: checks.fraction("retryBudget", retryBudget),
     keepaliveIntervalMs: checks.milliseconds("keepaliveIntervalMs", keepaliveIntervalMs),
     keepaliveTimeoutMs: checks.milliseconds("keepaliveTimeoutMs", keepaliveTimeoutMs),
     useEnvironmentProxy: checks.flag("useEnvironmentProxy", useEnvironmentProxy),

@@ -9,9 +9,9 @@ import { usageEvent } from "./usage-event.js";
 import * as warning from "./warning.js";
 
 /** The service's maximum number of events per call. */
-const MOST_IN_A_BATCH = 500;
-const FIRST_BACKOFF_MS = 100;
-const LONGEST_BACKOFF_MS = 30_000;
+const MAX_BATCH_SIZE = 500;
+const INITIAL_BACKOFF_MS = 100;
+const MAX_BACKOFF_MS = 30_000;
 const OPTIONS = ["capacity", "batchSize", "maxDelayMs", "timeoutMs", "onRejected"] as const;
 
 /** Options of a `UsageRecorder`. */
@@ -63,11 +63,11 @@ export class UsageRecorder {
   /** The batches in the order of sending: one at a time, each until the service responds. */
   readonly #batches: UnsentUsage[] = [];
   readonly #stop = new AbortController();
-  #open: UsageEvent[] = [];
+  #current: UsageEvent[] = [];
   #queued = 0;
   #waiters: Waiter[] = [];
   #cancelDelay: (() => void) | undefined;
-  #hurry = new AbortController();
+  #retryNow = new AbortController();
   #sending: Promise<void> | undefined;
   #closing: Promise<UnsentUsage[]> | undefined;
 
@@ -75,10 +75,10 @@ export class UsageRecorder {
     const options = checks.options("options", given, OPTIONS);
     this.#usage = usage;
     this.#clock = clock;
-    const { capacity = 10_000, batchSize = MOST_IN_A_BATCH, maxDelayMs = 1000, timeoutMs = 5000 } = options;
+    const { capacity = 10_000, batchSize = MAX_BATCH_SIZE, maxDelayMs = 1000, timeoutMs = 5000 } = options;
     this.#options = {
       capacity: checks.count("capacity", capacity),
-      batchSize: checks.count("batchSize", batchSize, MOST_IN_A_BATCH),
+      batchSize: checks.count("batchSize", batchSize, MAX_BATCH_SIZE),
       maxDelayMs: checks.milliseconds("maxDelayMs", maxDelayMs),
       timeoutMs: checks.milliseconds("timeoutMs", timeoutMs),
       onRejected: checks.callback("onRejected", options.onRejected) ?? warn,
@@ -101,14 +101,14 @@ export class UsageRecorder {
     if (this.#queued >= this.#options.capacity) throw new UsageQueueFullError();
     if (this.#queued === 0) watchExit(this);
     this.#queued += 1;
-    this.#open.push(event);
-    if (this.#open.length >= this.#options.batchSize) this.#cut();
-    else this.#cancelDelay ??= this.#clock.after(this.#options.maxDelayMs, () => this.#cut());
+    this.#current.push(event);
+    if (this.#current.length >= this.#options.batchSize) this.#closeBatch();
+    else this.#cancelDelay ??= this.#clock.after(this.#options.maxDelayMs, () => this.#closeBatch());
   }
 
   /** Sends all queued events now. Rejects if an attempt fails; the events stay queued and are sent later. */
   flush(): Promise<void> {
-    return this.#sent(true);
+    return this.#flushed(true);
   }
 
   /**
@@ -128,7 +128,7 @@ export class UsageRecorder {
 
   async #close(timeoutMs: number): Promise<UnsentUsage[]> {
     const cancel = this.#clock.after(timeoutMs, () => this.#stop.abort());
-    await Promise.race([this.#sent(false), this.#stopped()]);
+    await Promise.race([this.#flushed(false), this.#stopped()]);
     cancel();
     this.#stop.abort();
     await this.#sending;
@@ -143,23 +143,23 @@ export class UsageRecorder {
     );
   }
 
-  #sent(orReject: boolean): Promise<void> {
-    this.#cut();
+  #flushed(orReject: boolean): Promise<void> {
+    this.#closeBatch();
     const last = this.#batches.at(-1);
     if (last === undefined) return Promise.resolve();
-    this.#hurry.abort();
+    this.#retryNow.abort();
     return new Promise((resolve, reject) => {
       this.#waiters.push({ last, resolve, ...(orReject ? { reject } : {}) });
     });
   }
 
   /** Moves the open events to a batch. From then on its id and its events stay the same. */
-  #cut(): void {
+  #closeBatch(): void {
     this.#cancelDelay?.();
     this.#cancelDelay = undefined;
-    if (this.#open.length === 0) return;
-    this.#batches.push({ requestId: randomUUID(), events: this.#open });
-    this.#open = [];
+    if (this.#current.length === 0) return;
+    this.#batches.push({ requestId: randomUUID(), events: this.#current });
+    this.#current = [];
     this.#sending ??= this.#send();
   }
 
@@ -177,15 +177,15 @@ export class UsageRecorder {
         this.#batches.shift();
         this.#queued -= batch.events.length;
         if (this.#queued === 0) unwatchExit(this);
-        this.#settle((waiter) => waiter.last === batch && waiter.resolve);
+        this.#notify((waiter) => waiter.last === batch && waiter.resolve);
       } else if (outcome === "split") {
         this.#split(batch);
       } else {
         if (this.#stop.signal.aborted) return;
-        this.#settle((waiter) => waiter.reject && (() => waiter.reject?.(outcome.error)));
-        this.#hurry = new AbortController();
-        const woken = AbortSignal.any([this.#hurry.signal, this.#stop.signal]);
-        await sleep(this.#clock, fullJitter(FIRST_BACKOFF_MS, LONGEST_BACKOFF_MS, failures), woken);
+        this.#notify((waiter) => waiter.reject && (() => waiter.reject?.(outcome.error)));
+        this.#retryNow = new AbortController();
+        const woken = AbortSignal.any([this.#retryNow.signal, this.#stop.signal]);
+        await sleep(this.#clock, fullJitter(INITIAL_BACKOFF_MS, MAX_BACKOFF_MS, failures), woken);
         failures += 1;
         if (this.#stop.signal.aborted) return;
       }
@@ -230,10 +230,10 @@ export class UsageRecorder {
   }
 
   /** Calls and removes the waiters for which `action` returns a function. */
-  #settle(news: (waiter: Waiter) => (() => void) | false | undefined): void {
-    const told = this.#waiters.map((waiter) => ({ waiter, tell: news(waiter) }));
-    this.#waiters = told.filter(({ tell }) => !tell).map(({ waiter }) => waiter);
-    for (const { tell } of told) if (tell) tell();
+  #notify(action: (waiter: Waiter) => (() => void) | false | undefined): void {
+    const actions = this.#waiters.map((waiter) => ({ waiter, run: action(waiter) }));
+    this.#waiters = actions.filter(({ run }) => !run).map(({ waiter }) => waiter);
+    for (const { run } of actions) if (run) run();
   }
 }
 

@@ -10,7 +10,7 @@ import {
   type Session as WireSession,
 } from "./gen/tenantauth/v1/session_pb.js";
 import { pageSize, pages } from "./pages.js";
-import type { Caller, CallOptions } from "./rpc/caller.js";
+import type { CallOptions, RpcClient } from "./rpc/rpc-client.js";
 import { type Verdict, verdictFromWire } from "./verdict.js";
 import { duration, text } from "./wire.js";
 
@@ -64,10 +64,10 @@ export interface ListSessions extends CallOptions {
 
 /** Binds sessions to tenants. */
 export class Sessions {
-  readonly #caller: Caller;
+  readonly #rpc: RpcClient;
 
-  constructor(caller: Caller) {
-    this.#caller = caller;
+  constructor(rpc: RpcClient) {
+    this.#rpc = rpc;
   }
 
   /** Binds a session to the tenant of a key. Idempotent; never moves a session to another tenant. */
@@ -80,7 +80,7 @@ export class Sessions {
       expiry: checks.flag("sliding", options.sliding ?? false) ? SessionExpiry.SLIDING : SessionExpiry.FIXED,
       attributes: attributes(options.attributes),
     });
-    const reply = await this.#caller.call(SessionService.method.bindSession, request, options);
+    const reply = await this.#rpc.call(SessionService.method.bindSession, request, options);
     const session = reply.session === undefined ? undefined : sessionFromWire(reply.session);
     return { verdict: verdictFromWire(reply.verdict), session, alreadyBound: reply.alreadyBound };
   }
@@ -89,7 +89,7 @@ export class Sessions {
   async unbind(sessionId: string, tenantId: string, options?: CallOptions): Promise<boolean> {
     const ids = { sessionId: text("sessionId", sessionId), tenantId: text("tenantId", tenantId) };
     const request = create(UnbindSessionRequestSchema, ids);
-    return (await this.#caller.call(SessionService.method.unbindSession, request, options)).wasBound;
+    return (await this.#rpc.call(SessionService.method.unbindSession, request, options)).wasBound;
   }
 
   /** Iterates over a tenant's sessions, newest first, page by page. */
@@ -97,7 +97,7 @@ export class Sessions {
     const asked = { tenantId: text("tenantId", tenantId), pageSize: pageSize(options) };
     return pages(async (pageToken) => {
       const request = create(ListSessionsRequestSchema, { ...asked, pageToken });
-      const page = await this.#caller.call(SessionService.method.listSessions, request, options);
+      const page = await this.#rpc.call(SessionService.method.listSessions, request, options);
       return { items: page.sessions.map(sessionFromWire), nextPageToken: page.nextPageToken };
     });
   }

@@ -1,15 +1,15 @@
 import { writeSync } from "node:fs";
 
 /** A recorder with events that would be lost if the process exited now. */
-interface Waiting {
+interface UnsentRecorder {
   readonly queued: number;
 }
 
-const WAITING = new Set<Waiting>();
+const UNSENT_RECORDERS = new Set<UnsentRecorder>();
 
-function complain(): void {
+function reportUnsent(): void {
   let events = 0;
-  for (const { queued } of WAITING) events += queued;
+  for (const { queued } of UNSENT_RECORDERS) events += queued;
   // In an exit handler only synchronous writes work.
   if (events > 0)
     writeSync(
@@ -22,12 +22,12 @@ function complain(): void {
  * Reports unsent events of a recorder when the process exits. Node.js does not wait for anything in `process.exit`. A
  * process that exits because nothing is left to do has sent everything before.
  */
-export function watchExit(recorder: Waiting): void {
-  if (WAITING.size === 0) process.on("exit", complain);
-  WAITING.add(recorder);
+export function watchExit(recorder: UnsentRecorder): void {
+  if (UNSENT_RECORDERS.size === 0) process.on("exit", reportUnsent);
+  UNSENT_RECORDERS.add(recorder);
 }
 
 /** Stops the report for a recorder that has no unsent events. */
-export function unwatchExit(recorder: Waiting): void {
-  if (WAITING.delete(recorder) && WAITING.size === 0) process.off("exit", complain);
+export function unwatchExit(recorder: UnsentRecorder): void {
+  if (UNSENT_RECORDERS.delete(recorder) && UNSENT_RECORDERS.size === 0) process.off("exit", reportUnsent);
 }

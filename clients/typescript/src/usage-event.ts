@@ -1,9 +1,9 @@
 import type { UsageEvent } from "./usage.js";
 
-const MOST = 1_000_000_000_000;
-const FIRST_MS = 0;
+const MAX_QUANTITY = 1_000_000_000_000;
+const MIN_TIME_MS = 0;
 /** The last millisecond of the year 9999. */
-const LAST_MS = 253_402_300_799_999;
+const MAX_TIME_MS = 253_402_300_799_999;
 
 /**
  * Creates an event that the contract accepts. Invalid events are rejected here, where the error reaches the code that
@@ -24,11 +24,11 @@ export function usageEvent(
     );
   }
   const whole = typeof quantity === "bigint" || (typeof quantity === "number" && Number.isInteger(quantity));
-  if (!whole || quantity < 0 || quantity > MOST) {
-    throw new TypeError(`quantity must be a whole number from 0 to ${MOST}`);
+  if (!whole || quantity < 0 || quantity > MAX_QUANTITY) {
+    throw new TypeError(`quantity must be a whole number from 0 to ${MAX_QUANTITY}`);
   }
   const time = at instanceof Date ? at.getTime() : Number.NaN;
-  if (!(time >= FIRST_MS && time <= LAST_MS))
+  if (!(time >= MIN_TIME_MS && time <= MAX_TIME_MS))
     throw new TypeError("at must be a valid Date of the years 1970 to 9999");
   // The Date is copied because its owner may change it. A number can hold the quantity exactly, and can be stored as
   // JSON if the event stays unsent.

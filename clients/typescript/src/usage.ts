@@ -12,8 +12,8 @@ import {
 } from "./gen/tenantauth/v1/usage_pb.js";
 import { pageSize, pages } from "./pages.js";
 import { printable } from "./printable.js";
-import type { Caller, CallOptions } from "./rpc/caller.js";
 import { errorFromItem } from "./rpc/details.js";
+import type { CallOptions, RpcClient } from "./rpc/rpc-client.js";
 import { int64, text, timestamp } from "./wire.js";
 
 /** One usage event. */
@@ -100,15 +100,15 @@ const QUERY_OPTIONS = [
 
 /** Records and reports usage. To record events one by one, use a `UsageRecorder`. */
 export class Usage {
-  readonly #caller: Caller;
+  readonly #rpc: RpcClient;
 
-  constructor(caller: Caller) {
-    this.#caller = caller;
+  constructor(rpc: RpcClient) {
+    this.#rpc = rpc;
   }
 
   /** Throws the error of a closed client. */
   assertOpen(): void {
-    this.#caller.assertOpen();
+    this.#rpc.assertOpen();
   }
 
   /** Records 1 to 500 events. When the promise resolves, they are committed or rejected. */
@@ -123,7 +123,7 @@ export class Usage {
       requestId: text("requestId", requestId),
       events: events.map(eventToWire),
     });
-    const reply = await this.#caller.call(UsageService.method.recordUsage, request, options);
+    const reply = await this.#rpc.call(UsageService.method.recordUsage, request, options);
     const rejected = reply.rejected.flatMap(({ index, error }) => {
       return error === undefined ? [] : [{ index, error: errorFromItem(error) }];
     });
@@ -144,7 +144,7 @@ export class Usage {
     };
     return pages(async (pageToken) => {
       const request = create(QueryUsageRequestSchema, { ...asked, pageToken });
-      const page = await this.#caller.call(UsageService.method.queryUsage, request, options);
+      const page = await this.#rpc.call(UsageService.method.queryUsage, request, options);
       const items = page.sums.map(({ metric, bucketStart, quantity }) => {
         const start = bucketStart ? timestampDate(bucketStart) : new Date(0);
         return printable({ metric, bucketStart: start, quantity });

@@ -80,7 +80,7 @@ function end(expiresAt: Timestamp | undefined): { expiresAt?: Date } {
  * Evaluates an answer for other scopes than those of its request. The service compares scopes exactly, and so does the
  * client.
  */
-export function forScopes<V extends Validation>(answer: V, required: readonly string[]): V {
+export function applyScopes<V extends Validation>(answer: V, required: readonly string[]): V {
   if (answer.verdict !== "VALID" && answer.verdict !== "INSUFFICIENT_SCOPE") return answer;
   const missingScopes = [...new Set(required)].filter((scope) => !answer.scopes.includes(scope)).sort();
   const valid = missingScopes.length === 0;

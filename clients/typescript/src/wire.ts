@@ -8,12 +8,12 @@ export function milliseconds(duration: Duration | undefined): number {
 }
 
 /** Ten thousand years, the maximum of the protobuf Duration. */
-const MAX_SPAN_MS = 315_576_000_000_000;
+const MAX_DURATION_MS = 315_576_000_000_000;
 
 /** Converts milliseconds to a duration. */
 export function duration(name: string, spanMs: number): Duration {
-  if (typeof spanMs !== "number" || !(spanMs >= 0 && spanMs <= MAX_SPAN_MS)) {
-    throw new TypeError(`${name} must be a number of milliseconds from 0 to ${MAX_SPAN_MS}`);
+  if (typeof spanMs !== "number" || !(spanMs >= 0 && spanMs <= MAX_DURATION_MS)) {
+    throw new TypeError(`${name} must be a number of milliseconds from 0 to ${MAX_DURATION_MS}`);
   }
   const whole = Math.floor(spanMs / 1000);
   return create(DurationSchema, {

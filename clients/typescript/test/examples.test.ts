@@ -109,10 +109,13 @@ test(
       return [status, body.code];
     };
     const good = ["Authorization", `Bearer ${key}`];
-    const twofold = [400, "AMBIGUOUS_REQUEST"];
-    assert.deepEqual(await ask(...good, ...good, "Mcp-Session-Id", session), twofold);
-    assert.deepEqual(await ask(...good, "Authorization", "Bearer other", "Mcp-Session-Id", session), twofold);
-    assert.deepEqual(await ask(...good, "Mcp-Session-Id", session, "Mcp-Session-Id", session), twofold);
+    const isAmbiguous = [400, "AMBIGUOUS_REQUEST"];
+    assert.deepEqual(await ask(...good, ...good, "Mcp-Session-Id", session), isAmbiguous);
+    assert.deepEqual(
+      await ask(...good, "Authorization", "Bearer other", "Mcp-Session-Id", session),
+      isAmbiguous,
+    );
+    assert.deepEqual(await ask(...good, "Mcp-Session-Id", session, "Mcp-Session-Id", session), isAmbiguous);
     assert.deepEqual(await ask("Mcp-Session-Id", session), [401, "NO_CREDENTIALS"]);
     for (const id of ["nobody's", "a b", "x".repeat(200), ""]) {
       assert.deepEqual(await ask(...good, "Mcp-Session-Id", id), [404, "UNBOUND"], id);

@@ -281,10 +281,10 @@ test("invalid adapter options are rejected immediately", async (t) => {
     assert.throws(() => expressRequireKey(client, options as unknown as RequireKeyOptions), message);
   }
   for (const none of [undefined, {}] as Client[]) {
-    assert.throws(() => expressRequireKey(none), /client must have a function validateKey/);
-    assert.throws(() => fastifyRequireKey(none), /client must have a function validateKey/);
-    assert.throws(() => requireBearerAuth(none), /client must have a function validateKey/);
-    assert.throws(() => new KeyVerifier(none), /client must have a function validateKey/);
-    assert.throws(() => requireSession(none), /client must have a function validateSession/);
+    assert.throws(() => expressRequireKey(none), /client must have a method validateKey/);
+    assert.throws(() => fastifyRequireKey(none), /client must have a method validateKey/);
+    assert.throws(() => requireBearerAuth(none), /client must have a method validateKey/);
+    assert.throws(() => new KeyVerifier(none), /client must have a method validateKey/);
+    assert.throws(() => requireSession(none), /client must have a method validateSession/);
   }
 });

@@ -30,7 +30,7 @@ async function folder(t: TestContext): Promise<string> {
   return made;
 }
 
-function refused(endpoints: unknown, options: object, message: RegExp): void {
+function rejected(endpoints: unknown, options: object, message: RegExp): void {
   // A client that is not rejected would keep the test process alive.
   assert.throws(() => new Client(endpoints as string, options).close(), message);
 }
@@ -76,46 +76,46 @@ test("endpoints: other forms are rejected with the value and the fix", () => {
     "host:1?x",
     "é:1",
   ]) {
-    refused(endpoint, {}, forms);
+    rejected(endpoint, {}, forms);
   }
-  for (const none of [[], undefined, null, {}, [7]]) refused(none, {}, /endpoints must be/);
-  refused("::1:50051", {}, /endpoint "::1:50051" needs brackets around its IPv6 address: \[::1\]:50051/);
+  for (const none of [[], undefined, null, {}, [7]]) rejected(none, {}, /endpoints must be/);
+  rejected("::1:50051", {}, /endpoint "::1:50051" needs brackets around its IPv6 address: \[::1\]:50051/);
   for (const portless of ["host", "[::1]", "https://host"])
-    refused(portless, {}, /has no port: use \S+:port/);
+    rejected(portless, {}, /has no port: use \S+:port/);
   for (const port of [0, 65_536, 99_999])
-    refused(`host:${port}`, {}, /has a port that is not from 1 to 65535/);
-  refused("http://host:1", { tls: true }, /is plaintext, but tls is set: use https:/);
-  refused(["http://a:1", "https://b:2"], {}, /a:1 is plaintext and b:2 is TLS/);
-  refused("a:1,https://b:2", { callerToken: "t" }, /a:1 is plaintext and b:2 is TLS/);
+    rejected(`host:${port}`, {}, /has a port that is not from 1 to 65535/);
+  rejected("http://host:1", { tls: true }, /is plaintext, but tls is set: use https:/);
+  rejected(["http://a:1", "https://b:2"], {}, /a:1 is plaintext and b:2 is TLS/);
+  rejected("a:1,https://b:2", { callerToken: "t" }, /a:1 is plaintext and b:2 is TLS/);
 });
 
 test("options: invalid values are rejected by name", () => {
   const numbers = [0, -1, Number.NaN, Infinity, 1e12, 86_400_001, "1", null, {}, 10n];
   for (const name of ["timeoutMs", "hedgeAfterMs", "keepaliveIntervalMs", "keepaliveTimeoutMs"]) {
-    for (const value of numbers) refused("a:1", { [name]: value }, new RegExp(`^TypeError: ${name} must`));
+    for (const value of numbers) rejected("a:1", { [name]: value }, new RegExp(`^TypeError: ${name} must`));
   }
   for (const value of [0, -1, 0.5, Number.NaN, Infinity, 10_000_001, "1"]) {
-    refused(
+    rejected(
       "a:1",
       { nearCache: { capacity: value } },
       /nearCache\.capacity must be a whole number from 1 to 10000000/,
     );
   }
-  refused("a:1", { nearCache: { watchedForMs: 0 } }, /nearCache\.watchedForMs must be more than 0/);
-  refused("a:1", { nearCache: { watch: "no" } }, /nearCache\.watch must be true or false, not "no"/);
+  rejected("a:1", { nearCache: { watchedForMs: 0 } }, /nearCache\.watchedForMs must be more than 0/);
+  rejected("a:1", { nearCache: { watch: "no" } }, /nearCache\.watch must be true or false, not "no"/);
   for (const value of [2, -0.1, Number.NaN, "0.1"])
-    refused("a:1", { retryBudget: value }, /retryBudget must be between/);
+    rejected("a:1", { retryBudget: value }, /retryBudget must be between/);
   for (const value of ["", "a\nb", "a\r", "é", " ", "x".repeat(257), 7]) {
-    refused("a:1", { userAgent: value }, /userAgent must be 1 to 256 printable ASCII/);
+    rejected("a:1", { userAgent: value }, /userAgent must be 1 to 256 printable ASCII/);
   }
   for (const options of [7, "x", null, [], new Map()])
-    refused("a:1", options as object, /options must be an object/);
-  refused("a:1", { timeout: 1 }, /options: unknown option "timeout"; known options: timeoutMs/);
-  refused("a:1", { useEnvironmentProxy: 1 }, /useEnvironmentProxy must be true or false/);
-  refused("a:1", { clock: {} }, /clock must have a function now/);
-  for (const tls of ["yes", null, []]) refused("a:1", { tls }, /tls must be true, false or an object/);
-  refused("a:1", { nearCache: null }, /nearCache must be an object/);
-  refused("a:1", { retryBudget: null }, /retryBudget must be between/);
+    rejected("a:1", options as object, /options must be an object/);
+  rejected("a:1", { timeout: 1 }, /options: unknown option "timeout"; known options: timeoutMs/);
+  rejected("a:1", { useEnvironmentProxy: 1 }, /useEnvironmentProxy must be true or false/);
+  rejected("a:1", { clock: {} }, /clock must have a function now/);
+  for (const tls of ["yes", null, []]) rejected("a:1", { tls }, /tls must be true, false or an object/);
+  rejected("a:1", { nearCache: null }, /nearCache must be an object/);
+  rejected("a:1", { retryBudget: null }, /retryBudget must be between/);
 });
 
 test("options: invalid call options are rejected", async (t) => {
@@ -149,7 +149,7 @@ test("options: invalid call options are rejected", async (t) => {
     [{ expiry: "sliding" }, /options: unknown option "expiry"/],
     [{ sliding: "no" }, /sliding must be true or false/],
     [{ attributes: { a: 5 } }, /attributes\.a must be a string/],
-    [{ attributes: { a: "\ud800" } }, /attributes\.a must be Unicode/],
+    [{ attributes: { a: "\ud800" } }, /attributes\.a must be well-formed Unicode/],
     [{ attributes: "ab" }, /attributes must be an object/],
   ] as [object, RegExp][]) {
     await assert.rejects(client.sessions.bind({ ...session, ...more }), message);
@@ -204,7 +204,7 @@ test("tls: invalid certificates and keys are rejected without showing a key", as
     [{ rootCertificates: "x" }, /tls: unknown option rootCertificates/],
   ];
   for (const [tls, message] of wrong) {
-    refused("a:1", { tls }, message);
+    rejected("a:1", { tls }, message);
     try {
       new Tls(tls as TlsOptions);
     } catch (error) {
@@ -254,7 +254,7 @@ test("caller tokens: invalid tokens are rejected and not shown", async (t) => {
         error instanceof TypeError && /callerToken/.test(error.message) && !/sec|lines/.test(error.message),
     );
   }
-  refused("a:1", { callerToken: { file: "/does/not/exist" } }, /callerToken\.file cannot be read: ENOENT/);
+  rejected("a:1", { callerToken: { file: "/does/not/exist" } }, /callerToken\.file cannot be read: ENOENT/);
 });
 
 test("caller tokens: text, file and function, trimmed and rotated", withService, async (t) => {

@@ -144,7 +144,7 @@ async function privateTexts(session: Session): Promise<string[]> {
     const all: Properties = await session.post("Runtime.getProperties", { objectId, ownProperties: true });
     const named = [...all.result, ...(all.privateProperties ?? []), ...(all.internalProperties ?? [])];
     for (const { name, value } of named) {
-      if (name === "[[Prototype]]" || /^(raw|#endpoints|#caller|sessions|usage|constructor)$/.test(name))
+      if (name === "[[Prototype]]" || /^(raw|#endpoints|#rpc|sessions|usage|constructor)$/.test(name))
         continue;
       if (typeof value?.value === "string") texts.push(value.value);
       else if (value?.type === "object") queue.push({ id: value.objectId, depth: depth + 1 });

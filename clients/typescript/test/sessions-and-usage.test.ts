@@ -43,8 +43,8 @@ test("a session is bound with its lifetime and attributes", async (t) => {
   assert.deepEqual([sent?.request.ttl?.seconds, sent?.request.ttl?.nanos], [1n, 500_000_000]);
   assert.equal(sent?.request.expiry, SessionExpiry.SLIDING);
   fake.answer(bindSession, () => ({ verdict: Verdict.TENANT_MISMATCH }));
-  const refused = await client.sessions.bind({ sessionId: "s", key: "k", ttlMs: 1 });
-  assert.deepEqual([refused.verdict, refused.session], ["TENANT_MISMATCH", undefined]);
+  const rejected = await client.sessions.bind({ sessionId: "s", key: "k", ttlMs: 1 });
+  assert.deepEqual([rejected.verdict, rejected.session], ["TENANT_MISMATCH", undefined]);
   await assert.rejects(
     client.sessions.bind({ sessionId: "s", key: "k", ttlMs: -1 }),
     /ttlMs must be a number/,

@@ -3,8 +3,8 @@ import { TenantAuthError } from "../error.js";
 import { type Principal, principalOf } from "../principal.js";
 import type { Validation } from "../validation.js";
 import { credential, type HttpRequest, isPreflight, valuesOf } from "./credentials.js";
-import { ambiguous, type Challenge, denied, noCredentials, type Refusal, undecided } from "./refusal.js";
-import { tell, undecidedLog } from "./undecided-log.js";
+import { ambiguous, type Challenge, denied, noCredentials, type Rejection, undecided } from "./rejection.js";
+import { notify, undecidedLog } from "./undecided-log.js";
 
 /** The part of a `Client` that an adapter needs. */
 export interface KeyValidator {
@@ -38,11 +38,11 @@ export type Admission =
       readonly validation: Validation;
       readonly principal: Principal;
       readonly key: string;
-      readonly refusal?: never;
+      readonly rejection?: never;
     }
-  | { readonly refusal: Refusal; readonly principal?: never }
+  | { readonly rejection: Rejection; readonly principal?: never }
   /** The request needs no key. */
-  | { readonly principal?: never; readonly refusal?: never };
+  | { readonly principal?: never; readonly rejection?: never };
 
 /** Headers that are rejected if they occur more than once. */
 const SINGLE = ["mcp-session-id"];
@@ -53,38 +53,38 @@ export function admission(
   given: RequireKeyOptions & Challenge,
 ): (request: HttpRequest) => Promise<Admission> {
   const { timeoutMs, onError = undecidedLog(), allowPreflight = true, ...challenge } = checked(given);
-  checks.holder("client", client, "validateKey");
-  const { scopes: required = [], header = "authorization", exempt: free = [] } = given;
+  checks.withMethod("client", client, "validateKey");
+  const { scopes: required = [], header = "authorization", exempt: exemptPaths = [] } = given;
   const scopes = checks.texts("scopes", required);
   const headers = list("header", header, /^[\w-]+$/).map((name) => name.toLowerCase());
   if (headers.length === 0)
     throw new TypeError(
       'header must be a header name such as "X-API-Key", or a list of them that is not empty',
     );
-  const exempt = new Set(list("exempt", free, /^\/[^?#]*$/));
+  const exempt = new Set(list("exempt", exemptPaths, /^\/[^?#]*$/));
   return async (request) => {
     try {
       if (exempt.has(request.url?.split("?")[0] ?? "")) return {};
-      const { key, ambiguous: twofold } = credential(request, headers);
-      if (twofold || SINGLE.some((name) => valuesOf(request, name).length > 1))
-        return { refusal: ambiguous() };
+      const { key, ambiguous: isAmbiguous } = credential(request, headers);
+      if (isAmbiguous || SINGLE.some((name) => valuesOf(request, name).length > 1))
+        return { rejection: ambiguous() };
       if (key === undefined) {
-        return allowPreflight && isPreflight(request) ? {} : { refusal: noCredentials(challenge) };
+        return allowPreflight && isPreflight(request) ? {} : { rejection: noCredentials(challenge) };
       }
       const validation = await client.validateKey(key, { scopes, timeoutMs });
       if (validation.valid) return { validation, principal: principalOf(validation), key };
-      return { refusal: denied(validation.verdict, validation.missingScopes, challenge) };
+      return { rejection: denied(validation.verdict, validation.missingScopes, challenge) };
     } catch (error) {
       // A key that the service rejects as malformed, such as one of 10,000 characters, is a mistake of the customer.
-      if (blames(error, "key")) return { refusal: denied("MALFORMED", [], challenge) };
-      tell(onError, error);
-      return { refusal: undecided(error) };
+      if (isCausedBy(error, "key")) return { rejection: denied("MALFORMED", [], challenge) };
+      notify(onError, error);
+      return { rejection: undecided(error) };
     }
   };
 }
 
 /** Whether the service rejected the request only because of these fields, which come from the customer. */
-export function blames(error: unknown, ...fields: readonly string[]): boolean {
+export function isCausedBy(error: unknown, ...fields: readonly string[]): boolean {
   if (!(error instanceof TenantAuthError) || error.kind !== "invalid") return false;
   return error.violations.length > 0 && error.violations.every(({ field }) => fields.includes(field));
 }

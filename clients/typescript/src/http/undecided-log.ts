@@ -2,7 +2,7 @@ import { TenantAuthError } from "../error.js";
 import { guarded } from "../warning.js";
 
 /** Minimum time between two log lines, so that an outage does not fill the disk. */
-const LINE_EVERY_MS = 1000;
+const MIN_LOG_INTERVAL_MS = 1000;
 
 /** Returns the default error callback, which logs undecided requests with their number. */
 export function undecidedLog(
@@ -13,7 +13,7 @@ export function undecidedLog(
   let count = 0;
   return (error) => {
     count += 1;
-    if (now() - last < LINE_EVERY_MS) return;
+    if (now() - last < MIN_LOG_INTERVAL_MS) return;
     last = now();
     const undecided = count;
     count = 0;
@@ -22,7 +22,7 @@ export function undecidedLog(
 }
 
 /** Calls the application's callback, which may fail. The request is rejected in any case. */
-export function tell(onError: (error: unknown) => void, error: unknown): void {
+export function notify(onError: (error: unknown) => void, error: unknown): void {
   guarded("onError", () => onError(error));
 }
 

@@ -1,8 +1,8 @@
 import { type Clock, moment } from "../clock.js";
 import type { Validation } from "../validation.js";
+import { ChangeMarks } from "./change-marks.js";
 import type { Coverage } from "./coverage.js";
-import { type Asked, type Entry, fromMemory, nameless, usable } from "./entry.js";
-import { Fences } from "./fences.js";
+import { type Entry, fromCache, isNegative, isUsable, type RequestStart } from "./entry.js";
 import { Lru } from "./lru.js";
 
 /** Options of the near cache. */
@@ -27,58 +27,58 @@ export const subject = {
  * The capacity for negative answers, as a fraction of the total: requests with unknown keys must not evict other
  * answers.
  */
-const NAMELESS_SHARE = 0.1;
+const NEGATIVE_SHARE = 0.1;
 
 /** Cached answers, by the digest of their request, with an index by subject for invalidations. */
 export class NearCache {
   readonly #options: CacheOptions;
-  readonly #fences: Fences;
-  readonly #named: Lru<Entry<Validation>>;
-  readonly #nameless: Lru<Entry<Validation>>;
+  readonly #marks: ChangeMarks;
+  readonly #positive: Lru<Entry<Validation>>;
+  readonly #negative: Lru<Entry<Validation>>;
   readonly #bySubject = new Map<string, Set<Entry<Validation>>>();
 
   constructor(options: CacheOptions) {
     this.#options = options;
-    this.#fences = new Fences(options.clock, (revision) => options.coverage.raiseFloor(revision));
-    this.#named = new Lru(options.capacity);
-    this.#nameless = new Lru(Math.max(1, Math.floor(options.capacity * NAMELESS_SHARE)));
+    this.#marks = new ChangeMarks(options.clock, (revision) => options.coverage.raiseMinRevision(revision));
+    this.#positive = new Lru(options.capacity);
+    this.#negative = new Lru(Math.max(1, Math.floor(options.capacity * NEGATIVE_SHARE)));
   }
 
   lookup<V extends Validation>(digest: string, scopes: readonly string[]): V | undefined {
     const entry = this.#get(digest) as Entry<V> | undefined;
     if (entry === undefined) return undefined;
     const { clock, coverage, watchedForMs } = this.#options;
-    if (usable(entry, clock, coverage, watchedForMs)) return fromMemory(entry, scopes, clock);
+    if (isUsable(entry, clock, coverage, watchedForMs)) return fromCache(entry, scopes, clock);
     this.#remove(entry);
     return undefined;
   }
 
   /** Returns the state of the cache just before a request is sent. */
-  asking(): Asked {
+  requestStart(): RequestStart {
     const { clock, coverage } = this.#options;
-    return { at: moment(clock), stretch: coverage.stretch(), position: this.#fences.position };
+    return { at: moment(clock), epoch: coverage.epoch(), position: this.#marks.position };
   }
 
   /** Whether no change is known since an answer was requested. */
-  current(answer: Validation, asked: Asked, sessionDigest?: string): boolean {
-    return this.#fences.admit(subjectsOf(answer, sessionDigest), answer.revision, asked.position);
+  isCurrent(answer: Validation, start: RequestStart, sessionDigest?: string): boolean {
+    return this.#marks.isCurrent(subjectsOf(answer, sessionDigest), answer.revision, start.position);
   }
 
   /** Caches an answer, if the service allows it and no change is known since its request. */
-  keep(digest: string, answer: Validation, asked: Asked, sessionDigest?: string): void {
+  store(digest: string, answer: Validation, start: RequestStart, sessionDigest?: string): void {
     const useful = answer.cacheableForMs > 0 || answer.cacheableWhileWatchedMs > 0;
-    if (!useful || !this.current(answer, asked, sessionDigest)) return;
+    if (!useful || !this.isCurrent(answer, start, sessionDigest)) return;
     const subjects = subjectsOf(answer, sessionDigest);
     const before = this.#get(digest);
     if (before !== undefined) this.#remove(before);
-    const entry = { digest, answer, asked, subjects };
+    const entry = { digest, answer, start, subjects };
     for (const name of subjects) {
       const about = this.#bySubject.get(name);
       if (about === undefined) this.#bySubject.set(name, new Set([entry]));
       else about.add(entry);
     }
-    const pushedOut = (nameless(answer) ? this.#nameless : this.#named).set(digest, entry);
-    if (pushedOut !== undefined) this.#remove(pushedOut);
+    const evicted = (isNegative(answer) ? this.#negative : this.#positive).set(digest, entry);
+    if (evicted !== undefined) this.#remove(evicted);
   }
 
   /**
@@ -86,7 +86,7 @@ export class NearCache {
    * later.
    */
   invalidate(name: string, revision: bigint | undefined): void {
-    this.#fences.raise(name, revision);
+    this.#marks.record(name, revision);
     for (const entry of [...(this.#bySubject.get(name) ?? [])]) {
       if (revision === undefined || entry.answer.revision < revision) this.#remove(entry);
     }
@@ -94,19 +94,19 @@ export class NearCache {
 
   /** Clears the cache. Answers to requests in flight are not cached. */
   clear(): void {
-    this.#fences.raiseForAll();
-    this.#named.clear();
-    this.#nameless.clear();
+    this.#marks.recordAll();
+    this.#positive.clear();
+    this.#negative.clear();
     this.#bySubject.clear();
   }
 
   #get(digest: string): Entry<Validation> | undefined {
-    return this.#named.get(digest) ?? this.#nameless.get(digest);
+    return this.#positive.get(digest) ?? this.#negative.get(digest);
   }
 
   #remove(entry: Entry<Validation>): void {
-    this.#named.delete(entry.digest);
-    this.#nameless.delete(entry.digest);
+    this.#positive.delete(entry.digest);
+    this.#negative.delete(entry.digest);
     for (const name of entry.subjects) {
       const about = this.#bySubject.get(name);
       about?.delete(entry);

@@ -1,7 +1,7 @@
 import { type Clock, elapsed, type Moment, moment } from "../clock.js";
 
 /** A watch stream without an event for longer than this is dead: the service sends a heartbeat each second. */
-export const LONGEST_SILENCE_MS = 3000;
+export const LIVENESS_TIMEOUT_MS = 3000;
 
 /**
  * Tracks whether the watch stream is continuous. Each period without a gap has a number (epoch). An answer that was
@@ -9,49 +9,49 @@ export const LONGEST_SILENCE_MS = 3000;
  */
 export class Coverage {
   readonly #clock: Clock;
-  #stretch = 0;
-  #heard: Moment | undefined;
-  #floor = 0n;
+  #epoch = 0;
+  #lastEvent: Moment | undefined;
+  #minRevision = 0n;
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
   /** The current epoch; `undefined` if the stream is not live. */
-  stretch(): number | undefined {
-    return this.live() ? this.#stretch : undefined;
+  epoch(): number | undefined {
+    return this.live() ? this.#epoch : undefined;
   }
 
   /**
    * Answers below this revision may have missed a change: it was made before the epoch, or its change mark was evicted.
    */
-  get floor(): bigint {
-    return this.#floor;
+  get minRevision(): bigint {
+    return this.#minRevision;
   }
 
   live(): boolean {
-    return this.#heard !== undefined && elapsed(this.#clock, this.#heard) <= LONGEST_SILENCE_MS;
+    return this.#lastEvent !== undefined && elapsed(this.#clock, this.#lastEvent) <= LIVENESS_TIMEOUT_MS;
   }
 
   /** Records an event. After a silence longer than the timeout, it starts a new epoch. */
-  heard(revision: bigint): void {
-    if (!this.live()) this.broken(revision);
-    this.#heard = moment(this.#clock);
+  recordEvent(revision: bigint): void {
+    if (!this.live()) this.startEpoch(revision);
+    this.#lastEvent = moment(this.#clock);
   }
 
   /** Starts a new epoch, because events were missed. */
-  broken(revision: bigint): void {
-    this.#stretch += 1;
-    this.#floor = revision;
+  startEpoch(revision: bigint): void {
+    this.#epoch += 1;
+    this.#minRevision = revision;
   }
 
   /** Raises the minimum revision, because change marks up to this revision were evicted. */
-  raiseFloor(revision: bigint): void {
-    if (revision > this.#floor) this.#floor = revision;
+  raiseMinRevision(revision: bigint): void {
+    if (revision > this.#minRevision) this.#minRevision = revision;
   }
 
   /** Marks the stream as not live until its next event. */
-  lost(): void {
-    this.#heard = undefined;
+  markNotLive(): void {
+    this.#lastEvent = undefined;
   }
 }

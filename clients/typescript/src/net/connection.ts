@@ -24,7 +24,7 @@ export class Connection {
   readonly #session: ClientHttp2Session;
   readonly #socket: Socket;
   readonly #clock: Clock;
-  #why = "closed by the server";
+  #endReason = "closed by the server";
 
   private constructor(session: ClientHttp2Session, socket: Socket, endpoint: Endpoint, clock: Clock) {
     this.#session = session;
@@ -39,12 +39,12 @@ export class Connection {
     // Without an error, calls in flight would not fail.
     const end = (error: Error): void => session.destroy(error, constants.NGHTTP2_CANCEL);
     const failed = (error: Error): void => {
-      this.#why = error.message;
+      this.#endReason = error.message;
       end(error);
     };
     session.on("error", failed);
     socket.on("error", failed);
-    socket.once("close", () => end(new Error(this.#why)));
+    socket.once("close", () => end(new Error(this.#endReason)));
     this.transport = createGrpcTransport({
       baseUrl,
       readMaxBytes: MAX_RECEIVED_BYTES,
@@ -102,17 +102,17 @@ export class Connection {
   }
 
   /** Whether no new calls are possible. */
-  get over(): boolean {
+  get isUnusable(): boolean {
     return this.#session.closed || this.#session.destroyed || this.#socket.destroyed;
   }
 
   /** Why the connection ended. */
-  get why(): string {
-    return this.#why;
+  get endReason(): string {
+    return this.#endReason;
   }
 
   /** Sends a PING, and returns whether any data arrived within the timeout. */
-  async alive(withinMs: number): Promise<boolean> {
+  async respondsToPing(withinMs: number): Promise<boolean> {
     const before = this.#socket.bytesRead;
     const heard = new AbortController();
     try {
@@ -123,7 +123,7 @@ export class Connection {
     await sleep(this.#clock, withinMs, heard.signal);
     // Data that arrived while this process was busy is read before it counts as missing.
     for (let turn = 0; turn < 2 && !heard.signal.aborted; turn += 1) await setImmediate();
-    return !this.over && this.#socket.bytesRead > before;
+    return !this.isUnusable && this.#socket.bytesRead > before;
   }
 
   /** Rejects new calls, and closes the connection after the last call in flight. */
@@ -133,7 +133,7 @@ export class Connection {
 
   /** Closes the connection and fails all calls on it. */
   destroy(why: string): void {
-    this.#why = why;
+    this.#endReason = why;
     this.#session.destroy(new Error(why), constants.NGHTTP2_CANCEL);
     this.#socket.destroy();
   }
@@ -145,7 +145,7 @@ export class Connection {
     const timer = setInterval(() => {
       const silent = this.#socket.bytesRead === heard;
       heard = this.#socket.bytesRead;
-      if (!silent || unanswered !== undefined || this.over) return;
+      if (!silent || unanswered !== undefined || this.isUnusable) return;
       const lost = (): void => this.destroy(`no response to a PING within ${keepaliveTimeoutMs} ms`);
       unanswered = setTimeout(lost, keepaliveTimeoutMs).unref();
       this.#session.ping(() => {

@@ -1,6 +1,6 @@
 import { isIP } from "node:net";
 import { TenantAuthError } from "../error.js";
-import { patiently } from "../rpc/patience.js";
+import { withTimeout } from "../rpc/with-timeout.js";
 import { Addresses } from "./addresses.js";
 import type { Endpoint } from "./endpoint.js";
 import { environmentProxy } from "./proxy.js";
@@ -18,7 +18,7 @@ export class Pool {
   readonly #options: PoolOptions;
   readonly #names = new Map<Endpoint, Addresses>();
   #replicas: Replica[] = [];
-  #turn = 0;
+  #nextIndex = 0;
   #waiting: (() => void)[] = [];
 
   constructor(options: PoolOptions) {
@@ -42,19 +42,19 @@ export class Pool {
     const { clock } = this.#options;
     const end = clock.monotonic() + timeoutMs;
     for (;;) {
-      const connected = this.#next((replica) => !replica.suspected && replica !== avoid);
-      const replica = connected ?? this.#next((replica) => !replica.suspected) ?? this.#next(() => true);
+      const connected = this.#next((replica) => !replica.checkPending && replica !== avoid);
+      const replica = connected ?? this.#next((replica) => !replica.checkPending) ?? this.#next(() => true);
       if (replica !== undefined) return replica;
       const change = new Promise<void>((resolve) => this.#waiting.push(resolve));
-      const hopeless = this.#hopeless();
-      if (hopeless !== undefined) throw hopeless;
-      await patiently(change, clock, end - clock.monotonic(), signal);
+      const unreachable = this.#unreachableError();
+      if (unreachable !== undefined) throw unreachable;
+      await withTimeout(change, clock, end - clock.monotonic(), signal);
     }
   }
 
   /** Returns another replica that is connected and not suspected, if there is one. */
-  other(than: Replica): Replica | undefined {
-    return this.#next((replica) => replica !== than && !replica.suspected);
+  alternativeTo(than: Replica): Replica | undefined {
+    return this.#next((replica) => replica !== than && !replica.checkPending);
   }
 
   /** Makes no more connections, and closes each one after its calls in flight. */
@@ -66,16 +66,16 @@ export class Pool {
   #next(wanted: (replica: Replica) => boolean): Replica | undefined {
     const count = this.#replicas.length;
     for (let step = 0; step < count; step += 1) {
-      const at = (this.#turn + step) % count;
+      const at = (this.#nextIndex + step) % count;
       const replica = this.#replicas[at];
       if (replica?.connection === undefined || !wanted(replica)) continue;
-      this.#turn = (at + 1) % count;
+      this.#nextIndex = (at + 1) % count;
       return replica;
     }
     return undefined;
   }
 
-  #hopeless(): TenantAuthError | undefined {
+  #unreachableError(): TenantAuthError | undefined {
     const reasons: string[] = [];
     for (const [{ host }, name] of this.#names) {
       const known = this.#replicas.some(({ endpoint }) => this.#names.get(endpoint) === name);

@@ -6,9 +6,9 @@ import type { Tls } from "./tls.js";
 /** Timeout of establishing a connection. */
 const CONNECT_TIMEOUT_MS = 5000;
 /** Delay before an address is retried after a failed connection. */
-const RECONNECT_PAUSE_MS = 1000;
+const RECONNECT_DELAY_MS = 1000;
 /** How long a replica with a late response may take to respond to a PING. */
-const SIGN_OF_LIFE_MS = 500;
+const PING_TIMEOUT_MS = 500;
 
 /** Options that all replicas share. */
 export interface ReplicaOptions extends Keepalive {
@@ -25,7 +25,7 @@ export class Replica {
   readonly #retired = new AbortController();
   #connection: Connection | undefined;
   #failure: Error | undefined;
-  #suspected = false;
+  #checkPending = false;
 
   constructor(to: Destination, options: ReplicaOptions) {
     this.#to = to;
@@ -35,7 +35,7 @@ export class Replica {
 
   /** The connection, if it can be used. */
   get connection(): Connection | undefined {
-    return this.#connection?.over ? undefined : this.#connection;
+    return this.#connection?.isUnusable ? undefined : this.#connection;
   }
 
   /** Why the last connection attempt failed; `undefined` while connected or connecting. */
@@ -44,8 +44,8 @@ export class Replica {
   }
 
   /** Whether a response is late and the replica has not responded to a PING yet. */
-  get suspected(): boolean {
-    return this.#suspected;
+  get checkPending(): boolean {
+    return this.#checkPending;
   }
 
   get endpoint(): Destination["endpoint"] {
@@ -57,18 +57,23 @@ export class Replica {
   }
 
   /** Starts a liveness check because a response is late. Until it passes, other replicas are preferred. */
-  async suspect(): Promise<void> {
-    if (this.#suspected) return;
-    this.#suspected = true;
-    await this.check();
-    this.#suspected = false;
+  async checkLiveness(): Promise<void> {
+    if (this.#checkPending) return;
+    this.#checkPending = true;
+    await this.ping();
+    this.#checkPending = false;
   }
 
   /** Checks whether the replica responds. If not, closes the connection and fails its calls. */
-  async check(): Promise<void> {
+  async ping(): Promise<void> {
     const connection = this.connection;
-    if (connection === undefined || (await connection.alive(SIGN_OF_LIFE_MS)) || connection.over) return;
-    connection.destroy(`no data within ${SIGN_OF_LIFE_MS} ms after a PING`);
+    if (
+      connection === undefined ||
+      (await connection.respondsToPing(PING_TIMEOUT_MS)) ||
+      connection.isUnusable
+    )
+      return;
+    connection.destroy(`no data within ${PING_TIMEOUT_MS} ms after a PING`);
   }
 
   /** Makes no more connections. Calls in flight complete first. */
@@ -95,7 +100,7 @@ export class Replica {
       this.#connection = undefined;
       if (signal.aborted) return;
       changed(this);
-      const pause = RECONNECT_PAUSE_MS - (this.#failure === undefined ? clock.monotonic() - began : 0);
+      const pause = RECONNECT_DELAY_MS - (this.#failure === undefined ? clock.monotonic() - began : 0);
       if (pause > 0) await sleep(clock, pause, signal);
     }
   }

@@ -36,7 +36,7 @@ const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g
 export class Tls {
   readonly serverName: string | undefined;
   readonly #options: TlsOptions;
-  #good: TlsMaterial;
+  #valid: TlsMaterial;
 
   constructor(options: TlsOptions) {
     const unknown = Object.keys(options).find((name) => !KNOWN.includes(name));
@@ -52,17 +52,17 @@ export class Tls {
     }
     this.serverName = serverName;
     this.#options = { ...options };
-    this.#good = read(this.#options);
+    this.#valid = read(this.#options);
   }
 
   /** Returns the current content of the files, or the last valid content. */
   material(): TlsMaterial {
     try {
-      this.#good = read(this.#options);
+      this.#valid = read(this.#options);
     } catch (error) {
       warn(`TLS files not reloaded, the last valid ones stay in use: ${(error as Error).message}`);
     }
-    return this.#good;
+    return this.#valid;
   }
 }
 

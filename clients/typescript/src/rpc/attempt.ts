@@ -40,7 +40,7 @@ export async function unary<I extends DescMessage, O extends DescMessage>(
   const { signal, timeoutMs = 0, requestId } = options;
   signal?.throwIfAborted();
   const connection = replica.connection;
-  if (connection === undefined) throw lost("closed", requestId);
+  if (connection === undefined) throw connectionLostError("closed", requestId);
   try {
     const init = message as MessageInitShape<I>;
     const whole = Math.max(1, Math.ceil(timeoutMs));
@@ -61,7 +61,7 @@ export async function* serverStreaming<I extends DescMessage, O extends DescMess
   const { signal, requestId } = options;
   if (signal?.aborted) return;
   const connection = replica.connection;
-  if (connection === undefined) throw lost("closed", requestId);
+  if (connection === undefined) throw connectionLostError("closed", requestId);
   const left = new AbortController();
   const ended = signal === undefined ? left.signal : AbortSignal.any([signal, left.signal]);
   try {
@@ -92,13 +92,14 @@ function failure(error: unknown, connection: Connection, requestId: string): Ten
   const { code, rawMessage, metadata, details } = ConnectError.from(error);
   if (metadata.has("grpc-status")) return errorFromStatus(code, rawMessage, details, requestId);
   if (code === Code.DeadlineExceeded) return deadlineExceeded(requestId);
-  if (connection.over) return lost(connection.why, requestId);
+  if (connection.isUnusable) return connectionLostError(connection.endReason, requestId);
   // The replica shuts down and has not processed the call, or the stream could not be opened.
-  if (code === Code.Aborted || /REFUSED_STREAM/.test(rawMessage)) return lost(rawMessage, requestId);
+  if (code === Code.Aborted || /REFUSED_STREAM/.test(rawMessage))
+    return connectionLostError(rawMessage, requestId);
   return errorFromStatus(code, rawMessage, [], requestId);
 }
 
-function lost(why: string, requestId: string): TenantAuthError {
+function connectionLostError(why: string, requestId: string): TenantAuthError {
   const error = new TenantAuthError("UNAVAILABLE", `connection lost: ${why}`, { requestId });
   LOST.add(error);
   return error;

@@ -24,7 +24,7 @@ const RULE = "must be 1 to 4096 visible ASCII characters without spaces";
 export class CallerTokens {
   readonly #token: CallerToken;
   readonly #clock: Clock;
-  #good: string | undefined;
+  #valid: string | undefined;
   #readAt: Moment | undefined;
 
   constructor(token: CallerToken, clock: Clock) {
@@ -32,8 +32,8 @@ export class CallerTokens {
     this.#clock = clock;
     if (typeof token === "function") return;
     if (typeof token === "string") {
-      this.#good = parse(token);
-      if (this.#good === undefined) throw new TypeError(`callerToken ${RULE}`);
+      this.#valid = parse(token);
+      if (this.#valid === undefined) throw new TypeError(`callerToken ${RULE}`);
       return;
     }
     if (typeof token !== "object" || typeof token?.file !== "string" || token.file === "") {
@@ -45,20 +45,20 @@ export class CallerTokens {
     } catch (error) {
       throw new TypeError(`callerToken.file cannot be read: ${(error as Error).message}`);
     }
-    this.#good = parse(content);
-    if (this.#good === undefined)
+    this.#valid = parse(content);
+    if (this.#valid === undefined)
       throw new TypeError(`the content of callerToken.file ${RULE}: ${token.file}`);
     this.#readAt = moment(clock);
   }
 
   async header(): Promise<string> {
-    if (typeof this.#token === "function") await this.#ask(this.#token, "function callerToken");
+    if (typeof this.#token === "function") await this.#refresh(this.#token, "function callerToken");
     else if (typeof this.#token === "object" && this.#stale()) {
       const { file } = this.#token;
       this.#readAt = moment(this.#clock);
-      await this.#ask(() => readFile(file, "utf8"), `callerToken.file ${file}`);
+      await this.#refresh(() => readFile(file, "utf8"), `callerToken.file ${file}`);
     }
-    if (this.#good !== undefined) return `Bearer ${this.#good}`;
+    if (this.#valid !== undefined) return `Bearer ${this.#valid}`;
     throw new TenantAuthError(
       "UNAUTHENTICATED",
       `the function callerToken returned no valid token: it ${RULE}`,
@@ -66,7 +66,7 @@ export class CallerTokens {
   }
 
   /** The service rejected the token. The file is read again for the next call, because it may contain a new one. */
-  refused(): void {
+  markRejected(): void {
     this.#readAt = undefined;
   }
 
@@ -74,12 +74,12 @@ export class CallerTokens {
     return this.#readAt === undefined || elapsed(this.#clock, this.#readAt) > FILE_REUSE_MS;
   }
 
-  async #ask(source: () => string | Promise<string>, name: string): Promise<void> {
+  async #refresh(source: () => string | Promise<string>, name: string): Promise<void> {
     const token = await Promise.resolve()
       .then(source)
       .then(parse, () => undefined);
-    if (token !== undefined) this.#good = token;
-    else if (this.#good !== undefined)
+    if (token !== undefined) this.#valid = token;
+    else if (this.#valid !== undefined)
       warn(`caller token not renewed, the last valid one stays in use: ${name} returned no valid token`);
   }
 }

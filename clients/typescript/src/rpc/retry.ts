@@ -1,7 +1,7 @@
 import type { TenantAuthError } from "../error.js";
 
-const FIRST_BACKOFF_MS = 50;
-const LONGEST_BACKOFF_MS = 1000;
+const INITIAL_BACKOFF_MS = 50;
+const MAX_BACKOFF_MS = 1000;
 /** Maximum number of attempts of a call, not counting hedges. */
 export const MAX_ATTEMPTS = 4;
 
@@ -48,7 +48,7 @@ export function retriable(error: TenantAuthError): boolean {
  * retry together.
  */
 export function retryDelay(error: TenantAuthError, retriesBefore: number): number {
-  return (error.retryAfterMs ?? 0) + fullJitter(FIRST_BACKOFF_MS, LONGEST_BACKOFF_MS, retriesBefore);
+  return (error.retryAfterMs ?? 0) + fullJitter(INITIAL_BACKOFF_MS, MAX_BACKOFF_MS, retriesBefore);
 }
 
 /** Returns a random delay below a limit that doubles each time. */

@@ -1,12 +1,12 @@
 import type { Clock } from "../clock.js";
 import { TenantAuthError } from "../error.js";
-import { limit } from "../rpc/caller.js";
-import { patiently } from "../rpc/patience.js";
-import { forScopes, type Validation } from "../validation.js";
+import { limit } from "../rpc/rpc-client.js";
+import { withTimeout } from "../rpc/with-timeout.js";
+import { applyScopes, type Validation } from "../validation.js";
 import { type NearCache, subject } from "./cache.js";
 import { Digests } from "./digest.js";
-import type { Asked } from "./entry.js";
-import { Flights } from "./flights.js";
+import type { RequestStart } from "./entry.js";
+import { InFlightRequests } from "./in-flight.js";
 
 /** A request that the near cache may answer. */
 export interface Question<V extends Validation> {
@@ -30,21 +30,21 @@ export interface Changed {
 }
 
 /** An answer of the service, and the cache state when it was requested. */
-interface Landed {
+interface AnsweredRequest {
   readonly answer: Validation;
-  readonly asked: Asked;
+  readonly start: RequestStart;
 }
 
-const MOST_SCOPES = 32;
+const MAX_SCOPES = 32;
 const SCOPE = /^[a-z0-9:._\-/*]{1,64}$/;
 
 /** Answers requests from the cache if possible, and merges identical concurrent requests. */
-export class Near {
+export class CachingValidator {
   readonly digests = new Digests();
   readonly #cache: NearCache;
   readonly #clock: Clock;
   readonly #timeoutMs: number;
-  readonly #flights = new Flights<Landed>();
+  readonly #inFlight = new InFlightRequests<AnsweredRequest>();
 
   constructor(cache: NearCache, clock: Clock, timeoutMs: number) {
     this.#cache = cache;
@@ -58,20 +58,22 @@ export class Near {
     signal?.throwIfAborted();
     const end = this.#clock.monotonic() + timeoutMs;
     // Requests with invalid scopes go to the service, which returns a precise error.
-    if (!scopesAreSound(scopes))
-      return await patiently(question.ask(scopes, timeoutMs), this.#clock, timeoutMs, signal);
+    if (!areValidScopes(scopes))
+      return await withTimeout(question.ask(scopes, timeoutMs), this.#clock, timeoutMs, signal);
     for (;;) {
       const near = this.#cache.lookup<V>(digest, scopes);
       if (near !== undefined) return near;
       const left = end - this.#clock.monotonic();
-      const { position } = this.#cache.asking();
-      const { answer: landing, joined } = this.#flights.join(digest, () => this.#ask(question, left));
+      const { position } = this.#cache.requestStart();
+      const { answer: pending, joined } = this.#inFlight.join(digest, () => this.#request(question, left));
       try {
-        const { answer, asked } = await patiently(landing, this.#clock, left, signal);
+        const { answer, start } = await withTimeout(pending, this.#clock, left, signal);
         // A request made after a change must not get an answer requested before it.
         const outdated =
-          joined && asked.position < position && !this.#cache.current(answer, asked, question.sessionDigest);
-        if (!outdated) return forScopes(answer as V, scopes);
+          joined &&
+          start.position < position &&
+          !this.#cache.isCurrent(answer, start, question.sessionDigest);
+        if (!outdated) return applyScopes(answer as V, scopes);
       } catch (error) {
         // The joined request had a shorter timeout than this one.
         const late = error instanceof TenantAuthError && error.kind === "deadline";
@@ -95,14 +97,14 @@ export class Near {
    * Requests the answer without scopes, because it contains all scopes of the key. Continues when its first caller
    * gives up; it has at least the default timeout.
    */
-  async #ask(question: Question<Validation>, left: number): Promise<Landed> {
-    const asked = this.#cache.asking();
+  async #request(question: Question<Validation>, left: number): Promise<AnsweredRequest> {
+    const start = this.#cache.requestStart();
     const answer = await question.ask([], Math.max(left, this.#timeoutMs));
-    this.#cache.keep(question.digest, answer, asked, question.sessionDigest);
-    return { answer, asked };
+    this.#cache.store(question.digest, answer, start, question.sessionDigest);
+    return { answer, start };
   }
 }
 
-function scopesAreSound(scopes: readonly string[]): boolean {
-  return scopes.length <= MOST_SCOPES && scopes.every((scope) => SCOPE.test(scope));
+function areValidScopes(scopes: readonly string[]): boolean {
+  return scopes.length <= MAX_SCOPES && scopes.every((scope) => SCOPE.test(scope));
 }

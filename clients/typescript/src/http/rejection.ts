@@ -3,7 +3,7 @@ import { TenantAuthError } from "../error.js";
 import type { Verdict } from "../verdict.js";
 
 /** The reason of a rejection: a verdict, or one of these codes. */
-export type RefusalCode = Verdict | "NO_CREDENTIALS" | "AMBIGUOUS_REQUEST" | "UNDECIDED";
+export type RejectionCode = Verdict | "NO_CREDENTIALS" | "AMBIGUOUS_REQUEST" | "UNDECIDED";
 
 /** A problem document (RFC 9457). */
 export interface Problem {
@@ -12,13 +12,13 @@ export interface Problem {
   readonly status: number;
   /** A sentence for humans. */
   readonly detail: string;
-  readonly code: RefusalCode;
+  readonly code: RejectionCode;
   /** With `INSUFFICIENT_SCOPE`: the missing scopes. */
   readonly missing_scopes?: readonly string[];
 }
 
 /** An HTTP response that rejects a request. */
-export interface Refusal {
+export interface Rejection {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Problem;
@@ -34,7 +34,7 @@ export interface Challenge {
 /** The default if the service gave no retry delay. */
 const RETRY_AFTER = { "retry-after": "1" };
 
-const SENTENCES: Readonly<Partial<Record<RefusalCode, string>>> = {
+const SENTENCES: Readonly<Partial<Record<RejectionCode, string>>> = {
   NO_CREDENTIALS: "An API key is required.",
   AMBIGUOUS_REQUEST: "A credential or a session id occurs more than once.",
   UNDECIDED: "The API key could not be checked; try again.",
@@ -48,62 +48,62 @@ const SENTENCES: Readonly<Partial<Record<RefusalCode, string>>> = {
   RATE_LIMITED: "The tenant exceeds its rate limit.",
 };
 
-export function noCredentials(challenge: Challenge): Refusal {
-  return refused(401, "NO_CREDENTIALS", challengeHeader(challenge, {}));
+export function noCredentials(challenge: Challenge): Rejection {
+  return buildRejection(401, "NO_CREDENTIALS", challengeHeader(challenge, {}));
 }
 
-export function ambiguous(): Refusal {
-  return refused(400, "AMBIGUOUS_REQUEST");
+export function ambiguous(): Rejection {
+  return buildRejection(400, "AMBIGUOUS_REQUEST");
 }
 
 /** Returns the rejection for a denied key. Unknown verdicts are denials. */
-export function denied(verdict: Verdict, missingScopes: readonly string[], challenge: Challenge): Refusal {
+export function denied(verdict: Verdict, missingScopes: readonly string[], challenge: Challenge): Rejection {
   switch (verdict) {
     case "UNKNOWN":
     case "MALFORMED":
     case "EXPIRED":
     case "REVOKED":
-      return refused(401, verdict, challengeHeader(challenge, { error: "invalid_token" }));
+      return buildRejection(401, verdict, challengeHeader(challenge, { error: "invalid_token" }));
     case "INSUFFICIENT_SCOPE": {
       const header = challengeHeader(challenge, {
         error: "insufficient_scope",
         scope: missingScopes.join(" "),
       });
-      return refused(403, verdict, header, { missing_scopes: missingScopes });
+      return buildRejection(403, verdict, header, { missing_scopes: missingScopes });
     }
     case "QUOTA_EXCEEDED":
     case "RATE_LIMITED":
-      return refused(429, verdict, RETRY_AFTER);
+      return buildRejection(429, verdict, RETRY_AFTER);
     default:
-      return refused(403, verdict);
+      return buildRejection(403, verdict);
   }
 }
 
 /** Returns the rejection for a session that has ended, does not exist, or belongs to another tenant. */
-export function noSession(verdict: Verdict): Refusal {
-  return refused(404, verdict, {}, { detail: "The session does not exist." });
+export function noSession(verdict: Verdict): Rejection {
+  return buildRejection(404, verdict, {}, { detail: "The session does not exist." });
 }
 
 /** Returns the rejection if no decision was made. It is never the customer's fault and therefore never a 401. */
-export function undecided(error: unknown): Refusal {
+export function undecided(error: unknown): Rejection {
   const waitMs = error instanceof TenantAuthError ? error.retryAfterMs : undefined;
-  if (waitMs === undefined) return refused(503, "UNDECIDED", RETRY_AFTER);
-  return refused(503, "UNDECIDED", { "retry-after": String(Math.max(1, Math.ceil(waitMs / 1000))) });
+  if (waitMs === undefined) return buildRejection(503, "UNDECIDED", RETRY_AFTER);
+  return buildRejection(503, "UNDECIDED", { "retry-after": String(Math.max(1, Math.ceil(waitMs / 1000))) });
 }
 
 /** Sends a rejection. */
-export function send(response: ServerResponse, { status, headers, body }: Refusal): void {
+export function send(response: ServerResponse, { status, headers, body }: Rejection): void {
   response.statusCode = status;
   for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
   response.end(JSON.stringify(body));
 }
 
-function refused(
+function buildRejection(
   status: number,
-  code: RefusalCode,
+  code: RejectionCode,
   headers: Readonly<Record<string, string>> = {},
   more: { readonly detail?: string; readonly missing_scopes?: readonly string[] } = {},
-): Refusal {
+): Rejection {
   const title = STATUS_CODES[status] ?? "";
   const detail = SENTENCES[code] ?? "The request was denied.";
   return {

@@ -2,7 +2,7 @@ import type { Clock } from "../clock.js";
 import { deadlineExceeded } from "../error.js";
 
 /** Waits for a promise with one caller's timeout. The underlying work continues, possibly for other callers. */
-export function patiently<T>(
+export function withTimeout<T>(
   answer: Promise<T>,
   clock: Clock,
   timeoutMs: number,

@@ -8,8 +8,8 @@ import type { Replica } from "../net/replica.js";
 import { connectionLost, serverStreaming, unary } from "./attempt.js";
 import type { CallerTokens } from "./caller-token.js";
 import { hedged } from "./hedge.js";
-import { patiently } from "./patience.js";
 import { MAX_ATTEMPTS, type RetryBudget, retriable, retryDelay } from "./retry.js";
+import { withTimeout } from "./with-timeout.js";
 
 /** Limits of one call. */
 export interface CallOptions {
@@ -20,12 +20,12 @@ export interface CallOptions {
 }
 
 /** Options of a call. `once` turns retries off, for calls that must not be repeated. */
-export interface CallerOptions extends CallOptions {
+export interface RpcOptions extends CallOptions {
   readonly once?: boolean;
 }
 
 /** State that all calls of a client share. */
-export interface Callers {
+export interface RpcState {
   readonly pool: Pool;
   readonly tokens: CallerTokens | undefined;
   readonly budget: RetryBudget;
@@ -36,16 +36,16 @@ export interface Callers {
 }
 
 /** The abort reason of a stream without events. */
-export const SILENCE = new Error("no events on the stream");
+export const NO_EVENTS = new Error("no events on the stream");
 
 /** Makes calls with a deadline, retries, hedging and a request id. */
-export class Caller {
-  readonly #shared: Callers;
+export class RpcClient {
+  readonly #shared: RpcState;
   readonly #closing = new AbortController();
-  #underWay = 0;
+  #inFlight = 0;
   #changed: (request: object) => void = () => undefined;
 
-  constructor(shared: Callers) {
+  constructor(shared: RpcState) {
     this.#shared = shared;
   }
 
@@ -72,24 +72,24 @@ export class Caller {
   close(): void {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort();
-    if (this.#underWay === 0) this.#shared.pool.close();
+    if (this.#inFlight === 0) this.#shared.pool.close();
   }
 
   async call<I extends DescMessage, O extends DescMessage>(
     method: DescMethodUnary<I, O>,
     message: MessageShape<I>,
-    options: CallerOptions = {},
+    options: RpcOptions = {},
   ): Promise<MessageShape<O>> {
     const timeoutMs = limit(options.timeoutMs, this.timeoutMs);
     this.assertOpen();
-    this.#underWay += 1;
+    this.#inFlight += 1;
     try {
       return await this.#call(method, message, timeoutMs, options);
     } finally {
       // Even without a response, the change may have been made.
       if (!isRead(method) && method.name !== "RecordUsage") this.#changed(message);
-      this.#underWay -= 1;
-      if (this.#closing.signal.aborted && this.#underWay === 0) this.#shared.pool.close();
+      this.#inFlight -= 1;
+      if (this.#closing.signal.aborted && this.#inFlight === 0) this.#shared.pool.close();
     }
   }
 
@@ -97,7 +97,7 @@ export class Caller {
     method: DescMethodUnary<I, O>,
     message: MessageShape<I>,
     timeoutMs: number,
-    { signal, once }: CallerOptions,
+    { signal, once }: RpcOptions,
   ): Promise<MessageShape<O>> {
     const { clock, budget, tokens, pool } = this.#shared;
     const requestId = randomUUID();
@@ -109,7 +109,7 @@ export class Caller {
     for (let retries = 0; ; retries += 1) {
       try {
         // The token function may be slow, so its time is limited to the remaining time of the call.
-        const authorization = tokens && (await patiently(tokens.header(), clock, left(), signal));
+        const authorization = tokens && (await withTimeout(tokens.header(), clock, left(), signal));
         if (left() <= 0) throw deadlineExceeded(requestId);
         const first = await pool.ready(failed, left(), signal);
         failed = first;
@@ -119,14 +119,14 @@ export class Caller {
           first,
           signal,
           afterMs: this.#shared.hedgeAfterMs ?? timeoutMs / 4,
-          ask: (replica, given) =>
+          send: (replica, given) =>
             unary(replica, method, message, { ...also, timeoutMs: left(), signal: given }),
           other: () => (isRead(method) ? this.#hedgeTo(first) : undefined),
-          hopeful: (error) => error instanceof TenantAuthError && retriable(error),
+          canRetry: (error) => error instanceof TenantAuthError && retriable(error),
         });
       } catch (error) {
         if (!(error instanceof TenantAuthError)) throw error;
-        if (error.kind === "unauthenticated") tokens?.refused();
+        if (error.kind === "unauthenticated") tokens?.markRejected();
         if (once || !retriable(error) || retries + 1 >= MAX_ATTEMPTS || left() <= 0) throw error;
         // A lost connection does not mean overload: the call moves to another replica without a delay.
         if (connectionLost(error) && budget.enabled && !resent) {
@@ -156,7 +156,7 @@ export class Caller {
     let replica: Replica | undefined;
     try {
       // The token function may never return. The next stream calls it again.
-      const authorization = tokens && (await patiently(tokens.header(), this.clock, timeoutMs, ended));
+      const authorization = tokens && (await withTimeout(tokens.header(), this.clock, timeoutMs, ended));
       replica = await pool.ready(undefined, timeoutMs, ended);
       yield* serverStreaming(replica, method, message, {
         requestId: randomUUID(),
@@ -166,16 +166,16 @@ export class Caller {
       });
     } catch (error) {
       if (ended.aborted) return;
-      if (error instanceof TenantAuthError && error.kind === "unauthenticated") tokens?.refused();
+      if (error instanceof TenantAuthError && error.kind === "unauthenticated") tokens?.markRejected();
       throw error;
     } finally {
-      if (signal?.reason === SILENCE) void replica?.suspect();
+      if (signal?.reason === NO_EVENTS) void replica?.checkLiveness();
     }
   }
 
   /** A hedge is an early retry and is withdrawn from the same budget. */
   #hedgeTo(first: Replica): Replica | undefined {
-    const other = this.#shared.pool.other(first);
+    const other = this.#shared.pool.alternativeTo(first);
     return other !== undefined && this.#shared.budget.withdraw() ? other : undefined;
   }
 }
