@@ -96,9 +96,9 @@ func TestCallTimesOut(t *testing.T) {
 
 func TestUnavailableIsRetriedAndVerdictIsNot(t *testing.T) {
 	for name, failure := range map[string]error{
-		"unavailable":           status.Error(codes.Unavailable, "gone"),
-		"unavailable, and when": fake.Unavailable("DATABASE_BUSY", 10*time.Millisecond),
-		"overloaded, and when":  fake.Overloaded(10 * time.Millisecond),
+		"unavailable":                  status.Error(codes.Unavailable, "gone"),
+		"unavailable with retry delay": fake.Unavailable("DATABASE_BUSY", 10*time.Millisecond),
+		"overloaded with retry delay":  fake.Overloaded(10 * time.Millisecond),
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t, tenantauth.WithTimeout(testTimeout), tenantauth.WithoutWatch())
@@ -130,10 +130,10 @@ func TestUnavailableIsRetriedAndVerdictIsNot(t *testing.T) {
 
 func TestPermanentErrorIsNotRetried(t *testing.T) {
 	for name, failure := range map[string]error{
-		"overloaded":               status.Error(codes.ResourceExhausted, "too much"),
-		"invalid":                  fake.Invalid("key", "must not be empty"),
-		"a defect":                 status.Error(codes.Internal, "a defect"),
-		"later than there is time": fake.Unavailable("DATABASE_BUSY", time.Hour),
+		"overloaded":                      status.Error(codes.ResourceExhausted, "too much"),
+		"invalid":                         fake.Invalid("key", "must not be empty"),
+		"internal error":                  status.Error(codes.Internal, "internal error"),
+		"retry delay beyond the deadline": fake.Unavailable("DATABASE_BUSY", time.Hour),
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := start(t)

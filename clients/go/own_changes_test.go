@@ -100,7 +100,7 @@ func TestFailedChangeInvalidatesToo(t *testing.T) {
 	_, _ = admin.ListKeys(r.ctx, &tenantauthv1.ListKeysRequest{TenantId: "ten_1"})
 	r.expect("after reading", tenantauth.Valid, tenantauth.SourceNear)
 	_, _ = admin.AcceptDatabase(r.ctx, &tenantauthv1.AcceptDatabaseRequest{})
-	r.expect("after a change of nobody knows what", tenantauth.Valid, tenantauth.SourceDatabase)
+	r.expect("after a change of unknown subjects", tenantauth.Valid, tenantauth.SourceDatabase)
 }
 
 func TestAnswerInFlightDuringOwnChangeIsNotCached(t *testing.T) {

@@ -83,17 +83,17 @@ func TestEnvironmentProxyIsUsedOnlyIfEnabled(t *testing.T) {
 		noProxy string
 		proxied string
 	}{
-		"unless asked for, none":         {"192.0.2.1:" + port, "", ""},
-		"asked for":                      {"proxy 192.0.2.1:" + port, "", "CONNECT 192.0.2.1:" + port},
-		"a name is left to the proxy":    {"proxy tenant-auth.example:" + port, "", "CONNECT tenant-auth.example:" + port},
-		"loopback":                       {"proxy " + real.Address, "", ""},
-		"localhost":                      {"proxy localhost:" + port, "", ""},
-		"a name of the cluster":          {"proxy tenant-auth.default.svc:" + port, "", ""},
-		"a name without a dot":           {"proxy tenant-auth:" + port, "", ""},
-		"one that NO_PROXY names":        {"proxy tenant-auth.example:" + port, "example.org,.example", ""},
-		"one that NO_PROXY does not":     {"proxy tenant-auth.example:" + port, "example.org", "CONNECT tenant-auth.example:" + port},
-		"loopback, but without asking":   {real.Address, "", ""},
-		"several, and one is not nearby": {"proxy 192.0.2.1:" + port + "," + real.Address, "", "CONNECT 192.0.2.1:" + port},
+		"not enabled":                 {"192.0.2.1:" + port, "", ""},
+		"enabled":                     {"proxy 192.0.2.1:" + port, "", "CONNECT 192.0.2.1:" + port},
+		"name resolved by the proxy":  {"proxy tenant-auth.example:" + port, "", "CONNECT tenant-auth.example:" + port},
+		"loopback":                    {"proxy " + real.Address, "", ""},
+		"localhost":                   {"proxy localhost:" + port, "", ""},
+		"cluster-local name":          {"proxy tenant-auth.default.svc:" + port, "", ""},
+		"name without a dot":          {"proxy tenant-auth:" + port, "", ""},
+		"listed in NO_PROXY":          {"proxy tenant-auth.example:" + port, "example.org,.example", ""},
+		"not listed in NO_PROXY":      {"proxy tenant-auth.example:" + port, "example.org", "CONNECT tenant-auth.example:" + port},
+		"loopback, not enabled":       {real.Address, "", ""},
+		"several, one of them remote": {"proxy 192.0.2.1:" + port + "," + real.Address, "", "CONNECT 192.0.2.1:" + port},
 	} {
 		t.Run(name, func(t *testing.T) {
 			proxy := startProxy(t, real.Address)

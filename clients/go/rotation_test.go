@@ -41,15 +41,15 @@ func TestCallerTokenIsRotatedWithoutRestart(t *testing.T) {
 	overwrite(t, shown, first+"\r\n")
 	real := service.Serve(t, "127.0.0.1:0", map[string]string{"TENANT_AUTH_CALLERS_FILE": known})
 	client := connectTo(t, []string{real.Address}, tenantauth.WithCallerTokenFile(shown), tenantauth.WithoutNearCache(), tenantauth.WithTimeout(testTimeout))
-	stranger := connectTo(t, []string{real.Address}, tenantauth.WithCallerToken("tac_nobodys-token"), tenantauth.WithoutNearCache(), tenantauth.WithTimeout(testTimeout))
+	unknown := connectTo(t, []string{real.Address}, tenantauth.WithCallerToken("tac_nobodys-token"), tenantauth.WithoutNearCache(), tenantauth.WithTimeout(testTimeout))
 	ask := func(client *tenantauth.Client) error {
-		_, err := client.ValidateKey(t.Context(), "somebody-elses-key")
+		_, err := client.ValidateKey(t.Context(), "unknown-key")
 		return err
 	}
 	if err := ask(client); err != nil {
 		t.Fatal(err)
 	}
-	if err := ask(stranger); !errors.Is(err, tenantauth.ErrUnauthenticated) {
+	if err := ask(unknown); !errors.Is(err, tenantauth.ErrUnauthenticated) {
 		t.Errorf("unknown caller: %v", err)
 	}
 	overwrite(t, known, callers(second))

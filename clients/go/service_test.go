@@ -50,7 +50,7 @@ func TestRealServiceValidatesKeys(t *testing.T) {
 	if err != nil || malformed.Verdict != tenantauth.Malformed {
 		t.Errorf("%+v, %v", malformed, err)
 	}
-	unknown, err := client.ValidateKey(t.Context(), "somebody-elses-key")
+	unknown, err := client.ValidateKey(t.Context(), "unknown-key")
 	if err != nil || unknown.Verdict != tenantauth.Unknown {
 		t.Errorf("%+v, %v", unknown, err)
 	}
@@ -89,7 +89,7 @@ func TestOverlongInputIsNotReportedAsOverload(t *testing.T) {
 func TestRealServiceValidatesBatches(t *testing.T) {
 	client, real := connect(t)
 	outcomes, err := client.ValidateKeys(t.Context(), []tenantauth.Question{
-		{Key: "somebody-elses-key"}, {Key: tenantauth.Key(real.Key), Scopes: []string{"demo:delete"}}, {Key: tenantauth.Key(real.Key)},
+		{Key: "unknown-key"}, {Key: tenantauth.Key(real.Key), Scopes: []string{"demo:delete"}}, {Key: tenantauth.Key(real.Key)},
 		{Key: ""}, {Key: tenantauth.Key(strings.Repeat("a", 5<<20))}, {Key: tenantauth.Key(real.Key), Scopes: []string{"No Scope"}},
 	})
 	if err != nil {

@@ -64,7 +64,7 @@ func TestInvalidationIsApplied(t *testing.T) {
 		"its tenant":     {scopeTenant, "ten_1", true},
 		"another key":    {scopeKey, "key_2", false},
 		"another tenant": {scopeTenant, "ten_2", false},
-		"something new":  {99, "whatever", true},
+		"unknown scope":  {99, "any", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, stream := startWatched(t)
@@ -92,7 +92,7 @@ func TestBrokenStreamIsResumedWithoutLoss(t *testing.T) {
 	}
 	r.expect("between two streams", tenantauth.Valid, tenantauth.SourceNear)
 	stream.Heartbeat(16)
-	r.await("the stream is heard", func() bool { return r.client.WatchState().Revision == 16 })
+	r.await("the event is applied", func() bool { return r.client.WatchState().Revision == 16 })
 	r.expect("on the resumed stream", tenantauth.Valid, tenantauth.SourceNear)
 }
 
@@ -164,7 +164,7 @@ func TestSlowSubscriberStartsOver(t *testing.T) {
 	if stream = r.nextStream(); stream.ResumeAfter != 0 {
 		t.Errorf("resumed after %d", stream.ResumeAfter)
 	}
-	r.expect("after being cut off", tenantauth.Valid, tenantauth.SourceDatabase)
+	r.expect("after the disconnect", tenantauth.Valid, tenantauth.SourceDatabase)
 }
 
 func TestUnimplementedStreamIsRetriedAfterAMinute(t *testing.T) {
@@ -189,7 +189,7 @@ func TestUnimplementedStreamIsRetriedAfterAMinute(t *testing.T) {
 func TestFailedPreconditionIsRetriedAfterAMinute(t *testing.T) {
 	r, stream := startWatched(t)
 	stream.End(status.Error(codes.FailedPrecondition, "no feed"))
-	r.await("it waits a minute", func() bool { return r.clock.Farthest() == time.Minute })
+	r.await("the retry timer of a minute is set", func() bool { return r.clock.Farthest() == time.Minute })
 	r.expectCalls("Watch", 1)
 	if r.client.WatchState().Live {
 		t.Error("the stream is reported as live")

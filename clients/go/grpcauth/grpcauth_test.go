@@ -88,8 +88,8 @@ func TestValidKeyIsAdmittedWithItsPrincipal(t *testing.T) {
 		pairs   []string
 		options []grpcauth.Option
 	}{
-		"bearer":              {[]string{"authorization", "bearer ta_key"}, nil},
-		"a header of its own": {[]string{"x-api-key", "ta_key"}, []grpcauth.Option{grpcauth.WithHeader("X-Api-Key")}},
+		"bearer":        {[]string{"authorization", "bearer ta_key"}, nil},
+		"custom header": {[]string{"x-api-key", "ta_key"}, []grpcauth.Option{grpcauth.WithHeader("X-Api-Key")}},
 	} {
 		service := &stub{validation: tenantauth.Validation{Verdict: tenantauth.Valid, TenantID: "ten_1"}}
 		client, principals := serve(t, interceptor(t, service, append(test.options, grpcauth.WithScopes(scopes))...))
@@ -182,14 +182,14 @@ func TestEachResultHasItsStatusCode(t *testing.T) {
 		reason  string
 		retry   time.Duration
 	}{
-		"unknown":       {verdict(tenantauth.Unknown), codes.Unauthenticated, "UNKNOWN", 0},
-		"lacking":       {verdict(tenantauth.InsufficientScope), codes.PermissionDenied, "INSUFFICIENT_SCOPE", 0},
-		"suspended":     {verdict(tenantauth.TenantSuspended), codes.PermissionDenied, "TENANT_SUSPENDED", 0},
-		"quota":         {verdict(tenantauth.QuotaExceeded), codes.ResourceExhausted, "QUOTA_EXCEEDED", time.Second},
-		"unavailable":   {failed(tenantauth.ErrUnavailable), codes.Unavailable, "UNDECIDED", 2 * time.Second},
-		"our own token": {failed(tenantauth.ErrUnauthenticated), codes.Unavailable, "UNDECIDED", 2 * time.Second},
-		"no such scope": {failed(tenantauth.ErrInvalid), codes.Unavailable, "UNDECIDED", 2 * time.Second},
-		"unbound":       {verdict(tenantauth.Unbound), codes.NotFound, "UNBOUND", 0},
+		"unknown":            {verdict(tenantauth.Unknown), codes.Unauthenticated, "UNKNOWN", 0},
+		"lacking":            {verdict(tenantauth.InsufficientScope), codes.PermissionDenied, "INSUFFICIENT_SCOPE", 0},
+		"suspended":          {verdict(tenantauth.TenantSuspended), codes.PermissionDenied, "TENANT_SUSPENDED", 0},
+		"quota":              {verdict(tenantauth.QuotaExceeded), codes.ResourceExhausted, "QUOTA_EXCEEDED", time.Second},
+		"unavailable":        {failed(tenantauth.ErrUnavailable), codes.Unavailable, "UNDECIDED", 2 * time.Second},
+		"server's own token": {failed(tenantauth.ErrUnauthenticated), codes.Unavailable, "UNDECIDED", 2 * time.Second},
+		"no such scope":      {failed(tenantauth.ErrInvalid), codes.Unavailable, "UNDECIDED", 2 * time.Second},
+		"unbound":            {verdict(tenantauth.Unbound), codes.NotFound, "UNBOUND", 0},
 	} {
 		client, _ := serve(t, interceptor(t, test.service))
 		given := status.Convert(check(client, t, "authorization", "Bearer ta_key"))

@@ -89,9 +89,9 @@ func TestValidKeyIsAdmittedWithItsPrincipal(t *testing.T) {
 		header  http.Header
 		options []httpauth.Option
 	}{
-		"bearer":              {bearer, nil},
-		"in other letters":    {http.Header{"Authorization": {"bEARER  ta_key "}}, nil},
-		"a header of its own": {http.Header{"X-Api-Key": {"ta_key"}}, []httpauth.Option{httpauth.WithHeader("x-api-key")}},
+		"bearer":           {bearer, nil},
+		"in other letters": {http.Header{"Authorization": {"bEARER  ta_key "}}, nil},
+		"custom header":    {http.Header{"X-Api-Key": {"ta_key"}}, []httpauth.Option{httpauth.WithHeader("x-api-key")}},
 	} {
 		service := &stub{validation: validation}
 		response := serve(middleware(t, service, test.options...), test.header)
@@ -113,21 +113,21 @@ func TestMissingOrAmbiguousKeyIsRejectedWithoutACall(t *testing.T) {
 		code      string
 		challenge string
 	}{
-		"none":                       {http.Header{}, nil, 401, "NO_CREDENTIALS", "Bearer"},
-		"another scheme":             {http.Header{"Authorization": {"Basic dGE6a2V5"}}, nil, 401, "NO_CREDENTIALS", "Bearer"},
-		"empty":                      {http.Header{"Authorization": {"Bearer "}}, nil, 401, "NO_CREDENTIALS", "Bearer"},
-		"no scheme":                  {http.Header{"Authorization": {"ta_key"}}, nil, 401, "NO_CREDENTIALS", "Bearer"},
-		"in another header":          {bearer, own, 401, "NO_CREDENTIALS", "Bearer"},
-		"two":                        {http.Header{"Authorization": {"Bearer one", "Bearer two"}}, nil, 400, "AMBIGUOUS_REQUEST", ""},
-		"the same twice":             {http.Header{"Authorization": {"Bearer one", "Bearer one"}}, nil, 400, "AMBIGUOUS_REQUEST", ""},
-		"two, and one is another's":  {http.Header{"Authorization": {"Bearer one", "Basic two"}}, nil, 400, "AMBIGUOUS_REQUEST", ""},
-		"two of its own":             {http.Header{"X-Api-Key": {"one", "two"}}, own, 400, "AMBIGUOUS_REQUEST", ""},
-		"two that are not looked at": {http.Header{"X-Api-Key": {"one"}, "Authorization": {"Bearer a", "Bearer b"}}, own, 400, "AMBIGUOUS_REQUEST", ""},
-		"two sessions":               {http.Header{"Authorization": {"Bearer one"}, "Mcp-Session-Id": {"a", "b"}}, nil, 400, "AMBIGUOUS_REQUEST", ""},
-		"joined":                     {http.Header{"Authorization": {"Bearer one, Bearer two"}}, nil, 401, "MALFORMED", `Bearer error="invalid_token"`},
-		"a blank":                    {http.Header{"X-Api-Key": {"one two"}}, own, 401, "MALFORMED", `Bearer error="invalid_token"`},
-		"no text":                    {http.Header{"X-Api-Key": {"ta_\xff"}}, own, 401, "MALFORMED", `Bearer error="invalid_token"`},
-		"too long":                   {http.Header{"X-Api-Key": {strings.Repeat("a", 513)}}, own, 401, "MALFORMED", `Bearer error="invalid_token"`},
+		"none":                      {http.Header{}, nil, 401, "NO_CREDENTIALS", "Bearer"},
+		"another scheme":            {http.Header{"Authorization": {"Basic dGE6a2V5"}}, nil, 401, "NO_CREDENTIALS", "Bearer"},
+		"empty":                     {http.Header{"Authorization": {"Bearer "}}, nil, 401, "NO_CREDENTIALS", "Bearer"},
+		"no scheme":                 {http.Header{"Authorization": {"ta_key"}}, nil, 401, "NO_CREDENTIALS", "Bearer"},
+		"in another header":         {bearer, own, 401, "NO_CREDENTIALS", "Bearer"},
+		"two":                       {http.Header{"Authorization": {"Bearer one", "Bearer two"}}, nil, 400, "AMBIGUOUS_REQUEST", ""},
+		"the same twice":            {http.Header{"Authorization": {"Bearer one", "Bearer one"}}, nil, 400, "AMBIGUOUS_REQUEST", ""},
+		"two, and one is another's": {http.Header{"Authorization": {"Bearer one", "Basic two"}}, nil, 400, "AMBIGUOUS_REQUEST", ""},
+		"custom header twice":       {http.Header{"X-Api-Key": {"one", "two"}}, own, 400, "AMBIGUOUS_REQUEST", ""},
+		"another header twice":      {http.Header{"X-Api-Key": {"one"}, "Authorization": {"Bearer a", "Bearer b"}}, own, 400, "AMBIGUOUS_REQUEST", ""},
+		"two sessions":              {http.Header{"Authorization": {"Bearer one"}, "Mcp-Session-Id": {"a", "b"}}, nil, 400, "AMBIGUOUS_REQUEST", ""},
+		"joined":                    {http.Header{"Authorization": {"Bearer one, Bearer two"}}, nil, 401, "MALFORMED", `Bearer error="invalid_token"`},
+		"a blank":                   {http.Header{"X-Api-Key": {"one two"}}, own, 401, "MALFORMED", `Bearer error="invalid_token"`},
+		"no text":                   {http.Header{"X-Api-Key": {"ta_\xff"}}, own, 401, "MALFORMED", `Bearer error="invalid_token"`},
+		"too long":                  {http.Header{"X-Api-Key": {strings.Repeat("a", 513)}}, own, 401, "MALFORMED", `Bearer error="invalid_token"`},
 	} {
 		service := &stub{}
 		response := serve(middleware(t, service, test.options...), test.header)
@@ -155,7 +155,7 @@ func TestPreflightsAndExemptPathsNeedNoKey(t *testing.T) {
 		status  int
 	}{
 		"a preflight":                {preflight(), nil, http.StatusTeapot},
-		"a preflight that may not":   {preflight(), []httpauth.Option{httpauth.WithoutPreflight()}, 401},
+		"preflight not allowed":      {preflight(), []httpauth.Option{httpauth.WithoutPreflight()}, 401},
 		"a preflight with a bad key": {preflight("Authorization", "Bearer ta_key"), nil, 401},
 		"a preflight with two":       {preflight("Authorization", "Bearer a", "Authorization", "Bearer b"), nil, 400},
 		"other options":              {options, nil, 401},
@@ -228,31 +228,31 @@ func TestEachResultHasItsStatus(t *testing.T) {
 		status                      int
 		code, challenge, retryAfter string
 	}{
-		"unknown":           {verdict(tenantauth.Unknown), 401, "UNKNOWN", invalidToken, ""},
-		"malformed":         {verdict(tenantauth.Malformed), 401, "MALFORMED", invalidToken, ""},
-		"expired":           {verdict(tenantauth.Expired), 401, "EXPIRED", invalidToken, ""},
-		"revoked":           {verdict(tenantauth.Revoked), 401, "REVOKED", invalidToken, ""},
-		"suspended":         {verdict(tenantauth.TenantSuspended), 403, "TENANT_SUSPENDED", "", ""},
-		"lacking":           {lacking, 403, "INSUFFICIENT_SCOPE", `Bearer error="insufficient_scope", scope="a b"`, ""},
-		"quota":             {verdict(tenantauth.QuotaExceeded), 429, "QUOTA_EXCEEDED", "", "1"},
-		"rate":              {verdict(tenantauth.RateLimited), 429, "RATE_LIMITED", "", "1"},
-		"unbound":           {verdict(tenantauth.Unbound), 404, "UNBOUND", "", ""},
-		"session expired":   {verdict(tenantauth.SessionExpired), 404, "SESSION_EXPIRED", "", ""},
-		"mismatch":          {verdict(tenantauth.TenantMismatch), 404, "TENANT_MISMATCH", "", ""},
-		"something new":     {verdict(42), 403, "UNRECOGNIZED(42)", "", ""},
-		"nothing":           {verdict(0), 403, "UNRECOGNIZED(0)", "", ""},
-		"unavailable":       {&stub{err: failure(tenantauth.ErrUnavailable, codes.Unavailable)}, 503, "UNDECIDED", "", "1"},
-		"unavailable, when": {&stub{err: later}, 503, "UNDECIDED", "", "2"},
-		"unavailable, soon": {&stub{err: sooner}, 503, "UNDECIDED", "", "1"},
-		"overloaded":        {&stub{err: failure(tenantauth.ErrOverloaded, codes.ResourceExhausted)}, 503, "UNDECIDED", "", "1"},
-		"deadline":          {&stub{err: failure(tenantauth.ErrDeadline, codes.DeadlineExceeded)}, 503, "UNDECIDED", "", "1"},
-		"our own token":     {&stub{err: failure(tenantauth.ErrUnauthenticated, codes.Unauthenticated)}, 503, "UNDECIDED", "", "1"},
-		"our own rights":    {&stub{err: failure(tenantauth.ErrPermissionDenied, codes.PermissionDenied)}, 503, "UNDECIDED", "", "1"},
-		"a defect":          {&stub{err: failure(tenantauth.ErrOther, codes.Internal)}, 503, "UNDECIDED", "", "1"},
-		"any error":         {&stub{err: errors.New("whatever")}, 503, "UNDECIDED", "", "1"},
-		"closed":            {&stub{err: failure(tenantauth.ErrClosed, codes.FailedPrecondition)}, 503, "UNDECIDED", "", "1"},
-		"no key at all":     {violation("key"), 401, "MALFORMED", invalidToken, ""},
-		"no such scope":     {violation("required_scopes[0]"), 503, "UNDECIDED", "", "1"},
+		"unknown":            {verdict(tenantauth.Unknown), 401, "UNKNOWN", invalidToken, ""},
+		"malformed":          {verdict(tenantauth.Malformed), 401, "MALFORMED", invalidToken, ""},
+		"expired":            {verdict(tenantauth.Expired), 401, "EXPIRED", invalidToken, ""},
+		"revoked":            {verdict(tenantauth.Revoked), 401, "REVOKED", invalidToken, ""},
+		"suspended":          {verdict(tenantauth.TenantSuspended), 403, "TENANT_SUSPENDED", "", ""},
+		"lacking":            {lacking, 403, "INSUFFICIENT_SCOPE", `Bearer error="insufficient_scope", scope="a b"`, ""},
+		"quota":              {verdict(tenantauth.QuotaExceeded), 429, "QUOTA_EXCEEDED", "", "1"},
+		"rate":               {verdict(tenantauth.RateLimited), 429, "RATE_LIMITED", "", "1"},
+		"unbound":            {verdict(tenantauth.Unbound), 404, "UNBOUND", "", ""},
+		"session expired":    {verdict(tenantauth.SessionExpired), 404, "SESSION_EXPIRED", "", ""},
+		"mismatch":           {verdict(tenantauth.TenantMismatch), 404, "TENANT_MISMATCH", "", ""},
+		"unknown verdict":    {verdict(42), 403, "UNRECOGNIZED(42)", "", ""},
+		"nothing":            {verdict(0), 403, "UNRECOGNIZED(0)", "", ""},
+		"unavailable":        {&stub{err: failure(tenantauth.ErrUnavailable, codes.Unavailable)}, 503, "UNDECIDED", "", "1"},
+		"unavailable, when":  {&stub{err: later}, 503, "UNDECIDED", "", "2"},
+		"unavailable, soon":  {&stub{err: sooner}, 503, "UNDECIDED", "", "1"},
+		"overloaded":         {&stub{err: failure(tenantauth.ErrOverloaded, codes.ResourceExhausted)}, 503, "UNDECIDED", "", "1"},
+		"deadline":           {&stub{err: failure(tenantauth.ErrDeadline, codes.DeadlineExceeded)}, 503, "UNDECIDED", "", "1"},
+		"server's own token": {&stub{err: failure(tenantauth.ErrUnauthenticated, codes.Unauthenticated)}, 503, "UNDECIDED", "", "1"},
+		"server's own role":  {&stub{err: failure(tenantauth.ErrPermissionDenied, codes.PermissionDenied)}, 503, "UNDECIDED", "", "1"},
+		"a defect":           {&stub{err: failure(tenantauth.ErrOther, codes.Internal)}, 503, "UNDECIDED", "", "1"},
+		"any error":          {&stub{err: errors.New("any error")}, 503, "UNDECIDED", "", "1"},
+		"closed":             {&stub{err: failure(tenantauth.ErrClosed, codes.FailedPrecondition)}, 503, "UNDECIDED", "", "1"},
+		"no key at all":      {violation("key"), 401, "MALFORMED", invalidToken, ""},
+		"no such scope":      {violation("required_scopes[0]"), 503, "UNDECIDED", "", "1"},
 	} {
 		denied := 0
 		auth := middleware(t, test.service, httpauth.WithOnDenied(func(*http.Request, tenantauth.Validation, error) { denied++ }))

@@ -36,12 +36,12 @@ func TestRealServiceResultsHaveTheirStatuses(t *testing.T) {
 		return body
 	}
 	key := issued.GetPlaintext()
-	expect("a good key", key, 200, "")
+	expect("valid key", key, 200, "")
 	if response := serve(middleware(t, client, httpauth.WithHeader("X-API-Key")), http.Header{"X-Api-Key": {key}}); response.Code != 200 {
 		t.Errorf("custom header: %d", response.Code)
 	}
-	expect("a stranger", "somebody-elses-key", 401, "UNKNOWN")
-	expect("a typing error", key[:len(key)-1], 401, "MALFORMED")
+	expect("unknown key", "unknown-key", 401, "UNKNOWN")
+	expect("mistyped key", key[:len(key)-1], 401, "MALFORMED")
 	if body := expect("another key", real.Key, 403, "INSUFFICIENT_SCOPE"); len(body.MissingScopes) != 1 || body.MissingScopes[0] != "orders:read" {
 		t.Errorf("%+v", body)
 	}
@@ -59,5 +59,5 @@ func TestRealServiceResultsHaveTheirStatuses(t *testing.T) {
 	}
 	expect("a resumed tenant", real.Key, 403, "INSUFFICIENT_SCOPE")
 	real.Stop()
-	expect("nobody knows", "another-key", 503, "UNDECIDED")
+	expect("undecided", "another-key", 503, "UNDECIDED")
 }

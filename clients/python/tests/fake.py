@@ -98,7 +98,7 @@ class Fake(
     def until(self, happened: Callable[[], bool]) -> None:
         """Waits for an effect of calls."""
         with self._changed:
-            assert self._changed.wait_for(happened, PATIENCE), "it did not happen"
+            assert self._changed.wait_for(happened, PATIENCE), "the expected event did not happen"
 
     def check_health(self, _request: bytes, _context: Any) -> bytes:
         """Responds even while other responses are held back."""

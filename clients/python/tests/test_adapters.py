@@ -91,7 +91,7 @@ async def test_each_kind_of_key_has_its_status(
 
         assert await get(scheme + revoked) == (200, fleet.tenant)
         await revoke(client, revoked_id)
-        assert await get(scheme + revoked) == (401, "REVOKED"), "its own change counts at once"
+        assert await get(scheme + revoked) == (401, "REVOKED"), "own changes must apply immediately"
         assert await get(scheme + fleet.key) == (200, fleet.tenant)
         assert await get(scheme + fleet.key, scheme + fleet.key) == (400, "AMBIGUOUS_REQUEST")
         assert await get() == (401, "NO_CREDENTIALS")
@@ -138,10 +138,14 @@ async def test_session_belongs_to_tenant_and_ends_with_its_key(
     rotated: Any = await client.raw.admin.RotateKey(
         admin_pb2.RotateKeyRequest(key_id=opener_id, overlap={"seconds": 60})  # type: ignore[arg-type]
     )
-    assert (await post(server, PING, bearer(rotated.plaintext), session)).status_code == 200, "rotation ends nothing"
+    assert (await post(server, PING, bearer(rotated.plaintext), session)).status_code == 200, (
+        "a rotation must not end the session"
+    )
 
     await revoke(client, opener_id)
-    assert (await post(server, PING, bearer(opener), session)).status_code == 401, "the presented key is decided first"
+    assert (await post(server, PING, bearer(opener), session)).status_code == 401, (
+        "the presented key is validated first"
+    )
     async with asyncio.timeout(20):
         # The service ends the sessions of a revoked key with a delay.
         while (response := await post(server, PING, bearer(fleet.key), session)).status_code == 200:

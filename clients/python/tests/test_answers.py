@@ -47,7 +47,7 @@ async def test_require_returns_principal_or_raises_denial(connect: Connect, serv
         await client.require_key(service.key, ["demo:read", "z"])
     assert (caught.value.verdict, caught.value.missing_scopes) == (Verdict.INSUFFICIENT_SCOPE, ("z",))
     assert caught.value.provenance.revision > 0
-    assert not isinstance(caught.value, TenantAuthError), "a denial is no failure"
+    assert not isinstance(caught.value, TenantAuthError), "a denial is not an error"
     with pytest.raises(DeniedError, match="UNKNOWN"):
         await client.require_key("of-nobody")
     session_id = uuid.uuid4().hex

@@ -106,7 +106,7 @@ async def test_session_lifecycle(connect: Connect, fake: Fake) -> None:
 
     assert await client.unbind_session("s1", "acme")
     assert not await client.unbind_session("s1", "acme")
-    assert (await client.validate_session("s1", KEY)).verdict is Verdict.UNBOUND, "its own change counts at once"
+    assert (await client.validate_session("s1", KEY)).verdict is Verdict.UNBOUND, "own changes must apply immediately"
 
     fake.pages = [[session_pb2.Session(session_id="s3"), session_pb2.Session(session_id="s2")], [session_pb2.Session()]]
     listed = await collect(client.list_sessions("acme"))

@@ -101,7 +101,7 @@ async def test_superseded_answer_is_returned_but_not_cached(connect: Connect, fa
     assert fake.calls["ValidateKey"] == 3
 
 
-@pytest.mark.parametrize("event", ["start_over", "of another kind", "about another thing"])
+@pytest.mark.parametrize("event", ["start_over", "unknown event", "unknown scope"])
 async def test_start_over_and_unknown_events_clear_the_cache(connect: Connect, fake: Fake, event: str) -> None:
     fake.keys["k"] = answer()
     client = connect(clock=ManualClock())
@@ -109,7 +109,7 @@ async def test_start_over_and_unknown_events_clear_the_cache(connect: Connect, f
     await client.validate_key("k")
     if event == "start_over":
         fake.start_over(20)
-    elif event == "of another kind":
+    elif event == "unknown event":
         fake.emit(revision=20)
     else:
         fake.emit(revision=20, invalidation=watch_pb2.Invalidation(scope=9, id="x"))  # type: ignore[arg-type]
@@ -221,11 +221,11 @@ async def test_short_timeout_does_not_affect_other_callers(connect: Connect, fak
     fake.keys["k"] = answer()
     client = connect(timeout=0.5)
     fake.open.clear()
-    hasty = asyncio.ensure_future(client.validate_key("k", timeout=0.3))
+    short = asyncio.ensure_future(client.validate_key("k", timeout=0.3))
     await asyncio.to_thread(fake.until, lambda: fake.calls["ValidateKey"] == 1)
     patient = asyncio.ensure_future(client.validate_key("k", timeout=60.0))
     with pytest.raises(DeadlineExceededError):
-        await hasty
+        await short
     # Its own call, or the one after the first timeout, is answered.
     await asyncio.to_thread(fake.until, lambda: fake.calls["ValidateKey"] == 2)
     fake.open.set()
@@ -261,7 +261,7 @@ async def test_error_is_shared_but_not_cached(connect: Connect, fake: Fake) -> N
     fake.open.set()
     errors = await asyncio.gather(*asked, return_exceptions=True)
     assert all(isinstance(error, UnavailableError) and error.reason == "DATABASE_BUSY" for error in errors)
-    assert len({id(error) for error in errors}) == 20, "each has a trace of its own"
+    assert len({id(error) for error in errors}) == 20, "each error has its own traceback"
     assert fake.calls["ValidateKey"] == 1
     fake.failing = None
     assert (await client.validate_key("k")).provenance.source is Source.DATABASE

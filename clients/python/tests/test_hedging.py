@@ -39,7 +39,7 @@ async def test_slow_read_is_hedged_and_first_response_wins(connect: Connect, fak
     client = await slow_pair(connect, fake, other, hedge_after=0.02)
     assert (await client.validate_key("k")).is_valid
     assert (fake.calls["ValidateKey"], other.calls["ValidateKey"]) == (1, 1)
-    assert tokens_of(client) < 10, "a hedge is paid for like a retry"
+    assert tokens_of(client) < 10, "a hedge costs budget like a retry"
     # The replica passes the health check, so it is slow but live.
     await until(lambda: not any(replica.check_pending for replica in replicas_of(client)))
     assert connected(client) == 2

@@ -264,7 +264,7 @@ async def test_preflight_is_admitted_by_default(client: AsyncClient) -> None:
         transport = httpx.ASGITransport(TenantAuthMiddleware(app, client=client, preflight=passes))
         async with httpx.AsyncClient(transport=transport, base_url="http://api") as http:
             assert (await http.options("/", headers=asked)).status_code == (204 if passes else 401)
-            assert (await http.options("/")).status_code == 401, "which is no preflight"
+            assert (await http.options("/")).status_code == 401, "this is not a preflight request"
             double = [*asked.items(), ("authorization", "Bearer a"), ("authorization", "Bearer b")]
             assert (await http.options("/", headers=double)).status_code == 400
     assert seen == [None]

@@ -56,7 +56,7 @@ def test_own_session_change_applies_immediately(near: NearCache) -> None:
     near.invalidate_local([(SubjectKind.SESSION, "s1")])
     assert near.get(digest) is None
     near.put(digest, ticket, validation(), "s1")
-    assert near.get(digest) is None, "its question was under way"
+    assert near.get(digest) is None, "the request was in flight"
     near.put(digest, near.ticket(), validation(), "s1")
     assert near.get(digest) is not None
 
@@ -79,7 +79,7 @@ def test_own_change_removes_negative_entries(near: NearCache) -> None:
     digest = keep(near, verdict=Verdict.UNKNOWN)
     near.invalidate_local([(SubjectKind.TENANT, "acme")])
     assert near.get(digest) is None
-    assert near.get(keep(near, ticket=ticket, verdict=Verdict.UNKNOWN)) is None, "its question was under way"
+    assert near.get(keep(near, ticket=ticket, verdict=Verdict.UNKNOWN)) is None, "the request was in flight"
 
 
 def test_least_recently_used_is_evicted_first(clock: ManualClock) -> None:

@@ -127,7 +127,7 @@ def test_start_over_clears_the_cache(near: NearCache) -> None:
     near.start_over(3)
     assert len(near) == 0
     assert near.watch_state().revision == 3, "a database restored from a backup counts from where it was"
-    assert near.get(keep(near, ticket=ticket)) is None, "its question was under way"
+    assert near.get(keep(near, ticket=ticket)) is None, "the request was in flight"
     assert near.get(digest) is None
     assert near.get(keep(near, revision=3)) is not None
 

@@ -209,7 +209,7 @@ def test_keepalive_and_connect_timeouts() -> None:
     settings = dict(target.settings(Address.of(target.endpoints[0], "127.0.0.1")))
     assert settings["grpc.keepalive_time_ms"] == 20_000
     assert settings["grpc.keepalive_timeout_ms"] == settings["grpc.http2.ping_timeout_ms"] == 10_000
-    assert settings["grpc.min_reconnect_backoff_ms"] == 5_000, "which is also how long connecting may take"
+    assert settings["grpc.min_reconnect_backoff_ms"] == 5_000, "this is also the connect timeout"
 
 
 def test_system_roots_are_found() -> None:
@@ -242,4 +242,4 @@ def test_environment_selects_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment_proxy(far, secure=True) == "http://secure:1"
     assert environment_proxy(far, secure=False) == "http://plain:1"
     assert environment_proxy(direct, secure=True) is None
-    assert Target("far.example.com:1", Options()).proxy(far) is None, "unless told so"
+    assert Target("far.example.com:1", Options()).proxy(far) is None, "not used by default"

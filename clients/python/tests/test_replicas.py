@@ -14,7 +14,7 @@ from distance import Distance
 from service import Fleet, Replica, fleet_in
 from tenant_auth import Retry, UnavailableError, UsageEvent, _resolver
 
-PATIENT = 4.0
+LONG_TIMEOUT = 4.0
 """Timeout for busy machines. A quarter of it is far longer than any round trip here."""
 
 
@@ -131,7 +131,7 @@ async def test_hung_replica_fails_no_call_and_is_skipped(
     connect: Connect, fleet: Fleet, pair: Any, round_trip: float
 ) -> None:
     far = [Distance(replica.port, round_trip) for replica in pair]
-    client = connect([one.endpoint for one in far], near_cache=None, timeout=PATIENT)
+    client = connect([one.endpoint for one in far], near_cache=None, timeout=LONG_TIMEOUT)
     await until(lambda: connected(client) == 2)
     await client.require_key(fleet.key)
     pair[1].hang()
@@ -141,7 +141,7 @@ async def test_hung_replica_fails_no_call_and_is_skipped(
     before = tokens_of(client)
     for _ in range(5):
         await client.require_key(fleet.key)
-    assert tokens_of(client) >= before, "nobody asks the replica that hangs any more"
+    assert tokens_of(client) >= before, "the hung replica must get no more calls"
     pair[1].go_on()
     await until(lambda: connected(client) == 2)
     for one in far:
@@ -149,7 +149,7 @@ async def test_hung_replica_fails_no_call_and_is_skipped(
 
 
 async def test_usage_moves_off_a_hung_replica_and_counts_once(connect: Connect, fleet: Fleet, pair: Any) -> None:
-    client = connect([replica.endpoint for replica in pair], near_cache=None, timeout=PATIENT)
+    client = connect([replica.endpoint for replica in pair], near_cache=None, timeout=LONG_TIMEOUT)
     await until(lambda: connected(client) == 2)
     pair[1].hang()
     event = UsageEvent(fleet.tenant, "moved", 1)
@@ -159,7 +159,7 @@ async def test_usage_moves_off_a_hung_replica_and_counts_once(connect: Connect, 
 
 @pytest.mark.parametrize("way", ["kill", "terminate"])
 async def test_rolling_restart_fails_no_call(connect: Connect, fleet: Fleet, pair: Any, way: str) -> None:
-    client = connect([replica.endpoint for replica in pair], near_cache=None, timeout=PATIENT)
+    client = connect([replica.endpoint for replica in pair], near_cache=None, timeout=LONG_TIMEOUT)
     await until(lambda: connected(client) == 2)
     stop = asyncio.Event()
 

@@ -51,10 +51,10 @@ export function options<O extends object>(name: string, value: O, known: readonl
   if (typeof value !== "object" || value === null || Array.isArray(value) || value instanceof Map) {
     throw new TypeError(`${name} must be an object, not ${shown(value)}`);
   }
-  const stranger = Object.keys(value).find((key) => !(known as readonly string[]).includes(key));
-  if (stranger === undefined) return value;
+  const unknown = Object.keys(value).find((key) => !(known as readonly string[]).includes(key));
+  if (unknown === undefined) return value;
   throw new TypeError(
-    `${name}: unknown option ${JSON.stringify(stranger)}; known options: ${known.join(", ")}`,
+    `${name}: unknown option ${JSON.stringify(unknown)}; known options: ${known.join(", ")}`,
   );
 }
 

@@ -68,10 +68,10 @@ test("negative answers do not evict others", async (t) => {
   const { fake, client } = await connected(t, { nearCache: { watch: false, capacity: 20 } });
   fake.answer(validateKey, ({ key }) => (key === "k" ? keyAnswer() : unknownKey(5000)));
   await client.validateKey("k");
-  for (let stranger = 0; stranger < 100; stranger += 1) await client.validateKey(`stranger-${stranger}`);
+  for (let index = 0; index < 100; index += 1) await client.validateKey(`unknown-${index}`);
   assert.equal((await client.validateKey("k")).source, "NEAR");
-  assert.equal((await client.validateKey("stranger-99")).source, "NEAR");
-  assert.equal((await client.validateKey("stranger-97")).source, "NEGATIVE");
+  assert.equal((await client.validateKey("unknown-99")).source, "NEAR");
+  assert.equal((await client.validateKey("unknown-97")).source, "NEGATIVE");
 });
 
 test("one answer serves all scopes", async (t) => {
@@ -133,11 +133,11 @@ test("a caller that gives up does not cancel the call for others", async (t) => 
     await hold.passed;
     return keyAnswer();
   });
-  const impatient = new AbortController();
-  const first = client.validateKey("k", { signal: impatient.signal });
+  const imlong = new AbortController();
+  const first = client.validateKey("k", { signal: imlong.signal });
   const second = client.validateKey("k");
   await until("the call is there", () => fake.calls.length === 1);
-  impatient.abort(new Error("gone"));
+  imlong.abort(new Error("gone"));
   await assert.rejects(first, /gone/);
   hold.open();
   assert.equal((await second).verdict, "VALID");
@@ -151,13 +151,13 @@ test("a short timeout does not affect other callers", async (t) => {
     await hold.passed;
     return keyAnswer();
   });
-  const hasty = failure(client.validateKey("k", { timeoutMs: 50 }));
-  const patient = client.validateKey("k", { timeoutMs: 5000 });
+  const short = failure(client.validateKey("k", { timeoutMs: 50 }));
+  const long = client.validateKey("k", { timeoutMs: 5000 });
   await until("the call is there", () => fake.calls.length === 1);
   clock.advance(50);
-  assert.equal((await hasty).kind, "deadline");
+  assert.equal((await short).kind, "deadline");
   hold.open();
-  assert.equal((await patient).verdict, "VALID");
+  assert.equal((await long).verdict, "VALID");
   assert.equal(fake.calls.length, 1);
 });
 

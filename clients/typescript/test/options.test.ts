@@ -294,6 +294,6 @@ test("caller tokens: text, file and function, trimmed and rotated", withService,
   );
   assert.equal(without.kind, "unauthenticated");
   assert.doesNotMatch(`${without.stack}`, /secret/);
-  const stranger = clientOf(t, endpoint, { ...options, callerToken: "stranger" });
-  assert.equal((await failure(stranger.validateKey(key))).kind, "unauthenticated");
+  const unknown = clientOf(t, endpoint, { ...options, callerToken: "unknown" });
+  assert.equal((await failure(unknown.validateKey(key))).kind, "unauthenticated");
 });

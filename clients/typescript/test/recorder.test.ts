@@ -195,7 +195,7 @@ test("a failing onRejected callback does not affect other events", async (t) => 
   });
   recorder.record("ten_1", "api.calls", 2);
   await recorder.flush();
-  await until("both failures are told", () => warned.mock.callCount() === 2);
+  await until("both failures are reported", () => warned.mock.callCount() === 2);
   assert.equal(sent().length, 2, "each batch is sent once");
   assert.deepEqual(
     warned.mock.calls.map(({ arguments: [line] }) => String(line)),

@@ -34,7 +34,7 @@ async function opened(fake: Fake, before: number, clock?: ManualClock): Promise<
 
 async function heartbeat(client: Client, watch: FakeWatch, revision: bigint): Promise<void> {
   watch.heartbeat(revision);
-  await until("the heartbeat is heard", () => client.watchState().revision === revision);
+  await until("the heartbeat is applied", () => client.watchState().revision === revision);
 }
 
 /** Advances the clock with one heartbeat per second. */
@@ -253,12 +253,12 @@ test("without a resume revision a new stream starts a new epoch", async (t) => {
   fake.answer(validateKey, () => keyAnswer({ revision: 0n, cacheableForMs: 100 }));
   const watch = await opened(fake, 0);
   watch.heartbeat(0n);
-  await until("the heartbeat is heard", () => client.watchState().live);
+  await until("the heartbeat is applied", () => client.watchState().live);
   await client.validateKey("1");
   watch.end();
   const next = await opened(fake, 1, clock);
   next.heartbeat(0n);
-  await until("the heartbeat is heard", () => client.watchState().live);
+  await until("the heartbeat is applied", () => client.watchState().live);
   clock.advance(100);
   assert.equal((await client.validateKey("1")).source, "FRESH");
 });
@@ -275,7 +275,7 @@ for (const event of ["startOver", "unheardOf"] as const) {
     const asked = client.validateKey("2");
     await until("the call is there", () => fake.calls.length === 2);
     watch[event](5n);
-    await until("the event is heard", () => client.watchState().revision === 5n);
+    await until("the event is applied", () => client.watchState().revision === 5n);
     hold.open();
     await asked;
     assert.equal((await client.validateKey("2")).source, "FRESH");
@@ -287,7 +287,7 @@ test("an unknown invalidation scope clears the cache", async (t) => {
   const { client, watch } = await watched(t);
   await client.validateKey("1");
   watch.invalidate(99 as InvalidationScope, "x", 11n);
-  await until("it is heard", () => client.watchState().revision === 11n);
+  await until("it is applied", () => client.watchState().revision === 11n);
   assert.equal((await client.validateKey("1")).source, "FRESH");
 });
 

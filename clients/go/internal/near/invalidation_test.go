@@ -109,7 +109,7 @@ func TestLocalChangeInvalidatesCacheAndRequestsInFlight(t *testing.T) {
 	about := lasting(1)
 	about.Subjects = append(about.Subjects, session)
 	h.request("known", about)
-	question := near.Request{Digest: h.hasher.Digest("under way")}
+	question := near.Request{Digest: h.hasher.Digest("in flight")}
 	_, err := h.cache.GetOrRequest(context.Background(), question, func(context.Context) (near.Answer[string], error) {
 		h.cache.InvalidateLocal(session)
 		return about, nil
@@ -117,7 +117,7 @@ func TestLocalChangeInvalidatesCacheAndRequestsInFlight(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h.cached("known") || h.cached("under way") {
+	if h.cached("known") || h.cached("in flight") {
 		t.Error("an answer from before the change is cached")
 	}
 }

@@ -114,15 +114,15 @@ export class Connection {
   /** Sends a PING, and returns whether any data arrived within the timeout. */
   async respondsToPing(withinMs: number): Promise<boolean> {
     const before = this.#socket.bytesRead;
-    const heard = new AbortController();
+    const answered = new AbortController();
     try {
-      this.#session.ping(() => heard.abort());
+      this.#session.ping(() => answered.abort());
     } catch {
       return false;
     }
-    await sleep(this.#clock, withinMs, heard.signal);
+    await sleep(this.#clock, withinMs, answered.signal);
     // Data that arrived while this process was busy is read before it counts as missing.
-    for (let turn = 0; turn < 2 && !heard.signal.aborted; turn += 1) await setImmediate();
+    for (let turn = 0; turn < 2 && !answered.signal.aborted; turn += 1) await setImmediate();
     return !this.isUnusable && this.#socket.bytesRead > before;
   }
 
@@ -140,11 +140,11 @@ export class Connection {
 
   /** Sends a PING if no data arrived for an interval. Uses the system clock, because it concerns a real connection. */
   #keepAlive({ keepaliveIntervalMs, keepaliveTimeoutMs }: Keepalive): void {
-    let heard = this.#socket.bytesRead;
+    let bytesRead = this.#socket.bytesRead;
     let unanswered: NodeJS.Timeout | undefined;
     const timer = setInterval(() => {
-      const silent = this.#socket.bytesRead === heard;
-      heard = this.#socket.bytesRead;
+      const silent = this.#socket.bytesRead === bytesRead;
+      bytesRead = this.#socket.bytesRead;
       if (!silent || unanswered !== undefined || this.isUnusable) return;
       const lost = (): void => this.destroy(`no response to a PING within ${keepaliveTimeoutMs} ms`);
       unanswered = setTimeout(lost, keepaliveTimeoutMs).unref();
