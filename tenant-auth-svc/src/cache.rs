@@ -140,8 +140,7 @@ impl<L: Lookup> fmt::Debug for RecordCache<L> {
 impl<L: Lookup> RecordCache<L> {
     /// Creates a cache for the records of `store`.
     pub fn new(store: BatchLookup<L>, config: CacheConfig, context: CacheContext) -> Self {
-        let CacheContext { clock, grace, health: health, known, oldest_answer, guess_limiter: guess_limiter } =
-            context;
+        let CacheContext { clock, grace, health, known, oldest_answer, guess_limiter } = context;
         Self(Arc::new(CacheInner {
             store,
             clock,

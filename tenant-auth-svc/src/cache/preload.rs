@@ -29,7 +29,7 @@ impl<L: Lookup> RecordCache<L> {
         revision: Revision,
         records: Vec<(StoredDigest, L::Record)>,
     ) {
-        let PendingRead { loaded_at, epoch: epoch } = pending;
+        let PendingRead { loaded_at, epoch } = pending;
         let (Ok(()), Ok(loaded_at)) =
             (self.0.known.check(database), self.0.known.effective_read_time(loaded_at))
         else {
@@ -50,7 +50,7 @@ impl<L: Lookup> WriteThrough<L::Id, L::Record> for RecordCache<L> {
     }
 
     fn put(&self, begun: PendingRead, id: &L::Id, record: L::Record, revision: Revision) {
-        let PendingRead { loaded_at, epoch: epoch } = begun;
+        let PendingRead { loaded_at, epoch } = begun;
         let loaded = LoadedRecord { record: Some(record), revision, loaded_at, epoch, is_lagging: false };
         self.0.pool.record_write(id, loaded);
     }
