@@ -71,7 +71,7 @@ pub struct CallerEntry {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum InvalidCallers {
     /// The list is empty.
-    #[error("lists no caller: add one")]
+    #[error("names no caller: add one")]
     Empty,
     /// The name contains characters that could corrupt a log line, or has a wrong length.
     #[error("invalid caller name {0:?}: 1 to 64 characters of a-z 0-9 . _ -")]
@@ -80,13 +80,13 @@ pub enum InvalidCallers {
     #[error("two callers have the name {0}")]
     DuplicateName(String),
     /// The caller has no credential, so it can never be identified.
-    #[error("caller {0} has neither a token nor a name in a certificate: add one")]
+    #[error("the caller {0} has neither a token nor a name in a certificate: add one")]
     NoCredentials(String),
     /// The caller has no role, so it may call nothing.
-    #[error("caller {0} has no role: add one")]
+    #[error("the caller {0} has no role: add one")]
     NoRole(String),
     /// Two callers share a credential, so they cannot be distinguished.
-    #[error("callers {0} and {1} have the same {2}: give each its own")]
+    #[error("the callers {0} and {1} have the same {2}: give each its own")]
     SharedCredential(String, String, &'static str),
 }
 
