@@ -161,7 +161,7 @@ impl KeyPrefixCursor {
     /// Reads what [`Display`](fmt::Display) writes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        // No id has a blank.
+        // No id contains a space.
         let (id, prefix_hint) = text.split_once(' ')?;
         Some(Self { prefix_hint: prefix_hint.to_owned(), id: KeyId::parse(id).ok()? })
     }
