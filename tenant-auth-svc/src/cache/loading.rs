@@ -136,7 +136,8 @@ impl<L: Lookup> RecordCache<L> {
                 let is_negative = |outcome: &LoadOutcome<L::Record>| {
                     outcome.as_ref().is_ok_and(|applied| applied.cached.record.is_none())
                 };
-                permit.record_misses(outcomes.iter().flatten().filter(|outcome| is_absent(outcome)).count());
+                permit
+                    .record_misses(outcomes.iter().flatten().filter(|outcome| is_negative(outcome)).count());
                 outcomes
             }
         });

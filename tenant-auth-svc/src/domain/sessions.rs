@@ -215,7 +215,7 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
                 let keys = decision.key.as_ref().zip(session.record.as_ref());
                 // The session's record includes the key that opened it, so its revision covers that key.
                 if keys.is_some_and(|(key, record)| key.key_id == record.key.key_id) {
-                    Provenance { revision: session.provenance.revision, ..both }
+                    Provenance { revision: session.provenance.revision, ..combined }
                 } else {
                     combined
                 }

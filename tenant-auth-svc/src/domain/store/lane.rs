@@ -31,7 +31,7 @@ pub struct LanePolicy {
     pub share: LaneShare,
     /// How long a call may take, and whether it is retried.
     pub attempts: LaneAttempts,
-    /// The circuit of its reads; `None` if no circuit stops them. All writes share [`Circuit::WriteStatus`].
+    /// The circuit of its reads; `None` if no circuit stops them. All writes share [`Circuit::Writes`].
     pub circuit: Option<Circuit>,
     /// Maximum number of queued transactions. More would time out: callers wait for a few seconds, and a
     /// nearby database commits some hundred changes a second.

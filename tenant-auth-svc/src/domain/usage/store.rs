@@ -52,9 +52,8 @@ pub trait UsageStore: Send + Sync + 'static {
     ///
     /// Hours whose events were partly deleted are skipped: their totals are right, and the sums of their
     /// events are not. These are the hours older than the retention, and older than the oldest remaining
-    /// request, by the database's clock, plus one hour, since an event may be slightly ahead of its request.
-    /// The second rule holds for any earlier retention.
-    /// hour to spare, since an event may be a little ahead of its request. The second holds whatever the retention was before.
+    /// request, by the database's clock, with a margin of one hour, since an event may be slightly ahead of its
+    /// request. The second rule holds for any earlier retention.
     fn compare_usage(
         &self,
         call: Call,
