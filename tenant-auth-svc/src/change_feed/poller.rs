@@ -64,7 +64,7 @@ pub struct FeedPoller<L, M> {
 impl<L: ChangeLog, M: Invalidate> FeedPoller<L, M> {
     /// Creates a poller that reads the log of the `known` database through `log`, invalidates `cache`,
     /// reports reads to `liveness`, and publishes changes through `hub`. A read may take `timeout`, at most
-    /// [`MAX_READ_TIMEOUT`].
+    /// half a second.
     pub fn new(
         log: L,
         cache: M,

@@ -133,7 +133,7 @@ impl<S: Store, K: KeySource, M: SessionCache> Sessions<S, K, M> {
         Ok(outcome?.outcome)
     }
 
-    /// Lists a tenant's sessions, newest first, without those that have expired or whose key has.
+    /// Lists a tenant's sessions, newest first, without expired ones and those whose key is revoked or expired.
     ///
     /// # Errors
     /// [`SessionError::NoSuchTenant`] when the list is empty because there is no such tenant; [`SessionError::Store`].

@@ -148,8 +148,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<LookupResult<SessionRecord>, StoreError>> + Send;
 
     /// Binds a session, or finds it bound, and returns the record that a lookup would find. If the tenant has
-    /// too many sessions, expired ones, and ones whose key has expired, free their slots. The database's
-    /// clock is used for the current time.
+    /// too many sessions, expired ones, and ones whose key is revoked or expired, are removed to free their slots.
+    /// Times are compared with the database's clock.
     fn bind_session(
         &self,
         call: Call,
@@ -164,7 +164,7 @@ pub trait Store: Send + Sync + 'static {
         tenant: &TenantId,
     ) -> impl Future<Output = Result<Committed<bool>, StoreError>> + Send;
 
-    /// Lists a tenant's sessions, newest first, without those that have expired or whose key has.
+    /// Lists a tenant's sessions, newest first, without expired ones and those whose key is revoked or expired.
     fn list_sessions(
         &self,
         call: Call,
