@@ -52,7 +52,7 @@ impl SlidingExpiryTracker {
         }
     }
 
-    /// Writes the pending validations, in batches. Each is written as a time before `now`, since the database
+    /// Writes the pending validations, in batches. Each is written as an age at `now`, since the database
     /// uses its own clock. Validations that cannot be written stay pending until the session has expired;
     /// otherwise, in an outage, they would leave no capacity for others.
     ///
